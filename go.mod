@@ -1,0 +1,3 @@
+module github.com/inferpick/inferpick
+
+go 1.26

@@ -1,0 +1,134 @@
+package types
+
+import "time"
+
+// Endpoint is one reading of one model server address. It is immutable once
+// published: who has a newer reading publishes another value with the same ID,
+// Slot and Load. Copying an Endpoint is allowed; it is then another reading.
+//
+// Feed a Scheduler from a datastore.Store, or build endpoints with NewEndpoint.
+type Endpoint struct {
+	// Load is the live ledger, shared by all readings of the endpoint, and its
+	// identity. Required by Scheduler.Schedule.
+	Load *Load
+
+	// Slot is a small number that no other endpoint of the same store has, so
+	// that plugins can keep what they know of an endpoint in a slice. It is a
+	// hint, to be checked against Load: numbers are used again after an endpoint
+	// has gone, and endpoints made by hand may all have 0.
+	Slot uint32
+
+	// State says whether new requests may go there. Zero: Ready.
+	State State
+
+	// Metrics is what the server reported last.
+	Metrics Metrics
+
+	// Capacity is what is known of the server from configuration. Optional.
+	Capacity Capacity
+
+	ID      string // unique within its pool, for example namespace/pod-rank-0
+	Address string // host:port, IPv6 in brackets
+	Labels  map[string]string
+
+	// Attrs are values for the plugins of one's own. Set before publishing.
+	Attrs Attrs
+}
+
+// NewEndpoint returns a ready endpoint with a ledger of its own and no reading.
+func NewEndpoint(id, address string) *Endpoint {
+	return &Endpoint{ID: id, Address: address, Load: NewLoad()}
+}
+
+// WithMetrics returns a copy of e with another reading.
+func (e *Endpoint) WithMetrics(m Metrics) *Endpoint {
+	c := *e
+	c.Metrics = m
+	return &c
+}
+
+// State says whether an endpoint takes new requests.
+type State uint8
+
+const (
+	// Ready endpoints take requests. The zero value.
+	Ready State = iota
+	// Draining endpoints finish what they have and get nothing new.
+	Draining
+	// Unhealthy endpoints are known to fail.
+	Unhealthy
+)
+
+// String returns the name of the state in lower case.
+func (s State) String() string {
+	switch s {
+	case Ready:
+		return "ready"
+	case Draining:
+		return "draining"
+	case Unhealthy:
+		return "unhealthy"
+	}
+	return "invalid"
+}
+
+// Metrics is what a model server reported of itself at one time. Every figure
+// may be unknown; the zero value knows nothing.
+type Metrics struct {
+	UpdatedAt time.Time // when the page was read; zero: never
+
+	Waiting Gauge // requests queued in the engine
+	Running Gauge // requests in the engine's batch
+	KVUsage Gauge // fraction of the KV cache in use, 0..1
+
+	// MaxAdapters is how many LoRA adapters fit at once. Unknown: the server did
+	// not report adapters, and the two lists below say nothing.
+	MaxAdapters     Gauge
+	RunningAdapters []string // adapters with requests in the batch
+	WaitingAdapters []string // adapters with requests in the queue
+
+	BlockSize Gauge // tokens in a KV cache block
+	NumBlocks Gauge // KV cache blocks
+
+	// StartedAt is when the server process started, in Unix seconds. A change
+	// means that its caches are empty.
+	StartedAt Gauge
+}
+
+// Capacity is what configuration says of a server. Zero fields are unknown.
+type Capacity struct {
+	Speed          float64 // relative to the other servers of the pool; 0 is taken as 1
+	MaxConcurrency int     // requests it can run at once
+	KVTokens       int     // tokens that fit into its KV cache
+	CostPerHour    float64 // in any currency, the same for the pool
+}
+
+// Fresh reports whether e has a reading that r may use: one that is not older
+// than the metrics' time to live of the scheduler that decides.
+func (e *Endpoint) Fresh(r *Request) bool {
+	return !e.Metrics.UpdatedAt.Before(r.StaleBefore)
+}
+
+// Waiting returns the requests queued in the engine as r may see them: NaN if
+// never reported or too old.
+func (e *Endpoint) Waiting(r *Request) float64 { return e.fresh(r, e.Metrics.Waiting).OrNaN() }
+
+// Running returns the requests in the engine's batch as r may see them: NaN if
+// never reported or too old.
+func (e *Endpoint) Running(r *Request) float64 { return e.fresh(r, e.Metrics.Running).OrNaN() }
+
+// KVUsage returns the fraction of the KV cache in use as r may see it: NaN if
+// never reported or too old.
+func (e *Endpoint) KVUsage(r *Request) float64 { return e.fresh(r, e.Metrics.KVUsage).OrNaN() }
+
+// MaxAdapters returns how many adapters fit as r may see it: NaN if the server
+// did not report adapters or the reading is too old. The lists of adapters are
+// valid only if this is not NaN.
+func (e *Endpoint) MaxAdapters(r *Request) float64 { return e.fresh(r, e.Metrics.MaxAdapters).OrNaN() }
+
+func (e *Endpoint) fresh(r *Request, g Gauge) Gauge {
+	if e.Metrics.UpdatedAt.Before(r.StaleBefore) {
+		return Gauge{}
+	}
+	return g
+}

@@ -1,0 +1,54 @@
+package types
+
+import "sync/atomic"
+
+// Load is the live ledger cell of one endpoint: what this process has sent
+// there and has not yet seen finished. All readings of an endpoint share one
+// Load, so a decision is seen by the next one at once, long before the server
+// reports it.
+//
+// A Scheduler books and releases; everybody else only reads. All methods may be
+// called from any goroutine. The three figures are read one by one: together
+// they may straddle a booking. A Load is also the identity of an endpoint:
+// a server that was removed and comes back gets a new one.
+type Load struct {
+	requests atomic.Int64
+	prefill  atomic.Int64
+	context  atomic.Int64
+	_        [40]byte // one cell a cache line: neighbours are booked by other cores
+}
+
+// NewLoad returns an empty ledger cell.
+func NewLoad() *Load { return new(Load) }
+
+// Requests returns the number of requests in flight.
+func (l *Load) Requests() int64 { return l.requests.Load() }
+
+// PrefillTokens returns the prompt tokens owed: sent, believed not to be in the
+// server's prefix cache, and with no first token seen yet.
+func (l *Load) PrefillTokens() int64 { return l.prefill.Load() }
+
+// ContextTokens returns the tokens of context held by the requests in flight:
+// their prompts and what they were expected to produce.
+func (l *Load) ContextTokens() int64 { return l.context.Load() }
+
+// Booking is an amount added to a Load, to be taken off again later. The zero
+// Booking is nothing.
+type Booking struct {
+	Requests      int64
+	PrefillTokens int64
+	ContextTokens int64
+}
+
+// Book adds b. Who calls it must see to it that the same amounts are released,
+// in whatever happens; a Scheduler does.
+func (l *Load) Book(b Booking) {
+	l.requests.Add(b.Requests)
+	l.prefill.Add(b.PrefillTokens)
+	l.context.Add(b.ContextTokens)
+}
+
+// Release takes b off.
+func (l *Load) Release(b Booking) {
+	l.Book(Booking{-b.Requests, -b.PrefillTokens, -b.ContextTokens})
+}

@@ -1,0 +1,123 @@
+package types
+
+import "time"
+
+// Request is what a decision may depend on. openai.Parse fills one from bytes;
+// the director adds what headers and manifests say.
+//
+// A Request belongs to one goroutine while it is scheduled, and to its Decision
+// until that is done: the body must not change before.
+type Request struct {
+	// ID is a label for people and logs. It is never a key of anything: two
+	// requests may carry the same.
+	ID string
+
+	// Model is the public name the client asked for.
+	Model string
+
+	// TargetModel is the name the server knows: the model or adapter that a
+	// manifest maps Model to. Empty: Model.
+	TargetModel string
+
+	// Body is the request body, untouched. Prompt holds spans into it.
+	Body   []byte
+	Prompt Prompt
+
+	// Header holds the request's headers in the form of net/http.Header.
+	Header map[string][]string
+
+	// Priority orders requests: higher first; below 0 may be shed.
+	// See PriorityCritical, PriorityStandard and PrioritySheddable.
+	Priority int
+
+	FairnessID string // the tenant, for fair sharing and to keep prefixes apart
+	SessionID  string // the conversation, for affinity
+	CacheSalt  string // the body's cache_salt: prompts of other salts share no cache
+
+	SLO       SLO
+	MaxTokens int  // bound on the output, 0 if the client gave none
+	Stream    bool // the client asked for server-sent events
+
+	// Attrs is what plugins leave for each other, for the life of the request.
+	Attrs Attrs
+
+	// The scheduler sets these at the start of each call.
+
+	// Now is the instant of the decision.
+	Now time.Time
+	// StaleBefore is the oldest instant of a reading that may be used. Zero:
+	// readings of any age, which is what a unit test of a plugin wants.
+	StaleBefore time.Time
+	// Rand is the randomness of this decision. A plugin that draws from it, and
+	// from nothing else, gives the same result for the same seed.
+	Rand Rand
+}
+
+// Target returns the name of the model as the server knows it.
+func (r *Request) Target() string {
+	if r.TargetModel != "" {
+		return r.TargetModel
+	}
+	return r.Model
+}
+
+// Priorities that the criticality of an InferenceModel stands for. An
+// InferenceObjective may have any integer.
+const (
+	PriorityCritical  = 100  // never shed while anything can serve it
+	PriorityStandard  = 0    // goes after Critical; refused only when every server is far beyond saturation
+	PrioritySheddable = -100 // refused at saturation
+)
+
+// SLO is what the client wants. A zero field means no target.
+type SLO struct {
+	TTFT time.Duration // time to first token
+	TPOT time.Duration // time per output token after the first
+}
+
+// Prompt is where the prompt lies in the body, and how large it is.
+type Prompt struct {
+	// Spans lie in the order in which the model reads them (tools and
+	// instructions before messages), which need not be the body's. They hold
+	// the bytes as sent, JSON escapes included.
+	Spans []Span
+
+	Bytes  int // total length of the spans
+	Tokens int // estimated prompt tokens, media included
+	Images int // image parts
+	Audio  int // audio parts
+	Other  int // parts of any other kind: files, video, unknown
+}
+
+// Span is the half-open range [Start, End) of the body.
+type Span struct {
+	Start, End int
+}
+
+// Usage is what a server reported that a request took. Fields that were not
+// reported are unknown.
+type Usage struct {
+	PromptTokens     Gauge
+	CompletionTokens Gauge
+	CachedTokens     Gauge // prompt tokens found in the prefix cache
+}
+
+// Outcome is how a request ended. The zero value is a success of which nothing
+// more is known.
+type Outcome struct {
+	// Err is why the request failed, nil if it did not. A disconnected client is
+	// no failure of the server: set Cancelled instead.
+	Err error
+	// Status is the HTTP status the server answered with, 0 if it did not.
+	Status int
+	// Cancelled is set when the client went away before the end.
+	Cancelled bool
+	// Retried is set when the request went on to another endpoint, and this is
+	// its end at the first one.
+	Retried bool
+	Usage   Usage
+}
+
+// Failed reports whether the endpoint is to blame: an error, or a status of 500
+// or above.
+func (o Outcome) Failed() bool { return o.Err != nil || o.Status >= 500 }
