@@ -1,0 +1,38 @@
+package plugins
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// Labels is a Filter that keeps the endpoints that carry all the labels of Match.
+// With an empty Match it keeps all.
+type Labels struct {
+	Match map[string]string `json:"match"`
+}
+
+// Filter implements scheduling.Filter.
+func (f Labels) Filter(_ context.Context, _ *types.Request, eps []*types.Endpoint, keep []bool) error {
+	for i, ep := range eps {
+		for k, want := range f.Match {
+			if got, ok := ep.Labels[k]; !ok || got != want {
+				keep[i] = false
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// Describe implements scheduling.Describer.
+func (f Labels) Describe(_ *types.Request, ep *types.Endpoint) string {
+	return fmt.Sprintf("labels %v", ep.Labels)
+}
+
+var (
+	_ scheduling.Filter    = Labels{}
+	_ scheduling.Describer = Labels{}
+)

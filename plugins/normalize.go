@@ -1,0 +1,35 @@
+package plugins
+
+import "math"
+
+// lowerIsBetter turns readings into scores in place: (max-v)/(max-min), and 1 for
+// all if they are equal. NaN stays NaN and does not count. lo and hi are the
+// smallest and largest reading.
+func lowerIsBetter(v []float64, lo, hi float64) {
+	if !(lo < hi) {
+		for i := range v {
+			if v[i] == v[i] {
+				v[i] = 1
+			}
+		}
+		return
+	}
+	d := hi - lo
+	for i := range v {
+		v[i] = (hi - v[i]) / d
+	}
+}
+
+// bounds is the smallest and largest of the readings seen; NaN changes neither.
+type bounds struct{ lo, hi float64 }
+
+func newBounds() bounds { return bounds{math.Inf(1), math.Inf(-1)} }
+
+func (b *bounds) see(v float64) {
+	if v < b.lo {
+		b.lo = v
+	}
+	if v > b.hi {
+		b.hi = v
+	}
+}

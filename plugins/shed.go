@@ -1,0 +1,67 @@
+package plugins
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// Shed is a Filter that strikes out nobody, but ends the call with ErrSaturated
+// for requests that must not be added to a full pool:
+//
+//   - priority below 0 (Sheddable): if no endpoint has Room;
+//   - below PriorityCritical (Standard): only if every endpoint has more than
+//     HardQueue requests waiting, that is far beyond saturation;
+//   - PriorityCritical and above: never.
+//
+// Endpoints of which nothing is known count only if nothing is known of any, and
+// then nothing is shed. Place it after the filters that narrow the candidates,
+// so that saturation is that of the endpoints the request could go to.
+type Shed struct {
+	Room
+	// HardQueue is the queue beyond which Standard requests are shed too.
+	// Default DefaultHardQueue.
+	HardQueue float64 `json:"hardQueue"`
+}
+
+// Filter implements scheduling.Filter.
+func (f Shed) Filter(_ context.Context, req *types.Request, eps []*types.Endpoint, _ []bool) error {
+	if req.Priority >= types.PriorityCritical {
+		return nil
+	}
+	limits := f.withDefaults()
+	if req.Priority >= 0 {
+		limits = Room{MaxQueue: f.hardQueue(), MaxKVUsage: 1}
+	}
+	known := false
+	for _, ep := range eps {
+		room, k := limits.of(req, ep)
+		if room {
+			return nil
+		}
+		known = known || k
+	}
+	if !known {
+		return nil
+	}
+	return fmt.Errorf("%w: priority %d is shed while all of %d endpoints have more than %g waiting or more than %g of their KV cache in use",
+		scheduling.ErrSaturated, req.Priority, len(eps), limits.MaxQueue, limits.MaxKVUsage)
+}
+
+func (f Shed) hardQueue() float64 {
+	if f.HardQueue == 0 {
+		return DefaultHardQueue
+	}
+	return f.HardQueue
+}
+
+func (f Shed) validate() error {
+	if !(f.HardQueue >= 0) {
+		return fmt.Errorf("hardQueue is %v, want at least 0", f.HardQueue)
+	}
+	return f.Room.validate()
+}
+
+var _ scheduling.Filter = Shed{}

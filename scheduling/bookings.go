@@ -1,0 +1,53 @@
+package scheduling
+
+import "time"
+
+// bookings is the list of the decisions that are not done, linked through the
+// decisions themselves so that adding and removing cost no allocation. All have
+// the same time to live and are added at the back, so the front expires first
+// (to within the jitter of a clock read before the lock).
+type bookings struct {
+	front, back *Decision
+	n           int
+}
+
+func (b *bookings) add(d *Decision, expires time.Time) {
+	d.listed, d.expires = true, expires
+	d.prev, d.next = b.back, nil
+	if b.back != nil {
+		b.back.next = d
+	} else {
+		b.front = d
+	}
+	b.back = d
+	b.n++
+}
+
+// remove takes d out, if it is in.
+func (b *bookings) remove(d *Decision) {
+	if !d.listed {
+		return
+	}
+	if d.prev != nil {
+		d.prev.next = d.next
+	} else {
+		b.front = d.next
+	}
+	if d.next != nil {
+		d.next.prev = d.prev
+	} else {
+		b.back = d.prev
+	}
+	d.listed, d.prev, d.next = false, nil, nil
+	b.n--
+}
+
+// popExpired takes out the front if its time is over, or returns nil.
+func (b *bookings) popExpired(now time.Time) *Decision {
+	d := b.front
+	if d == nil || now.Before(d.expires) {
+		return nil
+	}
+	b.remove(d)
+	return d
+}

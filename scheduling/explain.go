@@ -1,0 +1,199 @@
+package scheduling
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// Explanation is why a decision is as it is: every term of every candidate. It
+// can be marshalled as JSON, and String renders a table.
+type Explanation struct {
+	// Candidates are all endpoints that were given, in their order.
+	Candidates []Candidate
+	// Endpoint and Fallbacks are what Decision would hold; nil if there is an Err.
+	Endpoint  *types.Endpoint   `json:"-"`
+	Fallbacks []*types.Endpoint `json:"-"`
+	// Dropped are the scorers that failed and were left out.
+	Dropped []string `json:",omitempty"`
+	// Err is why there is no decision.
+	Err error `json:"-"`
+}
+
+// Candidate is one endpoint's part in an Explanation.
+type Candidate struct {
+	Endpoint *types.Endpoint `json:"-"`
+	ID       string
+	Address  string
+	// FilteredBy is the filter that struck the endpoint out; it has no terms then.
+	FilteredBy string `json:",omitempty"`
+	// FilterDetail is what that filter saw, if it can say.
+	FilterDetail string `json:",omitempty"`
+	// Terms are one for each scorer that ran, in the order of the profile.
+	Terms []Term
+	// Total is the sum of the contributions: what the picker saw.
+	Total float64
+	// Rank is 1 for the chosen endpoint, 2 for the first fallback and so on, 0
+	// for the rest.
+	Rank int
+}
+
+// Term is what one scorer contributed to one candidate.
+type Term struct {
+	Scorer string
+	Weight float64
+	// Score is what the scorer said, before clamping. It is 0 if Unknown.
+	Score float64
+	// Unknown: the scorer had no opinion, and Used is the mean of the others.
+	Unknown bool `json:",omitempty"`
+	// Used is the score that counted, 0..1.
+	Used float64
+	// Contribution is Weight times Used.
+	Contribution float64
+	// Detail is what the scorer saw, if it can say.
+	Detail string `json:",omitempty"`
+}
+
+// Chosen returns the candidate of rank 1, or nil.
+func (x *Explanation) Chosen() *Candidate {
+	for i := range x.Candidates {
+		if x.Candidates[i].Rank == 1 {
+			return &x.Candidates[i]
+		}
+	}
+	return nil
+}
+
+// String renders a table: one line a candidate, one column a scorer.
+func (x *Explanation) String() string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprint(w, "rank\tendpoint\ttotal")
+	for _, c := range x.Candidates {
+		if len(c.Terms) > 0 {
+			for _, t := range c.Terms {
+				fmt.Fprintf(w, "\t%s x%g", t.Scorer, t.Weight)
+			}
+			break
+		}
+	}
+	fmt.Fprintln(w)
+	for _, c := range x.Candidates {
+		if c.FilteredBy != "" {
+			fmt.Fprintf(w, "-\t%s\tfiltered by %s %s\n", c.ID, c.FilteredBy, c.FilterDetail)
+			continue
+		}
+		rank := "-"
+		if c.Rank > 0 {
+			rank = fmt.Sprint(c.Rank)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%.3f", rank, c.ID, c.Total)
+		for _, t := range c.Terms {
+			fmt.Fprintf(w, "\t%.3f", t.Contribution)
+			if t.Unknown {
+				fmt.Fprint(w, " (unknown: mean)")
+			}
+			if t.Detail != "" {
+				fmt.Fprintf(w, " (%s)", t.Detail)
+			}
+		}
+		fmt.Fprintln(w)
+	}
+	w.Flush()
+	if x.Err != nil {
+		fmt.Fprintf(&b, "no decision: %v\n", x.Err)
+	}
+	return b.String()
+}
+
+// The methods below are the pipeline's recorder. A nil Explanation records
+// nothing: that is the hot path.
+
+func newExplanation(eps []*types.Endpoint) *Explanation {
+	x := &Explanation{Candidates: make([]Candidate, len(eps))}
+	for i, ep := range eps {
+		x.Candidates[i] = Candidate{Endpoint: ep, ID: ep.ID, Address: ep.Address}
+	}
+	return x
+}
+
+// of returns the candidate of ep. The pipeline keeps the order of endpoints up to
+// the picker, so the search goes on from the last hit and is linear in all.
+func (x *Explanation) of(ep *types.Endpoint, from *int) *Candidate {
+	for n := 0; n < len(x.Candidates); n++ {
+		i := (*from + n) % len(x.Candidates)
+		if x.Candidates[i].Endpoint == ep {
+			*from = i + 1
+			return &x.Candidates[i]
+		}
+	}
+	panic("scheduling: an endpoint that was not among the candidates")
+}
+
+func (x *Explanation) filtered(f *Named, req *types.Request, eps []*types.Endpoint, keep []bool) {
+	if x == nil {
+		return
+	}
+	next := 0
+	for i, ep := range eps {
+		if c := x.of(ep, &next); !keep[i] {
+			c.FilteredBy, c.FilterDetail = f.Name, describe(f.Filter, req, ep)
+		}
+	}
+}
+
+func (x *Explanation) scored(w *Weighted, req *types.Request, eps []*types.Endpoint, scores []float64, mean float64) {
+	if x == nil {
+		return
+	}
+	next := 0
+	for i, ep := range eps {
+		t := Term{Scorer: w.Name, Weight: w.Weight, Score: scores[i], Detail: describe(w.Scorer, req, ep)}
+		if t.Unknown = t.Score != t.Score; t.Unknown {
+			t.Score, t.Used = 0, mean
+		} else {
+			t.Used = clamp(t.Score)
+		}
+		t.Contribution = t.Weight * t.Used
+		c := x.of(ep, &next)
+		c.Terms = append(c.Terms, t)
+	}
+}
+
+func (x *Explanation) scorerFailed(w *Weighted, err error) {
+	if x != nil {
+		x.Dropped = append(x.Dropped, fmt.Sprintf("%s: %v", w.Name, err))
+	}
+}
+
+func (x *Explanation) totals(eps []*types.Endpoint, totals []float64) {
+	if x == nil {
+		return
+	}
+	next := 0
+	for i, ep := range eps {
+		x.of(ep, &next).Total = totals[i]
+	}
+}
+
+func (x *Explanation) picked(ep *types.Endpoint, rank int) {
+	if x == nil {
+		return
+	}
+	next := 0
+	x.of(ep, &next).Rank = rank + 1
+	if rank == 0 {
+		x.Endpoint = ep
+	} else {
+		x.Fallbacks = append(x.Fallbacks, ep)
+	}
+}
+
+func describe(plugin any, req *types.Request, ep *types.Endpoint) string {
+	if d, ok := plugin.(Describer); ok {
+		return d.Describe(req, ep)
+	}
+	return ""
+}

@@ -1,0 +1,119 @@
+package scheduling
+
+import (
+	"context"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// A Filter is a constraint: it strikes out endpoints that must not serve the
+// request. What is merely less good is for a Scorer.
+//
+// keep is as long as eps and arrives all true; the filter sets to false what it
+// strikes out. If nothing is left the call ends with a *NoEndpointError that
+// names the filter. An error ends the call; return one that wraps ErrSaturated
+// to have the request shed.
+//
+// Filter is called once for each decision, from the goroutine of the caller, and
+// by many goroutines at once. It must not block, must not change eps or what it
+// points to, and must not keep eps or keep after it returned.
+type Filter interface {
+	Filter(ctx context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error
+}
+
+// A Scorer is a preference: it says how good each endpoint is for the request,
+// 0 (worst) to 1 (best).
+//
+// scores is as long as eps and arrives all NaN, which means "no opinion": the
+// endpoint is then given the mean of the others for this scorer, so that an
+// endpoint of which nothing is known neither wins nor starves. Values outside
+// 0..1 are clamped. An error drops the scorer for this call and is told to
+// Hooks.PluginFailed; the decision goes on without it.
+//
+// The rules of calling are those of Filter.
+type Scorer interface {
+	Score(ctx context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error
+}
+
+// A Picker chooses one of the endpoints by their weighted sums and returns its
+// index. eps is not empty; scores holds no NaN. For fallbacks it is asked again
+// with the endpoints it chose before taken out, in an order that may differ from
+// before; both slices are the scheduler's. An error ends the call.
+//
+// The rules of calling are those of Filter.
+type Picker interface {
+	Pick(ctx context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) (int, error)
+}
+
+// FilterFunc is a function as a Filter.
+type FilterFunc func(ctx context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error
+
+// Filter calls f.
+func (f FilterFunc) Filter(ctx context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error {
+	return f(ctx, req, eps, keep)
+}
+
+// ScorerFunc is a function as a Scorer.
+type ScorerFunc func(ctx context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error
+
+// Score calls f.
+func (f ScorerFunc) Score(ctx context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
+	return f(ctx, req, eps, scores)
+}
+
+// PickerFunc is a function as a Picker.
+type PickerFunc func(ctx context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) (int, error)
+
+// Pick calls f.
+func (f PickerFunc) Pick(ctx context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) (int, error) {
+	return f(ctx, req, eps, scores)
+}
+
+// EachScorer makes a Scorer of a function that scores one endpoint: the short
+// form for a scorer that does not compare endpoints with each other.
+func EachScorer(score func(req *types.Request, ep *types.Endpoint) float64) Scorer {
+	return ScorerFunc(func(_ context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
+		for i, ep := range eps {
+			scores[i] = score(req, ep)
+		}
+		return nil
+	})
+}
+
+// A Tracker learns where requests went. A Filter, Scorer or Picker that is also
+// a Tracker is told without further wiring; Profile.Trackers holds those that
+// are nothing else.
+//
+// For each booked decision the calls are: Picked; FirstToken at most once;
+// Finished exactly once. After Decision.Retry there is a Finished with
+// Outcome.Retried for the endpoint that was left, and then Picked for the new
+// one. Calls of one decision come one after the other; those of different
+// decisions come at the same time. A Tracker must not block and must not call
+// the Decision's methods.
+type Tracker interface {
+	Picked(req *types.Request, ep *types.Endpoint)
+	FirstToken(req *types.Request, ep *types.Endpoint)
+	Finished(req *types.Request, ep *types.Endpoint, out types.Outcome)
+}
+
+// A Forgetter is a plugin that keeps something about endpoints, and can forget
+// it when one has gone or has restarted with empty caches. See Scheduler.Forget.
+type Forgetter interface {
+	Forget(ep *types.Endpoint)
+}
+
+// A CacheEstimator is a plugin that can say how many of the request's prompt
+// tokens an endpoint is believed to hold in its prefix cache. The scheduler asks
+// the first one it finds in the profile, for the chosen endpoint only, so that
+// the ledger counts only the tokens that must be computed. Called after the
+// plugin's Score for the same request, and before Picked.
+type CacheEstimator interface {
+	CachedTokens(req *types.Request, ep *types.Endpoint) int
+}
+
+// A Describer is a plugin that can say in a few words what it saw of an endpoint,
+// for Explain: "3 waiting", "96 of 128 blocks cached". Called after the plugin
+// scored or filtered, for the same request.
+type Describer interface {
+	Describe(req *types.Request, ep *types.Endpoint) string
+}

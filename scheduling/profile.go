@@ -1,0 +1,162 @@
+package scheduling
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+)
+
+// Defaults and limits of a Profile.
+const (
+	DefaultMetricsTTL   = 5 * time.Second
+	DefaultBookingTTL   = 30 * time.Minute
+	DefaultOutputTokens = 256
+	MaxFallbacks        = 8
+)
+
+// Profile is a scheduling policy: which plugins, in which order, with which
+// weights. The zero Profile lacks a Picker, which is the one field required.
+type Profile struct {
+	// Filters run in order, each on what the one before left.
+	Filters []Named
+	// Scorers are summed with their weights.
+	Scorers []Weighted
+	// Picker chooses by the sums. Required.
+	Picker Picker
+	// Trackers are told where requests went, besides the plugins above that are
+	// Trackers themselves.
+	Trackers []Tracker
+
+	// Fallbacks is how many further endpoints a Decision names, best first, for a
+	// data plane that can retry. 0 to MaxFallbacks; default 0.
+	Fallbacks int
+
+	// MetricsTTL is the age beyond which a reading is unknown. Default 5 s.
+	MetricsTTL time.Duration
+
+	// BookingTTL is how long a booking lives after its last sign of life
+	// (Schedule, Retry or FirstToken). It only matters for callers that fail to
+	// call Done. Default 30 min.
+	BookingTTL time.Duration
+
+	// OutputTokens is the length of output to expect of a request, for the
+	// ledger's context tokens; a request's own MaxTokens bounds it. Default 256.
+	OutputTokens int
+
+	Hooks Hooks
+
+	// Seed makes decisions repeatable. 0: a random seed.
+	Seed uint64
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+}
+
+// Named is a Filter with the name it has in errors and explanations. An empty
+// Name becomes the name of the type.
+type Named struct {
+	Name   string
+	Filter Filter
+}
+
+// Weighted is a Scorer with its weight and the name it has in errors and
+// explanations. An empty Name becomes the name of the type.
+type Weighted struct {
+	Name   string
+	Scorer Scorer
+	// Weight multiplies the score; at least 0. Weights are not normalised. 0
+	// means that the scorer runs and is explained but does not count.
+	Weight float64
+}
+
+// withDefaults returns a copy of p that can be run, or what is wrong with it.
+func (p Profile) withDefaults() (Profile, error) {
+	if p.Picker == nil {
+		return p, fmt.Errorf("scheduling: profile has no Picker")
+	}
+	if p.Fallbacks < 0 || p.Fallbacks > MaxFallbacks {
+		return p, fmt.Errorf("scheduling: Fallbacks is %d, want 0 to %d", p.Fallbacks, MaxFallbacks)
+	}
+	for _, f := range []struct {
+		name  string
+		value *time.Duration
+		def   time.Duration
+	}{
+		{"MetricsTTL", &p.MetricsTTL, DefaultMetricsTTL},
+		{"BookingTTL", &p.BookingTTL, DefaultBookingTTL},
+	} {
+		if *f.value < 0 {
+			return p, fmt.Errorf("scheduling: %s is %v, want more than 0, or 0 for the default %v", f.name, *f.value, f.def)
+		}
+		if *f.value == 0 {
+			*f.value = f.def
+		}
+	}
+	if p.OutputTokens < 0 {
+		return p, fmt.Errorf("scheduling: OutputTokens is %d, want more than 0, or 0 for the default %d", p.OutputTokens, DefaultOutputTokens)
+	}
+	if p.OutputTokens == 0 {
+		p.OutputTokens = DefaultOutputTokens
+	}
+	if p.Now == nil {
+		p.Now = time.Now
+	}
+	for i, t := range p.Trackers {
+		if t == nil {
+			return p, fmt.Errorf("scheduling: Trackers[%d] is nil", i)
+		}
+	}
+	var err error
+	if p.Filters, err = nameFilters(p.Filters); err != nil {
+		return p, err
+	}
+	p.Scorers, err = nameScorers(p.Scorers)
+	return p, err
+}
+
+func nameFilters(in []Named) ([]Named, error) {
+	out := make([]Named, len(in))
+	names := map[string]bool{}
+	for i, f := range in {
+		if f.Filter == nil {
+			return nil, fmt.Errorf("scheduling: Filters[%d] has no Filter", i)
+		}
+		f.Name = nameOf(f.Name, f.Filter)
+		if names[f.Name] {
+			return nil, fmt.Errorf("scheduling: two filters are named %q: give one of them a Name", f.Name)
+		}
+		names[f.Name] = true
+		out[i] = f
+	}
+	return out, nil
+}
+
+func nameScorers(in []Weighted) ([]Weighted, error) {
+	out := make([]Weighted, len(in))
+	names := map[string]bool{}
+	for i, s := range in {
+		if s.Scorer == nil {
+			return nil, fmt.Errorf("scheduling: Scorers[%d] has no Scorer", i)
+		}
+		s.Name = nameOf(s.Name, s.Scorer)
+		if names[s.Name] {
+			return nil, fmt.Errorf("scheduling: two scorers are named %q: give one of them a Name", s.Name)
+		}
+		names[s.Name] = true
+		if !(s.Weight >= 0) || math.IsInf(s.Weight, 0) {
+			return nil, fmt.Errorf("scheduling: scorer %q has weight %v, want a number of at least 0", s.Name, s.Weight)
+		}
+		out[i] = s
+	}
+	return out, nil
+}
+
+// nameOf returns name, or the bare name of plugin's type: QueueDepth for a
+// *plugins.QueueDepth.
+func nameOf(name string, plugin any) string {
+	if name != "" {
+		return name
+	}
+	t := fmt.Sprintf("%T", plugin)
+	return t[strings.LastIndexByte(t, '.')+1:]
+}

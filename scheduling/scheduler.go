@@ -1,0 +1,328 @@
+package scheduling
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// Scheduler decides by one Profile. Make it with New. All methods may be called
+// from any goroutine.
+type Scheduler struct {
+	profile   Profile
+	picker    string // the picker's name in errors
+	trackers  []Tracker
+	forgetter []Forgetter
+	estimator CacheEstimator // nil: every prompt token counts as uncached
+
+	seed  uint64
+	calls atomic.Uint64 // decisions so far: seeds the next one
+
+	mu sync.Mutex
+	// guarded by mu: the bookings that are open, the one that expires first in front
+	open bookings
+}
+
+// New checks the profile and returns a Scheduler for it. The plugins belong to
+// the Scheduler from then on as far as their Tracker methods go: wire a plugin
+// that tracks into two Schedulers only if it says that this is allowed.
+func New(p Profile) (*Scheduler, error) {
+	p, err := p.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	s := &Scheduler{profile: p, picker: nameOf("", p.Picker), seed: p.Seed}
+	for s.seed == 0 {
+		s.seed = rand.Uint64()
+	}
+	for _, f := range p.Filters {
+		s.wire(f.Filter)
+	}
+	for _, sc := range p.Scorers {
+		s.wire(sc.Scorer)
+	}
+	s.wire(p.Picker)
+	for _, t := range p.Trackers {
+		s.wire(t)
+	}
+	return s, nil
+}
+
+// wire finds what else a plugin can do. A plugin in several places is told once.
+func (s *Scheduler) wire(plugin any) {
+	if t, ok := plugin.(Tracker); ok && !contains(s.trackers, t) {
+		s.trackers = append(s.trackers, t)
+	}
+	if f, ok := plugin.(Forgetter); ok && !contains(s.forgetter, f) {
+		s.forgetter = append(s.forgetter, f)
+	}
+	if e, ok := plugin.(CacheEstimator); ok && s.estimator == nil {
+		s.estimator = e
+	}
+}
+
+// contains compares by identity; values that cannot be compared are never equal.
+func contains[T any](list []T, v T) (found bool) {
+	defer func() { _ = recover() }() // an interface that holds an uncomparable value
+	for _, e := range list {
+		if any(e) == any(v) {
+			return true
+		}
+	}
+	return false
+}
+
+// Schedule decides which of eps serves req, and books the request there before
+// it returns. eps is not changed and not kept; its endpoints need a Load.
+//
+// The caller must see to it that Done is called on the Decision, whatever
+// happens. Until then req and its body belong to the Decision.
+//
+// Errors: ErrNoEndpoint if there is none or the filters left none, ErrSaturated
+// if a filter sheds the request, a *PluginError around either or any other error
+// of a filter or picker, and ctx.Err() if ctx is done already.
+func (s *Scheduler) Schedule(ctx context.Context, req *types.Request, eps []*types.Endpoint) (*Decision, error) {
+	return s.schedule(ctx, req, eps, nil)
+}
+
+// ScheduleExplained is Schedule, with the explanation of that very decision. The
+// explanation is there also when an error is returned, as far as the decision
+// came. It costs some microseconds and many allocations more.
+func (s *Scheduler) ScheduleExplained(ctx context.Context, req *types.Request, eps []*types.Endpoint) (*Decision, *Explanation, error) {
+	ex := newExplanation(eps)
+	d, err := s.schedule(ctx, req, eps, ex)
+	ex.Err = err
+	return d, ex, err
+}
+
+func (s *Scheduler) schedule(ctx context.Context, req *types.Request, eps []*types.Endpoint, ex *Explanation) (*Decision, error) {
+	s.begin(req, s.calls.Add(1))
+	d := &Decision{Request: req, scheduler: s}
+	if err := s.decide(ctx, req, eps, d, ex); err != nil {
+		if h := s.profile.Hooks.Rejected; h != nil {
+			h(req, err)
+		}
+		return nil, err
+	}
+	d.book()
+	return d, nil
+}
+
+// Explain returns what Schedule would decide now, and why: every term of every
+// candidate. Nothing is booked and no Tracker hears of it. With the same state
+// the next Schedule decides the same, also where it draws random numbers. If
+// Schedule would fail, the error is returned along with the explanation as far
+// as it goes.
+func (s *Scheduler) Explain(ctx context.Context, req *types.Request, eps []*types.Endpoint) (*Explanation, error) {
+	s.begin(req, s.calls.Load()+1)
+	ex := newExplanation(eps)
+	ex.Err = s.decide(ctx, req, eps, new(Decision), ex)
+	return ex, ex.Err
+}
+
+// begin gives req the clock and the randomness of decision number n.
+func (s *Scheduler) begin(req *types.Request, n uint64) {
+	req.Now = s.profile.Now()
+	req.StaleBefore = req.Now.Add(-s.profile.MetricsTTL)
+	req.Rand = types.NewRand(s.seed + n*0x9fb21c651e98df25)
+	s.expire(req.Now)
+}
+
+// decide runs the pipeline and fills in d's endpoints. It changes nothing else,
+// apart from what it writes to ex, which may be nil.
+func (s *Scheduler) decide(ctx context.Context, req *types.Request, eps []*types.Endpoint, d *Decision, ex *Explanation) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if len(eps) == 0 {
+		return &NoEndpointError{}
+	}
+	sc := getScratch(len(eps))
+	defer sc.free()
+
+	left, err := s.filter(ctx, req, eps, sc, ex)
+	if err != nil {
+		return err
+	}
+	totals := s.score(ctx, req, left, sc, ex)
+	ex.totals(left, totals)
+	return s.pick(ctx, req, left, totals, sc, d, ex)
+}
+
+// filter returns the endpoints that no filter strikes out: eps itself, or a list
+// in sc.
+func (s *Scheduler) filter(ctx context.Context, req *types.Request, eps []*types.Endpoint, sc *scratch, ex *Explanation) ([]*types.Endpoint, error) {
+	left := eps
+	for i := range s.profile.Filters {
+		f := &s.profile.Filters[i]
+		keep := sc.keep[:len(left)]
+		fillTrue(keep)
+		if err := f.Filter.Filter(ctx, req, left, keep); err != nil {
+			return nil, &PluginError{"filter", f.Name, err}
+		}
+		ex.filtered(f, req, left, keep)
+		kept := compact(sc.eps[:0], left, keep)
+		if len(kept) == 0 {
+			return nil, &NoEndpointError{f.Name, len(eps)}
+		}
+		if len(kept) < len(left) {
+			left = kept
+		}
+	}
+	return left, nil
+}
+
+// compact appends those of eps that are kept to dst, which may be the same
+// memory. It writes nothing while everything is kept, and returns eps then.
+func compact(dst, eps []*types.Endpoint, keep []bool) []*types.Endpoint {
+	first := 0
+	for first < len(keep) && keep[first] {
+		first++
+	}
+	if first == len(keep) {
+		return eps
+	}
+	dst = append(dst, eps[:first]...)
+	for i := first + 1; i < len(keep); i++ {
+		if keep[i] {
+			dst = append(dst, eps[i])
+		}
+	}
+	return dst
+}
+
+// score returns the weighted sum for each endpoint.
+func (s *Scheduler) score(ctx context.Context, req *types.Request, eps []*types.Endpoint, sc *scratch, ex *Explanation) []float64 {
+	totals := sc.totals[:len(eps)]
+	clear(totals)
+	scores := sc.scores[:len(eps)]
+	for i := range s.profile.Scorers {
+		w := &s.profile.Scorers[i]
+		fillNaN(scores)
+		if err := w.Scorer.Score(ctx, req, eps, scores); err != nil {
+			ex.scorerFailed(w, err)
+			if h := s.profile.Hooks.PluginFailed; h != nil {
+				h(req, &PluginError{"scorer", w.Name, err})
+			}
+			continue
+		}
+		mean := addWeighted(totals, scores, w.Weight)
+		ex.scored(w, req, eps, scores, mean)
+	}
+	return totals
+}
+
+// addWeighted adds w times each score to totals. Scores are clamped to 0..1; a
+// NaN counts as the mean of the others, which is returned (0 if there are none).
+func addWeighted(totals, scores []float64, w float64) (mean float64) {
+	totals = totals[:len(scores)]
+	for i, v := range scores {
+		if !(v >= 0 && v <= 1) {
+			return addIrregular(totals, scores, w, i)
+		}
+		totals[i] += w * v
+	}
+	return 0 // not needed: nobody lacks a score
+}
+
+// addIrregular goes on from element i, where the first score that is NaN or out
+// of range was met.
+func addIrregular(totals, scores []float64, w float64, i int) (mean float64) {
+	sum, known := 0.0, 0
+	for _, v := range scores {
+		if v == v {
+			sum += clamp(v)
+			known++
+		}
+	}
+	if known > 0 {
+		mean = sum / float64(known)
+	}
+	for ; i < len(scores); i++ {
+		v := scores[i]
+		if v != v {
+			v = mean
+		}
+		totals[i] += w * clamp(v)
+	}
+	return mean
+}
+
+func clamp(v float64) float64 { return min(max(v, 0), 1) }
+
+// pick fills in d.Endpoint and d.Fallbacks.
+func (s *Scheduler) pick(ctx context.Context, req *types.Request, eps []*types.Endpoint, totals []float64, sc *scratch, d *Decision, ex *Explanation) error {
+	more := min(s.profile.Fallbacks, len(eps)-1)
+	if more > 0 {
+		d.Fallbacks = d.room[:0:more]
+		if &eps[0] != &sc.eps[:1][0] {
+			eps = sc.owned(eps)
+		}
+	}
+	for rank := 0; ; rank++ {
+		i, err := s.profile.Picker.Pick(ctx, req, eps, totals)
+		if err == nil && (i < 0 || i >= len(eps)) {
+			err = fmt.Errorf("picked index %d of %d endpoints", i, len(eps))
+		}
+		if err == nil && eps[i].Load == nil {
+			err = fmt.Errorf("endpoint %q has no Load to book in: make it with types.NewEndpoint or feed it from a datastore", eps[i].ID)
+		}
+		if err != nil {
+			if rank > 0 && errors.Is(err, ErrNoEndpoint) {
+				return nil // a picker may decline to name a fallback
+			}
+			return &PluginError{"picker", s.picker, err}
+		}
+		ex.picked(eps[i], rank)
+		if rank == 0 {
+			d.Endpoint, d.current = eps[i], eps[i]
+		} else {
+			d.Fallbacks = append(d.Fallbacks, eps[i])
+		}
+		if rank == more {
+			return nil
+		}
+		last := len(eps) - 1
+		eps[i], totals[i] = eps[last], totals[last]
+		eps, totals = eps[:last], totals[:last]
+	}
+}
+
+// Forget tells every plugin that keeps something about ep to drop it: the
+// endpoint has gone, or its server restarted with empty caches. Open decisions
+// stay booked until they are done. A director does this by itself.
+func (s *Scheduler) Forget(ep *types.Endpoint) {
+	for _, f := range s.forgetter {
+		f.Forget(ep)
+	}
+}
+
+// Open returns the number of decisions that are booked and not done.
+func (s *Scheduler) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open.n
+}
+
+// Expire ends the bookings whose time to live is over by now. Schedule and
+// Explain do this by themselves; call it where nothing is scheduled for long but
+// ledgers are read.
+func (s *Scheduler) Expire(now time.Time) { s.expire(now) }
+
+func (s *Scheduler) expire(now time.Time) {
+	for {
+		s.mu.Lock()
+		d := s.open.popExpired(now)
+		s.mu.Unlock()
+		if d == nil {
+			return
+		}
+		d.Done(types.Outcome{Err: ErrExpired})
+	}
+}

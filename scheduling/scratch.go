@@ -1,0 +1,73 @@
+package scheduling
+
+import (
+	"math"
+	"sync"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// scratch is the memory of one run of the pipeline. It is pooled: nothing of it
+// may be kept after the run.
+type scratch struct {
+	eps    []*types.Endpoint // candidates left, once a filter or a fallback changed the list
+	keep   []bool
+	scores []float64 // of the scorer that runs
+	totals []float64 // weighted sums
+}
+
+// maxPooled bounds what goes back to the pool, in endpoints: one call over a
+// huge list must not pin its memory for good.
+const maxPooled = 1 << 16
+
+var scratchPool = sync.Pool{New: func() any { return new(scratch) }}
+
+func getScratch(n int) *scratch {
+	sc := scratchPool.Get().(*scratch)
+	if cap(sc.eps) < n {
+		c := n + n/4 // room for a fleet that grows
+		sc.eps = make([]*types.Endpoint, 0, c)
+		sc.keep = make([]bool, c)
+		sc.scores = make([]float64, c)
+		sc.totals = make([]float64, c)
+	}
+	return sc
+}
+
+func (sc *scratch) free() {
+	if cap(sc.eps) > maxPooled {
+		return
+	}
+	// The endpoints are left in sc.eps: at worst they keep the readings of a
+	// removed endpoint alive until the next call.
+	scratchPool.Put(sc)
+}
+
+// owned makes eps the scratch's own copy, so that it may be changed.
+func (sc *scratch) owned(eps []*types.Endpoint) []*types.Endpoint {
+	sc.eps = append(sc.eps[:0], eps...)
+	return sc.eps
+}
+
+var nan = math.NaN()
+
+// fillNaN sets every element to NaN, doubling so that most of it is one copy.
+func fillNaN(s []float64) {
+	if len(s) == 0 {
+		return
+	}
+	s[0] = nan
+	for n := 1; n < len(s); n *= 2 {
+		copy(s[n:], s[:n])
+	}
+}
+
+func fillTrue(s []bool) {
+	if len(s) == 0 {
+		return
+	}
+	s[0] = true
+	for n := 1; n < len(s); n *= 2 {
+		copy(s[n:], s[:n])
+	}
+}
