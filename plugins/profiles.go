@@ -1,0 +1,68 @@
+package plugins
+
+import "github.com/inferpick/inferpick/scheduling"
+
+// DefaultFallbacks is how many fallbacks the ready-made profiles name.
+const DefaultFallbacks = 2
+
+// Classic returns the scheduling of the Inference Extension since its version
+// 1.2: queue depth 2, KV cache 2, prefix cache 3, the highest sum wins, ties at
+// random; and requests of negative priority are shed while no endpoint has room.
+// The scores are the same as that implementation's on the same readings; what is
+// unknown or stale is not taken for 0.
+//
+// Each call returns a new profile with a prefix index of its own.
+func Classic() scheduling.Profile {
+	return classic(nil)
+}
+
+// ClassicWithInFlight returns Classic plus this process's own requests in flight
+// with weight 2: the ledger sees a burst that no scrape has seen yet, and
+// balances servers that report nothing.
+func ClassicWithInFlight() scheduling.Profile {
+	return classic([]scheduling.Weighted{{Name: "in-flight", Scorer: InFlightRequests{}, Weight: 2}})
+}
+
+func classic(more []scheduling.Weighted) scheduling.Profile {
+	return scheduling.Profile{
+		Filters: safetyFilters(),
+		Scorers: append([]scheduling.Weighted{
+			{Name: "queue", Scorer: QueueDepth{}, Weight: 2},
+			{Name: "kv-cache", Scorer: KVCache{}, Weight: 2},
+			{Name: "prefix-cache", Scorer: mustPrefixCache(PrefixOptions{}), Weight: 3},
+		}, more...),
+		Picker:    MaxScore{},
+		Fallbacks: DefaultFallbacks,
+	}
+}
+
+// safetyFilters are those that every ready-made profile begins with.
+func safetyFilters() []scheduling.Named {
+	return []scheduling.Named{
+		{Name: "healthy", Filter: Healthy{}},
+		{Name: "fresh", Filter: Fresh{}},
+		{Name: "shed", Filter: Shed{}},
+	}
+}
+
+// LeastRequests returns the profile that sends each request to the endpoint with
+// the fewest of this process's requests in flight, ties at random.
+func LeastRequests() scheduling.Profile {
+	return scheduling.Profile{
+		Filters:   safetyFilters(),
+		Scorers:   []scheduling.Weighted{{Name: "in-flight", Scorer: InFlightRequests{}, Weight: 1}},
+		Picker:    MaxScore{},
+		Fallbacks: DefaultFallbacks,
+	}
+}
+
+// RoundRobinProfile returns the profile that takes endpoints in turn.
+func RoundRobinProfile() scheduling.Profile {
+	return scheduling.Profile{Filters: safetyFilters(), Picker: new(RoundRobin), Fallbacks: DefaultFallbacks}
+}
+
+// RandomProfile returns the profile that takes any endpoint, which is what a
+// Kubernetes Service does.
+func RandomProfile() scheduling.Profile {
+	return scheduling.Profile{Filters: safetyFilters(), Picker: Random{}, Fallbacks: DefaultFallbacks}
+}

@@ -1,0 +1,348 @@
+package plugins
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling"
+)
+
+// A Factory makes a plugin from the parameters of its declaration, which are nil
+// if there are none. It returns a Filter, Scorer or Picker (or more than one of
+// them in one value), and an error that says which parameter is wrong. Parameters
+// decodes strictly.
+type Factory func(parameters json.RawMessage) (any, error)
+
+// Registry holds the plugin types that a declaration may name. It is a value of
+// the program's own: there is none that all share. Register everything first,
+// then Load from any goroutine.
+type Registry struct{ factories map[string]Factory }
+
+// NewRegistry returns a Registry with the plugins of this package. Types that the
+// Inference Extension has too bear its names.
+func NewRegistry() *Registry {
+	r := &Registry{factories: map[string]Factory{}}
+	for name, f := range map[string]Factory{
+		"healthy-filter":        fixed(Healthy{}),
+		"fresh-filter":          fixed(Fresh{}),
+		"label-filter":          decoded[Labels],
+		"capacity-filter":       decoded[HasCapacity],
+		"shed-filter":           decoded[Shed],
+		"adapter-filter":        fixed(AdapterPresent{}),
+		"low-queue-filter":      decoded[LowQueue],
+		"least-queue-filter":    fixed(LeastQueue{}),
+		"least-kv-cache-filter": fixed(LeastKV{}),
+		"lora-affinity-filter":  decoded[LoRASoftAffinity],
+		"v0.3-decision-tree-filter": func(p json.RawMessage) (any, error) {
+			return decisionTree(), Parameters(p, &struct{}{})
+		},
+
+		"queue-scorer":                 fixed(QueueDepth{}),
+		"running-requests-size-scorer": fixed(RunningRequests{}),
+		"kv-cache-utilization-scorer":  fixed(KVCache{}),
+		"lora-affinity-scorer":         fixed(LoRAAffinity{}),
+		"prefix-cache-scorer":          newPrefixCacheFrom,
+		"session-affinity-scorer":      newSessionAffinityFrom,
+		"in-flight-requests-scorer":    fixed(InFlightRequests{}),
+		"token-load-scorer":            decoded[TokenLoad],
+
+		"max-score-picker":       fixed(MaxScore{}),
+		"weighted-random-picker": fixed(WeightedRandom{}),
+		"random-picker":          fixed(Random{}),
+		"power-of-two-picker":    fixed(PowerOfTwo{}),
+		"round-robin-picker": func(p json.RawMessage) (any, error) {
+			return new(RoundRobin), Parameters(p, &struct{}{})
+		},
+	} {
+		r.factories[name] = f
+	}
+	return r
+}
+
+// Register adds a plugin type. It panics if the name is empty or taken, or f is
+// nil: that is a mistake in the wiring of the program.
+func (r *Registry) Register(typeName string, f Factory) {
+	if typeName == "" || f == nil {
+		panic("plugins: Register without a type name or factory")
+	}
+	if _, ok := r.factories[typeName]; ok {
+		panic(fmt.Sprintf("plugins: plugin type %q is registered twice", typeName))
+	}
+	r.factories[typeName] = f
+}
+
+// Types returns the registered type names, sorted.
+func (r *Registry) Types() []string { return slices.Sorted(maps.Keys(r.factories)) }
+
+// Config declares profiles. The shape is that of the Inference Extension's
+// EndpointPickerConfig: plugins are declared once and used by name, so that
+// profiles may share one, and what it learned.
+type Config struct {
+	Plugins  []PluginConfig  `json:"plugins"`
+	Profiles []ProfileConfig `json:"schedulingProfiles"`
+}
+
+// PluginConfig declares one plugin.
+type PluginConfig struct {
+	Type string `json:"type"`
+	// Name is unique in the Config. Default: Type.
+	Name       string          `json:"name,omitempty"`
+	Parameters json.RawMessage `json:"parameters,omitempty"`
+}
+
+// ProfileConfig declares one profile.
+type ProfileConfig struct {
+	// Name is unique in the Config; not empty.
+	Name string `json:"name"`
+	// Plugins are used in this order. Exactly one of them is a picker.
+	Plugins []PluginRef `json:"plugins"`
+	// The rest sets the fields of scheduling.Profile of the same names; durations
+	// are strings such as "500ms".
+	Fallbacks    int    `json:"fallbacks,omitempty"`
+	MetricsTTL   string `json:"metricsTTL,omitempty"`
+	BookingTTL   string `json:"bookingTTL,omitempty"`
+	OutputTokens int    `json:"outputTokens,omitempty"`
+	Seed         uint64 `json:"seed,omitempty"`
+}
+
+// PluginRef uses a declared plugin.
+type PluginRef struct {
+	PluginRef string `json:"pluginRef"`
+	// Weight is for scorers only. Default 1.
+	Weight *float64 `json:"weight,omitempty"`
+}
+
+// Load reads a Config as strict JSON (unknown fields are errors) and builds its
+// profiles: by name, ready for scheduling.New. Hooks and the clock are the
+// caller's to add.
+func (r *Registry) Load(data []byte) (map[string]scheduling.Profile, error) {
+	var c Config
+	if err := decodeStrict(data, &c); err != nil {
+		return nil, fmt.Errorf("plugins: profiles: %w", err)
+	}
+	return r.Build(c)
+}
+
+// Build makes the profiles that c declares, by name. All that is wrong is
+// reported at once, each with the field it is in.
+func (r *Registry) Build(c Config) (map[string]scheduling.Profile, error) {
+	b := builder{registry: r, plugins: map[string]any{}}
+	for i, p := range c.Plugins {
+		b.plugin(fmt.Sprintf("plugins[%d]", i), p)
+	}
+	profiles := map[string]scheduling.Profile{}
+	for i, pc := range c.Profiles {
+		path := fmt.Sprintf("schedulingProfiles[%d]", i)
+		if pc.Name == "" {
+			b.errorf("%s.name: is required", path)
+		} else if _, ok := profiles[pc.Name]; ok {
+			b.errorf("%s.name: %q is used twice", path, pc.Name)
+		}
+		profiles[pc.Name] = b.profile(path, pc)
+	}
+	if len(c.Profiles) == 0 {
+		b.errorf("schedulingProfiles: is empty, want at least one")
+	}
+	if len(b.errs) > 0 {
+		return nil, fmt.Errorf("plugins: profiles: %w", errors.Join(b.errs...))
+	}
+	return profiles, nil
+}
+
+type builder struct {
+	registry *Registry
+	plugins  map[string]any
+	errs     []error
+}
+
+func (b *builder) errorf(format string, args ...any) {
+	b.errs = append(b.errs, fmt.Errorf(format, args...))
+}
+
+func (b *builder) plugin(path string, p PluginConfig) {
+	name := p.Name
+	if name == "" {
+		name = p.Type
+	}
+	if _, ok := b.plugins[name]; ok {
+		b.errorf("%s.name: %q is used twice", path, name)
+		return
+	}
+	b.plugins[name] = nil // declared, so that references to it are not reported too
+	f, ok := b.registry.factories[p.Type]
+	if !ok {
+		b.errorf("%s.type: %q is unknown; known are %s", path, p.Type, strings.Join(b.registry.Types(), ", "))
+		return
+	}
+	v, err := f(p.Parameters)
+	if err != nil {
+		b.errorf("%s.parameters (%s): %w", path, name, err)
+		return
+	}
+	if !isPlugin(v) {
+		b.errorf("%s.type: the factory of %q returned a %T, which is no Filter, Scorer or Picker", path, p.Type, v)
+		return
+	}
+	b.plugins[name] = v
+}
+
+func isPlugin(v any) bool {
+	switch v.(type) {
+	case scheduling.Filter, scheduling.Scorer, scheduling.Picker:
+		return true
+	}
+	return false
+}
+
+func (b *builder) profile(path string, pc ProfileConfig) scheduling.Profile {
+	before := len(b.errs)
+	p := scheduling.Profile{
+		Fallbacks:    pc.Fallbacks,
+		MetricsTTL:   b.duration(path+".metricsTTL", pc.MetricsTTL),
+		BookingTTL:   b.duration(path+".bookingTTL", pc.BookingTTL),
+		OutputTokens: pc.OutputTokens,
+		Seed:         pc.Seed,
+	}
+	used := map[string]bool{}
+	for i, ref := range pc.Plugins {
+		at := fmt.Sprintf("%s.plugins[%d]", path, i)
+		v, ok := b.plugins[ref.PluginRef]
+		if !ok {
+			b.errorf("%s.pluginRef: no plugin is named %q", at, ref.PluginRef)
+			continue
+		}
+		if used[ref.PluginRef] {
+			b.errorf("%s.pluginRef: %q is used twice in this profile", at, ref.PluginRef)
+			continue
+		}
+		used[ref.PluginRef] = true
+		b.use(&p, at, ref, v)
+	}
+	if len(b.errs) == before {
+		// What New would refuse is refused here, where the path is known.
+		if _, err := scheduling.New(p); err != nil {
+			b.errorf("%s: %w", path, err)
+		}
+	}
+	return p
+}
+
+// use adds plugin v to p in every role that it has.
+func (b *builder) use(p *scheduling.Profile, at string, ref PluginRef, v any) {
+	if f, ok := v.(scheduling.Filter); ok {
+		p.Filters = append(p.Filters, scheduling.Named{Name: ref.PluginRef, Filter: f})
+	}
+	s, isScorer := v.(scheduling.Scorer)
+	if isScorer {
+		w := 1.0
+		if ref.Weight != nil {
+			w = *ref.Weight
+		}
+		p.Scorers = append(p.Scorers, scheduling.Weighted{Name: ref.PluginRef, Scorer: s, Weight: w})
+	}
+	if ref.Weight != nil && !isScorer && v != nil {
+		b.errorf("%s.weight: %q is no scorer", at, ref.PluginRef)
+	}
+	if k, ok := v.(scheduling.Picker); ok {
+		if p.Picker != nil {
+			b.errorf("%s.pluginRef: %q is a second picker", at, ref.PluginRef)
+		}
+		p.Picker = k
+	}
+}
+
+func (b *builder) duration(path, s string) time.Duration {
+	if s == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		b.errorf("%s: %q, want a duration above 0 such as \"5s\"", path, s)
+	}
+	return d
+}
+
+// Parameters decodes the parameters of a plugin into v strictly: unknown fields
+// are errors. With no parameters v stays as it is, so set the defaults before.
+func Parameters(p json.RawMessage, v any) error {
+	if len(p) == 0 {
+		return nil
+	}
+	return decodeStrict(p, v)
+}
+
+func decodeStrict(data []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return at(data, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return fmt.Errorf("there is more after the first JSON value")
+	}
+	return nil
+}
+
+// at adds line and column to those errors of encoding/json that know an offset.
+func at(data []byte, err error) error {
+	var offset int64
+	var syntax *json.SyntaxError
+	var typed *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		offset = syntax.Offset
+	case errors.As(err, &typed):
+		offset = typed.Offset
+	default:
+		return err
+	}
+	before := data[:min(int(offset), len(data))]
+	line := bytes.Count(before, []byte("\n")) + 1
+	column := len(before) - bytes.LastIndexByte(before, '\n') - 1
+	return fmt.Errorf("line %d, column %d: %w", line, column, err)
+}
+
+// fixed is the Factory of a plugin without parameters.
+func fixed(v any) Factory {
+	return func(p json.RawMessage) (any, error) { return v, Parameters(p, &struct{}{}) }
+}
+
+// decoded is the Factory of a plugin whose parameters are its own fields.
+func decoded[T any](p json.RawMessage) (any, error) {
+	var v T
+	if err := Parameters(p, &v); err != nil {
+		return nil, err
+	}
+	if c, ok := any(v).(interface{ validate() error }); ok {
+		if err := c.validate(); err != nil {
+			return nil, err
+		}
+	}
+	return v, nil
+}
+
+func newSessionAffinityFrom(p json.RawMessage) (any, error) {
+	var c struct {
+		MaxSessions int    `json:"maxSessions"`
+		TTL         string `json:"ttl"`
+	}
+	if err := Parameters(p, &c); err != nil {
+		return nil, err
+	}
+	o := SessionOptions{MaxSessions: c.MaxSessions}
+	if c.TTL != "" {
+		d, err := time.ParseDuration(c.TTL)
+		if err != nil {
+			return nil, fmt.Errorf("ttl: %w", err)
+		}
+		o.TTL = d
+	}
+	return NewSessionAffinity(o)
+}
