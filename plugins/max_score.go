@@ -14,15 +14,17 @@ type MaxScore struct{}
 // Pick implements scheduling.Picker.
 func (MaxScore) Pick(_ context.Context, req *types.Request, _ []*types.Endpoint, scores []float64) (int, error) {
 	best, top, ties := 0, scores[0], 1
-	for i := 1; i < len(scores); i++ {
-		switch s := scores[i]; {
-		case s > top:
+	for i, s := range scores {
+		if s < top || i == 0 {
+			continue
+		}
+		if s > top {
 			best, top, ties = i, s, 1
-		case s == top:
-			// Reservoir sampling: the k-th of equals takes over with chance 1/k.
-			if ties++; req.Rand.IntN(ties) == 0 {
-				best = i
-			}
+			continue
+		}
+		// Reservoir sampling: the k-th of equals takes over with chance 1/k.
+		if ties++; req.Rand.IntN(ties) == 0 {
+			best = i
 		}
 	}
 	return best, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -223,13 +224,17 @@ func (s *Scheduler) score(ctx context.Context, req *types.Request, eps []*types.
 func addWeighted(totals, scores []float64, w float64) (mean float64) {
 	totals = totals[:len(scores)]
 	for i, v := range scores {
-		if !(v >= 0 && v <= 1) {
+		// The bits of the numbers from 0 to 1 are in order and below those of all
+		// other numbers and NaNs, so one comparison tells them apart.
+		if math.Float64bits(v) > bitsOfOne {
 			return addIrregular(totals, scores, w, i)
 		}
 		totals[i] += w * v
 	}
 	return 0 // not needed: nobody lacks a score
 }
+
+const bitsOfOne = 0x3ff0000000000000 // math.Float64bits(1)
 
 // addIrregular goes on from element i, where the first score that is NaN or out
 // of range was met.

@@ -1,0 +1,367 @@
+package plugins
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+
+	"github.com/inferpick/inferpick/internal/prefixindex"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// PrefixOptions configure PrefixCache. The zero value is good.
+type PrefixOptions struct {
+	// BlockBytes is the grain of the comparison in bytes of prompt, a multiple of
+	// 64. Default 256, about 64 tokens. Nothing shorter than a block matches.
+	BlockBytes int `json:"blockBytes,omitempty"`
+	// MaxBytes bounds the memory of the index; beyond it, what was longest unused
+	// is forgotten. Default 256 MiB.
+	MaxBytes int64 `json:"maxBytes,omitempty"`
+	// MaxPromptBlocks bounds how much of one prompt is compared. Default 8192.
+	MaxPromptBlocks int `json:"maxPromptBlocks,omitempty"`
+	// CapacityBlocks is how many blocks of prompt a server is believed to hold
+	// whose cache geometry is not known from its metrics or Capacity. Default 7812,
+	// that is 500,000 tokens.
+	CapacityBlocks int `json:"capacityBlocks,omitempty"`
+	// BytesPerToken converts the cache geometry, which is in tokens. Default 4.
+	BytesPerToken float64 `json:"bytesPerToken,omitempty"`
+	// ShareAcrossTenants lets requests of different fairness ids match each
+	// other's prefixes, as the engine's own cache does. By default they do not:
+	// then no tenant can learn from its waiting time what another has asked.
+	ShareAcrossTenants bool `json:"shareAcrossTenants,omitempty"`
+}
+
+// PrefixCache is a Scorer that prefers servers that hold the beginning of the
+// prompt in their KV cache: matched blocks / all whole blocks of the prompt, and
+// 0 for a prompt shorter than a block. It is the Inference Extension's
+// prefix-cache-scorer, over an index of what this process sent where.
+//
+// The index takes a prompt to be cached where a request went, drops what a server
+// must have evicted by the size of its cache, corrects the size by the cached
+// tokens that responses report, and forgets a server that goes or restarts.
+// Prompts match only under the same target model, cache salt and tenant.
+//
+// Make it with NewPrefixCache. Safe for use by several Schedulers, which then
+// share what they know.
+type PrefixCache struct {
+	index *prefixindex.Index
+	share bool
+	key   *types.Key[*prefix]
+
+	mu sync.RWMutex
+	// guarded by mu: the index's name of each endpoint, by the endpoint's identity.
+	// hints holds the same by types.Endpoint.Slot, without the cost of a map.
+	known    map[*types.Load]*cachedServer
+	hints    []*cachedServer
+	unhinted int // how many of known are not in hints
+
+	matches sync.Pool // of *[]uint32, for Score
+}
+
+// cachedServer is what is known of one endpoint.
+type cachedServer struct {
+	load   *types.Load
+	handle prefixindex.Endpoint
+
+	// guarded by PrefixCache.mu
+	tokens int // the cache size last told to the index
+	slot   uint32
+	hinted bool // is in PrefixCache.hints at slot
+}
+
+// prefix is what the plugin keeps with a request.
+type prefix struct {
+	hashes []uint64
+	room   [160]uint64 // so that a prompt of up to 40 KiB takes one allocation
+	before int         // blocks that the chosen endpoint held when it was chosen
+	first  bool        // the first token was seen: the prompt has been computed there
+}
+
+// NewPrefixCache returns a PrefixCache, or an error that names the option that is
+// out of range.
+func NewPrefixCache(o PrefixOptions) (*PrefixCache, error) {
+	index, err := prefixindex.New(prefixindex.Options{
+		BlockBytes:      o.BlockBytes,
+		MaxBytes:        o.MaxBytes,
+		MaxPromptBlocks: o.MaxPromptBlocks,
+		DefaultCapacity: o.CapacityBlocks,
+		BytesPerToken:   o.BytesPerToken,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("plugins: %w", err)
+	}
+	return &PrefixCache{
+		index: index,
+		share: o.ShareAcrossTenants,
+		key:   types.NewKey[*prefix]("prefix-cache"),
+		known: map[*types.Load]*cachedServer{},
+		matches: sync.Pool{New: func() any {
+			return new([]uint32)
+		}},
+	}, nil
+}
+
+// mustPrefixCache is NewPrefixCache for options that are known to be valid.
+func mustPrefixCache(o PrefixOptions) *PrefixCache {
+	p, err := NewPrefixCache(o)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+func newPrefixCacheFrom(p json.RawMessage) (any, error) {
+	var o PrefixOptions
+	if err := Parameters(p, &o); err != nil {
+		return nil, err
+	}
+	return NewPrefixCache(o)
+}
+
+// PrefixStats says how large the index of a PrefixCache is.
+type PrefixStats struct {
+	Bytes     int64  // memory in use, by the index's own account
+	MaxBytes  int64  // the bound
+	Blocks    int    // different blocks of prompt
+	Held      int    // blocks summed over the endpoints that hold them
+	Endpoints int    // endpoints that are known
+	Evicted   uint64 // blocks dropped so far for want of capacity or memory
+}
+
+// Stats returns the present size.
+func (p *PrefixCache) Stats() PrefixStats {
+	s := p.index.Stats()
+	return PrefixStats{s.Bytes, s.MaxBytes, s.Blocks, s.Held, s.Endpoints, s.Evicted}
+}
+
+// Score implements scheduling.Scorer.
+func (p *PrefixCache) Score(_ context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
+	clear(scores)
+	hashes := p.prefixOf(req).hashes
+	if len(hashes) == 0 {
+		return nil
+	}
+	buf := p.matches.Get().(*[]uint32)
+	defer p.matches.Put(buf)
+	if n := p.index.Slots(); cap(*buf) < n {
+		*buf = make([]uint32, n+n/4)
+	} else {
+		*buf = (*buf)[:n]
+	}
+	held := *buf
+	if p.index.Match(hashes, held) == 0 {
+		return nil
+	}
+	total := float64(len(hashes))
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for i, ep := range eps {
+		if s := p.lookup(ep); s != nil && s.handle.Slot() < len(held) {
+			if h := held[s.handle.Slot()]; h > 0 {
+				scores[i] = float64(h) / total
+			}
+		}
+	}
+	return nil
+}
+
+// Describe implements scheduling.Describer.
+func (p *PrefixCache) Describe(req *types.Request, ep *types.Endpoint) string {
+	held, total := p.match(req, ep)
+	return fmt.Sprintf("%d of %d blocks cached", held, total)
+}
+
+// CachedTokens implements scheduling.CacheEstimator.
+func (p *PrefixCache) CachedTokens(req *types.Request, ep *types.Endpoint) int {
+	held, _ := p.match(req, ep)
+	pr := p.prefixOf(req)
+	pr.before = held
+	if req.Prompt.Bytes == 0 {
+		return 0
+	}
+	return req.Prompt.Tokens * held * p.index.Options().BlockBytes / req.Prompt.Bytes
+}
+
+// match returns how many of the prompt's blocks ep holds, and how many there are.
+func (p *PrefixCache) match(req *types.Request, ep *types.Endpoint) (held, total int) {
+	hashes := p.prefixOf(req).hashes
+	if len(hashes) == 0 {
+		return 0, 0
+	}
+	p.mu.RLock()
+	s := p.lookup(ep)
+	p.mu.RUnlock()
+	if s == nil {
+		return 0, len(hashes)
+	}
+	return p.index.MatchOne(s.handle, hashes), len(hashes)
+}
+
+// Picked implements scheduling.Tracker: the prompt is taken to be cached there
+// from now on, so that a burst of requests with the same beginning goes together.
+func (p *PrefixCache) Picked(req *types.Request, ep *types.Endpoint) {
+	pr := p.prefixOf(req)
+	pr.first = false
+	if len(pr.hashes) == 0 || ep.Load == nil {
+		return
+	}
+	p.index.Record(p.server(ep).handle, pr.hashes)
+}
+
+// FirstToken implements scheduling.Tracker.
+func (p *PrefixCache) FirstToken(req *types.Request, _ *types.Endpoint) {
+	p.prefixOf(req).first = true
+}
+
+// Finished implements scheduling.Tracker: what the request did not compute is
+// taken back, and the cached tokens that the response reports correct the size
+// that the server's cache is believed to have.
+func (p *PrefixCache) Finished(req *types.Request, ep *types.Endpoint, out types.Outcome) {
+	pr := p.prefixOf(req)
+	if len(pr.hashes) == 0 {
+		return
+	}
+	p.mu.RLock()
+	s := p.lookup(ep)
+	p.mu.RUnlock()
+	if s == nil {
+		return // it has gone
+	}
+	if !pr.first && (out.Retried || out.Failed() || out.Cancelled) {
+		p.index.Truncate(s.handle, pr.hashes, pr.before)
+		return
+	}
+	cached, ok := out.Usage.CachedTokens.Value()
+	tokens := out.Usage.PromptTokens.Or(0)
+	if !ok || tokens <= 0 {
+		return
+	}
+	// The engine counts tokens of its own blocks and of its chat template, and
+	// always computes the last token anew: a small shortfall is no error.
+	actual := int(cached / tokens * float64(req.Prompt.Bytes) / float64(p.index.Options().BlockBytes))
+	if slack := 1 + pr.before/8; actual+slack >= pr.before {
+		actual = max(actual, pr.before)
+	}
+	p.index.Observe(s.handle, pr.before, actual)
+}
+
+// Forget implements scheduling.Forgetter.
+func (p *PrefixCache) Forget(ep *types.Endpoint) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.known[ep.Load]
+	if s == nil {
+		return
+	}
+	p.index.Remove(s.handle)
+	delete(p.known, ep.Load)
+	if s.hinted {
+		p.hints[s.slot] = nil
+	} else {
+		p.unhinted--
+	}
+}
+
+// prefixOf returns the hashes of the request's prompt, computed at the first call.
+func (p *PrefixCache) prefixOf(req *types.Request) *prefix {
+	if pr, ok := p.key.Get(&req.Attrs); ok {
+		return pr
+	}
+	pr := new(prefix)
+	tenant := req.FairnessID
+	if p.share {
+		tenant = ""
+	}
+	h := p.index.Hasher(prefixindex.Seed(req.Target(), req.CacheSalt, tenant))
+	pr.hashes = pr.room[:0]
+	if n := req.Prompt.Bytes / p.index.Options().BlockBytes; n > len(pr.room) {
+		pr.hashes = make([]uint64, 0, n)
+	}
+	for _, s := range req.Prompt.Spans {
+		pr.hashes = h.Append(pr.hashes, req.Body[s.Start:s.End])
+	}
+	if most := p.index.Options().MaxPromptBlocks; len(pr.hashes) > most {
+		pr.hashes = pr.hashes[:most]
+	}
+	p.key.Set(&req.Attrs, pr)
+	return pr
+}
+
+// lookup returns what is known of ep, or nil. Caller must hold p.mu.
+func (p *PrefixCache) lookup(ep *types.Endpoint) *cachedServer {
+	if int(ep.Slot) < len(p.hints) {
+		if s := p.hints[ep.Slot]; s != nil && s.load == ep.Load {
+			return s
+		}
+	}
+	if p.unhinted == 0 {
+		return nil
+	}
+	return p.known[ep.Load]
+}
+
+// maxHints bounds the table against an endpoint made by hand with a wild slot.
+const maxHints = 1 << 20
+
+// hintLocked enters s in the table by slot. If the slot is taken, by an endpoint
+// that has gone or one of another store, s takes it over. Caller must hold p.mu
+// for writing.
+func (p *PrefixCache) hintLocked(slot uint32, s *cachedServer) {
+	if slot >= maxHints {
+		p.unhinted++
+		return
+	}
+	if n := int(slot) + 1; n > len(p.hints) {
+		p.hints = append(p.hints, make([]*cachedServer, n-len(p.hints))...)
+	}
+	if old := p.hints[slot]; old != nil {
+		old.hinted = false
+		p.unhinted++
+	}
+	p.hints[slot], s.slot, s.hinted = s, slot, true
+}
+
+// server returns what is known of ep, entering it if it is new, and tells the
+// index the size of its cache if that has changed.
+func (p *PrefixCache) server(ep *types.Endpoint) *cachedServer {
+	tokens := cacheTokens(ep)
+	p.mu.RLock()
+	s := p.lookup(ep)
+	same := s != nil && s.tokens == tokens
+	p.mu.RUnlock()
+	if same {
+		return s
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s = p.known[ep.Load]; s == nil {
+		s = &cachedServer{load: ep.Load, handle: p.index.Add()}
+		p.known[ep.Load] = s
+		p.hintLocked(ep.Slot, s)
+	}
+	if s.tokens != tokens {
+		s.tokens = tokens
+		p.index.SetCapacityTokens(s.handle, tokens)
+	}
+	return s
+}
+
+// cacheTokens returns the size of an endpoint's KV cache, 0 if it is unknown.
+func cacheTokens(ep *types.Endpoint) int {
+	size, ok1 := ep.Metrics.BlockSize.Value()
+	blocks, ok2 := ep.Metrics.NumBlocks.Value()
+	if ok1 && ok2 && size*blocks > 0 {
+		return int(min(size*blocks, 1<<40))
+	}
+	return ep.Capacity.KVTokens
+}
+
+var (
+	_ scheduling.Scorer         = (*PrefixCache)(nil)
+	_ scheduling.Describer      = (*PrefixCache)(nil)
+	_ scheduling.Tracker        = (*PrefixCache)(nil)
+	_ scheduling.Forgetter      = (*PrefixCache)(nil)
+	_ scheduling.CacheEstimator = (*PrefixCache)(nil)
+)
