@@ -1,0 +1,234 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/openai"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// Options say what a Director works with.
+type Options struct {
+	// Store knows pools, models and endpoints. Required.
+	Store *datastore.Store
+	// Scheduler decides for the pools that have none of their own in Schedulers.
+	// Required unless every pool has.
+	Scheduler *scheduling.Scheduler
+	// Schedulers are those of single pools. Optional.
+	Schedulers map[types.NamespacedName]*scheduling.Scheduler
+
+	// Limits bound what a request may be.
+	Limits openai.Limits
+	// RestoreModel puts the public model name back into responses where the
+	// server put the target's. Default: responses pass as they are.
+	RestoreModel bool
+	// SessionHeader names the request header that holds the session, in any
+	// case; it goes before what the body says. Default HeaderSession.
+	SessionHeader string
+	// IgnoreRequestHeaders leaves HeaderObjective, HeaderRewrite and
+	// HeaderFairness unread: for gateways that let clients' headers through.
+	IgnoreRequestHeaders bool
+	// RetryAfter is what clients of shed requests are told. Default 1 s.
+	RetryAfter time.Duration
+
+	// Logger hears of scheduling errors that are nobody's fault but a plugin's.
+	// Nil: silence.
+	Logger *slog.Logger
+	// Seed makes the draws among weighted targets repeatable. 0: random.
+	Seed uint64
+}
+
+// Director routes requests. Make it with New, and Close it. All methods may be
+// called from any goroutine. It starts no goroutine.
+type Director struct {
+	o          Options
+	session    string // canonical
+	retryAfter time.Duration
+	seed       uint64
+	routed     atomic.Uint64
+	stop       func()
+}
+
+// New returns a Director, which follows what happens to endpoints in the store so
+// that schedulers forget servers that have gone or restarted.
+func New(o Options) (*Director, error) {
+	if o.Store == nil {
+		return nil, errors.New("director: Options.Store is required")
+	}
+	if o.Scheduler == nil && len(o.Schedulers) == 0 {
+		return nil, errors.New("director: Options.Scheduler is required, or one for every pool in Schedulers")
+	}
+	for name, s := range o.Schedulers {
+		if s == nil {
+			return nil, fmt.Errorf("director: Options.Schedulers[%v] is nil", name)
+		}
+	}
+	if o.RetryAfter < 0 {
+		return nil, fmt.Errorf("director: Options.RetryAfter is %v, want more than 0, or 0 for the default of 1s", o.RetryAfter)
+	}
+	d := &Director{o: o, session: canonical(o.SessionHeader), retryAfter: o.RetryAfter, seed: o.Seed}
+	if d.retryAfter == 0 {
+		d.retryAfter = time.Second
+	}
+	for d.seed == 0 {
+		d.seed = rand.Uint64()
+	}
+	d.stop = o.Store.Watch(func(e datastore.Event) {
+		if e.Kind == datastore.Removed || e.Kind == datastore.Restarted {
+			if s := d.scheduler(e.Pool); s != nil {
+				s.Forget(e.Endpoint)
+			}
+		}
+	})
+	return d, nil
+}
+
+// Close ends the watch on the store. Routes that are open stay valid.
+func (d *Director) Close() { d.stop() }
+
+func (d *Director) scheduler(pool types.NamespacedName) *scheduling.Scheduler {
+	if s, ok := d.o.Schedulers[pool]; ok {
+		return s
+	}
+	return d.o.Scheduler
+}
+
+// Incoming is a request as it came in.
+type Incoming struct {
+	// Path is the request's path, with or without a query: it says which API this is.
+	Path string
+	// Header is in the canonical form of net/http.Header. It is not changed.
+	Header map[string][]string
+	// Body is the whole body. It must not be changed until the Route is done.
+	Body []byte
+
+	// Pool is the pool of the gateway's route. Zero: the one that serves the model.
+	Pool types.NamespacedName
+	// HasSubset says that the gateway restricts the candidates to Subset: a list
+	// of ip:port, and of hosts for all ports of one. An empty list allows nobody.
+	HasSubset bool
+	Subset    []string
+
+	// Explain keeps the explanation of the decision in Route.Explanation.
+	Explain bool
+}
+
+// Route decides where a request goes and books it there. The error is an *Error.
+// Of a Route, Done must be called whatever happens.
+func (d *Director) Route(ctx context.Context, in Incoming) (*Route, error) {
+	r := &Route{director: d}
+	candidates, err := d.prepare(r, in)
+	if err == nil {
+		err = d.decide(ctx, r, candidates, in.Explain)
+	}
+	if err != nil {
+		e := d.translate(err, r.parsed.API)
+		if e.Status == 500 && d.o.Logger != nil {
+			d.o.Logger.LogAttrs(ctx, slog.LevelError, "request not routed", slog.String("model", r.Request.Model), slog.Any("error", err))
+		}
+		return nil, e
+	}
+	r.Body = r.parsed.SpliceModel(nil, in.Body, r.Request.Target())
+	return r, nil
+}
+
+// Explain returns what Route would decide now, and why; nothing is booked. The
+// error, an *Error, is returned with the explanation as far as it goes, which is
+// nil if no scheduler was asked.
+func (d *Director) Explain(ctx context.Context, in Incoming) (*scheduling.Explanation, error) {
+	r := &Route{director: d}
+	candidates, err := d.prepare(r, in)
+	if err != nil {
+		return nil, d.translate(err, r.parsed.API)
+	}
+	ex, err := d.scheduler(r.Pool).Explain(ctx, &r.Request, candidates)
+	if err != nil {
+		return ex, d.translate(err, r.parsed.API)
+	}
+	return ex, nil
+}
+
+// prepare fills in r's request and returns the endpoints that may serve it.
+func (d *Director) prepare(r *Route, in Incoming) ([]*types.Endpoint, error) {
+	req := &r.Request
+	api := openai.APIOf(in.Path)
+	r.parsed.API = api
+	parsed, err := openai.Parse(api, get(in.Header, "Content-Type"), in.Body, req, d.o.Limits)
+	if err != nil {
+		return nil, err
+	}
+	r.parsed = parsed
+	if err := d.readHeaders(req, in.Header); err != nil {
+		return nil, err
+	}
+	resolved, err := d.resolve(req, in)
+	if err != nil {
+		return nil, err
+	}
+	r.Pool = resolved.Pool.Name()
+	req.TargetModel, req.Priority = resolved.TargetModel, resolved.Priority
+	if d.scheduler(r.Pool) == nil {
+		return nil, &Error{Status: 503, Code: CodeNoEndpoint, Message: fmt.Sprintf("pool %v has no scheduler", r.Pool)}
+	}
+	candidates := resolved.Pool.Endpoints()
+	if in.HasSubset {
+		candidates = subset(candidates, in.Subset)
+	}
+	return candidates, nil
+}
+
+func (d *Director) readHeaders(req *types.Request, h map[string][]string) error {
+	req.Header = h
+	req.ID = getID(h, HeaderRequestID)
+	if s := getID(h, d.session); s != "" {
+		req.SessionID = s
+	}
+	if !d.o.IgnoreRequestHeaders {
+		req.FairnessID = getID(h, HeaderFairness)
+	}
+	var err error
+	req.SLO, err = readSLO(h)
+	return err
+}
+
+func (d *Director) resolve(req *types.Request, in Incoming) (datastore.Resolution, error) {
+	rnd := types.NewRand(d.seed + d.routed.Add(1)*0xd1342543de82ef95)
+	q := datastore.Query{Pool: in.Pool, Model: req.Model, SessionID: req.SessionID, Rand: &rnd}
+	if !d.o.IgnoreRequestHeaders {
+		q.Objective, q.Rewrite = get(in.Header, HeaderObjective), get(in.Header, HeaderRewrite)
+	}
+	return d.o.Store.Snapshot().Resolve(q)
+}
+
+func (d *Director) decide(ctx context.Context, r *Route, candidates []*types.Endpoint, explain bool) (err error) {
+	s := d.scheduler(r.Pool)
+	if explain {
+		r.decision, r.Explanation, err = s.ScheduleExplained(ctx, &r.Request, candidates)
+	} else {
+		r.decision, err = s.Schedule(ctx, &r.Request, candidates)
+	}
+	return err
+}
+
+// Models returns the body of GET /v1/models: the public names that manifests
+// give.
+func (d *Director) Models() []byte {
+	models := d.o.Store.Snapshot().Models()
+	names := make([]string, len(models))
+	var newest time.Time
+	for i, m := range models {
+		names[i] = m.Name
+		if m.Created.After(newest) {
+			newest = m.Created
+		}
+	}
+	return openai.ModelList(names, newest, "inferpick")
+}

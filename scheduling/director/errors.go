@@ -1,0 +1,105 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/openai"
+	"github.com/inferpick/inferpick/scheduling"
+)
+
+// Codes of an Error beside those of package openai.
+const (
+	CodeModelNotFound = "model_not_found"      // 404
+	CodeSaturated     = "saturated"            // 429
+	CodeNoEndpoint    = "no_endpoint"          // 503
+	CodeCancelled     = "cancelled"            // 499
+	CodeInternal      = "internal"             // 500
+	CodeBadHeader     = "invalid_header"       // 400
+	CodeUpstream      = "upstream_unavailable" // 502
+)
+
+// HeaderReason is the response header that tells a client's gateway why a request
+// was not served: the Code of the Error.
+const HeaderReason = "X-Inferpick-Reason"
+
+// StatusClientClosed is the status for a client that went away, after nginx's
+// 499. Nobody receives it; it is for logs.
+const StatusClientClosed = 499
+
+// Error is why a request was not routed, in the terms of HTTP.
+type Error struct {
+	Status  int
+	Code    string
+	Param   string // the field or header at fault, if it is one
+	Message string // for the client: what, where, what to do
+	// RetryAfter is when to try again, 0 if that is not known.
+	RetryAfter time.Duration
+	API        openai.API
+	Err        error // the cause
+}
+
+// Error returns the message.
+func (e *Error) Error() string { return "director: " + e.Message }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Body returns the answer's body in the form that the client of the API expects.
+// Its content type is application/json.
+func (e *Error) Body() []byte {
+	if e.API == openai.Messages {
+		return openai.MessagesErrorBody(e.Status, e.Message)
+	}
+	return openai.ErrorBody(e.Status, e.Message, e.Param, e.Code)
+}
+
+// Header returns the answer's headers.
+func (e *Error) Header() map[string][]string {
+	h := map[string][]string{"Content-Type": {"application/json"}, HeaderReason: {e.Code}}
+	if e.RetryAfter > 0 {
+		seconds := (e.RetryAfter + time.Second - 1) / time.Second
+		h["Retry-After"] = []string{strconv.Itoa(int(seconds))}
+	}
+	return h
+}
+
+// AsError returns err as an *Error; one that Route did not return becomes a 500.
+func AsError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Status: 500, Code: CodeInternal, Message: err.Error(), Err: err}
+}
+
+// translate gives err, from any part below, its place in HTTP.
+func (d *Director) translate(err error, api openai.API) *Error {
+	var own *Error
+	if errors.As(err, &own) {
+		own.API = api
+		return own
+	}
+	e := &Error{Status: 500, Code: CodeInternal, Message: err.Error(), Err: err, API: api}
+	var parse *openai.Error
+	switch {
+	case errors.As(err, &parse):
+		e.Status, e.Code, e.Param, e.Message = parse.Status, parse.Code, parse.Param, parse.Message
+	case errors.Is(err, datastore.ErrUnknownModel):
+		e.Status, e.Code, e.Param = 404, CodeModelNotFound, "model"
+	case errors.Is(err, datastore.ErrNoTarget):
+		e.Status, e.Code, e.Param = 404, CodeModelNotFound, "model"
+	case errors.Is(err, scheduling.ErrSaturated):
+		e.Status, e.Code, e.RetryAfter = 429, CodeSaturated, d.retryAfter
+	case errors.Is(err, datastore.ErrNoPool), errors.Is(err, scheduling.ErrNoEndpoint):
+		e.Status, e.Code = 503, CodeNoEndpoint
+	case errors.Is(err, context.Canceled):
+		e.Status, e.Code = StatusClientClosed, CodeCancelled
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Status, e.Code = 504, CodeCancelled
+	}
+	return e
+}

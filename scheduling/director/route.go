@@ -1,0 +1,166 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"net/textproto"
+	"sync"
+
+	"github.com/inferpick/inferpick/openai"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// ErrCutOff is the Outcome.Err of a response that ended before its proper end.
+var ErrCutOff = errors.New("director: the response was cut off")
+
+// Route is one request on its way: where it goes, and what came back so far. It
+// is for one goroutine at a time; Done may be called from any.
+type Route struct {
+	// Request is what the decision depended on.
+	Request types.Request
+	// Body is what to send: the body that came in, with the target model's name
+	// in place of the public one and every other byte as it was.
+	Body []byte
+	// Pool is the pool that serves the request.
+	Pool types.NamespacedName
+	// Explanation is why; set if Incoming.Explain was.
+	Explanation *scheduling.Explanation
+
+	director *Director
+	parsed   openai.Parsed
+	decision *scheduling.Decision
+	tried    int // fallbacks gone on to
+
+	mu sync.Mutex
+	// guarded by mu, because Done may come from anywhere
+	status int
+	stream *openai.Stream
+	done   bool
+}
+
+// API returns what kind of request this is.
+func (r *Route) API() openai.API { return r.parsed.API }
+
+// Endpoint returns the endpoint at which the request is booked: the first choice,
+// or what Next or Served moved it to.
+func (r *Route) Endpoint() *types.Endpoint { return r.decision.Current() }
+
+// Fallbacks returns the endpoints that Next will go on to, best first.
+func (r *Route) Fallbacks() []*types.Endpoint { return r.decision.Fallbacks[r.tried:] }
+
+// Next goes on to the next fallback, after the endpoint before failed to answer:
+// the booking moves there. It returns nil if there is none left. Call it only
+// while no byte of a response has gone to the client.
+func (r *Route) Next() *types.Endpoint {
+	if r.tried >= len(r.decision.Fallbacks) {
+		return nil
+	}
+	ep := r.decision.Fallbacks[r.tried]
+	r.tried++
+	r.decision.Retry(ep)
+	r.mu.Lock()
+	r.status, r.stream = 0, nil
+	r.mu.Unlock()
+	return ep
+}
+
+// Served reports the address that served the request where the data plane does
+// the retrying itself. The booking moves there, if it is one of the endpoints
+// that were named, and Served reports whether it is.
+func (r *Route) Served(address string) bool {
+	if r.decision.Current().Address == address {
+		return true
+	}
+	for _, ep := range append([]*types.Endpoint{r.decision.Endpoint}, r.decision.Fallbacks...) {
+		if ep.Address == address {
+			r.decision.Retry(ep)
+			return true
+		}
+	}
+	return false
+}
+
+// Response begins a response of the endpoint: its status and content type.
+// RestoresModel tells whether its length may change.
+func (r *Route) Response(status int, contentType string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.status = status
+	o := openai.StreamOptions{ContentType: contentType}
+	if r.director.o.RestoreModel {
+		o.TargetModel, o.Model = r.Request.TargetModel, r.Request.Model
+	}
+	r.stream = openai.NewStream(o)
+}
+
+// RestoresModel reports whether the response may leave with another length than
+// it came: then Content-Length must go.
+func (r *Route) RestoresModel() bool {
+	return r.director.o.RestoreModel && r.Request.TargetModel != r.Request.Model
+}
+
+// Data takes the next bytes of the response and returns those to pass on now,
+// which may be none. The result is valid until the next call, and may be part of
+// chunk. Before Response it returns chunk.
+func (r *Route) Data(chunk []byte) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stream == nil {
+		return chunk
+	}
+	out := r.stream.Feed(chunk)
+	if r.stream.FirstToken() && r.status < 400 {
+		r.decision.FirstToken()
+	}
+	return out
+}
+
+// End is to be called when the server's response has ended, and returns what is
+// left to pass on. The outcome is accounted: a response that ends in the middle
+// is a failure of the endpoint.
+func (r *Route) End() []byte {
+	r.mu.Lock()
+	var rest []byte
+	var err error
+	if r.stream != nil {
+		rest = r.stream.Close()
+		if !r.stream.Done() && r.status < 400 {
+			err = ErrCutOff
+		}
+	}
+	r.mu.Unlock()
+	r.Done(err)
+	return rest
+}
+
+// Done accounts how the request ended; the first call counts, and End is one. err
+// is why it failed: nil if it did not, context.Canceled if the client went away.
+// A nil err before Response was called means that no answer was received.
+func (r *Route) Done(err error) {
+	r.mu.Lock()
+	if r.done {
+		r.mu.Unlock()
+		return
+	}
+	r.done = true
+	out := types.Outcome{Status: r.status, Err: err}
+	if errors.Is(err, context.Canceled) || err == nil && r.status == 0 {
+		out.Cancelled, out.Err = true, nil
+	}
+	if r.stream != nil {
+		out.Usage = r.stream.Usage()
+		if e := r.stream.Err(); e != nil && out.Err == nil && r.status < 400 {
+			out.Err = e
+		}
+	}
+	r.mu.Unlock()
+	r.decision.Done(out)
+}
+
+func canonical(header string) string {
+	if header == "" {
+		return HeaderSession
+	}
+	return textproto.CanonicalMIMEHeaderKey(header)
+}
