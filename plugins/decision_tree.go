@@ -261,8 +261,16 @@ func (f LoRASoftAffinity) validate() error {
 	return nil
 }
 
+// slotFree reports whether fewer adapters are in use than fit. One that is both
+// running and waiting takes one slot.
 func slotFree(req *types.Request, ep *types.Endpoint) bool {
-	return float64(len(ep.Metrics.RunningAdapters)+len(ep.Metrics.WaitingAdapters)) < ep.MaxAdapters(req)
+	used := len(ep.Metrics.RunningAdapters)
+	for _, a := range ep.Metrics.WaitingAdapters {
+		if !slices.Contains(ep.Metrics.RunningAdapters, a) {
+			used++
+		}
+	}
+	return float64(used) < ep.MaxAdapters(req)
 }
 
 var (

@@ -176,8 +176,6 @@ func (p *PrefixCache) Describe(req *types.Request, ep *types.Endpoint) string {
 // CachedTokens implements scheduling.CacheEstimator.
 func (p *PrefixCache) CachedTokens(req *types.Request, ep *types.Endpoint) int {
 	held, _ := p.match(req, ep)
-	pr := p.prefixOf(req)
-	pr.before = held
 	if req.Prompt.Bytes == 0 {
 		return 0
 	}
@@ -203,11 +201,13 @@ func (p *PrefixCache) match(req *types.Request, ep *types.Endpoint) (held, total
 // from now on, so that a burst of requests with the same beginning goes together.
 func (p *PrefixCache) Picked(req *types.Request, ep *types.Endpoint) {
 	pr := p.prefixOf(req)
-	pr.first = false
+	pr.before, pr.first = 0, false
 	if len(pr.hashes) == 0 || ep.Load == nil {
 		return
 	}
-	p.index.Record(p.server(ep).handle, pr.hashes)
+	s := p.server(ep)
+	pr.before = p.index.MatchOne(s.handle, pr.hashes)
+	p.index.Record(s.handle, pr.hashes)
 }
 
 // FirstToken implements scheduling.Tracker.
@@ -229,7 +229,8 @@ func (p *PrefixCache) Finished(req *types.Request, ep *types.Endpoint, out types
 	if s == nil {
 		return // it has gone
 	}
-	if !pr.first && (out.Retried || out.Failed() || out.Cancelled) {
+	refused := out.Failed() || out.Status >= 400 // 4xx: the engine did not take it
+	if !pr.first && (refused || out.Retried || out.Cancelled) {
 		p.index.Truncate(s.handle, pr.hashes, pr.before)
 		return
 	}

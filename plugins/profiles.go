@@ -17,10 +17,12 @@ func Classic() scheduling.Profile {
 }
 
 // ClassicWithInFlight returns Classic plus this process's own requests in flight
-// with weight 2: the ledger sees a burst that no scrape has seen yet, and
-// balances servers that report nothing.
+// with weight 4: the ledger sees a burst that no scrape has seen yet, and
+// balances servers that report nothing. The weight is above the prefix cache's,
+// so that a beginning that all prompts share cannot hold all of them on the one
+// server that has it.
 func ClassicWithInFlight() scheduling.Profile {
-	return classic([]scheduling.Weighted{{Name: "in-flight", Scorer: InFlightRequests{}, Weight: 2}})
+	return classic([]scheduling.Weighted{{Name: "in-flight", Scorer: InFlightRequests{}, Weight: 4}})
 }
 
 func classic(more []scheduling.Weighted) scheduling.Profile {

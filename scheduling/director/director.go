@@ -200,8 +200,8 @@ func (d *Director) readHeaders(req *types.Request, h map[string][]string) error 
 }
 
 func (d *Director) resolve(req *types.Request, in Incoming) (datastore.Resolution, error) {
-	rnd := types.NewRand(d.seed + d.routed.Add(1)*0xd1342543de82ef95)
-	q := datastore.Query{Pool: in.Pool, Model: req.Model, SessionID: req.SessionID, Rand: &rnd}
+	req.Rand = types.NewRand(d.seed + d.routed.Add(1)*0xd1342543de82ef95)
+	q := datastore.Query{Pool: in.Pool, Model: req.Model, SessionID: req.SessionID, Rand: &req.Rand}
 	if !d.o.IgnoreRequestHeaders {
 		q.Objective, q.Rewrite = get(in.Header, HeaderObjective), get(in.Header, HeaderRewrite)
 	}

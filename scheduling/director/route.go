@@ -34,8 +34,8 @@ type Route struct {
 
 	mu sync.Mutex
 	// guarded by mu, because Done may come from anywhere
-	status int
-	stream *openai.Stream
+	status int // of the response; 0: none has begun
+	stream openai.Stream
 	done   bool
 }
 
@@ -60,7 +60,7 @@ func (r *Route) Next() *types.Endpoint {
 	r.tried++
 	r.decision.Retry(ep)
 	r.mu.Lock()
-	r.status, r.stream = 0, nil
+	r.status = 0
 	r.mu.Unlock()
 	return ep
 }
@@ -81,8 +81,8 @@ func (r *Route) Served(address string) bool {
 	return false
 }
 
-// Response begins a response of the endpoint: its status and content type.
-// RestoresModel tells whether its length may change.
+// Response begins a response of the endpoint: its HTTP status, which is not 0,
+// and content type. RestoresModel tells whether its length may change.
 func (r *Route) Response(status int, contentType string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,7 +91,7 @@ func (r *Route) Response(status int, contentType string) {
 	if r.director.o.RestoreModel {
 		o.TargetModel, o.Model = r.Request.TargetModel, r.Request.Model
 	}
-	r.stream = openai.NewStream(o)
+	r.stream.Reset(o)
 }
 
 // RestoresModel reports whether the response may leave with another length than
@@ -106,7 +106,7 @@ func (r *Route) RestoresModel() bool {
 func (r *Route) Data(chunk []byte) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.stream == nil {
+	if r.status == 0 {
 		return chunk
 	}
 	out := r.stream.Feed(chunk)
@@ -123,7 +123,7 @@ func (r *Route) End() []byte {
 	r.mu.Lock()
 	var rest []byte
 	var err error
-	if r.stream != nil {
+	if r.status != 0 {
 		rest = r.stream.Close()
 		if !r.stream.Done() && r.status < 400 {
 			err = ErrCutOff
@@ -148,7 +148,7 @@ func (r *Route) Done(err error) {
 	if errors.Is(err, context.Canceled) || err == nil && r.status == 0 {
 		out.Cancelled, out.Err = true, nil
 	}
-	if r.stream != nil {
+	if r.status != 0 {
 		out.Usage = r.stream.Usage()
 		if e := r.stream.Err(); e != nil && out.Err == nil && r.status < 400 {
 			out.Err = e

@@ -1,0 +1,234 @@
+package datastore
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// config is what manifests say, indexed for Resolve. Immutable.
+type config struct {
+	poolIndex   map[types.NamespacedName]int
+	routes      []*routes           // by pool
+	byModel     map[string]anyRoute // for queries that name no pool
+	defaultPool int                 // index, -1: none
+	defaultName types.NamespacedName
+	refuse      bool
+	sticky      bool
+	models      []Model
+	status      map[objectName][]types.Condition
+}
+
+// routes is what manifests say for one pool.
+type routes struct {
+	models     map[string]*modelRoute
+	exact      map[string]*rewriteRoute
+	generic    *rewriteRoute
+	objectives map[string]*types.InferenceObjective
+}
+
+type modelRoute struct {
+	model   *types.InferenceModel
+	targets targets
+}
+
+type rewriteRoute struct {
+	rewrite *types.InferenceModelRewrite
+	rule    int
+	targets targets
+}
+
+// anyRoute is where a model goes whose request names no pool.
+type anyRoute struct {
+	pool int                  // index, -1: the pool does not exist
+	name types.NamespacedName // of the pool
+}
+
+// Model is a public model name, as for GET /v1/models.
+type Model struct {
+	Name    string
+	Pool    types.NamespacedName // where it goes if a request names no pool
+	Created time.Time            // of the manifest that names it; zero: not known
+}
+
+// Models returns the public names that manifests give, by name, each once: of
+// models, and of rewrites that match one name. The slice must not be modified.
+func (sn *Snapshot) Models() []Model { return sn.config.models }
+
+// Status returns the conditions of a manifest, and whether it is in the
+// snapshot. Every manifest has the condition Accepted: True; False, with reason
+// ModelNameInUse, for a model of which an older one in the pool has the name;
+// Unknown, with reason Pending, if its pool does not exist.
+func (sn *Snapshot) Status(kind string, name types.NamespacedName) ([]types.Condition, bool) {
+	conditions, ok := sn.config.status[objectName{kind, withNamespace(name)}]
+	return slices.Clone(conditions), ok
+}
+
+// Status returns the conditions of a manifest as it is now, see Snapshot.Status.
+func (s *Store) Status(kind string, name types.NamespacedName) ([]types.Condition, bool) {
+	return s.Snapshot().Status(kind, name)
+}
+
+// configLocked indexes the manifests. It goes through them oldest first, so that
+// who comes first has what it claims. Caller must hold s.mu.
+func (s *Store) configLocked(pools []*poolState, before *config) *config {
+	b := configBuilder{
+		store: s, now: s.opt.Now(), before: before.status,
+		config: &config{
+			poolIndex:   make(map[types.NamespacedName]int, len(pools)),
+			byModel:     make(map[string]anyRoute),
+			defaultPool: -1,
+			defaultName: s.opt.DefaultPool,
+			refuse:      s.opt.UnknownModels == Refuse,
+			sticky:      s.opt.StickySessions,
+			status:      make(map[objectName][]types.Condition, len(s.objects)),
+		},
+	}
+	cfg := b.config
+	for i, p := range pools {
+		cfg.poolIndex[p.name] = i
+		cfg.routes = append(cfg.routes, &routes{
+			models:     make(map[string]*modelRoute),
+			exact:      make(map[string]*rewriteRoute),
+			objectives: make(map[string]*types.InferenceObjective),
+		})
+	}
+	if i, ok := cfg.poolIndex[cfg.defaultName]; ok {
+		cfg.defaultPool = i
+	} else if cfg.defaultName.IsZero() && len(pools) == 1 {
+		cfg.defaultPool = 0
+	}
+
+	objects := slices.SortedFunc(maps.Values(s.objects), func(a, b types.Object) int { return a.Meta().CompareAge(b.Meta()) })
+	created := make(map[string]time.Time)
+	for _, o := range objects {
+		if m, ok := o.(*types.InferenceModel); ok {
+			b.model(m, created)
+		}
+	}
+	// A model outranks a rewrite as the reason why a name belongs to a pool,
+	// whatever their ages: rewrites come second.
+	for _, o := range objects {
+		switch o := o.(type) {
+		case *types.InferencePool:
+			b.report(o, types.ConditionTrue, types.ReasonAccepted, "")
+		case *types.InferenceObjective:
+			if i, ok := b.pool(o, o.Pool()); ok {
+				cfg.routes[i].objectives[o.Name] = o
+			}
+		case *types.InferenceModelRewrite:
+			b.rewrite(o, created)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(cfg.byModel)) {
+		if to := cfg.byModel[name]; to.pool >= 0 {
+			cfg.models = append(cfg.models, Model{Name: name, Pool: to.name, Created: created[name]})
+		}
+	}
+	return cfg
+}
+
+type configBuilder struct {
+	*config
+	store  *Store
+	now    time.Time
+	before map[objectName][]types.Condition
+}
+
+// pool returns the index of the pool that o refers to, and reports on o.
+func (b *configBuilder) pool(o types.Object, name types.NamespacedName) (int, bool) {
+	i, ok := b.poolIndex[name]
+	if ok {
+		b.report(o, types.ConditionTrue, types.ReasonAccepted, "")
+	} else {
+		b.report(o, types.ConditionUnknown, types.ReasonPending, "pool "+name.String()+" does not exist")
+	}
+	return i, ok
+}
+
+// claim makes a name of a pool the destination of queries that name no pool. An
+// existing pool comes before one that does not exist, else the first claim holds.
+func (b *configBuilder) claim(name string, to anyRoute, at time.Time, created map[string]time.Time) {
+	if had, ok := b.byModel[name]; ok && (had.pool >= 0 || to.pool < 0) {
+		return
+	}
+	b.byModel[name] = to
+	created[name] = at
+}
+
+func (b *configBuilder) model(m *types.InferenceModel, created map[string]time.Time) {
+	i, ok := b.pool(m, m.Pool())
+	if !ok {
+		b.claim(m.Spec.ModelName, anyRoute{-1, m.Pool()}, m.CreationTimestamp, created)
+		return
+	}
+	r := b.routes[i]
+	if first := r.models[m.Spec.ModelName]; first != nil {
+		b.report(m, types.ConditionFalse, types.ReasonModelNameInUse,
+			"model name "+shorten(m.Spec.ModelName)+" is that of "+first.model.Key().String()+", which is older")
+		return
+	}
+	route := &modelRoute{model: m}
+	for _, t := range m.Spec.TargetModels {
+		route.targets.add(t.Name, t.Weight)
+	}
+	if len(m.Spec.TargetModels) == 0 {
+		route.targets.add(m.Spec.ModelName, nil)
+	}
+	route.targets.finish()
+	r.models[m.Spec.ModelName] = route
+
+	b.claim(m.Spec.ModelName, anyRoute{i, m.Pool()}, m.CreationTimestamp, created)
+	if to := b.byModel[m.Spec.ModelName]; to.name != m.Pool() {
+		b.report(m, types.ConditionTrue, types.ReasonAccepted,
+			"requests that name no pool go to pool "+to.name.String()+", whose model of this name is older")
+	}
+}
+
+func (b *configBuilder) rewrite(w *types.InferenceModelRewrite, created map[string]time.Time) {
+	i, ok := b.pool(w, w.Pool())
+	if !ok {
+		return
+	}
+	r := b.routes[i]
+	for n, rule := range w.Spec.Rules {
+		route := &rewriteRoute{rewrite: w, rule: n}
+		for _, t := range rule.Targets {
+			route.targets.add(t.ModelRewrite, t.Weight)
+		}
+		route.targets.finish()
+		if len(rule.Matches) == 0 && r.generic == nil {
+			r.generic = route
+		}
+		for _, match := range rule.Matches {
+			if r.exact[match.Model.Value] == nil {
+				r.exact[match.Model.Value] = route
+				b.claim(match.Model.Value, anyRoute{i, w.Pool()}, w.CreationTimestamp, created)
+			}
+		}
+	}
+}
+
+// report sets the condition Accepted of an object. While its status stays, so
+// does the time of the last transition.
+func (b *configBuilder) report(o types.Object, status types.ConditionStatus, reason, message string) {
+	name := nameOf(o)
+	c := types.Condition{
+		Type: types.ConditionAccepted, Status: status, Reason: reason, Message: message, LastTransitionTime: b.now,
+	}
+	same := false
+	if before := b.before[name]; len(before) > 0 && before[0].Status == status {
+		c.LastTransitionTime = before[0].LastTransitionTime
+		same = before[0].Reason == reason
+	}
+	b.status[name] = []types.Condition{c}
+	if status != types.ConditionTrue && !same {
+		b.store.opt.Logger.LogAttrs(context.Background(), slog.LevelWarn, "manifest is not in force",
+			slog.String("kind", o.Kind()), slog.String("name", o.Key().String()),
+			slog.String("reason", reason), slog.String("message", message))
+	}
+}

@@ -1,0 +1,446 @@
+package datastore
+
+import (
+	"container/heap"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"net"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// EngineLabel is the label of an endpoint that names its engine.
+const EngineLabel = "inference.networking.k8s.io/engine-type"
+
+// EndpointSpec is what configuration or discovery says of an endpoint.
+type EndpointSpec struct {
+	// ID is unique in the pool, at most 512 bytes. Empty: Address.
+	ID string
+	// Address is host:port, IPv6 in brackets. Required.
+	Address string
+
+	Labels   map[string]string
+	Capacity types.Capacity // zero fields: unknown
+	// State is the state to start in. When the spec is set again, State counts
+	// only if it is another than in the spec before: SetState is not undone.
+	State types.State
+
+	// Engine is the server's software: "vllm", "sglang" and so on, as the
+	// scrape package names them. Empty: the label EngineLabel, or found out from
+	// the metrics themselves.
+	Engine string
+
+	MetricsAddress string // host:port of the metrics. Empty: Address
+	MetricsPath    string // begins with '/'. Empty: /metrics
+	MetricsScheme  string // http or https. Empty: http
+	NoMetrics      bool   // do not read metrics from there
+
+	// Attrs are values for plugins of one's own. They must not be changed after.
+	Attrs types.Attrs
+}
+
+// cell is where the newest reading of one endpoint is. Its fields do not change
+// but for newest, and those guarded by Store.mu.
+type cell struct {
+	load    *types.Load
+	pool    *poolState
+	newest  atomic.Pointer[types.Endpoint]
+	id      string
+	address string
+	slot    uint32
+
+	// Guarded by Store.mu: what an Endpoint does not say of its spec.
+	removed   bool
+	state     types.State // in the spec
+	noMetrics bool
+	metrics   *metricsSpec // nil: all empty, as most are
+}
+
+type metricsSpec struct{ engine, address, path, scheme string }
+
+// SetEndpoints makes specs the whole list of a pool's endpoints, or changes
+// nothing if it returns an error. An endpoint that has the same ID and Address
+// as before keeps its ledger, slot and reading; any other is new. A pool
+// without a manifest comes into being, see Options.DeclaredPoolsOnly; it stays,
+// even empty, until Delete.
+func (s *Store) SetEndpoints(pool types.NamespacedName, specs []EndpointSpec) error {
+	return s.Commit(Change{Endpoints: map[types.NamespacedName][]EndpointSpec{pool: specs}})
+}
+
+// UpsertEndpoint adds one endpoint to a pool, or puts it in the place of the one
+// with the same ID, as SetEndpoints does. For many, SetEndpoints is cheaper.
+func (s *Store) UpsertEndpoint(pool types.NamespacedName, spec EndpointSpec) error {
+	prepared, err := prepareSpecs(pool, []EndpointSpec{spec})
+	if err != nil {
+		return err
+	}
+	pool, spec = withNamespace(pool), prepared[0]
+
+	s.mu.Lock()
+	defer s.deliver()
+	defer s.mu.Unlock()
+	p, ok := s.pools[pool]
+	if s.opt.DeclaredPoolsOnly && (!ok || p.manifest == nil) {
+		return fmt.Errorf("datastore: %w: endpoint for %s, which has no manifest (Options.DeclaredPoolsOnly)", ErrNoPool, pool)
+	}
+	if !ok || p.byID[spec.ID] == nil {
+		if err := s.roomLocked(s.countLocked() + 1); err != nil {
+			return err
+		}
+	}
+	if !ok {
+		p = s.poolLocked(pool)
+	}
+	old := p.byID[spec.ID]
+	switch {
+	case old == nil:
+		p.cells = append(p.cells, s.addLocked(p, spec))
+	case old.address == spec.Address:
+		s.reconfigureLocked(old, spec)
+	default:
+		s.dropLocked(old)
+		p.cells[slices.Index(p.cells, old)] = s.addLocked(p, spec)
+	}
+	if !ok {
+		s.publishLocked()
+		return nil
+	}
+	s.publishReadingsLocked()
+	return nil
+}
+
+// RemoveEndpoint removes one endpoint and reports whether it was there.
+func (s *Store) RemoveEndpoint(pool types.NamespacedName, id string) bool {
+	s.mu.Lock()
+	defer s.deliver()
+	defer s.mu.Unlock()
+	p, ok := s.pools[withNamespace(pool)]
+	if !ok || p.byID[id] == nil {
+		return false
+	}
+	c := p.byID[id]
+	s.dropLocked(c)
+	i := slices.Index(p.cells, c)
+	p.cells = slices.Delete(p.cells, i, i+1)
+	s.publishReadingsLocked()
+	return true
+}
+
+// UpdateMetrics stores a new reading of the endpoint that l is the ledger of,
+// and reports whether the endpoint is still there. Readers see the reading
+// within the time of Options.Coalesce. It is cheap, and made to be called by
+// many goroutines at once.
+//
+// A reading without UpdatedAt is of now. One that is older than what the store
+// has is dropped. If StartedAt is unknown, the last known one stays; if it moves
+// by more than a second, the server was restarted and watchers are told.
+func (s *Store) UpdateMetrics(l *types.Load, m types.Metrics) bool {
+	v, ok := s.cells.Load(l)
+	if !ok {
+		return false
+	}
+	c := v.(*cell)
+	if m.UpdatedAt.IsZero() {
+		m.UpdatedAt = s.opt.Now()
+	}
+	next := new(types.Endpoint)
+	restarted := false
+	for {
+		old := c.newest.Load()
+		if m.UpdatedAt.Before(old.Metrics.UpdatedAt) {
+			return true
+		}
+		*next = *old
+		next.Metrics = m
+		before, known := old.Metrics.StartedAt.Value()
+		after, ok := m.StartedAt.Value()
+		if !ok {
+			next.Metrics.StartedAt = old.Metrics.StartedAt
+		}
+		restarted = known && ok && math.Abs(after-before) > 1
+		if c.newest.CompareAndSwap(old, next) {
+			break
+		}
+	}
+	s.touch(c)
+	if restarted {
+		s.tell(c, Restarted)
+	}
+	return true
+}
+
+// SetState sets whether the endpoint that l is the ledger of takes requests, and
+// reports whether the endpoint is still there. Readers see it at once.
+func (s *Store) SetState(l *types.Load, st types.State) bool {
+	s.mu.Lock()
+	defer s.deliver()
+	defer s.mu.Unlock()
+	v, ok := s.cells.Load(l)
+	if !ok {
+		return false
+	}
+	c := v.(*cell)
+	if c.newest.Load().State == st {
+		return true
+	}
+	c.modify(func(e *types.Endpoint) { e.State = st })
+	c.pool.changed = true
+	s.publishReadingsLocked()
+	s.eventLocked(c, Changed)
+	return true
+}
+
+// touch marks that c has a reading that is not published. The order matters: the
+// publisher clears the marks from the outside in before it reads the cells, so
+// one that is found set here will be seen to after this reading was stored.
+func (s *Store) touch(c *cell) {
+	if !c.pool.dirty.Load() {
+		c.pool.dirty.Store(true)
+	}
+	if !s.dirty.Load() {
+		s.dirty.Store(true)
+	}
+}
+
+// modify publishes a changed copy of the newest reading into the cell.
+func (c *cell) modify(change func(*types.Endpoint)) {
+	for {
+		old := c.newest.Load()
+		next := *old
+		change(&next)
+		if c.newest.CompareAndSwap(old, &next) {
+			return
+		}
+	}
+}
+
+// specLocked returns the spec of c. Caller must hold Store.mu.
+func (c *cell) specLocked() EndpointSpec {
+	e := c.newest.Load()
+	spec := EndpointSpec{
+		ID: c.id, Address: c.address, Labels: e.Labels, Capacity: e.Capacity,
+		State: c.state, NoMetrics: c.noMetrics, Attrs: e.Attrs,
+	}
+	if m := c.metrics; m != nil {
+		spec.Engine, spec.MetricsAddress, spec.MetricsPath, spec.MetricsScheme = m.engine, m.address, m.path, m.scheme
+	}
+	return spec
+}
+
+// setLocked makes specs the endpoints of p. Caller must hold s.mu.
+func (s *Store) setLocked(p *poolState, specs []EndpointSpec) {
+	keep := make(map[string]string, len(specs)) // ID to address
+	for i := range specs {
+		keep[specs[i].ID] = specs[i].Address
+	}
+	// What goes frees its slot before what comes takes one.
+	for _, c := range p.cells {
+		if address, ok := keep[c.id]; !ok || address != c.address {
+			s.dropLocked(c)
+		}
+	}
+	cells := make([]*cell, len(specs))
+	for i, spec := range specs {
+		if c := p.byID[spec.ID]; c != nil {
+			s.reconfigureLocked(c, spec)
+			cells[i] = c
+			continue
+		}
+		cells[i] = s.addLocked(p, spec)
+	}
+	if !slices.Equal(p.cells, cells) {
+		p.cells, p.changed = cells, true
+	}
+}
+
+// addLocked makes a cell and tells of it; the caller puts it into p.cells.
+// Caller must hold s.mu.
+func (s *Store) addLocked(p *poolState, spec EndpointSpec) *cell {
+	c := &cell{
+		load: types.NewLoad(), pool: p, slot: s.slots.take(),
+		id: spec.ID, address: spec.Address, state: spec.State,
+	}
+	c.setMetricsSpec(spec)
+	c.newest.Store(&types.Endpoint{
+		Load: c.load, Slot: c.slot, State: spec.State, Capacity: spec.Capacity,
+		ID: spec.ID, Address: spec.Address, Labels: spec.Labels, Attrs: spec.Attrs,
+	})
+	p.byID[c.id] = c
+	p.changed = true
+	s.cells.Store(c.load, c)
+	s.eventLocked(c, Added)
+	return c
+}
+
+// dropLocked forgets a cell and tells of it; the caller takes it out of
+// p.cells. Caller must hold s.mu.
+func (s *Store) dropLocked(c *cell) {
+	c.removed = true
+	delete(c.pool.byID, c.id)
+	c.pool.changed = true
+	s.cells.Delete(c.load)
+	s.slots.give(c.slot)
+	s.eventLocked(c, Removed)
+}
+
+// reconfigureLocked gives an endpoint that stays its new spec. Caller must hold s.mu.
+func (s *Store) reconfigureLocked(c *cell, spec EndpointSpec) {
+	old := c.specLocked()
+	if sameSpec(&old, &spec) {
+		return
+	}
+	moved := spec.State != c.state
+	c.state = spec.State
+	c.setMetricsSpec(spec)
+	c.modify(func(e *types.Endpoint) {
+		e.Labels, e.Capacity, e.Attrs = spec.Labels, spec.Capacity, spec.Attrs
+		if moved {
+			e.State = spec.State
+		}
+	})
+	c.pool.changed = true
+	s.eventLocked(c, Changed)
+}
+
+func (c *cell) setMetricsSpec(spec EndpointSpec) {
+	c.noMetrics = spec.NoMetrics
+	c.metrics = nil
+	if m := (metricsSpec{spec.Engine, spec.MetricsAddress, spec.MetricsPath, spec.MetricsScheme}); m != (metricsSpec{}) {
+		c.metrics = &m
+	}
+}
+
+func (s *Store) countLocked() int {
+	n := 0
+	for _, p := range s.pools {
+		n += len(p.cells)
+	}
+	return n
+}
+
+func sameSpec(a, b *EndpointSpec) bool {
+	return a.ID == b.ID && a.Address == b.Address && a.Capacity == b.Capacity && a.State == b.State &&
+		a.Engine == b.Engine && a.MetricsAddress == b.MetricsAddress && a.MetricsPath == b.MetricsPath &&
+		a.MetricsScheme == b.MetricsScheme && a.NoMetrics == b.NoMetrics &&
+		maps.Equal(a.Labels, b.Labels) && reflect.DeepEqual(a.Attrs, b.Attrs)
+}
+
+// prepareSpecs returns valid copies of specs.
+func prepareSpecs(pool types.NamespacedName, specs []EndpointSpec) ([]EndpointSpec, error) {
+	if pool.Name == "" {
+		return nil, errors.New("datastore: the pool of the endpoints has no name")
+	}
+	out := make([]EndpointSpec, len(specs))
+	first := make(map[string]int, len(specs))
+	var errs []error
+	for i, spec := range specs {
+		if spec.ID == "" {
+			spec.ID = spec.Address
+		}
+		if err := spec.validate(); err != nil {
+			errs = append(errs, fmt.Errorf("datastore: pool %s: endpoint %d, %s: %w", withNamespace(pool), i, shorten(spec.ID), err))
+		}
+		if j, dup := first[spec.ID]; dup {
+			errs = append(errs, fmt.Errorf("datastore: pool %s: endpoint %d: id %s is that of endpoint %d too", withNamespace(pool), i, shorten(spec.ID), j))
+		}
+		first[spec.ID] = i
+		spec.Labels = maps.Clone(spec.Labels)
+		out[i] = spec
+	}
+	return out, errors.Join(errs...)
+}
+
+func (s *EndpointSpec) validate() error {
+	if len(s.ID) > 512 {
+		return fmt.Errorf("id must have at most 512 bytes, got %d", len(s.ID))
+	}
+	if err := checkAddress("address", s.Address); err != nil {
+		return err
+	}
+	if s.MetricsAddress != "" {
+		if err := checkAddress("metricsAddress", s.MetricsAddress); err != nil {
+			return err
+		}
+	}
+	if s.MetricsPath != "" && (s.MetricsPath[0] != '/' || !isVisible(s.MetricsPath)) {
+		return fmt.Errorf("metricsPath must begin with / and be printable ASCII without blanks, got %s", shorten(s.MetricsPath))
+	}
+	if s.MetricsScheme != "" && s.MetricsScheme != "http" && s.MetricsScheme != "https" {
+		return fmt.Errorf("metricsScheme must be http or https, got %s", shorten(s.MetricsScheme))
+	}
+	if s.State > types.Unhealthy {
+		return fmt.Errorf("state must be ready, draining or unhealthy, got %d", s.State)
+	}
+	c := s.Capacity
+	if !(c.Speed >= 0) || math.IsInf(c.Speed, 1) || c.MaxConcurrency < 0 || c.KVTokens < 0 ||
+		!(c.CostPerHour >= 0) || math.IsInf(c.CostPerHour, 1) {
+		return fmt.Errorf("capacity must have no negative and no infinite figures, got %+v", c)
+	}
+	return nil
+}
+
+// checkAddress guards more than typing errors: the address goes into headers.
+func checkAddress(field, address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil || host == "" || len(address) > 300 || !isVisible(address) || strings.ContainsAny(address, `,/"\@?#`) {
+		return fmt.Errorf("%s must be host:port, got %s", field, shorten(address))
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return fmt.Errorf("%s must have a port from 1 to 65535, got %s", field, shorten(address))
+	}
+	return nil
+}
+
+func isVisible(s string) bool {
+	for i := range len(s) {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// shorten quotes what came from outside, for an error.
+func shorten(s string) string {
+	if len(s) > 80 {
+		return strconv.Quote(s[:80]) + "…"
+	}
+	return strconv.Quote(s)
+}
+
+// slots hands out small numbers, always the smallest that is free, so that they
+// stay dense.
+type slots struct {
+	next uint32 // never handed out
+	free slotHeap
+}
+
+func (s *slots) take() uint32 {
+	if len(s.free) > 0 {
+		return heap.Pop(&s.free).(uint32)
+	}
+	s.next++
+	return s.next - 1
+}
+
+func (s *slots) give(n uint32) { heap.Push(&s.free, n) }
+
+type slotHeap []uint32
+
+func (h slotHeap) Len() int           { return len(h) }
+func (h slotHeap) Less(i, j int) bool { return h[i] < h[j] }
+func (h slotHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *slotHeap) Push(x any)        { *h = append(*h, x.(uint32)) }
+func (h *slotHeap) Pop() any {
+	last := len(*h) - 1
+	n := (*h)[last]
+	*h = (*h)[:last]
+	return n
+}

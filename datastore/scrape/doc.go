@@ -1,0 +1,37 @@
+// Package scrape reads the metrics of model servers into a datastore.Store.
+//
+// A Scraper watches the store: each endpoint is asked for its metrics page every
+// Options.Interval, and what the page says becomes the endpoint's next reading.
+//
+//	s, err := scrape.New(store, scrape.Options{Interval: 50 * time.Millisecond})
+//	if err != nil {
+//		return err
+//	}
+//	go s.Run(ctx)
+//
+// Where to find which figure is a table of engines: vLLM, SGLang, TensorRT-LLM,
+// Triton, TGI, llama.cpp, LMDeploy and Dynamo are in DefaultEngines, and others
+// can be added. An endpoint's engine is what its specification or its labels say
+// (inference.networking.k8s.io/engine-type, else llm-d.ai/engine-type), or is
+// found out from the page: the first of the table that the page has a load figure
+// of, until the server restarts. An address without a host, as in ":8002", is
+// another port of the endpoint's host. Where no path is given it is the engine's,
+// and while the engine is unknown those of all engines are tried in turn.
+//
+// # What is not known stays unknown
+//
+// A figure that is not on the page is unknown, not 0. A page that has none of the
+// load figures is no reading: the store keeps the last one, which grows old. So it
+// does when an endpoint does not answer, answers late, or sends what cannot be
+// read; no part of such a page is used. A reading's time is that of the request,
+// as its figures may be as old as that and no older.
+//
+// # What it costs
+//
+// Each endpoint has a goroutine, so that a server that hangs delays no other, and a
+// kept connection, for which net/http has two more: about 28 KiB in all. Workers
+// that are shared would have to be as many as there may be hanging servers, or
+// wait for them. Memory for pages is shared by all, and taken only while an answer
+// is being read. A scrape of a 59 kB page takes some 80 µs of CPU on one core of
+// an EPYC server, most of it in the kernel and net/http; see BenchmarkScrape.
+package scrape

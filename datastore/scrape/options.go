@@ -1,0 +1,112 @@
+package scrape
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// Options say how endpoints are scraped. The zero value is ready to use.
+type Options struct {
+	// Interval is the time from one scrape of an endpoint to the next. Default
+	// 200 ms, at least 1 ms. A page that takes longer delays the next one: an
+	// endpoint has one request under way at most.
+	Interval time.Duration
+
+	// Jitter is the fraction of the Interval by which each wait may be longer or
+	// shorter, at random. Default 0.1, at most 0.5, negative for none. The first
+	// scrape of an endpoint comes at a random time within one Interval in any
+	// case, so that a fleet is not asked all at once.
+	Jitter float64
+
+	// Timeout bounds one scrape, connecting included. Default 1 s.
+	Timeout time.Duration
+
+	// MaxBackoff bounds the wait after failures, which doubles with each one that
+	// follows another, from twice the Interval. Default 10 s; never less than the
+	// Interval. The first success brings the wait back to the Interval.
+	MaxBackoff time.Duration
+
+	// MaxBody bounds a page, in bytes. Default 4 MiB, at most 1 GiB. Larger pages
+	// are ErrTooLarge.
+	MaxBody int
+
+	// Transport makes the requests, if set: for TLS settings, authentication or a
+	// proxy. It is asked by all endpoints, at most once at a time by each; keeping
+	// a connection to each open is up to it. Default: a http.Transport for each
+	// endpoint, without proxy, whose connection is closed when the endpoint goes.
+	Transport http.RoundTripper
+
+	// Engines are the engines that are known. Default: DefaultEngines.
+	Engines []Engine
+
+	// OnScrape is told of every scrape, failed or not. It is called from many
+	// goroutines, and holds up its endpoint's next scrape. Optional.
+	OnScrape func(Result)
+
+	// Logger is told when an endpoint begins to fail and when it recovers, not of
+	// the failures between. Default: silent.
+	Logger *slog.Logger
+
+	// Now is the clock that readings are stamped with. Default time.Now. It is
+	// not what waits are measured with.
+	Now func() time.Time
+
+	// Seed is where the random times come from: an endpoint's depend on it and on
+	// its ID.
+	Seed uint64
+}
+
+// Result is what came of one scrape.
+type Result struct {
+	Pool     types.NamespacedName
+	Endpoint string        // ID
+	URL      string        // of the page
+	Engine   string        // empty if it is not known yet
+	Bytes    int           // size of the page
+	Duration time.Duration // from the request to the end of reading
+	Err      error         // nil: the store has the reading
+}
+
+// withDefaults returns o with its defaults filled in, or what is wrong with it.
+func (o Options) withDefaults() (Options, error) {
+	setDefault(&o.Interval, 200*time.Millisecond)
+	setDefault(&o.Timeout, time.Second)
+	setDefault(&o.MaxBackoff, 10*time.Second)
+	setDefault(&o.MaxBody, 4<<20)
+	if o.Jitter == 0 {
+		o.Jitter = 0.1
+	}
+	if o.Engines == nil {
+		o.Engines = DefaultEngines()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.Jitter = max(o.Jitter, 0)
+	switch {
+	case o.Interval < time.Millisecond:
+		return o, fmt.Errorf("scrape: Interval is %v, must be at least 1ms", o.Interval)
+	case !(o.Jitter <= 0.5):
+		return o, fmt.Errorf("scrape: Jitter is %v, must be at most 0.5", o.Jitter)
+	case o.Timeout < 0:
+		return o, fmt.Errorf("scrape: Timeout is %v, must not be negative", o.Timeout)
+	case o.MaxBackoff < 0:
+		return o, fmt.Errorf("scrape: MaxBackoff is %v, must not be negative", o.MaxBackoff)
+	case o.MaxBody < 0 || o.MaxBody > 1<<30:
+		return o, fmt.Errorf("scrape: MaxBody is %d, must be between 1 byte and 1 GiB", o.MaxBody)
+	case len(o.Engines) == 0:
+		return o, fmt.Errorf("scrape: Engines is empty: leave it nil for the defaults")
+	}
+	o.MaxBackoff = max(o.MaxBackoff, o.Interval)
+	return o, nil
+}
+
+func setDefault[T int | time.Duration](v *T, def T) {
+	if *v == 0 {
+		*v = def
+	}
+}

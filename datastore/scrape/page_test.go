@@ -1,0 +1,18 @@
+package scrape_test
+
+import (
+	"os"
+	"testing"
+)
+
+// pageFile returns where the page of an engine is.
+func pageFile(engine string) string { return "../../internal/promtext/testdata/" + engine + ".prom" }
+
+func readPage(t testing.TB, engine string) []byte {
+	t.Helper()
+	page, err := os.ReadFile(pageFile(engine))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return page
+}

@@ -1,0 +1,240 @@
+package scrape
+
+import (
+	"hash/maphash"
+	"math"
+	"strconv"
+
+	"github.com/inferpick/inferpick/internal/promtext"
+	"github.com/inferpick/inferpick/types"
+)
+
+// reader reads pages. It keeps the memory that reading takes, and nothing of a
+// page: one reader serves any number of endpoints, one after the other.
+type reader struct {
+	scan     promtext.Scanner
+	seed     maphash.Seed
+	figures  []figure // engine x signal
+	adapters []adapterFigure
+}
+
+// figure gathers the samples of one signal of one engine.
+type figure struct {
+	rank   int // of the candidate that is gathered
+	n      int // series, or groups of them
+	sum    float64
+	max    float64
+	groups []group // with overlapping series only
+}
+
+// group is a set of series that differ only in labels that overlap.
+type group struct {
+	key uint64
+	max float64
+}
+
+// adapterFigure is the newest list of adapters of one engine.
+type adapterFigure struct {
+	known            bool
+	rank             int
+	at, max          float64
+	running, waiting []byte // as on the page, with commas
+}
+
+func newReader() *reader { return &reader{seed: maphash.MakeSeed()} }
+
+// read reads the figures of an engine from the page. If engine is negative, it
+// takes the first engine of the table that the page has a load figure of, and
+// returns which. It does so also, without being asked, if redetect is set and
+// the page has nothing of the given engine.
+func (r *reader) read(t *table, page []byte, openMetrics bool, engine int, redetect bool, cache *adapterCache) (types.Metrics, int, error) {
+	r.scan.OpenMetrics = openMetrics
+	if engine >= 0 {
+		if err := r.gather(t.plans[engine], page); err != nil {
+			return types.Metrics{}, engine, err
+		}
+		if r.hasLoad(0) {
+			return r.metrics(0, cache), engine, nil
+		}
+		if !redetect {
+			return types.Metrics{}, engine, noMetrics(page, t.engines[engine:engine+1])
+		}
+	}
+	if err := r.gather(t.all, page); err != nil {
+		return types.Metrics{}, -1, err
+	}
+	for e := range t.engines {
+		if r.hasLoad(e) {
+			return r.metrics(e, cache), e, nil
+		}
+	}
+	return types.Metrics{}, -1, noMetrics(page, t.engines)
+}
+
+// gather collects all samples of the page that the plan wants.
+func (r *reader) gather(p *plan, page []byte) error {
+	r.reset(len(p.overlaps))
+	r.scan.Reset(p.set, page)
+	for r.scan.Next() {
+		rules := p.rules[r.scan.Index()]
+		for i := range rules {
+			if rule := &rules[i]; rule.adapter != nil {
+				r.addAdapters(rule)
+			} else if r.matches(rule) {
+				r.add(rule, p.overlaps[rule.engine])
+			}
+		}
+	}
+	if err := r.scan.Err(); err != nil {
+		return &PageError{err}
+	}
+	return nil
+}
+
+func (r *reader) reset(engines int) {
+	for len(r.adapters) < engines {
+		r.adapters = append(r.adapters, adapterFigure{})
+	}
+	for n := engines * int(numSignals); len(r.figures) < n; {
+		r.figures = append(r.figures, figure{})
+	}
+	for i := range r.figures {
+		r.figures[i] = figure{groups: r.figures[i].groups[:0]}
+	}
+	for i := range r.adapters {
+		r.adapters[i].known = false
+	}
+}
+
+// matches reports whether the sample has the labels that the rule asks for.
+func (r *reader) matches(rule *rule) bool {
+	for _, m := range rule.match {
+		if v, ok := r.scan.Label(m.label); !ok || string(v) != m.value {
+			return false
+		}
+	}
+	return true
+}
+
+// add adds the current sample to its figure. What cannot be a figure of any of
+// the signals, all of which are finite and not negative, is as good as missing.
+func (r *reader) add(rule *rule, overlap overlap) {
+	v := r.scan.Value()
+	if rule.label != "" {
+		text, _ := r.scan.Label(rule.label)
+		var err error
+		if v, err = strconv.ParseFloat(string(text), 64); err != nil {
+			return
+		}
+	}
+	v *= rule.scale
+	if !(v >= 0 && v <= math.MaxFloat64) {
+		return
+	}
+	f := &r.figures[rule.engine*int(numSignals)+int(rule.signal)]
+	if f.n > 0 && rule.rank > f.rank {
+		return
+	}
+	if f.n > 0 && rule.rank < f.rank {
+		*f = figure{groups: f.groups[:0]}
+	}
+	f.rank = rule.rank
+	f.max = max(f.max, v)
+	if len(overlap) == 0 {
+		f.n++
+		f.sum += v
+		return
+	}
+	key := r.series(overlap)
+	for i := range f.groups {
+		if g := &f.groups[i]; g.key == key {
+			if v > g.max {
+				f.sum += v - g.max
+				g.max = v
+			}
+			return
+		}
+	}
+	f.n++
+	f.sum += v
+	f.groups = append(f.groups, group{key, v})
+}
+
+// series hashes the labels of the current sample, but for those that overlap.
+// The order of labels does not matter.
+func (r *reader) series(overlap overlap) (key uint64) {
+	for l := r.scan.Labels(); l.Next(); {
+		if name := l.Name(); !overlap[string(name)] {
+			key += maphash.Bytes(r.seed, name) ^ (maphash.Bytes(r.seed, l.Value())*0x9e3779b97f4a7c15 + 1)
+		}
+	}
+	return key
+}
+
+// addAdapters keeps the current sample if it is the newest list of adapters.
+func (r *reader) addAdapters(rule *rule) {
+	text, _ := r.scan.Label(rule.adapter.Max)
+	fit, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || !(fit >= 0 && fit <= math.MaxFloat64) {
+		return
+	}
+	a := &r.adapters[rule.engine]
+	at := r.scan.Value()
+	if a.known && (rule.rank > a.rank || rule.rank == a.rank && !(at >= a.at)) {
+		return
+	}
+	a.known, a.rank, a.at, a.max = true, rule.rank, at, fit
+	text, _ = r.scan.Label(rule.adapter.Running)
+	a.running = append(a.running[:0], text...)
+	text, _ = r.scan.Label(rule.adapter.Waiting)
+	a.waiting = append(a.waiting[:0], text...)
+}
+
+// hasLoad reports whether the page says anything of the engine's load. Static
+// figures alone do not make a reading.
+func (r *reader) hasLoad(engine int) bool {
+	f := r.figures[engine*int(numSignals):]
+	return f[waiting].total().IsKnown() || f[running].total().IsKnown() || f[kvUsage].fraction().IsKnown()
+}
+
+// metrics turns what was gathered of an engine into a reading.
+func (r *reader) metrics(engine int, cache *adapterCache) types.Metrics {
+	f := r.figures[engine*int(numSignals):]
+	m := types.Metrics{
+		Waiting:   f[waiting].total(),
+		Running:   f[running].total(),
+		KVUsage:   f[kvUsage].fraction(),
+		BlockSize: f[blockSize].largest(),
+		NumBlocks: f[numBlocks].total(),
+		StartedAt: f[startedAt].largest(),
+	}
+	if a := &r.adapters[engine]; a.known {
+		m.MaxAdapters = types.Known(a.max)
+		m.RunningAdapters = cache.running.get(a.running)
+		m.WaitingAdapters = cache.waiting.get(a.waiting)
+	}
+	return m
+}
+
+func (f *figure) total() types.Gauge {
+	if f.n == 0 || math.IsInf(f.sum, 0) {
+		return types.Gauge{}
+	}
+	return types.Known(f.sum)
+}
+
+func (f *figure) largest() types.Gauge {
+	if f.n == 0 {
+		return types.Gauge{}
+	}
+	return types.Known(f.max)
+}
+
+// fraction returns the mean. A little above 1 is taken for rounding and is 1;
+// more is not a fraction, and what it is instead is unknown.
+func (f *figure) fraction() types.Gauge {
+	if f.n == 0 || f.max > 1.01 {
+		return types.Gauge{}
+	}
+	return types.Known(min(f.sum/float64(f.n), 1))
+}

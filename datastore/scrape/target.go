@@ -1,0 +1,343 @@
+package scrape
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/types"
+)
+
+// address is what of an endpoint's specification a target depends on.
+type address struct {
+	none                       bool
+	scheme, host, path, engine string
+}
+
+// otherEngineLabel names the engine where datastore.EngineLabel does not.
+const otherEngineLabel = "llm-d.ai/engine-type"
+
+func addressOf(spec datastore.EndpointSpec) address {
+	a := address{none: spec.NoMetrics, scheme: spec.MetricsScheme, host: spec.MetricsAddress, path: spec.MetricsPath, engine: spec.Engine}
+	if a.scheme == "" {
+		a.scheme = "http"
+	}
+	if a.host == "" {
+		a.host = spec.Address
+	} else if a.host[0] == ':' { // another port of the same host
+		if host, _, err := net.SplitHostPort(spec.Address); err == nil {
+			a.host = net.JoinHostPort(host, a.host[1:])
+		}
+	}
+	for _, label := range []string{datastore.EngineLabel, otherEngineLabel} {
+		if a.engine == "" {
+			a.engine = spec.Labels[label]
+		}
+	}
+	return a
+}
+
+// target scrapes one endpoint, in a goroutine of its own: however long a server
+// takes to answer, no other waits for it. Between scrapes it costs that
+// goroutine's stack, a timer and a connection; the memory for a page is borrowed
+// when one arrives.
+type target struct {
+	*run
+	ctx    context.Context
+	cancel context.CancelFunc
+	done   chan struct{} // closed when loop has returned
+	wake   chan struct{} // cuts a wait short
+	reborn atomic.Bool   // the server has started anew
+
+	pool types.NamespacedName
+	id   string
+	load *types.Load
+	to   address
+
+	invalid   error // what is wrong with the specification: nothing is asked for
+	transport http.RoundTripper
+	request   *http.Request // for the path requested
+	requested string
+
+	paths    []string // to be tried; the first is the one that is read now
+	engine   int      // index in the table, -1 if it is not known
+	fixed    bool     // the engine is given, not found out
+	cache    adapterCache
+	rand     types.Rand
+	moved    bool // paths[0] is where the server sent us on to
+	failures int  // in a row
+	failing  bool // as far as the log knows
+}
+
+func (r *run) newTarget(ev datastore.Event, to address) *target {
+	h := fnv.New64a()
+	h.Write([]byte(ev.Endpoint.ID))
+	t := &target{
+		run:  r,
+		done: make(chan struct{}),
+		wake: make(chan struct{}, 1),
+		pool: ev.Pool,
+		id:   ev.Endpoint.ID,
+		load: ev.Endpoint.Load,
+		to:   to,
+
+		transport: r.opt.Transport,
+		rand:      types.NewRand(r.opt.Seed ^ h.Sum64()),
+	}
+	t.ctx, t.cancel = context.WithCancel(r.ctx)
+	t.engine = -1
+	if to.engine != "" {
+		t.engine = r.table.find(to.engine)
+		t.fixed = t.engine >= 0
+	}
+	t.resetPaths()
+	if to.engine != "" && !t.fixed {
+		t.log(slog.LevelWarn, "the endpoint's engine is not known, so it is found out from the page", slog.String("engine", to.engine))
+	}
+	if err := t.validate(); err != nil {
+		t.invalid = fmt.Errorf("scrape: the endpoint's metrics cannot be asked for: %w", err)
+	}
+	if t.transport == nil {
+		t.transport = newTransport()
+	}
+	return t
+}
+
+func (t *target) validate() error {
+	if t.to.scheme != "http" && t.to.scheme != "https" {
+		return fmt.Errorf("scheme %q is neither http nor https", t.to.scheme)
+	}
+	if err := validAddress(t.to.host); err != nil {
+		return err
+	}
+	return validPath(t.paths[0])
+}
+
+// resetPaths sets where the page may be: where the specification says, else where
+// the engine has it, else wherever any engine has it, one after the other.
+func (t *target) resetPaths() {
+	t.moved = false
+	switch {
+	case t.to.path != "":
+		t.paths = []string{t.to.path}
+	case t.fixed:
+		t.paths = []string{t.table.engines[t.engine].path()}
+	default:
+		t.paths = nil
+		for i := range t.table.engines {
+			if path := t.table.engines[i].path(); !slices.Contains(t.paths, path) {
+				t.paths = append(t.paths, path)
+			}
+		}
+	}
+}
+
+// restart makes the target forget what it has found out about the server, and
+// scrape it soon. It may be called from any goroutine.
+func (t *target) restart() {
+	t.reborn.Store(true)
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// loop scrapes until the target is cancelled or its endpoint has gone.
+func (t *target) loop() {
+	defer close(t.done)
+	defer t.cancel()
+	defer t.disconnect()
+
+	wait := time.Duration(t.rand.Float64() * float64(t.opt.Interval))
+	due := time.Now().Add(wait)
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-timer.C:
+		case <-t.wake:
+			due = time.Now()
+		}
+		if t.reborn.Swap(false) {
+			t.failures = 0
+			t.resetPaths()
+			if !t.fixed {
+				t.engine = -1
+			}
+		}
+		stays := t.scrape()
+		if t.ctx.Err() != nil || !stays {
+			return
+		}
+		due, wait = t.next(due, time.Now())
+		timer.Reset(wait)
+	}
+}
+
+// disconnect closes the endpoint's connection, unless it is the user's.
+func (t *target) disconnect() {
+	if own, ok := t.transport.(*http.Transport); ok && t.opt.Transport == nil {
+		own.CloseIdleConnections()
+	}
+}
+
+// next returns when the next scrape is due, and how long to wait until then. due
+// is when the last one was. Waits are measured from there, so that the time a
+// scrape takes does not slow the rate down; a scrape that took too long for that
+// is followed by a full wait.
+func (t *target) next(due, now time.Time) (time.Time, time.Duration) {
+	every := t.opt.Interval
+	from := due
+	if t.failures > 0 {
+		every = t.backoff()
+		from = now
+	}
+	every += time.Duration((2*t.rand.Float64() - 1) * t.opt.Jitter * float64(every))
+	due = from.Add(every)
+	if due.Before(now) {
+		due = now.Add(every)
+	}
+	return due, due.Sub(now)
+}
+
+// backoff returns the wait after t.failures failures in a row.
+func (t *target) backoff() time.Duration {
+	wait := t.opt.Interval
+	for range t.failures {
+		if wait *= 2; wait >= t.opt.MaxBackoff {
+			return t.opt.MaxBackoff
+		}
+	}
+	return wait
+}
+
+// scrape gets one page and stores what it says. It returns false if the endpoint
+// has gone.
+func (t *target) scrape() (stays bool) {
+	start := time.Now()
+	path := t.paths[0]
+	size, stays, err := t.read(start.Add(t.opt.Timeout))
+	if t.ctx.Err() != nil {
+		return false // what went wrong is that it was cancelled
+	}
+	if isTimeout(err) {
+		err = fmt.Errorf("scrape: no complete page within %v: %w", t.opt.Timeout, err)
+	}
+	t.tell(err)
+	if t.opt.OnScrape != nil {
+		r := Result{Pool: t.pool, Endpoint: t.id, URL: t.url(path), Bytes: size, Duration: time.Since(start), Err: err}
+		if t.engine >= 0 {
+			r.Engine = t.table.engines[t.engine].Name
+		}
+		t.opt.OnScrape(r)
+	}
+	return stays
+}
+
+// read is scrape without telling anybody.
+func (t *target) read(deadline time.Time) (size int, stays bool, err error) {
+	at := t.opt.Now() // the figures on the page are not older than this
+	b, err := t.page(deadline)
+	if err != nil {
+		return 0, true, err
+	}
+	defer t.Scraper.pool.put(b)
+	m, engine, err := b.reader.read(t.table, b.page, b.openMetrics, t.engine, !t.fixed, &t.cache)
+	if err != nil {
+		if !t.fixed && errors.Is(err, ErrNoMetrics) {
+			t.engine = -1
+		}
+		if errors.Is(err, ErrNoMetrics) {
+			t.nextPath()
+		}
+		return len(b.page), true, err
+	}
+	t.engine = engine
+	if t.ctx.Err() != nil {
+		return len(b.page), false, nil
+	}
+	m.UpdatedAt = at
+	return len(b.page), t.store.UpdateMetrics(t.load, m), nil
+}
+
+// page gets the page. Some frameworks send "/metrics" on to "/metrics/": where a
+// server sends us on to itself, the page is read there, from now on.
+func (t *target) page(deadline time.Time) (*buffer, error) {
+	if t.invalid != nil {
+		return nil, t.invalid
+	}
+	for hops := 0; ; hops++ {
+		a, err := t.fetch(t.paths[0], deadline)
+		if err != nil {
+			return nil, err
+		}
+		switch a.status {
+		case 200:
+			return a.page, nil
+		case 301, 302, 307, 308:
+			if path := t.sameServer(a.location); path != "" && hops == 0 {
+				t.paths[0], t.moved = path, true
+				continue
+			}
+		case 404:
+			if t.moved {
+				t.resetPaths()
+			} else {
+				t.nextPath()
+			}
+		}
+		return nil, &StatusError{Status: a.status, Location: a.location}
+	}
+}
+
+// nextPath makes the next path the one to read, if there are several.
+func (t *target) nextPath() {
+	t.paths = append(t.paths[1:len(t.paths):len(t.paths)], t.paths[0])
+}
+
+// sameServer returns the path that location points to, if it is on this server.
+func (t *target) sameServer(location string) string {
+	base, err := url.Parse(t.url(t.paths[0]))
+	if err != nil {
+		return ""
+	}
+	u, err := base.Parse(location)
+	if err != nil || location == "" || u.Scheme != base.Scheme || u.Host != base.Host || validPath(u.RequestURI()) != nil {
+		return ""
+	}
+	return u.RequestURI()
+}
+
+func (t *target) url(path string) string { return t.to.scheme + "://" + t.to.host + path }
+
+// tell counts a failure or success, and logs where it is the first one.
+func (t *target) tell(err error) {
+	switch {
+	case err != nil:
+		t.failures++
+		if !t.failing {
+			t.log(slog.LevelWarn, "the endpoint's metrics cannot be read", slog.Any("error", err))
+		}
+	case t.failing:
+		t.log(slog.LevelInfo, "the endpoint's metrics can be read again", slog.Int("failures", t.failures))
+		t.failures = 0
+	}
+	t.failing = err != nil
+}
+
+func (t *target) log(level slog.Level, msg string, attr slog.Attr) {
+	if l := t.opt.Logger; l != nil {
+		l.LogAttrs(t.ctx, level, msg, slog.String("pool", t.pool.String()), slog.String("endpoint", t.id), slog.String("url", t.url(t.paths[0])), attr)
+	}
+}

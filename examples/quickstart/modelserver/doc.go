@@ -1,0 +1,35 @@
+// Package modelserver runs simulated model servers: real HTTP servers on
+// loopback that answer OpenAI requests with made-up words at the pace of a real
+// inference engine. No model is loaded and no GPU is needed. What is simulated
+// is the part a router can feel: batching, queueing, KV cache, prefix cache and
+// LoRA slots, by the package engine below it.
+//
+//	s, err := modelserver.Start(ctx, modelserver.Options{Name: "a"})
+//	if err != nil {
+//		return err
+//	}
+//	defer s.Close()
+//	resp, err := http.Post(s.URL()+"/v1/chat/completions", …)
+//
+// A server looks like a vLLM server: the endpoints /v1/chat/completions,
+// /v1/completions, /v1/responses, /v1/messages, /v1/embeddings, /v1/models,
+// /v1/load_lora_adapter, /v1/unload_lora_adapter and /health, and /metrics with
+// vLLM's names. Every reply carries "simulated" in the Server header and the
+// server's name in X-Sim-Server.
+//
+// # Text and tokens
+//
+// Four bytes of text are one token; each part of a chat begins a new one, after
+// one for its role. Equal text gives equal tokens and so equal KV blocks, in
+// the adapter and cache_salt it was sent with. The words of a reply are four
+// bytes long too, so a conversation that quotes the reply hits the cache beyond
+// it. Words and length of a reply are drawn from a generator seeded by the
+// prompt: servers with the same Options.Seed answer alike. The request header
+// or field x-sim-output-tokens fixes the length instead, for replaying a trace.
+//
+// # Failures
+//
+// [Server.Kill] crashes a server in the middle of its streams and
+// [Server.Restart] brings it back with an empty cache. [Server.HangMetrics],
+// [Server.GarbageMetrics] and [Server.FailNext] make it misbehave.
+package modelserver

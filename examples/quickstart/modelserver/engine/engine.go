@@ -1,0 +1,332 @@
+package engine
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Errors of Submit, wrapped with what was wrong. Branch on them with errors.Is.
+var (
+	// ErrInvalid: the request makes no sense, or the ID is in use.
+	ErrInvalid = errors.New("engine: invalid request")
+	// ErrTooLong: prompt and output together never fit into the KV cache.
+	ErrTooLong = errors.New("engine: request larger than the KV cache")
+)
+
+// Config says what to model. The zero value is Llama-3.1-8B on one H100 with
+// the scheduler's defaults on such a machine.
+type Config struct {
+	// Calibration is the model and the machine. Default: Llama31H100.
+	Calibration Calibration
+	// Blocks is the KV cache in blocks of BlockTokens tokens. Default: what the
+	// Calibration says.
+	Blocks int
+	// MaxSeqs is the most sequences in one step. Default 1024.
+	MaxSeqs int
+	// MaxBatchedTokens is the most tokens in one step. Default 8192.
+	MaxBatchedTokens int
+	// MaxLoRAs is the number of adapter slots: the most adapters in one step.
+	// Default 4.
+	MaxLoRAs int
+	// MaxHostLoRAs is the number of adapters kept in host memory. Default: three
+	// times MaxLoRAs; at least MaxLoRAs.
+	MaxHostLoRAs int
+	// NoPrefixCache turns automatic prefix caching off.
+	NoPrefixCache bool
+	// WholePromptMustFit admits a sequence only if there is room for all of its
+	// prompt, not only for the first chunk. Newer engines can do so.
+	WholePromptMustFit bool
+}
+
+// complete fills the defaults in and checks what the caller set.
+func (c *Config) complete() error {
+	if c.Calibration == (Calibration{}) {
+		c.Calibration = Llama31H100()
+	}
+	c.Calibration.Speed = cmp.Or(c.Calibration.Speed, 1)
+	if !(c.Calibration.Speed > 0) {
+		return fmt.Errorf("engine: Calibration.Speed is %v: want 0 or more", c.Calibration.Speed)
+	}
+	c.Blocks = cmp.Or(c.Blocks, c.Calibration.Blocks)
+	c.MaxSeqs = cmp.Or(c.MaxSeqs, 1024)
+	c.MaxBatchedTokens = cmp.Or(c.MaxBatchedTokens, 8192)
+	c.MaxLoRAs = cmp.Or(c.MaxLoRAs, 4)
+	c.MaxHostLoRAs = cmp.Or(c.MaxHostLoRAs, 3*c.MaxLoRAs)
+	for _, field := range []struct {
+		name         string
+		value, least int
+	}{
+		{"Blocks", c.Blocks, 1},
+		{"MaxSeqs", c.MaxSeqs, 1},
+		{"MaxBatchedTokens", c.MaxBatchedTokens, 1},
+		{"MaxLoRAs", c.MaxLoRAs, 1},
+		{"MaxHostLoRAs", c.MaxHostLoRAs, c.MaxLoRAs},
+	} {
+		if field.value < field.least {
+			return fmt.Errorf("engine: %s is %d: want at least %d", field.name, field.value, field.least)
+		}
+	}
+	return nil
+}
+
+// Request is what an engine is asked to compute.
+type Request struct {
+	// ID is the caller's name for the request, unique among those not ended.
+	ID uint64
+	// Prompt is the number of tokens in the prompt, at least 1.
+	Prompt int
+	// Output is the number of tokens to produce, at least 1.
+	Output int
+	// Hashes identify the content of the sequence block by block: Hashes[i]
+	// stands for all tokens up to the end of block i, so equal hashes mean equal
+	// prefixes. Blocks beyond the list, and the last, partial one, are never
+	// shared. Give hashes for the output too if a later prompt will contain it.
+	// The engine keeps the slice until the request ends and does not write to it.
+	Hashes []uint64
+	// Adapter is the LoRA adapter; 0 is the base model.
+	Adapter uint32
+}
+
+// Kind says what an [Event] is.
+type Kind uint8
+
+const (
+	// Token: one more token left the engine.
+	Token Kind = iota
+	// Preempted: the sequence lost its KV cache and went back to the head of the
+	// queue. What it produced stays produced.
+	Preempted
+)
+
+// Event is something that happened to one request in one step.
+type Event struct {
+	ID        uint64
+	Kind      Kind
+	First     bool // the first token of the request
+	Last      bool // the last one: the request has ended
+	Generated int  // tokens produced so far
+	Cached    int  // prompt tokens found in the prefix cache at the first admission
+}
+
+// Step is what one call of [Engine.Step] did.
+type Step struct {
+	// Duration of the step. All events happen at its end.
+	Duration time.Duration
+	// Events in a deterministic order: preemptions, then tokens in the order of
+	// admission. Valid until the next call of Step.
+	Events []Event
+	// Sequences and Tokens are the size of the batch.
+	Sequences, Tokens int
+}
+
+// Metrics are what the engine publishes at the end of a step.
+type Metrics struct {
+	At      time.Duration // when they were published
+	Running int           // sequences in the batch
+	Waiting int           // sequences in the queue, without those submitted since the step began
+
+	Blocks     int // KV cache, in blocks
+	FreeBlocks int // blocks nobody refers to, cached content or not
+
+	// RunningAdapters and WaitingAdapters are sorted ids. Valid until the next
+	// call of Step; not to be written to.
+	RunningAdapters, WaitingAdapters []uint32
+
+	// Counters since the start.
+	Steps           uint64
+	QueriedTokens   uint64 // prompt tokens looked up in the prefix cache, once per request
+	HitTokens       uint64 // those found
+	PromptTokens    uint64 // prompt tokens of requests whose prefill is complete
+	GeneratedTokens uint64
+	Preemptions     uint64
+	Finished        uint64 // requests that produced all of their output
+	Cancelled       uint64
+}
+
+// KVUsage returns the share of the KV cache in use, 0 to 1. Blocks that hold
+// cached content nobody refers to count as free.
+func (m *Metrics) KVUsage() float64 {
+	if m.Blocks == 0 {
+		return 0
+	}
+	return float64(m.Blocks-m.FreeBlocks) / float64(m.Blocks)
+}
+
+// Engine is one simulated engine. Not for use from several goroutines.
+type Engine struct {
+	cfg      Config
+	pool     pool
+	adapters adapters
+
+	byID    map[uint64]*sequence
+	inbox   []*sequence
+	waiting queue
+	running []*sequence // in the order of admission
+
+	end       time.Duration // of the last step
+	events    []Event
+	last      batch // of the last step, for Check
+	spare     []*sequence
+	submitted uint64
+
+	counters  Metrics    // only its counters are used
+	published [2]Metrics // the newer one is published[newer]
+	newer     int
+}
+
+// New returns an idle engine with an empty cache.
+func New(cfg Config) (*Engine, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		cfg:      cfg,
+		pool:     newPool(cfg.Blocks),
+		adapters: newAdapters(cfg.MaxLoRAs, cfg.MaxHostLoRAs),
+		byID:     make(map[uint64]*sequence),
+	}
+	e.published[0] = Metrics{Blocks: cfg.Blocks, FreeBlocks: cfg.Blocks}
+	e.published[1] = e.published[0]
+	return e, nil
+}
+
+// Config returns the configuration with its defaults filled in.
+func (e *Engine) Config() Config { return e.cfg }
+
+// Submit hands a request to the engine. The next Step sees it.
+func (e *Engine) Submit(r Request) error {
+	if r.Prompt < 1 || r.Output < 1 {
+		return fmt.Errorf("%w: %d prompt and %d output tokens: want at least 1 of each", ErrInvalid, r.Prompt, r.Output)
+	}
+	if _, ok := e.byID[r.ID]; ok {
+		return fmt.Errorf("%w: ID %d is in use", ErrInvalid, r.ID)
+	}
+	// The last token is never fed back.
+	if need := blocksFor(r.Prompt + r.Output - 1); need > e.cfg.Blocks {
+		return fmt.Errorf("%w: %d prompt and %d output tokens need %d blocks of %d", ErrTooLong, r.Prompt, r.Output, need, e.cfg.Blocks)
+	}
+	s := e.newSequence()
+	s.Request = r
+	s.state = arriving
+	s.adapter = e.adapters.get(r.Adapter)
+	s.cached = -1
+	e.byID[r.ID] = s
+	e.inbox = append(e.inbox, s)
+	e.submitted++
+	return nil
+}
+
+// Cancel ends a request before its time and reports whether there was one.
+func (e *Engine) Cancel(id uint64) bool {
+	s := e.byID[id]
+	if s == nil {
+		return false
+	}
+	switch s.state {
+	case arriving:
+		e.inbox = slices.DeleteFunc(e.inbox, func(x *sequence) bool { return x == s })
+	case waiting:
+		e.unqueue(s)
+	case running:
+		e.running = slices.DeleteFunc(e.running, func(x *sequence) bool { return x == s })
+		e.evict(s)
+	}
+	e.counters.Cancelled++
+	e.drop(s)
+	return true
+}
+
+// Step schedules and carries out one step that begins at time now, and returns
+// what it did. It reports false, and takes no time, if there is nothing to do.
+// A now before the end of the step before counts as that end.
+func (e *Engine) Step(now time.Duration) (Step, bool) {
+	now = max(now, e.end)
+	for _, s := range e.inbox {
+		e.enqueue(s, e.waiting.pushBack)
+	}
+	e.inbox = e.inbox[:0]
+	e.events = e.events[:0]
+	if len(e.running) == 0 && e.waiting.len == 0 {
+		e.publish(now)
+		return Step{}, false
+	}
+
+	e.counters.Steps++
+	b := batch{budget: e.cfg.MaxBatchedTokens}
+	if preempted := e.scheduleRunning(&b); !preempted {
+		e.scheduleWaiting(&b)
+	}
+	b.adapters = e.adapters.active
+	d := e.cfg.Calibration.stepTime(&b)
+
+	e.last = b
+	e.end = now + d
+	e.commit()
+	e.publish(e.end)
+	return Step{Duration: d, Events: e.events, Sequences: b.sequences, Tokens: b.tokens}, true
+}
+
+// Metrics returns what the engine had published by time now: the figures of
+// the last step, or those before it while that step is under way.
+func (e *Engine) Metrics(now time.Duration) Metrics {
+	if m := e.published[e.newer]; m.At <= now {
+		return m
+	}
+	return e.published[1-e.newer]
+}
+
+// Cached returns how many leading blocks of hashes the prefix cache holds for
+// the adapter. No real engine tells; it is for tests and for policies that are
+// allowed to know everything.
+func (e *Engine) Cached(hashes []uint64, adapter uint32) int {
+	for i, h := range hashes {
+		if _, ok := e.pool.cached[blockKey(h, adapter)]; !ok {
+			return i
+		}
+	}
+	return len(hashes)
+}
+
+// publish makes the current figures visible from time at on.
+func (e *Engine) publish(at time.Duration) {
+	before := &e.published[e.newer]
+	e.newer = 1 - e.newer
+	m := &e.published[e.newer]
+	runningIDs, waitingIDs := m.RunningAdapters, m.WaitingAdapters
+
+	*m = e.counters
+	m.At = at
+	m.Running, m.Waiting = len(e.running), e.waiting.len
+	m.Blocks, m.FreeBlocks = e.pool.total(), e.pool.free
+	if !e.adapters.changed {
+		m.RunningAdapters = append(runningIDs[:0], before.RunningAdapters...)
+		m.WaitingAdapters = append(waitingIDs[:0], before.WaitingAdapters...)
+		return
+	}
+	m.RunningAdapters = e.adapters.appendIDs(runningIDs[:0], func(a *adapter) bool { return a.running > 0 })
+	m.WaitingAdapters = e.adapters.appendIDs(waitingIDs[:0], func(a *adapter) bool { return a.waiting > 0 })
+	e.adapters.changed = false
+}
+
+// newSequence returns a blank sequence, one that has ended if there is any.
+func (e *Engine) newSequence() *sequence {
+	n := len(e.spare)
+	if n == 0 {
+		return new(sequence)
+	}
+	s := e.spare[n-1]
+	e.spare = e.spare[:n-1]
+	*s = sequence{blocks: s.blocks[:0]}
+	return s
+}
+
+// drop forgets a sequence that has ended.
+func (e *Engine) drop(s *sequence) {
+	delete(e.byID, s.ID)
+	s.Hashes = nil
+	s.adapter = nil
+	e.spare = append(e.spare, s)
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package prefixindex_test
+
+const raceEnabled = false

@@ -1,0 +1,304 @@
+package prefixindex
+
+import "slices"
+
+// What is done to save memory and not because it has to be done is bounded, so
+// that no Record holds the lock for long: growing a leaf in place and joining a
+// node with its only child.
+const (
+	fewHolders = 8  // of a node for which it is done
+	maxJoins   = 16 // in one Record
+)
+
+// node is a run of blocks that follow each other in a prompt without a branch
+// between them. It is 64 bytes, one cache line.
+type node struct {
+	run      []uint64 // chained hashes; at least one
+	holders  []holder // by slot; at least one, at least one of them holds all
+	parent   uint32   // 0: the run starts a prompt
+	children uint32   // how many
+	childXor uint32   // of the children's numbers: with one child, that child
+	full     uint32   // how many holders hold the whole run
+}
+
+// holder says that an endpoint holds the first blocks of a run.
+type holder struct {
+	slot  uint32
+	held  uint32 // 1 to len(run)
+	entry uint32 // in the endpoint's list
+}
+
+// find returns where the holder with the slot is, or would be.
+func (n *node) find(slot uint32) (int, bool) {
+	lo, hi := 0, len(n.holders)
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		if n.holders[mid].slot < slot {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, lo < len(n.holders) && n.holders[lo].slot == slot
+}
+
+// common returns how many hashes a and b have in common at the start. Chained
+// hashes that agree at one place agree at all before it, so the end is tried
+// first and the rest bisected. a[0] and b[0] are known to be equal.
+func common(a, b []uint64) int {
+	k := min(len(a), len(b))
+	if a[k-1] == b[k-1] {
+		return k
+	}
+	lo, hi := 1, k-1 // a[lo-1] == b[lo-1], a[hi] != b[hi]
+	for lo < hi {
+		mid := int(uint(lo+hi) >> 1)
+		if a[mid] == b[mid] {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo
+}
+
+// setRun and setHolders store a slice and keep account of its memory.
+func (x *Index) setRun(n *node, run []uint64) {
+	x.loose += runBytes(run) - runBytes(n.run)
+	x.blocks += len(run) - len(n.run)
+	n.run = run
+}
+
+func (x *Index) setHolders(n *node, hs []holder) {
+	x.loose += holderBytes(hs) - holderBytes(n.holders)
+	n.holders = hs
+}
+
+func runBytes(run []uint64) int64 { return int64(cap(run)) * 8 }
+
+// holderBytes rounds up to the allocator's smallest step.
+func holderBytes(hs []holder) int64 { return (int64(cap(hs))*12 + 7) &^ 7 }
+
+// clone copies a slice into memory of its own, whose capacity is what the
+// allocator really took.
+func clone[T any](s []T) []T { return append([]T(nil), s...) }
+
+// newNode makes a node without holders, and children of its own, under parent.
+func (x *Index) newNode(run []uint64, parent uint32) uint32 {
+	id := x.nodes.alloc()
+	n := x.nodes.at(id)
+	x.setRun(n, clone(run))
+	n.parent = parent
+	if parent != 0 {
+		p := x.nodes.at(parent)
+		p.children++
+		p.childXor ^= id
+	}
+	x.tableSet(id)
+	return id
+}
+
+// removeNode frees a node that nobody holds and, hence, nothing hangs on.
+func (x *Index) removeNode(id uint32) {
+	x.tableDelete(id)
+	n := x.nodes.at(id)
+	parent := n.parent
+	x.setRun(n, nil)
+	x.setHolders(n, nil)
+	x.nodes.release(id)
+	if parent == 0 {
+		return
+	}
+	p := x.nodes.at(parent)
+	p.children--
+	p.childXor ^= id
+	if p.children == 1 && !x.keepNodes {
+		x.join(parent)
+	}
+}
+
+// hold makes an endpoint hold at least the first held blocks of a node and
+// returns its entry there. The entry has yet to be touched.
+func (x *Index) hold(slot, id, held uint32) uint32 {
+	n, ep := x.nodes.at(id), &x.eps[slot]
+	i, ok := n.find(slot)
+	before := uint32(0)
+	if ok {
+		before = n.holders[i].held
+		if before >= held {
+			return n.holders[i].entry
+		}
+		n.holders[i].held = held
+	} else {
+		en := x.entries.alloc()
+		x.entries.at(en).node = id
+		x.pushFront(ep, en)
+		x.setHolders(n, slices.Insert(n.holders, i, holder{slot: slot, held: held, entry: en}))
+		if !ep.inHeap {
+			ep.inHeap = true
+			x.stale.push(staleItem{tick: x.tick, slot: slot})
+		}
+	}
+	if int(held) == len(n.run) {
+		n.full++
+	}
+	ep.used += int(held - before)
+	x.held += int(held - before)
+	return n.holders[i].entry
+}
+
+// drop lets an endpoint hold only the first held blocks of an entry's node, 0
+// for none. The endpoint must hold nothing below that node.
+func (x *Index) drop(slot, en, held uint32) {
+	id := x.entries.at(en).node
+	n, ep := x.nodes.at(id), &x.eps[slot]
+	i, _ := n.find(slot)
+	before := n.holders[i].held
+	ep.used -= int(before - held)
+	x.held -= int(before - held)
+	if int(before) == len(n.run) {
+		n.full--
+	}
+	if held > 0 {
+		n.holders[i].held = held
+	} else {
+		x.unlink(ep, en)
+		x.entries.release(en)
+		if len(n.holders) == 1 {
+			x.removeNode(id)
+			return
+		}
+		x.setHolders(n, slices.Delete(n.holders, i, i+1))
+		x.fitHolders(n)
+	}
+	if n.full == 0 {
+		x.trim(n)
+	}
+}
+
+// fitHolders gives memory back that a list of holders has outgrown.
+func (x *Index) fitHolders(n *node) {
+	if cap(n.holders) > fewHolders && len(n.holders)*4 <= cap(n.holders) {
+		x.setHolders(n, clone(n.holders))
+	}
+}
+
+// trim forgets the blocks at the end of a run that nobody holds any more. Such a
+// node has no children, since who holds a child holds all of its parent. Memory
+// is given back by halves, so that a run that goes block by block is copied a
+// number of times that grows as its logarithm.
+func (x *Index) trim(n *node) {
+	longest := uint32(0)
+	for _, h := range n.holders {
+		if h.held > longest {
+			longest, n.full = h.held, 0
+		}
+		if h.held == longest {
+			n.full++
+		}
+	}
+	run := n.run[:longest]
+	if 2*len(run) <= cap(run) {
+		run = clone(run)
+	}
+	x.setRun(n, run)
+}
+
+// extend appends blocks to the run of a node without children. Its full count
+// is 0 until the endpoint that has them is entered by hold.
+func (x *Index) extend(n *node, more []uint64) {
+	run := n.run
+	if cap(run)-len(run) >= len(more) {
+		run = append(run, more...)
+	} else {
+		run = slices.Concat(run, more) // no doubling: memory matters more than the copy
+	}
+	x.setRun(n, run)
+	n.full = 0
+}
+
+// split cuts the run of a node after k blocks and returns the new node, which
+// has the first part. The old node keeps the second part and its children, so
+// those need not be found. Who holds more than k blocks gets a second entry,
+// just more recent than the one it has.
+func (x *Index) split(id uint32, k int) uint32 {
+	upper := x.nodes.alloc()
+	u, n := x.nodes.at(upper), x.nodes.at(id)
+	x.tableDelete(id)
+	if p := n.parent; p != 0 {
+		x.nodes.at(p).childXor ^= id ^ upper
+	}
+	u.parent, u.children, u.childXor = n.parent, 1, id
+	n.parent = upper
+	x.setRun(u, clone(n.run[:k]))
+	x.setRun(n, clone(n.run[k:]))
+	x.tableSet(upper)
+	x.tableSet(id)
+
+	x.setHolders(u, clone(n.holders))
+	lower := n.holders[:0]
+	for i := range u.holders {
+		h := &u.holders[i]
+		if int(h.held) >= k {
+			u.full++
+		}
+		if int(h.held) <= k {
+			x.entries.at(h.entry).node = upper
+			continue
+		}
+		en := x.entries.alloc()
+		e := x.entries.at(en)
+		e.node, e.tick = upper, x.entries.at(h.entry).tick
+		x.insertBefore(&x.eps[h.slot], en, h.entry)
+		lower = append(lower, holder{slot: h.slot, held: h.held - uint32(k), entry: h.entry})
+		h.held, h.entry = uint32(k), en
+	}
+	x.setHolders(n, lower)
+	x.fitHolders(n)
+	return upper
+}
+
+// join undoes a split: the run of a node is put in front of its only child's,
+// if for every endpoint the two were used at the same tick, so that nothing is
+// lost by having one entry for both. The child is the one that stays, with its
+// entries, and it reports whether it did so.
+func (x *Index) join(id uint32) bool {
+	p := x.nodes.at(id)
+	child := p.childXor
+	c := x.nodes.at(child)
+	if len(p.holders) > fewHolders {
+		return false
+	}
+	for _, h := range c.holders {
+		i, _ := p.find(h.slot)
+		if x.entries.at(p.holders[i].entry).tick != x.entries.at(h.entry).tick {
+			return false
+		}
+	}
+	x.tableDelete(child)
+	x.tableDelete(id)
+	if p.parent != 0 {
+		x.nodes.at(p.parent).childXor ^= id ^ child
+	}
+	c.parent = p.parent
+	joined := clone(p.holders)
+	for i := range joined {
+		h := &joined[i]
+		j, ok := c.find(h.slot)
+		if !ok {
+			x.entries.at(h.entry).node = child
+			continue
+		}
+		x.unlink(&x.eps[h.slot], h.entry)
+		x.entries.release(h.entry)
+		h.held += c.holders[j].held
+		h.entry = c.holders[j].entry
+	}
+	x.setHolders(c, joined)
+	x.setRun(c, slices.Concat(p.run, c.run))
+	x.tableSet(child)
+	x.setRun(p, nil)
+	x.setHolders(p, nil)
+	x.nodes.release(id)
+	return true
+}

@@ -1,0 +1,228 @@
+package openai
+
+import (
+	"bytes"
+	"fmt"
+	"mime"
+	"strings"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// maxFormParts bounds the parts of a form; the APIs that take one have about a
+// dozen fields.
+const maxFormParts = 1000
+
+// formBoundary returns the boundary of a multipart/form-data content type, and
+// whether it is one.
+func formBoundary(contentType string) (string, bool) {
+	const form = "multipart/form-data"
+	if len(contentType) < len(form) || !strings.EqualFold(contentType[:len(form)], form) {
+		return "", false
+	}
+	_, params, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		return "", true
+	}
+	return params["boundary"], true
+}
+
+// parseForm reads the fields of a form that matter, as RFC 7578 writes them.
+// The package mime/multipart hands out copies of the parts; a splice needs to
+// know where they are.
+func parseForm(api API, boundary string, body []byte, req *types.Request, limits Limits) (Parsed, error) {
+	p := Parsed{API: api, Form: true}
+	if len(body) > limits.MaxFormBytes {
+		return p, tooLarge(len(body), limits.MaxFormBytes)
+	}
+	if boundary == "" || len(boundary) > 70 {
+		return p, wrongForm(0, "the content type has no boundary of 1 to 70 characters")
+	}
+
+	stream := false
+	files := part{}
+	f := form{body: body, delimiter: []byte("\r\n--" + boundary)}
+	for n := 0; f.next(); n++ {
+		if n == maxFormParts {
+			return p, wrongForm(f.pos, fmt.Sprintf("the form has more than %d parts", maxFormParts))
+		}
+		value := body[f.value.Start:f.value.End]
+		switch {
+		case f.file:
+			files.addFile(api)
+		case f.name == "model":
+			p.Model = f.value
+		case f.name == "stream":
+			var ok bool
+			if stream, ok = formBool(value); !ok {
+				return p, wrongFormField(CodeInvalidType, "stream", f.value.Start, "must be true or false")
+			}
+		}
+	}
+	if f.err != "" {
+		return p, wrongForm(f.pos, f.err)
+	}
+	switch size := p.Model.End - p.Model.Start; {
+	case p.Model.End == 0:
+		return p, missingModel()
+	case size == 0:
+		return p, wrongFormField(CodeInvalidValue, "model", p.Model.Start, "is empty; name the model that shall answer")
+	case size > limits.MaxModelBytes:
+		return p, wrongFormField(CodeTooLong, "model", p.Model.Start,
+			fmt.Sprintf("has %d bytes; the limit is %d", size, limits.MaxModelBytes))
+	}
+
+	if model := body[p.Model.Start:p.Model.End]; req.Model != string(model) {
+		req.Model = string(model)
+	}
+	req.CacheSalt, req.SessionID = "", ""
+	req.Body, req.Stream, req.MaxTokens = body, stream, 0
+	setPrompt(&req.Prompt, []part{files})
+	return p, nil
+}
+
+// addFile counts a file as what the API takes files for.
+func (p *part) addFile(api API) {
+	switch api {
+	case Transcriptions:
+		p.audio++
+		p.tokens += AudioTokens
+	case ImageGenerations:
+		p.images++
+		p.tokens += ImageTokens
+	default:
+		p.other++
+		p.tokens += OtherTokens
+	}
+}
+
+// form walks the parts of a multipart body.
+type form struct {
+	body      []byte
+	delimiter []byte // with the line end before it, which belongs to it
+	pos       int    // after the delimiter of the part that comes next
+	started   bool
+	err       string
+
+	// The part that next has read.
+	name  string
+	file  bool
+	value types.Span
+}
+
+// next reads a part. It returns false at the end of the form or on an error.
+func (f *form) next() bool {
+	if !f.started {
+		f.started = true
+		if f.opensAt(0) {
+			f.pos = len(f.delimiter) - 2
+		} else if i := f.find(0); i >= 0 {
+			f.pos = i + len(f.delimiter)
+		} else {
+			f.err = "the boundary of the content type is not in the body"
+			return false
+		}
+	}
+	rest := f.body[f.pos:]
+	if bytes.HasPrefix(rest, []byte("--")) {
+		return false
+	}
+	f.pos += len(rest) - len(bytes.TrimLeft(rest, " \t"))
+	if !bytes.HasPrefix(f.body[f.pos:], []byte("\r\n")) {
+		f.err = "no line end after a boundary"
+		return false
+	}
+	f.pos += 2
+	if !f.header() {
+		return false
+	}
+	// The empty line that ends the header may already be the one that belongs to
+	// the delimiter: then the value is empty.
+	start := f.pos
+	end := f.find(start - 2)
+	if end < 0 {
+		f.err = "the form ends before its last boundary"
+		return false
+	}
+	f.value = types.Span{Start: start, End: max(start, end)}
+	f.pos = end + len(f.delimiter)
+	return true
+}
+
+// header reads the header of a part, up to and with the empty line.
+func (f *form) header() bool {
+	f.name, f.file = "", false
+	for {
+		i := bytes.Index(f.body[f.pos:], []byte("\r\n"))
+		if i < 0 {
+			f.err = "the header of a part does not end"
+			return false
+		}
+		line := f.body[f.pos : f.pos+i]
+		f.pos += i + 2
+		if len(line) == 0 {
+			return true
+		}
+		key, disposition, _ := bytes.Cut(line, []byte(":"))
+		if !bytes.EqualFold(key, []byte("Content-Disposition")) {
+			continue
+		}
+		kind, params, err := mime.ParseMediaType(string(bytes.TrimSpace(disposition)))
+		if err != nil || kind != "form-data" {
+			continue
+		}
+		f.name = params["name"]
+		_, f.file = params["filename"]
+	}
+}
+
+// find returns the offset of the next delimiter at or after from, or -1. What
+// merely starts like one is none.
+func (f *form) find(from int) int {
+	for from <= len(f.body) {
+		i := bytes.Index(f.body[from:], f.delimiter)
+		if i < 0 {
+			return -1
+		}
+		if i += from; f.opensAt(i + 2) {
+			return i
+		}
+		from = i + 1
+	}
+	return -1
+}
+
+// opensAt reports whether a boundary line starts at i.
+func (f *form) opensAt(i int) bool {
+	dashBoundary := f.delimiter[2:]
+	if !bytes.HasPrefix(f.body[i:], dashBoundary) {
+		return false
+	}
+	after := f.body[i+len(dashBoundary):]
+	return len(after) > 0 && (after[0] == '\r' || after[0] == ' ' || after[0] == '\t') || bytes.HasPrefix(after, []byte("--"))
+}
+
+// formBool reads what the model servers' frameworks take for a boolean.
+func formBool(b []byte) (value, ok bool) {
+	switch strings.ToLower(string(b)) {
+	case "true", "t", "yes", "y", "on", "1":
+		return true, true
+	case "false", "f", "no", "n", "off", "0":
+		return false, true
+	}
+	return false, len(b) == 0
+}
+
+func wrongForm(offset int, message string) error {
+	return &Error{
+		Status: 400, Code: CodeInvalidForm, Offset: offset,
+		Message: fmt.Sprintf("the body is not a valid form: %s (byte %d); send multipart/form-data", message, offset),
+	}
+}
+
+func wrongFormField(code, param string, offset int, message string) error {
+	return &Error{
+		Status: 400, Code: code, Param: param, Offset: offset,
+		Message: fmt.Sprintf("field %q of the form (byte %d) %s", param, offset, message),
+	}
+}

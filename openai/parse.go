@@ -1,0 +1,460 @@
+package openai
+
+import (
+	"math"
+	"unicode/utf8"
+
+	"github.com/inferpick/inferpick/internal/jsonscan"
+	"github.com/inferpick/inferpick/types"
+)
+
+// Limits bounds what Parse accepts. The zero value has all defaults; a field
+// that is 0 or negative has its default.
+type Limits struct {
+	MaxBytes      int // body in JSON, in bytes. Default: 16 MiB
+	MaxFormBytes  int // body that is a form with files, in bytes. Default: 32 MiB
+	MaxDepth      int // nesting of objects and arrays. Default: 128, at most 10000
+	MaxModelBytes int // model name, in bytes. Default: 256
+	MaxIDBytes    int // cache salt and session, each, in bytes. Default: 1024
+}
+
+func (l Limits) withDefaults() Limits {
+	def := func(field *int, value int) {
+		if *field <= 0 {
+			*field = value
+		}
+	}
+	def(&l.MaxBytes, 16<<20)
+	def(&l.MaxFormBytes, 32<<20)
+	def(&l.MaxDepth, jsonscan.DefaultMaxDepth)
+	def(&l.MaxModelBytes, 256)
+	def(&l.MaxIDBytes, 1024)
+	return l
+}
+
+// Parsed is what Parse found beside what a Request holds.
+type Parsed struct {
+	API API
+
+	// Model is where the model name lies in the body: a JSON string with its
+	// quotes, or the value of a form field. Empty if there is none, which only
+	// Other allows. SpliceModel replaces it.
+	Model types.Span
+
+	// Form is set if the body is multipart/form-data, not JSON.
+	Form bool
+
+	// IncludeUsage is set if the body asks for usage at the end of a stream
+	// (stream_options.include_usage).
+	IncludeUsage bool
+}
+
+// Parse reads a request in one pass and fills req from it: Model, Body, Prompt,
+// MaxTokens, Stream, CacheSalt and SessionID are set, whatever was there before;
+// all else is left alone. Spans of an earlier Prompt and strings that did not
+// change are used again, so that a pooled Request costs no allocation. After an
+// error, an *Error, req is as it was.
+//
+// The body must not change while req is in use. contentType is that of the
+// request; only multipart/form-data matters.
+//
+// What is read, and how:
+//
+//   - Of a key that occurs twice, the last one counts, as in Python and
+//     encoding/json. Keys may be written with escapes. null is as good as absent.
+//   - model must be a string that is not empty.
+//   - max_completion_tokens, max_tokens or max_output_tokens, as the API has it,
+//     must be an integer as encoding/json reads one into an int: 1e2 and 1.0 are
+//     errors. A negative number is how some servers are told "no bound": 0.
+//   - SessionID is prompt_cache_key; for Responses otherwise conversation (a
+//     string or an object with an id), otherwise previous_response_id. The fields
+//     user and safety_identifier are not read: who a tenant is, no client decides.
+//   - Prompt is as described at the top of the package.
+//   - What else is wrong with a body is left to the model server to say.
+//
+// For Other nothing is an error, and there is no prompt: Model and Stream are
+// filled if the body is a JSON object that has them.
+func Parse(api API, contentType string, body []byte, req *types.Request, limits Limits) (Parsed, error) {
+	limits = limits.withDefaults()
+	if api == Other {
+		return parseOther(body, req, limits), nil
+	}
+	if boundary, ok := formBoundary(contentType); ok {
+		return parseForm(api, boundary, body, req, limits)
+	}
+	if len(body) > limits.MaxBytes {
+		return Parsed{}, tooLarge(len(body), limits.MaxBytes)
+	}
+	var d document
+	if err := d.scan(body, limits.MaxDepth); err != nil {
+		return Parsed{}, err
+	}
+	return d.fill(api, req, limits)
+}
+
+// field is a top-level key that Parse cares about.
+type field uint8
+
+const (
+	fModel field = iota
+	fStream
+	fMaxTokens
+	fMaxCompletionTokens
+	fMaxOutputTokens
+	fCacheSalt
+	fPromptCacheKey
+	fPreviousResponseID
+	fConversation
+	fTools
+	fFunctions
+	fSystem
+	fInstructions
+	fMessages
+	fInput
+	fPrompt
+	numFields
+
+	fStreamOptions
+	fUnknown
+)
+
+func fieldOf(key []byte) field {
+	switch string(key) {
+	case "model":
+		return fModel
+	case "stream":
+		return fStream
+	case "max_tokens":
+		return fMaxTokens
+	case "max_completion_tokens":
+		return fMaxCompletionTokens
+	case "max_output_tokens":
+		return fMaxOutputTokens
+	case "cache_salt":
+		return fCacheSalt
+	case "prompt_cache_key":
+		return fPromptCacheKey
+	case "previous_response_id":
+		return fPreviousResponseID
+	case "conversation":
+		return fConversation
+	case "tools":
+		return fTools
+	case "functions":
+		return fFunctions
+	case "system":
+		return fSystem
+	case "instructions":
+		return fInstructions
+	case "messages":
+		return fMessages
+	case "input":
+		return fInput
+	case "prompt":
+		return fPrompt
+	case "stream_options":
+		return fStreamOptions
+	}
+	return fUnknown
+}
+
+// value is where the last value of a field lies.
+type value struct {
+	kind    jsonscan.Kind // Invalid: the field is absent
+	escaped bool          // of a string
+	span    types.Span    // of a string: between the quotes
+}
+
+// at is where the value starts, with its quote.
+func (v value) at() int {
+	if v.kind == jsonscan.String {
+		return v.span.Start - 1
+	}
+	return v.span.Start
+}
+
+func (v value) absent() bool { return v.kind == jsonscan.Invalid || v.kind == jsonscan.Null }
+
+// document is what one pass over a JSON body finds.
+type document struct {
+	body         []byte
+	fields       [numFields]value
+	messages     content
+	input        content
+	prompt       content
+	includeUsage bool
+}
+
+// scan reads the whole body. Types are looked at later: only the last of
+// several values of a field must be right.
+func (d *document) scan(body []byte, maxDepth int) error {
+	d.body = body
+	s := jsonscan.New(body, maxDepth)
+	if kind, at := s.Peek(); kind != jsonscan.Object {
+		s.Skip()
+		if err := s.End(); err != nil {
+			return notJSON(err, body)
+		}
+		return &Error{
+			Status: 400, Code: CodeInvalidType, Offset: at,
+			Message: "the body must be a JSON object, not " + kind.String(),
+		}
+	}
+	for s.Enter(); s.Key(); {
+		switch f := fieldOf(keyOf(&s, body)); f {
+		case fUnknown:
+			s.Skip()
+		case fStreamOptions:
+			d.includeUsage = readIncludeUsage(&s, body)
+		case fMessages:
+			d.fields[f] = d.messages.read(&s, body)
+		case fInput:
+			d.fields[f] = d.input.read(&s, body)
+		case fPrompt:
+			d.fields[f] = d.prompt.read(&s, body)
+		case fConversation:
+			d.fields[f] = readConversation(&s, body)
+		default:
+			d.fields[f] = readValue(&s)
+		}
+	}
+	if err := s.End(); err != nil {
+		return notJSON(err, body)
+	}
+	return nil
+}
+
+// maxKey is longer than any key that is looked for.
+const maxKey = 32
+
+// keyOf returns the key that s has just read. It allocates nothing: a key with
+// escapes that is too long to be one of ours is returned as it is written.
+func keyOf(s *jsonscan.Scanner, body []byte) []byte {
+	raw := body[s.Token.Start:s.Token.End]
+	if !s.Token.Escaped || len(raw) > 6*maxKey {
+		return raw
+	}
+	return unquoteKey(raw)
+}
+
+// unquoteKey is apart from keyOf because it is rare and allocates.
+func unquoteKey(raw []byte) []byte { return jsonscan.Unquote(make([]byte, 0, len(raw)), raw) }
+
+func readValue(s *jsonscan.Scanner) value {
+	kind, _ := s.Peek()
+	if kind == jsonscan.String && s.Str() {
+		return value{kind, s.Token.Escaped, types.Span{Start: s.Token.Start, End: s.Token.End}}
+	}
+	start, end := s.Skip()
+	return value{kind: kind, span: types.Span{Start: start, End: end}}
+}
+
+func readIncludeUsage(s *jsonscan.Scanner, body []byte) bool {
+	if kind, _ := s.Peek(); kind != jsonscan.Object {
+		s.Skip()
+		return false
+	}
+	include := false
+	for s.Enter(); s.Key(); {
+		ours := string(keyOf(s, body)) == "include_usage"
+		start, end := s.Skip()
+		if ours {
+			include = string(body[start:end]) == "true"
+		}
+	}
+	return include
+}
+
+// readConversation returns the id of an object in place of the object.
+func readConversation(s *jsonscan.Scanner, body []byte) value {
+	kind, at := s.Peek()
+	if kind != jsonscan.Object {
+		return readValue(s)
+	}
+	v := value{kind: kind, span: types.Span{Start: at, End: at}}
+	for s.Enter(); s.Key(); {
+		if string(keyOf(s, body)) != "id" {
+			s.Skip()
+			continue
+		}
+		v = readValue(s)
+	}
+	return v
+}
+
+// fill checks what was found and moves it to req. It sets nothing before all is
+// checked.
+func (d *document) fill(api API, req *types.Request, limits Limits) (Parsed, error) {
+	p := Parsed{API: api, IncludeUsage: d.includeUsage}
+
+	model := d.fields[fModel]
+	if model.absent() {
+		return p, missingModel()
+	}
+	if err := d.checkString("model", model, limits.MaxModelBytes); err != nil {
+		return p, err
+	}
+	if model.span.Start == model.span.End {
+		return p, wrongField(CodeInvalidValue, "model", model.at(), d.body, "is empty; name the model that shall answer")
+	}
+	p.Model = types.Span{Start: model.at(), End: model.span.End + 1}
+
+	stream, err := d.readBool("stream", d.fields[fStream])
+	if err != nil {
+		return p, err
+	}
+	maxTokens, err := d.maxTokens(api)
+	if err != nil {
+		return p, err
+	}
+	salt := d.fields[fCacheSalt]
+	if err := d.checkString("cache_salt", salt, limits.MaxIDBytes); err != nil {
+		return p, err
+	}
+	session, name := d.session(api)
+	if err := d.checkString(name, session, limits.MaxIDBytes); err != nil {
+		return p, err
+	}
+	var parts [4]part
+	n, err := d.parts(api, &parts)
+	if err != nil {
+		return p, err
+	}
+
+	setString(&req.Model, d.body, model)
+	setString(&req.CacheSalt, d.body, salt)
+	setString(&req.SessionID, d.body, session)
+	req.Body, req.Stream, req.MaxTokens = d.body, stream, maxTokens
+	setPrompt(&req.Prompt, parts[:n])
+	return p, nil
+}
+
+// session returns the value that names the conversation, and its field.
+func (d *document) session(api API) (value, string) {
+	if v := d.fields[fPromptCacheKey]; !v.absent() || api != Responses {
+		return v, "prompt_cache_key"
+	}
+	if v := d.fields[fConversation]; !v.absent() {
+		return v, "conversation"
+	}
+	return d.fields[fPreviousResponseID], "previous_response_id"
+}
+
+func (d *document) maxTokens(api API) (int, error) {
+	switch api {
+	case ChatCompletions:
+		if v := d.fields[fMaxCompletionTokens]; !v.absent() {
+			return d.readInt("max_completion_tokens", v)
+		}
+		return d.readInt("max_tokens", d.fields[fMaxTokens])
+	case Completions, Messages:
+		return d.readInt("max_tokens", d.fields[fMaxTokens])
+	case Responses:
+		return d.readInt("max_output_tokens", d.fields[fMaxOutputTokens])
+	}
+	return 0, nil
+}
+
+func (d *document) readBool(name string, v value) (bool, error) {
+	if v.absent() {
+		return false, nil
+	}
+	if v.kind != jsonscan.Bool {
+		return false, wrongField(CodeInvalidType, name, v.at(), d.body, "must be true or false, not %s", v.kind)
+	}
+	return d.body[v.span.Start] == 't', nil
+}
+
+func (d *document) readInt(name string, v value) (int, error) {
+	if v.absent() {
+		return 0, nil
+	}
+	if v.kind != jsonscan.Number {
+		return 0, wrongField(CodeInvalidType, name, v.at(), d.body, "must be an integer, not %s", v.kind)
+	}
+	n, ok := parseInt(d.body[v.span.Start:v.span.End])
+	if !ok {
+		return 0, wrongField(CodeInvalidType, name, v.at(), d.body,
+			"must be an integer without fraction or exponent, at most %d", math.MaxInt)
+	}
+	return max(n, 0), nil
+}
+
+// parseInt reads a JSON number that has neither fraction nor exponent.
+func parseInt(b []byte) (int, bool) {
+	negative := b[0] == '-'
+	if negative {
+		b = b[1:]
+	}
+	n := uint64(0)
+	for _, c := range b {
+		if c-'0' > 9 || n > math.MaxInt/10 {
+			return 0, false
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	if negative {
+		return int(-n), n <= math.MaxInt+1
+	}
+	return int(n), n <= math.MaxInt
+}
+
+// checkString checks the type and the length of a string that may be absent.
+// The length is that of the value, not of its escapes.
+func (d *document) checkString(name string, v value, limit int) error {
+	if v.absent() {
+		return nil
+	}
+	if v.kind != jsonscan.String {
+		return wrongField(CodeInvalidType, name, v.at(), d.body, "must be a string, not %s", v.kind)
+	}
+	size := v.span.End - v.span.Start
+	if size <= limit {
+		return nil
+	}
+	if v.escaped && size <= 6*limit {
+		size = len(jsonscan.Unquote(nil, d.body[v.span.Start:v.span.End]))
+	}
+	if size <= limit {
+		return nil
+	}
+	return wrongField(CodeTooLong, name, v.at(), d.body, "has %d bytes; the limit is %d", size, limit)
+}
+
+// setString sets *dst to the string v, and allocates only if that is another.
+func setString(dst *string, body []byte, v value) {
+	if v.kind != jsonscan.String {
+		*dst = ""
+		return
+	}
+	raw := body[v.span.Start:v.span.End]
+	if v.escaped || !utf8.Valid(raw) {
+		raw = jsonscan.Unquote(nil, raw)
+	}
+	if *dst != string(raw) {
+		*dst = string(raw)
+	}
+}
+
+// parseOther reads what it can of a body of an unknown kind.
+func parseOther(body []byte, req *types.Request, limits Limits) Parsed {
+	p := Parsed{API: Other}
+	req.Model, req.CacheSalt, req.SessionID = "", "", ""
+	req.Body, req.Stream, req.MaxTokens = body, false, 0
+	setPrompt(&req.Prompt, nil)
+
+	var d document
+	if len(body) == 0 || len(body) > limits.MaxBytes || d.scan(body, limits.MaxDepth) != nil {
+		return p
+	}
+	model := d.fields[fModel]
+	if model.kind != jsonscan.String || model.span.Start == model.span.End ||
+		d.checkString("model", model, limits.MaxModelBytes) != nil {
+		return p
+	}
+	setString(&req.Model, body, model)
+	p.Model = types.Span{Start: model.at(), End: model.span.End + 1}
+	p.IncludeUsage = d.includeUsage
+	req.Stream, _ = d.readBool("stream", d.fields[fStream])
+	return p
+}

@@ -1,0 +1,480 @@
+package openai_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/inferpick/inferpick/openai"
+	"github.com/inferpick/inferpick/types"
+)
+
+func TestAPIOf(t *testing.T) {
+	tests := []struct {
+		path string
+		want openai.API
+	}{
+		{"/v1/chat/completions", openai.ChatCompletions},
+		{"/chat/completions?api-version=1", openai.ChatCompletions},
+		{"/openai/deployments/x/chat/completions/", openai.ChatCompletions},
+		{"/v1/completions", openai.Completions},
+		{"/completions", openai.Completions},
+		{"/v1/incompletions", openai.Other},
+		{"/v1/responses", openai.Responses},
+		{"/v1/responses/resp_1/cancel", openai.Other},
+		{"/v1/embeddings", openai.Embeddings},
+		{"/v1/messages", openai.Messages},
+		{"/messages", openai.Messages},
+		{"/anthropic/v1/messages", openai.Messages},
+		{"/v1/messages/count_tokens", openai.Other},
+		{"/v1/threads/thread_1/messages", openai.Other},
+		{"/v1/images/generations", openai.ImageGenerations},
+		{"/v1/images/edits", openai.ImageGenerations},
+		{"/v1/audio/speech", openai.AudioSpeech},
+		{"/v1/audio/transcriptions", openai.Transcriptions},
+		{"/v1/audio/translations", openai.Transcriptions},
+		{"/v1/models", openai.Other},
+		{"/", openai.Other},
+		{"", openai.Other},
+	}
+	for _, tt := range tests {
+		if got := openai.APIOf(tt.path); got != tt.want {
+			t.Errorf("APIOf(%q) = %v, want %v", tt.path, got, tt.want)
+		}
+	}
+}
+
+func TestParseFields(t *testing.T) {
+	type want struct {
+		model     string
+		stream    bool
+		maxTokens int
+		salt      string
+		session   string
+		usage     bool
+	}
+	tests := []struct {
+		name string
+		api  openai.API
+		body string
+		want want
+	}{
+		{"the least", openai.ChatCompletions, `{"model":"m"}`, want{model: "m"}},
+		{"all of chat", openai.ChatCompletions,
+			`{"model":"m","stream":true,"max_tokens":5,"cache_salt":"s","prompt_cache_key":"k","user":"u","safety_identifier":"i",
+			"stream_options":{"include_usage":true}}`,
+			want{model: "m", stream: true, maxTokens: 5, salt: "s", session: "k", usage: true}},
+		{"the newer bound counts", openai.ChatCompletions, `{"model":"m","max_completion_tokens":7,"max_tokens":5}`, want{model: "m", maxTokens: 7}},
+		{"a null bound does not", openai.ChatCompletions, `{"model":"m","max_completion_tokens":null,"max_tokens":5}`, want{model: "m", maxTokens: 5}},
+		{"the bound of another API", openai.Completions, `{"model":"m","max_output_tokens":"x","max_tokens":5}`, want{model: "m", maxTokens: 5}},
+		{"max_output_tokens", openai.Responses, `{"model":"m","max_output_tokens":9}`, want{model: "m", maxTokens: 9}},
+		{"a negative bound is none", openai.Completions, `{"model":"m","max_tokens":-1}`, want{model: "m"}},
+		{"largest integer", openai.Completions, fmt.Sprintf(`{"model":"m","max_tokens":%d}`, math.MaxInt), want{model: "m", maxTokens: math.MaxInt}},
+		{"nulls", openai.Responses, `{"model":"m","stream":null,"max_output_tokens":null,"cache_salt":null,"prompt_cache_key":null,
+			"conversation":null,"previous_response_id":null,"input":null,"tools":null,"instructions":null}`, want{model: "m"}},
+		{"the last of duplicates", openai.ChatCompletions, `{"model":1,"stream":true,"model":"b","stream":false}`, want{model: "b"}},
+		{"escaped keys and values", openai.ChatCompletions, `{"\u006dodel":"a\u002fb\ud83d\ude00","str\u0065am":true}`, want{model: "a/b😀", stream: true}},
+		{"keys are matched by case", openai.ChatCompletions, `{"Model":"x","model":"m","STREAM":true}`, want{model: "m"}},
+		{"nested keys do not count", openai.ChatCompletions, `{"a":{"model":"x","stream":true},"model":"m"}`, want{model: "m"}},
+		{"conversation", openai.Responses, `{"model":"m","conversation":"c","previous_response_id":"p"}`, want{model: "m", session: "c"}},
+		{"conversation object", openai.Responses, `{"model":"m","conversation":{"x":1,"id":"c"}}`, want{model: "m", session: "c"}},
+		{"previous response", openai.Responses, `{"model":"m","previous_response_id":"p"}`, want{model: "m", session: "p"}},
+		{"cache key before conversation", openai.Responses, `{"model":"m","conversation":"c","prompt_cache_key":"k"}`, want{model: "m", session: "k"}},
+		{"other", openai.Other, `{"model":"m","stream":true,"query":"x"}`, want{model: "m", stream: true}},
+		{"other without a model", openai.Other, `{"query":"x"}`, want{}},
+		{"other of a wrong type", openai.Other, `{"model":7,"stream":1}`, want{}},
+		{"other that is no JSON", openai.Other, "\x00\x01", want{}},
+		{"other and empty", openai.Other, "", want{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			// What was in the Request before must not show.
+			req := types.Request{Model: "old", Stream: true, MaxTokens: 99, CacheSalt: "old", SessionID: "old", FairnessID: "kept",
+				Prompt: types.Prompt{Spans: []types.Span{{Start: 1, End: 2}}, Tokens: 9, Images: 9}}
+			p, err := openai.Parse(tt.api, "application/json", []byte(tt.body), &req, openai.Limits{})
+			if err != nil {
+				t.Fatalf("Parse(%s) = %v", tt.body, err)
+			}
+			got := want{req.Model, req.Stream, req.MaxTokens, req.CacheSalt, req.SessionID, p.IncludeUsage}
+			if got != tt.want {
+				t.Errorf("Parse(%s) = %+v, want %+v", tt.body, got, tt.want)
+			}
+			if string(req.Body) != tt.body || req.FairnessID != "kept" || req.Prompt.Images != 0 || len(req.Prompt.Spans) != 0 {
+				t.Errorf("Parse(%s) left %+v", tt.body, req)
+			}
+		})
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	long := strings.Repeat("x", 257)
+	tests := []struct {
+		name   string
+		api    openai.API
+		body   string
+		limits openai.Limits
+		want   string // status code param offset
+		say    string // in the message
+	}{
+		{"empty", openai.ChatCompletions, ``, openai.Limits{}, "400 invalid_json  0", "line 1 column 1"},
+		{"cut", openai.ChatCompletions, `{"model":"m"`, openai.Limits{}, "400 invalid_json  12", "unexpected end"},
+		{"trailing garbage", openai.ChatCompletions, "{\"model\":\"m\"}\nx", openai.Limits{}, "400 invalid_json  14", "line 2 column 1"},
+		{"gzip", openai.ChatCompletions, "\x1f\x8b\x08", openai.Limits{}, "400 invalid_json  0", "gzip"},
+		{"not an object", openai.ChatCompletions, ` ["model"]`, openai.Limits{}, "400 invalid_type  1", "not an array"},
+		{"not an object, malformed", openai.ChatCompletions, `["model"`, openai.Limits{}, "400 invalid_json  8", ""},
+		{"too deep", openai.ChatCompletions, `{"model":"m","a":[[[]]]}`, openai.Limits{MaxDepth: 3}, "400 invalid_json  19", "too deep"},
+		{"too large", openai.ChatCompletions, `{"model":"m"}`, openai.Limits{MaxBytes: 12}, "413 request_too_large  -1", "limit of 12"},
+		{"no model", openai.ChatCompletions, `{}`, openai.Limits{}, "400 missing_required_parameter model -1", "missing"},
+		{"null model", openai.ChatCompletions, `{"model":null}`, openai.Limits{}, "400 missing_required_parameter model -1", "missing"},
+		{"empty model", openai.ChatCompletions, `{"model":""}`, openai.Limits{}, "400 invalid_value model 9", "empty"},
+		{"model is a number", openai.ChatCompletions, `{"model":1}`, openai.Limits{}, "400 invalid_type model 9", "not a number"},
+		{"last model is wrong", openai.ChatCompletions, `{"model":"m","model":[]}`, openai.Limits{}, "400 invalid_type model 21", "not an array"},
+		{"long model", openai.ChatCompletions, `{"model":"` + long + `"}`, openai.Limits{}, "400 string_above_max_length model 9", "257"},
+		{"stream", openai.ChatCompletions, `{"model":"m","stream":"true"}`, openai.Limits{}, "400 invalid_type stream 22", "true or false"},
+		{"fraction", openai.ChatCompletions, `{"model":"m","max_tokens":1.0}`, openai.Limits{}, "400 invalid_type max_tokens 26", "integer"},
+		{"exponent", openai.ChatCompletions, `{"model":"m","max_tokens":1e2}`, openai.Limits{}, "400 invalid_type max_tokens 26", "integer"},
+		{"overflow", openai.ChatCompletions, `{"model":"m","max_tokens":9223372036854775808}`, openai.Limits{}, "400 invalid_type max_tokens 26", "at most"},
+		{"bound is a string", openai.Responses, `{"model":"m","max_output_tokens":"1"}`, openai.Limits{}, "400 invalid_type max_output_tokens 33", "not a string"},
+		{"messages", openai.ChatCompletions, `{"model":"m","messages":"hi"}`, openai.Limits{}, "400 invalid_type messages 24", "must be an array"},
+		{"prompt", openai.Completions, `{"model":"m","prompt":{}}`, openai.Limits{}, "400 invalid_type prompt 22", "string or an array"},
+		{"input", openai.Responses, `{"model":"m","input":1}`, openai.Limits{}, "400 invalid_type input 21", "string or an array"},
+		{"salt", openai.ChatCompletions, `{"model":"m","cache_salt":1}`, openai.Limits{}, "400 invalid_type cache_salt 26", "string"},
+		{"long salt", openai.ChatCompletions, `{"model":"m","cache_salt":"abcde"}`, openai.Limits{MaxIDBytes: 4}, "400 string_above_max_length cache_salt 26", "limit is 4"},
+		{"conversation", openai.Responses, `{"model":"m","conversation":{}}`, openai.Limits{}, "400 invalid_type conversation 28", "string"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			before := types.Request{Model: "old", SessionID: "old", MaxTokens: 3}
+			req := before
+			_, err := openai.Parse(tt.api, "", []byte(tt.body), &req, tt.limits)
+			var e *openai.Error
+			if !errors.As(err, &e) {
+				t.Fatalf("Parse(%s) = %v, want an *Error", tt.body, err)
+			}
+			got := fmt.Sprintf("%d %s %s %d", e.Status, e.Code, e.Param, e.Offset)
+			if got != tt.want || !strings.Contains(e.Message, tt.say) {
+				t.Errorf("Parse(%s) = %s %q, want %s and %q", tt.body, got, e.Message, tt.want, tt.say)
+			}
+			if !reflect.DeepEqual(req, before) {
+				t.Errorf("Parse(%s) changed the request: %+v", tt.body, req)
+			}
+			for _, api := range []openai.API{openai.ChatCompletions, openai.Messages} {
+				if !json.Valid(e.Body(api)) {
+					t.Errorf("Body(%v) = %s", api, e.Body(api))
+				}
+			}
+		})
+	}
+}
+
+func TestParseLimitsAreOfValues(t *testing.T) {
+	var req types.Request
+	body := `{"model":"` + strings.Repeat(`\u0061`, 256) + `"}`
+	if _, err := openai.Parse(openai.ChatCompletions, "", []byte(body), &req, openai.Limits{}); err != nil {
+		t.Errorf("Parse of a model of 256 bytes, all escaped: %v", err)
+	}
+}
+
+func TestParsePrompt(t *testing.T) {
+	image := `{"type":"image_url","image_url":{"url":"data:image/png;base64,` + strings.Repeat("A", 4000) + `"}}`
+	tests := []struct {
+		name   string
+		api    openai.API
+		body   string
+		spans  []string
+		tokens int
+		images int
+		audio  int
+		other  int
+	}{
+		{name: "tools before messages, wherever they are", api: openai.ChatCompletions,
+			body:   `{"model":"m","messages":[{"role":"user","content":"hi"}],"tools":[{"a":1}]}`,
+			spans:  []string{`[{"a":1}]`, `{"role":"user","content":"hi"}`},
+			tokens: 3 + 8},
+		{name: "nothing is no span", api: openai.ChatCompletions,
+			body: `{"model":"m","messages":[],"tools":[]}`},
+		{name: "an image is its bytes, not their tokens", api: openai.ChatCompletions,
+			body:   `{"model":"m","messages":[{"role":"user","content":[` + image + `]}]}`,
+			spans:  []string{`{"role":"user","content":[` + image + `]}`},
+			tokens: 7 + openai.ImageTokens, images: 1},
+		{name: "parts", api: openai.ChatCompletions,
+			body: `{"model":"m","messages":[{"content":[{"type":"input_audio"},{"file":{},"type":"file"},{"audio_url":1},{"type":"x"},{"type":"text","text":"ab"},7]}]}`,
+			spans: []string{
+				`{"content":[{"type":"input_audio"},{"file":{},"type":"file"},{"audio_url":1},{"type":"x"},{"type":"text","text":"ab"},7]}`},
+			tokens: 12 + 2*openai.AudioTokens + 2*openai.OtherTokens, audio: 2, other: 2},
+		{name: "media inside of media count once", api: openai.Messages,
+			body:   `{"model":"m","messages":[{"content":[{"type":"document","content":[{"type":"image"}]}]}]}`,
+			spans:  []string{`{"content":[{"type":"document","content":[{"type":"image"}]}]}`},
+			tokens: 4 + openai.OtherTokens, other: 1},
+		{name: "the last messages count", api: openai.ChatCompletions,
+			body:   `{"model":"m","messages":[{"content":[{"type":"image_url"}]}],"messages":[{"content":"hi"}]}`,
+			spans:  []string{`{"content":"hi"}`},
+			tokens: 4},
+		{name: "prompt", api: openai.Completions, body: `{"prompt":"Once \"upon\"","model":"m"}`,
+			spans: []string{`"Once \"upon\"`}, tokens: 4},
+		{name: "prompts", api: openai.Completions, body: `{"prompt":["Once", "upon"],"model":"m"}`,
+			spans: []string{`"Once", "upon`}, tokens: 4},
+		{name: "tokens", api: openai.Completions, body: `{"prompt":[1, 22, 333],"model":"m"}`,
+			spans: []string{`1, 22, 333`}, tokens: 3},
+		{name: "lists of tokens", api: openai.Embeddings, body: `{"input":[[1,2],[3]],"model":"m"}`,
+			spans: []string{`1,2],[3`}, tokens: 3},
+		{name: "empty prompt", api: openai.Completions, body: `{"prompt":"","model":"m"}`},
+		{name: "responses", api: openai.Responses,
+			body:  `{"model":"m","input":[{"role":"user","content":[{"type":"input_image","image_url":"x"}]},{"type":"image_generation_call","result":"AAAA"}],"tools":[1,2],"instructions":"be brief"}`,
+			spans: []string{`"be brief"`, `[1,2]`, `{"role":"user","content":[{"type":"input_image","image_url":"x"}]},{"type":"image_generation_call","result":"AAAA"}`},
+			// 10 and 5 bytes, and 28 around the images
+			tokens: 3 + 2 + 8 + 2*openai.ImageTokens, images: 2},
+		{name: "responses to a string", api: openai.Responses, body: `{"model":"m","input":"hi","instructions":null}`,
+			spans: []string{`"hi`}, tokens: 1},
+		{name: "anthropic", api: openai.Messages,
+			body: `{"model":"m","system":[{"type":"text","text":"s"}],"messages":[{"role":"user","content":[{"type":"tool_result","content":[{"type":"image","source":{"data":"AAAA"}}]}]}],"tools":[{}]}`,
+			spans: []string{`[{}]`, `[{"type":"text","text":"s"}]`,
+				`{"role":"user","content":[{"type":"tool_result","content":[{"type":"image","source":{"data":"AAAA"}}]}]}`},
+			tokens: 1 + 7 + 16 + openai.ImageTokens, images: 1},
+		{name: "speech", api: openai.AudioSpeech, body: `{"model":"m","input":"say it","voice":"x"}`,
+			spans: []string{`"say it`}, tokens: 2},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var req types.Request
+			if _, err := openai.Parse(tt.api, "", []byte(tt.body), &req, openai.Limits{}); err != nil {
+				t.Fatal(err)
+			}
+			var spans []string
+			size := 0
+			for _, s := range req.Prompt.Spans {
+				spans = append(spans, tt.body[s.Start:s.End])
+				size += s.End - s.Start
+			}
+			p := req.Prompt
+			if !reflect.DeepEqual(spans, tt.spans) || p.Bytes != size {
+				t.Errorf("spans %q (%d bytes), want %q (%d bytes)", spans, p.Bytes, tt.spans, size)
+			}
+			if p.Tokens != tt.tokens || p.Images != tt.images || p.Audio != tt.audio || p.Other != tt.other {
+				t.Errorf("tokens %d, images %d, audio %d, other %d, want %d %d %d %d",
+					p.Tokens, p.Images, p.Audio, p.Other, tt.tokens, tt.images, tt.audio, tt.other)
+			}
+		})
+	}
+}
+
+// The next turn of a conversation starts with the bytes of the one before, in
+// every form a prompt may have.
+func TestPromptExtends(t *testing.T) {
+	tests := []struct {
+		name       string
+		api        openai.API
+		body, next string
+	}{
+		{"chat", openai.ChatCompletions,
+			`{"model":"m","messages":[{"role":"user","content":"a"}],"tools":[{"x":1}],"max_tokens":10}`,
+			`{"model":"m","messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"tools":[{"x":1}],"max_tokens":20}`},
+		{"chat with an image", openai.ChatCompletions,
+			`{"model":"m","messages":[{"content":[{"type":"image_url","image_url":"x"}]}]}`,
+			`{"model":"m","messages":[{"content":[{"type":"image_url","image_url":"x"}]},{"content":"b"}],"stream":true}`},
+		{"completions", openai.Completions, `{"model":"m","prompt":"a b"}`, `{"model":"m","prompt":"a b c"}`},
+		{"completions, string and list", openai.Completions, `{"model":"m","prompt":"a b"}`, `{"model":"m","prompt":["a b c"]}`},
+		{"tokens", openai.Completions, `{"model":"m","prompt":[1,2]}`, `{"model":"m","prompt":[1,2,3]}`},
+		{"responses", openai.Responses,
+			`{"model":"m","instructions":"i","input":[{"role":"user","content":"a"}]}`,
+			`{"model":"m","input":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}],"instructions":"i"}`},
+		{"messages", openai.Messages,
+			`{"model":"m","messages":[{"role":"user","content":"a"}],"system":"s"}`,
+			`{"model":"m","system":"s","messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}`},
+	}
+	for _, tt := range tests {
+		first, next := promptBytes(t, tt.api, tt.body), promptBytes(t, tt.api, tt.next)
+		if len(first) == 0 || len(first) == len(next) || !bytes.HasPrefix(next, first) {
+			t.Errorf("%s: %q does not start with %q", tt.name, next, first)
+		}
+	}
+}
+
+func promptBytes(t *testing.T, api openai.API, body string) []byte {
+	t.Helper()
+	var req types.Request
+	if _, err := openai.Parse(api, "", []byte(body), &req, openai.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	var all []byte
+	for _, s := range req.Prompt.Spans {
+		all = append(all, body[s.Start:s.End]...)
+	}
+	return all
+}
+
+func TestSpliceModel(t *testing.T) {
+	tests := []struct {
+		body, name, want string
+	}{
+		{`{"model":"a"}`, "b", `{"model":"b"}`},
+		{`{ "model" : "a" , "x":1}`, `q"\` + "\n", `{ "model" : "q\"\\\n" , "x":1}`},
+		{`{"model":"a","model":"b"}`, "c", `{"model":"a","model":"c"}`},
+		{`{"model":"\u0061"}`, "a", `{"model":"\u0061"}`},
+		{`{"model":"a\\b"}`, `a\b`, `{"model":"a\\b"}`},
+		{`{"model":"a"}`, "", `{"model":""}`},
+	}
+	for _, tt := range tests {
+		var req types.Request
+		body := []byte(tt.body)
+		p, err := openai.Parse(openai.ChatCompletions, "", body, &req, openai.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.SpliceModel([]byte("old"), body, tt.name); string(got) != tt.want {
+			t.Errorf("SpliceModel(%s, %q) = %s, want %s", tt.body, tt.name, got, tt.want)
+		}
+		if string(body) != tt.body {
+			t.Errorf("SpliceModel(%s, %q) changed the body to %s", tt.body, tt.name, body)
+		}
+	}
+	body := []byte(`{"model":"a"}`)
+	var req types.Request
+	p, _ := openai.Parse(openai.ChatCompletions, "", body, &req, openai.Limits{})
+	if got := p.SpliceModel(nil, body, "a"); &got[0] != &body[0] {
+		t.Error("SpliceModel of the same name made a copy")
+	}
+	p, _ = openai.Parse(openai.Other, "", []byte(`{}`), &req, openai.Limits{})
+	if got := p.SpliceModel(nil, []byte(`{}`), "a"); string(got) != `{}` {
+		t.Errorf("SpliceModel without a model = %s", got)
+	}
+}
+
+// decode is the oracle: it keeps numbers as they are written.
+func decode(t *testing.T, data []byte) any {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		t.Fatalf("decoding %q: %v", data, err)
+	}
+	return v
+}
+
+func FuzzParse(f *testing.F) {
+	for _, body := range []string{
+		`{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,"max_tokens":5}`,
+		`{"\u006dodel":"a\n","max_completion_tokens":1e2,"tools":[{}],"functions":[1]}`,
+		`{"model":"m","messages":[{"content":[{"type":"image_url","content":[{"type":"text"}]}]}],"max_tokens":-5}`,
+		`{"model":"a","model":"b","cache_salt":"s","prompt_cache_key":"k","stream":null}`,
+		`{"model":"m","stream_options":{"include_usage":true}} x`, `[]`, `{"model":""}`, `{"model":"` + "\xff" + `"}`,
+		`{"model":"m","messages":[[[1,2],"x"],null,3]}`,
+	} {
+		f.Add([]byte(body), "other/model")
+	}
+	f.Fuzz(func(t *testing.T, body []byte, name string) {
+		limits := openai.Limits{MaxDepth: 10000}
+		original := bytes.Clone(body)
+		var req types.Request
+		p, err := openai.Parse(openai.ChatCompletions, "", body, &req, limits)
+
+		var e *openai.Error
+		if !json.Valid(body) {
+			if !errors.As(err, &e) || e.Code != openai.CodeInvalidJSON {
+				t.Fatalf("Parse(%q) = %v, want %s", body, err, openai.CodeInvalidJSON)
+			}
+			return
+		}
+		tree, ok := decode(t, body).(map[string]any)
+		want, problem := expect(tree)
+		if !ok {
+			problem = "not an object"
+		}
+		if (err == nil) != (problem == "") {
+			t.Fatalf("Parse(%q) = %v, the oracle says %q", body, err, problem)
+		}
+		if err != nil {
+			if !errors.As(err, &e) || e.Code == openai.CodeInvalidJSON || e.Offset >= len(body) || !json.Valid(e.Body(openai.ChatCompletions)) {
+				t.Fatalf("Parse(%q) = %#v", body, err)
+			}
+			return
+		}
+		if req.Model != want.Model || req.Stream != want.Stream || req.MaxTokens != want.MaxTokens ||
+			req.CacheSalt != want.CacheSalt || req.SessionID != want.SessionID {
+			t.Fatalf("Parse(%q) = %+v, want %+v", body, req, want)
+		}
+		checkPrompt(t, &req)
+
+		spliced := p.SpliceModel(nil, body, name)
+		tree["model"] = strings.ToValidUTF8(name, "")
+		after := decode(t, spliced).(map[string]any)
+		if valid := name == tree["model"]; !valid {
+			delete(tree, "model")
+			delete(after, "model")
+		}
+		if !reflect.DeepEqual(after, tree) {
+			t.Fatalf("SpliceModel(%q, %q) = %q", body, name, spliced)
+		}
+		if !bytes.HasPrefix(spliced, body[:p.Model.Start]) || !bytes.HasSuffix(spliced, body[p.Model.End:]) {
+			t.Fatalf("SpliceModel(%q, %q) = %q: other bytes changed", body, name, spliced)
+		}
+		for api := openai.Other; api <= openai.Transcriptions; api++ {
+			if _, err := openai.Parse(api, "", body, &req, limits); err == nil {
+				checkPrompt(t, &req)
+			}
+		}
+		if !bytes.Equal(body, original) {
+			t.Fatalf("the body changed from %q to %q", original, body)
+		}
+	})
+}
+
+// expect reads a decoded chat body the plain way.
+func expect(tree map[string]any) (want types.Request, problem string) {
+	str := func(key string, limit int) string {
+		s, ok := tree[key].(string)
+		if !ok && tree[key] != nil || len(s) > limit {
+			problem = key
+		}
+		return s
+	}
+	if want.Model = str("model", 256); want.Model == "" {
+		problem = "model"
+	}
+	want.CacheSalt = str("cache_salt", 1024)
+	want.SessionID = str("prompt_cache_key", 1024)
+	var ok bool
+	if want.Stream, ok = tree["stream"].(bool); !ok && tree["stream"] != nil {
+		problem = "stream"
+	}
+	bound := tree["max_completion_tokens"]
+	if bound == nil {
+		bound = tree["max_tokens"]
+	}
+	if number, ok := bound.(json.Number); ok {
+		n, err := strconv.Atoi(string(number))
+		if err != nil {
+			problem = "max_tokens"
+		}
+		want.MaxTokens = max(n, 0)
+	} else if bound != nil {
+		problem = "max_tokens"
+	}
+	if _, ok := tree["messages"].([]any); !ok && tree["messages"] != nil {
+		problem = "messages"
+	}
+	return want, problem
+}
+
+// checkPrompt checks what holds for every prompt.
+func checkPrompt(t *testing.T, req *types.Request) {
+	t.Helper()
+	size := 0
+	for _, s := range req.Prompt.Spans {
+		if s.Start < 0 || s.Start >= s.End || s.End > len(req.Body) {
+			t.Fatalf("span %v of a body of %d bytes: %q", s, len(req.Body), req.Body)
+		}
+		size += s.End - s.Start
+	}
+	p := req.Prompt
+	if p.Bytes != size || p.Tokens < 0 || p.Tokens > size+(p.Images+p.Audio+p.Other)*openai.OtherTokens {
+		t.Fatalf("prompt %+v of %q", p, req.Body)
+	}
+}

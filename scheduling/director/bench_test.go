@@ -1,0 +1,71 @@
+package director_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/scheduling/director"
+)
+
+// conversation returns a chat of ten messages with n bytes of body.
+func conversation(n int) []byte {
+	var b strings.Builder
+	b.WriteString(`{"model":"food","stream":true,"max_tokens":256,"messages":[`)
+	text := strings.Repeat(`It was the best of \"times\", it was the worst of times.\n`, n/570+1)
+	for i := range 10 {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"role":"user","content":"%d %s"}`, i, text[:(n/10-40)/57*57])
+	}
+	b.WriteString("]}")
+	return []byte(b.String())
+}
+
+// BenchmarkRoute is a request's whole way in: bytes to endpoint and body with the
+// target model in place, and the end accounted.
+func BenchmarkRoute(b *testing.B) {
+	b.Run("endpoints=100/body=32KiB", func(b *testing.B) {
+		d := newDirector(b, newStore(b, 100, datastore.Options{}), nil)
+		in := director.Incoming{Path: "/v1/chat/completions", Body: conversation(32 << 10)}
+		b.SetBytes(int64(len(in.Body)))
+		b.ReportAllocs()
+		for b.Loop() {
+			route, err := d.Route(ctx, in)
+			if err != nil {
+				b.Fatal(err)
+			}
+			answer(route)
+		}
+	})
+}
+
+func TestRouteAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	d := newDirector(t, newStore(t, 100, datastore.Options{}), nil)
+	in := director.Incoming{Path: "/v1/chat/completions", Body: conversation(32 << 10)}
+	run := func() {
+		route, err := d.Route(ctx, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer(route)
+	}
+	run()
+	if n := testing.AllocsPerRun(200, run); n > 6 {
+		t.Errorf("Route + Done allocate %v times, want at most 6", n)
+	}
+}
+
+var reply = []byte("{}")
+
+// answer plays a server that answers at once.
+func answer(route *director.Route) {
+	route.Response(200, "application/json")
+	route.Data(reply)
+	route.End()
+}

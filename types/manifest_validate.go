@@ -1,0 +1,209 @@
+package types
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// FieldError is one broken rule of a manifest.
+type FieldError struct {
+	Object string // kind and name, for example "InferenceModel default/chat"
+	Field  string // path, for example spec.targetModels[1].weight
+	Rule   string // what the rule asks for, for example "must be …"
+	Value  any    // what was there instead; nil: nothing
+}
+
+// Error returns object, field, rule and value in one line.
+func (e *FieldError) Error() string {
+	var b strings.Builder
+	b.WriteString("types: ")
+	if e.Object != "" {
+		b.WriteString(e.Object + ": ")
+	}
+	if e.Field != "" {
+		b.WriteString(e.Field + " ")
+	}
+	b.WriteString(e.Rule)
+	if e.Value != nil {
+		b.WriteString(", got " + show(e.Value))
+	}
+	return b.String()
+}
+
+// show writes a value as JSON would, shortened: it may come from anywhere.
+func show(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		text = fmt.Append(nil, v)
+	}
+	const most = 80
+	if len(text) > most {
+		cut := most
+		for cut > 0 && !utf8.RuneStart(text[cut]) {
+			cut--
+		}
+		return string(text[:cut]) + "…"
+	}
+	return string(text)
+}
+
+// ValidationErrors is everything that is wrong with one object.
+type ValidationErrors []*FieldError
+
+// Error returns the errors, one a line.
+func (e ValidationErrors) Error() string {
+	lines := make([]string, len(e))
+	for i, one := range e {
+		lines[i] = one.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap returns the errors one by one, for errors.As.
+func (e ValidationErrors) Unwrap() []error {
+	errs := make([]error, len(e))
+	for i, one := range e {
+		errs[i] = one
+	}
+	return errs
+}
+
+func describe(kind string, m *ObjectMeta) string {
+	if m.Name == "" {
+		return kind + " without a name"
+	}
+	return kind + " " + m.Key().String()
+}
+
+// check starts the validation of an object with its metadata.
+func check(kind string, m *ObjectMeta) *reader {
+	r := &reader{object: describe(kind, m)}
+	r.must(isSubdomain(m.Name), "metadata.name", "must be 1 to 253 lower case letters, digits, '-' and '.', as in a DNS name", m.Name)
+	r.must(isDNSLabel(m.Namespace), "metadata.namespace", "must be 1 to 63 lower case letters, digits and '-', as in a DNS label", m.Namespace)
+	r.must(m.CreationTimestamp.IsZero() || m.CreationTimestamp.UTC().Year() >= 0 && m.CreationTimestamp.UTC().Year() <= 9999,
+		"metadata.creationTimestamp", "must lie in the years 0 to 9999", m.CreationTimestamp.String())
+	return r
+}
+
+func (r *reader) must(ok bool, path, rule string, value any) {
+	if !ok {
+		r.fail(path, rule, value)
+	}
+}
+
+func (r *reader) length(path, s string, low, high int) {
+	if n := utf8.RuneCountInString(s); n < low || n > high {
+		r.fail(path, fmt.Sprintf("must have %d to %d characters", low, high), s)
+	}
+}
+
+func (r *reader) oneOf(path, s string, allowed ...string) {
+	if !slices.Contains(allowed, s) {
+		r.fail(path, "must be one of "+strings.Join(allowed, ", "), s)
+	}
+}
+
+func (r *reader) portNumber(path string, n int32) {
+	r.must(n >= 1 && n <= 65535, path, "must be from 1 to 65535", n)
+}
+
+func (r *reader) weight(path string, w *int32) {
+	if w != nil {
+		r.must(*w >= 1 && *w <= MaxWeight, path, fmt.Sprintf("must be from 1 to %d", MaxWeight), *w)
+	}
+}
+
+func (r *reader) poolRef(ref PoolRef) {
+	r.oneOf("spec.poolRef.group", ref.Group, GroupX, GroupGA)
+	r.oneOf("spec.poolRef.kind", ref.Kind, kindPool)
+	r.length("spec.poolRef.name", ref.Name, 1, 253)
+}
+
+func (r *reader) matchLabels(path string, labels map[string]string) {
+	r.must(len(labels) >= 1 && len(labels) <= 64, path, "must have 1 to 64 labels", len(labels))
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		r.must(isLabelKey(key), keyed(path, key), "must be named [prefix/]name: letters, digits, '-', '_' and '.', at most 253", key)
+		r.must(isLabelValue(labels[key]), keyed(path, key), "must be at most 63 letters, digits, '-', '_' and '.', a letter or digit first and last", labels[key])
+	}
+}
+
+// update checks what holds for every kind: the object is the same one.
+func (r *reader) update(kind string, m *ObjectMeta, old Object) bool {
+	if old.Kind() != kind || old.Key() != m.Key() {
+		r.fail("metadata.name", "must be that of the object to replace, "+old.Kind()+" "+old.Key().String(), m.Key().String())
+		return false
+	}
+	return true
+}
+
+func isLower(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
+
+func isAlnum(c byte) bool { return isLower(c) || 'A' <= c && c <= 'Z' }
+
+// isDNSLabel is RFC 1123: lower case letters and digits, '-' inside.
+func isDNSLabel(s string) bool { return len(s) <= 63 && isHyphenated(s) }
+
+func isHyphenated(s string) bool {
+	if s == "" || !isLower(s[0]) || !isLower(s[len(s)-1]) {
+		return false
+	}
+	for i := range len(s) {
+		if !isLower(s[i]) && s[i] != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func isSubdomain(s string) bool {
+	if len(s) > 253 {
+		return false
+	}
+	for part := range strings.SplitSeq(s, ".") {
+		if !isHyphenated(part) {
+			return false
+		}
+	}
+	return true
+}
+
+func isLabelKey(s string) bool {
+	if len(s) > 253 {
+		return false
+	}
+	if prefix, name, ok := strings.Cut(s, "/"); ok {
+		return isSubdomain(prefix) && isLabelName(name)
+	}
+	return isLabelName(s)
+}
+
+func isLabelValue(s string) bool { return s == "" || len(s) <= 63 && isLabelName(s) }
+
+func isLabelName(s string) bool {
+	if s == "" || !isAlnum(s[0]) || !isAlnum(s[len(s)-1]) {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !isAlnum(c) && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return true
+}
+
+// isKind is a name of a Kubernetes kind: a letter, then letters, digits and '-'.
+func isKind(s string) bool {
+	if s == "" || len(s) > 63 || !isAlnum(s[0]) || '0' <= s[0] && s[0] <= '9' || !isAlnum(s[len(s)-1]) {
+		return false
+	}
+	for i := range len(s) {
+		if !isAlnum(s[i]) && s[i] != '-' {
+			return false
+		}
+	}
+	return true
+}
