@@ -1,0 +1,111 @@
+package house_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+const module = "github.com/inferpick/inferpick"
+
+// run runs the go command at the root of the module, alone without a workspace.
+func run(t *testing.T, env []string, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("go", args...)
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Env = append(append(os.Environ(), "GOWORK=off"), env...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, errs.String())
+	}
+	return string(out)
+}
+
+// Each package's line says which packages of ours and of others it links, directly
+// or not, and which of the heavy parts of the standard library.
+func TestDependencies(t *testing.T) {
+	heavy := []string{"net", "net/http", "encoding/json", "log/slog"}
+	var got strings.Builder
+	for _, pkg := range strings.Fields(run(t, nil, "list", "./...")) {
+		if pkg == module+"/internal/house" {
+			continue
+		}
+		var ours, others []string
+		for _, dep := range strings.Fields(run(t, nil, "list", "-deps", pkg)) {
+			switch first, _, _ := strings.Cut(dep, "/"); {
+			case dep == pkg:
+			case strings.HasPrefix(dep, module+"/"):
+				ours = append(ours, strings.TrimPrefix(dep, module+"/"))
+			case strings.Contains(first, "."):
+				others = append(others, dep)
+			case slices.Contains(heavy, dep):
+				others = append(others, "("+dep+")")
+			}
+		}
+		slices.Sort(ours)
+		slices.Sort(others)
+		fmt.Fprintf(&got, "%s: %s\n", strings.TrimPrefix(pkg, module+"/"), strings.Join(append(ours, others...), " "))
+	}
+	golden := filepath.Join("testdata", "dependencies.txt")
+	if *update {
+		if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.String() != string(want) {
+		t.Errorf("dependencies changed; if that is meant, run: go test ./internal/house -update\ngot:\n%s\nwant:\n%s", got.String(), want)
+	}
+}
+
+// What the golden file may never say, whoever updates it.
+func TestLaws(t *testing.T) {
+	for _, pkg := range []string{"types", "scheduling", "plugins", "openai"} {
+		deps := strings.Fields(run(t, nil, "list", "-deps", "./"+pkg))
+		for _, dep := range deps {
+			first, _, _ := strings.Cut(dep, "/")
+			if dep == "net/http" || dep == "net" || strings.Contains(first, ".") && !strings.HasPrefix(dep, module) {
+				t.Errorf("%s links %s", pkg, dep)
+			}
+		}
+		if pkg != "plugins" && slices.Contains(deps, module+"/plugins") {
+			t.Errorf("%s imports plugins", pkg)
+		}
+	}
+	for _, pkg := range strings.Fields(run(t, nil, "list", "./scheduling/...", "./datastore/...", "./openai/...", "./types/...")) {
+		if slices.Contains(strings.Fields(run(t, nil, "list", "-deps", pkg)), module+"/plugins") {
+			t.Errorf("%s imports plugins: who wires a program hands them in", pkg)
+		}
+	}
+}
+
+// Gateways embed Wasm.
+func TestBuildsForWasm(t *testing.T) {
+	run(t, []string{"GOOS=wasip1", "GOARCH=wasm"}, "build", "./types", "./scheduling", "./plugins", "./openai")
+}
+
+// The root module requires what CONTRIBUTING.md lists and nothing else.
+func TestRootRequirements(t *testing.T) {
+	allowed := []string{
+		"github.com/prometheus/common", "golang.org/x/sync",
+		"github.com/stretchr/testify", "github.com/google/go-cmp",
+	}
+	for line := range strings.Lines(run(t, nil, "list", "-m", "-f", "{{if not (or .Indirect .Main)}}{{.Path}}{{end}}", "all")) {
+		if path := strings.TrimSpace(line); path != "" && !slices.Contains(allowed, path) {
+			t.Errorf("the root module requires %s", path)
+		}
+	}
+}
