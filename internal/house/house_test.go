@@ -109,3 +109,28 @@ func TestRootRequirements(t *testing.T) {
 		}
 	}
 }
+
+// A program with a Scheduler and two scorers is hardly larger than one without,
+// and holds no other module.
+func TestBinarySize(t *testing.T) {
+	dir := t.TempDir()
+	size := func(program string) int64 {
+		binary := filepath.Join(dir, program)
+		run(t, nil, "build", "-ldflags=-s -w", "-o", binary, "./internal/house/testdata/"+program)
+		info, err := os.Stat(binary)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(run(t, nil, "version", "-m", binary)) {
+			if f := strings.Fields(line); len(f) > 1 && f[0] == "dep" {
+				t.Errorf("%s links module %s", program, f[1])
+			}
+		}
+		return info.Size()
+	}
+	hello, embed := size("hello"), size("embed")
+	t.Logf("stripped: hello world %d bytes, with a Scheduler %d bytes more", hello, embed-hello)
+	if more := embed - hello; more > 1_500_000 {
+		t.Errorf("a Scheduler adds %d bytes to a stripped binary, want at most 1,500,000", more)
+	}
+}
