@@ -71,8 +71,8 @@ var (
 	ErrUnknownModel = errors.New("unknown model")
 	// ErrNoPool: the pool does not exist. For HTTP: 503.
 	ErrNoPool = errors.New("no such pool")
-	// ErrNoTarget: nothing says under which name to ask the servers, for example
-	// because the request names no model. For HTTP: 400.
+	// ErrNoTarget: a manifest maps the model to no name that the servers know. For
+	// HTTP: 400.
 	ErrNoTarget = errors.New("no target model")
 	// ErrLimit: the store is as full as Options allow.
 	ErrLimit = errors.New("limit reached")

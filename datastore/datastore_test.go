@@ -88,6 +88,7 @@ func TestEndpointErrors(t *testing.T) {
 		{"line break", []datastore.EndpointSpec{{Address: "a\r\nx:1"}}, "address must be host:port"},
 		{"URL", []datastore.EndpointSpec{{Address: "http://a:1"}}, "address must be host:port"},
 		{"twice", []datastore.EndpointSpec{ok, ok}, `endpoint 1: id "10.0.0.1:8000" is that of endpoint 0 too`},
+		{"metrics port", []datastore.EndpointSpec{with(func(s *datastore.EndpointSpec) { s.MetricsAddress = ":0" })}, "metricsAddress must have a port"},
 		{"metrics address", []datastore.EndpointSpec{with(func(s *datastore.EndpointSpec) { s.MetricsAddress = "x" })}, "metricsAddress must be"},
 		{"metrics path", []datastore.EndpointSpec{with(func(s *datastore.EndpointSpec) { s.MetricsPath = "metrics" })}, "metricsPath must begin with /"},
 		{"metrics scheme", []datastore.EndpointSpec{with(func(s *datastore.EndpointSpec) { s.MetricsScheme = "ftp" })}, "metricsScheme must be http or https"},
@@ -679,5 +680,14 @@ func TestTrapNewEndpointWithZeros(t *testing.T) {
 	must(t, s.SetEndpoints(llama, specs(1)))
 	if m := endpoints(t, s, llama)[0].Metrics; !reflect.DeepEqual(m, types.Metrics{}) || m.Waiting.IsKnown() || m.KVUsage.IsKnown() {
 		t.Errorf("reading of a new endpoint = %+v, want all unknown", m)
+	}
+}
+
+// Another port of the same host, as Triton has it.
+func TestMetricsPortOfTheSameHost(t *testing.T) {
+	s := datastore.New(datastore.Options{})
+	err := s.SetEndpoints(types.NamespacedName{Name: "p"}, []datastore.EndpointSpec{{Address: "10.0.0.1:8000", MetricsAddress: ":8002"}})
+	if err != nil {
+		t.Error(err)
 	}
 }

@@ -74,9 +74,11 @@ type DNSSource struct {
 	store *Store
 	opt   DNSOptions
 
-	mu   sync.Mutex
-	last []string // addresses in force
-	err  error    // of the last lookup
+	loading sync.Mutex // held for a lookup
+	last    []string   // addresses in force; guarded by loading
+
+	mu  sync.Mutex // held for a moment only
+	err error      // of the last lookup
 }
 
 // NewDNSSource returns a source of store. It does nothing until Load or Run is
@@ -116,12 +118,14 @@ func NewDNSSource(store *Store, o DNSOptions) (*DNSSource, error) {
 
 // Load looks the name up now and sets the endpoints.
 func (d *DNSSource) Load(ctx context.Context) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	d.loading.Lock()
+	defer d.loading.Unlock()
 	err := d.load(ctx)
 	if err != nil && ctx.Err() != nil {
 		return err // interrupted: that says nothing of the name
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err != nil && (d.err == nil || d.err.Error() != err.Error()) {
 		d.opt.Logger.LogAttrs(ctx, slog.LevelWarn, "lookup of endpoints failed",
 			slog.String("host", d.opt.Host), slog.Any("error", err))
@@ -146,14 +150,14 @@ func (d *DNSSource) Run(ctx context.Context) error {
 }
 
 // Err returns what was wrong with the last lookup, nil if its answer is in
-// force in full.
+// force in full. It does not wait for a lookup under way.
 func (d *DNSSource) Err() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.err
 }
 
-// load does one lookup. Caller must hold d.mu.
+// load does one lookup. Caller must hold d.loading.
 func (d *DNSSource) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, d.opt.Timeout)
 	defer cancel()

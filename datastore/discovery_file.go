@@ -34,7 +34,7 @@ type FileOptions struct {
 
 	// OnLoad is called after each attempt to take over a version of the file,
 	// with nil if it is in force now. It may be nil. It is called by the
-	// goroutine in Load or Run.
+	// goroutine in Load or Run, and must not call Load itself.
 	OnLoad func(error)
 }
 
@@ -68,13 +68,16 @@ type FileSource struct {
 	path  string
 	opt   FileOptions
 
-	mu     sync.Mutex
-	seen   stamp
-	tried  bool                          // sum is of a version that was tried
-	sum    [sha256.Size]byte             // of that version
-	pools  map[types.NamespacedName]bool // whose endpoints come from here
-	err    error                         // of the last attempt
-	logged string                        // the last error that was logged
+	// loading is held for an attempt and guards these.
+	loading sync.Mutex
+	seen    stamp
+	tried   bool                          // sum is of a version that was tried
+	sum     [sha256.Size]byte             // of that version
+	pools   map[types.NamespacedName]bool // whose endpoints come from here
+	logged  string                        // the last error that was logged
+
+	mu  sync.Mutex // held for a moment only
+	err error      // of the last attempt
 }
 
 // stamp is by what a new version of a file is noticed without reading it.
@@ -104,8 +107,8 @@ func NewFileSource(store *Store, path string, o FileOptions) *FileSource {
 // over. The error says file, field and rule; it is that of the last attempt if
 // the file has not changed since.
 func (f *FileSource) Load() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.loading.Lock()
+	defer f.loading.Unlock()
 	return f.look(true)
 }
 
@@ -116,9 +119,9 @@ func (f *FileSource) Run(ctx context.Context) error {
 	ticker := time.NewTicker(f.opt.Interval)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
-		f.mu.Lock()
+		f.loading.Lock()
 		_ = f.look(false) // told by attempt
-		f.mu.Unlock()
+		f.loading.Unlock()
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:
@@ -128,14 +131,14 @@ func (f *FileSource) Run(ctx context.Context) error {
 }
 
 // Err returns what is wrong with the file as it was read last, nil if that
-// version is in force.
+// version is in force. It does not wait for a load under way.
 func (f *FileSource) Err() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err
 }
 
-// look takes over the file if it has changed. Caller must hold f.mu.
+// look takes over the file if it has changed. Caller must hold f.loading.
 func (f *FileSource) look(force bool) error {
 	info, err := os.Stat(f.path)
 	if err != nil {
@@ -148,7 +151,7 @@ func (f *FileSource) look(force bool) error {
 	// systems stamp with.
 	now.settled = time.Since(now.modified) > 2*time.Second
 	if !force && f.seen.settled && f.seen.size == now.size && f.seen.modified.Equal(now.modified) {
-		return f.err
+		return f.Err()
 	}
 	data, err := f.read()
 	if err != nil {
@@ -158,7 +161,7 @@ func (f *FileSource) look(force bool) error {
 	f.seen = now
 	sum := sha256.Sum256(data)
 	if f.tried && sum == f.sum {
-		return f.err
+		return f.Err()
 	}
 	f.tried, f.sum = true, sum
 	change, err := parseFile(data)
@@ -176,7 +179,9 @@ func (f *FileSource) look(force bool) error {
 // in the file (it cannot be read, the store refuses it) is told once, and tried
 // again without a new version.
 func (f *FileSource) attempt(err error, final bool) error {
+	f.mu.Lock()
 	f.err = err
+	f.mu.Unlock()
 	again := false
 	if !final {
 		f.tried = false

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -212,8 +213,10 @@ func TestFileSourceRun(t *testing.T) {
 	})
 }
 
-// names is a Resolver of our own.
+// names is a Resolver of our own. A test that looks names up in another
+// goroutine changes it in set.
 type names struct {
+	mu    sync.Mutex
 	hosts map[string][]string
 	srv   []*net.SRV
 	err   error
@@ -221,6 +224,8 @@ type names struct {
 }
 
 func (n *names) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if n.slow {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -237,6 +242,12 @@ func (n *names) LookupNetIP(ctx context.Context, network, host string) ([]netip.
 		out = append(out, netip.MustParseAddr(s))
 	}
 	return out, nil
+}
+
+func (n *names) set(change func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	change()
 }
 
 func (n *names) LookupSRV(ctx context.Context, service, proto, name string) (string, []*net.SRV, error) {
@@ -351,13 +362,13 @@ func TestDNSSourceRun(t *testing.T) {
 		if n := len(endpoints(t, s, llama)); n != 1 {
 			t.Errorf("%d endpoints at the start, want 1", n)
 		}
-		r.hosts["llama"] = []string{"10.0.0.1", "10.0.0.2"}
+		r.set(func() { r.hosts["llama"] = []string{"10.0.0.1", "10.0.0.2"} })
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if n := len(endpoints(t, s, llama)); n != 2 {
 			t.Errorf("%d endpoints after an interval, want 2", n)
 		}
-		r.slow = true
+		r.set(func() { r.slow = true })
 		time.Sleep(4 * time.Second)
 		synctest.Wait()
 		if !errors.Is(d.Err(), context.DeadlineExceeded) || len(endpoints(t, s, llama)) != 2 {

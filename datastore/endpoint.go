@@ -33,14 +33,18 @@ type EndpointSpec struct {
 	State types.State
 
 	// Engine is the server's software: "vllm", "sglang" and so on, as the
-	// scrape package names them. Empty: the label EngineLabel, or found out from
-	// the metrics themselves.
+	// scrape package names them. Empty: the label EngineLabel or
+	// llm-d.ai/engine-type, or found out from the metrics themselves.
 	Engine string
 
-	MetricsAddress string // host:port of the metrics. Empty: Address
-	MetricsPath    string // begins with '/'. Empty: /metrics
-	MetricsScheme  string // http or https. Empty: http
-	NoMetrics      bool   // do not read metrics from there
+	// MetricsAddress is host:port of the metrics, or :port for another port of
+	// the same host. Empty: Address.
+	MetricsAddress string
+	// MetricsPath begins with '/'. Empty: the engine's own, or those of all
+	// engines in turn while the engine is not known.
+	MetricsPath   string
+	MetricsScheme string // http or https. Empty: http
+	NoMetrics     bool   // do not read metrics from there
 
 	// Attrs are values for plugins of one's own. They must not be changed after.
 	Attrs types.Attrs
@@ -364,8 +368,11 @@ func (s *EndpointSpec) validate() error {
 	if err := checkAddress("address", s.Address); err != nil {
 		return err
 	}
-	if s.MetricsAddress != "" {
-		if err := checkAddress("metricsAddress", s.MetricsAddress); err != nil {
+	if m := s.MetricsAddress; m != "" {
+		if m[0] == ':' {
+			m = "host" + m // another port of the same host
+		}
+		if err := checkAddress("metricsAddress", m); err != nil {
 			return err
 		}
 	}

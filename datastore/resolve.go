@@ -88,6 +88,9 @@ type Resolution struct {
 // the pool; else it follows from the criticality of the InferenceModel; else it
 // is 0. A name of an objective that does not exist is read over.
 //
+// A request that names no model is one of an unknown model: refused, or passed
+// through with an empty TargetModel if nothing gives it one.
+//
 // The errors are ErrUnknownModel, ErrNoPool and ErrNoTarget.
 func (sn *Snapshot) Resolve(q Query) (Resolution, error) {
 	p, err := sn.poolFor(&q)

@@ -68,7 +68,8 @@ func TestResolve(t *testing.T) {
 		{name: "refused, header does not help", opt: datastore.Options{UnknownModels: datastore.Refuse}, query: datastore.Query{Model: "unknown", Pool: llama, Rewrite: "chat"}, err: datastore.ErrUnknownModel},
 		{name: "known, refusing", opt: datastore.Options{UnknownModels: datastore.Refuse}, query: q("chat"), pool: "llama", target: "old", source: datastore.FromModel},
 		{name: "rewritten, refusing", opt: datastore.Options{UnknownModels: datastore.Refuse}, query: q("rewritten-too"), pool: "llama", target: "old-exact", source: datastore.FromRewrite},
-		{name: "no model", query: datastore.Query{Pool: llama}, err: datastore.ErrNoTarget},
+		{name: "no model", query: datastore.Query{Pool: llama}, pool: "llama", target: "", source: datastore.FromRequest},
+		{name: "no model, refused", opt: datastore.Options{UnknownModels: datastore.Refuse}, query: datastore.Query{Pool: llama}, err: datastore.ErrUnknownModel},
 		{name: "no model, but a header", query: datastore.Query{Pool: llama, Rewrite: "x"}, pool: "llama", target: "x", source: datastore.FromHeader},
 
 		{name: "rewrite: oldest, first rule", query: q("rewritten"), pool: "llama", target: "old-exact", source: datastore.FromRewrite},

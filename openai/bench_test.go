@@ -52,6 +52,28 @@ func BenchmarkParse(b *testing.B) {
 	}
 }
 
+// BenchmarkParseEncodingJSON is the baseline: what a gateway does that decodes the
+// body into a map, sets the model and encodes it again.
+func BenchmarkParseEncodingJSON(b *testing.B) {
+	for _, size := range benchSizes {
+		b.Run(fmt.Sprintf("body=%dKiB", size>>10), func(b *testing.B) {
+			body := chatBody(size)
+			b.ReportAllocs()
+			b.SetBytes(int64(len(body)))
+			for b.Loop() {
+				var m map[string]any
+				if err := json.Unmarshal(body, &m); err != nil {
+					b.Fatal(err)
+				}
+				m["model"] = "target"
+				if _, err := json.Marshal(m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkParseFresh(b *testing.B) {
 	for _, size := range benchSizes {
 		b.Run(fmt.Sprintf("body=%dKiB", size>>10), func(b *testing.B) {
