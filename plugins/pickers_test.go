@@ -157,11 +157,15 @@ func TestProfilesAreReady(t *testing.T) {
 	}
 }
 
-// TestLeastRequests keeps the numbers in flight as equal as they can be.
+// TestLeastRequests keeps the numbers in flight as equal as they can be, however
+// long the prompts are and whether the first token was seen or not.
 func TestLeastRequests(t *testing.T) {
 	s, eps := mustNew(t, seeded(plugins.LeastRequests())), idle(7)
 	for i := range 100 {
-		mustSchedule(t, s, schedulingtest.Request("hello"), eps)
+		d := mustSchedule(t, s, schedulingtest.Request(text(i, 1+i*i)), eps)
+		if i%3 == 0 {
+			d.FirstToken()
+		}
 		lo, hi := int64(math.MaxInt64), int64(0)
 		for _, ep := range eps {
 			lo, hi = min(lo, ep.Load.Requests()), max(hi, ep.Load.Requests())
