@@ -287,6 +287,7 @@ func (s *Store) addLocked(p *poolState, spec EndpointSpec) *cell {
 // p.cells. Caller must hold s.mu.
 func (s *Store) dropLocked(c *cell) {
 	c.removed = true
+	c.load.Retire()
 	delete(c.pool.byID, c.id)
 	c.pool.changed = true
 	s.cells.Delete(c.load)

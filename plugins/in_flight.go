@@ -9,16 +9,30 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
+// DefaultSpread is the difference in requests in flight that counts in full.
+const DefaultSpread = 8
+
 // InFlightRequests is a Scorer that prefers endpoints to which this process has
 // sent the fewest requests that are not finished. With n that number, the score
-// is (max-n)/(max-min) over the candidates, and 1 for all if they are equal.
+// is 1 - (n-min)/max(max-min, Spread) over the candidates.
 //
 // The ledger is exact at every instant, so a burst inside one scrape interval
 // spreads instead of herding, and servers without metrics are balanced too.
-type InFlightRequests struct{}
+// Spread keeps a difference of one or two requests from outweighing what other
+// scorers see, such as a cached conversation.
+type InFlightRequests struct {
+	// Spread is the difference between the most and the least loaded endpoint
+	// from which on the score uses the whole range 0..1. Default DefaultSpread; 1
+	// gives the form (max-n)/(max-min) of the other load scorers.
+	Spread float64 `json:"spread"`
+}
 
 // Score implements scheduling.Scorer.
-func (InFlightRequests) Score(_ context.Context, _ *types.Request, eps []*types.Endpoint, scores []float64) error {
+func (s InFlightRequests) Score(_ context.Context, _ *types.Request, eps []*types.Endpoint, scores []float64) error {
+	spread := s.Spread
+	if spread == 0 {
+		spread = DefaultSpread
+	}
 	b := newBounds()
 	for i, ep := range eps {
 		v := math.NaN()
@@ -28,7 +42,17 @@ func (InFlightRequests) Score(_ context.Context, _ *types.Request, eps []*types.
 		scores[i] = v
 		b.see(v)
 	}
-	lowerIsBetter(scores, b.lo, b.hi)
+	d := max(b.hi-b.lo, spread)
+	for i, v := range scores {
+		scores[i] = 1 - (v-b.lo)/d
+	}
+	return nil
+}
+
+func (s InFlightRequests) validate() error {
+	if !(s.Spread >= 0) || math.IsInf(s.Spread, 0) {
+		return fmt.Errorf("spread is %v, want a number above 0, or 0 for the default %d", s.Spread, DefaultSpread)
+	}
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/inferpick/inferpick/internal/prefixindex"
 	"github.com/inferpick/inferpick/scheduling"
@@ -17,7 +18,7 @@ type PrefixOptions struct {
 	// 64. Default 256, about 64 tokens. Nothing shorter than a block matches.
 	BlockBytes int `json:"blockBytes,omitempty"`
 	// MaxBytes bounds the memory of the index; beyond it, what was longest unused
-	// is forgotten. Default 256 MiB.
+	// is forgotten. At least 1 MiB. Default 256 MiB.
 	MaxBytes int64 `json:"maxBytes,omitempty"`
 	// MaxPromptBlocks bounds how much of one prompt is compared. Default 8192.
 	MaxPromptBlocks int `json:"maxPromptBlocks,omitempty"`
@@ -62,8 +63,9 @@ type PrefixCache struct {
 
 // cachedServer is what is known of one endpoint.
 type cachedServer struct {
-	load   *types.Load
-	handle prefixindex.Endpoint
+	load       *types.Load
+	handle     prefixindex.Endpoint
+	prefilling atomic.Int64 // prompts recorded of which no first token was seen yet
 
 	// guarded by PrefixCache.mu
 	tokens int // the cache size last told to the index
@@ -75,8 +77,12 @@ type cachedServer struct {
 type prefix struct {
 	hashes []uint64
 	room   [160]uint64 // so that a prompt of up to 40 KiB takes one allocation
-	before int         // blocks that the chosen endpoint held when it was chosen
-	first  bool        // the first token was seen: the prompt has been computed there
+
+	// Of the endpoint chosen last, from Picked to Finished.
+	server *cachedServer
+	before int  // blocks that it held when it was chosen
+	early  bool // some of these may have been under way only, not computed
+	first  bool // the first token was seen: the prompt has been computed there
 }
 
 // NewPrefixCache returns a PrefixCache, or an error that names the option that is
@@ -201,38 +207,45 @@ func (p *PrefixCache) match(req *types.Request, ep *types.Endpoint) (held, total
 // from now on, so that a burst of requests with the same beginning goes together.
 func (p *PrefixCache) Picked(req *types.Request, ep *types.Endpoint) {
 	pr := p.prefixOf(req)
-	pr.before, pr.first = 0, false
+	pr.server, pr.before, pr.first = nil, 0, false
 	if len(pr.hashes) == 0 || ep.Load == nil {
 		return
 	}
-	s := p.server(ep)
+	s := p.serverOf(ep)
+	if s == nil {
+		return
+	}
+	pr.server = s
+	pr.early = s.prefilling.Add(1) > 1
 	pr.before = p.index.MatchOne(s.handle, pr.hashes)
 	p.index.Record(s.handle, pr.hashes)
 }
 
 // FirstToken implements scheduling.Tracker.
 func (p *PrefixCache) FirstToken(req *types.Request, _ *types.Endpoint) {
-	p.prefixOf(req).first = true
+	pr := p.prefixOf(req)
+	if pr.server != nil && !pr.first {
+		pr.first = true
+		pr.server.prefilling.Add(-1)
+	}
 }
 
 // Finished implements scheduling.Tracker: what the request did not compute is
 // taken back, and the cached tokens that the response reports correct the size
 // that the server's cache is believed to have.
-func (p *PrefixCache) Finished(req *types.Request, ep *types.Endpoint, out types.Outcome) {
+func (p *PrefixCache) Finished(req *types.Request, _ *types.Endpoint, out types.Outcome) {
 	pr := p.prefixOf(req)
-	if len(pr.hashes) == 0 {
-		return
-	}
-	p.mu.RLock()
-	s := p.lookup(ep)
-	p.mu.RUnlock()
+	s := pr.server
 	if s == nil {
-		return // it has gone
-	}
-	refused := out.Failed() || out.Status >= 400 // 4xx: the engine did not take it
-	if !pr.first && (refused || out.Retried || out.Cancelled) {
-		p.index.Truncate(s.handle, pr.hashes, pr.before)
 		return
+	}
+	pr.server = nil
+	if !pr.first {
+		s.prefilling.Add(-1)
+		if out.Failed() || out.Status >= 400 || out.Retried || out.Cancelled { // 4xx: the engine did not take it
+			p.index.Truncate(s.handle, pr.hashes, pr.before)
+			return
+		}
 	}
 	cached, ok := out.Usage.CachedTokens.Value()
 	tokens := out.Usage.PromptTokens.Or(0)
@@ -244,6 +257,9 @@ func (p *PrefixCache) Finished(req *types.Request, ep *types.Endpoint, out types
 	actual := int(cached / tokens * float64(req.Prompt.Bytes) / float64(p.index.Options().BlockBytes))
 	if slack := 1 + pr.before/8; actual+slack >= pr.before {
 		actual = max(actual, pr.before)
+	}
+	if actual < pr.before && pr.early {
+		return // not evicted, perhaps, but not computed yet when this one came
 	}
 	p.index.Observe(s.handle, pr.before, actual)
 }
@@ -324,9 +340,10 @@ func (p *PrefixCache) hintLocked(slot uint32, s *cachedServer) {
 	p.hints[slot], s.slot, s.hinted = s, slot, true
 }
 
-// server returns what is known of ep, entering it if it is new, and tells the
-// index the size of its cache if that has changed.
-func (p *PrefixCache) server(ep *types.Endpoint) *cachedServer {
+// serverOf returns what is known of ep, entering it if it is new, and tells the
+// index the size of its cache if that has changed. It returns nil for an endpoint
+// that has gone.
+func (p *PrefixCache) serverOf(ep *types.Endpoint) *cachedServer {
 	tokens := cacheTokens(ep)
 	p.mu.RLock()
 	s := p.lookup(ep)
@@ -338,6 +355,9 @@ func (p *PrefixCache) server(ep *types.Endpoint) *cachedServer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if s = p.known[ep.Load]; s == nil {
+		if ep.Load.Retired() {
+			return nil // Forget has been here, or is about to come
+		}
 		s = &cachedServer{load: ep.Load, handle: p.index.Add()}
 		p.known[ep.Load] = s
 		p.hintLocked(ep.Slot, s)

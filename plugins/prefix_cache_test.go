@@ -616,3 +616,61 @@ func TestPrefixCacheConcurrency(t *testing.T) {
 		t.Errorf("Stats = %+v after all were forgotten, want nothing", st)
 	}
 }
+
+// A decision may be booked after its endpoint has gone: nothing of it stays.
+func TestGoneEndpointIsNotEnteredAgain(t *testing.T) {
+	p, err := plugins.NewPrefixCache(plugins.PrefixOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ep := schedulingtest.Endpoint("a")
+	req := schedulingtest.Request(strings.Repeat("once upon a time ", 100))
+	ep.Load.Retire()
+	p.Forget(ep)
+	p.Picked(req, ep)
+	p.FirstToken(req, ep)
+	p.Finished(req, ep, types.Outcome{})
+	if s := p.Stats(); s.Endpoints != 0 || s.Held != 0 {
+		t.Errorf("Stats = %+v, want nothing", s)
+	}
+}
+
+// Requests that come while the first of their kind is still being computed find
+// nothing cached: that says nothing about the size of the cache.
+func TestBurstDoesNotShrinkTheCache(t *testing.T) {
+	p, err := plugins.NewPrefixCache(plugins.PrefixOptions{CapacityBlocks: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ep := schedulingtest.Endpoint("a")
+	prompt := strings.Repeat("once upon a time ", 100)
+	missed := types.Outcome{Usage: types.Usage{PromptTokens: types.Known(425), CachedTokens: types.Known(0)}}
+	var burst []*types.Request
+	for range 200 {
+		req := schedulingtest.Request(prompt)
+		p.Picked(req, ep)
+		burst = append(burst, req)
+	}
+	for _, req := range burst {
+		p.FirstToken(req, ep)
+		p.Finished(req, ep, missed)
+	}
+	for i := range 16 { // fills 96 of 100 blocks
+		req := schedulingtest.Request(strings.Repeat(fmt.Sprintf("tale %2d ", i), 6*256/8))
+		p.Picked(req, ep)
+		p.FirstToken(req, ep)
+		p.Finished(req, ep, types.Outcome{})
+	}
+	if held := p.Stats().Held; held < 96 {
+		t.Errorf("after a burst the cache holds %d blocks, want at least 96", held)
+	}
+	for range 200 { // these come one by one: a miss means that it was evicted
+		req := schedulingtest.Request(prompt)
+		p.Picked(req, ep)
+		p.FirstToken(req, ep)
+		p.Finished(req, ep, missed)
+	}
+	if held := p.Stats().Held; held > 50 {
+		t.Errorf("after 200 misses the cache is still believed to hold %d blocks", held)
+	}
+}

@@ -20,7 +20,8 @@ func Classic() scheduling.Profile {
 // with weight 4: the ledger sees a burst that no scrape has seen yet, and
 // balances servers that report nothing. The weight is above the prefix cache's,
 // so that a beginning that all prompts share cannot hold all of them on the one
-// server that has it.
+// server that has it; the spread of InFlightRequests sees to it that a
+// conversation leaves its server only for one with several requests fewer.
 func ClassicWithInFlight() scheduling.Profile {
 	return classic([]scheduling.Weighted{{Name: "in-flight", Scorer: InFlightRequests{}, Weight: 4}})
 }

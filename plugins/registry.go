@@ -50,7 +50,7 @@ func NewRegistry() *Registry {
 		"lora-affinity-scorer":         fixed(LoRAAffinity{}),
 		"prefix-cache-scorer":          newPrefixCacheFrom,
 		"session-affinity-scorer":      newSessionAffinityFrom,
-		"in-flight-requests-scorer":    fixed(InFlightRequests{}),
+		"in-flight-requests-scorer":    decoded[InFlightRequests],
 		"token-load-scorer":            decoded[TokenLoad],
 
 		"max-score-picker":       fixed(MaxScore{}),
@@ -300,6 +300,10 @@ func at(data []byte, err error) error {
 		offset = syntax.Offset
 	case errors.As(err, &typed):
 		offset = typed.Offset
+	case errors.Is(err, io.EOF):
+		return errors.New("is empty, want a JSON object")
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("ends in the middle of a JSON value")
 	default:
 		return err
 	}

@@ -132,12 +132,12 @@ func TestRegistryLoadErrors(t *testing.T) {
 		data string
 		want []string
 	}{
-		{"empty", ``, []string{"EOF"}},
+		{"empty", ``, []string{"is empty"}},
 		{"null", `null`, []string{"schedulingProfiles: is empty"}},
 		{"no profiles", declare(pick, ""), []string{"schedulingProfiles: is empty, want at least one"}},
 		{"syntax", "{\n\t\"plugins\": [\n\t\t{\"type\": \"queue-scorer\",}\n\t]\n}", []string{"line 3, column 27", "invalid character '}'"}},
 		{"syntax at once", `x`, []string{"line 1, column 1"}},
-		{"cut short", `{"plugins": [`, []string{"unexpected EOF"}},
+		{"cut short", `{"plugins": [`, []string{"ends in the middle"}},
 		{"wrong kind", "{\n\"plugins\": 7}", []string{"line 2, column ", "Go struct field Config.plugins"}},
 		{"trailing data", declare(pick, ok) + ` {}`, []string{"more after the first JSON value"}},
 		{"trailing rubbish", declare(pick, ok) + ` x`, []string{"more after the first JSON value"}},

@@ -81,11 +81,13 @@ func TestScorers(t *testing.T) {
 		{"lora: full", plugins.LoRAAffinity{}, made(options{adapters(2, "x", "y")}, options{adapters(2, "x"), queued("y")}, options{adapters(0)}), []float64{0, 0, 0}},
 		{"lora: unknown and stale", plugins.LoRAAffinity{}, made(options{}, options{unread}, options{adapters(2, "tuned"), age(time.Hour)}), []float64{nan, nan, nan}},
 
-		{"in flight: (max-n)/(max-min)", plugins.InFlightRequests{}, made(options{inFlight(1)}, options{inFlight(5)}, options{inFlight(2)}), []float64{1, 0, .75}},
+		{"in flight: (max-n)/(max-min)", plugins.InFlightRequests{Spread: 1}, made(options{inFlight(1)}, options{inFlight(5)}, options{inFlight(2)}), []float64{1, 0, .75}},
 		{"in flight: all equal", plugins.InFlightRequests{}, made(options{inFlight(4)}, options{inFlight(4)}), []float64{1, 1}},
 		{"in flight: one endpoint", plugins.InFlightRequests{}, made(options{inFlight(4)}), []float64{1}},
-		{"in flight: needs no reading", plugins.InFlightRequests{}, made(options{inFlight(1), unread}, options{inFlight(3), age(time.Hour)}), []float64{1, 0}},
-		{"in flight: no ledger", plugins.InFlightRequests{}, made(options{noLedger}, options{inFlight(3)}, options{}), []float64{nan, 0, 1}},
+		{"in flight: a small difference counts in part", plugins.InFlightRequests{}, made(options{inFlight(1)}, options{inFlight(5)}, options{inFlight(2)}), []float64{1, .5, .875}},
+		{"in flight: a large one in full", plugins.InFlightRequests{}, made(options{inFlight(1)}, options{inFlight(17)}, options{inFlight(5)}), []float64{1, 0, .75}},
+		{"in flight: needs no reading", plugins.InFlightRequests{Spread: 1}, made(options{inFlight(1), unread}, options{inFlight(3), age(time.Hour)}), []float64{1, 0}},
+		{"in flight: no ledger", plugins.InFlightRequests{Spread: 1}, made(options{noLedger}, options{inFlight(3)}, options{}), []float64{nan, 0, 1}},
 
 		// The fixture books 200 context tokens a request.
 		{"token load: 1-min(1, tokens/threshold)", plugins.TokenLoad{Threshold: 800}, made(options{}, options{inFlight(1)}, options{inFlight(4)}, options{inFlight(9)}), []float64{1, .75, 0, 0}},

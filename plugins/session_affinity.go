@@ -109,6 +109,9 @@ func (s *SessionAffinity) Picked(req *types.Request, ep *types.Endpoint) {
 	id := s.idOf(req)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if ep.Load.Retired() {
+		return
+	}
 	if e, ok := s.byID[id]; ok {
 		se := e.Value.(*session)
 		se.at, se.used = ep.Load, req.Now

@@ -46,6 +46,10 @@ func (f Shed) Filter(_ context.Context, req *types.Request, eps []*types.Endpoin
 	if !known {
 		return nil
 	}
+	if req.Priority >= 0 {
+		return fmt.Errorf("%w: priority %d is shed while all of %d endpoints have more than %g waiting",
+			scheduling.ErrSaturated, req.Priority, len(eps), limits.MaxQueue)
+	}
 	return fmt.Errorf("%w: priority %d is shed while all of %d endpoints have more than %g waiting or more than %g of their KV cache in use",
 		scheduling.ErrSaturated, req.Priority, len(eps), limits.MaxQueue, limits.MaxKVUsage)
 }

@@ -301,7 +301,8 @@ func (s *Scheduler) pick(ctx context.Context, req *types.Request, eps []*types.E
 
 // Forget tells every plugin that keeps something about ep to drop it: the
 // endpoint has gone, or its server restarted with empty caches. Open decisions
-// stay booked until they are done. A director does this by itself.
+// stay booked until they are done. A director does this by itself; others call
+// ep.Load.Retire first if the endpoint has gone for good.
 func (s *Scheduler) Forget(ep *types.Endpoint) {
 	for _, f := range s.forgetter {
 		f.Forget(ep)

@@ -15,7 +15,8 @@ type Load struct {
 	requests atomic.Int64
 	prefill  atomic.Int64
 	context  atomic.Int64
-	_        [40]byte // one cell a cache line: neighbours are booked by other cores
+	retired  atomic.Bool
+	_        [36]byte // one cell a cache line: neighbours are booked by other cores
 }
 
 // NewLoad returns an empty ledger cell.
@@ -31,6 +32,15 @@ func (l *Load) PrefillTokens() int64 { return l.prefill.Load() }
 // ContextTokens returns the tokens of context held by the requests in flight:
 // their prompts and what they were expected to produce.
 func (l *Load) ContextTokens() int64 { return l.context.Load() }
+
+// Retire marks the endpoint as gone for good. Who keeps endpoints calls it before
+// anybody is told; a datastore does. Requests in flight go on as before.
+func (l *Load) Retire() { l.retired.Store(true) }
+
+// Retired reports whether the endpoint has gone. A plugin that enters an endpoint
+// into a table of its own checks it under the lock of that table: a decision may
+// be booked after the plugin was told to forget the endpoint.
+func (l *Load) Retired() bool { return l.retired.Load() }
 
 // Booking is an amount added to a Load, to be taken off again later. The zero
 // Booking is nothing.
