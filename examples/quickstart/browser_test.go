@@ -1,0 +1,284 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// browser is a headless Chromium that is told what to do by the DevTools protocol
+// over a pair of pipes.
+type browser struct {
+	cmd     *exec.Cmd
+	in      *os.File
+	session string
+
+	mu      sync.Mutex
+	last    int
+	answers map[int]chan devtools
+	trouble []string // messages of level error, and exceptions
+}
+
+// devtools is a message of the protocol in either direction.
+type devtools struct {
+	ID      int             `json:"id,omitempty"`
+	Session string          `json:"sessionId,omitempty"`
+	Method  string          `json:"method,omitempty"`
+	Params  json.RawMessage `json:"params,omitempty"`
+	Result  json.RawMessage `json:"result,omitempty"`
+	Error   *struct {
+		Message string `json:"message"`
+	} `json:"error,omitempty"`
+}
+
+// startBrowser starts a browser that ends with the test, or skips the test if
+// there is none.
+func startBrowser(t *testing.T) *browser {
+	t.Helper()
+	var program string
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			program = path
+			break
+		}
+	}
+	if program == "" {
+		t.Skip("no chromium on PATH")
+	}
+	inR, inW, err1 := os.Pipe()
+	outR, outW, err2 := os.Pipe()
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	b := &browser{in: inW, answers: map[int]chan devtools{}}
+	b.cmd = exec.Command(program, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
+		"--disable-background-networking", "--hide-scrollbars", "--user-data-dir="+t.TempDir(), "--remote-debugging-pipe", "about:blank")
+	b.cmd.ExtraFiles = []*os.File{inR, outW} // 3 and 4, as the browser expects
+	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := b.cmd.Start(); err != nil {
+		t.Skipf("%s does not start: %v", program, err)
+	}
+	inR.Close()
+	outW.Close()
+	reading := make(chan struct{})
+	go func() { defer close(reading); b.read(outR) }()
+	t.Cleanup(func() {
+		inW.Close()
+		syscall.Kill(-b.cmd.Process.Pid, syscall.SIGKILL) // with its children
+		b.cmd.Wait()
+		outR.Close()
+		<-reading
+	})
+
+	var target struct{ TargetID, SessionID string }
+	b.must(t, "Target.createTarget", map[string]any{"url": "about:blank"}, &target)
+	b.must(t, "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &target)
+	b.session = target.SessionID
+	for _, domain := range []string{"Page", "Runtime", "Log"} {
+		b.must(t, domain+".enable", nil, nil)
+	}
+	return b
+}
+
+// read hands answers to their callers and keeps what went wrong on the page.
+func (b *browser) read(out *os.File) {
+	r := bufio.NewReader(out)
+	for {
+		data, err := r.ReadBytes(0)
+		if err != nil {
+			return
+		}
+		var m devtools
+		if json.Unmarshal(bytes.TrimSuffix(data, []byte{0}), &m) != nil {
+			continue
+		}
+		b.mu.Lock()
+		switch {
+		case m.ID != 0 && b.answers[m.ID] != nil:
+			b.answers[m.ID] <- m
+			delete(b.answers, m.ID)
+		case m.Method == "Runtime.exceptionThrown",
+			m.Method == "Log.entryAdded" && bytes.Contains(m.Params, []byte(`"level":"error"`)),
+			m.Method == "Runtime.consoleAPICalled" && bytes.Contains(m.Params, []byte(`"type":"error"`)):
+			b.trouble = append(b.trouble, string(m.Params))
+		}
+		b.mu.Unlock()
+	}
+}
+
+// must calls a method of the protocol and decodes its result.
+func (b *browser) must(t *testing.T, method string, params, result any) {
+	t.Helper()
+	encoded, err := json.Marshal(params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if params == nil {
+		encoded = []byte("{}")
+	}
+	answer := make(chan devtools, 1)
+	b.mu.Lock()
+	b.last++
+	m := devtools{ID: b.last, Session: b.session, Method: method, Params: encoded}
+	b.answers[m.ID] = answer
+	data, _ := json.Marshal(m)
+	_, err = b.in.Write(append(data, 0))
+	b.mu.Unlock()
+	if err != nil {
+		t.Fatalf("%s: %v", method, err)
+	}
+	select {
+	case m = <-answer:
+	case <-time.After(patience):
+		t.Fatalf("%s: no answer", method)
+	}
+	if m.Error != nil {
+		t.Fatalf("%s: %s", method, m.Error.Message)
+	}
+	if result != nil {
+		if err := json.Unmarshal(m.Result, result); err != nil {
+			t.Fatalf("%s: %v", method, err)
+		}
+	}
+}
+
+// eval evaluates an expression on the page, waiting for it if it is a promise.
+func (b *browser) eval(t *testing.T, expression string) any {
+	t.Helper()
+	var r struct {
+		Result           struct{ Value any }
+		ExceptionDetails json.RawMessage
+	}
+	b.must(t, "Runtime.evaluate", map[string]any{"expression": expression, "awaitPromise": true, "returnByValue": true}, &r)
+	if r.ExceptionDetails != nil {
+		t.Fatalf("%s: %s", expression, r.ExceptionDetails)
+	}
+	return r.Result.Value
+}
+
+// waitFor waits until an expression is true on the page.
+func (b *browser) waitFor(t *testing.T, expression string) {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if b.eval(t, "!!("+expression+")") == true {
+			return
+		}
+	}
+	t.Fatalf("%s: still false after %v", expression, patience)
+}
+
+func (b *browser) open(t *testing.T, url string, width, height int) {
+	t.Helper()
+	b.must(t, "Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}, nil)
+	b.must(t, "Page.navigate", map[string]any{"url": url}, nil)
+}
+
+// shoot keeps a picture of the page if somebody wants to look at it: in the
+// directory that the variable QUICKSTART_SCREENSHOTS names.
+func (b *browser) shoot(t *testing.T, name string) {
+	t.Helper()
+	dir := os.Getenv("QUICKSTART_SCREENSHOTS")
+	if dir == "" {
+		return
+	}
+	var shot struct{ Data string }
+	b.must(t, "Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true}, &shot)
+	data, err := base64.StdEncoding.DecodeString(shot.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name+".png"), data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (b *browser) errors() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.trouble
+}
+
+func TestPageInBrowser(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a browser")
+	}
+	b := startBrowser(t)
+	cfg := testConfig(t)
+	if os.Getenv("QUICKSTART_SCREENSHOTS") != "" { // as a user sees it
+		cfg.timeScale, cfg.endpoints, cfg.rate, cfg.refresh = 1, 8, ratePerEndpoint*8, time.Second
+	}
+	url, stop := startRun(t, cfg)
+	defer stop()
+
+	b.open(t, url+"/", 1280, 1400)
+	b.waitFor(t, `document.querySelectorAll("#requests tbody tr").length > 5 && document.querySelectorAll("#chart-ttft path[d^=M]").length > 0`)
+	if os.Getenv("QUICKSTART_SCREENSHOTS") != "" {
+		time.Sleep(70 * time.Second)
+	}
+	const counter = `document.querySelector("#tiles .tile:last-child dd").textContent`
+	before := b.eval(t, counter)
+	b.waitFor(t, fmt.Sprintf("%s !== %q", counter, before))
+	if title, _ := b.eval(t, "document.body.innerText").(string); !strings.Contains(title, "Simulated model servers") {
+		t.Error("the page does not say that the model servers are simulated")
+	}
+
+	// By keyboard: the name of a request is a button.
+	b.eval(t, `(() => { const b = document.querySelector("#requests tbody tr:nth-child(5) button"); b.focus(); b.click(); })()`)
+	b.waitFor(t, `document.querySelectorAll("#explanation .terms tr.chosen td.term").length === 4`)
+	if got := b.eval(t, `document.querySelectorAll("#explanation .terms tbody tr").length`); got != float64(cfg.endpoints) {
+		t.Errorf("the explanation shows %v servers, want %d", got, cfg.endpoints)
+	}
+	b.shoot(t, "desktop")
+	b.must(t, "Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": "dark"}}}, nil)
+	b.shoot(t, "desktop-dark")
+
+	b.open(t, url+"/", 390, 2600)
+	b.waitFor(t, `document.querySelectorAll("#requests tbody tr").length > 5`)
+	b.eval(t, `document.querySelector("#requests tbody tr:nth-child(5) button").click()`)
+	b.waitFor(t, `document.querySelectorAll("#explanation .terms tr.chosen td.term").length === 4`)
+	if got := b.eval(t, "document.documentElement.scrollWidth"); got != float64(390) {
+		t.Errorf("at a width of 390 the page is %v wide: %v", got, b.eval(t, `[...document.querySelectorAll("body *")]
+			.filter((e) => e.getBoundingClientRect().right > 391 && !e.closest(".terms, .scroll, pre")).map((e) => e.tagName + "." + e.className + "#" + e.id).slice(0, 10).join()`))
+	}
+	b.shoot(t, "phone-dark")
+	b.must(t, "Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{}}, nil)
+	b.shoot(t, "phone")
+
+	// A name is text, whatever is in it.
+	call := call{path: "/v1/chat/completions", body: chatBody(`<img src=x onerror="throw 1">`, []message{{"user", "hi"}})}
+	c := newClient(url)
+	defer c.close()
+	c.do(context.Background(), call)
+	b.waitFor(t, `document.querySelectorAll("#requests tbody tr").length > 5`)
+	if got := b.eval(t, `document.querySelectorAll("main img").length`); got != float64(0) {
+		t.Errorf("the name of a model became %v images", got)
+	}
+	b.must(t, "Page.navigate", map[string]any{"url": "about:blank"}, nil) // a page without its gateway complains, rightly
+	stop()
+
+	// One fleet, and a policy without scores.
+	cfg = testConfig(t, "-no-compare", "-policy", "tree")
+	url, stop = startRun(t, cfg)
+	defer stop()
+	b.open(t, url+"/", 1280, 1400)
+	b.waitFor(t, `document.querySelectorAll("#requests tbody tr").length > 5 && document.querySelectorAll(".fleet").length === 1`)
+	b.eval(t, `document.querySelector("#requests tbody tr button").click()`)
+	b.waitFor(t, `document.querySelector("#explanation").textContent.includes("does not score")`)
+	if trouble := b.errors(); len(trouble) > 0 {
+		t.Errorf("console: %s", strings.Join(trouble, "\n"))
+	}
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/scrape"
+	"github.com/inferpick/inferpick/examples/quickstart/modelserver"
+	"github.com/inferpick/inferpick/examples/quickstart/modelserver/engine"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/director/httptransport"
+	"github.com/inferpick/inferpick/types"
+)
+
+//go:embed manifests.json
+var manifests []byte // the pool and its models, as for Kubernetes
+
+const (
+	poolName  = "llama"
+	baseModel = "llama-8b"
+
+	// scrapeInterval is what the reference deployment uses, 50 ms, times four: it
+	// is enough with a ledger, and leaves the CPU to the show.
+	scrapeInterval = 200 * time.Millisecond
+)
+
+// adapters are the LoRA adapters that the manifests name as targets.
+func adapters() []string {
+	return []string{"chat-canary", "sql-writer", "contract-reader", "ticket-triage"}
+}
+
+// smallGPU is an 8B model on a GPU such as an A10: against the H100 of the
+// engine's calibrations, between a fifth and a sixth of the memory bandwidth, an
+// eighth of the arithmetic, and a tenth of the room for KV cache. Slow servers make
+// few steps and tokens per second, so that two fleets fit on a laptop in real time.
+func smallGPU() engine.Calibration {
+	const bandwidth, arithmetic, memory = 5.6, 8, 10 // times less
+	c := engine.Llama31H100()
+	c.Name = "llama-3.1-8b on a small GPU"
+	c.WeightFloor *= bandwidth
+	c.PerContextToken *= bandwidth
+	c.PerToken *= arithmetic
+	c.PrefillAttention *= arithmetic
+	c.Blocks /= memory
+	return c
+}
+
+// fleet is a number of simulated model servers and all that a gateway in front of
+// them needs.
+type fleet struct {
+	policy    string
+	servers   []*modelserver.Server
+	store     *datastore.Store
+	scheduler *scheduling.Scheduler
+	director  *director.Director
+	transport *httptransport.Transport
+	log       *requestLog
+
+	stopScraper context.CancelFunc
+	scraping    sync.WaitGroup
+}
+
+// startFleet starts the servers and wires a scheduler with the policy in front of
+// them. Fleets of the same config are the same, whatever their policies. Close it.
+func startFleet(ctx context.Context, cfg config, p policy) (f *fleet, err error) {
+	f = &fleet{policy: p.name, log: newRequestLog(), stopScraper: func() {}}
+	defer func() {
+		if err != nil {
+			f.close()
+		}
+	}()
+
+	var specs []datastore.EndpointSpec
+	for i := range cfg.endpoints {
+		server, err := modelserver.Start(ctx, modelserver.Options{
+			Name:        fmt.Sprintf("server-%d", i+1),
+			Models:      []string{baseModel},
+			Adapters:    adapters(),
+			Calibration: smallGPU(),
+			MaxSeqs:     64,
+			MaxOutput:   512,
+			TimeScale:   cfg.timeScale,
+			Seed:        cfg.seed,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("model server %d: %w", i+1, err)
+		}
+		f.servers = append(f.servers, server)
+		specs = append(specs, datastore.EndpointSpec{
+			ID: server.Name(), Address: server.Address(), Labels: map[string]string{"app": "llama"}, Engine: "vllm",
+		})
+	}
+
+	// What the gateway knows: manifests, endpoints, and what they report.
+	f.store = datastore.New(datastore.Options{UnknownModels: datastore.Refuse, StickySessions: true})
+	objects, err := types.DecodeManifests(manifests)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.store.Apply(objects...); err != nil {
+		return nil, err
+	}
+	if err := f.store.SetEndpoints(types.NamespacedName{Name: poolName}, specs); err != nil {
+		return nil, err
+	}
+	scraper, err := scrape.New(f.store, scrape.Options{Interval: scrapeInterval, Seed: cfg.seed})
+	if err != nil {
+		return nil, err
+	}
+
+	// How it decides.
+	profile := p.profile
+	profile.Hooks = f.log.hooks()
+	if profile.Seed == 0 {
+		profile.Seed = cfg.seed
+	}
+	if f.scheduler, err = scheduling.New(profile); err != nil {
+		return nil, fmt.Errorf("policy %s: %w", p.name, err)
+	}
+
+	// How requests pass.
+	f.director, err = director.New(director.Options{
+		Store: f.store, Scheduler: f.scheduler, RestoreModel: true, Seed: cfg.seed,
+		IgnoreRequestHeaders: true, // clients choose neither their priority nor their target
+	})
+	if err != nil {
+		return nil, err
+	}
+	f.transport = httptransport.New(f.director)
+	f.transport.NameEndpoint = true
+	f.transport.Explain = true
+	f.transport.OnRoute = f.log.routed
+
+	scrapeCtx, stop := context.WithCancel(ctx)
+	f.stopScraper = stop
+	f.scraping.Go(func() { scraper.Run(scrapeCtx) })
+	return f, nil
+}
+
+// endpoints returns the latest readings.
+func (f *fleet) endpoints() []*types.Endpoint {
+	return f.store.Snapshot().Pool(types.NamespacedName{Name: poolName}).Endpoints()
+}
+
+// waitForReadings returns when every server was scraped, or ctx is done.
+func (f *fleet) waitForReadings(ctx context.Context) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		unread := 0
+		for _, ep := range f.endpoints() {
+			if ep.Metrics.UpdatedAt.IsZero() {
+				unread++
+			}
+		}
+		if unread == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// close ends everything that startFleet started and returns when it has ended.
+// The gateway must be closed before.
+func (f *fleet) close() {
+	f.stopScraper()
+	f.scraping.Wait()
+	if f.director != nil {
+		f.director.Close()
+	}
+	if f.transport != nil {
+		f.transport.CloseIdleConnections()
+	}
+	for _, s := range f.servers {
+		s.Close()
+	}
+}

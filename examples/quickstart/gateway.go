@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/inferpick/inferpick/openai"
+)
+
+// gateway is an HTTP server in front of a fleet.
+type gateway struct {
+	url    string
+	server *http.Server
+	done   chan struct{} // closed when it no longer serves
+}
+
+// startGateway serves the fleet's OpenAI API under /v1/ and pages, if there are
+// any, elsewhere.
+func startGateway(f *fleet, ln net.Listener, pages http.Handler) *gateway {
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", proxy(f))
+	if pages != nil {
+		mux.Handle("/", pages)
+	}
+	g := &gateway{
+		url: "http://" + ln.Addr().String(),
+		server: &http.Server{
+			Handler:           mux,
+			ReadHeaderTimeout: 10 * time.Second,
+			ErrorLog:          log.New(io.Discard, "", 0), // clients that go away are no news
+		},
+		done: make(chan struct{}),
+	}
+	go func() {
+		defer close(g.done)
+		g.server.Serve(ln) // always an error: that it was closed
+	}()
+	return g
+}
+
+// proxy is the whole of an inference gateway: a reverse proxy whose transport asks
+// the scheduler.
+func proxy(f *fleet) http.Handler {
+	return &httputil.ReverseProxy{
+		Rewrite:       func(*httputil.ProxyRequest) {}, // the scheduler's choice replaces the host
+		Transport:     f.transport,
+		FlushInterval: -1, // tokens leave as they come
+		BufferPool:    &buffers{},
+		ErrorLog:      log.New(io.Discard, "", 0),
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			if r.Context().Err() != nil {
+				return // nobody is there to read it
+			}
+			writeError(w, http.StatusBadGateway, err.Error(), "upstream_unavailable")
+		},
+	}
+}
+
+// shutdown lets requests finish until ctx is done, then cuts them off, and returns
+// when the server has ended.
+func (g *gateway) shutdown(ctx context.Context) {
+	if g.server.Shutdown(ctx) != nil {
+		g.server.Close()
+	}
+	<-g.done
+}
+
+// listen is net.Listen with an error that says what to do.
+func listen(address string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is in use by another program: stop that, or choose another address with -listen", address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s: %w", address, err)
+	}
+	return ln, nil
+}
+
+// writeError writes an error as OpenAI does.
+func writeError(w http.ResponseWriter, status int, message, code string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(openai.ErrorBody(status, message, "", code))
+}
+
+func writeJSON(w http.ResponseWriter, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		writeError(w, http.StatusInternalServerError, err.Error(), "internal")
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Write(body)
+}
+
+// buffers are what the proxy copies with: without them 32 KiB for each request.
+type buffers struct{ pool sync.Pool }
+
+// Get implements httputil.BufferPool.
+func (b *buffers) Get() []byte {
+	if buf, ok := b.pool.Get().(*[]byte); ok {
+		return *buf
+	}
+	return make([]byte, 8<<10)
+}
+
+// Put implements httputil.BufferPool.
+func (b *buffers) Put(buf []byte) { b.pool.Put(&buf) }

@@ -1,0 +1,350 @@
+// The live page. It listens to /events and draws; what came from requests (names
+// of models, errors) only ever becomes text, never markup.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const SVG = "http://www.w3.org/2000/svg";
+const maxPoints = 300;
+
+let history = []; // points of the charts
+let paused = false; // the list of requests is held by the button
+let hovering = false; // and by who points at it
+let selected = null; // id of the request that is explained
+let latest = null; // view
+
+// el makes an element: el("td", {class: "num"}, "text", child, …).
+function el(tag, attributes, ...children) {
+  const e = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) {
+    if (value !== null && value !== undefined && value !== false) e.setAttribute(name, value === true ? "" : value);
+  }
+  for (const c of children.flat(Infinity)) {
+    if (c !== null && c !== undefined) e.append(c); // strings become text nodes
+  }
+  return e;
+}
+
+// Figures. null: not known.
+const ms = (v) => v == null ? "–" : v >= 9950 ? (v / 1000).toFixed(1) + " s" : v >= 995 ? (v / 1000).toFixed(2) + " s" : Math.round(v) + " ms";
+const share = (v) => v == null ? "–" : Math.round(v * 100) + " %";
+const count = (v) => v == null ? "–" : Math.round(v).toLocaleString("en");
+
+// bar is a horizontal bar of parts {width: 0..1, class}.
+function bar(...parts) {
+  const b = el("div", { class: "bar", "aria-hidden": "true" });
+  for (const p of parts) b.append(el("i", { class: p.class }));
+  setBar(b, ...parts);
+  return b;
+}
+function setBar(b, ...parts) {
+  parts.forEach((p, i) => { b.children[i].style.width = Math.min(1, Math.max(0, p.width || 0)) * 100 + "%"; });
+}
+
+function drawTiles(v) {
+  const tiles = [
+    ["TTFT p90, last 60 s", (f) => ms(f.now.ttftP90Ms)],
+    ["TPOT p90, last 60 s", (f) => ms(f.now.tpotP90Ms)],
+    ["Prefix hits, last 60 s", (f) => share(f.now.prefixHitShare)],
+    ["Requests answered", (f) => count(f.total.requests) + (f.total.failed + f.total.shed ? ` (${count(f.total.shed)} shed, ${count(f.total.failed)} failed)` : "")],
+  ];
+  $("tiles").replaceChildren(...tiles.map(([title, figure]) =>
+    el("div", { class: "panel tile" }, el("h3", {}, title), el("dl", {}, v.fleets.map((f, i) => [
+      el("dt", { class: `c${i}${i ? "" : " first"}`, title: f.policy }, f.policy),
+      el("dd", { class: i ? null : "first" }, figure(f)),
+    ])))));
+  const p = v.replay;
+  let note = p ? `Replaying ${p.sessions} recorded sessions: ${count(p.done)} of ${count(p.turns)} turns.` : "";
+  if (v.skipped) note += ` ${count(v.skipped)} arrivals were left out: too many requests are open.`;
+  $("progress").textContent = note;
+}
+
+// The fleets' tables are built once, and then only their figures change.
+let fleetRows = [];
+
+function buildFleets(v) {
+  const most = v.fleets.map((f) => f.endpoints.length).join();
+  if ($("fleets").dataset.shape === most) return;
+  $("fleets").dataset.shape = most;
+  $("fleets").classList.toggle("single", v.fleets.length === 1);
+  fleetRows = [];
+  $("fleets").replaceChildren(...v.fleets.map((f, i) => {
+    const heat = el("table", { class: "heat" });
+    const body = el("tbody");
+    const rows = f.endpoints.map((e) => {
+      const row = {
+        inFlight: el("span"), running: el("small"), load: bar({}, { class: "wait" }),
+        kv: el("span"), kvBar: bar({}), share: el("span"), routed: el("small"), shareBar: bar({}), adapters: el("td", { class: "narrow wide num" }),
+      };
+      body.append(el("tr", {}, el("th", { scope: "row" }, e.id),
+        el("td", {}, el("div", { class: "split" }, row.inFlight, row.running), row.load),
+        el("td", {}, row.kv, row.kvBar),
+        el("td", {}, el("div", { class: "split" }, row.share, row.routed), row.shareBar),
+        row.adapters));
+      return row;
+    });
+    fleetRows.push(rows);
+    rows.heat = heat;
+    return el("article", { class: `panel fleet c${i}` },
+      el("h2", {}, f.policy, " ", el("small", {}, i ? "the same requests, an identical fleet" : "this gateway")),
+      el("table", {}, el("thead", {}, el("tr", {}, ["Server", "In flight", "KV cache", "Share of requests"].map((t) => el("th", { scope: "col" }, t)),
+        el("th", { scope: "col", class: "narrow wide num" }, "LoRA"))), body),
+      el("p", { class: "note heat-title" }, "Where the requests of each model go, in percent, last 60 s"), heat);
+  }));
+}
+
+function drawFleets(v) {
+  buildFleets(v);
+  const most = Math.max(8, ...v.fleets.flatMap((f) => f.endpoints.map((e) => Math.max(e.inFlight, (e.running || 0) + (e.waiting || 0)))));
+  v.fleets.forEach((f, i) => f.endpoints.forEach((e, j) => {
+    const row = fleetRows[i][j];
+    row.inFlight.textContent = e.inFlight;
+    row.running.textContent = e.waiting == null ? "not read yet" : `${e.running} run` + (e.waiting ? `, ${e.waiting} wait` : "");
+    setBar(row.load, { width: (e.running || 0) / most }, { width: (e.waiting || 0) / most });
+    row.kv.textContent = share(e.kvUsage);
+    setBar(row.kvBar, { width: e.kvUsage });
+    row.share.textContent = share(e.share);
+    row.routed.textContent = count(e.routed);
+    setBar(row.shareBar, { width: e.share * f.endpoints.length / 2.5 });
+    row.adapters.textContent = (e.adapters || []).length || "–";
+    row.adapters.title = (e.adapters || []).join(", ");
+  }));
+  v.fleets.forEach((f, i) => drawHeat(fleetRows[i].heat, f));
+}
+
+// drawHeat draws a row for each model and a cell for each server: the darker, the
+// more of the model's requests went there.
+function drawHeat(table, f) {
+  const shape = f.models.map((m) => m.model).join("\n");
+  if (table.dataset.shape !== shape) {
+    table.dataset.shape = shape;
+    table.replaceChildren(
+      el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Model"), f.endpoints.map((e) => el("th", { scope: "col" }, e.id.replace(/^server-/, ""))))),
+      el("tbody", {}, f.models.map((m) => el("tr", {}, el("th", { scope: "row" }, m.model), f.endpoints.map(() => el("td", {}, el("i"), el("span")))))));
+  }
+  const most = Math.max(0.4, 2.5 / f.endpoints.length);
+  f.models.forEach((m, i) => m.shares.forEach((s, j) => {
+    const [back, text] = table.tBodies[0].rows[i].cells[j + 1].children;
+    back.style.opacity = Math.min(1, s / most) * 0.5;
+    text.textContent = f.endpoints.length > 12 ? "" : m.requests ? Math.round(s * 100) : "";
+  }));
+}
+
+// chart draws lines [{values, color, dash}] over the same times.
+function chart(svg, lines, times) {
+  const box = svg.getBoundingClientRect();
+  const [w, h, left, bottom, top] = [Math.max(200, box.width), box.height || 170, 52, 20, 8];
+  svg.setAttribute("viewBox", `0 0 ${w} ${h}`);
+  const node = (tag, attributes, text) => {
+    const n = document.createElementNS(SVG, tag);
+    for (const [k, v] of Object.entries(attributes)) n.setAttribute(k, v);
+    if (text !== undefined) n.textContent = text;
+    return n;
+  };
+  const all = lines.flatMap((l) => l.values).filter((v) => v != null);
+  const max = niceMax(Math.max(1, ...all));
+  const end = times.at(-1) || 0;
+  const span = Math.max(60e3, end - (times[0] || 0));
+  const x = (t) => left + (w - left - 4) * (1 - (end - t) / span);
+  const y = (v) => top + (h - top - bottom) * (1 - v / max);
+  const nodes = [];
+  for (const part of [0, 0.5, 1]) {
+    nodes.push(node("line", { class: "grid", x1: left, x2: w, y1: y(part * max), y2: y(part * max) }),
+      node("text", { x: left - 8, y: y(part * max) + 4, "text-anchor": "end" }, part ? ms(part * max) : "0"));
+  }
+  nodes.push(node("text", { x: left, y: h - 4 }, `${Math.round(span / 1000)} s ago`), node("text", { x: w - 4, y: h - 4, "text-anchor": "end" }, "now"));
+  for (const l of lines) {
+    let d = "", pen = "M";
+    l.values.forEach((v, i) => {
+      if (v == null) { pen = "M"; return; }
+      d += `${pen}${x(times[i]).toFixed(1)} ${y(v).toFixed(1)}`;
+      pen = "L";
+    });
+    nodes.push(node("path", { d, class: `c${l.color}${l.dash ? " dash" : ""}` }));
+  }
+  svg.replaceChildren(...nodes);
+}
+
+// niceMax rounds up to 1, 2 or 5 times a power of ten, and some between.
+function niceMax(v) {
+  const power = 10 ** Math.floor(Math.log10(v));
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((f) => f * power).find((m) => m >= v);
+}
+
+function drawCharts(v) {
+  const times = history.map((p) => Date.parse(p.at));
+  for (const [id, p50, p90] of [["chart-ttft", "TTFT50", "TTFT90"], ["chart-tpot", "TPOT50", "TPOT90"]]) {
+    const lines = [];
+    for (let i = v.fleets.length - 1; i >= 0; i--) { // the policy's on top
+      lines.push({ values: history.map((p) => p[p50][i]), color: i, dash: true }, { values: history.map((p) => p[p90][i]), color: i });
+    }
+    chart($(id), lines, times);
+  }
+  document.querySelectorAll("[data-legend]").forEach((legend) => {
+    if (legend.children.length) return;
+    v.fleets.forEach((f, i) => legend.append(el("span", { class: `c${i}` }, el("i"), `${f.policy} p90`), el("span", { class: `c${i}` }, el("i", { class: "dash" }), "p50")));
+  });
+}
+
+// The rows of requests are kept by id, so that focus survives the next view.
+const rows = new Map();
+
+function requestRow(r) {
+  let row = rows.get(r.id);
+  if (!row) {
+    row = { cells: [el("td"), el("td"), el("td"), el("td", { class: "num wide" }), el("td", { class: "num" }), el("td", { class: "num" })] };
+    row.button = el("button", { type: "button" }, "#" + r.id);
+    row.tag = el("span");
+    row.cells[0].append(row.button, row.tag);
+    row.tr = el("tr", { "data-id": r.id }, row.cells);
+    row.tr.addEventListener("click", () => explain(r.id, true));
+    rows.set(r.id, row);
+  }
+  const bad = r.outcome === "failed" || r.outcome === "shed" || r.outcome === "cancelled";
+  row.tag.className = bad ? "tag bad" : r.yours ? "tag" : "";
+  row.tag.textContent = bad ? r.outcome : r.yours ? "yours" : "";
+  row.button.setAttribute("aria-label", `Request ${r.id}: why ${r.endpoint || "refused"}?`);
+  row.cells[1].textContent = r.model.length > 26 ? r.model.slice(0, 25) + "…" : r.model;
+  row.cells[1].title = r.target === r.model ? r.model : `${r.model}, sent as ${r.target}`;
+  row.cells[2].textContent = r.endpoint || "–";
+  row.cells[3].textContent = count(r.promptTokens);
+  row.cells[4].textContent = r.cachedTokens == null ? "" : share(r.promptTokens ? r.cachedTokens / r.promptTokens : null);
+  row.cells[5].textContent = r.ttft == null ? (r.outcome === "running" ? "…" : "–") : ms(r.ttft);
+  row.tr.classList.toggle("chosen", r.id === selected);
+  return row.tr;
+}
+
+function drawRequests(v) {
+  $("policy-name").textContent = "policy " + v.fleets[0].policy;
+  const body = $("requests").tBodies[0];
+  const choosing = hovering || body.querySelector(":focus-visible");
+  $("pause").textContent = paused ? "Held" : choosing ? "Held while you choose" : "Hold the list";
+  if (paused || choosing && body.rows.length) return;
+  const focus = document.activeElement;
+  body.replaceChildren(...v.requests.map(requestRow));
+  if (focus && focus !== document.activeElement && body.contains(focus)) focus.focus({ preventScroll: true });
+  const shown = new Set(v.requests.map((r) => r.id));
+  for (const id of rows.keys()) if (!shown.has(id)) rows.delete(id);
+}
+
+async function explain(id, scroll) {
+  selected = id;
+  for (const [other, row] of rows) row.tr.classList.toggle("chosen", other === id);
+  const panel = $("explanation");
+  let answer;
+  try {
+    const response = await fetch("/api/requests/" + id);
+    answer = await response.json();
+    if (!response.ok) throw new Error(answer.error.message);
+  } catch (e) {
+    if (selected === id && !panel.dataset.drawn) panel.replaceChildren(el("h2", {}, "Why that server?"), el("p", { class: "error" }, String(e.message || e)));
+    return;
+  }
+  if (selected !== id) return; // another was chosen meanwhile
+  panel.replaceChildren(...explanation(answer));
+  if (scroll && window.innerWidth <= 900) panel.scrollIntoView({ behavior: "smooth", block: "start" });
+}
+
+// explanation returns what to show of a decision.
+function explanation({ request: r, policy, explanation: x }) {
+  const fact = (name, value) => el("span", {}, name, el("b", {}, value));
+  const out = [
+    el("h2", {}, r.endpoint ? `Why ${r.endpoint}? ` : "Why was it refused? ", el("small", {}, `request #${r.id}, policy ${policy}`)),
+    el("div", { class: "facts" },
+      fact("model", r.target === r.model ? r.model : `${r.model} → ${r.target}`),
+      fact("priority", String(r.priority)),
+      fact("prompt", count(r.promptTokens) + " tokens"),
+      fact("cached", r.cachedTokens == null ? "–" : count(r.cachedTokens)),
+      fact("output", r.outputTokens == null ? "–" : count(r.outputTokens)),
+      fact("TTFT", ms(r.ttft)), fact("total", ms(r.total)), fact("state", r.outcome)),
+  ];
+  if (r.error) out.push(el("p", { class: "error" }, r.error));
+  if (!x || !x.Candidates) return out;
+  const first = x.Candidates.find((c) => c.Terms && c.Terms.length);
+  const scorers = first ? first.Terms.map((t) => t.Scorer) : [];
+  const best = Math.max(1e-9, ...x.Candidates.map((c) => c.Total));
+  const color = (i) => `--c: var(--t${i % 5 + 1})`;
+  const colored = (e, i) => { e.style.cssText = color(i); return e; };
+  if (x.Dropped && x.Dropped.length) out.push(el("p", { class: "error" }, "left out, for they failed: " + x.Dropped.join(", ")));
+  out.push(el("p", { class: "note" }, scorers.length
+    ? "Each term is weight × score. The highest total wins."
+    : "This policy does not score; its picker takes one of the servers that the filters left."));
+
+  const head = el("tr", {}, el("th", { scope: "col" }, "Server"), el("th", { scope: "col" }, "Total"),
+    scorers.map((s, i) => el("th", { scope: "col" }, colored(el("span", { class: "key" }), i), s, el("small", {}, "weight " + first.Terms[i].Weight))));
+  const order = [...x.Candidates].sort((a, b) => !!a.FilteredBy - !!b.FilteredBy || b.Total - a.Total || (a.Rank || 99) - (b.Rank || 99));
+  const body = order.map((c) => {
+    const rank = c.Rank === 1 ? "chosen" : c.Rank ? `fallback ${c.Rank - 1}` : "";
+    const name = el("th", { scope: "row" }, c.ID, rank ? el("small", {}, rank) : null);
+    if (c.FilteredBy) {
+      return el("tr", { class: "out" }, name, el("td", { colspan: scorers.length + 1 }, `struck out by ${c.FilteredBy}`, c.FilterDetail ? el("small", {}, c.FilterDetail) : null));
+    }
+    const stack = el("div", { class: "stack", "aria-hidden": "true" }, (c.Terms || []).map((t, i) => {
+      const part = colored(el("i"), i);
+      part.style.width = Math.max(0, t.Contribution) / best * 100 + "%";
+      return part;
+    }));
+    return el("tr", { class: c.Rank === 1 ? "chosen" : null }, name,
+      el("td", { class: "total" }, scorers.length ? c.Total.toFixed(2) : "–", scorers.length ? stack : null),
+      (c.Terms || []).map((t, i) => {
+        const b = colored(bar({ width: t.Used }), i);
+        const detail = (t.Unknown ? "unknown, the mean counts" : "") + (t.Unknown && t.Detail ? "; " : "") + (t.Detail || "");
+        return el("td", { class: "term", title: `${t.Weight} × ${t.Used.toFixed(3)}` }, t.Contribution.toFixed(2), b, detail ? el("small", {}, detail) : null);
+      }));
+  });
+  out.push(el("div", { class: "terms", tabindex: "0", role: "region", "aria-label": "Terms of each server" }, el("table", {}, el("thead", {}, head), el("tbody", {}, body))));
+  return out;
+}
+
+function draw(v) {
+  latest = v;
+  drawTiles(v);
+  drawFleets(v);
+  drawCharts(v);
+  drawRequests(v);
+  // A request that was still running when it was chosen has ended meanwhile.
+  const r = selected && v.requests.find((r) => r.id === selected);
+  const key = r && r.outcome + r.ttft;
+  if (r && $("explanation").dataset.drawn !== r.id + key) {
+    $("explanation").dataset.drawn = r.id + key;
+    explain(selected, false);
+  }
+}
+
+function status(state, text) {
+  $("status").dataset.state = state;
+  $("status").textContent = text;
+}
+
+function connect() {
+  const events = new EventSource("/events"); // it reconnects by itself
+  events.addEventListener("history", (e) => { history = JSON.parse(e.data).slice(0, -1); });
+  events.addEventListener("view", (e) => {
+    const v = JSON.parse(e.data);
+    history.push(v.point);
+    if (history.length > maxPoints) history.shift();
+    status("live", `live, ${clock(v.uptimeSeconds)}`);
+    draw(v);
+  });
+  events.onerror = () => {
+    status("lost", "gateway gone, trying again");
+    if (events.readyState === EventSource.CLOSED) { // it gave up: a status that was not 200
+      events.close();
+      setTimeout(connect, 2000);
+    }
+  };
+}
+
+const clock = (s) => s < 3600 ? `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}` : `${Math.floor(s / 3600)} h ${Math.floor(s / 60 % 60)} min`;
+
+$("curl").textContent = `curl ${location.origin}/v1/chat/completions \\\n  -d '{"model":"chat","messages":[{"role":"user","content":"hi"}]}'`;
+$("pause").addEventListener("click", () => {
+  paused = !paused;
+  $("pause").setAttribute("aria-pressed", String(paused));
+  if (latest) drawRequests(latest);
+});
+// A list that runs away under the pointer cannot be chosen from.
+$("list").addEventListener("pointerenter", () => { hovering = true; });
+$("list").addEventListener("pointerleave", () => { hovering = false; });
+let resizing;
+window.addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(() => latest && drawCharts(latest), 100); });
+connect();

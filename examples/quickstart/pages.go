@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path"
+	"strconv"
+
+	"github.com/inferpick/inferpick/scheduling"
+)
+
+//go:embed page
+var pageFiles embed.FS
+
+// newPages returns the live page and what feeds it. Streams of events end when ctx
+// is done.
+func newPages(ctx context.Context, v *viewer) http.Handler {
+	mux := http.NewServeMux()
+	for route, file := range map[string]string{"GET /{$}": "index.html", "GET /page.css": "page.css", "GET /page.js": "page.js"} {
+		mux.HandleFunc(route, func(w http.ResponseWriter, r *http.Request) {
+			// No cache: the next version of the program serves the next version of the page.
+			w.Header().Set("Cache-Control", "no-cache")
+			http.ServeFileFS(w, r, pageFiles, path.Join("page", file))
+		})
+	}
+	mux.HandleFunc("GET /events", func(w http.ResponseWriter, r *http.Request) { serveEvents(ctx, w, r, v) })
+	mux.HandleFunc("GET /api/state", func(w http.ResponseWriter, _ *http.Request) {
+		latest, _ := v.current()
+		writeJSON(w, latest)
+	})
+	mux.HandleFunc("GET /api/requests/{id}", func(w http.ResponseWriter, r *http.Request) { serveRequest(w, r, v) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, http.StatusNotFound, fmt.Sprintf("nothing at %s; the API is under /v1/, the page at /", r.URL.Path), "not_found")
+	})
+	return secured(mux)
+}
+
+// secured says what the page may do: load from here, and nothing else.
+func secured(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// serveEvents streams views as server-sent events: first "history" with the points
+// of the charts so far, then a "view" at each refresh.
+func serveEvents(ctx context.Context, w http.ResponseWriter, r *http.Request, v *viewer) {
+	views, stop := v.subscribe()
+	if views == nil {
+		writeError(w, http.StatusServiceUnavailable, fmt.Sprintf("more than %d pages are open", maxWatchers), "too_many_pages")
+		return
+	}
+	defer stop()
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	latest, history := v.current()
+	if sendEvent(w, "history", history) != nil || sendEvent(w, "view", latest) != nil {
+		return
+	}
+	for {
+		select {
+		case next := <-views:
+			if sendEvent(w, "view", next) != nil {
+				return
+			}
+		case <-r.Context().Done():
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func sendEvent(w http.ResponseWriter, name string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(w, "event: %s\ndata: %s\n\n", name, data); err != nil {
+		return err
+	}
+	return http.NewResponseController(w).Flush()
+}
+
+// serveRequest answers with one request and the explanation of its decision.
+func serveRequest(w http.ResponseWriter, r *http.Request, v *viewer) {
+	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, fmt.Sprintf("id is %.20q, want a number", r.PathValue("id")), "invalid_id")
+		return
+	}
+	e, explanation, ok := v.fleets[0].log.get(id)
+	if !ok {
+		writeError(w, http.StatusNotFound, fmt.Sprintf("request %d is not among the last %d", id, logSize), "not_found")
+		return
+	}
+	writeJSON(w, struct {
+		Request     entry                   `json:"request"`
+		Policy      string                  `json:"policy"`
+		Explanation *scheduling.Explanation `json:"explanation"` // null if it was refused
+	}{e, v.fleets[0].policy, explanation})
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/inferpick/inferpick/plugins"
+	"github.com/inferpick/inferpick/scheduling"
+)
+
+const (
+	defaultPolicy  = "inflight"
+	defaultCompare = "round-robin"
+)
+
+// policy is a scheduling policy under the name that tables and the page show.
+type policy struct {
+	name    string
+	profile scheduling.Profile
+}
+
+// readyMade returns the policies that have a name. Each call makes new ones: a
+// profile with a prefix index must not be shared by two schedulers.
+func readyMade() map[string]func() scheduling.Profile {
+	return map[string]func() scheduling.Profile{
+		"classic":        plugins.Classic,
+		"inflight":       plugins.ClassicWithInFlight,
+		"tree":           plugins.DecisionTree,
+		"least-requests": plugins.LeastRequests,
+		"round-robin":    plugins.RoundRobinProfile,
+		"random":         plugins.RandomProfile,
+	}
+}
+
+func policyNames() []string { return slices.Sorted(maps.Keys(readyMade())) }
+
+// loadPolicy returns the policy with a name, or that of a file: FILE.json, or
+// FILE.json#PROFILE if it declares several.
+func loadPolicy(arg string) (policy, error) {
+	if ready, ok := readyMade()[arg]; ok {
+		return policy{arg, ready()}, nil
+	}
+	path, name, _ := strings.Cut(arg, "#")
+	if !strings.Contains(path, ".json") && !strings.ContainsRune(path, filepath.Separator) {
+		return policy{}, fmt.Errorf("unknown policy %q, want one of %s, or FILE.json[#PROFILE]", arg, strings.Join(policyNames(), ", "))
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return policy{}, err
+	}
+	profiles, err := plugins.NewRegistry().Load(data)
+	if err != nil {
+		return policy{}, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(profiles) == 0 {
+		return policy{}, fmt.Errorf("%s: %w", path, errors.New("declares no schedulingProfiles"))
+	}
+	declared := slices.Sorted(maps.Keys(profiles))
+	if name == "" && len(declared) == 1 {
+		name = declared[0]
+	}
+	profile, ok := profiles[name]
+	if !ok {
+		return policy{}, fmt.Errorf("%s: no profile %q, want %s#NAME with one of %s", path, name, path, strings.Join(declared, ", "))
+	}
+	return policy{name, profile}, nil
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	maxLine      = 16 << 20 // bytes of one turn
+	maxReplayed  = 1 << 30  // bytes of all files
+	bytesPerWord = 4        // bytes of text that are one token to the simulated servers
+)
+
+// session is a recorded conversation with an agent.
+type session struct {
+	id    string
+	turns []turn
+}
+
+// turn is one recorded request.
+type turn struct {
+	at     time.Duration // since any fixed moment
+	input  string
+	output int // tokens
+}
+
+// readSessions reads the .jsonl files of a directory, one session each, in the
+// order of their names.
+func readSessions(dir string) ([]session, error) {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("%s is a file, want a directory of .jsonl files", dir)
+	}
+	files, err := filepath.Glob(filepath.Join(escapeGlob(dir), "*.jsonl"))
+	if err != nil {
+		return nil, err
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("%s holds no .jsonl files", dir)
+	}
+	var sessions []session
+	var size int64
+	for _, file := range files {
+		if info, err := os.Stat(file); err == nil {
+			size += info.Size()
+		}
+		if size > maxReplayed {
+			return nil, fmt.Errorf("%s holds more than %d MiB of sessions", dir, maxReplayed>>20)
+		}
+		s, err := readSession(file)
+		if err != nil {
+			return nil, err
+		}
+		sessions = append(sessions, s)
+	}
+	return sessions, nil
+}
+
+// escapeGlob makes a path match itself.
+func escapeGlob(path string) string {
+	var b bytes.Buffer
+	for _, r := range path {
+		if r == '*' || r == '?' || r == '[' {
+			b.WriteByte('\\')
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+func readSession(file string) (session, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return session{}, err
+	}
+	s := session{id: filepath.Base(file)}
+	lines := bufio.NewScanner(bytes.NewReader(data))
+	lines.Buffer(nil, maxLine)
+	for n := 1; lines.Scan(); n++ {
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
+		var line struct {
+			Timestamp float64 `json:"timestamp"`
+			Input     string  `json:"input"`
+			Output    string  `json:"output"`
+			Session   string  `json:"session_id"`
+		}
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			return s, fmt.Errorf("%s:%d: %w", file, n, err)
+		}
+		if line.Input == "" {
+			return s, fmt.Errorf("%s:%d: input is missing or empty", file, n)
+		}
+		if line.Session != "" {
+			s.id = line.Session
+		}
+		s.turns = append(s.turns, turn{
+			at:     time.Duration(line.Timestamp) * time.Microsecond,
+			input:  line.Input,
+			output: max(1, len(line.Output)/bytesPerWord),
+		})
+	}
+	if err := lines.Err(); err != nil {
+		if errors.Is(err, bufio.ErrTooLong) {
+			err = fmt.Errorf("a line is longer than %d MiB", maxLine>>20)
+		}
+		return s, fmt.Errorf("%s: %w", file, err)
+	}
+	if len(s.turns) == 0 {
+		return s, fmt.Errorf("%s: no turns", file)
+	}
+	slices.SortStableFunc(s.turns, func(a, b turn) int { return int(a.at - b.at) })
+	return s, nil
+}
+
+// replay sends recorded sessions once through. Sessions start as a Poisson
+// process; within one, each turn follows the answer before it (closed loop). Each
+// fleet's copy of a session advances by itself.
+type replay struct {
+	runner   *runner
+	sessions []session
+	rate     float64 // sessions started per second
+	think    time.Duration
+	rng      *rand.Rand
+
+	turns int          // of all fleets
+	done  atomic.Int64 // turns of all fleets
+}
+
+func newReplay(r *runner, cfg config) *replay {
+	p := &replay{runner: r, sessions: cfg.sessions, rate: cfg.rate, think: cfg.think, rng: rand.New(rand.NewPCG(cfg.seed, 3))}
+	for _, s := range p.sessions {
+		p.turns += len(s.turns) * len(r.clients)
+	}
+	return p
+}
+
+// run returns when all sessions are through. None starts after ctx is done; those
+// under way are cut off when calls is done.
+func (p *replay) run(ctx, calls context.Context) {
+	var open sync.WaitGroup
+	defer open.Wait()
+	for _, s := range p.sessions {
+		for fleet := range p.runner.clients {
+			open.Go(func() { p.session(ctx, calls, fleet, s) })
+		}
+		if !sleep(ctx, time.Duration(p.rng.ExpFloat64()/p.rate*float64(time.Second))) {
+			return
+		}
+	}
+}
+
+// session replays one session on one fleet. What fails is counted and does not end
+// it: the recorded turns are there anyway.
+func (p *replay) session(ctx, calls context.Context, fleet int, s session) {
+	for i, t := range s.turns {
+		if i > 0 && !sleep(ctx, min(t.at-s.turns[i-1].at, p.think)) || ctx.Err() != nil {
+			return
+		}
+		body, _ := json.Marshal(map[string]any{ // strings and numbers cannot fail
+			"model":          baseModel,
+			"prompt":         t.input,
+			"max_tokens":     t.output,
+			"stream":         true,
+			"stream_options": map[string]bool{"include_usage": true},
+		})
+		p.runner.one(calls, fleet, call{path: "/v1/completions", body: body, session: s.id, output: t.output})
+		p.done.Add(1)
+	}
+}
+
+// sleep waits and reports whether it was for all of d.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

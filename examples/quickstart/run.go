@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+)
+
+const (
+	// drainTime is how long requests of the workload may go on after the end was
+	// asked for, and gatewayDrainTime how long others may after that.
+	drainTime        = 2 * time.Second
+	gatewayDrainTime = 500 * time.Millisecond
+	// readingTime is how long to wait for all servers to be scraped before the
+	// workload begins. It begins anyway: what is not known is unknown.
+	readingTime = 5 * time.Second
+)
+
+// run does what cfg says until it is done, the duration is over or ctx is done,
+// and returns what it came to. Nothing of it is left running then.
+func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) {
+	// First of all the one thing that often fails.
+	listeners := make([]net.Listener, 1, 2)
+	if listeners[0], err = listen(cfg.listen); err != nil {
+		return s, err
+	}
+	defer listeners[0].Close()
+	policies := []policy{cfg.policy}
+	if cfg.compare.name != "" {
+		ln, err := listen("127.0.0.1:0")
+		if err != nil {
+			return s, err
+		}
+		defer ln.Close()
+		listeners, policies = append(listeners, ln), append(policies, cfg.compare)
+	}
+
+	// Fleets, and clients for them, outlive ctx: they are ended in order.
+	alive, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	var fleets []*fleet
+	r := &runner{}
+	for i, p := range policies {
+		f, err := startFleet(alive, cfg, p)
+		if err != nil {
+			return s, err
+		}
+		defer f.close()
+		c := newClient("http://" + dialable(listeners[i].Addr()))
+		defer c.close()
+		fleets = append(fleets, f)
+		r.clients, r.tallies = append(r.clients, c), append(r.tallies, new(tally))
+	}
+	reading, cancel := context.WithTimeout(ctx, readingTime)
+	defer cancel()
+	for _, f := range fleets {
+		f.waitForReadings(reading)
+	}
+
+	var p *replay
+	if cfg.replay != "" {
+		p = newReplay(r, cfg)
+	}
+	v := newViewer(cfg, fleets, r, p)
+	pages, closePages := context.WithCancel(alive)
+	defer closePages()
+	var gateways []*gateway
+	for i, f := range fleets {
+		var handler http.Handler
+		if i == 0 {
+			handler = newPages(pages, v)
+		}
+		gateways = append(gateways, startGateway(f, listeners[i], handler))
+	}
+	stopGateways := sync.OnceFunc(func() {
+		closePages()
+		drain, cancel := context.WithTimeout(alive, gatewayDrainTime)
+		defer cancel()
+		var wg sync.WaitGroup
+		for _, g := range gateways {
+			wg.Go(func() { g.shutdown(drain) })
+		}
+		wg.Wait()
+	})
+	defer stopGateways()
+
+	greet(out, cfg, r.clients[0].url)
+	term := newTerminal(out)
+	work(ctx, alive, cfg, r, p, v, term)
+	stopGateways()
+
+	s = newSummary(cfg, v.take(time.Now()))
+	fmt.Fprint(out, s.String())
+	return s, nil
+}
+
+// work sends the workload and shows views until the work is done, the duration is
+// over or ctx is done. It returns when no call is open.
+func work(ctx, alive context.Context, cfg config, r *runner, p *replay, v *viewer, term *terminal) {
+	if cfg.duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, cfg.duration)
+		defer cancel()
+	}
+	calls, cut := context.WithCancel(alive)
+	defer cut()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(drainTime, cut) })()
+
+	through := make(chan struct{})
+	go func() {
+		defer close(through)
+		if p != nil {
+			p.run(ctx, calls)
+		} else {
+			newWorkload(r, cfg.rate, cfg.seed).run(ctx, calls)
+		}
+	}()
+	tick := time.NewTicker(v.refresh)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			term.show(v.take(now))
+		case <-through:
+			return
+		}
+	}
+}
+
+// dialable returns the address to call a listener at: of one on all addresses,
+// loopback.
+func dialable(a net.Addr) string {
+	tcp, ok := a.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return a.String()
+	}
+	return net.JoinHostPort("127.0.0.1", fmt.Sprint(tcp.Port))
+}
+
+// greet says what runs and where to look.
+func greet(out io.Writer, cfg config, url string) {
+	fmt.Fprintf(out, "%d simulated model servers behind policy %s", cfg.endpoints, cfg.policy.name)
+	if cfg.compare.name != "" {
+		fmt.Fprintf(out, ", the same again behind %s", cfg.compare.name)
+	}
+	if cfg.replay != "" {
+		fmt.Fprintf(out, "\n%d recorded sessions from %s, %g started per second", len(cfg.sessions), cfg.replay, cfg.rate)
+	} else {
+		fmt.Fprintf(out, "\n%g requests per second to each", cfg.rate)
+	}
+	fmt.Fprintf(out, `
+
+  Live page   %s/
+  Try it      curl %s/v1/chat/completions \
+                -d '{"model":"chat","messages":[{"role":"user","content":"hi"}]}'
+  Models      chat, batch, sql-writer, contract-reader, ticket-triage, llama-8b
+  Stop        Ctrl-C
+
+`, url, url)
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+func TestTerminal(t *testing.T) {
+	v := view{At: time.Unix(100, 0), Uptime: 3, Replay: &progress{5, 10, 2}, Skipped: 1}
+	ms := 12345.
+	for _, policy := range []string{"a policy with a very long name", "round-robin"} {
+		f := fleetView{Policy: policy, Now: figures{TTFT50: &ms, TTFT90: &ms, TPOT50: &ms}, Total: figures{Requests: 7_000_000, Failed: 123456}}
+		for range maxRows + 3 {
+			f.Endpoints = append(f.Endpoints, endpointView{ID: "server-64", Adapters: []string{"contract-reader", "ticket-triage"}, Routed: 123456, Share: 1})
+		}
+		v.Fleets = append(v.Fleets, f)
+	}
+
+	var out bytes.Buffer
+	live := &terminal{out: &out, live: true}
+	live.show(v)
+	first := out.String()
+	for line := range strings.Lines(first) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+			t.Errorf("line of %d columns: %q", n, line)
+		}
+	}
+	for _, want := range []string{"a policy wi…", "a policy with…", "… and 3 more", "12.3s", "replayed 5 of 10", "1 arrivals left out", "–"} {
+		if !strings.Contains(first, want) {
+			t.Errorf("table lacks %q:\n%s", want, first)
+		}
+	}
+	if strings.Contains(first, "\x1b") {
+		t.Error("table has colours that nobody asked for")
+	}
+	out.Reset()
+	live.show(v)
+	if !strings.HasPrefix(out.String(), "\x1b[") || !strings.HasSuffix(out.String(), first) {
+		t.Errorf("second table = %q, want the first one replaced", out.String())
+	}
+
+	out.Reset()
+	plain := newTerminal(&out)
+	for range 7 {
+		plain.show(v)
+		v.At = v.At.Add(time.Second)
+	}
+	if got := strings.Count(out.String(), "\n"); got != 2 || strings.Contains(out.String(), "\x1b") {
+		t.Errorf("7 seconds became %d lines, want 2: %q", got, out.String())
+	}
+}
