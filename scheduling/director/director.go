@@ -130,7 +130,7 @@ func (d *Director) Route(ctx context.Context, in Incoming) (*Route, error) {
 		err = d.decide(ctx, r, candidates, in.Explain)
 	}
 	if err != nil {
-		e := d.translate(err, r.parsed.API)
+		e := d.translate(err, r)
 		if e.Status == 500 && d.o.Logger != nil {
 			d.o.Logger.LogAttrs(ctx, slog.LevelError, "request not routed", slog.String("model", r.Request.Model), slog.Any("error", err))
 		}
@@ -147,11 +147,11 @@ func (d *Director) Explain(ctx context.Context, in Incoming) (*scheduling.Explan
 	r := &Route{director: d}
 	candidates, err := d.prepare(r, in)
 	if err != nil {
-		return nil, d.translate(err, r.parsed.API)
+		return nil, d.translate(err, r)
 	}
 	ex, err := d.scheduler(r.Pool).Explain(ctx, &r.Request, candidates)
 	if err != nil {
-		return ex, d.translate(err, r.parsed.API)
+		return ex, d.translate(err, r)
 	}
 	return ex, nil
 }

@@ -180,8 +180,8 @@ func TestRouteErrors(t *testing.T) {
 			i := incoming("food")
 			i.Pool = types.NamespacedName{Name: "other"}
 			return i
-		}(), n: 2, status: 503, code: director.CodeNoEndpoint, text: "other"},
-		{name: "shed", in: incoming("bulk"), n: 2, waiting: 50, status: 429, code: director.CodeSaturated, text: "saturated"},
+		}(), n: 2, status: 503, code: director.CodeNoEndpoint, text: "food"},
+		{name: "shed", in: incoming("bulk"), n: 2, waiting: 50, status: 429, code: director.CodeSaturated, text: "busy"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -204,6 +204,9 @@ func TestRouteErrors(t *testing.T) {
 			}
 			if json.Unmarshal(e.Body(), &body) != nil || body.Error.Message == "" || body.Error.Code != tt.code {
 				t.Errorf("Body = %s", e.Body())
+			}
+			if strings.Contains(e.Message, "datastore:") || strings.Contains(e.Message, "scheduling:") {
+				t.Errorf("the client is told %q", e.Message)
 			}
 			retry := http.Header(e.Header()).Get("Retry-After")
 			if (retry == "2") != (tt.status == 429) {

@@ -42,8 +42,13 @@ type Error struct {
 	Err        error // the cause
 }
 
-// Error returns the message.
-func (e *Error) Error() string { return "director: " + e.Message }
+// Error returns the message and the cause, which is not for clients.
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return "director: " + e.Message
+	}
+	return "director: " + e.Message + ": " + e.Err.Error()
+}
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
@@ -76,30 +81,33 @@ func AsError(err error) *Error {
 	return &Error{Status: 500, Code: CodeInternal, Message: err.Error(), Err: err}
 }
 
-// translate gives err, from any part below, its place in HTTP.
-func (d *Director) translate(err error, api openai.API) *Error {
+// translate gives err, from any part below, its place in HTTP, and the client a
+// message without our insides.
+func (d *Director) translate(err error, r *Route) *Error {
+	api, model := r.parsed.API, strconv.Quote(r.Request.Model)
 	var own *Error
 	if errors.As(err, &own) {
 		own.API = api
 		return own
 	}
-	e := &Error{Status: 500, Code: CodeInternal, Message: err.Error(), Err: err, API: api}
+	e := &Error{Status: 500, Code: CodeInternal, Message: "the request could not be scheduled", Err: err, API: api}
 	var parse *openai.Error
 	switch {
 	case errors.As(err, &parse):
 		e.Status, e.Code, e.Param, e.Message = parse.Status, parse.Code, parse.Param, parse.Message
-	case errors.Is(err, datastore.ErrUnknownModel):
+	case errors.Is(err, datastore.ErrUnknownModel), errors.Is(err, datastore.ErrNoTarget):
 		e.Status, e.Code, e.Param = 404, CodeModelNotFound, "model"
-	case errors.Is(err, datastore.ErrNoTarget):
-		e.Status, e.Code, e.Param = 404, CodeModelNotFound, "model"
+		e.Message = "the model " + model + " does not exist"
 	case errors.Is(err, scheduling.ErrSaturated):
 		e.Status, e.Code, e.RetryAfter = 429, CodeSaturated, d.retryAfter
+		e.Message = "all servers of the model " + model + " are busy, try again later"
 	case errors.Is(err, datastore.ErrNoPool), errors.Is(err, scheduling.ErrNoEndpoint):
 		e.Status, e.Code = 503, CodeNoEndpoint
+		e.Message = "no server of the model " + model + " is available"
 	case errors.Is(err, context.Canceled):
-		e.Status, e.Code = StatusClientClosed, CodeCancelled
+		e.Status, e.Code, e.Message = StatusClientClosed, CodeCancelled, "the client closed the request"
 	case errors.Is(err, context.DeadlineExceeded):
-		e.Status, e.Code = 504, CodeCancelled
+		e.Status, e.Code, e.Message = 504, CodeCancelled, "the request ran out of time before it was scheduled"
 	}
 	return e
 }

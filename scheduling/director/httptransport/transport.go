@@ -148,13 +148,14 @@ func (t *Transport) send(req *http.Request, route *director.Route) (*http.Respon
 			route.Done(ctxErr)
 			return nil, ctxErr
 		}
-		failed = append(failed, fmt.Sprintf("%s: %v", ep.ID, err))
 		next := route.Next()
 		if next == nil {
+			err = fmt.Errorf("no endpoint answered: %s: %w", strings.Join(append(failed, ep.ID), "; "), err)
 			route.Done(err)
 			return t.refuse(req, &director.Error{Status: 502, Code: director.CodeUpstream, API: route.API(), Err: err,
-				Message: "no endpoint answered: " + strings.Join(failed, "; ")})
+				Message: "no server answered"})
 		}
+		failed = append(failed, fmt.Sprintf("%s: %v", ep.ID, err))
 		ep = next
 	}
 }
