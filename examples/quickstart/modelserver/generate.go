@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver/engine"
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
 
 // outputHeader fixes the length of a reply. The body may have a field of the

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver/engine"
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
 
 const (

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver/engine"
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
 
 // The bounds of vLLM's histograms, in seconds.

@@ -7,7 +7,7 @@ import (
 	"net"
 	"slices"
 
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver/engine"
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
 
 // Options says what to simulate. The zero value is Llama-3.1-8B on one H100, in

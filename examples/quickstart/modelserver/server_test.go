@@ -22,7 +22,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/examples/quickstart/modelserver"
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver/engine"
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
 
 // patience bounds every wait of the tests; none takes nearly as long.

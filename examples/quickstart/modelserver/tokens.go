@@ -7,7 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver/engine"
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
 
 // tokenBytes is the length of a pseudo token.

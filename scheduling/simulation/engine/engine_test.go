@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver/engine"
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
 
 // hashes returns block hashes of a sequence of n tokens that follows no other.

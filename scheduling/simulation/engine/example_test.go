@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver/engine"
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
 
 // Two requests, the second with the prompt of the first. Time only passes

@@ -1,0 +1,153 @@
+package simulation
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+)
+
+// Config is one run.
+type Config struct {
+	// Fleet is the replicas at the start. At least one.
+	Fleet Fleet
+	// Workload makes the jobs. Required.
+	Workload Spec
+	// Policy decides. Required.
+	Policy Policy
+
+	// Gateways share the fleet and nothing else; jobs go to them in turn. Default 1.
+	Gateways int
+	// Scrape is how the gateways read the replicas' metrics.
+	Scrape Scrape
+
+	// Duration is for how long jobs arrive; those that have arrived are played to
+	// their end, for at most Drain. Required, unless Jobs is set.
+	Duration time.Duration
+	// Jobs bounds the number of jobs that arrive. 0: no bound.
+	Jobs int
+	// Warmup is how long at the beginning jobs do not count. Default 0.
+	Warmup time.Duration
+	// Drain is how long after the last arrival the run may go on. Default 1 hour.
+	Drain time.Duration
+	// ClosedLoop, if above 0, ignores arrival times: so many clients each send a
+	// job when their last one has ended.
+	ClosedLoop int
+
+	// Seed of everything random. The same Config and Seed give the same Report.
+	Seed uint64
+	// Faults happen to replicas during the run, in any order.
+	Faults []Fault
+
+	// APIIn and APIOut are what the server's API adds before and after the engine.
+	// Default 4 ms and 1 ms; negative: nothing.
+	APIIn, APIOut time.Duration
+
+	// SampleEvery is the step of Report.Timeline. Default: a hundredth of Duration.
+	SampleEvery time.Duration
+	// ExplainJob keeps the explanation of the decision about the job with this
+	// number, counted from 1, in Report.Explanation. 0: none.
+	ExplainJob int
+	// CPU measures the time that decisions take, in Report.Decision. It is the one
+	// figure that is not the same in every run.
+	CPU bool
+	// Progress is called now and then with how far the run is. Optional.
+	Progress func(Progress)
+}
+
+// Progress is how far a run is.
+type Progress struct {
+	Now     time.Duration // simulated
+	Jobs    int           // that have ended
+	Running int           // that have not
+}
+
+// Fleet is the replicas.
+type Fleet struct{ Replicas []Replica }
+
+// Replica is one model server.
+type Replica struct {
+	Name   string        // default: r0, r1, …
+	Engine engine.Config // see there; Calibration.Speed makes it slower or faster
+	// Adapters are the LoRA adapters it can serve; nil: all that are asked for.
+	Adapters []string
+	Labels   map[string]string
+}
+
+// Uniform returns a fleet of n equal replicas.
+func Uniform(n int, c engine.Config) Fleet {
+	f := Fleet{}
+	for range n {
+		f.Replicas = append(f.Replicas, Replica{Engine: c})
+	}
+	return f
+}
+
+// Scrape is how gateways read metrics: each replica every Period, at a phase of
+// its own, with the value that the replica had Delay before it is used.
+type Scrape struct {
+	Period time.Duration // default 50 ms; negative: never
+	Delay  time.Duration // default 1 ms
+	Jitter float64       // part of Period by which each wait varies, 0..1; default 0.1; negative: none
+}
+
+// Policy is a scheduling policy under test.
+type Policy struct {
+	Name string
+	// Profile makes the profile of one gateway. It is called anew for each gateway
+	// of each run, so that nothing is shared. Seed and Now are set by Run.
+	Profile func() scheduling.Profile
+}
+
+// FaultKind says what happens to a replica.
+type FaultKind uint8
+
+const (
+	// Die: the server is gone; its jobs fail, and new ones are refused until Restart.
+	Die FaultKind = iota
+	// Restart: the server is back, with empty caches. A server that lives dies first.
+	Restart
+	// Hang: no step ends and no metrics come for the time For.
+	Hang
+	// Remove: discovery takes the replica away; its jobs go on to their end.
+	Remove
+	// Add: discovery adds the Replica of the fault to the fleet.
+	Add
+)
+
+// Fault is something that happens to a replica during a run.
+type Fault struct {
+	At      time.Duration
+	Kind    FaultKind
+	Index   int           // of the replica; for Add, unused
+	For     time.Duration // Hang
+	Replica Replica       // Add
+}
+
+// Validate reports the first thing that is wrong with c.
+func (c *Config) Validate() error {
+	switch {
+	case len(c.Fleet.Replicas) == 0:
+		return fmt.Errorf("simulation: Fleet has no replicas")
+	case c.Workload == nil:
+		return fmt.Errorf("simulation: Workload is required")
+	case c.Policy.Profile == nil:
+		return fmt.Errorf("simulation: Policy.Profile is required")
+	case c.Duration <= 0 && c.Jobs <= 0:
+		return fmt.Errorf("simulation: Duration is %v and Jobs %d, want one of them above 0", c.Duration, c.Jobs)
+	case c.Gateways < 0, c.Jobs < 0, c.Warmup < 0, c.Drain < 0, c.ClosedLoop < 0, c.SampleEvery < 0:
+		return fmt.Errorf("simulation: a negative Gateways, Jobs, Warmup, Drain, ClosedLoop or SampleEvery")
+	case c.Scrape.Delay < 0 || c.Scrape.Jitter > 1:
+		return fmt.Errorf("simulation: Scrape has delay %v and jitter %v, want at least 0 and at most 1", c.Scrape.Delay, c.Scrape.Jitter)
+	}
+	for i, f := range c.Faults {
+		if f.Kind > Add || f.At < 0 || f.Kind != Add && f.Index < 0 {
+			return fmt.Errorf("simulation: Faults[%d] is %+v", i, f)
+		}
+	}
+	if err := c.Workload.Validate(); err != nil {
+		return fmt.Errorf("simulation: workload: %w", err)
+	}
+	return nil
+}

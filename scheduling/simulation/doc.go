@@ -1,0 +1,36 @@
+// Package simulation is a deterministic discrete-event simulator of a fleet of
+// LLM model servers behind gateways that schedule with the real code: the same
+// Scheduler, plugins, ledgers and prefix index that serve traffic, under a
+// simulated clock and with readings that are as late as scraping makes them.
+//
+// It answers what a change of policy does to latency, in seconds and without a
+// GPU, the same on every machine:
+//
+//	report, err := simulation.Run(ctx, simulation.Config{
+//		Fleet:    simulation.Uniform(10, engine.Config{}),
+//		Workload: simulation.ShareGPT{Rate: 200},
+//		Policy:   simulation.Policy{Name: "classic", Profile: plugins.Classic},
+//		Duration: time.Minute,
+//	})
+//	fmt.Println(report.TTFT.P90)
+//
+// A [Config] is a [Fleet] of replicas, each a package engine Engine; a [Spec] of a
+// workload, which makes a stream of [Job] values from a seed; a [Policy]; and how
+// the gateways see the fleet. [Run] plays it and returns a [Report].
+//
+// # What a policy sees
+//
+// A policy is a scheduling.Profile. It sees what a gateway sees: the request's
+// prompt (as bytes, so that prefixes can be hashed), the readings of the last
+// scrape, the ledger of what this gateway sent, and outcomes. Output lengths, the
+// engines' state and the future are not reachable from there. RunClairvoyant is
+// the one exception, for a bound that knows everything.
+//
+// # Time
+//
+// Times of the simulation are durations since its start. A Job that arrives at a
+// gateway is scheduled at once and submitted to the engine APIIn later; a token
+// that leaves the engine reaches the client APIOut later.
+//
+// Simulated latencies compare policies; they are not to be quoted as measured.
+package simulation

@@ -1,0 +1,79 @@
+package simulation
+
+import (
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling"
+)
+
+// Report is what a run came to. Times are in seconds, so that the JSON reads
+// well. Jobs that arrived during Warmup are in no figure but the totals.
+type Report struct {
+	Policy string
+	Seed   uint64
+
+	// Simulated is how long the run took in simulated time, seconds.
+	Simulated float64
+	// Arrived, Completed, Failed, Shed, Cancelled count jobs. Failed ones were lost
+	// to faults, Shed ones refused by the policy, Cancelled ones given up by the
+	// client, Unfinished ones still running when Drain was over.
+	Arrived, Completed, Failed, Shed, Cancelled, Unfinished int
+	// OfferedRate is the jobs that arrived per second.
+	OfferedRate float64
+
+	TTFT  Distribution // time to first token, seconds
+	TPOT  Distribution // time per output token after the first, seconds
+	NTPOT Distribution // end-to-end time / output tokens, seconds
+	E2E   Distribution // end-to-end time, seconds
+
+	// OutputRate and InputRate are tokens per second, and RequestRate jobs per
+	// second, from the end of Warmup to the last completion.
+	OutputRate, InputRate, RequestRate float64
+	// PrefixHits is the part of prompt tokens found in a prefix cache, 0..1.
+	PrefixHits  float64
+	Preemptions int
+	// Imbalance is the mean over time of (max-mean)/mean of the replicas' running and
+	// waiting sequences.
+	Imbalance float64
+
+	// Steady tells whether the fleet kept up: if it is false, latencies grew for as
+	// long as jobs arrived, and percentiles say how long the run was rather than how
+	// good the policy is. Why says how it was seen.
+	Steady bool
+	Why    string `json:",omitempty"`
+
+	Replicas []ReplicaReport
+	Timeline []Sample `json:",omitempty"`
+
+	// Explanation is why Config.ExplainJob went where it went.
+	Explanation *scheduling.Explanation `json:",omitempty"`
+	// Decision is the time that decisions took, in microseconds, if Config.CPU.
+	Decision *Distribution `json:",omitempty"`
+}
+
+// ReplicaReport is one replica's part.
+type ReplicaReport struct {
+	Name        string
+	Jobs        int
+	Tokens      int // produced
+	HitTokens   int
+	Preemptions int
+	Busy        float64 // part of the time in which a step was under way
+}
+
+// Sample is the state of the fleet at one moment.
+type Sample struct {
+	At      float64   // seconds
+	Running []int     // for each replica
+	Waiting []int     // for each replica
+	KV      []float64 // for each replica, 0..1
+}
+
+// Distribution is the shape of many values.
+type Distribution struct {
+	Count                    int
+	Mean, P50, P90, P99, Max float64
+}
+
+// seconds is how durations go into a Report.
+func seconds(d time.Duration) float64 { return d.Seconds() }
