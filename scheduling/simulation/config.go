@@ -98,6 +98,9 @@ type Policy struct {
 	// Profile makes the profile of one gateway. It is called anew for each gateway
 	// of each run, so that nothing is shared. Seed and Now are set by Run.
 	Profile func() scheduling.Profile
+	// Clairvoyant, in place of Profile, makes a profile that knows everything: a
+	// bound, not a policy that anybody could run.
+	Clairvoyant func(Truth) scheduling.Profile
 }
 
 // FaultKind says what happens to a replica.
@@ -132,8 +135,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("simulation: Fleet has no replicas")
 	case c.Workload == nil:
 		return fmt.Errorf("simulation: Workload is required")
-	case c.Policy.Profile == nil:
-		return fmt.Errorf("simulation: Policy.Profile is required")
+	case (c.Policy.Profile == nil) == (c.Policy.Clairvoyant == nil):
+		return fmt.Errorf("simulation: Policy %q has Profile and Clairvoyant both or neither, want one of them", c.Policy.Name)
 	case c.Duration <= 0 && c.Jobs <= 0:
 		return fmt.Errorf("simulation: Duration is %v and Jobs %d, want one of them above 0", c.Duration, c.Jobs)
 	case c.Gateways < 0, c.Jobs < 0, c.Warmup < 0, c.Drain < 0, c.ClosedLoop < 0, c.SampleEvery < 0:
@@ -150,4 +153,46 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("simulation: workload: %w", err)
 	}
 	return nil
+}
+
+// withDefaults returns a copy with the defaults filled in.
+func (c Config) withDefaults() Config {
+	if c.Gateways == 0 {
+		c.Gateways = 1
+	}
+	c.Scrape = c.Scrape.withDefaults()
+	if c.Drain == 0 {
+		c.Drain = time.Hour
+	}
+	c.APIIn = orDefault(c.APIIn, 4*time.Millisecond)
+	c.APIOut = orDefault(c.APIOut, time.Millisecond)
+	if c.SampleEvery == 0 {
+		c.SampleEvery = max(c.Duration/100, 10*time.Millisecond)
+		if c.Duration == 0 {
+			c.SampleEvery = time.Second
+		}
+	}
+	return c
+}
+
+func (s Scrape) withDefaults() Scrape {
+	if s.Period == 0 {
+		s.Period = 50 * time.Millisecond
+	}
+	if s.Delay == 0 {
+		s.Delay = time.Millisecond
+	}
+	if s.Jitter == 0 {
+		s.Jitter = 0.1
+	}
+	s.Jitter = max(s.Jitter, 0)
+	return s
+}
+
+// orDefault gives 0 the default, and a negative duration nothing.
+func orDefault(d, def time.Duration) time.Duration {
+	if d == 0 {
+		return def
+	}
+	return max(d, 0)
 }

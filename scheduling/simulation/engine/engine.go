@@ -39,6 +39,10 @@ type Config struct {
 	// WholePromptMustFit admits a sequence only if there is room for all of its
 	// prompt, not only for the first chunk. Newer engines can do so.
 	WholePromptMustFit bool
+	// Quiet leaves out the events of tokens that are neither the first nor the last
+	// of their request, for a caller that does not pass tokens on. Nothing else
+	// changes: steps, times and metrics are the same.
+	Quiet bool
 }
 
 // complete fills the defaults in and checks what the caller set.

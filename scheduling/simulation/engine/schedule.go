@@ -166,10 +166,14 @@ func (e *Engine) emit(s *sequence) {
 	if s.generated == 1 {
 		e.counters.PromptTokens += uint64(s.Prompt)
 	}
+	first, last := s.generated == 1, s.generated == s.Output
+	if e.cfg.Quiet && !first && !last {
+		return
+	}
 	e.events = append(e.events, Event{
 		ID:        s.ID,
-		First:     s.generated == 1,
-		Last:      s.generated == s.Output,
+		First:     first,
+		Last:      last,
 		Generated: s.generated,
 		Cached:    s.cached,
 	})

@@ -1,0 +1,144 @@
+package simulation
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// gateway is one of the gateways of a run: a scheduler of its own, ledgers of its
+// own, readings of its own.
+type gateway struct {
+	s         *sim
+	index     int
+	scheduler *scheduling.Scheduler
+	eps       []*types.Endpoint // the readings of the replicas that discovery knows
+}
+
+// reading is what a scrape brings.
+type reading struct {
+	metrics     types.Metrics
+	incarnation int32
+}
+
+func newGateway(s *sim, index int) (*gateway, error) {
+	g := &gateway{s: s, index: index}
+	p := s.cfg.Policy
+	var profile scheduling.Profile
+	if p.Clairvoyant != nil {
+		profile = p.Clairvoyant(truth{s, g})
+	} else {
+		profile = p.Profile()
+	}
+	profile.Seed = mix(s.cfg.Seed+1, uint64(index)+1) | 1
+	profile.Now = func() time.Time { return epoch.Add(s.now) }
+	var err error
+	if g.scheduler, err = scheduling.New(profile); err != nil {
+		return nil, fmt.Errorf("simulation: policy %s: %w", p.Name, err)
+	}
+	return g, nil
+}
+
+// discover enters a replica. Slot is its index for good: numbers are not used again
+// within a run.
+func (g *gateway) discover(r *replica) {
+	ep := types.NewEndpoint(r.Name, r.Name+":8000")
+	ep.Slot, ep.Labels = uint32(r.index), r.Labels
+	g.eps = append(g.eps, ep)
+}
+
+// lose takes a replica away.
+func (g *gateway) lose(r *replica) {
+	i := g.find(r)
+	if i < 0 {
+		return
+	}
+	ep := g.eps[i]
+	ep.Load.Retire()
+	g.eps = slices.Delete(slices.Clone(g.eps), i, i+1)
+	g.scheduler.Forget(ep)
+}
+
+func (g *gateway) find(r *replica) int {
+	return slices.IndexFunc(g.eps, func(ep *types.Endpoint) bool { return ep.Slot == uint32(r.index) })
+}
+
+// schedule decides about a job and books it.
+func (g *gateway) schedule(l *live) error {
+	c := &g.s.cfg
+	var began time.Time
+	if c.CPU {
+		began = time.Now()
+	}
+	var err error
+	if l.number == c.ExplainJob {
+		l.decision, g.s.stats.explanation, err = g.scheduler.ScheduleExplained(context.Background(), &l.req, g.eps)
+	} else {
+		l.decision, err = g.scheduler.Schedule(context.Background(), &l.req, g.eps)
+	}
+	if c.CPU {
+		g.s.stats.decision.add(time.Since(began))
+	}
+	return err
+}
+
+// scrape reads a replica's metrics as they are now, for use after the delay, and
+// plans the next time.
+func (s *sim) scrape(g *gateway, r *replica) {
+	sc := s.cfg.Scrape
+	wait := time.Duration(float64(sc.Period) * (1 + sc.Jitter*(2*s.rand.Float64()-1)))
+	if s.running > 0 || !s.quiet() {
+		s.queue.push(event{at: s.now + wait, kind: scrapeNow, a: int32(r.index), b: int32(g.index)})
+	}
+	if r.dead || r.hung {
+		return
+	}
+	s.queue.push(event{at: s.now + sc.Delay, kind: scrapeDone, a: int32(r.index), b: int32(g.index),
+		ep: reading{s.metrics(r), r.incarnation}})
+}
+
+// metrics is what a replica's page says now.
+func (s *sim) metrics(r *replica) types.Metrics {
+	m := r.engine.Metrics(s.now)
+	c := r.engine.Config()
+	return types.Metrics{
+		UpdatedAt:       epoch.Add(s.now),
+		Waiting:         types.Known(float64(m.Waiting)),
+		Running:         types.Known(float64(m.Running)),
+		KVUsage:         types.Known(m.KVUsage()),
+		MaxAdapters:     types.Known(float64(c.MaxLoRAs)),
+		RunningAdapters: r.adapterNames(m.RunningAdapters),
+		WaitingAdapters: r.adapterNames(m.WaitingAdapters),
+		BlockSize:       types.Known(blockTokens),
+		NumBlocks:       types.Known(float64(m.Blocks)),
+		StartedAt:       types.Known(float64(epoch.Unix()) + r.started.Seconds()),
+	}
+}
+
+func (r *replica) adapterNames(ids []uint32) []string {
+	var names []string
+	for _, id := range ids {
+		if id != 0 {
+			names = append(names, r.names[id])
+		}
+	}
+	return names
+}
+
+// read takes a reading over.
+func (g *gateway) read(r *replica, n reading) {
+	i := g.find(r)
+	if i < 0 {
+		return
+	}
+	ep := g.eps[i]
+	before, known := ep.Metrics.StartedAt.Value()
+	g.eps[i] = ep.WithMetrics(n.metrics)
+	if after, _ := n.metrics.StartedAt.Value(); known && after != before {
+		g.scheduler.Forget(g.eps[i]) // it restarted, with empty caches
+	}
+}

@@ -1,0 +1,200 @@
+package simulation
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+)
+
+const blockTokens = engine.BlockTokens
+
+// replica is one model server of a run.
+type replica struct {
+	Replica
+	index  int
+	engine *engine.Engine
+
+	// incarnation counts restarts: what was planned for an earlier one is void.
+	incarnation int32
+	dead        bool
+	hung        bool
+	busy        bool // a step is under way
+	events      []engine.Event
+	started     time.Duration // of this incarnation
+
+	jobs map[uint64]*live // submitted to the engine and not ended
+	live int              // on their way included
+	owed int              // prompt tokens to be computed, as far as was known when they were sent
+
+	names map[uint32]string // of adapters
+	out   ReplicaReport
+	work  time.Duration // steps under way
+}
+
+// addReplica adds a replica to the fleet and to what the gateways know.
+func (s *sim) addReplica(c Replica) error {
+	r := &replica{Replica: c, index: len(s.replicas), jobs: map[uint64]*live{}, names: map[uint32]string{}, started: s.now}
+	if r.Name == "" {
+		r.Name = fmt.Sprintf("r%d", r.index)
+	}
+	r.out.Name = r.Name
+	var err error
+	if r.engine, err = engine.New(c.Engine); err != nil {
+		return fmt.Errorf("simulation: replica %s: %w", r.Name, err)
+	}
+	s.replicas = append(s.replicas, r)
+	for _, g := range s.gateways {
+		g.discover(r)
+		if s.cfg.Scrape.Period > 0 {
+			phase := time.Duration(s.rand.Float64() * float64(s.cfg.Scrape.Period))
+			s.queue.push(event{at: s.now + phase, kind: scrapeNow, a: int32(r.index), b: int32(g.index)})
+		}
+	}
+	return nil
+}
+
+// tokens is the size of the KV cache.
+func (r *replica) tokens() int {
+	c := r.engine.Config()
+	return c.Blocks * blockTokens
+}
+
+func (r *replica) serves(adapter string) bool {
+	return adapter == "" || r.Adapters == nil || slices.Contains(r.Adapters, adapter)
+}
+
+// submits hands a job that has come to its server to the engine there.
+func (s *sim) submits(l *live, r *replica, incarnation int32) {
+	if l.ended || l.at != r {
+		return
+	}
+	if r.dead || incarnation != r.incarnation {
+		s.retry(l) // connection refused, or cut
+		return
+	}
+	if !r.serves(l.job.Adapter) {
+		s.leave(l)
+		s.end(l, failed)
+		return
+	}
+	err := r.engine.Submit(engine.Request{ID: l.id, Prompt: l.prompt, Output: l.job.Output, Hashes: l.hashes, Adapter: l.adapter})
+	if err != nil {
+		if !errors.Is(err, engine.ErrTooLong) {
+			s.err = fmt.Errorf("simulation: job %d: %w", l.number, err)
+			return
+		}
+		s.leave(l)
+		s.end(l, failed)
+		return
+	}
+	if l.adapter != 0 {
+		r.names[l.adapter] = l.job.Adapter
+	}
+	r.jobs[l.id] = l
+	r.out.Jobs++
+	s.step(r)
+}
+
+// step begins the next step of a replica that is free to.
+func (s *sim) step(r *replica) {
+	if r.busy || r.hung || r.dead {
+		return
+	}
+	st, ok := r.engine.Step(s.now)
+	if !ok {
+		return
+	}
+	r.busy, r.events = true, st.Events
+	r.work += st.Duration
+	s.queue.push(event{at: s.now + st.Duration, kind: stepEnds, a: int32(r.index), b: r.incarnation})
+}
+
+// stepEnded deals out what a step produced, and begins the next.
+func (s *sim) stepEnded(r *replica, incarnation int32) {
+	if r.incarnation != incarnation {
+		return
+	}
+	r.busy = false
+	for i := range r.events {
+		e := &r.events[i]
+		if e.Kind == engine.Preempted {
+			r.out.Preemptions++
+			continue
+		}
+		if !e.First && !e.Last {
+			continue
+		}
+		l := r.jobs[e.ID]
+		if l == nil {
+			continue // cancelled while the step was under way
+		}
+		if e.First {
+			s.firstToken(l, e.Cached)
+		}
+		if e.Last {
+			delete(r.jobs, e.ID)
+			r.out.Tokens += l.job.Output
+			s.leave(l)
+			s.end(l, served)
+		}
+	}
+	r.events = nil
+	s.step(r)
+}
+
+// firstToken tells of a job's first token.
+func (s *sim) firstToken(l *live, cached int) {
+	if l.started {
+		return
+	}
+	l.started, l.first, l.cached = true, s.now, cached
+	l.at.owed -= l.owed
+	l.owed = 0
+	l.at.out.HitTokens += cached
+	l.decision.FirstToken()
+}
+
+// happens lets a fault happen.
+func (s *sim) happens(f Fault) {
+	if f.Kind == Add {
+		s.err = s.addReplica(f.Replica)
+		return
+	}
+	if f.Index >= len(s.replicas) {
+		s.err = fmt.Errorf("simulation: a fault at %v names replica %d of %d", f.At, f.Index, len(s.replicas))
+		return
+	}
+	r := s.replicas[f.Index]
+	switch f.Kind {
+	case Die:
+		s.die(r)
+	case Restart:
+		s.die(r)
+		r.dead, r.hung, r.started = false, false, s.now
+		r.engine, s.err = engine.New(r.Engine)
+	case Hang:
+		if !r.dead {
+			r.hung = true
+			s.queue.push(event{at: s.now + f.For, kind: unhang, a: int32(r.index), b: r.incarnation})
+		}
+	case Remove:
+		for _, g := range s.gateways {
+			g.lose(r)
+		}
+	}
+}
+
+// die cuts all connections of a replica. Jobs without a token go on elsewhere.
+func (s *sim) die(r *replica) {
+	r.dead, r.busy, r.events = true, false, nil
+	r.incarnation++
+	jobs := r.jobs
+	r.jobs = map[uint64]*live{}
+	for _, id := range slices.Sorted(maps.Keys(jobs)) {
+		s.retry(jobs[id])
+	}
+}

@@ -1,0 +1,442 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// epoch is what the clock of the simulated world shows at the start of a run.
+var epoch = time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// ErrImpossible is wrapped by the error of a run that makes no sense: a job that
+// fits into no replica, or an adapter that none serves.
+var ErrImpossible = errors.New("simulation: impossible")
+
+// Run plays one run and returns its report. It uses one goroutine, and memory for
+// the jobs that are under way, however long the run is. It ends early, with
+// ctx.Err(), when ctx is done.
+func Run(ctx context.Context, c Config) (*Report, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	s, err := newSim(c.withDefaults())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.play(ctx); err != nil {
+		return nil, err
+	}
+	return s.report(), nil
+}
+
+// sim is one run.
+type sim struct {
+	cfg      Config
+	now      time.Duration
+	queue    eventQueue
+	source   Source
+	rand     types.Rand
+	replicas []*replica
+	gateways []*gateway
+	adapters map[string]uint32
+	key      *types.Key[*live] // where a request keeps its job; no policy has it
+
+	last    time.Duration // when jobs stop arriving: an upper bound until known
+	arrived int
+	running int
+	nextJob bool // an arrival from the source is planned
+	turn    int  // of the gateways
+	spare   []*live
+	err     error
+
+	stats stats
+}
+
+// live is a job under way.
+type live struct {
+	job     Job
+	number  int // from 1, in order of arrival
+	id      uint64
+	prompt  int
+	hashes  []uint64
+	adapter uint32
+	gateway *gateway
+	counted bool // arrived after Warmup
+
+	req      types.Request
+	decision *scheduling.Decision
+	tried    int      // fallbacks gone on to
+	at       *replica // nil: not submitted
+	owed     int      // prompt tokens to be computed there
+	first    time.Duration
+	started  bool // the first token was seen
+	cached   int
+	planned  int // events that point here; it is used again when there are none
+	ended    bool
+}
+
+func newSim(c Config) (*sim, error) {
+	s := &sim{
+		cfg: c, source: c.Workload.Start(c.Seed), rand: types.NewRand(c.Seed ^ 0x5851f42d4c957f2d),
+		adapters: map[string]uint32{"": 0}, key: types.NewKey[*live]("simulated job"),
+		last: c.Duration,
+	}
+	if c.Duration == 0 {
+		s.last = 1<<63 - 1
+	}
+	s.stats.init(&s.cfg)
+	for i := range c.Gateways {
+		g, err := newGateway(s, i)
+		if err != nil {
+			return nil, err
+		}
+		s.gateways = append(s.gateways, g)
+	}
+	for _, r := range c.Fleet.Replicas {
+		if err := s.addReplica(r); err != nil {
+			return nil, err
+		}
+	}
+	for i, f := range c.Faults {
+		s.queue.push(event{at: f.At, kind: fault, a: int32(i)})
+	}
+	s.queue.push(event{at: 0, kind: sample})
+	if c.ClosedLoop > 0 {
+		for range c.ClosedLoop {
+			s.planNext(0)
+		}
+	} else {
+		s.planNext(-1)
+	}
+	return s, nil
+}
+
+// planNext plans the source's next job, at its own time or, in a closed loop, at
+// the given one.
+func (s *sim) planNext(at time.Duration) {
+	j, ok := s.source.Next()
+	if !ok {
+		return
+	}
+	if at >= 0 {
+		j.Arrival = at
+	}
+	s.planJob(j, at < 0)
+}
+
+// planJob plans the arrival of a job, unless no more jobs are to arrive.
+// fromSource: when it arrives, the source is asked for the next.
+func (s *sim) planJob(j Job, fromSource bool) {
+	if j.Arrival > s.last {
+		return
+	}
+	l := s.newLive(j)
+	b := int32(0)
+	if fromSource {
+		b = 1
+	}
+	l.planned++
+	s.queue.push(event{at: j.Arrival, kind: arrive, b: b, live: l})
+}
+
+func (s *sim) newLive(j Job) *live {
+	var l *live
+	if n := len(s.spare); n > 0 {
+		l = s.spare[n-1]
+		s.spare = s.spare[:n-1]
+		*l = live{hashes: l.hashes[:0], req: types.Request{Body: l.req.Body[:0], Prompt: types.Prompt{Spans: l.req.Prompt.Spans[:0]}}}
+	} else {
+		l = new(live)
+	}
+	l.job = j
+	return l
+}
+
+// release gives back an event's hold on l.
+func (s *sim) release(l *live) {
+	if l.planned--; l.planned == 0 && l.ended {
+		s.spare = append(s.spare, l)
+	}
+}
+
+// play runs until nothing is under way that matters.
+func (s *sim) play(ctx context.Context) error {
+	deadline := time.Duration(-1) // of Drain, once no more jobs arrive
+	for n := 0; len(s.queue.heap) > 0; n++ {
+		if n%4096 == 0 {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if s.cfg.Progress != nil {
+				s.cfg.Progress(Progress{Now: s.now, Jobs: s.arrived - s.running, Running: s.running})
+			}
+		}
+		e := s.queue.pop()
+		s.now = e.at
+		if deadline >= 0 && s.now > deadline {
+			break
+		}
+		s.handle(e)
+		if s.err != nil {
+			return s.err
+		}
+		if s.running == 0 && s.quiet() {
+			break
+		}
+		if deadline < 0 && s.stats.lastArrival >= 0 && s.now > s.last {
+			deadline = s.last + s.cfg.Drain
+		}
+	}
+	return s.check()
+}
+
+// check is what must hold at the end of every run: whoever is not on its way has
+// left no trace in a ledger, in the lists of open decisions or in a replica.
+func (s *sim) check() error {
+	open, live := 0, 0
+	for _, g := range s.gateways {
+		open += g.scheduler.Open()
+		for _, ep := range g.eps {
+			if l := ep.Load; s.running == 0 && (l.Requests() != 0 || l.PrefillTokens() != 0 || l.ContextTokens() != 0) {
+				return fmt.Errorf("simulation: the ledger of %s holds %d requests, %d and %d tokens at the end", ep.ID, l.Requests(), l.PrefillTokens(), l.ContextTokens())
+			}
+		}
+	}
+	for _, r := range s.replicas {
+		live += r.live
+		if r.live == 0 && r.owed != 0 {
+			return fmt.Errorf("simulation: replica %s owes %d tokens to nobody", r.Name, r.owed)
+		}
+	}
+	if open != s.running || live != s.running {
+		return fmt.Errorf("simulation: %d jobs are under way at the end, %d decisions open, %d at replicas", s.running, open, live)
+	}
+	return nil
+}
+
+// quiet reports whether no event is left that can bring a job.
+func (s *sim) quiet() bool {
+	for i := range s.queue.heap {
+		switch s.queue.heap[i].kind {
+		case arrive, submit, fault:
+			return false
+		}
+	}
+	return true
+}
+
+func (s *sim) handle(e event) {
+	switch e.kind {
+	case arrive:
+		if e.b == 1 {
+			s.planNext(-1)
+		}
+		s.arrives(e.live)
+		s.release(e.live)
+	case submit:
+		s.submits(e.live, s.replicas[e.a], e.b)
+		s.release(e.live)
+	case stepEnds:
+		s.stepEnded(s.replicas[e.a], e.b)
+	case scrapeNow:
+		s.scrape(s.gateways[e.b], s.replicas[e.a])
+	case scrapeDone:
+		s.gateways[e.b].read(s.replicas[e.a], e.ep)
+	case impatient:
+		if !e.live.ended && !e.live.started {
+			s.cancel(e.live)
+		}
+		s.release(e.live)
+	case fault:
+		s.happens(s.cfg.Faults[e.a])
+	case unhang:
+		if r := s.replicas[e.a]; r.incarnation == e.b {
+			r.hung = false
+			s.step(r)
+		}
+	case sample:
+		s.stats.sample(s)
+		if s.running > 0 || !s.quiet() {
+			s.queue.push(event{at: s.now + s.stats.every, kind: sample})
+		}
+	}
+}
+
+// arrives schedules a job that has come to a gateway.
+func (s *sim) arrives(l *live) {
+	if s.cfg.Jobs > 0 && s.arrived == s.cfg.Jobs {
+		l.ended = true
+		return
+	}
+	s.arrived++
+	s.running++
+	if s.cfg.Jobs > 0 && s.arrived == s.cfg.Jobs {
+		s.last = s.now
+	}
+	l.number, l.id = s.arrived, uint64(s.arrived)
+	l.prompt = l.job.Prompt()
+	l.counted = s.now >= s.cfg.Warmup
+	s.stats.arrived(s, l)
+	if err := s.possible(l); err != nil {
+		s.err = err
+		return
+	}
+	l.hashes = appendHashes(l.hashes, l.job.Content)
+	if l.job.OutputID != 0 {
+		l.hashes = appendOutputHashes(l.hashes, &l.job, l.prompt)
+	}
+	l.gateway = s.gateways[s.turn%len(s.gateways)]
+	s.turn++
+	s.fillRequest(l)
+	if err := l.gateway.schedule(l); err != nil {
+		if errors.Is(err, scheduling.ErrSaturated) {
+			s.end(l, shed)
+		} else {
+			s.end(l, failed)
+		}
+		return
+	}
+	if p := l.job.Patience; p > 0 {
+		l.planned++
+		s.queue.push(event{at: s.now + p, kind: impatient, live: l})
+	}
+	s.send(l, l.decision.Endpoint)
+}
+
+// possible reports a job that no replica could ever serve.
+func (s *sim) possible(l *live) error {
+	if l.prompt < 1 || l.job.Output < 1 {
+		return fmt.Errorf("%w: job %d has %d prompt and %d output tokens, want at least 1 of each", ErrImpossible, l.number, l.prompt, l.job.Output)
+	}
+	id, ok := s.adapters[l.job.Adapter]
+	if !ok {
+		id = uint32(len(s.adapters))
+		s.adapters[l.job.Adapter] = id
+	}
+	l.adapter = id
+	fits, serves := false, false
+	most := 0
+	for _, r := range s.replicas {
+		tokens := r.tokens()
+		most = max(most, tokens)
+		fits = fits || l.prompt+l.job.Output <= tokens
+		serves = serves || r.serves(l.job.Adapter)
+	}
+	if !serves {
+		return fmt.Errorf("%w: job %d asks for adapter %q, which no replica serves", ErrImpossible, l.number, l.job.Adapter)
+	}
+	if !fits {
+		return fmt.Errorf("%w: job %d has %d prompt and %d output tokens, more than the KV cache of any replica, which holds %d", ErrImpossible, l.number, l.prompt, l.job.Output, most)
+	}
+	return nil
+}
+
+// fillRequest makes the request that the gateway sees.
+func (s *sim) fillRequest(l *live) {
+	r := &l.req
+	r.Model, r.TargetModel = "base", l.job.Adapter
+	r.Body = appendText(r.Body[:0], l.job.Content)
+	r.Prompt = types.Prompt{
+		Spans:  append(r.Prompt.Spans[:0], types.Span{Start: 0, End: len(r.Body)}),
+		Bytes:  len(r.Body),
+		Tokens: l.prompt,
+	}
+	r.FairnessID, r.SessionID = l.job.Tenant, l.job.Session
+	r.Priority, r.MaxTokens, r.Stream = l.job.Priority, l.job.MaxTokens, true
+	s.key.Set(&r.Attrs, l)
+}
+
+// send puts a job on its way to an endpoint.
+func (s *sim) send(l *live, ep *types.Endpoint) {
+	r := s.replicas[ep.Slot]
+	r.live++
+	l.at = r
+	l.owed = l.prompt - min(r.engine.Cached(l.hashes, l.adapter)*blockTokens, l.prompt-1)
+	r.owed += l.owed
+	l.planned++
+	s.queue.push(event{at: s.now + s.cfg.APIIn, kind: submit, a: int32(r.index), b: r.incarnation, live: l})
+}
+
+// leave takes a job off its replica's books.
+func (s *sim) leave(l *live) {
+	r := l.at
+	r.live--
+	r.owed -= l.owed
+	l.at, l.owed = nil, 0
+}
+
+// retry goes on to the next fallback of a job that had no token yet, as a gateway
+// does, or gives it up.
+func (s *sim) retry(l *live) {
+	s.leave(l)
+	if l.started || l.tried == len(l.decision.Fallbacks) {
+		s.end(l, failed)
+		return
+	}
+	ep := l.decision.Fallbacks[l.tried]
+	l.tried++
+	l.decision.Retry(ep)
+	s.send(l, ep)
+}
+
+// cancel ends a job whose client has gone.
+func (s *sim) cancel(l *live) {
+	l.at.engine.Cancel(l.id)
+	delete(l.at.jobs, l.id)
+	s.leave(l)
+	s.end(l, cancelled)
+}
+
+// ending is how a job ended.
+type ending uint8
+
+const (
+	served ending = iota
+	failed
+	shed
+	cancelled
+)
+
+// end accounts the end of a job.
+func (s *sim) end(l *live, how ending) {
+	if l.ended {
+		return
+	}
+	l.ended = true
+	s.running--
+	s.stats.ended(s, l, how)
+	if d := l.decision; d != nil {
+		var out types.Outcome
+		switch how {
+		case served:
+			out = types.Outcome{Status: 200, Usage: types.Usage{
+				PromptTokens:     types.Known(float64(l.prompt)),
+				CompletionTokens: types.Known(float64(l.job.Output)),
+				CachedTokens:     types.Known(float64(l.cached)),
+			}}
+		case cancelled:
+			out.Cancelled = true
+		default:
+			out.Err = errLost
+		}
+		d.Done(out)
+		l.decision = nil
+	}
+	at := s.now + s.cfg.APIOut
+	if next, ok := s.source.Done(&l.job, at, how == served); ok {
+		next.Arrival = max(next.Arrival, s.now)
+		s.planJob(next, false)
+	} else if s.cfg.ClosedLoop > 0 {
+		s.planNext(at)
+	}
+	if l.planned == 0 {
+		s.spare = append(s.spare, l)
+	}
+}
+
+var errLost = errors.New("simulation: the server failed")

@@ -1,0 +1,178 @@
+package simulation
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling"
+)
+
+// maxSamples bounds Report.Timeline: when it is full, every second sample goes
+// and the step doubles.
+const maxSamples = 1024
+
+// stats gathers what a Report needs, in memory that does not grow with the run.
+type stats struct {
+	cfg   *Config
+	every time.Duration
+
+	ttft, tpot, ntpot, e2e, decision histogram
+
+	arrivals, completed, failed, shed, cancelled int // counted ones
+	lastArrival, lastEnd                         time.Duration
+	outputTokens, inputTokens, hitTokens         int
+
+	timeline         []Sample
+	inSystem         []int // jobs under way at each sample
+	imbalance        float64
+	imbalanceSamples int
+	explanation      *scheduling.Explanation
+}
+
+func (st *stats) init(c *Config) { st.cfg, st.every, st.lastArrival = c, c.SampleEvery, -1 }
+
+func (st *stats) arrived(s *sim, l *live) {
+	st.lastArrival = s.now
+	if l.counted {
+		st.arrivals++
+	}
+}
+
+func (st *stats) ended(s *sim, l *live, how ending) {
+	if !l.counted {
+		return
+	}
+	switch how {
+	case failed:
+		st.failed++
+	case shed:
+		st.shed++
+	case cancelled:
+		st.cancelled++
+	}
+	if how != served {
+		return
+	}
+	st.completed++
+	st.lastEnd = s.now + s.cfg.APIOut
+	st.inputTokens += l.prompt
+	st.outputTokens += l.job.Output
+	st.hitTokens += l.cached
+	end := s.now + s.cfg.APIOut - l.job.Arrival
+	first := l.first + s.cfg.APIOut - l.job.Arrival
+	st.ttft.add(first)
+	st.e2e.add(end)
+	st.ntpot.add(end / time.Duration(l.job.Output))
+	if n := l.job.Output - 1; n > 0 {
+		st.tpot.add((end - first) / time.Duration(n))
+	}
+}
+
+// sample notes the state of the fleet.
+func (st *stats) sample(s *sim) {
+	one := Sample{At: seconds(s.now)}
+	sum, most := 0, 0
+	for _, r := range s.replicas {
+		m := r.engine.Metrics(s.now)
+		one.Running = append(one.Running, m.Running)
+		one.Waiting = append(one.Waiting, m.Waiting)
+		one.KV = append(one.KV, m.KVUsage())
+		sum += m.Running + m.Waiting
+		most = max(most, m.Running+m.Waiting)
+	}
+	if sum > 0 && s.now >= s.cfg.Warmup && s.now <= s.last {
+		mean := float64(sum) / float64(len(s.replicas))
+		st.imbalance += (float64(most) - mean) / mean
+		st.imbalanceSamples++
+	}
+	st.timeline = append(st.timeline, one)
+	if s.now <= s.last {
+		st.inSystem = append(st.inSystem, s.running)
+	}
+	if len(st.timeline) == maxSamples {
+		st.timeline, st.inSystem = everySecond(st.timeline), everySecond(st.inSystem)
+		st.every *= 2
+	}
+}
+
+func everySecond[T any](s []T) []T {
+	n := 0
+	for i := 0; i < len(s); i += 2 {
+		s[n] = s[i]
+		n++
+	}
+	return s[:n]
+}
+
+// steady judges whether the fleet kept up: jobs under way must not have grown,
+// from the middle of the time in which jobs arrived to its end, by more than one
+// in thirty of the jobs that arrived in between and by more than chance would have
+// it.
+func (st *stats) steady() (ok bool, why string) {
+	n := len(st.inSystem)
+	if n < 16 {
+		return true, ""
+	}
+	mean := func(s []int) float64 {
+		sum := 0
+		for _, v := range s {
+			sum += v
+		}
+		return float64(sum) / float64(len(s))
+	}
+	from, to := mean(st.inSystem[n/2:n/2+n/8]), mean(st.inSystem[n-n/8:])
+	between := float64(st.arrivals) * 3 / 8
+	growth := to - from
+	if growth > between/30 && growth > 0.1*from && growth > 5 {
+		return false, fmt.Sprintf("jobs under way grew from %.0f to %.0f while %.0f arrived: the fleet never reached a steady state", from, to, between)
+	}
+	return true, ""
+}
+
+// report makes the Report.
+func (s *sim) report() *Report {
+	st := &s.stats
+	r := &Report{
+		Policy: s.cfg.Policy.Name, Seed: s.cfg.Seed,
+		Simulated: seconds(s.now),
+		Arrived:   st.arrivals, Completed: st.completed, Failed: st.failed, Shed: st.shed, Cancelled: st.cancelled,
+		Unfinished: s.running,
+		TTFT:       st.ttft.distribution(), TPOT: st.tpot.distribution(), NTPOT: st.ntpot.distribution(), E2E: st.e2e.distribution(),
+		Timeline:    st.timeline,
+		Explanation: st.explanation,
+	}
+	if d := (st.lastArrival - s.cfg.Warmup).Seconds(); d > 0 {
+		r.OfferedRate = float64(st.arrivals) / d
+	}
+	if d := (st.lastEnd - s.cfg.Warmup).Seconds(); d > 0 {
+		r.OutputRate = float64(st.outputTokens) / d
+		r.InputRate = float64(st.inputTokens) / d
+		r.RequestRate = float64(st.completed) / d
+	}
+	if st.inputTokens > 0 {
+		r.PrefixHits = float64(st.hitTokens) / float64(st.inputTokens)
+	}
+	if st.imbalanceSamples > 0 {
+		r.Imbalance = st.imbalance / float64(st.imbalanceSamples)
+	}
+	for _, rep := range s.replicas {
+		out := rep.out
+		if s.now > 0 {
+			out.Busy = min(seconds(rep.work)/seconds(s.now), 1)
+		}
+		r.Preemptions += out.Preemptions
+		r.Replicas = append(r.Replicas, out)
+	}
+	r.Steady, r.Why = st.steady()
+	if s.running > 0 {
+		r.Steady, r.Why = false, fmt.Sprintf("%d jobs had not ended when the time to drain was over", s.running)
+	}
+	if s.cfg.CPU {
+		d := st.decision.distribution()
+		for _, v := range []*float64{&d.Mean, &d.P50, &d.P90, &d.P99, &d.Max} {
+			*v *= 1e6
+		}
+		r.Decision = &d
+	}
+	return r
+}
