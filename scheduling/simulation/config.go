@@ -164,8 +164,8 @@ func (c Config) withDefaults() Config {
 	if c.Drain == 0 {
 		c.Drain = time.Hour
 	}
-	c.APIIn = orDefault(c.APIIn, 4*time.Millisecond)
-	c.APIOut = orDefault(c.APIOut, time.Millisecond)
+	c.APIIn = durationOr(c.APIIn, 4*time.Millisecond)
+	c.APIOut = durationOr(c.APIOut, time.Millisecond)
 	if c.SampleEvery == 0 {
 		c.SampleEvery = max(c.Duration/100, 10*time.Millisecond)
 		if c.Duration == 0 {
@@ -189,8 +189,8 @@ func (s Scrape) withDefaults() Scrape {
 	return s
 }
 
-// orDefault gives 0 the default, and a negative duration nothing.
-func orDefault(d, def time.Duration) time.Duration {
+// durationOr gives 0 the default, and a negative duration nothing.
+func durationOr(d, def time.Duration) time.Duration {
 	if d == 0 {
 		return def
 	}

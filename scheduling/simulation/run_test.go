@@ -332,3 +332,25 @@ func chatty(n int, rate float64) script {
 	}
 	return s
 }
+
+// Capacity of a fleet of which each replica takes 8 sequences at a time: what the
+// slots allow.
+func TestCapacity(t *testing.T) {
+	c := engine.Llama31H100()
+	got, err := simulation.Capacity(ctx, simulation.Config{
+		Fleet:    simulation.Uniform(2, engine.Config{Calibration: c, MaxSeqs: 8}),
+		Workload: simulation.ShareGPT{Input: simulation.Length{Kind: simulation.LengthFixed, Tokens: 100}, Output: simulation.Length{Kind: simulation.LengthFixed, Tokens: 100}},
+		Duration: 90 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := c.Fixed + 8*c.PerSequence + math.Hypot(c.WeightFloor, 8*c.PerToken) + 8*150*c.PerContextToken
+	want := 2 * 8 / (100 * step)
+	if got < 0.85*want || got > 1.05*want {
+		t.Errorf("Capacity = %v, want about %v", got, want)
+	}
+	if _, err := simulation.Capacity(ctx, simulation.Config{Fleet: simulation.Uniform(1, engine.Config{}), Workload: script{}}); !errors.Is(err, simulation.ErrNoRate) {
+		t.Errorf("Capacity of a workload without a rate: %v", err)
+	}
+}

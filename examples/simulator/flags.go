@@ -1,0 +1,343 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling/simulation"
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+)
+
+// Limits of the flags. They keep a typing mistake from filling the memory.
+const (
+	maxReplicas = 1000
+	maxGateways = 100
+	maxSeeds    = 100
+	maxRate     = 1e5
+	maxLoad     = 10
+	maxDuration = 24 * time.Hour
+)
+
+// defaultHTML is the page that is written if no other output is asked for.
+const defaultHTML = "simulator.html"
+
+// config is what the flags say.
+type config struct {
+	workload string // as given
+	spec     simulation.Spec
+	policies []simulation.Policy
+	engine   engine.Config
+	replicas int
+	gateways int
+	scrape   time.Duration // 0: metrics are never read
+
+	// Of loads and rates at most one is not empty; if both are, the workload's own
+	// rate is played.
+	loads []float64 // fractions of the measured capacity
+	rates []float64 // jobs per second
+
+	duration, warmup time.Duration
+	seeds            []uint64
+
+	json, csv, html string // file, "-" for stdout, empty for none
+	show            string // policy that the page shows in detail; empty: the best one
+	explain         int    // number of the job whose decision is explained; 0: one in the middle
+	cpu             bool
+
+	command string // that does the same again
+	core    core
+}
+
+const usageText = `Simulator plays a workload against a simulated fleet of LLM model servers, once
+for each scheduling policy, load and seed, and compares latencies. No GPU and no
+network are needed, and the same flags give the same figures on every machine.
+
+Usage: go run ./examples/simulator [flags]
+
+What is played
+  -workload NAME   %s
+                   Default %s.
+  -policy LIST     policies, separated by commas, or all. Default
+%s
+  -profile LIST    files with profiles of your own, declared as plugins.Config;
+                   each profile is played beside the policies as FILE#NAME
+  -load LIST       requests per second as fractions of the measured capacity,
+                   which is the highest rate at which least-req keeps up.
+                   Default %s; a trace or a SPEC.json plays at the
+                   rate it has.
+  -rate LIST       requests per second, in place of -load
+  -duration D      simulated time in which requests arrive. Default %v.
+  -warmup D        at its beginning, not counted. Default a quarter of -duration.
+  -seed N          of the first run. Default 1.
+  -seeds N         number of runs, with the seeds N, N+1, ... Default %d.
+
+The fleet
+  -engine NAME     what a replica is: %s,
+                   or FILE.json with an engine.Config. Default %s.
+  -replicas N      1 to %d. Default 10.
+  -gateways N      gateways that share the fleet and nothing else. Default 1.
+  -scrape D        how often they read the replicas' metrics; 0 is never.
+                   Default 50ms.
+
+What is written
+  -html FILE       page with plots and tables. Default %s, unless -json or
+                   -csv is given; -html "" writes none.
+  -json FILE       all reports; - is stdout, which it is without FILE too
+  -csv FILE        a line for each run; - is stdout
+  -show POLICY     whose run the page shows in detail. Default: the lowest p90 of
+                   the time to first token.
+  -explain N       number of the request whose decision the page explains.
+                   Default: one from the middle.
+  -cpu             measure the time that decisions take: the one figure that is
+                   not the same in every run
+
+Against published figures
+  -anchors         compare the engine model with published measurements
+  -suite FILE      play the cases of a suite and rank the policies by regret
+%s
+  -h               this text
+
+Examples:
+  go run ./examples/simulator
+  go run ./examples/simulator -workload agentic -policy all -seeds 5
+  go run ./examples/simulator -profile mine.json -load 0.9 -html mine.html
+  go run ./examples/simulator -rate 120 -json -policy least-req,classic-223
+
+Simulated latencies compare policies; they are not to be quoted as measured.
+`
+
+func usage() string {
+	engines := []string{}
+	for _, c := range engine.Calibrations() {
+		engines = append(engines, c.Name)
+	}
+	return fmt.Sprintf(usageText, wrap(workloadNames(), 19), defaultWorkload, indent(wrap(defaultPolicies(), 19), 19),
+		joinFloats(defaultLoads()), defaultDuration, defaultSeeds, wrap(engines, 19), engine.Llama31H100().Name, maxReplicas, defaultHTML,
+		"                   (both take no other flag than -json)")
+}
+
+const (
+	defaultDuration = 120 * time.Second
+	defaultSeeds    = 3
+)
+
+func defaultLoads() []float64 { return []float64{0.5, 0.8, 0.95, 1.1} }
+
+// parseFlags reads and checks the flags. The error is flag.ErrHelp if help was
+// asked for; any other says which flag is wrong and what it may be.
+func parseFlags(args []string) (config, error) {
+	args = jsonToStdout(args)
+	cfg := config{core: realCore()}
+	f := flag.NewFlagSet("simulator", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.Usage = func() {}
+	f.StringVar(&cfg.workload, "workload", defaultWorkload, "")
+	policyFlag := f.String("policy", strings.Join(defaultPolicies(), ","), "")
+	profileFlag := f.String("profile", "", "")
+	engineFlag := f.String("engine", engine.Llama31H100().Name, "")
+	f.IntVar(&cfg.replicas, "replicas", 10, "")
+	f.IntVar(&cfg.gateways, "gateways", 1, "")
+	f.DurationVar(&cfg.scrape, "scrape", 50*time.Millisecond, "")
+	loadFlag := f.String("load", "", "")
+	rateFlag := f.String("rate", "", "")
+	f.DurationVar(&cfg.duration, "duration", defaultDuration, "")
+	f.DurationVar(&cfg.warmup, "warmup", 0, "")
+	seed := f.Uint64("seed", 1, "")
+	seeds := f.Int("seeds", defaultSeeds, "")
+	f.StringVar(&cfg.json, "json", "", "")
+	f.StringVar(&cfg.csv, "csv", "", "")
+	f.StringVar(&cfg.html, "html", defaultHTML, "")
+	f.StringVar(&cfg.show, "show", "", "")
+	f.IntVar(&cfg.explain, "explain", 0, "")
+	f.BoolVar(&cfg.cpu, "cpu", false, "")
+	if err := f.Parse(args); err != nil {
+		return cfg, err
+	}
+	if f.NArg() > 0 {
+		return cfg, fmt.Errorf("unexpected argument %q: everything is a flag", f.Arg(0))
+	}
+	given := map[string]bool{}
+	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	cfg.command = commandLine(args, given["seed"])
+
+	if !given["html"] && (given["json"] || given["csv"]) {
+		cfg.html = ""
+	}
+	if !given["warmup"] {
+		cfg.warmup = cfg.duration / 4
+	}
+	if err := cfg.check(); err != nil {
+		return cfg, err
+	}
+	if *seeds < 1 || *seeds > maxSeeds {
+		return cfg, fmt.Errorf("-seeds is %d, want 1 to %d", *seeds, maxSeeds)
+	}
+	for i := range *seeds {
+		cfg.seeds = append(cfg.seeds, *seed+uint64(i))
+	}
+
+	var err error
+	if cfg.engine, err = loadEngine(*engineFlag); err != nil {
+		return cfg, fmt.Errorf("-engine: %w", err)
+	}
+	if cfg.spec, err = loadWorkload(cfg.workload); err != nil {
+		return cfg, fmt.Errorf("-workload: %w", err)
+	}
+	if cfg.policies, err = loadPolicies(*policyFlag, *profileFlag); err != nil {
+		return cfg, err
+	}
+	if cfg.show != "" && !slices.ContainsFunc(cfg.policies, func(p simulation.Policy) bool { return p.Name == cfg.show }) {
+		return cfg, fmt.Errorf("-show is %q, want one of the policies that are played: %s", cfg.show, strings.Join(names(cfg.policies), ", "))
+	}
+	if given["load"] && given["rate"] {
+		return cfg, errors.New("-load and -rate exclude each other")
+	}
+	switch {
+	case given["rate"]:
+		cfg.rates, err = floats(*rateFlag, maxRate)
+	case given["load"]:
+		cfg.loads, err = floats(*loadFlag, maxLoad)
+	case !hasOwnRate(cfg.workload):
+		cfg.loads = defaultLoads()
+	}
+	if err != nil {
+		name := "-load"
+		if given["rate"] {
+			name = "-rate"
+		}
+		return cfg, fmt.Errorf("%s: %w", name, err)
+	}
+	return cfg, nil
+}
+
+// jsonToStdout makes "-json" with no value "-json -", so that both that and
+// "-json FILE" work.
+func jsonToStdout(args []string) []string {
+	for i, a := range args {
+		last := i+1 == len(args)
+		if (a == "-json" || a == "--json") && (last || strings.HasPrefix(args[i+1], "-") && args[i+1] != "-") {
+			return slices.Insert(slices.Clone(args), i+1, "-")
+		}
+	}
+	return args
+}
+
+// check checks the plain values.
+func (cfg *config) check() error {
+	switch {
+	case cfg.replicas < 1 || cfg.replicas > maxReplicas:
+		return fmt.Errorf("-replicas is %d, want 1 to %d", cfg.replicas, maxReplicas)
+	case cfg.gateways < 1 || cfg.gateways > maxGateways:
+		return fmt.Errorf("-gateways is %d, want 1 to %d", cfg.gateways, maxGateways)
+	case cfg.scrape < 0 || cfg.scrape > 0 && cfg.scrape < time.Millisecond:
+		return fmt.Errorf("-scrape is %v, want at least 1ms, or 0 for never", cfg.scrape)
+	case cfg.duration < time.Second || cfg.duration > maxDuration:
+		return fmt.Errorf("-duration is %v, want 1s to %v", cfg.duration, maxDuration)
+	case cfg.warmup < 0 || cfg.warmup >= cfg.duration:
+		return fmt.Errorf("-warmup is %v, want at least 0 and less than -duration, which is %v", cfg.warmup, cfg.duration)
+	case cfg.explain < 0:
+		return fmt.Errorf("-explain is %d, want the number of a request, from 1", cfg.explain)
+	}
+	stdout := 0
+	for _, o := range []struct{ flag, path string }{{"-html", cfg.html}, {"-json", cfg.json}, {"-csv", cfg.csv}} {
+		if err := checkOutput(o.flag, o.path); err != nil {
+			return err
+		}
+		if o.path == "-" {
+			stdout++
+		}
+	}
+	if stdout > 1 {
+		return errors.New("only one of -html, -json and -csv can go to stdout")
+	}
+	return nil
+}
+
+// checkOutput finds out before a long run whether a file can be written.
+func checkOutput(flagName, path string) error {
+	if path == "" || path == "-" {
+		return nil
+	}
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("%s %s is a directory, want a file", flagName, path)
+	}
+	info, err := os.Stat(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+		return fmt.Errorf("%s %s: there is no directory %s", flagName, path, filepath.Dir(path))
+	}
+	return err
+}
+
+// floats reads a list of numbers above 0, and sorts it.
+func floats(list string, most float64) ([]float64, error) {
+	var xs []float64
+	for _, s := range strings.Split(list, ",") {
+		x, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
+		if err != nil || math.IsNaN(x) || x <= 0 || x > most {
+			return nil, fmt.Errorf("%q, want numbers above 0 and at most %g, separated by commas", s, most)
+		}
+		if slices.Contains(xs, x) {
+			return nil, fmt.Errorf("%g is there twice", x)
+		}
+		xs = append(xs, x)
+	}
+	slices.Sort(xs)
+	return xs, nil
+}
+
+// commandLine is how to do the same again, in a shell.
+func commandLine(args []string, seedGiven bool) string {
+	words := []string{"go run ./examples/simulator"}
+	for _, a := range args {
+		if a == "" || strings.ContainsAny(a, " \t\n'\"\\$`*?[](){}<>|&;!#~") {
+			a = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		words = append(words, a)
+	}
+	if !seedGiven {
+		words = append(words, "-seed 1")
+	}
+	return strings.Join(words, " ")
+}
+
+func joinFloats(xs []float64) string {
+	words := make([]string, len(xs))
+	for i, x := range xs {
+		words[i] = strconv.FormatFloat(x, 'g', -1, 64)
+	}
+	return strings.Join(words, ",")
+}
+
+// wrap joins words with commas, in lines that fit after an indent.
+func wrap(words []string, indent int) string {
+	var b strings.Builder
+	column := indent
+	for i, w := range words {
+		if i > 0 {
+			b.WriteByte(',')
+			column++
+			if column+1+len(w)+1 > 80 {
+				b.WriteString("\n" + strings.Repeat(" ", indent))
+				column = indent
+			} else {
+				b.WriteByte(' ')
+				column++
+			}
+		}
+		b.WriteString(w)
+		column += len(w)
+	}
+	return b.String()
+}
+
+func indent(s string, n int) string { return strings.Repeat(" ", n) + s }

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/inferpick/inferpick/examples/simulator/policies"
+	"github.com/inferpick/inferpick/plugins"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/simulation"
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+)
+
+// loadEngine returns the engine of a calibration's name or of a file.
+func loadEngine(name string) (engine.Config, error) {
+	var known []string
+	for _, c := range engine.Calibrations() {
+		if c.Name == name {
+			return engine.Config{Calibration: c}, nil
+		}
+		known = append(known, c.Name)
+	}
+	if !strings.HasSuffix(name, ".json") {
+		return engine.Config{}, fmt.Errorf("%q is unknown; known are %s, or a FILE.json", name, strings.Join(known, ", "))
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return engine.Config{}, err
+	}
+	var c engine.Config
+	if err := decodeStrict(data, &c); err != nil {
+		return engine.Config{}, fmt.Errorf("%s: %w", name, err)
+	}
+	if _, err := engine.New(c); err != nil {
+		return engine.Config{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return c, nil
+}
+
+// decodeStrict decodes one JSON value; fields that v does not have are errors.
+func decodeStrict(data []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	err := d.Decode(v)
+	var syntax *json.SyntaxError
+	var typed *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Errorf("line %d: %w", lineOf(data, syntax.Offset), err)
+	case errors.As(err, &typed):
+		return fmt.Errorf("line %d: field %s is a JSON %s, want %v", lineOf(data, typed.Offset), typed.Field, typed.Value, typed.Type)
+	case errors.Is(err, io.EOF):
+		return errors.New("is empty, want a JSON object")
+	case err != nil:
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("there is more after the first JSON value")
+	}
+	return nil
+}
+
+func lineOf(data []byte, offset int64) int {
+	return bytes.Count(data[:min(int(offset), len(data))], []byte("\n")) + 1
+}
+
+// loadPolicies returns the policies of a list, and one for each profile of the
+// files in another.
+func loadPolicies(list, files string) ([]simulation.Policy, error) {
+	var ps []simulation.Policy
+	var err error
+	if list != "" || files == "" {
+		if ps, err = policies.ByName(list); err != nil {
+			return nil, fmt.Errorf("-policy: %w", err)
+		}
+	}
+	if files != "" {
+		for _, file := range strings.Split(files, ",") {
+			more, err := profiles(file)
+			if err != nil {
+				return nil, fmt.Errorf("-profile: %w", err)
+			}
+			ps = append(ps, more...)
+		}
+	}
+	seen := map[string]bool{}
+	for _, p := range ps {
+		if seen[p.Name] {
+			return nil, fmt.Errorf("-policy: %q is there twice", p.Name)
+		}
+		seen[p.Name] = true
+	}
+	return ps, nil
+}
+
+// profiles returns the profiles that a file declares, by name. Each run loads them
+// anew: a profile holds what it has learned.
+func profiles(file string) ([]simulation.Policy, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	loaded, err := plugins.NewRegistry().Load(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	var ps []simulation.Policy
+	for _, name := range slices.Sorted(maps.Keys(loaded)) {
+		ps = append(ps, simulation.Policy{Name: file + "#" + name, Profile: func() scheduling.Profile {
+			again, err := plugins.NewRegistry().Load(data)
+			if err != nil {
+				panic(fmt.Sprintf("simulator: %s was right before: %v", file, err)) // the same bytes
+			}
+			return again[name]
+		}})
+	}
+	return ps, nil
+}
+
+func names(ps []simulation.Policy) []string {
+	ns := make([]string, len(ps))
+	for i, p := range ps {
+		ns[i] = p.Name
+	}
+	return ns
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"github.com/inferpick/inferpick/scheduling/simulation"
+)
+
+// finished is what became of a planned run: a report, or an error.
+type finished struct {
+	planned
+	report *simulation.Report
+	err    error
+}
+
+// play makes all runs, as many at a time as there are cores, and returns what
+// became of each in the order of the plan, whatever the order in which they ended.
+// If ctx is done, those that have not ended have its error.
+func play(ctx context.Context, c core, runs []planned, p *progress) []finished {
+	results := make([]finished, len(runs))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(runs)) {
+		wg.Go(func() {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(runs) {
+					return
+				}
+				results[i] = playOne(ctx, c, runs[i], p.run(i))
+			}
+		})
+	}
+	wg.Wait()
+	return results
+}
+
+// playOne makes one run. A policy that panics ends its run and no other.
+func playOne(ctx context.Context, c core, r planned, tell func(part float64)) (f finished) {
+	f.planned = r
+	defer func() {
+		if v := recover(); v != nil {
+			f.err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	if f.err = ctx.Err(); f.err != nil {
+		return f
+	}
+	r.config.Progress = func(p simulation.Progress) {
+		tell(min(p.Now.Seconds()/r.config.Duration.Seconds(), 1))
+	}
+	f.report, f.err = c.run(ctx, r.config)
+	if f.err == nil {
+		tell(1)
+	}
+	return f
+}

@@ -1,0 +1,289 @@
+package suite
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling/simulation"
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+)
+
+// Suite is a set of cases. Its JSON has the same fields, in lower case.
+type Suite struct {
+	// About says in words what the suite is for.
+	About string `json:"about"`
+	// Seeds to play, each for all policies. At least one.
+	Seeds []uint64 `json:"seeds"`
+	// Duration is for how long jobs arrive, unless a case says otherwise. Required.
+	Duration Duration `json:"duration"`
+	// Quick is what a quick run does in place of Seeds and Duration.
+	Quick Quick `json:"quick"`
+	// Capacity is the name of the policy under which capacity is measured. Required.
+	Capacity string `json:"capacity"`
+	// Bound is the name of a policy that is no competitor: nobody's regret is
+	// measured against it. Optional.
+	Bound string `json:"bound"`
+	// Scenarios are the cases. At least one.
+	Scenarios []Scenario `json:"scenarios"`
+	// Require is what must hold, where the policy it names is played.
+	Require []Requirement `json:"require"`
+}
+
+// Quick shortens a suite.
+type Quick struct {
+	Seeds    int     `json:"seeds"`    // how many of Suite.Seeds; default 1
+	Duration float64 `json:"duration"` // the part of each duration that is played; default a third
+	Policies string  `json:"policies"` // a list for whoever chooses the policies; not read here
+}
+
+// Scenario is one workload on one fleet, at one or more loads.
+type Scenario struct {
+	Name string `json:"name"`
+	// Workload is what simulation.DecodeSpec reads. Its rate does not matter if
+	// there are Loads.
+	Workload json.RawMessage `json:"workload"`
+	// Trace is the name of a trace that the Workload replays. Options.Traces has
+	// its file; without it the scenario is skipped.
+	Trace string `json:"trace"`
+	// Loads are fractions of the measured capacity. None: the workload's own rate.
+	Loads []float64 `json:"loads"`
+	Fleet Fleet     `json:"fleet"`
+	// Scrape is the period of reading metrics. Default 50 ms; "never" is never.
+	Scrape Duration `json:"scrape"`
+	// Gateways share the fleet. Default 1.
+	Gateways int `json:"gateways"`
+	// Duration is for how long jobs arrive. Default: the suite's.
+	Duration Duration `json:"duration"`
+
+	spec simulation.Spec // nil: a trace that is not there
+}
+
+// Fleet is the replicas of a scenario.
+type Fleet struct {
+	Replicas int `json:"replicas"` // default 10
+	// Engine is the name of a calibration. Default llama-3.1-8b-h100.
+	Engine string `json:"engine"`
+	// Speeds are relative speeds, given to the replicas in turn. Default: all 1.
+	Speeds []float64 `json:"speeds"`
+}
+
+// Requirement bounds the regret of a policy.
+type Requirement struct {
+	Policy string  `json:"policy"`
+	Figure string  `json:"figure"` // one of Figures
+	Worst  float64 `json:"worst"`  // largest ratio to the best; 0: no bound
+	Mean   float64 `json:"mean"`   // geometric mean of the ratios; 0: no bound
+}
+
+// Duration is a time.Duration that is a string in JSON, as in "90s"; "never" is
+// negative.
+type Duration time.Duration
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (d *Duration) UnmarshalJSON(data []byte) error {
+	var s string
+	if err := json.Unmarshal(data, &s); err != nil {
+		return fmt.Errorf("a duration is %.40s, want a string such as \"90s\"", data)
+	}
+	if s == "never" {
+		*d = -1
+		return nil
+	}
+	v, err := time.ParseDuration(s)
+	if err != nil || v <= 0 {
+		return fmt.Errorf("a duration is %.40q, want one above 0 such as \"90s\"", s)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// Load reads a suite from a file. Errors name the file and the line, or the
+// scenario and the field. Fields that do not exist are errors.
+func Load(file string) (*Suite, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("suite: %w", err)
+	}
+	s, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("suite: %s: %w", file, err)
+	}
+	return s, nil
+}
+
+// Parse reads a suite from JSON, as Load does from a file.
+func Parse(data []byte) (*Suite, error) {
+	s := new(Suite)
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(s); err != nil {
+		return nil, fmt.Errorf("line %d: %w", lineOf(data, offsetOf(err, d)), plain(err))
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("there is more after the suite")
+	}
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func offsetOf(err error, d *json.Decoder) int64 {
+	var syntax *json.SyntaxError
+	var typed *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return syntax.Offset
+	case errors.As(err, &typed):
+		return typed.Offset
+	}
+	return d.InputOffset()
+}
+
+func lineOf(data []byte, offset int64) int {
+	return bytes.Count(data[:min(int(offset), len(data))], []byte("\n")) + 1
+}
+
+// plain is a JSON error without the names of Go types.
+func plain(err error) error {
+	var typed *json.UnmarshalTypeError
+	if errors.As(err, &typed) {
+		return fmt.Errorf("%s is a JSON %s", typed.Field, typed.Value)
+	}
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errors.New("it ends in the middle")
+	}
+	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// check reports the first thing that is wrong, and fills defaults in.
+func (s *Suite) check() error {
+	switch {
+	case len(s.Seeds) == 0:
+		return errors.New("seeds is empty, want at least one")
+	case s.Duration <= 0:
+		return errors.New("duration is missing")
+	case s.Capacity == "":
+		return errors.New("capacity is missing, want the name of a policy")
+	case len(s.Scenarios) == 0:
+		return errors.New("scenarios is empty, want at least one")
+	case s.Quick.Seeds < 0 || s.Quick.Seeds > len(s.Seeds):
+		return fmt.Errorf("quick.seeds is %d, want 0 to %d", s.Quick.Seeds, len(s.Seeds))
+	case s.Quick.Duration < 0 || s.Quick.Duration > 1:
+		return fmt.Errorf("quick.duration is %v, want 0 to 1", s.Quick.Duration)
+	}
+	seen := map[string]bool{}
+	for i := range s.Scenarios {
+		c := &s.Scenarios[i]
+		if c.Name == "" || seen[c.Name] {
+			return fmt.Errorf("scenarios[%d]: name is %q, want one of its own", i, c.Name)
+		}
+		seen[c.Name] = true
+		if err := c.check(); err != nil {
+			return fmt.Errorf("scenario %q: %w", c.Name, err)
+		}
+	}
+	for i, r := range s.Require {
+		if _, ok := figureOf(r.Figure); !ok {
+			return fmt.Errorf("require[%d]: figure is %q, want one of %s", i, r.Figure, strings.Join(Figures(), ", "))
+		}
+		if r.Policy == "" || r.Worst < 0 || r.Mean < 0 || r.Worst == 0 && r.Mean == 0 {
+			return fmt.Errorf("require[%d]: policy is %q, worst %v and mean %v, want a policy and a bound", i, r.Policy, r.Worst, r.Mean)
+		}
+	}
+	return nil
+}
+
+func (c *Scenario) check() error {
+	if c.Fleet.Replicas == 0 {
+		c.Fleet.Replicas = 10
+	}
+	if c.Fleet.Replicas < 1 || c.Fleet.Replicas > 10_000 {
+		return fmt.Errorf("fleet.replicas is %d, want 1 to 10000", c.Fleet.Replicas)
+	}
+	if c.Gateways < 0 || c.Gateways > 1000 {
+		return fmt.Errorf("gateways is %d, want 1 to 1000", c.Gateways)
+	}
+	for _, v := range c.Fleet.Speeds {
+		if !(v > 0 && v <= 100) {
+			return fmt.Errorf("fleet.speeds has %v, want above 0 and at most 100", v)
+		}
+	}
+	for _, l := range c.Loads {
+		if !(l > 0 && l <= 10) {
+			return fmt.Errorf("loads has %v, want above 0 and at most 10", l)
+		}
+	}
+	if _, err := c.Fleet.calibration(); err != nil {
+		return err
+	}
+	if len(c.Workload) == 0 {
+		return errors.New("workload is missing")
+	}
+	if c.Trace != "" {
+		return nil // its workload is complete when the file is known
+	}
+	var err error
+	if c.spec, err = decodeWorkload(c.Workload); err != nil {
+		return err
+	}
+	if _, ok := c.spec.(simulation.RatedSpec); !ok && len(c.Loads) > 0 {
+		return fmt.Errorf("loads are given for a workload whose rate cannot be set")
+	}
+	return nil
+}
+
+func decodeWorkload(data []byte) (simulation.Spec, error) {
+	spec, err := simulation.DecodeSpec(data)
+	if err == nil {
+		err = spec.Validate()
+	}
+	return spec, err
+}
+
+// withTrace returns the workload with the file of its trace.
+func (c *Scenario) withTrace(file string) (simulation.Spec, error) {
+	var fields map[string]any
+	if err := json.Unmarshal(c.Workload, &fields); err != nil {
+		return nil, err
+	}
+	fields["file"] = file
+	data, err := json.Marshal(fields)
+	if err != nil {
+		return nil, err
+	}
+	return decodeWorkload(data)
+}
+
+func (f *Fleet) calibration() (engine.Calibration, error) {
+	var known []string
+	for _, c := range engine.Calibrations() {
+		if f.Engine == c.Name || f.Engine == "" && c.Name == engine.Llama31H100().Name {
+			return c, nil
+		}
+		known = append(known, c.Name)
+	}
+	return engine.Calibration{}, fmt.Errorf("fleet.engine is %q, want one of %s", f.Engine, strings.Join(known, ", "))
+}
+
+// fleet makes the replicas.
+func (f *Fleet) fleet() simulation.Fleet {
+	var fleet simulation.Fleet
+	c, err := f.calibration()
+	if err != nil {
+		panic("suite: " + err.Error()) // check has seen it
+	}
+	for i := range f.Replicas {
+		if n := len(f.Speeds); n > 0 {
+			c.Speed = f.Speeds[i%n]
+		}
+		fleet.Replicas = append(fleet.Replicas, simulation.Replica{Engine: engine.Config{Calibration: c, Quiet: true}})
+	}
+	return fleet
+}

@@ -1,0 +1,359 @@
+package suite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling/simulation"
+)
+
+// Options say how a suite is played. The zero value plays all of it.
+type Options struct {
+	// Quick plays what Suite.Quick says.
+	Quick bool
+	// Seeds replaces those of the suite. Optional.
+	Seeds []uint64
+	// Traces has the file of each trace, by name.
+	Traces map[string]string
+	// Capacity is the policy under which capacity is measured; the caller finds it
+	// by the name in Suite.Capacity. Default: fewest requests in flight.
+	Capacity simulation.Policy
+	// Workers is how many runs go on at a time. Default: one for each CPU. It
+	// changes no figure.
+	Workers int
+	// Progress is called, by one goroutine at a time, with how much of the work is
+	// done, 0 to 1, and what goes on. Optional.
+	Progress func(done float64, what string)
+}
+
+// Result is what a suite came to.
+type Result struct {
+	Suite    *Suite
+	Policies []string
+	Seeds    []uint64
+	// Cases are the scenarios at each of their loads, in the order of the suite.
+	Cases []Case
+	// Skipped says which scenarios were not played, and why.
+	Skipped []string
+}
+
+// Case is a scenario at one load.
+type Case struct {
+	Scenario string
+	Load     float64 // fraction of capacity; 0: the workload's own rate
+	Rate     float64 // jobs, or sessions, per second; 0: the workload's own
+	Capacity float64 // measured; 0 if it was not
+	Rows     []Row   // one for each policy, in the order of Result.Policies
+}
+
+// Row is how a policy did in a case: means over the seeds.
+type Row struct {
+	Policy string
+	// P90 has the figures in the order of Figures, in seconds.
+	P90 [figures]float64
+	// Ratio is P90 over the lowest of all policies but the suite's bound. NaN if
+	// there is none.
+	Ratio [figures]float64
+	// Hits is the part of prompt tokens found in prefix caches.
+	Hits float64
+	// Steady tells whether all runs kept up. If not, P90 grows with the length of
+	// the run, and Ratio is a lower bound.
+	Steady bool
+	// Incomplete counts jobs that failed, were shed or did not end.
+	Incomplete int
+	// Err is why there are no figures.
+	Err error
+}
+
+// Run plays a suite with some policies. It returns an error if ctx is done, or if
+// a capacity cannot be measured; a run that fails is in the Result.
+func Run(ctx context.Context, s *Suite, policies []simulation.Policy, o Options) (*Result, error) {
+	if len(policies) == 0 {
+		return nil, errors.New("suite: no policies to play")
+	}
+	p := &player{ctx: ctx, suite: s, policies: policies, o: o, seeds: s.Seeds, part: 1}
+	if o.Quick {
+		p.seeds = s.Seeds[:max(s.Quick.Seeds, 1)]
+		p.part = s.Quick.Duration
+		if p.part == 0 {
+			p.part = 1. / 3
+		}
+	}
+	if len(o.Seeds) > 0 {
+		p.seeds = o.Seeds
+	}
+	r := &Result{Suite: s, Seeds: p.seeds}
+	for _, policy := range policies {
+		r.Policies = append(r.Policies, policy.Name)
+	}
+
+	plans, skipped, err := p.plan()
+	if err != nil {
+		return nil, err
+	}
+	r.Skipped = skipped
+	if err := p.measure(plans); err != nil {
+		return nil, err
+	}
+	if r.Cases, err = p.play(plans); err != nil {
+		return nil, err
+	}
+	r.rank()
+	return r, nil
+}
+
+// player is one Run.
+type player struct {
+	ctx      context.Context
+	suite    *Suite
+	policies []simulation.Policy
+	o        Options
+	seeds    []uint64
+	part     float64 // of each duration
+}
+
+// plan is a scenario that is played.
+type plan struct {
+	*Scenario
+	spec     simulation.Spec
+	config   simulation.Config // without Policy, Seed and rate
+	capacity float64
+}
+
+func (p *player) plan() (plans []plan, skipped []string, err error) {
+	for i := range p.suite.Scenarios {
+		c := &p.suite.Scenarios[i]
+		spec := c.spec
+		if c.Trace != "" {
+			file := p.o.Traces[c.Trace]
+			if file == "" {
+				skipped = append(skipped, fmt.Sprintf("%s: the file of the trace %q was not given", c.Name, c.Trace))
+				continue
+			}
+			if spec, err = c.withTrace(file); err != nil {
+				return nil, nil, fmt.Errorf("suite: scenario %q: %w", c.Name, err)
+			}
+		}
+		d := time.Duration(c.Duration)
+		if d == 0 {
+			d = time.Duration(p.suite.Duration)
+		}
+		d = time.Duration(float64(d) * p.part)
+		plans = append(plans, plan{Scenario: c, spec: spec, config: simulation.Config{
+			Fleet: c.Fleet.fleet(), Workload: spec, Gateways: c.Gateways,
+			Scrape:   simulation.Scrape{Period: time.Duration(c.Scrape)},
+			Duration: d, Warmup: d / 4,
+			// An overloaded run has shown what it is by then.
+			Drain: 3 * d,
+		}})
+	}
+	return plans, skipped, nil
+}
+
+// measure finds the capacity of each fleet and workload that has loads.
+func (p *player) measure(plans []plan) error {
+	// Several scenarios may have the same, seen by one gateway that scrapes as usual.
+	type key struct{ workload, fleet string }
+	index := map[key]int{}
+	var first []int // plans to measure
+	of := make([]int, len(plans))
+	for i, c := range plans {
+		if of[i] = -1; len(c.Loads) == 0 {
+			continue
+		}
+		k := key{string(c.Workload), fmt.Sprint(c.Fleet, c.config.Duration)}
+		at, ok := index[k]
+		if !ok {
+			at = len(first)
+			index[k] = at
+			first = append(first, i)
+		}
+		of[i] = at
+	}
+	rates := make([]float64, len(first))
+	err := p.each(len(first), 0, capacityPart, func(i int, _ func(float64)) (string, error) {
+		c := plans[first[i]]
+		config := c.config
+		config.Gateways, config.Scrape = 1, simulation.Scrape{}
+		config.Policy, config.Seed = p.o.Capacity, p.seeds[0]
+		rate, err := simulation.Capacity(p.ctx, config)
+		if err != nil {
+			return "", fmt.Errorf("suite: capacity of scenario %q: %w", c.Name, err)
+		}
+		rates[i] = rate
+		return "capacity of " + c.Name, nil
+	})
+	for i := range plans {
+		if of[i] >= 0 {
+			plans[i].capacity = rates[of[i]]
+		}
+	}
+	return err
+}
+
+// capacityPart is the part of the work that measuring capacity is taken for.
+const capacityPart = .25
+
+// play makes the runs of all cases.
+func (p *player) play(plans []plan) ([]Case, error) {
+	var cases []Case
+	var configs []simulation.Config
+	for _, c := range plans {
+		loads := c.Loads
+		if len(loads) == 0 {
+			loads = []float64{0}
+		}
+		for _, load := range loads {
+			one := Case{Scenario: c.Name, Load: load, Rate: load * c.capacity, Capacity: c.capacity}
+			config := c.config
+			if load > 0 {
+				var err error
+				if config.Workload, err = simulation.WithRate(c.spec, one.Rate); err != nil {
+					return nil, fmt.Errorf("suite: scenario %q: %w", c.Name, err)
+				}
+			}
+			cases = append(cases, one)
+			configs = append(configs, config)
+		}
+	}
+	perCase := len(p.policies) * len(p.seeds)
+	reports := make([]*simulation.Report, len(cases)*perCase)
+	failures := make([]error, len(reports))
+	err := p.each(len(reports), capacityPart, 1, func(i int, part func(float64)) (string, error) {
+		config := configs[i/perCase]
+		config.Policy = p.policies[i%perCase/len(p.seeds)]
+		config.Seed = p.seeds[i%len(p.seeds)]
+		until := config.Duration
+		config.Progress = func(now simulation.Progress) { part(min(1, float64(now.Now)/float64(until))) }
+		reports[i], failures[i] = simulation.Run(p.ctx, config)
+		if err := p.ctx.Err(); err != nil {
+			return "", err
+		}
+		return fmt.Sprintf("%s, %s", cases[i/perCase].Title(), config.Policy.Name), nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i := range cases {
+		for j, policy := range p.policies {
+			from := i*perCase + j*len(p.seeds)
+			cases[i].Rows = append(cases[i].Rows, summarize(policy.Name, reports[from:from+len(p.seeds)], failures[from:from+len(p.seeds)]))
+		}
+	}
+	return cases, nil
+}
+
+// summarize averages the runs of one policy in one case.
+func summarize(policy string, reports []*simulation.Report, failures []error) Row {
+	row := Row{Policy: policy, Steady: true}
+	for i, r := range reports {
+		if failures[i] != nil {
+			return Row{Policy: policy, Err: failures[i]}
+		}
+		for f, of := range figureFuncs {
+			row.P90[f] += of(r) / float64(len(reports))
+		}
+		row.Hits += r.PrefixHits / float64(len(reports))
+		row.Steady = row.Steady && r.Steady
+		row.Incomplete += r.Failed + r.Shed + r.Cancelled + r.Unfinished
+	}
+	return row
+}
+
+// each calls do for 0 to n-1 on the workers, until one returns an error or ctx is
+// done, and tells the progress, of which this is what lies between from and to. do
+// returns what it did.
+func (p *player) each(n int, from, to float64, do func(i int, part func(float64)) (string, error)) error {
+	workers := p.o.Workers
+	if workers <= 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	var (
+		mu      sync.Mutex // guards what follows, and calls of Progress
+		next    int
+		parts   = make([]float64, n)
+		done    float64 // sum of parts
+		failure error
+		wg      sync.WaitGroup
+	)
+	tell := func(i int, part float64, what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		done += max(0, part-parts[i])
+		parts[i] = max(parts[i], part)
+		if p.o.Progress != nil {
+			p.o.Progress(from+(to-from)*min(1, done/float64(n)), what)
+		}
+	}
+	take := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		if failure == nil {
+			failure = p.ctx.Err()
+		}
+		if failure != nil || next == n {
+			return -1
+		}
+		next++
+		return next - 1
+	}
+	for range min(workers, n) {
+		wg.Go(func() {
+			for i := take(); i >= 0; i = take() {
+				what, err := do(i, func(part float64) { tell(i, .95*part, "") })
+				if err != nil {
+					mu.Lock()
+					if failure == nil {
+						failure = err
+					}
+					mu.Unlock()
+					return
+				}
+				tell(i, 1, what)
+			}
+		})
+	}
+	wg.Wait()
+	return failure
+}
+
+// rank fills the ratios in.
+func (r *Result) rank() {
+	for i := range r.Cases {
+		rows := r.Cases[i].Rows
+		for f := range figures {
+			best := math.Inf(1)
+			for _, row := range rows {
+				if row.Policy != r.Suite.Bound && row.Err == nil && row.P90[f] > 0 {
+					best = min(best, row.P90[f])
+				}
+			}
+			for j := range rows {
+				rows[j].Ratio[f] = math.NaN()
+				if rows[j].Err == nil && !math.IsInf(best, 1) {
+					rows[j].Ratio[f] = rows[j].P90[f] / best
+				}
+			}
+		}
+	}
+}
+
+// Overloaded reports whether no policy but the bound reached a steady state.
+func (c *Case) Overloaded(bound string) bool {
+	return !slices.ContainsFunc(c.Rows, func(row Row) bool { return row.Policy != bound && row.Err == nil && row.Steady })
+}
+
+// Title is the case in words.
+func (c *Case) Title() string {
+	switch {
+	case c.Load > 0:
+		return fmt.Sprintf("%s at %.0f %% (%.4g/s)", c.Scenario, 100*c.Load, c.Rate)
+	}
+	return c.Scenario
+}

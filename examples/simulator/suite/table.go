@@ -1,0 +1,213 @@
+package suite
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/inferpick/inferpick/scheduling/simulation"
+)
+
+// figures is how many figures a Row has.
+const figures = 3
+
+var figureNames = [figures]string{"ttft", "tpot", "e2e"}
+
+var figureFuncs = [figures]func(*simulation.Report) float64{
+	func(r *simulation.Report) float64 { return r.TTFT.P90 },
+	func(r *simulation.Report) float64 { return r.TPOT.P90 },
+	func(r *simulation.Report) float64 { return r.E2E.P90 },
+}
+
+// Figures returns the names of the figures: the p90 of the time to first token, of
+// the time per output token and of the end-to-end time.
+func Figures() []string { return figureNames[:] }
+
+func figureOf(name string) (int, bool) {
+	for i, n := range figureNames {
+		if n == name {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// Regret is how far a policy is from the best over all cases that are not
+// overloaded.
+type Regret struct {
+	Policy string
+	// Worst and Mean are the largest and the geometric mean of the ratios, in the
+	// order of Figures. NaN if there are none.
+	Worst, Mean [figures]float64
+	// WorstCase is where the worst is.
+	WorstCase [figures]string
+	// Best counts the cases in which it was the best.
+	Best [figures]int
+	// Unsteady counts cases in which others kept up and it did not: its ratios there
+	// are lower bounds. Failed counts those without figures.
+	Unsteady, Failed int
+}
+
+// Regrets returns the regret of each policy, in the order of Result.Policies.
+func (r *Result) Regrets() []Regret {
+	regrets := make([]Regret, len(r.Policies))
+	for j, policy := range r.Policies {
+		g := &regrets[j]
+		g.Policy = policy
+		var logs, n [figures]float64
+		for i := range r.Cases {
+			c := &r.Cases[i]
+			if c.Overloaded(r.Suite.Bound) {
+				continue
+			}
+			row := c.Rows[j]
+			if row.Err != nil {
+				g.Failed++
+				continue
+			}
+			if !row.Steady {
+				g.Unsteady++
+			}
+			for f, ratio := range row.Ratio {
+				if math.IsNaN(ratio) {
+					continue
+				}
+				logs[f] += math.Log(ratio)
+				n[f]++
+				if ratio == 1 {
+					g.Best[f]++
+				}
+				if ratio > g.Worst[f] {
+					g.Worst[f], g.WorstCase[f] = ratio, c.Title()
+				}
+			}
+		}
+		for f := range figures {
+			g.Mean[f] = math.Exp(logs[f] / n[f]) // NaN for none
+			if n[f] == 0 {
+				g.Worst[f] = math.NaN()
+			}
+		}
+	}
+	return regrets
+}
+
+// Broken returns the requirements of the suite that do not hold, in words.
+// Requirements on policies that were not played, or have no figures, are not judged.
+func (r *Result) Broken() []string {
+	var broken []string
+	for _, g := range r.Regrets() {
+		for _, q := range r.Suite.Require {
+			f, _ := figureOf(q.Figure)
+			if q.Policy != g.Policy || math.IsNaN(g.Mean[f]) {
+				continue
+			}
+			if q.Worst > 0 && !(g.Worst[f] <= q.Worst) {
+				broken = append(broken, fmt.Sprintf("%s: worst regret of the %s p90 is %.3g, required at most %.3g (%s)", g.Policy, q.Figure, g.Worst[f], q.Worst, g.WorstCase[f]))
+			}
+			if q.Mean > 0 && !(g.Mean[f] <= q.Mean) {
+				broken = append(broken, fmt.Sprintf("%s: mean regret of the %s p90 is %.3g, required at most %.3g", g.Policy, q.Figure, g.Mean[f], q.Mean))
+			}
+		}
+	}
+	return broken
+}
+
+// Write prints the result: each case with each policy, those in which nobody kept
+// up after the others, and then the regret of each policy.
+func (r *Result) Write(out io.Writer) {
+	fmt.Fprintf(out, "p90 in seconds, mean of %d seeds, and its ratio to the best policy's", len(r.Seeds))
+	if r.Suite.Bound != "" {
+		fmt.Fprintf(out, " (%s is a bound and not compared with)", r.Suite.Bound)
+	}
+	fmt.Fprint(out, ".\n* did not reach a steady state: the figure grows with the length of the run.\nSimulated latencies compare policies; they are not to be quoted as measured.\n")
+
+	overloaded := 0
+	for i := range r.Cases {
+		if r.Cases[i].Overloaded(r.Suite.Bound) {
+			overloaded++
+			continue
+		}
+		r.Cases[i].write(out)
+	}
+	if overloaded > 0 {
+		fmt.Fprintf(out, "\nOVERLOAD: %d cases in which no policy reached a steady state. They count in no regret.\n", overloaded)
+		for i := range r.Cases {
+			if r.Cases[i].Overloaded(r.Suite.Bound) {
+				r.Cases[i].write(out)
+			}
+		}
+	}
+	if len(r.Skipped) > 0 {
+		fmt.Fprintln(out, "\nSKIPPED")
+		for _, s := range r.Skipped {
+			fmt.Fprintf(out, "  %s\n", s)
+		}
+	}
+	r.writeRegrets(out, len(r.Cases)-overloaded)
+}
+
+func (c *Case) write(out io.Writer) {
+	fmt.Fprintf(out, "\n%s", c.Title())
+	if c.Capacity > 0 {
+		fmt.Fprintf(out, ", capacity %.4g/s", c.Capacity)
+	}
+	fmt.Fprintln(out)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "policy\tTTFT\tratio\tTPOT\tratio\tend-to-end\tratio\tprefix hits\tnot served\t")
+	for _, row := range c.Rows {
+		if row.Err != nil {
+			fmt.Fprintf(w, "%s\t%v\t\t\t\t\t\t\t\t\n", row.Policy, strings.ReplaceAll(row.Err.Error(), "\t", " "))
+			continue
+		}
+		mark := ""
+		if !row.Steady {
+			mark = "*"
+		}
+		fmt.Fprintf(w, "%s\t%s%s\t%s\t%s%s\t%s\t%s%s\t%s\t%.0f %%\t%d\t\n", row.Policy,
+			number(row.P90[0]), mark, number(row.Ratio[0]), number(row.P90[1]), mark, number(row.Ratio[1]), number(row.P90[2]), mark, number(row.Ratio[2]),
+			100*row.Hits, row.Incomplete)
+	}
+	w.Flush()
+}
+
+func (r *Result) writeRegrets(out io.Writer, cases int) {
+	fmt.Fprintf(out, "\nREGRET over %d cases: p90 over the best policy's, worst and geometric mean\n", cases)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "policy\tTTFT worst\tmean\tTPOT worst\tmean\tend-to-end worst\tmean\tbest in (TTFT/TPOT/e2e)\tnot steady\tfailed\t")
+	regrets := r.Regrets()
+	for _, g := range regrets {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d/%d/%d\t%d\t%d\t\n", g.Policy,
+			number(g.Worst[0]), number(g.Mean[0]), number(g.Worst[1]), number(g.Mean[1]), number(g.Worst[2]), number(g.Mean[2]),
+			g.Best[0], g.Best[1], g.Best[2], g.Unsteady, g.Failed)
+	}
+	w.Flush()
+	fmt.Fprintln(out, "\nWhere each is worst")
+	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, g := range regrets {
+		fmt.Fprintf(w, "  %s\tTTFT: %s\tend-to-end: %s\n", g.Policy, g.WorstCase[0], g.WorstCase[2])
+	}
+	w.Flush()
+	for _, b := range r.Broken() {
+		fmt.Fprintf(out, "REQUIREMENT BROKEN: %s\n", b)
+	}
+}
+
+// number prints three significant digits.
+func number(v float64) string {
+	switch {
+	case math.IsNaN(v):
+		return "-"
+	case v >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case v >= 10:
+		return fmt.Sprintf("%.1f", v)
+	case v >= 1:
+		return fmt.Sprintf("%.2f", v)
+	case v >= .1:
+		return fmt.Sprintf("%.3f", v)
+	}
+	return fmt.Sprintf("%.4f", v)
+}

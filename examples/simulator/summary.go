@@ -1,0 +1,135 @@
+package main
+
+import (
+	"cmp"
+	"math"
+	"slices"
+
+	"github.com/inferpick/inferpick/scheduling/simulation"
+)
+
+// summary is all that came out, in the order of the plan.
+type summary struct {
+	workload string
+	capacity float64 // requests per second; 0: not measured
+	levels   []level
+	policies []string
+	runs     []finished // those that have a report
+	points   []point    // by level, then policy; those that have a run
+}
+
+// point is one policy at one level: the runs of all seeds.
+type point struct {
+	level  int // index in summary.levels
+	policy int // index in summary.policies
+	runs   []finished
+}
+
+func newSummary(cfg config, capacity float64, levels []level, runs []finished) summary {
+	s := summary{workload: cfg.workload, capacity: capacity, levels: levels, policies: names(cfg.policies)}
+	for _, r := range runs {
+		if r.report == nil {
+			continue
+		}
+		s.runs = append(s.runs, r)
+		at := point{slices.Index(levels, r.level), slices.Index(s.policies, r.policy.Name), nil}
+		if n := len(s.points); n == 0 || s.points[n-1].level != at.level || s.points[n-1].policy != at.policy {
+			s.points = append(s.points, at)
+		}
+		last := &s.points[len(s.points)-1]
+		last.runs = append(last.runs, r)
+	}
+	return s
+}
+
+// at returns the point of a level and a policy, or nil.
+func (s *summary) at(level, policy int) *point {
+	for i := range s.points {
+		if p := &s.points[i]; p.level == level && p.policy == policy {
+			return p
+		}
+	}
+	return nil
+}
+
+// steady tells whether the fleet kept up in all runs.
+func (p *point) steady() bool {
+	return !slices.ContainsFunc(p.runs, func(r finished) bool { return !r.report.Steady })
+}
+
+// clairvoyant tells whether the policy is a bound that knows everything.
+func (p *point) clairvoyant() bool { return p.runs[0].policy.Clairvoyant != nil }
+
+// unsteady returns the number of runs in which the fleet did not keep up, and what
+// the first of them says.
+func (p *point) unsteady() (n int, why string) {
+	for _, r := range p.runs {
+		if !r.report.Steady {
+			n++
+			why = cmp.Or(why, r.report.Why)
+		}
+	}
+	return n, cmp.Or(why, "latency grew for as long as requests arrived")
+}
+
+// value is the mean of a figure over seeds, with its standard deviation.
+type value struct {
+	mean, sd float64
+	n        int
+}
+
+// of returns the mean and spread of a figure of the reports.
+func (p *point) of(figure func(*simulation.Report) float64) value {
+	v := value{n: len(p.runs)}
+	for _, r := range p.runs {
+		v.mean += figure(r.report) / float64(v.n)
+	}
+	if v.n > 1 {
+		for _, r := range p.runs {
+			d := figure(r.report) - v.mean
+			v.sd += d * d / float64(v.n-1)
+		}
+		v.sd = math.Sqrt(v.sd)
+	}
+	return v
+}
+
+// sum adds up a count of the reports.
+func (p *point) sum(count func(*simulation.Report) int) int {
+	n := 0
+	for _, r := range p.runs {
+		n += count(r.report)
+	}
+	return n
+}
+
+// detail returns the run to show in detail, and one to compare it with: both at
+// the highest level at which the policy shown kept up (or the lowest of all), on
+// the first seed. That policy is the one called show, or that with the lowest p90
+// of the time to first token. The comparison is the first other policy of the
+// list, nil if there is none.
+func (s *summary) detail(show string) (shown, other *finished) {
+	for l := len(s.levels) - 1; l >= 0 && shown == nil; l-- {
+		best := math.Inf(1)
+		for i := range s.points {
+			p := &s.points[i]
+			if p.level != l || show != "" && s.policies[p.policy] != show || show == "" && p.clairvoyant() && len(s.policies) > 1 || !p.steady() && l > 0 {
+				continue
+			}
+			if p90 := p.of(ttft90).mean; p90 < best {
+				best, shown = p90, &p.runs[0]
+			}
+		}
+	}
+	if shown == nil {
+		return nil, nil
+	}
+	for i := range s.runs {
+		if r := &s.runs[i]; r.level == shown.level && r.seed == shown.seed && r.policy.Name != shown.policy.Name {
+			return shown, r
+		}
+	}
+	return shown, nil
+}
+
+func ttft90(r *simulation.Report) float64 { return r.TTFT.P90 }
