@@ -45,8 +45,9 @@ const (
 // how much of it decoding gives back in a second.
 //
 // It is a rule with perfect inputs and not the best of all rules: nothing says that
-// no policy can beat it. Which sequences are still to be prefilled, and which
-// adapters are in use, it knows of its own gateway only.
+// no policy can beat it. Which sequences are still to be prefilled, how much context
+// they read where they share it (a step reads what is shared once for each), and
+// which adapters are in use, it knows of its own gateway only.
 func Clairvoyant(truth simulation.Truth) scheduling.Profile {
 	c := &clairvoyant{
 		exact: exact{truth}, truth: truth, key: types.NewKey[*flight]("clairvoyant"),
@@ -70,13 +71,15 @@ type clairvoyant struct {
 // flights is what this gateway has at one endpoint.
 type flights struct {
 	prefilling int
+	reading    float64 // tokens of context of those that decode, at half their output
 	adapters   map[string]int
 }
 
 // flight is one request there.
 type flight struct {
-	at    *flights
-	first bool
+	at      *flights
+	first   bool
+	context float64
 }
 
 // estimate is what a request would meet at one endpoint.
@@ -112,33 +115,33 @@ func (c *clairvoyant) Describe(req *types.Request, ep *types.Endpoint) string {
 
 func (c *clairvoyant) estimate(req *types.Request, ep *types.Endpoint) estimate {
 	requests, owed, context := c.truth.Outstanding(ep)
-	prefilling, active, slots, expected := c.seen(req, ep)
+	own := c.seen(req, ep)
 	prompt, output := float64(req.Prompt.Tokens), float64(c.truth.Output(req))
 	e := estimate{
 		token:    c.perToken(ep),
-		decoding: max(float64(requests-prefilling), 0),
+		decoding: max(float64(requests-own.prefilling), 0),
 		hit:      float64(c.truth.Cached(req, ep)),
 	}
-	step := c.truth.StepTime(ep, int(e.decoding), context).Seconds()
-	own := max(prompt-e.hit, 1)
-	before := float64(owed)
+	reading := max(own.reading, float64(context))
+	step := c.truth.StepTime(ep, int(e.decoding), int(reading)).Seconds()
+	before, compute := float64(owed), max(prompt-e.hit, 1)
 
-	e.ttft = step/2 + e.token*(before+own) + plrAttention*own*(prompt-own/2) + math.Ceil((before+own)/plrBatch)*step
+	e.ttft = step/2 + e.token*(before+compute) + plrAttention*compute*(prompt-compute/2) + math.Ceil((before+compute)/plrBatch)*step
 	if size := kvTokens(ep); size > 0 && e.decoding > 0 && step > 0 {
-		short := own - (size - float64(context) - before)
+		short := compute - (size - float64(context) - before)
 		// So many finish in a second, and each gives back its part of what is in use.
-		release := e.decoding / expected / step * (float64(context) / e.decoding)
+		release := e.decoding / own.output / step * (float64(context) / e.decoding)
 		if short > 0 && release > 0 {
 			e.ttft += short / release
 		}
 	}
-	if req.TargetModel != "" && !active {
+	if req.TargetModel != "" && !own.active {
 		e.ttft += plrAdapter
-		if slots <= 0 {
-			e.ttft += expected * step
+		if own.slots <= 0 {
+			e.ttft += own.output * step
 		}
 	}
-	with := c.truth.StepTime(ep, int(e.decoding)+1, context+int(prompt+output/2))
+	with := c.truth.StepTime(ep, int(e.decoding)+1, int(reading+prompt+output/2))
 	e.output = output * with.Seconds()
 	return e
 }
@@ -150,29 +153,36 @@ func (c *clairvoyant) perToken(ep *types.Endpoint) float64 {
 	return (at(2*plrProbe)-at(plrProbe)).Seconds()/plrProbe - (at(2) - at(1)).Seconds()
 }
 
-// seen returns what this gateway knows of its own requests: how many at ep are to be
-// prefilled, whether one there uses the adapter of req, how many adapter slots are
-// free, and the mean output so far.
-func (c *clairvoyant) seen(req *types.Request, ep *types.Endpoint) (prefilling int, active bool, slots, output float64) {
+// own is what a gateway knows of its requests at one endpoint.
+type own struct {
+	prefilling int     // requests without a first token
+	reading    float64 // tokens of context of the others
+	active     bool    // one uses the adapter that is asked for
+	slots      float64 // for adapters, that are free
+	output     float64 // mean of all requests so far, anywhere
+}
+
+func (c *clairvoyant) seen(req *types.Request, ep *types.Endpoint) own {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	output = scheduling.DefaultOutputTokens
+	o := own{output: scheduling.DefaultOutputTokens, slots: ep.Metrics.MaxAdapters.Or(math.Inf(1))}
 	if c.count > 0 {
-		output = c.outputs / c.count
+		o.output = c.outputs / c.count
 	}
-	slots = ep.Metrics.MaxAdapters.Or(math.Inf(1))
-	f := c.servers[ep.Load]
-	if f == nil {
-		return 0, false, slots, output
+	if f := c.servers[ep.Load]; f != nil {
+		o.prefilling, o.reading = f.prefilling, f.reading
+		o.active = f.adapters[req.TargetModel] > 0
+		o.slots -= float64(len(f.adapters))
 	}
-	return f.prefilling, f.adapters[req.TargetModel] > 0, slots - float64(len(f.adapters)), output
+	return o
 }
 
 // Picked implements scheduling.Tracker.
 func (c *clairvoyant) Picked(req *types.Request, ep *types.Endpoint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.outputs += float64(c.truth.Output(req))
+	output := float64(c.truth.Output(req))
+	c.outputs += output
 	c.count++
 	f := c.servers[ep.Load]
 	if f == nil {
@@ -185,7 +195,7 @@ func (c *clairvoyant) Picked(req *types.Request, ep *types.Endpoint) {
 	if req.TargetModel != "" {
 		f.adapters[req.TargetModel]++
 	}
-	c.key.Set(&req.Attrs, &flight{at: f})
+	c.key.Set(&req.Attrs, &flight{at: f, context: float64(req.Prompt.Tokens) + output/2})
 }
 
 // FirstToken implements scheduling.Tracker.
@@ -193,7 +203,7 @@ func (c *clairvoyant) FirstToken(req *types.Request, _ *types.Endpoint) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if f, ok := c.key.Get(&req.Attrs); ok && f.at != nil {
-		f.prefilled()
+		f.decodes()
 	}
 }
 
@@ -205,7 +215,8 @@ func (c *clairvoyant) Finished(req *types.Request, _ *types.Endpoint, _ types.Ou
 	if !ok || f.at == nil {
 		return
 	}
-	f.prefilled()
+	f.decodes()
+	f.at.reading -= f.context
 	if name := req.TargetModel; name != "" {
 		if f.at.adapters[name]--; f.at.adapters[name] == 0 {
 			delete(f.at.adapters, name)
@@ -214,10 +225,12 @@ func (c *clairvoyant) Finished(req *types.Request, _ *types.Endpoint, _ types.Ou
 	f.at = nil
 }
 
-func (f *flight) prefilled() {
+// decodes moves f from those to be prefilled to those that decode, once.
+func (f *flight) decodes() {
 	if !f.first {
 		f.first = true
 		f.at.prefilling--
+		f.at.reading += f.context
 	}
 }
 

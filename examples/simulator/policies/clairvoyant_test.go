@@ -92,9 +92,15 @@ func TestClairvoyantUnderWay(t *testing.T) {
 	c.FirstToken(one, ep)
 	c.FirstToken(one, ep)
 	check("while it decodes", "story", 4, 0)
+	if got := c.seen(one, ep).reading; got != 160+50/2 {
+		t.Errorf("while it decodes: %v tokens of context, want the prompt and half the output, 185", got)
+	}
 	c.Finished(one, ep, types.Outcome{})
 	c.Finished(one, ep, types.Outcome{})
 	check("after it", "poem", 4, .030)
+	if got := c.seen(one, ep).reading; got != 0 {
+		t.Errorf("after it: %v tokens of context, want 0", got)
+	}
 	c.Forget(ep)
 	check("after a restart", "", 4, 0)
 }
