@@ -28,7 +28,7 @@ func TestZonesDoNotCostLatency(t *testing.T) {
 	committed := play("committed", plugins.ClassicWithInFlight)
 	zoned := play("zoned", func() scheduling.Profile {
 		p := plugins.ClassicWithInFlight()
-		p.Scorers = append(p.Scorers, scheduling.Weighted{Name: "zone", Scorer: SameZone("a"), Weight: 0.5})
+		p.Scorers = append(p.Scorers, scheduling.Weighted{Name: "zone", Scorer: SameZone("a"), Weight: 0.1})
 		return p
 	})
 	if limit := 1.1 * committed.TTFT.P90; zoned.TTFT.P90 > limit {

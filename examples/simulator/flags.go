@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -54,6 +55,12 @@ type config struct {
 	explain         int    // number of the job whose decision is explained; 0: one in the middle
 	cpu             bool
 
+	// In place of all that, published figures or the cases of a suite are played.
+	anchors bool
+	suite   string            // file; empty: none
+	quick   bool              // less of them
+	traces  map[string]string // files of the traces of a suite, by name
+
 	command string // that does the same again
 	core    core
 }
@@ -65,53 +72,59 @@ network are needed, and the same flags give the same figures on every machine.
 Usage: go run ./examples/simulator [flags]
 
 What is played
-  -workload NAME   %s
-                   Default %s.
-  -policy LIST     policies, separated by commas, or all. Default
-%s
-  -profile LIST    files with profiles of your own, declared as plugins.Config;
-                   each profile is played beside the policies as FILE#NAME
-  -load LIST       requests per second as fractions of the measured capacity,
-                   which is the highest rate at which least-req keeps up.
-                   Default %s; a trace or a SPEC.json plays at the
-                   rate it has.
-  -rate LIST       requests per second, in place of -load
-  -duration D      simulated time in which requests arrive. Default %v.
-  -warmup D        at its beginning, not counted. Default a quarter of -duration.
-  -seed N          of the first run. Default 1.
-  -seeds N         number of runs, with the seeds N, N+1, ... Default %d.
+  -workload NAME  %s.
+                  Default %s.
+  -policy LIST    policies, separated by commas, or all. Default
+                  %s.
+  -profile LIST   files with profiles of your own, declared as plugins.Config;
+                  each profile is played beside the policies, as FILE#NAME
+  -load LIST      requests per second, as fractions of the measured capacity,
+                  the highest rate at which least-req keeps up. Default
+                  %s; a trace or SPEC.json plays at its own rate.
+  -rate LIST      requests per second, in place of -load
+  -duration D     simulated time in which requests arrive. Default %s.
+  -warmup D       at its beginning, not counted. Default: a quarter of it.
+  -seed N         of the first run. Default 1.
+  -seeds N        number of runs, with the seeds N, N+1, ... Default %d.
 
 The fleet
-  -engine NAME     what a replica is: %s,
-                   or FILE.json with an engine.Config. Default %s.
-  -replicas N      1 to %d. Default 10.
-  -gateways N      gateways that share the fleet and nothing else. Default 1.
-  -scrape D        how often they read the replicas' metrics; 0 is never.
-                   Default 50ms.
+  -engine NAME    what a replica is: %s,
+                  or FILE.json with an engine.Config. Default %s.
+  -replicas N     1 to %d. Default 10.
+  -gateways N     gateways that share the fleet and nothing else. Default 1.
+  -scrape D       how often they read the replicas' metrics; 0 is never.
+                  Default 50ms.
 
 What is written
-  -html FILE       page with plots and tables. Default %s, unless -json or
-                   -csv is given; -html "" writes none.
-  -json FILE       all reports; - is stdout, which it is without FILE too
-  -csv FILE        a line for each run; - is stdout
-  -show POLICY     whose run the page shows in detail. Default: the lowest p90 of
-                   the time to first token.
-  -explain N       number of the request whose decision the page explains.
-                   Default: one from the middle.
-  -cpu             measure the time that decisions take: the one figure that is
-                   not the same in every run
+  -html FILE      page with plots and tables. Default %s, unless
+                  -json or -csv is given; -html "" writes none.
+  -json FILE      all reports; - is stdout, and so is -json without FILE
+  -csv FILE       a line for each run; - is stdout
+  -show POLICY    whose run the page shows in detail. Default: that with the
+                  lowest p90 of the time to first token.
+  -explain N      number of the request whose decision the page explains.
+                  Default: one from the middle.
+  -cpu            measure the time that decisions take: the one figure that is
+                  not the same in every run
 
-Against published figures
-  -anchors         compare the engine model with published measurements
-  -suite FILE      play the cases of a suite and rank the policies by regret
-%s
-  -h               this text
+In place of all that
+  -anchors        play what others have measured and published, and print what
+                  is within its tolerance. The exit code is 1 if any is not.
+  -suite FILE     play the cases of a suite, such as
+                  examples/simulator/suite/suite.json, and print the regret of
+                  each policy: its p90 over the best policy's. Goes with -policy
+                  (default all), -profile, -seed, -seeds and -trace. The exit
+                  code is 1 if a requirement of the suite does not hold.
+  -trace LIST     files of the traces that a suite names, as NAME=FILE
+  -quick          with -anchors or -suite: less of it, to see that it runs
+
+  -h              this text
 
 Examples:
   go run ./examples/simulator
   go run ./examples/simulator -workload agentic -policy all -seeds 5
   go run ./examples/simulator -profile mine.json -load 0.9 -html mine.html
-  go run ./examples/simulator -rate 120 -json -policy least-req,classic-223
+  go run ./examples/simulator -rate 120 -policy least-req,classic-223 -json
 
 Simulated latencies compare policies; they are not to be quoted as measured.
 `
@@ -121,14 +134,14 @@ func usage() string {
 	for _, c := range engine.Calibrations() {
 		engines = append(engines, c.Name)
 	}
-	return fmt.Sprintf(usageText, wrap(workloadNames(), 19), defaultWorkload, indent(wrap(defaultPolicies(), 19), 19),
-		joinFloats(defaultLoads()), defaultDuration, defaultSeeds, wrap(engines, 19), engine.Llama31H100().Name, maxReplicas, defaultHTML,
-		"                   (both take no other flag than -json)")
+	return fmt.Sprintf(usageText, wrap(workloadNames(), 18), defaultWorkload, wrap(defaultPolicies(), 18),
+		joinFloats(defaultLoads()), durationText(defaultDuration), defaultSeeds, wrap(engines, 18),
+		engine.Llama31H100().Name, maxReplicas, defaultHTML)
 }
 
 const (
 	defaultDuration = 120 * time.Second
-	defaultSeeds    = 3
+	defaultSeeds    = 2
 )
 
 func defaultLoads() []float64 { return []float64{0.5, 0.8, 0.95, 1.1} }
@@ -160,6 +173,10 @@ func parseFlags(args []string) (config, error) {
 	f.StringVar(&cfg.show, "show", "", "")
 	f.IntVar(&cfg.explain, "explain", 0, "")
 	f.BoolVar(&cfg.cpu, "cpu", false, "")
+	f.BoolVar(&cfg.anchors, "anchors", false, "")
+	f.StringVar(&cfg.suite, "suite", "", "")
+	f.BoolVar(&cfg.quick, "quick", false, "")
+	traceFlag := f.String("trace", "", "")
 	if err := f.Parse(args); err != nil {
 		return cfg, err
 	}
@@ -169,6 +186,9 @@ func parseFlags(args []string) (config, error) {
 	given := map[string]bool{}
 	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	cfg.command = commandLine(args, given["seed"])
+	if err := checkMode(given); err != nil {
+		return cfg, err
+	}
 
 	if !given["html"] && (given["json"] || given["csv"]) {
 		cfg.html = ""
@@ -187,6 +207,19 @@ func parseFlags(args []string) (config, error) {
 	}
 
 	var err error
+	if cfg.traces, err = tracePaths(*traceFlag); err != nil {
+		return cfg, fmt.Errorf("-trace: %w", err)
+	}
+	if cfg.anchors || cfg.suite != "" {
+		if !given["seed"] && !given["seeds"] {
+			cfg.seeds = nil // those of the suite
+		}
+		if !given["policy"] {
+			*policyFlag = ""
+		}
+		cfg.policies, err = suitePolicies(*policyFlag, *profileFlag)
+		return cfg, err
+	}
 	if cfg.engine, err = loadEngine(*engineFlag); err != nil {
 		return cfg, fmt.Errorf("-engine: %w", err)
 	}
@@ -199,10 +232,9 @@ func parseFlags(args []string) (config, error) {
 	if cfg.show != "" && !slices.ContainsFunc(cfg.policies, func(p simulation.Policy) bool { return p.Name == cfg.show }) {
 		return cfg, fmt.Errorf("-show is %q, want one of the policies that are played: %s", cfg.show, strings.Join(names(cfg.policies), ", "))
 	}
-	if given["load"] && given["rate"] {
-		return cfg, errors.New("-load and -rate exclude each other")
-	}
 	switch {
+	case given["load"] && given["rate"]:
+		return cfg, errors.New("-load and -rate exclude each other")
 	case given["rate"]:
 		cfg.rates, err = floats(*rateFlag, maxRate)
 	case given["load"]:
@@ -218,6 +250,47 @@ func parseFlags(args []string) (config, error) {
 		return cfg, fmt.Errorf("%s: %w", name, err)
 	}
 	return cfg, nil
+}
+
+// checkMode refuses flags that would do nothing.
+func checkMode(given map[string]bool) error {
+	var mode string
+	var with []string
+	switch {
+	case given["anchors"]:
+		mode, with = "-anchors", []string{"anchors", "quick"}
+	case given["suite"]:
+		mode, with = "-suite", []string{"suite", "policy", "profile", "seed", "seeds", "trace", "quick"}
+	case given["quick"], given["trace"]:
+		return errors.New("-quick and -trace are for -suite and -anchors")
+	default:
+		return nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if !slices.Contains(with, name) {
+			return fmt.Errorf("-%s does not go with %s", name, mode)
+		}
+	}
+	return nil
+}
+
+// tracePaths reads a list of NAME=FILE.
+func tracePaths(list string) (map[string]string, error) {
+	paths := map[string]string{}
+	if list == "" {
+		return paths, nil
+	}
+	for _, item := range strings.Split(list, ",") {
+		name, file, ok := strings.Cut(item, "=")
+		if !ok || name == "" || file == "" {
+			return nil, fmt.Errorf("%q, want NAME=FILE", item)
+		}
+		if _, err := os.Stat(file); err != nil {
+			return nil, err
+		}
+		paths[name] = file
+	}
+	return paths, nil
 }
 
 // jsonToStdout makes "-json" with no value "-json -", so that both that and
@@ -318,10 +391,12 @@ func joinFloats(xs []float64) string {
 	return strings.Join(words, ",")
 }
 
-// wrap joins words with commas, in lines that fit after an indent.
+// wrap joins words with commas, in lines that fit after an indent. The first line
+// has some text before it.
 func wrap(words []string, indent int) string {
+	const before = 20
 	var b strings.Builder
-	column := indent
+	column := indent + before
 	for i, w := range words {
 		if i > 0 {
 			b.WriteByte(',')
@@ -339,5 +414,3 @@ func wrap(words []string, indent int) string {
 	}
 	return b.String()
 }
-
-func indent(s string, n int) string { return strings.Repeat(" ", n) + s }

@@ -27,18 +27,19 @@ type page struct {
 	Workload, Fleet  string
 	Capacity         string
 	Measured         string // by which policy
+	Spec             string // the workload with its parameters
 	Duration, Warmup string
 	Seeds            string
 	Command          string
 	Lead             string
 	OneLevel         bool
 
-	Policies []legendEntry
-	Figures  []figure
-	Overload [][]string
-	Levels   []levelTable
-	Times    []timeline
-	Decision *decisionTable
+	Policies  []legendEntry
+	Figures   []figure
+	Overload  [][]string
+	Levels    []levelTable
+	Times     []timeline
+	Decisions []decisionTable
 }
 
 // legendEntry is a policy with its color.
@@ -109,11 +110,11 @@ func writePage(w io.Writer, s summary, cfg config) error {
 
 func newPage(s summary, cfg config) (p page, err error) {
 	p = page{
-		Workload: s.workload, Fleet: cfg.fleet(), Duration: cfg.duration.String(), Warmup: cfg.warmup.String(),
-		Seeds: seedsText(cfg.seeds), Command: cfg.command, OneLevel: len(s.levels) == 1, Lead: lead(s),
+		Workload: s.workload, Fleet: cfg.fleet(), Duration: durationText(cfg.duration), Warmup: durationText(cfg.warmup),
+		Seeds: seedsText(cfg.seeds), Command: cfg.command, Spec: specText(cfg.spec), OneLevel: len(s.levels) == 1, Lead: lead(s),
 	}
 	if s.capacity > 0 {
-		p.Capacity, p.Measured = fmt.Sprintf("%.4g requests/s", s.capacity), capacityPolicy
+		p.Capacity, p.Measured = fmt.Sprintf("%.4g %s/s", s.capacity, s.levels[0].unit), capacityPolicy
 	}
 	css := pageCSS
 	for i, name := range s.policies {
@@ -138,7 +139,9 @@ func newPage(s summary, cfg config) (p page, err error) {
 	if p.Times, err = timelines(shown, other); err != nil {
 		return p, err
 	}
-	p.Decision = decisionOf(shown)
+	for _, f := range s.explained(shown) {
+		p.Decisions = append(p.Decisions, decisionOf(f))
+	}
 	return p, nil
 }
 
@@ -278,13 +281,37 @@ func timelineRows(r *simulation.Report) [][]string {
 	return rows
 }
 
-// decisionOf is the explanation that the run kept, nil if it has none.
-func decisionOf(f *finished) *decisionTable {
-	if f == nil || f.report.Explanation == nil {
+// explained returns the runs whose decision is explained: the one shown, if it kept
+// an explanation, and where that has but one scorer, the first with several, about
+// the same request.
+func (s *summary) explained(shown *finished) []*finished {
+	scorers := func(f *finished) int {
+		if f.report.Explanation == nil {
+			return -1
+		}
+		n := 0
+		for _, c := range f.report.Explanation.Candidates {
+			n = max(n, len(c.Terms))
+		}
+		return n
+	}
+	if shown == nil || scorers(shown) < 0 {
 		return nil
 	}
+	if scorers(shown) < 2 {
+		for i := range s.runs {
+			if f := &s.runs[i]; f.level == shown.level && f.seed == shown.seed && scorers(f) > 1 {
+				return []*finished{shown, f}
+			}
+		}
+	}
+	return []*finished{shown}
+}
+
+// decisionOf is the explanation that a run kept.
+func decisionOf(f *finished) decisionTable {
 	x := f.report.Explanation
-	d := &decisionTable{
+	d := decisionTable{
 		Run:     fmt.Sprintf("%s, %s, seed %d", f.policy.Name, f.level, f.seed),
 		Number:  f.config.ExplainJob,
 		Dropped: x.Dropped,
@@ -318,7 +345,7 @@ func decisionOf(f *finished) *decisionTable {
 }
 
 // inRankOrder returns the chosen endpoint and the fallbacks first, the filtered ones
-// last.
+// last, and the others in between by their total.
 func inRankOrder(cs []scheduling.Candidate) []scheduling.Candidate {
 	class := func(c scheduling.Candidate) int {
 		switch {
@@ -330,7 +357,9 @@ func inRankOrder(cs []scheduling.Candidate) []scheduling.Candidate {
 		return c.Rank
 	}
 	cs = slices.Clone(cs)
-	slices.SortStableFunc(cs, func(a, b scheduling.Candidate) int { return cmp.Compare(class(a), class(b)) })
+	slices.SortStableFunc(cs, func(a, b scheduling.Candidate) int {
+		return cmp.Or(cmp.Compare(class(a), class(b)), cmp.Compare(b.Total, a.Total))
+	})
 	return cs
 }
 

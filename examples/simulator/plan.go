@@ -27,16 +27,17 @@ type planned struct {
 // level is how much is asked of the fleet.
 type level struct {
 	load float64 // fraction of the measured capacity; 0: not measured
-	rate float64 // requests per second; 0: the workload's own
+	rate float64 // arrivals per second; 0: the workload's own, which is not known
+	unit string  // what arrives
 }
 
 // String is how the level is called in tables.
 func (l level) String() string {
 	switch {
 	case l.load > 0:
-		return fmt.Sprintf("load %.4g (%.4g requests/s)", l.load, l.rate)
+		return fmt.Sprintf("load %.4g (%.4g %s/s)", l.load, l.rate, l.unit)
 	case l.rate > 0:
-		return fmt.Sprintf("%.4g requests/s", l.rate)
+		return fmt.Sprintf("%.4g %s/s", l.rate, l.unit)
 	}
 	return "the workload's own rate"
 }
@@ -70,15 +71,16 @@ func (cfg *config) baseConfig() simulation.Config {
 	return c
 }
 
-// levels returns the levels to play. If they are fractions of the capacity, that
-// is measured first; it is 0 otherwise.
+// levels returns the levels to play. If they are fractions of the capacity, that is
+// measured first; it is 0 otherwise.
 func (cfg *config) levels(ctx context.Context) ([]level, float64, error) {
+	unit := arrivals(cfg.spec)
 	if len(cfg.loads) == 0 && len(cfg.rates) == 0 {
-		return []level{{rate: simulation.Rate(cfg.spec)}}, 0, nil
+		return []level{{rate: simulation.Rate(cfg.spec), unit: unit}}, 0, nil
 	}
 	var ls []level
 	for _, r := range cfg.rates {
-		ls = append(ls, level{rate: r})
+		ls = append(ls, level{rate: r, unit: unit})
 	}
 	if len(cfg.loads) == 0 {
 		return ls, 0, nil
@@ -88,7 +90,7 @@ func (cfg *config) levels(ctx context.Context) ([]level, float64, error) {
 		return nil, 0, fmt.Errorf("capacity: %w", err)
 	}
 	for _, f := range cfg.loads {
-		ls = append(ls, level{load: f, rate: f * capacity})
+		ls = append(ls, level{load: f, rate: f * capacity, unit: unit})
 	}
 	return ls, capacity, nil
 }

@@ -118,9 +118,22 @@ func draws(p *plot.Plot, lines []series, width float64) error {
 // glyph is the mark of a point: hollow where the fleet did not keep up.
 func glyph(c color.Color, hollow bool) draw.GlyphStyle {
 	if hollow {
-		return draw.GlyphStyle{Color: c, Radius: vg.Points(3.2), Shape: draw.RingGlyph{}}
+		return draw.GlyphStyle{Color: c, Radius: vg.Points(3.4), Shape: ring{}}
 	}
 	return draw.GlyphStyle{Color: c, Radius: vg.Points(2.8), Shape: draw.CircleGlyph{}}
+}
+
+// ring is draw.RingGlyph with a line that can be seen.
+type ring struct{}
+
+// DrawGlyph implements draw.GlyphDrawer.
+func (ring) DrawGlyph(c *draw.Canvas, sty draw.GlyphStyle, at vg.Point) {
+	c.SetLineStyle(draw.LineStyle{Color: sty.Color, Width: vg.Points(1.4)})
+	var p vg.Path
+	p.Move(vg.Point{X: at.X + sty.Radius, Y: at.Y})
+	p.Arc(at, sty.Radius, 0, 2*math.Pi)
+	p.Close()
+	c.Stroke(p)
 }
 
 // overLoad draws a latency, in seconds, over the levels of load: a line for each
@@ -130,7 +143,7 @@ func overLoad(s summary, alt string, figure func(*simulation.Report) float64) (t
 		return overPolicies(s, alt, figure)
 	}
 	p := newFigure()
-	p.X.Label.Text = "requests per second"
+	p.X.Label.Text = s.levels[0].unit + " per second"
 	if s.levels[0].load > 0 {
 		p.X.Label.Text = "load, % of capacity"
 	}
@@ -190,7 +203,7 @@ func overPolicies(s summary, alt string, figure func(*simulation.Report) float64
 func overTime(r *simulation.Report, most float64, alt string) (template.HTML, error) {
 	p := newFigure()
 	p.X.Label.Text = "time, s"
-	p.Y.Label.Text = "running and waiting"
+	p.Y.Label.Text = "sequences"
 	lines := make([]series, len(r.Replicas))
 	for _, sample := range r.Timeline {
 		for i := range sample.Running {

@@ -49,6 +49,25 @@ func watchTitle(out io.Writer, title string) *progress {
 	return p
 }
 
+// watchPart tells about work that reports itself how much of it is done, 0..1, and
+// what goes on.
+func watchPart(out io.Writer) (p *progress, tell func(done float64, what string)) {
+	p = newProgress(out)
+	var mu sync.Mutex
+	var part float64
+	var now string
+	p.begin(func(elapsed time.Duration) string {
+		mu.Lock()
+		defer mu.Unlock()
+		return percentDone(part, elapsed) + ": " + now
+	})
+	return p, func(done float64, what string) {
+		mu.Lock()
+		defer mu.Unlock()
+		part, now = done, what
+	}
+}
+
 func newProgress(out io.Writer) *progress {
 	p := &progress{out: out, start: time.Now()}
 	if file, ok := out.(*os.File); ok && os.Getenv("TERM") != "dumb" {
@@ -113,8 +132,13 @@ func (p *progress) line(elapsed time.Duration) string {
 		}
 		done, all = done+w*part, all+w
 	}
-	part := done / all
-	s := fmt.Sprintf("%d of %d runs, %.0f %%", ended, len(p.weights), math.Floor(100*part))
+	return fmt.Sprintf("%d of %d runs, %s", ended, len(p.weights), percentDone(done/all, elapsed))
+}
+
+// percentDone says how much is done and, once there is something to go by, how long
+// the rest takes at that pace.
+func percentDone(part float64, elapsed time.Duration) string {
+	s := fmt.Sprintf("%.0f %%", math.Floor(100*part))
 	if part > 0.01 {
 		left := time.Duration(float64(elapsed) * (1 - part) / part)
 		s += fmt.Sprintf(", about %v left", left.Round(time.Second))

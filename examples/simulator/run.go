@@ -11,27 +11,25 @@ import (
 // run does what cfg says and returns the exit code. If ctx is done before the end,
 // what has ended by then is written.
 func run(ctx context.Context, cfg config, stdout, stderr io.Writer) int {
+	switch {
+	case cfg.anchors:
+		return runAnchors(ctx, cfg, stdout, stderr)
+	case cfg.suite != "":
+		return runSuite(ctx, cfg, stdout, stderr)
+	}
 	text := stdout
 	if cfg.json == "-" || cfg.csv == "-" || cfg.html == "-" {
 		text = stderr // stdout is for that alone
 	}
-	fail := func(err error) int {
-		if errors.Is(err, context.Canceled) {
-			err = errors.New("stopped")
-		}
-		fmt.Fprintf(stderr, "simulator: %v\n", err)
-		return exitError
-	}
-
 	measuring := watchTitle(stderr, "measuring capacity")
 	levels, capacity, err := cfg.levels(ctx)
 	measuring.end()
 	if err != nil {
-		return fail(err)
+		return fail(stderr, err)
 	}
 	runs, err := cfg.plan(levels)
 	if err != nil {
-		return fail(err)
+		return fail(stderr, err)
 	}
 	playing := watch(stderr, runs)
 	results := play(ctx, cfg.core, runs, playing)
@@ -40,10 +38,19 @@ func run(ctx context.Context, cfg config, stdout, stderr io.Writer) int {
 	s := newSummary(cfg, capacity, levels, results)
 	if len(s.runs) > 0 {
 		if err := writeAll(cfg, s, stdout, text); err != nil {
-			return fail(err)
+			return fail(stderr, err)
 		}
 	}
 	return failures(results, stderr)
+}
+
+// fail says what went wrong and returns the exit code.
+func fail(stderr io.Writer, err error) int {
+	if errors.Is(err, context.Canceled) {
+		err = errors.New("stopped")
+	}
+	fmt.Fprintf(stderr, "simulator: %v\n", err)
+	return exitError
 }
 
 // writeAll writes the table, and the files that were asked for.

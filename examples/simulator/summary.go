@@ -103,33 +103,53 @@ func (p *point) sum(count func(*simulation.Report) int) int {
 	return n
 }
 
-// detail returns the run to show in detail, and one to compare it with: both at
-// the highest level at which the policy shown kept up (or the lowest of all), on
-// the first seed. That policy is the one called show, or that with the lowest p90
-// of the time to first token. The comparison is the first other policy of the
-// list, nil if there is none.
+// detail returns the run to show in detail, and one to compare it with, nil if there
+// is none: both at the same level, on the first seed. The first is of the policy
+// called show, or of that with the lowest p90 of the time to first token; the other
+// of the first other policy. The level is the highest at which the fleet kept up
+// with both, or else with the first, or else the lowest.
 func (s *summary) detail(show string) (shown, other *finished) {
-	for l := len(s.levels) - 1; l >= 0 && shown == nil; l-- {
-		best := math.Inf(1)
-		for i := range s.points {
-			p := &s.points[i]
-			if p.level != l || show != "" && s.policies[p.policy] != show || show == "" && p.clairvoyant() && len(s.policies) > 1 || !p.steady() && l > 0 {
-				continue
-			}
-			if p90 := p.of(ttft90).mean; p90 < best {
-				best, shown = p90, &p.runs[0]
-			}
+	for l := len(s.levels) - 1; l >= 0; l-- {
+		first, second := s.pair(l, show)
+		switch {
+		case first == nil:
+			continue
+		case first.steady() && (second == nil || second.steady()):
+			return first.firstRun(), second.firstRun()
+		case shown == nil && first.steady(), l == 0 && shown == nil:
+			shown, other = first.firstRun(), second.firstRun()
 		}
 	}
-	if shown == nil {
-		return nil, nil
+	return shown, other
+}
+
+// pair returns the point of the policy called show at a level, or the best one, and
+// the first other.
+func (s *summary) pair(l int, show string) (shown, other *point) {
+	for i := range s.points {
+		p := &s.points[i]
+		switch {
+		case p.level != l, show != "" && s.policies[p.policy] != show:
+		case show == "" && p.clairvoyant() && len(s.policies) > 1: // a bound
+		case shown == nil, p.steady() && !shown.steady(),
+			p.steady() == shown.steady() && p.of(ttft90).mean < shown.of(ttft90).mean:
+			shown = p
+		}
 	}
-	for i := range s.runs {
-		if r := &s.runs[i]; r.level == shown.level && r.seed == shown.seed && r.policy.Name != shown.policy.Name {
-			return shown, r
+	for i := range s.points {
+		if p := &s.points[i]; p.level == l && shown != nil && p.policy != shown.policy {
+			return shown, p
 		}
 	}
 	return shown, nil
+}
+
+// firstRun is the run on the first seed; nil of nil.
+func (p *point) firstRun() *finished {
+	if p == nil {
+		return nil
+	}
+	return &p.runs[0]
 }
 
 func ttft90(r *simulation.Report) float64 { return r.TTFT.P90 }

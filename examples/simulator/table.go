@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/inferpick/inferpick/scheduling/simulation"
@@ -15,9 +16,9 @@ func writeTable(w io.Writer, s summary, cfg config) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s\n", s.workload, cfg.fleet())
 	if s.capacity > 0 {
-		fmt.Fprintf(&b, "capacity, the highest rate at which %s keeps up: %.4g requests/s\n", capacityPolicy, s.capacity)
+		fmt.Fprintf(&b, "capacity, the highest rate at which %s keeps up: %.4g %s/s\n", capacityPolicy, s.capacity, s.levels[0].unit)
 	}
-	fmt.Fprintf(&b, "simulated %v, the first %v not counted; %s\n", cfg.duration, cfg.warmup, seedsText(cfg.seeds))
+	fmt.Fprintf(&b, "simulated %s, the first %s not counted; %s\n", durationText(cfg.duration), durationText(cfg.warmup), seedsText(cfg.seeds))
 	for l := range s.levels {
 		if rows := levelRows(s, l, cfg.cpu); len(rows) > 1 {
 			fmt.Fprintf(&b, "\n%s\n", s.levels[l])
@@ -128,5 +129,17 @@ func seedsText(seeds []uint64) string {
 	if len(seeds) == 1 {
 		return fmt.Sprintf("seed %d", seeds[0])
 	}
-	return fmt.Sprintf("mean ± standard deviation of %d seeds, %d to %d", len(seeds), seeds[0], seeds[len(seeds)-1])
+	return fmt.Sprintf("mean ± standard deviation over seeds %d to %d", seeds[0], seeds[len(seeds)-1])
+}
+
+// durationText is a duration without the units that are 0.
+func durationText(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }

@@ -50,10 +50,11 @@ func (w *witness) Fatalf(format string, _ ...any) {
 }
 
 func TestSimulate(t *testing.T) {
+	random := func() scheduling.Profile { return scheduling.Profile{Picker: plugins.Random{}} } // refuses nothing
 	c := simulation.Config{
 		Fleet:    simulation.Uniform(2, engine.Config{}),
 		Workload: simulation.ShareGPT{Rate: 5},
-		Policy:   simulation.Policy{Name: "random", Profile: plugins.RandomProfile},
+		Policy:   simulation.Policy{Name: "random", Profile: random},
 		Duration: 5 * time.Second,
 	}
 	if r := schedulingtest.Simulate(t, c); r.Completed == 0 || r.Completed != r.Arrived || r.TTFT.P90 <= 0 {

@@ -150,7 +150,7 @@ func (c *Config) Validate() error {
 		}
 	}
 	if err := c.Workload.Validate(); err != nil {
-		return fmt.Errorf("simulation: workload: %w", err)
+		return fmt.Errorf("simulation: workload: %w", inner(err))
 	}
 	return nil
 }

@@ -49,8 +49,7 @@ type sim struct {
 	last    time.Duration // when jobs stop arriving: an upper bound until known
 	arrived int
 	running int
-	nextJob bool // an arrival from the source is planned
-	turn    int  // of the gateways
+	turn    int // of the gateways
 	spare   []*live
 	err     error
 

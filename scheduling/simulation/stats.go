@@ -104,11 +104,15 @@ func everySecond[T any](s []T) []T {
 	return s[:n]
 }
 
-// steady judges whether the fleet kept up: jobs under way must not have grown,
+// steady judges whether the fleet kept up: no more than one in a hundred jobs may
+// have been shed, and jobs under way must not have grown,
 // from the middle of the time in which jobs arrived to its end, by more than one
 // in thirty of the jobs that arrived in between and by more than chance would have
 // it.
 func (st *stats) steady() (ok bool, why string) {
+	if st.shed*100 > st.arrivals {
+		return false, fmt.Sprintf("%d of %d jobs were shed: the fleet did not keep up with what arrived", st.shed, st.arrivals)
+	}
 	n := len(st.inSystem)
 	if n < 16 {
 		return true, ""

@@ -21,6 +21,7 @@ const (
 	defaultMaxLines = 10_000_000
 	maxLineBytes    = 4 << 20
 	maxTraceSeconds = 1e8
+	maxEmptyLaps    = 10_000
 )
 
 // records is a trace in memory, in order of time. It does not change.
@@ -261,7 +262,8 @@ type replaying struct {
 
 	next int // record
 	lap  uint64
-	tick []stamped // what is left of the tick under way, in order
+	last time.Duration // arrival
+	tick []stamped     // what is left of the tick under way, in order
 	buf  []stamped
 }
 
@@ -284,27 +286,35 @@ func (s *replaying) rewind() {
 }
 
 func (s *replaying) Next() (Job, bool) {
-	for idle := false; ; {
+	// A window that is shorter than a tick may go by without a record; a limit keeps
+	// a loop over one that never has any from going on for ever.
+	for empty := 0; empty < maxEmptyLaps; {
 		r, ok := s.record()
-		if ok && r.at < s.to {
+		switch {
+		case ok && r.at < s.to:
 			if r.at < s.from || !s.plays(r.at) {
 				continue
 			}
-			at := (s.kept(r.at) - s.kept(s.from)).Seconds() + float64(float64(s.lap)*s.span.Seconds())
 			j := s.make(s.lap, r.index)
-			j.Arrival = toDuration(at / s.speed)
+			s.last = max(s.last, s.arrival(r.at))
+			j.Arrival = s.last
 			return j, true
-		}
-		if !s.loop || idle {
+		case !s.loop:
 			s.next, s.tick = len(s.trace.at), nil
 			return Job{}, false
 		}
-		// Two laps without a record would go on for ever.
-		idle = s.lap > 0 && len(s.trace.at) == 0
 		s.lap++
+		empty++
 		s.tick = nil
 		s.rewind()
 	}
+	return Job{}, false
+}
+
+// arrival returns when a record of the lap under way arrives.
+func (s *replaying) arrival(at time.Duration) time.Duration {
+	played := (s.kept(at) - s.kept(s.from)).Seconds()
+	return toDuration((played + float64(float64(s.lap)*s.span.Seconds())) / s.speed)
 }
 
 // record returns the next record and its time, spread over its tick.

@@ -63,7 +63,7 @@ func (a *Azure) Start(seed uint64) Source {
 	if err != nil {
 		return broken{err}
 	}
-	ids := newIDs(seed, streamContent)
+	ids := newIDs(seed, "azure")
 	n := uint64(len(t.at))
 	return newReplaying(a.replay(), t, seed, func(lap uint64, i int) Job {
 		return Job{

@@ -63,7 +63,7 @@ func (l *LengthsCSV) Start(seed uint64) Source {
 		return broken{err}
 	}
 	var (
-		ids     = newIDs(seed, streamContent)
+		ids     = newIDs(seed, "lengths")
 		draw    = types.NewRand(derive(seed, streamInput))
 		lines   = len(t.in)
 		shuffle = l.Shuffle

@@ -101,12 +101,12 @@ func (m *Mooncake) Start(seed uint64) Source {
 		return broken{err}
 	}
 	var (
-		ids     = newIDs(seed, streamContent)
+		ids     = newIDs(seed, "mooncake")
 		current uint64 // lap that ids is of
 	)
 	return newReplaying(m.replay(), t, seed, func(lap uint64, i int) Job {
 		if lap != current {
-			ids, current = newIDs(derive(seed, lap), streamContent), lap
+			ids, current = newIDs(derive(seed, lap), "mooncake"), lap
 		}
 		return Job{Content: mooncakeContent(ids, t.blocksOf(i), int(t.in[i])), Output: int(t.out[i])}
 	})

@@ -11,7 +11,7 @@ import (
 
 // Bounds that all workloads share.
 const (
-	maxRate   = 1e6     // arrivals per second
+	maxRate   = 1e7     // arrivals per second
 	maxTokens = 1 << 24 // tokens in one piece of content or one output
 )
 
@@ -29,9 +29,6 @@ const (
 	streamTenant
 	streamSpread
 	streamPart
-	streamContent
-	streamGroupContent
-	streamQuestionContent
 )
 
 // finalize is the output function of SplitMix64: a bijection of 64-bit words.
@@ -51,7 +48,15 @@ func derive(seed, stream uint64) uint64 {
 // practice.
 type idSpace uint64
 
-func newIDs(seed, stream uint64) idSpace { return idSpace(derive(seed, stream)) }
+// newIDs makes the space of that name. Names keep the content of different kinds
+// of workload apart even if they are started from the same seed.
+func newIDs(seed uint64, name string) idSpace {
+	h := uint64(0xcbf29ce484222325) // FNV-1a
+	for i := range len(name) {
+		h = (h ^ uint64(name[i])) * 0x100000001b3
+	}
+	return idSpace(derive(seed, h))
+}
 
 // id returns the ID with number n. It is never 0, which means "no content".
 func (s idSpace) id(n uint64) uint64 {

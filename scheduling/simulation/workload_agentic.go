@@ -97,7 +97,7 @@ func (a Agentic) Start(seed uint64) Source {
 		times:  a.arrivals().Times(seed),
 		seed:   derive(seed, streamSession),
 		apps:   zipf(a.Apps, a.Skew),
-		system: newIDs(seed, streamGroupContent),
+		system: newIDs(seed, "agentic/system"),
 		task:   a.Task.Sampler(),
 		output: a.Output.Sampler(),
 		tool:   a.Tool.Sampler(),
@@ -148,7 +148,7 @@ func (t turn) draw(quantity uint64) float64 {
 }
 
 // ids are the content of a turn: 0 is what comes in, 1 what goes out.
-func (t turn) ids() idSpace { return newIDs(t.session, uint64(t.number)*draws+drawIDs) }
+func (t turn) ids() idSpace { return idSpace(derive(t.session, uint64(t.number)*draws+drawIDs)) }
 
 func (a *agents) Next() (Job, bool) {
 	at, ok := a.times.Next()

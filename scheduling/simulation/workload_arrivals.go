@@ -15,7 +15,7 @@ import (
 // The workloads of this package have these fields among their own; a Spec
 // elsewhere can use the type itself.
 type Arrivals struct {
-	// Rate is arrivals per second. Default 10; at most 1,000,000.
+	// Rate is arrivals per second. Default 10; at most 10,000,000.
 	Rate float64
 	// CV is the standard deviation of a gap over its mean. Default 1, which is a
 	// Poisson process; above it arrivals come in bursts. At most 100. Negative:

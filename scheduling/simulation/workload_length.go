@@ -143,18 +143,6 @@ func (l Length) or(def Length) Length {
 	return l
 }
 
-// Mean is the mean length, bounds and rounding included, to about one part in a
-// thousand: for sums about capacity, not for draws. (The field of that name is a
-// parameter of two of the kinds.)
-func (s *LengthSampler) Mean() float64 {
-	const n = 1 << 14
-	sum := 0.0
-	for i := range n {
-		sum += float64(s.Quantile((float64(i) + 0.5) / n))
-	}
-	return sum / n
-}
-
 // LengthSampler draws lengths. It is made by Length.Sampler, does not change, and
 // may be used from several goroutines.
 type LengthSampler struct {
@@ -241,4 +229,15 @@ func (s *LengthSampler) interpolate(u float64) float64 {
 	}
 	l := &lines[i]
 	return l.tokens + float64((u-l.u)*l.slope)
+}
+
+// Mean returns the mean length, bounds and rounding included, to about one part in
+// a thousand.
+func (s *LengthSampler) Mean() float64 {
+	const n = 1 << 14
+	sum := 0.0
+	for i := range n {
+		sum += float64(s.Quantile((float64(i) + 0.5) / n))
+	}
+	return sum / n
 }

@@ -92,7 +92,7 @@ func (m MultiLoRA) Start(seed uint64) Source {
 		adapter = types.NewRand(derive(seed, streamPopularity))
 		in      = types.NewRand(derive(seed, streamInput))
 		out     = types.NewRand(derive(seed, streamOutput))
-		ids     = newIDs(seed, streamContent)
+		ids     = newIDs(seed, "multi-lora")
 	)
 	return &openLoop{times: m.arrivals().Times(seed), make: func(n uint64) Job {
 		return Job{

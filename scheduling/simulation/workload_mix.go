@@ -60,7 +60,7 @@ func (m Mix) MeanRate() float64 {
 func (m Mix) AtRate(rate float64) (Spec, error) {
 	now := m.MeanRate()
 	if now == 0 {
-		return nil, fmt.Errorf("simulation: mix: a part's rate is not known, so the rate cannot be set to %v", rate)
+		return nil, fmt.Errorf("%w: a part of the mix does not know its rate", ErrNoRate)
 	}
 	next := Mix{Parts: make([]Spec, len(m.Parts))}
 	for i, p := range m.Parts {

@@ -64,8 +64,8 @@ func (s SharedPrefix) Start(seed uint64) Source {
 		group    = types.NewRand(derive(seed, streamPopularity))
 		in       = types.NewRand(derive(seed, streamInput))
 		out      = types.NewRand(derive(seed, streamOutput))
-		system   = newIDs(seed, streamGroupContent)
-		ids      = newIDs(seed, streamContent)
+		system   = newIDs(seed, "shared-prefix/system")
+		ids      = newIDs(seed, "shared-prefix/question")
 		tokens   = s.SystemTokens
 	)
 	return &openLoop{times: s.arrivals().Times(seed), make: func(n uint64) Job {
@@ -146,8 +146,8 @@ func (b B2B) Start(seed uint64) Source {
 		customer  = types.NewRand(derive(seed, streamPopularity))
 		question  = types.NewRand(derive(seed, streamQuestion))
 		out       = types.NewRand(derive(seed, streamOutput))
-		system    = newIDs(seed, streamGroupContent)
-		questions = newIDs(seed, streamQuestionContent)
+		system    = newIDs(seed, "b2b/system")
+		questions = newIDs(seed, "b2b/question")
 	)
 	return &openLoop{times: b.arrivals().Times(seed), make: func(uint64) Job {
 		i := customers.pick(&customer)

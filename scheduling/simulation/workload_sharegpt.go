@@ -30,8 +30,10 @@ func (s ShareGPT) check(kind string) error {
 }
 
 // Start makes the stream of one run.
-func (s ShareGPT) Start(seed uint64) Source {
-	if err := s.Validate(); err != nil {
+func (s ShareGPT) Start(seed uint64) Source { return s.start("sharegpt", seed) }
+
+func (s ShareGPT) start(kind string, seed uint64) Source {
+	if err := s.check(kind); err != nil {
 		return broken{err}
 	}
 	var (
@@ -39,7 +41,7 @@ func (s ShareGPT) Start(seed uint64) Source {
 		output = s.Output.or(Length{Kind: LengthShareGPTOutputs}).Sampler()
 		in     = types.NewRand(derive(seed, streamInput))
 		out    = types.NewRand(derive(seed, streamOutput))
-		ids    = newIDs(seed, streamContent)
+		ids    = newIDs(seed, kind)
 	)
 	return &openLoop{times: s.arrivals().Times(seed), make: func(n uint64) Job {
 		return Job{
@@ -76,12 +78,7 @@ func (b Bursty) shareGPT() ShareGPT {
 func (b Bursty) Validate() error { return b.shareGPT().check("bursty") }
 
 // Start makes the stream of one run.
-func (b Bursty) Start(seed uint64) Source {
-	if err := b.Validate(); err != nil {
-		return broken{err}
-	}
-	return b.shareGPT().Start(seed)
-}
+func (b Bursty) Start(seed uint64) Source { return b.shareGPT().start("bursty", seed) }
 
 // MeanRate returns jobs per second, before Vary.
 func (b Bursty) MeanRate() float64 { return b.shareGPT().MeanRate() }

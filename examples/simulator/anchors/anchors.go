@@ -1,10 +1,10 @@
 package anchors
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
-	"maps"
 	"math"
 	"runtime"
 	"slices"
@@ -45,8 +45,7 @@ func Run(ctx context.Context, out io.Writer, o Options) (failed int, err error) 
 		return 0, err
 	}
 	derive(ours)
-	failed = write(out, ours)
-	return failed, nil
+	return write(out, ours, o.Short), nil
 }
 
 // figures are what a run measured, by key.
@@ -70,7 +69,7 @@ const (
 func perform(ctx context.Context, tasks []task, o Options) (figures, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	slices.SortStableFunc(tasks, func(a, b task) int { return -compare(a.weight, b.weight) })
+	slices.SortStableFunc(tasks, func(a, b task) int { return cmp.Compare(b.weight, a.weight) })
 	workers := o.Workers
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
@@ -135,16 +134,6 @@ func perform(ctx context.Context, tasks []task, o Options) (figures, error) {
 		return nil, failure
 	}
 	return mean(results), nil
-}
-
-func compare(a, b float64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // mean averages each figure over those that have it.
@@ -215,8 +204,9 @@ func (o *Options) requests(n int) int {
 // quiet is an engine of the calibration that does not tell of every token.
 func quiet(c engine.Calibration) engine.Config { return engine.Config{Calibration: c, Quiet: true} }
 
-// write prints the table and returns how many anchors failed.
-func write(out io.Writer, ours figures) (failed int) {
+// write prints the table and returns how many anchors failed. In a short run those
+// that were measured are not judged.
+func write(out io.Writer, ours figures, short bool) (failed int) {
 	count := map[judgement]int{}
 	group := ""
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
@@ -229,6 +219,9 @@ func write(out io.Writer, ours figures) (failed int) {
 		}
 		v, ok := ours[a.key]
 		j := a.judge(v, ok)
+		if short && j != missing {
+			j = report
+		}
 		count[j]++
 		published := "-"
 		if a.published != 0 {
@@ -290,15 +283,4 @@ func number(v float64) string {
 		return fmt.Sprintf("%.3f", v)
 	}
 	return fmt.Sprintf("%.2g", v)
-}
-
-// keys returns the sorted keys that begin with prefix.
-func (f figures) keys(prefix string) []string {
-	var ks []string
-	for _, k := range slices.Sorted(maps.Keys(f)) {
-		if strings.HasPrefix(k, prefix) {
-			ks = append(ks, k)
-		}
-	}
-	return ks
 }

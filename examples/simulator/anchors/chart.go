@@ -53,7 +53,10 @@ func (w lpg) Validate() error {
 	return nil
 }
 
-// AtRate returns the workload at another rate.
+// MeanRate implements simulation.RatedSpec.
+func (w lpg) MeanRate() float64 { return w.Rate }
+
+// AtRate implements simulation.RatedSpec.
 func (lpg) AtRate(rate float64) (simulation.Spec, error) { return lpg{rate}, nil }
 
 // Start implements simulation.Spec.

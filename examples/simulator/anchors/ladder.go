@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/simulation"
@@ -173,30 +172,34 @@ func ladderTasks(o Options, a arms) []task {
 		{"37", llamaLadder, simulation.Uniform(4, quiet(llama)), []arm{{"random", a.random}, {"precise", a.precise}}},
 	} {
 		for _, arm := range l.arms {
-			steps := l.ladder()
-			if o.Short {
-				steps.stages = slices.Clone(steps.stages[:3])
+			for seed := range o.seeds(3) {
+				tasks = append(tasks, ladderTask(o, l.key+"/"+arm.name+"/", l.ladder(), l.fleet, arm.policy, uint64(seed)+1))
 			}
-			steps.log = new(ladderLog)
-			c := simulation.Config{
-				Fleet: l.fleet, Workload: &steps, Policy: arm.policy,
-				Duration: steps.begin(len(steps.stages)), Warmup: steps.begin(1), Seed: 1,
-			}
-			key := l.key + "/" + arm.name + "/"
-			tasks = append(tasks, task{
-				name: fmt.Sprintf("ladder of %d prompts, %s", steps.groups*steps.questions, arm.name), weight: float64(steps.jobs()) * ladderCost,
-				run: func(ctx context.Context, part func(float64)) (figures, error) {
-					r, err := play(ctx, c, part)
-					if err != nil {
-						return nil, err
-					}
-					if steps.log.late {
-						return nil, fmt.Errorf("a stage began before the one before it had drained")
-					}
-					return figures{key + "tokens": steps.outputRate(), key + "ttft": r.TTFT.Mean, key + "ttft90": r.TTFT.P90}, nil
-				},
-			})
 		}
 	}
 	return tasks
+}
+
+func ladderTask(o Options, key string, l ladder, fleet simulation.Fleet, policy simulation.Policy, seed uint64) task {
+	if o.Short {
+		l.stages = l.stages[:3]
+	}
+	l.log = new(ladderLog)
+	c := simulation.Config{
+		Fleet: fleet, Workload: &l, Policy: policy,
+		Duration: l.begin(len(l.stages)), Warmup: l.begin(1), Seed: seed,
+	}
+	return task{
+		name: fmt.Sprintf("ladder of %d prompts, %s, seed %d", l.groups*l.questions, policy.Name, seed), weight: float64(l.jobs()) * ladderCost,
+		run: func(ctx context.Context, part func(float64)) (figures, error) {
+			r, err := play(ctx, c, part)
+			if err != nil {
+				return nil, err
+			}
+			if l.log.late {
+				return nil, fmt.Errorf("a stage began before the one before it had drained")
+			}
+			return figures{key + "tokens": l.outputRate(), key + "ttft": r.TTFT.Mean, key + "ttft90": r.TTFT.P90}, nil
+		},
+	}
 }

@@ -27,7 +27,8 @@ func sweepTasks(o Options, a arms) []task {
 		if o.Short {
 			base.Duration, base.Warmup = 20*time.Second, 5*time.Second
 		}
-		capacity, err := knee(ctx, base, a.least)
+		base.Policy = a.least
+		capacity, err := simulation.Capacity(ctx, base)
 		if err != nil {
 			return nil, err
 		}
@@ -83,17 +84,18 @@ func writeSweep(out io.Writer, f figures) {
 // ladder above, with questions of one's own and a quarter of its output.
 func stickyTasks(o Options, a arms) []task {
 	var tasks []task
-	for name, policy := range map[string]simulation.Policy{"sticky": a.sticky, "random": a.random} {
+	for i, policy := range []simulation.Policy{a.sticky, a.random} {
+		name := []string{"sticky", "random"}[i]
 		tasks = append(tasks, task{name: "knee, " + name, weight: float64(o.requests(20_000)) * ladderCost, run: func(ctx context.Context, part func(float64)) (figures, error) {
 			base := simulation.Config{
 				Fleet:    simulation.Uniform(8, quiet(engine.Qwen3H100x2())),
-				Workload: tenants{rate: 1, tenants: 150, system: 6000, question: 1200, reply: 250},
+				Workload: tenants{rate: 1, tenants: 150, system: 6000, question: 1200, reply: 250}, Policy: policy,
 				Duration: 4 * time.Minute, Warmup: time.Minute, Seed: 1,
 			}
 			if o.Short {
 				base.Duration, base.Warmup = 20*time.Second, 5*time.Second
 			}
-			rate, err := knee(ctx, base, policy)
+			rate, err := simulation.Capacity(ctx, base)
 			if err != nil {
 				return nil, err
 			}

@@ -261,6 +261,27 @@ func (c *Scenario) withTrace(file string) (simulation.Spec, error) {
 	return decodeWorkload(data)
 }
 
+// withoutBursts returns the workload with Poisson arrivals at a constant rate, also
+// as JSON.
+func (c *Scenario) withoutBursts() (simulation.Spec, string, error) {
+	var fields map[string]any
+	if err := json.Unmarshal(c.Workload, &fields); err != nil {
+		return nil, "", err
+	}
+	for _, name := range []string{"cv", "vary", "rate"} {
+		delete(fields, name)
+	}
+	if fields["kind"] == "bursty" {
+		fields["kind"] = "sharegpt"
+	}
+	data, err := json.Marshal(fields)
+	if err != nil {
+		return nil, "", err
+	}
+	spec, err := decodeWorkload(data)
+	return spec, string(data), err
+}
+
 func (f *Fleet) calibration() (engine.Calibration, error) {
 	var known []string
 	for _, c := range engine.Calibrations() {

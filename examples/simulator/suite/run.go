@@ -158,21 +158,28 @@ func (p *player) plan() (plans []plan, skipped []string, err error) {
 
 // measure finds the capacity of each fleet and workload that has loads.
 func (p *player) measure(plans []plan) error {
-	// Several scenarios may have the same, seen by one gateway that scrapes as usual.
+	// Several scenarios may have the same, seen by one gateway that scrapes as usual:
+	// how the metrics are read, and bursts, do not change what the fleet can serve in
+	// the long run.
 	type key struct{ workload, fleet string }
 	index := map[key]int{}
 	var first []int // plans to measure
+	var specs []simulation.Spec
 	of := make([]int, len(plans))
 	for i, c := range plans {
 		if of[i] = -1; len(c.Loads) == 0 {
 			continue
 		}
-		k := key{string(c.Workload), fmt.Sprint(c.Fleet, c.config.Duration)}
+		spec, smooth, err := c.withoutBursts()
+		if err != nil {
+			return err
+		}
+		k := key{smooth, fmt.Sprint(c.Fleet, c.config.Duration)}
 		at, ok := index[k]
 		if !ok {
 			at = len(first)
 			index[k] = at
-			first = append(first, i)
+			first, specs = append(first, i), append(specs, spec)
 		}
 		of[i] = at
 	}
@@ -180,7 +187,7 @@ func (p *player) measure(plans []plan) error {
 	err := p.each(len(first), 0, capacityPart, func(i int, _ func(float64)) (string, error) {
 		c := plans[first[i]]
 		config := c.config
-		config.Gateways, config.Scrape = 1, simulation.Scrape{}
+		config.Workload, config.Gateways, config.Scrape = specs[i], 1, simulation.Scrape{}
 		config.Policy, config.Seed = p.o.Capacity, p.seeds[0]
 		rate, err := simulation.Capacity(p.ctx, config)
 		if err != nil {

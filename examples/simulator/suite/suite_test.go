@@ -12,9 +12,9 @@ import (
 )
 
 const small = `{
-  "seeds": [1, 2], "duration": "8s", "capacity": "least-req", "bound": "least-req",
+  "seeds": [1, 2], "duration": "15s", "capacity": "least-req", "bound": "least-req",
   "scenarios": [
-    {"name": "chat", "workload": {"kind": "sharegpt", "output": {"kind": "fixed", "tokens": 20}}, "loads": [0.5, 3], "fleet": {"replicas": 2, "speeds": [1, 2]}},
+    {"name": "chat", "workload": {"kind": "sharegpt", "output": {"kind": "fixed", "tokens": 20}}, "loads": [0.3, 2], "fleet": {"replicas": 2, "speeds": [1, 2]}},
     {"name": "own rate", "workload": {"kind": "shared-prefix", "groups": 5, "rate": 5, "output": {"kind": "fixed", "tokens": 20}}, "scrape": "never", "gateways": 2},
     {"name": "trace", "workload": {"kind": "mooncake"}, "trace": "mooncake"}
   ],
@@ -55,7 +55,7 @@ func TestRun(t *testing.T) {
 		t.Fatalf("%d cases, skipped %q, want 3 and the trace", len(r.Cases), r.Skipped)
 	}
 	if !r.Cases[1].Overloaded("") || r.Cases[0].Overloaded("") {
-		t.Errorf("half of the capacity is overload: %t; three times it is: %t", r.Cases[0].Overloaded(""), r.Cases[1].Overloaded(""))
+		t.Errorf("a third of the capacity is overload: %t; twice it is: %t", r.Cases[0].Overloaded(""), r.Cases[1].Overloaded(""))
 	}
 	for _, c := range r.Cases {
 		for f := range suite.Figures() {
@@ -76,7 +76,7 @@ func TestRun(t *testing.T) {
 	if b := r.Broken(); len(b) != 1 || !strings.Contains(b[0], "random") {
 		t.Errorf("Broken() = %q, want that of random", b)
 	}
-	for _, want := range []string{"OVERLOAD", "SKIPPED", "REGRET over 2 cases", "REQUIREMENT BROKEN", "chat at 50 %", "own rate"} {
+	for _, want := range []string{"OVERLOAD", "SKIPPED", "REGRET over 2 cases", "REQUIREMENT BROKEN", "chat at 30 %", "own rate"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the table lacks %q:\n%s", want, out)
 		}

@@ -1,60 +1,12 @@
 package anchors
 
 import (
-	"context"
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/simulation"
 )
-
-// rated is a workload whose rate can be set.
-type rated interface {
-	simulation.Spec
-	AtRate(float64) (simulation.Spec, error)
-}
-
-// knee returns the largest rate, to within 2 %, that the fleet of c keeps up with
-// under a policy: jobs under way do not grow while jobs arrive.
-func knee(ctx context.Context, c simulation.Config, policy simulation.Policy) (float64, error) {
-	c.Policy = policy
-	c.Drain = c.Duration // what overload is, is seen by then
-	w, ok := c.Workload.(rated)
-	if !ok {
-		return 0, fmt.Errorf("the rate of %T cannot be set", c.Workload)
-	}
-	low, high := 0.0, math.Inf(1)
-	for rate := float64(len(c.Fleet.Replicas)); high > 1.02*low; {
-		at, err := w.AtRate(rate)
-		if err != nil {
-			return 0, err
-		}
-		c.Workload = at
-		r, err := simulation.Run(ctx, c)
-		if err != nil {
-			return 0, err
-		}
-		if r.Steady {
-			low = rate
-		} else {
-			high = rate
-		}
-		switch {
-		case math.IsInf(high, 1):
-			rate *= 2
-		case low == 0:
-			rate /= 2
-		default:
-			rate = math.Sqrt(low * high)
-		}
-		if rate < 1e-3 || rate > 1e6 {
-			return 0, fmt.Errorf("no rate up to %g and down to %g divides what the fleet keeps up with from what it does not", rate, rate)
-		}
-	}
-	return low, nil
-}
 
 // tenants is independent requests that begin with one of a number of system
 // prompts and go on with a question of their own.
@@ -71,7 +23,10 @@ func (w tenants) Validate() error {
 	return nil
 }
 
-// AtRate returns the workload at another rate.
+// MeanRate implements simulation.RatedSpec.
+func (w tenants) MeanRate() float64 { return w.rate }
+
+// AtRate implements simulation.RatedSpec.
 func (w tenants) AtRate(rate float64) (simulation.Spec, error) {
 	w.rate = rate
 	return w, nil

@@ -1,0 +1,5 @@
+//go:build !race
+
+package anchors_test
+
+const raceEnabled = false
