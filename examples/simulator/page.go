@@ -209,18 +209,22 @@ func lead(s summary) string {
 			continue
 		}
 		low := best.of(ttft90).mean
-		overloaded := 0
+		overloaded, highest := 0, 0.0
 		for i := range s.points {
 			switch p := &s.points[i]; {
-			case p.level != l || p.policy == best.policy || p.clairvoyant():
+			case p.level != l || p.policy == best.policy:
 			case !p.steady():
 				overloaded++
-			default:
+			case !p.clairvoyant():
+				highest = max(highest, p.of(ttft90).mean/low)
 				rest = append(rest, fmt.Sprintf("%s %.2f times that", s.policies[p.policy], p.of(ttft90).mean/low))
 			}
 		}
 		text := fmt.Sprintf("At %s the p90 of the time to first token is lowest with %s: %s ms.", s.levels[l], s.policies[best.policy], figures(1000*low))
-		if len(rest) > 0 {
+		switch {
+		case len(rest) > 5:
+			text += fmt.Sprintf(" The others come to up to %.1f times that.", highest)
+		case len(rest) > 0:
 			text += " The others: " + strings.Join(rest, ", ") + "."
 		}
 		if overloaded > 0 {

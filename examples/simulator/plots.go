@@ -194,6 +194,7 @@ func overPolicies(s summary, alt string, figure func(*simulation.Report) float64
 	}
 	p.Y.Tick.Marker = ticks
 	p.Y.Min, p.Y.Max = -0.5, float64(len(s.policies))-0.5
+	p.X.Min, p.X.Max = p.X.Min/1.1, p.X.Max*1.1 // off the edges
 	logTime(&p.X)
 	return svg(p, alt, float64(70+18*len(s.policies)))
 }
@@ -246,16 +247,19 @@ func logTime(a *plot.Axis) {
 	a.Tick.Marker = timeTicks{}
 }
 
-// timeTicks puts ticks at 1, 2 and 5 of each decade of seconds, or at 1 alone if
-// there are many decades.
+// timeTicks puts ticks at 1, 2 and 5 of each decade of seconds, at 1 alone if there
+// are many decades, and at more if there is less than one.
 type timeTicks struct{}
 
 // Ticks implements plot.Ticker.
 func (timeTicks) Ticks(from, to float64) []plot.Tick {
 	var ticks []plot.Tick
 	steps := []float64{1, 2, 5}
-	if to/from > 2e3 {
-		steps = steps[:1]
+	switch {
+	case to/from > 2e3:
+		steps = []float64{1}
+	case to/from < 8:
+		steps = []float64{1, 1.5, 2, 3, 5, 7}
 	}
 	for e := math.Floor(math.Log10(from)); e <= math.Log10(to); e++ {
 		for _, s := range steps {

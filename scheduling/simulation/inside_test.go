@@ -109,3 +109,13 @@ func common[T comparable](a, b []T) int {
 	}
 	return min(len(a), len(b))
 }
+
+func TestFitLine(t *testing.T) {
+	from, to, spread := fitLine([]int{10, 12, 14, 16})
+	if from != 10 || to != 16 || spread != 0 {
+		t.Errorf("fitLine = %v, %v, %v, want 10, 16, 0", from, to, spread)
+	}
+	if _, _, spread := fitLine([]int{0, 10, 0, 10, 0, 10}); spread < 4 {
+		t.Errorf("spread = %v", spread)
+	}
+}

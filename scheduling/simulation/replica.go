@@ -42,8 +42,9 @@ func (s *sim) addReplica(c Replica) error {
 		r.Name = fmt.Sprintf("r%d", r.index)
 	}
 	r.out.Name = r.Name
+	r.Engine.Quiet = true // only first and last tokens matter here
 	var err error
-	if r.engine, err = engine.New(c.Engine); err != nil {
+	if r.engine, err = engine.New(r.Engine); err != nil {
 		return fmt.Errorf("simulation: replica %s: %w", r.Name, err)
 	}
 	s.replicas = append(s.replicas, r)

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
@@ -104,33 +105,43 @@ func everySecond[T any](s []T) []T {
 	return s[:n]
 }
 
-// steady judges whether the fleet kept up: no more than one in a hundred jobs may
-// have been shed, and jobs under way must not have grown,
-// from the middle of the time in which jobs arrived to its end, by more than one
-// in thirty of the jobs that arrived in between and by more than chance would have
-// it.
+// steady judges whether the fleet kept up. No more than one in a hundred jobs may
+// have been shed; and in the second half of the time in which jobs arrived, those
+// under way must not have grown by more than one in thirty of the jobs that arrived
+// then, unless that is no more than bursts make them go up and down.
 func (st *stats) steady() (ok bool, why string) {
 	if st.shed*100 > st.arrivals {
 		return false, fmt.Sprintf("%d of %d jobs were shed: the fleet did not keep up with what arrived", st.shed, st.arrivals)
 	}
-	n := len(st.inSystem)
-	if n < 16 {
+	half := st.inSystem[len(st.inSystem)/2:]
+	if len(half) < 8 {
 		return true, ""
 	}
-	mean := func(s []int) float64 {
-		sum := 0
-		for _, v := range s {
-			sum += v
-		}
-		return float64(sum) / float64(len(s))
-	}
-	from, to := mean(st.inSystem[n/2:n/2+n/8]), mean(st.inSystem[n-n/8:])
-	between := float64(st.arrivals) * 3 / 8
-	growth := to - from
-	if growth > between/30 && growth > 0.1*from && growth > 5 {
-		return false, fmt.Sprintf("jobs under way grew from %.0f to %.0f while %.0f arrived: the fleet never reached a steady state", from, to, between)
+	from, to, spread := fitLine(half)
+	arrived := float64(st.arrivals) / 2
+	if growth := to - from; growth > arrived/30 && growth > 0.1*from && growth > 5 && growth > 2*spread {
+		return false, fmt.Sprintf("jobs under way grew from %.0f to %.0f while %.0f arrived: the fleet never reached a steady state", from, to, arrived)
 	}
 	return true, ""
+}
+
+// fitLine fits a straight line by least squares: its ends, and the standard deviation
+// of the values from it.
+func fitLine(values []int) (from, to, spread float64) {
+	n := float64(len(values))
+	var sx, sy, sxx, sxy float64
+	for i, v := range values {
+		x, y := float64(i), float64(v)
+		sx, sy, sxx, sxy = sx+x, sy+y, sxx+x*x, sxy+x*y
+	}
+	slope := (n*sxy - sx*sy) / (n*sxx - sx*sx)
+	from = (sy - slope*sx) / n
+	to = from + slope*(n-1)
+	for i, v := range values {
+		d := float64(v) - from - slope*float64(i)
+		spread += d * d
+	}
+	return from, to, math.Sqrt(spread / n)
 }
 
 // report makes the Report.

@@ -8,19 +8,19 @@ import (
 	"github.com/inferpick/inferpick/examples/simulator/suite"
 )
 
-// A suite of one case: five tenants whose system prompts fit into the caches.
+// A suite of one case: short requests to two replicas, one half as fast.
 func ExampleRun() {
 	s, err := suite.Parse([]byte(`{
-	  "seeds": [1], "duration": "20s", "capacity": "least-req",
+	  "seeds": [1], "duration": "5s", "capacity": "least-req",
 	  "scenarios": [{
-	    "name": "tenants", "loads": [0.7], "fleet": {"replicas": 2},
-	    "workload": {"kind": "shared-prefix", "groups": 5, "output": {"kind": "fixed", "tokens": 20}}
+	    "name": "unequal", "loads": [0.5], "fleet": {"replicas": 2, "speeds": [1, 0.5]},
+	    "workload": {"kind": "sharegpt", "rate": 50, "output": {"kind": "fixed", "tokens": 5}}
 	  }]
 	}`))
 	if err != nil {
 		panic(err)
 	}
-	chosen, err := policies.ByName("random,classic-223")
+	chosen, err := policies.ByName("random,least-req")
 	if err != nil {
 		panic(err)
 	}
@@ -37,5 +37,5 @@ func ExampleRun() {
 	}
 	// Output:
 	// random: best p90 of the time to first token in 0 of 1 cases
-	// classic-223: best p90 of the time to first token in 1 of 1 cases
+	// least-req: best p90 of the time to first token in 1 of 1 cases
 }
