@@ -23,6 +23,7 @@ import (
 const (
 	maxReplicas = 1000
 	maxGateways = 100
+	maxClients  = 100_000
 	maxSeeds    = 100
 	maxRate     = 1e5
 	maxLoad     = 10
@@ -46,6 +47,8 @@ type config struct {
 	// rate is played.
 	loads []float64 // fractions of the measured capacity
 	rates []float64 // jobs per second
+	// Above 0: a closed loop of so many clients, in place of loads and rates.
+	clients int
 
 	duration, warmup time.Duration
 	seeds            []uint64
@@ -82,6 +85,8 @@ What is played
                   the highest rate at which least-req keeps up. Default
                   %s; a trace or SPEC.json plays at its own rate.
   -rate LIST      requests per second, in place of -load
+  -clients N      closed loop: N clients that each send a request when their
+                  last one has ended, in place of -load and -rate
   -duration D     simulated time in which requests arrive. Default %s.
   -warmup D       at its beginning, not counted. Default: a quarter of it.
   -seed N         of the first run. Default 1.
@@ -163,6 +168,7 @@ func parseFlags(args []string) (config, error) {
 	f.DurationVar(&cfg.scrape, "scrape", 50*time.Millisecond, "")
 	loadFlag := f.String("load", "", "")
 	rateFlag := f.String("rate", "", "")
+	f.IntVar(&cfg.clients, "clients", 0, "")
 	f.DurationVar(&cfg.duration, "duration", defaultDuration, "")
 	f.DurationVar(&cfg.warmup, "warmup", 0, "")
 	seed := f.Uint64("seed", 1, "")
@@ -233,6 +239,9 @@ func parseFlags(args []string) (config, error) {
 		return cfg, fmt.Errorf("-show is %q, want one of the policies that are played: %s", cfg.show, strings.Join(names(cfg.policies), ", "))
 	}
 	switch {
+	case cfg.clients > 0 && (given["load"] || given["rate"]):
+		return cfg, errors.New("-clients is a closed loop, in which neither -load nor -rate means anything")
+	case cfg.clients > 0:
 	case given["load"] && given["rate"]:
 		return cfg, errors.New("-load and -rate exclude each other")
 	case given["rate"]:
@@ -318,6 +327,8 @@ func (cfg *config) check() error {
 		return fmt.Errorf("-duration is %v, want 1s to %v", cfg.duration, maxDuration)
 	case cfg.warmup < 0 || cfg.warmup >= cfg.duration:
 		return fmt.Errorf("-warmup is %v, want at least 0 and less than -duration, which is %v", cfg.warmup, cfg.duration)
+	case cfg.clients < 0 || cfg.clients > maxClients:
+		return fmt.Errorf("-clients is %d, want 1 to %d", cfg.clients, maxClients)
 	case cfg.explain < 0:
 		return fmt.Errorf("-explain is %d, want the number of a request, from 1", cfg.explain)
 	}

@@ -29,11 +29,15 @@ type level struct {
 	load float64 // fraction of the measured capacity; 0: not measured
 	rate float64 // arrivals per second; 0: the workload's own, which is not known
 	unit string  // what arrives
+	// clients in a closed loop; 0: arrivals do not wait for anything.
+	clients int
 }
 
 // String is how the level is called in tables.
 func (l level) String() string {
 	switch {
+	case l.clients > 0:
+		return fmt.Sprintf("%d clients in a closed loop", l.clients)
 	case l.load > 0:
 		return fmt.Sprintf("load %.4g (%.4g %s/s)", l.load, l.rate, l.unit)
 	case l.rate > 0:
@@ -45,6 +49,8 @@ func (l level) String() string {
 // Short is String for the head of a column.
 func (l level) Short() string {
 	switch {
+	case l.clients > 0:
+		return fmt.Sprintf("%d clients", l.clients)
 	case l.load > 0:
 		return fmt.Sprintf("%.4g %%", 100*l.load)
 	case l.rate > 0:
@@ -58,7 +64,7 @@ func (cfg *config) baseConfig() simulation.Config {
 	c := simulation.Config{
 		Fleet:    simulation.Uniform(cfg.replicas, cfg.engine),
 		Workload: cfg.spec,
-		Gateways: cfg.gateways,
+		Gateways: cfg.gateways, ClosedLoop: cfg.clients,
 		Scrape:   simulation.Scrape{Period: cfg.scrape},
 		Duration: cfg.duration,
 		Warmup:   cfg.warmup,
@@ -71,11 +77,17 @@ func (cfg *config) baseConfig() simulation.Config {
 	return c
 }
 
+// ownRate tells whether the workload is played as it is.
+func (cfg *config) ownRate() bool { return len(cfg.loads) == 0 && len(cfg.rates) == 0 }
+
 // levels returns the levels to play. If they are fractions of the capacity, that is
 // measured first; it is 0 otherwise.
 func (cfg *config) levels(ctx context.Context) ([]level, float64, error) {
 	unit := arrivals(cfg.spec)
-	if len(cfg.loads) == 0 && len(cfg.rates) == 0 {
+	if cfg.clients > 0 {
+		return []level{{clients: cfg.clients, unit: unit}}, 0, nil
+	}
+	if cfg.ownRate() {
 		return []level{{rate: simulation.Rate(cfg.spec), unit: unit}}, 0, nil
 	}
 	var ls []level
@@ -100,6 +112,10 @@ func (cfg *config) levels(ctx context.Context) ([]level, float64, error) {
 func (cfg *config) capacity(ctx context.Context) (float64, error) {
 	c := cfg.baseConfig()
 	c.Duration, c.Warmup = 0, capacityWarmup
+	var err error
+	if c.Workload, err = endless(cfg.spec); err != nil {
+		return 0, err
+	}
 	return cfg.core.capacity(ctx, c)
 }
 
@@ -117,7 +133,7 @@ func (cfg *config) plan(levels []level) ([]planned, error) {
 	var runs []planned
 	for _, l := range levels {
 		base := cfg.baseConfig()
-		if l.rate > 0 {
+		if !cfg.ownRate() {
 			spec, err := simulation.WithRate(cfg.spec, l.rate)
 			if err != nil {
 				return nil, err
@@ -125,6 +141,9 @@ func (cfg *config) plan(levels []level) ([]planned, error) {
 			base.Workload = spec
 		}
 		base.ExplainJob = cfg.explain
+		if base.ExplainJob == 0 && l.clients > 0 {
+			base.ExplainJob = 3 * l.clients // caches are no longer empty
+		}
 		if base.ExplainJob == 0 {
 			base.ExplainJob = middle(base.Duration, base.Warmup, l.rate)
 		}

@@ -69,6 +69,8 @@ func TestParseFlagsErrors(t *testing.T) {
 		{[]string{"-engine", unknownField}, "MaxSequences"},
 		{[]string{"-replicas", "0"}, "-replicas is 0, want 1 to 1000"},
 		{[]string{"-gateways", "-1"}, "-gateways is -1"},
+		{[]string{"-clients", "-1"}, "-clients is -1"},
+		{[]string{"-clients", "5", "-rate", "3"}, "-clients is a closed loop"},
 		{[]string{"-scrape", "-1s"}, "-scrape is -1s"},
 		{[]string{"-duration", "0"}, "-duration is 0s"},
 		{[]string{"-duration", "1m", "-warmup", "1m"}, "-warmup is 1m0s"},
@@ -306,6 +308,40 @@ func TestLoadIsAFractionOfCapacity(t *testing.T) {
 	}
 	if !strings.Contains(stderr.String(), "12 requests/s") {
 		t.Errorf("the capacity is not said: %s", &stderr)
+	}
+}
+
+// A trace ends; the capacity of a fleet for it does not depend on when.
+func TestCapacityOfATrace(t *testing.T) {
+	line := `{"timestamp": 1000, "input_length": 10, "output_length": 5, "hash_ids": [1]}` + "\n"
+	trace := file(t, "trace.jsonl", strings.Replace(line, "1000", "0", 1)+line)
+	for _, tt := range []struct {
+		workload string
+		want     bool
+	}{{"mooncake:" + trace, true}, {"sharegpt", false}} {
+		cfg, err := parseFlags([]string{"-workload", tt.workload, "-load", "1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.core.capacity = func(_ context.Context, c simulation.Config) (float64, error) {
+			m, ok := c.Workload.(*simulation.Mooncake)
+			if ok != tt.want || ok && !m.Loop {
+				t.Errorf("capacity for %s is measured with %+v", tt.workload, c.Workload)
+			}
+			return 1, nil
+		}
+		if _, _, err := cfg.levels(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestNothingCountedIsSaid(t *testing.T) {
+	trace := file(t, "trace.jsonl", `{"timestamp": 0, "input_length": 10, "output_length": 5, "hash_ids": [1]}`+"\n")
+	var stdout, stderr bytes.Buffer
+	args := []string{"-workload", "mooncake:" + trace, "-policy", "random,least-req", "-replicas", "1", "-warmup", "1m", "-html", filepath.Join(t.TempDir(), "o.html")}
+	if code := command(t.Context(), args, &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), "no requests after -warmup") {
+		t.Errorf("exit code %d, stderr %s, table:\n%s", code, &stderr, &stdout)
 	}
 }
 

@@ -61,6 +61,10 @@ func levelRows(s summary, l int, cpu bool) [][]string {
 // events says how often what should not happen did, in all runs of the point.
 func (p *point) events() string {
 	var words []string
+	if p.sum(func(r *simulation.Report) int { return r.Arrived }) == 0 {
+		// A trace that is over before what is counted begins.
+		words = append(words, "no requests after -warmup: a trace that is over? try -warmup 0 or a lower rate")
+	}
 	for _, c := range counts() {
 		if n := p.sum(c.count); n > 0 {
 			words = append(words, fmt.Sprintf("%d %s", n, c.name))

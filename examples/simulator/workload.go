@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -72,6 +73,31 @@ func loadWorkload(name string) (simulation.Spec, error) {
 func hasOwnRate(name string) bool {
 	kind, _, _ := strings.Cut(name, ":")
 	return kind == "mooncake" || kind == "azure" || kind == "file"
+}
+
+// endless returns a trace that begins anew at its end, to measure capacity with: at
+// high rates one that ends would be over before a queue could grow. Other workloads
+// have no end, and stay as they are.
+func endless(s simulation.Spec) (simulation.Spec, error) {
+	data, err := simulation.EncodeSpec(s)
+	if errors.Is(err, simulation.ErrUnknownKind) {
+		return s, nil
+	}
+	var fields map[string]any
+	if err == nil {
+		err = json.Unmarshal(data, &fields)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if kind := fields["kind"]; kind != "mooncake" && kind != "azure" {
+		return s, nil
+	}
+	fields["loop"] = true
+	if data, err = json.Marshal(fields); err != nil {
+		return nil, err
+	}
+	return simulation.DecodeSpec(data)
 }
 
 // arrivals are what the rate of a workload counts.

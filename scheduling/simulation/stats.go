@@ -108,7 +108,7 @@ func everySecond[T any](s []T) []T {
 // steady judges whether the fleet kept up. No more than one in a hundred jobs may
 // have been shed; and in the second half of the time in which jobs arrived, those
 // under way must not have grown by more than one in thirty of the jobs that arrived
-// then, unless that is no more than bursts make them go up and down.
+// then, unless that is no more than chance and bursts make them go up and down.
 func (st *stats) steady() (ok bool, why string) {
 	if st.shed*100 > st.arrivals {
 		return false, fmt.Sprintf("%d of %d jobs were shed: the fleet did not keep up with what arrived", st.shed, st.arrivals)
@@ -119,7 +119,7 @@ func (st *stats) steady() (ok bool, why string) {
 	}
 	from, to, spread := fitLine(half)
 	arrived := float64(st.arrivals) / 2
-	if growth := to - from; growth > arrived/30 && growth > 0.1*from && growth > 5 && growth > 2*spread {
+	if growth := to - from; growth > arrived/30 && growth > 0.1*from && growth > 5+3*math.Sqrt(from) && growth > 2*spread {
 		return false, fmt.Sprintf("jobs under way grew from %.0f to %.0f while %.0f arrived: the fleet never reached a steady state", from, to, arrived)
 	}
 	return true, ""
