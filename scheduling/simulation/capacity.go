@@ -12,9 +12,11 @@ import (
 
 // Capacity measures how many jobs (or sessions) per second the fleet of c can
 // serve: the largest rate, to within 2 %, at which jobs under way do not grow for
-// as long as jobs arrive. c.Policy decides; with none, each job goes to the replica
-// with the fewest of its gateway's requests in flight. c.Duration is the length of
-// each trial, by default 2 minutes; it should be several times as long as a request.
+// as long as jobs arrive, and nine in ten wait less than a twentieth of that time
+// for their first token (a queue that takes longer may well grow, and is not seen
+// to). c.Policy decides; with none, each job goes to the replica with the fewest of
+// its gateway's requests in flight. c.Duration is the length of each trial, by
+// default 4 minutes; it should be several times as long as a request or session.
 //
 // It takes some fifteen runs. The error is that of a run, of a workload whose rate
 // cannot be set, or ErrImpossible if no rate is low enough.
@@ -23,7 +25,7 @@ func Capacity(ctx context.Context, c Config) (rate float64, err error) {
 		c.Policy = Policy{Name: "fewest in flight", Profile: fewestInFlight}
 	}
 	if c.Duration == 0 {
-		c.Duration = 2 * time.Minute
+		c.Duration = 4 * time.Minute
 	}
 	c.Jobs, c.ClosedLoop, c.CPU, c.Progress, c.ExplainJob = 0, 0, false, nil, 0
 	keepsUp := func(rate float64) (bool, error) {
@@ -39,7 +41,7 @@ func Capacity(ctx context.Context, c Config) (rate float64, err error) {
 		if err != nil {
 			return false, err
 		}
-		return r.Steady && r.Failed+r.Shed == 0, nil
+		return r.Steady && r.Failed+r.Shed == 0 && r.TTFT.P90 < seconds(c.Duration)/20, nil
 	}
 	low, high := 0.0, math.Inf(1)
 	for rate = float64(len(c.Fleet.Replicas)); high > low*1.02; {
