@@ -20,6 +20,9 @@ func lowerIsBetter(v []float64, lo, hi float64) {
 	}
 }
 
+// The scorers that use these write their loops out: handing a function that reads
+// the figure to a common loop made decisions at 10,000 endpoints 7 % slower.
+
 // bounds is the smallest and largest of the readings seen; NaN changes neither.
 type bounds struct{ lo, hi float64 }
 

@@ -132,7 +132,7 @@ func (s *Scheduler) begin(req *types.Request, n uint64) {
 	req.Now = s.profile.Now()
 	req.StaleBefore = req.Now.Add(-s.profile.MetricsTTL)
 	req.Rand = types.NewRand(s.seed + n*0x9fb21c651e98df25)
-	s.expire(req.Now)
+	s.Expire(req.Now)
 }
 
 // decide runs the pipeline and fills in d's endpoints. It changes nothing else,
@@ -319,9 +319,7 @@ func (s *Scheduler) Open() int {
 // Expire ends the bookings whose time to live is over by now. Schedule and
 // Explain do this by themselves; call it where nothing is scheduled for long but
 // ledgers are read.
-func (s *Scheduler) Expire(now time.Time) { s.expire(now) }
-
-func (s *Scheduler) expire(now time.Time) {
+func (s *Scheduler) Expire(now time.Time) {
 	for {
 		s.mu.Lock()
 		d := s.open.popExpired(now)

@@ -78,7 +78,7 @@ func millis(h map[string][]string, name string) (time.Duration, error) {
 	}
 	v, err := strconv.ParseFloat(s, 64)
 	if err != nil || !(v > 0 && v <= math.MaxInt64/float64(time.Millisecond)) {
-		return 0, &Error{Status: 400, Code: "invalid_header", Param: name,
+		return 0, &Error{Status: 400, Code: CodeBadHeader, Param: name,
 			Message: "header " + name + " is " + strconv.Quote(s[:min(len(s), 40)]) + ", want milliseconds as a number above 0"}
 	}
 	return time.Duration(v * float64(time.Millisecond)), nil

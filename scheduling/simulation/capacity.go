@@ -41,7 +41,7 @@ func Capacity(ctx context.Context, c Config) (rate float64, err error) {
 		if err != nil {
 			return false, err
 		}
-		return r.Steady && r.Failed+r.Shed == 0 && r.TTFT.P90 < seconds(c.Duration)/20, nil
+		return r.Steady && r.Failed+r.Shed == 0 && r.TTFT.P90 < c.Duration.Seconds()/20, nil
 	}
 	low, high := 0.0, math.Inf(1)
 	for rate = float64(len(c.Fleet.Replicas)); high > low*1.02; {

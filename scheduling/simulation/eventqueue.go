@@ -4,12 +4,12 @@ import "time"
 
 // event is something that will happen.
 type event struct {
-	at   time.Duration
-	seq  uint64 // events of one moment happen in the order in which they were planned
-	kind eventKind
-	a, b int32 // replica and gateway, by kind
-	live *live
-	ep   reading
+	at      time.Duration
+	seq     uint64 // events of one moment happen in the order in which they were planned
+	kind    eventKind
+	a, b    int32 // replica and gateway, by kind
+	live    *live
+	reading reading // scrapeDone
 }
 
 type eventKind uint8

@@ -30,7 +30,7 @@ func newGateway(s *sim, index int) (*gateway, error) {
 	p := s.cfg.Policy
 	var profile scheduling.Profile
 	if p.Clairvoyant != nil {
-		profile = p.Clairvoyant(truth{s, g})
+		profile = p.Clairvoyant(truth{s})
 	} else {
 		profile = p.Profile()
 	}
@@ -98,7 +98,7 @@ func (s *sim) scrape(g *gateway, r *replica) {
 		return
 	}
 	s.queue.push(event{at: s.now + sc.Delay, kind: scrapeDone, a: int32(r.index), b: int32(g.index),
-		ep: reading{s.metrics(r), r.incarnation}})
+		reading: reading{s.metrics(r), r.incarnation}})
 }
 
 // metrics is what a replica's page says now.

@@ -1,10 +1,6 @@
 package simulation
 
-import (
-	"time"
-
-	"github.com/inferpick/inferpick/scheduling"
-)
+import "github.com/inferpick/inferpick/scheduling"
 
 // Report is what a run came to. Times are in seconds, so that the JSON reads
 // well. Jobs that arrived during Warmup are in no figure but the totals.
@@ -74,6 +70,3 @@ type Distribution struct {
 	Count                    int
 	Mean, P50, P90, P99, Max float64
 }
-
-// seconds is how durations go into a Report.
-func seconds(d time.Duration) float64 { return d.Seconds() }

@@ -245,7 +245,7 @@ func (s *sim) handle(e event) {
 	case scrapeNow:
 		s.scrape(s.gateways[e.b], s.replicas[e.a])
 	case scrapeDone:
-		s.gateways[e.b].read(s.replicas[e.a], e.ep)
+		s.gateways[e.b].read(s.replicas[e.a], e.reading)
 	case impatient:
 		if !e.live.ended && !e.live.started {
 			s.cancel(e.live)

@@ -71,7 +71,7 @@ func (st *stats) ended(s *sim, l *live, how ending) {
 
 // sample notes the state of the fleet.
 func (st *stats) sample(s *sim) {
-	one := Sample{At: seconds(s.now)}
+	one := Sample{At: s.now.Seconds()}
 	sum, most := 0, 0
 	for _, r := range s.replicas {
 		m := r.engine.Metrics(s.now)
@@ -149,7 +149,7 @@ func (s *sim) report() *Report {
 	st := &s.stats
 	r := &Report{
 		Policy: s.cfg.Policy.Name, Seed: s.cfg.Seed,
-		Simulated: seconds(s.now),
+		Simulated: s.now.Seconds(),
 		Arrived:   st.arrivals, Completed: st.completed, Failed: st.failed, Shed: st.shed, Cancelled: st.cancelled,
 		Unfinished: s.running,
 		TTFT:       st.ttft.distribution(), TPOT: st.tpot.distribution(), NTPOT: st.ntpot.distribution(), E2E: st.e2e.distribution(),
@@ -173,7 +173,7 @@ func (s *sim) report() *Report {
 	for _, rep := range s.replicas {
 		out := rep.out
 		if s.now > 0 {
-			out.Busy = min(seconds(rep.work)/seconds(s.now), 1)
+			out.Busy = min(rep.work.Seconds()/s.now.Seconds(), 1)
 		}
 		r.Preemptions += out.Preemptions
 		r.Replicas = append(r.Replicas, out)

@@ -25,11 +25,8 @@ type Truth interface {
 	StepTime(ep *types.Endpoint, sequences, contextTokens int) time.Duration
 }
 
-// truth is one gateway's view of everything.
-type truth struct {
-	s *sim
-	g *gateway
-}
+// truth is a view of everything.
+type truth struct{ s *sim }
 
 func (t truth) replica(ep *types.Endpoint) *replica { return t.s.replicas[ep.Slot] }
 
