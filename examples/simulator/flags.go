@@ -62,6 +62,9 @@ type config struct {
 	anchors bool
 	suite   string            // file; empty: none
 	quick   bool              // less of them
+	tuning  bool              // what the suite gives for tuning
+	records string            // file of runs; empty: none
+	fresh   []string          // policies that are not taken from it
 	traces  map[string]string // files of the traces of a suite, by name
 
 	command string // that does the same again
@@ -118,9 +121,15 @@ In place of all that
   -suite FILE     play the cases of a suite, such as
                   examples/simulator/suite/suite.json, and print the regret of
                   each policy: its p90 over the best policy's. Goes with -policy
-                  (default all), -profile, -seed, -seeds and -trace. The exit
+                  (default all), -profile, -seed, -seeds, -trace, -tuning,
+                  -records and -fresh. The exit
                   code is 1 if a requirement of the suite does not hold.
   -trace LIST     files of the traces that a suite names, as NAME=FILE
+  -tuning         play the seeds and the half of the traces that the suite
+                  gives for choosing constants, not those of its claims
+  -records FILE   take runs that were played before from a file, and add those
+                  that are. Throw it away when the simulator changes.
+  -fresh LIST     with -records: policies to be played anew
   -quick          with -anchors or -suite: less of it, to see that it runs
 
   -h              this text
@@ -182,6 +191,9 @@ func parseFlags(args []string) (config, error) {
 	f.BoolVar(&cfg.anchors, "anchors", false, "")
 	f.StringVar(&cfg.suite, "suite", "", "")
 	f.BoolVar(&cfg.quick, "quick", false, "")
+	f.BoolVar(&cfg.tuning, "tuning", false, "")
+	f.StringVar(&cfg.records, "records", "", "")
+	freshFlag := f.String("fresh", "", "")
 	traceFlag := f.String("trace", "", "")
 	if err := f.Parse(args); err != nil {
 		return cfg, err
@@ -222,6 +234,9 @@ func parseFlags(args []string) (config, error) {
 		}
 		if !given["policy"] {
 			*policyFlag = ""
+		}
+		if *freshFlag != "" {
+			cfg.fresh = strings.Split(*freshFlag, ",")
 		}
 		cfg.policies, err = suitePolicies(*policyFlag, *profileFlag)
 		return cfg, err
@@ -269,9 +284,9 @@ func checkMode(given map[string]bool) error {
 	case given["anchors"]:
 		mode, with = "-anchors", []string{"anchors", "quick"}
 	case given["suite"]:
-		mode, with = "-suite", []string{"suite", "policy", "profile", "seed", "seeds", "trace", "quick"}
-	case given["quick"], given["trace"]:
-		return errors.New("-quick and -trace are for -suite and -anchors")
+		mode, with = "-suite", []string{"suite", "policy", "profile", "seed", "seeds", "trace", "quick", "tuning", "records", "fresh"}
+	case given["quick"], given["trace"], given["tuning"], given["records"], given["fresh"]:
+		return errors.New("-quick, -trace, -tuning, -records and -fresh are for -suite, and -quick for -anchors too")
 	default:
 		return nil
 	}

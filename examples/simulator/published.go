@@ -36,7 +36,13 @@ func runSuite(ctx context.Context, cfg config, stdout, stderr io.Writer) int {
 	if err != nil {
 		return fail(stderr, err)
 	}
-	o := suite.Options{Quick: cfg.quick, Seeds: cfg.seeds, Traces: cfg.traces}
+	o := suite.Options{Quick: cfg.quick, Seeds: cfg.seeds, Traces: cfg.traces, Tuning: cfg.tuning}
+	if cfg.records != "" {
+		if o.Records, err = suite.OpenRecords(cfg.records, cfg.fresh); err != nil {
+			return fail(stderr, err)
+		}
+		defer o.Records.Close()
+	}
 	by, err := policies.ByName(s.Capacity)
 	if err != nil {
 		return fail(stderr, fmt.Errorf("%s: capacity: %w", cfg.suite, err))

@@ -24,6 +24,11 @@ type Suite struct {
 	Duration Duration `json:"duration"`
 	// Quick is what a quick run does in place of Seeds and Duration.
 	Quick Quick `json:"quick"`
+	// Minutes is the half of the traces that is played: "even", "odd", or empty for
+	// all.
+	Minutes string `json:"minutes"`
+	// Tuning is other data, for whoever chooses the constants of a policy. Optional.
+	Tuning Tuning `json:"tuning"`
 	// Capacity is the name of the policy under which capacity is measured. Required.
 	Capacity string `json:"capacity"`
 	// Bound is the name of a policy that is no competitor: nobody's regret is
@@ -40,6 +45,20 @@ type Quick struct {
 	Seeds    int     `json:"seeds"`    // how many of Suite.Seeds; default 1
 	Duration float64 `json:"duration"` // the part of each duration that is played; default a third
 	Policies string  `json:"policies"` // a list for whoever chooses the policies; not read here
+}
+
+// Tuning replaces what a claim is judged on.
+type Tuning struct {
+	Seeds   []uint64 `json:"seeds"`
+	Minutes string   `json:"minutes"` // as in Suite
+}
+
+// minutes returns the half of the traces to play.
+func (s *Suite) minutes(tuning bool) string {
+	if tuning {
+		return s.Tuning.Minutes
+	}
+	return s.Minutes
 }
 
 // Scenario is one workload on one fleet, at one or more loads.
@@ -247,13 +266,17 @@ func decodeWorkload(data []byte) (simulation.Spec, error) {
 	return spec, err
 }
 
-// withTrace returns the workload with the file of its trace.
-func (c *Scenario) withTrace(file string) (simulation.Spec, error) {
+// withTrace returns the workload with the file of its trace, and the half of it that
+// is played.
+func (c *Scenario) withTrace(file, minutes string) (simulation.Spec, error) {
 	var fields map[string]any
 	if err := json.Unmarshal(c.Workload, &fields); err != nil {
 		return nil, err
 	}
 	fields["file"] = file
+	if minutes != "" {
+		fields["minutes"] = minutes
+	}
 	data, err := json.Marshal(fields)
 	if err != nil {
 		return nil, err

@@ -27,6 +27,10 @@ type Options struct {
 	// Workers is how many runs go on at a time. Default: one for each CPU. It
 	// changes no figure.
 	Workers int
+	// Tuning plays what Suite.Tuning says.
+	Tuning bool
+	// Records gives runs that were played before, and takes those that are. Optional.
+	Records *Records
 	// Progress is called, by one goroutine at a time, with how much of the work is
 	// done, 0 to 1, and what goes on. Optional.
 	Progress func(done float64, what string)
@@ -57,9 +61,14 @@ type Row struct {
 	Policy string
 	// P90 has the figures in the order of Figures, in seconds.
 	P90 [figures]float64
+	// TTFTP99 is the p99 of the time to first token, in seconds.
+	TTFTP99 float64
 	// Ratio is P90 over the lowest of all policies but the suite's bound. NaN if
 	// there is none.
 	Ratio [figures]float64
+	// Low and High are the least and the greatest of Ratio over the seeds, each
+	// against the same policy with the same seed.
+	Low, High [figures]float64
 	// Hits is the part of prompt tokens found in prefix caches.
 	Hits float64
 	// Steady tells whether all runs kept up. If not, P90 grows with the length of
@@ -67,6 +76,8 @@ type Row struct {
 	Steady bool
 	// Incomplete counts jobs that failed, were shed or did not end.
 	Incomplete int
+	// Runs are the seeds, in the order of Result.Seeds.
+	Runs []Record
 	// Err is why there are no figures.
 	Err error
 }
@@ -84,6 +95,9 @@ func Run(ctx context.Context, s *Suite, policies []simulation.Policy, o Options)
 		if p.part == 0 {
 			p.part = 1. / 3
 		}
+	}
+	if o.Tuning {
+		p.seeds = s.Tuning.Seeds
 	}
 	if len(o.Seeds) > 0 {
 		p.seeds = o.Seeds
@@ -127,6 +141,7 @@ type plan struct {
 }
 
 func (p *player) plan() (plans []plan, skipped []string, err error) {
+	s := p.suite
 	for i := range p.suite.Scenarios {
 		c := &p.suite.Scenarios[i]
 		spec := c.spec
@@ -136,7 +151,8 @@ func (p *player) plan() (plans []plan, skipped []string, err error) {
 				skipped = append(skipped, fmt.Sprintf("%s: the file of the trace %q was not given", c.Name, c.Trace))
 				continue
 			}
-			if spec, err = c.withTrace(file); err != nil {
+			minutes := s.minutes(p.o.Tuning)
+			if spec, err = c.withTrace(file, minutes); err != nil {
 				return nil, nil, fmt.Errorf("suite: scenario %q: %w", c.Name, err)
 			}
 		}
@@ -189,11 +205,19 @@ func (p *player) measure(plans []plan) error {
 		config := c.config
 		config.Workload, config.Gateways, config.Scrape = specs[i], 1, simulation.Scrape{}
 		config.Policy, config.Seed = p.o.Capacity, p.seeds[0]
+		rec := Record{Case: c.key(p, 0), Policy: "capacity of " + config.Policy.Name, Seed: config.Seed}
+		if known, ok := p.o.Records.find(rec); ok {
+			rates[i] = known.Rate
+			return "capacity of " + c.Name, nil
+		}
 		rate, err := simulation.Capacity(p.ctx, config)
 		if err != nil {
 			return "", fmt.Errorf("suite: capacity of scenario %q: %w", c.Name, err)
 		}
-		rates[i] = rate
+		rates[i], rec.Rate = rate, rate
+		if err := p.o.Records.add(rec); err != nil {
+			return "", err
+		}
 		return "capacity of " + c.Name, nil
 	})
 	for i := range plans {
@@ -211,6 +235,7 @@ const capacityPart = .25
 func (p *player) play(plans []plan) ([]Case, error) {
 	var cases []Case
 	var configs []simulation.Config
+	var keys []string
 	for _, c := range plans {
 		loads := c.Loads
 		if len(loads) == 0 {
@@ -227,22 +252,34 @@ func (p *player) play(plans []plan) ([]Case, error) {
 			}
 			cases = append(cases, one)
 			configs = append(configs, config)
+			keys = append(keys, c.key(p, one.Rate))
 		}
 	}
 	perCase := len(p.policies) * len(p.seeds)
-	reports := make([]*simulation.Report, len(cases)*perCase)
-	failures := make([]error, len(reports))
-	err := p.each(len(reports), capacityPart, 1, func(i int, part func(float64)) (string, error) {
+	runs := make([]Record, len(cases)*perCase)
+	failures := make([]error, len(runs))
+	err := p.each(len(runs), capacityPart, 1, func(i int, part func(float64)) (string, error) {
 		config := configs[i/perCase]
 		config.Policy = p.policies[i%perCase/len(p.seeds)]
 		config.Seed = p.seeds[i%len(p.seeds)]
 		until := config.Duration
 		config.Progress = func(now simulation.Progress) { part(min(1, float64(now.Now)/float64(until))) }
-		reports[i], failures[i] = simulation.Run(p.ctx, config)
+		what := fmt.Sprintf("%s, %s", cases[i/perCase].Title(), config.Policy.Name)
+		rec := Record{Case: keys[i/perCase], Policy: config.Policy.Name, Seed: config.Seed}
+		if known, ok := p.o.Records.find(rec); ok {
+			runs[i] = known
+			return what, nil
+		}
+		report, err := simulation.Run(p.ctx, config)
 		if err := p.ctx.Err(); err != nil {
 			return "", err
 		}
-		return fmt.Sprintf("%s, %s", cases[i/perCase].Title(), config.Policy.Name), nil
+		if failures[i] = err; err != nil {
+			return what, nil
+		}
+		rec.fill(report)
+		runs[i] = rec
+		return what, p.o.Records.add(rec)
 	})
 	if err != nil {
 		return nil, err
@@ -250,25 +287,27 @@ func (p *player) play(plans []plan) ([]Case, error) {
 	for i := range cases {
 		for j, policy := range p.policies {
 			from := i*perCase + j*len(p.seeds)
-			cases[i].Rows = append(cases[i].Rows, summarize(policy.Name, reports[from:from+len(p.seeds)], failures[from:from+len(p.seeds)]))
+			cases[i].Rows = append(cases[i].Rows, summarize(policy.Name, runs[from:from+len(p.seeds)], failures[from:from+len(p.seeds)]))
 		}
 	}
 	return cases, nil
 }
 
 // summarize averages the runs of one policy in one case.
-func summarize(policy string, reports []*simulation.Report, failures []error) Row {
-	row := Row{Policy: policy, Steady: true}
-	for i, r := range reports {
+func summarize(policy string, runs []Record, failures []error) Row {
+	row := Row{Policy: policy, Steady: true, Runs: runs}
+	n := float64(len(runs))
+	for i, r := range runs {
 		if failures[i] != nil {
 			return Row{Policy: policy, Err: failures[i]}
 		}
-		for f, of := range figureFuncs {
-			row.P90[f] += of(r) / float64(len(reports))
+		for f := range figures {
+			row.P90[f] += r.P90[f] / n
 		}
-		row.Hits += r.PrefixHits / float64(len(reports))
+		row.TTFTP99 += r.TTFTP99 / n
+		row.Hits += r.Hits / n
 		row.Steady = row.Steady && r.Steady
-		row.Incomplete += r.Failed + r.Shed + r.Cancelled + r.Unfinished
+		row.Incomplete += r.Incomplete
 	}
 	return row
 }
@@ -335,16 +374,23 @@ func (r *Result) rank() {
 	for i := range r.Cases {
 		rows := r.Cases[i].Rows
 		for f := range figures {
-			best := math.Inf(1)
-			for _, row := range rows {
-				if row.Policy != r.Suite.Bound && row.Err == nil && row.P90[f] > 0 {
-					best = min(best, row.P90[f])
+			best := -1
+			for j, row := range rows {
+				if row.Policy != r.Suite.Bound && row.Err == nil && row.P90[f] > 0 && (best < 0 || row.P90[f] < rows[best].P90[f]) {
+					best = j
 				}
 			}
 			for j := range rows {
-				rows[j].Ratio[f] = math.NaN()
-				if rows[j].Err == nil && !math.IsInf(best, 1) {
-					rows[j].Ratio[f] = rows[j].P90[f] / best
+				row := &rows[j]
+				row.Ratio[f], row.Low[f], row.High[f] = math.NaN(), math.NaN(), math.NaN()
+				if row.Err != nil || best < 0 {
+					continue
+				}
+				row.Ratio[f] = row.P90[f] / rows[best].P90[f]
+				row.Low[f], row.High[f] = math.Inf(1), 0
+				for k, run := range row.Runs {
+					q := run.P90[f] / rows[best].Runs[k].P90[f]
+					row.Low[f], row.High[f] = min(row.Low[f], q), max(row.High[f], q)
 				}
 			}
 		}

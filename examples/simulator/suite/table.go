@@ -156,18 +156,21 @@ func (c *Case) write(out io.Writer) {
 	}
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "policy\tTTFT\tratio\tTPOT\tratio\tend-to-end\tratio\tprefix hits\tnot served\t")
+	fmt.Fprintln(w, "policy\tTTFT\tratio\tover seeds\tTTFT p99\tTPOT\tratio\tover seeds\tend-to-end\tratio\tover seeds\tprefix hits\tnot served\t")
 	for _, row := range c.Rows {
 		if row.Err != nil {
-			fmt.Fprintf(w, "%s\t%v\t\t\t\t\t\t\t\t\n", row.Policy, strings.ReplaceAll(row.Err.Error(), "\t", " "))
+			fmt.Fprintf(w, "%s\t%v\t\t\t\t\t\t\t\t\t\t\t\t\n", row.Policy, strings.ReplaceAll(row.Err.Error(), "\t", " "))
 			continue
 		}
 		mark := ""
 		if !row.Steady {
 			mark = "*"
 		}
-		fmt.Fprintf(w, "%s\t%s%s\t%s\t%s%s\t%s\t%s%s\t%s\t%.0f %%\t%d\t\n", row.Policy,
-			number(row.P90[0]), mark, number(row.Ratio[0]), number(row.P90[1]), mark, number(row.Ratio[1]), number(row.P90[2]), mark, number(row.Ratio[2]),
+		spread := func(f int) string { return number(row.Low[f]) + ".." + number(row.High[f]) }
+		fmt.Fprintf(w, "%s\t%s%s\t%s\t%s\t%s\t%s%s\t%s\t%s\t%s%s\t%s\t%s\t%.0f %%\t%d\t\n", row.Policy,
+			number(row.P90[0]), mark, number(row.Ratio[0]), spread(0), number(row.TTFTP99),
+			number(row.P90[1]), mark, number(row.Ratio[1]), spread(1),
+			number(row.P90[2]), mark, number(row.Ratio[2]), spread(2),
 			100*row.Hits, row.Incomplete)
 	}
 	w.Flush()

@@ -1,0 +1,116 @@
+package suite
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling/simulation"
+)
+
+// Record is one run: what was played, and what came out. Of a measurement of
+// capacity it has the Rate alone.
+type Record struct {
+	Case   string `json:"case"` // scenario, rate and duration, spelt out
+	Policy string `json:"policy"`
+	Seed   uint64 `json:"seed"`
+
+	P90        [figures]float64 `json:"p90"` // seconds, in the order of Figures
+	TTFTP99    float64          `json:"ttft_p99,omitempty"`
+	Hits       float64          `json:"hits,omitempty"` // part of prompt tokens found in prefix caches
+	Steady     bool             `json:"steady,omitempty"`
+	Incomplete int              `json:"incomplete,omitempty"` // jobs that failed, were shed or did not end
+	Rate       float64          `json:"rate,omitempty"`       // the capacity, jobs per second
+}
+
+func (r *Record) fill(from *simulation.Report) {
+	for f, of := range figureFuncs {
+		r.P90[f] = of(from)
+	}
+	r.TTFTP99, r.Hits, r.Steady = from.TTFT.P99, from.PrefixHits, from.Steady
+	r.Incomplete = from.Failed + from.Shed + from.Cancelled + from.Unfinished
+}
+
+// Records is a file of runs, a JSON object a line, to which runs are added as they
+// end: a suite that was interrupted goes on where it was, and a policy that is new
+// or has changed is compared with others that are not played again. The file knows
+// nothing of the simulator's code: throw it away when that changes. Safe for
+// concurrent use; a nil *Records remembers nothing.
+type Records struct {
+	fresh []string
+
+	mu   sync.Mutex
+	file *os.File          // guarded by mu
+	runs map[Record]Record // guarded by mu; the key has nothing but what was played
+}
+
+// OpenRecords opens a file, or makes it. The runs of the policies in fresh, which may
+// be empty, are not taken from it but played anew.
+func OpenRecords(path string, fresh []string) (*Records, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("suite: %w", err)
+	}
+	r := &Records{fresh: fresh, file: f, runs: map[Record]Record{}}
+	lines := bufio.NewScanner(f)
+	for n := 1; lines.Scan(); n++ {
+		var rec Record
+		if err := json.Unmarshal(lines.Bytes(), &rec); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("suite: %s: line %d is no run: %w", path, n, plain(err))
+		}
+		r.runs[rec.key()] = rec
+	}
+	if err := lines.Err(); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("suite: %s: %w", path, err)
+	}
+	return r, nil
+}
+
+// Close closes the file.
+func (r *Records) Close() error { return r.file.Close() }
+
+func (r Record) key() Record { return Record{Case: r.Case, Policy: r.Policy, Seed: r.Seed} }
+
+func (r *Records) find(what Record) (Record, bool) {
+	if r == nil || slices.Contains(r.fresh, what.Policy) {
+		return Record{}, false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rec, ok := r.runs[what.key()]
+	return rec, ok
+}
+
+func (r *Records) add(rec Record) error {
+	if r == nil {
+		return nil
+	}
+	line, err := json.Marshal(rec)
+	if err != nil {
+		return fmt.Errorf("suite: a run that cannot be recorded: %w", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.runs[rec.key()] = rec
+	if _, err := r.file.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("suite: %w", err)
+	}
+	return nil
+}
+
+// key spells out what is played at a rate, 0 for the workload's own or a capacity
+// to be measured.
+func (c *plan) key(p *player, rate float64) string {
+	workload := string(c.Workload)
+	if c.Trace != "" {
+		workload += " " + c.Trace + " " + p.suite.minutes(p.o.Tuning)
+	}
+	return fmt.Sprintf("%s | %.6g/s | %+v | scrape %v | %d gateways | %v", workload, rate, c.Fleet,
+		time.Duration(c.Scrape), max(c.Gateways, 1), c.config.Duration)
+}
