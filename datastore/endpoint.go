@@ -162,7 +162,7 @@ func (s *Store) UpdateMetrics(l *types.Load, m types.Metrics) bool {
 			return true
 		}
 		*next = *old
-		next.Metrics = m
+		next.Metrics, next.Sent = m, old.Load.Held()
 		before, known := old.Metrics.StartedAt.Value()
 		after, ok := m.StartedAt.Value()
 		if !ok {

@@ -51,26 +51,15 @@ type PrefixCache struct {
 	share bool
 	key   *types.Key[*prefix]
 
-	mu sync.RWMutex
-	// guarded by mu: the index's name of each endpoint, by the endpoint's identity.
-	// hints holds the same by types.Endpoint.Slot, without the cost of a map.
-	known    map[*types.Load]*cachedServer
-	hints    []*cachedServer
-	unhinted int // how many of known are not in hints
-
+	servers endpointTable[cachedServer]
 	matches sync.Pool // of *[]uint32, for Score
 }
 
 // cachedServer is what is known of one endpoint.
 type cachedServer struct {
-	load       *types.Load
 	handle     prefixindex.Endpoint
 	prefilling atomic.Int64 // prompts recorded of which no first token was seen yet
-
-	// guarded by PrefixCache.mu
-	tokens int // the cache size last told to the index
-	slot   uint32
-	hinted bool // is in PrefixCache.hints at slot
+	tokens     int          // the cache size last told to the index; guarded by the table's lock
 }
 
 // prefix is what the plugin keeps with a request.
@@ -102,7 +91,6 @@ func NewPrefixCache(o PrefixOptions) (*PrefixCache, error) {
 		index: index,
 		share: o.ShareAcrossTenants,
 		key:   types.NewKey[*prefix]("prefix-cache"),
-		known: map[*types.Load]*cachedServer{},
 		matches: sync.Pool{New: func() any {
 			return new([]uint32)
 		}},
@@ -145,32 +133,41 @@ func (p *PrefixCache) Stats() PrefixStats {
 // Score implements scheduling.Scorer.
 func (p *PrefixCache) Score(_ context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
 	clear(scores)
-	hashes := p.prefixOf(req).hashes
-	if len(hashes) == 0 {
-		return nil
-	}
 	buf := p.matches.Get().(*[]uint32)
 	defer p.matches.Put(buf)
-	if n := p.index.Slots(); cap(*buf) < n {
-		*buf = make([]uint32, n+n/4)
-	} else {
-		*buf = (*buf)[:n]
-	}
-	held := *buf
-	if p.index.Match(hashes, held) == 0 {
+	hashes := p.prefixOf(req).hashes
+	held := p.matchAll(hashes, buf)
+	if held == nil {
 		return nil
 	}
 	total := float64(len(hashes))
-	p.mu.RLock()
-	defer p.mu.RUnlock()
+	p.servers.mu.RLock()
+	defer p.servers.mu.RUnlock()
 	for i, ep := range eps {
-		if s := p.lookup(ep); s != nil && s.handle.Slot() < len(held) {
+		if s := p.servers.lookup(ep); s != nil && s.handle.Slot() < len(held) {
 			if h := held[s.handle.Slot()]; h > 0 {
 				scores[i] = float64(h) / total
 			}
 		}
 	}
 	return nil
+}
+
+// matchAll returns how many leading blocks each endpoint holds, by slot of the index,
+// in the memory of buf; nil if none holds any.
+func (p *PrefixCache) matchAll(hashes []uint64, buf *[]uint32) []uint32 {
+	if len(hashes) == 0 {
+		return nil
+	}
+	if n := p.index.Slots(); cap(*buf) < n {
+		*buf = make([]uint32, n+n/4)
+	} else {
+		*buf = (*buf)[:n]
+	}
+	if p.index.Match(hashes, *buf) == 0 {
+		return nil
+	}
+	return *buf
 }
 
 // Describe implements scheduling.Describer.
@@ -194,9 +191,9 @@ func (p *PrefixCache) match(req *types.Request, ep *types.Endpoint) (held, total
 	if len(hashes) == 0 {
 		return 0, 0
 	}
-	p.mu.RLock()
-	s := p.lookup(ep)
-	p.mu.RUnlock()
+	p.servers.mu.RLock()
+	s := p.servers.lookup(ep)
+	p.servers.mu.RUnlock()
 	if s == nil {
 		return 0, len(hashes)
 	}
@@ -266,18 +263,10 @@ func (p *PrefixCache) Finished(req *types.Request, _ *types.Endpoint, out types.
 
 // Forget implements scheduling.Forgetter.
 func (p *PrefixCache) Forget(ep *types.Endpoint) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := p.known[ep.Load]
-	if s == nil {
-		return
-	}
-	p.index.Remove(s.handle)
-	delete(p.known, ep.Load)
-	if s.hinted {
-		p.hints[s.slot] = nil
-	} else {
-		p.unhinted--
+	p.servers.mu.Lock()
+	defer p.servers.mu.Unlock()
+	if s := p.servers.remove(ep); s != nil {
+		p.index.Remove(s.handle)
 	}
 }
 
@@ -286,7 +275,11 @@ func (p *PrefixCache) prefixOf(req *types.Request) *prefix {
 	if pr, ok := p.key.Get(&req.Attrs); ok {
 		return pr
 	}
-	pr := new(prefix)
+	return p.prepare(req, new(prefix))
+}
+
+// prepare fills in pr and keeps it with the request.
+func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 	tenant := req.FairnessID
 	if p.share {
 		tenant = ""
@@ -306,61 +299,23 @@ func (p *PrefixCache) prefixOf(req *types.Request) *prefix {
 	return pr
 }
 
-// lookup returns what is known of ep, or nil. Caller must hold p.mu.
-func (p *PrefixCache) lookup(ep *types.Endpoint) *cachedServer {
-	if int(ep.Slot) < len(p.hints) {
-		if s := p.hints[ep.Slot]; s != nil && s.load == ep.Load {
-			return s
-		}
-	}
-	if p.unhinted == 0 {
-		return nil
-	}
-	return p.known[ep.Load]
-}
-
-// maxHints bounds the table against an endpoint made by hand with a wild slot.
-const maxHints = 1 << 20
-
-// hintLocked enters s in the table by slot. If the slot is taken, by an endpoint
-// that has gone or one of another store, s takes it over. Caller must hold p.mu
-// for writing.
-func (p *PrefixCache) hintLocked(slot uint32, s *cachedServer) {
-	if slot >= maxHints {
-		p.unhinted++
-		return
-	}
-	if n := int(slot) + 1; n > len(p.hints) {
-		p.hints = append(p.hints, make([]*cachedServer, n-len(p.hints))...)
-	}
-	if old := p.hints[slot]; old != nil {
-		old.hinted = false
-		p.unhinted++
-	}
-	p.hints[slot], s.slot, s.hinted = s, slot, true
-}
-
 // serverOf returns what is known of ep, entering it if it is new, and tells the
 // index the size of its cache if that has changed. It returns nil for an endpoint
 // that has gone.
 func (p *PrefixCache) serverOf(ep *types.Endpoint) *cachedServer {
 	tokens := cacheTokens(ep)
-	p.mu.RLock()
-	s := p.lookup(ep)
+	p.servers.mu.RLock()
+	s := p.servers.lookup(ep)
 	same := s != nil && s.tokens == tokens
-	p.mu.RUnlock()
+	p.servers.mu.RUnlock()
 	if same {
 		return s
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if s = p.known[ep.Load]; s == nil {
-		if ep.Load.Retired() {
-			return nil // Forget has been here, or is about to come
-		}
-		s = &cachedServer{load: ep.Load, handle: p.index.Add()}
-		p.known[ep.Load] = s
-		p.hintLocked(ep.Slot, s)
+	p.servers.mu.Lock()
+	defer p.servers.mu.Unlock()
+	s = p.servers.enter(ep, func(s *cachedServer) { s.handle = p.index.Add() })
+	if s == nil {
+		return nil
 	}
 	if s.tokens != tokens {
 		s.tokens = tokens

@@ -5,6 +5,20 @@ import "github.com/inferpick/inferpick/scheduling"
 // DefaultFallbacks is how many fallbacks the ready-made profiles name.
 const DefaultFallbacks = 2
 
+// Default returns the profile to start with: what a request costs at each endpoint, in
+// seconds, by Cost. It needs no weights, and holds on chat, shared prefixes, agents,
+// adapters and unequal servers alike; examples/simulator/suite has the comparison.
+//
+// Each call returns a new profile that has learned nothing.
+func Default() scheduling.Profile {
+	return scheduling.Profile{
+		Filters:   safetyFilters(),
+		Costs:     []scheduling.Costed{{Name: "cost", Coster: mustCost(CostOptions{})}},
+		Picker:    MaxScore{},
+		Fallbacks: DefaultFallbacks,
+	}
+}
+
 // Classic returns the scheduling of the Inference Extension since its version
 // 1.2: queue depth 2, KV cache 2, prefix cache 3, the highest sum wins, ties at
 // random; and requests of negative priority are shed while no endpoint has room.

@@ -52,11 +52,12 @@ func (d *Decision) FirstToken() {
 		return
 	}
 	d.first = true
+	d.Request.Now = d.scheduler.profile.Now()
 	d.renew()
 	if l := d.current.Load; l != nil {
-		l.Release(types.Booking{PrefillTokens: d.booked.PrefillTokens})
+		l.Release(types.Booking{Prefilling: d.booked.Prefilling, PrefillTokens: d.booked.PrefillTokens})
 	}
-	d.booked.PrefillTokens = 0
+	d.booked.Prefilling, d.booked.PrefillTokens = 0, 0
 	for _, t := range d.scheduler.trackers {
 		t.FirstToken(d.Request, d.current)
 	}
@@ -75,6 +76,7 @@ func (d *Decision) Retry(ep *types.Endpoint) {
 		return
 	}
 	from := d.current
+	d.Request.Now = d.scheduler.profile.Now()
 	d.leaveLocked(types.Outcome{Retried: true})
 	d.enterLocked(ep)
 	d.renew()
@@ -93,6 +95,7 @@ func (d *Decision) Done(out types.Outcome) {
 		return
 	}
 	d.done = true
+	d.Request.Now = d.scheduler.profile.Now()
 	d.scheduler.mu.Lock()
 	d.scheduler.open.remove(d)
 	d.scheduler.mu.Unlock()
@@ -137,11 +140,14 @@ func (d *Decision) enterLocked(ep *types.Endpoint) {
 		uncached = max(prompt-s.estimator.CachedTokens(req, ep), 0)
 	}
 	output := s.profile.OutputTokens
+	if s.outputs != nil {
+		output = max(s.outputs.ExpectedOutput(req), 0)
+	}
 	if req.MaxTokens > 0 {
 		output = min(output, req.MaxTokens)
 	}
 	d.current, d.first = ep, false
-	d.booked = types.Booking{Requests: 1, PrefillTokens: int64(uncached), ContextTokens: int64(prompt + output)}
+	d.booked = types.Booking{Requests: 1, Prefilling: 1, PrefillTokens: int64(uncached), ContextTokens: int64(prompt + output)}
 	if ep.Load != nil {
 		ep.Load.Book(d.booked)
 	}
@@ -161,13 +167,13 @@ func (d *Decision) leaveLocked(out types.Outcome) {
 	}
 }
 
-// renew puts off the expiry after a sign of life.
+// renew puts off the expiry after a sign of life at Request.Now.
 func (d *Decision) renew() {
 	s := d.scheduler
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d.listed {
 		s.open.remove(d)
-		s.open.add(d, s.profile.Now().Add(s.profile.BookingTTL))
+		s.open.add(d, d.Request.Now.Add(s.profile.BookingTTL))
 	}
 }

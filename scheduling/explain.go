@@ -40,7 +40,7 @@ type Candidate struct {
 	Rank int
 }
 
-// Term is what one scorer contributed to one candidate.
+// Term is what one scorer, or one part of a cost, contributed to one candidate.
 type Term struct {
 	Scorer string
 	Weight float64
@@ -50,8 +50,11 @@ type Term struct {
 	Unknown bool `json:",omitempty"`
 	// Used is the score that counted, 0..1.
 	Used float64
-	// Contribution is Weight times Used.
+	// Contribution is Weight times Used; of a part of a cost, minus its seconds.
 	Contribution float64
+	// Cost: this is a part of a cost. Its Contribution is in seconds, and it has no
+	// Weight, Score and Used.
+	Cost bool `json:",omitempty"`
 	// Detail is what the scorer saw, if it can say.
 	Detail string `json:",omitempty"`
 }
@@ -74,7 +77,11 @@ func (x *Explanation) String() string {
 	for _, c := range x.Candidates {
 		if len(c.Terms) > 0 {
 			for _, t := range c.Terms {
-				fmt.Fprintf(w, "\t%s x%g", t.Scorer, t.Weight)
+				if t.Cost {
+					fmt.Fprintf(w, "\t%s (s)", t.Scorer)
+				} else {
+					fmt.Fprintf(w, "\t%s x%g", t.Scorer, t.Weight)
+				}
 			}
 			break
 		}
@@ -159,6 +166,34 @@ func (x *Explanation) scored(w *Weighted, req *types.Request, eps []*types.Endpo
 		t.Contribution = t.Weight * t.Used
 		c := x.of(ep, &next)
 		c.Terms = append(c.Terms, t)
+	}
+}
+
+func (x *Explanation) cost(c *Costed, req *types.Request, eps []*types.Endpoint, costs []float64, mean float64) {
+	if x == nil {
+		return
+	}
+	next := 0
+	for i, ep := range eps {
+		of := x.of(ep, &next)
+		if !finite(costs[i]) {
+			of.Terms = append(of.Terms, Term{Scorer: c.Name, Cost: true, Unknown: true, Contribution: -mean, Detail: describe(c.Coster, req, ep)})
+			continue
+		}
+		items, ok := c.Coster.(Itemizer)
+		if !ok {
+			of.Terms = append(of.Terms, Term{Scorer: c.Name, Cost: true, Contribution: -costs[i], Detail: describe(c.Coster, req, ep)})
+			continue
+		}
+		for _, it := range items.Items(req, ep) {
+			of.Terms = append(of.Terms, Term{Scorer: it.Name, Cost: true, Contribution: -it.Seconds, Detail: it.Detail})
+		}
+	}
+}
+
+func (x *Explanation) costerFailed(c *Costed, err error) {
+	if x != nil {
+		x.Dropped = append(x.Dropped, fmt.Sprintf("%s: %v", c.Name, err))
 	}
 }
 

@@ -35,6 +35,20 @@ type Scorer interface {
 	Score(ctx context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error
 }
 
+// A Coster says what serving the request at each endpoint would cost, in seconds:
+// the time of this request and the time that others lose by it. The sum of a
+// profile's costs is taken off the sum of its weighted scores, so a scorer beside a
+// coster has a weight that is worth so many seconds.
+//
+// costs is as long as eps and arrives all NaN. What is NaN or infinite when Cost
+// returns counts as the mean of the others. A cost may be negative. An error drops
+// the coster for this call and is told to Hooks.PluginFailed.
+//
+// The rules of calling are those of Filter.
+type Coster interface {
+	Cost(ctx context.Context, req *types.Request, eps []*types.Endpoint, costs []float64) error
+}
+
 // A Picker chooses one of the endpoints by their weighted sums and returns its
 // index. eps is not empty; scores holds no NaN. For fallbacks it is asked again
 // with the endpoints it chose before taken out, in an order that may differ from
@@ -61,6 +75,14 @@ func (f ScorerFunc) Score(ctx context.Context, req *types.Request, eps []*types.
 	return f(ctx, req, eps, scores)
 }
 
+// CosterFunc is a function as a Coster.
+type CosterFunc func(ctx context.Context, req *types.Request, eps []*types.Endpoint, costs []float64) error
+
+// Cost calls f.
+func (f CosterFunc) Cost(ctx context.Context, req *types.Request, eps []*types.Endpoint, costs []float64) error {
+	return f(ctx, req, eps, costs)
+}
+
 // PickerFunc is a function as a Picker.
 type PickerFunc func(ctx context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) (int, error)
 
@@ -80,7 +102,7 @@ func EachScorer(score func(req *types.Request, ep *types.Endpoint) float64) Scor
 	})
 }
 
-// A Tracker learns where requests went. A Filter, Scorer or Picker that is also
+// A Tracker learns where requests went. A Filter, Scorer, Coster or Picker that is also
 // a Tracker is told without further wiring; Profile.Trackers holds those that
 // are nothing else.
 //
@@ -109,6 +131,27 @@ type Forgetter interface {
 // plugin's Score for the same request, and before Picked.
 type CacheEstimator interface {
 	CachedTokens(req *types.Request, ep *types.Endpoint) int
+}
+
+// An OutputEstimator is a plugin that can say how many tokens a request will
+// produce. The scheduler asks the first one it finds in the profile, in place of
+// Profile.OutputTokens; the request's MaxTokens bounds what it says.
+type OutputEstimator interface {
+	ExpectedOutput(req *types.Request) int
+}
+
+// An Itemizer is a Coster that can say what its cost is made of, for Explain: in
+// seconds, with what it saw in a few words. Called after the plugin's Cost for the
+// same request and candidates.
+type Itemizer interface {
+	Items(req *types.Request, ep *types.Endpoint) []CostItem
+}
+
+// CostItem is a part of a cost.
+type CostItem struct {
+	Name    string
+	Seconds float64
+	Detail  string
 }
 
 // A Describer is a plugin that can say in a few words what it saw of an endpoint,

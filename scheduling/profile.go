@@ -22,6 +22,8 @@ type Profile struct {
 	Filters []Named
 	// Scorers are summed with their weights.
 	Scorers []Weighted
+	// Costs are in seconds, and are taken off the sum of the scores.
+	Costs []Costed
 	// Picker chooses by the sums. Required.
 	Picker Picker
 	// Trackers are told where requests went, besides the plugins above that are
@@ -69,6 +71,13 @@ type Weighted struct {
 	Weight float64
 }
 
+// Costed is a Coster with the name it has in errors and explanations. An empty Name
+// becomes the name of the type.
+type Costed struct {
+	Name   string
+	Coster Coster
+}
+
 // withDefaults returns a copy of p that can be run, or what is wrong with it.
 func (p Profile) withDefaults() (Profile, error) {
 	if p.Picker == nil {
@@ -110,7 +119,10 @@ func (p Profile) withDefaults() (Profile, error) {
 	if p.Filters, err = nameFilters(p.Filters); err != nil {
 		return p, err
 	}
-	p.Scorers, err = nameScorers(p.Scorers)
+	if p.Scorers, err = nameScorers(p.Scorers); err != nil {
+		return p, err
+	}
+	p.Costs, err = nameCosters(p.Costs)
 	return p, err
 }
 
@@ -147,6 +159,23 @@ func nameScorers(in []Weighted) ([]Weighted, error) {
 			return nil, fmt.Errorf("scheduling: scorer %q has weight %v, want a number of at least 0", s.Name, s.Weight)
 		}
 		out[i] = s
+	}
+	return out, nil
+}
+
+func nameCosters(in []Costed) ([]Costed, error) {
+	out := make([]Costed, len(in))
+	names := map[string]bool{}
+	for i, c := range in {
+		if c.Coster == nil {
+			return nil, fmt.Errorf("scheduling: Costs[%d] has no Coster", i)
+		}
+		c.Name = nameOf(c.Name, c.Coster)
+		if names[c.Name] {
+			return nil, fmt.Errorf("scheduling: two costs are named %q: give one of them a Name", c.Name)
+		}
+		names[c.Name] = true
+		out[i] = c
 	}
 	return out, nil
 }

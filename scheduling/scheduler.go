@@ -20,7 +20,8 @@ type Scheduler struct {
 	picker    string // the picker's name in errors
 	trackers  []Tracker
 	forgetter []Forgetter
-	estimator CacheEstimator // nil: every prompt token counts as uncached
+	estimator CacheEstimator  // nil: every prompt token counts as uncached
+	outputs   OutputEstimator // nil: Profile.OutputTokens
 
 	seed  uint64
 	calls atomic.Uint64 // decisions so far: seeds the next one
@@ -48,6 +49,9 @@ func New(p Profile) (*Scheduler, error) {
 	for _, sc := range p.Scorers {
 		s.wire(sc.Scorer)
 	}
+	for _, c := range p.Costs {
+		s.wire(c.Coster)
+	}
 	s.wire(p.Picker)
 	for _, t := range p.Trackers {
 		s.wire(t)
@@ -65,6 +69,9 @@ func (s *Scheduler) wire(plugin any) {
 	}
 	if e, ok := plugin.(CacheEstimator); ok && s.estimator == nil {
 		s.estimator = e
+	}
+	if e, ok := plugin.(OutputEstimator); ok && s.outputs == nil {
+		s.outputs = e
 	}
 }
 
@@ -198,7 +205,7 @@ func compact(dst, eps []*types.Endpoint, keep []bool) []*types.Endpoint {
 	return dst
 }
 
-// score returns the weighted sum for each endpoint.
+// score returns for each endpoint the weighted sum of its scores less its costs.
 func (s *Scheduler) score(ctx context.Context, req *types.Request, eps []*types.Endpoint, sc *scratch, ex *Explanation) []float64 {
 	totals := sc.totals[:len(eps)]
 	clear(totals)
@@ -216,8 +223,49 @@ func (s *Scheduler) score(ctx context.Context, req *types.Request, eps []*types.
 		mean := addWeighted(totals, scores, w.Weight)
 		ex.scored(w, req, eps, scores, mean)
 	}
+	for i := range s.profile.Costs {
+		c := &s.profile.Costs[i]
+		fillNaN(scores)
+		if err := c.Coster.Cost(ctx, req, eps, scores); err != nil {
+			ex.costerFailed(c, err)
+			if h := s.profile.Hooks.PluginFailed; h != nil {
+				h(req, &PluginError{"cost", c.Name, err})
+			}
+			continue
+		}
+		mean := takeOff(totals, scores)
+		ex.cost(c, req, eps, scores, mean)
+	}
 	return totals
 }
+
+// takeOff takes costs off totals. What is not finite counts as the mean of the
+// others, which is returned (0 if there are none).
+func takeOff(totals, costs []float64) (mean float64) {
+	totals = totals[:len(costs)]
+	sum, known := 0.0, 0
+	for i, c := range costs {
+		if finite(c) {
+			totals[i] -= c
+			sum += c
+			known++
+		}
+	}
+	if known == 0 || known == len(costs) {
+		return 0
+	}
+	mean = sum / float64(known)
+	for i, c := range costs {
+		if !finite(c) {
+			totals[i] -= mean
+		}
+	}
+	return mean
+}
+
+// finite reports whether v is a number: the difference of anything else with itself
+// is a NaN.
+func finite(v float64) bool { return v-v == 0 }
 
 // addWeighted adds w times each score to totals. Scores are clamped to 0..1; a
 // NaN counts as the mean of the others, which is returned (0 if there are none).

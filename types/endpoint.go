@@ -24,6 +24,10 @@ type Endpoint struct {
 	// Metrics is what the server reported last.
 	Metrics Metrics
 
+	// Sent is what the ledger held when Metrics was read: what the server reported
+	// beyond it came from others. WithMetrics and a datastore set it.
+	Sent Booking
+
 	// Capacity is what is known of the server from configuration. Optional.
 	Capacity Capacity
 
@@ -40,10 +44,13 @@ func NewEndpoint(id, address string) *Endpoint {
 	return &Endpoint{ID: id, Address: address, Load: NewLoad()}
 }
 
-// WithMetrics returns a copy of e with another reading.
+// WithMetrics returns a copy of e with another reading, taken just now.
 func (e *Endpoint) WithMetrics(m Metrics) *Endpoint {
 	c := *e
 	c.Metrics = m
+	if c.Load != nil {
+		c.Sent = c.Load.Held()
+	}
 	return &c
 }
 

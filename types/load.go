@@ -8,15 +8,16 @@ import "sync/atomic"
 // reports it.
 //
 // A Scheduler books and releases; everybody else only reads. All methods may be
-// called from any goroutine. The three figures are read one by one: together
+// called from any goroutine. The figures are read one by one: together
 // they may straddle a booking. A Load is also the identity of an endpoint:
 // a server that was removed and comes back gets a new one.
 type Load struct {
-	requests atomic.Int64
-	prefill  atomic.Int64
-	context  atomic.Int64
-	retired  atomic.Bool
-	_        [36]byte // one cell a cache line: neighbours are booked by other cores
+	requests   atomic.Int64
+	prefilling atomic.Int64
+	prefill    atomic.Int64
+	context    atomic.Int64
+	retired    atomic.Bool
+	_          [28]byte // one cell a cache line: neighbours are booked by other cores
 }
 
 // NewLoad returns an empty ledger cell.
@@ -24,6 +25,9 @@ func NewLoad() *Load { return new(Load) }
 
 // Requests returns the number of requests in flight.
 func (l *Load) Requests() int64 { return l.requests.Load() }
+
+// Prefilling returns how many of them have had no first token yet.
+func (l *Load) Prefilling() int64 { return l.prefilling.Load() }
 
 // PrefillTokens returns the prompt tokens owed: sent, believed not to be in the
 // server's prefix cache, and with no first token seen yet.
@@ -46,6 +50,7 @@ func (l *Load) Retired() bool { return l.retired.Load() }
 // Booking is nothing.
 type Booking struct {
 	Requests      int64
+	Prefilling    int64 // of the requests, those without a first token
 	PrefillTokens int64
 	ContextTokens int64
 }
@@ -54,11 +59,17 @@ type Booking struct {
 // in whatever happens; a Scheduler does.
 func (l *Load) Book(b Booking) {
 	l.requests.Add(b.Requests)
+	l.prefilling.Add(b.Prefilling)
 	l.prefill.Add(b.PrefillTokens)
 	l.context.Add(b.ContextTokens)
 }
 
 // Release takes b off.
 func (l *Load) Release(b Booking) {
-	l.Book(Booking{-b.Requests, -b.PrefillTokens, -b.ContextTokens})
+	l.Book(Booking{-b.Requests, -b.Prefilling, -b.PrefillTokens, -b.ContextTokens})
+}
+
+// Held returns all that is booked now.
+func (l *Load) Held() Booking {
+	return Booking{l.Requests(), l.Prefilling(), l.PrefillTokens(), l.ContextTokens()}
 }

@@ -43,7 +43,8 @@ type Request struct {
 
 	// The scheduler sets these at the start of each call.
 
-	// Now is the instant of the decision.
+	// Now is the instant of the decision, and while Trackers and hooks are told of
+	// something that happened later, of that.
 	Now time.Time
 	// StaleBefore is the oldest instant of a reading that may be used. Zero:
 	// readings of any age, which is what a unit test of a plugin wants.

@@ -133,3 +133,6 @@ var (
 	_ scheduling.Tracker        = askedFirst{}
 	_ scheduling.CacheEstimator = askedFirst{}
 )
+
+// Default is plugins.Default without its shedding.
+func Default() scheduling.Profile { return unshed(plugins.Default()) }

@@ -19,6 +19,7 @@ func All() []simulation.Policy {
 		return simulation.Policy{Name: name, Clairvoyant: func(t simulation.Truth) scheduling.Profile { return profile(t) }}
 	}
 	return []simulation.Policy{
+		policy("default", Default),
 		policy("random", Random),
 		policy("round-robin", RoundRobin),
 		policy("least-req", LeastRequests),

@@ -1,0 +1,193 @@
+package plugins
+
+import (
+	"math"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// adapterUse is which LoRA adapters an endpoint has in use, as this process's requests
+// and the engine's last report say.
+type adapterUse struct {
+	list []adapterState // in order of first use; bounded by maxAdapterStates
+	busy int            // adapters that have requests
+}
+
+type adapterState struct {
+	id       int32
+	requests int32   // own, in flight
+	running  int32   // of these, with a first token: the adapter has a slot
+	listed   int8    // by the engine: 0 no, 1 waiting, 2 running
+	used     float64 // when an own request began or ended last
+}
+
+// Bounds: of adapters remembered for one endpoint, and of names known at all.
+const (
+	maxAdapterStates = 256
+	maxAdapterNames  = 4096
+)
+
+func (a *adapterState) busy() bool    { return a.requests > 0 || a.listed > 0 }
+func (a *adapterState) hasSlot() bool { return a.running > 0 || a.listed == 2 }
+
+// of returns the state of an adapter, entering it; nil if there is no room.
+func (u *adapterUse) of(id int32) *adapterState {
+	for i := range u.list {
+		if u.list[i].id == id {
+			return &u.list[i]
+		}
+	}
+	if len(u.list) >= maxAdapterStates {
+		oldest := -1
+		for i := range u.list {
+			if !u.list[i].busy() && (oldest < 0 || u.list[i].used < u.list[oldest].used) {
+				oldest = i
+			}
+		}
+		if oldest < 0 {
+			return nil
+		}
+		u.list[oldest] = adapterState{id: id}
+		return &u.list[oldest]
+	}
+	u.list = append(u.list, adapterState{id: id})
+	return &u.list[len(u.list)-1]
+}
+
+// count adds to the requests and the running ones of an adapter.
+func (u *adapterUse) count(id, requests, running int32, now float64) {
+	a := u.of(id)
+	if a == nil {
+		return
+	}
+	before := a.busy()
+	a.requests = max(a.requests+requests, 0)
+	a.running = max(a.running+running, 0)
+	a.used = now
+	u.busy += change(before, a.busy())
+}
+
+func change(before, after bool) int {
+	switch {
+	case after && !before:
+		return 1
+	case before && !after:
+		return -1
+	}
+	return 0
+}
+
+// report takes over what the engine lists. Names of adapters are known from then on.
+func (c *Cost) reportAdapters(s *costServer, m *types.Metrics) {
+	if !m.MaxAdapters.IsKnown() {
+		return
+	}
+	u := &s.adapters
+	for i := range u.list {
+		u.list[i].listed = 0
+	}
+	for _, name := range m.WaitingAdapters {
+		c.list(u, name, 1)
+	}
+	for _, name := range m.RunningAdapters {
+		c.list(u, name, 2)
+	}
+	u.busy = 0
+	for i := range u.list {
+		if u.list[i].busy() {
+			u.busy++
+		}
+	}
+}
+
+func (c *Cost) list(u *adapterUse, name string, how int8) {
+	n := c.enterName(name)
+	if n == nil {
+		return
+	}
+	n.adapter = true
+	if a := u.of(n.id); a != nil {
+		a.listed = how
+	}
+}
+
+// modelName is a target model that was asked for or reported.
+type modelName struct {
+	id      int32
+	adapter bool // an engine listed it
+	unseen  int  // requests that ended while no engine had listed it
+}
+
+// baseAfter is how many requests a target is taken for an adapter without having been
+// listed as one by any engine.
+const baseAfter = 16
+
+// adapterID returns the number of a target model if it is to be taken for a LoRA
+// adapter, or 0.
+func (n *modelName) adapterID() int32 {
+	if n == nil || !n.adapter && n.unseen >= baseAfter {
+		return 0
+	}
+	return n.id
+}
+
+// enterName returns what is known of a target model, entering it; nil for the empty
+// name, and when there are too many. Caller must hold the lock for writing.
+func (c *Cost) enterName(name string) *modelName {
+	if name == "" {
+		return nil
+	}
+	n := c.names[name]
+	if n == nil && len(c.names) < maxAdapterNames {
+		n = &modelName{id: int32(len(c.names) + 1)}
+		c.names[name] = n
+	}
+	return n
+}
+
+// adapterDelay is what it costs in seconds to serve a request for an adapter here:
+// the time until it has a slot, and what others lose by the slot where slots are
+// short. output is the time of a reply.
+func (c *Cost) adapterDelay(s *costServer, id int32, slots int, output, scarce float64) (seconds float64, what string) {
+	var mine *adapterState
+	holding, fewest := 0, int32(math.MaxInt32)
+	for i := range s.adapters.list {
+		a := &s.adapters.list[i]
+		if a.id == id {
+			mine = a
+		}
+		if a.hasSlot() {
+			holding++
+			fewest = min(fewest, max(a.requests, 1))
+		}
+	}
+	busy := s.adapters.busy
+	// A slot is free when the last request of its adapter ends. drain is how long that
+	// takes for the one with the fewest.
+	drain := output
+	if fewest < math.MaxInt32 {
+		drain = output * (.5 + .5*float64(fewest))
+	}
+	if mine != nil && mine.busy() {
+		if mine.hasSlot() || holding < slots {
+			return 0, "adapter in use"
+		}
+		return drain * float64(max(busy-slots, 0)), "adapter waits for a slot"
+	}
+	taken := c.o.AdapterSlot / c.o.FirstToken * output * scarce
+	if busy >= slots {
+		return taken + c.o.AdapterLoad + drain*float64(busy-slots+1), "adapter slots are full"
+	}
+	if mine != nil && mine.used > 0 {
+		later := 0
+		for i := range s.adapters.list {
+			if s.adapters.list[i].used > mine.used {
+				later++
+			}
+		}
+		if later < slots {
+			return taken, "adapter still loaded"
+		}
+	}
+	return taken + c.o.AdapterLoad, "adapter to be loaded"
+}

@@ -1,0 +1,178 @@
+package plugins
+
+import (
+	"math"
+	"time"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// costServer is what Cost knows of one endpoint: this process's own requests there,
+// what the engine reported beyond them, how fast it is, and when its steps end. Times
+// are in seconds since Cost.epoch, amounts in tokens. All of it is guarded by the
+// lock of Cost.servers.
+type costServer struct {
+	// What every decision reads. The first two say whether it is out of date.
+	reading    *types.Endpoint
+	recheck    float64 // from then on the reading is to be trusted less
+	handle     int32   // slot in the prefix index; -1: none
+	prefilling int32   // own requests without a first token
+	stepEnds   float64 // when the step under way is believed to end
+	pending    float64 // seconds of prefill that go into the next step
+	queued     float64 // tokens of those prefills, and of the ones under way
+	step       float64 // seconds of a step that only decodes
+	token      float64 // seconds of prefill for one token
+	decoding   float64 // sequences, those of others included
+	outputCost float64 // weighted seconds that one more token of output costs here
+	perContext float64 // the same for a token of the request's own context
+	kv         float64 // part of the KV cache that is believed to be in use
+	kvTokens   float64 // size of the KV cache; 0: not known
+	foreign    float64 // requests of others, as far as they are believed in
+	place      uint64  // by which prompts find their home
+
+	// What that is worked out from.
+	requests   int
+	head, tail *costed // own requests without a first token, oldest first
+	context    float64 // of own requests, at half of their output
+	computed   float64 // tokens of own requests that take up KV cache of their own
+	since      float64 // of these, sent since the reading
+	raw        float64 // requests of others, averaged over readings
+	known      bool    // raw is
+	rate       serverRates
+	done       float64 // base seconds of prefill so far
+	adapters   adapterUse
+}
+
+// sync is told that a step ended at the given time, which is known from a first or
+// last token: prefills that were there by then are in the step that begins, later
+// ones in the next. All tokens of a step leave the engine together, so that a gateway
+// that sees some of them knows the rhythm of the engine.
+func (s *costServer) sync(now, transport float64) {
+	s.stepEnds, s.pending = now+s.step, 0
+	for r := s.head; r != nil; r = r.next {
+		if r.sent+transport < now {
+			s.stepEnds += r.work
+		} else {
+			s.pending += r.work
+		}
+	}
+}
+
+// until returns how long a request that reaches the engine at the given time waits
+// for the step under way, and how much prefill will be in the next one beside its own.
+func (s *costServer) until(at float64) (wait, beside float64) {
+	ends, beside := s.stepEnds, s.pending
+	if ends <= at && beside > 0 {
+		ends, beside = ends+s.step+beside, 0 // that step has begun
+	}
+	if ends > at {
+		return ends - at, beside
+	}
+	// What runs now only decodes, or a prefill is late. Its end is known for the
+	// first step after a known one.
+	if past := at - ends; past < s.step && s.prefilling == 0 {
+		return s.step - past, 0
+	}
+	return s.step / 2, 0
+}
+
+// add enters r, which was sent now.
+func (s *costServer) add(r *costed, transport, batch float64) {
+	at := r.sent + transport
+	wait, beside := s.until(at)
+	r.predicted = transport + wait + beside + s.step*(1+math.Floor((s.queued+r.compute)/batch))
+	if s.stepEnds <= at {
+		s.stepEnds, s.pending = at+wait, 0
+	}
+	s.pending += r.work
+	r.prev, r.next = s.tail, nil
+	if s.tail != nil {
+		s.tail.next = r
+	} else {
+		s.head = r
+	}
+	s.tail = r
+	r.waiting = true
+	s.requests++
+	s.prefilling++
+	s.queued += r.compute
+	s.context += r.prompt + r.output/2
+	s.computed += r.compute + r.output/2
+	s.since += r.compute
+}
+
+// prefilled takes r out of those that wait for their first token.
+func (s *costServer) prefilled(r *costed) {
+	if !r.waiting {
+		return
+	}
+	r.waiting = false
+	if r.prev != nil {
+		r.prev.next = r.next
+	} else {
+		s.head = r.next
+	}
+	if r.next != nil {
+		r.next.prev = r.prev
+	} else {
+		s.tail = r.prev
+	}
+	r.prev, r.next = nil, nil
+	s.prefilling--
+	s.queued -= r.compute
+	s.done += r.base
+	if s.prefilling == 0 {
+		s.queued = 0 // no dust of many additions
+	}
+}
+
+// expire lets go of prefills that must be over by now although nobody saw a first
+// token: a response that is not streamed shows none before its end.
+func (s *costServer) expire(now float64) {
+	for r := s.head; r != nil; {
+		next := r.next
+		if !r.streamed && now > r.sent+r.predicted+r.work {
+			s.prefilled(r)
+		}
+		r = next
+	}
+}
+
+// remove takes r off at its end.
+func (s *costServer) remove(r *costed) {
+	s.prefilled(r)
+	s.requests--
+	s.context -= r.prompt + r.output/2
+	s.computed -= r.compute + r.output/2
+	if s.requests == 0 {
+		s.context, s.computed = 0, 0
+	}
+}
+
+// read takes over another reading of the endpoint.
+func (s *costServer) read(ep *types.Endpoint) {
+	m := &ep.Metrics
+	elapsed := math.Inf(1)
+	if s.reading != nil && s.known {
+		elapsed = m.UpdatedAt.Sub(s.reading.Metrics.UpdatedAt).Seconds()
+	}
+	s.reading = ep
+	if elapsed <= 0 {
+		return
+	}
+	s.since = 0
+	s.kvTokens = float64(cacheTokens(ep))
+	waiting, running := m.Waiting.OrNaN(), m.Running.OrNaN()
+	reported := waiting + running
+	if s.known = !m.UpdatedAt.IsZero() && reported == reported; !s.known {
+		s.raw = 0
+		return
+	}
+	excess := reported - float64(ep.Sent.Requests)
+	s.raw += (1 - math.Exp(-elapsed/foreignSmoothing)) * (excess - s.raw)
+}
+
+// trust is how far a reading of such an age is believed, 0 to 1.
+func trust(age time.Duration) float64 {
+	return min(max(float64(staleAge-age)/float64(staleAge-freshAge), 0), 1)
+}
