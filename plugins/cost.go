@@ -2,10 +2,8 @@ package plugins
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/inferpick/inferpick/internal/prefixindex"
@@ -43,18 +41,17 @@ type Cost struct {
 	prefix *PrefixCache
 	key    *types.Key[*costed]
 
-	// servers.mu also guards what follows.
-	servers     endpointTable[costServer]
+	table costTable
+	// table.mu also guards what follows.
 	names       map[string]*modelName // of target models
 	outputs     outputLengths
 	crowd       crowd
 	fleet       fleetRates
 	meanContext float64 // tokens of a request, at half of its output
 	reuse       float64 // part of prompts that engines found in their caches
-
-	// Written by decisions, which hold the lock for reading.
-	others  atomicFloat // part of the requests at the servers that others sent
-	foreign atomicFloat // requests of others at a server, on average
+	own         float64 // requests of this process at the servers
+	foreign     float64 // requests of others there, as far as believed
+	recheck     float64 // when trust in some reading falls
 
 	start   sync.Once
 	epoch   time.Time
@@ -80,7 +77,7 @@ type costed struct {
 	work       float64 // the same on that server
 	predicted  float64 // seconds until the first token, without work
 	sent       float64
-	first      float64 // when the first token was seen; with firstAfter 0: it was not
+	firstAt    float64 // when the first token was seen; with firstAfter 0: it was not
 	firstAfter float64 // seconds until then
 	stepThen   float64 // base seconds of a step then
 	doneThen   float64 // costServer.done then
@@ -92,7 +89,7 @@ type costQuery struct {
 	best    float64 // most tokens cached at one endpoint, or expected at the home
 	share   float64 // 1/(1 + requests in flight that begin alike)
 	scarce  float64 // part of the endpoints whose adapter slots are full
-	home    *costServer
+	home    int32   // index of the endpoint; -1: none
 	worth   float64 // what that is worth in seconds
 	slo     types.SLO
 	meets   bool    // some endpoint meets the SLO
@@ -100,9 +97,9 @@ type costQuery struct {
 }
 
 type costScratch struct {
-	servers []*costServer
-	late    []float64
-	held    []uint32
+	index []int32 // of the endpoints in the table; -1: gone
+	late  []float64
+	held  []uint32
 }
 
 // NewCost returns a Cost, or an error that names the option that is out of range.
@@ -138,129 +135,177 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 	r := c.of(req)
 	sc := c.scratch.Get().(*costScratch)
 	defer c.scratch.Put(sc)
-	if cap(sc.servers) < len(eps) {
-		sc.servers = make([]*costServer, len(eps)+len(eps)/4)
+	if cap(sc.index) < len(eps) {
+		sc.index = make([]int32, len(eps)+len(eps)/4)
 		sc.late = make([]float64, len(eps)+len(eps)/4)
 	}
-	servers := sc.servers[:len(eps)]
+	index := sc.index[:len(eps)]
 	held := c.prefix.matchAll(r.hashes, &sc.held)
 	now := c.seconds(req.Now)
 
-	c.find(req, eps, servers, now)
-	defer c.servers.mu.RUnlock()
-	c.ask(req, r, eps, servers, held, costs, now)
-	q := &r.query
-	if q.slo != (types.SLO{}) {
-		c.costWithSLO(r, eps, servers, costs, sc.late[:len(eps)])
+	most := c.find(eps, index, held, costs, now)
+	defer c.table.mu.RUnlock()
+	c.ask(req, r, eps, index, most, costs, now)
+	if r.query.slo != (types.SLO{}) {
+		c.costWithSLO(r, eps, index, costs, sc.late[:len(eps)])
 		return nil
 	}
-	for i, s := range servers {
-		if s == nil {
-			costs[i] = math.NaN()
+	for k, i := range index {
+		if i < 0 {
+			costs[k] = math.NaN()
 			continue
 		}
-		t := c.estimate(s, r, costs[i])
-		costs[i] = t.sum()
+		t := c.estimate(&c.table.figures[i], r, costs[k])
+		costs[k] = t.wait + t.prefill + t.output + t.disturb + t.kv
 	}
-	if r.adapter != 0 {
-		for i, s := range servers {
-			if s != nil {
-				delay, _ := c.adapterTerm(s, eps[i], r)
-				costs[i] += c.o.FirstToken * delay
+	if r.adapter != 0 || r.query.home >= 0 {
+		for k, i := range index {
+			if i < 0 {
+				continue
 			}
-		}
-	}
-	if q.home != nil {
-		for i, s := range servers {
-			if s == q.home {
-				costs[i] -= q.worth
+			delay, _ := c.adapterTerm(i, eps[k], r)
+			costs[k] += c.o.FirstToken * delay
+			if i == r.query.home {
+				costs[k] -= r.query.worth
 			}
 		}
 	}
 	return nil
 }
 
-// find fills in what is known of each endpoint, with its reading taken over, and
-// returns with the lock held for reading. Endpoints that have gone are nil.
-func (c *Cost) find(req *types.Request, eps []*types.Endpoint, servers []*costServer, now float64) {
-	c.servers.mu.RLock()
-	fresh := true
-	for i, ep := range eps {
-		s := c.servers.lookup(ep)
-		servers[i] = s
-		if s == nil || s.reading != ep || now >= s.recheck {
-			fresh = false
-			break
+// find fills in where each endpoint is in the table, -1 for those that have gone, and in
+// costs how many blocks of the prompt it holds; it returns the most of these. It takes
+// over readings that are new, and returns with the lock held for reading.
+func (c *Cost) find(eps []*types.Endpoint, index []int32, held []uint32, costs []float64, now float64) (most uint32) {
+	c.table.mu.RLock()
+	if now < c.recheck {
+		if most, ok := c.look(eps, index, held, costs); ok {
+			return most
 		}
 	}
-	if fresh {
-		return
+	c.table.mu.RUnlock()
+	c.catchUp(eps, now)
+	c.table.mu.RLock()
+	most, _ = c.look(eps, index, held, costs)
+	return most
+}
+
+// look is find for endpoints whose readings were taken over, and reports whether they
+// all were.
+func (c *Cost) look(eps []*types.Endpoint, index []int32, held []uint32, costs []float64) (most uint32, ok bool) {
+	t := &c.table
+	ok = true
+	for k, ep := range eps {
+		i := t.lookup(ep)
+		index[k], costs[k] = i, 0
+		if i < 0 {
+			ok = false
+			continue
+		}
+		f := &t.figures[i]
+		ok = ok && f.reading == ep
+		if uint(f.handle) < uint(len(held)) {
+			if h := held[f.handle]; h > 0 {
+				most = max(most, h)
+				costs[k] = float64(h)
+			}
+		}
 	}
-	c.servers.mu.RUnlock()
-	c.servers.mu.Lock()
-	for i, ep := range eps {
-		s := c.servers.lookup(ep)
+	return most, ok
+}
+
+// catchUp enters endpoints that are new and takes over readings that are.
+func (c *Cost) catchUp(eps []*types.Endpoint, now float64) {
+	c.table.mu.Lock()
+	defer c.table.mu.Unlock()
+	if now >= c.recheck {
+		c.recheck = math.Inf(1)
+		for _, s := range c.table.servers {
+			if s != nil && s.reading != nil {
+				c.refresh(s, s.reading, now)
+			}
+		}
+	}
+	for _, ep := range eps {
+		s := c.table.server(ep)
 		if s == nil {
 			s = c.enter(ep)
 		}
-		servers[i] = s
-		if s != nil && (s.reading != ep || now >= s.recheck) {
+		// Who decides at the same time may have a newer reading already.
+		if s != nil && s.reading != ep && (s.reading == nil || !ep.Metrics.UpdatedAt.Before(s.reading.Metrics.UpdatedAt)) {
 			c.refresh(s, ep, now)
 		}
 	}
-	c.servers.mu.Unlock()
-	c.servers.mu.RLock()
 }
 
 // enter makes the entry of an endpoint that was not met before; nil if it has gone.
 // Caller must hold the lock for writing.
 func (c *Cost) enter(ep *types.Endpoint) *costServer {
-	return c.servers.enter(ep, func(s *costServer) {
-		s.handle = -1
-		if cached := c.prefix.serverOf(ep); cached != nil {
-			s.handle = int32(cached.handle.Slot())
-		}
-		s.place = prefixindex.Seed(ep.Address)
-		s.rate = c.o.startRates(ep)
-	})
+	s := c.table.enter(ep)
+	if s == nil {
+		return nil
+	}
+	s.handle = -1
+	if cached := c.prefix.serverOf(ep); cached != nil {
+		s.handle = int32(cached.handle.Slot())
+	}
+	s.place = prefixindex.Seed(ep.Address)
+	s.rate = c.o.startRates(ep)
+	return s
 }
 
-// refresh takes over the reading of ep. Caller must hold the lock for writing.
+// refresh takes over a reading, or looks anew how old it is. Caller must hold the lock
+// for writing.
 func (c *Cost) refresh(s *costServer, ep *types.Endpoint, now float64) {
 	if s.reading != ep {
 		s.read(ep)
 		c.reportAdapters(s, &ep.Metrics)
 	}
-	s.recheck = math.Inf(1)
 	if s.known {
-		// The trust in it falls with its age.
-		if age := c.epoch.Add(fromSeconds(now)).Sub(ep.Metrics.UpdatedAt); age < freshAge {
-			s.recheck = now + (freshAge - age).Seconds()
+		// The trust in it falls with its age: look again when it has.
+		age := c.age(s, now)
+		if age < freshAge {
+			c.recheck = min(c.recheck, now+(freshAge-age).Seconds())
 		} else if age < staleAge {
-			s.recheck = now + freshAge.Seconds()/2
+			c.recheck = min(c.recheck, now+freshAge.Seconds()/2)
 		}
 	}
 	c.derive(s, now)
 }
 
-// derive works out what decisions read, after anything has changed. Caller must hold
-// the lock for writing.
+func (c *Cost) age(s *costServer, now float64) time.Duration {
+	return c.epoch.Add(fromSeconds(now)).Sub(s.reading.Metrics.UpdatedAt)
+}
+
+// others is the part of the requests at the servers that others sent.
+func (c *Cost) others() float64 {
+	if c.foreign <= 0 {
+		return 0
+	}
+	return c.foreign / (c.own + c.foreign)
+}
+
+// derive works out what follows from what s has, after anything has changed, and
+// publishes it. Caller must hold the lock for writing.
 func (c *Cost) derive(s *costServer, now float64) {
 	e := &c.o.Engine
-	believed := 0.0
-	s.foreign = 0
+	believed, foreign := 0.0, 0.0
 	if ep := s.reading; ep != nil {
 		if s.known {
-			believed = trust(c.epoch.Add(fromSeconds(now)).Sub(ep.Metrics.UpdatedAt))
-			s.foreign = believed * max(s.raw, 0)
+			believed = trust(c.age(s, now))
+			foreign = believed * max(s.raw, 0)
 		}
 		// Other Schedulers of this process book in the same ledger.
-		if ep.Load != nil {
-			s.foreign += max(float64(ep.Load.Requests())-float64(s.requests), 0)
-		}
+		foreign += max(float64(ep.Load.Requests())-float64(s.requests), 0)
 	}
-	n := float64(s.requests) + s.foreign + (1-believed)*c.foreign.load()
-	reading := s.context + (n-float64(s.requests))*c.meanContext
+	if s.index >= 0 {
+		c.foreign += foreign - s.foreign
+	}
+	s.foreign = foreign
+	// Where nothing is known there are as many as elsewhere.
+	unseen := foreign + (1-believed)*max(c.foreign, 0)/float64(max(len(c.table.byLoad), 1))
+	n := float64(s.requests) + unseen
+	reading := s.context + unseen*c.meanContext
 	s.decoding = max(n-float64(s.prefilling), 0)
 	f := c.stepFactor(s)
 	growing := e.Sequence*n + e.Context*reading
@@ -275,52 +320,33 @@ func (c *Cost) derive(s *costServer, now float64) {
 			s.kv = k + s.since/s.kvTokens
 		}
 	}
+	s.publish(&c.table)
 }
 
-// ask looks at all endpoints: costs[i] becomes the tokens of the prompt that endpoint i
-// has cached, and r.query what they have in common.
-func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, servers []*costServer, held []uint32, costs []float64, now float64) {
+// ask fills in r.query, and makes of the blocks in costs tokens, of which most is the
+// most.
+func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, index []int32, most uint32, costs []float64, now float64) {
 	q := &r.query
-	*q = costQuery{at: now + c.o.Transport, share: 1, slo: req.SLO}
-	perBlock := 0.0
-	if req.Prompt.Bytes > 0 {
-		perBlock = r.prompt * float64(c.prefix.index.Options().BlockBytes) / float64(req.Prompt.Bytes)
-	}
-	most := uint32(0)
-	own, foreign := 0.0, 0.0
-	for i, s := range servers {
-		costs[i] = 0
-		if s == nil {
-			continue
-		}
-		own += float64(s.requests)
-		foreign += s.foreign
-		if int(s.handle) < len(held) && s.handle >= 0 {
-			if h := held[s.handle]; h > 0 {
-				most = max(most, h)
-				costs[i] = min(float64(h)*perBlock, r.prompt-1)
-			}
-		}
-	}
-	others := c.others.load()
-	if own+foreign > 0 {
-		c.foreign.store(foreign / float64(len(eps)))
-		c.others.store(others + .01*(foreign/(own+foreign)-others))
-	}
+	*q = costQuery{at: now + c.o.Transport, share: 1, slo: req.SLO, home: -1}
+	others := c.others()
 	if most > 0 {
+		perBlock := c.tokensPerBlock(req, r)
+		for k, h := range costs {
+			costs[k] = min(h*perBlock, r.prompt-1)
+		}
 		q.best = min(float64(most)*perBlock, r.prompt-1)
 		alike := float64(c.crowd.share(r.hashes, int(most))) / (1 - min(others, .9))
 		q.share = 1 / (1 + alike)
 	}
 	if r.adapter != 0 {
-		for i, s := range servers {
-			if m := eps[i].Metrics.MaxAdapters.Or(0); s != nil && m > 0 && float64(s.adapters.busy) >= m {
+		for k, i := range index {
+			if m := eps[k].Metrics.MaxAdapters.Or(0); i >= 0 && m > 0 && float64(c.table.servers[i].adapters.busy) >= m {
 				q.scarce += 1 / float64(len(eps))
 			}
 		}
 	}
 	if len(eps) > 1 && others > .02 {
-		c.findHome(r, servers, costs, others)
+		c.findHome(r, index, costs, others)
 	}
 }
 
@@ -330,25 +356,33 @@ const homePart = .2
 
 // findHome finds the home of the prompt, where as much is taken to be cached as is
 // anywhere, or as is of prompts in general.
-func (c *Cost) findHome(r *costed, servers []*costServer, costs []float64, others float64) {
+func (c *Cost) findHome(r *costed, index []int32, costs []float64, others float64) {
 	q := &r.query
 	sure := others * others / (others*others + .01)
 	expected := min(c.reuse*r.prompt*sure, r.prompt-1)
 	if expected < 64 {
 		return
 	}
-	head := c.crowd.head(r.hashes, homePart/float64(len(servers)))
+	head := c.crowd.head(r.hashes, homePart/float64(len(index)))
 	if head == 0 {
 		return
 	}
-	i := homeOf(head, servers)
-	if i < 0 {
+	at, top := -1, uint64(0)
+	for k, i := range index {
+		if i < 0 {
+			continue
+		}
+		if rank := homeRank(head, c.table.servers[i].place); at < 0 || rank > top {
+			at, top = k, rank
+		}
+	}
+	if at < 0 {
 		return
 	}
 	q.best = max(q.best, expected)
-	costs[i] = max(costs[i], q.best)
-	q.home = servers[i]
-	q.worth = c.o.Home * c.o.FirstToken * q.home.token * q.best * sure
+	costs[at] = max(costs[at], q.best)
+	q.home = index[at]
+	q.worth = c.o.Home * c.o.FirstToken * c.table.servers[q.home].token * q.best * sure
 }
 
 // costTerms are weighted seconds.
@@ -358,24 +392,27 @@ type costTerms struct {
 	first float64 // seconds until the first token, not weighted
 }
 
-func (t *costTerms) sum() float64 { return t.wait + t.prefill + t.output + t.disturb + t.kv }
-
 // estimate is the cost at an endpoint that has hit tokens of the prompt cached, without
 // adapters. It must be quick: it runs for each endpoint in each decision.
-func (c *Cost) estimate(s *costServer, r *costed, hit float64) (t costTerms) {
+func (c *Cost) estimate(f *costFigures, r *costed, hit float64) (t costTerms) {
 	q, e := &r.query, &c.o.Engine
-	wait, beside := s.until(q.at)
+	step, token, decoding := float64(f.step), float64(f.token), float64(f.decoding)
+	wait, beside := until(q.at, f.stepEnds, float64(f.pending), step)
 	compute := max(r.prompt-hit, 1)
-	own := s.token * compute * (1 + e.Attention*(r.prompt-compute/2))
-	wait += c.o.Transport + beside + s.step*(1+math.Floor((s.queued+compute)/e.Batch))
-	t.output = r.output * (s.outputCost + s.perContext*(r.prompt+r.output/2))
-	t.disturb = s.decoding * (c.o.Recompute*q.share*s.token*(q.best-hit) + c.o.LongPrefill*max(0, own-c.o.LongSteps*s.step))
-	if s.kvTokens > 0 {
-		if short := s.kv + compute/s.kvTokens - 1; short > 0 && s.decoding > 0 {
+	own := token * compute * (1 + e.Attention*(r.prompt-compute/2))
+	wait += c.o.Transport + beside + step
+	if all := float64(f.queued) + compute; all >= e.Batch {
+		wait += step * math.Floor(all/e.Batch)
+	}
+	t.output = r.output * (float64(f.outputCost) + float64(f.perContext)*r.size())
+	t.disturb = decoding * (c.o.Recompute*q.share*token*(q.best-hit) + c.o.LongPrefill*max(0, own-c.o.LongSteps*step))
+	if perKV := float64(f.perKV); perKV > 0 {
+		kv := float64(f.kv)
+		if short := kv + compute*perKV - 1; short > 0 && kv > 0 {
 			// It waits until those that decode have ended and given back their part.
-			wait += short / s.kv * r.output * s.step
+			wait += min(short/kv, 1) * r.output * step
 		}
-		k := min(s.kv+(compute+r.output)/s.kvTokens, .98)
+		k := min(kv+(compute+r.output)*perKV, .98)
 		t.kv = c.o.KVPressure * k / (1 - k)
 	}
 	t.first = wait + own
@@ -384,148 +421,31 @@ func (c *Cost) estimate(s *costServer, r *costed, hit float64) (t costTerms) {
 	return t
 }
 
-// adapterTerm is the delay by the request's LoRA adapter.
-func (c *Cost) adapterTerm(s *costServer, ep *types.Endpoint, r *costed) (seconds float64, what string) {
-	m := ep.Metrics.MaxAdapters.Or(0)
-	if m < 1 {
+// size is the context that a request holds, at half of its output.
+func (r *costed) size() float64 { return r.prompt + r.output/2 }
+
+// adapterTerm is the delay by the request's LoRA adapter at an endpoint.
+func (c *Cost) adapterTerm(index int32, ep *types.Endpoint, r *costed) (seconds float64, what string) {
+	if r.adapter == 0 {
 		return 0, ""
 	}
+	m := ep.Metrics.MaxAdapters.Or(0)
+	if m < 1 {
+		return 0, "not known how many adapters fit"
+	}
+	s := c.table.servers[index]
 	return c.adapterDelay(s, r.adapter, int(min(m, maxAdapterStates)), r.output*s.step, r.query.scarce)
 }
 
-const (
-	// sloMiss is added for each endpoint that misses the SLO where another meets it.
-	sloMiss = 1e3
-	// sloLate is what being late by as much as the target costs.
-	sloLate = 1e3
-)
-
-// costWithSLO fills in the costs of a request with an SLO. costs holds the tokens that
-// are cached. Among endpoints that meet it, only what others lose counts, and the price.
-// If none does, the least late is best.
-func (c *Cost) costWithSLO(r *costed, eps []*types.Endpoint, servers []*costServer, costs, late []float64) {
-	q := &r.query
-	for _, ep := range eps {
-		q.dearest = max(q.dearest, ep.Capacity.CostPerHour)
-	}
-	for i, s := range servers {
-		if s != nil {
-			_, late[i] = c.lateness(s, eps[i], r, costs[i])
-			q.meets = q.meets || late[i] == 0
-		}
-	}
-	for i, s := range servers {
-		if s == nil {
-			costs[i] = math.NaN()
-			continue
-		}
-		t := c.withSLO(s, eps[i], r, costs[i], late[i])
-		costs[i] = t.cost
-	}
+// tokensPerBlock is how many tokens of the prompt are in a block of the prefix index.
+func (c *Cost) tokensPerBlock(req *types.Request, r *costed) float64 {
+	return r.prompt * float64(c.prefix.index.Options().BlockBytes) / float64(max(req.Prompt.Bytes, 1))
 }
 
-// lateness is by which part of the targets an endpoint would miss them; 0: it meets them.
-func (c *Cost) lateness(s *costServer, ep *types.Endpoint, r *costed, hit float64) (t costTerms, late float64) {
-	t = c.estimate(s, r, hit)
-	if r.adapter != 0 {
-		delay, _ := c.adapterTerm(s, ep, r)
-		t.first += delay
-	}
-	if want := r.query.slo.TTFT.Seconds(); want > 0 {
-		late += max(0, t.first/want-1)
-	}
-	if want := r.query.slo.TPOT.Seconds(); want > 0 {
-		late += max(0, s.step/want-1)
-	}
-	return t, late
-}
-
-type sloTerms struct {
-	costTerms
-	slo, price, cost float64
-}
-
-func (c *Cost) withSLO(s *costServer, ep *types.Endpoint, r *costed, hit, late float64) (x sloTerms) {
-	q := &r.query
-	x.costTerms = c.estimate(s, r, hit)
-	switch {
-	case late > 0 && q.meets:
-		x.slo = sloMiss + sloLate*late
-	case late > 0:
-		x.slo = sloLate * late
-	default:
-		// How soon it is served below the target is of no use to anybody.
-		x.wait, x.prefill = 0, 0
-		x.output -= min(r.output*s.step*c.o.Output, x.output)
-		if q.dearest > 0 {
-			x.price = c.o.Price * ep.Capacity.CostPerHour / q.dearest
-		}
-	}
-	x.cost = x.sum() + x.slo + x.price
-	if r.adapter != 0 {
-		delay, _ := c.adapterTerm(s, ep, r)
-		x.cost += c.o.FirstToken * delay
-	}
-	if s == q.home {
-		x.cost -= q.worth
-	}
-	return x
-}
-
-// Items implements scheduling.Itemizer.
-func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostItem {
-	r := c.of(req)
-	hit := min(float64(c.prefix.CachedTokens(req, ep)), max(r.prompt-1, 0))
-	c.servers.mu.RLock()
-	defer c.servers.mu.RUnlock()
-	s, q := c.servers.lookup(ep), &r.query
-	if s == nil {
-		return nil
-	}
-	cached := fmt.Sprintf("%.0f of %.0f tokens cached", hit, r.prompt)
-	if s == q.home {
-		hit = max(hit, q.best)
-	}
-	t := c.estimate(s, r, hit)
-	first, late := t.first, 0.0
-	if q.slo != (types.SLO{}) {
-		_, late = c.lateness(s, ep, r, hit)
-		x := c.withSLO(s, ep, r, hit, late)
-		t = x.costTerms
-	}
-	items := []scheduling.CostItem{
-		{Name: "wait", Seconds: t.wait, Detail: fmt.Sprintf("%d without a first token, first token in %s", s.prefilling, seconds(first))},
-		{Name: "prefill", Seconds: t.prefill, Detail: cached},
-		{Name: "output", Seconds: t.output, Detail: fmt.Sprintf("%.0f tokens expected, a step takes %s", r.output, seconds(s.step))},
-		{Name: "disturb", Seconds: t.disturb, Detail: fmt.Sprintf("%.0f decoding", s.decoding)},
-		{Name: "kv", Seconds: t.kv, Detail: fmt.Sprintf("%.0f %% of the KV cache in use", 100*s.kv)},
-	}
-	if s.kvTokens == 0 {
-		items[4].Detail = "size of the KV cache unknown"
-	}
-	if r.adapter != 0 {
-		delay, what := c.adapterTerm(s, ep, r)
-		items = append(items, scheduling.CostItem{Name: "adapter", Seconds: c.o.FirstToken * delay, Detail: what})
-	}
-	if q.home != nil {
-		it := scheduling.CostItem{Name: "home"}
-		if s == q.home {
-			it.Seconds, it.Detail = -q.worth, "the prompt's home"
-		}
-		items = append(items, it)
-	}
-	if q.slo != (types.SLO{}) {
-		x := c.withSLO(s, ep, r, hit, late)
-		it := scheduling.CostItem{Name: "slo", Seconds: x.slo, Detail: "met"}
-		if late > 0 {
-			it.Detail = fmt.Sprintf("late by %.0f %%", 100*late)
-		}
-		items = append(items, it)
-		if q.dearest > 0 && c.o.Price > 0 {
-			items = append(items, scheduling.CostItem{Name: "price", Seconds: x.price, Detail: fmt.Sprintf("%g per hour", ep.Capacity.CostPerHour)})
-		}
-	}
-	return items
+// cached returns how many tokens of the prompt ep is believed to have cached.
+func (c *Cost) cached(req *types.Request, r *costed, ep *types.Endpoint) float64 {
+	held, _ := c.prefix.match(req, ep)
+	return min(float64(held)*c.tokensPerBlock(req, r), r.prompt-1)
 }
 
 // of returns what is kept with a request, making it at the first call.
@@ -535,15 +455,15 @@ func (c *Cost) of(req *types.Request) *costed {
 	}
 	r := &costed{prompt: max(float64(req.Prompt.Tokens), 1), streamed: req.Stream}
 	c.prefix.prepare(req, &r.prefix)
-	c.servers.mu.RLock()
+	c.table.mu.RLock()
 	r.output = c.outputs.expect(req)
 	name, known := c.names[req.TargetModel]
 	r.adapter = name.adapterID()
-	c.servers.mu.RUnlock()
+	c.table.mu.RUnlock()
 	if !known && req.TargetModel != "" {
-		c.servers.mu.Lock()
+		c.table.mu.Lock()
 		r.adapter = c.enterName(req.TargetModel).adapterID()
-		c.servers.mu.Unlock()
+		c.table.mu.Unlock()
 	}
 	c.key.Set(&req.Attrs, r)
 	return r
@@ -561,13 +481,13 @@ func (c *Cost) CachedTokens(req *types.Request, ep *types.Endpoint) int {
 // Picked implements scheduling.Tracker.
 func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	r := c.of(req)
-	hit := c.prefix.CachedTokens(req, ep)
+	hit := c.cached(req, r, ep)
 	c.prefix.Picked(req, ep)
 	now := c.seconds(req.Now)
-	c.servers.mu.Lock()
-	defer c.servers.mu.Unlock()
+	c.table.mu.Lock()
+	defer c.table.mu.Unlock()
 	r.at = nil
-	s := c.servers.lookup(ep)
+	s := c.table.server(ep)
 	if s == nil {
 		if s = c.enter(ep); s == nil {
 			return
@@ -575,8 +495,8 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 		c.refresh(s, ep, now)
 	}
 	r.at = s
-	r.sent, r.first, r.firstAfter = now, 0, 0
-	r.compute = max(r.prompt-float64(hit), 1)
+	r.sent, r.firstAt, r.firstAfter = now, 0, 0
+	r.compute = max(r.prompt-hit, 1)
 	r.base = c.o.Engine.prefillTime(r.prompt, r.compute)
 	r.work = r.base * s.token / c.o.Engine.Token
 	s.expire(now)
@@ -585,11 +505,13 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	if r.adapter != 0 {
 		s.adapters.count(r.adapter, 1, 0, now)
 	}
-	size := r.prompt + r.output/2
 	if c.meanContext == 0 {
-		c.meanContext = size
+		c.meanContext = r.size()
 	}
-	c.meanContext += .01 * (size - c.meanContext)
+	c.meanContext += .01 * (r.size() - c.meanContext)
+	if s.index >= 0 {
+		c.own++
+	}
 	c.derive(s, now)
 }
 
@@ -598,19 +520,20 @@ func (c *Cost) FirstToken(req *types.Request, ep *types.Endpoint) {
 	c.prefix.FirstToken(req, ep)
 	r := c.of(req)
 	now := c.seconds(req.Now)
-	c.servers.mu.Lock()
-	defer c.servers.mu.Unlock()
+	c.table.mu.Lock()
+	defer c.table.mu.Unlock()
 	s := r.at
 	if s == nil {
 		return
 	}
-	r.first, r.firstAfter = now, now-r.sent
+	r.firstAt, r.firstAfter = now, now-r.sent
 	s.prefilled(r)
 	if r.adapter != 0 {
 		s.adapters.count(r.adapter, 0, 1, now)
 	}
 	c.derive(s, now)
 	s.sync(now, c.o.Transport)
+	s.publish(&c.table)
 	r.stepThen, r.doneThen = s.step/c.stepFactor(s), s.done
 }
 
@@ -619,8 +542,8 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 	c.prefix.Finished(req, ep, out)
 	r := c.of(req)
 	now := c.seconds(req.Now)
-	c.servers.mu.Lock()
-	defer c.servers.mu.Unlock()
+	c.table.mu.Lock()
+	defer c.table.mu.Unlock()
 	s := r.at
 	if s == nil {
 		return
@@ -634,6 +557,9 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 	}
 	s.expire(now)
 	s.remove(r)
+	if s.index >= 0 {
+		c.own--
+	}
 	if r.adapter != 0 {
 		running := int32(0)
 		if r.firstAfter > 0 {
@@ -644,6 +570,7 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 	c.derive(s, now)
 	if served {
 		s.sync(now, c.o.Transport)
+		s.publish(&c.table)
 	}
 }
 
@@ -664,9 +591,13 @@ func (c *Cost) learnRequest(req *types.Request, r *costed, u types.Usage) {
 // Forget implements scheduling.Forgetter.
 func (c *Cost) Forget(ep *types.Endpoint) {
 	c.prefix.Forget(ep)
-	c.servers.mu.Lock()
-	defer c.servers.mu.Unlock()
-	c.servers.remove(ep)
+	c.table.mu.Lock()
+	defer c.table.mu.Unlock()
+	if s := c.table.server(ep); s != nil {
+		c.own -= float64(s.requests)
+		c.foreign -= s.foreign
+	}
+	c.table.remove(ep)
 }
 
 // Stats returns the size of the prefix index.
@@ -679,20 +610,6 @@ func (c *Cost) seconds(t time.Time) float64 {
 }
 
 func fromSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-
-// seconds prints a time for people.
-func seconds(s float64) string {
-	if s < 1 {
-		return fmt.Sprintf("%.3g ms", 1000*s)
-	}
-	return fmt.Sprintf("%.3g s", s)
-}
-
-// atomicFloat is a float64 that is read and written whole.
-type atomicFloat struct{ bits atomic.Uint64 }
-
-func (a *atomicFloat) load() float64   { return math.Float64frombits(a.bits.Load()) }
-func (a *atomicFloat) store(v float64) { a.bits.Store(math.Float64bits(v)) }
 
 var (
 	_ scheduling.Coster          = (*Cost)(nil)

@@ -72,20 +72,11 @@ func (c *crowd) head(hashes []uint64, part float64) uint64 {
 	return 0
 }
 
-// homeOf returns the index of the server that is the home of a head: the one with the
-// largest hash of both (rendezvous hashing: Thaler and Ravishankar, IEEE/ACM
-// Transactions on Networking 6(1), 1998). Gateways that know the same addresses agree
-// on it without talking, and a server that comes or goes moves only its own share.
-func homeOf(head uint64, servers []*costServer) int {
-	at, top := -1, uint64(0)
-	for i, s := range servers {
-		if s == nil {
-			continue
-		}
-		hi, lo := bits.Mul64(head^s.place, 0x9e3779b97f4a7c15)
-		if v := hi ^ lo; at < 0 || v > top {
-			at, top = i, v
-		}
-	}
-	return at
+// homeRank is by how much a server is the home of a head: the one with the highest rank
+// is it (rendezvous hashing: Thaler and Ravishankar, IEEE/ACM Transactions on Networking
+// 6(1), 1998). Gateways that know the same addresses agree on it without talking, and a
+// server that comes or goes moves only its own share.
+func homeRank(head, place uint64) uint64 {
+	hi, lo := bits.Mul64(head^place, 0x9e3779b97f4a7c15)
+	return hi ^ lo
 }

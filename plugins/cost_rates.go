@@ -117,7 +117,7 @@ func (c *Cost) observe(s *costServer, r *costed, now float64, u types.Usage) {
 		}
 	}
 	if n := u.CompletionTokens.Or(0); n > 8 && r.firstAfter > 0 {
-		took := now - r.first
+		took := now - r.firstAt
 		if took <= 0 {
 			return
 		}

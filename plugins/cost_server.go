@@ -10,37 +10,59 @@ import (
 // costServer is what Cost knows of one endpoint: this process's own requests there,
 // what the engine reported beyond them, how fast it is, and when its steps end. Times
 // are in seconds since Cost.epoch, amounts in tokens. All of it is guarded by the
-// lock of Cost.servers.
+// lock of Cost.table.
 type costServer struct {
-	// What every decision reads. The first two say whether it is out of date.
-	reading    *types.Endpoint
-	recheck    float64 // from then on the reading is to be trusted less
-	handle     int32   // slot in the prefix index; -1: none
-	prefilling int32   // own requests without a first token
-	stepEnds   float64 // when the step under way is believed to end
-	pending    float64 // seconds of prefill that go into the next step
-	queued     float64 // tokens of those prefills, and of the ones under way
+	index  int32 // in the table; -1: it was taken out
+	handle int32 // slot in the prefix index; -1: none
+	place  uint64
+
+	// Own requests.
+	requests   int
+	prefilling int     // of these, without a first token
+	head, tail *costed // those, oldest first
+	queued     float64 // tokens that they have to compute
+	context    float64 // of all of them, at half of their output
+	computed   float64 // tokens that take up KV cache of their own
+	adapters   adapterUse
+
+	// What the endpoint reported.
+	reading *types.Endpoint
+	since   float64 // tokens to compute that were sent since
+	raw     float64 // requests of others, averaged over readings
+	known   bool    // raw is
+
+	// The rhythm of its steps.
+	stepEnds float64 // when the one under way is believed to end
+	pending  float64 // seconds of prefill that go into the next one
+
+	// How fast it is.
+	rate serverRates
+	done float64 // seconds of prefill so far, at the rates of CostOptions.Engine
+
+	// What follows from all that: see Cost.derive.
+	foreign    float64 // requests of others, as far as they are believed in
+	decoding   float64 // sequences, those of others included
 	step       float64 // seconds of a step that only decodes
 	token      float64 // seconds of prefill for one token
-	decoding   float64 // sequences, those of others included
 	outputCost float64 // weighted seconds that one more token of output costs here
-	perContext float64 // the same for a token of the request's own context
+	perContext float64 // the same for each token of the request's own context
 	kv         float64 // part of the KV cache that is believed to be in use
-	kvTokens   float64 // size of the KV cache; 0: not known
-	foreign    float64 // requests of others, as far as they are believed in
-	place      uint64  // by which prompts find their home
+	kvTokens   float64 // its size; 0: not known
+}
 
-	// What that is worked out from.
-	requests   int
-	head, tail *costed // own requests without a first token, oldest first
-	context    float64 // of own requests, at half of their output
-	computed   float64 // tokens of own requests that take up KV cache of their own
-	since      float64 // of these, sent since the reading
-	raw        float64 // requests of others, averaged over readings
-	known      bool    // raw is
-	rate       serverRates
-	done       float64 // base seconds of prefill so far
-	adapters   adapterUse
+// publish makes s what decisions see.
+func (s *costServer) publish(t *costTable) {
+	if s.index < 0 {
+		return
+	}
+	f := &t.figures[s.index]
+	f.reading, f.handle, f.stepEnds = s.reading, s.handle, s.stepEnds
+	f.pending, f.queued, f.step, f.token = float32(s.pending), float32(s.queued), float32(s.step), float32(s.token)
+	f.decoding, f.outputCost, f.perContext = float32(s.decoding), float32(s.outputCost), float32(s.perContext)
+	f.kv, f.perKV = float32(s.kv), 0
+	if s.kvTokens > 0 {
+		f.perKV = float32(1 / s.kvTokens)
+	}
 }
 
 // sync is told that a step ended at the given time, which is known from a first or
@@ -60,26 +82,24 @@ func (s *costServer) sync(now, transport float64) {
 
 // until returns how long a request that reaches the engine at the given time waits
 // for the step under way, and how much prefill will be in the next one beside its own.
-func (s *costServer) until(at float64) (wait, beside float64) {
-	ends, beside := s.stepEnds, s.pending
-	if ends <= at && beside > 0 {
-		ends, beside = ends+s.step+beside, 0 // that step has begun
+// ends, pending and step are costServer's.
+func until(at, ends, pending, step float64) (wait, beside float64) {
+	if ends <= at && pending > 0 {
+		ends, pending = ends+step+pending, 0 // that step has begun
 	}
-	if ends > at {
-		return ends - at, beside
+	switch past := at - ends; {
+	case past < 0:
+		return -past, pending
+	case past < step:
+		return step - past, 0 // the step after a known end only decodes
 	}
-	// What runs now only decodes, or a prefill is late. Its end is known for the
-	// first step after a known one.
-	if past := at - ends; past < s.step && s.prefilling == 0 {
-		return s.step - past, 0
-	}
-	return s.step / 2, 0
+	return step / 2, 0 // nothing is known any more
 }
 
 // add enters r, which was sent now.
 func (s *costServer) add(r *costed, transport, batch float64) {
 	at := r.sent + transport
-	wait, beside := s.until(at)
+	wait, beside := until(at, s.stepEnds, s.pending, s.step)
 	r.predicted = transport + wait + beside + s.step*(1+math.Floor((s.queued+r.compute)/batch))
 	if s.stepEnds <= at {
 		s.stepEnds, s.pending = at+wait, 0

@@ -15,7 +15,7 @@ import (
 )
 
 // A Factory makes a plugin from the parameters of its declaration, which are nil
-// if there are none. It returns a Filter, Scorer or Picker (or more than one of
+// if there are none. It returns a Filter, Scorer, Coster or Picker (or more than one of
 // them in one value), and an error that says which parameter is wrong. Parameters
 // decodes strictly.
 type Factory func(parameters json.RawMessage) (any, error)
@@ -32,6 +32,7 @@ func NewRegistry() *Registry {
 	for name, f := range map[string]Factory{
 		"healthy-filter":        fixed(Healthy{}),
 		"fresh-filter":          fixed(Fresh{}),
+		"ejection-filter":       newEjectionFrom,
 		"label-filter":          decoded[Labels],
 		"capacity-filter":       decoded[HasCapacity],
 		"shed-filter":           decoded[Shed],
@@ -52,6 +53,8 @@ func NewRegistry() *Registry {
 		"session-affinity-scorer":      newSessionAffinityFrom,
 		"in-flight-requests-scorer":    decoded[InFlightRequests],
 		"token-load-scorer":            decoded[TokenLoad],
+
+		"latency-cost": newCostFrom,
 
 		"max-score-picker":       fixed(MaxScore{}),
 		"weighted-random-picker": fixed(WeightedRandom{}),
@@ -187,7 +190,7 @@ func (b *builder) plugin(path string, p PluginConfig) {
 		return
 	}
 	if !isPlugin(v) {
-		b.errorf("%s.type: the factory of %q returned a %T, which is no Filter, Scorer or Picker", path, p.Type, v)
+		b.errorf("%s.type: the factory of %q returned a %T, which is no Filter, Scorer, Coster or Picker", path, p.Type, v)
 		return
 	}
 	b.plugins[name] = v
@@ -195,7 +198,7 @@ func (b *builder) plugin(path string, p PluginConfig) {
 
 func isPlugin(v any) bool {
 	switch v.(type) {
-	case scheduling.Filter, scheduling.Scorer, scheduling.Picker:
+	case scheduling.Filter, scheduling.Scorer, scheduling.Coster, scheduling.Picker:
 		return true
 	}
 	return false
@@ -249,6 +252,9 @@ func (b *builder) use(p *scheduling.Profile, at string, ref PluginRef, v any) {
 	}
 	if ref.Weight != nil && !isScorer && v != nil {
 		b.errorf("%s.weight: %q is no scorer", at, ref.PluginRef)
+	}
+	if c, ok := v.(scheduling.Coster); ok {
+		p.Costs = append(p.Costs, scheduling.Costed{Name: ref.PluginRef, Coster: c})
 	}
 	if k, ok := v.(scheduling.Picker); ok {
 		if p.Picker != nil {

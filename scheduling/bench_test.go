@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/inferpick/inferpick/plugins"
+	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
 )
@@ -33,10 +34,15 @@ func chat(n int, topic string) *types.Request {
 // 32 KiB that one endpoint has cached, hashing included. Compare with
 //
 //	go test -run - -bench Schedule -count 10 ./scheduling | benchstat -
-func BenchmarkSchedule(b *testing.B) {
+func BenchmarkSchedule(b *testing.B) { benchmarkSchedule(b, plugins.Default) }
+
+// BenchmarkScheduleClassic is the same with weighted scores.
+func BenchmarkScheduleClassic(b *testing.B) { benchmarkSchedule(b, plugins.ClassicWithInFlight) }
+
+func benchmarkSchedule(b *testing.B, profile func() scheduling.Profile) {
 	for _, n := range []int{10, 100, 1000, 10000} {
 		b.Run(fmt.Sprintf("endpoints=%d", n), func(b *testing.B) {
-			p := plugins.ClassicWithInFlight()
+			p := profile()
 			p.Seed = 1
 			s := mustNew(b, p)
 			eps := servers(n)
@@ -65,7 +71,7 @@ func BenchmarkSchedule(b *testing.B) {
 
 // BenchmarkScheduleParallel is BenchmarkSchedule/endpoints=100 from all cores.
 func BenchmarkScheduleParallel(b *testing.B) {
-	s := mustNew(b, plugins.ClassicWithInFlight())
+	s := mustNew(b, plugins.Default())
 	eps := servers(100)
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
@@ -84,7 +90,7 @@ func BenchmarkScheduleParallel(b *testing.B) {
 
 // BenchmarkExplain is the dry run with every term kept.
 func BenchmarkExplain(b *testing.B) {
-	s := mustNew(b, plugins.ClassicWithInFlight())
+	s := mustNew(b, plugins.Default())
 	eps := servers(100)
 	req := *chat(32<<10, "ships")
 	b.ReportAllocs()
@@ -100,7 +106,7 @@ func TestScheduleAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	s := mustNew(t, plugins.ClassicWithInFlight())
+	s := mustNew(t, plugins.Default())
 	eps := servers(100)
 	req := *chat(32<<10, "ships")
 	r := new(types.Request)
