@@ -25,6 +25,7 @@ func allFilters() []madeFilter {
 	return []madeFilter{
 		{"healthy", value(plugins.Healthy{})},
 		{"fresh", value(plugins.Fresh{})},
+		{"ejection", func() scheduling.Filter { f, _ := plugins.NewEjection(plugins.EjectionOptions{}); return f }},
 		{"labels", value(plugins.Labels{Match: map[string]string{"zone": "a"}})},
 		{"no labels", value(plugins.Labels{})},
 		{"has-capacity", value(plugins.HasCapacity{})},
@@ -60,6 +61,15 @@ func allScorers(t testing.TB) []madeScorer {
 	}
 }
 
+func mustCost(t testing.TB, o plugins.CostOptions) *plugins.Cost {
+	t.Helper()
+	c, err := plugins.NewCost(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 type madePicker struct {
 	name string
 	make func() scheduling.Picker
@@ -82,6 +92,9 @@ func TestConformance(t *testing.T) {
 	for _, s := range allScorers(t) {
 		t.Run("scorer="+s.name, func(t *testing.T) { schedulingtest.TestScorer(t, s.make) })
 	}
+	t.Run("coster=cost", func(t *testing.T) {
+		schedulingtest.TestCoster(t, func() scheduling.Coster { return mustCost(t, plugins.CostOptions{}) })
+	})
 	for _, p := range allPickers() {
 		t.Run("picker="+p.name, func(t *testing.T) { schedulingtest.TestPicker(t, p.make) })
 	}
@@ -100,6 +113,7 @@ func TestRegistryTypes(t *testing.T) {
 	for _, p := range allPickers() {
 		tested[fmt.Sprintf("%T", p.make())] = true
 	}
+	tested[fmt.Sprintf("%T", new(plugins.Cost))] = true
 	r := plugins.NewRegistry()
 	for _, name := range r.Types() {
 		for _, parameters := range []string{``, `, "parameters": {}`, `, "parameters": null`} {
@@ -119,6 +133,9 @@ func TestRegistryTypes(t *testing.T) {
 			}
 			if len(p.Scorers) > 0 {
 				made = p.Scorers[0].Scorer
+			}
+			if len(p.Costs) > 0 {
+				made = p.Costs[0].Coster
 			}
 			if !tested[fmt.Sprintf("%T", made)] {
 				t.Errorf("%s makes a %T, which is not in the conformance tables", name, made)

@@ -50,7 +50,8 @@ type Cost struct {
 	meanContext float64 // tokens of a request, at half of its output
 	reuse       float64 // part of prompts that engines found in their caches
 	own         float64 // requests of this process at the servers
-	foreign     float64 // requests of others there, as far as believed
+	foreign     float64 // requests of others there, as far as they are believed in
+	believed    float64 // endpoints, as far as their readings are
 	recheck     float64 // when trust in some reading falls
 
 	start   sync.Once
@@ -236,6 +237,12 @@ func (c *Cost) catchUp(eps []*types.Endpoint, now float64) {
 			c.refresh(s, ep, now)
 		}
 	}
+	// What is taken to be where nothing is known depends on all the others.
+	for _, s := range c.table.servers {
+		if s != nil && s.believed < 1 && c.foreign > 0 {
+			c.derive(s, now)
+		}
+	}
 }
 
 // enter makes the entry of an endpoint that was not met before; nil if it has gone.
@@ -245,7 +252,7 @@ func (c *Cost) enter(ep *types.Endpoint) *costServer {
 	if s == nil {
 		return nil
 	}
-	s.handle = -1
+	s.handle, s.stepEnds = -1, math.Inf(-1)
 	if cached := c.prefix.serverOf(ep); cached != nil {
 		s.handle = int32(cached.handle.Slot())
 	}
@@ -290,22 +297,25 @@ func (c *Cost) others() float64 {
 func (c *Cost) derive(s *costServer, now float64) {
 	e := &c.o.Engine
 	believed, foreign := 0.0, 0.0
-	if ep := s.reading; ep != nil {
-		if s.known {
-			believed = trust(c.age(s, now))
-			foreign = believed * max(s.raw, 0)
-		}
-		// Other Schedulers of this process book in the same ledger.
-		foreign += max(float64(ep.Load.Requests())-float64(s.requests), 0)
+	if s.known {
+		believed = trust(c.age(s, now))
+		foreign = believed * max(s.raw, 0)
 	}
 	if s.index >= 0 {
 		c.foreign += foreign - s.foreign
+		c.believed += believed - s.believed
 	}
-	s.foreign = foreign
+	s.foreign, s.believed = foreign, believed
 	// Where nothing is known there are as many as elsewhere.
-	unseen := foreign + (1-believed)*max(c.foreign, 0)/float64(max(len(c.table.byLoad), 1))
-	n := float64(s.requests) + unseen
-	reading := s.context + unseen*c.meanContext
+	if believed < 1 && c.believed > 1e-6 {
+		foreign += (1 - believed) * c.foreign / c.believed
+	}
+	// Other Schedulers of this process book in the same ledger.
+	if s.reading != nil {
+		foreign += max(float64(s.reading.Load.Requests())-float64(s.requests), 0)
+	}
+	n := float64(s.requests) + foreign
+	reading := s.context + foreign*c.meanContext
 	s.decoding = max(n-float64(s.prefilling), 0)
 	f := c.stepFactor(s)
 	growing := e.Sequence*n + e.Context*reading
@@ -596,6 +606,7 @@ func (c *Cost) Forget(ep *types.Endpoint) {
 	if s := c.table.server(ep); s != nil {
 		c.own -= float64(s.requests)
 		c.foreign -= s.foreign
+		c.believed -= s.believed
 	}
 	c.table.remove(ep)
 }

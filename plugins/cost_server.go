@@ -40,7 +40,8 @@ type costServer struct {
 	done float64 // seconds of prefill so far, at the rates of CostOptions.Engine
 
 	// What follows from all that: see Cost.derive.
-	foreign    float64 // requests of others, as far as they are believed in
+	believed   float64 // how far the reading is, 0 to 1
+	foreign    float64 // requests of others, as far as that
 	decoding   float64 // sequences, those of others included
 	step       float64 // seconds of a step that only decodes
 	token      float64 // seconds of prefill for one token

@@ -166,6 +166,13 @@ func TestRegistryLoadErrors(t *testing.T) {
 		{"parameter out of range: maxSessions", with(`{"type": "session-affinity-scorer", "parameters": {"maxSessions": -5}}`), []string{"MaxSessions is -5"}},
 		{"bad ttl", with(`{"type": "session-affinity-scorer", "parameters": {"ttl": "soon"}}`), []string{"ttl", `"soon"`}},
 		{"negative ttl", with(`{"type": "session-affinity-scorer", "parameters": {"ttl": "-5s"}}`), []string{"TTL is -5s"}},
+		{"ejection: unknown parameter", with(`{"type": "ejection-filter", "parameters": {"failure": 2}}`), []string{"plugins[1].parameters (ejection-filter)", `unknown field "failure"`}},
+		{"ejection: failures", with(`{"type": "ejection-filter", "parameters": {"failures": -1}}`), []string{"(ejection-filter)", "Failures is -1, want 1 to 1000"}},
+		{"ejection: base", with(`{"type": "ejection-filter", "parameters": {"base": "soon"}}`), []string{"(ejection-filter)", `base is "soon", want a duration above 0 such as "1s"`}},
+		{"ejection: base of 0", with(`{"type": "ejection-filter", "parameters": {"base": "0s"}}`), []string{`base is "0s", want a duration above 0`}},
+		{"ejection: base without a unit", with(`{"type": "ejection-filter", "parameters": {"base": 5}}`), []string{"(ejection-filter)", "base"}},
+		{"ejection: max", with(`{"type": "ejection-filter", "parameters": {"max": "-1m"}}`), []string{`max is "-1m", want a duration above 0`}},
+		{"ejection: max below base", with(`{"type": "ejection-filter", "parameters": {"base": "3s", "max": "2s"}}`), []string{"Max is 2s, want at least Base, which is 3s"}},
 		{"ttl without a unit", with(`{"type": "session-affinity-scorer", "parameters": {"ttl": 5}}`), []string{"ttl"}},
 
 		{"a plugin name twice", declare(pick+`, {"type": "queue-scorer", "name": "pick"}`, ok), []string{`plugins[1].name: "pick" is used twice`}},
@@ -307,8 +314,8 @@ func TestRegistryRegister(t *testing.T) {
 	for plugin, want := range map[string]string{
 		`{"type": "acme-gate", "name": "mine", "parameters": {"level": -1}}`: "plugins[0].parameters (mine): level is below 0",
 		`{"type": "acme-gate", "name": "mine", "parameters": {"lewel": 1}}`:  `unknown field "lewel"`,
-		`{"type": "acme-nothing", "name": "mine"}`:                           `returned a struct {}, which is no Filter, Scorer or Picker`,
-		`{"type": "acme-nil", "name": "mine"}`:                               `which is no Filter, Scorer or Picker`,
+		`{"type": "acme-nothing", "name": "mine"}`:                           `returned a struct {}, which is no Filter, Scorer, Coster or Picker`,
+		`{"type": "acme-nil", "name": "mine"}`:                               `which is no Filter, Scorer, Coster or Picker`,
 	} {
 		if _, err := load(plugin); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Load of %s: %v, want %q", plugin, err, want)
@@ -370,6 +377,7 @@ func FuzzRegistryLoad(f *testing.F) {
 		`"shed-filter", "parameters": {"maxQueue": 1, "maxKVUsage": 0.1, "hardQueue": 2}`,
 		`"prefix-cache-scorer", "parameters": {"blockBytes": 64, "maxBytes": 1048576, "maxPromptBlocks": 3, "capacityBlocks": 5, "bytesPerToken": 0.5}`,
 		`"session-affinity-scorer", "parameters": {"maxSessions": 1, "ttl": "1ns"}`,
+		`"ejection-filter", "parameters": {"failures": 1, "base": "1ns", "max": "1h", "failClosed": true}`,
 		`"token-load-scorer", "parameters": {"threshold": 1e-300}`,
 	} {
 		f.Add([]byte(declare(`{"type": `+parameters+`, "name": "x"}, {"type": "weighted-random-picker"}`,

@@ -78,6 +78,47 @@ func TestFilter(t *testing.T, newFilter func() scheduling.Filter) {
 	conform(t, newFilter, run, same, true)
 }
 
+// TestCoster checks that a coster keeps the contract of scheduling.Coster, in the way
+// of TestScorer: costs of any size or NaN, and, if it is a scheduling.Itemizer, items
+// that add up to the cost.
+func TestCoster(t *testing.T, newCoster func() scheduling.Coster) {
+	t.Helper()
+	type result = map[string]float64
+	run := func(t *testing.T, k scheduling.Coster, c input) result {
+		costs := nans(len(c.eps))
+		c.unchanged(t, func() {
+			if err := k.Cost(context.Background(), c.req, c.eps, costs); err != nil {
+				t.Errorf("%s: Cost: %v", c.name, err)
+			}
+		})
+		res := result{}
+		items, itemizes := k.(scheduling.Itemizer)
+		for i, ep := range c.eps {
+			res[ep.ID] = costs[i]
+			if !itemizes || math.IsNaN(costs[i]) || c.shared {
+				continue
+			}
+			sum := 0.0
+			for _, it := range items.Items(c.req, ep) {
+				sum += it.Seconds
+			}
+			if math.Abs(sum-costs[i]) > 1e-9*(1+math.Abs(sum)) {
+				t.Errorf("%s: items of %s add up to %v, and the cost is %v", c.name, ep.ID, sum, costs[i])
+			}
+		}
+		return res
+	}
+	same := func(a, b result) error {
+		for id, v := range a {
+			if w := b[id]; math.Abs(v-w) > 1e-9*(1+math.Abs(v)) || math.IsNaN(v) != math.IsNaN(w) {
+				return fmt.Errorf("%s costs %v and then %v", id, v, w)
+			}
+		}
+		return nil
+	}
+	conform(t, newCoster, run, same, true)
+}
+
 // TestPicker checks that a picker keeps the contract of scheduling.Picker, in the
 // way of TestScorer, and that it does not send everything to one endpoint when
 // all are equal.

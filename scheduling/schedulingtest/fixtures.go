@@ -62,7 +62,7 @@ func WaitingAdapters(waiting ...string) EndpointOption {
 // InFlight books n requests of 100 prompt tokens each.
 func InFlight(n int64) EndpointOption {
 	return func(ep *types.Endpoint) {
-		ep.Load.Book(types.Booking{Requests: n, PrefillTokens: 100 * n, ContextTokens: 200 * n})
+		ep.Load.Book(types.Booking{Requests: n, Prefilling: n, PrefillTokens: 100 * n, ContextTokens: 200 * n})
 	}
 }
 

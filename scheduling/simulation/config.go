@@ -66,10 +66,12 @@ type Progress struct {
 // Fleet is the replicas.
 type Fleet struct{ Replicas []Replica }
 
-// Replica is one model server.
+// Replica is one model server. Its Engine's Noise.Seed is mixed with the run's Seed,
+// the replica's number and how often it was restarted: equal configurations draw
+// different noise.
 type Replica struct {
 	Name   string        // default: r0, r1, …
-	Engine engine.Config // see there; Calibration.Speed makes it slower or faster
+	Engine engine.Config // see there; Calibration.Speed makes it slower or faster, Noise less regular
 	// Adapters are the LoRA adapters it can serve; nil: all that are asked for.
 	Adapters []string
 	Labels   map[string]string

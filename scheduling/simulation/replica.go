@@ -44,7 +44,7 @@ func (s *sim) addReplica(c Replica) error {
 	r.out.Name = r.Name
 	r.Engine.Quiet = true // only first and last tokens matter here
 	var err error
-	if r.engine, err = engine.New(r.Engine); err != nil {
+	if r.engine, err = s.newEngine(r); err != nil {
 		return fmt.Errorf("simulation: replica %s: %w", r.Name, err)
 	}
 	s.replicas = append(s.replicas, r)
@@ -56,6 +56,19 @@ func (s *sim) addReplica(c Replica) error {
 		}
 	}
 	return nil
+}
+
+// newEngine makes the engine of a replica's present incarnation.
+func (s *sim) newEngine(r *replica) (*engine.Engine, error) {
+	c := r.Engine
+	// Replicas of one configuration that stalled at the same step, each time they
+	// are started, would be noisy in a way that no fleet is.
+	seed := derive(s.cfg.Seed, streamNoise)
+	for _, n := range []uint64{c.Noise.Seed, uint64(r.index), uint64(r.incarnation)} {
+		seed = derive(seed, n)
+	}
+	c.Noise.Seed = seed
+	return engine.New(c)
 }
 
 // tokens is the size of the KV cache.
@@ -176,7 +189,7 @@ func (s *sim) happens(f Fault) {
 	case Restart:
 		s.die(r)
 		r.dead, r.hung, r.started = false, false, s.now
-		r.engine, s.err = engine.New(r.Engine)
+		r.engine, s.err = s.newEngine(r)
 	case Hang:
 		if !r.dead {
 			r.hung = true

@@ -136,6 +136,46 @@ func TestSameSeedSameReport(t *testing.T) {
 	}
 }
 
+// Replicas of one configuration draw different noise, after a restart too, and the
+// run's seed and the configuration's own both count.
+func TestNoiseIsEachReplicasOwn(t *testing.T) {
+	run := func(seed uint64, noise engine.Noise, replicas int, faults ...simulation.Fault) simulation.Distribution {
+		// Two jobs with nothing in common but their size: one at each of two replicas, or
+		// one after the other at one.
+		at := time.Duration(2/replicas-1) * 10 * time.Second
+		return mustRun(t, simulation.Config{
+			Fleet:    simulation.Uniform(replicas, engine.Config{Noise: noise}),
+			Workload: script{jobs: []simulation.Job{job(0, 1, 100, 20), job(at, 2, 100, 20)}},
+			Policy:   roundRobin(), Duration: time.Minute, Seed: seed, Faults: faults,
+		}).E2E
+	}
+	noisy := engine.Noise{Spread: 0.25, StallEvery: 10, Stall: 50 * time.Millisecond}
+	restart := simulation.Fault{At: 5 * time.Second, Kind: simulation.Restart}
+	for name, run := range map[string]func(uint64, engine.Noise) simulation.Distribution{
+		"two replicas": func(seed uint64, n engine.Noise) simulation.Distribution { return run(seed, n, 2) },
+		"a restart":    func(seed uint64, n engine.Noise) simulation.Distribution { return run(seed, n, 1, restart) },
+	} {
+		if d := run(1, engine.Noise{Seed: 5}); d.Count != 2 || d.Mean != d.Max {
+			t.Errorf("%s without noise: %+v, want two jobs that take the same time", name, d)
+		}
+		d := run(1, noisy)
+		if d.Count != 2 || d.Max-d.Mean < 0.001 {
+			t.Errorf("%s: %+v, want two jobs that do not take the same time", name, d)
+		}
+		if again := run(1, noisy); again != d {
+			t.Errorf("%s: %+v, and again %+v", name, d, again)
+		}
+		seeded := noisy
+		seeded.Seed = 1
+		if other := run(2, noisy); other == d {
+			t.Errorf("%s: another seed of the run gives the same: %+v", name, d)
+		}
+		if other := run(1, seeded); other == d {
+			t.Errorf("%s: another seed of the noise gives the same: %+v", name, d)
+		}
+	}
+}
+
 func TestEveryJobEndsOnce(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -288,6 +328,9 @@ func TestConfigErrors(t *testing.T) {
 			c.Policy.Profile = func() scheduling.Profile { return scheduling.Profile{} }
 		},
 		"replica": func(c *simulation.Config) { c.Fleet = simulation.Uniform(1, engine.Config{Blocks: -1}) },
+		"replica r0: engine: Noise.Spread": func(c *simulation.Config) {
+			c.Fleet = simulation.Uniform(1, engine.Config{Noise: engine.Noise{Spread: -1}})
+		},
 	} {
 		c := good
 		change(&c)

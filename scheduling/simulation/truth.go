@@ -21,7 +21,7 @@ type Truth interface {
 	// Output is how many tokens the request will produce.
 	Output(req *types.Request) int
 	// StepTime is how long a step of that server takes that decodes so many
-	// sequences with so many tokens of context in all.
+	// sequences with so many tokens of context in all, but for the engine's noise.
 	StepTime(ep *types.Endpoint, sequences, contextTokens int) time.Duration
 }
 

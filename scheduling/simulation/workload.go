@@ -15,9 +15,10 @@ const (
 	maxTokens = 1 << 24 // tokens in one piece of content or one output
 )
 
-// Each random quantity of a workload has a stream of its own, so that a change of
-// one parameter leaves the draws of the others as they were. The numbers are part
-// of what makes a run reproducible: new ones go to the end.
+// Each random quantity of a workload, and the noise of engines, has a stream of its
+// own, so that a change of one parameter leaves the draws of the others as they
+// were. The numbers are part of what makes a run reproducible: new ones go to the
+// end.
 const (
 	streamArrivals uint64 = iota + 1
 	streamInput
@@ -29,6 +30,7 @@ const (
 	streamTenant
 	streamSpread
 	streamPart
+	streamNoise // of the engines
 )
 
 // finalize is the output function of SplitMix64: a bijection of 64-bit words.

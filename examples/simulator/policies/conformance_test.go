@@ -214,7 +214,7 @@ func ExampleByName() {
 		fmt.Println(p.Name, p.Clairvoyant != nil)
 	}
 	_, err = policies.ByName("fastest")
-	fmt.Println(strings.HasPrefix(err.Error(), `policies: unknown policy "fastest", want a list of: all, random`))
+	fmt.Println(strings.HasPrefix(err.Error(), `policies: unknown policy "fastest", want a list of: all, default`))
 	// Output:
 	// least-req false
 	// classic-223 false

@@ -8,8 +8,8 @@ import (
 	"github.com/inferpick/inferpick/scheduling/simulation"
 )
 
-// All returns every policy, always in the same order: those that know nothing,
-// those that read what engines report, those that add prefix caches, and the
+// All returns every policy, always in the same order: the product's default, those
+// that know nothing, those that read what engines report, those that add prefix caches, and the
 // clairvoyant ones, which exist in a simulation only.
 func All() []simulation.Policy {
 	policy := func(name string, profile func() scheduling.Profile) simulation.Policy {

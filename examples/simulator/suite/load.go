@@ -90,6 +90,17 @@ type Fleet struct {
 	Engine string `json:"engine"`
 	// Speeds are relative speeds, given to the replicas in turn. Default: all 1.
 	Speeds []float64 `json:"speeds"`
+	// Noise makes steps irregular, of each replica in its own way. Default: none.
+	// Capacity is measured without it.
+	Noise Noise `json:"noise"`
+}
+
+// Noise is that of each engine of a fleet: see engine.Noise. It follows from the
+// seed of the run.
+type Noise struct {
+	Spread     float64  `json:"spread"`      // standard deviation of a step's duration, as a part of it; 0 to 2
+	StallEvery int      `json:"stall_every"` // mean number of steps from stall to stall; 0: none
+	Stall      Duration `json:"stall"`       // what a stall adds to a step; at most a minute
 }
 
 // Requirement bounds the regret of a policy.
@@ -234,6 +245,9 @@ func (c *Scenario) check() error {
 			return fmt.Errorf("fleet.speeds has %v, want above 0 and at most 100", v)
 		}
 	}
+	if err := c.Fleet.Noise.check(); err != nil {
+		return err
+	}
 	for _, l := range c.Loads {
 		if !(l > 0 && l <= 10) {
 			return fmt.Errorf("loads has %v, want above 0 and at most 10", l)
@@ -305,6 +319,39 @@ func (c *Scenario) withoutBursts() (simulation.Spec, string, error) {
 	return spec, string(data), err
 }
 
+func (n *Noise) check() error {
+	switch {
+	case !(n.Spread >= 0 && n.Spread <= 2):
+		return fmt.Errorf("fleet.noise.spread is %v, want 0 to 2", n.Spread)
+	case n.StallEvery < 0:
+		return fmt.Errorf("fleet.noise.stall_every is %d, want at least 1, or 0 for no stalls", n.StallEvery)
+	case n.Stall < 0 || time.Duration(n.Stall) > time.Minute:
+		return fmt.Errorf("fleet.noise.stall is %v, want above 0 and at most 1m", time.Duration(n.Stall))
+	case n.StallEvery > 0 && n.Stall == 0:
+		return fmt.Errorf("fleet.noise.stall is missing, stall_every is %d", n.StallEvery)
+	case n.StallEvery == 0 && n.Stall > 0:
+		return fmt.Errorf("fleet.noise.stall_every is missing, stall is %v", time.Duration(n.Stall))
+	}
+	return nil
+}
+
+// quiet returns the fleet without noise.
+func (f Fleet) quiet() Fleet {
+	f.Noise = Noise{}
+	return f
+}
+
+// key spells the fleet out, for the keys of records. Files of records outlive
+// programs: what a fleet without noise is called must stay what it was before
+// there was any.
+func (f Fleet) key() string {
+	key := fmt.Sprintf("{Replicas:%d Engine:%s Speeds:%v}", f.Replicas, f.Engine, f.Speeds)
+	if n := f.Noise; n != (Noise{}) {
+		key += fmt.Sprintf(" noise %v, %v every %d steps", n.Spread, time.Duration(n.Stall), n.StallEvery)
+	}
+	return key
+}
+
 func (f *Fleet) calibration() (engine.Calibration, error) {
 	var known []string
 	for _, c := range engine.Calibrations() {
@@ -327,7 +374,10 @@ func (f *Fleet) fleet() simulation.Fleet {
 		if n := len(f.Speeds); n > 0 {
 			c.Speed = f.Speeds[i%n]
 		}
-		fleet.Replicas = append(fleet.Replicas, simulation.Replica{Engine: engine.Config{Calibration: c, Quiet: true}})
+		fleet.Replicas = append(fleet.Replicas, simulation.Replica{Engine: engine.Config{
+			Calibration: c, Quiet: true,
+			Noise: engine.Noise{Spread: f.Noise.Spread, StallEvery: f.Noise.StallEvery, Stall: time.Duration(f.Noise.Stall)},
+		}})
 	}
 	return fleet
 }

@@ -104,13 +104,13 @@ func (r *Records) add(rec Record) error {
 	return nil
 }
 
-// key spells out what is played at a rate, 0 for the workload's own or a capacity
-// to be measured.
-func (c *plan) key(p *player, rate float64) string {
+// key spells out what is played on a fleet at a rate, 0 for the workload's own or a
+// capacity to be measured.
+func (c *plan) key(p *player, fleet Fleet, rate float64) string {
 	workload := string(c.Workload)
 	if c.Trace != "" {
 		workload += " " + c.Trace + " " + p.suite.minutes(p.o.Tuning)
 	}
-	return fmt.Sprintf("%s | %.6g/s | %+v | scrape %v | %d gateways | %v", workload, rate, c.Fleet,
+	return fmt.Sprintf("%s | %.6g/s | %s | scrape %v | %d gateways | %v", workload, rate, fleet.key(),
 		time.Duration(c.Scrape), max(c.Gateways, 1), c.config.Duration)
 }

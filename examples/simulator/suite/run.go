@@ -176,7 +176,8 @@ func (p *player) plan() (plans []plan, skipped []string, err error) {
 func (p *player) measure(plans []plan) error {
 	// Several scenarios may have the same, seen by one gateway that scrapes as usual:
 	// how the metrics are read, and bursts, do not change what the fleet can serve in
-	// the long run.
+	// the long run. Noise may, by what stalls take; without it a noisy case is played
+	// at the rate of the quiet one, and so is comparable.
 	type key struct{ workload, fleet string }
 	index := map[key]int{}
 	var first []int // plans to measure
@@ -190,7 +191,7 @@ func (p *player) measure(plans []plan) error {
 		if err != nil {
 			return err
 		}
-		k := key{smooth, fmt.Sprint(c.Fleet, c.config.Duration)}
+		k := key{smooth, fmt.Sprint(c.Fleet.quiet().key(), c.config.Duration)}
 		at, ok := index[k]
 		if !ok {
 			at = len(first)
@@ -203,9 +204,11 @@ func (p *player) measure(plans []plan) error {
 	err := p.each(len(first), 0, capacityPart, func(i int, _ func(float64)) (string, error) {
 		c := plans[first[i]]
 		config := c.config
+		fleet := c.Fleet.quiet()
+		config.Fleet = fleet.fleet()
 		config.Workload, config.Gateways, config.Scrape = specs[i], 1, simulation.Scrape{}
 		config.Policy, config.Seed = p.o.Capacity, p.seeds[0]
-		rec := Record{Case: c.key(p, 0), Policy: "capacity of " + config.Policy.Name, Seed: config.Seed}
+		rec := Record{Case: c.key(p, fleet, 0), Policy: "capacity of " + config.Policy.Name, Seed: config.Seed}
 		if known, ok := p.o.Records.find(rec); ok {
 			rates[i] = known.Rate
 			return "capacity of " + c.Name, nil
@@ -252,7 +255,7 @@ func (p *player) play(plans []plan) ([]Case, error) {
 			}
 			cases = append(cases, one)
 			configs = append(configs, config)
-			keys = append(keys, c.key(p, one.Rate))
+			keys = append(keys, c.key(p, c.Fleet, one.Rate))
 		}
 	}
 	perCase := len(p.policies) * len(p.seeds)

@@ -2,8 +2,12 @@ package suite_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"math"
 	"os"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,16 +102,121 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
-// TestCommittedSuite: it loads, and what it names exists.
-func TestCommittedSuite(t *testing.T) {
-	s, err := suite.Load("suite.json")
+// TestCommittedSuites: they load, and what they name exists.
+func TestCommittedSuites(t *testing.T) {
+	for _, file := range []string{"suite.json", "robust.json"} {
+		s, err := suite.Load(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, list := range []string{s.Capacity, s.Bound, s.Quick.Policies} {
+			if _, err := policies.ByName(list); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+		}
+	}
+}
+
+// TestCommittedNoise: each case with noise is there without it, to compare with.
+func TestCommittedNoise(t *testing.T) {
+	s, err := suite.Load("robust.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, list := range []string{s.Capacity, s.Bound, s.Quick.Policies} {
-		if _, err := policies.ByName(list); err != nil {
-			t.Error(err)
+	noisy := 0
+	for _, c := range s.Scenarios {
+		if c.Fleet.Noise == (suite.Noise{}) {
+			continue
 		}
+		noisy++
+		if !slices.ContainsFunc(s.Scenarios, func(quiet suite.Scenario) bool {
+			return quiet.Name+", noise" == c.Name && quiet.Fleet.Noise == suite.Noise{} &&
+				string(quiet.Workload) == string(c.Workload) && slices.Equal(quiet.Loads, c.Loads) && quiet.Duration == c.Duration
+		}) {
+			t.Errorf("%q is not there without noise", c.Name)
+		}
+	}
+	if noisy != 3 {
+		t.Errorf("%d cases have noise, want 3", noisy)
+	}
+}
+
+// TestNoise: the noisy fleet gets the jobs of the quiet one at the same rate, from one
+// measurement whichever comes first, and serves them otherwise. Records are found
+// again, and those of quiet fleets are called what they were called before there was
+// noise: files of them are kept.
+func TestNoise(t *testing.T) {
+	const (
+		chat  = `{"kind": "sharegpt", "output": {"kind": "fixed", "tokens": 20}}`
+		fleet = `"fleet": {"replicas": 2, "speeds": [0.5, 1]`
+		noise = `"noise": {"spread": 0.25, "stall_every": 50, "stall": "200ms"}`
+	)
+	s, err := suite.Parse([]byte(`{
+	  "seeds": [1], "duration": "10s", "capacity": "least-req",
+	  "scenarios": [
+	    {"name": "noisy", "workload": ` + chat + `, "loads": [0.5], ` + fleet + `, ` + noise + `}},
+	    {"name": "quiet", "workload": ` + chat + `, "loads": [0.5], ` + fleet + `}},
+	    {"name": "no noise", "workload": ` + chat + `, ` + fleet + `, "noise": {}}},
+	    {"name": "default", "workload": ` + chat + `}
+	  ]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	chosen, err := policies.ByName("least-req")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := t.TempDir() + "/records"
+	run := func() (*suite.Result, []string) {
+		t.Helper()
+		records, err := suite.OpenRecords(file, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer records.Close()
+		r, err := suite.Run(context.Background(), s, chosen, suite.Options{Capacity: chosen[0], Workers: 1, Records: records})
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var keys []string
+		for line := range strings.Lines(string(data)) {
+			var rec suite.Record
+			if err := json.Unmarshal([]byte(line), &rec); err != nil {
+				t.Fatal(err)
+			}
+			keys = append(keys, rec.Policy+": "+rec.Case)
+		}
+		return r, keys
+	}
+	r, keys := run()
+	noisy, quiet := r.Cases[0], r.Cases[1]
+	if noisy.Rate != quiet.Rate || noisy.Capacity != quiet.Capacity || quiet.Rate == 0 {
+		t.Errorf("with noise %v of %v jobs per second, without %v of %v", noisy.Rate, noisy.Capacity, quiet.Rate, quiet.Capacity)
+	}
+	for f, name := range suite.Figures() {
+		if a, b := noisy.Rows[0].P90[f], quiet.Rows[0].P90[f]; !(a > b) {
+			t.Errorf("%s: %v with noise, %v without", name, a, b)
+		}
+	}
+	const speeds = " | {Replicas:2 Engine: Speeds:[0.5 1]}"
+	rate := fmt.Sprintf(" | %.6g/s", quiet.Rate)
+	want := []string{
+		"capacity of least-req: " + chat + " | 0/s" + speeds + " | scrape 0s | 1 gateways | 10s",
+		"least-req: " + chat + rate + speeds + " noise 0.25, 200ms every 50 steps | scrape 0s | 1 gateways | 10s",
+		"least-req: " + chat + rate + speeds + " | scrape 0s | 1 gateways | 10s",
+		"least-req: " + chat + " | 0/s" + speeds + " | scrape 0s | 1 gateways | 10s",
+		"least-req: " + chat + " | 0/s | {Replicas:10 Engine: Speeds:[]} | scrape 0s | 1 gateways | 10s",
+	}
+	if !slices.Equal(keys, want) {
+		t.Errorf("records of\n%s\nwant\n%s", strings.Join(keys, "\n"), strings.Join(want, "\n"))
+	}
+	again, keys := run()
+	if !slices.Equal(keys, want) || !reflect.DeepEqual(again.Cases, r.Cases) {
+		t.Errorf("with the records there are %d, want %d, and the same cases", len(keys), len(want))
 	}
 }
 
@@ -133,6 +242,15 @@ func TestLoadErrors(t *testing.T) {
 		{"bad value of the workload", scenario(`"workload": {"kind": "sharegpt", "cv": 1000}`), "cv"},
 		{"engine", scenario(chat + `, "fleet": {"engine": "x"}`), "fleet.engine"},
 		{"speed", scenario(chat + `, "fleet": {"speeds": [0]}`), "fleet.speeds"},
+		{"field of noise", scenario(chat + `, "fleet": {"noise": {"sprad": 1}}`), "sprad"},
+		{"type of noise", scenario(chat + `, "fleet": {"noise": {"spread": "1"}}`), "noise.spread"},
+		{"spread", scenario(chat + `, "fleet": {"noise": {"spread": 2.5}}`), "fleet.noise.spread is 2.5"},
+		{"negative spread", scenario(chat + `, "fleet": {"noise": {"spread": -0.1}}`), "fleet.noise.spread is -0.1"},
+		{"stall_every", scenario(chat + `, "fleet": {"noise": {"stall_every": -1}}`), "fleet.noise.stall_every is -1"},
+		{"no stall_every", scenario(chat + `, "fleet": {"noise": {"stall": "1s"}}`), "fleet.noise.stall_every is missing"},
+		{"stall", scenario(chat + `, "fleet": {"noise": {"stall_every": 9, "stall": "2m"}}`), "fleet.noise.stall is 2m"},
+		{"stall that is never", scenario(chat + `, "fleet": {"noise": {"stall_every": 9, "stall": "never"}}`), "fleet.noise.stall is"},
+		{"no stall", scenario(chat + `, "fleet": {"noise": {"stall_every": 9}}`), "fleet.noise.stall is missing"},
 		{"load", scenario(chat + `, "loads": [0]`), "loads"},
 		{"figure", `{` + ok + `, "scenarios": [{"name": "x", ` + chat + `}], "require": [{"policy": "p", "figure": "x", "worst": 1}]}`, "require[0]"},
 	} {

@@ -99,11 +99,8 @@ func (p *pool) unlink(i int32) {
 // under: the same text gives other keys and values there. It is never 0.
 func blockKey(hash uint64, adapter uint32) uint64 {
 	if adapter != 0 {
-		// SplitMix64's finalizer, so that adapters do not cancel out in the XOR.
-		z := uint64(adapter) * 0x9e3779b97f4a7c15
-		z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
-		z = (z ^ z>>27) * 0x94d049bb133111eb
-		hash ^= z ^ z>>31
+		// Mixed well, so that adapters do not cancel out in the XOR.
+		hash ^= finalize(uint64(adapter) * 0x9e3779b97f4a7c15)
 	}
 	return max(hash, 1)
 }

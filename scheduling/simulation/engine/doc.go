@@ -31,7 +31,8 @@
 // known content hash are shared between sequences and stay hittable after they
 // were freed, until they are needed: the longest unused one goes first, and the
 // tail of a sequence before its head. LoRA adapters occupy slots and take time
-// to load. The duration of a step follows a [Calibration].
+// to load. The duration of a step follows a [Calibration] and, on
+// request, [Noise], which is the same for the same seed.
 //
 // New requests are seen by the step after the one under way, and [Metrics]
 // change at the end of a step only, as they do in the real engine.

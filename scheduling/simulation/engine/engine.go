@@ -43,6 +43,8 @@ type Config struct {
 	// of their request, for a caller that does not pass tokens on. Nothing else
 	// changes: steps, times and metrics are the same.
 	Quiet bool
+	// Noise makes the durations of steps random. Default: none.
+	Noise Noise
 }
 
 // complete fills the defaults in and checks what the caller set.
@@ -73,7 +75,7 @@ func (c *Config) complete() error {
 			return fmt.Errorf("engine: %s is %d: want at least %d", field.name, field.value, field.least)
 		}
 	}
-	return nil
+	return c.Noise.check()
 }
 
 // Request is what an engine is asked to compute.
@@ -164,6 +166,7 @@ type Engine struct {
 	cfg      Config
 	pool     pool
 	adapters adapters
+	noise    noise
 
 	byID    map[uint64]*sequence
 	inbox   []*sequence
@@ -190,6 +193,7 @@ func New(cfg Config) (*Engine, error) {
 		cfg:      cfg,
 		pool:     newPool(cfg.Blocks),
 		adapters: newAdapters(cfg.MaxLoRAs, cfg.MaxHostLoRAs),
+		noise:    newNoise(cfg.Noise),
 		byID:     make(map[uint64]*sequence),
 	}
 	e.published[0] = Metrics{Blocks: cfg.Blocks, FreeBlocks: cfg.Blocks}
@@ -264,7 +268,7 @@ func (e *Engine) Step(now time.Duration) (Step, bool) {
 		e.scheduleWaiting(&b)
 	}
 	b.adapters = e.adapters.active
-	d := e.cfg.Calibration.stepTime(&b)
+	d := e.noise.apply(e.cfg.Calibration.stepTime(&b))
 
 	e.last = b
 	e.end = now + d

@@ -465,7 +465,7 @@ func TestNewErrors(t *testing.T) {
 	slow.Speed = -1
 	for _, cfg := range []engine.Config{
 		{Blocks: -1}, {MaxSeqs: -1}, {MaxBatchedTokens: -1}, {MaxLoRAs: -1}, {MaxLoRAs: 4, MaxHostLoRAs: 3}, {Calibration: slow},
-		{Calibration: engine.Calibration{Name: "no blocks", Fixed: 1}},
+		{Calibration: engine.Calibration{Name: "no blocks", Fixed: 1}}, {Noise: engine.Noise{Spread: 3}},
 	} {
 		if _, err := engine.New(cfg); err == nil {
 			t.Errorf("New(%+v) = nil error", cfg)
