@@ -1,9 +1,11 @@
-// Package plugins holds the ready-made filters, scorers and pickers, one file
-// each, the profiles made of them, and the registry by which profiles are
+// Package plugins holds the ready-made filters, scorers, costs and pickers, one file
+// or a few each, the profiles made of them, and the registry by which profiles are
 // declared in JSON.
 //
 // Start from a profile:
 //
+//   - [Default]: one cost in seconds per endpoint, by [Cost], and [Ejection] of servers
+//     that fail. No weights to tune, no metrics needed.
 //   - [Classic]: the weights of the Gateway API Inference Extension (queue 2, KV
 //     cache 2, prefix cache 3), highest sum, ties at random. ClassicWithInFlight
 //     adds this process's own in-flight requests, which makes it robust to slow

@@ -122,7 +122,7 @@ func TestRoundRobin(t *testing.T) {
 // two calls share nothing.
 func TestProfilesAreReady(t *testing.T) {
 	for name, profile := range map[string]func() scheduling.Profile{
-		"Classic": plugins.Classic, "ClassicWithInFlight": plugins.ClassicWithInFlight, "DecisionTree": plugins.DecisionTree,
+		"Default": plugins.Default, "Classic": plugins.Classic, "ClassicWithInFlight": plugins.ClassicWithInFlight, "DecisionTree": plugins.DecisionTree,
 		"LeastRequests": plugins.LeastRequests, "RoundRobinProfile": plugins.RoundRobinProfile, "RandomProfile": plugins.RandomProfile,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,18 +5,35 @@ import "github.com/inferpick/inferpick/scheduling"
 // DefaultFallbacks is how many fallbacks the ready-made profiles name.
 const DefaultFallbacks = 2
 
-// Default returns the profile to start with: what a request costs at each endpoint, in
-// seconds, by Cost. It needs no weights, and holds on chat, shared prefixes, agents,
-// adapters and unequal servers alike; examples/simulator/suite has the comparison.
+// Default returns the profile to start with: the least cost in seconds, by Cost, among
+// the endpoints that serve, of which Ejection keeps those that fail this process's own
+// requests away for a while. It needs no weights, and holds on chat, shared prefixes,
+// agents, adapters and unequal servers alike; docs/default-policy.md has the comparison.
 //
-// Each call returns a new profile that has learned nothing.
+// Where all endpoints fail they are all tried: a request that may fail is better than
+// one that must. Set FailClosed of Ejection for the opposite.
+//
+// Each call returns a new profile that has learned nothing. Give each pool its own
+// Scheduler: what is learned is of one kind of server.
 func Default() scheduling.Profile {
+	filters := safetyFilters()
+	last := len(filters) - 1 // the one that sheds asks whether those that are left have room
+	filters = append(filters[:last:last], scheduling.Named{Name: "ejection", Filter: mustEjection(EjectionOptions{})}, filters[last])
 	return scheduling.Profile{
-		Filters:   safetyFilters(),
+		Filters:   filters,
 		Costs:     []scheduling.Costed{{Name: "cost", Coster: mustCost(CostOptions{})}},
 		Picker:    MaxScore{},
 		Fallbacks: DefaultFallbacks,
 	}
+}
+
+// mustEjection is NewEjection for options that are known to be valid.
+func mustEjection(o EjectionOptions) *Ejection {
+	e, err := NewEjection(o)
+	if err != nil {
+		panic(err)
+	}
+	return e
 }
 
 // Classic returns the scheduling of the Inference Extension since its version

@@ -235,6 +235,9 @@ func parseFlags(args []string) (config, error) {
 		if !given["policy"] {
 			*policyFlag = ""
 		}
+		if *freshFlag != "" && cfg.records == "" {
+			return cfg, errors.New("-fresh goes with -records: without, all is played anew")
+		}
 		if *freshFlag != "" {
 			cfg.fresh = strings.Split(*freshFlag, ",")
 		}

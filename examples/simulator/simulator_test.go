@@ -90,6 +90,8 @@ func TestParseFlagsErrors(t *testing.T) {
 		{[]string{"-suite", "s.json", "-html", "x"}, "-html does not go with -suite"},
 		{[]string{"-suite", "s.json", "-trace", "mooncake"}, `-trace: "mooncake", want NAME=FILE`},
 		{[]string{"-quick"}, "-quick"},
+		{[]string{"-records", "x"}, "are for -suite"},
+		{[]string{"-suite", "s.json", "-fresh", "default"}, "-fresh goes with -records"},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
@@ -134,6 +136,9 @@ func TestParseFlags(t *testing.T) {
 		{[]string{"-workload", "mooncake:" + trace}, func(c config) bool { return c.loads == nil && c.rates == nil }},
 		{[]string{"-scrape", "0"}, func(c config) bool { return c.baseConfig().Scrape.Period < 0 }},
 		{[]string{"-suite", "s.json", "-quick"}, func(c config) bool { return c.suite == "s.json" && c.quick && c.seeds == nil }},
+		{[]string{"-suite", "s.json", "-tuning", "-records", "r", "-fresh", "a,b"}, func(c config) bool {
+			return c.tuning && c.records == "r" && slices.Equal(c.fresh, []string{"a", "b"})
+		}},
 	}
 	for _, tt := range tests {
 		c, err := parseFlags(tt.args)

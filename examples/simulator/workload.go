@@ -129,5 +129,5 @@ func engineName(c engine.Config) string {
 // defaultPolicies are the baselines, what the Inference Extension did and does, and
 // rules that track what they have sent.
 func defaultPolicies() []string {
-	return []string{"random", "round-robin", "least-req", "gie-0.3", "classic-223", "classic+in-flight", "sglang", "dynamo", "llmd-sticky", "lmetric"}
+	return []string{"default", "random", "least-req", "gie-0.3", "classic-223", "classic+in-flight", "sglang", "dynamo", "llmd-sticky", "lmetric"}
 }

@@ -97,7 +97,9 @@ func Run(ctx context.Context, s *Suite, policies []simulation.Policy, o Options)
 		}
 	}
 	if o.Tuning {
-		p.seeds = s.Tuning.Seeds
+		if p.seeds = s.Tuning.Seeds; len(p.seeds) == 0 {
+			return nil, errors.New("suite: there is nothing to tune on: tuning.seeds is empty")
+		}
 	}
 	if len(o.Seeds) > 0 {
 		p.seeds = o.Seeds

@@ -13,6 +13,7 @@ import (
 
 	"github.com/inferpick/inferpick/examples/simulator/policies"
 	"github.com/inferpick/inferpick/examples/simulator/suite"
+	"github.com/inferpick/inferpick/scheduling/simulation"
 )
 
 const small = `{
@@ -31,17 +32,22 @@ func play(t *testing.T, o suite.Options) (*suite.Result, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chosen, err := policies.ByName("random,least-req,classic-223")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := suite.Run(context.Background(), s, chosen, o)
+	r, err := suite.Run(context.Background(), s, policiesOf(t, "random,least-req,classic-223"), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out strings.Builder
 	r.Write(&out)
 	return r, out.String()
+}
+
+func policiesOf(t *testing.T, list string) []simulation.Policy {
+	t.Helper()
+	chosen, err := policies.ByName(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return chosen
 }
 
 func TestRun(t *testing.T) {
