@@ -16,7 +16,7 @@ import (
 //
 //	cost = 5·(wait + prefill + step)            time to the first token
 //	     + output·(0.2·step' + load)            its own output, and what that takes from others
-//	     + decoding·(recompute + 0.3·long)      how long its prefill holds up those that decode
+//	     + decoding·(1.5·recompute + 0.3·long)  how long its prefill holds up those that decode
 //	     + adapter + kv - home
 //
 // wait is the rest of the step under way and the prefills that go before; their end is
@@ -25,8 +25,8 @@ import (
 // is the part of a step that grows with the sequences in it: one more sequence takes
 // as much from the others together as they take from it, so the sum is least where the
 // two are charged alike. recompute is prefill that another endpoint would have saved,
-// divided by one more than the requests in flight that begin alike: a beginning that
-// many share is worth another copy. long is what a prefill exceeds six steps by. kv
+// divided by one more than the requests in flight that begin alike for each copy there
+// would be: a beginning that many share is worth another copy, until there are enough. long is what a prefill exceeds six steps by. kv
 // grows as k/(1-k) with the part k of the KV cache in use. home draws a prompt to the
 // endpoint that all gateways agree on, where there are others.
 //
@@ -88,7 +88,7 @@ type costed struct {
 type costQuery struct {
 	at      float64 // when the request reaches an engine
 	best    float64 // most tokens cached at one endpoint, or expected at the home
-	share   float64 // 1/(1 + requests in flight that begin alike)
+	share   float64 // 1/(1 + requests in flight that begin alike, for each copy)
 	scarce  float64 // part of the endpoints whose adapter slots are full
 	home    int32   // index of the endpoint; -1: none
 	worth   float64 // what that is worth in seconds
@@ -341,12 +341,16 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, index [
 	others := c.others()
 	if most > 0 {
 		perBlock := c.tokensPerBlock(req, r)
+		holders, half := 0, float64(most)/2
 		for k, h := range costs {
+			if h >= half {
+				holders++
+			}
 			costs[k] = min(h*perBlock, r.prompt-1)
 		}
 		q.best = min(float64(most)*perBlock, r.prompt-1)
 		alike := float64(c.crowd.share(r.hashes, int(most))) / (1 - min(others, .9))
-		q.share = 1 / (1 + alike)
+		q.share = 1 / (1 + alike/float64(holders+1))
 	}
 	if r.adapter != 0 {
 		for k, i := range index {

@@ -20,7 +20,7 @@ type CostOptions struct {
 	// request takes from the others there, whose weight is 1.
 	Output float64 `json:"output,omitempty"`
 	// Recompute is the weight of a second by which decoding neighbours are held up
-	// for prompt tokens that another endpoint has cached. Default 1.
+	// for prompt tokens that another endpoint has cached. Default 1.5.
 	Recompute float64 `json:"recompute,omitempty"`
 	// LongPrefill is the weight of the same for a long prefill, cached elsewhere or
 	// not, as far as it is longer than LongSteps steps. Defaults 0.3 and 6.
@@ -83,7 +83,7 @@ func (o CostOptions) withDefaults() (CostOptions, error) {
 	}{
 		{"firstToken", &o.FirstToken, 5},
 		{"output", &o.Output, .2},
-		{"recompute", &o.Recompute, 1},
+		{"recompute", &o.Recompute, 1.5},
 		{"longPrefill", &o.LongPrefill, .3},
 		{"longSteps", &o.LongSteps, 6},
 		{"kvPressure", &o.KVPressure, .15},
