@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	defaultPolicy  = "inflight"
+	defaultPolicy  = "default"
 	defaultCompare = "round-robin"
 )
 
@@ -28,6 +28,7 @@ type policy struct {
 // profile with a prefix index must not be shared by two schedulers.
 func readyMade() map[string]func() scheduling.Profile {
 	return map[string]func() scheduling.Profile{
+		"default":        plugins.Default,
 		"classic":        plugins.Classic,
 		"inflight":       plugins.ClassicWithInFlight,
 		"tree":           plugins.DecisionTree,

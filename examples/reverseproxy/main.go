@@ -47,7 +47,7 @@ func newGateway(ctx context.Context, endpoints []string) (http.Handler, error) {
 			return nil, err
 		}
 	}
-	scheduler, err := scheduling.New(plugins.ClassicWithInFlight())
+	scheduler, err := scheduling.New(plugins.Default())
 	if err != nil {
 		return nil, err
 	}

@@ -244,6 +244,12 @@ async function explain(id, scroll) {
   if (scroll && window.innerWidth <= 900) panel.scrollIntoView({ behavior: "smooth", block: "start" });
 }
 
+// seconds writes the seconds of a cost, which may be less than none.
+function seconds(s) {
+  const v = Math.abs(s) < 5e-4 ? 0 : s;
+  return (v < 0 ? "−" : "") + (Math.abs(v) < 1 ? (Math.abs(v) * 1000).toFixed(0) + " ms" : Math.abs(v).toFixed(2) + " s");
+}
+
 // explanation returns what to show of a decision.
 function explanation({ request: r, policy, explanation: x }) {
   const fact = (name, value) => el("span", {}, name, el("b", {}, value));
@@ -261,16 +267,25 @@ function explanation({ request: r, policy, explanation: x }) {
   if (!x || !x.Candidates) return out;
   const first = x.Candidates.find((c) => c.Terms && c.Terms.length);
   const scorers = first ? first.Terms.map((t) => t.Scorer) : [];
-  const best = Math.max(1e-9, ...x.Candidates.map((c) => c.Total));
-  const color = (i) => `--c: var(--t${i % 5 + 1})`;
+  // A policy of costs shows seconds, of which less is better; one of scores shows points.
+  // One of both shows each in its own way, and what is left of the points in the total.
+  const costs = scorers.length > 0 && first.Terms.every((t) => t.Cost);
+  const sign = costs ? -1 : 1;
+  const length = (c) => (c.Terms || []).reduce((sum, t) => sum + Math.max(0, sign * t.Contribution), 0);
+  const longest = costs ? Math.max(1e-9, ...x.Candidates.map(length)) : Math.max(1e-9, ...x.Candidates.map((c) => c.Total));
+  const color = (i) => `--c: var(--t${i % 8 + 1})`;
   const colored = (e, i) => { e.style.cssText = color(i); return e; };
   if (x.Dropped && x.Dropped.length) out.push(el("p", { class: "error" }, "left out, for they failed: " + x.Dropped.join(", ")));
-  out.push(el("p", { class: "note" }, scorers.length
+  out.push(el("p", { class: "note" }, costs
+    ? "Each term is what the request costs there, in seconds that count as much as they hurt. The lowest total wins."
+    : scorers.some((_, i) => first.Terms[i].Cost)
+    ? "Each term is weight × score, less the seconds that it costs. The highest total wins."
+    : scorers.length
     ? "Each term is weight × score. The highest total wins."
     : "This policy does not score; its picker takes one of the servers that the filters left."));
 
   const head = el("tr", {}, el("th", { scope: "col" }, "Server"), el("th", { scope: "col" }, "Total"),
-    scorers.map((s, i) => el("th", { scope: "col" }, colored(el("span", { class: "key" }), i), s, el("small", {}, "weight " + first.Terms[i].Weight))));
+    scorers.map((s, i) => el("th", { scope: "col" }, colored(el("span", { class: "key" }), i), s, el("small", {}, first.Terms[i].Cost ? "seconds" : "weight " + first.Terms[i].Weight))));
   const order = [...x.Candidates].sort((a, b) => !!a.FilteredBy - !!b.FilteredBy || b.Total - a.Total || (a.Rank || 99) - (b.Rank || 99));
   const body = order.map((c) => {
     const rank = c.Rank === 1 ? "chosen" : c.Rank ? `fallback ${c.Rank - 1}` : "";
@@ -280,14 +295,18 @@ function explanation({ request: r, policy, explanation: x }) {
     }
     const stack = el("div", { class: "stack", "aria-hidden": "true" }, (c.Terms || []).map((t, i) => {
       const part = colored(el("i"), i);
-      part.style.width = Math.max(0, t.Contribution) / best * 100 + "%";
+      part.style.width = Math.max(0, sign * t.Contribution) / longest * 100 + "%";
       return part;
     }));
     return el("tr", { class: c.Rank === 1 ? "chosen" : null }, name,
-      el("td", { class: "total" }, scorers.length ? c.Total.toFixed(2) : "–", scorers.length ? stack : null),
+      el("td", { class: "total" }, scorers.length ? (costs ? seconds(-c.Total) : c.Total.toFixed(2)) : "–", scorers.length ? stack : null),
       (c.Terms || []).map((t, i) => {
-        const b = colored(bar({ width: t.Used }), i);
         const detail = (t.Unknown ? "unknown, the mean counts" : "") + (t.Unknown && t.Detail ? "; " : "") + (t.Detail || "");
+        if (t.Cost) {
+          const b = colored(bar({ width: Math.max(0, -t.Contribution) / longest }), i);
+          return el("td", { class: "term" }, seconds(-t.Contribution), b, detail ? el("small", {}, detail) : null);
+        }
+        const b = colored(bar({ width: t.Used }), i);
         return el("td", { class: "term", title: `${t.Weight} × ${t.Used.toFixed(3)}` }, t.Contribution.toFixed(2), b, detail ? el("small", {}, detail) : null);
       }));
   });
