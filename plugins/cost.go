@@ -43,7 +43,7 @@ type Cost struct {
 
 	table costTable
 	// table.mu also guards what follows.
-	names       map[string]*modelName // of target models
+	adapterIDs  map[string]int32 // from 1, of the adapters that engines listed
 	outputs     outputLengths
 	crowd       crowd
 	fleet       fleetRates
@@ -114,7 +114,7 @@ func NewCost(o CostOptions) (*Cost, error) {
 		return nil, err
 	}
 	return &Cost{
-		o: o, prefix: prefix, key: types.NewKey[*costed]("cost"), names: map[string]*modelName{},
+		o: o, prefix: prefix, key: types.NewKey[*costed]("cost"), adapterIDs: map[string]int32{},
 		scratch: sync.Pool{New: func() any { return new(costScratch) }},
 	}, nil
 }
@@ -471,14 +471,8 @@ func (c *Cost) of(req *types.Request) *costed {
 	c.prefix.prepare(req, &r.prefix)
 	c.table.mu.RLock()
 	r.output = c.outputs.expect(req)
-	name, known := c.names[req.TargetModel]
-	r.adapter = name.adapterID()
+	r.adapter = c.adapterIDs[req.Target()]
 	c.table.mu.RUnlock()
-	if !known && req.TargetModel != "" {
-		c.table.mu.Lock()
-		r.adapter = c.enterName(req.TargetModel).adapterID()
-		c.table.mu.Unlock()
-	}
 	c.key.Set(&req.Attrs, r)
 	return r
 }
@@ -586,6 +580,9 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 		s.sync(now, c.o.Transport)
 		s.publish(&c.table)
 	}
+	if again := c.table.server(ep); again != nil && again != s {
+		c.derive(again, now) // it was forgotten and came back: the ledger is the same
+	}
 }
 
 // learnRequest learns what a served request says of those like it. Caller must hold
@@ -596,9 +593,6 @@ func (c *Cost) learnRequest(req *types.Request, r *costed, u types.Usage) {
 	}
 	if cached, ok := u.CachedTokens.Value(); ok {
 		c.reuse += .01 * (min(cached/r.prompt, 1) - c.reuse)
-	}
-	if n := c.names[req.TargetModel]; n != nil && !n.adapter && n.unseen < baseAfter {
-		n.unseen++
 	}
 }
 

@@ -77,7 +77,9 @@ func change(before, after bool) int {
 	return 0
 }
 
-// report takes over what the engine lists. Names of adapters are known from then on.
+// reportAdapters takes over what the engine lists. A target model is taken for an
+// adapter from when any engine has listed it: to take a base model for one would keep
+// its requests together.
 func (c *Cost) reportAdapters(s *costServer, m *types.Metrics) {
 	if !m.MaxAdapters.IsKnown() {
 		return
@@ -101,48 +103,17 @@ func (c *Cost) reportAdapters(s *costServer, m *types.Metrics) {
 }
 
 func (c *Cost) list(u *adapterUse, name string, how int8) {
-	n := c.enterName(name)
-	if n == nil {
-		return
+	id, ok := c.adapterIDs[name]
+	if !ok {
+		if len(c.adapterIDs) >= maxAdapterNames {
+			return
+		}
+		id = int32(len(c.adapterIDs) + 1)
+		c.adapterIDs[name] = id
 	}
-	n.adapter = true
-	if a := u.of(n.id); a != nil {
+	if a := u.of(id); a != nil {
 		a.listed = how
 	}
-}
-
-// modelName is a target model that was asked for or reported.
-type modelName struct {
-	id      int32
-	adapter bool // an engine listed it
-	unseen  int  // requests that ended while no engine had listed it
-}
-
-// baseAfter is how many requests a target is taken for an adapter without having been
-// listed as one by any engine.
-const baseAfter = 16
-
-// adapterID returns the number of a target model if it is to be taken for a LoRA
-// adapter, or 0.
-func (n *modelName) adapterID() int32 {
-	if n == nil || !n.adapter && n.unseen >= baseAfter {
-		return 0
-	}
-	return n.id
-}
-
-// enterName returns what is known of a target model, entering it; nil for the empty
-// name, and when there are too many. Caller must hold the lock for writing.
-func (c *Cost) enterName(name string) *modelName {
-	if name == "" {
-		return nil
-	}
-	n := c.names[name]
-	if n == nil && len(c.names) < maxAdapterNames {
-		n = &modelName{id: int32(len(c.names) + 1)}
-		c.names[name] = n
-	}
-	return n
 }
 
 // adapterDelay is what it costs in seconds to serve a request for an adapter here:
@@ -168,13 +139,17 @@ func (c *Cost) adapterDelay(s *costServer, id int32, slots int, output, scarce f
 	if fewest < math.MaxInt32 {
 		drain = output * (.5 + .5*float64(fewest))
 	}
-	if mine != nil && mine.busy() {
-		if mine.hasSlot() || holding < slots {
-			return 0, "adapter in use"
-		}
-		return drain * float64(max(busy-slots, 0)), "adapter waits for a slot"
-	}
+	// A slot is taken for longer by one more request: the less, the more are there. So
+	// an adapter that is in use at several servers gathers where most of it is.
 	taken := c.o.AdapterSlot / c.o.FirstToken * output * scarce
+	if mine != nil && mine.busy() {
+		n := 1 + float64(max(mine.requests, 1))
+		taken /= n * n
+		if mine.hasSlot() || holding < slots {
+			return taken, "adapter in use"
+		}
+		return taken + drain*float64(max(busy-slots, 0)), "adapter waits for a slot"
+	}
 	if busy >= slots {
 		return taken + c.o.AdapterLoad + drain*float64(busy-slots+1), "adapter slots are full"
 	}

@@ -361,44 +361,44 @@ func TestCostMeetsSLO(t *testing.T) {
 	}
 }
 
-// Requests for a LoRA adapter go together, and a slot that is taken costs. A base
-// model is not mistaken for an adapter for long.
+// Requests for a LoRA adapter go together, and a slot that is taken costs.
 func TestCostAdapters(t *testing.T) {
 	with := func(id string, running ...string) *types.Endpoint {
 		return schedulingtest.Endpoint(id, schedulingtest.Adapters(2, running...))
 	}
-	ask := func(b *costBench, model string) *scheduling.Decision {
-		req := prompt(model, 100)
-		req.TargetModel = model
-		return b.schedule(req)
-	}
-	b := newCostBench(t, plugins.CostOptions{}, with("a"), with("b"))
-	first := ask(b, "sql")
-	first.FirstToken()
-	for range 5 {
-		if d := ask(b, "sql"); d.Endpoint != first.Endpoint {
-			t.Fatalf("adapter sql is in use at %s, and a request for it went to %s", first.Endpoint.ID, d.Endpoint.ID)
+	ask := func(b *costBench, name string) *scheduling.Decision { return b.schedule(forAdapter(name)) }
+	b := newCostBench(t, plugins.CostOptions{}, with("a"), with("b", "sql"))
+	for range 6 {
+		if d := ask(b, "sql"); d.Endpoint.ID != "b" {
+			t.Fatalf("adapter sql is in use at b, and a request for it went to %s", d.Endpoint.ID)
 		}
 	}
-	b = newCostBench(t, plugins.CostOptions{}, with("full", "x", "y"), with("free", "x"))
-	if d := ask(b, "z"); d.Endpoint.ID != "free" {
-		t.Errorf("a new adapter went to %s, where both slots are taken", d.Endpoint.ID)
+	b = newCostBench(t, plugins.CostOptions{}, with("full", "x", "y"), with("free", "x"), with("elsewhere", "z"))
+	if d := mustSchedule(t, b.s, forAdapter("z"), b.eps[:2]); d.Endpoint.ID != "free" {
+		t.Errorf("an adapter that is in use at neither went to %s, where both slots are taken", d.Endpoint.ID)
 	}
 	if d := ask(b, "y"); d.Endpoint.ID != "full" {
 		t.Errorf("adapter y went to %s, though another gateway has it running at full", d.Endpoint.ID)
 	}
+}
 
-	b = newCostBench(t, plugins.CostOptions{}, with("a", "x"), with("b"))
-	for range 16 {
-		b.serve(ask(b, "base"), time.Millisecond, time.Millisecond, 10, 0)
+// Trap: a base model that is taken for an adapter keeps all its requests together.
+func TestTrapBaseModelTakenForAnAdapter(t *testing.T) {
+	b := newCostBench(t, plugins.CostOptions{}, schedulingtest.Endpoint("a", schedulingtest.Adapters(2, "sql")), schedulingtest.Endpoint("b", schedulingtest.Adapters(2)))
+	for range 20 {
+		b.schedule(forAdapter("base"))
 	}
-	req := prompt("q", 100)
-	req.TargetModel = "base"
-	for _, term := range b.explain(req)["a"].Terms {
-		if term.Scorer == "adapter" {
-			t.Errorf("a base model is still taken for an adapter: %+v", term)
+	for _, ep := range b.eps {
+		if n := ep.Load.Requests(); n < 8 {
+			t.Errorf("%s got %d of 20 requests for the base model", ep.ID, n)
 		}
 	}
+}
+
+func forAdapter(name string) *types.Request {
+	req := prompt(name, 100)
+	req.TargetModel = name
+	return req
 }
 
 // Gateways that share servers and nothing else agree on a prompt's home; one that is
