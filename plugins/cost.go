@@ -151,12 +151,13 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 		c.costWithSLO(r, eps, index, costs, sc.late[:len(eps)])
 		return nil
 	}
+	var t costTerms
 	for k, i := range index {
 		if i < 0 {
 			costs[k] = math.NaN()
 			continue
 		}
-		t := c.estimate(&c.table.figures[i], r, costs[k])
+		c.estimate(&c.table.figures[i], r, costs[k], &t)
 		costs[k] = t.wait + t.prefill + t.output + t.disturb + t.kv
 	}
 	if r.adapter != 0 || r.query.home >= 0 {
@@ -406,12 +407,12 @@ type costTerms struct {
 	first float64 // seconds until the first token, not weighted
 }
 
-// estimate is the cost at an endpoint that has hit tokens of the prompt cached, without
-// adapters. It must be quick: it runs for each endpoint in each decision.
-func (c *Cost) estimate(f *costFigures, r *costed, hit float64) (t costTerms) {
+// estimate fills in the cost at an endpoint that has hit tokens of the prompt cached,
+// without adapters. It must be quick: it runs for each endpoint in each decision.
+func (c *Cost) estimate(f *costFigures, r *costed, hit float64, t *costTerms) {
 	q, e := &r.query, &c.o.Engine
 	step, token, decoding := float64(f.step), float64(f.token), float64(f.decoding)
-	wait, beside := until(q.at, f.stepEnds, float64(f.pending), step)
+	wait, beside := until(q.at, f.stepEnds, float64(f.pending), step, decoding)
 	compute := max(r.prompt-hit, 1)
 	own := token * compute * (1 + e.Attention*(r.prompt-compute/2))
 	wait += c.o.Transport + beside + step
@@ -419,6 +420,7 @@ func (c *Cost) estimate(f *costFigures, r *costed, hit float64) (t costTerms) {
 		wait += step * math.Floor(all/e.Batch)
 	}
 	t.output = r.output * (float64(f.outputCost) + float64(f.perContext)*r.size())
+	t.kv = 0
 	t.disturb = decoding * (c.o.Recompute*q.share*token*(q.best-hit) + c.o.LongPrefill*max(0, own-c.o.LongSteps*step))
 	if perKV := float64(f.perKV); perKV > 0 {
 		kv := float64(f.kv)
@@ -432,7 +434,6 @@ func (c *Cost) estimate(f *costFigures, r *costed, hit float64) (t costTerms) {
 	t.first = wait + own
 	t.wait = c.o.FirstToken * wait
 	t.prefill = c.o.FirstToken * own
-	return t
 }
 
 // size is the context that a request holds, at half of its output.

@@ -72,6 +72,10 @@ func (s *costServer) publish(t *costTable) {
 // that sees some of them knows the rhythm of the engine.
 func (s *costServer) sync(now, transport float64) {
 	s.stepEnds, s.pending = now+s.step, 0
+	if s.decoding < idle && s.head == nil {
+		s.stepEnds = math.Inf(-1) // nothing is left to make another step
+		return
+	}
 	for r := s.head; r != nil; r = r.next {
 		if r.sent+transport < now {
 			s.stepEnds += r.work
@@ -81,16 +85,21 @@ func (s *costServer) sync(now, transport float64) {
 	}
 }
 
+// idle is as many sequences as mean that nothing runs.
+const idle = .5
+
 // until returns how long a request that reaches the engine at the given time waits
 // for the step under way, and how much prefill will be in the next one beside its own.
-// ends, pending and step are costServer's.
-func until(at, ends, pending, step float64) (wait, beside float64) {
+// ends, pending, step and decoding are costServer's.
+func until(at, ends, pending, step, decoding float64) (wait, beside float64) {
 	if ends <= at && pending > 0 {
 		ends, pending = ends+step+pending, 0 // that step has begun
 	}
 	switch past := at - ends; {
 	case past < 0:
 		return -past, pending
+	case decoding < idle:
+		return 0, 0
 	case past < step:
 		return step - past, 0 // the step after a known end only decodes
 	}
@@ -100,7 +109,7 @@ func until(at, ends, pending, step float64) (wait, beside float64) {
 // add enters r, which was sent now.
 func (s *costServer) add(r *costed, transport, batch float64) {
 	at := r.sent + transport
-	wait, beside := until(at, s.stepEnds, s.pending, s.step)
+	wait, beside := until(at, s.stepEnds, s.pending, s.step, s.decoding)
 	r.predicted = transport + wait + beside + s.step*(1+math.Floor((s.queued+r.compute)/batch))
 	if s.stepEnds <= at {
 		s.stepEnds, s.pending = at+wait, 0
@@ -183,13 +192,11 @@ func (s *costServer) read(ep *types.Endpoint) {
 	}
 	s.since = 0
 	s.kvTokens = float64(cacheTokens(ep))
-	waiting, running := m.Waiting.OrNaN(), m.Running.OrNaN()
-	reported := waiting + running
-	if s.known = !m.UpdatedAt.IsZero() && reported == reported; !s.known {
+	if s.known = !m.UpdatedAt.IsZero() && (m.Waiting.IsKnown() || m.Running.IsKnown()); !s.known {
 		s.raw = 0
 		return
 	}
-	excess := reported - float64(ep.Sent.Requests)
+	excess := m.Waiting.Or(0) + m.Running.Or(0) - float64(ep.Sent.Requests)
 	s.raw += (1 - math.Exp(-elapsed/foreignSmoothing)) * (excess - s.raw)
 }
 

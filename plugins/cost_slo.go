@@ -41,7 +41,8 @@ func (c *Cost) costWithSLO(r *costed, eps []*types.Endpoint, index []int32, cost
 
 // lateness is by which part of the targets an endpoint would miss them; 0: it meets them.
 func (c *Cost) lateness(f *costFigures, r *costed, hit, delay float64) (late float64) {
-	t := c.estimate(f, r, hit)
+	var t costTerms
+	c.estimate(f, r, hit, &t)
 	if want := r.query.slo.TTFT.Seconds(); want > 0 {
 		late += max(0, (t.first+delay)/want-1)
 	}
@@ -68,7 +69,7 @@ func (w *wholeCost) sum() float64 {
 // whole is the cost with everything that estimate leaves out.
 func (c *Cost) whole(index int32, ep *types.Endpoint, r *costed, hit float64) (w wholeCost) {
 	q, f := &r.query, &c.table.figures[index]
-	w.costTerms = c.estimate(f, r, hit)
+	c.estimate(f, r, hit, &w.costTerms)
 	w.delay, w.what = c.adapterTerm(index, ep, r)
 	w.adapter = c.o.FirstToken * w.delay
 	if index == q.home {

@@ -71,7 +71,7 @@ func endpoints(store *datastore.Store) []*types.Endpoint {
 
 func newDirector(t testing.TB, store *datastore.Store, change func(*director.Options)) *director.Director {
 	t.Helper()
-	s, err := scheduling.New(plugins.ClassicWithInFlight())
+	s, err := scheduling.New(plugins.Default())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func zeroLedgers(t *testing.T, eps []*types.Endpoint) {
 func TestRoute(t *testing.T) {
 	store := newStore(t, 4, datastore.Options{})
 	var out types.Outcome
-	p := plugins.ClassicWithInFlight()
+	p := plugins.Default()
 	p.Hooks.Finished = func(_ *scheduling.Decision, _ *types.Endpoint, o types.Outcome) { out = o }
 	s, _ := scheduling.New(p)
 	d := newDirector(t, store, func(o *director.Options) { o.Scheduler, o.RestoreModel = s, true })

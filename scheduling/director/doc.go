@@ -26,6 +26,8 @@
 //  2. datastore Resolve: public model name to pool, target and priority.  404
 //  3. candidates: the endpoints of the pool, within the subset hint.  503
 //  4. Scheduler: filter, score, pick; the decision is booked.  429, 503
+//     It is the caller's: plugins.Default is the profile to start with, and each
+//     pool that serves another model gets one of its own ([Options.Schedulers]).
 //  5. the body with the target model spliced in.
 //
 // # Trust

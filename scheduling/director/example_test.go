@@ -20,7 +20,7 @@ func Example() {
 	_ = store.SetEndpoints(types.NamespacedName{Name: "llama"}, []datastore.EndpointSpec{
 		{ID: "a", Address: "10.0.0.1:8000"}, {ID: "b", Address: "10.0.0.2:8000"},
 	})
-	scheduler, _ := scheduling.New(plugins.ClassicWithInFlight())
+	scheduler, _ := scheduling.New(plugins.Default())
 	d, _ := director.New(director.Options{Store: store, Scheduler: scheduler})
 	defer d.Close()
 

@@ -36,7 +36,7 @@ func BenchmarkMemory(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			p := plugins.ClassicWithInFlight()
+			p := plugins.Default()
 			for i := range p.Scorers {
 				if p.Scorers[i].Name == "prefix-cache" {
 					p.Scorers[i].Scorer = index

@@ -26,7 +26,7 @@ func Example() {
 
 	store := datastore.New(datastore.Options{})
 	_ = store.SetEndpoints(types.NamespacedName{Name: "llama"}, []datastore.EndpointSpec{{Address: server.Listener.Addr().String()}})
-	scheduler, _ := scheduling.New(plugins.ClassicWithInFlight())
+	scheduler, _ := scheduling.New(plugins.Default())
 	d, _ := director.New(director.Options{Store: store, Scheduler: scheduler})
 	defer d.Close()
 	gateway := httptest.NewServer(&httputil.ReverseProxy{
