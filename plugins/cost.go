@@ -158,7 +158,7 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 			continue
 		}
 		c.estimate(&c.table.figures[i], r, costs[k], &t)
-		costs[k] = t.wait + t.prefill + t.output + t.disturb + t.kv
+		costs[k] = c.o.FirstToken*t.first + t.output + t.disturb + t.kv
 	}
 	if r.adapter != 0 || r.query.home >= 0 {
 		for k, i := range index {
@@ -413,7 +413,11 @@ func (c *Cost) estimate(f *costFigures, r *costed, hit float64, t *costTerms) {
 	q, e := &r.query, &c.o.Engine
 	step, token, decoding := float64(f.step), float64(f.token), float64(f.decoding)
 	wait, beside := until(q.at, f.stepEnds, float64(f.pending), step, decoding)
-	compute := max(r.prompt-hit, 1)
+	// Comparisons in place of max and min, which look for NaN and -0.
+	compute := r.prompt - hit
+	if compute < 1 {
+		compute = 1
+	}
 	own := token * compute * (1 + e.Attention*(r.prompt-compute/2))
 	wait += c.o.Transport + beside + step
 	if all := float64(f.queued) + compute; all >= e.Batch {
@@ -421,7 +425,10 @@ func (c *Cost) estimate(f *costFigures, r *costed, hit float64, t *costTerms) {
 	}
 	t.output = r.output * (float64(f.outputCost) + float64(f.perContext)*r.size())
 	t.kv = 0
-	t.disturb = decoding * (c.o.Recompute*q.share*token*(q.best-hit) + c.o.LongPrefill*max(0, own-c.o.LongSteps*step))
+	t.disturb = decoding * c.o.Recompute * q.share * token * (q.best - hit)
+	if long := own - c.o.LongSteps*step; long > 0 {
+		t.disturb += decoding * c.o.LongPrefill * long
+	}
 	if perKV := float64(f.perKV); perKV > 0 {
 		kv := float64(f.kv)
 		if short := kv + compute*perKV - 1; short > 0 && kv > 0 {
