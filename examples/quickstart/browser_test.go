@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/inferpick/inferpick/scheduling"
 )
 
 // browser is a headless Chromium that is told what to do by the DevTools protocol
@@ -242,6 +244,19 @@ func TestPageInBrowser(t *testing.T) {
 	if got := b.eval(t, `document.querySelectorAll("#explanation .terms tbody tr").length`); got != float64(cfg.endpoints) {
 		t.Errorf("the explanation shows %v servers, want %d", got, cfg.endpoints)
 	}
+	for what, expression := range map[string]string{
+		"sentence": `document.querySelector("#explanation").textContent.includes("Lower is better")`,
+		"unit":     `document.querySelector("#explanation thead th:nth-child(3) small").textContent === "seconds"`,
+		"cheapest": `document.querySelector("#explanation tbody tr").classList.contains("chosen")`,
+		"bars": `(() => {
+			const long = [...document.querySelectorAll("#explanation .stack")].map((s) => [...s.children].reduce((sum, p) => sum + parseFloat(p.style.width), 0));
+			return long[0] > 0 && long.every((l, i) => !i || l >= long[i - 1] - 1e-6);
+		})()`,
+	} {
+		if b.eval(t, expression) != true {
+			t.Errorf("%s: false on the page: %s, which shows %v", what, expression, b.eval(t, `document.querySelector("#explanation").innerText`))
+		}
+	}
 	b.shoot(t, "desktop")
 	b.must(t, "Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": "dark"}}}, nil)
 	b.shoot(t, "desktop-dark")
@@ -267,6 +282,7 @@ func TestPageInBrowser(t *testing.T) {
 	if got := b.eval(t, `document.querySelectorAll("main img").length`); got != float64(0) {
 		t.Errorf("the name of a model became %v images", got)
 	}
+	explainEach(t, b)
 	b.must(t, "Page.navigate", map[string]any{"url": "about:blank"}, nil) // a page without its gateway complains, rightly
 	stop()
 
@@ -280,5 +296,56 @@ func TestPageInBrowser(t *testing.T) {
 	b.waitFor(t, `document.querySelector("#explanation").textContent.includes("does not score")`)
 	if trouble := b.errors(); len(trouble) > 0 {
 		t.Errorf("console: %s", strings.Join(trouble, "\n"))
+	}
+}
+
+// explainEach has the page draw explanations that the run does not come by.
+func explainEach(t *testing.T, b *browser) {
+	t.Helper()
+	score := scheduling.Term{Scorer: "queue", Weight: 2, Score: .5, Used: .5, Contribution: 1, Detail: "3 waiting"}
+	cost := func(name string, seconds float64) scheduling.Term {
+		return scheduling.Term{Scorer: name, Cost: true, Contribution: -seconds}
+	}
+	tests := []struct {
+		name string
+		x    scheduling.Explanation
+		want string // table cells, by row
+		note string
+		bars string // the parts of the stacks in percent; in brackets what is taken off
+	}{
+		{"scores", scheduling.Explanation{Candidates: []scheduling.Candidate{
+			{ID: "a", Terms: []scheduling.Term{score, {Scorer: "kv", Weight: 1, Unknown: true, Used: .25, Contribution: .25}}, Total: 1.25, Rank: 1},
+			{ID: "b", FilteredBy: "healthy", FilterDetail: "failing"},
+		}}, "Server|Total|queueweight 2|kvweight 1/achosen|1.25|1.003 waiting|0.25unknown, the mean counts/b|struck out by healthyfailing", "The highest total wins", "80 20"},
+		{"costs", scheduling.Explanation{Candidates: []scheduling.Candidate{
+			{ID: "a", Terms: []scheduling.Term{cost("wait", 4), cost("home", 0)}, Total: -4},
+			{ID: "b", Terms: []scheduling.Term{cost("wait", 2.9996), cost("home", -1)}, Total: -1.9996, Rank: 1},
+			{ID: "c", Terms: []scheduling.Term{{Scorer: "cost", Cost: true, Unknown: true, Contribution: -3}}, Total: -3, Rank: 2},
+		}}, "Server|Cost|waitseconds|homeseconds|costseconds/bchosen|2.00 s|3.00 s|−1.00 s|–/cfallback 1|3.00 s|–|–|3.00 sunknown, the mean counts/a|4.00 s|4.00 s|0 ms|–",
+			"the lowest total wins", "50(25)/75/100"},
+		{"scores and costs", scheduling.Explanation{Candidates: []scheduling.Candidate{
+			{ID: "a", Terms: []scheduling.Term{score, cost("queue", 4)}, Total: -3},
+			{ID: "b", Terms: []scheduling.Term{score, cost("queue", .2)}, Total: .8, Rank: 1},
+		}}, "Server|Total|queueweight 2|queueseconds/bchosen|0.80|1.003 waiting|200 ms/a|-3.00|1.003 waiting|4.00 s", "against it. The highest total wins", "25/5/25/100"},
+		{"nobody left", scheduling.Explanation{Candidates: []scheduling.Candidate{{ID: "a", FilteredBy: "shed"}}}, "Server|Total/a|struck out by shed", "The filters left no server", ""},
+	}
+	for _, tt := range tests {
+		x, err := json.Marshal(tt.x)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := b.eval(t, `(() => {
+			const drawn = el("div", { id: "explanation" }, explanation({ request: { id: 1, model: "m", target: "m", endpoint: "a", outcome: "done" }, policy: "p", explanation: `+string(x)+` }));
+			const texts = (all, text) => [...all].map(text);
+			return [
+				texts(drawn.querySelectorAll("tr"), (r) => texts(r.cells, (c) => c.textContent).join("|")).join("/"),
+				drawn.querySelector("p.note").textContent,
+				texts(drawn.querySelectorAll(".stack"), (s) => texts(s.children, (p) => [p.className, Math.round(parseFloat(p.style.width))]).filter(([, w]) => w)
+					.map(([c, w]) => c ? `+"`(${w})`"+` : w).join(" ").replace(" (", "(")).join("/"),
+			];
+		})()`).([]any)
+		if got[0] != tt.want || !strings.Contains(got[1].(string), tt.note) || got[2] != tt.bars {
+			t.Errorf("%s:\n got %q\nwant %q with %q in it and %q", tt.name, got, tt.want, tt.note, tt.bars)
+		}
 	}
 }

@@ -52,10 +52,11 @@ The same workload goes to an identical fleet behind round robin, for comparison.
 
 Usage: go run ./examples/quickstart [flags]
 
-  -policy NAME     scheduling policy: %s.
-                   Or FILE.json[#PROFILE]: a profile of your own, declared as
-                   plugins.Config. Default %s.
-  -compare NAME    policy of the second fleet; same values. Default %s.
+  -policy NAME     scheduling policy, %q if not given. One of
+                   %s,
+                   or FILE.json[#PROFILE]: a profile of your own, declared as
+                   plugins.Config.
+  -compare NAME    policy of the second fleet, %q if not given; same values.
   -no-compare      no second fleet: half the CPU
   -endpoints N     model servers in a fleet, 1 to %d. Default 8.
   -rate R          requests per second of the built-in workload, up to %d.
@@ -82,7 +83,7 @@ Examples:
 `
 
 func usage() string {
-	return fmt.Sprintf(usageText, strings.Join(policyNames(), ", "), defaultPolicy, defaultCompare,
+	return fmt.Sprintf(usageText, defaultPolicy, strings.Join(policyNames(), ", "), defaultCompare,
 		maxEndpoints, maxRate, ratePerEndpoint, replayRate)
 }
 

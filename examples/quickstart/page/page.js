@@ -245,9 +245,36 @@ async function explain(id, scroll) {
 }
 
 // seconds writes the seconds of a cost, which may be less than none.
-function seconds(s) {
-  const v = Math.abs(s) < 5e-4 ? 0 : s;
-  return (v < 0 ? "−" : "") + (Math.abs(v) < 1 ? (Math.abs(v) * 1000).toFixed(0) + " ms" : Math.abs(v).toFixed(2) + " s");
+const seconds = (s) => (s <= -5e-4 ? "−" : "") + ms(Math.abs(s) * 1000);
+
+// columnsOf returns the columns of a table of terms. Servers need not have the same
+// terms: the parts of a cost that is unknown are unknown too. Names may repeat.
+function columnsOf(candidates) {
+  const columns = new Map();
+  const rows = candidates.map((c) => {
+    const seen = {};
+    const row = new Map();
+    for (const t of c.Terms || []) {
+      const name = (t.Cost ? "cost " : "score ") + t.Scorer;
+      seen[name] = (seen[name] || 0) + 1;
+      const key = `${name} ${seen[name]}`;
+      if (!columns.has(key)) columns.set(key, t);
+      row.set(key, t);
+    }
+    return row;
+  });
+  return { keys: [...columns.keys()], first: [...columns.values()], rows };
+}
+
+// lengths cuts what counts on one side into parts {width, faded}. What the other side
+// takes off, such as a cost below 0, fades the end: the rest is as long as the sum.
+function lengths(amounts) {
+  let left = Math.max(0, amounts.reduce((sum, a) => sum + a, 0));
+  return amounts.map((a) => {
+    const width = Math.max(0, a), solid = Math.min(width, left);
+    left -= solid;
+    return [{ width: solid }, { width: width - solid, faded: true }];
+  });
 }
 
 // explanation returns what to show of a decision.
@@ -265,49 +292,51 @@ function explanation({ request: r, policy, explanation: x }) {
   ];
   if (r.error) out.push(el("p", { class: "error" }, r.error));
   if (!x || !x.Candidates) return out;
-  const first = x.Candidates.find((c) => c.Terms && c.Terms.length);
-  const scorers = first ? first.Terms.map((t) => t.Scorer) : [];
-  // A policy of costs shows seconds, of which less is better; one of scores shows points.
-  // One of both shows each in its own way, and what is left of the points in the total.
-  const costs = scorers.length > 0 && first.Terms.every((t) => t.Cost);
-  const sign = costs ? -1 : 1;
-  const length = (c) => (c.Terms || []).reduce((sum, t) => sum + Math.max(0, sign * t.Contribution), 0);
-  const longest = costs ? Math.max(1e-9, ...x.Candidates.map(length)) : Math.max(1e-9, ...x.Candidates.map((c) => c.Total));
-  const color = (i) => `--c: var(--t${i % 8 + 1})`;
-  const colored = (e, i) => { e.style.cssText = color(i); return e; };
+  const { keys, first, rows: terms } = columnsOf(x.Candidates);
+  // Scores count for a server; costs, which are in seconds, against it. A policy of
+  // costs alone shows its total in seconds too, and the least is best.
+  const hasScores = first.some((t) => !t.Cost), hasCosts = first.some((t) => t.Cost);
+  const sides = [hasScores ? false : null, hasCosts ? true : null].filter((s) => s !== null); // false: scores, true: costs
+  const amounts = (row, cost) => keys.map((k) => !row.get(k) || !!row.get(k).Cost !== cost ? 0 : row.get(k).Contribution * (cost ? -1 : 1));
+  const longest = Math.max(1e-9, ...terms.flatMap((row) => sides.map((side) => amounts(row, side).reduce((sum, a) => sum + Math.max(0, a), 0))));
+  const colored = (e, i) => { e.style.cssText = `--c: var(--t${i % 8 + 1})`; return e; };
+  const key = (i) => [colored(el("span", { class: "key" }), i), first[i].Scorer];
   if (x.Dropped && x.Dropped.length) out.push(el("p", { class: "error" }, "left out, for they failed: " + x.Dropped.join(", ")));
-  out.push(el("p", { class: "note" }, costs
-    ? "Each term is what the request costs there, in seconds that count as much as they hurt. The lowest total wins."
-    : scorers.some((_, i) => first.Terms[i].Cost)
-    ? "Each term is weight × score, less the seconds that it costs. The highest total wins."
-    : scorers.length
+  out.push(el("p", { class: "note" }, hasScores && hasCosts
+    ? "Scores, weight × score, count for a server; costs, in seconds, against it. The highest total wins."
+    : hasCosts
+    ? "What the request costs at each server, itself and the others there, in weighted seconds. Lower is better: the lowest total wins."
+    : hasScores
     ? "Each term is weight × score. The highest total wins."
+    : x.Candidates.every((c) => c.FilteredBy)
+    ? "The filters left no server."
     : "This policy does not score; its picker takes one of the servers that the filters left."));
+  if (keys.length) out.push(el("p", { class: "legend parts" }, keys.map((_, i) => el("span", {}, key(i)))));
 
-  const head = el("tr", {}, el("th", { scope: "col" }, "Server"), el("th", { scope: "col" }, "Total"),
-    scorers.map((s, i) => el("th", { scope: "col" }, colored(el("span", { class: "key" }), i), s, el("small", {}, first.Terms[i].Cost ? "seconds" : "weight " + first.Terms[i].Weight))));
-  const order = [...x.Candidates].sort((a, b) => !!a.FilteredBy - !!b.FilteredBy || b.Total - a.Total || (a.Rank || 99) - (b.Rank || 99));
-  const body = order.map((c) => {
+  const head = el("tr", {}, el("th", { scope: "col" }, "Server"), el("th", { scope: "col" }, hasCosts && !hasScores ? "Cost" : "Total"),
+    first.map((t, i) => el("th", { scope: "col" }, key(i), el("small", {}, t.Cost ? "seconds" : "weight " + t.Weight))));
+  const order = x.Candidates.map((c, i) => ({ c, row: terms[i] }))
+    .sort(({ c: a }, { c: b }) => !!a.FilteredBy - !!b.FilteredBy || b.Total - a.Total || (a.Rank || 99) - (b.Rank || 99));
+  const body = order.map(({ c, row }) => {
     const rank = c.Rank === 1 ? "chosen" : c.Rank ? `fallback ${c.Rank - 1}` : "";
     const name = el("th", { scope: "row" }, c.ID, rank ? el("small", {}, rank) : null);
     if (c.FilteredBy) {
-      return el("tr", { class: "out" }, name, el("td", { colspan: scorers.length + 1 }, `struck out by ${c.FilteredBy}`, c.FilterDetail ? el("small", {}, c.FilterDetail) : null));
+      return el("tr", { class: "out" }, name, el("td", { colspan: keys.length + 1 }, `struck out by ${c.FilteredBy}`, c.FilterDetail ? el("small", {}, c.FilterDetail) : null));
     }
-    const stack = el("div", { class: "stack", "aria-hidden": "true" }, (c.Terms || []).map((t, i) => {
-      const part = colored(el("i"), i);
-      part.style.width = Math.max(0, sign * t.Contribution) / longest * 100 + "%";
+    const stacks = sides.map((side) => el("div", { class: "stack", "aria-hidden": "true" }, lengths(amounts(row, side)).flatMap((parts, i) => parts.map((p) => {
+      const part = colored(el("i", { class: p.faded ? "faded" : null }), i);
+      part.style.width = p.width / longest * 100 + "%";
       return part;
-    }));
+    }))));
     return el("tr", { class: c.Rank === 1 ? "chosen" : null }, name,
-      el("td", { class: "total" }, scorers.length ? (costs ? seconds(-c.Total) : c.Total.toFixed(2)) : "–", scorers.length ? stack : null),
-      (c.Terms || []).map((t, i) => {
+      el("td", { class: "total" }, !keys.length ? "–" : hasScores ? c.Total.toFixed(2) : seconds(-c.Total), stacks),
+      keys.map((k, i) => {
+        const t = row.get(k);
+        if (!t) return el("td", { class: "term" }, "–");
         const detail = (t.Unknown ? "unknown, the mean counts" : "") + (t.Unknown && t.Detail ? "; " : "") + (t.Detail || "");
-        if (t.Cost) {
-          const b = colored(bar({ width: Math.max(0, -t.Contribution) / longest }), i);
-          return el("td", { class: "term" }, seconds(-t.Contribution), b, detail ? el("small", {}, detail) : null);
-        }
-        const b = colored(bar({ width: t.Used }), i);
-        return el("td", { class: "term", title: `${t.Weight} × ${t.Used.toFixed(3)}` }, t.Contribution.toFixed(2), b, detail ? el("small", {}, detail) : null);
+        const b = colored(bar({ width: t.Cost ? -t.Contribution / longest : t.Used }), i);
+        return el("td", { class: "term", title: t.Cost ? null : `${t.Weight} × ${t.Used.toFixed(3)}` },
+          t.Cost ? seconds(-t.Contribution) : t.Contribution.toFixed(2), b, detail ? el("small", {}, detail) : null);
       }));
   });
   out.push(el("div", { class: "terms", tabindex: "0", role: "region", "aria-label": "Terms of each server" }, el("table", {}, el("thead", {}, head), el("tbody", {}, body))));
