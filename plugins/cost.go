@@ -12,7 +12,7 @@ import (
 )
 
 // Cost is a Coster that estimates in seconds what a request costs at each endpoint,
-// for itself and for the others there. It is the whole of the Default profile:
+// for itself and for the others there. It is what the Default profile decides by:
 //
 //	cost = 5·(wait + prefill + step)            time to the first token
 //	     + output·(0.2·step' + load)            its own output, and what that takes from others
@@ -26,9 +26,10 @@ import (
 // as much from the others together as they take from it, so the sum is least where the
 // two are charged alike. recompute is prefill that another endpoint would have saved,
 // divided by one more than the requests in flight that begin alike for each copy there
-// would be: a beginning that many share is worth another copy, until there are enough. long is what a prefill exceeds six steps by. kv
-// grows as k/(1-k) with the part k of the KV cache in use. home draws a prompt to the
-// endpoint that all gateways agree on, where there are others.
+// would be: a beginning that many share is worth another copy, until there are enough.
+// long is what a prefill exceeds six steps by. kv grows as k/(1-k) with the part k of
+// the KV cache in use. home draws a prompt to the endpoint that all gateways agree on,
+// where there are others.
 //
 // All of it is read from what this process sent and saw: it needs no metrics, and with
 // them it adds the requests of others. How long steps and prefills take is learned for
@@ -78,7 +79,8 @@ type costed struct {
 	work       float64 // the same on that server
 	predicted  float64 // seconds until the first token, without work
 	sent       float64
-	firstAt    float64 // when the first token was seen; with firstAfter 0: it was not
+	begun      bool    // a first token was seen
+	firstAt    float64 // when
 	firstAfter float64 // seconds until then
 	stepThen   float64 // base seconds of a step then
 	doneThen   float64 // costServer.done then
@@ -99,7 +101,6 @@ type costQuery struct {
 
 type costScratch struct {
 	index []int32 // of the endpoints in the table; -1: gone
-	late  []float64
 	held  []uint32
 }
 
@@ -138,7 +139,6 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 	defer c.scratch.Put(sc)
 	if cap(sc.index) < len(eps) {
 		sc.index = make([]int32, len(eps)+len(eps)/4)
-		sc.late = make([]float64, len(eps)+len(eps)/4)
 	}
 	index := sc.index[:len(eps)]
 	held := c.prefix.matchAll(r.hashes, &sc.held)
@@ -148,7 +148,7 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 	defer c.table.mu.RUnlock()
 	c.ask(req, r, eps, index, most, costs, now)
 	if r.query.slo != (types.SLO{}) {
-		c.costWithSLO(r, eps, index, costs, sc.late[:len(eps)])
+		c.costWithSLO(r, eps, index, costs)
 		return nil
 	}
 	var t costTerms
@@ -198,7 +198,7 @@ func (c *Cost) look(eps []*types.Endpoint, index []int32, held []uint32, costs [
 	t := &c.table
 	ok = true
 	for k, ep := range eps {
-		i := t.lookup(ep)
+		i := t.endpointIndex.lookup(ep)
 		index[k], costs[k] = i, 0
 		if i < 0 {
 			ok = false
@@ -222,14 +222,14 @@ func (c *Cost) catchUp(eps []*types.Endpoint, now float64) {
 	defer c.table.mu.Unlock()
 	if now >= c.recheck {
 		c.recheck = math.Inf(1)
-		for _, s := range c.table.servers {
+		for _, s := range c.table.values {
 			if s != nil && s.reading != nil {
 				c.refresh(s, s.reading, now)
 			}
 		}
 	}
 	for _, ep := range eps {
-		s := c.table.server(ep)
+		s := c.table.lookup(ep)
 		if s == nil {
 			s = c.enter(ep)
 		}
@@ -239,7 +239,7 @@ func (c *Cost) catchUp(eps []*types.Endpoint, now float64) {
 		}
 	}
 	// What is taken to be where nothing is known depends on all the others.
-	for _, s := range c.table.servers {
+	for _, s := range c.table.values {
 		if s != nil && s.believed < 1 && c.foreign > 0 {
 			c.derive(s, now)
 		}
@@ -355,7 +355,7 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, index [
 	}
 	if r.adapter != 0 {
 		for k, i := range index {
-			if m := eps[k].Metrics.MaxAdapters.Or(0); i >= 0 && m > 0 && float64(c.table.servers[i].adapters.busy) >= m {
+			if m := eps[k].Metrics.MaxAdapters.Or(0); i >= 0 && m > 0 && float64(c.table.values[i].adapters.busy) >= m {
 				q.scarce += 1 / float64(len(eps))
 			}
 		}
@@ -387,7 +387,7 @@ func (c *Cost) findHome(r *costed, index []int32, costs []float64, others float6
 		if i < 0 {
 			continue
 		}
-		if rank := homeRank(head, c.table.servers[i].place); at < 0 || rank > top {
+		if rank := homeRank(head, c.table.values[i].place); at < 0 || rank > top {
 			at, top = k, rank
 		}
 	}
@@ -397,7 +397,7 @@ func (c *Cost) findHome(r *costed, index []int32, costs []float64, others float6
 	q.best = max(q.best, expected)
 	costs[at] = max(costs[at], q.best)
 	q.home = index[at]
-	q.worth = c.o.Home * c.o.FirstToken * c.table.servers[q.home].token * q.best * sure
+	q.worth = c.o.Home * c.o.FirstToken * c.table.values[q.home].token * q.best * sure
 }
 
 // costTerms are weighted seconds.
@@ -455,7 +455,7 @@ func (c *Cost) adapterTerm(index int32, ep *types.Endpoint, r *costed) (seconds 
 	if m < 1 {
 		return 0, "not known how many adapters fit"
 	}
-	s := c.table.servers[index]
+	s := c.table.values[index]
 	return c.adapterDelay(s, r.adapter, int(min(m, maxAdapterStates)), r.output*s.step, r.query.scarce)
 }
 
@@ -503,7 +503,7 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
 	r.at = nil
-	s := c.table.server(ep)
+	s := c.table.lookup(ep)
 	if s == nil {
 		if s = c.enter(ep); s == nil {
 			return
@@ -511,7 +511,7 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 		c.refresh(s, ep, now)
 	}
 	r.at = s
-	r.sent, r.firstAt, r.firstAfter = now, 0, 0
+	r.sent, r.begun = now, false
 	r.compute = max(r.prompt-hit, 1)
 	r.base = c.o.Engine.prefillTime(r.prompt, r.compute)
 	r.work = r.base * s.token / c.o.Engine.Token
@@ -542,7 +542,7 @@ func (c *Cost) FirstToken(req *types.Request, ep *types.Endpoint) {
 	if s == nil {
 		return
 	}
-	r.firstAt, r.firstAfter = now, now-r.sent
+	r.begun, r.firstAt, r.firstAfter = true, now, now-r.sent
 	s.prefilled(r)
 	if r.adapter != 0 {
 		s.adapters.count(r.adapter, 0, 1, now)
@@ -578,7 +578,7 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 	}
 	if r.adapter != 0 {
 		running := int32(0)
-		if r.firstAfter > 0 {
+		if r.begun {
 			running = -1
 		}
 		s.adapters.count(r.adapter, -1, running, now)
@@ -588,7 +588,7 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 		s.sync(now, c.o.Transport)
 		s.publish(&c.table)
 	}
-	if again := c.table.server(ep); again != nil && again != s {
+	if again := c.table.lookup(ep); again != nil && again != s {
 		c.derive(again, now) // it was forgotten and came back: the ledger is the same
 	}
 }
@@ -609,7 +609,7 @@ func (c *Cost) Forget(ep *types.Endpoint) {
 	c.prefix.Forget(ep)
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
-	if s := c.table.server(ep); s != nil {
+	if s := c.table.lookup(ep); s != nil {
 		c.own -= float64(s.requests)
 		c.foreign -= s.foreign
 		c.believed -= s.believed

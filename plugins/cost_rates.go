@@ -103,7 +103,7 @@ func (e *EngineRates) prefillTime(prompt, compute float64) float64 {
 // observe learns from how a request went that ends now. usage says what the server
 // really had cached.
 func (c *Cost) observe(s *costServer, r *costed, now float64, u types.Usage) {
-	if c.o.FixedRates {
+	if c.o.FixedRates || !r.begun {
 		return
 	}
 	tokenFactor, stepFactor := c.tokenFactor(s), c.stepFactor(s)
@@ -116,7 +116,7 @@ func (c *Cost) observe(s *costServer, r *costed, now float64, u types.Usage) {
 			learn(&c.fleet.token, &s.rate.token, math.Log(took/work), most)
 		}
 	}
-	if n := u.CompletionTokens.Or(0); n > 8 && r.firstAfter > 0 {
+	if n := u.CompletionTokens.Or(0); n > 8 {
 		took := now - r.firstAt
 		if took <= 0 {
 			return

@@ -18,16 +18,14 @@ const (
 // costWithSLO fills in the costs of a request with an SLO. costs holds the tokens that
 // are cached. Among endpoints that meet it, only what others lose counts, and the price.
 // If none does, the least late is best.
-func (c *Cost) costWithSLO(r *costed, eps []*types.Endpoint, index []int32, costs, late []float64) {
+func (c *Cost) costWithSLO(r *costed, eps []*types.Endpoint, index []int32, costs []float64) {
 	q := &r.query
 	for k, i := range index {
 		if i < 0 {
 			continue
 		}
 		q.dearest = max(q.dearest, eps[k].Capacity.CostPerHour)
-		delay, _ := c.adapterTerm(i, eps[k], r)
-		late[k] = c.lateness(&c.table.figures[i], r, costs[k], delay)
-		q.meets = q.meets || late[k] == 0
+		q.meets = q.meets || c.whole(i, eps[k], r, costs[k]).late == 0
 	}
 	for k, i := range index {
 		if i < 0 {
@@ -39,15 +37,13 @@ func (c *Cost) costWithSLO(r *costed, eps []*types.Endpoint, index []int32, cost
 	}
 }
 
-// lateness is by which part of the targets an endpoint would miss them; 0: it meets them.
-func (c *Cost) lateness(f *costFigures, r *costed, hit, delay float64) (late float64) {
-	var t costTerms
-	c.estimate(f, r, hit, &t)
-	if want := r.query.slo.TTFT.Seconds(); want > 0 {
-		late += max(0, (t.first+delay)/want-1)
+// lateness is by which part of the targets the given seconds miss them; 0: they meet them.
+func lateness(slo types.SLO, ttft, tpot float64) (late float64) {
+	if want := slo.TTFT.Seconds(); want > 0 {
+		late += max(0, ttft/want-1)
 	}
-	if want := r.query.slo.TPOT.Seconds(); want > 0 {
-		late += max(0, float64(f.step)/want-1)
+	if want := slo.TPOT.Seconds(); want > 0 {
+		late += max(0, tpot/want-1)
 	}
 	return late
 }
@@ -78,7 +74,7 @@ func (c *Cost) whole(index int32, ep *types.Endpoint, r *costed, hit float64) (w
 	if q.slo == (types.SLO{}) {
 		return w
 	}
-	switch w.late = c.lateness(f, r, hit, w.delay); {
+	switch w.late = lateness(q.slo, w.first+w.delay, float64(f.step)); {
 	case w.late > 0 && q.meets:
 		w.slo = sloMiss + sloLate*w.late
 	case w.late > 0:
@@ -100,7 +96,7 @@ func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostIt
 	hit := c.cached(req, r, ep)
 	c.table.mu.RLock()
 	defer c.table.mu.RUnlock()
-	i, q := c.table.lookup(ep), &r.query
+	i, q := c.table.endpointIndex.lookup(ep), &r.query
 	if i < 0 {
 		return nil
 	}
@@ -109,7 +105,7 @@ func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostIt
 		hit = max(hit, q.best)
 		cached += fmt.Sprintf(", %.0f expected", hit)
 	}
-	s, w := c.table.servers[i], c.whole(i, ep, r, hit)
+	s, w := c.table.values[i], c.whole(i, ep, r, hit)
 	kv := "size of the KV cache unknown"
 	if s.kvTokens > 0 {
 		kv = fmt.Sprintf("%.0f %% of the KV cache in use", 100*s.kv)

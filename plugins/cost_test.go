@@ -69,6 +69,13 @@ func (b *costBench) explain(req *types.Request) map[string]scheduling.Candidate 
 	by := map[string]scheduling.Candidate{}
 	for _, c := range ex.Candidates {
 		by[c.ID] = c
+		sum := 0.0
+		for _, term := range c.Terms {
+			sum += term.Contribution
+		}
+		if math.Abs(sum-c.Total) > 1e-9*(1+math.Abs(sum)) {
+			b.t.Errorf("the items of %s add up to %v, and the total is %v: %+v", c.ID, sum, c.Total, c.Terms)
+		}
 	}
 	return by
 }
@@ -335,11 +342,12 @@ func TestCostMeetsSLO(t *testing.T) {
 	with := func(ttft, tpot time.Duration) string {
 		req := prompt("x", 2000)
 		req.SLO = types.SLO{TTFT: ttft, TPOT: tpot}
-		ex, err := b.s.Explain(ctx, req, b.eps)
-		if err != nil {
-			t.Fatal(err)
+		for id, c := range b.explain(req) {
+			if c.Rank == 1 {
+				return id + " " + itemOf(t, c, "slo").Detail
+			}
 		}
-		return ex.Chosen().ID + " " + itemOf(t, *ex.Chosen(), "slo").Detail
+		return ""
 	}
 	for _, tt := range []struct {
 		ttft, tpot time.Duration
@@ -377,6 +385,7 @@ func TestCostAdapters(t *testing.T) {
 	if d := mustSchedule(t, b.s, forAdapter("z"), b.eps[:2]); d.Endpoint.ID != "free" {
 		t.Errorf("an adapter that is in use at neither went to %s, where both slots are taken", d.Endpoint.ID)
 	}
+	b.explain(forAdapter("z"))
 	if d := ask(b, "y"); d.Endpoint.ID != "full" {
 		t.Errorf("adapter y went to %s, though another gateway has it running at full", d.Endpoint.ID)
 	}
@@ -423,6 +432,7 @@ func TestCostHome(t *testing.T) {
 	}
 	one, two, alone := gateway(20), gateway(20), gateway(0)
 	homes := map[string]int{}
+	one.explain(prompt("tenant 1", 1000)) // its items add up, with those of the home
 	for i := range 40 {
 		req := prompt(fmt.Sprint("tenant ", i), 1000)
 		a, b := one.schedule(req), two.schedule(prompt(fmt.Sprint("tenant ", i), 1000))
@@ -626,6 +636,45 @@ func TestCostAllocations(t *testing.T) {
 			}
 		}); n > 0 {
 			t.Errorf("Cost with an SLO of %v allocates %v times, want 0", slo, n)
+		}
+	}
+}
+
+// A KV cache that is nearly full costs, and one that has no room for the prompt costs
+// the wait for it.
+func TestCostKVCache(t *testing.T) {
+	with := func(id string, usage float64) *types.Endpoint {
+		ep := schedulingtest.Endpoint(id, schedulingtest.KVUsage(usage))
+		ep.Metrics.BlockSize, ep.Metrics.NumBlocks = types.Known(16), types.Known(1000)
+		return ep
+	}
+	b := newCostBench(t, plugins.CostOptions{}, with("empty", 0), with("half", .5), with("nearly", .85), with("full", 1))
+	for _, ep := range b.eps { // something that will give its part back
+		mustSchedule(t, b.s, prompt(ep.ID, 100), []*types.Endpoint{ep}).FirstToken()
+	}
+	c := b.explain(prompt("x", 1000))
+	kv := func(id string) float64 { return -itemOf(t, c[id], "kv").Contribution }
+	if !(kv("empty") < kv("half") && kv("half") < kv("nearly")/4) {
+		t.Errorf("KV caches that are empty, half and nearly full cost %v, %v and %v s, want much more at the end", kv("empty"), kv("half"), kv("nearly"))
+	}
+	wait := func(id string) float64 { return -itemOf(t, c[id], "wait").Contribution }
+	if wait("full") < wait("nearly")+.1 {
+		t.Errorf("waiting costs %v s where the cache has no room and %v s where it has", wait("full"), wait("nearly"))
+	}
+}
+
+// Prefill that another endpoint would have saved is charged to those that decode.
+func TestCostDisturbance(t *testing.T) {
+	b := newCostBench(t, plugins.CostOptions{}, unreadAll("cached", "busy", "idle")...)
+	d := mustSchedule(t, b.s, prompt("talk", 2000), b.eps[:1])
+	b.serve(d, 50*time.Millisecond, time.Millisecond, 10, 0)
+	for i := range 10 {
+		mustSchedule(t, b.s, prompt(i, 100), b.eps[1:2]).FirstToken()
+	}
+	c := b.explain(prompt("talk", 2000))
+	for id, want := range map[string]bool{"cached": false, "busy": true, "idle": false} {
+		if got := -itemOf(t, c[id], "disturb").Contribution; got > 1e-9 != want {
+			t.Errorf("disturbance at %s costs %v s", id, got)
 		}
 	}
 }

@@ -6,94 +6,135 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// endpointTable keeps a T for each endpoint, by the endpoint's identity. Most are
-// found by types.Endpoint.Slot, without the cost of a map. The zero value is empty.
+// endpointIndex gives each endpoint a small number, by the endpoint's identity, under
+// which a plugin keeps what it knows of it. Most are found by types.Endpoint.Slot,
+// without the cost of a map. The zero value is empty.
 //
 // Callers lock it themselves, so that one lock serves a pass over all endpoints.
-type endpointTable[T any] struct {
+type endpointIndex struct {
 	mu sync.RWMutex
 
 	// guarded by mu
-	known    map[*types.Load]*tableEntry[T]
-	hints    []*tableEntry[T] // by slot
-	unhinted int              // how many of known are not in hints
+	loads  []*types.Load // by number; nil: the number is free
+	slots  []uint32      // by number
+	bySlot []int32       // number + 1, by slot; 0: none
+	byLoad map[*types.Load]int32
+	unsure int // endpoints that are not found by their slot
+	free   []int32
 }
 
-type tableEntry[T any] struct {
-	load   *types.Load
-	value  T
-	slot   uint32
-	hinted bool // is in hints at slot
+// maxSlots bounds the table of slots against an endpoint made by hand with a wild one.
+const maxSlots = 1 << 20
+
+// lookup returns the number of ep, or -1. Caller must hold mu.
+func (x *endpointIndex) lookup(ep *types.Endpoint) int32 {
+	if int(ep.Slot) < len(x.bySlot) {
+		if i := x.bySlot[ep.Slot] - 1; i >= 0 && x.loads[i] == ep.Load {
+			return i
+		}
+	}
+	if x.unsure == 0 {
+		return -1
+	}
+	if i, ok := x.byLoad[ep.Load]; ok {
+		return i
+	}
+	return -1
+}
+
+// enter gives ep a number if it has none. It returns -1 for an endpoint that has gone:
+// it was forgotten, or is about to be. Caller must hold mu for writing.
+func (x *endpointIndex) enter(ep *types.Endpoint) (i int32, isNew bool) {
+	if i, ok := x.byLoad[ep.Load]; ok {
+		return i, false
+	}
+	if ep.Load == nil || ep.Load.Retired() {
+		return -1, false
+	}
+	if n := len(x.free); n > 0 {
+		i, x.free = x.free[n-1], x.free[:n-1]
+	} else {
+		i = int32(len(x.loads))
+		x.loads, x.slots = append(x.loads, nil), append(x.slots, 0)
+	}
+	x.loads[i], x.slots[i] = ep.Load, ep.Slot
+	if x.byLoad == nil {
+		x.byLoad = map[*types.Load]int32{}
+	}
+	x.byLoad[ep.Load] = i
+	if ep.Slot >= maxSlots {
+		x.unsure++
+		return i, true
+	}
+	if n := int(ep.Slot) + 1; n > len(x.bySlot) {
+		x.bySlot = append(x.bySlot, make([]int32, n-len(x.bySlot))...)
+	}
+	if x.bySlot[ep.Slot] != 0 {
+		x.unsure++ // who had the slot, of another store perhaps, is found by the map from now on
+	}
+	x.bySlot[ep.Slot] = i + 1
+	return i, true
+}
+
+// remove takes ep out and returns what number it had, or -1. Caller must hold mu for
+// writing.
+func (x *endpointIndex) remove(ep *types.Endpoint) int32 {
+	i, ok := x.byLoad[ep.Load]
+	if !ok {
+		return -1
+	}
+	delete(x.byLoad, ep.Load)
+	if slot := x.slots[i]; int(slot) < len(x.bySlot) && x.bySlot[slot] == i+1 {
+		x.bySlot[slot] = 0
+	} else {
+		x.unsure--
+	}
+	x.loads[i] = nil
+	x.free = append(x.free, i)
+	return i
+}
+
+// endpointTable keeps a T for each endpoint, which stays where it is. The zero value is
+// empty. It is locked as endpointIndex is.
+type endpointTable[T any] struct {
+	endpointIndex
+	values []*T // by number
 }
 
 // lookup returns what is kept for ep, or nil. Caller must hold mu.
 func (t *endpointTable[T]) lookup(ep *types.Endpoint) *T {
-	if int(ep.Slot) < len(t.hints) {
-		if e := t.hints[ep.Slot]; e != nil && e.load == ep.Load {
-			return &e.value
-		}
-	}
-	if t.unhinted == 0 {
-		return nil
-	}
-	if e := t.known[ep.Load]; e != nil {
-		return &e.value
+	if i := t.endpointIndex.lookup(ep); i >= 0 {
+		return t.values[i]
 	}
 	return nil
 }
 
-// enter returns what is kept for ep, entering it with init if it is new. It returns
-// nil for an endpoint that has gone: Forget has been here, or is about to come.
-// Caller must hold mu for writing.
+// enter returns what is kept for ep, entering it with init if it is new, and nil if it
+// has gone. Caller must hold mu for writing.
 func (t *endpointTable[T]) enter(ep *types.Endpoint, init func(*T)) *T {
-	if e := t.known[ep.Load]; e != nil {
-		return &e.value
-	}
-	if ep.Load == nil || ep.Load.Retired() {
+	i, isNew := t.endpointIndex.enter(ep)
+	if i < 0 {
 		return nil
 	}
-	e := &tableEntry[T]{load: ep.Load}
-	init(&e.value)
-	if t.known == nil {
-		t.known = map[*types.Load]*tableEntry[T]{}
+	if isNew {
+		v := new(T)
+		init(v)
+		if int(i) == len(t.values) {
+			t.values = append(t.values, nil)
+		}
+		t.values[i] = v
 	}
-	t.known[ep.Load] = e
-	t.hint(ep.Slot, e)
-	return &e.value
-}
-
-// maxHints bounds the table against an endpoint made by hand with a wild slot.
-const maxHints = 1 << 20
-
-// hint enters e in the table by slot. If the slot is taken, by an endpoint that has
-// gone or one of another store, e takes it over.
-func (t *endpointTable[T]) hint(slot uint32, e *tableEntry[T]) {
-	if slot >= maxHints {
-		t.unhinted++
-		return
-	}
-	if n := int(slot) + 1; n > len(t.hints) {
-		t.hints = append(t.hints, make([]*tableEntry[T], n-len(t.hints))...)
-	}
-	if old := t.hints[slot]; old != nil {
-		old.hinted = false
-		t.unhinted++
-	}
-	t.hints[slot], e.slot, e.hinted = e, slot, true
+	return t.values[i]
 }
 
 // remove takes ep out and returns what was kept for it, or nil. Caller must hold mu
 // for writing.
 func (t *endpointTable[T]) remove(ep *types.Endpoint) *T {
-	e := t.known[ep.Load]
-	if e == nil {
+	i := t.endpointIndex.remove(ep)
+	if i < 0 {
 		return nil
 	}
-	delete(t.known, ep.Load)
-	if e.hinted {
-		t.hints[e.slot] = nil
-	} else {
-		t.unhinted--
-	}
-	return &e.value
+	v := t.values[i]
+	t.values[i] = nil
+	return v
 }

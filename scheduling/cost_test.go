@@ -143,7 +143,7 @@ func TestCosterErrorDropsTheCoster(t *testing.T) {
 func TestNewRefusesCosts(t *testing.T) {
 	for name, list := range map[string][]scheduling.Costed{
 		"has no Coster": {{Name: "x"}},
-		"two costs":     {{Name: "x", Coster: costs{}}, {Name: "x", Coster: costs{}}},
+		"two of Costs":  {{Name: "x", Coster: costs{}}, {Name: "x", Coster: costs{}}},
 	} {
 		if _, err := scheduling.New(scheduling.Profile{Costs: list, Picker: first}); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("New = %v, want an error that says %q", err, name)

@@ -37,7 +37,7 @@ func (e *NoEndpointError) Unwrap() error { return ErrNoEndpoint }
 
 // PluginError is an error of a plugin, with the name the wiring gave it.
 type PluginError struct {
-	Stage  string // "filter", "scorer" or "picker"
+	Stage  string // "filter", "scorer", "cost" or "picker"
 	Plugin string
 	Err    error
 }

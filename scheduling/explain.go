@@ -16,7 +16,7 @@ type Explanation struct {
 	// Endpoint and Fallbacks are what Decision would hold; nil if there is an Err.
 	Endpoint  *types.Endpoint   `json:"-"`
 	Fallbacks []*types.Endpoint `json:"-"`
-	// Dropped are the scorers that failed and were left out.
+	// Dropped are the scorers and costs that failed and were left out.
 	Dropped []string `json:",omitempty"`
 	// Err is why there is no decision.
 	Err error `json:"-"`
@@ -191,15 +191,9 @@ func (x *Explanation) cost(c *Costed, req *types.Request, eps []*types.Endpoint,
 	}
 }
 
-func (x *Explanation) costerFailed(c *Costed, err error) {
+func (x *Explanation) dropped(err *PluginError) {
 	if x != nil {
-		x.Dropped = append(x.Dropped, fmt.Sprintf("%s: %v", c.Name, err))
-	}
-}
-
-func (x *Explanation) scorerFailed(w *Weighted, err error) {
-	if x != nil {
-		x.Dropped = append(x.Dropped, fmt.Sprintf("%s: %v", w.Name, err))
+		x.Dropped = append(x.Dropped, fmt.Sprintf("%s: %v", err.Plugin, err.Err))
 	}
 }
 

@@ -10,7 +10,7 @@ type Hooks struct {
 	Scheduled func(d *Decision)
 	// Rejected: Schedule returns err instead of a decision.
 	Rejected func(req *types.Request, err error)
-	// PluginFailed: a scorer's error; the decision goes on without that scorer.
+	// PluginFailed: an error of a scorer or coster; the decision goes on without it.
 	PluginFailed func(req *types.Request, err *PluginError)
 	// FirstToken: the first token of a decision's response was seen at ep.
 	FirstToken func(d *Decision, ep *types.Endpoint)

@@ -3,6 +3,7 @@ package scheduling
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -116,66 +117,36 @@ func (p Profile) withDefaults() (Profile, error) {
 		}
 	}
 	var err error
-	if p.Filters, err = nameFilters(p.Filters); err != nil {
+	if p.Filters, err = nameAll("Filters", "Filter", p.Filters, func(f *Named) (*string, any) { return &f.Name, f.Filter }); err != nil {
 		return p, err
 	}
-	if p.Scorers, err = nameScorers(p.Scorers); err != nil {
+	if p.Scorers, err = nameAll("Scorers", "Scorer", p.Scorers, func(w *Weighted) (*string, any) { return &w.Name, w.Scorer }); err != nil {
 		return p, err
 	}
-	p.Costs, err = nameCosters(p.Costs)
+	for _, w := range p.Scorers {
+		if !(w.Weight >= 0) || math.IsInf(w.Weight, 0) {
+			return p, fmt.Errorf("scheduling: scorer %q has weight %v, want a number of at least 0", w.Name, w.Weight)
+		}
+	}
+	p.Costs, err = nameAll("Costs", "Coster", p.Costs, func(c *Costed) (*string, any) { return &c.Name, c.Coster })
 	return p, err
 }
 
-func nameFilters(in []Named) ([]Named, error) {
-	out := make([]Named, len(in))
+// nameAll returns a copy of a list of plugins with a name for each, or what is wrong
+// with it. of points to the name of one and returns its plugin.
+func nameAll[T any](field, kind string, in []T, of func(*T) (name *string, plugin any)) ([]T, error) {
+	out := slices.Clone(in)
 	names := map[string]bool{}
-	for i, f := range in {
-		if f.Filter == nil {
-			return nil, fmt.Errorf("scheduling: Filters[%d] has no Filter", i)
+	for i := range out {
+		name, plugin := of(&out[i])
+		if plugin == nil {
+			return nil, fmt.Errorf("scheduling: %s[%d] has no %s", field, i, kind)
 		}
-		f.Name = nameOf(f.Name, f.Filter)
-		if names[f.Name] {
-			return nil, fmt.Errorf("scheduling: two filters are named %q: give one of them a Name", f.Name)
+		*name = nameOf(*name, plugin)
+		if names[*name] {
+			return nil, fmt.Errorf("scheduling: two of %s are named %q: give one of them a Name", field, *name)
 		}
-		names[f.Name] = true
-		out[i] = f
-	}
-	return out, nil
-}
-
-func nameScorers(in []Weighted) ([]Weighted, error) {
-	out := make([]Weighted, len(in))
-	names := map[string]bool{}
-	for i, s := range in {
-		if s.Scorer == nil {
-			return nil, fmt.Errorf("scheduling: Scorers[%d] has no Scorer", i)
-		}
-		s.Name = nameOf(s.Name, s.Scorer)
-		if names[s.Name] {
-			return nil, fmt.Errorf("scheduling: two scorers are named %q: give one of them a Name", s.Name)
-		}
-		names[s.Name] = true
-		if !(s.Weight >= 0) || math.IsInf(s.Weight, 0) {
-			return nil, fmt.Errorf("scheduling: scorer %q has weight %v, want a number of at least 0", s.Name, s.Weight)
-		}
-		out[i] = s
-	}
-	return out, nil
-}
-
-func nameCosters(in []Costed) ([]Costed, error) {
-	out := make([]Costed, len(in))
-	names := map[string]bool{}
-	for i, c := range in {
-		if c.Coster == nil {
-			return nil, fmt.Errorf("scheduling: Costs[%d] has no Coster", i)
-		}
-		c.Name = nameOf(c.Name, c.Coster)
-		if names[c.Name] {
-			return nil, fmt.Errorf("scheduling: two costs are named %q: give one of them a Name", c.Name)
-		}
-		names[c.Name] = true
-		out[i] = c
+		names[*name] = true
 	}
 	return out, nil
 }

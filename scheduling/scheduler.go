@@ -214,10 +214,7 @@ func (s *Scheduler) score(ctx context.Context, req *types.Request, eps []*types.
 		w := &s.profile.Scorers[i]
 		fillNaN(scores)
 		if err := w.Scorer.Score(ctx, req, eps, scores); err != nil {
-			ex.scorerFailed(w, err)
-			if h := s.profile.Hooks.PluginFailed; h != nil {
-				h(req, &PluginError{"scorer", w.Name, err})
-			}
+			s.drop(req, &PluginError{"scorer", w.Name, err}, ex)
 			continue
 		}
 		mean := addWeighted(totals, scores, w.Weight)
@@ -227,16 +224,21 @@ func (s *Scheduler) score(ctx context.Context, req *types.Request, eps []*types.
 		c := &s.profile.Costs[i]
 		fillNaN(scores)
 		if err := c.Coster.Cost(ctx, req, eps, scores); err != nil {
-			ex.costerFailed(c, err)
-			if h := s.profile.Hooks.PluginFailed; h != nil {
-				h(req, &PluginError{"cost", c.Name, err})
-			}
+			s.drop(req, &PluginError{"cost", c.Name, err}, ex)
 			continue
 		}
 		mean := takeOff(totals, scores)
 		ex.cost(c, req, eps, scores, mean)
 	}
 	return totals
+}
+
+// drop tells that a plugin failed and that the decision goes on without it.
+func (s *Scheduler) drop(req *types.Request, err *PluginError, ex *Explanation) {
+	ex.dropped(err)
+	if h := s.profile.Hooks.PluginFailed; h != nil {
+		h(req, err)
+	}
 }
 
 // takeOff takes costs off totals. What is not finite counts as the mean of the
