@@ -16,6 +16,8 @@ type Decision struct {
 	// Fallbacks are the next choices, best first. Call Retry when the data plane
 	// goes to one of them.
 	Fallbacks []*types.Endpoint
+	// At is when it was made.
+	At time.Time
 
 	scheduler *Scheduler
 	room      [MaxFallbacks]*types.Endpoint // memory of Fallbacks
@@ -26,6 +28,7 @@ type Decision struct {
 	current *types.Endpoint // where the booking is
 	booked  types.Booking   // what is to be released
 	first   bool            // the first token was seen
+	firstAt time.Time       // when, if it was
 	done    bool
 
 	// guarded by scheduler.mu
@@ -51,8 +54,8 @@ func (d *Decision) FirstToken() {
 	if d.done || d.first {
 		return
 	}
-	d.first = true
 	d.Request.Now = d.scheduler.profile.Now()
+	d.first, d.firstAt = true, d.Request.Now
 	d.renew()
 	if l := d.current.Load; l != nil {
 		l.Release(types.Booking{Prefilling: d.booked.Prefilling, PrefillTokens: d.booked.PrefillTokens})
@@ -77,7 +80,7 @@ func (d *Decision) Retry(ep *types.Endpoint) {
 	}
 	from := d.current
 	d.Request.Now = d.scheduler.profile.Now()
-	d.leaveLocked(types.Outcome{Retried: true})
+	d.leaveLocked(d.timed(types.Outcome{Retried: true}))
 	d.enterLocked(ep)
 	d.renew()
 	if h := d.scheduler.profile.Hooks.Retried; h != nil {
@@ -99,10 +102,21 @@ func (d *Decision) Done(out types.Outcome) {
 	d.scheduler.mu.Lock()
 	d.scheduler.open.remove(d)
 	d.scheduler.mu.Unlock()
+	out = d.timed(out)
 	d.leaveLocked(out)
 	if h := d.scheduler.profile.Hooks.Finished; h != nil {
 		h(d, d.current, out)
 	}
+}
+
+// timed returns out with how long the request took until Request.Now. Caller must
+// hold d.mu.
+func (d *Decision) timed(out types.Outcome) types.Outcome {
+	out.Duration, out.TTFT = d.Request.Now.Sub(d.At), 0
+	if d.first {
+		out.TTFT = d.firstAt.Sub(d.At)
+	}
+	return out
 }
 
 // book enters the decision into the ledger and into the list of open bookings.

@@ -111,7 +111,7 @@ func (s *Scheduler) ScheduleExplained(ctx context.Context, req *types.Request, e
 
 func (s *Scheduler) schedule(ctx context.Context, req *types.Request, eps []*types.Endpoint, ex *Explanation) (*Decision, error) {
 	s.begin(req, s.calls.Add(1))
-	d := &Decision{Request: req, scheduler: s}
+	d := &Decision{Request: req, At: req.Now, scheduler: s}
 	if err := s.decide(ctx, req, eps, d, ex); err != nil {
 		if h := s.profile.Hooks.Rejected; h != nil {
 			h(req, err)

@@ -117,6 +117,13 @@ type Outcome struct {
 	// its end at the first one.
 	Retried bool
 	Usage   Usage
+	// ResponseBytes is the size of the response's body as the server sent it, as
+	// far as it came.
+	ResponseBytes int64
+
+	// Duration is the time from the decision to this end, and TTFT that to the
+	// first token, 0 if none was seen. A Decision sets both, whatever they were.
+	Duration, TTFT time.Duration
 }
 
 // Failed reports whether the endpoint is to blame: an error, or a status of 500

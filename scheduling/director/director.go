@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -22,7 +24,7 @@ type Options struct {
 	// Scheduler decides for the pools that have none of their own in Schedulers.
 	// Required unless every pool has.
 	Scheduler *scheduling.Scheduler
-	// Schedulers are those of single pools. Optional.
+	// Schedulers are those of single pools. Optional. SetSchedulers changes them.
 	Schedulers map[types.NamespacedName]*scheduling.Scheduler
 
 	// Limits bound what a request may be.
@@ -39,6 +41,12 @@ type Options struct {
 	// RetryAfter is what clients of shed requests are told. Default 1 s.
 	RetryAfter time.Duration
 
+	// OnRefused is told of each request for which Route returns an error, or that
+	// Refuse is called for, with as much of the request as was understood, the pool
+	// if it is known, and the error. It must be quick. Optional. What becomes of the others the hooks of
+	// their schedulers say.
+	OnRefused func(req *types.Request, pool types.NamespacedName, err *Error)
+
 	// Logger hears of scheduling errors that are nobody's fault but a plugin's.
 	// Nil: silence.
 	Logger *slog.Logger
@@ -54,7 +62,14 @@ type Director struct {
 	retryAfter time.Duration
 	seed       uint64
 	routed     atomic.Uint64
+	schedulers atomic.Pointer[schedulers]
 	stop       func()
+}
+
+// schedulers say who decides for which pool. Immutable.
+type schedulers struct {
+	others *scheduling.Scheduler // for pools that are not in pools; may be nil
+	pools  map[types.NamespacedName]*scheduling.Scheduler
 }
 
 // New returns a Director, which follows what happens to endpoints in the store so
@@ -62,14 +77,6 @@ type Director struct {
 func New(o Options) (*Director, error) {
 	if o.Store == nil {
 		return nil, errors.New("director: Options.Store is required")
-	}
-	if o.Scheduler == nil && len(o.Schedulers) == 0 {
-		return nil, errors.New("director: Options.Scheduler is required, or one for every pool in Schedulers")
-	}
-	for name, s := range o.Schedulers {
-		if s == nil {
-			return nil, fmt.Errorf("director: Options.Schedulers[%v] is nil", name)
-		}
 	}
 	if o.RetryAfter < 0 {
 		return nil, fmt.Errorf("director: Options.RetryAfter is %v, want more than 0, or 0 for the default of 1s", o.RetryAfter)
@@ -80,6 +87,9 @@ func New(o Options) (*Director, error) {
 	}
 	for d.seed == 0 {
 		d.seed = rand.Uint64()
+	}
+	if err := d.SetSchedulers(o.Scheduler, o.Schedulers); err != nil {
+		return nil, err
 	}
 	d.stop = o.Store.Watch(func(e datastore.Event) {
 		if e.Kind == datastore.Removed || e.Kind == datastore.Restarted {
@@ -94,11 +104,28 @@ func New(o Options) (*Director, error) {
 // Close ends the watch on the store. Routes that are open stay valid.
 func (d *Director) Close() { d.stop() }
 
+// SetSchedulers changes who decides, for all requests from now on: pools by name,
+// and others, which may be nil, for those that are not in it. Requests under way
+// end with who decided on them. With an error nothing is changed.
+func (d *Director) SetSchedulers(others *scheduling.Scheduler, pools map[types.NamespacedName]*scheduling.Scheduler) error {
+	if others == nil && len(pools) == 0 {
+		return errors.New("director: Options.Scheduler is required, or one for every pool in Schedulers")
+	}
+	for name, s := range pools {
+		if s == nil {
+			return fmt.Errorf("director: Options.Schedulers[%v] is nil", name)
+		}
+	}
+	d.schedulers.Store(&schedulers{others, maps.Clone(pools)})
+	return nil
+}
+
 func (d *Director) scheduler(pool types.NamespacedName) *scheduling.Scheduler {
-	if s, ok := d.o.Schedulers[pool]; ok {
+	now := d.schedulers.Load()
+	if s, ok := now.pools[pool]; ok {
 		return s
 	}
-	return d.o.Scheduler
+	return now.others
 }
 
 // Incoming is a request as it came in.
@@ -131,13 +158,32 @@ func (d *Director) Route(ctx context.Context, in Incoming) (*Route, error) {
 	}
 	if err != nil {
 		e := d.translate(err, r)
+		d.tellRefused(r, e)
 		if e.Status == 500 && d.o.Logger != nil {
 			d.o.Logger.LogAttrs(ctx, slog.LevelError, "request not routed", slog.String("model", r.Request.Model), slog.Any("error", err))
 		}
 		return nil, e
 	}
-	r.Body = r.parsed.SpliceModel(nil, in.Body, r.Request.Target())
+	r.Body = in.Body
+	if target := r.Request.Target(); target != r.Request.Model {
+		r.Body = r.parsed.SpliceModel(nil, in.Body, target)
+	}
 	return r, nil
+}
+
+// Refuse is for adapters that refuse a request before they have all of it to route,
+// for example because its body is too large: it gives e the form of the API that the
+// path belongs to, tells Options.OnRefused, and returns e.
+func (d *Director) Refuse(path string, e *Error) *Error {
+	e.API = openai.APIOf(path)
+	d.tellRefused(&Route{}, e)
+	return e
+}
+
+func (d *Director) tellRefused(r *Route, e *Error) {
+	if d.o.OnRefused != nil {
+		d.o.OnRefused(&r.Request, r.Pool, e)
+	}
 }
 
 // Explain returns what Route would decide now, and why; nothing is booked. The
@@ -149,7 +195,7 @@ func (d *Director) Explain(ctx context.Context, in Incoming) (*scheduling.Explan
 	if err != nil {
 		return nil, d.translate(err, r)
 	}
-	ex, err := d.scheduler(r.Pool).Explain(ctx, &r.Request, candidates)
+	ex, err := r.scheduler.Explain(ctx, &r.Request, candidates)
 	if err != nil {
 		return ex, d.translate(err, r)
 	}
@@ -161,6 +207,10 @@ func (d *Director) prepare(r *Route, in Incoming) ([]*types.Endpoint, error) {
 	req := &r.Request
 	api := openai.APIOf(in.Path)
 	r.parsed.API = api
+	if enc := get(in.Header, "Content-Encoding"); enc != "" && len(in.Body) > 0 && !strings.EqualFold(enc, "identity") {
+		return nil, &Error{Status: 415, Code: CodeEncoding, Param: "Content-Encoding",
+			Message: fmt.Sprintf("request body is encoded as %.40q, want it plain", enc)}
+	}
 	parsed, err := openai.Parse(api, get(in.Header, "Content-Type"), in.Body, req, d.o.Limits)
 	if err != nil {
 		return nil, err
@@ -173,9 +223,9 @@ func (d *Director) prepare(r *Route, in Incoming) ([]*types.Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Pool = resolved.Pool.Name()
+	r.Pool, r.Resolution = resolved.Pool.Name(), resolved
 	req.TargetModel, req.Priority = resolved.TargetModel, resolved.Priority
-	if d.scheduler(r.Pool) == nil {
+	if r.scheduler = d.scheduler(r.Pool); r.scheduler == nil {
 		return nil, &Error{Status: 503, Code: CodeNoEndpoint, Message: fmt.Sprintf("pool %v has no scheduler", r.Pool)}
 	}
 	candidates := resolved.Pool.Endpoints()
@@ -209,13 +259,22 @@ func (d *Director) resolve(req *types.Request, in Incoming) (datastore.Resolutio
 }
 
 func (d *Director) decide(ctx context.Context, r *Route, candidates []*types.Endpoint, explain bool) (err error) {
-	s := d.scheduler(r.Pool)
 	if explain {
-		r.decision, r.Explanation, err = s.ScheduleExplained(ctx, &r.Request, candidates)
+		r.decision, r.Explanation, err = r.scheduler.ScheduleExplained(ctx, &r.Request, candidates)
 	} else {
-		r.decision, err = s.Schedule(ctx, &r.Request, candidates)
+		r.decision, err = r.scheduler.Schedule(ctx, &r.Request, candidates)
 	}
 	return err
+}
+
+// ModelList answers the request for the list of models, which needs no server: ok
+// tells whether the request is one, and the body is that of Models.
+func (d *Director) ModelList(method, path string) (body []byte, ok bool) {
+	path, _, _ = strings.Cut(path, "?")
+	if method != "GET" || !strings.HasSuffix(strings.TrimSuffix(path, "/"), "/v1/models") {
+		return nil, false
+	}
+	return d.Models(), true
 }
 
 // Models returns the body of GET /v1/models: the public names that manifests

@@ -22,7 +22,7 @@
 //
 // # What a Route does
 //
-//  1. openai.Parse: model, prompt, limits in one pass over the body.  400, 413
+//  1. openai.Parse: model, prompt, limits in one pass over the body.  400, 413, 415
 //  2. datastore Resolve: public model name to pool, target and priority.  404
 //  3. candidates: the endpoints of the pool, within the subset hint.  503
 //  4. Scheduler: filter, score, pick; the decision is booked.  429, 503

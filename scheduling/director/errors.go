@@ -20,6 +20,7 @@ const (
 	CodeInternal      = "internal"             // 500
 	CodeBadHeader     = "invalid_header"       // 400
 	CodeUpstream      = "upstream_unavailable" // 502
+	CodeEncoding      = "unsupported_encoding" // 415
 )
 
 // HeaderReason is the response header that tells a client's gateway why a request

@@ -6,6 +6,7 @@ import (
 	"net/textproto"
 	"sync"
 
+	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
@@ -24,17 +25,23 @@ type Route struct {
 	Body []byte
 	// Pool is the pool that serves the request.
 	Pool types.NamespacedName
+	// Resolution is by which manifests. What is in it must not be modified.
+	Resolution datastore.Resolution
 	// Explanation is why; set if Incoming.Explain was.
 	Explanation *scheduling.Explanation
 
-	director *Director
-	parsed   openai.Parsed
-	decision *scheduling.Decision
-	tried    int // fallbacks gone on to
+	director  *Director
+	scheduler *scheduling.Scheduler
+	parsed    openai.Parsed
+	decision  *scheduling.Decision
+	tried     int // fallbacks gone on to
+
+	keepModel bool // KeepModel was called
 
 	mu sync.Mutex
 	// guarded by mu, because Done may come from anywhere
-	status int // of the response; 0: none has begun
+	status int   // of the response; 0: none has begun
+	size   int64 // of its body so far
 	stream openai.Stream
 	done   bool
 }
@@ -60,22 +67,25 @@ func (r *Route) Next() *types.Endpoint {
 	r.tried++
 	r.decision.Retry(ep)
 	r.mu.Lock()
-	r.status = 0
+	r.status, r.size = 0, 0
 	r.mu.Unlock()
 	return ep
 }
 
 // Served reports the address that served the request where the data plane does
-// the retrying itself. The booking moves there, if it is one of the endpoints
-// that were named, and Served reports whether it is.
+// the retrying itself. The booking moves there, if it is an endpoint of the pool:
+// as a rule one of those that were named, but a data plane that has used them up
+// may take another. Served reports whether the pool has it.
 func (r *Route) Served(address string) bool {
 	if r.decision.Current().Address == address {
 		return true
 	}
-	for _, ep := range append([]*types.Endpoint{r.decision.Endpoint}, r.decision.Fallbacks...) {
-		if ep.Address == address {
-			r.decision.Retry(ep)
-			return true
+	for _, among := range [][]*types.Endpoint{{r.decision.Endpoint}, r.decision.Fallbacks, r.Resolution.Pool.Endpoints()} {
+		for _, ep := range among {
+			if ep.Address == address {
+				r.decision.Retry(ep)
+				return true
+			}
 		}
 	}
 	return false
@@ -86,9 +96,9 @@ func (r *Route) Served(address string) bool {
 func (r *Route) Response(status int, contentType string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.status = status
+	r.status, r.size = status, 0
 	o := openai.StreamOptions{ContentType: contentType}
-	if r.director.o.RestoreModel {
+	if r.RestoresModel() {
 		o.TargetModel, o.Model = r.Request.TargetModel, r.Request.Model
 	}
 	r.stream.Reset(o)
@@ -97,8 +107,14 @@ func (r *Route) Response(status int, contentType string) {
 // RestoresModel reports whether the response may leave with another length than
 // it came: then Content-Length must go.
 func (r *Route) RestoresModel() bool {
-	return r.director.o.RestoreModel && r.Request.TargetModel != r.Request.Model
+	return r.director.o.RestoreModel && !r.keepModel && r.Request.TargetModel != r.Request.Model
 }
+
+// KeepModel leaves the target model's name in the response whatever
+// Options.RestoreModel says, so that Data returns every chunk at once and as it is:
+// for data planes that can neither hold bytes back nor add some at the end. Call it
+// before Response.
+func (r *Route) KeepModel() { r.keepModel = true }
 
 // Data takes the next bytes of the response and returns those to pass on now,
 // which may be none. The result is valid until the next call, and may be part of
@@ -109,6 +125,7 @@ func (r *Route) Data(chunk []byte) []byte {
 	if r.status == 0 {
 		return chunk
 	}
+	r.size += int64(len(chunk))
 	out := r.stream.Feed(chunk)
 	if r.stream.FirstToken() && r.status < 400 {
 		r.decision.FirstToken()
@@ -144,7 +161,7 @@ func (r *Route) Done(err error) {
 		return
 	}
 	r.done = true
-	out := types.Outcome{Status: r.status, Err: err}
+	out := types.Outcome{Status: r.status, Err: err, ResponseBytes: r.size}
 	if errors.Is(err, context.Canceled) || err == nil && r.status == 0 {
 		out.Cancelled, out.Err = true, nil
 	}

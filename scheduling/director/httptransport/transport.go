@@ -84,13 +84,15 @@ func (t *Transport) CloseIdleConnections() {
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	body, err := t.readBody(req)
 	if err != nil {
-		return t.refuse(req, err)
+		return t.refuse(req, t.Director.Refuse(req.URL.Path, director.AsError(err)))
 	}
-	if req.Method == http.MethodGet && strings.HasSuffix(strings.TrimSuffix(req.URL.Path, "/"), "/v1/models") {
-		return respond(req, http.StatusOK, http.Header{"Content-Type": {"application/json"}}, t.Director.Models()), nil
+	if models, ok := t.Director.ModelList(req.Method, req.URL.Path); ok {
+		return respond(req, http.StatusOK, http.Header{"Content-Type": {"application/json"}}, models), nil
 	}
 	if req.Header.Get("Upgrade") != "" {
-		return t.refuse(req, &director.Error{Status: 501, Code: "unsupported", Param: "Upgrade", Message: "connections that are upgraded cannot be scheduled"})
+		return t.refuse(req, t.Director.Refuse(req.URL.Path, &director.Error{
+			Status: 501, Code: "unsupported", Param: "Upgrade", Message: "connections that are upgraded cannot be scheduled",
+		}))
 	}
 	route, err := t.Director.Route(req.Context(), director.Incoming{
 		Path: req.URL.Path, Header: req.Header, Body: body, Pool: t.Pool, Explain: t.Explain,
@@ -110,10 +112,6 @@ func (t *Transport) readBody(req *http.Request) ([]byte, error) {
 		return nil, nil
 	}
 	defer req.Body.Close()
-	if enc := req.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
-		return nil, &director.Error{Status: 415, Code: "unsupported_encoding", Param: "Content-Encoding",
-			Message: fmt.Sprintf("request body is encoded as %.40q, want it plain", enc)}
-	}
 	most := t.MaxBody
 	if most == 0 {
 		most = DefaultMaxBody
@@ -226,9 +224,6 @@ func (t *Transport) refuse(req *http.Request, err error) (*http.Response, error)
 		return nil, ctxErr
 	}
 	e := director.AsError(err)
-	if e.API == openai.Other {
-		e.API = openai.APIOf(req.URL.Path)
-	}
 	return respond(req, e.Status, e.Header(), e.Body()), nil
 }
 
