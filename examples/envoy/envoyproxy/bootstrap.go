@@ -1,0 +1,222 @@
+// Package envoyproxy runs Envoy: it finds the binary, reads a bootstrap file strictly,
+// fits it to addresses that are known only at run time, and starts and stops the
+// process. The demo, the tests and the measurements use it; a deployment has its own
+// way to run Envoy.
+package envoyproxy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3" // so that its configuration can be read
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/override_host/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"sigs.k8s.io/yaml"
+)
+
+// Names of clusters in the bootstrap files.
+const (
+	clusterPicker  = "endpoint_picker"
+	clusterServers = "model_servers"
+)
+
+// Bootstrap is the configuration that Envoy starts with.
+type Bootstrap struct {
+	Proto *bootstrapv3.Bootstrap
+}
+
+// ReadBootstrap reads a bootstrap file in YAML: fields and types that Envoy's API does
+// not know are errors, and so is what its validation rules refuse, also inside of
+// extensions. What only Envoy itself checks Process or Validate will tell.
+func ReadBootstrap(path string) (*Bootstrap, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("envoyproxy: %w", err)
+	}
+	b, err := ParseBootstrap(data)
+	if err != nil {
+		return nil, fmt.Errorf("envoyproxy: %s: %w", path, err)
+	}
+	return b, nil
+}
+
+// ParseBootstrap is ReadBootstrap of the file's contents.
+func ParseBootstrap(data []byte) (*Bootstrap, error) {
+	js, err := yaml.YAMLToJSONStrict(data)
+	if err != nil {
+		return nil, err
+	}
+	b := &Bootstrap{Proto: new(bootstrapv3.Bootstrap)}
+	if err := protojson.Unmarshal(js, b.Proto); err != nil {
+		return nil, err
+	}
+	return b, validate(b.Proto)
+}
+
+// JSON returns the configuration for Envoy's option -c.
+func (b *Bootstrap) JSON() ([]byte, error) {
+	return protojson.MarshalOptions{Multiline: true}.Marshal(b.Proto)
+}
+
+// Clone returns a copy.
+func (b *Bootstrap) Clone() *Bootstrap {
+	return &Bootstrap{Proto: proto.CloneOf(b.Proto)}
+}
+
+// Listen sets the addresses of the listener and of the admin interface: ip:port, where
+// port 0 is any free one.
+func (b *Bootstrap) Listen(listener, admin string) error {
+	l, err := socketAddress(listener)
+	if err != nil {
+		return err
+	}
+	a, err := socketAddress(admin)
+	if err != nil {
+		return err
+	}
+	for _, to := range b.Proto.GetStaticResources().GetListeners() {
+		to.Address = l
+	}
+	b.Proto.Admin.Address = a
+	return nil
+}
+
+// Picker sets the ip:port of the endpoint picker.
+func (b *Bootstrap) Picker(address string) error { return b.setEndpoints(clusterPicker, address) }
+
+// Servers sets the model servers' ip:port. A cluster that knows no endpoints stays as
+// it is.
+func (b *Bootstrap) Servers(addresses ...string) error {
+	if c := b.Cluster(clusterServers); c != nil && c.GetType() == clusterv3.Cluster_ORIGINAL_DST {
+		return nil
+	}
+	return b.setEndpoints(clusterServers, addresses...)
+}
+
+// FailOpen sets whether Envoy goes on without the picker when that does not answer.
+func (b *Bootstrap) FailOpen(open bool) error {
+	return b.ExtProc(func(p *extprocv3.ExternalProcessor) { p.FailureModeAllow = open })
+}
+
+// Cluster returns a cluster by name, nil if there is none.
+func (b *Bootstrap) Cluster(name string) *clusterv3.Cluster {
+	for _, c := range b.Proto.GetStaticResources().GetClusters() {
+		if c.GetName() == name {
+			return c
+		}
+	}
+	return nil
+}
+
+func (b *Bootstrap) setEndpoints(cluster string, addresses ...string) error {
+	c := b.Cluster(cluster)
+	if c == nil {
+		return fmt.Errorf("envoyproxy: there is no cluster %s", cluster)
+	}
+	var endpoints []*endpointv3.LbEndpoint
+	for _, a := range addresses {
+		address, err := socketAddress(a)
+		if err != nil {
+			return err
+		}
+		endpoints = append(endpoints, &endpointv3.LbEndpoint{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: address}}})
+	}
+	c.LoadAssignment = &endpointv3.ClusterLoadAssignment{
+		ClusterName: cluster, Endpoints: []*endpointv3.LocalityLbEndpoints{{LbEndpoints: endpoints}},
+	}
+	return nil
+}
+
+// Manager changes every HTTP connection manager.
+func (b *Bootstrap) Manager(change func(*hcmv3.HttpConnectionManager)) error {
+	for _, l := range b.Proto.GetStaticResources().GetListeners() {
+		for _, chain := range l.GetFilterChains() {
+			for _, f := range chain.GetFilters() {
+				if err := changeAny(f.GetTypedConfig(), change); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Routes changes every route.
+func (b *Bootstrap) Routes(change func(*routev3.Route)) error {
+	return b.Manager(func(m *hcmv3.HttpConnectionManager) {
+		for _, host := range m.GetRouteConfig().GetVirtualHosts() {
+			for _, r := range host.GetRoutes() {
+				change(r)
+			}
+		}
+	})
+}
+
+// ExtProc changes the configuration of the picker's filter.
+func (b *Bootstrap) ExtProc(change func(*extprocv3.ExternalProcessor)) error {
+	var errs []error
+	err := b.Manager(func(m *hcmv3.HttpConnectionManager) {
+		for _, f := range m.GetHttpFilters() {
+			if f.GetTypedConfig().MessageIs((*extprocv3.ExternalProcessor)(nil)) {
+				errs = append(errs, changeAny(f.GetTypedConfig(), change))
+			}
+		}
+	})
+	return errors.Join(append(errs, err)...)
+}
+
+// WithoutPicker takes the picker's filter out, and with it the choice.
+func (b *Bootstrap) WithoutPicker() error {
+	return b.Manager(func(m *hcmv3.HttpConnectionManager) {
+		kept := m.HttpFilters[:0]
+		for _, f := range m.HttpFilters {
+			if !f.GetTypedConfig().MessageIs((*extprocv3.ExternalProcessor)(nil)) {
+				kept = append(kept, f)
+			}
+		}
+		m.HttpFilters = kept
+	})
+}
+
+// changeAny changes the message in a, which is a no-op if it is of another type.
+func changeAny[T any, M interface {
+	*T
+	proto.Message
+}](a *anypb.Any, change func(M)) error {
+	m := M(new(T))
+	if !a.MessageIs(m) {
+		return nil
+	}
+	if err := a.UnmarshalTo(m); err != nil {
+		return err
+	}
+	change(m)
+	return a.MarshalFrom(m)
+}
+
+func socketAddress(s string) (*corev3.Address, error) {
+	a, err := netip.ParseAddrPort(s)
+	if err != nil {
+		return nil, fmt.Errorf("envoyproxy: address %q: want ip:port, IPv6 in brackets", s)
+	}
+	return &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+		Address:       a.Addr().String(),
+		PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: uint32(a.Port())},
+	}}}, nil
+}

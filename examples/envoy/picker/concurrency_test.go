@@ -1,0 +1,103 @@
+package picker_test
+
+import (
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/director"
+)
+
+type profile = scheduling.Profile
+
+// TestConcurrentStreams: thousands of exchanges at once, all open before any goes on,
+// a third of which is reset; every body comes back, and nothing stays.
+func TestConcurrentStreams(t *testing.T) {
+	const streams = 2000
+	before := runtime.NumGoroutine()
+	t.Run("streams", func(t *testing.T) {
+		f := newFixture(t, func(o *picker.Options, _ *director.Options, _ *profile) {
+			o.OnRoute = func(*director.Route) {}
+		})
+		client := f.dial(t)
+		var opened, wg sync.WaitGroup
+		opened.Add(streams)
+		for i := range streams {
+			wg.Go(func() {
+				s := open(t, client, duplex, duplex)
+				s.send(requestHeaders(false))
+				s.send(requestBody(chatBody(i)[:20], false))
+				opened.Done()
+				opened.Wait()
+				if i%3 == 0 {
+					s.cancel()
+					return
+				}
+				s.send(requestBody(chatBody(i)[20:], true))
+				s.recv()
+				if body, _ := s.chunks(); string(body) != routedBody(i) {
+					t.Errorf("stream %d: the body came back otherwise", i)
+				}
+				s.send(responseHeaders(200, "text/event-stream", false))
+				s.recv()
+				s.send(responseBody(events, true))
+				if body, _ := s.chunks(); string(body) != strings.ReplaceAll(events, "llama-8b", "chat") {
+					t.Errorf("stream %d: the response came back otherwise", i)
+				}
+				if err := s.ends(); err != nil {
+					t.Errorf("stream %d ended with %v", i, err)
+				}
+			})
+		}
+		wg.Wait()
+		f.free(t)
+	})
+	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before+2; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			buf := make([]byte, 1<<20)
+			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+		}
+	}
+}
+
+// TestPanic of whoever is called ends that stream alone.
+func TestPanic(t *testing.T) {
+	f := newFixture(t, func(o *picker.Options, _ *director.Options, _ *profile) {
+		o.OnRoute = func(r *director.Route) {
+			if r.Request.SessionID == "boom" {
+				panic("on purpose")
+			}
+		}
+	})
+	client := f.dial(t)
+	s := open(t, client, duplex, duplex)
+	s.send(requestHeaders(false, "x-session-id", "boom"))
+	s.send(requestBody(chatBody(1), true))
+	if err := s.ends(); err == nil || !strings.Contains(err.Error(), "panic") {
+		t.Errorf("the stream ended with %v", err)
+	}
+	f.free(t)
+	s = open(t, client, duplex, duplex)
+	s.send(requestHeaders(false))
+	s.send(requestBody(chatBody(1), true))
+	if got := metadataDestination(s.recv()); got != allThree {
+		t.Errorf("after a panic the destination is %q", got)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	d := newFixture(t, nil).director
+	for want, o := range map[string]picker.Options{
+		"Options.Director is required":        {},
+		"Options.MaxBody is -1":               {Director: d, MaxBody: -1},
+		"Options.MaxDestinations is -1, want": {Director: d, MaxDestinations: -1},
+	} {
+		if _, err := picker.New(o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("New: %v, want %q", err, want)
+		}
+	}
+}

@@ -1,0 +1,37 @@
+// Package picker is an Envoy external processor (ext_proc) that speaks the Endpoint
+// Picker Protocol: for each request that Envoy hands over it names the endpoints to
+// try, in order, and it reads what comes back.
+//
+// It decides nothing itself. What a request is, where it goes and what became of it
+// is the work of a director.Director; this package is the translation between that
+// and the messages of envoy.service.ext_proc.v3.
+//
+// # Modes
+//
+// Request bodies may come FULL_DUPLEX_STREAMED, which the protocol asks for, or
+// BUFFERED. In both the decision is made when the whole body is there, because the
+// prompt is a part of it. STREAMED, BUFFERED_PARTIAL and GRPC cannot work (the
+// headers would have left before the destination is known) and are refused with a
+// status that says so. With NONE, and for requests without a body, the decision is
+// made on the headers alone. Response bodies may come FULL_DUPLEX_STREAMED,
+// STREAMED, BUFFERED or not at all; without them nothing is known of usage, and the
+// first token is not seen; in STREAMED ones the public model name is not put back,
+// because nothing could be added where they end.
+//
+// Envoy says which modes it uses in the first message. For older ones that do not,
+// Options.RequestBody and Options.ResponseBody say it.
+//
+// # What is set
+//
+// The destination goes into the request header x-gateway-destination-endpoint and
+// into the dynamic metadata of namespace envoy.lb under the same key: ip:port of the
+// choice and its fallbacks, separated by commas. Headers of the protocol that a
+// client sent are overwritten or removed. A request that is not routed is answered
+// by an immediate response with the status, headers and body of director.Error.
+//
+// # Streams
+//
+// One ext_proc stream is one HTTP exchange. Whatever its end, the booking of the
+// request is released. A message that does not belong where it comes ends the stream
+// with InvalidArgument, and Envoy then does what its failure mode says.
+package picker

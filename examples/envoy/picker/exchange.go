@@ -1,0 +1,200 @@
+package picker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/inferpick/inferpick/openai"
+	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/types"
+)
+
+// phase is how far an exchange has come.
+type phase uint8
+
+const (
+	awaitRequest  phase = iota // nothing has come
+	requestBody                // the request's headers have, its body is coming
+	awaitResponse              // the request is on its way
+	responseBody               // the response's headers have come, its body is coming
+	finished                   // nothing more is expected
+)
+
+func (p phase) String() string {
+	return [...]string{"before the request", "in the request's body", "before the response", "in the response's body", "after the end"}[p]
+}
+
+// exchange is one HTTP exchange: what one ext_proc stream is about. It is for one
+// goroutine.
+type exchange struct {
+	ctx  context.Context
+	o    *Options
+	pool types.NamespacedName
+	send func(*extprocv3.ProcessingResponse) error
+	span Span
+
+	phase   phase
+	started bool // the first message was read
+	// The modes of this stream.
+	requestMode, responseMode BodyMode
+
+	request requestHead
+	subset  subsetHint
+	body    []byte
+	// routed is nil before a decision, and for exchanges that pass without one: when
+	// Envoy answers a request itself before it was complete.
+	routed *director.Route
+}
+
+func newExchange(ctx context.Context, o *Options, pool types.NamespacedName, send func(*extprocv3.ProcessingResponse) error) *exchange {
+	return &exchange{ctx: ctx, o: o, pool: pool, send: send, requestMode: o.RequestBody, responseMode: o.ResponseBody, span: noSpan{}}
+}
+
+// over reports whether nothing more is expected from Envoy.
+func (x *exchange) over() bool { return x.phase == finished }
+
+// id returns the request's id, for logs.
+func (x *exchange) id() string { return x.request.get(director.HeaderRequestID) }
+
+// handle processes one message. An error ends the stream; it is a gRPC status.
+func (x *exchange) handle(msg *extprocv3.ProcessingRequest) error {
+	if !x.started {
+		x.started = true
+		if err := x.begin(msg); err != nil {
+			return err
+		}
+	}
+	x.subset.read(msg.GetMetadataContext())
+	switch m := msg.Request.(type) {
+	case *extprocv3.ProcessingRequest_RequestHeaders:
+		if x.phase != awaitRequest {
+			return x.misplaced("request_headers")
+		}
+		return x.requestHeaders(m.RequestHeaders)
+	case *extprocv3.ProcessingRequest_RequestBody:
+		if x.phase != requestBody {
+			return x.misplaced("request_body")
+		}
+		return x.requestBody(m.RequestBody)
+	case *extprocv3.ProcessingRequest_RequestTrailers:
+		switch {
+		case x.phase == requestBody:
+			return x.requestTrailers()
+		case x.phase == awaitResponse && x.requestMode == modev3.ProcessingMode_BUFFERED:
+			return x.send(trailersResponse(request)) // the body came before them, as a whole
+		}
+		return x.misplaced("request_trailers")
+	case *extprocv3.ProcessingRequest_ResponseHeaders:
+		// Envoy may answer by itself while the request is still coming.
+		if x.phase != requestBody && x.phase != awaitResponse {
+			return x.misplaced("response_headers")
+		}
+		return x.responseHeaders(m.ResponseHeaders, msg)
+	case *extprocv3.ProcessingRequest_ResponseBody:
+		if x.phase != responseBody {
+			return x.misplaced("response_body")
+		}
+		return x.responseBody(m.ResponseBody)
+	case *extprocv3.ProcessingRequest_ResponseTrailers:
+		if x.phase != responseBody {
+			return x.misplaced("response_trailers")
+		}
+		return x.responseTrailers()
+	}
+	return status.Error(codes.InvalidArgument, "picker: a message with no part of a request or response in it")
+}
+
+// begin reads what the first message says of the stream.
+func (x *exchange) begin(msg *extprocv3.ProcessingRequest) error {
+	if msg.ObservabilityMode {
+		return status.Error(codes.FailedPrecondition, "picker: observability_mode is on: a picker's answers must count")
+	}
+	if c := msg.ProtocolConfig; c != nil {
+		x.requestMode, x.responseMode = c.RequestBodyMode, c.ResponseBodyMode
+	}
+	switch x.requestMode {
+	case modev3.ProcessingMode_NONE, modev3.ProcessingMode_BUFFERED, modev3.ProcessingMode_FULL_DUPLEX_STREAMED:
+	default:
+		return status.Errorf(codes.FailedPrecondition, "picker: request_body_mode is %v, want FULL_DUPLEX_STREAMED or BUFFERED", x.requestMode)
+	}
+	switch x.responseMode {
+	case modev3.ProcessingMode_NONE, modev3.ProcessingMode_BUFFERED, modev3.ProcessingMode_STREAMED, modev3.ProcessingMode_FULL_DUPLEX_STREAMED:
+	default:
+		return status.Errorf(codes.FailedPrecondition, "picker: response_body_mode is %v, want FULL_DUPLEX_STREAMED, STREAMED, BUFFERED or NONE", x.responseMode)
+	}
+	return nil
+}
+
+// misplaced is the error of a message out of order.
+func (x *exchange) misplaced(what string) error {
+	return status.Errorf(codes.InvalidArgument, "picker: %s came %v", what, x.phase)
+}
+
+// close releases what is still booked, whatever has happened.
+func (x *exchange) close() {
+	if x.routed != nil {
+		// That the stream ends with the request's response in it is as it should be
+		// if Envoy does not send bodies. Else it ended early: the client went away, or
+		// the server broke off, which Envoy does not tell apart.
+		var err error
+		if x.phase < responseBody || x.responseMode != modev3.ProcessingMode_NONE {
+			err = context.Canceled
+		}
+		x.routed.Done(err)
+	}
+	x.span.End()
+}
+
+// route asks the director, and tells Envoy if there is no route. It reports whether
+// there is one.
+func (x *exchange) route() (bool, error) {
+	if models, ok := x.o.Director.ModelList(x.request.method, x.request.path); ok {
+		x.phase = finished
+		return false, x.send(immediate(200, map[string][]string{"Content-Type": {"application/json"}}, models, "model_list"))
+	}
+	in := director.Incoming{
+		Path: x.request.path, Header: x.request.header, Body: x.body, Pool: x.pool,
+		HasSubset: x.subset.given, Subset: x.subset.addresses,
+	}
+	route, err := x.o.Director.Route(x.ctx, in)
+	if err != nil {
+		return false, x.refuse(director.AsError(err))
+	}
+	x.routed, x.phase = route, awaitResponse
+	x.span.Routed(route)
+	if x.o.OnRoute != nil {
+		x.o.OnRoute(route)
+	}
+	if x.o.Logger.Enabled(x.ctx, slog.LevelDebug) {
+		x.o.Logger.LogAttrs(x.ctx, slog.LevelDebug, "routed", slog.String("id", x.id()), slog.String("model", route.Request.Model),
+			slog.String("pool", route.Pool.String()), slog.String("endpoint", route.Endpoint().ID))
+	}
+	return true, nil
+}
+
+// refuse answers the request in place of a server.
+func (x *exchange) refuse(e *director.Error) error {
+	x.phase = finished
+	x.span.Refused(e)
+	if errors.Is(e, context.Canceled) {
+		return status.Error(codes.Canceled, e.Message)
+	}
+	if x.o.Logger.Enabled(x.ctx, slog.LevelDebug) {
+		x.o.Logger.LogAttrs(x.ctx, slog.LevelDebug, "refused", slog.String("id", x.id()), slog.Int("status", e.Status), slog.Any("error", e))
+	}
+	return x.send(immediate(e.Status, e.Header(), e.Body(), e.Code))
+}
+
+// tooLarge refuses a body beyond the limit.
+func (x *exchange) tooLarge() error {
+	return x.refuse(x.o.Director.Refuse(x.request.path, &director.Error{
+		Status: 413, Code: openai.CodeTooLarge, Message: fmt.Sprintf("request body is larger than %d bytes", x.o.MaxBody),
+	}))
+}

@@ -1,0 +1,395 @@
+package picker_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/types"
+)
+
+// Modes in which bodies travel.
+const (
+	none     = modev3.ProcessingMode_NONE
+	streamed = modev3.ProcessingMode_STREAMED
+	buffered = modev3.ProcessingMode_BUFFERED
+	duplex   = modev3.ProcessingMode_FULL_DUPLEX_STREAMED
+)
+
+// Keys of the protocol, written out once more so that a typing error in the package
+// cannot hide.
+const (
+	destinationKey = "x-gateway-destination-endpoint"
+	subsetKey      = "x-gateway-destination-endpoint-subset"
+	servedKey      = "x-gateway-destination-endpoint-served"
+	fallbackKey    = "x-gateway-destination-endpoint-fallback"
+)
+
+// inOrder picks the first endpoint, then the next: decisions are known beforehand.
+type inOrder struct{}
+
+func (inOrder) Pick(context.Context, *types.Request, []*types.Endpoint, []float64) (int, error) {
+	return 0, nil
+}
+
+// byName keeps the order in which endpoints were set although a scheduler moves the
+// last one to the place of the one that was picked.
+type byName struct{ inOrder }
+
+func (byName) Pick(_ context.Context, _ *types.Request, eps []*types.Endpoint, _ []float64) (int, error) {
+	first := 0
+	for i, ep := range eps {
+		if ep.ID < eps[first].ID {
+			first = i
+		}
+	}
+	return first, nil
+}
+
+// fixture is a picker in front of endpoints a, b and c of the pool llama, whose model
+// "chat" is served as "llama-8b".
+type fixture struct {
+	store    *datastore.Store
+	director *director.Director
+	server   *picker.Server
+	sched    *scheduling.Scheduler
+	routes   []*director.Route // that were made
+	served   []string
+	outcomes chan types.Outcome
+}
+
+const manifests = `[
+ {"apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool", "metadata": {"name": "llama"},
+  "spec": {"selector": {"matchLabels": {"app": "llama"}}, "targetPorts": [{"number": 8000}]}},
+ {"apiVersion": "inference.networking.x-k8s.io/v1alpha2", "kind": "InferenceModel", "metadata": {"name": "chat"},
+  "spec": {"modelName": "chat", "criticality": "Critical", "poolRef": {"name": "llama"}, "targetModels": [{"name": "llama-8b"}]}},
+ {"apiVersion": "inference.networking.x-k8s.io/v1alpha2", "kind": "InferenceModel", "metadata": {"name": "batch"},
+  "spec": {"modelName": "batch", "criticality": "Sheddable", "poolRef": {"name": "llama"}}},
+ {"apiVersion": "inference.networking.x-k8s.io/v1alpha2", "kind": "InferenceObjective", "metadata": {"name": "urgent"},
+  "spec": {"priority": 7, "poolRef": {"name": "llama"}}}
+]`
+
+// addresses of a, b and c; the last one is IPv6.
+var addresses = []string{"10.0.0.1:8000", "10.0.0.2:8000", "[fd00::3]:8000"}
+
+func newFixture(t testing.TB, change func(*picker.Options, *director.Options, *scheduling.Profile)) *fixture {
+	t.Helper()
+	f := &fixture{store: datastore.New(datastore.Options{}), outcomes: make(chan types.Outcome, 10_000)}
+	f.sets(t, manifests, addresses)
+	profile := scheduling.Profile{Picker: byName{}, Fallbacks: 2}
+	profile.Hooks.Finished = func(_ *scheduling.Decision, _ *types.Endpoint, out types.Outcome) {
+		select {
+		case f.outcomes <- out:
+		default:
+		}
+	}
+	o, do := picker.Options{}, director.Options{Store: f.store, RestoreModel: true}
+	if change != nil {
+		change(&o, &do, &profile)
+	}
+	var err error
+	if f.sched, err = scheduling.New(profile); err != nil {
+		t.Fatal(err)
+	}
+	do.Scheduler = f.sched
+	if f.director, err = director.New(do); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.director.Close)
+	o.Director = f.director
+	if o.OnRoute == nil {
+		o.OnRoute = func(r *director.Route) { f.routes = append(f.routes, r) }
+		o.OnServed = func(_ *director.Route, address string) { f.served = append(f.served, address) }
+	}
+	if f.server, err = picker.New(o); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func (f *fixture) sets(t testing.TB, list string, addresses []string) {
+	t.Helper()
+	objects, err := decodeList(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var specs []datastore.EndpointSpec
+	for i, a := range addresses {
+		specs = append(specs, datastore.EndpointSpec{ID: string(rune('a' + i)), Address: a, Labels: map[string]string{"app": "llama"}})
+	}
+	if err := f.store.Apply(objects...); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.store.SetEndpoints(types.NamespacedName{Name: "llama"}, specs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func decodeList(list string) ([]types.Object, error) {
+	return types.DecodeManifests([]byte(`{"kind": "List", "apiVersion": "v1", "items": ` + list + `}`))
+}
+
+// load returns what is booked at endpoint id.
+func (f *fixture) load(id string) int64 {
+	for _, ep := range f.store.Snapshot().Pool(types.NamespacedName{Name: "llama"}).Endpoints() {
+		if ep.ID == id {
+			return ep.Load.Requests()
+		}
+	}
+	return 0
+}
+
+// free fails the test unless everything that was booked is released.
+func (f *fixture) free(t testing.TB) {
+	t.Helper()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		if f.sched.Open() == 0 && f.load("a") == 0 && f.load("b") == 0 && f.load("c") == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d decisions are open; booked are a: %d, b: %d, c: %d", f.sched.Open(), f.load("a"), f.load("b"), f.load("c"))
+		}
+	}
+}
+
+// dial serves the fixture by gRPC on loopback and returns a client: Envoy's side.
+func (f *fixture) dial(t testing.TB) extprocv3.ExternalProcessorClient {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
+	extprocv3.RegisterExternalProcessorServer(g, f.server)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		g.Serve(ln)
+	}()
+	conn, err := grpc.NewClient(ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		conn.Close()
+		g.Stop()
+		<-done
+	})
+	return extprocv3.NewExternalProcessorClient(conn)
+}
+
+// stream is one ext_proc stream as Envoy sees it.
+type stream struct {
+	t      testing.TB
+	s      extprocv3.ExternalProcessor_ProcessClient
+	cancel context.CancelFunc
+	config *extprocv3.ProtocolConfiguration // for the first message
+}
+
+// open opens a stream in the given modes; pairs are gRPC metadata.
+func open(t testing.TB, c extprocv3.ExternalProcessorClient, request, response picker.BodyMode, pairs ...string) *stream {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	t.Cleanup(cancel)
+	s, err := c.Process(metadata.AppendToOutgoingContext(ctx, pairs...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &stream{t, s, cancel, &extprocv3.ProtocolConfiguration{RequestBodyMode: request, ResponseBodyMode: response}}
+}
+
+func (s *stream) send(m *extprocv3.ProcessingRequest) {
+	s.t.Helper()
+	if s.config != nil {
+		m.ProtocolConfig, s.config = s.config, nil
+	}
+	if err := s.s.Send(m); err != nil && !errors.Is(err, io.EOF) { // EOF: Recv says why
+		s.t.Fatal(err)
+	}
+}
+
+func (s *stream) recv() *extprocv3.ProcessingResponse {
+	s.t.Helper()
+	m, err := s.s.Recv()
+	if err != nil {
+		s.t.Fatalf("Recv: %v", err)
+	}
+	return m
+}
+
+// ends waits for the end of the stream and returns its error, nil for a clean one.
+func (s *stream) ends() error {
+	s.t.Helper()
+	m, err := s.s.Recv()
+	if err == nil {
+		s.t.Fatalf("after the end came %v", m)
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return err
+}
+
+// chunks receives the body that is given back full duplex, until its end or trailers.
+func (s *stream) chunks() (body []byte, ended bool) {
+	s.t.Helper()
+	for {
+		m := s.recv()
+		r := m.GetRequestBody()
+		if r == nil {
+			r = m.GetResponseBody()
+		}
+		if r == nil {
+			if m.GetRequestTrailers() == nil && m.GetResponseTrailers() == nil {
+				s.t.Fatalf("want a chunk or trailers, got %v", m)
+			}
+			return body, false
+		}
+		c := r.GetResponse().GetBodyMutation().GetStreamedResponse()
+		if c == nil || len(c.Body) > 62_000 {
+			s.t.Fatalf("want a chunk of at most 62,000 bytes, got %d: %v", len(c.GetBody()), r)
+		}
+		if body = append(body, c.Body...); c.EndOfStream {
+			return body, true
+		}
+	}
+}
+
+// Messages as Envoy sends them.
+
+func headerMap(pairs ...string) *corev3.HeaderMap {
+	m := new(corev3.HeaderMap)
+	for i := 0; i < len(pairs); i += 2 {
+		m.Headers = append(m.Headers, &corev3.HeaderValue{Key: pairs[i], RawValue: []byte(pairs[i+1])})
+	}
+	return m
+}
+
+func requestHeaders(end bool, pairs ...string) *extprocv3.ProcessingRequest {
+	all := append([]string{":method", "POST", ":path", "/v1/chat/completions", ":authority", "llm", ":scheme", "http", "content-type", "application/json"}, pairs...)
+	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
+		RequestHeaders: &extprocv3.HttpHeaders{Headers: headerMap(all...), EndOfStream: end},
+	}}
+}
+
+func get(path string, pairs ...string) *extprocv3.ProcessingRequest {
+	all := append([]string{":method", "GET", ":path", path}, pairs...)
+	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
+		RequestHeaders: &extprocv3.HttpHeaders{Headers: headerMap(all...), EndOfStream: true},
+	}}
+}
+
+func requestBody(body string, end bool) *extprocv3.ProcessingRequest {
+	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{
+		RequestBody: &extprocv3.HttpBody{Body: []byte(body), EndOfStream: end},
+	}}
+}
+
+func requestTrailers() *extprocv3.ProcessingRequest {
+	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestTrailers{
+		RequestTrailers: &extprocv3.HttpTrailers{Trailers: headerMap("x-sum", "1")},
+	}}
+}
+
+func responseHeaders(status int, contentType string, end bool, pairs ...string) *extprocv3.ProcessingRequest {
+	all := append([]string{":status", strconv.Itoa(status), "content-type", contentType}, pairs...)
+	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{
+		ResponseHeaders: &extprocv3.HttpHeaders{Headers: headerMap(all...), EndOfStream: end},
+	}}
+}
+
+func responseBody(body string, end bool) *extprocv3.ProcessingRequest {
+	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseBody{
+		ResponseBody: &extprocv3.HttpBody{Body: []byte(body), EndOfStream: end},
+	}}
+}
+
+func responseTrailers() *extprocv3.ProcessingRequest {
+	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseTrailers{
+		ResponseTrailers: &extprocv3.HttpTrailers{Trailers: headerMap("grpc-status", "0")},
+	}}
+}
+
+// with adds dynamic metadata to a message.
+func with(m *extprocv3.ProcessingRequest, namespace, key string, value any) *extprocv3.ProcessingRequest {
+	s, err := structpb.NewStruct(map[string]any{key: value})
+	if err != nil {
+		panic(err)
+	}
+	if m.MetadataContext == nil {
+		m.MetadataContext = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{}}
+	}
+	m.MetadataContext.FilterMetadata[namespace] = s
+	return m
+}
+
+// chatBody is a request for the model chat with a prompt of n words.
+func chatBody(n int) string {
+	return `{"model": "chat", "messages": [{"role": "user", "content": "` + strings.Repeat("word ", n) + `"}], "seed": 12345678901234567890}`
+}
+
+// routedBody is what the server gets of it.
+func routedBody(n int) string { return strings.Replace(chatBody(n), `"chat"`, `"llama-8b"`, 1) }
+
+// mutation is what a message sets and removes.
+type mutation struct {
+	set     map[string]string
+	removed []string
+}
+
+func mutationOf(t testing.TB, m *extprocv3.HeaderMutation) mutation {
+	t.Helper()
+	out := mutation{set: map[string]string{}, removed: m.GetRemoveHeaders()}
+	for _, h := range m.GetSetHeaders() {
+		if h.AppendAction != corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD || h.Header.Value != "" {
+			t.Errorf("header %s: want it overwritten, by raw_value alone: %v", h.Header.Key, h)
+		}
+		if strings.ToLower(h.Header.Key) != h.Header.Key {
+			t.Errorf("header %s is not in lower case", h.Header.Key)
+		}
+		out.set[h.Header.Key] = string(h.Header.RawValue)
+	}
+	return out
+}
+
+// destinationOf returns the destination of a message, which has to be the same in
+// header and metadata.
+func destinationOf(t testing.TB, m *extprocv3.ProcessingResponse, headers *extprocv3.HeaderMutation) string {
+	t.Helper()
+	h := mutationOf(t, headers).set[destinationKey]
+	if md := metadataDestination(m); md != h {
+		t.Errorf("destination is %q in the header and %q in the metadata", h, md)
+	}
+	return h
+}
+
+func metadataDestination(m *extprocv3.ProcessingResponse) string {
+	return m.GetDynamicMetadata().GetFields()["envoy.lb"].GetStructValue().GetFields()[destinationKey].GetStringValue()
+}
+
+// immediateOf returns the status, headers and body of an immediate response.
+func immediateOf(t testing.TB, m *extprocv3.ProcessingResponse) (status int, header map[string]string, body string) {
+	t.Helper()
+	i := m.GetImmediateResponse()
+	if i == nil {
+		t.Fatalf("want an immediate response, got %v", m)
+	}
+	return int(i.Status.Code), mutationOf(t, i.Headers).set, string(i.Body)
+}

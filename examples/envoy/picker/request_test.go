@@ -1,0 +1,489 @@
+package picker_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/types"
+)
+
+const allThree = "10.0.0.1:8000,10.0.0.2:8000,[fd00::3]:8000"
+
+// TestFullDuplex: a body in any pieces goes back as it came but for the model's name,
+// after headers that say where to.
+func TestFullDuplex(t *testing.T) {
+	f := newFixture(t, nil)
+	client := f.dial(t)
+	for _, tt := range []struct {
+		words, piece int
+		trailers     bool
+	}{
+		{1, 1, false}, {1, 7, true}, {1, 1 << 20, false},
+		{44_000, 16_384, false}, {44_000, 65_536, true}, {44_000, 1 << 20, false}, // 220 KB
+	} {
+		t.Run(fmt.Sprint(tt), func(t *testing.T) {
+			s := open(t, client, duplex, duplex)
+			s.send(requestHeaders(false, "content-length", fmt.Sprint(len(chatBody(tt.words)))))
+			for body := chatBody(tt.words); body != ""; {
+				n := min(tt.piece, len(body))
+				s.send(requestBody(body[:n], n == len(body) && !tt.trailers))
+				body = body[n:]
+			}
+			if tt.trailers {
+				s.send(requestTrailers())
+			}
+			m := s.recv()
+			headers := m.GetRequestHeaders().GetResponse().GetHeaderMutation()
+			if got := destinationOf(t, m, headers); got != allThree {
+				t.Errorf("destination is %q, want %q", got, allThree)
+			}
+			if got, want := mutationOf(t, headers).set["content-length"], fmt.Sprint(len(routedBody(tt.words))); got != want {
+				t.Errorf("content-length is %s, want %s", got, want)
+			}
+			body, ended := s.chunks()
+			if string(body) != routedBody(tt.words) {
+				t.Errorf("the body of %d bytes came back as %d bytes: %.80s…", len(chatBody(tt.words)), len(body), body)
+			}
+			if ended == tt.trailers {
+				t.Errorf("the body ended the stream: %v, with trailers: %v", ended, tt.trailers)
+			}
+			if f.load("a") != 1 {
+				t.Errorf("%d requests are booked at a, want 1", f.load("a"))
+			}
+			s.cancel()
+			f.free(t)
+		})
+	}
+}
+
+// TestHeadersOfTheProtocol: what a client sent of them leaves nowhere.
+func TestHeadersOfTheProtocol(t *testing.T) {
+	f := newFixture(t, nil)
+	s := open(t, f.dial(t), duplex, duplex)
+	s.send(requestHeaders(false, destinationKey, "6.6.6.6:1", subsetKey, "10.0.0.3:8000", servedKey, "10.0.0.2:8000",
+		fallbackKey, "6.6.6.6:1", "X-Gateway-Destination-Endpoint", "6.6.6.6:2", "accept-encoding", "gzip"))
+	s.send(requestBody(chatBody(1), true))
+	m := s.recv()
+	mu := mutationOf(t, m.GetRequestHeaders().GetResponse().GetHeaderMutation())
+	if got := destinationOf(t, m, m.GetRequestHeaders().GetResponse().GetHeaderMutation()); got != allThree {
+		t.Errorf("destination is %q, want the picker's own", got)
+	}
+	for _, name := range []string{subsetKey, servedKey, fallbackKey, "accept-encoding"} {
+		if !contains(mu.removed, name) {
+			t.Errorf("header %s is not removed: %v", name, mu.removed)
+		}
+	}
+	for name := range f.routes[0].Request.Header {
+		if strings.HasPrefix(strings.ToLower(name), destinationKey) {
+			t.Errorf("the scheduler sees the client's %s", name)
+		}
+	}
+	if got := m.GetDynamicMetadata().GetFields()["envoy.lb"].GetStructValue().GetFields()[fallbackKey].GetStringValue(); got != "10.0.0.2:8000" {
+		t.Errorf("the one fallback of older revisions is %q", got)
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, e := range list {
+		if e == s {
+			return true
+		}
+	}
+	return false
+}
+
+// TestBuffered: headers are let through at once, the rest comes with the body.
+func TestBuffered(t *testing.T) {
+	for _, trailers := range []bool{false, true} {
+		f := newFixture(t, nil)
+		s := open(t, f.dial(t), buffered, buffered)
+		s.send(requestHeaders(false))
+		if m := s.recv(); m.GetRequestHeaders() == nil || m.GetRequestHeaders().GetResponse().GetHeaderMutation() != nil {
+			t.Fatalf("want headers let through as they are, got %v", m)
+		}
+		s.send(requestBody(chatBody(44_000), !trailers))
+		m := s.recv()
+		r := m.GetRequestBody().GetResponse()
+		if got := destinationOf(t, m, r.GetHeaderMutation()); got != allThree {
+			t.Errorf("destination is %q", got)
+		}
+		if string(r.GetBodyMutation().GetBody()) != routedBody(44_000) {
+			t.Error("the body came back otherwise")
+		}
+		if got, want := mutationOf(t, r.GetHeaderMutation()).set["content-length"], fmt.Sprint(len(routedBody(44_000))); got != want {
+			t.Errorf("content-length is %s, want %s", got, want)
+		}
+		if trailers {
+			s.send(requestTrailers())
+			if m := s.recv(); m.GetRequestTrailers() == nil {
+				t.Errorf("want trailers let through, got %v", m)
+			}
+		}
+		s.cancel()
+		f.free(t)
+	}
+}
+
+// TestBufferedWithoutBody: a request of headers and trailers alone can be told its
+// destination by metadata only.
+func TestBufferedWithoutBody(t *testing.T) {
+	f := newFixture(t, nil)
+	s := open(t, f.dial(t), buffered, none)
+	m := requestHeaders(false)
+	m.GetRequestHeaders().Headers.Headers[1].RawValue = []byte("/custom")
+	s.send(m)
+	s.recv()
+	s.send(requestTrailers())
+	if got := s.recv(); got.GetRequestTrailers() == nil || metadataDestination(got) != allThree {
+		t.Errorf("want trailers with a destination in the metadata, got %v", got)
+	}
+}
+
+// TestHeaderOnly: a request without a body is routed at once, in every mode, within
+// its subset.
+func TestHeaderOnly(t *testing.T) {
+	for _, mode := range []picker.BodyMode{duplex, buffered, none} {
+		f := newFixture(t, nil)
+		s := open(t, f.dial(t), mode, duplex)
+		s.send(with(get("/health"), "envoy.lb.subset_hint", subsetKey, []any{"10.0.0.2:8000"}))
+		m := s.recv()
+		headers := m.GetRequestHeaders().GetResponse().GetHeaderMutation()
+		if got := destinationOf(t, m, headers); got != "10.0.0.2:8000" {
+			t.Errorf("mode %v: destination is %q", mode, got)
+		}
+		if _, ok := mutationOf(t, headers).set["content-length"]; ok {
+			t.Errorf("mode %v: a request without a body got a content-length", mode)
+		}
+	}
+}
+
+// TestModelList: GET /v1/models needs no server.
+func TestModelList(t *testing.T) {
+	f := newFixture(t, nil)
+	s := open(t, f.dial(t), duplex, duplex)
+	s.send(get("/v1/models?x=1"))
+	code, header, body := immediateOf(t, s.recv())
+	if code != 200 || header["content-type"] != "application/json" || !strings.Contains(body, `"id":"chat"`) {
+		t.Errorf("answer is %d %v %s", code, header, body)
+	}
+	if err := s.ends(); err != nil {
+		t.Errorf("the stream ended with %v", err)
+	}
+}
+
+// TestSubset: the hint counts in every form and in every path, its port included.
+func TestSubset(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		hint any
+		want string // empty: 503
+	}{
+		{"list", []any{"10.0.0.2:8000", "[fd00::3]:8000"}, "10.0.0.2:8000,[fd00::3]:8000"},
+		{"string", " 10.0.0.2:8000 ,[fd00::3]:8000", "10.0.0.2:8000,[fd00::3]:8000"},
+		{"list of joined", []any{"10.0.0.2:8000,10.0.0.1:8000"}, "10.0.0.1:8000,10.0.0.2:8000"},
+		{"host", []any{"10.0.0.2"}, "10.0.0.2:8000"},
+		{"host of IPv6", "fd00::3", "[fd00::3]:8000"},
+		{"another port", []any{"10.0.0.2:8001"}, ""},
+		{"empty list", []any{}, ""},
+		{"empty string", "", ""},
+		{"nobody we know", "9.9.9.9:8000", ""},
+		{"no list at all", 7.0, ""},
+		{"list of something else", []any{true}, ""},
+	} {
+		for _, mode := range []picker.BodyMode{duplex, buffered} {
+			for _, late := range []bool{false, true} { // with the headers, or with the body
+				t.Run(fmt.Sprint(tt.name, " ", mode, " late ", late), func(t *testing.T) {
+					f := newFixture(t, nil)
+					s := open(t, f.dial(t), mode, duplex)
+					head, body := requestHeaders(false), requestBody(chatBody(1), true)
+					if late {
+						with(body, "envoy.lb.subset_hint", subsetKey, tt.hint)
+					} else {
+						with(head, "envoy.lb.subset_hint", subsetKey, tt.hint)
+					}
+					s.send(head)
+					if mode == buffered {
+						s.recv()
+					}
+					s.send(body)
+					m := s.recv()
+					if tt.want == "" {
+						if code, _, text := immediateOf(t, m); code != 503 {
+							t.Errorf("status is %d, want 503: %s", code, text)
+						}
+						return
+					}
+					if got := metadataDestination(m); got != tt.want {
+						t.Errorf("destination is %q, want %q", got, tt.want)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestRequestHeaders: objective, fairness id, rewrite, SLO and request id are read.
+func TestRequestHeaders(t *testing.T) {
+	f := newFixture(t, nil)
+	client := f.dial(t)
+	s := open(t, client, duplex, duplex)
+	s.send(requestHeaders(false, "x-gateway-inference-objective", "urgent", "x-gateway-inference-fairness-id", "tenant-1",
+		"x-slo-ttft-ms", "250.5", "x-slo-tpot-ms", "20", "x-request-id", "id-1", "x-session-id", "s-1", "traceparent", "00-a-b-01"))
+	s.send(requestBody(chatBody(1), true))
+	m := s.recv()
+	r := f.routes[0].Request
+	if r.Priority != 7 || r.FairnessID != "tenant-1" || r.SLO.TTFT != 250500*time.Microsecond || r.SLO.TPOT != 20*time.Millisecond ||
+		r.ID != "id-1" || r.SessionID != "s-1" || r.Model != "chat" || r.TargetModel != "llama-8b" {
+		t.Errorf("request is %+v", r)
+	}
+	if _, ok := mutationOf(t, m.GetRequestHeaders().GetResponse().GetHeaderMutation()).set["traceparent"]; ok {
+		t.Error("without a tracer the trace context passes as it came")
+	}
+
+	// A rewrite, and an id for a request that has none.
+	s = open(t, client, duplex, duplex)
+	s.send(requestHeaders(false, "x-gateway-model-name-rewrite", "mine"))
+	s.send(requestBody(chatBody(1), true))
+	id := mutationOf(t, s.recv().GetRequestHeaders().GetResponse().GetHeaderMutation()).set["x-request-id"]
+	body, _ := s.chunks()
+	if len(id) != 36 || f.routes[1].Request.ID != id {
+		t.Errorf("id is %q, and %q in the request", id, f.routes[1].Request.ID)
+	}
+	if !strings.Contains(string(body), `"model": "mine"`) {
+		t.Errorf("body is %s", body)
+	}
+
+	// value is what older Envoys fill in instead of raw_value.
+	s = open(t, client, duplex, duplex)
+	old := requestHeaders(false)
+	for _, h := range old.GetRequestHeaders().Headers.Headers {
+		h.Value, h.RawValue = string(h.RawValue), nil
+	}
+	s.send(old)
+	s.send(requestBody(chatBody(1), true))
+	s.recv()
+	if f.routes[2].Request.Model != "chat" {
+		t.Errorf("headers in value are not read: %+v", f.routes[2].Request)
+	}
+}
+
+func TestMaxDestinations(t *testing.T) {
+	for most, want := range map[int]string{1: "10.0.0.1:8000", 2: "10.0.0.1:8000,10.0.0.2:8000", 9: allThree} {
+		f := newFixture(t, func(o *picker.Options, _ *director.Options, _ *scheduling.Profile) { o.MaxDestinations = most })
+		s := open(t, f.dial(t), duplex, duplex)
+		s.send(requestHeaders(false))
+		s.send(requestBody(chatBody(1), true))
+		m := s.recv()
+		if got := destinationOf(t, m, m.GetRequestHeaders().GetResponse().GetHeaderMutation()); got != want {
+			t.Errorf("with at most %d: %q, want %q", most, got, want)
+		}
+	}
+}
+
+// TestPoolMetadata: a route of Envoy may name its pool, as clients cannot.
+func TestPoolMetadata(t *testing.T) {
+	f := newFixture(t, nil)
+	if err := f.store.SetEndpoints(types.NamespacedName{Name: "other"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	client := f.dial(t)
+	for pool, want := range map[string]int{"llama": 0, "default/llama": 0, "other": 503, "elsewhere/llama": 503} {
+		s := open(t, client, duplex, duplex, picker.PoolMetadata, pool)
+		s.send(requestHeaders(false, picker.PoolMetadata, "llama"))
+		s.send(requestBody(chatBody(1), true))
+		m := s.recv()
+		if got := int(m.GetImmediateResponse().GetStatus().GetCode()); got != want {
+			t.Errorf("pool %s: immediate status is %d, want %d", pool, got, want)
+		}
+	}
+	s := open(t, client, duplex, duplex, picker.PoolMetadata, "a/b/c")
+	s.send(requestHeaders(false))
+	if err := s.ends(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), `"a/b/c"`) {
+		t.Errorf("a pool that is no name: %v", err)
+	}
+}
+
+// full is a Filter that sheds everything.
+type full struct{}
+
+func (full) Filter(context.Context, *types.Request, []*types.Endpoint, []bool) error {
+	return fmt.Errorf("%w: on purpose", scheduling.ErrSaturated)
+}
+
+// broken is a Filter that fails.
+type broken struct{}
+
+func (broken) Filter(context.Context, *types.Request, []*types.Endpoint, []bool) error {
+	return fmt.Errorf("a secret of ours")
+}
+
+// TestRefusals: each kind has its status and an error body as OpenAI's clients read it.
+func TestRefusals(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		filter  scheduling.Filter
+		path    string
+		body    string
+		header  []string
+		servers []string
+		status  int
+		reason  string
+		text    string
+	}{
+		{name: "no JSON", body: `{"model": `, status: 400, reason: "invalid_json", text: "invalid_request_error"},
+		{name: "no model", body: `{"messages": []}`, status: 400, text: "model"},
+		{name: "SLO", header: []string{"x-slo-ttft-ms", "soon"}, body: chatBody(1), status: 400, reason: "invalid_header", text: "X-Slo-Ttft-Ms"},
+		{name: "unknown model", body: `{"model": "nope", "messages": [{"role": "user", "content": "x"}]}`, status: 404, reason: "model_not_found", text: `nope`},
+		{name: "too large", body: `{"model": "chat", "messages": "` + strings.Repeat("x", 3000) + `"}`, status: 413, text: "larger than 2000 bytes"},
+		{name: "too large by its length", header: []string{"content-length", "2001"}, body: chatBody(1), status: 413, text: "larger than 2000 bytes"},
+		{name: "compressed", header: []string{"content-encoding", "gzip"}, body: "\x1f\x8b", status: 415, reason: "unsupported_encoding", text: "gzip"},
+		{name: "saturated", filter: full{}, body: chatBody(1), status: 429, reason: "saturated", text: "rate_limit"},
+		{name: "saturated, for Anthropic's clients", filter: full{}, path: "/v1/messages", body: `{"model": "chat", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}`, status: 429, reason: "saturated", text: `"type":"error"`},
+		{name: "no endpoint", servers: []string{}, body: chatBody(1), status: 503, reason: "no_endpoint", text: "no server"},
+		{name: "a plugin that fails", filter: broken{}, body: chatBody(1), status: 500, reason: "internal", text: "could not be scheduled"},
+	} {
+		for _, mode := range []picker.BodyMode{duplex, buffered} {
+			t.Run(fmt.Sprint(tt.name, " ", mode), func(t *testing.T) {
+				var told []*director.Error
+				f := newFixture(t, func(o *picker.Options, do *director.Options, p *scheduling.Profile) {
+					o.MaxBody = 2000
+					do.OnRefused = func(_ *types.Request, _ types.NamespacedName, e *director.Error) { told = append(told, e) }
+					if tt.filter != nil {
+						p.Filters = []scheduling.Named{{Name: "test", Filter: tt.filter}}
+					}
+				})
+				if tt.name == "unknown model" {
+					// Only a store of several pools, or one that refuses, does not know it.
+					f.store.SetEndpoints(types.NamespacedName{Name: "other"}, nil)
+				}
+				if tt.servers != nil {
+					f.sets(t, manifests, tt.servers)
+				}
+				s := open(t, f.dial(t), mode, duplex)
+				head := requestHeaders(false, tt.header...)
+				if tt.path != "" {
+					head.GetRequestHeaders().Headers.Headers[1].RawValue = []byte(tt.path)
+				}
+				s.send(head)
+				if mode == buffered && tt.name != "too large by its length" {
+					s.recv()
+				}
+				s.send(requestBody(tt.body, true))
+				code, header, body := immediateOf(t, s.recv())
+				if code != tt.status || header["content-type"] != "application/json" {
+					t.Errorf("answer is %d %v, want %d", code, header, tt.status)
+				}
+				if tt.reason != "" && header["x-inferpick-reason"] != tt.reason {
+					t.Errorf("reason is %q, want %q", header["x-inferpick-reason"], tt.reason)
+				}
+				if !strings.Contains(body, tt.text) || !strings.Contains(body, `"error"`) || strings.Contains(body, "secret") {
+					t.Errorf("body is %s", body)
+				}
+				if retry := header["retry-after"]; (retry != "") != (code == 429) {
+					t.Errorf("status %d with retry-after %q", code, retry)
+				}
+				if err := s.ends(); err != nil {
+					t.Errorf("the stream ended with %v", err)
+				}
+				if len(told) != 1 || told[0].Status != tt.status {
+					t.Errorf("OnRefused was told %v", told)
+				}
+				f.free(t)
+			})
+		}
+	}
+}
+
+// TestUnsupportedModes: what cannot work is said, not tried.
+func TestUnsupportedModes(t *testing.T) {
+	f := newFixture(t, nil)
+	client := f.dial(t)
+	for _, tt := range []struct {
+		request, response picker.BodyMode
+		observe           bool
+		want              string
+	}{
+		{streamed, duplex, false, "request_body_mode is STREAMED"},
+		{3, duplex, false, "request_body_mode is BUFFERED_PARTIAL"},
+		{5, duplex, false, "request_body_mode is GRPC"},
+		{duplex, 3, false, "response_body_mode is BUFFERED_PARTIAL"},
+		{duplex, duplex, true, "observability_mode"},
+	} {
+		s := open(t, client, tt.request, tt.response)
+		m := requestHeaders(false)
+		m.ObservabilityMode = tt.observe
+		s.send(m)
+		if err := s.ends(); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("modes %v and %v: %v, want %q", tt.request, tt.response, err, tt.want)
+		}
+	}
+}
+
+// TestOldEnvoy: one that does not tell its modes is served as Options say.
+func TestOldEnvoy(t *testing.T) {
+	for _, mode := range []picker.BodyMode{none, duplex, buffered} { // none: the default
+		f := newFixture(t, func(o *picker.Options, _ *director.Options, _ *scheduling.Profile) { o.RequestBody = mode })
+		s := open(t, f.dial(t), 0, 0)
+		s.config = nil
+		s.send(requestHeaders(false))
+		if mode == buffered {
+			s.recv()
+		}
+		s.send(requestBody(chatBody(1), true))
+		if got := metadataDestination(s.recv()); got != allThree {
+			t.Errorf("mode %v: destination is %q", mode, got)
+		}
+	}
+}
+
+// TestOutOfOrder: a message that does not belong where it comes ends the stream
+// cleanly, and nothing stays booked.
+func TestOutOfOrder(t *testing.T) {
+	messages := map[string]func() *extprocv3.ProcessingRequest{
+		"request_headers":   func() *extprocv3.ProcessingRequest { return requestHeaders(false) },
+		"request_body":      func() *extprocv3.ProcessingRequest { return requestBody(chatBody(1), true) },
+		"request_trailers":  requestTrailers,
+		"response_headers":  func() *extprocv3.ProcessingRequest { return responseHeaders(200, "application/json", false) },
+		"response_body":     func() *extprocv3.ProcessingRequest { return responseBody("{}", false) },
+		"response_trailers": responseTrailers,
+		"nothing":           func() *extprocv3.ProcessingRequest { return new(extprocv3.ProcessingRequest) },
+	}
+	for _, tt := range []struct {
+		before []string
+		wrong  []string
+	}{
+		{nil, []string{"request_body", "request_trailers", "response_headers", "response_body", "response_trailers", "nothing"}},
+		{[]string{"request_headers"}, []string{"request_headers", "response_body", "response_trailers", "nothing"}},
+		{[]string{"request_headers", "request_body"}, []string{"request_headers", "request_body", "request_trailers", "response_body", "response_trailers", "nothing"}},
+		{[]string{"request_headers", "request_body", "response_headers"}, []string{"request_headers", "request_body", "request_trailers", "response_headers", "nothing"}},
+	} {
+		for _, wrong := range tt.wrong {
+			t.Run(fmt.Sprint(tt.before, wrong), func(t *testing.T) {
+				f := newFixture(t, nil)
+				s := open(t, f.dial(t), duplex, duplex)
+				for _, name := range append(tt.before, wrong) {
+					s.send(messages[name]())
+				}
+				for {
+					if _, err := s.s.Recv(); err != nil {
+						if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "picker: ") {
+							t.Errorf("the stream ended with %v", err)
+						}
+						break
+					}
+				}
+				f.free(t)
+			})
+		}
+	}
+}
