@@ -1,0 +1,151 @@
+package telemetry_test
+
+import (
+	"fmt"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/telemetry"
+	"github.com/inferpick/inferpick/types"
+)
+
+// life is the hooks' part of one request.
+func life(h scheduling.Hooks, d *scheduling.Decision) {
+	h.Scheduled(d)
+	if h.FirstToken != nil {
+		h.FirstToken(d, d.Endpoint)
+	}
+	out := served
+	out.Duration, out.TTFT = 2*time.Second, 200*time.Millisecond
+	h.Finished(d, d.Endpoint, out)
+}
+
+func newMetrics(t testing.TB, o telemetry.Options) *telemetry.Metrics {
+	t.Helper()
+	m, err := telemetry.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func decision(req *types.Request) *scheduling.Decision {
+	req.SLO = types.SLO{TTFT: time.Second, TPOT: time.Second}
+	return &scheduling.Decision{Request: req, Endpoint: endpoint("default/pod-0"), At: req.Now}
+}
+
+func TestHooksDoNotAllocate(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	m := newMetrics(t, telemetry.Options{MaxModels: 1, MaxEndpoints: 1})
+	h := m.Hooks(pool, scheduling.Hooks{})
+	unknown := request("no such", "")
+	rejection := error(&scheduling.PluginError{Stage: "filter", Plugin: "gate", Err: io.ErrUnexpectedEOF})
+	odd := decision(request("chat", ""))
+	odd.Request.Priority = -3
+	for name, event := range map[string]func(){
+		"a life":           func(d *scheduling.Decision) func() { return func() { life(h, d) } }(decision(request("chat", "llama-lora"))),
+		"beyond MaxModels": func(d *scheduling.Decision) func() { return func() { life(h, d) } }(decision(request("chat-2", ""))),
+		"a priority":       func() { life(h, odd) },
+		"rejected":         func() { h.Rejected(unknown, rejection) },
+		"retried":          func() { h.Retried(odd, odd.Endpoint, odd.Endpoint) },
+		"refused":          func() { m.Refused(unknown, types.NamespacedName{}, "model_not_found", 404) },
+		"refused by pool":  func() { m.Refused(unknown, pool, "saturated", 429) },
+		"rewritten":        func() { m.Rewritten("canary", "chat", "llama-lora") },
+		"failed": func() {
+			h.Scheduled(odd)
+			h.Finished(odd, odd.Endpoint, types.Outcome{Err: io.ErrUnexpectedEOF, Status: 200})
+		},
+	} {
+		if n := testing.AllocsPerRun(100, event); n != 0 {
+			t.Errorf("%s: %v allocations, want 0", name, n)
+		}
+	}
+}
+
+// BenchmarkHooks is what the hooks add to a request's life, for one model, and
+// with the names of 500 models in turn; on all processors at once, where they
+// count in the same series; and Schedule, FirstToken and Done without the hooks
+// and with them.
+func BenchmarkHooks(b *testing.B) {
+	for _, models := range []int{1, 500} {
+		b.Run(fmt.Sprintf("models=%d", models), func(b *testing.B) {
+			h := newMetrics(b, telemetry.Options{}).Hooks(pool, scheduling.Hooks{})
+			var ds []*scheduling.Decision
+			for i := range models {
+				ds = append(ds, decision(request(fmt.Sprint("a-model-with-a-name-", i), "")))
+				life(h, ds[i])
+			}
+			i := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				life(h, ds[i])
+				if i++; i == models {
+					i = 0
+				}
+			}
+		})
+	}
+	b.Run("parallel", func(b *testing.B) {
+		h := newMetrics(b, telemetry.Options{}).Hooks(pool, scheduling.Hooks{})
+		b.ReportAllocs()
+		b.RunParallel(func(pb *testing.PB) {
+			d := decision(request("a-model-with-a-name", ""))
+			for pb.Next() {
+				life(h, d)
+			}
+		})
+	})
+	for _, hooks := range []bool{false, true} {
+		b.Run(fmt.Sprintf("schedule/hooks=%v", hooks), func(b *testing.B) {
+			p := scheduling.Profile{Picker: first}
+			if hooks {
+				p.Hooks = newMetrics(b, telemetry.Options{}).Hooks(pool, scheduling.Hooks{})
+			}
+			s, err := scheduling.New(p)
+			if err != nil {
+				b.Fatal(err)
+			}
+			eps := []*types.Endpoint{endpoint("default/pod-0")}
+			req := *request("a-model-with-a-name", "")
+			r := new(types.Request)
+			b.ReportAllocs()
+			for b.Loop() {
+				*r = req
+				d, err := s.Schedule(ctx, r, eps)
+				if err != nil {
+					b.Fatal(err)
+				}
+				d.FirstToken()
+				d.Done(served)
+			}
+		})
+	}
+}
+
+// BenchmarkGather is a scrape in the text format, of pools with 100 endpoints and
+// as many models as there may be.
+func BenchmarkGather(b *testing.B) {
+	var eps []*types.Endpoint
+	for i := range 100 {
+		eps = append(eps, endpoint(fmt.Sprint("default/pod-", i)))
+	}
+	for _, models := range []int{10, telemetry.DefaultMaxModels} {
+		b.Run(fmt.Sprintf("models=%d", models), func(b *testing.B) {
+			m := newMetrics(b, telemetry.Options{Pools: func(yield func(types.NamespacedName, []*types.Endpoint) bool) { yield(pool, eps) }})
+			h := m.Hooks(pool, scheduling.Hooks{})
+			for i := range models {
+				life(h, decision(request(fmt.Sprint("a-model-with-a-name-", i), "")))
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := m.Write(io.Discard, text); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,105 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"strconv"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// code is a value of the label error_code, as an index of codes.
+type code int
+
+// codes are all values there can be.
+var codes = [...]string{
+	// how a request ended that was sent to an endpoint
+	codeCancelled:  "cancelled",
+	codeTimeout:    "timeout",
+	codeConnection: "connection",
+	codeCutOff:     "cut_off",
+	codeExpired:    "expired",
+
+	// why one was not sent
+	codeOther + 0: other,
+	codeOther + 1: "other_4xx",
+	codeOther + 2: "other_5xx",
+
+	"internal", "invalid_form", "invalid_header", "invalid_json", "invalid_type",
+	"invalid_value", "missing_required_parameter", "model_not_found", "no_endpoint",
+	"request_too_large", "saturated", "string_above_max_length",
+	"unsupported_encoding", "upstream_unavailable",
+
+	// what the endpoint answered
+	"upstream_400", "upstream_401", "upstream_403", "upstream_404", "upstream_408",
+	"upstream_409", "upstream_413", "upstream_415", "upstream_422", "upstream_424",
+	"upstream_429", "upstream_499", "upstream_500", "upstream_501", "upstream_502",
+	"upstream_503", "upstream_504", "upstream_4xx", "upstream_5xx",
+}
+
+const (
+	codeCancelled code = iota
+	codeTimeout
+	codeConnection
+	codeCutOff
+	codeExpired
+	codeOther
+)
+
+// codeOf finds codes by name, and statuses those of what an endpoint answered.
+var codeOf, statuses = func() (map[string]code, map[int]code) {
+	byName, byStatus := map[string]code{}, map[int]code{}
+	for i, name := range codes {
+		byName[name] = code(i)
+	}
+	for status := 400; status < 1000; status++ {
+		class := "upstream_5xx"
+		if status < 500 {
+			class = "upstream_4xx"
+		}
+		c, ok := byName["upstream_"+strconv.Itoa(status)]
+		if !ok {
+			c = byName[class]
+		}
+		byStatus[status] = c
+	}
+	return byName, byStatus
+}()
+
+// refusal returns the code of a refused request. One that is not known is counted
+// by the class of its status.
+func refusal(name string, status int) code {
+	c, ok := codeOf[name]
+	switch {
+	case ok:
+		return c
+	case status >= 400 && status < 500:
+		return codeOther + 1
+	case status >= 500 && status < 600:
+		return codeOther + 2
+	}
+	return codeOther
+}
+
+// failure returns the code of how a request ended, and false if it ended well.
+func failure(out *types.Outcome) (code, bool) {
+	if out.Cancelled {
+		return codeCancelled, true
+	}
+	if errors.Is(out.Err, scheduling.ErrExpired) {
+		return codeExpired, true
+	}
+	if c, ok := statuses[out.Status]; ok {
+		return c, true
+	}
+	switch {
+	case out.Err == nil:
+		return 0, false
+	case errors.Is(out.Err, context.DeadlineExceeded):
+		return codeTimeout, true
+	case out.Status == 0:
+		return codeConnection, true
+	}
+	return codeCutOff, true
+}

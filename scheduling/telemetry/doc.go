@@ -1,0 +1,122 @@
+// Package telemetry exports what schedulers do, and what pools are like, as
+// Prometheus metrics. It has no registry, no globals and no goroutine, and needs
+// no client library: it counts by atomic additions in the hooks of a Scheduler,
+// and its families go out over HTTP, to a writer, or beside those of a registry
+// that the program has already.
+//
+//	m, err := telemetry.New(telemetry.Options{Pools: pools})
+//	profile.Hooks = m.Hooks(pool, profile.Hooks) // of each pool's scheduler
+//	options.OnRefused = func(req *types.Request, pool types.NamespacedName, err *director.Error) {
+//		m.Refused(req, pool, err.Code, err.Status)
+//	}
+//	http.Handle("GET /metrics", m.Handler())
+//
+// With client_golang, prometheus.Gatherers{registry, m} serves both.
+//
+// # Names of the Inference Extension
+//
+// These are the names, labels and bounds of buckets that its endpoint picker has
+// in version 1.5, so that dashboards and autoscalers made for it go on working.
+// Those of requests begin with inference_objective_; with Options.LegacyNames the
+// ones marked * are there as inference_model_ too, without the priority.
+//
+//	request_total{model_name,target_model_name,priority} *
+//	request_error_total{model_name,target_model_name,error_code} *
+//	request_slo_violation_total{model_name,target_model_name,type}
+//	running_requests{model_name} *
+//	request_duration_seconds{model_name,target_model_name} *
+//	request_sizes, response_sizes, input_tokens, output_tokens: the same labels *
+//	prompt_cached_tokens, normalized_time_per_output_token_seconds,
+//	request_ttft_seconds, request_tpot_seconds: the same labels
+//
+//	inference_pool_average_kv_cache_utilization{name}
+//	inference_pool_average_queue_size{name}
+//	inference_pool_average_running_requests{name}
+//	inference_pool_ready_pods{name}
+//	inference_pool_per_pod_queue_size{name,model_server_pod}
+//
+//	inference_extension_scheduler_e2e_duration_seconds
+//	inference_extension_scheduler_attempts_total{status,target_model_name,pod_name,namespace,port}
+//	inference_extension_flow_control_pool_saturation{inference_pool}
+//	inference_extension_model_rewrite_decisions_total{model_rewrite_name,model_name,target_model}
+//	inference_extension_info{commit,build_ref}
+//
+// Some say more than they do there:
+//
+//   - request_total counts every request once, when it is sent or refused; there
+//     it leaves out the refused, so that errors can outnumber requests.
+//   - Durations, sizes of responses and tokens are of requests that ended well:
+//     with no error, a status below 400, and the client still there. Requests
+//     that fail at once do not make a pool look quick.
+//   - Times to the first token and per token are of streamed responses: the first
+//     byte of another comes with its last. So are the violations of an SLO. One
+//     for the time to the first token is also a request that ended without one
+//     after that time.
+//   - Averages are over the ready endpoints that reported the figure within
+//     Options.MetricsTTL. What is not known is not 0: an average of nothing is
+//     not exported. In flow_control_pool_saturation an endpoint of which nothing
+//     is known counts as full, as it does there; inferpick_pool_saturation leaves
+//     it out.
+//   - The bound of tokens is 32768 where there it is 32778, sizes have every
+//     second bound, and decisions have bounds below 100 µs.
+//
+// The label error_code is cancelled (the client went away), timeout, connection
+// (no response began), cut_off (one began and did not end), expired (never
+// reported done), upstream_ and the status that the endpoint answered with or its
+// class (upstream_429, upstream_5xx), or the code that Refused was given.
+//
+// What is not provided: request_predicted_… and …_prediction_duration_seconds,
+// because no latency is predicted by a model that is trained elsewhere, and
+// inference_request_metric, which has the last request's figures as a gauge;
+// plugin_duration_seconds, because hooks do not time plugins: a whole decision
+// takes microseconds; prefix_indexer_…, because what servers report of their caches
+// (prompt_cached_tokens) is the truth of which those are an estimate; and
+// flow_control_… other than the saturation, because requests wait in no queue
+// here.
+//
+// # Names of our own
+//
+// By pool, for autoscalers. Queued and running are sums of what the engines say,
+// with those of other gateways; in flight and owed are what this process sent,
+// known at once and added up over processes:
+//
+//	inferpick_pool_queued_requests{name}
+//	inferpick_pool_running_requests{name}
+//	inferpick_pool_in_flight_requests{name}
+//	inferpick_pool_prefill_tokens_owed{name}
+//	inferpick_pool_endpoints{name,state}  state: ready, draining, unhealthy
+//	inferpick_pool_saturation{name}       mean of max(queue/QueueThreshold, KV usage/KVThreshold)
+//	inferpick_refused_requests_total{pool,error_code}
+//	inferpick_retries_total{pool}
+//	inferpick_plugin_failures_total{pool,stage,plugin}
+//	inferpick_bookings_expired_total{pool}
+//
+// By model, target and pool. Tokens are those that servers reported, however the
+// request ended; where they report no cached tokens none are counted:
+//
+//	inferpick_model_in_flight_requests{model_name,target_model_name,pool}
+//	inferpick_model_prompt_tokens_total{…}
+//	inferpick_model_output_tokens_total{…}
+//	inferpick_model_cached_tokens_total{…}
+//	inferpick_model_output_tokens_per_second{…}
+//
+// The last is the sum, over all requests that are done, of
+//
+//	tokens/30 s * exp(-age/30 s)
+//
+// with the time since the request was done as its age. Its mean is the true rate,
+// and it halves every 21 s when nothing comes.
+//
+// # Labels
+//
+// A pool is called by its name, with namespace/ before it unless that is
+// "default". An endpoint's namespace is what its ID has before the last slash, its
+// pod the rest, its port the end of its address. Names are cut to 256 bytes, and
+// U+FFFD stands for what is no UTF-8.
+//
+// What clients can make up is bounded by Options.MaxModels, and what comes and
+// goes by Options.MaxEndpoints; an endpoint whose Load is retired is exported
+// once more and then forgotten. Beyond 32 priorities of a model, and 256 plugins
+// of a pool that failed, it is "other" as well. Series of models and pools stay
+// until the process ends.
+package telemetry

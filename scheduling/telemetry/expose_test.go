@@ -1,0 +1,285 @@
+package telemetry_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/telemetry"
+	"github.com/inferpick/inferpick/types"
+)
+
+var update = flag.Bool("update", false, "write the golden file anew")
+
+// everything returns a fixture in which every family has a series.
+func everything(t testing.TB) *fixture {
+	f := newFixture(t, telemetry.Options{LegacyNames: true, Version: "v1.2.3", Commit: "abc"}, scheduling.Profile{Fallbacks: 1}, endpoint("default/a"), endpoint("default/b"))
+	req := request("chat", "llama-lora")
+	req.SLO = types.SLO{TTFT: 1, TPOT: 1}
+	d := f.schedule(req)
+	d.Retry(d.Fallbacks[0])
+	f.pass(time.Second)
+	d.FirstToken()
+	f.pass(time.Second)
+	d.Done(served)
+	f.schedule(request("chat", "llama-lora")).Done(types.Outcome{Cancelled: true})
+	_, _ = f.Schedule(ctx, request("chat", "llama-lora"), nil)
+	f.Refused(request("chat", "llama-lora"), pool, "saturated", 429)
+	f.Rewritten("canary", "chat", "llama-lora")
+	f.Hooks(pool, scheduling.Hooks{}).PluginFailed(nil, &scheduling.PluginError{Stage: "scorer", Plugin: "weather"})
+	return f
+}
+
+func gather(t testing.TB, m *telemetry.Metrics) []*dto.MetricFamily {
+	t.Helper()
+	families, err := m.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return families
+}
+
+// What is exported, with its type and labels: a name that changes breaks somebody's
+// dashboard.
+func TestNames(t *testing.T) {
+	var b strings.Builder
+	last := ""
+	for _, f := range gather(t, everything(t).Metrics) {
+		if f.GetName() <= last {
+			t.Errorf("%s comes after %s", f.GetName(), last)
+		}
+		last = f.GetName()
+		fmt.Fprintf(&b, "%s %s", strings.ToLower(f.GetType().String()), f.GetName())
+		for i, l := range f.Metric[0].Label {
+			if i > 0 && l.GetName() <= f.Metric[0].Label[i-1].GetName() {
+				t.Errorf("labels of %s are not in order", f.GetName())
+			}
+			fmt.Fprintf(&b, " %s", l.GetName())
+		}
+		b.WriteString("\n")
+		if h := f.Metric[0].Histogram; h != nil {
+			for _, bound := range h.Bucket {
+				fmt.Fprintf(&b, " %g", bound.GetUpperBound())
+			}
+			b.WriteString("\n")
+		}
+		if f.GetHelp() == "" {
+			t.Errorf("%s has no help", f.GetName())
+		}
+	}
+	golden := filepath.Join("testdata", "names.txt")
+	if *update {
+		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.String() != string(want) {
+		t.Errorf("names changed; if that is meant, run: go test ./scheduling/telemetry -update\n%s", b.String())
+	}
+}
+
+// The formats say the same.
+func TestFormats(t *testing.T) {
+	f := everything(t)
+	want := scrape(t, f.Metrics)
+	var b bytes.Buffer
+	if err := f.Write(&b, expfmt.NewFormat(expfmt.TypeOpenMetrics)); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasSuffix(b.String(), "# EOF\n") {
+		t.Errorf("OpenMetrics ends with %q", b.String()[max(0, b.Len()-40):])
+	}
+	// The parser knows the older format, in which a counter is a sample without a
+	// type of its own.
+	got := flatten(parse(t, strings.TrimSuffix(b.String(), "# EOF\n")))
+	for name, v := range want {
+		if got[name] != v {
+			t.Errorf("in OpenMetrics %s = %q, want %q", name, got[name], v)
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d series in OpenMetrics, %d in the text format", len(got), len(want))
+	}
+
+	b.Reset()
+	if err := f.Write(&b, expfmt.NewFormat(expfmt.TypeProtoDelim)); err != nil {
+		t.Fatal(err)
+	}
+	families := map[string]*dto.MetricFamily{}
+	dec := expfmt.NewDecoder(&b, expfmt.NewFormat(expfmt.TypeProtoDelim))
+	for {
+		mf := new(dto.MetricFamily)
+		if err := dec.Decode(mf); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		families[mf.GetName()] = mf
+	}
+	// Only text has a bucket for +Inf.
+	for name, v := range flatten(families) {
+		if want[name] != v {
+			t.Errorf("in protocol buffers %s = %q, want %q", name, v, want[name])
+		}
+	}
+}
+
+func TestHandler(t *testing.T) {
+	h := everything(t).Handler()
+	for _, tt := range []struct{ accept, want string }{
+		{"", "text/plain; version=0.0.4"},
+		{"text/plain", "text/plain; version=0.0.4"},
+		{"application/openmetrics-text;version=1.0.0,text/plain;q=0.5", "application/openmetrics-text; version=1.0.0"},
+		{"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited", "application/vnd.google.protobuf"},
+		{"image/png", "text/plain; version=0.0.4"},
+	} {
+		r := httptest.NewRequest("GET", "/metrics", nil)
+		r.Header.Set("Accept", tt.accept)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if got := w.Header().Get("Content-Type"); w.Code != 200 || !strings.HasPrefix(got, tt.want) || w.Body.Len() == 0 {
+			t.Errorf("Accept %q: %d %q, %d bytes, want %q", tt.accept, w.Code, got, w.Body.Len(), tt.want)
+		}
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("POST", "/metrics", nil))
+	if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") == "" {
+		t.Errorf("POST: %d, Allow %q", w.Code, w.Header().Get("Allow"))
+	}
+}
+
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+func TestWriteErrors(t *testing.T) {
+	f := everything(t)
+	if err := f.Write(io.Discard, "image/png"); err == nil || !strings.Contains(err.Error(), "image/png") {
+		t.Errorf("Write in an odd format = %v", err)
+	}
+	if err := f.Write(brokenWriter{}, text); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("Write to a broken writer = %v", err)
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for field, o := range map[string]telemetry.Options{
+		"MetricsTTL":     {MetricsTTL: -1},
+		"MaxModels":      {MaxModels: -1},
+		"MaxEndpoints":   {MaxEndpoints: -1},
+		"QueueThreshold": {QueueThreshold: math.NaN()},
+		"KVThreshold":    {KVThreshold: 1.5},
+	} {
+		if _, err := telemetry.New(o); err == nil || !strings.HasPrefix(err.Error(), "telemetry: Options."+field) {
+			t.Errorf("New = %v, want an error of %s", err, field)
+		}
+	}
+}
+
+// Many goroutines count while others read; nothing is lost.
+func TestConcurrency(t *testing.T) {
+	f := newFixture(t, telemetry.Options{MaxModels: 8, MaxEndpoints: 8}, scheduling.Profile{Fallbacks: 1}, endpoint("a"), endpoint("b"))
+	const workers, each = 8, 100
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for i := range each {
+				req := request(fmt.Sprint("model-", (w+i)%12), "")
+				req.Priority = i
+				d := f.schedule(req)
+				d.FirstToken()
+				if i%7 == 0 {
+					d.Retry(d.Fallbacks[0])
+				}
+				d.Done(served)
+				f.Refused(request("no such", ""), types.NamespacedName{}, "model_not_found", 404)
+				f.Rewritten("canary", "chat", fmt.Sprint(i))
+			}
+		})
+		wg.Go(func() {
+			for range 5 {
+				if err := f.Write(io.Discard, text); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	var requests, seconds, tokens, running, rewritten float64
+	for name, v := range scrape(t, f.Metrics) {
+		var n float64
+		fmt.Sscan(v, &n)
+		switch family, _, _ := strings.Cut(name, "{"); family {
+		case "inference_objective_request_total":
+			requests += n
+		case "inference_objective_request_duration_seconds_count":
+			seconds += n
+		case "inferpick_model_output_tokens_total":
+			tokens += n
+		case "inference_objective_running_requests":
+			running += n
+		case "inference_extension_model_rewrite_decisions_total":
+			rewritten += n
+		}
+	}
+	if all := float64(workers * each); requests != 2*all || seconds != all || tokens != 21*all || running != 0 || rewritten != all {
+		t.Errorf("%v requests, %v ended, %v tokens, %v running, %v rewritten; want %v, %v, %v, 0, %v",
+			requests, seconds, tokens, running, rewritten, 2*all, all, 21*all, all)
+	}
+}
+
+// FuzzLabels gives the names that a client and the wiring can choose; expfmt's
+// parser must read them back.
+func FuzzLabels(f *testing.F) {
+	f.Add("chat", "llama-lora", "ns/pod-0")
+	f.Add("", "", "")
+	f.Add("a\"b\\c\nd", "}{=,\r\t\x00 # EOF", "/")
+	f.Add("\xff\xfe", "\xed\xa0\x80", "\u2028/\xc3")
+	f.Add(strings.Repeat("é", 200), "x"+strings.Repeat("é", 200), strings.Repeat("/", 300))
+	f.Fuzz(func(t *testing.T, name, target, id string) {
+		fx := newFixture(t, telemetry.Options{LegacyNames: true, Version: name, Commit: id}, scheduling.Profile{}, endpoint(id))
+		fx.schedule(request(name, target)).Done(served)
+		fx.Rewritten(id, name, target)
+		fx.Refused(request(target, id), types.NamespacedName{Namespace: id, Name: name}, name, 400)
+		if target == "" {
+			target = name
+		}
+		var b bytes.Buffer
+		if err := fx.Write(&b, text); err != nil {
+			t.Fatal(err)
+		}
+		labels := parse(t, b.String())["inference_objective_request_duration_seconds"].Metric[0].Label
+		for i, want := range []string{name, target} {
+			got := labels[i].GetValue()
+			if !utf8.ValidString(want) {
+				if !utf8.ValidString(got) || len(want) <= 256 && got != strings.ToValidUTF8(want, "\uFFFD") {
+					t.Errorf("%s = %q, want %q repaired", labels[i].GetName(), got, want)
+				}
+				continue
+			}
+			if got != want && (len(want) <= 256 || len(got) < 253 || !strings.HasPrefix(want, got)) {
+				t.Errorf("%s = %q, want %q or 256 bytes of it", labels[i].GetName(), got, want)
+			}
+		}
+	})
+}

@@ -1,0 +1,174 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync/atomic"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// Hooks returns hooks for the schedulers of a pool, which count what happens and
+// then call those of next. A scheduler needs hooks of its own for each pool whose
+// series are to be told apart; called again for the same pool, Hooks goes on with
+// the same series.
+//
+// They add less than a microsecond to a request, and no allocation once its series
+// are there: see BenchmarkHooks.
+func (m *Metrics) Hooks(pool types.NamespacedName, next scheduling.Hooks) scheduling.Hooks {
+	p := m.pool(pool)
+	return scheduling.Hooks{
+		Scheduled: func(d *scheduling.Decision) {
+			m.scheduled(p, d)
+			if next.Scheduled != nil {
+				next.Scheduled(d)
+			}
+		},
+		Rejected: func(req *types.Request, err error) {
+			m.rejected(p, req, err)
+			if next.Rejected != nil {
+				next.Rejected(req, err)
+			}
+		},
+		PluginFailed: func(req *types.Request, err *scheduling.PluginError) {
+			p.failed(err.Stage, err.Plugin)
+			if next.PluginFailed != nil {
+				next.PluginFailed(req, err)
+			}
+		},
+		// The time to first token is counted at the end: a retry may bring another.
+		FirstToken: next.FirstToken,
+		Retried: func(d *scheduling.Decision, from, to *types.Endpoint) {
+			p.retries.Add(1)
+			if next.Retried != nil {
+				next.Retried(d, from, to)
+			}
+		},
+		Finished: func(d *scheduling.Decision, ep *types.Endpoint, out types.Outcome) {
+			m.finished(p, d.Request, &out)
+			if next.Finished != nil {
+				next.Finished(d, ep, out)
+			}
+		},
+	}
+}
+
+func (m *Metrics) scheduled(in *pool, d *scheduling.Decision) {
+	m.decisionTime.observe(int64(m.o.Now().Sub(d.At)))
+	p := m.pair(d.Request)
+	p.request(d.Request.Priority)
+	p.requestSize.observe(int64(len(d.Request.Body)))
+	m.decided(p, d.Endpoint)
+	u := p.use(in)
+	u.inFlight.Add(1)
+	m.key.Set(&d.Request.Attrs, u)
+}
+
+func (m *Metrics) rejected(in *pool, req *types.Request, err error) {
+	m.decisionTime.observe(int64(m.o.Now().Sub(req.Now)))
+	m.pair(req).undecided.Add(1)
+	if pe, ok := err.(*scheduling.PluginError); ok && broken(pe) {
+		in.failed(pe.Stage, pe.Plugin)
+	}
+}
+
+// broken reports whether a plugin that ended a decision failed, and did not just
+// refuse the request.
+func broken(err error) bool {
+	for _, refusal := range [...]error{scheduling.ErrSaturated, scheduling.ErrNoEndpoint, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, refusal) {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *Metrics) finished(in *pool, req *types.Request, out *types.Outcome) {
+	// A decision is also ended if it came to no Scheduled, because a tracker
+	// panicked: that one was never counted.
+	u, _ := m.key.Get(&req.Attrs)
+	if u == nil {
+		return
+	}
+	m.key.Set(&req.Attrs, nil)
+	u.inFlight.Add(-1)
+	if errors.Is(out.Err, scheduling.ErrExpired) {
+		in.expired.Add(1)
+	}
+	u.spent(req, out)
+	u.pair.finished(req, out)
+}
+
+// spent counts the tokens that a request took, however it ended.
+func (u *use) spent(req *types.Request, out *types.Outcome) {
+	addTokens(&u.prompt, out.Usage.PromptTokens)
+	addTokens(&u.cached, out.Usage.CachedTokens)
+	if n := addTokens(&u.output, out.Usage.CompletionTokens); n > 0 {
+		u.outputRate.add(float64(n), req.Now)
+	}
+}
+
+func addTokens(total *atomic.Uint64, reported types.Gauge) int64 {
+	n, ok := tokens(reported)
+	if ok {
+		total.Add(uint64(n))
+	}
+	return n
+}
+
+// tokens returns what a server reported as a count. A figure that none can be is
+// taken as not reported.
+func tokens(reported types.Gauge) (int64, bool) {
+	const most = 1 << 40
+	v, ok := reported.Value()
+	if !ok || !(v >= 0 && v <= most) {
+		return 0, false
+	}
+	return int64(math.Round(v)), true
+}
+
+// finished counts the end of a request: of one that was answered all that is
+// known of it, of another why it was not.
+func (p *pair) finished(req *types.Request, out *types.Outcome) {
+	if req.Stream && req.SLO.TTFT > 0 {
+		first := out.TTFT
+		if first == 0 {
+			first = out.Duration // so long there was none
+		}
+		if first > req.SLO.TTFT {
+			p.lateFirst.Add(1)
+		}
+	}
+	if c, failed := failure(out); failed {
+		p.errors[c].Add(1)
+		return
+	}
+	p.duration.observe(int64(out.Duration))
+	p.responseSize.observe(out.ResponseBytes)
+	if n, ok := tokens(out.Usage.PromptTokens); ok {
+		p.input.observe(n)
+	}
+	if n, ok := tokens(out.Usage.CachedTokens); ok {
+		p.cached.observe(n)
+	}
+	n, ok := tokens(out.Usage.CompletionTokens)
+	if ok {
+		p.output.observe(n)
+	}
+	if n > 0 {
+		p.ntpot.observe(int64(out.Duration) / n)
+	}
+	if !req.Stream || out.TTFT <= 0 {
+		return
+	}
+	p.ttft.observe(int64(out.TTFT))
+	if n > 1 {
+		following := (out.Duration - out.TTFT).Nanoseconds() / (n - 1)
+		p.tpot.observe(following)
+		if req.SLO.TPOT > 0 && following > int64(req.SLO.TPOT) {
+			p.lateFollowing.Add(1)
+		}
+	}
+}

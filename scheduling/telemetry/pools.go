@@ -1,0 +1,118 @@
+package telemetry
+
+import (
+	"math"
+	"time"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// gatherPools adds what the pools are like at now.
+func (m *Metrics) gatherPools(g *gatherer, now time.Time) {
+	seen := &types.Request{Now: now, StaleBefore: now.Add(-m.o.MetricsTTL)}
+	room := m.o.MaxEndpoints // for series that name an endpoint
+	for name, eps := range m.o.Pools {
+		m.gatherPool(g, poolLabel(name), eps, seen, &room)
+	}
+}
+
+func (m *Metrics) gatherPool(g *gatherer, name string, eps []*types.Endpoint, seen *types.Request, room *int) {
+	var kv, queue, running, full mean // of the ready ones
+	var queued, batched mean          // of all
+	var states [types.Unhealthy + 1]int
+	var inFlight, owed int64
+	filled := 0.0
+	for _, ep := range eps {
+		if int(ep.State) < len(states) {
+			states[ep.State]++
+		}
+		if ep.Load != nil {
+			inFlight += ep.Load.Requests()
+			owed += ep.Load.PrefillTokens()
+		}
+		waiting := ep.Waiting(seen)
+		queued.add(waiting)
+		batched.add(ep.Running(seen))
+		m.gatherQueue(g, name, ep, waiting, room)
+		if ep.State != types.Ready {
+			continue
+		}
+		kv.add(ep.KVUsage(seen))
+		queue.add(waiting)
+		running.add(ep.Running(seen))
+		s := m.saturation(ep, seen)
+		full.add(s)
+		if s != s {
+			s = 1
+		}
+		filled += s
+	}
+	kv.export(g, &averageKV, name)
+	queue.export(g, &averageQueue, name)
+	running.export(g, &averageRunning, name)
+	full.export(g, &poolSaturation, name)
+	if ready := states[types.Ready]; ready > 0 {
+		g.add(&flowSaturation, "", filled/float64(ready), name)
+	} else {
+		g.add(&flowSaturation, "", 1, name)
+	}
+	if queued.n > 0 || len(eps) == 0 {
+		g.add(&poolQueued, "", queued.sum, name)
+	}
+	if batched.n > 0 || len(eps) == 0 {
+		g.add(&poolRunning, "", batched.sum, name)
+	}
+	g.add(&poolInFlight, "", float64(inFlight), name)
+	g.add(&poolOwed, "", float64(owed), name)
+	g.add(&readyPods, "", float64(states[types.Ready]), name)
+	for s, n := range states {
+		g.add(&poolEndpoints, "", float64(n), name, types.State(s).String())
+	}
+}
+
+func (m *Metrics) gatherQueue(g *gatherer, pool string, ep *types.Endpoint, waiting float64, room *int) {
+	if waiting != waiting {
+		return
+	}
+	name := other
+	if *room > 0 {
+		*room--
+		_, name, _ = endpointLabels(ep)
+	}
+	g.add(&podQueue, "", waiting, name, pool)
+}
+
+// saturation returns how full ep is, 1 or more being full: the larger of what its
+// queue and its KV cache say, as the utilization detector of the Inference
+// Extension has it. NaN if neither is known.
+func (m *Metrics) saturation(ep *types.Endpoint, seen *types.Request) float64 {
+	queue, kv := ep.Waiting(seen)/m.o.QueueThreshold, ep.KVUsage(seen)/m.o.KVThreshold
+	switch {
+	case math.IsNaN(queue):
+		return kv
+	case math.IsNaN(kv):
+		return queue
+	}
+	return max(queue, kv)
+}
+
+// mean is that of the figures that are known.
+type mean struct {
+	sum float64
+	n   int
+}
+
+// add takes v in, unless it is unknown, which is NaN.
+func (m *mean) add(v float64) {
+	if v == v {
+		m.sum += v
+		m.n++
+	}
+}
+
+// export adds the mean to g. One of which nothing is known is left out.
+func (m *mean) export(g *gatherer, f *family, pool string) {
+	if m.n > 0 {
+		g.add(f, "", m.sum/float64(m.n), pool)
+	}
+}

@@ -1,0 +1,117 @@
+package telemetry
+
+import (
+	"fmt"
+	"iter"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// Defaults of Options.
+const (
+	DefaultMaxModels      = 500
+	DefaultMaxEndpoints   = 2000
+	DefaultQueueThreshold = 5
+	DefaultKVThreshold    = 0.8
+)
+
+// Options say what is measured, and how much of it at most. The zero value is
+// good, and has no metrics of pools.
+type Options struct {
+	// Pools yields every pool with its endpoints as they are now, for what is
+	// exported of pools. It is called by each Gather, by several at once if that
+	// is. Optional.
+	Pools iter.Seq2[types.NamespacedName, []*types.Endpoint]
+
+	// Now is the clock: the one of the schedulers whose hooks these are. Default
+	// time.Now.
+	Now func() time.Time
+
+	// MetricsTTL is the age beyond which a reading of an endpoint is unknown.
+	// Default scheduling.DefaultMetricsTTL.
+	MetricsTTL time.Duration
+
+	// MaxModels bounds the pairs of a model and its target that have series of
+	// their own, and the rewrites. The first to come have them; the others count
+	// under the names "other". Where models need no manifest, clients choose the
+	// names, and can fill it. Default DefaultMaxModels.
+	MaxModels int
+
+	// MaxEndpoints bounds the series that name an endpoint, of each family that
+	// has such. What is beyond counts under the endpoint "other". Default
+	// DefaultMaxEndpoints.
+	MaxEndpoints int
+
+	// LegacyNames exports the metrics of requests a second time, under the names
+	// that version 0.3 of the Inference Extension had for them.
+	LegacyNames bool
+
+	// QueueThreshold is the queue of an endpoint, in requests, at which it counts
+	// as saturated, and KVThreshold the fraction of its KV cache in use, up to 1.
+	// Defaults DefaultQueueThreshold and DefaultKVThreshold.
+	QueueThreshold float64
+	KVThreshold    float64
+
+	// Version and Commit say which build of the program this is.
+	Version, Commit string
+}
+
+// Metrics counts what hooks tell it, and exports it. Make it with New. All
+// methods may be called from any goroutine; it starts none.
+type Metrics struct {
+	o Options
+	// key is where a request keeps what it counts for, between its first hook and
+	// its last.
+	key *types.Key[*use]
+
+	decisionTime histogram
+	pools        table[types.NamespacedName, *pool]
+	pairs        table[pairName, *pair]
+	other        *pair // in pairs; of those that are too many
+	attempts     table[attemptKey, *attempt]
+	pruning      sync.Mutex // held while attempts are read and pruned
+	rewrites     table[rewrite, *atomic.Uint64]
+}
+
+// New returns Metrics that count from 0. An error names the option that is out
+// of its range.
+func New(o Options) (*Metrics, error) {
+	if o.MetricsTTL < 0 {
+		return nil, fmt.Errorf("telemetry: Options.MetricsTTL is %v, want more than 0, or 0 for the default of %v", o.MetricsTTL, scheduling.DefaultMetricsTTL)
+	}
+	if o.MaxModels < 0 {
+		return nil, fmt.Errorf("telemetry: Options.MaxModels is %d, want more than 0, or 0 for the default of %d", o.MaxModels, DefaultMaxModels)
+	}
+	if o.MaxEndpoints < 0 {
+		return nil, fmt.Errorf("telemetry: Options.MaxEndpoints is %d, want more than 0, or 0 for the default of %d", o.MaxEndpoints, DefaultMaxEndpoints)
+	}
+	if !(o.QueueThreshold >= 0) {
+		return nil, fmt.Errorf("telemetry: Options.QueueThreshold is %v, want more than 0, or 0 for the default of %v", o.QueueThreshold, DefaultQueueThreshold)
+	}
+	if !(o.KVThreshold >= 0 && o.KVThreshold <= 1) {
+		return nil, fmt.Errorf("telemetry: Options.KVThreshold is %v, want more than 0 and at most 1, or 0 for the default of %v", o.KVThreshold, DefaultKVThreshold)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	setDefault(&o.MetricsTTL, scheduling.DefaultMetricsTTL)
+	setDefault(&o.MaxModels, DefaultMaxModels)
+	setDefault(&o.MaxEndpoints, DefaultMaxEndpoints)
+	setDefault(&o.QueueThreshold, DefaultQueueThreshold)
+	setDefault(&o.KVThreshold, DefaultKVThreshold)
+	m := &Metrics{o: o, key: types.NewKey[*use]("telemetry"), decisionTime: newHistogram(decisionBuckets)}
+	// A client may call its model "other" too: both count here.
+	m.other, _ = m.pairs.add(pairName{other, other}, 1, newPair)
+	return m, nil
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
