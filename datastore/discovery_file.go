@@ -11,8 +11,10 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -278,6 +280,60 @@ type fileEndpoint struct {
 	} `json:"metrics"`
 }
 
+// DecodeEndpoint reads one endpoint from JSON in the form that FileSource
+// describes, without pool, for a configuration file of another kind. Names of
+// fields are exact, an unknown or repeated one is an error.
+//
+// The error begins with the field, without the name of this package, so that a
+// caller can say before it where the endpoint is: "spec.endpoints[1].%w".
+func DecodeEndpoint(data []byte) (EndpointSpec, error) {
+	var form fileEndpoint
+	if err := exactNames(data, form); err != nil {
+		return EndpointSpec{}, err
+	}
+	if _, err := decode(data, &form, "endpoint"); err != nil {
+		return EndpointSpec{}, err
+	}
+	if _, err := findTwice(data); err != nil {
+		return EndpointSpec{}, err
+	}
+	return form.spec()
+}
+
+// exactNames refuses names that are no fields of form in the very spelling, which
+// encoding/json does not mind, and pool. What is no JSON object passes.
+func exactNames(data []byte, form fileEndpoint) error {
+	var got, want map[string]any
+	if json.Unmarshal(data, &got) != nil {
+		return nil
+	}
+	known, err := json.Marshal(form)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(known, &want); err != nil {
+		return err
+	}
+	delete(want, "pool")
+	return sameNames(got, want, "")
+}
+
+func sameNames(got, want map[string]any, path string) error {
+	for _, name := range slices.Sorted(maps.Keys(got)) {
+		w, ok := want[name]
+		if !ok {
+			return fmt.Errorf("%s is not a field of an endpoint", path+name)
+		}
+		inner, _ := got[name].(map[string]any)
+		if w, ok := w.(map[string]any); ok {
+			if err := sameNames(inner, w, path+name+"."); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 func (e *fileEndpoint) spec() (EndpointSpec, error) {
 	spec := EndpointSpec{
 		ID: e.ID, Address: e.Address, Labels: e.Labels, Engine: e.Engine,
@@ -366,14 +422,27 @@ func (e *fileEndpoint) pools(objects []types.Object) ([]types.NamespacedName, er
 // decodeStrict reads data into v: known fields only, each at most once, nothing
 // after. Its errors say line and column.
 func decodeStrict(data []byte, v any) error {
+	offset, err := decode(data, v, "the file")
+	if err == nil {
+		offset, err = findTwice(data)
+	}
+	if err != nil && offset >= 0 {
+		return fmt.Errorf("%s: %w", position(data, offset), err)
+	}
+	return err
+}
+
+// decode reads data into v, which what names: known fields only, nothing after.
+// With an error it returns the offset it is at, -1 if that is not known.
+func decode(data []byte, v any, what string) (int64, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	err := dec.Decode(v)
 	if err == nil {
 		if _, more := dec.Token(); more != io.EOF {
-			return fmt.Errorf("%s: there is something after the end of the JSON object", position(data, dec.InputOffset()))
+			return dec.InputOffset(), errors.New("there is something after the end of the JSON object")
 		}
-		return checkOnce(data)
+		return -1, nil
 	}
 	var (
 		syntax *json.SyntaxError
@@ -381,13 +450,13 @@ func decodeStrict(data []byte, v any) error {
 	)
 	switch {
 	case errors.As(err, &syntax):
-		return fmt.Errorf("%s: %w", position(data, syntax.Offset-1), err)
+		return max(syntax.Offset-1, 0), err
 	case errors.As(err, &kind):
-		return fmt.Errorf("%s: %s must be %s, got %s", position(data, kind.Offset-1), cmp.Or(kind.Field, "the file"), jsonName(kind.Type), kind.Value)
+		return max(kind.Offset-1, 0), fmt.Errorf("%s must be %s, got %s", cmp.Or(kind.Field, what), jsonName(kind.Type), kind.Value)
 	case err == io.EOF, err == io.ErrUnexpectedEOF:
-		return fmt.Errorf("%s: unexpected end of JSON input", position(data, int64(len(data))))
+		return int64(len(data)), errors.New("unexpected end of JSON input")
 	}
-	return err
+	return -1, err
 }
 
 // jsonName is what a Go type is in JSON.
@@ -407,16 +476,17 @@ func jsonName(t reflect.Type) string {
 	return "a string"
 }
 
-// checkOnce refuses a name that an object has twice: encoding/json would take
-// the last one and drop the others in silence. data is valid JSON.
-func checkOnce(data []byte) error {
+// findTwice refuses a name that an object has twice, and returns where:
+// encoding/json would take the last one and drop the others in silence. data is
+// valid JSON.
+func findTwice(data []byte) (int64, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	var open []map[string]bool // names seen, by nesting; nil for an array
 	name := false              // the next string is a name
 	for {
 		tok, err := dec.Token()
 		if err != nil {
-			return nil // the end: the data was valid
+			return -1, nil // the end: the data was valid
 		}
 		switch tok {
 		case json.Delim('{'):
@@ -433,7 +503,7 @@ func checkOnce(data []byte) error {
 			if s, ok := tok.(string); ok && name {
 				names := open[len(open)-1]
 				if names[s] {
-					return fmt.Errorf("%s: field %s is there twice", position(data, dec.InputOffset()-1), shorten(s))
+					return dec.InputOffset() - 1, fmt.Errorf("field %s is there twice", shorten(s))
 				}
 				names[s] = true
 				name = false

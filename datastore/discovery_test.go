@@ -425,3 +425,33 @@ func FuzzFile(f *testing.F) {
 		}
 	})
 }
+
+func TestDecodeEndpoint(t *testing.T) {
+	got, err := datastore.DecodeEndpoint([]byte(`{"id": "a", "address": "10.0.0.1:8000", "labels": {"Pool": "x"}, "state": "draining",
+		"engine": "vllm", "capacity": {"speed": 2}, "metrics": {"address": ":9100", "path": "/m"}}`))
+	must(t, err)
+	want := datastore.EndpointSpec{
+		ID: "a", Address: "10.0.0.1:8000", Labels: map[string]string{"Pool": "x"}, State: types.Draining,
+		Engine: "vllm", Capacity: types.Capacity{Speed: 2}, MetricsAddress: ":9100", MetricsPath: "/m",
+	}
+	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", want) {
+		t.Errorf("DecodeEndpoint = %+v, want %+v", got, want)
+	}
+	for in, want := range map[string]string{
+		`{"address": "a"}`: `address must be host:port, got "a"`,
+		`{"address": 1}`:   "address must be a string, got number",
+		`{"address": "a:1", "metrics": {"port": 1}}`:        "metrics.port is not a field of an endpoint",
+		`{"address": "a:1", "metrics": {"Path": "/m"}}`:     "metrics.Path is not a field of an endpoint",
+		`{"Address": "a:1"}`:                                "Address is not a field of an endpoint",
+		`{"address": "a:1", "pool": "p"}`:                   "pool is not a field of an endpoint",
+		`{"address": "a:1", "address": "b:1"}`:              `field "address" is there twice`,
+		`{"address": "a:1", "state": "idle"}`:               `state must be ready, draining or unhealthy, got "idle"`,
+		`{"address": "a:1", "capacity": {"kvTokens": 0.5}}`: "capacity.kvTokens must be an integer, got number 0.5",
+		`[]`: "endpoint must be an object, got array",
+		``:   "unexpected end of JSON input",
+	} {
+		if _, err := datastore.DecodeEndpoint([]byte(in)); err == nil || err.Error() != want {
+			t.Errorf("DecodeEndpoint(%s): %v, want %s", in, err, want)
+		}
+	}
+}

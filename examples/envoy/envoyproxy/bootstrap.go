@@ -22,6 +22,7 @@ import (
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/override_host/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -43,7 +44,7 @@ type Bootstrap struct {
 
 // ReadBootstrap reads a bootstrap file in YAML: fields and types that Envoy's API does
 // not know are errors, and so is what its validation rules refuse, also inside of
-// extensions. What only Envoy itself checks Process or Validate will tell.
+// extensions. What only Envoy itself checks Start or Validate will tell.
 func ReadBootstrap(path string) (*Bootstrap, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -107,6 +108,15 @@ func (b *Bootstrap) Servers(addresses ...string) error {
 		return nil
 	}
 	return b.setEndpoints(clusterServers, addresses...)
+}
+
+// MaxDestinations is how many endpoints a picker may name for this configuration: 1 if
+// the address is all that Envoy knows of a server, 0 for any number.
+func (b *Bootstrap) MaxDestinations() int {
+	if b.Cluster(clusterServers).GetType() == clusterv3.Cluster_ORIGINAL_DST {
+		return 1
+	}
+	return 0
 }
 
 // FailOpen sets whether Envoy goes on without the picker when that does not answer.

@@ -1,0 +1,69 @@
+// Epp is an endpoint picker for Envoy, and for every gateway that speaks the Endpoint
+// Picker Protocol over ext_proc.
+//
+//	epp -config DIR_OR_FILE [flags]
+//
+// SIGHUP reads the configuration again at once; a change of its files is noticed
+// within a second. SIGINT and SIGTERM drain: health says NOT_SERVING, requests under
+// way finish. A second one ends it at once.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/inferpick/inferpick/examples/envoy/epp"
+)
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second one ends the program the hard way
+	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// command is the whole program: it returns the exit code.
+func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	f, err := parseFlags(args, stdout)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "epp: %v\nRun with -h for usage.\n", err)
+		return exitUsage
+	}
+	logger := f.logger(stderr)
+	f.options.Logger = logger
+	if f.otlp != "" {
+		tracer, shutdown, err := newTracer(ctx, f.otlp)
+		if err != nil {
+			fmt.Fprintf(stderr, "epp: %v\n", err)
+			return exitError
+		}
+		defer shutdown()
+		f.options.Tracer = tracer
+	}
+	app, err := epp.New(f.options)
+	if err != nil {
+		fmt.Fprintf(stderr, "epp: %v\n", err)
+		return exitError
+	}
+	defer reloadOnHangup(app, logger)()
+	if err := app.Run(ctx); err != nil {
+		logger.Error(err.Error())
+		return exitError
+	}
+	return exitOK
+}

@@ -1,0 +1,116 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/plugins"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// Config is one version of a configuration, complete and valid: every pool has a
+// profile that can be built. It must not be modified; its methods may be called
+// from any goroutine.
+type Config struct {
+	// Change is for datastore.Store.Commit: all manifests, as the whole set
+	// (OnlyObjects), and the endpoints of every pool, of which there may be none.
+	// Endpoints that another source finds for a pool are taken away by it; delete
+	// the pool from Change.Endpoints, in a copy, to leave them alone.
+	Change datastore.Change
+
+	// Warnings are what was accepted without effect, or with another effect than
+	// in the Inference Extension: file, document, field and why.
+	Warnings []string
+
+	// LegacyMetrics: a document has the feature gate enableLegacyMetrics.
+	LegacyMetrics bool
+
+	registry *plugins.Registry
+	pools    map[types.NamespacedName]*scheduler
+}
+
+// Loader reads configurations. The zero value is good.
+type Loader struct {
+	// Registry has the plugin types that profiles may name. It must not change
+	// while a Config that was loaded with it is in use. Nil: plugins.NewRegistry.
+	Registry *plugins.Registry
+	// MaxBytes bounds the size of all files together. 0: DefaultMaxBytes.
+	MaxBytes int64
+}
+
+// Load is Loader.Load with a registry, which may be nil, and the default limit.
+func Load(path string, reg *plugins.Registry) (*Config, error) {
+	return Loader{Registry: reg}.Load(path)
+}
+
+// Load reads the file at path, or if it is a directory all files *.yaml, *.yml
+// and *.json in it in the order of their names, but not those that begin with a
+// dot, nor those of directories inside. Links are followed.
+//
+// The error joins all that is wrong with all documents, an *Error for each, up to
+// a hundred; or it is that of reading, such as an *fs.PathError.
+func (l Loader) Load(path string) (*Config, error) {
+	files, err := readFiles(path, l.MaxBytes)
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	return l.parse(path, files)
+}
+
+// Parse reads a configuration from memory. It is JSON if name, which stands for
+// that of a file in errors, ends in ".json".
+func (l Loader) Parse(name string, data []byte) (*Config, error) {
+	most := l.MaxBytes
+	if most <= 0 {
+		most = DefaultMaxBytes
+	}
+	if int64(len(data)) > most {
+		return nil, &Error{File: name, Err: fmt.Errorf("the configuration has more than %d bytes (MaxBytes)", most)}
+	}
+	return l.parse(name, []file{{name, data}})
+}
+
+// Pools returns the names of all pools, sorted. There is at least one.
+func (c *Config) Pools() []types.NamespacedName {
+	return slices.SortedFunc(maps.Keys(c.pools), types.NamespacedName.Compare)
+}
+
+// Profile returns the scheduling profile of a pool, for scheduling.New: that of
+// the EndpointPickerConfig bound to it, or else of the one that holds for all, or
+// else plugins.Default. Its plugins are new at each call and have learned
+// nothing. Hooks and clock are the caller's to add.
+//
+// The error is that there is no such pool: that profiles can be built was found
+// out by Load, so that no other is to be expected.
+func (c *Config) Profile(pool types.NamespacedName) (scheduling.Profile, error) {
+	s, ok := c.pools[withNamespace(pool)]
+	if !ok {
+		return scheduling.Profile{}, fmt.Errorf("config: there is no pool %s", pool)
+	}
+	p, err := s.build(c.registry)
+	if err != nil {
+		return scheduling.Profile{}, fmt.Errorf("config: pool %s: %w", pool, err)
+	}
+	return p, nil
+}
+
+// ProfileKey returns a digest of how a pool's profile is declared, "" if there is
+// no such pool. While it stays the same from one Config to the next, so does the
+// profile: a reload should then keep the pool's scheduler, with what it learned.
+func (c *Config) ProfileKey(pool types.NamespacedName) string {
+	s, ok := c.pools[withNamespace(pool)]
+	if !ok {
+		return ""
+	}
+	return s.key
+}
+
+func withNamespace(n types.NamespacedName) types.NamespacedName {
+	if n.Name != "" && n.Namespace == "" {
+		n.Namespace = types.DefaultNamespace
+	}
+	return n
+}

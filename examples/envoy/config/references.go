@@ -1,0 +1,86 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/inferpick/inferpick/plugins"
+)
+
+// saturation returns the detector, which there is always, as in the Inference
+// Extension: the one named, or the one that is declared under the type's name, or
+// a new one.
+func (t *translation) saturation() *declared {
+	f := t.object("saturationDetector")
+	ref := f.str("pluginRef")
+	inline := t.limits(f, false)
+	switch d := t.byName[ref]; {
+	case ref != "" && len(f.m) > 1:
+		t.errorf("saturationDetector must have either pluginRef or thresholds, not both")
+	case ref == "" && len(inline) > 0:
+		data, err := json.Marshal(inline)
+		if err != nil {
+			t.errorf("saturationDetector: %w", err)
+		}
+		return &declared{path: "saturationDetector", plugin: plugins.PluginConfig{Type: typeShed, Name: t.unique(typeShed), Parameters: data}}
+	case d != nil && d.plugin.Type == typeShed, d != nil && d.bad:
+		return d
+	case d != nil:
+		t.errorf("saturationDetector.pluginRef: %q is of type %s, want %s", ref, d.typeName, typeDetector)
+	case ref != "" && ref != typeDetector:
+		t.errorf("saturationDetector.pluginRef: %s", t.noPlugin(ref))
+	}
+	if d := t.byName[typeDetector]; d != nil && d.plugin.Type == typeShed {
+		return d
+	}
+	return &declared{path: "saturationDetector", plugin: plugins.PluginConfig{Type: typeShed, Name: t.unique(typeShed)}}
+}
+
+// dataLayer checks the references of a section that has no effect here.
+func (t *translation) dataLayer(name string) {
+	f := t.object(name)
+	f.each("sources", func(source fields) {
+		t.refersTo(source, typeSource)
+		source.each("extractors", func(extractor fields) {
+			t.refersTo(extractor, typeExtractor)
+			extractor.done()
+		})
+		source.done()
+	})
+	f.done()
+}
+
+func (t *translation) parser() {
+	if f := t.object("parser"); f.m != nil {
+		if f.str("pluginRef") != typeParser || t.byName[typeParser] != nil {
+			t.refersTo(f, typeParser)
+		}
+		f.done()
+	}
+}
+
+func (t *translation) refersTo(f fields, typeName string) {
+	ref := f.need("pluginRef")
+	switch d := t.byName[ref]; {
+	case ref == "" || d != nil && d.bad:
+	case d == nil:
+		t.errorf("%s: %s", f.at("pluginRef"), t.noPlugin(ref))
+	case d.typeName != typeName:
+		t.errorf("%s: %q is of type %s, want %s", f.at("pluginRef"), ref, d.typeName, typeName)
+	default:
+		d.used = true
+	}
+}
+
+func (t *translation) noPlugin(name string) string {
+	names := make([]string, len(t.declared))
+	for i, d := range t.declared {
+		names[i] = d.plugin.Name
+	}
+	text := fmt.Sprintf("no plugin is named %q; ", shorten(name))
+	if len(names) == 0 {
+		return text + "none is declared in plugins"
+	}
+	return text + "in plugins there are " + strings.Join(names, ", ")
+}

@@ -1,0 +1,192 @@
+package config
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/inferpick/inferpick/plugins"
+)
+
+// Defaults and limits of WatchOptions.
+const (
+	DefaultInterval = time.Second
+	MinInterval     = 10 * time.Millisecond
+)
+
+// WatchOptions configure a Watcher. Only Apply is required.
+type WatchOptions struct {
+	// Interval between two looks at the files. Default DefaultInterval; a shorter
+	// one than MinInterval becomes that.
+	Interval time.Duration
+
+	// Registry and MaxBytes are those of Loader.
+	Registry *plugins.Registry
+	MaxBytes int64
+
+	// Logger hears of new versions with their warnings, and of what is wrong with
+	// one, once. Nil: silence.
+	Logger *slog.Logger
+
+	// Apply puts a version in force, whole or not at all: with an error it must
+	// have changed nothing. It is called by the goroutine in Load or Run, never
+	// twice at a time, and must not call Load.
+	Apply func(*Config) error
+
+	// OnReload is called after each attempt to put a version in force, with nil if
+	// it is now, and when files cannot be read, once. It may be nil. It is called
+	// as Apply is.
+	OnReload func(error)
+}
+
+// Watcher keeps something in step with configuration files: it applies each new
+// version that is good, and leaves what is in force while one is not. Make one
+// with NewWatcher; its methods may be called from any goroutine.
+//
+// It compares names and contents, so that it notices every change: also that of
+// the link in a volume made of a ConfigMap. A file that is written in place may be
+// read half written; put a new one in the place of the old one (mv) instead.
+type Watcher struct {
+	path string
+	opt  WatchOptions
+
+	// attempt is held for one and guards these.
+	attempt sync.Mutex
+	tried   bool   // sum is that of the version that was tried last
+	sum     digest // of that version
+	unread  string // the error of reading that was told last; "": files could be read
+
+	mu  sync.Mutex // held for a moment only
+	err error      // of the last attempt
+}
+
+// NewWatcher returns a Watcher of the file or directory at path, as Loader.Load
+// reads it. It does nothing until Load or Run is called. It panics without Apply:
+// that is a mistake in the wiring of the program.
+func NewWatcher(path string, o WatchOptions) *Watcher {
+	if o.Apply == nil {
+		panic("config: NewWatcher without WatchOptions.Apply")
+	}
+	if o.Interval == 0 {
+		o.Interval = DefaultInterval
+	}
+	o.Interval = max(o.Interval, MinInterval)
+	if o.Registry == nil {
+		o.Registry = plugins.NewRegistry()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Watcher{path: path, opt: o}
+}
+
+// Load reads the files and applies them now, whether or not they have changed, and
+// returns what is wrong with them. What was in force stays then.
+func (w *Watcher) Load() error {
+	w.attempt.Lock()
+	defer w.attempt.Unlock()
+	w.tried = false
+	return w.look()
+}
+
+// Run looks at the files at once and at every interval, and applies each new
+// version, until ctx is done; then it returns nil. Files that are not there or not
+// good are no reason to stop: who wants to know before it starts calls Load first.
+// A version that is not good, or that Apply refuses, is not tried again until the
+// files change or Load is called.
+func (w *Watcher) Run(ctx context.Context) error {
+	ticker := time.NewTicker(w.opt.Interval)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		w.attempt.Lock()
+		_ = w.look() // told by it
+		w.attempt.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-ticker.C:
+		}
+	}
+	return nil
+}
+
+// Err returns what is wrong with the files as they were read last, nil if that
+// version is in force. It does not wait for an attempt under way.
+func (w *Watcher) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
+}
+
+// look applies the files if they are another version than was tried last. Caller
+// must hold w.attempt.
+func (w *Watcher) look() error {
+	files, err := readFiles(w.path, w.opt.MaxBytes)
+	if err != nil {
+		// Not the fault of what is in the files: tried again at each look.
+		w.tried = false
+		err = fmt.Errorf("config: %w", err)
+		again := w.unread == err.Error()
+		w.unread = err.Error()
+		w.set(err)
+		if !again {
+			w.refused(err)
+		}
+		return err
+	}
+	w.unread = ""
+	sum := digestOf(files)
+	if w.tried && sum == w.sum {
+		return w.Err()
+	}
+	same := sum == w.sum
+	before := w.Err()
+	w.tried, w.sum = true, sum
+
+	c, err := Loader{Registry: w.opt.Registry, MaxBytes: w.opt.MaxBytes}.parse(w.path, files)
+	if err == nil {
+		if err = w.opt.Apply(c); err != nil {
+			err = fmt.Errorf("config: %s: cannot be applied: %w", w.path, err)
+		}
+	}
+	w.set(err)
+	switch {
+	case err == nil:
+		w.accepted(c)
+	case same && before != nil && before.Error() == err.Error():
+		// Load of a version of which all was told.
+		if w.opt.OnReload != nil {
+			w.opt.OnReload(err)
+		}
+	default:
+		w.refused(err)
+	}
+	return err
+}
+
+func (w *Watcher) set(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.err = err
+}
+
+func (w *Watcher) accepted(c *Config) {
+	ctx := context.Background()
+	for _, text := range c.Warnings {
+		w.opt.Logger.LogAttrs(ctx, slog.LevelWarn, "configuration", slog.String("path", w.path), slog.String("warning", text))
+	}
+	w.opt.Logger.LogAttrs(ctx, slog.LevelInfo, "configuration is in force", slog.String("path", w.path),
+		slog.Int("pools", len(c.pools)), slog.Int("manifests", len(c.Change.Objects)))
+	if w.opt.OnReload != nil {
+		w.opt.OnReload(nil)
+	}
+}
+
+func (w *Watcher) refused(err error) {
+	w.opt.Logger.LogAttrs(context.Background(), slog.LevelError, "configuration is not in force, what was before stays",
+		slog.String("path", w.path), slog.Any("error", err))
+	if w.opt.OnReload != nil {
+		w.opt.OnReload(err)
+	}
+}

@@ -1,0 +1,252 @@
+package epp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/scrape"
+	"github.com/inferpick/inferpick/examples/envoy/config"
+	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/telemetry"
+)
+
+// Routed is a request that was routed.
+type Routed = *director.Route
+
+// App is an endpoint picker. Make it with New, and Run it.
+type App struct {
+	o         Options
+	store     *datastore.Store
+	fleet     *fleet // who schedules for which pool
+	director  *director.Director
+	telemetry *telemetry.Metrics
+	scraper   *scrape.Scraper
+	watcher   *config.Watcher
+
+	health  *health.Server
+	grpc    *grpc.Server
+	probes  *grpc.Server // nil: none
+	metrics *http.Server // nil: none
+
+	listeners struct{ grpc, health, metrics net.Listener }
+}
+
+// New reads the configuration, which has to be good, and listens. Nothing is served
+// before Run; an App that is not to be run must be closed.
+func New(o Options) (a *App, err error) {
+	if o, err = o.withDefaults(); err != nil {
+		return nil, err
+	}
+	a = &App{o: o}
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	if err := a.wire(); err != nil {
+		return nil, err
+	}
+	if err := a.listen(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// wire makes everything between the configuration and the picker.
+func (a *App) wire() (err error) {
+	unknown := datastore.PassThrough
+	if a.o.RefuseUnknownModels {
+		unknown = datastore.Refuse
+	}
+	a.store = datastore.New(datastore.Options{Logger: a.o.Logger, UnknownModels: unknown, StickySessions: true})
+	registry := newRegistry()
+	first, err := config.Load(a.o.Config, registry)
+	if err != nil {
+		return err
+	}
+	if a.telemetry, err = newTelemetry(a.store, first.LegacyMetrics); err != nil {
+		return err
+	}
+	a.fleet = &fleet{store: a.store, telemetry: a.telemetry, logger: a.o.Logger, legacy: first.LegacyMetrics}
+	a.watcher = config.NewWatcher(a.o.Config, config.WatchOptions{
+		Interval: a.o.ReloadInterval, Registry: registry, Logger: a.o.Logger, Apply: a.fleet.apply,
+	})
+	if err := a.watcher.Load(); err != nil {
+		return err
+	}
+	a.director, err = director.New(director.Options{
+		Store: a.store, Schedulers: a.fleet.schedulers(),
+		RestoreModel: !a.o.KeepTargetModel, SessionHeader: a.o.SessionHeader, IgnoreRequestHeaders: a.o.IgnoreRequestHeaders,
+		OnRefused: a.refused, Logger: a.o.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	a.fleet.attach(a.director)
+	a.scraper, err = scrape.New(a.store, scrape.Options{Interval: a.o.ScrapeInterval, Logger: a.o.Logger})
+	if err != nil {
+		return err
+	}
+	server, err := picker.New(picker.Options{
+		Director: a.director, Pool: a.o.Pool, MaxBody: a.o.MaxBody, MaxDestinations: a.o.MaxDestinations,
+		RequestBody: a.o.RequestBody, ResponseBody: a.o.ResponseBody,
+		OnRoute: a.routed, OnServed: a.o.OnServed, Tracer: a.o.Tracer, Logger: a.o.Logger,
+	})
+	if err != nil {
+		return err
+	}
+	a.health = newHealth()
+	if a.grpc, err = newGRPC(a.o); err != nil {
+		return err
+	}
+	extprocv3.RegisterExternalProcessorServer(a.grpc, server)
+	healthpb.RegisterHealthServer(a.grpc, a.health)
+	return nil
+}
+
+func (a *App) listen() (err error) {
+	if a.listeners.grpc, err = listen("gRPC", a.o.GRPCAddr); err != nil {
+		return err
+	}
+	if a.o.HealthAddr != "-" {
+		if a.listeners.health, err = listen("health", a.o.HealthAddr); err != nil {
+			return err
+		}
+		a.probes = grpc.NewServer()
+		healthpb.RegisterHealthServer(a.probes, a.health)
+	}
+	if a.o.MetricsAddr != "-" {
+		if a.listeners.metrics, err = listen("metrics", a.o.MetricsAddr); err != nil {
+			return err
+		}
+		a.metrics = &http.Server{Handler: a.pages(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	}
+	return nil
+}
+
+func listen(what, address string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("epp: %s address: %w", what, err)
+	}
+	return ln, nil
+}
+
+// Address returns where Envoy finds the picker.
+func (a *App) Address() string { return a.listeners.grpc.Addr().String() }
+
+// HealthAddress returns where health is served, empty if nowhere.
+func (a *App) HealthAddress() string { return addressOf(a.listeners.health) }
+
+// MetricsAddress returns where metrics are served, empty if nowhere.
+func (a *App) MetricsAddress() string { return addressOf(a.listeners.metrics) }
+
+func addressOf(ln net.Listener) string {
+	if ln == nil {
+		return ""
+	}
+	return ln.Addr().String()
+}
+
+// Store returns the store, to look at.
+func (a *App) Store() *datastore.Store { return a.store }
+
+// Open returns how many requests are booked and not done.
+func (a *App) Open() int { return a.fleet.open() }
+
+// Reload reads the configuration now. With an error what was in force stays.
+func (a *App) Reload() error { return a.watcher.Load() }
+
+// Run serves until ctx is done, drains and returns nil; or an error if a listener
+// fails before. Everything has ended and the App is closed when it returns.
+func (a *App) Run(ctx context.Context) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer a.Close()
+	defer stop()
+	wg.Go(func() { a.watcher.Run(background) })
+	wg.Go(func() { a.scraper.Run(background) })
+
+	failed := make(chan error, 3)
+	serve := func(what string, fn func() error) {
+		wg.Go(func() {
+			if err := fn(); err != nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("epp: %s: %w", what, err)
+			}
+		})
+	}
+	serve("gRPC", func() error { return a.grpc.Serve(a.listeners.grpc) })
+	if a.probes != nil {
+		serve("health", func() error { return a.probes.Serve(a.listeners.health) })
+	}
+	if a.metrics != nil {
+		serve("metrics", func() error { return a.metrics.Serve(a.listeners.metrics) })
+	}
+	setReady(a.health, true)
+	a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "serving", slog.String("grpc", a.Address()),
+		slog.String("health", a.HealthAddress()), slog.String("metrics", a.MetricsAddress()))
+
+	var err error
+	select {
+	case <-ctx.Done():
+		a.drain()
+	case err = <-failed:
+	}
+	return err
+}
+
+// drain lets requests under way finish, within bounds.
+func (a *App) drain() {
+	ctx := context.Background()
+	setReady(a.health, false)
+	a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "draining", slog.Int("requests", a.Open()))
+	time.Sleep(a.o.DrainDelay)
+	done := make(chan struct{})
+	go func() {
+		a.grpc.GracefulStop()
+		close(done)
+	}()
+	timer := time.NewTimer(a.o.DrainTimeout)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		a.o.Logger.LogAttrs(ctx, slog.LevelWarn, "requests were cut off", slog.Int("requests", a.Open()))
+		a.grpc.Stop()
+		<-done
+	}
+}
+
+// Close ends what New began. Run does it.
+func (a *App) Close() {
+	for _, ln := range []net.Listener{a.listeners.grpc, a.listeners.health, a.listeners.metrics} {
+		if ln != nil {
+			ln.Close()
+		}
+	}
+	for _, s := range []*grpc.Server{a.grpc, a.probes} {
+		if s != nil {
+			s.Stop()
+		}
+	}
+	if a.metrics != nil {
+		a.metrics.Close()
+	}
+	if a.director != nil {
+		a.director.Close()
+	}
+}

@@ -1,0 +1,156 @@
+package epp
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/examples/envoy/config"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/telemetry"
+	"github.com/inferpick/inferpick/types"
+)
+
+// fleet holds a scheduler for each pool of the configuration in force. A pool whose
+// declaration of scheduling is the same after a reload keeps its scheduler, and what
+// that has learned.
+type fleet struct {
+	store     *datastore.Store
+	telemetry *telemetry.Metrics
+	logger    *slog.Logger
+	legacy    bool // the feature gate enableLegacyMetrics, as it was at the start
+
+	mu       sync.Mutex
+	director *director.Director // nil while the first configuration is read
+	pools    map[types.NamespacedName]scheduled
+	retired  []*scheduling.Scheduler // replaced, with requests still under way
+}
+
+type scheduled struct {
+	key       string // of the declaration
+	scheduler *scheduling.Scheduler
+}
+
+// apply puts a configuration in force, whole or not at all.
+func (f *fleet) apply(c *config.Config) error {
+	if err := checkAddresses(c.Change.Endpoints); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	next := make(map[types.NamespacedName]scheduled)
+	for _, pool := range c.Pools() {
+		key := c.ProfileKey(pool)
+		if old, ok := f.pools[pool]; ok && old.key == key {
+			next[pool] = old
+			continue
+		}
+		profile, err := c.Profile(pool)
+		if err != nil {
+			return err
+		}
+		profile.Hooks = f.telemetry.Hooks(pool, profile.Hooks)
+		s, err := scheduling.New(profile)
+		if err != nil {
+			return fmt.Errorf("epp: pool %s: %w", pool, err)
+		}
+		next[pool] = scheduled{key, s}
+	}
+	// New pools have who schedules for them before they can be seen, and old ones
+	// until they cannot.
+	both := make(map[types.NamespacedName]scheduled)
+	for pool, s := range f.pools {
+		both[pool] = s
+	}
+	for pool, s := range next {
+		both[pool] = s
+	}
+	f.setLocked(both)
+	if err := f.store.Commit(c.Change); err != nil {
+		f.setLocked(f.pools)
+		return err
+	}
+	f.setLocked(next)
+	for pool, old := range f.pools {
+		if next[pool].scheduler != old.scheduler {
+			f.retired = append(f.retired, old.scheduler)
+		}
+	}
+	f.pools = next
+	if c.LegacyMetrics != f.legacy {
+		f.logger.Warn("the feature gate enableLegacyMetrics counts when the picker starts: restart it")
+	}
+	return nil
+}
+
+// setLocked tells the director. Caller must hold f.mu.
+func (f *fleet) setLocked(pools map[types.NamespacedName]scheduled) {
+	if f.director == nil || len(pools) == 0 {
+		return
+	}
+	if err := f.director.SetSchedulers(nil, schedulersOf(pools)); err != nil {
+		panic(err) // it is none of the errors that SetSchedulers has
+	}
+}
+
+// attach makes the director follow the configuration from now on.
+func (f *fleet) attach(d *director.Director) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.director = d
+	f.setLocked(f.pools)
+}
+
+func (f *fleet) schedulers() map[types.NamespacedName]*scheduling.Scheduler {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return schedulersOf(f.pools)
+}
+
+func schedulersOf(pools map[types.NamespacedName]scheduled) map[types.NamespacedName]*scheduling.Scheduler {
+	m := make(map[types.NamespacedName]*scheduling.Scheduler, len(pools))
+	for pool, s := range pools {
+		m[pool] = s.scheduler
+	}
+	return m
+}
+
+// open returns how many requests are booked, also with schedulers that were replaced.
+func (f *fleet) open() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for _, s := range f.pools {
+		n += s.scheduler.Open()
+	}
+	kept := f.retired[:0]
+	for _, s := range f.retired {
+		if open := s.Open(); open > 0 {
+			n += open
+			kept = append(kept, s)
+		}
+	}
+	clear(f.retired[len(kept):])
+	f.retired = kept
+	return n
+}
+
+// checkAddresses sees to it that Envoy can use what it is told: numbers, not names.
+func checkAddresses(endpoints map[types.NamespacedName][]datastore.EndpointSpec) error {
+	var wrong []string
+	for pool, specs := range endpoints {
+		for _, s := range specs {
+			if _, err := netip.ParseAddrPort(s.Address); err != nil {
+				wrong = append(wrong, fmt.Sprintf("%s in pool %s", s.Address, pool))
+			}
+		}
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("epp: addresses of endpoints must be ip:port, which is all that Envoy takes: %s", strings.Join(wrong, ", "))
+	}
+	return nil
+}

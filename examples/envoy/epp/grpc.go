@@ -1,0 +1,65 @@
+package epp
+
+import (
+	"math"
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/inferpick/inferpick/examples/envoy/picker"
+)
+
+// newGRPC returns a server fit for Envoy: a few connections, thousands of streams on
+// each, bodies of some hundred kilobytes.
+func newGRPC(o Options) (*grpc.Server, error) {
+	tls, err := o.TLS.config()
+	if err != nil {
+		return nil, err
+	}
+	body := o.MaxBody
+	if body == 0 {
+		body = picker.DefaultMaxBody
+	}
+	options := []grpc.ServerOption{
+		// A body that is buffered comes as one message, with the headers' metadata.
+		grpc.MaxRecvMsgSize(min(body, math.MaxInt32-1<<20) + 1<<20),
+		grpc.MaxConcurrentStreams(math.MaxUint32), // Envoy's circuit breaker bounds them
+		grpc.InitialWindowSize(1 << 20),
+		grpc.InitialConnWindowSize(16 << 20),
+		grpc.SharedWriteBuffer(true),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	}
+	if tls != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(tls)))
+	}
+	return grpc.NewServer(options...), nil
+}
+
+// liveness is served for as long as the process lives; the others, and the empty
+// name, while it takes requests. inference-extension is what older probes ask for.
+const liveness = "liveness"
+
+var readiness = []string{"", "readiness", extprocv3.ExternalProcessor_ServiceDesc.ServiceName, "inference-extension"}
+
+func newHealth() *health.Server {
+	h := health.NewServer()
+	h.SetServingStatus(liveness, healthpb.HealthCheckResponse_SERVING)
+	setReady(h, false)
+	return h
+}
+
+func setReady(h *health.Server, ready bool) {
+	status := healthpb.HealthCheckResponse_NOT_SERVING
+	if ready {
+		status = healthpb.HealthCheckResponse_SERVING
+	}
+	for _, name := range readiness {
+		h.SetServingStatus(name, status)
+	}
+}

@@ -1,0 +1,96 @@
+package epp
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/pprof"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/telemetry"
+	"github.com/inferpick/inferpick/types"
+)
+
+func newTelemetry(store *datastore.Store, legacyNames bool) (*telemetry.Metrics, error) {
+	return telemetry.New(telemetry.Options{LegacyNames: legacyNames, Pools: func(yield func(types.NamespacedName, []*types.Endpoint) bool) {
+		for _, p := range store.Snapshot().Pools() {
+			if !yield(p.Name(), p.Endpoints()) {
+				return
+			}
+		}
+	}})
+}
+
+// refused counts a request that is not routed.
+func (a *App) refused(req *types.Request, pool types.NamespacedName, err *director.Error) {
+	a.telemetry.Refused(req, pool, err.Code, err.Status)
+}
+
+// routed counts what the hooks of schedulers do not know.
+func (a *App) routed(r *director.Route) {
+	if w := r.Resolution.Rewrite; w != nil {
+		a.telemetry.Rewritten(w.Name, r.Request.Model, r.Request.TargetModel)
+	}
+	if a.o.OnRoute != nil {
+		a.o.OnRoute(r)
+	}
+}
+
+// pages are what the metrics address serves.
+func (a *App) pages() http.Handler {
+	process := prometheus.NewRegistry()
+	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{a.telemetry, process}, promhttp.HandlerOpts{}))
+	mux.HandleFunc("POST /explain", a.explain)
+	if a.o.Pprof {
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return mux
+}
+
+// maxExplained bounds the body of a request to explain.
+const maxExplained = 4 << 20
+
+// explain answers where a request would go now, and why. The body is that of a
+// request to a model server; the query may say its path and pool.
+//
+//	curl localhost:9090/explain --data '{"model":"chat","messages":[…]}'
+func (a *App) explain(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxExplained))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
+		return
+	}
+	in := director.Incoming{Path: r.URL.Query().Get("path"), Header: r.Header, Body: body, Pool: a.o.Pool}
+	if in.Path == "" {
+		in.Path = "/v1/chat/completions"
+	}
+	if name := r.URL.Query().Get("pool"); name != "" {
+		if in.Pool, err = picker.ParsePool(name); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+	}
+	ex, err := a.director.Explain(r.Context(), in)
+	if ex == nil {
+		e := director.AsError(err)
+		http.Error(w, e.Error(), e.Status)
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprintln(w, ex)
+	if err != nil {
+		fmt.Fprintln(w, err)
+	}
+}

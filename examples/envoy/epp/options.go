@@ -1,0 +1,92 @@
+package epp
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/types"
+)
+
+// Options of an App. Config is required; the rest has good defaults.
+type Options struct {
+	// Config is the file or folder of the configuration, see package config.
+	Config string
+	// ReloadInterval is the time between two looks at it. Default 1s.
+	ReloadInterval time.Duration
+
+	// GRPCAddr is where Envoy finds the picker and its health. Default ":9002".
+	GRPCAddr string
+	// HealthAddr serves health alone, for probes. Default ":9003"; "-": nowhere.
+	HealthAddr string
+	// MetricsAddr serves /metrics and /explain. Default ":9090"; "-": nowhere.
+	MetricsAddr string
+	// Pprof adds /debug/pprof there.
+	Pprof bool
+	// TLS of GRPCAddr. Default: none.
+	TLS TLS
+
+	// Pool, MaxBody, MaxDestinations, RequestBody and ResponseBody are those of
+	// picker.Options.
+	Pool                      types.NamespacedName
+	MaxBody                   int
+	MaxDestinations           int
+	RequestBody, ResponseBody picker.BodyMode
+
+	// RefuseUnknownModels answers 404 for a model that no manifest names. Default:
+	// such a request is served as it is.
+	RefuseUnknownModels bool
+	// KeepTargetModel leaves the target model's name in responses. Default: the
+	// public one is put back.
+	KeepTargetModel bool
+	// IgnoreRequestHeaders leaves the objective, fairness and rewrite headers unread.
+	IgnoreRequestHeaders bool
+	// SessionHeader names the header that holds a session. Default that of package
+	// director.
+	SessionHeader string
+
+	// ScrapeInterval is the time between two readings of a server's metrics. Default
+	// that of package scrape.
+	ScrapeInterval time.Duration
+	// DrainDelay is how long requests are still taken after the picker was asked to
+	// end and says so by its health; DrainTimeout how long those under way may go on
+	// after that. Defaults 0 and 30s.
+	DrainDelay, DrainTimeout time.Duration
+
+	// Tracer, OnRoute and OnServed are those of picker.Options.
+	Tracer   picker.Tracer
+	OnRoute  func(Routed)
+	OnServed func(r Routed, address string)
+
+	// Logger hears of everything. Nil: silence.
+	Logger *slog.Logger
+}
+
+// withDefaults returns o with its defaults, or what is wrong with it.
+func (o Options) withDefaults() (Options, error) {
+	for _, s := range []struct {
+		value *string
+		def   string
+	}{{&o.GRPCAddr, ":9002"}, {&o.HealthAddr, ":9003"}, {&o.MetricsAddr, ":9090"}} {
+		if *s.value == "" {
+			*s.value = s.def
+		}
+	}
+	if o.DrainTimeout == 0 {
+		o.DrainTimeout = 30 * time.Second
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch {
+	case o.Config == "":
+		return o, errors.New("epp: Options.Config is required: a file or folder")
+	case o.DrainDelay < 0:
+		return o, fmt.Errorf("epp: Options.DrainDelay is %v, must not be negative", o.DrainDelay)
+	case o.DrainTimeout < 0:
+		return o, fmt.Errorf("epp: Options.DrainTimeout is %v, must not be negative", o.DrainTimeout)
+	}
+	return o, nil
+}

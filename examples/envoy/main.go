@@ -1,0 +1,95 @@
+// Envoy shows inferpick as the endpoint picker of a real Envoy, on one machine:
+// simulated model servers, the picker, and Envoy with the shipped envoy.yaml.
+//
+//	go run ./examples/envoy
+//	curl http://127.0.0.1:8081/v1/chat/completions \
+//	  -d '{"model":"chat","messages":[{"role":"user","content":"hi"}]}'
+//
+// The picker is configured by the folder demo, which may be changed while it runs.
+// Command cmd/epp is the picker alone, for use.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+
+	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
+)
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program the hard way
+	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// settings are what the command line says.
+type settings struct {
+	config, bootstrap, listen string
+	debug                     bool
+}
+
+// command is the whole program: it returns the exit code.
+func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	s, err := parseFlags(args, stdout)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "envoy: %v\nRun with -h for usage.\n", err)
+		return exitUsage
+	}
+	if err := run(ctx, s, stdout, stderr); err != nil {
+		fmt.Fprintf(stderr, "envoy: %v\n", err)
+		if errors.Is(err, envoyproxy.ErrNotFound) {
+			fmt.Fprintf(stderr, "envoy: %s installs it into a folder of its own\n", filepath.Join(home(), "install-envoy.sh"))
+		}
+		return exitError
+	}
+	return exitOK
+}
+
+func parseFlags(args []string, out io.Writer) (s settings, err error) {
+	fs := flag.NewFlagSet("envoy", flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.StringVar(&s.config, "config", filepath.Join(home(), "demo"), "the picker's configuration, a `file or folder`; model servers are simulated at the addresses in it")
+	fs.StringVar(&s.bootstrap, "envoy-config", filepath.Join(home(), "envoy.yaml"), "Envoy's configuration `file`")
+	fs.StringVar(&s.listen, "listen", "127.0.0.1:8081", "`address` that Envoy listens on")
+	fs.BoolVar(&s.debug, "debug", false, "tell of every request")
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fmt.Fprint(out, "Usage: envoy [flags]\n\n")
+			fs.SetOutput(out)
+			fs.PrintDefaults()
+		}
+		return s, err
+	}
+	if fs.NArg() > 0 {
+		return s, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	}
+	return s, nil
+}
+
+// home is the folder of this program's source, where its files are; they are found
+// from any folder that it is run in.
+func home() string {
+	_, file, _, _ := runtime.Caller(0)
+	if _, err := os.Stat(filepath.Join(filepath.Dir(file), "envoy.yaml")); err == nil {
+		return filepath.Dir(file)
+	}
+	return "." // built with -trimpath: run it in its folder
+}
