@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"slices"
 	"unicode/utf8"
 
@@ -21,8 +22,17 @@ func (p Parsed) SpliceModel(dst, body []byte, name string) []byte {
 	if at.Start == at.End || p.holds(body[at.Start:at.End], name) {
 		return body
 	}
-	dst = slices.Grow(dst[:0], len(body)+len(name)+16)
-	dst = append(dst, body[:at.Start]...)
+	if room := len(body) + len(name) + 16; cap(dst) < room {
+		// Memory that Join takes is not cleared before it is filled.
+		var value []byte
+		if p.Form {
+			value = []byte(name)
+		} else {
+			value = jsonscan.AppendQuote(make([]byte, 0, len(name)+2), name)
+		}
+		return bytes.Join([][]byte{body[:at.Start], value, body[at.End:]}, nil)
+	}
+	dst = append(dst[:0], body[:at.Start]...)
 	if p.Form {
 		dst = append(dst, name...)
 	} else {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"strings"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -98,7 +99,7 @@ func (b *Bootstrap) Listen(listener, admin string) error {
 	return nil
 }
 
-// Picker sets the ip:port of the endpoint picker.
+// Picker sets the ip:port of the endpoint picker, or unix: and the path of its socket.
 func (b *Bootstrap) Picker(address string) error { return b.setEndpoints(clusterPicker, address) }
 
 // Servers sets the model servers' ip:port. A cluster that knows no endpoints stays as
@@ -221,6 +222,9 @@ func changeAny[T any, M interface {
 }
 
 func socketAddress(s string) (*corev3.Address, error) {
+	if path, ok := strings.CutPrefix(s, "unix:"); ok && path != "" {
+		return &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: path}}}, nil
+	}
 	a, err := netip.ParseAddrPort(s)
 	if err != nil {
 		return nil, fmt.Errorf("envoyproxy: address %q: want ip:port, IPv6 in brackets", s)

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -137,16 +139,37 @@ func (a *App) listen() (err error) {
 	return nil
 }
 
+// unixPrefix is that of the path of a Unix domain socket in place of host and port.
+const unixPrefix = "unix:"
+
 func listen(what, address string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", address)
+	network := "tcp"
+	if path, ok := strings.CutPrefix(address, unixPrefix); ok {
+		network, address = "unix", path
+		removeStale(path)
+	}
+	ln, err := net.Listen(network, address)
 	if err != nil {
 		return nil, fmt.Errorf("epp: %s address: %w", what, err)
 	}
 	return ln, nil
 }
 
+// removeStale removes a socket that a process left which did not end well.
+func removeStale(path string) {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode()&os.ModeSocket == 0 {
+		return
+	}
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close() // somebody listens
+		return
+	}
+	os.Remove(path)
+}
+
 // Address returns where Envoy finds the picker.
-func (a *App) Address() string { return a.listeners.grpc.Addr().String() }
+func (a *App) Address() string { return addressOf(a.listeners.grpc) }
 
 // HealthAddress returns where health is served, empty if nowhere.
 func (a *App) HealthAddress() string { return addressOf(a.listeners.health) }
@@ -157,6 +180,9 @@ func (a *App) MetricsAddress() string { return addressOf(a.listeners.metrics) }
 func addressOf(ln net.Listener) string {
 	if ln == nil {
 		return ""
+	}
+	if ln.Addr().Network() == "unix" {
+		return unixPrefix + ln.Addr().String()
 	}
 	return ln.Addr().String()
 }

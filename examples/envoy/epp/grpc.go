@@ -14,31 +14,36 @@ import (
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 )
 
-// newGRPC returns a server fit for Envoy: a few connections, thousands of streams on
-// each, bodies of some hundred kilobytes.
+// newGRPC returns the server that Envoy asks.
 func newGRPC(o Options) (*grpc.Server, error) {
 	tls, err := o.TLS.config()
 	if err != nil {
 		return nil, err
 	}
-	body := o.MaxBody
-	if body == 0 {
-		body = picker.DefaultMaxBody
-	}
-	options := []grpc.ServerOption{
-		// A body that is buffered comes as one message, with the headers' metadata.
-		grpc.MaxRecvMsgSize(min(body, math.MaxInt32-1<<20) + 1<<20),
-		grpc.MaxConcurrentStreams(math.MaxUint32), // Envoy's circuit breaker bounds them
-		grpc.InitialWindowSize(1 << 20),
-		grpc.InitialConnWindowSize(16 << 20),
-		grpc.SharedWriteBuffer(true),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	}
+	options := ServerOptions(o.MaxBody)
 	if tls != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(tls)))
 	}
 	return grpc.NewServer(options...), nil
+}
+
+// ServerOptions fit a gRPC server for Envoy: a few connections, thousands of streams
+// on each, bodies of some hundred kilobytes and at most maxBody, of which 0 is the
+// default.
+func ServerOptions(maxBody int) []grpc.ServerOption {
+	if maxBody == 0 {
+		maxBody = picker.DefaultMaxBody
+	}
+	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(picker.NewCodec()),
+		// A body that is buffered comes as one message, with the headers' metadata.
+		grpc.MaxRecvMsgSize(min(maxBody, math.MaxInt32-1<<20) + 1<<20),
+		grpc.MaxConcurrentStreams(math.MaxUint32), // Envoy's circuit breaker bounds them
+		grpc.InitialWindowSize(1 << 20),
+		grpc.InitialConnWindowSize(16 << 20),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+	}
 }
 
 // liveness is served for as long as the process lives; the others, and the empty

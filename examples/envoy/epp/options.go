@@ -17,7 +17,9 @@ type Options struct {
 	// ReloadInterval is the time between two looks at it. Default 1s.
 	ReloadInterval time.Duration
 
-	// GRPCAddr is where Envoy finds the picker and its health. Default ":9002".
+	// GRPCAddr is where Envoy finds the picker and its health: host:port, or unix:
+	// and the path of a socket, which takes less time if both share a machine.
+	// Default ":9002".
 	GRPCAddr string
 	// HealthAddr serves health alone, for probes. Default ":9003"; "-": nowhere.
 	HealthAddr string

@@ -47,7 +47,7 @@ type exchange struct {
 
 	request requestHead
 	subset  subsetHint
-	body    []byte
+	body    body
 	// routed is nil before a decision, and for exchanges that pass without one: when
 	// Envoy answers a request itself before it was complete.
 	routed *director.Route
@@ -160,7 +160,7 @@ func (x *exchange) route() (bool, error) {
 		return false, x.send(immediate(200, map[string][]string{"Content-Type": {"application/json"}}, models, "model_list"))
 	}
 	in := director.Incoming{
-		Path: x.request.path, Header: x.request.header, Body: x.body, Pool: x.pool,
+		Path: x.request.path, Header: x.request.header, Body: x.body.take(), Pool: x.pool,
 		HasSubset: x.subset.given, Subset: x.subset.addresses,
 	}
 	route, err := x.o.Director.Route(x.ctx, in)

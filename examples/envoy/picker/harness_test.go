@@ -42,16 +42,9 @@ const (
 	fallbackKey    = "x-gateway-destination-endpoint-fallback"
 )
 
-// inOrder picks the first endpoint, then the next: decisions are known beforehand.
-type inOrder struct{}
-
-func (inOrder) Pick(context.Context, *types.Request, []*types.Endpoint, []float64) (int, error) {
-	return 0, nil
-}
-
-// byName keeps the order in which endpoints were set although a scheduler moves the
-// last one to the place of the one that was picked.
-type byName struct{ inOrder }
+// byName picks the first endpoint by name, then the next: decisions are known
+// beforehand.
+type byName struct{}
 
 func (byName) Pick(_ context.Context, _ *types.Request, eps []*types.Endpoint, _ []float64) (int, error) {
 	first := 0
@@ -176,7 +169,7 @@ func (f *fixture) dial(t testing.TB) extprocv3.ExternalProcessorClient {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
+	g := grpc.NewServer(grpc.MaxRecvMsgSize(64<<20), grpc.ForceServerCodecV2(picker.NewCodec()))
 	extprocv3.RegisterExternalProcessorServer(g, f.server)
 	done := make(chan struct{})
 	go func() {

@@ -22,11 +22,8 @@ func (x *exchange) requestHeaders(m *extprocv3.HttpHeaders) error {
 		return x.send(x.headersResponse(false))
 	}
 	x.phase = requestBody
-	if n, err := strconv.ParseInt(x.request.get("Content-Length"), 10, 64); err == nil {
-		if n > int64(x.o.MaxBody) {
-			return x.tooLarge() // no use in waiting for it
-		}
-		x.body = make([]byte, 0, min(n, 1<<20)) // no more on a mere promise
+	if n, err := strconv.ParseInt(x.request.get("Content-Length"), 10, 64); err == nil && n > int64(x.o.MaxBody) {
+		return x.tooLarge() // no use in waiting for it
 	}
 	if x.requestMode == modev3.ProcessingMode_BUFFERED {
 		// Envoy waits for this before it sends the body.
@@ -38,18 +35,17 @@ func (x *exchange) requestHeaders(m *extprocv3.HttpHeaders) error {
 }
 
 func (x *exchange) requestBody(m *extprocv3.HttpBody) error {
-	if len(x.body)+len(m.GetBody()) > x.o.MaxBody {
+	if x.body.length+len(m.GetBody()) > x.o.MaxBody {
 		return x.tooLarge()
 	}
-	if x.requestMode == modev3.ProcessingMode_BUFFERED {
-		x.body = m.GetBody() // all of it, also if trailers follow
+	x.body.add(m.GetBody())
+	if x.requestMode == modev3.ProcessingMode_BUFFERED { // all of it, also if trailers follow
 		ok, err := x.route()
 		if !ok {
 			return err
 		}
 		return x.send(x.bufferedRequest())
 	}
-	x.body = append(x.body, m.GetBody()...)
 	if !m.EndOfStream {
 		return nil
 	}
@@ -84,7 +80,6 @@ func (x *exchange) answerRequest(trailers bool) error {
 	if err := sendChunks(x.send, request, x.routed.Body, !trailers); err != nil {
 		return err
 	}
-	x.body = nil // the route has what is still needed
 	if trailers {
 		return x.send(trailersResponse(request))
 	}

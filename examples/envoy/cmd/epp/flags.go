@@ -34,7 +34,7 @@ func parseFlags(args []string, out io.Writer) (*flags, error) {
 	fs.StringVar(&o.Config, "config", "", "`file or folder` of YAML documents: InferencePool, InferenceModel, InferenceObjective, InferenceModelRewrite, EndpointPickerConfig, StaticEndpoints (required)")
 	fs.DurationVar(&o.ReloadInterval, "reload-interval", time.Second, "time between two looks at the configuration")
 
-	fs.StringVar(&o.GRPCAddr, "grpc-addr", ":9002", "`address` of the picker, for Envoy")
+	fs.StringVar(&o.GRPCAddr, "grpc-addr", ":9002", "`address` of the picker, for Envoy: host:port, or unix:/path")
 	fs.StringVar(&o.HealthAddr, "health-addr", ":9003", "`address` of gRPC health, for probes; - for none")
 	fs.StringVar(&o.MetricsAddr, "metrics-addr", ":9090", "`address` of /metrics and /explain; - for none")
 	fs.BoolVar(&o.Pprof, "pprof", false, "serve /debug/pprof at -metrics-addr, too")

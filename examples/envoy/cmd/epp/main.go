@@ -61,6 +61,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitError
 	}
 	defer reloadOnHangup(app, logger)()
+	defer epp.ReserveHeap()()
 	if err := app.Run(ctx); err != nil {
 		logger.Error(err.Error())
 		return exitError
