@@ -49,7 +49,8 @@ type rig struct {
 	views  *views
 }
 
-// views are what the picker saw, by the id of the request.
+// views are what the picker saw, by the session that a test gives each request: Envoy makes
+// request ids of its own for clients from outside.
 type views struct {
 	mu     sync.Mutex
 	chosen map[string]string // the first choice
@@ -169,12 +170,12 @@ func (r *rig) startPicker(address string) {
 		OnRoute: func(route epp.Routed) {
 			r.views.mu.Lock()
 			defer r.views.mu.Unlock()
-			r.views.chosen[route.Request.ID] = route.Endpoint().Address
+			r.views.chosen[route.Request.SessionID] = route.Endpoint().Address
 		},
 		OnServed: func(route epp.Routed, address string) {
 			r.views.mu.Lock()
 			defer r.views.mu.Unlock()
-			r.views.served[route.Request.ID] = address
+			r.views.served[route.Request.SessionID] = address
 		},
 	}
 	if r.options.bootstrap == originalDst {

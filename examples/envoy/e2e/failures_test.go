@@ -1,0 +1,328 @@
+package e2e_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	setmetadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_metadata/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
+	"github.com/inferpick/inferpick/examples/envoy/epp"
+)
+
+// TestTrapControlHeadersFromClients: a client that names its own destination, subset or
+// served endpoint gets nowhere with it, whatever the variant and the way it is written.
+func TestTrapControlHeadersFromClients(t *testing.T) {
+	var intruder atomic.Int64
+	elsewhere := serve(t, func(http.ResponseWriter, *http.Request) { intruder.Add(1) })
+	var forged atomic.Int64
+	servers := make([]string, 3)
+	for i := range servers {
+		servers[i] = serve(t, func(w http.ResponseWriter, r *http.Request) {
+			for name, values := range r.Header {
+				if strings.HasPrefix(name, "X-Gateway-Destination-Endpoint") && strings.Contains(strings.Join(values, ","), elsewhere) {
+					forged.Add(1)
+				}
+			}
+			answering(w, r)
+		})
+	}
+	for _, v := range variants {
+		t.Run(v.name, func(t *testing.T) {
+			r := newRig(t, rigOptions{bootstrap: v.bootstrap, envoy: v.envoy, servers: servers})
+			for _, name := range []string{
+				"x-gateway-destination-endpoint", "X-GATEWAY-DESTINATION-ENDPOINT", "x-gateway-destination-endpoint-subset",
+				"x-gateway-destination-endpoint-served", "x-gateway-destination-endpoint-fallback", "x-inferpick-pool",
+			} {
+				resp, body, err := r.post(t.Context(), 1, name, elsewhere)
+				if err != nil || resp.StatusCode != 200 || body != restored {
+					t.Errorf("%s: %v, %s", name, err, body)
+					continue
+				}
+				by := resp.Header.Get("x-served-by")
+				if !strings.Contains(strings.Join(servers, " "), by) {
+					t.Errorf("%s: served by %s", name, by)
+				}
+			}
+			if intruder.Load() != 0 || forged.Load() != 0 {
+				t.Errorf("%d requests went where a client said, %d had its header", intruder.Load(), forged.Load())
+			}
+			r.settled()
+		})
+	}
+}
+
+// TestDeadServer: what the picker chose first is not there; Envoy goes to the fallback,
+// and the picker learns of it.
+func TestDeadServer(t *testing.T) {
+	alive := serve(t, answering)
+	dead := unused(t)
+	failing := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	r := newRig(t, rigOptions{servers: []string{dead, failing, alive}, config: declaredProfile("random-picker", 2)})
+	firsts := map[string]int{}
+	for range 40 {
+		r.views.reset()
+		resp, body, err := r.post(t.Context(), 1, "x-session-id", "r")
+		if err != nil || resp.StatusCode != 200 || body != restored {
+			t.Fatalf("%v, %s", err, body)
+		}
+		chosen, served := r.views.of("r")
+		firsts[chosen]++
+		if by := resp.Header.Get("x-served-by"); by != alive || served != alive {
+			t.Errorf("chosen %s, served by %s, the picker believes %s", chosen, by, served)
+		}
+	}
+	if firsts[dead] == 0 || firsts[failing] == 0 || firsts[alive] == 0 {
+		t.Errorf("first choices were %v, want each at some time", firsts)
+	}
+	r.settled()
+	if page := r.metrics(); !strings.Contains(page, `inferpick_retries_total{pool="llama"}`) || strings.Contains(page, `inferpick_retries_total{pool="llama"} 0`) {
+		t.Error("no retry was counted")
+	}
+}
+
+// declaredProfile is a document with a picker and a number of fallbacks.
+func declaredProfile(picker string, fallbacks int) string {
+	return fmt.Sprintf(`
+apiVersion: inference.networking.x-k8s.io/v1alpha1
+kind: EndpointPickerConfig
+plugins: [{type: %s}]
+schedulingProfiles:
+- {name: default, fallbacks: %d, plugins: [{pluginRef: %s}]}
+`, picker, fallbacks, picker)
+}
+
+// metrics returns the picker's page.
+func (r *rig) metrics() string {
+	r.t.Helper()
+	resp, err := http.Get("http://" + r.picker.app.MetricsAddress() + "/metrics")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(page)
+}
+
+// TestViewsAgree: of 10,000 requests, some of which are retried, Envoy and the picker
+// believe of each the same about who served it.
+func TestViewsAgree(t *testing.T) {
+	const requests, clients = 10_000, 32
+	var n atomic.Int64
+	var servers []string
+	for range 4 {
+		servers = append(servers, serve(t, func(w http.ResponseWriter, r *http.Request) {
+			io.Copy(io.Discard, r.Body)
+			if n.Add(1)%17 == 0 {
+				w.WriteHeader(http.StatusServiceUnavailable) // once more, elsewhere
+				return
+			}
+			answering(w, r)
+		}))
+	}
+	r := newRig(t, rigOptions{servers: servers})
+	var next, moved, refused atomic.Int64
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			for i := next.Add(1); i <= requests; i = next.Add(1) {
+				id := fmt.Sprint("r", i)
+				resp, _, err := r.post(t.Context(), 1, "x-session-id", id)
+				if err != nil {
+					t.Errorf("request %d: %v", i, err)
+					return
+				}
+				chosen, served := r.views.of(id)
+				if by := resp.Header.Get("x-served-by"); by != served {
+					t.Errorf("request %d (%s): served by %s, the picker believes %s", i, resp.Status, by, served)
+				}
+				if chosen != served {
+					moved.Add(1)
+				}
+				if resp.StatusCode != 200 {
+					refused.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if moved.Load() < 100 {
+		t.Errorf("%d requests were served by another than the first choice, want some hundred", moved.Load())
+	}
+	t.Logf("%d of %d were retried elsewhere, %d failed everywhere", moved.Load(), requests, refused.Load())
+	r.settled()
+}
+
+// TestPickerKilled under load: FailClose refuses while it is gone, FailOpen serves by
+// Envoy's own choice; when it is back it chooses again.
+func TestPickerKilled(t *testing.T) {
+	for _, open := range []bool{false, true} {
+		t.Run(map[bool]string{false: "FailClose", true: "FailOpen"}[open], func(t *testing.T) {
+			servers := []string{serve(t, answering), serve(t, answering)}
+			r := newRig(t, rigOptions{servers: servers, envoy: func(t *testing.T, b *envoyproxy.Bootstrap) {
+				if err := b.FailOpen(open); err != nil {
+					t.Fatal(err)
+				}
+			}, picker: func(o *epp.Options) { o.DrainTimeout = time.Millisecond }})
+			var ok, refused, picked, other atomic.Int64
+			done := make(chan struct{})
+			var wg sync.WaitGroup
+			end := sync.OnceFunc(func() {
+				close(done)
+				wg.Wait()
+			})
+			defer end()
+			for c := range 8 {
+				wg.Go(func() {
+					for i := 0; ; i++ {
+						select {
+						case <-done:
+							return
+						default:
+						}
+						id := fmt.Sprintf("%d-%d", c, i)
+						resp, body, err := r.post(t.Context(), 100, "x-session-id", id)
+						switch {
+						case err != nil:
+							other.Add(1)
+							t.Errorf("request %s: %v", id, err)
+						case resp.StatusCode == 200 && (body == restored || body == answer):
+							ok.Add(1)
+							if _, served := r.views.of(id); served != "" {
+								picked.Add(1)
+							}
+						case resp.StatusCode == 503 || resp.StatusCode == 500:
+							refused.Add(1)
+						default:
+							other.Add(1)
+							t.Errorf("request %s: %s %s", id, resp.Status, body)
+						}
+					}
+				})
+			}
+			count := func() [3]int64 { return [3]int64{ok.Load(), refused.Load(), picked.Load()} }
+			waitFor(t, "picks", func() bool { return picked.Load() > 100 })
+			address := r.picker.app.Address()
+			if err := r.picker.stop(); err != nil {
+				t.Error(err)
+			}
+			// Until Envoy knows that it is gone, it may refuse in either case.
+			start := count()
+			waitFor(t, "Envoy to notice", func() bool {
+				now := count()
+				return open && now[0] > start[0]+100 || !open && now[1] > start[1]+100
+			})
+			time.Sleep(100 * time.Millisecond)
+			before := count()
+			time.Sleep(700 * time.Millisecond)
+			after := count()
+			served, shed, chosen := after[0]-before[0], after[1]-before[1], after[2]-before[2]
+			t.Logf("without the picker: %d served, %d refused", served, shed)
+			switch {
+			case chosen > 0:
+				t.Errorf("%d requests were picked by nobody", chosen)
+			case open && (served == 0 || shed > served/20):
+				t.Errorf("FailOpen: %d served, %d refused", served, shed)
+			case !open && (served > 0 || shed == 0):
+				t.Errorf("FailClose: %d served, %d refused", served, shed)
+			}
+			r.startPicker(address)
+			before = count()
+			waitFor(t, "picks after the restart", func() bool { return count()[2] > before[2]+100 })
+			settled := count()
+			time.Sleep(300 * time.Millisecond)
+			if now := count(); now[1] != settled[1] && !open {
+				t.Errorf("%d requests were still refused after the picker was back", now[1]-settled[1])
+			}
+			end()
+			r.settled()
+		})
+	}
+}
+
+// TestSubsetFromEnvoy: the hint that a filter of Envoy sets restricts the choice.
+func TestSubsetFromEnvoy(t *testing.T) {
+	servers := []string{serve(t, answering), serve(t, answering), serve(t, answering)}
+	for _, tt := range []struct {
+		name   string
+		hint   *structpb.Value
+		status int
+	}{
+		{"list", structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{structpb.NewStringValue(servers[1])}}), 200},
+		{"string", structpb.NewStringValue(servers[1]), 200},
+		{"nobody", structpb.NewStringValue("127.0.0.1:1"), 503},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, rigOptions{servers: servers, envoy: func(t *testing.T, b *envoyproxy.Bootstrap) {
+				filter, err := anypb.New(&setmetadatav3.Config{Metadata: []*setmetadatav3.Metadata{{
+					MetadataNamespace: "envoy.lb.subset_hint", AllowOverwrite: true,
+					Value: &structpb.Struct{Fields: map[string]*structpb.Value{"x-gateway-destination-endpoint-subset": tt.hint}},
+				}}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = b.Manager(func(m *hcmv3.HttpConnectionManager) {
+					m.HttpFilters = append([]*hcmv3.HttpFilter{{
+						Name: "envoy.filters.http.set_metadata", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: filter},
+					}}, m.HttpFilters...)
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+			}})
+			for range 5 {
+				resp, body, err := r.post(t.Context(), 1)
+				if err != nil || resp.StatusCode != tt.status {
+					t.Fatalf("%v %s, want %d: %s", err, resp.Status, tt.status, body)
+				}
+				if by := resp.Header.Get("x-served-by"); tt.status == 200 && by != servers[1] {
+					t.Errorf("served by %s, want %s", by, servers[1])
+				}
+			}
+		})
+	}
+}
+
+// TestTLS: Envoy asks a picker with a certificate of its own making.
+func TestTLS(t *testing.T) {
+	server := serve(t, answering)
+	r := newRig(t, rigOptions{servers: []string{server}, picker: func(o *epp.Options) { o.TLS.SelfSigned = true },
+		envoy: func(t *testing.T, b *envoyproxy.Bootstrap) {
+			tls, err := anypb.New(&tlsv3.UpstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{AlpnProtocols: []string{"h2"}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Cluster("endpoint_picker").TransportSocket = &corev3.TransportSocket{
+				Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: tls},
+			}
+		}})
+	resp, body, err := r.post(t.Context(), 1000)
+	if err != nil || resp.StatusCode != 200 || body != restored {
+		t.Errorf("%v, %s", err, body)
+	}
+}
+
+// TestUnixSocket: picker and Envoy meet at a path.
+func TestUnixSocket(t *testing.T) {
+	server := serve(t, answering)
+	path := t.TempDir() + "/epp.sock"
+	r := newRig(t, rigOptions{servers: []string{server}, picker: func(o *epp.Options) { o.GRPCAddr = "unix:" + path }})
+	resp, body, err := r.post(t.Context(), 1000)
+	if err != nil || resp.StatusCode != 200 || body != restored {
+		t.Errorf("%v, %s", err, body)
+	}
+}
