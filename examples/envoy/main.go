@@ -41,6 +41,7 @@ func main() {
 type settings struct {
 	config, bootstrap, listen string
 	debug                     bool
+	at                        addresses
 }
 
 // command is the whole program: it returns the exit code.
@@ -64,6 +65,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func parseFlags(args []string, out io.Writer) (s settings, err error) {
+	s.at = usual
 	fs := flag.NewFlagSet("envoy", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.StringVar(&s.config, "config", filepath.Join(home(), "demo"), "the picker's configuration, a `file or folder`; model servers are simulated at the addresses in it")

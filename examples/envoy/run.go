@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"strings"
 
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
@@ -15,13 +14,11 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Where the parts listen; envoy.yaml says the same.
-const (
-	pickerAddr  = "127.0.0.1:9002"
-	healthAddr  = "127.0.0.1:9003"
-	metricsAddr = "127.0.0.1:9090"
-	adminAddr   = "127.0.0.1:19000"
-)
+// addresses are where the parts listen.
+type addresses struct{ picker, health, metrics, admin string }
+
+// usual are the picker's own defaults, on loopback, and what envoy.yaml says.
+var usual = addresses{picker: "127.0.0.1:9002", health: "127.0.0.1:9003", metrics: "127.0.0.1:9090", admin: "127.0.0.1:19000"}
 
 // run starts everything, waits until ctx is done, and ends everything.
 func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
@@ -38,7 +35,7 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 		return err
 	}
 	app, err := epp.New(epp.Options{
-		Config: s.config, GRPCAddr: pickerAddr, HealthAddr: healthAddr, MetricsAddr: metricsAddr,
+		Config: s.config, GRPCAddr: s.at.picker, HealthAddr: s.at.health, MetricsAddr: s.at.metrics,
 		MaxDestinations: bootstrap.MaxDestinations(),
 		Logger:          slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
 	})
@@ -47,7 +44,7 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 	}
 	defer app.Close()
 
-	servers, addresses, err := startServers(ctx, app)
+	servers, servedAt, err := startServers(ctx, app)
 	defer func() {
 		for _, server := range servers {
 			server.Close()
@@ -57,8 +54,8 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 		return err
 	}
 	for _, err := range []error{
-		bootstrap.Listen(s.listen, adminAddr), bootstrap.Picker(app.Address()),
-		bootstrap.Servers(addresses...), bootstrap.FailOpen(failsOpen(app)),
+		bootstrap.Listen(s.listen, s.at.admin), bootstrap.Picker(app.Address()),
+		bootstrap.Servers(servedAt...), bootstrap.FailOpen(failsOpen(app)),
 	} {
 		if err != nil {
 			return err
@@ -78,7 +75,7 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer envoy.Stop()
-	greet(stdout, s, envoy.URL(), len(servers))
+	greet(stdout, s, envoy.URL(), app.MetricsAddress(), len(servers))
 
 	select {
 	case <-ctx.Done():
@@ -92,7 +89,7 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 }
 
 // startServers simulates a model server at each address in the configuration.
-func startServers(ctx context.Context, app *epp.App) (servers []*modelserver.Server, addresses []string, err error) {
+func startServers(ctx context.Context, app *epp.App) (servers []*modelserver.Server, at []string, err error) {
 	for _, pool := range app.Store().Snapshot().Pools() {
 		for _, ep := range pool.Endpoints() {
 			ln, err := net.Listen("tcp", ep.Address)
@@ -106,10 +103,10 @@ func startServers(ctx context.Context, app *epp.App) (servers []*modelserver.Ser
 				ln.Close()
 				return servers, nil, fmt.Errorf("model server %s: %w", ep.ID, err)
 			}
-			servers, addresses = append(servers, server), append(addresses, ep.Address)
+			servers, at = append(servers, server), append(at, ep.Address)
 		}
 	}
-	return servers, addresses, nil
+	return servers, at, nil
 }
 
 // failsOpen reports whether Envoy is to go on without the picker, by the manifests.
@@ -122,16 +119,16 @@ func failsOpen(app *epp.App) bool {
 	return false
 }
 
-func greet(w io.Writer, s settings, url string, servers int) {
+func greet(w io.Writer, s settings, url, metrics string, servers int) {
 	fmt.Fprintf(w, `%d simulated model servers, the picker, and Envoy with %s
 
   Try it      curl -i %s/v1/chat/completions \
                 -d '{"model":"chat","messages":[{"role":"user","content":"hi"}]}'
-  Why there?  curl %s/explain \
+  Why there?  curl http://%s/explain \
                 -d '{"model":"chat","messages":[{"role":"user","content":"hi"}]}'
   Metrics     http://%s/metrics        Envoy's own: http://%s
   Change it   %s, while it runs
   Stop        Ctrl-C
 
-`, servers, s.bootstrap, url, strings.TrimSuffix("http://"+metricsAddr, "/"), metricsAddr, adminAddr, s.config)
+`, servers, s.bootstrap, url, metrics, metrics, s.at.admin, s.config)
 }

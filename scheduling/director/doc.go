@@ -18,7 +18,8 @@
 //	client.Write(route.End())
 //
 // An http.RoundTripper that does this is in package director/httptransport; with
-// it a httputil.ReverseProxy becomes an inference gateway.
+// it a httputil.ReverseProxy becomes an inference gateway. An adapter for Envoy, which
+// does the retrying itself, is in examples/envoy.
 //
 // # What a Route does
 //
