@@ -39,6 +39,7 @@ type App struct {
 	watcher   *config.Watcher
 
 	health  *health.Server
+	unwatch context.CancelFunc // ends watches of health at the picker's port
 	grpc    *grpc.Server
 	probes  *grpc.Server // nil: none
 	metrics *http.Server // nil: none
@@ -48,20 +49,17 @@ type App struct {
 
 // New reads the configuration, which has to be good, and listens. Nothing is served
 // before Run; an App that is not to be run must be closed.
-func New(o Options) (a *App, err error) {
-	if o, err = o.withDefaults(); err != nil {
+func New(o Options) (*App, error) {
+	o, err := o.withDefaults()
+	if err != nil {
 		return nil, err
 	}
-	a = &App{o: o}
-	defer func() {
-		if err != nil {
-			a.Close()
-		}
-	}()
-	if err := a.wire(); err != nil {
-		return nil, err
+	a := &App{o: o}
+	if err = a.wire(); err == nil {
+		err = a.listen()
 	}
-	if err := a.listen(); err != nil {
+	if err != nil {
+		a.Close()
 		return nil, err
 	}
 	return a, nil
@@ -115,7 +113,9 @@ func (a *App) wire() (err error) {
 		return err
 	}
 	extprocv3.RegisterExternalProcessorServer(a.grpc, server)
-	healthpb.RegisterHealthServer(a.grpc, a.health)
+	watching, unwatch := context.WithCancel(context.Background())
+	a.unwatch = unwatch
+	healthpb.RegisterHealthServer(a.grpc, endingHealth{a.health, watching})
 	return nil
 }
 
@@ -241,6 +241,7 @@ func (a *App) drain() {
 	setReady(a.health, false)
 	a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "draining", slog.Int("requests", a.Open()))
 	time.Sleep(a.o.DrainDelay)
+	a.unwatch()
 	done := make(chan struct{})
 	go func() {
 		a.grpc.GracefulStop()
@@ -268,6 +269,9 @@ func (a *App) Close() {
 		if s != nil {
 			s.Stop()
 		}
+	}
+	if a.unwatch != nil {
+		a.unwatch()
 	}
 	if a.metrics != nil {
 		a.metrics.Close()

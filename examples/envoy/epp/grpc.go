@@ -1,6 +1,7 @@
 package epp
 
 import (
+	"context"
 	"math"
 	"time"
 
@@ -51,6 +52,28 @@ func ServerOptions(maxBody int) []grpc.ServerOption {
 const liveness = "liveness"
 
 var readiness = []string{"", "readiness", extprocv3.ExternalProcessor_ServiceDesc.ServiceName, "inference-extension"}
+
+// endingHealth is the health of the picker's port. A watch lasts for as long as the
+// watcher likes, and a drain would wait for it: there they end when watching does.
+type endingHealth struct {
+	*health.Server
+	watching context.Context
+}
+
+// Watch implements healthpb.HealthServer.
+func (h endingHealth) Watch(in *healthpb.HealthCheckRequest, stream healthpb.Health_WatchServer) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(h.watching, cancel)()
+	return h.Server.Watch(in, watchStream{stream, ctx})
+}
+
+type watchStream struct {
+	healthpb.Health_WatchServer
+	ctx context.Context
+}
+
+func (s watchStream) Context() context.Context { return s.ctx }
 
 func newHealth() *health.Server {
 	h := health.NewServer()

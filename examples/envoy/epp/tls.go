@@ -77,7 +77,7 @@ func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		if p.last != nil {
 			return p.last, nil // half written: the next handshake tries again
 		}
-		return nil, fmt.Errorf("epp: %w", err)
+		return nil, fmt.Errorf("epp: certificate %s with key %s: %w", p.cert, p.key, err)
 	}
 	p.last, p.seen = &cert, now
 	return p.last, nil

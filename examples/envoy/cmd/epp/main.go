@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/inferpick/inferpick/examples/envoy/epp"
@@ -57,7 +58,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	app, err := epp.New(f.options)
 	if err != nil {
-		fmt.Fprintf(stderr, "epp: %v\n", err)
+		fmt.Fprintf(stderr, "epp: %s\n", strings.TrimPrefix(err.Error(), "epp: "))
 		return exitError
 	}
 	defer reloadOnHangup(app, logger)()

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+
+	"github.com/inferpick/inferpick/examples/envoy/epp"
+	"github.com/inferpick/inferpick/types"
+)
+
+func TestFlags(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		ok   func(*flags, *epp.Options) bool
+	}{
+		{"", func(f *flags, o *epp.Options) bool {
+			return o.Config == "x" && o.GRPCAddr == ":9002" && o.HealthAddr == ":9003" && o.MetricsAddr == ":9090" &&
+				o.DrainTimeout == 30*time.Second && o.MaxBody == 32<<20 && o.TLS == (epp.TLS{}) && f.logLevel == slog.LevelInfo
+		}},
+		{"-tls self-signed", func(_ *flags, o *epp.Options) bool { return o.TLS.SelfSigned }},
+		{"-tls self-signed -tls off", func(_ *flags, o *epp.Options) bool { return !o.TLS.SelfSigned }},
+		{"-tls-cert c -tls-key k", func(_ *flags, o *epp.Options) bool { return o.TLS == epp.TLS{CertFile: "c", KeyFile: "k"} }},
+		{"-pool llama", func(_ *flags, o *epp.Options) bool {
+			return o.Pool == types.NamespacedName{Namespace: "default", Name: "llama"}
+		}},
+		{"-pool prod/llama", func(_ *flags, o *epp.Options) bool {
+			return o.Pool == types.NamespacedName{Namespace: "prod", Name: "llama"}
+		}},
+		{"-request-body-mode buffered -response-body-mode streamed", func(_ *flags, o *epp.Options) bool {
+			return o.RequestBody == modev3.ProcessingMode_BUFFERED && o.ResponseBody == modev3.ProcessingMode_STREAMED
+		}},
+		{"-request-body-mode full-duplex -response-body-mode full-duplex", func(_ *flags, o *epp.Options) bool {
+			return o.RequestBody == modev3.ProcessingMode_FULL_DUPLEX_STREAMED && o.ResponseBody == o.RequestBody
+		}},
+		{"-unknown-models refuse", func(_ *flags, o *epp.Options) bool { return o.RefuseUnknownModels }},
+		{"-unknown-models refuse -unknown-models pass", func(_ *flags, o *epp.Options) bool { return !o.RefuseUnknownModels }},
+		{"-keep-target-model -ignore-request-headers -pprof", func(_ *flags, o *epp.Options) bool {
+			return o.KeepTargetModel && o.IgnoreRequestHeaders && o.Pprof
+		}},
+		{"-max-body 5 -max-destinations 1 -session-header X-S", func(_ *flags, o *epp.Options) bool {
+			return o.MaxBody == 5 && o.MaxDestinations == 1 && o.SessionHeader == "X-S"
+		}},
+		{"-scrape-interval 2s -reload-interval 3s -drain-delay 4s -drain-timeout 5s", func(_ *flags, o *epp.Options) bool {
+			return o.ScrapeInterval == 2*time.Second && o.ReloadInterval == 3*time.Second && o.DrainDelay == 4*time.Second && o.DrainTimeout == 5*time.Second
+		}},
+		{"-log-level debug -log-format json -otlp-endpoint a:1", func(f *flags, _ *epp.Options) bool {
+			return f.logLevel == slog.LevelDebug && f.logFormat == "json" && f.otlp == "a:1"
+		}},
+	} {
+		f, err := parseFlags(append([]string{"-config", "x"}, strings.Fields(tt.args)...), new(bytes.Buffer))
+		if err != nil {
+			t.Errorf("%q: %v", tt.args, err)
+		} else if !tt.ok(f, &f.options) {
+			t.Errorf("%q: %+v", tt.args, f)
+		}
+	}
+}
+
+// TestBadFlags: what is wrong is told by the name of its flag, and how it may be.
+func TestBadFlags(t *testing.T) {
+	for _, tt := range []struct {
+		args string
+		want []string
+	}{
+		{"", []string{"-config is required"}},
+		{"-config x y", []string{`unexpected argument "y"`}},
+		{"-config x -nonsense", []string{"-nonsense"}},
+		{"-config x -tls on", []string{"-tls", `"on"`, "want off or self-signed"}},
+		{"-config x -pool a/b/c", []string{"-pool", "a/b/c", "namespace/name"}},
+		{"-config x -pool /", []string{"-pool", "namespace/name"}},
+		{"-config x -max-body 0", []string{"-max-body 0"}},
+		{"-config x -max-body -1", []string{"-max-body -1"}},
+		{"-config x -max-body many", []string{"-max-body", "many"}},
+		{"-config x -max-destinations one", []string{"-max-destinations", "one"}},
+		{"-config x -request-body-mode streamed", []string{"-request-body-mode", "streamed", "full-duplex, buffered"}},
+		{"-config x -response-body-mode none", []string{"-response-body-mode", "none", "full-duplex, buffered, streamed"}},
+		{"-config x -unknown-models drop", []string{"-unknown-models", "drop", "want pass or refuse"}},
+		{"-config x -drain-delay 5", []string{"-drain-delay", `"5"`}},
+		{"-config x -drain-timeout soon", []string{"-drain-timeout", "soon"}},
+		{"-config x -scrape-interval 1", []string{"-scrape-interval", `"1"`}},
+		{"-config x -reload-interval 1", []string{"-reload-interval", `"1"`}},
+		{"-config x -pprof=perhaps", []string{"-pprof", "perhaps"}},
+		{"-config x -log-level loud", []string{"-log-level", "loud"}},
+		{"-config x -log-format xml", []string{"-log-format", "xml", "text or json"}},
+	} {
+		var stdout, stderr bytes.Buffer
+		if code := command(context.Background(), strings.Fields(tt.args), &stdout, &stderr); code != exitUsage {
+			t.Errorf("%q: exit code %d, want %d", tt.args, code, exitUsage)
+		}
+		for _, want := range append(tt.want, "Run with -h for usage.") {
+			if !strings.Contains(stderr.String(), want) {
+				t.Errorf("%q: want %q in %q", tt.args, want, stderr.String())
+			}
+		}
+		if stdout.Len() > 0 {
+			t.Errorf("%q: stdout is %q", tt.args, stdout.String())
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, arg := range []string{"-h", "-help"} {
+		var stdout, stderr bytes.Buffer
+		if code := command(context.Background(), []string{arg}, &stdout, &stderr); code != exitOK {
+			t.Errorf("%s: exit code %d", arg, code)
+		}
+		for _, want := range []string{"Usage: epp -config", "-grpc-addr address", "(required)", "-drain-timeout duration", "-otlp-endpoint host:port"} {
+			if !strings.Contains(stdout.String(), want) {
+				t.Errorf("%s: want %q in\n%s", arg, want, stdout.String())
+			}
+		}
+		if stderr.Len() > 0 {
+			t.Errorf("%s: stderr is %q", arg, stderr.String())
+		}
+	}
+}

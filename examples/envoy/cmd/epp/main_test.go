@@ -1,0 +1,187 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const configuration = `
+apiVersion: inference.networking.k8s.io/v1
+kind: InferencePool
+metadata: {name: llama}
+spec:
+  selector: {matchLabels: {app: llama}}
+  targetPorts: [{number: 8000}]
+---
+apiVersion: inferpick.io/v1alpha1
+kind: StaticEndpoints
+metadata: {name: all}
+spec:
+  poolRef: {name: llama}
+  endpoints: [{id: a, address: "10.0.0.1:8000", metrics: {disabled: true}}]
+`
+
+const patience = 10 * time.Second
+
+// logBuffer is a log that may be read while it is written.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// waitFor waits until the log has n times what is wanted.
+func (l *logBuffer) waitFor(t *testing.T, want string, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); strings.Count(l.String(), want) < n; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("want %q %d times in the log:\n%s", want, n, l)
+		}
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run runs the command on loopback until stop is called, which returns its exit code.
+func run(t *testing.T, config string, args ...string) (log *logBuffer, stop func() int) {
+	t.Helper()
+	all := append([]string{"-config", config, "-grpc-addr", "127.0.0.1:0", "-health-addr", "127.0.0.1:0", "-metrics-addr", "127.0.0.1:0",
+		"-reload-interval", "1h", "-drain-timeout", "1s"}, args...)
+	log = new(logBuffer)
+	ctx, cancel := context.WithCancel(context.Background())
+	code := make(chan int, 1)
+	go func() { code <- command(ctx, all, io.Discard, log) }()
+	stop = sync.OnceValue(func() int {
+		cancel()
+		select {
+		case c := <-code:
+			return c
+		case <-time.After(patience):
+			t.Error("the command does not end")
+			return -1
+		}
+	})
+	t.Cleanup(func() { stop() })
+	return log, stop
+}
+
+// hangUp sends SIGHUP to this process; command must be serving, or it would die of it.
+func hangUp(t *testing.T) {
+	t.Helper()
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCommand(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pool.yaml")
+	write(t, path, configuration)
+	log, stop := run(t, path, "-otlp-endpoint", "127.0.0.1:1")
+	log.waitFor(t, "msg=serving grpc=127.0.0.1:", 1)
+	inForce := strings.Count(log.String(), "configuration is in force")
+
+	hangUp(t)
+	log.waitFor(t, "configuration read again", 1)
+	log.waitFor(t, "configuration is in force", inForce+1)
+
+	write(t, path, configuration+"---\nkind: Pod\n")
+	hangUp(t)
+	log.waitFor(t, "configuration is not in force", 1)
+	if !strings.Contains(log.String(), "pool.yaml: document 3") {
+		t.Errorf("want the file in the log:\n%s", log)
+	}
+
+	write(t, path, configuration)
+	hangUp(t)
+	log.waitFor(t, "configuration read again", 2)
+	if code := stop(); code != exitOK {
+		t.Errorf("exit code %d\n%s", code, log)
+	}
+	log.waitFor(t, "msg=draining requests=0", 1)
+}
+
+func TestCommandLogsJSON(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pool.yaml")
+	write(t, path, configuration)
+	log, stop := run(t, path, "-log-format", "json")
+	log.waitFor(t, `"msg":"serving"`, 1)
+	if code := stop(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	lines := 0
+	for line := range strings.Lines(log.String()) {
+		var record struct{ Level, Msg string }
+		if err := json.Unmarshal([]byte(line), &record); err != nil || record.Level == "" || record.Msg == "" {
+			t.Errorf("%q: %v", line, err)
+		}
+		lines++
+	}
+	if lines < 3 {
+		t.Errorf("%d lines", lines)
+	}
+}
+
+func TestCommandLogLevel(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pool.yaml")
+	write(t, path, configuration)
+	log, stop := run(t, path, "-log-level", "error", "-unknown-models", "refuse")
+	time.Sleep(50 * time.Millisecond)
+	if code := stop(); code != exitOK || log.String() != "" {
+		t.Errorf("exit code %d, log %q", code, log)
+	}
+}
+
+func TestCommandRefusesToStart(t *testing.T) {
+	dir := t.TempDir()
+	good, bad := filepath.Join(dir, "good.yaml"), filepath.Join(dir, "bad.yaml")
+	write(t, good, configuration)
+	write(t, bad, strings.Replace(configuration, "poolRef", "poolref", 1))
+	for _, tt := range []struct {
+		name, config string
+		args, want   []string
+	}{
+		{"bad configuration", bad, nil, []string{"epp: ", bad + ": document 2", "spec.poolref"}},
+		{"missing configuration", filepath.Join(dir, "missing.yaml"), nil, []string{"epp: ", filepath.Join(dir, "missing.yaml")}},
+		{"TLS", good, []string{"-tls", "self-signed", "-tls-cert", "x", "-tls-key", "y"}, []string{"epp: TLS "}},
+		{"address", good, []string{"-metrics-addr", "nonsense"}, []string{"epp: metrics address: ", "nonsense"}},
+	} {
+		log, stop := run(t, tt.config, tt.args...)
+		log.waitFor(t, "\n", 1)
+		if code := stop(); code != exitError {
+			t.Errorf("%s: exit code %d, want %d", tt.name, code, exitError)
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("%s: want %q in %q", tt.name, want, log)
+			}
+		}
+	}
+}
