@@ -141,13 +141,13 @@ kind: StaticEndpoints
 metadata: {name: here}
 spec:
   poolRef: {name: llama}
-  endpoints:
-`)
+  endpoints:`)
+	if len(servers) == 0 {
+		b.WriteString(" []")
+	}
+	b.WriteString("\n")
 	for _, s := range servers {
 		fmt.Fprintf(&b, "  - {address: %q, metrics: {disabled: true}}\n", s)
-	}
-	if len(servers) == 0 {
-		b.WriteString("  []\n")
 	}
 	b.WriteString("---\n" + r.options.config)
 	// As a mounted ConfigMap does: the new version takes the place of the old one at
