@@ -12,30 +12,12 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
+	"github.com/inferpick/inferpick/examples/envoy/internal/logbuffer"
 )
-
-// output is what the demo writes, to be read while it does.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
 
 // TestDemo runs the demo with its own configuration on free ports, does what it says
 // one can do, and ends it.
@@ -47,7 +29,7 @@ func TestDemo(t *testing.T) {
 	s := settings{config: demoOnFreePorts(t), bootstrap: "envoy.yaml", listen: any, at: addresses{any, any, any, any}}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var out, log output
+	var out, log logbuffer.Buffer
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, s, &out, &log) }()
 	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(out.String(), "Ctrl-C"); time.Sleep(20 * time.Millisecond) {

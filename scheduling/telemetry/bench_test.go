@@ -126,9 +126,9 @@ func BenchmarkHooks(b *testing.B) {
 	}
 }
 
-// BenchmarkGather is a scrape in the text format, of pools with 100 endpoints and
+// BenchmarkWriteText is a scrape, of pools with 100 endpoints and
 // as many models as there may be.
-func BenchmarkGather(b *testing.B) {
+func BenchmarkWriteText(b *testing.B) {
 	var eps []*types.Endpoint
 	for i := range 100 {
 		eps = append(eps, endpoint(fmt.Sprint("default/pod-", i)))
@@ -142,7 +142,7 @@ func BenchmarkGather(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := m.Write(io.Discard, text); err != nil {
+				if err := m.WriteText(io.Discard); err != nil {
 					b.Fatal(err)
 				}
 			}

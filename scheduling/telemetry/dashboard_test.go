@@ -39,10 +39,10 @@ func TestDashboard(t *testing.T) {
 		t.Fatal(err)
 	}
 	labels := map[string][]string{}
-	for _, f := range gather(t, everything(t).Metrics) {
-		labels[f.GetName()] = []string{}
-		for _, l := range f.Metric[0].Label {
-			labels[f.GetName()] = append(labels[f.GetName()], l.GetName())
+	for _, f := range parse(t, exposition(t, everything(t).Metrics)) {
+		labels[f.name] = []string{}
+		for _, l := range f.series[0].labels {
+			labels[f.name] = append(labels[f.name], l[0])
 		}
 	}
 	metric := regexp.MustCompile(`(?:inference_|inferpick_)[a-z_0-9]+`)

@@ -1,8 +1,10 @@
 // Package telemetry exports what schedulers do, and what pools are like, as
 // Prometheus metrics. It has no registry, no globals and no goroutine, and needs
 // no client library: it counts by atomic additions in the hooks of a Scheduler,
-// and its families go out over HTTP, to a writer, or beside those of a registry
-// that the program has already.
+// and its families go out over HTTP, or to a writer, before or after those of a
+// registry that the program has already. The text format is written here, because
+// the library for it wants families in protocol buffers, which is another module.
+// Tests read it with that library.
 //
 //	m, err := telemetry.New(telemetry.Options{Pools: pools})
 //	profile.Hooks = m.Hooks(pool, profile.Hooks) // of each pool's scheduler
@@ -10,8 +12,6 @@
 //		m.Refused(req, pool, err.Code, err.Status)
 //	}
 //	http.Handle("GET /metrics", m.Handler())
-//
-// With client_golang, prometheus.Gatherers{registry, m} serves both.
 //
 // # Names of the Inference Extension
 //

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/common/expfmt"
-
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
@@ -43,7 +41,7 @@ func Example() {
 	d.Done(types.Outcome{Status: 200, Usage: types.Usage{CompletionTokens: types.Known(120)}})
 
 	var page bytes.Buffer
-	if err := m.Write(&page, expfmt.NewFormat(expfmt.TypeTextPlain)); err != nil {
+	if err := m.WriteText(&page); err != nil {
 		panic(err)
 	}
 	for line := range strings.Lines(page.String()) {

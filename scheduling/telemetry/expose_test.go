@@ -1,7 +1,6 @@
 package telemetry_test
 
 import (
-	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,9 +15,6 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
-
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
 
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
@@ -46,41 +42,40 @@ func everything(t testing.TB) *fixture {
 	return f
 }
 
-func gather(t testing.TB, m *telemetry.Metrics) []*dto.MetricFamily {
-	t.Helper()
-	families, err := m.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return families
-}
-
 // What is exported, with its type and labels: a name that changes breaks somebody's
 // dashboard.
 func TestNames(t *testing.T) {
 	var b strings.Builder
 	last := ""
-	for _, f := range gather(t, everything(t).Metrics) {
-		if f.GetName() <= last {
-			t.Errorf("%s comes after %s", f.GetName(), last)
+	for _, f := range parse(t, exposition(t, everything(t).Metrics)) {
+		if f.name <= last {
+			t.Errorf("%s comes after %s", f.name, last)
 		}
-		last = f.GetName()
-		fmt.Fprintf(&b, "%s %s", strings.ToLower(f.GetType().String()), f.GetName())
-		for i, l := range f.Metric[0].Label {
-			if i > 0 && l.GetName() <= f.Metric[0].Label[i-1].GetName() {
-				t.Errorf("labels of %s are not in order", f.GetName())
+		last = f.name
+		fmt.Fprintf(&b, "%s %s", f.kind, f.name)
+		labels := f.series[0].labels
+		for i, l := range labels {
+			if i > 0 && l[0] <= labels[i-1][0] {
+				t.Errorf("labels of %s are not in order", f.name)
 			}
-			fmt.Fprintf(&b, " %s", l.GetName())
+			fmt.Fprintf(&b, " %s", l[0])
 		}
 		b.WriteString("\n")
-		if h := f.Metric[0].Histogram; h != nil {
-			for _, bound := range h.Bucket {
-				fmt.Fprintf(&b, " %g", bound.GetUpperBound())
+		if f.kind == "histogram" {
+			for _, s := range f.series[2:] {
+				if s.of != f.name+"_bucket" {
+					break
+				}
+				if le := s.labels[len(labels)][1]; le != "+Inf" {
+					fmt.Fprintf(&b, " %s", le)
+				} else {
+					break // of the first series
+				}
 			}
 			b.WriteString("\n")
 		}
-		if f.GetHelp() == "" {
-			t.Errorf("%s has no help", f.GetName())
+		if f.help == "" {
+			t.Errorf("%s has no help", f.name)
 		}
 	}
 	golden := filepath.Join("testdata", "names.txt")
@@ -98,70 +93,15 @@ func TestNames(t *testing.T) {
 	}
 }
 
-// The formats say the same.
-func TestFormats(t *testing.T) {
-	f := everything(t)
-	want := scrape(t, f.Metrics)
-	var b bytes.Buffer
-	if err := f.Write(&b, expfmt.NewFormat(expfmt.TypeOpenMetrics)); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasSuffix(b.String(), "# EOF\n") {
-		t.Errorf("OpenMetrics ends with %q", b.String()[max(0, b.Len()-40):])
-	}
-	// The parser knows the older format, in which a counter is a sample without a
-	// type of its own.
-	got := flatten(parse(t, strings.TrimSuffix(b.String(), "# EOF\n")))
-	for name, v := range want {
-		if got[name] != v {
-			t.Errorf("in OpenMetrics %s = %q, want %q", name, got[name], v)
-		}
-	}
-	if len(got) != len(want) {
-		t.Errorf("%d series in OpenMetrics, %d in the text format", len(got), len(want))
-	}
-
-	b.Reset()
-	if err := f.Write(&b, expfmt.NewFormat(expfmt.TypeProtoDelim)); err != nil {
-		t.Fatal(err)
-	}
-	families := map[string]*dto.MetricFamily{}
-	dec := expfmt.NewDecoder(&b, expfmt.NewFormat(expfmt.TypeProtoDelim))
-	for {
-		mf := new(dto.MetricFamily)
-		if err := dec.Decode(mf); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		families[mf.GetName()] = mf
-	}
-	// Only text has a bucket for +Inf.
-	for name, v := range flatten(families) {
-		if want[name] != v {
-			t.Errorf("in protocol buffers %s = %q, want %q", name, v, want[name])
-		}
-	}
-}
-
 func TestHandler(t *testing.T) {
-	h := everything(t).Handler()
-	for _, tt := range []struct{ accept, want string }{
-		{"", "text/plain; version=0.0.4"},
-		{"text/plain", "text/plain; version=0.0.4"},
-		{"application/openmetrics-text;version=1.0.0,text/plain;q=0.5", "application/openmetrics-text; version=1.0.0"},
-		{"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited", "application/vnd.google.protobuf"},
-		{"image/png", "text/plain; version=0.0.4"},
-	} {
-		r := httptest.NewRequest("GET", "/metrics", nil)
-		r.Header.Set("Accept", tt.accept)
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		if got := w.Header().Get("Content-Type"); w.Code != 200 || !strings.HasPrefix(got, tt.want) || w.Body.Len() == 0 {
-			t.Errorf("Accept %q: %d %q, %d bytes, want %q", tt.accept, w.Code, got, w.Body.Len(), tt.want)
-		}
-	}
+	f := everything(t)
+	h := f.Handler()
 	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != 200 || w.Header().Get("Content-Type") != telemetry.ContentType || w.Body.String() != exposition(t, f.Metrics) {
+		t.Errorf("GET: %d %v, %d bytes", w.Code, w.Header(), w.Body.Len())
+	}
+	w = httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest("POST", "/metrics", nil))
 	if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") == "" {
 		t.Errorf("POST: %d, Allow %q", w.Code, w.Header().Get("Allow"))
@@ -173,12 +113,8 @@ type brokenWriter struct{}
 func (brokenWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
 
 func TestWriteErrors(t *testing.T) {
-	f := everything(t)
-	if err := f.Write(io.Discard, "image/png"); err == nil || !strings.Contains(err.Error(), "image/png") {
-		t.Errorf("Write in an odd format = %v", err)
-	}
-	if err := f.Write(brokenWriter{}, text); !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("Write to a broken writer = %v", err)
+	if err := everything(t).WriteText(brokenWriter{}); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("WriteText to a broken writer = %v", err)
 	}
 }
 
@@ -218,7 +154,7 @@ func TestConcurrency(t *testing.T) {
 		})
 		wg.Go(func() {
 			for range 5 {
-				if err := f.Write(io.Discard, text); err != nil {
+				if err := f.WriteText(io.Discard); err != nil {
 					t.Error(err)
 				}
 			}
@@ -264,21 +200,22 @@ func FuzzLabels(f *testing.F) {
 		if target == "" {
 			target = name
 		}
-		var b bytes.Buffer
-		if err := fx.Write(&b, text); err != nil {
-			t.Fatal(err)
+		var labels [][2]string
+		for _, family := range parse(t, exposition(t, fx.Metrics)) {
+			if family.name == "inference_objective_request_duration_seconds" {
+				labels = family.series[0].labels
+			}
 		}
-		labels := parse(t, b.String())["inference_objective_request_duration_seconds"].Metric[0].Label
 		for i, want := range []string{name, target} {
-			got := labels[i].GetValue()
+			got := labels[i][1]
 			if !utf8.ValidString(want) {
 				if !utf8.ValidString(got) || len(want) <= 256 && got != strings.ToValidUTF8(want, "\uFFFD") {
-					t.Errorf("%s = %q, want %q repaired", labels[i].GetName(), got, want)
+					t.Errorf("%s = %q, want %q repaired", labels[i][0], got, want)
 				}
 				continue
 			}
 			if got != want && (len(want) <= 256 || len(got) < 253 || !strings.HasPrefix(want, got)) {
-				t.Errorf("%s = %q, want %q or 256 bytes of it", labels[i].GetName(), got, want)
+				t.Errorf("%s = %q, want %q or 256 bytes of it", labels[i][0], got, want)
 			}
 		}
 	})

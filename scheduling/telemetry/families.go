@@ -1,18 +1,19 @@
 package telemetry
 
-import dto "github.com/prometheus/client_model/go"
-
 // family describes a metric.
 type family struct {
 	name, help string
-	kind       dto.MetricType
+	kind       kind
 	labels     []string // in order of their names
 }
 
+// kind is the type of a family, as the format calls it.
+type kind string
+
 const (
-	counter = dto.MetricType_COUNTER
-	gauge   = dto.MetricType_GAUGE
-	hist    = dto.MetricType_HISTOGRAM
+	counter kind = "counter"
+	gauge   kind = "gauge"
+	hist    kind = "histogram"
 )
 
 // Sets of labels, each in the order of their names.

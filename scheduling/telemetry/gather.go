@@ -1,22 +1,14 @@
 package telemetry
 
 import (
-	"maps"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
-
-	dto "github.com/prometheus/client_model/go"
 )
 
-// Gather returns what was counted so far and what pools are like now, families in
-// the order of their names, and labels in that of theirs. A family without series
-// is left out. It has the form of prometheus.Gatherer, so that a program that has
-// a registry of its own joins the two with prometheus.Gatherers. The error is nil.
-func (m *Metrics) Gather() ([]*dto.MetricFamily, error) {
+// gather returns what was counted so far and what pools are like now.
+func (m *Metrics) gather() *page {
 	now := m.o.Now()
-	g := &gatherer{families: map[string]*dto.MetricFamily{}, series: map[string]*dto.Metric{}}
+	g := newPage()
 	g.add(&info, "", 1, label(m.o.Version), label(m.o.Commit))
 	g.histogram(&decisionTimes, "", &m.decisionTime)
 	for _, p := range m.pairs.all() {
@@ -32,12 +24,12 @@ func (m *Metrics) Gather() ([]*dto.MetricFamily, error) {
 	if m.o.Pools != nil {
 		m.gatherPools(g, now)
 	}
-	return g.sorted(), nil
+	return g
 }
 
 // gatherAttempts adds the decisions for endpoints, and forgets those that have
 // gone. One at a time: a second would see what is folded together twice.
-func (m *Metrics) gatherAttempts(g *gatherer) {
+func (m *Metrics) gatherAttempts(g *page) {
 	m.pruning.Lock()
 	defer m.pruning.Unlock()
 	for _, a := range m.attempts.all() {
@@ -46,7 +38,7 @@ func (m *Metrics) gatherAttempts(g *gatherer) {
 	m.prune()
 }
 
-func (m *Metrics) gatherPair(g *gatherer, p *pair, now time.Time) {
+func (m *Metrics) gatherPair(g *page, p *pair, now time.Time) {
 	inFlight := int64(0)
 	for in, u := range p.uses.all() {
 		n := u.inFlight.Load()
@@ -83,7 +75,7 @@ func (m *Metrics) gatherPair(g *gatherer, p *pair, now time.Time) {
 }
 
 // gatherRequests adds what has the same labels in all versions of the names.
-func (p *pair) gatherRequests(g *gatherer, prefix string, inFlight int64) {
+func (p *pair) gatherRequests(g *page, prefix string, inFlight int64) {
 	for i := range p.errors {
 		g.count(&requestErrors, prefix, p.errors[i].Load(), codes[i], p.model, p.target)
 	}
@@ -97,7 +89,7 @@ func (p *pair) gatherRequests(g *gatherer, prefix string, inFlight int64) {
 	g.histogram(&outputTokens, prefix, &p.output, p.model, p.target)
 }
 
-func (p *pool) gather(g *gatherer) {
+func (p *pool) gather(g *page) {
 	g.add(&retries, "", float64(p.retries.Load()), p.label)
 	g.add(&expired, "", float64(p.expired.Load()), p.label)
 	for i := range p.refused {
@@ -106,74 +98,4 @@ func (p *pool) gather(g *gatherer) {
 	for k, n := range p.failures.all() {
 		g.count(&failures, "", n.Load(), label(k.plugin), p.label, label(k.stage))
 	}
-}
-
-// gatherer collects families. What has the same labels is added up: two names may
-// have become one where they were cut.
-type gatherer struct {
-	families map[string]*dto.MetricFamily
-	series   map[string]*dto.Metric // by family and labels
-}
-
-// count adds v to a counter, unless it is 0: a series begins with the first event.
-func (g *gatherer) count(f *family, prefix string, v uint64, values ...string) {
-	if v > 0 {
-		g.add(f, prefix, float64(v), values...)
-	}
-}
-
-// add adds v to a counter or gauge whose labels have these values.
-func (g *gatherer) add(f *family, prefix string, v float64, values ...string) {
-	name := prefix + f.name
-	id := name + "\xff" + strings.Join(values, "\xff") // which is in no label
-	s := g.series[id]
-	if s == nil {
-		s = g.metric(f, name, values)
-		g.series[id] = s
-	}
-	switch {
-	case f.kind == counter && s.Counter == nil:
-		s.Counter = &dto.Counter{Value: new(v)}
-	case f.kind == counter:
-		*s.Counter.Value += v
-	case s.Gauge == nil:
-		s.Gauge = &dto.Gauge{Value: new(v)}
-	default:
-		*s.Gauge.Value += v
-	}
-}
-
-// histogram adds h unless it is empty.
-func (g *gatherer) histogram(f *family, prefix string, h *histogram, values ...string) {
-	if out := h.export(); out != nil {
-		g.metric(f, prefix+f.name, values).Histogram = out
-	}
-}
-
-func (g *gatherer) metric(f *family, name string, values []string) *dto.Metric {
-	mf := g.families[name]
-	if mf == nil {
-		mf = &dto.MetricFamily{Name: new(name), Help: new(f.help), Type: new(f.kind)}
-		g.families[name] = mf
-	}
-	s := &dto.Metric{Label: make([]*dto.LabelPair, len(values))}
-	for i, v := range values {
-		s.Label[i] = &dto.LabelPair{Name: new(f.labels[i]), Value: new(v)}
-	}
-	mf.Metric = append(mf.Metric, s)
-	return s
-}
-
-func (g *gatherer) sorted() []*dto.MetricFamily {
-	out := make([]*dto.MetricFamily, 0, len(g.families))
-	for _, name := range slices.Sorted(maps.Keys(g.families)) {
-		mf := g.families[name]
-		slices.SortFunc(mf.Metric, func(a, b *dto.Metric) int {
-			return slices.CompareFunc(a.Label, b.Label, func(a, b *dto.LabelPair) int {
-				return strings.Compare(a.GetValue(), b.GetValue())
-			})
-		})
-		out = append(out, mf)
-	}
-	return out
 }

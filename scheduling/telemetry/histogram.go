@@ -2,24 +2,24 @@ package telemetry
 
 import (
 	"math"
+	"strconv"
 	"sync/atomic"
 	"time"
-
-	dto "github.com/prometheus/client_model/go"
 )
 
 // buckets are the upper bounds of a histogram. Values are counted as integers, so
 // that a sum is exact and one atomic addition: durations in nanoseconds.
 type buckets struct {
 	bounds []int64
-	labels []float64 // the bounds in the unit that is exported
-	per    float64   // how many of a counted unit make one exported
+	labels []string // the bounds in the unit that is exported
+	per    float64  // how many of a counted unit make one exported
 }
 
-func newBuckets(per float64, labels ...float64) *buckets {
-	b := &buckets{labels: labels, per: per}
-	for _, v := range labels {
+func newBuckets(per float64, bounds ...float64) *buckets {
+	b := &buckets{per: per}
+	for _, v := range bounds {
 		b.bounds = append(b.bounds, int64(math.Round(v*per)))
+		b.labels = append(b.labels, strconv.FormatFloat(v, 'g', -1, 64))
 	}
 	return b
 }
@@ -72,20 +72,25 @@ func (h *histogram) observe(v int64) {
 	h.sum.Add(v)
 }
 
-// export returns the histogram, or nil if nothing was counted. What is counted
-// meanwhile may be in the sum and not yet in the buckets.
-func (h *histogram) export() *dto.Histogram {
-	out := &dto.Histogram{Bucket: make([]*dto.Bucket, len(h.b.labels))}
-	total := uint64(0)
+// snapshot is what a histogram held at one moment.
+type snapshot struct {
+	bounds []string // in the unit that is exported
+	counts []uint64 // of each bucket, and one more beyond the last
+	sum    float64
+}
+
+// snapshot returns what is counted, or nil if nothing is. What is counted meanwhile
+// may be in the sum and not yet in the buckets.
+func (h *histogram) snapshot() *snapshot {
+	s := &snapshot{bounds: h.b.labels, counts: make([]uint64, len(h.counts))}
+	any := false
 	for i := range h.counts {
-		total += h.counts[i].Load()
-		if i < len(h.b.labels) {
-			out.Bucket[i] = &dto.Bucket{CumulativeCount: new(total), UpperBound: new(h.b.labels[i])}
-		}
+		s.counts[i] = h.counts[i].Load()
+		any = any || s.counts[i] > 0
 	}
-	if total == 0 {
+	if !any {
 		return nil
 	}
-	out.SampleCount, out.SampleSum = new(total), new(float64(h.sum.Load())/h.b.per)
-	return out
+	s.sum = float64(h.sum.Load()) / h.b.per
+	return s
 }

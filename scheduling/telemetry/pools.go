@@ -8,7 +8,7 @@ import (
 )
 
 // gatherPools adds what the pools are like at now.
-func (m *Metrics) gatherPools(g *gatherer, now time.Time) {
+func (m *Metrics) gatherPools(g *page, now time.Time) {
 	seen := &types.Request{Now: now, StaleBefore: now.Add(-m.o.MetricsTTL)}
 	room := m.o.MaxEndpoints // for series that name an endpoint
 	for name, eps := range m.o.Pools {
@@ -16,7 +16,7 @@ func (m *Metrics) gatherPools(g *gatherer, now time.Time) {
 	}
 }
 
-func (m *Metrics) gatherPool(g *gatherer, name string, eps []*types.Endpoint, seen *types.Request, room *int) {
+func (m *Metrics) gatherPool(g *page, name string, eps []*types.Endpoint, seen *types.Request, room *int) {
 	var kv, queue, running, full mean // of the ready ones
 	var queued, batched mean          // of all
 	var states [types.Unhealthy + 1]int
@@ -70,7 +70,7 @@ func (m *Metrics) gatherPool(g *gatherer, name string, eps []*types.Endpoint, se
 	}
 }
 
-func (m *Metrics) gatherQueue(g *gatherer, pool string, ep *types.Endpoint, waiting float64, room *int) {
+func (m *Metrics) gatherQueue(g *page, pool string, ep *types.Endpoint, waiting float64, room *int) {
 	if waiting != waiting {
 		return
 	}
@@ -111,7 +111,7 @@ func (m *mean) add(v float64) {
 }
 
 // export adds the mean to g. One of which nothing is known is left out.
-func (m *mean) export(g *gatherer, f *family, pool string) {
+func (m *mean) export(g *page, f *family, pool string) {
 	if m.n > 0 {
 		g.add(f, "", m.sum/float64(m.n), pool)
 	}

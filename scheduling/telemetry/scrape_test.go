@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
@@ -21,7 +21,6 @@ import (
 var (
 	ctx  = context.Background()
 	pool = types.NamespacedName{Namespace: "default", Name: "llama"}
-	text = expfmt.NewFormat(expfmt.TypeTextPlain)
 )
 
 // first picks the first endpoint.
@@ -112,59 +111,91 @@ func check(t testing.TB, got map[string]string, series string) {
 // scrape returns all series of the exposition by their name, as expfmt reads them.
 func scrape(t testing.TB, m *telemetry.Metrics) map[string]string {
 	t.Helper()
-	var b bytes.Buffer
-	if err := m.Write(&b, text); err != nil {
-		t.Fatal(err)
-	}
-	return flatten(parse(t, b.String()))
-}
-
-func parse(t testing.TB, page string) map[string]*dto.MetricFamily {
-	t.Helper()
-	p := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := p.TextToMetricFamilies(strings.NewReader(page))
-	if err != nil {
-		t.Fatalf("expfmt cannot read the exposition: %v\n%s", err, page)
-	}
-	return families
-}
-
-func flatten(families map[string]*dto.MetricFamily) map[string]string {
 	all := map[string]string{}
-	put := func(name string, labels []*dto.LabelPair, more string, v float64) {
-		var parts []string
-		for _, l := range labels {
-			parts = append(parts, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
-		}
-		if more != "" {
-			parts = append(parts, more)
-		}
-		if len(parts) > 0 {
-			name += "{" + strings.Join(parts, ",") + "}"
-		}
-		if _, twice := all[name]; twice {
-			panic("twice in the exposition: " + name)
-		}
-		all[name] = fmt.Sprintf("%.12g", v)
-	}
-	for name, f := range families {
-		for _, m := range f.Metric {
-			switch {
-			case m.Counter != nil:
-				put(name, m.Label, "", m.Counter.GetValue())
-			case m.Gauge != nil:
-				put(name, m.Label, "", m.Gauge.GetValue())
-			case m.Untyped != nil:
-				put(name, m.Label, "", m.Untyped.GetValue())
-			case m.Histogram != nil:
-				h := m.Histogram
-				put(name+"_sum", m.Label, "", h.GetSampleSum())
-				put(name+"_count", m.Label, "", float64(h.GetSampleCount()))
-				for _, b := range h.Bucket {
-					put(name+"_bucket", m.Label, fmt.Sprintf("le=%q", fmt.Sprintf("%g", b.GetUpperBound())), float64(b.GetCumulativeCount()))
-				}
+	for _, f := range parse(t, exposition(t, m)) {
+		for _, s := range f.series {
+			if _, twice := all[s.name()]; twice {
+				t.Fatal("twice in the exposition: " + s.name())
 			}
+			all[s.name()] = fmt.Sprintf("%.12g", s.value)
 		}
 	}
 	return all
+}
+
+func exposition(t testing.TB, m *telemetry.Metrics) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := m.WriteText(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// family is one of the exposition, as expfmt reads it.
+type family struct {
+	name, help, kind string
+	series           []series
+}
+
+// series is a line of the exposition. The label of a bucket's bound comes last.
+type series struct {
+	of     string
+	labels [][2]string
+	value  float64
+}
+
+func (s series) name() string {
+	var parts []string
+	for _, l := range s.labels {
+		parts = append(parts, fmt.Sprintf("%s=%q", l[0], l[1]))
+	}
+	if len(parts) == 0 {
+		return s.of
+	}
+	return s.of + "{" + strings.Join(parts, ",") + "}"
+}
+
+// parse returns the families of a page by name, in the order of the page.
+func parse(t testing.TB, page string) []family {
+	t.Helper()
+	p := expfmt.NewTextParser(model.LegacyValidation)
+	read, err := p.TextToMetricFamilies(strings.NewReader(page))
+	if err != nil {
+		t.Fatalf("expfmt cannot read the exposition: %v\n%s", err, page)
+	}
+	var out []family
+	for line := range strings.Lines(page) {
+		name, isType := strings.CutPrefix(line, "# TYPE ")
+		if !isType {
+			continue
+		}
+		name, _, _ = strings.Cut(name, " ")
+		mf := read[name]
+		f := family{name: name, help: mf.GetHelp(), kind: strings.ToLower(mf.GetType().String())}
+		for _, m := range mf.Metric {
+			var labels [][2]string
+			for _, l := range m.Label {
+				labels = append(labels, [2]string{l.GetName(), l.GetValue()})
+			}
+			switch {
+			case m.Counter != nil:
+				f.series = append(f.series, series{name, labels, m.Counter.GetValue()})
+			case m.Gauge != nil:
+				f.series = append(f.series, series{name, labels, m.Gauge.GetValue()})
+			case m.Histogram != nil:
+				h := m.Histogram
+				f.series = append(f.series, series{name + "_sum", labels, h.GetSampleSum()}, series{name + "_count", labels, float64(h.GetSampleCount())})
+				for _, b := range h.Bucket {
+					le := [2]string{"le", fmt.Sprintf("%g", b.GetUpperBound())}
+					f.series = append(f.series, series{name + "_bucket", append(slices.Clone(labels), le), float64(b.GetCumulativeCount())})
+				}
+			}
+		}
+		out = append(out, f)
+	}
+	if len(out) != len(read) {
+		t.Fatalf("%d types for %d families", len(out), len(read))
+	}
+	return out
 }

@@ -23,7 +23,7 @@ const (
 // good, and has no metrics of pools.
 type Options struct {
 	// Pools yields every pool with its endpoints as they are now, for what is
-	// exported of pools. It is called by each Gather, by several at once if that
+	// exported of pools. It is called by each WriteText, by several at once if that
 	// is. Optional.
 	Pools iter.Seq2[types.NamespacedName, []*types.Endpoint]
 

@@ -6,7 +6,6 @@ package e2e_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -20,6 +19,8 @@ import (
 
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
+	"github.com/inferpick/inferpick/examples/envoy/internal/samplepool"
+	"github.com/inferpick/inferpick/scheduling/director"
 )
 
 const (
@@ -124,36 +125,11 @@ func newRig(t *testing.T, o rigOptions) *rig {
 // configure writes the picker's configuration.
 func (r *rig) configure(servers ...string) {
 	r.t.Helper()
-	var b strings.Builder
-	b.WriteString(`
-apiVersion: inference.networking.k8s.io/v1
-kind: InferencePool
-metadata: {name: llama}
-spec: {selector: {matchLabels: {app: llama}}, targetPorts: [{number: 8000}]}
----
-apiVersion: inference.networking.x-k8s.io/v1alpha2
-kind: InferenceModel
-metadata: {name: chat}
-spec: {modelName: chat, criticality: Critical, poolRef: {name: llama}, targetModels: [{name: llama-8b}]}
----
-apiVersion: inferpick.io/v1alpha1
-kind: StaticEndpoints
-metadata: {name: here}
-spec:
-  poolRef: {name: llama}
-  endpoints:`)
-	if len(servers) == 0 {
-		b.WriteString(" []")
-	}
-	b.WriteString("\n")
-	for _, s := range servers {
-		fmt.Fprintf(&b, "  - {address: %q, metrics: {disabled: true}}\n", s)
-	}
-	b.WriteString("---\n" + r.options.config)
+	text := samplepool.YAML(servers, r.options.config)
 	// As a mounted ConfigMap does: the new version takes the place of the old one at
 	// once.
 	path := filepath.Join(r.folder, "config.yaml")
-	if err := os.WriteFile(path+".new", []byte(b.String()), 0o600); err != nil {
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
@@ -167,12 +143,12 @@ func (r *rig) startPicker(address string) {
 	o := epp.Options{
 		Config: r.folder, ReloadInterval: 20 * time.Millisecond, GRPCAddr: address, HealthAddr: "127.0.0.1:0", MetricsAddr: "127.0.0.1:0",
 		DrainTimeout: time.Second,
-		OnRoute: func(route epp.Routed) {
+		OnRoute: func(route *director.Route) {
 			r.views.mu.Lock()
 			defer r.views.mu.Unlock()
 			r.views.chosen[route.Request.SessionID] = route.Endpoint().Address
 		},
-		OnServed: func(route epp.Routed, address string) {
+		OnServed: func(route *director.Route, address string) {
 			r.views.mu.Lock()
 			defer r.views.mu.Unlock()
 			r.views.served[route.Request.SessionID] = address

@@ -15,7 +15,6 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3" // so that its configuration can be read
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -51,15 +50,15 @@ func ReadBootstrap(path string) (*Bootstrap, error) {
 	if err != nil {
 		return nil, fmt.Errorf("envoyproxy: %w", err)
 	}
-	b, err := ParseBootstrap(data)
+	b, err := parse(data)
 	if err != nil {
 		return nil, fmt.Errorf("envoyproxy: %s: %w", path, err)
 	}
 	return b, nil
 }
 
-// ParseBootstrap is ReadBootstrap of the file's contents.
-func ParseBootstrap(data []byte) (*Bootstrap, error) {
+// parse is ReadBootstrap of the file's contents.
+func parse(data []byte) (*Bootstrap, error) {
 	js, err := yaml.YAMLToJSONStrict(data)
 	if err != nil {
 		return nil, err
@@ -74,11 +73,6 @@ func ParseBootstrap(data []byte) (*Bootstrap, error) {
 // JSON returns the configuration for Envoy's option -c.
 func (b *Bootstrap) JSON() ([]byte, error) {
 	return protojson.MarshalOptions{Multiline: true}.Marshal(b.Proto)
-}
-
-// Clone returns a copy.
-func (b *Bootstrap) Clone() *Bootstrap {
-	return &Bootstrap{Proto: proto.CloneOf(b.Proto)}
 }
 
 // Listen sets the addresses of the listener and of the admin interface: ip:port, where
@@ -166,17 +160,6 @@ func (b *Bootstrap) Manager(change func(*hcmv3.HttpConnectionManager)) error {
 		}
 	}
 	return nil
-}
-
-// Routes changes every route.
-func (b *Bootstrap) Routes(change func(*routev3.Route)) error {
-	return b.Manager(func(m *hcmv3.HttpConnectionManager) {
-		for _, host := range m.GetRouteConfig().GetVirtualHosts() {
-			for _, r := range host.GetRoutes() {
-				change(r)
-			}
-		}
-	})
 }
 
 // ExtProc changes the configuration of the picker's filter.

@@ -186,9 +186,6 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Output returns the last of what Envoy wrote.
-func (p *Process) Output() string { return p.tail.String() }
-
 // Admin returns the answer of the admin interface to a GET of path.
 func (p *Process) Admin(ctx context.Context, path string) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.admin+path, nil)

@@ -22,21 +22,16 @@ import (
 	"github.com/inferpick/inferpick/examples/envoy/config"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/scheduling/director"
-	"github.com/inferpick/inferpick/scheduling/telemetry"
 )
-
-// Routed is a request that was routed.
-type Routed = *director.Route
 
 // App is an endpoint picker. Make it with New, and Run it.
 type App struct {
-	o         Options
-	store     *datastore.Store
-	fleet     *fleet // who schedules for which pool
-	director  *director.Director
-	telemetry *telemetry.Metrics
-	scraper   *scrape.Scraper
-	watcher   *config.Watcher
+	o        Options
+	store    *datastore.Store
+	fleet    *fleet // who schedules for which pool
+	director *director.Director
+	scraper  *scrape.Scraper
+	watcher  *config.Watcher
 
 	health  *health.Server
 	unwatch context.CancelFunc // ends watches of health at the picker's port
@@ -72,17 +67,9 @@ func (a *App) wire() (err error) {
 		unknown = datastore.Refuse
 	}
 	a.store = datastore.New(datastore.Options{Logger: a.o.Logger, UnknownModels: unknown, StickySessions: true})
-	registry := newRegistry()
-	first, err := config.Load(a.o.Config, registry)
-	if err != nil {
-		return err
-	}
-	if a.telemetry, err = newTelemetry(a.store, first.LegacyMetrics); err != nil {
-		return err
-	}
-	a.fleet = &fleet{store: a.store, telemetry: a.telemetry, logger: a.o.Logger, legacy: first.LegacyMetrics}
+	a.fleet = &fleet{store: a.store, logger: a.o.Logger}
 	a.watcher = config.NewWatcher(a.o.Config, config.WatchOptions{
-		Interval: a.o.ReloadInterval, Registry: registry, Logger: a.o.Logger, Apply: a.fleet.apply,
+		Interval: a.o.ReloadInterval, Registry: newRegistry(), Logger: a.o.Logger, Apply: a.fleet.apply,
 	})
 	if err := a.watcher.Load(); err != nil {
 		return err

@@ -19,10 +19,11 @@ import (
 // declaration of scheduling is the same after a reload keeps its scheduler, and what
 // that has learned.
 type fleet struct {
-	store     *datastore.Store
+	store  *datastore.Store
+	logger *slog.Logger
+	// Made for the first configuration, and the same from then on.
 	telemetry *telemetry.Metrics
-	logger    *slog.Logger
-	legacy    bool // the feature gate enableLegacyMetrics, as it was at the start
+	legacy    bool // it has the legacy names
 
 	mu       sync.Mutex
 	director *director.Director // nil while the first configuration is read
@@ -42,6 +43,13 @@ func (f *fleet) apply(c *config.Config) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.telemetry == nil {
+		var err error
+		if f.telemetry, err = newTelemetry(f.store, c.LegacyMetrics); err != nil {
+			return err
+		}
+		f.legacy = c.LegacyMetrics
+	}
 	next := make(map[types.NamespacedName]scheduled)
 	for _, pool := range c.Pools() {
 		key := c.ProfileKey(pool)

@@ -1,7 +1,6 @@
 package epp_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -12,11 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
@@ -25,6 +22,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/inferpick/inferpick/examples/envoy/epp"
+	"github.com/inferpick/inferpick/examples/envoy/internal/envoyside"
+	"github.com/inferpick/inferpick/examples/envoy/internal/logbuffer"
 )
 
 // patience is how long a test waits for what has to happen.
@@ -110,24 +109,6 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// logBuffer is a log that may be read while it is written.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // options are those of an App on loopback, which looks at its configuration only
 // when it is told to.
 func options(config string) epp.Options {
@@ -142,7 +123,7 @@ type running struct {
 	*epp.App
 	t    testing.TB
 	path string // of its configuration
-	log  *logBuffer
+	log  *logbuffer.Buffer
 	stop context.CancelFunc
 	done chan error // Run's result
 }
@@ -150,7 +131,7 @@ type running struct {
 // start runs an App with a configuration until the test ends.
 func start(t testing.TB, text string, change func(*epp.Options)) *running {
 	t.Helper()
-	r := &running{t: t, path: filepath.Join(t.TempDir(), "epp.yaml"), log: new(logBuffer), done: make(chan error, 1)}
+	r := &running{t: t, path: filepath.Join(t.TempDir(), "epp.yaml"), log: new(logbuffer.Buffer), done: make(chan error, 1)}
 	put(t, r.path, text)
 	o := options(r.path)
 	o.Logger = slog.New(slog.NewTextHandler(r.log, nil))
@@ -262,9 +243,7 @@ func (x *exchange) recv() *extprocv3.ProcessingResponse {
 func (x *exchange) ask(model string, pairs ...string) *extprocv3.ProcessingResponse {
 	x.t.Helper()
 	x.send(requestHeaders(pairs...))
-	x.send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{RequestBody: &extprocv3.HttpBody{
-		Body: []byte(`{"model": "` + model + `", "messages": [{"role": "user", "content": "hello"}]}`), EndOfStream: true,
-	}}})
+	x.send(envoyside.RequestBody(`{"model": "`+model+`", "messages": [{"role": "user", "content": "hello"}]}`, true))
 	return x.recv()
 }
 
@@ -281,13 +260,9 @@ func (x *exchange) routed(model string, pairs ...string) (address string) {
 // finish plays the server's answer.
 func (x *exchange) finish() {
 	x.t.Helper()
-	x.send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{ResponseHeaders: &extprocv3.HttpHeaders{
-		Headers: headerMap(":status", "200", "content-type", "application/json"),
-	}}})
+	x.send(envoyside.ResponseHeaders(200, "application/json", false))
 	x.recv()
-	x.send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseBody{ResponseBody: &extprocv3.HttpBody{
-		Body: []byte(`{"model": "llama-8b", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}`), EndOfStream: true,
-	}}})
+	x.send(envoyside.ResponseBody(`{"model": "llama-8b", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}`, true))
 	for {
 		m, err := x.s.Recv()
 		if errors.Is(err, io.EOF) {
@@ -322,20 +297,11 @@ func refused(t testing.TB, c extprocv3.ExternalProcessorClient, model string, pa
 	return int(i.Status.Code), string(i.Body)
 }
 
+// requestHeaders begins a stream, full duplex.
 func requestHeaders(pairs ...string) *extprocv3.ProcessingRequest {
-	all := append([]string{":method", "POST", ":path", "/v1/chat/completions", "content-type", "application/json"}, pairs...)
-	return &extprocv3.ProcessingRequest{
-		Request: &extprocv3.ProcessingRequest_RequestHeaders{RequestHeaders: &extprocv3.HttpHeaders{Headers: headerMap(all...)}},
-		ProtocolConfig: &extprocv3.ProtocolConfiguration{
-			RequestBodyMode: modev3.ProcessingMode_FULL_DUPLEX_STREAMED, ResponseBodyMode: modev3.ProcessingMode_FULL_DUPLEX_STREAMED,
-		},
-	}
-}
-
-func headerMap(pairs ...string) *corev3.HeaderMap {
-	m := new(corev3.HeaderMap)
-	for i := 0; i < len(pairs); i += 2 {
-		m.Headers = append(m.Headers, &corev3.HeaderValue{Key: pairs[i], RawValue: []byte(pairs[i+1])})
+	m := envoyside.RequestHeaders(false, pairs...)
+	m.ProtocolConfig = &extprocv3.ProtocolConfiguration{
+		RequestBodyMode: modev3.ProcessingMode_FULL_DUPLEX_STREAMED, ResponseBodyMode: modev3.ProcessingMode_FULL_DUPLEX_STREAMED,
 	}
 	return m
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/expfmt"
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
@@ -29,13 +29,13 @@ func newTelemetry(store *datastore.Store, legacyNames bool) (*telemetry.Metrics,
 
 // refused counts a request that is not routed.
 func (a *App) refused(req *types.Request, pool types.NamespacedName, err *director.Error) {
-	a.telemetry.Refused(req, pool, err.Code, err.Status)
+	a.fleet.telemetry.Refused(req, pool, err.Code, err.Status)
 }
 
 // routed counts what the hooks of schedulers do not know.
 func (a *App) routed(r *director.Route) {
 	if w := r.Resolution.Rewrite; w != nil {
-		a.telemetry.Rewritten(w.Name, r.Request.Model, r.Request.TargetModel)
+		a.fleet.telemetry.Rewritten(w.Name, r.Request.Model, r.Request.TargetModel)
 	}
 	if a.o.OnRoute != nil {
 		a.o.OnRoute(r)
@@ -47,7 +47,12 @@ func (a *App) pages() http.Handler {
 	process := prometheus.NewRegistry()
 	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{a.telemetry, process}, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", telemetry.ContentType)
+		if a.fleet.telemetry.WriteText(w) == nil { // else the scraper has gone
+			writeProcess(w, process)
+		}
+	})
 	mux.HandleFunc("POST /explain", a.explain)
 	if a.o.Pprof {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -57,6 +62,17 @@ func (a *App) pages() http.Handler {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	return mux
+}
+
+// writeProcess writes what the process itself is like. What of it could not be found
+// out is left out.
+func writeProcess(w io.Writer, process prometheus.Gatherer) {
+	families, _ := process.Gather()
+	for _, f := range families {
+		if _, err := expfmt.MetricFamilyToText(w, f); err != nil {
+			return
+		}
+	}
 }
 
 // maxExplained bounds the body of a request to explain.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -59,8 +60,8 @@ type Options struct {
 
 	// Tracer, OnRoute and OnServed are those of picker.Options.
 	Tracer   picker.Tracer
-	OnRoute  func(Routed)
-	OnServed func(r Routed, address string)
+	OnRoute  func(*director.Route)
+	OnServed func(r *director.Route, address string)
 
 	// Logger hears of everything. Nil: silence.
 	Logger *slog.Logger

@@ -5,7 +5,13 @@ import (
 	"sync"
 	"testing"
 
+	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/inferpick/inferpick/examples/envoy/epp"
+	"github.com/inferpick/inferpick/examples/envoy/internal/envoyside"
+	"github.com/inferpick/inferpick/scheduling/director"
 )
 
 const selectionHeader = "test-epp-endpoint-selection"
@@ -67,13 +73,33 @@ func TestCallbacks(t *testing.T) {
 		got = append(got, s)
 	}
 	r := start(t, base+roundRobin, func(o *epp.Options) {
-		o.OnRoute = func(r epp.Routed) { note("route " + r.Request.Model + " as " + r.Request.TargetModel) }
-		o.OnServed = func(_ epp.Routed, address string) { note("served by " + address) }
+		o.OnRoute = func(r *director.Route) { note("route " + r.Request.Model + " as " + r.Request.TargetModel) }
+		o.OnServed = func(_ *director.Route, address string) { note("served by " + address) }
 	})
 	exchanged(t, r.client(), "chat")
 	mu.Lock()
 	defer mu.Unlock()
 	if want := "route chat as llama-8b, served by " + addressA; strings.Join(got, ", ") != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestLargeMessages: a body that is buffered comes in one message, which may be larger
+// than gRPC takes by default, and not larger than what MaxBody needs.
+func TestLargeMessages(t *testing.T) {
+	r := start(t, base, func(o *epp.Options) { o.MaxBody = 8 << 20 })
+	for _, tt := range []struct {
+		size int
+		want codes.Code
+	}{{7 << 20, codes.OK}, {20 << 20, codes.ResourceExhausted}} {
+		x := open(t, r.client())
+		m := requestHeaders()
+		m.ProtocolConfig.RequestBodyMode = modev3.ProcessingMode_BUFFERED
+		x.send(m)
+		x.recv()
+		x.send(envoyside.RequestBody(`{"model": "chat", "messages": [{"role": "user", "content": "`+strings.Repeat("x", tt.size)+`"}]}`, true))
+		if _, err := x.s.Recv(); status.Code(err) != tt.want {
+			t.Errorf("a body of %d bytes: %v, want %v", tt.size, err, tt.want)
+		}
 	}
 }

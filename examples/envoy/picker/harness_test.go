@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/examples/envoy/internal/envoyside"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
@@ -266,59 +266,15 @@ func (s *stream) chunks() (body []byte, ended bool) {
 }
 
 // Messages as Envoy sends them.
-
-func headerMap(pairs ...string) *corev3.HeaderMap {
-	m := new(corev3.HeaderMap)
-	for i := 0; i < len(pairs); i += 2 {
-		m.Headers = append(m.Headers, &corev3.HeaderValue{Key: pairs[i], RawValue: []byte(pairs[i+1])})
-	}
-	return m
-}
-
-func requestHeaders(end bool, pairs ...string) *extprocv3.ProcessingRequest {
-	all := append([]string{":method", "POST", ":path", "/v1/chat/completions", ":authority", "llm", ":scheme", "http", "content-type", "application/json"}, pairs...)
-	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
-		RequestHeaders: &extprocv3.HttpHeaders{Headers: headerMap(all...), EndOfStream: end},
-	}}
-}
-
-func get(path string, pairs ...string) *extprocv3.ProcessingRequest {
-	all := append([]string{":method", "GET", ":path", path}, pairs...)
-	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
-		RequestHeaders: &extprocv3.HttpHeaders{Headers: headerMap(all...), EndOfStream: true},
-	}}
-}
-
-func requestBody(body string, end bool) *extprocv3.ProcessingRequest {
-	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{
-		RequestBody: &extprocv3.HttpBody{Body: []byte(body), EndOfStream: end},
-	}}
-}
-
-func requestTrailers() *extprocv3.ProcessingRequest {
-	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestTrailers{
-		RequestTrailers: &extprocv3.HttpTrailers{Trailers: headerMap("x-sum", "1")},
-	}}
-}
-
-func responseHeaders(status int, contentType string, end bool, pairs ...string) *extprocv3.ProcessingRequest {
-	all := append([]string{":status", strconv.Itoa(status), "content-type", contentType}, pairs...)
-	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{
-		ResponseHeaders: &extprocv3.HttpHeaders{Headers: headerMap(all...), EndOfStream: end},
-	}}
-}
-
-func responseBody(body string, end bool) *extprocv3.ProcessingRequest {
-	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseBody{
-		ResponseBody: &extprocv3.HttpBody{Body: []byte(body), EndOfStream: end},
-	}}
-}
-
-func responseTrailers() *extprocv3.ProcessingRequest {
-	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseTrailers{
-		ResponseTrailers: &extprocv3.HttpTrailers{Trailers: headerMap("grpc-status", "0")},
-	}}
-}
+var (
+	requestHeaders   = envoyside.RequestHeaders
+	get              = envoyside.Get
+	requestBody      = envoyside.RequestBody
+	requestTrailers  = envoyside.RequestTrailers
+	responseHeaders  = envoyside.ResponseHeaders
+	responseBody     = envoyside.ResponseBody
+	responseTrailers = envoyside.ResponseTrailers
+)
 
 // with adds dynamic metadata to a message.
 func with(m *extprocv3.ProcessingRequest, namespace, key string, value any) *extprocv3.ProcessingRequest {

@@ -2,11 +2,11 @@ package tracing_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/examples/envoy/internal/envoyside"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/examples/envoy/tracing"
 	"github.com/inferpick/inferpick/plugins"
@@ -126,35 +127,17 @@ func (f *fixture) headers(in ...*extprocv3.ProcessingRequest) map[string]string 
 	return headers
 }
 
-func headerMap(pairs ...string) *corev3.HeaderMap {
-	m := new(corev3.HeaderMap)
-	for i := 0; i < len(pairs); i += 2 {
-		m.Headers = append(m.Headers, &corev3.HeaderValue{Key: pairs[i], RawValue: []byte(pairs[i+1])})
-	}
-	return m
-}
-
 // ask is a request for a model, pairs being headers.
 func ask(model string, pairs ...string) []*extprocv3.ProcessingRequest {
-	all := append([]string{":method", "POST", ":path", "/v1/chat/completions", "content-type", "application/json"}, pairs...)
 	return []*extprocv3.ProcessingRequest{
-		{Request: &extprocv3.ProcessingRequest_RequestHeaders{RequestHeaders: &extprocv3.HttpHeaders{Headers: headerMap(all...)}}},
-		{Request: &extprocv3.ProcessingRequest_RequestBody{RequestBody: &extprocv3.HttpBody{
-			Body: []byte(`{"model": "` + model + `", "messages": [{"role": "user", "content": "hello"}]}`), EndOfStream: true,
-		}}},
+		envoyside.RequestHeaders(false, pairs...),
+		envoyside.RequestBody(`{"model": "`+model+`", "messages": [{"role": "user", "content": "hello"}]}`, true),
 	}
 }
 
 // answered adds an answer to a request.
-func answered(in []*extprocv3.ProcessingRequest, status string) []*extprocv3.ProcessingRequest {
-	return append(in,
-		&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseHeaders{ResponseHeaders: &extprocv3.HttpHeaders{
-			Headers: headerMap(":status", status, "content-type", "application/json"),
-		}}},
-		&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseBody{ResponseBody: &extprocv3.HttpBody{
-			Body: []byte(`{"model": "llama-8b"}`), EndOfStream: true,
-		}}},
-	)
+func answered(in []*extprocv3.ProcessingRequest, status int) []*extprocv3.ProcessingRequest {
+	return append(in, envoyside.ResponseHeaders(status, "application/json", false), envoyside.ResponseBody(`{"model": "llama-8b"}`, true))
 }
 
 // has fails the test unless the span has the attributes, given as key=value.
@@ -190,7 +173,7 @@ func events(span tracetest.SpanStub) string {
 
 func TestRouted(t *testing.T) {
 	f := newFixture(t, "10.0.0.1:8000", "10.0.0.2:8000")
-	headers, span := f.process(answered(ask("chat", "traceparent", parent, "tracestate", "vendor=1"), "200")...)
+	headers, span := f.process(answered(ask("chat", "traceparent", parent, "tracestate", "vendor=1"), 200)...)
 
 	if span.Name != "pick endpoint" || span.SpanKind != trace.SpanKindInternal {
 		t.Errorf("span %q is %v", span.Name, span.SpanKind)
@@ -226,7 +209,7 @@ func TestRouted(t *testing.T) {
 func TestNoParent(t *testing.T) {
 	f := newFixture(t, "10.0.0.1:8000")
 	for _, pairs := range [][]string{nil, {"traceparent", "nonsense"}, {"traceparent", "00-" + strings.Repeat("0", 32) + "-" + spanID + "-01"}} {
-		headers, span := f.process(answered(ask("chat", pairs...), "200")...)
+		headers, span := f.process(answered(ask("chat", pairs...), 200)...)
 		if span.Parent.IsValid() {
 			t.Errorf("%q: parent is %v", pairs, span.Parent)
 		}
@@ -240,7 +223,7 @@ func TestNoParent(t *testing.T) {
 // TestUnsampled: no span is kept, but the trace goes on.
 func TestUnsampled(t *testing.T) {
 	f := newFixture(t, "10.0.0.1:8000")
-	headers := f.headers(answered(ask("chat", "traceparent", unasked), "200")...)
+	headers := f.headers(answered(ask("chat", "traceparent", unasked), 200)...)
 	if n := len(f.spans.GetSpans()); n != 0 {
 		t.Errorf("%d spans are kept", n)
 	}
@@ -272,11 +255,11 @@ func TestRefused(t *testing.T) {
 
 func TestServerFailed(t *testing.T) {
 	f := newFixture(t, "10.0.0.1:8000")
-	for status, want := range map[string]codes.Code{"503": codes.Error, "500": codes.Error, "429": codes.Unset} {
+	for status, want := range map[int]codes.Code{503: codes.Error, 500: codes.Error, 429: codes.Unset} {
 		_, span := f.process(answered(ask("chat"), status)...)
-		has(t, span, "http.response.status_code="+status)
+		has(t, span, fmt.Sprint("http.response.status_code=", status))
 		if span.Status.Code != want {
-			t.Errorf("%s: status %v, want %v", status, span.Status.Code, want)
+			t.Errorf("%d: status %v, want %v", status, span.Status.Code, want)
 		}
 	}
 }
@@ -284,7 +267,7 @@ func TestServerFailed(t *testing.T) {
 // TestBrokenOff: a stream that ends early ends its span, too.
 func TestBrokenOff(t *testing.T) {
 	f := newFixture(t, "10.0.0.1:8000")
-	whole := answered(ask("chat", "traceparent", parent), "200")
+	whole := answered(ask("chat", "traceparent", parent), 200)
 	for n, want := range []string{1: "", 2: "routed", 3: "routed response"} {
 		if n == 0 {
 			continue

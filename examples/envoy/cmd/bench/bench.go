@@ -6,11 +6,11 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
+	"github.com/inferpick/inferpick/examples/envoy/internal/samplepool"
 )
 
 // contender is one way to choose a server.
@@ -49,7 +49,7 @@ func newBench(ctx context.Context, bin, bootstrap string, workers, procs int) (b
 		b.servers, addresses = append(b.servers, s), append(addresses, s.address)
 	}
 	config := filepath.Join(b.folder, "config.yaml")
-	if err := os.WriteFile(config, []byte(configuration(addresses)), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(samplepool.YAML(addresses)), 0o600); err != nil {
 		return nil, err
 	}
 	for _, role := range []string{"round robin", "empty", "picker"} {
@@ -96,33 +96,6 @@ func (b *bench) close() {
 		s.close()
 	}
 	os.RemoveAll(b.folder)
-}
-
-// configuration is that of the picker. Nothing reports metrics: scraping is not what
-// is measured.
-func configuration(addresses []string) string {
-	var w strings.Builder
-	w.WriteString(`apiVersion: inference.networking.k8s.io/v1
-kind: InferencePool
-metadata: {name: llama}
-spec: {selector: {matchLabels: {app: llama}}, targetPorts: [{number: 8000}]}
----
-apiVersion: inference.networking.x-k8s.io/v1alpha2
-kind: InferenceModel
-metadata: {name: chat}
-spec: {modelName: chat, criticality: Critical, poolRef: {name: llama}, targetModels: [{name: llama-8b}]}
----
-apiVersion: inferpick.io/v1alpha1
-kind: StaticEndpoints
-metadata: {name: bench}
-spec:
-  poolRef: {name: llama}
-  endpoints:
-`)
-	for _, a := range addresses {
-		fmt.Fprintf(&w, "  - {address: %q, metrics: {disabled: true}}\n", a)
-	}
-	return w.String()
 }
 
 // measure runs a case with every contender in turns and prints the best round of each.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"os"
-	"strings"
 	"sync/atomic"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -15,13 +13,14 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	conf "github.com/inferpick/inferpick/examples/envoy/config"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
 )
 
 // servePicker is a picker as it is shipped.
 func servePicker(ctx context.Context, config string) error {
 	defer epp.ReserveHeap()()
-	app, err := epp.New(epp.Options{Config: config, GRPCAddr: pickerAddress(), HealthAddr: "-", MetricsAddr: "127.0.0.1:0", Pprof: true})
+	app, err := epp.New(epp.Options{Config: config, GRPCAddr: "127.0.0.1:0", HealthAddr: "-", MetricsAddr: "127.0.0.1:0", Pprof: true})
 	if err != nil {
 		return err
 	}
@@ -32,22 +31,17 @@ func servePicker(ctx context.Context, config string) error {
 // serveEmpty is a picker that looks at nothing.
 func serveEmpty(ctx context.Context, config string) error {
 	defer epp.ReserveHeap()()
-	data, err := os.ReadFile(config)
+	c, err := conf.Load(config, nil)
 	if err != nil {
 		return err
 	}
 	e := new(empty)
-	for line := range strings.Lines(string(data)) {
-		if _, rest, ok := strings.Cut(line, `- {address: "`); ok {
-			address, _, _ := strings.Cut(rest, `"`)
-			e.addresses = append(e.addresses, address)
+	for _, specs := range c.Change.Endpoints {
+		for _, spec := range specs {
+			e.addresses = append(e.addresses, spec.Address)
 		}
 	}
-	network, address := "tcp", pickerAddress()
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		network, address = "unix", path
-	}
-	ln, err := net.Listen(network, address)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -57,7 +51,7 @@ func serveEmpty(ctx context.Context, config string) error {
 	h.SetServingStatus(extprocv3.ExternalProcessor_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(g, h)
 	context.AfterFunc(ctx, g.Stop)
-	fmt.Println(pickerAddressOf(ln))
+	fmt.Println(ln.Addr())
 	return g.Serve(ln)
 }
 
@@ -117,19 +111,4 @@ func back(b *extprocv3.HttpBody) *extprocv3.BodyResponse {
 	return &extprocv3.BodyResponse{Response: &extprocv3.CommonResponse{BodyMutation: &extprocv3.BodyMutation{
 		Mutation: &extprocv3.BodyMutation_StreamedResponse{StreamedResponse: &extprocv3.StreamedBodyResponse{Body: b.Body, EndOfStream: b.EndOfStream}},
 	}}}
-}
-
-// pickerAddress is where a picker listens: a free port, or with PICKER_UNIX a socket.
-func pickerAddress() string {
-	if os.Getenv("PICKER_UNIX") != "" {
-		return fmt.Sprintf("unix:%s/bench-picker-%d.sock", os.TempDir(), os.Getpid())
-	}
-	return "127.0.0.1:0"
-}
-
-func pickerAddressOf(ln net.Listener) string {
-	if ln.Addr().Network() == "unix" {
-		return "unix:" + ln.Addr().String()
-	}
-	return ln.Addr().String()
 }

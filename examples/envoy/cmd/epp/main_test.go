@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -12,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/inferpick/inferpick/examples/envoy/internal/logbuffer"
 )
 
 const configuration = `
@@ -32,23 +33,8 @@ spec:
 
 const patience = 10 * time.Second
 
-// logBuffer is a log that may be read while it is written.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
+// logBuffer is a log that may be waited for.
+type logBuffer struct{ logbuffer.Buffer }
 
 // waitFor waits until the log has n times what is wanted.
 func (l *logBuffer) waitFor(t *testing.T, want string, n int) {
