@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
 
@@ -16,6 +17,11 @@ type Config struct {
 	Workload Spec
 	// Policy decides. Required.
 	Policy Policy
+
+	// Admission makes the options of the admission control of one gateway; it is called
+	// anew for each gateway of each run. Clock is set by Run. Nil: every job is scheduled
+	// as it comes.
+	Admission func() admission.Options
 
 	// Gateways share the fleet and nothing else; jobs go to them in turn. Default 1.
 	Gateways int

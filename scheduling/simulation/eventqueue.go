@@ -10,6 +10,7 @@ type event struct {
 	a, b    int32 // replica and gateway, by kind
 	live    *live
 	reading reading // scrapeDone
+	timer   *simTimer
 }
 
 type eventKind uint8
@@ -21,6 +22,8 @@ const (
 	scrapeNow                   // gateway b reads replica a
 	scrapeDone                  // the reading is there
 	impatient                   // live's client gives up if it has no token
+	letIn                       // live was let in, or refused, after it waited
+	timer                       // of gateway b
 	fault                       // number a
 	unhang                      // replica a goes on; b is the incarnation of its engine
 	sample

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -16,7 +17,8 @@ type gateway struct {
 	s         *sim
 	index     int
 	scheduler *scheduling.Scheduler
-	eps       []*types.Endpoint // the readings of the replicas that discovery knows
+	admission *admission.Controller // nil: none
+	eps       []*types.Endpoint     // the readings of the replicas that discovery knows
 }
 
 // reading is what a scrape brings.
@@ -40,6 +42,13 @@ func newGateway(s *sim, index int) (*gateway, error) {
 	if g.scheduler, err = scheduling.New(profile); err != nil {
 		return nil, fmt.Errorf("simulation: policy %s: %w", p.Name, err)
 	}
+	if s.cfg.Admission != nil {
+		o := s.cfg.Admission()
+		o.Clock = simClock{s}
+		if g.admission, err = admission.New(o); err != nil {
+			return nil, fmt.Errorf("simulation: %w", err)
+		}
+	}
 	return g, nil
 }
 
@@ -49,6 +58,14 @@ func (g *gateway) discover(r *replica) {
 	ep := types.NewEndpoint(r.Name, r.Name+":8000")
 	ep.Slot, ep.Labels = uint32(r.index), r.Labels
 	g.eps = append(g.eps, ep)
+	g.tellAdmission()
+}
+
+// tellAdmission tells the admission control which endpoints there are.
+func (g *gateway) tellAdmission() {
+	if g.admission != nil {
+		g.admission.SetEndpoints(g.eps)
+	}
 }
 
 // lose takes a replica away.
@@ -61,6 +78,7 @@ func (g *gateway) lose(r *replica) {
 	ep.Load.Retire()
 	g.eps = slices.Delete(slices.Clone(g.eps), i, i+1)
 	g.scheduler.Forget(ep)
+	g.tellAdmission()
 }
 
 func (g *gateway) find(r *replica) int {
@@ -140,5 +158,8 @@ func (g *gateway) read(r *replica, n reading) {
 	g.eps[i] = ep.WithMetrics(n.metrics)
 	if after, _ := n.metrics.StartedAt.Value(); known && after != before {
 		g.scheduler.Forget(g.eps[i]) // it restarted, with empty caches
+	}
+	if g.admission != nil {
+		g.admission.Update(g.eps[i])
 	}
 }

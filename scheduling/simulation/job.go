@@ -1,6 +1,10 @@
 package simulation
 
-import "time"
+import (
+	"time"
+
+	"github.com/inferpick/inferpick/types"
+)
 
 // Job is one request of a workload.
 type Job struct {
@@ -25,6 +29,8 @@ type Job struct {
 	Tenant, Session string
 	// Priority is that of types.Request.
 	Priority int
+	// SLO is that of types.Request, and what Report.Classes counts as met.
+	SLO types.SLO
 	// Patience is after how long without a first token the client gives up; 0: never.
 	Patience time.Duration
 

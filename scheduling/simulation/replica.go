@@ -170,6 +170,9 @@ func (s *sim) firstToken(l *live, cached int) {
 	l.owed = 0
 	l.at.out.HitTokens += cached
 	l.decision.FirstToken()
+	if l.ticket != nil {
+		l.ticket.FirstToken()
+	}
 }
 
 // happens lets a fault happen.

@@ -25,6 +25,10 @@ type Report struct {
 	// OutputRate and InputRate are tokens per second, and RequestRate jobs per
 	// second, from the end of Warmup to the last completion.
 	OutputRate, InputRate, RequestRate float64
+	// Throughput is output tokens per second of all jobs that were completed from the end
+	// of Warmup to the last arrival: what the fleet did while there was more to do, without
+	// the time in which it ran empty.
+	Throughput float64
 	// PrefixHits is the part of prompt tokens found in a prefix cache, 0..1.
 	PrefixHits  float64
 	Preemptions int
@@ -38,6 +42,9 @@ type Report struct {
 	Steady bool
 	Why    string `json:",omitempty"`
 
+	// Classes are the jobs by priority, highest first.
+	Classes []ClassReport `json:",omitempty"`
+
 	Replicas []ReplicaReport
 	Timeline []Sample `json:",omitempty"`
 
@@ -45,6 +52,20 @@ type Report struct {
 	Explanation *scheduling.Explanation `json:",omitempty"`
 	// Decision is the time that decisions took, in microseconds, if Config.CPU.
 	Decision *Distribution `json:",omitempty"`
+}
+
+// ClassReport is the jobs of one priority.
+type ClassReport struct {
+	Priority                                    int
+	Arrived, Completed, Failed, Shed, Cancelled int
+	// Met is how many were served within their SLO; of those that have none, how many
+	// were served.
+	Met int
+	// Wait is the time until they were sent to a server, and TTFT that to the first
+	// token, of completed ones, seconds.
+	Wait, TTFT Distribution
+	// Tokens is prompt and output tokens of completed ones.
+	Tokens int
 }
 
 // ReplicaReport is one replica's part.

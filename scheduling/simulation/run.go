@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -68,10 +69,13 @@ type live struct {
 	counted bool // arrived after Warmup
 
 	req      types.Request
+	ticket   *admission.Ticket // nil: none was needed
+	refusal  error             // after it waited
 	decision *scheduling.Decision
-	tried    int      // fallbacks gone on to
-	at       *replica // nil: not submitted
-	owed     int      // prompt tokens to be computed there
+	tried    int           // fallbacks gone on to
+	at       *replica      // nil: not submitted
+	owed     int           // prompt tokens to be computed there
+	letIn    time.Duration // when it was scheduled
 	first    time.Duration
 	started  bool // the first token was seen
 	cached   int
@@ -197,9 +201,18 @@ func (s *sim) play(ctx context.Context) error {
 // check is what must hold at the end of every run: whoever is not on its way has
 // left no trace in a ledger, in the lists of open decisions or in a replica.
 func (s *sim) check() error {
-	open, live := 0, 0
+	open, live, waiting := 0, 0, 0
 	for _, g := range s.gateways {
 		open += g.scheduler.Open()
+		if g.admission != nil {
+			a := g.admission.Stats()
+			waiting += a.Queued
+			for _, b := range a.Bands {
+				if s.running == 0 && b.Running != 0 {
+					return fmt.Errorf("simulation: the admission control has %d jobs of priority %d under way at the end", b.Running, b.Priority)
+				}
+			}
+		}
 		for _, ep := range g.eps {
 			if l := ep.Load; s.running == 0 && (l.Requests() != 0 || l.PrefillTokens() != 0 || l.ContextTokens() != 0) {
 				return fmt.Errorf("simulation: the ledger of %s holds %d requests, %d and %d tokens at the end", ep.ID, l.Requests(), l.PrefillTokens(), l.ContextTokens())
@@ -212,8 +225,8 @@ func (s *sim) check() error {
 			return fmt.Errorf("simulation: replica %s owes %d tokens to nobody", r.Name, r.owed)
 		}
 	}
-	if open != s.running || live != s.running {
-		return fmt.Errorf("simulation: %d jobs are under way at the end, %d decisions open, %d at replicas", s.running, open, live)
+	if open+waiting != s.running || live+waiting != s.running {
+		return fmt.Errorf("simulation: %d jobs are under way at the end, %d decisions open, %d at replicas, %d waiting to be let in", s.running, open, live, waiting)
 	}
 	return nil
 }
@@ -251,6 +264,11 @@ func (s *sim) handle(e event) {
 			s.cancel(e.live)
 		}
 		s.release(e.live)
+	case letIn:
+		s.answered(e.live)
+		s.release(e.live)
+	case timer:
+		e.timer.goOff()
 	case fault:
 		s.happens(s.cfg.Faults[e.a])
 	case unhang:
@@ -292,6 +310,17 @@ func (s *sim) arrives(l *live) {
 	l.gateway = s.gateways[s.turn%len(s.gateways)]
 	s.turn++
 	s.fillRequest(l)
+	if p := l.job.Patience; p > 0 {
+		l.planned++
+		s.queue.push(event{at: s.now + p, kind: impatient, live: l})
+	}
+	if l.gateway.admission == nil || s.admit(l) {
+		s.schedules(l)
+	}
+}
+
+// schedules decides about a job that was let in, and sends it.
+func (s *sim) schedules(l *live) {
 	if err := l.gateway.schedule(l); err != nil {
 		if errors.Is(err, scheduling.ErrSaturated) {
 			s.end(l, shed)
@@ -300,9 +329,9 @@ func (s *sim) arrives(l *live) {
 		}
 		return
 	}
-	if p := l.job.Patience; p > 0 {
-		l.planned++
-		s.queue.push(event{at: s.now + p, kind: impatient, live: l})
+	l.letIn = s.now
+	if l.ticket != nil {
+		l.ticket.Booked(l.decision.Endpoint)
 	}
 	s.send(l, l.decision.Endpoint)
 }
@@ -345,7 +374,7 @@ func (s *sim) fillRequest(l *live) {
 		Bytes:  len(r.Body),
 		Tokens: l.prompt,
 	}
-	r.FairnessID, r.SessionID = l.job.Tenant, l.job.Session
+	r.FairnessID, r.SessionID, r.SLO = l.job.Tenant, l.job.Session, l.job.SLO
 	r.Priority, r.MaxTokens, r.Stream = l.job.Priority, l.job.MaxTokens, true
 	s.key.Set(&r.Attrs, l)
 }
@@ -380,14 +409,19 @@ func (s *sim) retry(l *live) {
 	ep := l.decision.Fallbacks[l.tried]
 	l.tried++
 	l.decision.Retry(ep)
+	if l.ticket != nil {
+		l.ticket.Booked(ep)
+	}
 	s.send(l, ep)
 }
 
 // cancel ends a job whose client has gone.
 func (s *sim) cancel(l *live) {
-	l.at.engine.Cancel(l.id)
-	delete(l.at.jobs, l.id)
-	s.leave(l)
+	if l.at != nil { // else it waits to be let in
+		l.at.engine.Cancel(l.id)
+		delete(l.at.jobs, l.id)
+		s.leave(l)
+	}
 	s.end(l, cancelled)
 }
 
@@ -409,8 +443,8 @@ func (s *sim) end(l *live, how ending) {
 	l.ended = true
 	s.running--
 	s.stats.ended(s, l, how)
+	var out types.Outcome
 	if d := l.decision; d != nil {
-		var out types.Outcome
 		switch how {
 		case served:
 			out = types.Outcome{Status: 200, Usage: types.Usage{
@@ -425,6 +459,12 @@ func (s *sim) end(l *live, how ending) {
 		}
 		d.Done(out)
 		l.decision = nil
+	} else {
+		out.Cancelled = true
+	}
+	if l.ticket != nil {
+		l.ticket.Done(out)
+		l.ticket = nil
 	}
 	at := s.now + s.cfg.APIOut
 	if next, ok := s.source.Done(&l.job, at, how == served); ok {

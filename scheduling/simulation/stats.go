@@ -2,7 +2,9 @@ package simulation
 
 import (
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
@@ -18,10 +20,12 @@ type stats struct {
 	every time.Duration
 
 	ttft, tpot, ntpot, e2e, decision histogram
+	classes                          map[int]*classStats // by priority
 
 	arrivals, completed, failed, shed, cancelled int // counted ones
 	lastArrival, lastEnd                         time.Duration
 	outputTokens, inputTokens, hitTokens         int
+	throughput                                   int // output tokens
 
 	timeline         []Sample
 	inSystem         []int // jobs under way at each sample
@@ -36,20 +40,62 @@ func (st *stats) arrived(s *sim, l *live) {
 	st.lastArrival = s.now
 	if l.counted {
 		st.arrivals++
+		st.class(l).Arrived++
+	}
+}
+
+// classStats is what a ClassReport is made of.
+type classStats struct {
+	ClassReport
+	wait, ttft histogram
+}
+
+func (st *stats) class(l *live) *classStats {
+	c := st.classes[l.job.Priority]
+	if c == nil {
+		if st.classes == nil {
+			st.classes = map[int]*classStats{}
+		}
+		c = &classStats{ClassReport: ClassReport{Priority: l.job.Priority}}
+		st.classes[l.job.Priority] = c
+	}
+	return c
+}
+
+// served counts a job of the class that was served.
+func (c *classStats) served(l *live, first, end time.Duration) {
+	c.Completed++
+	c.Tokens += l.prompt + l.job.Output
+	c.wait.add(l.letIn - l.job.Arrival)
+	c.ttft.add(first)
+	slo := l.job.SLO
+	met := slo.TTFT == 0 || first <= slo.TTFT
+	if n := l.job.Output - 1; n > 0 && slo.TPOT > 0 {
+		met = met && (end-first)/time.Duration(n) <= slo.TPOT
+	}
+	if met {
+		c.Met++
 	}
 }
 
 func (st *stats) ended(s *sim, l *live, how ending) {
+	if how == served && s.now >= s.cfg.Warmup && s.now <= s.last {
+		st.throughput += l.job.Output
+	}
 	if !l.counted {
 		return
 	}
+	class := st.class(l)
 	switch how {
 	case failed:
 		st.failed++
+		class.Failed++
 	case shed:
 		st.shed++
+		class.Shed++
 	case cancelled:
 		st.cancelled++
+		class.Cancelled++
 	}
 	if how != served {
 		return
@@ -61,6 +107,7 @@ func (st *stats) ended(s *sim, l *live, how ending) {
 	st.hitTokens += l.cached
 	end := s.now + s.cfg.APIOut - l.job.Arrival
 	first := l.first + s.cfg.APIOut - l.job.Arrival
+	class.served(l, first, end)
 	st.ttft.add(first)
 	st.e2e.add(end)
 	st.ntpot.add(end / time.Duration(l.job.Output))
@@ -158,6 +205,7 @@ func (s *sim) report() *Report {
 	}
 	if d := (st.lastArrival - s.cfg.Warmup).Seconds(); d > 0 {
 		r.OfferedRate = float64(st.arrivals) / d
+		r.Throughput = float64(st.throughput) / d
 	}
 	if d := (st.lastEnd - s.cfg.Warmup).Seconds(); d > 0 {
 		r.OutputRate = float64(st.outputTokens) / d
@@ -169,6 +217,11 @@ func (s *sim) report() *Report {
 	}
 	if st.imbalanceSamples > 0 {
 		r.Imbalance = st.imbalance / float64(st.imbalanceSamples)
+	}
+	for _, priority := range slices.Backward(slices.Sorted(maps.Keys(st.classes))) {
+		c := st.classes[priority]
+		c.Wait, c.TTFT = c.wait.distribution(), c.ttft.distribution()
+		r.Classes = append(r.Classes, c.ClassReport)
 	}
 	for _, rep := range s.replicas {
 		out := rep.out

@@ -36,6 +36,10 @@ type Class struct {
 	// Patience is after how many seconds without a first token a client gives up.
 	// Default 0: jobs keep the patience they have.
 	Patience float64 `json:"patience_s,omitempty"`
+	// TTFT and TPOT are the targets of its requests, in seconds. Default 0: jobs keep
+	// those they have.
+	TTFT float64 `json:"ttft_slo_s,omitempty"`
+	TPOT float64 `json:"tpot_slo_s,omitempty"`
 }
 
 func (c Criticality) classes() []Class {
@@ -64,6 +68,8 @@ func (c Criticality) Validate() error {
 		check.intWithin(field("tenants"), class.Tenants, 0, 100_000)
 		check.within(field("skew"), class.Skew, 0, 5)
 		check.within(field("patience_s"), class.Patience, 0, 1e6)
+		check.within(field("ttft_slo_s"), class.TTFT, 0, 1e6)
+		check.within(field("tpot_slo_s"), class.TPOT, 0, 1e6)
 	}
 	if check.err == nil {
 		check.nested("workload", c.Workload)
@@ -187,13 +193,19 @@ func (s *classified) Next() (Job, bool) {
 	if c.Patience > 0 {
 		j.Patience = toDuration(c.Patience)
 	}
+	if c.TTFT > 0 {
+		j.SLO.TTFT = toDuration(c.TTFT)
+	}
+	if c.TPOT > 0 {
+		j.SLO.TPOT = toDuration(c.TPOT)
+	}
 	return j, true
 }
 
 func (s *classified) Done(j *Job, at time.Duration, served bool) (Job, bool) {
 	next, ok := s.Source.Done(j, at, served)
 	if ok {
-		next.Priority, next.Tenant, next.Patience = j.Priority, j.Tenant, j.Patience
+		next.Priority, next.Tenant, next.Patience, next.SLO = j.Priority, j.Tenant, j.Patience, j.SLO
 	}
 	return next, ok
 }

@@ -1,0 +1,55 @@
+package admission
+
+import (
+	"context"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// Admit lets a request in as soon as there is room for it, and waits until then. The
+// error is a *Refusal, or ctx.Err() if ctx was done first. Of the Ticket, Booked is to
+// be called when the request was sent, and Done whatever happens.
+func (c *Controller) Admit(ctx context.Context, a Arrival) (*Ticket, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	t := new(Ticket)
+	c.mu.Lock()
+	err := c.enter(&a, t)
+	if err == nil && t.state == waiting {
+		t.wake = make(chan struct{}, 1)
+	}
+	c.unlock()
+	if err != nil {
+		return nil, err
+	}
+	if t.wake == nil {
+		return t, nil
+	}
+	select {
+	case <-t.wake:
+	case <-ctx.Done():
+		t.Done(types.Outcome{Cancelled: true})
+		return nil, ctx.Err()
+	}
+	if t.refusal != nil {
+		return nil, t.refusal
+	}
+	return t, nil
+}
+
+// Offer is Admit for those who do not wait. If the request has to, queued is true, and
+// ready is called once, from any goroutine and perhaps before Offer returns: with nil
+// when the request is let in, or with the *Refusal. It is not called for a request
+// that was given up by Done before.
+func (c *Controller) Offer(a Arrival, ready func(error)) (t *Ticket, queued bool, err error) {
+	t = &Ticket{ready: ready}
+	c.mu.Lock()
+	err = c.enter(&a, t)
+	queued = err == nil && t.seq != 0
+	c.unlock()
+	if err != nil {
+		return nil, false, err
+	}
+	return t, queued, nil
+}

@@ -1,0 +1,241 @@
+package admission
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Budget bounds what requests may use in a minute: those of a tenant, of a model, or of
+// a tenant with a model. A request must be within every Budget that fits it. Budgets are
+// kept in this process: each of several gateways has its own.
+type Budget struct {
+	// Tenant is the fairness id that it is for. Empty: all requests together. "*": each
+	// tenant has one of its own.
+	Tenant string
+	// Model is the public name that it is for. Empty: all models together. "*": each
+	// model has one of its own.
+	Model string
+	// RequestsPerMinute and TokensPerMinute are the bounds; 0: none. Tokens are those of
+	// prompt and output; what is expected is taken off at first, and put right at the
+	// end.
+	RequestsPerMinute float64
+	TokensPerMinute   float64
+	// Burst is how many minutes' worth may be used at once after a pause. Default 1,
+	// at least 0.01.
+	Burst float64
+}
+
+func (b Budget) String() string {
+	return fmt.Sprintf("tenant %q, model %q", b.Tenant, b.Model)
+}
+
+const (
+	anyName = "*"
+	// maxMeters bounds what is kept of the Budgets that are for each tenant or model.
+	maxMeters  = 20_000
+	maxBudgets = 1000
+)
+
+func (v *validator) budgets(list []Budget) []Budget {
+	list = slices.Clone(list)
+	if len(list) > maxBudgets {
+		v.failf("Budgets has %d entries, want at most %d", len(list), maxBudgets)
+	}
+	for i := range list {
+		b := &list[i]
+		def(&b.Burst, 1)
+		if !(b.RequestsPerMinute >= 0 && b.RequestsPerMinute <= 1e12) {
+			v.failf("Budgets[%d] (%v): RequestsPerMinute is %v, want at least 0", i, b, b.RequestsPerMinute)
+		}
+		if !(b.TokensPerMinute >= 0 && b.TokensPerMinute <= 1e15) {
+			v.failf("Budgets[%d] (%v): TokensPerMinute is %v, want at least 0", i, b, b.TokensPerMinute)
+		}
+		if b.RequestsPerMinute == 0 && b.TokensPerMinute == 0 {
+			v.failf("Budgets[%d] (%v): bounds neither RequestsPerMinute nor TokensPerMinute", i, b)
+		}
+		if !(b.Burst >= 0.01 && b.Burst <= 1000) {
+			v.failf("Budgets[%d] (%v): Burst is %v, want 0.01 to 1000 minutes", i, b, b.Burst)
+		}
+		for _, other := range list[:i] {
+			if other.Tenant == b.Tenant && other.Model == b.Model {
+				v.failf("Budgets[%d] (%v): there is another for the same", i, b)
+				break
+			}
+		}
+	}
+	return list
+}
+
+// meterKey says whose meter it is.
+type meterKey struct {
+	budget        int
+	tenant, model string
+}
+
+// meter is what is left of a Budget: two token buckets, filled when they are looked at.
+type meter struct {
+	key meterKey
+	*Budget
+	requests, tokens float64
+	at               int64  // unix nanoseconds
+	prev, next       *meter // by use, the longest unused first
+}
+
+// budgets are the meters of a Controller. The zero value has none.
+type budgets struct {
+	list       []Budget
+	meters     map[meterKey]*meter
+	head, tail *meter
+}
+
+// configure takes new Budgets. Meters of those that stay go on.
+func (b *budgets) configure(list []Budget) {
+	old := *b
+	*b = budgets{list: list, meters: map[meterKey]*meter{}}
+	for m := old.head; m != nil; {
+		next := m.next
+		for i := range list {
+			if n := &list[i]; n.Tenant == m.Tenant && n.Model == m.Model {
+				m.Budget, m.key.budget = n, i
+				m.requests = min(m.requests, n.RequestsPerMinute*n.Burst)
+				m.tokens = min(m.tokens, n.TokensPerMinute*n.Burst)
+				b.meters[m.key] = m
+				b.push(m)
+				break
+			}
+		}
+		m = next
+	}
+}
+
+func (b *budgets) push(m *meter) {
+	m.prev, m.next = b.tail, nil
+	if b.tail != nil {
+		b.tail.next = m
+	} else {
+		b.head = m
+	}
+	b.tail = m
+}
+
+func (b *budgets) unlink(m *meter) {
+	if m.prev != nil {
+		m.prev.next = m.next
+	} else {
+		b.head = m.next
+	}
+	if m.next != nil {
+		m.next.prev = m.prev
+	} else {
+		b.tail = m.prev
+	}
+}
+
+// spend takes what a request is expected to use off all its budgets, or off none and
+// says which is used up.
+func (b *budgets) spend(t *Ticket, now time.Time) *Refusal {
+	if len(b.list) == 0 {
+		return nil
+	}
+	c, tokens := t.c, float64(t.req.Prompt.Tokens)+t.output
+	t.spent = t.spent[:0]
+	var why Reason
+	var wait time.Duration
+	var detail string
+	for i := range b.list {
+		m := b.meterOf(i, t, now.UnixNano())
+		if m == nil {
+			continue
+		}
+		t.spent = append(t.spent, m)
+		if w := m.wait(m.requests, 1, m.RequestsPerMinute); w > wait {
+			wait, why, detail = w, Requests, fmt.Sprintf("the budget of %v is %g requests per minute", m.Budget, m.RequestsPerMinute)
+		}
+		// What is larger than the whole budget passes when that is full: it would never else.
+		if w := m.wait(m.tokens, min(tokens, m.TokensPerMinute*m.Burst), m.TokensPerMinute); w > wait {
+			wait, why, detail = w, Tokens, fmt.Sprintf("the budget of %v is %g tokens per minute", m.Budget, m.TokensPerMinute)
+		}
+	}
+	if why != "" {
+		t.spent = nil
+		r := c.refusal(t, why, detail, now)
+		r.RetryAfter = max(wait.Truncate(time.Second)+time.Second, time.Second)
+		return r
+	}
+	for _, m := range t.spent {
+		m.requests--
+		m.tokens -= tokens
+	}
+	return nil
+}
+
+// wait returns when there will be enough.
+func (m *meter) wait(have, want, perMinute float64) time.Duration {
+	if perMinute == 0 || have >= want {
+		return 0
+	}
+	return time.Duration(min((want-have)/perMinute*60, math.MaxInt32) * float64(time.Second))
+}
+
+// meterOf returns the meter of budget i for a request, filled up to now; nil if the
+// budget is for others.
+func (b *budgets) meterOf(i int, t *Ticket, now int64) *meter {
+	budget := &b.list[i]
+	key := meterKey{budget: i}
+	switch budget.Tenant {
+	case "":
+	case anyName:
+		key.tenant = t.flow.name // not what the client says: that many are bounded
+	case t.req.FairnessID:
+	default:
+		return nil
+	}
+	switch budget.Model {
+	case "":
+	case anyName:
+		key.model = t.req.Model
+	case t.req.Model:
+	default:
+		return nil
+	}
+	m := b.meters[key]
+	if m == nil {
+		if len(b.meters) >= maxMeters {
+			delete(b.meters, b.head.key)
+			b.unlink(b.head)
+		}
+		key.tenant, key.model = strings.Clone(key.tenant), strings.Clone(key.model)
+		m = &meter{key: key, Budget: budget, requests: budget.RequestsPerMinute * budget.Burst, tokens: budget.TokensPerMinute * budget.Burst, at: now}
+		b.meters[key] = m
+	} else {
+		b.unlink(m)
+		minutes := float64(max(now-m.at, 0)) / float64(time.Minute)
+		m.requests = min(m.requests+minutes*m.RequestsPerMinute, m.RequestsPerMinute*m.Burst)
+		m.tokens = min(m.tokens+minutes*m.TokensPerMinute, m.TokensPerMinute*m.Burst)
+		m.at = now
+	}
+	b.push(m)
+	return m
+}
+
+// refund gives back what a request that was not let in had spent.
+func (b *budgets) refund(t *Ticket) {
+	tokens := float64(t.req.Prompt.Tokens) + t.output
+	for _, m := range t.spent {
+		m.requests++
+		m.tokens += tokens
+	}
+	t.spent = nil
+}
+
+// correct makes what was spent what was used.
+func (b *budgets) correct(t *Ticket, used float64) {
+	expected := float64(t.req.Prompt.Tokens) + t.output
+	for _, m := range t.spent {
+		m.tokens += expected - used
+	}
+	t.spent = nil
+}

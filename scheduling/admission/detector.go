@@ -1,0 +1,255 @@
+package admission
+
+import (
+	"math"
+	"time"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+const defaultMetricsTTL = 5 * time.Second
+
+// Detector says how full endpoints are. It is called with the Controller's lock held
+// for one endpoint each time something happened there, so it must take well under a
+// microsecond, and must not call the Controller. A Detector may be used by several
+// Controllers if it keeps nothing.
+type Detector interface {
+	// Fill returns how full ep is: 0 is idle, 1 is full; more is allowed. NaN: nothing
+	// is known, which counts as room only while nothing is known of any candidate.
+	Fill(q Query, ep *types.Endpoint) float64
+}
+
+// DetectorFunc is a function that is a Detector.
+type DetectorFunc func(q Query, ep *types.Endpoint) float64
+
+// Fill implements Detector.
+func (f DetectorFunc) Fill(q Query, ep *types.Endpoint) float64 { return f(q, ep) }
+
+// Query is what a Detector is asked about.
+type Query struct {
+	// Now is the instant, and StaleBefore the oldest of a reading that may be used.
+	Now, StaleBefore time.Time
+	// TTFT is the target of the requests that ask, rounded down to a power of two of
+	// milliseconds so that there are few of them; 0 if they have none. It is set only
+	// for a Detector that is a TargetDetector.
+	TTFT time.Duration
+}
+
+func (q Query) fresh(ep *types.Endpoint) bool { return !ep.Metrics.UpdatedAt.Before(q.StaleBefore) }
+
+// TargetDetector is a Detector whose answer depends on Query.TTFT.
+type TargetDetector interface {
+	Detector
+	// UsesTarget reports whether it does, as it is configured.
+	UsesTarget() bool
+}
+
+// Learner is a Detector that learns from first tokens. It is called with the
+// Controller's lock held.
+type Learner interface {
+	// FirstToken tells that a request that was sent to ep when tokens of prompts, its
+	// own included, were owed there got its first token after took.
+	FirstToken(ep *types.Endpoint, tokens int64, took time.Duration)
+}
+
+// Default returns the detector of a Controller that is given none: Utilization with
+// its defaults.
+func Default() Detector { return Utilization{} }
+
+// Utilization takes an endpoint as full when its queue or its KV cache is, as the
+// utilization detector of the Inference Extension does, but by what this process
+// knows first: what it sent since the reading, and which of its requests have had a
+// first token, are counted in, so that a burst within one scrape is seen, and a slot
+// that came free is too.
+//
+// An endpoint without a fresh reading is judged by the ledger alone.
+type Utilization struct {
+	// Queue is how many requests wait in a full endpoint, not counting those in its
+	// batch. Default 5.
+	Queue float64
+	// KVUsage is the part of the KV cache in use in a full endpoint, 0..1. Default 0.8.
+	KVUsage float64
+}
+
+// Fill implements Detector.
+func (u Utilization) Fill(q Query, ep *types.Endpoint) float64 {
+	def(&u.Queue, 5)
+	def(&u.KVUsage, 0.8)
+	return max(queueAt(q, ep)/u.Queue, orZero(kvUsage(q, ep)/u.KVUsage))
+}
+
+func orZero(v float64) float64 {
+	if v != v {
+		return 0
+	}
+	return v
+}
+
+// queueAt estimates the requests that wait for their first token at ep: those that
+// the server said were queued, and what the ledger says happened since; or, without a
+// fresh reading, all of this process's own.
+func queueAt(q Query, ep *types.Endpoint) float64 {
+	own := 0.0
+	if ep.Load != nil {
+		own = float64(ep.Load.Prefilling())
+	}
+	reported, ok := ep.Metrics.Waiting.Value()
+	if !ok || !q.fresh(ep) {
+		return own
+	}
+	return max(reported+own-float64(ep.Sent.Prefilling), 0)
+}
+
+// kvUsage estimates the part of the KV cache in use, NaN if nothing is known: the last
+// reading, and the context that was sent or released since.
+func kvUsage(q Query, ep *types.Endpoint) float64 {
+	size := float64(ep.Capacity.KVTokens)
+	if block, ok := ep.Metrics.BlockSize.Value(); ok {
+		if n, ok := ep.Metrics.NumBlocks.Value(); ok {
+			size = block * n
+		}
+	}
+	held := 0.0
+	if ep.Load != nil {
+		held = float64(ep.Load.ContextTokens())
+	}
+	used, ok := ep.Metrics.KVUsage.Value()
+	if !ok || !q.fresh(ep) {
+		return held / size // NaN or infinite if the size is not known
+	}
+	if !(size > 0) {
+		return used
+	}
+	return max(used+(held-float64(ep.Sent.ContextTokens))/size, 0)
+}
+
+// Concurrency takes an endpoint as full when so many of this process's requests are
+// in flight there, as the concurrency detector of the Inference Extension does. It
+// needs no metrics.
+type Concurrency struct {
+	// Requests is how many a full endpoint has. An endpoint's Capacity.MaxConcurrency
+	// goes before it. Default 100.
+	Requests int
+	// Tokens is how many tokens of context they hold. 0: they do not count.
+	Tokens int
+}
+
+// Fill implements Detector.
+func (c Concurrency) Fill(_ Query, ep *types.Endpoint) float64 {
+	if ep.Load == nil {
+		return math.NaN()
+	}
+	most := c.Requests
+	if n := ep.Capacity.MaxConcurrency; n > 0 {
+		most = n
+	}
+	def(&most, 100)
+	fill := float64(ep.Load.Requests()) / float64(most)
+	if c.Tokens > 0 {
+		fill = max(fill, float64(ep.Load.ContextTokens())/float64(c.Tokens))
+	}
+	return fill
+}
+
+// Max is the fullest that any of several detectors says; what one does not know the
+// others decide.
+type Max []Detector
+
+// Fill implements Detector.
+func (m Max) Fill(q Query, ep *types.Endpoint) float64 {
+	fill := math.NaN()
+	for _, d := range m {
+		if f := d.Fill(q, ep); f == f && !(f <= fill) {
+			fill = f
+		}
+	}
+	return fill
+}
+
+// UsesTarget implements TargetDetector.
+func (m Max) UsesTarget() bool {
+	for _, d := range m {
+		if t, ok := d.(TargetDetector); ok && t.UsesTarget() {
+			return true
+		}
+	}
+	return false
+}
+
+// FirstToken implements Learner.
+func (m Max) FirstToken(ep *types.Endpoint, tokens int64, took time.Duration) {
+	for _, d := range m {
+		if l, ok := d.(Learner); ok {
+			l.FirstToken(ep, tokens, took)
+		}
+	}
+}
+
+// PredictedTTFT takes an endpoint as full when a request that is sent there would get
+// its first token later than it should: the tokens of prompts that are owed there
+// take longer than the target. How fast an endpoint works them off is learned from
+// first tokens. Make it with new; it is for one Controller.
+type PredictedTTFT struct {
+	// Target is for requests that have no SLO. Default 1 s.
+	Target time.Duration
+	// Rate is how many tokens of prompts an endpoint of Capacity.Speed 1 works off in
+	// a second, until it is known better. Default 10,000.
+	Rate float64
+
+	rate float64 // learned; 0: nothing yet
+}
+
+// Bounds of what PredictedTTFT learns from: a prompt of a few tokens says how long a
+// step takes, and not how many tokens are worked off in it.
+const (
+	leastLearned = 1024
+	learning     = 0.05
+)
+
+// Fill implements Detector.
+func (p *PredictedTTFT) Fill(q Query, ep *types.Endpoint) float64 {
+	if ep.Load == nil {
+		return math.NaN()
+	}
+	target := q.TTFT
+	def(&target, p.Target)
+	def(&target, time.Second)
+	return float64(ep.Load.PrefillTokens()) / (p.now() * speed(ep)) / target.Seconds()
+}
+
+func (p *PredictedTTFT) now() float64 {
+	rate := p.rate
+	def(&rate, p.Rate)
+	def(&rate, 10_000)
+	return rate
+}
+
+// UsesTarget implements TargetDetector.
+func (p *PredictedTTFT) UsesTarget() bool { return true }
+
+// FirstToken implements Learner.
+func (p *PredictedTTFT) FirstToken(ep *types.Endpoint, tokens int64, took time.Duration) {
+	if tokens < leastLearned || took <= 0 {
+		return
+	}
+	rate := p.now()
+	seen := float64(tokens) / took.Seconds() / speed(ep)
+	p.rate = rate + learning*(min(max(seen, rate/4), rate*4)-rate)
+}
+
+func speed(ep *types.Endpoint) float64 {
+	if ep.Capacity.Speed > 0 {
+		return ep.Capacity.Speed
+	}
+	return 1
+}
+
+var (
+	_ Detector       = Utilization{}
+	_ Detector       = Concurrency{}
+	_ Detector       = DetectorFunc(nil)
+	_ TargetDetector = Max{}
+	_ TargetDetector = (*PredictedTTFT)(nil)
+	_ Learner        = Max{}
+	_ Learner        = (*PredictedTTFT)(nil)
+)
