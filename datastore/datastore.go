@@ -96,6 +96,8 @@ type Store struct {
 	window atomic.Int64 // time to let pass between two publications, ns
 	next   atomic.Int64 // no publication before this, ns after start
 
+	readers atomic.Pointer[[]*readingWatcher] // never changed in place
+
 	// mu serialises the writers of everything but readings.
 	mu       sync.Mutex
 	objects  map[objectName]types.Object

@@ -174,6 +174,7 @@ func (s *Store) UpdateMetrics(l *types.Load, m types.Metrics) bool {
 		}
 	}
 	s.touch(c)
+	s.tellReaders(c.pool.name, next)
 	if restarted {
 		s.tell(c, Restarted)
 	}

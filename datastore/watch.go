@@ -166,3 +166,44 @@ func (w *watcher) stop() {
 		w.idle.Wait()
 	}
 }
+
+// readingWatcher is who is told of readings.
+type readingWatcher struct {
+	fn func(types.NamespacedName, *types.Endpoint)
+}
+
+// WatchReadings calls fn for each new reading, with the pool of the endpoint, from the
+// goroutine that brings it, and by many at once: for those who act on what servers
+// report without waiting for a request to look. fn must be quick. Readings of one
+// endpoint may come out of order: their UpdatedAt tells. After stop has returned no call
+// begins any more.
+func (s *Store) WatchReadings(fn func(pool types.NamespacedName, ep *types.Endpoint)) (stop func()) {
+	w := &readingWatcher{fn}
+	s.changeReaders(func(now []*readingWatcher) []*readingWatcher { return append(slices.Clip(now), w) })
+	return func() {
+		s.changeReaders(func(now []*readingWatcher) []*readingWatcher {
+			return slices.DeleteFunc(slices.Clone(now), func(other *readingWatcher) bool { return other == w })
+		})
+	}
+}
+
+func (s *Store) changeReaders(change func([]*readingWatcher) []*readingWatcher) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var now []*readingWatcher
+	if p := s.readers.Load(); p != nil {
+		now = *p
+	}
+	now = change(now)
+	s.readers.Store(&now)
+}
+
+func (s *Store) tellReaders(pool types.NamespacedName, ep *types.Endpoint) {
+	p := s.readers.Load()
+	if p == nil {
+		return
+	}
+	for _, w := range *p {
+		w.fn(pool, ep)
+	}
+}

@@ -26,6 +26,18 @@ func (AdapterPresent) Filter(_ context.Context, req *types.Request, eps []*types
 	return nil
 }
 
+// Constraint implements scheduling.Constrainer.
+func (AdapterPresent) Constraint(req *types.Request, eps []*types.Endpoint) (string, func(*types.Endpoint) bool) {
+	target, staleBefore := req.Target(), req.StaleBefore
+	has := func(ep *types.Endpoint) bool {
+		return hasAdapter(&types.Request{StaleBefore: staleBefore}, ep, target)
+	}
+	if !slices.ContainsFunc(eps, has) {
+		return "", nil
+	}
+	return target, has
+}
+
 // Describe implements scheduling.Describer.
 func (AdapterPresent) Describe(req *types.Request, ep *types.Endpoint) string {
 	return LoRAAffinity{}.Describe(req, ep)
@@ -38,6 +50,7 @@ func hasAdapter(req *types.Request, ep *types.Endpoint, target string) bool {
 }
 
 var (
-	_ scheduling.Filter    = AdapterPresent{}
-	_ scheduling.Describer = AdapterPresent{}
+	_ scheduling.Filter      = AdapterPresent{}
+	_ scheduling.Describer   = AdapterPresent{}
+	_ scheduling.Constrainer = AdapterPresent{}
 )

@@ -27,12 +27,26 @@ func (f Labels) Filter(_ context.Context, _ *types.Request, eps []*types.Endpoin
 	return nil
 }
 
+// Constraint implements scheduling.Constrainer.
+func (f Labels) Constraint(*types.Request, []*types.Endpoint) (string, func(*types.Endpoint) bool) {
+	if len(f.Match) == 0 {
+		return "", nil
+	}
+	return fmt.Sprint(f.Match), func(ep *types.Endpoint) bool { // maps are printed in the order of their keys
+		var keep [1]bool
+		keep[0] = true
+		_ = f.Filter(context.Background(), nil, []*types.Endpoint{ep}, keep[:])
+		return keep[0]
+	}
+}
+
 // Describe implements scheduling.Describer.
 func (f Labels) Describe(_ *types.Request, ep *types.Endpoint) string {
 	return fmt.Sprintf("labels %v", ep.Labels)
 }
 
 var (
-	_ scheduling.Filter    = Labels{}
-	_ scheduling.Describer = Labels{}
+	_ scheduling.Filter      = Labels{}
+	_ scheduling.Describer   = Labels{}
+	_ scheduling.Constrainer = Labels{}
 )

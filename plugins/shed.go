@@ -16,6 +16,8 @@ import (
 //     HardQueue requests waiting, that is far beyond saturation;
 //   - PriorityCritical and above: never.
 //
+// Requests that an admission control let in (types.Request.Admitted) are let through.
+//
 // Endpoints of which nothing is known count only if nothing is known of any, and
 // then nothing is shed. Place it after the filters that narrow the candidates,
 // so that saturation is that of the endpoints the request could go to.
@@ -28,7 +30,7 @@ type Shed struct {
 
 // Filter implements scheduling.Filter.
 func (f Shed) Filter(_ context.Context, req *types.Request, eps []*types.Endpoint, _ []bool) error {
-	if req.Priority >= types.PriorityCritical {
+	if req.Admitted || req.Priority >= types.PriorityCritical {
 		return nil
 	}
 	limits := f.withDefaults()

@@ -140,6 +140,16 @@ type OutputEstimator interface {
 	ExpectedOutput(req *types.Request) int
 }
 
+// A Constrainer is a Filter that can say beforehand which endpoints it will keep, whatever
+// their load is: those with a label, or with an adapter. An admission control asks whether
+// there is room among these only.
+type Constrainer interface {
+	// Constraint returns which of eps the request may go to, as a function that may be
+	// asked about later readings too, and a name for it: requests with the same name have
+	// the same endpoints. Nil: all.
+	Constraint(req *types.Request, eps []*types.Endpoint) (name string, match func(*types.Endpoint) bool)
+}
+
 // An Itemizer is a Coster that can say what its cost is made of, for Explain: in
 // seconds, with what it saw in a few words. Called after the plugin's Cost for the
 // same request and candidates.

@@ -22,6 +22,7 @@ type Scheduler struct {
 	forgetter []Forgetter
 	estimator CacheEstimator  // nil: every prompt token counts as uncached
 	outputs   OutputEstimator // nil: Profile.OutputTokens
+	limits    []Constrainer
 
 	seed  uint64
 	calls atomic.Uint64 // decisions so far: seeds the next one
@@ -45,6 +46,9 @@ func New(p Profile) (*Scheduler, error) {
 	}
 	for _, f := range p.Filters {
 		s.wire(f.Filter)
+		if c, ok := f.Filter.(Constrainer); ok {
+			s.limits = append(s.limits, c)
+		}
 	}
 	for _, sc := range p.Scorers {
 		s.wire(sc.Scorer)
@@ -348,6 +352,27 @@ func (s *Scheduler) pick(ctx context.Context, req *types.Request, eps []*types.E
 		eps, totals = eps[:last], totals[:last]
 	}
 }
+
+// Constraint returns what the filters that are Constrainers say together: see there.
+func (s *Scheduler) Constraint(req *types.Request, eps []*types.Endpoint) (name string, match func(*types.Endpoint) bool) {
+	req.Now = s.profile.Now()
+	req.StaleBefore = req.Now.Add(-s.profile.MetricsTTL)
+	for _, c := range s.limits {
+		n, m := c.Constraint(req, eps)
+		switch before := match; {
+		case m == nil:
+		case before == nil:
+			name, match = n, m
+		default:
+			name += "\x00" + n
+			match = func(ep *types.Endpoint) bool { return before(ep) && m(ep) }
+		}
+	}
+	return name, match
+}
+
+// Constrains reports whether any filter is a Constrainer.
+func (s *Scheduler) Constrains() bool { return len(s.limits) > 0 }
 
 // Forget tells every plugin that keeps something about ep to drop it: the
 // endpoint has gone, or its server restarted with empty caches. Open decisions

@@ -29,6 +29,9 @@ type Request struct {
 	// Priority orders requests: higher first; below 0 may be shed.
 	// See PriorityCritical, PriorityStandard and PrioritySheddable.
 	Priority int
+	// Admitted says that an admission control let the request in: what sheds for itself
+	// leaves it alone.
+	Admitted bool
 
 	FairnessID string // the tenant, for fair sharing and to keep prefixes apart
 	SessionID  string // the conversation, for affinity

@@ -2,40 +2,42 @@ package admission
 
 import (
 	"context"
+	"time"
 
 	"github.com/inferpick/inferpick/types"
 )
 
 // Admit lets a request in as soon as there is room for it, and waits until then. The
-// error is a *Refusal, or ctx.Err() if ctx was done first. Of the Ticket, Booked is to
+// error is a *Refusal, or ctx.Err() if ctx was done first; waited is how long it took, 0
+// if there was room. Of the Ticket, Booked is to
 // be called when the request was sent, and Done whatever happens.
-func (c *Controller) Admit(ctx context.Context, a Arrival) (*Ticket, error) {
+func (c *Controller) Admit(ctx context.Context, a Arrival) (t *Ticket, waited time.Duration, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	t := new(Ticket)
+	t = new(Ticket)
 	c.mu.Lock()
-	err := c.enter(&a, t)
+	err = c.enter(&a, t)
 	if err == nil && t.state == waiting {
 		t.wake = make(chan struct{}, 1)
 	}
 	c.unlock()
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if t.wake == nil {
-		return t, nil
+		return t, 0, nil
 	}
 	select {
 	case <-t.wake:
 	case <-ctx.Done():
 		t.Done(types.Outcome{Cancelled: true})
-		return nil, ctx.Err()
+		return nil, 0, ctx.Err()
 	}
 	if t.refusal != nil {
-		return nil, t.refusal
+		return nil, t.refusal.Waited, t.refusal
 	}
-	return t, nil
+	return t, time.Duration(t.letInAt - t.arrived), nil
 }
 
 // Offer is Admit for those who do not wait. If the request has to, queued is true, and

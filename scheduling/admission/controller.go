@@ -193,80 +193,6 @@ func (c *Controller) forgetBand() bool {
 	return false
 }
 
-// SetEndpoints says which endpoints the pool has, each by its newest reading. Call it
-// when one comes or goes.
-func (c *Controller) SetEndpoints(eps []*types.Endpoint) {
-	c.mu.Lock()
-	defer c.unlock()
-	now := c.o.Clock.Now()
-	c.mark++
-	var fresh []*types.Endpoint
-	for _, ep := range eps {
-		if ep.Load == nil {
-			continue
-		}
-		if cell := c.byLoad[ep.Load]; cell != nil {
-			cell.ep, cell.mark = ep, c.mark
-			c.refresh(cell, now)
-		} else {
-			fresh = append(fresh, ep)
-		}
-	}
-	for i, cell := range c.cells {
-		if cell == nil || cell.mark == c.mark {
-			continue
-		}
-		c.whole.set(i, notMember, c.ceilings)
-		for _, l := range c.lanes {
-			l.set(i, notMember, c.ceilings)
-		}
-		delete(c.byLoad, cell.ep.Load)
-		c.cells[i] = nil
-	}
-	free := 0
-	for _, ep := range fresh {
-		if c.byLoad[ep.Load] != nil {
-			continue // named twice
-		}
-		for free < len(c.cells) && c.cells[free] != nil {
-			free++
-		}
-		cell := &cell{ep: ep, index: free, mark: c.mark}
-		if free == len(c.cells) {
-			c.cells = append(c.cells, nil)
-			c.whole.fills = append(c.whole.fills, notMember)
-			for _, l := range c.lanes {
-				l.fills = append(l.fills, notMember)
-			}
-		}
-		c.cells[free] = cell
-		c.byLoad[ep.Load] = cell
-		c.refresh(cell, now)
-	}
-	c.endWaitForEndpoints(now)
-	c.dispatch(now)
-}
-
-// Update takes a new reading of an endpoint. Of one that is not in the pool it does
-// nothing.
-func (c *Controller) Update(ep *types.Endpoint) {
-	c.mu.Lock()
-	defer c.unlock()
-	if cell := c.cellOf(ep); cell != nil {
-		now := c.o.Clock.Now()
-		cell.ep = ep
-		c.refresh(cell, now)
-		c.dispatch(now)
-	}
-}
-
-// happened works out anew how full an endpoint is.
-func (c *Controller) happened(ep *types.Endpoint, now time.Time) {
-	if cell := c.cellOf(ep); cell != nil {
-		c.refresh(cell, now)
-	}
-}
-
 // Close refuses everything that waits, and everything that comes. Requests that were
 // let in go on.
 func (c *Controller) Close() {
@@ -338,6 +264,7 @@ func (c *Controller) enter(a *Arrival, t *Ticket) error {
 		return c.refused(t, r)
 	}
 	l := c.laneOf(a, now)
+	t.lane = l
 	if l.members > 0 && !l.busyFrom(b.priority) && l.roomAt(b.ceiling) > 0 {
 		b.lift(t.flow, c.o.Credit)
 		c.grant(t, now)
@@ -625,6 +552,7 @@ func (c *Controller) finish(t *Ticket, out *types.Outcome, now time.Time) {
 	f.inFlight--
 	c.correct(t, out)
 	b.rest(f, now)
+	c.stepEnded(t.ep)
 	c.happened(t.ep, now)
 	t.ep = nil
 }

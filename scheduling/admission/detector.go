@@ -52,6 +52,23 @@ type Learner interface {
 	FirstToken(ep *types.Endpoint, tokens int64, took time.Duration)
 }
 
+// ReadingLearner is a Detector that learns from readings. It is called with the
+// Controller's lock held.
+type ReadingLearner interface {
+	// Reading tells of a new reading of ep, and what happened there since the one before.
+	Reading(ep *types.Endpoint, since Since)
+	// Forget tells that ep has gone.
+	Forget(ep *types.Endpoint)
+}
+
+// Since is what happened at an endpoint between two readings, as far as the Controller
+// knows.
+type Since struct {
+	// Sent is how many requests were booked there, and Tokens how many had their first
+	// token or their last: each says that a step of the engine ended.
+	Sent, Tokens int
+}
+
 // Default returns the detector of a Controller that is given none: Utilization with
 // its defaults.
 func Default() Detector { return Utilization{} }
@@ -237,6 +254,24 @@ func (p *PredictedTTFT) FirstToken(ep *types.Endpoint, tokens int64, took time.D
 	p.rate = rate + learning*(min(max(seen, rate/4), rate*4)-rate)
 }
 
+// Reading implements ReadingLearner.
+func (m Max) Reading(ep *types.Endpoint, since Since) {
+	for _, d := range m {
+		if l, ok := d.(ReadingLearner); ok {
+			l.Reading(ep, since)
+		}
+	}
+}
+
+// Forget implements ReadingLearner.
+func (m Max) Forget(ep *types.Endpoint) {
+	for _, d := range m {
+		if l, ok := d.(ReadingLearner); ok {
+			l.Forget(ep)
+		}
+	}
+}
+
 func speed(ep *types.Endpoint) float64 {
 	if ep.Capacity.Speed > 0 {
 		return ep.Capacity.Speed
@@ -251,5 +286,7 @@ var (
 	_ TargetDetector = Max{}
 	_ TargetDetector = (*PredictedTTFT)(nil)
 	_ Learner        = Max{}
+	_ ReadingLearner = Max{}
+	_ ReadingLearner = (*LearnedBatch)(nil)
 	_ Learner        = (*PredictedTTFT)(nil)
 )

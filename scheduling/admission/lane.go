@@ -98,13 +98,6 @@ func (l *lane) busyFrom(priority int) bool {
 	return false
 }
 
-// cell is an endpoint of the pool.
-type cell struct {
-	ep    *types.Endpoint // its newest reading
-	index int             // in lanes' fills
-	mark  uint64          // the last SetEndpoints that had it
-}
-
 // laneOf returns the lane of an arrival, and makes it if it is new.
 func (c *Controller) laneOf(a *Arrival, now time.Time) *lane {
 	key := laneKey{candidates: a.Candidates}
@@ -206,12 +199,4 @@ func (c *Controller) refresh(cell *cell, now time.Time) {
 		}
 		l.set(cell.index, fill, c.ceilings)
 	}
-}
-
-// cellOf returns the cell of an endpoint, nil if it is not in the pool.
-func (c *Controller) cellOf(ep *types.Endpoint) *cell {
-	if ep == nil || ep.Load == nil {
-		return nil
-	}
-	return c.byLoad[ep.Load]
 }

@@ -40,6 +40,7 @@ type Ticket struct {
 	req      *types.Request
 	band     *band
 	flow     *flow
+	lane     *lane
 	share    *share // while it waits
 	seq      uint64
 	arrived  int64 // unix nanoseconds, as are the other instants
@@ -99,6 +100,9 @@ func (t *Ticket) Booked(ep *types.Endpoint) {
 		if ep.Load != nil {
 			t.ahead = ep.Load.PrefillTokens()
 		}
+		if cell := c.cellOf(ep); cell != nil {
+			cell.since.Sent++
+		}
 		c.happened(from, now)
 		c.happened(ep, now)
 		c.enlist(t)
@@ -120,6 +124,7 @@ func (t *Ticket) FirstToken() {
 		if l, ok := c.o.Detector.(Learner); ok {
 			l.FirstToken(t.ep, t.ahead, took)
 		}
+		c.stepEnded(t.ep)
 		c.happened(t.ep, now)
 		c.dispatch(now)
 	}
@@ -210,4 +215,29 @@ func (t *Ticket) unlist() {
 		l.tail = t.lprev
 	}
 	t.list, t.lprev, t.lnext = nil, nil, nil
+}
+
+// Candidates returns those of eps that have room for the request, so that one which is
+// full is not chosen while another has room: give them to the Scheduler. If none has
+// any more, or none of eps is known, it returns eps. The result is eps itself, or dst
+// with the endpoints appended. How full they are is read anew: what was let in since is
+// seen.
+func (t *Ticket) Candidates(dst, eps []*types.Endpoint) []*types.Endpoint {
+	c := t.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	l, ceiling := t.lane, t.band.Ceiling
+	if l.roomAt(t.band.ceiling) == l.members {
+		return eps
+	}
+	before := len(dst)
+	for _, ep := range eps {
+		if cell := c.cellOf(ep); cell != nil && l.fills[cell.index] < ceiling && l.fills[cell.index] != notMember {
+			dst = append(dst, ep)
+		}
+	}
+	if len(dst) == before {
+		return eps
+	}
+	return dst
 }

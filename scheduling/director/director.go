@@ -14,6 +14,7 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -26,6 +27,11 @@ type Options struct {
 	Scheduler *scheduling.Scheduler
 	// Schedulers are those of single pools. Optional. SetSchedulers changes them.
 	Schedulers map[types.NamespacedName]*scheduling.Scheduler
+
+	// Admission makes the options of the admission control of a pool, each time new ones:
+	// detectors learn of one pool only. It is called when the pool is first asked for. Nil,
+	// or a nil result: every request is scheduled as it comes. SetAdmission changes it.
+	Admission func(pool types.NamespacedName) *admission.Options
 
 	// Limits bound what a request may be.
 	Limits openai.Limits
@@ -63,7 +69,8 @@ type Director struct {
 	seed       uint64
 	routed     atomic.Uint64
 	schedulers atomic.Pointer[schedulers]
-	stop       func()
+	gates      gates
+	stop       []func()
 }
 
 // schedulers say who decides for which pool. Immutable.
@@ -91,18 +98,28 @@ func New(o Options) (*Director, error) {
 	if err := d.SetSchedulers(o.Scheduler, o.Schedulers); err != nil {
 		return nil, err
 	}
-	d.stop = o.Store.Watch(func(e datastore.Event) {
+	if err := d.SetAdmission(o.Admission); err != nil {
+		return nil, err
+	}
+	d.stop = append(d.stop, o.Store.WatchReadings(d.gates.reading), o.Store.Watch(func(e datastore.Event) {
+		d.gates.event(e)
 		if e.Kind == datastore.Removed || e.Kind == datastore.Restarted {
 			if s := d.scheduler(e.Pool); s != nil {
 				s.Forget(e.Endpoint)
 			}
 		}
-	})
+	}))
 	return d, nil
 }
 
-// Close ends the watch on the store. Routes that are open stay valid.
-func (d *Director) Close() { d.stop() }
+// Close ends the watch on the store and refuses requests that wait to be let in. Routes
+// that are open stay valid.
+func (d *Director) Close() {
+	for _, stop := range d.stop {
+		stop()
+	}
+	d.gates.close()
+}
 
 // SetSchedulers changes who decides, for all requests from now on: pools by name,
 // and others, which may be nil, for those that are not in it. Requests under way
@@ -153,6 +170,9 @@ type Incoming struct {
 func (d *Director) Route(ctx context.Context, in Incoming) (*Route, error) {
 	r := &Route{director: d}
 	candidates, err := d.prepare(r, in)
+	if err == nil {
+		candidates, err = d.admit(ctx, r, candidates, in)
+	}
 	if err == nil {
 		err = d.decide(ctx, r, candidates, in.Explain)
 	}
@@ -230,7 +250,8 @@ func (d *Director) prepare(r *Route, in Incoming) ([]*types.Endpoint, error) {
 	}
 	candidates := resolved.Pool.Endpoints()
 	if in.HasSubset {
-		candidates = subset(candidates, in.Subset)
+		r.subset = newSubset(in.Subset)
+		candidates = r.subset.of(candidates)
 	}
 	return candidates, nil
 }
@@ -263,6 +284,13 @@ func (d *Director) decide(ctx context.Context, r *Route, candidates []*types.End
 		r.decision, r.Explanation, err = r.scheduler.ScheduleExplained(ctx, &r.Request, candidates)
 	} else {
 		r.decision, err = r.scheduler.Schedule(ctx, &r.Request, candidates)
+	}
+	if r.ticket != nil {
+		if err != nil {
+			r.ticket.Done(types.Outcome{Cancelled: true})
+		} else {
+			r.ticket.Booked(r.decision.Endpoint)
+		}
 	}
 	return err
 }

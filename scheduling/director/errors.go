@@ -9,6 +9,7 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 )
 
 // Codes of an Error beside those of package openai.
@@ -24,7 +25,8 @@ const (
 )
 
 // HeaderReason is the response header that tells a client's gateway why a request
-// was not served: the Code of the Error.
+// was not served: the Code of the Error. That of a request that admission control
+// refused is its admission.Reason.
 const HeaderReason = "X-Inferpick-Reason"
 
 // StatusClientClosed is the status for a client that went away, after nginx's
@@ -93,12 +95,19 @@ func (d *Director) translate(err error, r *Route) *Error {
 	}
 	e := &Error{Status: 500, Code: CodeInternal, Message: "the request could not be scheduled", Err: err, API: api}
 	var parse *openai.Error
+	var refused *admission.Refusal
 	switch {
 	case errors.As(err, &parse):
 		e.Status, e.Code, e.Param, e.Message = parse.Status, parse.Code, parse.Param, parse.Message
 	case errors.Is(err, datastore.ErrUnknownModel), errors.Is(err, datastore.ErrNoTarget):
 		e.Status, e.Code, e.Param = 404, CodeModelNotFound, "model"
 		e.Message = "the model " + model + " does not exist"
+	case errors.As(err, &refused):
+		e.Status, e.Code, e.RetryAfter = 429, string(refused.Reason), refused.RetryAfter
+		if refused.Reason.Unavailable() {
+			e.Status = 503
+		}
+		e.Message = refusalMessage(refused.Reason, model)
 	case errors.Is(err, scheduling.ErrSaturated):
 		e.Status, e.Code, e.RetryAfter = 429, CodeSaturated, d.retryAfter
 		e.Message = "all servers of the model " + model + " are busy, try again later"
@@ -111,4 +120,21 @@ func (d *Director) translate(err error, r *Route) *Error {
 		e.Status, e.Code, e.Message = 504, CodeCancelled, "the request ran out of time before it was scheduled"
 	}
 	return e
+}
+
+// refusalMessage is what a client is told.
+func refusalMessage(why admission.Reason, model string) string {
+	switch why {
+	case admission.Requests:
+		return "too many requests for the model " + model + " in a minute, try again later"
+	case admission.Tokens:
+		return "too many tokens for the model " + model + " in a minute, try again later"
+	case admission.TimedOut:
+		return "the servers of the model " + model + " were busy for as long as the request could wait, try again later"
+	case admission.NoEndpoint:
+		return "no server of the model " + model + " is available"
+	case admission.Closed:
+		return "the gateway is shutting down"
+	}
+	return "all servers of the model " + model + " are busy, try again later"
 }

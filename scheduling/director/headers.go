@@ -18,6 +18,9 @@ const (
 	HeaderRequestID = "X-Request-Id"
 	HeaderTTFT      = "X-Slo-Ttft-Ms" // target time to first token, milliseconds
 	HeaderTPOT      = "X-Slo-Tpot-Ms" // target time per output token, milliseconds
+	// HeaderMaxWait is how long the request may wait to be let in, milliseconds; it can only
+	// make it shorter than its band allows.
+	HeaderMaxWait = "X-Inferpick-Max-Wait-Ms"
 	// HeaderSession is the default of Options.SessionHeader.
 	HeaderSession = "X-Session-Id"
 )

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"net/textproto"
 	"sync"
+	"time"
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -29,12 +31,19 @@ type Route struct {
 	Resolution datastore.Resolution
 	// Explanation is why; set if Incoming.Explain was.
 	Explanation *scheduling.Explanation
+	// Waited is how long the request waited to be let in, and Admission why, set if
+	// Incoming.Explain was: what there was to say when it came. Nil: its pool has no
+	// admission control.
+	Waited    time.Duration
+	Admission *admission.Report
 
 	director  *Director
 	scheduler *scheduling.Scheduler
 	parsed    openai.Parsed
 	decision  *scheduling.Decision
-	tried     int // fallbacks gone on to
+	ticket    *admission.Ticket // nil: the pool has no admission control
+	subset    subset            // nil: none
+	tried     int               // fallbacks gone on to
 
 	keepModel bool // KeepModel was called
 
@@ -42,6 +51,7 @@ type Route struct {
 	// guarded by mu, because Done may come from anywhere
 	status int   // of the response; 0: none has begun
 	size   int64 // of its body so far
+	first  bool  // the first token was seen
 	stream openai.Stream
 	done   bool
 }
@@ -65,7 +75,7 @@ func (r *Route) Next() *types.Endpoint {
 	}
 	ep := r.decision.Fallbacks[r.tried]
 	r.tried++
-	r.decision.Retry(ep)
+	r.moveTo(ep)
 	r.mu.Lock()
 	r.status, r.size = 0, 0
 	r.mu.Unlock()
@@ -83,12 +93,33 @@ func (r *Route) Served(address string) bool {
 	for _, among := range [][]*types.Endpoint{{r.decision.Endpoint}, r.decision.Fallbacks, r.Resolution.Pool.Endpoints()} {
 		for _, ep := range among {
 			if ep.Address == address {
-				r.decision.Retry(ep)
+				r.moveTo(ep)
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// moveTo moves the booking.
+func (r *Route) moveTo(ep *types.Endpoint) {
+	r.decision.Retry(ep)
+	if r.ticket != nil {
+		r.ticket.Booked(ep)
+	}
+	r.mu.Lock()
+	r.first = false
+	r.mu.Unlock()
+}
+
+// OnRevoke says how the request can be ended while it is under way, should one of a
+// higher band need its place (admission.Options.Revoke): f is called at most once, from
+// any goroutine, with the error for the client if it has had no byte yet. It must see to
+// it that Done is called soon, with that error.
+func (r *Route) OnRevoke(f func(*Error)) {
+	if r.ticket != nil {
+		r.ticket.OnRevoke(func(why *admission.Refusal) { f(r.director.translate(why, r)) })
+	}
 }
 
 // Response begins a response of the endpoint: its HTTP status, which is not 0,
@@ -127,8 +158,12 @@ func (r *Route) Data(chunk []byte) []byte {
 	}
 	r.size += int64(len(chunk))
 	out := r.stream.Feed(chunk)
-	if r.stream.FirstToken() && r.status < 400 {
+	if !r.first && r.stream.FirstToken() && r.status < 400 {
+		r.first = true
 		r.decision.FirstToken()
+		if r.ticket != nil {
+			r.ticket.FirstToken()
+		}
 	}
 	return out
 }
@@ -173,6 +208,9 @@ func (r *Route) Done(err error) {
 	}
 	r.mu.Unlock()
 	r.decision.Done(out)
+	if r.ticket != nil {
+		r.ticket.Done(out)
+	}
 }
 
 func canonical(header string) string {

@@ -19,6 +19,7 @@ type gateway struct {
 	scheduler *scheduling.Scheduler
 	admission *admission.Controller // nil: none
 	eps       []*types.Endpoint     // the readings of the replicas that discovery knows
+	room      []*types.Endpoint     // memory for those of them that have room
 }
 
 // reading is what a scrape brings.
@@ -58,6 +59,7 @@ func (g *gateway) discover(r *replica) {
 	ep := types.NewEndpoint(r.Name, r.Name+":8000")
 	ep.Slot, ep.Labels = uint32(r.index), r.Labels
 	g.eps = append(g.eps, ep)
+	g.room = make([]*types.Endpoint, 0, len(g.eps))
 	g.tellAdmission()
 }
 
@@ -88,15 +90,19 @@ func (g *gateway) find(r *replica) int {
 // schedule decides about a job and books it.
 func (g *gateway) schedule(l *live) error {
 	c := &g.s.cfg
+	eps := g.eps
+	if l.ticket != nil {
+		eps = l.ticket.Candidates(g.room[:0], eps)
+	}
 	var began time.Time
 	if c.CPU {
 		began = time.Now()
 	}
 	var err error
 	if l.number == c.ExplainJob {
-		l.decision, g.s.stats.explanation, err = g.scheduler.ScheduleExplained(context.Background(), &l.req, g.eps)
+		l.decision, g.s.stats.explanation, err = g.scheduler.ScheduleExplained(context.Background(), &l.req, eps)
 	} else {
-		l.decision, err = g.scheduler.Schedule(context.Background(), &l.req, g.eps)
+		l.decision, err = g.scheduler.Schedule(context.Background(), &l.req, eps)
 	}
 	if c.CPU {
 		g.s.stats.decision.add(time.Since(began))

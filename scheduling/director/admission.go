@@ -1,0 +1,241 @@
+package director
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/types"
+)
+
+// gates are the admission controls of the pools that were asked for.
+type gates struct {
+	mu sync.RWMutex
+	// guarded by mu
+	make   func(types.NamespacedName) *admission.Options  // nil: there are none
+	pools  map[types.NamespacedName]*admission.Controller // nil for one that has none
+	closed bool
+}
+
+// SetAdmission changes the admission control of all pools, as Options.Admission has it.
+// What waits goes on waiting by the new options, or is let in where there is no admission
+// control any more. An error names the pool; then nothing is changed.
+func (d *Director) SetAdmission(options func(pool types.NamespacedName) *admission.Options) error {
+	g := &d.gates
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	next := map[types.NamespacedName]*admission.Options{}
+	if options != nil {
+		known := slices.Collect(maps.Keys(g.pools))
+		for _, p := range d.o.Store.Snapshot().Pools() {
+			known = append(known, p.Name())
+		}
+		for _, pool := range known {
+			o := options(pool)
+			if o == nil {
+				continue
+			}
+			if err := o.Validate(); err != nil {
+				return fmt.Errorf("director: pool %v: %w", pool, err)
+			}
+			next[pool] = o
+		}
+	}
+	for pool, c := range g.pools {
+		switch o := next[pool]; {
+		case c == nil:
+			delete(g.pools, pool) // asked for anew
+		case o == nil:
+			_ = c.Configure(admission.Options{Detector: admission.DetectorFunc(neverFull)}) // valid
+			delete(g.pools, pool)
+		default:
+			_ = c.Configure(*o) // valid
+		}
+	}
+	g.make = options
+	return nil
+}
+
+func neverFull(admission.Query, *types.Endpoint) float64 { return 0 }
+
+// Admission returns the admission control of a pool, nil if it has none. Asking for it
+// makes it.
+func (d *Director) Admission(pool types.NamespacedName) (*admission.Controller, error) {
+	g := &d.gates
+	g.mu.RLock()
+	c, ok := g.pools[pool]
+	none := g.make == nil
+	g.mu.RUnlock()
+	if ok || none {
+		return c, nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c, ok := g.pools[pool]; ok {
+		return c, nil
+	}
+	if g.make != nil && !g.closed {
+		if o := g.make(pool); o != nil {
+			var err error
+			if c, err = admission.New(*o); err != nil {
+				return nil, fmt.Errorf("director: pool %v: %w", pool, err)
+			}
+		}
+	}
+	g.forget(d.o.Store.Snapshot())
+	if g.pools == nil {
+		g.pools = map[types.NamespacedName]*admission.Controller{}
+	}
+	g.pools[pool] = c
+	if p := d.o.Store.Snapshot().Pool(pool); p != nil && c != nil {
+		c.SetEndpoints(p.Endpoints())
+	}
+	return c, nil
+}
+
+// forget drops what there is of pools that have gone. Caller must hold g.mu.
+func (g *gates) forget(now *datastore.Snapshot) {
+	for pool, c := range g.pools {
+		if now.Pool(pool) == nil {
+			if c != nil {
+				c.Close()
+			}
+			delete(g.pools, pool)
+		}
+	}
+}
+
+// Admissions are the admission controls of the pools that were asked for, by name.
+func (d *Director) Admissions() iter.Seq2[types.NamespacedName, *admission.Controller] {
+	return func(yield func(types.NamespacedName, *admission.Controller) bool) {
+		g := &d.gates
+		g.mu.RLock()
+		pools := maps.Clone(g.pools)
+		g.mu.RUnlock()
+		for _, pool := range slices.SortedFunc(maps.Keys(pools), types.NamespacedName.Compare) {
+			if c := pools[pool]; c != nil && !yield(pool, c) {
+				return
+			}
+		}
+	}
+}
+
+func (g *gates) of(pool types.NamespacedName) *admission.Controller {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.pools[pool]
+}
+
+// reading is told of every new reading.
+func (g *gates) reading(pool types.NamespacedName, ep *types.Endpoint) {
+	if c := g.of(pool); c != nil {
+		c.Update(ep)
+	}
+}
+
+// event is told of endpoints that come and go.
+func (g *gates) event(e datastore.Event) {
+	c := g.of(e.Pool)
+	switch {
+	case c == nil:
+	case e.Kind == datastore.Removed:
+		c.Remove(e.Endpoint)
+	default:
+		c.Put(e.Endpoint)
+	}
+}
+
+func (g *gates) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.closed = true
+	for _, c := range g.pools {
+		if c != nil {
+			c.Close()
+		}
+	}
+}
+
+// admit waits until the request may be scheduled, and returns the endpoints it may go to
+// then.
+func (d *Director) admit(ctx context.Context, r *Route, candidates []*types.Endpoint, in Incoming) ([]*types.Endpoint, error) {
+	c, err := d.Admission(r.Pool)
+	if err != nil {
+		return nil, &Error{Status: 500, Code: CodeInternal, Message: "the request could not be scheduled", Err: err}
+	}
+	if c == nil {
+		return candidates, nil
+	}
+	a, err := d.arrival(r, candidates, in)
+	if err != nil {
+		return nil, err
+	}
+	if in.Explain {
+		report := c.Explain(a)
+		r.Admission = &report
+	}
+	r.ticket, r.Waited, err = c.Admit(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	r.Request.Admitted = true
+	if r.Waited > 0 {
+		candidates = d.candidatesNow(r)
+	}
+	return r.ticket.Candidates(nil, candidates), nil
+}
+
+// arrival is the request as admission control sees it.
+func (d *Director) arrival(r *Route, candidates []*types.Endpoint, in Incoming) (admission.Arrival, error) {
+	a := admission.Arrival{Request: &r.Request}
+	if r.scheduler.Constrains() {
+		a.Candidates, a.Match = r.scheduler.Constraint(&r.Request, candidates)
+	}
+	if s := r.subset; s != nil {
+		a.Candidates += "\x00subset " + s.name()
+		if match := a.Match; match != nil {
+			a.Match = func(ep *types.Endpoint) bool { return match(ep) && s.has(ep) }
+		} else {
+			a.Match = s.has
+		}
+	}
+	var err error
+	a.MaxWait, err = millis(in.Header, HeaderMaxWait)
+	return a, err
+}
+
+// candidatesNow returns the endpoints that may serve a request that has waited.
+func (d *Director) candidatesNow(r *Route) []*types.Endpoint {
+	pool := d.o.Store.Snapshot().Pool(r.Pool)
+	if pool == nil {
+		return nil
+	}
+	if r.subset != nil {
+		return r.subset.of(pool.Endpoints())
+	}
+	return pool.Endpoints()
+}
+
+// ExplainAdmission returns what admission control would do with a request now, and why,
+// and whether its pool has one. The error is an *Error.
+func (d *Director) ExplainAdmission(in Incoming) (admission.Report, bool, error) {
+	r := &Route{director: d}
+	candidates, err := d.prepare(r, in)
+	if err != nil {
+		return admission.Report{}, false, d.translate(err, r)
+	}
+	c, err := d.Admission(r.Pool)
+	if err != nil || c == nil {
+		return admission.Report{}, false, err
+	}
+	a, err := d.arrival(r, candidates, in)
+	if err != nil {
+		return admission.Report{}, false, d.translate(err, r)
+	}
+	return c.Explain(a), true, nil
+}
