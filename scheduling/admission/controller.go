@@ -112,8 +112,8 @@ func (c *Controller) settle(b *band) {
 	b.ceiling = slices.Index(c.ceilings, b.Ceiling)
 	var wait []*Ticket
 	for _, q := range b.queues {
-		for _, s := range slices.Clone(q.heap) {
-			for s.head != nil {
+		for _, e := range slices.Clone(q.heap) {
+			for s := e.share; s.head != nil; {
 				wait = append(wait, s.head)
 				b.remove(s.head)
 			}
@@ -201,7 +201,7 @@ func (c *Controller) Close() {
 	c.closed = true
 	now := c.o.Clock.Now()
 	for len(c.deadlines) > 0 {
-		c.refuseWaiting(c.deadlines[0], Closed, "the gateway is shutting down", now)
+		c.refuseWaiting(c.deadlines[0].t, Closed, "the gateway is shutting down", now)
 	}
 	if c.stopTimer != nil {
 		c.stopTimer()
@@ -312,6 +312,13 @@ func (c *Controller) queue(t *Ticket, now time.Time) {
 
 // leave takes a ticket that waits out of the queue.
 func (c *Controller) leave(t *Ticket, now time.Time) {
+	s := t.share
+	c.takeOut(t, now)
+	s.queue.fix(s)
+}
+
+// takeOut is leave for a ticket whose tenant is charged next, which puts its place right.
+func (c *Controller) takeOut(t *Ticket, now time.Time) {
 	t.band.remove(t)
 	t.band.rest(t.flow, now)
 	t.share = nil
@@ -481,7 +488,7 @@ func (c *Controller) dispatch(now time.Time) {
 		if c.o.Fairness == PrefixLocality {
 			s.follow(t, c.o.Quantum)
 		}
-		c.leave(t, now)
+		c.takeOut(t, now)
 		s.queue.last = s
 		c.grant(t, now)
 		c.tell(t)
@@ -552,7 +559,9 @@ func (c *Controller) finish(t *Ticket, out *types.Outcome, now time.Time) {
 	f.inFlight--
 	c.correct(t, out)
 	b.rest(f, now)
-	c.stepEnded(t.ep)
+	if cell := c.cellOf(t.ep); cell != nil {
+		cell.since.Finished++
+	}
 	c.happened(t.ep, now)
 	t.ep = nil
 }

@@ -1,53 +1,67 @@
 package admission
 
-// deadlines is all requests that wait, as a heap by deadline.
-type deadlines []*Ticket
+// deadlines is all requests that wait, as a heap by deadline. The deadlines are beside the
+// tickets, so that comparing touches no other memory.
+type deadlines []due
 
-func (h deadlines) less(i, j int) bool { return h[i].deadline < h[j].deadline }
-
-func (h deadlines) swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].due, h[j].due = i, j
+type due struct {
+	at int64
+	t  *Ticket
 }
 
 func (h *deadlines) add(t *Ticket) {
-	t.due = len(*h)
-	*h = append(*h, t)
-	h.up(t.due)
+	*h = append(*h, due{})
+	h.up(len(*h)-1, due{t.deadline, t})
 }
 
 func (h *deadlines) remove(t *Ticket) {
 	i, last := t.due, len(*h)-1
-	if i != last {
-		h.swap(i, last)
-	}
-	(*h)[last] = nil
+	moved := (*h)[last]
+	(*h)[last] = due{}
 	*h = (*h)[:last]
-	if i != last && !h.up(i) {
-		h.down(i)
+	if i == last {
+		return
+	}
+	if i > 0 && moved.at < (*h)[(i-1)/heapWidth].at {
+		h.up(i, moved)
+	} else {
+		h.down(i, moved)
 	}
 }
 
-func (h deadlines) up(i int) (moved bool) {
-	for i > 0 && h.less(i, (i-1)/2) {
-		h.swap(i, (i-1)/2)
-		i, moved = (i-1)/2, true
+func (h deadlines) up(i int, d due) {
+	for i > 0 {
+		parent := (i - 1) / heapWidth
+		if d.at >= h[parent].at {
+			break
+		}
+		h[i] = h[parent]
+		h[i].t.due = i
+		i = parent
 	}
-	return moved
+	h[i] = d
+	d.t.due = i
 }
 
-func (h deadlines) down(i int) {
+func (h deadlines) down(i int, d due) {
 	for {
-		least := i
-		for child := 2*i + 1; child <= 2*i+2 && child < len(h); child++ {
-			if h.less(child, least) {
+		first := heapWidth*i + 1
+		if first >= len(h) {
+			break
+		}
+		least := first
+		for child := first + 1; child < min(first+heapWidth, len(h)); child++ {
+			if h[child].at < h[least].at {
 				least = child
 			}
 		}
-		if least == i {
-			return
+		if h[least].at >= d.at {
+			break
 		}
-		h.swap(i, least)
+		h[i] = h[least]
+		h[i].t.due = i
 		i = least
 	}
+	h[i] = d
+	d.t.due = i
 }

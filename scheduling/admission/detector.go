@@ -64,14 +64,24 @@ type ReadingLearner interface {
 // Since is what happened at an endpoint between two readings, as far as the Controller
 // knows.
 type Since struct {
-	// Sent is how many requests were booked there, and Tokens how many had their first
-	// token or their last: each says that a step of the engine ended.
-	Sent, Tokens int
+	// Finished is how many requests ended there.
+	Finished int
 }
 
-// Default returns the detector of a Controller that is given none: Utilization with
-// its defaults.
-func Default() Detector { return Utilization{} }
+// SlotDetector is a Detector that knows of endpoints that have a number of places: a
+// request that is sent to one whose places are taken waits there, whatever else is in its
+// favour. Ticket.Candidates leaves those out.
+type SlotDetector interface {
+	// Slots is Fill as far as places go; NaN: they are not known.
+	Slots(q Query, ep *types.Endpoint) float64
+}
+
+// Default returns the detector of a Controller that is given none, for one Controller: the
+// fullest of LearnedBatch, Backlog, and Utilization with a limit of 16 on the queue and of
+// 0.9 on the KV cache.
+func Default() Detector {
+	return Max{Utilization{Queue: 16, KVUsage: 0.9}, Backlog{}, new(LearnedBatch)}
+}
 
 // Utilization takes an endpoint as full when its queue or its KV cache is, as the
 // utilization detector of the Inference Extension does, but by what this process
@@ -168,6 +178,27 @@ func (c Concurrency) Fill(_ Query, ep *types.Endpoint) float64 {
 	return fill
 }
 
+// Slots implements SlotDetector.
+func (c Concurrency) Slots(q Query, ep *types.Endpoint) float64 { return c.Fill(q, ep) }
+
+// Backlog takes an endpoint as full when so many tokens of prompts are owed there, by the
+// ledger: more only wait for their turn, and whoever comes then waits behind them.
+type Backlog struct {
+	// Tokens is how many a full endpoint owes. Default 16,384, which is two of the steps
+	// that engines take with their usual bound of 8,192 tokens: enough that none is short
+	// of work while the next request is on its way.
+	Tokens int
+}
+
+// Fill implements Detector.
+func (b Backlog) Fill(_ Query, ep *types.Endpoint) float64 {
+	if ep.Load == nil {
+		return math.NaN()
+	}
+	def(&b.Tokens, 16_384)
+	return float64(ep.Load.PrefillTokens()) / float64(b.Tokens)
+}
+
 // Max is the fullest that any of several detectors says; what one does not know the
 // others decide.
 type Max []Detector
@@ -178,6 +209,19 @@ func (m Max) Fill(q Query, ep *types.Endpoint) float64 {
 	for _, d := range m {
 		if f := d.Fill(q, ep); f == f && !(f <= fill) {
 			fill = f
+		}
+	}
+	return fill
+}
+
+// Slots implements SlotDetector.
+func (m Max) Slots(q Query, ep *types.Endpoint) float64 {
+	fill := math.NaN()
+	for _, d := range m {
+		if s, ok := d.(SlotDetector); ok {
+			if f := s.Slots(q, ep); f == f && !(f <= fill) {
+				fill = f
+			}
 		}
 	}
 	return fill
@@ -216,11 +260,12 @@ type PredictedTTFT struct {
 	rate float64 // learned; 0: nothing yet
 }
 
-// Bounds of what PredictedTTFT learns from: a prompt of a few tokens says how long a
+// Bounds of what is learned from: a prompt of a few tokens says how long a
 // step takes, and not how many tokens are worked off in it.
 const (
 	leastLearned = 1024
 	learning     = 0.05
+	defaultRate  = 10_000 // tokens a second, until it is known better
 )
 
 // Fill implements Detector.
@@ -237,7 +282,7 @@ func (p *PredictedTTFT) Fill(q Query, ep *types.Endpoint) float64 {
 func (p *PredictedTTFT) now() float64 {
 	rate := p.rate
 	def(&rate, p.Rate)
-	def(&rate, 10_000)
+	def(&rate, defaultRate)
 	return rate
 }
 
@@ -282,11 +327,15 @@ func speed(ep *types.Endpoint) float64 {
 var (
 	_ Detector       = Utilization{}
 	_ Detector       = Concurrency{}
+	_ Detector       = Backlog{}
 	_ Detector       = DetectorFunc(nil)
 	_ TargetDetector = Max{}
 	_ TargetDetector = (*PredictedTTFT)(nil)
 	_ Learner        = Max{}
 	_ ReadingLearner = Max{}
 	_ ReadingLearner = (*LearnedBatch)(nil)
+	_ SlotDetector   = Max{}
+	_ SlotDetector   = Concurrency{}
+	_ SlotDetector   = (*LearnedBatch)(nil)
 	_ Learner        = (*PredictedTTFT)(nil)
 )

@@ -7,14 +7,15 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// LearnedBatch takes an endpoint as full when it has as many requests as fit into its
-// batch, and learns how many that are: as many as ran while one that had been there for
-// a whole scrape period still waited. While it waits for none and the batch is full, one
-// more is tried now and then. So the engine's own queue stays empty, and its batch full,
-// whatever bounds it: a limit on sequences, the KV cache or the tokens of a step.
+// LearnedBatch takes an endpoint as full when it has as many requests as its engine runs
+// at once, and learns how many that are. Where requests wait, and as many run reading
+// after reading although some have ended in between, each place is taken by another as
+// soon as it is free: so many places there are. When the engine's queue is empty, one more
+// is tried now and then. So the queue stays empty and the batch full.
 //
-// It needs readings: Controller.Update must be called for each. An endpoint of which it
-// has learned nothing is judged by the other detectors. Make it with new; it is for one
+// It needs readings: Controller.Put or Update must be called for each. An endpoint of
+// which it has learned nothing is judged by other detectors, and so is one whose batch is
+// bounded by something else than a number of places. Make it with new; it is for one
 // Controller.
 type LearnedBatch struct {
 	batches map[*types.Load]*batch
@@ -22,30 +23,67 @@ type LearnedBatch struct {
 
 // batch is what is known of one endpoint's.
 type batch struct {
-	limit  float64
-	fullAt time.Time // when it was last seen to be full
-	grewAt time.Time
-	probe  time.Duration // until one more is tried
+	places float64       // infinite: not known
+	probe  time.Duration // how long until more are tried
+	next   time.Time     // when
+	trying bool          // more are tried now
+
+	running float64 // at the last reading at which something waited
+	same    int     // readings in a row at which it was this, and something waited
+	waited  int     // readings in a row at which something waited
 }
 
-// How soon LearnedBatch tries whether there is room for more than it believes. A bound
-// that was found again and again, such as one on sequences, is tried ever less often;
-// one that moves, such as the KV cache, again at once.
+// How sure LearnedBatch wants to be, and how soon it tries whether there are more places
+// than it believes: ever later where it found the same again.
 const (
-	firstProbe = time.Second
-	lastProbe  = 32 * time.Second
-	sameBatch  = 2 // requests by which a bound may differ and still be the same
+	sureReadings = 4
+	sameBatch    = 2 // places by which a bound may differ and still be the same
+	firstProbe   = time.Second
+	lastProbe    = 32 * time.Second
+)
+
+const (
+	// keptPlaces is the part of the places that is kept for requests that may use all of
+	// an endpoint: only these are let in once the others are taken.
+	keptPlaces = 0.03
+	// keptFill is how full an endpoint is then. It is the ceiling of standard requests in
+	// DefaultBands: few places are enough to let the others in at once, while of a KV cache
+	// or a backlog more must be kept.
+	keptFill = 0.8
 )
 
 // Fill implements Detector.
 func (b *LearnedBatch) Fill(q Query, ep *types.Endpoint) float64 {
-	known, ok := b.batches[ep.Load]
-	if !ok {
+	known := b.batches[ep.Load]
+	if known == nil || math.IsInf(known.places, 1) {
 		return math.NaN()
 	}
-	// One more must fit: the slot that is kept for a higher band is a whole one.
-	return (inFlight(q, ep) + 1) / (known.limit + 1)
+	places := known.places
+	if known.trying {
+		places += known.more()
+	}
+	// One more must fit: what is kept is whole places.
+	taken := (inFlight(q, ep) + 1) / (places + 1)
+	if free := 1 - keptPlaces; taken <= free {
+		return taken / free * keptFill
+	} else {
+		return keptFill + (taken-free)/keptPlaces*(1-keptFill)
+	}
 }
+
+// more is how many more places are tried: enough that one more is taken also by those for
+// whom some are kept free; and many where what is believed was found only once, for then
+// it may be wrong altogether.
+func (b *batch) more() float64 {
+	n := 2 + keptPlaces*b.places
+	if b.probe == firstProbe {
+		n += b.places / 16
+	}
+	return n
+}
+
+// Slots implements SlotDetector.
+func (b *LearnedBatch) Slots(q Query, ep *types.Endpoint) float64 { return b.Fill(q, ep) }
 
 // inFlight estimates the requests at ep: those that the server reported, others' too,
 // and what the ledger says happened since.
@@ -66,25 +104,50 @@ func (b *LearnedBatch) Reading(ep *types.Endpoint, since Since) {
 	if !ok || !ok2 || ep.Load == nil {
 		return
 	}
-	now := ep.Metrics.UpdatedAt
 	known := b.batches[ep.Load]
-	switch {
-	// A step ended since the last reading, and of those that waited before some still do.
-	case w > float64(since.Sent) && since.Tokens > 0 && r >= 1:
+	if known == nil {
 		if b.batches == nil {
 			b.batches = map[*types.Load]*batch{}
 		}
-		probe := firstProbe
-		if known != nil && math.Abs(known.limit-r) <= sameBatch {
-			probe = min(2*known.probe, lastProbe)
-		}
-		b.batches[ep.Load] = &batch{r, now, now, probe}
-	case known == nil || w > 0 || r < known.limit-1 || now.Sub(known.grewAt) < known.probe:
-	case now.Sub(known.fullAt) > 4*known.probe:
-		known.limit, known.grewAt, known.probe = known.limit+max(1, known.limit/64), now, firstProbe/16
-	default:
-		known.limit, known.grewAt = known.limit+1, now
+		known = &batch{places: math.Inf(1)}
+		b.batches[ep.Load] = known
 	}
+	known.read(w, r, since, ep.Metrics.UpdatedAt)
+}
+
+func (b *batch) read(waiting, running float64, since Since, now time.Time) {
+	if running > b.places { // there are more than was believed
+		b.places = running
+	}
+	if waiting == 0 {
+		b.same, b.waited = 0, 0
+		if !b.trying && running >= (1-keptPlaces)*b.places-2 && !now.Before(b.next) {
+			b.trying = true
+		}
+		return
+	}
+	b.waited++
+	switch {
+	case b.trying && b.waited > 1 && running <= b.places:
+		b.full(b.places, now)
+	case running < 1 || since.Finished == 0: // nothing is learned
+	case running != b.running:
+		b.running, b.same = running, 1
+	default:
+		if b.same++; b.same >= sureReadings {
+			b.full(running, now)
+		}
+	}
+}
+
+// full notes that so many requests are all that run at once.
+func (b *batch) full(running float64, now time.Time) {
+	if math.Abs(running-b.places) <= sameBatch {
+		b.probe = min(2*b.probe, lastProbe)
+	} else {
+		b.probe = firstProbe
+	}
+	b.places, b.next, b.trying, b.same = running, now.Add(b.probe), false, 0
 }
 
 // Forget implements ReadingLearner.

@@ -144,10 +144,3 @@ func (c *Controller) happened(ep *types.Endpoint, now time.Time) {
 		c.refresh(cell, now)
 	}
 }
-
-// stepEnded notes that a token came from an endpoint.
-func (c *Controller) stepEnded(ep *types.Endpoint) {
-	if cell := c.cellOf(ep); cell != nil {
-		cell.since.Tokens++
-	}
-}

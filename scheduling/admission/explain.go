@@ -139,7 +139,8 @@ func (c *Controller) ahead(r *Report, t *Ticket, l *lane, now time.Time) {
 	turn := t.flow.counter + float64(r.OwnTenant)*each/t.flow.weight
 	r.Least = t.flow.counter
 	for _, q := range t.band.queues {
-		for _, s := range q.heap {
+		for _, e := range q.heap {
+			s := e.share
 			r.Least = min(r.Least, s.flow.counter)
 			if s.flow == t.flow {
 				continue

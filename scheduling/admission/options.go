@@ -136,8 +136,8 @@ func (b *Band) waits() bool { return b.MaxRequests >= 0 }
 func DefaultBands() []Band {
 	return []Band{
 		{Name: "critical", Priority: types.PriorityCritical, Ceiling: 1, MaxWait: time.Minute, Displace: true},
-		{Name: "standard", Priority: types.PriorityStandard, Ceiling: 0.9, MaxWait: DefaultMaxWait, Floor: 0.05},
-		{Name: "sheddable", Priority: math.MinInt, Ceiling: 0.8, MaxRequests: -1},
+		{Name: "standard", Priority: types.PriorityStandard, Ceiling: 0.8, MaxWait: DefaultMaxWait, Floor: 0.05},
+		{Name: "sheddable", Priority: math.MinInt, Ceiling: 0.79, MaxRequests: -1},
 	}
 }
 
@@ -219,8 +219,12 @@ func (o Options) Validate() error {
 // highest to the lowest, or what is wrong.
 func (o Options) withDefaults() (Options, error) {
 	var v validator
-	def(&o.Detector, Default())
-	def(&o.Clock, Clock(realClock{}))
+	if o.Detector == nil {
+		o.Detector = Default()
+	}
+	if o.Clock == nil {
+		o.Clock = realClock{}
+	}
 	v.count("MaxRequests", &o.MaxRequests, DefaultMaxRequests)
 	if o.MaxBytes < 0 {
 		v.failf("MaxBytes is %d, want at least 0", o.MaxBytes)

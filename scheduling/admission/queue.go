@@ -36,9 +36,21 @@ type queue struct {
 	lane   *lane
 	band   *band
 	queued int
-	heap   []*share
+	heap   []entry
 	last   *share // that was served last
 	shares int    // that point here
+}
+
+// entry is a tenant's place in a queue's heap, with what it is ordered by beside it, so
+// that comparing touches no other memory.
+type entry struct {
+	key   float64
+	seq   uint64
+	share *share
+}
+
+func (e *entry) before(o *entry) bool {
+	return e.key < o.key || e.key == o.key && e.seq < o.seq
 }
 
 // flow is a tenant at one priority.
@@ -119,13 +131,13 @@ func (f *flow) key() float64 {
 	return f.counter
 }
 
+// entry returns the share's place in the order.
+func (s *share) entry() entry { return entry{s.flow.key(), s.first().seq, s} }
+
 // before reports whether a is to be served before b.
 func (a *share) before(b *share) bool {
-	ka, kb := a.flow.key(), b.flow.key()
-	if ka != kb {
-		return ka < kb
-	}
-	return a.first().seq < b.first().seq
+	ea, eb := a.entry(), b.entry()
+	return ea.before(&eb)
 }
 
 // first returns the request that is next, not regarding groups.
@@ -149,72 +161,90 @@ func (q *queue) top() *share {
 	if len(q.heap) == 0 {
 		return nil
 	}
-	top := q.heap[0]
-	if q.band.quantum > 0 && q.last != nil && q.last.index >= 0 && q.last.flow.key() <= top.flow.key() {
+	top := &q.heap[0]
+	if q.band.quantum > 0 && q.last != nil && q.last.index >= 0 && q.last.flow.key() <= top.key {
 		return q.last
 	}
-	return top
+	return top.share
 }
 
 // fix restores the order of the heap after the share's key changed.
 func (q *queue) fix(s *share) {
-	if s.index >= 0 && !q.up(s.index) {
-		q.down(s.index)
+	if s.index < 0 {
+		return
+	}
+	e := s.entry()
+	if old := &q.heap[s.index]; e.before(old) {
+		q.up(s.index, e)
+	} else if old.before(&e) {
+		q.down(s.index, e)
 	}
 }
 
-func (q *queue) up(i int) (moved bool) {
+// The heap has four children a node: half as many levels as one with two.
+const heapWidth = 4
+
+// up puts e where index i is, or further up.
+func (q *queue) up(i int, e entry) {
+	h := q.heap
 	for i > 0 {
-		parent := (i - 1) / 2
-		if !q.heap[i].before(q.heap[parent]) {
+		parent := (i - 1) / heapWidth
+		if !e.before(&h[parent]) {
 			break
 		}
-		q.swap(i, parent)
-		i, moved = parent, true
+		h[i] = h[parent]
+		h[i].share.index = i
+		i = parent
 	}
-	return moved
+	h[i] = e
+	e.share.index = i
 }
 
-func (q *queue) down(i int) {
+// down puts e where index i is, or further down.
+func (q *queue) down(i int, e entry) {
+	h := q.heap
 	for {
-		least := i
-		for child := 2*i + 1; child <= 2*i+2 && child < len(q.heap); child++ {
-			if q.heap[child].before(q.heap[least]) {
+		first := heapWidth*i + 1
+		if first >= len(h) {
+			break
+		}
+		least := first
+		for child := first + 1; child < min(first+heapWidth, len(h)); child++ {
+			if h[child].before(&h[least]) {
 				least = child
 			}
 		}
-		if least == i {
-			return
+		if !h[least].before(&e) {
+			break
 		}
-		q.swap(i, least)
+		h[i] = h[least]
+		h[i].share.index = i
 		i = least
 	}
-}
-
-func (q *queue) swap(i, j int) {
-	h := q.heap
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+	h[i] = e
+	e.share.index = i
 }
 
 // enter adds a share in which something waits now.
 func (q *queue) enter(s *share) {
-	s.index = len(q.heap)
-	q.heap = append(q.heap, s)
-	q.up(s.index)
+	q.heap = append(q.heap, entry{})
+	q.up(len(q.heap)-1, s.entry())
 }
 
 // leave takes out a share in which nothing waits any more.
 func (q *queue) leave(s *share) {
 	i, last := s.index, len(q.heap)-1
-	if i != last {
-		q.swap(i, last)
-	}
-	q.heap[last] = nil
+	moved := q.heap[last]
+	q.heap[last] = entry{}
 	q.heap = q.heap[:last]
 	s.index = -1
-	if i != last {
-		q.fix(q.heap[i])
+	if i == last {
+		return
+	}
+	if i > 0 && moved.before(&q.heap[(i-1)/heapWidth]) {
+		q.up(i, moved)
+	} else {
+		q.down(i, moved)
 	}
 }
 
@@ -246,7 +276,8 @@ func (b *band) add(t *Ticket) {
 	}
 }
 
-// remove takes a request out of its tenant's queue.
+// remove takes a request out of its tenant's queue. The tenant's place among the others is
+// not put right: fix does.
 func (b *band) remove(t *Ticket) {
 	s := t.share
 	if t.prev != nil {
@@ -274,8 +305,6 @@ func (b *band) remove(t *Ticket) {
 	b.lengthen(s.flow, -1)
 	if s.n == 0 {
 		s.queue.leave(s)
-	} else {
-		s.queue.fix(s)
 	}
 }
 
@@ -508,7 +537,7 @@ func (b *band) lift(f *flow, credit float64) {
 		base = math.Inf(1)
 		for _, q := range b.queues {
 			if len(q.heap) > 0 {
-				base = min(base, q.heap[0].flow.counter)
+				base = min(base, q.heap[0].share.flow.counter)
 			}
 		}
 	}

@@ -81,7 +81,7 @@ func (c *Controller) arm(now time.Time) {
 	if len(c.deadlines) == 0 || c.closed {
 		return
 	}
-	at := c.deadlines[0].deadline
+	at := c.deadlines[0].at
 	if c.wakeAt != 0 {
 		if c.wakeAt <= at {
 			return
@@ -101,8 +101,8 @@ func (c *Controller) expire() {
 	}
 	now := c.o.Clock.Now()
 	c.wakeAt = 0
-	for len(c.deadlines) > 0 && c.deadlines[0].deadline <= now.UnixNano() {
-		t := c.deadlines[0]
+	for len(c.deadlines) > 0 && c.deadlines[0].at <= now.UnixNano() {
+		t := c.deadlines[0].t
 		why, detail := TimedOut, "it waited for "+time.Duration(now.UnixNano()-t.arrived).String()
 		if t.share.queue.lane.members == 0 {
 			why, detail = NoEndpoint, "no endpoint came in "+time.Duration(now.UnixNano()-t.arrived).String()
@@ -119,7 +119,8 @@ func (c *Controller) endWaitForEndpoints(now time.Time) {
 		return
 	}
 	var gone []*Ticket
-	for _, t := range c.deadlines {
+	for _, d := range c.deadlines {
+		t := d.t
 		switch l := t.share.queue.lane; {
 		case l.members == 0 && c.o.WaitForEndpoints == 0:
 			gone = append(gone, t)

@@ -71,8 +71,8 @@ func (c *Controller) Stats() Stats {
 		}
 		one.Refused = maps.Clone(b.counts.Refused)
 		for _, q := range b.queues {
-			for _, share := range q.heap {
-				one.Oldest = max(one.Oldest, time.Duration(now-share.head.arrived))
+			for _, e := range q.heap {
+				one.Oldest = max(one.Oldest, time.Duration(now-e.share.head.arrived))
 			}
 		}
 		s.Oldest = max(s.Oldest, one.Oldest)

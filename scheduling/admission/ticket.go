@@ -100,9 +100,6 @@ func (t *Ticket) Booked(ep *types.Endpoint) {
 		if ep.Load != nil {
 			t.ahead = ep.Load.PrefillTokens()
 		}
-		if cell := c.cellOf(ep); cell != nil {
-			cell.since.Sent++
-		}
 		c.happened(from, now)
 		c.happened(ep, now)
 		c.enlist(t)
@@ -124,7 +121,6 @@ func (t *Ticket) FirstToken() {
 		if l, ok := c.o.Detector.(Learner); ok {
 			l.FirstToken(t.ep, t.ahead, took)
 		}
-		c.stepEnded(t.ep)
 		c.happened(t.ep, now)
 		c.dispatch(now)
 	}
@@ -217,26 +213,30 @@ func (t *Ticket) unlist() {
 	t.list, t.lprev, t.lnext = nil, nil, nil
 }
 
-// Candidates returns those of eps that have room for the request, so that one which is
-// full is not chosen while another has room: give them to the Scheduler. If none has
-// any more, or none of eps is known, it returns eps. The result is eps itself, or dst
-// with the endpoints appended. How full they are is read anew: what was let in since is
-// seen.
+// Candidates returns those of eps that have a place for the request, by a SlotDetector,
+// so that one which has none is not chosen while another has: give them to the Scheduler.
+// If none has, or no places are known, it returns eps. The result is eps itself, or dst
+// with the endpoints appended.
+//
+// What else makes an endpoint full is for the Scheduler to weigh against what speaks for
+// it: to send a request from the prefix that it shares to whoever has room would fill the
+// others too.
 func (t *Ticket) Candidates(dst, eps []*types.Endpoint) []*types.Endpoint {
 	c := t.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	l, ceiling := t.lane, t.band.Ceiling
-	if l.roomAt(t.band.ceiling) == l.members {
+	slots, ok := c.o.Detector.(SlotDetector)
+	if !ok || t.lane.roomAt(t.band.ceiling) == t.lane.members {
 		return eps
 	}
+	q := c.query(c.o.Clock.Now())
 	before := len(dst)
 	for _, ep := range eps {
-		if cell := c.cellOf(ep); cell != nil && l.fills[cell.index] < ceiling && l.fills[cell.index] != notMember {
+		if !(slots.Slots(q, ep) >= t.band.Ceiling) {
 			dst = append(dst, ep)
 		}
 	}
-	if len(dst) == before {
+	if n := len(dst) - before; n == 0 || n == len(eps) {
 		return eps
 	}
 	return dst

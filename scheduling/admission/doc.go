@@ -1,0 +1,54 @@
+// Package admission says who may use a pool of model servers when there is not room for
+// all: who goes first, who waits, and who is refused. A server that is given more than it
+// can run queues the rest in order of arrival, and then nobody can be preferred any more;
+// so what does not fit waits here.
+//
+//	c, err := admission.New(admission.Options{})
+//	c.SetEndpoints(eps) // and Put for each new reading, Remove for what goes
+//	…
+//	ticket, waited, err := c.Admit(ctx, admission.Arrival{Request: req})
+//	if err != nil {
+//		// a *Refusal: 429 with Reason and RetryAfter, or 503 if Reason.Unavailable
+//	}
+//	defer ticket.Done(outcome)
+//	d, err := scheduler.Schedule(ctx, req, ticket.Candidates(nil, eps))
+//	ticket.Booked(d.Endpoint)
+//	// at the first token, after d.FirstToken():
+//	ticket.FirstToken()
+//
+// A director does all of this for its pools (director.Options.Admission), and so does
+// every adapter built on one.
+//
+// # Room
+//
+// A [Detector] says of one endpoint how full it is, 1 being full. It reads the ledger,
+// what this process itself has sent, first, and what the server reports second. The
+// figures are kept for each set of candidates and renewed for one endpoint when something
+// happens there: a booking, a first token, an end, a new reading. Asking costs nothing,
+// and what waits is let in at that moment: there is no tick.
+//
+// # Who is next
+//
+// Requests are in bands by priority, see [Band] and [DefaultBands]. The highest band with
+// a request that there is room for goes first. A band has room at an endpoint that is less
+// full than its Ceiling, so that a little is kept for the bands above. A band with a Floor
+// gets that part of all tokens whatever is above it.
+//
+// Within a priority tenants (types.Request.FairnessID) share by tokens, see [Fairness].
+// While two tenants both have requests that wait, what they were served, in weighted
+// tokens divided by their weights, differs by at most
+//
+//	2·U + Credit (+ Quantum with PrefixLocality) + E
+//
+// where U is the most that one request costs: InputWeight·prompt + OutputWeight·output;
+// and E is what the outputs of requests under way were misjudged by when they were let in,
+// which is put right when they end. VTC, which charges for each token as it is made, has
+// the tokens in the batch in the place of E.
+//
+// # Bounds
+//
+// Queues, bands, tenants, sets of candidates and budgets are all bounded, and each bound
+// is a field of [Options]. Ids, priorities and deadlines that clients invent can make no
+// more of them, and raise nobody: a priority comes from a manifest, a deadline can only be
+// shortened, and ids without a place share one.
+package admission
