@@ -83,8 +83,10 @@ func (c *Controller) configure(o Options) {
 	c.o = o
 	c.ceilings = nil
 	for i := range o.Bands {
-		if n := len(c.ceilings); n == 0 || c.ceilings[n-1] != o.Bands[i].Ceiling {
-			c.ceilings = append(c.ceilings, o.Bands[i].Ceiling)
+		for _, ceiling := range []float64{o.Bands[i].ModestCeiling, o.Bands[i].Ceiling} {
+			if !slices.Contains(c.ceilings, ceiling) {
+				c.ceilings = append(c.ceilings, ceiling)
+			}
 		}
 	}
 	t, ok := o.Detector.(TargetDetector)
@@ -109,7 +111,7 @@ func (c *Controller) configure(o Options) {
 func (c *Controller) settle(b *band) {
 	i := c.settingsOf(b.priority)
 	b.Band = &c.o.Bands[i]
-	b.ceiling = slices.Index(c.ceilings, b.Ceiling)
+	b.ceiling, b.modest = slices.Index(c.ceilings, b.Ceiling), slices.Index(c.ceilings, b.ModestCeiling)
 	var wait []*Ticket
 	for _, q := range b.queues {
 		for _, e := range slices.Clone(q.heap) {
@@ -265,8 +267,8 @@ func (c *Controller) enter(a *Arrival, t *Ticket) error {
 	}
 	l := c.laneOf(a, now)
 	t.lane = l
-	if l.members > 0 && !l.busyFrom(b.priority) && l.roomAt(b.ceiling) > 0 {
-		b.lift(t.flow, c.o.Credit)
+	t.modest = b.lift(t.flow, c.o.Credit)
+	if l.members > 0 && !l.busyFrom(b.priority) && l.roomAt(t.ceiling()) > 0 {
 		c.grant(t, now)
 		return nil
 	}
@@ -301,7 +303,7 @@ func (c *Controller) place(t *Ticket, b *band, l *lane) {
 
 // queue puts a ticket into the queue of its place.
 func (c *Controller) queue(t *Ticket, now time.Time) {
-	t.band.lift(t.flow, c.o.Credit)
+	t.modest = t.band.lift(t.flow, c.o.Credit)
 	t.state = waiting
 	t.band.add(t)
 	c.queued++
@@ -518,14 +520,14 @@ func (c *Controller) choose() *share {
 	for i := len(c.bands) - 1; i >= 0; i-- {
 		b := c.bands[i]
 		if b.Floor > 0 && b.queued > 0 && b.credit > 0 {
-			if s := c.best(b, 0); s != nil && b.credit >= s.next().charge {
+			if s := c.best(b, true); s != nil && b.credit >= s.next().charge {
 				return s
 			}
 		}
 	}
 	for _, b := range c.bands {
 		if b.queued > 0 {
-			if s := c.best(b, b.ceiling); s != nil {
+			if s := c.best(b, false); s != nil {
 				return s
 			}
 		}
@@ -533,15 +535,20 @@ func (c *Controller) choose() *share {
 	return nil
 }
 
-// best returns the share of a band that is next, among the lanes that have room below a
-// ceiling.
-func (c *Controller) best(b *band, ceiling int) *share {
+// best returns the share of a band that is next, among the lanes that have room for it:
+// as the band has it, or, if it is owed, as the highest has it.
+func (c *Controller) best(b *band, owed bool) *share {
 	var best *share
 	for _, q := range b.queues {
-		if q.queued == 0 || q.lane.roomAt(ceiling) <= c.granted {
+		s := q.top()
+		if s == nil {
 			continue
 		}
-		if s := q.top(); best == nil || s.before(best) {
+		ceiling := s.next().ceiling()
+		if owed {
+			ceiling = 0
+		}
+		if q.lane.roomAt(ceiling) > c.granted && (best == nil || s.before(best)) {
 			best = s
 		}
 	}
@@ -563,6 +570,9 @@ func (c *Controller) finish(t *Ticket, out *types.Outcome, now time.Time) {
 		cell.since.Finished++
 	}
 	c.happened(t.ep, now)
+	if h := c.o.Hooks.Finished; h != nil {
+		h(t, *out)
+	}
 	t.ep = nil
 }
 

@@ -45,9 +45,9 @@ const (
 const (
 	// keptPlaces is the part of the places that is kept for requests that may use all of
 	// an endpoint: only these are let in once the others are taken.
-	keptPlaces = 0.03
+	keptPlaces = 0.045
 	// keptFill is how full an endpoint is then. It is the ceiling of standard requests in
-	// DefaultBands: few places are enough to let the others in at once, while of a KV cache
+	// DefaultBands: a few places are enough to let others in at once, while of a KV cache
 	// or a backlog more must be kept.
 	keptFill = 0.8
 )

@@ -38,11 +38,11 @@
 // While two tenants both have requests that wait, what they were served, in weighted
 // tokens divided by their weights, differs by at most
 //
-//	2·U + Credit (+ Quantum with PrefixLocality) + E
+//	2·U + Credit + E (+ 2·Quantum with PrefixLocality)
 //
 // where U is the most that one request costs: InputWeight·prompt + OutputWeight·output;
-// and E is what the outputs of requests under way were misjudged by when they were let in,
-// which is put right when they end. VTC, which charges for each token as it is made, has
+// and E is what the outputs of their requests under way were misjudged by, in sum, when they
+// were let in, which is put right when they end. VTC, which charges for each token as it is made, has
 // the tokens in the batch in the place of E.
 //
 // # Bounds

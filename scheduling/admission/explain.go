@@ -73,8 +73,9 @@ func (c *Controller) Explain(a Arrival) Report {
 	defer b.rest(t.flow, now)
 	l := c.laneOf(&a, now)
 	c.estimate(t)
+	t.modest = b.lift(t.flow, c.o.Credit)
 	r := c.report(t, l)
-	if l.members > 0 && !l.busyFrom(b.priority) && l.roomAt(b.ceiling) > 0 {
+	if l.members > 0 && !l.busyFrom(b.priority) && l.roomAt(t.ceiling()) > 0 {
 		r.Verdict = "admitted"
 		return r
 	}
@@ -116,7 +117,7 @@ func (t *Ticket) Explain() Report {
 func (c *Controller) report(t *Ticket, l *lane) Report {
 	return Report{
 		Band: t.band.Name, Priority: t.priority, Tenant: t.flow.name,
-		Ceiling: t.band.Ceiling, Candidates: l.members, Room: l.roomAt(t.band.ceiling), Saturation: l.saturation(),
+		Ceiling: c.ceilings[t.ceiling()], Candidates: l.members, Room: l.roomAt(t.ceiling()), Saturation: l.saturation(),
 		Counter: t.flow.counter,
 	}
 }

@@ -1,6 +1,10 @@
 package admission
 
-import "time"
+import (
+	"time"
+
+	"github.com/inferpick/inferpick/types"
+)
 
 // Hooks are called as things happen, for logs and metrics. Any may be nil. They are
 // called with the Controller's lock held, so that they hear of things in order: they
@@ -16,6 +20,9 @@ type Hooks struct {
 	Refused func(t *Ticket, r *Refusal)
 	// Cancelled: its owner gave it up while it waited.
 	Cancelled func(t *Ticket, waited time.Duration)
+	// Finished: it has ended after it was let in, however, and was charged what it really
+	// took.
+	Finished func(t *Ticket, out types.Outcome)
 	// Revoked: it runs, and was asked to end for the sake of another.
 	Revoked func(t *Ticket)
 }

@@ -21,7 +21,7 @@ const (
 	DefaultFlowIdle     = 5 * time.Minute
 	DefaultInputWeight  = 1
 	DefaultOutputWeight = 2
-	DefaultCredit       = 4096
+	DefaultCredit       = 8192
 	DefaultQuantum      = 16_384
 	DefaultOutputTokens = 256
 	DefaultMaxWait      = 30 * time.Second
@@ -56,7 +56,7 @@ type Options struct {
 	InputWeight, OutputWeight float64
 	// Credit is how many weighted tokens a tenant that sent nothing may be ahead of
 	// those that did: enough to go before them with the next request, and no more.
-	// Default 4,096; negative: none.
+	// Default 8,192; negative: none.
 	Credit float64
 	// Quantum is, with fairness PrefixLocality, how many weighted tokens a tenant is
 	// served before it is the next one's turn. Default 16,384.
@@ -106,6 +106,11 @@ type Band struct {
 	// requests of the band. A lower band's is not above it: what is between them is
 	// kept free for the higher one. Default 1.
 	Ceiling float64
+	// ModestCeiling is Ceiling for a tenant that was served less than those that wait, and
+	// for the only tenant: one that asks for less than its share finds room where others
+	// have to wait. Not below Ceiling, nor above that of the next higher band. Default:
+	// Ceiling.
+	ModestCeiling float64
 	// MaxRequests and MaxBytes bound what waits of one priority. 0: the bounds of all
 	// bands together. MaxRequests -1: nothing waits, requests are refused at once when
 	// there is no room.
@@ -136,8 +141,8 @@ func (b *Band) waits() bool { return b.MaxRequests >= 0 }
 func DefaultBands() []Band {
 	return []Band{
 		{Name: "critical", Priority: types.PriorityCritical, Ceiling: 1, MaxWait: time.Minute, Displace: true},
-		{Name: "standard", Priority: types.PriorityStandard, Ceiling: 0.8, MaxWait: DefaultMaxWait, Floor: 0.05},
-		{Name: "sheddable", Priority: math.MinInt, Ceiling: 0.79, MaxRequests: -1},
+		{Name: "standard", Priority: types.PriorityStandard, Ceiling: 0.8, ModestCeiling: 0.87, MaxWait: DefaultMaxWait, Floor: 0.05},
+		{Name: "sheddable", Priority: math.MinInt, Ceiling: 0.79, ModestCeiling: 0.86, MaxRequests: -1},
 	}
 }
 
@@ -324,6 +329,12 @@ func (v *validator) bands(bands []Band) []Band {
 			v.failf("band %q: Ceiling is %v, want above 0 and at most 1000", b.Name, b.Ceiling)
 		} else if i > 0 && b.Ceiling > bands[i-1].Ceiling {
 			v.failf("band %q: Ceiling is %v, above the %v of band %q, which goes first", b.Name, b.Ceiling, bands[i-1].Ceiling, bands[i-1].Name)
+		}
+		def(&b.ModestCeiling, b.Ceiling)
+		if !(b.ModestCeiling >= b.Ceiling) {
+			v.failf("band %q: ModestCeiling is %v, want at least its Ceiling of %v", b.Name, b.ModestCeiling, b.Ceiling)
+		} else if i > 0 && b.ModestCeiling > bands[i-1].ModestCeiling {
+			v.failf("band %q: ModestCeiling is %v, above the %v of band %q, which goes first", b.Name, b.ModestCeiling, bands[i-1].ModestCeiling, bands[i-1].Name)
 		}
 		if b.MaxRequests < -1 {
 			v.failf("band %q: MaxRequests is %d, want at least 0, or -1 for no queue", b.Name, b.MaxRequests)

@@ -11,7 +11,8 @@ import (
 type band struct {
 	*Band
 	priority int
-	ceiling  int // index in Controller.ceilings
+	ceiling  int // index in Controller.ceilings, as is modest
+	modest   int
 	quantum  float64
 	edf      bool
 	locality bool
@@ -527,10 +528,11 @@ func (b *band) forget(now time.Time, o *Options, must bool) bool {
 }
 
 // lift takes from a tenant that comes back what it would have had while it was away,
-// but for the credit: VTC's rule.
-func (b *band) lift(f *flow, credit float64) {
+// but for the credit: VTC's rule. It reports whether the tenant is modest: well behind
+// those that wait or were let in last, or the only one.
+func (b *band) lift(f *flow, credit float64) (modest bool) {
 	if f.queued > 0 {
-		return
+		return len(b.flows) < 2
 	}
 	base := b.virtual
 	if b.queued > 0 {
@@ -542,6 +544,7 @@ func (b *band) lift(f *flow, credit float64) {
 		}
 	}
 	f.counter = max(f.counter, base-credit)
+	return len(b.flows) < 2 || f.counter < base
 }
 
 // spend adds to what a tenant was served, or takes off.

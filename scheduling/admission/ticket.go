@@ -50,6 +50,7 @@ type Ticket struct {
 	output   float64 // tokens of output that were expected
 	prefix   uint64
 	priority int
+	modest   bool // its tenant is, see Band.ModestCeiling
 	state    state
 
 	// Places in lists and heaps.
@@ -84,6 +85,18 @@ func (t *Ticket) Band() string { return t.band.Name }
 // Priority returns that which it has here, at most that of the request. May be called
 // from hooks.
 func (t *Ticket) Priority() int { return t.priority }
+
+// Charge returns the weighted tokens that its tenant was charged: what is expected at
+// first, and what it really took once it has ended. May only be called from hooks.
+func (t *Ticket) Charge() float64 { return t.charge }
+
+// ceiling is the index of the ceiling that counts for it.
+func (t *Ticket) ceiling() int {
+	if t.modest {
+		return t.band.modest
+	}
+	return t.band.ceiling
+}
 
 // Booked tells where the request was booked: call it as soon as a Scheduler has
 // decided, and again when it went on to another endpoint. The next one is let in by
@@ -226,13 +239,14 @@ func (t *Ticket) Candidates(dst, eps []*types.Endpoint) []*types.Endpoint {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	slots, ok := c.o.Detector.(SlotDetector)
-	if !ok || t.lane.roomAt(t.band.ceiling) == t.lane.members {
+	if !ok || t.lane.roomAt(t.ceiling()) == t.lane.members {
 		return eps
 	}
+	ceiling := c.ceilings[t.ceiling()]
 	q := c.query(c.o.Clock.Now())
 	before := len(dst)
 	for _, ep := range eps {
-		if !(slots.Slots(q, ep) >= t.band.Ceiling) {
+		if !(slots.Slots(q, ep) >= ceiling) {
 			dst = append(dst, ep)
 		}
 	}

@@ -44,6 +44,9 @@ type Report struct {
 
 	// Classes are the jobs by priority, highest first.
 	Classes []ClassReport `json:",omitempty"`
+	// Tenants are the jobs by tenant, by name: of the first 64 that sent any. Their
+	// Priority is that of their first job.
+	Tenants []TenantReport `json:",omitempty"`
 
 	Replicas []ReplicaReport
 	Timeline []Sample `json:",omitempty"`
@@ -54,7 +57,7 @@ type Report struct {
 	Decision *Distribution `json:",omitempty"`
 }
 
-// ClassReport is the jobs of one priority.
+// ClassReport is the jobs of one kind, such as those of one priority.
 type ClassReport struct {
 	Priority                                    int
 	Arrived, Completed, Failed, Shed, Cancelled int
@@ -66,6 +69,12 @@ type ClassReport struct {
 	Wait, TTFT Distribution
 	// Tokens is prompt and output tokens of completed ones.
 	Tokens int
+}
+
+// TenantReport is the jobs of one tenant.
+type TenantReport struct {
+	Tenant string
+	ClassReport
 }
 
 // ReplicaReport is one replica's part.

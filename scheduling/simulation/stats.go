@@ -20,7 +20,8 @@ type stats struct {
 	every time.Duration
 
 	ttft, tpot, ntpot, e2e, decision histogram
-	classes                          map[int]*classStats // by priority
+	classes                          map[int]*classStats    // by priority
+	tenants                          map[string]*classStats // at most maxTenants
 
 	arrivals, completed, failed, shed, cancelled int // counted ones
 	lastArrival, lastEnd                         time.Duration
@@ -40,7 +41,9 @@ func (st *stats) arrived(s *sim, l *live) {
 	st.lastArrival = s.now
 	if l.counted {
 		st.arrivals++
-		st.class(l).Arrived++
+		for _, c := range st.kindsOf(l) {
+			c.Arrived++
+		}
 	}
 }
 
@@ -60,6 +63,47 @@ func (st *stats) class(l *live) *classStats {
 		st.classes[l.job.Priority] = c
 	}
 	return c
+}
+
+// maxTenants bounds Report.Tenants.
+const maxTenants = 64
+
+// kindsOf returns what a job counts for: its priority, and its tenant.
+func (st *stats) kindsOf(l *live) []*classStats {
+	kinds := append(make([]*classStats, 0, 2), st.class(l))
+	name := l.job.Tenant
+	if name == "" {
+		return kinds
+	}
+	t := st.tenants[name]
+	if t == nil && len(st.tenants) < maxTenants {
+		if st.tenants == nil {
+			st.tenants = map[string]*classStats{}
+		}
+		t = &classStats{ClassReport: ClassReport{Priority: l.job.Priority}}
+		st.tenants[name] = t
+	}
+	if t != nil {
+		kinds = append(kinds, t)
+	}
+	return kinds
+}
+
+func (c *classStats) report() ClassReport {
+	c.Wait, c.TTFT = c.wait.distribution(), c.ttft.distribution()
+	return c.ClassReport
+}
+
+// ended counts a job that was not served.
+func (c *classStats) ended(how ending) {
+	switch how {
+	case failed:
+		c.Failed++
+	case shed:
+		c.Shed++
+	case cancelled:
+		c.Cancelled++
+	}
 }
 
 // served counts a job of the class that was served.
@@ -85,17 +129,17 @@ func (st *stats) ended(s *sim, l *live, how ending) {
 	if !l.counted {
 		return
 	}
-	class := st.class(l)
 	switch how {
 	case failed:
 		st.failed++
-		class.Failed++
 	case shed:
 		st.shed++
-		class.Shed++
 	case cancelled:
 		st.cancelled++
-		class.Cancelled++
+	}
+	kinds := st.kindsOf(l)
+	for _, k := range kinds {
+		k.ended(how)
 	}
 	if how != served {
 		return
@@ -107,7 +151,9 @@ func (st *stats) ended(s *sim, l *live, how ending) {
 	st.hitTokens += l.cached
 	end := s.now + s.cfg.APIOut - l.job.Arrival
 	first := l.first + s.cfg.APIOut - l.job.Arrival
-	class.served(l, first, end)
+	for _, k := range kinds {
+		k.served(l, first, end)
+	}
 	st.ttft.add(first)
 	st.e2e.add(end)
 	st.ntpot.add(end / time.Duration(l.job.Output))
@@ -220,8 +266,10 @@ func (s *sim) report() *Report {
 	}
 	for _, priority := range slices.Backward(slices.Sorted(maps.Keys(st.classes))) {
 		c := st.classes[priority]
-		c.Wait, c.TTFT = c.wait.distribution(), c.ttft.distribution()
-		r.Classes = append(r.Classes, c.ClassReport)
+		r.Classes = append(r.Classes, c.report())
+	}
+	for _, name := range slices.Sorted(maps.Keys(st.tenants)) {
+		r.Tenants = append(r.Tenants, TenantReport{name, st.tenants[name].report()})
 	}
 	for _, rep := range s.replicas {
 		out := rep.out
