@@ -43,6 +43,20 @@ func TestCostSync(t *testing.T) {
 	}
 }
 
+// Of a server with very many prefills only the first are looked at one by one, and the sum
+// of the others is taken for the rest.
+func TestCostSyncMany(t *testing.T) {
+	const n = 4 * manyPrefills
+	s := &costServer{step: .01, token: 1e-4}
+	for i := range n {
+		s.add(&costed{sent: float64(i) / n, compute: 100, work: .01}, .003, 8192)
+	}
+	s.sync(2, .003)
+	if want := 2 + .01 + n*.01; math.Abs(s.stepEnds-want) > 1e-6 {
+		t.Errorf("the step ends at %v, want %v", s.stepEnds, want)
+	}
+}
+
 func TestCostLearn(t *testing.T) {
 	fleet, own := 0., 0.
 	learn(&fleet, &own, math.Log(100), 1) // an outlier

@@ -76,14 +76,26 @@ func (s *costServer) sync(now, transport float64) {
 		s.stepEnds = math.Inf(-1) // nothing is left to make another step
 		return
 	}
-	for r := s.head; r != nil; r = r.next {
+	left := s.queued // tokens of those that were not looked at
+	n := 0
+	for r := s.head; r != nil && n < manyPrefills; r = r.next {
 		if r.sent+transport < now {
 			s.stepEnds += r.work
 		} else {
 			s.pending += r.work
 		}
+		left -= r.compute
+		n++
+	}
+	if n < s.prefilling {
+		s.stepEnds += max(left, 0) * s.token
 	}
 }
+
+// manyPrefills is how many requests without a first token are looked at one by one. Of a
+// server that has more, which only has while far too much is sent there, the sum of the
+// others is enough: else each event would cost as much as there are of them.
+const manyPrefills = 256
 
 // idle is as many sequences as mean that nothing runs.
 const idle = .5
@@ -159,7 +171,8 @@ func (s *costServer) prefilled(r *costed) {
 // expire lets go of prefills that must be over by now although nobody saw a first
 // token: a response that is not streamed shows none before its end.
 func (s *costServer) expire(now float64) {
-	for r := s.head; r != nil; {
+	n := 0
+	for r := s.head; r != nil && n < manyPrefills; n++ {
 		next := r.next
 		if !r.streamed && now > r.sent+r.predicted+r.work {
 			s.prefilled(r)
