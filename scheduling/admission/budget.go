@@ -32,6 +32,9 @@ func (b Budget) String() string {
 	return fmt.Sprintf("tenant %q, model %q", b.Tenant, b.Model)
 }
 
+// mostRequests is how many may come at once: one at least, or none ever could.
+func (b *Budget) mostRequests() float64 { return max(b.RequestsPerMinute*b.Burst, 1) }
+
 const (
 	anyName = "*"
 	// maxMeters bounds what is kept of the Budgets that are for each tenant or model.
@@ -99,9 +102,9 @@ func (b *budgets) configure(list []Budget) {
 		next := m.next
 		for i := range list {
 			if n := &list[i]; n.Tenant == m.Tenant && n.Model == m.Model {
+				m.requests = kept(m.requests, m.RequestsPerMinute, n.mostRequests())
+				m.tokens = kept(m.tokens, m.TokensPerMinute, n.TokensPerMinute*n.Burst)
 				m.Budget, m.key.budget = n, i
-				m.requests = min(m.requests, n.RequestsPerMinute*n.Burst)
-				m.tokens = min(m.tokens, n.TokensPerMinute*n.Burst)
 				b.meters[m.key] = m
 				b.push(m)
 				break
@@ -109,6 +112,15 @@ func (b *budgets) configure(list []Budget) {
 		}
 		m = next
 	}
+}
+
+// kept returns what is left in a bucket under a new bound. Where there was none, nobody
+// kept account of it.
+func kept(left, perMinute, full float64) float64 {
+	if perMinute == 0 {
+		return full
+	}
+	return min(left, full)
 }
 
 func (b *budgets) push(m *meter) {
@@ -208,12 +220,12 @@ func (b *budgets) meterOf(i int, t *Ticket, now int64) *meter {
 			b.unlink(b.head)
 		}
 		key.tenant, key.model = strings.Clone(key.tenant), strings.Clone(key.model)
-		m = &meter{key: key, Budget: budget, requests: budget.RequestsPerMinute * budget.Burst, tokens: budget.TokensPerMinute * budget.Burst, at: now}
+		m = &meter{key: key, Budget: budget, requests: budget.mostRequests(), tokens: budget.TokensPerMinute * budget.Burst, at: now}
 		b.meters[key] = m
 	} else {
 		b.unlink(m)
 		minutes := float64(max(now-m.at, 0)) / float64(time.Minute)
-		m.requests = min(m.requests+minutes*m.RequestsPerMinute, m.RequestsPerMinute*m.Burst)
+		m.requests = min(m.requests+minutes*m.RequestsPerMinute, m.mostRequests())
 		m.tokens = min(m.tokens+minutes*m.TokensPerMinute, m.TokensPerMinute*m.Burst)
 		m.at = now
 	}

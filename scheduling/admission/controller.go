@@ -22,11 +22,12 @@ type Controller struct {
 	usesTarget bool
 	closed     bool
 
-	cells  []*cell // by index; nil: free
-	byLoad map[*types.Load]*cell
-	mark   uint64
-	whole  *lane // the whole pool
-	lanes  map[laneKey]*lane
+	cells   []*cell // by index; nil: free
+	byLoad  map[*types.Load]*cell
+	mark    uint64
+	whole   *lane     // the whole pool
+	renewed time.Time // when it was last seen to that readings become too old
+	lanes   map[laneKey]*lane
 
 	bands     []*band // by priority, highest first
 	queued    int
@@ -111,6 +112,7 @@ func (c *Controller) configure(o Options) {
 func (c *Controller) settle(b *band) {
 	i := c.settingsOf(b.priority)
 	b.Band = &c.o.Bands[i]
+	b.label = &label{b.Name, b.priority}
 	b.ceiling, b.modest = slices.Index(c.ceilings, b.Ceiling), slices.Index(c.ceilings, b.ModestCeiling)
 	var wait []*Ticket
 	for _, q := range b.queues {
@@ -127,7 +129,11 @@ func (c *Controller) settle(b *band) {
 	if b.locality {
 		b.quantum = c.o.Quantum
 	}
+	for _, f := range b.flows {
+		f.weight = c.o.weightOf(f.name)
+	}
 	for _, t := range wait {
+		t.label.Store(b.label)
 		c.place(t, b, t.share.queue.lane)
 		b.add(t)
 	}
@@ -189,6 +195,7 @@ func (c *Controller) forgetBand() bool {
 		for _, q := range b.queues {
 			q.lane.queues = slices.DeleteFunc(q.lane.queues, func(other *queue) bool { return other == q })
 		}
+		b.ceiling, b.modest = 0, 0 // requests that have ended may still be asked about
 		c.bands = slices.Delete(c.bands, i, i+1)
 		return true
 	}
@@ -255,8 +262,10 @@ func (c *Controller) enter(a *Arrival, t *Ticket) error {
 	t.c, t.req, t.priority = c, req, req.Priority
 	t.arrived = now.UnixNano()
 	t.bytes = int64(len(req.Body))
+	c.renew(now)
 	b := c.bandOf(req.Priority)
 	t.band = b
+	t.label.Store(b.label)
 	if c.closed {
 		return c.refuse(t, Closed, "the gateway is shutting down", now)
 	}
@@ -278,7 +287,7 @@ func (c *Controller) enter(a *Arrival, t *Ticket) error {
 	}
 	c.seq++
 	t.seq = c.seq
-	t.deadline = t.arrived + int64(wait)
+	t.deadline = after(t.arrived, wait)
 	c.place(t, b, l)
 	c.queue(t, now)
 	if h := c.o.Hooks.Queued; h != nil {
@@ -290,6 +299,14 @@ func (c *Controller) enter(a *Arrival, t *Ticket) error {
 	// There may be room that nobody was woken for yet: who is first takes it.
 	c.dispatch(now)
 	return nil
+}
+
+// after is an instant some time later.
+func after(at int64, d time.Duration) int64 {
+	if at > math.MaxInt64-int64(d) {
+		return math.MaxInt64
+	}
+	return at + int64(d)
 }
 
 // place finds where in a band's queues a ticket belongs.
@@ -456,19 +473,28 @@ func (c *Controller) landed(t *Ticket) {
 	}
 }
 
-// payFloors gives every band with a floor that waits its part of what was let in.
+// payFloors gives every band with a floor that waits its part of what was let in: the
+// priorities in it that wait share that.
 func (c *Controller) payFloors(to *band, tokens float64) {
-	for _, b := range c.bands {
-		if b.Floor == 0 {
+	for i, end := 0, 0; i < len(c.bands); i = end {
+		wait := 0
+		for end = i; end < len(c.bands) && c.bands[end].Band == c.bands[i].Band; end++ {
+			if c.bands[end].queued > 0 {
+				wait++
+			}
+		}
+		if c.bands[i].Floor == 0 {
 			continue
 		}
-		if b.queued == 0 {
-			b.credit = 0
-			continue
-		}
-		b.credit += b.Floor * tokens
-		if b == to {
-			b.credit = max(b.credit-tokens, 0)
+		for _, b := range c.bands[i:end] {
+			if b.queued == 0 {
+				b.credit = 0
+				continue
+			}
+			b.credit += b.Floor * tokens / float64(wait)
+			if b == to {
+				b.credit = max(b.credit-tokens, 0)
+			}
 		}
 	}
 }
@@ -650,6 +676,7 @@ func (c *Controller) reprioritize(t *Ticket, priority int, now time.Time) {
 	c.leave(t, now)
 	b := c.bandOf(priority)
 	t.priority, t.band = priority, b
+	t.label.Store(b.label)
 	t.flow = b.flowOf(t.req.FairnessID, &c.o, now)
 	if !b.waits() && lane.members > 0 {
 		c.settleRefusal(t, c.refusal(t, Saturated, c.describe(lane, b), now), now)
@@ -659,7 +686,7 @@ func (c *Controller) reprioritize(t *Ticket, priority int, now time.Time) {
 		c.settleRefusal(t, r, now)
 		return
 	}
-	t.deadline = min(t.deadline, t.arrived+int64(b.MaxWait))
+	t.deadline = min(t.deadline, after(t.arrived, b.MaxWait))
 	c.place(t, b, lane)
 	c.queue(t, now)
 }

@@ -40,9 +40,9 @@
 //
 //	2·U + Credit + E (+ 2·Quantum with PrefixLocality)
 //
-// where U is the most that one request costs: InputWeight·prompt + OutputWeight·output;
-// and E is what the outputs of their requests under way were misjudged by, in sum, when they
-// were let in, which is put right when they end. VTC, which charges for each token as it is made, has
+// where U is the most that one request costs: InputWeight·prompt + OutputWeight·output,
+// divided by its tenant's weight; and E is what the outputs of their requests under way were
+// misjudged by, in sum, when they were let in, which is put right when they end. VTC, which charges for each token as it is made, has
 // the tokens in the batch in the place of E.
 //
 // # Bounds

@@ -11,6 +11,7 @@ type cell struct {
 	ep    *types.Endpoint // its newest reading
 	index int             // in lanes' fills
 	since Since           // the reading
+	stale bool            // what is kept of it knows that the reading is too old
 	mark  uint64          // the last SetEndpoints that had it
 }
 
@@ -42,12 +43,7 @@ func (c *Controller) SetEndpoints(eps []*types.Endpoint) {
 func (c *Controller) Put(ep *types.Endpoint) {
 	c.mu.Lock()
 	defer c.unlock()
-	now := c.o.Clock.Now()
-	if changed := c.put(ep, now); changed {
-		c.membersChanged(now)
-	} else {
-		c.dispatch(now)
-	}
+	c.take(ep)
 }
 
 // Update is Put for an endpoint that may have gone: then it does nothing.
@@ -55,8 +51,16 @@ func (c *Controller) Update(ep *types.Endpoint) {
 	c.mu.Lock()
 	defer c.unlock()
 	if c.cellOf(ep) != nil {
-		now := c.o.Clock.Now()
-		c.put(ep, now)
+		c.take(ep)
+	}
+}
+
+// take takes a reading, and does what follows from it.
+func (c *Controller) take(ep *types.Endpoint) {
+	now := c.o.Clock.Now()
+	if changed := c.put(ep, now); changed {
+		c.membersChanged(now)
+	} else {
 		c.dispatch(now)
 	}
 }
@@ -93,7 +97,7 @@ func (c *Controller) put(ep *types.Endpoint, now time.Time) (changed bool) {
 			at.since = Since{}
 		}
 	}
-	at.ep = ep
+	at.ep, at.stale = ep, false
 	c.refresh(at, now)
 	return changed
 }
@@ -128,6 +132,23 @@ func (c *Controller) remove(cell *cell) {
 func (c *Controller) membersChanged(now time.Time) {
 	c.dispatch(now)
 	c.endWaitForEndpoints(now)
+}
+
+// renew works out anew how full those are whose reading has become too old since: nothing
+// happens there that would tell, perhaps because nothing is let in any more.
+func (c *Controller) renew(now time.Time) {
+	if now.Sub(c.renewed) < c.o.MetricsTTL/4 {
+		return
+	}
+	c.renewed = now
+	oldest := now.Add(-c.o.MetricsTTL)
+	for _, cell := range c.cells {
+		if cell != nil && !cell.stale && cell.ep.Metrics.UpdatedAt.Before(oldest) {
+			cell.stale = true
+			c.refresh(cell, now)
+		}
+	}
+	c.dispatch(now)
 }
 
 // cellOf returns the cell of an endpoint, nil if it is not in the pool.

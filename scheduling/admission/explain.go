@@ -73,13 +73,17 @@ func (c *Controller) Explain(a Arrival) Report {
 	defer b.rest(t.flow, now)
 	l := c.laneOf(&a, now)
 	c.estimate(t)
+	defer func(counter float64) { t.flow.counter = counter }(t.flow.counter)
 	t.modest = b.lift(t.flow, c.o.Credit)
 	r := c.report(t, l)
-	if l.members > 0 && !l.busyFrom(b.priority) && l.roomAt(t.ceiling()) > 0 {
+	if !c.closed && l.members > 0 && !l.busyFrom(b.priority) && l.roomAt(t.ceiling()) > 0 {
 		r.Verdict = "admitted"
 		return r
 	}
 	switch {
+	case c.closed:
+		r.Verdict, r.Reason, r.Detail = "refused", Closed, "the gateway is shutting down"
+		return r
 	case l.members == 0 && c.o.WaitForEndpoints == 0:
 		r.Verdict, r.Reason, r.Detail = "refused", NoEndpoint, "no endpoint could serve it"
 		return r

@@ -100,9 +100,9 @@ func (l *lane) busyFrom(priority int) bool {
 
 // laneOf returns the lane of an arrival, and makes it if it is new.
 func (c *Controller) laneOf(a *Arrival, now time.Time) *lane {
-	key := laneKey{candidates: a.Candidates}
-	if a.Match == nil {
-		key.candidates = ""
+	key, match := laneKey{candidates: a.Candidates}, a.Match
+	if match == nil || key.candidates == "" {
+		key.candidates, match = "", nil
 	}
 	if c.usesTarget {
 		key.ttft = coarse(a.Request.SLO.TTFT)
@@ -115,7 +115,7 @@ func (c *Controller) laneOf(a *Arrival, now time.Time) *lane {
 		if len(c.lanes) >= c.o.MaxLanes && !c.forgetLane() {
 			return c.whole
 		}
-		l = &lane{key: key, match: a.Match}
+		l = &lane{key: key, match: match}
 		c.fillLane(l)
 		c.lanes[key] = l
 	}

@@ -353,6 +353,8 @@ func (v *validator) bands(bands []Band) []Band {
 		}
 		floors += b.Floor
 	}
+	// All priorities below the others: of what shares a queue none is raised.
+	bands[len(bands)-1].Priority = math.MinInt
 	if floors > 0.9 {
 		v.failf("the Floors of all bands add up to %v, want at most 0.9", floors)
 	}

@@ -10,6 +10,7 @@ import (
 // band is the requests of one priority: its tenants, and for each lane a queue.
 type band struct {
 	*Band
+	label    *label
 	priority int
 	ceiling  int // index in Controller.ceilings, as is modest
 	modest   int
@@ -30,6 +31,12 @@ type band struct {
 	queues  []*queue
 
 	counts BandCounts
+}
+
+// label is what a band is called. It does not change.
+type label struct {
+	name     string
+	priority int
 }
 
 // queue is the requests of one priority and one lane: a heap of tenants.
@@ -135,10 +142,10 @@ func (f *flow) key() float64 {
 // entry returns the share's place in the order.
 func (s *share) entry() entry { return entry{s.flow.key(), s.first().seq, s} }
 
-// before reports whether a is to be served before b.
-func (a *share) before(b *share) bool {
-	ea, eb := a.entry(), b.entry()
-	return ea.before(&eb)
+// before reports whether s is to be served before o.
+func (s *share) before(o *share) bool {
+	a, b := s.entry(), o.entry()
+	return a.before(&b)
 }
 
 // first returns the request that is next, not regarding groups.
@@ -467,16 +474,8 @@ func (b *band) hog() *Ticket {
 // flowOf returns the tenant's flow, and makes it if it is new. At most so many are
 // kept; those of more share that of requests without a tenant.
 func (b *band) flowOf(tenant string, o *Options, now time.Time) *flow {
-	weight := 1.0
-	if len(o.Tenants) > 0 {
-		if t, ok := o.Tenants[tenant]; ok {
-			weight = t.Weight
-		} else {
-			tenant = ""
-		}
-	}
-	if o.Fairness == FirstCome {
-		tenant, weight = "", 1
+	if _, ok := o.Tenants[tenant]; !ok && len(o.Tenants) > 0 || o.Fairness == FirstCome {
+		tenant = ""
 	}
 	f := b.flows[tenant]
 	if f == nil {
@@ -487,8 +486,16 @@ func (b *band) flowOf(tenant string, o *Options, now time.Time) *flow {
 		f = &flow{band: b, name: strings.Clone(tenant), counter: b.virtual - o.Credit}
 		b.flows[f.name] = f
 	}
-	f.weight = weight
+	f.weight = o.weightOf(f.name)
 	return f
+}
+
+// weightOf returns the weight of a tenant by the name of its flow.
+func (o *Options) weightOf(name string) float64 {
+	if t, ok := o.Tenants[name]; ok && o.Fairness != FirstCome {
+		return t.Weight
+	}
+	return 1
 }
 
 // wake takes a flow out of the idle ones.

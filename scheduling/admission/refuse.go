@@ -1,7 +1,9 @@
 package admission
 
 import (
+	"cmp"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -75,13 +77,14 @@ func (c *Controller) cancelled(t *Ticket, now time.Time) {
 	}
 }
 
-// arm sets the timer for the earliest deadline. One that goes off earlier is left to:
-// it finds nothing to do and is set again.
+// arm sets the timer for the earliest deadline, or for when a reading of now is too old.
+// One that goes off earlier is left to: it finds nothing to do and is set again.
 func (c *Controller) arm(now time.Time) {
 	if len(c.deadlines) == 0 || c.closed {
 		return
 	}
-	at := c.deadlines[0].at
+	old := max(c.o.MetricsTTL, 100*time.Millisecond)
+	at := min(c.deadlines[0].at, now.Add(old).UnixNano()+1)
 	if c.wakeAt != 0 {
 		if c.wakeAt <= at {
 			return
@@ -101,6 +104,7 @@ func (c *Controller) expire() {
 	}
 	now := c.o.Clock.Now()
 	c.wakeAt = 0
+	c.renew(now)
 	for len(c.deadlines) > 0 && c.deadlines[0].at <= now.UnixNano() {
 		t := c.deadlines[0].t
 		why, detail := TimedOut, "it waited for "+time.Duration(now.UnixNano()-t.arrived).String()
@@ -115,7 +119,7 @@ func (c *Controller) expire() {
 
 // endWaitForEndpoints refuses those that may not wait in the pool as it is now.
 func (c *Controller) endWaitForEndpoints(now time.Time) {
-	if c.queued == 0 || c.o.WaitForEndpoints > 0 && c.whole.members == 0 {
+	if !c.someMayNotWait() {
 		return
 	}
 	var gone []*Ticket
@@ -128,6 +132,7 @@ func (c *Controller) endWaitForEndpoints(now time.Time) {
 			gone = append(gone, t)
 		}
 	}
+	slices.SortFunc(gone, func(a, b *Ticket) int { return cmp.Compare(a.seq, b.seq) })
 	for _, t := range gone {
 		if l := t.share.queue.lane; l.members == 0 {
 			c.refuseWaiting(t, NoEndpoint, "the last endpoint that could serve it has gone", now)
@@ -135,6 +140,24 @@ func (c *Controller) endWaitForEndpoints(now time.Time) {
 			c.refuseWaiting(t, Saturated, c.describe(l, t.band), now)
 		}
 	}
+}
+
+// someMayNotWait reports whether anything waits in a lane without endpoints that may not,
+// or in a band that does not wait.
+func (c *Controller) someMayNotWait() bool {
+	if c.queued == 0 {
+		return false
+	}
+	may := func(l *lane) bool { return l.queued == 0 || l.members > 0 || c.o.WaitForEndpoints > 0 }
+	if !may(c.whole) {
+		return true
+	}
+	for _, l := range c.lanes {
+		if !may(l) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(c.bands, func(b *band) bool { return b.queued > 0 && !b.waits() })
 }
 
 // pace is a rate of late: events a second, those of longer ago than paceTime hardly

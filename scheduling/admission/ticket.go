@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/inferpick/inferpick/types"
@@ -13,8 +14,8 @@ type Arrival struct {
 	// or refused.
 	Request *types.Request
 	// Match says which endpoints of the pool may serve it, and Candidates is a name for
-	// that: of arrivals with the same name the Match of any may be asked. Nil: all. Match
-	// is called with the Controller's lock held and must be quick.
+	// that: of arrivals with the same name the Match of any may be asked. If either is
+	// left out, all. Match is called with the Controller's lock held and must be quick.
 	Match      func(*types.Endpoint) bool
 	Candidates string
 	// MaxWait is how long it may wait. 0: until its first token would come later than
@@ -39,6 +40,7 @@ type Ticket struct {
 	c        *Controller
 	req      *types.Request
 	band     *band
+	label    atomic.Pointer[label] // of band, for those who do not hold the lock
 	flow     *flow
 	lane     *lane
 	share    *share // while it waits
@@ -80,11 +82,11 @@ type Ticket struct {
 func (t *Ticket) Request() *types.Request { return t.req }
 
 // Band returns the name of its band. May be called from hooks.
-func (t *Ticket) Band() string { return t.band.Name }
+func (t *Ticket) Band() string { return t.label.Load().name }
 
 // Priority returns that which it has here, at most that of the request. May be called
 // from hooks.
-func (t *Ticket) Priority() int { return t.priority }
+func (t *Ticket) Priority() int { return t.label.Load().priority }
 
 // Charge returns the weighted tokens that its tenant was charged: what is expected at
 // first, and what it really took once it has ended. May only be called from hooks.
@@ -239,8 +241,11 @@ func (t *Ticket) Candidates(dst, eps []*types.Endpoint) []*types.Endpoint {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	slots, ok := c.o.Detector.(SlotDetector)
-	if !ok || t.lane.roomAt(t.ceiling()) == t.lane.members {
+	if !ok || t.state == ended {
 		return eps
+	}
+	if l := t.lane; (l == c.whole || c.lanes[l.key] == l) && l.roomAt(t.ceiling()) == l.members {
+		return eps // a lane that was forgotten says nothing
 	}
 	ceiling := c.ceilings[t.ceiling()]
 	q := c.query(c.o.Clock.Now())

@@ -1,0 +1,435 @@
+package admission_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling/admission"
+)
+
+const fullConfig = `{
+	"detectors": [
+		{"type": "utilization-detector", "parameters": {"queueDepthThreshold": 7, "kvCacheUtilThreshold": 0.7}},
+		{"type": "concurrency-detector", "parameters": {"maxConcurrency": 50, "maxTokenConcurrency": 100000}},
+		{"type": "backlog-detector", "parameters": {"tokens": 9000}},
+		{"type": "predicted-ttft-detector", "parameters": {"target": "750ms", "rate": 5000}},
+		{"type": "learned-batch-detector"}
+	],
+	"bands": [
+		{"name": "high", "priority": 10, "ceiling": 1.5, "modestCeiling": 1.6, "maxRequests": 100, "maxBytes": 1000, "maxWait": "1m", "displace": true},
+		{"name": "mid", "priority": 0, "ceiling": 0.9, "floor": 0.1},
+		{"name": "low", "ceiling": 0.5, "maxRequests": -1}
+	],
+	"maxRequests": 500, "maxBytes": 123456, "maxBands": 5, "maxLanes": 6,
+	"fairness": "prefix-locality", "order": "earliest-deadline",
+	"inputWeight": 1.5, "outputWeight": 3, "credit": -1, "quantum": 2048,
+	"tenants": {"gold": {"weight": 4}, "plain": {}},
+	"maxFlows": 77, "flowIdle": "2m", "outputTokens": 99,
+	"waitForEndpoints": "45s", "revoke": true,
+	"budgets": [{"tenant": "*", "model": "m", "requestsPerMinute": 60, "tokensPerMinute": 10000, "burst": 2}],
+	"maxRetryAfter": "20s", "metricsTTL": "3s"
+}`
+
+func load(t *testing.T, data string) admission.Config {
+	t.Helper()
+	c, err := admission.LoadConfig([]byte(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestConfigOptions(t *testing.T) {
+	options, err := load(t, fullConfig).Options(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &admission.Options{
+		Detector: admission.Max{
+			admission.Utilization{Queue: 7, KVUsage: .7}, admission.Concurrency{Requests: 50, Tokens: 100_000}, admission.Backlog{Tokens: 9000},
+			&admission.PredictedTTFT{Target: 750 * time.Millisecond, Rate: 5000}, &admission.LearnedBatch{},
+		},
+		Bands: []admission.Band{
+			{Name: "high", Priority: 10, Ceiling: 1.5, ModestCeiling: 1.6, MaxRequests: 100, MaxBytes: 1000, MaxWait: time.Minute, Displace: true},
+			{Name: "mid", Ceiling: .9, Floor: .1},
+			{Name: "low", Priority: math.MinInt, Ceiling: .5, MaxRequests: -1},
+		},
+		MaxRequests: 500, MaxBytes: 123456, MaxBands: 5, MaxLanes: 6,
+		Fairness: admission.PrefixLocality, Order: admission.EarliestDeadline,
+		InputWeight: 1.5, OutputWeight: 3, Credit: -1, Quantum: 2048,
+		Tenants:  map[string]admission.Tenant{"gold": {Weight: 4}, "plain": {}},
+		MaxFlows: 77, FlowIdle: 2 * time.Minute, OutputTokens: 99,
+		WaitForEndpoints: 45 * time.Second, Revoke: true,
+		Budgets:       []admission.Budget{{Tenant: "*", Model: "m", RequestsPerMinute: 60, TokensPerMinute: 10_000, Burst: 2}},
+		MaxRetryAfter: 20 * time.Second, MetricsTTL: 3 * time.Second,
+	}
+	if got := options(); !reflect.DeepEqual(got, want) {
+		t.Errorf("Options = %+v\nwant %+v", got, want)
+	}
+	// Every field is declared here, so that none is forgotten.
+	for i, v := range reflect.ValueOf(*want).Fields() {
+		if i.Name != "Hooks" && i.Name != "Clock" && v.IsZero() {
+			t.Errorf("the test leaves out %s", i.Name)
+		}
+	}
+	if _, err := admission.New(*options()); err != nil {
+		t.Error(err)
+	}
+}
+
+// What Options and what is in them have can be declared, by the same names.
+func TestConfigHasAllFields(t *testing.T) {
+	fields := func(v any) string {
+		var names []string
+		for f := range reflect.ValueOf(v).Fields() {
+			name := f.Tag.Get("json")
+			if name == "" {
+				name = f.Name
+			}
+			name, _, _ = strings.Cut(name, ",")
+			names = append(names, strings.ToLower(name))
+		}
+		slices.Sort(names)
+		return strings.Join(names, " ")
+	}
+	for _, tt := range []struct{ options, config any }{
+		{admission.Band{}, admission.BandConfig{}}, {admission.Tenant{}, admission.TenantConfig{}}, {admission.Budget{}, admission.BudgetConfig{}},
+	} {
+		if a, b := fields(tt.options), fields(tt.config); a != b {
+			t.Errorf("%T has %s\n%T has %s", tt.options, a, tt.config, b)
+		}
+	}
+	options := strings.NewReplacer("clock ", "", "detector ", "detectors ", "hooks ", "").Replace(fields(admission.Options{}))
+	if config := fields(admission.Config{}); config != options {
+		t.Errorf("Options has %s\nConfig has %s", options, config)
+	}
+}
+
+// What learns is one Controller's own.
+func TestConfigOptionsAreNewEachTime(t *testing.T) {
+	options, err := load(t, fullConfig).Options(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := options(), options()
+	for i := 3; i < 5; i++ { // those that learn
+		if a.Detector.(admission.Max)[i] == b.Detector.(admission.Max)[i] {
+			t.Errorf("two sets of options share the detector %T", a.Detector.(admission.Max)[i])
+		}
+	}
+	a.Bands[0].Name, a.Budgets[0].Tenant, a.Tenants["gold"] = "changed", "changed", admission.Tenant{}
+	if c := options(); b.Bands[0].Name != "high" || c.Bands[0].Name != "high" || c.Budgets[0].Tenant != "*" || c.Tenants["gold"].Weight != 4 {
+		t.Error("two sets of options share bands, budgets or tenants")
+	}
+}
+
+func TestConfigDefaults(t *testing.T) {
+	options, err := load(t, `{}`).Options(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := options(); !reflect.DeepEqual(got, &admission.Options{}) {
+		t.Errorf("an empty Config is %+v, want the zero Options, which have the defaults", got)
+	}
+	options, err = load(t, `{"detectors": [{"type": "backlog-detector"}], "fairness": "virtual-tokens", "order": "fifo"}`).Options(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := options(); !reflect.DeepEqual(got, &admission.Options{Detector: admission.Backlog{}}) {
+		t.Errorf("one detector alone: %+v", got)
+	}
+	options, err = load(t, `{"fairness": "first-come"}`).Options(nil)
+	if err != nil || options().Fairness != admission.FirstCome {
+		t.Errorf("first-come: %v", err)
+	}
+}
+
+func TestConfigRoundTrip(t *testing.T) {
+	for _, data := range []string{fullConfig, `{}`} {
+		c := load(t, data)
+		out, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := load(t, string(out))
+		a, err := c.Options(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := again.Options(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(a(), b()) {
+			t.Errorf("%s\nbecomes %+v, want %+v", out, b(), a())
+		}
+		if out2, _ := json.Marshal(again); string(out2) != string(out) {
+			t.Errorf("marshalled again: %s, want %s", out2, out)
+		}
+	}
+}
+
+// TestConfigAgreesWithOptions: what a Config of the defaults of Options would say is valid.
+func TestConfigAgreesWithOptions(t *testing.T) {
+	var c admission.Config
+	for i, b := range admission.DefaultBands() {
+		bc := admission.BandConfig{Name: b.Name, Ceiling: b.Ceiling, ModestCeiling: b.ModestCeiling, MaxRequests: b.MaxRequests, Floor: b.Floor, Displace: b.Displace}
+		if b.MaxWait > 0 {
+			bc.MaxWait = b.MaxWait.String()
+		}
+		if i < 2 {
+			bc.Priority = &b.Priority
+		}
+		c.Bands = append(c.Bands, bc)
+	}
+	options, err := c.Options(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := options().Bands; !reflect.DeepEqual(got, admission.DefaultBands()) {
+		t.Errorf("the default bands, declared, are %+v", got)
+	}
+}
+
+func TestLoadConfigErrors(t *testing.T) {
+	for data, want := range map[string]string{
+		``:                               "is empty",
+		`{"bands": [`:                    "ends in the middle",
+		`{"bands": [,]}`:                 "byte 12: invalid character ','",
+		`{} {}`:                          "more after the first JSON value",
+		`{} x`:                           "more after the first JSON value",
+		`{"bands": 7}`:                   "bands",
+		`{"maxWait": "1s"}`:              `unknown field "maxWait"`,
+		`{"bands": [{"prioity": 1}]}`:    `unknown field "prioity"`,
+		`{"tenants": {"a": {"w": 1}}}`:   `unknown field "w"`,
+		`{"budgets": [{"rpm": 1}]}`:      `unknown field "rpm"`,
+		`{"detectors": [{"name": "a"}]}`: `unknown field "name"`,
+		`{"flowIdle": 5}`:                "flowIdle",
+		`{"maxRequests": 1.5}`:           "maxRequests",
+		`{"outputWeight": 1e400}`:        "outputWeight",
+	} {
+		c, err := admission.LoadConfig([]byte(data))
+		if err == nil || !strings.HasPrefix(err.Error(), "admission: ") || !strings.Contains(err.Error(), want) {
+			t.Errorf("LoadConfig(%s) = %v, want %q in it", data, err, want)
+		}
+		if !reflect.DeepEqual(c, admission.Config{}) {
+			t.Errorf("LoadConfig(%s) = %+v with an error", data, c)
+		}
+	}
+}
+
+func TestConfigErrors(t *testing.T) {
+	list := make([]string, 1001)
+	for i := range list {
+		list[i] = fmt.Sprintf(`{"tenant": "%d", "tokensPerMinute": 1}`, i)
+	}
+	manyBudgets := `{"budgets": [` + strings.Join(list, ",") + `]}`
+	detector := func(name, parameters string) string {
+		return `{"detectors": [{"type": "learned-batch-detector"}, {"type": "` + name + `", "parameters": ` + parameters + `}]}`
+	}
+	band := func(fields string) string {
+		return `{"bands": [{"name": "high", "priority": 9}, {"name": "standard", "priority": 1, ` + fields + `}]}`
+	}
+	budget := func(fields string) string {
+		return `{"budgets": [{"tokensPerMinute": 5}, {"tenant": "t%d", "model": "*", ` + fields + `}]}`
+	}
+	const at, in = `admission.bands[1] ("standard")`, `admission.budgets[1] (tenant "t%d", model "*")`
+	for _, tt := range []struct {
+		name, data string
+		want       []string // the lines
+	}{
+		{"maxRequests", `{"maxRequests": -1}`, []string{"admission.maxRequests: -1, want above 0, or 0 for the default of "}},
+		{"maxBytes", `{"maxBytes": -2}`, []string{"admission.maxBytes: -2, want at least 0"}},
+		{"maxBands", `{"maxBands": -3}`, []string{"admission.maxBands: -3, want above 0, or 0 for the default of "}},
+		{"maxLanes", `{"maxLanes": -4}`, []string{"admission.maxLanes: -4, want above 0, or 0 for the default of "}},
+		{"maxFlows", `{"maxFlows": -5}`, []string{"admission.maxFlows: -5, want above 0, or 0 for the default of "}},
+		{"outputTokens", `{"outputTokens": -6}`, []string{"admission.outputTokens: -6, want above 0, or 0 for the default of "}},
+		{"inputWeight", `{"inputWeight": -1}`, []string{"admission.inputWeight: -1, want above 0, or 0 for the default of "}},
+		{"outputWeight", `{"outputWeight": 2e9}`, []string{"admission.outputWeight: 2e+09, want above 0, or 0 for the default of "}},
+		{"quantum", `{"quantum": -0.5}`, []string{"admission.quantum: -0.5, want above 0, or 0 for the default of "}},
+		{"fairness", `{"fairness": "round-robin"}`, []string{`admission.fairness: "round-robin", want one of virtual-tokens, prefix-locality, first-come`}},
+		{"order", `{"order": "lifo"}`, []string{`admission.order: "lifo", want one of fifo, earliest-deadline`}},
+		{"flowIdle", `{"flowIdle": "soon"}`, []string{`admission.flowIdle: "soon", want a duration above 0 such as "30s"`}},
+		{"waitForEndpoints", `{"waitForEndpoints": "30"}`, []string{`admission.waitForEndpoints: "30", want a duration above 0 such as "30s"`}},
+		{"maxRetryAfter", `{"maxRetryAfter": "-1s"}`, []string{`admission.maxRetryAfter: "-1s", want a duration above 0 such as "30s"`}},
+		{"metricsTTL", `{"metricsTTL": "0s"}`, []string{`admission.metricsTTL: "0s", want a duration above 0 such as "30s"`}},
+		{"a tenant's weight", `{"tenants": {"a": {"weight": 1}, "50%s": {"weight": 1001}, "c": {"weight": 0.0001}, "d": {"weight": -1}}}`, []string{
+			`admission.tenants["50%s"].weight: 1001, want 0.001 to 1000`, `admission.tenants["c"].weight: 0.0001, want 0.001 to 1000`, `admission.tenants["d"].weight: -1, want 0.001 to 1000`}},
+
+		{"detector type", `{"detectors": [{"type": "no-detector"}]}`, []string{
+			`admission.detectors[0].type: "no-detector" is unknown; known are backlog-detector, concurrency-detector, learned-batch-detector, predicted-ttft-detector, utilization-detector`}},
+		{"detector without a type", `{"detectors": [{}]}`, []string{
+			`admission.detectors[0].type: "" is unknown; known are backlog-detector, concurrency-detector, learned-batch-detector, predicted-ttft-detector, utilization-detector`}},
+		{"utilization", detector("utilization-detector", `{"queueDepthThreshold": -1, "kvCacheUtilThreshold": -2}`), []string{
+			"admission.detectors[1].parameters: (utilization-detector) queueDepthThreshold: -1, want at least 0, which is the default", "kvCacheUtilThreshold: -2, want at least 0, which is the default"}},
+		{"utilization, unknown", detector("utilization-detector", `{"queue": 1}`), []string{`admission.detectors[1].parameters: (utilization-detector) json: unknown field "queue"`}},
+		{"concurrency", detector("concurrency-detector", `{"maxConcurrency": -1, "maxTokenConcurrency": -2}`), []string{
+			"admission.detectors[1].parameters: (concurrency-detector) maxConcurrency: -1, want at least 0, which is the default", "maxTokenConcurrency: -2, want at least 0, which is the default"}},
+		{"concurrency, unknown", detector("concurrency-detector", `{"headroom": 0.1}`), []string{`admission.detectors[1].parameters: (concurrency-detector) json: unknown field "headroom"`}},
+		{"backlog", detector("backlog-detector", `{"tokens": -1}`), []string{"admission.detectors[1].parameters: (backlog-detector) tokens: -1, want at least 0, which is the default"}},
+		{"backlog, unknown", detector("backlog-detector", `{"token": 1}`), []string{`admission.detectors[1].parameters: (backlog-detector) json: unknown field "token"`}},
+		{"predicted TTFT", detector("predicted-ttft-detector", `{"target": "1", "rate": -1}`), []string{
+			`admission.detectors[1].parameters: (predicted-ttft-detector) target: "1", want a duration above 0 such as "30s"`, "rate: -1, want at least 0, which is the default"}},
+		{"predicted TTFT, unknown", detector("predicted-ttft-detector", `{"a": "1"}`), []string{`admission.detectors[1].parameters: (predicted-ttft-detector) json: unknown field "a"`}},
+		{"learned batch", detector("learned-batch-detector", `{"a": "1"}`), []string{`admission.detectors[1].parameters: (learned-batch-detector) json: unknown field "a"`}},
+		{"parameters that are no object", detector("backlog-detector", `[]`), []string{"admission.detectors[1].parameters: (backlog-detector) byte 1: json: cannot unmarshal array into Go value of type struct { Tokens int \"json:\\\"tokens\\\"\" }"}},
+
+		{"band name", `{"bands": [{"priority": 1}]}`, []string{`admission.bands[0] ("").name: is required`}},
+		{"band name twice", `{"bands": [{"name": "a", "priority": 1}, {"name": "a"}]}`, []string{`admission.bands[1] ("a"): another band has the same Name`}},
+		{"band priority twice", `{"bands": [{"name": "a", "priority": 1}, {"name": "b", "priority": 1}]}`, []string{`admission.bands[1] ("b").priority: 1, as that of band "a"`}},
+		{"two without a priority", `{"bands": [{"name": "a"}, {"name": "b"}]}`, []string{`admission.bands[1] ("b").priority: is required, for bands[0] ("a") has none either`}},
+		{"ceiling", band(`"ceiling": 2000`), []string{at + ".ceiling: 2000, want above 0 and at most 1000", at + ".modestCeiling: 2000, above the 1 of band \"high\", which goes first"}},
+		{"ceiling below 0", band(`"ceiling": -0.1`), []string{at + ".ceiling: -0.1, want above 0 and at most 1000"}},
+		{"ceiling above that of a higher band", band(`"ceiling": 1.2`), []string{at + `.ceiling: 1.2, above the 1 of band "high", which goes first`, at + `.modestCeiling: 1.2, above the 1 of band "high", which goes first`}},
+		{"ceiling below that of a lower band", `{"bands": [{"name": "low", "ceiling": 0.9}, {"name": "high", "priority": 1, "ceiling": 0.8}]}`, []string{
+			`admission.bands[0] ("low").ceiling: 0.9, above the 0.8 of band "high", which goes first`, `admission.bands[0] ("low").modestCeiling: 0.9, above`}},
+		{"band maxRequests", band(`"maxRequests": -2`), []string{at + ".maxRequests: -2, want at least 0, or -1 for no queue"}},
+		{"band maxBytes", band(`"maxBytes": -1`), []string{at + ".maxBytes: -1, want at least 0"}},
+		{"band maxWait", band(`"maxWait": "1 minute"`), []string{at + `.maxWait: "1 minute", want a duration above 0 such as "30s"`}},
+		{"band floor", band(`"floor": 0.6`), []string{at + ".floor: 0.6, want 0 to 0.5"}},
+		{"band floor below 0", band(`"floor": -0.1`), []string{at + ".floor: -0.1, want 0 to 0.5"}},
+		{"modest ceiling", band(`"ceiling": 0.5, "modestCeiling": 0.4`), []string{at + ".modestCeiling: 0.4, want at least its Ceiling of 0.5"}},
+		{"floor without a queue", band(`"floor": 0.1, "maxRequests": -1`), []string{at + ".floor: 0.1, but nothing of the band waits (MaxRequests is -1)"}},
+		{"floors", `{"bands": [{"name": "a", "floor": 0.4}, {"name": "b", "priority": 1, "floor": 0.4}, {"name": "c", "priority": 2, "floor": 0.4}]}`, []string{
+			"admission: the Floors of all bands add up to 1.2"}},
+
+		{"budgets", manyBudgets, []string{"admission: Budgets has 1001 entries, want at most 1000"}},
+		{"budget of nothing", budget(`"burst": 1`), []string{in + ": bounds neither RequestsPerMinute nor TokensPerMinute"}},
+		{"requestsPerMinute", budget(`"requestsPerMinute": -1`), []string{in + ".requestsPerMinute: -1, want at least 0"}},
+		{"tokensPerMinute", budget(`"tokensPerMinute": 2e15`), []string{in + ".tokensPerMinute: 2e+15, want at least 0"}},
+		{"burst", budget(`"tokensPerMinute": 1, "burst": 0.001`), []string{in + ".burst: 0.001, want 0.01 to 1000 minutes"}},
+		{"a budget twice", `{"budgets": [{"tokensPerMinute": 1}, {"requestsPerMinute": 1}]}`, []string{`admission.budgets[1] (tenant "", model ""): there is another for the same`}},
+
+		{"all at once", `{"maxRequests": -1, "fairness": "x", "flowIdle": "x", "detectors": [{"type": "x"}], "bands": [{"name": "a", "floor": 1}], "tenants": {"t": {"weight": -1}}, "budgets": [{}]}`, []string{
+			`admission.fairness: "x", want one of virtual-tokens, prefix-locality, first-come`,
+			`admission.flowIdle: "x", want a duration above 0 such as "30s"`,
+			`admission.detectors[0].type: "x" is unknown; known are backlog-detector, concurrency-detector, learned-batch-detector, predicted-ttft-detector, utilization-detector`,
+			"admission.maxRequests: -1, want above 0, or 0 for the default of ",
+			`admission.bands[0] ("a").floor: 1, want 0 to 0.5`,
+			"admission: the Floors of all bands add up to 1, want at most 0.9",
+			`admission.tenants["t"].weight: -1, want 0.001 to 1000`,
+			`admission.budgets[0] (tenant "", model ""): bounds neither RequestsPerMinute nor TokensPerMinute`,
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			options, err := load(t, tt.data).Options(nil)
+			if err == nil || options != nil {
+				t.Fatalf("Options: %v, want an error", err)
+			}
+			lines := strings.Split(err.Error(), "\n")
+			for i, want := range tt.want {
+				if i >= len(lines) || !strings.HasPrefix(lines[i], want) {
+					t.Errorf("Options:\n%v\nwant %q as line %d", err, want, i+1)
+				}
+			}
+			if len(lines) > len(tt.want) {
+				t.Errorf("Options:\n%v\nwant no more than %d lines", err, len(tt.want))
+			}
+		})
+	}
+	for _, c := range []admission.Config{{Credit: math.NaN()}, {Credit: math.Inf(1)}, {Quantum: math.NaN()}, {Budgets: []admission.BudgetConfig{{TokensPerMinute: math.NaN()}}}} {
+		if _, err := c.Options(nil); err == nil || !strings.HasPrefix(err.Error(), "admission") {
+			t.Errorf("Options of %+v: %v, want an error", c, err)
+		}
+	}
+}
+
+func TestConfigCustomDetector(t *testing.T) {
+	types := admission.Detectors()
+	made := 0
+	types["acme-detector"] = func(p json.RawMessage) (func() admission.Detector, error) {
+		switch string(p) {
+		case `{"bad":1}`:
+			return nil, errors.New("bad is 1, want none")
+		case `{"nothing":1}`:
+			return nil, nil
+		}
+		return func() admission.Detector { made++; return admission.Backlog{Tokens: made} }, nil
+	}
+	config := func(parameters string) admission.Config {
+		return load(t, `{"detectors": [{"type": "acme-detector"`+parameters+`}]}`)
+	}
+	options, err := config("").Options(types)
+	if err != nil || made != 0 {
+		t.Fatalf("Options made %d: %v", made, err)
+	}
+	for i := range 2 {
+		if got := options().Detector; got != (admission.Backlog{Tokens: i + 1}) {
+			t.Errorf("detector %d is %v", i, got)
+		}
+	}
+	for parameters, want := range map[string]string{
+		`, "parameters": {"bad":1}`:     "admission.detectors[0].parameters: (acme-detector) bad is 1, want none",
+		`, "parameters": {"nothing":1}`: `admission.detectors[0].type: the factory of "acme-detector" returned nothing`,
+	} {
+		if _, err := config(parameters).Options(types); err == nil || err.Error() != want {
+			t.Errorf("Options: %v, want %s", err, want)
+		}
+	}
+	if _, err := config("").Options(nil); err == nil || !strings.Contains(err.Error(), "is unknown") {
+		t.Errorf("the type is known to others: %v", err)
+	}
+}
+
+// FuzzConfig: no input makes LoadConfig or Options panic, errors have a path, and what
+// is accepted a Controller accepts too.
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte(fullConfig))
+	f.Add([]byte(`{"bands": [{"name": "a"}, {"name": "%s", "priority": 3, "ceiling": 1e-9}], "credit": -0.0}`))
+	f.Add([]byte(`{"tenants": {"": {"weight": 1e3}}, "budgets": [{"tokensPerMinute": 5e-324}]}`))
+	f.Add([]byte(`{"detectors": [{"type": "predicted-ttft-detector", "parameters": null}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := admission.LoadConfig(data)
+		if err != nil {
+			return
+		}
+		options, err := c.Options(nil)
+		if err != nil {
+			if !strings.HasPrefix(err.Error(), "admission") {
+				t.Errorf("an error without a path: %v", err)
+			}
+			return
+		}
+		if _, err := admission.New(*options()); err != nil {
+			t.Errorf("accepted, but New says: %v", err)
+		}
+	})
+}
+
+// A declaration, and the options that it makes for each pool.
+func ExampleConfig() {
+	config, err := admission.LoadConfig([]byte(`{
+		"detectors": [{"type": "utilization-detector", "parameters": {"queueDepthThreshold": 8}}, {"type": "learned-batch-detector"}],
+		"bands": [
+			{"name": "interactive", "priority": 10, "maxWait": "20s"},
+			{"name": "batch", "ceiling": 0.7, "maxWait": "10m", "floor": 0.1}
+		],
+		"tenants": {"gold": {"weight": 3}, "silver": {}},
+		"budgets": [{"tenant": "*", "tokensPerMinute": 1000000}]
+	}`))
+	if err != nil {
+		panic(err)
+	}
+	options, err := config.Options(nil)
+	if err != nil {
+		panic(err)
+	}
+	for _, band := range options().Bands {
+		fmt.Println(band.Name, band.Ceiling, band.MaxWait)
+	}
+
+	config.Bands[1].Floor = 0.6
+	_, err = config.Options(nil)
+	fmt.Println(err)
+	// Output:
+	// interactive 0 20s
+	// batch 0.7 10m0s
+	// admission.bands[1] ("batch").floor: 0.6, want 0 to 0.5
+}

@@ -1,0 +1,327 @@
+package admission
+
+import (
+	"fmt"
+	"math"
+)
+
+// CheckInvariants looks at all that a Controller keeps and returns the first thing that
+// does not fit the rest. It may be called whenever no call into the Controller is under
+// way that was made from a hook. With fills, what is kept of how full endpoints are is
+// compared with what the Detector says now, so that must not change by itself.
+func (c *Controller) CheckInvariants(fills bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := &checker{c: c}
+	k.bands()
+	k.lanes(fills)
+	k.deadlines()
+	k.tickets()
+	k.budgets()
+	return k.err
+}
+
+type checker struct {
+	c   *Controller
+	err error
+}
+
+func (k *checker) failf(format string, args ...any) {
+	if k.err == nil {
+		k.err = fmt.Errorf(format, args...)
+	}
+}
+
+func (k *checker) check(ok bool, format string, args ...any) {
+	if !ok {
+		k.failf(format, args...)
+	}
+}
+
+func (k *checker) bands() {
+	c := k.c
+	queued, bytes := 0, int64(0)
+	for i, b := range c.bands {
+		k.check(i == 0 || b.priority < c.bands[i-1].priority, "bands: %d is behind %d", b.priority, c.bands[max(i-1, 0)].priority)
+		k.check(b.Band == &c.o.Bands[c.settingsOf(b.priority)], "band %d: has the settings of another", b.priority)
+		k.check(c.ceilings[b.ceiling] == b.Ceiling, "band %d: its ceiling is %v, not %v", b.priority, c.ceilings[b.ceiling], b.Ceiling)
+		k.band(b)
+		queued += b.queued
+		bytes += b.bytes
+	}
+	k.check(queued == c.queued, "%d wait in bands, queued is %d", queued, c.queued)
+	k.check(bytes == c.bytes, "%d bytes wait in bands, bytes is %d", bytes, c.bytes)
+}
+
+func (k *checker) band(b *band) {
+	queued, bytes, inFlight := 0, int64(0), 0
+	shares := map[*queue]int{}
+	for name, f := range b.flows {
+		k.check(f.name == name && f.band == b, "band %d: flow %q is under the name of %q", b.priority, f.name, name)
+		n := 0
+		for _, s := range f.shares {
+			k.check(s.flow == f, "band %d: flow %q has a share of %q", b.priority, name, s.flow.name)
+			shares[s.queue]++
+			bytes += k.share(s)
+			n += s.n
+		}
+		k.check(n == f.queued, "band %d: %d of flow %q wait, queued is %d", b.priority, n, name, f.queued)
+		k.check(f.resting == (f.queued == 0 && f.inFlight == 0), "band %d: flow %q has %d waiting and %d in flight, resting is %v", b.priority, name, f.queued, f.inFlight, f.resting)
+		k.check(f.inFlight >= 0, "band %d: flow %q has %d in flight", b.priority, name, f.inFlight)
+		k.check(!math.IsNaN(f.counter) && !math.IsInf(f.counter, 0), "band %d: the counter of flow %q is %v", b.priority, name, f.counter)
+		queued += n
+		inFlight += f.inFlight
+	}
+	k.check(queued == b.queued, "band %d: %d wait in flows, queued is %d", b.priority, queued, b.queued)
+	k.check(bytes == b.bytes, "band %d: %d bytes wait, bytes is %d", b.priority, bytes, b.bytes)
+	k.check(inFlight == b.open, "band %d: %d in flight in flows, open is %d", b.priority, inFlight, b.open)
+	k.check(b.credit >= 0, "band %d: credit is %v", b.priority, b.credit)
+
+	queued = 0
+	for _, q := range b.queues {
+		k.queue(b, q)
+		k.check(q.shares == shares[q], "band %d: %d shares of lane %q, shares is %d", b.priority, shares[q], q.lane.key.candidates, q.shares)
+		delete(shares, q)
+		queued += q.queued
+	}
+	k.check(len(shares) == 0, "band %d: shares of %d queues that it does not have", b.priority, len(shares))
+	k.check(queued == b.queued, "band %d: %d wait in queues, queued is %d", b.priority, queued, b.queued)
+
+	longest := 0
+	listed := 0
+	for n := range b.byLen {
+		for f := range k.flows(&b.byLen[n], b) {
+			k.check(f.queued == n && n > 0, "band %d: flow %q with %d waiting is among those with %d", b.priority, f.name, f.queued, n)
+			longest = n
+			listed += n
+		}
+	}
+	k.check(listed == b.queued, "band %d: flows by length have %d waiting, queued is %d", b.priority, listed, b.queued)
+	k.check(longest == b.longest, "band %d: the longest has %d waiting, longest is %d", b.priority, longest, b.longest)
+	resting := 0
+	for _, f := range b.flows {
+		if f.resting {
+			resting++
+		}
+	}
+	for f := range k.flows(&b.idle, b) {
+		k.check(f.resting, "band %d: flow %q is idle and not resting", b.priority, f.name)
+		resting--
+	}
+	k.check(resting == 0, "band %d: %d more flows rest than are idle", b.priority, resting)
+}
+
+// flows returns what is in a list, and checks its links.
+func (k *checker) flows(l *flowList, b *band) map[*flow]bool {
+	seen := map[*flow]bool{}
+	var before *flow
+	for f := l.head; f != nil; f = f.next {
+		k.check(f.prev == before, "band %d: flow %q has another before it than itself is behind", b.priority, f.name)
+		k.check(b.flows[f.name] == f, "band %d: flow %q is in a list and forgotten", b.priority, f.name)
+		if seen[f] {
+			k.failf("band %d: flow %q is in a list twice", b.priority, f.name)
+			break
+		}
+		seen[f] = true
+		before = f
+	}
+	k.check(l.tail == before, "band %d: the list ends elsewhere than at its tail", b.priority)
+	return seen
+}
+
+func (k *checker) queue(b *band, q *queue) {
+	name := fmt.Sprintf("band %d, lane %q", b.priority, q.lane.key.candidates)
+	k.check(q.band == b, "%s: it is that of band %d", name, q.band.priority)
+	k.check(q.lane == k.c.whole || k.c.lanes[q.lane.key] == q.lane, "%s: the lane is forgotten", name)
+	at := 0
+	for _, other := range q.lane.queues {
+		if other == q {
+			at++
+		}
+	}
+	k.check(at == 1, "%s: the lane has the queue %d times", name, at)
+	n := 0
+	for i := range q.heap {
+		e := q.heap[i]
+		k.check(e.share.index == i, "%s: what is at %d of the heap says %d", name, i, e.share.index)
+		k.check(e == e.share.entry(), "%s: what is at %d of the heap is kept as %v %d, and is %v %d", name, i, e.key, e.seq, e.share.entry().key, e.share.entry().seq)
+		if i > 0 {
+			k.check(!e.before(&q.heap[(i-1)/heapWidth]), "%s: what is at %d of the heap goes before its parent", name, i)
+		}
+		k.check(e.share.queue == q && e.share.n > 0, "%s: what is at %d of the heap is not there", name, i)
+		n += e.share.n
+	}
+	k.check(n == q.queued, "%s: %d wait in the heap, queued is %d", name, n, q.queued)
+}
+
+func (k *checker) share(s *share) (bytes int64) {
+	b := s.flow.band
+	name := fmt.Sprintf("band %d, tenant %q, lane %q", b.priority, s.flow.name, s.queue.lane.key.candidates)
+	n := 0
+	var before *Ticket
+	for t := s.head; t != nil; t = t.next {
+		k.check(t.prev == before, "%s: a link back is wrong", name)
+		k.check(before == nil || before.seq < t.seq, "%s: number %d is behind %d", name, t.seq, seqOf(before))
+		k.check(t.state == waiting && t.share == s && t.flow == s.flow && t.band == b, "%s: number %d belongs elsewhere", name, t.seq)
+		k.check(t.due < len(k.c.deadlines) && k.c.deadlines[t.due].t == t, "%s: number %d has no deadline", name, t.seq)
+		bytes += t.bytes
+		n++
+		before = t
+	}
+	k.check(s.tail == before, "%s: the list ends elsewhere than at its tail", name)
+	k.check(n == s.n, "%s: %d wait, n is %d", name, n, s.n)
+	if n > 0 {
+		k.check(s.index >= 0 && s.index < len(s.queue.heap) && s.queue.heap[s.index].share == s, "%s: not in the heap", name)
+	} else {
+		k.check(s.index < 0, "%s: nothing waits, and it is in the heap", name)
+	}
+	if b.edf {
+		k.check(len(s.byDeadline) == n, "%s: %d by deadline, n is %d", name, len(s.byDeadline), n)
+		for i, t := range s.byDeadline {
+			k.check(t.place == i && t.share == s, "%s: what is at %d of the heap says %d", name, i, t.place)
+			k.check(i == 0 || !earlier(t, s.byDeadline[(i-1)/2]), "%s: what is at %d is due before its parent", name, i)
+		}
+	} else {
+		k.check(len(s.byDeadline) == 0, "%s: %d by deadline, and that is not the order", name, len(s.byDeadline))
+	}
+	if b.locality {
+		for key, g := range s.groups {
+			k.check(g.key == key && g.head != nil, "%s: an empty group", name)
+			var before *Ticket
+			for t := g.head; t != nil; t = t.gnext {
+				k.check(t.gprev == before && t.group == g && t.prefix == key && t.share == s, "%s: number %d is in the wrong group", name, t.seq)
+				k.check(before == nil || before.seq < t.seq, "%s: number %d is behind %d in a group", name, t.seq, seqOf(before))
+				n--
+				before = t
+			}
+			k.check(g.tail == before, "%s: a group ends elsewhere than at its tail", name)
+		}
+		k.check(n == 0, "%s: %d are in no group", name, n)
+		k.check(s.group == nil || s.groups[s.group.key] == s.group, "%s: it goes on with a group that is gone", name)
+	} else {
+		k.check(len(s.groups) == 0 && s.group == nil, "%s: there are groups", name)
+	}
+	return bytes
+}
+
+func seqOf(t *Ticket) uint64 {
+	if t == nil {
+		return 0
+	}
+	return t.seq
+}
+
+func (k *checker) lanes(fills bool) {
+	c := k.c
+	cells := 0
+	for i, cell := range c.cells {
+		if cell == nil {
+			continue
+		}
+		cells++
+		k.check(cell.index == i, "cell %d says %d", i, cell.index)
+		k.check(c.byLoad[cell.ep.Load] == cell, "cell %d is not found by its ledger", i)
+	}
+	k.check(cells == len(c.byLoad), "%d cells, %d ledgers", cells, len(c.byLoad))
+	k.check(len(c.lanes) <= c.o.MaxLanes, "%d lanes of at most %d", len(c.lanes), c.o.MaxLanes)
+	k.lane(c.whole, fills)
+	queued := c.whole.queued
+	for key, l := range c.lanes {
+		k.check(l.key == key, "lane %v is under the key of %v", l.key, key)
+		k.lane(l, fills)
+		queued += l.queued
+	}
+	k.check(queued == c.queued, "%d wait in lanes, queued is %d", queued, c.queued)
+}
+
+func (k *checker) lane(l *lane, fills bool) {
+	c := k.c
+	name := fmt.Sprintf("lane %q", l.key.candidates)
+	k.check(len(l.fills) == len(c.cells), "%s: %d fills of %d cells", name, len(l.fills), len(c.cells))
+	k.check(len(l.room) == len(c.ceilings), "%s: room of %d of %d ceilings", name, len(l.room), len(c.ceilings))
+	if k.err != nil {
+		return
+	}
+	again := lane{fills: make([]float64, len(l.fills)), room: make([]int, len(l.room))}
+	q := c.query(c.o.Clock.Now())
+	for i, fill := range l.fills {
+		if fills {
+			want := notMember
+			if c.cells[i] != nil {
+				want = c.fillOf(l, c.cells[i], q)
+			}
+			k.check(want == fill || want != want && fill != fill, "%s: cell %d is kept as %v full, and is %v", name, i, fill, want)
+		}
+		k.check(c.cells[i] != nil || fill == notMember, "%s: cell %d is free and %v full", name, i, fill)
+		again.fills[i] = notMember
+		again.set(i, fill, c.ceilings)
+	}
+	k.check(l.members == again.members && l.known == again.known && l.sum == again.sum,
+		"%s: members, known, sum are %d %d %d, and kept as %d %d %d", name, again.members, again.known, again.sum, l.members, l.known, l.sum)
+	for i := range l.room {
+		k.check(l.room[i] == again.room[i], "%s: %d have room at ceiling %v, kept is %d", name, again.room[i], c.ceilings[i], l.room[i])
+	}
+	queued := 0
+	for i, q := range l.queues {
+		k.check(i == 0 || q.band.priority < l.queues[i-1].band.priority, "%s: the queue of %d is behind that of %d", name, q.band.priority, l.queues[max(i-1, 0)].band.priority)
+		k.check(q.lane == l, "%s: has the queue of lane %q", name, q.lane.key.candidates)
+		queued += q.queued
+	}
+	k.check(queued == l.queued, "%s: %d wait, queued is %d", name, queued, l.queued)
+}
+
+func (k *checker) deadlines() {
+	c := k.c
+	k.check(len(c.deadlines) == c.queued, "%d deadlines, queued is %d", len(c.deadlines), c.queued)
+	for i, d := range c.deadlines {
+		k.check(d.t.due == i && d.t.deadline == d.at && d.t.state == waiting, "deadlines: what is at %d is not there", i)
+		k.check(i == 0 || d.at >= c.deadlines[(i-1)/heapWidth].at, "deadlines: what is at %d is due before its parent", i)
+	}
+	if len(c.deadlines) > 0 && !c.closed {
+		k.check(c.wakeAt != 0 && c.wakeAt <= c.deadlines[0].at, "deadlines: the timer goes off at %d, the first is due at %d", c.wakeAt, c.deadlines[0].at)
+	}
+}
+
+func (k *checker) tickets() {
+	c := k.c
+	k.check(c.notes == nil && c.lastNote == nil && len(c.revocations) == 0, "something is to be told, and nobody does")
+	n := 0
+	for t := c.grants.head; t != nil; t = t.lnext {
+		k.check(t.state == granted && t.list == &c.grants, "what is not granted is among the grants")
+		n++
+	}
+	k.check(n == c.granted, "%d grants, granted is %d", n, c.granted)
+	k.check(len(c.revocable) == len(c.o.Bands), "%d lists of what may be revoked, of %d bands", len(c.revocable), len(c.o.Bands))
+	for i := range c.revocable {
+		for t := c.revocable[i].head; t != nil; t = t.lnext {
+			k.check(t.state == running && t.revoke != nil && t.list == &c.revocable[i], "what cannot be revoked is among what can")
+		}
+	}
+}
+
+func (k *checker) budgets() {
+	b := &k.c.budgets
+	n := 0
+	var before *meter
+	for m := b.head; m != nil; m = m.next {
+		k.check(m.prev == before && b.meters[m.key] == m, "budgets: the meter of %v is not where it belongs", m.key)
+		k.check(m.Budget == &b.list[m.key.budget], "budgets: the meter of %v has another budget", m.key)
+		before = m
+		n++
+	}
+	k.check(b.tail == before, "budgets: the list ends elsewhere than at its tail")
+	k.check(n == len(b.meters) && n <= maxMeters, "budgets: %d meters in the list, %d in the map, at most %d", n, len(b.meters), maxMeters)
+}
+
+// Counters returns what each tenant of a priority was served, as the order goes by it.
+func (c *Controller) Counters(priority int) map[string]float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	counters := map[string]float64{}
+	if b, _ := c.findBand(priority); b != nil {
+		for name, f := range b.flows {
+			counters[name] = f.counter
+		}
+	}
+	return counters
+}
