@@ -27,15 +27,15 @@ func (AdapterPresent) Filter(_ context.Context, req *types.Request, eps []*types
 }
 
 // Constraint implements scheduling.Constrainer.
-func (AdapterPresent) Constraint(req *types.Request, eps []*types.Endpoint) (string, func(*types.Endpoint) bool) {
+func (AdapterPresent) Constraint(req *types.Request, eps []*types.Endpoint) scheduling.Constraint {
 	target, staleBefore := req.Target(), req.StaleBefore
 	has := func(ep *types.Endpoint) bool {
 		return hasAdapter(&types.Request{StaleBefore: staleBefore}, ep, target)
 	}
 	if !slices.ContainsFunc(eps, has) {
-		return "", nil
+		return scheduling.Constraint{}
 	}
-	return target, has
+	return scheduling.Constraint{Name: target, Match: has, Preferred: true}
 }
 
 // Describe implements scheduling.Describer.

@@ -78,7 +78,10 @@ func (c *Cost) whole(index int32, ep *types.Endpoint, r *costed, hit float64) (w
 	case w.late > 0 && q.meets:
 		w.slo = sloMiss + sloLate*w.late
 	case w.late > 0:
-		w.slo = sloLate * w.late
+		// No endpoint meets it. To go where the tokens come least late would empty one
+		// endpoint after another of what it has cached, for a target that is missed all the
+		// same: what a step takes is in the output's seconds already.
+		w.slo = sloLate * lateness(types.SLO{TTFT: q.slo.TTFT}, w.first+w.delay, 0)
 	default:
 		// How much sooner it is served than it must be is of no use to anybody.
 		w.wait, w.prefill = 0, 0

@@ -369,6 +369,25 @@ func TestCostMeetsSLO(t *testing.T) {
 	}
 }
 
+// A time per output token that no endpoint meets is not chased: the request goes where it
+// would have gone without.
+func TestCostDoesNotChaseLostSLO(t *testing.T) {
+	b := newCostBench(t, plugins.CostOptions{}, unreadAll("cached", "idle")...)
+	first := prompt("x", 20000)
+	d, err := b.s.Schedule(ctx, first, b.eps[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.FirstToken() // it decodes there, and its prompt is cached
+	for _, slo := range []types.SLO{{}, {TPOT: time.Microsecond}} {
+		req := prompt("x", 20000)
+		req.SLO = slo
+		if ex, err := b.s.Explain(ctx, req, b.eps); err != nil || ex.Chosen().ID != "cached" {
+			t.Errorf("SLO %v: %v, %v, want the server that has the prompt", slo, ex, err)
+		}
+	}
+}
+
 // Requests for a LoRA adapter go together, and a slot that is taken costs.
 func TestCostAdapters(t *testing.T) {
 	with := func(id string, running ...string) *types.Endpoint {

@@ -28,16 +28,16 @@ func (f Labels) Filter(_ context.Context, _ *types.Request, eps []*types.Endpoin
 }
 
 // Constraint implements scheduling.Constrainer.
-func (f Labels) Constraint(*types.Request, []*types.Endpoint) (string, func(*types.Endpoint) bool) {
+func (f Labels) Constraint(*types.Request, []*types.Endpoint) scheduling.Constraint {
 	if len(f.Match) == 0 {
-		return "", nil
+		return scheduling.Constraint{}
 	}
-	return fmt.Sprint(f.Match), func(ep *types.Endpoint) bool { // maps are printed in the order of their keys
+	return scheduling.Constraint{Name: fmt.Sprint(f.Match), Match: func(ep *types.Endpoint) bool { // maps are printed in the order of their keys
 		var keep [1]bool
 		keep[0] = true
 		_ = f.Filter(context.Background(), nil, []*types.Endpoint{ep}, keep[:])
 		return keep[0]
-	}
+	}}
 }
 
 // Describe implements scheduling.Describer.

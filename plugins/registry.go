@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 )
 
 // A Factory makes a plugin from the parameters of its declaration, which are nil
@@ -23,12 +24,15 @@ type Factory func(parameters json.RawMessage) (any, error)
 // Registry holds the plugin types that a declaration may name. It is a value of
 // the program's own: there is none that all share. Register everything first,
 // then Load from any goroutine.
-type Registry struct{ factories map[string]Factory }
+type Registry struct {
+	factories map[string]Factory
+	detectors map[string]admission.DetectorFactory
+}
 
-// NewRegistry returns a Registry with the plugins of this package. Types that the
-// Inference Extension has too bear its names.
+// NewRegistry returns a Registry with the plugins of this package and the detectors of
+// package admission. Types that the Inference Extension has too bear its names.
 func NewRegistry() *Registry {
-	r := &Registry{factories: map[string]Factory{}}
+	r := &Registry{factories: map[string]Factory{}, detectors: admission.Detectors()}
 	for name, f := range map[string]Factory{
 		"healthy-filter":        fixed(Healthy{}),
 		"fresh-filter":          fixed(Fresh{}),
@@ -81,15 +85,30 @@ func (r *Registry) Register(typeName string, f Factory) {
 	r.factories[typeName] = f
 }
 
-// Types returns the registered type names, sorted.
+// RegisterDetector adds a type of detector for admission control. It panics as Register
+// does.
+func (r *Registry) RegisterDetector(typeName string, f admission.DetectorFactory) {
+	if typeName == "" || f == nil {
+		panic("plugins: RegisterDetector without a type name or factory")
+	}
+	if _, ok := r.detectors[typeName]; ok {
+		panic(fmt.Sprintf("plugins: detector type %q is registered twice", typeName))
+	}
+	r.detectors[typeName] = f
+}
+
+// Types returns the registered type names of plugins, sorted.
 func (r *Registry) Types() []string { return slices.Sorted(maps.Keys(r.factories)) }
 
-// Config declares profiles. The shape is that of the Inference Extension's
-// EndpointPickerConfig: plugins are declared once and used by name, so that
+// Config declares profiles, and admission control. The shape is that of the Inference
+// Extension's EndpointPickerConfig: plugins are declared once and used by name, so that
 // profiles may share one, and what it learned.
 type Config struct {
 	Plugins  []PluginConfig  `json:"plugins"`
 	Profiles []ProfileConfig `json:"schedulingProfiles"`
+	// Admission says who waits and who is refused while a pool is full. Nil: there is no
+	// admission control. One without fields has the defaults of admission.Options.
+	Admission *admission.Config `json:"admission,omitempty"`
 }
 
 // PluginConfig declares one plugin.
@@ -122,41 +141,70 @@ type PluginRef struct {
 	Weight *float64 `json:"weight,omitempty"`
 }
 
+// Loaded is what a Config declares.
+type Loaded struct {
+	// Profiles are ready for scheduling.New, by name.
+	Profiles map[string]scheduling.Profile
+	// Admission makes the options of admission control, anew at each call: each pool needs
+	// its own, for detectors learn. Nil: the Config has none. As director.Options.Admission:
+	//
+	//	func(types.NamespacedName) *admission.Options { return loaded.Admission() }
+	Admission func() *admission.Options
+}
+
 // Load reads a Config as strict JSON (unknown fields are errors) and builds its
 // profiles: by name, ready for scheduling.New. Hooks and the clock are the
-// caller's to add.
+// caller's to add. What it says of admission is checked; LoadAll returns it.
 func (r *Registry) Load(data []byte) (map[string]scheduling.Profile, error) {
+	loaded, err := r.LoadAll(data)
+	return loaded.Profiles, err
+}
+
+// LoadAll is Load for all that the Config declares.
+func (r *Registry) LoadAll(data []byte) (Loaded, error) {
 	var c Config
 	if err := decodeStrict(data, &c); err != nil {
-		return nil, fmt.Errorf("plugins: profiles: %w", err)
+		return Loaded{}, fmt.Errorf("plugins: profiles: %w", err)
 	}
-	return r.Build(c)
+	return r.BuildAll(c)
 }
 
 // Build makes the profiles that c declares, by name. All that is wrong is
 // reported at once, each with the field it is in.
 func (r *Registry) Build(c Config) (map[string]scheduling.Profile, error) {
+	loaded, err := r.BuildAll(c)
+	return loaded.Profiles, err
+}
+
+// BuildAll is Build for all that c declares.
+func (r *Registry) BuildAll(c Config) (Loaded, error) {
 	b := builder{registry: r, plugins: map[string]any{}}
 	for i, p := range c.Plugins {
 		b.plugin(fmt.Sprintf("plugins[%d]", i), p)
 	}
-	profiles := map[string]scheduling.Profile{}
+	loaded := Loaded{Profiles: map[string]scheduling.Profile{}}
 	for i, pc := range c.Profiles {
 		path := fmt.Sprintf("schedulingProfiles[%d]", i)
 		if pc.Name == "" {
 			b.errorf("%s.name: is required", path)
-		} else if _, ok := profiles[pc.Name]; ok {
+		} else if _, ok := loaded.Profiles[pc.Name]; ok {
 			b.errorf("%s.name: %q is used twice", path, pc.Name)
 		}
-		profiles[pc.Name] = b.profile(path, pc)
+		loaded.Profiles[pc.Name] = b.profile(path, pc)
 	}
 	if len(c.Profiles) == 0 {
 		b.errorf("schedulingProfiles: is empty, want at least one")
 	}
-	if len(b.errs) > 0 {
-		return nil, fmt.Errorf("plugins: profiles: %w", errors.Join(b.errs...))
+	if c.Admission != nil {
+		var err error
+		if loaded.Admission, err = c.Admission.Options(r.detectors); err != nil {
+			b.errs = append(b.errs, err)
+		}
 	}
-	return profiles, nil
+	if len(b.errs) > 0 {
+		return Loaded{}, fmt.Errorf("plugins: profiles: %w", errors.Join(b.errs...))
+	}
+	return loaded, nil
 }
 
 type builder struct {

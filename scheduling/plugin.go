@@ -145,9 +145,18 @@ type OutputEstimator interface {
 // there is room among these only.
 type Constrainer interface {
 	// Constraint returns which of eps the request may go to, as a function that may be
-	// asked about later readings too, and a name for it: requests with the same name have
-	// the same endpoints. Nil: all.
-	Constraint(req *types.Request, eps []*types.Endpoint) (name string, match func(*types.Endpoint) bool)
+	// asked about later readings too.
+	Constraint(req *types.Request, eps []*types.Endpoint) Constraint
+}
+
+// Constraint is which endpoints a request may go to.
+type Constraint struct {
+	// Name is the same for requests that have the same endpoints.
+	Name string
+	// Match says of an endpoint whether it is one of them. Nil: all are.
+	Match func(*types.Endpoint) bool
+	// Preferred says that if there is none, or none any more, all are.
+	Preferred bool
 }
 
 // An Itemizer is a Coster that can say what its cost is made of, for Explain: in

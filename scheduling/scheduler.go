@@ -354,21 +354,23 @@ func (s *Scheduler) pick(ctx context.Context, req *types.Request, eps []*types.E
 }
 
 // Constraint returns what the filters that are Constrainers say together: see there.
-func (s *Scheduler) Constraint(req *types.Request, eps []*types.Endpoint) (name string, match func(*types.Endpoint) bool) {
+func (s *Scheduler) Constraint(req *types.Request, eps []*types.Endpoint) Constraint {
 	req.Now = s.profile.Now()
 	req.StaleBefore = req.Now.Add(-s.profile.MetricsTTL)
+	var all Constraint
 	for _, c := range s.limits {
-		n, m := c.Constraint(req, eps)
-		switch before := match; {
-		case m == nil:
-		case before == nil:
-			name, match = n, m
+		switch one := c.Constraint(req, eps); {
+		case one.Match == nil:
+		case all.Match == nil:
+			all = one
 		default:
-			name += "\x00" + n
-			match = func(ep *types.Endpoint) bool { return before(ep) && m(ep) }
+			before := all.Match
+			all.Name += "\x00" + one.Name
+			all.Match = func(ep *types.Endpoint) bool { return before(ep) && one.Match(ep) }
+			all.Preferred = all.Preferred && one.Preferred
 		}
 	}
-	return name, match
+	return all
 }
 
 // Constrains reports whether any filter is a Constrainer.

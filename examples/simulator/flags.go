@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
@@ -58,14 +59,17 @@ type config struct {
 	explain         int    // number of the job whose decision is explained; 0: one in the middle
 	cpu             bool
 
-	// In place of all that, published figures or the cases of a suite are played.
-	anchors bool
-	suite   string            // file; empty: none
-	quick   bool              // less of them
-	tuning  bool              // what the suite gives for tuning
-	records string            // file of runs; empty: none
-	fresh   []string          // policies that are not taken from it
-	traces  map[string]string // files of the traces of a suite, by name
+	// In place of all that, published figures, an overloaded fleet or the cases of a suite
+	// are played.
+	anchors  bool
+	overload bool
+	admit    map[string]func() admission.Options // beside the others, by name
+	suite    string                              // file; empty: none
+	quick    bool                                // less of them
+	tuning   bool                                // what the suite gives for tuning
+	records  string                              // file of runs; empty: none
+	fresh    []string                            // policies that are not taken from it
+	traces   map[string]string                   // files of the traces of a suite, by name
 
 	command string // that does the same again
 	core    core
@@ -118,6 +122,12 @@ What is written
 In place of all that
   -anchors        play what others have measured and published, and print what
                   is within its tolerance. The exit code is 1 if any is not.
+  -overload       play fleets that are asked for more than they can do, by requests
+                  of mixed criticality and by unequal tenants, with no admission
+                  control, the reference's shedding and ours. Goes with -seed,
+                  -seeds, -quick, -trace vtc=FILE and -admission.
+  -admission LIST with -overload: files with an admission section, as plugins.Config
+                  has it, to be played beside the others
   -suite FILE     play the cases of a suite, such as
                   examples/simulator/suite/suite.json, and print the regret of
                   each policy: its p90 over the best policy's. Goes with -policy
@@ -130,7 +140,7 @@ In place of all that
   -records FILE   take runs that were played before from a file, and add those
                   that are. Throw it away when the simulator changes.
   -fresh LIST     with -records: policies to be played anew
-  -quick          with -anchors or -suite: less of it, to see that it runs
+  -quick          with -anchors, -overload or -suite: less of it, to see that it runs
 
   -h              this text
 
@@ -189,6 +199,8 @@ func parseFlags(args []string) (config, error) {
 	f.IntVar(&cfg.explain, "explain", 0, "")
 	f.BoolVar(&cfg.cpu, "cpu", false, "")
 	f.BoolVar(&cfg.anchors, "anchors", false, "")
+	f.BoolVar(&cfg.overload, "overload", false, "")
+	admissionFlag := f.String("admission", "", "")
 	f.StringVar(&cfg.suite, "suite", "", "")
 	f.BoolVar(&cfg.quick, "quick", false, "")
 	f.BoolVar(&cfg.tuning, "tuning", false, "")
@@ -228,7 +240,10 @@ func parseFlags(args []string) (config, error) {
 	if cfg.traces, err = tracePaths(*traceFlag); err != nil {
 		return cfg, fmt.Errorf("-trace: %w", err)
 	}
-	if cfg.anchors || cfg.suite != "" {
+	if cfg.admit, err = admissionFiles(*admissionFlag); err != nil {
+		return cfg, fmt.Errorf("-admission: %w", err)
+	}
+	if cfg.anchors || cfg.overload || cfg.suite != "" {
 		if !given["seed"] && !given["seeds"] {
 			cfg.seeds = nil // those of the suite
 		}
@@ -286,10 +301,14 @@ func checkMode(given map[string]bool) error {
 	switch {
 	case given["anchors"]:
 		mode, with = "-anchors", []string{"anchors", "quick"}
+	case given["overload"]:
+		mode, with = "-overload", []string{"overload", "quick", "seed", "seeds", "trace", "admission"}
 	case given["suite"]:
 		mode, with = "-suite", []string{"suite", "policy", "profile", "seed", "seeds", "trace", "quick", "tuning", "records", "fresh"}
+	case given["admission"]:
+		return errors.New("-admission is for -overload")
 	case given["quick"], given["trace"], given["tuning"], given["records"], given["fresh"]:
-		return errors.New("-quick, -trace, -tuning, -records and -fresh are for -suite, and -quick for -anchors too")
+		return errors.New("-quick, -trace, -tuning, -records and -fresh are for -suite, -quick and -trace for -overload and -quick for -anchors too")
 	default:
 		return nil
 	}

@@ -8,12 +8,14 @@ import (
 	"io"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/inferpick/inferpick/examples/simulator/policies"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
@@ -139,4 +141,29 @@ func names(ps []simulation.Policy) []string {
 		ns[i] = p.Name
 	}
 	return ns
+}
+
+// admissionFiles reads files with an admission.Config each: options by the names of the
+// files.
+func admissionFiles(list string) (map[string]func() admission.Options, error) {
+	if list == "" {
+		return nil, nil
+	}
+	controls := map[string]func() admission.Options{}
+	for _, path := range strings.Split(list, ",") {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		c, err := admission.LoadConfig(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		options, err := c.Options(admission.Detectors())
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		controls[filepath.Base(path)] = func() admission.Options { return *options() }
+	}
+	return controls, nil
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 
 	"github.com/inferpick/inferpick/examples/simulator/anchors"
+	"github.com/inferpick/inferpick/examples/simulator/overload"
 	"github.com/inferpick/inferpick/examples/simulator/policies"
 	"github.com/inferpick/inferpick/examples/simulator/suite"
 )
@@ -26,6 +27,22 @@ func runAnchors(ctx context.Context, cfg config, stdout, stderr io.Writer) int {
 	}
 	if failed > 0 {
 		return exitError
+	}
+	return exitOK
+}
+
+// runOverload plays fleets that are asked for too much.
+func runOverload(ctx context.Context, cfg config, stdout, stderr io.Writer) int {
+	p, tell := watchPart(stderr)
+	result, err := overload.Run(ctx, overload.Options{
+		Seeds: cfg.seeds, More: cfg.admit, VTC: cfg.traces["vtc"], Quick: cfg.quick, Progress: tell,
+	})
+	p.end()
+	if err != nil {
+		return fail(stderr, err)
+	}
+	if err := result.Write(stdout); err != nil {
+		return fail(stderr, err)
 	}
 	return exitOK
 }

@@ -14,6 +14,8 @@ func run(ctx context.Context, cfg config, stdout, stderr io.Writer) int {
 	switch {
 	case cfg.anchors:
 		return runAnchors(ctx, cfg, stdout, stderr)
+	case cfg.overload:
+		return runOverload(ctx, cfg, stdout, stderr)
 	case cfg.suite != "":
 		return runSuite(ctx, cfg, stdout, stderr)
 	}

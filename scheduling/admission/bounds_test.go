@@ -197,21 +197,41 @@ func TestOnlyLowerOnesAreRevoked(t *testing.T) {
 	r.check()
 }
 
-func TestNothingIsRevokedUnlessAsked(t *testing.T) {
-	for _, revoke := range []bool{false, true} {
-		r := newRig(t, 1, admission.Options{Revoke: revoke})
-		c := r.offer(request("low", -100, ""))
-		c.OnRevoke(func(*admission.Refusal) { t.Errorf("revoked, with Revoke %v", revoke) })
-		c.Booked(r.eps[0])
-		if revoke {
-			// What runs when the options change may go on.
-			if err := r.c.Configure(r.with(admission.Options{Revoke: true})); err != nil {
+// TestRevokeIsAnOption: by the options that hold when a request comes that would need the
+// place of one that runs, and where the place would be of use to it.
+func TestRevokeIsAnOption(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		before, after bool
+		elsewhere     bool // the one that comes may not go where the other runs
+		want          int
+	}{
+		{"off", false, false, false, 0},
+		{"on", true, true, false, 1},
+		{"switched on", false, true, false, 0}, // it was not noted whether it could be
+		{"switched off", true, false, false, 0},
+		{"of no use", true, true, true, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, 2, admission.Options{Revoke: tt.before})
+			asked := 0
+			c := r.offer(request("low", -100, ""))
+			c.OnRevoke(func(*admission.Refusal) { asked++ })
+			c.Booked(r.eps[0])
+			if err := r.c.Configure(r.with(admission.Options{Revoke: tt.after})); err != nil {
 				t.Fatal(err)
 			}
-		}
-		r.fill(0, 1)
-		r.offer(request("high", 100, ""))
-		r.check()
+			r.fill(0, 1)
+			r.fill(1, 1)
+			a := admission.Arrival{Request: request("high", 100, "")}
+			if tt.elsewhere {
+				a = only("second", r.eps[1])
+				a.Request = request("high", 100, "")
+			}
+			r.offerAs(a)
+			equal(t, "asked", asked, tt.want)
+			r.check()
+		})
 	}
 }
 

@@ -20,6 +20,7 @@ type Controller struct {
 	o          Options
 	ceilings   []float64 // of the bands, each once
 	usesTarget bool
+	byDefault  bool // the detector is that of Default
 	closed     bool
 
 	cells   []*cell // by index; nil: free
@@ -56,11 +57,12 @@ type Controller struct {
 // New returns a Controller with no endpoints: call SetEndpoints. An error names each
 // field that is wrong, and the rule.
 func New(o Options) (*Controller, error) {
+	given := o.Detector != nil
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	c := &Controller{byLoad: map[*types.Load]*cell{}, lanes: map[laneKey]*lane{}, whole: new(lane), prefixes: maphash.MakeSeed()}
+	c := &Controller{byLoad: map[*types.Load]*cell{}, lanes: map[laneKey]*lane{}, whole: new(lane), prefixes: maphash.MakeSeed(), byDefault: !given}
 	c.configure(o)
 	return c, nil
 }
@@ -69,12 +71,17 @@ func New(o Options) (*Controller, error) {
 // deadlines. What has no room any more by the new bounds is refused as it comes; what
 // waits stays. With an error nothing is changed.
 func (c *Controller) Configure(o Options) error {
+	given := o.Detector != nil
 	o, err := o.withDefaults()
 	if err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.unlock()
+	if !given && c.byDefault {
+		o.Detector = c.o.Detector // with what it has learned
+	}
+	c.byDefault = !given
 	c.configure(o)
 	c.dispatch(c.o.Clock.Now())
 	return nil
@@ -93,12 +100,14 @@ func (c *Controller) configure(o Options) {
 	t, ok := o.Detector.(TargetDetector)
 	c.usesTarget = ok && t.UsesTarget()
 	c.budgets.configure(o.Budgets)
-	for i := range c.revocable {
-		for t := c.revocable[i].head; t != nil; t = c.revocable[i].head {
-			t.unlist() // it runs, and cannot be revoked any more
+	before := c.revocable
+	c.revocable = make([]ticketList, len(o.Bands))
+	for i := range before {
+		for t := before[i].head; t != nil; t = before[i].head {
+			t.unlist()
+			c.enlist(t)
 		}
 	}
-	c.revocable = make([]ticketList, len(o.Bands))
 	for _, b := range c.bands {
 		c.settle(b)
 	}
@@ -277,7 +286,7 @@ func (c *Controller) enter(a *Arrival, t *Ticket) error {
 	l := c.laneOf(a, now)
 	t.lane = l
 	t.modest = b.lift(t.flow, c.o.Credit)
-	if l.members > 0 && !l.busyFrom(b.priority) && l.roomAt(t.ceiling()) > 0 {
+	if c.passes(t, l) {
 		c.grant(t, now)
 		return nil
 	}
@@ -293,12 +302,17 @@ func (c *Controller) enter(a *Arrival, t *Ticket) error {
 	if h := c.o.Hooks.Queued; h != nil {
 		h(t)
 	}
-	if c.o.Revoke && b.Displace && l.members > 0 {
+	if c.o.Revoke && b.Displace && c.seen(l).members > 0 {
 		c.revokeFor(t)
 	}
 	// There may be room that nobody was woken for yet: who is first takes it.
 	c.dispatch(now)
 	return nil
+}
+
+// passes reports whether a request may go at once.
+func (c *Controller) passes(t *Ticket, l *lane) bool {
+	return c.seen(l).roomAt(t.ceiling()) > 0 && !l.busyFrom(t.band.priority)
 }
 
 // after is an instant some time later.
@@ -350,6 +364,21 @@ func (c *Controller) takeOut(t *Ticket, now time.Time) {
 // may not.
 func (c *Controller) mayWait(a *Arrival, t *Ticket, l *lane, now time.Time) (time.Duration, *Refusal) {
 	b := t.band
+	if c.seen(l).members == 0 {
+		if c.o.WaitForEndpoints == 0 {
+			return 0, c.refusal(t, NoEndpoint, "no endpoint could serve it", now)
+		}
+	} else if !b.waits() {
+		return 0, c.refusal(t, Saturated, c.describe(l, b), now)
+	}
+	if r := c.makeRoom(t, now); r != nil {
+		return 0, r
+	}
+	return c.mostWait(a, b, l), nil
+}
+
+// mostWait returns how long an arrival may wait.
+func (c *Controller) mostWait(a *Arrival, b *band, l *lane) time.Duration {
 	wait := b.MaxWait
 	switch slo := a.Request.SLO.TTFT; {
 	case a.MaxWait > 0:
@@ -357,26 +386,42 @@ func (c *Controller) mayWait(a *Arrival, t *Ticket, l *lane, now time.Time) (tim
 	case slo > 0:
 		wait = min(wait, max(slo-c.expectedTTFT(), slo/2))
 	}
-	if l.members == 0 {
-		if c.o.WaitForEndpoints == 0 {
-			return 0, c.refusal(t, NoEndpoint, "no endpoint could serve it", now)
-		}
+	if c.seen(l).members == 0 {
 		wait = min(wait, c.o.WaitForEndpoints)
-	} else if !b.waits() {
-		return 0, c.refusal(t, Saturated, c.describe(l, b), now)
 	}
-	if r := c.makeRoom(t, now); r != nil {
-		return 0, r
+	return wait
+}
+
+// fits reports whether there is room for one more in the queue, or would be.
+func (c *Controller) fits(t *Ticket) bool {
+	b := t.band
+	requests, bytes := c.bounds(b)
+	inBand := b.queued < requests && b.bytes+t.bytes <= bytes
+	inAll := c.queued < c.o.MaxRequests && c.bytes+t.bytes <= c.o.MaxBytes
+	hog := b.hog()
+	ownGives := hog != nil && hog.flow.queued > t.flow.queued+1
+	return (inBand || ownGives) && (inAll || c.lowestBelow(t) != nil) && t.bytes <= min(bytes, c.o.MaxBytes)
+}
+
+// bounds are those of what waits in a band.
+func (c *Controller) bounds(b *band) (requests int, bytes int64) {
+	requests, bytes = b.MaxRequests, b.MaxBytes
+	if requests <= 0 {
+		requests = c.o.MaxRequests
 	}
-	return wait, nil
+	if bytes == 0 {
+		bytes = c.o.MaxBytes
+	}
+	return requests, bytes
 }
 
 // describe says how full a lane is, as a band sees it.
 func (c *Controller) describe(l *lane, b *band) string {
-	if room := l.roomAt(b.ceiling); room > 0 {
-		return fmt.Sprintf("%d requests of its priority or a higher one wait for %d endpoints", c.before(l, b), l.members)
+	by := c.seen(l)
+	if by.roomAt(b.ceiling) > 0 {
+		return fmt.Sprintf("%d requests of its priority or a higher one wait for %d endpoints", c.before(l, b), by.members)
 	}
-	return fmt.Sprintf("none of %d endpoints is less than %g full", l.members, b.Ceiling)
+	return fmt.Sprintf("none of %d endpoints is less than %g full", by.members, b.Ceiling)
 }
 
 // before counts the requests of a lane that wait at the priority of a band or a higher.
@@ -395,13 +440,7 @@ func (c *Controller) before(l *lane, b *band) int {
 // there is none.
 func (c *Controller) makeRoom(t *Ticket, now time.Time) *Refusal {
 	b := t.band
-	requests, bytes := b.MaxRequests, b.MaxBytes
-	if requests <= 0 {
-		requests = c.o.MaxRequests
-	}
-	if bytes == 0 {
-		bytes = c.o.MaxBytes
-	}
+	requests, bytes := c.bounds(b)
 	if t.bytes > bytes || t.bytes > c.o.MaxBytes {
 		return c.refusal(t, QueueFull, fmt.Sprintf("its body of %d bytes is larger than the queue", t.bytes), now)
 	}
@@ -473,6 +512,10 @@ func (c *Controller) landed(t *Ticket) {
 	}
 }
 
+// maxOwed bounds the weighted tokens that a floor owes a band: what it could not be given,
+// for there was no room where its requests may go, is not made up for all at once.
+const maxOwed = 65_536
+
 // payFloors gives every band with a floor that waits its part of what was let in: the
 // priorities in it that wait share that.
 func (c *Controller) payFloors(to *band, tokens float64) {
@@ -491,7 +534,7 @@ func (c *Controller) payFloors(to *band, tokens float64) {
 				b.credit = 0
 				continue
 			}
-			b.credit += b.Floor * tokens / float64(wait)
+			b.credit = min(b.credit+b.Floor*tokens/float64(wait), maxOwed)
 			if b == to {
 				b.credit = max(b.credit-tokens, 0)
 			}
@@ -574,7 +617,7 @@ func (c *Controller) best(b *band, owed bool) *share {
 		if owed {
 			ceiling = 0
 		}
-		if q.lane.roomAt(ceiling) > c.granted && (best == nil || s.before(best)) {
+		if c.seen(q.lane).roomAt(ceiling) > c.granted && (best == nil || s.before(best)) {
 			best = s
 		}
 	}
@@ -678,7 +721,7 @@ func (c *Controller) reprioritize(t *Ticket, priority int, now time.Time) {
 	t.priority, t.band = priority, b
 	t.label.Store(b.label)
 	t.flow = b.flowOf(t.req.FairnessID, &c.o, now)
-	if !b.waits() && lane.members > 0 {
+	if !b.waits() && c.seen(lane).members > 0 {
 		c.settleRefusal(t, c.refusal(t, Saturated, c.describe(lane, b), now), now)
 		return
 	}
@@ -691,23 +734,34 @@ func (c *Controller) reprioritize(t *Ticket, priority int, now time.Time) {
 	c.queue(t, now)
 }
 
-// revokeFor asks one running request of a lower band to end.
+// revokeFor asks one running request of a lower band to end, where the place would be of
+// use: the one that was let in last.
 func (c *Controller) revokeFor(t *Ticket) {
 	for i := len(c.revocable) - 1; i >= 0; i-- {
-		victim := c.revocable[i].tail
-		if victim == nil || victim.priority >= t.priority {
-			continue
+		for victim := c.revocable[i].tail; victim != nil; victim = victim.lprev {
+			if victim.priority < t.priority && c.serves(t.lane, victim.ep) {
+				c.revoke(victim, t.priority)
+				return
+			}
 		}
-		victim.unlist()
-		r := c.refusal(victim, Revoked, fmt.Sprintf("a request of priority %d needed its place", t.priority), c.o.Clock.Now())
-		victim.refusal = r
-		f := victim.revoke
-		c.revocations = append(c.revocations, func() { f(r) })
-		victim.band.counts.refused(Revoked)
-		if h := c.o.Hooks.Revoked; h != nil {
-			h(victim)
-		}
-		return
+	}
+}
+
+// serves reports whether an endpoint is one of a lane's candidates.
+func (c *Controller) serves(l *lane, ep *types.Endpoint) bool {
+	cell := c.cellOf(ep)
+	return cell != nil && c.seen(l).fills[cell.index] != notMember
+}
+
+func (c *Controller) revoke(victim *Ticket, priority int) {
+	victim.unlist()
+	r := c.refusal(victim, Revoked, fmt.Sprintf("a request of priority %d needed its place", priority), c.o.Clock.Now())
+	victim.refusal = r
+	f := victim.revoke
+	c.revocations = append(c.revocations, func() { f(r) })
+	victim.band.counts.refused(Revoked)
+	if h := c.o.Hooks.Revoked; h != nil {
+		h(victim)
 	}
 }
 

@@ -29,7 +29,7 @@ type Report struct {
 	// were served less, and of its own tenant.
 	Higher, OtherTenants, OwnTenant int
 	// Counter is the weighted tokens that its tenant was served, and Least that of the
-	// tenant at its priority whose turn it is.
+	// tenant at its priority whose turn it is. Only their difference means anything.
 	Counter, Least float64
 
 	// Waited is how long it has waited, Left how long it may yet, and Expected how long
@@ -52,7 +52,7 @@ func (r Report) String() string {
 	}
 	if r.Verdict == "queued" {
 		fmt.Fprintf(&b, "\nbefore it: %d of higher priority, %d of other tenants, %d of its own", r.Higher, r.OtherTenants, r.OwnTenant)
-		fmt.Fprintf(&b, "; its tenant was served %.0f tokens, the next one %.0f", r.Counter, r.Least)
+		fmt.Fprintf(&b, "; its tenant has had %.0f weighted tokens more than the one that is next", r.Counter-r.Least)
 		fmt.Fprintf(&b, "; waited %v, may wait %v more", r.Waited.Round(time.Millisecond), r.Left.Round(time.Millisecond))
 		if r.Expected > 0 {
 			fmt.Fprintf(&b, ", expected %v", r.Expected.Round(time.Millisecond))
@@ -61,8 +61,8 @@ func (r Report) String() string {
 	return b.String()
 }
 
-// Explain returns what would become of an arrival now. Nothing is changed by it, but
-// that its tenant and its candidates are known from now on.
+// Explain returns what would become of an arrival now, but for its budgets. Nothing is
+// changed by it, but that its tenant and its candidates are known from now on.
 func (c *Controller) Explain(a Arrival) Report {
 	c.mu.Lock()
 	defer c.unlock()
@@ -76,7 +76,7 @@ func (c *Controller) Explain(a Arrival) Report {
 	defer func(counter float64) { t.flow.counter = counter }(t.flow.counter)
 	t.modest = b.lift(t.flow, c.o.Credit)
 	r := c.report(t, l)
-	if !c.closed && l.members > 0 && !l.busyFrom(b.priority) && l.roomAt(t.ceiling()) > 0 {
+	if !c.closed && c.passes(t, l) {
 		r.Verdict = "admitted"
 		return r
 	}
@@ -84,14 +84,19 @@ func (c *Controller) Explain(a Arrival) Report {
 	case c.closed:
 		r.Verdict, r.Reason, r.Detail = "refused", Closed, "the gateway is shutting down"
 		return r
-	case l.members == 0 && c.o.WaitForEndpoints == 0:
+	case c.seen(l).members == 0 && c.o.WaitForEndpoints == 0:
 		r.Verdict, r.Reason, r.Detail = "refused", NoEndpoint, "no endpoint could serve it"
 		return r
-	case l.members > 0 && !b.waits():
+	case c.seen(l).members > 0 && !b.waits():
 		r.Verdict, r.Reason, r.Detail = "refused", Saturated, c.describe(l, b)
 		return r
 	}
+	if !c.fits(t) {
+		r.Verdict, r.Reason, r.Detail = "refused", QueueFull, fmt.Sprintf("%d requests wait at its priority, %d in all", b.queued, c.queued)
+		return r
+	}
 	r.Verdict, r.Detail = "queued", c.describe(l, b)
+	t.deadline = t.arrived + int64(c.mostWait(&a, b, l))
 	c.ahead(&r, t, l, now)
 	return r
 }
@@ -119,6 +124,7 @@ func (t *Ticket) Explain() Report {
 
 // report fills in what does not depend on what becomes of the request.
 func (c *Controller) report(t *Ticket, l *lane) Report {
+	l = c.seen(l)
 	return Report{
 		Band: t.band.Name, Priority: t.priority, Tenant: t.flow.name,
 		Ceiling: c.ceilings[t.ceiling()], Candidates: l.members, Room: l.roomAt(t.ceiling()), Saturation: l.saturation(),

@@ -165,7 +165,7 @@ func TestReportString(t *testing.T) {
 				Higher: 1, OtherTenants: 2, OwnTenant: 3, Counter: 10.4, Least: 5.6, Waited: 1500 * time.Millisecond, Left: 20 * time.Second, Expected: 3 * time.Second,
 			},
 			`queued: priority 0 (standard), tenant "t"; 0 of 3 endpoints are less than 0.8 full, in the mean they are 1.00 full; why` + "\n" +
-				`before it: 1 of higher priority, 2 of other tenants, 3 of its own; its tenant was served 10 tokens, the next one 6; waited 1.5s, may wait 20s more, expected 3s`,
+				`before it: 1 of higher priority, 2 of other tenants, 3 of its own; its tenant has had 5 weighted tokens more than the one that is next; waited 1.5s, may wait 20s more, expected 3s`,
 		},
 	} {
 		equal(t, "report", tt.r.String(), tt.want)

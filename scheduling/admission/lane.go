@@ -11,6 +11,7 @@ import (
 // candidates, and the same target if the detector asks for it.
 type laneKey struct {
 	candidates string
+	preferred  bool
 	ttft       time.Duration
 }
 
@@ -64,6 +65,15 @@ func (l *lane) count(fill float64, n int, ceilings []float64) {
 	}
 }
 
+// seen returns the lane by which room is judged for another: of one whose candidates are
+// only preferred, and of which there is none, the whole pool.
+func (c *Controller) seen(l *lane) *lane {
+	if l.members == 0 && l.key.preferred {
+		return c.whole
+	}
+	return l
+}
+
 // roomAt returns how many candidates have room below a ceiling. While nothing is known
 // of any, all have.
 func (l *lane) roomAt(ceiling int) int {
@@ -104,6 +114,7 @@ func (c *Controller) laneOf(a *Arrival, now time.Time) *lane {
 	if match == nil || key.candidates == "" {
 		key.candidates, match = "", nil
 	}
+	key.preferred = a.Preferred && key.candidates != ""
 	if c.usesTarget {
 		key.ttft = coarse(a.Request.SLO.TTFT)
 	}

@@ -45,6 +45,33 @@ func TestRoomIsThatOfTheCandidates(t *testing.T) {
 	r.check()
 }
 
+// TestPreferredCandidatesMayGo: what waits for an endpoint with an adapter goes anywhere
+// once none has it.
+func TestPreferredCandidatesMayGo(t *testing.T) {
+	r := newRig(t, 2, admission.Options{})
+	r.fill(0, 1)
+	has := true
+	a := admission.Arrival{
+		Request: request("r", 0, "t"), Candidates: "adapter", Preferred: true,
+		Match: func(ep *types.Endpoint) bool { return has && ep.Load == r.eps[0].Load },
+	}
+	c := r.offerAs(a)
+	equal(t, "candidates", c.Explain().Candidates, 1)
+	if !c.queued {
+		t.Fatal("let in to an endpoint that is not preferred")
+	}
+	has = false
+	r.c.Put(r.eps[0])
+	if !c.admitted() {
+		t.Error("waits though no endpoint has the adapter any more, and another has room")
+	}
+	c.Booked(r.eps[1])
+	if late := r.offerAs(a); !late.admitted() {
+		t.Error("one that comes later waits")
+	}
+	r.check()
+}
+
 // TestMatchIsAskedAgainOfEachReading: labels and models of an endpoint may change.
 func TestMatchIsAskedAgainOfEachReading(t *testing.T) {
 	r := newRig(t, 2, admission.Options{WaitForEndpoints: time.Minute})

@@ -467,6 +467,8 @@ func (w *world) explain() {
 		want = "admitted"
 	case members == 0 && m.o.WaitForEndpoints == 0, members > 0 && r.band.cfg.MaxRequests < 0:
 		want = "refused"
+	case !m.fits(r):
+		want = "refused"
 	}
 	if got.Verdict != want {
 		w.failf("%v, want %s", got, want)

@@ -678,6 +678,32 @@ func (m *naive) makeRoom(r *req) bool {
 	return true
 }
 
+// fits reports whether makeRoom would have a place to begin with: room, or somebody who
+// loses his.
+func (m *naive) fits(r *req) bool {
+	b := r.band
+	requests, bytes := b.cfg.MaxRequests, b.cfg.MaxBytes
+	if requests <= 0 {
+		requests = m.o.MaxRequests
+	}
+	if bytes == 0 {
+		bytes = m.o.MaxBytes
+	}
+	own := false
+	if v := m.hog(b); v != nil {
+		own = len(m.ofFlow(v.flow)) > len(m.ofFlow(r.flow))+1
+	}
+	lower := b.cfg.Displace && len(m.those(func(o *req) bool { return o.band.priority < b.priority })) > 0
+	in := m.ofBand(b)
+	switch {
+	case r.bytes() > min(bytes, m.o.MaxBytes):
+		return false
+	case !own && (len(in) >= requests || sum(in)+r.bytes() > bytes):
+		return false
+	}
+	return own || lower || len(m.waiting) < m.o.MaxRequests && sum(m.waiting)+r.bytes() <= m.o.MaxBytes
+}
+
 // hog is the last request of the tenant of which the most waits; of several that for which
 // this has been so the longest.
 func (m *naive) hog(b *nband) *req {

@@ -83,7 +83,8 @@ type Options struct {
 	Revoke bool
 	// Budgets bound what tenants and models may use. Optional.
 	Budgets []Budget
-	// MaxRetryAfter bounds what refused clients are told. Default 1 minute.
+	// MaxRetryAfter bounds what refused clients are told, but for those over a Budget, who
+	// are told when that will be enough. Default 1 minute.
 	MaxRetryAfter time.Duration
 
 	// MetricsTTL is the oldest that a reading may be. Default 5 s.
@@ -142,7 +143,7 @@ func DefaultBands() []Band {
 	return []Band{
 		{Name: "critical", Priority: types.PriorityCritical, Ceiling: 1, MaxWait: time.Minute, Displace: true},
 		{Name: "standard", Priority: types.PriorityStandard, Ceiling: 0.8, ModestCeiling: 0.87, MaxWait: DefaultMaxWait, Floor: 0.05},
-		{Name: "sheddable", Priority: math.MinInt, Ceiling: 0.79, ModestCeiling: 0.86, MaxRequests: -1},
+		{Name: "sheddable", Priority: math.MinInt, Ceiling: 0.8, ModestCeiling: 0.87, MaxRequests: -1},
 	}
 }
 

@@ -108,7 +108,7 @@ func (c *Controller) expire() {
 	for len(c.deadlines) > 0 && c.deadlines[0].at <= now.UnixNano() {
 		t := c.deadlines[0].t
 		why, detail := TimedOut, "it waited for "+time.Duration(now.UnixNano()-t.arrived).String()
-		if t.share.queue.lane.members == 0 {
+		if c.seen(t.share.queue.lane).members == 0 {
 			why, detail = NoEndpoint, "no endpoint came in "+time.Duration(now.UnixNano()-t.arrived).String()
 		}
 		c.refuseWaiting(t, why, detail, now)
@@ -125,7 +125,7 @@ func (c *Controller) endWaitForEndpoints(now time.Time) {
 	var gone []*Ticket
 	for _, d := range c.deadlines {
 		t := d.t
-		switch l := t.share.queue.lane; {
+		switch l := c.seen(t.share.queue.lane); {
 		case l.members == 0 && c.o.WaitForEndpoints == 0:
 			gone = append(gone, t)
 		case l.members > 0 && !t.band.waits() && l.roomAt(t.band.ceiling) == 0:
@@ -134,7 +134,7 @@ func (c *Controller) endWaitForEndpoints(now time.Time) {
 	}
 	slices.SortFunc(gone, func(a, b *Ticket) int { return cmp.Compare(a.seq, b.seq) })
 	for _, t := range gone {
-		if l := t.share.queue.lane; l.members == 0 {
+		if l := c.seen(t.share.queue.lane); l.members == 0 {
 			c.refuseWaiting(t, NoEndpoint, "the last endpoint that could serve it has gone", now)
 		} else {
 			c.refuseWaiting(t, Saturated, c.describe(l, t.band), now)
@@ -148,7 +148,7 @@ func (c *Controller) someMayNotWait() bool {
 	if c.queued == 0 {
 		return false
 	}
-	may := func(l *lane) bool { return l.queued == 0 || l.members > 0 || c.o.WaitForEndpoints > 0 }
+	may := func(l *lane) bool { return l.queued == 0 || c.seen(l).members > 0 || c.o.WaitForEndpoints > 0 }
 	if !may(c.whole) {
 		return true
 	}

@@ -18,6 +18,8 @@ type Arrival struct {
 	// left out, all. Match is called with the Controller's lock held and must be quick.
 	Match      func(*types.Endpoint) bool
 	Candidates string
+	// Preferred says that if Match allows no endpoint, or none any more, all may serve it.
+	Preferred bool
 	// MaxWait is how long it may wait. 0: until its first token would come later than
 	// its SLO allows, if it has one; else for as long as its band may. It can only
 	// shorten that of the band.
@@ -244,7 +246,7 @@ func (t *Ticket) Candidates(dst, eps []*types.Endpoint) []*types.Endpoint {
 	if !ok || t.state == ended {
 		return eps
 	}
-	if l := t.lane; (l == c.whole || c.lanes[l.key] == l) && l.roomAt(t.ceiling()) == l.members {
+	if l := c.seen(t.lane); (l == c.whole || c.lanes[l.key] == l) && l.roomAt(t.ceiling()) == l.members {
 		return eps // a lane that was forgotten says nothing
 	}
 	ceiling := c.ceilings[t.ceiling()]

@@ -36,6 +36,9 @@ func (d *Director) SetAdmission(options func(pool types.NamespacedName) *admissi
 			known = append(known, p.Name())
 		}
 		for _, pool := range known {
+			if next[pool] != nil {
+				continue // asked for, and in the store
+			}
 			o := options(pool)
 			if o == nil {
 				continue
@@ -52,12 +55,20 @@ func (d *Director) SetAdmission(options func(pool types.NamespacedName) *admissi
 			delete(g.pools, pool) // asked for anew
 		case o == nil:
 			_ = c.Configure(admission.Options{Detector: admission.DetectorFunc(neverFull)}) // valid
+			c.SetEndpoints(endpointsOf(d.o.Store.Snapshot(), pool))                         // what waits for the first one hears of no other
 			delete(g.pools, pool)
 		default:
 			_ = c.Configure(*o) // valid
 		}
 	}
 	g.make = options
+	return nil
+}
+
+func endpointsOf(now *datastore.Snapshot, pool types.NamespacedName) []*types.Endpoint {
+	if p := now.Pool(pool); p != nil {
+		return p.Endpoints()
+	}
 	return nil
 }
 
@@ -92,8 +103,8 @@ func (d *Director) Admission(pool types.NamespacedName) (*admission.Controller, 
 		g.pools = map[types.NamespacedName]*admission.Controller{}
 	}
 	g.pools[pool] = c
-	if p := d.o.Store.Snapshot().Pool(pool); p != nil && c != nil {
-		c.SetEndpoints(p.Endpoints())
+	if c != nil {
+		c.SetEndpoints(endpointsOf(d.o.Store.Snapshot(), pool))
 	}
 	return c, nil
 }
@@ -166,7 +177,7 @@ func (g *gates) close() {
 func (d *Director) admit(ctx context.Context, r *Route, candidates []*types.Endpoint, in Incoming) ([]*types.Endpoint, error) {
 	c, err := d.Admission(r.Pool)
 	if err != nil {
-		return nil, &Error{Status: 500, Code: CodeInternal, Message: "the request could not be scheduled", Err: err}
+		return nil, err
 	}
 	if c == nil {
 		return candidates, nil
@@ -187,16 +198,36 @@ func (d *Director) admit(ctx context.Context, r *Route, candidates []*types.Endp
 	if r.Waited > 0 {
 		candidates = d.candidatesNow(r)
 	}
-	return r.ticket.Candidates(nil, candidates), nil
+	return withPlace(r.ticket, a.Match, candidates), nil
+}
+
+// withPlace returns those of the candidates that have a place for the request. Those that
+// its filters will strike out do not count: only they may have one.
+func withPlace(t *admission.Ticket, match func(*types.Endpoint) bool, candidates []*types.Endpoint) []*types.Endpoint {
+	if match == nil {
+		return t.Candidates(nil, candidates)
+	}
+	var may []*types.Endpoint
+	for _, ep := range candidates {
+		if match(ep) {
+			may = append(may, ep)
+		}
+	}
+	if have := t.Candidates(nil, may); len(have) < len(may) {
+		return have
+	}
+	return candidates
 }
 
 // arrival is the request as admission control sees it.
 func (d *Director) arrival(r *Route, candidates []*types.Endpoint, in Incoming) (admission.Arrival, error) {
 	a := admission.Arrival{Request: &r.Request}
 	if r.scheduler.Constrains() {
-		a.Candidates, a.Match = r.scheduler.Constraint(&r.Request, candidates)
+		c := r.scheduler.Constraint(&r.Request, candidates)
+		a.Candidates, a.Match, a.Preferred = c.Name, c.Match, c.Preferred
 	}
 	if s := r.subset; s != nil {
+		a.Preferred = false // a subset is what the gateway allows
 		a.Candidates += "\x00subset " + s.name()
 		if match := a.Match; match != nil {
 			a.Match = func(ep *types.Endpoint) bool { return match(ep) && s.has(ep) }
@@ -211,14 +242,11 @@ func (d *Director) arrival(r *Route, candidates []*types.Endpoint, in Incoming) 
 
 // candidatesNow returns the endpoints that may serve a request that has waited.
 func (d *Director) candidatesNow(r *Route) []*types.Endpoint {
-	pool := d.o.Store.Snapshot().Pool(r.Pool)
-	if pool == nil {
-		return nil
-	}
+	eps := endpointsOf(d.o.Store.Snapshot(), r.Pool)
 	if r.subset != nil {
-		return r.subset.of(pool.Endpoints())
+		return r.subset.of(eps)
 	}
-	return pool.Endpoints()
+	return eps
 }
 
 // ExplainAdmission returns what admission control would do with a request now, and why,
@@ -230,10 +258,13 @@ func (d *Director) ExplainAdmission(in Incoming) (admission.Report, bool, error)
 		return admission.Report{}, false, d.translate(err, r)
 	}
 	c, err := d.Admission(r.Pool)
-	if err != nil || c == nil {
-		return admission.Report{}, false, err
+	if c == nil && err == nil {
+		return admission.Report{}, false, nil
 	}
-	a, err := d.arrival(r, candidates, in)
+	var a admission.Arrival
+	if err == nil {
+		a, err = d.arrival(r, candidates, in)
+	}
 	if err != nil {
 		return admission.Report{}, false, d.translate(err, r)
 	}

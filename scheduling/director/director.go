@@ -280,17 +280,20 @@ func (d *Director) resolve(req *types.Request, in Incoming) (datastore.Resolutio
 }
 
 func (d *Director) decide(ctx context.Context, r *Route, candidates []*types.Endpoint, explain bool) (err error) {
+	if r.ticket != nil {
+		defer func() { // also if a plugin panics
+			if r.decision == nil {
+				r.ticket.Done(types.Outcome{Cancelled: true})
+			}
+		}()
+	}
 	if explain {
 		r.decision, r.Explanation, err = r.scheduler.ScheduleExplained(ctx, &r.Request, candidates)
 	} else {
 		r.decision, err = r.scheduler.Schedule(ctx, &r.Request, candidates)
 	}
-	if r.ticket != nil {
-		if err != nil {
-			r.ticket.Done(types.Outcome{Cancelled: true})
-		} else {
-			r.ticket.Booked(r.decision.Endpoint)
-		}
+	if r.ticket != nil && r.decision != nil {
+		r.ticket.Booked(r.decision.Endpoint)
 	}
 	return err
 }

@@ -135,6 +135,8 @@ func refusalMessage(why admission.Reason, model string) string {
 		return "no server of the model " + model + " is available"
 	case admission.Closed:
 		return "the gateway is shutting down"
+	case admission.Revoked:
+		return "the request was ended because one of a higher priority needed its place at the servers of the model " + model + ", try again later"
 	}
 	return "all servers of the model " + model + " are busy, try again later"
 }

@@ -114,8 +114,9 @@ func (r *Route) moveTo(ep *types.Endpoint) {
 
 // OnRevoke says how the request can be ended while it is under way, should one of a
 // higher band need its place (admission.Options.Revoke): f is called at most once, from
-// any goroutine, with the error for the client if it has had no byte yet. It must see to
-// it that Done is called soon, with that error.
+// any goroutine but not from within a method of the Route, with the error for the client if
+// it has had no byte yet. It must see to it that Done is called soon, with that error; it
+// may call Done itself.
 func (r *Route) OnRevoke(f func(*Error)) {
 	if r.ticket != nil {
 		r.ticket.OnRevoke(func(why *admission.Refusal) { f(r.director.translate(why, r)) })
@@ -187,7 +188,8 @@ func (r *Route) End() []byte {
 }
 
 // Done accounts how the request ended; the first call counts, and End is one. err
-// is why it failed: nil if it did not, context.Canceled if the client went away.
+// is why it failed: nil if it did not, context.Canceled if the client went away, and
+// what OnRevoke gave if it was revoked: neither is a failure of the endpoint.
 // A nil err before Response was called means that no answer was received.
 func (r *Route) Done(err error) {
 	r.mu.Lock()
@@ -197,7 +199,7 @@ func (r *Route) Done(err error) {
 	}
 	r.done = true
 	out := types.Outcome{Status: r.status, Err: err, ResponseBytes: r.size}
-	if errors.Is(err, context.Canceled) || err == nil && r.status == 0 {
+	if errors.Is(err, context.Canceled) || isRevoked(err) || err == nil && r.status == 0 {
 		out.Cancelled, out.Err = true, nil
 	}
 	if r.status != 0 {
@@ -211,6 +213,14 @@ func (r *Route) Done(err error) {
 	if r.ticket != nil {
 		r.ticket.Done(out)
 	}
+}
+
+func isRevoked(err error) bool {
+	if err == nil {
+		return false
+	}
+	var refused *admission.Refusal
+	return errors.As(err, &refused) && refused.Reason == admission.Revoked
 }
 
 func canonical(header string) string {

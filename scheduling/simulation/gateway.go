@@ -92,6 +92,7 @@ func (g *gateway) schedule(l *live) error {
 	c := &g.s.cfg
 	eps := g.eps
 	if l.ticket != nil {
+		l.req.Admitted = true
 		eps = l.ticket.Candidates(g.room[:0], eps)
 	}
 	var began time.Time

@@ -26,10 +26,12 @@ var codes = [...]string{
 	codeOther + 1: "other_4xx",
 	codeOther + 2: "other_5xx",
 
-	"internal", "invalid_form", "invalid_header", "invalid_json", "invalid_type",
-	"invalid_value", "missing_required_parameter", "model_not_found", "no_endpoint",
-	"request_too_large", "saturated", "string_above_max_length",
-	"unsupported_encoding", "upstream_unavailable",
+	"displaced", "internal", "invalid_form", "invalid_header", "invalid_json",
+	"invalid_type", "invalid_value", "missing_required_parameter", "model_not_found",
+	"no_endpoint", "queue_full", "queue_timeout", "request_too_large",
+	"requests_per_minute", "revoked", "saturated", "shutting_down",
+	"string_above_max_length", "tokens_per_minute", "unsupported_encoding",
+	"upstream_unavailable",
 
 	// what the endpoint answered
 	"upstream_400", "upstream_401", "upstream_403", "upstream_404", "upstream_408",

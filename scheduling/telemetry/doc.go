@@ -11,6 +11,7 @@
 //	options.OnRefused = func(req *types.Request, pool types.NamespacedName, err *director.Error) {
 //		m.Refused(req, pool, err.Code, err.Status)
 //	}
+//	o.Hooks = m.AdmissionHooks(pool, *o) // of each pool's admission control, if it has one
 //	http.Handle("GET /metrics", m.Handler())
 //
 // # Names of the Inference Extension
@@ -38,6 +39,10 @@
 //	inference_extension_scheduler_e2e_duration_seconds
 //	inference_extension_scheduler_attempts_total{status,target_model_name,pod_name,namespace,port}
 //	inference_extension_flow_control_pool_saturation{inference_pool}
+//	inference_extension_flow_control_queue_size{inference_pool,priority}
+//	inference_extension_flow_control_queue_bytes{inference_pool,priority}
+//	inference_extension_flow_control_request_queue_duration_seconds{fairness_id,priority,
+//		outcome,inference_pool,model_name,target_model_name}
 //	inference_extension_model_rewrite_decisions_total{model_rewrite_name,model_name,target_model}
 //	inference_extension_info{commit,build_ref}
 //
@@ -56,9 +61,22 @@
 //     Options.MetricsTTL. What is not known is not 0: an average of nothing is
 //     not exported. In flow_control_pool_saturation an endpoint of which nothing
 //     is known counts as full, as it does there; inferpick_pool_saturation leaves
-//     it out.
+//     it out. Of a pool with admission control it is what that goes by instead, 0 to
+//     1, unless nothing is known to it.
+//   - Queues are told apart by pool and priority alone: tenants and models in them
+//     come and go with the requests that wait. Queue durations have those labels.
+//     Theirs are 0 of requests that did not have to wait, so that their counts are
+//     all requests that came to the admission control.
+//   - fairness_id is empty for requests without a tenant and "other" for tenants
+//     that the admission control's options do not name: who they are clients say.
+//   - outcome is Dispatched; RejectedCapacity (no room, and none in the queue) or
+//     RejectedOther (a budget, no endpoint, the end of the process) of those that
+//     were refused at once; EvictedTTL, EvictedContextCancelled (the client went
+//     away) or EvictedOther (displaced, the endpoints went) of those that waited.
+//     Why exactly inferpick_admission_refused_total says.
 //   - The bound of tokens is 32768 where there it is 32778, sizes have every
-//     second bound, and decisions have bounds below 100 µs.
+//     second bound, decisions have bounds below 100 µs, and queue durations two
+//     above a minute.
 //
 // The label error_code is cancelled (the client went away), timeout, connection
 // (no response began), cut_off (one began and did not end), expired (never
@@ -70,9 +88,10 @@
 // inference_request_metric, which has the last request's figures as a gauge;
 // plugin_duration_seconds, because hooks do not time plugins: a whole decision
 // takes microseconds; prefix_indexer_…, because what servers report of their caches
-// (prompt_cached_tokens) is the truth of which those are an estimate; and
-// flow_control_… other than the saturation, because requests wait in no queue
-// here.
+// (prompt_cached_tokens) is the truth of which those are an estimate; and of
+// flow_control_… the dispatch_cycle_duration_seconds and
+// request_enqueue_duration_seconds, because there is no cycle here: requests are let
+// in by whatever makes room for them, and take microseconds to enqueue.
 //
 // # Names of our own
 //
@@ -90,6 +109,30 @@
 //	inferpick_retries_total{pool}
 //	inferpick_plugin_failures_total{pool,stage,plugin}
 //	inferpick_bookings_expired_total{pool}
+//
+// Of pools with admission control, for autoscalers: what waits and for how long already
+// says that there are too few servers before anything fails, and those with room tell
+// whether it is for want of servers that it waits. A priority is there once a
+// request of it has come.
+//
+//	inferpick_admission_queued_requests{pool}
+//	inferpick_admission_queue_oldest_seconds{pool,priority}
+//	inferpick_admission_running_requests{pool,priority}
+//	inferpick_admission_endpoints_with_room{pool,priority}
+//	inferpick_admission_tenants{pool,priority}
+//
+// And what became of requests. Queued are those that had to wait; dispatched those that
+// were let in, at once or later; refused all that were not, by admission.Reason;
+// cancelled those that were given up while they waited; revoked those that ran and were
+// asked to end. Weighted tokens are what tenants share by, admission.Options.InputWeight
+// and OutputWeight, counted when requests end and as they were really used:
+//
+//	inferpick_admission_queued_total{pool,priority}
+//	inferpick_admission_dispatched_total{pool,priority}
+//	inferpick_admission_refused_total{pool,priority,reason}
+//	inferpick_admission_cancelled_total{pool,priority}
+//	inferpick_admission_revoked_total{pool,priority}
+//	inferpick_admission_weighted_tokens_total{pool,priority}
 //
 // By model, target and pool. Tokens are those that servers reported, however the
 // request ended; where they report no cached tokens none are counted:
@@ -116,7 +159,9 @@
 //
 // What clients can make up is bounded by Options.MaxModels, and what comes and
 // goes by Options.MaxEndpoints; an endpoint whose Load is retired is exported
-// once more and then forgotten. Beyond 32 priorities of a model, and 256 plugins
-// of a pool that failed, it is "other" as well. Series of models and pools stay
+// once more and then forgotten. Options.MaxQueueSeries bounds the queue durations, each
+// of which is a whole histogram: beyond it tenants and models are "other". Beyond 32
+// priorities of a model or a pool, and 256 plugins of a pool that failed, it is "other"
+// as well; gauges of queues have as many priorities as the admission control has queues. Series of models and pools stay
 // until the process ends.
 package telemetry

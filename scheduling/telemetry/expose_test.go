@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
 )
@@ -38,8 +39,44 @@ func everything(t testing.TB) *fixture {
 	_, _ = f.Schedule(ctx, request("chat", "llama-lora"), nil)
 	f.Refused(request("chat", "llama-lora"), pool, "saturated", 429)
 	f.Rewritten("canary", "chat", "llama-lora")
+	f.admission(t)
 	f.Hooks(pool, scheduling.Hooks{}).PluginFailed(nil, &scheduling.PluginError{Stage: "scorer", Plugin: "weather"})
 	return f
+}
+
+// admission makes a series of each family of admission control.
+func (f *fixture) admission(t testing.TB) {
+	full := 0.0
+	o := admission.Options{
+		Detector: admission.DetectorFunc(func(admission.Query, *types.Endpoint) float64 { return full }),
+		Clock:    &gateClock{now: f.now},
+	}
+	o.Hooks = f.AdmissionHooks(pool, o)
+	c, err := admission.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	f.admissions[pool] = c
+	c.SetEndpoints(f.eps)
+	ticket, _, err := c.Offer(admission.Arrival{Request: request("chat", "llama-lora")}, func(error) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticket.Done(served)
+	o.Hooks.Revoked(ticket)
+	full = 1
+	c.SetEndpoints(f.eps)
+	ticket, _, err = c.Offer(admission.Arrival{Request: request("chat", "llama-lora")}, func(error) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ticket.Done(types.Outcome{Cancelled: true})
+	batch := request("chat", "llama-lora")
+	batch.Priority = types.PrioritySheddable
+	if _, _, err = c.Offer(admission.Arrival{Request: batch}, func(error) {}); err == nil {
+		t.Fatal("a sheddable request is not refused")
+	}
 }
 
 // What is exported, with its type and labels: a name that changes breaks somebody's
@@ -123,6 +160,7 @@ func TestNewRefuses(t *testing.T) {
 		"MetricsTTL":     {MetricsTTL: -1},
 		"MaxModels":      {MaxModels: -1},
 		"MaxEndpoints":   {MaxEndpoints: -1},
+		"MaxQueueSeries": {MaxQueueSeries: -1},
 		"QueueThreshold": {QueueThreshold: math.NaN()},
 		"KVThreshold":    {KVThreshold: 1.5},
 	} {

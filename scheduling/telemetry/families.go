@@ -84,3 +84,25 @@ var (
 	poolEndpoints  = family{"inferpick_pool_endpoints", "Endpoints by state.", gauge, []string{"name", "state"}}
 	poolSaturation = family{"inferpick_pool_saturation", "Mean of how full the ready endpoints are of which something is known.", gauge, ofPoolName}
 )
+
+// Metrics of admission control.
+var (
+	ofPriority      = []string{"pool", "priority"}
+	ofQueuePriority = []string{"inference_pool", "priority"}
+
+	queueDurations = family{"inference_extension_flow_control_request_queue_duration_seconds", "Time that requests waited to be let in, by what became of them; 0 of those that did not wait.", hist, []string{"fairness_id", "inference_pool", "model_name", "outcome", "priority", "target_model_name"}}
+	queueSize      = family{"inference_extension_flow_control_queue_size", "Requests that wait to be let in.", gauge, ofQueuePriority}
+	queueBytes     = family{"inference_extension_flow_control_queue_bytes", "Size of the bodies of the requests that wait to be let in.", gauge, ofQueuePriority}
+
+	queueOldest         = family{"inferpick_admission_queue_oldest_seconds", "How long the request that waits the longest has; 0 if none waits.", gauge, ofPriority}
+	admissionWaiting    = family{"inferpick_admission_queued_requests", "Requests of all priorities that wait to be let in.", gauge, ofPool}
+	admissionRunning    = family{"inferpick_admission_running_requests", "Requests that were let in and have not ended.", gauge, ofPriority}
+	admissionTenants    = family{"inferpick_admission_tenants", "Tenants that are known.", gauge, ofPriority}
+	admissionRoom       = family{"inferpick_admission_endpoints_with_room", "Endpoints that have room for requests of the priority.", gauge, ofPriority}
+	admissionQueued     = family{"inferpick_admission_queued_total", "Requests that had to wait.", counter, ofPriority}
+	admissionDispatched = family{"inferpick_admission_dispatched_total", "Requests that were let in, at once or after they had waited.", counter, ofPriority}
+	admissionCancelled  = family{"inferpick_admission_cancelled_total", "Requests that were given up while they waited.", counter, ofPriority}
+	admissionRevoked    = family{"inferpick_admission_revoked_total", "Requests that ran and were asked to end for the sake of others.", counter, ofPriority}
+	admissionRefused    = family{"inferpick_admission_refused_total", "Requests that were not let in, at once or after they had waited, by why.", counter, []string{"pool", "priority", "reason"}}
+	admissionTokens     = family{"inferpick_admission_weighted_tokens_total", "Weighted tokens that requests took, counted when they end: what tenants share by.", counter, ofPriority}
+)

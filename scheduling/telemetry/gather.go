@@ -20,9 +20,12 @@ func (m *Metrics) gather() *page {
 	}
 	for _, p := range m.pools.all() {
 		p.gather(g)
+		p.gatherAdmission(g)
 	}
+	m.gatherWaits(g)
+	saturation := m.gatherQueues(g)
 	if m.o.Pools != nil {
-		m.gatherPools(g, now)
+		m.gatherPools(g, now, saturation)
 	}
 	return g
 }

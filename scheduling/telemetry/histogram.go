@@ -38,6 +38,9 @@ var (
 	// Its first bound is 100 µs, which is more than a decision takes here.
 	decisionBuckets = newBuckets(float64(time.Second),
 		0.000005, 0.00001, 0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+	// Two bounds more than it has: requests may wait for longer here.
+	waitBuckets = newBuckets(float64(time.Second),
+		0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 	// Every second of its bounds up to 1 GiB, and for responses the same ones.
 	sizeBuckets = newBuckets(1,
 		64, 256, 1<<10, 4<<10, 16<<10, 64<<10, 256<<10, 1<<20, 4<<20, 16<<20, 64<<20, 256<<20, 1<<30)

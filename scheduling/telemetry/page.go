@@ -54,9 +54,22 @@ func (p *page) add(f *family, prefix string, v float64, values ...string) {
 
 // histogram adds h unless it is empty.
 func (p *page) histogram(f *family, prefix string, h *histogram, values ...string) {
-	if s := h.snapshot(); s != nil {
-		p.new(f, prefix+f.name, values).hist = s
+	s := h.snapshot()
+	if s == nil {
+		return
 	}
+	name := prefix + f.name
+	id := name + "\xff" + strings.Join(values, "\xff")
+	if same := p.series[id]; same != nil {
+		for i := range s.counts {
+			same.hist.counts[i] += s.counts[i]
+		}
+		same.hist.sum += s.sum
+		return
+	}
+	one := p.new(f, name, values)
+	one.hist = s
+	p.series[id] = one
 }
 
 func (p *page) new(f *family, name string, values []string) *series {

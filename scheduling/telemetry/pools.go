@@ -7,16 +7,19 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// gatherPools adds what the pools are like at now.
-func (m *Metrics) gatherPools(g *page, now time.Time) {
+// gatherPools adds what the pools are like at now. How full a pool is its admission
+// control knows better, if it has one: those are in known, and exported already.
+func (m *Metrics) gatherPools(g *page, now time.Time, known map[string]float64) {
 	seen := &types.Request{Now: now, StaleBefore: now.Add(-m.o.MetricsTTL)}
 	room := m.o.MaxEndpoints // for series that name an endpoint
 	for name, eps := range m.o.Pools {
-		m.gatherPool(g, poolLabel(name), eps, seen, &room)
+		pool := poolLabel(name)
+		_, full := known[pool]
+		m.gatherPool(g, pool, eps, seen, &room, !full)
 	}
 }
 
-func (m *Metrics) gatherPool(g *page, name string, eps []*types.Endpoint, seen *types.Request, room *int) {
+func (m *Metrics) gatherPool(g *page, name string, eps []*types.Endpoint, seen *types.Request, room *int, saturation bool) {
 	var kv, queue, running, full mean // of the ready ones
 	var queued, batched mean          // of all
 	var states [types.Unhealthy + 1]int
@@ -51,9 +54,11 @@ func (m *Metrics) gatherPool(g *page, name string, eps []*types.Endpoint, seen *
 	queue.export(g, &averageQueue, name)
 	running.export(g, &averageRunning, name)
 	full.export(g, &poolSaturation, name)
-	if ready := states[types.Ready]; ready > 0 {
+	switch ready := states[types.Ready]; {
+	case !saturation:
+	case ready > 0:
 		g.add(&flowSaturation, "", filled/float64(ready), name)
-	} else {
+	default:
 		g.add(&flowSaturation, "", 1, name)
 	}
 	if queued.n > 0 || len(eps) == 0 {

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
@@ -33,6 +34,8 @@ type fixture struct {
 	t   testing.TB
 	now time.Time
 	eps []*types.Endpoint
+
+	admissions map[types.NamespacedName]*admission.Controller
 }
 
 // newFixture returns a fixture for endpoints. Its metrics see the pool "llama".
@@ -41,6 +44,14 @@ func newFixture(t testing.TB, o telemetry.Options, profile scheduling.Profile, e
 	f := &fixture{t: t, now: time.Unix(1_700_000_000, 0), eps: eps}
 	o.Now = func() time.Time { return f.now }
 	o.Pools = func(yield func(types.NamespacedName, []*types.Endpoint) bool) { yield(pool, f.eps) }
+	f.admissions = map[types.NamespacedName]*admission.Controller{}
+	o.Admissions = func(yield func(types.NamespacedName, admission.Stats) bool) {
+		for name, c := range f.admissions {
+			if !yield(name, c.Stats()) {
+				return
+			}
+		}
+	}
 	m, err := telemetry.New(o)
 	if err != nil {
 		t.Fatal(err)

@@ -98,6 +98,9 @@ type pool struct {
 	expired  atomic.Uint64
 	refused  [len(codes)]atomic.Uint64
 	failures table[pluginName, *atomic.Uint64]
+
+	gates      table[int, *admitted] // by priority
+	gateOthers admitted              // of priorities that are too many
 }
 
 // pluginName says which plugin failed where.

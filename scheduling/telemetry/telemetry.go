@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -15,6 +16,7 @@ import (
 const (
 	DefaultMaxModels      = 500
 	DefaultMaxEndpoints   = 2000
+	DefaultMaxQueueSeries = 1000
 	DefaultQueueThreshold = 5
 	DefaultKVThreshold    = 0.8
 )
@@ -26,6 +28,19 @@ type Options struct {
 	// exported of pools. It is called by each WriteText, by several at once if that
 	// is. Optional.
 	Pools iter.Seq2[types.NamespacedName, []*types.Endpoint]
+
+	// Admissions yields what the admission control of every pool that has one is like
+	// now, for what is exported of queues. It is called as Pools is. Optional; of a
+	// director.Director it is
+	//
+	//	func(yield func(types.NamespacedName, admission.Stats) bool) {
+	//		for pool, c := range d.Admissions() {
+	//			if !yield(pool, c.Stats()) {
+	//				return
+	//			}
+	//		}
+	//	}
+	Admissions iter.Seq2[types.NamespacedName, admission.Stats]
 
 	// Now is the clock: the one of the schedulers whose hooks these are. Default
 	// time.Now.
@@ -45,6 +60,11 @@ type Options struct {
 	// has such. What is beyond counts under the endpoint "other". Default
 	// DefaultMaxEndpoints.
 	MaxEndpoints int
+
+	// MaxQueueSeries bounds the series of the times that requests waited, which are told
+	// apart by pool, priority, tenant, model and outcome. The first to come have them; the
+	// others count under the tenant and the models "other". Default DefaultMaxQueueSeries.
+	MaxQueueSeries int
 
 	// LegacyNames exports the metrics of requests a second time, under the names
 	// that version 0.3 of the Inference Extension had for them.
@@ -75,6 +95,7 @@ type Metrics struct {
 	attempts     table[attemptKey, *attempt]
 	pruning      sync.Mutex // held while attempts are read and pruned
 	rewrites     table[rewrite, *atomic.Uint64]
+	waits        table[waitKey, *histogram]
 }
 
 // New returns Metrics that count from 0. An error names the option that is out
@@ -89,6 +110,9 @@ func New(o Options) (*Metrics, error) {
 	if o.MaxEndpoints < 0 {
 		return nil, fmt.Errorf("telemetry: Options.MaxEndpoints is %d, want more than 0, or 0 for the default of %d", o.MaxEndpoints, DefaultMaxEndpoints)
 	}
+	if o.MaxQueueSeries < 0 {
+		return nil, fmt.Errorf("telemetry: Options.MaxQueueSeries is %d, want more than 0, or 0 for the default of %d", o.MaxQueueSeries, DefaultMaxQueueSeries)
+	}
 	if !(o.QueueThreshold >= 0) {
 		return nil, fmt.Errorf("telemetry: Options.QueueThreshold is %v, want more than 0, or 0 for the default of %v", o.QueueThreshold, DefaultQueueThreshold)
 	}
@@ -101,6 +125,7 @@ func New(o Options) (*Metrics, error) {
 	setDefault(&o.MetricsTTL, scheduling.DefaultMetricsTTL)
 	setDefault(&o.MaxModels, DefaultMaxModels)
 	setDefault(&o.MaxEndpoints, DefaultMaxEndpoints)
+	setDefault(&o.MaxQueueSeries, DefaultMaxQueueSeries)
 	setDefault(&o.QueueThreshold, DefaultQueueThreshold)
 	setDefault(&o.KVThreshold, DefaultKVThreshold)
 	m := &Metrics{o: o, key: types.NewKey[*use]("telemetry"), decisionTime: newHistogram(decisionBuckets)}

@@ -8,11 +8,12 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
 )
 
 // Config is one version of a configuration, complete and valid: every pool has a
-// profile that can be built. It must not be modified; its methods may be called
+// profile that can be built, and admission control that can, if it has any. It must not be modified; its methods may be called
 // from any goroutine.
 type Config struct {
 	// Change is for datastore.Store.Commit: all manifests, as the whole set
@@ -106,6 +107,27 @@ func (c *Config) ProfileKey(pool types.NamespacedName) string {
 		return ""
 	}
 	return s.key
+}
+
+// Admission returns new options of the admission control of a pool, nil if it has none,
+// for director.Options.Admission. Hooks and clock are the caller's to add.
+func (c *Config) Admission(pool types.NamespacedName) *admission.Options {
+	s, ok := c.pools[withNamespace(pool)]
+	if !ok || s.admission == nil {
+		return nil
+	}
+	return s.admission()
+}
+
+// AdmissionKey is ProfileKey for how a pool's admission control is declared, "" if it
+// has none: while it is the same, options that were made may be used on, with what their
+// detectors have learned.
+func (c *Config) AdmissionKey(pool types.NamespacedName) string {
+	s, ok := c.pools[withNamespace(pool)]
+	if !ok {
+		return ""
+	}
+	return s.admissionKey
 }
 
 func withNamespace(n types.NamespacedName) types.NamespacedName {

@@ -261,13 +261,60 @@ spec: {modelName: chat, poolRef: {name: llama}, targetModels: [{name: a, weight:
 			"document 3 (line 10): EndpointPickerConfig: poolRef: pool default/llama has one already, at c.yaml: document 2 (line 6)"}},
 		{"for no pool", poolYAML + picker + "metadata: {name: x, namespace: lab}\npoolRef: {name: llama}\n", []string{
 			"EndpointPickerConfig lab/x: poolRef: there is no InferencePool lab/llama"}},
-		{"flow control", poolYAML + picker + "featureGates: [flowControl, turbo, 5]\nflowControl: {maxBytes: 1Gi}\nplugins: [{type: fcfs-ordering-policy}]\n", []string{
-			"EndpointPickerConfig: featureGates[0]: flow control is not part of this picker",
-			`featureGates[1] "turbo" is unknown; known are dataLayer, enableLegacyMetrics and prepareDataPlugins`,
+		{"gates", poolYAML + picker + "featureGates: [flowControl, turbo, 5]\n", []string{
+			`featureGates[1] "turbo" is unknown; known are dataLayer, enableLegacyMetrics, flowControl and prepareDataPlugins`,
 			"featureGates[2] 5 is unknown",
-			"flowControl: flow control is not part of this picker",
-			`plugins[0].type: "fcfs-ordering-policy": flow control is not part`,
 		}},
+		{"flow control", poolYAML + picker + `featureGates: [flowControl]
+plugins:
+- {type: edf-ordering-policy, name: edf}
+- {type: static-usage-limit-policy, parameters: {threshold: 0, more: 1}}
+- {type: concurrency-detector, parameters: {concurrencyMode: hybrid, maxConcurrency: many}}
+- {type: queue-scorer}
+flowControl:
+  maxBytes: lots
+  maxRequests: "-1"
+  defaultRequestTTL: soon
+  defaultPriorityBand: {maxBytes: 1Zi, orderingPolicyRef: fcfs-ordering-policy}
+  priorityBands:
+  - {priority: 1, fairnessPolicyRef: global-strict-fairness-policy, orderingPolicyRef: edf}
+  - {priority: 1, fairnessPolicyRef: round-robin-fairness-policy}
+  - {maxRequests: 5, fairnessPolicyRef: gone, orderingPolicyRef: round-robin-fairness-policy}
+  - {priority: 1.5, fairnessPolicyRef: queue-scorer, colour: red}
+  usageLimitPolicyPluginRef: edf
+  weather: fine
+`, []string{
+			"plugins[1].parameters.threshold must be above 0, got 0", "plugins[1].parameters.more is not a field",
+			`plugins[2].parameters.concurrencyMode must be requests or tokens, got "hybrid"`, "plugins[2].parameters.maxConcurrency must be an integer",
+			`flowControl.maxBytes must be a quantity of at least 0 such as 1000, "1k" or "512Mi", got "lots"`,
+			`flowControl.maxRequests must be a quantity of at least 0`,
+			`flowControl.defaultRequestTTL must be a duration such as "30s", got "soon"`,
+			`flowControl.defaultPriorityBand.maxBytes must be a quantity`,
+			"flowControl.priorityBands[0].orderingPolicyRef: flowControl.defaultPriorityBand.orderingPolicyRef has fcfs-ordering-policy; here all bands must have the same policy",
+			"flowControl.priorityBands[1].fairnessPolicyRef: flowControl.priorityBands[0].fairnessPolicyRef has global-strict-fairness-policy; here all",
+			"flowControl.priorityBands[1].priority: 1 is that of another band too",
+			"flowControl.priorityBands[2].priority is required",
+			`flowControl.priorityBands[2].fairnessPolicyRef: no plugin is named "gone"; in plugins there are edf`,
+			`flowControl.priorityBands[2].orderingPolicyRef: "round-robin-fairness-policy" is none of fcfs-ordering-policy, edf-ordering-policy, slo-deadline-ordering-policy`,
+			"flowControl.priorityBands[3].priority must be an integer", "flowControl.priorityBands[3].colour is not a field",
+			`flowControl.priorityBands[3].fairnessPolicyRef: "queue-scorer" is of type queue-scorer, want global-strict-fairness-policy, round-robin-fairness-policy`,
+			`flowControl.usageLimitPolicyPluginRef: "edf" is of type edf-ordering-policy, want static-usage-limit-policy`,
+			"flowControl.weather is not a field",
+		}},
+		{"flow control of another form", poolYAML + picker + "flowControl: 5\n", []string{"flowControl must be an object, got 5"}},
+		{"two of admission", poolYAML + picker + "featureGates: [flowControl]\nadmission: {}\n", []string{
+			"EndpointPickerConfig: admission: give this or flowControl and the section flowControl"}},
+		{"admission", poolYAML + picker + "admission: {bands: [{name: a, priority: 5, ceiling: 2000}, {name: a}], fairness: none, detectors: [{type: warp-detector}]}\n", []string{
+			`EndpointPickerConfig: admission.fairness: "none", want one of virtual-tokens, prefix-locality, first-come`,
+			"EndpointPickerConfig: admission.bands[", `ceiling: 2000, want above 0 and at most 1000`,
+			`admission.detectors[0].type: "warp-detector" is unknown; known are backlog-detector, concurrency-detector`,
+		}},
+		{"admission with a field that is none", poolYAML + picker + "admission: {colour: red}\n", []string{`EndpointPickerConfig: admission: json: unknown field "colour"`}},
+		{"admission of another form", poolYAML + picker + "admission: []\n", []string{"admission must be an object, got []"}},
+		{"places without admission", poolYAML + picker + "plugins: [{type: concurrency-detector, name: c}]\nsaturationDetector: {pluginRef: c}\n", []string{
+			`saturationDetector.pluginRef: "c" is of type concurrency-detector, which needs flowControl in featureGates`}},
+		{"a filter of places that nobody counts", poolYAML + picker + "featureGates: [flowControl]\nplugins: [{type: concurrency-detector}]\nschedulingProfiles: [{name: p, plugins: [{pluginRef: concurrency-detector}]}]\n", []string{
+			`schedulingProfiles[0].plugins[0].pluginRef: "concurrency-detector" leaves out endpoints that are full only where saturationDetector names it too`}},
 		{"plugins", poolYAML + picker + `plugins:
 - {type: warp-scorer}
 - {type: queue-scorer, parameters: {speed: 1}}
@@ -329,7 +376,7 @@ dataLayer: {sources: [{pluginRef: queue-scorer, extractors: [{pluginRef: x}]}]}
 parser: {pluginRef: passthrough-parser}
 colour: red
 `, []string{
-			`saturationDetector.pluginRef: "queue-scorer" is of type queue-scorer, want utilization-detector`,
+			`saturationDetector.pluginRef: "queue-scorer" is of type queue-scorer, want utilization-detector or concurrency-detector`,
 			`dataLayer.sources[0].pluginRef: "queue-scorer" is of type queue-scorer, want metrics-data-source`,
 			`dataLayer.sources[0].extractors[0].pluginRef: no plugin is named "x"`,
 			`parser.pluginRef: no plugin is named "passthrough-parser"`,

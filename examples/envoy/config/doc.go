@@ -12,7 +12,8 @@
 //	}
 //
 // A [Watcher] does it again for every change of the files, whole or not at all;
-// [Config.ProfileKey] says which schedulers to keep.
+// [Config.ProfileKey] and [Config.AdmissionKey] say which schedulers and options of
+// admission control to keep.
 //
 // # Documents
 //
@@ -27,7 +28,7 @@
 //     package types. There must be a pool.
 //   - StaticEndpoints (inferpick.io/v1alpha1): endpoints of a pool.
 //   - EndpointPickerConfig (inference.networking.x-k8s.io/v1alpha1 or
-//     config.x-k8s.io/v1alpha1): the plugins that schedule.
+//     config.x-k8s.io/v1alpha1): the plugins that schedule, and who waits.
 //
 // Two objects of a kind must not have the same name. All that is wrong is reported
 // at once, with file, document and line: see [Error]. Names of fields are exact,
@@ -114,6 +115,58 @@
 //   - max-score-picker, if it has no picker.
 //
 // Of featureGates, enableLegacyMetrics is handed on (Config.LegacyMetrics);
-// dataLayer and prepareDataPlugins are so in any case. There is no flow control:
-// that gate, that section and those plugins are errors.
+// dataLayer and prepareDataPlugins are so in any case; flowControl is the following.
+//
+// # Flow control
+//
+// Without the gate flowControl requests never wait: they are scheduled as they come,
+// and those of negative priority are shed while no endpoint has room. With it, they
+// wait in the picker where there is no room, see [Config.Admission] and package
+// admission:
+//
+//	featureGates: [flowControl]
+//	saturationDetector: {pluginRef: utilization-detector}
+//	flowControl:
+//	  maxBytes: 1Gi
+//	  maxRequests: "1000"
+//	  defaultRequestTTL: 30s
+//	  priorityBands:
+//	  - {priority: 100, maxRequests: "100", orderingPolicyRef: edf-ordering-policy}
+//
+// It means this:
+//
+//   - An entry of priorityBands is for one priority, and defaultPriorityBand for all
+//     others; each priority has a queue of its own, as there, and higher ones go first.
+//   - maxBytes and maxRequests are quantities of Kubernetes. What is left out or 0 is the
+//     default of admission.Options, as there is always a bound; so it is of
+//     defaultRequestTTL: 30s, where requests may wait for ever there.
+//   - global-strict-fairness-policy, the default, is first-come, and
+//     round-robin-fairness-policy is virtual-tokens: tenants have equal shares of tokens,
+//     not of requests. fcfs-ordering-policy, the default, is fifo; edf-ordering-policy
+//     and slo-deadline-ordering-policy are earliest-deadline, the deadline being that by
+//     which the request must be let in. A policy holds for all bands; that two differ is
+//     an error. static-usage-limit-policy's threshold is the ceiling of all bands.
+//   - saturationDetector says when an endpoint is full: a utilization-detector, or a
+//     concurrency-detector, which counts the picker's own requests (or tokens, with
+//     concurrencyMode: tokens). The mean of the pool does not matter here: there is room
+//     while one endpoint that could serve the request has some. Where nothing is
+//     declared it is admission.Default. In a profile a concurrency-detector leaves out
+//     endpoints without a place, if others have one.
+//   - Policies and detectors need not be declared in plugins if they have no parameters.
+//
+// What the Inference Extension has no words for is a section of our own, in the form of
+// admission.Config; it opens the gate by itself and stands in the place of flowControl:
+//
+//	admission:
+//	  bands:
+//	  - {name: critical, priority: 100, maxWait: 1m, displace: true}
+//	  - {name: standard, priority: 0, ceiling: 0.8, maxWait: 30s, floor: 0.05}
+//	  - {name: sheddable, ceiling: 0.79, maxRequests: -1}
+//	  tenants: {gold: {weight: 4}, silver: {weight: 1}}
+//	  budgets: [{tenant: silver, tokensPerMinute: 100000}]
+//	  waitForEndpoints: 2m
+//
+// Its revoke has no effect: Envoy cannot be told to end a request that is under way. In
+// both forms the profile's metricsTTL and outputTokens hold as well, if there are any. How
+// long a request may wait is bounded by Envoy too: see envoy.yaml.
 package config

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/inferpick/inferpick/types"
@@ -14,8 +13,8 @@ type pickerConfig struct {
 	scheduler *scheduler
 }
 
-// Feature gates of the Inference Extension. Two of those that are accepted ask
-// for what is so here in any case.
+// Feature gates of the Inference Extension. Two of them ask for what is so here in any
+// case.
 const (
 	gateDataLayer     = "dataLayer"
 	gateLegacyMetrics = "enableLegacyMetrics"
@@ -23,26 +22,19 @@ const (
 	gateFlowControl   = "flowControl"
 )
 
-var errFlowControl = errors.New("flow control is not part of this picker: requests never wait in it, and those of negative priority are shed when the pool is saturated")
-
 // picker reads a document of kind EndpointPickerConfig.
 func (b *builder) picker(top fields) {
 	r := top.reader
 	name := metadata(top, false)
 	p := &pickerConfig{origin: b.origin(labelled(kindPicker, name)), pool: poolRef(top, name.Namespace)}
-	legacy := featureGates(top)
+	legacy, flow := featureGates(top)
 	t := translation{
 		fields: top, registry: b.config.registry, byName: make(map[string]*declared),
 		warn: func(format string, args ...any) {
 			b.config.Warnings = append(b.config.Warnings, fmt.Sprintf("%s: %s%s", p.place, p.prefix, fmt.Sprintf(format, args...)))
 		},
 	}
-	p.scheduler = t.translate()
-	if v := top.get("flowControl"); v != nil {
-		if m, ok := v.(map[string]any); !ok || len(m) > 0 {
-			r.errorf("flowControl: %w", errFlowControl)
-		}
-	}
+	p.scheduler = t.translate(flow)
 	top.done()
 	for _, err := range r.errs {
 		b.failAt(p.origin, err)
@@ -54,8 +46,8 @@ func (b *builder) picker(top fields) {
 	b.pickers = append(b.pickers, p)
 }
 
-// featureGates reports whether the legacy metrics are asked for.
-func featureGates(top fields) (legacy bool) {
+// featureGates reports whether the legacy metrics and flow control are asked for.
+func featureGates(top fields) (legacy, flow bool) {
 	for i, v := range top.list("featureGates") {
 		at := index("featureGates", i)
 		switch v {
@@ -63,12 +55,12 @@ func featureGates(top fields) (legacy bool) {
 		case gateLegacyMetrics:
 			legacy = true
 		case gateFlowControl:
-			top.errorf("%s: %w", at, errFlowControl)
+			flow = true
 		default:
-			top.errorf("%s %s is unknown; known are %s, %s and %s", at, show(v), gateDataLayer, gateLegacyMetrics, gatePrepareData)
+			top.errorf("%s %s is unknown; known are %s, %s, %s and %s", at, show(v), gateDataLayer, gateLegacyMetrics, gateFlowControl, gatePrepareData)
 		}
 	}
-	return legacy
+	return legacy, flow
 }
 
 // connectPickers gives each pool its scheduler.

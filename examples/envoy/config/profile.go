@@ -33,6 +33,10 @@ func (t *translation) profile() (refs []reference, p plugins.ProfileConfig, give
 				ref.weight = &w
 			}
 			use.done()
+			if d := t.byName[ref.name]; d != nil && d.typeName == typeConcurrency && d.flow {
+				t.filterOfPlaces(d, ref)
+				return
+			}
 			refs = append(refs, ref)
 		})
 		p.Fallbacks, _ = f.integer("fallbacks", 0, scheduling.MaxFallbacks)
@@ -43,6 +47,17 @@ func (t *translation) profile() (refs []reference, p plugins.ProfileConfig, give
 		t.check(refs, f, p.Fallbacks)
 	})
 	return refs, p, true
+}
+
+// filterOfPlaces is the use of a concurrency-detector as a filter: that endpoints without
+// a place are left out if others have one, admission control sees to.
+func (t *translation) filterOfPlaces(d *declared, ref reference) {
+	if ref.weight != nil {
+		t.errorf("%s.weight: %q is no scorer", ref.path, ref.name)
+	}
+	if t.concurrency != d {
+		t.errorf("%s.pluginRef: %q leaves out endpoints that are full only where saturationDetector names it too", ref.path, ref.name)
+	}
 }
 
 // allPlugins uses each plugin that is declared, if there is one beside what only

@@ -15,6 +15,7 @@ func (t *translation) saturation() *declared {
 	f := t.object("saturationDetector")
 	ref := f.str("pluginRef")
 	inline := t.limits(f, false)
+	t.detectorGiven = ref != "" || len(inline) > 0 || t.byName[typeDetector] != nil
 	switch d := t.byName[ref]; {
 	case ref != "" && len(f.m) > 1:
 		t.errorf("saturationDetector must have either pluginRef or thresholds, not both")
@@ -26,8 +27,12 @@ func (t *translation) saturation() *declared {
 		return &declared{path: "saturationDetector", plugin: plugins.PluginConfig{Type: typeShed, Name: t.unique(typeShed), Parameters: data}}
 	case d != nil && d.plugin.Type == typeShed, d != nil && d.bad:
 		return d
+	case d != nil && d.typeName == typeConcurrency:
+		t.concurrency, d.used = d, true
+	case d == nil && ref == typeConcurrency:
+		t.concurrency = &declared{typeName: ref, plugin: plugins.PluginConfig{Type: ref, Name: ref}}
 	case d != nil:
-		t.errorf("saturationDetector.pluginRef: %q is of type %s, want %s", ref, d.typeName, typeDetector)
+		t.errorf("saturationDetector.pluginRef: %q is of type %s, want %s or %s", ref, d.typeName, typeDetector, typeConcurrency)
 	case ref != "" && ref != typeDetector:
 		t.errorf("saturationDetector.pluginRef: %s", t.noPlugin(ref))
 	}

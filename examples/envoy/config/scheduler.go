@@ -10,16 +10,21 @@ import (
 
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 )
 
-// scheduler is how the profile of a pool is declared. Immutable once made.
+// scheduler is how the profile and the admission control of a pool are declared.
+// Immutable once made.
 type scheduler struct {
 	// Profiles has one profile, or none for that of plugins.Default.
 	Profiles plugins.Config
 	// Limits take the place of those in plugins.Default, where they are not 0.
 	Limits plugins.Room
+	// Admission says who waits; nil: nobody.
+	Admission *admission.Config `json:"-"`
 
-	key string
+	key, admissionKey string
+	admission         func() *admission.Options // nil: none
 }
 
 // newScheduler returns that of plugins.Default.
@@ -29,14 +34,37 @@ func newScheduler() *scheduler {
 	return s
 }
 
-// finish sets the key. Parameters have their names sorted.
+// finish sets the keys. Parameters have their names sorted.
 func (s *scheduler) finish() {
-	data, err := json.Marshal(s)
+	s.key = digestOfJSON(s)
+	if s.Admission != nil {
+		s.admissionKey = digestOfJSON(s.Admission)
+	}
+}
+
+func digestOfJSON(v any) string {
+	data, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // numbers were checked, and all else is JSON already
 	}
 	sum := sha256.Sum256(data)
-	s.key = hex.EncodeToString(sum[:])
+	return hex.EncodeToString(sum[:])
+}
+
+// connectAdmission finds what makes the options of admission control. The error is that
+// of Registry.BuildAll.
+func (s *scheduler) connectAdmission(reg *plugins.Registry) error {
+	if s.Admission == nil {
+		return nil
+	}
+	// Only a Registry knows all detectors, and it wants a profile.
+	loaded, err := reg.BuildAll(plugins.Config{
+		Plugins:   []plugins.PluginConfig{{Type: typeMaxScore, Name: typeMaxScore}},
+		Profiles:  []plugins.ProfileConfig{{Name: "none", Plugins: []plugins.PluginRef{{PluginRef: typeMaxScore}}}},
+		Admission: s.Admission,
+	})
+	s.admission = loaded.Admission
+	return err
 }
 
 // build makes the profile. The error is that of Registry.Build.
@@ -63,11 +91,19 @@ func (s *scheduler) buildDefault() scheduling.Profile {
 }
 
 // buildErrors takes apart what Registry.Build returned.
-func buildErrors(err error) []error {
-	if list, ok := errors.Unwrap(err).(interface{ Unwrap() []error }); ok {
-		return list.Unwrap()
+func buildErrors(err error) []error { return flatten(errors.Unwrap(err), err) }
+
+// flatten returns the errors that are joined in err, instead if none are.
+func flatten(err, instead error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{instead}
 	}
-	return []error{err}
+	var out []error
+	for _, one := range joined.Unwrap() {
+		out = append(out, flatten(one, one)...)
+	}
+	return out
 }
 
 // moved is an error of Registry.Build with the path that a plugin has in the
@@ -78,7 +114,7 @@ type moved struct {
 	err      error
 }
 
-var position = regexp.MustCompile(`line \d+, column \d+: `)
+var position = regexp.MustCompile(`(line \d+, column|byte) \d+: `)
 
 func (m moved) Error() string {
 	return m.to + position.ReplaceAllString(strings.TrimPrefix(m.err.Error(), m.from), "")

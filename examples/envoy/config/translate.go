@@ -37,13 +37,6 @@ var nothingToDo = []string{
 	"single-profile-handler",
 }
 
-// flowControlTypes are types of the Inference Extension that only flow control
-// has a use for.
-var flowControlTypes = []string{
-	"edf-ordering-policy", "fcfs-ordering-policy", "global-strict-fairness-policy",
-	"round-robin-fairness-policy", "slo-deadline-ordering-policy", "static-usage-limit-policy",
-}
-
 // aliases are types that bore another name in some version.
 var aliases = map[string]string{"kv-cache-scorer": "kv-cache-utilization-scorer"}
 
@@ -64,6 +57,9 @@ type translation struct {
 	warn     func(format string, args ...any)
 	declared []*declared
 	byName   map[string]*declared
+
+	detectorGiven bool      // something says when endpoints are full
+	concurrency   *declared // that, if it is a concurrency-detector
 }
 
 // declared is one of plugins.
@@ -75,24 +71,38 @@ type declared struct {
 	bad       bool // an error was told
 	picker    bool
 	scorer    bool
-	endpoints int // maxNumOfEndpoints of a picker; 0: not given
+	endpoints int     // maxNumOfEndpoints of a picker; 0: not given
+	flow      bool    // one of flowControlTypes, and nothing to a profile
+	threshold float64 // of a static-usage-limit-policy; 0: not given
 	used      bool
 }
 
-// translate reads what is about plugins, and returns nil if something is wrong
-// with it.
-func (t *translation) translate() *scheduler {
+// translate reads what is about plugins and admission, and returns nil if something is
+// wrong with it. flow: the feature gate flowControl is open.
+func (t *translation) translate(flow bool) *scheduler {
 	t.each("plugins", t.plugin)
 	t.dataLayer("dataLayer")
 	t.dataLayer("data") // its name up to version 1.2
 	t.parser()
 	detector := t.saturation()
 	refs, profile, given := t.profile()
+	admits := t.admission(flow, detector)
+	if t.concurrency != nil && admits == nil {
+		t.errorf("saturationDetector.pluginRef: %q is of type %s, which needs %s in featureGates: without it requests are shed by what the servers report", t.concurrency.plugin.Name, typeConcurrency, gateFlowControl)
+	}
 	if len(t.errs) > 0 {
 		return nil
 	}
 
-	s := &scheduler{}
+	s := &scheduler{Admission: admits}
+	if admits != nil { // about the same endpoints in the same document
+		if admits.MetricsTTL == "" {
+			admits.MetricsTTL = profile.MetricsTTL
+		}
+		if admits.OutputTokens == 0 {
+			admits.OutputTokens = profile.OutputTokens
+		}
+	}
 	if given || len(refs) > 0 {
 		profile.Plugins = t.wire(refs, &profile, detector)
 		s.Profiles.Profiles = []plugins.ProfileConfig{profile}
@@ -116,7 +126,11 @@ func (t *translation) translate() *scheduler {
 		return nil
 	}
 	s.finish()
-	if _, err := s.build(t.registry); err != nil {
+	_, err := s.build(t.registry)
+	if err == nil {
+		err = s.connectAdmission(t.registry)
+	}
+	if err != nil {
 		for _, err := range buildErrors(err) {
 			t.errs = append(t.errs, moved{err: err})
 		}
@@ -183,10 +197,11 @@ func (t *translation) parameters(d *declared, p fields) map[string]any {
 			t.warn("%s (%s) has no effect here", p.path, typeName)
 		}
 	case slices.Contains(flowControlTypes, typeName):
-		t.errorf("%s.type: %q: %w", d.path, typeName, errFlowControl)
+		d.nothing, d.flow = true, true
+		return t.flowParameters(d, p)
 	case typeName != "":
 		t.errorf("%s.type %q is unknown; known are %s, and of the Inference Extension's %s", d.path, shorten(typeName),
-			strings.Join(t.registry.Types(), ", "), strings.Join(append([]string{typeDetector, "kv-cache-scorer"}, nothingToDo...), ", "))
+			strings.Join(t.registry.Types(), ", "), strings.Join(slices.Concat([]string{typeDetector, "kv-cache-scorer"}, nothingToDo, flowControlTypes), ", "))
 	}
 	return nil
 }

@@ -222,13 +222,15 @@ func (a *App) Run(ctx context.Context) error {
 	return err
 }
 
-// drain lets requests under way finish, within bounds.
+// drain lets requests under way finish, within bounds. Those that wait to be let in are
+// refused, so that they are sent to another picker while there is time.
 func (a *App) drain() {
 	ctx := context.Background()
 	setReady(a.health, false)
 	a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "draining", slog.Int("requests", a.Open()))
 	time.Sleep(a.o.DrainDelay)
 	a.unwatch()
+	a.director.Close()
 	done := make(chan struct{})
 	go func() {
 		a.grpc.GracefulStop()

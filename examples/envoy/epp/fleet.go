@@ -3,6 +3,7 @@ package epp
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"strings"
 	"sync"
@@ -10,14 +11,15 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/examples/envoy/config"
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
 )
 
-// fleet holds a scheduler for each pool of the configuration in force. A pool whose
-// declaration of scheduling is the same after a reload keeps its scheduler, and what
-// that has learned.
+// fleet holds a scheduler for each pool of the configuration in force, and the options of
+// its admission control. A pool whose declaration of either is the same after a reload
+// keeps it, with what has been learned.
 type fleet struct {
 	store  *datastore.Store
 	logger *slog.Logger
@@ -28,6 +30,7 @@ type fleet struct {
 	mu       sync.Mutex
 	director *director.Director // nil while the first configuration is read
 	pools    map[types.NamespacedName]scheduled
+	admitted admissions              // for the pools that have admission control
 	retired  []*scheduling.Scheduler // replaced, with requests still under way
 }
 
@@ -35,6 +38,19 @@ type scheduled struct {
 	key       string // of the declaration
 	scheduler *scheduling.Scheduler
 }
+
+// admissions are the options of pools' admission controls. It is not modified once the
+// director knows it.
+type admissions map[types.NamespacedName]admits
+
+type admits struct {
+	key     string // of the declaration
+	options *admission.Options
+}
+
+// of is for director.Options.Admission. The options that it returns for a pool are the
+// same ones each time: the controller that is made of them, or configured by them, is one.
+func (a admissions) of(pool types.NamespacedName) *admission.Options { return a[pool].options }
 
 // apply puts a configuration in force, whole or not at all.
 func (f *fleet) apply(c *config.Config) error {
@@ -45,7 +61,7 @@ func (f *fleet) apply(c *config.Config) error {
 	defer f.mu.Unlock()
 	if f.telemetry == nil {
 		var err error
-		if f.telemetry, err = newTelemetry(f.store, c.LegacyMetrics); err != nil {
+		if f.telemetry, err = newTelemetry(f.store, f.admissions, c.LegacyMetrics); err != nil {
 			return err
 		}
 		f.legacy = c.LegacyMetrics
@@ -68,9 +84,21 @@ func (f *fleet) apply(c *config.Config) error {
 		}
 		next[pool] = scheduled{key, s}
 	}
+	admitted, err := f.admissionsLocked(c)
+	if err != nil {
+		return err
+	}
 	// New pools have who schedules for them before they can be seen, and old ones
 	// until they cannot.
 	both := make(map[types.NamespacedName]scheduled)
+	bothAdmitted := make(admissions)
+	for pool := range next {
+		if _, old := f.pools[pool]; !old && admitted[pool].options != nil {
+			bothAdmitted[pool] = admitted[pool]
+		}
+	}
+	fresh := len(bothAdmitted) > 0
+	maps.Copy(bothAdmitted, f.admitted)
 	for pool, s := range f.pools {
 		both[pool] = s
 	}
@@ -78,11 +106,21 @@ func (f *fleet) apply(c *config.Config) error {
 		both[pool] = s
 	}
 	f.setLocked(both)
+	if fresh {
+		f.admitLocked(bothAdmitted)
+	}
 	if err := f.store.Commit(c.Change); err != nil {
 		f.setLocked(f.pools)
+		if fresh {
+			f.admitLocked(f.admitted)
+		}
 		return err
 	}
 	f.setLocked(next)
+	if !maps.Equal(admitted, f.admitted) {
+		f.admitLocked(admitted)
+		f.admitted = admitted
+	}
 	for pool, old := range f.pools {
 		if next[pool].scheduler != old.scheduler {
 			f.retired = append(f.retired, old.scheduler)
@@ -105,12 +143,61 @@ func (f *fleet) setLocked(pools map[types.NamespacedName]scheduled) {
 	}
 }
 
+// admissionsLocked returns the options of the pools' admission controls by c: those that
+// there are, if they are declared as before. Caller must hold f.mu.
+func (f *fleet) admissionsLocked(c *config.Config) (admissions, error) {
+	next := make(admissions)
+	for _, pool := range c.Pools() {
+		key := c.AdmissionKey(pool)
+		if key == "" {
+			continue
+		}
+		if old, ok := f.admitted[pool]; ok && old.key == key {
+			next[pool] = old
+			continue
+		}
+		o := c.Admission(pool)
+		if err := o.Validate(); err != nil {
+			return nil, fmt.Errorf("epp: pool %s: %w", pool, err)
+		}
+		o.Hooks = f.telemetry.AdmissionHooks(pool, *o)
+		next[pool] = admits{key, o}
+	}
+	return next, nil
+}
+
+// admitLocked tells the director. Caller must hold f.mu.
+func (f *fleet) admitLocked(a admissions) {
+	if f.director == nil {
+		return
+	}
+	if err := f.director.SetAdmission(a.of); err != nil {
+		panic(err) // they were validated
+	}
+}
+
+// admissions are what the admission controls are like now.
+func (f *fleet) admissions(yield func(types.NamespacedName, admission.Stats) bool) {
+	f.mu.Lock()
+	d := f.director
+	f.mu.Unlock()
+	if d == nil {
+		return
+	}
+	for pool, c := range d.Admissions() {
+		if !yield(pool, c.Stats()) {
+			return
+		}
+	}
+}
+
 // attach makes the director follow the configuration from now on.
 func (f *fleet) attach(d *director.Director) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.director = d
 	f.setLocked(f.pools)
+	f.admitLocked(f.admitted)
 }
 
 func (f *fleet) schedulers() map[types.NamespacedName]*scheduling.Scheduler {

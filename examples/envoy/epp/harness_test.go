@@ -210,8 +210,9 @@ func healthOf(t testing.TB, conn *grpc.ClientConn, service string) healthpb.Heal
 
 // exchange is one ext_proc stream, bodies full duplex.
 type exchange struct {
-	t testing.TB
-	s extprocv3.ExternalProcessor_ProcessClient
+	t      testing.TB
+	s      extprocv3.ExternalProcessor_ProcessClient
+	cancel context.CancelFunc
 }
 
 func open(t testing.TB, c extprocv3.ExternalProcessorClient) *exchange {
@@ -220,7 +221,7 @@ func open(t testing.TB, c extprocv3.ExternalProcessorClient) *exchange {
 	t.Cleanup(cancel)
 	s, err := c.Process(ctx)
 	must(t, err)
-	return &exchange{t, s}
+	return &exchange{t, s, cancel}
 }
 
 func (x *exchange) send(m *extprocv3.ProcessingRequest) {

@@ -3,6 +3,7 @@ package epp
 import (
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"net/http/pprof"
 
@@ -12,13 +13,14 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
 )
 
-func newTelemetry(store *datastore.Store, legacyNames bool) (*telemetry.Metrics, error) {
-	return telemetry.New(telemetry.Options{LegacyNames: legacyNames, Pools: func(yield func(types.NamespacedName, []*types.Endpoint) bool) {
+func newTelemetry(store *datastore.Store, admissions iter.Seq2[types.NamespacedName, admission.Stats], legacyNames bool) (*telemetry.Metrics, error) {
+	return telemetry.New(telemetry.Options{LegacyNames: legacyNames, Admissions: admissions, Pools: func(yield func(types.NamespacedName, []*types.Endpoint) bool) {
 		for _, p := range store.Snapshot().Pools() {
 			if !yield(p.Name(), p.Endpoints()) {
 				return
@@ -78,7 +80,8 @@ func writeProcess(w io.Writer, process prometheus.Gatherer) {
 // maxExplained bounds the body of a request to explain.
 const maxExplained = 4 << 20
 
-// explain answers where a request would go now, and why. The body is that of a
+// explain answers whether a request would have to wait now and where it would go, and
+// why. The body is that of a
 // request to a model server; the query may say its path and pool.
 //
 //	curl localhost:9090/explain --data '{"model":"chat","messages":[…]}'
@@ -105,6 +108,9 @@ func (a *App) explain(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if report, ok, err := a.director.ExplainAdmission(in); ok && err == nil {
+		fmt.Fprintln(w, report)
+	}
 	fmt.Fprintln(w, ex)
 	if err != nil {
 		fmt.Fprintln(w, err)

@@ -55,7 +55,8 @@ type Options struct {
 	ScrapeInterval time.Duration
 	// DrainDelay is how long requests are still taken after the picker was asked to
 	// end and says so by its health; DrainTimeout how long those under way may go on
-	// after that. Defaults 0 and 30s.
+	// after that. Requests that wait to be let in then are refused with 503. Defaults 0
+	// and 30s.
 	DrainDelay, DrainTimeout time.Duration
 
 	// Tracer, OnRoute and OnServed are those of picker.Options.

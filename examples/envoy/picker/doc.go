@@ -31,7 +31,9 @@
 //
 // # Streams
 //
-// One ext_proc stream is one HTTP exchange. Whatever its end, the booking of the
+// One ext_proc stream is one HTTP exchange. Where the director has admission control, a
+// request for which there is no room waits in its stream, and gives up its place at once
+// if that is reset. Whatever its end, the booking of the
 // request is released. A message that does not belong where it comes ends the stream
 // with InvalidArgument, and Envoy then does what its failure mode says.
 package picker

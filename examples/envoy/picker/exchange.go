@@ -163,6 +163,9 @@ func (x *exchange) route() (bool, error) {
 		Path: x.request.path, Header: x.request.header, Body: x.body.take(), Pool: x.pool,
 		HasSubset: x.subset.given, Subset: x.subset.addresses,
 	}
+	// Where there is no room the request waits here. The stream need not be read
+	// meanwhile: if the client goes away, or Envoy answers by itself, it resets the
+	// stream, and that ends the context.
 	route, err := x.o.Director.Route(x.ctx, in)
 	if err != nil {
 		return false, x.refuse(director.AsError(err))
@@ -174,7 +177,7 @@ func (x *exchange) route() (bool, error) {
 	}
 	if x.o.Logger.Enabled(x.ctx, slog.LevelDebug) {
 		x.o.Logger.LogAttrs(x.ctx, slog.LevelDebug, "routed", slog.String("id", x.id()), slog.String("model", route.Request.Model),
-			slog.String("pool", route.Pool.String()), slog.String("endpoint", route.Endpoint().ID))
+			slog.String("pool", route.Pool.String()), slog.String("endpoint", route.Endpoint().ID), slog.Duration("waited", route.Waited))
 	}
 	return true, nil
 }

@@ -12,7 +12,8 @@ import (
 type routedBody struct {
 	src    io.ReadCloser
 	route  *director.Route
-	cancel context.CancelFunc
+	ctx    context.Context // says whether the request was revoked
+	cancel func()
 	once   sync.Once // of finish
 
 	ready []byte // to be read before anything else; own memory
@@ -56,6 +57,8 @@ func (b *routedBody) Read(p []byte) (int, error) {
 		b.ready = append(b.ready[:0], out...)
 		if err == io.EOF {
 			b.ready = append(b.ready, b.route.End()...)
+		} else if why := revoked(b.ctx); err != nil && why != nil {
+			err = why
 		}
 		b.err = err
 	}

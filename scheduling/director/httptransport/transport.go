@@ -35,6 +35,9 @@ const DefaultMaxBody = 32 << 20
 // stream; what was used is accounted when the body is read to its end or closed.
 // To be able to retry, it returns a response only when its first byte is there.
 //
+// A request that admission control revokes is ended at its server, and gets the refusal
+// as its response, or, if it has had bytes of another, an *director.Error from the body.
+//
 // A request that the director refuses gets a response with the error in the form
 // of the API, not an error of RoundTrip. GET /v1/models is answered from the
 // store. Headers that no client may set are removed. Upgrades (websockets) are
@@ -137,18 +140,28 @@ func (t *Transport) readBody(req *http.Request) ([]byte, error) {
 // send tries the endpoints in order and returns the first answer.
 func (t *Transport) send(req *http.Request, route *director.Route) (*http.Response, error) {
 	var failed []string
+	ctx, cancel := context.WithCancelCause(req.Context())
+	route.OnRevoke(func(why *director.Error) {
+		cancel(why)
+		route.Done(why) // now, for nobody may be reading the body
+	})
 	for ep := route.Endpoint(); ; {
-		resp, err := t.try(req, route, ep)
+		resp, err := t.try(ctx, cancel, req, route, ep)
 		if err == nil {
 			return resp, nil
 		}
+		if why := revoked(ctx); why != nil {
+			return t.refuse(req, why)
+		}
 		if ctxErr := req.Context().Err(); ctxErr != nil {
+			cancel(nil)
 			route.Done(ctxErr)
 			return nil, ctxErr
 		}
 		next := route.Next()
 		if next == nil {
 			err = fmt.Errorf("no endpoint answered: %s: %w", strings.Join(append(failed, ep.ID), "; "), err)
+			cancel(nil)
 			route.Done(err)
 			return t.refuse(req, &director.Error{Status: 502, Code: director.CodeUpstream, API: route.API(), Err: err,
 				Message: "no server answered"})
@@ -158,13 +171,23 @@ func (t *Transport) send(req *http.Request, route *director.Route) (*http.Respon
 	}
 }
 
+// revoked returns why a request was revoked, nil if it was not.
+func revoked(ctx context.Context) *director.Error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	why, _ := context.Cause(ctx).(*director.Error)
+	return why
+}
+
 // errRetry is why an answer was not taken although there was one.
 var errRetry = errors.New("answered")
 
-// try sends the request to one endpoint. With an error the next may be tried.
-func (t *Transport) try(req *http.Request, route *director.Route, ep *types.Endpoint) (*http.Response, error) {
-	ctx, cancel := context.WithCancel(req.Context())
-	out := req.Clone(ctx)
+// try sends the request to one endpoint. With an error the next may be tried, unless ctx is
+// done; without one end is called when the response has ended.
+func (t *Transport) try(ctx context.Context, end context.CancelCauseFunc, req *http.Request, route *director.Route, ep *types.Endpoint) (*http.Response, error) {
+	one, cancel := context.WithCancel(ctx)
+	out := req.Clone(one)
 	out.URL.Host, out.Host = ep.Address, ""
 	if out.URL.Scheme == "" {
 		out.URL.Scheme = "http"
@@ -188,9 +211,15 @@ func (t *Transport) try(req *http.Request, route *director.Route, ep *types.Endp
 		cancel()
 		return nil, fmt.Errorf("%w %d", errRetry, resp.StatusCode)
 	}
-	body := &routedBody{src: resp.Body, route: route, cancel: cancel}
+	body := &routedBody{src: resp.Body, route: route, ctx: ctx, cancel: func() { cancel(); end(nil) }}
 	route.Response(resp.StatusCode, resp.Header.Get("Content-Type"))
-	if err := body.waitFirst(); err != nil && len(route.Fallbacks()) > 0 {
+	err = body.waitFirst()
+	if why := revoked(ctx); why != nil && body.err != io.EOF {
+		err = why // the client has had nothing of what came
+	} else if len(route.Fallbacks()) == 0 {
+		err = nil
+	}
+	if err != nil {
 		resp.Body.Close()
 		cancel()
 		return nil, fmt.Errorf("broke off before the first byte: %w", err)

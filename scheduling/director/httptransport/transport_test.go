@@ -271,9 +271,10 @@ func TestRestoreModel(t *testing.T) {
 func TestTrapBookingLeakedOnDisconnect(t *testing.T) {
 	for _, afterFirst := range []bool{false, true} {
 		t.Run(fmt.Sprint("after the first byte ", afterFirst), func(t *testing.T) {
-			gone := make(chan struct{}, 1)
+			there, gone := make(chan struct{}, 1), make(chan struct{}, 1)
 			f := newFixture(t, nil, func(w http.ResponseWriter, r *http.Request) {
 				_, _ = io.Copy(io.Discard, r.Body)
+				there <- struct{}{}
 				if afterFirst {
 					w.Header().Set("Content-Type", "text/event-stream")
 					fmt.Fprint(w, "data: {}\n\n")
@@ -293,7 +294,10 @@ func TestTrapBookingLeakedOnDisconnect(t *testing.T) {
 				cancel()
 				resp.Body.Close()
 			} else {
-				time.AfterFunc(20*time.Millisecond, cancel)
+				go func() { // not before the server has the request
+					<-there
+					cancel()
+				}()
 				if _, err := http.DefaultClient.Do(req); !errors.Is(err, context.Canceled) {
 					t.Fatal(err)
 				}

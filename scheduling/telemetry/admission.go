@@ -1,0 +1,205 @@
+package telemetry
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/types"
+)
+
+// AdmissionHooks returns hooks for the admission control of a pool that has these
+// options, which count what happens and then call those of o:
+//
+//	o.Hooks = m.AdmissionHooks(pool, *o)
+//
+// A tenant has series of its own if o.Tenants names it. Called again for the same pool,
+// with other options perhaps, AdmissionHooks goes on with the same series.
+//
+// They add less than a microsecond to a request, and no allocation once its series are
+// there: see BenchmarkAdmissionHooks.
+func (m *Metrics) AdmissionHooks(pool types.NamespacedName, o admission.Options) admission.Hooks {
+	h := gate{m: m, pool: m.pool(pool), tenants: map[string]string{"": ""}}
+	for id := range o.Tenants {
+		h.tenants[id] = label(id)
+	}
+	next := o.Hooks
+	return admission.Hooks{
+		Queued: func(t *admission.Ticket) {
+			h.pool.admitted(t.Priority()).queued.Add(1)
+			if next.Queued != nil {
+				next.Queued(t)
+			}
+		},
+		Dispatched: func(t *admission.Ticket, waited time.Duration) {
+			at := h.pool.admitted(t.Priority())
+			at.dispatched.Add(1)
+			h.waited(at, t, dispatched, waited)
+			if next.Dispatched != nil {
+				next.Dispatched(t, waited)
+			}
+		},
+		Refused: func(t *admission.Ticket, r *admission.Refusal) {
+			at := h.pool.admitted(t.Priority())
+			at.refused[reasonOf(r.Reason)].Add(1)
+			h.waited(at, t, outcomeOf(r), r.Waited)
+			if next.Refused != nil {
+				next.Refused(t, r)
+			}
+		},
+		Cancelled: func(t *admission.Ticket, waited time.Duration) {
+			at := h.pool.admitted(t.Priority())
+			at.cancelled.Add(1)
+			h.waited(at, t, evictedCancelled, waited)
+			if next.Cancelled != nil {
+				next.Cancelled(t, waited)
+			}
+		},
+		Finished: func(t *admission.Ticket, out types.Outcome) {
+			h.pool.admitted(t.Priority()).tokens.add(t.Charge())
+			if next.Finished != nil {
+				next.Finished(t, out)
+			}
+		},
+		Revoked: func(t *admission.Ticket) {
+			h.pool.admitted(t.Priority()).revoked.Add(1)
+			if next.Revoked != nil {
+				next.Revoked(t)
+			}
+		},
+	}
+}
+
+// gate is what the hooks of one admission control count in.
+type gate struct {
+	m       *Metrics
+	pool    *pool
+	tenants map[string]string // ids that have series of their own, as values of labels
+}
+
+// waited counts how long a request waited and what became of it.
+func (h *gate) waited(at *admitted, t *admission.Ticket, became outcome, waited time.Duration) {
+	req := t.Request()
+	tenant, ok := h.tenants[req.FairnessID]
+	if !ok {
+		tenant = other
+	}
+	h.m.wait(waitKey{at, h.m.pair(req), tenant, became}).observe(int64(waited))
+}
+
+// admitted is what is counted of one priority in a pool.
+type admitted struct {
+	priority string // as the value of a label
+	// The requests that had to wait, those that were let in, those that were given up
+	// while they waited, and those that ran and were asked to end.
+	queued, dispatched, cancelled, revoked atomic.Uint64
+	refused                                [len(reasons)]atomic.Uint64
+	tokens                                 sum // weighted, of requests that have ended
+}
+
+// admitted returns what is counted of a priority. Priorities come from manifests.
+func (p *pool) admitted(priority int) *admitted {
+	a, ok := p.gates.get(priority)
+	if !ok {
+		a, ok = p.gates.add(priority, maxPriorities, func(priority int) (int, *admitted) {
+			return priority, &admitted{priority: strconv.Itoa(priority)}
+		})
+	}
+	if !ok {
+		return &p.gateOthers
+	}
+	return a
+}
+
+// reasons are the values of the label reason; the last is for one that is not known.
+var reasons = [...]string{
+	string(admission.Saturated), string(admission.QueueFull), string(admission.Displaced), string(admission.TimedOut),
+	string(admission.NoEndpoint), string(admission.Requests), string(admission.Tokens), string(admission.Closed), other,
+}
+
+func reasonOf(r admission.Reason) int {
+	for i := range reasons {
+		if reasons[i] == string(r) {
+			return i
+		}
+	}
+	return len(reasons) - 1
+}
+
+// outcome is what becomes of a request in the queue, in the words of the Inference
+// Extension.
+type outcome uint8
+
+const (
+	dispatched outcome = iota
+	rejectedCapacity
+	rejectedOther
+	evictedTTL
+	evictedCancelled
+	evictedOther
+)
+
+func (o outcome) String() string {
+	return [...]string{"Dispatched", "RejectedCapacity", "RejectedOther", "EvictedTTL", "EvictedContextCancelled", "EvictedOther"}[o]
+}
+
+// outcomeOf returns what has become of a request that was refused: rejected if it was at
+// once, evicted if it had waited.
+func outcomeOf(r *admission.Refusal) outcome {
+	switch {
+	case r.Reason == admission.TimedOut:
+		return evictedTTL
+	case r.Waited > 0 || r.Reason == admission.Displaced:
+		return evictedOther
+	case r.Reason == admission.Saturated, r.Reason == admission.QueueFull:
+		return rejectedCapacity
+	}
+	return rejectedOther
+}
+
+// waitKey is what the times in a queue are told apart by.
+type waitKey struct {
+	at     *admitted
+	pair   *pair
+	tenant string
+	became outcome
+}
+
+// wait returns the histogram of a key, or if there are too many that of others: of all
+// tenants and models, for a pool, a priority and an outcome.
+func (m *Metrics) wait(k waitKey) *histogram {
+	h, ok := m.waits.get(k)
+	if !ok {
+		h, ok = m.waits.add(k, m.o.MaxQueueSeries, newWait)
+	}
+	if !ok {
+		k.pair, k.tenant = m.other, other
+		if h, ok = m.waits.get(k); !ok {
+			h, _ = m.waits.add(k, math.MaxInt, newWait)
+		}
+	}
+	return h
+}
+
+func newWait(k waitKey) (waitKey, *histogram) {
+	k.tenant = strings.Clone(k.tenant)
+	h := newHistogram(waitBuckets)
+	return k, &h
+}
+
+// sum is a float64 that grows.
+type sum struct{ bits atomic.Uint64 }
+
+func (s *sum) add(v float64) {
+	for {
+		old := s.bits.Load()
+		if s.bits.CompareAndSwap(old, math.Float64bits(math.Float64frombits(old)+max(v, 0))) {
+			return
+		}
+	}
+}
+
+func (s *sum) load() float64 { return math.Float64frombits(s.bits.Load()) }
