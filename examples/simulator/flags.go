@@ -122,12 +122,13 @@ What is written
 In place of all that
   -anchors        play what others have measured and published, and print what
                   is within its tolerance. The exit code is 1 if any is not.
-  -overload       play fleets that are asked for more than they can do, by requests
-                  of mixed criticality and by unequal tenants, with no admission
-                  control, the reference's shedding and ours. Goes with -seed,
-                  -seeds, -quick, -trace vtc=FILE and -admission.
-  -admission LIST with -overload: files with an admission section, as plugins.Config
-                  has it, to be played beside the others
+  -overload       play fleets that are asked for more than they can do, by
+                  requests of mixed criticality and by unequal tenants, with
+                  no admission control, the reference's shedding and ours.
+                  Goes with -seed, -seeds, -quick, -trace vtc=FILE and
+                  -admission.
+  -admission LIST with -overload: files with an admission.Config each, to be
+                  played beside the others
   -suite FILE     play the cases of a suite, such as
                   examples/simulator/suite/suite.json, and print the regret of
                   each policy: its p90 over the best policy's. Goes with -policy
@@ -140,7 +141,8 @@ In place of all that
   -records FILE   take runs that were played before from a file, and add those
                   that are. Throw it away when the simulator changes.
   -fresh LIST     with -records: policies to be played anew
-  -quick          with -anchors, -overload or -suite: less of it, to see that it runs
+  -quick          with -anchors, -overload or -suite: less of it, to see that
+                  it runs
 
   -h              this text
 

@@ -47,9 +47,9 @@ func scenarios() []scenario {
 // with the targets that each has.
 func mixed(w simulation.Spec) simulation.Criticality {
 	return simulation.Criticality{Workload: w, Classes: []simulation.Class{
-		{Name: "critical", Share: 0.2, Priority: types.PriorityCritical, TTFT: 0.5, TPOT: 0.05},
-		{Name: "standard", Share: 0.5, Priority: types.PriorityStandard, TTFT: 2, TPOT: 0.1},
-		{Name: "sheddable", Share: 0.3, Priority: types.PrioritySheddable, TTFT: 5, TPOT: 0.2},
+		{Name: "critical", Share: 0.2, Priority: types.PriorityCritical, TTFT: 0.5},
+		{Name: "standard", Share: 0.5, Priority: types.PriorityStandard, TTFT: 2},
+		{Name: "sheddable", Share: 0.3, Priority: types.PrioritySheddable, TTFT: 5},
 	}}
 }
 

@@ -27,11 +27,12 @@ type Fairness struct {
 type FairnessRow struct {
 	Control    string
 	Throughput float64 // output tokens per second while jobs arrived
-	PrefixHits float64
 	// Apart is the largest difference in weighted tokens that two tenants were served
 	// while both had jobs waiting. Bound is what the controller promises without what it
-	// misjudged of jobs under way, which Misjudged is; 0: nothing.
-	Apart, Bound, Misjudged float64
+	// misjudged of jobs under way, which Misjudged is, and VTC the bound of that scheduler,
+	// which charges for tokens as they are made: twice the larger of what a prompt and what
+	// all tokens under way cost at most. 0: nothing.
+	Apart, Bound, Misjudged, VTC float64
 	// Modest is the p90 time to first token, and ModestWait that of the wait, of the
 	// tenants that asked for less than their share, the mean of them; Hog is that of the
 	// one that asked for the most. Zero where there are none such.
@@ -41,18 +42,18 @@ type FairnessRow struct {
 func (f *Fairness) write(b *strings.Builder) {
 	fmt.Fprintf(b, "\nFairness: %s (%s)\n", f.Name, f.What)
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "order\ttokens/s\tof first-come\tprefix hits\tapart\tbound\tmisjudged\tmodest TTFT s\twait s\thog TTFT s\t")
+	fmt.Fprintln(t, "order\ttokens/s\tof first-come\tapart\tbound\tmisjudged\tVTC bound\tmodest TTFT s\twait s\thog TTFT s\t")
 	for _, r := range f.Rows {
-		bound, wrong := "-", "-"
+		bound, wrong, vtc := "-", "-", "-"
 		if r.Bound > 0 {
-			bound, wrong = fmt.Sprintf("%.0f", r.Bound), fmt.Sprintf("%.0f", r.Misjudged)
+			bound, wrong, vtc = fmt.Sprintf("%.0f", r.Bound), fmt.Sprintf("%.0f", r.Misjudged), fmt.Sprintf("%.0f", r.VTC)
 		}
 		apart := "-"
 		if r.Apart > 0 {
 			apart = fmt.Sprintf("%.0f", r.Apart)
 		}
-		fmt.Fprintf(t, "%s\t%.0f\t%.3f\t%.2f\t%s\t%s\t%s\t%s\t%s\t%s\t\n", r.Control, r.Throughput, r.Throughput/f.Rows[0].Throughput, r.PrefixHits,
-			apart, bound, wrong, seconds(r.Modest), seconds(r.ModestWait), seconds(r.Hog))
+		fmt.Fprintf(t, "%s\t%.0f\t%.3f\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", r.Control, r.Throughput, r.Throughput/f.Rows[0].Throughput,
+			apart, bound, wrong, vtc, seconds(r.Modest), seconds(r.ModestWait), seconds(r.Hog))
 	}
 	t.Flush()
 }
@@ -110,7 +111,7 @@ func playFairness(ctx context.Context, o Options, part float64) ([]Fairness, err
 			s.config.Workload = quiet.spec
 			play(len(orders)+k, quiet.what, func(ctx context.Context, seed uint64) (FairnessRow, error) {
 				r, err := share(ctx, s, admission.VirtualTokens, seed)
-				r.Apart, r.Bound, r.Misjudged = 0, 0, 0
+				r.Apart, r.Bound, r.Misjudged, r.VTC = 0, 0, 0, 0
 				return r, err
 			})
 		}
@@ -120,8 +121,7 @@ func playFairness(ctx context.Context, o Options, part float64) ([]Fairness, err
 
 func (r *FairnessRow) add(one FairnessRow, seeds float64) {
 	r.Throughput += one.Throughput / seeds
-	r.PrefixHits += one.PrefixHits / seeds
-	for _, f := range []struct{ all, one *float64 }{{&r.Apart, &one.Apart}, {&r.Bound, &one.Bound}, {&r.Misjudged, &one.Misjudged}, {&r.Modest, &one.Modest}, {&r.ModestWait, &one.ModestWait}, {&r.Hog, &one.Hog}} {
+	for _, f := range []struct{ all, one *float64 }{{&r.Apart, &one.Apart}, {&r.Bound, &one.Bound}, {&r.Misjudged, &one.Misjudged}, {&r.VTC, &one.VTC}, {&r.Modest, &one.Modest}, {&r.ModestWait, &one.ModestWait}, {&r.Hog, &one.Hog}} {
 		*f.all = max(*f.all, *f.one)
 	}
 }
@@ -144,9 +144,10 @@ func share(ctx context.Context, s sharing, how admission.Fairness, seed uint64) 
 	if err != nil {
 		return FairnessRow{}, err
 	}
-	row := FairnessRow{Throughput: rep.Throughput, PrefixHits: rep.PrefixHits, Apart: l.apart}
+	row := FairnessRow{Throughput: rep.Throughput, Apart: l.apart}
 	if how != admission.FirstCome {
 		row.Bound, row.Misjudged = 2*l.dearest+admission.DefaultCredit, 2*l.misjudged
+		row.VTC = 2 * max(l.prompt*admission.DefaultInputWeight, l.most*admission.DefaultOutputWeight)
 	}
 	if how == admission.PrefixLocality {
 		row.Bound += 2 * admission.DefaultQuantum
@@ -201,6 +202,9 @@ type ledger struct {
 	pairs   map[[2]string]*pair
 
 	dearest   float64 // job
+	prompt    float64 // the longest
+	inFlight  float64 // tokens of jobs under way
+	most      float64 // that there were
 	misjudged float64 // the most that a tenant's jobs under way were
 	apart     float64
 }
@@ -234,6 +238,11 @@ func (l *ledger) real(r *types.Request) float64 {
 	return admission.DefaultInputWeight*float64(r.Prompt.Tokens) + admission.DefaultOutputWeight*float64(l.outputs.lengths[r.SessionID])
 }
 
+// tokens is how many a job has in all.
+func (l *ledger) tokens(r *types.Request) float64 {
+	return float64(r.Prompt.Tokens + l.outputs.lengths[r.SessionID])
+}
+
 func (l *ledger) hooks() admission.Hooks {
 	queued := map[*admission.Ticket]bool{}
 	wrong := map[*admission.Ticket]float64{} // of those under way
@@ -249,6 +258,9 @@ func (l *ledger) hooks() admission.Hooks {
 			a.misjudged += wrong[t]
 			l.dearest = max(l.dearest, cost, t.Charge())
 			l.misjudged = max(l.misjudged, math.Abs(a.misjudged))
+			l.prompt = max(l.prompt, float64(t.Request().Prompt.Tokens))
+			l.inFlight += l.tokens(t.Request())
+			l.most = max(l.most, l.inFlight)
 			l.compare()
 			if queued[t] {
 				delete(queued, t)
@@ -259,6 +271,7 @@ func (l *ledger) hooks() admission.Hooks {
 		Finished: func(t *admission.Ticket, _ types.Outcome) {
 			l.account(t).misjudged -= wrong[t]
 			delete(wrong, t)
+			l.inFlight -= l.tokens(t.Request())
 		},
 	}
 }

@@ -130,6 +130,9 @@ func TestFairness(t *testing.T) {
 			if r.Apart > r.Bound+r.Misjudged {
 				t.Errorf("%s, %s: tenants are %.0f tokens apart, want at most %.0f and %.0f", f.Name, r.Control, r.Apart, r.Bound, r.Misjudged)
 			}
+			if r.Control == "virtual-tokens" && r.Apart > r.VTC {
+				t.Errorf("%s: tenants are %.0f tokens apart, want at most VTC's %.0f", f.Name, r.Apart, r.VTC)
+			}
 			if first.Apart < 1.5*r.Apart {
 				t.Errorf("%s: tenants are %.0f tokens apart in order of arrival, %.0f with %s: is there anything to be fair about?", f.Name, first.Apart, r.Apart, r.Control)
 			}
