@@ -183,6 +183,24 @@ func (b *browser) waitFor(t *testing.T, expression string) {
 	t.Fatalf("%s: still false after %v", expression, patience)
 }
 
+// choose clicks what an expression finds until something is shown: what was clicked may
+// have been forgotten before it was asked for.
+func (b *browser) choose(t *testing.T, found, shown string) {
+	t.Helper()
+	for end := time.Now().Add(patience); time.Now().Before(end); {
+		b.eval(t, found+`?.click()`)
+		for range 40 {
+			if b.eval(t, "!!("+shown+")") == true {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		b.eval(t, `document.activeElement.blur()`) // which holds the list
+		time.Sleep(time.Second)
+	}
+	t.Fatalf("%s: still false %v after a click on %s; the page shows %v", shown, patience, found, b.eval(t, `document.querySelector("#explanation").innerText`))
+}
+
 func (b *browser) open(t *testing.T, url string, width, height int) {
 	t.Helper()
 	b.must(t, "Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}, nil)
@@ -218,12 +236,19 @@ func (b *browser) errors() []string {
 // the small fleet sheds some, and then no server was chosen.
 const served = `[...document.querySelectorAll("#requests tbody tr")].filter((r) => /[0-9] m?s/.test(r.cells[5].textContent)).at(-1)?.querySelector("button")`
 
+// pageConfig is testConfig with as many views as a browser on a busy machine can draw.
+func pageConfig(t *testing.T, args ...string) config {
+	cfg := testConfig(t, args...)
+	cfg.refresh = 400 * time.Millisecond
+	return cfg
+}
+
 func TestPageInBrowser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a browser")
 	}
 	b := startBrowser(t)
-	cfg := testConfig(t)
+	cfg := pageConfig(t)
 	if os.Getenv("QUICKSTART_SCREENSHOTS") != "" { // as a user sees it
 		cfg.timeScale, cfg.endpoints, cfg.rate, cfg.refresh = 1, 8, ratePerEndpoint*8, time.Second
 	}
@@ -242,10 +267,17 @@ func TestPageInBrowser(t *testing.T) {
 		t.Error("the page does not say that the model servers are simulated")
 	}
 
+	if got := b.eval(t, `[...document.querySelectorAll("#bands tbody th span")].map((e) => e.textContent).join()`); got != "critical,standard,sheddable" {
+		t.Errorf("the bands are %v", got)
+	}
+	if got := b.eval(t, `document.querySelectorAll("#chart-queue path[d^=M]").length`); got != float64(3) {
+		t.Errorf("%v lines show what waits, want 3", got)
+	}
+
 	// By keyboard: the name of a request is a button.
 	b.waitFor(t, `!!`+served)
-	b.eval(t, `(() => { const b = `+served+`; b.focus(); b.click(); })()`)
-	b.waitFor(t, `document.querySelectorAll("#explanation .terms tr.chosen td.term").length >= 5`)
+	b.eval(t, served+`.focus()`)
+	b.choose(t, served, `document.querySelectorAll("#explanation .terms tr.chosen td.term").length >= 5`)
 	if got := b.eval(t, `document.querySelectorAll("#explanation .terms tbody tr").length`); got != float64(cfg.endpoints) {
 		t.Errorf("the explanation shows %v servers, want %d", got, cfg.endpoints)
 	}
@@ -268,8 +300,8 @@ func TestPageInBrowser(t *testing.T) {
 
 	b.open(t, url+"/", 390, 2600)
 	b.waitFor(t, `document.querySelectorAll("#requests tbody tr").length > 5 && !!`+served)
-	b.eval(t, served+`.click()`)
-	b.waitFor(t, `document.querySelectorAll("#explanation .terms tr.chosen td.term").length >= 5`)
+	b.eval(t, served+`.focus()`)
+	b.choose(t, served, `document.querySelectorAll("#explanation .terms tr.chosen td.term").length >= 5`)
 	if got := b.eval(t, "document.documentElement.scrollWidth"); got != float64(390) {
 		t.Errorf("at a width of 390 the page is %v wide: %v", got, b.eval(t, `[...document.querySelectorAll("body *")]
 			.filter((e) => e.getBoundingClientRect().right > 391 && !e.closest(".terms, .scroll, pre")).map((e) => e.tagName + "." + e.className + "#" + e.id).slice(0, 10).join()`))
@@ -288,17 +320,46 @@ func TestPageInBrowser(t *testing.T) {
 		t.Errorf("the name of a model became %v images", got)
 	}
 	explainEach(t, b)
+	explainWaits(t, b)
 	b.must(t, "Page.navigate", map[string]any{"url": "about:blank"}, nil) // a page without its gateway complains, rightly
 	stop()
 
-	// One fleet, and a policy without scores.
-	cfg = testConfig(t, "-no-compare", "-policy", "tree")
+	// More than there is room for.
+	file := filepath.Join(t.TempDir(), "narrow.json")
+	write(t, file, narrow)
+	url, stop = startRun(t, pageConfig(t, "-admission", file, "-rate", "60"))
+	defer stop()
+	b.open(t, url+"/", 1280, 1400)
+	for _, tt := range []struct{ what, tag, title, text string }{
+		{"one that waits", "queued", "Why does it wait?", "before it are"},
+		{"one that was refused", "saturated", "Why was it refused?", "try again in"},
+	} {
+		tag := `[...document.querySelectorAll("#requests .tag")].find((e) => e.textContent === "` + tt.tag + `")`
+		b.waitFor(t, tag)
+		shown := `document.querySelector("#explanation").textContent`
+		b.choose(t, tag+`?.closest("tr").querySelector("button")`, fmt.Sprintf(`%s.includes(%q) && %s.includes(%q)`, shown, tt.title, shown, tt.text))
+	}
+	b.waitFor(t, `/^[1-9]/.test(document.querySelectorAll("#bands tbody tr")[1].cells[1].textContent) && /saturated/.test(document.querySelectorAll("#bands tbody tr")[2].cells[5].textContent)`)
+	b.waitFor(t, `/wait/.test(document.querySelector("#pool-state").textContent)`)
+	b.open(t, url+"/", 390, 2600)
+	b.waitFor(t, `[...document.querySelectorAll("#requests .tag")].some((e) => e.textContent === "queued")`)
+	if got := b.eval(t, "document.documentElement.scrollWidth"); got != float64(390) {
+		t.Errorf("at a width of 390 the page is %v wide while requests wait", got)
+	}
+	b.shoot(t, "phone-overload")
+	b.must(t, "Page.navigate", map[string]any{"url": "about:blank"}, nil)
+	stop()
+
+	// One fleet, no admission control, and a policy without scores.
+	cfg = pageConfig(t, "-no-compare", "-policy", "tree", "-admission", "off")
 	url, stop = startRun(t, cfg)
 	defer stop()
 	b.open(t, url+"/", 1280, 1400)
 	b.waitFor(t, `document.querySelectorAll("#requests tbody tr").length > 5 && document.querySelectorAll(".fleet").length === 1`)
-	b.eval(t, `document.querySelector("#requests tbody tr button").click()`)
-	b.waitFor(t, `document.querySelector("#explanation").textContent.includes("does not score")`)
+	b.choose(t, served, `document.querySelector("#explanation").textContent.includes("does not score")`)
+	if got := b.eval(t, `document.querySelector("#queue").getBoundingClientRect().width === 0 && document.querySelectorAll("#bands tbody tr").length === 3`); got != true {
+		t.Error("the page does not say that there is no admission control, or not what becomes of each band")
+	}
 	if trouble := b.errors(); len(trouble) > 0 {
 		t.Errorf("console: %s", strings.Join(trouble, "\n"))
 	}
@@ -351,6 +412,44 @@ func explainEach(t *testing.T, b *browser) {
 		})()`).([]any)
 		if got[0] != tt.want || !strings.Contains(got[1].(string), tt.note) || got[2] != tt.bars {
 			t.Errorf("%s:\n got %q\nwant %q with %q in it and %q", tt.name, got, tt.want, tt.note, tt.bars)
+		}
+	}
+}
+
+// explainWaits has the page draw how requests were let in, waited or were refused.
+func explainWaits(t *testing.T, b *browser) {
+	t.Helper()
+	waited, half := 3200., .5
+	queued := &reportView{Verdict: "queued", Detail: "none of 8 endpoints is less than 0.8 full", Band: "standard", Ceiling: .8, Candidates: 8,
+		Saturation: &half, Higher: 1, OtherTenants: 12, OwnTenant: 3, Counter: 9000, Least: 100, Waited: 1500, Left: 28500, Expected: 2000}
+	for _, tt := range []struct {
+		name   string
+		e      entry
+		report *reportView
+		want   []string
+	}{
+		{"no admission control", entry{Outcome: "done", Endpoint: "a"}, nil, nil},
+		{"room", entry{Outcome: "done", Endpoint: "a"}, &reportView{Verdict: "admitted", Band: "critical", Ceiling: 1, Candidates: 8, Room: 1},
+			[]string{"Let in at once, in band critical: 1 of 8 servers is less than 100 % full."}},
+		{"waits", entry{Outcome: "queued", Tenant: "tenant-3"}, queued, []string{"since 1.50 s", "none of 8 endpoints", "In the mean they are 50 % full",
+			"of higher bands1", "of other tenants12", "of its own3", "may wait another28.5 s", "expected2.00 s", "tenant-3 has 9,000", "turn it is 100"}},
+		{"waited", entry{Outcome: "done", Endpoint: "a", Waited: &waited}, queued, []string{"It waited 3.20 s to be let in, in band standard. When it came: none of", "before it were", "requests without a tenant had"}},
+		{"refused", entry{Outcome: "refused", Reason: "saturated", Error: "none of 8", RetryAfter: 1.2}, nil, []string{"saturated: none of 8.", "again in 2 seconds."}},
+		{"shutting down", entry{Outcome: "refused", Reason: "shutting_down", Error: "<b>"}, nil, []string{"shutting_down: <b>."}},
+	} {
+		request, err1 := json.Marshal(tt.e)
+		report, err2 := json.Marshal(tt.report)
+		if err := errors.Join(err1, err2); err != nil {
+			t.Fatal(err)
+		}
+		got, _ := b.eval(t, fmt.Sprintf(`waiting(%s, %s).map((e) => e.textContent).join(" ")`, request, report)).(string)
+		if (got == "") != (tt.want == nil) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+		for _, want := range tt.want {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: %q, want %q in it", tt.name, got, want)
+			}
 		}
 	}
 }

@@ -18,15 +18,18 @@ import (
 
 // call is one streaming request to make.
 type call struct {
-	path    string
-	body    []byte
-	session string
-	output  int // exact length of the reply in tokens; 0: the server's choice
+	path     string
+	body     []byte
+	session  string
+	tenant   string
+	priority int // that of its model, for the tally
+	output   int // exact length of the reply in tokens; 0: the server's choice
 }
 
 // result is what a client saw of one call.
 type result struct {
 	status int
+	reason string        // why the gateway refused it
 	err    error         // also for a status that is not 200
 	ttft   time.Duration // to the first event with content
 	tpot   time.Duration // (last content - first) / (tokens - 1); 0 with fewer than 2 tokens
@@ -62,6 +65,9 @@ func (c *client) do(ctx context.Context, call call) (res result) {
 	if call.session != "" {
 		req.Header.Set(director.HeaderSession, call.session)
 	}
+	if call.tenant != "" {
+		req.Header.Set(director.HeaderFairness, call.tenant)
+	}
 	if call.output > 0 {
 		req.Header.Set("X-Sim-Output-Tokens", strconv.Itoa(call.output))
 	}
@@ -72,7 +78,7 @@ func (c *client) do(ctx context.Context, call call) (res result) {
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		message, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return result{status: resp.StatusCode, err: fmt.Errorf("status %d: %s", resp.StatusCode, message)}
+		return result{status: resp.StatusCode, reason: resp.Header.Get(director.HeaderReason), err: fmt.Errorf("status %d: %s", resp.StatusCode, message)}
 	}
 	res.status = resp.StatusCode
 	res.err = res.read(resp.Body, begin)

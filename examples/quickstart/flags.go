@@ -24,7 +24,8 @@ const (
 
 // Defaults that depend on other flags.
 const (
-	ratePerEndpoint = 1.8 // requests per second, about three quarters of what a server can do
+	ratePerEndpoint = 1.8 // requests per second, which a server can do
+	rateOfTooMuch   = 6.0 // requests per second, more than it can do
 	replayRate      = 1.0 // sessions per second
 )
 
@@ -56,12 +57,19 @@ Usage: go run ./examples/quickstart [flags]
                    %s,
                    or FILE.json[#PROFILE]: a profile of your own, declared as
                    plugins.Config.
+  -admission WHAT  who waits and who is refused while the servers are full: on,
+                   off, or FILE.json[#PROFILE] for the admission section of a
+                   policy. Default on: the section of -policy FILE.json if it has
+                   one, else critical requests first, standard ones wait,
+                   sheddable ones are refused. The second fleet has none, unless
+                   its own policy's FILE.json has a section.
   -compare NAME    policy of the second fleet, %q if not given; same values.
   -no-compare      no second fleet: half the CPU
   -endpoints N     model servers in a fleet, 1 to %d. Default 8.
   -rate R          requests per second of the built-in workload, up to %d.
-                   Default %g for each endpoint. With -replay: sessions started
-                   per second, default %g.
+                   Default %g for each endpoint; about %g for each is more than
+                   they can do. With -replay: sessions started per second,
+                   default %g.
   -replay DIR      replay recorded sessions instead of the built-in workload,
                    once through. DIR holds one .jsonl file a session, each line
                    a turn: {"timestamp": MICROSECONDS, "input": "PROMPT TEXT",
@@ -77,6 +85,7 @@ Usage: go run ./examples/quickstart [flags]
 Examples:
   go run ./examples/quickstart
   go run ./examples/quickstart -policy classic -compare least-requests
+  go run ./examples/quickstart -endpoints 3 -rate 18
   go run ./examples/quickstart -duration 60s -json - 2>/dev/null
   curl http://127.0.0.1:8080/v1/chat/completions \
       -d '{"model":"chat","messages":[{"role":"user","content":"hi"}]}'
@@ -84,7 +93,7 @@ Examples:
 
 func usage() string {
 	return fmt.Sprintf(usageText, defaultPolicy, strings.Join(policyNames(), ", "), defaultCompare,
-		maxEndpoints, maxRate, ratePerEndpoint, replayRate)
+		maxEndpoints, maxRate, ratePerEndpoint, rateOfTooMuch, replayRate)
 }
 
 // parseFlags reads and checks the flags. The error is flag.ErrHelp if help was
@@ -98,6 +107,7 @@ func parseFlags(args []string) (config, error) {
 	f.IntVar(&cfg.endpoints, "endpoints", 8, "")
 	f.Float64Var(&cfg.rate, "rate", 0, "")
 	policyFlag := f.String("policy", defaultPolicy, "")
+	admissionFlag := f.String("admission", "on", "")
 	compareFlag := f.String("compare", defaultCompare, "")
 	noCompare := f.Bool("no-compare", false, "")
 	f.StringVar(&cfg.listen, "listen", "127.0.0.1:8080", "")
@@ -126,6 +136,9 @@ func parseFlags(args []string) (config, error) {
 	var err error
 	if cfg.policy, err = loadPolicy(*policyFlag); err != nil {
 		return cfg, fmt.Errorf("-policy: %w", err)
+	}
+	if cfg.policy.admission, err = loadAdmission(*admissionFlag, cfg.policy); err != nil {
+		return cfg, fmt.Errorf("-admission: %w", err)
 	}
 	if !*noCompare {
 		if cfg.compare, err = loadPolicy(*compareFlag); err != nil {

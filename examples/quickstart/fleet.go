@@ -11,6 +11,7 @@ import (
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/examples/quickstart/modelserver"
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
@@ -21,13 +22,17 @@ import (
 var manifests []byte // the pool and its models, as for Kubernetes
 
 const (
-	poolName  = "llama"
 	baseModel = "llama-8b"
 
 	// scrapeInterval is what the reference deployment uses, 50 ms, times four: it
 	// is enough with a ledger, and leaves the CPU to the show.
 	scrapeInterval = 200 * time.Millisecond
 )
+
+// pool is that of the manifests.
+func pool() types.NamespacedName {
+	return types.NamespacedName{Namespace: types.DefaultNamespace, Name: "llama"}
+}
 
 // adapters are the LoRA adapters that the manifests name as targets.
 func adapters() []string {
@@ -54,6 +59,7 @@ func smallGPU() engine.Calibration {
 // them needs.
 type fleet struct {
 	policy    string
+	bands     []admission.Band // of its admission control, if it says what they are
 	servers   []*modelserver.Server
 	store     *datastore.Store
 	scheduler *scheduling.Scheduler
@@ -105,7 +111,7 @@ func startFleet(ctx context.Context, cfg config, p policy) (f *fleet, err error)
 	if err := f.store.Apply(objects...); err != nil {
 		return nil, err
 	}
-	if err := f.store.SetEndpoints(types.NamespacedName{Name: poolName}, specs); err != nil {
+	if err := f.store.SetEndpoints(pool(), specs); err != nil {
 		return nil, err
 	}
 	scraper, err := scrape.New(f.store, scrape.Options{Interval: scrapeInterval, Seed: cfg.seed})
@@ -123,12 +129,19 @@ func startFleet(ctx context.Context, cfg config, p policy) (f *fleet, err error)
 		return nil, fmt.Errorf("policy %s: %w", p.name, err)
 	}
 
-	// How requests pass.
-	f.director, err = director.New(director.Options{
-		Store: f.store, Scheduler: f.scheduler, RestoreModel: true, Seed: cfg.seed,
-		IgnoreRequestHeaders: true, // clients choose neither their priority nor their target
-	})
-	if err != nil {
+	// How requests pass, and who waits while there is not room for all.
+	options := director.Options{
+		Store: f.store, Scheduler: f.scheduler, RestoreModel: true, Seed: cfg.seed, OnRefused: f.log.refused,
+	}
+	if p.admission != nil {
+		f.bands = p.admission().Bands
+		options.Admission = func(types.NamespacedName) *admission.Options {
+			o := p.admission()
+			o.Hooks = f.log.admissionHooks()
+			return o
+		}
+	}
+	if f.director, err = director.New(options); err != nil {
 		return nil, err
 	}
 	f.transport = httptransport.New(f.director)
@@ -144,7 +157,7 @@ func startFleet(ctx context.Context, cfg config, p policy) (f *fleet, err error)
 
 // endpoints returns the latest readings.
 func (f *fleet) endpoints() []*types.Endpoint {
-	return f.store.Snapshot().Pool(types.NamespacedName{Name: poolName}).Endpoints()
+	return f.store.Snapshot().Pool(pool()).Endpoints()
 }
 
 // waitForReadings returns when every server was scraped, or ctx is done.
@@ -166,6 +179,13 @@ func (f *fleet) waitForReadings(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// refuseWaiting refuses what waits to be let in, and what comes from now on.
+func (f *fleet) refuseWaiting() {
+	for _, c := range f.director.Admissions() {
+		c.Close()
 	}
 }
 

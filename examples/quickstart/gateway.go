@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/openai"
+	"github.com/inferpick/inferpick/scheduling/director"
 )
 
 // gateway is an HTTP server in front of a fleet.
@@ -52,7 +53,7 @@ func startGateway(f *fleet, ln net.Listener, pages http.Handler) *gateway {
 // the scheduler.
 func proxy(f *fleet) http.Handler {
 	return &httputil.ReverseProxy{
-		Rewrite:       func(*httputil.ProxyRequest) {}, // the scheduler's choice replaces the host
+		Rewrite:       func(r *httputil.ProxyRequest) { identify(r.Out.Header) }, // the scheduler's choice replaces the host
 		Transport:     f.transport,
 		FlushInterval: -1, // tokens leave as they come
 		BufferPool:    &buffers{},
@@ -63,6 +64,17 @@ func proxy(f *fleet) http.Handler {
 			}
 			writeError(w, http.StatusBadGateway, err.Error(), "upstream_unavailable")
 		},
+	}
+}
+
+// identify leaves of the headers that would direct the scheduler the tenant alone, and of
+// tenants those that there are: clients choose neither their priority nor their target,
+// and invent no tenants. A real gateway takes the tenant from the key that a client has.
+func identify(h http.Header) {
+	h.Del(director.HeaderObjective)
+	h.Del(director.HeaderRewrite)
+	if !isTenant(h.Get(director.HeaderFairness)) {
+		h.Del(director.HeaderFairness)
 	}
 }
 

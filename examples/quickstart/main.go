@@ -10,9 +10,10 @@
 // Everything between the client and the engine is real HTTP.
 //
 // The parts of a gateway, in the order in which a reader meets them: fleet.go
-// wires store, scraper, scheduler, director and transport; gateway.go makes an
-// HTTP server of them; requestlog.go follows each request by the scheduler's
-// hooks, and keeps why it went where it went. The rest is for the show.
+// wires store, scraper, scheduler, admission control, director and transport;
+// gateway.go makes an HTTP server of them; requestlog.go follows each request by
+// their hooks, and keeps why it waited and why it went where it went. The rest is
+// for the show.
 package main
 
 import (

@@ -89,21 +89,28 @@ func sendEvent(w http.ResponseWriter, name string, v any) error {
 	return http.NewResponseController(w).Flush()
 }
 
-// serveRequest answers with one request and the explanation of its decision.
+// serveRequest answers with one request, the explanation of its decision, and what there
+// was to say of it when it came, or is now if it still waits.
 func serveRequest(w http.ResponseWriter, r *http.Request, v *viewer) {
 	id, err := strconv.ParseUint(r.PathValue("id"), 10, 64)
 	if err != nil {
 		writeError(w, http.StatusBadRequest, fmt.Sprintf("id is %.20q, want a number", r.PathValue("id")), "invalid_id")
 		return
 	}
-	e, explanation, ok := v.fleets[0].log.get(id)
+	e, ok := v.fleets[0].log.get(id)
 	if !ok {
 		writeError(w, http.StatusNotFound, fmt.Sprintf("request %d is not among the last %d", id, logSize), "not_found")
 		return
 	}
+	report := e.report
+	if e.ticket != nil {
+		now := e.ticket.Explain()
+		report = &now
+	}
 	writeJSON(w, struct {
 		Request     entry                   `json:"request"`
 		Policy      string                  `json:"policy"`
-		Explanation *scheduling.Explanation `json:"explanation"` // null if it was refused
-	}{e, v.fleets[0].policy, explanation})
+		Admission   *reportView             `json:"admission"`   // null if it was refused, or there is no admission control
+		Explanation *scheduling.Explanation `json:"explanation"` // null if it was refused, or waits
+	}{e, v.fleets[0].policy, newReportView(report), e.explanation})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 )
 
 const (
@@ -22,6 +23,9 @@ const (
 type policy struct {
 	name    string
 	profile scheduling.Profile
+	// admission makes the options of admission control, new ones at each call. Nil: the
+	// policy says nothing of it.
+	admission func() *admission.Options
 }
 
 // readyMade returns the policies that have a name. Each call makes new ones: a
@@ -44,7 +48,7 @@ func policyNames() []string { return slices.Sorted(maps.Keys(readyMade())) }
 // FILE.json#PROFILE if it declares several.
 func loadPolicy(arg string) (policy, error) {
 	if ready, ok := readyMade()[arg]; ok {
-		return policy{arg, ready()}, nil
+		return policy{name: arg, profile: ready()}, nil
 	}
 	path, name, _ := strings.Cut(arg, "#")
 	if !strings.Contains(path, ".json") && !strings.ContainsRune(path, filepath.Separator) {
@@ -54,10 +58,11 @@ func loadPolicy(arg string) (policy, error) {
 	if err != nil {
 		return policy{}, err
 	}
-	profiles, err := plugins.NewRegistry().Load(data)
+	loaded, err := plugins.NewRegistry().LoadAll(data)
 	if err != nil {
 		return policy{}, fmt.Errorf("%s: %w", path, err)
 	}
+	profiles := loaded.Profiles
 	if len(profiles) == 0 {
 		return policy{}, fmt.Errorf("%s: %w", path, errors.New("declares no schedulingProfiles"))
 	}
@@ -69,5 +74,5 @@ func loadPolicy(arg string) (policy, error) {
 	if !ok {
 		return policy{}, fmt.Errorf("%s: no profile %q, want %s#NAME with one of %s", path, name, path, strings.Join(declared, ", "))
 	}
-	return policy{name, profile}, nil
+	return policy{name, profile, loaded.Admission}, nil
 }

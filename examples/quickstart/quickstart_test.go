@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -16,6 +17,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/scheduling/director"
 )
 
 // patience bounds every wait of the tests; none takes nearly as long.
@@ -24,11 +28,11 @@ const patience = 20 * time.Second
 // testConfig is a small and fast run, on a free port.
 func testConfig(t *testing.T, args ...string) config {
 	t.Helper()
-	cfg, err := parseFlags(append([]string{"-endpoints", "3", "-listen", "127.0.0.1:0", "-rate", "60"}, args...))
+	cfg, err := parseFlags(append([]string{"-endpoints", "3", "-listen", "127.0.0.1:0", "-rate", "20"}, args...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.timeScale = 20
+	cfg.timeScale = 10
 	cfg.refresh = 100 * time.Millisecond
 	return cfg
 }
@@ -249,6 +253,10 @@ func TestCommand(t *testing.T) {
 	write(t, file, `{"plugins": [{"type": "no-such-plugin"}]}`)
 	write(t, two, `{"plugins": [{"type": "random-picker"}], "schedulingProfiles": [
 		{"name": "a", "plugins": [{"pluginRef": "random-picker"}]}, {"name": "b", "plugins": [{"pluginRef": "random-picker"}]}]}`)
+	bands, badBands := filepath.Join(dir, "bands.json"), filepath.Join(dir, "bad-bands.json")
+	write(t, bands, narrow)
+	write(t, badBands, `{"plugins": [{"type": "random-picker"}], "schedulingProfiles": [{"name": "a", "plugins": [{"pluginRef": "random-picker"}]}],
+		"admission": {"bands": [{"name": "all", "ceiling": -1}]}}`)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -278,6 +286,11 @@ func TestCommand(t *testing.T) {
 		{"bad profile", []string{"-policy", file}, 2, "no-such-plugin"},
 		{"which profile", []string{"-policy", two}, 2, "one of a, b"},
 		{"no such profile", []string{"-policy", two + "#c"}, 2, `no profile "c"`},
+		{"neither on nor off", []string{"-admission", "maybe"}, 2, `-admission: unknown value "maybe", want on, off`},
+		{"no such admission file", []string{"-admission", filepath.Join(dir, "none.json")}, 2, "-admission: open"},
+		{"no admission in the file", []string{"-admission", two}, 2, "declares no admission"},
+		{"no such profile with it", []string{"-admission", bands + "#c"}, 2, `-admission: ` + bands + `: no profile "c"`},
+		{"bad admission", []string{"-admission", badBands}, 2, "admission.bands[0]"},
 		{"bad address", []string{"-listen", "8080"}, 2, "HOST:PORT"},
 		{"no replay directory", []string{"-replay", filepath.Join(dir, "none")}, 2, "none"},
 		{"replay file", []string{"-replay", file}, 2, "want a directory"},
@@ -321,6 +334,161 @@ func TestLoadPolicyFile(t *testing.T) {
 		p, err := loadPolicy(arg)
 		if err != nil || p.name != "mine" || len(p.profile.Scorers) != 1 {
 			t.Errorf("loadPolicy(%q) = %+v, %v", arg, p, err)
+		}
+	}
+}
+
+// narrow is a policy whose servers are full with two requests.
+const narrow = `{"plugins": [{"type": "random-picker"}], "schedulingProfiles": [{"name": "narrow", "plugins": [{"pluginRef": "random-picker"}]}],
+	"admission": {"detectors": [{"type": "concurrency-detector", "parameters": {"maxConcurrency": 2}}]}}`
+
+func TestAdmissionFlag(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "narrow.json")
+	write(t, file, narrow)
+	for _, tt := range []struct {
+		args     []string
+		on, ours bool // ours: what the file says
+	}{
+		{nil, true, false},
+		{[]string{"-admission", "on"}, true, false},
+		{[]string{"-admission", "off"}, false, false},
+		{[]string{"-admission", file}, true, true},
+		{[]string{"-admission", file + "#narrow"}, true, true},
+		{[]string{"-policy", file}, true, true},
+		{[]string{"-policy", file, "-admission", "off"}, false, false},
+	} {
+		cfg := testConfig(t, tt.args...)
+		if on := cfg.policy.admission != nil; on != tt.on || on && (cfg.policy.admission().Detector != nil) != tt.ours {
+			t.Errorf("%q: admission control is %v, want %v, of the file %v", tt.args, on, tt.on, tt.ours)
+		}
+		if cfg.compare.admission != nil {
+			t.Errorf("%q: the compared fleet has admission control", tt.args)
+		}
+	}
+}
+
+// TestAdmission: with more to do than there is room for critical requests go first,
+// standard ones wait, sheddable ones are refused, and all of it can be seen.
+func TestAdmission(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "narrow.json")
+	write(t, file, narrow)
+	url, stop := startRun(t, testConfig(t, "-admission", file, "-no-compare", "-rate", "60"))
+	band := func(v view, priority int) bandView {
+		for _, b := range v.Fleets[0].Admission.Bands {
+			if b.Priority == priority {
+				return b
+			}
+		}
+		t.Fatalf("no band of priority %d in %+v", priority, v.Fleets[0].Admission)
+		return bandView{}
+	}
+	queued := func(e entry) bool { return e.Outcome == "queued" && e.Priority == 0 }
+	waited := func(e entry) bool { return e.Outcome == "done" && e.Waited != nil && *e.Waited > 0 }
+	refused := func(e entry) bool { return e.Outcome == "refused" && e.Reason == "saturated" }
+	find := func(v view, what func(entry) bool) entry {
+		if i := slices.IndexFunc(v.Requests, what); i >= 0 {
+			return v.Requests[i]
+		}
+		return entry{}
+	}
+	explained := func(e entry) (x struct {
+		Request   entry
+		Admission *reportView
+	}) {
+		t.Helper()
+		_, answer := get(t, url+"/api/requests/"+jsonNumber(e.ID))
+		if err := json.Unmarshal([]byte(answer), &x); err != nil {
+			t.Fatalf("request %d = %s (%v)", e.ID, answer, err)
+		}
+		return x
+	}
+
+	v := watchUntil(t, url, func(v view) bool {
+		return band(v, 0).Queued > 20 && band(v, -100).Refused > 0 && band(v, 100).Served > 0 && band(v, 0).Wait90 != nil && v.Point.Queued[0] > 20 &&
+			slices.ContainsFunc(v.Requests, queued) && slices.ContainsFunc(v.Requests, refused)
+	})
+	a := v.Fleets[0].Admission
+	if a.Endpoints != 3 || a.Saturation == nil || a.Queued < 20 || a.Oldest <= 0 || band(v, 0).Tenants == 0 || band(v, 0).Name != "standard" {
+		t.Errorf("admission = %+v", a)
+	}
+	if n := band(v, -100).Reasons["saturated"]; n == 0 || band(v, -100).Queued != 0 {
+		t.Errorf("sheddable = %+v, want them refused as saturated", band(v, -100))
+	}
+	// The report of one that waits is of now: by then it may have been let in.
+	if x := explained(find(v, queued)); x.Admission == nil || x.Request.Outcome == "queued" && (x.Admission.Verdict != "queued" || x.Admission.Waited <= 0) || !isTenant(x.Request.Tenant) {
+		t.Errorf("a request that waits: %+v, %+v", x.Request, x.Admission)
+	}
+	if x := explained(find(v, refused)); x.Request.Error == "" || x.Request.RetryAfter < 1 || x.Request.Priority != -100 {
+		t.Errorf("a request that was refused: %+v", x.Request)
+	}
+	v = watchUntil(t, url, func(v view) bool { return slices.ContainsFunc(v.Requests, waited) })
+	if x := explained(find(v, waited)); x.Admission == nil || x.Admission.Verdict != "queued" || x.Request.TTFT != nil && *x.Request.TTFT < *x.Request.Waited {
+		t.Errorf("a request that waited: %+v, %+v", x.Request, x.Admission)
+	}
+
+	s := stop()
+	p := s.Policies[0]
+	if p.InFlight != 0 || p.Queued != 0 || p.Failed != 0 {
+		t.Errorf("%d are in the ledger, %d wait and %d failed, want none", p.InFlight, p.Queued, p.Failed)
+	}
+	if len(p.Bands) != 3 || p.Bands[0].Name != "critical" || p.Bands[2].Shed == 0 || p.Bands[2].Admission.Reasons["saturated"] == 0 || p.Bands[1].Admission.Wait50 == nil {
+		t.Errorf("bands = %+v", p.Bands)
+	}
+	if text := s.String(); !strings.Contains(text, "sheddable") || !strings.Contains(text, " saturated") {
+		t.Errorf("summary = %s", text)
+	}
+}
+
+// TestTrapInventedTenants: clients direct nothing by headers, and invent no tenants.
+func TestTrapInventedTenants(t *testing.T) {
+	for id, want := range map[string]string{
+		"tenant-1": "tenant-1", "tenant-24": "tenant-24", "tenant-25": "", "tenant-0": "", "tenant-01": "", "tenant-+1": "", "1": "", "x": "", "": "",
+	} {
+		h := http.Header{}
+		h.Set(director.HeaderFairness, id)
+		h.Set(director.HeaderObjective, "urgent")
+		h.Set(director.HeaderRewrite, "llama-8b")
+		identify(h)
+		if got := h.Get(director.HeaderFairness); got != want || h.Get(director.HeaderObjective)+h.Get(director.HeaderRewrite) != "" {
+			t.Errorf("%q became %v, want the tenant %q alone", id, h, want)
+		}
+	}
+}
+
+// TestWorkloadMix: the parts of the bands are as the page says.
+func TestWorkloadMix(t *testing.T) {
+	w := newWorkload(&runner{}, 1, 1)
+	counts := map[int]int{}
+	const n = 4000
+	for range n {
+		c := w.next(time.Now())
+		counts[c.priority]++
+		if !isTenant(c.tenant) {
+			t.Fatalf("%s is no tenant", c.tenant)
+		}
+		if len(w.waiting) < 100 {
+			w.waiting = append(w.waiting, c)
+		}
+	}
+	for priority, want := range map[int]float64{100: .2, 0: .5, -100: .3} {
+		if got := float64(counts[priority]) / n; math.Abs(got-want) > .03 {
+			t.Errorf("priority %d is %.2f of the requests, want %g", priority, got, want)
+		}
+	}
+}
+
+func TestBandsOf(t *testing.T) {
+	for _, tt := range []struct {
+		declared []admission.Band
+		seen     []int
+		want     []band
+	}{
+		{nil, nil, []band{{"critical", 100}, {"standard", 0}, {"sheddable", -100}}},
+		{nil, []int{0, 7}, []band{{"critical", 100}, {"standard", 7}, {"standard", 0}, {"sheddable", -100}}},
+		{[]admission.Band{{Name: "low", Priority: 50}, {Name: "high", Priority: 99}}, nil, []band{{"high", 100}, {"low", 0}, {"low", -100}}},
+	} {
+		if got := bandsOf(tt.declared, tt.seen...); !slices.Equal(got, tt.want) {
+			t.Errorf("bandsOf(%v, %v) = %v, want %v", tt.declared, tt.seen, got, tt.want)
 		}
 	}
 }

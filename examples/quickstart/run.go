@@ -53,7 +53,7 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 		c := newClient("http://" + dialable(listeners[i].Addr()))
 		defer c.close()
 		fleets = append(fleets, f)
-		r.clients, r.tallies = append(r.clients, c), append(r.tallies, new(tally))
+		r.clients, r.tallies = append(r.clients, c), append(r.tallies, new(tallies))
 	}
 	reading, cancel := context.WithTimeout(ctx, readingTime)
 	defer cancel()
@@ -83,6 +83,10 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 		var wg sync.WaitGroup
 		for _, g := range gateways {
 			wg.Go(func() { g.shutdown(drain) })
+		}
+		for _, f := range fleets {
+			// An answer is better than to be cut off.
+			defer time.AfterFunc(gatewayDrainTime/2, f.refuseWaiting).Stop()
 		}
 		wg.Wait()
 	})

@@ -27,6 +27,31 @@ type tally struct {
 	window         []sample // oldest first
 }
 
+// tallies sum up the results of one fleet: of all, and of each priority.
+type tallies struct {
+	all   tally
+	mu    sync.Mutex
+	bands map[int]*tally
+}
+
+func (t *tallies) add(r result, priority int, at time.Time) {
+	t.all.add(r, at)
+	t.band(priority).add(r, at)
+}
+
+// band returns the tally of a priority.
+func (t *tallies) band(priority int) *tally {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.bands[priority] == nil {
+		if t.bands == nil {
+			t.bands = map[int]*tally{}
+		}
+		t.bands[priority] = new(tally)
+	}
+	return t.bands[priority]
+}
+
 // sample is one good result in the window.
 type sample struct {
 	at             time.Time

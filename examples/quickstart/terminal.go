@@ -67,6 +67,9 @@ func plainLine(v view) string {
 		if bad := f.Total.Failed + f.Total.Shed; bad > 0 {
 			fmt.Fprintf(&b, ", %d shed, %d failed", f.Total.Shed, f.Total.Failed)
 		}
+		if a := f.Admission; a != nil && a.Queued > 0 {
+			fmt.Fprintf(&b, ", %d waiting", a.Queued)
+		}
 	}
 	return b.String()
 }
@@ -93,11 +96,36 @@ func (t *terminal) table(v view) string {
 		fmt.Fprintf(&b, "%s  %8s %6s  %8s %6s  %6s  %8d  %4d  %6d\n", name, duration(f.Now.TTFT50), duration(f.Now.TTFT90),
 			duration(f.Now.TPOT50), duration(f.Now.TPOT90), percent(f.Now.HitShare), f.Total.Requests, f.Total.Shed, f.Total.Failed)
 	}
+	b.WriteString(t.bands(v.Fleets[0]))
 	if v.Replay != nil {
 		fmt.Fprintf(&b, "\nreplayed %d of %d turns of %d sessions\n", v.Replay.Done, v.Replay.Turns, v.Replay.Sessions)
 	}
 	if v.Skipped > 0 {
 		fmt.Fprintf(&b, "\n%d arrivals left out: more than %d requests are open\n", v.Skipped, maxOpen)
+	}
+	return b.String()
+}
+
+// bands is a table of the priorities of a fleet; empty if it has no admission control.
+func (t *terminal) bands(f fleetView) string {
+	if f.Admission == nil {
+		return ""
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s  %s\n", t.bold(fmt.Sprintf("%-10s", "band")), t.dim("waiting  wait p50    p90  TTFT p90    served  refused  expired  room"))
+	for _, a := range f.Admission.Bands {
+		room := "–"
+		if a.Room != nil {
+			room = fmt.Sprintf("%d/%d", *a.Room, f.Admission.Endpoints)
+		}
+		var ttft *float64
+		for _, c := range f.Bands {
+			if c.Priority == a.Priority {
+				ttft = c.Now.TTFT90
+			}
+		}
+		fmt.Fprintf(&b, "%-10s  %7d  %8s %6s  %8s  %8d  %7d  %7d  %s\n", shorten(a.Name, 10), a.Queued,
+			duration(a.Wait50), duration(a.Wait90), duration(ttft), a.Served, a.Refused, a.Expired, room)
 	}
 	return b.String()
 }

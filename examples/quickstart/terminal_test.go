@@ -18,6 +18,10 @@ func TestTerminal(t *testing.T) {
 		}
 		v.Fleets = append(v.Fleets, f)
 	}
+	room := 3
+	many := bandView{band: band{"a band of a long name", 100}, Queued: 10_000, Room: &room, bandCounts: bandCounts{Served: 1_234_567, Refused: 123_456, Expired: 123_456}}
+	many.Wait50, many.Wait90 = &ms, &ms
+	v.Fleets[0].Admission = &admissionView{Endpoints: 64, Queued: 10_000, Bands: []bandView{many, {band: band{"sheddable", -100}}}}
 
 	var out bytes.Buffer
 	live := &terminal{out: &out, live: true}
@@ -28,7 +32,7 @@ func TestTerminal(t *testing.T) {
 			t.Errorf("line of %d columns: %q", n, line)
 		}
 	}
-	for _, want := range []string{"a policy wi…", "a policy with…", "… and 3 more", "12.3s", "replayed 5 of 10", "1 arrivals left out", "–"} {
+	for _, want := range []string{"a policy wi…", "a policy with…", "… and 3 more", "12.3s", "replayed 5 of 10", "1 arrivals left out", "a band of…    10000", "3/64", "\nsheddable ", "–"} {
 		if !strings.Contains(first, want) {
 			t.Errorf("table lacks %q:\n%s", want, first)
 		}
@@ -47,6 +51,9 @@ func TestTerminal(t *testing.T) {
 	for range 7 {
 		plain.show(v)
 		v.At = v.At.Add(time.Second)
+	}
+	if !strings.Contains(out.String(), "10000 waiting") {
+		t.Errorf("lines = %q, want in them how many wait", out.String())
 	}
 	if got := strings.Count(out.String(), "\n"); got != 2 || strings.Contains(out.String(), "\x1b") {
 		t.Errorf("7 seconds became %d lines, want 2: %q", got, out.String())

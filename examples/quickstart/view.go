@@ -31,8 +31,18 @@ type fleetView struct {
 	Policy    string         `json:"policy"`
 	Endpoints []endpointView `json:"endpoints"`
 	Models    []modelView    `json:"models"`
-	Now       figures        `json:"now"`   // of the last 60 s, as the workload's client saw it
-	Total     figures        `json:"total"` // since the start
+	Now       figures        `json:"now"`       // of the last 60 s, as the workload's client saw it
+	Total     figures        `json:"total"`     // since the start
+	Bands     []bandFigures  `json:"bands"`     // the same of each priority, highest first
+	Admission *admissionView `json:"admission"` // nil: it has no admission control
+}
+
+// bandFigures are those of the requests of one priority, as the workload's client saw
+// them.
+type bandFigures struct {
+	band
+	Now   figures `json:"now"`
+	Total figures `json:"total"`
 }
 
 // endpointView is one endpoint in a view: what the gateway knows of it. Figures
@@ -63,6 +73,7 @@ type point struct {
 	TPOT50 []*float64
 	TPOT90 []*float64
 	Hit    []*float64
+	Queued map[int]int `json:"queued"` // of the policy's fleet, by priority; nil: no admission control
 }
 
 // progress is how far a replay has come.
@@ -123,10 +134,21 @@ func (v *viewer) take(now time.Time) view {
 			Policy:    f.policy,
 			Endpoints: endpointViews(eps, counts[i], before[i]),
 			Models:    modelViews(eps, counts[i], before[i]),
-			Now:       v.runner.tallies[i].now(now),
-			Total:     v.runner.tallies[i].total(),
+			Now:       v.runner.tallies[i].all.now(now),
+			Total:     v.runner.tallies[i].all.total(),
+			Admission: f.admissionView(now),
+		}
+		for _, b := range bandsOf(f.bands) {
+			t := v.runner.tallies[i].band(b.Priority)
+			fv.Bands = append(fv.Bands, bandFigures{b, t.now(now), t.total()})
 		}
 		next.Fleets = append(next.Fleets, fv)
+		if a := fv.Admission; i == 0 && a != nil {
+			next.Point.Queued = map[int]int{}
+			for _, b := range a.Bands {
+				next.Point.Queued[b.Priority] = b.Queued
+			}
+		}
 		next.Point.TTFT50 = append(next.Point.TTFT50, fv.Now.TTFT50)
 		next.Point.TTFT90 = append(next.Point.TTFT90, fv.Now.TTFT90)
 		next.Point.TPOT50 = append(next.Point.TPOT50, fv.Now.TPOT50)

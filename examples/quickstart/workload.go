@@ -6,17 +6,30 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/inferpick/inferpick/types"
 )
 
-// The built-in workload: what a company's gateway may see. Tenants with long
-// system prompts, some much busier than others, hold conversations; three tools
-// use LoRA adapters; batch jobs fill in.
+// The built-in workload: what a company's gateway may see. Tenants with long system
+// prompts, some much busier than others, hold conversations: with a person who waits for
+// the answer, which is critical, or with an assistant in the background; three tools use
+// LoRA adapters; batch jobs fill in.
 const (
 	tenants      = 24
 	zipfExponent = 1.1 // of the tenants' popularity
+
+	// The parts of the requests; the others are standard.
+	criticalShare  = 0.2
+	sheddableShare = 0.3
+	// The part of the turns that go on with a conversation, if one is ready, and of the
+	// new standard ones that are with a tool.
+	resumeShare = 0.55
+	toolShare   = 0.35
 
 	systemMin, systemMax     = 4000, 14000 // bytes of a tenant's system prompt
 	questionMin, questionMax = 120, 900    // bytes of a user's message
@@ -35,7 +48,7 @@ const (
 // runner sends requests to both fleets and takes the results in.
 type runner struct {
 	clients []*client // the policy's gateway and, if compared, the other
-	tallies []*tally
+	tallies []*tallies
 	skipped atomic.Int64 // arrivals left out
 }
 
@@ -59,7 +72,7 @@ func (r *runner) both(ctx context.Context, c call) (result, bool) {
 func (r *runner) one(ctx context.Context, fleet int, c call) result {
 	res := r.clients[fleet].do(ctx, c)
 	if ctx.Err() == nil {
-		r.tallies[fleet].add(res, time.Now())
+		r.tallies[fleet].add(res, c.priority, time.Now())
 	}
 	return res
 }
@@ -85,7 +98,9 @@ func chatBody(model string, messages []message) []byte {
 // conversation is a chat under way.
 type conversation struct {
 	id       string
+	tenant   string
 	model    string
+	priority int // of the model
 	messages []message
 	turns    int
 	ready    time.Time // for its next turn
@@ -157,28 +172,46 @@ func (w *workload) run(ctx, calls context.Context) {
 	}
 }
 
+// tenantName returns the name of the nth tenant, from 1.
+func tenantName(n int) string { return fmt.Sprintf("tenant-%d", n) }
+
+// isTenant reports whether there is a tenant of that name.
+func isTenant(name string) bool {
+	number, _ := strings.CutPrefix(name, "tenant-")
+	n, err := strconv.Atoi(number)
+	return err == nil && n >= 1 && n <= tenants && name == tenantName(n)
+}
+
 // next returns the conversation whose turn the next request is.
 func (w *workload) next(now time.Time) *conversation {
 	kind := w.rng.Float64()
-	switch {
-	case kind < 0.12:
+	if kind < sheddableShare {
 		return w.batch()
-	case kind < 0.60:
-		if c := w.resume(now); c != nil {
+	}
+	priority, model := types.PriorityStandard, baseModel
+	if kind < sheddableShare+criticalShare {
+		priority, model = types.PriorityCritical, "chat"
+	}
+	if w.rng.Float64() < resumeShare {
+		if c := w.resume(priority, now); c != nil {
 			return c
 		}
-	case kind < 0.72:
+	}
+	if priority == types.PriorityStandard && w.rng.Float64() < toolShare {
 		return w.tool()
 	}
-	return w.begin("chat", w.systems[w.tenant()], w.between(questionMin, questionMax))
+	tenant := w.tenant()
+	return w.begin(tenant, model, priority, w.systems[tenant], w.between(questionMin, questionMax))
 }
 
-// begin starts a conversation.
-func (w *workload) begin(model, system string, question int) *conversation {
+// begin starts a conversation of a tenant.
+func (w *workload) begin(tenant int, model string, priority int, system string, question int) *conversation {
 	w.started++
 	return &conversation{
-		id:    fmt.Sprintf("conversation-%d", w.started),
-		model: model,
+		id:       fmt.Sprintf("conversation-%d", w.started),
+		tenant:   tenantName(tenant + 1),
+		model:    model,
+		priority: priority,
 		messages: []message{
 			{"system", system},
 			{"user", w.text.prose(question)},
@@ -188,7 +221,7 @@ func (w *workload) begin(model, system string, question int) *conversation {
 
 // batch is a job of one request: instructions that all share, a text of its own.
 func (w *workload) batch() *conversation {
-	c := w.begin("batch", w.systems[tenants-1][:systemMin/2], w.between(documentMin, documentMax))
+	c := w.begin(w.tenant(), "batch", types.PrioritySheddable, w.systems[tenants-1][:systemMin/2], w.between(documentMin, documentMax))
 	c.turns = maxTurns // no more
 	return c
 }
@@ -196,15 +229,16 @@ func (w *workload) batch() *conversation {
 // tool is a conversation with one of the adapters.
 func (w *workload) tool() *conversation {
 	i := w.rng.IntN(3)
-	return w.begin(adapters()[1+i], w.systems[tenants-2-i], w.between(questionMin, questionMax))
+	return w.begin(w.tenant(), adapters()[1+i], types.PriorityStandard, w.systems[tenants-2-i], w.between(questionMin, questionMax))
 }
 
-// resume takes a conversation that is ready for its next turn; nil if none is.
-func (w *workload) resume(now time.Time) *conversation {
+// resume takes a conversation of a priority that is ready for its next turn; nil if none
+// is.
+func (w *workload) resume(priority int, now time.Time) *conversation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, c := range w.waiting {
-		if !c.ready.After(now) {
+		if c.priority == priority && !c.ready.After(now) {
 			w.waiting = append(w.waiting[:i], w.waiting[i+1:]...)
 			c.messages = append(c.messages, message{"user", w.text.prose(w.between(questionMin, questionMax))})
 			return c
@@ -216,7 +250,9 @@ func (w *workload) resume(now time.Time) *conversation {
 // take makes a turn and puts the conversation where next finds it again. If one of
 // the fleets failed it, it ends for both, so that they go on with the same work.
 func (w *workload) take(ctx context.Context, c *conversation) {
-	res, good := w.runner.both(ctx, call{path: "/v1/chat/completions", body: chatBody(c.model, c.messages), session: c.id})
+	res, good := w.runner.both(ctx, call{
+		path: "/v1/chat/completions", body: chatBody(c.model, c.messages), session: c.id, tenant: c.tenant, priority: c.priority,
+	})
 	c.turns++
 	if !good || c.turns >= maxTurns {
 		return

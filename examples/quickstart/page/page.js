@@ -10,6 +10,7 @@ let history = []; // points of the charts
 let paused = false; // the list of requests is held by the button
 let hovering = false; // and by who points at it
 let selected = null; // id of the request that is explained
+let selectedOpen = false; // it is under way: there will be more to say
 let latest = null; // view
 
 // el makes an element: el("td", {class: "num"}, "text", child, …).
@@ -45,7 +46,7 @@ function drawTiles(v) {
     ["TTFT p90, last 60 s", (f) => ms(f.now.ttftP90Ms)],
     ["TPOT p90, last 60 s", (f) => ms(f.now.tpotP90Ms)],
     ["Prefix hits, last 60 s", (f) => share(f.now.prefixHitShare)],
-    ["Requests answered", (f) => count(f.total.requests) + (f.total.failed + f.total.shed ? ` (${count(f.total.shed)} shed, ${count(f.total.failed)} failed)` : "")],
+    ["Requests answered", (f) => [count(f.total.requests), f.total.failed + f.total.shed ? el("small", {}, `${count(f.total.shed)} refused, ${count(f.total.failed)} failed`) : null]],
   ];
   $("tiles").replaceChildren(...tiles.map(([title, figure]) =>
     el("div", { class: "panel tile" }, el("h3", {}, title), el("dl", {}, v.fleets.map((f, i) => [
@@ -129,8 +130,9 @@ function drawHeat(table, f) {
   }));
 }
 
-// chart draws lines [{values, color, dash}] over the same times.
-function chart(svg, lines, times) {
+// chart draws lines [{values, color, dash}] over the same times, with marks in a format
+// and up to least at least.
+function chart(svg, lines, times, format = ms, least = 1) {
   const box = svg.getBoundingClientRect();
   const [w, h, left, bottom, top] = [Math.max(200, box.width), box.height || 170, 52, 20, 8];
   svg.setAttribute("viewBox", `0 0 ${w} ${h}`);
@@ -141,7 +143,7 @@ function chart(svg, lines, times) {
     return n;
   };
   const all = lines.flatMap((l) => l.values).filter((v) => v != null);
-  const max = niceMax(Math.max(1, ...all));
+  const max = niceMax(Math.max(least, ...all));
   const end = times.at(-1) || 0;
   const span = Math.max(60e3, end - (times[0] || 0));
   const x = (t) => left + (w - left - 4) * (1 - (end - t) / span);
@@ -149,7 +151,7 @@ function chart(svg, lines, times) {
   const nodes = [];
   for (const part of [0, 0.5, 1]) {
     nodes.push(node("line", { class: "grid", x1: left, x2: w, y1: y(part * max), y2: y(part * max) }),
-      node("text", { x: left - 8, y: y(part * max) + 4, "text-anchor": "end" }, part ? ms(part * max) : "0"));
+      node("text", { x: left - 8, y: y(part * max) + 4, "text-anchor": "end" }, part ? format(part * max) : "0"));
   }
   nodes.push(node("text", { x: left, y: h - 4 }, `${Math.round(span / 1000)} s ago`), node("text", { x: w - 4, y: h - 4, "text-anchor": "end" }, "now"));
   for (const l of lines) {
@@ -159,7 +161,7 @@ function chart(svg, lines, times) {
       d += `${pen}${x(times[i]).toFixed(1)} ${y(v).toFixed(1)}`;
       pen = "L";
     });
-    nodes.push(node("path", { d, class: `c${l.color}${l.dash ? " dash" : ""}` }));
+    nodes.push(node("path", { d, class: `${l.color}${l.dash ? " dash" : ""}` }));
   }
   svg.replaceChildren(...nodes);
 }
@@ -175,14 +177,58 @@ function drawCharts(v) {
   for (const [id, p50, p90] of [["chart-ttft", "TTFT50", "TTFT90"], ["chart-tpot", "TPOT50", "TPOT90"]]) {
     const lines = [];
     for (let i = v.fleets.length - 1; i >= 0; i--) { // the policy's on top
-      lines.push({ values: history.map((p) => p[p50][i]), color: i, dash: true }, { values: history.map((p) => p[p90][i]), color: i });
+      lines.push({ values: history.map((p) => p[p50][i]), color: "c" + i, dash: true }, { values: history.map((p) => p[p90][i]), color: "c" + i });
     }
     chart($(id), lines, times);
+  }
+  const bands = v.fleets[0].admission ? v.fleets[0].admission.bands : [];
+  if (bands.length) {
+    chart($("chart-queue"), bands.map((b, i) => ({ values: history.map((p) => p.queued ? p.queued[b.priority] : null), color: "b" + i % 6 })), times, count, 20);
+  }
+  if ($("queue-legend").children.length !== bands.length) {
+    $("queue-legend").replaceChildren(...bands.map((b, i) => el("span", { class: "b" + i % 6 }, el("i"), b.name)));
   }
   document.querySelectorAll("[data-legend]").forEach((legend) => {
     if (legend.children.length) return;
     v.fleets.forEach((f, i) => legend.append(el("span", { class: `c${i}` }, el("i"), `${f.policy} p90`), el("span", { class: `c${i}` }, el("i", { class: "dash" }), "p50")));
   });
+}
+
+// plural writes a count of things.
+const plural = (n, thing) => `${count(n)} ${thing}${n === 1 ? "" : "s"}`;
+
+// drawAdmission draws what becomes of the requests of each band. Without admission control
+// there is only what the clients saw.
+function drawAdmission(v) {
+  const [f, other] = v.fleets, a = f.admission;
+  $("admission").classList.toggle("off", !a);
+  $("pool-state").textContent = !a ? "" : `the servers are ${a.saturation == null ? "–" : share(a.saturation)} full` +
+    (a.queued ? `; ${plural(a.queued, "request")} wait${a.queued === 1 ? "s" : ""}, for ${ms(a.oldestMs)} at most` : "; nobody waits");
+  $("admission-note").textContent = !a ? "Admission control is off: every request is sent on at once, and waits where it was sent."
+    : "While not all fit, the highest band goes first, and tenants of a band share alike. A server has room for a band while it is less full than the band’s ceiling.";
+  const of = (bands, priority) => (bands || []).find((b) => b.priority === priority) || { now: {}, total: {} };
+  const cell = (value, small, attributes) => el("td", attributes, value, small ? el("small", {}, small) : null);
+  const reasons = (b) => Object.entries(b.reasons || {}).filter(([why]) => why !== "queue_timeout").sort(([, m], [, n]) => n - m)
+    .map(([why, n]) => b.refused === n ? why : `${count(n)} ${why}`).join(", ");
+  const head = ["Band", a && "Waiting", a && "Waited", "TTFT p90", a ? "Served" : "Answered", "Refused", a && "Expired", a && "Have room"].filter(Boolean);
+  const cameTo = (b) => a ? b.queued + b.running + b.served + b.failed + b.cancelled + b.refused + b.expired : b.total.requests;
+  const shown = a ? a.bands : f.bands, came = shown.reduce((sum, b) => sum + cameTo(b), 0);
+  const rows = shown.map((b, i) => {
+    const mine = of(f.bands, b.priority), theirs = other && of(other.bands, b.priority);
+    const part = came ? share(cameTo(b) / came) + " of requests" : "";
+    const ttft = cell(ms(mine.now.ttftP90Ms), theirs && `${other.policy} ${ms(theirs.now.ttftP90Ms)}`, { class: "now" });
+    const name = el("th", { scope: "row", class: "b" + i % 6 }, el("span", {}, b.name), el("small", {}, part));
+    if (!a) return el("tr", {}, name, ttft, cell(count((mine.total.requests || 0) - (mine.total.shed || 0) - (mine.total.failed || 0))), cell(count(mine.total.shed)));
+    return el("tr", {}, name,
+      cell(count(b.queued), b.queued ? "for " + ms(b.oldestMs) : "", { class: "now" }),
+      cell(ms(b.waitP50Ms), b.waitP90Ms == null ? "" : "p90 " + ms(b.waitP90Ms)),
+      ttft,
+      cell(count(b.served), b.failed ? count(b.failed) + " failed" : ""),
+      cell(count(b.refused), reasons(b)),
+      cell(count(b.expired), b.expired ? "waited in vain" : ""),
+      cell(b.room == null ? "–" : `${b.room} of ${a.endpoints}`, b.ceiling ? `below ${share(b.ceiling)}` : ""));
+  });
+  $("bands").replaceChildren(el("thead", {}, el("tr", {}, head.map((t) => el("th", { scope: "col" }, t)))), el("tbody", {}, rows));
 }
 
 // The rows of requests are kept by id, so that focus survives the next view.
@@ -199,16 +245,19 @@ function requestRow(r) {
     row.tr.addEventListener("click", () => explain(r.id, true));
     rows.set(r.id, row);
   }
-  const bad = r.outcome === "failed" || r.outcome === "shed" || r.outcome === "cancelled";
+  const bad = r.outcome === "failed" || r.outcome === "cancelled";
   row.tag.className = bad ? "tag bad" : r.yours ? "tag" : "";
   row.tag.textContent = bad ? r.outcome : r.yours ? "yours" : "";
-  row.button.setAttribute("aria-label", `Request ${r.id}: why ${r.endpoint || "refused"}?`);
+  row.button.setAttribute("aria-label", `Request ${r.id}: why ${r.endpoint || r.outcome}?`);
   row.cells[1].textContent = r.model.length > 26 ? r.model.slice(0, 25) + "…" : r.model;
   row.cells[1].title = r.target === r.model ? r.model : `${r.model}, sent as ${r.target}`;
-  row.cells[2].textContent = r.endpoint || "–";
+  if (r.outcome === "queued") row.cells[2].replaceChildren(el("span", { class: "tag wait" }, r.outcome));
+  else if (r.outcome === "refused") row.cells[2].replaceChildren(el("span", { class: "tag bad", title: "refused" }, r.reason));
+  else row.cells[2].textContent = r.endpoint || "–";
   row.cells[3].textContent = count(r.promptTokens);
   row.cells[4].textContent = r.cachedTokens == null ? "" : share(r.promptTokens ? r.cachedTokens / r.promptTokens : null);
-  row.cells[5].textContent = r.ttft == null ? (r.outcome === "running" ? "…" : "–") : ms(r.ttft);
+  row.cells[5].textContent = r.ttft == null ? (r.outcome === "running" || r.outcome === "queued" ? "…" : "–") : ms(r.ttft);
+  row.cells[5].title = r.waited == null ? "" : `waited ${ms(r.waited)} to be let in`;
   row.tr.classList.toggle("chosen", r.id === selected);
   return row.tr;
 }
@@ -236,11 +285,18 @@ async function explain(id, scroll) {
     answer = await response.json();
     if (!response.ok) throw new Error(answer.error.message);
   } catch (e) {
-    if (selected === id && !panel.dataset.drawn) panel.replaceChildren(el("h2", {}, "Why that server?"), el("p", { class: "error" }, String(e.message || e)));
+    if (selected !== id) return;
+    selectedOpen = false;
+    if (panel.dataset.id !== String(id)) panel.replaceChildren(el("h2", {}, "Why that server?"), el("p", { class: "error" }, String(e.message || e)));
     return;
   }
   if (selected !== id) return; // another was chosen meanwhile
-  panel.replaceChildren(...explanation(answer));
+  const r = answer.request;
+  selectedOpen = r.outcome === "queued" || r.outcome === "running";
+  const state = r.outcome === "queued" ? null : r.outcome + r.ttft; // what is before one that waits is another each time
+  if (state === null || panel.dataset.id !== String(id) || panel.dataset.state !== state) panel.replaceChildren(...explanation(answer));
+  panel.dataset.id = id;
+  panel.dataset.state = state;
   if (scroll && window.innerWidth <= 900) panel.scrollIntoView({ behavior: "smooth", block: "start" });
 }
 
@@ -277,20 +333,46 @@ function lengths(amounts) {
   });
 }
 
+const fact = (name, value) => el("span", {}, name, el("b", {}, value));
+
+// waiting returns what to show of how a request was let in, or is waiting to be. The
+// report is of when it came, or of now if it waits.
+function waiting(r, a) {
+  if (r.outcome === "refused") {
+    return [el("p", { class: "error" }, `${r.reason}: ${r.error}.` +
+      (r.retryAfter ? ` The client was told to try again in ${plural(Math.ceil(r.retryAfter), "second")}.` : ""))];
+  }
+  if (!a) return [];
+  const servers = `${a.room} of ${plural(a.candidates, "server")} ${a.room === 1 ? "is" : "are"} less than ${share(a.ceiling)} full`;
+  if (a.verdict === "admitted" && r.waited == null) return [el("p", { class: "note" }, `Let in at once, in band ${a.band}: ${servers}.`)];
+  const now = r.outcome === "queued";
+  const mean = a.saturation == null ? "" : ` In the mean they are ${share(a.saturation)} full.`;
+  const tenant = r.tenant || "requests without a tenant";
+  return [
+    el("p", { class: "note" }, (now ? `It waits for room, in band ${a.band}, since ${ms(a.waitedMs)}. ` : `It waited ${ms(r.waited)} to be let in, in band ${a.band}. When it came: `) +
+      (a.detail || servers) + "." + mean),
+    el("div", { class: "facts" }, el("span", {}, now ? "before it are" : "before it were"),
+      fact("of higher bands", count(a.higher)), fact("of other tenants", count(a.otherTenants)), fact("of its own", count(a.ownTenant)),
+      now ? fact("may wait another", ms(a.leftMs)) : null, a.expectedMs ? fact(now ? "expected" : "was expected to wait", ms(a.expectedMs)) : null),
+    el("p", { class: "note" }, `Tenants of a band share by tokens, and who was served the fewest is next: ${tenant} ${now ? "has" : "had"} ${count(a.counter)}, the one whose turn it ${now ? "is" : "was"} ${count(a.least)}.`),
+  ];
+}
+
 // explanation returns what to show of a decision.
-function explanation({ request: r, policy, explanation: x }) {
-  const fact = (name, value) => el("span", {}, name, el("b", {}, value));
+function explanation({ request: r, policy, admission: a, explanation: x }) {
+  const why = r.endpoint ? `Why ${r.endpoint}? ` : r.outcome === "queued" ? "Why does it wait? " : `Why was it ${r.outcome}? `;
   const out = [
-    el("h2", {}, r.endpoint ? `Why ${r.endpoint}? ` : "Why was it refused? ", el("small", {}, `request #${r.id}, policy ${policy}`)),
+    el("h2", {}, why, el("small", {}, `request #${r.id}, policy ${policy}`)),
     el("div", { class: "facts" },
       fact("model", r.target === r.model ? r.model : `${r.model} → ${r.target}`),
-      fact("priority", String(r.priority)),
+      fact("priority", String(r.priority)), r.tenant ? fact("tenant", r.tenant) : null,
       fact("prompt", count(r.promptTokens) + " tokens"),
       fact("cached", r.cachedTokens == null ? "–" : count(r.cachedTokens)),
       fact("output", r.outputTokens == null ? "–" : count(r.outputTokens)),
       fact("TTFT", ms(r.ttft)), fact("total", ms(r.total)), fact("state", r.outcome)),
+    ...waiting(r, a),
   ];
-  if (r.error) out.push(el("p", { class: "error" }, r.error));
+  if (r.error && r.outcome !== "refused") out.push(el("p", { class: "error" }, r.error));
   if (!x || !x.Candidates) return out;
   const { keys, first, rows: terms } = columnsOf(x.Candidates);
   // Scores count for a server; costs, which are in seconds, against it. A policy of
@@ -347,15 +429,10 @@ function draw(v) {
   latest = v;
   drawTiles(v);
   drawFleets(v);
+  drawAdmission(v);
   drawCharts(v);
   drawRequests(v);
-  // A request that was still running when it was chosen has ended meanwhile.
-  const r = selected && v.requests.find((r) => r.id === selected);
-  const key = r && r.outcome + r.ttft;
-  if (r && $("explanation").dataset.drawn !== r.id + key) {
-    $("explanation").dataset.drawn = r.id + key;
-    explain(selected, false);
-  }
+  if (selected && selectedOpen) explain(selected, false);
 }
 
 function status(state, text) {
