@@ -99,14 +99,16 @@ type DetectorFactory func(parameters json.RawMessage) (func() Detector, error)
 //	utilization-detector    {"queueDepthThreshold": 5, "kvCacheUtilThreshold": 0.8}
 //	concurrency-detector    {"maxConcurrency": 100, "maxTokenConcurrency": 1000000}
 //	backlog-detector        {"tokens": 16384}
+//	learned-backlog-detector {"time": "400ms", "least": 4096, "most": 16384}
 //	predicted-ttft-detector {"target": "1s", "rate": 10000}
 //	learned-batch-detector
 func Detectors() map[string]DetectorFactory {
 	return map[string]DetectorFactory{
-		"utilization-detector":    utilizationFrom,
-		"concurrency-detector":    concurrencyFrom,
-		"backlog-detector":        backlogFrom,
-		"predicted-ttft-detector": predictedTTFTFrom,
+		"utilization-detector":     utilizationFrom,
+		"concurrency-detector":     concurrencyFrom,
+		"backlog-detector":         backlogFrom,
+		"learned-backlog-detector": learnedBacklogFrom,
+		"predicted-ttft-detector":  predictedTTFTFrom,
 		"learned-batch-detector": func(p json.RawMessage) (func() Detector, error) {
 			return func() Detector { return new(LearnedBatch) }, parameters(p, &struct{}{})
 		},
@@ -152,6 +154,23 @@ func backlogFrom(p json.RawMessage) (func() Detector, error) {
 		err = atLeast0("tokens", c.Tokens)
 	}
 	return func() Detector { return Backlog{Tokens: c.Tokens} }, err
+}
+
+func learnedBacklogFrom(p json.RawMessage) (func() Detector, error) {
+	var c struct {
+		Time  string `json:"time"`
+		Least int    `json:"least"`
+		Most  int    `json:"most"`
+	}
+	if err := parameters(p, &c); err != nil {
+		return nil, err
+	}
+	d, err := readDuration(c.Time)
+	if err != nil {
+		err = fmt.Errorf("time: %w", err)
+	}
+	return func() Detector { return &LearnedBacklog{Time: d, Least: c.Least, Most: c.Most} },
+		errors.Join(err, atLeast0("least", c.Least), atLeast0("most", c.Most))
 }
 
 func predictedTTFTFrom(p json.RawMessage) (func() Detector, error) {

@@ -38,10 +38,12 @@ type Controller struct {
 	stopTimer func()
 	wakeAt    int64 // when the timer goes off; 0: it does not run
 
-	grants    ticketList // let in and not yet booked, the oldest first
-	granted   int
-	revocable []ticketList // by index in o.Bands
-	budgets   budgets
+	grants  ticketList // let in and not yet booked, the oldest first
+	granted int
+	// perBooking is by how much one request fills an endpoint; 0: not known.
+	perBooking float64
+	revocable  []ticketList // by index in o.Bands
+	budgets    budgets
 
 	drained  pace    // requests let in
 	output   float64 // mean tokens of outputs; 0: not known
@@ -617,11 +619,33 @@ func (c *Controller) best(b *band, owed bool) *share {
 		if owed {
 			ceiling = 0
 		}
-		if c.seen(q.lane).roomAt(ceiling) > c.granted && (best == nil || s.before(best)) {
+		if c.mayGrant(c.seen(q.lane), ceiling) > c.granted && (best == nil || s.before(best)) {
 			best = s
 		}
 	}
 	return best
+}
+
+// mayGrant returns how many may be let in from a queue and not be booked yet: each takes
+// room of which nothing is seen. An endpoint with room has it for one more; where there is
+// much more room than a request takes, half of it may be on its way.
+func (c *Controller) mayGrant(l *lane, ceiling int) int {
+	room := l.roomAt(ceiling)
+	if room == 0 || l.known == 0 || c.perBooking == 0 {
+		return room
+	}
+	free := c.ceilings[ceiling]*float64(l.known) - float64(l.sum)/fixedOne
+	return max(room, int(min(free/(2*c.perBooking), maxGranted)))
+}
+
+const maxGranted = 1000
+
+// learnBooking keeps how much a request fills an endpoint, at most: by those that have no
+// first token yet, as if these were all that fills it.
+func (c *Controller) learnBooking(cell *cell) {
+	if fill := c.whole.fills[cell.index]; fill > 0 && !math.IsInf(fill, 1) {
+		average(&c.perBooking, fill/float64(max(cell.ep.Load.Prefilling(), 1)), 0.1)
+	}
 }
 
 // finish ends a ticket that was let in.

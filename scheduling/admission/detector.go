@@ -77,10 +77,10 @@ type SlotDetector interface {
 }
 
 // Default returns the detector of a Controller that is given none, for one Controller: the
-// fullest of LearnedBatch, Backlog, and Utilization with a limit of 16 on the queue and of
-// 0.9 on the KV cache.
+// fullest of LearnedBatch, LearnedBacklog, and Utilization with a limit of 16 on the queue
+// and of 0.9 on the KV cache.
 func Default() Detector {
-	return Max{Utilization{Queue: 16, KVUsage: 0.9}, Backlog{}, new(LearnedBatch)}
+	return Max{Utilization{Queue: 16, KVUsage: 0.9}, new(LearnedBacklog), new(LearnedBatch)}
 }
 
 // Utilization takes an endpoint as full when its queue or its KV cache is, as the
@@ -176,6 +176,53 @@ func (c Concurrency) Fill(_ Query, ep *types.Endpoint) float64 {
 		fill = max(fill, float64(ep.Load.ContextTokens())/float64(c.Tokens))
 	}
 	return fill
+}
+
+// LearnedBacklog is Backlog in time: the tokens of prompts that are owed may take so long
+// to work off. How fast that goes is learned from first tokens; until it is known, and
+// within bounds in any case, it counts tokens. Make it with new; it is for one Controller.
+type LearnedBacklog struct {
+	// Time is how long the prompts owed by a full endpoint take. Default 400 ms.
+	Time time.Duration
+	// Least and Most bound the tokens that this may be. Defaults 4,096, for an endpoint
+	// must not be short of work while the next request is on its way, and 16,384.
+	Least, Most int
+
+	rate float64 // tokens a second of an endpoint of speed 1, the median; 0: not known
+}
+
+// Fill implements Detector.
+func (b *LearnedBacklog) Fill(_ Query, ep *types.Endpoint) float64 {
+	if ep.Load == nil {
+		return math.NaN()
+	}
+	allowed, least, most := b.Time, b.Least, b.Most
+	def(&allowed, 400*time.Millisecond)
+	def(&least, 4096)
+	def(&most, 16_384)
+	tokens := float64(most)
+	if b.rate > 0 {
+		tokens = min(max(b.rate*speed(ep)*allowed.Seconds(), float64(least)), tokens)
+	}
+	return float64(ep.Load.PrefillTokens()) / tokens
+}
+
+// FirstToken implements Learner. The median is followed by steps up and down: some of what
+// there is to learn from is wrong, for prompts that were believed to be cached, or not to
+// be, or that waited for something else.
+func (b *LearnedBacklog) FirstToken(ep *types.Endpoint, tokens int64, took time.Duration) {
+	if tokens < leastLearned || took <= 0 {
+		return
+	}
+	seen := float64(tokens) / took.Seconds() / speed(ep)
+	switch {
+	case b.rate == 0:
+		b.rate = seen
+	case seen > b.rate:
+		b.rate *= 1 + learning
+	default:
+		b.rate /= 1 + learning
+	}
 }
 
 // Slots implements SlotDetector.
@@ -328,6 +375,7 @@ var (
 	_ Detector       = Utilization{}
 	_ Detector       = Concurrency{}
 	_ Detector       = Backlog{}
+	_ Detector       = (*LearnedBacklog)(nil)
 	_ Detector       = DetectorFunc(nil)
 	_ TargetDetector = Max{}
 	_ TargetDetector = (*PredictedTTFT)(nil)
@@ -337,5 +385,6 @@ var (
 	_ SlotDetector   = Max{}
 	_ SlotDetector   = Concurrency{}
 	_ SlotDetector   = (*LearnedBatch)(nil)
+	_ Learner        = (*LearnedBacklog)(nil)
 	_ Learner        = (*PredictedTTFT)(nil)
 )

@@ -107,6 +107,9 @@ func (t *Ticket) Explain() Report {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.o.Clock.Now()
+	if t.flow == nil { // it came when the Controller was closed
+		return Report{Verdict: "refused", Reason: Closed, Detail: t.refusal.Detail, Band: t.band.Name, Priority: t.priority}
+	}
 	if t.state != waiting {
 		r := c.report(t, c.whole)
 		r.Verdict = "admitted"

@@ -254,3 +254,28 @@ func TestTrapReadingsCountByTheirTime(t *testing.T) {
 	}
 	r.check()
 }
+
+// TestLearnedBacklog: what a backlog may be follows how fast prompts are worked off, within
+// its bounds.
+func TestLearnedBacklog(t *testing.T) {
+	ep := types.NewEndpoint("e", "10.0.0.1:8000")
+	ep.Load.Book(types.Booking{Requests: 1, PrefillTokens: 4000})
+	fill := func(b *admission.LearnedBacklog) float64 { return b.Fill(admission.Query{}, ep) }
+	d := &admission.LearnedBacklog{Time: time.Second, Least: 2000, Most: 40_000}
+	equal(t, "before anything is known", fill(d), 0.1)
+	for range 300 {
+		d.FirstToken(ep, 8000, time.Second)
+		d.FirstToken(ep, 100, time.Hour) // too few to learn from
+	}
+	if f := fill(d); f < 0.45 || f > 0.55 {
+		t.Errorf("at 8,000 tokens a second: %v full, want about 0.5", f)
+	}
+	for range 300 {
+		d.FirstToken(ep, 2000, 100*time.Second)
+	}
+	equal(t, "at hardly any a second", fill(d), 2.0)
+	for range 1000 {
+		d.FirstToken(ep, 1_000_000, time.Second)
+	}
+	equal(t, "at very many", fill(d), 0.1)
+}

@@ -14,8 +14,9 @@ import (
 // naive is what a Controller does, written down as plainly as it can be: what waits is one
 // slice, and whatever is asked is looked for in it.
 type naive struct {
-	o   admission.Options // bands from the highest to the lowest, nothing left to defaults
-	now int64
+	perBooking float64           // by how much a request fills an endpoint
+	o          admission.Options // bands from the highest to the lowest, nothing left to defaults
+	now        int64
 
 	eps     []*server // in the pool
 	bands   []*nband  // by priority, highest first
@@ -430,7 +431,7 @@ func (m *naive) best(b *nband, owed bool) *nshare {
 		if owed {
 			ceiling = m.o.Bands[0].ModestCeiling
 		}
-		if m.room(l, ceiling) <= len(m.granted) {
+		if m.mayGrant(l, ceiling) <= len(m.granted) {
 			continue
 		}
 		if best == nil || m.before(s, best) {
@@ -438,6 +439,23 @@ func (m *naive) best(b *nband, owed bool) *nshare {
 		}
 	}
 	return best
+}
+
+// mayGrant is how many may be on their way from a queue to an endpoint at a time.
+func (m *naive) mayGrant(l *nlane, ceiling float64) int {
+	room := m.room(l, ceiling)
+	var known, sum int64
+	for _, s := range m.members(l) {
+		if f := s.fill(); f == f {
+			known++
+			sum += int64(min(f, 1) * (1 << 30))
+		}
+	}
+	if room == 0 || known == 0 || m.perBooking == 0 {
+		return room
+	}
+	free := ceiling*float64(known) - float64(sum)/(1<<30)
+	return max(room, int(min(free/(2*m.perBooking), 1000)))
 }
 
 func (m *naive) choose() (*nband, *nshare) {
@@ -742,6 +760,14 @@ func (m *naive) refuseWaiting(r *req, why admission.Reason) {
 func (m *naive) book(r *req, s *server) {
 	m.granted = slices.DeleteFunc(m.granted, func(o *req) bool { return o == r })
 	r.state, r.at, r.first = "running", s, false
+	if f := s.fill(); slices.Contains(m.members(m.whole), s) && f > 0 && !math.IsInf(f, 1) {
+		f /= float64(max(s.ep.Load.Prefilling(), 1))
+		if m.perBooking == 0 {
+			m.perBooking = f
+		} else {
+			m.perBooking += 0.1 * (f - m.perBooking)
+		}
+	}
 	m.dispatch()
 }
 

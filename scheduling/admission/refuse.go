@@ -107,9 +107,10 @@ func (c *Controller) expire() {
 	c.renew(now)
 	for len(c.deadlines) > 0 && c.deadlines[0].at <= now.UnixNano() {
 		t := c.deadlines[0].t
-		why, detail := TimedOut, "it waited for "+time.Duration(now.UnixNano()-t.arrived).String()
+		waited := time.Duration(now.UnixNano() - t.arrived).Round(time.Millisecond)
+		why, detail := TimedOut, "it waited for "+waited.String()
 		if c.seen(t.share.queue.lane).members == 0 {
-			why, detail = NoEndpoint, "no endpoint came in "+time.Duration(now.UnixNano()-t.arrived).String()
+			why, detail = NoEndpoint, "no endpoint came in "+waited.String()
 		}
 		c.refuseWaiting(t, why, detail, now)
 	}

@@ -119,6 +119,9 @@ func (t *Ticket) Booked(ep *types.Endpoint) {
 		}
 		c.happened(from, now)
 		c.happened(ep, now)
+		if cell := c.cellOf(ep); cell != nil {
+			c.learnBooking(cell)
+		}
 		c.enlist(t)
 		c.dispatch(now)
 	}

@@ -75,8 +75,11 @@ func endpointsOf(now *datastore.Snapshot, pool types.NamespacedName) []*types.En
 func neverFull(admission.Query, *types.Endpoint) float64 { return 0 }
 
 // Admission returns the admission control of a pool, nil if it has none. Asking for it
-// makes it.
+// makes it. An empty namespace is types.DefaultNamespace.
 func (d *Director) Admission(pool types.NamespacedName) (*admission.Controller, error) {
+	if pool.Namespace == "" {
+		pool.Namespace = types.DefaultNamespace
+	}
 	g := &d.gates
 	g.mu.RLock()
 	c, ok := g.pools[pool]
