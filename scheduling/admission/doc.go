@@ -31,8 +31,9 @@
 //
 // Requests are in bands by priority, see [Band] and [DefaultBands]. The highest band with
 // a request that there is room for goes first. A band has room at an endpoint that is less
-// full than its Ceiling, so that a little is kept for the bands above. A band with a Floor
-// gets that part of all tokens whatever is above it.
+// full than its Ceiling, so that a little is kept for the bands above, and a little of that
+// for tenants that ask for less than their share (ModestCeiling). A band with a Floor gets
+// that part of all tokens whatever is above it.
 //
 // Within a priority tenants (types.Request.FairnessID) share by tokens, see [Fairness].
 // While two tenants both have requests that wait, what they were served, in weighted
