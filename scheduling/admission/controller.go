@@ -287,7 +287,7 @@ func (c *Controller) enter(a *Arrival, t *Ticket) error {
 	}
 	l := c.laneOf(a, now)
 	t.lane = l
-	t.modest = b.lift(t.flow, c.o.Credit)
+	t.modest = c.comesBack(b, t.flow)
 	if c.passes(t, l) {
 		c.grant(t, now)
 		return nil
@@ -311,6 +311,27 @@ func (c *Controller) enter(a *Arrival, t *Ticket) error {
 	c.dispatch(now)
 	return nil
 }
+
+// comesBack lifts a tenant that has something to send, and reports whether it is modest:
+// behind those that wait or were let in last; or the only one, unless the bands above have
+// so much under way that they need all that is kept.
+func (c *Controller) comesBack(b *band, f *flow) (modest bool) {
+	behind := b.lift(f, c.o.Credit)
+	if len(b.flows) >= 2 {
+		return behind
+	}
+	above, all := 0, 0
+	for _, other := range c.bands {
+		all += other.open
+		if other.priority > b.priority {
+			above += other.open
+		}
+	}
+	return float64(above) <= muchAbove*float64(all)
+}
+
+// muchAbove is the part of what is under way from which on the bands above have much.
+const muchAbove = 0.4
 
 // passes reports whether a request may go at once.
 func (c *Controller) passes(t *Ticket, l *lane) bool {
@@ -336,7 +357,7 @@ func (c *Controller) place(t *Ticket, b *band, l *lane) {
 
 // queue puts a ticket into the queue of its place.
 func (c *Controller) queue(t *Ticket, now time.Time) {
-	t.modest = t.band.lift(t.flow, c.o.Credit)
+	t.modest = c.comesBack(t.band, t.flow)
 	t.state = waiting
 	t.band.add(t)
 	c.queued++

@@ -74,7 +74,7 @@ func (c *Controller) Explain(a Arrival) Report {
 	l := c.laneOf(&a, now)
 	c.estimate(t)
 	defer func(counter float64) { t.flow.counter = counter }(t.flow.counter)
-	t.modest = b.lift(t.flow, c.o.Credit)
+	t.modest = c.comesBack(b, t.flow)
 	r := c.report(t, l)
 	if !c.closed && c.passes(t, l) {
 		r.Verdict = "admitted"

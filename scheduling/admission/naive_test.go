@@ -544,8 +544,19 @@ func (m *naive) grant(r *req, waited time.Duration) {
 
 // lift is for a tenant of which something comes, and reports whether it is modest.
 func (m *naive) lift(b *nband, f *nflow) bool {
+	only := false
+	if len(b.flows) == 1 {
+		above, all := 0, 0
+		for _, other := range m.bands {
+			all += other.open
+			if other.priority > b.priority {
+				above += other.open
+			}
+		}
+		only = float64(above) <= 0.4*float64(all)
+	}
 	if len(m.ofFlow(f)) > 0 {
-		return len(b.flows) == 1
+		return only
 	}
 	base := b.virtual
 	if len(m.ofBand(b)) > 0 {
@@ -557,7 +568,10 @@ func (m *naive) lift(b *nband, f *nflow) bool {
 		}
 	}
 	f.counter = max(f.counter, base-m.o.Credit)
-	return len(b.flows) == 1 || f.counter < base
+	if len(b.flows) == 1 {
+		return only
+	}
+	return f.counter < base
 }
 
 // ceiling is how full an endpoint may be to have room for a request.

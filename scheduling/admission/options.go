@@ -108,8 +108,8 @@ type Band struct {
 	// kept free for the higher one. Default 1.
 	Ceiling float64
 	// ModestCeiling is Ceiling for a tenant that was served less than those that wait, and
-	// for the only tenant: one that asks for less than its share finds room where others
-	// have to wait. Not below Ceiling, nor above that of the next higher band. Default:
+	// for the only tenant, unless the bands above have more than 0.4 of what is under way:
+	// one that asks for less than its share finds room where others have to wait. Not below Ceiling, nor above that of the next higher band. Default:
 	// Ceiling.
 	ModestCeiling float64
 	// MaxRequests and MaxBytes bound what waits of one priority. 0: the bounds of all

@@ -535,11 +535,11 @@ func (b *band) forget(now time.Time, o *Options, must bool) bool {
 }
 
 // lift takes from a tenant that comes back what it would have had while it was away,
-// but for the credit: VTC's rule. It reports whether the tenant is modest: well behind
-// those that wait or were let in last, or the only one.
-func (b *band) lift(f *flow, credit float64) (modest bool) {
+// but for the credit: VTC's rule. It reports whether the tenant is behind those that wait
+// or were let in last.
+func (b *band) lift(f *flow, credit float64) (behind bool) {
 	if f.queued > 0 {
-		return len(b.flows) < 2
+		return false
 	}
 	base := b.virtual
 	if b.queued > 0 {
@@ -551,7 +551,7 @@ func (b *band) lift(f *flow, credit float64) (modest bool) {
 		}
 	}
 	f.counter = max(f.counter, base-credit)
-	return len(b.flows) < 2 || f.counter < base
+	return f.counter < base
 }
 
 // spend adds to what a tenant was served, or takes off.
