@@ -76,7 +76,7 @@ func TestOverload(t *testing.T) {
 }
 
 func TestMoreControls(t *testing.T) {
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		t.Skip("plays eight runs")
 	}
 	r, _ := run(t, overload.Options{Quick: true, Only: []string{chat}, More: map[string]func() admission.Options{
@@ -117,8 +117,8 @@ func TestBadTrace(t *testing.T) {
 // Tenants that all have requests waiting are served alike, however much one asks for; in
 // order of arrival they are not.
 func TestFairness(t *testing.T) {
-	if testing.Short() {
-		t.Skip("plays ten runs")
+	if testing.Short() || raceEnabled {
+		t.Skip("plays ten runs, each in one goroutine")
 	}
 	list, err := overload.PlayFairness(t.Context(), overload.Options{Seeds: []uint64{101}}, 0.15)
 	if err != nil {
