@@ -1,0 +1,197 @@
+package admission
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// enter lets an arrival in, queues it or refuses it.
+func (c *Controller) enter(a *Arrival, t *Ticket) error {
+	now := c.o.Clock.Now()
+	req := a.Request
+	t.c, t.req, t.priority = c, req, req.Priority
+	t.arrived = now.UnixNano()
+	t.bytes = int64(len(req.Body))
+	c.renew(now)
+	b := c.bandOf(req.Priority)
+	t.band = b
+	t.label.Store(b.label)
+	if c.closed {
+		return c.refuse(t, Closed, "the gateway is shutting down", now)
+	}
+	t.flow = b.flowOf(req.FairnessID, &c.o, now)
+	c.estimate(t)
+	if r := c.budgets.spend(t, now); r != nil {
+		return c.refused(t, r)
+	}
+	l := c.laneOf(a, now)
+	t.lane = l
+	t.modest = c.comesBack(b, t.flow)
+	if c.passes(t, l) {
+		c.grant(t, now)
+		return nil
+	}
+	wait, refusal := c.mayWait(a, t, l, now)
+	if refusal != nil {
+		return c.refused(t, refusal)
+	}
+	c.seq++
+	t.seq = c.seq
+	t.deadline = after(t.arrived, wait)
+	c.place(t, b, l)
+	c.queue(t, now)
+	if h := c.o.Hooks.Queued; h != nil {
+		h(t)
+	}
+	if c.o.Revoke && b.Displace && c.seen(l).members > 0 {
+		c.revokeFor(t)
+	}
+	// There may be room that nobody was woken for yet: who is first takes it.
+	c.dispatch(now)
+	return nil
+}
+
+// comesBack lifts a tenant that has something to send, and reports whether it is modest:
+// behind those that wait or were let in last; or the only one, unless the bands above have
+// so much under way that they need all that is kept.
+func (c *Controller) comesBack(b *band, f *flow) (modest bool) {
+	behind := b.lift(f, c.o.Credit)
+	if len(b.flows) >= 2 {
+		return behind
+	}
+	above, all := 0, 0
+	for _, other := range c.bands {
+		all += other.open
+		if other.priority > b.priority {
+			above += other.open
+		}
+	}
+	return float64(above) <= muchAbove*float64(all)
+}
+
+// muchAbove is the part of what is under way from which on the bands above have much.
+const muchAbove = 0.4
+
+// passes reports whether a request may go at once.
+func (c *Controller) passes(t *Ticket, l *lane) bool {
+	return c.seen(l).roomAt(t.ceiling()) > 0 && !l.busyFrom(t.band.priority)
+}
+
+// place finds where in a band's queues a ticket belongs.
+func (c *Controller) place(t *Ticket, b *band, l *lane) {
+	q := b.queueFor(l)
+	t.share = t.flow.shareOf(q)
+	if b.locality {
+		t.prefix = c.prefixOf(t.req)
+	}
+}
+
+// queue puts a ticket into the queue of its place.
+func (c *Controller) queue(t *Ticket, now time.Time) {
+	t.modest = c.comesBack(t.band, t.flow)
+	t.state = waiting
+	t.band.add(t)
+	c.queued++
+	c.bytes += t.bytes
+	c.deadlines.add(t)
+	c.arm(now)
+}
+
+// leave takes a ticket that waits out of the queue.
+func (c *Controller) leave(t *Ticket, now time.Time) {
+	s := t.share
+	c.takeOut(t, now)
+	s.queue.fix(s)
+}
+
+// takeOut is leave for a ticket whose tenant is charged next, which puts its place right.
+func (c *Controller) takeOut(t *Ticket, now time.Time) {
+	t.band.remove(t)
+	t.band.rest(t.flow, now)
+	t.share = nil
+	c.queued--
+	c.bytes -= t.bytes
+	c.deadlines.remove(t)
+}
+
+// mayWait returns how long an arrival for which there is no room may wait, or why it
+// may not.
+func (c *Controller) mayWait(a *Arrival, t *Ticket, l *lane, now time.Time) (time.Duration, *Refusal) {
+	b := t.band
+	if c.seen(l).members == 0 {
+		if c.o.WaitForEndpoints == 0 {
+			return 0, c.refusal(t, NoEndpoint, "no endpoint could serve it", now)
+		}
+	} else if !b.waits() {
+		return 0, c.refusal(t, Saturated, c.describe(l, b), now)
+	}
+	if r := c.makeRoom(t, now); r != nil {
+		return 0, r
+	}
+	return c.mostWait(a, b, l), nil
+}
+
+// mostWait returns how long an arrival may wait.
+func (c *Controller) mostWait(a *Arrival, b *band, l *lane) time.Duration {
+	wait := b.MaxWait
+	switch slo := a.Request.SLO.TTFT; {
+	case a.MaxWait > 0:
+		wait = min(wait, a.MaxWait)
+	case slo > 0:
+		wait = min(wait, max(slo-c.expectedTTFT(), slo/2))
+	}
+	if c.seen(l).members == 0 {
+		wait = min(wait, c.o.WaitForEndpoints)
+	}
+	return wait
+}
+
+// after is an instant some time later.
+func after(at int64, d time.Duration) int64 {
+	if at > math.MaxInt64-int64(d) {
+		return math.MaxInt64
+	}
+	return at + int64(d)
+}
+
+// describe says how full a lane is, as a band sees it.
+func (c *Controller) describe(l *lane, b *band) string {
+	by := c.seen(l)
+	if by.roomAt(b.ceiling) > 0 {
+		return fmt.Sprintf("%d requests of its priority or a higher one wait for %d endpoints", c.before(l, b), by.members)
+	}
+	return fmt.Sprintf("none of %d endpoints is less than %g full", by.members, b.Ceiling)
+}
+
+// before counts the requests of a lane that wait at the priority of a band or a higher.
+func (c *Controller) before(l *lane, b *band) int {
+	n := 0
+	for _, q := range l.queues {
+		if q.band.priority >= b.priority {
+			n += q.queued
+		}
+	}
+	return n
+}
+
+// reprioritize moves a ticket that waits to where one of another priority belongs.
+func (c *Controller) reprioritize(t *Ticket, priority int, now time.Time) {
+	lane := t.share.queue.lane
+	c.leave(t, now)
+	b := c.bandOf(priority)
+	t.priority, t.band = priority, b
+	t.label.Store(b.label)
+	t.flow = b.flowOf(t.req.FairnessID, &c.o, now)
+	if !b.waits() && c.seen(lane).members > 0 {
+		c.settleRefusal(t, c.refusal(t, Saturated, c.describe(lane, b), now), now)
+		return
+	}
+	if r := c.makeRoom(t, now); r != nil {
+		c.settleRefusal(t, r, now)
+		return
+	}
+	t.deadline = min(t.deadline, after(t.arrived, b.MaxWait))
+	c.place(t, b, lane)
+	c.queue(t, now)
+}

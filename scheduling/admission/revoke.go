@@ -1,0 +1,45 @@
+package admission
+
+import (
+	"fmt"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// revokeFor asks one running request of a lower band to end, where the place would be of
+// use: the one that was let in last.
+func (c *Controller) revokeFor(t *Ticket) {
+	for i := len(c.revocable) - 1; i >= 0; i-- {
+		for victim := c.revocable[i].tail; victim != nil; victim = victim.lprev {
+			if victim.priority < t.priority && c.serves(t.lane, victim.ep) {
+				c.revoke(victim, t.priority)
+				return
+			}
+		}
+	}
+}
+
+// serves reports whether an endpoint is one of a lane's candidates.
+func (c *Controller) serves(l *lane, ep *types.Endpoint) bool {
+	cell := c.cellOf(ep)
+	return cell != nil && c.seen(l).fills[cell.index] != notMember
+}
+
+func (c *Controller) revoke(victim *Ticket, priority int) {
+	victim.unlist()
+	r := c.refusal(victim, Revoked, fmt.Sprintf("a request of priority %d needed its place", priority), c.o.Clock.Now())
+	victim.refusal = r
+	f := victim.revoke
+	c.revocations = append(c.revocations, func() { f(r) })
+	victim.band.counts.refused(Revoked)
+	if h := c.o.Hooks.Revoked; h != nil {
+		h(victim)
+	}
+}
+
+// enlist puts a running ticket among those that may be revoked.
+func (c *Controller) enlist(t *Ticket) {
+	if c.o.Revoke && t.state == running && t.revoke != nil && t.priority < 0 && t.list == nil && t.refusal == nil {
+		c.revocable[c.settingsOf(t.priority)].push(t)
+	}
+}
