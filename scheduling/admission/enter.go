@@ -28,6 +28,7 @@ func (c *Controller) enter(a *Arrival, t *Ticket) error {
 	l := c.laneOf(a, now)
 	t.lane = l
 	t.modest = c.comesBack(b, t.flow)
+	c.forgetGrants(now)
 	if c.passes(t, l) {
 		c.grant(t, now)
 		return nil
@@ -73,9 +74,12 @@ func (c *Controller) comesBack(b *band, f *flow) (modest bool) {
 // muchAbove is the part of what is under way from which on the bands above have much.
 const muchAbove = 0.4
 
-// passes reports whether a request may go at once.
+// passes reports whether a request may go at once. In a burst, those that were let in and
+// are not booked yet count too, as soon as it is known how much one fills: else all of it
+// would see the room of which nothing is taken yet.
 func (c *Controller) passes(t *Ticket, l *lane) bool {
-	return c.seen(l).roomAt(t.ceiling()) > 0 && !l.busyFrom(t.band.priority)
+	l, busy := c.seen(l), l.busyFrom(t.band.priority)
+	return !busy && l.roomAt(t.ceiling()) > 0 && (c.perBooking == 0 || c.mayGrant(l, t.ceiling()) > c.granted)
 }
 
 // place finds where in a band's queues a ticket belongs.
@@ -158,7 +162,10 @@ func after(at int64, d time.Duration) int64 {
 // describe says how full a lane is, as a band sees it.
 func (c *Controller) describe(l *lane, b *band) string {
 	by := c.seen(l)
-	if by.roomAt(b.ceiling) > 0 {
+	switch {
+	case by.roomAt(b.ceiling) > 0 && c.before(l, b) == 0:
+		return fmt.Sprintf("%d requests that were let in are not booked yet", c.granted)
+	case by.roomAt(b.ceiling) > 0:
 		return fmt.Sprintf("%d requests of its priority or a higher one wait for %d endpoints", c.before(l, b), by.members)
 	}
 	return fmt.Sprintf("none of %d endpoints is less than %g full", by.members, b.Ceiling)

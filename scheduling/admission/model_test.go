@@ -463,7 +463,7 @@ func (w *world) explain() {
 	m.rest(r.band, r.flow)
 	want := "queued"
 	switch members := len(m.members(l)); {
-	case members > 0 && !m.busy(l, r.band) && m.room(l, r.ceiling()) > 0:
+	case members > 0 && !m.busy(l, r.band) && m.passes(l, r.ceiling()):
 		want = "admitted"
 	case members == 0 && m.o.WaitForEndpoints == 0, members > 0 && r.band.cfg.MaxRequests < 0:
 		want = "refused"

@@ -441,6 +441,11 @@ func (m *naive) best(b *nband, owed bool) *nshare {
 	return best
 }
 
+// passes reports whether there is room for one that comes and nothing before it.
+func (m *naive) passes(l *nlane, ceiling float64) bool {
+	return m.room(l, ceiling) > 0 && (m.perBooking == 0 || m.mayGrant(l, ceiling) > len(m.granted))
+}
+
 // mayGrant is how many may be on their way from a queue to an endpoint at a time.
 func (m *naive) mayGrant(l *nlane, ceiling float64) int {
 	room := m.room(l, ceiling)
@@ -598,7 +603,7 @@ func (m *naive) arrive(r *req) {
 	l := m.laneOf(r.lane)
 	members := len(m.members(l))
 	r.modest = m.lift(b, f)
-	if members > 0 && !m.busy(l, b) && m.room(l, r.ceiling()) > 0 {
+	if members > 0 && !m.busy(l, b) && m.passes(l, r.ceiling()) {
 		m.grant(r, 0)
 		return
 	}

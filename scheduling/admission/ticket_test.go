@@ -325,3 +325,53 @@ func TestNoMoreThanThereIsRoomAreLetInAtOnce(t *testing.T) {
 	equal(t, "another is, and its endpoint is not", in(), 3)
 	r.check()
 }
+
+// TestTrapBurstPassesOnePlace: requests that come all at once, before any is booked, do not
+// all see the same free places.
+func TestTrapBurstPassesOnePlace(t *testing.T) {
+	const places, burst = 8, 100
+	c, err := admission.New(admission.Options{Detector: admission.Concurrency{Requests: places}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ep := types.NewEndpoint("e", "10.0.0.1:8000")
+	c.SetEndpoints([]*types.Endpoint{ep})
+	book := func(one *admission.Ticket) {
+		ep.Load.Book(types.Booking{Requests: 1})
+		one.Booked(ep)
+	}
+	var in []*admission.Ticket // let in and not booked
+	offer := func() {
+		var one *admission.Ticket
+		one, queued, err := c.Offer(admission.Arrival{Request: request("r", 0, "")}, func(err error) {
+			if err == nil {
+				in = append(in, one)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !queued {
+			in = append(in, one)
+		}
+	}
+	offer()
+	book(in[0]) // what one fills is known
+	in = in[:0]
+	for range burst {
+		offer()
+	}
+	if len(in) == 0 || len(in) >= places {
+		t.Errorf("%d of a burst pass before any is booked, there are %d places", len(in), places-1)
+	}
+	for len(in) > 0 {
+		one := in[0]
+		in = in[1:]
+		book(one)
+	}
+	if n := ep.Load.Requests(); n < places-1 || n > places+1 {
+		t.Errorf("%d requests are booked, want about %d", n, places)
+	}
+	equal(t, "the others wait", c.Stats().Queued, burst+1-int(ep.Load.Requests()))
+}
