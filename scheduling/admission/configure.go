@@ -61,7 +61,7 @@ func (c *Controller) settle(b *band) {
 	var wait []*Ticket
 	for _, q := range b.queues {
 		for _, e := range slices.Clone(q.heap) {
-			for s := e.share; s.head != nil; {
+			for s := e.of; s.head != nil; {
 				wait = append(wait, s.head)
 				b.remove(s.head)
 			}

@@ -31,7 +31,7 @@ type Controller struct {
 	queued    int
 	bytes     int64
 	seq       uint64
-	deadlines deadlines
+	deadlines heap[Ticket] // all that wait
 	stopTimer func()
 	wakeAt    int64 // when the timer goes off; 0: it does not run
 
@@ -74,7 +74,7 @@ func (c *Controller) Close() {
 	c.closed = true
 	now := c.o.Clock.Now()
 	for len(c.deadlines) > 0 {
-		c.refuseWaiting(c.deadlines[0].t, Closed, "the gateway is shutting down", now)
+		c.refuseWaiting(c.deadlines[0].of, Closed, "the gateway is shutting down", now)
 	}
 	if c.stopTimer != nil {
 		c.stopTimer()

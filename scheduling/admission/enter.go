@@ -98,7 +98,7 @@ func (c *Controller) queue(t *Ticket, now time.Time) {
 	t.band.add(t)
 	c.queued++
 	c.bytes += t.bytes
-	c.deadlines.add(t)
+	c.deadlines.push(item[Ticket]{t.deadline, t.seq, &t.due, t})
 	c.arm(now)
 }
 
@@ -116,7 +116,7 @@ func (c *Controller) takeOut(t *Ticket, now time.Time) {
 	t.share = nil
 	c.queued--
 	c.bytes -= t.bytes
-	c.deadlines.remove(t)
+	c.deadlines.remove(t.due)
 }
 
 // mayWait returns how long an arrival for which there is no room may wait, or why it

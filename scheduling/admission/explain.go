@@ -154,7 +154,7 @@ func (c *Controller) ahead(r *Report, t *Ticket, l *lane, now time.Time) {
 	r.Least = t.flow.counter
 	for _, q := range t.band.queues {
 		for _, e := range q.heap {
-			s := e.share
+			s := e.of
 			r.Least = min(r.Least, s.flow.counter)
 			if s.flow == t.flow {
 				continue

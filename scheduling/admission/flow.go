@@ -103,7 +103,7 @@ func (b *band) lift(f *flow, credit float64) (behind bool) {
 		base = math.Inf(1)
 		for _, q := range b.queues {
 			if len(q.heap) > 0 {
-				base = min(base, q.heap[0].share.flow.counter)
+				base = min(base, q.heap[0].of.flow.counter)
 			}
 		}
 	}

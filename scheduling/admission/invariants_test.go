@@ -143,13 +143,13 @@ func (k *checker) queue(b *band, q *queue) {
 	n := 0
 	for i := range q.heap {
 		e := q.heap[i]
-		k.check(e.share.index == i, "%s: what is at %d of the heap says %d", name, i, e.share.index)
-		k.check(e == e.share.entry(), "%s: what is at %d of the heap is kept as %v %d, and is %v %d", name, i, e.key, e.seq, e.share.entry().key, e.share.entry().seq)
+		k.check(e.of.index == i, "%s: what is at %d of the heap says %d", name, i, e.of.index)
+		k.check(e == e.of.turn(), "%s: what is at %d of the heap is kept as %v %d, and is %v %d", name, i, e.key, e.seq, e.of.turn().key, e.of.turn().seq)
 		if i > 0 {
 			k.check(!e.before(&q.heap[(i-1)/heapWidth]), "%s: what is at %d of the heap goes before its parent", name, i)
 		}
-		k.check(e.share.queue == q && e.share.n > 0, "%s: what is at %d of the heap is not there", name, i)
-		n += e.share.n
+		k.check(e.of.queue == q && e.of.n > 0, "%s: what is at %d of the heap is not there", name, i)
+		n += e.of.n
 	}
 	k.check(n == q.queued, "%s: %d wait in the heap, queued is %d", name, n, q.queued)
 }
@@ -163,7 +163,7 @@ func (k *checker) share(s *share) (bytes int64) {
 		k.check(t.prev == before, "%s: a link back is wrong", name)
 		k.check(before == nil || before.seq < t.seq, "%s: number %d is behind %d", name, t.seq, seqOf(before))
 		k.check(t.state == waiting && t.share == s && t.flow == s.flow && t.band == b, "%s: number %d belongs elsewhere", name, t.seq)
-		k.check(t.due < len(k.c.deadlines) && k.c.deadlines[t.due].t == t, "%s: number %d has no deadline", name, t.seq)
+		k.check(t.due < len(k.c.deadlines) && k.c.deadlines[t.due].of == t, "%s: number %d has no deadline", name, t.seq)
 		bytes += t.bytes
 		n++
 		before = t
@@ -171,15 +171,16 @@ func (k *checker) share(s *share) (bytes int64) {
 	k.check(s.tail == before, "%s: the list ends elsewhere than at its tail", name)
 	k.check(n == s.n, "%s: %d wait, n is %d", name, n, s.n)
 	if n > 0 {
-		k.check(s.index >= 0 && s.index < len(s.queue.heap) && s.queue.heap[s.index].share == s, "%s: not in the heap", name)
+		k.check(s.index >= 0 && s.index < len(s.queue.heap) && s.queue.heap[s.index].of == s, "%s: not in the heap", name)
 	} else {
 		k.check(s.index < 0, "%s: nothing waits, and it is in the heap", name)
 	}
 	if b.edf {
 		k.check(len(s.byDeadline) == n, "%s: %d by deadline, n is %d", name, len(s.byDeadline), n)
-		for i, t := range s.byDeadline {
+		for i := range s.byDeadline {
+			t := s.byDeadline[i].of
 			k.check(t.place == i && t.share == s, "%s: what is at %d of the heap says %d", name, i, t.place)
-			k.check(i == 0 || !earlier(t, s.byDeadline[(i-1)/2]), "%s: what is at %d is due before its parent", name, i)
+			k.check(i == 0 || !s.byDeadline[i].before(&s.byDeadline[(i-1)/heapWidth]), "%s: what is at %d is due before its parent", name, i)
 		}
 	} else {
 		k.check(len(s.byDeadline) == 0, "%s: %d by deadline, and that is not the order", name, len(s.byDeadline))
@@ -274,11 +275,11 @@ func (k *checker) deadlines() {
 	c := k.c
 	k.check(len(c.deadlines) == c.queued, "%d deadlines, queued is %d", len(c.deadlines), c.queued)
 	for i, d := range c.deadlines {
-		k.check(d.t.due == i && d.t.deadline == d.at && d.t.state == waiting, "deadlines: what is at %d is not there", i)
-		k.check(i == 0 || d.at >= c.deadlines[(i-1)/heapWidth].at, "deadlines: what is at %d is due before its parent", i)
+		k.check(d.of.due == i && d.of.deadline == d.key && d.of.state == waiting, "deadlines: what is at %d is not there", i)
+		k.check(i == 0 || d.key >= c.deadlines[(i-1)/heapWidth].key, "deadlines: what is at %d is due before its parent", i)
 	}
 	if len(c.deadlines) > 0 && !c.closed {
-		k.check(c.wakeAt != 0 && c.wakeAt <= c.deadlines[0].at, "deadlines: the timer goes off at %d, the first is due at %d", c.wakeAt, c.deadlines[0].at)
+		k.check(c.wakeAt != 0 && c.wakeAt <= c.deadlines[0].key, "deadlines: the timer goes off at %d, the first is due at %d", c.wakeAt, c.deadlines[0].key)
 	}
 }
 

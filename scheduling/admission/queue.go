@@ -39,7 +39,7 @@ type queue struct {
 	lane   *lane
 	band   *band
 	queued int
-	heap   []entry
+	heap   heap[share]
 	last   *share // that was served last
 	shares int    // that point here
 }
@@ -51,7 +51,7 @@ type share struct {
 	n     int
 	// All its requests in order of arrival.
 	head, tail *Ticket
-	byDeadline []*Ticket         // a heap, if the order is EarliestDeadline
+	byDeadline heap[Ticket]      // if the order is EarliestDeadline
 	groups     map[uint64]*group // by how prompts begin, if fairness is PrefixLocality
 	group      *group            // that was served last
 	left       float64           // weighted tokens until it is another group's turn
@@ -61,7 +61,7 @@ type share struct {
 // first returns the request that is next, not regarding groups.
 func (s *share) first() *Ticket {
 	if s.queue.band.edf {
-		return s.byDeadline[0]
+		return s.byDeadline[0].of
 	}
 	return s.head
 }
@@ -80,10 +80,10 @@ func (q *queue) top() *share {
 		return nil
 	}
 	top := &q.heap[0]
-	if q.band.quantum > 0 && q.last != nil && q.last.index >= 0 && q.last.flow.key() <= top.key {
+	if q.band.quantum > 0 && q.last != nil && q.last.index >= 0 && ordered(q.last.flow.key()) <= top.key {
 		return q.last
 	}
-	return top.share
+	return top.of
 }
 
 // queueFor returns the band's queue of a lane.
@@ -127,7 +127,7 @@ func (b *band) add(t *Ticket) {
 	}
 	s.insert(t, before)
 	if b.edf {
-		s.pushDeadline(t)
+		s.byDeadline.push(item[Ticket]{t.deadline, t.seq, &t.place, t})
 	}
 	if b.locality {
 		s.insertGroup(t)
@@ -139,7 +139,7 @@ func (b *band) add(t *Ticket) {
 	b.bytes += t.bytes
 	b.lengthen(s.flow, 1)
 	if s.index < 0 {
-		s.queue.enter(s)
+		s.queue.heap.push(s.turn())
 	} else {
 		s.queue.fix(s)
 	}
@@ -161,7 +161,7 @@ func (b *band) remove(t *Ticket) {
 	}
 	t.prev, t.next = nil, nil
 	if b.edf {
-		s.removeDeadline(t)
+		s.byDeadline.remove(t.place)
 	}
 	if b.locality {
 		s.removeGroup(t)
@@ -173,7 +173,7 @@ func (b *band) remove(t *Ticket) {
 	b.bytes -= t.bytes
 	b.lengthen(s.flow, -1)
 	if s.n == 0 {
-		s.queue.leave(s)
+		s.queue.heap.remove(s.index)
 	}
 }
 

@@ -84,7 +84,7 @@ func (c *Controller) arm(now time.Time) {
 		return
 	}
 	old := max(c.o.MetricsTTL, 100*time.Millisecond)
-	at := min(c.deadlines[0].at, now.Add(old).UnixNano()+1)
+	at := min(c.deadlines[0].key, now.Add(old).UnixNano()+1)
 	if c.wakeAt != 0 {
 		if c.wakeAt <= at {
 			return
@@ -105,8 +105,8 @@ func (c *Controller) expire() {
 	now := c.o.Clock.Now()
 	c.wakeAt = 0
 	c.renew(now)
-	for len(c.deadlines) > 0 && c.deadlines[0].at <= now.UnixNano() {
-		t := c.deadlines[0].t
+	for len(c.deadlines) > 0 && c.deadlines[0].key <= now.UnixNano() {
+		t := c.deadlines[0].of
 		waited := time.Duration(now.UnixNano() - t.arrived).Round(time.Millisecond)
 		why, detail := TimedOut, "it waited for "+waited.String()
 		if c.seen(t.share.queue.lane).members == 0 {
@@ -125,7 +125,7 @@ func (c *Controller) endWaitForEndpoints(now time.Time) {
 	}
 	var gone []*Ticket
 	for _, d := range c.deadlines {
-		t := d.t
+		t := d.of
 		switch l := c.seen(t.share.queue.lane); {
 		case l.members == 0 && c.o.WaitForEndpoints == 0:
 			gone = append(gone, t)
