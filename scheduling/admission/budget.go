@@ -83,30 +83,30 @@ type meter struct {
 	key meterKey
 	*Budget
 	requests, tokens float64
-	at               int64  // unix nanoseconds
-	prev, next       *meter // by use, the longest unused first
+	at               int64        // unix nanoseconds
+	links            links[meter] // in budgets.used
 }
 
 // budgets are the meters of a Controller. The zero value has none.
 type budgets struct {
-	list       []Budget
-	meters     map[meterKey]*meter
-	head, tail *meter
+	list   []Budget
+	meters map[meterKey]*meter
+	used   list[meter] // the longest unused first
 }
 
 // configure takes new Budgets. Meters of those that stay go on.
 func (b *budgets) configure(list []Budget) {
 	old := *b
 	*b = budgets{list: list, meters: map[meterKey]*meter{}}
-	for m := old.head; m != nil; {
-		next := m.next
+	for m := old.used.head; m != nil; {
+		next := m.links.next
 		for i := range list {
 			if n := &list[i]; n.Tenant == m.Tenant && n.Model == m.Model {
 				m.requests = kept(m.requests, m.RequestsPerMinute, n.mostRequests())
 				m.tokens = kept(m.tokens, m.TokensPerMinute, n.TokensPerMinute*n.Burst)
 				m.Budget, m.key.budget = n, i
 				b.meters[m.key] = m
-				b.push(m)
+				b.used.push(m, ofMeter)
 				break
 			}
 		}
@@ -121,29 +121,6 @@ func kept(left, perMinute, full float64) float64 {
 		return full
 	}
 	return min(left, full)
-}
-
-func (b *budgets) push(m *meter) {
-	m.prev, m.next = b.tail, nil
-	if b.tail != nil {
-		b.tail.next = m
-	} else {
-		b.head = m
-	}
-	b.tail = m
-}
-
-func (b *budgets) unlink(m *meter) {
-	if m.prev != nil {
-		m.prev.next = m.next
-	} else {
-		b.head = m.next
-	}
-	if m.next != nil {
-		m.next.prev = m.prev
-	} else {
-		b.tail = m.prev
-	}
 }
 
 // spend takes what a request is expected to use off all its budgets, or off none and
@@ -216,20 +193,20 @@ func (b *budgets) meterOf(i int, t *Ticket, now int64) *meter {
 	m := b.meters[key]
 	if m == nil {
 		if len(b.meters) >= maxMeters {
-			delete(b.meters, b.head.key)
-			b.unlink(b.head)
+			delete(b.meters, b.used.head.key)
+			b.used.remove(b.used.head, ofMeter)
 		}
 		key.tenant, key.model = strings.Clone(key.tenant), strings.Clone(key.model)
 		m = &meter{key: key, Budget: budget, requests: budget.mostRequests(), tokens: budget.TokensPerMinute * budget.Burst, at: now}
 		b.meters[key] = m
 	} else {
-		b.unlink(m)
+		b.used.remove(m, ofMeter)
 		minutes := float64(max(now-m.at, 0)) / float64(time.Minute)
 		m.requests = min(m.requests+minutes*m.RequestsPerMinute, m.mostRequests())
 		m.tokens = min(m.tokens+minutes*m.TokensPerMinute, m.TokensPerMinute*m.Burst)
 		m.at = now
 	}
-	b.push(m)
+	b.used.push(m, ofMeter)
 	return m
 }
 

@@ -36,7 +36,7 @@ func (c *Controller) configure(o Options) {
 	c.usesTarget = ok && t.UsesTarget()
 	c.budgets.configure(o.Budgets)
 	before := c.revocable
-	c.revocable = make([]ticketList, len(o.Bands))
+	c.revocable = make([]list[Ticket], len(o.Bands))
 	for i := range before {
 		for t := before[i].head; t != nil; t = before[i].head {
 			t.unlist()

@@ -35,11 +35,11 @@ type Controller struct {
 	stopTimer func()
 	wakeAt    int64 // when the timer goes off; 0: it does not run
 
-	grants  ticketList // let in and not yet booked, the oldest first
+	grants  list[Ticket] // let in and not yet booked, the oldest first
 	granted int
 	// perBooking is by how much one request fills an endpoint; 0: not known.
 	perBooking float64
-	revocable  []ticketList // by index in o.Bands
+	revocable  []list[Ticket] // by index in o.Bands
 	budgets    budgets
 
 	drained  pace    // requests let in

@@ -97,7 +97,7 @@ func (c *Controller) grant(t *Ticket, now time.Time) {
 	b, f := t.band, t.flow
 	t.state = granted
 	c.granted++
-	c.grants.push(t)
+	t.enlist(&c.grants)
 	b.open++
 	b.wake(f)
 	f.inFlight++
@@ -124,6 +124,11 @@ func (c *Controller) landed(t *Ticket) {
 		c.granted--
 	}
 }
+
+// DefaultGrantTTL is how long a request that was let in may be neither booked nor done
+// before its owner is taken to have forgotten it. It bounds a mistake in the program, and
+// is no option.
+const DefaultGrantTTL = 10 * time.Second
 
 // forgetGrants stops waiting for tickets whose owners have done nothing with them for
 // too long.

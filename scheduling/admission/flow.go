@@ -23,9 +23,9 @@ type flow struct {
 	room   [1]*share
 
 	// In byLen while something waits, in idle while nothing is under way.
-	next, prev *flow
-	resting    bool // in idle
-	idleSince  time.Time
+	links     links[flow]
+	resting   bool // in idle
+	idleSince time.Time
 }
 
 // flowOf returns the tenant's flow, and makes it if it is new. At most so many are
@@ -58,7 +58,7 @@ func (o *Options) weightOf(name string) float64 {
 // wake takes a flow out of the idle ones.
 func (b *band) wake(f *flow) {
 	if f.resting {
-		b.idle.remove(f)
+		b.idle.remove(f, ofFlow)
 		f.resting = false
 	}
 }
@@ -67,7 +67,7 @@ func (b *band) wake(f *flow) {
 func (b *band) rest(f *flow, now time.Time) {
 	if f.queued == 0 && f.inFlight == 0 && !f.resting {
 		f.resting, f.idleSince = true, now
-		b.idle.push(f)
+		b.idle.push(f, ofFlow)
 	}
 }
 
@@ -144,16 +144,16 @@ func (f *flow) shareOf(q *queue) *share {
 // found without a search.
 func (b *band) lengthen(f *flow, by int) {
 	if f.queued > 0 {
-		b.byLen[f.queued].remove(f)
+		b.byLen[f.queued].remove(f, ofFlow)
 	} else {
 		b.wake(f)
 	}
 	f.queued += by
 	if f.queued > 0 {
 		for len(b.byLen) <= f.queued {
-			b.byLen = append(b.byLen, flowList{})
+			b.byLen = append(b.byLen, list[flow]{})
 		}
-		b.byLen[f.queued].push(f)
+		b.byLen[f.queued].push(f, ofFlow)
 		b.longest = max(b.longest, f.queued)
 	}
 	if b.longest > 0 && b.byLen[b.longest].head == nil {
@@ -174,31 +174,4 @@ func (b *band) hog() *Ticket {
 		}
 	}
 	return newest
-}
-
-// flowList is a list of flows, linked through them.
-type flowList struct{ head, tail *flow }
-
-func (l *flowList) push(f *flow) {
-	f.prev, f.next = l.tail, nil
-	if l.tail != nil {
-		l.tail.next = f
-	} else {
-		l.head = f
-	}
-	l.tail = f
-}
-
-func (l *flowList) remove(f *flow) {
-	if f.prev != nil {
-		f.prev.next = f.next
-	} else {
-		l.head = f.next
-	}
-	if f.next != nil {
-		f.next.prev = f.prev
-	} else {
-		l.tail = f.prev
-	}
-	f.prev, f.next = nil, nil
 }

@@ -112,11 +112,11 @@ func (k *checker) band(b *band) {
 }
 
 // flows returns what is in a list, and checks its links.
-func (k *checker) flows(l *flowList, b *band) map[*flow]bool {
+func (k *checker) flows(l *list[flow], b *band) map[*flow]bool {
 	seen := map[*flow]bool{}
 	var before *flow
-	for f := l.head; f != nil; f = f.next {
-		k.check(f.prev == before, "band %d: flow %q has another before it than itself is behind", b.priority, f.name)
+	for f := l.head; f != nil; f = f.links.next {
+		k.check(f.links.prev == before, "band %d: flow %q has another before it than itself is behind", b.priority, f.name)
 		k.check(b.flows[f.name] == f, "band %d: flow %q is in a list and forgotten", b.priority, f.name)
 		if seen[f] {
 			k.failf("band %d: flow %q is in a list twice", b.priority, f.name)
@@ -159,8 +159,8 @@ func (k *checker) share(s *share) (bytes int64) {
 	name := fmt.Sprintf("band %d, tenant %q, lane %q", b.priority, s.flow.name, s.queue.lane.key.candidates)
 	n := 0
 	var before *Ticket
-	for t := s.head; t != nil; t = t.next {
-		k.check(t.prev == before, "%s: a link back is wrong", name)
+	for t := s.head; t != nil; t = t.inShare.next {
+		k.check(t.inShare.prev == before, "%s: a link back is wrong", name)
 		k.check(before == nil || before.seq < t.seq, "%s: number %d is behind %d", name, t.seq, seqOf(before))
 		k.check(t.state == waiting && t.share == s && t.flow == s.flow && t.band == b, "%s: number %d belongs elsewhere", name, t.seq)
 		k.check(t.due < len(k.c.deadlines) && k.c.deadlines[t.due].of == t, "%s: number %d has no deadline", name, t.seq)
@@ -189,8 +189,8 @@ func (k *checker) share(s *share) (bytes int64) {
 		for key, g := range s.groups {
 			k.check(g.key == key && g.head != nil, "%s: an empty group", name)
 			var before *Ticket
-			for t := g.head; t != nil; t = t.gnext {
-				k.check(t.gprev == before && t.group == g && t.prefix == key && t.share == s, "%s: number %d is in the wrong group", name, t.seq)
+			for t := g.head; t != nil; t = t.inGroup.next {
+				k.check(t.inGroup.prev == before && t.group == g && t.prefix == key && t.share == s, "%s: number %d is in the wrong group", name, t.seq)
 				k.check(before == nil || before.seq < t.seq, "%s: number %d is behind %d in a group", name, t.seq, seqOf(before))
 				n--
 				before = t
@@ -287,14 +287,14 @@ func (k *checker) tickets() {
 	c := k.c
 	k.check(c.notes == nil && c.lastNote == nil && len(c.revocations) == 0, "something is to be told, and nobody does")
 	n := 0
-	for t := c.grants.head; t != nil; t = t.lnext {
+	for t := c.grants.head; t != nil; t = t.letIn.next {
 		k.check(t.state == granted && t.list == &c.grants, "what is not granted is among the grants")
 		n++
 	}
 	k.check(n == c.granted, "%d grants, granted is %d", n, c.granted)
 	k.check(len(c.revocable) == len(c.o.Bands), "%d lists of what may be revoked, of %d bands", len(c.revocable), len(c.o.Bands))
 	for i := range c.revocable {
-		for t := c.revocable[i].head; t != nil; t = t.lnext {
+		for t := c.revocable[i].head; t != nil; t = t.letIn.next {
 			k.check(t.state == running && t.revoke != nil && t.list == &c.revocable[i], "what cannot be revoked is among what can")
 		}
 	}
@@ -304,13 +304,13 @@ func (k *checker) budgets() {
 	b := &k.c.budgets
 	n := 0
 	var before *meter
-	for m := b.head; m != nil; m = m.next {
-		k.check(m.prev == before && b.meters[m.key] == m, "budgets: the meter of %v is not where it belongs", m.key)
+	for m := b.used.head; m != nil; m = m.links.next {
+		k.check(m.links.prev == before && b.meters[m.key] == m, "budgets: the meter of %v is not where it belongs", m.key)
 		k.check(m.Budget == &b.list[m.key.budget], "budgets: the meter of %v has another budget", m.key)
 		before = m
 		n++
 	}
-	k.check(b.tail == before, "budgets: the list ends elsewhere than at its tail")
+	k.check(b.used.tail == before, "budgets: the list ends elsewhere than at its tail")
 	k.check(n == len(b.meters) && n <= maxMeters, "budgets: %d meters in the list, %d in the map, at most %d", n, len(b.meters), maxMeters)
 }
 

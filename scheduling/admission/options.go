@@ -26,7 +26,6 @@ const (
 	DefaultOutputTokens = 256
 	DefaultMaxWait      = 30 * time.Second
 	DefaultMaxRetry     = time.Minute
-	DefaultGrantTTL     = 10 * time.Second
 )
 
 // Options say when a pool is full and what becomes of requests then. The zero value

@@ -8,8 +8,8 @@ import (
 
 // group is requests of a share whose prompts begin alike, in order of arrival.
 type group struct {
-	key        uint64
-	head, tail *Ticket
+	list[Ticket]
+	key uint64
 }
 
 // prefixOf returns a number that prompts have in common that begin alike.
@@ -52,38 +52,13 @@ func (s *share) insertGroup(t *Ticket) {
 		s.groups[t.prefix] = g
 	}
 	t.group = g
-	before := g.tail
-	for before != nil && before.seq > t.seq {
-		before = before.gprev
-	}
-	t.gprev = before
-	if before != nil {
-		t.gnext = before.gnext
-		before.gnext = t
-	} else {
-		t.gnext = g.head
-		g.head = t
-	}
-	if t.gnext != nil {
-		t.gnext.gprev = t
-	} else {
-		g.tail = t
-	}
+	inOrder(&g.list, t, inGroup)
 }
 
 func (s *share) removeGroup(t *Ticket) {
 	g := t.group
-	if t.gprev != nil {
-		t.gprev.gnext = t.gnext
-	} else {
-		g.head = t.gnext
-	}
-	if t.gnext != nil {
-		t.gnext.gprev = t.gprev
-	} else {
-		g.tail = t.gprev
-	}
-	t.group, t.gprev, t.gnext = nil, nil, nil
+	g.list.remove(t, inGroup)
+	t.group = nil
 	if g.head == nil {
 		delete(s.groups, g.key)
 		if s.group == g {

@@ -14,8 +14,8 @@ type band struct {
 	locality bool
 
 	flows   map[string]*flow
-	idle    flowList // flows with nothing under way, the longest idle first
-	byLen   []flowList
+	idle    list[flow] // flows with nothing under way, the longest idle first
+	byLen   []list[flow]
 	longest int // the largest index of byLen that is not empty
 
 	virtual float64 // what a tenant that comes back starts from
@@ -50,7 +50,7 @@ type share struct {
 	queue *queue
 	n     int
 	// All its requests in order of arrival.
-	head, tail *Ticket
+	list[Ticket]
 	byDeadline heap[Ticket]      // if the order is EarliestDeadline
 	groups     map[uint64]*group // by how prompts begin, if fairness is PrefixLocality
 	group      *group            // that was served last
@@ -121,11 +121,7 @@ func (b *band) drop(q *queue) {
 // but for those whose priority was changed.
 func (b *band) add(t *Ticket) {
 	s := t.share
-	before := s.tail
-	for before != nil && before.seq > t.seq {
-		before = before.prev
-	}
-	s.insert(t, before)
+	inOrder(&s.list, t, inShare)
 	if b.edf {
 		s.byDeadline.push(item[Ticket]{t.deadline, t.seq, &t.place, t})
 	}
@@ -149,17 +145,7 @@ func (b *band) add(t *Ticket) {
 // not put right: fix does.
 func (b *band) remove(t *Ticket) {
 	s := t.share
-	if t.prev != nil {
-		t.prev.next = t.next
-	} else {
-		s.head = t.next
-	}
-	if t.next != nil {
-		t.next.prev = t.prev
-	} else {
-		s.tail = t.prev
-	}
-	t.prev, t.next = nil, nil
+	s.list.remove(t, inShare)
 	if b.edf {
 		s.byDeadline.remove(t.place)
 	}
@@ -174,22 +160,5 @@ func (b *band) remove(t *Ticket) {
 	b.lengthen(s.flow, -1)
 	if s.n == 0 {
 		s.queue.heap.remove(s.index)
-	}
-}
-
-// insert links t behind before, which is nil for the front.
-func (s *share) insert(t, before *Ticket) {
-	t.prev = before
-	if before != nil {
-		t.next = before.next
-		before.next = t
-	} else {
-		t.next = s.head
-		s.head = t
-	}
-	if t.next != nil {
-		t.next.prev = t
-	} else {
-		s.tail = t
 	}
 }

@@ -10,7 +10,7 @@ import (
 // use: the one that was let in last.
 func (c *Controller) revokeFor(t *Ticket) {
 	for i := len(c.revocable) - 1; i >= 0; i-- {
-		for victim := c.revocable[i].tail; victim != nil; victim = victim.lprev {
+		for victim := c.revocable[i].tail; victim != nil; victim = victim.letIn.prev {
 			if victim.priority < t.priority && c.serves(t.lane, victim.ep) {
 				c.revoke(victim, t.priority)
 				return
@@ -40,6 +40,6 @@ func (c *Controller) revoke(victim *Ticket, priority int) {
 // enlist puts a running ticket among those that may be revoked.
 func (c *Controller) enlist(t *Ticket) {
 	if c.o.Revoke && t.state == running && t.revoke != nil && t.priority < 0 && t.list == nil && t.refusal == nil {
-		c.revocable[c.settingsOf(t.priority)].push(t)
+		t.enlist(&c.revocable[c.settingsOf(t.priority)])
 	}
 }

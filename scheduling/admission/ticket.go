@@ -58,13 +58,13 @@ type Ticket struct {
 	state    state
 
 	// Places in lists and heaps.
-	prev, next   *Ticket // in share
-	gprev, gnext *Ticket // in group
-	group        *group
-	place        int // in share.byDeadline
-	due          int // in Controller.deadlines
-	lprev, lnext *Ticket
-	list         *ticketList // Controller.grants, or of those that may be revoked
+	inShare links[Ticket]
+	inGroup links[Ticket]
+	group   *group
+	place   int // in share.byDeadline
+	due     int // in Controller.deadlines
+	letIn   links[Ticket]
+	list    *list[Ticket] // Controller.grants, or of those that may be revoked
 
 	note    *Ticket // next in Controller.notes
 	refusal *Refusal
@@ -201,36 +201,18 @@ func (t *Ticket) Waiting() bool {
 	return t.state == waiting
 }
 
-// ticketList is a list of tickets that were let in, linked through them.
-type ticketList struct{ head, tail *Ticket }
-
-func (l *ticketList) push(t *Ticket) {
-	t.list, t.lprev, t.lnext = l, l.tail, nil
-	if l.tail != nil {
-		l.tail.lnext = t
-	} else {
-		l.head = t
-	}
-	l.tail = t
+// enlist puts a ticket that was let in into a list of such.
+func (t *Ticket) enlist(l *list[Ticket]) {
+	t.list = l
+	l.push(t, letIn)
 }
 
-// unlist takes a ticket out of the list it is in, if it is in one.
+// unlist takes it out of the list it is in, if it is in one.
 func (t *Ticket) unlist() {
-	l := t.list
-	if l == nil {
-		return
+	if t.list != nil {
+		t.list.remove(t, letIn)
+		t.list = nil
 	}
-	if t.lprev != nil {
-		t.lprev.lnext = t.lnext
-	} else {
-		l.head = t.lnext
-	}
-	if t.lnext != nil {
-		t.lnext.lprev = t.lprev
-	} else {
-		l.tail = t.lprev
-	}
-	t.list, t.lprev, t.lnext = nil, nil, nil
 }
 
 // Candidates returns those of eps that have a place for the request, by a SlotDetector,
