@@ -83,8 +83,8 @@ type meter struct {
 	key meterKey
 	*Budget
 	requests, tokens float64
-	at               int64        // unix nanoseconds
-	links            links[meter] // in budgets.used
+	at               int64       // unix nanoseconds
+	links            node[meter] // in budgets.used
 }
 
 // budgets are the meters of a Controller. The zero value has none.
@@ -98,19 +98,19 @@ type budgets struct {
 func (b *budgets) configure(list []Budget) {
 	old := *b
 	*b = budgets{list: list, meters: map[meterKey]*meter{}}
-	for m := old.used.head; m != nil; {
-		next := m.links.next
+	for n := old.used.head; n != nil; {
+		m, next := n.of, n.next
 		for i := range list {
 			if n := &list[i]; n.Tenant == m.Tenant && n.Model == m.Model {
 				m.requests = kept(m.requests, m.RequestsPerMinute, n.mostRequests())
 				m.tokens = kept(m.tokens, m.TokensPerMinute, n.TokensPerMinute*n.Burst)
 				m.Budget, m.key.budget = n, i
 				b.meters[m.key] = m
-				b.used.push(m, ofMeter)
+				b.used.push(m, &m.links)
 				break
 			}
 		}
-		m = next
+		n = next
 	}
 }
 
@@ -193,20 +193,20 @@ func (b *budgets) meterOf(i int, t *Ticket, now int64) *meter {
 	m := b.meters[key]
 	if m == nil {
 		if len(b.meters) >= maxMeters {
-			delete(b.meters, b.used.head.key)
-			b.used.remove(b.used.head, ofMeter)
+			delete(b.meters, b.used.head.of.key)
+			b.used.remove(b.used.head)
 		}
 		key.tenant, key.model = strings.Clone(key.tenant), strings.Clone(key.model)
 		m = &meter{key: key, Budget: budget, requests: budget.mostRequests(), tokens: budget.TokensPerMinute * budget.Burst, at: now}
 		b.meters[key] = m
 	} else {
-		b.used.remove(m, ofMeter)
+		b.used.remove(&m.links)
 		minutes := float64(max(now-m.at, 0)) / float64(time.Minute)
 		m.requests = min(m.requests+minutes*m.RequestsPerMinute, m.mostRequests())
 		m.tokens = min(m.tokens+minutes*m.TokensPerMinute, m.TokensPerMinute*m.Burst)
 		m.at = now
 	}
-	b.used.push(m, ofMeter)
+	b.used.push(m, &m.links)
 	return m
 }
 

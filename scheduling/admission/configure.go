@@ -38,7 +38,8 @@ func (c *Controller) configure(o Options) {
 	before := c.revocable
 	c.revocable = make([]list[Ticket], len(o.Bands))
 	for i := range before {
-		for t := before[i].head; t != nil; t = before[i].head {
+		for before[i].head != nil {
+			t := before[i].head.of
 			t.unlist()
 			c.enlist(t)
 		}
@@ -62,8 +63,8 @@ func (c *Controller) settle(b *band) {
 	for _, q := range b.queues {
 		for _, e := range slices.Clone(q.heap) {
 			for s := e.of; s.head != nil; {
-				wait = append(wait, s.head)
-				b.remove(s.head)
+				wait = append(wait, s.head.of)
+				b.remove(s.head.of)
 			}
 		}
 	}

@@ -133,8 +133,8 @@ const DefaultGrantTTL = 10 * time.Second
 // forgetGrants stops waiting for tickets whose owners have done nothing with them for
 // too long.
 func (c *Controller) forgetGrants(now time.Time) {
-	for t := c.grants.head; t != nil && now.UnixNano()-t.letInAt > int64(DefaultGrantTTL); t = c.grants.head {
-		t.unlist()
+	for n := c.grants.head; n != nil && now.UnixNano()-n.of.letInAt > int64(DefaultGrantTTL); n = c.grants.head {
+		n.of.unlist()
 		c.granted--
 	}
 }

@@ -145,7 +145,7 @@ func (c *Controller) ahead(r *Report, t *Ticket, l *lane, now time.Time) {
 		}
 	}
 	for _, s := range t.flow.shares {
-		for other := s.head; other != nil && other != t; other = other.inShare.next {
+		for n := s.head; n != nil && n.of != t; n = n.next {
 			r.OwnTenant++
 		}
 	}

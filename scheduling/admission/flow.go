@@ -23,7 +23,7 @@ type flow struct {
 	room   [1]*share
 
 	// In byLen while something waits, in idle while nothing is under way.
-	links     links[flow]
+	links     node[flow]
 	resting   bool // in idle
 	idleSince time.Time
 }
@@ -58,7 +58,7 @@ func (o *Options) weightOf(name string) float64 {
 // wake takes a flow out of the idle ones.
 func (b *band) wake(f *flow) {
 	if f.resting {
-		b.idle.remove(f, ofFlow)
+		b.idle.remove(&f.links)
 		f.resting = false
 	}
 }
@@ -67,7 +67,7 @@ func (b *band) wake(f *flow) {
 func (b *band) rest(f *flow, now time.Time) {
 	if f.queued == 0 && f.inFlight == 0 && !f.resting {
 		f.resting, f.idleSince = true, now
-		b.idle.push(f, ofFlow)
+		b.idle.push(f, &f.links)
 	}
 }
 
@@ -77,8 +77,11 @@ func (b *band) rest(f *flow, now time.Time) {
 func (b *band) forget(now time.Time, o *Options, must bool) bool {
 	forgot := false
 	for range 2 {
-		f := b.idle.head
-		if f == nil || !must && f.counter > b.virtual-o.Credit && now.Sub(f.idleSince) < o.FlowIdle {
+		if b.idle.head == nil {
+			break
+		}
+		f := b.idle.head.of
+		if !must && f.counter > b.virtual-o.Credit && now.Sub(f.idleSince) < o.FlowIdle {
 			break
 		}
 		b.wake(f)
@@ -144,7 +147,7 @@ func (f *flow) shareOf(q *queue) *share {
 // found without a search.
 func (b *band) lengthen(f *flow, by int) {
 	if f.queued > 0 {
-		b.byLen[f.queued].remove(f, ofFlow)
+		b.byLen[f.queued].remove(&f.links)
 	} else {
 		b.wake(f)
 	}
@@ -153,7 +156,7 @@ func (b *band) lengthen(f *flow, by int) {
 		for len(b.byLen) <= f.queued {
 			b.byLen = append(b.byLen, list[flow]{})
 		}
-		b.byLen[f.queued].push(f, ofFlow)
+		b.byLen[f.queued].push(f, &f.links)
 		b.longest = max(b.longest, f.queued)
 	}
 	if b.longest > 0 && b.byLen[b.longest].head == nil {
@@ -168,9 +171,9 @@ func (b *band) hog() *Ticket {
 		return nil
 	}
 	var newest *Ticket
-	for _, s := range b.byLen[b.longest].head.shares {
-		if s.tail != nil && (newest == nil || s.tail.seq > newest.seq) {
-			newest = s.tail
+	for _, s := range b.byLen[b.longest].head.of.shares {
+		if s.tail != nil && (newest == nil || s.tail.of.seq > newest.seq) {
+			newest = s.tail.of
 		}
 	}
 	return newest

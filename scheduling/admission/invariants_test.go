@@ -114,16 +114,17 @@ func (k *checker) band(b *band) {
 // flows returns what is in a list, and checks its links.
 func (k *checker) flows(l *list[flow], b *band) map[*flow]bool {
 	seen := map[*flow]bool{}
-	var before *flow
-	for f := l.head; f != nil; f = f.links.next {
-		k.check(f.links.prev == before, "band %d: flow %q has another before it than itself is behind", b.priority, f.name)
+	var before *node[flow]
+	for at := l.head; at != nil; at = at.next {
+		f := at.of
+		k.check(at.prev == before && at == &f.links, "band %d: flow %q has another before it than itself is behind", b.priority, f.name)
 		k.check(b.flows[f.name] == f, "band %d: flow %q is in a list and forgotten", b.priority, f.name)
 		if seen[f] {
 			k.failf("band %d: flow %q is in a list twice", b.priority, f.name)
 			break
 		}
 		seen[f] = true
-		before = f
+		before = at
 	}
 	k.check(l.tail == before, "band %d: the list ends elsewhere than at its tail", b.priority)
 	return seen
@@ -158,15 +159,16 @@ func (k *checker) share(s *share) (bytes int64) {
 	b := s.flow.band
 	name := fmt.Sprintf("band %d, tenant %q, lane %q", b.priority, s.flow.name, s.queue.lane.key.candidates)
 	n := 0
-	var before *Ticket
-	for t := s.head; t != nil; t = t.inShare.next {
-		k.check(t.inShare.prev == before, "%s: a link back is wrong", name)
-		k.check(before == nil || before.seq < t.seq, "%s: number %d is behind %d", name, t.seq, seqOf(before))
+	var before *node[Ticket]
+	for at := s.head; at != nil; at = at.next {
+		t := at.of
+		k.check(at.prev == before && at == &t.inShare, "%s: a link back is wrong", name)
+		k.check(before == nil || before.of.seq < t.seq, "%s: number %d is behind %d", name, t.seq, seqOf(before))
 		k.check(t.state == waiting && t.share == s && t.flow == s.flow && t.band == b, "%s: number %d belongs elsewhere", name, t.seq)
 		k.check(t.due < len(k.c.deadlines) && k.c.deadlines[t.due].of == t, "%s: number %d has no deadline", name, t.seq)
 		bytes += t.bytes
 		n++
-		before = t
+		before = at
 	}
 	k.check(s.tail == before, "%s: the list ends elsewhere than at its tail", name)
 	k.check(n == s.n, "%s: %d wait, n is %d", name, n, s.n)
@@ -188,12 +190,13 @@ func (k *checker) share(s *share) (bytes int64) {
 	if b.locality {
 		for key, g := range s.groups {
 			k.check(g.key == key && g.head != nil, "%s: an empty group", name)
-			var before *Ticket
-			for t := g.head; t != nil; t = t.inGroup.next {
-				k.check(t.inGroup.prev == before && t.group == g && t.prefix == key && t.share == s, "%s: number %d is in the wrong group", name, t.seq)
-				k.check(before == nil || before.seq < t.seq, "%s: number %d is behind %d in a group", name, t.seq, seqOf(before))
+			var before *node[Ticket]
+			for at := g.head; at != nil; at = at.next {
+				t := at.of
+				k.check(at.prev == before && at == &t.inGroup && t.group == g && t.prefix == key && t.share == s, "%s: number %d is in the wrong group", name, t.seq)
+				k.check(before == nil || before.of.seq < t.seq, "%s: number %d is behind %d in a group", name, t.seq, seqOf(before))
 				n--
-				before = t
+				before = at
 			}
 			k.check(g.tail == before, "%s: a group ends elsewhere than at its tail", name)
 		}
@@ -205,11 +208,11 @@ func (k *checker) share(s *share) (bytes int64) {
 	return bytes
 }
 
-func seqOf(t *Ticket) uint64 {
-	if t == nil {
+func seqOf(n *node[Ticket]) uint64 {
+	if n == nil {
 		return 0
 	}
-	return t.seq
+	return n.of.seq
 }
 
 func (k *checker) lanes(fills bool) {
@@ -287,14 +290,16 @@ func (k *checker) tickets() {
 	c := k.c
 	k.check(c.notes == nil && c.lastNote == nil && len(c.revocations) == 0, "something is to be told, and nobody does")
 	n := 0
-	for t := c.grants.head; t != nil; t = t.letIn.next {
+	for at := c.grants.head; at != nil; at = at.next {
+		t := at.of
 		k.check(t.state == granted && t.list == &c.grants, "what is not granted is among the grants")
 		n++
 	}
 	k.check(n == c.granted, "%d grants, granted is %d", n, c.granted)
 	k.check(len(c.revocable) == len(c.o.Bands), "%d lists of what may be revoked, of %d bands", len(c.revocable), len(c.o.Bands))
 	for i := range c.revocable {
-		for t := c.revocable[i].head; t != nil; t = t.letIn.next {
+		for at := c.revocable[i].head; at != nil; at = at.next {
+			t := at.of
 			k.check(t.state == running && t.revoke != nil && t.list == &c.revocable[i], "what cannot be revoked is among what can")
 		}
 	}
@@ -303,11 +308,12 @@ func (k *checker) tickets() {
 func (k *checker) budgets() {
 	b := &k.c.budgets
 	n := 0
-	var before *meter
-	for m := b.used.head; m != nil; m = m.links.next {
-		k.check(m.links.prev == before && b.meters[m.key] == m, "budgets: the meter of %v is not where it belongs", m.key)
+	var before *node[meter]
+	for at := b.used.head; at != nil; at = at.next {
+		m := at.of
+		k.check(at.prev == before && at == &m.links && b.meters[m.key] == m, "budgets: the meter of %v is not where it belongs", m.key)
 		k.check(m.Budget == &b.list[m.key.budget], "budgets: the meter of %v has another budget", m.key)
-		before = m
+		before = at
 		n++
 	}
 	k.check(b.used.tail == before, "budgets: the list ends elsewhere than at its tail")

@@ -1,62 +1,55 @@
 package admission
 
-// list is a list of values that are linked through links of their own. A value may be in
-// several lists, by different links: at says by which.
-type list[T any] struct{ head, tail *T }
+// list is a list of values, linked through nodes that are part of them: one for each list
+// that a value may be in at a time.
+type list[T any] struct{ head, tail *node[T] }
 
-type links[T any] struct{ prev, next *T }
+type node[T any] struct {
+	prev, next *node[T]
+	of         *T // the value it is part of
+}
 
-// insert links v behind before, which is nil for the front.
-func (l *list[T]) insert(v, before *T, at func(*T) *links[T]) {
-	here := at(v)
-	here.prev = before
+// insert links v, by its node n, behind before, which is nil for the front.
+func (l *list[T]) insert(v *T, n, before *node[T]) {
+	n.of, n.prev = v, before
 	if before != nil {
-		here.next = at(before).next
-		at(before).next = v
+		n.next = before.next
+		before.next = n
 	} else {
-		here.next = l.head
-		l.head = v
+		n.next = l.head
+		l.head = n
 	}
-	if here.next != nil {
-		at(here.next).prev = v
+	if n.next != nil {
+		n.next.prev = n
 	} else {
-		l.tail = v
+		l.tail = n
 	}
 }
 
-// push links v behind the last.
-func (l *list[T]) push(v *T, at func(*T) *links[T]) { l.insert(v, l.tail, at) }
+// push links v, by its node n, behind the last.
+func (l *list[T]) push(v *T, n *node[T]) { l.insert(v, n, l.tail) }
 
-// remove takes v out.
-func (l *list[T]) remove(v *T, at func(*T) *links[T]) {
-	here := at(v)
-	if here.prev != nil {
-		at(here.prev).next = here.next
+// remove takes out the value of a node.
+func (l *list[T]) remove(n *node[T]) {
+	if n.prev != nil {
+		n.prev.next = n.next
 	} else {
-		l.head = here.next
+		l.head = n.next
 	}
-	if here.next != nil {
-		at(here.next).prev = here.prev
+	if n.next != nil {
+		n.next.prev = n.prev
 	} else {
-		l.tail = here.prev
+		l.tail = n.prev
 	}
-	*here = links[T]{}
+	*n = node[T]{}
 }
-
-// The links by which tickets, flows and meters are in their lists.
-
-func inShare(t *Ticket) *links[Ticket] { return &t.inShare }
-func inGroup(t *Ticket) *links[Ticket] { return &t.inGroup }
-func letIn(t *Ticket) *links[Ticket]   { return &t.letIn }
-func ofFlow(f *flow) *links[flow]      { return &f.links }
-func ofMeter(m *meter) *links[meter]   { return &m.links }
 
 // inOrder inserts a ticket by its number. Tickets come in that order, but for those whose
 // priority was changed.
-func inOrder(l *list[Ticket], t *Ticket, at func(*Ticket) *links[Ticket]) {
+func inOrder(l *list[Ticket], t *Ticket, n *node[Ticket]) {
 	before := l.tail
-	for before != nil && before.seq > t.seq {
-		before = at(before).prev
+	for before != nil && before.of.seq > t.seq {
+		before = before.prev
 	}
-	l.insert(t, before, at)
+	l.insert(t, n, before)
 }

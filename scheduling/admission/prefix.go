@@ -52,12 +52,12 @@ func (s *share) insertGroup(t *Ticket) {
 		s.groups[t.prefix] = g
 	}
 	t.group = g
-	inOrder(&g.list, t, inGroup)
+	inOrder(&g.list, t, &t.inGroup)
 }
 
 func (s *share) removeGroup(t *Ticket) {
 	g := t.group
-	g.list.remove(t, inGroup)
+	g.list.remove(&t.inGroup)
 	t.group = nil
 	if g.head == nil {
 		delete(s.groups, g.key)

@@ -63,13 +63,13 @@ func (s *share) first() *Ticket {
 	if s.queue.band.edf {
 		return s.byDeadline[0].of
 	}
-	return s.head
+	return s.head.of
 }
 
 // next returns the request that is next.
 func (s *share) next() *Ticket {
 	if g := s.group; g != nil && g.head != nil && s.left > 0 {
-		return g.head
+		return g.head.of
 	}
 	return s.first()
 }
@@ -121,7 +121,7 @@ func (b *band) drop(q *queue) {
 // but for those whose priority was changed.
 func (b *band) add(t *Ticket) {
 	s := t.share
-	inOrder(&s.list, t, inShare)
+	inOrder(&s.list, t, &t.inShare)
 	if b.edf {
 		s.byDeadline.push(item[Ticket]{t.deadline, t.seq, &t.place, t})
 	}
@@ -145,7 +145,7 @@ func (b *band) add(t *Ticket) {
 // not put right: fix does.
 func (b *band) remove(t *Ticket) {
 	s := t.share
-	s.list.remove(t, inShare)
+	s.list.remove(&t.inShare)
 	if b.edf {
 		s.byDeadline.remove(t.place)
 	}

@@ -10,7 +10,8 @@ import (
 // use: the one that was let in last.
 func (c *Controller) revokeFor(t *Ticket) {
 	for i := len(c.revocable) - 1; i >= 0; i-- {
-		for victim := c.revocable[i].tail; victim != nil; victim = victim.letIn.prev {
+		for n := c.revocable[i].tail; n != nil; n = n.prev {
+			victim := n.of
 			if victim.priority < t.priority && c.serves(t.lane, victim.ep) {
 				c.revoke(victim, t.priority)
 				return

@@ -72,7 +72,7 @@ func (c *Controller) Stats() Stats {
 		one.Refused = maps.Clone(b.counts.Refused)
 		for _, q := range b.queues {
 			for _, e := range q.heap {
-				one.Oldest = max(one.Oldest, time.Duration(now-e.of.head.arrived))
+				one.Oldest = max(one.Oldest, time.Duration(now-e.of.head.of.arrived))
 			}
 		}
 		s.Oldest = max(s.Oldest, one.Oldest)

@@ -58,12 +58,12 @@ type Ticket struct {
 	state    state
 
 	// Places in lists and heaps.
-	inShare links[Ticket]
-	inGroup links[Ticket]
+	inShare node[Ticket]
+	inGroup node[Ticket]
 	group   *group
 	place   int // in share.byDeadline
 	due     int // in Controller.deadlines
-	letIn   links[Ticket]
+	letIn   node[Ticket]
 	list    *list[Ticket] // Controller.grants, or of those that may be revoked
 
 	note    *Ticket // next in Controller.notes
@@ -204,13 +204,13 @@ func (t *Ticket) Waiting() bool {
 // enlist puts a ticket that was let in into a list of such.
 func (t *Ticket) enlist(l *list[Ticket]) {
 	t.list = l
-	l.push(t, letIn)
+	l.push(t, &t.letIn)
 }
 
 // unlist takes it out of the list it is in, if it is in one.
 func (t *Ticket) unlist() {
 	if t.list != nil {
-		t.list.remove(t, letIn)
+		t.list.remove(&t.letIn)
 		t.list = nil
 	}
 }
