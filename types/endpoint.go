@@ -24,6 +24,10 @@ type Endpoint struct {
 	// Metrics is what the server reported last.
 	Metrics Metrics
 
+	// Models are the names that the server says it serves, base model and adapters. Nil:
+	// not known, which is not the same as none.
+	Models []string
+
 	// Sent is what the ledger held when Metrics was read: what the server reported
 	// beyond it came from others. WithMetrics and a datastore set it.
 	Sent Booking
@@ -44,10 +48,14 @@ func NewEndpoint(id, address string) *Endpoint {
 	return &Endpoint{ID: id, Address: address, Load: NewLoad()}
 }
 
-// WithMetrics returns a copy of e with another reading, taken just now.
+// WithMetrics returns a copy of e with another reading. One without UpdatedAt is of now;
+// figures that make no sense become unknown (Metrics.Sensible).
 func (e *Endpoint) WithMetrics(m Metrics) *Endpoint {
 	c := *e
-	c.Metrics = m
+	if m.UpdatedAt.IsZero() {
+		m.UpdatedAt = time.Now()
+	}
+	c.Metrics = m.Sensible()
 	if c.Load != nil {
 		c.Sent = c.Load.Held()
 	}
@@ -97,9 +105,37 @@ type Metrics struct {
 	BlockSize Gauge // tokens in a KV cache block
 	NumBlocks Gauge // KV cache blocks
 
+	// Awake is 0 while the engine sleeps: it is there and answers, but computes nothing
+	// until somebody wakes it.
+	Awake Gauge
+
 	// StartedAt is when the server process started, in Unix seconds. A change
 	// means that its caches are empty.
 	StartedAt Gauge
+}
+
+// mostCount is more than any count that a server can have to report.
+const mostCount = 1e9
+
+// Sensible returns m without the figures that cannot be true: counts that are negative or
+// beyond a thousand million, a KV usage outside of 0..1 (a little above 1 is 1). They
+// become unknown: a server that reports nonsense must not win by it.
+func (m Metrics) Sensible() Metrics {
+	for _, g := range [...]*Gauge{&m.Waiting, &m.Running, &m.MaxAdapters, &m.BlockSize, &m.NumBlocks} {
+		if v := g.Or(0); !(v >= 0 && v <= mostCount) {
+			*g = Gauge{}
+		}
+	}
+	switch v := m.KVUsage.Or(0); {
+	case v > 1 && v <= 1.05:
+		m.KVUsage = Known(1)
+	case !(v >= 0 && v <= 1):
+		m.KVUsage = Gauge{}
+	}
+	if v := m.StartedAt.Or(0); !(v >= 0 && v < 1e12) {
+		m.StartedAt = Gauge{}
+	}
+	return m
 }
 
 // Capacity is what configuration says of a server. Zero fields are unknown.
@@ -132,6 +168,11 @@ func (e *Endpoint) KVUsage(r *Request) float64 { return e.fresh(r, e.Metrics.KVU
 // did not report adapters or the reading is too old. The lists of adapters are
 // valid only if this is not NaN.
 func (e *Endpoint) MaxAdapters(r *Request) float64 { return e.fresh(r, e.Metrics.MaxAdapters).OrNaN() }
+
+// Asleep reports whether the engine says that it sleeps, as r may see it.
+func (e *Endpoint) Asleep(r *Request) bool {
+	return e.fresh(r, e.Metrics.Awake).Or(1) == 0
+}
 
 func (e *Endpoint) fresh(r *Request, g Gauge) Gauge {
 	if e.Metrics.UpdatedAt.Before(r.StaleBefore) {

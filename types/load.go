@@ -1,6 +1,9 @@
 package types
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Load is the live ledger cell of one endpoint: what this process has sent
 // there and has not yet seen finished. All readings of an endpoint share one
@@ -17,7 +20,8 @@ type Load struct {
 	prefill    atomic.Int64
 	context    atomic.Int64
 	retired    atomic.Bool
-	_          [28]byte // one cell a cache line: neighbours are booked by other cores
+	out        atomic.Pointer[time.Time] // nil: it is in
+	_          [16]byte                  // one cell a cache line: neighbours are booked by other cores
 }
 
 // NewLoad returns an empty ledger cell.
@@ -45,6 +49,30 @@ func (l *Load) Retire() { l.retired.Store(true) }
 // into a table of its own checks it under the lock of that table: a decision may
 // be booked after the plugin was told to forget the endpoint.
 func (l *Load) Retired() bool { return l.retired.Load() }
+
+// TakeOut notes that the endpoint gets no new requests until the given instant, by what
+// its own answers say: a plugin that ejects endpoints calls it, so that whoever asks for
+// room sees the same as whoever decides. Forever stands for an end that is not known
+// yet. The zero time takes it in again.
+func (l *Load) TakeOut(until time.Time) {
+	if until.IsZero() {
+		l.out.Store(nil)
+		return
+	}
+	l.out.Store(&until)
+}
+
+// Out reports whether the endpoint is taken out at the given instant, and until when.
+func (l *Load) Out(now time.Time) (until time.Time, out bool) {
+	p := l.out.Load()
+	if p == nil || !now.Before(*p) {
+		return time.Time{}, false
+	}
+	return *p, true
+}
+
+// Forever is an instant that does not come.
+var Forever = time.Unix(1<<62/int64(time.Second), 0)
 
 // Booking is an amount added to a Load, to be taken off again later. The zero
 // Booking is nothing.

@@ -33,8 +33,9 @@ type Request struct {
 	// leaves it alone.
 	Admitted bool
 
-	FairnessID string // the tenant, for fair sharing and to keep prefixes apart
+	FairnessID string // the tenant, for fair sharing
 	SessionID  string // the conversation, for affinity
+	PreviousID string // the id of the answer that this request continues, as its server gave it
 	CacheSalt  string // the body's cache_salt: prompts of other salts share no cache
 
 	SLO       SLO
@@ -106,29 +107,58 @@ type Usage struct {
 	CachedTokens     Gauge // prompt tokens found in the prefix cache
 }
 
-// Outcome is how a request ended. The zero value is a success of which nothing
-// more is known.
+// Outcome is how a request ended, or an attempt of it. The zero value is a success of
+// which nothing more is known.
 type Outcome struct {
 	// Err is why the request failed, nil if it did not. A disconnected client is
 	// no failure of the server: set Cancelled instead.
 	Err error
-	// Status is the HTTP status the server answered with, 0 if it did not.
+	// Status is the HTTP status the server answered with, 0 if it did not. Where a server
+	// answers 200 and then says in the body that the request was wrong or that it is too
+	// busy, it is the status that this means.
 	Status int
+	// Unsent is set when nothing was sent to the server: what failed is not its fault.
+	Unsent bool
+	// RetryAfter is for how long a server that is busy (status 429 or 503) asked to be
+	// spared. 0: it did not say.
+	RetryAfter time.Duration
 	// Cancelled is set when the client went away before the end.
 	Cancelled bool
 	// Retried is set when the request went on to another endpoint, and this is
-	// its end at the first one.
+	// its end at the first one; the other fields say how it ended there.
 	Retried bool
 	Usage   Usage
 	// ResponseBytes is the size of the response's body as the server sent it, as
 	// far as it came.
 	ResponseBytes int64
+	// ResponseID is the id that the server gave its answer, where an API lets later
+	// requests continue it by that. Empty: none.
+	ResponseID string
+
+	// Tokens is how many pieces with something generated came in a stream, for answers
+	// without Usage. 0: not counted.
+	Tokens int
+	// Reads is in how many pieces the body came from the first token on: where there are
+	// far fewer than tokens, somebody on the way collects them, and their times say
+	// nothing. 0: not counted.
+	Reads int
+	// Stalled is for how long, of the time since the first token, nobody took what the
+	// server sent: a slow client, as a rule.
+	Stalled time.Duration
 
 	// Duration is the time from the decision to this end, and TTFT that to the
 	// first token, 0 if none was seen. A Decision sets both, whatever they were.
 	Duration, TTFT time.Duration
 }
 
-// Failed reports whether the endpoint is to blame: an error, or a status of 500
-// or above.
+// Failed reports whether the request failed by no fault of the client: an error, or a
+// status of 500 or above.
 func (o Outcome) Failed() bool { return o.Err != nil || o.Status >= 500 }
+
+// Busy reports whether the server said that it has too much to do: a status of 429 or 503.
+func (o Outcome) Busy() bool { return o.Status == 429 || o.Status == 503 }
+
+// Served reports whether the request was answered as it should be.
+func (o Outcome) Served() bool {
+	return !o.Failed() && o.Status < 400 && !o.Cancelled && !o.Retried && !o.Unsent
+}
