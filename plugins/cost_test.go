@@ -2,6 +2,7 @@ package plugins_test
 
 import (
 	"fmt"
+	"io"
 	"math"
 	"strings"
 	"sync"
@@ -517,7 +518,7 @@ func TestCostEndsAtNothing(t *testing.T) {
 			b.pass(time.Duration(rnd.IntN(5)) * time.Millisecond)
 			switch rnd.IntN(6) {
 			case 0:
-				d.Retry(d.Fallbacks[rnd.IntN(len(d.Fallbacks))])
+				d.Retry(d.Fallbacks[rnd.IntN(len(d.Fallbacks))], types.Outcome{Err: io.ErrUnexpectedEOF})
 				continue
 			case 1:
 				d.FirstToken()
@@ -628,7 +629,7 @@ func TestCostConcurrency(t *testing.T) {
 				}
 				d.FirstToken()
 				if i%4 == 0 && len(d.Fallbacks) > 0 {
-					d.Retry(d.Fallbacks[0])
+					d.Retry(d.Fallbacks[0], types.Outcome{Err: io.ErrUnexpectedEOF})
 				}
 				d.Done(types.Outcome{Status: 200, Usage: types.Usage{CompletionTokens: types.Known(20), CachedTokens: types.Known(0)}})
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -518,7 +519,7 @@ func TestEjectionThroughScheduler(t *testing.T) {
 	ask := func() *scheduling.Decision { return mustSchedule(t, s, schedulingtest.Request("hello"), eps) }
 	d := ask()
 	dead := d.Endpoint
-	d.Retry(d.Fallbacks[0])
+	d.Retry(d.Fallbacks[0], types.Outcome{Err: io.ErrUnexpectedEOF})
 	d.FirstToken()
 	d.Done(served)
 	explain := func() string {

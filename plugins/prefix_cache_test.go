@@ -3,6 +3,7 @@ package plugins_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -200,7 +201,7 @@ func TestPrefixCacheRetryMoves(t *testing.T) {
 			d.FirstToken()
 			want = []float64{1, 1}
 		}
-		d.Retry(to)
+		d.Retry(to, types.Outcome{Err: io.ErrUnexpectedEOF})
 		if got := prefixScores(t, p, req, from, to); !sameScores(got, want) {
 			t.Errorf("after Retry (first token seen: %v) the two hold %v, want %v", tokens, got, want)
 		}
@@ -592,7 +593,7 @@ func TestPrefixCacheConcurrency(t *testing.T) {
 				case 0:
 					d.FirstToken()
 				case 1:
-					d.Retry(d.Fallbacks[0])
+					d.Retry(d.Fallbacks[0], types.Outcome{Err: io.ErrUnexpectedEOF})
 				case 2:
 					s.Forget(eps[(g+i)%len(eps)])
 				case 3:

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -410,7 +411,7 @@ func FuzzRegistryLoad(f *testing.F) {
 					continue
 				}
 				if len(d.Fallbacks) > 0 {
-					d.Retry(d.Fallbacks[0])
+					d.Retry(d.Fallbacks[0], types.Outcome{Err: io.ErrUnexpectedEOF})
 				}
 				d.FirstToken()
 				d.Done(types.Outcome{Status: 200, Usage: usage(500, 100)})

@@ -42,12 +42,15 @@ func (b *bookings) remove(d *Decision) {
 	b.n--
 }
 
-// popExpired takes out the front if its time is over, or returns nil.
-func (b *bookings) popExpired(now time.Time) *Decision {
-	d := b.front
-	if d == nil || now.Before(d.expires) {
-		return nil
+// popExpired takes out the first whose time is over, or returns nil. One that gave a sign of
+// life since it was looked at last has another time to live.
+func (b *bookings) popExpired(now time.Time, ttl time.Duration) *Decision {
+	for d := b.front; d != nil && !now.Before(d.expires); d = b.front {
+		b.remove(d)
+		if !d.alive.Swap(false) {
+			return d
+		}
+		b.add(d, now.Add(ttl))
 	}
-	b.remove(d)
-	return d
+	return nil
 }

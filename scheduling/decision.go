@@ -2,13 +2,19 @@ package scheduling
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/inferpick/inferpick/types"
 )
 
 // Decision is where a request goes, booked in the ledger of its endpoint until
-// Done. Its methods may be called from any goroutine; the fields do not change.
+// Done. Its methods may be called from any goroutine, also from within plugins and
+// hooks; the fields do not change.
+//
+// Trackers and hooks hear of one decision's events in order, one after the other, and
+// no lock is held meanwhile. If another goroutine is just telling them of an earlier
+// event, it tells of this one too, and the method that caused it returns before that.
 type Decision struct {
 	Request *types.Request
 	// Endpoint is the first choice.
@@ -22,19 +28,29 @@ type Decision struct {
 	scheduler *Scheduler
 	room      [MaxFallbacks]*types.Endpoint // memory of Fallbacks
 
+	alive atomic.Bool // there was a sign of life since the booking was looked at last
+
 	mu sync.Mutex
-	// guarded by mu, which is also held while trackers are called so that they
-	// hear of one decision's events in order
-	current *types.Endpoint // where the booking is
-	booked  types.Booking   // what is to be released
+	// guarded by mu, which is held by no call of a plugin or a hook
+	current *types.Endpoint // where the request is
+	booked  types.Booking   // what is to be released there
 	first   bool            // the first token was seen
 	firstAt time.Time       // when, if it was
 	done    bool
+	outcome types.Outcome // once it is done
+	ender   Ender
+	telling bool    // somebody is telling of events
+	pending []event // to be told after that
 
 	// guarded by scheduler.mu
 	listed     bool
 	prev, next *Decision
 	expires    time.Time
+}
+
+// An Ender is told of the end of something. An admission.Ticket is one.
+type Ender interface {
+	Done(types.Outcome)
 }
 
 // Current returns the endpoint at which the request is booked: Endpoint, or the
@@ -46,148 +62,228 @@ func (d *Decision) Current() *types.Endpoint {
 }
 
 // FirstToken reports that the first token of the response was seen: the prefill
-// is over, and its tokens leave the ledger. Calls after the first, and after
-// Done, do nothing.
+// is over, and its tokens leave the ledger. It must only be called for a token that came
+// just now: the first byte of an answer that is not streamed is none. Calls after the
+// first, and after Done, do nothing.
 func (d *Decision) FirstToken() {
+	now := d.scheduler.profile.Now()
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.done || d.first {
+		d.mu.Unlock()
 		return
 	}
-	d.Request.Now = d.scheduler.profile.Now()
-	d.first, d.firstAt = true, d.Request.Now
-	d.renew()
-	if l := d.current.Load; l != nil {
-		l.Release(types.Booking{Prefilling: d.booked.Prefilling, PrefillTokens: d.booked.PrefillTokens})
-	}
-	d.booked.Prefilling, d.booked.PrefillTokens = 0, 0
-	for _, t := range d.scheduler.trackers {
-		t.FirstToken(d.Request, d.current)
-	}
-	if h := d.scheduler.profile.Hooks.FirstToken; h != nil {
-		h(d, d.current)
-	}
+	d.first, d.firstAt = true, now
+	d.scheduler.renew(d, now)
+	d.release(types.Booking{Prefilling: d.booked.Prefilling, PrefillTokens: d.booked.PrefillTokens})
+	d.tell(event{kind: firstToken, at: now, Event: d.event(d.current)})
 }
 
-// Retry reports that the data plane went on to ep, as a rule one of Fallbacks:
-// the booking moves there, with the whole prefill owed again. After Done, or
-// with nil, it does nothing.
-func (d *Decision) Retry(ep *types.Endpoint) {
+// Retry reports that the data plane went on to ep, as a rule one of Fallbacks, and how
+// the attempt before ended: its status, error and so on. The booking moves to ep, with the
+// whole prefill owed again. After Done, or with nil, it does nothing.
+func (d *Decision) Retry(ep *types.Endpoint, left types.Outcome) {
+	now := d.scheduler.profile.Now()
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.done || ep == nil {
+		d.mu.Unlock()
 		return
 	}
-	from := d.current
-	d.Request.Now = d.scheduler.profile.Now()
-	d.leaveLocked(d.timed(types.Outcome{Retried: true}))
-	d.enterLocked(ep)
-	d.renew()
-	if h := d.scheduler.profile.Hooks.Retried; h != nil {
-		h(d, from, ep)
-	}
+	e := event{kind: retried, at: now, Event: d.event(ep)}
+	e.From, e.Outcome = d.current, d.timed(left, now)
+	e.Outcome.Retried = true
+	d.release(d.booked)
+	d.current, d.first = ep, false
+	d.scheduler.renew(d, now)
+	d.tell(e)
 }
 
 // Done reports how the request ended and releases what is left of its booking.
 // The first call counts; later ones do nothing. It must be called for every
 // Decision, also after errors and disconnects: use defer.
 func (d *Decision) Done(out types.Outcome) {
+	now := d.scheduler.profile.Now()
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.done {
+		d.mu.Unlock()
 		return
 	}
-	d.done = true
-	d.Request.Now = d.scheduler.profile.Now()
-	d.scheduler.mu.Lock()
-	d.scheduler.open.remove(d)
-	d.scheduler.mu.Unlock()
-	out = d.timed(out)
-	d.leaveLocked(out)
-	if h := d.scheduler.profile.Hooks.Finished; h != nil {
-		h(d, d.current, out)
+	d.done, d.outcome = true, d.timed(out, now)
+	d.scheduler.unlist(d)
+	d.release(d.booked)
+	e := event{kind: finished, at: now, Event: d.event(d.current)}
+	e.Outcome = d.outcome
+	d.tell(e)
+}
+
+// Alive reports a sign of life, for requests that go on for longer than
+// Profile.BookingTTL: as long as there are any, the booking does not expire. It costs a
+// nanosecond.
+func (d *Decision) Alive() {
+	if !d.alive.Load() {
+		d.alive.Store(true)
 	}
 }
 
-// timed returns out with how long the request took until Request.Now. Caller must
-// hold d.mu.
-func (d *Decision) timed(out types.Outcome) types.Outcome {
-	out.Duration, out.TTFT = d.Request.Now.Sub(d.At), 0
+// EndWith has e told how the decision ended, once, when it has: by Done or because it
+// expired, after ledger, trackers and hooks. If it has ended already, at once. What depends
+// on a booking, such as the place that an admission control gave it, so ends with it
+// whoever ends it. There is one Ender; another call replaces it.
+func (d *Decision) EndWith(e Ender) {
+	d.mu.Lock()
+	d.ender = e
+	over, out := d.done && !d.telling, d.outcome
+	if over {
+		d.ender = nil
+	}
+	d.mu.Unlock()
+	if over && e != nil {
+		e.Done(out)
+	}
+}
+
+// Patience returns for how long to wait for a sign of life from the endpoint at which the
+// request is booked, before it goes on to a fallback: see Impatient. 0: for as long as it takes.
+func (d *Decision) Patience() time.Duration {
+	var least time.Duration
+	ep := d.Current()
+	for _, p := range d.scheduler.impatient {
+		if w := d.scheduler.patience(p, d.Request, ep); w > 0 && (least == 0 || w < least) {
+			least = w
+		}
+	}
+	return least
+}
+
+// timed returns out with how long the request took until now. Caller must hold d.mu.
+func (d *Decision) timed(out types.Outcome, now time.Time) types.Outcome {
+	out.Duration, out.TTFT = now.Sub(d.At), 0
 	if d.first {
 		out.TTFT = d.firstAt.Sub(d.At)
 	}
 	return out
 }
 
-// book enters the decision into the ledger and into the list of open bookings.
-// If a plugin or hook panics, the booking is taken back.
-func (d *Decision) book() {
-	s := d.scheduler
-	s.mu.Lock()
-	s.open.add(d, d.Request.Now.Add(s.profile.BookingTTL))
-	s.mu.Unlock()
-	complete := false
-	defer func() {
-		if !complete {
-			d.Done(types.Outcome{Cancelled: true})
-		}
-	}()
-	d.enter()
-	if h := s.profile.Hooks.Scheduled; h != nil {
-		h(d)
-	}
-	complete = true
+// event returns what hooks are told, at ep. Caller must hold d.mu, or be its only owner.
+func (d *Decision) event(ep *types.Endpoint) Event {
+	return Event{Request: d.Request, At: d.At, Chosen: d.Endpoint, Fallbacks: d.Fallbacks, Endpoint: ep}
 }
 
-func (d *Decision) enter() {
+// release takes b off the ledger. Caller must hold d.mu.
+func (d *Decision) release(b types.Booking) {
+	if l := d.current.Load; l != nil {
+		l.Release(b)
+	}
+	d.booked.Requests -= b.Requests
+	d.booked.Prefilling -= b.Prefilling
+	d.booked.PrefillTokens -= b.PrefillTokens
+	d.booked.ContextTokens -= b.ContextTokens
+}
+
+// book enters the decision into the ledger and into the list of open bookings, and tells
+// of it.
+func (d *Decision) book() {
+	d.scheduler.list(d, d.At)
+	d.mu.Lock()
+	d.tell(event{kind: scheduled, at: d.At, Event: d.event(d.Endpoint)})
+}
+
+// enter books the request at ep, unless it has ended or gone on meanwhile. What plugins
+// estimate for that they are asked without the lock.
+func (d *Decision) enter(ep *types.Endpoint) {
+	b := d.scheduler.booking(d.Request, ep)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.enterLocked(d.Endpoint)
-}
-
-// enterLocked books the request at ep and tells the trackers. Caller must hold
-// d.mu.
-func (d *Decision) enterLocked(ep *types.Endpoint) {
-	s, req := d.scheduler, d.Request
-	prompt, uncached := req.Prompt.Tokens, req.Prompt.Tokens
-	if s.estimator != nil {
-		uncached = max(prompt-s.estimator.CachedTokens(req, ep), 0)
+	if d.done || d.current != ep || d.booked != (types.Booking{}) {
+		return
 	}
-	output := s.profile.OutputTokens
-	if s.outputs != nil {
-		output = max(s.outputs.ExpectedOutput(req), 0)
+	if d.first { // of a token that came before this was booked
+		b.Prefilling, b.PrefillTokens = 0, 0
 	}
-	if req.MaxTokens > 0 {
-		output = min(output, req.MaxTokens)
-	}
-	d.current, d.first = ep, false
-	d.booked = types.Booking{Requests: 1, Prefilling: 1, PrefillTokens: int64(uncached), ContextTokens: int64(prompt + output)}
+	d.booked = b
 	if ep.Load != nil {
-		ep.Load.Book(d.booked)
-	}
-	for _, t := range s.trackers {
-		t.Picked(req, ep)
+		ep.Load.Book(b)
 	}
 }
 
-// leaveLocked releases the booking and tells the trackers. Caller must hold d.mu.
-func (d *Decision) leaveLocked(out types.Outcome) {
-	if l := d.current.Load; l != nil {
-		l.Release(d.booked)
+// eventKind says what happened to a decision.
+type eventKind uint8
+
+const (
+	scheduled eventKind = iota
+	firstToken
+	retried
+	finished
+)
+
+// event is what happened to a decision, and when.
+type event struct {
+	kind eventKind
+	at   time.Time
+	Event
+}
+
+// tell tells of an event and of those that come meanwhile, or leaves it to the goroutine
+// that is telling of an earlier one. It is called with d.mu held, and returns without.
+func (d *Decision) tell(e event) {
+	if d.telling {
+		d.pending = append(d.pending, e)
+		d.mu.Unlock()
+		return
 	}
-	d.booked = types.Booking{}
-	for _, t := range d.scheduler.trackers {
-		t.Finished(d.Request, d.current, out)
+	d.telling = true
+	d.mu.Unlock()
+	complete := false
+	defer func() {
+		if !complete { // a plugin ended its goroutine (runtime.Goexit)
+			d.told()
+		}
+	}()
+	d.deliver(&e)
+	complete = true
+	d.told()
+}
+
+// told goes on with what came while an event was told.
+func (d *Decision) told() {
+	d.mu.Lock()
+	d.telling = false
+	if len(d.pending) > 0 {
+		e := d.pending[0]
+		d.pending = d.pending[1:]
+		d.tell(e)
+		return
+	}
+	var ender Ender
+	if d.done {
+		ender, d.ender = d.ender, nil
+	}
+	out := d.outcome
+	d.mu.Unlock()
+	if ender != nil {
+		ender.Done(out)
 	}
 }
 
-// renew puts off the expiry after a sign of life at Request.Now.
-func (d *Decision) renew() {
-	s := d.scheduler
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if d.listed {
-		s.open.remove(d)
-		s.open.add(d, d.Request.Now.Add(s.profile.BookingTTL))
+// deliver tells plugins and hooks of one event. Of a decision one goroutine does so at a
+// time, which is why it may write to the request.
+func (d *Decision) deliver(e *event) {
+	s, h := d.scheduler, &d.scheduler.profile.Hooks
+	d.Request.Now = e.at
+	switch e.kind {
+	case scheduled:
+		d.enter(e.Endpoint)
+		s.picked(d.Request, e.Endpoint)
+		s.hook(h.Scheduled, "Scheduled", &e.Event)
+	case firstToken:
+		s.firstToken(d.Request, e.Endpoint)
+		s.hook(h.FirstToken, "FirstToken", &e.Event)
+	case retried:
+		s.finished(d.Request, e.From, &e.Outcome)
+		d.enter(e.Endpoint)
+		s.picked(d.Request, e.Endpoint)
+		s.hook(h.Retried, "Retried", &e.Event)
+	case finished:
+		s.finished(d.Request, e.Endpoint, &e.Outcome)
+		s.hook(h.Finished, "Finished", &e.Event)
 	}
 }

@@ -37,7 +37,9 @@ func (e *NoEndpointError) Unwrap() error { return ErrNoEndpoint }
 
 // PluginError is an error of a plugin, with the name the wiring gave it.
 type PluginError struct {
-	Stage  string // "filter", "scorer", "cost" or "picker"
+	// Stage is "filter", "scorer", "cost" or "picker"; of a panic also "tracker", "hook",
+	// "estimator", "patience" or "forgetter".
+	Stage  string
 	Plugin string
 	Err    error
 }

@@ -180,12 +180,12 @@ func (x *Explanation) cost(c *Costed, req *types.Request, eps []*types.Endpoint,
 			of.Terms = append(of.Terms, Term{Scorer: c.Name, Cost: true, Unknown: true, Contribution: -mean, Detail: describe(c.Coster, req, ep)})
 			continue
 		}
-		items, ok := c.Coster.(Itemizer)
+		items, ok := itemize(c.Coster, req, ep)
 		if !ok {
 			of.Terms = append(of.Terms, Term{Scorer: c.Name, Cost: true, Contribution: -costs[i], Detail: describe(c.Coster, req, ep)})
 			continue
 		}
-		for _, it := range items.Items(req, ep) {
+		for _, it := range items {
 			of.Terms = append(of.Terms, Term{Scorer: it.Name, Cost: true, Contribution: -it.Seconds, Detail: it.Detail})
 		}
 	}
@@ -220,9 +220,21 @@ func (x *Explanation) picked(ep *types.Endpoint, rank int) {
 	}
 }
 
-func describe(plugin any, req *types.Request, ep *types.Endpoint) string {
+// describe asks a plugin what it saw. One that panics says nothing.
+func describe(plugin any, req *types.Request, ep *types.Endpoint) (what string) {
+	defer func() { _ = recover() }()
 	if d, ok := plugin.(Describer); ok {
 		return d.Describe(req, ep)
 	}
 	return ""
+}
+
+// itemize asks a Coster what its cost is made of, and reports whether it can say.
+func itemize(c Coster, req *types.Request, ep *types.Endpoint) (items []CostItem, ok bool) {
+	defer func() { _ = recover() }()
+	i, can := c.(Itemizer)
+	if !can {
+		return nil, false
+	}
+	return i.Items(req, ep), true
 }

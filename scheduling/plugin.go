@@ -2,6 +2,7 @@ package scheduling
 
 import (
 	"context"
+	"time"
 
 	"github.com/inferpick/inferpick/types"
 )
@@ -110,8 +111,7 @@ func EachScorer(score func(req *types.Request, ep *types.Endpoint) float64) Scor
 // Finished exactly once. After Decision.Retry there is a Finished with
 // Outcome.Retried for the endpoint that was left, and then Picked for the new
 // one. Calls of one decision come one after the other; those of different
-// decisions come at the same time. A Tracker must not block and must not call
-// the Decision's methods.
+// decisions come at the same time. No lock is held meanwhile. A Tracker must not block.
 type Tracker interface {
 	Picked(req *types.Request, ep *types.Endpoint)
 	FirstToken(req *types.Request, ep *types.Endpoint)
@@ -138,6 +138,14 @@ type CacheEstimator interface {
 // Profile.OutputTokens; the request's MaxTokens bounds what it says.
 type OutputEstimator interface {
 	ExpectedOutput(req *types.Request) int
+}
+
+// An Impatient plugin knows of endpoints that may not answer. A data plane that can go on
+// to a fallback asks it when it has sent the request.
+type Impatient interface {
+	// Patience returns for how long to wait for a sign of life from ep before the request
+	// goes on to a fallback, if there is one. 0: for as long as it takes.
+	Patience(req *types.Request, ep *types.Endpoint) time.Duration
 }
 
 // A Constrainer is a Filter that can say beforehand which endpoints it will keep, whatever

@@ -38,9 +38,9 @@ type Profile struct {
 	// MetricsTTL is the age beyond which a reading is unknown. Default 5 s.
 	MetricsTTL time.Duration
 
-	// BookingTTL is how long a booking lives after its last sign of life
-	// (Schedule, Retry or FirstToken). It only matters for callers that fail to
-	// call Done. Default 30 min.
+	// BookingTTL is how long a booking lives after its last sign of life (Schedule, Retry
+	// or FirstToken; after Alive it may be up to twice as long). It only matters for
+	// callers that fail to call Done. Default 30 min.
 	BookingTTL time.Duration
 
 	// OutputTokens is the length of output to expect of a request, for the

@@ -23,6 +23,7 @@ type Scheduler struct {
 	estimator CacheEstimator  // nil: every prompt token counts as uncached
 	outputs   OutputEstimator // nil: Profile.OutputTokens
 	limits    []Constrainer
+	impatient []Impatient
 
 	seed  uint64
 	calls atomic.Uint64 // decisions so far: seeds the next one
@@ -77,6 +78,9 @@ func (s *Scheduler) wire(plugin any) {
 	if e, ok := plugin.(OutputEstimator); ok && s.outputs == nil {
 		s.outputs = e
 	}
+	if p, ok := plugin.(Impatient); ok && !contains(s.impatient, p) {
+		s.impatient = append(s.impatient, p)
+	}
 }
 
 // contains compares by identity; values that cannot be compared are never equal.
@@ -117,9 +121,7 @@ func (s *Scheduler) schedule(ctx context.Context, req *types.Request, eps []*typ
 	s.begin(req, s.calls.Add(1))
 	d := &Decision{Request: req, At: req.Now, scheduler: s}
 	if err := s.decide(ctx, req, eps, d, ex); err != nil {
-		if h := s.profile.Hooks.Rejected; h != nil {
-			h(req, err)
-		}
+		s.rejected(req, err)
 		return nil, err
 	}
 	d.book()
@@ -142,9 +144,15 @@ func (s *Scheduler) Explain(ctx context.Context, req *types.Request, eps []*type
 func (s *Scheduler) begin(req *types.Request, n uint64) {
 	req.Now = s.profile.Now()
 	req.StaleBefore = req.Now.Add(-s.profile.MetricsTTL)
+	if req.Prompt.Tokens == 0 && req.Prompt.Bytes > 0 {
+		req.Prompt.Tokens = (req.Prompt.Bytes + bytesPerToken - 1) / bytesPerToken
+	}
 	req.Rand = types.NewRand(s.seed + n*0x9fb21c651e98df25)
 	s.Expire(req.Now)
 }
+
+// bytesPerToken is what a prompt of unknown length in tokens is taken to have.
+const bytesPerToken = 4
 
 // decide runs the pipeline and fills in d's endpoints. It changes nothing else,
 // apart from what it writes to ex, which may be nil.
@@ -175,8 +183,8 @@ func (s *Scheduler) filter(ctx context.Context, req *types.Request, eps []*types
 		f := &s.profile.Filters[i]
 		keep := sc.keep[:len(left)]
 		fillTrue(keep)
-		if err := f.Filter.Filter(ctx, req, left, keep); err != nil {
-			return nil, &PluginError{"filter", f.Name, err}
+		if err := s.runFilter(ctx, f, req, left, keep); err != nil {
+			return nil, err
 		}
 		ex.filtered(f, req, left, keep)
 		kept := compact(sc.eps[:0], left, keep)
@@ -217,8 +225,8 @@ func (s *Scheduler) score(ctx context.Context, req *types.Request, eps []*types.
 	for i := range s.profile.Scorers {
 		w := &s.profile.Scorers[i]
 		fillNaN(scores)
-		if err := w.Scorer.Score(ctx, req, eps, scores); err != nil {
-			s.drop(req, &PluginError{"scorer", w.Name, err}, ex)
+		if err := s.runScorer(ctx, w, req, eps, scores); err != nil {
+			s.drop(req, err, ex)
 			continue
 		}
 		mean := addWeighted(totals, scores, w.Weight)
@@ -227,8 +235,8 @@ func (s *Scheduler) score(ctx context.Context, req *types.Request, eps []*types.
 	for i := range s.profile.Costs {
 		c := &s.profile.Costs[i]
 		fillNaN(scores)
-		if err := c.Coster.Cost(ctx, req, eps, scores); err != nil {
-			s.drop(req, &PluginError{"cost", c.Name, err}, ex)
+		if err := s.runCoster(ctx, c, req, eps, scores); err != nil {
+			s.drop(req, err, ex)
 			continue
 		}
 		mean := takeOff(totals, scores)
@@ -240,9 +248,7 @@ func (s *Scheduler) score(ctx context.Context, req *types.Request, eps []*types.
 // drop tells that a plugin failed and that the decision goes on without it.
 func (s *Scheduler) drop(req *types.Request, err *PluginError, ex *Explanation) {
 	ex.dropped(err)
-	if h := s.profile.Hooks.PluginFailed; h != nil {
-		h(req, err)
-	}
+	s.failed(req, err)
 }
 
 // takeOff takes costs off totals. What is not finite counts as the mean of the
@@ -325,7 +331,7 @@ func (s *Scheduler) pick(ctx context.Context, req *types.Request, eps []*types.E
 		}
 	}
 	for rank := 0; ; rank++ {
-		i, err := s.profile.Picker.Pick(ctx, req, eps, totals)
+		i, err := s.runPicker(ctx, req, eps, totals)
 		if err == nil && (i < 0 || i >= len(eps)) {
 			err = fmt.Errorf("picked index %d of %d endpoints", i, len(eps))
 		}
@@ -359,7 +365,7 @@ func (s *Scheduler) Constraint(req *types.Request, eps []*types.Endpoint) Constr
 	req.StaleBefore = req.Now.Add(-s.profile.MetricsTTL)
 	var all Constraint
 	for _, c := range s.limits {
-		switch one := c.Constraint(req, eps); {
+		switch one := s.constraint(c, req, eps); {
 		case one.Match == nil:
 		case all.Match == nil:
 			all = one
@@ -382,7 +388,7 @@ func (s *Scheduler) Constrains() bool { return len(s.limits) > 0 }
 // ep.Load.Retire first if the endpoint has gone for good.
 func (s *Scheduler) Forget(ep *types.Endpoint) {
 	for _, f := range s.forgetter {
-		f.Forget(ep)
+		s.forget(f, ep)
 	}
 }
 
@@ -399,11 +405,35 @@ func (s *Scheduler) Open() int {
 func (s *Scheduler) Expire(now time.Time) {
 	for {
 		s.mu.Lock()
-		d := s.open.popExpired(now)
+		d := s.open.popExpired(now, s.profile.BookingTTL)
 		s.mu.Unlock()
 		if d == nil {
 			return
 		}
 		d.Done(types.Outcome{Err: ErrExpired})
 	}
+}
+
+// list enters a decision into those that are open.
+func (s *Scheduler) list(d *Decision, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open.add(d, now.Add(s.profile.BookingTTL))
+}
+
+// renew puts off the expiry after a sign of life.
+func (s *Scheduler) renew(d *Decision, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.listed {
+		s.open.remove(d)
+		s.open.add(d, now.Add(s.profile.BookingTTL))
+	}
+}
+
+// unlist takes it out, if it is in.
+func (s *Scheduler) unlist(d *Decision) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open.remove(d)
 }

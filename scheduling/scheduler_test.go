@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strings"
 	"sync"
@@ -273,8 +274,8 @@ func TestDecisionLife(t *testing.T) {
 	d.FirstToken()
 	d.FirstToken()
 	check("first token", [3]int64{1, 0, 150}, [3]int64{})
-	d.Retry(nil)
-	d.Retry(b)
+	d.Retry(nil, types.Outcome{Err: io.ErrUnexpectedEOF})
+	d.Retry(b, types.Outcome{Err: io.ErrUnexpectedEOF})
 	check("retried", [3]int64{}, [3]int64{1, 100, 150})
 	if d.Current() != b || d.Endpoint != a {
 		t.Errorf("after Retry: Current = %s, Endpoint = %s", d.Current().ID, d.Endpoint.ID)
@@ -283,7 +284,7 @@ func TestDecisionLife(t *testing.T) {
 	d.Done(types.Outcome{Status: 200})
 	d.Done(types.Outcome{Err: errors.New("late")})
 	d.FirstToken()
-	d.Retry(a)
+	d.Retry(a, types.Outcome{Err: io.ErrUnexpectedEOF})
 	check("done", [3]int64{}, [3]int64{})
 	want := "picked a, first a, finished a true, picked b, first b, finished b false"
 	if got := strings.Join(rec.log, ", "); got != want {
@@ -325,7 +326,7 @@ func TestForgottenBookingExpires(t *testing.T) {
 	var ended []error
 	s := mustNew(t, scheduling.Profile{
 		Picker: first, BookingTTL: time.Minute, Now: func() time.Time { return now },
-		Hooks: scheduling.Hooks{Finished: func(_ *scheduling.Decision, _ *types.Endpoint, o types.Outcome) { ended = append(ended, o.Err) }},
+		Hooks: scheduling.Hooks{Finished: func(e scheduling.Event) { ended = append(ended, e.Outcome.Err) }},
 	})
 	eps := endpoints("a")
 	leak := func() *scheduling.Decision {
@@ -349,36 +350,6 @@ func TestForgottenBookingExpires(t *testing.T) {
 		t.Errorf("in the end the ledger is %v, open %d", load(eps[0]), s.Open())
 	}
 }
-
-func TestPanicInPluginLeavesNoBooking(t *testing.T) {
-	eps := endpoints("a")
-	for _, stage := range []string{"tracker", "hook"} {
-		p := scheduling.Profile{Picker: first}
-		if stage == "hook" {
-			p.Hooks.Scheduled = func(*scheduling.Decision) { panic("oops") }
-		} else {
-			p.Trackers = []scheduling.Tracker{panicky{}}
-		}
-		s := mustNew(t, p)
-		func() {
-			defer func() {
-				if recover() == nil {
-					t.Errorf("%s: the panic was swallowed", stage)
-				}
-			}()
-			_, _ = s.Schedule(ctx, schedulingtest.Request("hi"), eps)
-		}()
-		if load(eps[0]) != [3]int64{} || s.Open() != 0 {
-			t.Errorf("%s: after a panic the ledger is %v, open %d", stage, load(eps[0]), s.Open())
-		}
-	}
-}
-
-type panicky struct{}
-
-func (panicky) Picked(*types.Request, *types.Endpoint)                  { panic("oops") }
-func (panicky) FirstToken(*types.Request, *types.Endpoint)              {}
-func (panicky) Finished(*types.Request, *types.Endpoint, types.Outcome) {}
 
 func TestSameSeedSameDecisions(t *testing.T) {
 	run := func(seed uint64) string {
@@ -500,7 +471,7 @@ func TestLedgersEndAtZero(t *testing.T) {
 						case 0:
 							d.FirstToken()
 						case 1:
-							d.Retry(d.Fallbacks[0])
+							d.Retry(d.Fallbacks[0], types.Outcome{Err: io.ErrUnexpectedEOF})
 						case 2:
 							d.Done(types.Outcome{Cancelled: true})
 						case 3:

@@ -110,15 +110,15 @@ func (l *requestLog) hooks() scheduling.Hooks {
 	}
 }
 
-func (l *requestLog) scheduled(d *scheduling.Decision) {
+func (l *requestLog) scheduled(ev scheduling.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.open[d.Request] // if it has waited
+	e := l.open[ev.Request] // if it has waited
 	if e == nil {
-		e = l.newLocked(d.Request)
-		l.open[d.Request] = e
+		e = l.newLocked(ev.Request)
+		l.open[ev.Request] = e
 	}
-	e.Endpoint, e.Outcome = d.Endpoint.ID, "running"
+	e.Endpoint, e.Outcome = ev.Endpoint.ID, "running"
 	l.count[target{e.Endpoint, e.Model}]++
 }
 
@@ -178,37 +178,37 @@ func (l *requestLog) routed(_ *http.Request, r *director.Route) {
 	}
 }
 
-func (l *requestLog) firstToken(d *scheduling.Decision, _ *types.Endpoint) {
+func (l *requestLog) firstToken(ev scheduling.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e := l.open[d.Request]; e != nil {
+	if e := l.open[ev.Request]; e != nil {
 		e.TTFT = since(e.At)
 	}
 }
 
-func (l *requestLog) retried(d *scheduling.Decision, _, to *types.Endpoint) {
+func (l *requestLog) retried(ev scheduling.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if e := l.open[d.Request]; e != nil {
-		e.Endpoint = to.ID
-		l.count[target{to.ID, e.Model}]++
+	if e := l.open[ev.Request]; e != nil {
+		e.Endpoint = ev.Endpoint.ID
+		l.count[target{e.Endpoint, e.Model}]++
 	}
 }
 
-func (l *requestLog) finished(d *scheduling.Decision, _ *types.Endpoint, out types.Outcome) {
+func (l *requestLog) finished(ev scheduling.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.open[d.Request]
+	e, out := l.open[ev.Request], ev.Outcome
 	if e == nil || out.Retried {
 		return
 	}
-	delete(l.open, d.Request)
+	delete(l.open, ev.Request)
 	e.Total = since(e.At)
 	if n, ok := out.Usage.PromptTokens.Value(); ok {
 		e.PromptTokens = int(n)
 	}
 	e.CachedTokens, e.OutputTokens = pointer(out.Usage.CachedTokens), pointer(out.Usage.CompletionTokens)
-	band := l.bandLocked(d.Request.Priority)
+	band := l.bandLocked(ev.Request.Priority)
 	switch {
 	case out.Cancelled:
 		e.Outcome = "cancelled"

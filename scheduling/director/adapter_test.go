@@ -61,7 +61,10 @@ func TestKeepModel(t *testing.T) {
 	d := newDirector(t, newStore(t, 1, datastore.Options{}), func(o *director.Options) {
 		o.RestoreModel = true
 		p := plugins.RandomProfile()
-		p.Hooks.Finished = func(_ *scheduling.Decision, _ *types.Endpoint, o types.Outcome) { out = o }
+		p.Hooks.Finished = func(e scheduling.Event) {
+			o := e.Outcome
+			out = o
+		}
 		s, err := scheduling.New(p)
 		if err != nil {
 			t.Fatal(err)

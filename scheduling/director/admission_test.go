@@ -801,14 +801,7 @@ func TestAdmissionScheduleFails(t *testing.T) {
 	refusedWith(t, second, 500, director.CodeInternal)
 	refusedWith(t, third, 500, director.CodeInternal)
 	p.how.Store(2)
-	func() {
-		defer func() {
-			if recover() == nil {
-				t.Error("the panic is the caller's")
-			}
-		}()
-		_, _ = d.Route(ctx, standard())
-	}()
+	refusedWith(t, start(ctx, d, standard()), 500, director.CodeInternal)
 	p.how.Store(0)
 	answer(mustRoute(t, d, standard()))
 }
@@ -981,9 +974,9 @@ func TestAdmissionRevoke(t *testing.T) {
 	var outcome types.Outcome
 	store := newStore(t, 1, datastore.Options{})
 	profile := plugins.Default()
-	profile.Hooks.Finished = func(d *scheduling.Decision, _ *types.Endpoint, o types.Outcome) {
-		if d.Request.Model == "bulk" {
-			outcome = o
+	profile.Hooks.Finished = func(e scheduling.Event) {
+		if e.Request.Model == "bulk" {
+			outcome = e.Outcome
 		}
 	}
 	s, err := scheduling.New(profile)

@@ -112,7 +112,10 @@ func TestRoute(t *testing.T) {
 	store := newStore(t, 4, datastore.Options{})
 	var out types.Outcome
 	p := plugins.Default()
-	p.Hooks.Finished = func(_ *scheduling.Decision, _ *types.Endpoint, o types.Outcome) { out = o }
+	p.Hooks.Finished = func(e scheduling.Event) {
+		o := e.Outcome
+		out = o
+	}
 	s, _ := scheduling.New(p)
 	d := newDirector(t, store, func(o *director.Options) { o.Scheduler, o.RestoreModel = s, true })
 
@@ -432,7 +435,10 @@ func TestOutcomes(t *testing.T) {
 			store := newStore(t, 2, datastore.Options{})
 			var got []types.Outcome
 			p := plugins.Classic()
-			p.Hooks.Finished = func(_ *scheduling.Decision, _ *types.Endpoint, o types.Outcome) { got = append(got, o) }
+			p.Hooks.Finished = func(e scheduling.Event) {
+				o := e.Outcome
+				got = append(got, o)
+			}
 			s, _ := scheduling.New(p)
 			d := newDirector(t, store, func(o *director.Options) { o.Scheduler = s })
 			route, err := d.Route(ctx, incoming("food"))

@@ -103,7 +103,7 @@ func (r *Route) Served(address string) bool {
 
 // moveTo moves the booking.
 func (r *Route) moveTo(ep *types.Endpoint) {
-	r.decision.Retry(ep)
+	r.decision.Retry(ep, types.Outcome{Err: errors.New("director: no answer")})
 	if r.ticket != nil {
 		r.ticket.Booked(ep)
 	}

@@ -408,7 +408,7 @@ func (s *sim) retry(l *live) {
 	}
 	ep := l.decision.Fallbacks[l.tried]
 	l.tried++
-	l.decision.Retry(ep)
+	l.decision.Retry(ep, types.Outcome{Err: errLost})
 	if l.ticket != nil {
 		l.ticket.Booked(ep)
 	}

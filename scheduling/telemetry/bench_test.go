@@ -13,13 +13,18 @@ import (
 
 // life is the hooks' part of one request.
 func life(h scheduling.Hooks, d *scheduling.Decision) {
-	h.Scheduled(d)
+	e := event(d, served)
+	h.Scheduled(e)
 	if h.FirstToken != nil {
-		h.FirstToken(d, d.Endpoint)
+		h.FirstToken(e)
 	}
-	out := served
-	out.Duration, out.TTFT = 2*time.Second, 200*time.Millisecond
-	h.Finished(d, d.Endpoint, out)
+	e.Outcome.Duration, e.Outcome.TTFT = 2*time.Second, 200*time.Millisecond
+	h.Finished(e)
+}
+
+// event is what hooks hear of a decision.
+func event(d *scheduling.Decision, out types.Outcome) scheduling.Event {
+	return scheduling.Event{Request: d.Request, At: d.At, Chosen: d.Endpoint, Endpoint: d.Endpoint, Outcome: out}
 }
 
 func newMetrics(t testing.TB, o telemetry.Options) *telemetry.Metrics {
@@ -51,13 +56,13 @@ func TestHooksDoNotAllocate(t *testing.T) {
 		"beyond MaxModels": func(d *scheduling.Decision) func() { return func() { life(h, d) } }(decision(request("chat-2", ""))),
 		"a priority":       func() { life(h, odd) },
 		"rejected":         func() { h.Rejected(unknown, rejection) },
-		"retried":          func() { h.Retried(odd, odd.Endpoint, odd.Endpoint) },
+		"retried":          func() { h.Retried(event(odd, types.Outcome{})) },
 		"refused":          func() { m.Refused(unknown, types.NamespacedName{}, "model_not_found", 404) },
 		"refused by pool":  func() { m.Refused(unknown, pool, "saturated", 429) },
 		"rewritten":        func() { m.Rewritten("canary", "chat", "llama-lora") },
 		"failed": func() {
-			h.Scheduled(odd)
-			h.Finished(odd, odd.Endpoint, types.Outcome{Err: io.ErrUnexpectedEOF, Status: 200})
+			h.Scheduled(event(odd, types.Outcome{}))
+			h.Finished(event(odd, types.Outcome{Err: io.ErrUnexpectedEOF, Status: 200}))
 		},
 	} {
 		if n := testing.AllocsPerRun(100, event); n != 0 {

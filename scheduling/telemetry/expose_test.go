@@ -30,7 +30,7 @@ func everything(t testing.TB) *fixture {
 	req := request("chat", "llama-lora")
 	req.SLO = types.SLO{TTFT: 1, TPOT: 1}
 	d := f.schedule(req)
-	d.Retry(d.Fallbacks[0])
+	d.Retry(d.Fallbacks[0], types.Outcome{Err: io.ErrUnexpectedEOF})
 	f.pass(time.Second)
 	d.FirstToken()
 	f.pass(time.Second)
@@ -183,7 +183,7 @@ func TestConcurrency(t *testing.T) {
 				d := f.schedule(req)
 				d.FirstToken()
 				if i%7 == 0 {
-					d.Retry(d.Fallbacks[0])
+					d.Retry(d.Fallbacks[0], types.Outcome{Err: io.ErrUnexpectedEOF})
 				}
 				d.Done(served)
 				f.Refused(request("no such", ""), types.NamespacedName{}, "model_not_found", 404)

@@ -20,10 +20,10 @@ import (
 func (m *Metrics) Hooks(pool types.NamespacedName, next scheduling.Hooks) scheduling.Hooks {
 	p := m.pool(pool)
 	return scheduling.Hooks{
-		Scheduled: func(d *scheduling.Decision) {
-			m.scheduled(p, d)
+		Scheduled: func(e scheduling.Event) {
+			m.scheduled(p, &e)
 			if next.Scheduled != nil {
-				next.Scheduled(d)
+				next.Scheduled(e)
 			}
 		},
 		Rejected: func(req *types.Request, err error) {
@@ -40,30 +40,30 @@ func (m *Metrics) Hooks(pool types.NamespacedName, next scheduling.Hooks) schedu
 		},
 		// The time to first token is counted at the end: a retry may bring another.
 		FirstToken: next.FirstToken,
-		Retried: func(d *scheduling.Decision, from, to *types.Endpoint) {
+		Retried: func(e scheduling.Event) {
 			p.retries.Add(1)
 			if next.Retried != nil {
-				next.Retried(d, from, to)
+				next.Retried(e)
 			}
 		},
-		Finished: func(d *scheduling.Decision, ep *types.Endpoint, out types.Outcome) {
-			m.finished(p, d.Request, &out)
+		Finished: func(e scheduling.Event) {
+			m.finished(p, e.Request, &e.Outcome)
 			if next.Finished != nil {
-				next.Finished(d, ep, out)
+				next.Finished(e)
 			}
 		},
 	}
 }
 
-func (m *Metrics) scheduled(in *pool, d *scheduling.Decision) {
-	m.decisionTime.observe(int64(m.o.Now().Sub(d.At)))
-	p := m.pair(d.Request)
-	p.request(d.Request.Priority)
-	p.requestSize.observe(int64(len(d.Request.Body)))
-	m.decided(p, d.Endpoint)
+func (m *Metrics) scheduled(in *pool, e *scheduling.Event) {
+	m.decisionTime.observe(int64(m.o.Now().Sub(e.At)))
+	p := m.pair(e.Request)
+	p.request(e.Request.Priority)
+	p.requestSize.observe(int64(len(e.Request.Body)))
+	m.decided(p, e.Endpoint)
 	u := p.use(in)
 	u.inFlight.Add(1)
-	m.key.Set(&d.Request.Attrs, u)
+	m.key.Set(&e.Request.Attrs, u)
 }
 
 func (m *Metrics) rejected(in *pool, req *types.Request, err error) {
@@ -86,8 +86,7 @@ func broken(err error) bool {
 }
 
 func (m *Metrics) finished(in *pool, req *types.Request, out *types.Outcome) {
-	// A decision is also ended if it came to no Scheduled, because a tracker
-	// panicked: that one was never counted.
+	// One whose hook Scheduled panicked was never counted.
 	u, _ := m.key.Get(&req.Attrs)
 	if u == nil {
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -148,7 +149,7 @@ func TestRetry(t *testing.T) {
 	d := f.schedule(request("chat", ""))
 	f.pass(time.Second)
 	d.FirstToken()
-	d.Retry(d.Fallbacks[0])
+	d.Retry(d.Fallbacks[0], types.Outcome{Err: io.ErrUnexpectedEOF})
 	f.want(`1 inference_objective_running_requests{model_name="chat"}`)
 	f.pass(2 * time.Second)
 	d.FirstToken()
@@ -185,26 +186,17 @@ func (p *panicky) Picked(*types.Request, *types.Endpoint) {
 func (*panicky) FirstToken(*types.Request, *types.Endpoint)              {}
 func (*panicky) Finished(*types.Request, *types.Endpoint, types.Outcome) {}
 
-// A decision that never came to Scheduled is ended all the same.
-func TestTrapRunningIsNeverBelowZero(t *testing.T) {
+// A tracker that panics keeps nobody from counting right.
+func TestTrapRunningWherePluginsPanic(t *testing.T) {
 	p := &panicky{on: true}
 	f := newFixture(t, telemetry.Options{}, scheduling.Profile{Trackers: []scheduling.Tracker{p}}, endpoint("a"))
 	req := request("chat", "")
-	func() {
-		defer func() { _ = recover() }()
-		f.schedule(req)
-	}()
-	p.on = false
-	d := f.schedule(req)
-	f.want(`1 inference_objective_running_requests{model_name="chat"}`)
-	d.Done(served)
-	f.want(`0 inference_objective_running_requests{model_name="chat"}`)
-	p.on = true
-	func() {
-		defer func() { _ = recover() }()
-		f.schedule(req) // with the same request again
-	}()
-	f.want(`0 inference_objective_running_requests{model_name="chat"}`)
+	for range 2 { // with the same request again
+		d := f.schedule(req)
+		f.want(`1 inference_objective_running_requests{model_name="chat"}`)
+		d.Done(served)
+		f.want(`0 inference_objective_running_requests{model_name="chat"}`)
+	}
 }
 
 func TestUsageThatCannotBe(t *testing.T) {
@@ -322,18 +314,18 @@ func TestNextHooksAreCalled(t *testing.T) {
 		Scorers: []scheduling.Weighted{{Weight: 1, Scorer: scheduling.ScorerFunc(
 			func(context.Context, *types.Request, []*types.Endpoint, []float64) error { return errors.New("rain") })}},
 		Hooks: scheduling.Hooks{
-			Scheduled:    func(*scheduling.Decision) { tell("scheduled") },
+			Scheduled:    func(scheduling.Event) { tell("scheduled") },
 			Rejected:     func(*types.Request, error) { tell("rejected") },
 			PluginFailed: func(*types.Request, *scheduling.PluginError) { tell("plugin failed") },
-			FirstToken:   func(*scheduling.Decision, *types.Endpoint) { tell("first token") },
-			Retried:      func(*scheduling.Decision, *types.Endpoint, *types.Endpoint) { tell("retried") },
-			Finished: func(_ *scheduling.Decision, _ *types.Endpoint, out types.Outcome) {
-				tell(fmt.Sprint("finished after ", out.Duration))
+			FirstToken:   func(scheduling.Event) { tell("first token") },
+			Retried:      func(scheduling.Event) { tell("retried") },
+			Finished: func(e scheduling.Event) {
+				tell(fmt.Sprint("finished after ", e.Outcome.Duration))
 			},
 		},
 	}, endpoint("a"), endpoint("b"))
 	d := f.schedule(request("chat", ""))
-	d.Retry(d.Fallbacks[0])
+	d.Retry(d.Fallbacks[0], types.Outcome{Err: io.ErrUnexpectedEOF})
 	f.pass(time.Second)
 	d.FirstToken()
 	d.Done(served)

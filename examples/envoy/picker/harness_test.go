@@ -87,9 +87,9 @@ func newFixture(t testing.TB, change func(*picker.Options, *director.Options, *s
 	f := &fixture{store: datastore.New(datastore.Options{}), outcomes: make(chan types.Outcome, 10_000)}
 	f.sets(t, manifests, addresses)
 	profile := scheduling.Profile{Picker: byName{}, Fallbacks: 2}
-	profile.Hooks.Finished = func(_ *scheduling.Decision, _ *types.Endpoint, out types.Outcome) {
+	profile.Hooks.Finished = func(e scheduling.Event) {
 		select {
-		case f.outcomes <- out:
+		case f.outcomes <- e.Outcome:
 		default:
 		}
 	}

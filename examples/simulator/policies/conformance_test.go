@@ -2,6 +2,7 @@ package policies_test
 
 import (
 	"fmt"
+	"io"
 	"reflect"
 	"slices"
 	"strings"
@@ -96,7 +97,7 @@ func TestSchedules(t *testing.T) {
 				d.Done(types.Outcome{Status: 503})
 			case 2:
 				if len(d.Fallbacks) > 0 {
-					d.Retry(d.Fallbacks[0])
+					d.Retry(d.Fallbacks[0], types.Outcome{Err: io.ErrUnexpectedEOF})
 				}
 			}
 			open = append(open, d)

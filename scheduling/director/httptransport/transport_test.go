@@ -60,7 +60,7 @@ func newFixture(t *testing.T, change func(*director.Options), servers ...http.Ha
 			return 1 - float64(ep.ID[0]-'0')/10
 		})}},
 		Picker: plugins.MaxScore{}, Fallbacks: 2,
-		Hooks: scheduling.Hooks{Finished: func(_ *scheduling.Decision, _ *types.Endpoint, o types.Outcome) { f.outcomes <- o }},
+		Hooks: scheduling.Hooks{Finished: func(e scheduling.Event) { f.outcomes <- e.Outcome }},
 	})
 	if err != nil {
 		t.Fatal(err)

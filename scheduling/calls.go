@@ -1,0 +1,200 @@
+package scheduling
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// This file holds the calls of user code outside of a decision. Each recovers a panic and
+// tells of it: whatever a plugin does, bookings are kept right, the others are told, and
+// the process goes on.
+
+// PanicError is a panic of a plugin or a hook.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+// Error returns what the plugin panicked with.
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+
+// Unwrap returns the value if it is an error.
+func (e *PanicError) Unwrap() error {
+	err, _ := e.Value.(error)
+	return err
+}
+
+// panicked makes an error of what recover returned.
+func panicked(stage, plugin string, value any) *PluginError {
+	return &PluginError{stage, plugin, &PanicError{value, debug.Stack()}}
+}
+
+func (s *Scheduler) runFilter(ctx context.Context, f *Named, req *types.Request, eps []*types.Endpoint, keep []bool) (err *PluginError) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = panicked("filter", f.Name, v)
+			s.failed(req, err)
+		}
+	}()
+	if err := f.Filter.Filter(ctx, req, eps, keep); err != nil {
+		return &PluginError{"filter", f.Name, err}
+	}
+	return nil
+}
+
+func (s *Scheduler) runScorer(ctx context.Context, w *Weighted, req *types.Request, eps []*types.Endpoint, scores []float64) (err *PluginError) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = panicked("scorer", w.Name, v)
+		}
+	}()
+	if err := w.Scorer.Score(ctx, req, eps, scores); err != nil {
+		return &PluginError{"scorer", w.Name, err}
+	}
+	return nil
+}
+
+func (s *Scheduler) runCoster(ctx context.Context, c *Costed, req *types.Request, eps []*types.Endpoint, costs []float64) (err *PluginError) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = panicked("cost", c.Name, v)
+		}
+	}()
+	if err := c.Coster.Cost(ctx, req, eps, costs); err != nil {
+		return &PluginError{"cost", c.Name, err}
+	}
+	return nil
+}
+
+func (s *Scheduler) runPicker(ctx context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) (i int, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			one := panicked("picker", s.picker, v)
+			s.failed(req, one)
+			err = one.Err
+		}
+	}()
+	return s.profile.Picker.Pick(ctx, req, eps, scores)
+}
+
+// failed tells that a plugin failed. There is nobody to tell that this failed, too.
+func (s *Scheduler) failed(req *types.Request, err *PluginError) {
+	if h := s.profile.Hooks.PluginFailed; h != nil {
+		defer func() { _ = recover() }()
+		h(req, err)
+	}
+}
+
+// hook calls one of Hooks.
+func (s *Scheduler) hook(h func(Event), name string, e *Event) {
+	if h == nil {
+		return
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			s.failed(e.Request, panicked("hook", name, v))
+		}
+	}()
+	h(*e)
+}
+
+// rejected tells that there is no decision.
+func (s *Scheduler) rejected(req *types.Request, err error) {
+	h := s.profile.Hooks.Rejected
+	if h == nil {
+		return
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			s.failed(req, panicked("hook", "Rejected", v))
+		}
+	}()
+	h(req, err)
+}
+
+// eachTracker calls f for every tracker. After one that panics it goes on with the next.
+func (s *Scheduler) eachTracker(req *types.Request, f func(Tracker)) {
+	for i := 0; i < len(s.trackers); {
+		i = s.trackersFrom(i, req, f)
+	}
+}
+
+func (s *Scheduler) trackersFrom(i int, req *types.Request, f func(Tracker)) (next int) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.failed(req, panicked("tracker", nameOf("", s.trackers[i]), v))
+			next = i + 1
+		}
+	}()
+	for ; i < len(s.trackers); i++ {
+		f(s.trackers[i])
+	}
+	return i
+}
+
+func (s *Scheduler) picked(req *types.Request, ep *types.Endpoint) {
+	s.eachTracker(req, func(t Tracker) { t.Picked(req, ep) })
+}
+
+func (s *Scheduler) firstToken(req *types.Request, ep *types.Endpoint) {
+	s.eachTracker(req, func(t Tracker) { t.FirstToken(req, ep) })
+}
+
+func (s *Scheduler) finished(req *types.Request, ep *types.Endpoint, out *types.Outcome) {
+	s.eachTracker(req, func(t Tracker) { t.Finished(req, ep, *out) })
+}
+
+// booking returns what a request takes at ep, by the estimates of plugins. Without them it is
+// all of the prompt, and the output that the profile expects.
+func (s *Scheduler) booking(req *types.Request, ep *types.Endpoint) types.Booking {
+	prompt, output := req.Prompt.Tokens, s.profile.OutputTokens
+	uncached := prompt
+	func() {
+		defer func() {
+			if v := recover(); v != nil {
+				s.failed(req, panicked("estimator", "", v))
+			}
+		}()
+		if s.estimator != nil {
+			uncached = max(prompt-s.estimator.CachedTokens(req, ep), 0)
+		}
+		if s.outputs != nil {
+			output = max(s.outputs.ExpectedOutput(req), 0)
+		}
+	}()
+	if req.MaxTokens > 0 {
+		output = min(output, req.MaxTokens)
+	}
+	return types.Booking{Requests: 1, Prefilling: 1, PrefillTokens: int64(uncached), ContextTokens: int64(prompt) + int64(output)}
+}
+
+func (s *Scheduler) patience(p Impatient, req *types.Request, ep *types.Endpoint) (wait time.Duration) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.failed(req, panicked("patience", nameOf("", p), v))
+		}
+	}()
+	return p.Patience(req, ep)
+}
+
+func (s *Scheduler) constraint(c Constrainer, req *types.Request, eps []*types.Endpoint) (one Constraint) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.failed(req, panicked("filter", nameOf("", c), v))
+		}
+	}()
+	return c.Constraint(req, eps)
+}
+
+func (s *Scheduler) forget(f Forgetter, ep *types.Endpoint) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.failed(nil, panicked("forgetter", nameOf("", f), v))
+		}
+	}()
+	f.Forget(ep)
+}
