@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/cost"
 	"github.com/inferpick/inferpick/internal/prefixindex"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
@@ -44,16 +45,18 @@ type Cost struct {
 
 	table costTable
 	// table.mu also guards what follows.
-	adapterIDs  map[string]int32 // from 1, of the adapters that engines listed
+	adapterIDs  adapterIDs
 	outputs     outputLengths
 	crowd       crowd
-	fleet       fleetRates
-	meanContext float64 // tokens of a request, at half of its output
-	reuse       float64 // part of prompts that engines found in their caches
-	own         float64 // requests of this process at the servers
-	foreign     float64 // requests of others there, as far as they are believed in
-	believed    float64 // endpoints, as far as their readings are
-	recheck     float64 // when trust in some reading falls
+	fleet       *cost.Fleet
+	rates       cost.Rates // by which the figures of all endpoints are: those of fleet, nearly
+	turn        int        // whose figures are worked out anew next, for their age
+	meanContext float64    // tokens of a request, at half of its output
+	reuse       float64    // part of prompts that engines found in their caches
+	own         float64    // requests of this process at the servers
+	foreign     float64    // requests of others there, as far as they are believed in
+	believed    float64    // endpoints, as far as their readings are
+	recheck     float64    // when trust in some reading falls
 
 	start   sync.Once
 	epoch   time.Time
@@ -79,11 +82,20 @@ type costed struct {
 	work       float64 // the same on that server
 	predicted  float64 // seconds until the first token, without work
 	sent       float64
+	wait       float64 // seconds of these for the step under way
+	steps      float64 // of its own until the first token
+	joined     float64 // base seconds of the prefills that are computed with its own
+	ahead      float64 // base seconds of all prefills that came before
+	behind     float64 // how many these were
+	crowd      float64 // requests that were there
 	begun      bool    // a first token was seen
 	firstAt    float64 // when
 	firstAfter float64 // seconds until then
-	stepThen   float64 // base seconds of a step then
-	doneThen   float64 // costServer.done then
+
+	// As it was when it was sent, and from the first token on as it was then.
+	stepThen float64 // costServer.baseStep
+	beside   float64 // costServer.decoding
+	doneThen float64 // costServer.done
 }
 
 // costQuery is what one decision looks at in all endpoints alike.
@@ -114,8 +126,9 @@ func NewCost(o CostOptions) (*Cost, error) {
 	if err != nil {
 		return nil, err
 	}
+	fleet := cost.NewFleet(cost.Rates{Transport: o.Transport, Step: 1, Token: 1})
 	return &Cost{
-		o: o, prefix: prefix, key: types.NewKey[*costed]("cost"), adapterIDs: map[string]int32{},
+		o: o, prefix: prefix, key: types.NewKey[*costed]("cost"), fleet: fleet, rates: fleet.Rates(),
 		scratch: sync.Pool{New: func() any { return new(costScratch) }},
 	}, nil
 }
@@ -146,6 +159,7 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 
 	most := c.find(eps, index, held, costs, now)
 	defer c.table.mu.RUnlock()
+	r.adapter = c.adapterIDs.of(req.Target()) // which may just have been listed
 	c.ask(req, r, eps, index, most, costs, now)
 	if r.query.slo != (types.SLO{}) {
 		c.costWithSLO(r, eps, index, costs)
@@ -258,7 +272,7 @@ func (c *Cost) enter(ep *types.Endpoint) *costServer {
 		s.handle = int32(cached.handle.Slot())
 	}
 	s.place = prefixindex.Seed(ep.Address)
-	s.rate = c.o.startRates(ep)
+	s.start = c.o.startRates(ep)
 	return s
 }
 
@@ -318,11 +332,15 @@ func (c *Cost) derive(s *costServer, now float64) {
 	n := float64(s.requests) + foreign
 	reading := s.context + foreign*c.meanContext
 	s.decoding = max(n-float64(s.prefilling), 0)
-	f := c.stepFactor(s)
-	growing := e.Sequence*n + e.Context*reading
-	s.step = f * (e.Step + e.Sequence*s.decoding + e.Context*reading*s.decoding/max(n, 1))
-	s.token = e.Token * c.tokenFactor(s)
-	s.outputCost = f * (c.o.Output*(e.Step+e.Sequence+growing) + growing)
+	rate := c.rateOf(s, now)
+	own := math.Exp(rate.step)
+	f, grown := c.rates.Step*own, c.rates.Growth*own*c.grown(1)
+	growing := f*(e.Sequence*n+e.Context*reading) + grown*n
+	s.baseStep = e.Step + e.Sequence*s.decoding + e.Context*reading*s.decoding/max(n, 1)
+	s.step = f*s.baseStep + grown*s.decoding
+	s.baseToken = e.Token
+	s.token = e.Token * c.rates.Token * own * math.Exp(rate.token)
+	s.outputCost = c.o.Output*(f*(e.Step+e.Sequence)+grown+growing) + growing
 	s.perContext = f * c.o.Output * e.Context
 	s.kv = 0
 	if s.kvTokens > 0 {
@@ -338,7 +356,7 @@ func (c *Cost) derive(s *costServer, now float64) {
 // most.
 func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, index []int32, most uint32, costs []float64, now float64) {
 	q := &r.query
-	*q = costQuery{at: now + c.o.Transport, share: 1, slo: req.SLO, home: -1}
+	*q = costQuery{at: now + c.rates.Transport, share: 1, slo: req.SLO, home: -1}
 	others := c.others()
 	if most > 0 {
 		perBlock := c.tokensPerBlock(req, r)
@@ -419,7 +437,7 @@ func (c *Cost) estimate(f *costFigures, r *costed, hit float64, t *costTerms) {
 		compute = 1
 	}
 	own := token * compute * (1 + e.Attention*(r.prompt-compute/2))
-	wait += c.o.Transport + beside + step
+	wait += c.rates.Transport + beside + step
 	if all := float64(f.queued) + compute; all >= e.Batch {
 		wait += step * math.Floor(all/e.Batch)
 	}
@@ -479,7 +497,7 @@ func (c *Cost) of(req *types.Request) *costed {
 	c.prefix.prepare(req, &r.prefix)
 	c.table.mu.RLock()
 	r.output = c.outputs.expect(req)
-	r.adapter = c.adapterIDs[req.Target()]
+	r.adapter = c.adapterIDs.of(req.Target()) // for who books without having asked for the cost
 	c.table.mu.RUnlock()
 	c.key.Set(&req.Attrs, r)
 	return r
@@ -516,7 +534,7 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	r.base = c.o.Engine.prefillTime(r.prompt, r.compute)
 	r.work = r.base * s.token / c.o.Engine.Token
 	s.expire(now)
-	s.add(r, c.o.Transport, c.o.Engine.Batch)
+	s.add(r, c.rates.Transport, c.o.Engine.Batch)
 	c.crowd.add(r.hashes, 1)
 	if r.adapter != 0 {
 		s.adapters.count(r.adapter, 1, 0, now)
@@ -548,9 +566,9 @@ func (c *Cost) FirstToken(req *types.Request, ep *types.Endpoint) {
 		s.adapters.count(r.adapter, 0, 1, now)
 	}
 	c.derive(s, now)
-	s.sync(now, c.o.Transport)
+	s.sync(now, c.rates.Transport)
 	s.publish(&c.table)
-	r.stepThen, r.doneThen = s.step/c.stepFactor(s), s.done
+	r.stepThen, r.beside, r.doneThen = s.baseStep, s.decoding, s.done
 }
 
 // Finished implements scheduling.Tracker.
@@ -566,10 +584,10 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 	}
 	r.at = nil
 	c.crowd.add(r.hashes, -1)
-	served := !out.Failed() && out.Status < 400 && !out.Cancelled && !out.Retried
+	served := out.Served()
 	if served {
-		c.observe(s, r, now, out.Usage)
-		c.learnRequest(req, r, out.Usage)
+		c.observe(s, r, now, &out)
+		c.learnRequest(req, r, &out)
 	}
 	s.expire(now)
 	s.remove(r)
@@ -585,21 +603,47 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 	}
 	c.derive(s, now)
 	if served {
-		s.sync(now, c.o.Transport)
-		s.publish(&c.table)
+		s.sync(now, c.rates.Transport)
+	} else {
+		s.settle(now)
 	}
+	s.publish(&c.table)
+	c.renew(now)
 	if again := c.table.lookup(ep); again != nil && again != s {
 		c.derive(again, now) // it was forgotten and came back: the ledger is the same
 	}
 }
 
+// renew works out anew what depends on the time and on others. The figures of all endpoints are
+// by the same rates, or some would seem faster just because nothing happened there lately;
+// and what was learned of one grows old also while nothing happens there, so that another one
+// is looked at each time. Caller must hold the lock.
+func (c *Cost) renew(now float64) {
+	if rates := c.fleet.Rates(); !rates.Near(c.rates, c.o.Engine.Step) {
+		c.rates = rates
+		for _, s := range c.table.values {
+			if s != nil {
+				c.derive(s, now)
+			}
+		}
+		return
+	}
+	if c.turn++; c.turn >= len(c.table.values) {
+		c.turn = 0
+	}
+	if s := c.table.values[c.turn]; s != nil {
+		c.derive(s, now)
+	}
+}
+
 // learnRequest learns what a served request says of those like it. Caller must hold
 // the lock.
-func (c *Cost) learnRequest(req *types.Request, r *costed, u types.Usage) {
-	if n := u.CompletionTokens.Or(0); n > 0 {
+func (c *Cost) learnRequest(req *types.Request, r *costed, out *types.Outcome) {
+	u := &out.Usage
+	if n := u.CompletionTokens.Or(float64(out.Tokens)); n > 0 && n <= mostTokens {
 		c.outputs.add(req, n)
 	}
-	if cached, ok := u.CachedTokens.Value(); ok {
+	if cached, ok := u.CachedTokens.Value(); ok && cached >= 0 {
 		c.reuse += .01 * (min(cached/r.prompt, 1) - c.reuse)
 	}
 }

@@ -2,6 +2,8 @@ package plugins
 
 import (
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/inferpick/inferpick/types"
 )
@@ -21,11 +23,59 @@ type adapterState struct {
 	used     float64 // when an own request began or ended last
 }
 
-// Bounds: of adapters remembered for one endpoint, and of names known at all.
+// Bounds: of adapters remembered for one endpoint, and of names known at a time.
 const (
 	maxAdapterStates = 256
 	maxAdapterNames  = 4096
 )
+
+// adapterIDs gives small numbers, from 1, to the adapters that engines listed, as long as they
+// do: of too many names the one that was listed the longest ago is forgotten. The zero value
+// is empty.
+type adapterIDs struct {
+	byName map[string]int32
+	names  []listedName // by number less 1
+	clock  uint64       // of listings
+}
+
+type listedName struct {
+	name   string
+	listed uint64
+}
+
+// of returns the number of an adapter, 0 if the name is none.
+func (a *adapterIDs) of(name string) int32 { return a.byName[name] }
+
+// list returns the number of an adapter that was just listed. If it takes that of another,
+// forgot says so: what is known of that number is of no use any more.
+func (a *adapterIDs) list(name string) (id int32, forgot bool) {
+	a.clock++
+	id = a.byName[name]
+	if id == 0 && len(a.names) < maxAdapterNames {
+		a.names = append(a.names, listedName{})
+		id = int32(len(a.names))
+	}
+	if id == 0 {
+		oldest := 0
+		for i := range a.names {
+			if a.names[i].listed < a.names[oldest].listed {
+				oldest = i
+			}
+		}
+		delete(a.byName, a.names[oldest].name)
+		id, forgot = int32(oldest+1), true
+	}
+	n := &a.names[id-1]
+	if n.name != name {
+		if a.byName == nil {
+			a.byName = map[string]int32{}
+		}
+		n.name = strings.Clone(name)
+		a.byName[n.name] = id
+	}
+	n.listed = a.clock
+	return id, forgot
+}
 
 func (a *adapterState) busy() bool    { return a.requests > 0 || a.listed > 0 }
 func (a *adapterState) hasSlot() bool { return a.running > 0 || a.listed == 2 }
@@ -52,6 +102,17 @@ func (u *adapterUse) of(id int32) *adapterState {
 	}
 	u.list = append(u.list, adapterState{id: id})
 	return &u.list[len(u.list)-1]
+}
+
+// forget drops an adapter.
+func (u *adapterUse) forget(id int32) {
+	for i := range u.list {
+		if u.list[i].id == id {
+			u.busy += change(u.list[i].busy(), false)
+			u.list = slices.Delete(u.list, i, i+1)
+			return
+		}
+	}
 }
 
 // count adds to the requests and the running ones of an adapter.
@@ -103,13 +164,13 @@ func (c *Cost) reportAdapters(s *costServer, m *types.Metrics) {
 }
 
 func (c *Cost) list(u *adapterUse, name string, how int8) {
-	id, ok := c.adapterIDs[name]
-	if !ok {
-		if len(c.adapterIDs) >= maxAdapterNames {
-			return
+	id, forgot := c.adapterIDs.list(name)
+	if forgot {
+		for _, s := range c.table.values {
+			if s != nil {
+				s.adapters.forget(id)
+			}
 		}
-		id = int32(len(c.adapterIDs) + 1)
-		c.adapterIDs[name] = id
 	}
 	if a := u.of(id); a != nil {
 		a.listed = how

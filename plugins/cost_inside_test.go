@@ -57,27 +57,6 @@ func TestCostSyncMany(t *testing.T) {
 	}
 }
 
-func TestCostLearn(t *testing.T) {
-	fleet, own := 0., 0.
-	learn(&fleet, &own, math.Log(100), 1) // an outlier
-	if moved := fleet + own; moved > .04*learnLimit+1e-12 {
-		t.Errorf("one answer that took 100 times as long moved the rate by %v", moved)
-	}
-	learn(&fleet, &own, math.NaN(), 1)
-	for range 2000 {
-		learn(&fleet, &own, math.Log(3)-fleet-own, 1)
-	}
-	if got := math.Exp(fleet + own); math.Abs(got-3) > .1 {
-		t.Errorf("answers that take 3 times as long make the factor %v", got)
-	}
-	for range 100_000 {
-		learn(&fleet, &own, 50, 1)
-	}
-	if fleet > maxFleet || own > maxOwn {
-		t.Errorf("rates grow to %v and %v, beyond %v and %v", fleet, own, maxFleet, maxOwn)
-	}
-}
-
 func chain(topic string, blocks int) (hashes []uint64) {
 	h := prefixindex.NewHasher(64, prefixindex.Seed())
 	for len(hashes) < blocks {

@@ -4,49 +4,23 @@ import (
 	"math"
 	"strings"
 
+	"github.com/inferpick/inferpick/internal/cost"
 	"github.com/inferpick/inferpick/types"
 )
 
 // serverRates is how much longer one server takes than servers do on average, as
-// logarithms: for a step, and for a prompt token beyond that. A server that is slow at
-// the one is taken to be as slow at the other until long prefills show that it is not.
+// logarithms: for a step, and for a prompt token beyond that.
 type serverRates struct{ step, token float64 }
 
-// fleetRates is how much longer all servers take than CostOptions.Engine says, as
-// logarithms.
-type fleetRates struct{ step, token float64 }
-
-// stepFactor and tokenFactor are what the times of CostOptions.Engine are multiplied
-// with for a server.
-func (c *Cost) stepFactor(s *costServer) float64 { return math.Exp(c.fleet.step + s.rate.step) }
-
-func (c *Cost) tokenFactor(s *costServer) float64 {
-	return math.Exp(c.fleet.token + s.rate.step + s.rate.token)
+// rateOf returns what is believed of a server: what it was taken for when it was met, and
+// what was learned since.
+func (c *Cost) rateOf(s *costServer, now float64) serverRates {
+	step, token := c.fleet.Difference(&s.learned, now)
+	return serverRates{s.start.step + step, s.start.token + token}
 }
 
-const (
-	// A request moves what is believed of the fleet by so much of what it was off, and
-	// what is believed of its server; outliers count as learnLimit, a factor of 2.
-	learnFleet = .01
-	learnOwn   = .03
-	learnLimit = .7
-	// forgetOwn draws a server to the fleet: without it, the two would drift apart.
-	forgetOwn = .0005
-	// maxFleet and maxOwn bound the logarithms: factors of 55 and of 7.
-	maxFleet = 4.
-	maxOwn   = 2.
-)
-
-// learn moves a pair of rates towards an observation that took exp(off) times as long
-// as was predicted. weight, 0 to 1, is how much the observation says.
-func learn(fleet, own *float64, off, weight float64) {
-	if off != off {
-		return
-	}
-	off = min(max(off, -learnLimit), learnLimit) * min(weight, 1)
-	*fleet = min(max(*fleet+learnFleet*off, -maxFleet), maxFleet)
-	*own = min(max(*own+learnOwn*off-forgetOwn**own, -maxOwn), maxOwn)
-}
+// maxStart bounds the logarithms that a server starts with: factors of 7.
+const maxStart = 2.
 
 // An Accelerator is how fast a model server is likely to be on it, relative to an
 // H100: Decode by its memory bandwidth, Prefill by its arithmetic, from the vendors'
@@ -74,7 +48,7 @@ func Accelerators() map[string]Accelerator {
 // startRates are those of a server that nothing has been learned of.
 func (o *CostOptions) startRates(ep *types.Endpoint) serverRates {
 	if v := ep.Capacity.Speed; v > 0 && !math.IsInf(v, 1) {
-		r := min(max(-math.Log(v), -maxOwn), maxOwn)
+		r := min(max(-math.Log(v), -maxStart), maxStart)
 		return serverRates{step: r}
 	}
 	label := strings.ToLower(ep.Labels[o.AcceleratorLabel])
@@ -89,8 +63,8 @@ func (o *CostOptions) startRates(ep *types.Endpoint) serverRates {
 		}
 	}
 	return serverRates{
-		step:  min(max(-math.Log(known.Decode), -maxOwn), maxOwn),
-		token: min(max(-math.Log(known.Prefill/known.Decode), -maxOwn), maxOwn),
+		step:  min(max(-math.Log(known.Decode), -maxStart), maxStart),
+		token: min(max(-math.Log(known.Prefill/known.Decode), -maxStart), maxStart),
 	}
 }
 
@@ -100,31 +74,132 @@ func (e *EngineRates) prefillTime(prompt, compute float64) float64 {
 	return e.Token * compute * (1 + e.Attention*(prompt-compute/2))
 }
 
-// observe learns from how a request went that ends now. usage says what the server
-// really had cached.
-func (c *Cost) observe(s *costServer, r *costed, now float64, u types.Usage) {
-	if c.o.FixedRates || !r.begun {
+// observe learns from how a request went that ends now.
+func (c *Cost) observe(s *costServer, r *costed, now float64, out *types.Outcome) {
+	if c.o.FixedRates {
 		return
 	}
-	tokenFactor, stepFactor := c.tokenFactor(s), c.stepFactor(s)
-	if cached, ok := u.CachedTokens.Value(); ok && r.firstAfter > 0 {
-		// What is above the wait and the step is the prefill. It says something if it was
-		// to be most of it; to ask whether it was would count the late ones only.
-		work := tokenFactor * c.o.Engine.prefillTime(r.prompt, max(r.prompt-cached, 1))
-		took := max(r.firstAfter-r.predicted, r.firstAfter/10)
-		if most := 2*work/(work+r.predicted) - 1; most > 0 {
-			learn(&c.fleet.token, &s.rate.token, math.Log(took/work), most)
-		}
+	tokens := out.Usage.CompletionTokens.Or(float64(out.Tokens))
+	own, weight := c.computed(r, out.Usage)
+	if !r.begun || !c.timed(r, now, tokens, out) {
+		c.observeWhole(s, r, now, tokens, own, weight)
+		return
 	}
-	if n := u.CompletionTokens.Or(0); n > 8 {
-		took := now - r.firstAt
-		if took <= 0 {
-			return
-		}
-		// Decoding took as many steps as there are tokens, and the prefills that came in
-		// between.
-		steps := stepFactor * (n - 1) * (r.stepThen + s.step/stepFactor) / 2
-		between := tokenFactor * (s.done - r.doneThen)
-		learn(&c.fleet.step, &s.rate.step, math.Log(max(took-between, took/10)/steps), 1)
+	c.observeFirst(s, r, now, own, weight)
+	if tokens > leastDecoded {
+		// As many steps as there are tokens, and the prefills that came in between.
+		steps := tokens - 1
+		c.learn(s, cost.Row{
+			Steps: steps * (r.stepThen + s.baseStep) / 2, Grown: steps * c.grown((r.beside+s.decoding)/2), Prefill: s.done - r.doneThen,
+		}, now-r.firstAt-out.Stalled.Seconds(), 1, now)
+	}
+}
+
+// observeFirst learns from the time to a first token. That is less exact than the time between
+// tokens: it waited for a step that was under way.
+func (c *Cost) observeFirst(s *costServer, r *costed, now, own, weight float64) {
+	took, steps, prefill := r.firstAfter-r.wait, r.steps, own+r.joined
+	if took < r.firstAfter/2 {
+		// How long it had to wait is not known so well that it could be left out.
+		took, steps, prefill = r.firstAfter, r.steps+halfIf(r.wait > 0), own+r.ahead
+	}
+	c.learn(s, cost.Row{Fixed: 1, Steps: steps * r.stepThen, Grown: steps * c.grown(r.beside), Prefill: prefill},
+		took, firstWeight*weight/(1+r.behind), now)
+}
+
+const (
+	// firstWeight is what the time to a first token counts beside that between all others.
+	firstWeight = .25
+	// leastDecoded is from how many tokens on the time between them says how long a step takes.
+	leastDecoded = 8
+	// collected is how many tokens there are to a piece of the answer where somebody on the way
+	// collects them, so that the times of the first and of the last say nothing.
+	collected = 8
+	// instant is the part of the whole time from which on tokens may all have come at once.
+	instant = .05
+	// mostStalled is the part of the time since the first token for which a client may not have
+	// taken what was there.
+	mostStalled = .2
+)
+
+// timed reports whether the times of the first and the last token are what they seem.
+func (c *Cost) timed(r *costed, now, tokens float64, out *types.Outcome) bool {
+	if tokens <= leastDecoded {
+		return true
+	}
+	took := now - r.firstAt
+	switch {
+	case out.Reads > 0 && float64(out.Reads)*collected < tokens:
+		return false
+	case took < instant*(now-r.sent):
+		return false // what contradicts the whole is not believed
+	}
+	return out.Stalled.Seconds() <= mostStalled*took
+}
+
+// observeWhole learns from an answer of which only the whole time is known.
+func (c *Cost) observeWhole(s *costServer, r *costed, now, tokens, own, weight float64) {
+	if tokens < 1 && !r.begun && r.output > 1 {
+		return // how much was computed is not known
+	}
+	between := s.done - r.doneThen
+	if !r.waiting {
+		between -= r.base
+	}
+	steps := r.steps + halfIf(r.wait > 0) + max(tokens, 1) - 1
+	c.learn(s, cost.Row{
+		Fixed: 1, Steps: steps * (r.stepThen + s.baseStep) / 2, Grown: steps * c.grown((r.beside+s.decoding)/2), Prefill: own + max(between, r.ahead),
+	}, now-r.sent, weight/(1+r.crowd/crowdDoubt), now)
+}
+
+// halfIf is the half of a step that is left of the one under way, if there is one.
+func halfIf(busy bool) float64 {
+	if busy {
+		return .5
+	}
+	return 0
+}
+
+// crowdDoubt is how many requests make it as likely as not that a new one waited for one of
+// them to end.
+const crowdDoubt = 4
+
+// computed returns how much prefill a request was, in base seconds, and how sure that is.
+func (c *Cost) computed(r *costed, u types.Usage) (seconds, weight float64) {
+	prompt := u.PromptTokens.Or(r.prompt)
+	if !(prompt >= 1 && prompt <= mostTokens) {
+		prompt = r.prompt
+	}
+	cached, weight := r.prompt-r.compute, 1.
+	if c, ok := u.CachedTokens.Value(); ok && c >= 0 {
+		cached = c
+	} else if cached > 0 {
+		weight = .5 // so it is believed
+	}
+	return c.o.Engine.prefillTime(prompt, max(prompt-cached, 1)), weight
+}
+
+// mostTokens is more than any prompt has.
+const mostTokens = 1e8
+
+// grown is what cost.GrowthUnit makes of a step with so many sequences, in base seconds.
+func (c *Cost) grown(sequences float64) float64 {
+	return cost.GrowthUnit * c.o.Engine.Step * sequences
+}
+
+// learn shows a time to the fleet, as it would have been on a server like the others, and
+// what is left of it to the server.
+func (c *Cost) learn(s *costServer, row cost.Row, seconds, weight, now float64) {
+	rate := c.rateOf(s, now)
+	step, token := math.Exp(rate.step), math.Exp(rate.step+rate.token)
+	row.Steps *= step
+	row.Grown *= step
+	row.Prefill *= token
+	c.fleet.Observe(row, seconds, weight)
+	if expected := c.fleet.Predict(row); expected > 0 && seconds > 0 {
+		rates := c.fleet.Rates()
+		steps := (row.Steps*rates.Step + row.Grown*rates.Growth) / expected
+		prefill := row.Prefill * rates.Token / expected
+		c.fleet.Compare(&s.learned, math.Log(seconds/expected), steps, prefill, weight, now)
 	}
 }

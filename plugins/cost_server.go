@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/cost"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -21,6 +22,7 @@ type costServer struct {
 	prefilling int     // of these, without a first token
 	head, tail *costed // those, oldest first
 	queued     float64 // tokens that they have to compute
+	owed       float64 // the same in base seconds
 	context    float64 // of all of them, at half of their output
 	computed   float64 // tokens that take up KV cache of their own
 	adapters   adapterUse
@@ -36,15 +38,18 @@ type costServer struct {
 	pending  float64 // seconds of prefill that go into the next one
 
 	// How fast it is.
-	rate serverRates
-	done float64 // seconds of prefill so far, at the rates of CostOptions.Engine
+	start   serverRates
+	learned cost.Server
+	done    float64 // base seconds of prefill so far
 
 	// What follows from all that: see Cost.derive.
 	believed   float64 // how far the reading is, 0 to 1
 	foreign    float64 // requests of others, as far as that
 	decoding   float64 // sequences, those of others included
-	step       float64 // seconds of a step that only decodes
-	token      float64 // seconds of prefill for one token
+	baseStep   float64 // base seconds of a step that only decodes
+	step       float64 // seconds of it
+	baseToken  float64 // base seconds of prefill for one token
+	token      float64 // seconds of it
 	outputCost float64 // weighted seconds that one more token of output costs here
 	perContext float64 // the same for each token of the request's own context
 	kv         float64 // part of the KV cache that is believed to be in use
@@ -122,7 +127,10 @@ func until(at, ends, pending, step, decoding float64) (wait, beside float64) {
 func (s *costServer) add(r *costed, transport, batch float64) {
 	at := r.sent + transport
 	wait, beside := until(at, s.stepEnds, s.pending, s.step, s.decoding)
-	r.predicted = transport + wait + beside + s.step*(1+math.Floor((s.queued+r.compute)/batch))
+	r.wait, r.steps = wait, 1+math.Floor((s.queued+r.compute)/batch)
+	r.predicted = transport + wait + beside + s.step*r.steps
+	r.ahead, r.joined, r.behind, r.crowd = s.owed, beside*s.perSecond(), float64(s.prefilling), float64(s.requests)
+	r.stepThen, r.beside, r.doneThen = s.baseStep, s.decoding, s.done
 	if s.stepEnds <= at {
 		s.stepEnds, s.pending = at+wait, 0
 	}
@@ -138,6 +146,7 @@ func (s *costServer) add(r *costed, transport, batch float64) {
 	s.requests++
 	s.prefilling++
 	s.queued += r.compute
+	s.owed += r.base
 	s.context += r.prompt + r.output/2
 	s.computed += r.compute + r.output/2
 	s.since += r.compute
@@ -162,9 +171,29 @@ func (s *costServer) prefilled(r *costed) {
 	r.prev, r.next = nil, nil
 	s.prefilling--
 	s.queued -= r.compute
+	s.owed -= r.base
 	s.done += r.base
 	if s.prefilling == 0 {
-		s.queued = 0 // no dust of many additions
+		s.queued, s.owed = 0, 0 // no dust of many additions
+	}
+}
+
+// perSecond is the base seconds of prefill in a second.
+func (s *costServer) perSecond() float64 {
+	if s.token > 0 {
+		return s.baseToken / s.token
+	}
+	return 0
+}
+
+// settle is told that prefills have gone that were not computed: what is believed of steps
+// can be no more than what is left for them.
+func (s *costServer) settle(now float64) {
+	left := s.owed * s.token / s.baseToken
+	s.pending = min(s.pending, left)
+	s.stepEnds = min(s.stepEnds, now+s.step+left)
+	if s.decoding < idle && s.head == nil {
+		s.stepEnds = math.Inf(-1)
 	}
 }
 

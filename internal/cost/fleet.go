@@ -1,0 +1,207 @@
+package cost
+
+import "math"
+
+// Rates are how long a fleet takes: for what a request spends on its way, and by which
+// factors its engines differ from the reference engine.
+type Rates struct {
+	Transport float64 // seconds from the gateway to an engine and back
+	Step      float64 // factor of a step
+	Growth    float64 // by how much a step grows with each sequence in it, beyond the reference: of GrowthUnit
+	Token     float64 // factor of a prompt token
+}
+
+// Near reports whether nothing takes noticeably longer or shorter by the one than by the
+// other: by two parts in a hundred. step is a step of the reference engine in seconds.
+func (r Rates) Near(o Rates, step float64) bool {
+	const part = .02
+	first := o.Transport + step*o.Step
+	return math.Abs(r.Transport-o.Transport) <= part*first && math.Abs(r.Step-o.Step) <= part*o.Step &&
+		math.Abs(r.Growth-o.Growth) <= part*o.Step && math.Abs(r.Token-o.Token) <= part*o.Token
+}
+
+// GrowthUnit is what a Growth of 1 stands for: a step takes so much longer for each
+// sequence in it, as a part of the step of an empty engine.
+const GrowthUnit = 1. / 16
+
+// Row says what a time was spent on: the time it took is
+//
+//	Fixed·Transport + Steps·Step + Grown·Growth + Prefill·Token
+//
+// in the Rates of a fleet.
+type Row struct {
+	Fixed   float64 // 1 if the way is in it, else 0
+	Steps   float64 // base seconds of steps, as the reference engine grows with sequences and context
+	Grown   float64 // base seconds of GrowthUnit, for each step and each sequence in it
+	Prefill float64 // base seconds of prefill
+}
+
+const terms = 4
+
+// scale is what a term is worth with its factor at 1.
+func (r Row) scale(transport float64) [terms]float64 {
+	return [terms]float64{r.Fixed * transport, r.Steps, r.Grown, r.Prefill}
+}
+
+// Fleet learns Rates: a least-squares fit of the rows it was shown, in relative terms, in
+// which old rows weigh less and less. Each row counts as what it was off by, divided by
+// the larger of what it took and what was expected. So a single row has little influence however far
+// it is off, rows that took longer because they waited for something that is not in the
+// model have less than those that did not, and a fleet that is a hundred times faster or slower than
+// believed is known after a few of them. Make it with NewFleet.
+type Fleet struct {
+	start Rates
+	a     [terms][terms]float64 // weighted sums of products of a row's terms
+	b     [terms]float64        // and of these with the time
+	x     [terms]float64        // the factors that fit best: of start, and of Growth itself
+	seen  float64               // rows
+
+	step, token offset // by what all servers differ from that together: see Compare
+}
+
+const (
+	// fleetMemory is how many rows are remembered, as the time constant of forgetting.
+	// Half of it lets step times of single requests through, twice as much takes as long
+	// again to follow a fleet that changed.
+	fleetMemory = 200
+	// fleetPrior is how many rows what is believed at first counts as, in logarithms: a row
+	// that is off by a factor of e outweighs a belief that is off by e to the tenth. So it
+	// is no hindrance for a fleet that is far from it, and decides what the rows leave open.
+	fleetPrior = .01
+	// growthPrior is the same for Growth, which is believed to be 0.
+	growthPrior = .02
+	// leastFactor bounds what is learned.
+	leastFactor = 1e-6
+)
+
+// NewFleet returns a Fleet that believes in start until it is shown better. The Transport in
+// it is where learning starts; 0 fixes it.
+func NewFleet(start Rates) *Fleet {
+	return &Fleet{start: start, x: [terms]float64{1, 1, 0, 1}}
+}
+
+const growth = 2 // index of Growth
+
+// Rates returns what is believed now.
+func (f *Fleet) Rates() Rates {
+	return Rates{f.start.Transport * f.x[0], f.start.Step * f.x[1], f.x[growth], f.start.Token * f.x[3]}
+}
+
+// terms returns what the terms of a row are worth with all factors at 1.
+func (f *Fleet) terms(r Row) [terms]float64 {
+	p := r.scale(f.start.Transport)
+	p[1] *= f.start.Step
+	p[3] *= f.start.Token
+	return p
+}
+
+// Predict returns how long a row takes by what is believed now.
+func (f *Fleet) Predict(r Row) (seconds float64) {
+	p := f.terms(r)
+	for i := range p {
+		seconds += p[i] * f.x[i]
+	}
+	return seconds
+}
+
+// Observe learns from a row that took so many seconds. weight, above 0 and at most 1, is
+// how much it says. A time that is no positive number is left out.
+func (f *Fleet) Observe(r Row, seconds, weight float64) {
+	expected := f.Predict(r)
+	if !(seconds > 0) || math.IsInf(seconds, 0) || !(weight > 0) || !(expected > 0) {
+		return
+	}
+	weight = min(weight, 1)
+	keep := 1 - weight/fleetMemory
+	largest := max(seconds, expected)
+	w := weight / (largest * largest)
+	p := f.terms(r)
+	for i := range p {
+		for j := range p {
+			f.a[i][j] = keep*f.a[i][j] + w*p[i]*p[j]
+		}
+		f.b[i] = keep*f.b[i] + w*p[i]*seconds
+	}
+	f.x = solve(f.withPrior())
+	f.seen = min(f.seen+weight, fleetMemory)
+}
+
+// withPrior returns the sums with what was believed at first in them: the square of the
+// logarithm of a factor, as it curves where the factor is now.
+func (f *Fleet) withPrior() (a [terms][terms]float64, b [terms]float64) {
+	a, b = f.a, f.b
+	for i, x := range f.x {
+		if i == growth {
+			a[i][i] += growthPrior
+			continue
+		}
+		a[i][i] += fleetPrior / (x * x)
+		b[i] += fleetPrior * (1 - math.Log(x)) / x
+	}
+	return a, b
+}
+
+// solve returns the x that fits best and has no negative part. a is positive definite.
+func solve(a [terms][terms]float64, b [terms]float64) (x [terms]float64) {
+	lowest := [terms]float64{leastFactor, leastFactor, 0, leastFactor}
+	var fixed [terms]bool
+	for range terms {
+		x = solveFree(a, b, lowest, fixed)
+		worst := -1
+		for i := range x {
+			if !fixed[i] && x[i] < lowest[i] && (worst < 0 || x[i]-lowest[i] < x[worst]-lowest[worst]) {
+				worst = i
+			}
+		}
+		if worst < 0 {
+			return x
+		}
+		fixed[worst] = true
+	}
+	return lowest
+}
+
+// solveFree solves for those parts of x that are not fixed at their lowest, by Cholesky's
+// decomposition.
+func solveFree(a [terms][terms]float64, b, lowest [terms]float64, fixed [terms]bool) (x [terms]float64) {
+	var l [terms][terms]float64
+	for i := range terms {
+		if fixed[i] {
+			// The row of a part that is fixed is x[i] = lowest[i].
+			for j := range terms {
+				if j != i {
+					b[j] -= a[j][i] * lowest[i]
+					a[i][j], a[j][i] = 0, 0
+				}
+			}
+			a[i][i], b[i] = 1, lowest[i]
+		}
+	}
+	var y [terms]float64
+	for i := range terms {
+		for j := 0; j <= i; j++ {
+			sum := a[i][j]
+			for k := range j {
+				sum -= l[i][k] * l[j][k]
+			}
+			if i == j {
+				l[i][i] = math.Sqrt(max(sum, 1e-30))
+			} else {
+				l[i][j] = sum / l[j][j]
+			}
+		}
+		y[i] = b[i]
+		for k := range i {
+			y[i] -= l[i][k] * y[k]
+		}
+		y[i] /= l[i][i]
+	}
+	for i := terms - 1; i >= 0; i-- {
+		x[i] = y[i]
+		for k := i + 1; k < terms; k++ {
+			x[i] -= l[k][i] * x[k]
+		}
+		x[i] /= l[i][i]
+	}
+	return x
+}

@@ -1,0 +1,113 @@
+package cost
+
+import "math"
+
+// Server is by how much one server differs from the others of its fleet: as logarithms of
+// factors, of a step, and of a prompt token beyond that. A server that is slow at the one is
+// taken to be as slow at the other until it shows otherwise.
+//
+// Servers are alike until there is evidence that they are not: what differs by no more than
+// chance and a crude model make it differ counts as nothing, else servers that are alike
+// drift apart, and the one that seems the fastest gets everything. And evidence grows old: a
+// server that seemed slow once is asked again. The zero value has seen nothing.
+type Server struct {
+	step, token offset
+	seen        float64 // when something was learned last
+}
+
+// offset is a weighted mean of logarithms, and how much is to be made of it.
+type offset struct {
+	mean, spread float64 // spread: of the squares around it
+	weight       float64
+}
+
+const (
+	// serverMemory bounds the weight of what was seen of a server.
+	serverMemory = 100
+	// serverChance is the variance of one observation until it is known, and
+	// serverDoubt what that counts as.
+	serverChance = .1
+	serverDoubt  = 3
+	// modelError is by how much servers that are alike seem to differ because they are
+	// loaded differently and the model is crude.
+	modelError = .05
+	// significant is how many standard deviations are evidence.
+	significant = 2.5
+	// serverAge is the time constant in seconds with which evidence loses its weight while
+	// nothing is seen: an idle server is believed to be like the others after a few of them.
+	serverAge = 120
+	// fleetKnown is after how many rows a fleet is known well enough to compare its servers.
+	fleetKnown = 30
+	// mostOff bounds an observation: a factor of 20.
+	mostOff = 3
+)
+
+// Compare learns how s differs from a time that was exp(off) times as long as expected of
+// it, of which the given parts, 0 to 1, were expected to be steps and prefill. weight, 0 to 1,
+// is how much it says. now is in seconds, of any clock that goes forward.
+func (f *Fleet) Compare(s *Server, off, steps, prefill, weight, now float64) {
+	if off != off || steps != steps || prefill != prefill || !(weight > 0) {
+		return
+	}
+	s.age(now)
+	weight *= f.confidence()
+	// Of all the ways to explain it, the one that changes the least.
+	share := off / max(steps*steps+prefill*prefill, .05)
+	step, token := f.Difference(s, now)
+	for _, o := range [...]struct {
+		own, all *offset
+		v, part  float64
+	}{{&s.step, &f.step, step, steps}, {&s.token, &f.token, token, prefill}} {
+		v := min(max(o.v+o.part*share, -mostOff), mostOff)
+		o.own.add(v, weight*o.part*o.part, serverMemory)
+		o.all.add(v, weight*o.part*o.part, fleetMemory)
+	}
+}
+
+// Difference returns what is believed of s: the logarithms of the factors by which its steps
+// take longer than those of others, and its prefills beyond that.
+func (f *Fleet) Difference(s *Server, now float64) (step, token float64) {
+	keep := 1.
+	if now > s.seen {
+		keep = math.Exp(-(now - s.seen) / serverAge)
+	}
+	return s.step.beyond(&f.step, keep), s.token.beyond(&f.token, keep)
+}
+
+// confidence is how far what is left of a time, after what is believed of the fleet, says
+// something of a server: little while that changes with every answer.
+func (f *Fleet) confidence() float64 { return min(f.seen/fleetKnown, 1) }
+
+func (s *Server) age(now float64) {
+	if now <= s.seen {
+		return
+	}
+	keep := math.Exp(-(now - s.seen) / serverAge)
+	s.step.weight *= keep
+	s.token.weight *= keep
+	s.seen = now
+}
+
+func (o *offset) add(v, weight, memory float64) {
+	if weight <= 0 {
+		return
+	}
+	o.weight = min(o.weight+weight, memory)
+	gain := min(weight/o.weight, 1)
+	d := v - o.mean
+	o.mean += gain * d
+	o.spread += gain * ((1-gain)*d*d - o.spread)
+}
+
+// beyond is by how much the mean differs from that of all, as far as that is significant (the
+// non-negative garrote: Breiman, Technometrics 37(4), 1995). keep is the part of the weight
+// that age has left.
+func (o *offset) beyond(all *offset, keep float64) float64 {
+	w, mean := o.weight*keep, o.mean-all.mean
+	if w <= 0 || mean == 0 {
+		return 0
+	}
+	variance := (o.spread*w + serverChance*serverDoubt) / (w + serverDoubt)
+	limit := significant * math.Sqrt(variance/w+modelError*modelError)
+	return mean * max(1-limit*limit/(mean*mean), 0)
+}
