@@ -106,6 +106,8 @@ type costQuery struct {
 	scarce  float64 // part of the endpoints whose adapter slots are full
 	home    int32   // index of the endpoint; -1: none
 	worth   float64 // what that is worth in seconds
+	lean    float64 // part of the cost of output by which a server that only this process uses is better
+	mine    float64 // part of the requests at the servers that are this process's
 	slo     types.SLO
 	meets   bool    // some endpoint meets the SLO
 	dearest float64 // cost per hour
@@ -342,6 +344,9 @@ func (c *Cost) derive(s *costServer, now float64) {
 	s.token = e.Token * c.rates.Token * own * math.Exp(rate.token)
 	s.outputCost = c.o.Output*(f*(e.Step+e.Sequence)+grown+growing) + growing
 	s.perContext = f * c.o.Output * e.Context
+	if n > 0 {
+		s.mine += mineGain * (float64(s.requests)/n - s.mine)
+	}
 	s.kv = 0
 	if s.kvTokens > 0 {
 		s.kv = s.computed / s.kvTokens
@@ -379,9 +384,15 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, index [
 		}
 	}
 	if len(eps) > 1 && others > .02 {
-		c.findHome(r, index, costs, others)
+		if c.findHome(r, index, costs, others); q.home < 0 {
+			q.lean, q.mine = c.o.Lean, 1-others
+		}
 	}
 }
+
+// mineGain is how fast the part that a server's requests are this process's is averaged, for
+// each event there.
+const mineGain = .02
 
 // homePart is the part of all requests, divided by the number of endpoints, that may
 // have a beginning in common that has one home.
@@ -442,6 +453,9 @@ func (c *Cost) estimate(f *costFigures, r *costed, hit float64, t *costTerms) {
 		wait += step * math.Floor(all/e.Batch)
 	}
 	t.output = r.output * (float64(f.outputCost) + float64(f.perContext)*r.size())
+	if q.lean > 0 {
+		t.output *= 1 - q.lean*(float64(f.mine)-q.mine)
+	}
 	t.kv = 0
 	t.disturb = decoding * c.o.Recompute * q.share * token * (q.best - hit)
 	if long := own - c.o.LongSteps*step; long > 0 {
@@ -654,6 +668,8 @@ func (c *Cost) Forget(ep *types.Endpoint) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
 	if s := c.table.lookup(ep); s != nil {
+		c.fleet.Forget(&s.learned)
+		s.learned = cost.Server{}
 		c.own -= float64(s.requests)
 		c.foreign -= s.foreign
 		c.believed -= s.believed

@@ -39,6 +39,11 @@ type CostOptions struct {
 	// gateways use the servers too, as a part of the cost of computing what can be
 	// expected to be cached. Default 2.
 	Home float64 `json:"home,omitempty"`
+	// Lean is the part of the cost of its output by which a request without a home is
+	// cheaper at a server that only this process uses than at one that only others use, where
+	// others use the servers too: of a server of its own a gateway knows the steps. So gateways
+	// settle on servers of their own without talking. Default 0.3.
+	Lean float64 `json:"lean,omitempty"`
 	// Price is how many seconds a request that has an SLO may lose among the
 	// endpoints that meet it, to be served by one that costs nothing in place of the
 	// dearest by Capacity.CostPerHour. Default 0: what servers cost does not matter.
@@ -46,8 +51,8 @@ type CostOptions struct {
 
 	// Engine is what a server is taken for until its own rates are known.
 	Engine EngineRates `json:"engine"`
-	// Transport is how long a request takes to get to the engine, in seconds.
-	// Default 0.003; negative: no time.
+	// Transport is how long a request takes to get to the engine and back, in seconds, until it
+	// is known better. Default 0.003; negative: no time.
 	Transport float64 `json:"transport,omitempty"`
 	// AcceleratorLabel is the endpoint label that names the accelerator, such as
 	// "NVIDIA-H100-80GB-HBM3", by which Accelerators says how fast a new server is
@@ -62,7 +67,8 @@ type CostOptions struct {
 // every prompt token in it Token seconds more, times 1 + Attention·(tokens before it).
 // Zero fields have the defaults, which are those of an 8-billion-parameter model on
 // one H100. Only their proportions matter for long: Cost learns by which factors
-// steps and prefills of each server differ.
+// steps and prefills of a fleet differ, by how much more a step grows with sequences, and
+// which servers are not like the others.
 type EngineRates struct {
 	Step      float64 `json:"step,omitempty"`      // default 7.6e-3
 	Sequence  float64 `json:"sequence,omitempty"`  // default 18e-6
@@ -90,6 +96,7 @@ func (o CostOptions) withDefaults() (CostOptions, error) {
 		{"adapterSlot", &o.AdapterSlot, 15},
 		{"adapterLoad", &o.AdapterLoad, .1},
 		{"home", &o.Home, 2},
+		{"lean", &o.Lean, .3},
 		{"price", &o.Price, 0},
 		{"engine.step", &o.Engine.Step, 7.6e-3},
 		{"engine.sequence", &o.Engine.Sequence, 18e-6},

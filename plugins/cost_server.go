@@ -48,6 +48,7 @@ type costServer struct {
 	decoding   float64 // sequences, those of others included
 	baseStep   float64 // base seconds of a step that only decodes
 	step       float64 // seconds of it
+	mine       float64 // part of the requests there that are this process's, averaged
 	baseToken  float64 // base seconds of prefill for one token
 	token      float64 // seconds of it
 	outputCost float64 // weighted seconds that one more token of output costs here
@@ -65,7 +66,7 @@ func (s *costServer) publish(t *costTable) {
 	f.reading, f.handle, f.stepEnds = s.reading, s.handle, s.stepEnds
 	f.pending, f.queued, f.step, f.token = float32(s.pending), float32(s.queued), float32(s.step), float32(s.token)
 	f.decoding, f.outputCost, f.perContext = float32(s.decoding), float32(s.outputCost), float32(s.perContext)
-	f.kv, f.perKV = float32(s.kv), 0
+	f.kv, f.perKV, f.mine = float32(s.kv), 0, float32(s.mine)
 	if s.kvTokens > 0 {
 		f.perKV = float32(1 / s.kvTokens)
 	}

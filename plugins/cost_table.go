@@ -25,7 +25,8 @@ type costFigures struct {
 	perContext float32
 	kv         float32
 	perKV      float32 // 1 / size of the KV cache in tokens; 0: not known
-	_          [8]byte
+	mine       float32
+	_          [4]byte
 }
 
 // enter enters ep, which is not in the table; nil if it has gone for good. Caller must

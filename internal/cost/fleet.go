@@ -56,7 +56,7 @@ type Fleet struct {
 	x     [terms]float64        // the factors that fit best: of start, and of Growth itself
 	seen  float64               // rows
 
-	step, token offset // by what all servers differ from that together: see Compare
+	step, token common // by what all servers differ from that together: see Compare
 }
 
 const (
@@ -68,8 +68,12 @@ const (
 	// that is off by a factor of e outweighs a belief that is off by e to the tenth. So it
 	// is no hindrance for a fleet that is far from it, and decides what the rows leave open.
 	fleetPrior = .01
-	// growthPrior is the same for Growth, which is believed to be 0.
+	// growthPrior is the same for Growth, which is believed to be 0, and growthDoubt how far
+	// rows must speak for it, in units of what they would by chance: where there are
+	// always as many sequences, it looks the same as a slower step. (A lasso on one term:
+	// Tibshirani, Journal of the Royal Statistical Society B 58(1), 1996.)
 	growthPrior = .02
+	growthDoubt = .15
 	// leastFactor bounds what is learned.
 	leastFactor = 1e-6
 )
@@ -132,6 +136,7 @@ func (f *Fleet) withPrior() (a [terms][terms]float64, b [terms]float64) {
 	a, b = f.a, f.b
 	for i, x := range f.x {
 		if i == growth {
+			b[i] -= growthDoubt * math.Sqrt(a[i][i])
 			a[i][i] += growthPrior
 			continue
 		}

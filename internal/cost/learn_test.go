@@ -133,9 +133,13 @@ func TestFleetGrowth(t *testing.T) {
 		q := draw(rnd)
 		f.Observe(q.whole(), e.took(q.whole()), 1)
 	}
-	if r := f.Rates(); !within(r.Step, 2, 1.2) || !within(r.Growth, 1.5, 1.3) {
-		t.Errorf("rates are %+v, want a step of 2 and growth of 1.5", r)
+	e.noise = 0
+	for _, others := range []float64{0, 7} {
+		if q := (request{100, 60, others}).decode(); !within(f.Predict(q), e.took(q), 1.12) {
+			t.Errorf("with %v others an answer is expected to take %v s, want %v: %+v", others, f.Predict(q), e.took(q), f.Rates())
+		}
 	}
+	e.noise = .1
 	e.rates.Growth = 0
 	for range 1000 {
 		q := draw(rnd)
@@ -143,6 +147,22 @@ func TestFleetGrowth(t *testing.T) {
 	}
 	if r := f.Rates(); r.Growth > .1 {
 		t.Errorf("rates are %+v, want no growth any more", r)
+	}
+}
+
+// Where there are always about as many sequences, it looks as if all of a step were growth: it is
+// taken for the step.
+func TestFleetAlwaysAsFull(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(4, 1))
+	e := engine{Rates{.005, 1, 0, 1}, .1, rnd}
+	f := NewFleet(Rates{Transport: .003, Step: 1, Token: 1})
+	for range 2000 {
+		q := draw(rnd)
+		q.others = 40 + 5*rnd.Float64()
+		f.Observe(q.decode(), e.took(q.decode())*(1+.01*(q.others-40)), 1)
+	}
+	if r := f.Rates(); !within(r.Step, 1, 1.2) {
+		t.Errorf("rates are %+v, want a step of 1", r)
 	}
 }
 

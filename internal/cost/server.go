@@ -49,19 +49,37 @@ func (f *Fleet) Compare(s *Server, off, steps, prefill, weight, now float64) {
 	if off != off || steps != steps || prefill != prefill || !(weight > 0) {
 		return
 	}
-	s.age(now)
 	weight *= f.confidence()
 	// Of all the ways to explain it, the one that changes the least.
 	share := off / max(steps*steps+prefill*prefill, .05)
 	step, token := f.Difference(s, now)
-	for _, o := range [...]struct {
-		own, all *offset
-		v, part  float64
-	}{{&s.step, &f.step, step, steps}, {&s.token, &f.token, token, prefill}} {
-		v := min(max(o.v+o.part*share, -mostOff), mostOff)
-		o.own.add(v, weight*o.part*o.part, serverMemory)
-		o.all.add(v, weight*o.part*o.part, fleetMemory)
+	f.Forget(s)
+	s.age(now)
+	s.step.add(step+steps*share, weight*steps*steps)
+	s.token.add(token+prefill*share, weight*prefill*prefill)
+	f.step.add(&s.step, 1)
+	f.token.add(&s.token, 1)
+}
+
+// Forget takes s out of what the servers of a fleet have in common: it has gone.
+func (f *Fleet) Forget(s *Server) {
+	f.step.add(&s.step, -1)
+	f.token.add(&s.token, -1)
+}
+
+// common is the mean of what was learned of all servers, each by its weight.
+type common struct{ sum, weight float64 }
+
+func (c *common) add(o *offset, times float64) {
+	c.sum += times * o.weight * o.mean
+	c.weight += times * o.weight
+}
+
+func (c *common) mean() float64 {
+	if c.weight < 1e-9 {
+		return 0
 	}
+	return c.sum / c.weight
 }
 
 // Difference returns what is believed of s: the logarithms of the factors by which its steps
@@ -71,7 +89,7 @@ func (f *Fleet) Difference(s *Server, now float64) (step, token float64) {
 	if now > s.seen {
 		keep = math.Exp(-(now - s.seen) / serverAge)
 	}
-	return s.step.beyond(&f.step, keep), s.token.beyond(&f.token, keep)
+	return s.step.beyond(f.step.mean(), keep), s.token.beyond(f.token.mean(), keep)
 }
 
 // confidence is how far what is left of a time, after what is believed of the fleet, says
@@ -88,11 +106,12 @@ func (s *Server) age(now float64) {
 	s.seen = now
 }
 
-func (o *offset) add(v, weight, memory float64) {
+func (o *offset) add(v, weight float64) {
 	if weight <= 0 {
 		return
 	}
-	o.weight = min(o.weight+weight, memory)
+	v = min(max(v, -mostOff), mostOff)
+	o.weight = min(o.weight+weight, serverMemory)
 	gain := min(weight/o.weight, 1)
 	d := v - o.mean
 	o.mean += gain * d
@@ -102,8 +121,8 @@ func (o *offset) add(v, weight, memory float64) {
 // beyond is by how much the mean differs from that of all, as far as that is significant (the
 // non-negative garrote: Breiman, Technometrics 37(4), 1995). keep is the part of the weight
 // that age has left.
-func (o *offset) beyond(all *offset, keep float64) float64 {
-	w, mean := o.weight*keep, o.mean-all.mean
+func (o *offset) beyond(all, keep float64) float64 {
+	w, mean := o.weight*keep, o.mean-all
 	if w <= 0 || mean == 0 {
 		return 0
 	}
