@@ -240,12 +240,16 @@ func keyOf(s *jsonscan.Scanner, body []byte) []byte {
 // unquoteKey is apart from keyOf because it is rare and allocates.
 func unquoteKey(raw []byte) []byte { return jsonscan.Unquote(make([]byte, 0, len(raw)), raw) }
 
+// readValue reads the value that comes next: absent after an error.
 func readValue(s *jsonscan.Scanner) value {
 	kind, _ := s.Peek()
 	if kind == jsonscan.String && s.Str() {
 		return value{kind, s.Token.Escaped, types.Span{Start: s.Token.Start, End: s.Token.End}}
 	}
 	start, end := s.Skip()
+	if start == end {
+		return value{}
+	}
 	return value{kind: kind, span: types.Span{Start: start, End: end}}
 }
 
