@@ -181,10 +181,11 @@ func (s *Stream) readNameOnly(name []byte) {
 // complete one.
 func (s *Stream) readBody(data []byte) bool {
 	c := &s.scratch
-	c.edits, c.lines = c.edits[:0], append(c.lines[:0], dataLine{})
+	c.edits = c.edits[:0]
+	mark := 0
 	if bytes.HasPrefix(data, []byte(byteOrderMark)) {
-		data = data[len(byteOrderMark):]
-		c.lines[0].raw = len(byteOrderMark)
+		mark = len(byteOrderMark)
+		data = data[mark:]
 	}
 	r := reading{s: s, data: data, scan: jsonscan.New(data, maxResponseDepth)}
 	if kind, _ := r.scan.Peek(); kind != jsonscan.Object {
@@ -196,7 +197,10 @@ func (s *Stream) readBody(data []byte) bool {
 		c.edits = c.edits[:0]
 		return false
 	}
-	c.shiftEdits()
+	for i := range c.edits {
+		c.edits[i].Start += mark
+		c.edits[i].End += mark
+	}
 	r.commit()
 	return true
 }
