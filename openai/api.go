@@ -16,6 +16,7 @@ const (
 	ImageGenerations            // /images/generations, /images/edits, /images/variations
 	AudioSpeech                 // /audio/speech
 	Transcriptions              // /audio/transcriptions, /audio/translations
+	CountTokens                 // /v1/messages/count_tokens, Anthropic's: the prompt of Messages, nothing is generated
 )
 
 // routes are matched in order: the longer of two with the same end comes first.
@@ -28,6 +29,7 @@ var routes = [...]struct {
 	{"/responses", Responses},
 	{"/embeddings", Embeddings},
 	{"/v1/messages", Messages},
+	{"/v1/messages/count_tokens", CountTokens},
 	{"/images/generations", ImageGenerations},
 	{"/images/edits", ImageGenerations},
 	{"/images/variations", ImageGenerations},
@@ -38,15 +40,15 @@ var routes = [...]struct {
 
 // APIOf returns the API that a request path belongs to, by its end, so that
 // /v1 or any other prefix may stand before it. A query and slashes at the end
-// are ignored. /messages needs its /v1, or to be the whole path, because the
+// are ignored. /messages needs its /v1, or to be the start of the path, because the
 // paths of other APIs end like that, too.
 func APIOf(path string) API {
-	if i := strings.IndexAny(path, "?#"); i >= 0 {
-		path = path[:i]
-	}
-	path = strings.TrimRight(path, "/")
-	if path == "/messages" {
+	path = plainPath(path)
+	switch path {
+	case "/messages":
 		return Messages
+	case "/messages/count_tokens":
+		return CountTokens
 	}
 	for i := range routes {
 		if strings.HasSuffix(path, routes[i].suffix) {
@@ -54,6 +56,20 @@ func APIOf(path string) API {
 		}
 	}
 	return Other
+}
+
+// isAnthropic reports whether a path is /v1/messages or below it.
+func isAnthropic(path string) bool {
+	path = plainPath(path) + "/"
+	return strings.HasPrefix(path, "/messages/") || strings.Contains(path, "/v1/messages/")
+}
+
+// plainPath returns a path without its query and slashes at the end.
+func plainPath(path string) string {
+	if i := strings.IndexAny(path, "?#"); i >= 0 {
+		path = path[:i]
+	}
+	return strings.TrimRight(path, "/")
 }
 
 // String returns the name of the API in lower case.
@@ -77,6 +93,8 @@ func (a API) String() string {
 		return "audio speech"
 	case Transcriptions:
 		return "transcriptions"
+	case CountTokens:
+		return "count tokens"
 	}
 	return "invalid"
 }

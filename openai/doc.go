@@ -13,16 +13,31 @@
 //	body = p.SpliceModel(nil, body, req.Target())
 //
 //	s := openai.NewStream(openai.StreamOptions{
-//		ContentType: responseType, TargetModel: req.Target(), Model: req.Model,
+//		API: api, ContentType: responseType, ContentEncoding: responseEncoding,
+//		TargetModel: req.Target(), Model: req.Model, HoldFirst: true,
 //	})
 //	for each chunk of the response {
-//		client.Write(s.Feed(chunk))   // s.FirstToken() ends the prefill
+//		out := s.Feed(chunk)   // s.FirstToken() ends the prefill
+//		// s.Begun() for the first time, and s.Err(): out may be dropped, and
+//		// another server be asked
+//		client.Write(out)
 //	}
 //	client.Write(s.Close())
-//	// s.Usage(), s.Done(), s.Err() say how it went
+//	// s.Usage(), s.Done(), s.CutOff(), s.Err() say how it went
 //
-// [ErrorBody], [MessagesErrorBody] and [ModelList] write the answers that a
-// gateway gives by itself.
+// [ErrorBodyFor], [ErrorBody], [MessagesErrorBody] and [ModelList] write the answers
+// that a gateway gives by itself.
+//
+// # What a response says
+//
+// A [Stream] reports what it has read, and nothing that it supposes. A first token
+// is an event of a stream in which something was generated; an answer that is not
+// streamed has none. An error is an object that says something and stands beside no
+// answer; [ServerError] tells whose fault it is. Whether a response is complete, its
+// framing in HTTP says; beyond that, only a stream of an API whose end is known, all
+// of which was read, can be found cut off. What is in a form that is not known
+// (other engines' streams, compressed bodies, JSON with NaN, what is too long)
+// passes, and is held against nobody.
 //
 // # Bodies pass untouched
 //
@@ -43,7 +58,7 @@
 //
 //	chat completions   tools, functions, then messages from the first "{" to the last "}"
 //	responses          instructions, tools, then input
-//	messages           tools, system, then messages
+//	messages           tools, system, then messages; the same to count its tokens
 //	completions        prompt
 //	embeddings         messages, input
 //	images             prompt
@@ -54,7 +69,8 @@
 // included, so that one prompt and a list of one are the same. Empty tools and
 // instructions are no span. Images and other media are part of the span, because
 // the same image is the same prefix; their tokens are estimated apart from the
-// text (see [BytesPerToken]).
+// text (see [BytesPerToken]), whether they are parts of a message, the result of a
+// tool, or data under a key that is one of media.
 //
 // # Limits
 //

@@ -31,9 +31,10 @@ const (
 // Error returns the message after the name of the package.
 func (e *Error) Error() string { return "openai: " + e.Message }
 
-// Body returns the error as the body of an answer from api.
+// Body returns the error as the body of an answer from api. For paths whose API is
+// Other, ErrorBodyFor knows better.
 func (e *Error) Body(api API) []byte {
-	if api == Messages {
+	if api == Messages || api == CountTokens {
 		return MessagesErrorBody(e.Status, e.Message)
 	}
 	return ErrorBody(e.Status, e.Message, e.Param, e.Code)
@@ -116,6 +117,16 @@ func messagesErrorType(status int) string {
 	return "invalid_request_error"
 }
 
+// ErrorBodyFor returns an error in the form that clients of the path expect:
+// MessagesErrorBody for Anthropic's /v1/messages and what is below it, ErrorBody for
+// all others.
+func ErrorBodyFor(path string, status int, message, param, code string) []byte {
+	if isAnthropic(path) {
+		return MessagesErrorBody(status, message)
+	}
+	return ErrorBody(status, message, param, code)
+}
+
 func tooLarge(size, limit int) error {
 	return &Error{
 		Status: 413, Code: CodeTooLarge, Offset: -1,
@@ -153,7 +164,9 @@ func wrongField(code, param string, offset int, body []byte, format string, args
 	}
 }
 
-func missingModel() error {
+// MissingModel returns the error for a request that names no model, for those who
+// parse with Limits.ModelOptional and have none for it.
+func MissingModel() *Error {
 	return &Error{
 		Status: 400, Code: CodeMissing, Param: "model", Offset: -1,
 		Message: `field "model" is missing; name the model that shall answer`,

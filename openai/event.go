@@ -2,7 +2,7 @@ package openai
 
 import (
 	"bytes"
-	"strconv"
+	"errors"
 	"strings"
 
 	"github.com/inferpick/inferpick/internal/jsonscan"
@@ -28,9 +28,16 @@ func (s *Stream) readEvent(raw []byte) {
 	c.edits, c.lines, c.joined = c.edits[:0], c.lines[:0], c.joined[:0]
 
 	pos := 0
-	if !s.begun && bytes.HasPrefix(raw, []byte("\xef\xbb\xbf")) {
-		pos = 3
+	if !s.started && bytes.HasPrefix(raw, []byte(byteOrderMark)) {
+		pos = len(byteOrderMark)
 	}
+	if s.kind == lineStream {
+		c.lines = append(c.lines, dataLine{0, pos})
+		s.readData(nil, raw[pos:])
+		c.shiftEdits()
+		return
+	}
+	var name []byte
 	var only types.Span // the data, while there is one line of it
 	for pos < len(raw) {
 		end := lineEnd(raw[pos:])
@@ -39,8 +46,8 @@ func (s *Stream) readEvent(raw []byte) {
 		} else {
 			end += pos
 		}
-		data, ok := dataOf(raw[pos:end])
-		if ok {
+		line := raw[pos:end]
+		if data, ok := fieldValue(line, "data"); ok {
 			line := types.Span{Start: end - len(data), End: end}
 			switch len(c.lines) {
 			case 0:
@@ -55,38 +62,41 @@ func (s *Stream) readEvent(raw []byte) {
 			if len(c.lines) > 1 {
 				c.joined = append(c.joined, data...)
 			}
+		} else if value, ok := fieldValue(line, "event"); ok {
+			name = value
 		}
 		pos = end + 1
 	}
 
 	switch len(c.lines) {
 	case 0:
-		return
+		s.readData(name, nil)
 	case 1:
-		s.readData(raw[only.Start:only.End])
+		s.readData(name, raw[only.Start:only.End])
 	default:
-		s.readData(c.joined)
+		s.readData(name, c.joined)
 		c.joined = kept(c.joined)
 	}
-	for i := range c.edits {
-		c.edits[i] = c.inEvent(c.edits[i])
+	c.shiftEdits()
+}
+
+// shiftEdits converts the edits from ranges of the data to those of the event. A
+// JSON string has no line end in it, so that a range lies on one line.
+func (c *scratch) shiftEdits() {
+	for j := range c.edits {
+		span := &c.edits[j]
+		i := len(c.lines) - 1
+		for i > 0 && c.lines[i].joined > span.Start {
+			i--
+		}
+		shift := c.lines[i].raw - c.lines[i].joined
+		span.Start += shift
+		span.End += shift
 	}
 }
 
-// inEvent converts a range of the data to one of the event. A JSON string has no
-// line end in it, so that a range lies on one line.
-func (c *scratch) inEvent(span types.Span) types.Span {
-	i := len(c.lines) - 1
-	for i > 0 && c.lines[i].joined > span.Start {
-		i--
-	}
-	shift := c.lines[i].raw - c.lines[i].joined
-	return types.Span{Start: span.Start + shift, End: span.End + shift}
-}
-
-// dataOf returns the value of a line that is a data field.
-func dataOf(line []byte) ([]byte, bool) {
-	const name = "data"
+// fieldValue returns the value of a line that is a field of the name.
+func fieldValue(line []byte, name string) ([]byte, bool) {
 	if len(line) < len(name) || string(line[:len(name)]) != name {
 		return nil, false
 	}
@@ -104,376 +114,93 @@ func dataOf(line []byte) ([]byte, bool) {
 	return line, true
 }
 
-// readData reads the data of one event.
-func (s *Stream) readData(data []byte) {
-	trimmed := bytes.Trim(data, " \t\n")
-	switch {
-	case len(trimmed) == 0:
-		return
-	case string(trimmed) == "[DONE]":
-		s.done = true
-		return
-	case trimmed[0] != '{':
-		s.first = true // not of any form we know, but something
+// readData reads the name and the data of one event.
+func (s *Stream) readData(name, data []byte) {
+	trimmed := bytes.Trim(data, " \t\r\n")
+	if len(trimmed) == 0 {
+		s.readNameOnly(name)
 		return
 	}
-	r := reading{s: s, data: data, scan: jsonscan.New(data, maxResponseDepth)}
-	r.object(0)
-	if r.scan.End() != nil {
+	last := s.closed // it lacks its empty line, and may be a fragment
+	if string(trimmed) == "[DONE]" {
+		s.begun, s.done = true, true
+		return
+	}
+	if trimmed[0] != '{' {
+		s.unread = true
+		s.begun = s.begun || !last
+		if string(name) == "error" {
+			s.begun = true
+			s.failure = &ServerError{Message: cut(trimmed, maxErrorText), Status: 500}
+		}
+		return
+	}
+	r := reading{s: s, data: data, scan: jsonscan.New(data, maxResponseDepth), event: true, kind: name}
+	r.walk(atTop)
+	if err := r.scan.End(); err != nil {
 		s.scratch.edits = s.scratch.edits[:0]
-		s.first = true
+		if last && isFragment(data, err) {
+			return // no event: there was to be more of it
+		}
+		s.begun, s.unread = true, true
 		return
 	}
+	s.begun = true
 	r.commit()
-	s.first = s.first || r.generated()
-	s.done = s.done || endTypes(r.kind)
+	if r.generated() {
+		s.tokens++
+	}
+	s.done = s.done || r.ends()
+	if d := r.dialect(); d != dialectNeutral && d != dialectOf(s.api) {
+		s.foreign = true
+	}
+}
+
+// isFragment reports whether all that is wrong with data is that there is no more
+// of it.
+func isFragment(data []byte, err error) bool {
+	var at *jsonscan.Error
+	if !errors.As(err, &at) {
+		return false
+	}
+	rest := string(data[at.Offset:])
+	return strings.HasPrefix("true", rest) || strings.HasPrefix("false", rest) || strings.HasPrefix("null", rest)
+}
+
+// readNameOnly reads an event without data: some servers' streams have such, so
+// that nothing may be said of their end.
+func (s *Stream) readNameOnly(name []byte) {
+	if len(name) == 0 || string(name) == "ping" {
+		return
+	}
+	s.unread = true
+	s.done = s.done || lastOfStream(name)
 }
 
 // readBody reads the value that data starts with, and reports whether there is a
 // complete one.
 func (s *Stream) readBody(data []byte) bool {
-	s.scratch.edits = s.scratch.edits[:0]
+	c := &s.scratch
+	c.edits = c.edits[:0]
+	mark := 0
+	if bytes.HasPrefix(data, []byte(byteOrderMark)) {
+		mark = len(byteOrderMark)
+		data = data[mark:]
+	}
 	r := reading{s: s, data: data, scan: jsonscan.New(data, maxResponseDepth)}
 	if kind, _ := r.scan.Peek(); kind != jsonscan.Object {
 		r.scan.Skip()
 		return r.scan.OK()
 	}
-	r.object(0)
+	r.walk(atTop)
 	if !r.scan.OK() {
-		s.scratch.edits = s.scratch.edits[:0]
+		c.edits = c.edits[:0]
 		return false
+	}
+	for i := range c.edits {
+		c.edits[i].Start += mark
+		c.edits[i].End += mark
 	}
 	r.commit()
 	return true
-}
-
-// readTail looks for usage in the end of a long body. A quote inside of a JSON
-// string has a backslash before it, so that "usage" in its quotes is a string of
-// its own.
-func (s *Stream) readTail() {
-	const key = `"usage"`
-	tail := s.tail[max(0, len(s.tail)-tailBytes):]
-	s.done = endsObject(tail)
-	i := bytes.LastIndex(tail, []byte(key))
-	if i < 0 {
-		return
-	}
-	rest := bytes.TrimLeft(tail[i+len(key):], " \t\r\n")
-	if len(rest) == 0 || rest[0] != ':' {
-		return
-	}
-	r := reading{data: rest[1:], scan: jsonscan.New(rest[1:], maxResponseDepth)}
-	r.readUsage()
-	if r.scan.OK() {
-		s.usage.update(r.usage)
-	}
-}
-
-// reading is the walk of one event or body. What it finds counts only if all of
-// it turns out to be JSON.
-type reading struct {
-	s    *Stream
-	data []byte
-	scan jsonscan.Scanner
-
-	kind       []byte // the value of type
-	usage      usage
-	failure    *ServerError
-	oldError   bool  // object is "error": the fields of the error are at the top
-	message    value // those fields
-	code       value
-	hasChoices bool
-	output     bool // one of the choices has something generated
-}
-
-// object walks an event, or (level 1) the response or message in it.
-func (r *reading) object(level int) {
-	for r.scan.Enter(); r.scan.Key(); {
-		switch string(keyOf(&r.scan, r.data)) {
-		case "model":
-			r.readModel()
-		case "usage":
-			r.readUsage()
-		case "error":
-			r.readError()
-		case "choices":
-			if level == 0 && !r.s.first {
-				r.readChoices()
-				continue
-			}
-			r.scan.Skip()
-		case "response":
-			r.nested(level)
-		case "message":
-			if kind, _ := r.scan.Peek(); kind == jsonscan.Object {
-				r.nested(level)
-			} else {
-				r.text(level, &r.message)
-			}
-		case "type":
-			v := readValue(&r.scan)
-			if level == 0 && v.kind == jsonscan.String {
-				r.kind = r.data[v.span.Start:v.span.End]
-			}
-		case "code":
-			r.text(level, &r.code)
-		case "object":
-			v := readValue(&r.scan)
-			if level == 0 && v.kind == jsonscan.String {
-				r.oldError = string(r.data[v.span.Start:v.span.End]) == "error"
-			}
-		default:
-			r.scan.Skip()
-		}
-	}
-}
-
-func (r *reading) nested(level int) {
-	if kind, _ := r.scan.Peek(); level == 0 && kind == jsonscan.Object {
-		r.object(1)
-		return
-	}
-	r.scan.Skip()
-}
-
-// text keeps where a string or number at the top is.
-func (r *reading) text(level int, dst *value) {
-	if v := readValue(&r.scan); level == 0 {
-		*dst = v
-	}
-}
-
-// short returns a string or a number, no more than 1 KiB of it.
-func (r *reading) short(v value) string {
-	const limit = 1 << 10
-	raw := r.data[v.span.Start:v.span.End]
-	switch v.kind {
-	case jsonscan.String:
-		if len(raw) > 6*limit {
-			raw = raw[:6*limit]
-		}
-		b := jsonscan.Unquote(nil, raw)
-		return strings.ToValidUTF8(string(b[:min(len(b), limit)]), "")
-	case jsonscan.Number:
-		return string(raw[:min(len(raw), limit)])
-	}
-	return ""
-}
-
-func (r *reading) readModel() {
-	v := readValue(&r.scan)
-	if v.kind != jsonscan.String || r.s.public == nil {
-		return
-	}
-	if equalString(r.data[v.span.Start:v.span.End], r.s.target) {
-		r.s.scratch.edits = append(r.s.scratch.edits, types.Span{Start: v.span.Start - 1, End: v.span.End + 1})
-	}
-}
-
-func (r *reading) readError() {
-	kind, _ := r.scan.Peek()
-	switch kind {
-	case jsonscan.String:
-		r.failure = &ServerError{Message: r.short(readValue(&r.scan))}
-	case jsonscan.Object:
-		e := new(ServerError)
-		for r.scan.Enter(); r.scan.Key(); {
-			switch string(keyOf(&r.scan, r.data)) {
-			case "message":
-				e.Message = r.short(readValue(&r.scan))
-			case "type":
-				e.Type = r.short(readValue(&r.scan))
-			case "code":
-				e.Code = r.short(readValue(&r.scan))
-			default:
-				r.scan.Skip()
-			}
-		}
-		r.failure = e
-	default:
-		r.scan.Skip()
-	}
-}
-
-// readChoices looks for anything generated.
-func (r *reading) readChoices() {
-	r.hasChoices = true
-	if kind, _ := r.scan.Peek(); kind != jsonscan.Array {
-		r.scan.Skip()
-		return
-	}
-	for r.scan.Enter(); r.scan.Elem(); {
-		if kind, _ := r.scan.Peek(); kind != jsonscan.Object {
-			r.scan.Skip()
-			continue
-		}
-		for r.scan.Enter(); r.scan.Key(); {
-			switch string(keyOf(&r.scan, r.data)) {
-			case "text", "finish_reason", "message":
-				r.output = !r.blank() || r.output
-			case "delta":
-				r.readDelta()
-			default:
-				r.scan.Skip()
-			}
-		}
-	}
-}
-
-func (r *reading) readDelta() {
-	if kind, _ := r.scan.Peek(); kind != jsonscan.Object {
-		r.scan.Skip()
-		return
-	}
-	for r.scan.Enter(); r.scan.Key(); {
-		role := string(keyOf(&r.scan, r.data)) == "role"
-		r.output = !r.blank() && !role || r.output
-	}
-}
-
-// blank skips a value and reports whether there is nothing in it.
-func (r *reading) blank() bool {
-	start, end := r.scan.Skip()
-	switch string(r.data[start:end]) {
-	case "", "null", `""`, "[]", "{}":
-		return true
-	}
-	return false
-}
-
-// generated reports whether an event without an error carries a token.
-func (r *reading) generated() bool {
-	if r.failure != nil {
-		return false
-	}
-	if r.hasChoices {
-		return r.output
-	}
-	switch string(r.kind) {
-	case "response.created", "response.queued", "response.in_progress",
-		"response.output_item.added", "response.content_part.added", "response.reasoning_summary_part.added",
-		"message_start", "content_block_start", "ping", "error", "response.failed":
-		return false
-	}
-	return true
-}
-
-// endTypes reports whether an event of the type is the last of its stream.
-func endTypes(kind []byte) bool {
-	switch string(kind) {
-	case "response.completed", "response.incomplete", "response.failed", "response.cancelled",
-		"message_stop", "transcript.text.done", "speech.audio.done",
-		"image_generation.completed", "image_edit.completed":
-		return true
-	}
-	return false
-}
-
-// commit moves what was found to the stream.
-func (r *reading) commit() {
-	r.s.usage.update(r.usage)
-	if r.failure == nil && (r.oldError || string(r.kind) == "error") {
-		r.failure = &ServerError{Message: r.short(r.message), Code: r.short(r.code)}
-		if r.oldError {
-			r.failure.Type = string(r.kind)
-		}
-	}
-	if r.failure != nil {
-		r.s.failure = r.failure
-	}
-}
-
-// usage is what was reported, in the words of the APIs.
-type usage struct {
-	prompt, input        types.Gauge // OpenAI's older and newer word
-	completion           types.Gauge
-	cached               types.Gauge
-	cacheRead, cacheMade types.Gauge // Anthropic's: not part of its input
-}
-
-func (u *usage) update(v usage) {
-	set := func(dst *types.Gauge, g types.Gauge) {
-		if g.IsKnown() {
-			*dst = g
-		}
-	}
-	set(&u.prompt, v.prompt)
-	set(&u.input, v.input)
-	set(&u.completion, v.completion)
-	set(&u.cached, v.cached)
-	set(&u.cacheRead, v.cacheRead)
-	set(&u.cacheMade, v.cacheMade)
-}
-
-func (u *usage) sum() types.Usage {
-	sum := types.Usage{PromptTokens: u.prompt, CompletionTokens: u.completion, CachedTokens: u.cached}
-	if input, ok := u.input.Value(); ok && !u.prompt.IsKnown() {
-		sum.PromptTokens = types.Known(input + u.cacheRead.Or(0) + u.cacheMade.Or(0))
-	}
-	if !u.cached.IsKnown() {
-		sum.CachedTokens = u.cacheRead
-	}
-	return sum
-}
-
-func (r *reading) readUsage() {
-	if kind, _ := r.scan.Peek(); kind != jsonscan.Object {
-		r.scan.Skip()
-		return
-	}
-	u := &r.usage
-	for r.scan.Enter(); r.scan.Key(); {
-		switch string(keyOf(&r.scan, r.data)) {
-		case "prompt_tokens":
-			r.readCount(&u.prompt)
-		case "input_tokens":
-			r.readCount(&u.input)
-		case "completion_tokens", "output_tokens":
-			r.readCount(&u.completion)
-		case "prompt_tokens_details", "input_tokens_details":
-			r.readDetails()
-		case "prompt_cache_hit_tokens": // DeepSeek's
-			r.readCount(&u.cached)
-		case "cache_read_input_tokens":
-			r.readCount(&u.cacheRead)
-		case "cache_creation_input_tokens":
-			r.readCount(&u.cacheMade)
-		default:
-			r.scan.Skip()
-		}
-	}
-}
-
-func (r *reading) readDetails() {
-	if kind, _ := r.scan.Peek(); kind != jsonscan.Object {
-		r.scan.Skip()
-		return
-	}
-	for r.scan.Enter(); r.scan.Key(); {
-		if string(keyOf(&r.scan, r.data)) == "cached_tokens" {
-			r.readCount(&r.usage.cached)
-			continue
-		}
-		r.scan.Skip()
-	}
-}
-
-// readCount reads a number that is not negative; anything else leaves dst.
-func (r *reading) readCount(dst *types.Gauge) {
-	kind, _ := r.scan.Peek()
-	start, end := r.scan.Skip()
-	if kind != jsonscan.Number || start == end {
-		return
-	}
-	n, ok := parseInt(r.data[start:end])
-	f := float64(n)
-	if !ok {
-		var err error
-		if f, err = strconv.ParseFloat(string(r.data[start:end]), 64); err != nil {
-			return
-		}
-	}
-	if f >= 0 {
-		*dst = types.Known(f)
-	}
 }

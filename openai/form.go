@@ -52,6 +52,10 @@ func parseForm(api API, boundary string, body []byte, req *types.Request, limits
 			files.addFile(api)
 		case f.name == "model":
 			p.Model = f.value
+			p.missing = missing{at: f.value, as: formValue}
+			if f.joined {
+				p.missing.as = formLine
+			}
 		case f.name == "stream":
 			var ok bool
 			if stream, ok = formBool(value); !ok {
@@ -62,20 +66,27 @@ func parseForm(api API, boundary string, body []byte, req *types.Request, limits
 	if f.err != "" {
 		return p, wrongForm(f.pos, f.err)
 	}
+	if p.Model.End == 0 {
+		p.missing = missing{at: f.first, as: formPart}
+	}
 	switch size := p.Model.End - p.Model.Start; {
+	case size == 0 && limits.ModelOptional:
+		p.Model = types.Span{}
 	case p.Model.End == 0:
-		return p, missingModel()
+		return p, MissingModel()
 	case size == 0:
 		return p, wrongFormField(CodeInvalidValue, "model", p.Model.Start, "is empty; name the model that shall answer")
 	case size > limits.MaxModelBytes:
 		return p, wrongFormField(CodeTooLong, "model", p.Model.Start,
 			fmt.Sprintf("has %d bytes; the limit is %d", size, limits.MaxModelBytes))
+	case size > 0:
+		p.missing = missing{}
 	}
 
 	if model := body[p.Model.Start:p.Model.End]; req.Model != string(model) {
 		req.Model = string(model)
 	}
-	req.CacheSalt, req.SessionID = "", ""
+	req.CacheSalt, req.SessionID, req.PreviousID = "", "", ""
 	req.Body, req.Stream, req.MaxTokens = body, stream, 0
 	setPrompt(&req.Prompt, []part{files})
 	return p, nil
@@ -102,12 +113,14 @@ type form struct {
 	delimiter []byte // with the line end before it, which belongs to it
 	pos       int    // after the delimiter of the part that comes next
 	started   bool
+	first     types.Span // the first delimiter, without its line ends
 	err       string
 
 	// The part that next has read.
-	name  string
-	file  bool
-	value types.Span
+	name   string
+	file   bool
+	value  types.Span
+	joined bool // the value is empty, and its line end is that of the header
 }
 
 // next reads a part. It returns false at the end of the form or on an error.
@@ -122,6 +135,7 @@ func (f *form) next() bool {
 			f.err = "the boundary of the content type is not in the body"
 			return false
 		}
+		f.first = types.Span{Start: f.pos - len(f.delimiter) + 2, End: f.pos}
 	}
 	rest := f.body[f.pos:]
 	if bytes.HasPrefix(rest, []byte("--")) {
@@ -144,7 +158,7 @@ func (f *form) next() bool {
 		f.err = "the form ends before its last boundary"
 		return false
 	}
-	f.value = types.Span{Start: start, End: max(start, end)}
+	f.value, f.joined = types.Span{Start: start, End: max(start, end)}, end < start
 	f.pos = end + len(f.delimiter)
 	return true
 }

@@ -87,6 +87,31 @@ func TestForm(t *testing.T) {
 	}
 }
 
+func TestModelOptionalInForm(t *testing.T) {
+	const part = "\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nm\r\n"
+	tests := []struct{ name, body, want string }{
+		{"a file", "--XX\r\nContent-Disposition: form-data; name=file; filename=a\r\n\r\nRIFF\r\n--XX--\r\n",
+			"--XX" + part + "--XX\r\nContent-Disposition: form-data; name=file; filename=a\r\n\r\nRIFF\r\n--XX--\r\n"},
+		{"nothing", "--XX--", "--XX" + part + "--XX--"},
+		{"a preamble", "hello\r\n--XX \r\n\r\nx\r\n--XX--", "hello\r\n--XX" + part + "--XX \r\n\r\nx\r\n--XX--"},
+		{"an empty value", "--XX\r\nContent-Disposition: form-data; name=model\r\n\r\n\r\n--XX--", "--XX\r\nContent-Disposition: form-data; name=model\r\n\r\nm\r\n--XX--"},
+		{"an empty value without its line", "--XX\r\nContent-Disposition: form-data; name=model\r\n\r\n--XX--", "--XX\r\nContent-Disposition: form-data; name=model\r\n\r\nm\r\n--XX--"},
+		{"one that is named", "--XX\r\nContent-Disposition: form-data; name=model\r\n\r\na\r\n--XX--", "--XX\r\nContent-Disposition: form-data; name=model\r\n\r\nm\r\n--XX--"},
+	}
+	for _, tt := range tests {
+		req := types.Request{Model: "old"}
+		p, err := openai.Parse(openai.Transcriptions, formType, []byte(tt.body), &req, openai.Limits{ModelOptional: true})
+		if err != nil || (req.Model != "") != (tt.name == "one that is named") || (p.Model == types.Span{}) != (req.Model == "") {
+			t.Errorf("%s: model %q at %v, %v", tt.name, req.Model, p.Model, err)
+		}
+		for _, dst := range [][]byte{nil, make([]byte, 0, 1000)} {
+			if got := p.SpliceModel(dst, []byte(tt.body), "m"); string(got) != tt.want {
+				t.Errorf("%s: SpliceModel = %q, want %q", tt.name, got, tt.want)
+			}
+		}
+	}
+}
+
 // FuzzMultipart compares with mime/multipart: forms that are written by it are
 // read, and of forms that both can read the model is the same.
 func FuzzMultipart(f *testing.F) {
@@ -113,6 +138,24 @@ func FuzzMultipart(f *testing.F) {
 			spliced := p.SpliceModel(nil, b.Bytes(), "spliced")
 			if got := lastModel(t, spliced, w.Boundary()); got != "spliced" {
 				t.Fatalf("SpliceModel(%q) = %q", b.Bytes(), spliced)
+			}
+		}
+
+		// With a model that may be missing, it is put in where there is none.
+		optional := openai.Limits{ModelOptional: true}
+		if model == "" {
+			p, err := openai.Parse(openai.Transcriptions, w.FormDataContentType(), b.Bytes(), &req, optional)
+			if err != nil || req.Model != "" {
+				t.Fatalf("Parse(%q): model %q, %v", b.Bytes(), req.Model, err)
+			}
+			if got := lastModel(t, p.SpliceModel(nil, b.Bytes(), "put in"), w.Boundary()); got != "put in" {
+				t.Fatalf("SpliceModel(%q): model %q", b.Bytes(), got)
+			}
+		}
+		if p, err := openai.Parse(openai.Transcriptions, formType, raw, &req, optional); err == nil && req.Model == "" {
+			spliced := p.SpliceModel(nil, raw, "put in")
+			if _, err := openai.Parse(openai.Transcriptions, formType, spliced, &req, openai.Limits{}); err != nil || req.Model != "put in" {
+				t.Fatalf("SpliceModel(%q) = %q: model %q, %v", raw, spliced, req.Model, err)
 			}
 		}
 

@@ -15,7 +15,11 @@ type Limits struct {
 	MaxFormBytes  int // body that is a form with files, in bytes. Default: 32 MiB
 	MaxDepth      int // nesting of objects and arrays. Default: 128, at most 10000
 	MaxModelBytes int // model name, in bytes. Default: 256
-	MaxIDBytes    int // cache salt and session, each, in bytes. Default: 1024
+	MaxIDBytes    int // cache salt, session and previous id, each, in bytes. Default: 1024
+
+	// ModelOptional accepts a request that names no model: who parses it has one in
+	// mind, or answers with MissingModel.
+	ModelOptional bool
 }
 
 func (l Limits) withDefaults() Limits {
@@ -38,7 +42,8 @@ type Parsed struct {
 
 	// Model is where the model name lies in the body: a JSON string with its
 	// quotes, or the value of a form field. Empty if there is none, which only
-	// Other allows. SpliceModel replaces it.
+	// Other and Limits.ModelOptional allow. SpliceModel replaces it, or puts one in
+	// its place.
 	Model types.Span
 
 	// Form is set if the body is multipart/form-data, not JSON.
@@ -47,11 +52,13 @@ type Parsed struct {
 	// IncludeUsage is set if the body asks for usage at the end of a stream
 	// (stream_options.include_usage).
 	IncludeUsage bool
+
+	missing missing // where a model goes if there is none
 }
 
 // Parse reads a request in one pass and fills req from it: Model, Body, Prompt,
-// MaxTokens, Stream, CacheSalt and SessionID are set, whatever was there before;
-// all else is left alone. Spans of an earlier Prompt and strings that did not
+// MaxTokens, Stream, CacheSalt, SessionID and PreviousID are set, whatever was there
+// before; all else is left alone. Spans of an earlier Prompt and strings that did not
 // change are used again, so that a pooled Request costs no allocation. After an
 // error, an *Error, req is as it was.
 //
@@ -62,13 +69,15 @@ type Parsed struct {
 //
 //   - Of a key that occurs twice, the last one counts, as in Python and
 //     encoding/json. Keys may be written with escapes. null is as good as absent.
-//   - model must be a string that is not empty.
+//   - model must be a string that is not empty. With Limits.ModelOptional it may be
+//     absent, null or empty; then Request.Model and Parsed.Model are empty.
 //   - max_completion_tokens, max_tokens or max_output_tokens, as the API has it,
 //     must be an integer as encoding/json reads one into an int: 1e2 and 1.0 are
 //     errors. A negative number is how some servers are told "no bound": 0.
 //   - SessionID is prompt_cache_key; for Responses otherwise conversation (a
-//     string or an object with an id), otherwise previous_response_id. The fields
-//     user and safety_identifier are not read: who a tenant is, no client decides.
+//     string or an object with an id). The fields user and safety_identifier are
+//     not read: who a tenant is, no client decides.
+//   - PreviousID is previous_response_id, of Responses.
 //   - Prompt is as described at the top of the package.
 //   - What else is wrong with a body is left to the model server to say.
 //
@@ -182,7 +191,10 @@ type document struct {
 	messages     content
 	input        content
 	prompt       content
+	instructions content
+	system       content
 	includeUsage bool
+	missing      missing
 }
 
 // scan reads the whole body. Types are looked at later: only the last of
@@ -200,7 +212,10 @@ func (d *document) scan(body []byte, maxDepth int) error {
 			Message: "the body must be a JSON object, not " + kind.String(),
 		}
 	}
-	for s.Enter(); s.Key(); {
+	s.Enter()
+	d.missing = missing{at: types.Span{Start: s.Pos(), End: s.Pos()}, as: onlyMember}
+	for s.Key() {
+		d.missing.as = firstMember
 		switch f := fieldOf(keyOf(&s, body)); f {
 		case fUnknown:
 			s.Skip()
@@ -212,6 +227,10 @@ func (d *document) scan(body []byte, maxDepth int) error {
 			d.fields[f] = d.input.read(&s, body)
 		case fPrompt:
 			d.fields[f] = d.prompt.read(&s, body)
+		case fInstructions:
+			d.fields[f] = d.instructions.read(&s, body)
+		case fSystem:
+			d.fields[f] = d.system.read(&s, body)
 		case fConversation:
 			d.fields[f] = readConversation(&s, body)
 		default:
@@ -240,12 +259,16 @@ func keyOf(s *jsonscan.Scanner, body []byte) []byte {
 // unquoteKey is apart from keyOf because it is rare and allocates.
 func unquoteKey(raw []byte) []byte { return jsonscan.Unquote(make([]byte, 0, len(raw)), raw) }
 
+// readValue reads the value that comes next: absent after an error.
 func readValue(s *jsonscan.Scanner) value {
 	kind, _ := s.Peek()
 	if kind == jsonscan.String && s.Str() {
 		return value{kind, s.Token.Escaped, types.Span{Start: s.Token.Start, End: s.Token.End}}
 	}
 	start, end := s.Skip()
+	if start == end {
+		return value{}
+	}
 	return value{kind: kind, span: types.Span{Start: start, End: end}}
 }
 
@@ -288,16 +311,24 @@ func (d *document) fill(api API, req *types.Request, limits Limits) (Parsed, err
 	p := Parsed{API: api, IncludeUsage: d.includeUsage}
 
 	model := d.fields[fModel]
-	if model.absent() {
-		return p, missingModel()
-	}
 	if err := d.checkString("model", model, limits.MaxModelBytes); err != nil {
 		return p, err
 	}
-	if model.span.Start == model.span.End {
+	switch empty := model.span.Start == model.span.End; {
+	case limits.ModelOptional && (model.absent() || empty):
+		p.missing = d.missing
+		if model.kind == jsonscan.Null {
+			p.missing = missing{at: model.span, as: jsonValue}
+		} else if model.kind == jsonscan.String {
+			p.missing = missing{at: types.Span{Start: model.at(), End: model.span.End + 1}, as: jsonValue}
+		}
+	case model.absent():
+		return p, MissingModel()
+	case empty:
 		return p, wrongField(CodeInvalidValue, "model", model.at(), d.body, "is empty; name the model that shall answer")
+	default:
+		p.Model = types.Span{Start: model.at(), End: model.span.End + 1}
 	}
-	p.Model = types.Span{Start: model.at(), End: model.span.End + 1}
 
 	stream, err := d.readBool("stream", d.fields[fStream])
 	if err != nil {
@@ -315,6 +346,13 @@ func (d *document) fill(api API, req *types.Request, limits Limits) (Parsed, err
 	if err := d.checkString(name, session, limits.MaxIDBytes); err != nil {
 		return p, err
 	}
+	var previous value
+	if api == Responses {
+		previous = d.fields[fPreviousResponseID]
+	}
+	if err := d.checkString("previous_response_id", previous, limits.MaxIDBytes); err != nil {
+		return p, err
+	}
 	var parts [4]part
 	n, err := d.parts(api, &parts)
 	if err != nil {
@@ -324,6 +362,7 @@ func (d *document) fill(api API, req *types.Request, limits Limits) (Parsed, err
 	setString(&req.Model, d.body, model)
 	setString(&req.CacheSalt, d.body, salt)
 	setString(&req.SessionID, d.body, session)
+	setString(&req.PreviousID, d.body, previous)
 	req.Body, req.Stream, req.MaxTokens = d.body, stream, maxTokens
 	setPrompt(&req.Prompt, parts[:n])
 	return p, nil
@@ -334,10 +373,7 @@ func (d *document) session(api API) (value, string) {
 	if v := d.fields[fPromptCacheKey]; !v.absent() || api != Responses {
 		return v, "prompt_cache_key"
 	}
-	if v := d.fields[fConversation]; !v.absent() {
-		return v, "conversation"
-	}
-	return d.fields[fPreviousResponseID], "previous_response_id"
+	return d.fields[fConversation], "conversation"
 }
 
 func (d *document) maxTokens(api API) (int, error) {
@@ -439,7 +475,7 @@ func setString(dst *string, body []byte, v value) {
 // parseOther reads what it can of a body of an unknown kind.
 func parseOther(body []byte, req *types.Request, limits Limits) Parsed {
 	p := Parsed{API: Other}
-	req.Model, req.CacheSalt, req.SessionID = "", "", ""
+	req.Model, req.CacheSalt, req.SessionID, req.PreviousID = "", "", "", ""
 	req.Body, req.Stream, req.MaxTokens = body, false, 0
 	setPrompt(&req.Prompt, nil)
 

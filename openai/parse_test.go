@@ -32,7 +32,13 @@ func TestAPIOf(t *testing.T) {
 		{"/v1/messages", openai.Messages},
 		{"/messages", openai.Messages},
 		{"/anthropic/v1/messages", openai.Messages},
-		{"/v1/messages/count_tokens", openai.Other},
+		{"/v1/messages/count_tokens", openai.CountTokens},
+		{"/anthropic/v1/messages/count_tokens/?beta=true", openai.CountTokens},
+		{"/messages/count_tokens", openai.CountTokens},
+		{"/v1/messages/batches", openai.Other},
+		{"/v1/threads/thread_1/messages/count_tokens", openai.Other},
+		{"/v1/rerank", openai.Other},
+		{"/score", openai.Other},
 		{"/v1/threads/thread_1/messages", openai.Other},
 		{"/v1/images/generations", openai.ImageGenerations},
 		{"/v1/images/edits", openai.ImageGenerations},
@@ -58,6 +64,7 @@ func TestParseFields(t *testing.T) {
 		salt      string
 		session   string
 		usage     bool
+		previous  string
 	}
 	tests := []struct {
 		name string
@@ -82,9 +89,11 @@ func TestParseFields(t *testing.T) {
 		{"escaped keys and values", openai.ChatCompletions, `{"\u006dodel":"a\u002fb\ud83d\ude00","str\u0065am":true}`, want{model: "a/b😀", stream: true}},
 		{"keys are matched by case", openai.ChatCompletions, `{"Model":"x","model":"m","STREAM":true}`, want{model: "m"}},
 		{"nested keys do not count", openai.ChatCompletions, `{"a":{"model":"x","stream":true},"model":"m"}`, want{model: "m"}},
-		{"conversation", openai.Responses, `{"model":"m","conversation":"c","previous_response_id":"p"}`, want{model: "m", session: "c"}},
+		{"conversation", openai.Responses, `{"model":"m","conversation":"c","previous_response_id":"p"}`, want{model: "m", session: "c", previous: "p"}},
 		{"conversation object", openai.Responses, `{"model":"m","conversation":{"x":1,"id":"c"}}`, want{model: "m", session: "c"}},
-		{"previous response", openai.Responses, `{"model":"m","previous_response_id":"p"}`, want{model: "m", session: "p"}},
+		{"previous response", openai.Responses, `{"model":"m","previous_response_id":"p\u0031"}`, want{model: "m", previous: "p1"}},
+		{"previous response of another API", openai.ChatCompletions, `{"model":"m","previous_response_id":7}`, want{model: "m"}},
+		{"counting tokens", openai.CountTokens, `{"model":"m","max_tokens":"x"}`, want{model: "m"}},
 		{"cache key before conversation", openai.Responses, `{"model":"m","conversation":"c","prompt_cache_key":"k"}`, want{model: "m", session: "k"}},
 		{"other", openai.Other, `{"model":"m","stream":true,"query":"x"}`, want{model: "m", stream: true}},
 		{"other without a model", openai.Other, `{"query":"x"}`, want{}},
@@ -95,13 +104,13 @@ func TestParseFields(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			// What was in the Request before must not show.
-			req := types.Request{Model: "old", Stream: true, MaxTokens: 99, CacheSalt: "old", SessionID: "old", FairnessID: "kept",
+			req := types.Request{Model: "old", Stream: true, MaxTokens: 99, CacheSalt: "old", SessionID: "old", PreviousID: "old", FairnessID: "kept",
 				Prompt: types.Prompt{Spans: []types.Span{{Start: 1, End: 2}}, Tokens: 9, Images: 9}}
 			p, err := openai.Parse(tt.api, "application/json", []byte(tt.body), &req, openai.Limits{})
 			if err != nil {
 				t.Fatalf("Parse(%s) = %v", tt.body, err)
 			}
-			got := want{req.Model, req.Stream, req.MaxTokens, req.CacheSalt, req.SessionID, p.IncludeUsage}
+			got := want{req.Model, req.Stream, req.MaxTokens, req.CacheSalt, req.SessionID, p.IncludeUsage, req.PreviousID}
 			if got != tt.want {
 				t.Errorf("Parse(%s) = %+v, want %+v", tt.body, got, tt.want)
 			}
@@ -147,6 +156,9 @@ func TestParseErrors(t *testing.T) {
 		{"salt", openai.ChatCompletions, `{"model":"m","cache_salt":1}`, openai.Limits{}, "400 invalid_type cache_salt 26", "string"},
 		{"long salt", openai.ChatCompletions, `{"model":"m","cache_salt":"abcde"}`, openai.Limits{MaxIDBytes: 4}, "400 string_above_max_length cache_salt 26", "limit is 4"},
 		{"conversation", openai.Responses, `{"model":"m","conversation":{}}`, openai.Limits{}, "400 invalid_type conversation 28", "string"},
+		{"previous response", openai.Responses, `{"model":"m","conversation":"c","previous_response_id":{}}`, openai.Limits{}, "400 invalid_type previous_response_id 55", "string"},
+		{"long previous response", openai.Responses, `{"model":"m","previous_response_id":"abcde"}`, openai.Limits{MaxIDBytes: 4}, "400 string_above_max_length previous_response_id 36", "limit is 4"},
+		{"model is a number where none is needed", openai.ChatCompletions, `{"model":1}`, openai.Limits{ModelOptional: true}, "400 invalid_type model 9", "not a number"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -264,6 +276,69 @@ func TestParsePrompt(t *testing.T) {
 	}
 }
 
+// Data is media wherever it stands, and its bytes are not those of a text.
+func TestMediaAreNoText(t *testing.T) {
+	data := strings.Repeat("iVBORw0KGgo", 100_000)
+	url := `"data:image/png;base64,` + data + `"`
+	source := `{"type":"base64","media_type":"image/png","data":"` + data + `"}`
+	tests := []struct {
+		name                 string
+		api                  openai.API
+		body                 string // without the model
+		images, audio, other int
+	}{
+		{"screenshot", openai.Responses, `"input":[{"type":"computer_call_output","call_id":"c","output":{"type":"computer_screenshot","image_url":` + url + `}}]`, 1, 0, 0},
+		{"screenshot without a type", openai.Responses, `"input":[{"type":"computer_call_output","output":{"image_url":{"url":` + url + `}}}]`, 1, 0, 0},
+		{"result of a function", openai.Responses, `"input":[{"type":"function_call_output","output":[{"type":"input_text","text":"x"},{"type":"input_image","image_url":` + url + `}]}]`, 1, 0, 0},
+		{"generated image", openai.Responses, `"input":[{"type":"image_generation_call","result":"` + data + `"}]`, 1, 0, 0},
+		{"file", openai.Responses, `"input":[{"role":"user","content":[{"type":"input_file","filename":"x","file_data":` + url + `}]}]`, 0, 0, 1},
+		{"file as an item", openai.Responses, `"input":[{"type":"input_file","file_data":` + url + `}]`, 0, 0, 1},
+		{"image in the instructions", openai.Responses, `"input":"x","instructions":[{"role":"developer","content":[{"type":"input_image","image_url":` + url + `}]}]`, 1, 0, 0},
+		{"an item of an unknown type", openai.Responses, `"input":[{"type":"x","result":{"screens":[{"image_url":` + url + `},{"image_url":{"url":` + url + `}}]}}]`, 2, 0, 0},
+		{"sound", openai.ChatCompletions, `"messages":[{"role":"user","content":[{"type":"input_audio","input_audio":{"data":"` + data + `","format":"wav"}}]}]`, 0, 1, 0},
+		{"content that is no list", openai.ChatCompletions, `"messages":[{"role":"user","content":{"type":"image_url","image_url":{"url":` + url + `}}}]`, 1, 0, 0},
+		{"result of a tool", openai.ChatCompletions, `"messages":[{"role":"tool","tool_call_id":"c","content":[{"type":"image_url","image_url":{"url":` + url + `}}]}]`, 1, 0, 0},
+		{"file of chat", openai.ChatCompletions, `"messages":[{"role":"user","content":[{"type":"file","file":{"file_data":` + url + `}}]}]`, 0, 0, 1},
+		{"beside the content", openai.ChatCompletions, `"messages":[{"role":"user","content":"x","images":["` + data + `","` + strings.ReplaceAll(data, "w", `\/`) + `"]}]`, 2, 0, 0},
+		{"image_url beside the content", openai.ChatCompletions, `"messages":[{"role":"user","content":"x","image_url":` + url + `}]`, 1, 0, 0},
+		{"source", openai.Messages, `"messages":[{"role":"user","content":[{"type":"image","source":` + source + `}]}]`, 1, 0, 0},
+		{"source in a result", openai.Messages, `"messages":[{"role":"user","content":[{"type":"tool_result","content":[{"type":"image","source":` + source + `}]}]}]`, 1, 0, 0},
+		{"source in a result that is no list", openai.CountTokens, `"messages":[{"role":"user","content":[{"type":"tool_result","content":{"type":"document","source":` + source + `}}]}]`, 0, 0, 1},
+		{"source in the system prompt", openai.Messages, `"messages":[],"system":[{"type":"text","text":"x"},{"type":"image","source":` + source + `}]`, 1, 0, 0},
+		{"source beside a text", openai.Messages, `"messages":[{"role":"user","content":[{"type":"text","text":"x","source":` + source + `}]}]`, 0, 0, 1},
+		{"image to embed", openai.Embeddings, `"input":[{"text":"x"},{"image":` + url + `}]`, 1, 0, 0},
+	}
+	for _, tt := range tests {
+		var req types.Request
+		if _, err := openai.Parse(tt.api, "", []byte(`{"model":"m",`+tt.body+`}`), &req, openai.Limits{}); err != nil {
+			t.Fatal(err)
+		}
+		p := req.Prompt
+		media := tt.images*openai.ImageTokens + tt.audio*openai.AudioTokens + tt.other*openai.OtherTokens
+		if p.Images != tt.images || p.Audio != tt.audio || p.Other != tt.other || p.Tokens < media || p.Tokens > media+60 {
+			t.Errorf("%s: %d tokens, images %d, audio %d, other %d, want %d and a few, %d, %d, %d",
+				tt.name, p.Tokens, p.Images, p.Audio, p.Other, media, tt.images, tt.audio, tt.other)
+		}
+	}
+
+	// What a model reads as text is text, whatever it looks like.
+	for _, messages := range []string{
+		`[{"content":` + url + `}]`,
+		`[{"content":[{"type":"text","text":` + url + `}]}]`,
+		`[{"content":[{"type":"tool_use","input":{"image":` + url + `}}]}]`,
+		`[{"tool_calls":[{"function":{"arguments":` + url + `}}]}]`,
+		`[{"source":"` + strings.Repeat("a text with words ", 60_000) + `"}]`,
+	} {
+		var req types.Request
+		if _, err := openai.Parse(openai.ChatCompletions, "", []byte(`{"model":"m","messages":`+messages+`}`), &req, openai.Limits{}); err != nil {
+			t.Fatal(err)
+		}
+		if p := req.Prompt; p.Tokens < len(data)/openai.BytesPerToken*9/10 || p.Images+p.Other > 0 {
+			t.Errorf("%.60s…: %+v", messages, p)
+		}
+	}
+}
+
 // The next turn of a conversation starts with the bytes of the one before, in
 // every form a prompt may have.
 func TestPromptExtends(t *testing.T) {
@@ -346,6 +421,73 @@ func TestSpliceModel(t *testing.T) {
 	}
 }
 
+func TestModelOptional(t *testing.T) {
+	tests := []struct{ body, want string }{
+		{`{}`, `{"model":"q\"m"}`},
+		{` { } `, ` {"model":"q\"m" } `},
+		{`{"messages":[]}`, `{"model":"q\"m","messages":[]}`},
+		{"{\n \"a\":1,\"b\":{\"model\":\"x\"}}", "{\"model\":\"q\\\"m\",\n \"a\":1,\"b\":{\"model\":\"x\"}}"},
+		{`{"a":1,"model" : null , "b":2}`, `{"a":1,"model" : "q\"m" , "b":2}`},
+		{`{"model":""}`, `{"model":"q\"m"}`},
+		{`{"model":"a","model":null}`, `{"model":"a","model":"q\"m"}`},
+		{`{"model":"a"}`, `{"model":"q\"m"}`},
+	}
+	for _, tt := range tests {
+		for api := openai.ChatCompletions; api <= openai.CountTokens; api++ {
+			req := types.Request{Model: "old"}
+			body := []byte(tt.body)
+			p, err := openai.Parse(api, "", body, &req, openai.Limits{ModelOptional: true})
+			if err != nil {
+				t.Fatalf("%v: Parse(%s) = %v", api, tt.body, err)
+			}
+			named := tt.body == `{"model":"a"}`
+			if (req.Model != "") != named || (p.Model != types.Span{}) != named {
+				t.Errorf("Parse(%s): model %q at %v", tt.body, req.Model, p.Model)
+			}
+			for _, dst := range [][]byte{nil, make([]byte, 5, 1000)} {
+				if got := p.SpliceModel(dst, body, `q"m`); string(got) != tt.want || string(body) != tt.body {
+					t.Errorf("SpliceModel(%s) = %s, want %s", tt.body, got, tt.want)
+				}
+			}
+			if got := p.SpliceModel(nil, body, ""); !named && string(got) != tt.body {
+				t.Errorf("SpliceModel(%s) of no name = %s", tt.body, got)
+			}
+		}
+	}
+	// Into a body of an unknown kind nothing is put.
+	var req types.Request
+	p, _ := openai.Parse(openai.Other, "", []byte(`{}`), &req, openai.Limits{ModelOptional: true})
+	if got := p.SpliceModel(nil, []byte(`{}`), "a"); string(got) != `{}` {
+		t.Errorf("SpliceModel(%s) = %s", `{}`, got)
+	}
+	if e := openai.MissingModel(); e.Status != 400 || e.Code != openai.CodeMissing || e.Param != "model" {
+		t.Errorf("MissingModel() = %+v", e)
+	}
+}
+
+func TestErrorBodyFor(t *testing.T) {
+	tests := map[string]bool{ // whether it is Anthropic's
+		"/v1/messages": true, "/v1/messages/": true, "/messages": true, "/v1/messages/count_tokens?x": true, "/messages/count_tokens": true,
+		"/v1/messages/batches/b/results": true, "/anthropic/v1/messages/x": true,
+		"/v1/chat/completions": false, "/v1/threads/t/messages": false, "/v1/threads/t/messages/m": false, "/v1/messages_x": false, "": false,
+	}
+	for path, anthropic := range tests {
+		want := openai.ErrorBody(404, "x", "model", "c")
+		if anthropic {
+			want = openai.MessagesErrorBody(404, "x")
+		}
+		if got := openai.ErrorBodyFor(path, 404, "x", "model", "c"); !bytes.Equal(got, want) {
+			t.Errorf("ErrorBodyFor(%q) = %s, want %s", path, got, want)
+		}
+		if api := openai.APIOf(path); api != openai.Other {
+			e := &openai.Error{Status: 404, Message: "x", Param: "model", Code: "c"}
+			if got := e.Body(api); !bytes.Equal(got, want) {
+				t.Errorf("Body(%v) = %s, want %s", api, got, want)
+			}
+		}
+	}
+}
+
 // decode is the oracle: it keeps numbers as they are written.
 func decode(t *testing.T, data []byte) any {
 	t.Helper()
@@ -390,6 +532,17 @@ func FuzzParse(f *testing.F) {
 		if (err == nil) != (problem == "") {
 			t.Fatalf("Parse(%q) = %v, the oracle says %q", body, err, problem)
 		}
+		if model := tree["model"]; ok && (model == nil || model == "") {
+			limits.ModelOptional = true
+			if p, err := openai.Parse(openai.ChatCompletions, "", body, &req, limits); err == nil {
+				spliced := p.SpliceModel(nil, body, "put in")
+				tree["model"] = "put in"
+				if req.Model != "" || !reflect.DeepEqual(decode(t, spliced), any(tree)) {
+					t.Fatalf("SpliceModel(%q) = %q", body, spliced)
+				}
+			}
+			return
+		}
 		if err != nil {
 			if !errors.As(err, &e) || e.Code == openai.CodeInvalidJSON || e.Offset >= len(body) || !json.Valid(e.Body(openai.ChatCompletions)) {
 				t.Fatalf("Parse(%q) = %#v", body, err)
@@ -415,7 +568,7 @@ func FuzzParse(f *testing.F) {
 		if !bytes.HasPrefix(spliced, body[:p.Model.Start]) || !bytes.HasSuffix(spliced, body[p.Model.End:]) {
 			t.Fatalf("SpliceModel(%q, %q) = %q: other bytes changed", body, name, spliced)
 		}
-		for api := openai.Other; api <= openai.Transcriptions; api++ {
+		for api := openai.Other; api <= openai.CountTokens; api++ {
 			if _, err := openai.Parse(api, "", body, &req, limits); err == nil {
 				checkPrompt(t, &req)
 			}

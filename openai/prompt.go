@@ -1,6 +1,9 @@
 package openai
 
 import (
+	"math"
+	"strings"
+
 	"github.com/inferpick/inferpick/internal/jsonscan"
 	"github.com/inferpick/inferpick/types"
 )
@@ -97,34 +100,24 @@ const (
 
 // item walks a message, an item of Responses, or (part) a content part, and
 // counts its media. A part whose type is not known counts as other; an item
-// whose type is not known is text.
+// whose type is not known is text, but for data in it.
 func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 	start, before := s.Pos(), *c
 	byType, byKey := classUnknown, classUnknown
 	for s.Enter(); s.Key(); {
-		switch string(keyOf(s, body)) {
+		switch key := keyOf(s, body); string(key) {
 		case "type":
 			byType = classUnknown
 			if v := readValue(s); v.kind == jsonscan.String {
 				byType = classOfType(body[v.span.Start:v.span.End], part)
 			}
 		case "content", "output":
-			if kind, _ := s.Peek(); kind == jsonscan.Array {
-				c.contentParts(s, body)
-			} else {
-				s.Skip()
-			}
-		case "image_url":
-			byKey = classImage
-			s.Skip()
-		case "input_audio", "audio_url":
-			byKey = classAudio
-			s.Skip()
-		case "video_url", "file":
-			byKey = classOther
-			s.Skip()
+			c.nested(s, body)
 		default:
-			s.Skip()
+			if class := classOfKey(key); class != classUnknown {
+				byKey = class
+			}
+			c.member(s, body, key)
 		}
 	}
 	if byType == classUnknown {
@@ -138,8 +131,68 @@ func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 	}
 	// What was counted inside belongs to the part that is counted now.
 	*c = before
-	c.media += s.Pos() - start
-	switch byType {
+	c.add(byType, s.Pos()-start)
+}
+
+// nested walks what a message or a tool's result consists of: parts, or one part.
+func (c *content) nested(s *jsonscan.Scanner, body []byte) {
+	switch kind, _ := s.Peek(); kind {
+	case jsonscan.Object:
+		c.item(s, body, true)
+	case jsonscan.Array:
+		for s.Enter(); s.Elem(); {
+			if kind, _ := s.Peek(); kind == jsonscan.Object {
+				c.item(s, body, true)
+			} else {
+				s.Skip()
+			}
+		}
+	default:
+		s.Skip()
+	}
+}
+
+// member looks for data in a member of an object that is text. What the model
+// wrote as arguments of a tool it reads as text, whatever is in there.
+func (c *content) member(s *jsonscan.Scanner, body []byte, key []byte) {
+	class := classOfKey(key)
+	if class == classUnknown && (string(key) == "input" || string(key) == "arguments") {
+		s.Skip()
+		return
+	}
+	c.data(s, body, class)
+}
+
+// data walks a value and counts each piece of data in it that stands where the
+// class of media is expected.
+func (c *content) data(s *jsonscan.Scanner, body []byte, class class) {
+	switch kind, at := s.Peek(); {
+	case kind == jsonscan.Object:
+		for s.Enter(); s.Key(); {
+			key := keyOf(s, body)
+			if class != classUnknown {
+				c.data(s, body, class)
+			} else {
+				c.member(s, body, key)
+			}
+		}
+	case kind == jsonscan.Array:
+		for s.Enter(); s.Elem(); {
+			c.data(s, body, class)
+		}
+	case kind == jsonscan.String && class != classUnknown:
+		if s.Str() && isData(body[s.Token.Start:s.Token.End]) {
+			c.add(class, s.Token.End-at)
+		}
+	default:
+		s.Skip()
+	}
+}
+
+// add counts a piece of media, and its bytes.
+func (c *content) add(class class, bytes int) {
+	c.media += bytes
+	switch class {
 	case classImage:
 		c.images++
 	case classAudio:
@@ -149,14 +202,36 @@ func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 	}
 }
 
-func (c *content) contentParts(s *jsonscan.Scanner, body []byte) {
-	for s.Enter(); s.Elem(); {
-		if kind, _ := s.Peek(); kind == jsonscan.Object {
-			c.item(s, body, true)
-		} else {
-			s.Skip()
+// isData reports whether a string is a data URL or base64 that is longer than any
+// name, address or key. Of base64 the first bytes are looked at.
+func isData(raw []byte) bool {
+	const long, head = 256, 64
+	if len(raw) < long {
+		return false
+	}
+	if len(raw) > 5 && strings.EqualFold(string(raw[:5]), "data:") {
+		return true
+	}
+	for _, b := range raw[:head] {
+		letter := b|0x20 >= 'a' && b|0x20 <= 'z'
+		if !letter && b-'0' > 9 && b != '+' && b != '/' && b != '-' && b != '_' && b != '\\' {
+			return false
 		}
 	}
+	return true
+}
+
+// classOfKey returns the class of media that stand under the key.
+func classOfKey(key []byte) class {
+	switch string(key) {
+	case "image_url", "image", "images", "image_data":
+		return classImage
+	case "input_audio", "audio_url", "audio", "audio_data":
+		return classAudio
+	case "video_url", "video", "file", "file_data", "source", "data", "blob", "b64_json":
+		return classOther
+	}
+	return classUnknown
 }
 
 func classOfType(name []byte, part bool) class {
@@ -170,6 +245,8 @@ func classOfType(name []byte, part bool) class {
 		return classImage
 	case "input_audio", "audio_url", "audio", "audio_embeds":
 		return classAudio
+	case "input_file", "file", "document", "video_url", "video", "input_video":
+		return classOther
 	}
 	if part {
 		return classOther
@@ -180,7 +257,7 @@ func classOfType(name []byte, part bool) class {
 // part is a piece of the prompt, with what it holds.
 type part struct {
 	span   types.Span
-	tokens int
+	tokens int64
 	images int
 	audio  int
 	other  int
@@ -191,9 +268,16 @@ func (c *content) part() part {
 	if !c.text {
 		written = 0
 	}
+	p := c.mediaPart(c.span, written)
+	p.tokens += int64(c.numbers)
+	return p
+}
+
+// mediaPart returns a piece with so many bytes of text, and the media of c.
+func (c *content) mediaPart(span types.Span, text int) part {
 	return part{
-		span:   c.span,
-		tokens: tokensOf(written) + c.numbers + c.images*ImageTokens + c.audio*AudioTokens + c.other*OtherTokens,
+		span:   span,
+		tokens: int64(tokensOf(text)) + int64(c.images)*ImageTokens + int64(c.audio)*AudioTokens + int64(c.other)*OtherTokens,
 		images: c.images,
 		audio:  c.audio,
 		other:  c.other,
@@ -204,7 +288,7 @@ func tokensOf(bytes int) int { return (bytes + BytesPerToken - 1) / BytesPerToke
 
 // parts puts the pieces of the prompt in the order in which a model reads them.
 func (d *document) parts(api API, parts *[4]part) (n int, err error) {
-	head := func(f field) {
+	head := func(f field, c content) {
 		v := d.fields[f]
 		if v.kind == jsonscan.String {
 			v.span.Start--
@@ -213,7 +297,7 @@ func (d *document) parts(api API, parts *[4]part) (n int, err error) {
 		if v.absent() || v.span.End-v.span.Start <= 2 { // "", [] and {}
 			return
 		}
-		parts[n] = part{span: v.span, tokens: tokensOf(v.span.End - v.span.Start)}
+		parts[n] = c.mediaPart(v.span, v.span.End-v.span.Start-c.media)
 		n++
 	}
 	body := func(name string, f field, c *content, stringToo bool) {
@@ -236,16 +320,16 @@ func (d *document) parts(api API, parts *[4]part) (n int, err error) {
 	}
 	switch api {
 	case ChatCompletions:
-		head(fTools)
-		head(fFunctions)
+		head(fTools, content{})
+		head(fFunctions, content{})
 		body("messages", fMessages, &d.messages, false)
-	case Messages:
-		head(fTools)
-		head(fSystem)
+	case Messages, CountTokens:
+		head(fTools, content{})
+		head(fSystem, d.system)
 		body("messages", fMessages, &d.messages, false)
 	case Responses:
-		head(fInstructions)
-		head(fTools)
+		head(fInstructions, d.instructions)
+		head(fTools, content{})
 		body("input", fInput, &d.input, true)
 	case Embeddings:
 		body("messages", fMessages, &d.messages, false)
@@ -265,14 +349,16 @@ func setPrompt(p *types.Prompt, parts []part) {
 		spans = make([]types.Span, 0, len(parts))
 	}
 	*p = types.Prompt{Spans: spans}
+	tokens := int64(0)
 	for _, part := range parts {
 		if part.span.End > part.span.Start {
 			p.Spans = append(p.Spans, part.span)
 			p.Bytes += part.span.End - part.span.Start
 		}
-		p.Tokens += part.tokens
+		tokens += part.tokens
 		p.Images += part.images
 		p.Audio += part.audio
 		p.Other += part.other
 	}
+	p.Tokens = int(min(tokens, math.MaxInt))
 }

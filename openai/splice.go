@@ -6,39 +6,87 @@ import (
 	"unicode/utf8"
 
 	"github.com/inferpick/inferpick/internal/jsonscan"
+	"github.com/inferpick/inferpick/types"
 )
 
 // SpliceModel returns body with name in place of the model, and every other
-// byte as it was: body must be the one that p was parsed from. If that changes
-// nothing, or there is no model in it, it returns body itself; otherwise the
-// result is written over dst, which is grown if it is too small and may be nil,
-// and body is left alone. The length differs if the names' lengths do, so a
-// Content-Length must be set anew.
+// byte as it was: body must be the one that p was parsed from. Where the body names
+// no model but could (see Limits.ModelOptional), it is put in, as the first member
+// of the object or the first part of the form. If that changes nothing, or there is
+// no place for it, it returns body itself; otherwise the result is written over dst,
+// which is grown if it is too small and may be nil, and body is left alone. The
+// length differs, so a Content-Length must be set anew.
 //
 // Into a form name goes as it is: it must not hold a boundary, which a valid
 // model name does not.
 func (p Parsed) SpliceModel(dst, body []byte, name string) []byte {
 	at := p.Model
-	if at.Start == at.End || p.holds(body[at.Start:at.End], name) {
+	switch {
+	case at.Start < at.End:
+		if p.holds(body[at.Start:at.End], name) {
+			return body
+		}
+	case p.missing.as == nowhere || name == "":
 		return body
+	default:
+		at = p.missing.at
 	}
 	if room := len(body) + len(name) + 16; cap(dst) < room {
 		// Memory that Join takes is not cleared before it is filled.
-		var value []byte
-		if p.Form {
-			value = []byte(name)
-		} else {
-			value = jsonscan.AppendQuote(make([]byte, 0, len(name)+2), name)
-		}
+		var memory [128]byte
+		value := p.appendModel(memory[:0], body, name)
 		return bytes.Join([][]byte{body[:at.Start], value, body[at.End:]}, nil)
 	}
 	dst = append(dst[:0], body[:at.Start]...)
-	if p.Form {
-		dst = append(dst, name...)
-	} else {
-		dst = jsonscan.AppendQuote(dst, name)
-	}
+	dst = p.appendModel(dst, body, name)
 	return append(dst, body[at.End:]...)
+}
+
+// missing is where a model goes that is not in the body.
+type missing struct {
+	at types.Span // what it replaces
+	as placement
+}
+
+type placement uint8
+
+const (
+	nowhere     placement = iota
+	jsonValue             // in place of null or ""
+	firstMember           // before the other members of the object
+	onlyMember            // into the empty object
+	formValue             // as the value of a part that has none
+	formLine              // the same, where the line end after it is missing, too
+	formPart              // before the first part; at is the delimiter
+)
+
+const formModel = "\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n"
+
+// appendModel appends what is spliced in.
+func (p Parsed) appendModel(dst, body []byte, name string) []byte {
+	as := p.missing.as
+	if p.Model.Start < p.Model.End {
+		as = jsonValue
+		if p.Form {
+			as = formValue
+		}
+	}
+	delimiter := body[p.missing.at.Start:p.missing.at.End]
+	switch as {
+	case firstMember:
+		return append(jsonscan.AppendQuote(append(dst, `"model":`...), name), ',')
+	case onlyMember:
+		return jsonscan.AppendQuote(append(dst, `"model":`...), name)
+	case formValue:
+		return append(dst, name...)
+	case formLine:
+		return append(append(dst, name...), "\r\n"...)
+	case formPart:
+		dst = append(append(append(dst, delimiter...), formModel...), name...)
+		return append(append(dst, "\r\n"...), delimiter...)
+	default:
+		return jsonscan.AppendQuote(dst, name)
+	}
 }
 
 // holds reports whether the value in the body is name already.

@@ -1,7 +1,6 @@
 package openai
 
 import (
-	"bytes"
 	"strings"
 
 	"github.com/inferpick/inferpick/internal/jsonscan"
@@ -11,11 +10,19 @@ import (
 // StreamOptions says what a Stream does. The zero value reads a body that is
 // JSON and changes nothing.
 type StreamOptions struct {
+	// API is that of the request. CutOff needs it, to know how a stream ends; what
+	// else is read of a body is told from the body. Default: Other.
+	API API
+
 	// ContentType is that of the response. With text/event-stream the body is
-	// read event by event, with a JSON type or none as one JSON value, and with
-	// any other it is passed on and not looked at. A body that is compressed must
-	// be given another type, or be asked for uncompressed.
+	// read event by event, with a type of JSON lines line by line, with a JSON
+	// type or none as one JSON value, and with any other it is passed on and not
+	// looked at.
 	ContentType string
+
+	// ContentEncoding is that of the response. A body with any but identity is
+	// passed on and not looked at.
+	ContentEncoding string
 
 	// TargetModel and Model are the name that the server knows and the public
 	// one. Where the first is the value of "model" in a response, or of "model"
@@ -23,8 +30,13 @@ type StreamOptions struct {
 	// both are the same, the body passes as it is.
 	TargetModel, Model string
 
-	// MaxEventBytes bounds an event. A longer one passes unread and unchanged.
-	// Default: 1 MiB.
+	// HoldFirst holds back the first event with data until it is complete, so that
+	// an error in its place can still be answered in another way: see
+	// Stream.Begun. Other bodies are not held back.
+	HoldFirst bool
+
+	// MaxEventBytes bounds an event, and with it what is held back of one. A longer
+	// one passes unread and unchanged. Default: 1 MiB.
 	MaxEventBytes int
 
 	// MaxBodyBytes bounds a body that is JSON. A longer one passes unchanged, and
@@ -32,45 +44,58 @@ type StreamOptions struct {
 	MaxBodyBytes int
 }
 
-// Stream follows one response as it passes: it restores the public model name
-// and reads when the first token came, what was used, and whether the response
-// came to its end. However the body is cut into chunks, the result is the same.
+// Stream follows one response as it passes: it restores the public model name,
+// reads what was generated and used and which error was reported, and whether
+// the response came to its end. It says only what it has read: of a body in a
+// form that it does not know it says nothing, and passes it as it is. However the
+// body is cut into chunks, the result is the same.
 //
-//	s := openai.NewStream(openai.StreamOptions{ContentType: …})
+//	s := openai.NewStream(openai.StreamOptions{API: …, ContentType: …})
 //	for each chunk { w.Write(s.Feed(chunk)) }
 //	w.Write(s.Close())
 //
 // If no name is to be restored, every chunk is passed on at once and as it is,
-// without a copy. Otherwise an event is passed on as soon as it is complete, and
-// the part of one that is not is held back; a JSON body is held back until it is
-// complete. Restoring may change the length of the body: a Content-Length must
-// be removed, or the whole be waited for.
+// without a copy; but for a first event with HoldFirst. Otherwise an event is
+// passed on as soon as it is complete, and the part of one that is not is held
+// back; a JSON object is held back until it is complete. Comments and empty lines
+// before an event, and white space before a JSON value, keep a connection alive
+// and are never held back. Restoring may change the length of the body: a
+// Content-Length must be removed, or the whole be waited for.
 //
 // A Stream is for one goroutine. Reset makes one ready for the next response.
 type Stream struct {
-	target  string
-	public  []byte // the public name as a JSON string; nil: nothing to restore
-	event   int    // limits
-	body    int
-	kind    bodyKind
-	closed  bool
-	first   bool
-	done    bool
-	failure *ServerError
-	usage   usage
+	api       API
+	target    string
+	public    []byte // the public name as a JSON string; nil: nothing to restore
+	holdFirst bool   // the first event with data is held back, too
+	event     int    // limits
+	body      int
+	kind      bodyKind
+	closed    bool
+	begun     bool
+	done      bool
+	failure   *ServerError
+	usage     usage
+	tokens    int
+	id        string
+	choices   choices
+
+	// What forbids to say that an event stream was cut off.
+	unread  bool // there was an event that could not be read
+	foreign bool // there was an event of another form than the API's
 
 	// What has come of an event, or of a body in JSON, and cannot be judged yet.
-	// While restoring it is held back, otherwise it was passed on and this is a
-	// copy.
+	// If it is held back, it is yet to be passed on, otherwise this is a copy.
 	buf []byte
 	out []byte // what Feed returns if it is not the chunk
 
 	// Of events.
-	length   int  // bytes of the current event so far
+	length   int  // bytes of the current event so far, up to its limit
 	lineTop  bool // at the start of a line
 	afterCR  bool // the last byte was a carriage return that ended a line
+	comment  bool // in a comment before an event
 	skipping bool // the current event is too long
-	begun    bool // an event was completed: no byte order mark is expected
+	started  bool // an event or a comment has passed: no byte order mark is expected
 
 	// Of a body in JSON.
 	settled bool   // it was read, or given up
@@ -84,6 +109,7 @@ type bodyKind uint8
 const (
 	jsonBody bodyKind = iota
 	eventStream
+	lineStream // an event is a line
 	opaqueBody
 )
 
@@ -93,6 +119,7 @@ const (
 
 	keptBytes = 64 << 10 // a buffer that grew beyond this is not kept
 	tailBytes = 8 << 10  // of a long body, what is searched for usage
+	maxID     = 256      // bytes of a response's id
 )
 
 // NewStream returns a Stream for one response.
@@ -113,7 +140,8 @@ func (s *Stream) Reset(o StreamOptions) {
 	}
 	public := s.public[:0]
 	*s = Stream{
-		event: o.MaxEventBytes, body: o.MaxBodyBytes, kind: bodyKindOf(o.ContentType), lineTop: true,
+		api: o.API, holdFirst: o.HoldFirst, event: o.MaxEventBytes, body: o.MaxBodyBytes,
+		kind: bodyKindOf(o.ContentType, o.ContentEncoding), lineTop: true,
 		buf: kept(s.buf), out: kept(s.out),
 		scratch: scratch{joined: kept(s.scratch.joined), lines: s.scratch.lines[:0], edits: s.scratch.edits[:0]},
 	}
@@ -129,14 +157,22 @@ func kept(b []byte) []byte {
 	return b[:0]
 }
 
-func bodyKindOf(contentType string) bodyKind {
+func bodyKindOf(contentType, encoding string) bodyKind {
+	for coding := range strings.SplitSeq(encoding, ",") {
+		if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
+			return opaqueBody
+		}
+	}
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	mediaType = strings.TrimSpace(mediaType)
-	const events, json, suffix = "text/event-stream", "application/json", "+json"
+	is := func(name string) bool { return strings.EqualFold(mediaType, name) }
+	const suffix = "+json"
 	switch {
-	case strings.EqualFold(mediaType, events):
+	case is("text/event-stream"):
 		return eventStream
-	case mediaType == "", strings.EqualFold(mediaType, json):
+	case is("application/x-ndjson"), is("application/ndjson"), is("application/jsonl"), is("application/jsonlines"):
+		return lineStream
+	case mediaType == "", is("application/json"):
 		return jsonBody
 	case len(mediaType) > len(suffix) && strings.EqualFold(mediaType[len(mediaType)-len(suffix):], suffix):
 		return jsonBody
@@ -144,78 +180,60 @@ func bodyKindOf(contentType string) bodyKind {
 	return opaqueBody
 }
 
-// Feed takes the next bytes of the body and returns those to pass on now, which
-// may be none. The result is valid until the next call and may be part of chunk;
-// chunk is neither changed nor kept.
-func (s *Stream) Feed(chunk []byte) []byte {
-	if len(chunk) == 0 || s.closed {
-		return chunk
-	}
-	switch s.kind {
-	case eventStream:
-		return s.feedEvents(chunk)
-	case jsonBody:
-		return s.feedJSON(chunk)
-	}
-	s.first = true
-	return chunk
-}
+// FirstToken reports whether an event with something generated in it was read,
+// which ends the prefill: text (a blank is one), reasoning, a tool call, token
+// ids, sound, a picture. Nothing else is evidence of a first token, because
+// servers send it before, or instead of, the first: comments and pings, a chunk
+// with only a role or only a reason to finish, an event that only announces
+// (response.created, message_start), usage and errors. Neither is an event that
+// is too long to be read or no JSON object, nor any part of an answer that is not
+// streamed, which says nothing about when its tokens came.
+func (s *Stream) FirstToken() bool { return s.tokens > 0 }
 
-// Close is to be called at the end of the body, however it ended, and returns
-// what was held back. An event without its empty line is read like a complete
-// one.
-func (s *Stream) Close() []byte {
-	if s.closed {
-		return nil
-	}
-	s.closed = true
-	s.out = s.out[:0]
-	switch s.kind {
-	case eventStream:
-		if len(s.buf) == 0 {
-			return nil
-		}
-		s.readEvent(s.buf)
-	case jsonBody:
-		if s.tail != nil {
-			s.readTail()
-		}
-		if s.settled {
-			return nil
-		}
-		s.settled = true
-		s.done = s.readBody(s.buf)
-	default:
-		s.done = true
-	}
-	if s.public == nil {
-		return nil
-	}
-	s.appendEdited(s.buf)
-	return s.out
-}
-
-// FirstToken reports whether the first token was seen, which ends the prefill.
-// In a stream that is the first event with something generated in it: text,
-// reasoning, a tool call, or a reason to finish. A chunk that has only a role,
-// an event that only announces (response.created, message_start), a ping, usage
-// without choices and an error are none, because servers send them before, or
-// instead of, the first token. An event of an unknown form counts, so does one
-// that is too long to be read. Of other bodies it is the first byte.
-func (s *Stream) FirstToken() bool { return s.first }
+// Tokens returns how many events with something generated were read. Engines
+// send one for each step, so that it is about the number of tokens where no usage
+// is reported; one event may carry several tokens.
+func (s *Stream) Tokens() int { return s.tokens }
 
 // Usage returns what the server reported so far, the last report of each figure.
 // With Anthropic's figures PromptTokens includes what was read from the cache
 // and written to it, as it does in OpenAI's.
 func (s *Stream) Usage() types.Usage { return s.usage.sum() }
 
-// Done reports whether the response came to its proper end: [DONE], or the last
-// event of Responses, Messages and the media APIs; a complete value in JSON; the
-// end of any other body. A stream that is not done at its end was cut off.
-func (s *Stream) Done() bool { return s.done }
+// ResponseID returns the id of an answer of the Responses API, by which a later
+// request may continue it, or "" if none was read or it is longer than 256 bytes.
+func (s *Stream) ResponseID() string { return s.id }
+
+// Begun reports whether the response itself has begun: the first event with data
+// was read whole, or was too long for that; of other bodies, the first byte came
+// that is no white space. As long as it has not, nothing but comments, empty
+// events and white space was passed on if HoldFirst is set or a name is restored
+// in an event stream. After the call of Feed or Close in which it begins, Err tells
+// whether it began with an error: then what that call returned may be thrown away
+// and the request be sent to another server. Close does not make the fragment of
+// a first event a begin.
+func (s *Stream) Begun() bool { return s.begun }
+
+// Done reports whether the proper end of the response was read: [DONE]; the last
+// event of Responses and the media APIs; of Messages that or the reason to stop;
+// of chat and completions also a reason to finish for every choice seen so far; a
+// complete value in JSON. After it nothing is missed if the client goes away.
+// That it is false does not say that anything is missing: see CutOff.
+func (s *Stream) Done() bool { return s.done || s.choices.finished() }
+
+// CutOff reports, after Close, whether a body that ended cleanly lacks its end all
+// the same. It knows only where the end is known: in a stream of chat, completions,
+// Responses or Messages, as StreamOptions.API says, all of which was in the form of
+// that API and was read, with something generated and neither an end nor an error.
+// Whether any other body is complete, only its framing in HTTP can tell.
+func (s *Stream) CutOff() bool {
+	return s.closed && s.kind == eventStream && dialectOf(s.api) != dialectUnknown &&
+		!s.unread && !s.foreign && !s.choices.more && s.tokens > 0 && s.failure == nil && !s.Done()
+}
 
 // Err returns the error that the server reported in the body, a *ServerError, or
-// nil. A stream may carry one after a status of 200.
+// nil. A stream may carry one after a status of 200. An error field that is empty,
+// or stands beside a real answer, is none.
 func (s *Stream) Err() error {
 	if s.failure == nil {
 		return nil
@@ -223,220 +241,59 @@ func (s *Stream) Err() error {
 	return s.failure
 }
 
-// ServerError is an error object in a response.
-type ServerError struct {
-	Type, Code string // as the server gave them, often empty
-	Message    string // at most 1 KiB of it
+// dialect is how the events of an API look.
+type dialect uint8
+
+const (
+	dialectUnknown dialect = iota
+	dialectNeutral         // [DONE], pings, errors: of any
+	dialectChoices
+	dialectResponses
+	dialectMessages
+)
+
+// dialectOf returns the dialect of an API whose stream has a known end.
+func dialectOf(api API) dialect {
+	switch api {
+	case ChatCompletions, Completions:
+		return dialectChoices
+	case Responses:
+		return dialectResponses
+	case Messages:
+		return dialectMessages
+	}
+	return dialectUnknown
 }
 
-// Error returns the server's message with its type or code.
-func (e *ServerError) Error() string {
-	name := e.Type
-	if name == "" {
-		name = e.Code
-	}
-	if name == "" {
-		return "openai: server reported: " + e.Message
-	}
-	return "openai: server reported " + name + ": " + e.Message
+// choices keeps which choices were seen, and which of them have a reason to finish.
+type choices struct {
+	seen, ended choiceSet
+	more        bool // there is one that has no place in the sets
 }
 
-// feedEvents follows server-sent events (WHATWG HTML, section 9.2). An event
-// ends with an empty line; lines end with LF, CR LF or CR.
-func (s *Stream) feedEvents(chunk []byte) []byte {
-	s.out = s.out[:0]
-	start := 0  // where the current event starts; what came earlier is in buf
-	copied := 0 // what of the chunk is in out, or was replaced there
-	for pos := 0; pos < len(chunk); {
-		if s.afterCR && s.length == 0 && chunk[pos] == '\n' {
-			// The second half of the line end that completed the event before.
-			s.afterCR = false
-			pos++
-			start = pos
-			continue
-		}
-		end, complete := s.scanEvent(chunk, pos)
-		s.length += end - pos
-		pos = end
-		if !complete {
-			break
-		}
-		switch {
-		case s.skipping:
-		case s.length > s.event:
-			s.first = true
-			if s.public != nil {
-				s.out = append(s.out, s.buf...)
-			}
-		case len(s.buf) > 0:
-			s.buf = append(s.buf, chunk[:pos]...)
-			s.readEvent(s.buf)
-			if s.public != nil {
-				s.appendEdited(s.buf)
-				copied = pos
-			}
-		default:
-			s.readEvent(chunk[start:pos])
-			for _, e := range s.scratch.edits {
-				s.out = append(s.out, chunk[copied:start+e.Start]...)
-				s.out = append(s.out, s.public...)
-				copied = start + e.End
-			}
-		}
-		s.buf = kept(s.buf)
-		s.length, s.lineTop, s.skipping, s.begun = 0, true, false, true
-		start = pos
-	}
+// choiceSet has a bit for each index. OpenAI's API allows 128 choices.
+type choiceSet [2]uint64
 
-	ready := len(chunk)
-	if s.length > 0 && !s.skipping {
-		if s.length > s.event {
-			s.skipping, s.first = true, true
-			if s.public != nil {
-				s.out = append(s.out, s.buf...)
-			}
-			s.buf = kept(s.buf)
-		} else {
-			s.buf = append(s.buf, chunk[start:]...)
-			if s.public != nil {
-				ready = start
-			}
-		}
+func (c *choices) add(index int, ended bool) {
+	if index < 0 || index >= 64*len(c.seen) {
+		c.more = true
+		return
 	}
-	if len(s.out) == 0 {
-		return chunk[:ready]
+	bit := uint64(1) << (index % 64)
+	c.seen[index/64] |= bit
+	if ended {
+		c.ended[index/64] |= bit
 	}
-	s.out = append(s.out, chunk[copied:ready]...)
-	return s.out
 }
 
-// scanEvent looks for the end of the current event in chunk from pos. It returns
-// where it stopped, and whether the event is complete there.
-func (s *Stream) scanEvent(chunk []byte, pos int) (end int, complete bool) {
-	for pos < len(chunk) {
-		if s.afterCR {
-			s.afterCR = false
-			if chunk[pos] == '\n' {
-				pos++
-				continue
-			}
-		}
-		if c := chunk[pos]; s.lineTop && (c == '\n' || c == '\r') {
-			s.afterCR = c == '\r'
-			return pos + 1, true
-		}
-		s.lineTop = false
-		i := lineEnd(chunk[pos:])
-		if i < 0 {
-			return len(chunk), false
-		}
-		pos += i + 1
-		s.afterCR = chunk[pos-1] == '\r'
-		s.lineTop = true
+func (c *choices) merge(d *choices) {
+	for i := range c.seen {
+		c.seen[i] |= d.seen[i]
+		c.ended[i] |= d.ended[i]
 	}
-	return pos, false
+	c.more = c.more || d.more
 }
 
-// lineEnd returns the offset of the first LF or CR, or -1. It goes by windows so
-// that lines that end with one of the two do not cost a search of all the rest
-// for the other.
-func lineEnd(b []byte) int {
-	const window = 1024
-	for from := 0; from < len(b); from += window {
-		w := b[from:min(from+window, len(b))]
-		i := bytes.IndexByte(w, '\n')
-		if i >= 0 {
-			w = w[:i]
-		}
-		if j := bytes.IndexByte(w, '\r'); j >= 0 {
-			return from + j
-		}
-		if i >= 0 {
-			return from + i
-		}
-	}
-	return -1
-}
-
-// feedJSON follows a body that is one JSON value. It is read when all of it is
-// there: usually that is the first chunk, which is then not copied.
-func (s *Stream) feedJSON(chunk []byte) []byte {
-	s.first = true
-	s.out = s.out[:0]
-	if s.settled {
-		if s.tail != nil {
-			s.keepTail(chunk)
-		}
-		return chunk
-	}
-	if len(s.buf)+len(chunk) > s.body {
-		return s.giveUp(chunk)
-	}
-	if len(s.buf) == 0 && endsObject(chunk) && s.readBody(chunk) {
-		s.settled, s.done = true, true
-		if len(s.scratch.edits) == 0 {
-			return chunk
-		}
-		s.appendEdited(chunk)
-		return s.out
-	}
-	s.buf = append(s.buf, chunk...)
-	if s.public != nil {
-		return nil
-	}
-	return chunk
-}
-
-// giveUp is called with the chunk that makes the body too long. If the value is
-// complete within the limit, it is still read: what follows it is no part of it.
-func (s *Stream) giveUp(chunk []byte) []byte {
-	held := len(s.buf)
-	fits := s.body - held
-	s.buf = append(s.buf, chunk[:fits]...)
-	s.settled = true
-	if s.readBody(s.buf) {
-		s.done = true
-	} else {
-		s.scratch.edits = s.scratch.edits[:0]
-		s.tail = make([]byte, 0, 2*tailBytes)
-		s.keepTail(s.buf)
-		s.keepTail(chunk[fits:])
-	}
-	if s.public == nil {
-		s.buf = nil
-		return chunk
-	}
-	s.appendEdited(s.buf)
-	s.out = append(s.out, chunk[fits:]...)
-	s.buf = nil
-	return s.out
-}
-
-// keepTail keeps at least the last tailBytes of what it is given, at most twice
-// as many.
-func (s *Stream) keepTail(b []byte) {
-	if len(b) > tailBytes {
-		b = b[len(b)-tailBytes:]
-	}
-	if len(s.tail)+len(b) > 2*tailBytes {
-		s.tail = append(s.tail[:0], s.tail[len(s.tail)-tailBytes:]...)
-	}
-	s.tail = append(s.tail, b...)
-}
-
-func endsObject(b []byte) bool {
-	b = bytes.TrimRight(b, " \t\r\n")
-	return len(b) > 0 && b[len(b)-1] == '}'
-}
-
-// appendEdited appends b to out with the public name in the places that the last
-// read found.
-func (s *Stream) appendEdited(b []byte) {
-	from := 0
-	for _, e := range s.scratch.edits {
-		s.out = append(s.out, b[from:e.Start]...)
-		s.out = append(s.out, s.public...)
-		from = e.End
-	}
-	s.out = append(s.out, b[from:]...)
+func (c *choices) finished() bool {
+	return c.seen != choiceSet{} && c.seen == c.ended && !c.more
 }

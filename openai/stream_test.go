@@ -18,11 +18,16 @@ const sse = "text/event-stream; charset=utf-8"
 
 // result is all that a Stream says at the end.
 type result struct {
-	out   string
-	first bool
-	done  bool
-	usage types.Usage
-	err   string
+	out    string
+	first  bool
+	done   bool
+	usage  types.Usage
+	err    string
+	status int
+	tokens int
+	begun  bool
+	cutOff bool
+	id     string
 }
 
 // feed gives body to a new Stream, in chunks of the lengths that next returns.
@@ -40,9 +45,13 @@ func feed(o openai.StreamOptions, body []byte, next func() int) result {
 		body = body[n:]
 	}
 	out = append(out, s.Close()...)
-	r := result{out: string(out), first: s.FirstToken(), done: s.Done(), usage: s.Usage()}
-	if err := s.Err(); err != nil {
-		r.err = err.Error()
+	r := result{
+		out: string(out), first: s.FirstToken(), done: s.Done(), usage: s.Usage(),
+		tokens: s.Tokens(), begun: s.Begun(), cutOff: s.CutOff(), id: s.ResponseID(),
+	}
+	var e *openai.ServerError
+	if errors.As(s.Err(), &e) {
+		r.err, r.status = e.Error(), e.Status
 	}
 	return r
 }
@@ -121,21 +130,21 @@ func TestStream(t *testing.T) {
 			first: true, done: true, usage: known(18, 15, 6)},
 		{name: "only a role", contentType: sse, in: `data: {"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}` + "\n\n", usage: none},
 		{name: "a tool call", contentType: sse, in: `data: {"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}` + "\n\n", first: true, usage: none},
-		{name: "finished with nothing", contentType: sse, in: `data: {"choices":[{"delta":{},"finish_reason":"stop"}]}` + "\n\n", first: true, usage: none},
+		{name: "finished with nothing", contentType: sse, in: `data: {"choices":[{"delta":{},"finish_reason":"stop"}]}` + "\n\n", done: true, usage: none},
 		{name: "completions", contentType: sse, in: `data: {"choices":[{"text":""}]}` + "\n\n" + `data: {"choices":[{"text":"a"}]}` + "\n\n", first: true, usage: none},
 		{name: "created is no token", contentType: sse, in: `data: {"type":"response.created","response":{}}` + "\n\n", usage: none},
 		{name: "comments and fields", contentType: sse, in: ": ping\n\nid: 1\nretry: 5\nevent: x\n\n:\n\n\n\n", usage: none},
 		{name: "not data", contentType: sse, in: "data2: {\"model\":\"t\"}\n data: {}\n\ndata\n\ndata:\n\n", usage: none},
-		{name: "no space, lines by CR", contentType: sse, in: "data:{\"model\":\"t\"}\r\rdata:[DONE]\r\r", out: "data:{\"model\":\"pub\"}\r\rdata:[DONE]\r\r", first: true, done: true, usage: none},
-		{name: "line ends mixed", contentType: sse, in: "data: {\"model\":\"t\"}\r\n\rdata: {\"model\":\"t\"}\n\r\n\ndata: [DONE]\r\n\n", out: "data: {\"model\":\"pub\"}\r\n\rdata: {\"model\":\"pub\"}\n\r\n\ndata: [DONE]\r\n\n", first: true, done: true, usage: none},
-		{name: "several data lines", contentType: sse, in: "data: {\ndata:  \"model\" :\ndata: \"t\",\nevent: x\r\ndata:\"usage\":{\"prompt_tokens\":1}}\n\n", out: "data: {\ndata:  \"model\" :\ndata: \"pub\",\nevent: x\r\ndata:\"usage\":{\"prompt_tokens\":1}}\n\n", first: true, usage: known(1, -1, -1)},
-		{name: "byte order mark", contentType: sse, in: "\xef\xbb\xbfdata: {\"model\":\"t\"}\n\n", out: "\xef\xbb\xbfdata: {\"model\":\"pub\"}\n\n", first: true, usage: none},
-		{name: "byte order mark later on", contentType: sse, in: "data: {\"x\":1}\n\n\xef\xbb\xbfdata: {\"model\":\"t\"}\n\n", first: true, usage: none},
-		{name: "no empty line at the end", contentType: sse, in: "data: {\"model\":\"t\"}\n\ndata: [DONE]", out: "data: {\"model\":\"pub\"}\n\ndata: [DONE]", first: true, done: true, usage: none},
+		{name: "no space, lines by CR", contentType: sse, in: "data:{\"model\":\"t\"}\r\rdata:[DONE]\r\r", out: "data:{\"model\":\"pub\"}\r\rdata:[DONE]\r\r", done: true, usage: none},
+		{name: "line ends mixed", contentType: sse, in: "data: {\"model\":\"t\"}\r\n\rdata: {\"model\":\"t\"}\n\r\n\ndata: [DONE]\r\n\n", out: "data: {\"model\":\"pub\"}\r\n\rdata: {\"model\":\"pub\"}\n\r\n\ndata: [DONE]\r\n\n", done: true, usage: none},
+		{name: "several data lines", contentType: sse, in: "data: {\ndata:  \"model\" :\ndata: \"t\",\nevent: x\r\ndata:\"usage\":{\"prompt_tokens\":1}}\n\n", out: "data: {\ndata:  \"model\" :\ndata: \"pub\",\nevent: x\r\ndata:\"usage\":{\"prompt_tokens\":1}}\n\n", usage: known(1, -1, -1)},
+		{name: "byte order mark", contentType: sse, in: "\xef\xbb\xbfdata: {\"model\":\"t\"}\n\n", out: "\xef\xbb\xbfdata: {\"model\":\"pub\"}\n\n", usage: none},
+		{name: "byte order mark later on", contentType: sse, in: "data: {\"x\":1}\n\n\xef\xbb\xbfdata: {\"model\":\"t\"}\n\n", usage: none},
+		{name: "no empty line at the end", contentType: sse, in: "data: {\"model\":\"t\"}\n\ndata: [DONE]", out: "data: {\"model\":\"pub\"}\n\ndata: [DONE]", done: true, usage: none},
 		{name: "other places of the name", contentType: sse, in: `data: {"choices":[{"model":"t","delta":{"content":"\"model\":\"t\""}}],"x":{"model":"t"},"message":{"x":{"model":"t"}},"id":"t"}` + "\n\n", first: true, usage: none},
-		{name: "other values", contentType: sse, in: `data: {"model":"tt","model":"T","model":7,"model":null,"Model":"t"}` + "\n\n", first: true, usage: none},
-		{name: "escapes and duplicates", contentType: sse, in: `data: {"m\u006fdel":"\u0074","model" : "t"}` + "\n\n", out: `data: {"m\u006fdel":"pub","model" : "pub"}` + "\n\n", first: true, usage: none},
-		{name: "broken", contentType: sse, in: `data: {"model":"t","usage":{"prompt_tokens":1}` + "\n\n", first: true, usage: none},
+		{name: "other values", contentType: sse, in: `data: {"model":"tt","model":"T","model":7,"model":null,"Model":"t"}` + "\n\n", usage: none},
+		{name: "escapes and duplicates", contentType: sse, in: `data: {"m\u006fdel":"\u0074","model" : "t"}` + "\n\n", out: `data: {"m\u006fdel":"pub","model" : "pub"}` + "\n\n", usage: none},
+		{name: "broken", contentType: sse, in: `data: {"model":"t","usage":{"prompt_tokens":1}` + "\n\n", usage: none},
 		{name: "error in a stream", contentType: sse, in: `data: {"error":{"message":"no \"memory\"","type":"server_error","code":500}}` + "\n\n", usage: none, err: `openai: server reported server_error: no "memory"`},
 		{name: "error, old form", contentType: sse, in: `data: {"object":"error","message":"bad","type":"BadRequestError","code":400}` + "\n\n", usage: none, err: "openai: server reported BadRequestError: bad"},
 		{name: "error of responses", contentType: sse, in: `data: {"type":"error","code":"overloaded","message":"later"}` + "\n\n", usage: none, err: "openai: server reported overloaded: later"},
@@ -144,29 +153,39 @@ func TestStream(t *testing.T) {
 		{name: "usage in each chunk", contentType: sse, in: `data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":1}}` + "\n\n" + `data: {"choices":[],"usage":{"completion_tokens":2.0}}` + "\n\n", usage: known(9, 2, -1)},
 		{name: "usage of wrong types", contentType: sse, in: `data: {"choices":[],"usage":{"prompt_tokens":"9","completion_tokens":-1,"prompt_tokens_details":null}}` + "\n\n", usage: none},
 
-		{name: "JSON", contentType: "application/json", in: ` { "model" : "t" , "usage":{"prompt_tokens":3,"completion_tokens":4}, "big":12345678901234567890}` + "\n", out: ` { "model" : "pub" , "usage":{"prompt_tokens":3,"completion_tokens":4}, "big":12345678901234567890}` + "\n", first: true, done: true, usage: known(3, 4, -1)},
-		{name: "JSON and more", contentType: "", in: `{"model":"t"} {"model":"t"}`, out: `{"model":"pub"} {"model":"t"}`, first: true, done: true, usage: none},
-		{name: "JSON cut off", contentType: "application/json", in: `{"model":"t","usage":{"prompt_tokens":3}`, first: true, usage: none},
-		{name: "JSON error", contentType: "application/problem+json", in: `{"error":"no"}`, first: true, done: true, usage: none, err: "openai: server reported: no"},
-		{name: "JSON array", contentType: "application/json", in: `[{"model":"t"}]`, first: true, done: true, usage: none},
-		{name: "not JSON", contentType: "application/json", in: `<html>}`, first: true, usage: none},
-		{name: "audio", contentType: "audio/mpeg", in: `{"model":"t"}`, first: true, done: true, usage: none},
+		{name: "JSON", contentType: "application/json", in: ` { "model" : "t" , "usage":{"prompt_tokens":3,"completion_tokens":4}, "big":12345678901234567890}` + "\n", out: ` { "model" : "pub" , "usage":{"prompt_tokens":3,"completion_tokens":4}, "big":12345678901234567890}` + "\n", done: true, usage: known(3, 4, -1)},
+		{name: "JSON and more", contentType: "", in: `{"model":"t"} {"model":"t"}`, out: `{"model":"pub"} {"model":"t"}`, done: true, usage: none},
+		{name: "JSON cut off", contentType: "application/json", in: `{"model":"t","usage":{"prompt_tokens":3}`, usage: none},
+		{name: "JSON error", contentType: "application/problem+json", in: `{"error":"no"}`, done: true, usage: none, err: "openai: server reported: no"},
+		{name: "JSON array", contentType: "application/json", in: `[{"model":"t"}]`, done: true, usage: none},
+		{name: "not JSON", contentType: "application/json", in: `<html>}`, usage: none},
+		{name: "audio", contentType: "audio/mpeg", in: `{"model":"t"}`, usage: none},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			want := result{tt.out, tt.first, tt.done, tt.usage, tt.err}
+			type said struct {
+				out         string
+				first, done bool
+				usage       types.Usage
+				err         string
+			}
+			want := said{tt.out, tt.first, tt.done, tt.usage, tt.err}
 			if want.out == "" {
 				want.out = tt.in
 			}
 			o := openai.StreamOptions{ContentType: tt.contentType, TargetModel: "t", Model: "pub"}
-			if got := checkSplits(t, o, tt.in); got != want {
+			restored := checkSplits(t, o, tt.in)
+			if got := (said{restored.out, restored.first, restored.done, restored.usage, restored.err}); got != want {
 				t.Errorf("%q = %+v\nwant %+v", tt.in, got, want)
 			}
-			// The same without restoring: nothing is held, nothing changes.
+			// The same without restoring: nothing is held, nothing changes. And with the
+			// first event held.
 			o.Model = ""
-			want.out = tt.in
-			if got := checkSplits(t, o, tt.in); got != want {
-				t.Errorf("%q, not restored = %+v\nwant %+v", tt.in, got, want)
+			restored.out = tt.in
+			for _, o.HoldFirst = range []bool{false, true} {
+				if got := checkSplits(t, o, tt.in); got != restored {
+					t.Errorf("%q, not restored, HoldFirst %v = %+v\nwant %+v", tt.in, o.HoldFirst, got, restored)
+				}
 			}
 		})
 	}
@@ -221,7 +240,7 @@ func TestStreamLimits(t *testing.T) {
 	if got.out != want+long+want || got.usage.PromptTokens.IsKnown() {
 		t.Errorf("long event: %+v", got)
 	}
-	if got := checkSplits(t, o, long); !got.first || got.out != long {
+	if got := checkSplits(t, o, long); got.first || !got.begun || got.out != long {
 		t.Errorf("only a long event: %+v", got)
 	}
 	for size, restored := range map[int]bool{64: true, 65: false} {
@@ -354,17 +373,31 @@ func FuzzStream(f *testing.F) {
 		"\xef\xbb\xbfevent: x\ndata: {\"response\":{\"model\":\"t\"},\"usage\":{\"prompt_tokens\":1}}\n\n",
 		`{"model":"t","message":{"model":"t"},"usage":{"input_tokens":1,"cache_read_input_tokens":2}}`,
 		`{"model":"t"} {"error":{"message":"x"}}`,
+		": ping\ndata: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"x\"}}]}\n\n: ping\r\n\r\ndata: {\"choices\":[{\"index\":1,\"finish_reason\":\"stop\"}]}",
+		" \n{\"error\":{\"code\":404},\"object\":\"error\"}\n",
+		"{\"response\":\"x\"}\r\n{\"error\":\"y\"}\n",
+		"event: error\ndata: no\n\nevent: x\n\ndata: {\"response\":{\"id\":\"resp_1\"},\"type\":\"response.completed\"}\n\n",
 	} {
 		f.Add([]byte(body), uint64(1), true, uint16(0))
 		f.Add([]byte(body), uint64(2), false, uint16(40))
+		f.Add([]byte(body), uint64(3), true, uint16(40))
 	}
 	f.Fuzz(func(t *testing.T, body []byte, seed uint64, events bool, limit uint16) {
-		o := openai.StreamOptions{TargetModel: "t", Model: "pub\"lic", MaxEventBytes: int(limit), MaxBodyBytes: int(limit)}
-		if events {
+		o := openai.StreamOptions{
+			API: openai.API(seed % 6), HoldFirst: seed%5 > 1, TargetModel: "t", Model: "pub\"lic",
+			MaxEventBytes: int(limit), MaxBodyBytes: int(limit),
+		}
+		if events && seed%7 == 0 {
+			o.ContentType = "application/x-ndjson"
+		} else if events {
 			o.ContentType = sse
 		}
 		for range 2 {
 			want := feed(o, body, whole)
+			if want.first != (want.tokens > 0) || want.cutOff && (want.done || !want.first || !want.begun || want.err != "") ||
+				(want.err != "") != (want.status >= 400 && want.status <= 599) || !events && want.first || len(want.id) > 256 {
+				t.Fatalf("%q says %+v", body, want)
+			}
 			r := rand.New(rand.NewPCG(seed, 0))
 			for _, next := range []func() int{bytewise, func() int { return 1 + r.IntN(16) }, func() int { return 1 + r.IntN(len(body)+1) }} {
 				if got := feed(o, body, next); got != want {

@@ -38,6 +38,11 @@ type Request struct {
 	PreviousID string // the id of the answer that this request continues, as its server gave it
 	CacheSalt  string // the body's cache_salt: prompts of other salts share no cache
 
+	// PreviousID is the id of the answer that this request continues, as the server
+	// gave it, which may be the only one to know it. Empty: none. Another one with
+	// each turn, it is no SessionID. At most 1 KiB, unless openai.Limits say otherwise.
+	PreviousID string
+
 	SLO       SLO
 	MaxTokens int  // bound on the output, 0 if the client gave none
 	Stream    bool // the client asked for server-sent events
