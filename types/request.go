@@ -35,7 +35,6 @@ type Request struct {
 
 	FairnessID string // the tenant, for fair sharing
 	SessionID  string // the conversation, for affinity
-	PreviousID string // the id of the answer that this request continues, as its server gave it
 	CacheSalt  string // the body's cache_salt: prompts of other salts share no cache
 
 	// PreviousID is the id of the answer that this request continues, as the server
