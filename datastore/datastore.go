@@ -124,7 +124,10 @@ type poolState struct {
 	changed   bool              // cells changed since published was made
 	published []*types.Endpoint // as in the newest snapshot
 
-	dirty atomic.Bool // a cell has a reading that is not in published
+	names *names // of published, with what manifests say
+
+	dirty   atomic.Bool // a cell has a reading that is not in published
+	renamed atomic.Bool // a cell has other models than in published
 }
 
 // New returns an empty store.
