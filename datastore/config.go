@@ -19,7 +19,7 @@ type config struct {
 	defaultName types.NamespacedName
 	refuse      bool
 	sticky      bool
-	models      []Model
+	models      []Model // that manifests name, by name
 	status      map[objectName][]types.Condition
 }
 
@@ -47,17 +47,6 @@ type anyRoute struct {
 	pool int                  // index, -1: the pool does not exist
 	name types.NamespacedName // of the pool
 }
-
-// Model is a public model name, as for GET /v1/models.
-type Model struct {
-	Name    string
-	Pool    types.NamespacedName // where it goes if a request names no pool
-	Created time.Time            // of the manifest that names it; zero: not known
-}
-
-// Models returns the public names that manifests give, by name, each once: of
-// models, and of rewrites that match one name. The slice must not be modified.
-func (sn *Snapshot) Models() []Model { return sn.config.models }
 
 // Status returns the conditions of a manifest, and whether it is in the
 // snapshot. Every manifest has the condition Accepted: True; False, with reason

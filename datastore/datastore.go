@@ -102,8 +102,10 @@ type Store struct {
 	mu       sync.Mutex
 	objects  map[objectName]types.Object
 	pools    map[types.NamespacedName]*poolState
+	births   uint64 // pools that came into being so far
 	slots    slots
-	watchers []*watcher
+	watchers watchers[Event]
+	onPools  watchers[PoolEvent]
 }
 
 // objectName is the identity of a manifest.
@@ -118,13 +120,17 @@ func nameOf(o types.Object) objectName { return objectName{o.Kind(), o.Key()} }
 type poolState struct {
 	name     types.NamespacedName
 	manifest *types.InferencePool // nil: came into being with its endpoints
+	born     uint64               // tells it from others that had its name
 
 	cells     []*cell // in the order of the specs
 	byID      map[string]*cell
 	changed   bool              // cells changed since published was made
 	published []*types.Endpoint // as in the newest snapshot
 
-	dirty atomic.Bool // a cell has a reading that is not in published
+	names *names // of published, with what manifests say
+
+	dirty   atomic.Bool // a cell has a reading that is not in published
+	renamed atomic.Bool // a cell has other models than in published
 }
 
 // New returns an empty store.
@@ -172,15 +178,27 @@ type Change struct {
 // not bind a change with OnlyObjects, nor an object with another creation time:
 // it was deleted and made anew in between.
 func (s *Store) Commit(c Change) error {
+	_, err := s.commit(c)
+	return err
+}
+
+// given is what a pool was given as the whole list of its endpoints.
+type given struct {
+	specs []EndpointSpec // valid, and not to be modified
+	born  uint64         // of the pool that got them
+}
+
+// commit is Commit, and returns what the pools in c.Endpoints were given.
+func (s *Store) commit(c Change) (map[types.NamespacedName]given, error) {
 	objects, err := prepareObjects(c.Objects)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	endpoints := make(map[types.NamespacedName][]EndpointSpec, len(c.Endpoints))
 	for pool, specs := range c.Endpoints {
 		prepared, err := prepareSpecs(pool, specs)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		endpoints[withNamespace(pool)] = prepared
 	}
@@ -193,7 +211,7 @@ func (s *Store) Commit(c Change) error {
 		kept[nameOf(o)] = true
 	}
 	if err := s.allowedLocked(objects, kept, c.OnlyObjects, endpoints); err != nil {
-		return err
+		return nil, err
 	}
 
 	// From here on nothing fails.
@@ -210,11 +228,42 @@ func (s *Store) Commit(c Change) error {
 			s.poolLocked(pool.Key()).manifest = pool
 		}
 	}
+	out := make(map[types.NamespacedName]given, len(endpoints))
 	for pool, specs := range endpoints {
-		s.setLocked(s.poolLocked(pool), specs)
+		p := s.poolLocked(pool)
+		s.setLocked(p, specs)
+		out[pool] = given{specs, p.born}
 	}
 	s.publishLocked()
-	return nil
+	return out, nil
+}
+
+// refill gives pools their endpoints again that were deleted since they were given had
+// and are back. It notes in had what it gave, and reports how many pools that were. Pools
+// that are not there stay so.
+func (s *Store) refill(had map[types.NamespacedName]given) (int, error) {
+	s.mu.Lock()
+	defer s.deliver()
+	defer s.mu.Unlock()
+	lost := make(map[types.NamespacedName][]EndpointSpec)
+	for name, g := range had {
+		if p := s.pools[name]; p != nil && p.born != g.born {
+			lost[name] = g.specs
+		}
+	}
+	if len(lost) == 0 {
+		return 0, nil
+	}
+	if err := s.allowedLocked(nil, nil, false, lost); err != nil {
+		return 0, err
+	}
+	for name, specs := range lost {
+		p := s.pools[name]
+		s.setLocked(p, specs)
+		had[name] = given{specs, p.born}
+	}
+	s.publishReadingsLocked()
+	return len(lost), nil
 }
 
 // Apply adds manifests, or puts them in the place of those with the same kind
@@ -230,7 +279,8 @@ func (s *Store) Replace(objs []types.Object) error {
 }
 
 // Delete removes a manifest, and with a pool its endpoints, and reports whether
-// there was one. A pool without a manifest is deleted in the same way.
+// there was one. A pool without a manifest is deleted in the same way. A pool that is
+// made again begins empty: who gave it endpoints has to give them again, see WatchPools.
 func (s *Store) Delete(kind string, name types.NamespacedName) bool {
 	s.mu.Lock()
 	defer s.deliver()
@@ -339,8 +389,10 @@ func (s *Store) roomLocked(endpoints int) error {
 func (s *Store) poolLocked(name types.NamespacedName) *poolState {
 	p, ok := s.pools[name]
 	if !ok {
-		p = &poolState{name: name, byID: make(map[string]*cell)}
+		s.births++
+		p = &poolState{name: name, born: s.births, byID: make(map[string]*cell)}
 		s.pools[name] = p
+		s.onPools.queueLocked(PoolEvent{Added, name})
 	}
 	return p
 }
@@ -353,6 +405,7 @@ func (s *Store) deleteLocked(name objectName) bool {
 		found = true
 		s.setLocked(p, nil)
 		delete(s.pools, name.name)
+		s.onPools.queueLocked(PoolEvent{Removed, name.name})
 	}
 	return found
 }

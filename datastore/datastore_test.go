@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"reflect"
 	"runtime"
 	"slices"
@@ -205,6 +206,79 @@ func TestUpdateMetrics(t *testing.T) {
 	s.UpdateMetrics(load, types.Metrics{UpdatedAt: at(101)})
 	if m := get(); m.Waiting.IsKnown() || m.StartedAt.Or(-1) != 50 {
 		t.Errorf("reading = %+v, want Waiting unknown and StartedAt kept", m)
+	}
+}
+
+// A reading of another clock is of now, and lives no longer than others.
+func TestReadingsFromTheFuture(t *testing.T) {
+	reading := func(at time.Time, waiting float64) types.Metrics {
+		return types.Metrics{UpdatedAt: at, Waiting: types.Known(waiting)}
+	}
+	for _, tt := range []struct {
+		name  string
+		ahead time.Duration
+		want  time.Duration // from now
+	}{
+		{"an hour", time.Hour, 0},
+		{"as far as can be", 1<<63 - 1, 0},
+		{"a bit more than a second", 1001 * time.Millisecond, 0},
+		{"a few milliseconds", 5 * time.Millisecond, 5 * time.Millisecond},
+		{"the past", -time.Second, -time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			now := at(1000)
+			s := datastore.New(datastore.Options{Now: func() time.Time { return now }})
+			must(t, s.SetEndpoints(llama, specs(1)))
+			load := endpoints(t, s, llama)[0].Load
+			get := func() types.Metrics { return endpoints(t, s, llama)[0].Metrics }
+			s.UpdateMetrics(load, reading(now.Add(tt.ahead), 7))
+			if m := get(); m.Waiting.Or(-1) != 7 || !m.UpdatedAt.Equal(now.Add(tt.want)) {
+				t.Errorf("reading %+v, want one of now%+v", m, tt.want)
+			}
+			now = now.Add(50 * time.Millisecond)
+			s.UpdateMetrics(load, reading(now, 8))
+			if m := get(); m.Waiting.Or(-1) != 8 || !m.UpdatedAt.Equal(now) {
+				t.Errorf("reading %+v: a true one did not come through", m)
+			}
+		})
+	}
+
+	t.Run("clock set back", func(t *testing.T) {
+		now := at(10_000)
+		s := datastore.New(datastore.Options{Now: func() time.Time { return now }})
+		must(t, s.SetEndpoints(llama, specs(1)))
+		load := endpoints(t, s, llama)[0].Load
+		s.UpdateMetrics(load, reading(now, 1))
+		now = at(1_000)
+		s.UpdateMetrics(load, reading(now, 2))
+		s.UpdateMetrics(load, reading(now.Add(-time.Second), 3))
+		if m := endpoints(t, s, llama)[0].Metrics; m.Waiting.Or(-1) != 2 || !m.UpdatedAt.Equal(now) {
+			t.Errorf("reading %+v, want the first of the time that is now", m)
+		}
+	})
+}
+
+// What a feeder of one's own gives is as good as what a page says.
+func TestReadingsWithoutSense(t *testing.T) {
+	for _, v := range []float64{-1, math.NaN(), math.Inf(1), math.Inf(-1), 1e308, -0.001} {
+		s := datastore.New(datastore.Options{})
+		must(t, s.SetEndpoints(llama, specs(1)))
+		g := types.Known(v)
+		s.UpdateMetrics(endpoints(t, s, llama)[0].Load, types.Metrics{
+			Waiting: g, Running: g, KVUsage: g, MaxAdapters: g, BlockSize: g, NumBlocks: g, StartedAt: g, Awake: g})
+		m := endpoints(t, s, llama)[0].Metrics
+		for i, g := range []types.Gauge{m.Waiting, m.Running, m.KVUsage, m.MaxAdapters, m.BlockSize, m.NumBlocks, m.StartedAt, m.Awake} {
+			if g.IsKnown() {
+				t.Errorf("figure %d of %v is %v, want unknown", i, v, g.OrNaN())
+			}
+		}
+	}
+	s := datastore.New(datastore.Options{})
+	must(t, s.SetEndpoints(llama, specs(1)))
+	s.UpdateMetrics(endpoints(t, s, llama)[0].Load, types.Metrics{KVUsage: types.Known(37.5), BlockSize: types.Known(0), NumBlocks: types.Known(0), Waiting: types.Known(0)})
+	m := endpoints(t, s, llama)[0].Metrics
+	if m.KVUsage.IsKnown() || m.BlockSize.IsKnown() || m.NumBlocks.IsKnown() || !m.Waiting.IsKnown() {
+		t.Errorf("reading %+v, want nothing but Waiting", m)
 	}
 }
 

@@ -56,8 +56,19 @@ type DNSOptions struct {
 	// addresses are taken, and Err says so. Default: 1,000.
 	MaxAddresses int
 
+	// AllowRanges, if not empty, are the only ranges whose addresses become endpoints.
+	// Default: all but those that point into a host or onto its link, loopback
+	// (127.0.0.0/8, ::1) and link-local (169.254.0.0/16, where clouds keep credentials,
+	// and fe80::/10). Loopback is allowed too if Host is localhost or ends in .localhost.
+	// Host itself may be an address of any range. No option allows unspecified addresses
+	// (0.0.0.0/8, ::), multicast and broadcast, which no server has. An IPv4 address is
+	// the same one in IPv6 (::ffff:0:0/96).
+	//
+	// Of an answer that has others the rest is used, and Err says so.
+	AllowRanges []netip.Prefix
+
 	// ClearOnNotFound removes all endpoints when the name does not exist or has
-	// no addresses. Default: they stay, as after any failed lookup, because a
+	// no addresses at all. Default: they stay, as after any failed lookup, because a
 	// name server that answers wrongly must not take a service down.
 	ClearOnNotFound bool
 
@@ -70,12 +81,15 @@ type DNSOptions struct {
 
 // DNSSource keeps the endpoints of one pool in step with a name in DNS. An
 // endpoint is named by its address. Make one with NewDNSSource.
+//
+// If the pool is deleted after it was filled, the source does not make it anew: Err says
+// that it is missing. When it is back it has its endpoints again, at once while Run runs.
 type DNSSource struct {
 	store *Store
 	opt   DNSOptions
 
-	loading sync.Mutex // held for a lookup
-	last    []string   // addresses in force; guarded by loading
+	loading sync.Mutex                     // held for a lookup
+	last    map[types.NamespacedName]given // what the pool was given; guarded by loading
 
 	mu  sync.Mutex // held for a moment only
 	err error      // of the last lookup
@@ -104,6 +118,18 @@ func NewDNSSource(store *Store, o DNSOptions) (*DNSSource, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = 5 * time.Second
 	}
+	ranges := make([]netip.Prefix, len(o.AllowRanges))
+	for i, r := range o.AllowRanges {
+		if !r.IsValid() {
+			return nil, fmt.Errorf("datastore: DNSOptions.AllowRanges[%d] is no range", i)
+		}
+		if a := r.Addr(); a.Is4In6() && r.Bits() >= 96 {
+			r = netip.PrefixFrom(a.Unmap(), r.Bits()-96)
+		}
+		ranges[i] = r
+	}
+	o.AllowRanges = ranges
+	o.Pool = withNamespace(o.Pool)
 	if o.MaxAddresses <= 0 {
 		o.MaxAddresses = 1000
 	}
@@ -124,14 +150,20 @@ func (d *DNSSource) Load(ctx context.Context) error {
 	if err != nil && ctx.Err() != nil {
 		return err // interrupted: that says nothing of the name
 	}
+	d.note(ctx, err)
+	return err
+}
+
+// note keeps an error for Err, and logs it if it is another than before.
+func (d *DNSSource) note(ctx context.Context, err error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err != nil && (d.err == nil || d.err.Error() != err.Error()) {
+	before := d.err
+	d.err = err
+	d.mu.Unlock()
+	if err != nil && (before == nil || before.Error() != err.Error()) {
 		d.opt.Logger.LogAttrs(ctx, slog.LevelWarn, "lookup of endpoints failed",
 			slog.String("host", d.opt.Host), slog.Any("error", err))
 	}
-	d.err = err
-	return err
 }
 
 // Run looks the name up at once and at every interval until ctx is done, and
@@ -139,14 +171,44 @@ func (d *DNSSource) Load(ctx context.Context) error {
 func (d *DNSSource) Run(ctx context.Context) error {
 	ticker := time.NewTicker(d.opt.Interval)
 	defer ticker.Stop()
+	wake, stop := d.store.wakeOnPools()
+	defer stop()
 	for ctx.Err() == nil {
 		_ = d.Load(ctx) // kept for Err, and logged
-		select {
-		case <-ctx.Done():
-		case <-ticker.C:
-		}
+		d.wait(ctx, ticker.C, wake)
 	}
 	return nil
+}
+
+// wait returns when it is time for another lookup, and meanwhile fills the pool when it
+// is back.
+func (d *DNSSource) wait(ctx context.Context, tick <-chan time.Time, wake <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick:
+			return
+		case <-wake:
+			d.loading.Lock()
+			back, err := d.refill(ctx)
+			if back || err != nil {
+				d.note(ctx, err)
+			}
+			d.loading.Unlock()
+		}
+	}
+}
+
+// refill gives the pool its endpoints again if it was deleted and is back, and reports
+// whether it was. Caller must hold d.loading.
+func (d *DNSSource) refill(ctx context.Context) (back bool, err error) {
+	n, err := d.store.refill(d.last)
+	if n > 0 {
+		d.opt.Logger.LogAttrs(ctx, slog.LevelInfo, "the pool is back and has its endpoints again",
+			slog.String("host", d.opt.Host), slog.String("pool", d.opt.Pool.String()))
+	}
+	return n > 0, err
 }
 
 // Err returns what was wrong with the last lookup, nil if its answer is in
@@ -159,26 +221,77 @@ func (d *DNSSource) Err() error {
 
 // load does one lookup. Caller must hold d.loading.
 func (d *DNSSource) load(ctx context.Context) error {
+	// Before anything that may fail: what was known of the name is still true.
+	_, lost := d.refill(ctx)
 	ctx, cancel := context.WithTimeout(ctx, d.opt.Timeout)
 	defer cancel()
 	found, err := d.lookup(ctx)
 	if err == nil && len(found) == 0 {
 		err = fmt.Errorf("datastore: %s has no addresses", shorten(d.opt.Host))
 	}
-	if err != nil {
-		if gone := found != nil || isNotFound(err); !gone || !d.opt.ClearOnNotFound {
-			return err
-		}
+	if gone := found != nil || isNotFound(err); err != nil && !(gone && d.opt.ClearOnNotFound) {
+		return errors.Join(err, lost)
 	}
 	slices.SortFunc(found, netip.AddrPort.Compare)
 	found = slices.Compact(found)
-	if most := d.opt.MaxAddresses; len(found) > most {
-		err = fmt.Errorf("datastore: %w: %s has %d addresses, DNSOptions.MaxAddresses is %d", ErrLimit, shorten(d.opt.Host), len(found), most)
-		found = found[:most]
+	usable, refused := d.sift(found)
+	if refused != nil && len(usable) == 0 {
+		return errors.Join(refused, lost) // a wrong answer must not take a service down
 	}
+	if most := d.opt.MaxAddresses; len(usable) > most {
+		err = fmt.Errorf("datastore: %w: %s has %d addresses, DNSOptions.MaxAddresses is %d", ErrLimit, shorten(d.opt.Host), len(usable), most)
+		usable = usable[:most]
+	}
+	return errors.Join(err, refused, d.set(ctx, usable, lost != nil))
+}
 
+// sift returns the addresses that may become endpoints, and an error that tells of others.
+func (d *DNSSource) sift(found []netip.AddrPort) (usable []netip.AddrPort, err error) {
+	var refused []string
+	for _, at := range found {
+		if d.allowed(at.Addr().WithZone("")) {
+			usable = append(usable, at)
+		} else {
+			refused = append(refused, at.Addr().String())
+		}
+	}
+	if len(refused) == 0 {
+		return usable, nil
+	}
+	refused = slices.Compact(refused)
+	few := refused[:min(len(refused), 5)]
+	return usable, fmt.Errorf("datastore: %s has %d addresses that may not become endpoints (DNSOptions.AllowRanges): %s",
+		shorten(d.opt.Host), len(refused), strings.Join(few, ", "))
+}
+
+// Addresses that no server has: of "this network" (RFC 1122), and the broadcast one.
+var (
+	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")
+	broadcast   = netip.MustParseAddr("255.255.255.255")
+)
+
+// allowed is what DNSOptions.AllowRanges says.
+func (d *DNSSource) allowed(addr netip.Addr) bool {
+	if !addr.IsValid() || addr.IsUnspecified() || addr.IsMulticast() || addr == broadcast || thisNetwork.Contains(addr) {
+		return false
+	}
+	host := strings.ToLower(strings.TrimSuffix(d.opt.Host, "."))
+	if literal, err := netip.ParseAddr(host); err == nil && literal.Unmap().WithZone("") == addr {
+		return true
+	}
+	if ranges := d.opt.AllowRanges; len(ranges) > 0 {
+		return slices.ContainsFunc(ranges, func(r netip.Prefix) bool { return r.Contains(addr) })
+	}
+	if addr.IsLoopback() {
+		return host == "localhost" || strings.HasSuffix(host, ".localhost")
+	}
+	return !addr.IsLinkLocalUnicast()
+}
+
+// set gives the pool its endpoints, if they are others than before or must be given in any
+// case, unless the pool was deleted. Caller must hold d.loading.
+func (d *DNSSource) set(ctx context.Context, found []netip.AddrPort, must bool) error {
 	specs := make([]EndpointSpec, len(found))
-	addresses := make([]string, len(found))
 	for i, at := range found {
 		spec := d.opt.Template
 		spec.Address = at.String()
@@ -187,18 +300,28 @@ func (d *DNSSource) load(ctx context.Context) error {
 		if d.opt.MetricsPort != 0 {
 			spec.MetricsAddress = netip.AddrPortFrom(at.Addr(), uint16(d.opt.MetricsPort)).String()
 		}
-		specs[i], addresses[i] = spec, spec.Address
+		specs[i] = spec
 	}
-	if d.last != nil && slices.Equal(addresses, d.last) {
+	before, filled := d.last[d.opt.Pool]
+	if filled && d.store.Snapshot().Pool(d.opt.Pool) == nil {
+		specs, err := prepareSpecs(d.opt.Pool, specs)
+		if err != nil {
+			return err
+		}
+		d.last[d.opt.Pool] = given{specs, before.born} // for when it is back
+		return fmt.Errorf("datastore: %w: %s was deleted, and has the endpoints of %s again when it is back", ErrNoPool, d.opt.Pool, shorten(d.opt.Host))
+	}
+	if filled && !must && slices.EqualFunc(specs, before.specs, func(a, b EndpointSpec) bool { return a.ID == b.ID }) {
+		return nil
+	}
+	now, err := d.store.commit(Change{Endpoints: map[types.NamespacedName][]EndpointSpec{d.opt.Pool: specs}})
+	if err != nil {
 		return err
 	}
-	if err := d.store.SetEndpoints(d.opt.Pool, specs); err != nil {
-		return err
-	}
-	d.last = addresses
+	d.last = now
 	d.opt.Logger.LogAttrs(ctx, slog.LevelInfo, "endpoints changed",
 		slog.String("host", d.opt.Host), slog.String("pool", d.opt.Pool.String()), slog.Int("endpoints", len(specs)))
-	return err
+	return nil
 }
 
 // lookup returns the addresses; an empty list that is not nil if the name has

@@ -27,7 +27,8 @@ type FileOptions struct {
 	// Interval between two looks at the file. Default: 1s. At least 10ms.
 	Interval time.Duration
 
-	// MaxBytes is the largest file that is read. Default: 16 MiB.
+	// MaxBytes is the largest file that is read: a larger one is ErrLimit. Default:
+	// 16 MiB.
 	MaxBytes int64
 
 	// Logger hears of new versions and of what is wrong with one, once. Nil:
@@ -64,6 +65,12 @@ type FileOptions struct {
 // version named; other pools are left to other sources. A version is taken over
 // in one step, or not at all: then what was there stays in force.
 //
+// A pool that was deleted by others loses its endpoints. If it is back, it has those of
+// the version in force again: at once while Run runs, and with every Load.
+//
+// The path must be that of a regular file, or of a link to one: what may never end, as a
+// named pipe or a device, is not opened.
+//
 // Make one with NewFileSource.
 type FileSource struct {
 	store *Store
@@ -73,10 +80,10 @@ type FileSource struct {
 	// loading is held for an attempt and guards these.
 	loading sync.Mutex
 	seen    stamp
-	tried   bool                          // sum is of a version that was tried
-	sum     [sha256.Size]byte             // of that version
-	pools   map[types.NamespacedName]bool // whose endpoints come from here
-	logged  string                        // the last error that was logged
+	tried   bool                           // sum is of a version that was tried
+	sum     [sha256.Size]byte              // of that version
+	pools   map[types.NamespacedName]given // whose endpoints come from here
+	logged  string                         // the last error that was logged
 
 	mu  sync.Mutex // held for a moment only
 	err error      // of the last attempt
@@ -102,7 +109,7 @@ func NewFileSource(store *Store, path string, o FileOptions) *FileSource {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &FileSource{store: store, path: path, opt: o, pools: make(map[types.NamespacedName]bool)}
+	return &FileSource{store: store, path: path, opt: o}
 }
 
 // Load reads the file now, if it is another than at the last time, and takes it
@@ -114,12 +121,14 @@ func (f *FileSource) Load() error {
 	return f.look(true)
 }
 
-// Run looks at the file at once and at every interval until ctx is done, and
-// then returns nil. A file that is not there or not good is no reason to stop:
+// Run looks at the file at once, at every interval and when a pool has come, until ctx is
+// done, and then returns nil. A file that is not there or not good is no reason to stop:
 // who wants to know before it starts calls Load first.
 func (f *FileSource) Run(ctx context.Context) error {
 	ticker := time.NewTicker(f.opt.Interval)
 	defer ticker.Stop()
+	wake, stop := f.store.wakeOnPools()
+	defer stop()
 	for ctx.Err() == nil {
 		f.loading.Lock()
 		_ = f.look(false) // told by attempt
@@ -127,6 +136,7 @@ func (f *FileSource) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 		case <-ticker.C:
+		case <-wake:
 		}
 	}
 	return nil
@@ -142,7 +152,13 @@ func (f *FileSource) Err() error {
 
 // look takes over the file if it has changed. Caller must hold f.loading.
 func (f *FileSource) look(force bool) error {
+	if _, err := f.store.refill(f.pools); err != nil {
+		f.seen, f.tried = stamp{}, false // the file is taken over anew, or says why it is not
+	}
 	info, err := os.Stat(f.path)
+	if err == nil {
+		err = regular(f.path, info)
+	}
 	if err != nil {
 		f.seen = stamp{}
 		return f.attempt(fmt.Errorf("datastore: %w", err), false)
@@ -205,11 +221,19 @@ func (f *FileSource) attempt(err error, final bool) error {
 }
 
 func (f *FileSource) read() ([]byte, error) {
-	file, err := os.Open(f.path)
+	// The file may be another by now, so it must not be waited for either.
+	file, err := os.OpenFile(f.path, os.O_RDONLY|nonblock, 0)
 	if err != nil {
 		return nil, fmt.Errorf("datastore: %w", err)
 	}
 	defer file.Close()
+	info, err := file.Stat()
+	if err == nil {
+		err = regular(f.path, info)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("datastore: %w", err)
+	}
 	data, err := io.ReadAll(io.LimitReader(file, f.opt.MaxBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("datastore: %w", err)
@@ -221,23 +245,52 @@ func (f *FileSource) read() ([]byte, error) {
 	return data, nil
 }
 
+// regular returns what is wrong with a path that is not of a regular file: to read one of
+// another kind may take for ever.
+func regular(path string, info fs.FileInfo) error {
+	if info.Mode().IsRegular() {
+		return nil
+	}
+	return &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("want a regular file, this is one of type %s", kindOf(info.Mode()))}
+}
+
+func kindOf(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "directory"
+	case m&fs.ModeNamedPipe != 0:
+		return "named pipe"
+	case m&fs.ModeSocket != 0:
+		return "socket"
+	case m&fs.ModeDevice != 0:
+		return "device"
+	}
+	return m.Type().String()
+}
+
 func (f *FileSource) takeOver(change Change) error {
-	pools := f.pools
+	var dropped []types.NamespacedName // by this version
 	if change.Endpoints != nil {
-		pools = make(map[types.NamespacedName]bool, len(change.Endpoints))
-		for pool := range change.Endpoints {
-			pools[pool] = true
-		}
 		for pool := range f.pools {
-			if !pools[pool] && f.stays(pool, change) {
+			if _, ok := change.Endpoints[pool]; ok {
+				continue
+			}
+			dropped = append(dropped, pool)
+			if f.stays(pool, change) {
 				change.Endpoints[pool] = nil
 			}
 		}
 	}
-	if err := f.store.Commit(change); err != nil {
+	pools, err := f.store.commit(change)
+	if err != nil {
 		return err
 	}
-	f.pools = pools
+	for _, pool := range dropped {
+		delete(pools, pool)
+	}
+	if change.Endpoints != nil {
+		f.pools = pools
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/inferpick/inferpick/types"
 )
@@ -142,23 +143,31 @@ func (s *Store) RemoveEndpoint(pool types.NamespacedName, id string) bool {
 // within the time of Options.Coalesce. It is cheap, and made to be called by
 // many goroutines at once.
 //
-// A reading without UpdatedAt is of now. One that is older than what the store
-// has is dropped. If StartedAt is unknown, the last known one stays; if it moves
-// by more than a second, the server was restarted and watchers are told.
+// Figures that make no sense become unknown, see types.Metrics.Sensible.
+//
+// A reading without UpdatedAt is of now, and so is one from the future, which only
+// another clock can give: more than a second after Options.Now. One that is older than
+// what the store has is dropped, unless that is from the future, as it may be after
+// the clock was set back. If StartedAt is unknown, the last known one stays; if it
+// moves by more than a second, the server was restarted: what models it serves is not
+// known any more, and watchers are told.
 func (s *Store) UpdateMetrics(l *types.Load, m types.Metrics) bool {
 	v, ok := s.cells.Load(l)
 	if !ok {
 		return false
 	}
 	c := v.(*cell)
-	if m.UpdatedAt.IsZero() {
-		m.UpdatedAt = s.opt.Now()
+	now := s.opt.Now()
+	latest := now.Add(clockSkew)
+	if m.UpdatedAt.IsZero() || m.UpdatedAt.After(latest) {
+		m.UpdatedAt = now
 	}
+	m = m.Sensible()
 	next := new(types.Endpoint)
 	restarted := false
 	for {
 		old := c.newest.Load()
-		if m.UpdatedAt.Before(old.Metrics.UpdatedAt) {
+		if had := old.Metrics.UpdatedAt; m.UpdatedAt.Before(had) && !had.After(latest) {
 			return true
 		}
 		*next = *old
@@ -169,15 +178,52 @@ func (s *Store) UpdateMetrics(l *types.Load, m types.Metrics) bool {
 			next.Metrics.StartedAt = old.Metrics.StartedAt
 		}
 		restarted = known && ok && math.Abs(after-before) > 1
+		if restarted {
+			next.Models = nil
+		}
 		if c.newest.CompareAndSwap(old, next) {
 			break
 		}
+	}
+	if restarted {
+		c.pool.renamed.Store(true)
 	}
 	s.touch(c)
 	s.tellReaders(c.pool.name, next)
 	if restarted {
 		s.tell(c, Restarted)
 	}
+	return true
+}
+
+// clockSkew is how far in the future a reading may be without being taken as of now.
+const clockSkew = time.Second
+
+// SetModels stores the names that the endpoint that l is the ledger of says it serves,
+// its Endpoint.Models, and reports whether the endpoint is still there. Nil makes them
+// unknown; an empty list that is not nil says that it serves none. The store keeps a
+// sorted copy without what is there twice. Readers see it as they see a reading, and
+// those who watch readings are told; a list that the store has already is no news.
+//
+// Names stay over readings and changes of the spec, until the server restarts.
+func (s *Store) SetModels(l *types.Load, models []string) bool {
+	v, ok := s.cells.Load(l)
+	if !ok {
+		return false
+	}
+	c := v.(*cell)
+	if models != nil {
+		models = append(make([]string, 0, len(models)), models...)
+		slices.Sort(models)
+		models = slices.Compact(models)
+	}
+	if had := c.newest.Load().Models; (had == nil) == (models == nil) && slices.Equal(had, models) {
+		return true
+	}
+	next := c.modify(func(e *types.Endpoint) { e.Models = models })
+	c.pool.renamed.Store(true) // before the mark that makes somebody look
+	s.touch(c)
+	s.tellReaders(c.pool.name, next)
 	return true
 }
 
@@ -214,14 +260,14 @@ func (s *Store) touch(c *cell) {
 	}
 }
 
-// modify publishes a changed copy of the newest reading into the cell.
-func (c *cell) modify(change func(*types.Endpoint)) {
+// modify publishes a changed copy of the newest reading into the cell, and returns it.
+func (c *cell) modify(change func(*types.Endpoint)) *types.Endpoint {
 	for {
 		old := c.newest.Load()
 		next := *old
 		change(&next)
 		if c.newest.CompareAndSwap(old, &next) {
-			return
+			return &next
 		}
 	}
 }

@@ -88,8 +88,10 @@ type Resolution struct {
 // the pool; else it follows from the criticality of the InferenceModel; else it
 // is 0. A name of an objective that does not exist is read over.
 //
-// A request that names no model is one of an unknown model: refused, or passed
-// through with an empty TargetModel if nothing gives it one.
+// A request that names no model gets one from a rule for any model, which is how a pool
+// has a default, else from Query.Rewrite. If nothing gives it one it is of an unknown
+// model: refused with ErrUnknownModel, or passed through with an empty TargetModel and
+// Source FromRequest. Either is for HTTP a 400: the request lacks its model.
 //
 // The errors are ErrUnknownModel, ErrNoPool and ErrNoTarget.
 func (sn *Snapshot) Resolve(q Query) (Resolution, error) {

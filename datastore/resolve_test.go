@@ -72,6 +72,14 @@ func TestResolve(t *testing.T) {
 		{name: "no model, refused", opt: datastore.Options{UnknownModels: datastore.Refuse}, query: datastore.Query{Pool: llama}, err: datastore.ErrUnknownModel},
 		{name: "no model, but a header", query: datastore.Query{Pool: llama, Rewrite: "x"}, pool: "llama", target: "x", source: datastore.FromHeader},
 
+		{name: "no model, a default", query: datastore.Query{Pool: qwen}, pool: "qwen", target: "generic-old", source: datastore.FromRewrite},
+		{name: "no model, a default, no pool named", opt: datastore.Options{DefaultPool: qwen}, query: q(""), pool: "qwen", target: "generic-old", source: datastore.FromRewrite},
+		{name: "no model, a default, refusing", opt: datastore.Options{UnknownModels: datastore.Refuse}, query: datastore.Query{Pool: qwen}, pool: "qwen", target: "generic-old", source: datastore.FromRewrite},
+		{name: "no model, a default before a header", query: datastore.Query{Pool: qwen, Rewrite: "x"}, pool: "qwen", target: "generic-old", source: datastore.FromRewrite},
+		{name: "no model, the default of another pool", opt: datastore.Options{DefaultPool: llama}, query: q(""), pool: "llama", target: "", source: datastore.FromRequest},
+		{name: "no model, no pool", query: q(""), err: datastore.ErrUnknownModel},
+		{name: "no model, an objective", query: datastore.Query{Pool: llama, Objective: "urgent"}, pool: "llama", target: "", priority: 7, source: datastore.FromRequest},
+
 		{name: "rewrite: oldest, first rule", query: q("rewritten"), pool: "llama", target: "old-exact", source: datastore.FromRewrite},
 		{name: "rewrite: exact before an older generic", query: q("only-rewrite"), pool: "qwen", target: "exact-in-qwen", source: datastore.FromRewrite},
 		{name: "rewrite: oldest generic", query: datastore.Query{Model: "any", Pool: qwen}, pool: "qwen", target: "generic-old", source: datastore.FromRewrite},

@@ -20,6 +20,7 @@ type Pool struct {
 	manifest  *types.InferencePool
 	routes    *routes
 	endpoints []*types.Endpoint
+	names     *names // shared by all moments at which they are the same
 }
 
 // Pools returns all pools, by namespace and name. The slice must not be
@@ -55,8 +56,9 @@ func (s *Store) publishLocked() {
 	total := 0
 	for i, p := range pools {
 		p.collectLocked()
+		p.names = new(names) // manifests may name others
 		total += len(p.cells)
-		sn.pools[i] = &Pool{name: p.name, manifest: p.manifest, routes: cfg.routes[i], endpoints: p.published}
+		sn.pools[i] = &Pool{name: p.name, manifest: p.manifest, routes: cfg.routes[i], endpoints: p.published, names: p.names}
 	}
 	s.setWindow(total)
 	s.snap.Store(sn)
@@ -74,7 +76,7 @@ func (s *Store) publishReadingsLocked() {
 		total += len(p.cells)
 		if p.collectLocked() {
 			now := *was
-			now.endpoints = p.published
+			now.endpoints, now.names = p.published, p.names
 			sn.pools[i] = &now
 		}
 	}
@@ -87,6 +89,9 @@ func (s *Store) publishReadingsLocked() {
 func (p *poolState) collectLocked() bool {
 	if !p.dirty.Swap(false) && !p.changed {
 		return false
+	}
+	if p.renamed.Swap(false) || p.changed {
+		p.names = new(names)
 	}
 	p.changed = false
 	p.published = make([]*types.Endpoint, len(p.cells))

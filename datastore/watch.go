@@ -57,40 +57,80 @@ type Event struct {
 // After stop has returned fn is not called any more, and no call is under way;
 // so fn itself must not call stop. Calling stop again does nothing.
 func (s *Store) Watch(fn func(Event)) (stop func()) {
-	w := &watcher{fn: fn}
-	w.idle.L = &w.mu
-
 	s.mu.Lock()
+	w := newWatcher(fn)
 	for _, p := range s.sortedLocked() {
 		for _, c := range p.cells {
 			w.queue = append(w.queue, eventOf(c, Added))
 		}
 	}
-	s.watchers = append(slices.Clip(s.watchers), w)
+	s.watchers.addLocked(w)
 	s.mu.Unlock()
 	w.deliver()
 
 	return func() {
 		s.mu.Lock()
-		s.watchers = slices.DeleteFunc(slices.Clone(s.watchers), func(other *watcher) bool { return other == w })
+		s.watchers.removeLocked(w)
 		s.mu.Unlock()
 		w.stop()
 	}
 }
 
+// PoolEvent is one thing that happened to a pool.
+type PoolEvent struct {
+	// Kind is Added, also for a pool that was there before WatchPools was called, or
+	// Removed. One of the same name that comes later is another, without the endpoints
+	// that the first one had.
+	Kind EventKind
+	Pool types.NamespacedName
+}
+
+// WatchPools calls fn for each pool that is there now, with Added, and from then on for
+// each that comes or goes, as Watch does for endpoints and under the same rules.
+//
+// It is for those who feed a store: when a pool is deleted its endpoints go with it. A
+// source gives them again when it is told that the pool was added, from fn or from a
+// goroutine that fn wakes, with SetEndpoints or UpsertEndpoint; what is there already
+// does no harm. A source that only gives what has changed at its own side, and does not
+// watch, leaves a pool empty that was deleted and made again. FileSource and DNSSource
+// watch while they run.
+func (s *Store) WatchPools(fn func(PoolEvent)) (stop func()) {
+	s.mu.Lock()
+	w := newWatcher(fn)
+	for _, p := range s.sortedLocked() {
+		w.queue = append(w.queue, PoolEvent{Added, p.name})
+	}
+	s.onPools.addLocked(w)
+	s.mu.Unlock()
+	w.deliver()
+
+	return func() {
+		s.mu.Lock()
+		s.onPools.removeLocked(w)
+		s.mu.Unlock()
+		w.stop()
+	}
+}
+
+// wakeOnPools returns a channel that has something in it after a pool has come.
+func (s *Store) wakeOnPools() (wake <-chan struct{}, stop func()) {
+	c := make(chan struct{}, 1)
+	return c, s.WatchPools(func(ev PoolEvent) {
+		if ev.Kind != Added {
+			return
+		}
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	})
+}
+
 // eventLocked queues an event for every watcher. Caller must hold s.mu, which
 // puts events in order, and calls deliver after.
 func (s *Store) eventLocked(c *cell, kind EventKind) {
-	if len(s.watchers) == 0 {
-		return
-	}
-	ev := eventOf(c, kind)
-	for _, w := range s.watchers {
-		w.mu.Lock()
-		if !w.stopped {
-			w.queue = append(w.queue, ev)
-		}
-		w.mu.Unlock()
+	if len(s.watchers.all) > 0 {
+		s.watchers.queueLocked(eventOf(c, kind))
 	}
 }
 
@@ -107,9 +147,12 @@ func (s *Store) tell(c *cell, kind EventKind) {
 // deliver hands out what is queued. Caller must not hold s.mu.
 func (s *Store) deliver() {
 	s.mu.Lock()
-	watchers := s.watchers // never changed in place
+	watchers, onPools := s.watchers.all, s.onPools.all // never changed in place
 	s.mu.Unlock()
 	for _, w := range watchers {
+		w.deliver()
+	}
+	for _, w := range onPools {
 		w.deliver()
 	}
 }
@@ -118,19 +161,44 @@ func eventOf(c *cell, kind EventKind) Event {
 	return Event{Kind: kind, Pool: c.pool.name, Endpoint: c.newest.Load(), Spec: c.specLocked()}
 }
 
+// watchers are those who are told of one kind of events. Guarded by Store.mu.
+type watchers[E any] struct{ all []*watcher[E] }
+
+func (ws *watchers[E]) addLocked(w *watcher[E]) { ws.all = append(slices.Clip(ws.all), w) }
+
+func (ws *watchers[E]) removeLocked(w *watcher[E]) {
+	ws.all = slices.DeleteFunc(slices.Clone(ws.all), func(other *watcher[E]) bool { return other == w })
+}
+
+func (ws *watchers[E]) queueLocked(ev E) {
+	for _, w := range ws.all {
+		w.mu.Lock()
+		if !w.stopped {
+			w.queue = append(w.queue, ev)
+		}
+		w.mu.Unlock()
+	}
+}
+
 // watcher is a queue that whoever adds to it empties, unless somebody is doing
 // so already. No goroutine is needed, and a call from inside fn cannot deadlock.
-type watcher struct {
-	fn func(Event)
+type watcher[E any] struct {
+	fn func(E)
 
 	mu      sync.Mutex
 	idle    sync.Cond // busy became false
-	queue   []Event
+	queue   []E
 	busy    bool // somebody is calling fn
 	stopped bool
 }
 
-func (w *watcher) deliver() {
+func newWatcher[E any](fn func(E)) *watcher[E] {
+	w := &watcher[E]{fn: fn}
+	w.idle.L = &w.mu
+	return w
+}
+
+func (w *watcher[E]) deliver() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.busy {
@@ -144,20 +212,21 @@ func (w *watcher) deliver() {
 	}()
 	for len(w.queue) > 0 {
 		ev := w.queue[0]
-		w.queue[0] = Event{}
+		var none E
+		w.queue[0] = none
 		w.queue = w.queue[1:]
 		w.call(ev)
 	}
 }
 
 // call calls fn without the lock. Caller must hold w.mu.
-func (w *watcher) call(ev Event) {
+func (w *watcher[E]) call(ev E) {
 	w.mu.Unlock()
 	defer w.mu.Lock()
 	w.fn(ev)
 }
 
-func (w *watcher) stop() {
+func (w *watcher[E]) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.stopped = true

@@ -118,13 +118,22 @@ type Metrics struct {
 const mostCount = 1e9
 
 // Sensible returns m without the figures that cannot be true: counts that are negative or
-// beyond a thousand million, a KV usage outside of 0..1 (a little above 1 is 1). They
-// become unknown: a server that reports nonsense must not win by it.
+// beyond a thousand million, a cache of no blocks or with nothing in a block, a KV usage
+// outside of 0..1 (a little above 1 is 1), an engine neither awake nor asleep. They become
+// unknown: a server that reports nonsense must not win by it.
 func (m Metrics) Sensible() Metrics {
 	for _, g := range [...]*Gauge{&m.Waiting, &m.Running, &m.MaxAdapters, &m.BlockSize, &m.NumBlocks} {
 		if v := g.Or(0); !(v >= 0 && v <= mostCount) {
 			*g = Gauge{}
 		}
+	}
+	for _, g := range [...]*Gauge{&m.BlockSize, &m.NumBlocks} {
+		if g.Or(1) < 1 {
+			*g = Gauge{}
+		}
+	}
+	if v := m.Awake.Or(0); v != 0 && v != 1 {
+		m.Awake = Gauge{}
 	}
 	switch v := m.KVUsage.Or(0); {
 	case v > 1 && v <= 1.05:
