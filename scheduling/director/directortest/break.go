@@ -426,7 +426,9 @@ func middle() []Case {
 // inTheMiddle is a stream with an error after its first tokens.
 func inTheMiddle(code int) Case {
 	return edited(fmt.Sprintf("error_event_%d_in_the_middle", code), Says, Ask{Stream: true}, func(a Answer) Answer {
-		a.Parts = append(a.Parts[:3:3], []byte("data: "+errorData(code)+"\n\n"))
+		if len(a.Parts) > 3 { // it is a stream
+			a.Parts = append(a.Parts[:3:3], []byte("data: "+errorData(code)+"\n\n"))
+		}
 		return a
 	})
 }

@@ -90,7 +90,7 @@ func (f *fleet) tell(t *testing.T) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, kind := range f.order {
-		f.r.report(t, fmt.Sprintf("%d times: %s; first: %s", f.count[kind], kind, f.first[kind]))
+		f.r.report(t, fmt.Sprintf("%dx %s; first: %s", f.count[kind], kind, f.first[kind]))
 	}
 }
 
@@ -263,7 +263,7 @@ func (f *fleet) spread(when string, counts []int, from int) {
 		total += n
 	}
 	share := float64(total) / float64(len(counts)-from)
-	most, least := int(math.Ceil(share*f.r.o.Skew)), int(share*0.4)
+	most, least := int(math.Ceil(share*f.r.o.Skew)), int(share*0.2)
 	for i, n := range counts[from:] {
 		if n > most {
 			f.wrong(uneven, "%s: server %d has %d of %v, want at most %d", when, from+i, n, counts, most)

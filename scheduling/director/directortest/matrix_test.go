@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httputil"
 	"testing"
@@ -112,6 +113,7 @@ func reverseProxy(t *testing.T, d *director.Director) http.Handler {
 		Rewrite:       func(*httputil.ProxyRequest) {},
 		Transport:     transport,
 		FlushInterval: -1,
+		ErrorLog:      log.New(io.Discard, "", 0),
 	}
 }
 

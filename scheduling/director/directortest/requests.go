@@ -212,7 +212,8 @@ func disguises(path string) []string {
 }
 
 func (r *runner) forbidden(t *testing.T, path string) {
-	f := r.fleet(t, standard, same(2, standard.Behaviour)...)
+	quick := Engine{Metrics: VLLM}
+	f := r.fleet(t, quick, same(2, quick.Behaviour)...)
 	for _, s := range f.servers {
 		s.Keep(4096)
 	}
