@@ -27,11 +27,14 @@ var (
 	storm  = flag.Int("chaos", 3000, "how many requests of chaos there are")
 )
 
+// gatewayOf makes a gateway of a director.
+type gatewayOf func(*testing.T, *director.Director) http.Handler
+
 // gateways are the ways to embed the director.
 var gateways = []struct {
 	name  string
 	admit bool
-	make  func(*testing.T, *director.Director) http.Handler
+	make  gatewayOf
 }{
 	{"reverse_proxy", false, reverseProxy},
 	{"reverse_proxy_admission", true, reverseProxy},
