@@ -29,7 +29,7 @@ type Answer struct {
 	// Parts are the body: chunks, if it is chunked, and events, if it is a stream.
 	Parts   [][]byte
 	Framing Framing
-	// First is the time before the first part, and Each that before each one that follows.
+	// First is the time before the head and the first part, and Each that before each part that follows.
 	First, Each time.Duration
 }
 

@@ -72,9 +72,17 @@ func (e Engine) Raw(name string, b []byte) Behaviour {
 	return e.Instead(name, func(x *Exchange, _ *Request, _ Answer) { x.Write(b); x.Close() })
 }
 
-// Edited is an engine whose answers were changed by f.
+// Edited is an engine whose answers were changed by f. They take as long as those of others.
 func (e Engine) Edited(name string, f func(Answer) Answer) Behaviour {
-	return e.Instead(name, func(x *Exchange, _ *Request, a Answer) { x.Answer(f(a)) })
+	return e.Instead(name, func(x *Exchange, _ *Request, a Answer) {
+		first, each := a.First, a.Each
+		a = f(a)
+		a.First = first
+		if each > 0 && a.Each == 0 {
+			a.Each = each / time.Duration(max(1, len(a.Parts)))
+		}
+		x.Answer(a)
+	})
 }
 
 // Refusing is a closed port.

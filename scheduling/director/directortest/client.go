@@ -149,7 +149,9 @@ func (c *Client) Do(ctx context.Context, a Ask) (res Result) {
 	}
 	defer resp.Body.Close()
 	res = Result{Status: resp.StatusCode, Header: resp.Header}
-	res.Body, res.Err = io.ReadAll(resp.Body)
+	if res.Status != http.StatusSwitchingProtocols { // its body would be the connection, without an end
+		res.Body, res.Err = io.ReadAll(resp.Body)
+	}
 	return res
 }
 
@@ -180,7 +182,9 @@ func readAnswer(in *bufio.Reader, method string) Result {
 			continue
 		}
 		res := Result{Status: resp.StatusCode, Header: resp.Header}
-		res.Body, res.Err = io.ReadAll(resp.Body)
+		if res.Status != http.StatusSwitchingProtocols {
+			res.Body, res.Err = io.ReadAll(resp.Body)
+		}
 		return res
 	}
 }

@@ -195,7 +195,7 @@ func byHand(t *testing.T, d *director.Director) http.Handler {
 				}
 				continue
 			}
-			if resp.StatusCode == 502 || resp.StatusCode == 503 || resp.StatusCode == 504 {
+			if resp.StatusCode < 200 || resp.StatusCode == 502 || resp.StatusCode == 503 || resp.StatusCode == 504 {
 				resp.Body.Close()
 				continue
 			}

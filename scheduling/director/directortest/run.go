@@ -64,6 +64,7 @@ type runner struct {
 	gateway New
 	root    string
 	report  func(t *testing.T, message string) // from any goroutine
+	only    []string                           // the subtests that are run; nil: all
 }
 
 func (r *runner) run(t *testing.T) {
@@ -119,11 +120,16 @@ func (r *runner) defaults() {
 // sub runs a subtest, unless it is left out.
 func (r *runner) sub(t *testing.T, name string, f func(*testing.T)) {
 	whole := strings.TrimPrefix(t.Name()+"/"+name, r.root+"/")
-	if slices.Contains(r.o.Skip, whole) {
+	if slices.Contains(r.o.Skip, whole) || r.only != nil && !slices.ContainsFunc(r.only, func(one string) bool {
+		return within(one, whole) || within(whole, one)
+	}) {
 		return
 	}
 	t.Run(name, f)
 }
+
+// within reports whether a subtest is another one, or in its group.
+func within(name, group string) bool { return name == group || strings.HasPrefix(name, group+"/") }
 
 // settled waits until there are no more goroutines than there were, and returns how many there are.
 func settled(before int, patience time.Duration) int {

@@ -358,18 +358,14 @@ func (x *Exchange) answerTo(a Answer, to Point) bool {
 		sent = upTo
 		return x.Write(w.bytes[from:upTo])
 	}
+	if !x.Wait(a.First) { // servers send the head with the first token
+		return false
+	}
 	for i, at := range w.parts {
-		d := a.Each
-		if i == 0 {
-			d = a.First
-		}
-		if d <= 0 || at > end {
+		if i == 0 || a.Each <= 0 || at > end {
 			continue
 		}
-		if i == 0 {
-			at = 0 // servers send the head with the first token
-		}
-		if !send(at) || !x.Wait(d) {
+		if !send(at) || !x.Wait(a.Each) {
 			return false
 		}
 	}
