@@ -294,7 +294,7 @@ func endings() []Case {
 		{Name: "llama_cpp_stream", Ask: Ask{Path: "/completion", Stream: true}, Make: Engine.Behaviour},
 		{Name: "responses_stream", Ask: Ask{Path: "/v1/responses", Stream: true}, Make: Engine.Behaviour},
 		{Name: "messages_stream", Ask: Ask{Path: "/v1/messages", Stream: true}, Make: Engine.Behaviour},
-		{Name: "health", Ask: Ask{Method: "GET", Path: "/health?kit=1"}, Make: Engine.Behaviour},
+		{Name: "health", Ask: Ask{Method: "GET", Path: "/health?" + Probe}, Make: Engine.Behaviour},
 		{Name: "head", Ask: Ask{Method: "HEAD", Path: "/health"}, Make: Engine.Behaviour, Want: func(Engine, Ask) Answer { return Answer{Framing: Bare} }},
 		asked(always("no_body_and_no_type", Good, Answer{}), Ask{Path: "/v1/custom"}),
 		asked(always("no_body_of_type_json", Good, Answer{Header: []string{"Content-Type: application/json"}}), Ask{Path: "/v1/custom"}),

@@ -111,7 +111,7 @@ func (r *runner) chaos(t *testing.T, o ChaosOptions) {
 		}
 		t.Log(c.String(took, grown))
 	})
-	if left := settled(before, 10*time.Second); left > before {
+	if left := settled(before, r.o.Patience); left > before {
 		buf := make([]byte, 1<<16)
 		r.report(t, fmt.Sprintf("%d goroutines are left of %d:\n%s", left, before, buf[:runtime.Stack(buf, true)]))
 	}

@@ -266,12 +266,14 @@ func LeaveAt(addr string, a Ask, at Leave, patience time.Duration) error {
 
 // ReadSlowly sends a request and reads its answer in pieces of n bytes, with a pause after each.
 func ReadSlowly(addr string, a Ask, n int, pause, patience time.Duration) (res Result) {
+	began := time.Now()
+	defer func() { res.Took = time.Since(began) }()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		return Result{Err: err}
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(began.Add(patience))
 	body := a.Body()
 	if _, err := c.Write(append(a.Head(len(body)), body...)); err != nil {
 		return Result{Err: err}

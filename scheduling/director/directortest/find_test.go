@@ -155,7 +155,7 @@ func TestRunFindsPolicies(t *testing.T) {
 		defer close(stop)
 		var kept [][]byte
 		var mu sync.Mutex
-		found := recorded(t, Options{}, func(t *testing.T, endpoints []string) http.Handler {
+		found := recorded(t, Options{Patience: time.Second}, func(t *testing.T, endpoints []string) http.Handler {
 			h := naive(t, endpoints)
 			go func() { <-stop }()
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -301,8 +301,11 @@ func (p *plain) ServeHTTP(w http.ResponseWriter, in *http.Request) {
 	}
 	var tried []*plainServer
 	for blamed := false; ; {
-		s := p.pick(tried)
-		if s == nil || p.tries > 0 && len(tried) == p.tries {
+		var s *plainServer
+		if p.tries == 0 || len(tried) < p.tries {
+			s = p.pick(tried)
+		}
+		if s == nil {
 			http.Error(w, "nobody answered", http.StatusBadGateway)
 			return
 		}

@@ -91,7 +91,7 @@ func (r *runner) run(t *testing.T) {
 	}
 	r.sub(t, "goroutines", func(t *testing.T) {
 		before++ // this subtest's own
-		if left := settled(before, 10*time.Second); left > before {
+		if left := settled(before, r.o.Patience); left > before {
 			buf := make([]byte, 1<<16)
 			r.report(t, fmt.Sprintf("%d goroutines are left of %d when all is closed:\n%s", left, before, buf[:runtime.Stack(buf, true)]))
 		}
