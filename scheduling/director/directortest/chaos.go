@@ -27,7 +27,7 @@ type ChaosOptions struct {
 	Servers, Faulty int
 	// Steady is how many of the servers never fail. Default 3.
 	Steady int
-	// Turn is how long a server fails before another one does. Default 15 ms.
+	// Turn is how long a server fails before another one does. Default 8 ms.
 	Turn time.Duration
 	// Cases are how servers fail. Default: all of Cases that are quick, and say more than that the request
 	// was wrong.
@@ -59,7 +59,7 @@ func (o *ChaosOptions) defaults() {
 		o.Seed = 1
 	}
 	if o.Turn <= 0 {
-		o.Turn = 15 * time.Millisecond
+		o.Turn = 8 * time.Millisecond
 	}
 	if o.Patience <= 0 {
 		o.Patience = 10 * time.Second

@@ -90,7 +90,7 @@ func (r *runner) requests(t *testing.T) {
 			for range 4 {
 				f.sendOdd(o)
 			}
-			f.even("after such requests", 0, f.healthyOnly)
+			f.even("after such requests", 0, mixed, f.healthyOnly)
 		})
 	}
 	r.sub(t, "bodies_pass_untouched", func(t *testing.T) {
@@ -251,7 +251,7 @@ func (r *runner) forged(t *testing.T, name, value string) {
 	}
 	value = or(value, f.servers[0].Addr())
 	ask := func(i int) Ask { a := mixed(i); a.Header = []string{name + ": " + value}; return a }
-	f.spread("requests that name the first of them", f.burst(3*perServer, ask, f.healthyOnly), 0)
+	f.even("requests that name the first of them", 0, ask, f.healthyOnly)
 	canonical := http.CanonicalHeaderKey(name)
 	for _, s := range f.servers {
 		for _, seen := range s.Seen() {
