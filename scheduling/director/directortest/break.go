@@ -63,7 +63,7 @@ func (e Engine) Always(name string, a Answer) Behaviour {
 	return e.Instead(name, func(x *Exchange, r *Request, _ Answer) {
 		a := a
 		a.First = e.Prefill
-		x.Answer(a.for_(r))
+		x.Answer(a.to(r))
 	})
 }
 

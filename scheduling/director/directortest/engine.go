@@ -67,7 +67,7 @@ func (e Engine) Instead(name string, answer func(x *Exchange, r *Request, a Answ
 			return
 		}
 		defer l.leave()
-		answer(x, r, e.Answer(r.Path(), r.Body).for_(r))
+		answer(x, r, e.Answer(r.Path(), r.Body).to(r))
 	}}
 }
 
@@ -133,8 +133,8 @@ func (e Engine) tokens() int {
 
 var notFound = JSON(404, `{"error":{"message":"not found","type":"NotFoundError","code":404}}`)
 
-// for_ is the answer to a request of this method.
-func (a Answer) for_(r *Request) Answer {
+// to is the answer to a request of this method.
+func (a Answer) to(r *Request) Answer {
 	switch r.Method {
 	case "HEAD":
 		if a.Framing == Length {

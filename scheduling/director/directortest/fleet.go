@@ -174,7 +174,7 @@ func (f *fleet) good(kind string, a Ask, res Result, others ...Answer) {
 	if !f.answered(a, res) {
 		return
 	}
-	want := f.engine.Answer(a.path(), a.Body()).for_(&Request{Method: a.method()})
+	want := f.engine.Answer(a.path(), a.Body()).to(&Request{Method: a.method()})
 	if is(res, want) {
 		return
 	}

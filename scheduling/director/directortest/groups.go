@@ -322,7 +322,7 @@ func (r *runner) connections(t *testing.T) {
 				}
 				x.Write([]byte("HTTP/1.1 103 Early Hints\r\n\r\n"))
 				if r := x.Read(); r != nil {
-					x.Answer(idle.Answer(r.Path(), r.Body).for_(r))
+					x.Answer(idle.Answer(r.Path(), r.Body).to(r))
 				}
 			}}
 		},
