@@ -1,0 +1,265 @@
+package directortest_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httputil"
+	"testing"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/scrape"
+	"github.com/inferpick/inferpick/plugins"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/director/directortest"
+	"github.com/inferpick/inferpick/scheduling/director/httptransport"
+	"github.com/inferpick/inferpick/types"
+)
+
+var (
+	matrix = flag.Bool("matrix", false, "run the kit against every gateway, not against the first alone")
+	storm  = flag.Int("chaos", 3000, "how many requests of chaos there are")
+)
+
+// gatewayOf makes a gateway of a director.
+type gatewayOf func(*testing.T, *director.Director) http.Handler
+
+// gateways are the ways to embed the director.
+var gateways = []struct {
+	name  string
+	admit bool
+	make  gatewayOf
+}{
+	{"reverse_proxy", false, reverseProxy},
+	{"reverse_proxy_admission", true, reverseProxy},
+	{"by_hand", false, byHand},
+	{"by_hand_admission", true, byHand},
+	{"client", false, client},
+	{"client_admission", true, client},
+}
+
+func TestRun(t *testing.T) {
+	for i, g := range gateways {
+		if i > 0 && !*matrix {
+			break
+		}
+		t.Run(g.name, func(t *testing.T) {
+			directortest.Run(t, func(t *testing.T, endpoints []string) http.Handler {
+				return g.make(t, newDirector(t, endpoints, g.admit))
+			})
+		})
+	}
+}
+
+func TestChaos(t *testing.T) {
+	for i, g := range gateways {
+		if i > 1 && !*matrix {
+			break
+		}
+		t.Run(g.name, func(t *testing.T) {
+			directortest.Chaos(t, func(t *testing.T, endpoints []string) http.Handler {
+				return g.make(t, newDirector(t, endpoints, g.admit))
+			}, directortest.ChaosOptions{Requests: *storm})
+		})
+	}
+}
+
+// newDirector wires a director as examples/reverseproxy does.
+func newDirector(t *testing.T, endpoints []string, admit bool) *director.Director {
+	t.Helper()
+	store := datastore.New(datastore.Options{})
+	for _, address := range endpoints {
+		must(t, store.UpsertEndpoint(types.NamespacedName{Name: "pool"}, datastore.EndpointSpec{Address: address}))
+	}
+	scheduler, err := scheduling.New(plugins.Default())
+	must(t, err)
+	o := director.Options{Store: store, Scheduler: scheduler}
+	if admit {
+		o.Admission = func(types.NamespacedName) *admission.Options { return &admission.Options{} }
+	}
+	d, err := director.New(o)
+	must(t, err)
+	scraper, err := scrape.New(store, scrape.Options{})
+	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = scraper.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		d.Close()
+	})
+	return d
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reverseProxy is the wiring of examples/reverseproxy.
+func reverseProxy(t *testing.T, d *director.Director) http.Handler {
+	transport := httptransport.New(d)
+	t.Cleanup(transport.CloseIdleConnections)
+	return &httputil.ReverseProxy{
+		Rewrite:       func(*httputil.ProxyRequest) {},
+		Transport:     transport,
+		FlushInterval: -1,
+		ErrorLog:      log.New(io.Discard, "", 0),
+	}
+}
+
+// client is a handler that sends requests on with an http.Client.
+func client(t *testing.T, d *director.Director) http.Handler {
+	transport := httptransport.New(d)
+	t.Cleanup(transport.CloseIdleConnections)
+	c := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {
+		out := in.Clone(in.Context())
+		out.RequestURI, out.URL.Scheme, out.URL.Host = "", "http", "model"
+		resp, err := c.Do(out)
+		if err != nil {
+			http.Error(w, "no answer", http.StatusBadGateway)
+			return
+		}
+		defer resp.Body.Close()
+		copyHeader(w.Header(), resp.Header)
+		w.WriteHeader(resp.StatusCode)
+		flush(w)
+		buf := make([]byte, 4096)
+		for {
+			n, err := resp.Body.Read(buf)
+			if _, writeErr := w.Write(buf[:n]); writeErr != nil {
+				return
+			}
+			flush(w)
+			if err == io.EOF {
+				return
+			}
+			if err != nil {
+				panic(http.ErrAbortHandler)
+			}
+		}
+	})
+}
+
+// byHand is a data plane of its own, as the README has it.
+func byHand(t *testing.T, d *director.Director) http.Handler {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.DisableCompression = true
+	t.Cleanup(transport.CloseIdleConnections)
+	return http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, in.Body, 32<<20))
+		if err != nil {
+			refuse(w, d.Refuse(in.URL.Path, director.AsError(err)))
+			return
+		}
+		if models, ok := d.ModelList(in.Method, in.URL.Path); ok {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write(models)
+			return
+		}
+		route, err := d.Route(in.Context(), director.Incoming{Path: in.URL.Path, Header: in.Header, Body: body})
+		if err != nil {
+			refuse(w, director.AsError(err))
+			return
+		}
+		defer route.Done(nil)
+		for ep := route.Endpoint(); ep != nil; ep = route.Next() {
+			out, err := http.NewRequestWithContext(in.Context(), in.Method, "http://"+ep.Address+in.URL.RequestURI(), bytes.NewReader(route.Body))
+			if err != nil {
+				http.Error(w, "bad target", http.StatusBadRequest)
+				return
+			}
+			copyHeader(out.Header, in.Header)
+			director.StripControlHeaders(out.Header)
+			for _, hop := range []string{"Connection", "Upgrade", "Http2-Settings", "Te", "Keep-Alive", "Proxy-Connection", "Expect"} {
+				out.Header.Del(hop)
+			}
+			resp, err := transport.RoundTrip(out)
+			if err != nil {
+				if in.Context().Err() != nil {
+					route.Done(context.Canceled)
+					return
+				}
+				continue
+			}
+			if resp.StatusCode < 200 || resp.StatusCode == 502 || resp.StatusCode == 503 || resp.StatusCode == 504 {
+				resp.Body.Close()
+				continue
+			}
+			if pass(w, in, route, resp) {
+				return
+			}
+		}
+		http.Error(w, "no server answered", http.StatusBadGateway)
+	})
+}
+
+// pass passes an answer on. It reports false if there was nothing of it.
+func pass(w http.ResponseWriter, in *http.Request, route *director.Route, resp *http.Response) bool {
+	defer resp.Body.Close()
+	route.Response(resp.StatusCode, resp.Header.Get("Content-Type"))
+	begun := false
+	write := func(b []byte) bool {
+		if !begun {
+			begun = true
+			copyHeader(w.Header(), resp.Header)
+			w.WriteHeader(resp.StatusCode)
+		}
+		_, err := w.Write(b)
+		flush(w)
+		return err == nil
+	}
+	buf := make([]byte, 4096)
+	for {
+		n, err := resp.Body.Read(buf)
+		if out := route.Data(buf[:n]); len(out) > 0 && !write(out) {
+			route.Done(context.Canceled)
+			return true
+		}
+		switch {
+		case err == nil:
+		case errors.Is(err, io.EOF):
+			write(route.End())
+			return true
+		case in.Context().Err() != nil:
+			route.Done(context.Canceled)
+			return true
+		case !begun:
+			return false
+		default:
+			route.Done(err)
+			panic(http.ErrAbortHandler) // so that the client sees it
+		}
+	}
+}
+
+func refuse(w http.ResponseWriter, e *director.Error) {
+	copyHeader(w.Header(), e.Header())
+	w.WriteHeader(e.Status)
+	_, _ = w.Write(e.Body())
+}
+
+func copyHeader(to, from http.Header) {
+	for name, values := range from {
+		to[name] = values
+	}
+}
+
+func flush(w http.ResponseWriter) {
+	if f, ok := w.(http.Flusher); ok {
+		f.Flush()
+	}
+}
