@@ -1,0 +1,306 @@
+package engines_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/scrape"
+	"github.com/inferpick/inferpick/plugins"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/director/httptransport"
+	"github.com/inferpick/inferpick/types"
+)
+
+var pool = types.NamespacedName{Name: "pool"}
+
+// gateway is the wiring of examples/reverseproxy, and what tests want to see of it.
+type gateway struct {
+	URL      string
+	store    *datastore.Store
+	director *director.Director
+	outcomes *outcomes
+	mu       sync.Mutex
+	whys     map[string]*scheduling.Explanation // by request id
+}
+
+// newGateway starts a gateway before servers until the end of the test.
+func newGateway(t *testing.T, addresses ...string) *gateway {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	g := &gateway{store: datastore.New(datastore.Options{}), outcomes: &outcomes{}, whys: make(map[string]*scheduling.Explanation)}
+	for _, address := range addresses {
+		if err := g.store.UpsertEndpoint(pool, datastore.EndpointSpec{Address: address}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	profile := plugins.Default()
+	profile.Trackers = append(profile.Trackers, g.outcomes)
+	scheduler, err := scheduling.New(profile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g.director, err = director.New(director.Options{Store: g.store, Scheduler: scheduler}); err != nil {
+		t.Fatal(err)
+	}
+	scraper, err := scrape.New(g.store, scrape.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	scraped := make(chan struct{})
+	go func() {
+		defer close(scraped)
+		_ = scraper.Run(ctx)
+	}()
+	transport := httptransport.New(g.director)
+	transport.NameEndpoint, transport.Explain = true, true
+	transport.OnRoute = func(req *http.Request, route *director.Route) {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.whys[req.Header.Get(director.HeaderRequestID)] = route.Explanation
+	}
+	front := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(*httputil.ProxyRequest) {}, Transport: transport, FlushInterval: -1,
+		ErrorLog: log.New(io.Discard, "", 0), // tests break answers off
+	})
+	g.URL = front.URL
+	t.Cleanup(func() {
+		front.CloseClientConnections()
+		front.Close()
+		transport.CloseIdleConnections()
+		g.director.Close()
+		cancel()
+		<-scraped
+	})
+	return g
+}
+
+// endpoints returns what the gateway knows of its servers now.
+func (g *gateway) endpoints() []*types.Endpoint { return g.store.Snapshot().Pool(pool).Endpoints() }
+
+// filtered returns the addresses that the policy leaves out for a good request, and why.
+func (g *gateway) filtered(t *testing.T) map[string]string {
+	t.Helper()
+	x, err := g.director.Explain(context.Background(), director.Incoming{
+		Path: "/v1/chat/completions", Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(question{}.body()),
+	})
+	if x == nil {
+		t.Fatalf("no explanation: %v", err)
+	}
+	out := make(map[string]string)
+	for _, c := range x.Candidates {
+		if c.FilteredBy != "" {
+			out[c.Address] = c.FilteredBy + ": " + c.FilterDetail
+		}
+	}
+	return out
+}
+
+var (
+	sayStep  = regexp.MustCompile(`a step takes ([0-9.e+-]+) (ms|s)`)
+	sayFirst = regexp.MustCompile(`first token in ([0-9.e+-]+) (ms|s)`)
+)
+
+// said returns the seconds that the explanation of a request has for its endpoint in the
+// detail of a term; ok is false if it has none.
+func (g *gateway) said(id string, what *regexp.Regexp) (seconds float64, ok bool) {
+	g.mu.Lock()
+	x := g.whys[id]
+	g.mu.Unlock()
+	if x == nil || x.Chosen() == nil {
+		return 0, false
+	}
+	for _, term := range x.Chosen().Terms {
+		if m := what.FindStringSubmatch(term.Detail); m != nil {
+			v, err := strconv.ParseFloat(m[1], 64)
+			if m[2] == "ms" {
+				v /= 1000
+			}
+			return v, err == nil
+		}
+	}
+	return 0, false
+}
+
+// outcomes is a scheduling.Tracker that keeps how requests ended.
+type outcomes struct {
+	mu  sync.Mutex
+	all []types.Outcome
+}
+
+func (o *outcomes) Picked(*types.Request, *types.Endpoint)     {}
+func (o *outcomes) FirstToken(*types.Request, *types.Endpoint) {}
+func (o *outcomes) Finished(_ *types.Request, _ *types.Endpoint, out types.Outcome) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.all = append(o.all, out)
+}
+
+// take returns the outcomes since the last call, and waits until there are n.
+func (o *outcomes) take(t *testing.T, n int) []types.Outcome {
+	t.Helper()
+	var got []types.Outcome
+	within(t, 10*time.Second, fmt.Sprintf("%d outcomes", n), func() bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		got = o.all
+		return len(got) >= n
+	})
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	got, o.all = o.all, nil
+	return got
+}
+
+// within waits until something is so.
+func within(t *testing.T, most time.Duration, what string, is func() bool) bool {
+	t.Helper()
+	for end := time.Now().Add(most); ; time.Sleep(20 * time.Millisecond) {
+		if is() {
+			return true
+		}
+		if time.Now().After(end) {
+			t.Errorf("waited %s for %s", most, what)
+			return false
+		}
+	}
+}
+
+// question is a chat to ask for. The zero value asks the base model for a few tokens.
+type question struct {
+	id     string // request id
+	model  string
+	prompt string
+	tokens int // exactly so many
+	stream bool
+}
+
+func (q question) body() string {
+	if q.model == "" {
+		q.model = "tiny"
+	}
+	if q.tokens == 0 {
+		q.tokens = 4
+	}
+	if q.prompt == "" {
+		q.prompt = "hello"
+	}
+	body := map[string]any{"model": q.model, "max_tokens": q.tokens, "ignore_eos": true,
+		"messages": []map[string]string{{"role": "user", "content": q.prompt}}}
+	if q.stream {
+		body["stream"], body["stream_options"] = true, map[string]bool{"include_usage": true}
+	}
+	text, _ := json.Marshal(body)
+	return string(text)
+}
+
+// answer is what a client got.
+type answer struct {
+	status int
+	server string // who answered, as the gateway says
+	body   []byte
+	err    error
+	tokens int // of a stream, by its usage
+
+	// From the sending to the first and the last piece of text of a stream.
+	first, last time.Duration
+}
+
+// good says what is wrong with the answer to a good question.
+func (a answer) good() error {
+	switch {
+	case a.err != nil:
+		return a.err
+	case a.status != http.StatusOK || bytes.Contains(a.body, []byte(`"error"`)):
+		return fmt.Errorf("status %d from %s: %.300s", a.status, a.server, a.body)
+	case a.tokens == 0:
+		return fmt.Errorf("no usage in the answer of %s: %.300s", a.server, a.body)
+	}
+	return nil
+}
+
+// asking bounds one request: an engine on a CPU that others use too may be slow.
+const asking = 3 * time.Minute
+
+var (
+	text = regexp.MustCompile(`"content":"[^"]`)
+	used = regexp.MustCompile(`"completion_tokens":(\d+)`)
+)
+
+// ask sends a question and reads the answer to its end.
+func ask(ctx context.Context, url string, q question) (a answer) {
+	ctx, cancel := context.WithTimeout(ctx, asking)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v1/chat/completions", strings.NewReader(q.body()))
+	if err != nil {
+		return answer{err: err}
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set(director.HeaderRequestID, q.id)
+	began := time.Now()
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return answer{err: err}
+	}
+	defer resp.Body.Close()
+	a = answer{status: resp.StatusCode, server: resp.Header.Get(httptransport.HeaderEndpoint)}
+	for r := bufio.NewReader(resp.Body); ; {
+		line, err := r.ReadBytes('\n')
+		a.body = append(a.body, line...)
+		if text.Match(line) {
+			if a.last = time.Since(began); a.first == 0 {
+				a.first = a.last
+			}
+		}
+		if err != nil {
+			if err != io.EOF {
+				a.err = err
+			}
+			break
+		}
+	}
+	if m := used.FindAllSubmatch(a.body, -1); m != nil {
+		a.tokens, _ = strconv.Atoi(string(m[len(m)-1][1]))
+	}
+	return a
+}
+
+// askAll sends questions, so many at once, and returns the answers in their order.
+func askAll(url string, questions []question, atOnce int) []answer {
+	answers := make([]answer, len(questions))
+	places := make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for i, q := range questions {
+		places <- struct{}{}
+		all.Go(func() {
+			answers[i] = ask(context.Background(), url, q)
+			<-places
+		})
+	}
+	all.Wait()
+	return answers
+}
+
+// count returns how many answers each server gave.
+func count(answers []answer) map[string]int {
+	n := make(map[string]int)
+	for _, a := range answers {
+		n[a.server]++
+	}
+	return n
+}

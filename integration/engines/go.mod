@@ -1,0 +1,7 @@
+module github.com/inferpick/inferpick/integration/engines
+
+go 1.26.0
+
+require github.com/inferpick/inferpick v0.0.0
+
+replace github.com/inferpick/inferpick => ../..

@@ -1,0 +1,139 @@
+package vllm
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"time"
+)
+
+// What every server is started with. Few places and a small cache: a machine without a
+// GPU fills them within seconds.
+const (
+	ModelName   = "tiny" // the public name of the model
+	AdapterName = "ad-a" // that of the adapter
+	Places      = 8      // requests in the batch at once
+	Blocks      = 320    // blocks in the KV cache
+	BlockSize   = 32     // tokens in a block
+)
+
+// Options say in what a server differs from the others. The zero value is a plain one.
+type Options struct {
+	// Adapter loads the LoRA adapter of the installation as AdapterName.
+	Adapter bool
+	// QueueLimit is how many requests it takes, running and waiting together, before it
+	// refuses. 0: any number.
+	QueueLimit int
+}
+
+// Start starts a server on a free port of the loopback and returns at once: Ready waits for
+// it. What it prints goes to the file log. Close stops it.
+func (in Install) Start(log string, o Options) (*Server, error) {
+	if o.Adapter && in.Adapter == "" {
+		return nil, fmt.Errorf("vllm: no adapter beside %s", in.Model)
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, fmt.Errorf("vllm: %w", err)
+	}
+	out, err := os.Create(log)
+	if err != nil {
+		return nil, fmt.Errorf("vllm: %w", err)
+	}
+	defer out.Close() // the process has its own
+	cmd := exec.Command(in.Bin, in.args(port, o)...)
+	cmd.Env = append(os.Environ(),
+		"VLLM_SERVER_DEV_MODE=1", // has /sleep and /wake_up
+		"VLLM_CPU_KVCACHE_SPACE=1", "VLLM_CPU_OMP_THREADS_BIND=nobind", "OMP_NUM_THREADS=1",
+		"HF_HUB_OFFLINE=1", "VLLM_NO_USAGE_STATS=1", "DO_NOT_TRACK=1")
+	cmd.Stdout, cmd.Stderr = out, out
+	apart(cmd)
+	s := &Server{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Log: log, ended: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // see apart
+		defer close(s.ended)
+		err := cmd.Start()
+		s.process = cmd.Process
+		started <- err
+		if err == nil {
+			_ = cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("vllm: %w", err)
+	}
+	return s, nil
+}
+
+func (in Install) args(port int, o Options) []string {
+	args := []string{"serve", in.Model, "--served-model-name", ModelName,
+		"--host", "127.0.0.1", "--port", strconv.Itoa(port),
+		"--load-format", "dummy", "--dtype", "float32", "--enforce-eager",
+		"--max-model-len", "8192", "--max-num-seqs", strconv.Itoa(Places),
+		"--block-size", strconv.Itoa(BlockSize), "--num-gpu-blocks-override", strconv.Itoa(Blocks),
+		"--enable-prefix-caching", "--enable-prompt-tokens-details",
+	}
+	if o.Adapter {
+		args = append(args, "--enable-lora", "--max-loras", "2", "--max-lora-rank", "8", "--lora-modules", AdapterName+"="+in.Adapter)
+	}
+	if o.QueueLimit > 0 {
+		args = append(args, "--max-num-queued-reqs", strconv.Itoa(o.QueueLimit))
+	}
+	return args
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// Ready waits until s answers, which takes minutes after Start. progress, if not nil, is
+// told every 30 seconds. An error is that of ctx, or says that the process has ended.
+func (s *Server) Ready(ctx context.Context, progress func(format string, args ...any)) error {
+	for began, told := time.Now(), time.Now(); ; {
+		resp, err := s.get(ctx, "/health")
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		if progress != nil && time.Since(told) >= 30*time.Second {
+			told = time.Now()
+			progress("vLLM at %s: waited %s", s.Address, time.Since(began).Round(time.Second))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("vllm: %s does not answer: %w", s.Address, ctx.Err())
+		case <-s.ended:
+			return fmt.Errorf("vllm: the server of %s has ended, see %s", s.Address, s.Log)
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+}
+
+// Close stops a server that Start started, its children included, and waits for its end.
+// One that was running already it leaves alone.
+func (s *Server) Close() error {
+	if s.process == nil {
+		return nil
+	}
+	stop(s.process)
+	select {
+	case <-s.ended:
+	case <-time.After(20 * time.Second):
+	}
+	err := kill(s.process) // children may outlive it
+	<-s.ended
+	return err
+}
