@@ -58,10 +58,10 @@ func (p *Panic) Install(profile scheduling.Profile) scheduling.Profile {
 		profile.Trackers = append(slices.Clip(profile.Trackers), panicTracker{p})
 	case "Hooks.Scheduled":
 		next := profile.Hooks.Scheduled
-		profile.Hooks.Scheduled = func(d *scheduling.Decision) {
+		profile.Hooks.Scheduled = func(e scheduling.Event) {
 			p.called()
 			if next != nil {
-				next(d)
+				next(e)
 			}
 		}
 	case "Hooks.Rejected":
@@ -82,26 +82,26 @@ func (p *Panic) Install(profile scheduling.Profile) scheduling.Profile {
 		}
 	case "Hooks.FirstToken":
 		next := profile.Hooks.FirstToken
-		profile.Hooks.FirstToken = func(d *scheduling.Decision, ep *types.Endpoint) {
+		profile.Hooks.FirstToken = func(e scheduling.Event) {
 			p.called()
 			if next != nil {
-				next(d, ep)
+				next(e)
 			}
 		}
 	case "Hooks.Retried":
 		next := profile.Hooks.Retried
-		profile.Hooks.Retried = func(d *scheduling.Decision, from, to *types.Endpoint) {
+		profile.Hooks.Retried = func(e scheduling.Event) {
 			p.called()
 			if next != nil {
-				next(d, from, to)
+				next(e)
 			}
 		}
 	case "Hooks.Finished":
 		next := profile.Hooks.Finished
-		profile.Hooks.Finished = func(d *scheduling.Decision, ep *types.Endpoint, out types.Outcome) {
+		profile.Hooks.Finished = func(e scheduling.Event) {
 			p.called()
 			if next != nil {
-				next(d, ep, out)
+				next(e)
 			}
 		}
 	default:
