@@ -388,8 +388,8 @@ func (r *runner) hangs(t *testing.T) {
 				}
 				clients.Wait()
 			}
-			if last := lost[rounds-2] + lost[rounds-1]; last > 2 {
-				f.wrong(unlearned, "requests lost in each round of %d: %v, want at most 2 in the last two", each, lost)
+			if last := lost[rounds-2] + lost[rounds-1]; last > 3 { // half of what an even spread would lose: somebody has to try whether it is well
+				f.wrong(unlearned, "requests lost in each round of %d: %v, want at most 3 in the last two", each, lost)
 			}
 		})
 	}
