@@ -17,9 +17,10 @@ import (
 type gates struct {
 	mu sync.RWMutex
 	// guarded by mu
-	make   func(types.NamespacedName) *admission.Options  // nil: there are none
-	pools  map[types.NamespacedName]*admission.Controller // nil for one that has none
-	closed bool
+	make    func(types.NamespacedName) *admission.Options  // nil: there are none
+	version uint64                                         // of make
+	pools   map[types.NamespacedName]*admission.Controller // nil for one that has none
+	closed  bool
 }
 
 // SetAdmission changes the admission control of all pools, as Options.Admission has it.
@@ -27,11 +28,11 @@ type gates struct {
 // control any more. An error names the pool; then nothing is changed.
 func (d *Director) SetAdmission(options func(pool types.NamespacedName) *admission.Options) error {
 	g := &d.gates
-	g.mu.Lock()
-	defer g.mu.Unlock()
 	next := map[types.NamespacedName]*admission.Options{}
-	if options != nil {
+	if options != nil { // which is asked without the lock
+		g.mu.RLock()
 		known := slices.Collect(maps.Keys(g.pools))
+		g.mu.RUnlock()
 		for _, p := range d.o.Store.Snapshot().Pools() {
 			known = append(known, p.Name())
 		}
@@ -49,6 +50,8 @@ func (d *Director) SetAdmission(options func(pool types.NamespacedName) *admissi
 			next[pool] = o
 		}
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	for pool, c := range g.pools {
 		switch o := next[pool]; {
 		case c == nil:
@@ -62,6 +65,7 @@ func (d *Director) SetAdmission(options func(pool types.NamespacedName) *admissi
 		}
 	}
 	g.make = options
+	g.version++
 	return nil
 }
 
@@ -83,23 +87,32 @@ func (d *Director) Admission(pool types.NamespacedName) (*admission.Controller, 
 	g := &d.gates
 	g.mu.RLock()
 	c, ok := g.pools[pool]
-	none := g.make == nil
+	options, version := g.make, g.version
 	g.mu.RUnlock()
-	if ok || none {
+	if ok || options == nil {
 		return c, nil
+	}
+	if o := options(pool); o != nil { // which is asked without the lock, for it may ask us
+		var err error
+		if c, err = admission.New(*o); err != nil {
+			return nil, fmt.Errorf("director: pool %v: %w", pool, err)
+		}
 	}
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if c, ok := g.pools[pool]; ok {
-		return c, nil
-	}
-	if g.make != nil && !g.closed {
-		if o := g.make(pool); o != nil {
-			var err error
-			if c, err = admission.New(*o); err != nil {
-				return nil, fmt.Errorf("director: pool %v: %w", pool, err)
-			}
+	if known, ok := g.pools[pool]; ok || g.version != version {
+		g.mu.Unlock()
+		if c != nil {
+			c.Close()
 		}
+		if ok {
+			return known, nil
+		}
+		return d.Admission(pool) // by other options
+	}
+	defer g.mu.Unlock()
+	if g.closed && c != nil {
+		c.Close()
+		return nil, nil
 	}
 	g.forget(d.o.Store.Snapshot())
 	if g.pools == nil {
@@ -178,6 +191,9 @@ func (g *gates) close() {
 // admit waits until the request may be scheduled, and returns the endpoints it may go to
 // then.
 func (d *Director) admit(ctx context.Context, r *Route, candidates []*types.Endpoint, in Incoming) ([]*types.Endpoint, error) {
+	if !r.computes {
+		return candidates, nil // it takes no place at a server
+	}
 	c, err := d.Admission(r.Pool)
 	if err != nil {
 		return nil, err
@@ -237,6 +253,9 @@ func (d *Director) arrival(r *Route, candidates []*types.Endpoint, in Incoming) 
 		} else {
 			a.Match = s.has
 		}
+	}
+	if !d.o.TrustRequestHeaders {
+		return a, nil
 	}
 	var err error
 	a.MaxWait, err = millis(in.Header, HeaderMaxWait)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -41,9 +42,18 @@ type Options struct {
 	// SessionHeader names the request header that holds the session, in any
 	// case; it goes before what the body says. Default HeaderSession.
 	SessionHeader string
-	// IgnoreRequestHeaders leaves HeaderObjective, HeaderRewrite and
-	// HeaderFairness unread: for gateways that let clients' headers through.
-	IgnoreRequestHeaders bool
+	// TrustRequestHeaders has the headers read by which a gateway says what a request may do:
+	// HeaderObjective, HeaderRewrite, HeaderFairness, HeaderTTFT, HeaderTPOT and HeaderMaxWait.
+	// Set it only where the gateway sets them itself, after it has removed what clients
+	// sent under these names: they decide on priority, model, tenant and SLO. Default: they
+	// are not read, and Incoming says all of that.
+	TrustRequestHeaders bool
+	// AllowPath says of a path that would be refused (403) whether clients may ask for it all the
+	// same. Refused are paths that administer servers or tell of their insides, such as
+	// /v1/load_lora_adapter, /metrics or /sleep, and all that are not known to have inference
+	// done: neither of an API that is known, nor below /v1 or another version, nor an
+	// engine's own such as /generate. Optional.
+	AllowPath func(method, path string) bool
 	// RetryAfter is what clients of shed requests are told. Default 1 s.
 	RetryAfter time.Duration
 
@@ -147,12 +157,21 @@ func (d *Director) scheduler(pool types.NamespacedName) *scheduling.Scheduler {
 
 // Incoming is a request as it came in.
 type Incoming struct {
+	// Method is the request's method; empty is POST. Only a POST, PUT or PATCH has a prompt:
+	// others pass without being looked at, and wait for nothing.
+	Method string
 	// Path is the request's path, with or without a query: it says which API this is.
 	Path string
 	// Header is in the canonical form of net/http.Header. It is not changed.
 	Header map[string][]string
 	// Body is the whole body. It must not be changed until the Route is done.
 	Body []byte
+
+	// Tenant, Objective and SLO are what the gateway knows of the client by itself: who it is
+	// (types.Request.FairnessID), the InferenceObjective that its requests have, and how fast
+	// they should be. They go before headers (Options.TrustRequestHeaders).
+	Tenant, Objective string
+	SLO               types.SLO
 
 	// Pool is the pool of the gateway's route. Zero: the one that serves the model.
 	Pool types.NamespacedName
@@ -166,9 +185,20 @@ type Incoming struct {
 }
 
 // Route decides where a request goes and books it there. The error is an *Error.
-// Of a Route, Done must be called whatever happens.
-func (d *Director) Route(ctx context.Context, in Incoming) (*Route, error) {
-	r := &Route{director: d}
+// Of a Route, Done must be called whatever happens. What panics on the way (a hook, a plugin, an
+// option) makes a 500 and leaves nothing behind.
+func (d *Director) Route(ctx context.Context, in Incoming) (route *Route, err error) {
+	r := &Route{director: d, path: in.Path}
+	defer func() {
+		if route != nil {
+			return
+		}
+		v := recover()
+		r.abandon()
+		if v != nil {
+			err = d.panicked(ctx, r, v)
+		}
+	}()
 	candidates, err := d.prepare(r, in)
 	if err == nil {
 		candidates, err = d.admit(ctx, r, candidates, in)
@@ -179,8 +209,8 @@ func (d *Director) Route(ctx context.Context, in Incoming) (*Route, error) {
 	if err != nil {
 		e := d.translate(err, r)
 		d.tellRefused(r, e)
-		if e.Status == 500 && d.o.Logger != nil {
-			d.o.Logger.LogAttrs(ctx, slog.LevelError, "request not routed", slog.String("model", r.Request.Model), slog.Any("error", err))
+		if e.Status == 500 {
+			d.log(ctx, "request not routed", slog.String("model", r.Request.Model), slog.Any("error", err))
 		}
 		return nil, e
 	}
@@ -191,19 +221,39 @@ func (d *Director) Route(ctx context.Context, in Incoming) (*Route, error) {
 	return r, nil
 }
 
+// panicked makes an error of a panic.
+func (d *Director) panicked(ctx context.Context, r *Route, v any) *Error {
+	err := fmt.Errorf("director: panic: %v", v)
+	d.log(ctx, "panic while a request was routed", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+	return d.translate(err, r)
+}
+
+func (d *Director) log(ctx context.Context, msg string, attrs ...slog.Attr) {
+	if d.o.Logger != nil {
+		defer func() { _ = recover() }() // of a handler
+		d.o.Logger.LogAttrs(ctx, slog.LevelError, msg, attrs...)
+	}
+}
+
 // Refuse is for adapters that refuse a request before they have all of it to route,
 // for example because its body is too large: it gives e the form of the API that the
 // path belongs to, tells Options.OnRefused, and returns e.
 func (d *Director) Refuse(path string, e *Error) *Error {
-	e.API = openai.APIOf(path)
+	e.API, e.Path = openai.APIOf(path), path
 	d.tellRefused(&Route{}, e)
 	return e
 }
 
 func (d *Director) tellRefused(r *Route, e *Error) {
-	if d.o.OnRefused != nil {
-		d.o.OnRefused(&r.Request, r.Pool, e)
+	if d.o.OnRefused == nil {
+		return
 	}
+	defer func() {
+		if v := recover(); v != nil {
+			d.log(context.Background(), "panic in OnRefused", slog.Any("panic", v))
+		}
+	}()
+	d.o.OnRefused(&r.Request, r.Pool, e)
 }
 
 // Explain returns what Route would decide now, and why; nothing is booked. The
@@ -225,23 +275,35 @@ func (d *Director) Explain(ctx context.Context, in Incoming) (*scheduling.Explan
 // prepare fills in r's request and returns the endpoints that may serve it.
 func (d *Director) prepare(r *Route, in Incoming) ([]*types.Endpoint, error) {
 	req := &r.Request
-	api := openai.APIOf(in.Path)
+	if !allowed(in.Path) && (d.o.AllowPath == nil || !d.o.AllowPath(in.Method, in.Path)) {
+		return nil, &Error{Status: 403, Code: CodePath, Message: "this path cannot be asked for through the gateway"}
+	}
+	api := openai.Other
+	if hasPrompt(in.Method) {
+		api = openai.APIOf(in.Path)
+		r.computes = generates(api, in.Path)
+	}
 	r.parsed.API = api
-	if enc := get(in.Header, "Content-Encoding"); enc != "" && len(in.Body) > 0 && !strings.EqualFold(enc, "identity") {
+	if enc := get(in.Header, "Content-Encoding"); api != openai.Other && enc != "" && len(in.Body) > 0 && !strings.EqualFold(enc, "identity") {
 		return nil, &Error{Status: 415, Code: CodeEncoding, Param: "Content-Encoding",
 			Message: fmt.Sprintf("request body is encoded as %.40q, want it plain", enc)}
 	}
-	parsed, err := openai.Parse(api, get(in.Header, "Content-Type"), in.Body, req, d.o.Limits)
+	limits := d.o.Limits
+	limits.ModelOptional = true // a manifest may give one
+	parsed, err := openai.Parse(api, get(in.Header, "Content-Type"), in.Body, req, limits)
 	if err != nil {
 		return nil, err
 	}
 	r.parsed = parsed
-	if err := d.readHeaders(req, in.Header); err != nil {
+	if err := d.identify(req, in); err != nil {
 		return nil, err
 	}
 	resolved, err := d.resolve(req, in)
 	if err != nil {
 		return nil, err
+	}
+	if api != openai.Other && req.Model == "" && resolved.TargetModel == "" {
+		return nil, openai.MissingModel()
 	}
 	r.Pool, r.Resolution = resolved.Pool.Name(), resolved
 	req.TargetModel, req.Priority = resolved.TargetModel, resolved.Priority
@@ -256,37 +318,42 @@ func (d *Director) prepare(r *Route, in Incoming) ([]*types.Endpoint, error) {
 	return candidates, nil
 }
 
-func (d *Director) readHeaders(req *types.Request, h map[string][]string) error {
-	req.Header = h
-	req.ID = getID(h, HeaderRequestID)
-	if s := getID(h, d.session); s != "" {
+// identify says whose request it is, and what it may ask for.
+func (d *Director) identify(req *types.Request, in Incoming) (err error) {
+	req.Header = in.Header
+	req.ID = getID(in.Header, HeaderRequestID)
+	if s := getID(in.Header, d.session); s != "" {
 		req.SessionID = s
 	}
-	if !d.o.IgnoreRequestHeaders {
-		req.FairnessID = getID(h, HeaderFairness)
+	if d.o.TrustRequestHeaders {
+		req.FairnessID = getID(in.Header, HeaderFairness)
+		if req.SLO, err = readSLO(in.Header); err != nil {
+			return err
+		}
 	}
-	var err error
-	req.SLO, err = readSLO(h)
-	return err
+	if in.Tenant != "" {
+		req.FairnessID = boundedID(in.Tenant)
+	}
+	if in.SLO != (types.SLO{}) {
+		req.SLO = in.SLO
+	}
+	return nil
 }
 
 func (d *Director) resolve(req *types.Request, in Incoming) (datastore.Resolution, error) {
 	req.Rand = types.NewRand(d.seed + d.routed.Add(1)*0xd1342543de82ef95)
-	q := datastore.Query{Pool: in.Pool, Model: req.Model, SessionID: req.SessionID, Rand: &req.Rand}
-	if !d.o.IgnoreRequestHeaders {
-		q.Objective, q.Rewrite = get(in.Header, HeaderObjective), get(in.Header, HeaderRewrite)
+	q := datastore.Query{Pool: in.Pool, Model: req.Model, SessionID: req.SessionID, Rand: &req.Rand, Objective: in.Objective}
+	if d.o.TrustRequestHeaders {
+		q.Rewrite = get(in.Header, HeaderRewrite)
+		if q.Objective == "" {
+			q.Objective = get(in.Header, HeaderObjective)
+		}
 	}
 	return d.o.Store.Snapshot().Resolve(q)
 }
 
+// decide has the request scheduled. From then on its ticket ends with the booking.
 func (d *Director) decide(ctx context.Context, r *Route, candidates []*types.Endpoint, explain bool) (err error) {
-	if r.ticket != nil {
-		defer func() { // also if a plugin panics
-			if r.decision == nil {
-				r.ticket.Done(types.Outcome{Cancelled: true})
-			}
-		}()
-	}
 	if explain {
 		r.decision, r.Explanation, err = r.scheduler.ScheduleExplained(ctx, &r.Request, candidates)
 	} else {
@@ -294,31 +361,7 @@ func (d *Director) decide(ctx context.Context, r *Route, candidates []*types.End
 	}
 	if r.ticket != nil && r.decision != nil {
 		r.ticket.Booked(r.decision.Endpoint)
+		r.decision.EndWith(r.ticket)
 	}
 	return err
-}
-
-// ModelList answers the request for the list of models, which needs no server: ok
-// tells whether the request is one, and the body is that of Models.
-func (d *Director) ModelList(method, path string) (body []byte, ok bool) {
-	path, _, _ = strings.Cut(path, "?")
-	if method != "GET" || !strings.HasSuffix(strings.TrimSuffix(path, "/"), "/v1/models") {
-		return nil, false
-	}
-	return d.Models(), true
-}
-
-// Models returns the body of GET /v1/models: the public names that manifests
-// give.
-func (d *Director) Models() []byte {
-	models := d.o.Store.Snapshot().Models()
-	names := make([]string, len(models))
-	var newest time.Time
-	for i, m := range models {
-		names[i] = m.Name
-		if m.Created.After(newest) {
-			newest = m.Created
-		}
-	}
-	return openai.ModelList(names, newest, "inferpick")
 }

@@ -22,6 +22,8 @@ const (
 	CodeBadHeader     = "invalid_header"       // 400
 	CodeUpstream      = "upstream_unavailable" // 502
 	CodeEncoding      = "unsupported_encoding" // 415
+	CodePath          = "path_not_allowed"     // 403
+	CodeBodies        = "too_many_bytes"       // 503: the gateway holds as many of bodies as it may
 )
 
 // HeaderReason is the response header that tells a client's gateway why a request
@@ -41,8 +43,10 @@ type Error struct {
 	Message string // for the client: what, where, what to do
 	// RetryAfter is when to try again, 0 if that is not known.
 	RetryAfter time.Duration
-	API        openai.API
-	Err        error // the cause
+	// API and Path are what was asked for: they decide which form the answer has.
+	API  openai.API
+	Path string
+	Err  error // the cause
 }
 
 // Error returns the message and the cause, which is not for clients.
@@ -59,10 +63,10 @@ func (e *Error) Unwrap() error { return e.Err }
 // Body returns the answer's body in the form that the client of the API expects.
 // Its content type is application/json.
 func (e *Error) Body() []byte {
-	if e.API == openai.Messages {
+	if e.API == openai.Messages || e.API == openai.CountTokens {
 		return openai.MessagesErrorBody(e.Status, e.Message)
 	}
-	return openai.ErrorBody(e.Status, e.Message, e.Param, e.Code)
+	return openai.ErrorBodyFor(e.Path, e.Status, e.Message, e.Param, e.Code)
 }
 
 // Header returns the answer's headers.
@@ -90,10 +94,10 @@ func (d *Director) translate(err error, r *Route) *Error {
 	api, model := r.parsed.API, strconv.Quote(r.Request.Model)
 	var own *Error
 	if errors.As(err, &own) {
-		own.API = api
+		own.API, own.Path = api, r.path
 		return own
 	}
-	e := &Error{Status: 500, Code: CodeInternal, Message: "the request could not be scheduled", Err: err, API: api}
+	e := &Error{Status: 500, Code: CodeInternal, Message: "the request could not be scheduled", Err: err, API: api, Path: r.path}
 	var parse *openai.Error
 	var refused *admission.Refusal
 	switch {
@@ -120,6 +124,11 @@ func (d *Director) translate(err error, r *Route) *Error {
 		e.Status, e.Code, e.Message = 504, CodeCancelled, "the request ran out of time before it was scheduled"
 	}
 	return e
+}
+
+// modelNotFound is the answer to who asks for a model that is not there.
+func modelNotFound(name string) *Error {
+	return &Error{Status: 404, Code: CodeModelNotFound, Param: "model", Message: "the model " + strconv.Quote(name) + " does not exist"}
 }
 
 // refusalMessage is what a client is told.

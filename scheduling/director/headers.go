@@ -1,9 +1,11 @@
 package director
 
 import (
-	"math"
+	"crypto/sha256"
+	"encoding/hex"
 	"net/textproto"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/inferpick/inferpick/types"
@@ -57,12 +59,18 @@ func get(h map[string][]string, name string) string {
 	return ""
 }
 
-// maxID bounds ids that clients send: beyond it they are cut, for they are labels.
+// maxID bounds ids that clients send. Of a longer one the beginning is kept, for people, and a
+// hash of all of it, so that ids that begin alike stay different.
 const maxID = 256
 
-func getID(h map[string][]string, name string) string {
-	v := get(h, name)
-	return v[:min(len(v), maxID)]
+func getID(h map[string][]string, name string) string { return boundedID(get(h, name)) }
+
+func boundedID(v string) string {
+	if len(v) <= maxID {
+		return v
+	}
+	sum := sha256.Sum256([]byte(v))
+	return v[:maxID-1-2*len(sum)] + "#" + hex.EncodeToString(sum[:])
 }
 
 // readSLO reads the targets of a request.
@@ -74,15 +82,36 @@ func readSLO(h map[string][]string) (slo types.SLO, err error) {
 	return slo, err
 }
 
+// maxMillis bounds times that requests ask for: a day.
+const maxMillis = 24 * 60 * 60 * 1000
+
+// millis reads a time in milliseconds: digits, perhaps with a decimal point. 0 if there is none.
 func millis(h map[string][]string, name string) (time.Duration, error) {
 	s := get(h, name)
 	if s == "" {
 		return 0, nil
 	}
 	v, err := strconv.ParseFloat(s, 64)
-	if err != nil || !(v > 0 && v <= math.MaxInt64/float64(time.Millisecond)) {
+	if strings.Trim(s, "0123456789.") != "" || err != nil || !(v > 0 && v <= maxMillis) {
 		return 0, &Error{Status: 400, Code: CodeBadHeader, Param: name,
-			Message: "header " + name + " is " + strconv.Quote(s[:min(len(s), 40)]) + ", want milliseconds as a number above 0"}
+			Message: "header " + name + " is " + strconv.Quote(s[:min(len(s), 40)]) + ", want milliseconds as a decimal number above 0 and at most " + strconv.Itoa(maxMillis)}
 	}
 	return time.Duration(v * float64(time.Millisecond)), nil
+}
+
+// retryAfter reads a Retry-After: seconds, or a date. 0 if there is none that makes sense.
+func retryAfter(h map[string][]string, now time.Time) time.Duration {
+	s := strings.TrimSpace(get(h, "Retry-After"))
+	if s == "" {
+		return 0
+	}
+	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
+		return min(time.Duration(n)*time.Second, maxMillis*time.Millisecond)
+	}
+	for _, layout := range []string{time.RFC1123, time.RFC850, time.ANSIC} { // as RFC 9110 has it, section 5.6.7
+		if at, err := time.Parse(layout, s); err == nil {
+			return min(max(at.Sub(now), 0), maxMillis*time.Millisecond)
+		}
+	}
+	return 0
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/textproto"
+	"strconv"
 	"sync"
 	"time"
 
@@ -14,8 +15,15 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// ErrCutOff is the Outcome.Err of a response that ended before its proper end.
-var ErrCutOff = errors.New("director: the response was cut off")
+var (
+	// ErrCutOff is the Outcome.Err of a response that ended before its proper end.
+	ErrCutOff = errors.New("director: the response was cut off")
+	// ErrUnsent is wrapped by the error of an attempt of which nothing was sent: it is no fault of
+	// the endpoint.
+	ErrUnsent = errors.New("director: nothing was sent")
+	// ErrNoAnswer is the error of an attempt that ended without an answer, where no other is given.
+	ErrNoAnswer = errors.New("director: no answer")
+)
 
 // Route is one request on its way: where it goes, and what came back so far. It
 // is for one goroutine at a time; Done may be called from any.
@@ -39,21 +47,33 @@ type Route struct {
 
 	director  *Director
 	scheduler *scheduling.Scheduler
+	path      string
 	parsed    openai.Parsed
+	computes  bool // a server computes something for it
 	decision  *scheduling.Decision
-	ticket    *admission.Ticket // nil: the pool has no admission control
+	ticket    *admission.Ticket // nil: no admission control was asked
 	subset    subset            // nil: none
 	tried     int               // fallbacks gone on to
 
 	keepModel bool // KeepModel was called
+	holdFirst bool // HoldFirst was called
 
 	mu sync.Mutex
 	// guarded by mu, because Done may come from anywhere
-	status int   // of the response; 0: none has begun
-	size   int64 // of its body so far
-	first  bool  // the first token was seen
-	stream openai.Stream
+	answer answer
 	done   bool
+}
+
+// answer is what came back of one attempt.
+type answer struct {
+	status     int // 0: none has begun
+	retryAfter time.Duration
+	length     int64 // that was announced; -1: none was
+	size       int64 // of the body so far
+	first      bool  // the first token was seen
+	reads      int   // pieces of the body from that on
+	stalled    time.Duration
+	stream     openai.Stream
 }
 
 // API returns what kind of request this is.
@@ -69,16 +89,18 @@ func (r *Route) Fallbacks() []*types.Endpoint { return r.decision.Fallbacks[r.tr
 // Next goes on to the next fallback, after the endpoint before failed to answer:
 // the booking moves there. It returns nil if there is none left. Call it only
 // while no byte of a response has gone to the client.
-func (r *Route) Next() *types.Endpoint {
+func (r *Route) Next() *types.Endpoint { return r.NextAfter(nil) }
+
+// NextAfter is Next for those who can say how the attempt before ended: with err, which may
+// wrap ErrUnsent or context.DeadlineExceeded, or, if err is nil, with the answer that Response was
+// told of. It is that by which the endpoint is judged.
+func (r *Route) NextAfter(err error) *types.Endpoint {
 	if r.tried >= len(r.decision.Fallbacks) {
 		return nil
 	}
 	ep := r.decision.Fallbacks[r.tried]
 	r.tried++
-	r.moveTo(ep)
-	r.mu.Lock()
-	r.status, r.size = 0, 0
-	r.mu.Unlock()
+	r.moveTo(ep, err)
 	return ep
 }
 
@@ -93,7 +115,7 @@ func (r *Route) Served(address string) bool {
 	for _, among := range [][]*types.Endpoint{{r.decision.Endpoint}, r.decision.Fallbacks, r.Resolution.Pool.Endpoints()} {
 		for _, ep := range among {
 			if ep.Address == address {
-				r.moveTo(ep)
+				r.moveTo(ep, nil)
 				return true
 			}
 		}
@@ -101,15 +123,29 @@ func (r *Route) Served(address string) bool {
 	return false
 }
 
-// moveTo moves the booking.
-func (r *Route) moveTo(ep *types.Endpoint) {
-	r.decision.Retry(ep, types.Outcome{Err: errors.New("director: no answer")})
+// moveTo moves the booking, after an attempt that ended with err or its answer.
+func (r *Route) moveTo(ep *types.Endpoint, err error) {
+	r.mu.Lock()
+	if err == nil && r.answer.status == 0 {
+		err = ErrNoAnswer
+	}
+	left := r.answer.outcome(err)
+	r.answer = answer{stream: r.answer.stream} // which keeps its memory
+	r.mu.Unlock()
+	r.decision.Retry(ep, left)
 	if r.ticket != nil {
 		r.ticket.Booked(ep)
 	}
-	r.mu.Lock()
-	r.first = false
-	r.mu.Unlock()
+}
+
+// Patience returns for how long to wait for a sign of life from the endpoint before going on to
+// a fallback: the first token, or the end of an answer that is not streamed. 0: for as long as it
+// takes. It is not 0 for endpoints that may not answer, while there is a fallback.
+func (r *Route) Patience() time.Duration {
+	if len(r.Fallbacks()) == 0 {
+		return 0
+	}
+	return r.decision.Patience()
 }
 
 // OnRevoke says how the request can be ended while it is under way, should one of a
@@ -123,17 +159,67 @@ func (r *Route) OnRevoke(f func(*Error)) {
 	}
 }
 
-// Response begins a response of the endpoint: its HTTP status, which is not 0,
-// and content type. RestoresModel tells whether its length may change.
+// Response begins a response of the endpoint: its HTTP status, and content type.
+// RestoresModel tells whether its length may change. Answer is better where there are headers.
 func (r *Route) Response(status int, contentType string) {
+	r.Answer(status, map[string][]string{"Content-Type": {contentType}})
+}
+
+// Answer begins a response of the endpoint: its HTTP status and its headers in canonical form.
+// RestoresModel tells whether its length may change. It reports whether this is an answer: a
+// status below 200 that nobody asked for, or above 599, is none, and the next endpoint should be
+// asked.
+func (r *Route) Answer(status int, header map[string][]string) bool {
+	if status < 200 || status > 599 {
+		return false
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.status, r.size = status, 0
-	o := openai.StreamOptions{ContentType: contentType}
+	a := &r.answer
+	a.status, a.size, a.length = status, 0, -1
+	a.retryAfter = retryAfter(header, time.Now())
+	if n, err := strconv.ParseInt(get(header, "Content-Length"), 10, 64); err == nil && n >= 0 {
+		a.length = n
+	}
+	o := openai.StreamOptions{
+		API: r.parsed.API, ContentType: get(header, "Content-Type"), ContentEncoding: get(header, "Content-Encoding"), HoldFirst: r.holdFirst,
+	}
 	if r.RestoresModel() {
 		o.TargetModel, o.Model = r.Request.TargetModel, r.Request.Model
 	}
-	r.stream.Reset(o)
+	a.stream.Reset(o)
+	return true
+}
+
+// HoldFirst has Data hold back the first event of a stream until it is complete, so that an
+// answer that turns out to be a refusal can be left for a fallback: see Retryable. What comes
+// before it, comments and blank lines, is passed on at once. Call it before Answer.
+func (r *Route) HoldFirst() { r.holdFirst = true }
+
+// Retryable reports whether another server may do better than this answer says: it is, by its
+// status or by an error in a body of which nothing was generated yet, that the server has too much
+// to do or cannot be reached. While nothing of it has gone to the client, it can be left.
+func (r *Route) Retryable() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := &r.answer
+	if a.status >= 400 {
+		return retryable(a.status)
+	}
+	if a.status == 0 || a.stream.Tokens() > 0 {
+		return false
+	}
+	var e *openai.ServerError
+	return errors.As(a.stream.Err(), &e) && retryable(e.Status)
+}
+
+// retryable reports whether a status means that another server may answer.
+func retryable(status int) bool {
+	switch status {
+	case 429, 502, 503, 504, 529:
+		return true
+	}
+	return false
 }
 
 // RestoresModel reports whether the response may leave with another length than
@@ -152,15 +238,12 @@ func (r *Route) KeepModel() { r.keepModel = true }
 // which may be none. The result is valid until the next call, and may be part of
 // chunk. Before Response it returns chunk.
 func (r *Route) Data(chunk []byte) []byte {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.status == 0 {
-		return chunk
+	r.decision.Alive()
+	if r.ticket != nil {
+		r.ticket.Alive()
 	}
-	r.size += int64(len(chunk))
-	out := r.stream.Feed(chunk)
-	if !r.first && r.stream.FirstToken() && r.status < 400 {
-		r.first = true
+	out, first := r.feed(chunk)
+	if first {
 		r.decision.FirstToken()
 		if r.ticket != nil {
 			r.ticket.FirstToken()
@@ -169,18 +252,55 @@ func (r *Route) Data(chunk []byte) []byte {
 	return out
 }
 
-// End is to be called when the server's response has ended, and returns what is
-// left to pass on. The outcome is accounted: a response that ends in the middle
-// is a failure of the endpoint.
-func (r *Route) End() []byte {
+// feed is Data without telling anybody. first is set for the piece with the first token.
+func (r *Route) feed(chunk []byte) (out []byte, first bool) {
 	r.mu.Lock()
-	var rest []byte
+	defer r.mu.Unlock()
+	a := &r.answer
+	if a.status == 0 {
+		return chunk, false
+	}
+	a.size += int64(len(chunk))
+	out = a.stream.Feed(chunk)
+	if !a.first && a.status < 400 && a.stream.FirstToken() {
+		a.first, first = true, true
+	}
+	if a.first {
+		a.reads++
+	}
+	return out, first
+}
+
+// Stalled tells for how long nobody took what the server sent, as a client that reads slowly
+// makes a data plane wait: what comes later is then not the server's fault.
+func (r *Route) Stalled(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.answer.first {
+		r.answer.stalled += d
+	}
+}
+
+// Rest is to be called when the server's response has ended properly, and returns what is left
+// to pass on; Retryable then tells of the whole answer. End does the same and accounts the end.
+func (r *Route) Rest() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.answer.status == 0 {
+		return nil
+	}
+	return r.answer.stream.Close()
+}
+
+// End is to be called when the server's response has ended as HTTP says it should, and returns
+// what is left to pass on. The outcome is accounted: the answer is complete, unless it is the
+// stream of an API whose end is known, was read to the end, and the end is not there.
+func (r *Route) End() []byte {
+	rest := r.Rest()
 	var err error
-	if r.status != 0 {
-		rest = r.stream.Close()
-		if !r.stream.Done() && r.status < 400 {
-			err = ErrCutOff
-		}
+	r.mu.Lock()
+	if a := &r.answer; a.status != 0 && a.status < 400 && a.stream.CutOff() {
+		err = ErrCutOff
 	}
 	r.mu.Unlock()
 	r.Done(err)
@@ -189,7 +309,8 @@ func (r *Route) End() []byte {
 
 // Done accounts how the request ended; the first call counts, and End is one. err
 // is why it failed: nil if it did not, context.Canceled if the client went away, and
-// what OnRevoke gave if it was revoked: neither is a failure of the endpoint.
+// what OnRevoke gave if it was revoked: neither is a failure of the endpoint, nor is an error
+// that wraps ErrUnsent. An answer that was read to its end was served, whatever err says.
 // A nil err before Response was called means that no answer was received.
 func (r *Route) Done(err error) {
 	r.mu.Lock()
@@ -198,21 +319,63 @@ func (r *Route) Done(err error) {
 		return
 	}
 	r.done = true
-	out := types.Outcome{Status: r.status, Err: err, ResponseBytes: r.size}
-	if errors.Is(err, context.Canceled) || isRevoked(err) || err == nil && r.status == 0 {
-		out.Cancelled, out.Err = true, nil
+	if err == nil && r.answer.status == 0 {
+		err = context.Canceled
 	}
-	if r.status != 0 {
-		out.Usage = r.stream.Usage()
-		if e := r.stream.Err(); e != nil && out.Err == nil && r.status < 400 {
+	out := r.answer.outcome(err)
+	r.mu.Unlock()
+	r.decision.Done(out) // which ends the ticket
+}
+
+// abandon ends what there is of a route that is not returned.
+func (r *Route) abandon() {
+	switch {
+	case r.decision != nil:
+		r.decision.EndWith(r.ender())
+		r.decision.Done(types.Outcome{Cancelled: true})
+	case r.ticket != nil:
+		r.ticket.Done(types.Outcome{Cancelled: true})
+	}
+}
+
+func (r *Route) ender() scheduling.Ender {
+	if r.ticket == nil {
+		return nil
+	}
+	return r.ticket
+}
+
+// outcome is what an attempt came to that ended with err.
+func (a *answer) outcome(err error) types.Outcome {
+	out := types.Outcome{Err: err, Status: a.status, ResponseBytes: a.size, RetryAfter: a.retryAfter}
+	if a.status != 0 {
+		out.Usage, out.Tokens, out.Reads, out.Stalled, out.ResponseID =
+			a.stream.Usage(), a.stream.Tokens(), a.reads, a.stalled, a.stream.ResponseID()
+		if a.whole() && err != ErrCutOff {
+			out.Err = nil // who went, or what broke, did so after the end
+		}
+	}
+	switch {
+	case errors.Is(out.Err, context.Canceled) || isRevoked(out.Err):
+		out.Cancelled, out.Err = true, nil
+	case errors.Is(out.Err, ErrUnsent):
+		out.Unsent = true
+	}
+	var e *openai.ServerError
+	if a.status != 0 && a.status < 400 && errors.As(a.stream.Err(), &e) {
+		out.Status = e.Status
+		if e.Status < 500 {
+			out.Err = nil // it is the client's fault, or the server is busy: no break in the middle
+		} else if out.Err == nil && !out.Cancelled {
 			out.Err = e
 		}
 	}
-	r.mu.Unlock()
-	r.decision.Done(out)
-	if r.ticket != nil {
-		r.ticket.Done(out)
-	}
+	return out
+}
+
+// whole reports whether the answer was read to its end.
+func (a *answer) whole() bool {
+	return a.stream.Done() || a.length >= 0 && a.size >= a.length
 }
 
 func isRevoked(err error) bool {
