@@ -8,24 +8,68 @@ import (
 )
 
 // finish ends a ticket that was let in.
-func (c *Controller) finish(t *Ticket, out *types.Outcome, now time.Time) {
+func (c *Controller) finish(t *Ticket, out *types.Outcome) {
 	c.landed(t)
 	t.unlist()
+	c.leaveCell(t)
+	if t.underWay.of != nil {
+		c.booked.remove(&t.underWay)
+	}
 	t.state = ended
 	t.revoke = nil
 	b, f := t.band, t.flow
 	b.open--
 	f.inFlight--
 	c.correct(t, out)
-	b.rest(f, now)
-	if cell := c.cellOf(t.ep); cell != nil {
-		cell.since.Finished++
+	b.rest(f, c.now)
+	if x := c.cellOf(t.ep); x != nil {
+		x.since.Finished++
 	}
-	c.happened(t.ep, now)
-	if h := c.o.Hooks.Finished; h != nil {
-		h(t, *out)
+	if c.o.Hooks.Finished != nil {
+		c.events = append(c.events, event{kind: toldFinished, t: t, out: *out})
 	}
 	t.ep = nil
+}
+
+// enterCell notes that a ticket is booked at an endpoint. Its first token will be seen if
+// the answer is streamed; else it is presumed.
+func (c *Controller) enterCell(t *Ticket, x *cell) {
+	t.at = x
+	if !t.req.Stream {
+		x.silent.push(t, &t.quiet)
+		c.mayChange(x)
+	}
+	x.measure(c.now)
+	t.area = x.area
+}
+
+// whatItShows is what the end of a ticket shows of the endpoint it was booked at.
+func (c *Controller) whatItShows(t *Ticket, out *types.Outcome) news {
+	if t.at == nil || t.state != running {
+		return news{}
+	}
+	t.at.measure(c.now)
+	n := news{ended: true, served: Served{Ended: true, Busy: out.Busy(), Took: c.now - t.bookedAt, Ahead: t.ahead, With: t.with}}
+	if !n.served.Busy && !out.Served() {
+		return news{} // of one that failed, or was given up, the time says nothing
+	}
+	if took := n.served.Took.Seconds(); took > 0 {
+		n.served.With = min(n.served.With, (t.at.area-t.area)/took)
+	}
+	n.served.Prompt = out.Usage.PromptTokens.Or(float64(t.req.Prompt.Tokens))
+	n.served.Output = out.Usage.CompletionTokens.Or(max(t.output, float64(out.Tokens)))
+	return n
+}
+
+// leaveCell takes a ticket off what is kept of those at its endpoint.
+func (c *Controller) leaveCell(t *Ticket) {
+	switch {
+	case t.presumed:
+		t.at.presumed--
+	case t.quiet.of != nil:
+		t.at.silent.remove(&t.quiet)
+	}
+	t.at, t.presumed = nil, false
 }
 
 // estimate works out what a request will be charged.
