@@ -2,6 +2,7 @@ package admission
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/inferpick/inferpick/types"
@@ -19,20 +20,27 @@ type detector struct {
 }
 
 func (c *Controller) detectorOf(d Detector) *detector {
-	all := &detector{Detector: d}
-	all.first, _ = d.(Learner)
-	all.served, _ = d.(ServiceLearner)
-	all.readings, _ = d.(ReadingLearner)
-	all.forgets, _ = d.(Forgetter)
-	all.slots, _ = d.(SlotDetector)
-	if t, ok := d.(TargetDetector); ok {
+	all := &detector{
+		Detector: d, first: as[Learner](d), served: as[ServiceLearner](d), readings: as[ReadingLearner](d),
+		forgets: as[Forgetter](d), slots: as[SlotDetector](d),
+	}
+	if t := as[TargetDetector](d); t != nil {
 		all.target = c.usesTarget(t)
 	}
 	return all
 }
 
-// news is what a Detector that learns is told before it is asked. The zero value is
-// nothing.
+// as returns a Detector as what it may be beside, nil if it is not: a Max is what any of
+// those in it is.
+func as[T comparable](d Detector) (t T) {
+	if m, ok := d.(Max); ok && !slices.ContainsFunc(m, func(one Detector) bool { return as[T](one) != t }) {
+		return t
+	}
+	t, _ = d.(T)
+	return t
+}
+
+// news is what a Detector that learns is told before it is asked. Nil is nothing.
 type news struct {
 	reading bool
 	since   Since
@@ -43,10 +51,15 @@ type news struct {
 
 // figure is how full an endpoint is for the requests of a lane.
 type figure struct {
-	of      *lane
-	fill    float64 // notMember, NaN for unknown, or how full
-	out     bool    // it is taken out
-	version uint64  // of what was asked; 0: nothing was
+	of *lane
+	answer
+	version uint64 // of what was asked; 0: nothing was
+}
+
+// answer is what is asked for.
+type answer struct {
+	fill float64 // notMember, NaN for unknown, or how full
+	out  bool    // it is taken out
 }
 
 // mostAsking is how many may ask about one endpoint at a time, and about the endpoints of
@@ -57,7 +70,7 @@ const mostAsking = 2
 // what the Detector learns from it, it is told first. The lock is released meanwhile, so
 // everything else may have changed after. A later answer is never overwritten by
 // one that was asked for earlier.
-func (c *Controller) ask(x *cell, n news) {
+func (c *Controller) ask(x *cell, n *news) {
 	if x == nil {
 		return
 	}
@@ -69,29 +82,39 @@ func (c *Controller) ask(x *cell, n news) {
 	c.askFor(x, c.slots, n)
 	if x.again && x.asking == 0 {
 		x.again = false
-		c.askFor(x, c.slots, news{})
+		c.askFor(x, c.slots, nil)
 	}
 }
 
 // question is what is asked about an endpoint.
 type question struct {
-	d     *detector
-	ep    *types.Endpoint
-	q     Query
-	lanes []*lane
-	news  news
+	d           *detector
+	ep          *types.Endpoint
+	now, oldest time.Time
+	presumed    int
+	lanes       []*lane
+	news        *news
+}
+
+func (c *Controller) question(x *cell, lanes []*lane, n *news) question {
+	now := c.date()
+	return question{c.detector, x.ep, now, now.Add(-c.o.MetricsTTL), x.presumed, lanes, n}
 }
 
 // askFor is ask for some lanes.
-func (c *Controller) askFor(x *cell, lanes []*lane, n news) {
-	x.settle(c.now, c.firstTokenTakes())
+func (c *Controller) askFor(x *cell, lanes []*lane, n *news) {
+	if x.silent.head != nil {
+		x.settle(c.now, c.firstTokenTakes())
+	}
 	c.version++
-	version := c.version
-	var room [8]figure
-	figures := c.outside(x, question{c.detector, x.ep, c.query(x), lanes, n}, room[:0])
-	for i, f := range figures {
-		f.of, f.version = lanes[i], version
-		c.note(x, lanes[i], f)
+	version, q := c.version, c.question(x, lanes, n)
+	var room [8]answer
+	answers := room[:0]
+	for len(answers) < len(lanes) {
+		answers = c.outside(x, &q, answers)
+	}
+	for i, a := range answers {
+		c.note(x, lanes[i], a, version)
 	}
 	if x.asking == 0 && x.forget {
 		x.forget = false
@@ -99,74 +122,93 @@ func (c *Controller) askFor(x *cell, lanes []*lane, n news) {
 	}
 }
 
-// outside calls what is the user's, without the lock, and appends the answers to figures.
-func (c *Controller) outside(x *cell, q question, figures []figure) []figure {
+// outside calls what is the user's, without the lock. It appends the answers, up to one
+// for which a function panics: nothing is known of that, or the endpoint may not serve it.
+func (c *Controller) outside(x *cell, q *question, answers []answer) (all []answer) {
+	all = answers
+	in, failing := "", answer{}
 	x.asking++
 	c.mu.Unlock()
 	defer func() {
+		v := recover()
 		c.mu.Lock()
 		x.asking--
-	}()
-	if q.news != (news{}) {
-		c.teach(&q)
-	}
-	for i, l := range q.lanes {
-		f := figure{fill: notMember}
-		switch {
-		case l == nil:
-		case i == 0 || q.lanes[0] != c.whole || l.key.ttft != 0:
-			f = c.figureOf(&q, l)
-		case c.matches(l.match, q.ep):
-			f = figures[0] // it asks for what the whole pool does
+		if v != nil {
+			c.failing(in, v)
+			if q.news == nil {
+				all = append(all, failing)
+			}
+			q.news = nil
 		}
-		figures = append(figures, f)
+	}()
+	if q.news != nil {
+		q.d.learn(q.ep, q.news, &in)
+		q.news = nil
 	}
-	return figures
+	query := Query{Now: q.now, StaleBefore: q.oldest, Presumed: q.presumed}
+	_, out := q.ep.Load.Out(q.now)
+	for _, l := range q.lanes[len(all):] {
+		a := answer{fill: notMember}
+		in, failing = "Arrival.Match", a
+		switch {
+		case l == nil || q.ep.State != types.Ready || l.match != nil && !l.match(q.ep):
+		case query.asleep(q.ep):
+			a = answer{math.Inf(1), out}
+		case l.key.ttft == 0 && len(all) > 0 && q.lanes[0].key == laneKey{}:
+			a = all[0] // what the whole pool is asked for
+		default:
+			in, failing = "Detector.Fill", answer{math.NaN(), out}
+			query.TTFT = l.key.ttft
+			a = answer{q.d.Fill(query, q.ep), out}
+			if a.fill < 0 {
+				a.fill = 0
+			}
+		}
+		all = append(all, a)
+	}
+	return all
 }
 
-// figureOf asks how full an endpoint is for a lane.
-func (c *Controller) figureOf(q *question, l *lane) figure {
-	f := figure{fill: notMember}
-	if q.ep.State != types.Ready || !c.matches(l.match, q.ep) {
-		return f
+// learn tells a Detector what it may learn from, and notes what it calls.
+func (d *detector) learn(ep *types.Endpoint, n *news, in *string) {
+	if n.reading && d.readings != nil {
+		*in = "ReadingLearner.Reading"
+		d.readings.Reading(ep, n.since)
 	}
-	_, f.out = q.ep.Load.Out(q.q.Now)
-	if q.q.asleep(q.ep) {
-		f.fill = math.Inf(1)
-		return f
+	if n.first && d.first != nil {
+		*in = "Learner.FirstToken"
+		d.first.FirstToken(ep, n.served.Ahead, n.served.Took)
 	}
-	query := q.q
-	query.TTFT = l.key.ttft
-	f.fill = c.fill(q.d, query, q.ep)
-	if f.fill < 0 {
-		f.fill = 0
+	if (n.first || n.ended) && d.served != nil {
+		*in = "ServiceLearner.Served"
+		d.served.Served(ep, n.served)
 	}
-	return f
 }
 
 // note takes an answer.
-func (c *Controller) note(x *cell, l *lane, f figure) {
+func (c *Controller) note(x *cell, l *lane, a answer, version uint64) {
 	if l == nil || l.slot >= len(c.slots) || c.slots[l.slot] != l {
 		return // it was forgotten meanwhile
 	}
-	old := x.figure(l)
-	if f.version < old.version {
+	f := x.figure(l)
+	if version < f.version {
 		return
 	}
-	if x.member && (old.fill != f.fill || old.out != f.out) {
-		l.count(*old, -1, c.ceilings)
-		l.count(f, 1, c.ceilings)
+	if x.member && f.answer != a {
+		l.count(f.answer, -1, c.ceilings)
+		l.count(a, 1, c.ceilings)
 	}
-	*old = f
-	if l == c.whole {
+	f.answer, f.version = a, version
+	if l == c.whole && (a.out || x.silent.head != nil) {
 		c.mayChange(x)
 	}
 }
 
 // mayChange keeps when a cell changes though nothing happens there.
 func (c *Controller) mayChange(x *cell) {
-	if until, out := x.ep.Load.Out(c.wall); out && until.Before(types.Forever) {
-		c.changes = min(c.changes, after(c.now, max(until.Sub(c.wall), 0)))
+	now := c.date()
+	if until, out := x.ep.Load.Out(now); out && until.Before(types.Forever) {
+		c.changes = min(c.changes, after(c.now, max(until.Sub(now), 0)))
 	}
 	if x.silent.head != nil {
 		c.changes = min(c.changes, x.silent.head.of.bookedAt+c.firstTokenTakes())
@@ -184,16 +226,6 @@ func (c *Controller) usesTarget(t TargetDetector) bool {
 	return t.UsesTarget()
 }
 
-func (c *Controller) fill(d *detector, q Query, ep *types.Endpoint) (fill float64) {
-	defer func() {
-		if v := recover(); v != nil {
-			fill = math.NaN()
-			c.failed("Detector.Fill", v)
-		}
-	}()
-	return d.Fill(q, ep)
-}
-
 func (c *Controller) placesTaken(d *detector, q Query, ep *types.Endpoint) (fill float64) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -202,40 +234,6 @@ func (c *Controller) placesTaken(d *detector, q Query, ep *types.Endpoint) (fill
 		}
 	}()
 	return d.slots.Slots(q, ep)
-}
-
-func (c *Controller) matches(match func(*types.Endpoint) bool, ep *types.Endpoint) bool {
-	if match == nil {
-		return true
-	}
-	defer func() {
-		if v := recover(); v != nil {
-			c.failed("Arrival.Match", v)
-		}
-	}()
-	return match(ep)
-}
-
-// teach tells a Detector what it may learn from.
-func (c *Controller) teach(q *question) {
-	in := "Detector"
-	defer func() {
-		if v := recover(); v != nil {
-			c.failed(in, v)
-		}
-	}()
-	if q.news.reading && q.d.readings != nil {
-		in = "ReadingLearner.Reading"
-		q.d.readings.Reading(q.ep, q.news.since)
-	}
-	if q.news.first && q.d.first != nil {
-		in = "Learner.FirstToken"
-		q.d.first.FirstToken(q.ep, q.news.served.Ahead, q.news.served.Took)
-	}
-	if (q.news.first || q.news.ended) && q.d.served != nil {
-		in = "ServiceLearner.Served"
-		q.d.served.Served(q.ep, q.news.served)
-	}
 }
 
 // forgetEndpoint tells that a cell has gone, once nobody tells anything else of it.
@@ -256,14 +254,6 @@ func (c *Controller) forgetEndpoint(x *cell) {
 		}
 	}()
 	d.Forget(x.ep)
-}
-
-func (c *Controller) query(x *cell) Query {
-	q := Query{Now: c.wall, StaleBefore: c.wall.Add(-c.o.MetricsTTL)}
-	if x != nil {
-		q.Presumed = x.presumed
-	}
-	return q
 }
 
 // firstTokenTakes is after how long a request that will not tell of its first token is

@@ -21,7 +21,7 @@ func (c *Controller) Configure(o Options) error {
 	c.byDefault = !given
 	c.configure(o, d)
 	for i := 0; i < len(c.cells); i++ { // the lock is released on the way
-		c.ask(c.cells[i], news{})
+		c.ask(c.cells[i], nil)
 	}
 	c.timer.off() // it may be another Clock's
 	c.arm()

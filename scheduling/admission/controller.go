@@ -24,7 +24,9 @@ type Controller struct {
 	mu sync.Mutex
 	// all guarded by mu
 	now       time.Duration // since the Controller was made; it never goes back
-	wall      time.Time     // the same instant, as the Clock has it
+	line      *timeline     // that this is by
+	wall      time.Time     // what the Clock said at wallAt
+	wallAt    time.Duration // now, or a little ago
 	o         Options
 	detector  *detector
 	ceilings  []float64 // of the bands, each once

@@ -35,7 +35,7 @@ func (x *cell) figure(l *lane) *figure {
 	}
 	f := &x.figures[l.slot]
 	if f.of != l {
-		*f = figure{of: l, fill: notMember}
+		*f = figure{of: l, answer: answer{fill: notMember}}
 	}
 	return f
 }
@@ -74,9 +74,9 @@ func (c *Controller) SetEndpoints(eps []*types.Endpoint) {
 		if x == nil {
 			x = &cell{ep: ep}
 			fresh[ep.Load] = x
-			c.ask(x, news{})
+			c.ask(x, nil)
 		} else {
-			c.read(x, ep)
+			c.takeReading(x, ep)
 		}
 		cells = append(cells, x)
 	}
@@ -130,7 +130,7 @@ func (c *Controller) take(ep *types.Endpoint) {
 	}
 	x := c.byLoad[ep.Load]
 	if x != nil {
-		if changed := c.read(x, ep); changed {
+		if changed := c.takeReading(x, ep); changed {
 			c.membersChanged()
 		} else {
 			c.dispatch()
@@ -138,9 +138,9 @@ func (c *Controller) take(ep *types.Endpoint) {
 		return
 	}
 	x = &cell{ep: ep}
-	c.ask(x, news{})
+	c.ask(x, nil)
 	if other := c.byLoad[ep.Load]; other != nil { // it has come meanwhile
-		c.read(other, ep)
+		c.takeReading(other, ep)
 	} else {
 		c.join(x)
 		c.askAgain(x)
@@ -159,16 +159,17 @@ func (c *Controller) Remove(ep *types.Endpoint) {
 	}
 }
 
-// read takes a reading of an endpoint of the pool, and reports whether it takes requests
+// takeReading takes a reading of an endpoint of the pool, and reports whether it takes requests
 // now or no longer.
-func (c *Controller) read(x *cell, ep *types.Endpoint) (changed bool) {
+func (c *Controller) takeReading(x *cell, ep *types.Endpoint) (changed bool) {
 	if ep.Metrics.UpdatedAt.Before(x.ep.Metrics.UpdatedAt) {
 		return false
 	}
 	changed = x.ep.State != ep.State
-	n := news{reading: ep.Metrics.UpdatedAt.After(x.ep.Metrics.UpdatedAt)}
-	if n.reading {
-		n.since, x.since = x.since, Since{}
+	var n *news
+	if c.detector.readings != nil && ep.Metrics.UpdatedAt.After(x.ep.Metrics.UpdatedAt) {
+		n = &news{reading: true, since: x.since}
+		x.since = Since{}
 	}
 	x.ep, x.stale = ep, false
 	c.ask(x, n)
@@ -184,7 +185,7 @@ func (c *Controller) join(x *cell) {
 	for _, l := range c.slots {
 		if l != nil {
 			f := x.figure(l)
-			l.count(*f, 1, c.ceilings)
+			l.count(f.answer, 1, c.ceilings)
 			x.again = x.again || f.version == 0 // the lane is newer than what was asked
 		}
 	}
@@ -193,7 +194,7 @@ func (c *Controller) join(x *cell) {
 // askAgain asks about a cell of which something has happened that is not asked about.
 func (c *Controller) askAgain(x *cell) {
 	if x.again {
-		c.ask(x, news{})
+		c.ask(x, nil)
 	}
 }
 
@@ -210,7 +211,7 @@ func (c *Controller) freeIndex() int {
 func (c *Controller) remove(x *cell) {
 	for _, l := range c.slots {
 		if l != nil {
-			l.count(*x.figure(l), -1, c.ceilings)
+			l.count(x.figure(l).answer, -1, c.ceilings)
 		}
 	}
 	x.member = false
@@ -228,40 +229,54 @@ func (c *Controller) membersChanged() {
 // happened there that would tell, perhaps because nothing is let in any more: the reading
 // has become too old, or the endpoint was taken out or in.
 func (c *Controller) renew() {
-	look := c.now >= c.renewAt
-	if look {
-		c.renewAt = c.now + c.o.MetricsTTL/4
+	if c.now >= c.renewAt || c.now >= c.changes {
+		c.look()
 	}
-	due := c.now >= c.changes
-	if due {
-		c.changes = never
-	}
-	oldest := c.wall.Add(-c.o.MetricsTTL)
+}
+
+func (c *Controller) look() {
+	c.renewAt, c.changes = c.now+c.o.MetricsTTL/4, never
+	now := c.date()
+	oldest := now.Add(-c.o.MetricsTTL)
 	changed := false
 	for i := 0; i < len(c.cells); i++ { // the lock is released on the way
 		x := c.cells[i]
 		if x == nil {
 			continue
 		}
-		_, out := x.ep.Load.Out(c.wall)
-		tooOld := look && !x.stale && x.ep.Metrics.UpdatedAt.Before(oldest)
-		if tooOld {
-			x.stale = true
-		}
-		switch {
-		case tooOld, out != x.figure(c.whole).out && x.ep.State == types.Ready, look && x.again:
+		_, out := x.ep.Load.Out(now)
+		tooOld := !x.stale && x.ep.Metrics.UpdatedAt.Before(oldest)
+		x.stale = x.stale || tooOld
+		settles := x.silent.head != nil && x.silent.head.of.bookedAt+c.firstTokenTakes() <= c.now
+		if tooOld || settles || x.again || out != x.figure(c.whole).out && x.ep.State == types.Ready {
 			changed = true
-			c.ask(x, news{})
-		case due && x.silent.head != nil && x.silent.head.of.bookedAt+c.firstTokenTakes() <= c.now:
-			changed = true
-			c.ask(x, news{})
-		case due:
+			c.ask(x, nil)
+		} else {
 			c.mayChange(x)
 		}
 	}
 	if changed {
 		c.dispatch()
 	}
+}
+
+// untold reports whether those that a lane has room at were taken out, and nobody has told.
+func (c *Controller) untold(l *lane) bool {
+	l = c.seen(l)
+	if l.roomAt(0) == 0 {
+		return false
+	}
+	untold, now := false, c.date()
+	for _, x := range c.cells {
+		if x == nil || x.figure(l).out || !(x.figure(l).fill < c.ceilings[0]) {
+			continue
+		}
+		if _, out := x.ep.Load.Out(now); !out {
+			return false
+		}
+		untold = true
+	}
+	return untold
 }
 
 // cellOf returns the cell of an endpoint, nil if it is not in the pool.

@@ -12,7 +12,11 @@ func (c *Controller) enter(a *Arrival, t *Ticket) error {
 	t.arrived = c.now
 	t.bytes = int64(len(req.Body))
 	c.renew()
-	l := c.laneOf(a) // the last thing for which the lock is released
+	l := c.laneOf(a)
+	if c.untold(l) {
+		c.look()
+	}
+	// From here on the lock is held.
 	b := c.bandOf(req.Priority)
 	t.band = b
 	t.label.Store(b.label)

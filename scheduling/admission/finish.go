@@ -11,9 +11,13 @@ import (
 func (c *Controller) finish(t *Ticket, out *types.Outcome) {
 	c.landed(t)
 	t.unlist()
-	c.leaveCell(t)
-	if t.underWay.of != nil {
-		c.booked.remove(&t.underWay)
+	if x := c.cellAt(t); x != nil {
+		x.since.Finished++
+	}
+	t.unsilence()
+	t.at = nil
+	if t.inGroup.of != nil {
+		c.booked.remove(&t.inGroup)
 	}
 	t.state = ended
 	t.revoke = nil
@@ -22,9 +26,6 @@ func (c *Controller) finish(t *Ticket, out *types.Outcome) {
 	f.inFlight--
 	c.correct(t, out)
 	b.rest(f, c.now)
-	if x := c.cellOf(t.ep); x != nil {
-		x.since.Finished++
-	}
 	if c.o.Hooks.Finished != nil {
 		c.events = append(c.events, event{kind: toldFinished, t: t, out: *out})
 	}
@@ -36,22 +37,24 @@ func (c *Controller) finish(t *Ticket, out *types.Outcome) {
 func (c *Controller) enterCell(t *Ticket, x *cell) {
 	t.at = x
 	if !t.req.Stream {
-		x.silent.push(t, &t.quiet)
+		x.silent.push(t, &t.inShare)
 		c.mayChange(x)
 	}
-	x.measure(c.now)
-	t.area = x.area
+	if c.detector.served != nil {
+		x.measure(c.now)
+		t.area = x.area
+	}
 }
 
 // whatItShows is what the end of a ticket shows of the endpoint it was booked at.
-func (c *Controller) whatItShows(t *Ticket, out *types.Outcome) news {
-	if t.at == nil || t.state != running {
-		return news{}
+func (c *Controller) whatItShows(t *Ticket, out *types.Outcome) *news {
+	if t.at == nil || c.detector.served == nil {
+		return nil
 	}
 	t.at.measure(c.now)
-	n := news{ended: true, served: Served{Ended: true, Busy: out.Busy(), Took: c.now - t.bookedAt, Ahead: t.ahead, With: t.with}}
+	n := &news{ended: true, served: Served{Ended: true, Busy: out.Busy(), Took: c.now - t.bookedAt, Ahead: t.ahead, With: t.with}}
 	if !n.served.Busy && !out.Served() {
-		return news{} // of one that failed, or was given up, the time says nothing
+		return nil // of one that failed, or was given up, the time says nothing
 	}
 	if took := n.served.Took.Seconds(); took > 0 {
 		n.served.With = min(n.served.With, (t.at.area-t.area)/took)
@@ -61,15 +64,24 @@ func (c *Controller) whatItShows(t *Ticket, out *types.Outcome) news {
 	return n
 }
 
-// leaveCell takes a ticket off what is kept of those at its endpoint.
-func (c *Controller) leaveCell(t *Ticket) {
+// unsilence takes a ticket off those whose first token is not seen.
+func (t *Ticket) unsilence() {
 	switch {
 	case t.presumed:
 		t.at.presumed--
-	case t.quiet.of != nil:
-		t.at.silent.remove(&t.quiet)
+		t.presumed = false
+	case t.at != nil && t.inShare.of != nil:
+		t.at.silent.remove(&t.inShare)
 	}
-	t.at, t.presumed = nil, false
+}
+
+// cellAt returns the cell of the endpoint that a ticket is booked at, nil if that is not in
+// the pool.
+func (c *Controller) cellAt(t *Ticket) *cell {
+	if t.at != nil && t.at.member {
+		return t.at
+	}
+	return c.cellOf(t.ep)
 }
 
 // estimate works out what a request will be charged.

@@ -33,9 +33,9 @@ func (c *Controller) forgetTickets() {
 
 // signOfLife puts a booked ticket behind those that gave one earlier.
 func (c *Controller) signOfLife(t *Ticket) {
-	if t.underWay.of != nil {
-		c.booked.remove(&t.underWay)
+	if t.inGroup.of != nil {
+		c.booked.remove(&t.inGroup)
 	}
 	t.seenAt = c.now
-	c.booked.push(t, &t.underWay)
+	c.booked.push(t, &t.inGroup)
 }

@@ -259,7 +259,8 @@ func (k *checker) lane(l *lane, fills bool) {
 	kept := lane{in: l.in, out: l.out}
 	for i, x := range c.cells {
 		if fills && x != nil {
-			want, got := c.figureOf(&question{d: c.detector, ep: x.ep, q: c.query(x)}, l), *x.figure(l)
+			q := c.question(x, []*lane{l}, nil)
+			want, got := c.outside(x, &q, nil)[0], x.figure(l).answer
 			k.check((want.fill == got.fill || want.fill != want.fill && got.fill != got.fill) && want.out == got.out, "%s: cell %d is kept as %v, and is %v", name, i, got, want)
 		}
 	}

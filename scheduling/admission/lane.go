@@ -48,7 +48,7 @@ const (
 )
 
 // count adds n endpoints as full as f says, or takes them off.
-func (l *lane) count(f figure, n int, ceilings []float64) {
+func (l *lane) count(f answer, n int, ceilings []float64) {
 	if f.fill == notMember {
 		return
 	}
@@ -74,7 +74,7 @@ func (c *Controller) recount(l *lane) {
 	l.in, l.out = tally{room: make([]int, len(c.ceilings))}, tally{room: make([]int, len(c.ceilings))}
 	for _, x := range c.cells {
 		if x != nil {
-			l.count(*x.figure(l), 1, c.ceilings)
+			l.count(x.figure(l).answer, 1, c.ceilings)
 		}
 	}
 }
@@ -195,7 +195,7 @@ func (c *Controller) askAbout(l *lane) {
 	one := []*lane{l}
 	for i := 0; i < len(c.cells); i++ {
 		if x := c.cells[i]; x != nil {
-			c.askFor(x, one, news{})
+			c.askFor(x, one, nil)
 		}
 	}
 	l.ready = true

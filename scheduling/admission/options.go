@@ -91,7 +91,8 @@ type Options struct {
 	MetricsTTL time.Duration
 	// TicketTTL is how long a request that was booked may give no sign of life (Booked,
 	// FirstToken or Alive) before its owner is taken to have forgotten it: it is ended then,
-	// at the next call, with ErrForgotten. One that gave Alive may take up to twice as long.
+	// at the next call, with ErrForgotten. One that gave another than Booked may take up to
+	// twice as long.
 	// Default 30 minutes.
 	TicketTTL time.Duration
 	// Hooks hear of what happens.

@@ -132,7 +132,9 @@ const paceTime = 10.0 // seconds
 
 // add counts an event.
 func (p *pace) add(now time.Duration) {
-	p.decay(now)
+	if now-p.last >= time.Millisecond { // of two that come sooner the decay is nothing
+		p.decay(now)
+	}
 	p.n++
 }
 

@@ -187,6 +187,11 @@ func (c *Controller) call(h *Hooks, e *event) {
 func (c *Controller) failed(in string, value any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.failing(in, value)
+}
+
+// failing is failed for a caller that holds the lock.
+func (c *Controller) failing(in string, value any) {
 	if c.o.Hooks.Failed != nil {
 		c.events = append(c.events, event{kind: toldFailed, failure: &Panic{In: in, Value: value, Stack: debug.Stack()}})
 	}

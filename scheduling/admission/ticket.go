@@ -61,18 +61,15 @@ type Ticket struct {
 	state    state
 
 	// Places in lists and heaps.
-	inShare node[Ticket]
-	inGroup node[Ticket]
+	inShare node[Ticket] // once it is booked: in cell.silent
+	inGroup node[Ticket] // once it is booked: in Controller.booked
 	group   *group
 	place   int // in share.byDeadline
 	due     int // in Controller.deadlines
 	letIn   node[Ticket]
 	list    *list[Ticket] // Controller.grants, or of those that may be revoked
-	quiet   node[Ticket]  // in cell.silent
-	// In Controller.booked.
-	underWay node[Ticket]
-	seenAt   time.Duration
-	alive    atomic.Bool // there was a sign of life since
+	seenAt  time.Duration // the last sign of life
+	alive   atomic.Bool   // there was another since
 
 	woken   *Ticket // next of Controller.woken
 	refusal *Refusal
@@ -132,18 +129,18 @@ func (t *Ticket) Booked(ep *types.Endpoint) {
 	if ep == nil || !t.open() {
 		return
 	}
-	if t.at != nil {
-		t.at.measure(c.now)
-	}
 	x := c.cellOf(ep)
-	c.ask(x, news{}) // first, so that nobody sees the room that it has taken
+	c.ask(x, nil) // first, so that nobody sees the room that it has taken
 	if !t.open() {
 		return
 	}
 	from := c.cellOf(t.ep)
+	if from != nil && from != x {
+		from.measure(c.now)
+	}
 	c.landed(t)
-	c.leaveCell(t)
-	t.state = running
+	t.unsilence()
+	t.at, t.state = nil, running
 	t.ep, t.first, t.bookedAt = ep, false, c.now
 	if ep.Load != nil {
 		t.ahead, t.with = ep.Load.PrefillTokens(), float64(ep.Load.Requests())
@@ -155,7 +152,7 @@ func (t *Ticket) Booked(ep *types.Endpoint) {
 	c.signOfLife(t)
 	c.enlist(t)
 	if from != x {
-		c.ask(from, news{})
+		c.ask(from, nil)
 	}
 	c.dispatch()
 }
@@ -176,13 +173,13 @@ func (t *Ticket) FirstToken() {
 	t.first = true
 	took := c.now - t.bookedAt
 	c.learnTTFT(took)
-	c.signOfLife(t)
-	n := news{first: true, served: Served{Took: took, Ahead: t.ahead, With: t.with}}
-	if x := t.at; x != nil {
-		c.leaveCell(t)
-		t.at = x
+	t.Alive()
+	var n *news
+	if c.detector.first != nil || c.detector.served != nil {
+		n = &news{first: true, served: Served{Took: took, Ahead: t.ahead, With: t.with}}
 	}
-	c.ask(c.cellOf(t.ep), n)
+	t.unsilence()
+	c.ask(c.cellAt(t), n)
 	c.dispatch()
 }
 
@@ -200,7 +197,7 @@ func (t *Ticket) Done(out types.Outcome) {
 		t.state = ended
 		c.cancelled(t)
 	default:
-		x, n := c.cellOf(t.ep), c.whatItShows(t, &out)
+		x, n := c.cellAt(t), c.whatItShows(t, &out)
 		c.finish(t, &out)
 		c.ask(x, n)
 	}
@@ -277,7 +274,9 @@ func (t *Ticket) Candidates(dst, eps []*types.Endpoint) []*types.Endpoint {
 	if t.state == ended {
 		return eps
 	}
-	d, q, ceiling := c.detector, c.query(nil), c.ceilings[t.ceiling()]
+	d, ceiling := c.detector, c.ceilings[t.ceiling()]
+	q := Query{Now: c.date()}
+	q.StaleBefore = q.Now.Add(-c.o.MetricsTTL)
 	l := c.seen(t.lane)
 	// A lane that was forgotten says nothing.
 	all := (l == c.whole || c.lanes[l.key] == l) && l.roomAt(t.ceiling()) == l.members()

@@ -10,6 +10,7 @@ import (
 // the Clock gives them, as time.Now does.
 type timeline struct {
 	Clock
+	real  bool // it is the real one
 	start time.Time
 }
 
@@ -19,7 +20,8 @@ const never = time.Duration(math.MaxInt64)
 // startTime goes on from at by a Clock.
 func (c *Controller) startTime(clock Clock, at time.Duration) {
 	l := &timeline{Clock: clock}
-	if now, ok := c.look(l); ok {
+	_, l.real = clock.(realClock)
+	if now, ok := c.read(l); ok {
 		l.start = now.Add(-at)
 	} else {
 		l.start = time.Now().Add(-at)
@@ -30,12 +32,13 @@ func (c *Controller) startTime(clock Clock, at time.Duration) {
 // changeClock goes on by another Clock.
 func (c *Controller) changeClock(clock Clock) {
 	l := c.time.Load()
-	if now, ok := c.look(l); ok {
+	if now, ok := c.read(l); ok {
 		c.startTime(clock, now.Sub(l.start))
 	}
 }
 
-func (c *Controller) look(l *timeline) (now time.Time, ok bool) {
+// read reads the clock.
+func (c *Controller) read(l *timeline) (now time.Time, ok bool) {
 	defer func() {
 		if v := recover(); v != nil {
 			c.failed("Clock.Now", v)
@@ -47,12 +50,36 @@ func (c *Controller) look(l *timeline) (now time.Time, ok bool) {
 // lock takes the lock, once it has looked at the clock, and ends what was forgotten.
 func (c *Controller) lock() {
 	l := c.time.Load()
-	wall, ok := c.look(l)
+	var wall time.Time
+	at, known := time.Duration(0), false
+	if l.real {
+		at = time.Since(l.start) // half of what time.Now costs
+	} else if wall, known = c.read(l); known {
+		at = wall.Sub(l.start)
+	}
 	c.mu.Lock()
-	if at := wall.Sub(l.start); ok && at >= c.now {
-		c.now, c.wall = at, wall
+	if l.real && (l != c.line || at-c.wallAt >= wallKept) {
+		wall, known = time.Now(), true
+	}
+	c.line = l
+	if at > c.now {
+		c.now = at
+	}
+	if known && at >= c.wallAt {
+		c.wall, c.wallAt = wall, at
 	}
 	c.forgetTickets()
+}
+
+// wallKept is for how long the wall clock is believed to go on as the other does.
+const wallKept = 100 * time.Millisecond
+
+// date is now, as the Clock has it.
+func (c *Controller) date() time.Time {
+	if c.now == c.wallAt {
+		return c.wall
+	}
+	return c.wall.Add(c.now - c.wallAt)
 }
 
 // after is an instant some time later.
