@@ -47,6 +47,7 @@ type news struct {
 	first   bool
 	served  Served
 	ended   bool
+	booked  *Ticket // takes the room that is seen then
 }
 
 // figure is how full an endpoint is for the requests of a lane.
@@ -62,27 +63,66 @@ type answer struct {
 	out  bool    // it is taken out
 }
 
-// mostAsking is how many may ask about one endpoint at a time, and about the endpoints of
-// one lane: who is asked may do what makes the Controller ask again.
-const mostAsking = 2
+// todo is an endpoint that is to be asked about.
+type todo struct {
+	x    *cell
+	news news
+}
 
 // ask works out anew how full a cell is, for all lanes, after something happened there:
 // what the Detector learns from it, it is told first. The lock is released meanwhile, so
-// everything else may have changed after. A later answer is never overwritten by
-// one that was asked for earlier.
+// everything else may have changed after.
+//
+// One call asks at a time, and does so for all: what happens meanwhile, on other cores or
+// because of what the functions that it calls do, is left to it. So they may do anything:
+// what they ask for never ends in itself. Who calls ask calls dispatch after.
 func (c *Controller) ask(x *cell, n *news) {
-	if x == nil {
+	switch {
+	case x == nil:
+		return
+	case c.asking && n != nil:
+		c.todo = append(c.todo, todo{x, *n})
+		return
+	case c.asking:
+		c.later(x)
 		return
 	}
-	if x.asking >= mostAsking {
-		x.again = true // whoever asks now does so again, once
-		return
-	}
-	x.again = false
+	c.asking = true
+	defer func() { c.asking = false }()
 	c.askFor(x, c.slots, n)
-	if x.again && x.asking == 0 {
-		x.again = false
-		c.askFor(x, c.slots, nil)
+	if len(c.todo) > 0 {
+		c.askForOthers()
+	}
+}
+
+// later has a cell asked about by whoever asks next.
+func (c *Controller) later(x *cell) {
+	if !x.again {
+		x.again = true
+		c.todo = append(c.todo, todo{x: x})
+	}
+}
+
+// catchUp asks about what was left to others, if nobody is at it.
+func (c *Controller) catchUp() {
+	if c.asking || len(c.todo) == 0 {
+		return
+	}
+	c.asking = true
+	defer func() { c.asking = false }()
+	c.askForOthers()
+}
+
+// askForOthers asks about what has been left to the caller; not for ever, for those who are
+// asked may cause more each time.
+func (c *Controller) askForOthers() {
+	for n := 64 + 2*len(c.cells); n > 0 && len(c.todo) > 0; n-- {
+		next := c.todo[0]
+		c.todo = slices.Delete(c.todo, 0, 1)
+		if next.news == (news{}) {
+			next.x.again = false
+		}
+		c.askFor(next.x, c.slots, &next.news)
 	}
 }
 
@@ -93,28 +133,38 @@ type question struct {
 	now, oldest time.Time
 	presumed    int
 	lanes       []*lane
-	news        *news
 }
 
-func (c *Controller) question(x *cell, lanes []*lane, n *news) question {
+func (c *Controller) question(x *cell, lanes []*lane) question {
 	now := c.date()
-	return question{c.detector, x.ep, now, now.Add(-c.o.MetricsTTL), x.presumed, lanes, n}
+	return question{c.detector, x.ep, now, now.Add(-c.o.MetricsTTL), x.presumed, lanes}
 }
 
-// askFor is ask for some lanes.
+// askFor is ask for some lanes. A later answer is never overwritten by one that was asked
+// for earlier: lanes that are new are asked about beside.
 func (c *Controller) askFor(x *cell, lanes []*lane, n *news) {
+	if x.gone {
+		if n != nil && n.booked != nil {
+			c.landed(n.booked)
+		}
+		return
+	}
 	if x.silent.head != nil {
 		x.settle(c.now, c.firstTokenTakes())
 	}
 	c.version++
-	version, q := c.version, c.question(x, lanes, n)
+	version, q := c.version, c.question(x, lanes)
 	var room [8]answer
-	answers := room[:0]
+	answers := c.outside(x, &q, n, room[:0])
 	for len(answers) < len(lanes) {
-		answers = c.outside(x, &q, answers)
+		answers = c.outside(x, &q, nil, answers)
 	}
 	for i, a := range answers {
 		c.note(x, lanes[i], a, version)
+	}
+	if n != nil && n.booked != nil {
+		c.landed(n.booked)
+		c.learnBooking(x)
 	}
 	if x.asking == 0 && x.forget {
 		x.forget = false
@@ -122,9 +172,10 @@ func (c *Controller) askFor(x *cell, lanes []*lane, n *news) {
 	}
 }
 
-// outside calls what is the user's, without the lock. It appends the answers, up to one
-// for which a function panics: nothing is known of that, or the endpoint may not serve it.
-func (c *Controller) outside(x *cell, q *question, answers []answer) (all []answer) {
+// outside calls what is the user's, without the lock. It tells what there is to learn from,
+// and appends the answers, up to one for which a function panics: nothing is known of that,
+// or the endpoint may not serve it.
+func (c *Controller) outside(x *cell, q *question, n *news, answers []answer) (all []answer) {
 	all = answers
 	in, failing := "", answer{}
 	x.asking++
@@ -135,15 +186,14 @@ func (c *Controller) outside(x *cell, q *question, answers []answer) (all []answ
 		x.asking--
 		if v != nil {
 			c.failing(in, v)
-			if q.news == nil {
+			if n == nil {
 				all = append(all, failing)
 			}
-			q.news = nil
 		}
 	}()
-	if q.news != nil {
-		q.d.learn(q.ep, q.news, &in)
-		q.news = nil
+	if n != nil {
+		q.d.learn(q.ep, n, &in)
+		n = nil
 	}
 	query := Query{Now: q.now, StaleBefore: q.oldest, Presumed: q.presumed}
 	_, out := q.ep.Load.Out(q.now)
@@ -250,7 +300,7 @@ func (c *Controller) forgetEndpoint(x *cell) {
 	defer c.mu.Lock()
 	defer func() {
 		if v := recover(); v != nil {
-			c.failed("Forget", v)
+			c.failed("Forgetter.Forget", v)
 		}
 	}()
 	d.Forget(x.ep)

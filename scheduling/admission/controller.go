@@ -34,11 +34,14 @@ type Controller struct {
 	closed    bool
 
 	cells   []*cell
-	byLoad  map[*types.Load]*cell
-	version uint64        // of what is asked: later ones are newer
-	renewAt time.Duration // when to look for readings that have become too old
-	changes time.Duration // when a cell may change though nothing happens there, at the earliest
-	whole   *lane         // the whole pool
+	byLoad  map[*types.Load]*cell // those of cells, and those that will be
+	version uint64                // of what is asked: later ones are newer
+	asking  bool                  // somebody does
+	todo    []todo                // what it is to ask about after
+	making  int                   // how many make lanes
+	renewAt time.Duration         // when to look for readings that have become too old
+	changes time.Duration         // when a cell may change though nothing happens there, at the earliest
+	whole   *lane                 // the whole pool
 	lanes   map[laneKey]*lane
 	slots   []*lane // by lane.slot; nil: free. Replaced, never changed
 

@@ -117,9 +117,10 @@ func (c *Controller) grant(t *Ticket) {
 
 // landed takes a ticket off those that are let in and not yet booked.
 func (c *Controller) landed(t *Ticket) {
-	if t.state == granted && t.list == &c.grants {
+	if t.list == &c.grants {
 		t.unlist()
 		c.granted--
+		c.enlist(t)
 	}
 }
 

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"math"
 	"time"
 
 	"github.com/inferpick/inferpick/types"
@@ -10,13 +11,14 @@ import (
 type cell struct {
 	ep      *types.Endpoint // its newest reading
 	index   int             // in Controller.cells
-	member  bool            // it is one of them
+	member  bool            // it is one of them; else it is asked about to become one
 	since   Since           // the reading
 	stale   bool            // what is kept of it knows that the reading is too old
 	figures []figure        // by lane.slot
 	asking  int             // how many ask about it now
-	again   bool            // something happened there meanwhile that is not asked about
-	forget  bool            // it has gone, and the Detector is to be told
+	again   bool            // it is in Controller.todo
+	gone    bool            // it was one
+	forget  bool            // the Detector is to be told so
 
 	// Requests booked there that will not tell of their first token: those of which it is
 	// not presumed yet, and how many others there are.
@@ -36,6 +38,9 @@ func (x *cell) figure(l *lane) *figure {
 	f := &x.figures[l.slot]
 	if f.of != l {
 		*f = figure{of: l, answer: answer{fill: notMember}}
+		if x.ep.State == types.Ready {
+			f.fill = math.NaN() // until it is asked about
+		}
 	}
 	return f
 }
@@ -61,33 +66,20 @@ func (c *Controller) SetEndpoints(eps []*types.Endpoint) {
 	c.lock()
 	defer c.unlock()
 	cells := make([]*cell, 0, len(eps))
-	in := make(map[*cell]bool, len(eps))
-	fresh := map[*types.Load]*cell{}
 	for _, ep := range eps {
-		if ep == nil || ep.Load == nil {
-			continue
+		if ep != nil && ep.Load != nil {
+			x, _ := c.hear(ep)
+			cells = append(cells, x)
 		}
-		x := c.byLoad[ep.Load]
-		if x == nil {
-			x = fresh[ep.Load]
-		}
-		if x == nil {
-			x = &cell{ep: ep}
-			fresh[ep.Load] = x
-			c.ask(x, nil)
-		} else {
-			c.takeReading(x, ep)
-		}
-		cells = append(cells, x)
 	}
 	// All at once, so that no request finds a part of the pool.
-	for _, x := range cells {
-		if other := c.byLoad[x.ep.Load]; other == nil {
-			c.join(x)
-		} else {
-			x = other // it came by another call
+	in := make(map[*cell]bool, len(eps))
+	for i, x := range cells {
+		if other := c.byLoad[x.ep.Load]; other != nil {
+			x = other // it went, and came again, by other calls
 		}
-		in[x] = true
+		c.join(x)
+		cells[i], in[x] = x, true
 	}
 	var gone []*cell
 	for _, x := range c.cells {
@@ -96,9 +88,12 @@ func (c *Controller) SetEndpoints(eps []*types.Endpoint) {
 			gone = append(gone, x)
 		}
 	}
-	for _, x := range cells {
-		c.askAgain(x)
+	for load, x := range c.byLoad {
+		if !x.member && x.asking == 0 {
+			delete(c.byLoad, load) // what was asked about it never returned
+		}
 	}
+	c.catchUp()
 	c.membersChanged()
 	for _, x := range gone {
 		c.forgetEndpoint(x)
@@ -128,38 +123,47 @@ func (c *Controller) take(ep *types.Endpoint) {
 	if ep == nil || ep.Load == nil {
 		return
 	}
-	x := c.byLoad[ep.Load]
-	if x != nil {
-		if changed := c.takeReading(x, ep); changed {
-			c.membersChanged()
-		} else {
-			c.dispatch()
-		}
-		return
-	}
-	x = &cell{ep: ep}
-	c.ask(x, nil)
-	if other := c.byLoad[ep.Load]; other != nil { // it has come meanwhile
-		c.takeReading(other, ep)
-	} else {
+	x, changed := c.hear(ep)
+	if !x.member && c.byLoad[ep.Load] == x { // nobody has let it join, or go, meanwhile
 		c.join(x)
-		c.askAgain(x)
+		c.catchUp()
+		changed = true
 	}
-	c.membersChanged()
+	if changed {
+		c.membersChanged()
+	} else {
+		c.dispatch()
+	}
+}
+
+// hear asks about an endpoint of which there is a reading, in the pool or not yet, and
+// reports whether it takes requests now or no longer.
+func (c *Controller) hear(ep *types.Endpoint) (x *cell, changed bool) {
+	x = c.byLoad[ep.Load]
+	if x == nil {
+		x = &cell{ep: ep}
+		c.byLoad[ep.Load] = x
+		c.ask(x, nil)
+		return x, false
+	}
+	return x, c.takeReading(x, ep)
 }
 
 // Remove takes an endpoint out of the pool. Requests that are booked there go on.
 func (c *Controller) Remove(ep *types.Endpoint) {
 	c.lock()
 	defer c.unlock()
-	if x := c.cellOf(ep); x != nil {
+	switch x := c.cellOf(ep); {
+	case x != nil:
 		c.remove(x)
 		c.membersChanged()
 		c.forgetEndpoint(x)
+	case ep != nil && ep.Load != nil:
+		delete(c.byLoad, ep.Load) // it will not join
 	}
 }
 
-// takeReading takes a reading of an endpoint of the pool, and reports whether it takes requests
+// takeReading takes a reading of an endpoint that was asked about before, and reports whether it takes requests
 // now or no longer.
 func (c *Controller) takeReading(x *cell, ep *types.Endpoint) (changed bool) {
 	if ep.Metrics.UpdatedAt.Before(x.ep.Metrics.UpdatedAt) {
@@ -176,25 +180,23 @@ func (c *Controller) takeReading(x *cell, ep *types.Endpoint) (changed bool) {
 	return changed
 }
 
-// join makes a cell one of the pool.
+// join makes a cell one of the pool, if it is none.
 func (c *Controller) join(x *cell) {
+	if x.member {
+		return
+	}
 	x.index = c.freeIndex()
 	c.cells[x.index] = x
 	c.byLoad[x.ep.Load] = x
-	x.member, x.forget, x.areaAt = true, false, c.now
+	x.member, x.gone, x.forget, x.areaAt = true, false, false, c.now
 	for _, l := range c.slots {
 		if l != nil {
 			f := x.figure(l)
 			l.count(f.answer, 1, c.ceilings)
-			x.again = x.again || f.version == 0 // the lane is newer than what was asked
+			if f.version == 0 { // the lane is newer than what was asked
+				c.later(x)
+			}
 		}
-	}
-}
-
-// askAgain asks about a cell of which something has happened that is not asked about.
-func (c *Controller) askAgain(x *cell) {
-	if x.again {
-		c.ask(x, nil)
 	}
 }
 
@@ -214,7 +216,7 @@ func (c *Controller) remove(x *cell) {
 			l.count(x.figure(l).answer, -1, c.ceilings)
 		}
 	}
-	x.member = false
+	x.member, x.gone = false, true
 	delete(c.byLoad, x.ep.Load)
 	c.cells[x.index] = nil
 }
@@ -238,7 +240,8 @@ func (c *Controller) look() {
 	c.renewAt, c.changes = c.now+c.o.MetricsTTL/4, never
 	now := c.date()
 	oldest := now.Add(-c.o.MetricsTTL)
-	changed := false
+	changed := len(c.todo) > 0
+	c.catchUp()
 	for i := 0; i < len(c.cells); i++ { // the lock is released on the way
 		x := c.cells[i]
 		if x == nil {
@@ -248,7 +251,7 @@ func (c *Controller) look() {
 		tooOld := !x.stale && x.ep.Metrics.UpdatedAt.Before(oldest)
 		x.stale = x.stale || tooOld
 		settles := x.silent.head != nil && x.silent.head.of.bookedAt+c.firstTokenTakes() <= c.now
-		if tooOld || settles || x.again || out != x.figure(c.whole).out && x.ep.State == types.Ready {
+		if tooOld || settles || out != x.figure(c.whole).out && x.ep.State == types.Ready {
 			changed = true
 			c.ask(x, nil)
 		} else {
@@ -268,7 +271,10 @@ func (c *Controller) untold(l *lane) bool {
 	}
 	untold, now := false, c.date()
 	for _, x := range c.cells {
-		if x == nil || x.figure(l).out || !(x.figure(l).fill < c.ceilings[0]) {
+		if x == nil {
+			continue
+		}
+		if f := x.figure(l); f.out || f.fill == notMember || !(f.fill < c.ceilings[0]) {
 			continue
 		}
 		if _, out := x.ep.Load.Out(now); !out {
@@ -284,5 +290,8 @@ func (c *Controller) cellOf(ep *types.Endpoint) *cell {
 	if ep == nil || ep.Load == nil {
 		return nil
 	}
-	return c.byLoad[ep.Load]
+	if x := c.byLoad[ep.Load]; x != nil && x.member {
+		return x
+	}
+	return nil
 }

@@ -47,15 +47,16 @@ func (c *Controller) enterCell(t *Ticket, x *cell) {
 }
 
 // whatItShows is what the end of a ticket shows of the endpoint it was booked at.
-func (c *Controller) whatItShows(t *Ticket, out *types.Outcome) *news {
+func (c *Controller) whatItShows(t *Ticket, out *types.Outcome) (n news) {
 	if t.at == nil || c.detector.served == nil {
-		return nil
+		return n
 	}
 	t.at.measure(c.now)
-	n := &news{ended: true, served: Served{Ended: true, Busy: out.Busy(), Took: c.now - t.bookedAt, Ahead: t.ahead, With: t.with}}
-	if !n.served.Busy && !out.Served() {
-		return nil // of one that failed, or was given up, the time says nothing
+	if !out.Busy() && !out.Served() {
+		return n // of one that failed, or was given up, the time says nothing
 	}
+	n.ended = true
+	n.served = Served{Ended: true, Busy: out.Busy(), Took: c.now - t.bookedAt, Ahead: t.ahead, With: t.with}
 	if took := n.served.Took.Seconds(); took > 0 {
 		n.served.With = min(n.served.With, (t.at.area-t.area)/took)
 	}

@@ -19,11 +19,10 @@ type laneKey struct {
 // lane is the requests of one key, and how full their candidates are. That is kept up
 // to date endpoint by endpoint, as things happen: asking costs nothing.
 type lane struct {
-	key    laneKey
-	match  func(*types.Endpoint) bool // nil: all
-	slot   int                        // in Controller.slots, and of its figures
-	ready  bool                       // all endpoints were asked about
-	asking int                        // how many do so now
+	key   laneKey
+	match func(*types.Endpoint) bool // nil: all
+	slot  int                        // in Controller.slots, and of its figures
+	ready bool                       // all endpoints were asked about
 
 	// The candidates, and those that are taken out. If all are they count as if none
 	// were: a request that may fail is better than one that must.
@@ -167,7 +166,7 @@ func (c *Controller) laneOf(a *Arrival) *lane {
 		c.askAbout(l)
 	}
 	if !l.ready || c.lanes[key] != l {
-		return c.whole // there are many at it, or too many of them
+		return c.whole // many are made at this moment, or this one was forgotten
 	}
 	return l
 }
@@ -187,11 +186,11 @@ func (c *Controller) addLane(l *lane) {
 
 // askAbout works out all of a new lane's figures.
 func (c *Controller) askAbout(l *lane) {
-	if l.asking >= mostAsking {
+	if c.making >= mostMaking {
 		return
 	}
-	l.asking++
-	defer func() { l.asking-- }()
+	c.making++
+	defer func() { c.making-- }()
 	one := []*lane{l}
 	for i := 0; i < len(c.cells); i++ {
 		if x := c.cells[i]; x != nil {
@@ -200,6 +199,10 @@ func (c *Controller) askAbout(l *lane) {
 	}
 	l.ready = true
 }
+
+// mostMaking is how many may ask about new lanes at a time: Match may do what makes
+// another.
+const mostMaking = 2
 
 // coarse rounds a target down to a power of two of milliseconds.
 func coarse(d time.Duration) time.Duration {

@@ -129,28 +129,21 @@ func (t *Ticket) Booked(ep *types.Endpoint) {
 	if ep == nil || !t.open() {
 		return
 	}
-	x := c.cellOf(ep)
-	c.ask(x, nil) // first, so that nobody sees the room that it has taken
-	if !t.open() {
-		return
-	}
-	from := c.cellOf(t.ep)
-	if from != nil && from != x {
-		from.measure(c.now)
-	}
-	c.landed(t)
+	x, from := c.cellOf(ep), c.cellOf(t.ep)
 	t.unsilence()
 	t.at, t.state = nil, running
 	t.ep, t.first, t.bookedAt = ep, false, c.now
 	if ep.Load != nil {
 		t.ahead, t.with = ep.Load.PrefillTokens(), float64(ep.Load.Requests())
 	}
-	if x != nil {
-		c.enterCell(t, x)
-		c.learnBooking(x)
-	}
 	c.signOfLife(t)
 	c.enlist(t)
+	if x == nil {
+		c.landed(t)
+	} else {
+		c.enterCell(t, x)
+		c.ask(x, &news{booked: t})
+	}
 	if from != x {
 		c.ask(from, nil)
 	}
@@ -199,7 +192,7 @@ func (t *Ticket) Done(out types.Outcome) {
 	default:
 		x, n := c.cellAt(t), c.whatItShows(t, &out)
 		c.finish(t, &out)
-		c.ask(x, n)
+		c.ask(x, &n)
 	}
 	c.dispatch()
 }

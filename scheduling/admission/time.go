@@ -10,8 +10,8 @@ import (
 // the Clock gives them, as time.Now does.
 type timeline struct {
 	Clock
-	real  bool // it is the real one
-	start time.Time
+	real  bool      // it is the real one
+	start time.Time // zero: the Clock has not told
 }
 
 // never is an instant that does not come.
@@ -23,8 +23,6 @@ func (c *Controller) startTime(clock Clock, at time.Duration) {
 	_, l.real = clock.(realClock)
 	if now, ok := c.read(l); ok {
 		l.start = now.Add(-at)
-	} else {
-		l.start = time.Now().Add(-at)
 	}
 	c.time.Store(l)
 }
@@ -58,6 +56,11 @@ func (c *Controller) lock() {
 		at = wall.Sub(l.start)
 	}
 	c.mu.Lock()
+	if known && l.start.IsZero() {
+		at = c.now
+		l = &timeline{Clock: l.Clock, start: wall.Add(-at)}
+		c.time.Store(l)
+	}
 	if l.real && (l != c.line || at-c.wallAt >= wallKept) {
 		wall, known = time.Now(), true
 	}
