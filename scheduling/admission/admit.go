@@ -16,13 +16,7 @@ func (c *Controller) Admit(ctx context.Context, a Arrival) (t *Ticket, waited ti
 		return nil, 0, err
 	}
 	t = new(Ticket)
-	c.mu.Lock()
-	err = c.enter(&a, t)
-	if err == nil && t.state == waiting {
-		t.wake = make(chan struct{}, 1)
-	}
-	c.unlock()
-	if err != nil {
+	if err := c.arrive(&a, t, true); err != nil {
 		return nil, 0, err
 	}
 	if t.wake == nil {
@@ -37,7 +31,18 @@ func (c *Controller) Admit(ctx context.Context, a Arrival) (t *Ticket, waited ti
 	if t.refusal != nil {
 		return nil, t.refusal.Waited, t.refusal
 	}
-	return t, time.Duration(t.letInAt - t.arrived), nil
+	return t, t.letInAt - t.arrived, nil
+}
+
+// arrive lets an arrival in, queues it or refuses it.
+func (c *Controller) arrive(a *Arrival, t *Ticket, waits bool) error {
+	c.lock()
+	defer c.unlock()
+	err := c.enter(a, t)
+	if err == nil && waits && t.state == waiting {
+		t.wake = make(chan struct{}, 1)
+	}
+	return err
 }
 
 // Offer is Admit for those who do not wait. If the request has to, queued is true, and
@@ -46,12 +51,8 @@ func (c *Controller) Admit(ctx context.Context, a Arrival) (t *Ticket, waited ti
 // that was given up by Done before.
 func (c *Controller) Offer(a Arrival, ready func(error)) (t *Ticket, queued bool, err error) {
 	t = &Ticket{ready: ready}
-	c.mu.Lock()
-	err = c.enter(&a, t)
-	queued = err == nil && t.seq != 0
-	c.unlock()
-	if err != nil {
+	if err := c.arrive(&a, t, false); err != nil {
 		return nil, false, err
 	}
-	return t, queued, nil
+	return t, t.seq != 0, nil
 }

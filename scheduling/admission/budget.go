@@ -83,7 +83,7 @@ type meter struct {
 	key meterKey
 	*Budget
 	requests, tokens float64
-	at               int64       // unix nanoseconds
+	at               time.Duration
 	links            node[meter] // in budgets.used
 }
 
@@ -125,7 +125,7 @@ func kept(left, perMinute, full float64) float64 {
 
 // spend takes what a request is expected to use off all its budgets, or off none and
 // says which is used up.
-func (b *budgets) spend(t *Ticket, now time.Time) *Refusal {
+func (b *budgets) spend(t *Ticket) *Refusal {
 	if len(b.list) == 0 {
 		return nil
 	}
@@ -135,7 +135,7 @@ func (b *budgets) spend(t *Ticket, now time.Time) *Refusal {
 	var wait time.Duration
 	var detail string
 	for i := range b.list {
-		m := b.meterOf(i, t, now.UnixNano())
+		m := b.meterOf(i, t, c.now)
 		if m == nil {
 			continue
 		}
@@ -150,7 +150,7 @@ func (b *budgets) spend(t *Ticket, now time.Time) *Refusal {
 	}
 	if why != "" {
 		t.spent = nil
-		r := c.refusal(t, why, detail, now)
+		r := c.refusal(t, why, detail)
 		r.RetryAfter = max(wait.Truncate(time.Second)+time.Second, time.Second)
 		return r
 	}
@@ -171,7 +171,7 @@ func (m *meter) wait(have, want, perMinute float64) time.Duration {
 
 // meterOf returns the meter of budget i for a request, filled up to now; nil if the
 // budget is for others.
-func (b *budgets) meterOf(i int, t *Ticket, now int64) *meter {
+func (b *budgets) meterOf(i int, t *Ticket, now time.Duration) *meter {
 	budget := &b.list[i]
 	key := meterKey{budget: i}
 	switch budget.Tenant {
@@ -201,7 +201,7 @@ func (b *budgets) meterOf(i int, t *Ticket, now int64) *meter {
 		b.meters[key] = m
 	} else {
 		b.used.remove(&m.links)
-		minutes := float64(max(now-m.at, 0)) / float64(time.Minute)
+		minutes := (now - m.at).Minutes()
 		m.requests = min(m.requests+minutes*m.RequestsPerMinute, m.mostRequests())
 		m.tokens = min(m.tokens+minutes*m.TokensPerMinute, m.TokensPerMinute*m.Burst)
 		m.at = now

@@ -47,6 +47,7 @@ type Config struct {
 	Budgets          []BudgetConfig `json:"budgets,omitempty"`
 	MaxRetryAfter    string         `json:"maxRetryAfter,omitempty"`
 	MetricsTTL       string         `json:"metricsTTL,omitempty"`
+	TicketTTL        string         `json:"ticketTTL,omitempty"`
 }
 
 // DetectorConfig declares a Detector.
@@ -96,19 +97,21 @@ type DetectorFactory func(parameters json.RawMessage) (func() Detector, error)
 // declaration has for them; those that the Inference Extension has too bear its names,
 // and so do their parameters. The map is the caller's: to allow more types, add them.
 //
-//	utilization-detector    {"queueDepthThreshold": 5, "kvCacheUtilThreshold": 0.8}
+//	utilization-detector    {"queueDepthThreshold": 5, "kvCacheUtilThreshold": 0.8, "readingsOnly": false}
 //	concurrency-detector    {"maxConcurrency": 100, "maxTokenConcurrency": 1000000}
 //	backlog-detector        {"tokens": 16384}
 //	learned-backlog-detector {"time": "400ms", "least": 4096, "most": 16384}
 //	predicted-ttft-detector {"target": "1s", "rate": 10000}
 //	learned-batch-detector
+//	learned-concurrency-detector {"first": 64, "least": 2, "most": 100000}
 func Detectors() map[string]DetectorFactory {
 	return map[string]DetectorFactory{
-		"utilization-detector":     utilizationFrom,
-		"concurrency-detector":     concurrencyFrom,
-		"backlog-detector":         backlogFrom,
-		"learned-backlog-detector": learnedBacklogFrom,
-		"predicted-ttft-detector":  predictedTTFTFrom,
+		"utilization-detector":         utilizationFrom,
+		"concurrency-detector":         concurrencyFrom,
+		"backlog-detector":             backlogFrom,
+		"learned-backlog-detector":     learnedBacklogFrom,
+		"predicted-ttft-detector":      predictedTTFTFrom,
+		"learned-concurrency-detector": learnedConcurrencyFrom,
 		"learned-batch-detector": func(p json.RawMessage) (func() Detector, error) {
 			return func() Detector { return new(LearnedBatch) }, parameters(p, &struct{}{})
 		},
@@ -119,6 +122,7 @@ func utilizationFrom(p json.RawMessage) (func() Detector, error) {
 	var c struct {
 		QueueDepthThreshold  float64 `json:"queueDepthThreshold"`
 		KVCacheUtilThreshold float64 `json:"kvCacheUtilThreshold"`
+		ReadingsOnly         bool    `json:"readingsOnly"`
 	}
 	err := parameters(p, &c)
 	if err == nil {
@@ -126,7 +130,7 @@ func utilizationFrom(p json.RawMessage) (func() Detector, error) {
 			atLeast0("queueDepthThreshold", c.QueueDepthThreshold),
 			atLeast0("kvCacheUtilThreshold", c.KVCacheUtilThreshold))
 	}
-	u := Utilization{Queue: c.QueueDepthThreshold, KVUsage: c.KVCacheUtilThreshold}
+	u := Utilization{Queue: c.QueueDepthThreshold, KVUsage: c.KVCacheUtilThreshold, ReadingsOnly: c.ReadingsOnly}
 	return func() Detector { return u }, err
 }
 
@@ -171,6 +175,19 @@ func learnedBacklogFrom(p json.RawMessage) (func() Detector, error) {
 	}
 	return func() Detector { return &LearnedBacklog{Time: d, Least: c.Least, Most: c.Most} },
 		errors.Join(err, atLeast0("least", c.Least), atLeast0("most", c.Most))
+}
+
+func learnedConcurrencyFrom(p json.RawMessage) (func() Detector, error) {
+	var c struct {
+		First int `json:"first"`
+		Least int `json:"least"`
+		Most  int `json:"most"`
+	}
+	err := parameters(p, &c)
+	if err == nil {
+		err = errors.Join(atLeast0("first", c.First), atLeast0("least", c.Least), atLeast0("most", c.Most))
+	}
+	return func() Detector { return &LearnedConcurrency{First: c.First, Least: c.Least, Most: c.Most} }, err
 }
 
 func predictedTTFTFrom(p json.RawMessage) (func() Detector, error) {
@@ -268,6 +285,7 @@ func (c Config) Options(detectors map[string]DetectorFactory) (func() *Options, 
 		WaitForEndpoints: d.duration("waitForEndpoints", c.WaitForEndpoints),
 		MaxRetryAfter:    d.duration("maxRetryAfter", c.MaxRetryAfter),
 		MetricsTTL:       d.duration("metricsTTL", c.MetricsTTL),
+		TicketTTL:        d.duration("ticketTTL", c.TicketTTL),
 		Bands:            d.bands(c.Bands),
 		Tenants:          tenantsFrom(c.Tenants),
 		Budgets:          budgetsFrom(c.Budgets),

@@ -34,7 +34,7 @@ const fullConfig = `{
 	"maxFlows": 77, "flowIdle": "2m", "outputTokens": 99,
 	"waitForEndpoints": "45s", "revoke": true,
 	"budgets": [{"tenant": "*", "model": "m", "requestsPerMinute": 60, "tokensPerMinute": 10000, "burst": 2}],
-	"maxRetryAfter": "20s", "metricsTTL": "3s"
+	"maxRetryAfter": "20s", "metricsTTL": "3s", "ticketTTL": "7m"
 }`
 
 func load(t *testing.T, data string) admission.Config {
@@ -68,7 +68,7 @@ func TestConfigOptions(t *testing.T) {
 		MaxFlows: 77, FlowIdle: 2 * time.Minute, OutputTokens: 99,
 		WaitForEndpoints: 45 * time.Second, Revoke: true,
 		Budgets:       []admission.Budget{{Tenant: "*", Model: "m", RequestsPerMinute: 60, TokensPerMinute: 10_000, Burst: 2}},
-		MaxRetryAfter: 20 * time.Second, MetricsTTL: 3 * time.Second,
+		MaxRetryAfter: 20 * time.Second, MetricsTTL: 3 * time.Second, TicketTTL: 7 * time.Minute,
 	}
 	if got := options(); !reflect.DeepEqual(got, want) {
 		t.Errorf("Options = %+v\nwant %+v", got, want)
@@ -264,9 +264,9 @@ func TestConfigErrors(t *testing.T) {
 			`admission.tenants["50%s"].weight: 1001, want 0.001 to 1000`, `admission.tenants["c"].weight: 0.0001, want 0.001 to 1000`, `admission.tenants["d"].weight: -1, want 0.001 to 1000`}},
 
 		{"detector type", `{"detectors": [{"type": "no-detector"}]}`, []string{
-			`admission.detectors[0].type: "no-detector" is unknown; known are backlog-detector, concurrency-detector, learned-backlog-detector, learned-batch-detector, predicted-ttft-detector, utilization-detector`}},
+			`admission.detectors[0].type: "no-detector" is unknown; known are backlog-detector, concurrency-detector, learned-backlog-detector, learned-batch-detector, learned-concurrency-detector, predicted-ttft-detector, utilization-detector`}},
 		{"detector without a type", `{"detectors": [{}]}`, []string{
-			`admission.detectors[0].type: "" is unknown; known are backlog-detector, concurrency-detector, learned-backlog-detector, learned-batch-detector, predicted-ttft-detector, utilization-detector`}},
+			`admission.detectors[0].type: "" is unknown; known are backlog-detector, concurrency-detector, learned-backlog-detector, learned-batch-detector, learned-concurrency-detector, predicted-ttft-detector, utilization-detector`}},
 		{"utilization", detector("utilization-detector", `{"queueDepthThreshold": -1, "kvCacheUtilThreshold": -2}`), []string{
 			"admission.detectors[1].parameters: (utilization-detector) queueDepthThreshold: -1, want at least 0, which is the default", "kvCacheUtilThreshold: -2, want at least 0, which is the default"}},
 		{"utilization, unknown", detector("utilization-detector", `{"queue": 1}`), []string{`admission.detectors[1].parameters: (utilization-detector) json: unknown field "queue"`}},
@@ -310,7 +310,7 @@ func TestConfigErrors(t *testing.T) {
 		{"all at once", `{"maxRequests": -1, "fairness": "x", "flowIdle": "x", "detectors": [{"type": "x"}], "bands": [{"name": "a", "floor": 1}], "tenants": {"t": {"weight": -1}}, "budgets": [{}]}`, []string{
 			`admission.fairness: "x", want one of virtual-tokens, prefix-locality, first-come`,
 			`admission.flowIdle: "x", want a duration above 0 such as "30s"`,
-			`admission.detectors[0].type: "x" is unknown; known are backlog-detector, concurrency-detector, learned-backlog-detector, learned-batch-detector, predicted-ttft-detector, utilization-detector`,
+			`admission.detectors[0].type: "x" is unknown; known are backlog-detector, concurrency-detector, learned-backlog-detector, learned-batch-detector, learned-concurrency-detector, predicted-ttft-detector, utilization-detector`,
 			"admission.maxRequests: -1, want above 0, or 0 for the default of ",
 			`admission.bands[0] ("a").floor: 1, want 0 to 0.5`,
 			"admission: the Floors of all bands add up to 1, want at most 0.9",

@@ -11,19 +11,26 @@ func (c *Controller) Configure(o Options) error {
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
+	d := c.detectorOf(o.Detector)
+	c.changeClock(o.Clock)
+	c.lock()
 	defer c.unlock()
 	if !given && c.byDefault {
-		o.Detector = c.o.Detector // with what it has learned
+		d = c.detector // with what it has learned
 	}
 	c.byDefault = !given
-	c.configure(o)
-	c.dispatch(c.o.Clock.Now())
+	c.configure(o, d)
+	for i := 0; i < len(c.cells); i++ { // the lock is released on the way
+		c.ask(c.cells[i], nil)
+	}
+	c.timer.off() // it may be another Clock's
+	c.arm()
+	c.dispatch()
 	return nil
 }
 
-func (c *Controller) configure(o Options) {
-	c.o = o
+func (c *Controller) configure(o Options, d *detector) {
+	c.o, c.detector = o, d
 	c.ceilings = nil
 	for i := range o.Bands {
 		for _, ceiling := range []float64{o.Bands[i].ModestCeiling, o.Bands[i].Ceiling} {
@@ -32,8 +39,6 @@ func (c *Controller) configure(o Options) {
 			}
 		}
 	}
-	t, ok := o.Detector.(TargetDetector)
-	c.usesTarget = ok && t.UsesTarget()
 	c.budgets.configure(o.Budgets)
 	before := c.revocable
 	c.revocable = make([]list[Ticket], len(o.Bands))
@@ -47,9 +52,10 @@ func (c *Controller) configure(o Options) {
 	for _, b := range c.bands {
 		c.settle(b)
 	}
-	c.fillLane(c.whole)
-	for _, l := range c.lanes {
-		c.fillLane(l)
+	for _, l := range c.slots {
+		if l != nil {
+			c.recount(l)
+		}
 	}
 }
 

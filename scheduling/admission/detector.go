@@ -2,6 +2,8 @@ package admission
 
 import (
 	"math"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/inferpick/inferpick/types"
@@ -9,10 +11,16 @@ import (
 
 const defaultMetricsTTL = 5 * time.Second
 
-// Detector says how full endpoints are. It is called with the Controller's lock held
-// for one endpoint each time something happened there, so it must take well under a
-// microsecond, and must not call the Controller. A Detector may be used by several
-// Controllers if it keeps nothing.
+// Detector says how full endpoints are. It is called for one endpoint each time something
+// happened there, from the call that tells of it, so it must take well under a
+// microsecond. No lock is held: calls come from several goroutines at a time, so that one
+// that keeps something guards it, and it may call any method of the Controller, which it
+// then finds as it was before what it is asked about. What it does that changes the
+// endpoint again is looked at afterwards; if it never ceases to, now and then. If it
+// panics, nothing is known of the endpoint. The same goes for the interfaces that it may
+// have beside; what they are told of when they panic counts as told.
+//
+// A Detector may be used by several Controllers if it keeps nothing.
 type Detector interface {
 	// Fill returns how full ep is: 0 is idle, 1 is full; more is allowed. NaN: nothing
 	// is known, which counts as room only while nothing is known of any candidate.
@@ -33,9 +41,45 @@ type Query struct {
 	// milliseconds so that there are few of them; 0 if they have none. It is set only
 	// for a Detector that is a TargetDetector.
 	TTFT time.Duration
+	// Presumed is how many requests of this process at the endpoint count in its ledger
+	// as without a first token, though they are believed to have had it: their answers are
+	// not streamed, so it is not seen, and they were sent longer ago than a first token
+	// takes. Set for Fill.
+	Presumed int
 }
 
 func (q Query) fresh(ep *types.Endpoint) bool { return !ep.Metrics.UpdatedAt.Before(q.StaleBefore) }
+
+// asleep reports whether the engine says that it sleeps.
+func (q Query) asleep(ep *types.Endpoint) bool {
+	awake, ok := ep.Metrics.Awake.Value()
+	return ok && awake == 0 && q.fresh(ep)
+}
+
+// away reports whether nothing is to be sent there, if it can be sent elsewhere.
+func (q Query) away(ep *types.Endpoint) bool {
+	if ep.Load != nil {
+		if _, out := ep.Load.Out(q.Now); out {
+			return true
+		}
+	}
+	return q.asleep(ep)
+}
+
+// prefilling returns how many requests wait for their first token, by the ledger.
+func (q Query) prefilling(ep *types.Endpoint) float64 {
+	return max(float64(ep.Load.Prefilling())-float64(q.Presumed), 0)
+}
+
+// owed returns the tokens of prompts that are owed, by the ledger: those of requests of
+// which the first token is presumed are taken to be like the others'.
+func (q Query) owed(ep *types.Endpoint) float64 {
+	tokens := float64(ep.Load.PrefillTokens())
+	if q.Presumed == 0 {
+		return tokens
+	}
+	return tokens * q.prefilling(ep) / max(float64(ep.Load.Prefilling()), 1)
+}
 
 // TargetDetector is a Detector whose answer depends on Query.TTFT.
 type TargetDetector interface {
@@ -44,20 +88,49 @@ type TargetDetector interface {
 	UsesTarget() bool
 }
 
-// Learner is a Detector that learns from first tokens. It is called with the
-// Controller's lock held.
+// Learner is a Detector that learns from first tokens.
 type Learner interface {
 	// FirstToken tells that a request that was sent to ep when tokens of prompts, its
 	// own included, were owed there got its first token after took.
 	FirstToken(ep *types.Endpoint, tokens int64, took time.Duration)
 }
 
-// ReadingLearner is a Detector that learns from readings. It is called with the
-// Controller's lock held.
+// ServiceLearner is a Detector that learns from how requests are served.
+type ServiceLearner interface {
+	// Served tells of a first token at ep, or of the end of a request there that was served
+	// as it should be, or refused because the server is busy.
+	Served(ep *types.Endpoint, s Served)
+}
+
+// Served is what one request shows of the endpoint that served it.
+type Served struct {
+	// Ended is set at the end; else it is of the first token.
+	Ended bool
+	// Busy: it was not served, for the server has too much to do.
+	Busy bool
+	// Took is the time since it was booked there.
+	Took time.Duration
+	// With is how many requests were in flight there, its own included: when it was booked
+	// or, at the end, in the mean since if that is less.
+	With float64
+	// Ahead is how many tokens of prompts, its own included, were owed there when it was
+	// booked.
+	Ahead int64
+	// Prompt and Output are its tokens at the end; what is not known is expected.
+	Prompt, Output float64
+}
+
+// ReadingLearner is a Detector that learns from readings.
 type ReadingLearner interface {
 	// Reading tells of a new reading of ep, and what happened there since the one before.
+	// Two of one endpoint that come at one time may be told in any order: UpdatedAt tells.
 	Reading(ep *types.Endpoint, since Since)
-	// Forget tells that ep has gone.
+	Forgetter
+}
+
+// Forgetter is a Detector that keeps something for each endpoint.
+type Forgetter interface {
+	// Forget tells that ep has gone. It is told nothing more of it.
 	Forget(ep *types.Endpoint)
 }
 
@@ -77,10 +150,10 @@ type SlotDetector interface {
 }
 
 // Default returns the detector of a Controller that is given none, for one Controller: the
-// fullest of LearnedBatch, LearnedBacklog, and Utilization with a limit of 16 on the queue
-// and of 0.9 on the KV cache.
+// fullest of LearnedBatch, LearnedBacklog, Utilization with a limit of 16 on the queue and
+// of 0.9 on the KV cache, and, for endpoints without readings, LearnedConcurrency.
 func Default() Detector {
-	return Max{Utilization{Queue: 16, KVUsage: 0.9}, new(LearnedBacklog), new(LearnedBatch)}
+	return Max{Utilization{Queue: 16, KVUsage: 0.9, ReadingsOnly: true}, new(LearnedBacklog), new(LearnedBatch), new(LearnedConcurrency)}
 }
 
 // Utilization takes an endpoint as full when its queue or its KV cache is, as the
@@ -89,42 +162,52 @@ func Default() Detector {
 // first token, are counted in, so that a burst within one scrape is seen, and a slot
 // that came free is too.
 //
-// An endpoint without a fresh reading is judged by the ledger alone.
+// An endpoint without a fresh reading is judged by the ledger alone, or not at all.
 type Utilization struct {
 	// Queue is how many requests wait in a full endpoint, not counting those in its
 	// batch. Default 5.
 	Queue float64
 	// KVUsage is the part of the KV cache in use in a full endpoint, 0..1. Default 0.8.
 	KVUsage float64
+	// ReadingsOnly is for a Utilization beside which another Detector judges endpoints
+	// that do not report how many requests are queued: to the ledger alone all that have
+	// no first token yet are queued, those too that the server works on.
+	ReadingsOnly bool
 }
 
 // Fill implements Detector.
 func (u Utilization) Fill(q Query, ep *types.Endpoint) float64 {
 	def(&u.Queue, 5)
 	def(&u.KVUsage, 0.8)
-	return max(queueAt(q, ep)/u.Queue, orZero(kvUsage(q, ep)/u.KVUsage))
+	return fuller(u.queueAt(q, ep)/u.Queue, kvUsage(q, ep)/u.KVUsage)
 }
 
-func orZero(v float64) float64 {
-	if v != v {
-		return 0
+// fuller returns the greater of two fills that may be unknown.
+func fuller(a, b float64) float64 {
+	if !(b <= a) && b == b {
+		return b
 	}
-	return v
+	return a
 }
 
 // queueAt estimates the requests that wait for their first token at ep: those that
 // the server said were queued, and what the ledger says happened since; or, without a
 // fresh reading, all of this process's own.
-func queueAt(q Query, ep *types.Endpoint) float64 {
-	own := 0.0
-	if ep.Load != nil {
-		own = float64(ep.Load.Prefilling())
-	}
+func (u Utilization) queueAt(q Query, ep *types.Endpoint) float64 {
 	reported, ok := ep.Metrics.Waiting.Value()
-	if !ok || !q.fresh(ep) {
-		return own
+	switch {
+	case ok && q.fresh(ep):
+		own := 0.0
+		if ep.Load != nil {
+			own = float64(ep.Load.Prefilling())
+		}
+		return max(reported+own-float64(ep.Sent.Prefilling), 0)
+	case u.ReadingsOnly:
+		return math.NaN()
+	case ep.Load == nil:
+		return 0
 	}
-	return max(reported+own-float64(ep.Sent.Prefilling), 0)
+	return q.prefilling(ep)
 }
 
 // kvUsage estimates the part of the KV cache in use, NaN if nothing is known: the last
@@ -141,11 +224,14 @@ func kvUsage(q Query, ep *types.Endpoint) float64 {
 		held = float64(ep.Load.ContextTokens())
 	}
 	used, ok := ep.Metrics.KVUsage.Value()
-	if !ok || !q.fresh(ep) {
-		return held / size // NaN or infinite if the size is not known
-	}
-	if !(size > 0) {
+	ok = ok && q.fresh(ep)
+	switch {
+	case ok && !(size > 0):
 		return used
+	case !(size > 0):
+		return math.NaN()
+	case !ok:
+		return held / size
 	}
 	return max(used+(held-float64(ep.Sent.ContextTokens))/size, 0)
 }
@@ -188,11 +274,26 @@ type LearnedBacklog struct {
 	// must not be short of work while the next request is on its way, and 16,384.
 	Least, Most int
 
-	rate float64 // tokens a second of an endpoint of speed 1, the median; 0: not known
+	rate learned // tokens a second of an endpoint of speed 1, the median
+}
+
+// learned is a positive number that is learned, 0 until it is. It may be read at any time,
+// and is changed under mu.
+type learned struct {
+	bits atomic.Uint64
+	mu   sync.Mutex
+}
+
+func (l *learned) value() float64 { return math.Float64frombits(l.bits.Load()) }
+
+func (l *learned) change(f func(now float64) float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.bits.Store(math.Float64bits(f(l.value())))
 }
 
 // Fill implements Detector.
-func (b *LearnedBacklog) Fill(_ Query, ep *types.Endpoint) float64 {
+func (b *LearnedBacklog) Fill(q Query, ep *types.Endpoint) float64 {
 	if ep.Load == nil {
 		return math.NaN()
 	}
@@ -201,10 +302,10 @@ func (b *LearnedBacklog) Fill(_ Query, ep *types.Endpoint) float64 {
 	def(&least, 4096)
 	def(&most, 16_384)
 	tokens := float64(most)
-	if b.rate > 0 {
-		tokens = min(max(b.rate*speed(ep)*allowed.Seconds(), float64(least)), tokens)
+	if rate := b.rate.value(); rate > 0 {
+		tokens = min(max(rate*speed(ep)*allowed.Seconds(), float64(least)), tokens)
 	}
-	return float64(ep.Load.PrefillTokens()) / tokens
+	return q.owed(ep) / tokens
 }
 
 // FirstToken implements Learner. The median is followed by steps up and down: some of what
@@ -215,14 +316,15 @@ func (b *LearnedBacklog) FirstToken(ep *types.Endpoint, tokens int64, took time.
 		return
 	}
 	seen := float64(tokens) / took.Seconds() / speed(ep)
-	switch {
-	case b.rate == 0:
-		b.rate = seen
-	case seen > b.rate:
-		b.rate *= 1 + learning
-	default:
-		b.rate /= 1 + learning
-	}
+	b.rate.change(func(rate float64) float64 {
+		switch {
+		case rate == 0:
+			return seen
+		case seen > rate:
+			return rate * (1 + learning)
+		}
+		return rate / (1 + learning)
+	})
 }
 
 // Slots implements SlotDetector.
@@ -238,12 +340,12 @@ type Backlog struct {
 }
 
 // Fill implements Detector.
-func (b Backlog) Fill(_ Query, ep *types.Endpoint) float64 {
+func (b Backlog) Fill(q Query, ep *types.Endpoint) float64 {
 	if ep.Load == nil {
 		return math.NaN()
 	}
 	def(&b.Tokens, 16_384)
-	return float64(ep.Load.PrefillTokens()) / float64(b.Tokens)
+	return q.owed(ep) / float64(b.Tokens)
 }
 
 // Max is the fullest that any of several detectors says; what one does not know the
@@ -254,9 +356,7 @@ type Max []Detector
 func (m Max) Fill(q Query, ep *types.Endpoint) float64 {
 	fill := math.NaN()
 	for _, d := range m {
-		if f := d.Fill(q, ep); f == f && !(f <= fill) {
-			fill = f
-		}
+		fill = fuller(fill, d.Fill(q, ep))
 	}
 	return fill
 }
@@ -266,9 +366,7 @@ func (m Max) Slots(q Query, ep *types.Endpoint) float64 {
 	fill := math.NaN()
 	for _, d := range m {
 		if s, ok := d.(SlotDetector); ok {
-			if f := s.Slots(q, ep); f == f && !(f <= fill) {
-				fill = f
-			}
+			fill = fuller(fill, s.Slots(q, ep))
 		}
 	}
 	return fill
@@ -304,7 +402,7 @@ type PredictedTTFT struct {
 	// a second, until it is known better. Default 10,000.
 	Rate float64
 
-	rate float64 // learned; 0: nothing yet
+	rate learned
 }
 
 // Bounds of what is learned from: a prompt of a few tokens says how long a
@@ -323,11 +421,11 @@ func (p *PredictedTTFT) Fill(q Query, ep *types.Endpoint) float64 {
 	target := q.TTFT
 	def(&target, p.Target)
 	def(&target, time.Second)
-	return float64(ep.Load.PrefillTokens()) / (p.now() * speed(ep)) / target.Seconds()
+	return q.owed(ep) / (p.known(p.rate.value()) * speed(ep)) / target.Seconds()
 }
 
-func (p *PredictedTTFT) now() float64 {
-	rate := p.rate
+// known is the rate to go by, of that which was learned.
+func (p *PredictedTTFT) known(rate float64) float64 {
 	def(&rate, p.Rate)
 	def(&rate, defaultRate)
 	return rate
@@ -341,9 +439,20 @@ func (p *PredictedTTFT) FirstToken(ep *types.Endpoint, tokens int64, took time.D
 	if tokens < leastLearned || took <= 0 {
 		return
 	}
-	rate := p.now()
 	seen := float64(tokens) / took.Seconds() / speed(ep)
-	p.rate = rate + learning*(min(max(seen, rate/4), rate*4)-rate)
+	p.rate.change(func(rate float64) float64 {
+		rate = p.known(rate)
+		return rate + learning*(min(max(seen, rate/4), rate*4)-rate)
+	})
+}
+
+// Served implements ServiceLearner.
+func (m Max) Served(ep *types.Endpoint, s Served) {
+	for _, d := range m {
+		if l, ok := d.(ServiceLearner); ok {
+			l.Served(ep, s)
+		}
+	}
 }
 
 // Reading implements ReadingLearner.
@@ -355,10 +464,10 @@ func (m Max) Reading(ep *types.Endpoint, since Since) {
 	}
 }
 
-// Forget implements ReadingLearner.
+// Forget implements Forgetter.
 func (m Max) Forget(ep *types.Endpoint) {
 	for _, d := range m {
-		if l, ok := d.(ReadingLearner); ok {
+		if l, ok := d.(Forgetter); ok {
 			l.Forget(ep)
 		}
 	}
@@ -382,6 +491,10 @@ var (
 	_ Learner        = Max{}
 	_ ReadingLearner = Max{}
 	_ ReadingLearner = (*LearnedBatch)(nil)
+	_ ServiceLearner = Max{}
+	_ ServiceLearner = (*LearnedConcurrency)(nil)
+	_ Forgetter      = (*LearnedConcurrency)(nil)
+	_ SlotDetector   = (*LearnedConcurrency)(nil)
 	_ SlotDetector   = Max{}
 	_ SlotDetector   = Concurrency{}
 	_ SlotDetector   = (*LearnedBatch)(nil)

@@ -2,6 +2,7 @@ package admission
 
 import (
 	"math"
+	"sync"
 	"time"
 
 	"github.com/inferpick/inferpick/types"
@@ -18,11 +19,13 @@ import (
 // bounded by something else than a number of places. Make it with new; it is for one
 // Controller.
 type LearnedBatch struct {
-	batches map[*types.Load]*batch
+	mu      sync.RWMutex
+	batches map[*types.Load]*batch // guarded by mu, as is what is in it
 }
 
 // batch is what is known of one endpoint's.
 type batch struct {
+	at     time.Time     // of the last reading
 	places float64       // infinite: not known
 	probe  time.Duration // how long until more are tried
 	next   time.Time     // when
@@ -54,13 +57,9 @@ const (
 
 // Fill implements Detector.
 func (b *LearnedBatch) Fill(q Query, ep *types.Endpoint) float64 {
-	known := b.batches[ep.Load]
-	if known == nil || math.IsInf(known.places, 1) {
+	places := b.placesAt(ep)
+	if math.IsInf(places, 1) {
 		return math.NaN()
-	}
-	places := known.places
-	if known.trying {
-		places += known.more()
 	}
 	// One more must fit: what is kept is whole places.
 	taken := (inFlight(q, ep) + 1) / (places + 1)
@@ -69,6 +68,21 @@ func (b *LearnedBatch) Fill(q Query, ep *types.Endpoint) float64 {
 	} else {
 		return keptFill + (taken-free)/keptPlaces*(1-keptFill)
 	}
+}
+
+// placesAt returns how many places an endpoint has, those included that are tried;
+// infinite: it is not known.
+func (b *LearnedBatch) placesAt(ep *types.Endpoint) float64 {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	known := b.batches[ep.Load]
+	switch {
+	case known == nil:
+		return math.Inf(1)
+	case known.trying:
+		return known.places + known.more()
+	}
+	return known.places
 }
 
 // more is how many more places are tried: enough that one more is taken also by those for
@@ -104,6 +118,8 @@ func (b *LearnedBatch) Reading(ep *types.Endpoint, since Since) {
 	if !ok || !ok2 || ep.Load == nil {
 		return
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	known := b.batches[ep.Load]
 	if known == nil {
 		if b.batches == nil {
@@ -112,6 +128,10 @@ func (b *LearnedBatch) Reading(ep *types.Endpoint, since Since) {
 		known = &batch{places: math.Inf(1)}
 		b.batches[ep.Load] = known
 	}
+	if ep.Metrics.UpdatedAt.Before(known.at) {
+		return
+	}
+	known.at = ep.Metrics.UpdatedAt
 	known.read(w, r, since, ep.Metrics.UpdatedAt)
 }
 
@@ -151,4 +171,8 @@ func (b *batch) full(running float64, now time.Time) {
 }
 
 // Forget implements ReadingLearner.
-func (b *LearnedBatch) Forget(ep *types.Endpoint) { delete(b.batches, ep.Load) }
+func (b *LearnedBatch) Forget(ep *types.Endpoint) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.batches, ep.Load)
+}

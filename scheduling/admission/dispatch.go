@@ -1,31 +1,28 @@
 package admission
 
-import (
-	"math"
-	"time"
-)
+import "math"
 
 // dispatch lets in whoever is next, for as long as there is room. Of those let in and
 // not yet booked, each may take the room that an endpoint has: no more are let in than
 // there are endpoints with room.
-func (c *Controller) dispatch(now time.Time) {
+func (c *Controller) dispatch() {
 	if c.queued == 0 {
 		return
 	}
-	c.forgetGrants(now)
 	for {
 		s := c.choose()
 		if s == nil {
+			c.arm()
 			return
 		}
 		t := s.next()
 		if c.o.Fairness == PrefixLocality {
 			s.follow(t, c.o.Quantum)
 		}
-		c.takeOut(t, now)
+		c.takeOut(t)
 		s.queue.last = s
-		c.grant(t, now)
-		c.tell(t)
+		c.grant(t)
+		c.settled(t)
 	}
 }
 
@@ -75,10 +72,11 @@ func (c *Controller) best(b *band, owed bool) *share {
 // much more room than a request takes, half of it may be on its way.
 func (c *Controller) mayGrant(l *lane, ceiling int) int {
 	room := l.roomAt(ceiling)
-	if room == 0 || l.known == 0 || c.perBooking == 0 {
+	n := l.candidates()
+	if room == 0 || n.known == 0 || c.perBooking == 0 {
 		return room
 	}
-	free := c.ceilings[ceiling]*float64(l.known) - float64(l.sum)/fixedOne
+	free := c.ceilings[ceiling]*float64(n.known) - float64(n.sum)/fixedOne
 	return max(room, int(min(free/(2*c.perBooking), maxGranted)))
 }
 
@@ -87,13 +85,13 @@ const maxGranted = 1000
 // learnBooking keeps how much a request fills an endpoint, at most: by those that have no
 // first token yet, as if these were all that fills it.
 func (c *Controller) learnBooking(cell *cell) {
-	if fill := c.whole.fills[cell.index]; fill > 0 && !math.IsInf(fill, 1) {
+	if fill := cell.figure(c.whole).fill; fill > 0 && !math.IsInf(fill, 1) {
 		average(&c.perBooking, fill/float64(max(cell.ep.Load.Prefilling(), 1)), 0.1)
 	}
 }
 
 // grant lets a request in, and charges its tenant.
-func (c *Controller) grant(t *Ticket, now time.Time) {
+func (c *Controller) grant(t *Ticket) {
 	b, f := t.band, t.flow
 	t.state = granted
 	c.granted++
@@ -104,38 +102,25 @@ func (c *Controller) grant(t *Ticket, now time.Time) {
 	b.virtual = max(b.virtual, f.counter)
 	f.spend(t.charge)
 	c.payFloors(b, t.charge)
-	t.letInAt = now.UnixNano()
-	c.drained.add(t.letInAt)
-	waited := time.Duration(now.UnixNano() - t.arrived)
+	t.letInAt = c.now
+	c.drained.add(c.now)
 	b.counts.Dispatched++
 	b.counts.Tokens += t.charge
-	if h := c.o.Hooks.Dispatched; h != nil {
-		if t.seq == 0 {
-			waited = 0
+	if c.o.Hooks.Dispatched != nil {
+		e := event{kind: toldDispatched, t: t}
+		if t.seq != 0 {
+			e.waited = c.now - t.arrived
 		}
-		h(t, waited)
+		c.events = append(c.events, e)
 	}
 }
 
 // landed takes a ticket off those that are let in and not yet booked.
 func (c *Controller) landed(t *Ticket) {
-	if t.state == granted && t.list == &c.grants {
+	if t.list == &c.grants {
 		t.unlist()
 		c.granted--
-	}
-}
-
-// DefaultGrantTTL is how long a request that was let in may be neither booked nor done
-// before its owner is taken to have forgotten it. It bounds a mistake in the program, and
-// is no option.
-const DefaultGrantTTL = 10 * time.Second
-
-// forgetGrants stops waiting for tickets whose owners have done nothing with them for
-// too long.
-func (c *Controller) forgetGrants(now time.Time) {
-	for n := c.grants.head; n != nil && now.UnixNano()-n.of.letInAt > int64(DefaultGrantTTL); n = c.grants.head {
-		n.of.unlist()
-		c.granted--
+		c.enlist(t)
 	}
 }
 

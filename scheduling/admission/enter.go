@@ -2,38 +2,39 @@ package admission
 
 import (
 	"fmt"
-	"math"
 	"time"
 )
 
 // enter lets an arrival in, queues it or refuses it.
 func (c *Controller) enter(a *Arrival, t *Ticket) error {
-	now := c.o.Clock.Now()
 	req := a.Request
 	t.c, t.req, t.priority = c, req, req.Priority
-	t.arrived = now.UnixNano()
+	t.arrived = c.now
 	t.bytes = int64(len(req.Body))
-	c.renew(now)
+	c.renew()
+	l := c.laneOf(a)
+	if c.untold(l) {
+		c.look()
+	}
+	// From here on the lock is held.
 	b := c.bandOf(req.Priority)
 	t.band = b
 	t.label.Store(b.label)
 	if c.closed {
-		return c.refuse(t, Closed, "the gateway is shutting down", now)
+		return c.refuse(t, Closed, "the gateway is shutting down")
 	}
-	t.flow = b.flowOf(req.FairnessID, &c.o, now)
+	t.flow = b.flowOf(req.FairnessID, &c.o, c.now)
 	c.estimate(t)
-	if r := c.budgets.spend(t, now); r != nil {
+	if r := c.budgets.spend(t); r != nil {
 		return c.refused(t, r)
 	}
-	l := c.laneOf(a, now)
 	t.lane = l
 	t.modest = c.comesBack(b, t.flow)
-	c.forgetGrants(now)
 	if c.passes(t, l) {
-		c.grant(t, now)
+		c.grant(t)
 		return nil
 	}
-	wait, refusal := c.mayWait(a, t, l, now)
+	wait, refusal := c.mayWait(a, t, l)
 	if refusal != nil {
 		return c.refused(t, refusal)
 	}
@@ -41,15 +42,15 @@ func (c *Controller) enter(a *Arrival, t *Ticket) error {
 	t.seq = c.seq
 	t.deadline = after(t.arrived, wait)
 	c.place(t, b, l)
-	c.queue(t, now)
-	if h := c.o.Hooks.Queued; h != nil {
-		h(t)
+	c.queue(t)
+	if c.o.Hooks.Queued != nil {
+		c.events = append(c.events, event{kind: toldQueued, t: t})
 	}
-	if c.o.Revoke && b.Displace && c.seen(l).members > 0 {
+	if c.o.Revoke && b.Displace && c.seen(l).members() > 0 {
 		c.revokeFor(t)
 	}
 	// There may be room that nobody was woken for yet: who is first takes it.
-	c.dispatch(now)
+	c.dispatch()
 	return nil
 }
 
@@ -92,27 +93,27 @@ func (c *Controller) place(t *Ticket, b *band, l *lane) {
 }
 
 // queue puts a ticket into the queue of its place.
-func (c *Controller) queue(t *Ticket, now time.Time) {
+func (c *Controller) queue(t *Ticket) {
 	t.modest = c.comesBack(t.band, t.flow)
 	t.state = waiting
 	t.band.add(t)
 	c.queued++
 	c.bytes += t.bytes
-	c.deadlines.push(item[Ticket]{t.deadline, t.seq, &t.due, t})
-	c.arm(now)
+	c.deadlines.push(item[Ticket]{int64(t.deadline), t.seq, &t.due, t})
+	c.arm()
 }
 
 // leave takes a ticket that waits out of the queue.
-func (c *Controller) leave(t *Ticket, now time.Time) {
+func (c *Controller) leave(t *Ticket) {
 	s := t.share
-	c.takeOut(t, now)
+	c.takeOut(t)
 	s.queue.fix(s)
 }
 
 // takeOut is leave for a ticket whose tenant is charged next, which puts its place right.
-func (c *Controller) takeOut(t *Ticket, now time.Time) {
+func (c *Controller) takeOut(t *Ticket) {
 	t.band.remove(t)
-	t.band.rest(t.flow, now)
+	t.band.rest(t.flow, c.now)
 	t.share = nil
 	c.queued--
 	c.bytes -= t.bytes
@@ -121,16 +122,16 @@ func (c *Controller) takeOut(t *Ticket, now time.Time) {
 
 // mayWait returns how long an arrival for which there is no room may wait, or why it
 // may not.
-func (c *Controller) mayWait(a *Arrival, t *Ticket, l *lane, now time.Time) (time.Duration, *Refusal) {
+func (c *Controller) mayWait(a *Arrival, t *Ticket, l *lane) (time.Duration, *Refusal) {
 	b := t.band
-	if c.seen(l).members == 0 {
+	if c.seen(l).members() == 0 {
 		if c.o.WaitForEndpoints == 0 {
-			return 0, c.refusal(t, NoEndpoint, "no endpoint could serve it", now)
+			return 0, c.refusal(t, NoEndpoint, "no endpoint could serve it")
 		}
 	} else if !b.waits() {
-		return 0, c.refusal(t, Saturated, c.describe(l, b), now)
+		return 0, c.refusal(t, Saturated, c.describe(l, b))
 	}
-	if r := c.makeRoom(t, now); r != nil {
+	if r := c.makeRoom(t); r != nil {
 		return 0, r
 	}
 	return c.mostWait(a, b, l), nil
@@ -145,18 +146,10 @@ func (c *Controller) mostWait(a *Arrival, b *band, l *lane) time.Duration {
 	case slo > 0:
 		wait = min(wait, max(slo-c.expectedTTFT(), slo/2))
 	}
-	if c.seen(l).members == 0 {
+	if c.seen(l).members() == 0 {
 		wait = min(wait, c.o.WaitForEndpoints)
 	}
 	return wait
-}
-
-// after is an instant some time later.
-func after(at int64, d time.Duration) int64 {
-	if at > math.MaxInt64-int64(d) {
-		return math.MaxInt64
-	}
-	return at + int64(d)
 }
 
 // describe says how full a lane is, as a band sees it.
@@ -166,9 +159,9 @@ func (c *Controller) describe(l *lane, b *band) string {
 	case by.roomAt(b.ceiling) > 0 && c.before(l, b) == 0:
 		return fmt.Sprintf("%d requests that were let in are not booked yet", c.granted)
 	case by.roomAt(b.ceiling) > 0:
-		return fmt.Sprintf("%d requests of its priority or a higher one wait for %d endpoints", c.before(l, b), by.members)
+		return fmt.Sprintf("%d requests of its priority or a higher one wait for %d endpoints", c.before(l, b), by.members())
 	}
-	return fmt.Sprintf("none of %d endpoints is less than %g full", by.members, b.Ceiling)
+	return fmt.Sprintf("none of %d endpoints is less than %g full", by.members(), b.Ceiling)
 }
 
 // before counts the requests of a lane that wait at the priority of a band or a higher.
@@ -183,22 +176,22 @@ func (c *Controller) before(l *lane, b *band) int {
 }
 
 // reprioritize moves a ticket that waits to where one of another priority belongs.
-func (c *Controller) reprioritize(t *Ticket, priority int, now time.Time) {
+func (c *Controller) reprioritize(t *Ticket, priority int) {
 	lane := t.share.queue.lane
-	c.leave(t, now)
+	c.leave(t)
 	b := c.bandOf(priority)
 	t.priority, t.band = priority, b
 	t.label.Store(b.label)
-	t.flow = b.flowOf(t.req.FairnessID, &c.o, now)
-	if !b.waits() && c.seen(lane).members > 0 {
-		c.settleRefusal(t, c.refusal(t, Saturated, c.describe(lane, b), now), now)
+	t.flow = b.flowOf(t.req.FairnessID, &c.o, c.now)
+	if !b.waits() && c.seen(lane).members() > 0 {
+		c.settleRefusal(t, c.refusal(t, Saturated, c.describe(lane, b)))
 		return
 	}
-	if r := c.makeRoom(t, now); r != nil {
-		c.settleRefusal(t, r, now)
+	if r := c.makeRoom(t); r != nil {
+		c.settleRefusal(t, r)
 		return
 	}
 	t.deadline = min(t.deadline, after(t.arrived, b.MaxWait))
 	c.place(t, b, lane)
-	c.queue(t, now)
+	c.queue(t)
 }

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -29,6 +30,10 @@ func Reasons() []Reason {
 // Unavailable reports whether the reason is that nobody is there to serve the
 // request, rather than that there is too much to do: HTTP 503 and not 429.
 func (r Reason) Unavailable() bool { return r == NoEndpoint || r == Closed }
+
+// ErrForgotten is the Outcome.Err of a request that was let in and whose owner gave no sign
+// of life for DefaultGrantTTL before it was booked, or for Options.TicketTTL after.
+var ErrForgotten = errors.New("admission: the request was let in, and its owner never called Done")
 
 // Refusal is why a request was not let in.
 type Refusal struct {

@@ -64,14 +64,13 @@ func (r Report) String() string {
 // Explain returns what would become of an arrival now, but for its budgets. Nothing is
 // changed by it, but that its tenant and its candidates are known from now on.
 func (c *Controller) Explain(a Arrival) Report {
-	c.mu.Lock()
+	c.lock()
 	defer c.unlock()
-	now := c.o.Clock.Now()
-	t := &Ticket{c: c, req: a.Request, priority: a.Request.Priority, arrived: now.UnixNano(), bytes: int64(len(a.Request.Body))}
+	l := c.laneOf(&a)
+	t := &Ticket{c: c, req: a.Request, priority: a.Request.Priority, arrived: c.now, bytes: int64(len(a.Request.Body))}
 	b := c.bandOf(a.Request.Priority)
-	t.band, t.flow = b, b.flowOf(a.Request.FairnessID, &c.o, now)
-	defer b.rest(t.flow, now)
-	l := c.laneOf(&a, now)
+	t.band, t.flow = b, b.flowOf(a.Request.FairnessID, &c.o, c.now)
+	defer b.rest(t.flow, c.now)
 	c.estimate(t)
 	defer func(counter float64) { t.flow.counter = counter }(t.flow.counter)
 	t.modest = c.comesBack(b, t.flow)
@@ -84,10 +83,10 @@ func (c *Controller) Explain(a Arrival) Report {
 	case c.closed:
 		r.Verdict, r.Reason, r.Detail = "refused", Closed, "the gateway is shutting down"
 		return r
-	case c.seen(l).members == 0 && c.o.WaitForEndpoints == 0:
+	case c.seen(l).members() == 0 && c.o.WaitForEndpoints == 0:
 		r.Verdict, r.Reason, r.Detail = "refused", NoEndpoint, "no endpoint could serve it"
 		return r
-	case c.seen(l).members > 0 && !b.waits():
+	case c.seen(l).members() > 0 && !b.waits():
 		r.Verdict, r.Reason, r.Detail = "refused", Saturated, c.describe(l, b)
 		return r
 	}
@@ -96,17 +95,16 @@ func (c *Controller) Explain(a Arrival) Report {
 		return r
 	}
 	r.Verdict, r.Detail = "queued", c.describe(l, b)
-	t.deadline = t.arrived + int64(c.mostWait(&a, b, l))
-	c.ahead(&r, t, l, now)
+	t.deadline = after(t.arrived, c.mostWait(&a, b, l))
+	c.ahead(&r, t, l)
 	return r
 }
 
 // Explain returns why the request waits and what is before it, or that it does not.
 func (t *Ticket) Explain() Report {
 	c := t.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := c.o.Clock.Now()
+	c.lock()
+	defer c.unlock()
 	if t.flow == nil { // it came when the Controller was closed
 		return Report{Verdict: "refused", Reason: Closed, Detail: t.refusal.Detail, Band: t.band.Name, Priority: t.priority}
 	}
@@ -121,7 +119,7 @@ func (t *Ticket) Explain() Report {
 	l := t.share.queue.lane
 	r := c.report(t, l)
 	r.Verdict, r.Detail = "queued", c.describe(l, t.band)
-	c.ahead(&r, t, l, now)
+	c.ahead(&r, t, l)
 	return r
 }
 
@@ -130,7 +128,7 @@ func (c *Controller) report(t *Ticket, l *lane) Report {
 	l = c.seen(l)
 	return Report{
 		Band: t.band.Name, Priority: t.priority, Tenant: t.flow.name,
-		Ceiling: c.ceilings[t.ceiling()], Candidates: l.members, Room: l.roomAt(t.ceiling()), Saturation: l.saturation(),
+		Ceiling: c.ceilings[t.ceiling()], Candidates: l.members(), Room: l.roomAt(t.ceiling()), Saturation: l.saturation(),
 		Counter: t.flow.counter,
 	}
 }
@@ -138,7 +136,7 @@ func (c *Controller) report(t *Ticket, l *lane) Report {
 // ahead counts what is before a request that waits, or would: of each other tenant those
 // that would be let in before its counter has passed that of this request's turn, if they
 // cost what this one does.
-func (c *Controller) ahead(r *Report, t *Ticket, l *lane, now time.Time) {
+func (c *Controller) ahead(r *Report, t *Ticket, l *lane) {
 	for _, b := range c.bands {
 		if b.priority > t.band.priority {
 			r.Higher += b.queued
@@ -164,12 +162,11 @@ func (c *Controller) ahead(r *Report, t *Ticket, l *lane, now time.Time) {
 			}
 		}
 	}
-	at := now.UnixNano()
-	r.Waited = time.Duration(at - t.arrived)
+	r.Waited = c.now - t.arrived
 	if t.deadline != 0 {
-		r.Left = max(time.Duration(t.deadline-at), 0)
+		r.Left = max(t.deadline-c.now, 0)
 	}
-	if rate := c.drained.rate(at); rate > 0 {
+	if rate := c.drained.rate(c.now); rate > 0 {
 		r.Expected = time.Duration(min(float64(r.Before()+1)/rate, 1e6) * float64(time.Second))
 	}
 }

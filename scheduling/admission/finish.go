@@ -8,24 +8,81 @@ import (
 )
 
 // finish ends a ticket that was let in.
-func (c *Controller) finish(t *Ticket, out *types.Outcome, now time.Time) {
+func (c *Controller) finish(t *Ticket, out *types.Outcome) {
 	c.landed(t)
 	t.unlist()
+	if x := c.cellAt(t); x != nil {
+		x.since.Finished++
+	}
+	t.unsilence()
+	t.at = nil
+	if t.inGroup.of != nil {
+		c.booked.remove(&t.inGroup)
+	}
 	t.state = ended
 	t.revoke = nil
 	b, f := t.band, t.flow
 	b.open--
 	f.inFlight--
 	c.correct(t, out)
-	b.rest(f, now)
-	if cell := c.cellOf(t.ep); cell != nil {
-		cell.since.Finished++
-	}
-	c.happened(t.ep, now)
-	if h := c.o.Hooks.Finished; h != nil {
-		h(t, *out)
+	b.rest(f, c.now)
+	if c.o.Hooks.Finished != nil {
+		c.events = append(c.events, event{kind: toldFinished, t: t, out: *out})
 	}
 	t.ep = nil
+}
+
+// enterCell notes that a ticket is booked at an endpoint. Its first token will be seen if
+// the answer is streamed; else it is presumed.
+func (c *Controller) enterCell(t *Ticket, x *cell) {
+	t.at = x
+	if !t.req.Stream {
+		x.silent.push(t, &t.inShare)
+		c.mayChange(x)
+	}
+	if c.detector.served != nil {
+		x.measure(c.now)
+		t.area = x.area
+	}
+}
+
+// whatItShows is what the end of a ticket shows of the endpoint it was booked at.
+func (c *Controller) whatItShows(t *Ticket, out *types.Outcome) (n news) {
+	if t.at == nil || c.detector.served == nil {
+		return n
+	}
+	t.at.measure(c.now)
+	if !out.Busy() && !out.Served() {
+		return n // of one that failed, or was given up, the time says nothing
+	}
+	n.ended = true
+	n.served = Served{Ended: true, Busy: out.Busy(), Took: c.now - t.bookedAt, Ahead: t.ahead, With: t.with}
+	if took := n.served.Took.Seconds(); took > 0 {
+		n.served.With = min(n.served.With, (t.at.area-t.area)/took)
+	}
+	n.served.Prompt = out.Usage.PromptTokens.Or(float64(t.req.Prompt.Tokens))
+	n.served.Output = out.Usage.CompletionTokens.Or(max(t.output, float64(out.Tokens)))
+	return n
+}
+
+// unsilence takes a ticket off those whose first token is not seen.
+func (t *Ticket) unsilence() {
+	switch {
+	case t.presumed:
+		t.at.presumed--
+		t.presumed = false
+	case t.at != nil && t.inShare.of != nil:
+		t.at.silent.remove(&t.inShare)
+	}
+}
+
+// cellAt returns the cell of the endpoint that a ticket is booked at, nil if that is not in
+// the pool.
+func (c *Controller) cellAt(t *Ticket) *cell {
+	if t.at != nil && t.at.member {
+		return t.at
+	}
+	return c.cellOf(t.ep)
 }
 
 // estimate works out what a request will be charged.

@@ -25,12 +25,12 @@ type flow struct {
 	// In byLen while something waits, in idle while nothing is under way.
 	links     node[flow]
 	resting   bool // in idle
-	idleSince time.Time
+	idleSince time.Duration
 }
 
 // flowOf returns the tenant's flow, and makes it if it is new. At most so many are
 // kept; those of more share that of requests without a tenant.
-func (b *band) flowOf(tenant string, o *Options, now time.Time) *flow {
+func (b *band) flowOf(tenant string, o *Options, now time.Duration) *flow {
 	if _, ok := o.Tenants[tenant]; !ok && len(o.Tenants) > 0 || o.Fairness == FirstCome {
 		tenant = ""
 	}
@@ -64,7 +64,7 @@ func (b *band) wake(f *flow) {
 }
 
 // rest puts a flow with nothing under way among the idle ones.
-func (b *band) rest(f *flow, now time.Time) {
+func (b *band) rest(f *flow, now time.Duration) {
 	if f.queued == 0 && f.inFlight == 0 && !f.resting {
 		f.resting, f.idleSince = true, now
 		b.idle.push(f, &f.links)
@@ -74,14 +74,14 @@ func (b *band) rest(f *flow, now time.Time) {
 // forget drops the flow that has been idle the longest if nothing is lost by that: it
 // would start anew where it is, or its time is over, or must is set. It reports whether
 // it did. Called for each new flow, it keeps up with them.
-func (b *band) forget(now time.Time, o *Options, must bool) bool {
+func (b *band) forget(now time.Duration, o *Options, must bool) bool {
 	forgot := false
 	for range 2 {
 		if b.idle.head == nil {
 			break
 		}
 		f := b.idle.head.of
-		if !must && f.counter > b.virtual-o.Credit && now.Sub(f.idleSince) < o.FlowIdle {
+		if !must && f.counter > b.virtual-o.Credit && now-f.idleSince < o.FlowIdle {
 			break
 		}
 		b.wake(f)

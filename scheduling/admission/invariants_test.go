@@ -3,12 +3,14 @@ package admission
 import (
 	"fmt"
 	"math"
+	"reflect"
+	"time"
 )
 
 // CheckInvariants looks at all that a Controller keeps and returns the first thing that
-// does not fit the rest. It may be called whenever no call into the Controller is under
-// way that was made from a hook. With fills, what is kept of how full endpoints are is
-// compared with what the Detector says now, so that must not change by itself.
+// does not fit the rest. With fills, no call into the Controller may be under way, and what
+// is kept of how full endpoints are is compared with what the Detector says now, so that
+// must not change by itself.
 func (c *Controller) CheckInvariants(fills bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -16,7 +18,7 @@ func (c *Controller) CheckInvariants(fills bool) error {
 	k.bands()
 	k.lanes(fills)
 	k.deadlines()
-	k.tickets()
+	k.tickets(fills)
 	k.budgets()
 	return k.err
 }
@@ -223,10 +225,18 @@ func (k *checker) lanes(fills bool) {
 			continue
 		}
 		cells++
-		k.check(cell.index == i, "cell %d says %d", i, cell.index)
+		k.check(cell.index == i && cell.member, "cell %d says %d, member is %v", i, cell.index, cell.member)
+		k.check(!fills || cell.asking == 0 && !cell.forget, "cell %d: %d ask about it, and nobody does", i, cell.asking)
 		k.check(c.byLoad[cell.ep.Load] == cell, "cell %d is not found by its ledger", i)
 	}
-	k.check(cells == len(c.byLoad), "%d cells, %d ledgers", cells, len(c.byLoad))
+	k.check(!fills || cells == len(c.byLoad), "%d cells, %d ledgers", cells, len(c.byLoad))
+	slots := 0
+	for _, l := range c.slots {
+		if l != nil {
+			slots++
+		}
+	}
+	k.check(slots == len(c.lanes)+1, "%d lanes have slots, of %d", slots, len(c.lanes)+1)
 	k.check(len(c.lanes) <= c.o.MaxLanes, "%d lanes of at most %d", len(c.lanes), c.o.MaxLanes)
 	k.lane(c.whole, fills)
 	queued := c.whole.queued
@@ -241,30 +251,22 @@ func (k *checker) lanes(fills bool) {
 func (k *checker) lane(l *lane, fills bool) {
 	c := k.c
 	name := fmt.Sprintf("lane %q", l.key.candidates)
-	k.check(len(l.fills) == len(c.cells), "%s: %d fills of %d cells", name, len(l.fills), len(c.cells))
-	k.check(len(l.room) == len(c.ceilings), "%s: room of %d of %d ceilings", name, len(l.room), len(c.ceilings))
+	k.check(len(l.in.room) == len(c.ceilings) && len(l.out.room) == len(c.ceilings), "%s: room of %d of %d ceilings", name, len(l.in.room), len(c.ceilings))
+	k.check(c.slots[l.slot] == l, "%s: another is in its slot", name)
 	if k.err != nil {
 		return
 	}
-	again := lane{fills: make([]float64, len(l.fills)), room: make([]int, len(l.room))}
-	q := c.query(c.o.Clock.Now())
-	for i, fill := range l.fills {
-		if fills {
-			want := notMember
-			if c.cells[i] != nil {
-				want = c.fillOf(l, c.cells[i], q)
-			}
-			k.check(want == fill || want != want && fill != fill, "%s: cell %d is kept as %v full, and is %v", name, i, fill, want)
+	kept := lane{in: l.in, out: l.out}
+	for i, x := range c.cells {
+		if fills && x != nil {
+			q := c.question(x, []*lane{l})
+			want, got := c.outside(x, &q, nil, nil)[0], x.figure(l).answer
+			k.check((want.fill == got.fill || want.fill != want.fill && got.fill != got.fill) && want.out == got.out, "%s: cell %d is kept as %v, and is %v", name, i, got, want)
 		}
-		k.check(c.cells[i] != nil || fill == notMember, "%s: cell %d is free and %v full", name, i, fill)
-		again.fills[i] = notMember
-		again.set(i, fill, c.ceilings)
 	}
-	k.check(l.members == again.members && l.known == again.known && l.sum == again.sum,
-		"%s: members, known, sum are %d %d %d, and kept as %d %d %d", name, again.members, again.known, again.sum, l.members, l.known, l.sum)
-	for i := range l.room {
-		k.check(l.room[i] == again.room[i], "%s: %d have room at ceiling %v, kept is %d", name, again.room[i], c.ceilings[i], l.room[i])
-	}
+	l.in, l.out = tally{}, tally{}
+	c.recount(l)
+	k.check(reflect.DeepEqual(kept.in, l.in) && reflect.DeepEqual(kept.out, l.out), "%s: it has %v, out %v, and kept %v, out %v", name, l.in, l.out, kept.in, kept.out)
 	queued := 0
 	for i, q := range l.queues {
 		k.check(i == 0 || q.band.priority < l.queues[i-1].band.priority, "%s: the queue of %d is behind that of %d", name, q.band.priority, l.queues[max(i-1, 0)].band.priority)
@@ -278,23 +280,34 @@ func (k *checker) deadlines() {
 	c := k.c
 	k.check(len(c.deadlines) == c.queued, "%d deadlines, queued is %d", len(c.deadlines), c.queued)
 	for i, d := range c.deadlines {
-		k.check(d.of.due == i && d.of.deadline == d.key && d.of.state == waiting, "deadlines: what is at %d is not there", i)
+		k.check(d.of.due == i && int64(d.of.deadline) == d.key && d.of.state == waiting, "deadlines: what is at %d is not there", i)
 		k.check(i == 0 || d.key >= c.deadlines[(i-1)/heapWidth].key, "deadlines: what is at %d is due before its parent", i)
 	}
 	if len(c.deadlines) > 0 && !c.closed {
-		k.check(c.wakeAt != 0 && c.wakeAt <= c.deadlines[0].key, "deadlines: the timer goes off at %d, the first is due at %d", c.wakeAt, c.deadlines[0].key)
+		k.check(c.timer.at != 0 && c.timer.at <= time.Duration(c.deadlines[0].key), "deadlines: the timer goes off at %d, the first is due at %d", c.timer.at, c.deadlines[0].key)
 	}
 }
 
-func (k *checker) tickets() {
+func (k *checker) tickets(quiet bool) {
 	c := k.c
-	k.check(c.notes == nil && c.lastNote == nil && len(c.revocations) == 0, "something is to be told, and nobody does")
+	k.check(!quiet || len(c.events) == 0 && c.woken == nil && !c.timer.set, "something is to be told, and nobody does")
 	n := 0
 	for at := c.grants.head; at != nil; at = at.next {
 		t := at.of
-		k.check(t.state == granted && t.list == &c.grants, "what is not granted is among the grants")
+		k.check(t.open() && (t.state == granted || !quiet) && t.list == &c.grants, "what is not granted is among the grants")
 		n++
 	}
+	open := 0
+	for _, b := range c.bands {
+		open += b.open
+	}
+	booked := 0
+	for at := c.booked.head; at != nil; at = at.next {
+		t := at.of
+		k.check(t.state == running && (at.prev == nil || at.prev.of.seenAt <= t.seenAt), "what is not booked is among the booked, or in the wrong order")
+		booked++
+	}
+	k.check(!quiet || n+booked == open, "%d grants and %d booked, %d are open", n, booked, open)
 	k.check(n == c.granted, "%d grants, granted is %d", n, c.granted)
 	k.check(len(c.revocable) == len(c.o.Bands), "%d lists of what may be revoked, of %d bands", len(c.revocable), len(c.o.Bands))
 	for i := range c.revocable {

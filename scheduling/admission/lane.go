@@ -2,6 +2,7 @@ package admission
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/inferpick/inferpick/types"
@@ -20,16 +21,24 @@ type laneKey struct {
 type lane struct {
 	key   laneKey
 	match func(*types.Endpoint) bool // nil: all
+	slot  int                        // in Controller.slots, and of its figures
+	ready bool                       // all endpoints were asked about
 
-	fills   []float64 // by cell; notMember, NaN for unknown, or the fill
+	// The candidates, and those that are taken out. If all are they count as if none
+	// were: a request that may fail is better than one that must.
+	in, out tally
+
+	queues  []*queue // that have had work; by priority, highest first
+	queued  int
+	touched time.Duration
+}
+
+// tally is what there is of endpoints.
+type tally struct {
 	members int
 	known   int
 	sum     int64 // of min(fill, 1), in units of 1/fixedOne: sums of these are exact
 	room    []int // by ceiling: members below it
-
-	queues  []*queue // that have had work; by priority, highest first
-	queued  int
-	touched time.Time
 }
 
 const (
@@ -37,38 +46,58 @@ const (
 	fixedOne  = 1 << 30
 )
 
-// set notes how full cell i is.
-func (l *lane) set(i int, fill float64, ceilings []float64) {
-	old := l.fills[i]
-	if old == fill {
+// count adds n endpoints as full as f says, or takes them off.
+func (l *lane) count(f answer, n int, ceilings []float64) {
+	if f.fill == notMember {
 		return
 	}
-	l.count(old, -1, ceilings)
-	l.count(fill, 1, ceilings)
-	l.fills[i] = fill
-}
-
-func (l *lane) count(fill float64, n int, ceilings []float64) {
-	if fill == notMember {
+	t := &l.in
+	if f.out {
+		t = &l.out
+	}
+	t.members += n
+	if f.fill != f.fill {
 		return
 	}
-	l.members += n
-	if fill != fill {
-		return
-	}
-	l.known += n
-	l.sum += int64(n) * int64(min(fill, 1)*fixedOne)
+	t.known += n
+	t.sum += int64(n) * int64(min(f.fill, 1)*fixedOne)
 	for k, c := range ceilings {
-		if fill < c {
-			l.room[k] += n
+		if f.fill < c {
+			t.room[k] += n
 		}
 	}
+}
+
+// recount counts anew, by other ceilings.
+func (c *Controller) recount(l *lane) {
+	l.in, l.out = tally{room: make([]int, len(c.ceilings))}, tally{room: make([]int, len(c.ceilings))}
+	for _, x := range c.cells {
+		if x != nil {
+			l.count(x.figure(l).answer, 1, c.ceilings)
+		}
+	}
+}
+
+// candidates are those that count.
+func (l *lane) candidates() *tally {
+	if l.in.members == 0 {
+		return &l.out
+	}
+	return &l.in
+}
+
+func (l *lane) members() int { return l.candidates().members }
+
+// has reports whether an endpoint is one of the candidates that count.
+func (l *lane) has(x *cell) bool {
+	f := x.figure(l)
+	return f.fill != notMember && (!f.out || l.in.members == 0)
 }
 
 // seen returns the lane by which room is judged for another: of one whose candidates are
 // only preferred, and of which there is none, the whole pool.
 func (c *Controller) seen(l *lane) *lane {
-	if l.members == 0 && l.key.preferred {
+	if l.key.preferred && l.members() == 0 {
 		return c.whole
 	}
 	return l
@@ -77,19 +106,21 @@ func (c *Controller) seen(l *lane) *lane {
 // roomAt returns how many candidates have room below a ceiling. While nothing is known
 // of any, all have.
 func (l *lane) roomAt(ceiling int) int {
-	if l.known == 0 {
-		return l.members
+	t := l.candidates()
+	if t.known == 0 {
+		return t.members
 	}
-	return l.room[ceiling]
+	return t.room[ceiling]
 }
 
 // saturation is how full the candidates are in the mean, 0..1; NaN if there is none of
 // which anything is known.
 func (l *lane) saturation() float64 {
-	if l.known == 0 {
+	t := l.candidates()
+	if t.known == 0 {
 		return math.NaN()
 	}
-	return float64(l.sum) / fixedOne / float64(l.known)
+	return float64(t.sum) / fixedOne / float64(t.known)
 }
 
 // busyFrom reports whether requests of at least a priority wait here.
@@ -108,14 +139,15 @@ func (l *lane) busyFrom(priority int) bool {
 	return false
 }
 
-// laneOf returns the lane of an arrival, and makes it if it is new.
-func (c *Controller) laneOf(a *Arrival, now time.Time) *lane {
+// laneOf returns the lane of an arrival, and makes it if it is new. The lock is released
+// while the endpoints are asked about.
+func (c *Controller) laneOf(a *Arrival) *lane {
 	key, match := laneKey{candidates: a.Candidates}, a.Match
 	if match == nil || key.candidates == "" {
 		key.candidates, match = "", nil
 	}
 	key.preferred = a.Preferred && key.candidates != ""
-	if c.usesTarget {
+	if c.detector.target {
 		key.ttft = coarse(a.Request.SLO.TTFT)
 	}
 	if key == c.whole.key {
@@ -127,12 +159,50 @@ func (c *Controller) laneOf(a *Arrival, now time.Time) *lane {
 			return c.whole
 		}
 		l = &lane{key: key, match: match}
-		c.fillLane(l)
-		c.lanes[key] = l
+		c.addLane(l)
 	}
-	l.touched = now
+	l.touched = c.now
+	if !l.ready {
+		c.askAbout(l)
+	}
+	if !l.ready || c.lanes[key] != l {
+		return c.whole // many are made at this moment, or this one was forgotten
+	}
 	return l
 }
+
+func (c *Controller) addLane(l *lane) {
+	if l.slot = slices.Index(c.slots, nil); l.slot < 0 {
+		l.slot = len(c.slots)
+	}
+	c.slots = slices.Clone(c.slots)
+	if l.slot == len(c.slots) {
+		c.slots = append(c.slots, nil)
+	}
+	c.slots[l.slot] = l
+	c.lanes[l.key] = l
+	c.recount(l)
+}
+
+// askAbout works out all of a new lane's figures.
+func (c *Controller) askAbout(l *lane) {
+	if c.making >= mostMaking {
+		return
+	}
+	c.making++
+	defer func() { c.making-- }()
+	one := []*lane{l}
+	for i := 0; i < len(c.cells); i++ {
+		if x := c.cells[i]; x != nil {
+			c.askFor(x, one, nil)
+		}
+	}
+	l.ready = true
+}
+
+// mostMaking is how many may ask about new lanes at a time: Match may do what makes
+// another.
+const mostMaking = 2
 
 // coarse rounds a target down to a power of two of milliseconds.
 func coarse(d time.Duration) time.Duration {
@@ -146,26 +216,11 @@ func coarse(d time.Duration) time.Duration {
 	return p
 }
 
-// fillLane works out all of a lane's figures.
-func (c *Controller) fillLane(l *lane) {
-	l.fills = make([]float64, len(c.cells))
-	l.members, l.known, l.sum, l.room = 0, 0, 0, make([]int, len(c.ceilings))
-	q := c.query(c.o.Clock.Now())
-	for i := range l.fills {
-		l.fills[i] = notMember
-	}
-	for _, cell := range c.cells {
-		if cell != nil {
-			l.set(cell.index, c.fillOf(l, cell, q), c.ceilings)
-		}
-	}
-}
-
 // forgetLane drops the lane that was used the longest ago and in which nothing waits.
 func (c *Controller) forgetLane() bool {
 	var oldest *lane
 	for _, l := range c.lanes {
-		if l.queued == 0 && (oldest == nil || l.touched.Before(oldest.touched)) {
+		if l.queued == 0 && (oldest == nil || l.touched < oldest.touched) {
 			oldest = l
 		}
 	}
@@ -176,38 +231,7 @@ func (c *Controller) forgetLane() bool {
 		q.band.drop(q)
 	}
 	delete(c.lanes, oldest.key)
+	c.slots = slices.Clone(c.slots)
+	c.slots[oldest.slot] = nil
 	return true
-}
-
-func (c *Controller) query(now time.Time) Query {
-	return Query{Now: now, StaleBefore: now.Add(-c.o.MetricsTTL)}
-}
-
-// fillOf asks the detector about a cell, for a lane.
-func (c *Controller) fillOf(l *lane, cell *cell, q Query) float64 {
-	if cell.ep.State != types.Ready || l.match != nil && !l.match(cell.ep) {
-		return notMember
-	}
-	q.TTFT = l.key.ttft
-	fill := c.o.Detector.Fill(q, cell.ep)
-	if fill < 0 {
-		return 0
-	}
-	return fill
-}
-
-// refresh works out anew how full a cell is, for all lanes.
-func (c *Controller) refresh(cell *cell, now time.Time) {
-	q := c.query(now)
-	base := c.fillOf(c.whole, cell, q)
-	c.whole.set(cell.index, base, c.ceilings)
-	for _, l := range c.lanes {
-		fill := base
-		if l.match != nil && base != notMember && !l.match(cell.ep) {
-			fill = notMember
-		} else if l.key.ttft != 0 {
-			fill = c.fillOf(l, cell, q)
-		}
-		l.set(cell.index, fill, c.ceilings)
-	}
 }

@@ -26,10 +26,11 @@ const (
 	DefaultOutputTokens = 256
 	DefaultMaxWait      = 30 * time.Second
 	DefaultMaxRetry     = time.Minute
+	DefaultTicketTTL    = 30 * time.Minute
 )
 
 // Options say when a pool is full and what becomes of requests then. The zero value
-// is good: it has DefaultBands, Utilization, and tenants that share alike.
+// is good: it has DefaultBands, Default() as Detector, and tenants that share alike.
 type Options struct {
 	// Detector says how full endpoints are. Default: Default().
 	Detector Detector
@@ -88,6 +89,12 @@ type Options struct {
 
 	// MetricsTTL is the oldest that a reading may be. Default 5 s.
 	MetricsTTL time.Duration
+	// TicketTTL is how long a request that was booked may give no sign of life (Booked,
+	// FirstToken or Alive) before its owner is taken to have forgotten it: it is ended then,
+	// at the next call, with ErrForgotten. One that gave another than Booked may take up to
+	// twice as long.
+	// Default 30 minutes.
+	TicketTTL time.Duration
 	// Hooks hear of what happens.
 	Hooks Hooks
 	// Clock tells the time. Nil: the real one.
@@ -198,7 +205,9 @@ func nameIn(names []string, i int) string {
 }
 
 // Clock is the time and what is to happen at one. The functions may be called from
-// any goroutine; f is called from one of its own, or, in a simulated world, from
+// any goroutine, without a lock. Where the times carry a monotonic reading, as those of
+// time.Now do, nothing goes by the wall clock, which may be set. If Now panics, the instant
+// is that of the call before; if AfterFunc does, the real time's is used; f is called from one of its own, or, in a simulated world, from
 // whoever makes time pass, but never from within AfterFunc.
 type Clock interface {
 	Now() time.Time
@@ -242,6 +251,7 @@ func (o Options) withDefaults() (Options, error) {
 	v.duration("FlowIdle", &o.FlowIdle, DefaultFlowIdle)
 	v.duration("MaxRetryAfter", &o.MaxRetryAfter, DefaultMaxRetry)
 	v.duration("MetricsTTL", &o.MetricsTTL, defaultMetricsTTL)
+	v.duration("TicketTTL", &o.TicketTTL, DefaultTicketTTL)
 	v.duration("WaitForEndpoints", &o.WaitForEndpoints, 0)
 	v.weight("InputWeight", &o.InputWeight, DefaultInputWeight)
 	v.weight("OutputWeight", &o.OutputWeight, DefaultOutputWeight)

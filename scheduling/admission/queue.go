@@ -123,7 +123,7 @@ func (b *band) add(t *Ticket) {
 	s := t.share
 	inOrder(&s.list, t, &t.inShare)
 	if b.edf {
-		s.byDeadline.push(item[Ticket]{t.deadline, t.seq, &t.place, t})
+		s.byDeadline.push(item[Ticket]{int64(t.deadline), t.seq, &t.place, t})
 	}
 	if b.locality {
 		s.insertGroup(t)

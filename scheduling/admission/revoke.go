@@ -22,20 +22,19 @@ func (c *Controller) revokeFor(t *Ticket) {
 
 // serves reports whether an endpoint is one of a lane's candidates.
 func (c *Controller) serves(l *lane, ep *types.Endpoint) bool {
-	cell := c.cellOf(ep)
-	return cell != nil && c.seen(l).fills[cell.index] != notMember
+	x := c.cellOf(ep)
+	return x != nil && c.seen(l).has(x)
 }
 
 func (c *Controller) revoke(victim *Ticket, priority int) {
 	victim.unlist()
-	r := c.refusal(victim, Revoked, fmt.Sprintf("a request of priority %d needed its place", priority), c.o.Clock.Now())
+	r := c.refusal(victim, Revoked, fmt.Sprintf("a request of priority %d needed its place", priority))
 	victim.refusal = r
-	f := victim.revoke
-	c.revocations = append(c.revocations, func() { f(r) })
 	victim.band.counts.refused(Revoked)
-	if h := c.o.Hooks.Revoked; h != nil {
-		h(victim)
+	if c.o.Hooks.Revoked != nil {
+		c.events = append(c.events, event{kind: toldRevoked, t: victim})
 	}
+	c.events = append(c.events, event{kind: toldRevoke, revoke: victim.revoke, refusal: r})
 }
 
 // enlist puts a running ticket among those that may be revoked.

@@ -1,32 +1,29 @@
 package admission
 
-import (
-	"fmt"
-	"time"
-)
+import "fmt"
 
 // makeRoom sees to it that there is room for one more in the queue: of a tenant that
 // has more in it, or of a lower band, the last one loses its place. It returns why
 // there is none.
-func (c *Controller) makeRoom(t *Ticket, now time.Time) *Refusal {
+func (c *Controller) makeRoom(t *Ticket) *Refusal {
 	b := t.band
 	requests, bytes := c.bounds(b)
 	if t.bytes > bytes || t.bytes > c.o.MaxBytes {
-		return c.refusal(t, QueueFull, fmt.Sprintf("its body of %d bytes is larger than the queue", t.bytes), now)
+		return c.refusal(t, QueueFull, fmt.Sprintf("its body of %d bytes is larger than the queue", t.bytes))
 	}
 	for b.queued >= requests || b.bytes+t.bytes > bytes {
 		victim := b.hog()
 		if victim == nil || victim.flow.queued <= t.flow.queued+1 {
-			return c.refusal(t, QueueFull, fmt.Sprintf("%d requests of %d bytes wait at priority %d, of at most %d and %d", b.queued, b.bytes, b.priority, requests, bytes), now)
+			return c.refusal(t, QueueFull, fmt.Sprintf("%d requests of %d bytes wait at priority %d, of at most %d and %d", b.queued, b.bytes, b.priority, requests, bytes))
 		}
-		c.refuseWaiting(victim, Displaced, "a tenant with fewer in the queue took its place", now)
+		c.refuseWaiting(victim, Displaced, "a tenant with fewer in the queue took its place")
 	}
 	for c.queued >= c.o.MaxRequests || c.bytes+t.bytes > c.o.MaxBytes {
 		victim := c.lowestBelow(t)
 		if victim == nil {
-			return c.refusal(t, QueueFull, fmt.Sprintf("%d requests of %d bytes wait, of at most %d and %d", c.queued, c.bytes, c.o.MaxRequests, c.o.MaxBytes), now)
+			return c.refusal(t, QueueFull, fmt.Sprintf("%d requests of %d bytes wait, of at most %d and %d", c.queued, c.bytes, c.o.MaxRequests, c.o.MaxBytes))
 		}
-		c.refuseWaiting(victim, Displaced, "another request took its place", now)
+		c.refuseWaiting(victim, Displaced, "another request took its place")
 	}
 	return nil
 }

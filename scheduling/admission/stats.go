@@ -57,12 +57,11 @@ func (n *BandCounts) refused(why Reason) {
 // Stats returns what the Controller is like now. It looks at each tenant that waits, so
 // it is for metrics and pages and not for every request.
 func (c *Controller) Stats() Stats {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	now := c.o.Clock.Now().UnixNano()
+	c.lock()
+	defer c.unlock()
 	s := Stats{
-		Endpoints: c.whole.members, Saturation: c.whole.saturation(),
-		Queued: c.queued, Bytes: c.bytes, Rate: c.drained.rate(now),
+		Endpoints: c.whole.members(), Saturation: c.whole.saturation(),
+		Queued: c.queued, Bytes: c.bytes, Rate: c.drained.rate(c.now),
 	}
 	for _, b := range c.bands {
 		one := BandStats{
@@ -72,7 +71,7 @@ func (c *Controller) Stats() Stats {
 		one.Refused = maps.Clone(b.counts.Refused)
 		for _, q := range b.queues {
 			for _, e := range q.heap {
-				one.Oldest = max(one.Oldest, time.Duration(now-e.of.head.of.arrived))
+				one.Oldest = max(one.Oldest, c.now-e.of.head.of.arrived)
 			}
 		}
 		s.Oldest = max(s.Oldest, one.Oldest)

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -15,7 +16,9 @@ type Arrival struct {
 	Request *types.Request
 	// Match says which endpoints of the pool may serve it, and Candidates is a name for
 	// that: of arrivals with the same name the Match of any may be asked. If either is
-	// left out, all. Match is called with the Controller's lock held and must be quick.
+	// left out, all. Match is called without a lock, by several goroutines at a time,
+	// whenever something happens at an endpoint, so it must be quick; it may call any
+	// method of the Controller. An endpoint of which it panics may not serve the request.
 	Match      func(*types.Endpoint) bool
 	Candidates string
 	// Preferred says that if Match allows no endpoint, or none any more, all may serve it.
@@ -47,8 +50,8 @@ type Ticket struct {
 	lane     *lane
 	share    *share // while it waits
 	seq      uint64
-	arrived  int64 // unix nanoseconds, as are the other instants
-	deadline int64 // to be let in by
+	arrived  time.Duration // since the Controller was made, as are the other instants
+	deadline time.Duration // to be let in by
 	bytes    int64
 	charge   float64 // weighted tokens that its tenant was charged
 	output   float64 // tokens of output that were expected
@@ -58,41 +61,55 @@ type Ticket struct {
 	state    state
 
 	// Places in lists and heaps.
-	inShare node[Ticket]
-	inGroup node[Ticket]
+	inShare node[Ticket] // once it is booked: in cell.silent
+	inGroup node[Ticket] // once it is booked: in Controller.booked
 	group   *group
 	place   int // in share.byDeadline
 	due     int // in Controller.deadlines
 	letIn   node[Ticket]
 	list    *list[Ticket] // Controller.grants, or of those that may be revoked
+	seenAt  time.Duration // the last sign of life
+	alive   atomic.Bool   // there was another since
 
-	note    *Ticket // next in Controller.notes
+	woken   *Ticket // next of Controller.woken
 	refusal *Refusal
 	wake    chan struct{} // Admit waits for it
 	ready   func(error)   // or Offer's caller is told
 
 	ep       *types.Endpoint // where it is booked
+	at       *cell           // that, if it was in the pool
 	ahead    int64           // tokens of prompts owed there when it was
-	letInAt  int64
-	bookedAt int64
+	with     float64         // requests in flight there when it was
+	area     float64         // cell.area then
+	letInAt  time.Duration
+	bookedAt time.Duration
 	first    bool
+	presumed bool // its first token is
 	revoke   func(*Refusal)
 	spent    []*meter // of its budgets
 }
 
-// Request returns the request. May be called from hooks.
+// Request returns the request.
 func (t *Ticket) Request() *types.Request { return t.req }
 
-// Band returns the name of its band. May be called from hooks.
+// Band returns the name of its band.
 func (t *Ticket) Band() string { return t.label.Load().name }
 
-// Priority returns that which it has here, at most that of the request. May be called
-// from hooks.
+// Priority returns that which it has here, at most that of the request.
 func (t *Ticket) Priority() int { return t.label.Load().priority }
 
 // Charge returns the weighted tokens that its tenant was charged: what is expected at
-// first, and what it really took once it has ended. May only be called from hooks.
-func (t *Ticket) Charge() float64 { return t.charge }
+// first, and what it really took once it has ended.
+func (t *Ticket) Charge() float64 {
+	t.c.mu.Lock()
+	defer t.c.mu.Unlock()
+	return t.charge
+}
+
+// Alive is a sign of life of a request that takes long, for who has no other to give: one
+// that was booked, and gives none for Options.TicketTTL, is taken to be forgotten. It costs
+// next to nothing.
+func (t *Ticket) Alive() { t.alive.Store(true) }
 
 // ceiling is the index of the ceiling that counts for it.
 func (t *Ticket) ceiling() int {
@@ -107,63 +124,77 @@ func (t *Ticket) ceiling() int {
 // what the ledger says then.
 func (t *Ticket) Booked(ep *types.Endpoint) {
 	c := t.c
-	c.mu.Lock()
-	if t.state == granted || t.state == running {
-		now := c.o.Clock.Now()
-		c.landed(t)
-		t.state = running
-		from := t.ep
-		t.ep, t.first, t.bookedAt = ep, false, now.UnixNano()
-		if ep.Load != nil {
-			t.ahead = ep.Load.PrefillTokens()
-		}
-		c.happened(from, now)
-		c.happened(ep, now)
-		if cell := c.cellOf(ep); cell != nil {
-			c.learnBooking(cell)
-		}
-		c.enlist(t)
-		c.dispatch(now)
+	c.lock()
+	defer c.unlock()
+	if ep == nil || !t.open() {
+		return
 	}
-	c.unlock()
+	x, from := c.cellOf(ep), c.cellOf(t.ep)
+	t.unsilence()
+	t.at, t.state = nil, running
+	t.ep, t.first, t.bookedAt = ep, false, c.now
+	if ep.Load != nil {
+		t.ahead, t.with = ep.Load.PrefillTokens(), float64(ep.Load.Requests())
+	}
+	c.signOfLife(t)
+	c.enlist(t)
+	if x == nil {
+		c.landed(t)
+	} else {
+		c.enterCell(t, x)
+		c.ask(x, &news{booked: t})
+	}
+	if from != x {
+		c.ask(from, nil)
+	}
+	c.dispatch()
 }
 
+// open reports whether it was let in and has not ended.
+func (t *Ticket) open() bool { return t.state == granted || t.state == running }
+
 // FirstToken tells that the first token of the response has come, after the ledger
-// knows it.
+// knows it. Where none is seen, as of an answer that is not streamed, it is not called: it
+// is presumed then, once first tokens have come of others, or would.
 func (t *Ticket) FirstToken() {
 	c := t.c
-	c.mu.Lock()
-	if t.state == running && !t.first {
-		now := c.o.Clock.Now()
-		t.first = true
-		took := time.Duration(now.UnixNano() - t.bookedAt)
-		c.learnTTFT(took)
-		if l, ok := c.o.Detector.(Learner); ok {
-			l.FirstToken(t.ep, t.ahead, took)
-		}
-		c.happened(t.ep, now)
-		c.dispatch(now)
+	c.lock()
+	defer c.unlock()
+	if t.state != running || t.first {
+		return
 	}
-	c.unlock()
+	t.first = true
+	took := c.now - t.bookedAt
+	c.learnTTFT(took)
+	t.Alive()
+	var n *news
+	if c.detector.first != nil || c.detector.served != nil {
+		n = &news{first: true, served: Served{Took: took, Ahead: t.ahead, With: t.with}}
+	}
+	t.unsilence()
+	c.ask(c.cellAt(t), n)
+	c.dispatch()
 }
 
 // Done tells how the request ended, after the ledger knows it. The first call counts.
 // Of one that waits, it gives it up.
 func (t *Ticket) Done(out types.Outcome) {
 	c := t.c
-	c.mu.Lock()
-	if t.state != ended {
-		now := c.o.Clock.Now()
-		if t.state == waiting {
-			c.leave(t, now)
-			t.state = ended
-			c.cancelled(t, now)
-		} else {
-			c.finish(t, &out, now)
-		}
-		c.dispatch(now)
+	c.lock()
+	defer c.unlock()
+	switch t.state {
+	case ended:
+		return
+	case waiting:
+		c.leave(t)
+		t.state = ended
+		c.cancelled(t)
+	default:
+		x, n := c.cellAt(t), c.whatItShows(t, &out)
+		c.finish(t, &out)
+		c.ask(x, &n)
 	}
-	c.unlock()
+	c.dispatch()
 }
 
 // OnRevoke says how the request can be ended while it runs, should one of a higher band
@@ -172,12 +203,12 @@ func (t *Ticket) Done(out types.Outcome) {
 // Options.Revoke.
 func (t *Ticket) OnRevoke(f func(*Refusal)) {
 	c := t.c
-	c.mu.Lock()
-	if t.state == granted || t.state == running {
+	c.lock()
+	defer c.unlock()
+	if t.open() {
 		t.revoke = f
 		c.enlist(t)
 	}
-	c.unlock()
 }
 
 // SetPriority changes the priority of a request that waits: it goes where it would be
@@ -185,13 +216,12 @@ func (t *Ticket) OnRevoke(f func(*Refusal)) {
 // is refused. It does nothing for one that does not wait.
 func (t *Ticket) SetPriority(priority int) {
 	c := t.c
-	c.mu.Lock()
+	c.lock()
+	defer c.unlock()
 	if t.state == waiting && t.priority != priority {
-		now := c.o.Clock.Now()
-		c.reprioritize(t, priority, now)
-		c.dispatch(now)
+		c.reprioritize(t, priority)
+		c.dispatch()
 	}
-	c.unlock()
 }
 
 // Waiting reports whether it waits.
@@ -199,6 +229,13 @@ func (t *Ticket) Waiting() bool {
 	t.c.mu.Lock()
 	defer t.c.mu.Unlock()
 	return t.state == waiting
+}
+
+// isOver reports whether it has ended.
+func (t *Ticket) isOver() bool {
+	t.c.mu.Lock()
+	defer t.c.mu.Unlock()
+	return t.state == ended
 }
 
 // enlist puts a ticket that was let in into a list of such.
@@ -216,33 +253,58 @@ func (t *Ticket) unlist() {
 }
 
 // Candidates returns those of eps that have a place for the request, by a SlotDetector,
-// so that one which has none is not chosen while another has: give them to the Scheduler.
-// If none has, or no places are known, it returns eps. The result is eps itself, or dst
-// with the endpoints appended.
+// and are not taken out and do not sleep: so that one which has none is not chosen while
+// another has. Give them to the Scheduler. If none has, it returns those that are not out,
+// and if all are out, eps. The result is eps itself, or dst with the endpoints appended.
 //
 // What else makes an endpoint full is for the Scheduler to weigh against what speaks for
 // it: to send a request from the prefix that it shares to whoever has room would fill the
 // others too.
 func (t *Ticket) Candidates(dst, eps []*types.Endpoint) []*types.Endpoint {
 	c := t.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	slots, ok := c.o.Detector.(SlotDetector)
-	if !ok || t.state == ended {
+	c.lock()
+	defer c.unlock()
+	if t.state == ended {
 		return eps
 	}
-	if l := c.seen(t.lane); (l == c.whole || c.lanes[l.key] == l) && l.roomAt(t.ceiling()) == l.members {
-		return eps // a lane that was forgotten says nothing
+	d, ceiling := c.detector, c.ceilings[t.ceiling()]
+	q := Query{Now: c.date()}
+	q.StaleBefore = q.Now.Add(-c.o.MetricsTTL)
+	l := c.seen(t.lane)
+	// A lane that was forgotten says nothing.
+	all := (l == c.whole || c.lanes[l.key] == l) && l.roomAt(t.ceiling()) == l.members()
+	if d.slots == nil || all {
+		d = nil
 	}
-	ceiling := c.ceilings[t.ceiling()]
-	q := c.query(c.o.Clock.Now())
-	before := len(dst)
+	return c.withPlace(dst, eps, d, q, ceiling)
+}
+
+// withPlace leaves out what has no place. The lock is released meanwhile.
+func (c *Controller) withPlace(dst, eps []*types.Endpoint, d *detector, q Query, ceiling float64) []*types.Endpoint {
+	c.mu.Unlock()
+	defer c.mu.Lock()
+	some := slices.ContainsFunc(eps, q.away)
+	if d == nil && !some {
+		return eps
+	}
+	from, here := len(dst), 0
 	for _, ep := range eps {
-		if !(slots.Slots(q, ep) >= ceiling) {
+		if some && q.away(ep) {
+			continue
+		}
+		here++
+		if d == nil || !(c.placesTaken(d, q, ep) >= ceiling) {
 			dst = append(dst, ep)
 		}
 	}
-	if n := len(dst) - before; n == 0 || n == len(eps) {
+	if len(dst) == from && here > 0 && here < len(eps) { // none of those that are in has
+		for _, ep := range eps {
+			if !q.away(ep) {
+				dst = append(dst, ep)
+			}
+		}
+	}
+	if n := len(dst) - from; n == 0 || n == len(eps) {
 		return eps
 	}
 	return dst
