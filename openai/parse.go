@@ -36,6 +36,12 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// Largest is the most bytes that any body may have.
+func (l Limits) Largest() int {
+	l = l.withDefaults()
+	return max(l.MaxBytes, l.MaxFormBytes)
+}
+
 // Parsed is what Parse found beside what a Request holds.
 type Parsed struct {
 	API API

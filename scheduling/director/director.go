@@ -131,6 +131,9 @@ func (d *Director) Close() {
 	d.gates.close()
 }
 
+// MaxBody is the most bytes of a body that Options.Limits accept.
+func (d *Director) MaxBody() int64 { return int64(d.o.Limits.Largest()) }
+
 // SetSchedulers changes who decides, for all requests from now on: pools by name,
 // and others, which may be nil, for those that are not in it. Requests under way
 // end with who decided on them. With an error nothing is changed.

@@ -75,7 +75,7 @@ func newDirector(t testing.TB, store *datastore.Store, change func(*director.Opt
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := director.Options{Store: store, Scheduler: s}
+	o := director.Options{TrustRequestHeaders: true, Store: store, Scheduler: s}
 	if change != nil {
 		change(&o)
 	}
@@ -357,7 +357,7 @@ func TestTrapControlHeadersFromClientsBelieved(t *testing.T) {
 		t.Errorf("after StripControlHeaders there are %v", h)
 	}
 
-	strict := newDirector(t, store, func(o *director.Options) { o.IgnoreRequestHeaders = true })
+	strict := newDirector(t, store, func(o *director.Options) { o.TrustRequestHeaders = false })
 	route, err := strict.Route(ctx, incoming("bulk", director.HeaderObjective, "fast", director.HeaderRewrite, "mine", director.HeaderFairness, "me"))
 	if err != nil {
 		t.Fatal(err)

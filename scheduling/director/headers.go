@@ -100,7 +100,7 @@ func millis(h map[string][]string, name string) (time.Duration, error) {
 }
 
 // retryAfter reads a Retry-After: seconds, or a date. 0 if there is none that makes sense.
-func retryAfter(h map[string][]string, now time.Time) time.Duration {
+func retryAfter(h map[string][]string) time.Duration {
 	s := strings.TrimSpace(get(h, "Retry-After"))
 	if s == "" {
 		return 0
@@ -110,7 +110,7 @@ func retryAfter(h map[string][]string, now time.Time) time.Duration {
 	}
 	for _, layout := range []string{time.RFC1123, time.RFC850, time.ANSIC} { // as RFC 9110 has it, section 5.6.7
 		if at, err := time.Parse(layout, s); err == nil {
-			return min(max(at.Sub(now), 0), maxMillis*time.Millisecond)
+			return min(max(time.Until(at), 0), maxMillis*time.Millisecond)
 		}
 	}
 	return 0

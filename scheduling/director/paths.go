@@ -15,6 +15,9 @@ import (
 func allowed(raw string) bool {
 	raw, _, _ = strings.Cut(raw, "?")
 	raw, _, _ = strings.Cut(raw, "#")
+	if isPlain(raw) && openai.APIOf(raw) != openai.Other {
+		return true // the usual case
+	}
 	for range 4 {
 		if !allowedAsIs(raw) {
 			return false
@@ -29,6 +32,19 @@ func allowed(raw string) bool {
 		raw = decoded
 	}
 	return false // escaped more often than makes sense
+}
+
+// isPlain reports whether all who read a path read the same.
+func isPlain(p string) bool {
+	for i := range len(p) {
+		switch c := p[i]; {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '_', c == '-':
+		case c == '/' && i+1 < len(p) && p[i+1] != '/':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 func allowedAsIs(raw string) bool {

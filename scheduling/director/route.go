@@ -162,7 +162,7 @@ func (r *Route) OnRevoke(f func(*Error)) {
 // Response begins a response of the endpoint: its HTTP status, and content type.
 // RestoresModel tells whether its length may change. Answer is better where there are headers.
 func (r *Route) Response(status int, contentType string) {
-	r.Answer(status, map[string][]string{"Content-Type": {contentType}})
+	r.begin(status, openai.StreamOptions{ContentType: contentType}, 0, -1)
 }
 
 // Answer begins a response of the endpoint: its HTTP status and its headers in canonical form.
@@ -170,23 +170,26 @@ func (r *Route) Response(status int, contentType string) {
 // status below 200 that nobody asked for, or above 599, is none, and the next endpoint should be
 // asked.
 func (r *Route) Answer(status int, header map[string][]string) bool {
+	length := int64(-1)
+	if n, err := strconv.ParseInt(get(header, "Content-Length"), 10, 64); err == nil && n >= 0 {
+		length = n
+	}
+	o := openai.StreamOptions{ContentType: get(header, "Content-Type"), ContentEncoding: get(header, "Content-Encoding")}
+	return r.begin(status, o, retryAfter(header), length)
+}
+
+func (r *Route) begin(status int, o openai.StreamOptions, retryAfter time.Duration, length int64) bool {
 	if status < 200 || status > 599 {
 		return false
+	}
+	o.API, o.HoldFirst = r.parsed.API, r.holdFirst
+	if r.RestoresModel() {
+		o.TargetModel, o.Model = r.Request.TargetModel, r.Request.Model
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a := &r.answer
-	a.status, a.size, a.length = status, 0, -1
-	a.retryAfter = retryAfter(header, time.Now())
-	if n, err := strconv.ParseInt(get(header, "Content-Length"), 10, 64); err == nil && n >= 0 {
-		a.length = n
-	}
-	o := openai.StreamOptions{
-		API: r.parsed.API, ContentType: get(header, "Content-Type"), ContentEncoding: get(header, "Content-Encoding"), HoldFirst: r.holdFirst,
-	}
-	if r.RestoresModel() {
-		o.TargetModel, o.Model = r.Request.TargetModel, r.Request.Model
-	}
+	a.status, a.retryAfter, a.length, a.size = status, retryAfter, length, 0
 	a.stream.Reset(o)
 	return true
 }
@@ -209,8 +212,8 @@ func (r *Route) Retryable() bool {
 	if a.status == 0 || a.stream.Tokens() > 0 {
 		return false
 	}
-	var e *openai.ServerError
-	return errors.As(a.stream.Err(), &e) && retryable(e.Status)
+	e, ok := a.stream.Err().(*openai.ServerError)
+	return ok && retryable(e.Status)
 }
 
 // retryable reports whether a status means that another server may answer.
@@ -361,8 +364,7 @@ func (a *answer) outcome(err error) types.Outcome {
 	case errors.Is(out.Err, ErrUnsent):
 		out.Unsent = true
 	}
-	var e *openai.ServerError
-	if a.status != 0 && a.status < 400 && errors.As(a.stream.Err(), &e) {
+	if e, ok := a.stream.Err().(*openai.ServerError); ok && a.status != 0 && a.status < 400 {
 		out.Status = e.Status
 		if e.Status < 500 {
 			out.Err = nil // it is the client's fault, or the server is busy: no break in the middle

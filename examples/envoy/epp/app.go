@@ -76,7 +76,7 @@ func (a *App) wire() (err error) {
 	}
 	a.director, err = director.New(director.Options{
 		Store: a.store, Schedulers: a.fleet.schedulers(),
-		RestoreModel: !a.o.KeepTargetModel, SessionHeader: a.o.SessionHeader, IgnoreRequestHeaders: a.o.IgnoreRequestHeaders,
+		RestoreModel: !a.o.KeepTargetModel, SessionHeader: a.o.SessionHeader, TrustRequestHeaders: !a.o.IgnoreRequestHeaders,
 		OnRefused: a.refused, Logger: a.o.Logger,
 	})
 	if err != nil {

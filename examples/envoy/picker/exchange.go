@@ -155,12 +155,12 @@ func (x *exchange) close() {
 // route asks the director, and tells Envoy if there is no route. It reports whether
 // there is one.
 func (x *exchange) route() (bool, error) {
-	if models, ok := x.o.Director.ModelList(x.request.method, x.request.path); ok {
+	if code, models, ok := x.o.Director.ModelAnswer(x.request.method, x.request.path, x.pool); ok {
 		x.phase = finished
-		return false, x.send(immediate(200, map[string][]string{"Content-Type": {"application/json"}}, models, "model_list"))
+		return false, x.send(immediate(code, map[string][]string{"Content-Type": {"application/json"}}, models, "model_list"))
 	}
 	in := director.Incoming{
-		Path: x.request.path, Header: x.request.header, Body: x.body.take(), Pool: x.pool,
+		Method: x.request.method, Path: x.request.path, Header: x.request.header, Body: x.body.take(), Pool: x.pool,
 		HasSubset: x.subset.given, Subset: x.subset.addresses,
 	}
 	// Where there is no room the request waits here. The stream need not be read
