@@ -282,7 +282,7 @@ func (c *Cost) enter(ep *types.Endpoint) *costServer {
 // for writing.
 func (c *Cost) refresh(s *costServer, ep *types.Endpoint, now float64) {
 	if s.reading != ep {
-		s.read(ep)
+		s.read(ep, c.seconds(ep.Metrics.UpdatedAt))
 		c.reportAdapters(s, &ep.Metrics)
 	}
 	if s.known {
@@ -351,7 +351,7 @@ func (c *Cost) derive(s *costServer, now float64) {
 	if s.kvTokens > 0 {
 		s.kv = s.computed / s.kvTokens
 		if k, ok := s.reading.Metrics.KVUsage.Value(); ok && believed > 0 {
-			s.kv = k + s.since/s.kvTokens
+			s.kv = k*s.stay() + s.since/s.kvTokens
 		}
 	}
 	s.publish(&c.table)
@@ -604,7 +604,7 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 		c.learnRequest(req, r, &out)
 	}
 	s.expire(now)
-	s.remove(r)
+	s.remove(r, now)
 	if s.index >= 0 {
 		c.own--
 	}

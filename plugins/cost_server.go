@@ -2,6 +2,7 @@ package plugins
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/inferpick/inferpick/internal/cost"
@@ -29,9 +30,11 @@ type costServer struct {
 
 	// What the endpoint reported.
 	reading *types.Endpoint
-	since   float64 // tokens to compute that were sent since
-	raw     float64 // requests of others, averaged over readings
-	known   bool    // raw is
+	since   float64   // tokens to compute that were sent since
+	raw     float64   // requests of others, averaged over readings
+	known   bool      // raw is
+	ended   []float64 // when own requests ended, since it was read
+	held    float64   // computed, when it was read
 
 	// The rhythm of its steps.
 	stepEnds float64 // when the one under way is believed to end
@@ -146,11 +149,11 @@ func (s *costServer) add(r *costed, transport, batch float64) {
 	r.waiting = true
 	s.requests++
 	s.prefilling++
+	s.since += r.compute
 	s.queued += r.compute
 	s.owed += r.base
 	s.context += r.prompt + r.output/2
 	s.computed += r.compute + r.output/2
-	s.since += r.compute
 }
 
 // prefilled takes r out of those that wait for their first token.
@@ -212,8 +215,12 @@ func (s *costServer) expire(now float64) {
 }
 
 // remove takes r off at its end.
-func (s *costServer) remove(r *costed) {
+func (s *costServer) remove(r *costed, now float64) {
 	s.prefilled(r)
+	if len(s.ended) == maxEnded {
+		s.ended = s.ended[:copy(s.ended, s.ended[maxEnded/2:])]
+	}
+	s.ended = append(s.ended, now)
 	s.requests--
 	s.context -= r.prompt + r.output/2
 	s.computed -= r.compute + r.output/2
@@ -222,8 +229,28 @@ func (s *costServer) remove(r *costed) {
 	}
 }
 
-// read takes over another reading of the endpoint.
-func (s *costServer) read(ep *types.Endpoint) {
+// maxEnded bounds the ends that are remembered of a server that is not read.
+const maxEnded = 256
+
+// endedSince returns how many own requests ended since an instant, and forgets those that did
+// before.
+func (s *costServer) endedSince(at float64) int {
+	first, _ := slices.BinarySearch(s.ended, at)
+	s.ended = s.ended[:copy(s.ended, s.ended[first:])]
+	return len(s.ended)
+}
+
+// stay is the part of the requests on the page read last that have not ended since.
+func (s *costServer) stay() float64 {
+	m := &s.reading.Metrics
+	if there := m.Waiting.Or(0) + m.Running.Or(0); there > 0 {
+		return max(1-float64(len(s.ended))/there, 0)
+	}
+	return 1
+}
+
+// read takes over another reading of the endpoint, of the given time.
+func (s *costServer) read(ep *types.Endpoint, at float64) {
 	m := &ep.Metrics
 	elapsed := math.Inf(1)
 	if s.reading != nil && s.known {
@@ -233,6 +260,8 @@ func (s *costServer) read(ep *types.Endpoint) {
 	if elapsed <= 0 {
 		return
 	}
+	// A page is of the time when it was asked for: what has ended since may still be on it.
+	ended := s.endedSince(at)
 	s.since = 0
 	s.kvTokens = float64(cacheTokens(ep))
 	if s.known = !m.UpdatedAt.IsZero() && (m.Waiting.IsKnown() || m.Running.IsKnown()); !s.known {
@@ -240,6 +269,9 @@ func (s *costServer) read(ep *types.Endpoint) {
 		return
 	}
 	excess := m.Waiting.Or(0) + m.Running.Or(0) - float64(ep.Sent.Requests)
+	if excess > 0 {
+		excess = max(excess-float64(ended), 0)
+	}
 	s.raw += (1 - math.Exp(-elapsed/foreignSmoothing)) * (excess - s.raw)
 }
 

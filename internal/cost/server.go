@@ -11,8 +11,9 @@ import "math"
 // drift apart, and the one that seems the fastest gets everything. And evidence grows old: a
 // server that seemed slow once is asked again. The zero value has seen nothing.
 type Server struct {
-	step, token offset
-	seen        float64 // when something was learned last
+	step, token  offset
+	seen         float64 // when what was learned was last aged
+	heard, fresh float64 // when something was learned last, and how much of it was news
 }
 
 // offset is a weighted mean of logarithms, and how much is to be made of it.
@@ -36,6 +37,10 @@ const (
 	// serverAge is the time constant in seconds with which evidence loses its weight while
 	// nothing is seen: an idle server is believed to be like the others after a few of them.
 	serverAge = 120
+	// serverMoment is for how long in seconds what slows a server down does so, as a rule: what
+	// is seen within it is evidence of one thing, and counts as leastNews.
+	serverMoment = .1
+	leastNews    = .05
 	// fleetKnown is after how many rows a fleet is known well enough to compare its servers.
 	fleetKnown = 30
 	// mostOff bounds an observation: a factor of 20.
@@ -49,7 +54,7 @@ func (f *Fleet) Compare(s *Server, off, steps, prefill, weight, now float64) {
 	if off != off || steps != steps || prefill != prefill || !(weight > 0) {
 		return
 	}
-	weight *= f.confidence()
+	weight *= f.confidence() * s.news(now)
 	// Of all the ways to explain it, the one that changes the least.
 	share := off / max(steps*steps+prefill*prefill, .05)
 	step, token := f.Difference(s, now)
@@ -59,6 +64,15 @@ func (f *Fleet) Compare(s *Server, off, steps, prefill, weight, now float64) {
 	s.token.add(token+prefill*share, weight*prefill*prefill)
 	f.step.add(&s.step, 1)
 	f.token.add(&s.token, 1)
+}
+
+// news is how much of what is seen now is not what was seen a moment ago.
+func (s *Server) news(now float64) float64 {
+	if now != s.heard || s.fresh == 0 { // else it is of the same request
+		s.fresh = min(max((now-s.heard)/serverMoment, leastNews), 1)
+		s.heard = now
+	}
+	return s.fresh
 }
 
 // Forget takes s out of what the servers of a fleet have in common: it has gone.
