@@ -16,13 +16,14 @@ import (
 // What an endpoint can do at a time is as many requests as are in flight there, divided by
 // how much longer they take than where there was room: what comes beyond that only waits.
 // Three times that may be in flight, for slowing down by less is a batch at work as often as
-// a queue; and where fewer do less, more may be. This is the window of TCP Vegas (Brakmo and Peterson, 1995), which
-// concurrency-limits (Netflix, 2018) has brought to servers, with the gain, and the rule
-// that who is not busy shows nothing, of BBR (Cardwell et al., 2016). Times are of a unit of
-// work, and their means are geometric: outputs are of very different lengths, and some
+// a queue; and where it turns out that less is done with fewer, more may be. This is the
+// window of TCP Vegas (Brakmo and Peterson, 1995), which concurrency-limits (Netflix, 2018)
+// has brought to servers, with a gain as in BBR (Cardwell et al., 2016). Times are of a unit
+// of work, and their means are geometric: outputs are of very different lengths, and some
 // answers much slower than others for reasons of their own. First tokens that come as soon
 // as ever raise the bound too, so that long streams need not end first. A server that says
-// that it is busy is not given as much again; then the bound goes up by one at a time.
+// that it is busy is not given as much again; then the bound goes up by one at a time, and
+// ever less often where it is busy again.
 //
 // The zero value is good. It is for one Controller.
 type LearnedConcurrency struct {
@@ -37,8 +38,10 @@ type LearnedConcurrency struct {
 
 // window is what is known of an endpoint.
 type window struct {
-	size    float64 // requests in flight at a full one
-	careful bool    // it has been busy: one more at a time
+	size float64 // requests in flight at a full one
+	// Of one that has been busy: after how many ends without that one more is tried, ever
+	// more where it is busy again; and how many there have been.
+	patience, calm int
 
 	ends, firsts pacing
 	with         mean // requests in flight with those that ended
@@ -100,7 +103,11 @@ const (
 	oneRound    = 8   // ends after which the bound may change again
 	mostShrink  = 4.0
 	rateOver    = 64
-	mostCost    = 0.15
+
+	leastPatience = 16
+	mostPatience  = 1024
+
+	mostCost = 0.15
 
 	// What counts as one token of output: reading the prompt and beginning take time too.
 	promptPerToken = 128.0
@@ -195,7 +202,7 @@ func (l *LearnedConcurrency) Served(ep *types.Endpoint, s Served) {
 	}
 	switch {
 	case s.Busy:
-		w.size, w.careful = min(w.size, max(s.With-1, 1)), true
+		w.busy(s)
 	case s.Ended:
 		w.ended(s)
 	default:
@@ -210,6 +217,7 @@ func (w *window) ended(s Served) {
 	_, slower := w.ends.slower(s.Took.Seconds()/units, w.quiet(s.With))
 	w.with.add(s.With)
 	w.done.add(units, s.At)
+	w.calm++
 	if w.trial > 0 {
 		w.try()
 		return
@@ -249,6 +257,15 @@ func (w *window) try() {
 	}
 }
 
+// busy learns from a refusal. Of those that come together the first counts.
+func (w *window) busy(s Served) {
+	w.size = min(w.size, s.With-1)
+	if w.calm >= w.patience {
+		w.patience = min(max(2*w.patience, leastPatience), mostPatience)
+	}
+	w.calm = 0
+}
+
 // began learns from a first token. One that comes late may have waited behind a long
 // output, which says little; one that does not shows that nobody had to wait.
 func (w *window) began(s Served) {
@@ -259,9 +276,12 @@ func (w *window) began(s Served) {
 }
 
 // grow raises the bound after n requests have shown that it may be; where the server has
-// been busy, by one for as many as it has in flight, as TCP does.
+// been busy, by one for as many as it has in flight, as TCP does, and not at once.
 func (w *window) grow(size, n float64) {
-	if w.careful {
+	if w.patience > 0 {
+		if w.calm < w.patience {
+			return
+		}
 		size = min(size, w.size+n/w.size)
 	}
 	w.size = size
