@@ -22,7 +22,7 @@ func TestBandsGoByPriority(t *testing.T) {
 			t.Fatalf("priority %d does not wait: %v", p, c.err)
 		}
 	}
-	want := []string{"4:9223372036854775807", "6:11", "3:10", "8:10", "1:3", "5:0", "0:-5", "7:-5", "2:-9223372036854775808"}
+	want := []string{fmt.Sprintf("4:%d", math.MaxInt), "6:11", "3:10", "8:10", "1:3", "5:0", "0:-5", "7:-5", fmt.Sprintf("2:%d", math.MinInt)}
 	if got := r.drain(); !slices.Equal(got, want) {
 		t.Errorf("let in %v, want %v", got, want)
 	}

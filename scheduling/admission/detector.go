@@ -108,7 +108,8 @@ type Served struct {
 	Ended bool
 	// Busy: it was not served, for the server has too much to do.
 	Busy bool
-	// Took is the time since it was booked there.
+	// At is the instant, and Took the time since it was booked there.
+	At   time.Time
 	Took time.Duration
 	// With is how many requests were in flight there, its own included: when it was booked
 	// or, at the end, in the mean since if that is less.
@@ -116,7 +117,7 @@ type Served struct {
 	// Ahead is how many tokens of prompts, its own included, were owed there when it was
 	// booked.
 	Ahead int64
-	// Prompt and Output are its tokens at the end; what is not known is expected.
+	// Prompt and Output are its tokens, Output at the end; what is not known is expected.
 	Prompt, Output float64
 }
 

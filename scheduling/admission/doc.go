@@ -27,6 +27,16 @@
 // happens there: a booking, a first token, an end, a new reading. Asking costs nothing,
 // and what waits is let in at that moment: there is no tick.
 //
+// An endpoint that was taken out (types.Load.TakeOut) has no room, unless all candidates
+// are; nor has one that sleeps.
+//
+// # Functions of the user's
+//
+// [Detector], Arrival.Match, [Hooks], [Clock], and the functions of Offer and OnRevoke are
+// called without a lock and may call any method of the [Controller] and of a [Ticket]. What
+// they make happen is looked at when they have returned. One that panics does no harm;
+// Hooks.Failed hears of it.
+//
 // # Who is next
 //
 // Requests are in bands by priority, see [Band] and [DefaultBands]. The highest band with

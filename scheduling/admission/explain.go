@@ -66,6 +66,7 @@ func (r Report) String() string {
 func (c *Controller) Explain(a Arrival) Report {
 	c.lock()
 	defer c.unlock()
+	c.renew()
 	l := c.laneOf(&a)
 	t := &Ticket{c: c, req: a.Request, priority: a.Request.Priority, arrived: c.now, bytes: int64(len(a.Request.Body))}
 	b := c.bandOf(a.Request.Priority)
@@ -105,6 +106,7 @@ func (t *Ticket) Explain() Report {
 	c := t.c
 	c.lock()
 	defer c.unlock()
+	c.renew()
 	if t.flow == nil { // it came when the Controller was closed
 		return Report{Verdict: "refused", Reason: Closed, Detail: t.refusal.Detail, Band: t.band.Name, Priority: t.priority}
 	}

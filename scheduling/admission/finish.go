@@ -56,7 +56,7 @@ func (c *Controller) whatItShows(t *Ticket, out *types.Outcome) (n news) {
 		return n // of one that failed, or was given up, the time says nothing
 	}
 	n.ended = true
-	n.served = Served{Ended: true, Busy: out.Busy(), Took: c.now - t.bookedAt, Ahead: t.ahead, With: t.with}
+	n.served = Served{Ended: true, Busy: out.Busy(), At: c.date(), Took: c.now - t.bookedAt, Ahead: t.ahead, With: t.with}
 	if took := n.served.Took.Seconds(); took > 0 {
 		n.served.With = min(n.served.With, (t.at.area-t.area)/took)
 	}

@@ -58,7 +58,7 @@ func (a tally) add(b tally) {
 func (a tally) check(t *testing.T) {
 	t.Helper()
 	for _, k := range []string{
-		"queued", "dispatched", "dispatched later", "cancelled", "finished",
+		"taken out", "queued", "dispatched", "dispatched later", "cancelled", "finished",
 		string(admission.Saturated), string(admission.QueueFull), string(admission.Displaced),
 		string(admission.TimedOut), string(admission.NoEndpoint), string(admission.Closed),
 	} {
@@ -215,6 +215,8 @@ func (w *world) do() {
 		}
 	case n < 91:
 		w.reading()
+	case n < 92:
+		w.takeOut()
 	case n < 93:
 		w.addOrRemove()
 	case n < 94:
@@ -378,6 +380,24 @@ func (w *world) reading() {
 		w.c.Put(&ep)
 	}
 	w.m.put(s, &ep)
+}
+
+// takeOut takes a server out or in. Whoever does so has something happen there.
+func (w *world) takeOut() {
+	s := w.servers[w.rng.IntN(len(w.servers))]
+	var until time.Time
+	s.outUntil = 0
+	if d := pick(w.rng, 0, time.Millisecond, time.Second, 30*time.Second); d > 0 {
+		until = w.clock.now.Add(d)
+		s.outUntil = until.UnixNano()
+	}
+	w.what = fmt.Sprintf("%s is taken out until %v", s.ep.ID, until)
+	s.ep.Load.TakeOut(until)
+	w.tally["taken out"]++
+	w.c.Update(s.ep)
+	if slices.Contains(w.m.eps, s) {
+		w.m.put(s, s.ep)
+	}
 }
 
 func (w *world) addOrRemove() {

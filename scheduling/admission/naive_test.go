@@ -52,6 +52,8 @@ type server struct {
 	others  int
 	places  int
 	unknown bool
+
+	outUntil int64
 }
 
 func (s *server) fill() float64 {
@@ -150,11 +152,20 @@ func newNaive(o admission.Options, now int64) *naive {
 
 // Room.
 
+// members are the candidates of a lane: those that are not out, if there are any.
 func (m *naive) members(l *nlane) (in []*server) {
+	var out []*server
 	for _, s := range m.eps {
-		if s.ep.State == types.Ready && l.has(s) {
+		switch {
+		case s.ep.State != types.Ready || !l.has(s):
+		case m.now < s.outUntil:
+			out = append(out, s)
+		default:
 			in = append(in, s)
 		}
+	}
+	if len(in) == 0 {
+		return out
 	}
 	return in
 }
@@ -779,7 +790,7 @@ func (m *naive) refuseWaiting(r *req, why admission.Reason) {
 func (m *naive) book(r *req, s *server) {
 	m.granted = slices.DeleteFunc(m.granted, func(o *req) bool { return o == r })
 	r.state, r.at, r.first = "running", s, false
-	if f := s.fill(); slices.Contains(m.members(m.whole), s) && f > 0 && !math.IsInf(f, 1) {
+	if f := s.fill(); slices.Contains(m.eps, s) && s.ep.State == types.Ready && f > 0 && !math.IsInf(f, 1) {
 		f /= float64(max(s.ep.Load.Prefilling(), 1))
 		if m.perBooking == 0 {
 			m.perBooking = f
@@ -872,6 +883,11 @@ func (m *naive) advance(to int64) {
 		at := int64(math.MaxInt64)
 		for _, r := range m.waiting {
 			at = min(at, r.deadline)
+		}
+		for _, s := range m.eps {
+			if s.outUntil > m.now {
+				at = min(at, s.outUntil)
+			}
 		}
 		if at > to {
 			break

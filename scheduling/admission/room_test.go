@@ -65,7 +65,10 @@ func (f *farm) send(j job, stream bool) {
 	f.wg.Go(func() {
 		start := time.Now()
 		req := &types.Request{Prompt: types.Prompt{Tokens: j.prompt}, Stream: stream}
-		ticket, _, err := f.c.Admit(f.t.Context(), admission.Arrival{Request: req, MaxWait: 5 * time.Minute})
+		ticket, waited, err := f.c.Admit(f.t.Context(), admission.Arrival{Request: req, MaxWait: 5 * time.Minute})
+		if waited > 30*time.Second {
+			f.t.Errorf("one waited for %v", waited)
+		}
 		if err != nil {
 			f.mu.Lock()
 			f.refused++
@@ -260,6 +263,13 @@ func TestUnknownServersInOverload(t *testing.T) {
 					rng := rand.New(rand.NewPCG(1, 2))
 					const seconds = 300
 					start := time.Now()
+					time.AfterFunc(time.Minute, func() {
+						for _, s := range f.servers {
+							s.mu.Lock()
+							s.most = 0
+							s.mu.Unlock()
+						}
+					})
 					for time.Since(start) < seconds*time.Second {
 						time.Sleep(time.Duration(rng.ExpFloat64() / 32 * float64(time.Second))) // twice the capacity
 						f.send(job{100, 50}, stream(rng))
@@ -271,6 +281,9 @@ func TestUnknownServersInOverload(t *testing.T) {
 					if served < seconds*16*9/10 {
 						t.Errorf("served %d, want nearly %d", served, seconds*16)
 					}
+					if n := max(one.most, two.most); n > 3*8 {
+						t.Errorf("one had %d at a time, of 8 that it can do", n)
+					}
 					if n := one.refused + two.refused; n > served/5 {
 						t.Errorf("%d were sent to servers that are busy, %d are served", n, served)
 					}
@@ -278,6 +291,34 @@ func TestUnknownServersInOverload(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestUnknownServerBecomesSlow, for a reason of its own: it is not starved for it.
+func TestUnknownServerBecomesSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &simulated{work: constant(10*time.Millisecond, 90*time.Millisecond)}
+		f := newFarm(t, s)
+		for range 2000 {
+			f.send(job{100, 50}, false)
+			time.Sleep(10 * time.Millisecond)
+		}
+		f.wg.Wait()
+		s.mu.Lock()
+		s.work = constant(100*time.Millisecond, 1900*time.Millisecond)
+		s.mu.Unlock()
+		f.took = nil
+		for range 6000 { // 40 at a time
+			f.send(job{100, 50}, false)
+			time.Sleep(50 * time.Millisecond)
+		}
+		f.wg.Wait()
+		f.c.Close()
+		late := f.took[len(f.took)/2:]
+		slices.Sort(late)
+		if p90 := late[len(late)*9/10]; p90 > 3*time.Second || f.refused > 100 {
+			t.Errorf("p90 %v of what takes 2 s; %d were refused", p90, f.refused)
+		}
+	})
 }
 
 // TestAnswersThatAreNotStreamed do not count as prompts that are owed for as long as they

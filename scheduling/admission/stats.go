@@ -59,6 +59,7 @@ func (n *BandCounts) refused(why Reason) {
 func (c *Controller) Stats() Stats {
 	c.lock()
 	defer c.unlock()
+	c.renew()
 	s := Stats{
 		Endpoints: c.whole.members(), Saturation: c.whole.saturation(),
 		Queued: c.queued, Bytes: c.bytes, Rate: c.drained.rate(c.now),

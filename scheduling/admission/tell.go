@@ -58,7 +58,7 @@ var toldAs = [...]string{
 // unlock releases the lock, and does what is left to do without it: those that are let in
 // go on once the hooks have heard of it, unless another call is telling them.
 func (c *Controller) unlock() {
-	woken, timer := c.woken, c.timer.set || c.timer.stop != nil && c.timer.at == 0
+	woken, timer := c.woken, c.timer.waits()
 	c.woken, c.lastWoken = nil, nil
 	if len(c.events) == 0 && woken == nil && !timer {
 		c.mu.Unlock()

@@ -169,7 +169,7 @@ func (t *Ticket) FirstToken() {
 	t.Alive()
 	var n *news
 	if c.detector.first != nil || c.detector.served != nil {
-		n = &news{first: true, served: Served{Took: took, Ahead: t.ahead, With: t.with}}
+		n = &news{first: true, served: Served{At: c.date(), Took: took, Ahead: t.ahead, With: t.with, Prompt: float64(t.req.Prompt.Tokens)}}
 	}
 	t.unsilence()
 	c.ask(c.cellAt(t), n)

@@ -149,9 +149,16 @@ func (c *Controller) expire(number uint64) {
 	c.arm()
 }
 
-// setTimer makes the Clock's timer what it is to be.
+// waits reports whether there is something to do by setTimer.
+func (t *timer) waits() bool { return t.set || t.at == 0 && t.stop != nil }
+
+// setTimer makes the Clock's timer what it is to be. Another call may have done it.
 func (c *Controller) setTimer() {
 	c.mu.Lock()
+	if !c.timer.waits() {
+		c.mu.Unlock()
+		return
+	}
 	stop, number, d := c.timer.stop, c.timer.number, max(c.timer.at-c.now, 0)
 	set := c.timer.set
 	c.timer.stop, c.timer.set = nil, false

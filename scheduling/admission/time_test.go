@@ -80,7 +80,7 @@ func TestTrapClockIsSet(t *testing.T) {
 			if r := one.Explain(); r.Waited > time.Second || r.Left < 20*time.Second || r.Left > 30*time.Second {
 				t.Errorf("has waited %v, may wait %v", r.Waited, r.Left)
 			}
-			_, _, err = c.Offer(admission.Arrival{Request: request("r", 0, "")}, nil)
+			_, _, _ = c.Offer(admission.Arrival{Request: request("r", 0, "")}, nil)
 			_, _, err = c.Offer(admission.Arrival{Request: request("r", 0, "")}, nil)
 			if !errors.As(err, &refused) || refused.Reason != admission.Requests {
 				t.Errorf("over the budget, which is not filled by setting a clock: %v", err)
