@@ -41,12 +41,10 @@ func TestAdapters(t *testing.T) {
 				questions = append(questions, question{model: vllm.AdapterName, prompt: fmt.Sprintf("adapter %d", i), tokens: 4, stream: stream})
 			}
 			answers := askAll(g.URL, questions, 6)
-			for _, a := range answers {
-				if err := a.good(); err != nil {
-					t.Error(err)
-				}
-				if !slices.Contains(addresses(have), a.server) {
-					t.Errorf("%s answered, which does not have the adapter", a.server)
+			allGood(t, answers)
+			for server, n := range count(answers) {
+				if !slices.Contains(addresses(have), server) {
+					t.Errorf("%s answered %d, and does not have the adapter", server, n)
 				}
 			}
 			t.Logf("the adapter: %v", count(answers))
@@ -58,11 +56,7 @@ func TestAdapters(t *testing.T) {
 			questions = append(questions, question{prompt: fmt.Sprintf("base %d", i), tokens: 4})
 		}
 		answers := askAll(g.URL, questions, len(questions))
-		for _, a := range answers {
-			if err := a.good(); err != nil {
-				t.Error(err)
-			}
-		}
+		allGood(t, answers)
 		if got := count(answers); len(got) != len(all) {
 			t.Errorf("the base model: %v, want all %d servers", got, len(all))
 		}

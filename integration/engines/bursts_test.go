@@ -39,11 +39,7 @@ func TestBursts(t *testing.T) {
 					})
 				}
 				answers := askAll(g.URL, questions, burstSize)
-				for _, a := range answers {
-					if err := a.good(); err != nil {
-						t.Fatalf("burst %d: %v", b, err)
-					}
-				}
+				allGood(t, answers)
 				shares := count(answers)
 				t.Logf("burst %d: %v", b, shares)
 				for server, n := range shares {

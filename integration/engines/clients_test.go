@@ -26,11 +26,7 @@ func serveAll(t *testing.T, g *gateway, all []*vllm.Server) {
 			questions = append(questions, question{prompt: fmt.Sprintf("good %d of %d, %s", i, round, t.Name()), stream: i%2 == 0})
 		}
 		answers := askAll(g.URL, questions, len(questions))
-		for _, a := range answers {
-			if err := a.good(); err != nil {
-				t.Errorf("a good request: %v", err)
-			}
-		}
+		allGood(t, answers)
 		for server, n := range count(answers) {
 			served[server] += n
 		}

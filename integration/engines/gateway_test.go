@@ -94,8 +94,14 @@ func newGateway(t *testing.T, addresses ...string) *gateway {
 func (g *gateway) endpoints() []*types.Endpoint { return g.store.Snapshot().Pool(pool).Endpoints() }
 
 // filtered returns the addresses that the policy leaves out for a good request, and why.
+// Where it would leave out all it leaves out none, so that a spare one is added meanwhile.
 func (g *gateway) filtered(t *testing.T) map[string]string {
 	t.Helper()
+	const spare = "127.0.0.1:1"
+	if err := g.store.UpsertEndpoint(pool, datastore.EndpointSpec{Address: spare}); err != nil {
+		t.Fatal(err)
+	}
+	defer g.store.RemoveEndpoint(pool, spare)
 	x, err := g.director.Explain(context.Background(), director.Incoming{
 		Path: "/v1/chat/completions", Header: http.Header{"Content-Type": {"application/json"}}, Body: []byte(question{}.body()),
 	})
@@ -104,7 +110,7 @@ func (g *gateway) filtered(t *testing.T) map[string]string {
 	}
 	out := make(map[string]string)
 	for _, c := range x.Candidates {
-		if c.FilteredBy != "" {
+		if c.FilteredBy != "" && c.Address != spare {
 			out[c.Address] = c.FilteredBy + ": " + c.FilterDetail
 		}
 	}
@@ -183,7 +189,7 @@ func within(t *testing.T, most time.Duration, what string, is func() bool) bool 
 
 // question is a chat to ask for. The zero value asks the base model for a few tokens.
 type question struct {
-	id     string // request id
+	id     string // request id; none: the engine makes one
 	model  string
 	prompt string
 	tokens int // exactly so many
@@ -226,10 +232,10 @@ func (a answer) good() error {
 	switch {
 	case a.err != nil:
 		return a.err
-	case a.status != http.StatusOK || bytes.Contains(a.body, []byte(`"error"`)):
-		return fmt.Errorf("status %d from %s: %.300s", a.status, a.server, a.body)
+	case a.status != http.StatusOK || bytes.Contains(a.body, []byte(`"error":`)):
+		return fmt.Errorf("status %d from %s: %.300q", a.status, a.server, a.body)
 	case a.tokens == 0:
-		return fmt.Errorf("no usage in the answer of %s: %.300s", a.server, a.body)
+		return fmt.Errorf("no usage in the answer of %s: %.300q", a.server, a.body)
 	}
 	return nil
 }
@@ -251,7 +257,9 @@ func ask(ctx context.Context, url string, q question) (a answer) {
 		return answer{err: err}
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(director.HeaderRequestID, q.id)
+	if q.id != "" {
+		req.Header.Set(director.HeaderRequestID, q.id)
+	}
 	began := time.Now()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
@@ -294,6 +302,23 @@ func askAll(url string, questions []question, atOnce int) []answer {
 	}
 	all.Wait()
 	return answers
+}
+
+// allGood reports answers to good questions that are not good, all in one line.
+func allGood(t *testing.T, answers []answer) {
+	t.Helper()
+	var first error
+	bad := 0
+	for _, a := range answers {
+		if err := a.good(); err != nil {
+			if bad++; first == nil {
+				first = err
+			}
+		}
+	}
+	if bad > 0 {
+		t.Errorf("%d of %d clients got no good answer; the first: %v", bad, len(answers), first)
+	}
 }
 
 // count returns how many answers each server gave.

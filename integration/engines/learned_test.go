@@ -28,10 +28,9 @@ func TestLearned(t *testing.T) {
 				tokens: 16 + i%9, stream: true,
 			})
 		}
-		for i, a := range askAll(g.URL, questions, atOnce) {
-			if err := a.good(); err != nil {
-				t.Fatal(err)
-			}
+		answers := askAll(g.URL, questions, atOnce)
+		allGood(t, answers)
+		for i, a := range answers {
 			step, ok := g.said(questions[i].id, sayStep)
 			first, also := g.said(questions[i].id, sayFirst)
 			if !ok || !also {
@@ -74,17 +73,12 @@ func TestLearnedFromUnstreamed(t *testing.T) {
 		}
 		return questions
 	}
-	for _, a := range askAll(g.URL, ask("unstreamed", 60, false), 4*len(all)) {
-		if err := a.good(); err != nil {
-			t.Fatal(err)
-		}
-	}
+	allGood(t, askAll(g.URL, ask("unstreamed", 60, false), 4*len(all)))
 	questions := ask("streamed", 24, true)
 	var ratios []float64
-	for i, a := range askAll(g.URL, questions, 4*len(all)) {
-		if err := a.good(); err != nil {
-			t.Fatal(err)
-		}
+	answers := askAll(g.URL, questions, 4*len(all))
+	allGood(t, answers)
+	for i, a := range answers {
 		if step, ok := g.said(questions[i].id, sayStep); ok && a.last > a.first {
 			ratios = append(ratios, step/((a.last-a.first).Seconds()/float64(a.tokens-1)))
 		}
