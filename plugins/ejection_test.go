@@ -167,7 +167,11 @@ func TestEjection(t *testing.T) {
 		}, without},
 		{"a bad request is no failure", plugins.EjectionOptions{}, func(w *ward) {
 			for status := 400; status < 500; status++ {
-				w.sends(0, 1, types.Outcome{Status: status})
+				if status != 429 {
+					w.sends(0, 1, types.Outcome{Status: status})
+					w.sends(0, 1, types.Outcome{Status: status, Err: io.ErrUnexpectedEOF})
+					w.sends(0, 1, types.Outcome{Status: status, Retried: true})
+				}
 			}
 		}, all},
 		{"a client that went away is neither", plugins.EjectionOptions{}, func(w *ward) {
@@ -191,8 +195,15 @@ func TestEjection(t *testing.T) {
 		{"an error after a first token is no lack of an answer", plugins.EjectionOptions{}, func(w *ward) {
 			w.send(0).token().end(unreached)
 		}, all},
-		{"a deadline does not eject at once", plugins.EjectionOptions{}, func(w *ward) { w.sends(0, 2, late) }, all},
-		{"but is a failure", plugins.EjectionOptions{}, func(w *ward) { w.sends(0, 3, late) }, without},
+		{"a deadline does not eject", plugins.EjectionOptions{}, func(w *ward) { w.sends(0, 9, late) }, all},
+		{"nor does it excuse a failure", plugins.EjectionOptions{}, func(w *ward) {
+			w.sends(0, 2, broken)
+			w.sends(0, 9, late)
+			w.sends(0, 1, broken)
+		}, without},
+		{"a deadline in the body of an error", plugins.EjectionOptions{}, func(w *ward) {
+			w.sends(0, 3, types.Outcome{Status: 500, Err: late.Err})
+		}, without},
 		{"a deadline in the middle of a response is not", plugins.EjectionOptions{}, func(w *ward) {
 			for range 9 {
 				w.send(0).token().end(late)
