@@ -57,11 +57,11 @@ func (m *Metrics) Hooks(pool types.NamespacedName, next scheduling.Hooks) schedu
 
 func (m *Metrics) scheduled(in *pool, d *scheduling.Decision) {
 	m.decisionTime.observe(int64(m.o.Now().Sub(d.At)))
-	p := m.pair(d.Request)
+	u := m.pair(d.Request).use(in)
+	p := u.pair
 	p.request(d.Request.Priority)
 	p.requestSize.observe(int64(len(d.Request.Body)))
 	m.decided(p, d.Endpoint)
-	u := p.use(in)
 	u.inFlight.Add(1)
 	m.key.Set(&d.Request.Attrs, u)
 }
@@ -142,7 +142,7 @@ func (p *pair) finished(req *types.Request, out *types.Outcome) {
 		}
 	}
 	if c, failed := failure(out); failed {
-		p.errors[c].Add(1)
+		p.failed(c)
 		return
 	}
 	p.duration.observe(int64(out.Duration))
