@@ -21,5 +21,8 @@
 // [Options.Coalesce]; nobody waits for that.
 //
 // A [FileSource] keeps a Store in step with a file, a [DNSSource] with a name in
-// DNS. The scrape package below this one reads the servers' metrics.
+// DNS. A source of one's own gives its endpoints again when a pool that was deleted is
+// made anew, see [Store.WatchPools]. The scrape package below this one reads the servers'
+// metrics and the names of their models, which [Snapshot.Models] lists beside those of
+// manifests.
 package datastore

@@ -45,7 +45,7 @@ type EndpointSpec struct {
 	// engines in turn while the engine is not known.
 	MetricsPath   string
 	MetricsScheme string // http or https. Empty: http
-	NoMetrics     bool   // do not read metrics from there
+	NoMetrics     bool   // the scrape package asks the endpoint for nothing
 
 	// Attrs are values for plugins of one's own. They must not be changed after.
 	Attrs types.Attrs

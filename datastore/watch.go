@@ -241,10 +241,10 @@ type readingWatcher struct {
 	fn func(types.NamespacedName, *types.Endpoint)
 }
 
-// WatchReadings calls fn for each new reading, with the pool of the endpoint, from the
-// goroutine that brings it, and by many at once: for those who act on what servers
-// report without waiting for a request to look. fn must be quick. Readings of one
-// endpoint may come out of order: their UpdatedAt tells. A call that had begun, or was
+// WatchReadings calls fn for each new reading, and each new list of models (SetModels),
+// with the pool of the endpoint, from the goroutine that brings it, and by many at once:
+// for those who act on what servers report without waiting for a request to look. fn must
+// be quick. Readings of one endpoint may come out of order: their UpdatedAt tells. A call that had begun, or was
 // about to, when stop is called may still be made after it has returned.
 func (s *Store) WatchReadings(fn func(pool types.NamespacedName, ep *types.Endpoint)) (stop func()) {
 	w := &readingWatcher{fn}

@@ -1,4 +1,5 @@
-// Package scrape reads the metrics of model servers into a datastore.Store.
+// Package scrape reads the metrics of model servers into a datastore.Store, and the
+// names of the models that they serve.
 //
 // A Scraper watches the store: each endpoint is asked for its metrics page every
 // Options.Interval, and what the page says becomes the endpoint's next reading.
@@ -24,7 +25,16 @@
 // load figures is no reading: the store keeps the last one, which grows old. So it
 // does when an endpoint does not answer, answers late, or sends what cannot be
 // read; no part of such a page is used. A reading's time is that of the request,
-// as its figures may be as old as that and no older.
+// as its figures may be as old as that and no older. A figure that makes no sense, as a
+// negative queue or a KV usage of 37.5, is unknown, and so is a sum of which one part is.
+//
+// # What servers serve
+//
+// Each endpoint is also asked for GET /v1/models, seldom: see Options.ModelsInterval.
+// The names, of the base model and its adapters, become its Endpoint.Models. They are
+// unknown until it has answered, after it started anew, and while it answers with
+// something else, as 404; a server that does not answer at all serves what it did.
+// Failures are told to Options.OnModels only.
 //
 // # What it costs
 //

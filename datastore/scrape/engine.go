@@ -3,6 +3,7 @@ package scrape
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -20,7 +21,9 @@ import (
 // are of one size, the server itself spreads requests over them, and only the
 // mean times the sum of the blocks gives the tokens that the endpoint holds. The
 // largest would call a server full while most of it is free. Of block sizes and
-// start times the largest counts.
+// start times the largest counts. An engine is asleep if any rank is. If one of the
+// series makes no sense (negative, infinite, no number) the figure is unknown, for what
+// the others add up to is less than what there is.
 type Engine struct {
 	Name    string   // matched without regard to case
 	Aliases []string // other names for it, in labels and specifications
@@ -32,6 +35,7 @@ type Engine struct {
 	KVUsage   []Metric // fraction of the KV cache in use, 0..1
 	BlockSize []Metric // tokens in a KV cache block
 	NumBlocks []Metric // KV cache blocks
+	Awake     []Metric // 1, or 0 while the engine sleeps
 	StartedAt []Metric // start of the process in Unix seconds; default process_start_time_seconds
 
 	Adapters []AdapterMetric // LoRA adapters
@@ -83,6 +87,7 @@ func DefaultEngines() []Engine {
 			NumBlocks: []Metric{
 				{Name: "vllm:cache_config_info", Label: "num_gpu_blocks"},
 			},
+			Awake: vllmAwake(),
 			Adapters: []AdapterMetric{{
 				Name:    "vllm:lora_requests_info",
 				Max:     "max_lora",
@@ -160,11 +165,17 @@ func DefaultEngines() []Engine {
 				{Name: "dynamo_component_inflight_requests"},
 			},
 			KVUsage:       named("dynamo_component_gpu_cache_usage_percent", "dynamo_component_kvstats_gpu_cache_usage_percent"), // 0..1, both
+			Awake:         vllmAwake(),
 			BlockSize:     named("dynamo_frontend_model_kv_cache_block_size"),
 			NumBlocks:     named("dynamo_component_total_blocks", "dynamo_component_kvstats_total_blocks"),
 			OverlapLabels: []string{"tp_rank", "pp_rank", "moe_ep_rank", "priority"},
 		},
 	}
+}
+
+// vllmAwake is where vLLM says whether it sleeps. Its other series say how deeply.
+func vllmAwake() []Metric {
+	return []Metric{{Name: "vllm:engine_sleep_state", Match: map[string]string{"sleep_state": "awake"}}}
 }
 
 // named returns candidates that are samples of these names.
@@ -200,13 +211,13 @@ func (e *Engine) validate() error {
 	if len(e.Waiting)+len(e.Running)+len(e.KVUsage) == 0 {
 		return errors.New("it has no metric for waiting, running or KV usage: nothing would ever be read")
 	}
-	for _, candidates := range [][]Metric{e.Waiting, e.Running, e.KVUsage, e.BlockSize, e.NumBlocks, e.StartedAt} {
+	for _, candidates := range [][]Metric{e.Waiting, e.Running, e.KVUsage, e.BlockSize, e.NumBlocks, e.Awake, e.StartedAt} {
 		for _, m := range candidates {
 			if m.Name == "" {
 				return errors.New("a metric has no name")
 			}
-			if m.Scale < 0 {
-				return fmt.Errorf("metric %s has scale %v: it must not be negative", m.Name, m.Scale)
+			if !(m.Scale >= 0 && m.Scale <= math.MaxFloat64) {
+				return fmt.Errorf("metric %s has scale %v: it must be a number that is not negative", m.Name, m.Scale)
 			}
 		}
 	}

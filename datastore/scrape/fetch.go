@@ -28,6 +28,16 @@ func newTransport() *http.Transport {
 	}
 }
 
+// newRequest returns a request to be made any number of times.
+func newRequest(url, accept string) (*http.Request, error) {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return nil, fmt.Errorf("scrape: %w", err)
+	}
+	req.Header = http.Header{"Accept": {accept}, "Accept-Encoding": {"identity"}, "User-Agent": {"inferpick"}}
+	return req, nil
+}
+
 // answer is what came back from a server. page is nil unless the status is 200.
 type answer struct {
 	page     *buffer
@@ -35,20 +45,12 @@ type answer struct {
 	location string
 }
 
-// fetch asks for the page at path. A page is the caller's to give back to the
-// pool.
-func (t *target) fetch(path string, deadline time.Time) (answer, error) {
+// fetch makes a request. A page is the caller's to give back to the pool. With an error
+// the status is 0 if there was no answer.
+func (t *target) fetch(req *http.Request, deadline time.Time) (answer, error) {
 	ctx, cancel := context.WithDeadline(t.ctx, deadline)
 	defer cancel()
-	if t.request == nil || t.requested != path {
-		req, err := http.NewRequest(http.MethodGet, t.url(path), nil)
-		if err != nil {
-			return answer{}, fmt.Errorf("scrape: %w", err)
-		}
-		req.Header = http.Header{"Accept": {accept}, "Accept-Encoding": {"identity"}, "User-Agent": {"inferpick"}}
-		t.request, t.requested = req, path
-	}
-	resp, err := t.transport.RoundTrip(t.request.WithContext(ctx))
+	resp, err := t.transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
 		return answer{}, fmt.Errorf("scrape: %w", err)
 	}
@@ -58,7 +60,7 @@ func (t *target) fetch(path string, deadline time.Time) (answer, error) {
 		return a, nil
 	}
 	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
-		return a, fmt.Errorf("scrape: the page is compressed (%q), although that was not accepted", e)
+		return a, fmt.Errorf("scrape: %w: %q", errCompressed, e)
 	}
 
 	b := t.Scraper.pool.get() // not before: a server that hangs holds no buffer
@@ -117,6 +119,8 @@ func (p *bufferPool) put(b *buffer) {
 		p.pool.Put(b)
 	}
 }
+
+var errCompressed = errors.New("the page is compressed, although that was not accepted")
 
 // isTimeout reports whether err is that of a deadline.
 func isTimeout(err error) bool {

@@ -25,13 +25,21 @@ type Options struct {
 	// Timeout bounds one scrape, connecting included. Default 1 s.
 	Timeout time.Duration
 
+	// ModelsInterval is the time from one request for an endpoint's models, GET
+	// /v1/models, to the next. The first comes with the first scrape, and one after each
+	// restart. Default 10 s, at least 1 ms, negative for none at all. It is the endpoint's
+	// own address that is asked, by its MetricsScheme if its metrics are there too, else by
+	// http, and never while its metrics are. After failures to answer it waits as for
+	// metrics; after an answer that is no list, as 404, for six times this.
+	ModelsInterval time.Duration
+
 	// MaxBackoff bounds the wait after failures, which doubles with each one that
 	// follows another, from twice the Interval. Default 10 s; never less than the
 	// Interval. The first success brings the wait back to the Interval.
 	MaxBackoff time.Duration
 
-	// MaxBody bounds a page, in bytes. Default 4 MiB, at most 1 GiB. Larger pages
-	// are ErrTooLarge.
+	// MaxBody bounds a page, and a list of models, in bytes. Default 4 MiB, at most 1 GiB.
+	// Larger ones are ErrTooLarge.
 	MaxBody int
 
 	// Transport makes the requests, if set: for TLS settings, authentication or a
@@ -47,8 +55,12 @@ type Options struct {
 	// goroutines, and holds up its endpoint's next scrape. Optional.
 	OnScrape func(Result)
 
-	// Logger is told when an endpoint begins to fail and when it recovers, not of
-	// the failures between. Default: silent.
+	// OnModels is told of every request for an endpoint's models, as OnScrape is of
+	// scrapes. Optional.
+	OnModels func(ModelsResult)
+
+	// Logger is told when an endpoint's metrics begin to fail and when they recover, not
+	// of the failures between, nor of models. Default: silent.
 	Logger *slog.Logger
 
 	// Now is the clock that readings are stamped with. Default time.Now. It is
@@ -75,6 +87,7 @@ type Result struct {
 func (o Options) withDefaults() (Options, error) {
 	setDefault(&o.Interval, 200*time.Millisecond)
 	setDefault(&o.Timeout, time.Second)
+	setDefault(&o.ModelsInterval, 10*time.Second)
 	setDefault(&o.MaxBackoff, 10*time.Second)
 	setDefault(&o.MaxBody, 4<<20)
 	if o.Jitter == 0 {
@@ -94,6 +107,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("scrape: Jitter is %v, must be at most 0.5", o.Jitter)
 	case o.Timeout < 0:
 		return o, fmt.Errorf("scrape: Timeout is %v, must not be negative", o.Timeout)
+	case o.ModelsInterval > 0 && o.ModelsInterval < time.Millisecond:
+		return o, fmt.Errorf("scrape: ModelsInterval is %v, must be at least 1ms, or negative for never", o.ModelsInterval)
 	case o.MaxBackoff < 0:
 		return o, fmt.Errorf("scrape: MaxBackoff is %v, must not be negative", o.MaxBackoff)
 	case o.MaxBody < 0 || o.MaxBody > 1<<30:
@@ -102,6 +117,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("scrape: Engines is empty: leave it nil for the defaults")
 	}
 	o.MaxBackoff = max(o.MaxBackoff, o.Interval)
+	o.ModelsInterval = min(o.ModelsInterval, 365*24*time.Hour) // six times that is a Duration
 	return o, nil
 }
 

@@ -23,9 +23,14 @@ type figure struct {
 	rank   int // of the candidate that is gathered
 	n      int // series, or groups of them
 	sum    float64
+	min    float64
 	max    float64
 	groups []group // with overlapping series only
+	bad    uint64  // candidates with series that make no sense, by rank
 }
+
+// maxGroups bounds the groups of a figure, which are looked through for each series.
+const maxGroups = 1024
 
 // group is a set of series that differ only in labels that overlap.
 type group struct {
@@ -117,28 +122,30 @@ func (r *reader) matches(rule *rule) bool {
 }
 
 // add adds the current sample to its figure. What cannot be a figure of any of
-// the signals, all of which are finite and not negative, is as good as missing.
+// the signals, all of which are finite and not negative, makes that of its candidate
+// unknown; a candidate that has nothing else is as good as missing.
 func (r *reader) add(rule *rule, overlap overlap) {
 	v := r.scan.Value()
 	if rule.label != "" {
 		text, _ := r.scan.Label(rule.label)
 		var err error
 		if v, err = strconv.ParseFloat(string(text), 64); err != nil {
-			return
+			v = math.NaN()
 		}
 	}
 	v *= rule.scale
+	f := &r.figures[rule.engine*int(numSignals)+int(rule.signal)]
 	if !(v >= 0 && v <= math.MaxFloat64) {
+		f.bad |= 1 << rule.rank
 		return
 	}
-	f := &r.figures[rule.engine*int(numSignals)+int(rule.signal)]
 	if f.n > 0 && rule.rank > f.rank {
 		return
 	}
-	if f.n > 0 && rule.rank < f.rank {
-		*f = figure{groups: f.groups[:0]}
+	if f.n == 0 || rule.rank < f.rank {
+		*f = figure{rank: rule.rank, min: v, groups: f.groups[:0], bad: f.bad}
 	}
-	f.rank = rule.rank
+	f.min = min(f.min, v)
 	f.max = max(f.max, v)
 	if len(overlap) == 0 {
 		f.n++
@@ -154,6 +161,10 @@ func (r *reader) add(rule *rule, overlap overlap) {
 			}
 			return
 		}
+	}
+	if len(f.groups) == maxGroups {
+		f.bad |= 1 << f.rank
+		return
 	}
 	f.n++
 	f.sum += v
@@ -194,7 +205,8 @@ func (r *reader) addAdapters(rule *rule) {
 // figures alone do not make a reading.
 func (r *reader) hasLoad(engine int) bool {
 	f := r.figures[engine*int(numSignals):]
-	return f[waiting].total().IsKnown() || f[running].total().IsKnown() || f[kvUsage].fraction().IsKnown()
+	m := types.Metrics{Waiting: f[waiting].total(), Running: f[running].total(), KVUsage: f[kvUsage].fraction()}.Sensible()
+	return m.Waiting.IsKnown() || m.Running.IsKnown() || m.KVUsage.IsKnown()
 }
 
 // metrics turns what was gathered of an engine into a reading.
@@ -206,6 +218,7 @@ func (r *reader) metrics(engine int, cache *adapterCache) types.Metrics {
 		KVUsage:   f[kvUsage].fraction(),
 		BlockSize: f[blockSize].largest(),
 		NumBlocks: f[numBlocks].total(),
+		Awake:     f[awake].every(),
 		StartedAt: f[startedAt].largest(),
 	}
 	if a := &r.adapters[engine]; a.known {
@@ -213,27 +226,41 @@ func (r *reader) metrics(engine int, cache *adapterCache) types.Metrics {
 		m.RunningAdapters = cache.running.get(a.running)
 		m.WaitingAdapters = cache.waiting.get(a.waiting)
 	}
-	return m
+	return m.Sensible()
 }
 
+// whole reports whether the figure is of all series that there are.
+func (f *figure) whole() bool { return f.n > 0 && f.bad&(1<<f.rank) == 0 }
+
 func (f *figure) total() types.Gauge {
-	if f.n == 0 || math.IsInf(f.sum, 0) {
+	if !f.whole() || math.IsInf(f.sum, 0) {
 		return types.Gauge{}
 	}
 	return types.Known(f.sum)
 }
 
 func (f *figure) largest() types.Gauge {
-	if f.n == 0 {
+	if !f.whole() {
 		return types.Gauge{}
 	}
 	return types.Known(f.max)
 }
 
+// every returns 1 if all series say so, and 0 if any does.
+func (f *figure) every() types.Gauge {
+	switch {
+	case f.n > 0 && f.min == 0:
+		return types.Known(0)
+	case f.whole() && f.min == 1 && f.max == 1:
+		return types.Known(1)
+	}
+	return types.Gauge{}
+}
+
 // fraction returns the mean. A little above 1 is taken for rounding and is 1;
 // more is not a fraction, and what it is instead is unknown.
 func (f *figure) fraction() types.Gauge {
-	if f.n == 0 || f.max > 1.01 {
+	if !f.whole() || f.max > 1.01 {
 		return types.Gauge{}
 	}
 	return types.Known(min(f.sum/float64(f.n), 1))

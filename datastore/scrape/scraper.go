@@ -9,7 +9,8 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Store is where endpoints come from and readings go: a *datastore.Store.
+// Store is where endpoints come from and readings go: a *datastore.Store. If it is a
+// ModelStore too, so do the names of the models that servers serve.
 type Store interface {
 	// Watch calls fn for each endpoint that is there, as Added, and for each
 	// change after that, in order and one at a time. After stop has returned, fn
@@ -20,7 +21,7 @@ type Store interface {
 	UpdateMetrics(l *types.Load, m types.Metrics) bool
 }
 
-// Scraper reads the metrics of all endpoints of a store into it.
+// Scraper reads the metrics of all endpoints of a store into it, and what they serve.
 type Scraper struct {
 	store Store
 	opt   Options
@@ -128,4 +129,7 @@ func (r *run) event(ev datastore.Event) {
 	}
 }
 
-var _ Store = (*datastore.Store)(nil)
+var (
+	_ Store      = (*datastore.Store)(nil)
+	_ ModelStore = (*datastore.Store)(nil)
+)

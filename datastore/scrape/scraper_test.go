@@ -29,9 +29,9 @@ var pool = types.NamespacedName{Namespace: "default", Name: "pool"}
 type fleet struct {
 	mu     sync.Mutex
 	answer func(req *http.Request) (*http.Response, error)
-	asked  []request
-	inside int // requests under way
-	most   int // at once
+	asked  []request // for metrics
+	inside int       // requests under way
+	most   int       // at once
 }
 
 type request struct {
@@ -41,7 +41,9 @@ type request struct {
 
 func (f *fleet) RoundTrip(req *http.Request) (*http.Response, error) {
 	f.mu.Lock()
-	f.asked = append(f.asked, request{req.URL.String(), time.Now()})
+	if req.URL.Path != "/v1/models" {
+		f.asked = append(f.asked, request{req.URL.String(), time.Now()})
+	}
 	f.inside++
 	f.most = max(f.most, f.inside)
 	answer := f.answer
@@ -60,7 +62,7 @@ func (f *fleet) set(answer func(*http.Request) (*http.Response, error)) {
 	f.answer = answer
 }
 
-// take returns the requests since the last call.
+// take returns the requests for metrics since the last call.
 func (f *fleet) take() []request {
 	f.mu.Lock()
 	defer f.mu.Unlock()

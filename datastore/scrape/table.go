@@ -15,6 +15,7 @@ const (
 	kvUsage
 	blockSize
 	numBlocks
+	awake
 	startedAt
 	numSignals
 )
@@ -88,7 +89,7 @@ func newPlan(engines []Engine) *plan {
 		}
 		for s, candidates := range [numSignals][]Metric{
 			waiting: engine.Waiting, running: engine.Running, kvUsage: engine.KVUsage,
-			blockSize: engine.BlockSize, numBlocks: engine.NumBlocks, startedAt: started,
+			blockSize: engine.BlockSize, numBlocks: engine.NumBlocks, awake: engine.Awake, startedAt: started,
 		} {
 			for rank, m := range candidates {
 				r := rule{engine: e, signal: signal(s), rank: rank, label: m.Label, scale: m.Scale}

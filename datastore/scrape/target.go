@@ -21,6 +21,7 @@ import (
 type address struct {
 	none                       bool
 	scheme, host, path, engine string
+	server                     string // where the models are asked for
 }
 
 // otherEngineLabel names the engine where datastore.EngineLabel does not.
@@ -37,6 +38,10 @@ func addressOf(spec datastore.EndpointSpec) address {
 		if host, _, err := net.SplitHostPort(spec.Address); err == nil {
 			a.host = net.JoinHostPort(host, a.host[1:])
 		}
+	}
+	a.server = "http://" + spec.Address
+	if a.host == spec.Address {
+		a.server = a.scheme + "://" + spec.Address
 	}
 	for _, label := range []string{datastore.EngineLabel, otherEngineLabel} {
 		if a.engine == "" {
@@ -76,6 +81,9 @@ type target struct {
 	moved    bool // paths[0] is where the server sent us on to
 	failures int  // in a row
 	failing  bool // as far as the log knows
+
+	due    time.Time // of the next scrape
+	models *models   // nil: they are not asked for
 }
 
 func (r *run) newTarget(ev datastore.Event, to address) *target {
@@ -109,6 +117,7 @@ func (r *run) newTarget(ev datastore.Event, to address) *target {
 	if t.transport == nil {
 		t.transport = newTransport()
 	}
+	t.models = t.newModels(ev.Spec.Address)
 	return t
 }
 
@@ -158,7 +167,7 @@ func (t *target) loop() {
 	defer t.disconnect()
 
 	wait := time.Duration(t.rand.Float64() * float64(t.opt.Interval))
-	due := time.Now().Add(wait)
+	t.due = time.Now().Add(wait)
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
@@ -167,7 +176,7 @@ func (t *target) loop() {
 			return
 		case <-timer.C:
 		case <-t.wake:
-			due = time.Now()
+			t.due = time.Now()
 		}
 		if t.reborn.Swap(false) {
 			t.failures = 0
@@ -175,14 +184,28 @@ func (t *target) loop() {
 			if !t.fixed {
 				t.engine = -1
 			}
+			t.models.restart()
 		}
-		stays := t.scrape()
-		if t.ctx.Err() != nil || !stays {
+		if !t.work() {
 			return
 		}
-		due, wait = t.next(due, time.Now())
-		timer.Reset(wait)
+		timer.Reset(time.Until(t.models.before(t.due)))
 	}
+}
+
+// work makes the requests that are due, one after the other. It returns false if there is
+// nothing more to do.
+func (t *target) work() (stays bool) {
+	if now := time.Now(); !now.Before(t.due) {
+		if stays := t.scrape(); !stays || t.ctx.Err() != nil {
+			return false
+		}
+		t.due = t.next(t.due, time.Now())
+	}
+	if t.models != nil && !time.Now().Before(t.models.due) {
+		return t.askModels() && t.ctx.Err() == nil
+	}
+	return true
 }
 
 // disconnect closes the endpoint's connection, unless it is the user's.
@@ -192,29 +215,33 @@ func (t *target) disconnect() {
 	}
 }
 
-// next returns when the next scrape is due, and how long to wait until then. due
-// is when the last one was. Waits are measured from there, so that the time a
+// next returns when the next scrape is due, if the last one was at due. Waits are measured from there, so that the time a
 // scrape takes does not slow the rate down; a scrape that took too long for that
 // is followed by a full wait.
-func (t *target) next(due, now time.Time) (time.Time, time.Duration) {
+func (t *target) next(due, now time.Time) time.Time {
 	every := t.opt.Interval
 	from := due
 	if t.failures > 0 {
-		every = t.backoff()
+		every = t.backoff(t.failures)
 		from = now
 	}
-	every += time.Duration((2*t.rand.Float64() - 1) * t.opt.Jitter * float64(every))
+	every = t.jitter(every)
 	due = from.Add(every)
 	if due.Before(now) {
 		due = now.Add(every)
 	}
-	return due, due.Sub(now)
+	return due
 }
 
-// backoff returns the wait after t.failures failures in a row.
-func (t *target) backoff() time.Duration {
+// jitter makes a wait a little longer or shorter.
+func (t *target) jitter(wait time.Duration) time.Duration {
+	return wait + time.Duration((2*t.rand.Float64()-1)*t.opt.Jitter*float64(wait))
+}
+
+// backoff returns the wait after so many failures in a row.
+func (t *target) backoff(failures int) time.Duration {
 	wait := t.opt.Interval
-	for range t.failures {
+	for range failures {
 		if wait *= 2; wait >= t.opt.MaxBackoff {
 			return t.opt.MaxBackoff
 		}
@@ -278,7 +305,14 @@ func (t *target) page(deadline time.Time) (*buffer, error) {
 		return nil, t.invalid
 	}
 	for hops := 0; ; hops++ {
-		a, err := t.fetch(t.paths[0], deadline)
+		if t.request == nil || t.requested != t.paths[0] {
+			req, err := newRequest(t.url(t.paths[0]), accept)
+			if err != nil {
+				return nil, err
+			}
+			t.request, t.requested = req, t.paths[0]
+		}
+		a, err := t.fetch(t.request, deadline)
 		if err != nil {
 			return nil, err
 		}

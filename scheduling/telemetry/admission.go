@@ -87,7 +87,7 @@ func (h *gate) waited(at *admitted, t *admission.Ticket, became outcome, waited 
 	if !ok {
 		tenant = other
 	}
-	h.m.wait(waitKey{at, h.m.pair(req), tenant, became}).observe(int64(waited))
+	h.m.wait(h.pool.label, waitKey{at, h.m.pair(req), tenant, became}).observe(int64(waited))
 }
 
 // admitted is what is counted of one priority in a pool.
@@ -169,19 +169,26 @@ type waitKey struct {
 }
 
 // wait returns the histogram of a key, or if there are too many that of others: of all
-// tenants and models, for a pool, a priority and an outcome.
-func (m *Metrics) wait(k waitKey) *histogram {
+// tenants and models, for a pool, a priority and an outcome. pool is its label.
+func (m *Metrics) wait(pool string, k waitKey) *histogram {
 	h, ok := m.waits.get(k)
-	if !ok {
-		h, ok = m.waits.add(k, m.o.MaxQueueSeries, newWait)
+	if !ok && len(m.waits.all()) < m.o.MaxQueueSeries {
+		h, ok = m.waits.addWithin(&m.room, k.size(pool), m.room.spared, k, m.o.MaxQueueSeries, newWait)
 	}
 	if !ok {
 		k.pair, k.tenant = m.other, other
 		if h, ok = m.waits.get(k); !ok {
+			m.room.spend(k.size(pool)) // there are as many as pools, priorities and outcomes
 			h, _ = m.waits.add(k, math.MaxInt, newWait)
 		}
 	}
 	return h
+}
+
+// size returns the most that the histogram of k takes in a page.
+func (k waitKey) size(pool string) int64 {
+	priority := max(len(k.at.priority), len(other))
+	return waitBuckets.size(queueDurations.size("", escaped(k.tenant)+escaped(pool)+k.pair.values+len(k.became.String())+priority))
 }
 
 func newWait(k waitKey) (waitKey, *histogram) {

@@ -140,7 +140,7 @@ func BenchmarkWriteText(b *testing.B) {
 	}
 	for _, models := range []int{10, telemetry.DefaultMaxModels} {
 		b.Run(fmt.Sprintf("models=%d", models), func(b *testing.B) {
-			m := newMetrics(b, telemetry.Options{Pools: func(yield func(types.NamespacedName, []*types.Endpoint) bool) { yield(pool, eps) }})
+			m := newMetrics(b, telemetry.Options{MaxBytes: 64 << 20, Pools: func(yield func(types.NamespacedName, []*types.Endpoint) bool) { yield(pool, eps) }})
 			h := m.Hooks(pool, scheduling.Hooks{})
 			for i := range models {
 				life(h, decision(request(fmt.Sprint("a-model-with-a-name-", i), "")))

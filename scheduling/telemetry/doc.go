@@ -162,6 +162,7 @@
 // once more and then forgotten. Options.MaxQueueSeries bounds the queue durations, each
 // of which is a whole histogram: beyond it tenants and models are "other". Beyond 32
 // priorities of a model or a pool, and 256 plugins of a pool that failed, it is "other"
-// as well; gauges of queues have as many priorities as the admission control has queues. Series of models and pools stay
-// until the process ends.
+// as well; gauges of queues have as many priorities as the admission control has queues.
+// Options.MaxBytes bounds all of them together: what has no room counts under "other".
+// Series of models and pools stay until the process ends.
 package telemetry

@@ -161,6 +161,7 @@ func TestNewRefuses(t *testing.T) {
 		"MaxModels":      {MaxModels: -1},
 		"MaxEndpoints":   {MaxEndpoints: -1},
 		"MaxQueueSeries": {MaxQueueSeries: -1},
+		"MaxBytes":       {MaxBytes: 1000},
 		"QueueThreshold": {QueueThreshold: math.NaN()},
 		"KVThreshold":    {KVThreshold: 1.5},
 	} {

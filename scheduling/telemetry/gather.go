@@ -5,6 +5,13 @@ import (
 	"time"
 )
 
+// What the names of metrics of requests begin with, now and in version 0.3 of the
+// Inference Extension.
+const (
+	prefix       = "inference_objective_"
+	legacyPrefix = "inference_model_"
+)
+
 // gather returns what was counted so far and what pools are like now.
 func (m *Metrics) gather() *page {
 	now := m.o.Now()
@@ -55,25 +62,25 @@ func (m *Metrics) gatherPair(g *page, p *pair, now time.Time) {
 	g.count(&decisions, "", p.undecided.Load(), "", "", "", "failure", p.target)
 	g.count(&decisions, "", p.elsewhere.Load(), "", other, "", "success", p.target)
 
-	p.gatherRequests(g, "inference_objective_", inFlight)
+	p.gatherRequests(g, prefix, inFlight)
 	for priority, n := range p.priorities.all() {
-		g.count(&requests, "inference_objective_", n.Load(), p.model, strconv.Itoa(priority), p.target)
+		g.count(&requests, prefix, n.Load(), p.model, strconv.Itoa(priority), p.target)
 	}
-	g.count(&requests, "inference_objective_", p.others.Load(), p.model, other, p.target)
-	g.count(&sloViolations, "inference_objective_", p.lateFirst.Load(), p.model, p.target, "ttft")
-	g.count(&sloViolations, "inference_objective_", p.lateFollowing.Load(), p.model, p.target, "tpot")
-	g.histogram(&cachedTokens, "inference_objective_", &p.cached, p.model, p.target)
-	g.histogram(&ntpots, "inference_objective_", &p.ntpot, p.model, p.target)
-	g.histogram(&ttfts, "inference_objective_", &p.ttft, p.model, p.target)
-	g.histogram(&tpots, "inference_objective_", &p.tpot, p.model, p.target)
+	g.count(&requests, prefix, p.others.Load(), p.model, other, p.target)
+	g.count(&sloViolations, prefix, p.lateFirst.Load(), p.model, p.target, "ttft")
+	g.count(&sloViolations, prefix, p.lateFollowing.Load(), p.model, p.target, "tpot")
+	g.histogram(&cachedTokens, prefix, &p.cached, p.model, p.target)
+	g.histogram(&ntpots, prefix, &p.ntpot, p.model, p.target)
+	g.histogram(&ttfts, prefix, &p.ttft, p.model, p.target)
+	g.histogram(&tpots, prefix, &p.tpot, p.model, p.target)
 
 	if m.o.LegacyNames {
-		p.gatherRequests(g, "inference_model_", inFlight)
+		p.gatherRequests(g, legacyPrefix, inFlight)
 		total := p.others.Load()
 		for _, n := range p.priorities.all() {
 			total += n.Load()
 		}
-		g.count(&legacyRequests, "inference_model_", total, p.model, p.target)
+		g.count(&legacyRequests, legacyPrefix, total, p.model, p.target)
 	}
 }
 

@@ -54,6 +54,13 @@ type histogram struct {
 	b      *buckets
 	counts []atomic.Uint64 // one more than bounds: what is beyond the last
 	sum    atomic.Int64
+
+	// What it needs before its first value, unless room is nil, and where values go while
+	// it has not got it.
+	room    *room
+	bytes   int64
+	has     atomic.Bool
+	instead *histogram
 }
 
 func newHistogram(b *buckets) histogram {
@@ -62,6 +69,9 @@ func newHistogram(b *buckets) histogram {
 
 // observe counts v, at least 0: a clock that was set back gives durations below.
 func (h *histogram) observe(v int64) {
+	if h.room != nil && !h.has.Load() && !h.begin() {
+		h = h.instead
+	}
 	v = max(v, 0)
 	lo, hi := 0, len(h.b.bounds)
 	for lo < hi { // the first bound that is not below v
@@ -73,6 +83,17 @@ func (h *histogram) observe(v int64) {
 	}
 	h.counts[lo].Add(1)
 	h.sum.Add(v)
+}
+
+// begin takes the room for the histogram, and reports whether there was any.
+func (h *histogram) begin() bool {
+	if !h.room.take(h.bytes, h.room.spared) {
+		return h.has.Load()
+	}
+	if !h.has.CompareAndSwap(false, true) {
+		h.room.give(h.bytes) // another goroutine was quicker
+	}
+	return true
 }
 
 // snapshot is what a histogram held at one moment.

@@ -57,11 +57,11 @@ func (m *Metrics) Hooks(pool types.NamespacedName, next scheduling.Hooks) schedu
 
 func (m *Metrics) scheduled(in *pool, e *scheduling.Event) {
 	m.decisionTime.observe(int64(m.o.Now().Sub(e.At)))
-	p := m.pair(e.Request)
+	u := m.pair(e.Request).use(in)
+	p := u.pair
 	p.request(e.Request.Priority)
 	p.requestSize.observe(int64(len(e.Request.Body)))
 	m.decided(p, e.Endpoint)
-	u := p.use(in)
 	u.inFlight.Add(1)
 	m.key.Set(&e.Request.Attrs, u)
 }
@@ -141,7 +141,7 @@ func (p *pair) finished(req *types.Request, out *types.Outcome) {
 		}
 	}
 	if c, failed := failure(out); failed {
-		p.errors[c].Add(1)
+		p.failed(c)
 		return
 	}
 	p.duration.observe(int64(out.Duration))

@@ -27,7 +27,7 @@ func (m *Metrics) Refused(req *types.Request, pool types.NamespacedName, errorCo
 	}
 	c := refusal(errorCode, status)
 	p.request(req.Priority)
-	p.errors[c].Add(1)
+	p.failed(c)
 	if !pool.IsZero() {
 		m.pool(pool).refused[c].Add(1)
 	}

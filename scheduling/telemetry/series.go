@@ -20,6 +20,8 @@ type pairName struct{ model, target string }
 // pair is what is counted of one model and one target, of all pools.
 type pair struct {
 	pairName
+	m          *Metrics
+	values     int                        // bytes that the names take in a page
 	priorities table[int, *atomic.Uint64] // requests
 	others     atomic.Uint64              // those of priorities that are too many
 	uses       table[*pool, *use]
@@ -35,15 +37,79 @@ type pair struct {
 	elsewhere atomic.Uint64 // those for endpoints that are too many
 }
 
-func newPair(name pairName) (pairName, *pair) {
-	name = pairName{strings.Clone(name.model), strings.Clone(name.target)} // they may lie in a request's body
-	return name, &pair{
-		pairName: name,
-		duration: newHistogram(durationBuckets), ttft: newHistogram(durationBuckets),
-		tpot: newHistogram(tpotBuckets), ntpot: newHistogram(ntpotBuckets),
-		requestSize: newHistogram(sizeBuckets), responseSize: newHistogram(sizeBuckets),
-		input: newHistogram(tokenBuckets), output: newHistogram(tokenBuckets), cached: newHistogram(tokenBuckets),
+// pairHistogram is one of the histograms of a pair. Without legacy it is only exported
+// under the new name.
+type pairHistogram struct {
+	*histogram
+	buckets *buckets
+	family  *family
+	legacy  bool
+}
+
+func (p *pair) histograms() []pairHistogram {
+	return []pairHistogram{
+		{&p.duration, durationBuckets, &durations, true},
+		{&p.requestSize, sizeBuckets, &requestSizes, true},
+		{&p.responseSize, sizeBuckets, &responseSizes, true},
+		{&p.input, tokenBuckets, &inputTokens, true},
+		{&p.output, tokenBuckets, &outputTokens, true},
+		{&p.cached, tokenBuckets, &cachedTokens, false},
+		{&p.ttft, durationBuckets, &ttfts, false},
+		{&p.tpot, tpotBuckets, &tpots, false},
+		{&p.ntpot, ntpotBuckets, &ntpots, false},
 	}
+}
+
+func (m *Metrics) newPair(name pairName) (pairName, *pair) {
+	name = pairName{strings.Clone(name.model), strings.Clone(name.target)} // they may lie in a request's body
+	p := &pair{pairName: name, m: m, values: name.size()}
+	var others []pairHistogram
+	if m.other != nil {
+		others = m.other.histograms()
+	}
+	for i, h := range p.histograms() {
+		*h.histogram = newHistogram(h.buckets)
+		h.bytes = h.buckets.size(m.size(h.family, false, p.values))
+		if h.legacy && m.o.LegacyNames {
+			h.bytes += h.buckets.size(h.family.size(legacyPrefix, p.values))
+		}
+		if others == nil {
+			m.room.spend(h.bytes)
+			continue
+		}
+		h.room, h.instead = &m.room, others[i].histogram
+	}
+	return name, p
+}
+
+func (n pairName) size() int { return escaped(n.model) + escaped(n.target) }
+
+// size returns the most that a series of requests takes in a page, under one name or two.
+func (m *Metrics) size(f *family, legacy bool, values int) int64 {
+	n := f.size(prefix, values)
+	if legacy && m.o.LegacyNames {
+		n += f.size(legacyPrefix, values)
+	}
+	return n
+}
+
+// pairSize returns the most that a pair takes in a page beside its histograms and what
+// takes its own room: errors, priorities and further pools.
+func (m *Metrics) pairSize(name pairName) int64 {
+	n := name.size()
+	total := m.size(&running, true, n) + m.size(&legacyRequests, true, n) + m.size(&requests, false, n+len(other)) +
+		2*m.size(&sloViolations, false, n+len("ttft")) + 2*decisions.size("", n+len(other)+len("success"))
+	return total
+}
+
+// useSize returns the most that a pair takes in a page for one pool.
+func (m *Metrics) useSize(name pairName, in *pool) int64 {
+	n := name.size() + escaped(in.label)
+	total := int64(0)
+	for _, f := range [...]*family{&modelInFlight, &modelPrompt, &modelOutput, &modelCached, &modelOutputRate} {
+		total += f.size("", n)
+	}
+	return total
 }
 
 // pair returns what is counted of the model and target of req, and of the pair
@@ -51,8 +117,8 @@ func newPair(name pairName) (pairName, *pair) {
 func (m *Metrics) pair(req *types.Request) *pair {
 	name := pairName{label(req.Model), label(req.Target())}
 	p, ok := m.pairs.get(name)
-	if !ok {
-		p, ok = m.pairs.add(name, m.o.MaxModels+1, newPair) // and one "other"
+	if !ok && len(m.pairs.all()) <= m.o.MaxModels { // and one "other"
+		p, ok = m.pairs.addWithin(&m.room, m.pairSize(name), 0, name, m.o.MaxModels+1, m.newPair)
 	}
 	if !ok {
 		return m.other
@@ -63,12 +129,22 @@ func (m *Metrics) pair(req *types.Request) *pair {
 func (p *pair) request(priority int) {
 	n, ok := p.priorities.get(priority)
 	if !ok {
-		n, ok = p.priorities.add(priority, maxPriorities, newCounter[int])
+		const digits = 20
+		n, ok = p.priorities.addWithin(&p.m.room, p.m.size(&requests, false, p.values+digits), 0, priority, maxPriorities, newCounter[int])
 	}
 	if !ok {
 		n = &p.others
 	}
 	n.Add(1)
+}
+
+// failed counts a request that was refused or did not end well: of the pair "other", if
+// there is no room for another code of this one.
+func (p *pair) failed(c code) {
+	if p.errors[c].Load() == 0 && !p.m.room.take(p.m.size(&requestErrors, true, p.values+len(codes[c])), 0) {
+		p = p.m.other
+	}
+	p.errors[c].Add(1)
 }
 
 func newCounter[K any](k K) (K, *atomic.Uint64) { return k, new(atomic.Uint64) }
@@ -82,11 +158,22 @@ type use struct {
 	outputRate             rate
 }
 
+// use returns what is counted of p in a pool, or of the pair "other" if there is no room.
 func (p *pair) use(in *pool) *use {
 	u, ok := p.uses.get(in)
-	if !ok {
-		// There are as many as the program has pools.
-		u, _ = p.uses.add(in, math.MaxInt, func(in *pool) (*pool, *use) { return in, &use{pair: p} })
+	if ok {
+		return u
+	}
+	// There are as many as the program has pools.
+	bytes := p.m.useSize(p.pairName, in)
+	add := func(in *pool) (*pool, *use) { return in, &use{pair: p} }
+	if p == p.m.other {
+		p.m.room.spend(bytes)
+		u, _ = p.uses.add(in, math.MaxInt, add)
+		return u
+	}
+	if u, ok = p.uses.addWithin(&p.m.room, bytes, 0, in, math.MaxInt, add); !ok {
+		return p.m.other.use(in)
 	}
 	return u
 }
@@ -139,16 +226,18 @@ type attemptKey struct {
 type attempt struct {
 	n                             atomic.Uint64
 	namespace, name, port, target string
+	bytes                         int64 // of a page
 }
 
 // decided counts a decision for ep.
 func (m *Metrics) decided(p *pair, ep *types.Endpoint) {
 	key := attemptKey{ep.Load, p}
 	a, ok := m.attempts.get(key)
-	if !ok {
-		a, ok = m.attempts.add(key, m.o.MaxEndpoints, func(key attemptKey) (attemptKey, *attempt) {
-			namespace, name, port := endpointLabels(ep)
-			return key, &attempt{namespace: namespace, name: name, port: port, target: p.target}
+	if !ok && len(m.attempts.all()) < m.o.MaxEndpoints {
+		namespace, name, port := endpointLabels(ep)
+		bytes := decisions.size("", escaped(namespace)+escaped(name)+escaped(port)+escaped(p.target)+len("success"))
+		a, ok = m.attempts.addWithin(&m.room, bytes, 0, key, m.o.MaxEndpoints, func(key attemptKey) (attemptKey, *attempt) {
+			return key, &attempt{namespace: namespace, name: name, port: port, target: p.target, bytes: bytes}
 		})
 	}
 	if !ok {
@@ -189,6 +278,7 @@ func (m *Metrics) prune() {
 				b.n.Add(a.n.Load())
 			}
 			delete(all, k)
+			m.room.give(a.bytes)
 		}
 		return true
 	})
@@ -202,8 +292,9 @@ type rewrite struct{ name, model, target string }
 func (m *Metrics) Rewritten(name, model, target string) {
 	k := rewrite{label(name), label(model), label(target)}
 	n, ok := m.rewrites.get(k)
-	if !ok {
-		n, ok = m.rewrites.add(k, m.o.MaxModels, func(k rewrite) (rewrite, *atomic.Uint64) {
+	if !ok && len(m.rewrites.all()) < m.o.MaxModels {
+		bytes := rewritten.size("", escaped(k.name)+escaped(k.model)+escaped(k.target))
+		n, ok = m.rewrites.addWithin(&m.room, bytes, 0, k, m.o.MaxModels, func(k rewrite) (rewrite, *atomic.Uint64) {
 			return rewrite{strings.Clone(k.name), strings.Clone(k.model), strings.Clone(k.target)}, new(atomic.Uint64)
 		})
 	}

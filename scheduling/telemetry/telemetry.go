@@ -17,6 +17,7 @@ const (
 	DefaultMaxModels      = 500
 	DefaultMaxEndpoints   = 2000
 	DefaultMaxQueueSeries = 1000
+	DefaultMaxBytes       = 4 << 20
 	DefaultQueueThreshold = 5
 	DefaultKVThreshold    = 0.8
 )
@@ -66,6 +67,16 @@ type Options struct {
 	// others count under the tenant and the models "other". Default DefaultMaxQueueSeries.
 	MaxQueueSeries int
 
+	// MaxBytes bounds a page, in bytes, but for what configuration makes of it: about
+	// 10 KiB for each pool and 100 bytes for each endpoint, more where names are long. At
+	// least 256 KiB. Models make most of a page: one that is served takes some 40 KB with
+	// all its histograms, 55 KB with LegacyNames, and more if its name is long. The first
+	// to come have their series, and keep them. A quarter of the page is for counters
+	// alone: when the rest is used up, histograms of further models count under the model
+	// "other", and when all is, so do requests. Sums over models are right in any case.
+	// Who serves more than some 80 models sets more. Default DefaultMaxBytes, 4 MiB.
+	MaxBytes int
+
 	// LegacyNames exports the metrics of requests a second time, under the names
 	// that version 0.3 of the Inference Extension had for them.
 	LegacyNames bool
@@ -88,6 +99,7 @@ type Metrics struct {
 	// its last.
 	key *types.Key[*use]
 
+	room         room
 	decisionTime histogram
 	pools        table[types.NamespacedName, *pool]
 	pairs        table[pairName, *pair]
@@ -113,6 +125,9 @@ func New(o Options) (*Metrics, error) {
 	if o.MaxQueueSeries < 0 {
 		return nil, fmt.Errorf("telemetry: Options.MaxQueueSeries is %d, want more than 0, or 0 for the default of %d", o.MaxQueueSeries, DefaultMaxQueueSeries)
 	}
+	if o.MaxBytes != 0 && o.MaxBytes < minBytes {
+		return nil, fmt.Errorf("telemetry: Options.MaxBytes is %d, want at least %d, or 0 for the default of %d", o.MaxBytes, minBytes, DefaultMaxBytes)
+	}
 	if !(o.QueueThreshold >= 0) {
 		return nil, fmt.Errorf("telemetry: Options.QueueThreshold is %v, want more than 0, or 0 for the default of %v", o.QueueThreshold, DefaultQueueThreshold)
 	}
@@ -126,13 +141,25 @@ func New(o Options) (*Metrics, error) {
 	setDefault(&o.MaxModels, DefaultMaxModels)
 	setDefault(&o.MaxEndpoints, DefaultMaxEndpoints)
 	setDefault(&o.MaxQueueSeries, DefaultMaxQueueSeries)
+	setDefault(&o.MaxBytes, DefaultMaxBytes)
 	setDefault(&o.QueueThreshold, DefaultQueueThreshold)
 	setDefault(&o.KVThreshold, DefaultKVThreshold)
 	m := &Metrics{o: o, key: types.NewKey[*use]("telemetry"), decisionTime: newHistogram(decisionBuckets)}
+	m.room.left.Store(int64(o.MaxBytes) - fixedBytes)
+	m.room.spared = int64(o.MaxBytes) / 4
 	// A client may call its model "other" too: both count here.
-	m.other, _ = m.pairs.add(pairName{other, other}, 1, newPair)
+	name := pairName{other, other}
+	m.room.spend(m.pairSize(name))
+	m.other, _ = m.pairs.add(name, 1, m.newPair)
 	return m, nil
 }
+
+const (
+	minBytes = 256 << 10
+	// fixedBytes is more than what all pages have: help and type of all families, and what
+	// has no labels.
+	fixedBytes = 32 << 10
+)
 
 func setDefault[T comparable](field *T, value T) {
 	var zero T
