@@ -132,6 +132,7 @@ func startFleet(ctx context.Context, cfg config, p policy) (f *fleet, err error)
 	// How requests pass, and who waits while there is not room for all.
 	options := director.Options{
 		Store: f.store, Scheduler: f.scheduler, RestoreModel: true, Seed: cfg.seed, OnRefused: f.log.refused,
+		TrustRequestHeaders: true, // the gateway has made sure of them: see identify
 	}
 	if p.admission != nil {
 		f.bands = p.admission().Bands

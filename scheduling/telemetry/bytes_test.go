@@ -66,13 +66,13 @@ func TestTrapNamesMakeAHugePage(t *testing.T) {
 				case 1:
 					m.Refused(req, pools[1], "", 500+i%9)
 				default:
-					h.Scheduled(d)
+					h.Scheduled(event(d, types.Outcome{}))
 					out := served
 					out.Duration, out.TTFT = 2*time.Second, time.Second
 					if i%5 == 0 {
 						out = types.Outcome{Status: 400 + i%120}
 					}
-					h.Finished(d, d.Endpoint, out)
+					h.Finished(event(d, out))
 				}
 				m.Rewritten("canary", req.Model, req.TargetModel)
 			}
@@ -166,7 +166,7 @@ func TestEndpointsThatGoGiveRoomBack(t *testing.T) {
 	for i := range 20_000 {
 		d := decision(request("chat", ""))
 		d.Endpoint = endpoint(fmt.Sprint("pod-", i))
-		h.Scheduled(d)
+		h.Scheduled(event(d, types.Outcome{}))
 		d.Endpoint.Load.Retire()
 		if i%100 == 0 {
 			if err := m.WriteText(io.Discard); err != nil {
@@ -176,7 +176,7 @@ func TestEndpointsThatGoGiveRoomBack(t *testing.T) {
 	}
 	d := decision(request("chat", ""))
 	d.Endpoint = endpoint("the-last")
-	h.Scheduled(d)
+	h.Scheduled(event(d, types.Outcome{}))
 	check(t, scrape(t, m), `1 inference_extension_scheduler_attempts_total{namespace="",pod_name="the-last",port="8000",status="success",target_model_name="chat"}`)
 }
 
