@@ -78,9 +78,9 @@ flowControl:
 		{"bounds of 0", gate + "flowControl: {maxBytes: 0, maxRequests: \"0\", defaultRequestTTL: 0s}\n", "0 0 first-come fifo | " + rest("0s 0"),
 			[]string{"flowControl: 0 stands for the default here, 1073741824 bytes or 10000 requests"}},
 		{"a detector", gate + "plugins: [{type: queue-scorer}, {type: utilization-detector, parameters: {queueDepthThreshold: 9, kvCacheUtilThreshold: 0.7}}]\n",
-			"0 0 first-come fifo | rest=others{0 0 0s 0} | Utilization{Queue:9 KVUsage:0.7}", nil},
-		{"thresholds", gate + "saturationDetector: {queueDepthThreshold: 3}\n", "0 0 first-come fifo | rest=others{0 0 0s 0} | Utilization{Queue:3 KVUsage:0}", nil},
-		{"a detector that is not declared", gate + "saturationDetector: {pluginRef: utilization-detector}\n", "0 0 first-come fifo | rest=others{0 0 0s 0} | Utilization{Queue:0 KVUsage:0}", nil},
+			"0 0 first-come fifo | rest=others{0 0 0s 0} | Utilization{Queue:9 KVUsage:0.7 ReadingsOnly:false}", nil},
+		{"thresholds", gate + "saturationDetector: {queueDepthThreshold: 3}\n", "0 0 first-come fifo | rest=others{0 0 0s 0} | Utilization{Queue:3 KVUsage:0 ReadingsOnly:false}", nil},
+		{"a detector that is not declared", gate + "saturationDetector: {pluginRef: utilization-detector}\n", "0 0 first-come fifo | rest=others{0 0 0s 0} | Utilization{Queue:0 KVUsage:0 ReadingsOnly:false}", nil},
 		{"places", gate + "plugins: [{type: queue-scorer}, {type: concurrency-detector, name: c, parameters: {maxConcurrency: 7, headroom: 0.2, maxTokenConcurrency: 5}}]\nsaturationDetector: {pluginRef: c}\n" +
 			"schedulingProfiles: [{name: p, plugins: [{pluginRef: c}, {pluginRef: queue-scorer}]}]\n",
 			"0 0 first-come fifo | rest=others{0 0 0s 0} | Concurrency{Requests:7 Tokens:0}",
@@ -97,7 +97,7 @@ flowControl:
 		{"ours with what Envoy cannot do", "admission: {revoke: true, bands: [{name: all}]}\n", "0 0 virtual-tokens fifo | rest=all{0 0 0s 0} | <nil><nil>",
 			[]string{"admission.revoke has no effect here"}},
 		{"ours with their detector", "admission: {bands: [{name: all}]}\nsaturationDetector: {queueDepthThreshold: 3}\n",
-			"0 0 virtual-tokens fifo | rest=all{0 0 0s 0} | Utilization{Queue:3 KVUsage:0}", nil},
+			"0 0 virtual-tokens fifo | rest=all{0 0 0s 0} | Utilization{Queue:3 KVUsage:0 ReadingsOnly:false}", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := parse(t, poolYAML+pickerHead+tt.text)

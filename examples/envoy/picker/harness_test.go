@@ -93,7 +93,7 @@ func newFixture(t testing.TB, change func(*picker.Options, *director.Options, *s
 		default:
 		}
 	}
-	o, do := picker.Options{}, director.Options{Store: f.store, RestoreModel: true}
+	o, do := picker.Options{}, director.Options{Store: f.store, RestoreModel: true, TrustRequestHeaders: true}
 	if change != nil {
 		change(&o, &do, &profile)
 	}
