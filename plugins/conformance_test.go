@@ -18,7 +18,7 @@ type madeFilter struct {
 }
 
 func allFilters() []madeFilter {
-	tree := plugins.DecisionTree().Filters[2].Filter
+	tree := plugins.DecisionTree().Filters[3].Filter
 	value := func(f scheduling.Filter) func() scheduling.Filter {
 		return func() scheduling.Filter { return f }
 	}
@@ -26,6 +26,7 @@ func allFilters() []madeFilter {
 		{"healthy", value(plugins.Healthy{})},
 		{"fresh", value(plugins.Fresh{})},
 		{"ejection", func() scheduling.Filter { f, _ := plugins.NewEjection(plugins.EjectionOptions{}); return f }},
+		{"model-served", func() scheduling.Filter { return new(plugins.ModelServed) }},
 		{"labels", value(plugins.Labels{Match: map[string]string{"zone": "a"}})},
 		{"no labels", value(plugins.Labels{})},
 		{"has-capacity", value(plugins.HasCapacity{})},

@@ -97,6 +97,7 @@ func DecisionTree() scheduling.Profile {
 	return scheduling.Profile{
 		Filters: []scheduling.Named{
 			{Name: "healthy", Filter: Healthy{}},
+			{Name: "model-served", Filter: new(ModelServed)},
 			{Name: "fresh", Filter: Fresh{}},
 			{Name: "decision-tree", Filter: decisionTree()},
 		},

@@ -28,7 +28,7 @@ const maxSlots = 1 << 20
 
 // lookup returns the number of ep, or -1. Caller must hold mu.
 func (x *endpointIndex) lookup(ep *types.Endpoint) int32 {
-	if int(ep.Slot) < len(x.bySlot) {
+	if uint(ep.Slot) < uint(len(x.bySlot)) {
 		if i := x.bySlot[ep.Slot] - 1; i >= 0 && x.loads[i] == ep.Load {
 			return i
 		}
@@ -84,7 +84,7 @@ func (x *endpointIndex) remove(ep *types.Endpoint) int32 {
 		return -1
 	}
 	delete(x.byLoad, ep.Load)
-	if slot := x.slots[i]; int(slot) < len(x.bySlot) && x.bySlot[slot] == i+1 {
+	if slot := x.slots[i]; uint(slot) < uint(len(x.bySlot)) && x.bySlot[slot] == i+1 {
 		x.bySlot[slot] = 0
 	} else {
 		x.unsure--

@@ -8,13 +8,14 @@ import (
 )
 
 // Healthy is a Filter that strikes out endpoints that are draining or known to
-// fail: those whose State is not Ready.
+// fail, those whose State is not Ready, and those whose engine says that it sleeps
+// (types.Endpoint.Asleep): it would answer, but compute nothing.
 type Healthy struct{}
 
 // Filter implements scheduling.Filter.
-func (Healthy) Filter(_ context.Context, _ *types.Request, eps []*types.Endpoint, keep []bool) error {
+func (Healthy) Filter(_ context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error {
 	for i, ep := range eps {
-		if ep.State != types.Ready {
+		if ep.State != types.Ready || ep.Asleep(req) {
 			keep[i] = false
 		}
 	}
@@ -22,7 +23,12 @@ func (Healthy) Filter(_ context.Context, _ *types.Request, eps []*types.Endpoint
 }
 
 // Describe implements scheduling.Describer.
-func (Healthy) Describe(_ *types.Request, ep *types.Endpoint) string { return ep.State.String() }
+func (Healthy) Describe(req *types.Request, ep *types.Endpoint) string {
+	if ep.Asleep(req) {
+		return ep.State.String() + ", asleep"
+	}
+	return ep.State.String()
+}
 
 var (
 	_ scheduling.Filter    = Healthy{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -28,10 +29,12 @@ type PrefixOptions struct {
 	CapacityBlocks int `json:"capacityBlocks,omitempty"`
 	// BytesPerToken converts the cache geometry, which is in tokens. Default 4.
 	BytesPerToken float64 `json:"bytesPerToken,omitempty"`
-	// ShareAcrossTenants lets requests of different fairness ids match each
-	// other's prefixes, as the engine's own cache does. By default they do not:
-	// then no tenant can learn from its waiting time what another has asked.
-	ShareAcrossTenants bool `json:"shareAcrossTenants,omitempty"`
+	// IsolateTenants keeps requests of different fairness ids from matching each
+	// other's prefixes. By default they do match, as in the engine's own cache: else a
+	// system prompt that all use would be computed for each of them on some server of its
+	// own. With it, no tenant can learn from where its request goes what another has
+	// asked; that the engine's cache tells nothing either, give tenants a cache_salt each.
+	IsolateTenants bool `json:"isolateTenants,omitempty"`
 }
 
 // PrefixCache is a Scorer that prefers servers that hold the beginning of the
@@ -42,14 +45,15 @@ type PrefixOptions struct {
 // The index takes a prompt to be cached where a request went, drops what a server
 // must have evicted by the size of its cache, corrects the size by the cached
 // tokens that responses report, and forgets a server that goes or restarts.
-// Prompts match only under the same target model, cache salt and tenant.
+// Prompts match only under the same target model and cache salt, as in the engine, and of
+// whichever tenant they are, unless IsolateTenants.
 //
 // Make it with NewPrefixCache. Safe for use by several Schedulers, which then
 // share what they know.
 type PrefixCache struct {
-	index *prefixindex.Index
-	share bool
-	key   *types.Key[*prefix]
+	index   *prefixindex.Index
+	isolate bool
+	key     *types.Key[*prefix]
 
 	servers endpointTable[cachedServer]
 	matches sync.Pool // of *[]uint32, for Score
@@ -88,9 +92,9 @@ func NewPrefixCache(o PrefixOptions) (*PrefixCache, error) {
 		return nil, fmt.Errorf("plugins: %w", err)
 	}
 	return &PrefixCache{
-		index: index,
-		share: o.ShareAcrossTenants,
-		key:   types.NewKey[*prefix]("prefix-cache"),
+		index:   index,
+		isolate: o.IsolateTenants,
+		key:     types.NewKey[*prefix]("prefix-cache"),
 		matches: sync.Pool{New: func() any {
 			return new([]uint32)
 		}},
@@ -182,7 +186,8 @@ func (p *PrefixCache) CachedTokens(req *types.Request, ep *types.Endpoint) int {
 	if req.Prompt.Bytes == 0 {
 		return 0
 	}
-	return req.Prompt.Tokens * held * p.index.Options().BlockBytes / req.Prompt.Bytes
+	matched := int64(held) * int64(p.index.Options().BlockBytes)
+	return int(int64(req.Prompt.Tokens) * matched / int64(req.Prompt.Bytes))
 }
 
 // match returns how many of the prompt's blocks ep holds, and how many there are.
@@ -251,7 +256,7 @@ func (p *PrefixCache) Finished(req *types.Request, _ *types.Endpoint, out types.
 	}
 	// The engine counts tokens of its own blocks and of its chat template, and
 	// always computes the last token anew: a small shortfall is no error.
-	actual := int(cached / tokens * float64(req.Prompt.Bytes) / float64(p.index.Options().BlockBytes))
+	actual := int(min(max(cached/tokens, 0), 1) * float64(req.Prompt.Bytes) / float64(p.index.Options().BlockBytes))
 	if slack := 1 + pr.before/8; actual+slack >= pr.before {
 		actual = max(actual, pr.before)
 	}
@@ -280,9 +285,9 @@ func (p *PrefixCache) prefixOf(req *types.Request) *prefix {
 
 // prepare fills in pr and keeps it with the request.
 func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
-	tenant := req.FairnessID
-	if p.share {
-		tenant = ""
+	tenant := ""
+	if p.isolate {
+		tenant = req.FairnessID
 	}
 	h := p.index.Hasher(prefixindex.Seed(req.Target(), req.CacheSalt, tenant))
 	pr.hashes = pr.room[:0]
@@ -329,7 +334,7 @@ func cacheTokens(ep *types.Endpoint) int {
 	size, ok1 := ep.Metrics.BlockSize.Value()
 	blocks, ok2 := ep.Metrics.NumBlocks.Value()
 	if ok1 && ok2 && size*blocks > 0 {
-		return int(min(size*blocks, 1<<40))
+		return int(min(size*blocks, math.MaxInt32))
 	}
 	return ep.Capacity.KVTokens
 }

@@ -154,9 +154,9 @@ func TestPrefixCacheKeepsApart(t *testing.T) {
 	base := blocks("secret", 4)
 	base.Model, base.TargetModel, base.CacheSalt, base.FairnessID = "public", "target", "salt", "tenant"
 	tests := []struct {
-		name         string
-		change       func(*types.Request)
-		want, shared float64 // with ShareAcrossTenants
+		name           string
+		change         func(*types.Request)
+		isolated, want float64 // with IsolateTenants, and without
 	}{
 		{"nothing else", func(*types.Request) {}, 1, 1},
 		{"public name", func(r *types.Request) { r.Model = "other" }, 1, 1},
@@ -169,17 +169,17 @@ func TestPrefixCacheKeepsApart(t *testing.T) {
 		{"salt and tenant swapped", func(r *types.Request) { r.CacheSalt, r.FairnessID = r.FairnessID, r.CacheSalt }, 0, 0},
 		{"moved border", func(r *types.Request) { r.TargetModel, r.CacheSalt = "targetsalt", "" }, 0, 0},
 	}
-	for _, share := range []bool{false, true} {
-		p := mustPrefix(t, plugins.PrefixOptions{ShareAcrossTenants: share})
+	for _, isolate := range []bool{false, true} {
+		p := mustPrefix(t, plugins.PrefixOptions{IsolateTenants: isolate})
 		ep := idle(1)[0]
 		p.Picked(again(base), ep)
 		for _, tt := range tests {
-			t.Run(fmt.Sprintf("%s/share=%v", tt.name, share), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s/isolate=%v", tt.name, isolate), func(t *testing.T) {
 				req := again(base)
 				tt.change(req)
 				want := tt.want
-				if share {
-					want = tt.shared
+				if isolate {
+					want = tt.isolated
 				}
 				if got := schedulingtest.Score(t, p, req, ep); got[0] != want {
 					t.Errorf("Score = %v, want %v", got[0], want)
@@ -673,5 +673,22 @@ func TestBurstDoesNotShrinkTheCache(t *testing.T) {
 	}
 	if held := p.Stats().Held; held > 50 {
 		t.Errorf("after 200 misses the cache is still believed to hold %d blocks", held)
+	}
+}
+
+// TestTrapLargePromptOverflows: figures of large prompts and caches fit into an int of 32
+// bits, but their products do not.
+func TestTrapLargePromptOverflows(t *testing.T) {
+	p := mustPrefix(t, plugins.PrefixOptions{CapacityBlocks: 1 << 13})
+	ep := schedulingtest.Endpoint("a").WithMetrics(types.Metrics{BlockSize: types.Known(64), NumBlocks: types.Known(1 << 30)})
+	req := blocks("large", 4096)
+	req.Prompt.Tokens = 1 << 20
+	p.Picked(again(req), ep)
+	if got := p.CachedTokens(again(req), ep); got != 1<<20 {
+		t.Errorf("CachedTokens = %d of a prompt of %d tokens that is cached whole", got, 1<<20)
+	}
+	p.Finished(again(req), ep, types.Outcome{Usage: types.Usage{PromptTokens: types.Known(1), CachedTokens: types.Known(1e18)}})
+	if got := p.CachedTokens(again(req), ep); got != 1<<20 {
+		t.Errorf("CachedTokens = %d after a server reported nonsense, want %d", got, 1<<20)
 	}
 }

@@ -74,6 +74,7 @@ func classic(more []scheduling.Weighted) scheduling.Profile {
 func safetyFilters() []scheduling.Named {
 	return []scheduling.Named{
 		{Name: "healthy", Filter: Healthy{}},
+		{Name: "model-served", Filter: new(ModelServed)},
 		{Name: "fresh", Filter: Fresh{}},
 		{Name: "shed", Filter: Shed{}},
 	}

@@ -34,9 +34,12 @@ type Registry struct {
 func NewRegistry() *Registry {
 	r := &Registry{factories: map[string]Factory{}, detectors: admission.Detectors()}
 	for name, f := range map[string]Factory{
-		"healthy-filter":        fixed(Healthy{}),
-		"fresh-filter":          fixed(Fresh{}),
-		"ejection-filter":       newEjectionFrom,
+		"healthy-filter":  fixed(Healthy{}),
+		"fresh-filter":    fixed(Fresh{}),
+		"ejection-filter": newEjectionFrom,
+		"model-served-filter": func(p json.RawMessage) (any, error) {
+			return new(ModelServed), Parameters(p, &struct{}{})
+		},
 		"label-filter":          decoded[Labels],
 		"capacity-filter":       decoded[HasCapacity],
 		"shed-filter":           decoded[Shed],

@@ -105,7 +105,7 @@
 //
 // A profile gets what it lacks and is not to be without:
 //
-//   - healthy-filter and fresh-filter come first, if it has neither. The Inference
+//   - healthy-filter, model-served-filter and fresh-filter come first, if it has none of them. The Inference
 //     Extension does not know them: there, endpoints that do not serve are taken out
 //     of the pool by others.
 //   - shed-filter comes last of the filters, if there is none, with the limits of

@@ -121,7 +121,7 @@ func (t *translation) wire(refs []reference, profile *plugins.ProfileConfig, det
 	)
 	for _, ref := range refs {
 		d := t.byName[ref.name]
-		safe = safe || d.plugin.Type == typeHealthy || d.plugin.Type == typeFresh
+		safe = safe || d.plugin.Type == typeHealthy || d.plugin.Type == typeServed || d.plugin.Type == typeFresh
 		sheds = sheds || d.plugin.Type == typeShed
 		if d.picker {
 			picker = d
@@ -129,6 +129,7 @@ func (t *translation) wire(refs []reference, profile *plugins.ProfileConfig, det
 	}
 	if !safe {
 		use(t.ensure(typeHealthy), nil)
+		use(t.ensure(typeServed), nil)
 		use(t.ensure(typeFresh), nil)
 	}
 	for _, ref := range refs {

@@ -14,6 +14,7 @@ import (
 // Types of plugins that mean something to the translation.
 const (
 	typeHealthy  = "healthy-filter"
+	typeServed   = "model-served-filter"
 	typeFresh    = "fresh-filter"
 	typeShed     = "shed-filter"
 	typeMaxScore = "max-score-picker"

@@ -108,10 +108,10 @@ func precise(oracle CacheOracle, prefix, kv, queue float64) scheduling.Profile {
 }
 
 // prefixIndex returns a prefix cache estimate for rules that compare blocks of the
-// engine, whoever's prompt they come from.
+// engine.
 func prefixIndex() *plugins.PrefixCache {
 	c, err := plugins.NewPrefixCache(plugins.PrefixOptions{
-		BlockBytes: bytesPerBlock, MaxPromptBlocks: 1 << 15, CapacityBlocks: 500_000 / tokensPerBlock, ShareAcrossTenants: true,
+		BlockBytes: bytesPerBlock, MaxPromptBlocks: 1 << 15, CapacityBlocks: 500_000 / tokensPerBlock,
 	})
 	if err != nil {
 		panic(fmt.Sprintf("policies: %v", err)) // the options are constants
