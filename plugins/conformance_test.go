@@ -18,7 +18,7 @@ type madeFilter struct {
 }
 
 func allFilters() []madeFilter {
-	tree := plugins.DecisionTree().Filters[3].Filter
+	tree := plugins.DecisionTree().Filters[4].Filter
 	value := func(f scheduling.Filter) func() scheduling.Filter {
 		return func() scheduling.Filter { return f }
 	}
@@ -27,6 +27,7 @@ func allFilters() []madeFilter {
 		{"fresh", value(plugins.Fresh{})},
 		{"ejection", func() scheduling.Filter { f, _ := plugins.NewEjection(plugins.EjectionOptions{}); return f }},
 		{"model-served", func() scheduling.Filter { return new(plugins.ModelServed) }},
+		{"previous-answer", func() scheduling.Filter { f, _ := plugins.NewPreviousAnswer(plugins.AnswerOptions{}); return f }},
 		{"labels", value(plugins.Labels{Match: map[string]string{"zone": "a"}})},
 		{"no labels", value(plugins.Labels{})},
 		{"has-capacity", value(plugins.HasCapacity{})},

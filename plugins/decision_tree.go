@@ -98,6 +98,7 @@ func DecisionTree() scheduling.Profile {
 		Filters: []scheduling.Named{
 			{Name: "healthy", Filter: Healthy{}},
 			{Name: "model-served", Filter: new(ModelServed)},
+			{Name: "previous-answer", Filter: mustPreviousAnswer(AnswerOptions{})},
 			{Name: "fresh", Filter: Fresh{}},
 			{Name: "decision-tree", Filter: decisionTree()},
 		},

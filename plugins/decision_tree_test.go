@@ -112,7 +112,7 @@ func randomPods(rnd *types.Rand, crowded int) ([]pod, []*types.Endpoint) {
 // withAffinity returns the tree of DecisionTree with another chance to stay, so
 // that the draw is certain.
 func withAffinity(affinity float64) *plugins.Tree {
-	tree := plugins.DecisionTree().Filters[3].Filter.(*plugins.Tree)
+	tree := plugins.DecisionTree().Filters[4].Filter.(*plugins.Tree)
 	seen := map[*plugins.Tree]bool{}
 	var walk func(*plugins.Tree)
 	walk = func(n *plugins.Tree) {
@@ -141,7 +141,7 @@ func TestDecisionTreeEqualsReference(t *testing.T) {
 	variants := []variant{
 		{"stays", withAffinity(1), []bool{true}},
 		{"leaves", withAffinity(1e-12), []bool{false}},
-		{"default", plugins.DecisionTree().Filters[3].Filter.(*plugins.Tree), []bool{true, false}},
+		{"default", plugins.DecisionTree().Filters[4].Filter.(*plugins.Tree), []bool{true, false}},
 	}
 	dropped, kept := 0, 0
 	for seed := range uint64(3000) {

@@ -26,9 +26,10 @@
 //
 // or declare it: see [Registry.Load].
 //
-// Plugins without state are plain values and may be shared. PrefixCache and
-// SessionAffinity learn where requests went; each of their values belongs to one
-// Scheduler, unless it is to share what it learned with another.
+// Plugins without state are plain values and may be shared. Cost, PrefixCache, Ejection,
+// SessionAffinity and PreviousAnswer learn from requests; each of their values belongs to
+// one Scheduler, unless it is to share what it learned with another. What they learn of an
+// endpoint they keep by its Load: see types.NewEndpoint.
 //
 // In all of them a figure that the server did not report, or that is too old, is
 // unknown: scorers have no opinion then, and filters let the endpoint pass

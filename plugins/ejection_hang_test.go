@@ -289,7 +289,7 @@ func TestTrapClientsWhoLeave(t *testing.T) {
 		}
 	}
 	wide := evenly(300*time.Millisecond, 5*time.Second)
-	base := pond{servers: 6, takes: speeds(wide, 1), every: 20 * time.Millisecond, patience: 500 * time.Millisecond, requests: 3000}
+	base := pond{servers: 6, takes: speeds(wide, 1), every: 20 * time.Millisecond, patience: 500 * time.Millisecond, requests: 1000}
 	with := func(change func(*pond)) pond {
 		p := base
 		change(&p)
@@ -454,6 +454,20 @@ func TestEjectionHangs(t *testing.T) {
 				v := w.send(0)
 				w.sleep(long)
 				old.end(served)
+				v.end(gone)
+			}
+		}, all},
+		{"of a kind of which few were answered", func(w *ward) {
+			for range 4 {
+				v := visit{w, w.request(), w.eps[0]}
+				v.req.Stream = true
+				w.f.Picked(v.req, v.ep)
+				other := visit{w, w.request(), w.eps[1]}
+				other.req.Stream = true
+				w.f.Picked(other.req, other.ep)
+				w.sleep(10 * time.Millisecond)
+				other.token().end(served)
+				w.sleep(long)
 				v.end(gone)
 			}
 		}, all},

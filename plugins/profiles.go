@@ -75,6 +75,7 @@ func safetyFilters() []scheduling.Named {
 	return []scheduling.Named{
 		{Name: "healthy", Filter: Healthy{}},
 		{Name: "model-served", Filter: new(ModelServed)},
+		{Name: "previous-answer", Filter: mustPreviousAnswer(AnswerOptions{})},
 		{Name: "fresh", Filter: Fresh{}},
 		{Name: "shed", Filter: Shed{}},
 	}

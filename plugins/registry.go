@@ -40,14 +40,15 @@ func NewRegistry() *Registry {
 		"model-served-filter": func(p json.RawMessage) (any, error) {
 			return new(ModelServed), Parameters(p, &struct{}{})
 		},
-		"label-filter":          decoded[Labels],
-		"capacity-filter":       decoded[HasCapacity],
-		"shed-filter":           decoded[Shed],
-		"adapter-filter":        fixed(AdapterPresent{}),
-		"low-queue-filter":      decoded[LowQueue],
-		"least-queue-filter":    fixed(LeastQueue{}),
-		"least-kv-cache-filter": fixed(LeastKV{}),
-		"lora-affinity-filter":  decoded[LoRASoftAffinity],
+		"previous-answer-filter": newPreviousAnswerFrom,
+		"label-filter":           decoded[Labels],
+		"capacity-filter":        decoded[HasCapacity],
+		"shed-filter":            decoded[Shed],
+		"adapter-filter":         fixed(AdapterPresent{}),
+		"low-queue-filter":       decoded[LowQueue],
+		"least-queue-filter":     fixed(LeastQueue{}),
+		"least-kv-cache-filter":  fixed(LeastKV{}),
+		"lora-affinity-filter":   decoded[LoRASoftAffinity],
 		"v0.3-decision-tree-filter": func(p json.RawMessage) (any, error) {
 			return decisionTree(), Parameters(p, &struct{}{})
 		},

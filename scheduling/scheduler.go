@@ -95,7 +95,8 @@ func contains[T any](list []T, v T) (found bool) {
 }
 
 // Schedule decides which of eps serves req, and books the request there before
-// it returns. eps is not changed and not kept; its endpoints need a Load.
+// it returns. eps is not changed and not kept; its endpoints need a Load, the same one in
+// every call: it is what ledger and plugins know an endpoint by (see types.NewEndpoint).
 //
 // The caller must see to it that Done is called on the Decision, whatever
 // happens. Until then req and its body belong to the Decision.

@@ -44,6 +44,12 @@ type Endpoint struct {
 }
 
 // NewEndpoint returns a ready endpoint with a ledger of its own and no reading.
+//
+// Call it once for each server and keep what it returns: the Load is what an endpoint is
+// known by. Who calls it for every request has a pool of strangers: nothing is in flight
+// anywhere, nothing is learned, nobody is ever ejected, and plugins remember each of the
+// strangers until they are told to forget it. For a newer reading use WithMetrics, or copy
+// the Endpoint and leave its Load.
 func NewEndpoint(id, address string) *Endpoint {
 	return &Endpoint{ID: id, Address: address, Load: NewLoad()}
 }

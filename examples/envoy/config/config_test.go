@@ -91,7 +91,7 @@ func TestLoadDirectory(t *testing.T) {
 		t.Errorf("status of a model without a pool = %+v", status)
 	}
 
-	if got, want := wiringOf(t, c, mistral), "healthy-filter model-served-filter fresh-filter shed-filter{0 0} | queue-scorer*1 | MaxScore | 0"; got != want {
+	if got, want := wiringOf(t, c, mistral), "healthy-filter model-served-filter previous-answer-filter fresh-filter shed-filter{0 0} | queue-scorer*1 | MaxScore | 0"; got != want {
 		t.Errorf("profile of %s:\n%s, want\n%s", mistral, got, want)
 	}
 	if got, want := wiringOf(t, c, llama), wiring(plugins.Default()); got != want {

@@ -105,9 +105,9 @@
 //
 // A profile gets what it lacks and is not to be without:
 //
-//   - healthy-filter, model-served-filter and fresh-filter come first, if it has none of them. The Inference
-//     Extension does not know them: there, endpoints that do not serve are taken out
-//     of the pool by others.
+//   - healthy-filter, model-served-filter, previous-answer-filter and fresh-filter come
+//     first, if it has none of them. The Inference Extension does not know them: there,
+//     endpoints that do not serve are taken out of the pool by others.
 //   - shed-filter comes last of the filters, if there is none, with the limits of
 //     saturationDetector, which names a utilization-detector or has the thresholds
 //     itself; or those of a plugin named utilization-detector; or else the

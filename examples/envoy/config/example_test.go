@@ -26,8 +26,8 @@ func ExampleLoad() {
 			len(c.Change.Endpoints[pool]), len(profile.Filters), len(profile.Scorers), len(profile.Costs))
 	}
 	// Output:
-	// default/llama: 3 endpoints, 5 filters, 0 scorers, 1 costs
-	// lab/mistral: 1 endpoints, 4 filters, 1 scorers, 0 costs
+	// default/llama: 3 endpoints, 6 filters, 0 scorers, 1 costs
+	// lab/mistral: 1 endpoints, 5 filters, 1 scorers, 0 costs
 }
 
 // A reload keeps the schedulers of pools whose profile is declared as before.

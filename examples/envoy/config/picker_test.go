@@ -23,7 +23,7 @@ func read(t testing.TB, path string) string {
 	return string(data)
 }
 
-const safe = "healthy-filter model-served-filter fresh-filter "
+const safe = "healthy-filter model-served-filter previous-answer-filter fresh-filter "
 
 func TestPickerConfig(t *testing.T) {
 	shed := "shed-filter{0 0} | "
@@ -54,7 +54,7 @@ func TestPickerConfig(t *testing.T) {
 			"schedulingProfiles: [{name: p, plugins: [{pluginRef: s}, {pluginRef: fresh-filter}, {pluginRef: latency-cost}, {pluginRef: power-of-two-picker}], fallbacks: 2, metricsTTL: 2s, bookingTTL: 1m, outputTokens: 64, seed: 7}]\n",
 			"s{3 0} fresh-filter | -latency-cost | PowerOfTwo | 2", nil},
 		{"names that are taken", "plugins: [{type: queue-scorer, name: healthy-filter}, {type: kv-cache-utilization-scorer, name: shed-filter}, {type: running-requests-size-scorer, name: shed-filter-2}, {type: lora-affinity-scorer, name: max-score-picker}]\n",
-			"healthy-filter-2 model-served-filter fresh-filter shed-filter-3{0 0} | healthy-filter*1 shed-filter*1 shed-filter-2*1 max-score-picker*1 | MaxScore | 0", nil},
+			"healthy-filter-2 model-served-filter previous-answer-filter fresh-filter shed-filter-3{0 0} | healthy-filter*1 shed-filter*1 shed-filter-2*1 max-score-picker*1 | MaxScore | 0", nil},
 		{"not used", "plugins: [{type: queue-scorer}, {type: random-picker}, {type: max-score-picker, name: m, parameters: {maxNumOfEndpoints: 2}}]\nschedulingProfiles: [{name: p, plugins: [{pluginRef: queue-scorer}]}]\n",
 			safe + shed + "queue-scorer*1 | MaxScore | 1", []string{"plugins[1] (random-picker) is used by no profile"}},
 		{"a profile of nothing", "schedulingProfiles: [{name: p}]\n", safe + shed[:len(shed)-1] + " | MaxScore | 0", nil},

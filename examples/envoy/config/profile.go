@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/inferpick/inferpick/plugins"
@@ -121,16 +122,16 @@ func (t *translation) wire(refs []reference, profile *plugins.ProfileConfig, det
 	)
 	for _, ref := range refs {
 		d := t.byName[ref.name]
-		safe = safe || d.plugin.Type == typeHealthy || d.plugin.Type == typeServed || d.plugin.Type == typeFresh
+		safe = safe || slices.Contains(safeTypes, d.plugin.Type)
 		sheds = sheds || d.plugin.Type == typeShed
 		if d.picker {
 			picker = d
 		}
 	}
 	if !safe {
-		use(t.ensure(typeHealthy), nil)
-		use(t.ensure(typeServed), nil)
-		use(t.ensure(typeFresh), nil)
+		for _, one := range safeTypes {
+			use(t.ensure(one), nil)
+		}
 	}
 	for _, ref := range refs {
 		use(t.byName[ref.name], ref.weight)

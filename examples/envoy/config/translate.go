@@ -15,6 +15,7 @@ import (
 const (
 	typeHealthy  = "healthy-filter"
 	typeServed   = "model-served-filter"
+	typeAnswer   = "previous-answer-filter"
 	typeFresh    = "fresh-filter"
 	typeShed     = "shed-filter"
 	typeMaxScore = "max-score-picker"
@@ -37,6 +38,9 @@ var nothingToDo = []string{
 	typeParser,
 	"single-profile-handler",
 }
+
+// safeTypes are the filters that a profile gets if it has none of them.
+var safeTypes = []string{typeHealthy, typeServed, typeAnswer, typeFresh}
 
 // aliases are types that bore another name in some version.
 var aliases = map[string]string{"kv-cache-scorer": "kv-cache-utilization-scorer"}

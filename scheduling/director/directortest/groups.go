@@ -378,7 +378,7 @@ func (r *runner) hangs(t *testing.T) {
 				var clients sync.WaitGroup
 				for j := range each {
 					clients.Go(func() {
-						_, res := f.askFor(mixed(j), 120*time.Millisecond)
+						_, res := f.askFor(mixed(j), 300*time.Millisecond)
 						if res.Status != 200 || res.Err != nil {
 							mu.Lock()
 							lost[i]++

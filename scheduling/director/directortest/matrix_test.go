@@ -162,27 +162,34 @@ func byHand(t *testing.T, d *director.Director) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, in *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, in.Body, 32<<20))
 		if err != nil {
-			refuse(w, d.Refuse(in.URL.Path, director.AsError(err)))
+			e := &director.Error{Status: http.StatusBadRequest, Code: "incomplete_body", Message: "request body could not be read", Err: err}
+			if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+				e.Status = http.StatusRequestEntityTooLarge
+			}
+			refuse(w, d.Refuse(in.URL.Path, e))
 			return
 		}
-		if models, ok := d.ModelList(in.Method, in.URL.Path); ok {
+		if status, models, ok := d.ModelAnswer(in.Method, in.URL.Path, types.NamespacedName{}); ok {
 			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
 			_, _ = w.Write(models)
 			return
 		}
-		route, err := d.Route(in.Context(), director.Incoming{Path: in.URL.Path, Header: in.Header, Body: body})
+		route, err := d.Route(in.Context(), director.Incoming{Method: in.Method, Path: in.URL.Path, Header: in.Header, Body: body})
 		if err != nil {
 			refuse(w, director.AsError(err))
 			return
 		}
 		defer route.Done(nil)
-		for ep := route.Endpoint(); ep != nil; ep = route.Next() {
+		var failed error
+		for ep := route.Endpoint(); ep != nil; ep = route.NextAfter(failed) {
 			out, err := http.NewRequestWithContext(in.Context(), in.Method, "http://"+ep.Address+in.URL.RequestURI(), bytes.NewReader(route.Body))
 			if err != nil {
 				http.Error(w, "bad target", http.StatusBadRequest)
 				return
 			}
 			copyHeader(out.Header, in.Header)
+			out.Header["X-Idempotency-Key"] = nil // a connection closed while it was idle is tried again
 			director.StripControlHeaders(out.Header)
 			for _, hop := range []string{"Connection", "Upgrade", "Http2-Settings", "Te", "Keep-Alive", "Proxy-Connection", "Expect"} {
 				out.Header.Del(hop)
@@ -193,13 +200,20 @@ func byHand(t *testing.T, d *director.Director) http.Handler {
 					route.Done(context.Canceled)
 					return
 				}
+				failed = err
 				continue
 			}
-			if resp.StatusCode < 200 || resp.StatusCode == 502 || resp.StatusCode == 503 || resp.StatusCode == 504 {
+			if !route.Answer(resp.StatusCode, resp.Header) {
 				resp.Body.Close()
+				failed = director.ErrNoAnswer
 				continue
 			}
-			if pass(w, in, route, resp) {
+			if route.Retryable() && len(route.Fallbacks()) > 0 {
+				resp.Body.Close()
+				failed = nil // the answer says why
+				continue
+			}
+			if failed = pass(w, in, route, resp); failed == nil {
 				return
 			}
 		}
@@ -207,10 +221,9 @@ func byHand(t *testing.T, d *director.Director) http.Handler {
 	})
 }
 
-// pass passes an answer on. It reports false if there was nothing of it.
-func pass(w http.ResponseWriter, in *http.Request, route *director.Route, resp *http.Response) bool {
+// pass passes an answer on. It returns an error if there was nothing of it.
+func pass(w http.ResponseWriter, in *http.Request, route *director.Route, resp *http.Response) error {
 	defer resp.Body.Close()
-	route.Response(resp.StatusCode, resp.Header.Get("Content-Type"))
 	begun := false
 	write := func(b []byte) bool {
 		if !begun {
@@ -227,18 +240,18 @@ func pass(w http.ResponseWriter, in *http.Request, route *director.Route, resp *
 		n, err := resp.Body.Read(buf)
 		if out := route.Data(buf[:n]); len(out) > 0 && !write(out) {
 			route.Done(context.Canceled)
-			return true
+			return nil
 		}
 		switch {
 		case err == nil:
 		case errors.Is(err, io.EOF):
 			write(route.End())
-			return true
+			return nil
 		case in.Context().Err() != nil:
 			route.Done(context.Canceled)
-			return true
+			return nil
 		case !begun:
-			return false
+			return err
 		default:
 			route.Done(err)
 			panic(http.ErrAbortHandler) // so that the client sees it
