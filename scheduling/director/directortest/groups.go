@@ -371,7 +371,7 @@ func (r *runner) hangs(t *testing.T) {
 		}
 		r.sub(t, "at_"+at.String(), func(t *testing.T) {
 			f := r.fleet(t, standard, three(standard, standard.Break(at, Hang))...)
-			const rounds, each = 6, 9
+			const rounds, each = 14, 9 // nobody can know in the first ones how long answers take
 			var lost [rounds]int
 			for i := range rounds {
 				var mu sync.Mutex
