@@ -148,6 +148,7 @@ func startFleet(ctx context.Context, cfg config, p policy) (f *fleet, err error)
 	f.transport = httptransport.New(f.director)
 	f.transport.NameEndpoint = true
 	f.transport.Explain = true
+	f.transport.Incoming = identify
 	f.transport.OnRoute = f.log.routed
 
 	scrapeCtx, stop := context.WithCancel(ctx)

@@ -38,6 +38,8 @@ func startGateway(f *fleet, ln net.Listener, pages http.Handler) *gateway {
 		server: &http.Server{
 			Handler:           mux,
 			ReadHeaderTimeout: 10 * time.Second,
+			ReadTimeout:       time.Minute, // for a body as well
+			IdleTimeout:       5 * time.Minute,
 			ErrorLog:          log.New(io.Discard, "", 0), // clients that go away are no news
 		},
 		done: make(chan struct{}),
@@ -53,7 +55,7 @@ func startGateway(f *fleet, ln net.Listener, pages http.Handler) *gateway {
 // the scheduler.
 func proxy(f *fleet) http.Handler {
 	return &httputil.ReverseProxy{
-		Rewrite:       func(r *httputil.ProxyRequest) { identify(r.Out.Header) }, // the scheduler's choice replaces the host
+		Rewrite:       func(*httputil.ProxyRequest) {}, // the scheduler's choice replaces the host
 		Transport:     f.transport,
 		FlushInterval: -1, // tokens leave as they come
 		BufferPool:    &buffers{},
@@ -67,14 +69,12 @@ func proxy(f *fleet) http.Handler {
 	}
 }
 
-// identify leaves of the headers that would direct the scheduler the tenant alone, and of
-// tenants those that there are: clients choose neither their priority nor their target,
-// and invent no tenants. A real gateway takes the tenant from the key that a client has.
-func identify(h http.Header) {
-	h.Del(director.HeaderObjective)
-	h.Del(director.HeaderRewrite)
-	if !isTenant(h.Get(director.HeaderFairness)) {
-		h.Del(director.HeaderFairness)
+// identify says of which tenant a request is, among those that there are: clients choose
+// neither their priority nor their target, and invent no tenants. A real gateway takes the
+// tenant from the key that a client has.
+func identify(r *http.Request, in *director.Incoming) {
+	if tenant := r.Header.Get(director.HeaderFairness); isTenant(tenant) {
+		in.FairnessID = tenant
 	}
 }
 

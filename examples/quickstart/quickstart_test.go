@@ -448,9 +448,10 @@ func TestTrapInventedTenants(t *testing.T) {
 		h.Set(director.HeaderFairness, id)
 		h.Set(director.HeaderObjective, "urgent")
 		h.Set(director.HeaderRewrite, "llama-8b")
-		identify(h)
-		if got := h.Get(director.HeaderFairness); got != want || h.Get(director.HeaderObjective)+h.Get(director.HeaderRewrite) != "" {
-			t.Errorf("%q became %v, want the tenant %q alone", id, h, want)
+		in := director.Incoming{Header: h}
+		identify(&http.Request{Header: h}, &in)
+		if in.FairnessID != want || in.Objective+in.Rewrite != "" {
+			t.Errorf("%q became %+v, want the tenant %q alone", id, in, want)
 		}
 	}
 }

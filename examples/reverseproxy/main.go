@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/scrape"
@@ -34,7 +35,10 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{Addr: *listen, Handler: gateway}
+	server := &http.Server{
+		Addr: *listen, Handler: gateway,
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, // for slow and unfinished uploads
+	}
 	context.AfterFunc(ctx, func() { server.Close() })
 	log.Print(server.ListenAndServe())
 }

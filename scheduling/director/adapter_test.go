@@ -174,19 +174,3 @@ func TestSetSchedulers(t *testing.T) {
 		t.Errorf("a pool without a scheduler: %v, want 503", err)
 	}
 }
-
-func TestModelList(t *testing.T) {
-	d := newDirector(t, newStore(t, 1, datastore.Options{}), nil)
-	for path, want := range map[string]bool{
-		"/v1/models": true, "/v1/models/": true, "/v1/models?a=b": true, "/openai/v1/models": true,
-		"/v1/models/food": false, "/v1/model": false, "/health": false,
-	} {
-		body, ok := d.ModelList("GET", path)
-		if ok != want || ok && !strings.Contains(string(body), `"food"`) {
-			t.Errorf("ModelList of %s: %v, %s", path, ok, body)
-		}
-	}
-	if _, ok := d.ModelList("POST", "/v1/models"); ok {
-		t.Error("a POST is no request for the list")
-	}
-}

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
 )
@@ -16,58 +18,128 @@ import (
 // gates are the admission controls of the pools that were asked for.
 type gates struct {
 	mu sync.RWMutex
-	// guarded by mu
-	make    func(types.NamespacedName) *admission.Options  // nil: there are none
-	version uint64                                         // of make
-	pools   map[types.NamespacedName]*admission.Controller // nil for one that has none
+	// guarded by mu, under which nothing of a Controller or of the embedder is called
+	make    func(types.NamespacedName) *admission.Options // nil: there are none
+	version int                                           // of make
+	pools   map[types.NamespacedName]*gate
 	closed  bool
+	changes []func() // to Controllers, to be made in this order
+	making  bool     // somebody is making them
+}
+
+// gate is the admission control of one pool.
+type gate struct {
+	// controller is there from the start, so that it hears of endpoints and whoever asks
+	// for it while its options are made need not wait.
+	controller *admission.Controller
+	made       chan struct{} // closed once its options are in force
+
+	// Written before made is closed, under gates.mu.
+	ready bool
+	none  bool  // the pool has no admission control
+	err   error // its options are wrong
 }
 
 // SetAdmission changes the admission control of all pools, as Options.Admission has it.
 // What waits goes on waiting by the new options, or is let in where there is no admission
-// control any more. An error names the pool; then nothing is changed.
+// control any more. An error names the pool; then nothing is changed. If another call of
+// SetAdmission is under way, that one puts this one's options in force, after its own.
 func (d *Director) SetAdmission(options func(pool types.NamespacedName) *admission.Options) error {
 	g := &d.gates
 	next := map[types.NamespacedName]*admission.Options{}
-	if options != nil { // which is asked without the lock
-		g.mu.RLock()
-		known := slices.Collect(maps.Keys(g.pools))
-		g.mu.RUnlock()
-		for _, p := range d.o.Store.Snapshot().Pools() {
-			known = append(known, p.Name())
-		}
-		for _, pool := range known {
-			if next[pool] != nil {
-				continue // asked for, and in the store
-			}
-			o := options(pool)
-			if o == nil {
+	for !g.set(d, options, next) { // as long as there are pools that were not asked for
+		for _, pool := range g.known(d.o.Store.Snapshot()) {
+			if _, ok := next[pool]; ok {
 				continue
 			}
-			if err := o.Validate(); err != nil {
-				return fmt.Errorf("director: pool %v: %w", pool, err)
+			o := options(pool)
+			if o != nil {
+				if err := o.Validate(); err != nil {
+					return fmt.Errorf("director: pool %v: %w", pool, err)
+				}
 			}
 			next[pool] = o
 		}
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for pool, c := range g.pools {
-		switch o := next[pool]; {
-		case c == nil:
-			delete(g.pools, pool) // asked for anew
-		case o == nil:
-			_ = c.Configure(admission.Options{Detector: admission.DetectorFunc(neverFull)}) // valid
-			c.SetEndpoints(endpointsOf(d.o.Store.Snapshot(), pool))                         // what waits for the first one hears of no other
-			delete(g.pools, pool)
-		default:
-			_ = c.Configure(*o) // valid
-		}
-	}
-	g.make = options
-	g.version++
+	g.change()
 	return nil
 }
+
+// known returns the pools that there are.
+func (g *gates) known(now *datastore.Snapshot) []types.NamespacedName {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	known := slices.Collect(maps.Keys(g.pools))
+	for _, p := range now.Pools() {
+		known = append(known, p.Name())
+	}
+	return known
+}
+
+// set makes options those of all pools, of which next are for those that are known. It
+// reports whether next has them all; else nothing is changed.
+func (g *gates) set(d *Director, options func(types.NamespacedName) *admission.Options, next map[types.NamespacedName]*admission.Options) bool {
+	now := d.o.Store.Snapshot()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if options != nil {
+		for pool := range g.pools {
+			if _, ok := next[pool]; !ok {
+				return false
+			}
+		}
+		for _, p := range now.Pools() {
+			if _, ok := next[p.Name()]; !ok {
+				return false
+			}
+		}
+	}
+	for pool, one := range g.pools {
+		c, o := one.controller, next[pool]
+		switch {
+		case !one.ready: // who makes it sees that make is another
+		case one.none:
+			delete(g.pools, pool) // asked for anew
+		case o == nil:
+			delete(g.pools, pool)
+			g.changes = append(g.changes, func() {
+				_ = c.Configure(open())                                 // valid
+				c.SetEndpoints(endpointsOf(d.o.Store.Snapshot(), pool)) // what waits for the first one hears of no other
+			})
+		default:
+			g.changes = append(g.changes, func() { _ = c.Configure(*o) }) // valid
+		}
+	}
+	g.make, g.version = options, g.version+1
+	return true
+}
+
+// change makes the changes, unless another call does.
+func (g *gates) change() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.making {
+		return
+	}
+	g.making = true
+	defer func() { g.making = false }()
+	for len(g.changes) > 0 {
+		one := g.changes[0]
+		g.changes = g.changes[1:]
+		func() {
+			g.mu.Unlock()
+			defer g.mu.Lock()
+			one()
+		}()
+	}
+}
+
+// open are options by which every request is let in.
+func open() admission.Options {
+	return admission.Options{Detector: admission.DetectorFunc(neverFull)}
+}
+
+func neverFull(admission.Query, *types.Endpoint) float64 { return 0 }
 
 func endpointsOf(now *datastore.Snapshot, pool types.NamespacedName) []*types.Endpoint {
 	if p := now.Pool(pool); p != nil {
@@ -76,86 +148,188 @@ func endpointsOf(now *datastore.Snapshot, pool types.NamespacedName) []*types.En
 	return nil
 }
 
-func neverFull(admission.Query, *types.Endpoint) float64 { return 0 }
-
 // Admission returns the admission control of a pool, nil if it has none. Asking for it
-// makes it. An empty namespace is types.DefaultNamespace.
+// makes it; while its options are made it lets everything in. An empty namespace is
+// types.DefaultNamespace.
 func (d *Director) Admission(pool types.NamespacedName) (*admission.Controller, error) {
+	one := d.gate(pool)
+	if one == nil {
+		return nil, nil
+	}
+	select {
+	case <-one.made:
+		return one.result()
+	default: // Options.Admission itself may be asking
+		return one.controller, nil
+	}
+}
+
+// wait returns when it is made, or with the error of ctx.
+func (one *gate) wait(ctx context.Context) error {
+	select {
+	case <-one.made:
+		return nil
+	default:
+	}
+	select {
+	case <-one.made:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// result returns what came of making it.
+func (one *gate) result() (*admission.Controller, error) {
+	if one.none || one.err != nil {
+		return nil, one.err
+	}
+	return one.controller, nil
+}
+
+// gate returns that of a pool, and makes it if it is new. It returns nil if there are none.
+func (d *Director) gate(pool types.NamespacedName) *gate {
 	if pool.Namespace == "" {
 		pool.Namespace = types.DefaultNamespace
 	}
 	g := &d.gates
 	g.mu.RLock()
-	c, ok := g.pools[pool]
-	options, version := g.make, g.version
+	one, none := g.pools[pool], g.make == nil
 	g.mu.RUnlock()
-	if ok || options == nil {
-		return c, nil
+	if one != nil || none {
+		return one
 	}
-	if o := options(pool); o != nil { // which is asked without the lock, for it may ask us
-		var err error
-		if c, err = admission.New(*o); err != nil {
-			return nil, fmt.Errorf("director: pool %v: %w", pool, err)
-		}
+	one, mine := g.add(pool)
+	if mine {
+		d.makeGate(pool, one)
 	}
-	g.mu.Lock()
-	if known, ok := g.pools[pool]; ok || g.version != version {
-		g.mu.Unlock()
-		if c != nil {
-			c.Close()
-		}
-		if ok {
-			return known, nil
-		}
-		return d.Admission(pool) // by other options
-	}
-	defer g.mu.Unlock()
-	if g.closed && c != nil {
-		c.Close()
-		return nil, nil
-	}
-	g.forget(d.o.Store.Snapshot())
-	if g.pools == nil {
-		g.pools = map[types.NamespacedName]*admission.Controller{}
-	}
-	g.pools[pool] = c
-	if c != nil {
-		c.SetEndpoints(endpointsOf(d.o.Store.Snapshot(), pool))
-	}
-	return c, nil
+	return one
 }
 
-// forget drops what there is of pools that have gone. Caller must hold g.mu.
-func (g *gates) forget(now *datastore.Snapshot) {
-	for pool, c := range g.pools {
-		if now.Pool(pool) == nil {
-			if c != nil {
-				c.Close()
+// add adds a gate that the caller is to make, unless there is one or there are to be none.
+func (g *gates) add(pool types.NamespacedName) (one *gate, mine bool) {
+	c, err := admission.New(open())
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if one := g.pools[pool]; one != nil || g.make == nil || g.closed || err != nil {
+		return one, false
+	}
+	if g.pools == nil {
+		g.pools = map[types.NamespacedName]*gate{}
+	}
+	one = &gate{controller: c, made: make(chan struct{})}
+	g.pools[pool] = one
+	return one, true
+}
+
+// makeGate puts the options of a gate in force.
+func (d *Director) makeGate(pool types.NamespacedName, one *gate) {
+	g := &d.gates
+	defer close(one.made) // whatever happens
+	for ready := false; !ready; {
+		g.mu.RLock()
+		options, version := g.make, g.version
+		g.mu.RUnlock()
+		none, err := configure(one.controller, pool, options)
+		if !none && err == nil {
+			d.follow(one.controller, pool)
+		}
+		g.mu.Lock()
+		if ready = g.version == version; ready {
+			one.ready, one.none, one.err = true, none, err
+			if err != nil {
+				delete(g.pools, pool) // asked for anew
 			}
+		}
+		closed := g.closed
+		g.mu.Unlock()
+		if closed || ready && (none || err != nil) {
+			one.controller.Close()
+		}
+	}
+	g.forget(d.o.Store.Snapshot(), pool)
+}
+
+// configure asks for the options of a pool and puts them in force. none: it has none.
+func configure(c *admission.Controller, pool types.NamespacedName, options func(types.NamespacedName) *admission.Options) (none bool, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("director: pool %v: Options.Admission: %w", pool, &scheduling.PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
+	if options == nil {
+		return true, nil
+	}
+	o := options(pool)
+	if o == nil {
+		return true, nil
+	}
+	if err := c.Configure(*o); err != nil {
+		return false, fmt.Errorf("director: pool %v: %w", pool, err)
+	}
+	return false, nil
+}
+
+// follow gives a Controller that hears of events the endpoints that there are. An event
+// may come before the list of an earlier moment, so that it looks again.
+func (d *Director) follow(c *admission.Controller, pool types.NamespacedName) {
+	for now := endpointsOf(d.o.Store.Snapshot(), pool); ; {
+		c.SetEndpoints(now)
+		then := endpointsOf(d.o.Store.Snapshot(), pool)
+		if slices.EqualFunc(now, then, func(a, b *types.Endpoint) bool { return a.Load == b.Load }) {
+			return
+		}
+		now = then
+	}
+}
+
+// forget drops what there is of pools that have gone, but for one.
+func (g *gates) forget(now *datastore.Snapshot, but types.NamespacedName) {
+	var gone []*admission.Controller
+	g.mu.Lock()
+	for pool, one := range g.pools {
+		if pool != but && one.ready && now.Pool(pool) == nil {
+			gone = append(gone, one.controller)
 			delete(g.pools, pool)
 		}
+	}
+	g.mu.Unlock()
+	for _, c := range gone {
+		c.Close()
 	}
 }
 
 // Admissions are the admission controls of the pools that were asked for, by name.
 func (d *Director) Admissions() iter.Seq2[types.NamespacedName, *admission.Controller] {
 	return func(yield func(types.NamespacedName, *admission.Controller) bool) {
-		g := &d.gates
-		g.mu.RLock()
-		pools := maps.Clone(g.pools)
-		g.mu.RUnlock()
+		pools := d.gates.controllers()
 		for _, pool := range slices.SortedFunc(maps.Keys(pools), types.NamespacedName.Compare) {
-			if c := pools[pool]; c != nil && !yield(pool, c) {
+			if !yield(pool, pools[pool]) {
 				return
 			}
 		}
 	}
 }
 
+func (g *gates) controllers() map[types.NamespacedName]*admission.Controller {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	all := make(map[types.NamespacedName]*admission.Controller, len(g.pools))
+	for pool, one := range g.pools {
+		if !one.none {
+			all[pool] = one.controller
+		}
+	}
+	return all
+}
+
 func (g *gates) of(pool types.NamespacedName) *admission.Controller {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
-	return g.pools[pool]
+	if one := g.pools[pool]; one != nil && !one.none {
+		return one.controller
+	}
+	return nil
 }
 
 // reading is told of every new reading.
@@ -179,32 +353,28 @@ func (g *gates) event(e datastore.Event) {
 
 func (g *gates) close() {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	g.closed = true
-	for _, c := range g.pools {
-		if c != nil {
-			c.Close()
-		}
+	g.mu.Unlock()
+	for _, c := range g.controllers() {
+		c.Close()
 	}
 }
 
 // admit waits until the request may be scheduled, and returns the endpoints it may go to
 // then.
-func (d *Director) admit(ctx context.Context, r *Route, candidates []*types.Endpoint, in Incoming) ([]*types.Endpoint, error) {
-	if !r.computes {
-		return candidates, nil // it takes no place at a server
-	}
-	c, err := d.Admission(r.Pool)
-	if err != nil {
-		return nil, err
-	}
-	if c == nil {
+func (d *Director) admit(ctx context.Context, r *Route, candidates []*types.Endpoint, in *Incoming) ([]*types.Endpoint, error) {
+	one := d.gate(r.Pool)
+	if one == nil {
 		return candidates, nil
 	}
-	a, err := d.arrival(r, candidates, in)
-	if err != nil {
+	if err := one.wait(ctx); err != nil {
 		return nil, err
 	}
+	c, err := one.result()
+	if c == nil {
+		return candidates, err
+	}
+	a := arrival(r, candidates, in)
 	if in.Explain {
 		report := c.Explain(a)
 		r.Admission = &report
@@ -239,8 +409,8 @@ func withPlace(t *admission.Ticket, match func(*types.Endpoint) bool, candidates
 }
 
 // arrival is the request as admission control sees it.
-func (d *Director) arrival(r *Route, candidates []*types.Endpoint, in Incoming) (admission.Arrival, error) {
-	a := admission.Arrival{Request: &r.Request}
+func arrival(r *Route, candidates []*types.Endpoint, in *Incoming) admission.Arrival {
+	a := admission.Arrival{Request: &r.Request, MaxWait: in.MaxWait}
 	if r.scheduler.Constrains() {
 		c := r.scheduler.Constraint(&r.Request, candidates)
 		a.Candidates, a.Match, a.Preferred = c.Name, c.Match, c.Preferred
@@ -254,12 +424,7 @@ func (d *Director) arrival(r *Route, candidates []*types.Endpoint, in Incoming) 
 			a.Match = s.has
 		}
 	}
-	if !d.o.TrustRequestHeaders {
-		return a, nil
-	}
-	var err error
-	a.MaxWait, err = millis(in.Header, HeaderMaxWait)
-	return a, err
+	return a
 }
 
 // candidatesNow returns the endpoints that may serve a request that has waited.
@@ -275,20 +440,16 @@ func (d *Director) candidatesNow(r *Route) []*types.Endpoint {
 // and whether its pool has one. The error is an *Error.
 func (d *Director) ExplainAdmission(in Incoming) (admission.Report, bool, error) {
 	r := &Route{director: d}
-	candidates, err := d.prepare(r, in)
+	candidates, err := d.prepare(r, &in)
 	if err != nil {
 		return admission.Report{}, false, d.translate(err, r)
 	}
 	c, err := d.Admission(r.Pool)
-	if c == nil && err == nil {
+	switch {
+	case err != nil:
+		return admission.Report{}, false, d.translate(err, r)
+	case c == nil || !r.generates:
 		return admission.Report{}, false, nil
 	}
-	var a admission.Arrival
-	if err == nil {
-		a, err = d.arrival(r, candidates, in)
-	}
-	if err != nil {
-		return admission.Report{}, false, d.translate(err, r)
-	}
-	return c.Explain(a), true, nil
+	return c.Explain(arrival(r, candidates, &in)), true, nil
 }

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,41 +31,44 @@ type Options struct {
 	Schedulers map[types.NamespacedName]*scheduling.Scheduler
 
 	// Admission makes the options of the admission control of a pool, each time new ones:
-	// detectors learn of one pool only. It is called when the pool is first asked for. Nil,
-	// or a nil result: every request is scheduled as it comes. SetAdmission changes it.
+	// detectors learn of one pool only. It is called when the pool is first asked for, under
+	// no lock: it may call any method of the Director but those that route a request to that
+	// very pool. Nil, or a nil result: every request is scheduled as it comes. SetAdmission
+	// changes it.
 	Admission func(pool types.NamespacedName) *admission.Options
 
-	// Limits bound what a request may be.
+	// Limits bound what a request may be. ModelOptional is of no meaning here: a request
+	// without a model is served if a rewrite gives it one, and else a 400.
 	Limits openai.Limits
+	// AllowPath allows clients more paths than those that are known to be for them, which
+	// are the inference APIs of OpenAI, Anthropic and the engines, the resources below /v1,
+	// and whether a server is well; see the package comment. It is asked about others: the
+	// path as servers may take it at worst, with nothing escaped, in lower case, without
+	// query, doubled slashes and slashes at the end. Nil: no others.
+	AllowPath func(method, path string) bool
 	// RestoreModel puts the public model name back into responses where the
 	// server put the target's. Default: responses pass as they are.
 	RestoreModel bool
 	// SessionHeader names the request header that holds the session, in any
 	// case; it goes before what the body says. Default HeaderSession.
 	SessionHeader string
-	// TrustRequestHeaders has the headers read by which a gateway says what a request may do:
-	// HeaderObjective, HeaderRewrite, HeaderFairness, HeaderTTFT, HeaderTPOT and HeaderMaxWait.
-	// Set it only where the gateway sets them itself, after it has removed what clients
-	// sent under these names: they decide on priority, model, tenant and SLO. Default: they
-	// are not read, and Incoming says all of that.
+	// TrustRequestHeaders reads from requests HeaderObjective, HeaderRewrite,
+	// HeaderFairness, HeaderTTFT, HeaderTPOT and HeaderMaxWait, by which whoever sets them
+	// chooses priority, model and tenant. It is for data planes that set these themselves and
+	// strip first what clients send. Default: they are not read, and what a gateway knows of
+	// a request it says in Incoming.
 	TrustRequestHeaders bool
-	// AllowPath says of a path that would be refused (403) whether clients may ask for it all the
-	// same. Refused are paths that administer servers or tell of their insides, such as
-	// /v1/load_lora_adapter, /metrics or /sleep, and all that are not known to have inference
-	// done: neither of an API that is known, nor below /v1 or another version, nor an
-	// engine's own such as /generate. Optional.
-	AllowPath func(method, path string) bool
 	// RetryAfter is what clients of shed requests are told. Default 1 s.
 	RetryAfter time.Duration
 
 	// OnRefused is told of each request for which Route returns an error, or that
 	// Refuse is called for, with as much of the request as was understood, the pool
-	// if it is known, and the error. It must be quick. Optional. What becomes of the others the hooks of
-	// their schedulers say.
+	// if it is known, and the error. It must be quick. Optional. What becomes of the others
+	// the hooks of their schedulers say. If it panics, Logger hears of it.
 	OnRefused func(req *types.Request, pool types.NamespacedName, err *Error)
 
-	// Logger hears of scheduling errors that are nobody's fault but a plugin's.
-	// Nil: silence.
+	// Logger hears of scheduling errors that are nobody's fault but a plugin's, and of
+	// functions of the embedder's that panicked. Nil: silence.
 	Logger *slog.Logger
 	// Seed makes the draws among weighted targets repeatable. 0: random.
 	Seed uint64
@@ -131,9 +135,6 @@ func (d *Director) Close() {
 	d.gates.close()
 }
 
-// MaxBody is the most bytes of a body that Options.Limits accept.
-func (d *Director) MaxBody() int64 { return int64(d.o.Limits.Largest()) }
-
 // SetSchedulers changes who decides, for all requests from now on: pools by name,
 // and others, which may be nil, for those that are not in it. Requests under way
 // end with who decided on them. With an error nothing is changed.
@@ -158,23 +159,18 @@ func (d *Director) scheduler(pool types.NamespacedName) *scheduling.Scheduler {
 	return now.others
 }
 
-// Incoming is a request as it came in.
+// Incoming is a request as it came in, and what the gateway knows of it.
 type Incoming struct {
-	// Method is the request's method; empty is POST. Only a POST, PUT or PATCH has a prompt:
-	// others pass without being looked at, and wait for nothing.
+	// Method is the request's. Only of POST, and of PUT and PATCH with a body, the body is
+	// read; others have no prompt. Empty: POST.
 	Method string
-	// Path is the request's path, with or without a query: it says which API this is.
+	// Path is the request's path as it came, with its escapes, with or without a query: it
+	// says which API this is.
 	Path string
 	// Header is in the canonical form of net/http.Header. It is not changed.
 	Header map[string][]string
 	// Body is the whole body. It must not be changed until the Route is done.
 	Body []byte
-
-	// Tenant, Objective and SLO are what the gateway knows of the client by itself: who it is
-	// (types.Request.FairnessID), the InferenceObjective that its requests have, and how fast
-	// they should be. They go before headers (Options.TrustRequestHeaders).
-	Tenant, Objective string
-	SLO               types.SLO
 
 	// Pool is the pool of the gateway's route. Zero: the one that serves the model.
 	Pool types.NamespacedName
@@ -183,58 +179,83 @@ type Incoming struct {
 	HasSubset bool
 	Subset    []string
 
+	// What the gateway says of the request. It goes before what the headers say, of which
+	// Options.TrustRequestHeaders decides whether they are read. All optional.
+	FairnessID string        // the tenant
+	Objective  string        // the name of an InferenceObjective, for the priority
+	Rewrite    string        // the target model
+	SLO        types.SLO     // what the client wants; each field for itself
+	MaxWait    time.Duration // how long it may wait to be let in; it can only shorten that of its band
+
 	// Explain keeps the explanation of the decision in Route.Explanation.
 	Explain bool
 }
 
-// Route decides where a request goes and books it there. The error is an *Error.
-// Of a Route, Done must be called whatever happens. What panics on the way (a hook, a plugin, an
-// option) makes a 500 and leaves nothing behind.
-func (d *Director) Route(ctx context.Context, in Incoming) (route *Route, err error) {
-	r := &Route{director: d, path: in.Path}
-	defer func() {
-		if route != nil {
+// Route decides where a request goes and books it there. The error is an *Error; a panic
+// of a function of the embedder's is one with status 500. Of a Route, Done must be called
+// whatever happens.
+func (d *Director) Route(ctx context.Context, in Incoming) (r *Route, err error) {
+	r = &Route{director: d}
+	routed := false
+	defer func() { // this owns the request until it is a Route
+		if routed {
 			return
 		}
-		v := recover()
+		if v := recover(); v != nil {
+			err = &scheduling.PanicError{Value: v, Stack: debug.Stack()}
+		}
 		r.abandon()
-		if v != nil {
-			err = d.panicked(ctx, r, v)
+		if err != nil {
+			r, err = nil, d.refused(ctx, r, err)
 		}
 	}()
-	candidates, err := d.prepare(r, in)
-	if err == nil {
-		candidates, err = d.admit(ctx, r, candidates, in)
-	}
-	if err == nil {
-		err = d.decide(ctx, r, candidates, in.Explain)
-	}
+	err = d.route(ctx, r, in)
+	routed = err == nil
+	return r, err
+}
+
+// route does what Route is for, step by step; r keeps what there is so far.
+func (d *Director) route(ctx context.Context, r *Route, in Incoming) error {
+	candidates, err := d.prepare(r, &in)
 	if err != nil {
-		e := d.translate(err, r)
-		d.tellRefused(r, e)
-		if e.Status == 500 {
-			d.log(ctx, "request not routed", slog.String("model", r.Request.Model), slog.Any("error", err))
-		}
-		return nil, e
+		return err
+	}
+	if !r.generates {
+		r.Request.Admitted = true // it takes no place, so nobody need let it in
+	} else if candidates, err = d.admit(ctx, r, candidates, &in); err != nil {
+		return err
+	}
+	if err := d.decide(ctx, r, candidates, in.Explain); err != nil {
+		return err
 	}
 	r.Body = in.Body
 	if target := r.Request.Target(); target != r.Request.Model {
 		r.Body = r.parsed.SpliceModel(nil, in.Body, target)
 	}
-	return r, nil
+	return nil
 }
 
-// panicked makes an error of a panic.
-func (d *Director) panicked(ctx context.Context, r *Route, v any) *Error {
-	err := fmt.Errorf("director: panic: %v", v)
-	d.log(ctx, "panic while a request was routed", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-	return d.translate(err, r)
+// refused returns the error for a request that was not routed, and tells of it.
+func (d *Director) refused(ctx context.Context, r *Route, err error) *Error {
+	e := d.translate(err, r)
+	d.report(ctx, r, e, err)
+	return e
 }
 
-func (d *Director) log(ctx context.Context, msg string, attrs ...slog.Attr) {
-	if d.o.Logger != nil {
-		defer func() { _ = recover() }() // of a handler
-		d.o.Logger.LogAttrs(ctx, slog.LevelError, msg, attrs...)
+// report tells of a request that was refused with e, because of err.
+func (d *Director) report(ctx context.Context, r *Route, e *Error, err error) {
+	if d.o.OnRefused != nil {
+		func() {
+			defer d.recovered("Options.OnRefused", nil)
+			d.o.OnRefused(&r.Request, r.Pool, e)
+		}()
+	}
+	if e.Status == 500 {
+		attrs := []slog.Attr{slog.String("model", r.Request.Model), slog.Any("error", err)}
+		if p, ok := errors.AsType[*scheduling.PanicError](err); ok {
+			attrs = append(attrs, slog.String("stack", string(p.Stack)))
+		}
+		d.log(ctx, "request not routed", attrs...)
 	}
 }
 
@@ -242,21 +263,30 @@ func (d *Director) log(ctx context.Context, msg string, attrs ...slog.Attr) {
 // for example because its body is too large: it gives e the form of the API that the
 // path belongs to, tells Options.OnRefused, and returns e.
 func (d *Director) Refuse(path string, e *Error) *Error {
-	e.API, e.Path = openai.APIOf(path), path
-	d.tellRefused(&Route{}, e)
+	r := &Route{director: d}
+	r.setPath(path)
+	e.API, e.Path = r.parsed.API, r.path
+	d.report(context.Background(), r, e, e.Err)
 	return e
 }
 
-func (d *Director) tellRefused(r *Route, e *Error) {
-	if d.o.OnRefused == nil {
-		return
+// log writes to Options.Logger.
+func (d *Director) log(ctx context.Context, message string, attrs ...slog.Attr) {
+	if d.o.Logger != nil {
+		defer func() { _ = recover() }() // there is nobody left to tell
+		d.o.Logger.LogAttrs(ctx, slog.LevelError, message, attrs...)
 	}
-	defer func() {
-		if v := recover(); v != nil {
-			d.log(context.Background(), "panic in OnRefused", slog.Any("panic", v))
+}
+
+// recovered is to be deferred around a function of the embedder's after which things go
+// on. It logs a panic and calls after, if there was one.
+func (d *Director) recovered(function string, after func()) {
+	if v := recover(); v != nil {
+		if after != nil {
+			after()
 		}
-	}()
-	d.o.OnRefused(&r.Request, r.Pool, e)
+		d.log(context.Background(), function+" panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+	}
 }
 
 // Explain returns what Route would decide now, and why; nothing is booked. The
@@ -264,7 +294,7 @@ func (d *Director) tellRefused(r *Route, e *Error) {
 // nil if no scheduler was asked.
 func (d *Director) Explain(ctx context.Context, in Incoming) (*scheduling.Explanation, error) {
 	r := &Route{director: d}
-	candidates, err := d.prepare(r, in)
+	candidates, err := d.prepare(r, &in)
 	if err != nil {
 		return nil, d.translate(err, r)
 	}
@@ -276,40 +306,26 @@ func (d *Director) Explain(ctx context.Context, in Incoming) (*scheduling.Explan
 }
 
 // prepare fills in r's request and returns the endpoints that may serve it.
-func (d *Director) prepare(r *Route, in Incoming) ([]*types.Endpoint, error) {
-	req := &r.Request
-	if !allowed(in.Path) && (d.o.AllowPath == nil || !d.o.AllowPath(in.Method, in.Path)) {
-		return nil, &Error{Status: 403, Code: CodePath, Message: "this path cannot be asked for through the gateway"}
+func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
+	if in.Method == "" {
+		in.Method = "POST"
 	}
-	api := openai.Other
-	if hasPrompt(in.Method) {
-		api = openai.APIOf(in.Path)
-		r.computes = generates(api, in.Path)
-	}
-	r.parsed.API = api
-	if enc := get(in.Header, "Content-Encoding"); api != openai.Other && enc != "" && len(in.Body) > 0 && !strings.EqualFold(enc, "identity") {
-		return nil, &Error{Status: 415, Code: CodeEncoding, Param: "Content-Encoding",
-			Message: fmt.Sprintf("request body is encoded as %.40q, want it plain", enc)}
-	}
-	limits := d.o.Limits
-	limits.ModelOptional = true // a manifest may give one
-	parsed, err := openai.Parse(api, get(in.Header, "Content-Type"), in.Body, req, limits)
+	kind, err := d.allow(r, in)
 	if err != nil {
 		return nil, err
 	}
-	r.parsed = parsed
-	if err := d.identify(req, in); err != nil {
+	if err := d.parse(r, in, kind); err != nil {
 		return nil, err
 	}
-	resolved, err := d.resolve(req, in)
+	if err := d.describe(&r.Request, in); err != nil {
+		return nil, err
+	}
+	resolved, err := d.resolve(r, in)
 	if err != nil {
 		return nil, err
-	}
-	if api != openai.Other && req.Model == "" && resolved.TargetModel == "" {
-		return nil, openai.MissingModel()
 	}
 	r.Pool, r.Resolution = resolved.Pool.Name(), resolved
-	req.TargetModel, req.Priority = resolved.TargetModel, resolved.Priority
+	r.Request.TargetModel, r.Request.Priority = resolved.TargetModel, resolved.Priority
 	if r.scheduler = d.scheduler(r.Pool); r.scheduler == nil {
 		return nil, &Error{Status: 503, Code: CodeNoEndpoint, Message: fmt.Sprintf("pool %v has no scheduler", r.Pool)}
 	}
@@ -321,41 +337,118 @@ func (d *Director) prepare(r *Route, in Incoming) ([]*types.Endpoint, error) {
 	return candidates, nil
 }
 
-// identify says whose request it is, and what it may ask for.
-func (d *Director) identify(req *types.Request, in Incoming) (err error) {
-	req.Header = in.Header
-	req.ID = getID(in.Header, HeaderRequestID)
-	if s := getID(in.Header, d.session); s != "" {
+// allow returns what kind of path it is, or an error if clients may not ask for it.
+func (d *Director) allow(r *Route, in *Incoming) (class, error) {
+	kind := forbidden
+	if r.setPath(in.Path) {
+		kind = classOf(in.Method, r.path)
+		if kind == forbidden && d.o.AllowPath != nil && d.o.AllowPath(in.Method, r.path) {
+			kind = resource
+		}
+	}
+	if kind == forbidden {
+		return kind, &Error{Status: 403, Code: CodePath,
+			Message: fmt.Sprintf("%s %.80q is not for clients of this gateway", in.Method, in.Path)}
+	}
+	return kind, nil
+}
+
+// setPath keeps the clean path, or the path as it is if there is no telling, and reports
+// whether there is.
+func (r *Route) setPath(path string) bool {
+	clean, ok := cleanPath(path)
+	if !ok {
+		clean = path
+	}
+	r.path, r.parsed.API = clean, openai.APIOf(clean)
+	return ok
+}
+
+// parse reads the body, if the method has one to be read.
+func (d *Director) parse(r *Route, in *Incoming, kind class) error {
+	if in.Method != "POST" && !(len(in.Body) > 0 && (in.Method == "PUT" || in.Method == "PATCH")) {
+		r.parsed.API, r.opaque = openai.Other, true
+		r.Request.Body = in.Body
+		return nil
+	}
+	if enc := get(in.Header, "Content-Encoding"); enc != "" && len(in.Body) > 0 && !strings.EqualFold(enc, "identity") {
+		return &Error{Status: 415, Code: CodeEncoding, Param: "Content-Encoding",
+			Message: fmt.Sprintf("request body is encoded as %.40q, want it plain", enc)}
+	}
+	limits := d.o.Limits
+	limits.ModelOptional = true
+	parsed, err := openai.Parse(r.parsed.API, get(in.Header, "Content-Type"), in.Body, &r.Request, limits)
+	if err != nil {
+		return err
+	}
+	r.parsed = parsed
+	r.generates = kind == inference && parsed.API != openai.CountTokens
+	return nil
+}
+
+// describe fills in what headers and the gateway say of the request.
+func (d *Director) describe(req *types.Request, in *Incoming) (err error) {
+	h := in.Header
+	req.Header = h
+	req.ID = getID(h, HeaderRequestID)
+	if s := getID(h, d.session); s != "" {
 		req.SessionID = s
 	}
 	if d.o.TrustRequestHeaders {
-		req.FairnessID = getID(in.Header, HeaderFairness)
-		if req.SLO, err = readSLO(in.Header); err != nil {
+		if err := trusted(in); err != nil {
 			return err
 		}
 	}
-	if in.Tenant != "" {
-		req.FairnessID = boundedID(in.Tenant)
+	req.FairnessID, req.SLO = boundID(in.FairnessID), in.SLO
+	return nil
+}
+
+// trusted fills in from the headers what the gateway has not said itself.
+func trusted(in *Incoming) error {
+	in.FairnessID = cmp.Or(in.FairnessID, get(in.Header, HeaderFairness))
+	in.Objective = cmp.Or(in.Objective, get(in.Header, HeaderObjective))
+	in.Rewrite = cmp.Or(in.Rewrite, get(in.Header, HeaderRewrite))
+	slo, err := readSLO(in.Header)
+	if err != nil {
+		return err
 	}
-	if in.SLO != (types.SLO{}) {
-		req.SLO = in.SLO
+	in.SLO.TTFT, in.SLO.TPOT = cmp.Or(in.SLO.TTFT, slo.TTFT), cmp.Or(in.SLO.TPOT, slo.TPOT)
+	wait, err := millis(in.Header, HeaderMaxWait)
+	in.MaxWait = cmp.Or(in.MaxWait, wait)
+	return err
+}
+
+func (d *Director) resolve(r *Route, in *Incoming) (datastore.Resolution, error) {
+	req := &r.Request
+	req.Rand = types.NewRand(d.seed + d.routed.Add(1)*0xd1342543de82ef95)
+	now := d.o.Store.Snapshot()
+	resolved, err := now.Resolve(datastore.Query{
+		Pool: in.Pool, Model: req.Model, SessionID: req.SessionID, Rand: &req.Rand, Objective: in.Objective, Rewrite: in.Rewrite,
+	})
+	switch {
+	case req.Model != "" || err != nil && !errors.Is(err, datastore.ErrUnknownModel):
+	case r.parsed.API != openai.Other && (err != nil || resolved.TargetModel == ""):
+		return resolved, openai.MissingModel()
+	case err != nil && !r.generates:
+		// It asks for no model, so that none is unknown.
+		if pool := poolOf(now, in.Pool); pool != nil {
+			return datastore.Resolution{Pool: pool}, nil
+		}
+	}
+	return resolved, err
+}
+
+// poolOf returns the pool of that name, or without a name the only one.
+func poolOf(now *datastore.Snapshot, name types.NamespacedName) *datastore.Pool {
+	if !name.IsZero() {
+		return now.Pool(name)
+	}
+	if pools := now.Pools(); len(pools) == 1 {
+		return pools[0]
 	}
 	return nil
 }
 
-func (d *Director) resolve(req *types.Request, in Incoming) (datastore.Resolution, error) {
-	req.Rand = types.NewRand(d.seed + d.routed.Add(1)*0xd1342543de82ef95)
-	q := datastore.Query{Pool: in.Pool, Model: req.Model, SessionID: req.SessionID, Rand: &req.Rand, Objective: in.Objective}
-	if d.o.TrustRequestHeaders {
-		q.Rewrite = get(in.Header, HeaderRewrite)
-		if q.Objective == "" {
-			q.Objective = get(in.Header, HeaderObjective)
-		}
-	}
-	return d.o.Store.Snapshot().Resolve(q)
-}
-
-// decide has the request scheduled. From then on its ticket ends with the booking.
 func (d *Director) decide(ctx context.Context, r *Route, candidates []*types.Endpoint, explain bool) (err error) {
 	if explain {
 		r.decision, r.Explanation, err = r.scheduler.ScheduleExplained(ctx, &r.Request, candidates)
@@ -363,8 +456,20 @@ func (d *Director) decide(ctx context.Context, r *Route, candidates []*types.End
 		r.decision, err = r.scheduler.Schedule(ctx, &r.Request, candidates)
 	}
 	if r.ticket != nil && r.decision != nil {
-		r.ticket.Booked(r.decision.Endpoint)
 		r.decision.EndWith(r.ticket)
+		r.ticket.Booked(r.decision.Endpoint)
 	}
 	return err
+}
+
+// MaxBody returns the size in bytes of the largest body that Options.Limits accept.
+func (d *Director) MaxBody() int64 {
+	l := d.o.Limits
+	if l.MaxBytes <= 0 {
+		l.MaxBytes = 16 << 20
+	}
+	if l.MaxFormBytes <= 0 {
+		l.MaxFormBytes = 32 << 20
+	}
+	return int64(max(l.MaxBytes, l.MaxFormBytes))
 }

@@ -2,20 +2,26 @@
 // endpoint and the body to send out; response bytes through; the outcome
 // accounted. Every adapter calls it and repeats none of it.
 //
-//	route, err := d.Route(ctx, director.Incoming{Path: path, Header: header, Body: body})
+//	in := director.Incoming{Method: method, Path: path, Header: header, Body: body}
+//	if a, ok := d.Answer(in); ok {
+//		… // the list of models needs no server
+//	}
+//	route, err := d.Route(ctx, in)
 //	if err != nil {
-//		e := director.AsError(err) // status, body, Retry-After for the client
+//		e := director.AsError(err) // status, headers and body for the client
 //		…
 //	}
 //	defer route.Done(nil) // whatever happens; the first call counts
 //	for ep := route.Endpoint(); ep != nil; ep = route.Next() {
-//		// send route.Body to ep.Address; on failure before the first byte go on
+//		// send route.Body to ep.Address; if that fails, or what came is no answer
+//		// (IsAnswer), or worth asking another (Retryable), route.Failed and go on
 //	}
-//	route.Response(status, contentType)
+//	route.ResponseHeader(status, header)
 //	// for each chunk that the server sends:
 //	client.Write(route.Data(chunk))
-//	// at its end:
+//	// at its end as HTTP has it:
 //	client.Write(route.End())
+//	// or where it broke off (route.Break), or the client has gone (route.Done):
 //
 // An http.RoundTripper that does this is in package director/httptransport; with
 // it a httputil.ReverseProxy becomes an inference gateway. An adapter for Envoy, which
@@ -23,20 +29,42 @@
 //
 // # What a Route does
 //
-//  1. openai.Parse: model, prompt, limits in one pass over the body.  400, 413, 415
-//  2. datastore Resolve: public model name to pool, target and priority.  404
-//  3. candidates: the endpoints of the pool, within the subset hint.  503
-//  4. Scheduler: filter, score, pick; the decision is booked.  429, 503
+//  1. Is the path for clients?  403
+//  2. openai.Parse: model, prompt, limits in one pass over the body, if the method has
+//     one.  400, 413, 415
+//  3. datastore Resolve: public model name to pool, target and priority.  404
+//  4. candidates: the endpoints of the pool, within the subset hint.  503
+//  5. admission control, for what takes a place at a server.  429, 503
+//  6. Scheduler: filter, score, pick; the decision is booked.  429, 503
 //     It is the caller's: plugins.Default is the profile to start with, and each
 //     pool that serves another model gets one of its own ([Options.Schedulers]).
-//  5. the body with the target model spliced in.
+//  7. the body with the target model spliced in.
+//
+// # How a request ends
+//
+// The adapter says what it has seen, and the Route judges: an answer is complete when HTTP
+// says so, whatever is in it, unless its API has a known end that did not come. An error in
+// the body of a 200 counts as the status that it stands for: 400 blames nobody. A client that
+// leaves after the last event of a stream, or after the whole of a JSON value, was served.
+//
+// Whoever ends a request, ends all of it: booking and place. Functions of the embedder's are
+// called under no lock; where one panics the request is answered with 500, or goes on, and
+// nothing is left behind.
 //
 // # Trust
 //
-// [ControlHeaders] are for gateways to set, not for clients: strip them from what
-// clients send (StripControlHeaders) before anything is forwarded. The subset
-// hint is not read from headers at all: the adapter that has one passes it in
-// [Incoming.Subset]. The objective, rewrite and fairness headers are read as
-// requests carry them; a gateway whose clients are not trusted strips those, too
-// ([Options.IgnoreRequestHeaders]).
+// Nothing that a client sends directs anything by itself. [ControlHeaders] are for
+// gateways to set: strip them from what clients send (StripControlHeaders) before anything is
+// forwarded. The subset hint is not read from headers at all: the adapter that has one passes
+// it in [Incoming.Subset]. Tenant, objective, rewrite, targets and the longest wait are those
+// of [Incoming]; they are read from headers only with [Options.TrustRequestHeaders], which is
+// for data planes that set these headers themselves and strip those of clients first.
+//
+// Model servers are administered on the port on which they serve, so that paths are
+// refused which are not known to be for clients. These are: the inference APIs of OpenAI and
+// Anthropic, with any prefix; the native ones of the engines (generate, completion, infill,
+// embed, rerank, score, pooling, classify, tokenize, invocations, /v2/models/NAME/infer and
+// so on); what is below /v1, /v2, …, but for what administers (load_lora_adapter, metrics,
+// config, …); models, health, ping and version. It makes no difference how a path is
+// written. [Options.AllowPath] allows more.
 package director

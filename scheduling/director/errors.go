@@ -23,7 +23,6 @@ const (
 	CodeUpstream      = "upstream_unavailable" // 502
 	CodeEncoding      = "unsupported_encoding" // 415
 	CodePath          = "path_not_allowed"     // 403
-	CodeBodies        = "too_many_bytes"       // 503: the gateway holds as many of bodies as it may
 )
 
 // HeaderReason is the response header that tells a client's gateway why a request
@@ -43,7 +42,7 @@ type Error struct {
 	Message string // for the client: what, where, what to do
 	// RetryAfter is when to try again, 0 if that is not known.
 	RetryAfter time.Duration
-	// API and Path are what was asked for: they decide which form the answer has.
+	// API and Path say in which form the body is written.
 	API  openai.API
 	Path string
 	Err  error // the cause
@@ -124,11 +123,6 @@ func (d *Director) translate(err error, r *Route) *Error {
 		e.Status, e.Code, e.Message = 504, CodeCancelled, "the request ran out of time before it was scheduled"
 	}
 	return e
-}
-
-// modelNotFound is the answer to who asks for a model that is not there.
-func modelNotFound(name string) *Error {
-	return &Error{Status: 404, Code: CodeModelNotFound, Param: "model", Message: "the model " + strconv.Quote(name) + " does not exist"}
 }
 
 // refusalMessage is what a client is told.

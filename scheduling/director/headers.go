@@ -12,7 +12,8 @@ import (
 )
 
 // Request headers that are read, in the canonical form of net/http. The names
-// are those of the Gateway API Inference Extension.
+// are those of the Gateway API Inference Extension. All but HeaderRequestID and that of
+// the session, which are labels, are read only with Options.TrustRequestHeaders.
 const (
 	HeaderObjective = "X-Gateway-Inference-Objective"   // name of an InferenceObjective
 	HeaderFairness  = "X-Gateway-Inference-Fairness-Id" // the tenant
@@ -59,19 +60,21 @@ func get(h map[string][]string, name string) string {
 	return ""
 }
 
-// maxID bounds ids that clients send. Of a longer one the beginning is kept, for people, and a
-// hash of all of it, so that ids that begin alike stay different.
+// maxID bounds ids that clients send.
 const maxID = 256
 
-func getID(h map[string][]string, name string) string { return boundedID(get(h, name)) }
-
-func boundedID(v string) string {
-	if len(v) <= maxID {
-		return v
+// boundID returns an id of at most maxID bytes. In place of what is beyond the bound is a
+// hash of the whole, so that ids which differ go on to differ.
+func boundID(id string) string {
+	if len(id) <= maxID {
+		return id
 	}
-	sum := sha256.Sum256([]byte(v))
-	return v[:maxID-1-2*len(sum)] + "#" + hex.EncodeToString(sum[:])
+	sum := sha256.Sum256([]byte(id))
+	hash := hex.EncodeToString(sum[:16])
+	return id[:maxID-1-len(hash)] + "~" + hash
 }
+
+func getID(h map[string][]string, name string) string { return boundID(get(h, name)) }
 
 // readSLO reads the targets of a request.
 func readSLO(h map[string][]string) (slo types.SLO, err error) {
@@ -82,36 +85,39 @@ func readSLO(h map[string][]string) (slo types.SLO, err error) {
 	return slo, err
 }
 
-// maxMillis bounds times that requests ask for: a day.
+// maxMillis bounds what a header gives in milliseconds: a day.
 const maxMillis = 24 * 60 * 60 * 1000
 
-// millis reads a time in milliseconds: digits, perhaps with a decimal point. 0 if there is none.
+// millis reads a header with milliseconds, 0 if it is not there.
 func millis(h map[string][]string, name string) (time.Duration, error) {
 	s := get(h, name)
 	if s == "" {
 		return 0, nil
 	}
-	v, err := strconv.ParseFloat(s, 64)
-	if strings.Trim(s, "0123456789.") != "" || err != nil || !(v > 0 && v <= maxMillis) {
-		return 0, &Error{Status: 400, Code: CodeBadHeader, Param: name,
-			Message: "header " + name + " is " + strconv.Quote(s[:min(len(s), 40)]) + ", want milliseconds as a decimal number above 0 and at most " + strconv.Itoa(maxMillis)}
+	v, ok := decimal(s)
+	if d := time.Duration(v * float64(time.Millisecond)); ok && v <= maxMillis && d > 0 {
+		return d, nil
 	}
-	return time.Duration(v * float64(time.Millisecond)), nil
+	return 0, &Error{Status: 400, Code: CodeBadHeader, Param: name,
+		Message: "header " + name + " is " + strconv.Quote(s[:min(len(s), 40)]) + ", want milliseconds as a decimal number above 0 and at most " + strconv.Itoa(maxMillis)}
 }
 
-// retryAfter reads a Retry-After: seconds, or a date. 0 if there is none that makes sense.
-func retryAfter(h map[string][]string) time.Duration {
-	s := strings.TrimSpace(get(h, "Retry-After"))
-	if s == "" {
-		return 0
+// decimal reads a plain decimal number: digits, and perhaps a point and more digits.
+// One that is too large for its purpose is still a number, but never infinite.
+func decimal(s string) (float64, bool) {
+	whole, fraction, point := strings.Cut(s, ".")
+	if !digits(whole) || point && !digits(fraction) || len(s) > 40 {
+		return 0, false
 	}
-	if n, err := strconv.ParseUint(s, 10, 31); err == nil {
-		return min(time.Duration(n)*time.Second, maxMillis*time.Millisecond)
-	}
-	for _, layout := range []string{time.RFC1123, time.RFC850, time.ANSIC} { // as RFC 9110 has it, section 5.6.7
-		if at, err := time.Parse(layout, s); err == nil {
-			return min(max(time.Until(at), 0), maxMillis*time.Millisecond)
+	v, err := strconv.ParseFloat(s, 64)
+	return v, err == nil
+}
+
+func digits(s string) bool {
+	for _, c := range s {
+		if c < '0' || c > '9' {
+			return false
 		}
 	}
-	return 0
+	return s != ""
 }

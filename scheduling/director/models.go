@@ -1,86 +1,91 @@
 package director
 
 import (
+	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
-	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/openai"
-	"github.com/inferpick/inferpick/types"
 )
 
-// modelOwner is the owner that the list of models names.
-const modelOwner = "inferpick"
+// Answer is what a Director answers in place of a server.
+type Answer struct {
+	Status int
+	Header map[string][]string
+	Body   []byte // not to be sent if the method is HEAD
+}
 
-// ModelAnswer answers a GET or HEAD of the list of models, or of one of them, which need no
-// server: ok tells whether the request is one. The names are those that manifests give and,
-// where models that no manifest names are passed on, those that the servers say they serve,
-// of the given pool or, if it is zero, of those that requests without a pool may ask for. A
-// model that is not in the list gets a 404 in OpenAI's form; while nothing is known of any,
-// the request is left to a server.
-func (d *Director) ModelAnswer(method, path string, pool types.NamespacedName) (status int, body []byte, ok bool) {
-	name, list := modelPath(path)
-	if method != "GET" && method != "HEAD" || !list && name == "" {
-		return 0, nil, false
+// Answer answers what needs no server, and reports whether that is so: GET and HEAD of
+// /v1/models and of /v1/models/NAME, with any prefix. Models are those that requests for
+// Incoming.Pool, or for none, can ask for: which manifests name, and which servers say they
+// serve (datastore.Snapshot.ModelsOf). Any other name is a 404. As long as no model is
+// known, such a request is to be routed like others.
+func (d *Director) Answer(in Incoming) (Answer, bool) {
+	if in.Method != "GET" && in.Method != "HEAD" {
+		return Answer{}, false
+	}
+	name, ok := modelPath(in.Path)
+	if !ok {
+		return Answer{}, false
 	}
 	now := d.o.Store.Snapshot()
-	if list {
-		return 200, modelList(now.ModelsOf(pool)), true
+	models := now.ModelsOf(in.Pool)
+	if len(models) == 0 {
+		return Answer{}, false
 	}
-	if m, ok := now.Model(pool, name); ok {
-		return 200, openai.ModelObject(m.Name, m.Created, modelOwner), true
+	a := Answer{Status: 200, Header: map[string][]string{"Content-Type": {"application/json"}}}
+	if name == "" {
+		names := make([]string, len(models))
+		var newest time.Time
+		for i, m := range models {
+			names[i] = m.Name
+			if m.Created.After(newest) {
+				newest = m.Created
+			}
+		}
+		a.Body = openai.ModelList(names, newest, "inferpick")
+		return a, true
 	}
-	if len(now.ModelsOf(pool)) == 0 {
-		return 0, nil, false
+	m, ok := now.Model(in.Pool, name)
+	if !ok {
+		e := d.Refuse(in.Path, &Error{Status: 404, Code: CodeModelNotFound, Param: "model",
+			Message: fmt.Sprintf("the model %s does not exist", strconv.Quote(name[:min(len(name), maxID)]))})
+		return Answer{e.Status, e.Header(), e.Body()}, true
 	}
-	e := modelNotFound(name)
-	return e.Status, e.Body(), true
+	a.Body = openai.ModelObject(m.Name, m.Created, "inferpick")
+	return a, true
 }
 
-// ModelList answers the request for the list of models of all pools: see ModelAnswer.
+// ModelList is Answer for the list of models alone, of requests that name no pool: for
+// adapters that pass all other requests on.
 func (d *Director) ModelList(method, path string) (body []byte, ok bool) {
-	if _, list := modelPath(path); !list {
+	if name, list := modelPath(path); !list || name != "" {
 		return nil, false
 	}
-	_, body, ok = d.ModelAnswer(method, path, types.NamespacedName{})
-	return body, ok
+	a, ok := d.Answer(Incoming{Method: method, Path: path})
+	return a.Body, ok
 }
 
-// Models returns the body of GET /v1/models for requests that name no pool.
-func (d *Director) Models() []byte { return modelList(d.o.Store.Snapshot().Models()) }
-
-func modelList(models []datastore.Model) []byte {
-	names := make([]string, len(models))
-	var newest time.Time
-	for i, m := range models {
-		names[i] = m.Name
-		if m.Created.After(newest) {
-			newest = m.Created
-		}
+// modelPath returns the name of a model in a path, which may have slashes and escapes in
+// it, empty for the list of all, and whether the path is one of models.
+func modelPath(path string) (name string, ok bool) {
+	if i := strings.IndexAny(path, "?#"); i >= 0 {
+		path = path[:i]
 	}
-	return openai.ModelList(names, newest, modelOwner)
-}
-
-// modelPath returns whether a path is that of the list of models, or else the name of the
-// model whose path it is. A name may have slashes in it, escaped or not.
-func modelPath(path string) (name string, list bool) {
-	path, _, _ = strings.Cut(path, "?")
-	const models = "/v1/models"
-	i := strings.Index(path, models)
+	const list = "/v1/models"
+	i := strings.Index(path, list)
 	if i < 0 {
 		return "", false
 	}
-	rest := path[i+len(models):]
-	if rest == "" || rest == "/" {
+	rest := path[i+len(list):]
+	if strings.Trim(rest, "/") == "" {
 		return "", true
 	}
 	if rest[0] != '/' {
 		return "", false
 	}
-	name = rest[1:]
-	if decoded, err := url.PathUnescape(name); err == nil {
-		name = decoded
-	}
-	return name, false
+	name, err := url.PathUnescape(rest[1:])
+	return name, err == nil
 }

@@ -2,140 +2,252 @@ package director
 
 import (
 	"net/url"
-	"path"
 	"strings"
-
-	"github.com/inferpick/inferpick/openai"
 )
 
-// allowed reports whether clients may ask for a path: what has inference done, or reads what
-// is harmless. Everything else could administer a server, and is refused: see
-// Options.AllowPath. Servers decode escapes, and some of them merge slashes and dots and do not
-// mind case, so that a path is allowed only if it is however it is read.
-func allowed(raw string) bool {
-	raw, _, _ = strings.Cut(raw, "?")
-	raw, _, _ = strings.Cut(raw, "#")
-	if isPlain(raw) && openai.APIOf(raw) != openai.Other {
-		return true // the usual case
+// What clients may ask servers for. Model servers have, on the port on which they serve,
+// paths that load adapters, put the server to sleep, replace weights or tell of other
+// clients' requests. So what is not known to be for clients is refused.
+
+// class is what a request asks for, by its method and path.
+type class uint8
+
+const (
+	forbidden class = iota // nothing that is known to be for clients
+	resource               // something that takes no place at a server: models, files, health
+	inference              // something generated, or computed from a prompt
+)
+
+// classOf returns the class of a request. The path is clean.
+func classOf(method, path string) class {
+	if method == "CONNECT" || method == "TRACE" {
+		return forbidden
 	}
-	for range 4 {
-		if !allowedAsIs(raw) {
+	safe := method == "GET" || method == "HEAD" || method == "OPTIONS"
+	var room [16]string
+	s := room[:0]
+	for segment := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
+		s = append(s, segment)
+	}
+	for _, segment := range s {
+		if administers[segment] && !(safe && namesModel(s)) {
+			return forbidden
+		}
+	}
+	switch last := s[len(s)-1]; {
+	case isInference(s):
+		return inference
+	case processes[last]:
+		return resource
+	case safe && tells[path], path == "/ping":
+		return resource
+	case len(s) > 1 && s[0] == "v2" && s[1] == "models":
+		if safe && len(s) > 2 && (last == "ready" || len(s) == 3 && last != "stats") {
+			return resource
+		}
+		return forbidden
+	case safe && last == "models":
+		return resource
+	}
+	for i, segment := range s[:len(s)-1] {
+		if isVersion(segment) {
+			return below(s[i+1:], safe)
+		}
+	}
+	return forbidden
+}
+
+// below returns the class of what is below a version: /v1/….
+func below(s []string, safe bool) class {
+	switch {
+	case s[0] == "models" && !safe:
+		return forbidden // there are servers that load, unload and delete them so
+	case resources[s[0]]:
+		return resource
+	}
+	for _, segment := range s {
+		if commands[segment] {
+			return forbidden
+		}
+		for _, verb := range verbs {
+			if strings.HasPrefix(segment, verb) {
+				return forbidden
+			}
+		}
+	}
+	return resource
+}
+
+// namesModel reports whether a path is that of one model, whose name may be anything.
+func namesModel(s []string) bool {
+	for i, segment := range s {
+		if administers[segment] {
 			return false
 		}
-		decoded, err := url.PathUnescape(raw)
-		if err != nil {
-			return false
-		}
-		if decoded == raw {
-			return true
-		}
-		raw = decoded
-	}
-	return false // escaped more often than makes sense
-}
-
-// isPlain reports whether all who read a path read the same.
-func isPlain(p string) bool {
-	for i := range len(p) {
-		switch c := p[i]; {
-		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '_', c == '-':
-		case c == '/' && i+1 < len(p) && p[i+1] != '/':
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-func allowedAsIs(raw string) bool {
-	p := strings.ToLower(strings.ReplaceAll(raw, `\`, "/"))
-	if strings.ContainsFunc(p, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-		return false
-	}
-	p = strings.Trim(path.Clean("/"+p), "/")
-	if p == "" {
-		return true
-	}
-	segments := strings.Split(p, "/")
-	versioned := false
-	for i, s := range segments {
-		s, _, _ = strings.Cut(s, ";") // matrix parameters
-		s = strings.TrimSpace(s)
-		segments[i] = s
-		if i > 0 && segments[i-1] == "models" && versioned {
-			continue // a model may have any name
-		}
-		if administers(s) {
-			return false
-		}
-		versioned = versioned || isVersion(s)
-	}
-	return versioned || inference[segments[len(segments)-1]] || openai.APIOf("/"+strings.Join(segments, "/")) != openai.Other
-}
-
-// isVersion reports whether a segment is the version of an API: v1, v2, v1beta.
-func isVersion(s string) bool {
-	if len(s) < 2 || s[0] != 'v' || s[1] < '0' || s[1] > '9' {
-		return false
-	}
-	return !strings.ContainsFunc(s[1:], func(c rune) bool { return (c < '0' || c > '9') && (c < 'a' || c > 'z') })
-}
-
-// inference are the last segments of the paths without a version under which engines do
-// inference, or say that they are there.
-var inference = set("generate generate_stream generate_from_input_ids completion completions chat infill embed embed_all embed_sparse " +
-	"embedding embeddings encode decode rerank reranking score pooling classify predict similarity tokenize detokenize chat_tokenize " +
-	"apply-template invocations infer judge vertex_generate responses messages transcriptions translations speech " +
-	"models health healthz health_generate live livez ready readyz ping version")
-
-// administration are segments of paths that change a server, or tell of its insides.
-var administration = set("metrics sleep wake_up is_sleeping collective_rpc server_info get_server_info get_model_info get_load server_status " +
-	"shutdown quit quitquitquit restart debug docs redoc openapi.json slots props lora-adapters lora_adapters repository systemsharedmemory " +
-	"cudasharedmemory sharedmemory trace logging workers worker admin config configure_logging freeze_gc set_internal_state scale_elastic_ep " +
-	"is_scaling_elastic_ep kv_event_sources kv_cache_events perf_metrics prometheus cluster_info engines engine abort_request abort_requests " +
-	"open_session close_session separate_reasoning convert_to_disagg memory profiler profile env")
-
-// administrative are what such segments begin with.
-var administrative = []string{
-	"load_", "unload_", "load-", "unload-", "reset_", "flush_", "clear_", "update_", "init_weights", "get_weights", "weights_", "send_weights",
-	"destroy_weights", "start_", "stop_", "pause", "resume", "release_", "slow_down", "dump_", "add_", "remove_", "list_workers", "set_",
-	"hicache", "rpc_", "finish_weight", "set-", "begin_", "end_weight",
-}
-
-func administers(segment string) bool {
-	if administration[segment] {
-		return true
-	}
-	for _, prefix := range administrative {
-		if strings.HasPrefix(segment, prefix) {
+		if isVersion(segment) && i+2 < len(s) && s[i+1] == "models" && segment != "v2" {
 			return true
 		}
 	}
 	return false
 }
 
-func set(words string) map[string]bool {
-	m := map[string]bool{}
+// isInference reports whether a path ends like one of an inference API.
+func isInference(s []string) bool {
+	last := s[len(s)-1]
+	before := ""
+	if len(s) > 1 {
+		before = s[len(s)-2]
+	}
+	switch last {
+	case "completions", "responses", "embeddings",
+		"generate", "generate_stream", "completion", "infill", "embed", "embedding", "embed_all", "embed_sparse",
+		"encode", "rerank", "score", "pooling", "classify", "invocations", "predict", "similarity":
+		return s[0] != "v2" || len(s) == 2 || tritonModel(s)
+	case "infer":
+		return s[0] == "v2" && tritonModel(s)
+	case "messages", "count_tokens":
+		return isMessages(s)
+	case "generations", "edits", "variations":
+		return before == "images"
+	case "speech", "transcriptions", "translations":
+		return before == "audio"
+	case "chat":
+		return before == "api"
+	}
+	return false
+}
+
+// isMessages reports whether it is Anthropic's /v1/messages, or its /count_tokens.
+func isMessages(s []string) bool {
+	if s[len(s)-1] == "count_tokens" {
+		s = s[:len(s)-1]
+	}
+	n := len(s)
+	return n > 0 && s[n-1] == "messages" && (n == 1 || s[n-2] == "v1")
+}
+
+// tritonModel reports whether it is /v2/models/NAME/…/LAST.
+func tritonModel(s []string) bool { return len(s) >= 4 && s[1] == "models" }
+
+// isVersion reports whether a segment is v1, v2, v1beta and so on.
+func isVersion(s string) bool {
+	digits, ok := strings.CutPrefix(s, "v")
+	digits = strings.TrimSuffix(strings.TrimSuffix(digits, "beta"), "alpha")
+	if !ok || digits == "" {
+		return false
+	}
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+func setOf(words string) map[string]bool {
+	set := map[string]bool{}
 	for _, w := range strings.Fields(words) {
-		m[w] = true
+		set[w] = true
 	}
-	return m
+	return set
 }
 
-// native are the last segments of paths at which engines generate by an API of their own.
-var native = set("generate generate_stream completion infill infer invocations predict")
+var (
+	// processes take a text and give another without a model's work, or little of it.
+	processes = setOf("tokenize detokenize apply-template")
 
-// generates reports whether a request to a path has a server compute: such requests wait for
-// room.
-func generates(api openai.API, p string) bool {
-	if api != openai.Other {
-		return true
+	// tells are the paths that tell of a server what anybody may know.
+	tells = setOf(`/health /healthz /health_generate /health/live /health/ready /livez /readyz /ping /version
+		/v1/health /v1/health/live /v1/health/ready /v1/version /v2 /v2/health/live /v2/health/ready
+		/api/tags /api/version`)
+
+	// resources are those of the OpenAI API and of Anthropic's below /v1. What is below them
+	// is for clients, whatever its name is.
+	resources = setOf(`models chat completions responses conversations messages embeddings moderations
+		images audio videos files uploads batches vector_stores fine_tuning assistants threads evals containers
+		realtime rerank score classify pooling tokenize detokenize`)
+
+	// administers are words that no path for clients has in it, whatever stands before and
+	// after: some servers serve all that is below such a path by it.
+	administers = setOf(`metrics load_lora_adapter unload_lora_adapter lora-adapters lora_adapters sleep wake_up is_sleeping
+		reset_prefix_cache reset_mm_cache reset_encoder_cache flush_cache collective_rpc server_info get_server_info
+		start_profile stop_profile scale_elastic_ep is_scaling_elastic_ep abort_request shutdown slots props
+		repository shared-memory systemsharedmemory cudasharedmemory workers debug docs redoc openapi.json
+		update_weights update_weights_from_disk update_weights_from_tensor update_weights_from_distributed
+		init_weights_update_group release_memory_occupation resume_memory_occupation`)
+
+	// commands are words by which servers are administered below a version, and verbs the
+	// beginnings of such: load_lora_adapter.
+	commands = setOf(`admin internal config configs settings load unload reload restart pause resume abort stop start
+		lora loras adapter adapters cache caches profile trace logging log logs organization organizations projects
+		users keys usage pull push create copy delete system node nodes cluster weights server servers engine engines`)
+	verbs = strings.Fields(`load_ unload_ reload_ update_ start_ stop_ reset_ flush_ init_ destroy_ release_ resume_ pause_
+		wake_ set_ add_ remove_ delete_ clear_ dump_ get_ is_ collective_ scale_ abort_ load- unload- update- reset- admin`)
+)
+
+// maxEscapes is how often a path may be escaped over and over.
+const maxEscapes = 4
+
+// cleanPath returns a path without its query as every server may take it: with nothing
+// escaped, in lower case, without empty and "." segments, parameters of segments and
+// slashes at the end. It reports false if there is no telling how servers take it, which
+// nobody needs but to disguise it.
+func cleanPath(path string) (string, bool) {
+	if i := strings.IndexAny(path, "?#"); i >= 0 {
+		path = path[:i]
 	}
-	p, _, _ = strings.Cut(p, "?")
-	return native[strings.ToLower(path.Base(p))]
+	if isPlain(path) {
+		return path, true
+	}
+	for range maxEscapes {
+		plain, err := url.PathUnescape(path)
+		if err != nil || plain == path {
+			break // a percent sign that is none of an escape
+		}
+		path = plain
+	}
+	if again, err := url.PathUnescape(path); err == nil && again != path {
+		return "", false
+	}
+	var b strings.Builder
+	for segment := range strings.SplitSeq(strings.ReplaceAll(path, `\`, "/"), "/") {
+		segment, _, _ = strings.Cut(segment, ";")
+		switch strings.TrimSpace(segment) {
+		case "", ".":
+			continue
+		case "..":
+			return "", false
+		}
+		for _, c := range segment {
+			if c < ' ' || c == 0x7f {
+				return "", false
+			}
+		}
+		b.WriteByte('/')
+		b.WriteString(strings.ToLower(segment))
+	}
+	if b.Len() == 0 {
+		return "/", true
+	}
+	return b.String(), true
 }
 
-// hasPrompt reports whether a method sends a prompt: what has another passes as it is.
-func hasPrompt(method string) bool {
-	return method == "" || method == "POST" || method == "PUT" || method == "PATCH"
+// isPlain reports whether a path is clean as it is, as nearly all are.
+func isPlain(path string) bool {
+	if len(path) < 2 || path[0] != '/' {
+		return false
+	}
+	before := byte(0)
+	for i := range len(path) {
+		c := path[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '_', c == '-':
+		case c == '/' && before != '/':
+		case c == '.' && before != '/' && before != '.':
+		default:
+			return false
+		}
+		before = c
+	}
+	return before != '/'
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/textproto"
-	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,16 +13,6 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
-)
-
-var (
-	// ErrCutOff is the Outcome.Err of a response that ended before its proper end.
-	ErrCutOff = errors.New("director: the response was cut off")
-	// ErrUnsent is wrapped by the error of an attempt of which nothing was sent: it is no fault of
-	// the endpoint.
-	ErrUnsent = errors.New("director: nothing was sent")
-	// ErrNoAnswer is the error of an attempt that ended without an answer, where no other is given.
-	ErrNoAnswer = errors.New("director: no answer")
 )
 
 // Route is one request on its way: where it goes, and what came back so far. It
@@ -47,33 +37,23 @@ type Route struct {
 
 	director  *Director
 	scheduler *scheduling.Scheduler
-	path      string
+	path      string // clean
 	parsed    openai.Parsed
-	computes  bool // a server computes something for it
+	generates bool // takes a place at a server, and waits for one
 	decision  *scheduling.Decision
-	ticket    *admission.Ticket // nil: no admission control was asked
+	ticket    *admission.Ticket // nil: the pool has no admission control
 	subset    subset            // nil: none
 	tried     int               // fallbacks gone on to
 
+	opaque    bool // what comes back is not looked at
 	keepModel bool // KeepModel was called
-	holdFirst bool // HoldFirst was called
+	holdFirst bool // HoldFirst was
 
 	mu sync.Mutex
-	// guarded by mu, because Done may come from anywhere
-	answer answer
-	done   bool
-}
-
-// answer is what came back of one attempt.
-type answer struct {
-	status     int // 0: none has begun
-	retryAfter time.Duration
-	length     int64 // that was announced; -1: none was
-	size       int64 // of the body so far
-	first      bool  // the first token was seen
-	reads      int   // pieces of the body from that on
-	stalled    time.Duration
-	stream     openai.Stream
+	// guarded by mu, because Done may come from anywhere; no user code runs under it
+	attempt attempt
+	stream  openai.Stream
+	done    bool
 }
 
 // API returns what kind of request this is.
@@ -86,21 +66,30 @@ func (r *Route) Endpoint() *types.Endpoint { return r.decision.Current() }
 // Fallbacks returns the endpoints that Next will go on to, best first.
 func (r *Route) Fallbacks() []*types.Endpoint { return r.decision.Fallbacks[r.tried:] }
 
-// Next goes on to the next fallback, after the endpoint before failed to answer:
-// the booking moves there. It returns nil if there is none left. Call it only
-// while no byte of a response has gone to the client.
-func (r *Route) Next() *types.Endpoint { return r.NextAfter(nil) }
+// Patience returns for how long to wait for a sign of life from Endpoint before going on
+// to a fallback, if there is one: see scheduling.Impatient. 0: for as long as it takes.
+func (r *Route) Patience() time.Duration { return r.decision.Patience() }
 
-// NextAfter is Next for those who can say how the attempt before ended: with err, which may
-// wrap ErrUnsent or context.DeadlineExceeded, or, if err is nil, with the answer that Response was
-// told of. It is that by which the endpoint is judged.
-func (r *Route) NextAfter(err error) *types.Endpoint {
+// Failed says how the attempt at Endpoint failed, for Next or Done to account: err is
+// why, and unsent that nothing was sent to it, so that it is not to blame. What came of a
+// response before is accounted in any case.
+func (r *Route) Failed(err error, unsent bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.attempt.err, r.attempt.unsent = err, unsent
+}
+
+// Next goes on to the next fallback, after the endpoint before failed to answer, or its
+// answer was thrown away: the booking moves there, and how the attempt ended is told
+// (see Failed). It returns nil if there is none left. Call it only while no byte of a
+// response has gone to the client.
+func (r *Route) Next() *types.Endpoint {
 	if r.tried >= len(r.decision.Fallbacks) {
 		return nil
 	}
 	ep := r.decision.Fallbacks[r.tried]
 	r.tried++
-	r.moveTo(ep, err)
+	r.moveTo(ep)
 	return ep
 }
 
@@ -115,7 +104,7 @@ func (r *Route) Served(address string) bool {
 	for _, among := range [][]*types.Endpoint{{r.decision.Endpoint}, r.decision.Fallbacks, r.Resolution.Pool.Endpoints()} {
 		for _, ep := range among {
 			if ep.Address == address {
-				r.moveTo(ep, nil)
+				r.moveTo(ep)
 				return true
 			}
 		}
@@ -123,14 +112,19 @@ func (r *Route) Served(address string) bool {
 	return false
 }
 
-// moveTo moves the booking, after an attempt that ended with err or its answer.
-func (r *Route) moveTo(ep *types.Endpoint, err error) {
+// moveTo ends the attempt at one endpoint and moves the booking to another.
+func (r *Route) moveTo(ep *types.Endpoint) {
 	r.mu.Lock()
-	if err == nil && r.answer.status == 0 {
-		err = ErrNoAnswer
+	a := &r.attempt
+	how, err := broken, a.err
+	if err == nil {
+		err = errNoAnswer
+		if Retryable(a.status) {
+			how = ended // the answer itself says why
+		}
 	}
-	left := r.answer.outcome(err)
-	r.answer = answer{stream: r.answer.stream} // which keeps its memory
+	left := judge(a, &r.stream, how, err)
+	r.attempt = attempt{}
 	r.mu.Unlock()
 	r.decision.Retry(ep, left)
 	if r.ticket != nil {
@@ -138,97 +132,54 @@ func (r *Route) moveTo(ep *types.Endpoint, err error) {
 	}
 }
 
-// Patience returns for how long to wait for a sign of life from the endpoint before going on to
-// a fallback: the first token, or the end of an answer that is not streamed. 0: for as long as it
-// takes. It is not 0 for endpoints that may not answer, while there is a fallback.
-func (r *Route) Patience() time.Duration {
-	if len(r.Fallbacks()) == 0 {
-		return 0
-	}
-	return r.decision.Patience()
-}
-
 // OnRevoke says how the request can be ended while it is under way, should one of a
 // higher band need its place (admission.Options.Revoke): f is called at most once, from
 // any goroutine but not from within a method of the Route, with the error for the client if
 // it has had no byte yet. It must see to it that Done is called soon, with that error; it
-// may call Done itself.
+// may call Done itself. If it panics, Done is called.
 func (r *Route) OnRevoke(f func(*Error)) {
-	if r.ticket != nil {
-		r.ticket.OnRevoke(func(why *admission.Refusal) { f(r.director.translate(why, r)) })
+	if r.ticket == nil {
+		return
 	}
+	r.ticket.OnRevoke(func(refusal *admission.Refusal) {
+		why := r.director.translate(refusal, r)
+		defer r.director.recovered("the function of OnRevoke", func() { r.Done(why) })
+		f(why)
+	})
 }
 
-// Response begins a response of the endpoint: its HTTP status, and content type.
-// RestoresModel tells whether its length may change. Answer is better where there are headers.
-func (r *Route) Response(status int, contentType string) {
-	r.begin(status, openai.StreamOptions{ContentType: contentType}, 0, -1)
+// Response begins a response of the endpoint, of which no more than its HTTP status,
+// which is not 0, and its content type are known. ResponseHeader says more.
+func (r *Route) Response(status int, contentType string) { r.begin(status, contentType, "", 0) }
+
+// ResponseHeader begins a response of the endpoint: its HTTP status, which is not 0, and
+// its headers in the form of net/http. Content-Type, Content-Encoding and Retry-After are
+// read. RestoresModel tells whether its length may change.
+func (r *Route) ResponseHeader(status int, h map[string][]string) {
+	r.begin(status, get(h, "Content-Type"), get(h, "Content-Encoding"), retryAfter(get(h, "Retry-After")))
 }
 
-// Answer begins a response of the endpoint: its HTTP status and its headers in canonical form.
-// RestoresModel tells whether its length may change. It reports whether this is an answer: a
-// status below 200 that nobody asked for, or above 599, is none, and the next endpoint should be
-// asked.
-func (r *Route) Answer(status int, header map[string][]string) bool {
-	length := int64(-1)
-	if n, err := strconv.ParseInt(get(header, "Content-Length"), 10, 64); err == nil && n >= 0 {
-		length = n
+func (r *Route) begin(status int, contentType, encoding string, after time.Duration) {
+	r.decision.Alive()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	mediaType, _, _ := strings.Cut(contentType, ";")
+	r.attempt = attempt{status: status, retryAfter: after, events: strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")}
+	o := openai.StreamOptions{API: r.parsed.API, ContentType: contentType, ContentEncoding: encoding}
+	if r.opaque {
+		o.ContentType = "application/octet-stream"
 	}
-	o := openai.StreamOptions{ContentType: get(header, "Content-Type"), ContentEncoding: get(header, "Content-Encoding")}
-	return r.begin(status, o, retryAfter(header), length)
-}
-
-func (r *Route) begin(status int, o openai.StreamOptions, retryAfter time.Duration, length int64) bool {
-	if status < 200 || status > 599 {
-		return false
-	}
-	o.API, o.HoldFirst = r.parsed.API, r.holdFirst
 	if r.RestoresModel() {
 		o.TargetModel, o.Model = r.Request.TargetModel, r.Request.Model
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	a := &r.answer
-	a.status, a.retryAfter, a.length, a.size = status, retryAfter, length, 0
-	a.stream.Reset(o)
-	return true
-}
-
-// HoldFirst has Data hold back the first event of a stream until it is complete, so that an
-// answer that turns out to be a refusal can be left for a fallback: see Retryable. What comes
-// before it, comments and blank lines, is passed on at once. Call it before Answer.
-func (r *Route) HoldFirst() { r.holdFirst = true }
-
-// Retryable reports whether another server may do better than this answer says: it is, by its
-// status or by an error in a body of which nothing was generated yet, that the server has too much
-// to do or cannot be reached. While nothing of it has gone to the client, it can be left.
-func (r *Route) Retryable() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	a := &r.answer
-	if a.status >= 400 {
-		return retryable(a.status)
-	}
-	if a.status == 0 || a.stream.Tokens() > 0 {
-		return false
-	}
-	e, ok := a.stream.Err().(*openai.ServerError)
-	return ok && retryable(e.Status)
-}
-
-// retryable reports whether a status means that another server may answer.
-func retryable(status int) bool {
-	switch status {
-	case 429, 502, 503, 504, 529:
-		return true
-	}
-	return false
+	o.HoldFirst = r.holdFirst && status < 300 && len(r.Fallbacks()) > 0
+	r.stream.Reset(o)
 }
 
 // RestoresModel reports whether the response may leave with another length than
 // it came: then Content-Length must go.
 func (r *Route) RestoresModel() bool {
-	return r.director.o.RestoreModel && !r.keepModel && r.Request.TargetModel != r.Request.Model
+	return r.director.o.RestoreModel && !r.keepModel && !r.opaque && r.Request.TargetModel != r.Request.Model
 }
 
 // KeepModel leaves the target model's name in the response whatever
@@ -237,16 +188,48 @@ func (r *Route) RestoresModel() bool {
 // before Response.
 func (r *Route) KeepModel() { r.keepModel = true }
 
+// HoldFirst makes Data hold back the first event of a stream until it is complete, as long
+// as there is a fallback: for data planes that go on to it when Status says so. What keeps
+// a connection alive is not held back. Call it before Response.
+func (r *Route) HoldFirst() { r.holdFirst = true }
+
+// Status returns the HTTP status of the response so far: where its body says after a
+// status below 300 that there was an error, that which the error stands for. 0: none has
+// begun. As long as the client has had no byte of one that is Retryable, Next may be tried.
+func (r *Route) Status() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if failure := failureOf(&r.attempt, &r.stream); failure != nil {
+		return failure.Status
+	}
+	return r.attempt.status
+}
+
 // Data takes the next bytes of the response and returns those to pass on now,
 // which may be none. The result is valid until the next call, and may be part of
-// chunk. Before Response it returns chunk.
+// chunk. Before Response it returns chunk. Each call is a sign of life, see
+// scheduling.Decision.Alive.
 func (r *Route) Data(chunk []byte) []byte {
 	r.decision.Alive()
 	if r.ticket != nil {
 		r.ticket.Alive()
 	}
-	out, first := r.feed(chunk)
-	if first {
+	r.mu.Lock()
+	a := &r.attempt
+	if a.status == 0 {
+		r.mu.Unlock()
+		return chunk
+	}
+	a.size += int64(len(chunk))
+	out := r.stream.Feed(chunk)
+	before := a.first
+	if len(chunk) > 0 && a.status < 400 && r.stream.FirstToken() {
+		a.first = true
+		a.reads++
+	}
+	now := a.first
+	r.mu.Unlock()
+	if now && !before {
 		r.decision.FirstToken()
 		if r.ticket != nil {
 			r.ticket.FirstToken()
@@ -255,135 +238,86 @@ func (r *Route) Data(chunk []byte) []byte {
 	return out
 }
 
-// feed is Data without telling anybody. first is set for the piece with the first token.
-func (r *Route) feed(chunk []byte) (out []byte, first bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	a := &r.answer
-	if a.status == 0 {
-		return chunk, false
-	}
-	a.size += int64(len(chunk))
-	out = a.stream.Feed(chunk)
-	if !a.first && a.status < 400 && a.stream.FirstToken() {
-		a.first, first = true, true
-	}
-	if a.first {
-		a.reads++
-	}
-	return out, first
-}
-
-// Stalled tells for how long nobody took what the server sent, as a client that reads slowly
-// makes a data plane wait: what comes later is then not the server's fault.
+// Stalled says that nobody took what the server sent for so long, before the last Data.
 func (r *Route) Stalled(d time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.answer.first {
-		r.answer.stalled += d
+	if r.attempt.first {
+		r.attempt.stalled += d
 	}
 }
 
-// Rest is to be called when the server's response has ended properly, and returns what is left
-// to pass on; Retryable then tells of the whole answer. End does the same and accounts the end.
+// Rest returns what Data still holds back, once there is no more to come: then Status is
+// final. End and Break, which account the request, return it too if nobody has asked.
 func (r *Route) Rest() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.answer.status == 0 {
+	if r.attempt.status == 0 {
 		return nil
 	}
-	return r.answer.stream.Close()
+	return r.stream.Close()
 }
 
-// End is to be called when the server's response has ended as HTTP says it should, and returns
-// what is left to pass on. The outcome is accounted: the answer is complete, unless it is the
-// stream of an API whose end is known, was read to the end, and the end is not there.
+// End is to be called when the server's response has ended as HTTP has it, and returns
+// what is left to pass on. The outcome is accounted: it is complete unless its API has a
+// known end that did not come.
 func (r *Route) End() []byte {
 	rest := r.Rest()
-	var err error
-	r.mu.Lock()
-	if a := &r.answer; a.status != 0 && a.status < 400 && a.stream.CutOff() {
-		err = ErrCutOff
-	}
-	r.mu.Unlock()
-	r.Done(err)
+	r.finish(ended, nil)
 	return rest
 }
 
-// Done accounts how the request ended; the first call counts, and End is one. err
-// is why it failed: nil if it did not, context.Canceled if the client went away, and
-// what OnRevoke gave if it was revoked: neither is a failure of the endpoint, nor is an error
-// that wraps ErrUnsent. An answer that was read to its end was served, whatever err says.
-// A nil err before Response was called means that no answer was received.
+// Break is to be called in place of End when the server's response broke off, by err, and
+// returns what is left to pass on. The outcome is accounted: it is a failure of the
+// endpoint, unless what came is the whole of a stream of events by its last one.
+func (r *Route) Break(err error) []byte {
+	rest := r.Rest()
+	r.finish(broken, err)
+	return rest
+}
+
+// Done accounts how the request ended; the first call counts, and End and Break are ones.
+// err is why it failed: nil if it did not, context.Canceled if the client went away, and
+// what OnRevoke gave if it was revoked. Neither is a failure of the endpoint, and a client
+// that goes when it has had the last event of a stream, or the whole of a JSON value, was
+// served. A nil err before Response was called means that no answer was received.
 func (r *Route) Done(err error) {
+	switch {
+	case err == nil:
+		r.finish(accepted, nil)
+	case errors.Is(err, context.Canceled) || isRevoked(err):
+		r.finish(gone, err)
+	default:
+		r.finish(broken, err)
+	}
+}
+
+func (r *Route) finish(how ending, err error) {
 	r.mu.Lock()
 	if r.done {
 		r.mu.Unlock()
 		return
 	}
 	r.done = true
-	if err == nil && r.answer.status == 0 {
-		err = context.Canceled
+	if how <= accepted && r.attempt.status == 0 {
+		how = gone
 	}
-	out := r.answer.outcome(err)
+	out := judge(&r.attempt, &r.stream, how, err)
 	r.mu.Unlock()
-	r.decision.Done(out) // which ends the ticket
+	r.decision.Done(out) // and the ticket with it
 }
 
-// abandon ends what there is of a route that is not returned.
+// abandon gives back what a request has that does not become a Route.
 func (r *Route) abandon() {
 	switch {
 	case r.decision != nil:
-		r.decision.EndWith(r.ender())
-		r.decision.Done(types.Outcome{Cancelled: true})
+		r.decision.Done(types.Outcome{Cancelled: true, Unsent: true})
 	case r.ticket != nil:
-		r.ticket.Done(types.Outcome{Cancelled: true})
+		r.ticket.Done(types.Outcome{Cancelled: true, Unsent: true})
 	}
-}
-
-func (r *Route) ender() scheduling.Ender {
-	if r.ticket == nil {
-		return nil
-	}
-	return r.ticket
-}
-
-// outcome is what an attempt came to that ended with err.
-func (a *answer) outcome(err error) types.Outcome {
-	out := types.Outcome{Err: err, Status: a.status, ResponseBytes: a.size, RetryAfter: a.retryAfter}
-	if a.status != 0 {
-		out.Usage, out.Tokens, out.Reads, out.Stalled, out.ResponseID =
-			a.stream.Usage(), a.stream.Tokens(), a.reads, a.stalled, a.stream.ResponseID()
-		if a.whole() && err != ErrCutOff {
-			out.Err = nil // who went, or what broke, did so after the end
-		}
-	}
-	switch {
-	case errors.Is(out.Err, context.Canceled) || isRevoked(out.Err):
-		out.Cancelled, out.Err = true, nil
-	case errors.Is(out.Err, ErrUnsent):
-		out.Unsent = true
-	}
-	if e, ok := a.stream.Err().(*openai.ServerError); ok && a.status != 0 && a.status < 400 {
-		out.Status = e.Status
-		if e.Status < 500 {
-			out.Err = nil // it is the client's fault, or the server is busy: no break in the middle
-		} else if out.Err == nil && !out.Cancelled {
-			out.Err = e
-		}
-	}
-	return out
-}
-
-// whole reports whether the answer was read to its end.
-func (a *answer) whole() bool {
-	return a.stream.Done() || a.length >= 0 && a.size >= a.length
 }
 
 func isRevoked(err error) bool {
-	if err == nil {
-		return false
-	}
 	var refused *admission.Refusal
 	return errors.As(err, &refused) && refused.Reason == admission.Revoked
 }

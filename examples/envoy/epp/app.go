@@ -21,6 +21,7 @@ import (
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/examples/envoy/config"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
 )
 
@@ -77,6 +78,7 @@ func (a *App) wire() (err error) {
 	a.director, err = director.New(director.Options{
 		Store: a.store, Schedulers: a.fleet.schedulers(),
 		RestoreModel: !a.o.KeepTargetModel, SessionHeader: a.o.SessionHeader, TrustRequestHeaders: !a.o.IgnoreRequestHeaders,
+		Limits:    openai.Limits{MaxBytes: a.o.MaxBody, MaxFormBytes: a.o.MaxBody},
 		OnRefused: a.refused, Logger: a.o.Logger,
 	})
 	if err != nil {

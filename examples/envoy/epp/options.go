@@ -44,7 +44,9 @@ type Options struct {
 	// KeepTargetModel leaves the target model's name in responses. Default: the
 	// public one is put back.
 	KeepTargetModel bool
-	// IgnoreRequestHeaders leaves the objective, fairness and rewrite headers unread.
+	// IgnoreRequestHeaders leaves the headers of objective, fairness, rewrite, SLO and
+	// longest wait unread. Default: they are trusted, for Envoy can set them, and must strip
+	// those of clients that are not to choose their priority, model and tenant.
 	IgnoreRequestHeaders bool
 	// SessionHeader names the header that holds a session. Default that of package
 	// director.

@@ -155,13 +155,16 @@ func (x *exchange) close() {
 // route asks the director, and tells Envoy if there is no route. It reports whether
 // there is one.
 func (x *exchange) route() (bool, error) {
-	if code, models, ok := x.o.Director.ModelAnswer(x.request.method, x.request.path, x.pool); ok {
-		x.phase = finished
-		return false, x.send(immediate(code, map[string][]string{"Content-Type": {"application/json"}}, models, "model_list"))
-	}
 	in := director.Incoming{
 		Method: x.request.method, Path: x.request.path, Header: x.request.header, Body: x.body.take(), Pool: x.pool,
 		HasSubset: x.subset.given, Subset: x.subset.addresses,
+	}
+	if a, ok := x.o.Director.Answer(in); ok {
+		x.phase = finished
+		if x.request.method == "HEAD" {
+			a.Body = nil
+		}
+		return false, x.send(immediate(a.Status, a.Header, a.Body, "models"))
 	}
 	// Where there is no room the request waits here. The stream need not be read
 	// meanwhile: if the client goes away, or Envoy answers by itself, it resets the

@@ -55,12 +55,13 @@ func (h *requestHead) read(m *corev3.HeaderMap) {
 
 // responseHead is what the headers of a response say.
 type responseHead struct {
-	status                int
-	contentType, encoding string
+	status int
+	header map[string][]string // those that the director reads
 }
 
 func (h *responseHead) read(m *corev3.HeaderMap) {
 	h.status = 502 // what is not said is not a success
+	h.header = make(map[string][]string, 3)
 	for _, hv := range m.GetHeaders() {
 		switch lower(hv.GetKey()) {
 		case ":status":
@@ -68,20 +69,13 @@ func (h *responseHead) read(m *corev3.HeaderMap) {
 				h.status = n
 			}
 		case "content-type":
-			h.contentType = valueOf(hv)
+			h.header["Content-Type"] = []string{valueOf(hv)}
 		case "content-encoding":
-			h.encoding = valueOf(hv)
+			h.header["Content-Encoding"] = []string{valueOf(hv)}
+		case "retry-after":
+			h.header["Retry-After"] = []string{valueOf(hv)}
 		}
 	}
-}
-
-// bodyType is the content type to read the body by: that of a compressed one says
-// nothing about its bytes.
-func (h *responseHead) bodyType() string {
-	if h.encoding != "" && !strings.EqualFold(h.encoding, "identity") {
-		return "application/octet-stream"
-	}
-	return h.contentType
 }
 
 // valueOf returns the value of a header, which newer Envoys put into raw_value.

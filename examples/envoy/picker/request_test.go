@@ -140,7 +140,7 @@ func TestBufferedWithoutBody(t *testing.T) {
 	f := newFixture(t, nil)
 	s := open(t, f.dial(t), buffered, none)
 	m := requestHeaders(false)
-	m.GetRequestHeaders().Headers.Headers[1].RawValue = []byte("/v1/custom")
+	m.GetRequestHeaders().Headers.Headers[1].RawValue = []byte("/v1/files")
 	s.send(m)
 	s.recv()
 	s.send(requestTrailers())

@@ -20,7 +20,7 @@ func (x *exchange) responseHeaders(m *extprocv3.HttpHeaders, msg *extprocv3.Proc
 			// Chunk by chunk nothing can be added at the end, so nothing may be held back.
 			x.routed.KeepModel()
 		}
-		x.routed.Response(head.status, head.bodyType())
+		x.routed.ResponseHeader(head.status, head.header)
 		x.span.Response(head.status, x.routed.Endpoint())
 		if x.o.OnServed != nil {
 			x.o.OnServed(x.routed, x.routed.Endpoint().Address)

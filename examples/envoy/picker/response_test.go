@@ -108,7 +108,7 @@ func TestResponses(t *testing.T) {
 						output, _ := out.Usage.CompletionTokens.Value()
 						cached, _ := out.Usage.CachedTokens.Value()
 						if out.Failed() || out.Cancelled || out.Status != 200 || prompt != 11 || output != 2 || cached != 5 ||
-							(out.TTFT > 0) != strings.HasPrefix(tt.contentType, "text/event-stream") || out.ResponseBytes != int64(len(tt.body)) {
+							(out.TTFT > 0) != (tt.body == events) || out.ResponseBytes != int64(len(tt.body)) {
 							t.Errorf("outcome is %+v", out)
 						}
 						if err := s.ends(); err != nil {

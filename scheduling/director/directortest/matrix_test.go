@@ -169,20 +169,20 @@ func byHand(t *testing.T, d *director.Director) http.Handler {
 			refuse(w, d.Refuse(in.URL.Path, e))
 			return
 		}
-		if status, models, ok := d.ModelAnswer(in.Method, in.URL.Path, types.NamespacedName{}); ok {
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(status)
-			_, _ = w.Write(models)
+		incoming := director.Incoming{Method: in.Method, Path: in.URL.EscapedPath(), Header: in.Header, Body: body}
+		if a, ok := d.Answer(incoming); ok {
+			copyHeader(w.Header(), a.Header)
+			w.WriteHeader(a.Status)
+			_, _ = w.Write(a.Body)
 			return
 		}
-		route, err := d.Route(in.Context(), director.Incoming{Method: in.Method, Path: in.URL.Path, Header: in.Header, Body: body})
+		route, err := d.Route(in.Context(), incoming)
 		if err != nil {
 			refuse(w, director.AsError(err))
 			return
 		}
 		defer route.Done(nil)
-		var failed error
-		for ep := route.Endpoint(); ep != nil; ep = route.NextAfter(failed) {
+		for ep := route.Endpoint(); ep != nil; ep = route.Next() {
 			out, err := http.NewRequestWithContext(in.Context(), in.Method, "http://"+ep.Address+in.URL.RequestURI(), bytes.NewReader(route.Body))
 			if err != nil {
 				http.Error(w, "bad target", http.StatusBadRequest)
@@ -200,21 +200,18 @@ func byHand(t *testing.T, d *director.Director) http.Handler {
 					route.Done(context.Canceled)
 					return
 				}
-				failed = err
+				route.Failed(err, false)
 				continue
 			}
-			if !route.Answer(resp.StatusCode, resp.Header) {
+			route.ResponseHeader(resp.StatusCode, resp.Header)
+			if !director.IsAnswer(resp.StatusCode) || director.Retryable(route.Status()) && len(route.Fallbacks()) > 0 {
 				resp.Body.Close()
-				failed = director.ErrNoAnswer
 				continue
 			}
-			if route.Retryable() && len(route.Fallbacks()) > 0 {
-				resp.Body.Close()
-				failed = nil // the answer says why
-				continue
-			}
-			if failed = pass(w, in, route, resp); failed == nil {
+			if err := pass(w, in, route, resp); err == nil {
 				return
+			} else {
+				route.Failed(err, false)
 			}
 		}
 		http.Error(w, "no server answered", http.StatusBadGateway)

@@ -2,106 +2,133 @@ package httptransport
 
 import (
 	"context"
+	"fmt"
 	"io"
-	"sync"
+	"net/http"
 	"time"
 )
 
-// routedBody is a response body that passes through its Route.
+// routedBody is a response body that passes through its Route. It owns the end of the
+// request once it was begun.
 type routedBody struct {
-	src     io.ReadCloser
-	attempt *attempt
-	once    sync.Once // of finish
+	*attempt
+	src  io.ReadCloser
+	left int64 // bytes that are to come by Content-Length; below 0: not known
 
 	ready []byte // to be read before anything else; own memory
 	err   error  // what to return after ready
-	gave  time.Time
+
+	took time.Time // when the last piece was taken
 }
 
-// begin reads until there is something to pass on, or the body has ended. It returns an error if
-// the answer can be left for another endpoint: it breaks off, or says that the server has too
-// much to do, before anything of it was passed on.
+func newBody(a *attempt, resp *http.Response) *routedBody {
+	b := &routedBody{attempt: a, src: resp.Body, left: -1}
+	if resp.ContentLength > 0 && a.req.Method != http.MethodHead && bodyAllowed(resp.StatusCode) {
+		b.left = resp.ContentLength
+	}
+	return b
+}
+
+// begin reads until there is something to pass on, or the end. With an error there is
+// not: the body broke off before, or says something that is worth asking another server.
 func (b *routedBody) begin() error {
-	route := b.attempt.route
 	buf := make([]byte, 4096)
 	for len(b.ready) == 0 && b.err == nil {
-		n, err := b.src.Read(buf)
-		b.ready = append(b.ready, route.Data(buf[:n])...)
-		if err == io.EOF {
-			b.ready = append(b.ready, route.Rest()...)
+		n, err := b.read(buf)
+		if n > 0 {
+			b.clock.alive()
+		}
+		b.ready = append(b.ready, b.route.Data(buf[:n])...)
+		switch err {
+		case nil:
+		case io.EOF:
+			b.ready = append(b.ready, b.route.Rest()...)
+		default:
+			return b.failed(fmt.Errorf("broke off before the first byte: %w", err))
+		}
+		if b.passesOver() {
+			return fmt.Errorf("%w %d", errBusy, b.route.Status())
 		}
 		b.err = err
-		if len(route.Fallbacks()) > 0 && route.Retryable() {
-			return errRefused
-		}
 	}
-	switch {
-	case revoked(b.attempt.exchange.ctx) != nil && b.err != io.EOF:
-		return b.err // the client has had nothing of what came
-	case b.err == io.EOF:
-		route.End()
-	case len(b.ready) == 0:
-		return b.err
+	if !b.clock.stop() && b.err != io.EOF {
+		return b.failed(errPatience)
+	}
+	if why := revoked(b.exchange.ctx); why != nil && b.err != io.EOF {
+		return why // the client has had nothing of what came
+	}
+	if b.err == io.EOF {
+		b.route.End()
 	}
 	return nil
 }
 
+// read reads from the server. The end of a body of known length is seen with its last byte.
+func (b *routedBody) read(p []byte) (int, error) {
+	n, err := b.src.Read(p)
+	if b.left > 0 {
+		if b.left -= int64(n); b.left <= 0 && err == nil {
+			err = io.EOF
+		}
+	}
+	return n, err
+}
+
 // Read implements io.Reader.
 func (b *routedBody) Read(p []byte) (int, error) {
-	b.resume()
 	for len(b.ready) == 0 && b.err == nil && len(p) > 0 {
-		n, err := b.src.Read(p)
-		out := b.attempt.route.Data(p[:n])
+		n, err := b.readTimed(p)
+		out := b.route.Data(p[:n])
 		if err == nil && len(out) == n && n > 0 && &out[0] == &p[0] {
-			return b.give(n) // the usual case: it passes as it is
+			return n, nil // the usual case: it passes as it is
 		}
 		b.ready = append(b.ready[:0], out...)
-		if err == io.EOF {
-			b.ready = append(b.ready, b.attempt.route.End()...)
-		} else if why := revoked(b.attempt.exchange.ctx); err != nil && why != nil {
-			err = why
-		}
-		b.err = err
+		b.close(err)
 	}
 	if len(b.ready) > 0 {
 		n := copy(p, b.ready)
 		b.ready = b.ready[n:]
-		return b.give(n)
+		return n, nil
 	}
 	if b.err != nil {
-		b.finish(b.err)
+		b.end(b.err)
 	}
 	return 0, b.err
 }
 
-// resume tells for how long nobody read.
-func (b *routedBody) resume() {
-	if !b.gave.IsZero() {
-		b.attempt.route.Stalled(time.Since(b.gave))
+// readTimed reads, and tells the route of the time in which nobody did although the next
+// piece was there already.
+func (b *routedBody) readTimed(p []byte) (int, error) {
+	before := time.Now()
+	n, err := b.read(p)
+	after := time.Now()
+	if gap := before.Sub(b.took); !b.took.IsZero() && after.Sub(before) < gap {
+		b.route.Stalled(gap)
 	}
+	b.took = after
+	return n, err
 }
 
-func (b *routedBody) give(n int) (int, error) {
-	b.gave = time.Now()
-	return n, nil
+// close takes the end of the server's body.
+func (b *routedBody) close(err error) {
+	switch why := revoked(b.exchange.ctx); {
+	case err == nil:
+		return
+	case err == io.EOF:
+		b.ready = append(b.ready, b.route.End()...)
+	case why != nil:
+		err = why
+	case b.req.Context().Err() != nil:
+		b.route.Done(context.Canceled)
+	default:
+		b.ready = append(b.ready, b.route.Break(err)...)
+	}
+	b.err = err
 }
 
-// Close implements io.Closer. Closing before the end means that the client has
-// gone.
+// Close implements io.Closer. Closing before the end means that the client has gone.
 func (b *routedBody) Close() error {
-	b.finish(context.Canceled)
+	b.end(context.Canceled)
+	b.cancel(nil)
 	return b.src.Close()
-}
-
-// finish accounts the end, once. After End this does nothing more.
-func (b *routedBody) finish(err error) {
-	b.once.Do(func() {
-		if err == io.EOF {
-			err = nil
-		}
-		b.attempt.route.Done(err)
-		b.attempt.silent()
-		b.attempt.cancel()
-		b.attempt.end(nil)
-	})
 }

@@ -3,87 +3,129 @@ package httptransport
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
-	"github.com/inferpick/inferpick/types"
 )
 
-// exchange is one request on its way, over one endpoint or several.
+// exchange is one request under way. It owns the end of the request until there is a
+// response, whose body owns it then.
 type exchange struct {
-	t       *Transport
-	req     *http.Request
-	route   *director.Route
-	release func() // of the body's bytes
+	t      *Transport
+	req    *http.Request
+	body   held
+	in     director.Incoming
+	route  *director.Route
+	ctx    context.Context // of all attempts; its cause says whether the request was revoked
+	cancel context.CancelCauseFunc
 
-	ctx      context.Context // of all attempts
-	cancel   context.CancelCauseFunc
-	answered bool // a response was returned that ends the exchange by itself
+	handedOver bool // to the response
+	once       sync.Once
 }
 
-func newExchange(t *Transport, req *http.Request, route *director.Route, release func()) *exchange {
-	x := &exchange{t: t, req: req, route: route, release: release}
-	x.ctx, x.cancel = context.WithCancelCause(req.Context())
-	route.HoldFirst()
-	route.OnRevoke(func(why *director.Error) {
+// arrive says what came in.
+func (x *exchange) arrive() (err error) {
+	defer recoverAs(&err, "Transport.Incoming")
+	x.in = director.Incoming{
+		Method: x.req.Method, Path: x.req.URL.EscapedPath(), Header: x.req.Header, Body: x.body.data,
+		Pool: x.t.Pool, Explain: x.t.Explain,
+	}
+	if x.t.Incoming != nil {
+		x.t.Incoming(x.req, &x.in)
+	}
+	return nil
+}
+
+// book has the director decide.
+func (x *exchange) book() (err error) {
+	if x.route, err = x.t.Director.Route(x.req.Context(), x.in); err != nil {
+		return err
+	}
+	x.ctx, x.cancel = context.WithCancelCause(x.req.Context())
+	x.route.HoldFirst()
+	x.route.OnRevoke(func(why *director.Error) {
 		x.cancel(why)
-		route.Done(why) // now, for nobody may be reading the body
+		x.route.Done(why) // now, for nobody may be reading the body
 	})
-	return x
+	return nil
 }
 
-// end gives back all that the exchange holds but for the route.
-func (x *exchange) end(err error) {
-	x.cancel(err)
-	x.release()
+// tell tells of the route.
+func (x *exchange) tell() (err error) {
+	defer recoverAs(&err, "Transport.OnRoute")
+	if x.t.OnRoute != nil {
+		x.t.OnRoute(x.req, x.route)
+	}
+	return nil
 }
 
-// run tries the endpoints in order and returns the first answer.
-func (x *exchange) run() (*http.Response, error) {
-	var failed []string
-	ep := x.route.Endpoint()
-	for again := false; ; {
-		a := x.attempt(ep)
-		resp, err := a.run()
-		if err == nil {
-			x.answered = true
-			return resp, nil
-		}
-		a.close()
-		if why := revoked(x.ctx); why != nil {
-			return x.t.refuse(x.req, why)
-		}
-		if ctxErr := x.req.Context().Err(); ctxErr != nil {
-			x.route.Done(ctxErr)
-			return nil, ctxErr
-		}
-		if a.stale(err) && !again {
-			again = true
-			continue // at the same endpoint, on another connection
-		}
-		again = false
-		failed = append(failed, fmt.Sprintf("%s: %v", ep.ID, err))
-		if errors.Is(err, errRefused) {
-			err = nil // the route knows
-		}
-		if ep = x.route.NextAfter(err); ep == nil {
-			return x.fail(err, failed)
-		}
+// recoverAs makes an error of a panic in a function of the embedder's.
+func recoverAs(err *error, function string) {
+	if v := recover(); v != nil {
+		*err = &director.Error{Status: 500, Code: director.CodeInternal, Message: "the request could not be processed",
+			Err: fmt.Errorf("%s: %w", function, &scheduling.PanicError{Value: v, Stack: debug.Stack()})}
 	}
 }
 
-// fail answers where no endpoint did.
-func (x *exchange) fail(err error, failed []string) (*http.Response, error) {
-	err = fmt.Errorf("no endpoint answered: %s: %w", strings.Join(failed, "; "), err)
-	x.route.Done(err)
-	return x.t.refuse(x.req, &director.Error{
-		Status: http.StatusBadGateway, Code: director.CodeUpstream, API: x.route.API(), Path: x.req.URL.Path, Err: err, Message: "no server answered",
+// abandon ends the request if no response does.
+func (x *exchange) abandon() {
+	if !x.handedOver {
+		x.end(context.Canceled)
+	}
+}
+
+// end accounts the end of the request, unless that was done, and gives back what it held.
+func (x *exchange) end(err error) {
+	x.once.Do(func() {
+		defer x.body.release()
+		if x.route != nil {
+			defer x.cancel(nil)
+			x.route.Done(err)
+		}
 	})
+}
+
+// send tries the endpoints in order and returns the first answer that is fit for the
+// client.
+func (x *exchange) send() (*http.Response, error) {
+	var tried []string
+	var busy *http.Response // the last answer of a server that has too much to do
+	for ep := x.route.Endpoint(); ; {
+		a := &attempt{exchange: x, endpoint: ep, last: len(x.route.Fallbacks()) == 0}
+		resp, err := a.run()
+		if err == nil {
+			x.handedOver = true
+			return resp, nil
+		}
+		a.cancel(nil)
+		if why := revoked(x.ctx); why != nil {
+			return x.refuse(why)
+		}
+		if ctxErr := x.req.Context().Err(); ctxErr != nil {
+			return nil, ctxErr // and abandon
+		}
+		if a.refusal != nil {
+			busy = a.refusal
+		}
+		next := x.route.Next()
+		if next == nil {
+			err = fmt.Errorf("no endpoint answered: %s: %w", strings.Join(append(tried, ep.ID), "; "), err)
+			x.end(err)
+			if busy != nil {
+				return busy, nil
+			}
+			return x.refuse(&director.Error{Status: 502, Code: director.CodeUpstream, Err: err, Message: "no server answered"})
+		}
+		tried = append(tried, fmt.Sprintf("%s: %v", ep.ID, err))
+		ep = next
+	}
 }
 
 // revoked returns why a request was revoked, nil if it was not.
@@ -95,128 +137,48 @@ func revoked(ctx context.Context) *director.Error {
 	return why
 }
 
-var (
-	// errRefused is why an answer was not taken although there was one.
-	errRefused = errors.New("httptransport: refused")
-	// errSilent is why an endpoint was left that may not answer.
-	errSilent = fmt.Errorf("httptransport: no sign of life: %w", context.DeadlineExceeded)
-)
-
-// attempt is the request at one endpoint.
-type attempt struct {
-	*exchange
-	ep     *types.Endpoint
-	ctx    context.Context
-	cancel context.CancelFunc
-	trace  trace
-	silent context.CancelFunc // stops the wait for a sign of life
-
-	resp *http.Response
-	body *routedBody
+// refuse answers in place of a server.
+func (x *exchange) refuse(err error) (*http.Response, error) {
+	if ctxErr := x.req.Context().Err(); ctxErr != nil {
+		return nil, ctxErr
+	}
+	e := director.AsError(err)
+	if e.Path == "" {
+		e.Path = x.in.Path
+	}
+	return respond(x.req, e.Status, e.Header(), e.Body()), nil
 }
 
-func (x *exchange) attempt(ep *types.Endpoint) *attempt {
-	a := &attempt{exchange: x, ep: ep, silent: func() {}}
-	ctx, cancel := context.WithCancelCause(x.ctx)
-	a.ctx, a.cancel = a.trace.with(ctx), func() { cancel(nil) }
-	if wait := x.route.Patience(); wait > 0 {
-		timer := time.AfterFunc(wait, func() { cancel(errSilent) })
-		a.silent = func() { timer.Stop() }
+// refuse answers in place of a server what was not routed, and tells of it.
+func (t *Transport) refuse(req *http.Request, err error) (*http.Response, error) {
+	if ctxErr := req.Context().Err(); ctxErr != nil {
+		return nil, ctxErr
 	}
-	return a
+	e := t.Director.Refuse(req.URL.EscapedPath(), director.AsError(err))
+	return respond(req, e.Status, e.Header(), e.Body()), nil
 }
 
-// run sends the request and returns the response when there is something to pass on. With an
-// error, the next endpoint may be tried.
-func (a *attempt) run() (*http.Response, error) {
-	resp, err := a.t.base().RoundTrip(a.request())
-	if err != nil {
-		return nil, a.explain(err)
+func respond(req *http.Request, status int, h http.Header, body []byte) *http.Response {
+	resp := &http.Response{
+		Status:        fmt.Sprintf("%d %s", status, http.StatusText(status)),
+		StatusCode:    status,
+		Proto:         "HTTP/1.1",
+		ProtoMajor:    1,
+		ProtoMinor:    1,
+		Header:        h,
+		Body:          io.NopCloser(bytes.NewReader(body)),
+		ContentLength: int64(len(body)),
+		Request:       req,
 	}
-	a.resp = resp
-	if resp.Body == nil {
+	if req.Method == http.MethodHead {
 		resp.Body = http.NoBody
 	}
-	if !a.route.Answer(resp.StatusCode, resp.Header) {
-		return nil, fmt.Errorf("httptransport: status %d is no answer", resp.StatusCode)
-	}
-	if len(a.route.Fallbacks()) > 0 && a.route.Retryable() {
-		return nil, fmt.Errorf("%w with status %d", errRefused, resp.StatusCode)
-	}
-	a.body = &routedBody{src: resp.Body, attempt: a}
-	if err := a.body.begin(); err != nil {
-		return nil, a.explain(err)
-	}
-	a.silent()
-	resp.Body, resp.Request = a.body, a.req
-	if a.route.RestoresModel() {
-		resp.ContentLength = -1
-		resp.Header.Del("Content-Length")
-	}
-	if a.t.NameEndpoint {
-		resp.Header.Set(HeaderEndpoint, a.ep.ID)
-	}
-	return resp, nil
+	return resp
 }
 
-// close ends an attempt that came to nothing.
-func (a *attempt) close() {
-	a.silent()
-	a.cancel()
-	if a.resp != nil {
-		a.resp.Body.Close()
-	}
-}
-
-// explain says why an attempt failed.
-func (a *attempt) explain(err error) error {
-	if errors.Is(err, errRefused) {
-		return err
-	}
-	if context.Cause(a.ctx) == errSilent {
-		return errSilent
-	}
-	if a.resp != nil {
-		return fmt.Errorf("broke off before the first byte: %w", err)
-	}
-	if a.trace.unsent(a.t.base(), err) {
-		return fmt.Errorf("%w: %w", director.ErrUnsent, err)
-	}
-	return err
-}
-
-// stale reports whether an attempt failed because the connection had been closed by the server
-// while it was idle.
-func (a *attempt) stale(err error) bool {
-	return a.resp == nil && a.trace.reused.Load() && err != errSilent && !errors.Is(err, director.ErrUnsent)
-}
-
-// request makes the request for the endpoint.
-func (a *attempt) request() *http.Request {
-	out := a.req.Clone(a.ctx)
-	out.URL.Scheme, out.URL.Host, out.Host = a.t.Scheme, a.ep.Address, ""
-	if out.URL.Scheme == "" {
-		out.URL.Scheme = "http"
-	}
-	out.Body, out.ContentLength, out.GetBody = http.NoBody, 0, nil
-	if body := a.route.Body; len(body) > 0 {
-		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	}
-	out.TransferEncoding, out.Trailer = nil, nil
-	h := out.Header
-	h.Del("Accept-Encoding") // usage and model name are read from the response
-	if h.Get("Upgrade") != "" {
-		// An offer that a server may ignore, as h2c; what comes after an upgrade cannot be read.
-		h.Del("Upgrade")
-		h.Del("Connection")
-		h.Del("Http2-Settings")
-	}
-	director.StripControlHeaders(h)
-	// A connection that was closed while it was idle is then tried again by a http.Transport:
-	// the key itself is not sent if it has no value.
-	if _, ok := h["Idempotency-Key"]; !ok {
-		h["X-Idempotency-Key"] = nil
-	}
-	return out
-}
+// refusalTime and refusalBytes bound how long the rest of the answer of a busy server is
+// read, and how much, before the request goes on to another one.
+const (
+	refusalTime  = 500 * time.Millisecond
+	refusalBytes = 64 << 10
+)

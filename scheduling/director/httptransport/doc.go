@@ -1,0 +1,45 @@
+// Package httptransport makes a Director an http.RoundTripper: a
+// httputil.ReverseProxy with this Transport is an inference gateway, and a
+// http.Client with it schedules its own requests.
+//
+//	gateway := &httputil.ReverseProxy{
+//		Rewrite:       func(*httputil.ProxyRequest) {}, // the director's choice replaces the host
+//		Transport:     httptransport.New(d),
+//		FlushInterval: -1, // tokens leave as they come
+//	}
+//
+// # As long as the client has had no byte
+//
+// A response is returned when there is something of its body to pass on, or its end. Until
+// then the request goes on to a fallback
+//
+//   - after an error of the connection, or a status that is no answer (101 that nobody asked
+//     for, 001, 999);
+//   - after 429, 502, 503 and 504;
+//   - after a body that breaks off;
+//   - after a stream whose first event is an error that stands for one of these statuses;
+//   - if the endpoint gives no sign of life for longer than the scheduler's patience with it
+//     (scheduling.Impatient).
+//
+// Comments that keep a stream alive, and white space before a JSON value, are something to
+// pass on. If no endpoint answers, the client gets the answer of the last one; else that of
+// the last one that was busy, with its headers; else a 502 with a body.
+//
+// A connection that was kept alive, and on which no byte of a response came, is taken to
+// have been closed by the server while nobody used it: the request is sent once more to the
+// same endpoint, over a connection of its own.
+//
+// # Who is to blame
+//
+// What the director is told of an attempt is what happened there. Where nothing was sent for
+// want of something here (descriptors, ports, memory, an answer of the name server), or
+// because the request cannot be sent, the endpoint is not to blame. A connection that is
+// refused or times out, and a TLS handshake that fails, are the endpoint's.
+//
+// # Bounds
+//
+// A request body is held in memory, because it may have to be sent again: Transport.MaxBody
+// bounds one, MaxBodies all. Uploads that are slow, or never end, are for the http.Server to
+// bound: set its ReadTimeout, which does not limit how long an answer takes, and
+// ReadHeaderTimeout.
+package httptransport
