@@ -20,15 +20,13 @@ import (
 // plain is a model server as simple as can be, and not like the one that Cost has in mind: so
 // many requests at a time, others wait in order, and each takes as long as its tokens say.
 type plain struct {
-	places   int
-	api      time.Duration // before and after, whatever the request
-	prefill  time.Duration // for a token of the prompt
-	step     time.Duration // for a token of the answer
-	grow     float64       // part by which a step is longer for each other request there
-	jitter   time.Duration // mean of the exponential time by which what is seen is late
-	free     []time.Time   // when each place is
-	started  []time.Time   // of requests under way, for grow
-	finishes []time.Time
+	places  int
+	api     time.Duration // before and after, whatever the request
+	prefill time.Duration // for a token of the prompt
+	step    time.Duration // for a token of the answer
+	grow    float64       // part by which a step is longer for each other request there
+	jitter  time.Duration // mean of the exponential time by which what is seen is late
+	free    []time.Time   // when each place is
 }
 
 // serve returns when a request that comes now has its first token, and when it ends.

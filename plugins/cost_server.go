@@ -34,7 +34,6 @@ type costServer struct {
 	raw     float64   // requests of others, averaged over readings
 	known   bool      // raw is
 	ended   []float64 // when own requests ended, since it was read
-	held    float64   // computed, when it was read
 
 	// The rhythm of its steps.
 	stepEnds float64 // when the one under way is believed to end

@@ -239,10 +239,10 @@ func TestServerThatDiffers(t *testing.T) {
 		var s, others Server
 		now := 0.
 		answer := func(s *Server, step, token float64) {
-			bs, bt := f.Difference(s, now)
+			bs, _ := f.Difference(s, now)
 			// Decoding only, and a first token that is mostly prefill.
 			f.Compare(s, math.Log(step)-bs+.2*rnd.NormFloat64(), 1, 0, 1, now)
-			bs, bt = f.Difference(s, now)
+			bs, bt := f.Difference(s, now)
 			f.Compare(s, math.Log(token)-bs-bt+.2*rnd.NormFloat64(), .1, .9, 1, now)
 		}
 		for i := range 40 {

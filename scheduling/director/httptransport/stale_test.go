@@ -1,6 +1,7 @@
 package httptransport_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -122,8 +123,7 @@ func TestWhoIsToBlame(t *testing.T) {
 	}
 	dials := func(err error) func(*rawFixture) {
 		return func(f *rawFixture) {
-			f.Base.(*http.Transport).DialContext = nil
-			f.Base.(*http.Transport).Dial = func(string, string) (net.Conn, error) { return nil, err } //nolint:staticcheck // the shortest way
+			f.Base.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) { return nil, err }
 		}
 	}
 	dialing := func(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
