@@ -1,8 +1,9 @@
 package director
 
 import (
-	"net/url"
+	"strconv"
 	"strings"
+	"unicode"
 )
 
 // What clients may ask servers for. Model servers have, on the port on which they serve,
@@ -189,8 +190,8 @@ var (
 const maxEscapes = 4
 
 // cleanPath returns a path without its query as every server may take it: with nothing
-// escaped, in lower case, without empty and "." segments, parameters of segments and
-// slashes at the end. It reports false if there is no telling how servers take it, which
+// escaped, in lower case, without empty and "." segments, parameters of segments, blanks and
+// points at their ends, and slashes at the end of all. It reports false if there is no telling how servers take it, which
 // nobody needs but to disguise it.
 func cleanPath(path string) (string, bool) {
 	if i := strings.IndexAny(path, "?#"); i >= 0 {
@@ -200,26 +201,24 @@ func cleanPath(path string) (string, bool) {
 		return path, true
 	}
 	for range maxEscapes {
-		plain, err := url.PathUnescape(path)
-		if err != nil || plain == path {
-			break // a percent sign that is none of an escape
-		}
-		path = plain
+		path = unescape(path)
 	}
-	if again, err := url.PathUnescape(path); err == nil && again != path {
+	if unescape(path) != path {
 		return "", false
 	}
 	var b strings.Builder
 	for segment := range strings.SplitSeq(strings.ReplaceAll(path, `\`, "/"), "/") {
 		segment, _, _ = strings.Cut(segment, ";")
-		switch strings.TrimSpace(segment) {
+		switch segment = strings.TrimSpace(segment); segment {
 		case "", ".":
 			continue
-		case "..":
-			return "", false
+		}
+		segment = strings.TrimRightFunc(segment, func(c rune) bool { return c == '.' || unicode.IsSpace(c) })
+		if segment == "" {
+			return "", false // up, or something like it
 		}
 		for _, c := range segment {
-			if c < ' ' || c == 0x7f {
+			if c < ' ' || c == 0x7f || c == '?' || c == '#' {
 				return "", false
 			}
 		}
@@ -232,6 +231,25 @@ func cleanPath(path string) (string, bool) {
 	return b.String(), true
 }
 
+// unescape replaces what is escaped. A percent sign of no escape stays.
+func unescape(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if c, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+				b.WriteByte(byte(c))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
 // isPlain reports whether a path is clean as it is, as nearly all are.
 func isPlain(path string) bool {
 	if len(path) < 2 || path[0] != '/' {
@@ -242,12 +260,12 @@ func isPlain(path string) bool {
 		c := path[i]
 		switch {
 		case c >= 'a' && c <= 'z', c >= '0' && c <= '9', c == '_', c == '-':
-		case c == '/' && before != '/':
+		case c == '/' && before != '/' && before != '.':
 		case c == '.' && before != '/' && before != '.':
 		default:
 			return false
 		}
 		before = c
 	}
-	return before != '/'
+	return before != '/' && before != '.'
 }

@@ -32,7 +32,7 @@ var (
 		"GET /metrics", "GET /metrics/", "GET //metrics", "GET /./metrics", "GET /metric%73", "GET /%6detrics", "GET /metrics;a=b", "GET /METRICS",
 		"GET /metrics/v1/models", "POST /metrics/v1/chat/completions", "GET /%2e/metrics", "GET /v1/%2e%2e/metrics", "GET /v1/../metrics",
 		"GET /v1/chat/completions/../../../metrics", "GET /v1/..;/metrics", "GET /v1\\..\\metrics", "GET /v1/metrics", "GET /%256d%2565trics",
-		"GET /metrics%00", "GET /metrics%20", "GET /metrics.", "GET /v1/models/..%2f..%2fmetrics", "GET /%25252525252525256detrics",
+		"GET /v1/x%zz/%6detrics", "GET /v1/x%25zz/%256detrics", "GET /v1/files%3f/../metrics", "GET /v1/custom%3Fx", "GET /metrics%00", "GET /metrics%20", "GET /metrics.", "GET /v1/metrics%20", "GET /v1/%20metrics", "GET /v1/metrics.", "GET /v1/.../metrics", "GET /v1/..%20/metrics", "GET /v1/models/..%2f..%2fmetrics", "GET /%25252525252525256detrics",
 		"POST /v1/load_lora_adapter", "POST /v1/unload_lora_adapter", "POST /v1/LOAD_LORA_ADAPTER", "POST /v1//load_lora_adapter/", "POST /v1/load%5Flora_adapter",
 		"POST /openai/v1/load_lora_adapter", "POST /load_lora_adapter", "POST /sleep", "POST /sleep/", "POST /wake_up", "GET /is_sleeping",
 		"POST /reset_prefix_cache", "POST /collective_rpc", "GET /server_info", "GET /get_server_info", "POST /flush_cache", "GET /flush_cache",

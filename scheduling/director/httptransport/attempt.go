@@ -172,6 +172,13 @@ func bodyAllowed(status int) bool {
 	return status != http.StatusNoContent && status != http.StatusNotModified
 }
 
+// refusalTime and refusalBytes bound how long the rest of the answer of a busy server is
+// read, and how much, before the request goes on to another one.
+const (
+	refusalTime  = 500 * time.Millisecond
+	refusalBytes = 64 << 10
+)
+
 // keepRefusal keeps the answer of a server that has too much to do: it is what the client
 // gets if no other server answers.
 func (a *attempt) keepRefusal(resp *http.Response) {
@@ -185,7 +192,6 @@ func (a *attempt) keepRefusal(resp *http.Response) {
 		return
 	}
 	a.refusal = respond(a.req, resp.StatusCode, resp.Header.Clone(), body)
-	a.refusal.Header.Set("Content-Length", strconv.Itoa(len(body)))
 	a.name(a.refusal)
 }
 

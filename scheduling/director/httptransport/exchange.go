@@ -7,9 +7,9 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
@@ -158,6 +158,7 @@ func (t *Transport) refuse(req *http.Request, err error) (*http.Response, error)
 	return respond(req, e.Status, e.Header(), e.Body()), nil
 }
 
+// respond makes a response of a whole body. The header is its own.
 func respond(req *http.Request, status int, h http.Header, body []byte) *http.Response {
 	resp := &http.Response{
 		Status:        fmt.Sprintf("%d %s", status, http.StatusText(status)),
@@ -170,15 +171,9 @@ func respond(req *http.Request, status int, h http.Header, body []byte) *http.Re
 		ContentLength: int64(len(body)),
 		Request:       req,
 	}
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	if req.Method == http.MethodHead {
 		resp.Body = http.NoBody
 	}
 	return resp
 }
-
-// refusalTime and refusalBytes bound how long the rest of the answer of a busy server is
-// read, and how much, before the request goes on to another one.
-const (
-	refusalTime  = 500 * time.Millisecond
-	refusalBytes = 64 << 10
-)

@@ -14,7 +14,7 @@ import (
 const HeaderEndpoint = "X-Inferpick-Endpoint"
 
 // DefaultMaxBodies is the default of Transport.MaxBodies.
-const DefaultMaxBodies = 256 << 20
+const DefaultMaxBodies = 1 << 30
 
 // Transport is an http.RoundTripper that sends each request to the endpoint that
 // a Director chooses. Of the request's URL only path and query matter.
