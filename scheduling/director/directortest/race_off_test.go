@@ -1,0 +1,5 @@
+//go:build !race
+
+package directortest
+
+const raceEnabled = false
