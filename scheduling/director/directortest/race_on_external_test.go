@@ -1,0 +1,5 @@
+//go:build race
+
+package directortest_test
+
+const raceEnabled = true
