@@ -20,6 +20,7 @@ type attempt struct {
 	*exchange
 	endpoint *types.Endpoint
 	last     bool // there is no fallback left
+	head     int  // status of the answer
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -54,6 +55,7 @@ func (a *attempt) run() (*http.Response, error) {
 
 // take takes the answer, or returns why not.
 func (a *attempt) take(resp *http.Response, b *routedBody) error {
+	a.head = resp.StatusCode
 	a.route.ResponseHeader(resp.StatusCode, resp.Header)
 	if !director.IsAnswer(resp.StatusCode) {
 		return a.failed(fmt.Errorf("answered with status %d, which is none", resp.StatusCode))
@@ -65,8 +67,12 @@ func (a *attempt) take(resp *http.Response, b *routedBody) error {
 	return b.begin()
 }
 
-// passesOver reports whether the answer so far is worth asking another server.
-func (a *attempt) passesOver() bool { return !a.last && director.Retryable(a.route.Status()) }
+// passesOver reports whether the answer so far is worth asking another server: also if it began
+// well, and then says in place of a first token that the server failed.
+func (a *attempt) passesOver() bool {
+	status := a.route.Status()
+	return !a.last && (director.Retryable(status) || status >= 500 && a.head < 300)
+}
 
 // failed tells the route why there was no answer, for which the server is to blame.
 func (a *attempt) failed(err error) error {

@@ -17,7 +17,8 @@
 //     for, 001, 999);
 //   - after 429, 502, 503 and 504;
 //   - after a body that breaks off;
-//   - after a stream whose first event is an error that stands for one of these statuses;
+//   - after a stream whose first event is an error that stands for one of these statuses, or for
+//     any other failure of the server;
 //   - if the endpoint gives no sign of life for longer than the scheduler's patience with it
 //     (scheduling.Impatient).
 //
