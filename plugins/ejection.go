@@ -25,8 +25,8 @@ const (
 
 // Bounds of what Ejection.Patience returns.
 const (
-	MinPatience = 100 * time.Millisecond
-	MaxPatience = 10 * time.Second
+	MinPatience     = 100 * time.Millisecond // at least
+	UnknownPatience = 10 * time.Second       // while it is not known what is usual
 )
 
 // EjectionOptions configure Ejection. The zero value is good.
@@ -234,10 +234,11 @@ func (f *Ejection) Describe(req *types.Request, ep *types.Endpoint) string {
 }
 
 // Patience implements scheduling.Impatient: at an endpoint that is ejected or on probation,
-// it is what would be a long wait elsewhere, MinPatience to MaxPatience, so that a request
-// is not lost by the trial. A data plane that goes on to a fallback then reports the
-// attempt with an error that wraps context.DeadlineExceeded, which is a failure of the
-// endpoint.
+// it is half as long again as what only few take longer than elsewhere, and at least
+// MinPatience, so that a request is not lost by the trial: clients that wait for what is
+// usual have time left then for another server. A data plane that goes on to a fallback
+// reports the attempt with an error that wraps context.DeadlineExceeded, which is a failure
+// of the endpoint. While it is not known what is usual it is UnknownPatience.
 func (f *Ejection) Patience(req *types.Request, ep *types.Endpoint) time.Duration {
 	if f.ejected.Load() == 0 {
 		return 0
@@ -253,11 +254,11 @@ func (f *Ejection) Patience(req *types.Request, ep *types.Endpoint) time.Duratio
 }
 
 func (f *Ejection) patience(class int) time.Duration {
-	long, known := f.usual.long(class)
+	most, known := f.usual.most(class)
 	if !known {
-		return MaxPatience
+		return UnknownPatience
 	}
-	return min(max(long, MinPatience), MaxPatience)
+	return max(most+most/2, MinPatience)
 }
 
 // Picked implements scheduling.Tracker.

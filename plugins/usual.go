@@ -99,10 +99,15 @@ func (u *usualTimes) answered(class int, took time.Duration, by *pulse, sent tim
 
 // long returns what is much longer than usual, and whether that is known.
 func (u *usualTimes) long(class int) (time.Duration, bool) {
+	most, known := u.most(class)
+	return longFactor * most, known
+}
+
+// most returns what only few requests take longer than, and whether that is known.
+func (u *usualTimes) most(class int) (time.Duration, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	d, ok := u.classes[class].quantile(longPart)
-	return longFactor * d, ok
+	return u.classes[class].quantile(longPart)
 }
 
 // median returns what half of the requests take, and whether that is known.

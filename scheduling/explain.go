@@ -220,6 +220,13 @@ func (x *Explanation) picked(ep *types.Endpoint, rank int) {
 	}
 }
 
+// reserved tells of a fallback that was not among the candidates.
+func (x *Explanation) reserved(ep *types.Endpoint) {
+	if x != nil {
+		x.Fallbacks = append(x.Fallbacks, ep)
+	}
+}
+
 // describe asks a plugin what it saw. One that panics says nothing.
 func describe(plugin any, req *types.Request, ep *types.Endpoint) (what string) {
 	defer func() { _ = recover() }()

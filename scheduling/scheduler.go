@@ -173,7 +173,13 @@ func (s *Scheduler) decide(ctx context.Context, req *types.Request, eps []*types
 	}
 	totals := s.score(ctx, req, left, sc, ex)
 	ex.totals(left, totals)
-	return s.pick(ctx, req, left, totals, sc, d, ex)
+	if err := s.pick(ctx, req, left, totals, sc, d, ex); err != nil {
+		return err
+	}
+	if len(d.Fallbacks) < s.profile.Fallbacks && len(req.Reserve) > 0 {
+		s.fallBack(ctx, req, d, ex)
+	}
+	return nil
 }
 
 // filter returns the endpoints that no filter strikes out: eps itself, or a list
@@ -357,6 +363,36 @@ func (s *Scheduler) pick(ctx context.Context, req *types.Request, eps []*types.E
 		last := len(eps) - 1
 		eps[i], totals[i] = eps[last], totals[last]
 		eps, totals = eps[:last], totals[:last]
+	}
+}
+
+// fallBack adds endpoints of the request's Reserve to d.Fallbacks, those with the fewest
+// requests first. That the filters leave none of them is no error.
+func (s *Scheduler) fallBack(ctx context.Context, req *types.Request, d *Decision, ex *Explanation) {
+	sc := getScratch(len(req.Reserve))
+	defer sc.free()
+	left, err := s.filter(ctx, req, req.Reserve, sc, nil)
+	if err != nil {
+		return
+	}
+	d.Fallbacks = append(d.room[:0], d.Fallbacks...)
+	for left = sc.owned(left); len(left) > 0 && len(d.Fallbacks) < s.profile.Fallbacks; {
+		least, n := 0, int64(math.MaxInt64)
+		for i, ep := range left {
+			if ep.Load == nil {
+				continue
+			}
+			if has := ep.Load.Requests(); has < n {
+				least, n = i, has
+			}
+		}
+		if n == math.MaxInt64 {
+			return
+		}
+		d.Fallbacks = append(d.Fallbacks, left[least])
+		ex.reserved(left[least])
+		left[least] = left[len(left)-1]
+		left = left[:len(left)-1]
 	}
 }
 

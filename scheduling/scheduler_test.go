@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -513,3 +514,50 @@ type forgetful struct {
 }
 
 func (f *forgetful) Forget(ep *types.Endpoint) { f.forgot = ep }
+
+// TestReserve: endpoints that have no place for a request are fallbacks after the others.
+func TestReserve(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		fallbacks      int
+		eps            []string
+		reserve        []string // by the requests they have: one more each
+		out            string   // struck out by a filter
+		chosen, theirs string
+	}{
+		{"those with the fewest requests first", 3, []string{"a"}, []string{"x", "y", "z"}, "", "a", "x y z"},
+		{"no more than the profile wants", 2, []string{"a"}, []string{"x", "y", "z"}, "", "a", "x y"},
+		{"after the candidates", 2, []string{"a", "b"}, []string{"x", "y"}, "", "a", "b x"},
+		{"none is needed", 1, []string{"a", "b"}, []string{"x"}, "", "a", "b"},
+		{"none is wanted", 0, []string{"a"}, []string{"x"}, "", "a", ""},
+		{"filters hold for them", 2, []string{"a"}, []string{"x", "y"}, "x", "a", "y"},
+		{"filters leave none", 2, []string{"a"}, []string{"x"}, "x", "a", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := mustNew(t, scheduling.Profile{
+				Picker: first, Fallbacks: tt.fallbacks,
+				Filters: []scheduling.Named{{Name: "f", Filter: without(tt.out)}},
+			})
+			reserve := endpoints(tt.reserve...)
+			for i, ep := range reserve {
+				ep.Load.Book(types.Booking{Requests: int64(i + 1)})
+			}
+			slices.Reverse(reserve)
+			req := schedulingtest.Request("hi")
+			req.Reserve = slices.Clone(reserve)
+			d, ex, err := s.ScheduleExplained(ctx, req, endpoints(tt.eps...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.Endpoint.ID != tt.chosen || ids(d.Fallbacks) != tt.theirs {
+				t.Errorf("Schedule = %s, fallbacks %q, want %s, %q", d.Endpoint.ID, ids(d.Fallbacks), tt.chosen, tt.theirs)
+			}
+			if ids(ex.Fallbacks) != tt.theirs {
+				t.Errorf("explained as %q", ids(ex.Fallbacks))
+			}
+			if !slices.Equal(req.Reserve, reserve) {
+				t.Error("the caller's list was changed")
+			}
+		})
+	}
+}

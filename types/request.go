@@ -32,6 +32,9 @@ type Request struct {
 	// Admitted says that an admission control let the request in: what sheds for itself
 	// leaves it alone.
 	Admitted bool
+	// Reserve are endpoints that are not to be chosen, because they have no place for it now,
+	// but may be fallbacks, after all others: better a full server than none.
+	Reserve []*Endpoint
 
 	FairnessID string // the tenant, for fair sharing
 	SessionID  string // the conversation, for affinity

@@ -387,7 +387,24 @@ func (d *Director) admit(ctx context.Context, r *Route, candidates []*types.Endp
 	if r.Waited > 0 {
 		candidates = d.candidatesNow(r)
 	}
-	return withPlace(r.ticket, a.Match, candidates), nil
+	have := withPlace(r.ticket, a.Match, candidates)
+	if len(have) < len(candidates) {
+		r.Request.Reserve = without(candidates, have)
+	}
+	return have, nil
+}
+
+// without returns those of all that are not in some, a part of it in the same order.
+func without(all, some []*types.Endpoint) []*types.Endpoint {
+	others := make([]*types.Endpoint, 0, len(all)-len(some))
+	for _, ep := range all {
+		if len(some) > 0 && ep == some[0] {
+			some = some[1:]
+		} else {
+			others = append(others, ep)
+		}
+	}
+	return others
 }
 
 // withPlace returns those of the candidates that have a place for the request. Those that

@@ -457,3 +457,36 @@ func TestManyRevoked(t *testing.T) {
 	}
 	a.empty(t)
 }
+
+// A request that was let in because one server has a place is answered by a full one, if
+// that one fails it.
+func TestFullServersAreFallbacks(t *testing.T) {
+	busy := make(chan struct{})
+	a := newAdmitted(t, nil, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if strings.Contains(string(body), `"bulk"`) {
+			<-busy
+		}
+		answer(streamed)(w, r)
+	}, func(w http.ResponseWriter, _ *http.Request) {
+		panic(http.ErrAbortHandler)
+	})
+	var once sync.Once
+	release := func() { once.Do(func() { close(busy) }) }
+	defer release()
+	bulk := a.send(context.Background(), "bulk")
+	a.next(t)
+	for range 3 { // also when the other is on probation
+		if r := got(t, a.send(context.Background(), "vip")); r.status != 200 {
+			t.Errorf("got %+v", r)
+		}
+	}
+	release()
+	if r := got(t, bulk); r.status != 200 {
+		t.Errorf("the one before got %+v", r)
+	}
+	for range 4 {
+		a.outcome(t)
+	}
+	a.empty(t)
+}
