@@ -14,13 +14,14 @@ func TestPages(t *testing.T) {
 	for _, tt := range []struct {
 		name             string
 		running, waiting float64
+		awake            float64
 		adapters         float64 // most of them; -1: unknown
 		loaded           []string
 	}{
-		{"metrics-idle", 0, 0, -1, nil},
-		{"metrics-busy", vllm.Places, 5, -1, nil},
-		{"metrics-asleep", 0, 0, -1, nil},
-		{"metrics-adapter", 0, 0, 2, nil},
+		{"metrics-idle", 0, 0, 1, -1, nil},
+		{"metrics-busy", vllm.Places, 5, 1, -1, nil},
+		{"metrics-asleep", 0, 0, 0, -1, nil},
+		{"metrics-adapter", 0, 0, 1, 2, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, page, err := named[tt.name].HTTPResponse()
@@ -41,6 +42,7 @@ func TestPages(t *testing.T) {
 			}{
 				{"running", m.Running.Or(-1), tt.running},
 				{"waiting", m.Waiting.Or(-1), tt.waiting},
+				{"awake", m.Awake.Or(-1), tt.awake},
 				{"adapters", m.MaxAdapters.Or(-1), tt.adapters},
 				{"block size", m.BlockSize.Or(-1), vllm.BlockSize},
 				{"blocks", m.NumBlocks.Or(-1), vllm.Blocks},
