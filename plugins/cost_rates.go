@@ -200,6 +200,6 @@ func (c *Cost) learn(s *costServer, row cost.Row, seconds, weight, now float64) 
 		rates := c.fleet.Rates()
 		steps := (row.Steps*rates.Step + row.Grown*rates.Growth) / expected
 		prefill := row.Prefill * rates.Token / expected
-		c.fleet.Compare(&s.learned, math.Log(seconds/expected), steps, prefill, weight, now)
+		c.fleet.Compare(&s.learned, seconds, math.Log(seconds/expected), steps, prefill, weight, now)
 	}
 }

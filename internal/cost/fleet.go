@@ -45,14 +45,15 @@ func (r Row) scale(transport float64) [terms]float64 {
 
 // Fleet learns Rates: a least-squares fit of the rows it was shown, in relative terms, in
 // which old rows weigh less and less. Each row counts as what it was off by, divided by
-// the larger of what it took and what was expected. So a single row has little influence however far
-// it is off, rows that took longer because they waited for something that is not in the
-// model have less than those that did not, and a fleet that is a hundred times faster or slower than
-// believed is known after a few of them. Make it with NewFleet.
+// the larger of what it took and what was expected. So a single row has little influence
+// however far it is off, rows that took longer because they waited for something that is not
+// in the model have less than those that did not, and a fleet that is a hundred times faster
+// or slower than believed is known after a few of them. Make it with NewFleet.
 type Fleet struct {
 	start Rates
 	a     [terms][terms]float64 // weighted sums of products of a row's terms
 	b     [terms]float64        // and of these with the time
+	c     float64               // and of the square of the time
 	x     [terms]float64        // the factors that fit best: of start, and of Growth itself
 	seen  float64               // rows
 
@@ -74,6 +75,10 @@ const (
 	// Tibshirani, Journal of the Royal Statistical Society B 58(1), 1996.)
 	growthPrior = .02
 	growthDoubt = .15
+	// longer is by which factor, beyond 1, a row may be longer than expected and still have as
+	// much influence as one that is as much shorter, where nothing is explained: there it is no
+	// exception. Beyond that it has less and less.
+	longer = 3
 	// leastFactor bounds what is learned.
 	leastFactor = 1e-6
 )
@@ -117,8 +122,7 @@ func (f *Fleet) Observe(r Row, seconds, weight float64) {
 	}
 	weight = min(weight, 1)
 	keep := 1 - weight/fleetMemory
-	largest := max(seconds, expected)
-	w := weight / (largest * largest)
+	w := weight / (max(seconds, expected) * max(expected, seconds/(1+longer*f.off())))
 	p := f.terms(r)
 	for i := range p {
 		for j := range p {
@@ -126,6 +130,7 @@ func (f *Fleet) Observe(r Row, seconds, weight float64) {
 		}
 		f.b[i] = keep*f.b[i] + w*p[i]*seconds
 	}
+	f.c = keep*f.c + w*seconds*seconds
 	f.x = solve(f.withPrior())
 	f.seen = min(f.seen+weight, fleetMemory)
 }
@@ -143,7 +148,52 @@ func (f *Fleet) withPrior() (a [terms][terms]float64, b [terms]float64) {
 		a[i][i] += fleetPrior / (x * x)
 		b[i] += fleetPrior * (1 - math.Log(x)) / x
 	}
+	hold(&a, f.a, f.off())
 	return a, b
+}
+
+// off is the part of the squares of all times that what is believed does not explain, 0 to 1.
+func (f *Fleet) off() float64 {
+	left := f.c
+	for i, x := range f.x {
+		left -= 2 * x * f.b[i]
+		for j, y := range f.x {
+			left += x * y * f.a[i][j]
+		}
+	}
+	if !(f.c > 0) {
+		return 0
+	}
+	return min(max(left/f.c, 0), 1)
+}
+
+// hold adds to a what holds the factors of a fleet together: rows that differ in what they
+// are made of by little more than their terms are wrong tell nothing of one factor alone.
+// With the errors in the terms left out, a constant would explain best what all rows have in
+// common, and a step be learned to take no time (the attenuation of errors in variables:
+// Fuller, Measurement Error Models, 1987). rows are the sums without a prior, and wrong is the
+// variance of the error of a term, as a part of its square.
+func hold(a *[terms][terms]float64, rows [terms][terms]float64, wrong float64) {
+	sum := 0.
+	for i := range rows {
+		if i != growth {
+			sum += rows[i][i]
+		}
+	}
+	if sum <= 0 {
+		return
+	}
+	for i := range rows {
+		for j := range rows {
+			switch {
+			case i == growth || j == growth:
+			case i == j:
+				a[i][i] += wrong * rows[i][i] * (1 - rows[i][i]/sum)
+			default:
+				a[i][j] -= wrong * rows[i][i] * rows[j][j] / sum
+			}
+		}
+	}
 }
 
 // solve returns the x that fits best and has no negative part. a is positive definite.
