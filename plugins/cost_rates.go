@@ -89,7 +89,7 @@ func (c *Cost) observe(s *costServer, r *costed, now float64, out *types.Outcome
 	if tokens > leastDecoded {
 		// As many steps as there are tokens, and the prefills that came in between.
 		steps := tokens - 1
-		c.learn(s, cost.Row{
+		c.learn(s, r, cost.Row{
 			Steps: steps * (r.stepThen + s.baseStep) / 2, Grown: steps * c.grown((r.beside+s.decoding)/2), Prefill: s.done - r.doneThen,
 		}, now-r.firstAt-out.Stalled.Seconds(), 1, now)
 	}
@@ -103,7 +103,7 @@ func (c *Cost) observeFirst(s *costServer, r *costed, now, own, weight float64) 
 		// How long it had to wait is not known so well that it could be left out.
 		took, steps, prefill = r.firstAfter, r.steps+halfIf(r.wait > 0), own+r.ahead
 	}
-	c.learn(s, cost.Row{Fixed: 1, Steps: steps * r.stepThen, Grown: steps * c.grown(r.beside), Prefill: prefill},
+	c.learn(s, r, cost.Row{Fixed: 1, Steps: steps * r.stepThen, Grown: steps * c.grown(r.beside), Prefill: prefill},
 		took, firstWeight*weight/(1+r.behind), now)
 }
 
@@ -147,7 +147,7 @@ func (c *Cost) observeWhole(s *costServer, r *costed, now, tokens, own, weight f
 		between -= r.base
 	}
 	steps := r.steps + halfIf(r.wait > 0) + max(tokens, 1) - 1
-	c.learn(s, cost.Row{
+	c.learn(s, r, cost.Row{
 		Fixed: 1, Steps: steps * (r.stepThen + s.baseStep) / 2, Grown: steps * c.grown((r.beside+s.decoding)/2), Prefill: own + max(between, r.ahead),
 	}, now-r.sent, weight/(1+r.crowd/crowdDoubt), now)
 }
@@ -189,7 +189,7 @@ func (c *Cost) grown(sequences float64) float64 {
 
 // learn shows a time to the fleet, as it would have been on a server like the others, and
 // what is left of it to the server.
-func (c *Cost) learn(s *costServer, row cost.Row, seconds, weight, now float64) {
+func (c *Cost) learn(s *costServer, r *costed, row cost.Row, seconds, weight, now float64) {
 	rate := c.rateOf(s, now)
 	step, token := math.Exp(rate.step), math.Exp(rate.step+rate.token)
 	row.Steps *= step
@@ -200,6 +200,6 @@ func (c *Cost) learn(s *costServer, row cost.Row, seconds, weight, now float64) 
 		rates := c.fleet.Rates()
 		steps := (row.Steps*rates.Step + row.Grown*rates.Growth) / expected
 		prefill := row.Prefill * rates.Token / expected
-		c.fleet.Compare(&s.learned, seconds, math.Log(seconds/expected), steps, prefill, weight, now)
+		c.fleet.Compare(&s.learned, now-r.sent, math.Log(seconds/expected), steps, prefill, weight, now)
 	}
 }

@@ -37,27 +37,28 @@ const (
 	// serverAge is the time constant in seconds with which evidence loses its weight while
 	// nothing is seen: an idle server is believed to be like the others after a few of them.
 	serverAge = 120
-	// serverMoment is for how long in seconds what slows a server down does so, at least. As a
-	// rule it does for as long as a request takes: those that were there together met the same,
-	// so that all of them are evidence of one thing. What is seen within a moment counts as
-	// leastNews.
-	serverMoment = .1
-	leastNews    = .01
+	// What slows a server down does so for a moment as a rule: for as long as a request takes,
+	// because those that were there together met the same, but for shortMoment at least, and
+	// longMoment at most, in seconds: what lasts longer is worth knowing. All that is seen
+	// within a moment is evidence of one thing; what comes at once counts as leastNews.
+	shortMoment = .1
+	longMoment  = 2
+	leastNews   = .01
 	// fleetKnown is after how many rows a fleet is known well enough to compare its servers.
 	fleetKnown = 30
 	// mostOff bounds an observation: a factor of 20.
 	mostOff = 3
 )
 
-// Compare learns how s differs from a time of so many seconds, up to now, that was exp(off)
-// times as long as expected of it, of which the given parts, 0 to 1, were expected to be
-// steps and prefill. weight, 0 to 1, is how much it says. now is in seconds, of any clock
-// that goes forward.
-func (f *Fleet) Compare(s *Server, seconds, off, steps, prefill, weight, now float64) {
+// Compare learns how s differs from a time that was exp(off) times as long as expected of it,
+// of which the given parts, 0 to 1, were expected to be steps and prefill. It was that of a
+// request, or of a part of one, that was there for so many seconds up to now. weight, 0 to 1,
+// is how much it says. now is in seconds, of any clock that goes forward.
+func (f *Fleet) Compare(s *Server, there, off, steps, prefill, weight, now float64) {
 	if off != off || steps != steps || prefill != prefill || !(weight > 0) {
 		return
 	}
-	weight *= f.confidence() * s.news(seconds, now)
+	weight *= f.confidence() * s.news(there, now)
 	// Of all the ways to explain it, the one that changes the least.
 	share := off / max(steps*steps+prefill*prefill, .05)
 	step, token := f.Difference(s, now)
@@ -72,7 +73,7 @@ func (f *Fleet) Compare(s *Server, seconds, off, steps, prefill, weight, now flo
 // news is how much of what was seen in the seconds up to now was not seen before.
 func (s *Server) news(seconds, now float64) float64 {
 	if now != s.heard || s.fresh == 0 { // else it is of the same request
-		s.fresh = min(max((now-s.heard)/max(serverMoment, seconds), leastNews), 1)
+		s.fresh = min(max((now-s.heard)/min(max(seconds, shortMoment), longMoment), leastNews), 1)
 		s.heard = now
 	}
 	return s.fresh
