@@ -55,6 +55,7 @@ type Fleet struct {
 	b     [terms]float64        // and of these with the time
 	c     float64               // and of the square of the time
 	x     [terms]float64        // the factors that fit best: of start, and of Growth itself
+	left  float64               // the part of the squares of times that x does not explain, 0 to 1
 	seen  float64               // rows
 
 	step, token common // by what all servers differ from that together: see Compare
@@ -122,7 +123,7 @@ func (f *Fleet) Observe(r Row, seconds, weight float64) {
 	}
 	weight = min(weight, 1)
 	keep := 1 - weight/fleetMemory
-	w := weight / (max(seconds, expected) * max(expected, seconds/(1+longer*f.off())))
+	w := weight / (max(seconds, expected) * max(expected, seconds/(1+longer*f.left)))
 	p := f.terms(r)
 	for i := range p {
 		for j := range p {
@@ -132,6 +133,7 @@ func (f *Fleet) Observe(r Row, seconds, weight float64) {
 	}
 	f.c = keep*f.c + w*seconds*seconds
 	f.x = solve(f.withPrior())
+	f.left = f.unexplained()
 	f.seen = min(f.seen+weight, fleetMemory)
 }
 
@@ -148,12 +150,13 @@ func (f *Fleet) withPrior() (a [terms][terms]float64, b [terms]float64) {
 		a[i][i] += fleetPrior / (x * x)
 		b[i] += fleetPrior * (1 - math.Log(x)) / x
 	}
-	hold(&a, f.a, f.off())
+	hold(&a, f.a, f.left)
 	return a, b
 }
 
-// off is the part of the squares of all times that what is believed does not explain, 0 to 1.
-func (f *Fleet) off() float64 {
+// unexplained returns the part of the squares of all times that what is believed does not
+// explain.
+func (f *Fleet) unexplained() float64 {
 	left := f.c
 	for i, x := range f.x {
 		left -= 2 * x * f.b[i]

@@ -30,8 +30,10 @@ const (
 	serverChance = .3
 	serverDoubt  = 3
 	// modelError is by how much servers that are alike seem to differ because they are
-	// loaded differently and the model is crude.
+	// loaded differently and the model is crude, at least, and crudeError how much more by
+	// the part of the times that it does not explain.
 	modelError = .05
+	crudeError = .6
 	// significant is how many standard deviations are evidence.
 	significant = 2.5
 	// serverAge is the time constant in seconds with which evidence loses its weight while
@@ -107,7 +109,8 @@ func (f *Fleet) Difference(s *Server, now float64) (step, token float64) {
 	if now > s.seen {
 		keep = math.Exp(-(now - s.seen) / serverAge)
 	}
-	return s.step.beyond(f.step.mean(), keep), s.token.beyond(f.token.mean(), keep)
+	wrong := modelError + crudeError*f.left
+	return s.step.beyond(f.step.mean(), keep, wrong), s.token.beyond(f.token.mean(), keep, wrong)
 }
 
 // confidence is how far what is left of a time, after what is believed of the fleet, says
@@ -139,12 +142,12 @@ func (o *offset) add(v, weight float64) {
 // beyond is by how much the mean differs from that of all, as far as that is significant (the
 // non-negative garrote: Breiman, Technometrics 37(4), 1995). keep is the part of the weight
 // that age has left.
-func (o *offset) beyond(all, keep float64) float64 {
+func (o *offset) beyond(all, keep, wrong float64) float64 {
 	w, mean := o.weight*keep, o.mean-all
 	if w <= 0 || mean == 0 {
 		return 0
 	}
 	variance := (o.spread*w + serverChance*serverDoubt) / (w + serverDoubt)
-	limit := significant * math.Sqrt(variance/w+modelError*modelError)
+	limit := significant * math.Sqrt(variance/w+wrong*wrong)
 	return mean * max(1-limit*limit/(mean*mean), 0)
 }
