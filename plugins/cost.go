@@ -344,6 +344,9 @@ func (c *Cost) derive(s *costServer, now float64) {
 	s.token = e.Token * c.rates.Token * own * math.Exp(rate.token)
 	s.outputCost = c.o.Output*(f*(e.Step+e.Sequence)+grown+growing) + growing
 	s.perContext = f * c.o.Output * e.Context
+	if sent, most := float64(s.requests), max(s.carried, leastCarried); sent >= most {
+		s.outputCost += c.o.Output * s.step * (sent + 1 - most) / most
+	}
 	if n > 0 {
 		s.mine += mineGain * (float64(s.requests)/n - s.mine)
 	}
@@ -355,6 +358,22 @@ func (c *Cost) derive(s *costServer, now float64) {
 		}
 	}
 	s.publish(&c.table)
+}
+
+const (
+	// How many requests an engine serves at a time is not known. Beyond as many of this
+	// process's as it is known to have served together, or leastCarried, each is taken to wait
+	// for one of these to end. Without that bound, the one of several servers that seems the
+	// least bit faster gets the whole of a burst, if it is not known either that steps grow.
+	leastCarried = 8
+	// carriedMemory is after how many requests what was served together is half forgotten.
+	carriedMemory = 1000
+)
+
+// carry is told of so many requests that are, or were, served together. Caller must hold the
+// lock for writing.
+func (s *costServer) carry(requests float64) {
+	s.carried = max(s.carried-(s.carried-float64(s.requests))/carriedMemory, requests)
 }
 
 // ask fills in r.query, and makes of the blocks in costs tokens, of which most is the
@@ -576,6 +595,7 @@ func (c *Cost) FirstToken(req *types.Request, ep *types.Endpoint) {
 	}
 	r.begun, r.firstAt, r.firstAfter = true, now, now-r.sent
 	s.prefilled(r)
+	s.carry(float64(s.requests - s.prefilling))
 	if r.adapter != 0 {
 		s.adapters.count(r.adapter, 0, 1, now)
 	}
@@ -600,6 +620,7 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 	c.crowd.add(r.hashes, -1)
 	served := out.Served()
 	if served {
+		s.carry(r.crowd + 1)
 		c.observe(s, r, now, &out)
 		c.learnRequest(req, r, &out)
 	}

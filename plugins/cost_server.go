@@ -51,6 +51,7 @@ type costServer struct {
 	baseStep   float64 // base seconds of a step that only decodes
 	step       float64 // seconds of it
 	mine       float64 // part of the requests there that are this process's, averaged
+	carried    float64 // the most requests of late of which it is known that they were served together
 	baseToken  float64 // base seconds of prefill for one token
 	token      float64 // seconds of it
 	outputCost float64 // weighted seconds that one more token of output costs here
