@@ -32,7 +32,7 @@
 // after a body, sends the body twice; with Content-Length the second is a request of its
 // own to the server, which its client has written. So a full duplex request with trailers
 // is answered with one message that has all of it, after which Envoy goes on but once, in
-// chunks and without the length, and drops nothing; it has to fit into
+// chunks and without the length, trailers and all; it has to fit into
 // per_connection_buffer_limit_bytes, else Envoy answers 413. Where the body went past
 // the picker, with request_body_mode NONE and request_trailer_mode SEND, a request with
 // trailers is refused with 400, and the log says what to set.
