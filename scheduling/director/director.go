@@ -171,6 +171,10 @@ type Incoming struct {
 	Header map[string][]string
 	// Body is the whole body. It must not be changed until the Route is done.
 	Body []byte
+	// HeadersOnly says that there is no body, or that the gateway does not see it. Such a
+	// request names no model and is routed by its headers; what is missing in it its
+	// server may say. Body must be empty. To admission control it is one like others.
+	HeadersOnly bool
 
 	// Pool is the pool of the gateway's route. Zero: the one that serves the model.
 	Pool types.NamespacedName
@@ -324,6 +328,9 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	if in.HeadersOnly && in.Method == "POST" && kind == inference && openai.APIOf(r.path) != openai.CountTokens {
+		r.generates = true // as far as anybody can tell
+	}
 	r.Pool, r.Resolution = resolved.Pool.Name(), resolved
 	r.Request.TargetModel, r.Request.Priority = resolved.TargetModel, resolved.Priority
 	if r.scheduler = d.scheduler(r.Pool); r.scheduler == nil {
@@ -366,7 +373,7 @@ func (r *Route) setPath(path string) bool {
 
 // parse reads the body, if the method has one to be read.
 func (d *Director) parse(r *Route, in *Incoming, kind class) error {
-	if in.Method != "POST" && !(len(in.Body) > 0 && (in.Method == "PUT" || in.Method == "PATCH")) {
+	if in.HeadersOnly || in.Method != "POST" && !(len(in.Body) > 0 && (in.Method == "PUT" || in.Method == "PATCH")) {
 		r.parsed.API, r.opaque = openai.Other, true
 		r.Request.Body = in.Body
 		return nil

@@ -26,6 +26,7 @@ import (
 const (
 	overrideHost = "../envoy.yaml"
 	originalDst  = "../envoy-original-dst.yaml"
+	others       = "testdata/others.yaml"
 )
 
 // rigOptions say what a rig is made of.
@@ -153,9 +154,6 @@ func (r *rig) startPicker(address string) {
 			defer r.views.mu.Unlock()
 			r.views.served[route.Request.SessionID] = address
 		},
-	}
-	if r.options.bootstrap == originalDst {
-		o.MaxDestinations = 1
 	}
 	if r.options.picker != nil {
 		r.options.picker(&o)

@@ -1,10 +1,12 @@
 package e2e_test
 
 import (
+	"bufio"
 	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -19,8 +21,9 @@ import (
 var soak = flag.Duration("soak", 3*time.Second, "how long TestSoak loads Envoy and the picker")
 
 // TestSoak is full load while endpoints come, go and fail, the configuration is
-// changed, for the worse too, and clients give up: every answer is right or says why
-// not, memory and goroutines stay flat, and nothing is booked at the end.
+// changed, for the worse too, and clients give up; with requests that Envoy answers by
+// itself, trailers, upgrades, empty bodies and OPTIONS among it: every answer is right or
+// says why not, memory and goroutines stay flat, and nothing is booked at the end.
 //
 //	go test ./e2e -run TestSoak -soak 10m -timeout 15m -v
 func TestSoak(t *testing.T) {
@@ -29,9 +32,8 @@ func TestSoak(t *testing.T) {
 	for range 6 {
 		servers = append(servers, serve(t, soakServer))
 	}
-	r := newRig(t, rigOptions{servers: servers, picker: func(o *epp.Options) { o.MaxBody = 1 << 20 }})
-	var counts [600]atomic.Int64
-	var wrong, gone atomic.Int64
+	r := newRig(t, rigOptions{servers: servers, envoy: together(denying, websockets), picker: func(o *epp.Options) { o.MaxBody = 1 << 20 }})
+	load := &soakLoad{rig: r, h2: h2Client(t)}
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	for c := range clients {
@@ -43,7 +45,7 @@ func TestSoak(t *testing.T) {
 					return
 				default:
 				}
-				soakOnce(t, r, rnd, &counts, &wrong, &gone)
+				load.once(rnd)
 			}
 		})
 	}
@@ -59,7 +61,7 @@ func TestSoak(t *testing.T) {
 		}
 		last = s
 		if *soak > time.Minute {
-			t.Logf("%4.0fs: heap %d MB, %d goroutines, %d open, answered %d", time.Since(start).Seconds(), s.heap>>20, s.goroutines, r.picker.app.Open(), counts[200].Load())
+			t.Logf("%4.0fs: heap %d MB, %d goroutines, %d open, answered %d", time.Since(start).Seconds(), s.heap>>20, s.goroutines, r.picker.app.Open(), load.counts[200].Load())
 		}
 	}
 	close(done)
@@ -67,18 +69,13 @@ func TestSoak(t *testing.T) {
 	r.configure(servers...) // whatever was last
 	r.settled()
 
-	var list strings.Builder
-	for status := range counts {
-		if n := counts[status].Load(); n > 0 {
-			fmt.Fprintf(&list, " %d: %d", status, n)
-		}
-	}
-	t.Logf("%v: by status%s; %d clients gave up; heap %d → %d MB, goroutines %d → %d", *soak, list.String(), gone.Load(),
+	t.Logf("%v: by status%s; of them %d with trailers, %d of Envoy's own, %d empty, %d OPTIONS, %d upgrades; %d clients gave up; heap %d → %d MB, goroutines %d → %d",
+		*soak, load.list(), load.trailers.Load(), load.denied.Load(), load.empty.Load(), load.options.Load(), load.upgrades.Load(), load.gone.Load(),
 		first.heap>>20, last.heap>>20, first.goroutines, last.goroutines)
-	if n := wrong.Load(); n > 0 {
+	if n := load.wrong.Load(); n > 0 {
 		t.Errorf("%d answers were wrong", n)
 	}
-	if counts[200].Load() == 0 {
+	if load.counts[200].Load() == 0 || load.counts[101].Load() == 0 || load.counts[403].Load() == 0 {
 		t.Error("nothing was served")
 	}
 	if *soak >= 5*time.Minute {
@@ -89,6 +86,151 @@ func TestSoak(t *testing.T) {
 			t.Errorf("goroutines grew from %d to %d", first.goroutines, last.goroutines)
 		}
 	}
+}
+
+// soakLoad sends requests and counts what comes.
+type soakLoad struct {
+	*rig
+	h2 *http.Client
+
+	counts                                     [600]atomic.Int64 // by status
+	wrong, gone                                atomic.Int64
+	trailers, denied, empty, options, upgrades atomic.Int64 // that were answered as they should
+}
+
+// list is what was answered, by status.
+func (l *soakLoad) list() string {
+	var list strings.Builder
+	for status := range l.counts {
+		if n := l.counts[status].Load(); n > 0 {
+			fmt.Fprintf(&list, " %d: %d", status, n)
+		}
+	}
+	return list.String()
+}
+
+// once sends one request of a random kind and checks what comes.
+func (l *soakLoad) once(rnd *rand.Rand) {
+	switch kind := rnd.IntN(26); {
+	case kind < 20:
+		l.chat(kind, rnd)
+	case kind == 20:
+		l.withTrailers(rnd)
+	case kind == 21:
+		l.simple(&l.denied, http.StatusForbidden, "RBAC: access denied", http.MethodPost, chatBody(1+rnd.IntN(2000)), "X-Deny", "1")
+	case kind == 22:
+		l.simple(&l.empty, http.StatusOK, answer, http.MethodPost, "")
+	case kind == 23:
+		l.simple(&l.options, http.StatusOK, answer, http.MethodOptions, "", "Origin", "http://x")
+	case kind == 24:
+		l.upgrade()
+	default:
+		l.givesUp()
+	}
+}
+
+// check counts a status, and what is wrong: what is not right, nor that of a request for a
+// server which none could serve.
+func (l *soakLoad) check(what string, status int, ok *atomic.Int64, right, server bool, text string) {
+	l.counts[status].Add(1)
+	switch {
+	case right:
+		ok.Add(1)
+	case server && (status == 502 || status == 503): // all that were tried failed, or the pool is empty
+	case l.wrong.Add(1) < 10:
+		l.t.Logf("%s: %d %.300s", what, status, text)
+	}
+}
+
+// failed is for a request without an answer: a server that broke the connection after its
+// headers, of which Envoy can but do the same.
+func (l *soakLoad) failed(what string, err error) {
+	if !strings.Contains(err.Error(), "EOF") && !strings.Contains(err.Error(), "stream error") {
+		l.wrong.Add(1)
+		l.t.Logf("%s: %v", what, err)
+	}
+}
+
+func (l *soakLoad) withTrailers(rnd *rand.Rand) {
+	words := []int{1, 100, 2000, 44_000}[rnd.IntN(4)]
+	req, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, l.url+"/v1/chat/completions", io.MultiReader(strings.NewReader(chatBody(words))))
+	if err != nil {
+		l.t.Error(err)
+		return
+	}
+	req.Trailer = http.Header{"X-T": {"1"}}
+	resp, text, err := read(l.h2.Do(req))
+	if err != nil {
+		l.failed("with trailers", err)
+		return
+	}
+	right := resp.StatusCode == 200 && text == restored && resp.Header.Get("X-Got") == fmt.Sprint(len(routedBody(words)))
+	l.check("with trailers", resp.StatusCode, &l.trailers, right, true, text)
+}
+
+// simple sends a request for one known answer.
+func (l *soakLoad) simple(ok *atomic.Int64, status int, want, method, body string, header ...string) {
+	req, err := http.NewRequestWithContext(l.t.Context(), method, l.url+"/v1/chat/completions", strings.NewReader(body))
+	if err != nil {
+		l.t.Error(err)
+		return
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, text, err := read(l.client.Do(req))
+	if err != nil {
+		l.failed(method, err)
+		return
+	}
+	l.check(method+" for "+fmt.Sprint(status), resp.StatusCode, ok, resp.StatusCode == status && text == want, status == 200, text)
+}
+
+// upgrade opens a websocket, sends a line and gets it back, and closes.
+func (l *soakLoad) upgrade() {
+	c, err := net.Dial("tcp", strings.TrimPrefix(l.url, "http://"))
+	if err != nil {
+		l.failed("upgrade", err)
+		return
+	}
+	defer c.Close()
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	in := bufio.NewReader(c)
+	io.WriteString(c, upgrading)
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		l.failed("upgrade", err)
+		return
+	}
+	resp.Body.Close()
+	var line string
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		io.WriteString(c, "bye\n")
+		line, err = in.ReadString('\n')
+	}
+	l.check("upgrade", resp.StatusCode, &l.upgrades, resp.StatusCode == 101 && line == "echo bye\n", true, fmt.Sprint(line, err))
+}
+
+func (l *soakLoad) givesUp() {
+	req, err := http.NewRequestWithContext(l.t.Context(), http.MethodPost, l.url+"/v1/chat/completions", strings.NewReader(strings.Replace(chatBody(100), "{", `{"stream": true, `, 1)))
+	if err != nil {
+		l.t.Error(err)
+		return
+	}
+	if resp, err := l.client.Do(req); err == nil {
+		resp.Body.Close()
+	}
+	l.gone.Add(1)
+}
+
+// read reads a response to its end.
+func read(resp *http.Response, err error) (*http.Response, string, error) {
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return resp, string(text), err
 }
 
 // soakServer streams to those that ask for a stream, and fails now and then.
@@ -103,6 +245,16 @@ func soakServer(w http.ResponseWriter, r *http.Request) {
 		return
 	case n < 8:
 		panic(http.ErrAbortHandler) // the connection breaks
+	}
+	if r.Header.Get("Upgrade") != "" {
+		if c, rw, err := w.(http.Hijacker).Hijack(); err == nil {
+			io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n")
+			line, _ := rw.ReadString('\n')
+			io.WriteString(c, "echo "+line)
+			rw.ReadString('\n') // the client closes
+			c.Close()
+		}
+		return
 	}
 	// What the server got is in the answer, for the client to check.
 	w.Header().Set("X-Got", fmt.Sprint(len(body)))
@@ -121,12 +273,10 @@ func soakServer(w http.ResponseWriter, r *http.Request) {
 
 const soakEvent = "data: {\"id\":\"1\",\"model\":\"llama-8b\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n"
 
-// soakOnce sends one request of a random kind and checks what comes.
-func soakOnce(t *testing.T, r *rig, rnd *rand.Rand, counts *[600]atomic.Int64, wrong, gone *atomic.Int64) {
+// chat sends a chat request: a stream, a whole, a malformed or too large one.
+func (l *soakLoad) chat(kind int, rnd *rand.Rand) {
 	words := []int{1, 100, 2000, 44_000}[rnd.IntN(4)]
 	body, want, got := chatBody(words), restored, len(routedBody(words))
-	kind := rnd.IntN(20)
-	ctx := t.Context()
 	switch {
 	case kind < 6:
 		body = strings.Replace(body, "{", `{"stream": true, `, 1)
@@ -135,46 +285,24 @@ func soakOnce(t *testing.T, r *rig, rnd *rand.Rand, counts *[600]atomic.Int64, w
 		body = `{"model": "chat", "messages": [` // malformed
 	case kind == 7:
 		body = chatBody(250_000) // too large
-	case kind == 8:
-		req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/v1/chat/completions", strings.NewReader(strings.Replace(body, "{", `{"stream": true, `, 1)))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		resp, err := r.client.Do(req)
-		if err == nil {
-			resp.Body.Close() // gives up
-		}
-		gone.Add(1)
-		return
 	}
-	resp, text, err := r.do(ctx, "/v1/chat/completions", body)
+	resp, text, err := l.do(l.t.Context(), "/v1/chat/completions", body)
 	if err != nil {
-		// A server that broke the connection after its headers: Envoy can but do the
-		// same, and does so by ending the response early.
-		if kind != 7 && !strings.Contains(err.Error(), "EOF") {
-			wrong.Add(1)
-			t.Logf("kind %d: %v", kind, err)
+		if kind != 7 { // where Envoy may close before it has read all
+			l.failed(fmt.Sprint("kind ", kind), err)
 		}
 		return
 	}
-	counts[resp.StatusCode].Add(1)
-	var ok bool
-	switch resp.StatusCode {
-	case 200:
-		ok = text == want && resp.Header.Get("X-Got") == fmt.Sprint(got) && kind != 6 && kind != 7
-	case 400:
-		ok = kind == 6
-	case 413:
-		ok = kind == 7
-	case 502, 503:
-		ok = kind != 6 // all that were tried failed, or the pool is empty
+	var right bool
+	switch kind {
+	case 6:
+		right = resp.StatusCode == 400
+	case 7:
+		right = resp.StatusCode == 413
+	default:
+		right = resp.StatusCode == 200 && text == want && resp.Header.Get("X-Got") == fmt.Sprint(got)
 	}
-	if !ok {
-		if wrong.Add(1) < 10 {
-			t.Logf("kind %d, %d words: %s %v %.300s", kind, words, resp.Status, resp.Header, text)
-		}
-	}
+	l.check(fmt.Sprintf("kind %d, %d words", kind, words), resp.StatusCode, new(atomic.Int64), right, kind != 6, text)
 }
 
 // changeConfiguration takes endpoints out and in, empties the pool for a moment, and

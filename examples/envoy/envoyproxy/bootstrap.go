@@ -106,7 +106,8 @@ func (b *Bootstrap) Servers(addresses ...string) error {
 }
 
 // MaxDestinations is how many endpoints a picker may name for this configuration: 1 if
-// the address is all that Envoy knows of a server, 0 for any number.
+// the address is all that Envoy knows of a server, 0 for what the configuration asks for
+// (picker.DestinationsMetadata).
 func (b *Bootstrap) MaxDestinations() int {
 	if b.Cluster(clusterServers).GetType() == clusterv3.Cluster_ORIGINAL_DST {
 		return 1

@@ -50,7 +50,7 @@ func TestShippedFilesAreValid(t *testing.T) {
 }
 
 // TestShippedFilesDifferInTheClusterAlone: the listener is the same in both, but for
-// the retries, which need a list of endpoints.
+// the retries, which need a list of endpoints, and that they ask for it.
 func TestShippedFilesDifferInTheClusterAlone(t *testing.T) {
 	a, errA := envoyproxy.ReadBootstrap(shipped[0])
 	b, errB := envoyproxy.ReadBootstrap(shipped[1])

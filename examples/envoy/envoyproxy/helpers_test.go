@@ -3,11 +3,13 @@ package envoyproxy_test
 import (
 	"testing"
 
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
 )
 
+// clearRetries takes retries out, and that their endpoints are asked for.
 func clearRetries(t *testing.T, b *envoyproxy.Bootstrap) {
 	t.Helper()
 	err := b.Manager(func(m *hcmv3.HttpConnectionManager) {
@@ -17,6 +19,10 @@ func clearRetries(t *testing.T, b *envoyproxy.Bootstrap) {
 			}
 		}
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = b.ExtProc(func(p *extprocv3.ExternalProcessor) { p.GrpcService.InitialMetadata = nil })
 	if err != nil {
 		t.Fatal(err)
 	}

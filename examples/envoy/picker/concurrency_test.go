@@ -58,37 +58,13 @@ func TestConcurrentStreams(t *testing.T) {
 	noMoreGoroutines(t, before)
 }
 
-// TestPanic of whoever is called ends that stream alone.
-func TestPanic(t *testing.T) {
-	f := newFixture(t, func(o *picker.Options, _ *director.Options, _ *profile) {
-		o.OnRoute = func(r *director.Route) {
-			if r.Request.SessionID == "boom" {
-				panic("on purpose")
-			}
-		}
-	})
-	client := f.dial(t)
-	s := open(t, client, duplex, duplex)
-	s.send(requestHeaders(false, "x-session-id", "boom"))
-	s.send(requestBody(chatBody(1), true))
-	if err := s.ends(); err == nil || !strings.Contains(err.Error(), "panic") {
-		t.Errorf("the stream ended with %v", err)
-	}
-	f.free(t)
-	s = open(t, client, duplex, duplex)
-	s.send(requestHeaders(false))
-	s.send(requestBody(chatBody(1), true))
-	if got := metadataDestination(s.recv()); got != allThree {
-		t.Errorf("after a panic the destination is %q", got)
-	}
-}
-
 func TestOptions(t *testing.T) {
 	d := newFixture(t, nil).director
 	for want, o := range map[string]picker.Options{
 		"Options.Director is required":        {},
 		"Options.MaxBody is -1":               {Director: d, MaxBody: -1},
 		"Options.MaxDestinations is -1, want": {Director: d, MaxDestinations: -1},
+		"Options.MaxStreams is -1, want":      {Director: d, MaxStreams: -1},
 	} {
 		if _, err := picker.New(o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("New: %v, want %q", err, want)

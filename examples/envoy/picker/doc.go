@@ -12,20 +12,38 @@
 // BUFFERED. In both the decision is made when the whole body is there, because the
 // prompt is a part of it. STREAMED, BUFFERED_PARTIAL and GRPC cannot work (the
 // headers would have left before the destination is known) and are refused with a
-// status that says so. With NONE, and for requests without a body, the decision is
-// made on the headers alone. Response bodies may come FULL_DUPLEX_STREAMED,
+// status that says so, and so are bodies whose headers Envoy does not send. With NONE,
+// and for requests without a body, the decision is made on the headers alone, without a
+// model. Response bodies may come FULL_DUPLEX_STREAMED,
 // STREAMED, BUFFERED or not at all; without them nothing is known of usage, and the
 // first token is not seen; in STREAMED ones the public model name is not put back,
 // because nothing could be added where they end.
 //
+// An upgrade (a websocket) is routed on its headers, and its bytes pass as they come: full
+// duplex through here, in other modes by Envoy itself. What Envoy answers before it has
+// asked about the request, because another filter refused it, passes untouched.
+//
 // Envoy says which modes it uses in the first message. For older ones that do not,
 // Options.RequestBody and Options.ResponseBody say it.
+//
+// # Trailers of requests
+//
+// An Envoy that keeps bodies for retries, mirrors or redirects, and goes on with trailers
+// after a body, sends the body twice; with Content-Length the second is a request of its
+// own to the server, which its client has written. So a full duplex request with trailers
+// is answered with one message that has all of it, after which Envoy goes on but once, in
+// chunks and without the length, trailers and all; it has to fit into
+// per_connection_buffer_limit_bytes, else Envoy answers 413. Where the body went past
+// the picker, with request_body_mode NONE and request_trailer_mode SEND, a request with
+// trailers is refused with 400, and the log says what to set.
 //
 // # What is set
 //
 // The destination goes into the request header x-gateway-destination-endpoint and
-// into the dynamic metadata of namespace envoy.lb under the same key: ip:port of the
-// choice and its fallbacks, separated by commas. Headers of the protocol that a
+// into the dynamic metadata of namespace envoy.lb under the same key: the ip:port of the
+// choice. Where Options.MaxDestinations or Envoy's configuration (DestinationsMetadata) ask
+// for more, its fallbacks follow, separated by commas; a data plane that knows but one
+// address cannot read a list. Headers of the protocol that a
 // client sent are overwritten or removed. A request that is not routed is answered
 // by an immediate response with the status, headers and body of director.Error.
 //
@@ -33,7 +51,8 @@
 //
 // One ext_proc stream is one HTTP exchange. Where the director has admission control, a
 // request for which there is no room waits in its stream, and gives up its place at once
-// if that is reset. Whatever its end, the booking of the
+// if that is reset. Whatever its end, a panic of a function of yours too, the booking of the
 // request is released. A message that does not belong where it comes ends the stream
-// with InvalidArgument, and Envoy then does what its failure mode says.
+// with InvalidArgument, and Envoy then does what its failure mode says. Streams are bounded
+// in number (ResourceExhausted) and in how long nothing comes (DeadlineExceeded).
 package picker

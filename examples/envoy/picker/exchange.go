@@ -13,7 +13,6 @@ import (
 
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
-	"github.com/inferpick/inferpick/types"
 )
 
 // phase is how far an exchange has come.
@@ -34,14 +33,19 @@ func (p phase) String() string {
 // exchange is one HTTP exchange: what one ext_proc stream is about. It is for one
 // goroutine.
 type exchange struct {
-	ctx  context.Context
-	o    *Options
-	pool types.NamespacedName
-	send func(*extprocv3.ProcessingResponse) error
-	span Span
+	ctx    context.Context
+	o      *Options
+	wishes wishes
+	send   func(*extprocv3.ProcessingResponse) error
+	span   Span
 
 	phase   phase
 	started bool // the first message was read
+	// tunnel says that the request is an upgrade or a CONNECT: it has no body that would
+	// end before a response begins, and bytes pass as they come, both ways.
+	tunnel bool
+	// requestEnded says that Envoy has sent the last of the request.
+	requestEnded bool
 	// The modes of this stream.
 	requestMode, responseMode BodyMode
 
@@ -53,8 +57,8 @@ type exchange struct {
 	routed *director.Route
 }
 
-func newExchange(ctx context.Context, o *Options, pool types.NamespacedName, send func(*extprocv3.ProcessingResponse) error) *exchange {
-	return &exchange{ctx: ctx, o: o, pool: pool, send: send, requestMode: o.RequestBody, responseMode: o.ResponseBody, span: noSpan{}}
+func newExchange(ctx context.Context, o *Options, w wishes, send func(*extprocv3.ProcessingResponse) error) *exchange {
+	return &exchange{ctx: ctx, o: o, wishes: w, send: send, requestMode: o.RequestBody, responseMode: o.ResponseBody, span: noSpan{}}
 }
 
 // over reports whether nothing more is expected from Envoy.
@@ -77,23 +81,27 @@ func (x *exchange) handle(msg *extprocv3.ProcessingRequest) error {
 		if x.phase != awaitRequest {
 			return x.misplaced("request_headers")
 		}
+		x.requestEnded = m.RequestHeaders.GetEndOfStream()
 		return x.requestHeaders(m.RequestHeaders)
 	case *extprocv3.ProcessingRequest_RequestBody:
-		if x.phase != requestBody {
+		if x.phase == awaitRequest {
+			return status.Error(codes.FailedPrecondition, "picker: a request's body came without its headers: request_header_mode is SKIP, want SEND")
+		}
+		if x.requestEnded || x.phase != requestBody && !x.tunnel {
 			return x.misplaced("request_body")
 		}
+		x.requestEnded = m.RequestBody.GetEndOfStream()
 		return x.requestBody(m.RequestBody)
 	case *extprocv3.ProcessingRequest_RequestTrailers:
-		switch {
-		case x.phase == requestBody:
-			return x.requestTrailers()
-		case x.phase == awaitResponse && x.requestMode == modev3.ProcessingMode_BUFFERED:
-			return x.send(trailersResponse(request)) // the body came before them, as a whole
+		if x.requestEnded || x.phase == awaitRequest {
+			return x.misplaced("request_trailers")
 		}
-		return x.misplaced("request_trailers")
+		x.requestEnded = true
+		return x.requestTrailers()
 	case *extprocv3.ProcessingRequest_ResponseHeaders:
-		// Envoy may answer by itself while the request is still coming.
-		if x.phase != requestBody && x.phase != awaitResponse {
+		// Envoy may answer by itself, while the request is still coming, or before the
+		// picker has heard of it at all: another filter refused it.
+		if x.phase > awaitResponse {
 			return x.misplaced("response_headers")
 		}
 		return x.responseHeaders(m.ResponseHeaders, msg)
@@ -139,6 +147,7 @@ func (x *exchange) misplaced(what string) error {
 
 // close releases what is still booked, whatever has happened.
 func (x *exchange) close() {
+	defer x.span.End()
 	if x.routed != nil {
 		// That the stream ends with the request's response in it is as it should be
 		// if Envoy does not send bodies. Else it ended early: the client went away, or
@@ -149,15 +158,15 @@ func (x *exchange) close() {
 		}
 		x.routed.Done(err)
 	}
-	x.span.End()
 }
 
 // route asks the director, and tells Envoy if there is no route. It reports whether
 // there is one.
 func (x *exchange) route() (bool, error) {
+	body := x.body.take()
 	in := director.Incoming{
-		Method: x.request.method, Path: x.request.path, Header: x.request.header, Body: x.body.take(), Pool: x.pool,
-		HasSubset: x.subset.given, Subset: x.subset.addresses,
+		Method: x.request.method, Path: x.request.path, Header: x.request.header, Body: body, HeadersOnly: len(body) == 0,
+		Pool: x.wishes.pool, HasSubset: x.subset.given, Subset: x.subset.addresses,
 	}
 	if a, ok := x.o.Director.Answer(in); ok {
 		x.phase = finished

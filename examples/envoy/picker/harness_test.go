@@ -93,7 +93,7 @@ func newFixture(t testing.TB, change func(*picker.Options, *director.Options, *s
 		default:
 		}
 	}
-	o, do := picker.Options{}, director.Options{Store: f.store, RestoreModel: true, TrustRequestHeaders: true}
+	o, do := picker.Options{MaxDestinations: 9}, director.Options{Store: f.store, RestoreModel: true, TrustRequestHeaders: true}
 	if change != nil {
 		change(&o, &do, &profile)
 	}
@@ -199,7 +199,7 @@ type stream struct {
 // open opens a stream in the given modes; pairs are gRPC metadata.
 func open(t testing.TB, c extprocv3.ExternalProcessorClient, request, response picker.BodyMode, pairs ...string) *stream {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	s, err := c.Process(metadata.AppendToOutgoingContext(ctx, pairs...))
 	if err != nil {

@@ -36,6 +36,25 @@ func (h *requestHead) get(name string) string {
 	return ""
 }
 
+// tunnels reports whether the request asks for a connection of its own, for another
+// protocol or for any bytes.
+func (h *requestHead) tunnels() bool {
+	if h.method == "CONNECT" {
+		return true
+	}
+	if h.get("Upgrade") == "" {
+		return false
+	}
+	for _, v := range h.header["Connection"] {
+		for option := range strings.SplitSeq(v, ",") {
+			if strings.EqualFold(strings.TrimSpace(option), "upgrade") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (h *requestHead) read(m *corev3.HeaderMap) {
 	h.header = make(map[string][]string, len(m.GetHeaders()))
 	for _, hv := range m.GetHeaders() {

@@ -31,6 +31,24 @@ func (x *exchange) headersResponse(withBody bool) *extprocv3.ProcessingResponse 
 	}
 }
 
+// wholeRequest says where a request goes, and what its body is, in the answer to its
+// headers: Envoy then has all of the request, and goes on but once.
+func (x *exchange) wholeRequest() *extprocv3.ProcessingResponse {
+	m := x.headersResponse(false) // it takes the length away, whatever is said of it
+	r := m.GetRequestHeaders().Response
+	r.Status = extprocv3.CommonResponse_CONTINUE_AND_REPLACE
+	if len(x.routed.Body) > 0 {
+		r.BodyMutation = &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: x.routed.Body}}
+	}
+	return m
+}
+
+// passRest makes of an answer to headers one after which Envoy passes the body on by itself.
+// It is not for a full duplex body, of which some may be on its way here already.
+func passRest(r *extprocv3.HeadersResponse) {
+	r.Response.Status = extprocv3.CommonResponse_CONTINUE_AND_REPLACE // by nothing, as it is
+}
+
 // bufferedRequest says where a request goes whose body was buffered.
 func (x *exchange) bufferedRequest() *extprocv3.ProcessingResponse {
 	addresses := x.destinations()

@@ -17,9 +17,7 @@ const (
 // best first.
 func (x *exchange) destinations() []string {
 	fallbacks := x.routed.Fallbacks()
-	if most := x.o.MaxDestinations; most > 0 {
-		fallbacks = fallbacks[:min(len(fallbacks), most-1)]
-	}
+	fallbacks = fallbacks[:min(len(fallbacks), x.wishes.destinations-1)]
 	addresses := make([]string, 0, 1+len(fallbacks))
 	addresses = append(addresses, x.routed.Endpoint().Address)
 	for _, ep := range fallbacks {

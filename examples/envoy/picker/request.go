@@ -1,10 +1,13 @@
 package picker
 
 import (
+	"log/slog"
 	"strconv"
 
 	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
+	"github.com/inferpick/inferpick/scheduling/director"
 )
 
 func (x *exchange) requestHeaders(m *extprocv3.HttpHeaders) error {
@@ -14,12 +17,17 @@ func (x *exchange) requestHeaders(m *extprocv3.HttpHeaders) error {
 		x.request.id = newID()
 		x.request.header["X-Request-Id"] = []string{x.request.id}
 	}
-	if m.EndOfStream || x.requestMode == modev3.ProcessingMode_NONE {
+	x.tunnel = !m.EndOfStream && x.request.tunnels()
+	if m.EndOfStream || x.tunnel || x.requestMode == modev3.ProcessingMode_NONE {
 		ok, err := x.route()
 		if !ok {
 			return err
 		}
-		return x.send(x.headersResponse(false))
+		resp := x.headersResponse(false)
+		if x.tunnel && x.requestMode == modev3.ProcessingMode_BUFFERED {
+			passRest(resp.GetRequestHeaders())
+		}
+		return x.send(resp)
 	}
 	x.phase = requestBody
 	if n, err := strconv.ParseInt(x.request.get("Content-Length"), 10, 64); err == nil && n > int64(x.o.MaxBody) {
@@ -35,6 +43,9 @@ func (x *exchange) requestHeaders(m *extprocv3.HttpHeaders) error {
 }
 
 func (x *exchange) requestBody(m *extprocv3.HttpBody) error {
+	if x.tunnel {
+		return sendChunks(x.send, request, m.GetBody(), m.EndOfStream)
+	}
 	if x.body.length+len(m.GetBody()) > x.o.MaxBody {
 		return x.tooLarge()
 	}
@@ -49,27 +60,6 @@ func (x *exchange) requestBody(m *extprocv3.HttpBody) error {
 	if !m.EndOfStream {
 		return nil
 	}
-	return x.answerRequest(false)
-}
-
-// requestTrailers ends a request's body.
-func (x *exchange) requestTrailers() error {
-	if x.requestMode == modev3.ProcessingMode_BUFFERED {
-		// There was no body, and the headers have left the picker: only metadata can
-		// say where the request goes.
-		ok, err := x.route()
-		if !ok {
-			return err
-		}
-		resp := trailersResponse(request)
-		resp.DynamicMetadata = destinationMetadata(x.destinations())
-		return x.send(resp)
-	}
-	return x.answerRequest(true)
-}
-
-// answerRequest routes a request that came full duplex and gives all of it back.
-func (x *exchange) answerRequest(trailers bool) error {
 	ok, err := x.route()
 	if !ok {
 		return err
@@ -77,11 +67,49 @@ func (x *exchange) answerRequest(trailers bool) error {
 	if err := x.send(x.headersResponse(true)); err != nil {
 		return err
 	}
-	if err := sendChunks(x.send, request, x.routed.Body, !trailers); err != nil {
-		return err
-	}
-	if trailers {
-		return x.send(trailersResponse(request))
-	}
-	return nil
+	return sendChunks(x.send, request, x.routed.Body, true)
 }
+
+// requestTrailers ends a request's body.
+//
+// An Envoy that keeps a body for retries sends it twice, in one request, if it goes on
+// with trailers after it has passed the body on (github.com/envoyproxy/envoy/issues/45470).
+// So trailers are answered in the same breath as the body, or not at all.
+func (x *exchange) requestTrailers() error {
+	switch {
+	case x.phase == requestBody && x.requestMode == modev3.ProcessingMode_FULL_DUPLEX_STREAMED:
+		ok, err := x.route()
+		if !ok {
+			return err
+		}
+		return x.send(x.wholeRequest())
+	case x.phase == requestBody:
+		// Buffered, and there was no body. The headers have left the picker: only metadata
+		// can say where the request goes.
+		ok, err := x.route()
+		if !ok {
+			return err
+		}
+		resp := trailersResponse(request)
+		resp.DynamicMetadata = destinationMetadata(x.destinations())
+		return x.send(resp)
+	case x.phase == awaitResponse && x.requestMode == modev3.ProcessingMode_BUFFERED:
+		return x.send(trailersResponse(request)) // Envoy still has the body, all of it
+	case (x.phase == awaitResponse || x.phase == responseBody) && (x.tunnel || x.requestMode == modev3.ProcessingMode_NONE):
+		return x.refuseTrailers()
+	}
+	return x.misplaced("request_trailers")
+}
+
+// refuseTrailers ends a request of which Envoy has passed the body on already. An error
+// of the stream would not do: with failure_mode_allow Envoy would go on.
+func (x *exchange) refuseTrailers() error {
+	x.o.Logger.LogAttrs(x.ctx, slog.LevelWarn, "request refused: Envoy sends trailers of requests, but their bodies past the picker; set request_trailer_mode to SKIP",
+		slog.String("id", x.id()))
+	return x.refuse(x.o.Director.Refuse(x.request.path, &director.Error{
+		Status: 400, Code: codeTrailers, Message: "requests with trailers are not taken here",
+	}))
+}
+
+// codeTrailers is of what only this adapter refuses.
+const codeTrailers = "trailers_not_supported"

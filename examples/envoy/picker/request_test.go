@@ -47,15 +47,15 @@ func TestFullDuplex(t *testing.T) {
 			if got := destinationOf(t, m, headers); got != allThree {
 				t.Errorf("destination is %q, want %q", got, allThree)
 			}
-			if got, want := mutationOf(t, headers).set["content-length"], fmt.Sprint(len(routedBody(tt.words))); got != want {
-				t.Errorf("content-length is %s, want %s", got, want)
-			}
-			body, ended := s.chunks()
-			if string(body) != routedBody(tt.words) {
-				t.Errorf("the body of %d bytes came back as %d bytes: %.80s…", len(chatBody(tt.words)), len(body), body)
-			}
-			if ended == tt.trailers {
-				t.Errorf("the body ended the stream: %v, with trailers: %v", ended, tt.trailers)
+			if tt.trailers {
+				checkWhole(t, m, routedBody(tt.words))
+			} else {
+				if got, want := mutationOf(t, headers).set["content-length"], fmt.Sprint(len(routedBody(tt.words))); got != want {
+					t.Errorf("content-length is %s, want %s", got, want)
+				}
+				if body, ended := s.chunks(); string(body) != routedBody(tt.words) || !ended {
+					t.Errorf("the body of %d bytes came back as %d bytes, at its end: %v: %.80s…", len(chatBody(tt.words)), len(body), ended, body)
+				}
 			}
 			if f.load("a") != 1 {
 				t.Errorf("%d requests are booked at a, want 1", f.load("a"))
@@ -277,15 +277,38 @@ func TestRequestHeaders(t *testing.T) {
 	}
 }
 
-func TestMaxDestinations(t *testing.T) {
-	for most, want := range map[int]string{1: "10.0.0.1:8000", 2: "10.0.0.1:8000,10.0.0.2:8000", 9: allThree} {
-		f := newFixture(t, func(o *picker.Options, _ *director.Options, _ *scheduling.Profile) { o.MaxDestinations = most })
-		s := open(t, f.dial(t), duplex, duplex)
+// TestDestinations: one, unless Options or Envoy's configuration ask for more.
+func TestDestinations(t *testing.T) {
+	const one, two = "10.0.0.1:8000", "10.0.0.1:8000,10.0.0.2:8000"
+	for _, tt := range []struct {
+		most  int
+		asked string
+		want  string
+	}{
+		{0, "", one}, {1, "", one}, {2, "", two}, {9, "", allThree},
+		{0, "1", one}, {0, "2", two}, {0, "9", allThree}, {0, "all", allThree}, {1, "all", allThree}, {9, "1", one},
+	} {
+		t.Run(fmt.Sprint(tt), func(t *testing.T) {
+			f := newFixture(t, func(o *picker.Options, _ *director.Options, _ *scheduling.Profile) { o.MaxDestinations = tt.most })
+			var pairs []string
+			if tt.asked != "" {
+				pairs = []string{picker.DestinationsMetadata, tt.asked}
+			}
+			s := open(t, f.dial(t), duplex, duplex, pairs...)
+			s.send(requestHeaders(false, picker.DestinationsMetadata, "all")) // a client may not
+			s.send(requestBody(chatBody(1), true))
+			m := s.recv()
+			if got := destinationOf(t, m, m.GetRequestHeaders().GetResponse().GetHeaderMutation()); got != tt.want {
+				t.Errorf("destinations are %q, want %q", got, tt.want)
+			}
+		})
+	}
+	client := newFixture(t, nil).dial(t)
+	for _, asked := range []string{"0", "-1", "", "many", "ALL", "1.5", "99999999999999999999"} {
+		s := open(t, client, duplex, duplex, picker.DestinationsMetadata, asked)
 		s.send(requestHeaders(false))
-		s.send(requestBody(chatBody(1), true))
-		m := s.recv()
-		if got := destinationOf(t, m, m.GetRequestHeaders().GetResponse().GetHeaderMutation()); got != want {
-			t.Errorf("with at most %d: %q, want %q", most, got, want)
+		if err := s.ends(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), fmt.Sprintf("%s: %q, want a number from 1, or all", picker.DestinationsMetadata, asked)) {
+			t.Errorf("%q destinations: %v", asked, err)
 		}
 	}
 }
@@ -458,32 +481,52 @@ func TestOutOfOrder(t *testing.T) {
 		"response_trailers": responseTrailers,
 		"nothing":           func() *extprocv3.ProcessingRequest { return new(extprocv3.ProcessingRequest) },
 	}
+	both := []string{"response_body", "response_trailers", "nothing"} // wrong before a response
 	for _, tt := range []struct {
+		mode   picker.BodyMode
 		before []string
 		wrong  []string
 	}{
-		{nil, []string{"request_body", "request_trailers", "response_headers", "response_body", "response_trailers", "nothing"}},
-		{[]string{"request_headers"}, []string{"request_headers", "response_body", "response_trailers", "nothing"}},
-		{[]string{"request_headers", "request_body"}, []string{"request_headers", "request_body", "request_trailers", "response_body", "response_trailers", "nothing"}},
-		{[]string{"request_headers", "request_body", "response_headers"}, []string{"request_headers", "request_body", "request_trailers", "response_headers", "nothing"}},
+		{duplex, nil, append([]string{"request_trailers"}, both...)},
+		{duplex, []string{"request_headers"}, append([]string{"request_headers"}, both...)},
+		{duplex, []string{"request_headers", "request_body"}, append([]string{"request_headers", "request_body", "request_trailers"}, both...)},
+		{duplex, []string{"request_headers", "request_trailers"}, append([]string{"request_headers", "request_body", "request_trailers"}, both...)},
+		{duplex, []string{"response_headers"}, []string{"request_headers", "request_body", "request_trailers", "response_headers", "nothing"}},
+		{duplex, []string{"request_headers", "response_headers"}, []string{"request_headers", "request_body", "response_headers", "nothing"}},
+		{duplex, []string{"request_headers", "request_body", "response_headers"}, []string{"request_headers", "request_body", "request_trailers", "response_headers", "nothing"}},
+		{duplex, []string{"request_headers", "request_body", "response_headers", "response_body"}, []string{"request_headers", "request_body", "request_trailers", "response_headers", "nothing"}},
+		{buffered, nil, append([]string{"request_trailers"}, both...)},
+		{buffered, []string{"request_headers"}, append([]string{"request_headers"}, both...)},
+		{buffered, []string{"request_headers", "request_body"}, append([]string{"request_headers", "request_body", "request_trailers"}, both...)},
+		{buffered, []string{"request_headers", "request_trailers"}, append([]string{"request_headers", "request_body", "request_trailers"}, both...)},
+		{none, []string{"request_headers"}, append([]string{"request_headers", "request_body"}, both...)},
 	} {
 		for _, wrong := range tt.wrong {
-			t.Run(fmt.Sprint(tt.before, wrong), func(t *testing.T) {
+			t.Run(fmt.Sprint(tt.mode, tt.before, wrong), func(t *testing.T) {
 				f := newFixture(t, nil)
-				s := open(t, f.dial(t), duplex, duplex)
-				for _, name := range append(tt.before, wrong) {
+				client := f.dial(t)
+				s := open(t, client, tt.mode, duplex)
+				for _, name := range append(tt.before[:len(tt.before):len(tt.before)], wrong) {
 					s.send(messages[name]())
 				}
-				for {
-					if _, err := s.s.Recv(); err != nil {
-						if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "picker: ") {
-							t.Errorf("the stream ended with %v", err)
-						}
-						break
-					}
-				}
+				isMisplaced(t, s)
 				f.free(t)
+				s = open(t, client, duplex, duplex) // it lives
+				s.send(requestHeaders(true))
+				if got := metadataDestination(s.recv()); got != allThree {
+					t.Errorf("after it the destination is %q", got)
+				}
 			})
 		}
+	}
+}
+
+// TestBodyWithoutHeaders: what the picker was not told of it cannot route.
+func TestBodyWithoutHeaders(t *testing.T) {
+	f := newFixture(t, nil)
+	s := open(t, f.dial(t), duplex, duplex)
+	s.send(requestBody(chatBody(1), true))
+	if err := s.ends(); status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "request_header_mode is SKIP, want SEND") {
+		t.Errorf("the stream ended with %v", err)
 	}
 }

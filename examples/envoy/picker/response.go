@@ -36,6 +36,9 @@ func (x *exchange) responseHeaders(m *extprocv3.HttpHeaders, msg *extprocv3.Proc
 	}}
 	if m.EndOfStream {
 		x.end()
+	} else if x.tunnel && (x.responseMode == modev3.ProcessingMode_BUFFERED || x.responseMode == modev3.ProcessingMode_STREAMED) {
+		passRest(resp.GetResponseHeaders())
+		x.responseMode = modev3.ProcessingMode_NONE
 	}
 	return x.send(resp)
 }

@@ -1,18 +1,19 @@
 package picker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"runtime/debug"
-	"strings"
+	"sync/atomic"
+	"time"
 
 	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/inferpick/inferpick/scheduling/director"
@@ -22,13 +23,12 @@ import (
 // BodyMode is how Envoy sends bodies.
 type BodyMode = modev3.ProcessingMode_BodySendMode
 
-// DefaultMaxBody is the default of Options.MaxBody.
-const DefaultMaxBody = 32 << 20
-
-// PoolMetadata is the key of the gRPC metadata by which a route of Envoy names its
-// pool, as name or namespace/name (grpc_initial_metadata of the filter or of an
-// ExtProcPerRoute). It goes before Options.Pool. Clients cannot set it.
-const PoolMetadata = "x-inferpick-pool"
+// Defaults of Options.
+const (
+	DefaultMaxBody     = 32 << 20
+	DefaultMaxStreams  = 1 << 16
+	DefaultIdleTimeout = time.Hour
+)
 
 // Options of a Server.
 type Options struct {
@@ -40,10 +40,19 @@ type Options struct {
 	// MaxBody bounds request bodies in bytes; beyond it the answer is 413. Default
 	// DefaultMaxBody.
 	MaxBody int
-	// MaxDestinations bounds how many endpoints Envoy is told of: the choice and its
-	// fallbacks. A data plane that takes one address and no list needs 1: an
-	// ORIGINAL_DST cluster, for example. Default: all that the profile names.
+	// MaxDestinations bounds how many endpoints Envoy is told of where its stream does
+	// not say, see DestinationsMetadata: the choice and its fallbacks. Default: 1, because
+	// a data plane that takes one address can do nothing with a list: an ORIGINAL_DST
+	// cluster, for example. More is for those that go on to the next on a retry.
 	MaxDestinations int
+	// MaxStreams bounds the streams that are open at a time; further ones end with
+	// ResourceExhausted. Default DefaultMaxStreams.
+	MaxStreams int
+	// IdleTimeout bounds how long nothing may come from Envoy on an open stream; then it
+	// ends with DeadlineExceeded, and Envoy ends the request. It has to be longer than
+	// servers take for an answer. What waits to be let in is not idle. Default
+	// DefaultIdleTimeout; negative: no bound.
+	IdleTimeout time.Duration
 	// RequestBody and ResponseBody are the modes of an Envoy that does not tell
 	// them. Default FULL_DUPLEX_STREAMED.
 	RequestBody, ResponseBody BodyMode
@@ -60,11 +69,12 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Server implements extprocv3.ExternalProcessorServer. Make it with New. It starts no
-// goroutine of its own.
+// Server implements extprocv3.ExternalProcessorServer. Make it with New. A goroutine that
+// it starts ends with its stream.
 type Server struct {
 	extprocv3.UnimplementedExternalProcessorServer
-	o Options
+	o       Options
+	streams atomic.Int64 // that are open
 }
 
 // New returns a Server.
@@ -76,11 +86,15 @@ func New(o Options) (*Server, error) {
 		return nil, fmt.Errorf("picker: Options.MaxBody is %d, want more than 0, or 0 for the default of %d", o.MaxBody, DefaultMaxBody)
 	}
 	if o.MaxDestinations < 0 {
-		return nil, fmt.Errorf("picker: Options.MaxDestinations is %d, want at least 1, or 0 for all", o.MaxDestinations)
+		return nil, fmt.Errorf("picker: Options.MaxDestinations is %d, want at least 1, or 0 for the default of 1", o.MaxDestinations)
 	}
-	if o.MaxBody == 0 {
-		o.MaxBody = DefaultMaxBody
+	if o.MaxStreams < 0 {
+		return nil, fmt.Errorf("picker: Options.MaxStreams is %d, want at least 1, or 0 for the default of %d", o.MaxStreams, DefaultMaxStreams)
 	}
+	o.MaxBody = cmp.Or(o.MaxBody, DefaultMaxBody)
+	o.MaxDestinations = cmp.Or(o.MaxDestinations, 1)
+	o.MaxStreams = cmp.Or(o.MaxStreams, DefaultMaxStreams)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, DefaultIdleTimeout)
 	if o.RequestBody == modev3.ProcessingMode_NONE {
 		o.RequestBody = modev3.ProcessingMode_FULL_DUPLEX_STREAMED
 	}
@@ -96,24 +110,70 @@ func New(o Options) (*Server, error) {
 	return &Server{o: o}, nil
 }
 
-// Process serves one exchange; gRPC calls it.
-func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err error) {
+// Process serves one exchange; gRPC calls it. The error is a gRPC status, whatever
+// happens: no panic leaves it.
+func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
 	ctx := stream.Context()
-	pool, err := s.poolOf(ctx)
+	if n := s.streams.Add(1); n > int64(s.o.MaxStreams) {
+		s.streams.Add(-1)
+		return s.ended(ctx, nil, status.Errorf(codes.ResourceExhausted, "picker: %d streams are open, the most that are allowed", s.o.MaxStreams))
+	}
+	if s.o.IdleTimeout < 0 {
+		return s.serve(stream, func() bool { return true }, func() {})
+	}
+	return s.watched(stream)
+}
+
+// watched is serve with a bound on the time that nothing comes.
+func (s *Server) watched(stream extprocv3.ExternalProcessor_ProcessServer) error {
+	var w watch
+	done := make(chan error, 1)
+	w.idle() // before its deadline is first looked at
+	// gRPC ends a stream when this function returns, and that ends Recv. So it is another
+	// goroutine that receives.
+	go func() {
+		err := errPanic // if a function of the embedder's ends the goroutine
+		defer func() { done <- err }()
+		err = s.serve(stream, w.busy, w.idle)
+	}()
+	timer := time.NewTimer(s.o.IdleTimeout)
+	defer timer.Stop()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-timer.C:
+			left := w.expire(s.o.IdleTimeout)
+			if left <= 0 {
+				return s.ended(stream.Context(), nil, status.Errorf(codes.DeadlineExceeded, "picker: nothing came on the stream for %v", s.o.IdleTimeout))
+			}
+			timer.Reset(left)
+		}
+	}
+}
+
+// serve serves one exchange. It calls idle before it waits for a message and busy when
+// it has one, of which false is that the stream was given up.
+func (s *Server) serve(stream extprocv3.ExternalProcessor_ProcessServer, busy func() bool, idle func()) (err error) {
+	defer s.streams.Add(-1)
+	ctx := stream.Context()
+	defer func() {
+		if v := recover(); v != nil {
+			err = s.panicked(ctx, v)
+		}
+	}()
+	w, err := s.wishesOf(ctx)
 	if err != nil {
 		return s.ended(ctx, nil, err)
 	}
-	x := newExchange(ctx, &s.o, pool, stream.Send)
-	defer func() {
-		if v := recover(); v != nil {
-			s.o.Logger.LogAttrs(ctx, slog.LevelError, "panic while a request was processed",
-				slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-			err = status.Error(codes.Internal, "picker: panic while the request was processed")
-		}
-		x.close()
-	}()
+	x := newExchange(ctx, &s.o, w, stream.Send)
+	defer s.close(x)
 	for !x.over() {
+		idle()
 		msg, err := stream.Recv()
+		if !busy() {
+			return nil
+		}
 		if err != nil {
 			return s.ended(ctx, x, err)
 		}
@@ -123,6 +183,24 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err 
 	}
 	return nil
 }
+
+// close closes an exchange. What panics in it is no reason to fail what was answered.
+func (s *Server) close(x *exchange) {
+	defer func() {
+		if v := recover(); v != nil {
+			_ = s.panicked(x.ctx, v)
+		}
+	}()
+	x.close()
+}
+
+// panicked tells of a panic and returns the status for it.
+func (s *Server) panicked(ctx context.Context, v any) error {
+	s.log(ctx, slog.LevelError, "panic while a request was processed", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+	return errPanic
+}
+
+var errPanic = status.Error(codes.Internal, "picker: panic while the request was processed")
 
 // ended returns the status that a stream ends with. That Envoy has closed it is no
 // error.
@@ -134,31 +212,12 @@ func (s *Server) ended(ctx context.Context, x *exchange, err error) error {
 	if x != nil {
 		attrs = append(attrs, slog.String("id", x.id()))
 	}
-	s.o.Logger.LogAttrs(ctx, slog.LevelWarn, "stream ended with an error", attrs...)
+	s.log(ctx, slog.LevelWarn, "stream ended with an error", attrs...)
 	return err
 }
 
-func (s *Server) poolOf(ctx context.Context) (types.NamespacedName, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	names := md.Get(PoolMetadata)
-	if len(names) == 0 {
-		return s.o.Pool, nil
-	}
-	pool, err := ParsePool(names[0])
-	if err != nil {
-		return pool, status.Errorf(codes.InvalidArgument, "picker: gRPC metadata %s: %v", PoolMetadata, err)
-	}
-	return pool, nil
-}
-
-// ParsePool reads the name of a pool: name, or namespace/name.
-func ParsePool(s string) (types.NamespacedName, error) {
-	namespace, name, ok := strings.Cut(s, "/")
-	if !ok {
-		namespace, name = types.DefaultNamespace, s
-	}
-	if namespace == "" || name == "" || strings.Contains(name, "/") {
-		return types.NamespacedName{}, fmt.Errorf("pool is %.80q, want name or namespace/name", s)
-	}
-	return types.NamespacedName{Namespace: namespace, Name: name}, nil
+// log writes to Options.Logger, of which a panic would be one in the way out.
+func (s *Server) log(ctx context.Context, level slog.Level, message string, attrs ...slog.Attr) {
+	defer func() { _ = recover() }() // there is nobody left to tell
+	s.o.Logger.LogAttrs(ctx, level, message, attrs...)
 }
