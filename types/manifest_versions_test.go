@@ -2,10 +2,10 @@ package types_test
 
 import (
 	"encoding/json"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
-
-	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/types"
 )
@@ -16,28 +16,52 @@ func TestAPIVersions(t *testing.T) {
 	usual := map[string]string{"InferencePool": poolV1, "InferenceModel": model, "InferenceObjective": objective, "InferenceModelRewrite": rewrite}
 	for kind, text := range usual {
 		versions := types.APIVersions(kind)
-		require.NotEmpty(t, versions)
+		if len(versions) == 0 {
+			t.Fatalf("%s has no versions", kind)
+		}
 		for _, version := range versions {
 			form := text
 			if kind == "InferencePool" && strings.Contains(version, "alpha") {
 				form = poolAlpha
 			}
 			var m map[string]any
-			require.NoError(t, json.Unmarshal([]byte(form), &m))
+			if err := json.Unmarshal([]byte(form), &m); err != nil {
+				t.Fatal(err)
+			}
 			m["apiVersion"] = version
 			data, err := json.Marshal(m)
-			require.NoError(t, err)
-			obj, err := types.DecodeManifest(data)
-			require.NoError(t, err, "%s %s", kind, version)
-			require.Equal(t, kind, obj.Kind())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if obj, err := types.DecodeManifest(data); err != nil || obj.Kind() != kind {
+				t.Errorf("%s %s: %v", kind, version, err)
+			}
 		}
 	}
 	for _, version := range []string{"llm-d.ai/v1alpha1", "llm-d.ai/v1alpha2", "llm-d.ai/v1", "inference.networking.x-k8s.io/v1alpha2"} {
-		require.Contains(t, types.APIVersions("InferenceObjective"), version)
+		if !slices.Contains(types.APIVersions("InferenceObjective"), version) {
+			t.Errorf("InferenceObjective is not known as %s", version)
+		}
 	}
-	require.Empty(t, types.APIVersions("Pod"))
+	if got := types.APIVersions("Pod"); len(got) > 0 {
+		t.Errorf("versions of a Pod: %q", got)
+	}
 	_, err := types.DecodeManifest([]byte(strings.Replace(objective, "x-k8s.io/v1alpha2", "x-k8s.io/v7", 1)))
-	require.ErrorContains(t, err, "apiVersion of InferenceObjective must be one of inference.networking.x-k8s.io/v1alpha2, ")
+	wantError(t, err, "apiVersion of InferenceObjective must be one of inference.networking.x-k8s.io/v1alpha2, ")
+}
+
+func wantError(t *testing.T, err error, want string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v, want %q in it", err, want)
+	}
+}
+
+func wantEqual(t *testing.T, what string, got, want any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s is %v, want %v", what, got, want)
+	}
 }
 
 // TestLenient: a field that is not known is told in place of an error, and all else that
@@ -45,23 +69,25 @@ func TestAPIVersions(t *testing.T) {
 func TestLenient(t *testing.T) {
 	text := strings.Replace(objective, `"priority": 2`, `"priority": 2, "targetModels": [{"name": "a"}], "poolrefs": []`, 1)
 	_, err := types.DecodeManifest([]byte(text))
-	require.ErrorContains(t, err, "spec.targetModels is not a field of this object")
+	wantError(t, err, "spec.targetModels is not a field of this object")
 	obj, unknown, err := types.DecodeManifestLenient([]byte(text))
-	require.NoError(t, err)
-	require.Equal(t, 2, obj.(*types.InferenceObjective).Priority())
-	require.Len(t, unknown, 2)
-	require.Equal(t, "spec.poolrefs", unknown[0].Field)
-	require.Equal(t, "poolRef, poolRefs, poolSelector, priority", unknown[0].Known)
-	require.Equal(t, "InferenceObjective default/interactive", unknown[0].Object)
+	must(t, err)
+	wantEqual(t, "the priority", obj.(*types.InferenceObjective).Priority(), 2)
+	if len(unknown) != 2 {
+		t.Fatalf("unknown fields: %v", unknown)
+	}
+	wantEqual(t, "the first field", unknown[0].Field, "spec.poolrefs")
+	wantEqual(t, "what is known", unknown[0].Known, "poolRef, poolRefs, poolSelector, priority")
+	wantEqual(t, "the object", unknown[0].Object, "InferenceObjective default/interactive")
 
 	_, unknown, err = types.DecodeManifestLenient([]byte(strings.Replace(text, `"priority": 2`, `"priority": "2"`, 1)))
-	require.ErrorContains(t, err, "spec.priority must be an integer")
-	require.Len(t, unknown, 2)
+	wantError(t, err, "spec.priority must be an integer")
+	wantEqual(t, "unknown fields", len(unknown), 2)
 
 	p, unknown, err := types.DecodeManifestLenient([]byte(strings.Replace(poolV1, `{"name": "epp", `, `{"name": "epp", "namespace": "x", `, 1)))
-	require.NoError(t, err)
-	require.Equal(t, "spec.endpointPickerRef.namespace", unknown[0].Field)
-	require.NotNil(t, p.(*types.InferencePool).Spec.EndpointPickerRef)
+	must(t, err)
+	wantEqual(t, "the field", unknown[0].Field, "spec.endpointPickerRef.namespace")
+	wantEqual(t, "the picker's name", p.(*types.InferencePool).Spec.EndpointPickerRef.Name, "epp")
 }
 
 func TestObjectivePools(t *testing.T) {
@@ -74,32 +100,32 @@ func TestObjectivePools(t *testing.T) {
 		return o.(*types.InferenceObjective), nil
 	}
 	o, err := read(`{"poolRef": {"name": "a"}, "poolRefs": [{"name": "b", "group": "llm-d.ai"}, {"name": "a"}]}`)
-	require.NoError(t, err)
-	require.Equal(t, []types.NamespacedName{{Namespace: "lab", Name: "a"}, {Namespace: "lab", Name: "b"}}, o.Pools())
-	require.Equal(t, types.GroupLLMD, o.Spec.PoolRefs[0].Group)
+	must(t, err)
+	wantEqual(t, "Pools", o.Pools(), []types.NamespacedName{{Namespace: "lab", Name: "a"}, {Namespace: "lab", Name: "b"}})
+	wantEqual(t, "the group", o.Spec.PoolRefs[0].Group, types.GroupLLMD)
 
 	labelled := func(namespace string, labels map[string]string) *types.InferencePool {
 		return &types.InferencePool{ObjectMeta: types.ObjectMeta{Name: "p", Namespace: namespace, Labels: labels}}
 	}
-	require.False(t, o.Selects(labelled("lab", nil)), "there is no selector")
+	wantEqual(t, "what no selector selects", o.Selects(labelled("lab", nil)), false)
 
 	o, err = read(`{"poolSelector": {"matchLabels": {"tier": "gold"}, "matchExpressions": [
 		{"key": "zone", "operator": "In", "values": ["a", "b"]}, {"key": "old", "operator": "DoesNotExist"},
 		{"key": "gpu", "operator": "Exists"}, {"key": "gpu", "operator": "NotIn", "values": ["t4"]}]}}`)
-	require.NoError(t, err)
-	require.Empty(t, o.Pools())
+	must(t, err)
+	wantEqual(t, "named pools", len(o.Pools()), 0)
 	good := map[string]string{"tier": "gold", "zone": "b", "gpu": "h100"}
-	require.True(t, o.Selects(labelled("lab", good)))
-	require.False(t, o.Selects(labelled("default", good)), "another namespace")
+	wantEqual(t, "a pool with the labels", o.Selects(labelled("lab", good)), true)
+	wantEqual(t, "one of another namespace", o.Selects(labelled("default", good)), false)
 	for key, value := range map[string]string{"tier": "tin", "zone": "c", "old": "", "gpu": "t4"} {
 		bad := map[string]string{"tier": "gold", "zone": "b", "gpu": "h100"}
 		bad[key] = value
-		require.False(t, o.Selects(labelled("lab", bad)), "%s %s", key, value)
+		wantEqual(t, key+" "+value, o.Selects(labelled("lab", bad)), false)
 	}
 
 	o, err = read(`{"poolSelector": {}}`)
-	require.NoError(t, err)
-	require.True(t, o.Selects(labelled("lab", nil)))
+	must(t, err)
+	wantEqual(t, "what an empty selector selects", o.Selects(labelled("lab", nil)), true)
 
 	for spec, want := range map[string]string{
 		`{}`:                           "spec.poolRef.name must have 1 to 253 characters",
@@ -115,6 +141,13 @@ func TestObjectivePools(t *testing.T) {
 		`{"poolSelector": {"matchLabels": {"a": "-"}}}`:                                                 "spec.poolSelector.matchLabels",
 	} {
 		_, err := read(spec)
-		require.ErrorContains(t, err, want, spec)
+		wantError(t, err, want)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }
