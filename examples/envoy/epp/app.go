@@ -71,6 +71,7 @@ func (a *App) wire() (err error) {
 	a.fleet = &fleet{store: a.store, logger: a.o.Logger}
 	a.watcher = config.NewWatcher(a.o.Config, config.WatchOptions{
 		Interval: a.o.ReloadInterval, Registry: newRegistry(), Logger: a.o.Logger, Apply: a.fleet.apply,
+		Strict: a.o.Strict, CheckEndpoint: checkAddress,
 	})
 	if err := a.watcher.Load(); err != nil {
 		return err

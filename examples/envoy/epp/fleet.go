@@ -5,8 +5,8 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/examples/envoy/config"
@@ -32,6 +32,8 @@ type fleet struct {
 	pools    map[types.NamespacedName]scheduled
 	admitted admissions              // for the pools that have admission control
 	retired  []*scheduling.Scheduler // replaced, with requests still under way
+
+	config atomic.Pointer[config.Config] // in force; nil before the first
 }
 
 type scheduled struct {
@@ -54,9 +56,6 @@ func (a admissions) of(pool types.NamespacedName) *admission.Options { return a[
 
 // apply puts a configuration in force, whole or not at all.
 func (f *fleet) apply(c *config.Config) error {
-	if err := checkAddresses(c.Change.Endpoints); err != nil {
-		return err
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.telemetry == nil {
@@ -127,6 +126,7 @@ func (f *fleet) apply(c *config.Config) error {
 		}
 	}
 	f.pools = next
+	f.config.Store(c)
 	if c.LegacyMetrics != f.legacy {
 		f.logger.Warn("the feature gate enableLegacyMetrics counts when the picker starts: restart it")
 	}
@@ -234,18 +234,10 @@ func (f *fleet) open() int {
 	return n
 }
 
-// checkAddresses sees to it that Envoy can use what it is told: numbers, not names.
-func checkAddresses(endpoints map[types.NamespacedName][]datastore.EndpointSpec) error {
-	var wrong []string
-	for pool, specs := range endpoints {
-		for _, s := range specs {
-			if _, err := netip.ParseAddrPort(s.Address); err != nil {
-				wrong = append(wrong, fmt.Sprintf("%s in pool %s", s.Address, pool))
-			}
-		}
-	}
-	if len(wrong) > 0 {
-		return fmt.Errorf("epp: addresses of endpoints must be ip:port, which is all that Envoy takes: %s", strings.Join(wrong, ", "))
+// checkAddress sees to it that Envoy can use what it is told: numbers, not names.
+func checkAddress(s datastore.EndpointSpec) error {
+	if _, err := netip.ParseAddrPort(s.Address); err != nil {
+		return fmt.Errorf("address %q must be ip:port, which is all that Envoy takes", s.Address)
 	}
 	return nil
 }
