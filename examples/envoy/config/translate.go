@@ -77,9 +77,10 @@ type declared struct {
 	bad       bool // an error was told
 	picker    bool
 	scorer    bool
-	endpoints int     // maxNumOfEndpoints of a picker; 0: not given
-	flow      bool    // one of flowControlTypes, and nothing to a profile
-	threshold float64 // of a static-usage-limit-policy; 0: not given
+	endpoints int            // maxNumOfEndpoints of a picker; 0: not given
+	flow      bool           // one of flowControlTypes, and nothing to a profile
+	threshold float64        // of a static-usage-limit-policy; 0: not given
+	source    *serverMetrics // of a metrics-data-source or core-metrics-extractor
 	used      bool
 }
 
@@ -100,7 +101,7 @@ func (t *translation) translate(flow bool) *scheduler {
 		return nil
 	}
 
-	s := &scheduler{Admission: admits}
+	s := &scheduler{Admission: admits, metrics: t.serverMetrics()}
 	if admits != nil { // about the same endpoints in the same document
 		if admits.MetricsTTL == "" {
 			admits.MetricsTTL = profile.MetricsTTL
@@ -197,6 +198,12 @@ func (t *translation) parameters(d *declared, p fields) map[string]any {
 	case typeName == typeDetector:
 		d.plugin.Type = typeShed
 		return t.limits(p, true)
+	case typeName == typeSource:
+		d.nothing = true
+		t.metricsSource(d, p)
+	case typeName == typeExtractor:
+		d.nothing = true
+		t.metricsExtractor(d, p)
 	case slices.Contains(nothingToDo, typeName):
 		d.nothing = true
 		if len(p.m) > 0 {

@@ -90,6 +90,7 @@ func (a *App) wire() (err error) {
 	if err != nil {
 		return err
 	}
+	a.fleet.scrapeWith(a.scraper)
 	server, err := picker.New(picker.Options{
 		Director: a.director, Pool: a.o.Pool, MaxBody: a.o.MaxBody, MaxDestinations: a.o.MaxDestinations,
 		RequestBody: a.o.RequestBody, ResponseBody: a.o.ResponseBody,

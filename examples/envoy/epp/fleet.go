@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/examples/envoy/config"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
@@ -29,6 +30,7 @@ type fleet struct {
 
 	mu       sync.Mutex
 	director *director.Director // nil while the first configuration is read
+	scraper  *scrape.Scraper    // nil as long
 	pools    map[types.NamespacedName]scheduled
 	admitted admissions              // for the pools that have admission control
 	retired  []*scheduling.Scheduler // replaced, with requests still under way
@@ -116,6 +118,7 @@ func (f *fleet) apply(c *config.Config) error {
 		return err
 	}
 	f.setLocked(next)
+	f.scrapeLocked(c)
 	if !maps.Equal(admitted, f.admitted) {
 		f.admitLocked(admitted)
 		f.admitted = admitted
@@ -189,6 +192,24 @@ func (f *fleet) admissions(yield func(types.NamespacedName, admission.Stats) boo
 			return
 		}
 	}
+}
+
+// scrapeLocked tells the scraper. Caller must hold f.mu.
+func (f *fleet) scrapeLocked(c *config.Config) {
+	if f.scraper == nil {
+		return
+	}
+	if err := f.scraper.SetPools(c.ServerMetrics()); err != nil {
+		panic(err) // engines were validated
+	}
+}
+
+// scrapeWith makes the scraper follow the configuration from now on.
+func (f *fleet) scrapeWith(s *scrape.Scraper) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.scraper = s
+	f.scrapeLocked(f.config.Load())
 }
 
 // attach makes the director follow the configuration from now on.
