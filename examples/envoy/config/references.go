@@ -91,17 +91,25 @@ func (t *translation) parser(f fields) {
 	f.done()
 }
 
+// refersTo checks a reference to a plugin that is not for a profile: of the given type, or
+// of one that is like it.
 func (t *translation) refersTo(f fields, typeName string) {
 	ref := f.need("pluginRef")
 	switch d := t.byName[ref]; {
 	case ref == "" || d != nil && d.bad:
 	case d == nil:
 		t.errorf("%s: %s", f.at("pluginRef"), t.noPlugin(ref))
-	case d.typeName != typeName:
-		t.errorf("%s: %q is of type %s, want %s", f.at("pluginRef"), ref, d.typeName, typeName)
-	default:
+	case d.typeName == typeName, d.nothing && !d.flow && sameRole(d.typeName, typeName):
 		d.used = true
+	default:
+		t.errorf("%s: %q is of type %s, want %s", f.at("pluginRef"), ref, d.typeName, typeName)
 	}
+}
+
+// sameRole reports whether two types have the same last word, which is that of their role:
+// openai-parser, metrics-data-source, core-metrics-extractor.
+func sameRole(a, b string) bool {
+	return a[strings.LastIndexByte(a, '-')+1:] == b[strings.LastIndexByte(b, '-')+1:]
 }
 
 func (t *translation) noPlugin(name string) string {

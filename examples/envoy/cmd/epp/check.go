@@ -17,8 +17,9 @@ import (
 
 // check says of each object below path whether the picker would read it, and returns the
 // exit code. Each is looked at by itself, so that path may be the files of another project
-// as well; where they are a configuration, it is looked at as a whole too.
-func check(path string, loader config.Loader, stdout, stderr io.Writer) int {
+// as well. whole, if not empty, is a configuration to look at as a whole, with what its
+// objects say of each other.
+func check(path, whole string, loader config.Loader, stdout, stderr io.Writer) int {
 	files, err := filesBelow(path)
 	if err != nil {
 		fmt.Fprintf(stderr, "epp: -check: %v\n", err)
@@ -35,8 +36,8 @@ func check(path string, loader config.Loader, stdout, stderr io.Writer) int {
 			r.add(item)
 		}
 	}
-	if r.isConfiguration(path) {
-		r.references(loader.Load(path))
+	if whole != "" {
+		r.references(loader.Load(whole))
 	}
 	r.summary()
 	switch {
@@ -98,12 +99,11 @@ type report struct {
 	kinds   map[string]*[3]int // by kind and verdict
 	reasons map[string]int     // of what fails, and is skipped
 	said    map[string]bool    // errors
-	folders map[string]bool    // that hold something for the picker
 	broken  int                // files that cannot be read, and references
 }
 
 func newReport(out io.Writer) *report {
-	return &report{out: out, kinds: make(map[string]*[3]int), reasons: make(map[string]int), said: make(map[string]bool), folders: make(map[string]bool)}
+	return &report{out: out, kinds: make(map[string]*[3]int), reasons: make(map[string]int), said: make(map[string]bool)}
 }
 
 func (r *report) unread(name string, err error) {
@@ -124,9 +124,6 @@ func (r *report) add(item config.Item) {
 		r.kinds[kind] = new([3]int)
 	}
 	r.kinds[kind][item.Verdict]++
-	if item.Verdict != config.Skips {
-		r.folders[filepath.Dir(item.File)] = true
-	}
 	switch item.Verdict {
 	case config.Loads:
 		within := ""
@@ -173,21 +170,6 @@ func reasonOf(text string) string {
 	text = whereFails.ReplaceAllString(text, "")
 	text = objectName.ReplaceAllString(text, "")
 	return details.ReplaceAllString(positions.ReplaceAllString(text, "[]"), "")
-}
-
-// isConfiguration reports whether path can be what -config takes: one folder with an
-// InferencePool, all objects of which can be read.
-func (r *report) isConfiguration(path string) bool {
-	pools := r.kinds["InferencePool"]
-	if pools == nil || pools[config.Loads] == 0 {
-		return false
-	}
-	for folder := range r.folders {
-		if folder != filepath.Clean(path) && folder != filepath.Dir(path) {
-			return false
-		}
-	}
-	return true
 }
 
 // references says what is wrong with a configuration beside what is with its objects.

@@ -101,20 +101,22 @@ func TestCheck(t *testing.T) {
 	require.Regexp(t, `EndpointPickerConfig +3 +2 +1 +0 +66.7 %`, out)
 }
 
-// TestCheckConfiguration: what -config would take is looked at as a whole, too.
+// TestCheckConfiguration: what is given by -config is looked at as a whole, too.
 func TestCheckConfiguration(t *testing.T) {
 	dir := folder(t, map[string]string{"c.yaml": configuration})
 	for _, path := range []string{dir, dir + "/", filepath.Join(dir, "c.yaml")} {
-		code, out := runCheck(t, path)
+		code, out := runCheck(t, path, "-config", path)
 		require.Equal(t, exitOK, code, out)
 	}
 	write(t, filepath.Join(dir, "d.yaml"), strings.ReplaceAll(configuration[strings.Index(configuration, "---"):], "llama", "gone"))
 	code, out := runCheck(t, dir)
+	require.Equal(t, exitOK, code, out)
+	code, out = runCheck(t, dir, "-config", dir)
 	require.Equal(t, exitError, code)
 	require.Contains(t, out, "d.yaml: document 1 (line 2): StaticEndpoints default/all: is there twice, first at "+dir+"/c.yaml: document 2 (line 9)")
 
 	write(t, filepath.Join(dir, "d.yaml"), "apiVersion: llm-d.ai/v1\nkind: EndpointPickerConfig\npoolRef: {name: gone}\n")
-	code, out = runCheck(t, dir)
+	code, out = runCheck(t, dir, "-config", dir)
 	require.Equal(t, exitError, code)
 	require.Contains(t, out, "d.yaml: document 1 (line 3): EndpointPickerConfig: poolRef: there is no InferencePool default/gone")
 }

@@ -46,7 +46,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	if f.check != "" {
-		return check(f.check, epp.Loader(f.options.Strict), stdout, stderr)
+		return check(f.check, f.options.Config, epp.Loader(f.options.Strict), stdout, stderr)
 	}
 	logger := f.logger(stderr)
 	f.options.Logger = logger
