@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -61,7 +62,8 @@ func (t *translation) metricsSource(d *declared, p fields) {
 		if m.path[0] != '/' {
 			m.path = "/" + m.path // as there
 		}
-		if strings.ContainsFunc(m.path, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '#' }) {
+		_, err := url.Parse("http://host" + m.path)
+		if err != nil || strings.ContainsFunc(m.path, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '#' }) {
 			p.errorf("%s must be the path of a URL, got %s", p.at("path"), show(m.path))
 		}
 	}

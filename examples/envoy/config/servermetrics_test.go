@@ -115,6 +115,7 @@ vllm:num_requests_waiting 9
 func TestServerMetricsErrors(t *testing.T) {
 	for parameters, want := range map[string]string{
 		"metrics-data-source, parameters: {scheme: ftp}":                                                                           "parameters.scheme must be http or https, got \"ftp\"",
+		"metrics-data-source, parameters: {path: '/a%zz'}":                                                                         "parameters.path must be the path of a URL",
 		"metrics-data-source, parameters: {path: '/a b'}":                                                                          "parameters.path must be the path of a URL",
 		"metrics-data-source, parameters: {insecureSkipVerify: perhaps}":                                                           "parameters.insecureSkipVerify must be true or false",
 		"core-metrics-extractor, parameters: {defaultEngine: vlm}":                                                                 `parameters.defaultEngine "vlm" is no engine; the nearest is vllm`,
