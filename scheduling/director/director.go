@@ -115,6 +115,8 @@ func New(o Options) (*Director, error) {
 	if err := d.SetAdmission(o.Admission); err != nil {
 		return nil, err
 	}
+	// Kept there they would outlive those that come after them.
+	d.o.Scheduler, d.o.Schedulers, d.o.Admission = nil, nil, nil
 	d.stop = append(d.stop, o.Store.WatchReadings(d.gates.reading), o.Store.Watch(func(e datastore.Event) {
 		d.gates.event(e)
 		if e.Kind == datastore.Removed || e.Kind == datastore.Restarted {

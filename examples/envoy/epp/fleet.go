@@ -5,8 +5,10 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
+	"weak"
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/examples/envoy/config"
@@ -30,8 +32,9 @@ type fleet struct {
 	mu       sync.Mutex
 	director *director.Director // nil while the first configuration is read
 	pools    map[types.NamespacedName]scheduled
-	admitted admissions              // for the pools that have admission control
-	retired  []*scheduling.Scheduler // replaced, with requests still under way
+	admitted admissions // for the pools that have admission control
+	// Replaced, with requests still under way: those keep them alive, and nothing else.
+	retired []weak.Pointer[scheduling.Scheduler]
 }
 
 type scheduled struct {
@@ -123,10 +126,11 @@ func (f *fleet) apply(c *config.Config) error {
 	}
 	for pool, old := range f.pools {
 		if next[pool].scheduler != old.scheduler {
-			f.retired = append(f.retired, old.scheduler)
+			f.retired = append(f.retired, weak.Make(old.scheduler))
 		}
 	}
 	f.pools = next
+	f.openLocked() // forgets those that are idle
 	if c.LegacyMetrics != f.legacy {
 		f.logger.Warn("the feature gate enableLegacyMetrics counts when the picker starts: restart it")
 	}
@@ -218,19 +222,23 @@ func schedulersOf(pools map[types.NamespacedName]scheduled) map[types.Namespaced
 func (f *fleet) open() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := 0
+	return f.openLocked()
+}
+
+// openLocked forgets replaced schedulers that have none, too. Caller must hold f.mu.
+func (f *fleet) openLocked() (n int) {
 	for _, s := range f.pools {
 		n += s.scheduler.Open()
 	}
-	kept := f.retired[:0]
-	for _, s := range f.retired {
-		if open := s.Open(); open > 0 {
-			n += open
-			kept = append(kept, s)
+	f.retired = slices.DeleteFunc(f.retired, func(p weak.Pointer[scheduling.Scheduler]) bool {
+		s := p.Value()
+		if s == nil {
+			return true
 		}
-	}
-	clear(f.retired[len(kept):])
-	f.retired = kept
+		open := s.Open()
+		n += open
+		return open == 0
+	})
 	return n
 }
 

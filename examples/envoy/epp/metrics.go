@@ -77,16 +77,13 @@ func writeProcess(w io.Writer, process prometheus.Gatherer) {
 	}
 }
 
-// maxExplained bounds the body of a request to explain.
-const maxExplained = 4 << 20
-
 // explain answers whether a request would have to wait now and where it would go, and
 // why. The body is that of a
 // request to a model server; the query may say its path and pool.
 //
 //	curl localhost:9090/explain --data '{"model":"chat","messages":[…]}'
 func (a *App) explain(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxExplained))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(a.o.MaxBody)))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
 		return

@@ -83,6 +83,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.DrainTimeout == 0 {
 		o.DrainTimeout = 30 * time.Second
 	}
+	if o.MaxBody == 0 {
+		o.MaxBody = picker.DefaultMaxBody // one limit for all who have one
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -107,7 +107,7 @@ func TestMetricsAfterReplacing(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	r := start(t, base, func(o *epp.Options) { o.RefuseUnknownModels = true })
+	r := start(t, base, func(o *epp.Options) { o.RefuseUnknownModels, o.MaxBody = true, 1<<20 })
 	body := func(model string) string {
 		return `{"model": "` + model + `", "messages": [{"role": "user", "content": "hello"}]}`
 	}
@@ -124,7 +124,7 @@ func TestExplain(t *testing.T) {
 		{"unknown pool", "POST", "?pool=other", body("chat"), 503, []string{"other"}},
 		{"unknown model", "POST", "", body("unheard-of"), 404, []string{"unheard-of"}},
 		{"no JSON", "POST", "", "{", 400, []string{"JSON"}},
-		{"too large", "POST", "", strings.Repeat(" ", 4<<20+1), 413, []string{"too large"}},
+		{"too large", "POST", "", strings.Repeat(" ", 1<<20+1), 413, []string{"too large"}},
 		{"wrong method", "GET", "", "", 405, nil},
 	} {
 		status, header, text := fetch(t, tt.method, "http://"+r.MetricsAddress()+"/explain"+tt.query, tt.body)
