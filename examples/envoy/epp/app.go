@@ -120,11 +120,28 @@ func (a *App) listen() (err error) {
 		healthpb.RegisterHealthServer(a.probes, a.health)
 	}
 	if a.o.MetricsAddr != "-" {
-		if a.listeners.metrics, err = listen("metrics", a.o.MetricsAddr); err != nil {
+		return a.listenMetrics()
+	}
+	return nil
+}
+
+func (a *App) listenMetrics() (err error) {
+	pages := a.pages()
+	if file := tokenFile(a.o.MetricsTokenFile); file != "" {
+		if _, err := file.read(); err != nil {
 			return err
 		}
-		a.metrics = &http.Server{Handler: a.pages(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+		pages = file.guard(pages, a.o.Logger)
 	}
+	encryption := a.o.MetricsTLS
+	encryption.Off = encryption.CertFile == "" && encryption.KeyFile == ""
+	if a.listeners.metrics, err = listen("metrics", a.o.MetricsAddr); err != nil {
+		return err
+	}
+	if a.listeners.metrics, err = encryption.listener(a.listeners.metrics); err != nil {
+		return err
+	}
+	a.metrics = &http.Server{Handler: pages, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
 	return nil
 }
 

@@ -115,6 +115,7 @@ func options(config string) epp.Options {
 	return epp.Options{
 		Config: config, ReloadInterval: time.Hour,
 		GRPCAddr: "127.0.0.1:0", HealthAddr: "127.0.0.1:0", MetricsAddr: "127.0.0.1:0", DrainTimeout: patience,
+		TLS: epp.TLS{Off: true},
 	}
 }
 
@@ -335,4 +336,15 @@ func fetch(t testing.TB, method, url, body string) (status int, header http.Head
 	data, err := io.ReadAll(resp.Body)
 	must(t, err)
 	return resp.StatusCode, resp.Header, string(data)
+}
+
+// bodyFor is the whole body of a request for a model.
+func bodyFor(model string) *extprocv3.ProcessingRequest {
+	return envoyside.RequestBody(`{"model": "`+model+`", "messages": [{"role": "user", "content": "hello"}]}`, true)
+}
+
+// play sends the server's answer, whatever becomes of it.
+func (x *exchange) play() {
+	x.s.Send(envoyside.ResponseHeaders(200, "application/json", false))
+	x.s.Send(envoyside.ResponseBody(`{"model": "llama-8b", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}`, true))
 }

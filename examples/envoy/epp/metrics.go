@@ -55,7 +55,13 @@ func (a *App) pages() http.Handler {
 			writeProcess(w, process)
 		}
 	})
-	mux.HandleFunc("POST /explain", a.explain)
+	if a.o.Explain {
+		mux.HandleFunc("POST /explain", a.explain)
+	} else {
+		mux.HandleFunc("/explain", func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "epp: /explain is off, as it tells what is cached for whom: Options.Explain, or -explain, turns it on", http.StatusForbidden)
+		})
+	}
 	if a.o.Pprof {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)

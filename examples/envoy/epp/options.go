@@ -24,12 +24,20 @@ type Options struct {
 	GRPCAddr string
 	// HealthAddr serves health alone, for probes. Default ":9003"; "-": nowhere.
 	HealthAddr string
-	// MetricsAddr serves /metrics and /explain. Default ":9090"; "-": nowhere.
-	MetricsAddr string
-	// Pprof adds /debug/pprof there.
-	Pprof bool
-	// TLS of GRPCAddr. Default: none.
+	// TLS of GRPCAddr. Default: a certificate that is made for it.
 	TLS TLS
+
+	// MetricsAddr serves /metrics. Default ":9090"; "-": nowhere.
+	MetricsAddr string
+	// Explain adds /explain there, Pprof /debug/pprof. Both tell whoever may ask more than
+	// figures: Explain, for example, how much of a prompt of a tenant is cached.
+	Explain, Pprof bool
+	// MetricsTokenFile is a file with the token that all that is asked for at MetricsAddr
+	// has to show (Authorization: Bearer). What is put in its place counts at once. Default:
+	// anybody may ask.
+	MetricsTokenFile string
+	// MetricsTLS is the TLS of MetricsAddr, if it has files. Default: none.
+	MetricsTLS TLS
 
 	// Pool, MaxBody, MaxDestinations, RequestBody and ResponseBody are those of
 	// picker.Options.

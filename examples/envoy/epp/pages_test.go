@@ -107,7 +107,7 @@ func TestMetricsAfterReplacing(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	r := start(t, base, func(o *epp.Options) { o.RefuseUnknownModels, o.MaxBody = true, 1<<20 })
+	r := start(t, base, func(o *epp.Options) { o.RefuseUnknownModels, o.MaxBody, o.Explain = true, 1<<20, true })
 	body := func(model string) string {
 		return `{"model": "` + model + `", "messages": [{"role": "user", "content": "hello"}]}`
 	}
