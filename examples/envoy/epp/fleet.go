@@ -23,8 +23,10 @@ import (
 // its admission control. A pool whose declaration of either is the same after a reload
 // keeps it, with what has been learned.
 type fleet struct {
-	store  *datastore.Store
-	logger *slog.Logger
+	store    *datastore.Store
+	logger   *slog.Logger
+	servers  ServerMetrics     // where metrics are of which the configuration does not say it
+	counting telemetry.Options // of telemetry
 	// Made for the first configuration, and the same from then on.
 	telemetry *telemetry.Metrics
 	legacy    bool // it has the legacy names
@@ -64,7 +66,9 @@ func (f *fleet) apply(c *config.Config) error {
 	defer f.mu.Unlock()
 	if f.telemetry == nil {
 		var err error
-		if f.telemetry, err = newTelemetry(f.store, f.admissions, c.LegacyMetrics); err != nil {
+		counting := f.counting
+		counting.LegacyNames = c.LegacyMetrics
+		if f.telemetry, err = newTelemetry(counting, f.store, f.admissions); err != nil {
 			return err
 		}
 		f.legacy = c.LegacyMetrics
@@ -112,7 +116,7 @@ func (f *fleet) apply(c *config.Config) error {
 	if fresh {
 		f.admitLocked(bothAdmitted)
 	}
-	if err := f.store.Commit(c.Change); err != nil {
+	if err := f.store.Commit(f.servers.of(c.Change)); err != nil {
 		f.setLocked(f.pools)
 		if fresh {
 			f.admitLocked(f.admitted)

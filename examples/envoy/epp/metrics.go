@@ -19,14 +19,16 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-func newTelemetry(store *datastore.Store, admissions iter.Seq2[types.NamespacedName, admission.Stats], legacyNames bool) (*telemetry.Metrics, error) {
-	return telemetry.New(telemetry.Options{LegacyNames: legacyNames, Admissions: admissions, Pools: func(yield func(types.NamespacedName, []*types.Endpoint) bool) {
+func newTelemetry(o telemetry.Options, store *datastore.Store, admissions iter.Seq2[types.NamespacedName, admission.Stats]) (*telemetry.Metrics, error) {
+	o.Admissions = admissions
+	o.Pools = func(yield func(types.NamespacedName, []*types.Endpoint) bool) {
 		for _, p := range store.Snapshot().Pools() {
 			if !yield(p.Name(), p.Endpoints()) {
 				return
 			}
 		}
-	}})
+	}
+	return telemetry.New(o)
 }
 
 // refused counts a request that is not routed.

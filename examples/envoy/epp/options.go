@@ -8,6 +8,7 @@ import (
 
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -15,6 +16,8 @@ import (
 type Options struct {
 	// Config is the file or folder of the configuration, see package config.
 	Config string
+	// MoreConfig are further files or folders, read after it as if they were in it.
+	MoreConfig []string
 	// ReloadInterval is the time between two looks at it. Default 1s.
 	ReloadInterval time.Duration
 
@@ -38,6 +41,11 @@ type Options struct {
 	MetricsTokenFile string
 	// MetricsTLS is the TLS of MetricsAddr, if it has files. Default: none.
 	MetricsTLS TLS
+	// MetricNames are the names of metrics. Default: those of the Inference Extension.
+	MetricNames telemetry.Names
+	// MetricsTTL is the age beyond which what a server reported is left out of the metrics
+	// of its pool. Default that of package telemetry.
+	MetricsTTL time.Duration
 
 	// Pool, MaxBody, MaxDestinations, RequestBody and ResponseBody are those of
 	// picker.Options.
@@ -63,6 +71,9 @@ type Options struct {
 	// ScrapeInterval is the time between two readings of a server's metrics. Default
 	// that of package scrape.
 	ScrapeInterval time.Duration
+	// ServerMetrics says where the metrics of servers are of which the configuration does
+	// not say it.
+	ServerMetrics ServerMetrics
 	// DrainDelay is how long requests are still taken after the picker was asked to
 	// end and says so by its health; DrainTimeout how long those under way may go on
 	// after that. Requests that wait to be let in then are refused with 503. Defaults 0
