@@ -132,6 +132,14 @@ type running struct {
 // start runs an App with a configuration until the test ends.
 func start(t testing.TB, text string, change func(*epp.Options)) *running {
 	t.Helper()
+	r, err := tryStart(t, text, change)
+	must(t, err)
+	return r
+}
+
+// tryStart is start of what may not be good.
+func tryStart(t testing.TB, text string, change func(*epp.Options)) (*running, error) {
+	t.Helper()
 	r := &running{t: t, path: filepath.Join(t.TempDir(), "epp.yaml"), log: new(logbuffer.Buffer), done: make(chan error, 1)}
 	put(t, r.path, text)
 	o := options(r.path)
@@ -140,8 +148,9 @@ func start(t testing.TB, text string, change func(*epp.Options)) *running {
 		change(&o)
 	}
 	var err error
-	r.App, err = epp.New(o)
-	must(t, err)
+	if r.App, err = epp.New(o); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
 	ended := make(chan struct{})
@@ -158,7 +167,7 @@ func start(t testing.TB, text string, change func(*epp.Options)) *running {
 		}
 	})
 	eventually(t, "serving", func() bool { return strings.Contains(r.log.String(), "msg=serving") })
-	return r
+	return r, nil
 }
 
 // ends waits for Run to return.
