@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 )
 
 // TestTrapReplacedSchedulersStay: a scheduler with its caches and tables is of no use
@@ -33,15 +34,38 @@ func TestTrapReplacedSchedulersStay(t *testing.T) {
 		}
 	}
 	require.Len(t, replaced, 199)
-	left := func(all []weak.Pointer[scheduling.Scheduler]) int {
-		runtime.GC()
-		all = slices.DeleteFunc(slices.Clone(all), func(p weak.Pointer[scheduling.Scheduler]) bool { return p.Value() == nil })
-		return len(all)
-	}
-	eventually(t, "no replaced scheduler is left", func() bool { return left(replaced) == 0 })
-	require.Equal(t, 1, left(first), "its request is under way")
+	eventually(t, "no replaced scheduler is left", func() bool { return alive(replaced) == 0 })
+	require.Equal(t, 1, alive(first), "its request is under way")
 	require.Equal(t, 1, r.Open())
 	long.finish()
 	eventually(t, "nothing is open", func() bool { return r.Open() == 0 })
-	eventually(t, "nor is the first", func() bool { return left(first) == 0 })
+	eventually(t, "nor is the first", func() bool { return alive(first) == 0 })
+}
+
+// alive returns how many are, after a collection.
+func alive[T any](all []weak.Pointer[T]) int {
+	runtime.GC()
+	return len(slices.DeleteFunc(slices.Clone(all), func(p weak.Pointer[T]) bool { return p.Value() == nil }))
+}
+
+// TestTrapReplacedAdmissionStays: so is an admission control that was taken away, and one
+// that changes goes on as it is.
+func TestTrapReplacedAdmissionStays(t *testing.T) {
+	t.Parallel()
+	versions := []string{base + flowControl(1, ""), base, base + flowControl(2, ""), base + flowControl(3, "")}
+	r := start(t, versions[0], nil)
+	c := r.client()
+	exchanged(t, c, "chat")
+	var gone []weak.Pointer[admission.Controller]
+	for i := range 100 {
+		before := r.Admissions()
+		put(t, r.path, versions[(i+1)%len(versions)])
+		require.NoError(t, r.Reload())
+		exchanged(t, c, "chat")
+		if len(r.Admissions()) == 0 {
+			gone = append(gone, before...)
+		}
+	}
+	require.Len(t, gone, 25)
+	eventually(t, "no admission control is left that was taken away", func() bool { return alive(gone) == 0 })
 }
