@@ -158,7 +158,10 @@ func (a *App) listenMetrics() (err error) {
 	if a.listeners.metrics, err = encryption.listener(a.listeners.metrics); err != nil {
 		return err
 	}
-	a.metrics = &http.Server{Handler: pages, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	a.metrics = &http.Server{
+		Handler: pages, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
+		ErrorLog: slog.NewLogLogger(a.o.Logger.Handler(), slog.LevelWarn),
+	}
 	return nil
 }
 
