@@ -194,7 +194,7 @@ func dial(t testing.TB, address string, c *tls.Config) *grpc.ClientConn {
 	if c != nil {
 		creds = credentials.NewTLS(c)
 	}
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(creds), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(creds), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(80<<20)))
 	must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return conn

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/stretchr/testify/require"
 
@@ -45,8 +46,7 @@ func (x *exchange) sendBody(body string, pairs ...string) *extprocv3.ProcessingR
 
 // TestTrapAnotherLimit: the limit of bodies is Options.MaxBody and no other, to the
 // byte, whatever it is, and its text says so; also where the length is announced.
-func TestTrapAnotherLimit(t *testing.T) {
-	t.Parallel()
+func TestTrapAnotherLimit(t *testing.T) { // not parallel: bodies are large
 	for _, limit := range []int{0, 1000, 1 << 20, 17 << 20, 64 << 20} {
 		name, most := strconv.Itoa(limit), limit
 		if limit == 0 {
@@ -68,4 +68,23 @@ func TestTrapAnotherLimit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTrapAnotherLimitOfBuffered: so it is where Envoy sends a body as one message.
+func TestTrapAnotherLimitOfBuffered(t *testing.T) { // not parallel, too
+	const limit = 64 << 20
+	c := start(t, base, func(o *epp.Options) { o.MaxBody = limit }).client()
+	ask := func(n int) *extprocv3.ProcessingResponse {
+		x := open(t, c)
+		head := requestHeaders()
+		head.ProtocolConfig.RequestBodyMode = modev3.ProcessingMode_BUFFERED
+		x.send(head)
+		x.recv()
+		x.send(envoyside.RequestBody(bodyOf(n), true))
+		return x.recv()
+	}
+	require.NotEmpty(t, ask(limit).GetRequestBody().GetResponse().GetHeaderMutation().GetSetHeaders())
+	i := ask(limit + 1).GetImmediateResponse()
+	require.EqualValues(t, 413, i.GetStatus().GetCode())
+	require.Contains(t, string(i.GetBody()), fmt.Sprintf("%d bytes", limit))
 }
