@@ -25,6 +25,10 @@ type WatchOptions struct {
 	// one than MinInterval becomes that.
 	Interval time.Duration
 
+	// More are further files or directories, read after the Watcher's own as if they were
+	// in it.
+	More []string
+
 	// Registry and MaxBytes are those of Loader.
 	Registry *plugins.Registry
 	MaxBytes int64
@@ -134,6 +138,13 @@ func (w *Watcher) Err() error {
 // must hold w.attempt.
 func (w *Watcher) look() error {
 	files, err := readFiles(w.path, w.opt.MaxBytes)
+	for _, more := range w.opt.More {
+		if err == nil {
+			var also []file
+			also, err = readFiles(more, w.opt.MaxBytes)
+			files = append(files, also...)
+		}
+	}
 	if err != nil {
 		// Not the fault of what is in the files: tried again at each look.
 		w.tried = false

@@ -41,7 +41,7 @@ func (r *running) queued(n int) {
 
 func TestAdmission(t *testing.T) {
 	t.Parallel()
-	r := start(t, base+flowControl(1, ""), func(o *epp.Options) { o.DrainDelay = 0 })
+	r := start(t, base+flowControl(1, ""), func(o *epp.Options) { o.Explain = true })
 	c := r.client()
 	running, at := make([]*exchange, 3), map[string]int{}
 	for i := range running {

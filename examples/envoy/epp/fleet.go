@@ -5,8 +5,10 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
+	"weak"
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/scrape"
@@ -22,8 +24,10 @@ import (
 // its admission control. A pool whose declaration of either is the same after a reload
 // keeps it, with what has been learned.
 type fleet struct {
-	store  *datastore.Store
-	logger *slog.Logger
+	store    *datastore.Store
+	logger   *slog.Logger
+	servers  ServerMetrics     // where metrics are of which the configuration does not say it
+	counting telemetry.Options // of telemetry
 	// Made for the first configuration, and the same from then on.
 	telemetry *telemetry.Metrics
 	legacy    bool // it has the legacy names
@@ -32,8 +36,9 @@ type fleet struct {
 	director *director.Director // nil while the first configuration is read
 	scraper  *scrape.Scraper    // nil as long
 	pools    map[types.NamespacedName]scheduled
-	admitted admissions              // for the pools that have admission control
-	retired  []*scheduling.Scheduler // replaced, with requests still under way
+	admitted admissions // for the pools that have admission control
+	// Replaced, with requests still under way: those keep them alive, and nothing else.
+	retired []weak.Pointer[scheduling.Scheduler]
 
 	config atomic.Pointer[config.Config] // in force; nil before the first
 }
@@ -62,7 +67,9 @@ func (f *fleet) apply(c *config.Config) error {
 	defer f.mu.Unlock()
 	if f.telemetry == nil {
 		var err error
-		if f.telemetry, err = newTelemetry(f.store, f.admissions, c.LegacyMetrics); err != nil {
+		counting := f.counting
+		counting.LegacyNames = c.LegacyMetrics
+		if f.telemetry, err = newTelemetry(counting, f.store, f.admissions); err != nil {
 			return err
 		}
 		f.legacy = c.LegacyMetrics
@@ -110,7 +117,7 @@ func (f *fleet) apply(c *config.Config) error {
 	if fresh {
 		f.admitLocked(bothAdmitted)
 	}
-	if err := f.store.Commit(c.Change); err != nil {
+	if err := f.store.Commit(f.servers.of(c.Change)); err != nil {
 		f.setLocked(f.pools)
 		if fresh {
 			f.admitLocked(f.admitted)
@@ -125,11 +132,12 @@ func (f *fleet) apply(c *config.Config) error {
 	}
 	for pool, old := range f.pools {
 		if next[pool].scheduler != old.scheduler {
-			f.retired = append(f.retired, old.scheduler)
+			f.retired = append(f.retired, weak.Make(old.scheduler))
 		}
 	}
 	f.pools = next
 	f.config.Store(c)
+	f.openLocked() // forgets those that are idle
 	if c.LegacyMetrics != f.legacy {
 		f.logger.Warn("the feature gate enableLegacyMetrics counts when the picker starts: restart it")
 	}
@@ -239,19 +247,23 @@ func schedulersOf(pools map[types.NamespacedName]scheduled) map[types.Namespaced
 func (f *fleet) open() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := 0
+	return f.openLocked()
+}
+
+// openLocked forgets replaced schedulers that have none, too. Caller must hold f.mu.
+func (f *fleet) openLocked() (n int) {
 	for _, s := range f.pools {
 		n += s.scheduler.Open()
 	}
-	kept := f.retired[:0]
-	for _, s := range f.retired {
-		if open := s.Open(); open > 0 {
-			n += open
-			kept = append(kept, s)
+	f.retired = slices.DeleteFunc(f.retired, func(p weak.Pointer[scheduling.Scheduler]) bool {
+		s := p.Value()
+		if s == nil {
+			return true
 		}
-	}
-	clear(f.retired[len(kept):])
-	f.retired = kept
+		open := s.Open()
+		n += open
+		return open == 0
+	})
 	return n
 }
 

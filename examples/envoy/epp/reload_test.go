@@ -52,7 +52,7 @@ func TestReloadOfABadVersion(t *testing.T) {
 	} {
 		put(t, r.path, tt.text)
 		must(t, r.Reload())
-		page := r.page("/config")
+		page := r.pageAt("/config")
 		for _, want := range tt.want {
 			if !strings.Contains(r.log.String(), want) {
 				t.Errorf("%s: want %q in the log\n%s", tt.name, want, r.log)
@@ -72,7 +72,7 @@ func TestReloadOfABadVersion(t *testing.T) {
 	if err := r.Reload(); err == nil || !strings.Contains(err.Error(), "InferencePool") {
 		t.Errorf("no pool: error %v", err)
 	}
-	if page := r.page("/config"); !strings.Contains(page, "not in force") {
+	if page := r.pageAt("/config"); !strings.Contains(page, "not in force") {
 		t.Errorf("want the version that is not in force in\n%s", page)
 	}
 	exchanged(t, c, "chat")

@@ -159,7 +159,10 @@ func TestCommandRefusesToStart(t *testing.T) {
 	}{
 		{"bad configuration", bad, nil, []string{"epp: ", bad + ": document 3 (line 18)", "the nearest is queue-scorer"}},
 		{"missing configuration", filepath.Join(dir, "missing.yaml"), nil, []string{"epp: ", filepath.Join(dir, "missing.yaml")}},
-		{"TLS", good, []string{"-tls", "self-signed", "-tls-cert", "x", "-tls-key", "y"}, []string{"epp: TLS "}},
+		{"TLS", good, []string{"-tls", "off", "-tls-cert", "x", "-tls-key", "y"}, []string{"epp: TLS "}},
+		{"a pool that is not there", good, []string{"-pool-name", "lama"}, []string{"epp: there is no InferencePool default/lama", "default/llama"}},
+		{"an endpoint of spans", good, []string{"-otlp-endpoint", "ftp://x:1"}, []string{"epp: spans: ", "ftp://x:1", "https://host:port"}},
+		{"authorities of spans", good, []string{"-otlp-endpoint", "https://x:1", "-otlp-ca", good}, []string{"epp: spans: -otlp-ca", good}},
 		{"address", good, []string{"-metrics-addr", "nonsense"}, []string{"epp: metrics address: ", "nonsense"}},
 	} {
 		log, stop := run(t, tt.config, tt.args...)
