@@ -37,6 +37,7 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 	app, err := epp.New(epp.Options{
 		Config: s.config, GRPCAddr: s.at.picker, HealthAddr: s.at.health, MetricsAddr: s.at.metrics,
 		MaxDestinations: bootstrap.MaxDestinations(),
+		Explain:         true, // on loopback, of made-up servers
 		Logger:          slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {

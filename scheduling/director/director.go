@@ -53,7 +53,8 @@ type Options struct {
 	// case; it goes before what the body says. Default HeaderSession.
 	SessionHeader string
 	// TrustRequestHeaders reads from requests HeaderObjective, HeaderRewrite,
-	// HeaderFairness, HeaderTTFT, HeaderTPOT and HeaderMaxWait, by which whoever sets them
+	// HeaderFairness, HeaderTTFT, HeaderTPOT and HeaderMaxWait, and what llm-d calls them
+	// (HeaderLLMDObjective and so on), by which whoever sets them
 	// chooses priority, model and tenant. It is for data planes that set these themselves and
 	// strip first what clients send. Default: they are not read, and what a gateway knows of
 	// a request it says in Incoming.
@@ -115,6 +116,8 @@ func New(o Options) (*Director, error) {
 	if err := d.SetAdmission(o.Admission); err != nil {
 		return nil, err
 	}
+	// Kept there they would outlive those that come after them.
+	d.o.Scheduler, d.o.Schedulers, d.o.Admission = nil, nil, nil
 	d.stop = append(d.stop, o.Store.WatchReadings(d.gates.reading), o.Store.Watch(func(e datastore.Event) {
 		d.gates.event(e)
 		if e.Kind == datastore.Removed || e.Kind == datastore.Restarted {
@@ -412,15 +415,16 @@ func (d *Director) describe(req *types.Request, in *Incoming) (err error) {
 
 // trusted fills in from the headers what the gateway has not said itself.
 func trusted(in *Incoming) error {
-	in.FairnessID = cmp.Or(in.FairnessID, get(in.Header, HeaderFairness))
-	in.Objective = cmp.Or(in.Objective, get(in.Header, HeaderObjective))
-	in.Rewrite = cmp.Or(in.Rewrite, get(in.Header, HeaderRewrite))
-	slo, err := readSLO(in.Header)
+	h := in.Header
+	in.FairnessID = cmp.Or(in.FairnessID, get(h, HeaderLLMDFairness), get(h, HeaderFairness))
+	in.Objective = cmp.Or(in.Objective, get(h, HeaderLLMDObjective), get(h, HeaderObjective))
+	in.Rewrite = cmp.Or(in.Rewrite, get(h, HeaderLLMDRewrite), get(h, HeaderRewrite))
+	slo, err := readSLO(h)
 	if err != nil {
 		return err
 	}
 	in.SLO.TTFT, in.SLO.TPOT = cmp.Or(in.SLO.TTFT, slo.TTFT), cmp.Or(in.SLO.TPOT, slo.TPOT)
-	wait, err := millis(in.Header, HeaderMaxWait)
+	wait, err := readMaxWait(h)
 	in.MaxWait = cmp.Or(in.MaxWait, wait)
 	return err
 }

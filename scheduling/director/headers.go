@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,6 +29,16 @@ const (
 	HeaderSession = "X-Session-Id"
 )
 
+// The names that llm-d has for them. They are read as well, and go before the others.
+const (
+	HeaderLLMDObjective = "X-Llm-D-Inference-Objective"
+	HeaderLLMDFairness  = "X-Llm-D-Inference-Fairness-Id"
+	HeaderLLMDRewrite   = "X-Llm-D-Model-Name-Rewrite"
+	HeaderLLMDTTFT      = "X-Llm-D-Slo-Ttft-Ms"
+	HeaderLLMDTPOT      = "X-Llm-D-Slo-Tpot-Ms"
+	HeaderLLMDMaxWait   = "X-Llm-D-Inference-Ttl" // a number with a unit: 2s, 150ms
+)
+
 // Headers between gateways and endpoint pickers, which no client may set.
 const (
 	HeaderDestination = "X-Gateway-Destination-Endpoint"
@@ -36,16 +47,25 @@ const (
 	HeaderFallback    = "X-Gateway-Destination-Endpoint-Fallback"
 )
 
-// ControlHeaders returns the headers that no client may set, in canonical form.
-func ControlHeaders() []string {
-	return []string{HeaderDestination, HeaderSubset, HeaderServed, HeaderFallback}
+// sidecarHeaders are those by which a picker tells llm-d's proxy in front of a server
+// which other servers to ask. From a client it would ask any address.
+var sidecarHeaders = []string{
+	"X-Prefiller-Host-Port", "X-Encoder-Hosts-Ports", "X-Kv-Cache-Source-Host-Port", "X-Data-Parallel-Host-Port",
+	"X-Llm-D-Prefiller-Host-Port", "X-Llm-D-Encoder-Hosts-Ports", "X-Llm-D-Kv-Cache-Source-Host-Port",
 }
+
+var controlHeaders = append([]string{
+	HeaderDestination, HeaderSubset, HeaderServed, HeaderFallback, "X-Gateway-Destination-Endpoint-Scores",
+}, sidecarHeaders...)
+
+// ControlHeaders returns the headers that no client may set, in canonical form: those
+// between gateways and endpoint pickers, and those between llm-d's picker and its proxies.
+func ControlHeaders() []string { return slices.Clone(controlHeaders) }
 
 // StripControlHeaders removes ControlHeaders from h, however they are spelled.
 func StripControlHeaders(h map[string][]string) {
 	for name := range h {
-		switch textproto.CanonicalMIMEHeaderKey(name) {
-		case HeaderDestination, HeaderSubset, HeaderServed, HeaderFallback:
+		if slices.Contains(controlHeaders, textproto.CanonicalMIMEHeaderKey(name)) {
 			delete(h, name)
 		}
 	}
@@ -76,21 +96,44 @@ func boundID(id string) string {
 
 func getID(h map[string][]string, name string) string { return boundID(get(h, name)) }
 
+// first returns the value of the first of names that is there, and its name.
+func first(h map[string][]string, names ...string) (value, name string) {
+	for _, name := range names {
+		if v := get(h, name); v != "" {
+			return v, name
+		}
+	}
+	return "", ""
+}
+
 // readSLO reads the targets of a request.
 func readSLO(h map[string][]string) (slo types.SLO, err error) {
-	if slo.TTFT, err = millis(h, HeaderTTFT); err != nil {
+	if slo.TTFT, err = millis(first(h, HeaderLLMDTTFT, HeaderTTFT)); err != nil {
 		return slo, err
 	}
-	slo.TPOT, err = millis(h, HeaderTPOT)
+	slo.TPOT, err = millis(first(h, HeaderLLMDTPOT, HeaderTPOT))
 	return slo, err
+}
+
+// readMaxWait reads how long a request may wait, 0 if nothing says so.
+func readMaxWait(h map[string][]string) (time.Duration, error) {
+	s := strings.TrimSpace(get(h, HeaderLLMDMaxWait))
+	if s == "" {
+		return millis(first(h, HeaderMaxWait))
+	}
+	d, err := time.ParseDuration(s)
+	if err == nil && d > 0 && d <= maxMillis*time.Millisecond {
+		return d, nil
+	}
+	return 0, &Error{Status: 400, Code: CodeBadHeader, Param: HeaderLLMDMaxWait,
+		Message: "header " + HeaderLLMDMaxWait + " is " + strconv.Quote(s[:min(len(s), 40)]) + ", want a time above 0 and at most 24h, with a unit: 2s, 150ms"}
 }
 
 // maxMillis bounds what a header gives in milliseconds: a day.
 const maxMillis = 24 * 60 * 60 * 1000
 
-// millis reads a header with milliseconds, 0 if it is not there.
-func millis(h map[string][]string, name string) (time.Duration, error) {
-	s := get(h, name)
+// millis reads milliseconds, 0 if there are none, in the header called name.
+func millis(s, name string) (time.Duration, error) {
 	if s == "" {
 		return 0, nil
 	}

@@ -1,6 +1,8 @@
 package director_test
 
 import (
+	"net/textproto"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +48,83 @@ func TestHeadersAreNotTrusted(t *testing.T) {
 			t.Errorf("trust %v: what the gateway says does not count: %+v", trust, q)
 		}
 		r.Done(nil)
+	}
+}
+
+// TestNamesOfLLMD: its names for headers are read as those of the Inference Extension
+// are, before them, and under the same conditions.
+func TestNamesOfLLMD(t *testing.T) {
+	names := map[string]string{
+		director.HeaderLLMDObjective: "x-llm-d-inference-objective", director.HeaderLLMDFairness: "x-llm-d-inference-fairness-id",
+		director.HeaderLLMDRewrite: "x-llm-d-model-name-rewrite", director.HeaderLLMDTTFT: "x-llm-d-slo-ttft-ms",
+		director.HeaderLLMDTPOT: "x-llm-d-slo-tpot-ms", director.HeaderLLMDMaxWait: "x-llm-d-inference-ttl",
+	}
+	for name, wire := range names {
+		if got := textproto.CanonicalMIMEHeaderKey(wire); got != name {
+			t.Errorf("%s is not the canonical form of %s, which is %s", name, wire, got)
+		}
+	}
+	theirs := []string{
+		director.HeaderLLMDObjective, "fast", director.HeaderLLMDRewrite, "mine", director.HeaderLLMDFairness, "me",
+		director.HeaderLLMDTTFT, "100", director.HeaderLLMDTPOT, "7", director.HeaderLLMDMaxWait, " 2s ",
+	}
+	others := []string{
+		director.HeaderObjective, "none", director.HeaderRewrite, "another", director.HeaderFairness, "you",
+		director.HeaderTTFT, "5", director.HeaderTPOT, "5", director.HeaderMaxWait, "5",
+	}
+	for _, trust := range []bool{false, true} {
+		d := newDirector(t, newStore(t, 1, datastore.Options{}), func(o *director.Options) { o.TrustRequestHeaders = trust })
+		r, err := d.Route(ctx, incoming("bulk", append(others, theirs...)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := r.Request
+		if trust && (q.Priority != 7 || q.TargetModel != "mine" || q.FairnessID != "me" || q.SLO != (types.SLO{TTFT: 100 * time.Millisecond, TPOT: 7 * time.Millisecond})) {
+			t.Errorf("what llm-d's headers say does not count: %+v", q)
+		}
+		if !trust && (q.Priority != types.PrioritySheddable || q.TargetModel != "bulk" || q.FairnessID != "" || q.SLO != (types.SLO{})) {
+			t.Errorf("headers were read: %+v", q)
+		}
+		r.Done(nil)
+	}
+	d := newDirector(t, newStore(t, 1, datastore.Options{}), nil)
+	for name, values := range map[string][]string{
+		director.HeaderLLMDTTFT: {"soon", "0", "-1"}, director.HeaderLLMDTPOT: {"1s", "Inf"}, director.HeaderLLMDMaxWait: {"soon", "5", "0s", "-1s", "999999999999h", "25h"},
+	} {
+		for _, value := range values {
+			_, err := d.Route(ctx, incoming("food", name, value))
+			if e := isError(t, err, 400, director.CodeBadHeader); e.Param != name {
+				t.Errorf("%s: %s: param %q", name, value, e.Param)
+			}
+		}
+	}
+}
+
+// TestMaxWaitByLLMD: its name for the longest wait shortens it as ours does.
+func TestMaxWaitByLLMD(t *testing.T) {
+	d := gated(t, newStore(t, 1, datastore.Options{}), oneEach, nil)
+	first := mustRoute(t, d, standard())
+	refusedWith(t, start(ctx, d, standard(director.HeaderLLMDMaxWait, "15ms", director.HeaderMaxWait, "3600000")), 429, string(admission.TimedOut))
+	answer(first)
+}
+
+// TestControlHeadersAreStripped: nothing that tells gateways or proxies an address is
+// taken from a client.
+func TestControlHeadersAreStripped(t *testing.T) {
+	for _, name := range []string{
+		"x-gateway-destination-endpoint", "X-GATEWAY-DESTINATION-ENDPOINT-SUBSET", "x-gateway-destination-endpoint-served",
+		"x-gateway-destination-endpoint-fallback", "x-gateway-destination-endpoint-scores", "x-prefiller-host-port", "X-Prefiller-Host-Port",
+		"x-encoder-hosts-ports", "x-kv-cache-source-host-port", "x-data-parallel-host-port", "x-llm-d-prefiller-host-port",
+		"x-llm-d-encoder-hosts-ports", "x-llm-d-kv-cache-source-host-port",
+	} {
+		h := map[string][]string{name: {"10.0.0.9:1"}, "X-Other": {"stays"}}
+		director.StripControlHeaders(h)
+		if len(h) != 1 {
+			t.Errorf("%s is left: %v", name, h)
+		}
+		if !slices.Contains(director.ControlHeaders(), textproto.CanonicalMIMEHeaderKey(name)) {
+			t.Errorf("ControlHeaders lacks %s", name)
+		}
 	}
 }
 

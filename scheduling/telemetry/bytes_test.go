@@ -40,6 +40,9 @@ func TestTrapNamesMakeAHugePage(t *testing.T) {
 		{"no UTF-8", some, long("a\xff"), telemetry.Options{}, true, telemetry.DefaultMaxBytes},
 		{"many models may be", some, long(`"`), telemetry.Options{MaxModels: 1000, MaxEndpoints: 1000, MaxQueueSeries: 1000, LegacyNames: true}, true, telemetry.DefaultMaxBytes},
 		{"a small page", some, long(`"`), telemetry.Options{MaxBytes: 256 << 10, LegacyNames: true}, true, 256 << 10},
+		{"both names", some, long(`"`), telemetry.Options{Names: telemetry.NamesBoth, LegacyNames: true}, true, telemetry.DefaultMaxBytes},
+		{"both names, short ones", some, short, telemetry.Options{Names: telemetry.NamesBoth, MaxModels: 1000}, false, telemetry.DefaultMaxBytes},
+		{"both names, a small page", some, short, telemetry.Options{Names: telemetry.NamesBoth, MaxBytes: 256 << 10}, false, 256 << 10},
 		{"a large page", some, short, telemetry.Options{MaxBytes: 16 << 20}, false, 16 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -93,6 +93,29 @@
 // request_enqueue_duration_seconds, because there is no cycle here: requests are let
 // in by whatever makes room for them, and take microseconds to enqueue.
 //
+// # Names of llm-d
+//
+// With Options.Names they are, in place of those above or beside them, those that llm-d's
+// picker has in version 0.10, with the same figures. Labels are as above but for those in
+// braces; fairness_id, which most have there, none has here, as clients make tenants up.
+//
+//	llm_d_epp_request_total, request_error_total, request_duration_seconds
+//	llm_d_epp_request_size_bytes, response_size_bytes       request_sizes, response_sizes
+//	llm_d_epp_request_input_tokens, request_output_tokens   input_tokens, output_tokens
+//	llm_d_epp_request_cached_tokens                         prompt_cached_tokens
+//	llm_d_epp_request_running                               running_requests
+//	llm_d_epp_request_ntpot_seconds                         normalized_time_per_output_token_seconds
+//	llm_d_epp_request_ttft_seconds{streaming="true"}
+//	llm_d_epp_request_streaming_tpot_seconds                request_tpot_seconds
+//	llm_d_epp_average_kv_cache_utilization, average_queue_size, average_running_requests
+//	llm_d_epp_ready_endpoints                               ready_pods
+//	llm_d_epp_per_endpoint_queue_size{model_server_endpoint}   per_pod_queue_size{model_server_pod}
+//	llm_d_epp_scheduler_e2e_duration_seconds, model_rewrite_decisions_total, info
+//	llm_d_epp_scheduler_attempts_total{endpoint_name}       {pod_name}
+//	llm_d_epp_flow_control_…                                inference_extension_flow_control_…
+//
+// request_slo_violation_total has no name there and keeps that of the Inference Extension.
+//
 // # Names of our own
 //
 // By pool, for autoscalers. Queued and running are sums of what the engines say,

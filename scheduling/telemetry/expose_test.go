@@ -5,11 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -25,8 +27,10 @@ import (
 var update = flag.Bool("update", false, "write the golden file anew")
 
 // everything returns a fixture in which every family has a series.
-func everything(t testing.TB) *fixture {
-	f := newFixture(t, telemetry.Options{LegacyNames: true, Version: "v1.2.3", Commit: "abc"}, scheduling.Profile{Fallbacks: 1}, endpoint("default/a"), endpoint("default/b"))
+func everything(t testing.TB) *fixture { return everythingAs(t, telemetry.NamesGIE) }
+
+func everythingAs(t testing.TB, names telemetry.Names) *fixture {
+	f := newFixture(t, telemetry.Options{Names: names, LegacyNames: true, Version: "v1.2.3", Commit: "abc"}, scheduling.Profile{Fallbacks: 1}, endpoint("default/a"), endpoint("default/b"))
 	req := request("chat", "llama-lora")
 	req.SLO = types.SLO{TTFT: 1, TPOT: 1}
 	d := f.schedule(req)
@@ -82,9 +86,73 @@ func (f *fixture) admission(t testing.TB) {
 // What is exported, with its type and labels: a name that changes breaks somebody's
 // dashboard.
 func TestNames(t *testing.T) {
+	for file, names := range map[string]telemetry.Names{"names.txt": telemetry.NamesGIE, "names-llm-d.txt": telemetry.NamesLLMD, "names-both.txt": telemetry.NamesBoth} {
+		t.Run(file, func(t *testing.T) { checkNames(t, everythingAs(t, names), file) })
+	}
+}
+
+// TestNamesOfLLMD: its names have the figures that the others have, and all that it has
+// are listed here once more, so that a slip in the package cannot hide.
+func TestNamesOfLLMD(t *testing.T) {
+	theirs := map[string]string{
+		"request_total": "inference_objective_request_total", "request_error_total": "inference_objective_request_error_total",
+		"request_duration_seconds": "inference_objective_request_duration_seconds",
+		"request_size_bytes":       "inference_objective_request_sizes", "response_size_bytes": "inference_objective_response_sizes",
+		"request_input_tokens": "inference_objective_input_tokens", "request_output_tokens": "inference_objective_output_tokens",
+		"request_cached_tokens": "inference_objective_prompt_cached_tokens", "request_running": "inference_objective_running_requests",
+		"request_ntpot_seconds":          "inference_objective_normalized_time_per_output_token_seconds",
+		"request_ttft_seconds":           "inference_objective_request_ttft_seconds",
+		"request_streaming_tpot_seconds": "inference_objective_request_tpot_seconds",
+		"average_kv_cache_utilization":   "inference_pool_average_kv_cache_utilization", "average_queue_size": "inference_pool_average_queue_size",
+		"average_running_requests": "inference_pool_average_running_requests", "ready_endpoints": "inference_pool_ready_pods",
+		"per_endpoint_queue_size":        "inference_pool_per_pod_queue_size",
+		"scheduler_e2e_duration_seconds": "inference_extension_scheduler_e2e_duration_seconds", "scheduler_attempts_total": "inference_extension_scheduler_attempts_total",
+		"model_rewrite_decisions_total": "inference_extension_model_rewrite_decisions_total", "info": "inference_extension_info",
+		"flow_control_pool_saturation":                "inference_extension_flow_control_pool_saturation",
+		"flow_control_queue_size":                     "inference_extension_flow_control_queue_size",
+		"flow_control_queue_bytes":                    "inference_extension_flow_control_queue_bytes",
+		"flow_control_request_queue_duration_seconds": "inference_extension_flow_control_request_queue_duration_seconds",
+	}
+	figures := func(f *family) (all []string) {
+		for _, s := range f.series {
+			all = append(all, fmt.Sprint(strings.TrimPrefix(s.of, f.name), " ", s.value))
+		}
+		slices.Sort(all)
+		return all
+	}
+	by := map[string]*family{}
+	both := parse(t, exposition(t, everythingAs(t, telemetry.NamesBoth).Metrics))
+	seen := 0
+	for i := range both {
+		by[both[i].name] = &both[i]
+		if strings.HasPrefix(both[i].name, "llm_d_epp_") {
+			seen++
+		}
+	}
+	if seen != len(theirs) {
+		t.Errorf("%d families have llm-d's names, want %d", seen, len(theirs))
+	}
+	for name, other := range theirs {
+		f, g := by["llm_d_epp_"+name], by[other]
+		if f == nil || g == nil {
+			t.Errorf("%s or %s is missing", name, other)
+			continue
+		}
+		if f.kind != g.kind || !slices.Equal(figures(f), figures(g)) {
+			t.Errorf("%s and %s differ:\n%q\n%q", name, other, figures(f), figures(g))
+		}
+	}
+	for _, f := range parse(t, exposition(t, everythingAs(t, telemetry.NamesLLMD).Metrics)) {
+		if slices.Contains(slices.Collect(maps.Values(theirs)), f.name) {
+			t.Errorf("%s is there with llm-d's names alone", f.name)
+		}
+	}
+}
+
+func checkNames(t *testing.T, fx *fixture, file string) {
 	var b strings.Builder
 	last := ""
-	for _, f := range parse(t, exposition(t, everything(t).Metrics)) {
+	for _, f := range parse(t, exposition(t, fx.Metrics)) {
 		if f.name <= last {
 			t.Errorf("%s comes after %s", f.name, last)
 		}
@@ -115,7 +183,7 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s has no help", f.name)
 		}
 	}
-	golden := filepath.Join("testdata", "names.txt")
+	golden := filepath.Join("testdata", file)
 	if *update {
 		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)
@@ -157,6 +225,7 @@ func TestWriteErrors(t *testing.T) {
 
 func TestNewRefuses(t *testing.T) {
 	for field, o := range map[string]telemetry.Options{
+		"Names":          {Names: telemetry.NamesBoth + 1},
 		"MetricsTTL":     {MetricsTTL: -1},
 		"MaxModels":      {MaxModels: -1},
 		"MaxEndpoints":   {MaxEndpoints: -1},

@@ -34,6 +34,7 @@ func (m *Metrics) gather() *page {
 	if m.o.Pools != nil {
 		m.gatherPools(g, now, saturation)
 	}
+	m.o.Names.rename(g)
 	return g
 }
 

@@ -81,6 +81,9 @@ type Options struct {
 	// that version 0.3 of the Inference Extension had for them.
 	LegacyNames bool
 
+	// Names are those of the metrics that others have, too. Default NamesGIE.
+	Names Names
+
 	// QueueThreshold is the queue of an endpoint, in requests, at which it counts
 	// as saturated, and KVThreshold the fraction of its KV cache in use, up to 1.
 	// Defaults DefaultQueueThreshold and DefaultKVThreshold.
@@ -134,6 +137,9 @@ func New(o Options) (*Metrics, error) {
 	if !(o.KVThreshold >= 0 && o.KVThreshold <= 1) {
 		return nil, fmt.Errorf("telemetry: Options.KVThreshold is %v, want more than 0 and at most 1, or 0 for the default of %v", o.KVThreshold, DefaultKVThreshold)
 	}
+	if err := o.Names.check(); err != nil {
+		return nil, err
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -145,8 +151,8 @@ func New(o Options) (*Metrics, error) {
 	setDefault(&o.QueueThreshold, DefaultQueueThreshold)
 	setDefault(&o.KVThreshold, DefaultKVThreshold)
 	m := &Metrics{o: o, key: types.NewKey[*use]("telemetry"), decisionTime: newHistogram(decisionBuckets)}
-	m.room.left.Store(int64(o.MaxBytes) - fixedBytes)
-	m.room.spared = int64(o.MaxBytes) / 4
+	m.room.left.Store(o.Names.within(int64(o.MaxBytes) - fixedBytes))
+	m.room.spared = o.Names.within(int64(o.MaxBytes)) / 4
 	// A client may call its model "other" too: both count here.
 	name := pairName{other, other}
 	m.room.spend(m.pairSize(name))
@@ -158,7 +164,7 @@ const (
 	minBytes = 256 << 10
 	// fixedBytes is more than what all pages have: help and type of all families, and what
 	// has no labels.
-	fixedBytes = 32 << 10
+	fixedBytes = 48 << 10
 )
 
 func setDefault[T comparable](field *T, value T) {

@@ -37,6 +37,9 @@ func (t *translation) profile() (refs []reference, p plugins.ProfileConfig, give
 			if d := t.byName[ref.name]; d != nil && d.typeName == typeConcurrency && d.flow {
 				t.filterOfPlaces(d, ref)
 				return
+			} else if d != nil && d.nothing && !d.bad {
+				t.warn("%s: %q is of type %s, which is no filter, scorer or picker and has no effect in a profile", use.at("pluginRef"), ref.name, d.typeName)
+				return
 			}
 			refs = append(refs, ref)
 		})
@@ -90,8 +93,6 @@ func (t *translation) check(refs []reference, profile fields, fallbacks int) {
 		case ref.name == "" || d != nil && d.bad: // told already
 		case d == nil:
 			t.errorf("%s: %s", at, t.noPlugin(ref.name))
-		case d.nothing:
-			t.errorf("%s: %q is of type %s, which is no filter, scorer or picker", at, ref.name, d.typeName)
 		case used[ref.name]:
 			t.errorf("%s: %q is used twice in this profile", at, ref.name)
 		case ref.weight != nil && !d.scorer:

@@ -23,6 +23,7 @@ type scheduler struct {
 	// Admission says who waits; nil: nobody.
 	Admission *admission.Config `json:"-"`
 
+	metrics           serverMetrics
 	key, admissionKey string
 	admission         func() *admission.Options // nil: none
 }

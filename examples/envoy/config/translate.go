@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -76,9 +77,10 @@ type declared struct {
 	bad       bool // an error was told
 	picker    bool
 	scorer    bool
-	endpoints int     // maxNumOfEndpoints of a picker; 0: not given
-	flow      bool    // one of flowControlTypes, and nothing to a profile
-	threshold float64 // of a static-usage-limit-policy; 0: not given
+	endpoints int            // maxNumOfEndpoints of a picker; 0: not given
+	flow      bool           // one of flowControlTypes, and nothing to a profile
+	threshold float64        // of a static-usage-limit-policy; 0: not given
+	source    *serverMetrics // of a metrics-data-source or core-metrics-extractor
 	used      bool
 }
 
@@ -88,18 +90,18 @@ func (t *translation) translate(flow bool) *scheduler {
 	t.each("plugins", t.plugin)
 	t.dataLayer("dataLayer")
 	t.dataLayer("data") // its name up to version 1.2
-	t.parser()
+	t.parsers()
 	detector := t.saturation()
 	refs, profile, given := t.profile()
 	admits := t.admission(flow, detector)
 	if t.concurrency != nil && admits == nil {
-		t.errorf("saturationDetector.pluginRef: %q is of type %s, which needs %s in featureGates: without it requests are shed by what the servers report", t.concurrency.plugin.Name, typeConcurrency, gateFlowControl)
+		t.warn("saturationDetector: %s (%s) has no effect without %s in featureGates: requests are shed by what the servers report", t.concurrency.plugin.Name, typeConcurrency, gateFlowControl)
 	}
 	if len(t.errs) > 0 {
 		return nil
 	}
 
-	s := &scheduler{Admission: admits}
+	s := &scheduler{Admission: admits, metrics: t.serverMetrics()}
 	if admits != nil { // about the same endpoints in the same document
 		if admits.MetricsTTL == "" {
 			admits.MetricsTTL = profile.MetricsTTL
@@ -163,7 +165,7 @@ func (t *translation) plugin(f fields) {
 	t.byName[name] = d
 
 	before := len(t.errs)
-	ours := t.parameters(d, parameters)
+	ours := t.known(d, parameters.path, t.parameters(d, parameters))
 	if len(ours) > 0 {
 		data, err := json.Marshal(ours)
 		if err != nil {
@@ -196,6 +198,12 @@ func (t *translation) parameters(d *declared, p fields) map[string]any {
 	case typeName == typeDetector:
 		d.plugin.Type = typeShed
 		return t.limits(p, true)
+	case typeName == typeSource:
+		d.nothing = true
+		t.metricsSource(d, p)
+	case typeName == typeExtractor:
+		d.nothing = true
+		t.metricsExtractor(d, p)
 	case slices.Contains(nothingToDo, typeName):
 		d.nothing = true
 		if len(p.m) > 0 {
@@ -205,10 +213,15 @@ func (t *translation) parameters(d *declared, p fields) map[string]any {
 		d.nothing, d.flow = true, true
 		return t.flowParameters(d, p)
 	case typeName != "":
-		t.errorf("%s.type %q is unknown; known are %s, and of the Inference Extension's %s", d.path, shorten(typeName),
+		t.errorf("%s.type %q is unknown%s; known are %s, and of the Inference Extension's %s", d.path, shorten(typeName), nearestOf(typeName, t.knownTypes()),
 			strings.Join(t.registry.Types(), ", "), strings.Join(slices.Concat([]string{typeDetector, "kv-cache-scorer"}, nothingToDo, flowControlTypes), ", "))
 	}
 	return nil
+}
+
+// knownTypes are all types that a plugin may be of.
+func (t *translation) knownTypes() []string {
+	return slices.Concat(t.registry.Types(), []string{typeDetector}, slices.Sorted(maps.Keys(aliases)), nothingToDo, flowControlTypes)
 }
 
 func (t *translation) knows(typeName string) bool {

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/plugins"
 )
 
@@ -22,12 +25,21 @@ type WatchOptions struct {
 	// one than MinInterval becomes that.
 	Interval time.Duration
 
+	// More are further files or directories, read after the Watcher's own as if they were
+	// in it.
+	More []string
+
 	// Registry and MaxBytes are those of Loader.
 	Registry *plugins.Registry
 	MaxBytes int64
 
-	// Logger hears of new versions with their warnings, and of what is wrong with
-	// one, once. Nil: silence.
+	// Strict and CheckEndpoint are those of Loader.
+	Strict        bool
+	CheckEndpoint func(datastore.EndpointSpec) error
+
+	// Logger hears of new versions with their warnings, of what was left out of one
+	// because it is bad, and of what is wrong with one that is not in force, once each.
+	// Nil: silence.
 	Logger *slog.Logger
 
 	// Apply puts a version in force, whole or not at all: with an error it must
@@ -42,8 +54,9 @@ type WatchOptions struct {
 }
 
 // Watcher keeps something in step with configuration files: it applies each new
-// version that is good, and leaves what is in force while one is not. Make one
-// with NewWatcher; its methods may be called from any goroutine.
+// version, and leaves what is in force while one is bad as a whole. Of an object that
+// is bad, what was in force before stays so. Make one with NewWatcher; its methods may be
+// called from any goroutine.
 //
 // It compares names and contents, so that it notices every change: also that of
 // the link in a volume made of a ConfigMap. A file that is written in place may be
@@ -57,6 +70,8 @@ type Watcher struct {
 	tried   bool   // sum is that of the version that was tried last
 	sum     digest // of that version
 	unread  string // the error of reading that was told last; "": files could be read
+	inForce *Config
+	told    map[string]bool // what was said of the version in force: not said again of the next
 
 	mu  sync.Mutex // held for a moment only
 	err error      // of the last attempt
@@ -123,6 +138,13 @@ func (w *Watcher) Err() error {
 // must hold w.attempt.
 func (w *Watcher) look() error {
 	files, err := readFiles(w.path, w.opt.MaxBytes)
+	for _, more := range w.opt.More {
+		if err == nil {
+			var also []file
+			also, err = readFiles(more, w.opt.MaxBytes)
+			files = append(files, also...)
+		}
+	}
 	if err != nil {
 		// Not the fault of what is in the files: tried again at each look.
 		w.tried = false
@@ -144,7 +166,8 @@ func (w *Watcher) look() error {
 	before := w.Err()
 	w.tried, w.sum = true, sum
 
-	c, err := Loader{Registry: w.opt.Registry, MaxBytes: w.opt.MaxBytes}.parse(w.path, files)
+	loader := Loader{Registry: w.opt.Registry, MaxBytes: w.opt.MaxBytes, Strict: w.opt.Strict, CheckEndpoint: w.opt.CheckEndpoint}
+	c, err := loader.parse(w.path, files, w.inForce)
 	if err == nil {
 		if err = w.opt.Apply(c); err != nil {
 			err = fmt.Errorf("config: %s: cannot be applied: %w", w.path, err)
@@ -171,13 +194,35 @@ func (w *Watcher) set(err error) {
 	w.err = err
 }
 
+// accepted tells of a version that is in force now. Caller must hold w.attempt.
 func (w *Watcher) accepted(c *Config) {
+	w.inForce = c
 	ctx := context.Background()
-	for _, text := range c.Warnings {
-		w.opt.Logger.LogAttrs(ctx, slog.LevelWarn, "configuration", slog.String("path", w.path), slog.String("warning", text))
+	said := make(map[string]bool)
+	tell := func(level slog.Level, msg, text string, attrs ...slog.Attr) {
+		if key := msg + text; !said[key] && len(said) < maxErrors {
+			said[key] = true
+			if !w.told[key] {
+				w.opt.Logger.LogAttrs(ctx, level, msg, append([]slog.Attr{slog.String("path", w.path)}, attrs...)...)
+			}
+		}
 	}
+	for _, r := range c.Rejected {
+		msg := "object is left out of the configuration"
+		if r.Kept {
+			msg = "object is not in force, what was before in its place stays"
+		}
+		tell(slog.LevelError, msg, r.Err.Error(), slog.String("kind", r.Kind), slog.String("name", r.Name.String()), slog.Any("error", r.Err))
+	}
+	for _, text := range c.Warnings {
+		tell(slog.LevelWarn, "configuration", text, slog.String("warning", text))
+	}
+	for _, kind := range slices.Sorted(maps.Keys(c.Skipped)) {
+		tell(slog.LevelInfo, "objects of this kind are not for the picker", kind, slog.String("kind", kind), slog.Int("objects", c.Skipped[kind]))
+	}
+	w.told = said
 	w.opt.Logger.LogAttrs(ctx, slog.LevelInfo, "configuration is in force", slog.String("path", w.path),
-		slog.Int("pools", len(c.pools)), slog.Int("manifests", len(c.Change.Objects)))
+		slog.Int("pools", len(c.pools)), slog.Int("manifests", len(c.Change.Objects)), slog.Int("rejected", len(c.Rejected)))
 	if w.opt.OnReload != nil {
 		w.opt.OnReload(nil)
 	}

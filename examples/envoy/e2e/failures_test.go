@@ -10,10 +10,8 @@ import (
 	"testing"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	setmetadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_metadata/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -303,19 +301,11 @@ func TestSubsetFromEnvoy(t *testing.T) {
 	}
 }
 
-// TestTLS: Envoy asks a picker with a certificate of its own making.
-func TestTLS(t *testing.T) {
+// TestPlain: picker and Envoy need no TLS.
+func TestPlain(t *testing.T) {
 	server := serve(t, answering)
-	r := newRig(t, rigOptions{servers: []string{server}, picker: func(o *epp.Options) { o.TLS.SelfSigned = true },
-		envoy: func(t *testing.T, b *envoyproxy.Bootstrap) {
-			tls, err := anypb.New(&tlsv3.UpstreamTlsContext{CommonTlsContext: &tlsv3.CommonTlsContext{AlpnProtocols: []string{"h2"}}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.Cluster("endpoint_picker").TransportSocket = &corev3.TransportSocket{
-				Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: tls},
-			}
-		}})
+	r := newRig(t, rigOptions{servers: []string{server}, picker: func(o *epp.Options) { o.TLS.Off = true },
+		envoy: func(_ *testing.T, b *envoyproxy.Bootstrap) { b.Cluster("endpoint_picker").TransportSocket = nil }})
 	resp, body, err := r.post(t.Context(), 1000)
 	if err != nil || resp.StatusCode != 200 || body != restored {
 		t.Errorf("%v, %s", err, body)

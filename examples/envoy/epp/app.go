@@ -23,6 +23,7 @@ import (
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/telemetry"
 )
 
 // App is an endpoint picker. Make it with New, and Run it.
@@ -68,11 +69,15 @@ func (a *App) wire() (err error) {
 		unknown = datastore.Refuse
 	}
 	a.store = datastore.New(datastore.Options{Logger: a.o.Logger, UnknownModels: unknown, StickySessions: true})
-	a.fleet = &fleet{store: a.store, logger: a.o.Logger}
+	a.fleet = &fleet{store: a.store, logger: a.o.Logger, servers: a.o.ServerMetrics, counting: telemetry.Options{Names: a.o.MetricNames, MetricsTTL: a.o.MetricsTTL}}
 	a.watcher = config.NewWatcher(a.o.Config, config.WatchOptions{
-		Interval: a.o.ReloadInterval, Registry: newRegistry(), Logger: a.o.Logger, Apply: a.fleet.apply,
+		More: a.o.MoreConfig, Interval: a.o.ReloadInterval, Registry: newRegistry(), Logger: a.o.Logger, Apply: a.fleet.apply,
+		Strict: a.o.Strict, CheckEndpoint: checkAddress,
 	})
 	if err := a.watcher.Load(); err != nil {
+		return err
+	}
+	if err := a.checkPool(); err != nil {
 		return err
 	}
 	a.director, err = director.New(director.Options{
@@ -85,10 +90,11 @@ func (a *App) wire() (err error) {
 		return err
 	}
 	a.fleet.attach(a.director)
-	a.scraper, err = scrape.New(a.store, scrape.Options{Interval: a.o.ScrapeInterval, Logger: a.o.Logger})
+	a.scraper, err = scrape.New(a.store, scrape.Options{Interval: a.o.ScrapeInterval, Transport: a.o.ServerMetrics.transport(), Logger: a.o.Logger})
 	if err != nil {
 		return err
 	}
+	a.fleet.scrapeWith(a.scraper)
 	server, err := picker.New(picker.Options{
 		Director: a.director, Pool: a.o.Pool, MaxBody: a.o.MaxBody, MaxDestinations: a.o.MaxDestinations,
 		RequestBody: a.o.RequestBody, ResponseBody: a.o.ResponseBody,
@@ -108,6 +114,19 @@ func (a *App) wire() (err error) {
 	return nil
 }
 
+// checkPool sees to it that the pool of every request is there: without it none could be
+// served. A reload may take it away.
+func (a *App) checkPool() error {
+	if a.o.Pool.IsZero() || a.store.Snapshot().Pool(a.o.Pool) != nil {
+		return nil
+	}
+	var there []string
+	for _, p := range a.store.Snapshot().Pools() {
+		there = append(there, p.Name().String())
+	}
+	return fmt.Errorf("epp: there is no InferencePool %s in the configuration, only %s", a.o.Pool, strings.Join(there, ", "))
+}
+
 func (a *App) listen() (err error) {
 	if a.listeners.grpc, err = listen("gRPC", a.o.GRPCAddr); err != nil {
 		return err
@@ -120,10 +139,30 @@ func (a *App) listen() (err error) {
 		healthpb.RegisterHealthServer(a.probes, a.health)
 	}
 	if a.o.MetricsAddr != "-" {
-		if a.listeners.metrics, err = listen("metrics", a.o.MetricsAddr); err != nil {
+		return a.listenMetrics()
+	}
+	return nil
+}
+
+func (a *App) listenMetrics() (err error) {
+	pages := a.pages()
+	if file := tokenFile(a.o.MetricsTokenFile); file != "" {
+		if _, err := file.read(); err != nil {
 			return err
 		}
-		a.metrics = &http.Server{Handler: a.pages(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+		pages = file.guard(pages, a.o.Logger)
+	}
+	encryption := a.o.MetricsTLS
+	encryption.Off = encryption.CertFile == "" && encryption.KeyFile == ""
+	if a.listeners.metrics, err = listen("metrics", a.o.MetricsAddr); err != nil {
+		return err
+	}
+	if a.listeners.metrics, err = encryption.listener(a.listeners.metrics); err != nil {
+		return err
+	}
+	a.metrics = &http.Server{
+		Handler: pages, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
+		ErrorLog: slog.NewLogLogger(a.o.Logger.Handler(), slog.LevelWarn),
 	}
 	return nil
 }

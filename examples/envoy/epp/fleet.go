@@ -5,10 +5,13 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"strings"
+	"slices"
 	"sync"
+	"sync/atomic"
+	"weak"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/examples/envoy/config"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
@@ -21,17 +24,23 @@ import (
 // its admission control. A pool whose declaration of either is the same after a reload
 // keeps it, with what has been learned.
 type fleet struct {
-	store  *datastore.Store
-	logger *slog.Logger
+	store    *datastore.Store
+	logger   *slog.Logger
+	servers  ServerMetrics     // where metrics are of which the configuration does not say it
+	counting telemetry.Options // of telemetry
 	// Made for the first configuration, and the same from then on.
 	telemetry *telemetry.Metrics
 	legacy    bool // it has the legacy names
 
 	mu       sync.Mutex
 	director *director.Director // nil while the first configuration is read
+	scraper  *scrape.Scraper    // nil as long
 	pools    map[types.NamespacedName]scheduled
-	admitted admissions              // for the pools that have admission control
-	retired  []*scheduling.Scheduler // replaced, with requests still under way
+	admitted admissions // for the pools that have admission control
+	// Replaced, with requests still under way: those keep them alive, and nothing else.
+	retired []weak.Pointer[scheduling.Scheduler]
+
+	config atomic.Pointer[config.Config] // in force; nil before the first
 }
 
 type scheduled struct {
@@ -54,14 +63,13 @@ func (a admissions) of(pool types.NamespacedName) *admission.Options { return a[
 
 // apply puts a configuration in force, whole or not at all.
 func (f *fleet) apply(c *config.Config) error {
-	if err := checkAddresses(c.Change.Endpoints); err != nil {
-		return err
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.telemetry == nil {
 		var err error
-		if f.telemetry, err = newTelemetry(f.store, f.admissions, c.LegacyMetrics); err != nil {
+		counting := f.counting
+		counting.LegacyNames = c.LegacyMetrics
+		if f.telemetry, err = newTelemetry(counting, f.store, f.admissions); err != nil {
 			return err
 		}
 		f.legacy = c.LegacyMetrics
@@ -109,7 +117,7 @@ func (f *fleet) apply(c *config.Config) error {
 	if fresh {
 		f.admitLocked(bothAdmitted)
 	}
-	if err := f.store.Commit(c.Change); err != nil {
+	if err := f.store.Commit(f.servers.of(c.Change)); err != nil {
 		f.setLocked(f.pools)
 		if fresh {
 			f.admitLocked(f.admitted)
@@ -117,16 +125,19 @@ func (f *fleet) apply(c *config.Config) error {
 		return err
 	}
 	f.setLocked(next)
+	f.scrapeLocked(c)
 	if !maps.Equal(admitted, f.admitted) {
 		f.admitLocked(admitted)
 		f.admitted = admitted
 	}
 	for pool, old := range f.pools {
 		if next[pool].scheduler != old.scheduler {
-			f.retired = append(f.retired, old.scheduler)
+			f.retired = append(f.retired, weak.Make(old.scheduler))
 		}
 	}
 	f.pools = next
+	f.config.Store(c)
+	f.openLocked() // forgets those that are idle
 	if c.LegacyMetrics != f.legacy {
 		f.logger.Warn("the feature gate enableLegacyMetrics counts when the picker starts: restart it")
 	}
@@ -191,6 +202,24 @@ func (f *fleet) admissions(yield func(types.NamespacedName, admission.Stats) boo
 	}
 }
 
+// scrapeLocked tells the scraper. Caller must hold f.mu.
+func (f *fleet) scrapeLocked(c *config.Config) {
+	if f.scraper == nil {
+		return
+	}
+	if err := f.scraper.SetPools(c.ServerMetrics()); err != nil {
+		panic(err) // engines were validated
+	}
+}
+
+// scrapeWith makes the scraper follow the configuration from now on.
+func (f *fleet) scrapeWith(s *scrape.Scraper) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.scraper = s
+	f.scrapeLocked(f.config.Load())
+}
+
 // attach makes the director follow the configuration from now on.
 func (f *fleet) attach(d *director.Director) {
 	f.mu.Lock()
@@ -218,34 +247,30 @@ func schedulersOf(pools map[types.NamespacedName]scheduled) map[types.Namespaced
 func (f *fleet) open() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := 0
+	return f.openLocked()
+}
+
+// openLocked forgets replaced schedulers that have none, too. Caller must hold f.mu.
+func (f *fleet) openLocked() (n int) {
 	for _, s := range f.pools {
 		n += s.scheduler.Open()
 	}
-	kept := f.retired[:0]
-	for _, s := range f.retired {
-		if open := s.Open(); open > 0 {
-			n += open
-			kept = append(kept, s)
+	f.retired = slices.DeleteFunc(f.retired, func(p weak.Pointer[scheduling.Scheduler]) bool {
+		s := p.Value()
+		if s == nil {
+			return true
 		}
-	}
-	clear(f.retired[len(kept):])
-	f.retired = kept
+		open := s.Open()
+		n += open
+		return open == 0
+	})
 	return n
 }
 
-// checkAddresses sees to it that Envoy can use what it is told: numbers, not names.
-func checkAddresses(endpoints map[types.NamespacedName][]datastore.EndpointSpec) error {
-	var wrong []string
-	for pool, specs := range endpoints {
-		for _, s := range specs {
-			if _, err := netip.ParseAddrPort(s.Address); err != nil {
-				wrong = append(wrong, fmt.Sprintf("%s in pool %s", s.Address, pool))
-			}
-		}
-	}
-	if len(wrong) > 0 {
-		return fmt.Errorf("epp: addresses of endpoints must be ip:port, which is all that Envoy takes: %s", strings.Join(wrong, ", "))
+// checkAddress sees to it that Envoy can use what it is told: numbers, not names.
+func checkAddress(s datastore.EndpointSpec) error {
+	if _, err := netip.ParseAddrPort(s.Address); err != nil {
+		return fmt.Errorf("address %q must be ip:port, which is all that Envoy takes", s.Address)
 	}
 	return nil
 }

@@ -2,30 +2,52 @@ package epp
 
 import (
 	"context"
+	"log/slog"
 	"math"
+	"runtime/debug"
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 )
 
 // newGRPC returns the server that Envoy asks.
 func newGRPC(o Options) (*grpc.Server, error) {
-	tls, err := o.TLS.config()
+	tls, err := o.TLS.config("h2")
 	if err != nil {
 		return nil, err
 	}
-	options := ServerOptions(o.MaxBody)
+	options := append(ServerOptions(o.MaxBody), grpc.StreamInterceptor(recovering(o.Logger)))
 	if tls != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(tls)))
+		options = append(options, grpc.Creds(newCreds(tls, o.Logger)))
 	}
 	return grpc.NewServer(options...), nil
+}
+
+// recovering ends a stream in which there was a panic, and nothing else: what an embedder's
+// functions do there must not end the process, with all other requests, whatever layer
+// below lets through.
+func recovering(logger *slog.Logger) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+		defer func() {
+			v := recover()
+			if v == nil {
+				return
+			}
+			err = status.Error(codes.Internal, "epp: panic while the request was processed")
+			defer func() { _ = recover() }() // of the logger: there is nobody left to tell
+			logger.LogAttrs(stream.Context(), slog.LevelError, "panic while a request was processed",
+				slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+		}()
+		return handler(srv, stream)
+	}
 }
 
 // ServerOptions fit a gRPC server for Envoy: a few connections, thousands of streams

@@ -115,6 +115,7 @@ func options(config string) epp.Options {
 	return epp.Options{
 		Config: config, ReloadInterval: time.Hour,
 		GRPCAddr: "127.0.0.1:0", HealthAddr: "127.0.0.1:0", MetricsAddr: "127.0.0.1:0", DrainTimeout: patience,
+		TLS: epp.TLS{Off: true},
 	}
 }
 
@@ -131,6 +132,14 @@ type running struct {
 // start runs an App with a configuration until the test ends.
 func start(t testing.TB, text string, change func(*epp.Options)) *running {
 	t.Helper()
+	r, err := tryStart(t, text, change)
+	must(t, err)
+	return r
+}
+
+// tryStart is start of what may not be good.
+func tryStart(t testing.TB, text string, change func(*epp.Options)) (*running, error) {
+	t.Helper()
 	r := &running{t: t, path: filepath.Join(t.TempDir(), "epp.yaml"), log: new(logbuffer.Buffer), done: make(chan error, 1)}
 	put(t, r.path, text)
 	o := options(r.path)
@@ -139,8 +148,9 @@ func start(t testing.TB, text string, change func(*epp.Options)) *running {
 		change(&o)
 	}
 	var err error
-	r.App, err = epp.New(o)
-	must(t, err)
+	if r.App, err = epp.New(o); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
 	ended := make(chan struct{})
@@ -157,7 +167,7 @@ func start(t testing.TB, text string, change func(*epp.Options)) *running {
 		}
 	})
 	eventually(t, "serving", func() bool { return strings.Contains(r.log.String(), "msg=serving") })
-	return r
+	return r, nil
 }
 
 // ends waits for Run to return.
@@ -184,7 +194,7 @@ func dial(t testing.TB, address string, c *tls.Config) *grpc.ClientConn {
 	if c != nil {
 		creds = credentials.NewTLS(c)
 	}
-	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(creds), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(creds), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(80<<20)))
 	must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return conn
@@ -335,4 +345,15 @@ func fetch(t testing.TB, method, url, body string) (status int, header http.Head
 	data, err := io.ReadAll(resp.Body)
 	must(t, err)
 	return resp.StatusCode, resp.Header, string(data)
+}
+
+// bodyFor is the whole body of a request for a model.
+func bodyFor(model string) *extprocv3.ProcessingRequest {
+	return envoyside.RequestBody(`{"model": "`+model+`", "messages": [{"role": "user", "content": "hello"}]}`, true)
+}
+
+// play sends the server's answer, whatever becomes of it.
+func (x *exchange) play() {
+	x.s.Send(envoyside.ResponseHeaders(200, "application/json", false))
+	x.s.Send(envoyside.ResponseBody(`{"model": "llama-8b", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}`, true))
 }

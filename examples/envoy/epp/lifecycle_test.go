@@ -164,7 +164,7 @@ func TestCloseWithoutRun(t *testing.T) {
 func TestNoGoroutineIsLeft(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range 2 {
-		r := start(t, base+roundRobin, func(o *epp.Options) { o.ReloadInterval, o.TLS.SelfSigned = 10*time.Millisecond, false })
+		r := start(t, base+roundRobin, func(o *epp.Options) { o.ReloadInterval = 10 * time.Millisecond })
 		conn, err := grpc.NewClient(r.Address(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 		must(t, err)
 		exchanged(t, extprocv3.NewExternalProcessorClient(conn), "chat")

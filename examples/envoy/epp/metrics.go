@@ -19,14 +19,16 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-func newTelemetry(store *datastore.Store, admissions iter.Seq2[types.NamespacedName, admission.Stats], legacyNames bool) (*telemetry.Metrics, error) {
-	return telemetry.New(telemetry.Options{LegacyNames: legacyNames, Admissions: admissions, Pools: func(yield func(types.NamespacedName, []*types.Endpoint) bool) {
+func newTelemetry(o telemetry.Options, store *datastore.Store, admissions iter.Seq2[types.NamespacedName, admission.Stats]) (*telemetry.Metrics, error) {
+	o.Admissions = admissions
+	o.Pools = func(yield func(types.NamespacedName, []*types.Endpoint) bool) {
 		for _, p := range store.Snapshot().Pools() {
 			if !yield(p.Name(), p.Endpoints()) {
 				return
 			}
 		}
-	}})
+	}
+	return telemetry.New(o)
 }
 
 // refused counts a request that is not routed.
@@ -47,7 +49,7 @@ func (a *App) routed(r *director.Route) {
 // pages are what the metrics address serves.
 func (a *App) pages() http.Handler {
 	process := prometheus.NewRegistry()
-	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), rejections{a.fleet})
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", telemetry.ContentType)
@@ -55,7 +57,14 @@ func (a *App) pages() http.Handler {
 			writeProcess(w, process)
 		}
 	})
-	mux.HandleFunc("POST /explain", a.explain)
+	mux.HandleFunc("GET /config", a.configPage)
+	if a.o.Explain {
+		mux.HandleFunc("POST /explain", a.explain)
+	} else {
+		mux.HandleFunc("/explain", func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "epp: /explain is off, as it tells what is cached for whom: Options.Explain, or -explain, turns it on", http.StatusForbidden)
+		})
+	}
 	if a.o.Pprof {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
@@ -77,16 +86,13 @@ func writeProcess(w io.Writer, process prometheus.Gatherer) {
 	}
 }
 
-// maxExplained bounds the body of a request to explain.
-const maxExplained = 4 << 20
-
 // explain answers whether a request would have to wait now and where it would go, and
 // why. The body is that of a
 // request to a model server; the query may say its path and pool.
 //
 //	curl localhost:9090/explain --data '{"model":"chat","messages":[…]}'
 func (a *App) explain(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxExplained))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(a.o.MaxBody)))
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusRequestEntityTooLarge)
 		return

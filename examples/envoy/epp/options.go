@@ -8,6 +8,7 @@ import (
 
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -15,6 +16,11 @@ import (
 type Options struct {
 	// Config is the file or folder of the configuration, see package config.
 	Config string
+	// Strict makes fields of the configuration that are not known errors. Default: they
+	// are logged.
+	Strict bool
+	// MoreConfig are further files or folders, read after it as if they were in it.
+	MoreConfig []string
 	// ReloadInterval is the time between two looks at it. Default 1s.
 	ReloadInterval time.Duration
 
@@ -24,12 +30,25 @@ type Options struct {
 	GRPCAddr string
 	// HealthAddr serves health alone, for probes. Default ":9003"; "-": nowhere.
 	HealthAddr string
-	// MetricsAddr serves /metrics and /explain. Default ":9090"; "-": nowhere.
-	MetricsAddr string
-	// Pprof adds /debug/pprof there.
-	Pprof bool
-	// TLS of GRPCAddr. Default: none.
+	// TLS of GRPCAddr. Default: a certificate that is made for it.
 	TLS TLS
+
+	// MetricsAddr serves /metrics. Default ":9090"; "-": nowhere.
+	MetricsAddr string
+	// Explain adds /explain there, Pprof /debug/pprof. Both tell whoever may ask more than
+	// figures: Explain, for example, how much of a prompt of a tenant is cached.
+	Explain, Pprof bool
+	// MetricsTokenFile is a file with the token that all that is asked for at MetricsAddr
+	// has to show (Authorization: Bearer). What is put in its place counts at once. Default:
+	// anybody may ask.
+	MetricsTokenFile string
+	// MetricsTLS is the TLS of MetricsAddr, if it has files. Default: none.
+	MetricsTLS TLS
+	// MetricNames are the names of metrics. Default: those of the Inference Extension.
+	MetricNames telemetry.Names
+	// MetricsTTL is the age beyond which what a server reported is left out of the metrics
+	// of its pool. Default that of package telemetry.
+	MetricsTTL time.Duration
 
 	// Pool, MaxBody, MaxDestinations, RequestBody and ResponseBody are those of
 	// picker.Options.
@@ -55,6 +74,9 @@ type Options struct {
 	// ScrapeInterval is the time between two readings of a server's metrics. Default
 	// that of package scrape.
 	ScrapeInterval time.Duration
+	// ServerMetrics says where the metrics of servers are of which the configuration does
+	// not say it.
+	ServerMetrics ServerMetrics
 	// DrainDelay is how long requests are still taken after the picker was asked to
 	// end and says so by its health; DrainTimeout how long those under way may go on
 	// after that. Requests that wait to be let in then are refused with 503. Defaults 0
@@ -82,6 +104,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.DrainTimeout == 0 {
 		o.DrainTimeout = 30 * time.Second
+	}
+	if o.MaxBody == 0 {
+		o.MaxBody = picker.DefaultMaxBody // one limit for all who have one
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -31,9 +31,14 @@ next:
 
 func (r *running) metrics() string {
 	r.t.Helper()
-	status, _, text := fetch(r.t, "GET", "http://"+r.MetricsAddress()+"/metrics", "")
+	return r.pageAt("/metrics")
+}
+
+func (r *running) pageAt(path string) string {
+	r.t.Helper()
+	status, _, text := fetch(r.t, "GET", "http://"+r.MetricsAddress()+path, "")
 	if status != 200 {
-		r.t.Fatalf("/metrics: status %d\n%s", status, text)
+		r.t.Fatalf("%s: status %d\n%s", path, status, text)
 	}
 	return text
 }
@@ -107,7 +112,7 @@ func TestMetricsAfterReplacing(t *testing.T) {
 
 func TestExplain(t *testing.T) {
 	t.Parallel()
-	r := start(t, base, func(o *epp.Options) { o.RefuseUnknownModels = true })
+	r := start(t, base, func(o *epp.Options) { o.RefuseUnknownModels, o.MaxBody, o.Explain = true, 1<<20, true })
 	body := func(model string) string {
 		return `{"model": "` + model + `", "messages": [{"role": "user", "content": "hello"}]}`
 	}
@@ -124,7 +129,7 @@ func TestExplain(t *testing.T) {
 		{"unknown pool", "POST", "?pool=other", body("chat"), 503, []string{"other"}},
 		{"unknown model", "POST", "", body("unheard-of"), 404, []string{"unheard-of"}},
 		{"no JSON", "POST", "", "{", 400, []string{"JSON"}},
-		{"too large", "POST", "", strings.Repeat(" ", 4<<20+1), 413, []string{"too large"}},
+		{"too large", "POST", "", strings.Repeat(" ", 1<<20+1), 413, []string{"too large"}},
 		{"wrong method", "GET", "", "", 405, nil},
 	} {
 		status, header, text := fetch(t, tt.method, "http://"+r.MetricsAddress()+"/explain"+tt.query, tt.body)

@@ -1,6 +1,7 @@
 package epp_test
 
 import (
+	"crypto/tls"
 	"net"
 	"os"
 	"path/filepath"
@@ -33,20 +34,24 @@ func TestStartRefused(t *testing.T) {
 		{"no configuration", "", func(o *epp.Options) { o.Config = "" }, []string{"Options.Config is required"}},
 		{"missing configuration", "", func(o *epp.Options) { o.Config = missing }, []string{missing}},
 		{"empty configuration", "# nothing\n", nil, []string{"no InferencePool"}},
-		{"bad configuration", base + strings.Replace(modelYAML("x", "llama", "y"), "modelName", "modelname", 1), nil,
-			[]string{"epp.yaml: document 4", "modelname"}},
-		{"a host name", poolYAML("llama") + endpointsYAML("llama", addressA, "server.example:8000"), nil,
-			[]string{"epp.yaml", "must be ip:port", "server.example:8000 in pool default/llama"}},
+		{"a bad pool alone", strings.Replace(poolYAML("llama"), "spec:", "specs:", 1), nil, []string{"epp.yaml: document 1", "spec.selector"}},
 		{"an unknown plugin", base + pickerHead + "plugins: [{type: magic-scorer}]\n", nil, []string{"epp.yaml: document 4", "plugins[0].type", "magic-scorer"}},
 		{"gRPC address in use", "", func(o *epp.Options) { o.GRPCAddr = inUse }, []string{"epp: gRPC address", inUse, "in use"}},
 		{"health address in use", "", func(o *epp.Options) { o.HealthAddr = inUse }, []string{"epp: health address", inUse, "in use"}},
 		{"metrics address in use", "", func(o *epp.Options) { o.MetricsAddr = inUse }, []string{"epp: metrics address", inUse, "in use"}},
 		{"no address", "", func(o *epp.Options) { o.GRPCAddr = "nonsense" }, []string{"epp: gRPC address", "nonsense"}},
 		{"two kinds of TLS", "", func(o *epp.Options) {
-			o.TLS = epp.TLS{SelfSigned: true, CertFile: garbage, KeyFile: garbage}
-		}, []string{"self-signed and by files"}},
-		{"a certificate and no key", "", func(o *epp.Options) { o.TLS.CertFile = garbage }, []string{"both a certificate and a key"}},
-		{"a key and no certificate", "", func(o *epp.Options) { o.TLS.KeyFile = garbage }, []string{"both a certificate and a key"}},
+			o.TLS = epp.TLS{Off: true, CertFile: garbage, KeyFile: garbage}
+		}, []string{"off, but has files"}},
+		{"a certificate and no key", "", func(o *epp.Options) { o.TLS = epp.TLS{CertFile: garbage} }, []string{"both a certificate and a key"}},
+		{"a key and no certificate", "", func(o *epp.Options) { o.TLS = epp.TLS{KeyFile: garbage} }, []string{"both a certificate and a key"}},
+		{"an old TLS", "", func(o *epp.Options) { o.TLS = epp.TLS{MinVersion: tls.VersionTLS11} }, []string{"TLS 1.1", "at least TLS 1.2"}},
+		{"authorities missing", "", func(o *epp.Options) { o.TLS = epp.TLS{ClientCAFile: missing} }, []string{"authorities", missing}},
+		{"authorities unreadable", "", func(o *epp.Options) { o.TLS = epp.TLS{ClientCAFile: garbage} }, []string{garbage, "no certificate"}},
+		{"TLS of metrics without a certificate", "", func(o *epp.Options) { o.MetricsTLS.ClientCAFile = garbage }, []string{"off, but has files"}},
+		{"token missing", "", func(o *epp.Options) { o.MetricsTokenFile = missing }, []string{"token of metrics", missing}},
+		{"token of two words", "", func(o *epp.Options) { o.MetricsTokenFile = garbage }, []string{"token of metrics", garbage, "blank"}},
+		{"token empty", "", func(o *epp.Options) { o.MetricsTokenFile = os.DevNull }, []string{"token of metrics", "is empty"}},
 		{"certificate missing", "", func(o *epp.Options) { o.TLS = epp.TLS{CertFile: missing, KeyFile: garbage} }, []string{"epp: ", missing}},
 		{"certificate unreadable", "", func(o *epp.Options) { o.TLS = epp.TLS{CertFile: garbage, KeyFile: garbage} }, []string{"epp: ", garbage}},
 		{"negative delay", "", func(o *epp.Options) { o.DrainDelay = -time.Second }, []string{"Options.DrainDelay is -1s"}},

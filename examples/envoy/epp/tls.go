@@ -1,6 +1,7 @@
 package epp
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,45 +10,111 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/big"
+	"net"
 	"os"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc/credentials"
 )
 
-// TLS says how the picker's gRPC port is encrypted.
+// TLS says how a port is encrypted. The zero value has a certificate that is made for as
+// long as the process lives: it encrypts, but whom Envoy talks to it does not prove.
 type TLS struct {
-	// SelfSigned makes a certificate for as long as the process lives. It encrypts;
-	// whom Envoy talks to it does not prove.
-	SelfSigned bool
+	// Off leaves connections plain.
+	Off bool
 	// CertFile and KeyFile are PEM files, read again when they change. Both or none.
 	CertFile, KeyFile string
+	// ClientCAFile is a PEM file of authorities: who connects must have a certificate of
+	// one of them. Optional.
+	ClientCAFile string
+	// MinVersion is the oldest version that is spoken. Default, and the oldest that there
+	// may be, tls.VersionTLS12.
+	MinVersion uint16
+	// CipherSuites are those of TLS 1.2. Default: those of crypto/tls.
+	CipherSuites []uint16
 }
 
 // config returns nil if there is to be no TLS.
-func (t TLS) config() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2"}}
-	switch files := t.CertFile != "" || t.KeyFile != ""; {
-	case files && t.SelfSigned:
-		return nil, errors.New("epp: TLS is to be self-signed and by files: want one of the two")
+func (t TLS) config(protocols ...string) (*tls.Config, error) {
+	files := t.CertFile != "" || t.KeyFile != ""
+	switch {
+	case t.Off && (files || t.ClientCAFile != ""):
+		return nil, errors.New("epp: TLS is off, but has files: want one of the two")
+	case t.Off:
+		return nil, nil
 	case files && (t.CertFile == "" || t.KeyFile == ""):
 		return nil, errors.New("epp: TLS needs both a certificate and a key file")
-	case files:
+	case t.MinVersion != 0 && t.MinVersion < tls.VersionTLS12:
+		return nil, fmt.Errorf("epp: TLS.MinVersion is %s, want at least TLS 1.2", tls.VersionName(t.MinVersion))
+	}
+	c := &tls.Config{MinVersion: max(t.MinVersion, tls.VersionTLS12), CipherSuites: t.CipherSuites, NextProtos: protocols}
+	if t.ClientCAFile != "" {
+		data, err := os.ReadFile(t.ClientCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("epp: certificates of clients' authorities: %w", err)
+		}
+		c.ClientCAs, c.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+		if !c.ClientCAs.AppendCertsFromPEM(data) {
+			return nil, fmt.Errorf("epp: %s has no certificate in PEM", t.ClientCAFile)
+		}
+	}
+	if files {
 		p := &keyPair{cert: t.CertFile, key: t.KeyFile}
 		if _, err := p.get(nil); err != nil {
 			return nil, err
 		}
 		c.GetCertificate = p.get
-	case t.SelfSigned:
-		cert, err := selfSigned()
-		if err != nil {
-			return nil, fmt.Errorf("epp: %w", err)
-		}
-		c.Certificates = []tls.Certificate{cert}
-	default:
-		return nil, nil
+		return c, nil
 	}
+	cert, err := selfSigned()
+	if err != nil {
+		return nil, fmt.Errorf("epp: %w", err)
+	}
+	c.Certificates = []tls.Certificate{cert}
 	return c, nil
+}
+
+// listener returns ln, encrypted if it is to be.
+func (t TLS) listener(ln net.Listener) (net.Listener, error) {
+	c, err := t.config("http/1.1")
+	if err != nil || c == nil {
+		return ln, err
+	}
+	return tls.NewListener(ln, c), nil
+}
+
+// tellingCreds tell once of a connection that is not encrypted: it is what an Envoy does
+// whose cluster has no transport_socket, and gRPC does not tell of it.
+type tellingCreds struct {
+	credentials.TransportCredentials
+	logger *slog.Logger
+	once   *sync.Once
+}
+
+func newCreds(c *tls.Config, logger *slog.Logger) credentials.TransportCredentials {
+	return tellingCreds{credentials.NewTLS(c), logger, new(sync.Once)}
+}
+
+// ServerHandshake implements credentials.TransportCredentials.
+func (c tellingCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	conn, info, err := c.TransportCredentials.ServerHandshake(raw)
+	if _, plain := errors.AsType[tls.RecordHeaderError](err); plain {
+		c.once.Do(func() {
+			c.logger.LogAttrs(context.Background(), slog.LevelWarn,
+				"a connection to the picker's port is not TLS: give Envoy's cluster a transport_socket, or turn TLS off here (-tls off)",
+				slog.String("from", raw.RemoteAddr().String()))
+		})
+	}
+	return conn, info, err
+}
+
+// Clone implements credentials.TransportCredentials.
+func (c tellingCreds) Clone() credentials.TransportCredentials {
+	c.TransportCredentials = c.TransportCredentials.Clone()
+	return c
 }
 
 // keyPair reads a certificate and its key anew when they have changed: that they are

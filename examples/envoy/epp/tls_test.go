@@ -28,7 +28,7 @@ func certificate(t testing.TB, name string) (cert, key string, pool *x509.CertPo
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, BasicConstraintsValid: true, IsCA: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
@@ -59,7 +59,7 @@ func unverified() *tls.Config {
 
 func TestTLSSelfSigned(t *testing.T) {
 	t.Parallel()
-	r := start(t, base, func(o *epp.Options) { o.TLS.SelfSigned = true })
+	r := start(t, base, func(o *epp.Options) { o.TLS = epp.TLS{} })
 	state := handshake(t, r.Address(), unverified())
 	if state.NegotiatedProtocol != "h2" || state.Version < tls.VersionTLS12 {
 		t.Errorf("negotiated %q, version %x", state.NegotiatedProtocol, state.Version)

@@ -20,6 +20,18 @@ var (
 	keyFallback    = lower(director.HeaderFallback)
 )
 
+// removedHeaders are those that no server gets from a client. Only the director may say
+// where a request goes and went; a response that came compressed could not be read.
+var removedHeaders = func() []string {
+	names := []string{"accept-encoding"}
+	for _, name := range director.ControlHeaders() {
+		if name != director.HeaderDestination { // which is set
+			names = append(names, lower(name))
+		}
+	}
+	return names
+}()
+
 func lower(s string) string { return strings.ToLower(s) }
 
 // requestHead is what the headers of a request say.
@@ -116,10 +128,8 @@ func (x *exchange) requestMutation(addresses []string, withBody bool) *headerMut
 		pairs = append(pairs, director.HeaderRequestID, x.request.id)
 	}
 	return &headerMutation{
-		SetHeaders: setHeaders(x.span.Propagate(pairs)...),
-		// Only the director may say where a request goes and went. A response that
-		// came compressed could not be read.
-		RemoveHeaders: []string{keySubset, keyServed, keyFallback, "accept-encoding"},
+		SetHeaders:    setHeaders(x.span.Propagate(pairs)...),
+		RemoveHeaders: removedHeaders,
 	}
 }
 

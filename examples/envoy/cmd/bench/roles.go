@@ -20,7 +20,7 @@ import (
 // servePicker is a picker as it is shipped.
 func servePicker(ctx context.Context, config string) error {
 	defer epp.ReserveHeap()()
-	app, err := epp.New(epp.Options{Config: config, GRPCAddr: "127.0.0.1:0", HealthAddr: "-", MetricsAddr: "127.0.0.1:0", Pprof: true})
+	app, err := epp.New(epp.Options{Config: config, GRPCAddr: "127.0.0.1:0", HealthAddr: "-", MetricsAddr: "127.0.0.1:0", Pprof: true, TLS: epp.TLS{Off: true}})
 	if err != nil {
 		return err
 	}

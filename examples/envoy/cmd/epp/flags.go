@@ -18,39 +18,74 @@ import (
 
 type flags struct {
 	options   epp.Options
-	otlp      string
+	trace     traceFlags
 	logLevel  slog.Level
 	logFormat string
+	inspect   string // what to look at instead of serving
+	theirs    theirs
+	notes     []string // what has no effect
+	// -tls self-signed was said; it is the default, but not beside files.
+	selfSigned bool
 }
 
 // parseFlags reads the command line. With -h it writes the usage to out and returns
 // flag.ErrHelp.
 func parseFlags(args []string, out io.Writer) (*flags, error) {
 	f := new(flags)
+	own := f.own()
+	all := flag.NewFlagSet("epp", flag.ContinueOnError)
+	all.SetOutput(io.Discard)
+	own.VisitAll(func(one *flag.Flag) { all.Var(one.Value, one.Name, one.Usage) })
+	for i := range aliases {
+		all.Var(aliasValue{&aliases[i], f}, aliases[i].name, "")
+	}
+	if err := all.Parse(plain(args)); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			usage(own, out)
+		}
+		return nil, err
+	}
+	if all.NArg() > 0 {
+		return nil, fmt.Errorf("unexpected argument %q", all.Arg(0))
+	}
+	if err := f.settle(); err != nil {
+		return nil, err
+	}
+	return f, f.check()
+}
+
+// plain splits -v4, which the other pickers take.
+func plain(args []string) []string {
+	args = slices.Clone(args)
+	for i, a := range args {
+		if digits, ok := strings.CutPrefix(a, "-v"); ok && digits != "" && strings.Trim(digits, "0123456789") == "" {
+			args[i] = "-v=" + digits
+		}
+	}
+	return args
+}
+
+func usage(own *flag.FlagSet, out io.Writer) {
+	fmt.Fprint(out, "Usage: epp -config FILE_OR_FOLDER [flags]\n\n")
+	own.SetOutput(out)
+	own.PrintDefaults()
+	fmt.Fprint(out, "\nFlags of the pickers of the Inference Extension and llm-d that are taken as well; of one\nthat has no effect here the log says why:\n")
+	for _, a := range aliases {
+		fmt.Fprintf(out, "  -%s\n", a.name)
+	}
+}
+
+// own returns our flags.
+func (f *flags) own() *flag.FlagSet {
 	o := &f.options
 	fs := flag.NewFlagSet("epp", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
+	f.ownPorts(fs)
 
 	fs.StringVar(&o.Config, "config", "", "`file or folder` of YAML documents: InferencePool, InferenceModel, InferenceObjective, InferenceModelRewrite, EndpointPickerConfig, StaticEndpoints (required)")
+	fs.BoolVar(&o.Strict, "strict", false, "take fields that are not known for errors; without, they are warned of")
+	fs.StringVar(&f.inspect, "check", "", "say which objects of a `file or folder`, with all that are inside, would be read and what is wrong with the others, and end: with 1 if there is something; with -config, that is looked at as a whole, too")
 	fs.DurationVar(&o.ReloadInterval, "reload-interval", time.Second, "time between two looks at the configuration")
-
-	fs.StringVar(&o.GRPCAddr, "grpc-addr", ":9002", "`address` of the picker, for Envoy: host:port, or unix:/path")
-	fs.StringVar(&o.HealthAddr, "health-addr", ":9003", "`address` of gRPC health, for probes; - for none")
-	fs.StringVar(&o.MetricsAddr, "metrics-addr", ":9090", "`address` of /metrics and /explain; - for none")
-	fs.BoolVar(&o.Pprof, "pprof", false, "serve /debug/pprof at -metrics-addr, too")
-	fs.Func("tls", "`mode` of the picker's port: off, or self-signed (default off; -tls-cert and -tls-key for one's own)", func(s string) error {
-		switch s {
-		case "off":
-			o.TLS.SelfSigned = false
-		case "self-signed":
-			o.TLS.SelfSigned = true
-		default:
-			return errors.New("want off or self-signed")
-		}
-		return nil
-	})
-	fs.StringVar(&o.TLS.CertFile, "tls-cert", "", "certificate `file` (PEM), read again when it changes")
-	fs.StringVar(&o.TLS.KeyFile, "tls-key", "", "key `file` (PEM)")
 
 	fs.Func("pool", "`name` or namespace/name of the pool of every request (default: the one that serves the model)", func(s string) (err error) {
 		o.Pool, err = picker.ParsePool(s)
@@ -74,29 +109,64 @@ func parseFlags(args []string, out io.Writer) (*flags, error) {
 	fs.DurationVar(&o.DrainDelay, "drain-delay", 0, "how long to go on after SIGTERM with health NOT_SERVING, so that gateways notice")
 	fs.DurationVar(&o.DrainTimeout, "drain-timeout", 30*time.Second, "how long requests under way may take after that")
 
-	fs.StringVar(&f.otlp, "otlp-endpoint", "", "`host:port` that OpenTelemetry spans go to by gRPC without TLS (default: no spans)")
+	f.trace.add(fs)
 	fs.Func("log-level", "`level`: debug, info, warn or error (default info)", func(s string) error { return f.logLevel.UnmarshalText([]byte(s)) })
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(out, "Usage: epp -config FILE_OR_FOLDER [flags]\n\n")
-			fs.SetOutput(out)
-			fs.PrintDefaults()
+	return fs
+}
+
+// ownPorts adds those of what is listened on.
+func (f *flags) ownPorts(fs *flag.FlagSet) {
+	o := &f.options
+	fs.StringVar(&o.GRPCAddr, "grpc-addr", ":9002", "`address` of the picker, for Envoy: host:port, or unix:/path")
+	fs.Func("tls", "`mode` of the picker's port: self-signed, or off (default self-signed; -tls-cert and -tls-key for one's own)", func(s string) error {
+		if s != "off" && s != "self-signed" {
+			return errors.New("want off or self-signed")
 		}
-		return nil, err
-	}
+		o.TLS.Off, f.selfSigned = s == "off", s == "self-signed"
+		return nil
+	})
+	fs.StringVar(&o.TLS.CertFile, "tls-cert", "", "certificate `file` (PEM), read again when it changes")
+	fs.StringVar(&o.TLS.KeyFile, "tls-key", "", "key `file` (PEM)")
+	fs.StringVar(&o.TLS.ClientCAFile, "tls-client-ca", "", "`file` (PEM) of the authorities of which Envoy must have a certificate")
+	fs.Func("tls-min-version", "oldest `version` of TLS: VersionTLS12 or VersionTLS13 (default VersionTLS12)", func(s string) (err error) {
+		o.TLS.MinVersion, err = tlsVersion(s)
+		o.MetricsTLS.MinVersion = o.TLS.MinVersion
+		return err
+	})
+	fs.Func("tls-cipher-suites", "`names` of crypto/tls with commas between, for TLS 1.2 (default: those of Go)", func(s string) (err error) {
+		o.TLS.CipherSuites, err = cipherSuites(s)
+		o.MetricsTLS.CipherSuites = o.TLS.CipherSuites
+		return err
+	})
+
+	fs.StringVar(&o.HealthAddr, "health-addr", ":9003", "`address` of gRPC health, for probes; - for none")
+	fs.StringVar(&o.MetricsAddr, "metrics-addr", ":9090", "`address` of /metrics; - for none")
+	fs.BoolVar(&o.Explain, "explain", false, "serve /explain at -metrics-addr, too: it tells who asks what is cached for whom")
+	fs.BoolVar(&o.Pprof, "pprof", false, "serve /debug/pprof at -metrics-addr, too")
+	fs.StringVar(&o.MetricsTokenFile, "metrics-token-file", "", "`file` with the bearer token that what is served at -metrics-addr has to be asked for with")
+	fs.Func("metric-names", "`names` of metrics: gie, llm-d, or both (default gie)", func(s string) (err error) {
+		o.MetricNames, err = metricNames(s)
+		return err
+	})
+}
+
+// check says what is wrong with what the flags say together.
+func (f *flags) check() error {
+	o := &f.options
 	switch {
-	case fs.NArg() > 0:
-		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	case o.Config == "":
-		return nil, errors.New("-config is required")
+	case f.inspect != "":
+	case o.Config == "" && f.theirs.configText == "":
+		return errors.New("-config is required")
 	case f.logFormat != "text" && f.logFormat != "json":
-		return nil, fmt.Errorf("-log-format %q, want text or json", f.logFormat)
+		return fmt.Errorf("-log-format %q, want text or json", f.logFormat)
 	case o.MaxBody <= 0:
-		return nil, fmt.Errorf("-max-body %d, want more than 0", o.MaxBody)
+		return fmt.Errorf("-max-body %d, want more than 0", o.MaxBody)
+	case f.selfSigned && (o.TLS.CertFile != "" || o.TLS.KeyFile != ""):
+		return errors.New("-tls self-signed and -tls-cert: want one of the two")
 	}
-	return f, nil
+	return nil
 }
 
 func bodyMode(to *picker.BodyMode, also ...string) func(string) error {

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 
 	"github.com/inferpick/inferpick/examples/envoy/epp"
+	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -21,11 +24,19 @@ func TestFlags(t *testing.T) {
 	}{
 		{"", func(f *flags, o *epp.Options) bool {
 			return o.Config == "x" && o.GRPCAddr == ":9002" && o.HealthAddr == ":9003" && o.MetricsAddr == ":9090" &&
-				o.DrainTimeout == 30*time.Second && o.MaxBody == 32<<20 && o.TLS == (epp.TLS{}) && f.logLevel == slog.LevelInfo
+				o.DrainTimeout == 30*time.Second && o.MaxBody == 32<<20 && reflect.DeepEqual(o.TLS, epp.TLS{}) && !o.Explain && f.logLevel == slog.LevelInfo
 		}},
-		{"-tls self-signed", func(_ *flags, o *epp.Options) bool { return o.TLS.SelfSigned }},
-		{"-tls self-signed -tls off", func(_ *flags, o *epp.Options) bool { return !o.TLS.SelfSigned }},
-		{"-tls-cert c -tls-key k", func(_ *flags, o *epp.Options) bool { return o.TLS == epp.TLS{CertFile: "c", KeyFile: "k"} }},
+		{"-tls self-signed", func(_ *flags, o *epp.Options) bool { return !o.TLS.Off }},
+		{"-tls self-signed -tls off", func(_ *flags, o *epp.Options) bool { return o.TLS.Off }},
+		{"-tls-cert c -tls-key k -tls-client-ca a -tls-min-version 1.3", func(_ *flags, o *epp.Options) bool {
+			return reflect.DeepEqual(o.TLS, epp.TLS{CertFile: "c", KeyFile: "k", ClientCAFile: "a", MinVersion: tls.VersionTLS13})
+		}},
+		{"-tls-cipher-suites TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", func(_ *flags, o *epp.Options) bool {
+			return len(o.TLS.CipherSuites) == 2 && o.TLS.CipherSuites[0] == tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+		}},
+		{"-explain -metrics-token-file t -metric-names both", func(_ *flags, o *epp.Options) bool {
+			return o.Explain && o.MetricsTokenFile == "t" && o.MetricNames == telemetry.NamesBoth
+		}},
 		{"-pool llama", func(_ *flags, o *epp.Options) bool {
 			return o.Pool == types.NamespacedName{Namespace: "default", Name: "llama"}
 		}},
@@ -50,7 +61,7 @@ func TestFlags(t *testing.T) {
 			return o.ScrapeInterval == 2*time.Second && o.ReloadInterval == 3*time.Second && o.DrainDelay == 4*time.Second && o.DrainTimeout == 5*time.Second
 		}},
 		{"-log-level debug -log-format json -otlp-endpoint a:1", func(f *flags, _ *epp.Options) bool {
-			return f.logLevel == slog.LevelDebug && f.logFormat == "json" && f.otlp == "a:1"
+			return f.logLevel == slog.LevelDebug && f.logFormat == "json" && f.trace.wanted() == "a:1"
 		}},
 	} {
 		f, err := parseFlags(append([]string{"-config", "x"}, strings.Fields(tt.args)...), new(bytes.Buffer))
@@ -71,6 +82,12 @@ func TestBadFlags(t *testing.T) {
 		{"", []string{"-config is required"}},
 		{"-config x y", []string{`unexpected argument "y"`}},
 		{"-config x -nonsense", []string{"-nonsense"}},
+		{"-config x -tls self-signed -tls-cert c -tls-key k", []string{"-tls self-signed and -tls-cert"}},
+		{"-config x -tls-min-version VersionTLS11", []string{"-tls-min-version", "too old", "VersionTLS12"}},
+		{"-config x -tls-min-version SSL3", []string{"-tls-min-version", "SSL3", "VersionTLS12"}},
+		{"-config x -tls-cipher-suites TLS_RSA_WITH_RC4_128_SHA", []string{"-tls-cipher-suites", "not secure"}},
+		{"-config x -tls-cipher-suites AES", []string{"-tls-cipher-suites", "AES is unknown", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"}},
+		{"-config x -metric-names prometheus", []string{"-metric-names", "want gie, llm-d or both"}},
 		{"-config x -tls on", []string{"-tls", `"on"`, "want off or self-signed"}},
 		{"-config x -pool a/b/c", []string{"-pool", "a/b/c", "namespace/name"}},
 		{"-config x -pool /", []string{"-pool", "namespace/name"}},
@@ -110,7 +127,7 @@ func TestHelp(t *testing.T) {
 		if code := command(context.Background(), []string{arg}, &stdout, &stderr); code != exitOK {
 			t.Errorf("%s: exit code %d", arg, code)
 		}
-		for _, want := range []string{"Usage: epp -config", "-grpc-addr address", "(required)", "-drain-timeout duration", "-otlp-endpoint host:port"} {
+		for _, want := range []string{"Usage: epp -config", "-grpc-addr address", "(required)", "-drain-timeout duration", "-otlp-endpoint URL", "  -pool-name"} {
 			if !strings.Contains(stdout.String(), want) {
 				t.Errorf("%s: want %q in\n%s", arg, want, stdout.String())
 			}

@@ -45,17 +45,29 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "epp: %v\nRun with -h for usage.\n", err)
 		return exitUsage
 	}
+	if f.inspect != "" {
+		return check(f.inspect, f.options.Config, epp.Loader(f.options.Strict), stdout, stderr)
+	}
 	logger := f.logger(stderr)
 	f.options.Logger = logger
-	if f.otlp != "" {
-		tracer, shutdown, err := newTracer(ctx, f.otlp)
-		if err != nil {
-			fmt.Fprintf(stderr, "epp: %v\n", err)
-			return exitError
-		}
-		defer shutdown()
+	for _, note := range f.notes {
+		logger.Warn(note)
+	}
+	tracer, shutdown, err := f.trace.newTracer(ctx)
+	if err != nil {
+		fmt.Fprintf(stderr, "epp: %v\n", err)
+		return exitError
+	}
+	defer shutdown()
+	if tracer != nil {
 		f.options.Tracer = tracer
 	}
+	remove, err := f.writeConfigText()
+	if err != nil {
+		fmt.Fprintf(stderr, "epp: %v\n", err)
+		return exitError
+	}
+	defer remove()
 	app, err := epp.New(f.options)
 	if err != nil {
 		fmt.Fprintf(stderr, "epp: %s\n", strings.TrimPrefix(err.Error(), "epp: "))
