@@ -42,13 +42,19 @@ func NewRegistry() *Registry {
 		},
 		"previous-answer-filter": newPreviousAnswerFrom,
 		"label-filter":           decoded[Labels],
-		"capacity-filter":        decoded[HasCapacity],
-		"shed-filter":            decoded[Shed],
-		"adapter-filter":         fixed(AdapterPresent{}),
-		"low-queue-filter":       decoded[LowQueue],
-		"least-queue-filter":     fixed(LeastQueue{}),
-		"least-kv-cache-filter":  fixed(LeastKV{}),
-		"lora-affinity-filter":   decoded[LoRASoftAffinity],
+
+		"endpoint-attribute-filter":    decoded[AttributeFilter],
+		"prefix-cache-affinity-filter": newPrefixAffinityFrom,
+		"decision-tree-filter":         r.tree,
+		"latency-slo-admitter":         newSLOAdmitterFrom,
+
+		"capacity-filter":       decoded[HasCapacity],
+		"shed-filter":           decoded[Shed],
+		"adapter-filter":        fixed(AdapterPresent{}),
+		"low-queue-filter":      decoded[LowQueue],
+		"least-queue-filter":    fixed(LeastQueue{}),
+		"least-kv-cache-filter": fixed(LeastKV{}),
+		"lora-affinity-filter":  decoded[LoRASoftAffinity],
 		"v0.3-decision-tree-filter": func(p json.RawMessage) (any, error) {
 			return decisionTree(), Parameters(p, &struct{}{})
 		},
@@ -60,6 +66,10 @@ func NewRegistry() *Registry {
 		"prefix-cache-scorer":          newPrefixCacheFrom,
 		"session-affinity-scorer":      newSessionAffinityFrom,
 		"in-flight-requests-scorer":    decoded[InFlightRequests],
+		"active-request-scorer":        decoded[ActiveRequests],
+		"load-aware-scorer":            decoded[LoadAware],
+		"no-hit-lru-scorer":            newNoHitLRUFrom,
+		"endpoint-attribute-scorer":    decoded[AttributeScorer],
 		"token-load-scorer":            decoded[TokenLoad],
 
 		"latency-cost": newCostFrom,
@@ -186,6 +196,7 @@ func (r *Registry) BuildAll(c Config) (Loaded, error) {
 	for i, p := range c.Plugins {
 		b.plugin(fmt.Sprintf("plugins[%d]", i), p)
 	}
+	b.connect()
 	loaded := Loaded{Profiles: map[string]scheduling.Profile{}}
 	for i, pc := range c.Profiles {
 		path := fmt.Sprintf("schedulingProfiles[%d]", i)
@@ -214,8 +225,12 @@ func (r *Registry) BuildAll(c Config) (Loaded, error) {
 type builder struct {
 	registry *Registry
 	plugins  map[string]any
+	order    []declaration // of plugins
 	errs     []error
 }
+
+// declaration is where a plugin was declared.
+type declaration struct{ path, name string }
 
 func (b *builder) errorf(format string, args ...any) {
 	b.errs = append(b.errs, fmt.Errorf(format, args...))
@@ -230,6 +245,7 @@ func (b *builder) plugin(path string, p PluginConfig) {
 		b.errorf("%s.name: %q is used twice", path, name)
 		return
 	}
+	b.order = append(b.order, declaration{path, name})
 	b.plugins[name] = nil // declared, so that references to it are not reported too
 	f, ok := b.registry.factories[p.Type]
 	if !ok {
@@ -291,6 +307,9 @@ func (b *builder) profile(path string, pc ProfileConfig) scheduling.Profile {
 
 // use adds plugin v to p in every role that it has.
 func (b *builder) use(p *scheduling.Profile, at string, ref PluginRef, v any) {
+	if r, ok := v.(interface{ reads() *prefixReader }); ok && r.reads().owner != nil {
+		p.Trackers = append(p.Trackers, r.reads().owner)
+	}
 	if f, ok := v.(scheduling.Filter); ok {
 		p.Filters = append(p.Filters, scheduling.Named{Name: ref.PluginRef, Filter: f})
 	}
