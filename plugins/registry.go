@@ -146,6 +146,9 @@ type ProfileConfig struct {
 	BookingTTL   string `json:"bookingTTL,omitempty"`
 	OutputTokens int    `json:"outputTokens,omitempty"`
 	Seed         uint64 `json:"seed,omitempty"`
+	// Rules schedule some requests in another way: the first one that is for a request
+	// counts, and Plugins for those that none is for.
+	Rules []RuleConfig `json:"rules,omitempty"`
 }
 
 // PluginRef uses a declared plugin.
@@ -225,7 +228,8 @@ func (r *Registry) BuildAll(c Config) (Loaded, error) {
 type builder struct {
 	registry *Registry
 	plugins  map[string]any
-	order    []declaration // of plugins
+	order    []declaration        // of plugins
+	trackers []scheduling.Tracker // of the rules of the profile under way
 	errs     []error
 }
 
@@ -274,15 +278,22 @@ func isPlugin(v any) bool {
 
 func (b *builder) profile(path string, pc ProfileConfig) scheduling.Profile {
 	before := len(b.errs)
-	p := scheduling.Profile{
-		Fallbacks:    pc.Fallbacks,
-		MetricsTTL:   b.duration(path+".metricsTTL", pc.MetricsTTL),
-		BookingTTL:   b.duration(path+".bookingTTL", pc.BookingTTL),
-		OutputTokens: pc.OutputTokens,
-		Seed:         pc.Seed,
-	}
+	p := b.steps(path, pc.Plugins)
+	p.Fallbacks = pc.Fallbacks
+	p.MetricsTTL = b.duration(path+".metricsTTL", pc.MetricsTTL)
+	p.BookingTTL = b.duration(path+".bookingTTL", pc.BookingTTL)
+	p.OutputTokens, p.Seed = pc.OutputTokens, pc.Seed
+	b.check(path, before, p)
+	b.trackers = nil
+	p.Rules = b.rules(path, pc.Rules)
+	p.Trackers = append(p.Trackers, b.trackers...)
+	return p
+}
+
+// steps is a profile of plugins, and nothing else.
+func (b *builder) steps(path string, refs []PluginRef) (p scheduling.Profile) {
 	used := map[string]bool{}
-	for i, ref := range pc.Plugins {
+	for i, ref := range refs {
 		at := fmt.Sprintf("%s.plugins[%d]", path, i)
 		v, ok := b.plugins[ref.PluginRef]
 		if !ok {
@@ -296,13 +307,18 @@ func (b *builder) profile(path string, pc ProfileConfig) scheduling.Profile {
 		used[ref.PluginRef] = true
 		b.use(&p, at, ref, v)
 	}
-	if len(b.errs) == before {
-		// What New would refuse is refused here, where the path is known.
-		if _, err := scheduling.New(p); err != nil {
-			b.errorf("%s: %w", path, err)
-		}
-	}
 	return p
+}
+
+// check refuses what scheduling.New would refuse, here where the path is known, unless
+// more errors than before say that something is wrong already.
+func (b *builder) check(path string, before int, p scheduling.Profile) {
+	if len(b.errs) > before {
+		return
+	}
+	if _, err := scheduling.New(p); err != nil {
+		b.errorf("%s: %w", path, err)
+	}
 }
 
 // use adds plugin v to p in every role that it has.
