@@ -106,9 +106,7 @@ func (s *Store) configLocked(pools []*poolState, before *config) *config {
 		case *types.InferencePool:
 			b.report(o, types.ConditionTrue, types.ReasonAccepted, "")
 		case *types.InferenceObjective:
-			if i, ok := b.pool(o, o.Pool()); ok {
-				cfg.routes[i].objectives[o.Name] = o
-			}
+			b.objective(o)
 		case *types.InferenceModelRewrite:
 			b.rewrite(o, created)
 		}
@@ -175,6 +173,35 @@ func (b *configBuilder) model(m *types.InferenceModel, created map[string]time.T
 	if to := b.byModel[m.Spec.ModelName]; to.name != m.Pool() {
 		b.report(m, types.ConditionTrue, types.ReasonAccepted,
 			"requests that name no pool go to pool "+to.name.String()+", whose model of this name is older")
+	}
+}
+
+// objective enters o for all pools that it names or selects.
+func (b *configBuilder) objective(o *types.InferenceObjective) {
+	pools := o.Pools()
+	if o.Spec.PoolSelector != nil {
+		for _, pool := range b.store.objects {
+			if p, ok := pool.(*types.InferencePool); ok && o.Selects(p) {
+				pools = append(pools, p.Key())
+			}
+		}
+	}
+	found := false
+	for _, name := range pools {
+		if i, ok := b.poolIndex[name]; ok {
+			b.routes[i].objectives[o.Name] = o
+			found = true
+		}
+	}
+	switch {
+	case found:
+		b.report(o, types.ConditionTrue, types.ReasonAccepted, "")
+	case len(pools) == 0:
+		b.report(o, types.ConditionUnknown, types.ReasonPending, "no pool has the labels of spec.poolSelector")
+	case len(pools) == 1:
+		b.report(o, types.ConditionUnknown, types.ReasonPending, "pool "+pools[0].String()+" does not exist")
+	default:
+		b.report(o, types.ConditionUnknown, types.ReasonPending, "no pool of spec.poolRefs exists")
 	}
 }
 

@@ -362,3 +362,44 @@ func TestAllocations(t *testing.T) {
 		t.Errorf("UpdateMetrics: %v allocations, want 1", got)
 	}
 }
+
+// TestObjectiveOfPools: an objective gives its priority in every pool that it names or
+// selects, and in no other.
+func TestObjectiveOfPools(t *testing.T) {
+	gold := pool("gold")
+	gold.Labels = map[string]string{"tier": "gold"}
+	named := objective("named", "", 3)
+	named.Spec.PoolRef = types.PoolRef{}
+	named.Spec.PoolRefs = []types.PoolRef{{Name: "llama"}, {Name: "nil"}, {Name: "gold"}}
+	selected := objective("selected", "", 4)
+	selected.Spec.PoolRef = types.PoolRef{}
+	selected.Spec.PoolSelector = &types.PoolSelector{MatchLabels: gold.Labels}
+	none := objective("none", "", 5)
+	none.Spec.PoolRef = types.PoolRef{}
+	none.Spec.PoolSelector = &types.PoolSelector{MatchLabels: map[string]string{"tier": "tin"}}
+	nowhere := objective("nowhere", "", 6)
+	nowhere.Spec.PoolRef = types.PoolRef{}
+	nowhere.Spec.PoolRefs = []types.PoolRef{{Name: "nil"}, {Name: "nil-too"}}
+
+	s := datastore.New(datastore.Options{})
+	must(t, s.Commit(datastore.Change{OnlyObjects: true, Objects: []types.Object{pool("llama"), pool("qwen"), gold, named, selected, none, nowhere}}))
+	for _, tt := range []struct {
+		objective, pool string
+		want            int
+	}{
+		{"named", "llama", 3}, {"named", "gold", 3}, {"named", "qwen", 0},
+		{"selected", "gold", 4}, {"selected", "llama", 0}, {"none", "gold", 0}, {"nowhere", "llama", 0},
+	} {
+		r, err := s.Snapshot().Resolve(datastore.Query{Model: "m", Pool: name(tt.pool), Objective: tt.objective})
+		must(t, err)
+		if r.Priority != tt.want {
+			t.Errorf("priority of %s in %s = %d, want %d", tt.objective, tt.pool, r.Priority, tt.want)
+		}
+	}
+	for n, want := range map[string]string{"named": "", "selected": "", "none": "no pool has the labels of spec.poolSelector", "nowhere": "no pool of spec.poolRefs exists"} {
+		status, ok := s.Status("InferenceObjective", name(n))
+		if !ok || status[0].Message != want {
+			t.Errorf("status of %s: %+v, want message %q", n, status, want)
+		}
+	}
+}

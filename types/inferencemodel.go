@@ -42,8 +42,8 @@ type TargetModel struct {
 
 // PoolRef names an InferencePool of the same namespace.
 type PoolRef struct {
-	// Group is GroupX or GroupGA. Default: GroupX from an InferenceModel, GroupGA
-	// from an InferenceObjective or InferenceModelRewrite. Which of the two makes
+	// Group is GroupX, GroupGA or GroupLLMD. Default: GroupX from an InferenceModel,
+	// GroupGA from an InferenceObjective or InferenceModelRewrite. Which of them makes
 	// no difference: it is the same pool.
 	Group string `json:"group"`
 	Kind  string `json:"kind"` // default and only value: InferencePool
@@ -112,7 +112,7 @@ func (m *InferenceModel) Validate() error {
 	r.must(weights == 0 || weights == len(m.Spec.TargetModels), targets, "must have a weight in all targets or in none",
 		fmt.Sprintf("%d of %d with a weight", weights, len(m.Spec.TargetModels)))
 
-	r.poolRef(m.Spec.PoolRef)
+	r.poolRef("spec.poolRef", m.Spec.PoolRef)
 	return r.err()
 }
 

@@ -77,7 +77,7 @@ func (w *InferenceModelRewrite) SetDefaults() {
 // Validate checks w against the rules of the API.
 func (w *InferenceModelRewrite) Validate() error {
 	r := check(kindRewrite, &w.ObjectMeta)
-	r.poolRef(w.Spec.PoolRef)
+	r.poolRef("spec.poolRef", w.Spec.PoolRef)
 	for i, rule := range w.Spec.Rules {
 		at := index("spec.rules", i)
 		for j, match := range rule.Matches {

@@ -1,12 +1,16 @@
 package types
 
-import "slices"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 const kindObjective = "InferenceObjective"
 
 // InferenceObjective is a priority under a name, for requests that bear that
 // name in the header x-gateway-inference-objective: the manifest of the group
-// inference.networking.x-k8s.io, v1alpha2.
+// inference.networking.x-k8s.io, v1alpha2, and of llm-d.ai, v1alpha2 and v1.
 type InferenceObjective struct {
 	ObjectMeta
 	Spec   InferenceObjectiveSpec
@@ -17,16 +21,91 @@ type InferenceObjective struct {
 type InferenceObjectiveSpec struct {
 	// Priority orders requests, higher first; below 0 may be shed. Nil: 0.
 	Priority *int `json:"priority,omitempty"`
-	// PoolRef names the pool, in the namespace of the objective.
-	PoolRef PoolRef `json:"poolRef"`
+	// PoolRef, PoolRefs and PoolSelector name the pools that the objective is for, in
+	// its namespace. At least one of them is required; a pool that any of them names
+	// has the objective.
+	PoolRef      PoolRef       `json:"poolRef,omitzero"`
+	PoolRefs     []PoolRef     `json:"poolRefs,omitempty"` // at most 64
+	PoolSelector *PoolSelector `json:"poolSelector,omitempty"`
+}
+
+// PoolSelector chooses pools by their labels: those that have all of MatchLabels and fit
+// all of MatchExpressions. With neither it chooses every pool.
+type PoolSelector struct {
+	MatchLabels      map[string]string `json:"matchLabels,omitempty"`
+	MatchExpressions []LabelExpression `json:"matchExpressions,omitempty"`
+}
+
+// LabelExpression is a condition on one label.
+type LabelExpression struct {
+	Key      string        `json:"key"`
+	Operator LabelOperator `json:"operator"`
+	// Values are at least one for LabelIn and LabelNotIn, and none otherwise.
+	Values []string `json:"values,omitempty"`
+}
+
+// LabelOperator says what of a label is looked at.
+type LabelOperator string
+
+// The operators of a LabelExpression. A label that is not there is LabelNotIn anything.
+const (
+	LabelIn           LabelOperator = "In"
+	LabelNotIn        LabelOperator = "NotIn"
+	LabelExists       LabelOperator = "Exists"
+	LabelDoesNotExist LabelOperator = "DoesNotExist"
+)
+
+// Matches reports whether s chooses a pool with such labels. Nil chooses none.
+func (s *PoolSelector) Matches(labels map[string]string) bool {
+	if s == nil {
+		return false
+	}
+	for key, want := range s.MatchLabels {
+		if got, ok := labels[key]; !ok || got != want {
+			return false
+		}
+	}
+	for _, e := range s.MatchExpressions {
+		if !e.matches(labels) {
+			return false
+		}
+	}
+	return true
+}
+
+func (e *LabelExpression) matches(labels map[string]string) bool {
+	v, there := labels[e.Key]
+	switch e.Operator {
+	case LabelIn:
+		return there && slices.Contains(e.Values, v)
+	case LabelNotIn:
+		return !there || !slices.Contains(e.Values, v)
+	case LabelExists:
+		return there
+	case LabelDoesNotExist:
+		return !there
+	}
+	return false
 }
 
 // Kind returns "InferenceObjective".
 func (*InferenceObjective) Kind() string { return kindObjective }
 
-// Pool returns the name of the pool that o refers to.
-func (o *InferenceObjective) Pool() NamespacedName {
-	return NamespacedName{o.Namespace, o.Spec.PoolRef.Name}
+// Pools returns the names of the pools that o names, which need not exist. Its
+// PoolSelector may choose more.
+func (o *InferenceObjective) Pools() []NamespacedName {
+	var pools []NamespacedName
+	for _, ref := range append([]PoolRef{o.Spec.PoolRef}, o.Spec.PoolRefs...) {
+		if name := (NamespacedName{o.Namespace, ref.Name}); ref.Name != "" && !slices.Contains(pools, name) {
+			pools = append(pools, name)
+		}
+	}
+	return pools
+}
+
+// Selects reports whether the PoolSelector chooses a pool.
+func (o *InferenceObjective) Selects(p *InferencePool) bool {
+	return p.Namespace == o.Namespace && o.Spec.PoolSelector.Matches(p.Labels)
 }
 
 // Priority returns the priority, 0 if none is set.
@@ -37,19 +116,61 @@ func (o *InferenceObjective) Priority() int {
 	return *o.Spec.Priority
 }
 
-// SetDefaults sets the namespace and, in the reference to the pool, group and
+// SetDefaults sets the namespace and, in the references to pools, group and
 // kind, where they are empty.
 func (o *InferenceObjective) SetDefaults() {
 	o.setDefaults()
-	setDefault(&o.Spec.PoolRef.Group, GroupGA)
-	setDefault(&o.Spec.PoolRef.Kind, kindPool)
+	if o.refersToOne() {
+		o.Spec.PoolRef.setDefaults()
+	}
+	for i := range o.Spec.PoolRefs {
+		o.Spec.PoolRefs[i].setDefaults()
+	}
 }
+
+func (r *PoolRef) setDefaults() {
+	setDefault(&r.Group, GroupGA)
+	setDefault(&r.Kind, kindPool)
+}
+
+// refersToOne reports whether PoolRef is there or must be, for want of the others.
+func (o *InferenceObjective) refersToOne() bool {
+	return o.Spec.PoolRef != PoolRef{} || len(o.Spec.PoolRefs) == 0 && o.Spec.PoolSelector == nil
+}
+
+// maxPoolRefs bounds the references of one objective.
+const maxPoolRefs = 64
 
 // Validate checks o against the rules of the API.
 func (o *InferenceObjective) Validate() error {
 	r := check(kindObjective, &o.ObjectMeta)
-	r.poolRef(o.Spec.PoolRef)
+	if o.refersToOne() {
+		r.poolRef("spec.poolRef", o.Spec.PoolRef)
+	}
+	r.must(len(o.Spec.PoolRefs) <= maxPoolRefs, "spec.poolRefs", fmt.Sprintf("must have at most %d references", maxPoolRefs), len(o.Spec.PoolRefs))
+	for i, ref := range o.Spec.PoolRefs {
+		r.poolRef(index("spec.poolRefs", i), ref)
+	}
+	if s := o.Spec.PoolSelector; s != nil {
+		r.poolSelector("spec.poolSelector", s)
+	}
 	return r.err()
+}
+
+func (r *reader) poolSelector(path string, s *PoolSelector) {
+	if len(s.MatchLabels) > 0 {
+		r.matchLabels(path+".matchLabels", s.MatchLabels)
+	}
+	for i, e := range s.MatchExpressions {
+		at := index(path+".matchExpressions", i)
+		r.must(isLabelKey(e.Key), at+".key", "must be [prefix/]name: letters, digits, '-', '_' and '.', at most 253", e.Key)
+		r.oneOf(at+".operator", string(e.Operator), string(LabelIn), string(LabelNotIn), string(LabelExists), string(LabelDoesNotExist))
+		if e.Operator == LabelIn || e.Operator == LabelNotIn {
+			r.must(len(e.Values) > 0, at+".values", "must have at least one value", nil)
+		} else {
+			r.must(len(e.Values) == 0, at+".values", "must have none with this operator", e.Values)
+		}
+	}
 }
 
 // ValidateUpdate checks that old is an earlier version of o. Nothing in an
@@ -65,6 +186,14 @@ func (o *InferenceObjective) Clone() *InferenceObjective {
 	c := *o
 	c.ObjectMeta = o.ObjectMeta.clone()
 	c.Spec.Priority = clonePointer(o.Spec.Priority)
+	c.Spec.PoolRefs = slices.Clone(o.Spec.PoolRefs)
+	if s := o.Spec.PoolSelector; s != nil {
+		expressions := slices.Clone(s.MatchExpressions)
+		for i := range expressions {
+			expressions[i].Values = slices.Clone(expressions[i].Values)
+		}
+		c.Spec.PoolSelector = &PoolSelector{maps.Clone(s.MatchLabels), expressions}
+	}
 	c.Status.Conditions = slices.Clone(o.Status.Conditions)
 	return &c
 }

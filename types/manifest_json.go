@@ -21,10 +21,44 @@ const (
 	GroupX = "inference.networking.x-k8s.io"
 	// GroupGA is the group of the v1 form of InferencePool.
 	GroupGA = "inference.networking.k8s.io"
+	// GroupLLMD is the group of llm-d, which took over InferenceObjective and
+	// InferenceModelRewrite.
+	GroupLLMD = "llm-d.ai"
+
+	groupOld = "inference.x-k8s.io" // that of GroupX at first
 
 	apiVersionX  = GroupX + "/v1alpha2"
 	apiVersionGA = GroupGA + "/v1"
 )
+
+// apiVersions are those that each kind is known by. Of a pool the version says which
+// form it has; the others have one form in all.
+var apiVersions = map[string][]string{
+	kindPool:      slices.Concat(poolVersionsV1, poolVersionsAlpha),
+	kindModel:     versionsOf(manifestVersions, GroupX, GroupLLMD, groupOld),
+	kindObjective: versionsOf(manifestVersions, GroupX, GroupLLMD, GroupGA, groupOld),
+	kindRewrite:   versionsOf(manifestVersions, GroupX, GroupLLMD, GroupGA, groupOld),
+}
+
+var (
+	poolVersionsV1    = versionsOf([]string{"v1"}, GroupGA, GroupLLMD)
+	poolVersionsAlpha = versionsOf([]string{"v1alpha2", "v1alpha1"}, GroupX, groupOld, GroupLLMD)
+	manifestVersions  = []string{"v1alpha2", "v1alpha1", "v1"}
+)
+
+func versionsOf(versions []string, groups ...string) []string {
+	var out []string
+	for _, group := range groups {
+		for _, version := range versions {
+			out = append(out, group+"/"+version)
+		}
+	}
+	return out
+}
+
+// APIVersions returns the values of apiVersion by which DecodeManifest knows a kind, the
+// usual one first; none for a kind that it does not know.
+func APIVersions(kind string) []string { return slices.Clone(apiVersions[kind]) }
 
 // maxDepth bounds the nesting of a manifest. Kubernetes' own metadata
 // (managedFields) reaches about a dozen.
@@ -32,7 +66,7 @@ const maxDepth = 64
 
 // DecodeManifest reads the JSON of one object, by its apiVersion and kind:
 // InferencePool (v1, and v1alpha2, which becomes the form of v1), InferenceModel,
-// InferenceObjective and InferenceModelRewrite.
+// InferenceObjective and InferenceModelRewrite, in the versions of APIVersions.
 //
 // Names of fields are exact, in spec an unknown or repeated field is an error,
 // null is the same as nothing. Unknown fields in status and metadata are read
@@ -40,6 +74,19 @@ const maxDepth = 64
 // is in the error, a ValidationErrors.
 func DecodeManifest(data []byte) (Object, error) {
 	objs, err := DecodeManifests(data)
+	return one(objs, err)
+}
+
+// DecodeManifestLenient is DecodeManifest for a manifest that may have been written for
+// another version of its API: fields in spec that are not known are left out and
+// returned, in place of an error. All else that is wrong is an error as there.
+func DecodeManifestLenient(data []byte) (obj Object, unknown ValidationErrors, err error) {
+	objs, unknown, err := decodeManifests(data, true)
+	obj, err = one(objs, err)
+	return obj, unknown, err
+}
+
+func one(objs []Object, err error) (Object, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -54,8 +101,12 @@ func DecodeManifest(data []byte) (Object, error) {
 // items: […]) of them. Either all of them are good or none is returned; the
 // error then joins what is wrong with each.
 func DecodeManifests(data []byte) ([]Object, error) {
+	objs, _, err := decodeManifests(data, false)
+	return objs, err
+}
+
+func decodeManifests(data []byte, lenient bool) (objs []Object, unknown ValidationErrors, err error) {
 	var (
-		objs []Object
 		errs []error
 		dec  = json.NewDecoder(bytes.NewReader(data))
 	)
@@ -64,23 +115,23 @@ func DecodeManifests(data []byte) ([]Object, error) {
 		if err := dec.Decode(&raw); err == io.EOF {
 			break
 		} else if err != nil {
-			return nil, syntaxError(data, dec.InputOffset(), err)
+			return nil, nil, syntaxError(data, dec.InputOffset(), err)
 		}
 		tree, err := parseTree(raw)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		found, err := decodeTree(tree, len(objs), true)
-		objs = append(objs, found...)
+		found, more, err := decodeTree(tree, len(objs), true, lenient)
+		objs, unknown = append(objs, found...), append(unknown, more...)
 		if err != nil {
 			errs = append(errs, err)
 		}
 	}
 	if len(errs) > 0 {
-		return nil, errors.Join(errs...)
+		return nil, unknown, errors.Join(errs...)
 	}
-	return objs, nil
+	return objs, unknown, nil
 }
 
 // syntaxError says where in data the JSON is broken. The decoder has read whole
@@ -152,65 +203,73 @@ func parseValue(dec *json.Decoder, path string, depth int) (any, error) {
 
 // decodeTree makes the objects of one value. nth is the number of objects
 // before it, to name one that has no name.
-func decodeTree(tree any, nth int, listAllowed bool) ([]Object, error) {
-	r := &reader{object: "object " + strconv.Itoa(nth)}
+func decodeTree(tree any, nth int, listAllowed, lenient bool) (objs []Object, unknown ValidationErrors, err error) {
+	r := &reader{object: "object " + strconv.Itoa(nth), lenient: lenient}
 	top := r.fields(tree, "")
 	apiVersion, kind := top.str("apiVersion"), top.str("kind")
 	if len(r.errs) > 0 {
-		return nil, r.errs
+		return nil, nil, r.errs
 	}
 	if kind == "List" || strings.HasSuffix(kind, "List") && top.has("items") {
 		if !listAllowed {
 			r.fail("kind", "must not be a list inside a list", kind)
-			return nil, r.errs
+			return nil, nil, r.errs
 		}
-		var (
-			objs []Object
-			errs []error
-		)
+		var errs []error
 		for i, item := range top.list("items") {
-			found, err := decodeTree(item, nth+i, false)
-			objs = append(objs, found...)
+			found, more, err := decodeTree(item, nth+i, false, lenient)
+			objs, unknown = append(objs, found...), append(unknown, more...)
 			if err != nil {
 				errs = append(errs, err)
 			}
 		}
-		return objs, errors.Join(append(errs, r.err())...)
+		return objs, unknown, errors.Join(append(errs, r.err())...)
 	}
 
-	var obj Object
-	switch {
-	case kind == "InferencePool" && apiVersion == apiVersionGA:
-		obj = top.pool()
-	case kind == "InferencePool" && apiVersion == apiVersionX:
-		obj = top.poolAlpha()
-	case kind == "InferenceModel" && apiVersion == apiVersionX:
-		obj = top.model()
-	case kind == "InferenceObjective" && apiVersion == apiVersionX:
-		obj = top.objective()
-	case kind == "InferenceModelRewrite" && apiVersion == apiVersionX:
-		obj = top.rewrite()
-	default:
-		r.fail("kind", "must be one of InferencePool ("+apiVersionGA+" or "+apiVersionX+
-			"), InferenceModel, InferenceObjective and InferenceModelRewrite ("+apiVersionX+")", apiVersion+" "+kind)
-		return nil, r.errs
-	}
+	obj := top.manifest(kind, apiVersion)
 	// Reading stops at the form: a field of the wrong type would break a rule
 	// as well, and would be told twice.
 	if len(r.errs) > 0 {
-		return nil, r.errs
+		return nil, r.unknown, r.errs
 	}
 	obj.SetDefaults()
 	if err := obj.Validate(); err != nil {
-		return nil, err
+		return nil, r.unknown, err
 	}
-	return []Object{obj}, nil
+	return []Object{obj}, r.unknown, nil
+}
+
+// manifest reads an object of a kind. That there is none such is an error of f.
+func (f fields) manifest(kind, apiVersion string) Object {
+	versions, ok := apiVersions[kind]
+	switch {
+	case !ok:
+		f.fail("kind", "must be one of InferencePool, InferenceModel, InferenceObjective and InferenceModelRewrite", apiVersion+" "+kind)
+		return nil
+	case !slices.Contains(versions, apiVersion):
+		f.fail("apiVersion", "of "+kind+" must be one of "+strings.Join(versions, ", "), apiVersion)
+		return nil
+	}
+	switch kind {
+	case kindModel:
+		return f.model()
+	case kindObjective:
+		return f.objective()
+	case kindRewrite:
+		return f.rewrite()
+	}
+	if slices.Contains(poolVersionsV1, apiVersion) {
+		return f.pool()
+	}
+	return f.poolAlpha()
 }
 
 // reader collects what is wrong with the form of an object.
 type reader struct {
-	object string
-	errs   ValidationErrors
+	object  string
+	errs    ValidationErrors
+	lenient bool
+	unknown ValidationErrors // fields, if lenient; otherwise they are errs
 }
 
 func (r *reader) fail(path, rule string, value any) {
@@ -337,11 +396,21 @@ func (f fields) stringMap(name string) map[string]string {
 	return m
 }
 
-// done notes the fields that nobody has read.
+// done notes the fields that nobody has read. Those that somebody asked for are the
+// ones that there may be.
 func (f fields) done() {
 	for _, name := range slices.Sorted(maps.Keys(f.m)) {
-		if !f.read[name] {
-			f.fail(join(f.path, name), "is not a field of this object", f.m[name])
+		if f.read[name] {
+			continue
+		}
+		e := &FieldError{
+			Object: f.reader.object, Field: join(f.path, name), Rule: "is not a field of this object", Value: f.m[name],
+			Known: strings.Join(slices.Sorted(maps.Keys(f.read)), ", "),
+		}
+		if f.lenient {
+			f.unknown = append(f.unknown, e)
+		} else {
+			f.errs = append(f.errs, e)
 		}
 	}
 }
@@ -472,7 +541,7 @@ func (f fields) model() *InferenceModel {
 		})
 		target.done()
 	})
-	m.Spec.PoolRef = spec.poolRef()
+	m.Spec.PoolRef = spec.poolRef("poolRef")
 	spec.done()
 	m.Status.Conditions = f.object("status").conditions()
 	f.finish()
@@ -486,7 +555,13 @@ func (f fields) objective() *InferenceObjective {
 		priority := int(n)
 		o.Spec.Priority = &priority
 	}
-	o.Spec.PoolRef = spec.poolRef()
+	if spec.has("poolRef") {
+		o.Spec.PoolRef = spec.poolRef("poolRef")
+	}
+	spec.each("poolRefs", func(ref fields) { o.Spec.PoolRefs = append(o.Spec.PoolRefs, ref.asPoolRef()) })
+	if spec.has("poolSelector") {
+		o.Spec.PoolSelector = spec.object("poolSelector").poolSelector()
+	}
 	spec.done()
 	o.Status.Conditions = f.object("status").conditions()
 	f.finish()
@@ -496,7 +571,7 @@ func (f fields) objective() *InferenceObjective {
 func (f fields) rewrite() *InferenceModelRewrite {
 	w := &InferenceModelRewrite{ObjectMeta: f.meta()}
 	spec := f.object("spec")
-	w.Spec.PoolRef = spec.poolRef()
+	w.Spec.PoolRef = spec.poolRef("poolRef")
 	spec.each("rules", func(rule fields) {
 		var out RewriteRule
 		rule.each("matches", func(match fields) {
@@ -522,10 +597,35 @@ func (f fields) rewrite() *InferenceModelRewrite {
 	return w
 }
 
-func (f fields) poolRef() PoolRef {
-	ref := f.object("poolRef")
-	defer ref.done()
-	return PoolRef{Group: ref.str("group"), Kind: ref.str("kind"), Name: ref.str("name")}
+func (f fields) poolRef(name string) PoolRef { return f.object(name).asPoolRef() }
+
+func (f fields) asPoolRef() PoolRef {
+	defer f.done()
+	return PoolRef{Group: f.str("group"), Kind: f.str("kind"), Name: f.str("name")}
+}
+
+func (f fields) poolSelector() *PoolSelector {
+	s := &PoolSelector{MatchLabels: f.stringMap("matchLabels")}
+	f.each("matchExpressions", func(e fields) {
+		s.MatchExpressions = append(s.MatchExpressions, LabelExpression{
+			Key: e.str("key"), Operator: LabelOperator(e.str("operator")), Values: e.strings("values"),
+		})
+		e.done()
+	})
+	f.done()
+	return s
+}
+
+func (f fields) strings(name string) []string {
+	var out []string
+	for i, v := range f.list(name) {
+		s, ok := v.(string)
+		if !ok {
+			f.fail(index(join(f.path, name), i), "must be a string", v)
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
 func (f fields) conditions() []Condition {

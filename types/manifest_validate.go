@@ -15,6 +15,8 @@ type FieldError struct {
 	Field  string // path, for example spec.targetModels[1].weight
 	Rule   string // what the rule asks for, for example "must be …"
 	Value  any    // what was there instead; nil: nothing
+
+	Known string // if Field is none: the names of those that may be there, with ", " between
 }
 
 // Error returns object, field, rule and value in one line.
@@ -117,10 +119,10 @@ func (r *reader) weight(path string, w *int32) {
 	}
 }
 
-func (r *reader) poolRef(ref PoolRef) {
-	r.oneOf("spec.poolRef.group", ref.Group, GroupX, GroupGA)
-	r.oneOf("spec.poolRef.kind", ref.Kind, kindPool)
-	r.length("spec.poolRef.name", ref.Name, 1, 253)
+func (r *reader) poolRef(path string, ref PoolRef) {
+	r.oneOf(path+".group", ref.Group, GroupX, GroupGA, GroupLLMD)
+	r.oneOf(path+".kind", ref.Kind, kindPool)
+	r.length(path+".name", ref.Name, 1, 253)
 }
 
 func (r *reader) matchLabels(path string, labels map[string]string) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -22,92 +23,111 @@ const (
 	kindStatic    = "StaticEndpoints"
 )
 
-// Versions of those that are not of package types.
-const (
-	pickerVersion    = "inference.networking.x-k8s.io/v1alpha1"
-	pickerVersionOld = "config.x-k8s.io/v1alpha1"
-	staticVersion    = "inferpick.io/v1alpha1"
+// Versions of those that are not of package types, the usual one first.
+var (
+	pickerVersions = versionsOf("v1alpha1 v1alpha2 v1", types.GroupX, types.GroupLLMD, "config.x-k8s.io",
+		"config.apix.gateway-api-inference-extension.sigs.k8s.io", types.GroupGA)
+	staticVersions = []string{"inferpick.io/v1alpha1"}
 )
 
-// kindInfo is a kind with its versions.
-type kindInfo struct {
-	name     string
-	versions []string
+func versionsOf(versions string, groups ...string) []string {
+	var out []string
+	for _, group := range groups {
+		for version := range strings.FieldsSeq(versions) {
+			out = append(out, group+"/"+version)
+		}
+	}
+	return out
 }
 
-// kinds are all kinds in the order they are told in.
-var kinds = []kindInfo{
-	{kindPool, []string{types.GroupGA + "/v1", types.GroupX + "/v1alpha2"}},
-	{kindModel, []string{types.GroupX + "/v1alpha2"}},
-	{kindObjective, []string{types.GroupX + "/v1alpha2"}},
-	{kindRewrite, []string{types.GroupX + "/v1alpha2"}},
-	{kindPicker, []string{pickerVersion, pickerVersionOld}},
-	{kindStatic, []string{staticVersion}},
+// kindNames are all kinds in the order they are told in.
+var kindNames = []string{kindPool, kindModel, kindObjective, kindRewrite, kindPicker, kindStatic}
+
+// versionsOfKind returns the values of apiVersion that a kind may have.
+func versionsOfKind(kind string) []string {
+	switch kind {
+	case kindPicker:
+		return pickerVersions
+	case kindStatic:
+		return staticVersions
+	}
+	return types.APIVersions(kind)
 }
 
 // builder makes a Config of documents.
 type builder struct {
-	problems
-	config *Config
-	at     place  // of the document under way
-	item   string // "items[3]: " in a list
+	Loader
+	config   *Config
+	previous *Config // in force; nil: none
+	under    origin  // of the object under way
 
 	seen    map[identity]place
-	pools   []*types.InferencePool
+	unnamed map[string]int  // pickers without a name, by file
+	unsure  map[string]bool // files of which it is not known what some of them was to be
 	pickers []*pickerConfig
 	statics []*staticEndpoints
-	broken  bool // something that is wrong may have been a pool
 }
 
 // identity is what no two objects may share.
 type identity struct {
-	kind string
-	name types.NamespacedName
+	kind  string
+	name  types.NamespacedName
+	where string // tells those apart that have no name
 }
 
-func (l Loader) parse(path string, files []file) (*Config, error) {
+// object is one that is in force.
+type object struct {
+	place
+	id       identity
+	manifest types.Object     // nil, or
+	picker   *pickerConfig    // nil, or
+	static   *staticEndpoints // nil
+}
+
+func (l Loader) parse(path string, files []file, previous *Config) (*Config, error) {
+	if l.Registry == nil {
+		l.Registry = plugins.NewRegistry()
+	}
 	b := builder{
+		Loader: l,
 		config: &Config{
 			Change:   datastore.Change{OnlyObjects: true, Endpoints: make(map[types.NamespacedName][]datastore.EndpointSpec)},
+			Skipped:  make(map[string]int),
 			registry: l.Registry,
 			pools:    make(map[types.NamespacedName]*scheduler),
 		},
-		seen: make(map[identity]place),
-	}
-	if b.config.registry == nil {
-		b.config.registry = plugins.NewRegistry()
+		previous: previous,
+		seen:     make(map[identity]place),
+		unnamed:  make(map[string]int),
+		unsure:   make(map[string]bool),
 	}
 	for _, f := range files {
-		docs, syntax := documents(f.data, f.isJSON())
-		for _, d := range docs {
-			b.document(f.name, &d)
-		}
-		if syntax != nil {
-			b.broken = true
-			b.add(place{file: f.name, line: syntax.line}, syntax.err)
-		}
+		b.file(f)
 	}
-	if !b.broken {
-		b.connect(path)
+	b.keep()
+	b.connect()
+	return b.config, b.verdict(path)
+}
+
+func (b *builder) file(f file) {
+	if f.err != nil {
+		b.rejectUnknown(origin{place: place{file: f.name}}, "", f.err)
+		return
 	}
-	if b.any() {
-		return nil, b.err()
+	docs, syntax := documents(f.data, f.isJSON())
+	for i := range docs {
+		b.document(f.name, &docs[i])
 	}
-	return b.config, nil
+	if syntax != nil {
+		b.rejectUnknown(origin{place: place{file: f.name, line: syntax.line}}, "", syntax.err)
+	}
 }
 
 func (b *builder) document(name string, d *document) {
-	b.at, b.item = place{name, d.number, d.line}, ""
+	b.under = origin{place: place{name, d.number, d.line}, lines: &lineIndex{text: d.text, start: d.start}}
 	data, syntax := d.toJSON()
-	for _, e := range syntax {
-		at := b.at
-		if e.line > 0 {
-			at = place{file: name, line: e.line}
-		}
-		b.add(at, e.err)
-	}
 	if len(syntax) > 0 {
-		b.broken = true
+		b.unreadable(d, syntax)
 		return
 	}
 	if data == nil {
@@ -115,37 +135,70 @@ func (b *builder) document(name string, d *document) {
 	}
 	tree, err := parseTree(data)
 	if err != nil {
-		b.broken = true
-		b.add(b.at, err)
+		b.rejectUnknown(b.under, kindIn(d.text), err)
 		return
 	}
 	b.value(tree, true)
 }
 
+// unreadable leaves out a document that is no YAML.
+func (b *builder) unreadable(d *document, syntax []syntaxError) {
+	errs := make([]error, len(syntax))
+	for i, e := range syntax {
+		at := b.under.place
+		if e.line > 0 {
+			at = place{file: at.file, line: e.line}
+		}
+		errs[i] = &Error{at.file, at.document, at.line, e.err}
+	}
+	b.unsure[b.under.file] = true
+	b.config.Rejected = append(b.config.Rejected, &Rejected{
+		File: b.under.file, Document: d.number, Line: d.line, Kind: kindIn(d.text), Err: errors.Join(errs...),
+	})
+}
+
+var kindLine = regexp.MustCompile(`(?m)^[ \t]*["']?kind["']?[ \t]*:[ \t]*["']?([A-Za-z]+)`)
+
+// kindIn guesses which of our kinds a document is of that cannot be read. Empty: none,
+// or it cannot be told.
+func kindIn(text []byte) string {
+	for _, m := range kindLine.FindAllSubmatch(text, -1) {
+		if slices.Contains(kindNames, string(m[1])) {
+			return string(m[1])
+		}
+	}
+	return ""
+}
+
 // value takes one object, or a list of them.
 func (b *builder) value(tree any, listAllowed bool) {
-	var r reader
-	top := r.fields(tree, "the document")
-	top.path = ""
-	kind, version := top.need("kind"), top.need("apiVersion")
-	if tree == nil {
-		r.errs = []error{errors.New("is empty")}
+	if _, ok := tree.(map[string]any); !ok {
+		what := "must be an object, got " + show(tree)
+		if b.under.item == "" {
+			what = "the document " + what
+		}
+		b.rejectUnknown(b.under, "", errors.New(what))
+		return
 	}
+	r := reader{strict: b.Strict}
+	top := r.fields(tree, "")
+	kind, version := top.need("kind"), top.need("apiVersion")
 	isList := kind == "List" || strings.HasSuffix(kind, "List") && top.has("items")
 	switch {
 	case len(r.errs) > 0 && !isList:
-		b.broken = true
-		b.fail(r.errs...)
+		b.rejectUnknown(b.under, kind, r.errs...)
 	case isList && !listAllowed:
-		b.fail(errors.New("kind must not be a list inside a list"))
+		b.rejectUnknown(b.under, kind, errors.New("kind must not be a list inside a list"))
 	case isList:
 		var items reader
 		for i, item := range (fields{&items, "", top.m, top.read}).list("items") {
-			b.item = index("items", i) + ": "
+			b.under.item = index("items", i)
 			b.value(item, false)
 		}
-		b.item = ""
-		b.fail(items.errs...)
+		b.under.item = ""
+		if len(items.errs) > 0 {
+			b.rejectUnknown(b.under, kind, items.errs...)
+		}
 	default:
 		b.object(top, kind, version)
 	}
@@ -153,18 +206,13 @@ func (b *builder) value(tree any, listAllowed bool) {
 
 // object takes one object that is no list.
 func (b *builder) object(top fields, kind, version string) {
-	i := slices.IndexFunc(kinds, func(k kindInfo) bool { return k.name == kind })
-	if i < 0 {
-		names := make([]string, len(kinds))
-		for i, k := range kinds {
-			names[i] = k.name
-		}
-		b.fail(fmt.Errorf("kind %s is unknown; known are %s and List", show(kind), strings.Join(names, ", ")))
+	if !slices.Contains(kindNames, kind) {
+		b.foreign(kind, version)
 		return
 	}
-	if !slices.Contains(kinds[i].versions, version) {
-		b.broken = b.broken || kind == kindPool
-		b.fail(fmt.Errorf("%s: apiVersion %s is unknown; known are %s", kind, show(version), strings.Join(kinds[i].versions, ", ")))
+	if versions := versionsOfKind(kind); !slices.Contains(versions, version) {
+		b.reject(b.under, b.identify(top, kind), fmt.Errorf("%s: apiVersion %s is unknown%s; known are %s",
+			kind, show(version), nearestOf(version, versions), list(versions)))
 		return
 	}
 	switch kind {
@@ -177,76 +225,173 @@ func (b *builder) object(top fields, kind, version string) {
 	}
 }
 
+// foreign takes an object of a kind that is not ours: it is read over, unless it looks
+// like one that was meant to be.
+func (b *builder) foreign(kind, version string) {
+	near := nearest(kind, kindNames)
+	if near != "" && distance(strings.ToLower(kind), strings.ToLower(near)) <= 2 {
+		b.rejectUnknown(b.under, kind, fmt.Errorf("kind %s is unknown; the nearest is %s; known are %s and List", show(kind), near, list(kindNames)))
+		return
+	}
+	b.config.Skipped[shorten(kind)]++
+}
+
+// identify reads what an object is called, of which nothing else need be good.
+func (b *builder) identify(top fields, kind string) identity {
+	m, _ := top.m["metadata"].(map[string]any)
+	name, _ := m["name"].(string)
+	namespace, _ := m["namespace"].(string)
+	return b.identity(kind, types.NamespacedName{Namespace: namespace, Name: name})
+}
+
+func (b *builder) identity(kind string, name types.NamespacedName) identity {
+	if name.Name == "" {
+		return identity{kind: kind, where: fmt.Sprintf("%s %d", b.under.file, b.unnamed[b.under.file])}
+	}
+	return identity{kind: kind, name: withNamespace(name)}
+}
+
 // manifest takes an object of package types.
 func (b *builder) manifest(top fields, kind string) {
+	id := b.identify(top, kind)
 	data, err := json.Marshal(top.m)
 	if err != nil {
-		b.fail(err)
+		b.reject(b.under, id, err)
 		return
 	}
-	obj, err := types.DecodeManifest(data)
+	decode := types.DecodeManifestLenient
+	if b.Strict {
+		decode = func(data []byte) (types.Object, types.ValidationErrors, error) {
+			obj, err := types.DecodeManifest(data)
+			return obj, nil, err
+		}
+	}
+	obj, unknown, err := decode(data)
+	for _, e := range unknown {
+		b.warn(b.under, e.Field, manifestError{e}.Error()+"; it has no effect")
+	}
 	if err != nil {
-		b.broken = b.broken || kind == kindPool
-		b.fail(manifestErrors(err)...)
+		b.reject(b.under, id, manifestErrors(err)...)
 		return
 	}
-	if !b.unique(kind, obj.Key()) {
-		return
-	}
-	b.config.Change.Objects = append(b.config.Change.Objects, obj)
-	if p, ok := obj.(*types.InferencePool); ok {
-		b.pools = append(b.pools, p)
-	}
-}
-
-// fail notes what is wrong with the object under way.
-func (b *builder) fail(errs ...error) {
-	for _, err := range errs {
-		if b.item != "" {
-			err = fmt.Errorf("%s%w", b.item, err)
+	if before := b.previous.find(id); before != nil {
+		if err := obj.ValidateUpdate(before.manifest); err != nil {
+			b.reject(b.under, id, manifestErrors(err)...)
+			return
 		}
-		b.add(b.at, err)
 	}
+	b.accept(b.under, &object{id: id, manifest: obj})
 }
 
-// failAt notes what is wrong with an object that was read before.
-func (b *builder) failAt(o origin, err error) { b.add(o.place, fmt.Errorf("%s%w", o.prefix, err)) }
-
-// origin is where an object that is used later was read, and the beginning of
-// what is said of it: items[3]: StaticEndpoints default/a:
-type origin struct {
-	place
-	prefix string
-}
-
-func (b *builder) origin(object string) origin { return origin{b.at, b.item + object + ": "} }
-
-// unique reports whether no other object has the name, and notes it if one has.
-func (b *builder) unique(kind string, name types.NamespacedName) bool {
-	id := identity{kind, name}
-	if first, dup := b.seen[id]; dup {
-		b.fail(fmt.Errorf("%s %s is there twice, first at %s", kind, name, first))
-		return false
-	}
-	b.seen[id] = b.at
-	return true
-}
-
-// connect is what can be done when all objects are known. All that could be
-// pools were good.
-func (b *builder) connect(path string) {
-	if len(b.pools) == 0 {
-		if !b.any() {
-			b.add(place{file: path}, errors.New("there is no InferencePool; at least one is required"))
-		}
+// accept takes a good object, unless there is one of its name already.
+func (b *builder) accept(o origin, obj *object) {
+	if first, dup := b.seen[obj.id]; dup {
+		o.object = labelled(obj.id.kind, obj.id.name)
+		b.reject(o, obj.id, fmt.Errorf("is there twice, first at %s", first))
 		return
 	}
-	for _, p := range b.pools {
-		b.config.pools[p.Key()] = nil
-		b.config.Change.Endpoints[p.Key()] = nil
+	obj.place = o.place
+	b.seen[obj.id] = o.place
+	b.add(obj)
+}
+
+// add puts an object in force.
+func (b *builder) add(obj *object) {
+	b.config.objects = append(b.config.objects, obj)
+	switch {
+	case obj.picker != nil:
+		b.pickers = append(b.pickers, obj.picker)
+		b.config.LegacyMetrics = b.config.LegacyMetrics || obj.picker.legacy
+	case obj.static != nil:
+		b.statics = append(b.statics, obj.static)
+	default:
+		b.config.Change.Objects = append(b.config.Change.Objects, obj.manifest)
+	}
+}
+
+// reject leaves out an object.
+func (b *builder) reject(o origin, id identity, errs ...error) *Rejected {
+	r := &Rejected{File: o.file, Document: o.document, Line: o.line, Kind: id.kind, Name: id.name, Err: o.faults(errs), id: id}
+	b.config.Rejected = append(b.config.Rejected, r)
+	return r
+}
+
+// rejectUnknown leaves out what cannot be read so far that it would be known what it was
+// to be. kind is what it seems to be.
+func (b *builder) rejectUnknown(o origin, kind string, errs ...error) {
+	b.unsure[o.file] = true
+	b.reject(o, identity{kind: kind}, errs...)
+}
+
+func (b *builder) warn(o origin, field, text string) {
+	b.config.Warnings = append(b.config.Warnings, o.warning(field, text))
+}
+
+// keep puts in force again what was so before and cannot be replaced, because what was to
+// replace it was left out.
+func (b *builder) keep() {
+	if b.previous == nil {
+		return
+	}
+	kept := make(map[string]bool) // files
+	for _, before := range b.previous.objects {
+		if _, there := b.seen[before.id]; there {
+			continue
+		}
+		i := slices.IndexFunc(b.config.Rejected, func(r *Rejected) bool { return r.id == before.id })
+		if i < 0 && !b.unsure[before.file] {
+			continue // it was taken away
+		}
+		if i >= 0 {
+			b.config.Rejected[i].Kept = true
+		} else {
+			kept[before.file] = true
+		}
+		b.seen[before.id] = before.place
+		b.add(before)
+	}
+	for _, r := range b.config.Rejected {
+		r.Kept = r.Kept || r.id.name.Name == "" && r.id.where == "" && kept[r.File]
+	}
+}
+
+// connect is what can be done when all objects are known.
+func (b *builder) connect() {
+	for _, o := range b.config.Change.Objects {
+		if p, ok := o.(*types.InferencePool); ok {
+			b.config.pools[p.Key()] = nil
+			b.config.Change.Endpoints[p.Key()] = nil
+		}
+	}
+	if len(b.config.pools) == 0 {
+		return
 	}
 	b.connectPickers()
 	b.connectStatics()
+}
+
+// verdict returns why the configuration cannot be put in force at all: there would be no
+// pool, or an EndpointPickerConfig is bad and there is none before to go on with.
+func (b *builder) verdict(path string) error {
+	var errs []error
+	stop := len(b.config.pools) == 0
+	for _, r := range b.config.Rejected {
+		errs = append(errs, r.Err)
+		stop = stop || r.Kind == kindPicker && b.previous == nil && !r.follows
+	}
+	switch {
+	case !stop:
+		for _, p := range b.pickers {
+			p.lines = nil
+		}
+		for _, s := range b.statics {
+			s.lines = nil
+		}
+		return nil
+	case len(errs) == 0:
+		return &Error{File: path, Err: errors.New("there is no InferencePool; at least one is required")}
+	}
+	return joined(errs)
 }
 
 // metadata reads the name and namespace of an object that is not of package
@@ -269,8 +414,9 @@ func poolRef(f fields, namespace string) types.NamespacedName {
 		return types.NamespacedName{}
 	}
 	ref := f.object("poolRef")
-	if group := ref.str("group"); group != "" && group != types.GroupX && group != types.GroupGA {
-		ref.errorf("%s must be one of %s, %s, got %s", ref.at("group"), types.GroupX, types.GroupGA, show(group))
+	groups := []string{types.GroupX, types.GroupGA, types.GroupLLMD}
+	if group := ref.str("group"); group != "" && !slices.Contains(groups, group) {
+		ref.errorf("%s must be one of %s, got %s", ref.at("group"), list(groups), show(group))
 	}
 	if kind := ref.str("kind"); kind != "" && kind != kindPool {
 		ref.errorf("%s must be %s, got %s", ref.at("kind"), kindPool, show(kind))

@@ -12,9 +12,9 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Config is one version of a configuration, complete and valid: every pool has a
-// profile that can be built, and admission control that can, if it has any. It must not be modified; its methods may be called
-// from any goroutine.
+// Config is one version of a configuration, complete and valid but for what is in
+// Rejected: every pool has a profile that can be built, and admission control that can, if
+// it has any. It must not be modified; its methods may be called from any goroutine.
 type Config struct {
 	// Change is for datastore.Store.Commit: all manifests, as the whole set
 	// (OnlyObjects), and the endpoints of every pool, of which there may be none.
@@ -23,14 +23,23 @@ type Config struct {
 	Change datastore.Change
 
 	// Warnings are what was accepted without effect, or with another effect than
-	// in the Inference Extension: file, document, field and why.
+	// in the Inference Extension, fields that are not known among it: file, document,
+	// line, field and why.
 	Warnings []string
+
+	// Rejected is what was left out because something is wrong with it, in the order of
+	// the files.
+	Rejected []*Rejected
+
+	// Skipped counts the objects of kinds that are not for an endpoint picker, by kind.
+	Skipped map[string]int
 
 	// LegacyMetrics: a document has the feature gate enableLegacyMetrics.
 	LegacyMetrics bool
 
 	registry *plugins.Registry
 	pools    map[types.NamespacedName]*scheduler
+	objects  []*object // in force
 }
 
 // Loader reads configurations. The zero value is good.
@@ -40,6 +49,12 @@ type Loader struct {
 	Registry *plugins.Registry
 	// MaxBytes bounds the size of all files together. 0: DefaultMaxBytes.
 	MaxBytes int64
+	// Strict makes fields that are not known errors. Without, they are in
+	// Config.Warnings.
+	Strict bool
+	// CheckEndpoint, if set, returns what is wrong with an endpoint for who is to use it.
+	// An object with such an endpoint is rejected.
+	CheckEndpoint func(datastore.EndpointSpec) error
 }
 
 // Load is Loader.Load with a registry, which may be nil, and the default limit.
@@ -51,14 +66,16 @@ func Load(path string, reg *plugins.Registry) (*Config, error) {
 // and *.json in it in the order of their names, but not those that begin with a
 // dot, nor those of directories inside. Links are followed.
 //
-// The error joins all that is wrong with all documents, an *Error for each, up to
-// a hundred; or it is that of reading, such as an *fs.PathError.
+// An object that is bad is in Config.Rejected, and the others are good. It is an error
+// only if that leaves no pool, or if it is an EndpointPickerConfig. Then the error joins
+// all that is wrong with all documents, an *Error for each, up to a hundred; or it is that
+// of reading, such as an *fs.PathError.
 func (l Loader) Load(path string) (*Config, error) {
 	files, err := readFiles(path, l.MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	return l.parse(path, files)
+	return l.parse(path, files, nil)
 }
 
 // Parse reads a configuration from memory. It is JSON if name, which stands for
@@ -71,7 +88,7 @@ func (l Loader) Parse(name string, data []byte) (*Config, error) {
 	if int64(len(data)) > most {
 		return nil, &Error{File: name, Err: fmt.Errorf("the configuration has more than %d bytes (MaxBytes)", most)}
 	}
-	return l.parse(name, []file{{name, data}})
+	return l.parse(name, []file{{name: name, data: data}}, nil)
 }
 
 // Pools returns the names of all pools, sorted. There is at least one.
@@ -135,4 +152,17 @@ func withNamespace(n types.NamespacedName) types.NamespacedName {
 		n.Namespace = types.DefaultNamespace
 	}
 	return n
+}
+
+// find returns the object with an identity that is in force, nil if there is none. c may
+// be nil.
+func (c *Config) find(id identity) *object {
+	if c == nil {
+		return nil
+	}
+	i := slices.IndexFunc(c.objects, func(o *object) bool { return o.id == id })
+	if i < 0 {
+		return nil
+	}
+	return c.objects[i]
 }

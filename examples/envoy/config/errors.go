@@ -20,8 +20,9 @@ type Error struct {
 	// Document counts the documents of File from 1, empty ones left out. 0: what
 	// is wrong is the file itself, or that it is no YAML or JSON.
 	Document int
-	// Line, from 1, is that on which Document begins, or without Document the
-	// very line that is no YAML or JSON. 0: not known.
+	// Line, from 1, is that of the field, or of what it is in, or else that on which
+	// Document begins; without Document the very line that is no YAML or JSON. 0: not
+	// known.
 	Line int
 	// Err says what is wrong, the path of the field first.
 	Err error
@@ -34,6 +35,25 @@ func (e *Error) Error() string {
 
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Rejected is an object that is left out, or a part of one, because something is wrong
+// with it; or a document, or a file, of which nothing can be read.
+type Rejected struct {
+	// File, Document and Line say where it begins, as in Error.
+	File           string
+	Document, Line int
+	// Kind and Name are what it says it is; empty if that cannot be told.
+	Kind string
+	Name types.NamespacedName
+	// Kept: what was in force before in its place is so still.
+	Kept bool
+	// Err joins an *Error for each thing that is wrong with it.
+	Err error
+
+	id identity
+	// follows: it is left out because another one is.
+	follows bool
+}
 
 // place is where something is that has been read.
 type place struct {
@@ -51,27 +71,77 @@ func (p place) String() string {
 	return p.file
 }
 
-// problems collects errors, the first maxErrors of them.
-type problems struct {
-	errs []error
-	more int
+// origin is where an object was read, and what it is called in what is said of it:
+//
+//	items[3]: StaticEndpoints default/a: spec.poolRef …
+type origin struct {
+	place
+	item   string // items[3], of a List
+	object string // StaticEndpoints default/a; empty: not known yet
+	lines  *lineIndex
 }
 
-func (p *problems) add(at place, err error) {
-	if len(p.errs) == maxErrors {
-		p.more++
-		return
+// text is what is said of a field of the object, and at its place.
+func (o *origin) text(field, text string) (place, string) {
+	at := o.place
+	if line := o.lines.of(join(o.item, field)); line > 0 {
+		at.line = line
 	}
-	p.errs = append(p.errs, &Error{at.file, at.document, at.line, err})
+	for _, before := range []string{o.object, o.item} {
+		if before != "" {
+			text = before + ": " + text
+		}
+	}
+	return at, text
 }
 
-func (p *problems) any() bool { return len(p.errs) > 0 }
-
-func (p *problems) err() error {
-	if p.more > 0 {
-		return errors.Join(append(p.errs, fmt.Errorf("config: and %d errors more", p.more))...)
+// fault is err as an *Error that says where.
+func (o *origin) fault(err error) error {
+	field := err.Error()
+	if m, ok := err.(manifestError); ok {
+		field = m.Field
 	}
-	return errors.Join(p.errs...)
+	at, text := o.text(field, err.Error())
+	return &Error{at.file, at.document, at.line, prefixed{text, err}}
+}
+
+func (o *origin) faults(errs []error) error {
+	out := make([]error, 0, min(len(errs), maxErrors+1))
+	for i, err := range errs {
+		if i == maxErrors {
+			out = append(out, fmt.Errorf("config: %s: and %d errors more", o.place, len(errs)-i))
+			break
+		}
+		out = append(out, o.fault(err))
+	}
+	return errors.Join(out...)
+}
+
+// warning is a text about a field that says where.
+func (o *origin) warning(field, text string) string {
+	at, text := o.text(field, text)
+	return at.String() + ": " + text
+}
+
+// prefixed is an error with more before its text.
+type prefixed struct {
+	text string
+	err  error
+}
+
+func (p prefixed) Error() string { return p.text }
+func (p prefixed) Unwrap() error { return p.err }
+
+// joined joins errors, the first maxErrors of those that they join.
+func joined(errs []error) error {
+	var flat []error
+	for _, err := range errs {
+		flat = append(flat, flatten(err, err)...)
+	}
+	if more := len(flat) - maxErrors; more > 0 {
+		flat = append(flat[:maxErrors:maxErrors], fmt.Errorf("config: and %d errors more", more))
+	}
+	return errors.Join(flat...)
 }
 
 // manifestErrors are the errors in err of package types, one by one, without that
@@ -91,12 +161,23 @@ func manifestErrors(err error) []error {
 type manifestError struct{ *types.FieldError }
 
 func (e manifestError) Error() string {
+	if e.Known != "" {
+		return e.Object + ": " + e.unknown()
+	}
 	text := strings.TrimPrefix(e.FieldError.Error(), "types: ")
 	if e.Rule == mustBeString {
 		text += quoteHint(e.Value)
 	}
 	return text
 }
+
+// unknown says of a field that it is none, without the name of the object.
+func (e manifestError) unknown() string {
+	return e.Field + " " + e.Rule + suggestion(lastName(e.Field), strings.Split(e.Known, ", "))
+}
+
+// lastName is the name at the end of the path of a field.
+func lastName(field string) string { return field[strings.LastIndexByte(field, '.')+1:] }
 
 func (e manifestError) Unwrap() error { return e.FieldError }
 

@@ -20,6 +20,7 @@ const DefaultMaxBytes = 16 << 20
 type file struct {
 	name string // as in errors
 	data []byte
+	err  error // why it cannot be read; nil: it was
 }
 
 func (f *file) isJSON() bool { return filepath.Ext(f.name) == ".json" }
@@ -30,7 +31,7 @@ type digest [sha256.Size]byte
 func digestOf(files []file) digest {
 	h := sha256.New()
 	for _, f := range files {
-		fmt.Fprintf(h, "%q %d\n", f.name, len(f.data))
+		fmt.Fprintf(h, "%q %d %v\n", f.name, len(f.data), f.err)
 		h.Write(f.data)
 	}
 	return digest(h.Sum(nil))
@@ -51,7 +52,7 @@ func readFiles(path string, maxBytes int64) ([]file, error) {
 		if err != nil {
 			return nil, err
 		}
-		return []file{{path, data}}, nil
+		return []file{{name: path, data: data}}, nil
 	}
 	return readDir(path, maxBytes)
 }
@@ -83,25 +84,24 @@ func readVersion(path string, maxBytes int64) ([]file, error) {
 		if strings.HasPrefix(name, ".") || !slices.Contains([]string{".yaml", ".yml", ".json"}, filepath.Ext(name)) {
 			continue
 		}
-		full := filepath.Join(path, name)
-		info, err := os.Stat(full) // what a link leads to
-		if err != nil {
-			return nil, err
-		}
-		if info.IsDir() {
+		f := file{name: filepath.Join(path, name)}
+		info, err := os.Stat(f.name) // what a link leads to
+		if err == nil && info.IsDir() {
 			continue
 		}
-		data, err := readFile(full, maxBytes, &left)
-		if err != nil {
-			return nil, err
+		f.data, f.err = readFile(f.name, maxBytes, &left)
+		if errors.Is(f.err, errTooLarge) { // what is left out would be chance
+			return nil, f.err
 		}
-		files = append(files, file{full, data})
+		files = append(files, f)
 	}
 	if len(files) == 0 {
 		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("directory has no file *.yaml, *.yml or *.json")}
 	}
 	return files, nil
 }
+
+var errTooLarge = errors.New("the configuration has more than")
 
 // readFile reads what is at most left, and takes it off that.
 func readFile(path string, maxBytes int64, left *int64) ([]byte, error) {
@@ -123,7 +123,7 @@ func readFile(path string, maxBytes int64, left *int64) ([]byte, error) {
 		return nil, err
 	}
 	if n > *left {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("the configuration has more than %d bytes (MaxBytes)", maxBytes)}
+		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("%w %d bytes (MaxBytes)", errTooLarge, maxBytes)}
 	}
 	*left -= n
 	return b.Bytes(), nil

@@ -81,7 +81,12 @@ func (t *translation) ownAdmission(f fields) *admission.Config {
 	if f.m == nil {
 		return nil // told
 	}
-	data, err := json.Marshal(f.m)
+	form := cloneTree(f.m).(map[string]any)
+	t.readOver(f.path, form, func(data []byte) error {
+		_, err := admission.LoadConfig(data)
+		return err
+	})
+	data, err := json.Marshal(form)
 	if err == nil {
 		var c admission.Config
 		if c, err = admission.LoadConfig(data); err == nil {
@@ -97,6 +102,11 @@ func (t *translation) flowControl(f fields) *admission.Config {
 	c := &admission.Config{MaxBytes: f.quantity("maxBytes"), MaxRequests: f.requests("maxRequests")}
 	if f.m["maxBytes"] != nil && c.MaxBytes == 0 || f.m["maxRequests"] != nil && c.MaxRequests == 0 {
 		t.warn("%s: 0 stands for the default here, %d bytes or %d requests: there is always a bound", f.path, admission.DefaultMaxBytes, admission.DefaultMaxRequests)
+	}
+	c.WaitForEndpoints = f.positiveDuration("noEndpointRequestTTL")
+	f.read["saturationDetector"] = true // by saturation
+	if f.boolean("enableEviction") {
+		t.warn("%s has no effect here: Envoy cannot be told to end a request that is under way", f.at("enableEviction"))
 	}
 	bands := flowBands{translation: t, ttl: f.positiveDuration("defaultRequestTTL"), ceiling: t.usageLimit(f)}
 	bands.read(f)
@@ -136,6 +146,7 @@ type flowBands struct {
 	ttl             string
 	ceiling         float64
 	others          admission.BandConfig
+	negative        *admission.BandConfig // of the others, those below 0; nil: as the rest
 	listed          []admission.BandConfig
 	fairness, order policyChoice
 }
@@ -158,6 +169,11 @@ func (b *flowBands) read(f fields) {
 	others := f.object("defaultPriorityBand")
 	others.get("priority") // means nothing there
 	b.others = b.band(others)
+	if negative := f.object("defaultNegativePriorityBand"); negative.m != nil {
+		negative.get("priority")
+		band := b.band(negative)
+		b.negative = &band
+	}
 	f.each("priorityBands", func(one fields) {
 		band := b.band(one)
 		p, ok := one.integer("priority", math.MinInt32, math.MaxInt32)
@@ -241,19 +257,35 @@ func (b *flowBands) all() []admission.BandConfig {
 	for _, band := range b.listed {
 		p := *band.Priority
 		if from := p + 1; from < above {
-			gap := b.others
-			gap.Priority, gap.Name = &from, "above "+strconv.Itoa(p)
-			out = append(out, gap)
+			out = append(out, b.gap(&from, above, "above "+strconv.Itoa(p))...)
 		}
 		out = append(out, band)
 		above = p
 	}
-	lowest := b.others
-	lowest.Name = "others"
+	name := "others"
 	if len(b.listed) > 0 {
-		lowest.Name = "below " + strconv.Itoa(above)
+		name = "below " + strconv.Itoa(above)
 	}
-	return append(out, lowest)
+	return append(out, b.gap(nil, above, name)...)
+}
+
+// gap returns the bands of the priorities from one to below another of which nothing is
+// said by itself. from nil: from the lowest.
+func (b *flowBands) gap(from *int, above int, name string) []admission.BandConfig {
+	band := b.others
+	band.Priority, band.Name = from, name
+	if b.negative == nil || from != nil && *from >= 0 {
+		return []admission.BandConfig{band}
+	}
+	negative := *b.negative
+	negative.Priority, negative.Name = from, name
+	if above <= 0 {
+		return []admission.BandConfig{negative}
+	}
+	zero := 0
+	band.Priority = &zero
+	negative.Name = name + ", negative"
+	return []admission.BandConfig{band, negative}
 }
 
 // detectors returns what says how full endpoints are: what is declared to, and nothing

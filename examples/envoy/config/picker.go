@@ -2,6 +2,9 @@ package config
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/inferpick/inferpick/types"
 )
@@ -9,8 +12,10 @@ import (
 // pickerConfig is a document of kind EndpointPickerConfig.
 type pickerConfig struct {
 	origin
+	id        identity
 	pool      types.NamespacedName // zero: every pool that has none of its own
 	scheduler *scheduler
+	legacy    bool // the gate enableLegacyMetrics is open
 }
 
 // Feature gates of the Inference Extension. Two of them ask for what is so here in any
@@ -26,58 +31,79 @@ const (
 func (b *builder) picker(top fields) {
 	r := top.reader
 	name := metadata(top, false)
-	p := &pickerConfig{origin: b.origin(labelled(kindPicker, name)), pool: poolRef(top, name.Namespace)}
-	legacy, flow := featureGates(top)
+	o := b.under
+	o.object = labelled(kindPicker, name)
+	p := &pickerConfig{origin: o, id: b.identity(kindPicker, name), pool: poolRef(top, name.Namespace)}
+	if name.Name == "" {
+		b.unnamed[o.file]++
+	}
+	gates := featureGates(top)
+	p.legacy = gates[gateLegacyMetrics]
 	t := translation{
-		fields: top, registry: b.config.registry, byName: make(map[string]*declared),
-		warn: func(format string, args ...any) {
-			b.config.Warnings = append(b.config.Warnings, fmt.Sprintf("%s: %s%s", p.place, p.prefix, fmt.Sprintf(format, args...)))
-		},
+		fields: top, registry: b.Registry, byName: make(map[string]*declared),
+		warn: r.warnf,
 	}
-	p.scheduler = t.translate(flow)
+	p.scheduler = t.translate(gates[gateFlowControl])
 	top.done()
-	for _, err := range r.errs {
-		b.failAt(p.origin, err)
+	for _, text := range r.warnings {
+		b.warn(o, text, text)
 	}
-	if len(r.errs) > 0 || name.Name != "" && !b.unique(kindPicker, withNamespace(name)) {
+	if len(r.errs) > 0 {
+		b.reject(o, p.id, r.errs...)
 		return
 	}
-	b.config.LegacyMetrics = b.config.LegacyMetrics || legacy
-	b.pickers = append(b.pickers, p)
+	b.accept(o, &object{id: p.id, picker: p})
 }
 
-// featureGates reports whether the legacy metrics and flow control are asked for.
-func featureGates(top fields) (legacy, flow bool) {
+// featureGates returns the gates that are open: those that are named, if not followed by
+// =false.
+func featureGates(top fields) map[string]bool {
+	known := []string{gateDataLayer, gateLegacyMetrics, gateFlowControl, gatePrepareData}
+	open := make(map[string]bool)
 	for i, v := range top.list("featureGates") {
 		at := index("featureGates", i)
-		switch v {
-		case gateDataLayer, gatePrepareData:
-		case gateLegacyMetrics:
-			legacy = true
-		case gateFlowControl:
-			flow = true
+		text, ok := v.(string)
+		name, value, given := strings.Cut(text, "=")
+		on := true
+		if given {
+			var err error
+			if on, err = strconv.ParseBool(value); err != nil {
+				top.errorf("%s %s must be the name of a gate, which =true or =false may follow", at, show(v))
+				continue
+			}
+		}
+		switch {
+		case !ok:
+			top.errorf("%s %s must be the name of a gate; known are %s", at, show(v), list(known))
+		case !slices.Contains(known, name) && !top.strict:
+			top.warnf("%s %s is unknown%s; it has no effect", at, show(v), suggestion(name, known))
+		case !slices.Contains(known, name):
+			top.errorf("%s %s is unknown%s", at, show(v), suggestion(name, known))
 		default:
-			top.errorf("%s %s is unknown; known are %s, %s, %s and %s", at, show(v), gateDataLayer, gateLegacyMetrics, gateFlowControl, gatePrepareData)
+			open[name] = on
 		}
 	}
-	return legacy, flow
+	return open
 }
 
 // connectPickers gives each pool its scheduler.
 func (b *builder) connectPickers() {
 	var general *pickerConfig
 	own := make(map[types.NamespacedName]*pickerConfig)
+	bad := func(p *pickerConfig, format string, args ...any) {
+		b.reject(p.origin, p.id, fmt.Errorf(format, args...)).follows = b.leftOut(identity{kind: kindPool, name: p.pool})
+	}
 	for _, p := range b.pickers {
 		_, exists := b.config.pools[p.pool]
 		switch {
 		case p.pool.IsZero() && general != nil:
-			b.failAt(p.origin, fmt.Errorf("holds for every pool that has none of its own, as does that at %s: bind one of them to a pool by poolRef", general.place))
+			bad(p, "holds for every pool that has none of its own, as does that at %s: bind one of them to a pool by poolRef", general.place)
 		case p.pool.IsZero():
 			general = p
 		case !exists:
-			b.failAt(p.origin, fmt.Errorf("poolRef: there is no InferencePool %s", p.pool))
+			bad(p, "poolRef: there is no InferencePool %s", p.pool)
 		case own[p.pool] != nil:
-			b.failAt(p.origin, fmt.Errorf("poolRef: pool %s has one already, at %s", p.pool, own[p.pool].place))
+			bad(p, "poolRef: pool %s has one already, at %s", p.pool, own[p.pool].place)
 		default:
 			own[p.pool] = p
 		}
@@ -86,6 +112,8 @@ func (b *builder) connectPickers() {
 		switch {
 		case own[pool] != nil:
 			b.config.pools[pool] = own[pool].scheduler
+		case b.before(pool) != nil:
+			b.config.pools[pool] = b.before(pool)
 		case general != nil:
 			b.config.pools[pool] = general.scheduler
 		default:
@@ -93,6 +121,20 @@ func (b *builder) connectPickers() {
 		}
 	}
 	if general != nil && len(own) == len(b.config.pools) {
-		b.config.Warnings = append(b.config.Warnings, fmt.Sprintf("%s: %sholds for no pool: each has one of its own", general.place, general.prefix))
+		b.warn(general.origin, "", "holds for no pool: each has one of its own")
 	}
+}
+
+// leftOut reports whether an object was rejected and has no version in force.
+func (b *builder) leftOut(id identity) bool {
+	return slices.ContainsFunc(b.config.Rejected, func(r *Rejected) bool { return r.id == id && !r.Kept })
+}
+
+// before returns the scheduler that a pool had, if one was left out that may have been
+// meant for it: the pool goes on as it was.
+func (b *builder) before(pool types.NamespacedName) *scheduler {
+	if b.previous == nil || !slices.ContainsFunc(b.config.Rejected, func(r *Rejected) bool { return r.Kind == kindPicker && !r.Kept }) {
+		return nil
+	}
+	return b.previous.pools[pool]
 }

@@ -13,18 +13,24 @@ import (
 // a new one.
 func (t *translation) saturation() *declared {
 	f := t.object("saturationDetector")
+	if flow := t.object("flowControl"); flow.has("saturationDetector") { // where it is since llm-d 0.8
+		if f.m != nil {
+			t.warn("saturationDetector has no effect: flowControl.saturationDetector is given")
+		}
+		f = flow.object("saturationDetector")
+	}
 	ref := f.str("pluginRef")
 	inline := t.limits(f, false)
 	t.detectorGiven = ref != "" || len(inline) > 0 || t.byName[typeDetector] != nil
 	switch d := t.byName[ref]; {
 	case ref != "" && len(f.m) > 1:
-		t.errorf("saturationDetector must have either pluginRef or thresholds, not both")
+		t.errorf("%s must have either pluginRef or thresholds, not both", f.path)
 	case ref == "" && len(inline) > 0:
 		data, err := json.Marshal(inline)
 		if err != nil {
-			t.errorf("saturationDetector: %w", err)
+			t.errorf("%s: %w", f.path, err)
 		}
-		return &declared{path: "saturationDetector", plugin: plugins.PluginConfig{Type: typeShed, Name: t.unique(typeShed), Parameters: data}}
+		return &declared{path: f.path, plugin: plugins.PluginConfig{Type: typeShed, Name: t.unique(typeShed), Parameters: data}}
 	case d != nil && d.plugin.Type == typeShed, d != nil && d.bad:
 		return d
 	case d != nil && d.typeName == typeConcurrency:
@@ -32,17 +38,18 @@ func (t *translation) saturation() *declared {
 	case d == nil && ref == typeConcurrency:
 		t.concurrency = &declared{typeName: ref, plugin: plugins.PluginConfig{Type: ref, Name: ref}}
 	case d != nil:
-		t.errorf("saturationDetector.pluginRef: %q is of type %s, want %s or %s", ref, d.typeName, typeDetector, typeConcurrency)
+		t.errorf("%s: %q is of type %s, want %s or %s", f.at("pluginRef"), ref, d.typeName, typeDetector, typeConcurrency)
 	case ref != "" && ref != typeDetector:
-		t.errorf("saturationDetector.pluginRef: %s", t.noPlugin(ref))
+		t.errorf("%s: %s", f.at("pluginRef"), t.noPlugin(ref))
 	}
 	if d := t.byName[typeDetector]; d != nil && d.plugin.Type == typeShed {
 		return d
 	}
-	return &declared{path: "saturationDetector", plugin: plugins.PluginConfig{Type: typeShed, Name: t.unique(typeShed)}}
+	return &declared{path: f.path, plugin: plugins.PluginConfig{Type: typeShed, Name: t.unique(typeShed)}}
 }
 
-// dataLayer checks the references of a section that has no effect here.
+// dataLayer checks the references of a section of which only the parameters of what it
+// refers to have an effect here.
 func (t *translation) dataLayer(name string) {
 	f := t.object(name)
 	f.each("sources", func(source fields) {
@@ -53,16 +60,35 @@ func (t *translation) dataLayer(name string) {
 		})
 		source.done()
 	})
+	if v := f.get("injectDefaults"); v != nil && !f.boolean("injectDefaults") {
+		t.warn("%s has no effect here: metrics are read in any case, but of endpoints with metrics.disabled", f.at("injectDefaults"))
+	}
+	for _, unused := range []string{"discovery", "peerDiscovery", "crossReplicaSyncerPluginRef", "crossReplicaSyncInterval"} {
+		if f.has(unused) {
+			t.warn("%s has no effect here: endpoints are those of StaticEndpoints, and pickers tell each other nothing", f.at(unused))
+		}
+	}
 	f.done()
 }
 
-func (t *translation) parser() {
-	if f := t.object("parser"); f.m != nil {
-		if f.str("pluginRef") != typeParser || t.byName[typeParser] != nil {
-			t.refersTo(f, typeParser)
-		}
-		f.done()
+// parsers checks the references to parsers: one at the top, or several of the request
+// handler, as newer versions have it.
+func (t *translation) parsers() {
+	t.parser(t.object("parser"))
+	handler := t.object("requestHandler")
+	t.parser(handler.object("parser"))
+	handler.each("parsers", t.parser)
+	handler.done()
+}
+
+func (t *translation) parser(f fields) {
+	if f.m == nil {
+		return
 	}
+	if ref := f.str("pluginRef"); ref != typeParser || t.byName[ref] != nil {
+		t.refersTo(f, typeParser)
+	}
+	f.done()
 }
 
 func (t *translation) refersTo(f fields, typeName string) {

@@ -14,6 +14,7 @@ import (
 // staticEndpoints is a document of kind StaticEndpoints.
 type staticEndpoints struct {
 	origin
+	id        identity
 	namespace string               // as written
 	pool      types.NamespacedName // zero: by labels
 	endpoints []staticEndpoint
@@ -28,37 +29,71 @@ type staticEndpoint struct {
 func (b *builder) static(top fields) {
 	r := top.reader
 	name := metadata(top, true)
-	s := &staticEndpoints{origin: b.origin(labelled(kindStatic, name)), namespace: name.Namespace}
+	o := b.under
+	o.object = labelled(kindStatic, name)
+	s := &staticEndpoints{origin: o, id: b.identity(kindStatic, name), namespace: name.Namespace}
 	spec := top.object("spec")
 	s.pool = poolRef(spec, name.Namespace)
 	spec.each("endpoints", func(f fields) {
-		before := len(r.errs)
-		checkLabels(f.object("labels"))
-		data, err := json.Marshal(f.m)
-		if err != nil || len(r.errs) > before {
-			return
+		if e, ok := b.endpoint(f); ok {
+			s.endpoints = append(s.endpoints, e)
 		}
-		e := staticEndpoint{path: f.path}
-		if e.spec, err = datastore.DecodeEndpoint(data); err != nil {
-			r.errorf("%s.%w", f.path, err)
-			return
-		}
-		if e.spec.ID == "" {
-			e.spec.ID = e.spec.Address
-		}
-		s.endpoints = append(s.endpoints, e)
 	})
 	spec.done()
 	top.get("status")
 	top.done()
+	for _, text := range r.warnings {
+		b.warn(o, text, text)
+	}
 	if len(r.errs) > 0 {
-		for _, err := range r.errs {
-			b.failAt(s.origin, err)
-		}
+		b.reject(o, s.id, r.errs...)
 		return
 	}
-	if b.unique(kindStatic, withNamespace(name)) {
-		b.statics = append(b.statics, s)
+	b.accept(o, &object{id: s.id, static: s})
+}
+
+// endpoint reads one of a document, and reports whether it is good.
+func (b *builder) endpoint(f fields) (e staticEndpoint, ok bool) {
+	r := f.reader
+	before := len(r.errs)
+	checkLabels(f.object("labels"))
+	f.endpointForm()
+	if len(r.errs) > before {
+		return e, false
+	}
+	data, err := json.Marshal(f.m)
+	if err != nil {
+		r.errorf("%s: %w", f.path, err)
+		return e, false
+	}
+	e.path = f.path
+	if e.spec, err = datastore.DecodeEndpoint(data); err == nil && b.CheckEndpoint != nil {
+		err = b.CheckEndpoint(e.spec)
+	}
+	if err != nil {
+		r.errorf("%s.%w", f.path, err)
+		return e, false
+	}
+	if e.spec.ID == "" {
+		e.spec.ID = e.spec.Address
+	}
+	return e, true
+}
+
+// endpointForm notes the fields that an endpoint has not, and takes them out.
+func (f fields) endpointForm() {
+	f.only("id", "address", "labels", "state", "engine", "capacity", "metrics")
+	f.object("capacity").only("speed", "maxConcurrency", "kvTokens", "costPerHour")
+	f.object("metrics").only("address", "path", "scheme", "disabled")
+}
+
+// only notes the fields that are none of the known ones, and takes them out.
+func (f fields) only(known ...string) {
+	slices.Sort(known)
+	for _, name := range slices.Sorted(maps.Keys(f.m)) {
+		if !slices.Contains(known, name) && f.unknown(f.at(name), name, known) {
+			delete(f.m, name)
+		}
 	}
 }
 
@@ -76,32 +111,37 @@ func isString(v any) bool {
 	return ok
 }
 
-// connectStatics gives the pools their endpoints.
+// connectStatics gives the pools their endpoints. An endpoint that no pool can have is left
+// out by itself.
 func (b *builder) connectStatics() {
 	type inPool struct {
 		pool types.NamespacedName
 		id   string
 	}
-	first := make(map[inPool]origin)
+	first := make(map[inPool]place)
 	for _, s := range b.statics {
 		if _, ok := b.config.pools[s.pool]; !ok && !s.pool.IsZero() {
-			b.failAt(s.origin, fmt.Errorf("spec.poolRef: there is no InferencePool %s", s.pool))
+			b.reject(s.origin, s.id, fmt.Errorf("spec.poolRef: there is no InferencePool %s", s.pool))
 			continue
 		}
+		var errs []error
 		for _, e := range s.endpoints {
 			pools := b.poolsOf(s, e.spec.Labels)
 			if len(pools) == 0 {
-				b.failAt(s.origin, fmt.Errorf("%s.labels: %w", e.path, errNoPool(s)))
+				errs = append(errs, fmt.Errorf("%s.labels: %w", e.path, errNoPool(s)))
 			}
 			for _, pool := range pools {
 				key := inPool{pool, e.spec.ID}
 				if at, dup := first[key]; dup {
-					b.failAt(s.origin, fmt.Errorf("%s.id: pool %s has an endpoint %s already, at %s", e.path, pool, show(e.spec.ID), at.place))
+					errs = append(errs, fmt.Errorf("%s.id: pool %s has an endpoint %s already, at %s", e.path, pool, show(e.spec.ID), at))
 					continue
 				}
-				first[key] = s.origin
+				first[key] = s.place
 				b.config.Change.Endpoints[pool] = append(b.config.Change.Endpoints[pool], e.spec)
 			}
+		}
+		if len(errs) > 0 {
+			b.reject(s.origin, s.id, errs...)
 		}
 	}
 }
@@ -112,8 +152,9 @@ func (b *builder) poolsOf(s *staticEndpoints, labels map[string]string) []types.
 		return []types.NamespacedName{s.pool}
 	}
 	var pools []types.NamespacedName
-	for _, p := range b.pools {
-		if (s.namespace == "" || s.namespace == p.Namespace) && p.Spec.Selector.Matches(labels) {
+	for _, o := range b.config.Change.Objects {
+		p, ok := o.(*types.InferencePool)
+		if ok && (s.namespace == "" || s.namespace == p.Namespace) && p.Spec.Selector.Matches(labels) {
 			pools = append(pools, p.Key())
 		}
 	}

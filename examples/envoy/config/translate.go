@@ -2,6 +2,7 @@ package config
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -88,12 +89,12 @@ func (t *translation) translate(flow bool) *scheduler {
 	t.each("plugins", t.plugin)
 	t.dataLayer("dataLayer")
 	t.dataLayer("data") // its name up to version 1.2
-	t.parser()
+	t.parsers()
 	detector := t.saturation()
 	refs, profile, given := t.profile()
 	admits := t.admission(flow, detector)
 	if t.concurrency != nil && admits == nil {
-		t.errorf("saturationDetector.pluginRef: %q is of type %s, which needs %s in featureGates: without it requests are shed by what the servers report", t.concurrency.plugin.Name, typeConcurrency, gateFlowControl)
+		t.warn("saturationDetector: %s (%s) has no effect without %s in featureGates: requests are shed by what the servers report", t.concurrency.plugin.Name, typeConcurrency, gateFlowControl)
 	}
 	if len(t.errs) > 0 {
 		return nil
@@ -163,7 +164,7 @@ func (t *translation) plugin(f fields) {
 	t.byName[name] = d
 
 	before := len(t.errs)
-	ours := t.parameters(d, parameters)
+	ours := t.known(d, parameters.path, t.parameters(d, parameters))
 	if len(ours) > 0 {
 		data, err := json.Marshal(ours)
 		if err != nil {
@@ -205,10 +206,15 @@ func (t *translation) parameters(d *declared, p fields) map[string]any {
 		d.nothing, d.flow = true, true
 		return t.flowParameters(d, p)
 	case typeName != "":
-		t.errorf("%s.type %q is unknown; known are %s, and of the Inference Extension's %s", d.path, shorten(typeName),
+		t.errorf("%s.type %q is unknown%s; known are %s, and of the Inference Extension's %s", d.path, shorten(typeName), nearestOf(typeName, t.knownTypes()),
 			strings.Join(t.registry.Types(), ", "), strings.Join(slices.Concat([]string{typeDetector, "kv-cache-scorer"}, nothingToDo, flowControlTypes), ", "))
 	}
 	return nil
+}
+
+// knownTypes are all types that a plugin may be of.
+func (t *translation) knownTypes() []string {
+	return slices.Concat(t.registry.Types(), []string{typeDetector}, slices.Sorted(maps.Keys(aliases)), nothingToDo, flowControlTypes)
 }
 
 func (t *translation) knows(typeName string) bool {

@@ -75,7 +75,28 @@ func parseValue(dec *json.Decoder, path string, depth int) (any, error) {
 }
 
 // reader collects what is wrong with one object, a line for each.
-type reader struct{ errs []error }
+type reader struct {
+	errs []error
+	// strict makes errors of fields that are not known, and else they are warned of.
+	strict   bool
+	warnings []string
+}
+
+func (r *reader) warnf(format string, args ...any) {
+	r.warnings = append(r.warnings, fmt.Sprintf(format, args...))
+}
+
+// unknown notes a field that is not known, and those that there are instead. It reports
+// whether the field may be read over.
+func (r *reader) unknown(path, name string, known []string) bool {
+	text := path + " is not a field of this object" + suggestion(name, known)
+	if r.strict {
+		r.errs = append(r.errs, errors.New(text))
+		return false
+	}
+	r.warnf("%s; it has no effect", text)
+	return true
+}
 
 func (r *reader) errorf(format string, args ...any) {
 	r.errs = append(r.errs, fmt.Errorf(format, args...))
@@ -176,6 +197,15 @@ func (f fields) unsigned(name string) uint64 {
 	return x
 }
 
+func (f fields) boolean(name string) bool {
+	v := f.get(name)
+	b, ok := v.(bool)
+	if !ok && v != nil {
+		f.errorf("%s must be true or false, got %s", f.at(name), show(v))
+	}
+	return b
+}
+
 func (f fields) object(name string) fields { return f.reader.fields(f.get(name), f.at(name)) }
 
 func (f fields) list(name string) []any {
@@ -199,11 +229,12 @@ func (f fields) each(name string, fn func(fields)) {
 	}
 }
 
-// done notes the fields that nobody has read.
+// done notes the fields that nobody has read. Those that somebody asked for are the ones
+// that there may be.
 func (f fields) done() {
 	for _, name := range slices.Sorted(maps.Keys(f.m)) {
 		if !f.read[name] {
-			f.errorf("%s is not a field of this object", f.at(name))
+			f.unknown(f.at(name), name, slices.Sorted(maps.Keys(f.read)))
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,12 +24,12 @@ type WatchOptions struct {
 	// one than MinInterval becomes that.
 	Interval time.Duration
 
-	// Registry and MaxBytes are those of Loader.
-	Registry *plugins.Registry
-	MaxBytes int64
+	// Loader reads the files.
+	Loader Loader
 
-	// Logger hears of new versions with their warnings, and of what is wrong with
-	// one, once. Nil: silence.
+	// Logger hears of new versions with their warnings, of what was left out of one
+	// because it is bad, and of what is wrong with one that is not in force, once each.
+	// Nil: silence.
 	Logger *slog.Logger
 
 	// Apply puts a version in force, whole or not at all: with an error it must
@@ -42,8 +44,9 @@ type WatchOptions struct {
 }
 
 // Watcher keeps something in step with configuration files: it applies each new
-// version that is good, and leaves what is in force while one is not. Make one
-// with NewWatcher; its methods may be called from any goroutine.
+// version, and leaves what is in force while one is bad as a whole. Of an object that
+// is bad, what was in force before stays so. Make one with NewWatcher; its methods may be
+// called from any goroutine.
 //
 // It compares names and contents, so that it notices every change: also that of
 // the link in a volume made of a ConfigMap. A file that is written in place may be
@@ -57,6 +60,8 @@ type Watcher struct {
 	tried   bool   // sum is that of the version that was tried last
 	sum     digest // of that version
 	unread  string // the error of reading that was told last; "": files could be read
+	inForce *Config
+	told    map[string]bool // what was said of the version in force: not said again of the next
 
 	mu  sync.Mutex // held for a moment only
 	err error      // of the last attempt
@@ -73,8 +78,8 @@ func NewWatcher(path string, o WatchOptions) *Watcher {
 		o.Interval = DefaultInterval
 	}
 	o.Interval = max(o.Interval, MinInterval)
-	if o.Registry == nil {
-		o.Registry = plugins.NewRegistry()
+	if o.Loader.Registry == nil {
+		o.Loader.Registry = plugins.NewRegistry()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -122,7 +127,7 @@ func (w *Watcher) Err() error {
 // look applies the files if they are another version than was tried last. Caller
 // must hold w.attempt.
 func (w *Watcher) look() error {
-	files, err := readFiles(w.path, w.opt.MaxBytes)
+	files, err := readFiles(w.path, w.opt.Loader.MaxBytes)
 	if err != nil {
 		// Not the fault of what is in the files: tried again at each look.
 		w.tried = false
@@ -144,7 +149,7 @@ func (w *Watcher) look() error {
 	before := w.Err()
 	w.tried, w.sum = true, sum
 
-	c, err := Loader{Registry: w.opt.Registry, MaxBytes: w.opt.MaxBytes}.parse(w.path, files)
+	c, err := w.opt.Loader.parse(w.path, files, w.inForce)
 	if err == nil {
 		if err = w.opt.Apply(c); err != nil {
 			err = fmt.Errorf("config: %s: cannot be applied: %w", w.path, err)
@@ -171,13 +176,35 @@ func (w *Watcher) set(err error) {
 	w.err = err
 }
 
+// accepted tells of a version that is in force now. Caller must hold w.attempt.
 func (w *Watcher) accepted(c *Config) {
+	w.inForce = c
 	ctx := context.Background()
-	for _, text := range c.Warnings {
-		w.opt.Logger.LogAttrs(ctx, slog.LevelWarn, "configuration", slog.String("path", w.path), slog.String("warning", text))
+	said := make(map[string]bool)
+	tell := func(level slog.Level, msg, text string, attrs ...slog.Attr) {
+		if key := msg + text; !said[key] && len(said) < maxErrors {
+			said[key] = true
+			if !w.told[key] {
+				w.opt.Logger.LogAttrs(ctx, level, msg, append([]slog.Attr{slog.String("path", w.path)}, attrs...)...)
+			}
+		}
 	}
+	for _, r := range c.Rejected {
+		msg := "object is left out of the configuration"
+		if r.Kept {
+			msg = "object is not in force, what was before in its place stays"
+		}
+		tell(slog.LevelError, msg, r.Err.Error(), slog.String("kind", r.Kind), slog.String("name", r.Name.String()), slog.Any("error", r.Err))
+	}
+	for _, text := range c.Warnings {
+		tell(slog.LevelWarn, "configuration", text, slog.String("warning", text))
+	}
+	for _, kind := range slices.Sorted(maps.Keys(c.Skipped)) {
+		tell(slog.LevelInfo, "objects of this kind are not for the picker", kind, slog.String("kind", kind), slog.Int("objects", c.Skipped[kind]))
+	}
+	w.told = said
 	w.opt.Logger.LogAttrs(ctx, slog.LevelInfo, "configuration is in force", slog.String("path", w.path),
-		slog.Int("pools", len(c.pools)), slog.Int("manifests", len(c.Change.Objects)))
+		slog.Int("pools", len(c.pools)), slog.Int("manifests", len(c.Change.Objects)), slog.Int("rejected", len(c.Rejected)))
 	if w.opt.OnReload != nil {
 		w.opt.OnReload(nil)
 	}

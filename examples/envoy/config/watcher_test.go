@@ -66,6 +66,7 @@ func TestWatcherLoad(t *testing.T) {
 	if len(r.applied) != 2 || w.Err() != nil || !strings.Contains(r.log.String(), "autoTune has no effect here") {
 		t.Errorf("applied %d times, Err %v, log\n%s", len(r.applied), w.Err(), r.log.String())
 	}
+	must(t, os.Remove(filepath.Join(dir, "a.yaml")))
 	put(t, filepath.Join(dir, "b.yaml"), "kind: Pod\n")
 	for range 3 {
 		if err := w.Load(); err == nil || err != w.Err() || !strings.Contains(err.Error(), "b.yaml: document 1 (line 1)") {
@@ -108,27 +109,27 @@ func TestWatcherRun(t *testing.T) {
 		put(t, second, lab)
 		expect("a second file", 2, 2, 3, "")
 		put(t, second, "kind: [\n")
-		expect("bad", 2, 2, 4, "YAML")
+		expect("a document that is bad", 3, 2, 4, "")
 		put(t, second, lab)
-		expect("good again", 3, 2, 5, "")
+		expect("good again", 4, 2, 5, "")
 		must(t, os.Remove(second))
-		expect("a file has gone", 4, 1, 6, "")
+		expect("a file has gone", 5, 1, 6, "")
 		must(t, os.Rename(path, path+".away"))
-		expect("all have gone", 4, 1, 7, "has no file")
+		expect("all have gone", 5, 1, 7, "has no file")
 		must(t, os.Rename(path+".away", path))
-		expect("back", 5, 1, 8, "")
+		expect("back", 6, 1, 8, "")
 
 		r.refuse = errors.New("the store is full")
 		put(t, path, lab)
-		expect("refused", 5, 1, 9, "cannot be applied: the store is full")
+		expect("refused", 6, 1, 9, "cannot be applied: the store is full")
 		r.refuse = nil
-		expect("not tried again", 5, 1, 9, "the store is full")
+		expect("not tried again", 6, 1, 9, "the store is full")
 		put(t, path, lab+"# again\n")
-		expect("changed", 6, 1, 10, "")
+		expect("changed", 7, 1, 10, "")
 
-		put(t, path, lab+"---\nx: 1\n")
-		expect("bad", 6, 1, 11, "apiVersion is required")
-		if n := strings.Count(r.log.String(), "apiVersion is required"); n != 1 {
+		put(t, path, "# no pool\n")
+		expect("bad as a whole", 7, 1, 11, "there is no InferencePool")
+		if n := strings.Count(r.log.String(), "there is no InferencePool"); n != 1 {
 			t.Errorf("a bad version is logged %d times", n)
 		}
 		cancel()
