@@ -100,10 +100,3 @@ func (t *translation) prefixParameters(p fields) map[string]any {
 	delete(ours, "prefixMatchInfoProducerName")
 	return ours
 }
-
-// without returns a copy of m without one of its fields.
-func without(m map[string]any, name string) map[string]any {
-	c := maps.Clone(m)
-	delete(c, name)
-	return c
-}

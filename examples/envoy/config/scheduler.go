@@ -22,6 +22,8 @@ type scheduler struct {
 	Limits plugins.Room
 	// Admission says who waits; nil: nobody.
 	Admission *admission.Config `json:"-"`
+	// Passthrough: bodies of requests are not looked at.
+	Passthrough bool `json:"-"`
 
 	key, admissionKey string
 	admission         func() *admission.Options // nil: none
