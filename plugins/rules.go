@@ -12,7 +12,7 @@ import (
 
 // RuleConfig declares a scheduling.Rule: how some requests of a profile are scheduled.
 type RuleConfig struct {
-	// Name is unique in the profile; not empty.
+	// Name is what explanations call it; not empty.
 	Name string `json:"name"`
 	// When says which requests.
 	When When `json:"when"`
@@ -96,16 +96,11 @@ func canonicalHeader(name string) string {
 
 // rules builds those of a profile.
 func (b *builder) rules(path string, configs []RuleConfig) (rules []scheduling.Rule) {
-	names := map[string]bool{}
 	for i, rc := range configs {
 		at, before := fmt.Sprintf("%s.rules[%d]", path, i), len(b.errs)
-		switch {
-		case rc.Name == "":
+		if rc.Name == "" {
 			b.errorf("%s.name: is required", at)
-		case names[rc.Name]:
-			b.errorf("%s.name: %q is used twice", at, rc.Name)
 		}
-		names[rc.Name] = true
 		if err := rc.When.validate(); err != nil {
 			b.errorf("%s.when: %w", at, err)
 		}

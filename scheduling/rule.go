@@ -11,7 +11,8 @@ import (
 // shared: the plugins of all rules hear of every decision of the Scheduler, and the
 // ledger is one.
 type Rule struct {
-	// Name is what explanations and errors call it. Required, and another for each rule.
+	// Name is what explanations and errors call it; rules of one kind may share it.
+	// Required.
 	Name string
 	// When says which requests the rule is for. Required. It must be quick, must not
 	// change the request, and is called by many goroutines at once. If it panics the rule
@@ -69,20 +70,16 @@ func (r Rule) pipeline() (*pipeline, error) {
 // requests; or what is wrong with them.
 func (p *Profile) pipelines() ([]*pipeline, error) {
 	var all []*pipeline
-	names := map[string]bool{}
 	for i, r := range p.Rules {
 		one, err := r.pipeline()
 		switch {
 		case r.Name == "":
 			return nil, fmt.Errorf("scheduling: Rules[%d] has no Name", i)
-		case names[r.Name]:
-			return nil, fmt.Errorf("scheduling: two of Rules are named %q", r.Name)
 		case r.When == nil:
 			return nil, fmt.Errorf("scheduling: rule %q has no When", r.Name)
 		case err != nil:
 			return nil, fmt.Errorf("scheduling: rule %q: %w", r.Name, err)
 		}
-		names[r.Name] = true
 		all = append(all, one)
 	}
 	others, err := Rule{Filters: p.Filters, Scorers: p.Scorers, Costs: p.Costs, Picker: p.Picker, Fallbacks: p.Fallbacks}.pipeline()

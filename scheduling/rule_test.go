@@ -13,7 +13,9 @@ import (
 
 // only is a picker of one endpoint.
 func only(i int) scheduling.Picker {
-	return scheduling.PickerFunc(func(_ context.Context, _ *types.Request, eps []*types.Endpoint, _ []float64) (int, error) { return min(i, len(eps)-1), nil })
+	return scheduling.PickerFunc(func(_ context.Context, _ *types.Request, eps []*types.Endpoint, _ []float64) (int, error) {
+		return min(i, len(eps)-1), nil
+	})
 }
 
 // TestRules: the first rule that is for a request counts, and the profile for those that
@@ -103,7 +105,6 @@ func TestRuleErrors(t *testing.T) {
 		"Rules[0] has no Name":           {{When: always, Picker: only(0)}},
 		`rule "a" has no When`:           {{Name: "a", Picker: only(0)}},
 		`rule "a": has no Picker`:        {{Name: "a", When: always}},
-		`two of Rules are named "a"`:     {{Name: "a", When: always, Picker: only(0)}, {Name: "a", When: always, Picker: only(0)}},
 		`rule "a": Fallbacks is 99`:      {{Name: "a", When: always, Picker: only(0), Fallbacks: 99}},
 		`rule "a": Filters[0] has no`:    {{Name: "a", When: always, Picker: only(0), Filters: []scheduling.Named{{}}}},
 		`rule "a": scorer "x" has weigh`: {{Name: "a", When: always, Picker: only(0), Scorers: []scheduling.Weighted{{Name: "x", Weight: -1, Scorer: scheduling.EachScorer(nil)}}}},

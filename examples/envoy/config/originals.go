@@ -308,7 +308,7 @@ func (t *translation) treeRule(f fields) map[string]any {
 		return nil
 	}
 	t.convert(d)
-	d.used = true
+	d.inTree = true
 	rule := map[string]any{"type": d.plugin.Type, "name": name}
 	if d.plugin.Parameters != nil {
 		rule["parameters"] = d.plugin.Parameters

@@ -68,6 +68,7 @@ type declared struct {
 	flow      bool    // one of flowControlTypes, and nothing to a profile
 	threshold float64 // of a static-usage-limit-policy; 0: not given
 	used      bool
+	inTree    bool // a decision tree has one like it
 }
 
 // progress is how far the conversion of a plugin has come.
@@ -132,7 +133,7 @@ func (t *translation) translate(flow bool) *scheduler {
 		switch cost := t.first(typeCost); {
 		case d.everyone && (cost == nil || !cost.used):
 			t.warn("%s (%s) has no effect without latency-scorer in the profile, or another that estimates latency", d.path, d.plugin.Name)
-		case !d.used && !d.nothing:
+		case !d.used && !d.inTree && !d.nothing:
 			t.warn("%s (%s) is used by no profile", d.path, d.plugin.Name)
 		}
 	}
@@ -183,7 +184,7 @@ func (t *translation) convert(d *declared) {
 	before := len(t.errs)
 	ours := t.known(d, d.raw.path, t.parameters(d, d.raw))
 	if len(ours) > 0 {
-		data, err := json.Marshal(ours)
+		data, err := sortedJSON(ours)
 		if err != nil {
 			t.errorf("%s: %w", d.raw.path, err)
 		}
@@ -192,6 +193,18 @@ func (t *translation) convert(d *declared) {
 	if d.bad = d.typeName == "" || len(t.errs) > before; !d.bad && !d.nothing {
 		t.probe(d)
 	}
+}
+
+// sortedJSON is v with the names of all fields sorted, so that what means the same has the
+// same digest.
+func sortedJSON(v any) ([]byte, error) {
+	data, err := json.Marshal(v)
+	if err == nil {
+		if v, err = parseTree(data); err == nil {
+			data, err = json.Marshal(v)
+		}
+	}
+	return data, err
 }
 
 // parameters settles the type of d, and returns its parameters as ours.
