@@ -363,7 +363,6 @@ schedulingProfiles:
 `, []string{
 			"schedulingProfiles[0].name is required",
 			`schedulingProfiles[0].plugins[0].pluginRef: no plugin is named "gone"; in plugins there are queue-scorer, openai-parser, max-score-picker, random-picker`,
-			`schedulingProfiles[0].plugins[1].pluginRef: "openai-parser" is of type openai-parser, which is no filter, scorer or picker`,
 			`schedulingProfiles[0].plugins[3].pluginRef: "queue-scorer" is used twice in this profile`,
 			`schedulingProfiles[0].plugins[4].weight: "max-score-picker" is no scorer`,
 			"schedulingProfiles[0].plugins[6].pluginRef is required",

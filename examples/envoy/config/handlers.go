@@ -149,6 +149,9 @@ func (t *translation) choose(all []*profileSpec) (main *profileSpec, rules []pro
 	if len(all) == 1 && (s == nil || len(s.rules) == 0) {
 		return all[0], nil // there is nothing to choose, as in the originals
 	}
+	if s == nil && slices.ContainsFunc(t.declared, func(d *declared) bool { return d.bad }) {
+		return all[0], nil // told: it may be the handler
+	}
 	if s == nil || s.others == "" {
 		what := "no profile handler is declared"
 		if s != nil {

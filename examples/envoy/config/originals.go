@@ -73,6 +73,8 @@ var nothingToDo = []string{
 	"model-server-protocol-models",
 	"models-data-source",
 	"session-id-producer",
+	"token-producer",
+	"tokenizer",
 }
 
 // What sections of the data layer may refer to.
@@ -80,6 +82,9 @@ var (
 	sourceTypes    = []string{typeSource, "models-data-source", "k8s-notification-source", "endpoint-notification-source"}
 	extractorTypes = []string{typeExtractor, "model-server-protocol-metrics", "model-server-protocol-models"}
 )
+
+// tokenizers say how prompts become tokens.
+var tokenizers = []string{"token-producer", "tokenizer"}
 
 const (
 	needsDisaggregation = "it needs prefill and decode on servers of their own, which this picker does not schedule; without it each server does both"

@@ -127,7 +127,8 @@ func (t *translation) check(refs []reference, profile fields, fallbacks int) {
 			t.errorf("%s: %s", at, t.noPlugin(ref.name))
 		case d.nothing && d.predicts: // a part of the latency-cost that the profile gets
 		case d.nothing:
-			t.errorf("%s: %q is of type %s, which is no filter, scorer or picker", at, ref.name, d.typeName)
+			d.used = true
+			t.warn("%s: %q (%s) has no effect in a profile", at, ref.name, d.typeName)
 		case used[ref.name]:
 			t.errorf("%s: %q is used twice in this profile", at, ref.name)
 		case ref.weight != nil && !d.scorer && d.predicts:
@@ -219,6 +220,7 @@ func (t *translation) costOnce(refs []reference) []reference {
 		d := t.byName[ref.name]
 		d.used = true
 		switch {
+		case d.nothing && !d.predicts:
 		case d.everyone || !d.predicts:
 			has = has || d.plugin.Type == typeCost
 			out = append(out, ref)

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
 )
@@ -226,7 +227,11 @@ func (t *translation) parameters(d *declared, p fields) map[string]any {
 		d.nothing = true
 	case slices.Contains(nothingToDo, typeName):
 		d.nothing = true
-		if len(p.m) > 0 {
+		switch {
+		case len(p.m) == 0:
+		case slices.Contains(tokenizers, typeName):
+			t.warn("%s (%s) has no effect here: tokens are estimated by the picker itself, %d bytes of text each", p.path, typeName, openai.BytesPerToken)
+		default:
 			t.warn("%s (%s) has no effect here", p.path, typeName)
 		}
 	case slices.Contains(flowControlTypes, typeName):
