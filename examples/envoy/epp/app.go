@@ -78,8 +78,8 @@ func (a *App) wire() (err error) {
 	a.director, err = director.New(director.Options{
 		Store: a.store, Schedulers: a.fleet.schedulers(),
 		RestoreModel: !a.o.KeepTargetModel, SessionHeader: a.o.SessionHeader, TrustRequestHeaders: !a.o.IgnoreRequestHeaders,
-		Limits:    openai.Limits{MaxBytes: a.o.MaxBody, MaxFormBytes: a.o.MaxBody},
-		OnRefused: a.refused, Logger: a.o.Logger,
+		Limits:      openai.Limits{MaxBytes: a.o.MaxBody, MaxFormBytes: a.o.MaxBody},
+		Passthrough: a.fleet.passing.has, OnRefused: a.refused, Logger: a.o.Logger,
 	})
 	if err != nil {
 		return err

@@ -27,6 +27,8 @@ type fleet struct {
 	telemetry *telemetry.Metrics
 	legacy    bool // it has the legacy names
 
+	passing passing // pools whose bodies are not looked at
+
 	mu       sync.Mutex
 	director *director.Director // nil while the first configuration is read
 	pools    map[types.NamespacedName]scheduled
@@ -127,6 +129,7 @@ func (f *fleet) apply(c *config.Config) error {
 		}
 	}
 	f.pools = next
+	f.passing.set(c)
 	if c.LegacyMetrics != f.legacy {
 		f.logger.Warn("the feature gate enableLegacyMetrics counts when the picker starts: restart it")
 	}
