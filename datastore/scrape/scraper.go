@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/types"
@@ -23,10 +24,11 @@ type Store interface {
 
 // Scraper reads the metrics of all endpoints of a store into it, and what they serve.
 type Scraper struct {
-	store Store
-	opt   Options
-	table *table
-	pool  bufferPool
+	store    Store
+	opt      Options
+	settings *settings // of pools without any of their own
+	pools    atomic.Pointer[map[types.NamespacedName]*settings]
+	pool     bufferPool
 
 	mu      sync.Mutex
 	running bool
@@ -46,7 +48,9 @@ func New(store Store, o Options) (*Scraper, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Scraper{store: store, opt: o, table: t}, nil
+	s := &Scraper{store: store, opt: o, settings: &settings{table: t}}
+	s.pools.Store(&map[types.NamespacedName]*settings{})
+	return s, nil
 }
 
 // Run scrapes the endpoints of the store, those that come later included, until

@@ -68,6 +68,9 @@ type target struct {
 	load *types.Load
 	to   address
 
+	set   *settings
+	table *table
+
 	invalid   error // what is wrong with the specification: nothing is asked for
 	transport http.RoundTripper
 	request   *http.Request // for the path requested
@@ -98,24 +101,15 @@ func (r *run) newTarget(ev datastore.Event, to address) *target {
 		load: ev.Endpoint.Load,
 		to:   to,
 
-		transport: r.opt.Transport,
-		rand:      types.NewRand(r.opt.Seed ^ h.Sum64()),
+		rand: types.NewRand(r.opt.Seed ^ h.Sum64()),
 	}
 	t.ctx, t.cancel = context.WithCancel(r.ctx)
-	t.engine = -1
-	if to.engine != "" {
-		t.engine = r.table.find(to.engine)
-		t.fixed = t.engine >= 0
-	}
-	t.resetPaths()
+	t.adopt(r.of(ev.Pool))
 	if to.engine != "" && !t.fixed {
 		t.log(slog.LevelWarn, "the endpoint's engine is not known, so it is found out from the page", slog.String("engine", to.engine))
 	}
 	if err := t.validate(); err != nil {
 		t.invalid = fmt.Errorf("scrape: the endpoint's metrics cannot be asked for: %w", err)
-	}
-	if t.transport == nil {
-		t.transport = newTransport()
 	}
 	t.models = t.newModels(ev.Spec.Address)
 	return t
@@ -186,6 +180,9 @@ func (t *target) loop() {
 			}
 			t.models.restart()
 		}
+		if set := t.of(t.pool); set != t.set {
+			t.adopt(set)
+		}
 		if !t.work() {
 			return
 		}
@@ -210,7 +207,7 @@ func (t *target) work() (stays bool) {
 
 // disconnect closes the endpoint's connection, unless it is the user's.
 func (t *target) disconnect() {
-	if own, ok := t.transport.(*http.Transport); ok && t.opt.Transport == nil {
+	if own, ok := t.transport.(*http.Transport); ok && t.transport != t.opt.Transport {
 		own.CloseIdleConnections()
 	}
 }

@@ -43,6 +43,9 @@ func versionsOf(versions string, groups ...string) []string {
 // kindNames are all kinds in the order they are told in.
 var kindNames = []string{kindPool, kindModel, kindObjective, kindRewrite, kindPicker, kindStatic}
 
+// Kinds returns the kinds of objects that a configuration is made of.
+func Kinds() []string { return slices.Clone(kindNames) }
+
 // versionsOfKind returns the values of apiVersion that a kind may have.
 func versionsOfKind(kind string) []string {
 	switch kind {
@@ -85,10 +88,23 @@ type object struct {
 }
 
 func (l Loader) parse(path string, files []file, previous *Config) (*Config, error) {
+	b := newBuilder(l, previous)
+	for _, f := range files {
+		b.file(f)
+	}
+	b.keep()
+	b.connect()
+	if err := b.verdict(path); err != nil {
+		return nil, err
+	}
+	return b.config, nil
+}
+
+func newBuilder(l Loader, previous *Config) *builder {
 	if l.Registry == nil {
 		l.Registry = plugins.NewRegistry()
 	}
-	b := builder{
+	return &builder{
 		Loader: l,
 		config: &Config{
 			Change:   datastore.Change{OnlyObjects: true, Endpoints: make(map[types.NamespacedName][]datastore.EndpointSpec)},
@@ -101,12 +117,6 @@ func (l Loader) parse(path string, files []file, previous *Config) (*Config, err
 		unnamed:  make(map[string]int),
 		unsure:   make(map[string]bool),
 	}
-	for _, f := range files {
-		b.file(f)
-	}
-	b.keep()
-	b.connect()
-	return b.config, b.verdict(path)
 }
 
 func (b *builder) file(f file) {
@@ -124,7 +134,7 @@ func (b *builder) file(f file) {
 }
 
 func (b *builder) document(name string, d *document) {
-	b.under = origin{place: place{name, d.number, d.line}, lines: &lineIndex{text: d.text, start: d.start}}
+	b.under = origin{place: place{name, d.number, d.line}, within: b.under.within, lines: &lineIndex{text: d.text, start: d.start}}
 	data, syntax := d.toJSON()
 	if len(syntax) > 0 {
 		b.unreadable(d, syntax)
@@ -290,8 +300,8 @@ func (b *builder) accept(o origin, obj *object) {
 		b.reject(o, obj.id, fmt.Errorf("is there twice, first at %s", first))
 		return
 	}
-	obj.place = o.place
-	b.seen[obj.id] = o.place
+	obj.place = o.begins()
+	b.seen[obj.id] = obj.place
 	b.add(obj)
 }
 
@@ -311,7 +321,7 @@ func (b *builder) add(obj *object) {
 
 // reject leaves out an object.
 func (b *builder) reject(o origin, id identity, errs ...error) *Rejected {
-	r := &Rejected{File: o.file, Document: o.document, Line: o.line, Kind: id.kind, Name: id.name, Err: o.faults(errs), id: id}
+	r := &Rejected{File: o.file, Document: o.document, Line: o.begins().line, Kind: id.kind, Name: id.name, Err: o.faults(errs), id: id}
 	b.config.Rejected = append(b.config.Rejected, r)
 	return r
 }

@@ -11,9 +11,8 @@
 //		…
 //	}
 //
-// A [Watcher] does it again for every change of the files, whole or not at all;
-// [Config.ProfileKey] and [Config.AdmissionKey] say which schedulers and options of
-// admission control to keep.
+// A [Watcher] does it again for every change of the files; [Config.ProfileKey] and
+// [Config.AdmissionKey] say which schedulers and options of admission control to keep.
 //
 // # Documents
 //
@@ -22,17 +21,43 @@
 // must not appear twice, and a label such as 1 or yes must be written in quotes: it
 // is no string otherwise. The kinds are
 //
-//   - InferencePool (inference.networking.k8s.io/v1 and, of the group
-//     inference.networking.x-k8s.io, v1alpha2), InferenceModel, InferenceObjective
-//     and InferenceModelRewrite (inference.networking.x-k8s.io/v1alpha2): see
-//     package types. There must be a pool.
+//   - InferencePool, InferenceModel, InferenceObjective and InferenceModelRewrite, in the
+//     versions of types.APIVersions: those of inference.networking.k8s.io, of
+//     inference.networking.x-k8s.io, of llm-d.ai, and older ones. There must be a pool.
 //   - StaticEndpoints (inferpick.io/v1alpha1): endpoints of a pool.
-//   - EndpointPickerConfig (inference.networking.x-k8s.io/v1alpha1 or
-//     config.x-k8s.io/v1alpha1): the plugins that schedule, and who waits.
+//   - EndpointPickerConfig (v1alpha1, v1alpha2 and v1 of inference.networking.x-k8s.io, of
+//     llm-d.ai, config.x-k8s.io and others): the plugins that schedule, and who waits.
 //
-// Two objects of a kind must not have the same name. All that is wrong is reported
-// at once, with file, document and line: see [Error]. Names of fields are exact,
-// and unknown ones are errors but in metadata and status.
+// Objects of other kinds are read over, and counted in [Config.Skipped]; but for one whose
+// kind is one of these with a slip of the pen. Names of fields are exact. One that is not
+// known is in [Config.Warnings] with its place and the nearest that there is, and has no
+// effect; with Loader.Strict it is an error. In metadata and status, fields may be there
+// that are not known.
+//
+// # What is bad
+//
+// The objects of a configuration are of many people, and one that is bad does not stop the
+// others. It is left out, with all that is wrong with it in [Config.Rejected]: file,
+// document, line, field and rule, see [Error]. The rules are these:
+//
+//   - An object is taken whole or not at all. Of StaticEndpoints that are good in
+//     themselves, single endpoints are left out that no pool can have.
+//   - Of two objects of a kind with the same name, the second one is bad.
+//   - A document, or a file, of which nothing can be read is left out like an object.
+//   - An EndpointPickerConfig that is bad, or that looks like one and cannot be read, is an
+//     error of Load: the policy would be another one than was meant, and at the start there
+//     is time to mend it. So it is an error if there is no pool. One whose pool is left out
+//     is left out with it.
+//   - A Watcher keeps what was in force before in the place of what it leaves out: of an
+//     object, its last good version; of what cannot be read, all that its file held and that
+//     is not elsewhere. So an InferenceModel stays as it was if another modelName is written
+//     into it, which cannot be changed. A pool whose EndpointPickerConfig is bad goes on with
+//     the policy that it had; a pool that is new goes by the one for all pools or the default.
+//   - A Watcher leaves everything as it is if no pool would be left, or if the files are too
+//     large, or not there at all.
+//
+// What was kept or left out is logged once, and not again while it stays the same.
+// [Loader.Inspect] looks at each object by itself, for files that are not to be put in force.
 //
 // # StaticEndpoints
 //
@@ -84,10 +109,11 @@
 //
 // Types of plugins are those of the registry, and these:
 //
-//   - single-profile-handler, openai-parser, metrics-data-source,
-//     core-metrics-extractor, approx-prefix-cache-producer and
-//     inflight-load-producer are accepted, also where dataLayer and parser refer to
-//     them, and have no effect: what they do is done here in any case.
+//   - single-profile-handler, openai-parser, approx-prefix-cache-producer and
+//     inflight-load-producer are accepted, also where dataLayer, parser and requestHandler
+//     refer to them, and have no effect: what they do is done here in any case.
+//   - metrics-data-source and core-metrics-extractor say how servers' metrics are read, see
+//     below.
 //   - utilization-detector is our shed-filter: queueDepthThreshold is maxQueue, and
 //     kvCacheUtilThreshold is maxKVUsage. It sheds requests of negative priority
 //     while no endpoint has room, and keeps no endpoint out otherwise.
@@ -114,8 +140,30 @@
 //     defaults, as there.
 //   - max-score-picker, if it has no picker.
 //
-// Of featureGates, enableLegacyMetrics is handed on (Config.LegacyMetrics);
-// dataLayer and prepareDataPlugins are so in any case; flowControl is the following.
+// An unknown type of plugin is always an error, which names the nearest.
+//
+// Of featureGates, which =true and =false may follow, enableLegacyMetrics is handed on
+// (Config.LegacyMetrics); dataLayer and prepareDataPlugins are so in any case; flowControl
+// is below.
+//
+// # Metrics of servers
+//
+// scheme and path of a metrics-data-source hold for the endpoints of the pool that do not
+// say it themselves. With https, certificates are verified unless insecureSkipVerify is
+// true; there the default is that they are not. Of a core-metrics-extractor, the engine of an
+// endpoint that does not say it itself is the value of its label engineLabelKey, or
+// defaultEngine, and if there is neither it is found out from the page; engineConfigs are
+// engines of one's own, or others in the place of those of package scrape. See
+// [Config.ServerMetrics].
+//
+//	plugins:
+//	- type: metrics-data-source
+//	  parameters: {scheme: https, path: /custom/metrics, insecureSkipVerify: true}
+//	- type: core-metrics-extractor
+//	  parameters:
+//	    defaultEngine: mine
+//	    engineConfigs:
+//	    - {name: mine, queuedRequestsSpec: 'my_requests{state="waiting"}', kvUsageSpec: my_cache}
 //
 // # Flow control
 //
@@ -136,17 +184,19 @@
 // It means this:
 //
 //   - An entry of priorityBands is for one priority, and defaultPriorityBand for all
-//     others; each priority has a queue of its own, as there, and higher ones go first.
+//     others, but for those below 0 if there is a defaultNegativePriorityBand; each priority
+//     has a queue of its own, as there, and higher ones go first.
 //   - maxBytes and maxRequests are quantities of Kubernetes. What is left out or 0 is the
 //     default of admission.Options, as there is always a bound; so it is of
-//     defaultRequestTTL: 30s, where requests may wait for ever there.
+//     defaultRequestTTL: 30s, where requests may wait for ever there. noEndpointRequestTTL
+//     is how long requests wait for a pool without endpoints.
 //   - global-strict-fairness-policy, the default, is first-come, and
 //     round-robin-fairness-policy is virtual-tokens: tenants have equal shares of tokens,
 //     not of requests. fcfs-ordering-policy, the default, is fifo; edf-ordering-policy
 //     and slo-deadline-ordering-policy are earliest-deadline, the deadline being that by
 //     which the request must be let in. A policy holds for all bands; that two differ is
 //     an error. static-usage-limit-policy's threshold is the ceiling of all bands.
-//   - saturationDetector says when an endpoint is full: a utilization-detector, or a
+//   - saturationDetector, here or in flowControl, says when an endpoint is full: a utilization-detector, or a
 //     concurrency-detector, which counts the picker's own requests (or tokens, with
 //     concurrencyMode: tokens). The mean of the pool does not matter here: there is room
 //     while one endpoint that could serve the request has some. Where nothing is

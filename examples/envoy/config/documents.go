@@ -34,7 +34,8 @@ var bom = []byte("\ufeff")
 // documents cuts a file into its documents: in JSON one after the other with
 // white space between, in YAML at the lines that begin with --- or with three dots.
 func documents(data []byte, isJSON bool) ([]document, *syntaxError) {
-	data = bytes.TrimPrefix(data, bom)
+	// The parser of YAML reads over two of them, and files that were joined may have that.
+	data = bytes.TrimPrefix(bytes.TrimPrefix(data, bom), bom)
 	if !utf8.Valid(data) {
 		return nil, &syntaxError{invalidLine(data), errors.New("is not UTF-8")}
 	}

@@ -15,7 +15,7 @@ import (
 func FuzzDocuments(f *testing.F) {
 	for _, s := range []string{
 		"a: 1\n---\nb: 2\n", "---\n---\n", "a\n...\nb\n", "... # c\n--- d",
-		"# x\n--- # y\na: |\n  ---\n  x\n...\n%YAML 1.1\n---\nz", "\ufeff--- a\r\n---\tb", "a\r---\rb",
+		"# x\n--- # y\na: |\n  ---\n  x\n...\n%YAML 1.1\n---\nz", "\ufeff--- a\r\n---\tb", "\ufeff\ufeff", "\ufeff\ufeffa: 1", "a\r---\rb",
 		"a: \"x\u2028 y\"\n--- 1", "a\u0085--- b", "--- |\n a\n---\n- 'x\n y'\n", "{a: 1}\n---\n[b]\n",
 	} {
 		f.Add([]byte(s))

@@ -76,9 +76,16 @@ func (p place) String() string {
 //	items[3]: StaticEndpoints default/a: spec.poolRef …
 type origin struct {
 	place
+	within string // data["plugins.yaml"], of an object that holds others as text
 	item   string // items[3], of a List
 	object string // StaticEndpoints default/a; empty: not known yet
 	lines  *lineIndex
+}
+
+// begins is where the object begins.
+func (o *origin) begins() place {
+	at, _ := o.text("", "")
+	return at
 }
 
 // text is what is said of a field of the object, and at its place.
@@ -87,7 +94,7 @@ func (o *origin) text(field, text string) (place, string) {
 	if line := o.lines.of(join(o.item, field)); line > 0 {
 		at.line = line
 	}
-	for _, before := range []string{o.object, o.item} {
+	for _, before := range []string{o.object, o.item, o.within} {
 		if before != "" {
 			text = before + ": " + text
 		}

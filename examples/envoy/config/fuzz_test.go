@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,8 +13,8 @@ import (
 	"github.com/inferpick/inferpick/scheduling/admission"
 )
 
-// FuzzParse: no configuration makes Parse panic, errors say where, and what is
-// good can be put in force.
+// FuzzParse: no configuration makes Parse panic, errors and warnings say where, and what is
+// good can be put in force, whatever is wrong beside it. Strict lets no more through.
 func FuzzParse(f *testing.F) {
 	paths, err := filepath.Glob("testdata/*/*")
 	must(f, err)
@@ -33,17 +34,40 @@ func FuzzParse(f *testing.F) {
 	} {
 		f.Add([]byte(poolYAML+pickerHead+s), false)
 	}
+	for _, s := range []string{
+		"spec2: 1\n---\nkind: InferencePol\n---\n{}\n---\n- 1\n---\nkind: {\n", labYAML + labYAML + strings.Replace(modelYAML, "spec:", "spce: {}\nspec:", 1),
+		pickerHead + "featureGates: [flowControl=true, dataLayer=false, x=y]\nrequestHandler: {parsers: [{pluginRef: openai-parser}]}\nflowControl: {saturationDetector: {pluginRef: utilization-detector}, noEndpointRequestTTL: 5s, defaultNegativePriorityBand: {maxRequests: 1}}\n",
+		pickerHead + "plugins: [{type: metrics-data-source, parameters: {path: m, scheme: https}}, {type: core-metrics-extractor, parameters: {engineConfigs: [{name: x, kvUsageSpec: 'a{b=c,d=\"e\"}'}]}}, {type: shed-filter, parameters: {a: {b: 1}}}]\n",
+		"---\napiVersion: v1\nkind: ConfigMap\ndata:\n  a.yaml: |\n    kind: EndpointPickerConfig\n    apiVersion: llm-d.ai/v1\n    plugin: x\n",
+		"---\nkind: List\napiVersion: v1\nitems:\n- {apiVersion: llm-d.ai/v1, kind: InferenceObjective, metadata: {name: o}, spec: {poolRefs: [{name: a}], poolSelector: {matchExpressions: [{key: a, operator: Exists}]}, extra: &x [1], more: *x}}\n",
+	} {
+		f.Add([]byte(poolYAML+s), false)
+	}
 	f.Fuzz(func(t *testing.T, data []byte, isJSON bool) {
 		name := "f.yaml"
 		if isJSON {
 			name = "f.json"
 		}
 		c, err := config.Loader{}.Parse(name, data)
+		strict, strictErr := config.Loader{Strict: true}.Parse(name, data)
+		if strictErr == nil && (err != nil || len(strict.Rejected) < len(c.Rejected)) {
+			t.Fatalf("Strict lets through what is an error otherwise: %v", err)
+		}
+		loads := inspect(t, name, data)
 		if err != nil {
-			if !strings.HasPrefix(err.Error(), "config: "+name+": ") {
-				t.Fatalf("error %q does not say where", err)
-			}
+			placed(t, name, err)
 			return
+		}
+		for _, r := range c.Rejected {
+			placed(t, name, r.Err)
+		}
+		for _, text := range c.Warnings {
+			if !strings.HasPrefix(text, name+": document ") {
+				t.Fatalf("warning %q does not say where", text)
+			}
+		}
+		if len(c.Change.Objects) > loads {
+			t.Fatalf("%d manifests, Inspect found %d", len(c.Change.Objects), loads)
 		}
 		for _, pool := range c.Pools() {
 			p, err := c.Profile(pool)
@@ -72,4 +96,50 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// placed fails if a line of an error does not say where.
+func placed(t *testing.T, name string, err error) {
+	t.Helper()
+	for _, one := range leaves(err) {
+		text := one.Error()
+		if !strings.HasPrefix(text, "config: "+name+": ") && !strings.HasPrefix(text, "config: and ") {
+			t.Fatalf("error %q does not say where", text)
+		}
+		var e *config.Error
+		if errors.As(one, &e) && (e.Line < 0 || e.Document < 0 || e.Document > 0 && e.Line == 0) {
+			t.Fatalf("error %q is at line %d of document %d", text, e.Line, e.Document)
+		}
+	}
+}
+
+func leaves(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var out []error
+	for _, one := range joined.Unwrap() {
+		out = append(out, leaves(one)...)
+	}
+	return out
+}
+
+// inspect returns how many objects load by themselves.
+func inspect(t *testing.T, name string, data []byte) int {
+	t.Helper()
+	lines := 1 + strings.Count(strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n").Replace(string(data)), "\n")
+	n := 0
+	for _, item := range (config.Loader{}).Inspect(name, data) {
+		switch item.Verdict {
+		case config.Loads:
+			n++
+		case config.Fails:
+			placed(t, name, item.Err)
+		}
+		if item.File != name || item.Line < 0 || item.Within == "" && item.Line > lines {
+			t.Fatalf("item is at line %d of %d: %+v", item.Line, lines, item)
+		}
+	}
+	return n
 }

@@ -23,22 +23,37 @@ type lineIndex struct {
 // or of what that field is in as far as it is there. 0: the message begins with no field
 // of the document. JSON is YAML enough for it.
 func (x *lineIndex) of(message string) int {
-	node := x.node()
+	_, line := x.find(message)
+	return line
+}
+
+// find returns the node that a path leads to, as far as it does, and the line of its name.
+func (x *lineIndex) find(path string) (*yaml.Node, int) {
+	node, line := x.node(), 0
 	if node == nil {
-		return 0
+		return nil, 0
 	}
-	line := 0
-	for _, step := range steps(message) {
+	for _, step := range steps(path) {
 		next, at := step.from(node)
 		if next == nil {
 			break
 		}
-		node, line = next, at
+		node, line = next, x.start+at-1
 	}
-	if line == 0 {
-		return 0
+	return node, line
+}
+
+// ofText returns the first line of the text that a string holds.
+func (x *lineIndex) ofText(path string) int {
+	node, line := x.find(path)
+	if node == nil || line == 0 {
+		return x.start
 	}
-	return x.start + line - 1
+	line = x.start + node.Line - 1
+	if node.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0 {
+		line++ // the text begins after the line of | or >
+	}
+	return line
 }
 
 func (x *lineIndex) node() *yaml.Node {

@@ -63,6 +63,7 @@ func init() {
 // each of which has its like here without being declared.
 var nothingToDo = []string{
 	"approx-prefix-cache-producer",
+	"burst-prefix-cache-producer", // a prompt is taken to be cached where it goes, at once
 	typeExtractor,
 	"destination-endpoint-served-verifier",
 	"endpoint-notification-source",
@@ -71,7 +72,9 @@ var nothingToDo = []string{
 	typeSource,
 	"model-server-protocol-metrics",
 	"model-server-protocol-models",
+	"models-data-extractor",
 	"models-data-source",
+	"models-responder",
 	"session-id-producer",
 	"token-producer",
 	"tokenizer",
@@ -80,7 +83,7 @@ var nothingToDo = []string{
 // What sections of the data layer may refer to.
 var (
 	sourceTypes    = []string{typeSource, "models-data-source", "k8s-notification-source", "endpoint-notification-source"}
-	extractorTypes = []string{typeExtractor, "model-server-protocol-metrics", "model-server-protocol-models"}
+	extractorTypes = []string{typeExtractor, "model-server-protocol-metrics", "model-server-protocol-models", "models-data-extractor"}
 )
 
 // tokenizers say how prompts become tokens.

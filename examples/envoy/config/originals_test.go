@@ -45,8 +45,8 @@ func TestOriginals(t *testing.T) {
 			[]string{"plugins[0].parameters.algorithm has no effect here", "plugins[0].parameters.headerName has no effect here"}},
 		{"attribute of an engine", "{type: endpoint-attribute-filter, parameters: {attribute: num_requests_running, onMissing: Fail, algorithm: {type: topK, topK: {k: 5, higherIsBetter: false}}}}",
 			"{type: endpoint-attribute-filter, parameters: {attribute: running, onMissing: Fail, algorithm: {type: topK, topK: {k: 5, higherIsBetter: false}}}}", nil},
-		{"attribute of a metric of one's own", "{type: endpoint-attribute-scorer, parameters: {attributeKey: custom.queue, algorithm: {type: linear_lower_is_better}}}, {type: core-metrics-extractor, parameters: {engineConfigs: [{name: e, customMetrics: [{attributeKey: custom.queue, metricSpec: \"vllm:num_requests_waiting{a=b}\"}]}]}}",
-			"{type: endpoint-attribute-scorer, parameters: {attributeKey: waiting, algorithm: {type: linear_lower_is_better}}}", []string{"plugins[1].parameters (core-metrics-extractor)"}},
+		{"attribute of a metric of one's own", "{type: endpoint-attribute-scorer, parameters: {attributeKey: custom.queue, algorithm: {type: linear_lower_is_better}}}, {type: core-metrics-extractor, parameters: {engineConfigs: [{name: e, queuedRequestsSpec: q, customMetrics: [{attributeKey: custom.queue, metricSpec: \"vllm:num_requests_waiting{a=b}\"}]}]}}",
+			"{type: endpoint-attribute-scorer, parameters: {attributeKey: waiting, algorithm: {type: linear_lower_is_better}}}", []string{"customMetrics has no effect here"}},
 		{"prefix affinity", "{type: prefix-cache-affinity-filter, parameters: {affinityThreshold: 0.99, explorationProbability: 0.01, maxTTFTPenaltyMs: 5000, ttftSource: latencyPredictor, prefixMatchInfoProducerName: p}}, {type: approx-prefix-cache-producer, name: p}",
 			"{type: prefix-cache-affinity-filter, parameters: {affinityThreshold: 0.99, explorationProbability: 0.01, maxTTFTPenaltyMs: 5000}}", []string{"plugins[0].parameters.ttftSource is taken as prefillThroughput"}},
 		{"prefix affinity to nobody", "{type: prefix-cache-affinity-filter, parameters: {affinityThreshold: 0}}", "{type: prefix-cache-affinity-filter, parameters: {affinityThreshold: 0.8, explorationProbability: 1}}", nil},
@@ -59,6 +59,7 @@ func TestOriginals(t *testing.T) {
 				"{type: low-queue-filter, name: low, parameters: {below: 128}}, {type: lora-affinity-filter, name: lora}, {type: least-kv-cache-filter, name: kv}]\nschedulingProfiles: [{name: p, plugins: [{pluginRef: x}]}", nil},
 		{"data parallel", "{type: data-parallel-profile-handler, parameters: {primaryPort: 8000}}, {type: queue-scorer}", "{type: queue-scorer}", []string{"plugins[0].parameters.primaryPort has no effect here"}},
 		{"decode only", "{type: disagg-profile-handler}, {type: queue-scorer}", "{type: queue-scorer}", nil},
+		{"tokens", "{type: token-producer, parameters: {estimate: {image: {mode: static}}}}, {type: tokenizer}, {type: queue-scorer}", "{type: queue-scorer}", []string{"plugins[0].parameters (token-producer) has no effect here: tokens are estimated"}},
 		{"parsers", "{type: openai-parser}, {type: anthropic-parser}, {type: vllmhttp-parser}, {type: vllmgrpc-parser}, {type: queue-scorer}", "{type: queue-scorer}", nil},
 		{"what is so in any case", "{type: models-data-source}, {type: model-server-protocol-models}, {type: queue-scorer}", "{type: queue-scorer}", nil},
 	} {

@@ -96,7 +96,37 @@ func (t *translation) prefixParameters(p fields) map[string]any {
 	if p.str("prefixMatchInfoProducerName") != "" {
 		t.warn("%s has no effect here: the scorer has an index of its own", p.at("prefixMatchInfoProducerName"))
 	}
+	t.kvEvents(p)
+	for _, name := range kvEventFields {
+		delete(ours, name)
+	}
+	delete(ours, "mode")
 	delete(ours, "autoTune")
 	delete(ours, "prefixMatchInfoProducerName")
 	return ours
+}
+
+// kvEventFields are those by which the prefix-cache-scorer of llm-d, in some versions, was
+// to follow the events of the servers' caches.
+var kvEventFields = []string{"indexerConfig", "kvEventsConfig", "tokenProcessorConfig"}
+
+// kvEvents refuses them, as there is nothing here that would follow such events: another
+// policy than was meant would decide.
+func (t *translation) kvEvents(p fields) {
+	asks := ""
+	switch mode := p.str("mode"); mode {
+	case "", "estimate":
+		for _, name := range kvEventFields {
+			if p.has(name) && asks == "" {
+				asks = p.at(name)
+			}
+		}
+	case "cache_tracking":
+		asks = p.at("mode") + ": cache_tracking"
+	default:
+		p.errorf("%s must be estimate, got %s", p.at("mode"), show(mode))
+	}
+	if asks != "" {
+		p.errorf("%s asks for KV events, which this picker does not follow; without, it knows by what it has sent where what is cached", asks)
+	}
 }

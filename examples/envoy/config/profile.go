@@ -128,7 +128,7 @@ func (t *translation) check(refs []reference, profile fields, fallbacks int) {
 		case d.nothing && d.predicts: // a part of the latency-cost that the profile gets
 		case d.nothing:
 			d.used = true
-			t.warn("%s: %q (%s) has no effect in a profile", at, ref.name, d.typeName)
+			t.warn("%s: %q is of type %s, which is no filter, scorer or picker and has no effect in a profile", at, ref.name, d.typeName)
 		case used[ref.name]:
 			t.errorf("%s: %q is used twice in this profile", at, ref.name)
 		case ref.weight != nil && !d.scorer && d.predicts:

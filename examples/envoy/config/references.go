@@ -72,6 +72,7 @@ func (t *translation) dataLayer(name string) {
 	f.done()
 }
 
+// refersTo checks a reference to a plugin that is not for a profile, of one of the types.
 func (t *translation) refersTo(f fields, among []string) {
 	ref := f.need("pluginRef")
 	switch d := t.byName[ref]; {

@@ -25,6 +25,7 @@ type scheduler struct {
 	// Passthrough: bodies of requests are not looked at.
 	Passthrough bool `json:"-"`
 
+	metrics           serverMetrics
 	key, admissionKey string
 	admission         func() *admission.Options // nil: none
 }

@@ -137,7 +137,7 @@ func (b *builder) connectStatics() {
 					continue
 				}
 				first[key] = s.place
-				b.config.Change.Endpoints[pool] = append(b.config.Change.Endpoints[pool], e.spec)
+				b.config.Change.Endpoints[pool] = append(b.config.Change.Endpoints[pool], b.config.pools[pool].metrics.of(e.spec))
 			}
 		}
 		if len(errs) > 0 {

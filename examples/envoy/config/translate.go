@@ -65,9 +65,10 @@ type declared struct {
 	needs     []*declared // others that it asks
 	picker    bool
 	scorer    bool
-	endpoints int     // maxNumOfEndpoints of a picker; 0: not given
-	flow      bool    // one of flowControlTypes, and nothing to a profile
-	threshold float64 // of a static-usage-limit-policy; 0: not given
+	endpoints int            // maxNumOfEndpoints of a picker; 0: not given
+	flow      bool           // one of flowControlTypes, and nothing to a profile
+	threshold float64        // of a static-usage-limit-policy; 0: not given
+	source    *serverMetrics // of a metrics-data-source or core-metrics-extractor
 	used      bool
 	inTree    bool // a decision tree has one like it
 }
@@ -101,7 +102,7 @@ func (t *translation) translate(flow bool) *scheduler {
 		return nil
 	}
 
-	s := &scheduler{Admission: admits, Passthrough: t.passthrough}
+	s := &scheduler{Admission: admits, Passthrough: t.passthrough, metrics: t.serverMetrics()}
 	profile := profiles.main.config
 	if admits != nil { // about the same endpoints in the same document
 		if admits.MetricsTTL == "" {
@@ -225,6 +226,12 @@ func (t *translation) parameters(d *declared, p fields) map[string]any {
 		return p.m
 	case t.handler(d, p), slices.Contains(parserTypes, typeName):
 		d.nothing = true
+	case typeName == typeSource:
+		d.nothing = true
+		t.metricsSource(d, p)
+	case typeName == typeExtractor:
+		d.nothing = true
+		t.metricsExtractor(d, p)
 	case slices.Contains(nothingToDo, typeName):
 		d.nothing = true
 		switch {

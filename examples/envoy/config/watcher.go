@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/plugins"
 )
 
@@ -24,8 +25,13 @@ type WatchOptions struct {
 	// one than MinInterval becomes that.
 	Interval time.Duration
 
-	// Loader reads the files.
-	Loader Loader
+	// Registry and MaxBytes are those of Loader.
+	Registry *plugins.Registry
+	MaxBytes int64
+
+	// Strict and CheckEndpoint are those of Loader.
+	Strict        bool
+	CheckEndpoint func(datastore.EndpointSpec) error
 
 	// Logger hears of new versions with their warnings, of what was left out of one
 	// because it is bad, and of what is wrong with one that is not in force, once each.
@@ -78,8 +84,8 @@ func NewWatcher(path string, o WatchOptions) *Watcher {
 		o.Interval = DefaultInterval
 	}
 	o.Interval = max(o.Interval, MinInterval)
-	if o.Loader.Registry == nil {
-		o.Loader.Registry = plugins.NewRegistry()
+	if o.Registry == nil {
+		o.Registry = plugins.NewRegistry()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -127,7 +133,7 @@ func (w *Watcher) Err() error {
 // look applies the files if they are another version than was tried last. Caller
 // must hold w.attempt.
 func (w *Watcher) look() error {
-	files, err := readFiles(w.path, w.opt.Loader.MaxBytes)
+	files, err := readFiles(w.path, w.opt.MaxBytes)
 	if err != nil {
 		// Not the fault of what is in the files: tried again at each look.
 		w.tried = false
@@ -149,7 +155,8 @@ func (w *Watcher) look() error {
 	before := w.Err()
 	w.tried, w.sum = true, sum
 
-	c, err := w.opt.Loader.parse(w.path, files, w.inForce)
+	loader := Loader{Registry: w.opt.Registry, MaxBytes: w.opt.MaxBytes, Strict: w.opt.Strict, CheckEndpoint: w.opt.CheckEndpoint}
+	c, err := loader.parse(w.path, files, w.inForce)
 	if err == nil {
 		if err = w.opt.Apply(c); err != nil {
 			err = fmt.Errorf("config: %s: cannot be applied: %w", w.path, err)

@@ -71,6 +71,7 @@ func (a *App) wire() (err error) {
 	a.fleet = &fleet{store: a.store, logger: a.o.Logger}
 	a.watcher = config.NewWatcher(a.o.Config, config.WatchOptions{
 		Interval: a.o.ReloadInterval, Registry: newRegistry(), Logger: a.o.Logger, Apply: a.fleet.apply,
+		Strict: a.o.Strict, CheckEndpoint: checkAddress,
 	})
 	if err := a.watcher.Load(); err != nil {
 		return err
@@ -79,7 +80,7 @@ func (a *App) wire() (err error) {
 		Store: a.store, Schedulers: a.fleet.schedulers(),
 		RestoreModel: !a.o.KeepTargetModel, SessionHeader: a.o.SessionHeader, TrustRequestHeaders: !a.o.IgnoreRequestHeaders,
 		Limits:      openai.Limits{MaxBytes: a.o.MaxBody, MaxFormBytes: a.o.MaxBody},
-		Passthrough: a.fleet.passing.has, OnRefused: a.refused, Logger: a.o.Logger,
+		Passthrough: a.fleet.passes, OnRefused: a.refused, Logger: a.o.Logger,
 	})
 	if err != nil {
 		return err
@@ -89,6 +90,7 @@ func (a *App) wire() (err error) {
 	if err != nil {
 		return err
 	}
+	a.fleet.scrapeWith(a.scraper)
 	server, err := picker.New(picker.Options{
 		Director: a.director, Pool: a.o.Pool, MaxBody: a.o.MaxBody, MaxDestinations: a.o.MaxDestinations,
 		RequestBody: a.o.RequestBody, ResponseBody: a.o.ResponseBody,

@@ -5,10 +5,11 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/examples/envoy/config"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
@@ -27,13 +28,14 @@ type fleet struct {
 	telemetry *telemetry.Metrics
 	legacy    bool // it has the legacy names
 
-	passing passing // pools whose bodies are not looked at
-
 	mu       sync.Mutex
 	director *director.Director // nil while the first configuration is read
+	scraper  *scrape.Scraper    // nil as long
 	pools    map[types.NamespacedName]scheduled
 	admitted admissions              // for the pools that have admission control
 	retired  []*scheduling.Scheduler // replaced, with requests still under way
+
+	config atomic.Pointer[config.Config] // in force; nil before the first
 }
 
 type scheduled struct {
@@ -56,9 +58,6 @@ func (a admissions) of(pool types.NamespacedName) *admission.Options { return a[
 
 // apply puts a configuration in force, whole or not at all.
 func (f *fleet) apply(c *config.Config) error {
-	if err := checkAddresses(c.Change.Endpoints); err != nil {
-		return err
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.telemetry == nil {
@@ -119,6 +118,7 @@ func (f *fleet) apply(c *config.Config) error {
 		return err
 	}
 	f.setLocked(next)
+	f.scrapeLocked(c)
 	if !maps.Equal(admitted, f.admitted) {
 		f.admitLocked(admitted)
 		f.admitted = admitted
@@ -129,7 +129,7 @@ func (f *fleet) apply(c *config.Config) error {
 		}
 	}
 	f.pools = next
-	f.passing.set(c)
+	f.config.Store(c)
 	if c.LegacyMetrics != f.legacy {
 		f.logger.Warn("the feature gate enableLegacyMetrics counts when the picker starts: restart it")
 	}
@@ -194,6 +194,24 @@ func (f *fleet) admissions(yield func(types.NamespacedName, admission.Stats) boo
 	}
 }
 
+// scrapeLocked tells the scraper. Caller must hold f.mu.
+func (f *fleet) scrapeLocked(c *config.Config) {
+	if f.scraper == nil {
+		return
+	}
+	if err := f.scraper.SetPools(c.ServerMetrics()); err != nil {
+		panic(err) // engines were validated
+	}
+}
+
+// scrapeWith makes the scraper follow the configuration from now on.
+func (f *fleet) scrapeWith(s *scrape.Scraper) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.scraper = s
+	f.scrapeLocked(f.config.Load())
+}
+
 // attach makes the director follow the configuration from now on.
 func (f *fleet) attach(d *director.Director) {
 	f.mu.Lock()
@@ -237,18 +255,16 @@ func (f *fleet) open() int {
 	return n
 }
 
-// checkAddresses sees to it that Envoy can use what it is told: numbers, not names.
-func checkAddresses(endpoints map[types.NamespacedName][]datastore.EndpointSpec) error {
-	var wrong []string
-	for pool, specs := range endpoints {
-		for _, s := range specs {
-			if _, err := netip.ParseAddrPort(s.Address); err != nil {
-				wrong = append(wrong, fmt.Sprintf("%s in pool %s", s.Address, pool))
-			}
-		}
-	}
-	if len(wrong) > 0 {
-		return fmt.Errorf("epp: addresses of endpoints must be ip:port, which is all that Envoy takes: %s", strings.Join(wrong, ", "))
+// checkAddress sees to it that Envoy can use what it is told: numbers, not names.
+func checkAddress(s datastore.EndpointSpec) error {
+	if _, err := netip.ParseAddrPort(s.Address); err != nil {
+		return fmt.Errorf("address %q must be ip:port, which is all that Envoy takes", s.Address)
 	}
 	return nil
+}
+
+// passes reports whether the bodies of a pool's requests are not to be looked at.
+func (f *fleet) passes(pool types.NamespacedName) bool {
+	c := f.config.Load()
+	return c != nil && c.Passthrough(pool)
 }

@@ -47,7 +47,7 @@ func (a *App) routed(r *director.Route) {
 // pages are what the metrics address serves.
 func (a *App) pages() http.Handler {
 	process := prometheus.NewRegistry()
-	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), rejections{a.fleet})
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", telemetry.ContentType)
@@ -56,6 +56,7 @@ func (a *App) pages() http.Handler {
 		}
 	})
 	mux.HandleFunc("POST /explain", a.explain)
+	mux.HandleFunc("GET /config", a.configPage)
 	if a.o.Pprof {
 		mux.HandleFunc("/debug/pprof/", pprof.Index)
 		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)

@@ -15,6 +15,9 @@ import (
 type Options struct {
 	// Config is the file or folder of the configuration, see package config.
 	Config string
+	// Strict makes fields of the configuration that are not known errors. Default: they
+	// are logged.
+	Strict bool
 	// ReloadInterval is the time between two looks at it. Default 1s.
 	ReloadInterval time.Duration
 

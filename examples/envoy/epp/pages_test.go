@@ -31,9 +31,14 @@ next:
 
 func (r *running) metrics() string {
 	r.t.Helper()
-	status, _, text := fetch(r.t, "GET", "http://"+r.MetricsAddress()+"/metrics", "")
+	return r.page("/metrics")
+}
+
+func (r *running) page(path string) string {
+	r.t.Helper()
+	status, _, text := fetch(r.t, "GET", "http://"+r.MetricsAddress()+path, "")
 	if status != 200 {
-		r.t.Fatalf("/metrics: status %d\n%s", status, text)
+		r.t.Fatalf("%s: status %d\n%s", path, status, text)
 	}
 	return text
 }

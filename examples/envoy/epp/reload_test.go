@@ -32,38 +32,50 @@ func TestReloadByItself(t *testing.T) {
 	}
 }
 
+// TestReloadOfABadVersion: what is bad is told, counted and shown, and what was before in
+// its place goes on.
 func TestReloadOfABadVersion(t *testing.T) {
 	t.Parallel()
 	r := start(t, base+roundRobin, nil)
 	c := r.client()
 	for _, tt := range []struct {
-		name, text string
-		want       []string
+		name, text, kind string
+		want             []string
 	}{
-		{"unknown field", strings.Replace(base, "poolRef", "poolref", 1), []string{"epp.yaml: document 2", "spec.poolref"}},
-		{"host name", strings.Replace(base, addressB, "server.example:80", 1), []string{"epp.yaml", "must be ip:port", "server.example:80"}},
-		{"no address", strings.Replace(base, `address: "`+addressA+`", `, "", 1), []string{"epp.yaml: document 3", "spec.endpoints[0]", "address"}},
-		{"no pool", modelYAML("chat", "llama", "llama-8b"), []string{"epp.yaml", "InferencePool"}},
-		{"no YAML", base + "---\n{", []string{"epp.yaml"}},
+		{"host name", strings.Replace(base, addressB, "server.example:80", 1), "StaticEndpoints", []string{"epp.yaml: document 3", "must be ip:port", "server.example:80"}},
+		{"no address", strings.Replace(base, `address: "`+addressA+`", `, "", 1), "StaticEndpoints", []string{"epp.yaml: document 3", "spec.endpoints[0]", "address"}},
+		{"bad pool", strings.Replace(base, "number: 8000", "number: 0", 1), "InferencePool", []string{"epp.yaml: document 1", "spec.targetPorts[0].number"}},
+		{"bad model", strings.Replace(base, "{name: llama-8b}", "{name: llama-8b, weight: 0}", 1), "InferenceModel", []string{"epp.yaml: document 2", "spec.targetModels[0].weight"}},
+		{"no YAML", base + "---\n{", "unknown", []string{"epp.yaml"}},
 		{"bad weight", base + pickerHead + "plugins: [{type: queue-scorer}]\nschedulingProfiles: [{name: p, plugins: [{pluginRef: queue-scorer, weight: -1}]}]\n",
-			[]string{"epp.yaml: document 4", "schedulingProfiles[0].plugins[0]", "weight"}},
+			"EndpointPickerConfig", []string{"epp.yaml: document 4", "schedulingProfiles[0].plugins[0]", "weight"}},
 	} {
 		put(t, r.path, tt.text)
-		err := r.Reload()
-		if err == nil {
-			t.Errorf("%s: no error", tt.name)
-			continue
-		}
+		must(t, r.Reload())
+		page := r.page("/config")
 		for _, want := range tt.want {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: error is %q, want %q in it", tt.name, err, want)
+			if !strings.Contains(r.log.String(), want) {
+				t.Errorf("%s: want %q in the log\n%s", tt.name, want, r.log)
+			}
+			if !strings.Contains(page, want) {
+				t.Errorf("%s: want %q in\n%s", tt.name, want, page)
 			}
 		}
+		r.wantMetric(r.metrics(), 1, "inferpick_config_rejected_objects", `kind="`+tt.kind+`"`)
 		exchanged(t, c, "chat") // as before
 		if n := len(r.Store().Snapshot().Pools()[0].Endpoints()); n != 3 {
 			t.Errorf("%s: the pool has %d endpoints, want 3", tt.name, n)
 		}
 	}
+
+	put(t, r.path, modelYAML("chat", "llama", "llama-8b"))
+	if err := r.Reload(); err == nil || !strings.Contains(err.Error(), "InferencePool") {
+		t.Errorf("no pool: error %v", err)
+	}
+	if page := r.page("/config"); !strings.Contains(page, "not in force") {
+		t.Errorf("want the version that is not in force in\n%s", page)
+	}
+	exchanged(t, c, "chat")
 	put(t, r.path, poolYAML("llama")+endpointsYAML("llama", addressC))
 	must(t, r.Reload())
 	if got := exchanged(t, c, "chat"); got != addressC {

@@ -21,6 +21,7 @@ type flags struct {
 	otlp      string
 	logLevel  slog.Level
 	logFormat string
+	check     string // what to look at instead of serving
 }
 
 // parseFlags reads the command line. With -h it writes the usage to out and returns
@@ -32,6 +33,8 @@ func parseFlags(args []string, out io.Writer) (*flags, error) {
 	fs.SetOutput(io.Discard)
 
 	fs.StringVar(&o.Config, "config", "", "`file or folder` of YAML documents: InferencePool, InferenceModel, InferenceObjective, InferenceModelRewrite, EndpointPickerConfig, StaticEndpoints (required)")
+	fs.BoolVar(&o.Strict, "strict", false, "take fields that are not known for errors; without, they are warned of")
+	fs.StringVar(&f.check, "check", "", "say which objects of a `file or folder`, with all that are inside, would be read and what is wrong with the others, and end: with 1 if there is something; with -config, that is looked at as a whole, too")
 	fs.DurationVar(&o.ReloadInterval, "reload-interval", time.Second, "time between two looks at the configuration")
 
 	fs.StringVar(&o.GRPCAddr, "grpc-addr", ":9002", "`address` of the picker, for Envoy: host:port, or unix:/path")
@@ -89,6 +92,7 @@ func parseFlags(args []string, out io.Writer) (*flags, error) {
 	switch {
 	case fs.NArg() > 0:
 		return nil, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	case f.check != "":
 	case o.Config == "":
 		return nil, errors.New("-config is required")
 	case f.logFormat != "text" && f.logFormat != "json":

@@ -45,6 +45,9 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "epp: %v\nRun with -h for usage.\n", err)
 		return exitUsage
 	}
+	if f.check != "" {
+		return check(f.check, f.options.Config, epp.Loader(f.options.Strict), stdout, stderr)
+	}
 	logger := f.logger(stderr)
 	f.options.Logger = logger
 	if f.otlp != "" {

@@ -98,16 +98,19 @@ func TestCommand(t *testing.T) {
 	log.waitFor(t, "configuration read again", 1)
 	log.waitFor(t, "configuration is in force", inForce+1)
 
-	write(t, path, configuration+"---\nkind: Pod\n")
+	write(t, path, configuration+"---\nkind: InferenceModel\n")
 	hangUp(t)
-	log.waitFor(t, "configuration is not in force", 1)
+	log.waitFor(t, "object is left out of the configuration", 1)
 	if !strings.Contains(log.String(), "pool.yaml: document 3") {
 		t.Errorf("want the file in the log:\n%s", log)
 	}
+	write(t, path, "# nothing\n")
+	hangUp(t)
+	log.waitFor(t, "configuration is not in force", 1)
 
 	write(t, path, configuration)
 	hangUp(t)
-	log.waitFor(t, "configuration read again", 2)
+	log.waitFor(t, "configuration read again", 3)
 	if code := stop(); code != exitOK {
 		t.Errorf("exit code %d\n%s", code, log)
 	}
@@ -149,12 +152,12 @@ func TestCommandRefusesToStart(t *testing.T) {
 	dir := t.TempDir()
 	good, bad := filepath.Join(dir, "good.yaml"), filepath.Join(dir, "bad.yaml")
 	write(t, good, configuration)
-	write(t, bad, strings.Replace(configuration, "poolRef", "poolref", 1))
+	write(t, bad, configuration+"---\napiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\nplugins: [{type: queue-scorre}]\n")
 	for _, tt := range []struct {
 		name, config string
 		args, want   []string
 	}{
-		{"bad configuration", bad, nil, []string{"epp: ", bad + ": document 2", "spec.poolref"}},
+		{"bad configuration", bad, nil, []string{"epp: ", bad + ": document 3 (line 18)", "the nearest is queue-scorer"}},
 		{"missing configuration", filepath.Join(dir, "missing.yaml"), nil, []string{"epp: ", filepath.Join(dir, "missing.yaml")}},
 		{"TLS", good, []string{"-tls", "self-signed", "-tls-cert", "x", "-tls-key", "y"}, []string{"epp: TLS "}},
 		{"address", good, []string{"-metrics-addr", "nonsense"}, []string{"epp: metrics address: ", "nonsense"}},

@@ -1,0 +1,232 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/scrape"
+	"github.com/inferpick/inferpick/types"
+)
+
+// serverMetrics says how the metrics of a pool's servers are read: the parameters of a
+// metrics-data-source and a core-metrics-extractor. Immutable once made; the zero value is
+// as package scrape has it.
+type serverMetrics struct {
+	scheme, path  string
+	engineLabel   string // of endpoints, that names the engine
+	defaultEngine string // of those that have no such label
+	scrape        scrape.PoolOptions
+}
+
+// ServerMetrics returns how the metrics of the pools' servers are read, for
+// scrape.Scraper.SetPools. Where they are is in Change.
+func (c *Config) ServerMetrics() map[types.NamespacedName]scrape.PoolOptions {
+	pools := make(map[types.NamespacedName]scrape.PoolOptions, len(c.pools))
+	for name, s := range c.pools {
+		pools[name] = s.metrics.scrape
+	}
+	return pools
+}
+
+// of returns an endpoint with what it does not say itself of its metrics.
+func (m *serverMetrics) of(e datastore.EndpointSpec) datastore.EndpointSpec {
+	if e.MetricsScheme == "" {
+		e.MetricsScheme = m.scheme
+	}
+	if e.MetricsPath == "" {
+		e.MetricsPath = m.path
+	}
+	if e.Engine == "" && m.engineLabel != "" {
+		e.Engine = e.Labels[m.engineLabel]
+	}
+	if e.Engine == "" && !slices.ContainsFunc(engineLabels, func(label string) bool { return e.Labels[label] != "" }) {
+		e.Engine = m.defaultEngine
+	}
+	return e
+}
+
+// engineLabels are those that package scrape looks at by itself.
+var engineLabels = []string{datastore.EngineLabel, "llm-d.ai/engine-type"}
+
+// metricsSource reads the parameters of a metrics-data-source.
+func (t *translation) metricsSource(d *declared, p fields) {
+	m := &serverMetrics{scheme: p.str("scheme"), path: p.str("path")}
+	if m.scheme != "" && m.scheme != "http" && m.scheme != "https" {
+		p.errorf("%s must be http or https, got %s", p.at("scheme"), show(m.scheme))
+	}
+	if m.path != "" {
+		if m.path[0] != '/' {
+			m.path = "/" + m.path // as there
+		}
+		if strings.ContainsFunc(m.path, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '#' }) {
+			p.errorf("%s must be the path of a URL, got %s", p.at("path"), show(m.path))
+		}
+	}
+	m.scrape.InsecureSkipVerify = p.boolean("insecureSkipVerify")
+	if m.scheme == "https" && p.m["insecureSkipVerify"] == nil {
+		t.warn("%s: certificates are verified; insecureSkipVerify: true takes every one, which is the default there", p.path)
+	}
+	for _, name := range []string{"caCertPath", "clientCertPath", "clientKeyPath", "interval", "families"} {
+		if p.has(name) {
+			t.warn("%s has no effect here", p.at(name))
+		}
+	}
+	p.done()
+	d.source = m
+}
+
+// metricsExtractor reads the parameters of a core-metrics-extractor.
+func (t *translation) metricsExtractor(d *declared, p fields) {
+	m := &serverMetrics{engineLabel: p.str("engineLabelKey"), defaultEngine: p.str("defaultEngine")}
+	engines := scrape.DefaultEngines()
+	var own []scrape.Engine
+	p.each("engineConfigs", func(f fields) {
+		e := t.engine(f, engines)
+		if slices.ContainsFunc(own, func(o scrape.Engine) bool { return strings.EqualFold(o.Name, e.Name) }) {
+			f.errorf("%s: %q is there twice", f.at("name"), e.Name)
+			return
+		}
+		own = append(own, e)
+	})
+	if len(own) > 0 {
+		engines = slices.DeleteFunc(engines, func(e scrape.Engine) bool {
+			return slices.ContainsFunc(own, func(o scrape.Engine) bool { return namedSo(&e, o.Name) })
+		})
+		m.scrape.Engines = append(own, engines...)
+		engines = m.scrape.Engines
+		if _, err := scrape.NewParser(engines); err != nil {
+			p.errorf("%s: %w", p.at("engineConfigs"), err)
+		}
+	}
+	if e := m.defaultEngine; e != "" && !slices.ContainsFunc(engines, func(known scrape.Engine) bool { return namedSo(&known, e) }) {
+		names := make([]string, len(engines))
+		for i := range engines {
+			names[i] = engines[i].Name
+		}
+		p.errorf("%s %q is no engine%s", p.at("defaultEngine"), shorten(e), suggestion(e, names))
+	}
+	p.done()
+	d.source = m
+}
+
+func namedSo(e *scrape.Engine, name string) bool {
+	return strings.EqualFold(e.Name, name) || slices.ContainsFunc(e.Aliases, func(a string) bool { return strings.EqualFold(a, name) })
+}
+
+// engine reads one of engineConfigs. In the place of an engine that is known it keeps of
+// that what the form has no words for.
+func (t *translation) engine(f fields, known []scrape.Engine) scrape.Engine {
+	e := scrape.Engine{Name: f.need("name")}
+	for _, k := range known {
+		if namedSo(&k, e.Name) {
+			e.Aliases, e.Awake, e.StartedAt, e.OverlapLabels = k.Aliases, k.Awake, k.StartedAt, k.OverlapLabels
+			if k.Name != e.Name { // by an alias, of which there is one for each engine
+				e.Aliases = nil
+			}
+		}
+	}
+	metrics := func(name string) []scrape.Metric {
+		if m, ok := f.metric(name); ok {
+			return []scrape.Metric{m}
+		}
+		return nil
+	}
+	e.Waiting, e.Running, e.KVUsage = metrics("queuedRequestsSpec"), metrics("runningRequestsSpec"), metrics("kvUsageSpec")
+	e.BlockSize, e.NumBlocks = metrics("cacheBlockSizeSpec"), metrics("cacheNumBlocksSpec")
+	sizeLabel, numLabel := f.str("cacheBlockSizeLabelName"), f.str("cacheNumBlocksLabelName")
+	if info, ok := f.metric("cacheInfoSpec"); ok {
+		size, num := info, info
+		size.Label, num.Label = orElse(sizeLabel, "block_size"), orElse(numLabel, "num_gpu_blocks")
+		e.BlockSize, e.NumBlocks = append(e.BlockSize, size), append(e.NumBlocks, num)
+	}
+	if lora, ok := f.metric("loraSpec"); ok {
+		e.Adapters = []scrape.AdapterMetric{{Name: lora.Name, Max: "max_lora", Running: "running_lora_adapters", Waiting: "waiting_lora_adapters"}}
+		if len(lora.Match) > 0 {
+			t.warn("%s: its labels have no effect here", f.at("loraSpec"))
+		}
+	}
+	if f.has("customMetrics") {
+		t.warn("%s has no effect here: no plugin reads them", f.at("customMetrics"))
+	}
+	if e.Name != "" && len(e.Waiting)+len(e.Running)+len(e.KVUsage) == 0 {
+		f.errorf("%s must have at least one of queuedRequestsSpec, runningRequestsSpec and kvUsageSpec", f.path)
+	}
+	f.done()
+	return e
+}
+
+func orElse(s, instead string) string {
+	if s == "" {
+		return instead
+	}
+	return s
+}
+
+var (
+	metricForm  = regexp.MustCompile(`^\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{(.*)\})?\s*$`)
+	matcherForm = regexp.MustCompile(`^\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^",{}\s]+))\s*(?:,|$)`)
+)
+
+// metric reads a figure's place, such as name{label="value",other=value}; false if there
+// is none, or a bad one.
+func (f fields) metric(name string) (m scrape.Metric, ok bool) {
+	text := f.str(name)
+	if text == "" {
+		return m, false
+	}
+	bad := func() (scrape.Metric, bool) {
+		f.errorf("%s must be the name of a metric, which labels may follow as in name{label=\"value\"}, got %s", f.at(name), show(text))
+		return m, false
+	}
+	parts := metricForm.FindStringSubmatch(text)
+	if parts == nil {
+		return bad()
+	}
+	m.Name = parts[1]
+	for rest := parts[2]; strings.TrimSpace(rest) != ""; {
+		label := matcherForm.FindStringSubmatch(rest)
+		if label == nil {
+			return bad()
+		}
+		if m.Match == nil {
+			m.Match = make(map[string]string)
+		}
+		m.Match[label[1]] = unescape.Replace(label[2]) + label[3]
+		rest = rest[len(label[0]):]
+	}
+	return m, true
+}
+
+var unescape = strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\n`, "\n")
+
+// serverMetrics joins what the plugins say: those that dataLayer refers to, or else the
+// first of each type.
+func (t *translation) serverMetrics() serverMetrics {
+	var m serverMetrics
+	if d := t.ofType(typeSource); d != nil && d.source != nil {
+		m = *d.source
+	}
+	if d := t.ofType(typeExtractor); d != nil && d.source != nil {
+		x := d.source
+		m.engineLabel, m.defaultEngine, m.scrape.Engines = x.engineLabel, x.defaultEngine, x.scrape.Engines
+	}
+	return m
+}
+
+// ofType returns the first plugin of a type that is used, or else the first that there is.
+func (t *translation) ofType(typeName string) *declared {
+	var found *declared
+	for _, d := range t.declared {
+		switch {
+		case d.typeName != typeName || d.bad:
+		case found == nil, d.used && !found.used:
+			found = d
+		case d.used:
+			t.warn("%s (%s) has no effect: %s is used for all servers of the pool", d.path, d.plugin.Name, fmt.Sprintf("%s (%s)", found.path, found.plugin.Name))
+		}
+	}
+	return found
+}
