@@ -49,6 +49,7 @@ func allFilters() []madeFilter {
 		{"decision-tree", value(tree)},
 		{"label expression", value(expression(plugins.OpIn, false, "a"))},
 		{"attribute", value(rule("waiting", plugins.AttributeRule{Type: "topK", TopK: &plugins.TopKRule{K: 2}}))},
+		{"context-length", value(plugins.ContextLengthFilter{ContextLength: plugins.ContextLength{Label: "zone"}})},
 		{"prefix-affinity", func() scheduling.Filter {
 			f, _ := plugins.NewPrefixAffinity(plugins.AffinityOptions{Exploration: .5}, mustPrefixCache())
 			return f
@@ -78,6 +79,7 @@ func allScorers(t testing.TB) []madeScorer {
 		{"token-load", value(plugins.TokenLoad{Threshold: 1000})},
 		{"active-requests", value(plugins.ActiveRequests{})},
 		{"load-aware", value(plugins.LoadAware{})},
+		{"context-length", value(plugins.ContextLength{})},
 		{"attribute", value(attributeScorer("kvUsage", plugins.HigherIsBetter, &plugins.FixedRange{Max: 1}))},
 		{"no-hit-lru", func() scheduling.Scorer {
 			s, _ := plugins.NewNoHitLRU(plugins.NoHitOptions{}, mustPrefixCache())

@@ -168,6 +168,29 @@ func TestDeclaredPrefixPlugin(t *testing.T) {
 	}
 }
 
+// TestContextLength: scores by the definition, for 1000 tokens.
+func TestContextLength(t *testing.T) {
+	label := func(v string) options { return options{schedulingtest.Label(plugins.DefaultContextLabel, v)} }
+	eps := made(label("0-2000"), label("0-10000"), label("1000-1000"), label("1000-2000"), label("0-500"), label("3000-4000"), options{}, label("long"), label("9-1"), label(" 0 - 2000 "))
+	req := schedulingtest.Request("x")
+	req.Prompt.Tokens = 1000
+	want := []float64{
+		.3 + .7*(.7/1.2+.3*.5), .3 + .7*(.7/2+.3*.9), 1, .3 + .7*(.7/1.1+.3), .3 / 1.5, .3 / 3, .5, 0, 0, .3 + .7*(.7/1.2+.3*.5),
+	}
+	require.InDeltaSlice(t, want, schedulingtest.Score(t, plugins.ContextLength{}, req, eps...), 1e-12)
+	f := plugins.ContextLengthFilter{}
+	require.Equal(t, "a b c d g j", strings.Join(schedulingtest.Filter(t, f, req, eps...), " "))
+	c := f.Constraint(req, eps)
+	require.Equal(t, []bool{true, false, true, false}, []bool{c.Match(eps[0]), c.Match(eps[4]), c.Match(eps[6]), c.Match(eps[7])})
+	longer := schedulingtest.Request("x")
+	longer.Prompt.Tokens = 1001
+	require.NotEqual(t, c.Name, f.Constraint(longer, eps).Name, "not in the range of one token")
+
+	p, err := declared(`{"type": "context-length-aware", "parameters": {"enableFiltering": true, "label": "x"}}, {"type": "max-score-picker"}`, `{"pluginRef": "context-length-aware", "weight": 2}, {"pluginRef": "max-score-picker"}`)
+	require.NoError(t, err)
+	require.Equal(t, []int{1, 1}, []int{len(p.Filters), len(p.Scorers)})
+}
+
 func TestSLOAdmitter(t *testing.T) {
 	busy := func(n int64) options { return options{running(50), waiting(20), kv(.9), inFlight(n)} }
 	tests := []struct {

@@ -69,6 +69,7 @@ func NewRegistry() *Registry {
 		"active-request-scorer":        decoded[ActiveRequests],
 		"load-aware-scorer":            decoded[LoadAware],
 		"no-hit-lru-scorer":            newNoHitLRUFrom,
+		"context-length-aware":         newContextLengthFrom,
 		"endpoint-attribute-scorer":    decoded[AttributeScorer],
 		"token-load-scorer":            decoded[TokenLoad],
 

@@ -38,6 +38,7 @@ func init() {
 		"decision-tree-filter":         {"", (*translation).decisionTree},
 		"prefix-cache-affinity-filter": {"", (*translation).prefixAffinity},
 
+		"context-length-aware":  {"", (*translation).contextLength},
 		"kv-cache-scorer":       {"kv-cache-utilization-scorer", nil},
 		typeDetector:            {typeShed, (*translation).detectorFilter},
 		"label-selector-filter": {typeLabels, (*translation).labelSelector},
@@ -169,6 +170,13 @@ func (t *translation) activeRequestFilter(_ *declared, p fields) map[string]any 
 		"attribute": "inFlightRequests", "fallbackOnEmpty": fallback,
 		"algorithm": map[string]any{"type": "threshold", "threshold": map[string]any{"operator": "LessThanOrEqual", "value": most}},
 	}
+}
+
+func (t *translation) contextLength(_ *declared, p fields) map[string]any {
+	if p.str("reusableTokensProducerName") != "" {
+		p.errorf("%s is not supported: %s", p.at("reusableTokensProducerName"), needsDisaggregation)
+	}
+	return without(p.m, "reusableTokensProducerName")
 }
 
 // sessionAffinity reads llm-d's parameters beside ours.
