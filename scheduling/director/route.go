@@ -209,6 +209,13 @@ func (r *Route) Status() int {
 	return r.attempt.status
 }
 
+// Usage returns what the server reported so far that the request took.
+func (r *Route) Usage() types.Usage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stream.Usage()
+}
+
 // Data takes the next bytes of the response and returns those to pass on now,
 // which may be none. The result is valid until the next call, and may be part of
 // chunk. Before Response it returns chunk. Each call is a sign of life, see

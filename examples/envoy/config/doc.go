@@ -187,6 +187,14 @@
 // x-prediction-based-scheduling is true, and otherwise default. data-parallel-profile-handler
 // and single-profile-handler have one profile.
 //
+// # What Envoy is told of usage
+//
+// A request-attribute-reporter has Envoy told of figures of a request's usage when its
+// answer has ended, as dynamic metadata, by expressions of the Common Expression Language:
+// numbers, + - * / %, comparisons, && || !, ?: and has(), over usage.prompt_tokens,
+// usage.completion_tokens, usage.total_tokens and
+// usage.prompt_tokens_details.cached_tokens. See [Config.Reports].
+//
 // # Parsers
 //
 // parser, or parsers of requestHandler, refer to parsers. Requests are told apart by their

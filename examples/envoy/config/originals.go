@@ -38,6 +38,7 @@ func init() {
 		"decision-tree-filter":         {"", (*translation).decisionTree},
 		"prefix-cache-affinity-filter": {"", (*translation).prefixAffinity},
 
+		typeReporter:            {"", (*translation).reporter},
 		"context-length-aware":  {"", (*translation).contextLength},
 		"kv-cache-scorer":       {"kv-cache-utilization-scorer", nil},
 		typeDetector:            {typeShed, (*translation).detectorFilter},

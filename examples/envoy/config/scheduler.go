@@ -24,6 +24,8 @@ type scheduler struct {
 	Admission *admission.Config `json:"-"`
 	// Passthrough: bodies of requests are not looked at.
 	Passthrough bool `json:"-"`
+	// Reports are what Envoy is told of usage.
+	Reports []Report `json:"-"`
 
 	metrics           serverMetrics
 	key, admissionKey string

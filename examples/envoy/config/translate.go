@@ -44,7 +44,8 @@ type translation struct {
 	declared []*declared
 	byName   map[string]*declared
 
-	passthrough bool // bodies are not looked at
+	passthrough bool     // bodies are not looked at
+	reports     []Report // what Envoy is told of usage
 
 	detectorGiven bool      // something says when endpoints are full
 	concurrency   *declared // that, if it is a concurrency-detector
@@ -102,7 +103,7 @@ func (t *translation) translate(flow bool) *scheduler {
 		return nil
 	}
 
-	s := &scheduler{Admission: admits, Passthrough: t.passthrough, metrics: t.serverMetrics()}
+	s := &scheduler{Admission: admits, Passthrough: t.passthrough, Reports: t.reports, metrics: t.serverMetrics()}
 	profile := profiles.main.config
 	if admits != nil { // about the same endpoints in the same document
 		if admits.MetricsTTL == "" {

@@ -94,7 +94,7 @@ func (a *App) wire() (err error) {
 	server, err := picker.New(picker.Options{
 		Director: a.director, Pool: a.o.Pool, MaxBody: a.o.MaxBody, MaxDestinations: a.o.MaxDestinations,
 		RequestBody: a.o.RequestBody, ResponseBody: a.o.ResponseBody,
-		OnRoute: a.routed, OnServed: a.o.OnServed, Tracer: a.o.Tracer, Logger: a.o.Logger,
+		Report: a.fleet.report, OnRoute: a.routed, OnServed: a.o.OnServed, Tracer: a.o.Tracer, Logger: a.o.Logger,
 	})
 	if err != nil {
 		return err
