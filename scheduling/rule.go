@@ -40,7 +40,7 @@ func (r Rule) pipeline() (*pipeline, error) {
 		return nil, fmt.Errorf("has no Picker")
 	}
 	if r.Fallbacks < 0 || r.Fallbacks > MaxFallbacks {
-		return nil, fmt.Errorf("Fallbacks is %d, want 0 to %d", r.Fallbacks, MaxFallbacks)
+		return nil, fmt.Errorf("field Fallbacks is %d, want 0 to %d", r.Fallbacks, MaxFallbacks)
 	}
 	var err error
 	if r.Filters, err = nameAll("Filters", "Filter", r.Filters, func(f *Named) (*string, any) { return &f.Name, f.Filter }); err != nil {

@@ -102,12 +102,12 @@ func TestRuleThatPanics(t *testing.T) {
 func TestRuleErrors(t *testing.T) {
 	always := func(*types.Request) bool { return true }
 	for want, rules := range map[string][]scheduling.Rule{
-		"Rules[0] has no Name":           {{When: always, Picker: only(0)}},
-		`rule "a" has no When`:           {{Name: "a", Picker: only(0)}},
-		`rule "a": has no Picker`:        {{Name: "a", When: always}},
-		`rule "a": Fallbacks is 99`:      {{Name: "a", When: always, Picker: only(0), Fallbacks: 99}},
-		`rule "a": Filters[0] has no`:    {{Name: "a", When: always, Picker: only(0), Filters: []scheduling.Named{{}}}},
-		`rule "a": scorer "x" has weigh`: {{Name: "a", When: always, Picker: only(0), Scorers: []scheduling.Weighted{{Name: "x", Weight: -1, Scorer: scheduling.EachScorer(nil)}}}},
+		"Rules[0] has no Name":            {{When: always, Picker: only(0)}},
+		`rule "a" has no When`:            {{Name: "a", Picker: only(0)}},
+		`rule "a": has no Picker`:         {{Name: "a", When: always}},
+		`rule "a": field Fallbacks is 99`: {{Name: "a", When: always, Picker: only(0), Fallbacks: 99}},
+		`rule "a": Filters[0] has no`:     {{Name: "a", When: always, Picker: only(0), Filters: []scheduling.Named{{}}}},
+		`rule "a": scorer "x" has weigh`:  {{Name: "a", When: always, Picker: only(0), Scorers: []scheduling.Weighted{{Name: "x", Weight: -1, Scorer: scheduling.EachScorer(nil)}}}},
 	} {
 		_, err := scheduling.New(scheduling.Profile{Picker: only(0), Rules: rules})
 		require.ErrorContains(t, err, want)
