@@ -19,6 +19,7 @@ type Query struct {
 	Pool types.NamespacedName
 
 	Model     string // the public name in the request
+	NoModel   bool   // requests of its kind need not name one: without, it is of no unknown model
 	SessionID string // for Options.StickySessions; empty: no session
 	Objective string // header x-gateway-inference-objective
 	Rewrite   string // header x-gateway-model-name-rewrite
@@ -27,6 +28,8 @@ type Query struct {
 	// which is safe but cannot be repeated.
 	Rand *types.Rand
 }
+
+func (q *Query) modelless() bool { return q.NoModel && q.Model == "" }
 
 // Source says what decided on the target model.
 type Source uint8
@@ -106,7 +109,7 @@ func (sn *Snapshot) Resolve(q Query) (Resolution, error) {
 	if rewrite == nil {
 		rewrite = p.routes.generic
 	}
-	if model == nil && rewrite == nil && sn.config.refuse {
+	if model == nil && rewrite == nil && sn.config.refuse && !q.modelless() {
 		return Resolution{}, fmt.Errorf("datastore: %w %s in pool %s", ErrUnknownModel, shorten(q.Model), p.name)
 	}
 
@@ -164,7 +167,7 @@ func (sn *Snapshot) poolFor(q *Query) (*Pool, error) {
 	switch {
 	case cfg.defaultPool >= 0:
 		return sn.pools[cfg.defaultPool], nil
-	case cfg.refuse:
+	case cfg.refuse && !q.modelless():
 		return nil, fmt.Errorf("datastore: %w %s", ErrUnknownModel, shorten(q.Model))
 	case !cfg.defaultName.IsZero():
 		return nil, fmt.Errorf("datastore: %w: %s, the default pool", ErrNoPool, cfg.defaultName)

@@ -17,7 +17,16 @@ const (
 	AudioSpeech                 // /audio/speech
 	Transcriptions              // /audio/transcriptions, /audio/translations
 	CountTokens                 // /v1/messages/count_tokens, Anthropic's: the prompt of Messages, nothing is generated
+	Generate                    // /inference/v1/generate, vLLM's: prompts are token ids
+	GRPCGenerate                // /vllm.grpc.engine.VllmEngine/Generate, vLLM's over gRPC
+	GRPCEmbed                   // /vllm.grpc.engine.VllmEngine/Embed, the same
 )
+
+// NamesModel reports whether requests of the API name the model that they want. Others go
+// to the only one that a server has.
+func (a API) NamesModel() bool { return a != Other && a != Generate && !a.isGRPC() }
+
+func (a API) isGRPC() bool { return a == GRPCGenerate || a == GRPCEmbed }
 
 // routes are matched in order: the longer of two with the same end comes first.
 var routes = [...]struct {
@@ -36,11 +45,14 @@ var routes = [...]struct {
 	{"/audio/speech", AudioSpeech},
 	{"/audio/transcriptions", Transcriptions},
 	{"/audio/translations", Transcriptions},
+	{"/inference/v1/generate", Generate},
+	{"/vllm.grpc.engine.VllmEngine/Generate", GRPCGenerate},
+	{"/vllm.grpc.engine.VllmEngine/Embed", GRPCEmbed},
 }
 
 // APIOf returns the API that a request path belongs to, by its end, so that
 // /v1 or any other prefix may stand before it. A query and slashes at the end
-// are ignored. /messages needs its /v1, or to be the start of the path, because the
+// are ignored; so is the case of gRPC services. /messages needs its /v1, or to be the start of the path, because the
 // paths of other APIs end like that, too.
 func APIOf(path string) API {
 	path = plainPath(path)
@@ -51,8 +63,9 @@ func APIOf(path string) API {
 		return CountTokens
 	}
 	for i := range routes {
-		if strings.HasSuffix(path, routes[i].suffix) {
-			return routes[i].api
+		suffix, api := routes[i].suffix, routes[i].api
+		if strings.HasSuffix(path, suffix) || api.isGRPC() && strings.EqualFold(path, suffix) {
+			return api
 		}
 	}
 	return Other
@@ -95,6 +108,12 @@ func (a API) String() string {
 		return "transcriptions"
 	case CountTokens:
 		return "count tokens"
+	case Generate:
+		return "generate"
+	case GRPCGenerate:
+		return "gRPC generate"
+	case GRPCEmbed:
+		return "gRPC embed"
 	}
 	return "invalid"
 }

@@ -1,6 +1,6 @@
 // Package openai reads and writes what a gateway and model servers say to each
-// other: requests in the forms of the OpenAI API (and Anthropic's /v1/messages,
-// which the same servers offer), responses as they stream by, and error bodies.
+// other: requests in the forms of the OpenAI API (and Anthropic's /v1/messages and vLLM's
+// own, over HTTP and gRPC, which the same servers offer), responses as they stream by, and error bodies.
 // It knows no HTTP: paths, content types and bytes come in, bytes go out.
 //
 // In the order in which a gateway meets them:
@@ -63,6 +63,7 @@
 //	embeddings         messages, input
 //	images             prompt
 //	speech             input
+//	generate           token_ids; over gRPC the text, or the ids as they are encoded
 //
 // A string starts with its opening quote and ends before its closing one; of an
 // array the span runs from its first element to its last, the commas between

@@ -17,6 +17,9 @@ func (s *Stream) Feed(chunk []byte) []byte {
 		return s.feedEvents(chunk)
 	case jsonBody:
 		return s.feedJSON(chunk)
+	case grpcStream:
+		s.feedGRPC(chunk)
+		return chunk
 	}
 	s.begun = s.begun || len(trimSpace(chunk)) > 0
 	return chunk
@@ -57,7 +60,7 @@ func (s *Stream) Close() []byte {
 
 // holds reports whether what cannot be judged yet is held back.
 func (s *Stream) holds() bool {
-	return s.public != nil || s.holdFirst && !s.begun && s.kind != jsonBody
+	return s.kind != grpcStream && (s.public != nil || s.holdFirst && !s.begun && s.kind != jsonBody)
 }
 
 // feedEvents follows server-sent events (WHATWG HTML, section 9.2). An event

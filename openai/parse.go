@@ -87,12 +87,16 @@ type Parsed struct {
 //   - Prompt is as described at the top of the package.
 //   - What else is wrong with a body is left to the model server to say.
 //
-// For Other nothing is an error, and there is no prompt: Model and Stream are
+// Requests over gRPC are read as far as they are well formed, and name no model. For Other
+// nothing is an error, and there is no prompt: Model and Stream are
 // filled if the body is a JSON object that has them.
 func Parse(api API, contentType string, body []byte, req *types.Request, limits Limits) (Parsed, error) {
 	limits = limits.withDefaults()
 	if api == Other {
 		return parseOther(body, req, limits), nil
+	}
+	if api.isGRPC() {
+		return parseGRPC(api, body, req, limits)
 	}
 	if boundary, ok := formBoundary(contentType); ok {
 		return parseForm(api, boundary, body, req, limits)
@@ -127,9 +131,12 @@ const (
 	fMessages
 	fInput
 	fPrompt
+	fTokenIDs
+	fSamplingMaxTokens // max_tokens in sampling_params
 	numFields
 
 	fStreamOptions
+	fSamplingParams
 	fUnknown
 )
 
@@ -167,8 +174,12 @@ func fieldOf(key []byte) field {
 		return fInput
 	case "prompt":
 		return fPrompt
+	case "token_ids":
+		return fTokenIDs
 	case "stream_options":
 		return fStreamOptions
+	case "sampling_params":
+		return fSamplingParams
 	}
 	return fUnknown
 }
@@ -197,6 +208,7 @@ type document struct {
 	messages     content
 	input        content
 	prompt       content
+	tokenIDs     content
 	instructions content
 	system       content
 	includeUsage bool
@@ -227,6 +239,10 @@ func (d *document) scan(body []byte, maxDepth int) error {
 			s.Skip()
 		case fStreamOptions:
 			d.includeUsage = readIncludeUsage(&s, body)
+		case fSamplingParams:
+			d.fields[fSamplingMaxTokens] = readSamplingParams(&s, body)
+		case fTokenIDs:
+			d.fields[f] = d.tokenIDs.read(&s, body)
 		case fMessages:
 			d.fields[f] = d.messages.read(&s, body)
 		case fInput:
@@ -292,6 +308,22 @@ func readIncludeUsage(s *jsonscan.Scanner, body []byte) bool {
 		}
 	}
 	return include
+}
+
+// readSamplingParams returns max_tokens of an object.
+func readSamplingParams(s *jsonscan.Scanner, body []byte) (v value) {
+	if kind, _ := s.Peek(); kind != jsonscan.Object {
+		s.Skip()
+		return value{}
+	}
+	for s.Enter(); s.Key(); {
+		if string(keyOf(s, body)) == "max_tokens" {
+			v = readValue(s)
+			continue
+		}
+		s.Skip()
+	}
+	return v
 }
 
 // readConversation returns the id of an object in place of the object.
@@ -393,6 +425,8 @@ func (d *document) maxTokens(api API) (int, error) {
 		return d.readInt("max_tokens", d.fields[fMaxTokens])
 	case Responses:
 		return d.readInt("max_output_tokens", d.fields[fMaxOutputTokens])
+	case Generate:
+		return d.readInt("sampling_params.max_tokens", d.fields[fSamplingMaxTokens])
 	}
 	return 0, nil
 }

@@ -338,6 +338,8 @@ func (d *document) parts(api API, parts *[4]part) (n int, err error) {
 		body("prompt", fPrompt, &d.prompt, true)
 	case AudioSpeech:
 		body("input", fInput, &d.input, true)
+	case Generate:
+		body("token_ids", fTokenIDs, &d.tokenIDs, false)
 	}
 	return n, err
 }

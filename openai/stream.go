@@ -110,6 +110,7 @@ const (
 	jsonBody bodyKind = iota
 	eventStream
 	lineStream // an event is a line
+	grpcStream // an event is a message
 	opaqueBody
 )
 
@@ -141,7 +142,7 @@ func (s *Stream) Reset(o StreamOptions) {
 	public := s.public[:0]
 	*s = Stream{
 		api: o.API, holdFirst: o.HoldFirst, event: o.MaxEventBytes, body: o.MaxBodyBytes,
-		kind: bodyKindOf(o.ContentType, o.ContentEncoding), lineTop: true,
+		kind: bodyKindOf(o.API, o.ContentType, o.ContentEncoding), lineTop: true,
 		buf: kept(s.buf), out: kept(s.out),
 		scratch: scratch{joined: kept(s.scratch.joined), lines: s.scratch.lines[:0], edits: s.scratch.edits[:0]},
 	}
@@ -157,7 +158,7 @@ func kept(b []byte) []byte {
 	return b[:0]
 }
 
-func bodyKindOf(contentType, encoding string) bodyKind {
+func bodyKindOf(api API, contentType, encoding string) bodyKind {
 	for coding := range strings.SplitSeq(encoding, ",") {
 		if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
 			return opaqueBody
@@ -167,7 +168,10 @@ func bodyKindOf(contentType, encoding string) bodyKind {
 	mediaType = strings.TrimSpace(mediaType)
 	is := func(name string) bool { return strings.EqualFold(mediaType, name) }
 	const suffix = "+json"
+	const grpc = "application/grpc" // +proto may follow
 	switch {
+	case api.isGRPC() && len(mediaType) >= len(grpc) && strings.EqualFold(mediaType[:len(grpc)], grpc):
+		return grpcStream
 	case is("text/event-stream"):
 		return eventStream
 	case is("application/x-ndjson"), is("application/ndjson"), is("application/jsonl"), is("application/jsonlines"):

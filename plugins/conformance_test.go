@@ -17,6 +17,14 @@ type madeFilter struct {
 	make func() scheduling.Filter
 }
 
+func mustPrefixCache() *plugins.PrefixCache {
+	p, err := plugins.NewPrefixCache(plugins.PrefixOptions{})
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
 func allFilters() []madeFilter {
 	tree := plugins.DecisionTree().Filters[4].Filter
 	value := func(f scheduling.Filter) func() scheduling.Filter {
@@ -39,6 +47,17 @@ func allFilters() []madeFilter {
 		{"lora-soft-affinity", value(plugins.LoRASoftAffinity{})},
 		{"lora-soft-affinity at a half", value(plugins.LoRASoftAffinity{Affinity: .5})},
 		{"decision-tree", value(tree)},
+		{"label expression", value(expression(plugins.OpIn, false, "a"))},
+		{"attribute", value(rule("waiting", plugins.AttributeRule{Type: "topK", TopK: &plugins.TopKRule{K: 2}}))},
+		{"context-length", value(plugins.ContextLengthFilter{ContextLength: plugins.ContextLength{Label: "zone"}})},
+		{"prefix-affinity", func() scheduling.Filter {
+			f, _ := plugins.NewPrefixAffinity(plugins.AffinityOptions{Exploration: .5}, mustPrefixCache())
+			return f
+		}},
+		{"slo-admitter", func() scheduling.Filter {
+			c, _ := plugins.NewCost(plugins.CostOptions{})
+			return &plugins.SLOAdmitter{Cost: c}
+		}},
 	}
 }
 
@@ -58,6 +77,14 @@ func allScorers(t testing.TB) []madeScorer {
 		{"lora-affinity", value(plugins.LoRAAffinity{})},
 		{"in-flight", value(plugins.InFlightRequests{})},
 		{"token-load", value(plugins.TokenLoad{Threshold: 1000})},
+		{"active-requests", value(plugins.ActiveRequests{})},
+		{"load-aware", value(plugins.LoadAware{})},
+		{"context-length", value(plugins.ContextLength{})},
+		{"attribute", value(attributeScorer("kvUsage", plugins.HigherIsBetter, &plugins.FixedRange{Max: 1}))},
+		{"no-hit-lru", func() scheduling.Scorer {
+			s, _ := plugins.NewNoHitLRU(plugins.NoHitOptions{}, mustPrefixCache())
+			return s
+		}},
 		{"prefix-cache", func() scheduling.Scorer { return mustPrefix(t, plugins.PrefixOptions{}) }},
 		{"session-affinity", func() scheduling.Scorer { return mustSessions(t, plugins.SessionOptions{}) }},
 	}
@@ -102,7 +129,14 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// TestRegistryTypes builds every registered type from nothing but its name, and
+// needed are parameters of the types that cannot be without.
+var needed = map[string]string{
+	"decision-tree-filter":      `{"rule": {"type": "low-queue-filter"}}`,
+	"endpoint-attribute-filter": `{"attribute": "waiting", "algorithm": {"type": "topK", "topK": {"k": 3}}}`,
+	"endpoint-attribute-scorer": `{"attributeKey": "kvUsage", "algorithm": {"type": "linear_lower_is_better"}}`,
+}
+
+// TestRegistryTypes builds every registered type from its name and what it needs, and
 // checks that it is one of the plugins above.
 func TestRegistryTypes(t *testing.T) {
 	tested := map[string]bool{}
@@ -118,7 +152,11 @@ func TestRegistryTypes(t *testing.T) {
 	tested[fmt.Sprintf("%T", new(plugins.Cost))] = true
 	r := plugins.NewRegistry()
 	for _, name := range r.Types() {
-		for _, parameters := range []string{``, `, "parameters": {}`, `, "parameters": null`} {
+		variants := []string{``, `, "parameters": {}`, `, "parameters": null`}
+		if needed[name] != "" {
+			variants = []string{`, "parameters": ` + needed[name]}
+		}
+		for _, parameters := range variants {
 			profiles, err := r.Load([]byte(`{
 				"plugins": [{"type": "` + name + `"` + parameters + `}, {"type": "random-picker", "name": "default"}],
 				"schedulingProfiles": [

@@ -14,6 +14,14 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
+func expression(op string, optional bool, values ...string) plugins.Labels {
+	return plugins.Labels{Expressions: []plugins.LabelExpression{{Key: "zone", Operator: op, Values: values, Optional: optional}}}
+}
+
+func rule(attribute string, r plugins.AttributeRule) plugins.AttributeFilter {
+	return plugins.AttributeFilter{Attribute: attribute, Algorithm: r}
+}
+
 func TestFilters(t *testing.T) {
 	state := schedulingtest.InState
 	label := schedulingtest.Label
@@ -35,6 +43,27 @@ func TestFilters(t *testing.T) {
 		{"labels: all must match", zone, made(options{label("zone", "1"), label("tier", "gold")}, options{label("zone", "1")}, options{label("zone", "2"), label("tier", "gold")}, options{}), "a"},
 		{"labels: empty value is not absence", plugins.Labels{Match: map[string]string{"zone": ""}}, made(options{label("zone", "")}, options{}), "a"},
 		{"labels: no match asked", plugins.Labels{}, made(options{}, options{label("zone", "2")}), "a b"},
+
+		{"labels: In", expression(plugins.OpIn, false, "1", "2"), made(options{label("zone", "1")}, options{label("zone", "3")}, options{}, options{label("zone", "2")}), "a d"},
+		{"labels: In, optional", expression(plugins.OpIn, true, "1"), made(options{label("zone", "1")}, options{label("zone", "")}, options{label("tier", "1")}), "a c"},
+		{"labels: NotIn takes those without", expression(plugins.OpNotIn, false, "1"), made(options{label("zone", "1")}, options{label("zone", "3")}, options{}), "b c"},
+		{"labels: Exists", expression(plugins.OpExists, false), made(options{label("zone", "")}, options{}), "a"},
+		{"labels: DoesNotExist", expression(plugins.OpDoesNotExist, false), made(options{label("zone", "")}, options{}), "b"},
+		{"labels: all of both", plugins.Labels{Match: map[string]string{"tier": "gold"}, Expressions: expression(plugins.OpIn, false, "1").Expressions}, made(options{label("zone", "1")}, options{label("tier", "gold")}, options{label("zone", "1"), label("tier", "gold")}), "c"},
+
+		{"attribute: less than", rule("running", plugins.AttributeRule{Type: "threshold", Threshold: &plugins.ThresholdRule{Operator: "LessThan", Value: 10}}), made(options{running(9)}, options{running(10)}, options{unread}), "a c"},
+		{"attribute: at most", rule("running", plugins.AttributeRule{Type: "threshold", Threshold: &plugins.ThresholdRule{Operator: "LessThanOrEqual", Value: 10}}), made(options{running(9)}, options{running(10)}, options{running(11)}), "a b"},
+		{"attribute: missing fails", plugins.AttributeFilter{Attribute: "running", OnMissing: "Fail", Algorithm: plugins.AttributeRule{Type: "range", Range: &plugins.FixedRange{Min: 2, Max: 4}}}, made(options{running(2)}, options{running(4)}, options{running(5)}, options{unread}), "a b"},
+		{"attribute: nobody", rule("running", plugins.AttributeRule{Type: "range", Range: &plugins.FixedRange{Min: 2, Max: 4}}), made(options{running(1)}), ""},
+		{"attribute: nobody, so everybody", plugins.AttributeFilter{Attribute: "running", FallbackOnEmpty: true, Algorithm: plugins.AttributeRule{Type: "range", Range: &plugins.FixedRange{Min: 2, Max: 4}}}, made(options{running(1)}, options{running(7)}), "a b"},
+		{"attribute: the two highest", rule("waiting", plugins.AttributeRule{Type: "topK", TopK: &plugins.TopKRule{K: 2}}), made(options{waiting(3)}, options{waiting(1)}, options{waiting(4)}, options{waiting(2)}), "a c"},
+		{"attribute: the two lowest", rule("waiting", plugins.AttributeRule{Type: "topK", TopK: &plugins.TopKRule{K: 2, HigherIsBetter: new(false)}}), made(options{waiting(3)}, options{waiting(1)}, options{waiting(2)}, options{unread}), "b c d"},
+		{"attribute: more than there are", rule("waiting", plugins.AttributeRule{Type: "topK", TopK: &plugins.TopKRule{K: 9}}), made(options{waiting(3)}, options{waiting(1)}), "a b"},
+		// ceil(25/100·4) is the first.
+		{"attribute: lowest quarter", rule("waiting", plugins.AttributeRule{Type: "percentile", Percentile: &plugins.PercentileRule{Percentile: 25, HigherIsBetter: new(false)}}), made(options{waiting(3)}, options{waiting(1)}, options{waiting(2)}, options{waiting(1)}), "b d"},
+		{"attribute: above the median", rule("waiting", plugins.AttributeRule{Type: "percentile", Percentile: &plugins.PercentileRule{Percentile: 50}}), made(options{waiting(3)}, options{waiting(1)}, options{waiting(2)}, options{waiting(4)}), "a c d"},
+		{"attribute: percentile 0 keeps all above the least", rule("waiting", plugins.AttributeRule{Type: "percentile", Percentile: &plugins.PercentileRule{}}), made(options{waiting(3)}, options{waiting(1)}), "a b"},
+		{"attribute: percentile of nothing", rule("waiting", plugins.AttributeRule{Type: "percentile", Percentile: &plugins.PercentileRule{}}), made(options{unread}), "a"},
 
 		{"capacity: at the thresholds", plugins.HasCapacity{}, made(options{waiting(5), kv(.8)}, options{waiting(6), kv(.8)}, options{waiting(5), kv(.81)}), "a"},
 		{"capacity: own thresholds", plugins.HasCapacity{Room: plugins.Room{MaxQueue: 1, MaxKVUsage: .5}}, made(options{waiting(2)}, options{kv(.6)}, options{waiting(1), kv(.5)}), "c"},

@@ -3,25 +3,90 @@ package plugins
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
 
-// Labels is a Filter that keeps the endpoints that carry all the labels of Match.
-// With an empty Match it keeps all.
+// Labels is a Filter that keeps the endpoints that carry all the labels of Match and meet
+// all Expressions: a label selector, as Kubernetes has it. An empty one keeps all.
 type Labels struct {
-	Match map[string]string `json:"match"`
+	Match       map[string]string `json:"match,omitempty"`
+	Expressions []LabelExpression `json:"expressions,omitempty"`
 }
+
+// LabelExpression is a condition on one label.
+type LabelExpression struct {
+	Key string `json:"key"`
+	// Operator is OpIn, OpNotIn, OpExists or OpDoesNotExist.
+	Operator string `json:"operator"`
+	// Values are for OpIn and OpNotIn, which need some, and for no other.
+	Values []string `json:"values,omitempty"`
+	// Optional: an endpoint that lacks the label meets the condition. It does in any case
+	// for OpNotIn and OpDoesNotExist.
+	Optional bool `json:"optional,omitempty"`
+}
+
+// Operators of a LabelExpression, by their names in Kubernetes.
+const (
+	OpIn           = "In"
+	OpNotIn        = "NotIn"
+	OpExists       = "Exists"
+	OpDoesNotExist = "DoesNotExist"
+)
+
+var labelOperators = []string{OpIn, OpNotIn, OpExists, OpDoesNotExist}
 
 // Filter implements scheduling.Filter.
 func (f Labels) Filter(_ context.Context, _ *types.Request, eps []*types.Endpoint, keep []bool) error {
 	for i, ep := range eps {
-		for k, want := range f.Match {
-			if got, ok := ep.Labels[k]; !ok || got != want {
-				keep[i] = false
-				break
-			}
+		keep[i] = keep[i] && f.match(ep.Labels)
+	}
+	return nil
+}
+
+func (f Labels) match(labels map[string]string) bool {
+	for k, want := range f.Match {
+		if got, ok := labels[k]; !ok || got != want {
+			return false
+		}
+	}
+	for i := range f.Expressions {
+		if !f.Expressions[i].match(labels) {
+			return false
+		}
+	}
+	return true
+}
+
+func (e *LabelExpression) match(labels map[string]string) bool {
+	got, ok := labels[e.Key]
+	switch {
+	case !ok && e.Optional:
+		return true
+	case e.Operator == OpIn:
+		return ok && slices.Contains(e.Values, got)
+	case e.Operator == OpNotIn:
+		return !ok || !slices.Contains(e.Values, got)
+	case e.Operator == OpExists:
+		return ok
+	}
+	return !ok
+}
+
+func (f Labels) validate() error {
+	for i, e := range f.Expressions {
+		needs := e.Operator == OpIn || e.Operator == OpNotIn
+		switch {
+		case e.Key == "":
+			return fmt.Errorf("expressions[%d].key is required", i)
+		case !slices.Contains(labelOperators, e.Operator):
+			return fmt.Errorf("expressions[%d].operator is %q, want one of %v", i, e.Operator, labelOperators)
+		case needs && len(e.Values) == 0:
+			return fmt.Errorf("expressions[%d].values is empty, want some for operator %s", i, e.Operator)
+		case !needs && len(e.Values) > 0:
+			return fmt.Errorf("expressions[%d].values must be empty for operator %s", i, e.Operator)
 		}
 	}
 	return nil
@@ -29,15 +94,13 @@ func (f Labels) Filter(_ context.Context, _ *types.Request, eps []*types.Endpoin
 
 // Constraint implements scheduling.Constrainer.
 func (f Labels) Constraint(*types.Request, []*types.Endpoint) scheduling.Constraint {
-	if len(f.Match) == 0 {
+	if len(f.Match) == 0 && len(f.Expressions) == 0 {
 		return scheduling.Constraint{}
 	}
-	return scheduling.Constraint{Name: fmt.Sprint(f.Match), Match: func(ep *types.Endpoint) bool { // maps are printed in the order of their keys
-		var keep [1]bool
-		keep[0] = true
-		_ = f.Filter(context.Background(), nil, []*types.Endpoint{ep}, keep[:])
-		return keep[0]
-	}}
+	return scheduling.Constraint{ // maps are printed in the order of their keys
+		Name:  fmt.Sprintf("%v %+v", f.Match, f.Expressions),
+		Match: func(ep *types.Endpoint) bool { return f.match(ep.Labels) },
+	}
 }
 
 // Describe implements scheduling.Describer.

@@ -42,13 +42,19 @@ func NewRegistry() *Registry {
 		},
 		"previous-answer-filter": newPreviousAnswerFrom,
 		"label-filter":           decoded[Labels],
-		"capacity-filter":        decoded[HasCapacity],
-		"shed-filter":            decoded[Shed],
-		"adapter-filter":         fixed(AdapterPresent{}),
-		"low-queue-filter":       decoded[LowQueue],
-		"least-queue-filter":     fixed(LeastQueue{}),
-		"least-kv-cache-filter":  fixed(LeastKV{}),
-		"lora-affinity-filter":   decoded[LoRASoftAffinity],
+
+		"endpoint-attribute-filter":    decoded[AttributeFilter],
+		"prefix-cache-affinity-filter": newPrefixAffinityFrom,
+		"decision-tree-filter":         r.tree,
+		"latency-slo-admitter":         newSLOAdmitterFrom,
+
+		"capacity-filter":       decoded[HasCapacity],
+		"shed-filter":           decoded[Shed],
+		"adapter-filter":        fixed(AdapterPresent{}),
+		"low-queue-filter":      decoded[LowQueue],
+		"least-queue-filter":    fixed(LeastQueue{}),
+		"least-kv-cache-filter": fixed(LeastKV{}),
+		"lora-affinity-filter":  decoded[LoRASoftAffinity],
 		"v0.3-decision-tree-filter": func(p json.RawMessage) (any, error) {
 			return decisionTree(), Parameters(p, &struct{}{})
 		},
@@ -60,6 +66,11 @@ func NewRegistry() *Registry {
 		"prefix-cache-scorer":          newPrefixCacheFrom,
 		"session-affinity-scorer":      newSessionAffinityFrom,
 		"in-flight-requests-scorer":    decoded[InFlightRequests],
+		"active-request-scorer":        decoded[ActiveRequests],
+		"load-aware-scorer":            decoded[LoadAware],
+		"no-hit-lru-scorer":            newNoHitLRUFrom,
+		"context-length-aware":         newContextLengthFrom,
+		"endpoint-attribute-scorer":    decoded[AttributeScorer],
 		"token-load-scorer":            decoded[TokenLoad],
 
 		"latency-cost": newCostFrom,
@@ -136,6 +147,9 @@ type ProfileConfig struct {
 	BookingTTL   string `json:"bookingTTL,omitempty"`
 	OutputTokens int    `json:"outputTokens,omitempty"`
 	Seed         uint64 `json:"seed,omitempty"`
+	// Rules schedule some requests in another way: the first one that is for a request
+	// counts, and Plugins for those that none is for.
+	Rules []RuleConfig `json:"rules,omitempty"`
 }
 
 // PluginRef uses a declared plugin.
@@ -186,6 +200,7 @@ func (r *Registry) BuildAll(c Config) (Loaded, error) {
 	for i, p := range c.Plugins {
 		b.plugin(fmt.Sprintf("plugins[%d]", i), p)
 	}
+	b.connect()
 	loaded := Loaded{Profiles: map[string]scheduling.Profile{}}
 	for i, pc := range c.Profiles {
 		path := fmt.Sprintf("schedulingProfiles[%d]", i)
@@ -214,8 +229,13 @@ func (r *Registry) BuildAll(c Config) (Loaded, error) {
 type builder struct {
 	registry *Registry
 	plugins  map[string]any
+	order    []declaration        // of plugins
+	trackers []scheduling.Tracker // of the rules of the profile under way
 	errs     []error
 }
+
+// declaration is where a plugin was declared.
+type declaration struct{ path, name string }
 
 func (b *builder) errorf(format string, args ...any) {
 	b.errs = append(b.errs, fmt.Errorf(format, args...))
@@ -230,6 +250,7 @@ func (b *builder) plugin(path string, p PluginConfig) {
 		b.errorf("%s.name: %q is used twice", path, name)
 		return
 	}
+	b.order = append(b.order, declaration{path, name})
 	b.plugins[name] = nil // declared, so that references to it are not reported too
 	f, ok := b.registry.factories[p.Type]
 	if !ok {
@@ -258,15 +279,22 @@ func isPlugin(v any) bool {
 
 func (b *builder) profile(path string, pc ProfileConfig) scheduling.Profile {
 	before := len(b.errs)
-	p := scheduling.Profile{
-		Fallbacks:    pc.Fallbacks,
-		MetricsTTL:   b.duration(path+".metricsTTL", pc.MetricsTTL),
-		BookingTTL:   b.duration(path+".bookingTTL", pc.BookingTTL),
-		OutputTokens: pc.OutputTokens,
-		Seed:         pc.Seed,
-	}
+	p := b.steps(path, pc.Plugins)
+	p.Fallbacks = pc.Fallbacks
+	p.MetricsTTL = b.duration(path+".metricsTTL", pc.MetricsTTL)
+	p.BookingTTL = b.duration(path+".bookingTTL", pc.BookingTTL)
+	p.OutputTokens, p.Seed = pc.OutputTokens, pc.Seed
+	b.check(path, before, p)
+	b.trackers = nil
+	p.Rules = b.rules(path, pc.Rules)
+	p.Trackers = append(p.Trackers, b.trackers...)
+	return p
+}
+
+// steps is a profile of plugins, and nothing else.
+func (b *builder) steps(path string, refs []PluginRef) (p scheduling.Profile) {
 	used := map[string]bool{}
-	for i, ref := range pc.Plugins {
+	for i, ref := range refs {
 		at := fmt.Sprintf("%s.plugins[%d]", path, i)
 		v, ok := b.plugins[ref.PluginRef]
 		if !ok {
@@ -280,17 +308,25 @@ func (b *builder) profile(path string, pc ProfileConfig) scheduling.Profile {
 		used[ref.PluginRef] = true
 		b.use(&p, at, ref, v)
 	}
-	if len(b.errs) == before {
-		// What New would refuse is refused here, where the path is known.
-		if _, err := scheduling.New(p); err != nil {
-			b.errorf("%s: %w", path, err)
-		}
-	}
 	return p
+}
+
+// check refuses what scheduling.New would refuse, here where the path is known, unless
+// more errors than before say that something is wrong already.
+func (b *builder) check(path string, before int, p scheduling.Profile) {
+	if len(b.errs) > before {
+		return
+	}
+	if _, err := scheduling.New(p); err != nil {
+		b.errorf("%s: %w", path, err)
+	}
 }
 
 // use adds plugin v to p in every role that it has.
 func (b *builder) use(p *scheduling.Profile, at string, ref PluginRef, v any) {
+	if r, ok := v.(interface{ reads() *prefixReader }); ok && r.reads().owner != nil {
+		p.Trackers = append(p.Trackers, r.reads().owner)
+	}
 	if f, ok := v.(scheduling.Filter); ok {
 		p.Filters = append(p.Filters, scheduling.Named{Name: ref.PluginRef, Filter: f})
 	}

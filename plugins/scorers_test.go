@@ -47,6 +47,19 @@ func at(req *types.Request) *types.Request {
 	return req
 }
 
+func attributeScorer(name, algorithm string, fixed *plugins.FixedRange) plugins.AttributeScorer {
+	return plugins.AttributeScorer{Attribute: name, Algorithm: plugins.AttributeAlgorithm{Type: algorithm, Normalization: plugins.Normalization{FixedRange: fixed}}}
+}
+
+func mustNoHit(t testing.TB) *plugins.NoHitLRU {
+	t.Helper()
+	s, err := plugins.NewNoHitLRU(plugins.NoHitOptions{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 func TestScorers(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -93,6 +106,28 @@ func TestScorers(t *testing.T) {
 		{"token load: 1-min(1, tokens/threshold)", plugins.TokenLoad{Threshold: 800}, made(options{}, options{inFlight(1)}, options{inFlight(4)}, options{inFlight(9)}), []float64{1, .75, 0, 0}},
 		{"token load: default threshold", plugins.TokenLoad{}, made(options{inFlight(10)}), []float64{1 - 2000./4194304}},
 		{"token load: no ledger", plugins.TokenLoad{}, made(options{noLedger}, options{}), []float64{nan, 1}},
+
+		// Of llm-d: 1 where at most idleThreshold, and otherwise (max-n)/max·maxBusyScore.
+		{"active: (max-n)/max", plugins.ActiveRequests{}, made(options{inFlight(1)}, options{inFlight(4)}, options{inFlight(3)}, options{}), []float64{.75, 0, .25, 1}},
+		{"active: all equal are all busiest", plugins.ActiveRequests{}, made(options{inFlight(4)}, options{inFlight(4)}), []float64{0, 0}},
+		{"active: all idle", plugins.ActiveRequests{}, made(options{}, options{}), []float64{1, 1}},
+		{"active: idle threshold", plugins.ActiveRequests{IdleThreshold: 2}, made(options{inFlight(2)}, options{inFlight(4)}, options{inFlight(3)}), []float64{1, 0, .25}},
+		{"active: busy score", plugins.ActiveRequests{MaxBusyScore: new(.5)}, made(options{inFlight(1)}, options{inFlight(4)}, options{}), []float64{.375, 0, 1}},
+		{"active: no busy score at all", plugins.ActiveRequests{MaxBusyScore: new(0.)}, made(options{inFlight(1)}, options{inFlight(4)}, options{}), []float64{0, 0, 1}},
+		{"active: no ledger", plugins.ActiveRequests{}, made(options{noLedger}, options{inFlight(2)}, options{inFlight(1)}), []float64{nan, 0, .5}},
+
+		{"load aware: half of 1-q/threshold", plugins.LoadAware{}, made(options{waiting(0)}, options{waiting(32)}, options{waiting(128)}, options{waiting(500)}), []float64{.5, .375, 0, 0}},
+		{"load aware: own threshold", plugins.LoadAware{Threshold: 10}, made(options{waiting(5)}, options{waiting(1)}), []float64{.25, .45}},
+		{"load aware: unknown and stale", plugins.LoadAware{}, made(options{noWaiting}, options{waiting(0), age(time.Hour)}, options{waiting(64)}), []float64{nan, nan, .25}},
+
+		{"attribute: lower is better", attributeScorer("waiting", plugins.LowerIsBetter, nil), made(options{waiting(2)}, options{waiting(10)}, options{waiting(4)}), []float64{1, 0, .75}},
+		{"attribute: higher is better", attributeScorer("waiting", plugins.HigherIsBetter, nil), made(options{waiting(2)}, options{waiting(10)}, options{waiting(4)}), []float64{0, 1, .25}},
+		{"attribute: equal", attributeScorer("running", plugins.HigherIsBetter, nil), made(options{running(2)}, options{running(2)}), []float64{1, 1}},
+		{"attribute: fixed range", attributeScorer("kvUsage", plugins.LowerIsBetter, &plugins.FixedRange{Min: .25, Max: .75}), made(options{kv(.5)}, options{kv(0)}, options{kv(1)}, options{kv(.5)}), []float64{.5, 1, 0, .5}},
+		{"attribute: fixed range upwards", attributeScorer("kvUsage", plugins.HigherIsBetter, &plugins.FixedRange{Max: 1}), made(options{kv(.25)}, options{noKV}), []float64{.25, nan}},
+		{"attribute: unknown is left out", attributeScorer("inFlightRequests", plugins.LowerIsBetter, nil), made(options{noLedger}, options{inFlight(1)}, options{inFlight(3)}), []float64{nan, 1, 0}},
+
+		{"no hit: one endpoint", mustNoHit(t), made(options{}), []float64{1}},
 
 		{"prefix: nothing cached", mustPrefix(t, plugins.PrefixOptions{}), made(options{}, options{unread}), []float64{0, 0}},
 		{"session: new", mustSessions(t, plugins.SessionOptions{}), made(options{}, options{}), []float64{nan, nan}},

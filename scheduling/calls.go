@@ -70,15 +70,15 @@ func (s *Scheduler) runCoster(ctx context.Context, c *Costed, req *types.Request
 	return nil
 }
 
-func (s *Scheduler) runPicker(ctx context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) (i int, err error) {
+func (s *Scheduler) runPicker(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, scores []float64) (i int, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			one := panicked("picker", s.picker, v)
+			one := panicked("picker", p.picker, v)
 			s.failed(req, one)
 			err = one.Err
 		}
 	}()
-	return s.profile.Picker.Pick(ctx, req, eps, scores)
+	return p.Picker.Pick(ctx, req, eps, scores)
 }
 
 // failed tells that a plugin failed. There is nobody to tell that this failed, too.

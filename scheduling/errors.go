@@ -38,7 +38,7 @@ func (e *NoEndpointError) Unwrap() error { return ErrNoEndpoint }
 // PluginError is an error of a plugin, with the name the wiring gave it.
 type PluginError struct {
 	// Stage is "filter", "scorer", "cost" or "picker"; of a panic also "tracker", "hook",
-	// "estimator", "patience" or "forgetter".
+	// "estimator", "patience", "forgetter" or "rule".
 	Stage  string
 	Plugin string
 	Err    error

@@ -13,6 +13,8 @@ import (
 type Explanation struct {
 	// Candidates are all endpoints that were given, in their order.
 	Candidates []Candidate
+	// Rule is the name of the Profile's rule that the request went by. Empty: none.
+	Rule string `json:",omitempty"`
 	// Endpoint and Fallbacks are what Decision would hold; nil if there is an Err.
 	Endpoint  *types.Endpoint   `json:"-"`
 	Fallbacks []*types.Endpoint `json:"-"`
@@ -124,6 +126,12 @@ func newExplanation(eps []*types.Endpoint) *Explanation {
 		x.Candidates[i] = Candidate{Endpoint: ep, ID: ep.ID, Address: ep.Address}
 	}
 	return x
+}
+
+func (x *Explanation) rule(name string) {
+	if x != nil {
+		x.Rule = name
+	}
 }
 
 // of returns the candidate of ep. The pipeline keeps the order of endpoints up to

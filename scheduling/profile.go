@@ -2,7 +2,6 @@ package scheduling
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +26,9 @@ type Profile struct {
 	Costs []Costed
 	// Picker chooses by the sums. Required.
 	Picker Picker
+	// Rules schedule some requests in another way than the fields above: the first rule
+	// whose When is true. Optional.
+	Rules []Rule
 	// Trackers are told where requests went, besides the plugins above that are
 	// Trackers themselves.
 	Trackers []Tracker
@@ -84,9 +86,6 @@ func (p Profile) withDefaults() (Profile, error) {
 	if p.Picker == nil {
 		return p, fmt.Errorf("scheduling: profile has no Picker")
 	}
-	if p.Fallbacks < 0 || p.Fallbacks > MaxFallbacks {
-		return p, fmt.Errorf("scheduling: Fallbacks is %d, want 0 to %d", p.Fallbacks, MaxFallbacks)
-	}
 	for _, f := range []struct {
 		name  string
 		value *time.Duration
@@ -116,20 +115,7 @@ func (p Profile) withDefaults() (Profile, error) {
 			return p, fmt.Errorf("scheduling: Trackers[%d] is nil", i)
 		}
 	}
-	var err error
-	if p.Filters, err = nameAll("Filters", "Filter", p.Filters, func(f *Named) (*string, any) { return &f.Name, f.Filter }); err != nil {
-		return p, err
-	}
-	if p.Scorers, err = nameAll("Scorers", "Scorer", p.Scorers, func(w *Weighted) (*string, any) { return &w.Name, w.Scorer }); err != nil {
-		return p, err
-	}
-	for _, w := range p.Scorers {
-		if !(w.Weight >= 0) || math.IsInf(w.Weight, 0) {
-			return p, fmt.Errorf("scheduling: scorer %q has weight %v, want a number of at least 0", w.Name, w.Weight)
-		}
-	}
-	p.Costs, err = nameAll("Costs", "Coster", p.Costs, func(c *Costed) (*string, any) { return &c.Name, c.Coster })
-	return p, err
+	return p, nil
 }
 
 // nameAll returns a copy of a list of plugins with a name for each, or what is wrong
@@ -140,11 +126,11 @@ func nameAll[T any](field, kind string, in []T, of func(*T) (name *string, plugi
 	for i := range out {
 		name, plugin := of(&out[i])
 		if plugin == nil {
-			return nil, fmt.Errorf("scheduling: %s[%d] has no %s", field, i, kind)
+			return nil, fmt.Errorf("%s[%d] has no %s", field, i, kind)
 		}
 		*name = nameOf(*name, plugin)
 		if names[*name] {
-			return nil, fmt.Errorf("scheduling: two of %s are named %q: give one of them a Name", field, *name)
+			return nil, fmt.Errorf("two of %s are named %q: give one of them a Name", field, *name)
 		}
 		names[*name] = true
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,12 +18,11 @@ import (
 // from any goroutine.
 type Scheduler struct {
 	profile   Profile
-	picker    string // the picker's name in errors
+	pipelines []*pipeline // of Profile.Rules, and at last that for all other requests
 	trackers  []Tracker
 	forgetter []Forgetter
 	estimator CacheEstimator  // nil: every prompt token counts as uncached
 	outputs   OutputEstimator // nil: Profile.OutputTokens
-	limits    []Constrainer
 	impatient []Impatient
 
 	seed  uint64
@@ -41,15 +41,28 @@ func New(p Profile) (*Scheduler, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Scheduler{profile: p, picker: nameOf("", p.Picker), seed: p.Seed}
+	pipelines, err := p.pipelines()
+	if err != nil {
+		return nil, err
+	}
+	s := &Scheduler{profile: p, pipelines: pipelines, seed: p.Seed}
 	for s.seed == 0 {
 		s.seed = rand.Uint64()
 	}
+	last := len(pipelines) - 1
+	s.wireAll(pipelines[last]) // its estimators go before those of rules
+	for _, one := range pipelines[:last] {
+		s.wireAll(one)
+	}
+	for _, t := range p.Trackers {
+		s.wire(t)
+	}
+	return s, nil
+}
+
+func (s *Scheduler) wireAll(p *pipeline) {
 	for _, f := range p.Filters {
 		s.wire(f.Filter)
-		if c, ok := f.Filter.(Constrainer); ok {
-			s.limits = append(s.limits, c)
-		}
 	}
 	for _, sc := range p.Scorers {
 		s.wire(sc.Scorer)
@@ -58,10 +71,6 @@ func New(p Profile) (*Scheduler, error) {
 		s.wire(c.Coster)
 	}
 	s.wire(p.Picker)
-	for _, t := range p.Trackers {
-		s.wire(t)
-	}
-	return s, nil
 }
 
 // wire finds what else a plugin can do. A plugin in several places is told once.
@@ -167,27 +176,29 @@ func (s *Scheduler) decide(ctx context.Context, req *types.Request, eps []*types
 	sc := getScratch(len(eps))
 	defer sc.free()
 
-	left, err := s.filter(ctx, req, eps, sc, ex)
+	p := s.pipelineOf(req)
+	ex.rule(p.Name)
+	left, err := s.filter(ctx, p, req, eps, sc, ex)
 	if err != nil {
 		return err
 	}
-	totals := s.score(ctx, req, left, sc, ex)
+	totals := s.score(ctx, p, req, left, sc, ex)
 	ex.totals(left, totals)
-	if err := s.pick(ctx, req, left, totals, sc, d, ex); err != nil {
+	if err := s.pick(ctx, p, req, left, totals, sc, d, ex); err != nil {
 		return err
 	}
-	if len(d.Fallbacks) < s.profile.Fallbacks && len(req.Reserve) > 0 {
-		s.fallBack(ctx, req, d, ex)
+	if len(d.Fallbacks) < p.Fallbacks && len(req.Reserve) > 0 {
+		s.fallBack(ctx, p, req, d, ex)
 	}
 	return nil
 }
 
 // filter returns the endpoints that no filter strikes out: eps itself, or a list
 // in sc.
-func (s *Scheduler) filter(ctx context.Context, req *types.Request, eps []*types.Endpoint, sc *scratch, ex *Explanation) ([]*types.Endpoint, error) {
+func (s *Scheduler) filter(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, sc *scratch, ex *Explanation) ([]*types.Endpoint, error) {
 	left := eps
-	for i := range s.profile.Filters {
-		f := &s.profile.Filters[i]
+	for i := range p.Filters {
+		f := &p.Filters[i]
 		keep := sc.keep[:len(left)]
 		fillTrue(keep)
 		if err := s.runFilter(ctx, f, req, left, keep); err != nil {
@@ -225,12 +236,12 @@ func compact(dst, eps []*types.Endpoint, keep []bool) []*types.Endpoint {
 }
 
 // score returns for each endpoint the weighted sum of its scores less its costs.
-func (s *Scheduler) score(ctx context.Context, req *types.Request, eps []*types.Endpoint, sc *scratch, ex *Explanation) []float64 {
+func (s *Scheduler) score(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, sc *scratch, ex *Explanation) []float64 {
 	totals := sc.totals[:len(eps)]
 	clear(totals)
 	scores := sc.scores[:len(eps)]
-	for i := range s.profile.Scorers {
-		w := &s.profile.Scorers[i]
+	for i := range p.Scorers {
+		w := &p.Scorers[i]
 		fillNaN(scores)
 		if err := s.runScorer(ctx, w, req, eps, scores); err != nil {
 			s.drop(req, err, ex)
@@ -239,8 +250,8 @@ func (s *Scheduler) score(ctx context.Context, req *types.Request, eps []*types.
 		mean := addWeighted(totals, scores, w.Weight)
 		ex.scored(w, req, eps, scores, mean)
 	}
-	for i := range s.profile.Costs {
-		c := &s.profile.Costs[i]
+	for i := range p.Costs {
+		c := &p.Costs[i]
 		fillNaN(scores)
 		if err := s.runCoster(ctx, c, req, eps, scores); err != nil {
 			s.drop(req, err, ex)
@@ -329,8 +340,8 @@ func addIrregular(totals, scores []float64, w float64, i int) (mean float64) {
 func clamp(v float64) float64 { return min(max(v, 0), 1) }
 
 // pick fills in d.Endpoint and d.Fallbacks.
-func (s *Scheduler) pick(ctx context.Context, req *types.Request, eps []*types.Endpoint, totals []float64, sc *scratch, d *Decision, ex *Explanation) error {
-	more := min(s.profile.Fallbacks, len(eps)-1)
+func (s *Scheduler) pick(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, totals []float64, sc *scratch, d *Decision, ex *Explanation) error {
+	more := min(p.Fallbacks, len(eps)-1)
 	if more > 0 {
 		d.Fallbacks = d.room[:0:more]
 		if &eps[0] != &sc.eps[:1][0] {
@@ -338,7 +349,7 @@ func (s *Scheduler) pick(ctx context.Context, req *types.Request, eps []*types.E
 		}
 	}
 	for rank := 0; ; rank++ {
-		i, err := s.runPicker(ctx, req, eps, totals)
+		i, err := s.runPicker(ctx, p, req, eps, totals)
 		if err == nil && (i < 0 || i >= len(eps)) {
 			err = fmt.Errorf("picked index %d of %d endpoints", i, len(eps))
 		}
@@ -349,7 +360,7 @@ func (s *Scheduler) pick(ctx context.Context, req *types.Request, eps []*types.E
 			if rank > 0 && errors.Is(err, ErrNoEndpoint) {
 				return nil // a picker may decline to name a fallback
 			}
-			return &PluginError{"picker", s.picker, err}
+			return &PluginError{"picker", p.picker, err}
 		}
 		ex.picked(eps[i], rank)
 		if rank == 0 {
@@ -368,15 +379,15 @@ func (s *Scheduler) pick(ctx context.Context, req *types.Request, eps []*types.E
 
 // fallBack adds endpoints of the request's Reserve to d.Fallbacks, those with the fewest
 // requests first. That the filters leave none of them is no error.
-func (s *Scheduler) fallBack(ctx context.Context, req *types.Request, d *Decision, ex *Explanation) {
+func (s *Scheduler) fallBack(ctx context.Context, p *pipeline, req *types.Request, d *Decision, ex *Explanation) {
 	sc := getScratch(len(req.Reserve))
 	defer sc.free()
-	left, err := s.filter(ctx, req, req.Reserve, sc, nil)
+	left, err := s.filter(ctx, p, req, req.Reserve, sc, nil)
 	if err != nil {
 		return
 	}
 	d.Fallbacks = append(d.room[:0], d.Fallbacks...)
-	for left = sc.owned(left); len(left) > 0 && len(d.Fallbacks) < s.profile.Fallbacks; {
+	for left = sc.owned(left); len(left) > 0 && len(d.Fallbacks) < p.Fallbacks; {
 		least, n := 0, int64(math.MaxInt64)
 		for i, ep := range left {
 			if ep.Load == nil {
@@ -401,7 +412,7 @@ func (s *Scheduler) Constraint(req *types.Request, eps []*types.Endpoint) Constr
 	req.Now = s.profile.Now()
 	req.StaleBefore = req.Now.Add(-s.profile.MetricsTTL)
 	var all Constraint
-	for _, c := range s.limits {
+	for _, c := range s.pipelineOf(req).limits {
 		switch one := s.constraint(c, req, eps); {
 		case one.Match == nil:
 		case all.Match == nil:
@@ -417,7 +428,9 @@ func (s *Scheduler) Constraint(req *types.Request, eps []*types.Endpoint) Constr
 }
 
 // Constrains reports whether any filter is a Constrainer.
-func (s *Scheduler) Constrains() bool { return len(s.limits) > 0 }
+func (s *Scheduler) Constrains() bool {
+	return slices.ContainsFunc(s.pipelines, func(p *pipeline) bool { return len(p.limits) > 0 })
+}
 
 // Forget tells every plugin that keeps something about ep to drop it: the
 // endpoint has gone, or its server restarted with empty caches. Open decisions

@@ -46,6 +46,11 @@ type Options struct {
 	// path as servers may take it at worst, with nothing escaped, in lower case, without
 	// query, doubled slashes and slashes at the end. Nil: no others.
 	AllowPath func(method, path string) bool
+	// Passthrough says that the bodies of a pool's requests and answers are not to be looked
+	// at: the requests are routed by their headers alone, name no model, and their usage is
+	// not known. It is asked about the pool of the gateway's route, or the only one. Nil: all
+	// bodies are.
+	Passthrough func(pool types.NamespacedName) bool
 	// RestoreModel puts the public model name back into responses where the
 	// server put the target's. Default: responses pass as they are.
 	RestoreModel bool
@@ -381,6 +386,12 @@ func (d *Director) parse(r *Route, in *Incoming, kind class) error {
 		r.Request.Body = in.Body
 		return nil
 	}
+	if d.passes(in.Pool) {
+		r.parsed.API, r.opaque, r.modelless = openai.Other, true, true
+		r.Request.Body = in.Body
+		r.generates = kind == inference
+		return nil
+	}
 	if enc := get(in.Header, "Content-Encoding"); enc != "" && len(in.Body) > 0 && !strings.EqualFold(enc, "identity") {
 		return &Error{Status: 415, Code: CodeEncoding, Param: "Content-Encoding",
 			Message: fmt.Sprintf("request body is encoded as %.40q, want it plain", enc)}
@@ -392,6 +403,7 @@ func (d *Director) parse(r *Route, in *Incoming, kind class) error {
 		return err
 	}
 	r.parsed = parsed
+	r.modelless = parsed.API != openai.Other && !parsed.API.NamesModel()
 	r.generates = kind == inference && parsed.API != openai.CountTokens
 	return nil
 }
@@ -435,10 +447,11 @@ func (d *Director) resolve(r *Route, in *Incoming) (datastore.Resolution, error)
 	now := d.o.Store.Snapshot()
 	resolved, err := now.Resolve(datastore.Query{
 		Pool: in.Pool, Model: req.Model, SessionID: req.SessionID, Rand: &req.Rand, Objective: in.Objective, Rewrite: in.Rewrite,
+		NoModel: r.modelless,
 	})
 	switch {
 	case req.Model != "" || err != nil && !errors.Is(err, datastore.ErrUnknownModel):
-	case r.parsed.API != openai.Other && (err != nil || resolved.TargetModel == ""):
+	case r.parsed.API.NamesModel() && (err != nil || resolved.TargetModel == ""):
 		return resolved, openai.MissingModel()
 	case err != nil && !r.generates:
 		// It asks for no model, so that none is unknown.
@@ -447,6 +460,15 @@ func (d *Director) resolve(r *Route, in *Incoming) (datastore.Resolution, error)
 		}
 	}
 	return resolved, err
+}
+
+// passes reports whether bodies of a pool's requests are not looked at.
+func (d *Director) passes(name types.NamespacedName) bool {
+	if d.o.Passthrough == nil {
+		return false
+	}
+	pool := poolOf(d.o.Store.Snapshot(), name)
+	return pool != nil && d.o.Passthrough(pool.Name())
 }
 
 // poolOf returns the pool of that name, or without a name the only one.

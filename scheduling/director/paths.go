@@ -38,7 +38,7 @@ func classOf(method, path string) class {
 	switch last := s[len(s)-1]; {
 	case isInference(s):
 		return inference
-	case processes[last]:
+	case processes[last], tellsGRPC[path]:
 		return resource
 	case safe && tells[path], path == "/ping":
 		return resource
@@ -161,6 +161,9 @@ var (
 	tells = setOf(`/health /healthz /health_generate /health/live /health/ready /livez /readyz /ping /version
 		/v1/health /v1/health/live /v1/health/ready /v1/version /v2 /v2/health/live /v2/health/ready
 		/api/tags /api/version`)
+
+	// tellsGRPC are the same over gRPC.
+	tellsGRPC = setOf("/vllm.grpc.engine.vllmengine/healthcheck /vllm.grpc.engine.vllmengine/getmodelinfo /grpc.health.v1.health/check")
 
 	// resources are those of the OpenAI API and of Anthropic's below /v1. What is below them
 	// is for clients, whatever its name is.

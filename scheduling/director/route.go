@@ -40,6 +40,7 @@ type Route struct {
 	path      string // clean
 	parsed    openai.Parsed
 	generates bool // takes a place at a server, and waits for one
+	modelless bool // names no model, and is for whatever its pool serves
 	decision  *scheduling.Decision
 	ticket    *admission.Ticket // nil: the pool has no admission control
 	subset    subset            // nil: none
@@ -153,9 +154,12 @@ func (r *Route) OnRevoke(f func(*Error)) {
 func (r *Route) Response(status int, contentType string) { r.begin(status, contentType, "", 0) }
 
 // ResponseHeader begins a response of the endpoint: its HTTP status, which is not 0, and
-// its headers in the form of net/http. Content-Type, Content-Encoding and Retry-After are
-// read. RestoresModel tells whether its length may change.
+// its headers in the form of net/http. Content-Type, Content-Encoding, Retry-After and, of
+// an answer over gRPC, Grpc-Status are read. RestoresModel tells whether its length may change.
 func (r *Route) ResponseHeader(status int, h map[string][]string) {
+	if r.parsed.API == openai.GRPCGenerate || r.parsed.API == openai.GRPCEmbed {
+		status = grpcStatus(status, get(h, "Grpc-Status"))
+	}
 	r.begin(status, get(h, "Content-Type"), get(h, "Content-Encoding"), retryAfter(get(h, "Retry-After")))
 }
 
@@ -203,6 +207,13 @@ func (r *Route) Status() int {
 		return failure.Status
 	}
 	return r.attempt.status
+}
+
+// Usage returns what the server reported so far that the request took.
+func (r *Route) Usage() types.Usage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stream.Usage()
 }
 
 // Data takes the next bytes of the response and returns those to pass on now,

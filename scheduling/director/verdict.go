@@ -32,6 +32,37 @@ func Retryable(status int) bool {
 	return false
 }
 
+// grpcStatus returns the HTTP status that an answer over gRPC means: its own, unless its
+// headers say that there is no answer but an error.
+func grpcStatus(status int, code string) int {
+	if status != 200 {
+		return status
+	}
+	switch code {
+	case "", "0":
+		return status
+	case "1": // cancelled
+		return StatusClientClosed
+	case "3", "6", "9", "11": // invalid, exists, precondition, range
+		return 400
+	case "5":
+		return 404
+	case "7":
+		return 403
+	case "8": // exhausted
+		return 429
+	case "12": // unimplemented
+		return 501
+	case "14": // unavailable
+		return 503
+	case "4": // deadline
+		return 504
+	case "16":
+		return 401
+	}
+	return 500
+}
+
 // attempt is what is known of a request at one endpoint.
 type attempt struct {
 	// Of the response's head.

@@ -115,6 +115,13 @@ func (c *Config) Profile(pool types.NamespacedName) (scheduling.Profile, error) 
 	return p, nil
 }
 
+// Passthrough reports whether the bodies of a pool's requests are not to be looked at: they
+// are routed by their headers alone.
+func (c *Config) Passthrough(pool types.NamespacedName) bool {
+	s, ok := c.pools[withNamespace(pool)]
+	return ok && s.Passthrough
+}
+
 // ProfileKey returns a digest of how a pool's profile is declared, "" if there is
 // no such pool. While it stays the same from one Config to the next, so does the
 // profile: a reload should then keep the pool's scheduler, with what it learned.

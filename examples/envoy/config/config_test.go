@@ -339,7 +339,7 @@ flowControl:
 - {type: prefix-cache-scorer, name: wide, parameters: {blockSizeTokens: 20000}}
 - {type: random-picker, parameters: 5, extra: 1}
 `, []string{
-			`plugins[0].type "warp-scorer" is unknown; known are adapter-filter, `, "of the Inference Extension's utilization-detector, kv-cache-scorer, approx-prefix-cache-producer, core-metrics-extractor",
+			`plugins[0].type "warp-scorer" is unknown; known are active-request-scorer, adapter-filter, `, "of the Inference Extension's and llm-d's active-request-filter, by-label, ",
 			`plugins[1].parameters (queue-scorer): json: unknown field "speed"`,
 			`plugins[3].name: "q" is used twice`,
 			"plugins[4].parameters (shed-filter): json: cannot unmarshal string",
@@ -382,13 +382,13 @@ schedulingProfiles: [{name: a, fallbacks: 2, plugins: [{pluginRef: max-score-pic
 		{"references", poolYAML + picker + `plugins: [{type: queue-scorer}]
 saturationDetector: {pluginRef: queue-scorer}
 dataLayer: {sources: [{pluginRef: queue-scorer, extractors: [{pluginRef: x}]}]}
-parser: {pluginRef: passthrough-parser}
+parser: {pluginRef: queue-parser}
 colour: red
 `, []string{
 			`saturationDetector.pluginRef: "queue-scorer" is of type queue-scorer, want utilization-detector or concurrency-detector`,
 			`dataLayer.sources[0].pluginRef: "queue-scorer" is of type queue-scorer, want metrics-data-source`,
 			`dataLayer.sources[0].extractors[0].pluginRef: no plugin is named "x"`,
-			`parser.pluginRef: no plugin is named "passthrough-parser"`,
+			`parser.pluginRef: no plugin is named "queue-parser"`,
 			"colour is not a field of this object",
 		}},
 		{"detector twice", poolYAML + picker + "saturationDetector: {pluginRef: x, queueDepthThreshold: 5}\n", []string{

@@ -102,22 +102,39 @@
 // With poolRef: {name: …} at the top the document is for that pool, in the
 // namespace of metadata; without, for every pool that has none of its own. A pool
 // without any, and a document that declares no plugins, have plugins.Default. A
-// document has at most one profile, which may have the further fields of
+// profile may have the further fields of
 // plugins.ProfileConfig (fallbacks, metricsTTL, bookingTTL, outputTokens, seed);
 // without one, all plugins that are declared make a profile, scorers with
-// weight 1.
+// weight 1. Of several a profile handler chooses, see below.
 //
 // Types of plugins are those of the registry, and these:
 //
-//   - single-profile-handler, openai-parser, approx-prefix-cache-producer and
-//     inflight-load-producer are accepted, also where dataLayer, parser and requestHandler
-//     refer to them, and have no effect: what they do is done here in any case.
+//   - single-profile-handler, producers such as approx-prefix-cache-producer,
+//     inflight-load-producer and token-producer, and the sources and extractors of models
+//     are accepted, also where dataLayer refers to them, and have no effect: what they do is
+//     done here in any case.
 //   - metrics-data-source and core-metrics-extractor say how servers' metrics are read, see
 //     below.
 //   - utilization-detector is our shed-filter: queueDepthThreshold is maxQueue, and
 //     kvCacheUtilThreshold is maxKVUsage. It sheds requests of negative priority
 //     while no endpoint has room, and keeps no endpoint out otherwise.
 //   - kv-cache-scorer is kv-cache-utilization-scorer, as it was called once.
+//   - label-selector-filter, by-label-selector and by-label are label-filter; so are
+//     decode-filter, prefill-filter and encode-filter, by the label llm-d.ai/role.
+//   - active-request-filter is endpoint-attribute-filter by inFlightRequests. The attributes
+//     of that and of endpoint-attribute-scorer are those of plugins.AttributeNames, also by
+//     the names that llm-d and the engines give them, and customMetrics that are such a
+//     figure; others are refused.
+//   - decision-tree-filter takes the tree of version 0.5, with current, nextOnSuccess,
+//     nextOnFailure and nextOnSuccessOrFailure.
+//   - latency-scorer, predicted-latency-scorer, slo-aware-routing and slo-scorer are
+//     latency-cost, which estimates what the predictor predicted, and needs no servers
+//     beside. slo-headroom-tier-filter and predicted-latency-producer are parts of it: a
+//     profile that has them and no latency-cost gets one. latency-slo-admitter is used by
+//     every profile. The SLO is that of the request's headers.
+//
+// Types that need disaggregation (pd-profile-handler, disagg-headers-handler, deciders) or
+// KV events (precise-prefix-cache-scorer) are refused by name.
 //
 // prefix-cache-scorer takes the parameters of the Inference Extension too.
 // blockSizeTokens (4 bytes each), blockSize and hashBlockSize are blockBytes,
@@ -141,6 +158,49 @@
 //   - max-score-picker, if it has no picker.
 //
 // An unknown type of plugin is always an error, which names the nearest.
+//
+// # Several profiles
+//
+// A profile handler, of which a document has at most one, says which of several profiles a
+// request goes by. Ours is request-profile-handler:
+//
+//	plugins:
+//	- type: request-profile-handler
+//	  parameters:
+//	    defaultProfile: interactive
+//	    rules:
+//	    - {profile: batch, maxPriority: -1}
+//	    - {profile: long, models: [llama-128k], minPriority: 0}
+//	    - {profile: batch, header: {name: x-workload, values: [nightly]}}
+//
+// The first rule that is for a request counts. All that a rule has must be so:
+// minPriority and maxPriority, both included; models, of which one is the public name or
+// the target's; and a header, whose values are compared as they are, and which without
+// values must be there. Who sets that header chooses the profile. The profiles share what
+// their plugins learn, and all hear of every request; metricsTTL, bookingTTL, outputTokens
+// and seed are those of the default profile.
+//
+// header-profile-handler runs the profile that a header names (headerName, EPP-Profile by
+// default), and otherwise defaultProfile, which is decode by default; there a name that no
+// profile has is an error, and here it is as none. disagg-profile-handler without deciders
+// runs decode alone. slo-aware-profile-handler runs slo where the header
+// x-prediction-based-scheduling is true, and otherwise default. data-parallel-profile-handler
+// and single-profile-handler have one profile.
+//
+// # What Envoy is told of usage
+//
+// A request-attribute-reporter has Envoy told of figures of a request's usage when its
+// answer has ended, as dynamic metadata, by expressions of the Common Expression Language:
+// numbers, + - * / %, comparisons, && || !, ?: and has(), over usage.prompt_tokens,
+// usage.completion_tokens, usage.total_tokens and
+// usage.prompt_tokens_details.cached_tokens. See [Config.Reports].
+//
+// # Parsers
+//
+// parser, or parsers of requestHandler, refer to parsers. Requests are told apart by their
+// path, whatever parsers are named: OpenAI's API, Anthropic's, vLLM's /inference/v1/generate
+// and its gRPC service are read in any case. Only if all that are named are
+// passthrough-parser, bodies are not looked at: see [Config.Passthrough].
 //
 // Of featureGates, which =true and =false may follow, enableLegacyMetrics is handed on
 // (Config.LegacyMetrics); dataLayer and prepareDataPlugins are so in any case; flowControl

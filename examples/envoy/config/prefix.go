@@ -130,10 +130,3 @@ func (t *translation) kvEvents(p fields) {
 		p.errorf("%s asks for KV events, which this picker does not follow; without, it knows by what it has sent where what is cached", asks)
 	}
 }
-
-// without returns a copy of m without one of its fields.
-func without(m map[string]any, name string) map[string]any {
-	c := maps.Clone(m)
-	delete(c, name)
-	return c
-}

@@ -17,40 +17,72 @@ type reference struct {
 	weight *float64
 }
 
-// profile reads the one profile and the plugins that it uses, or if there is none
-// makes one of all plugins that there are. given: there was one.
-func (t *translation) profile() (refs []reference, p plugins.ProfileConfig, given bool) {
-	if n := len(t.list("schedulingProfiles")); n > 1 {
-		t.errorf("schedulingProfiles must have at most one profile, got %d: this picker runs one for every request", n)
-		return nil, p, true
-	} else if n == 0 {
-		return t.allPlugins(), plugins.ProfileConfig{Name: "default"}, false
+// profileSpec is one of schedulingProfiles.
+type profileSpec struct {
+	path   string
+	fields fields
+	refs   []reference
+	config plugins.ProfileConfig // without plugins
+	used   bool
+}
+
+// profileSet is the profile for most requests, and those for some.
+type profileSet struct {
+	main  *profileSpec
+	rules []profileRule
+	given bool // there was one
+}
+
+// profiles reads the profiles and the plugins that they use, or if there is none makes one
+// of all plugins that there are.
+func (t *translation) profiles() profileSet {
+	var all []*profileSpec
+	t.each("schedulingProfiles", func(f fields) { all = append(all, t.profile(f)) })
+	if len(all) == 0 {
+		t.selection()
+		return profileSet{main: &profileSpec{refs: t.allPlugins(), config: plugins.ProfileConfig{Name: "default"}}}
 	}
-	t.each("schedulingProfiles", func(f fields) {
-		p.Name = f.need("name")
-		f.each("plugins", func(use fields) {
-			ref := reference{path: use.path, name: use.need("pluginRef")}
-			if w, ok := use.number("weight", 0, math.MaxFloat64); ok {
-				ref.weight = &w
+	for i, p := range all {
+		if slices.ContainsFunc(all[:i], func(o *profileSpec) bool { return o.config.Name == p.config.Name && o.config.Name != "" }) {
+			t.errorf("%s.name: %q is used twice", p.path, p.config.Name)
+		}
+	}
+	set := profileSet{given: true}
+	set.main, set.rules = t.choose(all)
+	for _, r := range set.rules {
+		for _, name := range []string{"metricsTTL", "bookingTTL", "outputTokens", "seed"} {
+			if r.profile.fields.m[name] != nil {
+				t.errorf("%s is for all requests alike: give it to the profile %q", r.profile.fields.at(name), set.main.config.Name)
 			}
-			use.done()
-			if d := t.byName[ref.name]; d != nil && d.typeName == typeConcurrency && d.flow {
-				t.filterOfPlaces(d, ref)
-				return
-			} else if d != nil && d.nothing && !d.bad {
-				t.warn("%s: %q is of type %s, which is no filter, scorer or picker and has no effect in a profile", use.at("pluginRef"), ref.name, d.typeName)
-				return
-			}
-			refs = append(refs, ref)
-		})
-		p.Fallbacks, _ = f.integer("fallbacks", 0, scheduling.MaxFallbacks)
-		p.MetricsTTL, p.BookingTTL = f.str("metricsTTL"), f.str("bookingTTL")
-		p.OutputTokens, _ = f.integer("outputTokens", 0, math.MaxInt32)
-		p.Seed = f.unsigned("seed")
-		f.done()
-		t.check(refs, f, p.Fallbacks)
+		}
+	}
+	return set
+}
+
+// profile reads one profile.
+func (t *translation) profile(f fields) *profileSpec {
+	p := &profileSpec{path: f.path, fields: f}
+	p.config.Name = f.need("name")
+	f.each("plugins", func(use fields) {
+		ref := reference{path: use.path, name: use.need("pluginRef")}
+		if w, ok := use.number("weight", 0, math.MaxFloat64); ok {
+			ref.weight = &w
+		}
+		use.done()
+		if d := t.byName[ref.name]; d != nil && d.typeName == typeConcurrency && d.flow {
+			t.filterOfPlaces(d, ref)
+			return
+		}
+		p.refs = append(p.refs, ref)
 	})
-	return refs, p, true
+	c := &p.config
+	c.Fallbacks, _ = f.integer("fallbacks", 0, scheduling.MaxFallbacks)
+	c.MetricsTTL, c.BookingTTL = f.str("metricsTTL"), f.str("bookingTTL")
+	c.OutputTokens, _ = f.integer("outputTokens", 0, math.MaxInt32)
+	c.Seed = f.unsigned("seed")
+	f.done()
+	t.check(p.refs, f, c.Fallbacks)
+	return p
 }
 
 // filterOfPlaces is the use of a concurrency-detector as a filter: that endpoints without
@@ -70,7 +102,7 @@ func (t *translation) allPlugins() []reference {
 	var refs []reference
 	some := false
 	for _, d := range t.declared {
-		if !d.nothing && !d.bad {
+		if !d.nothing && !d.bad && !d.everyone {
 			refs = append(refs, reference{path: d.path, name: d.plugin.Name})
 			some = some || d.typeName != typeDetector || d.plugin.Type != typeShed
 		}
@@ -93,8 +125,14 @@ func (t *translation) check(refs []reference, profile fields, fallbacks int) {
 		case ref.name == "" || d != nil && d.bad: // told already
 		case d == nil:
 			t.errorf("%s: %s", at, t.noPlugin(ref.name))
+		case d.nothing && d.predicts: // a part of the latency-cost that the profile gets
+		case d.nothing:
+			d.used = true
+			t.warn("%s: %q is of type %s, which is no filter, scorer or picker and has no effect in a profile", at, ref.name, d.typeName)
 		case used[ref.name]:
 			t.errorf("%s: %q is used twice in this profile", at, ref.name)
+		case ref.weight != nil && !d.scorer && d.predicts:
+			t.warn("%s.weight has no effect here: a latency-cost is in seconds", ref.path)
 		case ref.weight != nil && !d.scorer:
 			t.errorf("%s.weight: %q is no scorer", ref.path, ref.name)
 		case d.picker && picker != nil:
@@ -110,21 +148,23 @@ func (t *translation) check(refs []reference, profile fields, fallbacks int) {
 	}
 }
 
-// wire returns the references to plugins of the profile, with those that it lacks.
-func (t *translation) wire(refs []reference, profile *plugins.ProfileConfig, detector *declared) []plugins.PluginRef {
+// wire returns the references to plugins of a profile, with those that it lacks, and the
+// number of fallbacks.
+func (t *translation) wire(p *profileSpec, detector *declared) (out []plugins.PluginRef, fallbacks int) {
 	var (
-		out         []plugins.PluginRef
-		safe, sheds bool
-		picker      *declared
-		use         = func(d *declared, weight *float64) {
+		safe, sheds, predicts bool
+		picker                *declared
+		use                   = func(d *declared, weight *float64) {
 			d.used = true
 			out = append(out, plugins.PluginRef{PluginRef: d.plugin.Name, Weight: weight})
 		}
+		refs = t.costOnce(p.refs)
 	)
 	for _, ref := range refs {
 		d := t.byName[ref.name]
 		safe = safe || slices.Contains(safeTypes, d.plugin.Type)
 		sheds = sheds || d.plugin.Type == typeShed
+		predicts = predicts || d.plugin.Type == typeCost
 		if d.picker {
 			picker = d
 		}
@@ -135,7 +175,16 @@ func (t *translation) wire(refs []reference, profile *plugins.ProfileConfig, det
 		}
 	}
 	for _, ref := range refs {
-		use(t.byName[ref.name], ref.weight)
+		if d := t.byName[ref.name]; d.predicts && ref.weight != nil {
+			use(d, nil)
+		} else if !d.picker {
+			use(d, ref.weight)
+		}
+	}
+	for _, d := range t.declared {
+		if d.everyone && !slices.ContainsFunc(out, func(r plugins.PluginRef) bool { return r.PluginRef == d.plugin.Name }) {
+			use(d, nil)
+		}
 	}
 	if !sheds {
 		if t.byName[detector.plugin.Name] == nil {
@@ -143,22 +192,64 @@ func (t *translation) wire(refs []reference, profile *plugins.ProfileConfig, det
 		}
 		use(detector, nil)
 	}
+	named := picker
+	if picker != nil && picker.plugin.Type == typeWeighted && predicts {
+		t.warn("%s (%s) is taken as %s: costs are no chances", picker.path, picker.plugin.Name, typeMaxScore)
+		picker.used, picker = true, nil
+	}
 	if picker == nil {
 		picker = t.ensure(typeMaxScore)
-		use(picker, nil)
 	}
-	if picker.endpoints > 0 {
-		profile.Fallbacks = picker.endpoints - 1
+	use(picker, nil)
+	if named == nil {
+		named = picker
+	}
+	fallbacks = p.config.Fallbacks
+	if named.endpoints > 0 {
+		fallbacks = named.endpoints - 1
+	}
+	return out, fallbacks
+}
+
+// costOnce returns the references with one to a latency-cost in place of all that ask for
+// predicted latency.
+func (t *translation) costOnce(refs []reference) []reference {
+	var out []reference
+	asked, has := false, false
+	for _, ref := range refs {
+		d := t.byName[ref.name]
+		d.used = true
+		switch {
+		case d.nothing && !d.predicts:
+		case d.everyone || !d.predicts:
+			has = has || d.plugin.Type == typeCost
+			out = append(out, ref)
+		case !d.nothing && !has:
+			has = true
+			out = append(out, ref)
+		case d.nothing:
+			asked = true
+		}
+	}
+	if asked && !has {
+		out = append(out, reference{name: t.ensure(typeCost).plugin.Name})
 	}
 	return out
 }
 
-// ensure returns the first plugin of a type, added if there is none.
-func (t *translation) ensure(typeName string) *declared {
+func (t *translation) first(typeName string) *declared {
 	for _, d := range t.declared {
 		if d.plugin.Type == typeName {
 			return d
 		}
+	}
+	return nil
+}
+
+// ensure returns the first plugin of a type, added if there is none.
+func (t *translation) ensure(typeName string) *declared {
+	if d := t.first(typeName); d != nil {
+		return d
 	}
 	d := &declared{plugin: plugins.PluginConfig{Type: typeName, Name: t.unique(typeName)}}
 	t.add(d)

@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/inferpick/inferpick/plugins"
@@ -53,9 +54,9 @@ func (t *translation) saturation() *declared {
 func (t *translation) dataLayer(name string) {
 	f := t.object(name)
 	f.each("sources", func(source fields) {
-		t.refersTo(source, typeSource)
+		t.refersTo(source, sourceTypes)
 		source.each("extractors", func(extractor fields) {
-			t.refersTo(extractor, typeExtractor)
+			t.refersTo(extractor, extractorTypes)
 			extractor.done()
 		})
 		source.done()
@@ -71,45 +72,18 @@ func (t *translation) dataLayer(name string) {
 	f.done()
 }
 
-// parsers checks the references to parsers: one at the top, or several of the request
-// handler, as newer versions have it.
-func (t *translation) parsers() {
-	t.parser(t.object("parser"))
-	handler := t.object("requestHandler")
-	t.parser(handler.object("parser"))
-	handler.each("parsers", t.parser)
-	handler.done()
-}
-
-func (t *translation) parser(f fields) {
-	if f.m == nil {
-		return
-	}
-	if ref := f.str("pluginRef"); ref != typeParser || t.byName[ref] != nil {
-		t.refersTo(f, typeParser)
-	}
-	f.done()
-}
-
-// refersTo checks a reference to a plugin that is not for a profile: of the given type, or
-// of one that is like it.
-func (t *translation) refersTo(f fields, typeName string) {
+// refersTo checks a reference to a plugin that is not for a profile, of one of the types.
+func (t *translation) refersTo(f fields, among []string) {
 	ref := f.need("pluginRef")
 	switch d := t.byName[ref]; {
 	case ref == "" || d != nil && d.bad:
 	case d == nil:
 		t.errorf("%s: %s", f.at("pluginRef"), t.noPlugin(ref))
-	case d.typeName == typeName, d.nothing && !d.flow && sameRole(d.typeName, typeName):
-		d.used = true
+	case !slices.Contains(among, d.typeName):
+		t.errorf("%s: %q is of type %s, want %s", f.at("pluginRef"), ref, d.typeName, list(among))
 	default:
-		t.errorf("%s: %q is of type %s, want %s", f.at("pluginRef"), ref, d.typeName, typeName)
+		d.used = true
 	}
-}
-
-// sameRole reports whether two types have the same last word, which is that of their role:
-// openai-parser, metrics-data-source, core-metrics-extractor.
-func sameRole(a, b string) bool {
-	return a[strings.LastIndexByte(a, '-')+1:] == b[strings.LastIndexByte(b, '-')+1:]
 }
 
 func (t *translation) noPlugin(name string) string {

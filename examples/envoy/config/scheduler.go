@@ -22,6 +22,10 @@ type scheduler struct {
 	Limits plugins.Room
 	// Admission says who waits; nil: nobody.
 	Admission *admission.Config `json:"-"`
+	// Passthrough: bodies of requests are not looked at.
+	Passthrough bool `json:"-"`
+	// Reports are what Envoy is told of usage.
+	Reports []Report `json:"-"`
 
 	metrics           serverMetrics
 	key, admissionKey string

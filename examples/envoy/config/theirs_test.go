@@ -124,7 +124,7 @@ func TestTheirErrors(t *testing.T) {
 		"plugins: [{type: prefix-cache-scorer, parameters: {kvEventsConfig: {}}}]\n":                           "plugins[0].parameters.kvEventsConfig asks for KV events",
 		"plugins: [{type: prefix-cache-scorer, parameters: {mode: guess}}]\n":                                  `plugins[0].parameters.mode must be estimate, got "guess"`,
 		"plugins: [{type: queue-scorer}]\ndataLayer: {sources: [{pluginRef: queue-scorer}]}\n":                 `"queue-scorer" is of type queue-scorer, want metrics-data-source`,
-		"plugins: [{type: metrics-data-source}]\nrequestHandler: {parser: {pluginRef: metrics-data-source}}\n": "requestHandler.parser.pluginRef: \"metrics-data-source\" is of type metrics-data-source, want openai-parser",
+		"plugins: [{type: metrics-data-source}]\nrequestHandler: {parser: {pluginRef: metrics-data-source}}\n": "requestHandler.parser.pluginRef: \"metrics-data-source\" is of type metrics-data-source, want one of anthropic-parser, openai-parser",
 	} {
 		err := wrong((config.Loader{}).Parse("c.yaml", []byte(poolYAML+pickerHead+text)))
 		require.ErrorContains(t, err, want, text)

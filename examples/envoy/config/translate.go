@@ -2,12 +2,12 @@ package config
 
 import (
 	"encoding/json"
-	"maps"
 	"math"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
 )
@@ -22,6 +22,10 @@ const (
 	typeMaxScore = "max-score-picker"
 	typePrefix   = "prefix-cache-scorer"
 
+	typeLabels   = "label-filter"
+	typeCost     = "latency-cost"
+	typeWeighted = "weighted-random-picker"
+
 	// Of the Inference Extension.
 	typeDetector  = "utilization-detector"
 	typeSource    = "metrics-data-source"
@@ -29,32 +33,8 @@ const (
 	typeParser    = "openai-parser"
 )
 
-// nothingToDo are types of the Inference Extension that only say how it works
-// inside, each of which has its like here without being declared.
-var nothingToDo = []string{
-	"approx-prefix-cache-producer",
-	typeExtractor,
-	"inflight-load-producer",
-	typeSource,
-	typeParser,
-	"single-profile-handler",
-}
-
 // safeTypes are the filters that a profile gets if it has none of them.
 var safeTypes = []string{typeHealthy, typeServed, typeAnswer, typeFresh}
-
-// aliases are types that bore another name in some version.
-var aliases = map[string]string{"kv-cache-scorer": "kv-cache-utilization-scorer"}
-
-// renamed are parameters that have another name here, by type.
-var renamed = map[string][2]string{
-	"low-queue-filter":     {"threshold", "below"},
-	"lora-affinity-filter": {"threshold", "affinity"},
-	"token-load-scorer":    {"queueThresholdTokens", "threshold"},
-}
-
-// pickersOfSeveral are the types with the parameter maxNumOfEndpoints.
-var pickersOfSeveral = []string{typeMaxScore, "random-picker", "weighted-random-picker"}
 
 // translation turns an EndpointPickerConfig into what a Registry builds.
 type translation struct {
@@ -64,6 +44,9 @@ type translation struct {
 	declared []*declared
 	byName   map[string]*declared
 
+	passthrough bool     // bodies are not looked at
+	reports     []Report // what Envoy is told of usage
+
 	detectorGiven bool      // something says when endpoints are full
 	concurrency   *declared // that, if it is a concurrency-detector
 }
@@ -72,9 +55,15 @@ type translation struct {
 type declared struct {
 	path      string // plugins[3]
 	typeName  string // as written
+	raw       fields // parameters as written
 	plugin    plugins.PluginConfig
-	nothing   bool // one of nothingToDo
-	bad       bool // an error was told
+	converted progress
+	nothing   bool        // nothing that a profile has a use for
+	bad       bool        // an error was told
+	predicts  bool        // it asks for predicted latency, which a latency-cost knows
+	everyone  bool        // it is used by every profile, without being named there
+	selects   *selection  // a profile handler
+	needs     []*declared // others that it asks
 	picker    bool
 	scorer    bool
 	endpoints int            // maxNumOfEndpoints of a picker; 0: not given
@@ -82,17 +71,30 @@ type declared struct {
 	threshold float64        // of a static-usage-limit-policy; 0: not given
 	source    *serverMetrics // of a metrics-data-source or core-metrics-extractor
 	used      bool
+	inTree    bool // a decision tree has one like it
 }
+
+// progress is how far the conversion of a plugin has come.
+type progress uint8
+
+const (
+	unconverted progress = iota
+	converting
+	converted
+)
 
 // translate reads what is about plugins and admission, and returns nil if something is
 // wrong with it. flow: the feature gate flowControl is open.
 func (t *translation) translate(flow bool) *scheduler {
 	t.each("plugins", t.plugin)
+	for _, d := range t.declared {
+		t.convert(d)
+	}
 	t.dataLayer("dataLayer")
 	t.dataLayer("data") // its name up to version 1.2
 	t.parsers()
 	detector := t.saturation()
-	refs, profile, given := t.profile()
+	profiles := t.profiles()
 	admits := t.admission(flow, detector)
 	if t.concurrency != nil && admits == nil {
 		t.warn("saturationDetector: %s (%s) has no effect without %s in featureGates: requests are shed by what the servers report", t.concurrency.plugin.Name, typeConcurrency, gateFlowControl)
@@ -101,7 +103,8 @@ func (t *translation) translate(flow bool) *scheduler {
 		return nil
 	}
 
-	s := &scheduler{Admission: admits, metrics: t.serverMetrics()}
+	s := &scheduler{Admission: admits, Passthrough: t.passthrough, Reports: t.reports, metrics: t.serverMetrics()}
+	profile := profiles.main.config
 	if admits != nil { // about the same endpoints in the same document
 		if admits.MetricsTTL == "" {
 			admits.MetricsTTL = profile.MetricsTTL
@@ -110,8 +113,13 @@ func (t *translation) translate(flow bool) *scheduler {
 			admits.OutputTokens = profile.OutputTokens
 		}
 	}
-	if given || len(refs) > 0 {
-		profile.Plugins = t.wire(refs, &profile, detector)
+	if profiles.given || len(profiles.main.refs) > 0 {
+		profile.Plugins, profile.Fallbacks = t.wire(profiles.main, detector)
+		for _, r := range profiles.rules {
+			rule := plugins.RuleConfig{Name: r.profile.config.Name, When: r.when}
+			rule.Plugins, rule.Fallbacks = t.wire(r.profile, detector)
+			profile.Rules = append(profile.Rules, rule)
+		}
 		s.Profiles.Profiles = []plugins.ProfileConfig{profile}
 		for _, d := range t.declared {
 			if d.used && !d.nothing {
@@ -125,7 +133,10 @@ func (t *translation) translate(flow bool) *scheduler {
 		}
 	}
 	for _, d := range t.declared {
-		if !d.used && !d.nothing {
+		switch cost := t.first(typeCost); {
+		case d.everyone && (cost == nil || !cost.used):
+			t.warn("%s (%s) has no effect without latency-scorer in the profile, or another that estimates latency", d.path, d.plugin.Name)
+		case !d.used && !d.inTree && !d.nothing:
 			t.warn("%s (%s) is used by no profile", d.path, d.plugin.Name)
 		}
 	}
@@ -154,22 +165,31 @@ func (t *translation) plugin(f fields) {
 		name = d.typeName
 	}
 	d.plugin = plugins.PluginConfig{Type: d.typeName, Name: name}
-	parameters := f.object("parameters")
+	d.raw = f.object("parameters")
 	f.done()
 	t.declared = append(t.declared, d)
 	if t.byName[name] != nil {
 		t.errorf("%s.name: %q is used twice", f.path, name)
-		d.bad = true
+		d.bad, d.converted = true, converted
 		return
 	}
 	t.byName[name] = d
+}
 
+// convert makes one of ours of a plugin, once. It may be asked for by another that refers
+// to it.
+func (t *translation) convert(d *declared) {
+	if d.converted != unconverted {
+		return
+	}
+	d.converted = converting
+	defer func() { d.converted = converted }()
 	before := len(t.errs)
-	ours := t.known(d, parameters.path, t.parameters(d, parameters))
+	ours := t.known(d, d.raw.path, t.parameters(d, d.raw))
 	if len(ours) > 0 {
-		data, err := json.Marshal(ours)
+		data, err := sortedJSON(ours)
 		if err != nil {
-			t.errorf("%s: %w", parameters.path, err)
+			t.errorf("%s: %w", d.raw.path, err)
 		}
 		d.plugin.Parameters = data
 	}
@@ -178,26 +198,35 @@ func (t *translation) plugin(f fields) {
 	}
 }
 
+// sortedJSON is v with the names of all fields sorted, so that what means the same has the
+// same digest.
+func sortedJSON(v any) ([]byte, error) {
+	data, err := json.Marshal(v)
+	if err == nil {
+		if v, err = parseTree(data); err == nil {
+			data, err = json.Marshal(v)
+		}
+	}
+	return data, err
+}
+
 // parameters settles the type of d, and returns its parameters as ours.
 func (t *translation) parameters(d *declared, p fields) map[string]any {
-	if to, ok := aliases[d.typeName]; ok && !t.knows(d.typeName) {
-		d.plugin.Type = to
-	}
-	switch typeName := d.plugin.Type; {
-	case typeName == typePrefix:
-		return t.prefixParameters(p)
-	case slices.Contains(pickersOfSeveral, typeName):
-		n, _ := p.integer("maxNumOfEndpoints", 1, 1+scheduling.MaxFallbacks)
-		d.endpoints = n
-		return without(p.m, "maxNumOfEndpoints")
-	case t.knows(typeName):
-		if names, ok := renamed[typeName]; ok {
-			return rename(p, names[0], names[1])
+	typeName := d.typeName
+	if c, ok := conversions[typeName]; ok && (c.to == "" || !t.knows(typeName)) {
+		if c.to != "" {
+			d.plugin.Type = c.to
 		}
+		if c.parameters == nil {
+			return p.m
+		}
+		return c.parameters(t, d, p)
+	}
+	switch {
+	case t.knows(typeName):
 		return p.m
-	case typeName == typeDetector:
-		d.plugin.Type = typeShed
-		return t.limits(p, true)
+	case t.handler(d, p), slices.Contains(parserTypes, typeName):
+		d.nothing = true
 	case typeName == typeSource:
 		d.nothing = true
 		t.metricsSource(d, p)
@@ -206,22 +235,40 @@ func (t *translation) parameters(d *declared, p fields) map[string]any {
 		t.metricsExtractor(d, p)
 	case slices.Contains(nothingToDo, typeName):
 		d.nothing = true
-		if len(p.m) > 0 {
+		switch {
+		case len(p.m) == 0:
+		case slices.Contains(tokenizers, typeName):
+			t.warn("%s (%s) has no effect here: tokens are estimated by the picker itself, %d bytes of text each", p.path, typeName, openai.BytesPerToken)
+		default:
 			t.warn("%s (%s) has no effect here", p.path, typeName)
 		}
 	case slices.Contains(flowControlTypes, typeName):
 		d.nothing, d.flow = true, true
 		return t.flowParameters(d, p)
+	case notHere[typeName] != "":
+		t.errorf("%s.type %q is not supported: %s", d.path, typeName, notHere[typeName])
 	case typeName != "":
-		t.errorf("%s.type %q is unknown%s; known are %s, and of the Inference Extension's %s", d.path, shorten(typeName), nearestOf(typeName, t.knownTypes()),
-			strings.Join(t.registry.Types(), ", "), strings.Join(slices.Concat([]string{typeDetector, "kv-cache-scorer"}, nothingToDo, flowControlTypes), ", "))
+		t.errorf("%s.type %q is unknown%s; known are %s, and of the Inference Extension's and llm-d's %s", d.path, shorten(typeName), nearestOf(typeName, t.knownTypes()),
+			strings.Join(t.registry.Types(), ", "), strings.Join(t.originals(), ", "))
 	}
 	return nil
 }
 
-// knownTypes are all types that a plugin may be of.
+// originals are the types that are known and not ours.
+func (t *translation) originals() []string {
+	var names []string
+	for name := range conversions {
+		if !t.knows(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Concat(names, handlerTypes, parserTypes, nothingToDo, flowControlTypes)
+}
+
+// knownTypes are all types that a plugin may be of, and those that are refused by name.
 func (t *translation) knownTypes() []string {
-	return slices.Concat(t.registry.Types(), []string{typeDetector}, slices.Sorted(maps.Keys(aliases)), nothingToDo, flowControlTypes)
+	return slices.Concat(t.registry.Types(), t.originals())
 }
 
 func (t *translation) knows(typeName string) bool {
@@ -260,6 +307,9 @@ func (t *translation) probe(d *declared) {
 		p := plugins.ProfileConfig{Name: "probe"}
 		for _, plugin := range c.Plugins {
 			p.Plugins = append(p.Plugins, plugins.PluginRef{PluginRef: plugin.Name})
+		}
+		for _, other := range d.needs {
+			c.Plugins = append(c.Plugins, other.plugin)
 		}
 		c.Profiles = []plugins.ProfileConfig{p}
 		profiles, err := t.registry.Build(c)

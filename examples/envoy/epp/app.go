@@ -83,8 +83,8 @@ func (a *App) wire() (err error) {
 	a.director, err = director.New(director.Options{
 		Store: a.store, Schedulers: a.fleet.schedulers(),
 		RestoreModel: !a.o.KeepTargetModel, SessionHeader: a.o.SessionHeader, TrustRequestHeaders: !a.o.IgnoreRequestHeaders,
-		Limits:    openai.Limits{MaxBytes: a.o.MaxBody, MaxFormBytes: a.o.MaxBody},
-		OnRefused: a.refused, Logger: a.o.Logger,
+		Limits:      openai.Limits{MaxBytes: a.o.MaxBody, MaxFormBytes: a.o.MaxBody},
+		Passthrough: a.fleet.passes, OnRefused: a.refused, Logger: a.o.Logger,
 	})
 	if err != nil {
 		return err
@@ -98,7 +98,7 @@ func (a *App) wire() (err error) {
 	server, err := picker.New(picker.Options{
 		Director: a.director, Pool: a.o.Pool, MaxBody: a.o.MaxBody, MaxDestinations: a.o.MaxDestinations,
 		RequestBody: a.o.RequestBody, ResponseBody: a.o.ResponseBody,
-		OnRoute: a.routed, OnServed: a.o.OnServed, Tracer: a.o.Tracer, Logger: a.o.Logger,
+		Report: a.fleet.report, OnRoute: a.routed, OnServed: a.o.OnServed, Tracer: a.o.Tracer, Logger: a.o.Logger,
 	})
 	if err != nil {
 		return err

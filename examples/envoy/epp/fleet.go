@@ -274,3 +274,33 @@ func checkAddress(s datastore.EndpointSpec) error {
 	}
 	return nil
 }
+
+// report returns what Envoy is to be told of the usage of a pool's request: numbers by name,
+// by namespace.
+func (f *fleet) report(pool types.NamespacedName, u types.Usage) map[string]map[string]any {
+	c := f.config.Load()
+	if c == nil {
+		return nil
+	}
+	var told map[string]map[string]any
+	for _, r := range c.Reports(pool) {
+		v, ok := r.Value(u)
+		if !ok {
+			continue
+		}
+		if told == nil {
+			told = make(map[string]map[string]any)
+		}
+		if told[r.Namespace] == nil {
+			told[r.Namespace] = make(map[string]any)
+		}
+		told[r.Namespace][r.Name] = v
+	}
+	return told
+}
+
+// passes reports whether the bodies of a pool's requests are not to be looked at.
+func (f *fleet) passes(pool types.NamespacedName) bool {
+	c := f.config.Load()
+	return c != nil && c.Passthrough(pool)
+}

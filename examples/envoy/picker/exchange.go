@@ -54,7 +54,8 @@ type exchange struct {
 	body    body
 	// routed is nil before a decision, and for exchanges that pass without one: when
 	// Envoy answers a request itself before it was complete.
-	routed *director.Route
+	routed   *director.Route
+	reported bool // Options.Report was asked
 }
 
 func newExchange(ctx context.Context, o *Options, w wishes, send func(*extprocv3.ProcessingResponse) error) *exchange {

@@ -103,6 +103,8 @@ func (h *responseHead) read(m *corev3.HeaderMap) {
 			h.header["Content-Type"] = []string{valueOf(hv)}
 		case "content-encoding":
 			h.header["Content-Encoding"] = []string{valueOf(hv)}
+		case "grpc-status": // of an answer without a body: an error
+			h.header["Grpc-Status"] = []string{valueOf(hv)}
 		case "retry-after":
 			h.header["Retry-After"] = []string{valueOf(hv)}
 		}

@@ -49,30 +49,34 @@ func (x *exchange) responseBody(m *extprocv3.HttpBody) error {
 		out = x.routed.Data(out)
 	}
 	last := m.EndOfStream || x.responseMode == modev3.ProcessingMode_BUFFERED
+	send := x.send
 	if last {
 		out = x.withRest(out)
+		send = x.reporting()
 	}
 	if m.EndOfStream {
 		x.phase = finished
 	}
 	switch x.responseMode {
 	case modev3.ProcessingMode_FULL_DUPLEX_STREAMED:
-		return sendChunks(x.send, response, out, m.EndOfStream)
+		return sendChunks(send, response, out, m.EndOfStream)
 	case modev3.ProcessingMode_BUFFERED:
-		return x.send(replacedBody(out, &headerMutation{SetHeaders: setHeaders("content-length", strconv.Itoa(len(out)))}))
+		return send(replacedBody(out, &headerMutation{SetHeaders: setHeaders("content-length", strconv.Itoa(len(out)))}))
 	}
-	return x.send(replacedBody(out, nil))
+	return send(replacedBody(out, nil))
 }
 
 // responseTrailers ends a response's body.
 func (x *exchange) responseTrailers() error {
-	if rest := x.withRest(nil); len(rest) > 0 && x.responseMode == modev3.ProcessingMode_FULL_DUPLEX_STREAMED {
-		if err := sendChunks(x.send, response, rest, false); err != nil {
+	rest := x.withRest(nil)
+	send := x.reporting()
+	if len(rest) > 0 && x.responseMode == modev3.ProcessingMode_FULL_DUPLEX_STREAMED {
+		if err := sendChunks(send, response, rest, false); err != nil {
 			return err
 		}
 	}
 	x.phase = finished
-	return x.send(trailersResponse(response))
+	return send(trailersResponse(response))
 }
 
 // withRest returns out and what is left to pass on after it.

@@ -59,6 +59,10 @@ type Options struct {
 	// OnRoute is told of each request that was routed, before Envoy is. Optional; it
 	// must be quick.
 	OnRoute func(*director.Route)
+	// Report returns what Envoy is told of the usage of a pool's request when its response
+	// has ended: values by name, by namespace of dynamic metadata. Optional; it must be
+	// quick.
+	Report func(pool types.NamespacedName, usage types.Usage) map[string]map[string]any
 	// OnServed is told which endpoint served a routed request, when its response
 	// begins. Optional; it must be quick.
 	OnServed func(r *director.Route, address string)

@@ -1,0 +1,164 @@
+package plugins
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// AttributeFilter is a Filter by one figure of the endpoints. It is llm-d's
+// endpoint-attribute-filter.
+type AttributeFilter struct {
+	Attribute string `json:"attribute"` // see AttributeNames
+	// OnMissing says what becomes of endpoints whose figure is not known: "Pass", the
+	// default, or "Fail".
+	OnMissing string `json:"onMissing,omitempty"`
+	// FallbackOnEmpty keeps all endpoints where none would be left.
+	FallbackOnEmpty bool          `json:"fallbackOnEmpty,omitempty"`
+	Algorithm       AttributeRule `json:"algorithm"`
+}
+
+// AttributeRule says which figures are good. Type names the field that counts.
+type AttributeRule struct {
+	Type       string          `json:"type"` // threshold, range, topK or percentile
+	Threshold  *ThresholdRule  `json:"threshold,omitempty"`
+	Range      *FixedRange     `json:"range,omitempty"` // both ends are good; Min may be Max
+	TopK       *TopKRule       `json:"topK,omitempty"`
+	Percentile *PercentileRule `json:"percentile,omitempty"`
+}
+
+// ThresholdRule compares with a value.
+type ThresholdRule struct {
+	// Operator is LessThan, LessThanOrEqual, GreaterThan, GreaterThanOrEqual, Equal or
+	// NotEqual.
+	Operator string  `json:"operator"`
+	Value    float64 `json:"value"`
+}
+
+// TopKRule keeps the K best; which of equal ones is drawn.
+type TopKRule struct {
+	K              int   `json:"k"`
+	HigherIsBetter *bool `json:"higherIsBetter,omitempty"` // nil: true
+}
+
+// PercentileRule keeps those at the nearest-rank percentile of the candidates or better.
+type PercentileRule struct {
+	Percentile     float64 `json:"percentile"`               // 0 to 100
+	HigherIsBetter *bool   `json:"higherIsBetter,omitempty"` // nil: true
+}
+
+var comparisons = map[string]func(v, with float64) bool{
+	"LessThan":           func(v, with float64) bool { return v < with },
+	"LessThanOrEqual":    func(v, with float64) bool { return v <= with },
+	"GreaterThan":        func(v, with float64) bool { return v > with },
+	"GreaterThanOrEqual": func(v, with float64) bool { return v >= with },
+	"Equal":              func(v, with float64) bool { return v == with },
+	"NotEqual":           func(v, with float64) bool { return v != with },
+}
+
+const onMissingFail = "Fail"
+
+// Filter implements scheduling.Filter.
+func (f AttributeFilter) Filter(_ context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error {
+	read := attributes[f.Attribute]
+	r := newRanking(len(eps))
+	defer r.free()
+	for i, ep := range eps {
+		v := read(req, ep)
+		r.values[i] = v
+		keep[i] = v != v && f.OnMissing != onMissingFail
+	}
+	switch a := &f.Algorithm; a.Type {
+	case "threshold":
+		compare := comparisons[a.Threshold.Operator]
+		keepThose(r.values, keep, func(v float64) bool { return compare(v, a.Threshold.Value) })
+	case "range":
+		keepThose(r.values, keep, func(v float64) bool { return v >= a.Range.Min && v <= a.Range.Max })
+	case "topK":
+		r.known()
+		r.sort(req, eps, orTrue(a.TopK.HigherIsBetter))
+		for _, i := range r.order[:min(a.TopK.K, len(r.order))] {
+			keep[i] = true
+		}
+	case "percentile":
+		r.known()
+		r.sort(req, eps, false)
+		if n := len(r.order); n > 0 {
+			cut := r.values[r.order[a.Percentile.rank(n)-1]]
+			higher := orTrue(a.Percentile.HigherIsBetter)
+			keepThose(r.values, keep, func(v float64) bool { return v == cut || v > cut == higher })
+		}
+	}
+	if f.FallbackOnEmpty && !slices.Contains(keep, true) {
+		keepAll(keep)
+	}
+	return nil
+}
+
+// keepThose sets keep for the values that are known.
+func keepThose(values []float64, keep []bool, good func(float64) bool) {
+	for i, v := range values {
+		if v == v {
+			keep[i] = good(v)
+		}
+	}
+}
+
+// rank is which of n values, from the lowest as 1, the percentile is.
+func (r *PercentileRule) rank(n int) int {
+	return max(int(math.Ceil(r.Percentile/100*float64(n))), 1)
+}
+
+func orTrue(is *bool) bool { return is == nil || *is }
+
+func (f AttributeFilter) validate() error {
+	if err := checkAttribute("attribute", f.Attribute); err != nil {
+		return err
+	}
+	if f.OnMissing != "" && f.OnMissing != "Pass" && f.OnMissing != onMissingFail {
+		return fmt.Errorf("onMissing is %q, want Pass or Fail", f.OnMissing)
+	}
+	return f.Algorithm.validate()
+}
+
+func (r *AttributeRule) validate() error {
+	missing := false
+	switch r.Type {
+	case "threshold":
+		if missing = r.Threshold == nil; !missing && comparisons[r.Threshold.Operator] == nil {
+			return fmt.Errorf("algorithm.threshold.operator is %q, want LessThan, LessThanOrEqual, GreaterThan, GreaterThanOrEqual, Equal or NotEqual", r.Threshold.Operator)
+		}
+	case "range":
+		if missing = r.Range == nil; !missing && !(r.Range.Min <= r.Range.Max) {
+			return fmt.Errorf("algorithm.range is %v to %v, want min at most max", r.Range.Min, r.Range.Max)
+		}
+	case "topK":
+		if missing = r.TopK == nil; !missing && r.TopK.K < 1 {
+			return fmt.Errorf("algorithm.topK.k is %d, want at least 1", r.TopK.K)
+		}
+	case "percentile":
+		if missing = r.Percentile == nil; !missing && !(r.Percentile.Percentile >= 0 && r.Percentile.Percentile <= 100) {
+			return fmt.Errorf("algorithm.percentile.percentile is %v, want 0 to 100", r.Percentile.Percentile)
+		}
+	default:
+		return fmt.Errorf("algorithm.type is %q, want threshold, range, topK or percentile", r.Type)
+	}
+	if missing {
+		return fmt.Errorf("algorithm.%s is required for this type", r.Type)
+	}
+	return nil
+}
+
+// Describe implements scheduling.Describer.
+func (f AttributeFilter) Describe(req *types.Request, ep *types.Endpoint) string {
+	return count(attributes[f.Attribute](req, ep), f.Attribute)
+}
+
+var (
+	_ scheduling.Filter    = AttributeFilter{}
+	_ scheduling.Describer = AttributeFilter{}
+)

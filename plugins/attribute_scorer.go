@@ -1,0 +1,94 @@
+package plugins
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// AttributeScorer is a Scorer by one figure of the endpoints: (v-min)/(max-min), or with
+// LowerIsBetter 1 less that. It is llm-d's endpoint-attribute-scorer, apart from an
+// endpoint whose figure is not known: that has no score, where it had 0.
+type AttributeScorer struct {
+	Attribute string             `json:"attributeKey"` // see AttributeNames
+	Algorithm AttributeAlgorithm `json:"algorithm"`
+}
+
+// AttributeAlgorithm says how a figure becomes a score.
+type AttributeAlgorithm struct {
+	// Type is LowerIsBetter or HigherIsBetter.
+	Type          string        `json:"type"`
+	Normalization Normalization `json:"normalization"`
+}
+
+// Values of AttributeAlgorithm.Type.
+const (
+	LowerIsBetter  = "linear_lower_is_better"
+	HigherIsBetter = "linear_higher_is_better"
+)
+
+// Normalization says what min and max are. The zero value: AdaptiveRange.
+type Normalization struct {
+	// AdaptiveRange: those of the candidates. If all are equal the score is 1.
+	AdaptiveRange *struct{} `json:"adaptiveRange,omitempty"`
+	// FixedRange: these. Figures beyond are taken for the nearer of them.
+	FixedRange *FixedRange `json:"fixedRange,omitempty"`
+}
+
+// FixedRange has Min below Max.
+type FixedRange struct {
+	Min float64 `json:"min"`
+	Max float64 `json:"max"`
+}
+
+// Score implements scheduling.Scorer.
+func (s AttributeScorer) Score(_ context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
+	read := attributes[s.Attribute]
+	b := newBounds()
+	for i, ep := range eps {
+		scores[i] = read(req, ep)
+		b.see(scores[i])
+	}
+	if f := s.Algorithm.Normalization.FixedRange; f != nil {
+		b = bounds{f.Min, f.Max}
+		for i, v := range scores {
+			scores[i] = min(max(v, f.Min), f.Max) // NaN stays
+		}
+	}
+	lowerIsBetter(scores, b.lo, b.hi)
+	if s.Algorithm.Type == HigherIsBetter && b.lo < b.hi {
+		for i, v := range scores {
+			scores[i] = 1 - v
+		}
+	}
+	return nil
+}
+
+func (s AttributeScorer) validate() error {
+	if err := checkAttribute("attributeKey", s.Attribute); err != nil {
+		return err
+	}
+	n := s.Algorithm.Normalization
+	switch f := n.FixedRange; {
+	case s.Algorithm.Type != LowerIsBetter && s.Algorithm.Type != HigherIsBetter:
+		return fmt.Errorf("algorithm.type is %q, want %s or %s", s.Algorithm.Type, LowerIsBetter, HigherIsBetter)
+	case f != nil && n.AdaptiveRange != nil:
+		return fmt.Errorf("algorithm.normalization must have one of adaptiveRange and fixedRange")
+	case f != nil && !(f.Min < f.Max && !math.IsInf(f.Max-f.Min, 0)):
+		return fmt.Errorf("algorithm.normalization.fixedRange is %v to %v, want min below max", f.Min, f.Max)
+	}
+	return nil
+}
+
+// Describe implements scheduling.Describer.
+func (s AttributeScorer) Describe(req *types.Request, ep *types.Endpoint) string {
+	return count(attributes[s.Attribute](req, ep), s.Attribute)
+}
+
+var (
+	_ scheduling.Scorer    = AttributeScorer{}
+	_ scheduling.Describer = AttributeScorer{}
+)

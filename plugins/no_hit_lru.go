@@ -1,0 +1,172 @@
+package plugins
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// DefaultLRUSize is how many endpoints NoHitLRU remembers.
+const DefaultLRUSize = 1024
+
+// NoHitOptions configure NoHitLRU. The zero value is good.
+type NoHitOptions struct {
+	// LRUSize is how many endpoints are remembered. Default DefaultLRUSize.
+	LRUSize int `json:"lruSize,omitempty"`
+	// Prefix names the plugin whose prefix index tells which prompts are new, in a
+	// declaration. Default: the first that has one.
+	Prefix string `json:"prefixPluginName,omitempty"`
+}
+
+// NoHitLRU is a Scorer that spreads prompts of which nothing is cached anywhere: the
+// endpoint that got such a prompt longest ago is best, and one that never did is better
+// than them all, in an order that is drawn; the one that got the last is worst. All others have 0.5. It is llm-d's
+// no-hit-lru-scorer: caches grow evenly by it.
+//
+// Wire a pointer to it, made by NewNoHitLRU.
+type NoHitLRU struct {
+	prefixReader
+	size int
+	key  *types.Key[bool] // with a request: whether its prompt was new when it was scored
+
+	mu sync.Mutex
+	// guarded by mu: who got a prompt that was new, longest ago first
+	order []*types.Load
+	rank  map[*types.Load]int // in order
+}
+
+// NewNoHitLRU returns a NoHitLRU that asks the cache what is new, or an error that names
+// the option that is out of range. With a nil cache every prompt is new. The cache is told
+// of requests by whoever else it is for: make it a Scorer or a Tracker of the same profile.
+func NewNoHitLRU(o NoHitOptions, cache *PrefixCache) (*NoHitLRU, error) {
+	if o.LRUSize < 0 {
+		return nil, fmt.Errorf("plugins: lruSize is %d, want at least 1, or 0 for the default %d", o.LRUSize, DefaultLRUSize)
+	}
+	if o.LRUSize == 0 {
+		o.LRUSize = DefaultLRUSize
+	}
+	return &NoHitLRU{prefixReader: prefixReader{name: o.Prefix, cache: cache}, size: o.LRUSize, key: types.NewKey[bool]("no-hit-lru"), rank: map[*types.Load]int{}}, nil
+}
+
+func newNoHitLRUFrom(p json.RawMessage) (any, error) {
+	var o NoHitOptions
+	if err := Parameters(p, &o); err != nil {
+		return nil, err
+	}
+	return NewNoHitLRU(o, nil)
+}
+
+// Score implements scheduling.Scorer.
+func (s *NoHitLRU) Score(_ context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
+	isNew := s.isNew(req)
+	s.key.Set(&req.Attrs, isNew)
+	if !isNew {
+		for i := range scores {
+			scores[i] = .5
+		}
+		return nil
+	}
+	if len(eps) == 1 {
+		scores[0] = 1
+		return nil
+	}
+	r := newRanking(len(eps))
+	defer r.free()
+	s.mu.Lock()
+	for i, ep := range eps {
+		if rank, ok := s.rank[ep.Load]; ok {
+			r.values[i] = float64(rank)
+		} else {
+			r.order = append(r.order, i)
+		}
+	}
+	s.mu.Unlock()
+	never := float64(len(r.order))
+	for i := range r.values {
+		r.values[i] += never
+	}
+	for _, i := range r.order {
+		r.values[i] = 0 // equal
+	}
+	r.sort(req, eps, false)
+	for rank, i := range r.order {
+		r.values[i] = float64(rank)
+	}
+	for i, rank := range r.values {
+		scores[i] = max(0, 1-rank/float64(len(eps)-1))
+	}
+	return nil
+}
+
+// isNew reports whether nobody has any of the request's prompt cached.
+func (s *NoHitLRU) isNew(req *types.Request) bool { return s.cache == nil || !s.cache.known(req) }
+
+// Picked implements scheduling.Tracker.
+func (s *NoHitLRU) Picked(req *types.Request, ep *types.Endpoint) {
+	// The cache may have been told already, and then nothing is new.
+	if isNew, _ := s.key.Get(&req.Attrs); !isNew || ep.Load == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(ep.Load)
+	if ep.Load.Retired() {
+		return
+	}
+	if len(s.order) == s.size {
+		s.remove(s.order[0])
+	}
+	s.rank[ep.Load] = len(s.order)
+	s.order = append(s.order, ep.Load)
+}
+
+// remove takes an endpoint out. Caller must hold s.mu.
+func (s *NoHitLRU) remove(at *types.Load) {
+	i, ok := s.rank[at]
+	if !ok {
+		return
+	}
+	delete(s.rank, at)
+	s.order = slices.Delete(s.order, i, i+1)
+	for ; i < len(s.order); i++ {
+		s.rank[s.order[i]] = i
+	}
+}
+
+// FirstToken implements scheduling.Tracker.
+func (s *NoHitLRU) FirstToken(*types.Request, *types.Endpoint) {}
+
+// Finished implements scheduling.Tracker.
+func (s *NoHitLRU) Finished(*types.Request, *types.Endpoint, types.Outcome) {}
+
+// Forget implements scheduling.Forgetter.
+func (s *NoHitLRU) Forget(ep *types.Endpoint) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.remove(ep.Load)
+}
+
+// Describe implements scheduling.Describer.
+func (s *NoHitLRU) Describe(req *types.Request, ep *types.Endpoint) string {
+	if !s.isNew(req) {
+		return "prompt cached somewhere"
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if rank, ok := s.rank[ep.Load]; ok {
+		return fmt.Sprintf("new prompt before %d others", len(s.order)-1-rank)
+	}
+	return "never had a new prompt"
+}
+
+var (
+	_ scheduling.Scorer    = (*NoHitLRU)(nil)
+	_ scheduling.Describer = (*NoHitLRU)(nil)
+	_ scheduling.Tracker   = (*NoHitLRU)(nil)
+	_ scheduling.Forgetter = (*NoHitLRU)(nil)
+)

@@ -1,0 +1,135 @@
+package plugins
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// Defaults of PrefixAffinity.
+const (
+	DefaultAffinityThreshold     = 0.8
+	DefaultMaxTTFTPenaltyMs      = 18000
+	DefaultPeakPrefillThroughput = 15928 // tokens a second: a model of 32 billion parameters on two H100
+)
+
+// AffinityOptions configure PrefixAffinity. The zero value is good.
+type AffinityOptions struct {
+	// Threshold is the part of the prompt, in whole blocks, that an endpoint must have
+	// cached to be stuck to, above 0 to 1. Default DefaultAffinityThreshold.
+	Threshold float64 `json:"affinityThreshold,omitempty"`
+	// Exploration is the chance that a request is stuck to nobody, so that more servers
+	// come to have what it begins with. Default 0.
+	Exploration float64 `json:"explorationProbability,omitempty"`
+	// MaxTTFTPenaltyMs is how much longer than elsewhere, in milliseconds, the first
+	// token may take at the best endpoint that is stuck to. 0: however long it takes.
+	// Nil: DefaultMaxTTFTPenaltyMs.
+	MaxTTFTPenaltyMs *float64 `json:"maxTTFTPenaltyMs,omitempty"`
+	// PeakPrefillThroughput is how many tokens a second an engine prefills: the prompts
+	// that an endpoint owes take their tokens by that. Default
+	// DefaultPeakPrefillThroughput.
+	PeakPrefillThroughput float64 `json:"peakPrefillThroughput,omitempty"`
+	// Prefix names the plugin whose prefix index is read, in a declaration. Default: the
+	// first that has one.
+	Prefix string `json:"prefixPluginName,omitempty"`
+}
+
+// PrefixAffinity is a Filter that keeps the endpoints that have most of the prompt
+// cached, if there are any and they are not too busy. It is llm-d's
+// prefix-cache-affinity-filter; a scorer of load goes well with it.
+//
+// Make it with NewPrefixAffinity. Safe for concurrent use.
+type PrefixAffinity struct {
+	prefixReader
+	o AffinityOptions
+}
+
+// NewPrefixAffinity returns a PrefixAffinity that asks the cache what is where, or an
+// error that names the option that is out of range. With a nil cache it keeps everybody.
+// The cache is told of requests by whoever else it is for: make it a Scorer or a Tracker
+// of the same profile.
+func NewPrefixAffinity(o AffinityOptions, cache *PrefixCache) (*PrefixAffinity, error) {
+	if o.Threshold == 0 {
+		o.Threshold = DefaultAffinityThreshold
+	}
+	if o.MaxTTFTPenaltyMs == nil {
+		penalty := float64(DefaultMaxTTFTPenaltyMs)
+		o.MaxTTFTPenaltyMs = &penalty
+	}
+	if o.PeakPrefillThroughput == 0 {
+		o.PeakPrefillThroughput = DefaultPeakPrefillThroughput
+	}
+	for _, f := range []struct {
+		name        string
+		value, most float64
+	}{
+		{"affinityThreshold", o.Threshold, 1},
+		{"explorationProbability", o.Exploration, 1},
+		{"maxTTFTPenaltyMs", *o.MaxTTFTPenaltyMs, math.MaxFloat64},
+		{"peakPrefillThroughput", o.PeakPrefillThroughput, math.MaxFloat64},
+	} {
+		if !(f.value >= 0 && f.value <= f.most) {
+			return nil, fmt.Errorf("plugins: %s is %v, want 0 to %v", f.name, f.value, f.most)
+		}
+	}
+	return &PrefixAffinity{prefixReader{name: o.Prefix, cache: cache}, o}, nil
+}
+
+func newPrefixAffinityFrom(p json.RawMessage) (any, error) {
+	var o AffinityOptions
+	if err := Parameters(p, &o); err != nil {
+		return nil, err
+	}
+	return NewPrefixAffinity(o, nil)
+}
+
+// Filter implements scheduling.Filter.
+func (f *PrefixAffinity) Filter(ctx context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error {
+	if f.cache == nil || len(eps) < 2 || f.o.Exploration > 0 && req.Rand.Float64() < f.o.Exploration {
+		return nil
+	}
+	r := newRanking(len(eps))
+	defer r.free()
+	if err := f.cache.Score(ctx, req, eps, r.values); err != nil {
+		return err
+	}
+	stuck, elsewhere := math.Inf(1), math.Inf(1) // the least of both, in milliseconds
+	for i, ep := range eps {
+		if keep[i] = r.values[i] >= f.o.Threshold; keep[i] {
+			stuck = min(stuck, f.ttft(ep))
+		} else {
+			elsewhere = min(elsewhere, f.ttft(ep))
+		}
+	}
+	busy := *f.o.MaxTTFTPenaltyMs > 0 && stuck-elsewhere > *f.o.MaxTTFTPenaltyMs
+	if busy || !slices.Contains(keep, true) {
+		keepAll(keep)
+	}
+	return nil
+}
+
+// ttft is how many milliseconds an engine takes for the prompts that it owes.
+func (f *PrefixAffinity) ttft(ep *types.Endpoint) float64 {
+	if ep.Load == nil {
+		return math.Inf(1)
+	}
+	return float64(ep.Load.PrefillTokens()) / f.o.PeakPrefillThroughput * 1000
+}
+
+// Describe implements scheduling.Describer.
+func (f *PrefixAffinity) Describe(req *types.Request, ep *types.Endpoint) string {
+	if f.cache == nil {
+		return "no prefix index"
+	}
+	return f.cache.Describe(req, ep)
+}
+
+var (
+	_ scheduling.Filter    = (*PrefixAffinity)(nil)
+	_ scheduling.Describer = (*PrefixAffinity)(nil)
+)

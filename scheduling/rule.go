@@ -1,0 +1,110 @@
+package scheduling
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// Rule schedules some of the requests of a Profile in another way. What is learned is
+// shared: the plugins of all rules hear of every decision of the Scheduler, and the
+// ledger is one.
+type Rule struct {
+	// Name is what explanations and errors call it; rules of one kind may share it.
+	// Required.
+	Name string
+	// When says which requests the rule is for. Required. It must be quick, must not
+	// change the request, and is called by many goroutines at once. If it panics the rule
+	// is not for the request, and Hooks.PluginFailed hears of it.
+	When func(*types.Request) bool
+
+	// In place of the fields of Profile of the same names.
+	Filters   []Named
+	Scorers   []Weighted
+	Costs     []Costed
+	Picker    Picker // required
+	Fallbacks int
+}
+
+// pipeline is what a request goes through.
+type pipeline struct {
+	Rule
+	picker string // the picker's name in errors
+	limits []Constrainer
+}
+
+// pipeline checks a rule and returns it, ready to be run.
+func (r Rule) pipeline() (*pipeline, error) {
+	if r.Picker == nil {
+		return nil, fmt.Errorf("has no Picker")
+	}
+	if r.Fallbacks < 0 || r.Fallbacks > MaxFallbacks {
+		return nil, fmt.Errorf("field Fallbacks is %d, want 0 to %d", r.Fallbacks, MaxFallbacks)
+	}
+	var err error
+	if r.Filters, err = nameAll("Filters", "Filter", r.Filters, func(f *Named) (*string, any) { return &f.Name, f.Filter }); err != nil {
+		return nil, err
+	}
+	if r.Scorers, err = nameAll("Scorers", "Scorer", r.Scorers, func(w *Weighted) (*string, any) { return &w.Name, w.Scorer }); err != nil {
+		return nil, err
+	}
+	for _, w := range r.Scorers {
+		if !(w.Weight >= 0) || math.IsInf(w.Weight, 0) {
+			return nil, fmt.Errorf("scorer %q has weight %v, want a number of at least 0", w.Name, w.Weight)
+		}
+	}
+	if r.Costs, err = nameAll("Costs", "Coster", r.Costs, func(c *Costed) (*string, any) { return &c.Name, c.Coster }); err != nil {
+		return nil, err
+	}
+	p := &pipeline{Rule: r, picker: nameOf("", r.Picker)}
+	for _, f := range r.Filters {
+		if c, ok := f.Filter.(Constrainer); ok {
+			p.limits = append(p.limits, c)
+		}
+	}
+	return p, nil
+}
+
+// pipelines returns those of the rules of p, in order, and at last that for all other
+// requests; or what is wrong with them.
+func (p *Profile) pipelines() ([]*pipeline, error) {
+	var all []*pipeline
+	for i, r := range p.Rules {
+		one, err := r.pipeline()
+		switch {
+		case r.Name == "":
+			return nil, fmt.Errorf("scheduling: Rules[%d] has no Name", i)
+		case r.When == nil:
+			return nil, fmt.Errorf("scheduling: rule %q has no When", r.Name)
+		case err != nil:
+			return nil, fmt.Errorf("scheduling: rule %q: %w", r.Name, err)
+		}
+		all = append(all, one)
+	}
+	others, err := Rule{Filters: p.Filters, Scorers: p.Scorers, Costs: p.Costs, Picker: p.Picker, Fallbacks: p.Fallbacks}.pipeline()
+	if err != nil {
+		return nil, fmt.Errorf("scheduling: %w", err)
+	}
+	return append(all, others), nil
+}
+
+// pipelineOf returns what a request goes through: that of the first rule that is for it.
+func (s *Scheduler) pipelineOf(req *types.Request) *pipeline {
+	last := len(s.pipelines) - 1
+	for _, p := range s.pipelines[:last] {
+		if s.isFor(p, req) {
+			return p
+		}
+	}
+	return s.pipelines[last]
+}
+
+func (s *Scheduler) isFor(p *pipeline, req *types.Request) (is bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.failed(req, panicked("rule", p.Name, v))
+		}
+	}()
+	return p.When(req)
+}
