@@ -21,6 +21,7 @@ type Error struct {
 const (
 	CodeInvalidJSON  = "invalid_json"               // not JSON, or nested too deep
 	CodeInvalidForm  = "invalid_form"               // not multipart/form-data as announced
+	CodeInvalidGRPC  = "invalid_grpc"               // not one message of gRPC
 	CodeInvalidType  = "invalid_type"               // a field of another type than it must be
 	CodeInvalidValue = "invalid_value"              // a field of the right type that cannot be used
 	CodeMissing      = "missing_required_parameter" // a field that must be there is not

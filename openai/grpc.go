@@ -27,11 +27,18 @@ const (
 const grpcPrefix = 5
 
 // parseGRPC reads a request of vLLM's gRPC service. The prompt is its text, or its token
-// ids as they are written. It names no model. Of what is compressed or not well formed
-// nothing is read: the server says what is wrong with it.
+// ids as they are written. It names no model. What is not one message of gRPC is an error;
+// of a message that is compressed nothing is read, and of one that is not well formed what
+// comes before: the server says what is wrong with it.
 func parseGRPC(api API, body []byte, req *types.Request, limits Limits) (Parsed, error) {
 	if len(body) > limits.MaxBytes {
 		return Parsed{}, tooLarge(len(body), limits.MaxBytes)
+	}
+	if !oneMessage(body) {
+		return Parsed{}, &Error{
+			Status: 400, Code: CodeInvalidGRPC, Offset: -1,
+			Message: "the body is not one message of gRPC: a byte 0 or 1, the length in 4 bytes, and as many bytes",
+		}
 	}
 	req.Model, req.CacheSalt, req.SessionID, req.PreviousID = "", "", "", ""
 	req.Body, req.Stream, req.MaxTokens = body, false, 0
@@ -60,9 +67,13 @@ func parseGRPC(api API, body []byte, req *types.Request, limits Limits) (Parsed,
 	return Parsed{API: api}, nil
 }
 
-// grpcMessage is the message that a body of one is, or nothing.
+func oneMessage(body []byte) bool {
+	return len(body) >= grpcPrefix && body[0] <= 1 && uint64(binary.BigEndian.Uint32(body[1:])) == uint64(len(body)-grpcPrefix)
+}
+
+// grpcMessage is the message in a body of one, or nothing if it is compressed.
 func grpcMessage(body []byte) wire {
-	if len(body) < grpcPrefix || body[0] != 0 || uint64(binary.BigEndian.Uint32(body[1:])) != uint64(len(body)-grpcPrefix) {
+	if body[0] != 0 {
 		return wire{}
 	}
 	return wireOf(body, grpcPrefix, len(body))

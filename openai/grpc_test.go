@@ -59,8 +59,6 @@ func TestParseGRPC(t *testing.T) {
 		{"nothing", openai.GRPCGenerate, message{}.frame(), "", 0, 0, false},
 		{"fields that nobody knows", openai.GRPCGenerate, append(message{}.varint(99, 1).bytes(98, []byte("x")), message{}.bytes(3, []byte("abcd"))...).frame(), "abcd", 1, 0, false},
 		{"compressed", openai.GRPCGenerate, append([]byte{1}, message{}.bytes(3, []byte("abcd")).frame()[1:]...), "", 0, 0, false},
-		{"cut off", openai.GRPCGenerate, message{}.bytes(3, []byte("abcd")).frame()[:8], "", 0, 0, false},
-		{"empty", openai.GRPCGenerate, nil, "", 0, 0, false},
 		{"a length that is not there", openai.GRPCGenerate, message{0x1a, 0xff, 0xff, 0xff, 0xff, 0x0f, 'a'}.frame(), "", 0, 0, false},
 		{"more tokens than an int32", openai.GRPCGenerate, message{}.bytes(4, message{}.varint(8, 1<<63)).frame(), "", 0, 1<<31 - 1, false},
 	} {
@@ -77,6 +75,16 @@ func TestParseGRPC(t *testing.T) {
 			require.Equal(t, "", req.Model+req.SessionID+req.CacheSalt+req.PreviousID)
 			require.Equal(t, tt.body, p.SpliceModel(nil, tt.body, "other"), "there is no place for a model")
 		})
+	}
+	whole := message{}.bytes(3, []byte("abcd")).frame()
+	for name, body := range map[string][]byte{
+		"cut off": whole[:8], "longer than it says": append(whole, 0), "empty": nil, "a part of a prefix": whole[:4],
+		"text": []byte("this is no message"), "an unknown flag": append([]byte{2}, whole[1:]...),
+	} {
+		_, err := openai.Parse(openai.GRPCGenerate, grpcType, body, new(types.Request), openai.Limits{})
+		var e *openai.Error
+		require.ErrorAs(t, err, &e, name)
+		require.Equal(t, []any{400, openai.CodeInvalidGRPC}, []any{e.Status, e.Code}, name)
 	}
 	_, err := openai.Parse(openai.GRPCGenerate, grpcType, make([]byte, 100), new(types.Request), openai.Limits{MaxBytes: 99})
 	require.ErrorContains(t, err, "99")

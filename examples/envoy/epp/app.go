@@ -97,6 +97,7 @@ func (a *App) wire() (err error) {
 	a.fleet.scrapeWith(a.scraper)
 	server, err := picker.New(picker.Options{
 		Director: a.director, Pool: a.o.Pool, MaxBody: a.o.MaxBody, MaxDestinations: a.o.MaxDestinations,
+		MaxStreams: a.o.MaxStreams, IdleTimeout: a.o.IdleTimeout,
 		RequestBody: a.o.RequestBody, ResponseBody: a.o.ResponseBody,
 		Report: a.fleet.report, OnRoute: a.routed, OnServed: a.o.OnServed, Tracer: a.o.Tracer, Logger: a.o.Logger,
 	})

@@ -50,11 +50,13 @@ type Options struct {
 	// of its pool. Default that of package telemetry.
 	MetricsTTL time.Duration
 
-	// Pool, MaxBody, MaxDestinations, RequestBody and ResponseBody are those of
-	// picker.Options.
+	// Pool, MaxBody, MaxDestinations, MaxStreams, IdleTimeout, RequestBody and ResponseBody
+	// are those of picker.Options.
 	Pool                      types.NamespacedName
 	MaxBody                   int
 	MaxDestinations           int
+	MaxStreams                int
+	IdleTimeout               time.Duration
 	RequestBody, ResponseBody picker.BodyMode
 
 	// RefuseUnknownModels answers 404 for a model that no manifest names. Default:

@@ -92,7 +92,9 @@ func (f *flags) own() *flag.FlagSet {
 		return err
 	})
 	fs.IntVar(&o.MaxBody, "max-body", picker.DefaultMaxBody, "largest request body in `bytes`")
-	fs.IntVar(&o.MaxDestinations, "max-destinations", 0, "most endpoints to name, the choice and its fallbacks; 1 for ORIGINAL_DST clusters (default: what the profile says)")
+	fs.IntVar(&o.MaxDestinations, "max-destinations", 0, "most endpoints to name to an Envoy whose configuration does not say it ("+picker.DestinationsMetadata+"): the choice and its fallbacks (default 1)")
+	fs.IntVar(&o.MaxStreams, "max-streams", picker.DefaultMaxStreams, "most requests at a time; further ones are refused")
+	fs.DurationVar(&o.IdleTimeout, "stream-idle-timeout", picker.DefaultIdleTimeout, "longest time in which nothing may come from Envoy on an open request; has to be longer than servers take for an answer; negative: no bound")
 	fs.Func("request-body-mode", "`mode` of an Envoy that does not tell it: full-duplex or buffered (default full-duplex)", bodyMode(&o.RequestBody))
 	fs.Func("response-body-mode", "`mode` of an Envoy that does not tell it: full-duplex, streamed or buffered (default full-duplex)", bodyMode(&o.ResponseBody, "streamed"))
 	fs.Func("unknown-models", "what to do with a model that no manifest names: `pass` it on, or refuse (default pass)", func(s string) error {
