@@ -8,9 +8,15 @@ import "time"
 //
 // Feed a Scheduler from a datastore.Store, or build endpoints with NewEndpoint.
 type Endpoint struct {
+	// What decisions look at in all endpoints comes first: it is in one line of the cache.
+
 	// Load is the live ledger, shared by all readings of the endpoint, and its
 	// identity. Required by Scheduler.Schedule.
 	Load *Load
+
+	// Models are the names that the server says it serves, base model and adapters. Nil:
+	// not known, which is not the same as none.
+	Models []string
 
 	// Slot is a small number that no other endpoint of the same store has, so
 	// that plugins can keep what they know of an endpoint in a slice. It is a
@@ -23,10 +29,6 @@ type Endpoint struct {
 
 	// Metrics is what the server reported last.
 	Metrics Metrics
-
-	// Models are the names that the server says it serves, base model and adapters. Nil:
-	// not known, which is not the same as none.
-	Models []string
 
 	// Sent is what the ledger held when Metrics was read: what the server reported
 	// beyond it came from others. WithMetrics and a datastore set it.
@@ -96,6 +98,10 @@ func (s State) String() string {
 // Metrics is what a model server reported of itself at one time. Every figure
 // may be unknown; the zero value knows nothing.
 type Metrics struct {
+	// Awake is 0 while the engine sleeps: it is there and answers, but computes nothing
+	// until somebody wakes it.
+	Awake Gauge
+
 	UpdatedAt time.Time // when the page was read; zero: never
 
 	Waiting Gauge // requests queued in the engine
@@ -110,10 +116,6 @@ type Metrics struct {
 
 	BlockSize Gauge // tokens in a KV cache block
 	NumBlocks Gauge // KV cache blocks
-
-	// Awake is 0 while the engine sleeps: it is there and answers, but computes nothing
-	// until somebody wakes it.
-	Awake Gauge
 
 	// StartedAt is when the server process started, in Unix seconds. A change
 	// means that its caches are empty.
@@ -186,7 +188,8 @@ func (e *Endpoint) MaxAdapters(r *Request) float64 { return e.fresh(r, e.Metrics
 
 // Asleep reports whether the engine says that it sleeps, as r may see it.
 func (e *Endpoint) Asleep(r *Request) bool {
-	return e.fresh(r, e.Metrics.Awake).Or(1) == 0
+	awake, ok := e.Metrics.Awake.Value()
+	return ok && awake == 0 && !e.Metrics.UpdatedAt.Before(r.StaleBefore)
 }
 
 func (e *Endpoint) fresh(r *Request, g Gauge) Gauge {
