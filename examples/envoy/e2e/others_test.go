@@ -243,11 +243,12 @@ func TestOthersFile(t *testing.T) {
 	}
 }
 
-// TestLLMDHeadersFromClients are taken out by our files.
-func TestLLMDHeadersFromClients(t *testing.T) {
+// TestHeadersForProxiesFromClients: those that say which servers llm-d's proxies ask are taken
+// out by our files.
+func TestHeadersForProxiesFromClients(t *testing.T) {
 	names := []string{
-		"x-llm-d-inference-objective", "X-LLM-D-Inference-Fairness-ID", "x-llm-d-model-name-rewrite",
-		"x-prefiller-host-port", "x-encoder-hosts-ports", "x-data-parallel-host-port", "x-kv-cache-source-host-port",
+		"x-prefiller-host-port", "X-Encoder-Hosts-Ports", "x-data-parallel-host-port", "x-kv-cache-source-host-port",
+		"x-llm-d-prefiller-host-port", "x-llm-d-encoder-hosts-ports", "x-llm-d-kv-cache-source-host-port",
 	}
 	server := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		for _, name := range names {
