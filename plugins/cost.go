@@ -346,8 +346,8 @@ func (c *Cost) derive(s *costServer, now float64) {
 	s.token = e.Token * c.rates.Token * own * math.Exp(rate.token)
 	s.outputCost = c.o.Output*(f*(e.Step+e.Sequence)+grown+growing) + growing
 	s.perContext = f * c.o.Output * e.Context
-	if sent, most := float64(s.requests), max(s.carried, leastCarried); sent >= most {
-		s.outputCost += carriedWeight * c.o.Output * s.step * (sent + 1 - most) / most
+	if sent, most := float64(s.requests), carriedMore*max(s.carried, leastCarried); sent >= most {
+		s.outputCost += c.o.Output * s.step * (sent + 1 - most) / most
 	}
 	if n > 0 {
 		s.mine += mineGain * (float64(s.requests)/n - s.mine)
@@ -363,14 +363,14 @@ func (c *Cost) derive(s *costServer, now float64) {
 }
 
 const (
-	// How many requests an engine serves at a time is not known. Beyond as many of this
-	// process's as it is known to have served together, or leastCarried, each is taken to wait
-	// for one of these to end. Without that bound, the one of several servers that seems the
-	// least bit faster gets the whole of a burst, if it is not known either that steps grow.
+	// How many requests an engine serves at a time is not known. A request beyond carriedMore
+	// times as many of this process's as it is known to have served together, or as
+	// leastCarried, is taken to wait for one of these to end. Without that bound, the one of
+	// several servers that seems the least bit faster gets the whole of a burst, if it is not
+	// known either that steps grow. With carriedMore at 1, tenants lose a tenth of their TTFT
+	// while the load grows; with 1.5 a burst may be half as uneven again.
 	leastCarried = 8
-	// carriedWeight is what that wait counts. With 1, tenants lose 5 % of their TTFT because
-	// what a server carries is learned late while the load grows; with .1, bursts herd.
-	carriedWeight = .25
+	carriedMore  = 1.25
 	// carriedMemory is after how many requests what was served together is half forgotten.
 	carriedMemory = 1000
 )
