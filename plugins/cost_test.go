@@ -699,3 +699,23 @@ func TestCostDisturbance(t *testing.T) {
 		}
 	}
 }
+
+// A server that is taken to be faster gets more of a burst, and not all of it: that it is as
+// fast with more requests than it is known to have served together is not known.
+func TestCostDoesNotGiveABurstToOne(t *testing.T) {
+	b := newCostBench(t, plugins.CostOptions{}, unreadAll("a", "b", "c")...)
+	for i := range 150 {
+		ep, step := b.eps[i%3], 20*time.Millisecond
+		if i%3 == 0 {
+			step = 10 * time.Millisecond
+		}
+		b.serve(mustSchedule(t, b.s, prompt(fmt.Sprint("one", i), 50), []*types.Endpoint{ep}), step, step, 60, 0)
+	}
+	count := map[string]int{}
+	for i := range 60 {
+		count[b.schedule(prompt(fmt.Sprint("burst", i), 50)).Endpoint.ID]++
+	}
+	if count["a"] < 20 || count["a"] > 36 || count["b"] < 10 || count["c"] < 10 {
+		t.Errorf("of 60 requests at once that one server takes half the time for they get %v", count)
+	}
+}
