@@ -370,7 +370,7 @@ const (
 	// known either that steps grow. With carriedMore at 1, tenants lose a tenth of their TTFT
 	// while the load grows; with 1.5 a burst may be half as uneven again.
 	leastCarried = 8
-	carriedMore  = 1.25
+	carriedMore  = 1.1
 	// carriedMemory is after how many requests what was served together is half forgotten.
 	carriedMemory = 1000
 )
