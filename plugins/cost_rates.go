@@ -103,8 +103,14 @@ func (c *Cost) observeFirst(s *costServer, r *costed, now, own, weight float64) 
 		// How long it had to wait is not known so well that it could be left out.
 		took, steps, prefill = r.firstAfter, r.steps+halfIf(r.wait > 0), own+r.ahead
 	}
-	c.learn(s, r, cost.Row{Fixed: 1, Steps: steps * r.stepThen, Grown: steps * c.grown(r.beside), Prefill: prefill},
-		took, firstWeight*weight/(1+r.behind), now)
+	row := cost.Row{Fixed: 1, Steps: steps * r.stepThen, Grown: steps * c.grown(r.beside), Prefill: prefill}
+	if way := c.rates.Transport; (r.beside >= idle || r.behind > 0) && took > 2*way {
+		// How long it waited for the others is not known so well that what is left would be the
+		// way: that only a server with nothing else to do tells, and a time that is hardly
+		// longer than the way. Believed to be too long, it spoils the rhythm of steps.
+		row.Fixed, took = 0, took-way
+	}
+	c.learn(s, r, row, took, firstWeight*weight/(1+r.behind), now)
 }
 
 const (
