@@ -319,7 +319,7 @@ func (d *Director) Explain(ctx context.Context, in Incoming) (*scheduling.Explan
 
 // prepare fills in r's request and returns the endpoints that may serve it.
 func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
-	if in.Method == "" {
+	if in.Method = strings.ToUpper(in.Method); in.Method == "" { // there are servers that take post for POST
 		in.Method = "POST"
 	}
 	kind, err := d.allow(r, in)
