@@ -159,6 +159,34 @@ func TestAllAreBusy(t *testing.T) {
 	}
 }
 
+// TestBusyWithoutAnAnswer: of a busy server whose answer is not to be had in full the client
+// gets the status, and when to come again, if no other server answers.
+func TestBusyWithoutAnAnswer(t *testing.T) {
+	const head = " X\r\nRetry-After: 7\r\nContent-Encoding: br\r\nContent-Length: "
+	for name, tt := range map[string]struct {
+		bytes         string
+		status, after string
+		alone         bool
+	}{
+		"breaks off":           {"HTTP/1.1 429" + head + "500\r\n\r\nbusy", "429", "7", false},
+		"before the first one": {"HTTP/1.1 503" + head + "500\r\n\r\n", "503", "7", true},
+		"long":                 {"HTTP/1.1 429" + head + "200000\r\n\r\n" + strings.Repeat("x", 200000), "429", "7", false},
+		"an event":             {event(`{"error":{"message":"full","code":503}}`), "503", "", false},
+	} {
+		busy := serveRaw(t, says(tt.bytes))
+		for _, servers := range [][]string{{busy.Addr().String(), dead(t)}, {dead(t), busy.Addr().String()}} {
+			if !tt.alone && servers[1] == busy.Addr().String() {
+				continue // some of its answer has gone to the client
+			}
+			g := newRaw(t, nil, servers...).chat(t)
+			if g.err != nil || g.Status[:3] != tt.status || g.Header.Get("Retry-After") != tt.after || g.Header.Get("Content-Encoding") != "" ||
+				!strings.Contains(g.body, `"error"`) || g.ContentLength != int64(len(g.body)) {
+				t.Errorf("%s: %s, %v, %v, %q", name, g.Status, g.err, g.Header, g.body)
+			}
+		}
+	}
+}
+
 // restoring makes "m" another name of the target "target-model".
 func restoring(t *testing.T, f *rawFixture) {
 	t.Helper()

@@ -24,7 +24,8 @@
 //
 // Comments that keep a stream alive, and white space before a JSON value, are something to
 // pass on. If no endpoint answers, the client gets the answer of the last one; else that of
-// the last one that was busy, with its headers; else a 502 with a body.
+// the last one that was busy, with its headers, or its status and Retry-After if the rest of
+// it was long, slow or broken; else a 502 with a body.
 //
 // A connection that was kept alive, and on which no byte of a response came, is taken to
 // have been closed by the server while nobody used it: the request is sent once more to the
