@@ -40,8 +40,8 @@ type Request struct {
 	SessionID  string // the conversation, for affinity
 	CacheSalt  string // the body's cache_salt: prompts of other salts share no cache
 
-	// PreviousID is the id of the answer that this request continues, as the server
-	// gave it, which may be the only one to know it. Empty: none. Another one with
+	// PreviousID is the id of the answer that this request continues, or asks for again, as
+	// the server gave it, which may be the only one to know it. Empty: none. Another one with
 	// each turn, it is no SessionID. At most 1 KiB, unless openai.Limits say otherwise.
 	PreviousID string
 

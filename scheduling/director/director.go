@@ -416,6 +416,9 @@ func (d *Director) describe(req *types.Request, in *Incoming) (err error) {
 	if s := getID(h, d.session); s != "" {
 		req.SessionID = s
 	}
+	if req.PreviousID == "" {
+		req.PreviousID = answerIn(in.Path)
+	}
 	if d.o.TrustRequestHeaders {
 		if err := trusted(in); err != nil {
 			return err
