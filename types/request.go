@@ -126,7 +126,7 @@ type Outcome struct {
 	Status int
 	// Unsent is set when nothing was sent to the server: what failed is not its fault.
 	Unsent bool
-	// RetryAfter is for how long a server that is busy (status 429 or 503) asked to be
+	// RetryAfter is for how long a server that is busy (see Busy) asked to be
 	// spared. 0: it did not say.
 	RetryAfter time.Duration
 	// Cancelled is set when the client went away before the end.
@@ -162,8 +162,9 @@ type Outcome struct {
 // status of 500 or above.
 func (o Outcome) Failed() bool { return o.Err != nil || o.Status >= 500 }
 
-// Busy reports whether the server said that it has too much to do: a status of 429 or 503.
-func (o Outcome) Busy() bool { return o.Status == 429 || o.Status == 503 }
+// Busy reports whether the server said that it has too much to do: a status of 429 or 503, or
+// 529, which is what servers of Anthropic's API say.
+func (o Outcome) Busy() bool { return o.Status == 429 || o.Status == 503 || o.Status == 529 }
 
 // Served reports whether the request was answered as it should be.
 func (o Outcome) Served() bool {

@@ -62,6 +62,7 @@ func TestUntilTheFirstByte(t *testing.T) {
 		"502":                          {"HTTP/1.1 502 X\r\nContent-Length: 2\r\n\r\nhi", types.Outcome{Status: 502}, 502, false},
 		"503":                          {"HTTP/1.1 503 X\r\nRetry-After: 9\r\nContent-Length: 2\r\n\r\nhi", types.Outcome{Status: 503, RetryAfter: 9 * time.Second}, 503, false},
 		"504":                          {"HTTP/1.1 504 X\r\nContent-Length: 2\r\n\r\nhi", types.Outcome{Status: 504}, 504, false},
+		"529":                          {"HTTP/1.1 529 X\r\nRetry-After: 9\r\nContent-Length: 2\r\n\r\nhi", types.Outcome{Status: 529, RetryAfter: 9 * time.Second}, 529, false},
 		"429":                          {"HTTP/1.1 429 X\r\nRetry-After: 9\r\nContent-Length: 2\r\n\r\nhi", types.Outcome{Status: 429, RetryAfter: 9 * time.Second}, 429, false},
 		"first event busy":             {event(`{"error":{"message":"full","code":503}}`), types.Outcome{Status: 503, Err: io.EOF}, 200, false},
 		"first event too many":         {event(`{"error":{"message":"full","type":"rate_limit_error","code":429}}`), types.Outcome{Status: 429}, 200, false},

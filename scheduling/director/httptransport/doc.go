@@ -15,7 +15,7 @@
 //
 //   - after an error of the connection, or a status that is no answer (101 that nobody asked
 //     for, 001, 999);
-//   - after 429, 502, 503 and 504;
+//   - after 429, 502, 503, 504 and 529;
 //   - after a body that breaks off;
 //   - after a stream whose first event is an error that stands for one of these statuses, or for
 //     any other failure of the server;
