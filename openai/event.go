@@ -22,7 +22,8 @@ type scratch struct {
 // dataLine says that the data from joined on was at raw in the event.
 type dataLine struct{ joined, raw int }
 
-// readEvent reads one event, with all its line ends.
+// readEvent reads one event, with all its line ends. A field error is that of older llama.cpp,
+// in place of data.
 func (s *Stream) readEvent(raw []byte) {
 	c := &s.scratch
 	c.edits, c.lines, c.joined = c.edits[:0], c.lines[:0], c.joined[:0]
@@ -65,7 +66,6 @@ func (s *Stream) readEvent(raw []byte) {
 		} else if value, ok := fieldValue(line, "event"); ok {
 			name = value
 		} else if value, ok := fieldValue(line, "error"); ok && len(c.lines) == 0 {
-			// llama.cpp's until 2025, in place of data.
 			name, only = []byte("error"), types.Span{Start: end - len(value), End: end}
 			c.lines = append(c.lines, dataLine{0, only.Start})
 		}
