@@ -15,6 +15,7 @@ type reading struct {
 	data  []byte
 	scan  jsonscan.Scanner
 	event bool // of a stream of events
+	named bool // the event is called an error, whatever is in it
 
 	kind       []byte // the value of type, or else the name of the event
 	object     []byte // the value of object

@@ -22,7 +22,8 @@ type scratch struct {
 // dataLine says that the data from joined on was at raw in the event.
 type dataLine struct{ joined, raw int }
 
-// readEvent reads one event, with all its line ends.
+// readEvent reads one event, with all its line ends. A field error is that of older llama.cpp,
+// in place of data.
 func (s *Stream) readEvent(raw []byte) {
 	c := &s.scratch
 	c.edits, c.lines, c.joined = c.edits[:0], c.lines[:0], c.joined[:0]
@@ -64,6 +65,9 @@ func (s *Stream) readEvent(raw []byte) {
 			}
 		} else if value, ok := fieldValue(line, "event"); ok {
 			name = value
+		} else if value, ok := fieldValue(line, "error"); ok && len(c.lines) == 0 {
+			name, only = []byte("error"), types.Span{Start: end - len(value), End: end}
+			c.lines = append(c.lines, dataLine{0, only.Start})
 		}
 		pos = end + 1
 	}
@@ -135,7 +139,7 @@ func (s *Stream) readData(name, data []byte) {
 		}
 		return
 	}
-	r := reading{s: s, data: data, scan: jsonscan.New(data, maxResponseDepth), event: true, kind: name}
+	r := reading{s: s, data: data, scan: jsonscan.New(data, maxResponseDepth), event: true, kind: name, named: string(name) == "error"}
 	r.walk(atTop)
 	if err := r.scan.End(); err != nil {
 		s.scratch.edits = s.scratch.edits[:0]
@@ -168,13 +172,17 @@ func isFragment(data []byte, err error) bool {
 }
 
 // readNameOnly reads an event without data: some servers' streams have such, so
-// that nothing may be said of their end.
+// that nothing may be said of their end. One that is called an error is one.
 func (s *Stream) readNameOnly(name []byte) {
 	if len(name) == 0 || string(name) == "ping" {
 		return
 	}
 	s.unread = true
 	s.done = s.done || lastOfStream(name)
+	if string(name) == "error" { // Dynamo says why in a comment
+		s.begun = true
+		s.failure = &ServerError{Message: "no reason given", Status: 500}
+	}
 }
 
 // readBody reads the value that data starts with, and reports whether there is a

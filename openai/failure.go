@@ -96,7 +96,7 @@ func (r *reading) verdict() *ServerError {
 	// The state of a thing that was asked for, like a batch that failed, is no
 	// error of the answer.
 	state := !r.event && r.s.api == Other && len(r.object) > 0
-	old := string(r.object) == "error" // the fields of the error are at the top
+	old := r.named || string(r.object) == "error" // the fields of the error are at the top
 	switch {
 	case old, string(r.kind) == "error", string(r.kind) == "response.failed":
 	case string(r.object) == "response" && !state && r.short(r.outer.status, 8) == "failed":
@@ -109,7 +109,7 @@ func (r *reading) verdict() *ServerError {
 		Type:    r.either(r.inner.kind, r.outer.kind),
 		Code:    r.either(r.inner.code, r.outer.code),
 	}
-	if e.Type == "" && (old || !r.event && string(r.kind) != "error") {
+	if e.Type == "" && string(r.kind) != "error" && (old || !r.event) {
 		e.Type = cut(r.kind, maxErrorText)
 	}
 	e.Status = r.status(e)

@@ -75,6 +75,7 @@ type Parsed struct {
 //
 //   - Of a key that occurs twice, the last one counts, as in Python and
 //     encoding/json. Keys may be written with escapes. null is as good as absent.
+//   - A byte order mark before the object is none of it.
 //   - model must be a string that is not empty. With Limits.ModelOptional it may be
 //     absent, null or empty; then Request.Model and Parsed.Model are empty.
 //   - max_completion_tokens, max_tokens or max_output_tokens, as the API has it,
@@ -220,6 +221,7 @@ type document struct {
 func (d *document) scan(body []byte, maxDepth int) error {
 	d.body = body
 	s := jsonscan.New(body, maxDepth)
+	s.SkipMark()
 	if kind, at := s.Peek(); kind != jsonscan.Object {
 		s.Skip()
 		if err := s.End(); err != nil {

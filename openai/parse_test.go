@@ -394,6 +394,7 @@ func TestSpliceModel(t *testing.T) {
 		{`{"model":"\u0061"}`, "a", `{"model":"\u0061"}`},
 		{`{"model":"a\\b"}`, `a\b`, `{"model":"a\\b"}`},
 		{`{"model":"a"}`, "", `{"model":""}`},
+		{"\xef\xbb\xbf{\"model\":\"a\"}", "b", "\xef\xbb\xbf{\"model\":\"b\"}"}, // with a byte order mark
 	}
 	for _, tt := range tests {
 		var req types.Request
@@ -424,6 +425,7 @@ func TestSpliceModel(t *testing.T) {
 func TestModelOptional(t *testing.T) {
 	tests := []struct{ body, want string }{
 		{`{}`, `{"model":"q\"m"}`},
+		{"\xef\xbb\xbf{}", "\xef\xbb\xbf{\"model\":\"q\\\"m\"}"},
 		{` { } `, ` {"model":"q\"m" } `},
 		{`{"messages":[]}`, `{"model":"q\"m","messages":[]}`},
 		{"{\n \"a\":1,\"b\":{\"model\":\"x\"}}", "{\"model\":\"q\\\"m\",\n \"a\":1,\"b\":{\"model\":\"x\"}}"},

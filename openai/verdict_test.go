@@ -291,6 +291,12 @@ func TestServerErrorOfResponse(t *testing.T) {
 		{"failed without an error", sse, events(`{"type":"response.failed","response":{"error":null}}`), openai.Responses, 500},
 		{"completed", sse, events(`{"type":"response.completed","response":{"status":"completed","error":null}}`), openai.Responses, 0},
 		{"named by the event", sse, "event: error\ndata: {\"message\":\"x\",\"code\":400}\n\n", openai.Responses, 400},
+		{"named by the event, with a type of its own", sse, "event: error\ndata: {\"message\":\"x\",\"type\":\"unavailable_error\"}\n\n", openai.ChatCompletions, 503},
+		{"named by the event, with an error inside", sse, "event: error\ndata: {\"error\":{\"code\":429}}\n\n", openai.ChatCompletions, 429},
+		{"named by the event, without data", sse, "event: error\n: \"no instances\"\n\n", openai.ChatCompletions, 500},
+		{"named by the event, after why", sse, ": \"no instances\"\nevent: error\n\n", openai.ChatCompletions, 500},
+		{"a field of its own", sse, "error: {\"code\":503,\"message\":\"Loading model\",\"type\":\"unavailable_error\"}\n\n", openai.ChatCompletions, 503},
+		{"the client's fault in a field of its own", sse, "error: {\"code\":400,\"message\":\"x\",\"type\":\"invalid_request_error\"}\n\n", openai.ChatCompletions, 400},
 		{"text named by the event", sse, "event: error\ndata: out of memory\n\n", openai.Other, 500},
 		{"a line", "application/x-ndjson", "{\"response\":\"a\"}\n{\"error\":\"x\"}\n", openai.Other, 500},
 	}

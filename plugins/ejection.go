@@ -59,7 +59,7 @@ type EjectionOptions struct {
 //
 //   - at once if it does not answer: there was an error but no status and no first token,
 //     or a status that is none;
-//   - by Failures failures in a row of any other kind: a status of 500 to 599, or an answer
+//   - by Failures failures in a row of any other kind: a status of 500 to 599 but 501, or an answer
 //     that breaks off. A request that was served ends the row. So does a first token,
 //     because responses may take minutes; but until a request was served to its end, a
 //     response that breaks off goes on with the row, or a server that breaks every
@@ -73,13 +73,13 @@ type EjectionOptions struct {
 //
 // These count neither for nor against an endpoint: requests of which nothing was sent
 // (Outcome.Unsent), bookings that expired (scheduling.ErrExpired), clients and deadlines
-// that did not wait for long, and statuses of 400 to 499: a server may refuse bad requests
+// that did not wait for long, and statuses of 400 to 499, and 501: a server may refuse bad requests
 // and still be unable to serve good ones, and clients could hold it in by sending them.
 //
 // One request counts against one endpoint at most, once, whatever it makes of how many: what
 // kills a server or makes it answer 500 is often the request.
 //
-// An endpoint that says that it is busy (Outcome.Busy: a status of 429 or 503) has not
+// An endpoint that says that it is busy (Outcome.Busy: a status of 429, 503 or 529) has not
 // failed. It is spared for as long as it asks, or Spare, and then is in as before; also
 // if it serves a request that was sent to it after all.
 //

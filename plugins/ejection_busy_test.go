@@ -223,6 +223,10 @@ func TestEjectionVerdicts(t *testing.T) {
 		{"400", o{Status: 400, Retried: true}, in},
 		{"499", o{Status: 499, Err: failed}, in},
 		{"302", o{Status: 302}, in},
+		{"501", o{Status: 501}, in},
+		{"501 in a 200", o{Status: 501, Err: failed}, in},
+		{"529", o{Status: 529}, out}, // spared, as after 503
+		{"503", o{Status: 503}, out},
 		{"left by the data plane", o{Retried: true, Err: context.DeadlineExceeded}, in},
 		{"a client that went away", o{Cancelled: true}, in},
 	} {

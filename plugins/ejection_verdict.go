@@ -27,7 +27,7 @@ func judge(out types.Outcome, begun bool) verdict {
 		return nothing
 	case out.Busy():
 		return busy
-	case out.Status >= 400 && out.Status < 500:
+	case ofRequest(out.Status):
 		return nothing
 	case out.Cancelled:
 		return leftUnless(begun)
@@ -44,6 +44,10 @@ func judge(out types.Outcome, begun bool) verdict {
 	}
 	return success
 }
+
+// ofRequest reports whether a status says that the request is at fault. 501 is what servers
+// say to a feature that they do not have.
+func ofRequest(status int) bool { return status >= 400 && status < 500 || status == 501 }
 
 func leftUnless(begun bool) verdict {
 	if begun {
@@ -66,7 +70,7 @@ func answers(out types.Outcome, v verdict) bool {
 	case success, failure, busy:
 		return true
 	case nothing:
-		return out.Status >= 400 && out.Status < 500
+		return ofRequest(out.Status)
 	}
 	return false
 }

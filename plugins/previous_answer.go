@@ -27,8 +27,8 @@ type AnswerOptions struct {
 	TTL time.Duration
 }
 
-// PreviousAnswer is a Filter that keeps, of a request that continues an answer
-// (types.Request.PreviousID), the endpoint alone that gave it: servers keep answers to
+// PreviousAnswer is a Filter that keeps, of a request that continues an answer or asks for it
+// again (types.Request.PreviousID), the endpoint alone that gave it: servers keep answers to
 // themselves, and any other says 404. That holds along chains that fork, and after retries.
 // All are kept where it is not known who gave the answer, or if that endpoint is no
 // candidate. Answers of different tenants are different, so that nobody learns where those

@@ -40,8 +40,8 @@ type Request struct {
 	SessionID  string // the conversation, for affinity
 	CacheSalt  string // the body's cache_salt: prompts of other salts share no cache
 
-	// PreviousID is the id of the answer that this request continues, as the server
-	// gave it, which may be the only one to know it. Empty: none. Another one with
+	// PreviousID is the id of the answer that this request continues, or asks for again, as
+	// the server gave it, which may be the only one to know it. Empty: none. Another one with
 	// each turn, it is no SessionID. At most 1 KiB, unless openai.Limits say otherwise.
 	PreviousID string
 
@@ -126,7 +126,7 @@ type Outcome struct {
 	Status int
 	// Unsent is set when nothing was sent to the server: what failed is not its fault.
 	Unsent bool
-	// RetryAfter is for how long a server that is busy (status 429 or 503) asked to be
+	// RetryAfter is for how long a server that is busy (see Busy) asked to be
 	// spared. 0: it did not say.
 	RetryAfter time.Duration
 	// Cancelled is set when the client went away before the end.
@@ -162,8 +162,9 @@ type Outcome struct {
 // status of 500 or above.
 func (o Outcome) Failed() bool { return o.Err != nil || o.Status >= 500 }
 
-// Busy reports whether the server said that it has too much to do: a status of 429 or 503.
-func (o Outcome) Busy() bool { return o.Status == 429 || o.Status == 503 }
+// Busy reports whether the server said that it has too much to do: a status of 429 or 503, or
+// 529, which is what servers of Anthropic's API say.
+func (o Outcome) Busy() bool { return o.Status == 429 || o.Status == 503 || o.Status == 529 }
 
 // Served reports whether the request was answered as it should be.
 func (o Outcome) Served() bool {

@@ -68,6 +68,13 @@ func (m *models) restart() {
 	}
 }
 
+// later makes them due no sooner than that.
+func (m *models) later(due time.Time) {
+	if m != nil && m.due.Before(due) {
+		m.due = due
+	}
+}
+
 // before returns when there is something to do next, if a scrape is at due.
 func (m *models) before(due time.Time) time.Time {
 	if m == nil || due.Before(m.due) {
@@ -106,6 +113,7 @@ func (t *target) askModels() (stays bool) {
 	}
 	m.due = time.Now().Add(t.jitter(wait))
 	if t.opt.OnModels != nil {
+		defer t.recovered("Options.OnModels", nil)
 		t.opt.OnModels(ModelsResult{Pool: t.pool, Endpoint: t.id, URL: m.url, Status: status, Models: names, Duration: took, Err: err})
 	}
 	return stays

@@ -52,7 +52,8 @@ type Options struct {
 	Engines []Engine
 
 	// OnScrape is told of every scrape, failed or not. It is called from many
-	// goroutines, and holds up its endpoint's next scrape. Optional.
+	// goroutines, and holds up its endpoint's next scrape. Optional. If it panics, as
+	// whatever else a Scraper calls, Logger hears of it.
 	OnScrape func(Result)
 
 	// OnModels is told of every request for an endpoint's models, as OnScrape is of

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -191,8 +192,15 @@ func (t *target) loop() {
 }
 
 // work makes the requests that are due, one after the other. It returns false if there is
-// nothing more to do.
+// nothing more to do. What panics under it (a watcher of the store, Options.Transport) is not
+// ours: it costs a wait, not the process.
 func (t *target) work() (stays bool) {
+	defer t.recovered("a scrape", func() {
+		stays, t.failing = true, true
+		t.failures++
+		t.due = t.next(t.due, time.Now())
+		t.models.later(t.due)
+	})
 	if now := time.Now(); !now.Before(t.due) {
 		if stays := t.scrape(); !stays || t.ctx.Err() != nil {
 			return false
@@ -264,7 +272,10 @@ func (t *target) scrape() (stays bool) {
 		if t.engine >= 0 {
 			r.Engine = t.table.engines[t.engine].Name
 		}
-		t.opt.OnScrape(r)
+		func() {
+			defer t.recovered("Options.OnScrape", nil)
+			t.opt.OnScrape(r)
+		}()
 	}
 	return stays
 }
@@ -367,8 +378,20 @@ func (t *target) tell(err error) {
 	t.failing = err != nil
 }
 
+// recovered is to be deferred around what may panic and is not ours. It logs a panic and
+// calls after, if there was one.
+func (t *target) recovered(what string, after func()) {
+	if v := recover(); v != nil {
+		if after != nil {
+			after()
+		}
+		t.log(slog.LevelError, what+" panicked", slog.String("panic", fmt.Sprintf("%v\n%s", v, debug.Stack())))
+	}
+}
+
 func (t *target) log(level slog.Level, msg string, attr slog.Attr) {
 	if l := t.opt.Logger; l != nil {
+		defer func() { _ = recover() }() // there is nobody left to tell
 		l.LogAttrs(t.ctx, level, msg, slog.String("pool", t.pool.String()), slog.String("endpoint", t.id), slog.String("url", t.url(t.paths[0])), attr)
 	}
 }

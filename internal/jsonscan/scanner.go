@@ -102,6 +102,14 @@ func New(data []byte, maxDepth int) Scanner {
 	return Scanner{data: data, maxDepth: min(maxDepth, MaxDepth)}
 }
 
+// SkipMark skips a UTF-8 byte order mark at the start of data. RFC 8259, section 8.1, leaves
+// it to readers whether they take one; Python's and most C++ ones do.
+func (s *Scanner) SkipMark() {
+	if s.pos == 0 && bytes.HasPrefix(s.data, []byte("\xef\xbb\xbf")) {
+		s.pos = 3
+	}
+}
+
 // Check reports whether data is one JSON value, nested no deeper than maxDepth
 // (as in New). The error is an *Error.
 func Check(data []byte, maxDepth int) error {

@@ -319,7 +319,7 @@ func (d *Director) Explain(ctx context.Context, in Incoming) (*scheduling.Explan
 
 // prepare fills in r's request and returns the endpoints that may serve it.
 func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
-	if in.Method == "" {
+	if in.Method = strings.ToUpper(in.Method); in.Method == "" { // there are servers that take post for POST
 		in.Method = "POST"
 	}
 	kind, err := d.allow(r, in)
@@ -415,6 +415,9 @@ func (d *Director) describe(req *types.Request, in *Incoming) (err error) {
 	req.ID = getID(h, HeaderRequestID)
 	if s := getID(h, d.session); s != "" {
 		req.SessionID = s
+	}
+	if req.PreviousID == "" {
+		req.PreviousID = answerIn(in.Path)
 	}
 	if d.o.TrustRequestHeaders {
 		if err := trusted(in); err != nil {

@@ -62,10 +62,11 @@ var controlHeaders = append([]string{
 // between gateways and endpoint pickers, and those between llm-d's picker and its proxies.
 func ControlHeaders() []string { return slices.Clone(controlHeaders) }
 
-// StripControlHeaders removes ControlHeaders from h, however they are spelled.
+// StripControlHeaders removes ControlHeaders from h, however they are spelled, also with
+// underscores, which some servers take for hyphens.
 func StripControlHeaders(h map[string][]string) {
 	for name := range h {
-		if slices.Contains(controlHeaders, textproto.CanonicalMIMEHeaderKey(name)) {
+		if slices.Contains(controlHeaders, textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))) {
 			delete(h, name)
 		}
 	}

@@ -2,6 +2,7 @@ package director_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -93,6 +94,41 @@ func TestAnswer(t *testing.T) {
 		if _, ok := d.ModelList("GET", path); ok {
 			t.Errorf("ModelList of %s", path)
 		}
+	}
+}
+
+// TestAnswersAreAskedForWhereTheyAre: only the server that gave an answer can give it again,
+// cancel it or delete it, as clients do that have it made in the background.
+func TestAnswersAreAskedForWhereTheyAre(t *testing.T) {
+	d := newDirector(t, newStore(t, 8, datastore.Options{}), nil)
+	made := map[string]string{}
+	for i := range 16 {
+		id := fmt.Sprintf("resp_%dAb", i)
+		r := mustRoute(t, d, director.Incoming{Path: "/v1/responses", Body: []byte(`{"model":"food","background":true,"input":"hi"}`)})
+		r.Response(200, "application/json")
+		r.Data([]byte(`{"id":"` + id + `","object":"response","status":"queued"}`))
+		r.End()
+		made[id] = r.Endpoint().ID
+	}
+	for id, at := range made {
+		for _, request := range []string{
+			"GET /v1/responses/" + id, "GET /v1/responses/" + id + "?stream=true", "GET /openai/v1/responses/" + id + "/input_items",
+			"POST /v1/responses/" + id + "/cancel", "DELETE /v1/responses/" + strings.Replace(id, "_", "%5F", 1),
+		} {
+			in := ask(request)
+			in.Body = nil
+			r := mustRoute(t, d, in)
+			if r.Endpoint().ID != at {
+				t.Errorf("%s went to %s, the answer is at %s", request, r.Endpoint().ID, at)
+			}
+			r.Response(200, "application/json")
+			r.End()
+		}
+	}
+	for _, request := range []string{"GET /v1/responses/", "GET /v1/responses/resp_x", "GET /v1/responses/" + strings.Repeat("x", 5000)} {
+		in := ask(request)
+		in.Body = nil
+		mustRoute(t, d, in).Done(nil)
 	}
 }
 

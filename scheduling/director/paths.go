@@ -184,10 +184,27 @@ var (
 	// beginnings of such: load_lora_adapter.
 	commands = setOf(`admin internal config configs settings load unload reload restart pause resume abort stop start
 		lora loras adapter adapters cache caches profile trace logging log logs organization organizations projects
-		users keys usage pull push create copy delete system node nodes cluster weights server servers engine engines`)
+		users keys usage pull push create copy delete system node nodes cluster weights server servers engine engines
+		loads terminate kill exec rpc wakeup distserve`)
 	verbs = strings.Fields(`load_ unload_ reload_ update_ start_ stop_ reset_ flush_ init_ destroy_ release_ resume_ pause_
-		wake_ set_ add_ remove_ delete_ clear_ dump_ get_ is_ collective_ scale_ abort_ load- unload- update- reset- admin`)
+		wake_ set_ add_ remove_ delete_ clear_ dump_ get_ is_ collective_ scale_ abort_ freeze_
+		send_weights configure_ load- unload- update- reset- admin`)
 )
+
+// answerIn returns the id of the answer of the Responses API that a path is about, as it is
+// when a client asks for it again, deletes or cancels it: only the server that gave it knows
+// it. Empty: it is about none.
+func answerIn(path string) string {
+	if i := strings.IndexAny(path, "?#"); i >= 0 {
+		path = path[:i]
+	}
+	_, rest, _ := strings.Cut(path, "/responses/")
+	id, _, _ := strings.Cut(rest, "/")
+	if id = unescape(id); len(id) <= maxID {
+		return id
+	}
+	return ""
+}
 
 // maxEscapes is how often a path may be escaped over and over.
 const maxEscapes = 4

@@ -42,8 +42,9 @@ var (
 		"POST /v2/trace/setting", "POST /v2/logging", "POST /v2/models/m/trace/setting", "GET /workers", "POST /add_worker", "GET /debug/pprof/heap", "GET /docs",
 		"GET /openapi.json", "GET /", "GET /admin", "POST /v1/admin/keys", "POST /v1/internal/model/load", "POST /v1/config", "POST /v1/adapters/load",
 		"POST /models/load", "POST /models/apply", "DELETE /v1/models/m", "POST /v1/models", "POST /v1/update_weights", "POST /api/pull", "DELETE /api/delete",
-		"OPTIONS /metrics", "DELETE /v1/load_lora_adapter", "TRACE /v1/chat/completions", "CONNECT /v1/chat/completions", "GET *", "GET ",
+		"OPTIONS /metrics", "DELETE /v1/load_lora_adapter", "TRACE /v1/chat/completions", "CONNECT /v1/chat/completions", "trace /v1/chat/completions", "GET *", "GET ",
 		"POST /sleep/v1/chat/completions", "POST /collective_rpc/chat/completions",
+		"GET /v1/loads", "POST /v1/terminate", "POST /v1/freeze_gc", "POST /v1/distserve/engine_info", "POST /v1/send_weights_to_remote_instance",
 	}
 )
 

@@ -118,6 +118,7 @@ func TestControlHeadersAreStripped(t *testing.T) {
 		"x-llm-d-encoder-hosts-ports", "x-llm-d-kv-cache-source-host-port",
 	} {
 		h := map[string][]string{name: {"10.0.0.9:1"}, "X-Other": {"stays"}}
+		h[strings.ReplaceAll(name, "-", "_")] = []string{"10.0.0.9:1"} // as WSGI servers read them, the same
 		director.StripControlHeaders(h)
 		if len(h) != 1 {
 			t.Errorf("%s is left: %v", name, h)
@@ -225,7 +226,7 @@ func TestWithoutAPrompt(t *testing.T) {
 	} else {
 		r.Done(nil)
 	}
-	for _, request := range []string{"POST /v1/chat/completions", "PUT /v1/chat/completions", "PATCH /v1/responses"} {
+	for _, request := range []string{"POST /v1/chat/completions", "PUT /v1/chat/completions", "PATCH /v1/responses", "post /v1/chat/completions"} {
 		in := ask(request)
 		in.Body = []byte("{")
 		_, err := d.Route(ctx, in)

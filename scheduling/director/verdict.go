@@ -23,10 +23,10 @@ var errNoAnswer = errors.New("director: no answer")
 func IsAnswer(status int) bool { return status >= 200 && status <= 599 }
 
 // Retryable reports whether an answer of this status is worth asking another server:
-// 429, for another one may have room, 502, 503 and 504.
+// 429 and 529, for another one may have room, 502, 503 and 504.
 func Retryable(status int) bool {
 	switch status {
-	case 429, 502, 503, 504:
+	case 429, 502, 503, 504, 529:
 		return true
 	}
 	return false

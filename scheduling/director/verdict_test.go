@@ -167,6 +167,7 @@ func TestAttemptsThatAreLeft(t *testing.T) {
 		"429 in the past":      {begin(429, "Fri, 31 Dec 1999 23:59:59 GMT", "", ""), types.Outcome{Status: 429}},
 		"503 some day":         {begin(503, "Fri, 31 Dec 2999 23:59:59 GMT", "", ""), types.Outcome{Status: 503, RetryAfter: time.Hour}},
 		"503 and rubbish":      {begin(503, "soon", "", ""), types.Outcome{Status: 503}},
+		"529":                  {begin(529, "7", "", "busy"), types.Outcome{Status: 529, RetryAfter: 7 * time.Second, ResponseBytes: 4}},
 		"502":                  {begin(502, "7", "", ""), types.Outcome{Status: 502}},
 		"busy by its event":    {begin(200, "3", "text/event-stream", busyEvent), types.Outcome{Status: 503, RetryAfter: 3 * time.Second, ResponseBytes: int64(len(busyEvent))}},
 		"broke off after head": {func(r *director.Route) { begin(200, "", "", "")(r); r.Failed(errBroken, false) }, types.Outcome{Status: 200, Err: errBroken}},

@@ -45,6 +45,7 @@ func (a *attempt) run() (*http.Response, error) {
 	}
 	b := newBody(a, resp)
 	if err := a.take(resp, b); err != nil {
+		a.keepStatus(resp)
 		a.cancel(nil)
 		resp.Body.Close()
 		return nil, err
@@ -198,6 +199,22 @@ func (a *attempt) keepRefusal(resp *http.Response) {
 		return
 	}
 	a.refusal = respond(a.req, resp.StatusCode, resp.Header.Clone(), body)
+	a.name(a.refusal)
+}
+
+// keepStatus keeps what a busy server said in our words, if its own are not to be had: its
+// body is long, slow or broken off, or was the first event of a stream.
+func (a *attempt) keepStatus(resp *http.Response) {
+	status := a.route.Status()
+	if a.refusal != nil || !(types.Outcome{Status: status}).Busy() {
+		return
+	}
+	e := director.Error{Status: status, Code: director.CodeSaturated, Message: "the server is busy, try again later", Path: a.in.Path}
+	h := http.Header(e.Header())
+	if after := resp.Header["Retry-After"]; len(after) > 0 {
+		h["Retry-After"] = after[:1]
+	}
+	a.refusal = respond(a.req, status, h, e.Body())
 	a.name(a.refusal)
 }
 

@@ -62,6 +62,7 @@ func TestUntilTheFirstByte(t *testing.T) {
 		"502":                          {"HTTP/1.1 502 X\r\nContent-Length: 2\r\n\r\nhi", types.Outcome{Status: 502}, 502, false},
 		"503":                          {"HTTP/1.1 503 X\r\nRetry-After: 9\r\nContent-Length: 2\r\n\r\nhi", types.Outcome{Status: 503, RetryAfter: 9 * time.Second}, 503, false},
 		"504":                          {"HTTP/1.1 504 X\r\nContent-Length: 2\r\n\r\nhi", types.Outcome{Status: 504}, 504, false},
+		"529":                          {"HTTP/1.1 529 X\r\nRetry-After: 9\r\nContent-Length: 2\r\n\r\nhi", types.Outcome{Status: 529, RetryAfter: 9 * time.Second}, 529, false},
 		"429":                          {"HTTP/1.1 429 X\r\nRetry-After: 9\r\nContent-Length: 2\r\n\r\nhi", types.Outcome{Status: 429, RetryAfter: 9 * time.Second}, 429, false},
 		"first event busy":             {event(`{"error":{"message":"full","code":503}}`), types.Outcome{Status: 503, Err: io.EOF}, 200, false},
 		"first event too many":         {event(`{"error":{"message":"full","type":"rate_limit_error","code":429}}`), types.Outcome{Status: 429}, 200, false},
@@ -156,6 +157,34 @@ func TestAllAreBusy(t *testing.T) {
 	begun := time.Now()
 	if g := f.chat(t); g.body != streamed || time.Since(begun) > 2*time.Second {
 		t.Errorf("after %v: %d, %q", time.Since(begun), g.StatusCode, g.body)
+	}
+}
+
+// TestBusyWithoutAnAnswer: of a busy server whose answer is not to be had in full the client
+// gets the status, and when to come again, if no other server answers.
+func TestBusyWithoutAnAnswer(t *testing.T) {
+	const head = " X\r\nRetry-After: 7\r\nContent-Encoding: br\r\nContent-Length: "
+	for name, tt := range map[string]struct {
+		bytes         string
+		status, after string
+		alone         bool
+	}{
+		"breaks off":           {"HTTP/1.1 429" + head + "500\r\n\r\nbusy", "429", "7", false},
+		"before the first one": {"HTTP/1.1 503" + head + "500\r\n\r\n", "503", "7", true},
+		"long":                 {"HTTP/1.1 429" + head + "200000\r\n\r\n" + strings.Repeat("x", 200000), "429", "7", false},
+		"an event":             {event(`{"error":{"message":"full","code":503}}`), "503", "", false},
+	} {
+		busy := serveRaw(t, says(tt.bytes))
+		for _, servers := range [][]string{{busy.Addr().String(), dead(t)}, {dead(t), busy.Addr().String()}} {
+			if !tt.alone && servers[1] == busy.Addr().String() {
+				continue // some of its answer has gone to the client
+			}
+			g := newRaw(t, nil, servers...).chat(t)
+			if g.err != nil || g.Status[:3] != tt.status || g.Header.Get("Retry-After") != tt.after || g.Header.Get("Content-Encoding") != "" ||
+				!strings.Contains(g.body, `"error"`) || g.ContentLength != int64(len(g.body)) {
+				t.Errorf("%s: %s, %v, %v, %q", name, g.Status, g.err, g.Header, g.body)
+			}
+		}
 	}
 }
 

@@ -15,7 +15,7 @@
 //
 //   - after an error of the connection, or a status that is no answer (101 that nobody asked
 //     for, 001, 999);
-//   - after 429, 502, 503 and 504;
+//   - after 429, 502, 503, 504 and 529;
 //   - after a body that breaks off;
 //   - after a stream whose first event is an error that stands for one of these statuses, or for
 //     any other failure of the server;
@@ -24,7 +24,8 @@
 //
 // Comments that keep a stream alive, and white space before a JSON value, are something to
 // pass on. If no endpoint answers, the client gets the answer of the last one; else that of
-// the last one that was busy, with its headers; else a 502 with a body.
+// the last one that was busy, with its headers, or its status and Retry-After if the rest of
+// it was long, slow or broken; else a 502 with a body.
 //
 // A connection that was kept alive, and on which no byte of a response came, is taken to
 // have been closed by the server while nobody used it: the request is sent once more to the

@@ -1,0 +1,59 @@
+package scrape_test
+
+import (
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/scrape"
+	"github.com/inferpick/inferpick/types"
+)
+
+// TestUserCodePanics: whatever of the user's panics in a scrape, the process lives, other
+// readings come as before, and so do those of the same endpoint once it has stopped.
+func TestUserCodePanics(t *testing.T) {
+	for name, o := range map[string]scrape.Options{
+		"OnScrape":  {OnScrape: func(scrape.Result) { panic("OnScrape") }},
+		"OnModels":  {OnModels: func(scrape.ModelsResult) { panic("OnModels") }},
+		"Transport": {},
+		"watcher":   {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				panics := true
+				f := &fleet{answer: func(req *http.Request) (*http.Response, error) {
+					if panics && name == "Transport" && req.URL.Host == "a:1" {
+						panic("Transport")
+					}
+					return page(idle)(req)
+				}}
+				o.Transport = f
+				store := newStore(t, datastore.EndpointSpec{ID: "a", Address: "a:1"}, datastore.EndpointSpec{ID: "b", Address: "b:1"})
+				unwatch := store.WatchReadings(func(_ types.NamespacedName, ep *types.Endpoint) {
+					if panics && name == "watcher" && ep.ID == "a" {
+						panic("watcher")
+					}
+				})
+				stop := start(t, store, o)
+				time.Sleep(10 * time.Second)
+				if n := len(f.take()); n < 40 {
+					t.Errorf("asked %d times in 10 s", n)
+				}
+				panics = false
+				time.Sleep(10 * time.Second)
+				f.take()
+				time.Sleep(time.Second)
+				if n := len(f.take()); n < 8 {
+					t.Errorf("asked %d times in a second in the end", n)
+				}
+				stop()
+				unwatch()
+				if ep := endpoint(t, store, "a"); !ep.Metrics.Waiting.IsKnown() {
+					t.Error("there is no reading")
+				}
+			})
+		})
+	}
+}
