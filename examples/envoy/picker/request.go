@@ -104,8 +104,10 @@ func (x *exchange) requestTrailers() error {
 // refuseTrailers ends a request of which Envoy has passed the body on already. An error
 // of the stream would not do: with failure_mode_allow Envoy would go on.
 func (x *exchange) refuseTrailers() error {
-	x.o.Logger.LogAttrs(x.ctx, slog.LevelWarn, "request refused: Envoy sends trailers of requests, but their bodies past the picker; set request_trailer_mode to SKIP",
-		slog.String("id", x.id()))
+	if !x.tunnel { // whose trailers are the client's alone
+		x.o.Logger.LogAttrs(x.ctx, slog.LevelWarn, "request refused: Envoy sends trailers of requests, but their bodies past the picker; set request_trailer_mode to SKIP",
+			slog.String("id", x.id()))
+	}
 	return x.refuse(x.o.Director.Refuse(x.request.path, &director.Error{
 		Status: 400, Code: codeTrailers, Message: "requests with trailers are not taken here",
 	}))
