@@ -217,7 +217,7 @@ func (b *builder) value(tree any, listAllowed bool) {
 // object takes one object that is no list.
 func (b *builder) object(top fields, kind, version string) {
 	if !slices.Contains(kindNames, kind) {
-		b.foreign(kind, version)
+		b.foreign(top, kind)
 		return
 	}
 	if versions := versionsOfKind(kind); !slices.Contains(versions, version) {
@@ -236,14 +236,20 @@ func (b *builder) object(top fields, kind, version string) {
 }
 
 // foreign takes an object of a kind that is not ours: it is read over, unless it looks
-// like one that was meant to be.
-func (b *builder) foreign(kind, version string) {
+// like one that was meant to be. Files of the Inference Extension have their policy in a
+// ConfigMap, from which another one than was meant would be in force without a word.
+func (b *builder) foreign(top fields, kind string) {
 	near := nearest(kind, kindNames)
 	if near != "" && distance(strings.ToLower(kind), strings.ToLower(near)) <= 2 {
 		b.rejectUnknown(b.under, kind, fmt.Errorf("kind %s is unknown; the nearest is %s; known are %s and List", show(kind), near, list(kindNames)))
 		return
 	}
 	b.config.Skipped[shorten(kind)]++
+	eachText(top.m, "", func(path, text string) {
+		if kindIn([]byte(text)) == kindPicker {
+			b.warn(b.under, path, shorten(kind)+": "+path+" holds an EndpointPickerConfig, which is not read from there: it has to be in a file of its own")
+		}
+	})
 }
 
 // identify reads what an object is called, of which nothing else need be good.

@@ -29,7 +29,8 @@
 //     llm-d.ai, config.x-k8s.io and others): the plugins that schedule, and who waits.
 //
 // Objects of other kinds are read over, and counted in [Config.Skipped]; but for one whose
-// kind is one of these with a slip of the pen. Names of fields are exact. One that is not
+// kind is one of these with a slip of the pen. Of an EndpointPickerConfig that is in the data
+// of a ConfigMap is warned: it is not read from there. Names of fields are exact. One that is not
 // known is in [Config.Warnings] with its place and the nearest that there is, and has no
 // effect; with Loader.Strict it is an error. In metadata and status, fields may be there
 // that are not known.

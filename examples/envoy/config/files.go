@@ -57,6 +57,32 @@ func readFiles(path string, maxBytes int64) ([]file, error) {
 	return readDir(path, maxBytes)
 }
 
+// readAll reads the files at several paths, each once: a file that is named may be in a
+// directory that is named, too.
+func readAll(paths []string, maxBytes int64) ([]file, error) {
+	var files []file
+	for _, path := range paths {
+		more, err := readFiles(path, maxBytes)
+		if err != nil {
+			return nil, err
+		}
+		before := files
+		for _, f := range more {
+			if !slices.ContainsFunc(before, f.same) {
+				files = append(files, f)
+			}
+		}
+	}
+	return files, nil
+}
+
+// same reports whether two names are of one file.
+func (f file) same(g file) bool {
+	a, errA := os.Stat(f.name)
+	b, errB := os.Stat(g.name)
+	return errA == nil && errB == nil && os.SameFile(a, b)
+}
+
 // readDir reads a directory. Where a link named ..data says which version of the
 // directory is in force, as in a volume made of a ConfigMap, all files are of one
 // version.

@@ -23,6 +23,9 @@ const (
 	Skips
 )
 
+// AnotherKind is the Reason of an object of a kind that is not for an endpoint picker.
+const AnotherKind = "another kind"
+
 // Item is an object that Loader.Inspect found, or a document of which nothing can be read.
 type Item struct {
 	// File, Document and Line say where it begins, as in Error. Within is where in an
@@ -91,7 +94,7 @@ func (l Loader) inspect(name string, d *document, within string) []Item {
 	}
 	for _, kind := range slices.Sorted(maps.Keys(b.config.Skipped)) {
 		for range b.config.Skipped[kind] {
-			items = append(items, first(Item{Line: d.line, Kind: kind, Verdict: Skips, Reason: "another kind"}))
+			items = append(items, first(Item{Line: d.line, Kind: kind, Verdict: Skips, Reason: AnotherKind}))
 		}
 	}
 	if within == "" {

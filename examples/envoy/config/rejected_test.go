@@ -198,6 +198,17 @@ func TestForeignKinds(t *testing.T) {
 	require.Equal(t, map[string]int{"Service": 2, "ConfigMap": 1, "InferencePoolImport": 1}, c.Skipped)
 }
 
+// TestPolicyInAConfigMap: the picker reads no ConfigMap, and says so of one that holds what it
+// would go by.
+func TestPolicyInAConfigMap(t *testing.T) {
+	const text = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata:\n  notes.txt: hello\n  default-plugins.yaml: |\n" +
+		"    apiVersion: inference.networking.x-k8s.io/v1alpha1\n    kind: EndpointPickerConfig\n    plugins: [{type: queue-scorer}]\n"
+	c := parse(t, poolYAML+text)
+	require.Empty(t, rejected(c))
+	require.Len(t, c.Warnings, 1)
+	require.Contains(t, c.Warnings[0], `ConfigMap: data["default-plugins.yaml"] holds an EndpointPickerConfig, which is not read from there`)
+}
+
 // TestReloadKeeps: what cannot be replaced stays as it was, what is taken away goes, and
 // the others change.
 func TestReloadKeeps(t *testing.T) {

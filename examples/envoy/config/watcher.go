@@ -137,14 +137,7 @@ func (w *Watcher) Err() error {
 // look applies the files if they are another version than was tried last. Caller
 // must hold w.attempt.
 func (w *Watcher) look() error {
-	files, err := readFiles(w.path, w.opt.MaxBytes)
-	for _, more := range w.opt.More {
-		if err == nil {
-			var also []file
-			also, err = readFiles(more, w.opt.MaxBytes)
-			files = append(files, also...)
-		}
-	}
+	files, err := readAll(append([]string{w.path}, w.opt.More...), w.opt.MaxBytes)
 	if err != nil {
 		// Not the fault of what is in the files: tried again at each look.
 		w.tried = false

@@ -158,7 +158,7 @@ func (a *App) listenMetrics() (err error) {
 	if a.listeners.metrics, err = listen("metrics", a.o.MetricsAddr); err != nil {
 		return err
 	}
-	if a.listeners.metrics, err = encryption.listener(a.listeners.metrics); err != nil {
+	if a.listeners.metrics, err = encryption.listener(a.listeners.metrics, a.o.Logger); err != nil {
 		return err
 	}
 	a.metrics = &http.Server{

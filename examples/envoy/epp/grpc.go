@@ -20,7 +20,7 @@ import (
 
 // newGRPC returns the server that Envoy asks.
 func newGRPC(o Options) (*grpc.Server, error) {
-	tls, err := o.TLS.config("h2")
+	tls, err := o.TLS.config(o.Logger, "h2")
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -36,6 +37,22 @@ func TestMoreConfig(t *testing.T) {
 	put(t, more, roundRobin+"schedulingProfiles: [{name: default, fallbacks: 1, plugins: [{pluginRef: round-robin-picker}]}]\n")
 	require.NoError(t, r.Reload())
 	require.Equal(t, addressA, exchanged(t, c, "chat"), "of a new scheduler")
+}
+
+// TestMoreConfigInTheFolder: a file that is named by itself may be in the folder that is
+// named, too. It is read once.
+func TestMoreConfigInTheFolder(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "pools.yaml"), base)
+	put(t, filepath.Join(dir, "picker.yaml"), roundRobin)
+	link := filepath.Join(t.TempDir(), "link.yaml")
+	must(t, os.Symlink(filepath.Join(dir, "pools.yaml"), link))
+	r := start(t, base, func(o *epp.Options) {
+		o.Config, o.MoreConfig = dir, []string{filepath.Join(dir, "picker.yaml"), link}
+	})
+	require.Equal(t, []string{addressA, addressB}, []string{exchanged(t, r.client(), "chat"), exchanged(t, r.client(), "chat")}, "in turn")
+	require.NotContains(t, r.log.String(), "left out")
 }
 
 // TestServerMetrics: where servers' metrics are may be said for all of them.

@@ -38,7 +38,7 @@ type TLS struct {
 }
 
 // config returns nil if there is to be no TLS.
-func (t TLS) config(protocols ...string) (*tls.Config, error) {
+func (t TLS) config(logger *slog.Logger, protocols ...string) (*tls.Config, error) {
 	files := t.CertFile != "" || t.KeyFile != ""
 	switch {
 	case t.Off && (files || t.ClientCAFile != ""):
@@ -62,7 +62,7 @@ func (t TLS) config(protocols ...string) (*tls.Config, error) {
 		}
 	}
 	if files {
-		p := &keyPair{cert: t.CertFile, key: t.KeyFile}
+		p := &keyPair{cert: t.CertFile, key: t.KeyFile, logger: logger}
 		if _, err := p.get(nil); err != nil {
 			return nil, err
 		}
@@ -78,8 +78,8 @@ func (t TLS) config(protocols ...string) (*tls.Config, error) {
 }
 
 // listener returns ln, encrypted if it is to be.
-func (t TLS) listener(ln net.Listener) (net.Listener, error) {
-	c, err := t.config("http/1.1")
+func (t TLS) listener(ln net.Listener, logger *slog.Logger) (net.Listener, error) {
+	c, err := t.config(logger, "http/1.1")
 	if err != nil || c == nil {
 		return ln, err
 	}
@@ -121,9 +121,11 @@ func (c tellingCreds) Clone() credentials.TransportCredentials {
 // renewed must not need a restart.
 type keyPair struct {
 	cert, key string
+	logger    *slog.Logger
 
 	mu   sync.Mutex
 	seen [2]time.Time
+	told [2]time.Time // of the files that cannot be used, and were told of
 	last *tls.Certificate
 }
 
@@ -142,7 +144,14 @@ func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	cert, err := tls.LoadX509KeyPair(p.cert, p.key)
 	if err != nil {
 		if p.last != nil {
-			return p.last, nil // half written: the next handshake tries again
+			// Half written, perhaps: the next handshake tries again. If not, it is known
+			// before the certificate in use has expired.
+			if now != p.told {
+				p.told = now
+				p.logger.LogAttrs(context.Background(), slog.LevelWarn, "a certificate cannot be read again, the one from before is in use",
+					slog.String("certificate", p.cert), slog.String("key", p.key), slog.Any("error", err))
+			}
+			return p.last, nil
 		}
 		return nil, fmt.Errorf("epp: certificate %s with key %s: %w", p.cert, p.key, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,5 +113,9 @@ func TestTLSFiles(t *testing.T) {
 	must(t, os.Remove(keyFile))
 	if got := served(); got != "second" {
 		t.Errorf("without a key file, served is %q", got)
+	}
+	served()
+	if n := strings.Count(r.log.String(), "a certificate cannot be read again"); n != 2 {
+		t.Errorf("told %d times, want once of the key that did not fit, and once of the one that is gone", n)
 	}
 }

@@ -34,9 +34,12 @@ func (x *exchange) requestHeaders(m *extprocv3.HttpHeaders) error {
 		return x.tooLarge() // no use in waiting for it
 	}
 	if x.requestMode == modev3.ProcessingMode_BUFFERED {
-		// Envoy waits for this before it sends the body.
+		// Envoy waits for this before it sends the body. What a client says of destinations
+		// goes now: if no answer to a body follows, nothing would take it away.
 		return x.send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
-			RequestHeaders: &extprocv3.HeadersResponse{},
+			RequestHeaders: &extprocv3.HeadersResponse{Response: &extprocv3.CommonResponse{
+				HeaderMutation: &headerMutation{RemoveHeaders: append([]string{keyDestination}, removedHeaders...)},
+			}},
 		}})
 	}
 	return nil // answered when the whole body is there
@@ -84,15 +87,9 @@ func (x *exchange) requestTrailers() error {
 		}
 		return x.send(x.wholeRequest())
 	case x.phase == requestBody:
-		// Buffered, and there was no body. The headers have left the picker: only metadata
-		// can say where the request goes.
-		ok, err := x.route()
-		if !ok {
-			return err
-		}
-		resp := trailersResponse(request)
-		resp.DynamicMetadata = destinationMetadata(x.destinations())
-		return x.send(resp)
+		// Buffered, and there was no body. The headers have left the picker: it could not
+		// say in them where the request goes.
+		return x.refuseTrailers()
 	case x.phase == awaitResponse && x.requestMode == modev3.ProcessingMode_BUFFERED:
 		return x.send(trailersResponse(request)) // Envoy still has the body, all of it
 	case (x.phase == awaitResponse || x.phase == responseBody) && (x.tunnel || x.requestMode == modev3.ProcessingMode_NONE):
@@ -101,11 +98,13 @@ func (x *exchange) requestTrailers() error {
 	return x.misplaced("request_trailers")
 }
 
-// refuseTrailers ends a request of which Envoy has passed the body on already. An error
-// of the stream would not do: with failure_mode_allow Envoy would go on.
+// refuseTrailers ends a request of which Envoy has passed the body on already, or the
+// headers. An error of the stream would not do: with failure_mode_allow Envoy would go on.
 func (x *exchange) refuseTrailers() error {
-	x.o.Logger.LogAttrs(x.ctx, slog.LevelWarn, "request refused: Envoy sends trailers of requests, but their bodies past the picker; set request_trailer_mode to SKIP",
-		slog.String("id", x.id()))
+	if x.requestMode == modev3.ProcessingMode_NONE && !x.tunnel {
+		x.o.Logger.LogAttrs(x.ctx, slog.LevelWarn, "request refused: Envoy sends trailers of requests, but their bodies past the picker; set request_trailer_mode to SKIP",
+			slog.String("id", x.id()))
+	}
 	return x.refuse(x.o.Director.Refuse(x.request.path, &director.Error{
 		Status: 400, Code: codeTrailers, Message: "requests with trailers are not taken here",
 	}))

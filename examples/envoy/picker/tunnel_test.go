@@ -1,13 +1,18 @@
 package picker_test
 
 import (
+	"log/slog"
+	"strings"
 	"testing"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/inferpick/inferpick/examples/envoy/internal/logbuffer"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/director"
 )
 
 // upgrade begins a websocket.
@@ -117,7 +122,10 @@ func TestConnect(t *testing.T) {
 // TestTunnelEnds: after its half is over, a client has no more to say; and trailers cannot
 // follow what has been passed on.
 func TestTunnelEnds(t *testing.T) {
-	f := newFixture(t, nil)
+	var log logbuffer.Buffer
+	f := newFixture(t, func(o *picker.Options, _ *director.Options, _ *scheduling.Profile) {
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
 	client := f.dial(t)
 	s := open(t, client, duplex, duplex)
 	s.send(upgrade())
@@ -134,6 +142,9 @@ func TestTunnelEnds(t *testing.T) {
 		t.Errorf("status is %d, want 400", got)
 	}
 	f.free(t)
+	if strings.Contains(log.String(), "request_trailer_mode") {
+		t.Errorf("Envoy's configuration is blamed: %s", log.String())
+	}
 }
 
 // isMisplaced reads to the end of a stream, which is to be that of a message out of order.

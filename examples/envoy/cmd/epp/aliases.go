@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
 )
@@ -28,7 +29,7 @@ type alias struct {
 }
 
 // aliases are all of them but those that are called as ours: -drain-timeout and
-// -tls-cipher-suites.
+// -tls-cipher-suites. To version 0.5 words were joined by capitals, see camel.
 var aliases = []alias{
 	{name: "grpc-port", set: port(func(f *flags) *string { return &f.options.GRPCAddr })},
 	{name: "grpc-health-port", set: port(func(f *flags) *string { return &f.options.HealthAddr })},
@@ -42,6 +43,8 @@ var aliases = []alias{
 	{name: "pool-group", set: only("pools of both groups are read", "inference.networking.k8s.io", "inference.networking.x-k8s.io")},
 	{name: "endpoint-selector", set: refused("there is no Kubernetes here to find pods in: list them in StaticEndpoints, with an InferencePool whose selector matches their labels")},
 	{name: "endpoint-target-ports", set: refused("there is no Kubernetes here to find pods in: StaticEndpoints has the ports")},
+	{name: "destination-endpoint-hint-key", set: only("it is what the protocol says", "x-gateway-destination-endpoint")},
+	{name: "destination-endpoint-hint-metadata-namespace", set: only("it is what the protocol says", "envoy.lb")},
 	{name: "disable-endpoint-subset-filter", isBool: true, set: refusedUnless("false", "the subset is what a gateway allows, and always holds")},
 	{name: "emit-endpoint-scores", isBool: true, set: unless("false", "scores are not told to Envoy: /explain has them, with -explain")},
 	{name: "ha-enable-leader-election", isBool: true, set: unless("false", "there is no leader: every picker serves, and each knows what it sent itself and what servers report")},
@@ -74,11 +77,11 @@ var aliases = []alias{
 	{name: "refresh-prometheus-metrics-interval", set: noEffect("figures are computed when they are asked for")},
 	{name: "plugin-state-staleness-threshold", set: noEffect("a booking expires by bookingTTL of the profile, and not while a response goes on")},
 	{name: "fairness-id-metric-label-limit", set: noEffect("tenants have series of their own if the configuration names them, and no others")},
-	{name: "total-queued-requests-metric", set: refused(byEngine)},
-	{name: "total-running-requests-metric", set: refused(byEngine)},
-	{name: "kv-cache-usage-percentage-metric", set: refused(byEngine)},
-	{name: "lora-info-metric", set: refused(byEngine)},
-	{name: "cache-info-metric", set: refused(byEngine)},
+	{name: "total-queued-requests-metric", set: knownMetric},
+	{name: "total-running-requests-metric", set: knownMetric},
+	{name: "kv-cache-usage-percentage-metric", set: knownMetric},
+	{name: "lora-info-metric", set: knownMetric},
+	{name: "cache-info-metric", set: knownMetric},
 
 	{name: "v", set: func(f *flags, s string) (string, error) {
 		n, err := strconv.Atoi(s)
@@ -128,7 +131,28 @@ var aliases = []alias{
 	{name: "enable-cert-reload", isBool: true, set: unless("true", "certificates are always read again when they change")},
 }
 
-const byEngine = "it is refused there, too: say it by engine, in engineConfigs of core-metrics-extractor"
+// knownMetric takes the name of a metric of a server that is read without being told, and
+// refuses others, of which nothing would be known. The chart of 1.5 puts quotes around some.
+func knownMetric(_ *flags, s string) (string, error) {
+	name, _, _ := strings.Cut(strings.Trim(s, `"`), "{")
+	for _, e := range scrape.DefaultEngines() {
+		read := slices.Concat(e.Waiting, e.Running, e.KVUsage, e.BlockSize, e.NumBlocks)
+		if slices.ContainsFunc(read, func(m scrape.Metric) bool { return m.Name == name }) ||
+			slices.ContainsFunc(e.Adapters, func(m scrape.AdapterMetric) bool { return m.Name == name }) {
+			return "servers are known by what they report: " + e.Name + " is", nil
+		}
+	}
+	return "", fmt.Errorf("no known server has this metric: say it by engine, in engineConfigs of core-metrics-extractor")
+}
+
+// camel is the name of a flag as it was to version 0.5 of the Inference Extension.
+func camel(name string) string {
+	words := strings.Split(name, "-")
+	for i, w := range words[1:] {
+		words[i+1] = strings.ToUpper(w[:1]) + w[1:]
+	}
+	return strings.Join(words, "")
+}
 
 // theirs is what has to be seen together once all flags are read.
 type theirs struct {

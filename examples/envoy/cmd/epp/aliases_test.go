@@ -46,12 +46,14 @@ var effects = map[string][]effect{
 	"pool-namespace": {{args: "--pool-namespace prod --pool-name llama", does: func(_ *flags, o *epp.Options) bool {
 		return o.Pool == types.NamespacedName{Namespace: "prod", Name: "llama"}
 	}}, {args: "--pool-namespace prod", note: "-pool-name"}},
-	"pool-group":                     {{args: "--pool-group inference.networking.k8s.io", does: nothing}, {args: "--pool-group example.com", err: "inference.networking.x-k8s.io"}},
-	"endpoint-selector":              {{args: "--endpoint-selector app=llama", err: "StaticEndpoints"}},
-	"endpoint-target-ports":          {{args: "--endpoint-target-ports 8000,8001", err: "StaticEndpoints"}},
-	"disable-endpoint-subset-filter": {{args: "--disable-endpoint-subset-filter", err: "always holds"}, {args: "--disable-endpoint-subset-filter=false", does: nothing}},
-	"emit-endpoint-scores":           {{args: "--emit-endpoint-scores", note: "/explain"}, {args: "--emit-endpoint-scores=false", does: nothing}},
-	"ha-enable-leader-election":      {{args: "--ha-enable-leader-election", note: "every picker serves"}, {args: "--ha-enable-leader-election=false", does: nothing}},
+	"pool-group":                                   {{args: "--pool-group inference.networking.k8s.io", does: nothing}, {args: "--pool-group example.com", err: "inference.networking.x-k8s.io"}},
+	"endpoint-selector":                            {{args: "--endpoint-selector app=llama", err: "StaticEndpoints"}},
+	"endpoint-target-ports":                        {{args: "--endpoint-target-ports 8000,8001", err: "StaticEndpoints"}},
+	"destination-endpoint-hint-key":                {{args: "--destination-endpoint-hint-key x-gateway-destination-endpoint", does: nothing}, {args: "--destination-endpoint-hint-key x", err: "protocol"}},
+	"destination-endpoint-hint-metadata-namespace": {{args: "-DestinationEndpointHintMetadataNamespace envoy.lb", does: nothing}, {args: "--destination-endpoint-hint-metadata-namespace x", err: "protocol"}},
+	"disable-endpoint-subset-filter":               {{args: "--disable-endpoint-subset-filter", err: "always holds"}, {args: "--disable-endpoint-subset-filter=false", does: nothing}},
+	"emit-endpoint-scores":                         {{args: "--emit-endpoint-scores", note: "/explain"}, {args: "--emit-endpoint-scores=false", does: nothing}},
+	"ha-enable-leader-election":                    {{args: "--ha-enable-leader-election", note: "every picker serves"}, {args: "--ha-enable-leader-election=false", does: nothing}},
 
 	"config-file": {{args: "--config-file y", does: func(_ *flags, o *epp.Options) bool {
 		return o.Config == "x" && len(o.MoreConfig) == 1 && o.MoreConfig[0] == "y"
@@ -75,11 +77,15 @@ var effects = map[string][]effect{
 	"refresh-prometheus-metrics-interval": {{args: "--refresh-prometheus-metrics-interval 5s", note: "when they are asked for"}},
 	"plugin-state-staleness-threshold":    {{args: "--plugin-state-staleness-threshold 5m", note: "bookingTTL"}},
 	"fairness-id-metric-label-limit":      {{args: "--fairness-id-metric-label-limit 9", note: "tenants"}},
-	"total-queued-requests-metric":        {{args: "--total-queued-requests-metric a", err: "engineConfigs"}},
-	"total-running-requests-metric":       {{args: "--total-running-requests-metric a", err: "engineConfigs"}},
-	"kv-cache-usage-percentage-metric":    {{args: "--kv-cache-usage-percentage-metric a", err: "engineConfigs"}},
-	"lora-info-metric":                    {{args: "--lora-info-metric a", err: "engineConfigs"}},
-	"cache-info-metric":                   {{args: "--cache-info-metric a", err: "engineConfigs"}},
+	"total-queued-requests-metric": {
+		{args: "--total-queued-requests-metric a", err: "engineConfigs"},
+		{args: "--total-queued-requests-metric nv_trt_llm_request_metrics{request_type=waiting}", note: "triton"}, // the charts'
+		{args: `--total-queued-requests-metric="sglang:num_queue_reqs"`, note: "sglang"},
+	},
+	"total-running-requests-metric":    {{args: "--total-running-requests-metric a", err: "engineConfigs"}},
+	"kv-cache-usage-percentage-metric": {{args: "--kv-cache-usage-percentage-metric a", err: "engineConfigs"}},
+	"lora-info-metric":                 {{args: "--lora-info-metric a", err: "engineConfigs"}, {args: "--lora-info-metric vllm:lora_requests_info", note: "vllm"}},
+	"cache-info-metric":                {{args: "--cache-info-metric a", err: "engineConfigs"}},
 
 	"v": {
 		{args: "-v 4", does: debug}, {args: "--v=5", does: debug}, {args: "-v4", does: debug}, {args: "-v=2", does: info}, {args: "-v 4 --zap-log-level info", does: info},
@@ -156,6 +162,19 @@ func TestFlagsOfOtherPickers(t *testing.T) {
 			require.True(t, e.does(f, &f.options), "%s: %+v", e.args, f)
 		}
 	}
+}
+
+// TestFlagsInCapitals: to version 0.5 the words of a flag were joined by capitals. The first
+// line is that of the deployment of 0.3.
+func TestFlagsInCapitals(t *testing.T) {
+	f, err := parseFlags(strings.Fields("-config x -poolName llama -v 4 --zap-encoder json -grpcPort 9102 -grpcHealthPort 9103 "+
+		"-metricsPort=9190 --modelServerMetricsHttpsInsecureSkipVerify=false -secureServing=false -configText y"), new(bytes.Buffer))
+	require.NoError(t, err)
+	require.Equal(t, "default/llama", f.options.Pool.String())
+	require.Equal(t, [3]string{":9102", ":9103", ":9190"}, [3]string{f.options.GRPCAddr, f.options.HealthAddr, f.options.MetricsAddr})
+	require.True(t, f.options.TLS.Off)
+	require.Equal(t, "y", f.theirs.configText)
+	require.Equal(t, slog.LevelDebug, f.logLevel)
 }
 
 // TestTheirCommandLine: what a chart of theirs starts, with its pool and EndpointPickerConfig,

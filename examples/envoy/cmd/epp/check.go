@@ -135,7 +135,7 @@ func (r *report) add(item config.Item) {
 		r.errors(kind, item.Err)
 	}
 	for _, text := range item.Warnings {
-		if item.Verdict != config.Skips {
+		if item.Verdict != config.Skips || item.Reason == config.AnotherKind {
 			fmt.Fprintf(r.out, "warning  %s\n", text)
 		}
 	}

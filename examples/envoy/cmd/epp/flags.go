@@ -37,8 +37,13 @@ func parseFlags(args []string, out io.Writer) (*flags, error) {
 	all.SetOutput(io.Discard)
 	own.VisitAll(func(one *flag.Flag) { all.Var(one.Value, one.Name, one.Usage) })
 	for i := range aliases {
-		all.Var(aliasValue{&aliases[i], f}, aliases[i].name, "")
+		value := aliasValue{&aliases[i], f}
+		all.Var(value, aliases[i].name, "")
+		if old := camel(aliases[i].name); old != aliases[i].name {
+			all.Var(value, old, "")
+		}
 	}
+	all.Var(all.Lookup("destinationEndpointHintMetadataNamespace").Value, "DestinationEndpointHintMetadataNamespace", "") // so in 0.3
 	if err := all.Parse(plain(args)); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			usage(own, out)
@@ -69,7 +74,7 @@ func usage(own *flag.FlagSet, out io.Writer) {
 	fmt.Fprint(out, "Usage: epp -config FILE_OR_FOLDER [flags]\n\n")
 	own.SetOutput(out)
 	own.PrintDefaults()
-	fmt.Fprint(out, "\nFlags of the pickers of the Inference Extension and llm-d that are taken as well; of one\nthat has no effect here the log says why:\n")
+	fmt.Fprint(out, "\nFlags of the pickers of the Inference Extension and llm-d that are taken as well; of one\nthat has no effect here the log says why. Those of version 0.5 and before (-grpcPort) are, too:\n")
 	for _, a := range aliases {
 		fmt.Fprintf(out, "  -%s\n", a.name)
 	}
