@@ -401,7 +401,8 @@ func (c *Cost) crowded(s *costServer, sent float64) float64 {
 
 // late is how much longer than the sum of its parts a first token takes, in the median: what
 // is not in the model, such as an engine's API that has too little to run on. It is the same
-// for all servers, so it decides nothing by itself.
+// for all servers, so it decides nothing by itself. It is learned from those that found nobody
+// waiting for a first token: a queue ends, and leaves nothing to the next one.
 func (c *Cost) late() float64 {
 	if c.o.FixedRates {
 		return 0
@@ -646,7 +647,9 @@ func (c *Cost) FirstToken(req *types.Request, ep *types.Endpoint) {
 		return
 	}
 	r.begun, r.firstAt, r.firstAfter = true, now, now-r.sent
-	c.lateness.Add(r.firstAfter - (r.predicted - r.late + r.work))
+	if r.behind == 0 { // else it may have waited for those before it to end, where places are few
+		c.lateness.Add(r.firstAfter - (r.predicted - r.late + r.work))
+	}
 	s.prefilled(r)
 	s.carry(float64(s.requests - s.prefilling))
 	if r.adapter != 0 {

@@ -370,6 +370,33 @@ func TestNothingIsLeftOfWhatWasNotComputed(t *testing.T) {
 	}
 }
 
+// Nor does a queue that is over: a first token that came late because others went before is
+// nothing that the next one, at an idle server, will meet as well.
+func TestNothingIsLeftOfAQueueThatIsOver(t *testing.T) {
+	for name, streamed := range how {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, plugins.CostOptions{}, equal(3, plain{places: 2, api: time.Millisecond, prefill: 20 * time.Microsecond, step: 10 * time.Millisecond})...)
+			for range 6 {
+				for i := range 45 {
+					w.send(asked{prompt: 100, output: 60, usage: true, stream: streamed(i)})
+				}
+				w.play()
+				w.pass(time.Second)
+			}
+			const truth = .001 + 100*20e-6 + .010
+			most := 2 * truth
+			if name == "unstreamed" {
+				most = 5 * truth // of whole times that all have waits in them
+			}
+			for id := range w.servers {
+				if got := w.firstToken(id, 100); got > most {
+					t.Errorf("%s is idle: first token in %.3g ms, it takes %.3g", id, 1000*got, 1000*truth)
+				}
+			}
+		})
+	}
+}
+
 var errOther = fmt.Errorf("something else")
 
 // What is learned of equal servers does not drift apart, though each tenant keeps to one.
