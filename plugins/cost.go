@@ -647,9 +647,6 @@ func (c *Cost) FirstToken(req *types.Request, ep *types.Endpoint) {
 		return
 	}
 	r.begun, r.firstAt, r.firstAfter = true, now, now-r.sent
-	if r.behind == 0 { // else it may have waited for those before it to end, where places are few
-		c.lateness.Add(r.firstAfter - (r.predicted - r.late + r.work))
-	}
 	s.prefilled(r)
 	s.carry(float64(s.requests - s.prefilling))
 	if r.adapter != 0 {

@@ -82,10 +82,16 @@ func (c *Cost) observe(s *costServer, r *costed, now float64, out *types.Outcome
 	tokens := out.Usage.CompletionTokens.Or(float64(out.Tokens))
 	own, weight := c.computed(r, out.Usage)
 	if !r.begun || !c.timed(r, now, tokens, out) {
+		if out.Stalled.Seconds() > mostStalled*(now-r.sent) {
+			return // the client's time, of which it is not known what the server worked through
+		}
 		c.observeWhole(s, r, now, tokens, own, weight)
 		return
 	}
 	c.observeFirst(s, r, now, own, weight)
+	if r.behind == 0 { // else it may have waited for those before it to end, where places are few
+		c.lateness.Add(r.firstAfter - (r.predicted - r.late + r.work))
+	}
 	if tokens > leastDecoded {
 		// As many steps as there are tokens, and the prefills that came in between.
 		steps := tokens - 1
