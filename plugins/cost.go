@@ -59,6 +59,8 @@ type Cost struct {
 	believed    float64     // endpoints, as far as their readings are
 	recheck     float64     // when trust in some reading falls
 
+	claims claims // at all servers; not guarded
+
 	start   sync.Once
 	epoch   time.Time
 	scratch sync.Pool // of *costScratch
@@ -72,7 +74,9 @@ type costed struct {
 	streamed       bool
 
 	// The question, from Cost to Picked, for Items.
-	query costQuery
+	query     costQuery
+	claimed   *costServer // where it is likely to be booked; nil: it was, or is not known
+	claimedIn uint32      // the moment
 
 	// Of the endpoint chosen last, from Picked to Finished.
 	at         *costServer
@@ -102,6 +106,7 @@ type costed struct {
 
 // costQuery is what one decision looks at in all endpoints alike.
 type costQuery struct {
+	now     float64
 	at      float64 // when the request reaches an engine
 	best    float64 // most tokens cached at one endpoint, or expected at the home
 	share   float64 // 1/(1 + requests in flight that begin alike, for each copy)
@@ -113,6 +118,8 @@ type costQuery struct {
 	slo     types.SLO
 	meets   bool    // some endpoint meets the SLO
 	dearest float64 // cost per hour
+
+	contended bool // others decide at this moment
 }
 
 type costScratch struct {
@@ -160,6 +167,7 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 	index := sc.index[:len(eps)]
 	held := c.prefix.matchAll(r.hashes, &sc.held)
 	now := c.seconds(req.Now)
+	c.disclaim(r)
 
 	most := c.find(eps, index, held, costs, now)
 	defer c.table.mu.RUnlock()
@@ -167,15 +175,23 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 	c.ask(req, r, eps, index, most, costs, now)
 	if r.query.slo != (types.SLO{}) {
 		c.costWithSLO(r, eps, index, costs)
-		return nil
+	} else {
+		c.costWithoutSLO(r, eps, index, costs)
 	}
+	c.claim(r, index, costs, &req.Rand)
+	return nil
+}
+
+// costWithoutSLO replaces the cached tokens in costs by the costs of a request that has no
+// SLO.
+func (c *Cost) costWithoutSLO(r *costed, eps []*types.Endpoint, index []int32, costs []float64) {
 	var t costTerms
 	for k, i := range index {
 		if i < 0 {
 			costs[k] = math.NaN()
 			continue
 		}
-		c.estimate(&c.table.figures[i], r, costs[k], &t)
+		c.estimate(&c.table.figures[i], r, costs[k], c.claimsAt(i, r), &t)
 		costs[k] = c.o.FirstToken*t.first + t.output + t.disturb + t.kv
 	}
 	if r.adapter != 0 || r.query.home >= 0 {
@@ -190,7 +206,6 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 			}
 		}
 	}
-	return nil
 }
 
 // find fills in where each endpoint is in the table, -1 for those that have gone, and in
@@ -340,15 +355,14 @@ func (c *Cost) derive(s *costServer, now float64) {
 	own := math.Exp(rate.step)
 	f, grown := c.rates.Step*own, c.rates.Growth*own*c.grown(1)
 	growing := f*(e.Sequence*n+e.Context*reading) + grown*n
+	s.perClaim = (c.o.Output + 1) * (f*(e.Sequence+e.Context*c.meanContext) + grown)
 	s.baseStep = e.Step + e.Sequence*s.decoding + e.Context*reading*s.decoding/max(n, 1)
 	s.step = f*s.baseStep + grown*s.decoding
 	s.baseToken = e.Token
 	s.token = e.Token * c.rates.Token * own * math.Exp(rate.token)
 	s.outputCost = c.o.Output*(f*(e.Step+e.Sequence)+grown+growing) + growing
 	s.perContext = f * c.o.Output * e.Context
-	if sent, most := float64(s.requests), carriedMore*max(s.carried, leastCarried); sent >= most {
-		s.outputCost += c.o.Output * s.step * (sent + 1 - most) / most
-	}
+	s.outputCost += c.crowded(s, float64(s.requests))
 	if n > 0 {
 		s.mine += mineGain * (float64(s.requests)/n - s.mine)
 	}
@@ -375,9 +389,20 @@ const (
 	carriedMemory = 1000
 )
 
+// crowded is what outputCost is more for the wait of a request beyond those that s carries,
+// where so many were sent.
+func (c *Cost) crowded(s *costServer, sent float64) float64 {
+	most := carriedMore * max(s.carried, leastCarried)
+	if sent < most {
+		return 0
+	}
+	return c.o.Output * s.step * (sent + 1 - most) / most
+}
+
 // late is how much longer than the sum of its parts a first token takes, in the median: what
 // is not in the model, such as an engine's API that has too little to run on. It is the same
-// for all servers, so it decides nothing by itself.
+// for all servers, so it decides nothing by itself. It is learned from those that found nobody
+// waiting for a first token: a queue ends, and leaves nothing to the next one.
 func (c *Cost) late() float64 {
 	if c.o.FixedRates {
 		return 0
@@ -395,7 +420,7 @@ func (s *costServer) carry(requests float64) {
 // most.
 func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, index []int32, most uint32, costs []float64, now float64) {
 	q := &r.query
-	*q = costQuery{at: now + c.rates.Transport, share: 1, slo: req.SLO, home: -1}
+	*q = costQuery{now: now, at: now + c.rates.Transport, share: 1, slo: req.SLO, home: -1, contended: c.claims.at(momentOf(now)) > 0}
 	others := c.others()
 	if most > 0 {
 		perBlock := c.tokensPerBlock(req, r)
@@ -471,22 +496,32 @@ type costTerms struct {
 }
 
 // estimate fills in the cost at an endpoint that has hit tokens of the prompt cached,
-// without adapters. It must be quick: it runs for each endpoint in each decision.
-func (c *Cost) estimate(f *costFigures, r *costed, hit float64, t *costTerms) {
+// without adapters, and where so many others like it are about to be booked. It must be
+// quick: it runs for each endpoint in each decision.
+func (c *Cost) estimate(f *costFigures, r *costed, hit float64, more claimed, t *costTerms) {
 	q, e := &r.query, &c.o.Engine
 	step, token, decoding := float64(f.step), float64(f.token), float64(f.decoding)
-	wait, beside := until(q.at, f.stepEnds, float64(f.pending), step, decoding)
+	ends, pending, outputCost, queued := f.stepEnds, float64(f.pending), float64(f.outputCost), float64(f.queued)
+	wait, beside := until(q.at, ends, pending, step, decoding)
 	// Comparisons in place of max and min, which look for NaN and -0.
 	compute := r.prompt - hit
 	if compute < 1 {
 		compute = 1
 	}
 	own := token * compute * (1 + e.Attention*(r.prompt-compute/2))
+	if more.requests > 0 { // as if costServer.add had been called for them
+		if ends <= q.at {
+			ends, pending = q.at+wait, 0
+		}
+		wait, beside = until(q.at, ends, pending+more.requests*own, step, decoding)
+		queued += more.requests * compute
+		outputCost += more.output
+	}
 	wait += c.rates.Transport + c.late() + beside + step
-	if all := float64(f.queued) + compute; all >= e.Batch {
+	if all := queued + compute; all >= e.Batch {
 		wait += step * math.Floor(all/e.Batch)
 	}
-	t.output = r.output * (float64(f.outputCost) + float64(f.perContext)*r.size())
+	t.output = r.output * (outputCost + float64(f.perContext)*r.size())
 	if q.lean > 0 {
 		t.output *= 1 - q.lean*(float64(f.mine)-q.mine)
 	}
@@ -569,6 +604,7 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
 	r.at = nil
+	c.disclaim(r)
 	s := c.table.lookup(ep)
 	if s == nil {
 		if s = c.enter(ep); s == nil {
@@ -611,7 +647,6 @@ func (c *Cost) FirstToken(req *types.Request, ep *types.Endpoint) {
 		return
 	}
 	r.begun, r.firstAt, r.firstAfter = true, now, now-r.sent
-	c.lateness.Add(r.firstAfter - (r.predicted - r.late + r.work))
 	s.prefilled(r)
 	s.carry(float64(s.requests - s.prefilling))
 	if r.adapter != 0 {

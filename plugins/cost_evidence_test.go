@@ -309,13 +309,13 @@ func TestTokensThatCameLate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newCostBench(t, plugins.CostOptions{}, unreadAll("a", "b")...)
-			w := &world{costBench: b}
+			w := &world{costBench: b, rnd: rand.New(rand.NewPCG(1, 1))}
 			for i := range 200 {
 				d := b.schedule(prompt(i, 50))
 				n := output + i%50
 				first, end := step, time.Duration(n)*step
 				out := types.Outcome{Status: 200, Tokens: n, Reads: n, Usage: types.Usage{PromptTokens: types.Known(50), CompletionTokens: types.Known(float64(n))}}
-				if i%2 == 1 { // the others are what they seem
+				if i%3 > 0 { // the others are what they seem
 					change(&first, &end, &out)
 				}
 				b.pass(first)
@@ -325,6 +325,9 @@ func TestTokensThatCameLate(t *testing.T) {
 			}
 			if got := w.step("a"); math.Abs(got/step.Seconds()-1) > .25 {
 				t.Errorf("a step is believed to take %.3g ms, want 15", 1000*got)
+			}
+			if got := w.firstToken("a", 50); got > 2*step.Seconds() {
+				t.Errorf("a first token is believed to take %.3g ms, want 15", 1000*got)
 			}
 		})
 	}
@@ -367,6 +370,33 @@ func TestNothingIsLeftOfWhatWasNotComputed(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Nor does a queue that is over: a first token that came late because others went before is
+// nothing that the next one, at an idle server, will meet as well.
+func TestNothingIsLeftOfAQueueThatIsOver(t *testing.T) {
+	for name, streamed := range how {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, plugins.CostOptions{}, equal(3, plain{places: 2, api: time.Millisecond, prefill: 20 * time.Microsecond, step: 10 * time.Millisecond})...)
+			for range 6 {
+				for i := range 45 {
+					w.send(asked{prompt: 100, output: 60, usage: true, stream: streamed(i)})
+				}
+				w.play()
+				w.pass(time.Second)
+			}
+			const truth = .001 + 100*20e-6 + .010
+			most := 2 * truth
+			if name == "unstreamed" {
+				most = 5 * truth // of whole times that all have waits in them
+			}
+			for id := range w.servers {
+				if got := w.firstToken(id, 100); got > most {
+					t.Errorf("%s is idle: first token in %.3g ms, it takes %.3g", id, 1000*got, 1000*truth)
+				}
+			}
+		})
 	}
 }
 

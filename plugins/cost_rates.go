@@ -82,10 +82,16 @@ func (c *Cost) observe(s *costServer, r *costed, now float64, out *types.Outcome
 	tokens := out.Usage.CompletionTokens.Or(float64(out.Tokens))
 	own, weight := c.computed(r, out.Usage)
 	if !r.begun || !c.timed(r, now, tokens, out) {
+		if out.Stalled.Seconds() > mostStalled*(now-r.sent) {
+			return // the client's time, of which it is not known what the server worked through
+		}
 		c.observeWhole(s, r, now, tokens, own, weight)
 		return
 	}
 	c.observeFirst(s, r, now, own, weight)
+	if r.behind == 0 { // else it may have waited for those before it to end, where places are few
+		c.lateness.Add(r.firstAfter - (r.predicted - r.late + r.work))
+	}
 	if tokens > leastDecoded {
 		// As many steps as there are tokens, and the prefills that came in between.
 		steps := tokens - 1
@@ -104,12 +110,7 @@ func (c *Cost) observeFirst(s *costServer, r *costed, now, own, weight float64) 
 		took, steps, prefill = r.firstAfter, r.steps+halfIf(r.wait > 0), own+r.ahead
 	}
 	row := cost.Row{Fixed: 1, Steps: steps * r.stepThen, Grown: steps * c.grown(r.beside), Prefill: prefill}
-	if way := c.rates.Transport; (r.beside >= idle || r.behind > 0) && took > 2*way {
-		// How long it waited for the others is not known so well that what is left would be the
-		// way: that only a server with nothing else to do tells, and a time that is hardly
-		// longer than the way. Believed to be too long, it spoils the rhythm of steps.
-		row.Fixed, took = 0, took-way
-	}
+	took = c.beyondWay(&row, took, r.beside < idle && r.behind == 0)
 	c.learn(s, r, row, took, firstWeight*weight/(1+r.behind), now)
 }
 
@@ -153,9 +154,25 @@ func (c *Cost) observeWhole(s *costServer, r *costed, now, tokens, own, weight f
 		between -= r.base
 	}
 	steps := r.steps + halfIf(r.wait > 0) + max(tokens, 1) - 1
-	c.learn(s, r, cost.Row{
+	row := cost.Row{
 		Fixed: 1, Steps: steps * (r.stepThen + s.baseStep) / 2, Grown: steps * c.grown((r.beside+s.decoding)/2), Prefill: own + max(between, r.ahead),
-	}, now-r.sent, weight/(1+r.crowd/crowdDoubt), now)
+	}
+	took := c.beyondWay(&row, now-r.sent, r.crowd == 0)
+	c.learn(s, r, row, took, weight/(1+r.crowd/crowdDoubt), now)
+}
+
+// beyondWay leaves the way out of a row, and of the time that it took, unless the time tells
+// how long the way is. How long a request waited for others is not known so well that what
+// is left would be the way: that only a server with nothing else to do tells (alone), and a
+// time that is hardly longer than the way. Believed to be too long, it spoils the rhythm of
+// steps.
+func (c *Cost) beyondWay(row *cost.Row, took float64, alone bool) float64 {
+	way := c.rates.Transport
+	if alone || took <= 2*way {
+		return took
+	}
+	row.Fixed = 0
+	return took - way
 }
 
 // halfIf is the half of a step that is left of the one under way, if there is one.

@@ -35,6 +35,8 @@ type costServer struct {
 	known   bool      // raw is
 	ended   []float64 // when own requests ended, since it was read
 
+	claims claims // decisions for it that are under way; not guarded
+
 	// The rhythm of its steps.
 	stepEnds float64 // when the one under way is believed to end
 	pending  float64 // seconds of prefill that go into the next one
@@ -56,6 +58,7 @@ type costServer struct {
 	token      float64 // seconds of it
 	outputCost float64 // weighted seconds that one more token of output costs here
 	perContext float64 // the same for each token of the request's own context
+	perClaim   float64 // by how much outputCost grows with one more request, without Cost.crowded
 	kv         float64 // part of the KV cache that is believed to be in use
 	kvTokens   float64 // its size; 0: not known
 }

@@ -65,7 +65,7 @@ func (w *wholeCost) sum() float64 {
 // whole is the cost with everything that estimate leaves out.
 func (c *Cost) whole(index int32, ep *types.Endpoint, r *costed, hit float64) (w wholeCost) {
 	q, f := &r.query, &c.table.figures[index]
-	c.estimate(f, r, hit, &w.costTerms)
+	c.estimate(f, r, hit, c.claimsAt(index, r), &w.costTerms)
 	w.delay, w.what = c.adapterTerm(index, ep, r)
 	w.adapter = c.o.FirstToken * w.delay
 	if index == q.home {
@@ -96,6 +96,7 @@ func (c *Cost) whole(index int32, ep *types.Endpoint, r *costed, hit float64) (w
 // Items implements scheduling.Itemizer.
 func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostItem {
 	r := c.of(req)
+	c.disclaim(r)
 	hit := c.cached(req, r, ep)
 	c.table.mu.RLock()
 	defer c.table.mu.RUnlock()

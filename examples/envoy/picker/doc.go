@@ -35,8 +35,9 @@
 // chunks and without the length, trailers and all; it has to fit into
 // per_connection_buffer_limit_bytes, else Envoy answers 413. Where the body went past
 // the picker, with request_body_mode NONE and request_trailer_mode SEND, a request with
-// trailers is refused with 400, and the log says what to set. So is a BUFFERED one of
-// headers and trailers alone: its headers have left before that is known.
+// trailers is refused with 400, and the log says what to set. Of a BUFFERED one of headers
+// and trailers alone the headers have left before that is known: it goes by the metadata, or
+// nowhere.
 //
 // # What is set
 //

@@ -87,9 +87,16 @@ func (x *exchange) requestTrailers() error {
 		}
 		return x.send(x.wholeRequest())
 	case x.phase == requestBody:
-		// Buffered, and there was no body. The headers have left the picker: it could not
-		// say in them where the request goes.
-		return x.refuseTrailers()
+		// Buffered, and there was no body. The headers have left the picker, without what a
+		// client says of destinations: only metadata can say where the request goes, and where
+		// a cluster goes by a header it finds none.
+		ok, err := x.route()
+		if !ok {
+			return err
+		}
+		resp := trailersResponse(request)
+		resp.DynamicMetadata = destinationMetadata(x.destinations())
+		return x.send(resp)
 	case x.phase == awaitResponse && x.requestMode == modev3.ProcessingMode_BUFFERED:
 		return x.send(trailersResponse(request)) // Envoy still has the body, all of it
 	case (x.phase == awaitResponse || x.phase == responseBody) && (x.tunnel || x.requestMode == modev3.ProcessingMode_NONE):
@@ -98,10 +105,10 @@ func (x *exchange) requestTrailers() error {
 	return x.misplaced("request_trailers")
 }
 
-// refuseTrailers ends a request of which Envoy has passed the body on already, or the
-// headers. An error of the stream would not do: with failure_mode_allow Envoy would go on.
+// refuseTrailers ends a request of which Envoy has passed the body on already. An error of
+// the stream would not do: with failure_mode_allow Envoy would go on.
 func (x *exchange) refuseTrailers() error {
-	if x.requestMode == modev3.ProcessingMode_NONE && !x.tunnel {
+	if !x.tunnel {
 		x.o.Logger.LogAttrs(x.ctx, slog.LevelWarn, "request refused: Envoy sends trailers of requests, but their bodies past the picker; set request_trailer_mode to SKIP",
 			slog.String("id", x.id()))
 	}
