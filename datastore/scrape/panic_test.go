@@ -2,6 +2,7 @@ package scrape_test
 
 import (
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -22,9 +23,10 @@ func TestUserCodePanics(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				panics := true
+				var panics atomic.Bool
+				panics.Store(true)
 				f := &fleet{answer: func(req *http.Request) (*http.Response, error) {
-					if panics && name == "Transport" && req.URL.Host == "a:1" {
+					if panics.Load() && name == "Transport" && req.URL.Host == "a:1" {
 						panic("Transport")
 					}
 					return page(idle)(req)
@@ -32,7 +34,7 @@ func TestUserCodePanics(t *testing.T) {
 				o.Transport = f
 				store := newStore(t, datastore.EndpointSpec{ID: "a", Address: "a:1"}, datastore.EndpointSpec{ID: "b", Address: "b:1"})
 				unwatch := store.WatchReadings(func(_ types.NamespacedName, ep *types.Endpoint) {
-					if panics && name == "watcher" && ep.ID == "a" {
+					if panics.Load() && name == "watcher" && ep.ID == "a" {
 						panic("watcher")
 					}
 				})
@@ -41,7 +43,7 @@ func TestUserCodePanics(t *testing.T) {
 				if n := len(f.take()); n < 40 {
 					t.Errorf("asked %d times in 10 s", n)
 				}
-				panics = false
+				panics.Store(false)
 				time.Sleep(10 * time.Second)
 				f.take()
 				time.Sleep(time.Second)
