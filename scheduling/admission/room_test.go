@@ -250,9 +250,6 @@ func TestUnknownServersAreUsedWell(t *testing.T) {
 // TestUnknownServersInOverload: more comes than they can do, from the beginning on, so that
 // nobody has seen them with room.
 func TestUnknownServersInOverload(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector changes who goes first of those that come at one instant, and with that the figures")
-	}
 	for name, stream := range map[string]func(*rand.Rand) bool{"unstreamed": no, "streamed": yes, "mixed": either} {
 		for kind, s := range map[string]func() *simulated{
 			"waits": func() *simulated { return &simulated{places: make(chan struct{}, 8)} },

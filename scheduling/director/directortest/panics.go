@@ -57,13 +57,7 @@ func (p *Panic) Install(profile scheduling.Profile) scheduling.Profile {
 	case "Picked", "FirstToken", "Finished":
 		profile.Trackers = append(slices.Clip(profile.Trackers), panicTracker{p})
 	case "Hooks.Scheduled":
-		next := profile.Hooks.Scheduled
-		profile.Hooks.Scheduled = func(e scheduling.Event) {
-			p.called()
-			if next != nil {
-				next(e)
-			}
-		}
+		profile.Hooks.Scheduled = p.before(profile.Hooks.Scheduled)
 	case "Hooks.Rejected":
 		next := profile.Hooks.Rejected
 		profile.Hooks.Rejected = func(req *types.Request, err error) {
@@ -81,33 +75,25 @@ func (p *Panic) Install(profile scheduling.Profile) scheduling.Profile {
 			}
 		}
 	case "Hooks.FirstToken":
-		next := profile.Hooks.FirstToken
-		profile.Hooks.FirstToken = func(e scheduling.Event) {
-			p.called()
-			if next != nil {
-				next(e)
-			}
-		}
+		profile.Hooks.FirstToken = p.before(profile.Hooks.FirstToken)
 	case "Hooks.Retried":
-		next := profile.Hooks.Retried
-		profile.Hooks.Retried = func(e scheduling.Event) {
-			p.called()
-			if next != nil {
-				next(e)
-			}
-		}
+		profile.Hooks.Retried = p.before(profile.Hooks.Retried)
 	case "Hooks.Finished":
-		next := profile.Hooks.Finished
-		profile.Hooks.Finished = func(e scheduling.Event) {
-			p.called()
-			if next != nil {
-				next(e)
-			}
-		}
+		profile.Hooks.Finished = p.before(profile.Hooks.Finished)
 	default:
 		panic(fmt.Sprintf("directortest: Panic.At is %q, want one of %q", p.At, PanicPoints()))
 	}
 	return profile
+}
+
+// before returns a hook that is called before next, which may be nil.
+func (p *Panic) before(next func(scheduling.Event)) func(scheduling.Event) {
+	return func(e scheduling.Event) {
+		p.called()
+		if next != nil {
+			next(e)
+		}
+	}
 }
 
 // called counts a call, and panics if it is the one.
