@@ -85,7 +85,7 @@ type Ejection struct {
 	out, ejected, unsettled atomic.Int64
 
 	// Endpoints that have ever failed or been busy, until they are forgotten.
-	table endpointTable[suspect]
+	table endpointTable[endpointHealth]
 }
 
 // NewEjection returns an Ejection, or what is wrong with o.
@@ -194,7 +194,7 @@ func (f *Ejection) Patience(req *types.Request, ep *types.Endpoint) time.Duratio
 
 // Picked implements scheduling.Tracker.
 func (f *Ejection) Picked(req *types.Request, ep *types.Endpoint) {
-	a := f.sending(req)
+	a := f.startAttempt(req)
 	// The order of these two matters: an ejection changes out first. So a request
 	// that keeps its number was also counted as probing.
 	a.ejections = f.ejections.Load()
@@ -214,7 +214,7 @@ func (f *Ejection) Picked(req *types.Request, ep *types.Endpoint) {
 
 // FirstToken implements scheduling.Tracker.
 func (f *Ejection) FirstToken(req *types.Request, ep *types.Endpoint) {
-	a := f.sent(req)
+	a := f.attemptOf(req)
 	if a.begun {
 		return
 	}
@@ -234,7 +234,7 @@ func (f *Ejection) FirstToken(req *types.Request, ep *types.Endpoint) {
 
 // Finished implements scheduling.Tracker.
 func (f *Ejection) Finished(req *types.Request, ep *types.Endpoint, out types.Outcome) {
-	a := f.sent(req)
+	a := f.attemptOf(req)
 	v := judge(out, a.begun)
 	if a.stalls != nil && a.stalls.end(&a.wait, req.Now, responded(out, v), v == ejection.Left, v == ejection.Served && !a.begun) {
 		f.stalled(req, ep)
@@ -243,7 +243,7 @@ func (f *Ejection) Finished(req *types.Request, ep *types.Endpoint, out types.Ou
 		f.table.mu.Lock()
 		s := f.table.lookup(ep)
 		if s == nil && bad && !a.wait.Counted {
-			s = f.suspect(ep)
+			s = f.healthOf(ep)
 		}
 		if s != nil && a.ejections >= s.number {
 			f.ended(s, a, v, req.Now, out)
@@ -254,7 +254,7 @@ func (f *Ejection) Finished(req *types.Request, ep *types.Endpoint, out types.Ou
 }
 
 // ended tells s how an attempt ended. Caller must hold the lock for writing.
-func (f *Ejection) ended(s *suspect, a *attempt, v ejection.Event, now time.Time, out types.Outcome) {
+func (f *Ejection) ended(s *endpointHealth, a *attempt, v ejection.Event, now time.Time, out types.Outcome) {
 	in := ejection.Input{Event: v, Now: now, Sent: a.wait.Sent, Begun: a.begun}
 	switch {
 	case a.wait.Counted && v != ejection.Served:
@@ -290,15 +290,15 @@ func (f *Ejection) waited(a *attempt, now time.Time, cancelled bool) (waited, pa
 func (f *Ejection) stalled(req *types.Request, ep *types.Endpoint) {
 	f.table.mu.Lock()
 	defer f.table.mu.Unlock()
-	if s := f.suspect(ep); s != nil {
+	if s := f.healthOf(ep); s != nil {
 		f.apply(s, ejection.Input{Event: ejection.Stalled, Now: req.Now})
 	}
 }
 
-// suspect returns what is kept of ep, entering it if it is new, and nil if it has gone.
+// healthOf returns what is kept of ep, entering it if it is new, and nil if it has gone.
 // Caller must hold the lock for writing.
-func (f *Ejection) suspect(ep *types.Endpoint) *suspect {
-	return f.table.enter(ep, func(s *suspect) { s.load = ep.Load })
+func (f *Ejection) healthOf(ep *types.Endpoint) *endpointHealth {
+	return f.table.enter(ep, func(s *endpointHealth) { s.load = ep.Load })
 }
 
 // Forget implements scheduling.Forgetter. A server that restarted is a new one.
@@ -320,7 +320,7 @@ func (f *Ejection) Ejected() int { return int(f.ejected.Load()) }
 
 // apply lets s take a step, and reports whether that counts against it. Caller must hold the
 // lock for writing.
-func (f *Ejection) apply(s *suspect, in ejection.Input) (counted bool) {
+func (f *Ejection) apply(s *endpointHealth, in ejection.Input) (counted bool) {
 	ejected, counted := s.Apply(f.rules, in)
 	if !ejected {
 		f.account(s)
@@ -334,7 +334,7 @@ func (f *Ejection) apply(s *suspect, in ejection.Input) (counted bool) {
 
 // account brings what is read without the lock up to date with s: the counters, and what
 // the Load of the endpoint says. Caller must hold the lock for writing.
-func (f *Ejection) account(s *suspect) {
+func (f *Ejection) account(s *endpointHealth) {
 	count := func(n *atomic.Int64, was *bool, is bool) {
 		if is && !*was {
 			n.Add(1)
@@ -365,8 +365,8 @@ func (f *Ejection) stallsOf(ep *types.Endpoint) *stalls {
 	return f.stalls.enter(ep, func(s *stalls) { s.baseline = &f.baseline })
 }
 
-// sending returns what req keeps from now on, anew after a retry.
-func (f *Ejection) sending(req *types.Request) *attempt {
+// startAttempt returns what req keeps from now on, anew after a retry.
+func (f *Ejection) startAttempt(req *types.Request) *attempt {
 	a, ok := f.key.Get(&req.Attrs)
 	if !ok || a == nil || a.owner != req {
 		a = f.attempts.Get().(*attempt)
@@ -380,8 +380,8 @@ func (f *Ejection) sending(req *types.Request) *attempt {
 	return a
 }
 
-// sent returns what req keeps of the moment when it was sent.
-func (f *Ejection) sent(req *types.Request) *attempt {
+// attemptOf returns what req keeps of the moment when it was sent.
+func (f *Ejection) attemptOf(req *types.Request) *attempt {
 	if a, ok := f.key.Get(&req.Attrs); ok && a != nil && a.owner == req {
 		return a
 	}

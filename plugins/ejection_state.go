@@ -111,8 +111,8 @@ func (b *baseline) patience(class int) time.Duration {
 	return max(high+high/2, MinPatience)
 }
 
-// suspect is an endpoint that has failed, or said that it is busy.
-type suspect struct {
+// endpointHealth is an endpoint that has failed, or said that it is busy.
+type endpointHealth struct {
 	ejection.Server
 	load   *types.Load
 	number uint64 // of its last ejection; 0: there was none

@@ -8,7 +8,7 @@
 //	Sent          admit             admit             flight            flight
 //	Began         .                 carry             excuse > Suspect  excuse > Suspect
 //	Stalled       eject > Out       eject > Out       .                 .
-//	Served        clear             clear > In        clear > In        clear > In
+//	Served        restore           restore > In      restore > In      restore > In
 //	Failed        count > Suspect   count             .                 eject > Out
 //	Failed, row   eject > Out       eject > Out       .                 eject > Out
 //	Unanswered    eject > Out       eject > Out       .                 eject > Out

@@ -43,17 +43,17 @@ const (
 type action uint8
 
 const (
-	never  action = iota // there is no such step
-	ignore               // nothing
-	admit                // the time for which it was spared is over, if it is
-	flight               // one more request is in flight
-	count                // one more failure in a row
-	carry                // the row waits for a request that is served, and goes on if this one breaks off
-	excuse               // the row begins anew, but one failure is enough if this request breaks off
-	clear                // the row ends, and the ejection; good time begins
-	wait                 // add how long the request was waited for
-	spare                // nothing is sent there for a while
-	eject                // nothing is sent there for Base, or twice as long as the last time
+	never   action = iota // there is no such step
+	ignore                // nothing
+	admit                 // the time for which it was spared is over, if it is
+	flight                // one more request is in flight
+	count                 // one more failure in a row
+	carry                 // the row waits for a request that is served, and goes on if this one breaks off
+	excuse                // the row begins anew, but one failure is enough if this request breaks off
+	restore               // the row ends, and the ejection; good time begins
+	wait                  // add how long the request was waited for
+	spare                 // nothing is sent there for a while
+	eject                 // nothing is sent there for Base, or twice as long as the last time
 )
 
 // step is what an event does in a state.
@@ -69,7 +69,7 @@ var table = [events][states]step{
 	Sent:       {{admit, In}, {admit, Suspect}, {flight, Out}, {flight, Trial}},
 	Began:      {{ignore, In}, {carry, Suspect}, {excuse, Suspect}, {excuse, Suspect}},
 	Stalled:    {{eject, Out}, {eject, Out}, {ignore, Out}, {ignore, Trial}},
-	Served:     {{clear, In}, {clear, In}, {clear, In}, {clear, In}},
+	Served:     {{restore, In}, {restore, In}, {restore, In}, {restore, In}},
 	Failed:     {{count, Suspect}, {count, Suspect}, {ignore, Out}, {eject, Out}},
 	rowFull:    {{eject, Out}, {eject, Out}, {ignore, Out}, {eject, Out}},
 	Unanswered: {{eject, Out}, {eject, Out}, {ignore, Out}, {eject, Out}},
@@ -212,7 +212,7 @@ func (s *Server) act(do action, r Rules, in Input) {
 		}
 	case excuse:
 		s.row, s.carried = 0, r.Failures-1
-	case clear:
+	case restore:
 		s.row, s.carried = 0, 0
 		if s.good.IsZero() {
 			s.good = in.Now

@@ -18,7 +18,7 @@ var (
 	rules = Rules{Failures: 3, Base: time.Second, Max: time.Minute}
 
 	stateNames  = [states]string{"In", "Suspect", "Out", "Trial"}
-	actionNames = [...]string{"never", "", "admit", "flight", "count", "carry", "excuse", "clear", "wait", "spare", "eject"}
+	actionNames = [...]string{"never", "", "admit", "flight", "count", "carry", "excuse", "restore", "wait", "spare", "eject"}
 	eventNames  = [events]string{
 		"Sent", "Began", "Stalled", "Served", "Failed", "Failed, row", "Unanswered", "Left", "Left, long", "Busy", "Ended", "time is over",
 	}
@@ -94,7 +94,7 @@ func TestEveryStep(t *testing.T) {
 				case excuse:
 					require.False(t, s.Settled())
 					require.Zero(t, s.Barred())
-				case clear:
+				case restore:
 					require.True(t, s.Settled())
 					require.Zero(t, s.row+s.carried)
 				case wait:

@@ -42,8 +42,8 @@ func (t *records) add(at time.Duration, in, out int) {
 
 func (t *records) blocksOf(i int) []uint64 { return t.blocks[t.first[i]:t.first[i+1]] }
 
-// settle puts the records in order and makes times relative to the first.
-func (t *records) settle() {
+// normalize puts the records in order and makes times relative to the first.
+func (t *records) normalize() {
 	n := len(t.at)
 	if n == 0 {
 		return
@@ -150,8 +150,8 @@ func (r *replay) check(c *checker) {
 	if !(r.speed >= 1e-6 && r.speed <= 1e6) {
 		c.failf("speed is %v, want 0.000001 to 1000000, or 0 for 1", r.speed)
 	}
-	c.within("from_s", r.from, 0, maxTraceSeconds)
-	c.within("to_s", r.to, 0, maxTraceSeconds)
+	c.floatRange("from_s", r.from, 0, maxTraceSeconds)
+	c.floatRange("to_s", r.to, 0, maxTraceSeconds)
 	if r.to != 0 && r.to <= r.from {
 		c.failf("to_s is %v, want later than from_s, %v, or 0 for the end", r.to, r.from)
 	}
@@ -190,9 +190,9 @@ func (r *replay) window(t *records) (from, to time.Duration) {
 // stamps may be off by less than half a tick.
 func (r *replay) tickOf(at time.Duration) time.Duration { return at.Round(r.tick) }
 
-// kept returns how much of [0, at) is in the minutes that are played. What is
+// playedBefore returns how much of [0, at) is in the minutes that are played. What is
 // left out leaves no hole: the minutes that are played follow each other.
-func (r *replay) kept(at time.Duration) time.Duration {
+func (r *replay) playedBefore(at time.Duration) time.Duration {
 	whole, part := at/(2*time.Minute)*time.Minute, at%(2*time.Minute)
 	switch r.minutes {
 	case EvenMinutes:
@@ -203,8 +203,8 @@ func (r *replay) kept(at time.Duration) time.Duration {
 	return at
 }
 
-// plays reports whether at is in the minutes that are played.
-func (r *replay) plays(at time.Duration) bool {
+// isPlayed reports whether at is in the minutes that are played.
+func (r *replay) isPlayed(at time.Duration) bool {
 	odd := at/time.Minute%2 == 1
 	return r.minutes == "" || odd == (r.minutes == OddMinutes)
 }
@@ -218,11 +218,11 @@ func (r *replay) span(t *records) (time.Duration, int) {
 		if at >= to {
 			break
 		}
-		if r.plays(at) {
+		if r.isPlayed(at) {
 			n++
 		}
 	}
-	return r.kept(to) - r.kept(from), n
+	return r.playedBefore(to) - r.playedBefore(from), n
 }
 
 // stamp returns the time of record i as the trace gives it, on its tick if it has
@@ -292,7 +292,7 @@ func (s *replaying) Next() (Job, bool) {
 		r, ok := s.record()
 		switch {
 		case ok && r.at < s.to:
-			if r.at < s.from || !s.plays(r.at) {
+			if r.at < s.from || !s.isPlayed(r.at) {
 				continue
 			}
 			j := s.make(s.lap, r.index)
@@ -313,7 +313,7 @@ func (s *replaying) Next() (Job, bool) {
 
 // arrival returns when a record of the lap under way arrives.
 func (s *replaying) arrival(at time.Duration) time.Duration {
-	played := (s.kept(at) - s.kept(s.from)).Seconds()
+	played := (s.playedBefore(at) - s.playedBefore(s.from)).Seconds()
 	return toDuration((played + float64(float64(s.lap)*s.span.Seconds())) / s.speed)
 }
 

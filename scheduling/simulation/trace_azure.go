@@ -159,7 +159,7 @@ func parseAzure(r io.Reader, name string, maxLines int) (*records, error) {
 	if len(t.at) == 0 {
 		return nil, fmt.Errorf("%s: %w", name, errNoRecords)
 	}
-	t.settle()
+	t.normalize()
 	return t, nil
 }
 

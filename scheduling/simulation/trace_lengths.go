@@ -42,7 +42,7 @@ func (l *LengthsCSV) Validate() error {
 func (l *LengthsCSV) open() (*records, error) {
 	c := checker{kind: "lengths"}
 	c.arrivals(l.arrivals())
-	c.intWithin("max_lines", l.MaxLines, 0, 1<<31-1)
+	c.intRange("max_lines", l.MaxLines, 0, 1<<31-1)
 	if l.File == "" {
 		c.failf("file is missing, want the path of a CSV file")
 	}

@@ -78,7 +78,7 @@ func (m *Mooncake) open() (*records, error) {
 
 // openTrace checks what the traces have in common and loads the file.
 func openTrace(c *checker, f *file, path string, maxLines int, parse func(io.Reader, string, int) (*records, error), r *replay) (*records, error) {
-	c.intWithin("max_lines", maxLines, 0, 1<<31-1)
+	c.intRange("max_lines", maxLines, 0, 1<<31-1)
 	if path == "" {
 		c.failf("file is missing, want the path of a trace")
 	}
@@ -193,7 +193,7 @@ func parseMooncake(r io.Reader, name string, maxLines int) (*records, error) {
 	if len(t.at) == 0 {
 		return nil, fmt.Errorf("%s: %w", name, errNoRecords)
 	}
-	t.settle()
+	t.normalize()
 	return t, nil
 }
 
