@@ -1,7 +1,6 @@
 package simulation
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -42,11 +41,10 @@ func (t *records) add(at time.Duration, in, out int) {
 
 func (t *records) blocksOf(i int) []uint64 { return t.blocks[t.first[i]:t.first[i+1]] }
 
-// normalize puts the records in order and makes times relative to the first.
-func (t *records) normalize() {
-	n := len(t.at)
-	if n == 0 {
-		return
+// finish puts the records in order and makes times relative to the first.
+func (t *records) finish(name string) (*records, error) {
+	if len(t.in) == 0 {
+		return nil, fmt.Errorf("%s: no records", name)
 	}
 	if t.blocks != nil {
 		t.first = append(t.first, len(t.blocks))
@@ -54,10 +52,10 @@ func (t *records) normalize() {
 	if !slices.IsSorted(t.at) {
 		t.sort()
 	}
-	zero := t.at[0]
-	for i := range t.at {
-		t.at[i] -= zero
+	for i := len(t.at) - 1; i >= 0; i-- {
+		t.at[i] -= t.at[0]
 	}
+	return t, nil
 }
 
 func (t *records) sort() {
@@ -126,8 +124,6 @@ func lineError(name string, line int, format string, args ...any) error {
 func tooManyLines(name string, max int) error {
 	return fmt.Errorf("%s: more than %d lines, want fewer or a higher max_lines", name, max)
 }
-
-var errNoRecords = errors.New("no records")
 
 // tokensIn checks a length that a trace gives.
 func tokensIn(field string, v, least int) error {
@@ -355,12 +351,21 @@ func (s *replaying) fill() bool {
 
 func (s *replaying) Done(*Job, time.Duration, bool) (Job, bool) { return Job{}, false }
 
-// speedFor returns the speed at which a trace has a rate.
-func speedFor(now, speed, rate float64) (float64, error) {
-	if !(now > 0) {
-		return 0, errors.New("its rate is not known: it has no records, or cannot be read")
+// meanRate is MeanRate of what a trace's open returns.
+func (r replay) meanRate(t *records, err error) float64 {
+	if err != nil {
+		return 0
 	}
-	return math.Max(1e-6, math.Min(1e6, speed*rate/now)), nil
+	return r.rate(t)
+}
+
+// speedFor returns the speed at which the trace has a rate.
+func (r replay) speedFor(kind string, rate float64, t *records) (float64, error) {
+	now := r.rate(t)
+	if !(now > 0) {
+		return 0, fmt.Errorf("simulation: %s: its rate is not known: it has no records, or cannot be read", kind)
+	}
+	return math.Max(1e-6, math.Min(1e6, r.speed*rate/now)), nil
 }
 
 var _ Source = (*replaying)(nil)
