@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -35,7 +36,7 @@ func (f Shed) Filter(_ context.Context, req *types.Request, eps []*types.Endpoin
 	}
 	limits := f.withDefaults()
 	if req.Priority >= 0 {
-		limits = Room{MaxQueue: f.hardQueue(), MaxKVUsage: 1}
+		limits = Room{MaxQueue: cmp.Or(f.HardQueue, DefaultHardQueue), MaxKVUsage: 1}
 	}
 	known := false
 	for _, ep := range eps {
@@ -54,13 +55,6 @@ func (f Shed) Filter(_ context.Context, req *types.Request, eps []*types.Endpoin
 	}
 	return fmt.Errorf("%w: priority %d is shed while all of %d endpoints have more than %g waiting or more than %g of their KV cache in use",
 		scheduling.ErrSaturated, req.Priority, len(eps), limits.MaxQueue, limits.MaxKVUsage)
-}
-
-func (f Shed) hardQueue() float64 {
-	if f.HardQueue == 0 {
-		return DefaultHardQueue
-	}
-	return f.HardQueue
 }
 
 func (f Shed) validate() error {

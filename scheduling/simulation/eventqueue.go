@@ -10,7 +10,7 @@ type event struct {
 	a, b    int32 // replica and gateway, by kind
 	live    *live
 	reading reading // scrapeDone
-	timer   *simTimer
+	timer   *timerFunc
 }
 
 type eventKind uint8
@@ -21,11 +21,11 @@ const (
 	stepEnds                    // of replica a; b is the incarnation of its engine
 	scrapeNow                   // gateway b reads replica a
 	scrapeDone                  // the reading is there
-	impatient                   // live's client gives up if it has no token
-	letIn                       // live was let in, or refused, after it waited
+	giveUp                      // live's client gives up if it has no token
+	admitted                    // live was let in, or refused, after it waited
 	timer                       // of gateway b
 	fault                       // number a
-	unhang                      // replica a goes on; b is the incarnation of its engine
+	resume                      // replica a goes on; b is the incarnation of its engine
 	sample
 )
 

@@ -43,7 +43,7 @@ func TestBucketsAreInOrderAndNarrow(t *testing.T) {
 			t.Fatalf("value %d is in bucket %d after %d", v, b, last)
 		}
 		last = b
-		if m := middle(b); math.Abs(m-float64(v)) > 0.0006*float64(v) {
+		if m := midpoint(b); math.Abs(m-float64(v)) > 0.0006*float64(v) {
 			t.Fatalf("value %d has the middle %v", v, m)
 		}
 	}

@@ -1,6 +1,11 @@
 package plugins
 
-import "math"
+import (
+	"math"
+	"strconv"
+)
+
+// What scorers and filters do with readings, where NaN is one that is not known.
 
 // lowerIsBetter turns readings into scores in place: (max-v)/(max-min), and 1 for
 // all if they are equal. NaN stays NaN and does not count. lo and hi are the
@@ -35,4 +40,12 @@ func (b *bounds) see(v float64) {
 	if v > b.hi {
 		b.hi = v
 	}
+}
+
+// count renders a reading for people: "3 waiting", or "waiting unknown".
+func count(v float64, what string) string {
+	if v != v {
+		return what + " unknown"
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64) + " " + what
 }
