@@ -2,6 +2,7 @@ package plugins_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -15,7 +16,10 @@ func TestDefaultWith(t *testing.T) {
 	p, err := plugins.DefaultWith(plugins.CostOptions{})
 	require.NoError(t, err)
 	eps := schedulingtest.Fleet(20)
-	want, err := mustNew(t, seeded(plugins.Default())).Explain(ctx, schedulingtest.Request("hello"), eps)
+	def, now := plugins.Default(), time.Now()
+	p.Now = func() time.Time { return now }
+	def.Now = p.Now
+	want, err := mustNew(t, seeded(def)).Explain(ctx, schedulingtest.Request("hello"), eps)
 	require.NoError(t, err)
 	got, err := mustNew(t, seeded(p)).Explain(ctx, schedulingtest.Request("hello"), eps)
 	require.NoError(t, err)

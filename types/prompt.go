@@ -15,8 +15,8 @@ type Prompt struct {
 	// Data is what Spans are ranges of. Nil: the request's body. See Request.PromptData.
 	Data []byte
 
-	Bytes  int // total length of the spans
-	Tokens int // estimated prompt tokens, media included
+	Bytes  int // total length of the spans; 0: to be summed up
+	Tokens int // estimated prompt tokens, media included; 0: to be estimated from Bytes
 	Images int // image parts
 	Audio  int // audio parts
 	Other  int // parts of any other kind: files, video, unknown
@@ -38,7 +38,7 @@ const DefaultBlockTokens = 16
 // each; set Tokens if it is known.
 func TextPrompt(text string) Prompt {
 	p := promptOf([]byte(text))
-	p.Tokens = (p.Bytes + bytesPerToken - 1) / bytesPerToken
+	p.Estimate()
 	return p
 }
 
@@ -73,6 +73,19 @@ func BlockPrompt(hashes []uint64, blockTokens int) Prompt {
 	p := promptOf(data)
 	p.Tokens = len(hashes) * blockTokens
 	return p
+}
+
+// Estimate fills in Bytes and Tokens where they are 0: from the spans, and at 4 bytes each.
+// A scheduler does so before it decides.
+func (p *Prompt) Estimate() {
+	if p.Bytes == 0 {
+		for _, s := range p.Spans {
+			p.Bytes += s.End - s.Start
+		}
+	}
+	if p.Tokens == 0 && p.Bytes > 0 {
+		p.Tokens = (p.Bytes + bytesPerToken - 1) / bytesPerToken
+	}
 }
 
 func promptOf(data []byte) Prompt {
