@@ -24,26 +24,26 @@ type served struct {
 	Refused  []int
 }
 
-// filter is a data plane that is called with one piece after the other and keeps nothing
+// hooked is a data plane that is called with one piece after the other and keeps nothing
 // but the Exchange.
-type filter struct {
+type hooked struct {
 	d   *director.Director
 	x   *director.Exchange
 	got *served
 }
 
-func (f *filter) requestHeaders(in director.Incoming) (goOn bool) {
+func (f *hooked) requestHeaders(in director.Incoming) (goOn bool) {
 	x, a := f.d.Begin(ctx, in)
 	f.x = x
 	return f.local(a)
 }
 
-func (f *filter) requestBody(piece string, last bool) (goOn bool) {
+func (f *hooked) requestBody(piece string, last bool) (goOn bool) {
 	return f.local(f.x.Body([]byte(piece), last))
 }
 
 // local answers in place of a server.
-func (f *filter) local(a *director.Answer) (goOn bool) {
+func (f *hooked) local(a *director.Answer) (goOn bool) {
 	if a == nil {
 		return true
 	}
@@ -51,7 +51,7 @@ func (f *filter) local(a *director.Answer) (goOn bool) {
 	return false
 }
 
-func (f *filter) responseHeaders(status int, h http.Header) {
+func (f *hooked) responseHeaders(status int, h http.Header) {
 	if r := f.x.Route(); r != nil {
 		f.got.Sent = r.Endpoint().Address[:3] + string(r.Body)
 	}
@@ -59,7 +59,7 @@ func (f *filter) responseHeaders(status int, h http.Header) {
 	f.got.Status = status
 }
 
-func (f *filter) responseBody(piece string, last bool) {
+func (f *hooked) responseBody(piece string, last bool) {
 	f.got.Body += string(f.x.ResponseBody([]byte(piece), last))
 }
 
@@ -132,7 +132,7 @@ func TestExchangeIsRoute(t *testing.T) {
 			})
 			for _, size := range []int{1, 7, 1 << 20} {
 				got := play(func(d *director.Director, got *served) {
-					f := &filter{d: d, got: got}
+					f := &hooked{d: d, got: got}
 					in := tt.in
 					in.HeadersOnly = len(in.Body) == 0
 					defer func() { f.x.Close(context.Canceled) }()
