@@ -19,12 +19,12 @@ func (c *Controller) prefixOf(req *types.Request) uint64 {
 	h.SetSeed(c.prefixes)
 	h.WriteString(req.Target())
 	h.WriteString(req.CacheSalt)
-	left := head
+	left, data := head, req.PromptData()
 	for _, span := range req.Prompt.Spans {
-		if span.Start < 0 || span.End > len(req.Body) || span.Start > span.End {
+		if span.Start < 0 || span.End > len(data) || span.Start > span.End {
 			break
 		}
-		part := req.Body[span.Start:span.End]
+		part := data[span.Start:span.End]
 		part = part[:min(len(part), left)]
 		h.Write(part)
 		if left -= len(part); left == 0 {
