@@ -147,11 +147,12 @@ func (a *App) listen() (err error) {
 
 func (a *App) listenMetrics() (err error) {
 	pages := a.pages()
-	if file := tokenFile(a.o.MetricsTokenFile); file != "" {
-		if _, err := file.read(); err != nil {
+	if file := a.o.MetricsTokenFile; file != "" {
+		token, err := newToken(file, a.o.Logger)
+		if err != nil {
 			return err
 		}
-		pages = file.guard(pages, a.o.Logger)
+		pages = guard(token, pages, a.o.Logger)
 	}
 	encryption := a.o.MetricsTLS
 	encryption.Off = encryption.CertFile == "" && encryption.KeyFile == ""
