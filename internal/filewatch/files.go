@@ -129,9 +129,9 @@ func (o *Options) file(path string, left *int64) ([]byte, error) {
 }
 
 // regular returns what is wrong with a path that is not of a regular file: to read one of
-// another kind may take for ever. The null device is an empty one.
+// another kind may take for ever.
 func regular(path string, info fs.FileInfo) error {
-	if info.Mode().IsRegular() || path == os.DevNull {
+	if info.Mode().IsRegular() {
 		return nil
 	}
 	return &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("want a regular file, this is one of type %s", kindOf(info.Mode()))}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/inferpick/inferpick/internal/filewatch"
@@ -19,6 +20,9 @@ const maxToken = 4 << 10
 // newToken reads the token that a client has to show. It is looked at for each request: what
 // is put in its place counts at once, and tokens are asked for seldom.
 func newToken(path string, logger *slog.Logger) (*reread[string], error) {
+	if path == os.DevNull { // for "none", which it does not mean
+		return nil, fmt.Errorf("epp: token of metrics: %s is empty", path)
+	}
 	return newReread("token of metrics", maxToken, logger, func(files []filewatch.File) (string, error) {
 		token := strings.TrimSpace(string(files[0].Data))
 		switch {
