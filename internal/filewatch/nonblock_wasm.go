@@ -1,5 +1,5 @@
 //go:build js || wasip1
 
-package datastore
+package filewatch
 
 const nonblock = 0 // there are no named pipes
