@@ -9,12 +9,12 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/scrape"
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
 	"github.com/inferpick/inferpick/types"
 )
 
