@@ -1,6 +1,7 @@
 package modelserver
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -11,18 +12,63 @@ import (
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
 
-// The bounds of vLLM's histograms, in seconds.
+// page is what a server publishes about itself.
+type page struct {
+	metrics                          engine.Metrics
+	runningAdapters, waitingAdapters []string      // replaced, never written to
+	adapterHistory                   []adapterInfo // replaced, never written to; the last is the present
+	adaptersAt                       time.Time     // when the present was last seen
 
-func firstTokenBounds() []float64 {
-	return []float64{.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560}
+	requests   uint64
+	stopped    uint64 // replies that ended by themselves
+	cut        uint64 // replies that ended at the limit of their length
+	aborted    uint64
+	firstToken histogram
+	interToken histogram
+	whole      histogram
 }
 
-func interTokenBounds() []float64 {
-	return []float64{.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80}
+// adapterInfo is one series of vllm:lora_requests_info.
+type adapterInfo struct {
+	running, waiting string
+	at               time.Time
 }
 
-func wholeBounds() []float64 {
-	return []float64{.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680}
+// maxAdapterHistory bounds the series of vllm:lora_requests_info. The real
+// server keeps every combination it ever saw; readers must take the newest.
+const maxAdapterHistory = 16
+
+// newPage is that of a server that has just started. The bounds are those of vLLM's
+// histograms, in seconds.
+func newPage(m engine.Metrics, now time.Time) page {
+	return page{
+		metrics: m, adapterHistory: []adapterInfo{{at: now}}, adaptersAt: now,
+		firstToken: histogram{bounds: []float64{.001, .005, .01, .02, .04, .06, .08, .1, .25, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560}},
+		interToken: histogram{bounds: []float64{.01, .025, .05, .075, .1, .15, .2, .3, .4, .5, .75, 1, 2.5, 5, 7.5, 10, 20, 40, 80}},
+		whole:      histogram{bounds: []float64{.3, .5, .8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680}},
+	}
+}
+
+// ended counts a request that has all of its output.
+func (p *page) ended(s *stream, at time.Time) {
+	p.whole.observe(at.Sub(s.arrived).Seconds(), 1)
+	if s.cut {
+		p.cut++
+	} else {
+		p.stopped++
+	}
+}
+
+// remember adds the adapters of the moment to the history: what was seen
+// before moves to the end with a new time.
+func (p *page) remember(at time.Time) {
+	// The array is shared with pages handed out: copied before it is written to.
+	history := slices.Clone(p.adapterHistory)
+	history[len(history)-1].at = p.adaptersAt
+	info := adapterInfo{strings.Join(p.runningAdapters, ","), strings.Join(p.waitingAdapters, ","), at}
+	history = slices.DeleteFunc(history, func(old adapterInfo) bool { return old.running == info.running && old.waiting == info.waiting })
+	history = append(history, info)
+	p.adapterHistory = history[max(0, len(history)-maxAdapterHistory):]
 }
 
 // histogram counts observations. It is copied by assignment.
@@ -42,66 +88,29 @@ func (h *histogram) observe(value float64, n uint64) {
 	h.sum += value * float64(n)
 }
 
-// remember adds the adapters of the moment to the history: what was seen
-// before moves to the end with a new time.
-func (p *page) remember(at time.Time) {
-	if n := len(p.adapterHistory); n > 0 {
-		// The array is shared with pages handed out: copied before it is written to.
-		p.adapterHistory = slices.Clone(p.adapterHistory)
-		p.adapterHistory[n-1].at = p.adaptersAt
-	}
-	info := adapterInfo{strings.Join(p.runningAdapters, ","), strings.Join(p.waitingAdapters, ","), at}
-	history := make([]adapterInfo, 0, len(p.adapterHistory)+1)
-	for _, old := range p.adapterHistory {
-		if old.running != info.running || old.waiting != info.waiting {
-			history = append(history, old)
-		}
-	}
-	history = append(history, info)
-	p.adapterHistory = history[max(0, len(history)-maxAdapterHistory):]
-}
-
-// exposition writes the Prometheus text format.
+// exposition writes the Prometheus text format as the Python client does.
 type exposition struct {
 	buf    []byte
 	labels string // of every series that has the engine's labels
 }
 
 func (x *exposition) family(name, kind, help string) {
-	x.buf = append(x.buf, "# HELP "...)
-	x.buf = append(x.buf, name...)
-	x.buf = append(x.buf, ' ')
-	x.buf = append(x.buf, help...)
-	x.buf = append(x.buf, "\n# TYPE "...)
-	x.buf = append(x.buf, name...)
-	x.buf = append(x.buf, ' ')
-	x.buf = append(x.buf, kind...)
-	x.buf = append(x.buf, '\n')
+	x.buf = fmt.Appendf(x.buf, "# HELP %s %s\n# TYPE %[1]s %[3]s\n", name, help, kind)
 }
 
 // sample writes one line. The labels are written as they are.
 func (x *exposition) sample(name, labels string, value float64) {
 	x.buf = append(x.buf, name...)
 	if labels != "" {
-		x.buf = append(x.buf, '{')
-		x.buf = append(x.buf, labels...)
-		x.buf = append(x.buf, '}')
+		x.buf = append(append(append(x.buf, '{'), labels...), '}')
 	}
-	x.buf = append(x.buf, ' ')
-	x.buf = strconv.AppendFloat(x.buf, value, 'g', -1, 64)
-	x.buf = append(x.buf, '\n')
+	x.buf = append(strconv.AppendFloat(append(x.buf, ' '), value, 'g', -1, 64), '\n')
 }
 
-func (x *exposition) gauge(name, help string, value float64) {
-	x.family(name, "gauge", help)
+// single writes a family of one series with the engine's labels.
+func (x *exposition) single(name, kind, help string, value float64) {
+	x.family(name, kind, help)
 	x.sample(name, x.labels, value)
-}
-
-// counter writes a counter as the Python client does: the family without
-// _total in OpenMetrics, with it here.
-func (x *exposition) counter(name, help string, value uint64) {
-	x.family(name, "counter", help)
-	x.sample(name, x.labels, float64(value))
 }
 
 func (x *exposition) histogram(name, help string, h *histogram) {
@@ -122,20 +131,15 @@ func (x *exposition) histogram(name, help string, h *histogram) {
 	x.sample(name+"_sum", x.labels, h.sum)
 }
 
-// label escapes a label value.
-func label(value string) string {
-	if !strings.ContainsAny(value, "\\\n\"") {
-		return value
-	}
-	return strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`).Replace(value)
-}
+// escape makes a label value of a text.
+var escape = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`).Replace
 
 func unixSeconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }
 
 func (p *process) serveMetrics(w http.ResponseWriter, r *http.Request) {
-	p.faults.waitMetrics(r.Context(), p.ending)
+	p.hangMetrics(r.Context())
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-	if p.faults.garbage.Load() {
+	if p.server.garbage.Load() {
 		io.WriteString(w, "<!doctype html><title>simulated garbage</title>\nvllm:num_requests_running{engine=\"0\" NaNaN\n\x00\xff{[\n")
 		return
 	}
@@ -144,26 +148,23 @@ func (p *process) serveMetrics(w http.ResponseWriter, r *http.Request) {
 }
 
 func (p *process) appendMetrics(buf []byte, page *page) []byte {
-	m := &page.metrics
-	x := exposition{
-		buf:    slices.Grow(buf, 16<<10),
-		labels: `engine="0",model_name="` + label(p.opts.Models[0]) + `"`,
-	}
+	m, config := &page.metrics, &p.loop.config
+	x := exposition{buf: slices.Grow(buf, 16<<10), labels: `engine="0",model_name="` + escape(p.opts.Models[0]) + `"`}
 	x.family("process_start_time_seconds", "gauge", "Start time of the simulated server, in seconds since the epoch.")
 	x.sample("process_start_time_seconds", "", unixSeconds(p.started))
 
-	x.gauge("vllm:num_requests_running", "Requests in the batch.", float64(m.Running))
-	x.gauge("vllm:num_requests_waiting", "Requests in the queue.", float64(m.Waiting))
+	x.single("vllm:num_requests_running", "gauge", "Requests in the batch.", float64(m.Running))
+	x.single("vllm:num_requests_waiting", "gauge", "Requests in the queue.", float64(m.Waiting))
 	x.family("vllm:num_requests_waiting_by_reason", "gauge", "Requests in the queue, by what they wait for.")
 	x.sample("vllm:num_requests_waiting_by_reason", x.labels+`,reason="capacity"`, float64(m.Waiting))
 	x.sample("vllm:num_requests_waiting_by_reason", x.labels+`,reason="deferred"`, 0)
-	x.gauge("vllm:kv_cache_usage_perc", "Share of the KV cache in use, 0 to 1.", m.KVUsage())
+	x.single("vllm:kv_cache_usage_perc", "gauge", "Share of the KV cache in use, 0 to 1.", m.KVUsage())
 
-	x.counter("vllm:prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.", m.QueriedTokens)
-	x.counter("vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.", m.HitTokens)
-	x.counter("vllm:num_preemptions_total", "Requests thrown out of the batch.", m.Preemptions)
-	x.counter("vllm:prompt_tokens_total", "Prompt tokens processed.", m.PromptTokens)
-	x.counter("vllm:generation_tokens_total", "Tokens generated.", m.GeneratedTokens)
+	x.single("vllm:prefix_cache_queries_total", "counter", "Prompt tokens looked up in the prefix cache.", float64(m.QueriedTokens))
+	x.single("vllm:prefix_cache_hits_total", "counter", "Prompt tokens found in the prefix cache.", float64(m.HitTokens))
+	x.single("vllm:num_preemptions_total", "counter", "Requests thrown out of the batch.", float64(m.Preemptions))
+	x.single("vllm:prompt_tokens_total", "counter", "Prompt tokens processed.", float64(m.PromptTokens))
+	x.single("vllm:generation_tokens_total", "counter", "Tokens generated.", float64(m.GeneratedTokens))
 
 	x.family("vllm:request_success_total", "counter", "Requests ended, by reason.")
 	x.sample("vllm:request_success_total", x.labels+`,finished_reason="stop"`, float64(page.stopped))
@@ -179,16 +180,11 @@ func (p *process) appendMetrics(buf []byte, page *page) []byte {
 		if i == len(page.adapterHistory)-1 {
 			info.at = page.adaptersAt
 		}
-		x.sample("vllm:lora_requests_info",
-			`max_lora="`+strconv.Itoa(p.loop.config.MaxLoRAs)+
-				`",running_lora_adapters="`+label(info.running)+
-				`",waiting_lora_adapters="`+label(info.waiting)+`"`,
-			unixSeconds(info.at))
+		x.sample("vllm:lora_requests_info", fmt.Sprintf(`max_lora="%d",running_lora_adapters="%s",waiting_lora_adapters="%s"`,
+			config.MaxLoRAs, escape(info.running), escape(info.waiting)), unixSeconds(info.at))
 	}
-
 	x.family("vllm:cache_config_info", "gauge", "Geometry of the KV cache.")
-	x.sample("vllm:cache_config_info",
-		`block_size="`+strconv.Itoa(engine.BlockTokens)+`",cache_dtype="auto",enable_prefix_caching="True",engine="0",num_gpu_blocks="`+
-			strconv.Itoa(p.loop.config.Blocks)+`"`, 1)
+	x.sample("vllm:cache_config_info", fmt.Sprintf(`block_size="%d",cache_dtype="auto",enable_prefix_caching="True",engine="0",num_gpu_blocks="%d"`,
+		engine.BlockTokens, config.Blocks), 1)
 	return x.buf
 }

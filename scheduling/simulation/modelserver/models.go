@@ -1,6 +1,7 @@
 package modelserver
 
 import (
+	"io"
 	"net/http"
 	"slices"
 	"sync"
@@ -10,14 +11,16 @@ import (
 type models struct {
 	base []string
 
-	mu       sync.RWMutex
-	ids      map[string]uint32 // every adapter ever loaded: a name keeps its id, and with it its cached blocks
-	names    []string          // by id - 1
-	adapters []string          // those loaded, in the order of loading
+	mu     sync.RWMutex
+	names  []string // every adapter ever loaded, by id - 1: a name keeps its id, and with it its cached blocks
+	loaded []bool   // by id - 1
 }
 
+// maxAdapters bounds what clients can make a server remember.
+const maxAdapters = 4096
+
 func newModels(base, adapters []string) *models {
-	m := &models{base: base, ids: make(map[string]uint32)}
+	m := &models{base: base}
 	for _, name := range adapters {
 		m.load(name)
 	}
@@ -31,24 +34,23 @@ func (m *models) find(name string) (adapter uint32, ok bool) {
 	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if !slices.Contains(m.adapters, name) {
-		return 0, false
-	}
-	return m.ids[name], true
+	i := slices.Index(m.names, name)
+	return uint32(i + 1), i >= 0 && m.loaded[i]
 }
 
-// load adds an adapter and reports whether it is new.
+// load adds an adapter and reports whether it is new, and there is room for it.
 func (m *models) load(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if slices.Contains(m.base, name) || slices.Contains(m.adapters, name) {
+	i := slices.Index(m.names, name)
+	switch {
+	case slices.Contains(m.base, name) || i >= 0 && m.loaded[i] || i < 0 && len(m.names) >= maxAdapters:
 		return false
+	case i < 0:
+		m.names, m.loaded = append(m.names, name), append(m.loaded, true)
+	default:
+		m.loaded[i] = true
 	}
-	if _, known := m.ids[name]; !known {
-		m.names = append(m.names, name)
-		m.ids[name] = uint32(len(m.names))
-	}
-	m.adapters = append(m.adapters, name)
 	return true
 }
 
@@ -57,24 +59,32 @@ func (m *models) load(name string) bool {
 func (m *models) unload(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	i := slices.Index(m.adapters, name)
-	if i < 0 {
+	i := slices.Index(m.names, name)
+	if i < 0 || !m.loaded[i] {
 		return false
 	}
-	m.adapters = slices.Delete(m.adapters, i, i+1)
+	m.loaded[i] = false
 	return true
 }
 
-// namesOf returns the names of adapters by their ids.
-func (m *models) namesOf(ids []uint32) []string {
-	if len(ids) == 0 {
-		return nil
-	}
+// adapters returns the names of those loaded.
+func (m *models) adapters() (names []string) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	names := make([]string, len(ids))
-	for i, id := range ids {
-		names[i] = m.names[id-1]
+	for i, name := range m.names {
+		if m.loaded[i] {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// namesOf returns the names of adapters by their ids.
+func (m *models) namesOf(ids []uint32) (names []string) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, id := range ids {
+		names = append(names, m.names[id-1])
 	}
 	return names
 }
@@ -91,67 +101,56 @@ type modelEntry struct {
 }
 
 func (p *process) serveModels(w http.ResponseWriter, _ *http.Request) {
-	entry := func(name string) modelEntry {
-		return modelEntry{ID: name, Object: "model", Created: p.started.Unix(), OwnedBy: "simulated", Root: name}
-	}
 	data := []modelEntry{}
+	add := func(name string, parent *string, length int) {
+		data = append(data, modelEntry{name, "model", p.started.Unix(), "simulated", name, parent, length})
+	}
 	for _, name := range p.models.base {
-		e := entry(name)
-		e.Length = p.loop.capacity
-		data = append(data, e)
+		add(name, nil, p.loop.capacity)
 	}
-	p.models.mu.RLock()
-	adapters := slices.Clone(p.models.adapters)
-	p.models.mu.RUnlock()
-	for _, name := range adapters {
-		e := entry(name)
-		e.Parent = &p.models.base[0]
-		data = append(data, e)
+	for _, name := range p.models.adapters() {
+		add(name, &p.models.base[0], 0)
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"object": "list", "data": data})
+	writeJSON(w, http.StatusOK, object{"object": "list", "data": data})
 }
 
-// maxAdapters bounds what clients can make a server remember.
-const maxAdapters = 4096
+// adapterBody is the body of requests to load and unload adapters.
+type adapterBody struct {
+	Name string `json:"lora_name"`
+	Path string `json:"lora_path"`
+}
 
 func (p *process) serveLoadAdapter(w http.ResponseWriter, r *http.Request) {
-	var body struct {
-		Name string `json:"lora_name"`
-		Path string `json:"lora_path"`
+	var body adapterBody
+	err := p.readJSON(w, r, &body)
+	switch {
+	case err != nil:
+	case body.Name == "" || body.Path == "":
+		err = invalid("lora_name", "both 'lora_name' and 'lora_path' must be given")
+	case !p.models.load(body.Name):
+		err = invalid("lora_name", "the LoRA adapter '%s' is loaded already, or there are too many", body.Name)
 	}
-	if err := p.readJSON(w, r, &body); err != nil {
-		err.write(w)
-		return
-	}
-	if body.Name == "" || body.Path == "" {
-		invalid("lora_name", "both 'lora_name' and 'lora_path' must be given").write(w)
-		return
-	}
-	p.models.mu.RLock()
-	full := len(p.models.names) >= maxAdapters
-	p.models.mu.RUnlock()
-	if full || !p.models.load(body.Name) {
-		invalid("lora_name", "the LoRA adapter '%s' is loaded already, or there are too many", body.Name).write(w)
-		return
-	}
-	writeText(w, "Success: simulated LoRA adapter '"+body.Name+"' added.")
+	answerAdapter(w, err, body.Name, "added")
 }
 
 func (p *process) serveUnloadAdapter(w http.ResponseWriter, r *http.Request) {
-	var body struct {
-		Name string `json:"lora_name"`
+	var body adapterBody
+	err := p.readJSON(w, r, &body)
+	switch {
+	case err != nil:
+	case body.Name == "":
+		err = invalid("lora_name", "'lora_name' must be given")
+	case !p.models.unload(body.Name):
+		err = unknownModel(body.Name)
 	}
-	if err := p.readJSON(w, r, &body); err != nil {
+	answerAdapter(w, err, body.Name, "removed")
+}
+
+func answerAdapter(w http.ResponseWriter, err *apiError, name, what string) {
+	if err != nil {
 		err.write(w)
 		return
 	}
-	if body.Name == "" {
-		invalid("lora_name", "'lora_name' must be given").write(w)
-		return
-	}
-	if !p.models.unload(body.Name) {
-		unknownModel(body.Name).write(w)
-		return
-	}
-	writeText(w, "Success: simulated LoRA adapter '"+body.Name+"' removed.")
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	io.WriteString(w, "Success: simulated LoRA adapter '"+name+"' "+what+".")
 }

@@ -3,155 +3,116 @@ package modelserver
 import (
 	"bytes"
 	"encoding/json"
-	"net/http"
-	"strconv"
 )
 
 // responses is POST /v1/responses.
 type responses struct {
-	item     string // id of the only output item
-	sequence int    // number of the next event
-	delta1   string // what an event with a word begins with
+	openAI
+	sequence int // number of the next event
 }
 
-func (a *responses) read(p *process, w http.ResponseWriter, r *http.Request) (query, *apiError) {
-	var body struct {
-		fields
-		Instructions    string          `json:"instructions"`
-		Input           json.RawMessage `json:"input"`
-		Tools           json.RawMessage `json:"tools"`
-		MaxOutputTokens int             `json:"max_output_tokens"`
+func (a *responses) query(r *request) (prompt, int, *apiError) {
+	var p prompt
+	p.json(r.Tools)
+	if r.Instructions != "" {
+		p.role("system")
+		p.text(r.Instructions)
 	}
-	if err := p.readJSON(w, r, &body); err != nil {
-		return query{}, err
-	}
-	q := query{fields: body.fields, limit: body.MaxOutputTokens}
-	if len(body.Tools) > 0 && string(body.Tools) != "null" {
-		q.prompt.text(string(body.Tools))
-	}
-	if body.Instructions != "" {
-		q.prompt.role("system")
-		q.prompt.text(body.Instructions)
-	}
-	input := bytes.TrimSpace(body.Input)
-	if len(input) == 0 || input[0] != '[' {
-		q.prompt.role("user")
-		if err := q.prompt.content(input); err != nil || len(input) == 0 {
-			return q, invalid("input", "'input' must be a string or a list of items")
+	items := []message{{Role: "user", Content: r.Input}}
+	if input := bytes.TrimSpace(r.Input); len(input) == 0 {
+		return nil, 0, invalid("input", "'input' must be a string or a list of items")
+	} else if input[0] == '[' {
+		if err := json.Unmarshal(input, &items); err != nil {
+			return nil, 0, invalid("input", "'input': %v", err)
 		}
-		q.prompt.role("assistant")
-		return q, nil
 	}
-	var items []chatMessage
-	if err := json.Unmarshal(input, &items); err != nil {
-		return q, invalid("input", "'input': %v", err)
+	failure := p.messages(items)
+	if failure != nil {
+		failure.param = "input"
 	}
-	return q, q.prompt.messages(items)
+	return p, r.MaxOutputTokens, failure
 }
 
 func (a *responses) kind() string { return "resp" }
 
-func (a *responses) fail(w http.ResponseWriter, e *apiError) { e.write(w) }
-
-func (a *responses) whole(r *reply) any {
-	a.item = "msg_" + r.id
-	return a.response(r, true)
-}
+func (a *responses) whole(r *reply) any { return a.response(r, true) }
 
 // response is the object as it is at the start and at the end.
-func (a *responses) response(r *reply, done bool) any {
-	resp := map[string]any{
+func (a *responses) response(r *reply, done bool) object {
+	resp := object{
 		"id": r.id, "object": "response", "created_at": r.created, "model": r.model,
-		"status": "in_progress", "error": nil, "incomplete_details": nil, "instructions": nil, "metadata": map[string]any{},
-		"output": []any{}, "parallel_tool_calls": true, "temperature": 1, "tool_choice": "auto", "tools": []any{}, "top_p": 1,
+		"status": a.status(r, done), "error": nil, "incomplete_details": nil, "instructions": nil, "metadata": object{},
+		"output": list{}, "parallel_tool_calls": true, "temperature": 1, "tool_choice": "auto", "tools": list{}, "top_p": 1,
 		"usage": nil,
 	}
 	if !done {
 		return resp
 	}
-	resp["status"] = "completed"
 	if r.cut() {
-		resp["status"] = "incomplete"
-		resp["incomplete_details"] = map[string]any{"reason": "max_output_tokens"}
+		resp["incomplete_details"] = object{"reason": "max_output_tokens"}
 	}
-	resp["output"] = []any{a.message(r, true)}
-	resp["usage"] = map[string]any{
-		"input_tokens": r.prompt, "input_tokens_details": map[string]any{"cached_tokens": r.cached()},
-		"output_tokens": r.tokens(), "output_tokens_details": map[string]any{"reasoning_tokens": 0},
+	resp["output"] = list{a.message(r, true)}
+	resp["usage"] = object{
+		"input_tokens": r.prompt, "input_tokens_details": object{"cached_tokens": r.cached()},
+		"output_tokens": r.tokens(), "output_tokens_details": object{"reasoning_tokens": 0},
 		"total_tokens": r.prompt + r.tokens(),
 	}
 	return resp
 }
 
-func (a *responses) message(r *reply, done bool) any {
-	m := map[string]any{"id": a.item, "type": "message", "role": "assistant", "status": "in_progress", "content": []any{}}
-	if done {
-		m["status"] = "completed"
-		if r.cut() {
-			m["status"] = "incomplete"
-		}
-		m["content"] = []any{a.part(r.text)}
+func (a *responses) status(r *reply, done bool) string {
+	switch {
+	case !done:
+		return "in_progress"
+	case r.cut():
+		return "incomplete"
 	}
-	return m
+	return "completed"
 }
 
-func (a *responses) part(text []byte) any {
-	return map[string]any{"type": "output_text", "text": string(text), "annotations": []any{}}
+func (a *responses) item(r *reply) string { return "msg_" + r.id }
+
+func (a *responses) message(r *reply, done bool) object {
+	content := list{}
+	if done {
+		content = list{a.part(string(r.text))}
+	}
+	return object{"id": a.item(r), "type": "message", "role": "assistant", "status": a.status(r, done), "content": content}
 }
 
-// event appends one event with the given fields.
-func (a *responses) event(buf []byte, kind string, fields map[string]any) []byte {
-	fields["type"] = kind
-	fields["sequence_number"] = a.sequence
+func (a *responses) part(text string) object {
+	return object{"type": "output_text", "text": text, "annotations": list{}}
+}
+
+// event appends one event of the response, with a field; textEvent one of its only part.
+func (a *responses) event(buf []byte, kind string, fields object) []byte {
+	fields["type"], fields["sequence_number"] = "response."+kind, a.sequence
 	a.sequence++
-	return appendEvent(buf, kind, fields)
+	return appendEvent(buf, "response."+kind, fields)
+}
+
+func (a *responses) textEvent(buf []byte, r *reply, kind, field string, value any) []byte {
+	fields := object{"item_id": a.item(r), "output_index": 0, "content_index": 0, field: value}
+	if field != "part" {
+		fields["logprobs"] = list{}
+	}
+	return a.event(buf, kind, fields)
 }
 
 func (a *responses) begin(buf []byte, r *reply) []byte {
-	a.item = "msg_" + r.id
-	a.delta1 = `event: response.output_text.delta` + "\n" +
-		`data: {"type":"response.output_text.delta","item_id":` + quote(a.item) + `,"output_index":0,"content_index":0,"logprobs":[],"delta":"`
-	buf = a.event(buf, "response.created", map[string]any{"response": a.response(r, false)})
-	buf = a.event(buf, "response.in_progress", map[string]any{"response": a.response(r, false)})
-	buf = a.event(buf, "response.output_item.added", map[string]any{"output_index": 0, "item": a.message(r, false)})
-	return a.event(buf, "response.content_part.added", map[string]any{
-		"item_id": a.item, "output_index": 0, "content_index": 0, "part": a.part(nil),
-	})
+	buf = a.event(buf, "created", object{"response": a.response(r, false)})
+	buf = a.event(buf, "in_progress", object{"response": a.response(r, false)})
+	buf = a.event(buf, "output_item.added", object{"output_index": 0, "item": a.message(r, false)})
+	return a.textEvent(buf, r, "content_part.added", "part", a.part(""))
 }
 
 func (a *responses) delta(buf []byte, r *reply, i int) []byte {
-	buf = append(buf, a.delta1...)
-	buf = append(buf, r.token(i)...)
-	buf = append(buf, `","sequence_number":`...)
-	buf = strconv.AppendInt(buf, int64(a.sequence), 10)
-	a.sequence++
-	return append(buf, "}\n\n"...)
+	return a.textEvent(buf, r, "output_text.delta", "delta", string(r.token(i)))
 }
 
 func (a *responses) end(buf []byte, r *reply) []byte {
-	buf = a.event(buf, "response.output_text.done", map[string]any{
-		"item_id": a.item, "output_index": 0, "content_index": 0, "text": string(r.text), "logprobs": []any{},
-	})
-	buf = a.event(buf, "response.content_part.done", map[string]any{
-		"item_id": a.item, "output_index": 0, "content_index": 0, "part": a.part(r.text),
-	})
-	buf = a.event(buf, "response.output_item.done", map[string]any{"output_index": 0, "item": a.message(r, true)})
-	kind := "response.completed"
-	if r.cut() {
-		kind = "response.incomplete"
-	}
-	return a.event(buf, kind, map[string]any{"response": a.response(r, true)})
-}
-
-// appendEvent appends a server-sent event with a name.
-func appendEvent(buf []byte, name string, data any) []byte {
-	body, err := json.Marshal(data)
-	if err != nil {
-		panic("modelserver: " + err.Error()) // built from strings and numbers
-	}
-	buf = append(buf, "event: "...)
-	buf = append(buf, name...)
-	buf = append(buf, "\ndata: "...)
-	buf = append(buf, body...)
-	return append(buf, "\n\n"...)
+	buf = a.textEvent(buf, r, "output_text.done", "text", string(r.text))
+	buf = a.textEvent(buf, r, "content_part.done", "part", a.part(string(r.text)))
+	buf = a.event(buf, "output_item.done", object{"output_index": 0, "item": a.message(r, true)})
+	return a.event(buf, a.status(r, true), object{"response": a.response(r, true)})
 }
