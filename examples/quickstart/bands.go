@@ -75,7 +75,7 @@ type bandLog struct {
 	window window[time.Duration]
 }
 
-func (b *bandLog) letIn(waited time.Duration, now time.Time) {
+func (b *bandLog) admitted(waited time.Duration, now time.Time) {
 	b.waits.add(waited)
 	b.window.add(waited, now)
 }

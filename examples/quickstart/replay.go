@@ -135,8 +135,10 @@ func newReplay(r *runner, cfg config) *replay {
 	return p
 }
 
-// run returns when all sessions are through. None starts after ctx is done; those
-// under way are cut off when calls is done.
+func (p *replay) progress() *progress {
+	return &progress{p.done.Load(), p.turns, len(p.sessions)}
+}
+
 func (p *replay) run(ctx, calls context.Context) {
 	var open sync.WaitGroup
 	defer open.Wait()

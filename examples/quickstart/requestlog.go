@@ -67,15 +67,15 @@ type entry struct {
 // scheduler and keeps the last ones, each with the explanation of its decision. All
 // methods may be called from any goroutine.
 type requestLog struct {
-	mu     sync.Mutex
-	last   uint64 // id
-	open   map[*types.Request]*entry
-	end    uint64   // how many have ended
-	ended  []*entry // the last that went somewhere, in the order of their ends
-	away   []*entry // and that did not
-	count  map[target]uint64
-	recent window[target]
-	bands  map[int]*bandLog // by priority; there are no more than the manifests have
+	mu       sync.Mutex
+	last     uint64 // id
+	open     map[*types.Request]*entry
+	end      uint64   // how many have ended
+	ended    []*entry // the last that went somewhere, in the order of their ends
+	unrouted []*entry // and that did not
+	count    map[target]uint64
+	recent   window[target]
+	bands    map[int]*bandLog // by priority; there are no more than the manifests have
 }
 
 // target is what requests are counted by. There are no more of them than public
@@ -108,7 +108,7 @@ func (l *requestLog) admissionHooks() admission.Hooks {
 		Dispatched: func(t *admission.Ticket, waited time.Duration) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.bandLocked(t.Request().Priority).letIn(waited, time.Now())
+			l.bandLocked(t.Request().Priority).admitted(waited, time.Now())
 			if e := l.open[t.Request()]; e != nil {
 				ms := milliseconds(waited)
 				e.Waited, e.ticket = &ms, nil
@@ -239,7 +239,7 @@ func (l *requestLog) endLocked(req *types.Request, e *entry, outcome string) {
 	l.bandLocked(e.Priority).ended(outcome, e.Reason)
 	last := &l.ended
 	if e.Endpoint == "" {
-		last = &l.away
+		last = &l.unrouted
 	}
 	*last = append(slices.Delete(*last, 0, max(0, len(*last)+1-logSize)), e)
 }
@@ -281,7 +281,7 @@ func (l *requestLog) shown(n int) []entry {
 	newest := func(a, b *entry) int { return cmp.Compare(b.ID, a.ID) }
 	slices.SortFunc(yours, newest)
 	slices.SortFunc(queued, newest)
-	ended := slices.Concat(l.ended[max(len(l.ended)-n, 0):], l.away[max(len(l.away)-n/3, 0):])
+	ended := slices.Concat(l.ended[max(len(l.ended)-n, 0):], l.unrouted[max(len(l.unrouted)-n/3, 0):])
 	slices.SortFunc(ended, func(a, b *entry) int { return cmp.Compare(b.end, a.end) })
 	if few := n / 10; len(queued) > 2*few {
 		queued = slices.Concat(queued[:few], queued[len(queued)-few:])
@@ -299,7 +299,7 @@ func (l *requestLog) shown(n int) []entry {
 func (l *requestLog) get(id uint64) (entry, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, e := range slices.Concat(l.ended, l.away, slices.Collect(maps.Values(l.open))) {
+	for _, e := range slices.Concat(l.ended, l.unrouted, slices.Collect(maps.Values(l.open))) {
 		if e.ID == id {
 			return *e, true
 		}

@@ -59,18 +59,18 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 		f.waitForReadings(reading)
 	}
 
-	var p *replay
+	var t traffic = newWorkload(r, cfg.rate, cfg.seed)
 	if cfg.replay != "" {
-		p = newReplay(r, cfg)
+		t = newReplay(r, cfg)
 	}
-	v := newViewer(fleets, r, p)
+	v := newViewer(fleets, r, t)
 	stop := serve(alive, fleets, listeners, v)
 	defer stop()
 	greet(out, cfg, r.clients[0].url)
-	work(ctx, alive, cfg, r, p, v, newTerminal(out))
+	work(ctx, alive, cfg, t, v, newTerminal(out))
 	stop()
 
-	s = newSummary(cfg, v.take(time.Now()))
+	s = newSummary(cfg, v.refresh(time.Now()))
 	fmt.Fprint(out, s.String())
 	return s, nil
 }
@@ -101,9 +101,18 @@ func serve(ctx context.Context, fleets []*fleet, listeners []net.Listener, v *vi
 	})
 }
 
-// work sends the workload and shows views until the work is done, the duration is
-// over or ctx is done. It returns when no call is open.
-func work(ctx, alive context.Context, cfg config, r *runner, p *replay, v *viewer, term *terminal) {
+// traffic is what is sent: the built-in workload, or a replay.
+type traffic interface {
+	// run sends requests until ctx is done or there are no more, and returns when all have
+	// ended. Those under way are cut off when calls is done.
+	run(ctx, calls context.Context)
+	// progress is nil if there is no end.
+	progress() *progress
+}
+
+// work sends traffic and shows views until it is through, the duration is over or ctx is
+// done. It returns when no call is open.
+func work(ctx, alive context.Context, cfg config, t traffic, v *viewer, term *terminal) {
 	if cfg.duration > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, cfg.duration)
@@ -114,20 +123,13 @@ func work(ctx, alive context.Context, cfg config, r *runner, p *replay, v *viewe
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(drainTime, cut) })()
 
 	through := make(chan struct{})
-	go func() {
-		defer close(through)
-		if p != nil {
-			p.run(ctx, calls)
-		} else {
-			newWorkload(r, cfg.rate, cfg.seed).run(ctx, calls)
-		}
-	}()
+	go func() { defer close(through); t.run(ctx, calls) }()
 	tick := time.NewTicker(cfg.refresh)
 	defer tick.Stop()
 	for {
 		select {
 		case now := <-tick.C:
-			term.show(v.take(now))
+			term.show(v.refresh(now))
 		case <-through:
 			return
 		}

@@ -77,11 +77,11 @@ type progress struct {
 	Sessions int   `json:"sessions"`
 }
 
-// viewer takes a view at each refresh.
+// viewer takes views, one at each refresh.
 type viewer struct {
 	fleets  []*fleet
 	runner  *runner
-	replay  *replay // nil: the built-in workload
+	traffic traffic
 	started time.Time
 
 	mu      sync.Mutex
@@ -90,20 +90,17 @@ type viewer struct {
 	next    chan struct{} // closed when there is a later view
 }
 
-func newViewer(fleets []*fleet, r *runner, p *replay) *viewer {
-	v := &viewer{fleets: fleets, runner: r, replay: p, started: time.Now(), next: make(chan struct{})}
-	v.take(time.Now())
+func newViewer(fleets []*fleet, r *runner, t traffic) *viewer {
+	v := &viewer{fleets: fleets, runner: r, traffic: t, started: time.Now(), next: make(chan struct{})}
+	v.refresh(time.Now())
 	return v
 }
 
-// take takes a view and shows it to those who wait for it.
-func (v *viewer) take(now time.Time) view {
+// refresh takes a view and shows it to those who wait for it.
+func (v *viewer) refresh(now time.Time) view {
 	view := view{
 		Uptime: now.Sub(v.started).Seconds(), Requests: v.fleets[0].log.shown(shownRequests),
-		Point: point{At: now}, Skipped: v.runner.skipped.Load(),
-	}
-	if v.replay != nil {
-		view.Replay = &progress{v.replay.done.Load(), v.replay.turns, len(v.replay.sessions)}
+		Point: point{At: now}, Skipped: v.runner.skipped.Load(), Replay: v.traffic.progress(),
 	}
 	for i, f := range v.fleets {
 		fv := f.view(now)

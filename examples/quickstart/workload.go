@@ -127,24 +127,24 @@ func newWorkload(r *runner, rate float64, seed uint64) *workload {
 	return w
 }
 
-// run sends requests until ctx is done, and returns when all have ended. Those
-// under way are cut off when calls is done.
+func (w *workload) progress() *progress { return nil }
+
 func (w *workload) run(ctx, calls context.Context) {
 	var open sync.WaitGroup
 	defer open.Wait()
 	slots := make(chan struct{}, maxOpen)
-	for next := time.Now(); sleep(ctx, time.Until(next)); {
-		next = next.Add(time.Duration(w.rng.ExpFloat64() / w.rate * float64(time.Second)))
+	for arrival := time.Now(); sleep(ctx, time.Until(arrival)); {
+		arrival = arrival.Add(time.Duration(w.rng.ExpFloat64() / w.rate * float64(time.Second)))
 		select {
 		case slots <- struct{}{}:
 		default:
 			w.runner.skipped.Add(1)
 			continue
 		}
-		turn := w.next(time.Now())
+		next := w.next(time.Now())
 		open.Go(func() {
 			defer func() { <-slots }()
-			w.take(calls, turn)
+			w.turn(calls, next)
 		})
 	}
 }
@@ -213,9 +213,9 @@ func (w *workload) resume(priority int, now time.Time) *conversation {
 	return c
 }
 
-// take makes a turn and puts the conversation where next finds it again. If one of
+// turn makes a turn and puts the conversation where next finds it again. If one of
 // the fleets failed it, it ends for both, so that they go on with the same work.
-func (w *workload) take(ctx context.Context, c *conversation) {
+func (w *workload) turn(ctx context.Context, c *conversation) {
 	res, good := w.runner.each(ctx, call{
 		path: "/v1/chat/completions", body: streamBody(c.model, c.messages, maxReplies),
 		session: c.id, tenant: c.tenant, priority: c.priority,
