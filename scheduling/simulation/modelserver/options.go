@@ -81,12 +81,3 @@ func (o *Options) complete() error {
 	}
 	return nil
 }
-
-func (o *Options) engine() (*engine.Engine, error) {
-	return engine.New(engine.Config{
-		Calibration: o.Calibration,
-		Blocks:      o.KVBlocks,
-		MaxSeqs:     o.MaxSeqs,
-		MaxLoRAs:    o.MaxLoRAs,
-	})
-}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"math"
 	"math/rand/v2"
 
@@ -47,18 +48,51 @@ func (p *prompt) opaque(raw []byte) {
 	}
 }
 
+// absent reports whether a field is not given, or null.
+func absent(raw json.RawMessage) bool {
+	raw = bytes.TrimSpace(raw)
+	return len(raw) == 0 || string(raw) == "null"
+}
+
+// json appends a field that the model reads as it is, if it is given.
+func (p *prompt) json(raw json.RawMessage) {
+	if !absent(raw) {
+		p.text(string(raw))
+	}
+}
+
+// message is one of a chat, in OpenAI's form and in Anthropic's.
+type message struct {
+	Role      string          `json:"role"`
+	Content   json.RawMessage `json:"content"`
+	ToolCalls json.RawMessage `json:"tool_calls"`
+}
+
+// messages appends a chat: each message after the token of its role, and the
+// token of the one to come.
+func (p *prompt) messages(all []message) *apiError {
+	if len(all) == 0 {
+		return invalid("messages", "'messages' must have at least one message")
+	}
+	for i, m := range all {
+		p.role(m.Role)
+		if err := p.content(m.Content); err != nil {
+			return invalid("messages", "messages[%d].content: %v", i, err)
+		}
+		p.json(m.ToolCalls)
+	}
+	p.role("assistant")
+	return nil
+}
+
 // content appends the content of a message in any of the APIs: a string, null,
 // or a list of parts.
 func (p *prompt) content(raw json.RawMessage) error {
-	raw = bytes.TrimSpace(raw)
-	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
+	if absent(raw) {
 		return nil
 	}
-	if raw[0] == '"' {
-		var s string
-		if err := json.Unmarshal(raw, &s); err != nil {
-			return err
-		}
+	var s string
+	if json.Unmarshal(raw, &s) == nil {
 		p.text(s)
 		return nil
 	}
@@ -84,6 +118,43 @@ func (p *prompt) content(raw json.RawMessage) error {
 		}
 	}
 	return nil
+}
+
+// readInputs reads what /v1/completions and /v1/embeddings take: a string, a
+// list of strings, a list of tokens, or a list of lists of tokens.
+func readInputs(raw json.RawMessage) (inputs []prompt, err error) {
+	var (
+		text   string
+		texts  []string
+		tokens []uint32
+		lists  [][]uint32
+	)
+	switch {
+	case absent(raw):
+		return nil, errors.New("must be given")
+	case json.Unmarshal(raw, &text) == nil:
+		texts = []string{text}
+	case json.Unmarshal(raw, &texts) == nil:
+	case json.Unmarshal(raw, &tokens) == nil:
+		texts, lists = nil, [][]uint32{tokens}
+	case json.Unmarshal(raw, &lists) == nil:
+		texts = nil
+	default:
+		return nil, errors.New("want a string, a list of strings, a list of tokens or a list of lists of tokens")
+	}
+	for _, text := range texts {
+		var p prompt
+		p.text(text)
+		inputs = append(inputs, p)
+	}
+	for _, tokens := range lists {
+		var p prompt
+		for _, token := range tokens {
+			p = binary.LittleEndian.AppendUint32(p, token)
+		}
+		inputs = append(inputs, p)
+	}
+	return inputs, nil
 }
 
 // mix is SplitMix64's finalizer.

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver"
+	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
 )
 
 // The same prompt twice: the second time most of it is in the prefix cache.

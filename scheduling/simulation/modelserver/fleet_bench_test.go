@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver"
+	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
 )
 
 // BenchmarkFleet is a laptop demo: 16 servers with 20 streams each, and a

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
@@ -19,6 +20,47 @@ const (
 	longestLag = 50 * time.Millisecond
 )
 
+// stream is a request between its handler and the engine's loop. The loop
+// counts tokens up; the handler writes what is new whenever it gets to run, so
+// a handler that lags writes several at once and never holds the engine up.
+type stream struct {
+	// Set by the handler before the stream is submitted.
+	request engine.Request
+	arrived time.Time
+	eager   bool // wants to hear of every token, not only of the last
+	cut     bool // ends for its length, not by itself
+
+	cached   int          // prompt tokens found in the prefix cache; set before produced leaves 0
+	produced atomic.Int64 // tokens
+	ended    atomic.Bool  // nothing more will come
+	news     chan struct{}
+}
+
+func newStream(r engine.Request, cut bool) *stream {
+	return &stream{request: r, arrived: time.Now(), cut: cut, news: make(chan struct{}, 1)}
+}
+
+// notify wakes who waits on a channel, or lets them go round once more.
+func notify(news chan struct{}) {
+	select {
+	case news <- struct{}{}:
+	default:
+	}
+}
+
+// wait returns the number of tokens when there is news, and whether it is the
+// last.
+func (s *stream) wait(ctx context.Context) (produced int, ended bool, err error) {
+	select {
+	case <-s.news:
+	case <-ctx.Done():
+		return 0, false, ctx.Err()
+	}
+	// In this order: no token comes after ended.
+	ended = s.ended.Load()
+	return int(s.produced.Load()), ended, nil
+}
+
 // loop drives one engine in real time. It is one goroutine; a step costs one
 // timer and one wake-up for each stream that wants to hear of it.
 type loop struct {
@@ -31,8 +73,8 @@ type loop struct {
 
 	// Owned by the goroutine of run.
 	engine  *engine.Engine
-	streams []*stream // by engine ID; nil where the ID is free
-	idle    []uint64  // free IDs
+	streams map[uint64]*stream // by engine ID
+	lastID  uint64
 
 	mu         sync.Mutex
 	arrivals   []*stream
@@ -40,49 +82,19 @@ type loop struct {
 	page       page // as published
 }
 
-// page is what a server publishes about itself.
-type page struct {
-	metrics                          engine.Metrics
-	runningAdapters, waitingAdapters []string      // replaced, never written to
-	adapterHistory                   []adapterInfo // replaced, never written to; the last is the present
-	adaptersAt                       time.Time     // when the present was last seen
-
-	requests   uint64
-	stopped    uint64 // replies that ended by themselves
-	cut        uint64 // replies that ended at the limit of their length
-	aborted    uint64
-	firstToken histogram
-	interToken histogram
-	whole      histogram
-}
-
-// adapterInfo is one series of vllm:lora_requests_info.
-type adapterInfo struct {
-	running, waiting string
-	at               time.Time
-}
-
-// maxAdapterHistory bounds the series of vllm:lora_requests_info. The real
-// server keeps every combination it ever saw; readers must take the newest.
-const maxAdapterHistory = 16
-
 func newLoop(e *engine.Engine, scale float64, models *models) *loop {
-	l := &loop{
+	now := time.Now()
+	return &loop{
 		models:   models,
 		scale:    scale,
-		start:    time.Now(),
+		start:    now,
 		capacity: e.Config().Blocks * engine.BlockTokens,
 		config:   e.Config(),
 		wake:     make(chan struct{}, 1),
 		engine:   e,
+		streams:  map[uint64]*stream{},
+		page:     newPage(e.Metrics(0), now),
 	}
-	l.page.metrics = e.Metrics(0)
-	l.page.adapterHistory = []adapterInfo{{at: l.start}}
-	l.page.adaptersAt = l.start
-	l.page.firstToken.bounds = firstTokenBounds()
-	l.page.interToken.bounds = interTokenBounds()
-	l.page.whole.bounds = wholeBounds()
-	return l
 }
 
 // run steps the engine until ctx is done.
@@ -136,7 +148,7 @@ func (l *loop) submit(s *stream) {
 	l.arrivals = append(l.arrivals, s)
 	l.page.requests++
 	l.mu.Unlock()
-	l.nudge()
+	notify(l.wake)
 }
 
 // leave takes a stream back out. It does nothing to one that has ended.
@@ -147,14 +159,7 @@ func (l *loop) leave(s *stream) {
 	l.mu.Lock()
 	l.departures = append(l.departures, s)
 	l.mu.Unlock()
-	l.nudge()
-}
-
-func (l *loop) nudge() {
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
+	notify(l.wake)
 }
 
 // exchange tells the engine who came and who left since the last step.
@@ -162,20 +167,18 @@ func (l *loop) exchange() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.arrivals {
-		s.id = l.newID()
-		s.request.ID = s.id
+		l.lastID++
+		s.request.ID = l.lastID
 		if err := l.engine.Submit(s.request); err != nil {
 			// The handler has checked what can be wrong with a request.
 			panic("modelserver: " + err.Error())
 		}
-		l.streams[s.id] = s
+		l.streams[l.lastID] = s
 	}
 	for _, s := range l.departures {
-		// It may have ended by itself in the meantime, and its ID be another's.
-		if l.streams[s.id] == s {
-			l.engine.Cancel(s.id)
+		if l.engine.Cancel(s.request.ID) { // it may have ended by itself in the meantime
 			l.page.aborted++
-			l.release(s)
+			delete(l.streams, s.request.ID)
 		}
 	}
 	clear(l.arrivals)
@@ -183,22 +186,7 @@ func (l *loop) exchange() {
 	l.arrivals, l.departures = l.arrivals[:0], l.departures[:0]
 }
 
-func (l *loop) newID() uint64 {
-	if n := len(l.idle); n > 0 {
-		id := l.idle[n-1]
-		l.idle = l.idle[:n-1]
-		return id
-	}
-	l.streams = append(l.streams, nil)
-	return uint64(len(l.streams) - 1)
-}
-
-func (l *loop) release(s *stream) {
-	l.streams[s.id] = nil
-	l.idle = append(l.idle, s.id)
-}
-
-// deliver passes the tokens of a step on and publishes the engine's metrics.
+// deliver passes on what a step did, and publishes the metrics after it.
 func (l *loop) deliver(step engine.Step, now time.Duration, began, ended time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -216,17 +204,12 @@ func (l *loop) deliver(step engine.Step, now time.Duration, began, ended time.Ti
 		}
 		s.produced.Store(int64(ev.Generated))
 		if ev.Last {
-			l.page.whole.observe(ended.Sub(s.arrived).Seconds(), 1)
-			if s.cut {
-				l.page.cut++
-			} else {
-				l.page.stopped++
-			}
+			l.page.ended(s, ended)
 			s.ended.Store(true)
-			l.release(s)
+			delete(l.streams, ev.ID)
 		}
 		if s.eager || ev.Last {
-			s.notify()
+			notify(s.news)
 		}
 	}
 	l.page.interToken.observe(ended.Sub(began).Seconds(), later)
@@ -241,10 +224,8 @@ func (l *loop) publish(now time.Duration, at time.Time) {
 		m.RunningAdapters, m.WaitingAdapters = before.RunningAdapters, before.WaitingAdapters
 	} else {
 		// The engine reuses its slices.
-		m.RunningAdapters = slices.Clone(m.RunningAdapters)
-		m.WaitingAdapters = slices.Clone(m.WaitingAdapters)
-		l.page.runningAdapters = l.models.namesOf(m.RunningAdapters)
-		l.page.waitingAdapters = l.models.namesOf(m.WaitingAdapters)
+		m.RunningAdapters, m.WaitingAdapters = slices.Clone(m.RunningAdapters), slices.Clone(m.WaitingAdapters)
+		l.page.runningAdapters, l.page.waitingAdapters = l.models.namesOf(m.RunningAdapters), l.models.namesOf(m.WaitingAdapters)
 		l.page.remember(at)
 	}
 	l.page.adaptersAt = at

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,7 +18,10 @@ var ErrClosed = errors.New("modelserver: server is closed")
 type Server struct {
 	opts    Options
 	address net.Addr
-	faults  faults
+
+	// Faults. They outlive a restart.
+	hang, garbage atomic.Bool
+	failures      atomic.Int64
 
 	mu     sync.Mutex
 	detach func() bool // from the context given to Start
@@ -42,16 +46,21 @@ func Start(ctx context.Context, opts Options) (*Server, error) {
 		}
 	}
 	s := &Server{opts: opts, address: listener.Addr()}
-	proc, err := newProcess(&s.opts, &s.faults, listener)
-	if err != nil {
-		listener.Close()
-		return nil, err
-	}
 	s.mu.Lock() // ctx may be done already, and Close running
 	defer s.mu.Unlock()
-	s.proc = proc
+	if err := s.serveLocked(listener); err != nil {
+		return nil, err
+	}
 	s.detach = context.AfterFunc(ctx, s.Close)
 	return s, nil
+}
+
+// serveLocked starts a process on the listener. Caller must hold s.mu.
+func (s *Server) serveLocked(listener net.Listener) (err error) {
+	if s.proc, err = newProcess(s, listener); err != nil {
+		listener.Close()
+	}
+	return err
 }
 
 // Name returns Options.Name.
@@ -98,6 +107,10 @@ func (s *Server) retire() *process {
 func (s *Server) Kill() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.killLocked()
+}
+
+func (s *Server) killLocked() {
 	if s.proc != nil {
 		s.proc.kill()
 		s.proc = nil
@@ -113,34 +126,25 @@ func (s *Server) Restart() error {
 	if s.closed {
 		return ErrClosed
 	}
-	if s.proc != nil {
-		s.proc.kill()
-		s.proc = nil
-	}
+	s.killLocked()
 	listener, err := net.Listen(s.address.Network(), s.address.String())
 	if err != nil {
 		return fmt.Errorf("modelserver: restart: %w", err)
 	}
-	proc, err := newProcess(&s.opts, &s.faults, listener)
-	if err != nil {
-		listener.Close()
-		return err
-	}
-	s.proc = proc
-	return nil
+	return s.serveLocked(listener)
 }
 
 // HangMetrics makes requests for /metrics wait, until it is called with false,
 // the client gives up or the server ends.
-func (s *Server) HangMetrics(on bool) { s.faults.hangMetrics(on) }
+func (s *Server) HangMetrics(on bool) { s.hang.Store(on) }
 
 // GarbageMetrics makes /metrics answer 200 with something that is not a page of
 // metrics.
-func (s *Server) GarbageMetrics(on bool) { s.faults.garbage.Store(on) }
+func (s *Server) GarbageMetrics(on bool) { s.garbage.Store(on) }
 
 // FailNext makes the next n inference requests fail with status 500. It
 // replaces what an earlier call left; 0 ends it.
-func (s *Server) FailNext(n int) { s.faults.failures.Store(int64(n)) }
+func (s *Server) FailNext(n int) { s.failures.Store(int64(n)) }
 
 // Stats are the figures of a server since it was started last.
 type Stats struct {
@@ -171,19 +175,17 @@ func (s *Server) Stats() Stats {
 	s.mu.Lock()
 	proc := s.proc
 	s.mu.Unlock()
-	st := Stats{Name: s.opts.Name, Address: s.Address()}
 	if proc == nil {
-		return st
+		return Stats{Name: s.Name(), Address: s.Address()}
 	}
-	st.Up, st.Started = true, proc.started
 	page := proc.loop.published()
 	m := &page.metrics
-	st.Running, st.Waiting, st.KVUsage = m.Running, m.Waiting, m.KVUsage()
-	st.RunningAdapters, st.WaitingAdapters = page.runningAdapters, page.waitingAdapters
-	st.Requests = page.requests
-	st.Finished, st.Cancelled = m.Finished, m.Cancelled
-	st.QueriedTokens, st.HitTokens = m.QueriedTokens, m.HitTokens
-	st.PromptTokens, st.GeneratedTokens = m.PromptTokens, m.GeneratedTokens
-	st.Preemptions = m.Preemptions
-	return st
+	return Stats{
+		Name: s.Name(), Address: s.Address(), Up: true, Started: proc.started,
+		Running: m.Running, Waiting: m.Waiting, KVUsage: m.KVUsage(),
+		RunningAdapters: page.runningAdapters, WaitingAdapters: page.waitingAdapters,
+		Requests: page.requests, Finished: m.Finished, Cancelled: m.Cancelled,
+		QueriedTokens: m.QueriedTokens, HitTokens: m.HitTokens,
+		PromptTokens: m.PromptTokens, GeneratedTokens: m.GeneratedTokens, Preemptions: m.Preemptions,
+	}
 }

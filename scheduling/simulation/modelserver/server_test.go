@@ -21,8 +21,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
 )
 
 // patience bounds every wait of the tests; none takes nearly as long.

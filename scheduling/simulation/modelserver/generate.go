@@ -15,8 +15,9 @@ import (
 // same name; the header wins.
 const outputHeader = "X-Sim-Output-Tokens"
 
-// fields are what the bodies of the generating APIs have in common.
-type fields struct {
+// request is the body of a request by any of the APIs, each of which has a part of the
+// fields.
+type request struct {
 	Model     string      `json:"model"`
 	Stream    bool        `json:"stream"`
 	Seed      int64       `json:"seed"`
@@ -24,13 +25,31 @@ type fields struct {
 	IgnoreEOS bool        `json:"ignore_eos"`
 	MinTokens int         `json:"min_tokens"`
 	SimOutput json.Number `json:"x-sim-output-tokens"`
+
+	MaxTokens           *int `json:"max_tokens"`
+	MaxCompletionTokens int  `json:"max_completion_tokens"`
+	MaxOutputTokens     int  `json:"max_output_tokens"`
+	N                   *int `json:"n"`
+	StreamOptions       struct {
+		IncludeUsage bool `json:"include_usage"`
+	} `json:"stream_options"`
+
+	Messages     []message       `json:"messages"`
+	Prompt       json.RawMessage `json:"prompt"`
+	Input        json.RawMessage `json:"input"`
+	Instructions string          `json:"instructions"`
+	System       json.RawMessage `json:"system"`
+	Tools        json.RawMessage `json:"tools"`
+
+	Encoding   string `json:"encoding_format"`
+	Dimensions *int   `json:"dimensions"`
 }
 
-// query is a request for text, whichever API it came by.
-type query struct {
-	fields
-	prompt prompt
-	limit  int // most tokens of the reply; 0: as many as fit
+func (r *request) maxTokens() int {
+	if r.MaxTokens == nil {
+		return 0
+	}
+	return *r.MaxTokens
 }
 
 // reply is an answer under way.
@@ -48,49 +67,60 @@ func (r *reply) tokens() int        { return len(r.text) / tokenBytes }
 func (r *reply) token(i int) []byte { return r.text[i*tokenBytes : (i+1)*tokenBytes] }
 func (r *reply) cut() bool          { return r.finish == "length" }
 func (r *reply) cached() int        { return r.stream.cached }
-func (r *reply) modelJSON() string  { return quote(r.model) }
-func quote(s string) string         { b, _ := json.Marshal(s); return string(b) } // a string cannot fail
-func (p *process) newID(kind string) string {
-	return kind + "-sim-" + strconv.FormatUint(mix(uint64(p.started.UnixNano())^p.ids.Add(1)), 16)
-}
 
-// api is one of the APIs that generate text: how a request is read and how a
-// reply is written. One value serves one request.
+// api is one of the APIs: how a request is read and how a reply is written. One value
+// serves one request.
 type api interface {
-	// read turns the body into a query.
-	read(p *process, w http.ResponseWriter, r *http.Request) (query, *apiError)
+	// query says what a request asks for: a prompt, and the most tokens of the reply; 0: as
+	// many as fit.
+	query(*request) (prompt, int, *apiError)
 	// kind is the prefix of the reply's id.
 	kind() string
 	// whole returns the body of a reply that is not streamed.
 	whole(*reply) any
-	// begin, delta and end append the events of a streamed reply: what comes with
-	// the first token, one token, and what comes after the last.
-	begin([]byte, *reply) []byte
-	delta([]byte, *reply, int) []byte
-	end([]byte, *reply) []byte
 	// fail writes an error in the API's form.
 	fail(http.ResponseWriter, *apiError)
 }
 
+// streamer is an api that can stream. Each method appends events: what comes with the
+// first token, one token, and what comes after the last.
+type streamer interface {
+	begin([]byte, *reply) []byte
+	delta([]byte, *reply, int) []byte
+	end([]byte, *reply) []byte
+}
+
+// openAI is how OpenAI's APIs fail.
+type openAI struct{}
+
+func (openAI) fail(w http.ResponseWriter, e *apiError) { e.write(w) }
+
 func (p *process) generate(w http.ResponseWriter, r *http.Request, a api) {
-	q, failure := a.read(p, w, r)
+	if p.fails() {
+		e := &apiError{status: http.StatusInternalServerError, kind: "server_error", message: "This simulated server was told to fail."}
+		e.write(w)
+		return
+	}
+	var req request
+	failure := p.readJSON(w, r, &req)
 	var rep *reply
 	if failure == nil {
-		rep, failure = p.plan(r, &q)
+		req.SimOutput = cmp.Or(json.Number(r.Header.Get(outputHeader)), req.SimOutput)
+		rep, failure = p.plan(&req, a)
 	}
 	if failure != nil {
 		a.fail(w, failure)
 		return
 	}
-	rep.id = p.newID(a.kind())
-	rep.stream.eager = q.Stream
+	s, streams := a.(streamer)
+	rep.stream.eager = streams && req.Stream
 	p.loop.submit(rep.stream)
 	defer p.loop.leave(rep.stream)
 	if p.opts.Logger.Enabled(r.Context(), slog.LevelDebug) {
 		p.opts.Logger.Debug("request", "id", rep.id, "model", rep.model, "prompt", rep.prompt, "output", rep.tokens())
 	}
-	if q.Stream {
-		writeStream(w, r, a, rep)
+	if rep.stream.eager {
+		writeStream(w, r, s, rep)
 		return
 	}
 	if _, _, err := rep.stream.wait(r.Context()); err != nil {
@@ -101,7 +131,7 @@ func (p *process) generate(w http.ResponseWriter, r *http.Request, a api) {
 
 // writeStream writes a reply as it comes. A stream that is cut short is
 // aborted, so that the client cannot take it for a whole one.
-func writeStream(w http.ResponseWriter, r *http.Request, a api, rep *reply) {
+func writeStream(w http.ResponseWriter, r *http.Request, a streamer, rep *reply) {
 	flusher := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-cache")
@@ -141,16 +171,20 @@ func writeStream(w http.ResponseWriter, r *http.Request, a api, rep *reply) {
 	}
 }
 
-// plan decides what the reply to a query will be.
-func (p *process) plan(r *http.Request, q *query) (*reply, *apiError) {
-	if q.Model == "" {
+// plan decides what the reply to a request will be.
+func (p *process) plan(req *request, a api) (*reply, *apiError) {
+	prompt, limit, failure := a.query(req)
+	if failure != nil {
+		return nil, failure
+	}
+	if req.Model == "" {
 		return nil, invalid("model", "'model' must be given")
 	}
-	adapter, ok := p.models.find(q.Model)
+	adapter, ok := p.models.find(req.Model)
 	if !ok {
-		return nil, unknownModel(q.Model)
+		return nil, unknownModel(req.Model)
 	}
-	in := q.prompt.tokens()
+	in := prompt.tokens()
 	if in == 0 {
 		return nil, invalid("prompt", "The prompt is empty.")
 	}
@@ -160,55 +194,36 @@ func (p *process) plan(r *http.Request, q *query) (*reply, *apiError) {
 		e.code = "context_length_exceeded"
 		return nil, e
 	}
-	exact, failure := exactLength(r, q.SimOutput)
-	if failure != nil {
-		return nil, failure
+	exact := 0 // the length that a client asks for
+	if req.SimOutput != "" {
+		var err error
+		if exact, err = strconv.Atoi(req.SimOutput.String()); err != nil || exact < 1 {
+			return nil, invalid("x-sim-output-tokens", "x-sim-output-tokens is %q: want a number of at least 1", req.SimOutput)
+		}
 	}
-	if q.limit < 0 || q.MinTokens < 0 {
-		return nil, invalid("max_tokens", "'max_tokens' is %d and 'min_tokens' is %d: want at least 1 and 0", q.limit, q.MinTokens)
+	if limit < 0 || req.MinTokens < 0 {
+		return nil, invalid("max_tokens", "'max_tokens' is %d and 'min_tokens' is %d: want at least 1 and 0", limit, req.MinTokens)
 	}
 
-	seed := hashBytes(p.opts.Seed^mix(uint64(q.Seed)), q.prompt)
+	seed := hashBytes(p.opts.Seed^mix(uint64(req.Seed)), prompt)
 	natural := exact // the length at which the reply ends by itself
 	if natural == 0 {
-		natural = max(q.MinTokens, drawLength(seed, p.opts.MaxOutput))
+		natural = max(req.MinTokens, drawLength(seed, p.opts.MaxOutput))
 	}
-	most := min(room, cmp.Or(q.limit, room))
+	most := min(room, cmp.Or(limit, room))
 	out, finish := natural, "stop"
-	if q.IgnoreEOS && exact == 0 && q.limit > 0 || natural > most {
+	if req.IgnoreEOS && exact == 0 && limit > 0 || natural > most {
 		out, finish = most, "length"
 	}
 
-	content := drawWords(q.prompt, seed, out)
-	s := newStream()
-	s.cut = finish == "length"
-	s.request = engine.Request{
-		Prompt:  in,
-		Output:  out,
-		Hashes:  blockHashes(q.CacheSalt, content),
-		Adapter: adapter,
-	}
-	text := append([]byte(nil), content[in*tokenBytes:]...) // the prompt need not stay
+	content := drawWords(prompt, seed, out)
 	return &reply{
-		model:   q.Model,
+		id:      a.kind() + "-sim-" + strconv.FormatUint(mix(uint64(p.started.UnixNano())^p.ids.Add(1)), 16),
+		model:   req.Model,
 		created: time.Now().Unix(),
 		prompt:  in,
-		text:    text,
+		text:    append([]byte(nil), content[in*tokenBytes:]...), // the prompt need not stay
 		finish:  finish,
-		stream:  s,
+		stream:  newStream(engine.Request{Prompt: in, Output: out, Hashes: blockHashes(req.CacheSalt, content), Adapter: adapter}, finish == "length"),
 	}, nil
-}
-
-// exactLength returns the output length a client asked for by the header or by
-// the field; 0 if it did not.
-func exactLength(r *http.Request, field json.Number) (int, *apiError) {
-	value := cmp.Or(r.Header.Get(outputHeader), field.String())
-	if value == "" {
-		return 0, nil
-	}
-	n, err := strconv.Atoi(value)
-	if err != nil || n < 1 {
-		return 0, invalid("x-sim-output-tokens", "x-sim-output-tokens is %q: want a number of at least 1", value)
-	}
-	return n, nil
 }
