@@ -294,8 +294,9 @@ func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 	if n := req.Prompt.Bytes / p.index.Options().BlockBytes; n > len(pr.room) {
 		pr.hashes = make([]uint64, 0, n)
 	}
+	data := req.PromptData()
 	for _, s := range req.Prompt.Spans {
-		pr.hashes = h.Append(pr.hashes, req.Body[s.Start:s.End])
+		pr.hashes = h.Append(pr.hashes, data[s.Start:s.End])
 	}
 	if most := p.index.Options().MaxPromptBlocks; len(pr.hashes) > most {
 		pr.hashes = pr.hashes[:most]

@@ -28,6 +28,8 @@ type Scheduler struct {
 	seed  uint64
 	calls atomic.Uint64 // decisions so far: seeds the next one
 
+	warnings warnings
+
 	mu sync.Mutex
 	// guarded by mu: the bookings that are open, the one that expires first in front
 	open bookings
@@ -129,6 +131,7 @@ func (s *Scheduler) ScheduleExplained(ctx context.Context, req *types.Request, e
 
 func (s *Scheduler) schedule(ctx context.Context, req *types.Request, eps []*types.Endpoint, ex *Explanation) (*Decision, error) {
 	s.begin(req, s.calls.Add(1))
+	s.warn(req, eps)
 	d := &Decision{Request: req, At: req.Now, scheduler: s}
 	if err := s.decide(ctx, req, eps, d, ex); err != nil {
 		s.rejected(req, err)
@@ -154,15 +157,10 @@ func (s *Scheduler) Explain(ctx context.Context, req *types.Request, eps []*type
 func (s *Scheduler) begin(req *types.Request, n uint64) {
 	req.Now = s.profile.Now()
 	req.StaleBefore = req.Now.Add(-s.profile.MetricsTTL)
-	if req.Prompt.Tokens == 0 && req.Prompt.Bytes > 0 {
-		req.Prompt.Tokens = (req.Prompt.Bytes + bytesPerToken - 1) / bytesPerToken
-	}
+	req.Prompt.Estimate()
 	req.Rand = types.NewRand(s.seed + n*0x9fb21c651e98df25)
 	s.Expire(req.Now)
 }
-
-// bytesPerToken is what a prompt of unknown length in tokens is taken to have.
-const bytesPerToken = 4
 
 // decide runs the pipeline and fills in d's endpoints. It changes nothing else,
 // apart from what it writes to ex, which may be nil.
@@ -354,7 +352,7 @@ func (s *Scheduler) pick(ctx context.Context, p *pipeline, req *types.Request, e
 			err = fmt.Errorf("picked index %d of %d endpoints", i, len(eps))
 		}
 		if err == nil && eps[i].Load == nil {
-			err = fmt.Errorf("endpoint %q has no Load to book in: make it with types.NewEndpoint or feed it from a datastore", eps[i].ID)
+			err = fmt.Errorf("endpoint %q has no Load: %w", eps[i].ID, ErrNoLoad)
 		}
 		if err != nil {
 			if rank > 0 && errors.Is(err, ErrNoEndpoint) {

@@ -49,16 +49,22 @@ type bandCounts struct {
 	Reasons map[string]uint64 `json:"reasons"`
 }
 
-// refuse counts a refusal.
-func (c *bandCounts) refuse(reason string) {
-	if c.Reasons == nil {
-		c.Reasons = map[string]uint64{}
-	}
-	c.Reasons[reason]++
-	if reason == string(admission.TimedOut) {
-		c.Expired++
-	} else {
-		c.Refused++
+// ended counts a request by its outcome and, if it was refused, the reason.
+func (c *bandCounts) ended(outcome, reason string) {
+	switch outcome {
+	case outcomeDone:
+		c.Served++
+	case outcomeFailed:
+		c.Failed++
+	case outcomeCancelled:
+		c.Cancelled++
+	case outcomeRefused:
+		c.Reasons[reason]++
+		if reason == string(admission.TimedOut) {
+			c.Expired++
+		} else {
+			c.Refused++
+		}
 	}
 }
 
@@ -66,21 +72,12 @@ func (c *bandCounts) refuse(reason string) {
 type bandLog struct {
 	bandCounts
 	waits  distribution
-	window []wait // of those let in lately, oldest first
+	window window[time.Duration]
 }
 
-// wait is how long one request waited.
-type wait struct {
-	at     time.Time
-	waited time.Duration
-}
-
-func (b *bandLog) letIn(waited time.Duration, now time.Time) {
+func (b *bandLog) admitted(waited time.Duration, now time.Time) {
 	b.waits.add(waited)
-	if len(b.window) >= maxWindow {
-		b.window = slices.Delete(b.window, 0, maxWindow/16)
-	}
-	b.window = append(b.window, wait{now, waited})
+	b.window.add(waited, now)
 }
 
 // waitFigures are how long requests waited to be let in, in milliseconds, those for which
@@ -90,22 +87,16 @@ type waitFigures struct {
 	Wait90 *float64 `json:"waitP90Ms"`
 }
 
-// now returns the waits of the window before the given time.
+// now returns the waits of the window before the given time, and total those of all.
 func (b *bandLog) now(at time.Time) waitFigures {
-	old := 0
-	for old < len(b.window) && at.Sub(b.window[old].at) > windowLength {
-		old++
-	}
-	b.window = slices.Delete(b.window, 0, old)
-	waits := make([]float64, len(b.window))
-	for i, w := range b.window {
-		waits[i] = milliseconds(w.waited)
+	var waits []float64
+	for _, w := range b.window.until(at) {
+		waits = append(waits, milliseconds(w.value))
 	}
 	slices.Sort(waits)
 	return waitFigures{percentile(waits, 0.5), percentile(waits, 0.9)}
 }
 
-// total returns the waits of everything so far.
 func (b *bandLog) total() waitFigures {
 	return waitFigures{b.waits.quantile(0.5), b.waits.quantile(0.9)}
 }
@@ -115,9 +106,7 @@ type admissionView struct {
 	Endpoints  int        `json:"endpoints"`
 	Saturation *float64   `json:"saturation"` // 0..1, the mean of the endpoints; nil: unknown
 	Queued     int        `json:"queued"`
-	Bytes      int64      `json:"bytes"` // of the bodies that wait
 	Oldest     float64    `json:"oldestMs"`
-	Rate       float64    `json:"rate"` // let in per second, of late
 	Bands      []bandView `json:"bands"`
 }
 
@@ -143,10 +132,7 @@ func (f *fleet) admissionView(now time.Time) *admissionView {
 		return nil
 	}
 	s := c.Stats()
-	v := &admissionView{
-		Endpoints: s.Endpoints, Saturation: pointer(types.Known(s.Saturation)), Queued: s.Queued, Bytes: s.Bytes,
-		Oldest: milliseconds(s.Oldest), Rate: s.Rate,
-	}
+	v := &admissionView{Endpoints: s.Endpoints, Saturation: pointer(types.Known(s.Saturation)), Queued: s.Queued, Oldest: milliseconds(s.Oldest)}
 	stats := map[int]admission.BandStats{}
 	for _, b := range s.Bands {
 		stats[b.Priority] = b
@@ -163,34 +149,15 @@ func (f *fleet) admissionView(now time.Time) *admissionView {
 	return v
 }
 
-// reportView is an admission.Report in which what is unknown is nil. Times are in
-// milliseconds.
+// reportView is an admission.Report that can be written as JSON: what is unknown is nil.
 type reportView struct {
-	Verdict      string   `json:"verdict"`
-	Detail       string   `json:"detail,omitempty"`
-	Band         string   `json:"band"`
-	Ceiling      float64  `json:"ceiling"`
-	Candidates   int      `json:"candidates"`
-	Room         int      `json:"room"`
-	Saturation   *float64 `json:"saturation"`
-	Higher       int      `json:"higher"`
-	OtherTenants int      `json:"otherTenants"`
-	OwnTenant    int      `json:"ownTenant"`
-	Counter      float64  `json:"counter"`
-	Least        float64  `json:"least"`
-	Waited       float64  `json:"waitedMs"`
-	Left         float64  `json:"leftMs"`
-	Expected     float64  `json:"expectedMs"` // 0: unknown
+	admission.Report
+	Saturation *float64
 }
 
 func newReportView(r *admission.Report) *reportView {
 	if r == nil {
 		return nil
 	}
-	return &reportView{
-		Verdict: r.Verdict, Detail: r.Detail, Band: r.Band, Ceiling: r.Ceiling, Candidates: r.Candidates, Room: r.Room,
-		Saturation: pointer(types.Known(r.Saturation)),
-		Higher:     r.Higher, OtherTenants: r.OtherTenants, OwnTenant: r.OwnTenant, Counter: r.Counter, Least: r.Least,
-		Waited: milliseconds(r.Waited), Left: milliseconds(r.Left), Expected: milliseconds(r.Expected),
-	}
+	return &reportView{*r, pointer(types.Known(r.Saturation))}
 }

@@ -29,7 +29,6 @@ type call struct {
 // result is what a client saw of one call.
 type result struct {
 	status int
-	reason string        // why the gateway refused it
 	err    error         // also for a status that is not 200
 	ttft   time.Duration // to the first event with content
 	tpot   time.Duration // (last content - first) / (tokens - 1); 0 with fewer than 2 tokens
@@ -60,34 +59,33 @@ func (c *client) do(ctx context.Context, call call) (res result) {
 	if err != nil {
 		return result{err: err}
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set(workloadHeader, "1")
-	if call.session != "" {
-		req.Header.Set(director.HeaderSession, call.session)
-	}
-	if call.tenant != "" {
-		req.Header.Set(director.HeaderFairness, call.tenant)
-	}
+	output := ""
 	if call.output > 0 {
-		req.Header.Set("X-Sim-Output-Tokens", strconv.Itoa(call.output))
+		output = strconv.Itoa(call.output)
+	}
+	for name, value := range map[string]string{
+		"Content-Type": "application/json", workloadHeader: "1",
+		director.HeaderSession: call.session, director.HeaderFairness: call.tenant, "X-Sim-Output-Tokens": output,
+	} {
+		if value != "" {
+			req.Header.Set(name, value)
+		}
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return result{err: err}
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		message, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-		return result{status: resp.StatusCode, reason: resp.Header.Get(director.HeaderReason), err: fmt.Errorf("status %d: %s", resp.StatusCode, message)}
-	}
 	res.status = resp.StatusCode
+	if res.status != http.StatusOK {
+		message, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		res.err = fmt.Errorf("status %d: %s", res.status, message)
+		return res
+	}
 	res.err = res.read(resp.Body, begin)
 	res.e2e = time.Since(begin)
 	return res
 }
-
-// errNoEnd is the error of a stream without its last event.
-var errNoEnd = errors.New("the stream broke off")
 
 // read reads the events of a response.
 func (r *result) read(body io.Reader, begin time.Time) error {
@@ -110,8 +108,7 @@ func (r *result) read(body io.Reader, begin time.Time) error {
 		if content := deltaText(data); len(content) > 0 {
 			last = time.Now()
 			if first.IsZero() {
-				first = last
-				r.ttft = first.Sub(begin)
+				first, r.ttft = last, last.Sub(begin)
 			}
 			text.Write(content)
 		} else if bytes.Contains(data, []byte(`"usage":{`)) {
@@ -121,7 +118,7 @@ func (r *result) read(body io.Reader, begin time.Time) error {
 	if err := lines.Err(); err != nil {
 		return err
 	}
-	return errNoEnd
+	return errors.New("the stream broke off")
 }
 
 // deltaText returns the text in one event. Events of simulated servers hold words

@@ -149,7 +149,7 @@ func TestRun(t *testing.T) {
 	// one to be explained is the newest that went somewhere: it will be kept the longest.
 	routed := func(e entry) bool { return e.Endpoint != "" }
 	v := watchUntil(t, url, func(v view) bool {
-		return v.Fleets[0].Total.Requests > 40 && v.Fleets[1].Total.Requests > 40 && v.Point.TTFT90[0] != nil &&
+		return v.Fleets[0].Total.Requests > 40 && v.Fleets[1].Total.Requests > 40 && v.Point.Fleets[0].TTFT90 != nil &&
 			slices.ContainsFunc(v.Requests, routed)
 	})
 	if v.Fleets[0].Policy != "default" || v.Fleets[1].Policy != "round-robin" || len(v.Fleets[0].Endpoints) != 3 {

@@ -30,7 +30,7 @@ func TestTally(t *testing.T) {
 		{"tpot", all.TPOT90, 10}, {"hits", all.HitShare, 5050. / 10001},
 	} {
 		if tt.got == nil || math.Abs(*tt.got-tt.want) > tt.want/100 {
-			t.Errorf("%s = %v, want %v within 1 %%", tt.name, number(tt.got), tt.want)
+			t.Errorf("%s = %v, want %v within 1 %%", tt.name, known("%g", tt.got, 1), tt.want)
 		}
 	}
 

@@ -9,7 +9,7 @@ import (
 )
 
 func TestTerminal(t *testing.T) {
-	v := view{At: time.Unix(100, 0), Uptime: 3, Replay: &progress{5, 10, 2}, Skipped: 1}
+	v := view{Point: point{At: time.Unix(100, 0)}, Uptime: 3, Replay: &progress{5, 10, 2}, Skipped: 1}
 	ms := 12345.
 	for _, policy := range []string{"a policy with a very long name", "round-robin"} {
 		f := fleetView{Policy: policy, Now: figures{TTFT50: &ms, TTFT90: &ms, TPOT50: &ms}, Total: figures{Requests: 7_000_000, Failed: 123456}}
@@ -50,7 +50,7 @@ func TestTerminal(t *testing.T) {
 	plain := newTerminal(&out)
 	for range 7 {
 		plain.show(v)
-		v.At = v.At.Add(time.Second)
+		v.Point.At = v.Point.At.Add(time.Second)
 	}
 	if !strings.Contains(out.String(), "10000 waiting") {
 		t.Errorf("lines = %q, want in them how many wait", out.String())

@@ -53,3 +53,27 @@ type Refusal struct {
 func (r *Refusal) Error() string {
 	return fmt.Sprintf("admission: request of priority %d (%s) refused: %s", r.Priority, r.Band, r.Detail)
 }
+
+func asError(r *Refusal) error {
+	if r == nil {
+		return nil
+	}
+	return r
+}
+
+// Panic is what Hooks.Failed is told of a function of the user's that panicked.
+type Panic struct {
+	// In is the function, such as "Detector.Fill" or "Hooks.Queued".
+	In    string
+	Value any    // what it panicked with
+	Stack []byte // where, as debug.Stack prints it
+}
+
+// Error says what panicked, and with what.
+func (p *Panic) Error() string { return fmt.Sprintf("admission: %s panicked: %v", p.In, p.Value) }
+
+// Unwrap returns the value, if it is an error.
+func (p *Panic) Unwrap() error {
+	err, _ := p.Value.(error)
+	return err
+}

@@ -60,7 +60,7 @@ func TestEventQueueOrder(t *testing.T) {
 	}
 	for last := (event{at: -1}); len(q.heap) > 0; {
 		e := q.pop()
-		if e.before(&last) {
+		if e.at < last.at || e.at == last.at && e.seq < last.seq {
 			t.Fatalf("event %d at %v after event %d at %v", e.seq, e.at, last.seq, last.at)
 		}
 		last = e

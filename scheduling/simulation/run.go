@@ -234,7 +234,7 @@ func (s *sim) check() error {
 // drained reports whether no event is left that can bring a job.
 func (s *sim) drained() bool {
 	for i := range s.queue.heap {
-		switch s.queue.heap[i].kind {
+		switch s.queue.heap[i].Of.kind {
 		case arrive, submit, fault:
 			return false
 		}
