@@ -75,6 +75,10 @@ func (s *stalls) forget(w *ejection.Wait) {
 // respond is told of a response; took: it says how long one takes. Caller must hold s.mu.
 func (s *stalls) respond(w *ejection.Wait, now time.Time, took bool) {
 	s.Remove(w)
+	if !took && !s.AnyLeft() {
+		s.Responded(now, nil) // without the lock that all endpoints share
+		return
+	}
 	s.baseline.mu.Lock()
 	defer s.baseline.mu.Unlock()
 	s.Responded(now, &s.baseline.Baseline)
@@ -86,7 +90,7 @@ func (s *stalls) respond(w *ejection.Wait, now time.Time, took bool) {
 // strike is Strike. Caller must hold s.mu.
 func (s *stalls) strike(w *ejection.Wait, now time.Time) bool {
 	if !s.Silent(w, now) {
-		return false // as nearly always, without the lock that all endpoints share
+		return false // as nearly always
 	}
 	s.baseline.mu.Lock()
 	defer s.baseline.mu.Unlock()

@@ -79,8 +79,12 @@ func (s *Stalls) Remove(w *Wait) {
 	s.waiting[w.Class]--
 }
 
+// AnyLeft reports whether Responded has something to teach.
+func (s *Stalls) AnyLeft() bool { return s.nLeft > 0 }
+
 // Responded is told of a response. It teaches b how long those would have had to wait that
-// were left before: at a server that responds, longer than they did.
+// were left before: at a server that responds, longer than they did. b may be nil unless
+// AnyLeft.
 func (s *Stalls) Responded(now time.Time, b *Baseline) {
 	s.response, s.strikes = now, 0
 	for _, l := range s.left[:s.nLeft] {
