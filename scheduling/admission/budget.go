@@ -30,6 +30,7 @@ type Budget struct {
 	Burst float64
 }
 
+// String returns what errors and logs call the budget.
 func (b Budget) String() string {
 	return fmt.Sprintf("tenant %q, model %q", b.Tenant, b.Model)
 }
