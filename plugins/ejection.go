@@ -161,11 +161,11 @@ func (f *Ejection) Describe(req *types.Request, ep *types.Endpoint) string {
 	more := func(until time.Time) time.Duration { return until.Sub(req.Now).Round(time.Millisecond) }
 	switch {
 	case s.State(req.Now) == ejection.Out:
-		return fmt.Sprintf("ejected for %v more after %s", more(s.Until()), s.Cause())
-	case s.Ejected() && s.InFlight() > 0:
+		return fmt.Sprintf("ejected for %v more after %s", more(s.Until), s.Cause)
+	case s.Ejected() && s.InFlight > 0:
 		return "on probation, with a request in flight"
-	case req.Now.Before(s.Spared()):
-		return fmt.Sprintf("busy, spared for %v more", more(s.Spared()))
+	case req.Now.Before(s.Spared):
+		return fmt.Sprintf("busy, spared for %v more", more(s.Spared))
 	case s.Ejected():
 		return "on probation"
 	}
@@ -345,7 +345,7 @@ func (f *Ejection) account(s *endpointHealth) {
 	}
 	count(&f.unsettled, &s.unsettled, !s.Settled())
 	count(&f.ejected, &s.ejected, s.Ejected())
-	count(&f.out, &s.struckOut, s.Ejected() || !s.Spared().IsZero())
+	count(&f.out, &s.struckOut, s.Ejected() || !s.Spared.IsZero())
 	if bar := s.Barred(); bar != s.barred {
 		s.barred = bar
 		s.load.TakeOut(bar)

@@ -67,7 +67,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func parseFlags(args []string, out io.Writer) (s settings, err error) {
-	s.at = usual
+	s.at = defaultAddresses
 	fs := pflag.NewFlagSet("envoy", pflag.ContinueOnError)
 	fs.Usage = func() { fmt.Fprint(out, "Usage: envoy [flags]\n\n", fs.FlagUsagesWrapped(100)) }
 	fs.StringVar(&s.config, "config", filepath.Join(home(), "demo"), "the picker's configuration, a `file or folder`; model servers are simulated at the addresses in it")

@@ -97,29 +97,26 @@ type Input struct {
 	Spare    time.Duration // Busy: for how long
 }
 
-// Server is one server. The zero value is In.
+// Server is one server. The zero value is In. Its fields are to be read only.
 type Server struct {
-	state State
+	Until    time.Time // Out: when Trial begins
+	Cause    string    // of the last ejection, for people
+	InFlight int       // Out and Trial: requests sent since the ejection
+	Spared   time.Time // until when, because it is busy; zero: it is not
 
-	row     int // failures
-	carried int // failures before the last first token, until a request is served
-
-	until    time.Time     // Out: when Trial begins
-	inFlight int           // Out and Trial: requests sent since the ejection
-	waited   time.Duration // Out and Trial: by all who left
-
+	state     State
+	row       int           // failures
+	carried   int           // failures before the last first token, until a request is served
+	waited    time.Duration // Out and Trial: by all who left
 	lasted    time.Duration // the last ejection
 	doublings int           // of Base, next time
-	cause     string        // of the last ejection, for people
 	good      time.Time     // since when requests have been served to their end; zero: none was since the ejection
-
-	spared time.Time // until when, because it is busy; zero: it is not
-	asked  time.Time // when it said so last
+	asked     time.Time     // when it last said that it is busy
 }
 
 // State returns the state at an instant: nothing but time makes a trial of an ejection.
 func (s *Server) State(now time.Time) State {
-	if s.state == Out && !now.Before(s.until) {
+	if s.state == Out && !now.Before(s.Until) {
 		return table[timeOver][Out].to
 	}
 	return s.state
@@ -129,42 +126,30 @@ func (s *Server) State(now time.Time) State {
 func (s *Server) Ejected() bool { return s.state == Out || s.state == Trial }
 
 // Settled reports whether a request that is served would change nothing.
-func (s *Server) Settled() bool { return s.state == In && s.spared.IsZero() }
-
-// Spared returns until when nothing is sent to it because it is busy. Zero: it is not.
-func (s *Server) Spared() time.Time { return s.spared }
-
-// Until returns when its last ejection is over.
-func (s *Server) Until() time.Time { return s.until }
-
-// Cause returns what brought its last ejection about, for people.
-func (s *Server) Cause() string { return s.cause }
-
-// InFlight returns how many requests are there that were sent since it was ejected.
-func (s *Server) InFlight() int { return s.inFlight }
+func (s *Server) Settled() bool { return s.state == In && s.Spared.IsZero() }
 
 // Barred returns until when nothing is sent there. Zero: it gets requests.
 func (s *Server) Barred() time.Time {
 	switch {
-	case s.Ejected() && s.inFlight > 0:
+	case s.Ejected() && s.InFlight > 0:
 		return types.Forever
-	case s.Ejected() && s.until.After(s.spared):
-		return s.until
+	case s.Ejected() && s.Until.After(s.Spared):
+		return s.Until
 	}
-	return s.spared
+	return s.Spared
 }
 
 // Apply takes a step. It reports whether it ejected the server, and whether the request
 // counted against it.
 func (s *Server) Apply(r Rules, in Input) (ejected, counted bool) {
 	from, event := s.State(in.Now), s.refine(r, in)
-	if in.Event >= Served && in.Event <= Ended && s.inFlight > 0 {
-		s.inFlight--
+	if in.Event >= Served && in.Event <= Ended && s.InFlight > 0 {
+		s.InFlight--
 	}
 	step := table[event][from]
 	ejected = step.do == eject
 	if ejected {
-		s.cause = s.why(from, event, in.Begun)
+		s.Cause = s.why(from, event, in.Begun)
 	}
 	s.act(step.do, r, in)
 	if step.to != from {
@@ -196,11 +181,11 @@ func (s *Server) failures(begun bool) int {
 func (s *Server) act(do action, r Rules, in Input) {
 	switch do {
 	case admit:
-		if !in.Now.Before(s.spared) {
-			s.spared = time.Time{}
+		if !in.Now.Before(s.Spared) {
+			s.Spared = time.Time{}
 		}
 	case flight:
-		s.inFlight++
+		s.InFlight++
 	case count:
 		s.row = s.failures(in.Begun)
 		if in.Begun {
@@ -218,14 +203,14 @@ func (s *Server) act(do action, r Rules, in Input) {
 			s.good = in.Now
 		}
 		if in.Sent.After(s.asked) {
-			s.spared = time.Time{}
+			s.Spared = time.Time{}
 		}
 	case wait:
 		s.waited += in.Waited
 	case spare:
 		s.asked = in.Now
-		if until := in.Now.Add(in.Spare); until.After(s.spared) {
-			s.spared = until
+		if until := in.Now.Add(in.Spare); until.After(s.Spared) {
+			s.Spared = until
 		}
 	case eject:
 		s.eject(r, in.Now)
@@ -249,21 +234,19 @@ func (s *Server) eject(r Rules, now time.Time) {
 	if s.lasted < r.Max {
 		s.doublings++
 	}
-	s.until, s.good = now.Add(s.lasted), time.Time{}
-	s.row, s.carried, s.inFlight, s.waited = 0, 0, 0, 0
+	s.Until, s.good = now.Add(s.lasted), time.Time{}
+	s.row, s.carried, s.InFlight, s.waited = 0, 0, 0, 0
 }
 
 // why says for people why an event ejects a server.
 func (s *Server) why(from State, event Event, begun bool) string {
-	switch event {
-	case Unanswered:
-		return "a request without an answer"
-	case leftLong:
-		return "a request on probation without a sign of life"
-	case Stalled:
-		return fmt.Sprintf("%d requests without a sign of life", stallStrikes)
-	}
 	switch n := s.failures(begun); {
+	case event == Unanswered:
+		return "a request without an answer"
+	case event == leftLong:
+		return "a request on probation without a sign of life"
+	case event == Stalled:
+		return fmt.Sprintf("%d requests without a sign of life", stallStrikes)
 	case from == Trial:
 		return "a failure on probation"
 	case n > 1:

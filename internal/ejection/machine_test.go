@@ -131,14 +131,14 @@ func TestCauses(t *testing.T) {
 		tt.in.Now = start
 		ejected, _ := s.Apply(rules, tt.in)
 		require.True(t, ejected)
-		require.Equal(t, tt.want, s.Cause())
+		require.Equal(t, tt.want, s.Cause)
 	}
 	for n := 1; n < 4; n++ {
 		s := new(Server)
 		for range n {
 			s.Apply(Rules{Failures: n, Base: 1, Max: 1}, Input{Event: Failed, Now: start})
 		}
-		require.Equal(t, map[int]string{1: "1 failure", 2: "2 failures", 3: "3 failures"}[n], s.Cause())
+		require.Equal(t, map[int]string{1: "1 failure", 2: "2 failures", 3: "3 failures"}[n], s.Cause)
 	}
 }
 

@@ -283,19 +283,19 @@ func only(why string, values ...string) func(*flags, string) (string, error) {
 
 // unless is for a flag of which one value is what is done in any case, and the other has no
 // effect; refusedUnless for one of which the other is refused.
-func unless(usual, why string) func(*flags, string) (string, error) {
+func unless(expected, why string) func(*flags, string) (string, error) {
 	return func(_ *flags, s string) (string, error) {
 		v, err := strconv.ParseBool(s)
-		if err != nil || strconv.FormatBool(v) == usual {
+		if err != nil || strconv.FormatBool(v) == expected {
 			return "", err
 		}
 		return why, nil
 	}
 }
 
-func refusedUnless(usual, why string) func(*flags, string) (string, error) {
+func refusedUnless(expected, why string) func(*flags, string) (string, error) {
 	return func(f *flags, s string) (string, error) {
-		note, err := unless(usual, why)(f, s)
+		note, err := unless(expected, why)(f, s)
 		if note != "" {
 			return "", fmt.Errorf("%s", note)
 		}
