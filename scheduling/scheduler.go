@@ -248,6 +248,9 @@ func (s *Scheduler) screen(p *pipeline, req *types.Request, eps []*types.Endpoin
 // memory. It writes nothing while everything is kept, and returns eps then.
 func compact(dst, eps []*types.Endpoint, keep []bool) []*types.Endpoint {
 	first := 0
+	for len(keep)-first >= len(allKept) && *(*[len(allKept)]bool)(keep[first:]) == allKept {
+		first += len(allKept)
+	}
 	for first < len(keep) && keep[first] {
 		first++
 	}
