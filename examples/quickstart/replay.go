@@ -160,7 +160,7 @@ func (p *replay) session(ctx, calls context.Context, fleet int, s session) {
 			return
 		}
 		body := streamBody(baseModel, t.input, t.output)
-		p.runner.one(calls, fleet, call{path: "/v1/completions", body: body, session: s.id, output: t.output})
+		p.runner.clients[fleet].do(calls, call{path: "/v1/completions", body: body, session: s.id, output: t.output})
 		p.done.Add(1)
 	}
 }

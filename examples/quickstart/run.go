@@ -51,7 +51,7 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 		c := newClient("http://" + dialable(listeners[i].Addr()))
 		defer c.close()
 		fleets = append(fleets, f)
-		r.clients, r.tallies = append(r.clients, c), append(r.tallies, newTallies())
+		r.clients = append(r.clients, c)
 	}
 	reading, cancel := context.WithTimeout(ctx, readingTime)
 	defer cancel()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -45,32 +46,22 @@ const (
 	maxOpen = 2048
 )
 
-// runner sends requests to both fleets and takes the results in.
+// runner sends requests to both fleets.
 type runner struct {
-	clients []*client // the policy's gateway and, if compared, the other
-	tallies []*tallies
+	clients []*client    // of the policy's gateway and, if compared, the other
 	skipped atomic.Int64 // arrivals left out
 }
 
-// each makes a call to each gateway at the same time and returns the policy's result, and
-// whether all went well.
-func (r *runner) each(ctx context.Context, c call) (result, bool) {
-	results := make([]result, len(r.clients))
+// each makes a call to each gateway at the same time and returns the text of the policy's
+// answer, and whether all went well.
+func (r *runner) each(ctx context.Context, c call) (text string, good bool) {
+	texts, errs := make([]string, len(r.clients)), make([]error, len(r.clients))
 	var wg sync.WaitGroup
 	for i := range r.clients {
-		wg.Go(func() { results[i] = r.one(ctx, i, c) })
+		wg.Go(func() { texts[i], errs[i] = r.clients[i].do(ctx, c) })
 	}
 	wg.Wait()
-	return results[0], !slices.ContainsFunc(results, func(r result) bool { return r.err != nil })
-}
-
-// one makes a call to one gateway. A call that ends with ctx counts nowhere.
-func (r *runner) one(ctx context.Context, fleet int, c call) result {
-	res := r.clients[fleet].do(ctx, c)
-	if ctx.Err() == nil {
-		r.tallies[fleet].add(res, c.priority, time.Now())
-	}
-	return res
+	return texts[0], errors.Join(errs...) == nil
 }
 
 // message is one of a chat.
@@ -216,15 +207,14 @@ func (w *workload) resume(priority int, now time.Time) *conversation {
 // turn makes a turn and puts the conversation where next finds it again. If one of
 // the fleets failed it, it ends for both, so that they go on with the same work.
 func (w *workload) turn(ctx context.Context, c *conversation) {
-	res, good := w.runner.each(ctx, call{
-		path: "/v1/chat/completions", body: streamBody(c.model, c.messages, maxReplies),
-		session: c.id, tenant: c.tenant, priority: c.priority,
+	text, good := w.runner.each(ctx, call{
+		path: "/v1/chat/completions", body: streamBody(c.model, c.messages, maxReplies), session: c.id, tenant: c.tenant,
 	})
 	c.turns++
 	if !good || c.turns >= maxTurns {
 		return
 	}
-	c.messages = append(c.messages, message{"assistant", res.text})
+	c.messages = append(c.messages, message{"assistant", text})
 	c.ready = time.Now().Add(minPause)
 	w.mu.Lock()
 	defer w.mu.Unlock()
