@@ -458,7 +458,7 @@ func TestTrapInventedTenants(t *testing.T) {
 
 // TestWorkloadMix: the parts of the bands are as the page says.
 func TestWorkloadMix(t *testing.T) {
-	w := newWorkload(&runner{}, 1, 1)
+	w := newWorkload(nil, 1, 1)
 	counts := map[int]int{}
 	const n = 4000
 	for range n {

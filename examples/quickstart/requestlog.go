@@ -291,10 +291,10 @@ func (l *requestLog) figures(at time.Time) (now, total figures) {
 	return l.all.now(at), l.all.total()
 }
 
-// shown returns copies of up to n requests: the user's own that are under way, of those
+// requests returns copies of up to n requests: the user's own that are under way, of those
 // that wait the newest and the oldest, and then those that ended last, of which everything
 // is known, and of which a third at most went nowhere.
-func (l *requestLog) shown(n int) []entry {
+func (l *requestLog) requests(n int) []entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var yours, queued []*entry

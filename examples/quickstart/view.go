@@ -72,7 +72,6 @@ type progress struct {
 // viewer takes views, one at each refresh.
 type viewer struct {
 	fleets  []*fleet
-	runner  *runner
 	traffic traffic
 	started time.Time
 
@@ -82,8 +81,8 @@ type viewer struct {
 	next    chan struct{} // closed when there is a later view
 }
 
-func newViewer(fleets []*fleet, r *runner, t traffic) *viewer {
-	v := &viewer{fleets: fleets, runner: r, traffic: t, started: time.Now(), next: make(chan struct{})}
+func newViewer(fleets []*fleet, t traffic) *viewer {
+	v := &viewer{fleets: fleets, traffic: t, started: time.Now(), next: make(chan struct{})}
 	v.refresh(time.Now())
 	return v
 }
@@ -91,9 +90,10 @@ func newViewer(fleets []*fleet, r *runner, t traffic) *viewer {
 // refresh takes a view and shows it to those who wait for it.
 func (v *viewer) refresh(now time.Time) view {
 	view := view{
-		Uptime: now.Sub(v.started).Seconds(), Requests: v.fleets[0].log.shown(shownRequests),
-		Point: point{At: now}, Skipped: v.runner.skipped.Load(), Replay: v.traffic.progress(),
+		Uptime: now.Sub(v.started).Seconds(), Requests: v.fleets[0].log.requests(shownRequests),
+		Point: point{At: now},
 	}
+	view.Replay, view.Skipped = v.traffic.progress()
 	for _, f := range v.fleets {
 		fv := f.view(now)
 		view.Fleets = append(view.Fleets, fv)
