@@ -138,7 +138,7 @@ func share(ctx context.Context, s sharing, how admission.Fairness, seed uint64) 
 		for i := range bands {
 			bands[i].MaxWait = time.Hour // who is refused for waiting is not served, however fair
 		}
-		return admission.Options{Bands: bands, Fairness: how, MaxRequests: 1_000_000, MaxBytes: 1 << 40, Hooks: l.hooks()}
+		return admission.Options{Bands: bands, Fairness: how, MaxRequests: 1_000_000, Hooks: l.hooks(), Tuning: admission.Tuning{MaxBytes: 1 << 40}}
 	}
 	rep, err := simulation.Run(ctx, c)
 	if err != nil {
