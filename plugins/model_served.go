@@ -60,6 +60,9 @@ func (f *ModelServed) Filter(_ context.Context, req *types.Request, eps []*types
 	return nil
 }
 
+// Screen implements scheduling.Screener.
+func (f *ModelServed) Screen(_ *types.Request, eps []*types.Endpoint) bool { return !anyListed(eps) }
+
 // Constraint implements scheduling.Constrainer. There is none while all candidates may
 // serve the target.
 func (f *ModelServed) Constraint(req *types.Request, eps []*types.Endpoint) scheduling.Constraint {

@@ -92,6 +92,11 @@ func (f *PreviousAnswer) Filter(_ context.Context, req *types.Request, eps []*ty
 	return nil
 }
 
+// Screen implements scheduling.Screener.
+func (f *PreviousAnswer) Screen(req *types.Request, _ []*types.Endpoint) bool {
+	return req.PreviousID == ""
+}
+
 // Constraint implements scheduling.Constrainer. If the endpoint goes, all others may
 // serve the request.
 func (f *PreviousAnswer) Constraint(req *types.Request, eps []*types.Endpoint) scheduling.Constraint {

@@ -214,7 +214,7 @@ func (r *Registry) BuildAll(c Config) (Loaded, error) {
 	}
 	if c.Admission != nil {
 		var err error
-		if loaded.Admission, err = c.Admission.Options(r.detectors); err != nil {
+		if loaded.Admission, err = c.Admission.Make(r.detectors); err != nil {
 			b.errs = append(b.errs, err)
 		}
 	}

@@ -57,6 +57,11 @@ func (f Shed) Filter(_ context.Context, req *types.Request, eps []*types.Endpoin
 		scheduling.ErrSaturated, req.Priority, len(eps), limits.MaxQueue, limits.MaxKVUsage)
 }
 
+// Screen implements scheduling.Screener.
+func (f Shed) Screen(req *types.Request, _ []*types.Endpoint) bool {
+	return req.Admitted || req.Priority >= types.PriorityCritical
+}
+
 func (f Shed) validate() error {
 	if !(f.HardQueue >= 0) {
 		return fmt.Errorf("hardQueue is %v, want at least 0", f.HardQueue)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -194,8 +195,11 @@ func (s *Scheduler) decide(ctx context.Context, req *types.Request, eps []*types
 // filter returns the endpoints that no filter strikes out: eps itself, or a list
 // in sc.
 func (s *Scheduler) filter(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, sc *scratch, ex *Explanation) ([]*types.Endpoint, error) {
-	left := eps
+	left, idle := eps, s.screen(p, req, eps)
 	for i := range p.Filters {
+		if idle&(1<<i) != 0 {
+			continue
+		}
 		f := &p.Filters[i]
 		keep := sc.keep[:len(left)]
 		fillTrue(keep)
@@ -214,10 +218,39 @@ func (s *Scheduler) filter(ctx context.Context, p *pipeline, req *types.Request,
 	return left, nil
 }
 
+// screenPart is how many endpoints are screened at a time: what Screeners look at of so
+// many stays in the first level of the cache from one to the next.
+const screenPart = 128
+
+// screen returns, as bits, the places of filters that would keep all endpoints.
+func (s *Scheduler) screen(p *pipeline, req *types.Request, eps []*types.Endpoint) (idle uint64) {
+	i := 0
+	defer func() {
+		if v := recover(); v != nil {
+			idle = 0
+			s.failed(req, panicked("filter", p.Filters[i].Name, v))
+		}
+	}()
+	idle = p.screened
+	for len(eps) > 0 && idle != 0 {
+		part := eps[:min(len(eps), screenPart)]
+		for rest := idle; rest != 0; rest &= rest - 1 {
+			if i = bits.TrailingZeros64(rest); !p.screens[i].Screen(req, part) {
+				idle &^= 1 << i
+			}
+		}
+		eps = eps[len(part):]
+	}
+	return idle
+}
+
 // compact appends those of eps that are kept to dst, which may be the same
 // memory. It writes nothing while everything is kept, and returns eps then.
 func compact(dst, eps []*types.Endpoint, keep []bool) []*types.Endpoint {
 	first := 0
+	for len(keep)-first >= len(allKept) && *(*[len(allKept)]bool)(keep[first:]) == allKept {
+		first += len(allKept)
+	}
 	for first < len(keep) && keep[first] {
 		first++
 	}

@@ -117,7 +117,7 @@ func readSession(file string, data []byte) (session, error) {
 // process; within one, each turn follows the answer before it (closed loop). Each
 // fleet's copy of a session advances by itself.
 type replay struct {
-	runner   *runner
+	clients  []*client
 	sessions []session
 	rate     float64 // sessions started per second
 	think    time.Duration
@@ -127,24 +127,24 @@ type replay struct {
 	done  atomic.Int64 // turns of all fleets
 }
 
-func newReplay(r *runner, cfg config) *replay {
-	p := &replay{runner: r, sessions: cfg.sessions, rate: cfg.rate, think: cfg.think, rng: rand.New(rand.NewPCG(cfg.seed, 3))}
+func newReplay(clients []*client, cfg config) *replay {
+	p := &replay{clients: clients, sessions: cfg.sessions, rate: cfg.rate, think: cfg.think, rng: rand.New(rand.NewPCG(cfg.seed, 3))}
 	for _, s := range p.sessions {
-		p.turns += len(s.turns) * len(r.clients)
+		p.turns += len(s.turns) * len(clients)
 	}
 	return p
 }
 
-func (p *replay) progress() *progress {
-	return &progress{p.done.Load(), p.turns, len(p.sessions)}
+func (p *replay) progress() (*progress, int64) {
+	return &progress{p.done.Load(), p.turns, len(p.sessions)}, 0
 }
 
 func (p *replay) run(ctx, calls context.Context) {
 	var open sync.WaitGroup
 	defer open.Wait()
 	for _, s := range p.sessions {
-		for fleet := range p.runner.clients {
-			open.Go(func() { p.session(ctx, calls, fleet, s) })
+		for _, client := range p.clients {
+			open.Go(func() { p.session(ctx, calls, client, s) })
 		}
 		if !sleep(ctx, time.Duration(p.rng.ExpFloat64()/p.rate*float64(time.Second))) {
 			return
@@ -154,13 +154,13 @@ func (p *replay) run(ctx, calls context.Context) {
 
 // session replays one session on one fleet. What fails is counted and does not end
 // it: the recorded turns are there anyway.
-func (p *replay) session(ctx, calls context.Context, fleet int, s session) {
+func (p *replay) session(ctx, calls context.Context, client *client, s session) {
 	for i, t := range s.turns {
 		if i > 0 && !sleep(ctx, min(t.at-s.turns[i-1].at, p.think)) || ctx.Err() != nil {
 			return
 		}
 		body := streamBody(baseModel, t.input, t.output)
-		p.runner.one(calls, fleet, call{path: "/v1/completions", body: body, session: s.id, output: t.output})
+		client.do(calls, call{path: "/v1/completions", body: body, session: s.id, output: t.output})
 		p.done.Add(1)
 	}
 }

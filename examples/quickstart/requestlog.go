@@ -75,6 +75,7 @@ type requestLog struct {
 	unrouted []*entry // and that did not
 	count    map[target]uint64
 	recent   window[target]
+	all      tally            // of the workload
 	bands    map[int]*bandLog // by priority; there are no more than the manifests have
 }
 
@@ -108,9 +109,9 @@ func (l *requestLog) admissionHooks() admission.Hooks {
 		Dispatched: func(t *admission.Ticket, waited time.Duration) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			l.bandLocked(t.Request().Priority).admitted(waited, time.Now())
+			ms := milliseconds(waited)
+			l.bandLocked(t.Request().Priority).admitted(ms, time.Now())
 			if e := l.open[t.Request()]; e != nil {
-				ms := milliseconds(waited)
 				e.Waited, e.ticket = &ms, nil
 			}
 		},
@@ -233,10 +234,16 @@ func (l *requestLog) sentLocked(e *entry, endpoint string) {
 
 // endLocked keeps an entry as the last one that ended.
 func (l *requestLog) endLocked(req *types.Request, e *entry, outcome string) {
+	now := time.Now()
 	delete(l.open, req)
 	l.end++
 	e.end, e.Outcome, e.Total = l.end, outcome, since(e.At)
-	l.bandLocked(e.Priority).ended(outcome, e.Reason)
+	band := l.bandLocked(e.Priority)
+	band.counts.ended(outcome, e.Reason)
+	if !e.Yours {
+		l.all.add(outcome, e.sample(), now)
+		band.workload.add(outcome, e.sample(), now)
+	}
 	last := &l.ended
 	if e.Endpoint == "" {
 		last = &l.unrouted
@@ -244,29 +251,50 @@ func (l *requestLog) endLocked(req *types.Request, e *entry, outcome string) {
 	*last = append(slices.Delete(*last, 0, max(0, len(*last)+1-logSize)), e)
 }
 
+// sample is what was measured of a request that has ended.
+func (e *entry) sample() sample {
+	s := sample{e2e: *e.Total, ttft: *e.Total, prompt: float64(e.PromptTokens)}
+	if e.TTFT != nil {
+		s.ttft = *e.TTFT
+	}
+	if e.CachedTokens != nil {
+		s.cached = *e.CachedTokens
+	}
+	if out := e.OutputTokens; out != nil && *out > 1 {
+		s.tpot = (s.e2e - s.ttft) / (*out - 1)
+	}
+	return s
+}
+
 // bandLocked returns the log of a priority.
 func (l *requestLog) bandLocked(priority int) *bandLog {
 	if l.bands[priority] == nil {
-		l.bands[priority] = &bandLog{bandCounts: bandCounts{Reasons: map[string]uint64{}}}
+		l.bands[priority] = &bandLog{counts: bandCounts{Reasons: map[string]uint64{}}}
 	}
 	return l.bands[priority]
 }
 
-// band returns how long requests of a priority waited lately and since the start, and
-// what became of them.
-func (l *requestLog) band(priority int, at time.Time) (now, total waitFigures, counts bandCounts) {
+// bandViews returns what became of the requests of each priority.
+func (l *requestLog) bandViews(bands []band, at time.Time) (views []bandView) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := l.bandLocked(priority)
-	counts = b.bandCounts
-	counts.Reasons = maps.Clone(counts.Reasons)
-	return b.now(at), b.total(), counts
+	for _, b := range bands {
+		views = append(views, l.bandLocked(b.Priority).view(b, at))
+	}
+	return views
 }
 
-// shown returns copies of up to n requests: the user's own that are under way, of those
+// figures returns those of the workload, of the last 60 s and since the start.
+func (l *requestLog) figures(at time.Time) (now, total figures) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.now(at), l.all.total()
+}
+
+// requests returns copies of up to n requests: the user's own that are under way, of those
 // that wait the newest and the oldest, and then those that ended last, of which everything
 // is known, and of which a third at most went nowhere.
-func (l *requestLog) shown(n int) []entry {
+func (l *requestLog) requests(n int) []entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var yours, queued []*entry

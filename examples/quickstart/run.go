@@ -41,7 +41,7 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 	alive, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	var fleets []*fleet
-	r := &runner{}
+	var clients []*client
 	for i, p := range policies {
 		f, err := startFleet(alive, cfg, p)
 		if err != nil {
@@ -50,8 +50,7 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 		defer f.close()
 		c := newClient("http://" + dialable(listeners[i].Addr()))
 		defer c.close()
-		fleets = append(fleets, f)
-		r.clients, r.tallies = append(r.clients, c), append(r.tallies, newTallies())
+		fleets, clients = append(fleets, f), append(clients, c)
 	}
 	reading, cancel := context.WithTimeout(ctx, readingTime)
 	defer cancel()
@@ -59,14 +58,14 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 		f.waitForReadings(reading)
 	}
 
-	var t traffic = newWorkload(r, cfg.rate, cfg.seed)
+	var t traffic = newWorkload(clients, cfg.rate, cfg.seed)
 	if cfg.replay != "" {
-		t = newReplay(r, cfg)
+		t = newReplay(clients, cfg)
 	}
-	v := newViewer(fleets, r, t)
+	v := newViewer(fleets, t)
 	stop := serve(alive, fleets, listeners, v)
 	defer stop()
-	greet(out, cfg, r.clients[0].url)
+	greet(out, cfg, clients[0].url)
 	work(ctx, alive, cfg, t, v, newTerminal(out))
 	stop()
 
@@ -106,8 +105,9 @@ type traffic interface {
 	// run sends requests until ctx is done or there are no more, and returns when all have
 	// ended. Those under way are cut off when calls is done.
 	run(ctx, calls context.Context)
-	// progress is nil if there is no end.
-	progress() *progress
+	// progress is how far it has come, nil if there is no end, and how many requests were
+	// left out.
+	progress() (*progress, int64)
 }
 
 // work sends traffic and shows views until it is through, the duration is over or ctx is

@@ -3,7 +3,6 @@ package main
 import (
 	"math"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -39,33 +38,29 @@ func (w *window[T]) until(now time.Time) []timed[T] {
 	return *w
 }
 
-// distribution keeps durations in buckets that grow by 1 %, so that a quantile is
-// off by half a percent at most and a run of days needs no more memory than one of
-// seconds.
+// distribution keeps times in buckets that grow by 1 %, so that a quantile is off by half
+// a percent at most and a run of days needs no more memory than one of seconds.
 type distribution struct {
 	count   int
-	sum     time.Duration
+	sum     float64
 	buckets []int
 }
 
 // growth is the ratio of the bounds of a bucket; the first begins at 1 µs.
 const growth = 1.01
 
-func (d *distribution) add(v time.Duration) {
-	i := 0
-	if v > time.Microsecond {
-		i = int(math.Log(float64(v)/float64(time.Microsecond)) / math.Log(growth))
-	}
+// add takes milliseconds, as mean and quantile return them; nil if there are none.
+func (d *distribution) add(ms float64) {
+	i := int(math.Log(max(ms*1000, 1)) / math.Log(growth))
 	if i >= len(d.buckets) {
 		d.buckets = append(d.buckets, make([]int, i+1-len(d.buckets))...)
 	}
 	d.buckets[i]++
 	d.count++
-	d.sum += v
+	d.sum += ms
 }
 
-// mean is in milliseconds, nil if there are no values; quantile too.
-func (d *distribution) mean() *float64 { return ratio(milliseconds(d.sum), float64(d.count)) }
+func (d *distribution) mean() *float64 { return ratio(d.sum, float64(d.count)) }
 
 func (d *distribution) quantile(q float64) *float64 {
 	rank := max(int(math.Ceil(q*float64(d.count))), 1)
@@ -99,42 +94,46 @@ func ratio(part, whole float64) *float64 {
 	return &v
 }
 
-// tally sums up results: over everything, and over a window.
-type tally struct {
-	requests, failed, shed int // requests: that ended, however
-	prompt, cached         int
-	ttft, tpot, e2e        distribution
-	window                 window[result] // the good ones
+// sample is what is measured of a request that was served. Times are in milliseconds.
+type sample struct {
+	ttft, e2e      float64
+	tpot           float64 // (end - first token) / (tokens - 1); 0 with fewer than 2 tokens
+	prompt, cached float64 // tokens
 }
 
-// add takes a result in at the time it ended.
-func (t *tally) add(r result, at time.Time) {
-	t.requests++
-	switch {
-	case r.shed():
-		t.shed++
-		return
-	case r.err != nil:
+// tally sums up requests: over everything, and over a window.
+type tally struct {
+	failed, refused int
+	prompt, cached  float64
+	ttft, tpot, e2e distribution
+	window          window[sample]
+}
+
+// add takes a request in at the time it ended. One that was cancelled counts nowhere.
+func (t *tally) add(outcome string, s sample, at time.Time) {
+	switch outcome {
+	case outcomeRefused:
+		t.refused++
+	case outcomeFailed:
 		t.failed++
-		return
+	case outcomeDone:
+		t.prompt += s.prompt
+		t.cached += s.cached
+		t.ttft.add(s.ttft)
+		t.e2e.add(s.e2e)
+		if s.tpot > 0 {
+			t.tpot.add(s.tpot)
+		}
+		t.window.add(s, at)
 	}
-	t.prompt += r.prompt
-	t.cached += r.cached
-	t.ttft.add(r.ttft)
-	t.e2e.add(r.e2e)
-	if r.tpot > 0 {
-		t.tpot.add(r.tpot)
-	}
-	r.text = "" // need not stay
-	t.window.add(r, at)
 }
 
 // figures are what a tally says. Times are in milliseconds; what cannot be known
 // yet is nil.
 type figures struct {
-	Requests int `json:"requests"`
+	Requests int `json:"requests"` // that ended, but for those that were cancelled
 	Failed   int `json:"failed"`
-	Shed     int `json:"shed"`
+	Shed     int `json:"shed"` // refused
 
 	HitShare *float64 `json:"prefixHitShare"` // cached prompt tokens / prompt tokens
 
@@ -150,67 +149,33 @@ type figures struct {
 // total returns the figures of everything so far.
 func (t *tally) total() figures {
 	return figures{
-		Requests: t.requests, Failed: t.failed, Shed: t.shed,
-		HitShare: ratio(float64(t.cached), float64(t.prompt)),
+		Requests: t.ttft.count + t.failed + t.refused, Failed: t.failed, Shed: t.refused,
+		HitShare: ratio(t.cached, t.prompt),
 		TTFTMean: t.ttft.mean(), TTFT50: t.ttft.quantile(0.5), TTFT90: t.ttft.quantile(0.9), TTFT99: t.ttft.quantile(0.99),
 		TPOT50: t.tpot.quantile(0.5), TPOT90: t.tpot.quantile(0.9),
 		E2E90: t.e2e.quantile(0.9),
 	}
 }
 
-// now returns the figures of the window before the given time. Requests counts the
-// good ones only.
+// now returns the figures of the window before the given time. Requests counts those that
+// were served only.
 func (t *tally) now(at time.Time) figures {
-	var prompt, cached int
+	var prompt, cached float64
 	var ttft, tpot []float64
-	for _, r := range t.window.until(at) {
-		prompt += r.value.prompt
-		cached += r.value.cached
-		ttft = append(ttft, milliseconds(r.value.ttft))
-		if r.value.tpot > 0 {
-			tpot = append(tpot, milliseconds(r.value.tpot))
+	for _, s := range t.window.until(at) {
+		prompt += s.value.prompt
+		cached += s.value.cached
+		ttft = append(ttft, s.value.ttft)
+		if s.value.tpot > 0 {
+			tpot = append(tpot, s.value.tpot)
 		}
 	}
 	slices.Sort(ttft)
 	slices.Sort(tpot)
 	return figures{
 		Requests: len(ttft),
-		HitShare: ratio(float64(cached), float64(prompt)),
+		HitShare: ratio(cached, prompt),
 		TTFT50:   percentile(ttft, 0.5), TTFT90: percentile(ttft, 0.9), TTFT99: percentile(ttft, 0.99),
 		TPOT50: percentile(tpot, 0.5), TPOT90: percentile(tpot, 0.9),
 	}
-}
-
-// tallies sum up the results of one fleet: of all requests, and of each priority. All
-// methods may be called from any goroutine.
-type tallies struct {
-	mu    sync.Mutex
-	all   tally
-	bands map[int]*tally
-}
-
-func newTallies() *tallies { return &tallies{bands: map[int]*tally{}} }
-
-func (t *tallies) add(r result, priority int, at time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.all.add(r, at)
-	if t.bands[priority] == nil {
-		t.bands[priority] = new(tally)
-	}
-	t.bands[priority].add(r, at)
-}
-
-// figures returns those of all, and of each of some priorities.
-func (t *tallies) figures(at time.Time, bands []band) (now, total figures, each []bandFigures) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, b := range bands {
-		one := bandFigures{band: b}
-		if y := t.bands[b.Priority]; y != nil {
-			one.Now, one.Total = y.now(at), y.total()
-		}
-		each = append(each, one)
-	}
-	return t.all.now(at), t.all.total(), each
 }

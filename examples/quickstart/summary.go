@@ -32,8 +32,8 @@ type policySummary struct {
 	Queued   int               `json:"queuedAtEnd"`   // to be let in
 }
 
-// bandSummary is one priority's part of a fleet's: its figures as the client saw them,
-// and what its gateway did.
+// bandSummary is one priority's part of a fleet's: the figures of the workload, and what
+// its gateway did.
 type bandSummary struct {
 	band
 	figures
@@ -58,15 +58,12 @@ func newSummary(cfg config, v view) summary {
 			p.Routed[e.ID] = e.Routed
 			p.InFlight += e.InFlight
 		}
-		admitted := map[int]*bandAdmission{}
-		if f.Admission != nil {
-			p.Queued = f.Admission.Queued
-			for _, b := range f.Admission.Bands {
-				admitted[b.Priority] = &bandAdmission{b.total, b.bandCounts}
-			}
-		}
 		for _, b := range f.Bands {
-			p.Bands = append(p.Bands, bandSummary{b.band, b.Total, admitted[b.Priority]})
+			one := bandSummary{band: b.band, figures: b.Total}
+			if f.Admission != nil {
+				p.Queued, one.Admission = f.Admission.Queued, &bandAdmission{b.waits, b.bandCounts}
+			}
+			p.Bands = append(p.Bands, one)
 		}
 		s.Policies = append(s.Policies, p)
 	}
@@ -90,7 +87,7 @@ func (s *summary) write(path string, stdout io.Writer) error {
 // String is the summary as tables.
 func (s *summary) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nAfter %.0f s, as the client saw it (simulated model servers):\n\n", s.Seconds)
+	fmt.Fprintf(&b, "\nAfter %.0f s, as the gateway measured it (simulated model servers):\n\n", s.Seconds)
 	b.WriteString("policy          requests  failed  shed  prefix hits     TTFT mean    p50    p90    p99     TPOT p50    p90     E2E p90\n")
 	for _, p := range s.Policies {
 		fmt.Fprintf(&b, "%-14s  %8d  %6d  %4d  %11s  %12s %6s %6s %6s  %11s %6s  %10s\n", shorten(p.Policy, 14), p.Requests, p.Failed, p.Shed,

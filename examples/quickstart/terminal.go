@@ -111,18 +111,14 @@ func (t *terminal) bands(b *strings.Builder, f fleetView) {
 	if f.Admission == nil {
 		return
 	}
-	ttft := map[int]*float64{}
-	for _, c := range f.Bands {
-		ttft[c.Priority] = c.Now.TTFT90
-	}
 	fmt.Fprintf(b, "\n%s  %s\n", t.style(bold, "band      "), t.style(dim, "waiting  wait p50    p90  TTFT p90    served  refused  expired  room"))
-	for _, a := range f.Admission.Bands {
+	for _, a := range f.Bands {
 		room := "–"
 		if a.Room != nil {
 			room = fmt.Sprintf("%d/%d", *a.Room, f.Admission.Endpoints)
 		}
 		fmt.Fprintf(b, "%-10s  %7d  %8s %6s  %8s  %8d  %7d  %7d  %s\n", shorten(a.Name, 10), a.Queued,
-			duration(a.Wait50), duration(a.Wait90), duration(ttft[a.Priority]), a.Served, a.Refused, a.Expired, room)
+			duration(a.Wait50), duration(a.Wait90), duration(a.Now.TTFT90), a.Served, a.Refused, a.Expired, room)
 	}
 }
 

@@ -21,7 +21,8 @@ func TestTerminal(t *testing.T) {
 	room := 3
 	many := bandView{band: band{"a band of a long name", 100}, Queued: 10_000, Room: &room, bandCounts: bandCounts{Served: 1_234_567, Refused: 123_456, Expired: 123_456}}
 	many.Wait50, many.Wait90 = &ms, &ms
-	v.Fleets[0].Admission = &admissionView{Endpoints: 64, Queued: 10_000, Bands: []bandView{many, {band: band{"sheddable", -100}}}}
+	v.Fleets[0].Admission = &admissionView{Endpoints: 64, Queued: 10_000}
+	v.Fleets[0].Bands = []bandView{many, {band: band{"sheddable", -100}}}
 
 	var out bytes.Buffer
 	live := &terminal{out: &out, live: true}

@@ -29,18 +29,10 @@ type fleetView struct {
 	Policy    string         `json:"policy"`
 	Endpoints []endpointView `json:"endpoints"`
 	Models    []modelView    `json:"models"`
-	Now       figures        `json:"now"`       // of the last 60 s, as the workload's client saw it
+	Now       figures        `json:"now"`       // of the workload's requests of the last 60 s
 	Total     figures        `json:"total"`     // since the start
-	Bands     []bandFigures  `json:"bands"`     // the same of each priority, highest first
+	Bands     []bandView     `json:"bands"`     // by priority, highest first
 	Admission *admissionView `json:"admission"` // nil: it has no admission control
-}
-
-// bandFigures are those of the requests of one priority, as the workload's client saw
-// them.
-type bandFigures struct {
-	band
-	Now   figures `json:"now"`
-	Total figures `json:"total"`
 }
 
 // endpointView is one endpoint in a view: what the gateway knows of it. Figures
@@ -80,7 +72,6 @@ type progress struct {
 // viewer takes views, one at each refresh.
 type viewer struct {
 	fleets  []*fleet
-	runner  *runner
 	traffic traffic
 	started time.Time
 
@@ -90,8 +81,8 @@ type viewer struct {
 	next    chan struct{} // closed when there is a later view
 }
 
-func newViewer(fleets []*fleet, r *runner, t traffic) *viewer {
-	v := &viewer{fleets: fleets, runner: r, traffic: t, started: time.Now(), next: make(chan struct{})}
+func newViewer(fleets []*fleet, t traffic) *viewer {
+	v := &viewer{fleets: fleets, traffic: t, started: time.Now(), next: make(chan struct{})}
 	v.refresh(time.Now())
 	return v
 }
@@ -99,18 +90,18 @@ func newViewer(fleets []*fleet, r *runner, t traffic) *viewer {
 // refresh takes a view and shows it to those who wait for it.
 func (v *viewer) refresh(now time.Time) view {
 	view := view{
-		Uptime: now.Sub(v.started).Seconds(), Requests: v.fleets[0].log.shown(shownRequests),
-		Point: point{At: now}, Skipped: v.runner.skipped.Load(), Replay: v.traffic.progress(),
+		Uptime: now.Sub(v.started).Seconds(), Requests: v.fleets[0].log.requests(shownRequests),
+		Point: point{At: now},
 	}
-	for i, f := range v.fleets {
+	view.Replay, view.Skipped = v.traffic.progress()
+	for _, f := range v.fleets {
 		fv := f.view(now)
-		fv.Now, fv.Total, fv.Bands = v.runner.tallies[i].figures(now, bandsOf(f.bands))
 		view.Fleets = append(view.Fleets, fv)
 		view.Point.Fleets = append(view.Point.Fleets, fv.Now)
 	}
-	if a := view.Fleets[0].Admission; a != nil {
+	if f := view.Fleets[0]; f.Admission != nil {
 		view.Point.Queued = map[int]int{}
-		for _, b := range a.Bands {
+		for _, b := range f.Bands {
 			view.Point.Queued[b.Priority] = b.Queued
 		}
 	}
@@ -144,7 +135,9 @@ func (f *fleet) view(now time.Time) fleetView {
 		all += recent[t]
 	}
 	part := func(n, of uint64) float64 { return float64(n) / float64(max(of, 1)) }
-	v := fleetView{Policy: f.policy, Models: []modelView{}, Admission: f.admissionView(now)}
+	v := fleetView{Policy: f.policy, Models: []modelView{}}
+	v.Now, v.Total = f.log.figures(now)
+	v.Admission, v.Bands = f.admissionView(now)
 	eps := f.endpoints()
 	for _, ep := range eps {
 		v.Endpoints = append(v.Endpoints, endpointView{

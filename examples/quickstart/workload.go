@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -45,34 +46,6 @@ const (
 	maxOpen = 2048
 )
 
-// runner sends requests to both fleets and takes the results in.
-type runner struct {
-	clients []*client // the policy's gateway and, if compared, the other
-	tallies []*tallies
-	skipped atomic.Int64 // arrivals left out
-}
-
-// each makes a call to each gateway at the same time and returns the policy's result, and
-// whether all went well.
-func (r *runner) each(ctx context.Context, c call) (result, bool) {
-	results := make([]result, len(r.clients))
-	var wg sync.WaitGroup
-	for i := range r.clients {
-		wg.Go(func() { results[i] = r.one(ctx, i, c) })
-	}
-	wg.Wait()
-	return results[0], !slices.ContainsFunc(results, func(r result) bool { return r.err != nil })
-}
-
-// one makes a call to one gateway. A call that ends with ctx counts nowhere.
-func (r *runner) one(ctx context.Context, fleet int, c call) result {
-	res := r.clients[fleet].do(ctx, c)
-	if ctx.Err() == nil {
-		r.tallies[fleet].add(res, c.priority, time.Now())
-	}
-	return res
-}
-
 // message is one of a chat.
 type message struct {
 	Role    string `json:"role"`
@@ -106,20 +79,21 @@ type conversation struct {
 // workload makes requests up and sends them: arrivals are Poisson, whether or not
 // earlier requests were answered (open loop).
 type workload struct {
-	runner  *runner
+	clients []*client // of the policy's gateway and, if compared, the other
 	rate    float64
-	rng     *rand.Rand // of the arrivals and of what they are
-	text    *rand.Rand // of the prompts
-	popular *rand.Zipf // of the tenants
-	systems []string   // system prompts by tenant
-	started int        // conversations
+	rng     *rand.Rand   // of the arrivals and of what they are
+	text    *rand.Rand   // of the prompts
+	popular *rand.Zipf   // of the tenants
+	systems []string     // system prompts by tenant
+	started int          // conversations
+	skipped atomic.Int64 // arrivals left out
 
 	mu      sync.Mutex
 	waiting []*conversation // for their next turn, in the order of their answers
 }
 
-func newWorkload(r *runner, rate float64, seed uint64) *workload {
-	w := &workload{runner: r, rate: rate, rng: rand.New(rand.NewPCG(seed, 1)), text: rand.New(rand.NewPCG(seed, 2))}
+func newWorkload(clients []*client, rate float64, seed uint64) *workload {
+	w := &workload{clients: clients, rate: rate, rng: rand.New(rand.NewPCG(seed, 1)), text: rand.New(rand.NewPCG(seed, 2))}
 	w.popular = rand.NewZipf(w.rng, zipfExponent, 1, tenants-1)
 	for i := range tenants {
 		w.systems = append(w.systems, fmt.Sprintf("You are the assistant of tenant %d. ", i+1)+w.prose(systemMin, systemMax))
@@ -127,7 +101,7 @@ func newWorkload(r *runner, rate float64, seed uint64) *workload {
 	return w
 }
 
-func (w *workload) progress() *progress { return nil }
+func (w *workload) progress() (*progress, int64) { return nil, w.skipped.Load() }
 
 func (w *workload) run(ctx, calls context.Context) {
 	var open sync.WaitGroup
@@ -138,7 +112,7 @@ func (w *workload) run(ctx, calls context.Context) {
 		select {
 		case slots <- struct{}{}:
 		default:
-			w.runner.skipped.Add(1)
+			w.skipped.Add(1)
 			continue
 		}
 		next := w.next(time.Now())
@@ -213,18 +187,21 @@ func (w *workload) resume(priority int, now time.Time) *conversation {
 	return c
 }
 
-// turn makes a turn and puts the conversation where next finds it again. If one of
-// the fleets failed it, it ends for both, so that they go on with the same work.
+// turn makes a turn at each gateway and puts the conversation where next finds it again. If
+// one of them failed it, it ends for both, so that they go on with the same work.
 func (w *workload) turn(ctx context.Context, c *conversation) {
-	res, good := w.runner.each(ctx, call{
-		path: "/v1/chat/completions", body: streamBody(c.model, c.messages, maxReplies),
-		session: c.id, tenant: c.tenant, priority: c.priority,
-	})
+	turn := call{path: "/v1/chat/completions", body: streamBody(c.model, c.messages, maxReplies), session: c.id, tenant: c.tenant}
+	texts, errs := make([]string, len(w.clients)), make([]error, len(w.clients))
+	var wg sync.WaitGroup
+	for i, client := range w.clients {
+		wg.Go(func() { texts[i], errs[i] = client.do(ctx, turn) })
+	}
+	wg.Wait()
 	c.turns++
-	if !good || c.turns >= maxTurns {
+	if errors.Join(errs...) != nil || c.turns >= maxTurns {
 		return
 	}
-	c.messages = append(c.messages, message{"assistant", res.text})
+	c.messages = append(c.messages, message{"assistant", texts[0]})
 	c.ready = time.Now().Add(minPause)
 	w.mu.Lock()
 	defer w.mu.Unlock()

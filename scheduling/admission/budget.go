@@ -3,7 +3,6 @@ package admission
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,20 +15,21 @@ import (
 type Budget struct {
 	// Tenant is the fairness id that it is for. Empty: all requests together. "*": each
 	// tenant has one of its own.
-	Tenant string
+	Tenant string `json:"tenant,omitempty"`
 	// Model is the public name that it is for. Empty: all models together. "*": each
 	// model has one of its own.
-	Model string
+	Model string `json:"model,omitempty"`
 	// RequestsPerMinute and TokensPerMinute are the bounds; 0: none. Tokens are those of
 	// prompt and output; what is expected is taken off at first, and put right at the
 	// end.
-	RequestsPerMinute float64
-	TokensPerMinute   float64
+	RequestsPerMinute float64 `json:"requestsPerMinute,omitempty"`
+	TokensPerMinute   float64 `json:"tokensPerMinute,omitempty"`
 	// Burst is how many minutes' worth may be used at once after a pause. Default 1,
 	// at least 0.01.
-	Burst float64
+	Burst float64 `json:"burst,omitempty"`
 }
 
+// String returns what errors and logs call the budget.
 func (b Budget) String() string {
 	return fmt.Sprintf("tenant %q, model %q", b.Tenant, b.Model)
 }
@@ -43,36 +43,6 @@ const (
 	maxMeters  = 20_000
 	maxBudgets = 1000
 )
-
-func (v *validator) budgets(list []Budget) []Budget {
-	list = slices.Clone(list)
-	if len(list) > maxBudgets {
-		v.failf("Budgets has %d entries, want at most %d", len(list), maxBudgets)
-	}
-	for i := range list {
-		b := &list[i]
-		def(&b.Burst, 1)
-		if !(b.RequestsPerMinute >= 0 && b.RequestsPerMinute <= 1e12) {
-			v.failf("Budgets[%d] (%v): RequestsPerMinute is %v, want at least 0", i, b, b.RequestsPerMinute)
-		}
-		if !(b.TokensPerMinute >= 0 && b.TokensPerMinute <= 1e15) {
-			v.failf("Budgets[%d] (%v): TokensPerMinute is %v, want at least 0", i, b, b.TokensPerMinute)
-		}
-		if b.RequestsPerMinute == 0 && b.TokensPerMinute == 0 {
-			v.failf("Budgets[%d] (%v): bounds neither RequestsPerMinute nor TokensPerMinute", i, b)
-		}
-		if !(b.Burst >= 0.01 && b.Burst <= 1000) {
-			v.failf("Budgets[%d] (%v): Burst is %v, want 0.01 to 1000 minutes", i, b, b.Burst)
-		}
-		for _, other := range list[:i] {
-			if other.Tenant == b.Tenant && other.Model == b.Model {
-				v.failf("Budgets[%d] (%v): there is another for the same", i, b)
-				break
-			}
-		}
-	}
-	return list
-}
 
 // meterKey says whose meter it is.
 type meterKey struct {

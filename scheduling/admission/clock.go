@@ -6,6 +6,25 @@ import (
 	"time"
 )
 
+// Clock is the time and what is to happen at one. The functions may be called from
+// any goroutine, without a lock. Where the times carry a monotonic reading, as those of
+// time.Now do, nothing goes by the wall clock, which may be set. If Now panics, the instant
+// is that of the call before; if AfterFunc does, the real time's is used; f is called from one of its own, or, in a simulated world, from
+// whoever makes time pass, but never from within AfterFunc.
+type Clock interface {
+	Now() time.Time
+	AfterFunc(d time.Duration, f func()) (stop func())
+}
+
+type realClock struct{}
+
+func (realClock) Now() time.Time { return time.Now() }
+
+func (realClock) AfterFunc(d time.Duration, f func()) func() {
+	t := time.AfterFunc(d, f)
+	return func() { t.Stop() }
+}
+
 // timeline is a Clock, and when the time of a Controller began by it. Instants are kept as
 // the time since then: what is subtracted are readings of a clock that is not set, where
 // the Clock gives them, as time.Now does.

@@ -2,7 +2,6 @@ package admission
 
 import (
 	"math"
-	"runtime/debug"
 	"slices"
 	"time"
 
@@ -44,14 +43,6 @@ func as[T comparable](d Detector) (t T) {
 	}
 	t, _ = d.(T)
 	return t
-}
-
-// caught makes a Panic of what was recovered, nil of nil.
-func caught(in string, value any) *Panic {
-	if value == nil {
-		return nil
-	}
-	return &Panic{In: in, Value: value, Stack: debug.Stack()}
 }
 
 // news is what a Detector that learns is told before it is asked. The zero value is
@@ -198,4 +189,29 @@ func (p *places) taken(ep *types.Endpoint) (fill float64) {
 		}
 	}()
 	return p.d.slots.Slots(p.query, ep)
+}
+
+// backlog is the endpoints that are to be asked about, the first first.
+type backlog struct {
+	list []todo
+	next int // what is before it is done
+}
+
+type todo struct {
+	x    *cell
+	news news
+}
+
+func (b *backlog) len() int { return len(b.list) - b.next }
+
+func (b *backlog) push(x *cell, n news) { b.list = append(b.list, todo{x, n}) }
+
+// pop takes the first; there must be one.
+func (b *backlog) pop() (*cell, news) {
+	first := b.list[b.next]
+	b.list[b.next] = todo{}
+	if b.next++; b.next == len(b.list) {
+		b.list, b.next = b.list[:0], 0
+	}
+	return first.x, first.news
 }

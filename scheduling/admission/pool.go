@@ -75,28 +75,3 @@ func coarse(d time.Duration) time.Duration {
 	}
 	return p
 }
-
-// backlog is the endpoints that are to be asked about, the first first.
-type backlog struct {
-	list []todo
-	next int // what is before it is done
-}
-
-type todo struct {
-	x    *cell
-	news news
-}
-
-func (b *backlog) len() int { return len(b.list) - b.next }
-
-func (b *backlog) push(x *cell, n news) { b.list = append(b.list, todo{x, n}) }
-
-// pop takes the first; there must be one.
-func (b *backlog) pop() (*cell, news) {
-	first := b.list[b.next]
-	b.list[b.next] = todo{}
-	if b.next++; b.next == len(b.list) {
-		b.list, b.next = b.list[:0], 0
-	}
-	return first.x, first.news
-}

@@ -181,7 +181,7 @@ function drawCharts(v) {
     }
     chart($(id), lines, times);
   }
-  const bands = v.fleets[0].admission ? v.fleets[0].admission.bands : [];
+  const bands = v.fleets[0].admission ? v.fleets[0].bands : [];
   if (bands.length) {
     chart($("chart-queue"), bands.map((b, i) => ({ values: history.map((p) => p.queued ? p.queued[b.priority] : null), color: "b" + i % 6 })), times, count, 20);
   }
@@ -212,13 +212,13 @@ function drawAdmission(v) {
     .map(([why, n]) => b.refused === n ? why : `${count(n)} ${why}`).join(", ");
   const head = ["Band", a && "Waiting", a && "Waited", "TTFT p90", a ? "Served" : "Answered", "Refused", a && "Expired", a && "Have room"].filter(Boolean);
   const cameTo = (b) => a ? b.queued + b.running + b.served + b.failed + b.cancelled + b.refused + b.expired : b.total.requests;
-  const shown = a ? a.bands : f.bands, came = shown.reduce((sum, b) => sum + cameTo(b), 0);
-  const rows = shown.map((b, i) => {
-    const mine = of(f.bands, b.priority), theirs = other && of(other.bands, b.priority);
+  const came = f.bands.reduce((sum, b) => sum + cameTo(b), 0);
+  const rows = f.bands.map((b, i) => {
+    const theirs = other && of(other.bands, b.priority);
     const part = came ? share(cameTo(b) / came) + " of requests" : "";
-    const ttft = cell(ms(mine.now.ttftP90Ms), theirs && `${other.policy} ${ms(theirs.now.ttftP90Ms)}`, { class: "now" });
+    const ttft = cell(ms(b.now.ttftP90Ms), theirs && `${other.policy} ${ms(theirs.now.ttftP90Ms)}`, { class: "now" });
     const name = el("th", { scope: "row", class: "b" + i % 6 }, el("span", {}, b.name), el("small", {}, part));
-    if (!a) return el("tr", {}, name, ttft, cell(count((mine.total.requests || 0) - (mine.total.shed || 0) - (mine.total.failed || 0))), cell(count(mine.total.shed)));
+    if (!a) return el("tr", {}, name, ttft, cell(count(b.total.requests - b.total.shed - b.total.failed)), cell(count(b.total.shed)));
     return el("tr", {}, name,
       cell(count(b.queued), b.queued ? "for " + ms(b.oldestMs) : "", { class: "now" }),
       cell(ms(b.waitP50Ms), b.waitP90Ms == null ? "" : "p90 " + ms(b.waitP90Ms)),

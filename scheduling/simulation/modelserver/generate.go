@@ -65,7 +65,7 @@ type reply struct {
 
 func (r *reply) tokens() int        { return len(r.text) / tokenBytes }
 func (r *reply) token(i int) []byte { return r.text[i*tokenBytes : (i+1)*tokenBytes] }
-func (r *reply) cut() bool          { return r.finish == "length" }
+func (r *reply) truncated() bool    { return r.finish == "length" }
 func (r *reply) cached() int        { return r.stream.cached }
 
 // api is one of the APIs: how a request is read and how a reply is written. One value
@@ -113,13 +113,13 @@ func (p *process) generate(w http.ResponseWriter, r *http.Request, a api) {
 		return
 	}
 	s, streams := a.(streamer)
-	rep.stream.eager = streams && req.Stream
+	rep.stream.streaming = streams && req.Stream
 	p.loop.submit(rep.stream)
 	defer p.loop.leave(rep.stream)
 	if p.opts.Logger.Enabled(r.Context(), slog.LevelDebug) {
 		p.opts.Logger.Debug("request", "id", rep.id, "model", rep.model, "prompt", rep.prompt, "output", rep.tokens())
 	}
-	if rep.stream.eager {
+	if rep.stream.streaming {
 		writeStream(w, r, s, rep)
 		return
 	}
@@ -157,7 +157,7 @@ func writeStream(w http.ResponseWriter, r *http.Request, a streamer, rep *reply)
 			buf = a.end(buf, rep)
 		}
 		if len(buf) == 0 {
-			continue // the news was read with that before
+			continue // these tokens were written with those before
 		}
 		if _, err := w.Write(buf); err != nil {
 			panic(http.ErrAbortHandler)

@@ -25,34 +25,34 @@ const (
 // a handler that lags writes several at once and never holds the engine up.
 type stream struct {
 	// Set by the handler before the stream is submitted.
-	request engine.Request
-	arrived time.Time
-	eager   bool // wants to hear of every token, not only of the last
-	cut     bool // ends for its length, not by itself
+	request   engine.Request
+	arrived   time.Time
+	streaming bool // wants to hear of every token, not only of the last
+	truncated bool // ends for its length, not by itself
 
 	cached   int          // prompt tokens found in the prefix cache; set before produced leaves 0
 	produced atomic.Int64 // tokens
 	ended    atomic.Bool  // nothing more will come
-	news     chan struct{}
+	updates  chan struct{}
 }
 
-func newStream(r engine.Request, cut bool) *stream {
-	return &stream{request: r, arrived: time.Now(), cut: cut, news: make(chan struct{}, 1)}
+func newStream(r engine.Request, truncated bool) *stream {
+	return &stream{request: r, arrived: time.Now(), truncated: truncated, updates: make(chan struct{}, 1)}
 }
 
 // notify wakes who waits on a channel, or lets them go round once more.
-func notify(news chan struct{}) {
+func notify(c chan struct{}) {
 	select {
-	case news <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
-// wait returns the number of tokens when there is news, and whether it is the
+// wait returns the number of tokens when there are more, and whether it is the
 // last.
 func (s *stream) wait(ctx context.Context) (produced int, ended bool, err error) {
 	select {
-	case <-s.news:
+	case <-s.updates:
 	case <-ctx.Done():
 		return 0, false, ctx.Err()
 	}
@@ -208,8 +208,8 @@ func (l *loop) deliver(step engine.Step, now time.Duration, began, ended time.Ti
 			s.ended.Store(true)
 			delete(l.streams, ev.ID)
 		}
-		if s.eager || ev.Last {
-			notify(s.news)
+		if s.streaming || ev.Last {
+			notify(s.updates)
 		}
 	}
 	l.page.interToken.observe(ended.Sub(began).Seconds(), later)

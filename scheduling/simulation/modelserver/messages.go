@@ -36,7 +36,7 @@ func (a *messages) usage(r *reply, output int) object {
 // stop is why a reply has ended.
 func (a *messages) stop(r *reply, more object) object {
 	more["stop_reason"], more["stop_sequence"] = "end_turn", nil
-	if r.cut() {
+	if r.truncated() {
 		more["stop_reason"] = "max_tokens"
 	}
 	return more

@@ -21,7 +21,7 @@ type page struct {
 
 	requests   uint64
 	stopped    uint64 // replies that ended by themselves
-	cut        uint64 // replies that ended at the limit of their length
+	truncated  uint64 // replies that ended at the limit of their length
 	aborted    uint64
 	firstToken histogram
 	interToken histogram
@@ -52,8 +52,8 @@ func newPage(m engine.Metrics, now time.Time) page {
 // ended counts a request that has all of its output.
 func (p *page) ended(s *stream, at time.Time) {
 	p.whole.observe(at.Sub(s.arrived).Seconds(), 1)
-	if s.cut {
-		p.cut++
+	if s.truncated {
+		p.truncated++
 	} else {
 		p.stopped++
 	}
@@ -168,7 +168,7 @@ func (p *process) appendMetrics(buf []byte, page *page) []byte {
 
 	x.family("vllm:request_success_total", "counter", "Requests ended, by reason.")
 	x.sample("vllm:request_success_total", x.labels+`,finished_reason="stop"`, float64(page.stopped))
-	x.sample("vllm:request_success_total", x.labels+`,finished_reason="length"`, float64(page.cut))
+	x.sample("vllm:request_success_total", x.labels+`,finished_reason="length"`, float64(page.truncated))
 	x.sample("vllm:request_success_total", x.labels+`,finished_reason="abort"`, float64(page.aborted))
 
 	x.histogram("vllm:time_to_first_token_seconds", "Time to the first token, in real seconds.", &page.firstToken)

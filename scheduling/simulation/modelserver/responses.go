@@ -48,7 +48,7 @@ func (a *responses) response(r *reply, done bool) object {
 	if !done {
 		return resp
 	}
-	if r.cut() {
+	if r.truncated() {
 		resp["incomplete_details"] = object{"reason": "max_output_tokens"}
 	}
 	resp["output"] = list{a.message(r, true)}
@@ -64,7 +64,7 @@ func (a *responses) status(r *reply, done bool) string {
 	switch {
 	case !done:
 		return "in_progress"
-	case r.cut():
+	case r.truncated():
 		return "incomplete"
 	}
 	return "completed"
