@@ -152,9 +152,9 @@ func (c *crowd) count(answer string) int {
 // eventually waits for what must come on any machine.
 func eventually(t *testing.T, what string, good func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !good(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(patience); !good(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not after 2 minutes", what)
+			t.Fatalf("%s: not after %v", what, patience)
 		}
 	}
 }

@@ -211,7 +211,7 @@ func (w *workload) turn(ctx context.Context, c *conversation) {
 }
 
 // vocabulary is what made-up prompts are made of. What they say does not matter,
-// only which of them begin alike.
+// only which of them begin with the same words.
 var vocabulary = strings.Fields(`account agent alert amount answer archive article audit balance batch branch budget cache
 	case chart check claim clause client commit contract copy credit customer data date deadline decision default delivery
 	detail device draft error event example export factor field file filter form format gateway goal group guide history

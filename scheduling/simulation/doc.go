@@ -16,7 +16,8 @@
 //
 // A [Config] is a [Fleet] of replicas, each a package engine Engine; a [Spec] of a
 // workload, which makes a stream of [Job] values from a seed; a [Policy]; and how
-// the gateways see the fleet. [Run] plays it and returns a [Report].
+// the gateways see the fleet. [Run] plays it and returns a [Report]. Package
+// modelserver serves one engine over HTTP instead, in real time, as vLLM would.
 //
 // # What a policy sees
 //

@@ -198,33 +198,31 @@ function drawCharts(v) {
 const plural = (n, thing) => `${count(n)} ${thing}${n === 1 ? "" : "s"}`;
 
 // drawAdmission draws what becomes of the requests of each band. Without admission control
-// there is only what the clients saw.
+// nobody waits to be admitted.
 function drawAdmission(v) {
   const [f, other] = v.fleets, a = f.admission;
   $("admission").classList.toggle("off", !a);
   $("pool-state").textContent = !a ? "" : `the servers are ${a.saturation == null ? "–" : share(a.saturation)} full` +
     (a.queued ? `; ${plural(a.queued, "request")} wait${a.queued === 1 ? "s" : ""}, for ${ms(a.oldestMs)} at most` : "; nobody waits");
   $("admission-note").textContent = !a ? "Admission control is off: every request is sent on at once, and waits where it was sent."
-    : "While not all fit, the highest band goes first, and tenants of a band share alike. A server has room for a band while it is less full than the band’s ceiling.";
-  const of = (bands, priority) => (bands || []).find((b) => b.priority === priority) || { now: {}, total: {} };
+    : "While not all fit, the highest band goes first, and tenants of a band share equally. A server has room for a band while it is less full than the band’s ceiling.";
   const cell = (value, small, attributes) => el("td", attributes, value, small ? el("small", {}, small) : null);
   const reasons = (b) => Object.entries(b.reasons || {}).filter(([why]) => why !== "queue_timeout").sort(([, m], [, n]) => n - m)
     .map(([why, n]) => b.refused === n ? why : `${count(n)} ${why}`).join(", ");
-  const head = ["Band", a && "Waiting", a && "Waited", "TTFT p90", a ? "Served" : "Answered", "Refused", a && "Expired", a && "Have room"].filter(Boolean);
-  const cameTo = (b) => a ? b.queued + b.running + b.served + b.failed + b.cancelled + b.refused + b.expired : b.total.requests;
+  const head = ["Band", a && "Waiting", a && "Waited", "TTFT p90", "Served", "Refused", a && "Expired", a && "Have room"].filter(Boolean);
+  const cameTo = (b) => b.queued + b.running + b.served + b.failed + b.cancelled + b.refused + b.expired;
   const came = f.bands.reduce((sum, b) => sum + cameTo(b), 0);
   const rows = f.bands.map((b, i) => {
-    const theirs = other && of(other.bands, b.priority);
+    const theirs = other && other.bands.find((o) => o.priority === b.priority);
     const part = came ? share(cameTo(b) / came) + " of requests" : "";
     const ttft = cell(ms(b.now.ttftP90Ms), theirs && `${other.policy} ${ms(theirs.now.ttftP90Ms)}`, { class: "now" });
     const name = el("th", { scope: "row", class: "b" + i % 6 }, el("span", {}, b.name), el("small", {}, part));
-    if (!a) return el("tr", {}, name, ttft, cell(count(b.total.requests - b.total.shed - b.total.failed)), cell(count(b.total.shed)));
+    const served = cell(count(b.served), b.failed ? count(b.failed) + " failed" : ""), refused = cell(count(b.refused), reasons(b));
+    if (!a) return el("tr", {}, name, ttft, served, refused);
     return el("tr", {}, name,
       cell(count(b.queued), b.queued ? "for " + ms(b.oldestMs) : "", { class: "now" }),
       cell(ms(b.waitP50Ms), b.waitP90Ms == null ? "" : "p90 " + ms(b.waitP90Ms)),
-      ttft,
-      cell(count(b.served), b.failed ? count(b.failed) + " failed" : ""),
-      cell(count(b.refused), reasons(b)),
+      ttft, served, refused,
       cell(count(b.expired), b.expired ? "waited in vain" : ""),
       cell(b.room == null ? "–" : `${b.room} of ${a.endpoints}`, b.ceiling ? `below ${share(b.ceiling)}` : ""));
   });

@@ -19,8 +19,8 @@ type Options struct {
 	// Models are the names of the base model; the first one labels the metrics.
 	// Default: "simulated-llm".
 	Models []string
-	// Adapters are the LoRA adapters known from the start. More can be loaded
-	// over HTTP. A name that is in Models too is an error.
+	// Adapters are the LoRA adapters known from the start, at most 4096. More can be
+	// loaded over HTTP. A name that is in Models too is an error.
 	Adapters []string
 
 	// Calibration is the model and the machine. Default: engine.Llama31H100.
@@ -72,6 +72,9 @@ func (o *Options) complete() error {
 	}
 	if o.MaxOutput < 1 || o.MaxBodyBytes < 1 {
 		return fmt.Errorf("modelserver: MaxOutput is %d and MaxBodyBytes is %d: want at least 1", o.MaxOutput, o.MaxBodyBytes)
+	}
+	if len(o.Adapters) > maxAdapters {
+		return fmt.Errorf("modelserver: %d Adapters: want at most %d", len(o.Adapters), maxAdapters)
 	}
 	names := slices.Sorted(slices.Values(slices.Concat(o.Models, o.Adapters)))
 	for i, name := range names {

@@ -840,6 +840,7 @@ func TestStartErrors(t *testing.T) {
 	for _, opts := range []modelserver.Options{
 		{TimeScale: -1}, {TimeScale: math.NaN()}, {TimeScale: math.Inf(1)}, {MaxOutput: -1}, {MaxBodyBytes: -1}, {KVBlocks: -1}, {MaxSeqs: -1}, {MaxLoRAs: -1},
 		{Models: []string{""}}, {Models: []string{"a"}, Adapters: []string{"a"}},
+		{Adapters: make([]string, 4097)},
 	} {
 		if s, err := modelserver.Start(t.Context(), opts); err == nil {
 			s.Close()
