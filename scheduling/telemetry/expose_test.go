@@ -57,7 +57,7 @@ func (f *fixture) admission(t testing.TB) {
 	full := 0.0
 	o := admission.Options{
 		Detector: admission.DetectorFunc(func(admission.Query, *types.Endpoint) float64 { return full }),
-		Clock:    &gateClock{now: f.now},
+		Tuning:   admission.Tuning{Clock: &gateClock{now: f.now}},
 	}
 	o.Hooks = f.AdmissionHooks(pool, o)
 	c, err := admission.New(o)

@@ -1,0 +1,239 @@
+// Package inferpick is a Caddy module: a handler that sends each request for a language
+// model to the model server that can serve it best. Build a Caddy with it by
+//
+//	xcaddy build --with github.com/inferpick/inferpick/examples/caddy
+package inferpick
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httputil"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/plugins"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/director/httptransport"
+	"github.com/inferpick/inferpick/types"
+)
+
+func init() {
+	caddy.RegisterModule((*Handler)(nil))
+	httpcaddyfile.RegisterHandlerDirective("inferpick", func(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		h := new(Handler)
+		return h, h.UnmarshalCaddyfile(helper.Dispenser)
+	})
+	httpcaddyfile.RegisterDirectiveOrder("inferpick", httpcaddyfile.Before, "reverse_proxy")
+}
+
+// Handler is the module http.handlers.inferpick, a gateway to the model servers of a pool.
+//
+// What a gateway has learned of its servers, and the requests it has under way, outlive a
+// reload: handlers that differ in no more than Servers, Tenant, Metrics and NameEndpoint share
+// one. Its servers are those of the newest configuration, from the first request on; one that
+// Caddy rejects changes nothing.
+type Handler struct {
+	// Pool is the name of the pool that Servers are in. Default "default".
+	Pool string `json:"pool,omitempty"`
+	// Servers are addresses of model servers, host:port.
+	Servers []string `json:"servers,omitempty"`
+	// Config is a file with manifests, and with endpoints of which more is to be said than
+	// their address, in the form of a datastore.FileSource. Changes of the file are taken
+	// over without a reload. Pools in it share the policy below.
+	Config string `json:"config,omitempty"`
+	// Profile is FILE or FILE#NAME, in the form of plugins.Config: the policy, and admission
+	// control if there is any in it. NAME is "default" if it is left out. Default:
+	// plugins.Default.
+	Profile string `json:"profile,omitempty"`
+	// Admission turns admission control on, with its defaults where Profile says nothing of it.
+	Admission bool `json:"admission,omitempty"`
+	// Tenant says whose a request is, for fair sharing, by Caddy's placeholders, such as
+	// {http.auth.user.id}. Default: nobody's.
+	Tenant string `json:"tenant,omitempty"`
+	// Metrics is a path that serves Prometheus metrics to whoever reaches it. Default: none.
+	Metrics string `json:"metrics,omitempty"`
+	// RefuseUnknown answers 404 to models that no manifest names. By default they are sent
+	// to a server as they are.
+	RefuseUnknown bool `json:"refuse_unknown_models,omitempty"`
+	// RestoreModel puts the public model name back into responses.
+	RestoreModel bool `json:"restore_model,omitempty"`
+	// NameEndpoint adds the header X-Inferpick-Endpoint to responses.
+	NameEndpoint bool `json:"name_endpoint,omitempty"`
+
+	logger    *slog.Logger
+	policy    string // what Profile says
+	profile   scheduling.Profile
+	admission func() *admission.Options
+	gateway   *gateway
+	proxy     http.Handler
+	begin     sync.Once
+}
+
+// CaddyModule implements caddy.Module.
+func (*Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.inferpick", New: func() caddy.Module { return new(Handler) }}
+}
+
+// Provision implements caddy.Provisioner. What can be wrong is found here.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Slogger()
+	if err := h.setEndpoints(datastore.New(datastore.Options{})); err != nil {
+		return err
+	}
+	if err := h.readProfile(); err != nil {
+		return err
+	}
+	value, _, err := gateways.LoadOrNew(h.identity(), func() (caddy.Destructor, error) { return newGateway(h) })
+	if err != nil {
+		return err
+	}
+	h.gateway = value.(*gateway)
+	h.proxy = &httputil.ReverseProxy{
+		Rewrite: func(*httputil.ProxyRequest) {}, // the director's choice replaces the host
+		Transport: &httptransport.Transport{
+			Director: h.gateway.director, Base: h.gateway.transport.Base, NameEndpoint: h.NameEndpoint, Incoming: h.identify,
+		},
+		FlushInterval: -1,                                                     // tokens leave as they come
+		ErrorLog:      slog.NewLogLogger(h.logger.Handler(), slog.LevelDebug), // clients that go away are no news
+	}
+	return nil
+}
+
+// Cleanup implements caddy.CleanerUpper.
+func (h *Handler) Cleanup() error {
+	if h.gateway == nil {
+		return nil // Provision failed
+	}
+	_, err := gateways.Delete(h.identity())
+	return err
+}
+
+// ServeHTTP implements caddyhttp.MiddlewareHandler. A configuration that has a request is in
+// force, which one that Caddy rejects never is.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) (err error) {
+	h.begin.Do(func() { err = h.setEndpoints(h.gateway.store) })
+	if err != nil {
+		return err
+	}
+	if h.Metrics != "" && r.URL.Path == h.Metrics {
+		h.gateway.metrics.Handler().ServeHTTP(w, r)
+		return nil
+	}
+	h.proxy.ServeHTTP(w, r)
+	return nil
+}
+
+// UnmarshalCaddyfile implements caddyfile.Unmarshaler:
+//
+//	inferpick [<address>...] {
+//		pool      <name>
+//		server    <address>...
+//		config    <file>
+//		profile   <file>[#<name>]
+//		admission
+//		tenant    <placeholder>
+//		metrics   <path>
+//		refuse_unknown_models
+//		restore_model
+//		name_endpoint
+//	}
+func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next() // the directive
+	h.Servers = d.RemainingArgs()
+	texts := map[string]*string{"pool": &h.Pool, "config": &h.Config, "profile": &h.Profile, "tenant": &h.Tenant, "metrics": &h.Metrics}
+	flags := map[string]*bool{"admission": &h.Admission, "refuse_unknown_models": &h.RefuseUnknown, "restore_model": &h.RestoreModel, "name_endpoint": &h.NameEndpoint}
+	for d.NextBlock(0) {
+		option, args := d.Val(), d.RemainingArgs()
+		text, flag := texts[option], flags[option]
+		switch {
+		case text != nil && len(args) == 1:
+			*text = args[0]
+		case flag != nil && len(args) == 0:
+			*flag = true
+		case option == "server" && len(args) > 0:
+			h.Servers = append(h.Servers, args...)
+			if err := h.setEndpoints(datastore.New(datastore.Options{})); err != nil {
+				return d.WrapErr(err)
+			}
+		case text != nil || flag != nil || option == "server":
+			return d.Errf("option %s cannot have the arguments %q", option, args)
+		default:
+			return d.Errf("unknown option %q, want one of server, %s", option, strings.Join(slices.Sorted(maps.Keys(texts)), ", "))
+		}
+	}
+	return nil
+}
+
+// readProfile takes policy and admission control from Profile and Admission.
+func (h *Handler) readProfile() error {
+	h.profile, h.admission = plugins.Default(), func() *admission.Options { return nil }
+	if h.Admission {
+		h.admission = func() *admission.Options { return new(admission.Options) }
+	}
+	if h.Profile == "" {
+		return nil
+	}
+	path, name, _ := strings.Cut(h.Profile, "#")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	loaded, err := plugins.NewRegistry().LoadAll(data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	profile, ok := loaded.Profiles[cmp.Or(name, "default")]
+	if !ok {
+		return fmt.Errorf("%s: no profile %q, want one of %q", path, cmp.Or(name, "default"), slices.Sorted(maps.Keys(loaded.Profiles)))
+	}
+	h.policy, h.profile = string(data), profile
+	if loaded.Admission != nil {
+		h.admission = loaded.Admission
+	}
+	return nil
+}
+
+func (h *Handler) pool() types.NamespacedName {
+	return types.NamespacedName{Namespace: types.DefaultNamespace, Name: cmp.Or(h.Pool, "default")}
+}
+
+// identity is what cannot change without a new gateway.
+func (h *Handler) identity() string {
+	return fmt.Sprintf("%q", []any{h.pool().Name, h.Config, h.Profile, h.policy, h.Admission, h.RefuseUnknown, h.RestoreModel})
+}
+
+// identify says of whom a request is.
+func (h *Handler) identify(r *http.Request, in *director.Incoming) {
+	in.FairnessID = r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).ReplaceAll(h.Tenant, "")
+}
+
+func (h *Handler) setEndpoints(store *datastore.Store) error {
+	if len(h.Servers) == 0 {
+		return nil // they are in Config
+	}
+	var specs []datastore.EndpointSpec
+	for _, address := range h.Servers {
+		specs = append(specs, datastore.EndpointSpec{Address: address})
+	}
+	return store.SetEndpoints(h.pool(), specs)
+}
+
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+	_ caddyfile.Unmarshaler       = (*Handler)(nil)
+)
