@@ -16,26 +16,16 @@ import (
 // for those that have more.
 const accept = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
 
-// newTransport returns the http.RoundTripper of one endpoint. Each has its own,
+// newTransport returns the http.RoundTripper of one endpoint, for https. Each has its own,
 // so that the connection can be closed when the endpoint goes.
 func newTransport() *http.Transport {
 	return &http.Transport{
 		DialContext:            (&net.Dialer{}).DialContext,
 		DisableCompression:     true, // unpacking a page costs more than carrying it
 		MaxIdleConnsPerHost:    1,
-		MaxResponseHeaderBytes: 64 << 10,
+		MaxResponseHeaderBytes: maxHeader,
 		WriteBufferSize:        1 << 10,
 	}
-}
-
-// newRequest returns a request to be made any number of times.
-func newRequest(url, accept string) (*http.Request, error) {
-	req, err := http.NewRequest(http.MethodGet, url, nil)
-	if err != nil {
-		return nil, fmt.Errorf("scrape: %w", err)
-	}
-	req.Header = http.Header{"Accept": {accept}, "Accept-Encoding": {"identity"}, "User-Agent": {"inferpick"}}
-	return req, nil
 }
 
 // answer is what came back from a server. page is nil unless the status is 200.
@@ -47,14 +37,37 @@ type answer struct {
 
 // fetch makes a request. A page is the caller's to give back to the pool. With an error
 // the status is 0 if there was no answer.
-func (t *target) fetch(req *http.Request, deadline time.Time) (answer, error) {
-	ctx, cancel := context.WithDeadline(t.ctx, deadline)
-	defer cancel()
-	resp, err := t.transport.RoundTrip(req.WithContext(ctx))
-	if err != nil {
-		return answer{}, fmt.Errorf("scrape: %w", err)
+func (t *target) fetch(req *request, deadline time.Time) (answer, error) {
+	if t.plain == nil || req.URL.Scheme != "http" {
+		ctx, cancel := context.WithDeadline(t.ctx, deadline)
+		defer cancel()
+		resp, err := t.transport.RoundTrip(req.WithContext(ctx))
+		if err != nil {
+			return answer{}, fmt.Errorf("scrape: %w", err)
+		}
+		defer resp.Body.Close()
+		return t.answer(resp)
 	}
-	defer resp.Body.Close()
+	c, resp, err := t.plain.roundTrip(req, deadline)
+	if err != nil {
+		return answer{}, inTime(fmt.Errorf("scrape: %w", err))
+	}
+	a, err := t.answer(resp)
+	t.plain.done(c, resp, a.page != nil)
+	return a, inTime(err)
+}
+
+// inTime returns err, which is a context.DeadlineExceeded if it is that of a connection's
+// deadline.
+func inTime(err error) error {
+	if isTimeout(err) && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: %w", err, context.DeadlineExceeded)
+	}
+	return err
+}
+
+// answer reads the answer to a request.
+func (t *target) answer(resp *http.Response) (answer, error) {
 	a := answer{status: resp.StatusCode, location: resp.Header.Get("Location")}
 	if a.status != http.StatusOK {
 		return a, nil
@@ -62,7 +75,6 @@ func (t *target) fetch(req *http.Request, deadline time.Time) (answer, error) {
 	if e := resp.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		return a, fmt.Errorf("scrape: %w: %q", errCompressed, e)
 	}
-
 	b := t.Scraper.pool.get() // not before: a server that hangs holds no buffer
 	if err := b.fill(resp.Body, t.opt.MaxBody); err != nil {
 		t.Scraper.pool.put(b)
@@ -121,12 +133,6 @@ func (p *bufferPool) put(b *buffer) {
 }
 
 var errCompressed = errors.New("the page is compressed, although that was not accepted")
-
-// isTimeout reports whether err is that of a deadline.
-func isTimeout(err error) bool {
-	var t net.Error
-	return errors.As(err, &t) && t.Timeout()
-}
 
 // validPath reports what is wrong with a path that goes into a request.
 func validPath(path string) error {

@@ -42,7 +42,7 @@ type ModelsResult struct {
 type models struct {
 	store    ModelStore
 	url      string
-	request  *http.Request
+	request  *request
 	due      time.Time
 	failures int // in a row
 }

@@ -72,19 +72,20 @@ func (t *target) adopt(set *settings) {
 	t.resetPaths()
 	if fresh || insecure != set.options.InsecureSkipVerify {
 		t.disconnect()
-		t.transport = t.newTransport()
+		t.transport, t.plain = t.newTransport()
 	}
 }
 
-// newTransport returns what is to make the requests of the target.
-func (t *target) newTransport() http.RoundTripper {
+// newTransport returns what is to make the requests of the target, and those without TLS if
+// that is another.
+func (t *target) newTransport() (http.RoundTripper, *plain) {
 	insecure := t.set.options.InsecureSkipVerify
 	if t.opt.Transport != nil && !insecure {
-		return t.opt.Transport
+		return t.opt.Transport, nil
 	}
 	own := newTransport()
 	if insecure {
 		own.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	}
-	return own
+	return own, &plain{ctx: t.ctx}
 }

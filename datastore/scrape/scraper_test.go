@@ -660,6 +660,16 @@ func TestBadServers(t *testing.T) {
 // listen starts a server that reads a request and then does what serve does.
 func listen(t *testing.T, serve func(net.Conn)) (address string) {
 	t.Helper()
+	return accept(t, func(c net.Conn) {
+		if _, err := c.Read(make([]byte, 4096)); err == nil {
+			serve(c)
+		}
+	})
+}
+
+// accept starts a server that does what serve does with each connection.
+func accept(t *testing.T, serve func(net.Conn)) (address string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -673,9 +683,7 @@ func listen(t *testing.T, serve func(net.Conn)) (address string) {
 			}
 			go func() {
 				defer c.Close()
-				if _, err := c.Read(make([]byte, 4096)); err == nil {
-					serve(c)
-				}
+				serve(c)
 			}()
 		}
 	}()

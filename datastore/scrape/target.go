@@ -74,8 +74,11 @@ type target struct {
 
 	invalid   error // what is wrong with the specification: nothing is asked for
 	transport http.RoundTripper
-	request   *http.Request // for the path requested
+	plain     *plain   // what makes requests without TLS; nil: transport
+	request   *request // for the path requested
 	requested string
+	// requestedURL is that of the request.
+	requestedURL string
 
 	paths    []string // to be tried; the first is the one that is read now
 	engine   int      // index in the table, -1 if it is not known
@@ -218,6 +221,9 @@ func (t *target) disconnect() {
 	if own, ok := t.transport.(*http.Transport); ok && t.transport != t.opt.Transport {
 		own.CloseIdleConnections()
 	}
+	if t.plain != nil {
+		t.plain.close()
+	}
 }
 
 // next returns when the next scrape is due, if the last one was at due. Waits are measured from there, so that the time a
@@ -258,7 +264,7 @@ func (t *target) backoff(failures int) time.Duration {
 // has gone.
 func (t *target) scrape() (stays bool) {
 	start := time.Now()
-	path := t.paths[0]
+	asked := t.paths[0]
 	size, stays, err := t.read(start.Add(t.opt.Timeout))
 	if t.ctx.Err() != nil {
 		return false // what went wrong is that it was cancelled
@@ -268,7 +274,7 @@ func (t *target) scrape() (stays bool) {
 	}
 	t.tell(err)
 	if t.opt.OnScrape != nil {
-		r := Result{Pool: t.pool, Endpoint: t.id, URL: t.url(path), Bytes: size, Duration: time.Since(start), Err: err}
+		r := Result{Pool: t.pool, Endpoint: t.id, URL: t.pageURL(asked), Bytes: size, Duration: time.Since(start), Err: err}
 		if t.engine >= 0 {
 			r.Engine = t.table.engines[t.engine].Name
 		}
@@ -314,11 +320,12 @@ func (t *target) page(deadline time.Time) (*buffer, error) {
 	}
 	for hops := 0; ; hops++ {
 		if t.request == nil || t.requested != t.paths[0] {
-			req, err := newRequest(t.url(t.paths[0]), accept)
+			url := t.url(t.paths[0])
+			req, err := newRequest(url, accept)
 			if err != nil {
 				return nil, err
 			}
-			t.request, t.requested = req, t.paths[0]
+			t.request, t.requested, t.requestedURL = req, t.paths[0], url
 		}
 		a, err := t.fetch(t.request, deadline)
 		if err != nil {
@@ -359,6 +366,14 @@ func (t *target) sameServer(location string) string {
 		return ""
 	}
 	return u.RequestURI()
+}
+
+// pageURL is url, without making it anew for the page that is read as a rule.
+func (t *target) pageURL(path string) string {
+	if t.request == nil || t.requested != path {
+		return t.url(path)
+	}
+	return t.requestedURL
 }
 
 func (t *target) url(path string) string { return t.to.scheme + "://" + t.to.host + path }

@@ -156,10 +156,10 @@ func BenchmarkScrape(b *testing.B) {
 				}
 			}
 		})
-		for name, format := range map[string]expfmt.Format{"text": expfmt.FmtText, "openmetrics": expfmt.FmtOpenMetrics_1_0_0, "protobuf": expfmt.FmtProtoDelim} {
+		for name, format := range map[string]expfmt.FormatType{"text": expfmt.TypeTextPlain, "openmetrics": expfmt.TypeOpenMetrics, "protobuf": expfmt.TypeProtoDelim} {
 			b.Run(fmt.Sprintf("models=%d/format=%s", models, name), func(b *testing.B) {
 				r := httptest.NewRequest("GET", "/metrics", nil)
-				r.Header.Set("Accept", string(format))
+				r.Header.Set("Accept", string(expfmt.NewFormat(format)))
 				handler := m.Handler()
 				b.ReportAllocs()
 				for b.Loop() {

@@ -10,10 +10,13 @@ import (
 )
 
 // formats are those that Handler knows, the first that a scraper likes best being taken.
-var formats = []expfmt.Format{
-	expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1,
-	expfmt.FmtProtoDelim, expfmt.FmtProtoText, expfmt.FmtProtoCompact, expfmt.FmtText,
-}
+var formats = func() []expfmt.Format {
+	older, _ := expfmt.NewOpenMetricsFormat(expfmt.OpenMetricsVersion_0_0_1) // which it knows
+	return []expfmt.Format{
+		expfmt.NewFormat(expfmt.TypeOpenMetrics), older, expfmt.NewFormat(expfmt.TypeProtoDelim),
+		expfmt.NewFormat(expfmt.TypeProtoText), expfmt.NewFormat(expfmt.TypeProtoCompact), expfmt.NewFormat(expfmt.TypeTextPlain),
+	}
+}()
 
 // Handler returns a handler for GET /metrics, in the text format, OpenMetrics or protocol
 // buffers, as the scraper asks for. A program that has a registry of its own adds Metrics to

@@ -105,8 +105,8 @@ func TestMetricsFormats(t *testing.T) {
 		format expfmt.FormatType
 	}{
 		{"", expfmt.TypeTextPlain},
-		{string(expfmt.FmtOpenMetrics_1_0_0), expfmt.TypeOpenMetrics},
-		{string(expfmt.FmtProtoDelim), expfmt.TypeProtoDelim},
+		{string(expfmt.NewFormat(expfmt.TypeOpenMetrics)), expfmt.TypeOpenMetrics},
+		{string(expfmt.NewFormat(expfmt.TypeProtoDelim)), expfmt.TypeProtoDelim},
 	} {
 		req, err := http.NewRequest("GET", "http://"+r.MetricsAddress()+"/metrics", nil)
 		require.NoError(t, err)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/inferpick/inferpick/examples/envoy/internal/seldom"
 	"github.com/inferpick/inferpick/internal/filewatch"
 )
 
@@ -38,10 +39,11 @@ func newToken(path string, logger *slog.Logger) (*reread[string], error) {
 // guard lets only requests through that show the token. While the file is bad it lets nobody
 // through.
 func guard(token *reread[string], next http.Handler, logger *slog.Logger) http.Handler {
+	rarely := seldom.New(logger)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		want, err := token.get()
 		if err != nil {
-			logger.LogAttrs(context.Background(), slog.LevelError, "nobody is let at the metrics", slog.Any("error", err))
+			rarely.Log(context.Background(), slog.LevelError, "token", "nobody is let at the metrics", slog.Any("error", err))
 			http.Error(w, "epp: the token cannot be checked", http.StatusInternalServerError)
 			return
 		}

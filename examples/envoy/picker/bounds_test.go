@@ -1,22 +1,28 @@
 package picker_test
 
 import (
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/inferpick/inferpick/examples/envoy/internal/logbuffer"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/scheduling/director"
 )
 
 // TestMaxStreams: one too many is told so, and has its turn when another is over.
 func TestMaxStreams(t *testing.T) {
-	f := newFixture(t, func(o *picker.Options, _ *director.Options, _ *profile) { o.MaxStreams = 2 })
+	var log logbuffer.Buffer
+	f := newFixture(t, func(o *picker.Options, _ *director.Options, _ *profile) {
+		o.MaxStreams, o.Logger = 2, slog.New(slog.NewTextHandler(&log, nil))
+	})
 	client := f.dial(t)
 	var first *stream
 	for range 2 {
@@ -32,6 +38,7 @@ func TestMaxStreams(t *testing.T) {
 			t.Errorf("the third stream ended with %v", err)
 		}
 	}
+	require.Equal(t, 1, strings.Count(log.String(), "streams are open"), "a flood is told of once a minute")
 	first.cancel()
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
 		s := open(t, client, duplex, duplex)

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/inferpick/inferpick/examples/envoy/internal/seldom"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
 )
@@ -35,6 +36,7 @@ func (p phase) String() string {
 type exchange struct {
 	ctx    context.Context
 	o      *Options
+	seldom *seldom.Logger
 	wishes wishes
 	send   func(*extprocv3.ProcessingResponse) error
 	span   Span
@@ -58,8 +60,8 @@ type exchange struct {
 	reported bool // Options.Report was asked
 }
 
-func newExchange(ctx context.Context, o *Options, w wishes, send func(*extprocv3.ProcessingResponse) error) *exchange {
-	return &exchange{ctx: ctx, o: o, wishes: w, send: send, requestMode: o.RequestBody, responseMode: o.ResponseBody, span: noSpan{}}
+func newExchange(ctx context.Context, o *Options, warn *seldom.Logger, w wishes, send func(*extprocv3.ProcessingResponse) error) *exchange {
+	return &exchange{ctx: ctx, o: o, seldom: warn, wishes: w, send: send, requestMode: o.RequestBody, responseMode: o.ResponseBody, span: noSpan{}}
 }
 
 // over reports whether nothing more is expected from Envoy.

@@ -109,7 +109,7 @@ func (x *exchange) requestTrailers() error {
 // the stream would not do: with failure_mode_allow Envoy would go on.
 func (x *exchange) refuseTrailers() error {
 	if !x.tunnel {
-		x.o.Logger.LogAttrs(x.ctx, slog.LevelWarn, "request refused: Envoy sends trailers of requests, but their bodies past the picker; set request_trailer_mode to SKIP",
+		x.seldom.Log(x.ctx, slog.LevelWarn, "trailers", "request refused: Envoy sends trailers of requests, but their bodies past the picker; set request_trailer_mode to SKIP",
 			slog.String("id", x.id()))
 	}
 	return x.refuse(x.o.Director.Refuse(x.request.path, &director.Error{

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/inferpick/inferpick/examples/envoy/internal/seldom"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
 )
@@ -78,7 +79,8 @@ type Options struct {
 type Server struct {
 	extprocv3.UnimplementedExternalProcessorServer
 	o       Options
-	streams atomic.Int64 // that are open
+	seldom  *seldom.Logger // of what each request may say
+	streams atomic.Int64   // that are open
 }
 
 // New returns a Server.
@@ -111,7 +113,7 @@ func New(o Options) (*Server, error) {
 	if o.Tracer == nil {
 		o.Tracer = noTracer{}
 	}
-	return &Server{o: o}, nil
+	return &Server{o: o, seldom: seldom.New(o.Logger)}, nil
 }
 
 // Process serves one exchange; gRPC calls it. The error is a gRPC status, whatever
@@ -170,7 +172,7 @@ func (s *Server) serve(stream extprocv3.ExternalProcessor_ProcessServer, busy fu
 	if err != nil {
 		return s.ended(ctx, nil, err)
 	}
-	x := newExchange(ctx, &s.o, w, stream.Send)
+	x := newExchange(ctx, &s.o, s.seldom, w, stream.Send)
 	defer s.close(x)
 	for !x.over() {
 		idle()
@@ -216,8 +218,14 @@ func (s *Server) ended(ctx context.Context, x *exchange, err error) error {
 	if x != nil {
 		attrs = append(attrs, slog.String("id", x.id()))
 	}
-	s.log(ctx, slog.LevelWarn, "stream ended with an error", attrs...)
+	s.warn(ctx, "ended "+status.Code(err).String(), "stream ended with an error", attrs...)
 	return err
+}
+
+// warn is log of what each request may say.
+func (s *Server) warn(ctx context.Context, kind, message string, attrs ...slog.Attr) {
+	defer func() { _ = recover() }()
+	s.seldom.Log(ctx, slog.LevelWarn, kind, message, attrs...)
 }
 
 // log writes to Options.Logger, of which a panic would be one in the way out.
