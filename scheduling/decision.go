@@ -201,6 +201,14 @@ func (d *Decision) EndWith(e Ender) {
 	}
 }
 
+// Settled reports whether the decision has ended and everybody has been told: nobody reads
+// the request any more but those whom the caller gave it to.
+func (d *Decision) Settled() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.done && !d.telling
+}
+
 // Patience returns for how long to wait for a sign of life from the endpoint at which the
 // request is booked, before it goes on to a fallback: see Impatient. 0: for as long as it takes.
 func (d *Decision) Patience() time.Duration {

@@ -618,3 +618,16 @@ func TestScreener(t *testing.T) {
 		})
 	}
 }
+
+// A decision is settled when it has ended and the hooks have returned.
+func TestSettled(t *testing.T) {
+	var d *scheduling.Decision
+	within := true
+	s := mustNew(t, scheduling.Profile{Picker: first, Hooks: scheduling.Hooks{Finished: func(scheduling.Event) { within = d.Settled() }}})
+	d, err := s.Schedule(ctx, schedulingtest.Request("hi"), servers(1))
+	require.NoError(t, err)
+	require.False(t, d.Settled())
+	d.Done(types.Outcome{})
+	require.False(t, within, "the hook is still reading")
+	require.True(t, d.Settled())
+}

@@ -71,6 +71,10 @@ func (r *Route) Fallbacks() []*types.Endpoint { return r.decision.Fallbacks[r.tr
 // to a fallback, if there is one: see scheduling.Impatient. 0: for as long as it takes.
 func (r *Route) Patience() time.Duration { return r.decision.Patience() }
 
+// Settled reports whether the request has ended and plugins and hooks have been told: from
+// then on the memory of its body may be used for something else.
+func (r *Route) Settled() bool { return r.decision.Settled() }
+
 // Failed says how the attempt at Endpoint failed, for Next or Done to account: err is
 // why, and unsent that nothing was sent to it, so that it is not to blame. What came of a
 // response before is accounted in any case.

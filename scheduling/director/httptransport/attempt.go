@@ -1,7 +1,6 @@
 package httptransport
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -129,8 +128,8 @@ func (a *attempt) outgoing(ctx context.Context) *http.Request {
 	out.URL.User, out.URL.Opaque = nil, ""
 	out.Body, out.ContentLength, out.GetBody = http.NoBody, 0, nil
 	if body := a.route.Body; len(body) > 0 {
-		out.Body, out.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		out.Body, out.ContentLength = a.sent.read(body), int64(len(body))
+		out.GetBody = func() (io.ReadCloser, error) { return a.sent.read(body), nil }
 	}
 	out.TransferEncoding, out.Trailer, out.Close = nil, nil, false
 	if out.Header == nil {

@@ -21,6 +21,7 @@ type exchange struct {
 	t      *Transport
 	req    *http.Request
 	body   held
+	sent   outgoing
 	in     director.Incoming
 	route  *director.Route
 	ctx    context.Context // of all attempts; its cause says whether the request was revoked
@@ -84,12 +85,17 @@ func (x *exchange) abandon() {
 // end accounts the end of the request, unless that was done, and gives back what it held.
 func (x *exchange) end(err error) {
 	x.once.Do(func() {
-		defer x.body.release()
+		defer func() { x.body.release(x.unread()) }()
 		if x.route != nil {
 			defer x.cancel(nil)
 			x.route.Done(err)
 		}
 	})
+}
+
+// unread reports whether nobody reads the request's body any more.
+func (x *exchange) unread() bool {
+	return x.sent.idle() && x.route != nil && x.route.Settled()
 }
 
 // send tries the endpoints in order and returns the first answer that is fit for the

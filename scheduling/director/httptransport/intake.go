@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/inferpick/inferpick/openai"
@@ -24,6 +23,7 @@ const firstRoom = 64 << 10
 type held struct {
 	t    *Transport
 	data []byte
+	lent *[]byte // what data is a part of, if it was lent by rooms
 }
 
 // read takes the whole body of a request and closes it. The memory is to be released also
@@ -36,18 +36,6 @@ func (h *held) read(req *http.Request) error {
 	most := h.t.maxBody()
 	if req.ContentLength > most {
 		return tooLarge(most)
-	}
-	size := nextRoom(0, req.ContentLength, most)
-	if err := h.charge(size); err != nil {
-		return err
-	}
-	if size < firstRoom {
-		h.data = make([]byte, 0, size)
-	} else {
-		lent := firstRooms.Get().(*[firstRoom]byte)
-		defer firstRooms.Put(lent)
-		defer h.own(lent)
-		h.data = lent[:0]
 	}
 	for {
 		if len(h.data) == cap(h.data) {
@@ -75,20 +63,6 @@ func (t *Transport) maxBody() int64 {
 	return t.Director.MaxBody()
 }
 
-// firstRooms are lent to bodies that may be larger while they come in.
-var firstRooms = sync.Pool{New: func() any { return new([firstRoom]byte) }}
-
-// own ends the use of memory that was lent.
-func (h *held) own(lent *[firstRoom]byte) {
-	if cap(h.data) != firstRoom || &h.data[:1][0] != &lent[0] {
-		return // it has grown out of it
-	}
-	own := make([]byte, len(h.data))
-	copy(own, h.data)
-	h.t.held.Add(int64(len(own) - firstRoom))
-	h.data = own
-}
-
 // nextRoom returns how much memory a body is given that has filled what it has: twice as
 // much, and four times if it says that it needs it, but no more than it can need, with one
 // byte for seeing its end.
@@ -114,21 +88,32 @@ func (h *held) charge(size int) error {
 	return nil
 }
 
-// grow gives the body more memory.
+// grow gives the body more memory. What it had nobody else has seen.
 func (h *held) grow(size int) error {
 	if err := h.charge(size - cap(h.data)); err != nil {
 		return err
 	}
-	next := make([]byte, len(h.data), size)
+	lent := rooms.lend(size)
+	var next []byte
+	if lent != nil {
+		next = (*lent)[:len(h.data):size]
+	} else {
+		next = make([]byte, len(h.data), size)
+	}
 	copy(next, h.data)
-	h.data = next
+	rooms.takeBack(h.lent)
+	h.data, h.lent = next, lent
 	return nil
 }
 
-// release gives the memory back. The data may still be read by who has it.
-func (h *held) release() {
+// release gives the memory back. again says that nobody reads it any more, so that it may
+// be lent again; else the data may still be read by who has it.
+func (h *held) release(again bool) {
 	h.t.held.Add(-int64(cap(h.data)))
-	h.data = nil
+	if again {
+		rooms.takeBack(h.lent)
+	}
+	h.data, h.lent = nil, nil
 }
 
 func tooLarge(most int64) error {

@@ -162,3 +162,31 @@ func TestAllBodiesTogetherAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestBodiesAreTheirOwn: the memory of a body is used again for others, but not as long as
+// it may be read: by a server that has answered without having read it.
+func TestBodiesAreTheirOwn(t *testing.T) {
+	f := newRaw(t, nil, "127.0.0.1:1")
+	sent := make(chan io.ReadCloser, 100)
+	f.Base = roundTripper(func(r *http.Request) (*http.Response, error) {
+		sent <- r.Body
+		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+	})
+	post := func(mark string) {
+		body := `{"model":"m","messages":[{"role":"user","content":"` + strings.Repeat(mark, 200<<10) + `"}]}`
+		req, _ := http.NewRequest("POST", "http://any/v1/chat/completions", strings.NewReader(body))
+		if g := f.send(t, req); g.StatusCode != 200 {
+			t.Fatalf("status %d: %s", g.StatusCode, g.body)
+		}
+	}
+	for i := range 20 {
+		mark, other := string(rune('A'+i)), string(rune('a'+i))
+		post(mark)
+		post(other)
+		body, late := <-sent, <-sent
+		if b, err := io.ReadAll(body); err != nil || strings.Count(string(b), mark) < 200<<10 {
+			t.Fatalf("body %s has bytes of another: %v", mark, err)
+		}
+		late.Close()
+	}
+}

@@ -60,12 +60,13 @@ type Transport struct {
 	Pool types.NamespacedName
 	// Incoming may say what the gateway knows of a request: its tenant, objective and so
 	// on, or another pool. It is called before the request is routed, must be quick, and
-	// must not change Method, Path, Header and Body. Optional. If it panics, the request
+	// must not change Method, Path, Header and Body, nor keep Body. Optional. If it panics, the request
 	// gets a 500.
 	Incoming func(*http.Request, *director.Incoming)
 	// OnRoute is told of each request that was routed, before it is sent, for
 	// those who want to follow it. Optional; it must be quick. If it panics, the request
-	// gets a 500.
+	// gets a 500. The memory of the request's body is used again when the request has
+	// ended: who wants it for longer copies it.
 	OnRoute func(*http.Request, *director.Route)
 
 	held      atomic.Int64 // of MaxBodies
