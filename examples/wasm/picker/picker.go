@@ -1,0 +1,186 @@
+// Package picker is what a gateway asks of the core, in terms that cross the border of a
+// WebAssembly module: bytes and numbers. It is the same natively.
+package picker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/inferpick/inferpick/openai"
+	"github.com/inferpick/inferpick/plugins"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// Reading is one reading of a model server. What it did not report is nil.
+type Reading struct {
+	ID      string            `json:"id"`
+	Address string            `json:"address"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	// At is when it was read; zero: the server was not read, and what follows is unknown.
+	At      time.Time `json:"at,omitzero"`
+	Waiting *float64  `json:"waiting,omitempty"`
+	Running *float64  `json:"running,omitempty"`
+	KVUsage *float64  `json:"kvUsage,omitempty"`
+}
+
+// Choice is where a request goes: the index of an endpoint, those of the fallbacks, and the
+// ticket to report by.
+type Choice struct {
+	Ticket    uint32 `json:"ticket"`
+	Endpoint  int    `json:"endpoint"`
+	Fallbacks []int  `json:"fallbacks,omitempty"`
+}
+
+// End is how a request ended: in the terms of types.Outcome.
+type End struct {
+	Ticket       uint32 `json:"ticket"`
+	Status       int    `json:"status"`
+	Error        string `json:"error,omitempty"`
+	Cancelled    bool   `json:"cancelled,omitempty"`
+	CachedTokens *int   `json:"cachedTokens,omitempty"`
+	OutputTokens *int   `json:"outputTokens,omitempty"`
+}
+
+// Picker is for one goroutine at a time, as a module of WebAssembly has one.
+type Picker struct {
+	scheduler *scheduling.Scheduler
+	endpoints []*types.Endpoint
+	slots     uint32   // how many were given
+	free      []uint32 // those of endpoints that have gone
+	open      map[uint32]*scheduling.Decision
+	last      uint32 // ticket
+}
+
+// New returns a Picker that decides by plugins.Default. now is its clock.
+func New(seed uint64, now func() time.Time) (*Picker, error) {
+	profile := plugins.Default()
+	profile.Seed, profile.Now = seed, now
+	scheduler, err := scheduling.New(profile)
+	if err != nil {
+		return nil, err
+	}
+	return &Picker{scheduler: scheduler, open: map[uint32]*scheduling.Decision{}}, nil
+}
+
+// SetEndpoints takes the whole list of endpoints, by their newest readings. One with the ID
+// and address of one that was there before is the same.
+func (p *Picker) SetEndpoints(readings []Reading) {
+	gone := map[string]*types.Endpoint{}
+	for _, ep := range p.endpoints {
+		gone[ep.ID+" "+ep.Address] = ep
+	}
+	endpoints := make([]*types.Endpoint, len(readings))
+	for i, r := range readings {
+		key := r.ID + " " + r.Address
+		if endpoints[i] = gone[key]; endpoints[i] != nil {
+			delete(gone, key)
+		} else {
+			endpoints[i] = p.newEndpoint(r)
+		}
+		endpoints[i] = read(endpoints[i], r)
+	}
+	for _, ep := range gone {
+		ep.Load.Retire()
+		p.scheduler.Forget(ep)
+		p.free = append(p.free, ep.Slot)
+	}
+	p.endpoints = endpoints
+}
+
+// newEndpoint returns an endpoint with a slot of its own, by which plugins find what they
+// know of it at once.
+func (p *Picker) newEndpoint(r Reading) *types.Endpoint {
+	ep := types.NewEndpoint(r.ID, r.Address)
+	if n := len(p.free); n > 0 {
+		ep.Slot, p.free = p.free[n-1], p.free[:n-1]
+	} else {
+		ep.Slot = p.slots
+		p.slots++
+	}
+	return ep
+}
+
+func read(ep *types.Endpoint, r Reading) *types.Endpoint {
+	next := *ep
+	next.Labels = r.Labels
+	if r.At.IsZero() || !r.At.After(ep.Metrics.UpdatedAt) {
+		return &next
+	}
+	return next.WithMetrics(types.Metrics{UpdatedAt: r.At, Waiting: gauge(r.Waiting), Running: gauge(r.Running), KVUsage: gauge(r.KVUsage)})
+}
+
+func gauge[N int | float64](v *N) types.Gauge {
+	if v == nil {
+		return types.Gauge{}
+	}
+	return types.Known(float64(*v))
+}
+
+// parse reads a request as its path's API has it. The body is the request's from then on.
+func parse(path string, body []byte) (*types.Request, error) {
+	req := new(types.Request)
+	_, err := openai.Parse(openai.APIOf(path), "application/json", bytes.Clone(body), req, openai.Limits{})
+	return req, err
+}
+
+// Schedule decides where a request goes and books it there. The error's text is for a client.
+func (p *Picker) Schedule(path string, body []byte) (Choice, error) {
+	req, err := parse(path, body)
+	if err != nil {
+		return Choice{}, err
+	}
+	decision, err := p.scheduler.Schedule(context.Background(), req, p.endpoints)
+	if err != nil {
+		return Choice{}, err
+	}
+	p.last++
+	p.open[p.last] = decision
+	choice := Choice{Ticket: p.last, Endpoint: slices.Index(p.endpoints, decision.Endpoint)}
+	for _, ep := range decision.Fallbacks {
+		choice.Fallbacks = append(choice.Fallbacks, slices.Index(p.endpoints, ep))
+	}
+	return choice, nil
+}
+
+// Explain returns why Schedule would decide as it would now, as a table.
+func (p *Picker) Explain(path string, body []byte) (string, error) {
+	req, err := parse(path, body)
+	if err != nil {
+		return "", err
+	}
+	explanation, err := p.scheduler.Explain(context.Background(), req, p.endpoints)
+	if explanation == nil {
+		return "", err
+	}
+	return explanation.String(), err
+}
+
+// FirstToken reports that a request has had its first token just now.
+func (p *Picker) FirstToken(ticket uint32) {
+	if decision := p.open[ticket]; decision != nil {
+		decision.FirstToken()
+	}
+}
+
+// Done reports how a request ended. Each ticket counts once.
+func (p *Picker) Done(e End) {
+	decision := p.open[e.Ticket]
+	if decision == nil {
+		return
+	}
+	delete(p.open, e.Ticket)
+	out := types.Outcome{Status: e.Status, Cancelled: e.Cancelled, Usage: types.Usage{
+		CachedTokens: gauge(e.CachedTokens), CompletionTokens: gauge(e.OutputTokens),
+	}}
+	if e.Error != "" {
+		out.Err = errors.New(e.Error)
+	}
+	decision.Done(out)
+}
+
+// Open returns how many tickets are out.
+func (p *Picker) Open() int { return len(p.open) }
