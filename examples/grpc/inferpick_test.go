@@ -144,7 +144,8 @@ func dial(t *testing.T, models ...*model) *client {
 func addresses(models ...*model) resolver.State {
 	var s resolver.State
 	for i, m := range models {
-		s.Addresses = append(s.Addresses, inferpick.WithLabels(resolver.Address{Addr: m.addr}, inferpick.Labels{"n": fmt.Sprint(i)}))
+		ep := resolver.Endpoint{Addresses: []resolver.Address{{Addr: m.addr}}}
+		s.Endpoints = append(s.Endpoints, inferpick.WithLabels(ep, inferpick.Labels{"n": fmt.Sprint(i)}))
 	}
 	return s
 }

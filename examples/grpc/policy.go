@@ -76,10 +76,14 @@ type policy struct {
 // UpdateClientConnState implements balancer.Balancer: an address that stays keeps its state.
 func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	var specs []datastore.EndpointSpec
-	for _, address := range s.ResolverState.Addresses {
-		if !slices.ContainsFunc(specs, func(e datastore.EndpointSpec) bool { return e.Address == address.Addr }) {
-			specs = append(specs, datastore.EndpointSpec{Address: address.Addr, Labels: labelsOf(address)})
+	s.ResolverState.Addresses = nil // the balancer of package base goes by them
+	for _, ep := range s.ResolverState.Endpoints {
+		if len(ep.Addresses) == 0 || slices.ContainsFunc(specs, func(e datastore.EndpointSpec) bool { return e.Address == ep.Addresses[0].Addr }) {
+			continue
 		}
+		labels, _ := ep.Attributes.Value(labelsKey{}).(Labels)
+		specs = append(specs, datastore.EndpointSpec{Address: ep.Addresses[0].Addr, Labels: labels})
+		s.ResolverState.Addresses = append(s.ResolverState.Addresses, ep.Addresses[0])
 	}
 	if err := p.store.SetEndpoints(servers, specs); err != nil {
 		return err
@@ -140,13 +144,8 @@ func (l Labels) Equal(o any) bool {
 
 type labelsKey struct{}
 
-// WithLabels is for resolvers: it returns the address with labels.
-func WithLabels(address resolver.Address, labels Labels) resolver.Address {
-	address.BalancerAttributes = address.BalancerAttributes.WithValue(labelsKey{}, labels)
-	return address
-}
-
-func labelsOf(address resolver.Address) Labels {
-	labels, _ := address.BalancerAttributes.Value(labelsKey{}).(Labels)
-	return labels
+// WithLabels is for resolvers: it returns the endpoint with labels.
+func WithLabels(ep resolver.Endpoint, labels Labels) resolver.Endpoint {
+	ep.Attributes = ep.Attributes.WithValue(labelsKey{}, labels)
+	return ep
 }
