@@ -5,8 +5,8 @@
 //
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o picker.wasm ./guest
 //
-// A host writes what it has to say to Input and reads what Output says. Functions return 0,
-// or 1 if the output is the text of an error.
+// A host writes what it has to say to the input, and calls a function with the lengths of its
+// parts. What is below 0 says that the output is the text of an error.
 package main
 
 import (
@@ -15,23 +15,35 @@ import (
 	"unsafe"
 
 	"github.com/inferpick/inferpick/examples/wasm/picker"
+	"github.com/inferpick/inferpick/scheduling"
 )
 
 var (
 	p             *picker.Picker
 	input, output []byte
+	choice        [2 + scheduling.MaxFallbacks]uint32 // ticket, endpoint, fallbacks
 )
+
+const failed = -1
 
 func main() {}
 
-// reserve returns where the host may write n bytes of input.
+// start makes the picker, and returns where choices are written.
+//
+//go:wasmexport start
+func start(seed uint64) uint32 {
+	var err error
+	if p, err = picker.New(seed, time.Now); err != nil {
+		panic(err) // the profile is a fixed one
+	}
+	return uint32(uintptr(unsafe.Pointer(&choice)))
+}
+
+// reserve returns where the host may write n bytes of input, until it is called again.
 //
 //go:wasmexport input
 func reserve(n uint32) uint32 {
-	if uint32(cap(input)) < n {
-		input = make([]byte, n)
-	}
-	input = input[:n]
+	input = make([]byte, n)
 	return address(input)
 }
 
@@ -42,63 +54,56 @@ func result() uint64 { return uint64(address(output))<<32 | uint64(len(output)) 
 
 func address(b []byte) uint32 { return uint32(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
 
-//go:wasmexport start
-func start(seed uint64) uint32 {
-	var err error
-	p, err = picker.New(seed, time.Now)
-	return answer(nil, err)
+func refuse(err error) int32 {
+	output = []byte(err.Error())
+	return failed
 }
 
-// setEndpoints takes a list of picker.Reading.
+// setEndpoints takes a list of picker.Reading in JSON.
 //
 //go:wasmexport set_endpoints
-func setEndpoints() uint32 {
+func setEndpoints(n uint32) int32 {
 	var readings []picker.Reading
-	if err := json.Unmarshal(input, &readings); err != nil {
-		return answer(nil, err)
+	if err := json.Unmarshal(input[:n], &readings); err != nil {
+		return refuse(err)
 	}
 	p.SetEndpoints(readings)
-	return answer(nil, nil)
+	return 0
 }
 
-// schedule takes a path of n bytes and the body behind it, and gives a picker.Choice.
+// schedule takes a path and a body, and returns how many words of the choice it wrote.
 //
 //go:wasmexport schedule
-func schedule(n uint32) uint32 {
-	choice, err := p.Schedule(string(input[:n]), input[n:])
+func schedule(path, body uint32) int32 {
+	c, err := p.Schedule(string(input[:path]), input[path:path+body])
 	if err != nil {
-		return answer(nil, err)
+		return refuse(err)
 	}
-	return answer(json.Marshal(choice))
+	choice[0], choice[1] = c.Ticket, uint32(c.Endpoint)
+	for i, fallback := range c.Fallbacks {
+		choice[2+i] = uint32(fallback)
+	}
+	return int32(2 + len(c.Fallbacks))
 }
 
-// explain takes the same, and gives a table.
+// explain takes the same, and outputs a table.
 //
 //go:wasmexport explain
-func explain(n uint32) uint32 {
-	table, err := p.Explain(string(input[:n]), input[n:])
-	return answer([]byte(table), err)
+func explain(path, body uint32) int32 {
+	table, err := p.Explain(string(input[:path]), input[path:path+body])
+	if err != nil {
+		return refuse(err)
+	}
+	output = []byte(table)
+	return 0
 }
 
 //go:wasmexport first_token
 func firstToken(ticket uint32) { p.FirstToken(ticket) }
 
-// done takes a picker.End.
+// done takes the fields of a picker.End.
 //
 //go:wasmexport done
-func done() uint32 {
-	var end picker.End
-	if err := json.Unmarshal(input, &end); err != nil {
-		return answer(nil, err)
-	}
-	p.Done(end)
-	return answer(nil, nil)
-}
-
-func answer(out []byte, err error) uint32 {
-	if output = out; err == nil {
-		return 0
-	}
-	output = []byte(err.Error())
-	return 1
+func done(ticket, result uint32, status, cached, output int32) {
+	p.Done(picker.End{Ticket: ticket, Result: picker.Result(result), Status: status, CachedTokens: cached, OutputTokens: output})
 }

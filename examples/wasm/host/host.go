@@ -3,6 +3,7 @@ package host
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,9 +34,15 @@ type Options struct {
 // Guest is a running module. Its methods may be called from any goroutine, one after the
 // other: a module has one thread.
 type Guest struct {
-	mu      sync.Mutex
 	runtime wazero.Runtime
-	module  api.Module
+	memory  api.Memory
+
+	mu sync.Mutex
+	// guarded by mu
+	input, output, setEndpoints, schedule, explain, firstToken, done api.Function
+
+	buffer, room uint32 // the guest's input buffer and its size
+	choice       uint32 // where it writes choices
 }
 
 // Open starts a module. Close it.
@@ -56,13 +63,22 @@ func Open(ctx context.Context, wasm []byte, o Options) (*Guest, error) {
 		config = config.WithWalltime(func() (int64, int32) { t := now(); return t.Unix(), int32(t.Nanosecond()) }, 1).
 			WithNanotime(func() int64 { return now().UnixNano() }, 1)
 	}
-	var err error
-	if g.module, err = g.runtime.InstantiateWithConfig(ctx, wasm, config); err != nil {
+	module, err := g.runtime.InstantiateWithConfig(ctx, wasm, config)
+	if err != nil {
 		return nil, errors.Join(err, g.Close(ctx))
 	}
-	if _, err := g.call(ctx, "start", nil, o.Seed); err != nil {
+	g.memory = module.Memory()
+	for name, f := range map[string]*api.Function{
+		"input": &g.input, "output": &g.output, "set_endpoints": &g.setEndpoints, "schedule": &g.schedule,
+		"explain": &g.explain, "first_token": &g.firstToken, "done": &g.done,
+	} {
+		*f = module.ExportedFunction(name)
+	}
+	choice, err := module.ExportedFunction("start").Call(ctx, o.Seed)
+	if err != nil {
 		return nil, errors.Join(err, g.Close(ctx))
 	}
+	g.choice = uint32(choice[0])
 	return g, nil
 }
 
@@ -70,77 +86,114 @@ func Open(ctx context.Context, wasm []byte, o Options) (*Guest, error) {
 func (g *Guest) Close(ctx context.Context) error { return g.runtime.Close(ctx) }
 
 // Memory returns the size of the module's memory in bytes.
-func (g *Guest) Memory() int { return int(g.module.Memory().Size()) }
+func (g *Guest) Memory() int { return int(g.memory.Size()) }
 
 // SetEndpoints says which endpoints there are; see picker.Picker.
 func (g *Guest) SetEndpoints(ctx context.Context, readings []picker.Reading) error {
-	input, err := json.Marshal(readings)
+	list, err := json.Marshal(readings)
 	if err != nil {
 		return err
 	}
-	_, err = g.call(ctx, "set_endpoints", input)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, err = g.call(ctx, g.setEndpoints, list)
 	return err
 }
 
 // Schedule decides where a request goes and books it there; see picker.Picker.
-func (g *Guest) Schedule(ctx context.Context, path string, body []byte) (choice picker.Choice, err error) {
-	output, err := g.call(ctx, "schedule", append([]byte(path), body...), uint64(len(path)))
-	if err == nil {
-		err = json.Unmarshal(output, &choice)
+func (g *Guest) Schedule(ctx context.Context, path string, body []byte) (picker.Choice, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n, err := g.call(ctx, g.schedule, []byte(path), body)
+	if err != nil {
+		return picker.Choice{}, err
 	}
-	return choice, err
+	const word = 4
+	raw, ok := g.memory.Read(g.choice, uint32(n)*word)
+	if !ok {
+		return picker.Choice{}, errOutside
+	}
+	words := make([]int, n)
+	for i := range words {
+		words[i] = int(binary.LittleEndian.Uint32(raw[i*word:]))
+	}
+	return picker.Choice{Ticket: uint32(words[0]), Endpoint: words[1], Fallbacks: words[2:]}, nil
 }
 
 // Explain says why; see picker.Picker.
 func (g *Guest) Explain(ctx context.Context, path string, body []byte) (string, error) {
-	output, err := g.call(ctx, "explain", append([]byte(path), body...), uint64(len(path)))
-	return string(output), err
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, err := g.call(ctx, g.explain, []byte(path), body); err != nil {
+		return "", err
+	}
+	return g.read(ctx)
 }
 
 // FirstToken reports a first token; see picker.Picker.
 func (g *Guest) FirstToken(ctx context.Context, ticket uint32) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	_, err := g.module.ExportedFunction("first_token").Call(ctx, uint64(ticket))
+	_, err := g.firstToken.Call(ctx, uint64(ticket))
 	return err
 }
 
 // Done reports how a request ended; see picker.Picker.
-func (g *Guest) Done(ctx context.Context, end picker.End) error {
-	input, err := json.Marshal(end)
-	if err != nil {
-		return err
-	}
-	_, err = g.call(ctx, "done", input)
+func (g *Guest) Done(ctx context.Context, e picker.End) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, err := g.done.Call(ctx, uint64(e.Ticket), uint64(e.Result), uint64(e.Status), uint64(e.CachedTokens), uint64(e.OutputTokens))
 	return err
 }
 
-// call hands input over, calls a function and returns its output, or the error that it gave.
-func (g *Guest) call(ctx context.Context, function string, input []byte, arguments ...uint64) ([]byte, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	at, err := g.module.ExportedFunction("input").Call(ctx, uint64(len(input)))
+// call hands the parts of the input over one behind the other and calls a function with
+// their lengths. It returns what that gave, or the error that it told. Caller must hold g.mu.
+func (g *Guest) call(ctx context.Context, function api.Function, parts ...[]byte) (int32, error) {
+	var lengths []uint64
+	var size uint32
+	for _, part := range parts {
+		lengths = append(lengths, uint64(len(part)))
+		size += uint32(len(part))
+	}
+	if size > g.room {
+		at, err := g.input.Call(ctx, uint64(size))
+		if err != nil {
+			return 0, err
+		}
+		g.buffer, g.room = uint32(at[0]), size
+	}
+	at := g.buffer
+	for _, part := range parts {
+		if !g.memory.Write(at, part) {
+			return 0, errOutside
+		}
+		at += uint32(len(part))
+	}
+	result, err := function.Call(ctx, lengths...)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	if !g.module.Memory().Write(uint32(at[0]), input) {
-		return nil, fmt.Errorf("host: the guest has no room for %d bytes", len(input))
+	if n := int32(result[0]); n >= 0 {
+		return n, nil
 	}
-	failed, err := g.module.ExportedFunction(function).Call(ctx, arguments...)
+	text, err := g.read(ctx)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
-	where, err := g.module.ExportedFunction("output").Call(ctx)
-	if err != nil {
-		return nil, err
-	}
-	view, ok := g.module.Memory().Read(uint32(where[0]>>32), uint32(where[0]))
-	if !ok {
-		return nil, errors.New("host: the guest's output is outside of its memory")
-	}
-	output := append([]byte(nil), view...)
-	if failed[0] != 0 {
-		return nil, errors.New(string(output))
-	}
-	return output, nil
+	return 0, errors.New(text)
 }
+
+// read returns the guest's output. Caller must hold g.mu.
+func (g *Guest) read(ctx context.Context) (string, error) {
+	where, err := g.output.Call(ctx)
+	if err != nil {
+		return "", err
+	}
+	view, ok := g.memory.Read(uint32(where[0]>>32), uint32(where[0]))
+	if !ok {
+		return "", errOutside
+	}
+	return string(view), nil
+}
+
+var errOutside = errors.New("host: the guest names a place outside of its memory")

@@ -121,8 +121,7 @@ func TestSameAsNative(t *testing.T) {
 		if len(open) > 10 {
 			require.NoError(t, g.FirstToken(ctx, open[9]))
 			native.FirstToken(open[9])
-			output := 100
-			end := picker.End{Ticket: open[0], Status: 200, OutputTokens: &output}
+			end := picker.End{Ticket: open[0], Status: 200, CachedTokens: -1, OutputTokens: 100}
 			require.NoError(t, g.Done(ctx, end))
 			native.Done(end)
 			open = open[1:]
@@ -153,7 +152,7 @@ func TestReports(t *testing.T) {
 	}
 	choice, err := g.Schedule(ctx, path, body("hello"))
 	require.NoError(t, err)
-	require.NoError(t, g.Done(ctx, picker.End{Ticket: choice.Ticket, Error: "connection refused"}))
+	require.NoError(t, g.Done(ctx, picker.End{Ticket: choice.Ticket, Result: picker.Failed}))
 	for i := range 10 {
 		next, err := g.Schedule(ctx, path, body(fmt.Sprintf("question %d", i)))
 		require.NoError(t, err)

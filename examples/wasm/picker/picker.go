@@ -28,22 +28,32 @@ type Reading struct {
 }
 
 // Choice is where a request goes: the index of an endpoint, those of the fallbacks, and the
-// ticket to report by.
+// ticket to report by, which is not 0.
 type Choice struct {
-	Ticket    uint32 `json:"ticket"`
-	Endpoint  int    `json:"endpoint"`
-	Fallbacks []int  `json:"fallbacks,omitempty"`
+	Ticket    uint32
+	Endpoint  int
+	Fallbacks []int
 }
 
-// End is how a request ended: in the terms of types.Outcome.
+// Result is how a request ended.
+type Result uint32
+
+const (
+	Answered  Result = iota // with a status
+	Failed                  // without an answer, or in the midst of one
+	Cancelled               // the client has gone
+)
+
+// End is how a request ended, as types.Outcome has it.
 type End struct {
-	Ticket       uint32 `json:"ticket"`
-	Status       int    `json:"status"`
-	Error        string `json:"error,omitempty"`
-	Cancelled    bool   `json:"cancelled,omitempty"`
-	CachedTokens *int   `json:"cachedTokens,omitempty"`
-	OutputTokens *int   `json:"outputTokens,omitempty"`
+	Ticket       uint32
+	Result       Result
+	Status       int32 // of HTTP; 0: there was none
+	CachedTokens int32 // of the prompt; below 0: not known
+	OutputTokens int32 // below 0: not known
 }
+
+var errFailed = errors.New("picker: the host saw no answer, or a part of one")
 
 // Picker is for one goroutine at a time, as a module of WebAssembly has one.
 type Picker struct {
@@ -113,11 +123,18 @@ func read(ep *types.Endpoint, r Reading) *types.Endpoint {
 	return next.WithMetrics(types.Metrics{UpdatedAt: r.At, Waiting: gauge(r.Waiting), Running: gauge(r.Running), KVUsage: gauge(r.KVUsage)})
 }
 
-func gauge[N int | float64](v *N) types.Gauge {
+func gauge(v *float64) types.Gauge {
 	if v == nil {
 		return types.Gauge{}
 	}
-	return types.Known(float64(*v))
+	return types.Known(*v)
+}
+
+func count(n int32) types.Gauge {
+	if n < 0 {
+		return types.Gauge{}
+	}
+	return types.Known(float64(n))
 }
 
 // parse reads a request as its path's API has it. The body is the request's from then on.
@@ -173,11 +190,11 @@ func (p *Picker) Done(e End) {
 		return
 	}
 	delete(p.open, e.Ticket)
-	out := types.Outcome{Status: e.Status, Cancelled: e.Cancelled, Usage: types.Usage{
-		CachedTokens: gauge(e.CachedTokens), CompletionTokens: gauge(e.OutputTokens),
+	out := types.Outcome{Status: int(e.Status), Cancelled: e.Result == Cancelled, Usage: types.Usage{
+		CachedTokens: count(e.CachedTokens), CompletionTokens: count(e.OutputTokens),
 	}}
-	if e.Error != "" {
-		out.Err = errors.New(e.Error)
+	if e.Result == Failed {
+		out.Err = errFailed
 	}
 	decision.Done(out)
 }
