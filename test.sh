@@ -1,12 +1,29 @@
 #!/usr/bin/env bash
-# Checks and tests every module of the tree: ./test.sh
-# The root module is tested once more without the workspace, so that it stands alone.
+# Checks and tests the tree.
+#   ./test.sh          every module, with the race detector too where there are goroutines;
+#                      the root module once more without the workspace, and on 32 bits
+#   ./test.sh -short   the root module alone, without its long tests: for while you work
 set -euo pipefail
 cd "$(dirname "$0")"
 
 staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 step() { printf '\n== %s\n' "$*"; }
+
+# concurrent lists the packages of the module here that start goroutines or lock, or whose
+# tests do.
+concurrent() {
+	git grep -lE '"sync(/atomic)?"|"golang.org/x/sync/|"net/http|^\s*go [a-z]|\.Go\(' -- '*.go' | xargs -n1 dirname | sort -u | sed 's|^|./|; s|^\./\.$|.|' |
+		grep -xFf <(go list -f '{{.Dir}}' ./... | sed "s|^$PWD|.|") || true
+}
+
+case "${1:-}" in
+'' | -short) ;;
+*)
+	echo "usage: $0 [-short]" >&2
+	exit 2
+	;;
+esac
 
 step gofmt
 unformatted=$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l)
@@ -15,6 +32,15 @@ if [ -n "$unformatted" ]; then
 	exit 1
 fi
 
+if [ "${1:-}" = -short ]; then
+	step "vet, short tests"
+	go vet ./...
+	go test -short ./...
+	step "passed; ./test.sh tests all"
+	exit
+fi
+
+# The root comes first: what is wrong there is wrong everywhere.
 while read -r mod; do
 	dir=$(dirname "$mod")
 	step "$dir: vet, staticcheck"
@@ -26,10 +52,14 @@ while read -r mod; do
 	step "$dir: tests"
 	(cd "$dir" && go test "${count[@]}" ./...)
 	step "$dir: tests with the race detector"
-	(cd "$dir" && go test -race "${count[@]}" ./...)
-done < <(git ls-files -co --exclude-standard 'go.mod' '*/go.mod')
+	(cd "$dir" && concurrent | xargs -r go test -race "${count[@]}")
+done < <(echo go.mod && git ls-files -co --exclude-standard '*/go.mod')
 
 step "root module without the workspace"
 GOWORK=off go test ./...
+
+step "root module on 32 bits"
+GOWORK=off GOARCH=386 go vet ./...
+GOWORK=off GOARCH=386 CGO_ENABLED=0 go test -short ./types/... ./scheduling/... ./plugins/... ./datastore/... ./openai/... ./internal/...
 
 step "all passed"

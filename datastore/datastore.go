@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/slots"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -103,7 +104,7 @@ type Store struct {
 	objects  map[objectName]types.Object
 	pools    map[types.NamespacedName]*poolState
 	births   uint64 // pools that came into being so far
-	slots    slots
+	slots    slots.Set
 	watchers watchers[Event]
 	onPools  watchers[PoolEvent]
 }

@@ -4,21 +4,19 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/filewatch"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -79,21 +77,12 @@ type FileSource struct {
 
 	// loading is held for an attempt and guards these.
 	loading sync.Mutex
-	seen    stamp
-	tried   bool                           // sum is of a version that was tried
-	sum     [sha256.Size]byte              // of that version
+	watch   *filewatch.Watch
 	pools   map[types.NamespacedName]given // whose endpoints come from here
 	logged  string                         // the last error that was logged
 
 	mu  sync.Mutex // held for a moment only
 	err error      // of the last attempt
-}
-
-// stamp is by what a new version of a file is noticed without reading it.
-type stamp struct {
-	modified time.Time
-	size     int64
-	settled  bool // modified long enough before it was read, see look
 }
 
 // NewFileSource returns a source of store that reads the file at path. It does
@@ -103,13 +92,12 @@ func NewFileSource(store *Store, path string, o FileOptions) *FileSource {
 		o.Interval = time.Second
 	}
 	o.Interval = max(o.Interval, 10*time.Millisecond)
-	if o.MaxBytes <= 0 {
-		o.MaxBytes = 16 << 20
-	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &FileSource{store: store, path: path, opt: o}
+	return &FileSource{store: store, path: path, opt: o, watch: filewatch.New(filewatch.Options{
+		Paths: []string{path}, MaxBytes: o.MaxBytes, Bound: "FileOptions.MaxBytes", Quiet: 50 * time.Millisecond,
+	})}
 }
 
 // Load reads the file now, if it is another than at the last time, and takes it
@@ -118,27 +106,20 @@ func NewFileSource(store *Store, path string, o FileOptions) *FileSource {
 func (f *FileSource) Load() error {
 	f.loading.Lock()
 	defer f.loading.Unlock()
-	return f.look(true)
+	return f.look(f.watch.Read)
 }
 
 // Run looks at the file at once, at every interval and when a pool has come, until ctx is
 // done, and then returns nil. A file that is not there or not good is no reason to stop:
 // who wants to know before it starts calls Load first.
 func (f *FileSource) Run(ctx context.Context) error {
-	ticker := time.NewTicker(f.opt.Interval)
-	defer ticker.Stop()
 	wake, stop := f.store.wakeOnPools()
 	defer stop()
-	for ctx.Err() == nil {
+	filewatch.Every(ctx, f.opt.Interval, wake, func() {
 		f.loading.Lock()
-		_ = f.look(false) // told by attempt
-		f.loading.Unlock()
-		select {
-		case <-ctx.Done():
-		case <-ticker.C:
-		case <-wake:
-		}
-	}
+		defer f.loading.Unlock()
+		_ = f.look(f.watch.Look) // told by attempt
+	})
 	return nil
 }
 
@@ -150,44 +131,27 @@ func (f *FileSource) Err() error {
 	return f.err
 }
 
-// look takes over the file if it has changed. Caller must hold f.loading.
-func (f *FileSource) look(force bool) error {
+// look takes over the file if read returns another version of it. Caller must hold
+// f.loading.
+func (f *FileSource) look(read func() (*filewatch.Version, error)) error {
 	if _, err := f.store.refill(f.pools); err != nil {
-		f.seen, f.tried = stamp{}, false // the file is taken over anew, or says why it is not
+		f.watch.Forget() // the file is taken over anew, or says why it is not
 	}
-	info, err := os.Stat(f.path)
-	if err == nil {
-		err = regular(f.path, info)
-	}
-	if err != nil {
-		f.seen = stamp{}
+	version, err := read()
+	switch {
+	case errors.Is(err, filewatch.ErrTooLarge):
+		return f.attempt(fmt.Errorf("datastore: %w: %w", ErrLimit, err), false)
+	case err != nil:
 		return f.attempt(fmt.Errorf("datastore: %w", err), false)
-	}
-	now := stamp{modified: info.ModTime(), size: info.Size()}
-	// A file system may give two versions the same time: one that was modified
-	// just before it was read is read once more. The clock is the one that file
-	// systems stamp with.
-	now.settled = time.Since(now.modified) > 2*time.Second
-	if !force && f.seen.settled && f.seen.size == now.size && f.seen.modified.Equal(now.modified) {
+	case version == nil:
 		return f.Err()
 	}
-	data, err := f.read()
-	if err != nil {
-		f.seen = stamp{}
-		return f.attempt(err, false)
-	}
-	f.seen = now
-	sum := sha256.Sum256(data)
-	if f.tried && sum == f.sum {
-		return f.Err()
-	}
-	f.tried, f.sum = true, sum
-	change, err := parseFile(data)
+	change, err := parseFile(version.Files[0].Data)
 	if err != nil {
 		return f.attempt(fmt.Errorf("datastore: file %s: %w", f.path, err), true)
 	}
 	if err := f.takeOver(change); err != nil {
-		f.seen = stamp{}
+		f.watch.Forget()
 		return f.attempt(fmt.Errorf("datastore: file %s: %w", f.path, err), false)
 	}
 	return f.attempt(nil, true)
@@ -202,7 +166,6 @@ func (f *FileSource) attempt(err error, final bool) error {
 	f.mu.Unlock()
 	again := false
 	if !final {
-		f.tried = false
 		again = err.Error() == f.logged
 	}
 	ctx := context.Background()
@@ -218,54 +181,6 @@ func (f *FileSource) attempt(err error, final bool) error {
 		f.opt.OnLoad(err)
 	}
 	return err
-}
-
-func (f *FileSource) read() ([]byte, error) {
-	// The file may be another by now, so it must not be waited for either.
-	file, err := os.OpenFile(f.path, os.O_RDONLY|nonblock, 0)
-	if err != nil {
-		return nil, fmt.Errorf("datastore: %w", err)
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err == nil {
-		err = regular(f.path, info)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("datastore: %w", err)
-	}
-	data, err := io.ReadAll(io.LimitReader(file, f.opt.MaxBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("datastore: %w", err)
-	}
-	if int64(len(data)) > f.opt.MaxBytes {
-		return nil, fmt.Errorf("datastore: %w", &fs.PathError{Op: "read", Path: f.path,
-			Err: fmt.Errorf("%w: file has more than %d bytes (FileOptions.MaxBytes)", ErrLimit, f.opt.MaxBytes)})
-	}
-	return data, nil
-}
-
-// regular returns what is wrong with a path that is not of a regular file: to read one of
-// another kind may take for ever.
-func regular(path string, info fs.FileInfo) error {
-	if info.Mode().IsRegular() {
-		return nil
-	}
-	return &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("want a regular file, this is one of type %s", kindOf(info.Mode()))}
-}
-
-func kindOf(m fs.FileMode) string {
-	switch {
-	case m.IsDir():
-		return "directory"
-	case m&fs.ModeNamedPipe != 0:
-		return "named pipe"
-	case m&fs.ModeSocket != 0:
-		return "socket"
-	case m&fs.ModeDevice != 0:
-		return "device"
-	}
-	return m.Type().String()
 }
 
 func (f *FileSource) takeOver(change Change) error {

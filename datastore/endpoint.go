@@ -1,7 +1,6 @@
 package datastore
 
 import (
-	"container/heap"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/inferpick/inferpick/types"
 )
@@ -143,43 +141,20 @@ func (s *Store) RemoveEndpoint(pool types.NamespacedName, id string) bool {
 // within the time of Options.Coalesce. It is cheap, and made to be called by
 // many goroutines at once.
 //
-// Figures that make no sense become unknown, see types.Metrics.Sensible.
-//
-// A reading without UpdatedAt is of now, and so is one from the future, which only
-// another clock can give: more than a second after Options.Now. One that is older than
-// what the store has is dropped, unless that is from the future, as it may be after
-// the clock was set back. If StartedAt is unknown, the last known one stays; if it
-// moves by more than a second, the server was restarted: what models it serves is not
-// known any more, and watchers are told.
+// What becomes of the reading types.Endpoint.Next says. If the server was restarted,
+// watchers are told.
 func (s *Store) UpdateMetrics(l *types.Load, m types.Metrics) bool {
 	v, ok := s.cells.Load(l)
 	if !ok {
 		return false
 	}
 	c := v.(*cell)
-	now := s.opt.Now()
-	latest := now.Add(clockSkew)
-	if m.UpdatedAt.IsZero() || m.UpdatedAt.After(latest) {
-		m.UpdatedAt = now
-	}
-	m = m.Sensible()
-	next := new(types.Endpoint)
+	var next *types.Endpoint
 	restarted := false
 	for {
 		old := c.newest.Load()
-		if had := old.Metrics.UpdatedAt; m.UpdatedAt.Before(had) && !had.After(latest) {
+		if next, restarted = old.Next(m, s.opt.Now()); next == nil {
 			return true
-		}
-		*next = *old
-		next.Metrics, next.Sent = m, old.Load.Held()
-		before, known := old.Metrics.StartedAt.Value()
-		after, ok := m.StartedAt.Value()
-		if !ok {
-			next.Metrics.StartedAt = old.Metrics.StartedAt
-		}
-		restarted = known && ok && math.Abs(after-before) > 1
-		if restarted {
-			next.Models = nil
 		}
 		if c.newest.CompareAndSwap(old, next) {
 			break
@@ -195,9 +170,6 @@ func (s *Store) UpdateMetrics(l *types.Load, m types.Metrics) bool {
 	}
 	return true
 }
-
-// clockSkew is how far in the future a reading may be without being taken as of now.
-const clockSkew = time.Second
 
 // SetModels stores the names that the endpoint that l is the ledger of says it serves,
 // its Endpoint.Models, and reports whether the endpoint is still there. Nil makes them
@@ -315,7 +287,7 @@ func (s *Store) setLocked(p *poolState, specs []EndpointSpec) {
 // Caller must hold s.mu.
 func (s *Store) addLocked(p *poolState, spec EndpointSpec) *cell {
 	c := &cell{
-		load: types.NewLoad(), pool: p, slot: s.slots.take(),
+		load: types.NewLoad(), pool: p, slot: s.slots.Take(),
 		id: spec.ID, address: spec.Address, state: spec.State,
 	}
 	c.setMetricsSpec(spec)
@@ -338,7 +310,7 @@ func (s *Store) dropLocked(c *cell) {
 	delete(c.pool.byID, c.id)
 	c.pool.changed = true
 	s.cells.Delete(c.load)
-	s.slots.give(c.slot)
+	s.slots.Give(c.slot)
 	s.eventLocked(c, Removed)
 }
 
@@ -468,34 +440,4 @@ func shorten(s string) string {
 		return strconv.Quote(s[:80]) + "…"
 	}
 	return strconv.Quote(s)
-}
-
-// slots hands out small numbers, always the smallest that is free, so that they
-// stay dense.
-type slots struct {
-	next uint32 // never handed out
-	free slotHeap
-}
-
-func (s *slots) take() uint32 {
-	if len(s.free) > 0 {
-		return heap.Pop(&s.free).(uint32)
-	}
-	s.next++
-	return s.next - 1
-}
-
-func (s *slots) give(n uint32) { heap.Push(&s.free, n) }
-
-type slotHeap []uint32
-
-func (h slotHeap) Len() int           { return len(h) }
-func (h slotHeap) Less(i, j int) bool { return h[i] < h[j] }
-func (h slotHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *slotHeap) Push(x any)        { *h = append(*h, x.(uint32)) }
-func (h *slotHeap) Pop() any {
-	last := len(*h) - 1
-	n := (*h)[last]
-	*h = (*h)[:last]
-	return n
 }

@@ -89,7 +89,7 @@ func (r *reading) readTop(key []byte) {
 			r.walk(inResponse)
 			return
 		}
-		r.output = r.something() || r.output
+		r.output = r.hasContent() || r.output
 	case "message":
 		if kind, _ := r.scan.Peek(); kind == jsonscan.Object {
 			r.walk(inMessage)
@@ -105,7 +105,7 @@ func (r *reading) readTop(key []byte) {
 	case "status_code":
 		r.outer.statusCode = readValue(&r.scan)
 	case "data", "results", "embedding", "embeddings":
-		r.answer = r.something() || r.answer
+		r.answer = r.hasContent() || r.answer
 	default:
 		r.readOutput(key)
 	}
@@ -131,7 +131,7 @@ func (r *reading) readOutput(key []byte) {
 		"output", "outputs", "output_text", "output_ids", "text_output", // SGLang's and Triton's
 		"token", "tokens", "token_ids", "generated_text", // text-generation-inference's, llama.cpp's and vLLM's
 		"completion", "result", "b64_json", "partial_image_b64":
-		r.output = r.something() || r.output
+		r.output = r.hasContent() || r.output
 	case "tool_calls", "function_call":
 		r.output = !r.blank() || r.output
 	default:
@@ -158,7 +158,7 @@ func (r *reading) readChoices() {
 			case "index":
 				index = r.readIndex(index)
 			case "finish_reason":
-				ended = r.something()
+				ended = r.hasContent()
 			case "delta", "message":
 				if kind, _ := r.scan.Peek(); kind == jsonscan.Object {
 					for r.scan.Enter(); r.scan.Key(); {
@@ -168,7 +168,7 @@ func (r *reading) readChoices() {
 				}
 				r.scan.Skip()
 			case "text", "token_ids":
-				r.output = r.something() || r.output
+				r.output = r.hasContent() || r.output
 			default:
 				r.scan.Skip()
 			}
@@ -197,13 +197,13 @@ func (r *reading) readIndex(without int) int {
 // readDelta reads the delta of an event that has a type.
 func (r *reading) readDelta() {
 	if kind, _ := r.scan.Peek(); kind != jsonscan.Object {
-		r.output = r.something() || r.output
+		r.output = r.hasContent() || r.output
 		return
 	}
 	for r.scan.Enter(); r.scan.Key(); {
 		key := keyOf(&r.scan, r.data)
 		stop, label := string(key) == "stop_reason", isLabel(key)
-		if some := r.something(); some && stop {
+		if some := r.hasContent(); some && stop {
 			r.stopped = true
 		} else if some && !label {
 			r.output = true
@@ -211,9 +211,9 @@ func (r *reading) readDelta() {
 	}
 }
 
-// something reads a value and reports whether there is anything in it but labels:
+// hasContent reads a value and reports whether there is anything in it but labels:
 // a string that is not empty, or numbers in a list.
-func (r *reading) something() bool {
+func (r *reading) hasContent() bool {
 	kind, _ := r.scan.Peek()
 	some := false
 	switch kind {
@@ -227,7 +227,7 @@ func (r *reading) something() bool {
 				r.scan.Skip()
 				continue
 			}
-			some = r.something()
+			some = r.hasContent()
 		}
 	case jsonscan.Object:
 		for r.scan.Enter(); r.scan.Key(); {
@@ -235,7 +235,7 @@ func (r *reading) something() bool {
 				r.scan.Skip()
 				continue
 			}
-			some = r.something()
+			some = r.hasContent()
 		}
 	default:
 		r.scan.Skip()
@@ -281,7 +281,7 @@ func (r *reading) readModel() {
 func (r *reading) commit() {
 	r.s.usage.update(r.usage)
 	r.s.choices.merge(&r.choices)
-	if r.failure = r.verdict(); r.failure != nil {
+	if r.failure = r.serverError(); r.failure != nil {
 		r.s.failure = r.failure
 	}
 	if r.s.id != "" {

@@ -52,7 +52,7 @@ func (r *reading) readError() {
 		case jsonscan.Array:
 			return // of no form we know
 		}
-		r.hasError = r.says(v)
+		r.hasError = r.meaningful(v)
 		return
 	}
 	r.hasError = false
@@ -71,12 +71,12 @@ func (r *reading) readError() {
 		case "status_code", "http_status_code":
 			r.inner.statusCode = v
 		}
-		r.hasError = r.hasError || r.says(v)
+		r.hasError = r.hasError || r.meaningful(v)
 	}
 }
 
-// says reports whether a value says anything.
-func (r *reading) says(v value) bool {
+// meaningful reports whether a value says anything.
+func (r *reading) meaningful(v value) bool {
 	raw := r.data[v.span.Start:v.span.End]
 	switch v.kind {
 	case jsonscan.Bool:
@@ -91,8 +91,8 @@ func (r *reading) says(v value) bool {
 	return false
 }
 
-// verdict returns the error that the body or event is, or nil.
-func (r *reading) verdict() *ServerError {
+// serverError returns the error that the body or event is, or nil.
+func (r *reading) serverError() *ServerError {
 	// The state of a thing that was asked for, like a batch that failed, is no
 	// error of the answer.
 	state := !r.event && r.s.api == Other && len(r.object) > 0
@@ -105,9 +105,9 @@ func (r *reading) verdict() *ServerError {
 		return nil
 	}
 	e := &ServerError{
-		Message: r.either(r.inner.message, r.outer.message),
-		Type:    r.either(r.inner.kind, r.outer.kind),
-		Code:    r.either(r.inner.code, r.outer.code),
+		Message: r.firstOf(r.inner.message, r.outer.message),
+		Type:    r.firstOf(r.inner.kind, r.outer.kind),
+		Code:    r.firstOf(r.inner.code, r.outer.code),
 	}
 	if e.Type == "" && string(r.kind) != "error" && (old || !r.event) {
 		e.Type = cut(r.kind, maxErrorText)
@@ -126,8 +126,8 @@ func (r *reading) status(e *ServerError) int {
 			return n
 		}
 	}
-	for _, name := range [...]string{e.Code, e.Type, r.either(r.inner.status, r.outer.status)} {
-		letters := lettersOf(name)
+	for _, name := range [...]string{e.Code, e.Type, r.firstOf(r.inner.status, r.outer.status)} {
+		letters := normalizedName(name)
 		if status := statusOfName(letters); status != 0 {
 			return status
 		}
@@ -137,15 +137,15 @@ func (r *reading) status(e *ServerError) int {
 			}
 		}
 	}
-	if status := statusOfName(lettersOf(e.Message)); status != 0 {
+	if status := statusOfName(normalizedName(e.Message)); status != 0 {
 		return status
 	}
 	return 500
 }
 
-// lettersOf returns the letters of a name in lower case, so that not_found_error,
+// normalizedName returns the letters of a name in lower case, so that not_found_error,
 // NotFoundError and Not Found Error are all the same. A long one is no name.
-func lettersOf(name string) string {
+func normalizedName(name string) string {
 	if len(name) > 64 {
 		return ""
 	}
@@ -204,8 +204,8 @@ func statusOfName(letters string) int {
 	return 0
 }
 
-// either returns the first of two strings or numbers that is there.
-func (r *reading) either(v, w value) string {
+// firstOf returns the first of two strings or numbers that is there.
+func (r *reading) firstOf(v, w value) string {
 	if s := r.short(v, maxErrorText); s != "" {
 		return s
 	}

@@ -80,7 +80,7 @@ func (s *Stream) feedEvents(chunk []byte) []byte {
 				continue
 			}
 			if s.comment || chunk[pos] == ':' && s.kind == eventStream {
-				pos = s.passComment(chunk, pos)
+				pos = s.skipComment(chunk, pos)
 				start = pos
 				continue
 			}
@@ -147,8 +147,8 @@ func (s *Stream) skip(held bool) {
 	}
 }
 
-// passComment goes to the end of a comment, or of what there is of it.
-func (s *Stream) passComment(chunk []byte, pos int) int {
+// skipComment goes to the end of a comment, or of what there is of it.
+func (s *Stream) skipComment(chunk []byte, pos int) int {
 	s.afterCR, s.started = false, true
 	i := lineEnd(chunk[pos:])
 	if s.comment = i < 0; s.comment {

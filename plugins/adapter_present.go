@@ -43,12 +43,6 @@ func (AdapterPresent) Describe(req *types.Request, ep *types.Endpoint) string {
 	return LoRAAffinity{}.Describe(req, ep)
 }
 
-func hasAdapter(req *types.Request, ep *types.Endpoint, target string) bool {
-	most := ep.MaxAdapters(req)
-	return most == most &&
-		(slices.Contains(ep.Metrics.RunningAdapters, target) || slices.Contains(ep.Metrics.WaitingAdapters, target))
-}
-
 var (
 	_ scheduling.Filter      = AdapterPresent{}
 	_ scheduling.Describer   = AdapterPresent{}

@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -29,13 +30,7 @@ type Room struct {
 }
 
 func (r Room) withDefaults() Room {
-	if r.MaxQueue == 0 {
-		r.MaxQueue = DefaultMaxQueue
-	}
-	if r.MaxKVUsage == 0 {
-		r.MaxKVUsage = DefaultMaxKVUsage
-	}
-	return r
+	return Room{cmp.Or(r.MaxQueue, DefaultMaxQueue), cmp.Or(r.MaxKVUsage, DefaultMaxKVUsage)}
 }
 
 func (r Room) validate() error {

@@ -4,7 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"time"
+
+	"github.com/inferpick/inferpick/internal/cost"
 )
 
 // CostOptions configure Cost. A zero field has its default; the defaults were chosen
@@ -48,6 +49,10 @@ type CostOptions struct {
 	// endpoints that meet it, to be served by one that costs nothing in place of the
 	// dearest by Capacity.CostPerHour. Default 0: what servers cost does not matter.
 	Price float64 `json:"price,omitempty"`
+	// PriceWithoutSLO is how many seconds, weighted, a request that has no SLO may cost more at an
+	// endpoint that costs nothing than at the dearest. Default 0: what servers cost does not
+	// matter.
+	PriceWithoutSLO float64 `json:"priceWithoutSLO,omitempty"`
 
 	// Engine is what a server is taken for until its own rates are known.
 	Engine EngineRates `json:"engine"`
@@ -98,6 +103,7 @@ func (o CostOptions) withDefaults() (CostOptions, error) {
 		{"home", &o.Home, 2},
 		{"lean", &o.Lean, .3},
 		{"price", &o.Price, 0},
+		{"priceWithoutSLO", &o.PriceWithoutSLO, 0},
 		{"engine.step", &o.Engine.Step, 7.6e-3},
 		{"engine.sequence", &o.Engine.Sequence, 18e-6},
 		{"engine.context", &o.Engine.Context, 47e-9},
@@ -125,6 +131,18 @@ func (o CostOptions) withDefaults() (CostOptions, error) {
 	return o, nil
 }
 
+// model returns what a cost is computed by.
+func (o *CostOptions) model() cost.Model {
+	return cost.Model{
+		Weights: cost.Weights{
+			FirstToken: o.FirstToken, Output: o.Output, Recompute: o.Recompute, LongPrefill: o.LongPrefill, LongSteps: o.LongSteps,
+			KVPressure: o.KVPressure, AdapterSlot: o.AdapterSlot, AdapterLoad: o.AdapterLoad, Home: o.Home, Lean: o.Lean,
+			Price: o.Price, PriceWithoutSLO: o.PriceWithoutSLO,
+		},
+		Engine: cost.Engine(o.Engine),
+	}
+}
+
 func newCostFrom(p json.RawMessage) (any, error) {
 	var o CostOptions
 	if err := Parameters(p, &o); err != nil {
@@ -132,13 +150,3 @@ func newCostFrom(p json.RawMessage) (any, error) {
 	}
 	return NewCost(o)
 }
-
-const (
-	// A reading of foreign load is believed in full up to freshAge, and not at all
-	// from staleAge on.
-	freshAge = 500 * time.Millisecond
-	staleAge = 5 * time.Second
-	// foreignSmoothing is the time over which readings of foreign load are averaged:
-	// a server does not report what is on its way to it, so one reading says little.
-	foreignSmoothing = 1.0
-)

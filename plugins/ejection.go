@@ -8,49 +8,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/ejection"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
-
-// Defaults and limits of Ejection.
-const (
-	DefaultEjectionFailures = 3
-	LimitEjectionFailures   = 1000
-	DefaultEjectionBase     = time.Second
-	DefaultEjectionMax      = time.Minute
-	LimitEjectionMax        = 24 * time.Hour
-	DefaultEjectionSpare    = 500 * time.Millisecond
-	DefaultEjectionMaxSpare = 30 * time.Second
-)
-
-// Bounds of what Ejection.Patience returns.
-const (
-	MinPatience     = 100 * time.Millisecond // at least
-	UnknownPatience = 10 * time.Second       // while it is not known what is usual
-)
-
-// EjectionOptions configure Ejection. The zero value is good.
-type EjectionOptions struct {
-	// Failures is how many failures in a row eject an endpoint. Default
-	// DefaultEjectionFailures; at most LimitEjectionFailures.
-	Failures int
-	// Base is how long the first ejection lasts. Each one that follows in a row
-	// lasts twice as long. Default DefaultEjectionBase, or Max if that is shorter.
-	Base time.Duration
-	// Max is what the doubling ends at. Default DefaultEjectionMax, or Base if that
-	// is longer; at most LimitEjectionMax.
-	Max time.Duration
-	// Spare is for how long an endpoint is spared that is busy and does not say for how
-	// long. Default DefaultEjectionSpare, or MaxSpare if that is shorter.
-	Spare time.Duration
-	// MaxSpare is the longest that one is spared after an answer, whatever it says. Default
-	// DefaultEjectionMaxSpare, or Spare if that is longer; at most LimitEjectionMax.
-	MaxSpare time.Duration
-	// FailClosed strikes out also the last candidates, so that the call ends with a
-	// *scheduling.NoEndpointError. By default all are kept if all would be struck
-	// out: a request that may fail is better than one that must.
-	FailClosed bool
-}
 
 // Ejection is a Filter that strikes out endpoints that failed this process's own
 // requests, seconds before a scrape or a health check notices.
@@ -106,57 +67,35 @@ type EjectionOptions struct {
 // Consecutive failures, an ejection time that grows and the re-admission by trial are
 // those of the outlier detection and circuit breakers of service proxies; the trial in
 // place of a plain return is what keeps a dead server from failing a burst each time.
+// What happens to an endpoint, and when, is a table of the package internal/ejection; this
+// type is the locks and the clock around it.
 type Ejection struct {
 	o        EjectionOptions
+	rules    ejection.Rules
 	key      *types.Key[*attempt]
 	attempts sync.Pool // of *attempt
-	usual    usualTimes
-	pulses   endpointTable[pulse]
+	baseline baseline
+	stalls   endpointTable[stalls]
 
 	// How many ejections there were. Changed under the lock of table.
 	ejections atomic.Uint64
 	// How many endpoints are struck out or on probation, how many of them not because they
 	// are busy, and of how many a success would change anything: while there are none,
 	// nobody takes the lock.
-	out, ejected, watched atomic.Int64
+	out, ejected, unsettled atomic.Int64
 
 	// Endpoints that have ever failed or been busy, until they are forgotten.
-	table endpointTable[suspect]
+	table endpointTable[endpointHealth]
 }
 
 // NewEjection returns an Ejection, or what is wrong with o.
 func NewEjection(o EjectionOptions) (*Ejection, error) {
-	if o.Failures < 0 || o.Failures > LimitEjectionFailures {
-		return nil, fmt.Errorf("plugins: ejection Failures is %d, want 1 to %d, or 0 for the default %d", o.Failures, LimitEjectionFailures, DefaultEjectionFailures)
-	}
-	if o.Failures == 0 {
-		o.Failures = DefaultEjectionFailures
-	}
-	for _, p := range []struct {
-		name, maxName     string
-		first, most       *time.Duration
-		defFirst, defMost time.Duration
-	}{
-		{"Base", "Max", &o.Base, &o.Max, DefaultEjectionBase, DefaultEjectionMax},
-		{"Spare", "MaxSpare", &o.Spare, &o.MaxSpare, DefaultEjectionSpare, DefaultEjectionMaxSpare},
-	} {
-		switch {
-		case *p.first < 0 || *p.first > LimitEjectionMax:
-			return nil, fmt.Errorf("plugins: ejection %s is %v, want more than 0 and at most %v, or 0 for the default %v", p.name, *p.first, LimitEjectionMax, p.defFirst)
-		case *p.most < 0 || *p.most > LimitEjectionMax:
-			return nil, fmt.Errorf("plugins: ejection %s is %v, want more than 0 and at most %v, or 0 for the default %v", p.maxName, *p.most, LimitEjectionMax, p.defMost)
-		case *p.most > 0 && *p.most < *p.first:
-			return nil, fmt.Errorf("plugins: ejection %s is %v, want at least %s, which is %v", p.maxName, *p.most, p.name, *p.first)
-		}
-		if *p.most == 0 {
-			*p.most = max(p.defMost, *p.first)
-		}
-		if *p.first == 0 {
-			*p.first = min(p.defFirst, *p.most)
-		}
+	if err := o.fill(); err != nil {
+		return nil, err
 	}
 	return &Ejection{
-		o: o, key: types.NewKey[*attempt]("ejection"),
+		o: o, rules: ejection.Rules{Failures: o.Failures, Base: o.Base, Max: o.Max},
+		key:      types.NewKey[*attempt]("ejection"),
 		attempts: sync.Pool{New: func() any { return new(attempt) }},
 	}, nil
 }
@@ -221,13 +160,13 @@ func (f *Ejection) Describe(req *types.Request, ep *types.Endpoint) string {
 	}
 	more := func(until time.Time) time.Duration { return until.Sub(req.Now).Round(time.Millisecond) }
 	switch {
-	case s.out && req.Now.Before(s.until):
-		return fmt.Sprintf("ejected for %v more after %s", more(s.until), s.cause)
-	case s.out && s.probing > 0:
+	case s.State(req.Now) == ejection.Out:
+		return fmt.Sprintf("ejected for %v more after %s", more(s.Until), s.Cause)
+	case s.Ejected() && s.InFlight > 0:
 		return "on probation, with a request in flight"
-	case req.Now.Before(s.spared):
-		return fmt.Sprintf("busy, spared for %v more", more(s.spared))
-	case s.out:
+	case req.Now.Before(s.Spared):
+		return fmt.Sprintf("busy, spared for %v more", more(s.Spared))
+	case s.Ejected():
 		return "on probation"
 	}
 	return ""
@@ -245,25 +184,17 @@ func (f *Ejection) Patience(req *types.Request, ep *types.Endpoint) time.Duratio
 	}
 	f.table.mu.RLock()
 	s := f.table.lookup(ep)
-	out := s != nil && s.out
+	out := s != nil && s.Ejected()
 	f.table.mu.RUnlock()
 	if !out {
 		return 0
 	}
-	return f.patience(classOf(req))
-}
-
-func (f *Ejection) patience(class int) time.Duration {
-	most, known := f.usual.most(class)
-	if !known {
-		return UnknownPatience
-	}
-	return max(most+most/2, MinPatience)
+	return f.baseline.patience(ejection.Class(req))
 }
 
 // Picked implements scheduling.Tracker.
 func (f *Ejection) Picked(req *types.Request, ep *types.Endpoint) {
-	a := f.sending(req)
+	a := f.startAttempt(req)
 	// The order of these two matters: an ejection changes out first. So a request
 	// that keeps its number was also counted as probing.
 	a.ejections = f.ejections.Load()
@@ -271,176 +202,114 @@ func (f *Ejection) Picked(req *types.Request, ep *types.Endpoint) {
 		f.table.mu.Lock()
 		a.ejections = f.ejections.Load()
 		if s := f.table.lookup(ep); s != nil {
-			if s.out {
-				s.probing++
-				a.trial = true
-			} else if !req.Now.Before(s.spared) {
-				s.spared = time.Time{}
-			}
-			f.account(s)
+			a.wait.Trial = s.Ejected()
+			f.apply(s, ejection.Input{Event: ejection.Sent, Now: req.Now})
 		}
 		f.table.mu.Unlock()
 	}
-	if a.pulse = f.pulseOf(ep); a.pulse == nil {
-		return
-	}
-	a.pulse.mu.Lock()
-	first := a.pulse.first
-	hangs := first != nil && a.pulse.strike(first, req.Now, &f.usual)
-	a.pulse.send(a)
-	a.pulse.mu.Unlock()
-	if hangs {
-		f.hangs(req, ep)
+	if a.stalls = f.stallsOf(ep); a.stalls != nil && a.stalls.send(&a.wait, req.Now) {
+		f.stalled(req, ep)
 	}
 }
 
 // FirstToken implements scheduling.Tracker.
 func (f *Ejection) FirstToken(req *types.Request, ep *types.Endpoint) {
-	a := f.sent(req)
+	a := f.attemptOf(req)
 	if a.begun {
 		return
 	}
 	a.begun = true
-	if p := a.pulse; p != nil {
-		p.mu.Lock()
-		p.remove(a)
-		p.lives(req.Now, &f.usual)
-		p.mu.Unlock()
-		f.usual.answered(a.class, req.Now.Sub(a.sent), p, a.sent)
+	if a.stalls != nil {
+		a.stalls.begin(&a.wait, req.Now)
 	}
-	if f.watched.Load() == 0 {
+	if f.unsettled.Load() == 0 {
 		return
 	}
 	f.table.mu.Lock()
 	defer f.table.mu.Unlock()
-	if s := f.table.lookup(ep); s != nil && a.ejections >= s.ejection {
-		s.begins(f.o.Failures)
-		f.account(s)
+	if s := f.table.lookup(ep); s != nil && a.ejections >= s.number {
+		f.apply(s, ejection.Input{Event: ejection.Began, Now: req.Now})
 	}
 }
 
 // Finished implements scheduling.Tracker.
 func (f *Ejection) Finished(req *types.Request, ep *types.Endpoint, out types.Outcome) {
-	a := f.sent(req)
+	a := f.attemptOf(req)
 	v := judge(out, a.begun)
-	hangs := f.ends(a, req.Now, v, answers(out, v))
-	if hangs {
-		f.hangs(req, ep)
+	if a.stalls != nil && a.stalls.end(&a.wait, req.Now, responded(out, v), v == ejection.Left, v == ejection.Served && !a.begun) {
+		f.stalled(req, ep)
 	}
-	if bad := v == failure || v == noAnswer || v == busy; bad || f.watched.Load() > 0 {
+	if bad := v == ejection.Failed || v == ejection.Unanswered || v == ejection.Busy; bad || f.unsettled.Load() > 0 {
 		f.table.mu.Lock()
 		s := f.table.lookup(ep)
-		if s == nil && bad && !a.blamed {
-			s = f.table.enter(ep, func(s *suspect) { s.load = ep.Load })
+		if s == nil && bad && !a.wait.Counted {
+			s = f.healthOf(ep)
 		}
-		if s != nil && a.ejections >= s.ejection {
-			f.weigh(s, a, v, req.Now, out)
-			f.account(s)
+		if s != nil && a.ejections >= s.number {
+			f.ended(s, a, v, req.Now, out)
 		}
 		f.table.mu.Unlock()
 	}
-	f.forgets(req, a, out.Retried)
+	f.release(req, a, out.Retried)
 }
 
-// ends tells the pulse of where a request was that it ended, and reports whether the
-// endpoint hangs.
-func (f *Ejection) ends(a *attempt, now time.Time, v verdict, alive bool) (hangs bool) {
-	p := a.pulse
-	if p == nil {
-		return false
-	}
-	p.mu.Lock()
+// ended tells s how an attempt ended. Caller must hold the lock for writing.
+func (f *Ejection) ended(s *endpointHealth, a *attempt, v ejection.Event, now time.Time, out types.Outcome) {
+	in := ejection.Input{Event: v, Now: now, Sent: a.wait.Sent, Begun: a.begun}
 	switch {
-	case alive:
-		p.remove(a)
-		p.lives(now, &f.usual)
-	case v == left:
-		hangs = p.strike(a, now, &f.usual)
-		p.leaves(a, now)
-	}
-	p.remove(a)
-	p.mu.Unlock()
-	if v == success && !a.begun {
-		f.usual.answered(a.class, now.Sub(a.sent), p, a.sent)
-	}
-	return hangs
-}
-
-// weigh says what verdict v means for s. Caller must hold the lock for writing.
-func (f *Ejection) weigh(s *suspect, a *attempt, v verdict, now time.Time, out types.Outcome) {
-	if s.probing > 0 {
-		s.probing--
-	}
-	if v == success {
-		s.ends(a.sent, now)
-		return
-	}
-	if a.blamed {
-		return
-	}
-	switch v {
-	case busy:
-		d := f.o.Spare
+	case a.wait.Counted && v != ejection.Served:
+		in.Event = ejection.Ended
+	case v == ejection.Busy:
+		in.Spare = f.o.Spare
 		if out.RetryAfter > 0 {
-			d = min(out.RetryAfter, f.o.MaxSpare)
+			in.Spare = min(out.RetryAfter, f.o.MaxSpare)
 		}
-		s.spare(now, d)
-		a.blamed = true
-	case failure:
-		n := s.fails(a.begun)
-		a.blamed = true
-		switch {
-		case s.out:
-			f.eject(s, now, "a failure on probation")
-		case n >= f.o.Failures:
-			f.eject(s, now, counted(n, "failure"))
-		}
-	case noAnswer:
-		a.blamed = f.eject(s, now, "a request without an answer")
-	case left:
-		if s.out && f.vain(s, a, now, out) {
-			a.blamed = f.eject(s, now, "a request on probation without a sign of life")
-		}
+	case v == ejection.Left && s.Ejected() && !out.Retried:
+		in.Waited, in.Patience = f.waited(a, now, out.Cancelled)
+	}
+	if f.apply(s, in) {
+		a.wait.Counted = true
 	}
 }
 
-// vain reports whether it is enough to end a probation that a request was left: by a data
-// plane, or by clients who waited, all together, for longer than one should have to. Those
-// who left before half of the answers come are none of them. Caller must hold the lock for
-// writing.
-func (f *Ejection) vain(s *suspect, a *attempt, now time.Time, out types.Outcome) bool {
-	if out.Retried {
-		return true
+// waited returns for how long a request was waited for that was then left, and for how long
+// all of these have to wait together, which is not at all for a deadline while nothing is
+// known. Who left before half of the answers come did not wait.
+func (f *Ejection) waited(a *attempt, now time.Time, cancelled bool) (waited, patience time.Duration) {
+	half, known := f.baseline.median(a.wait.Class)
+	if !known && !cancelled {
+		return 0, 0
 	}
-	half, known := f.usual.median(a.class)
-	if !known && !out.Cancelled {
-		return true
+	if waited = now.Sub(a.wait.Sent); waited < half {
+		waited = 0
 	}
-	if waited := now.Sub(a.sent); waited >= half {
-		s.silent += waited
-	}
-	return s.silent >= f.patience(a.class)
+	return waited, f.baseline.patience(a.wait.Class)
 }
 
-// hangs ejects ep because it does.
-func (f *Ejection) hangs(req *types.Request, ep *types.Endpoint) {
+// stalled ejects ep because it stalls.
+func (f *Ejection) stalled(req *types.Request, ep *types.Endpoint) {
 	f.table.mu.Lock()
 	defer f.table.mu.Unlock()
-	if s := f.table.enter(ep, func(s *suspect) { s.load = ep.Load }); s != nil && !s.out {
-		f.eject(s, req.Now, counted(silentRow, "request")+" without a sign of life")
-		f.account(s)
+	if s := f.healthOf(ep); s != nil {
+		f.apply(s, ejection.Input{Event: ejection.Stalled, Now: req.Now})
 	}
+}
+
+// healthOf returns what is kept of ep, entering it if it is new, and nil if it has gone.
+// Caller must hold the lock for writing.
+func (f *Ejection) healthOf(ep *types.Endpoint) *endpointHealth {
+	return f.table.enter(ep, func(s *endpointHealth) { s.load = ep.Load })
 }
 
 // Forget implements scheduling.Forgetter. A server that restarted is a new one.
 func (f *Ejection) Forget(ep *types.Endpoint) {
-	f.pulses.mu.Lock()
-	f.pulses.remove(ep)
-	f.pulses.mu.Unlock()
+	f.stalls.mu.Lock()
+	f.stalls.remove(ep)
+	f.stalls.mu.Unlock()
 	f.table.mu.Lock()
 	defer f.table.mu.Unlock()
 	if s := f.table.remove(ep); s != nil {
-		*s = suspect{load: s.load, barred: s.barred, struckOut: s.struckOut, ejected: s.ejected, watched: s.watched}
+		s.Server, s.number = ejection.Server{}, 0
 		f.account(s)
 	}
 }
@@ -449,20 +318,23 @@ func (f *Ejection) Forget(ep *types.Endpoint) {
 // spared because they are busy not among them.
 func (f *Ejection) Ejected() int { return int(f.ejected.Load()) }
 
-// eject ejects s and reports whether it did. Caller must hold the lock for writing.
-func (f *Ejection) eject(s *suspect, now time.Time, cause string) bool {
-	number := f.ejections.Load() + 1
-	if !s.eject(&f.o, number, now, cause) {
-		return false
+// apply lets s take a step, and reports whether that counts against it. Caller must hold the
+// lock for writing.
+func (f *Ejection) apply(s *endpointHealth, in ejection.Input) (counted bool) {
+	ejected, counted := s.Apply(f.rules, in)
+	if !ejected {
+		f.account(s)
+		return counted
 	}
+	s.number = f.ejections.Load() + 1
 	f.account(s)
-	f.ejections.Store(number) // after account: see Picked
-	return true
+	f.ejections.Store(s.number) // after account: see Picked
+	return counted
 }
 
 // account brings what is read without the lock up to date with s: the counters, and what
 // the Load of the endpoint says. Caller must hold the lock for writing.
-func (f *Ejection) account(s *suspect) {
+func (f *Ejection) account(s *endpointHealth) {
 	count := func(n *atomic.Int64, was *bool, is bool) {
 		if is && !*was {
 			n.Add(1)
@@ -471,71 +343,61 @@ func (f *Ejection) account(s *suspect) {
 		}
 		*was = is
 	}
-	count(&f.watched, &s.watched, s.failures+s.doubted > 0 || s.ejection > 0 && s.served.IsZero() || !s.spared.IsZero())
-	count(&f.ejected, &s.ejected, s.out)
-	count(&f.out, &s.struckOut, s.out || !s.spared.IsZero())
-	if bar := s.bar(); bar != s.barred {
+	count(&f.unsettled, &s.unsettled, !s.Settled())
+	count(&f.ejected, &s.ejected, s.Ejected())
+	count(&f.out, &s.struckOut, s.Ejected() || !s.Spared.IsZero())
+	if bar := s.Barred(); bar != s.barred {
 		s.barred = bar
 		s.load.TakeOut(bar)
 	}
 }
 
-// pulseOf returns the pulse of ep, nil if it has gone.
-func (f *Ejection) pulseOf(ep *types.Endpoint) *pulse {
-	f.pulses.mu.RLock()
-	p := f.pulses.lookup(ep)
-	f.pulses.mu.RUnlock()
-	if p != nil {
-		return p
+// stallsOf returns the stalls of ep, nil if it has gone.
+func (f *Ejection) stallsOf(ep *types.Endpoint) *stalls {
+	f.stalls.mu.RLock()
+	s := f.stalls.lookup(ep)
+	f.stalls.mu.RUnlock()
+	if s != nil {
+		return s
 	}
-	f.pulses.mu.Lock()
-	defer f.pulses.mu.Unlock()
-	return f.pulses.enter(ep, func(*pulse) {})
+	f.stalls.mu.Lock()
+	defer f.stalls.mu.Unlock()
+	return f.stalls.enter(ep, func(s *stalls) { s.baseline = &f.baseline })
 }
 
-// sending returns what req keeps from now on, anew after a retry.
-func (f *Ejection) sending(req *types.Request) *attempt {
+// startAttempt returns what req keeps from now on, anew after a retry.
+func (f *Ejection) startAttempt(req *types.Request) *attempt {
 	a, ok := f.key.Get(&req.Attrs)
 	if !ok || a == nil || a.owner != req {
 		a = f.attempts.Get().(*attempt)
 		a.owner = req
 		f.key.Set(&req.Attrs, a)
 	}
-	if p := a.pulse; p != nil { // somebody did not say how the attempt before ended
-		p.mu.Lock()
-		p.remove(a)
-		p.mu.Unlock()
+	if a.stalls != nil { // somebody did not say how the attempt before ended
+		a.stalls.forget(&a.wait)
 	}
-	a.sent, a.class, a.begun, a.trial = req.Now, classOf(req), false, false
+	a.wait.Sent, a.wait.Class, a.wait.Trial, a.begun = req.Now, ejection.Class(req), false, false
 	return a
 }
 
-// sent returns what req keeps of the moment when it was sent.
-func (f *Ejection) sent(req *types.Request) *attempt {
+// attemptOf returns what req keeps of the moment when it was sent.
+func (f *Ejection) attemptOf(req *types.Request) *attempt {
 	if a, ok := f.key.Get(&req.Attrs); ok && a != nil && a.owner == req {
 		return a
 	}
-	return &attempt{owner: req, sent: req.Now, class: classOf(req), ejections: f.ejections.Load()}
+	return &attempt{owner: req, ejections: f.ejections.Load(), wait: ejection.Wait{Sent: req.Now, Class: ejection.Class(req)}}
 }
 
-// forgets is told that an attempt is over. If the request goes on, what it was blamed for
-// goes with it.
-func (f *Ejection) forgets(req *types.Request, a *attempt, goesOn bool) {
-	a.pulse = nil
+// release is told that an attempt is over. If the request goes on, that it counted against
+// an endpoint goes with it.
+func (f *Ejection) release(req *types.Request, a *attempt, goesOn bool) {
+	a.stalls = nil
 	if goesOn {
 		return
 	}
 	f.key.Set(&req.Attrs, nil)
 	*a = attempt{}
 	f.attempts.Put(a)
-}
-
-// counted prints a number of things for people.
-func counted(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 var (

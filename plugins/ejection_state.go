@@ -1,105 +1,122 @@
 package plugins
 
 import (
+	"sync"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/ejection"
 	"github.com/inferpick/inferpick/types"
 )
 
-// suspect is an endpoint that has failed, or said that it is busy.
-type suspect struct {
-	load *types.Load
-
-	failures int // in a row
-	doubted  int // failures before the last first token: a broken response goes on with them
-
-	out      bool          // ejected, or on probation
-	until    time.Time     // while out: when probation begins
-	probing  int           // while out: requests in flight that were sent since the ejection
-	silent   time.Duration // while out: how long requests were waited for that were then left
-	ejection uint64        // number of the last one; 0: there was none
-	lasted   time.Duration // how long that was
-	cause    string        // of that, for people
-	doubling int           // how often Base is doubled next time
-	served   time.Time     // when a request was first served to its end since; zero: none was
-
-	spared   time.Time // until when, because it is busy; zero: it is not
-	sparedAt time.Time // when it said so last
-
-	barred                      time.Time // until when it gets no requests, as its Load says too
-	struckOut, ejected, watched bool      // is counted in the fields of Ejection
+// attempt is what a request keeps from Picked to Finished.
+type attempt struct {
+	owner     *types.Request // a copy of a request has no attempt
+	stalls    *stalls        // of where it went; nil: that has gone
+	ejections uint64         // how many there had been, of all endpoints
+	begun     bool           // a first token was seen
+	wait      ejection.Wait  // guarded by the lock of stalls while it is there
 }
 
-// bar returns until when s gets no requests; zero: it gets some.
-func (s *suspect) bar() time.Time {
+// stalls is ejection.Stalls of an endpoint under a lock, and the Baseline under another,
+// which is taken second.
+type stalls struct {
+	mu       sync.Mutex
+	baseline *baseline
+	ejection.Stalls
+}
+
+// baseline is an ejection.Baseline under a lock.
+type baseline struct {
+	mu sync.Mutex
+	ejection.Baseline
+}
+
+// send is told that a request was sent, and reports whether the endpoint stalls: others wait
+// there already.
+func (s *stalls) send(w *ejection.Wait, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := s.First()
+	stalled := first != nil && s.strike(first, now)
+	s.Add(w)
+	return stalled
+}
+
+// begin is told that the first token of a request came.
+func (s *stalls) begin(w *ejection.Wait, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.respond(w, now, true)
+}
+
+// end is told that a request ended, and reports whether the endpoint stalls; unseen: it was
+// served, and no first token seen.
+func (s *stalls) end(w *ejection.Wait, now time.Time, responded, left, unseen bool) (stalled bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	switch {
-	case s.out && s.probing > 0:
-		return types.Forever
-	case s.out:
-		return later(s.until, s.spared)
+	case responded:
+		s.respond(w, now, unseen)
+	case left:
+		stalled = s.strike(w, now)
+		s.Left(w, now)
 	}
-	return s.spared
+	s.Remove(w)
+	return stalled
 }
 
-// begins is told that a response began. That is enough to end a probation, but if one
-// breaks off before any was served to its end, the endpoint is ejected again.
-func (s *suspect) begins(failures int) {
-	if s.out {
-		s.out, s.doubted = false, failures-1
-	} else if s.failures > 0 {
-		s.doubted = s.failures
-	}
-	s.failures = 0
+// forget takes a request out.
+func (s *stalls) forget(w *ejection.Wait) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Remove(w)
 }
 
-// ends is told that a request sent at that instant was served to its end.
-func (s *suspect) ends(sent, now time.Time) {
-	s.out, s.failures, s.doubted = false, 0, 0
-	if s.served.IsZero() {
-		s.served = now
-	}
-	if sent.After(s.sparedAt) {
-		s.spared = time.Time{}
+// respond is told of a response; took: it says how long one takes. Caller must hold s.mu.
+func (s *stalls) respond(w *ejection.Wait, now time.Time, took bool) {
+	s.Remove(w)
+	s.baseline.mu.Lock()
+	defer s.baseline.mu.Unlock()
+	s.Responded(now, &s.baseline.Baseline)
+	if took {
+		s.baseline.Answered(w.Class, now.Sub(w.Sent), &s.Stalls, w.Sent)
 	}
 }
 
-// fails is told of a failure, in a response that had begun or not, and returns how many
-// there have been in a row.
-func (s *suspect) fails(begun bool) int {
-	if begun {
-		s.failures, s.doubted = s.failures+s.doubted, 0
+// strike is Strike. Caller must hold s.mu.
+func (s *stalls) strike(w *ejection.Wait, now time.Time) bool {
+	if !s.Silent(w, now) {
+		return false // as nearly always, without the lock that all endpoints share
 	}
-	s.failures++
-	return s.failures
+	s.baseline.mu.Lock()
+	defer s.baseline.mu.Unlock()
+	return s.Strike(w, now, &s.baseline.Baseline)
 }
 
-// spare is told that the endpoint is busy, and for how long.
-func (s *suspect) spare(now time.Time, d time.Duration) {
-	s.spared, s.sparedAt = later(s.spared, now.Add(d)), now
+// median is Median.
+func (b *baseline) median(class int) (time.Duration, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Median(class)
 }
 
-// eject ejects s, or ejects it again after its probation; number is that of the ejection.
-// While it is ejected, failures of requests that came there all the same change nothing.
-// It reports whether it did so.
-func (s *suspect) eject(o *EjectionOptions, number uint64, now time.Time, cause string) bool {
-	if s.out && now.Before(s.until) {
-		return false
+// patience returns for how long to wait for an endpoint on probation.
+func (b *baseline) patience(class int) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	high, known := b.High(class)
+	if !known {
+		return UnknownPatience
 	}
-	if s.doubling > 0 && !s.served.IsZero() {
-		s.doubling -= int(min(max(now.Sub(s.served)/s.lasted, 0), time.Duration(s.doubling)))
-	}
-	s.lasted = o.Base
-	for range s.doubling {
-		if s.lasted > o.Max/2 {
-			s.lasted = o.Max
-			break
-		}
-		s.lasted *= 2
-	}
-	if s.lasted < o.Max {
-		s.doubling++
-	}
-	s.out, s.until, s.cause, s.ejection = true, now.Add(s.lasted), cause, number
-	s.probing, s.silent, s.failures, s.doubted, s.served = 0, 0, 0, 0, time.Time{}
-	return true
+	return max(high+high/2, MinPatience)
+}
+
+// endpointHealth is an endpoint that has failed, or said that it is busy.
+type endpointHealth struct {
+	ejection.Server
+	load   *types.Load
+	number uint64 // of its last ejection; 0: there was none
+
+	barred                        time.Time // until when it gets no requests, as its Load says too
+	struckOut, ejected, unsettled bool      // is counted in the fields of Ejection
 }

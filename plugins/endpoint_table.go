@@ -1,140 +1,159 @@
 package plugins
 
 import (
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/inferpick/inferpick/types"
 )
 
-// endpointIndex gives each endpoint a small number, by the endpoint's identity, under
-// which a plugin keeps what it knows of it. Most are found by types.Endpoint.Slot,
-// without the cost of a map. The zero value is empty.
-//
-// Callers lock it themselves, so that one lock serves a pass over all endpoints.
-type endpointIndex struct {
+// endpointTable keeps a T for each endpoint, by the endpoint's identity; it stays where it is.
+// Most are found by types.Endpoint.Slot, without the cost of a map. Who only looks needs no
+// lock: each change publishes another view. The zero value is empty.
+type endpointTable[T any] struct {
+	view atomic.Pointer[tableView[T]] // never changes once it is published
+
 	mu sync.RWMutex
 
 	// guarded by mu
-	loads  []*types.Load // by number; nil: the number is free
-	slots  []uint32      // by number
-	bySlot []int32       // number + 1, by slot; 0: none
-	byLoad map[*types.Load]int32
-	unsure int // endpoints that are not found by their slot
-	free   []int32
+	numbers map[*types.Load]int32
+	slots   []uint32 // by number
+	free    []int32  // numbers
+}
+
+// tableView is a table at one time.
+type tableView[T any] struct {
+	bySlot []tableSlot[T]
+	unsure map[*types.Load]*T // those that are not found by their slot
+	values []*T               // by number; nil: the number is free
+}
+
+type tableSlot[T any] struct {
+	load  *types.Load
+	value *T
 }
 
 // maxSlots bounds the table of slots against an endpoint made by hand with a wild one.
 const maxSlots = 1 << 20
 
-// lookup returns the number of ep, or -1. Caller must hold mu.
-func (x *endpointIndex) lookup(ep *types.Endpoint) int32 {
-	if uint(ep.Slot) < uint(len(x.bySlot)) {
-		if i := x.bySlot[ep.Slot] - 1; i >= 0 && x.loads[i] == ep.Load {
-			return i
-		}
-	}
-	if x.unsure == 0 {
-		return -1
-	}
-	if i, ok := x.byLoad[ep.Load]; ok {
-		return i
-	}
-	return -1
-}
+// lookup returns what is kept for ep, or nil.
+func (t *endpointTable[T]) lookup(ep *types.Endpoint) *T { return t.view.Load().lookup(ep) }
 
-// enter gives ep a number if it has none. It returns -1 for an endpoint that has gone:
-// it was forgotten, or is about to be. Caller must hold mu for writing.
-func (x *endpointIndex) enter(ep *types.Endpoint) (i int32, isNew bool) {
-	if i, ok := x.byLoad[ep.Load]; ok {
-		return i, false
-	}
-	if ep.Load == nil || ep.Load.Retired() {
-		return -1, false
-	}
-	if n := len(x.free); n > 0 {
-		i, x.free = x.free[n-1], x.free[:n-1]
-	} else {
-		i = int32(len(x.loads))
-		x.loads, x.slots = append(x.loads, nil), append(x.slots, 0)
-	}
-	x.loads[i], x.slots[i] = ep.Load, ep.Slot
-	if x.byLoad == nil {
-		x.byLoad = map[*types.Load]int32{}
-	}
-	x.byLoad[ep.Load] = i
-	if ep.Slot >= maxSlots {
-		x.unsure++
-		return i, true
-	}
-	if n := int(ep.Slot) + 1; n > len(x.bySlot) {
-		x.bySlot = append(x.bySlot, make([]int32, n-len(x.bySlot))...)
-	}
-	if x.bySlot[ep.Slot] != 0 {
-		x.unsure++ // who had the slot, of another store perhaps, is found by the map from now on
-	}
-	x.bySlot[ep.Slot] = i + 1
-	return i, true
-}
-
-// remove takes ep out and returns what number it had, or -1. Caller must hold mu for
-// writing.
-func (x *endpointIndex) remove(ep *types.Endpoint) int32 {
-	i, ok := x.byLoad[ep.Load]
-	if !ok {
-		return -1
-	}
-	delete(x.byLoad, ep.Load)
-	if slot := x.slots[i]; uint(slot) < uint(len(x.bySlot)) && x.bySlot[slot] == i+1 {
-		x.bySlot[slot] = 0
-	} else {
-		x.unsure--
-	}
-	x.loads[i] = nil
-	x.free = append(x.free, i)
-	return i
-}
-
-// endpointTable keeps a T for each endpoint, which stays where it is. The zero value is
-// empty. It is locked as endpointIndex is.
-type endpointTable[T any] struct {
-	endpointIndex
-	values []*T // by number
-}
-
-// lookup returns what is kept for ep, or nil. Caller must hold mu.
-func (t *endpointTable[T]) lookup(ep *types.Endpoint) *T {
-	if i := t.endpointIndex.lookup(ep); i >= 0 {
-		return t.values[i]
+// all returns what is kept, by number; nil: the number is free.
+func (t *endpointTable[T]) all() []*T {
+	if v := t.view.Load(); v != nil {
+		return v.values
 	}
 	return nil
 }
 
-// enter returns what is kept for ep, entering it with init if it is new, and nil if it
-// has gone. Caller must hold mu for writing.
-func (t *endpointTable[T]) enter(ep *types.Endpoint, init func(*T)) *T {
-	i, isNew := t.endpointIndex.enter(ep)
-	if i < 0 {
+// lookup returns what is kept for ep, or nil. v may be nil.
+func (v *tableView[T]) lookup(ep *types.Endpoint) *T {
+	if v == nil {
 		return nil
 	}
-	if isNew {
-		v := new(T)
-		init(v)
-		if int(i) == len(t.values) {
-			t.values = append(t.values, nil)
+	if uint(ep.Slot) < uint(len(v.bySlot)) {
+		if s := &v.bySlot[ep.Slot]; s.load == ep.Load {
+			return s.value
 		}
-		t.values[i] = v
 	}
-	return t.values[i]
+	return v.unsure[ep.Load]
 }
 
-// remove takes ep out and returns what was kept for it, or nil. Caller must hold mu
-// for writing.
-func (t *endpointTable[T]) remove(ep *types.Endpoint) *T {
-	i := t.endpointIndex.remove(ep)
-	if i < 0 {
+// change publishes a copy of the view that f has changed. Caller must hold mu for writing.
+func (t *endpointTable[T]) change(f func(*tableView[T])) {
+	next := new(tableView[T])
+	if v := t.view.Load(); v != nil {
+		*next = tableView[T]{slices.Clone(v.bySlot), maps.Clone(v.unsure), slices.Clone(v.values)}
+	}
+	f(next)
+	t.view.Store(next)
+}
+
+// enter returns what is kept for ep, entering it with init if it is new. It returns nil for an
+// endpoint that has gone: it was forgotten, or is about to be. Caller must hold mu for writing.
+func (t *endpointTable[T]) enter(ep *types.Endpoint, init func(*T)) *T {
+	t.enterAll([]*types.Endpoint{ep}, func(_ *types.Endpoint, v *T) { init(v) })
+	return t.lookup(ep)
+}
+
+// enterAll enters those of eps that are new and have not gone. Caller must hold mu for writing.
+func (t *endpointTable[T]) enterAll(eps []*types.Endpoint, init func(*types.Endpoint, *T)) {
+	isNew := func(ep *types.Endpoint) bool {
+		_, known := t.numbers[ep.Load]
+		return !known && ep.Load != nil && !ep.Load.Retired()
+	}
+	if !slices.ContainsFunc(eps, isNew) {
+		return
+	}
+	t.change(func(v *tableView[T]) {
+		for _, ep := range eps {
+			if !isNew(ep) {
+				continue
+			}
+			value := new(T)
+			init(ep, value)
+			t.number(v, ep, value)
+			v.place(ep, value)
+		}
+	})
+}
+
+// number gives ep a number. Caller must hold mu for writing.
+func (t *endpointTable[T]) number(v *tableView[T], ep *types.Endpoint, value *T) {
+	var i int32
+	if n := len(t.free); n > 0 {
+		i, t.free = t.free[n-1], t.free[:n-1]
+	} else {
+		i = int32(len(v.values))
+		v.values, t.slots = append(v.values, nil), append(t.slots, 0)
+	}
+	v.values[i], t.slots[i] = value, ep.Slot
+	if t.numbers == nil {
+		t.numbers = map[*types.Load]int32{}
+	}
+	t.numbers[ep.Load] = i
+}
+
+// place makes value be found. Who had the slot, of another store perhaps, is found by the map
+// from then on.
+func (v *tableView[T]) place(ep *types.Endpoint, value *T) {
+	load := ep.Load
+	if ep.Slot < maxSlots {
+		if n := int(ep.Slot) + 1; n > len(v.bySlot) {
+			v.bySlot = append(v.bySlot, make([]tableSlot[T], n-len(v.bySlot))...)
+		}
+		s := &v.bySlot[ep.Slot]
+		s.load, load = load, s.load
+		s.value, value = value, s.value
+	}
+	if load == nil {
+		return
+	}
+	if v.unsure == nil {
+		v.unsure = map[*types.Load]*T{}
+	}
+	v.unsure[load] = value
+}
+
+// remove takes ep out and returns what was kept for it, or nil. Caller must hold mu for
+// writing.
+func (t *endpointTable[T]) remove(ep *types.Endpoint) (value *T) {
+	i, known := t.numbers[ep.Load]
+	if !known {
 		return nil
 	}
-	v := t.values[i]
-	t.values[i] = nil
-	return v
+	delete(t.numbers, ep.Load)
+	t.free = append(t.free, i)
+	slot := t.slots[i]
+	t.change(func(v *tableView[T]) {
+		value, v.values[i] = v.values[i], nil
+		delete(v.unsure, ep.Load)
+		if uint(slot) < uint(len(v.bySlot)) && v.bySlot[slot].load == ep.Load {
+			v.bySlot[slot] = tableSlot[T]{}
+		}
+	})
+	return value
 }

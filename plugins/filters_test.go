@@ -256,3 +256,40 @@ func TestTree(t *testing.T) {
 		})
 	}
 }
+
+// A filter that says that it keeps all of a list keeps all, and one that says so of each
+// part of it says so of the whole.
+func TestScreens(t *testing.T) {
+	screeners := 0
+	for _, f := range allFilters() {
+		filter := f.make()
+		s, ok := filter.(scheduling.Screener)
+		if !ok {
+			continue
+		}
+		screeners++
+		for seed := range 200 {
+			eps := schedulingtest.Fleet(1 + seed%3)
+			req := at(schedulingtest.Request("hello"))
+			req.StaleBefore = req.Now.Add(-time.Minute)
+			keep := make([]bool, len(eps))
+			for i := range keep {
+				keep[i] = true
+			}
+			err := filter.Filter(ctx, req, eps, keep)
+			parts := true
+			for i := range eps {
+				parts = parts && s.Screen(req, eps[i:i+1])
+			}
+			if s.Screen(req, eps) != parts {
+				t.Errorf("%s: Screen of the whole is not that of its parts", f.name)
+			}
+			if parts && (err != nil || slices.Contains(keep, false)) {
+				t.Errorf("%s: Screen says that all are kept of %d endpoints, Filter gives %v, %v", f.name, len(eps), keep, err)
+			}
+		}
+	}
+	if screeners < 5 {
+		t.Errorf("%d filters are Screeners, want 5: healthy, model-served, previous-answer, fresh, shed", screeners)
+	}
+}

@@ -29,6 +29,16 @@ func (Fresh) Filter(_ context.Context, req *types.Request, eps []*types.Endpoint
 	return nil
 }
 
+// Screen implements scheduling.Screener.
+func (Fresh) Screen(req *types.Request, eps []*types.Endpoint) bool {
+	for _, ep := range eps {
+		if wentStale(req, ep) {
+			return false
+		}
+	}
+	return true
+}
+
 // Describe implements scheduling.Describer.
 func (Fresh) Describe(req *types.Request, ep *types.Endpoint) string {
 	if wentStale(req, ep) {
@@ -49,5 +59,6 @@ func keepAll(keep []bool) {
 
 var (
 	_ scheduling.Filter    = Fresh{}
+	_ scheduling.Screener  = Fresh{}
 	_ scheduling.Describer = Fresh{}
 )

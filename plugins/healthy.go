@@ -22,6 +22,19 @@ func (Healthy) Filter(_ context.Context, req *types.Request, eps []*types.Endpoi
 	return nil
 }
 
+// Screen implements scheduling.Screener. Who sleeps is looked at by Filter, which knows
+// whether the reading that says so is too old.
+func (Healthy) Screen(_ *types.Request, eps []*types.Endpoint) bool {
+	for _, ep := range eps {
+		if ep.State != types.Ready || ep.Metrics.Awake == asleep {
+			return false
+		}
+	}
+	return true
+}
+
+var asleep = types.Known(0)
+
 // Describe implements scheduling.Describer.
 func (Healthy) Describe(req *types.Request, ep *types.Endpoint) string {
 	if ep.Asleep(req) {
@@ -32,5 +45,6 @@ func (Healthy) Describe(req *types.Request, ep *types.Endpoint) string {
 
 var (
 	_ scheduling.Filter    = Healthy{}
+	_ scheduling.Screener  = Healthy{}
 	_ scheduling.Describer = Healthy{}
 )

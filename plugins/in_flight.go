@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -29,10 +30,6 @@ type InFlightRequests struct {
 
 // Score implements scheduling.Scorer.
 func (s InFlightRequests) Score(_ context.Context, _ *types.Request, eps []*types.Endpoint, scores []float64) error {
-	spread := s.Spread
-	if spread == 0 {
-		spread = DefaultSpread
-	}
 	b := newBounds()
 	for i, ep := range eps {
 		v := math.NaN()
@@ -42,7 +39,7 @@ func (s InFlightRequests) Score(_ context.Context, _ *types.Request, eps []*type
 		scores[i] = v
 		b.see(v)
 	}
-	d := max(b.hi-b.lo, spread)
+	d := max(b.hi-b.lo, cmp.Or(s.Spread, DefaultSpread))
 	for i, v := range scores {
 		scores[i] = 1 - (v-b.lo)/d
 	}
@@ -78,10 +75,7 @@ type TokenLoad struct {
 
 // Score implements scheduling.Scorer.
 func (s TokenLoad) Score(_ context.Context, _ *types.Request, eps []*types.Endpoint, scores []float64) error {
-	t := s.Threshold
-	if t == 0 {
-		t = DefaultTokenThreshold
-	}
+	t := cmp.Or(s.Threshold, DefaultTokenThreshold)
 	for i, ep := range eps {
 		if ep.Load != nil {
 			scores[i] = 1 - min(1, float64(ep.Load.ContextTokens())/t)

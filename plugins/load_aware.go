@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -23,10 +24,7 @@ type LoadAware struct {
 
 // Score implements scheduling.Scorer.
 func (s LoadAware) Score(_ context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
-	most := s.Threshold
-	if most == 0 {
-		most = DefaultQueueThreshold
-	}
+	most := cmp.Or(s.Threshold, DefaultQueueThreshold)
 	for i, ep := range eps {
 		scores[i] = .5 * (1 - min(1, ep.Waiting(req)/most)) // the least of 1 and a NaN is NaN
 	}

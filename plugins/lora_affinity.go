@@ -1,8 +1,9 @@
 package plugins
 
 import (
+	"cmp"
 	"context"
-	"slices"
+	"fmt"
 
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
@@ -33,23 +34,49 @@ func (LoRAAffinity) Describe(req *types.Request, ep *types.Endpoint) string {
 	return what
 }
 
-func loraTier(req *types.Request, ep *types.Endpoint, target string) (score float64, what string) {
-	most := ep.MaxAdapters(req)
-	m := &ep.Metrics
-	switch {
-	case most != most:
-		return most, "adapters unknown"
-	case slices.Contains(m.RunningAdapters, target):
-		return 1, "adapter running"
-	case float64(len(m.RunningAdapters)+len(m.WaitingAdapters)) < most:
-		return 0.8, "adapter slot free"
-	case slices.Contains(m.WaitingAdapters, target):
-		return 0.6, "adapter waiting"
+// TreeLoRAAffinity is the chance to stay with the servers that have the adapter, as in the
+// decision tree of the Inference Extension 0.3.
+const TreeLoRAAffinity = 0.999
+
+// LoRASoftAffinity is a Filter that keeps the endpoints that have the request's
+// adapter in use or, with a small chance or if there are none, those with a free
+// adapter slot. The chance lets an adapter spread to more servers.
+type LoRASoftAffinity struct {
+	// Affinity is the chance to stay with the servers that have the adapter when
+	// others have a slot free, above 0 to 1. Default TreeLoRAAffinity.
+	Affinity float64 `json:"affinity"`
+}
+
+// Filter implements scheduling.Filter. It keeps nobody if no endpoint has the
+// adapter or a slot.
+func (f LoRASoftAffinity) Filter(_ context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error {
+	affinity := cmp.Or(f.Affinity, TreeLoRAAffinity)
+	target := req.Target()
+	have, free := false, false
+	for _, ep := range eps {
+		if hasAdapter(req, ep, target) {
+			have = true
+		} else if slotFree(req, ep) {
+			free = true
+		}
 	}
-	return 0, "adapter slots full"
+	stay := have && (!free || req.Rand.Float64() < affinity)
+	for i, ep := range eps {
+		has := hasAdapter(req, ep, target)
+		keep[i] = stay && has || !stay && !has && slotFree(req, ep)
+	}
+	return nil
+}
+
+func (f LoRASoftAffinity) validate() error {
+	if !(f.Affinity >= 0 && f.Affinity <= 1) {
+		return fmt.Errorf("affinity is %v, want more than 0 and at most 1, or 0 for the default %v", f.Affinity, TreeLoRAAffinity)
+	}
+	return nil
 }
 
 var (
 	_ scheduling.Scorer    = LoRAAffinity{}
 	_ scheduling.Describer = LoRAAffinity{}
+	_ scheduling.Filter    = LoRASoftAffinity{}
 )

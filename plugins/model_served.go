@@ -60,6 +60,9 @@ func (f *ModelServed) Filter(_ context.Context, req *types.Request, eps []*types
 	return nil
 }
 
+// Screen implements scheduling.Screener.
+func (f *ModelServed) Screen(_ *types.Request, eps []*types.Endpoint) bool { return !anyListed(eps) }
+
 // Constraint implements scheduling.Constrainer. There is none while all candidates may
 // serve the target.
 func (f *ModelServed) Constraint(req *types.Request, eps []*types.Endpoint) scheduling.Constraint {
@@ -150,14 +153,14 @@ func (f *ModelServed) targetOf(target string, eps []*types.Endpoint) *servedTarg
 		t.used.Store(f.uses.Add(1))
 		return t
 	}
-	if t == nil && !f.again(target) {
+	if t == nil && !f.askedBefore(target) {
 		return nil
 	}
 	return f.remember(target, size)
 }
 
-// again reports whether the target was asked for before, as far as is known.
-func (f *ModelServed) again(target string) bool {
+// askedBefore reports whether the target was asked for before, as far as is known.
+func (f *ModelServed) askedBefore(target string) bool {
 	f.seed.Do(func() { f.hash = maphash.MakeSeed() })
 	h := maphash.String(f.hash, target)
 	return f.seen[h%uint64(len(f.seen))].Swap(uint32(h>>32)|1) == uint32(h>>32)|1

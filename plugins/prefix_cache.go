@@ -63,7 +63,7 @@ type PrefixCache struct {
 type cachedServer struct {
 	handle     prefixindex.Endpoint
 	prefilling atomic.Int64 // prompts recorded of which no first token was seen yet
-	tokens     int          // the cache size last told to the index; guarded by the table's lock
+	tokens     atomic.Int64 // the cache size last told to the index
 }
 
 // prefix is what the plugin keeps with a request.
@@ -145,10 +145,9 @@ func (p *PrefixCache) Score(_ context.Context, req *types.Request, eps []*types.
 		return nil
 	}
 	total := float64(len(hashes))
-	p.servers.mu.RLock()
-	defer p.servers.mu.RUnlock()
+	servers := p.servers.view.Load()
 	for i, ep := range eps {
-		if s := p.servers.lookup(ep); s != nil && s.handle.Slot() < len(held) {
+		if s := servers.lookup(ep); s != nil && s.handle.Slot() < len(held) {
 			if h := held[s.handle.Slot()]; h > 0 {
 				scores[i] = float64(h) / total
 			}
@@ -196,9 +195,7 @@ func (p *PrefixCache) match(req *types.Request, ep *types.Endpoint) (held, total
 	if len(hashes) == 0 {
 		return 0, 0
 	}
-	p.servers.mu.RLock()
 	s := p.servers.lookup(ep)
-	p.servers.mu.RUnlock()
 	if s == nil {
 		return 0, len(hashes)
 	}
@@ -219,8 +216,7 @@ func (p *PrefixCache) Picked(req *types.Request, ep *types.Endpoint) {
 	}
 	pr.server = s
 	pr.early = s.prefilling.Add(1) > 1
-	pr.before = p.index.MatchOne(s.handle, pr.hashes)
-	p.index.Record(s.handle, pr.hashes)
+	pr.before = p.index.RecordOver(s.handle, pr.hashes)
 }
 
 // FirstToken implements scheduling.Tracker.
@@ -294,8 +290,9 @@ func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 	if n := req.Prompt.Bytes / p.index.Options().BlockBytes; n > len(pr.room) {
 		pr.hashes = make([]uint64, 0, n)
 	}
+	data := req.PromptData()
 	for _, s := range req.Prompt.Spans {
-		pr.hashes = h.Append(pr.hashes, req.Body[s.Start:s.End])
+		pr.hashes = h.Append(pr.hashes, data[s.Start:s.End])
 	}
 	if most := p.index.Options().MaxPromptBlocks; len(pr.hashes) > most {
 		pr.hashes = pr.hashes[:most]
@@ -309,24 +306,22 @@ func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 // that has gone.
 func (p *PrefixCache) serverOf(ep *types.Endpoint) *cachedServer {
 	tokens := cacheTokens(ep)
-	p.servers.mu.RLock()
 	s := p.servers.lookup(ep)
-	same := s != nil && s.tokens == tokens
-	p.servers.mu.RUnlock()
-	if same {
+	if s != nil && s.tokens.Load() == int64(tokens) {
 		return s
 	}
-	p.servers.mu.Lock()
-	defer p.servers.mu.Unlock()
-	s = p.servers.enter(ep, func(s *cachedServer) { s.handle = p.index.Add() })
-	if s == nil {
-		return nil
-	}
-	if s.tokens != tokens {
-		s.tokens = tokens
+	p.enter([]*types.Endpoint{ep})
+	if s = p.servers.lookup(ep); s != nil && s.tokens.Swap(int64(tokens)) != int64(tokens) {
 		p.index.SetCapacityTokens(s.handle, tokens)
 	}
 	return s
+}
+
+// enter enters those of eps that are new and have not gone.
+func (p *PrefixCache) enter(eps []*types.Endpoint) {
+	p.servers.mu.Lock()
+	defer p.servers.mu.Unlock()
+	p.servers.enterAll(eps, func(_ *types.Endpoint, s *cachedServer) { s.handle = p.index.Add() })
 }
 
 // cacheTokens returns the size of an endpoint's KV cache, 0 if it is unknown.

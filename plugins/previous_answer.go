@@ -41,15 +41,15 @@ type AnswerOptions struct {
 // It is a Tracker: wire a pointer to it, made by NewPreviousAnswer, before Ejection: then a
 // server that is ejected still gets what nobody else can answer. Safe for use by several
 // Schedulers, which then share what they learned.
-type PreviousAnswer struct{ homes *homes }
+type PreviousAnswer struct{ table *stickTable }
 
 // NewPreviousAnswer returns a PreviousAnswer, or what is wrong with o.
 func NewPreviousAnswer(o AnswerOptions) (*PreviousAnswer, error) {
-	h, err := newHomes("MaxAnswers", o.MaxAnswers, DefaultMaxAnswers, "answer TTL", o.TTL, DefaultAnswerTTL)
+	t, err := newStickTable("MaxAnswers", o.MaxAnswers, DefaultMaxAnswers, "answer TTL", o.TTL, DefaultAnswerTTL)
 	if err != nil {
 		return nil, err
 	}
-	return &PreviousAnswer{h}, nil
+	return &PreviousAnswer{t}, nil
 }
 
 // mustPreviousAnswer is NewPreviousAnswer for options that are known to be valid.
@@ -92,6 +92,11 @@ func (f *PreviousAnswer) Filter(_ context.Context, req *types.Request, eps []*ty
 	return nil
 }
 
+// Screen implements scheduling.Screener.
+func (f *PreviousAnswer) Screen(req *types.Request, _ []*types.Endpoint) bool {
+	return req.PreviousID == ""
+}
+
 // Constraint implements scheduling.Constrainer. If the endpoint goes, all others may
 // serve the request.
 func (f *PreviousAnswer) Constraint(req *types.Request, eps []*types.Endpoint) scheduling.Constraint {
@@ -108,7 +113,7 @@ func (f *PreviousAnswer) Constraint(req *types.Request, eps []*types.Endpoint) s
 
 // holder returns the index of the endpoint that gave the answer which req continues, or -1.
 func (f *PreviousAnswer) holder(req *types.Request, eps []*types.Endpoint) int {
-	if at := f.homes.answerOf(req); at != nil {
+	if at := f.table.answerAt(req); at != nil {
 		for i, ep := range eps {
 			if ep.Load == at {
 				return i
@@ -120,35 +125,28 @@ func (f *PreviousAnswer) holder(req *types.Request, eps []*types.Endpoint) int {
 
 // Describe implements scheduling.Describer.
 func (f *PreviousAnswer) Describe(req *types.Request, ep *types.Endpoint) string {
-	if at := f.homes.answerOf(req); at != nil {
+	if at := f.table.answerAt(req); at != nil {
 		return describeAnswer(at, ep)
 	}
 	return ""
 }
 
-func describeAnswer(at *types.Load, ep *types.Endpoint) string {
-	if at == ep.Load {
-		return "gave the answer that this continues"
-	}
-	return "does not have the answer that this continues"
-}
-
 // Picked implements scheduling.Tracker.
-func (f *PreviousAnswer) Picked(req *types.Request, ep *types.Endpoint) { f.homes.continues(req, ep) }
+func (f *PreviousAnswer) Picked(req *types.Request, ep *types.Endpoint) { f.table.keepAnswer(req, ep) }
 
 // FirstToken implements scheduling.Tracker.
 func (f *PreviousAnswer) FirstToken(*types.Request, *types.Endpoint) {}
 
 // Finished implements scheduling.Tracker.
 func (f *PreviousAnswer) Finished(req *types.Request, ep *types.Endpoint, out types.Outcome) {
-	f.homes.answers(req, ep, out)
+	f.table.addAnswer(req, ep, out)
 }
 
 // Forget implements scheduling.Forgetter.
-func (f *PreviousAnswer) Forget(ep *types.Endpoint) { f.homes.forget(ep.Load) }
+func (f *PreviousAnswer) Forget(ep *types.Endpoint) { f.table.forget(ep.Load) }
 
 // Len returns the number of answers remembered.
-func (f *PreviousAnswer) Len() int { return f.homes.len() }
+func (f *PreviousAnswer) Len() int { return f.table.len() }
 
 var (
 	_ scheduling.Filter      = (*PreviousAnswer)(nil)

@@ -15,13 +15,25 @@ const DefaultFallbacks = 2
 //
 // Each call returns a new profile that has learned nothing. Give each pool its own
 // Scheduler: what is learned is of one kind of server.
-func Default() scheduling.Profile {
+func Default() scheduling.Profile { return defaultProfile(mustCost(CostOptions{})) }
+
+// DefaultWith is Default with a Cost of these options. An error names the one that is out
+// of range.
+func DefaultWith(o CostOptions) (scheduling.Profile, error) {
+	cost, err := NewCost(o)
+	if err != nil {
+		return scheduling.Profile{}, err
+	}
+	return defaultProfile(cost), nil
+}
+
+func defaultProfile(cost *Cost) scheduling.Profile {
 	filters := safetyFilters()
 	last := len(filters) - 1 // the one that sheds asks whether those that are left have room
 	filters = append(filters[:last:last], scheduling.Named{Name: "ejection", Filter: mustEjection(EjectionOptions{})}, filters[last])
 	return scheduling.Profile{
 		Filters:   filters,
-		Costs:     []scheduling.Costed{{Name: "cost", Coster: mustCost(CostOptions{})}},
+		Costs:     []scheduling.Costed{{Name: "cost", Coster: cost}},
 		Picker:    MaxScore{},
 		Fallbacks: DefaultFallbacks,
 	}

@@ -2,7 +2,6 @@ package plugins
 
 import (
 	"context"
-	"strconv"
 
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
@@ -32,14 +31,6 @@ func (QueueDepth) Score(_ context.Context, req *types.Request, eps []*types.Endp
 // Describe implements scheduling.Describer.
 func (QueueDepth) Describe(req *types.Request, ep *types.Endpoint) string {
 	return count(ep.Waiting(req), "waiting")
-}
-
-// count renders a reading for people: "3 waiting", or "waiting unknown".
-func count(v float64, what string) string {
-	if v != v {
-		return what + " unknown"
-	}
-	return strconv.FormatFloat(v, 'g', 4, 64) + " " + what
 }
 
 var (

@@ -11,9 +11,9 @@ import (
 
 // ranking is the memory of a plugin that puts endpoints in an order.
 type ranking struct {
-	values []float64 // of each endpoint
-	order  []int     // indices
-	lots   []uint64  // of each endpoint: which of equal ones comes first
+	values    []float64 // of each endpoint
+	order     []int     // indices
+	tieBreaks []uint64  // of each endpoint: which of equal ones comes first
 }
 
 var rankings = sync.Pool{New: func() any { return new(ranking) }}
@@ -44,10 +44,10 @@ func (r *ranking) known() {
 // their order in eps is of no meaning.
 func (r *ranking) sort(req *types.Request, eps []*types.Endpoint, highest bool) {
 	drawn := req.Rand.Uint64()
-	r.lots = slices.Grow(r.lots[:0], len(eps))[:len(eps)]
+	r.tieBreaks = slices.Grow(r.tieBreaks[:0], len(eps))[:len(eps)]
 	for _, i := range r.order {
 		one := types.NewRand(drawn ^ prefixindex.Seed(eps[i].ID))
-		r.lots[i] = one.Uint64()
+		r.tieBreaks[i] = one.Uint64()
 	}
 	slices.SortFunc(r.order, func(i, j int) int {
 		a, b := r.values[i], r.values[j]
@@ -57,6 +57,6 @@ func (r *ranking) sort(req *types.Request, eps []*types.Endpoint, highest bool) 
 		if a != b {
 			return cmp.Compare(a, b)
 		}
-		return cmp.Compare(r.lots[i], r.lots[j])
+		return cmp.Compare(r.tieBreaks[i], r.tieBreaks[j])
 	})
 }

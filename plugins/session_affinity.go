@@ -8,10 +8,9 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Defaults and limit of SessionAffinity.
+// Defaults of SessionAffinity.
 const (
 	DefaultMaxSessions = 65536
-	LimitMaxSessions   = 16 << 20
 	DefaultSessionTTL  = 10 * time.Minute
 )
 
@@ -38,20 +37,20 @@ type SessionOptions struct {
 //
 // It is a Tracker: wire a pointer to it, made by NewSessionAffinity. Safe for use
 // by several Schedulers, which then share their sessions.
-type SessionAffinity struct{ homes *homes }
+type SessionAffinity struct{ table *stickTable }
 
 // NewSessionAffinity returns a SessionAffinity, or what is wrong with o.
 func NewSessionAffinity(o SessionOptions) (*SessionAffinity, error) {
-	h, err := newHomes("MaxSessions", o.MaxSessions, DefaultMaxSessions, "session TTL", o.TTL, DefaultSessionTTL)
+	t, err := newStickTable("MaxSessions", o.MaxSessions, DefaultMaxSessions, "session TTL", o.TTL, DefaultSessionTTL)
 	if err != nil {
 		return nil, err
 	}
-	return &SessionAffinity{h}, nil
+	return &SessionAffinity{t}, nil
 }
 
 // Score implements scheduling.Scorer.
 func (s *SessionAffinity) Score(_ context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
-	at := s.homes.answerOf(req)
+	at := s.table.answerAt(req)
 	if at == nil {
 		at = s.session(req)
 	}
@@ -70,7 +69,7 @@ func (s *SessionAffinity) Score(_ context.Context, req *types.Request, eps []*ty
 
 // Describe implements scheduling.Describer.
 func (s *SessionAffinity) Describe(req *types.Request, ep *types.Endpoint) string {
-	if at := s.homes.answerOf(req); at != nil {
+	if at := s.table.answerAt(req); at != nil {
 		return describeAnswer(at, ep)
 	}
 	switch at := s.session(req); {
@@ -87,9 +86,9 @@ func (s *SessionAffinity) Describe(req *types.Request, ep *types.Endpoint) strin
 // Picked implements scheduling.Tracker.
 func (s *SessionAffinity) Picked(req *types.Request, ep *types.Endpoint) {
 	if req.SessionID != "" {
-		s.homes.put(s.homes.idOf(sessionKind, req.FairnessID, req.SessionID), ep.Load, req.Now)
+		s.table.put(s.table.idOf(sessionKind, req.FairnessID, req.SessionID), ep.Load, req.Now)
 	}
-	s.homes.continues(req, ep)
+	s.table.keepAnswer(req, ep)
 }
 
 // FirstToken implements scheduling.Tracker.
@@ -99,23 +98,23 @@ func (s *SessionAffinity) FirstToken(*types.Request, *types.Endpoint) {}
 // endpoint that failed it.
 func (s *SessionAffinity) Finished(req *types.Request, ep *types.Endpoint, out types.Outcome) {
 	if req.SessionID != "" && (out.Failed() || out.Retried) {
-		s.homes.drop(s.homes.idOf(sessionKind, req.FairnessID, req.SessionID), ep.Load)
+		s.table.drop(s.table.idOf(sessionKind, req.FairnessID, req.SessionID), ep.Load)
 	}
-	s.homes.answers(req, ep, out)
+	s.table.addAnswer(req, ep, out)
 }
 
 // Forget implements scheduling.Forgetter.
-func (s *SessionAffinity) Forget(ep *types.Endpoint) { s.homes.forget(ep.Load) }
+func (s *SessionAffinity) Forget(ep *types.Endpoint) { s.table.forget(ep.Load) }
 
 // Len returns the number of sessions and answers remembered.
-func (s *SessionAffinity) Len() int { return s.homes.len() }
+func (s *SessionAffinity) Len() int { return s.table.len() }
 
 // session returns where the request's session was last, nil if that is unknown.
 func (s *SessionAffinity) session(req *types.Request) *types.Load {
 	if req.SessionID == "" {
 		return nil
 	}
-	return s.homes.get(s.homes.idOf(sessionKind, req.FairnessID, req.SessionID), req.Now)
+	return s.table.get(s.table.idOf(sessionKind, req.FairnessID, req.SessionID), req.Now)
 }
 
 var (

@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -35,7 +36,7 @@ func (f Shed) Filter(_ context.Context, req *types.Request, eps []*types.Endpoin
 	}
 	limits := f.withDefaults()
 	if req.Priority >= 0 {
-		limits = Room{MaxQueue: f.hardQueue(), MaxKVUsage: 1}
+		limits = Room{MaxQueue: cmp.Or(f.HardQueue, DefaultHardQueue), MaxKVUsage: 1}
 	}
 	known := false
 	for _, ep := range eps {
@@ -56,11 +57,9 @@ func (f Shed) Filter(_ context.Context, req *types.Request, eps []*types.Endpoin
 		scheduling.ErrSaturated, req.Priority, len(eps), limits.MaxQueue, limits.MaxKVUsage)
 }
 
-func (f Shed) hardQueue() float64 {
-	if f.HardQueue == 0 {
-		return DefaultHardQueue
-	}
-	return f.HardQueue
+// Screen implements scheduling.Screener.
+func (f Shed) Screen(req *types.Request, _ []*types.Endpoint) bool {
+	return req.Admitted || req.Priority >= types.PriorityCritical
 }
 
 func (f Shed) validate() error {

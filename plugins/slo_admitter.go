@@ -48,12 +48,4 @@ func isIdle(req *types.Request, ep *types.Endpoint) bool {
 	return n == 0 || n != n && (ep.Load == nil || ep.Load.Requests() == 0)
 }
 
-// meets reports whether some endpoint is believed to meet the request's SLO.
-func (c *Cost) meets(ctx context.Context, req *types.Request, eps []*types.Endpoint) (bool, error) {
-	r := newRanking(len(eps))
-	defer r.free()
-	err := c.Cost(ctx, req, eps, r.values)
-	return c.of(req).query.meets, err
-}
-
 var _ scheduling.Filter = (*SLOAdmitter)(nil)

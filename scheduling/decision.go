@@ -1,6 +1,7 @@
 package scheduling
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,7 @@ type Decision struct {
 	mu sync.Mutex
 	// guarded by mu, which is held by no call of a plugin or a hook
 	current *types.Endpoint // where the request is
+	since   time.Time       // when it was sent there
 	booked  types.Booking   // what is to be released there
 	first   bool            // the first token was seen
 	firstAt time.Time       // when, if it was
@@ -68,14 +70,52 @@ func (d *Decision) Current() *types.Endpoint {
 func (d *Decision) FirstToken() {
 	now := d.scheduler.profile.Now()
 	d.mu.Lock()
+	d.firstTokenLocked(now, now)
+}
+
+// FirstTokenAt is FirstToken for a data plane that learns late, or in batches, that the
+// first token came at the instant t. An instant before the request was sent there, or more
+// than a second in the future, is an error, and then nothing is reported: a time that is
+// wrong would be learned like one that is right.
+func (d *Decision) FirstTokenAt(t time.Time) error {
+	now := d.scheduler.profile.Now()
+	d.mu.Lock()
+	t, err := past("FirstTokenAt", t, d.since, now)
+	if err != nil {
+		d.mu.Unlock()
+		return err
+	}
+	d.firstTokenLocked(t, now)
+	return nil
+}
+
+// firstTokenLocked is called with d.mu held, and returns without.
+func (d *Decision) firstTokenLocked(at, now time.Time) {
 	if d.done || d.first {
 		d.mu.Unlock()
 		return
 	}
-	d.first, d.firstAt = true, now
+	d.first, d.firstAt = true, at
 	d.scheduler.renew(d, now)
 	d.release(types.Booking{Prefilling: d.booked.Prefilling, PrefillTokens: d.booked.PrefillTokens})
-	d.tell(event{kind: firstToken, at: now, Event: d.event(d.current)})
+	d.tell(event{kind: firstToken, at: at, Event: d.event(d.current)})
+}
+
+// clockSkew is how far in the future an instant may be that is reported as past.
+const clockSkew = time.Second
+
+// past returns t, no later than now, or why it cannot be when what a method of that name
+// reports happened; then it returns now.
+func past(method string, t, earliest, now time.Time) (time.Time, error) {
+	switch {
+	case t.Before(earliest):
+		return now, fmt.Errorf("scheduling: Decision.%s: time is %v, want %v or later: when the request was sent there, or its first token came", method, t, earliest)
+	case t.After(now.Add(clockSkew)):
+		return now, fmt.Errorf("scheduling: Decision.%s: time is %v, which is %v in the future, want one that is past", method, t, t.Sub(now))
+	case t.After(now):
+		return now, nil
+	}
+	return t, nil
 }
 
 // Retry reports that the data plane went on to ep, as a rule one of Fallbacks, and how
@@ -92,7 +132,7 @@ func (d *Decision) Retry(ep *types.Endpoint, left types.Outcome) {
 	e.From, e.Outcome = d.current, d.timed(left, now)
 	e.Outcome.Retried = true
 	d.release(d.booked)
-	d.current, d.first = ep, false
+	d.current, d.since, d.first = ep, now, false
 	d.scheduler.renew(d, now)
 	d.tell(e)
 }
@@ -103,14 +143,34 @@ func (d *Decision) Retry(ep *types.Endpoint, left types.Outcome) {
 func (d *Decision) Done(out types.Outcome) {
 	now := d.scheduler.profile.Now()
 	d.mu.Lock()
+	d.doneLocked(out, now)
+}
+
+// DoneAt is Done for a data plane that learns late, or in batches, that the request ended
+// at the instant t. One before the request was sent there or had its first token, or more
+// than a second in the future, is an error, and the request is taken to have ended now.
+func (d *Decision) DoneAt(out types.Outcome, t time.Time) error {
+	now := d.scheduler.profile.Now()
+	d.mu.Lock()
+	earliest := d.since
+	if d.first {
+		earliest = d.firstAt
+	}
+	t, err := past("DoneAt", t, earliest, now)
+	d.doneLocked(out, t)
+	return err
+}
+
+// doneLocked is called with d.mu held, and returns without.
+func (d *Decision) doneLocked(out types.Outcome, at time.Time) {
 	if d.done {
 		d.mu.Unlock()
 		return
 	}
-	d.done, d.outcome = true, d.timed(out, now)
+	d.done, d.outcome = true, d.timed(out, at)
 	d.scheduler.unlist(d)
 	d.release(d.booked)
-	e := event{kind: finished, at: now, Event: d.event(d.current)}
+	e := event{kind: finished, at: at, Event: d.event(d.current)}
 	e.Outcome = d.outcome
 	d.tell(e)
 }
@@ -184,6 +244,7 @@ func (d *Decision) release(b types.Booking) {
 func (d *Decision) book() {
 	d.scheduler.list(d, d.At)
 	d.mu.Lock()
+	d.since = d.At
 	d.tell(event{kind: scheduled, at: d.At, Event: d.event(d.Endpoint)})
 }
 

@@ -2,6 +2,7 @@ package scheduling_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/inferpick/inferpick/plugins"
@@ -57,4 +58,44 @@ func ExampleEachScorer() {
 	// rank  endpoint  total  cheap x1  QueueDepth x1
 	// 1     a         2.000  1.000     1.000 (1 waiting)
 	// -     b         0.250  0.250     0.000 (4 waiting)
+}
+
+// A gateway with a discovery and requests of its own: what it does when its list of servers
+// changes, and for each request.
+func ExampleEndpointList() {
+	s, err := scheduling.New(plugins.Default())
+	if err != nil {
+		panic(err)
+	}
+	list := scheduling.NewEndpointList(s)
+
+	// Discovery says which servers there are, as often as it likes.
+	_, err = list.Set([]types.Endpoint{{Address: "10.0.0.1:8000"}, {Address: "10.0.0.2:8000"}})
+	if err != nil {
+		panic(err) // names an address that is empty or there twice
+	}
+	// A scraper says what a server reported; a reading without a date is of now.
+	list.Update("10.0.0.1:8000", types.Metrics{Waiting: types.Known(3), Running: types.Known(64), KVUsage: types.Known(0.8)})
+	list.Update("10.0.0.2:8000", types.Metrics{Waiting: types.Known(0), Running: types.Known(5), KVUsage: types.Known(0.1)})
+
+	// A request comes.
+	req := &types.Request{Model: "llama-3", Stream: true, MaxTokens: 256, Prompt: types.TextPrompt("Why is the sky blue?")}
+	d, err := s.Schedule(context.Background(), req, list.Endpoints())
+	if err != nil {
+		panic(err) // scheduling.ErrNoEndpoint: 503; ErrSaturated: 429
+	}
+	outcome := types.Outcome{Cancelled: true} // unless more is known in the end
+	defer func() { d.Done(outcome) }()
+	fmt.Println("send it to", d.Endpoint.Address)
+
+	// If that fails before a byte of an answer has gone to the client:
+	d.Retry(d.Fallbacks[0], types.Outcome{Err: errors.New("connection refused")})
+	fmt.Println("send it to", d.Current().Address)
+
+	// Its first token comes, and at last its end.
+	d.FirstToken()
+	outcome = types.Outcome{Status: 200, Usage: types.Usage{PromptTokens: types.Known(9), CompletionTokens: types.Known(30)}}
+	// Output:
+	// send it to 10.0.0.2:8000
+	// send it to 10.0.0.1:8000
 }

@@ -17,6 +17,10 @@ type Hooks struct {
 	// PluginFailed: an error of a scorer or coster, without which the decision goes on, or a
 	// panic of any plugin or hook: then err wraps a *PanicError.
 	PluginFailed func(req *types.Request, err *PluginError)
+	// Warned: the request, or the endpoints, lack something without which decisions are
+	// worse or slower than they could be: err wraps ErrNoPrompt, ErrNoSlots, ErrNoLoad or
+	// ErrAddress, and says what to set. Each is told once by a Scheduler.
+	Warned func(req *types.Request, err error)
 	// FirstToken: the first token of a decision's response was seen.
 	FirstToken func(Event)
 	// Retried: the request went on from one endpoint, Event.From, to another.

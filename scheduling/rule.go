@@ -32,6 +32,9 @@ type pipeline struct {
 	Rule
 	picker string // the picker's name in errors
 	limits []Constrainer
+	// screens are the filters that are Screeners, by their places; nil: it is none.
+	screens  []Screener
+	screened uint64 // their places, as bits; who comes after the 64th is not asked
 }
 
 // pipeline checks a rule and returns it, ready to be run.
@@ -58,9 +61,14 @@ func (r Rule) pipeline() (*pipeline, error) {
 		return nil, err
 	}
 	p := &pipeline{Rule: r, picker: nameOf("", r.Picker)}
-	for _, f := range r.Filters {
+	p.screens = make([]Screener, len(r.Filters))
+	for i, f := range r.Filters {
 		if c, ok := f.Filter.(Constrainer); ok {
 			p.limits = append(p.limits, c)
+		}
+		if c, ok := f.Filter.(Screener); ok {
+			p.screens[i] = c
+			p.screened |= 1 << i
 		}
 	}
 	return p, nil

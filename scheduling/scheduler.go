@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -27,6 +28,8 @@ type Scheduler struct {
 
 	seed  uint64
 	calls atomic.Uint64 // decisions so far: seeds the next one
+
+	warnings warnings
 
 	mu sync.Mutex
 	// guarded by mu: the bookings that are open, the one that expires first in front
@@ -129,6 +132,7 @@ func (s *Scheduler) ScheduleExplained(ctx context.Context, req *types.Request, e
 
 func (s *Scheduler) schedule(ctx context.Context, req *types.Request, eps []*types.Endpoint, ex *Explanation) (*Decision, error) {
 	s.begin(req, s.calls.Add(1))
+	s.warn(req, eps)
 	d := &Decision{Request: req, At: req.Now, scheduler: s}
 	if err := s.decide(ctx, req, eps, d, ex); err != nil {
 		s.rejected(req, err)
@@ -154,15 +158,10 @@ func (s *Scheduler) Explain(ctx context.Context, req *types.Request, eps []*type
 func (s *Scheduler) begin(req *types.Request, n uint64) {
 	req.Now = s.profile.Now()
 	req.StaleBefore = req.Now.Add(-s.profile.MetricsTTL)
-	if req.Prompt.Tokens == 0 && req.Prompt.Bytes > 0 {
-		req.Prompt.Tokens = (req.Prompt.Bytes + bytesPerToken - 1) / bytesPerToken
-	}
+	req.Prompt.Estimate()
 	req.Rand = types.NewRand(s.seed + n*0x9fb21c651e98df25)
 	s.Expire(req.Now)
 }
-
-// bytesPerToken is what a prompt of unknown length in tokens is taken to have.
-const bytesPerToken = 4
 
 // decide runs the pipeline and fills in d's endpoints. It changes nothing else,
 // apart from what it writes to ex, which may be nil.
@@ -196,8 +195,11 @@ func (s *Scheduler) decide(ctx context.Context, req *types.Request, eps []*types
 // filter returns the endpoints that no filter strikes out: eps itself, or a list
 // in sc.
 func (s *Scheduler) filter(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, sc *scratch, ex *Explanation) ([]*types.Endpoint, error) {
-	left := eps
+	left, idle := eps, s.screen(p, req, eps)
 	for i := range p.Filters {
+		if idle&(1<<i) != 0 {
+			continue
+		}
 		f := &p.Filters[i]
 		keep := sc.keep[:len(left)]
 		fillTrue(keep)
@@ -216,10 +218,39 @@ func (s *Scheduler) filter(ctx context.Context, p *pipeline, req *types.Request,
 	return left, nil
 }
 
+// screenPart is how many endpoints are screened at a time: what Screeners look at of so
+// many stays in the first level of the cache from one to the next.
+const screenPart = 128
+
+// screen returns, as bits, the places of filters that would keep all endpoints.
+func (s *Scheduler) screen(p *pipeline, req *types.Request, eps []*types.Endpoint) (idle uint64) {
+	i := 0
+	defer func() {
+		if v := recover(); v != nil {
+			idle = 0
+			s.failed(req, panicked("filter", p.Filters[i].Name, v))
+		}
+	}()
+	idle = p.screened
+	for len(eps) > 0 && idle != 0 {
+		part := eps[:min(len(eps), screenPart)]
+		for rest := idle; rest != 0; rest &= rest - 1 {
+			if i = bits.TrailingZeros64(rest); !p.screens[i].Screen(req, part) {
+				idle &^= 1 << i
+			}
+		}
+		eps = eps[len(part):]
+	}
+	return idle
+}
+
 // compact appends those of eps that are kept to dst, which may be the same
 // memory. It writes nothing while everything is kept, and returns eps then.
 func compact(dst, eps []*types.Endpoint, keep []bool) []*types.Endpoint {
 	first := 0
+	for len(keep)-first >= len(allKept) && *(*[len(allKept)]bool)(keep[first:]) == allKept {
+		first += len(allKept)
+	}
 	for first < len(keep) && keep[first] {
 		first++
 	}
@@ -354,7 +385,7 @@ func (s *Scheduler) pick(ctx context.Context, p *pipeline, req *types.Request, e
 			err = fmt.Errorf("picked index %d of %d endpoints", i, len(eps))
 		}
 		if err == nil && eps[i].Load == nil {
-			err = fmt.Errorf("endpoint %q has no Load to book in: make it with types.NewEndpoint or feed it from a datastore", eps[i].ID)
+			err = fmt.Errorf("endpoint %q has no Load: %w", eps[i].ID, ErrNoLoad)
 		}
 		if err != nil {
 			if rank > 0 && errors.Is(err, ErrNoEndpoint) {

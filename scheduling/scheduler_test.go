@@ -12,6 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
+	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
@@ -558,6 +561,60 @@ func TestReserve(t *testing.T) {
 			if !slices.Equal(req.Reserve, reserve) {
 				t.Error("the caller's list was changed")
 			}
+		})
+	}
+}
+
+// screened is a filter that says beforehand of which endpoints it keeps all.
+type screened struct {
+	keeps   func(ep *types.Endpoint) bool
+	screens func(ep *types.Endpoint) bool
+	calls   *int
+}
+
+func (f screened) Screen(_ *types.Request, eps []*types.Endpoint) bool {
+	return !slices.ContainsFunc(eps, func(ep *types.Endpoint) bool { return !f.screens(ep) })
+}
+
+func (f screened) Filter(_ context.Context, _ *types.Request, eps []*types.Endpoint, keep []bool) error {
+	*f.calls++
+	for i, ep := range eps {
+		keep[i] = f.keeps(ep)
+	}
+	return nil
+}
+
+// A filter that keeps all endpoints is not called, one that may strike any is, wherever in
+// the list that is; and one that panics when it is asked is called.
+func TestScreener(t *testing.T) {
+	eps := servers(300)
+	for name, tt := range map[string]struct {
+		strikes string
+		screens func(ep *types.Endpoint) bool
+		calls   int
+	}{
+		"keeps all":         {"", func(*types.Endpoint) bool { return true }, 0},
+		"strikes the first": {"ep-0", func(ep *types.Endpoint) bool { return ep.ID != "ep-0" }, 1},
+		"strikes the last":  {"ep-299", func(ep *types.Endpoint) bool { return ep.ID != "ep-299" }, 1},
+		"cannot tell":       {"", func(*types.Endpoint) bool { return false }, 1},
+		"panics when asked": {"ep-7", func(*types.Endpoint) bool { panic("no") }, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			calls := 0
+			var failed *scheduling.PluginError
+			f := screened{func(ep *types.Endpoint) bool { return ep.ID != tt.strikes }, tt.screens, &calls}
+			s := mustNew(t, scheduling.Profile{
+				Filters: []scheduling.Named{{Name: "all", Filter: plugins.Healthy{}}, {Name: "screened", Filter: f}}, Picker: first,
+				Hooks: scheduling.Hooks{PluginFailed: func(_ *types.Request, err *scheduling.PluginError) { failed = err }},
+			})
+			d, ex, err := s.ScheduleExplained(ctx, schedulingtest.Request("hi"), eps)
+			require.NoError(t, err)
+			d.Done(types.Outcome{})
+			require.Equal(t, tt.calls, calls)
+			for _, c := range ex.Candidates {
+				require.Equal(t, c.ID == tt.strikes, c.FilteredBy == "screened", c.ID)
+			}
+			require.Equal(t, name == "panics when asked", failed != nil && failed.Plugin == "screened")
 		})
 	}
 }

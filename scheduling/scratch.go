@@ -2,6 +2,7 @@ package scheduling
 
 import (
 	"math"
+	"slices"
 	"sync"
 
 	"github.com/inferpick/inferpick/types"
@@ -71,3 +72,6 @@ func fillTrue(s []bool) {
 		copy(s[n:], s[:n])
 	}
 }
+
+// allKept is what filters leave of most parts of a list: compared as one.
+var allKept = [64]bool(slices.Repeat([]bool{true}, 64))

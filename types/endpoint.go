@@ -1,12 +1,16 @@
 package types
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Endpoint is one reading of one model server address. It is immutable once
 // published: who has a newer reading publishes another value with the same ID,
 // Slot and Load. Copying an Endpoint is allowed; it is then another reading.
 //
-// Feed a Scheduler from a datastore.Store, or build endpoints with NewEndpoint.
+// Feed a Scheduler from a datastore.Store or a scheduling.EndpointList, or build endpoints
+// with NewEndpoint.
 type Endpoint struct {
 	// What decisions look at in all endpoints comes first: it is in one line of the cache.
 
@@ -48,10 +52,11 @@ type Endpoint struct {
 // NewEndpoint returns a ready endpoint with a ledger of its own and no reading.
 //
 // Call it once for each server and keep what it returns: the Load is what an endpoint is
-// known by. Who calls it for every request has a pool of strangers: nothing is in flight
-// anywhere, nothing is learned, nobody is ever ejected, and plugins remember each of the
-// strangers until they are told to forget it. For a newer reading use WithMetrics, or copy
-// the Endpoint and leave its Load.
+// known by. Who calls it for every request, or whenever there is a new list of servers, has
+// a pool of strangers: nothing is in flight anywhere, nothing is learned, nobody is ever
+// ejected, and plugins remember each of the strangers until they are told to forget it. A
+// scheduling.EndpointList keeps endpoints by their addresses. For a newer reading use
+// WithMetrics, or copy the Endpoint and leave its Load.
 func NewEndpoint(id, address string) *Endpoint {
 	return &Endpoint{ID: id, Address: address, Load: NewLoad()}
 }
@@ -68,6 +73,39 @@ func (e *Endpoint) WithMetrics(m Metrics) *Endpoint {
 		c.Sent = c.Load.Held()
 	}
 	return &c
+}
+
+// clockSkew is how far in the future a reading may be without being taken as of now.
+const clockSkew = time.Second
+
+// Next returns the endpoint with a newer reading, as those who keep lists of endpoints
+// take it in at the instant now, and whether it tells of a restart. It returns nil if m is
+// older than the reading that e has. e does not change.
+//
+// A reading without UpdatedAt is of now, and so is one from the future, which only another
+// clock can give: more than a second after now. It is taken for newer than one that is from
+// the future itself, as it may be after the clock was set back. Figures that make no sense
+// become unknown (Metrics.Sensible). If StartedAt is unknown, the last known one stays; if
+// it moves by more than a second, the server was restarted, and what models it serves is
+// not known any more.
+func (e *Endpoint) Next(m Metrics, now time.Time) (next *Endpoint, restarted bool) {
+	latest := now.Add(clockSkew)
+	if m.UpdatedAt.IsZero() || m.UpdatedAt.After(latest) {
+		m.UpdatedAt = now
+	}
+	if had := e.Metrics.UpdatedAt; m.UpdatedAt.Before(had) && !had.After(latest) {
+		return nil, false
+	}
+	next = e.WithMetrics(m)
+	before, known := e.Metrics.StartedAt.Value()
+	after, ok := next.Metrics.StartedAt.Value()
+	if !ok {
+		next.Metrics.StartedAt = e.Metrics.StartedAt
+	}
+	if restarted = known && ok && math.Abs(after-before) > 1; restarted {
+		next.Models = nil
+	}
+	return next, restarted
 }
 
 // State says whether an endpoint takes new requests.

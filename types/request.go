@@ -19,7 +19,8 @@ type Request struct {
 	// manifest maps Model to. Empty: Model.
 	TargetModel string
 
-	// Body is the request body, untouched. Prompt holds spans into it.
+	// Body is the request body, untouched. Prompt holds spans into it, or the prompt itself:
+	// see TextPrompt, TokenPrompt and BlockPrompt for requests that have no body.
 	Body   []byte
 	Prompt Prompt
 
@@ -85,25 +86,6 @@ const (
 type SLO struct {
 	TTFT time.Duration // time to first token
 	TPOT time.Duration // time per output token after the first
-}
-
-// Prompt is where the prompt lies in the body, and how large it is.
-type Prompt struct {
-	// Spans lie in the order in which the model reads them (tools and
-	// instructions before messages), which need not be the body's. They hold
-	// the bytes as sent, JSON escapes included.
-	Spans []Span
-
-	Bytes  int // total length of the spans
-	Tokens int // estimated prompt tokens, media included
-	Images int // image parts
-	Audio  int // audio parts
-	Other  int // parts of any other kind: files, video, unknown
-}
-
-// Span is the half-open range [Start, End) of the body.
-type Span struct {
-	Start, End int
 }
 
 // Usage is what a server reported that a request took. Fields that were not

@@ -87,7 +87,7 @@ func DefaultEngines() []Engine {
 			NumBlocks: []Metric{
 				{Name: "vllm:cache_config_info", Label: "num_gpu_blocks"},
 			},
-			Awake: vllmAwake(),
+			Awake: vllmSleep(),
 			Adapters: []AdapterMetric{{
 				Name:    "vllm:lora_requests_info",
 				Max:     "max_lora",
@@ -165,7 +165,7 @@ func DefaultEngines() []Engine {
 				{Name: "dynamo_component_inflight_requests"},
 			},
 			KVUsage:       named("dynamo_component_gpu_cache_usage_percent", "dynamo_component_kvstats_gpu_cache_usage_percent"), // 0..1, both
-			Awake:         vllmAwake(),
+			Awake:         vllmSleep(),
 			BlockSize:     named("dynamo_frontend_model_kv_cache_block_size"),
 			NumBlocks:     named("dynamo_component_total_blocks", "dynamo_component_kvstats_total_blocks"),
 			OverlapLabels: []string{"tp_rank", "pp_rank", "moe_ep_rank", "priority"},
@@ -173,8 +173,8 @@ func DefaultEngines() []Engine {
 	}
 }
 
-// vllmAwake is where vLLM says whether it sleeps. Its other series say how deeply.
-func vllmAwake() []Metric {
+// vllmSleep is where vLLM says whether it sleeps. Its other series say how deeply.
+func vllmSleep() []Metric {
 	return []Metric{{Name: "vllm:engine_sleep_state", Match: map[string]string{"sleep_state": "awake"}}}
 }
 

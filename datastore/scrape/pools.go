@@ -50,8 +50,8 @@ func (s *Scraper) SetPools(pools map[types.NamespacedName]PoolOptions) error {
 	return nil
 }
 
-// of returns what holds for a pool.
-func (s *Scraper) of(pool types.NamespacedName) *settings {
+// settingsOf returns what holds for a pool.
+func (s *Scraper) settingsOf(pool types.NamespacedName) *settings {
 	if set := (*s.pools.Load())[pool]; set != nil {
 		return set
 	}

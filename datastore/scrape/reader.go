@@ -229,18 +229,18 @@ func (r *reader) metrics(engine int, cache *adapterCache) types.Metrics {
 	return m.Sensible()
 }
 
-// whole reports whether the figure is of all series that there are.
-func (f *figure) whole() bool { return f.n > 0 && f.bad&(1<<f.rank) == 0 }
+// complete reports whether the figure is of all series that there are.
+func (f *figure) complete() bool { return f.n > 0 && f.bad&(1<<f.rank) == 0 }
 
 func (f *figure) total() types.Gauge {
-	if !f.whole() || math.IsInf(f.sum, 0) {
+	if !f.complete() || math.IsInf(f.sum, 0) {
 		return types.Gauge{}
 	}
 	return types.Known(f.sum)
 }
 
 func (f *figure) largest() types.Gauge {
-	if !f.whole() {
+	if !f.complete() {
 		return types.Gauge{}
 	}
 	return types.Known(f.max)
@@ -251,7 +251,7 @@ func (f *figure) every() types.Gauge {
 	switch {
 	case f.n > 0 && f.min == 0:
 		return types.Known(0)
-	case f.whole() && f.min == 1 && f.max == 1:
+	case f.complete() && f.min == 1 && f.max == 1:
 		return types.Known(1)
 	}
 	return types.Gauge{}
@@ -260,7 +260,7 @@ func (f *figure) every() types.Gauge {
 // fraction returns the mean. A little above 1 is taken for rounding and is 1;
 // more is not a fraction, and what it is instead is unknown.
 func (f *figure) fraction() types.Gauge {
-	if !f.whole() || f.max > 1.01 {
+	if !f.complete() || f.max > 1.01 {
 		return types.Gauge{}
 	}
 	return types.Known(min(f.sum/float64(f.n), 1))

@@ -105,7 +105,7 @@ func (r *run) newTarget(ev datastore.Event, to address) *target {
 		rand: types.NewRand(r.opt.Seed ^ h.Sum64()),
 	}
 	t.ctx, t.cancel = context.WithCancel(r.ctx)
-	t.adopt(r.of(ev.Pool))
+	t.adopt(r.settingsOf(ev.Pool))
 	if to.engine != "" && !t.fixed {
 		t.log(slog.LevelWarn, "the endpoint's engine is not known, so it is found out from the page", slog.String("engine", to.engine))
 	}
@@ -181,7 +181,7 @@ func (t *target) loop() {
 			}
 			t.models.restart()
 		}
-		if set := t.of(t.pool); set != t.set {
+		if set := t.settingsOf(t.pool); set != t.set {
 			t.adopt(set)
 		}
 		if !t.work() {

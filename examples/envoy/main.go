@@ -12,7 +12,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -21,7 +20,10 @@ import (
 	"runtime"
 	"syscall"
 
+	"github.com/spf13/pflag"
+
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
+	"github.com/inferpick/inferpick/examples/envoy/internal/commandline"
 )
 
 // Exit codes.
@@ -47,7 +49,7 @@ type settings struct {
 // command is the whole program: it returns the exit code.
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	s, err := parseFlags(args, stdout)
-	if errors.Is(err, flag.ErrHelp) {
+	if errors.Is(err, pflag.ErrHelp) {
 		return exitOK
 	}
 	if err != nil {
@@ -65,25 +67,14 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func parseFlags(args []string, out io.Writer) (s settings, err error) {
-	s.at = usual
-	fs := flag.NewFlagSet("envoy", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	s.at = defaultAddresses
+	fs := pflag.NewFlagSet("envoy", pflag.ContinueOnError)
+	fs.Usage = func() { fmt.Fprint(out, "Usage: envoy [flags]\n\n", fs.FlagUsagesWrapped(100)) }
 	fs.StringVar(&s.config, "config", filepath.Join(home(), "demo"), "the picker's configuration, a `file or folder`; model servers are simulated at the addresses in it")
 	fs.StringVar(&s.bootstrap, "envoy-config", filepath.Join(home(), "envoy.yaml"), "Envoy's configuration `file`")
 	fs.StringVar(&s.listen, "listen", "127.0.0.1:8081", "`address` that Envoy listens on")
 	fs.BoolVar(&s.debug, "debug", false, "tell of every request")
-	if err := fs.Parse(args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			fmt.Fprint(out, "Usage: envoy [flags]\n\n")
-			fs.SetOutput(out)
-			fs.PrintDefaults()
-		}
-		return s, err
-	}
-	if fs.NArg() > 0 {
-		return s, fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	}
-	return s, nil
+	return s, commandline.Parse(fs, args)
 }
 
 // home is the folder of this program's source, where its files are; they are found

@@ -10,15 +10,15 @@ import (
 
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver"
+	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
 	"github.com/inferpick/inferpick/types"
 )
 
 // addresses are where the parts listen.
 type addresses struct{ picker, health, metrics, admin string }
 
-// usual are the picker's own defaults, on loopback, and what envoy.yaml says.
-var usual = addresses{picker: "127.0.0.1:9002", health: "127.0.0.1:9003", metrics: "127.0.0.1:9090", admin: "127.0.0.1:19000"}
+// defaultAddresses are the picker's own defaults, on loopback, and what envoy.yaml says.
+var defaultAddresses = addresses{picker: "127.0.0.1:9002", health: "127.0.0.1:9003", metrics: "127.0.0.1:9090", admin: "127.0.0.1:19000"}
 
 // run starts everything, waits until ctx is done, and ends everything.
 func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {

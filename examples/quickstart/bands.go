@@ -49,148 +49,120 @@ type bandCounts struct {
 	Reasons map[string]uint64 `json:"reasons"`
 }
 
-// refuse counts a refusal.
-func (c *bandCounts) refuse(reason string) {
-	if c.Reasons == nil {
-		c.Reasons = map[string]uint64{}
-	}
-	c.Reasons[reason]++
-	if reason == string(admission.TimedOut) {
-		c.Expired++
-	} else {
-		c.Refused++
+// ended counts a request by its outcome and, if it was refused, the reason.
+func (c *bandCounts) ended(outcome, reason string) {
+	switch outcome {
+	case outcomeDone:
+		c.Served++
+	case outcomeFailed:
+		c.Failed++
+	case outcomeCancelled:
+		c.Cancelled++
+	case outcomeRefused:
+		c.Reasons[reason]++
+		if reason == string(admission.TimedOut) {
+			c.Expired++
+		} else {
+			c.Refused++
+		}
 	}
 }
 
-// bandLog is bandCounts, and how long requests waited to be let in.
+// bandLog is what became of the requests of one priority: those of the workload with their
+// figures, all of them by outcome, and how long they waited to be admitted.
 type bandLog struct {
-	bandCounts
-	waits  distribution
-	window []wait // of those let in lately, oldest first
+	workload tally
+	counts   bandCounts
+	waits    distribution    // to be admitted
+	window   window[float64] // of the waits
 }
 
-// wait is how long one request waited.
-type wait struct {
-	at     time.Time
-	waited time.Duration
-}
-
-func (b *bandLog) letIn(waited time.Duration, now time.Time) {
+func (b *bandLog) admitted(waited float64, now time.Time) {
 	b.waits.add(waited)
-	if len(b.window) >= maxWindow {
-		b.window = slices.Delete(b.window, 0, maxWindow/16)
-	}
-	b.window = append(b.window, wait{now, waited})
+	b.window.add(waited, now)
 }
 
-// waitFigures are how long requests waited to be let in, in milliseconds, those for which
+// waitFigures are how long requests waited to be admitted, in milliseconds, those for which
 // there was room included; nil: there were none.
 type waitFigures struct {
 	Wait50 *float64 `json:"waitP50Ms"`
 	Wait90 *float64 `json:"waitP90Ms"`
 }
 
-// now returns the waits of the window before the given time.
-func (b *bandLog) now(at time.Time) waitFigures {
-	old := 0
-	for old < len(b.window) && at.Sub(b.window[old].at) > windowLength {
-		old++
-	}
-	b.window = slices.Delete(b.window, 0, old)
-	waits := make([]float64, len(b.window))
-	for i, w := range b.window {
-		waits[i] = milliseconds(w.waited)
-	}
-	slices.Sort(waits)
-	return waitFigures{percentile(waits, 0.5), percentile(waits, 0.9)}
-}
-
-// total returns the waits of everything so far.
-func (b *bandLog) total() waitFigures {
-	return waitFigures{b.waits.quantile(0.5), b.waits.quantile(0.9)}
-}
-
-// admissionView is the admission control of a pool in a view.
-type admissionView struct {
-	Endpoints  int        `json:"endpoints"`
-	Saturation *float64   `json:"saturation"` // 0..1, the mean of the endpoints; nil: unknown
-	Queued     int        `json:"queued"`
-	Bytes      int64      `json:"bytes"` // of the bodies that wait
-	Oldest     float64    `json:"oldestMs"`
-	Rate       float64    `json:"rate"` // let in per second, of late
-	Bands      []bandView `json:"bands"`
-}
-
-// bandView is one priority in an admissionView.
+// bandView is one priority in a view.
 type bandView struct {
 	band
+	Now   figures `json:"now"`   // of the workload's requests of the last 60 s
+	Total figures `json:"total"` // since the start
+	bandCounts
+	waitFigures             // of the last 60 s
+	waits       waitFigures // since the start
+
+	// What admission control says, if there is any.
 	Ceiling float64 `json:"ceiling"`
 	Room    *int    `json:"room"` // endpoints that have room for it; nil: none has asked yet
 	Queued  int     `json:"queued"`
 	Running int     `json:"running"`
 	Tenants int     `json:"tenants"`
 	Oldest  float64 `json:"oldestMs"`
-	waitFigures
-	bandCounts
-	total waitFigures
+}
+
+// view returns what a log says of its band.
+func (b *bandLog) view(of band, at time.Time) bandView {
+	var waits []float64
+	for _, w := range b.window.until(at) {
+		waits = append(waits, w.value)
+	}
+	slices.Sort(waits)
+	v := bandView{
+		band: of, Now: b.workload.now(at), Total: b.workload.total(), bandCounts: b.counts,
+		waitFigures: waitFigures{percentile(waits, 0.5), percentile(waits, 0.9)},
+		waits:       waitFigures{b.waits.quantile(0.5), b.waits.quantile(0.9)},
+	}
+	v.Reasons = maps.Clone(v.Reasons)
+	return v
+}
+
+// admissionView is the admission control of a pool in a view.
+type admissionView struct {
+	Endpoints  int      `json:"endpoints"`
+	Saturation *float64 `json:"saturation"` // 0..1, the mean of the endpoints; nil: unknown
+	Queued     int      `json:"queued"`
+	Oldest     float64  `json:"oldestMs"`
 }
 
 // admissionView returns what the admission control of the fleet's pool is like now, nil if
-// it has none.
-func (f *fleet) admissionView(now time.Time) *admissionView {
+// it has none, and what becomes of the requests of each priority, highest first.
+func (f *fleet) admissionView(now time.Time) (*admissionView, []bandView) {
 	c, err := f.director.Admission(pool())
 	if c == nil || err != nil {
-		return nil
+		return nil, f.log.bandViews(bandsOf(f.bands), now)
 	}
 	s := c.Stats()
-	v := &admissionView{
-		Endpoints: s.Endpoints, Saturation: pointer(types.Known(s.Saturation)), Queued: s.Queued, Bytes: s.Bytes,
-		Oldest: milliseconds(s.Oldest), Rate: s.Rate,
-	}
 	stats := map[int]admission.BandStats{}
 	for _, b := range s.Bands {
 		stats[b.Priority] = b
 	}
-	for _, b := range bandsOf(f.bands, slices.Collect(maps.Keys(stats))...) {
-		one := bandView{band: b}
-		one.waitFigures, one.total, one.bandCounts = f.log.band(b.Priority, now)
-		if s, ok := stats[b.Priority]; ok {
-			one.Name, one.Ceiling, one.Room = s.Name, s.Ceiling, &s.Room
-			one.Queued, one.Running, one.Tenants, one.Oldest = s.Queued, s.Running, s.Tenants, milliseconds(s.Oldest)
+	bands := f.log.bandViews(bandsOf(f.bands, slices.Collect(maps.Keys(stats))...), now)
+	for i := range bands {
+		if s, ok := stats[bands[i].Priority]; ok {
+			b := &bands[i]
+			b.Name, b.Ceiling, b.Room = s.Name, s.Ceiling, &s.Room
+			b.Queued, b.Running, b.Tenants, b.Oldest = s.Queued, s.Running, s.Tenants, milliseconds(s.Oldest)
 		}
-		v.Bands = append(v.Bands, one)
 	}
-	return v
+	return &admissionView{s.Endpoints, pointer(types.Known(s.Saturation)), s.Queued, milliseconds(s.Oldest)}, bands
 }
 
-// reportView is an admission.Report in which what is unknown is nil. Times are in
-// milliseconds.
+// reportView is an admission.Report that can be written as JSON: what is unknown is nil.
 type reportView struct {
-	Verdict      string   `json:"verdict"`
-	Detail       string   `json:"detail,omitempty"`
-	Band         string   `json:"band"`
-	Ceiling      float64  `json:"ceiling"`
-	Candidates   int      `json:"candidates"`
-	Room         int      `json:"room"`
-	Saturation   *float64 `json:"saturation"`
-	Higher       int      `json:"higher"`
-	OtherTenants int      `json:"otherTenants"`
-	OwnTenant    int      `json:"ownTenant"`
-	Counter      float64  `json:"counter"`
-	Least        float64  `json:"least"`
-	Waited       float64  `json:"waitedMs"`
-	Left         float64  `json:"leftMs"`
-	Expected     float64  `json:"expectedMs"` // 0: unknown
+	admission.Report
+	Saturation *float64
 }
 
 func newReportView(r *admission.Report) *reportView {
 	if r == nil {
 		return nil
 	}
-	return &reportView{
-		Verdict: r.Verdict, Detail: r.Detail, Band: r.Band, Ceiling: r.Ceiling, Candidates: r.Candidates, Room: r.Room,
-		Saturation: pointer(types.Known(r.Saturation)),
-		Higher:     r.Higher, OtherTenants: r.OtherTenants, OwnTenant: r.OwnTenant, Counter: r.Counter, Least: r.Least,
-		Waited: milliseconds(r.Waited), Left: milliseconds(r.Left), Expected: milliseconds(r.Expected),
-	}
+	return &reportView{*r, pointer(types.Known(r.Saturation))}
 }

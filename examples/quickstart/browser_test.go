@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 )
 
 // browser is a headless Chromium that is told what to do by the DevTools protocol
@@ -311,7 +312,7 @@ func TestPageInBrowser(t *testing.T) {
 	b.shoot(t, "phone")
 
 	// A name is text, whatever is in it.
-	call := call{path: "/v1/chat/completions", body: chatBody(`<img src=x onerror="throw 1">`, []message{{"user", "hi"}})}
+	call := call{path: "/v1/chat/completions", body: streamBody(`<img src=x onerror="throw 1">`, []message{{"user", "hi"}}, 8)}
 	c := newClient(url)
 	defer c.close()
 	c.do(context.Background(), call)
@@ -420,8 +421,9 @@ func explainEach(t *testing.T, b *browser) {
 func explainWaits(t *testing.T, b *browser) {
 	t.Helper()
 	waited, half := 3200., .5
-	queued := &reportView{Verdict: "queued", Detail: "none of 8 endpoints is less than 0.8 full", Band: "standard", Ceiling: .8, Candidates: 8,
-		Saturation: &half, Higher: 1, OtherTenants: 12, OwnTenant: 3, Counter: 9000, Least: 100, Waited: 1500, Left: 28500, Expected: 2000}
+	queued := &reportView{admission.Report{Verdict: "queued", Detail: "none of 8 endpoints is less than 0.8 full", Band: "standard", Ceiling: .8, Candidates: 8,
+		Higher: 1, OtherTenants: 12, OwnTenant: 3, Counter: 9000, Least: 100,
+		Waited: 1500 * time.Millisecond, Left: 28500 * time.Millisecond, Expected: 2 * time.Second}, &half}
 	for _, tt := range []struct {
 		name   string
 		e      entry
@@ -429,7 +431,7 @@ func explainWaits(t *testing.T, b *browser) {
 		want   []string
 	}{
 		{"no admission control", entry{Outcome: "done", Endpoint: "a"}, nil, nil},
-		{"room", entry{Outcome: "done", Endpoint: "a"}, &reportView{Verdict: "admitted", Band: "critical", Ceiling: 1, Candidates: 8, Room: 1},
+		{"room", entry{Outcome: "done", Endpoint: "a"}, &reportView{Report: admission.Report{Verdict: "admitted", Band: "critical", Ceiling: 1, Candidates: 8, Room: 1}},
 			[]string{"Let in at once, in band critical: 1 of 8 servers is less than 100 % full."}},
 		{"waits", entry{Outcome: "queued", Tenant: "tenant-3"}, queued, []string{"since 1.50 s", "none of 8 endpoints", "In the mean they are 50 % full",
 			"of higher bands1", "of other tenants12", "of its own3", "may wait another28.5 s", "expected2.00 s", "tenant-3 has 9,000", "turn it is 100"}},

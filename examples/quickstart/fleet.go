@@ -1,20 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/scrape"
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -73,60 +75,62 @@ type fleet struct {
 
 // startFleet starts the servers and wires a scheduler with the policy in front of
 // them. Fleets of the same config are the same, whatever their policies. Close it.
-func startFleet(ctx context.Context, cfg config, p policy) (f *fleet, err error) {
-	f = &fleet{policy: p.name, log: newRequestLog(), stopScraper: func() {}}
-	defer func() {
-		if err != nil {
-			f.close()
-		}
-	}()
+func startFleet(ctx context.Context, cfg config, p policy) (*fleet, error) {
+	f := &fleet{policy: p.name, log: newRequestLog(), stopScraper: func() {}}
+	err := f.startServers(ctx, cfg)
+	if err == nil {
+		err = f.wire(ctx, cfg, p)
+	}
+	if err != nil {
+		f.close()
+		return nil, err
+	}
+	return f, nil
+}
 
-	var specs []datastore.EndpointSpec
+func (f *fleet) startServers(ctx context.Context, cfg config) error {
 	for i := range cfg.endpoints {
 		server, err := modelserver.Start(ctx, modelserver.Options{
-			Name:        fmt.Sprintf("server-%d", i+1),
-			Models:      []string{baseModel},
-			Adapters:    adapters(),
-			Calibration: smallGPU(),
-			MaxSeqs:     64,
-			MaxOutput:   512,
-			TimeScale:   cfg.timeScale,
-			Seed:        cfg.seed,
+			Name: fmt.Sprintf("server-%d", i+1), Models: []string{baseModel}, Adapters: adapters(),
+			Calibration: smallGPU(), MaxSeqs: 64, MaxOutput: 512, TimeScale: cfg.timeScale, Seed: cfg.seed,
 		})
 		if err != nil {
-			return nil, fmt.Errorf("model server %d: %w", i+1, err)
+			return fmt.Errorf("model server %d: %w", i+1, err)
 		}
 		f.servers = append(f.servers, server)
-		specs = append(specs, datastore.EndpointSpec{
-			ID: server.Name(), Address: server.Address(), Labels: map[string]string{"app": "llama"}, Engine: "vllm",
-		})
 	}
+	return nil
+}
 
+// wire makes the gateway: what it knows, how it decides, and how requests pass.
+func (f *fleet) wire(ctx context.Context, cfg config, p policy) error {
 	// What the gateway knows: manifests, endpoints, and what they report.
 	f.store = datastore.New(datastore.Options{UnknownModels: datastore.Refuse, StickySessions: true})
 	objects, err := types.DecodeManifests(manifests)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := f.store.Apply(objects...); err != nil {
-		return nil, err
+		return err
+	}
+	var specs []datastore.EndpointSpec
+	for _, s := range f.servers {
+		specs = append(specs, datastore.EndpointSpec{ID: s.Name(), Address: s.Address(), Labels: map[string]string{"app": "llama"}, Engine: "vllm"})
 	}
 	if err := f.store.SetEndpoints(pool(), specs); err != nil {
-		return nil, err
+		return err
 	}
 	scraper, err := scrape.New(f.store, scrape.Options{Interval: scrapeInterval, Seed: cfg.seed})
 	if err != nil {
-		return nil, err
+		return err
 	}
 
 	// How it decides.
 	profile := p.profile
 	profile.Hooks = f.log.hooks()
-	if profile.Seed == 0 {
-		profile.Seed = cfg.seed
-	}
+	profile.Seed = cmp.Or(profile.Seed, cfg.seed)
 	if f.scheduler, err = scheduling.New(profile); err != nil {
-		return nil, fmt.Errorf("policy %s: %w", p.name, err)
+		return fmt.Errorf("policy %s: %w", p.name, err)
 	}
 
 	// How requests pass, and who waits while there is not room for all.
@@ -143,44 +147,21 @@ func startFleet(ctx context.Context, cfg config, p policy) (f *fleet, err error)
 		}
 	}
 	if f.director, err = director.New(options); err != nil {
-		return nil, err
+		return err
 	}
 	f.transport = httptransport.New(f.director)
-	f.transport.NameEndpoint = true
-	f.transport.Explain = true
-	f.transport.Incoming = identify
-	f.transport.OnRoute = f.log.routed
+	f.transport.NameEndpoint, f.transport.Explain = true, true
+	f.transport.Incoming, f.transport.OnRoute = identify, f.log.routed
 
-	scrapeCtx, stop := context.WithCancel(ctx)
-	f.stopScraper = stop
-	f.scraping.Go(func() { scraper.Run(scrapeCtx) })
-	return f, nil
-}
-
-// endpoints returns the latest readings.
-func (f *fleet) endpoints() []*types.Endpoint {
-	return f.store.Snapshot().Pool(pool()).Endpoints()
+	ctx, f.stopScraper = context.WithCancel(ctx)
+	f.scraping.Go(func() { scraper.Run(ctx) })
+	return nil
 }
 
 // waitForReadings returns when every server was scraped, or ctx is done.
 func (f *fleet) waitForReadings(ctx context.Context) {
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		unread := 0
-		for _, ep := range f.endpoints() {
-			if ep.Metrics.UpdatedAt.IsZero() {
-				unread++
-			}
-		}
-		if unread == 0 {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+	unread := func(ep *types.Endpoint) bool { return ep.Metrics.UpdatedAt.IsZero() }
+	for slices.ContainsFunc(f.endpoints(), unread) && sleep(ctx, 10*time.Millisecond) {
 	}
 }
 

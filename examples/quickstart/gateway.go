@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
-	"sync"
 	"syscall"
 	"time"
 
@@ -20,7 +19,6 @@ import (
 
 // gateway is an HTTP server in front of a fleet.
 type gateway struct {
-	url    string
 	server *http.Server
 	done   chan struct{} // closed when it no longer serves
 }
@@ -34,7 +32,6 @@ func startGateway(f *fleet, ln net.Listener, pages http.Handler) *gateway {
 		mux.Handle("/", pages)
 	}
 	g := &gateway{
-		url: "http://" + ln.Addr().String(),
 		server: &http.Server{
 			Handler:           mux,
 			ReadHeaderTimeout: 10 * time.Second,
@@ -58,7 +55,6 @@ func proxy(f *fleet) http.Handler {
 		Rewrite:       func(*httputil.ProxyRequest) {}, // the scheduler's choice replaces the host
 		Transport:     f.transport,
 		FlushInterval: -1, // tokens leave as they come
-		BufferPool:    &buffers{},
 		ErrorLog:      log.New(io.Discard, "", 0),
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
 			if r.Context().Err() != nil {
@@ -116,17 +112,3 @@ func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Write(body)
 }
-
-// buffers are what the proxy copies with: without them 32 KiB for each request.
-type buffers struct{ pool sync.Pool }
-
-// Get implements httputil.BufferPool.
-func (b *buffers) Get() []byte {
-	if buf, ok := b.pool.Get().(*[]byte); ok {
-		return *buf
-	}
-	return make([]byte, 8<<10)
-}
-
-// Put implements httputil.BufferPool.
-func (b *buffers) Put(buf []byte) { b.pool.Put(&buf) }

@@ -18,9 +18,9 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/datastore"
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
 	"github.com/inferpick/inferpick/types"
 )
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"path"
 	"strconv"
 
 	"github.com/inferpick/inferpick/scheduling"
@@ -23,12 +22,12 @@ func newPages(ctx context.Context, v *viewer) http.Handler {
 		mux.HandleFunc(route, func(w http.ResponseWriter, r *http.Request) {
 			// No cache: the next version of the program serves the next version of the page.
 			w.Header().Set("Cache-Control", "no-cache")
-			http.ServeFileFS(w, r, pageFiles, path.Join("page", file))
+			http.ServeFileFS(w, r, pageFiles, "page/"+file)
 		})
 	}
 	mux.HandleFunc("GET /events", func(w http.ResponseWriter, r *http.Request) { serveEvents(ctx, w, r, v) })
 	mux.HandleFunc("GET /api/state", func(w http.ResponseWriter, _ *http.Request) {
-		latest, _ := v.current()
+		latest, _, _ := v.current()
 		writeJSON(w, latest)
 	})
 	mux.HandleFunc("GET /api/requests/{id}", func(w http.ResponseWriter, r *http.Request) { serveRequest(w, r, v) })
@@ -52,24 +51,16 @@ func secured(next http.Handler) http.Handler {
 // serveEvents streams views as server-sent events: first "history" with the points
 // of the charts so far, then a "view" at each refresh.
 func serveEvents(ctx context.Context, w http.ResponseWriter, r *http.Request, v *viewer) {
-	views, stop := v.subscribe()
-	if views == nil {
-		writeError(w, http.StatusServiceUnavailable, fmt.Sprintf("more than %d pages are open", maxWatchers), "too_many_pages")
-		return
-	}
-	defer stop()
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
-	latest, history := v.current()
-	if sendEvent(w, "history", history) != nil || sendEvent(w, "view", latest) != nil {
+	latest, history, next := v.current()
+	if sendEvent(w, "history", history) != nil {
 		return
 	}
-	for {
+	for sendEvent(w, "view", latest) == nil {
 		select {
-		case next := <-views:
-			if sendEvent(w, "view", next) != nil {
-				return
-			}
+		case <-next:
+			latest, _, next = v.current()
 		case <-r.Context().Done():
 			return
 		case <-ctx.Done():

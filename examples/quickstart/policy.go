@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -44,35 +43,70 @@ func readyMade() map[string]func() scheduling.Profile {
 
 func policyNames() []string { return slices.Sorted(maps.Keys(readyMade())) }
 
+// readPolicy reads what FILE.json or FILE.json#PROFILE declares, and the name of the
+// profile: empty if none is given.
+func readPolicy(arg string) (loaded plugins.Loaded, path, profile string, err error) {
+	path, profile, _ = strings.Cut(arg, "#")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return loaded, path, profile, err
+	}
+	if loaded, err = plugins.NewRegistry().LoadAll(data); err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return loaded, path, profile, err
+}
+
 // loadPolicy returns the policy with a name, or that of a file: FILE.json, or
 // FILE.json#PROFILE if it declares several.
 func loadPolicy(arg string) (policy, error) {
 	if ready, ok := readyMade()[arg]; ok {
 		return policy{name: arg, profile: ready()}, nil
 	}
-	path, name, _ := strings.Cut(arg, "#")
-	if !strings.Contains(path, ".json") && !strings.ContainsRune(path, filepath.Separator) {
+	if !strings.Contains(arg, ".json") && !strings.ContainsRune(arg, filepath.Separator) {
 		return policy{}, fmt.Errorf("unknown policy %q, want one of %s, or FILE.json[#PROFILE]", arg, strings.Join(policyNames(), ", "))
 	}
-	data, err := os.ReadFile(path)
+	loaded, path, name, err := readPolicy(arg)
 	if err != nil {
 		return policy{}, err
 	}
-	loaded, err := plugins.NewRegistry().LoadAll(data)
-	if err != nil {
-		return policy{}, fmt.Errorf("%s: %w", path, err)
+	declared := slices.Sorted(maps.Keys(loaded.Profiles))
+	if len(declared) == 0 {
+		return policy{}, fmt.Errorf("%s: declares no schedulingProfiles", path)
 	}
-	profiles := loaded.Profiles
-	if len(profiles) == 0 {
-		return policy{}, fmt.Errorf("%s: %w", path, errors.New("declares no schedulingProfiles"))
-	}
-	declared := slices.Sorted(maps.Keys(profiles))
 	if name == "" && len(declared) == 1 {
 		name = declared[0]
 	}
-	profile, ok := profiles[name]
+	profile, ok := loaded.Profiles[name]
 	if !ok {
 		return policy{}, fmt.Errorf("%s: no profile %q, want %s#NAME with one of %s", path, name, path, strings.Join(declared, ", "))
 	}
 	return policy{name, profile, loaded.Admission}, nil
+}
+
+// loadAdmission returns what makes the options of admission control, nil for none: for "on"
+// those of the policy, or the default ones if it says nothing; for FILE.json, or
+// FILE.json#PROFILE for one of its profiles, those that the file declares.
+func loadAdmission(arg string, p policy) (func() *admission.Options, error) {
+	switch {
+	case arg == "off":
+		return nil, nil
+	case arg == "on" && p.admission != nil:
+		return p.admission, nil
+	case arg == "on":
+		return func() *admission.Options { return new(admission.Options) }, nil
+	case !strings.Contains(arg, ".json"):
+		return nil, fmt.Errorf("unknown value %q, want on, off, or FILE.json[#PROFILE]", arg)
+	}
+	loaded, path, name, err := readPolicy(arg)
+	if err != nil {
+		return nil, err
+	}
+	if _, ok := loaded.Profiles[name]; name != "" && !ok {
+		return nil, fmt.Errorf("%s: no profile %q", path, name)
+	}
+	if loaded.Admission == nil {
+		return nil, fmt.Errorf("%s: declares no admission, want a section such as \"admission\": {}", path)
+	}
+	return loaded.Admission, nil
 }

@@ -149,7 +149,7 @@ func TestRun(t *testing.T) {
 	// one to be explained is the newest that went somewhere: it will be kept the longest.
 	routed := func(e entry) bool { return e.Endpoint != "" }
 	v := watchUntil(t, url, func(v view) bool {
-		return v.Fleets[0].Total.Requests > 40 && v.Fleets[1].Total.Requests > 40 && v.Point.TTFT90[0] != nil &&
+		return v.Fleets[0].Total.Requests > 40 && v.Fleets[1].Total.Requests > 40 && v.Point.Fleets[0].TTFT90 != nil &&
 			slices.ContainsFunc(v.Requests, routed)
 	})
 	if v.Fleets[0].Policy != "default" || v.Fleets[1].Policy != "round-robin" || len(v.Fleets[0].Endpoints) != 3 {
@@ -374,12 +374,12 @@ func TestAdmission(t *testing.T) {
 	write(t, file, narrow)
 	url, stop := startRun(t, testConfig(t, "-admission", file, "-no-compare", "-rate", "60"))
 	band := func(v view, priority int) bandView {
-		for _, b := range v.Fleets[0].Admission.Bands {
+		for _, b := range v.Fleets[0].Bands {
 			if b.Priority == priority {
 				return b
 			}
 		}
-		t.Fatalf("no band of priority %d in %+v", priority, v.Fleets[0].Admission)
+		t.Fatalf("no band of priority %d in %+v", priority, v.Fleets[0].Bands)
 		return bandView{}
 	}
 	queued := func(e entry) bool { return e.Outcome == "queued" && e.Priority == 0 }
@@ -458,7 +458,7 @@ func TestTrapInventedTenants(t *testing.T) {
 
 // TestWorkloadMix: the parts of the bands are as the page says.
 func TestWorkloadMix(t *testing.T) {
-	w := newWorkload(&runner{}, 1, 1)
+	w := newWorkload(nil, 1, 1)
 	counts := map[int]int{}
 	const n = 4000
 	for range n {

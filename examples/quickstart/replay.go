@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,55 +40,41 @@ type turn struct {
 // readSessions reads the .jsonl files of a directory, one session each, in the
 // order of their names.
 func readSessions(dir string) ([]session, error) {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, err
-	}
-	if !info.IsDir() {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return nil, fmt.Errorf("%s is a file, want a directory of .jsonl files", dir)
 	}
-	files, err := filepath.Glob(filepath.Join(escapeGlob(dir), "*.jsonl"))
+	files, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	if len(files) == 0 {
-		return nil, fmt.Errorf("%s holds no .jsonl files", dir)
-	}
 	var sessions []session
-	var size int64
+	size := 0
 	for _, file := range files {
-		if info, err := os.Stat(file); err == nil {
-			size += info.Size()
+		if !strings.HasSuffix(file.Name(), ".jsonl") {
+			continue
 		}
-		if size > maxReplayed {
+		path := filepath.Join(dir, file.Name())
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if size += len(data); size > maxReplayed {
 			return nil, fmt.Errorf("%s holds more than %d MiB of sessions", dir, maxReplayed>>20)
 		}
-		s, err := readSession(file)
+		s, err := readSession(path, data)
 		if err != nil {
 			return nil, err
 		}
 		sessions = append(sessions, s)
 	}
+	if len(sessions) == 0 {
+		return nil, fmt.Errorf("%s holds no .jsonl files", dir)
+	}
 	return sessions, nil
 }
 
-// escapeGlob makes a path match itself.
-func escapeGlob(path string) string {
-	var b bytes.Buffer
-	for _, r := range path {
-		if r == '*' || r == '?' || r == '[' {
-			b.WriteByte('\\')
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-func readSession(file string) (session, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return session{}, err
-	}
+// readSession reads what is in a file.
+func readSession(file string, data []byte) (session, error) {
 	s := session{id: filepath.Base(file)}
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	lines.Buffer(nil, maxLine)
@@ -106,25 +94,22 @@ func readSession(file string) (session, error) {
 		if line.Input == "" {
 			return s, fmt.Errorf("%s:%d: input is missing or empty", file, n)
 		}
-		if line.Session != "" {
-			s.id = line.Session
-		}
+		s.id = cmp.Or(line.Session, s.id)
 		s.turns = append(s.turns, turn{
 			at:     time.Duration(line.Timestamp) * time.Microsecond,
 			input:  line.Input,
 			output: max(1, len(line.Output)/bytesPerWord),
 		})
 	}
-	if err := lines.Err(); err != nil {
-		if errors.Is(err, bufio.ErrTooLong) {
-			err = fmt.Errorf("a line is longer than %d MiB", maxLine>>20)
-		}
+	switch err := lines.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return s, fmt.Errorf("%s: a line is longer than %d MiB", file, maxLine>>20)
+	case err != nil:
 		return s, fmt.Errorf("%s: %w", file, err)
-	}
-	if len(s.turns) == 0 {
+	case len(s.turns) == 0:
 		return s, fmt.Errorf("%s: no turns", file)
 	}
-	slices.SortStableFunc(s.turns, func(a, b turn) int { return int(a.at - b.at) })
+	slices.SortStableFunc(s.turns, func(a, b turn) int { return cmp.Compare(a.at, b.at) })
 	return s, nil
 }
 
@@ -132,7 +117,7 @@ func readSession(file string) (session, error) {
 // process; within one, each turn follows the answer before it (closed loop). Each
 // fleet's copy of a session advances by itself.
 type replay struct {
-	runner   *runner
+	clients  []*client
 	sessions []session
 	rate     float64 // sessions started per second
 	think    time.Duration
@@ -142,22 +127,24 @@ type replay struct {
 	done  atomic.Int64 // turns of all fleets
 }
 
-func newReplay(r *runner, cfg config) *replay {
-	p := &replay{runner: r, sessions: cfg.sessions, rate: cfg.rate, think: cfg.think, rng: rand.New(rand.NewPCG(cfg.seed, 3))}
+func newReplay(clients []*client, cfg config) *replay {
+	p := &replay{clients: clients, sessions: cfg.sessions, rate: cfg.rate, think: cfg.think, rng: rand.New(rand.NewPCG(cfg.seed, 3))}
 	for _, s := range p.sessions {
-		p.turns += len(s.turns) * len(r.clients)
+		p.turns += len(s.turns) * len(clients)
 	}
 	return p
 }
 
-// run returns when all sessions are through. None starts after ctx is done; those
-// under way are cut off when calls is done.
+func (p *replay) progress() (*progress, int64) {
+	return &progress{p.done.Load(), p.turns, len(p.sessions)}, 0
+}
+
 func (p *replay) run(ctx, calls context.Context) {
 	var open sync.WaitGroup
 	defer open.Wait()
 	for _, s := range p.sessions {
-		for fleet := range p.runner.clients {
-			open.Go(func() { p.session(ctx, calls, fleet, s) })
+		for _, client := range p.clients {
+			open.Go(func() { p.session(ctx, calls, client, s) })
 		}
 		if !sleep(ctx, time.Duration(p.rng.ExpFloat64()/p.rate*float64(time.Second))) {
 			return
@@ -167,31 +154,13 @@ func (p *replay) run(ctx, calls context.Context) {
 
 // session replays one session on one fleet. What fails is counted and does not end
 // it: the recorded turns are there anyway.
-func (p *replay) session(ctx, calls context.Context, fleet int, s session) {
+func (p *replay) session(ctx, calls context.Context, client *client, s session) {
 	for i, t := range s.turns {
 		if i > 0 && !sleep(ctx, min(t.at-s.turns[i-1].at, p.think)) || ctx.Err() != nil {
 			return
 		}
-		body, _ := json.Marshal(map[string]any{ // strings and numbers cannot fail
-			"model":          baseModel,
-			"prompt":         t.input,
-			"max_tokens":     t.output,
-			"stream":         true,
-			"stream_options": map[string]bool{"include_usage": true},
-		})
-		p.runner.one(calls, fleet, call{path: "/v1/completions", body: body, session: s.id, output: t.output})
+		body := streamBody(baseModel, t.input, t.output)
+		client.do(calls, call{path: "/v1/completions", body: body, session: s.id, output: t.output})
 		p.done.Add(1)
-	}
-}
-
-// sleep waits and reports whether it was for all of d.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -23,6 +23,16 @@ const logSize = 200
 // tell them from the user's own.
 const workloadHeader = "X-Quickstart-Workload"
 
+// What becomes of a request.
+const (
+	outcomeQueued    = "queued"
+	outcomeRunning   = "running"
+	outcomeDone      = "done"
+	outcomeCancelled = "cancelled"
+	outcomeRefused   = "refused"
+	outcomeFailed    = "failed"
+)
+
 // entry is one request as the gateway sees it. Times are in milliseconds.
 type entry struct {
 	ID       uint64    `json:"id"`
@@ -38,11 +48,10 @@ type entry struct {
 	CachedTokens *float64 `json:"cachedTokens"` // nil: not reported
 	OutputTokens *float64 `json:"outputTokens"` // nil: not reported
 
-	Waited *float64 `json:"waited"` // to be let in; nil: there was room
-	TTFT   *float64 `json:"ttft"`   // the wait included; nil: no token yet
-	Total  *float64 `json:"total"`  // nil: under way
-	// Outcome is "queued", "running", "done", "cancelled", "refused" or "failed".
-	Outcome string `json:"outcome"`
+	Waited  *float64 `json:"waited"` // to be let in; nil: there was room
+	TTFT    *float64 `json:"ttft"`   // the wait included; nil: no token yet
+	Total   *float64 `json:"total"`  // nil: under way
+	Outcome string   `json:"outcome"`
 	// Reason is why it was refused, in a word, and RetryAfter what the client was told.
 	Reason     string  `json:"reason,omitempty"`
 	RetryAfter float64 `json:"retryAfter,omitempty"`
@@ -58,14 +67,16 @@ type entry struct {
 // scheduler and keeps the last ones, each with the explanation of its decision. All
 // methods may be called from any goroutine.
 type requestLog struct {
-	mu    sync.Mutex
-	last  uint64 // id
-	open  map[*types.Request]*entry
-	end   uint64 // how many have ended
-	ended ring   // that went somewhere
-	away  ring   // that did not
-	count map[target]uint64
-	bands map[int]*bandLog // by priority; there are no more than the manifests have
+	mu       sync.Mutex
+	last     uint64 // id
+	open     map[*types.Request]*entry
+	end      uint64   // how many have ended
+	ended    []*entry // the last that went somewhere, in the order of their ends
+	unrouted []*entry // and that did not
+	count    map[target]uint64
+	recent   window[target]
+	all      tally            // of the workload
+	bands    map[int]*bandLog // by priority; there are no more than the manifests have
 }
 
 // target is what requests are counted by. There are no more of them than public
@@ -76,84 +87,92 @@ func newRequestLog() *requestLog {
 	return &requestLog{open: map[*types.Request]*entry{}, count: map[target]uint64{}, bands: map[int]*bandLog{}}
 }
 
+// change calls f with the entry of a request that is under way, if there is one.
+func (l *requestLog) change(req *types.Request, f func(*entry)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.open[req]; e != nil {
+		f(e)
+	}
+}
+
 // admissionHooks returns what the admission control is to call. It does so with its lock
 // held: no method of a Ticket may be called while l.mu is.
 func (l *requestLog) admissionHooks() admission.Hooks {
-	return admission.Hooks{Queued: l.queued, Dispatched: l.letIn}
-}
-
-func (l *requestLog) queued(t *admission.Ticket) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	e := l.newLocked(t.Request())
-	e.Outcome, e.ticket = "queued", t
-	l.open[t.Request()] = e
-}
-
-func (l *requestLog) letIn(t *admission.Ticket, waited time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.bandLocked(t.Request().Priority).letIn(waited, time.Now())
-	if e := l.open[t.Request()]; e != nil {
-		ms := milliseconds(waited)
-		e.Waited, e.ticket = &ms, nil
+	return admission.Hooks{
+		Queued: func(t *admission.Ticket) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			e := l.openLocked(t.Request())
+			e.Outcome, e.ticket = outcomeQueued, t
+		},
+		Dispatched: func(t *admission.Ticket, waited time.Duration) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			ms := milliseconds(waited)
+			l.bandLocked(t.Request().Priority).admitted(ms, time.Now())
+			if e := l.open[t.Request()]; e != nil {
+				e.Waited, e.ticket = &ms, nil
+			}
+		},
 	}
 }
 
 // hooks returns what the scheduler is to call.
 func (l *requestLog) hooks() scheduling.Hooks {
 	return scheduling.Hooks{
-		Scheduled:  l.scheduled,
-		FirstToken: l.firstToken,
-		Retried:    l.retried,
-		Finished:   l.finished,
+		Scheduled: func(ev scheduling.Event) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			e := l.openLocked(ev.Request)
+			e.Outcome = outcomeRunning
+			l.sentLocked(e, ev.Endpoint.ID)
+		},
+		FirstToken: func(ev scheduling.Event) {
+			l.change(ev.Request, func(e *entry) { e.TTFT = since(e.At) })
+		},
+		Retried: func(ev scheduling.Event) {
+			l.change(ev.Request, func(e *entry) { l.sentLocked(e, ev.Endpoint.ID) })
+		},
+		Finished: func(ev scheduling.Event) {
+			l.change(ev.Request, func(e *entry) { l.finishedLocked(e, ev) })
+		},
 	}
 }
 
-func (l *requestLog) scheduled(ev scheduling.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	e := l.open[ev.Request] // if it has waited
-	if e == nil {
-		e = l.newLocked(ev.Request)
-		l.open[ev.Request] = e
-	}
-	e.Endpoint, e.Outcome = ev.Endpoint.ID, "running"
-	l.count[target{e.Endpoint, e.Model}]++
+// routed is the transport's OnRoute: it has the explanation of what the hook Scheduled was
+// told just before.
+func (l *requestLog) routed(_ *http.Request, r *director.Route) {
+	l.change(&r.Request, func(e *entry) { e.explanation, e.report = r.Explanation, r.Admission })
 }
 
 // refused is the director's OnRefused: it hears of every request that is not routed,
 // whoever refused it. Those that were the client's own fault are not kept.
 func (l *requestLog) refused(req *types.Request, _ types.NamespacedName, err *director.Error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	e := l.open[req]
-	delete(l.open, req)
-	if e == nil {
-		switch err.Status {
-		case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusInternalServerError, director.StatusClientClosed:
-			e = l.newLocked(req)
-		default:
-			return
-		}
-	}
-	e.ticket, e.Total = nil, since(e.At)
-	if e.Waited == nil {
-		e.Waited = e.Total
-	}
-	band := l.bandLocked(req.Priority)
+	outcome := outcomeFailed
 	switch err.Status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		e.Outcome, e.Reason, e.RetryAfter, e.Error = "refused", err.Code, err.RetryAfter.Seconds(), why(err)
-		band.refuse(err.Code)
+		outcome = outcomeRefused
 	case director.StatusClientClosed:
-		e.Outcome = "cancelled"
-		band.Cancelled++
-	default:
-		e.Outcome, e.Error = "failed", why(err)
-		band.Failed++
+		outcome = outcomeCancelled
 	}
-	l.endLocked(e)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open[req] == nil && outcome == outcomeFailed && err.Status != http.StatusInternalServerError {
+		return
+	}
+	e := l.openLocked(req)
+	switch outcome {
+	case outcomeRefused:
+		e.Reason, e.RetryAfter, e.Error = err.Code, err.RetryAfter.Seconds(), why(err)
+	case outcomeFailed:
+		e.Error = why(err)
+	}
+	e.ticket = nil
+	if e.Waited == nil {
+		e.Waited = since(e.At)
+	}
+	l.endLocked(req, e, outcome)
 }
 
 // why returns what was full or broken, in our words rather than in those for clients.
@@ -168,126 +187,114 @@ func why(err *director.Error) string {
 	return err.Message
 }
 
-// routed is the transport's OnRoute: it has the explanation of what scheduled
-// was told just before.
-func (l *requestLog) routed(_ *http.Request, r *director.Route) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if e := l.open[&r.Request]; e != nil {
-		e.explanation, e.report = r.Explanation, r.Admission
-	}
-}
-
-func (l *requestLog) firstToken(ev scheduling.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if e := l.open[ev.Request]; e != nil {
-		e.TTFT = since(e.At)
-	}
-}
-
-func (l *requestLog) retried(ev scheduling.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if e := l.open[ev.Request]; e != nil {
-		e.Endpoint = ev.Endpoint.ID
-		l.count[target{e.Endpoint, e.Model}]++
-	}
-}
-
-func (l *requestLog) finished(ev scheduling.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	e, out := l.open[ev.Request], ev.Outcome
-	if e == nil || out.Retried {
+func (l *requestLog) finishedLocked(e *entry, ev scheduling.Event) {
+	out := ev.Outcome
+	if out.Retried {
 		return
 	}
-	delete(l.open, ev.Request)
-	e.Total = since(e.At)
 	if n, ok := out.Usage.PromptTokens.Value(); ok {
 		e.PromptTokens = int(n)
 	}
 	e.CachedTokens, e.OutputTokens = pointer(out.Usage.CachedTokens), pointer(out.Usage.CompletionTokens)
-	band := l.bandLocked(ev.Request.Priority)
+	outcome := outcomeDone
 	switch {
 	case out.Cancelled:
-		e.Outcome = "cancelled"
-		band.Cancelled++
+		outcome = outcomeCancelled
 	case out.Failed():
-		e.Outcome = "failed"
-		band.Failed++
+		outcome = outcomeFailed
 		if out.Err != nil {
 			e.Error = out.Err.Error()
 		}
-	default:
-		e.Outcome = "done"
-		band.Served++
 	}
-	l.endLocked(e)
+	l.endLocked(ev.Request, e, outcome)
 }
 
-// newLocked returns the entry of a request that has just come. Caller must hold
-// l.mu.
-func (l *requestLog) newLocked(req *types.Request) *entry {
+// openLocked returns the entry of a request, a new one if it has just come. Caller must
+// hold l.mu, as for the others that end in Locked.
+func (l *requestLog) openLocked(req *types.Request) *entry {
+	if e := l.open[req]; e != nil {
+		return e
+	}
 	l.last++
-	return &entry{
+	e := &entry{
 		ID: l.last, At: time.Now(), Model: req.Model, Target: req.Target(), Priority: req.Priority, Tenant: req.FairnessID,
 		PromptTokens: req.Prompt.Tokens, Yours: len(req.Header[workloadHeader]) == 0,
 	}
+	l.open[req] = e
+	return e
 }
 
-// endLocked keeps an entry as the last one that ended. Caller must hold l.mu.
-func (l *requestLog) endLocked(e *entry) {
+// sentLocked notes where a request was sent.
+func (l *requestLog) sentLocked(e *entry, endpoint string) {
+	e.Endpoint = endpoint
+	to := target{endpoint, e.Model}
+	l.count[to]++
+	l.recent.add(to, time.Now())
+}
+
+// endLocked keeps an entry as the last one that ended.
+func (l *requestLog) endLocked(req *types.Request, e *entry, outcome string) {
+	now := time.Now()
+	delete(l.open, req)
 	l.end++
-	e.end = l.end
+	e.end, e.Outcome, e.Total = l.end, outcome, since(e.At)
+	band := l.bandLocked(e.Priority)
+	band.counts.ended(outcome, e.Reason)
+	if !e.Yours {
+		l.all.add(outcome, e.sample(), now)
+		band.workload.add(outcome, e.sample(), now)
+	}
+	last := &l.ended
 	if e.Endpoint == "" {
-		l.away.add(e)
-	} else {
-		l.ended.add(e)
+		last = &l.unrouted
 	}
+	*last = append(slices.Delete(*last, 0, max(0, len(*last)+1-logSize)), e)
 }
 
-// ring is the last logSize entries, in the order in which they ended.
-type ring []*entry
-
-func (r *ring) add(e *entry) {
-	if len(*r) == logSize {
-		*r = slices.Delete(*r, 0, 1)
+// sample is what was measured of a request that has ended.
+func (e *entry) sample() sample {
+	s := sample{e2e: *e.Total, ttft: *e.Total, prompt: float64(e.PromptTokens)}
+	if e.TTFT != nil {
+		s.ttft = *e.TTFT
 	}
-	*r = append(*r, e)
+	if e.CachedTokens != nil {
+		s.cached = *e.CachedTokens
+	}
+	if out := e.OutputTokens; out != nil && *out > 1 {
+		s.tpot = (s.e2e - s.ttft) / (*out - 1)
+	}
+	return s
 }
 
-// last returns the last n.
-func (r ring) last(n int) []*entry { return r[max(len(r)-n, 0):] }
-
-// bandLocked returns the log of a priority. Caller must hold l.mu.
+// bandLocked returns the log of a priority.
 func (l *requestLog) bandLocked(priority int) *bandLog {
-	b := l.bands[priority]
-	if b == nil {
-		b = new(bandLog)
-		l.bands[priority] = b
+	if l.bands[priority] == nil {
+		l.bands[priority] = &bandLog{counts: bandCounts{Reasons: map[string]uint64{}}}
 	}
-	return b
+	return l.bands[priority]
 }
 
-// band returns how long requests of a priority waited lately and since the start, and
-// what became of them.
-func (l *requestLog) band(priority int, at time.Time) (now, total waitFigures, counts bandCounts) {
+// bandViews returns what became of the requests of each priority.
+func (l *requestLog) bandViews(bands []band, at time.Time) (views []bandView) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := l.bands[priority]
-	if b == nil {
-		return now, total, counts
+	for _, b := range bands {
+		views = append(views, l.bandLocked(b.Priority).view(b, at))
 	}
-	counts = b.bandCounts
-	counts.Reasons = maps.Clone(counts.Reasons)
-	return b.now(at), b.total(), counts
+	return views
 }
 
-// recent returns copies of up to n requests: the user's own that are under way, of those
+// figures returns those of the workload, of the last 60 s and since the start.
+func (l *requestLog) figures(at time.Time) (now, total figures) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.now(at), l.all.total()
+}
+
+// requests returns copies of up to n requests: the user's own that are under way, of those
 // that wait the newest and the oldest, and then those that ended last, of which everything
 // is known, and of which a third at most went nowhere.
-func (l *requestLog) recent(n int) []entry {
+func (l *requestLog) requests(n int) []entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var yours, queued []*entry
@@ -302,15 +309,15 @@ func (l *requestLog) recent(n int) []entry {
 	newest := func(a, b *entry) int { return cmp.Compare(b.ID, a.ID) }
 	slices.SortFunc(yours, newest)
 	slices.SortFunc(queued, newest)
-	ended := slices.Concat(l.ended.last(n), l.away.last(n/3))
+	ended := slices.Concat(l.ended[max(len(l.ended)-n, 0):], l.unrouted[max(len(l.unrouted)-n/3, 0):])
 	slices.SortFunc(ended, func(a, b *entry) int { return cmp.Compare(b.end, a.end) })
 	if few := n / 10; len(queued) > 2*few {
 		queued = slices.Concat(queued[:few], queued[len(queued)-few:])
 	}
-	shown := slices.Concat(yours[:min(len(yours), n/2)], queued, ended)
-	out := make([]entry, min(len(shown), n))
+	all := slices.Concat(yours[:min(len(yours), n/2)], queued, ended)
+	out := make([]entry, min(len(all), n))
 	for i := range out {
-		out[i] = *shown[i]
+		out[i] = *all[i]
 	}
 	return out
 }
@@ -320,12 +327,7 @@ func (l *requestLog) recent(n int) []entry {
 func (l *requestLog) get(id uint64) (entry, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, e := range slices.Concat(l.ended, l.away) {
-		if e.ID == id {
-			return *e, true
-		}
-	}
-	for _, e := range l.open {
+	for _, e := range slices.Concat(l.ended, l.unrouted, slices.Collect(maps.Values(l.open))) {
 		if e.ID == id {
 			return *e, true
 		}
@@ -333,15 +335,20 @@ func (l *requestLog) get(id uint64) (entry, bool) {
 	return entry{}, false
 }
 
-// counts returns how many requests of which model went to each endpoint.
-func (l *requestLog) counts() map[target]uint64 {
+// counts returns how many requests of which model went to each endpoint, in all and in the
+// window before the given time.
+func (l *requestLog) counts(at time.Time) (total, now map[target]uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return maps.Clone(l.count)
+	now = map[target]uint64{}
+	for _, t := range l.recent.until(at) {
+		now[t.value]++
+	}
+	return maps.Clone(l.count), now
 }
 
 func since(t time.Time) *float64 {
-	ms := float64(time.Since(t)) / float64(time.Millisecond)
+	ms := milliseconds(time.Since(t))
 	return &ms
 }
 

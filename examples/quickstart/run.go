@@ -23,27 +23,25 @@ const (
 // run does what cfg says until it is done, the duration is over or ctx is done,
 // and returns what it came to. Nothing of it is left running then.
 func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) {
-	// First of all the one thing that often fails.
-	listeners := make([]net.Listener, 1, 2)
-	if listeners[0], err = listen(cfg.listen); err != nil {
-		return s, err
-	}
-	defer listeners[0].Close()
-	policies := []policy{cfg.policy}
+	policies, addresses := []policy{cfg.policy}, []string{cfg.listen}
 	if cfg.compare.name != "" {
-		ln, err := listen("127.0.0.1:0")
+		policies, addresses = append(policies, cfg.compare), append(addresses, "127.0.0.1:0")
+	}
+	var listeners []net.Listener // first of all the one thing that often fails
+	for _, address := range addresses {
+		ln, err := listen(address)
 		if err != nil {
 			return s, err
 		}
 		defer ln.Close()
-		listeners, policies = append(listeners, ln), append(policies, cfg.compare)
+		listeners = append(listeners, ln)
 	}
 
 	// Fleets, and clients for them, outlive ctx: they are ended in order.
 	alive, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	var fleets []*fleet
-	r := &runner{}
+	var clients []*client
 	for i, p := range policies {
 		f, err := startFleet(alive, cfg, p)
 		if err != nil {
@@ -52,8 +50,7 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 		defer f.close()
 		c := newClient("http://" + dialable(listeners[i].Addr()))
 		defer c.close()
-		fleets = append(fleets, f)
-		r.clients, r.tallies = append(r.clients, c), append(r.tallies, new(tallies))
+		fleets, clients = append(fleets, f), append(clients, c)
 	}
 	reading, cancel := context.WithTimeout(ctx, readingTime)
 	defer cancel()
@@ -61,13 +58,26 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 		f.waitForReadings(reading)
 	}
 
-	var p *replay
+	var t traffic = newWorkload(clients, cfg.rate, cfg.seed)
 	if cfg.replay != "" {
-		p = newReplay(r, cfg)
+		t = newReplay(clients, cfg)
 	}
-	v := newViewer(cfg, fleets, r, p)
-	pages, closePages := context.WithCancel(alive)
-	defer closePages()
+	v := newViewer(fleets, t)
+	stop := serve(alive, fleets, listeners, v)
+	defer stop()
+	greet(out, cfg, clients[0].url)
+	work(ctx, alive, cfg, t, v, newTerminal(out))
+	stop()
+
+	s = newSummary(cfg, v.refresh(time.Now()))
+	fmt.Fprint(out, s.String())
+	return s, nil
+}
+
+// serve starts a gateway for each fleet, the first with the page, and returns what ends
+// them: it lets requests finish, within gatewayDrainTime.
+func serve(ctx context.Context, fleets []*fleet, listeners []net.Listener, v *viewer) (stop func()) {
+	pages, closePages := context.WithCancel(ctx)
 	var gateways []*gateway
 	for i, f := range fleets {
 		var handler http.Handler
@@ -76,35 +86,33 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 		}
 		gateways = append(gateways, startGateway(f, listeners[i], handler))
 	}
-	stopGateways := sync.OnceFunc(func() {
+	return sync.OnceFunc(func() {
 		closePages()
-		drain, cancel := context.WithTimeout(alive, gatewayDrainTime)
+		drain, cancel := context.WithTimeout(ctx, gatewayDrainTime)
 		defer cancel()
 		var wg sync.WaitGroup
-		for _, g := range gateways {
+		for i, g := range gateways {
 			wg.Go(func() { g.shutdown(drain) })
-		}
-		for _, f := range fleets {
 			// An answer is better than to be cut off.
-			defer time.AfterFunc(gatewayDrainTime/2, f.refuseWaiting).Stop()
+			defer time.AfterFunc(gatewayDrainTime/2, fleets[i].refuseWaiting).Stop()
 		}
 		wg.Wait()
 	})
-	defer stopGateways()
-
-	greet(out, cfg, r.clients[0].url)
-	term := newTerminal(out)
-	work(ctx, alive, cfg, r, p, v, term)
-	stopGateways()
-
-	s = newSummary(cfg, v.take(time.Now()))
-	fmt.Fprint(out, s.String())
-	return s, nil
 }
 
-// work sends the workload and shows views until the work is done, the duration is
-// over or ctx is done. It returns when no call is open.
-func work(ctx, alive context.Context, cfg config, r *runner, p *replay, v *viewer, term *terminal) {
+// traffic is what is sent: the built-in workload, or a replay.
+type traffic interface {
+	// run sends requests until ctx is done or there are no more, and returns when all have
+	// ended. Those under way are cut off when calls is done.
+	run(ctx, calls context.Context)
+	// progress is how far it has come, nil if there is no end, and how many requests were
+	// left out.
+	progress() (*progress, int64)
+}
+
+// work sends traffic and shows views until it is through, the duration is over or ctx is
+// done. It returns when no call is open.
+func work(ctx, alive context.Context, cfg config, t traffic, v *viewer, term *terminal) {
 	if cfg.duration > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, cfg.duration)
@@ -115,20 +123,13 @@ func work(ctx, alive context.Context, cfg config, r *runner, p *replay, v *viewe
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(drainTime, cut) })()
 
 	through := make(chan struct{})
-	go func() {
-		defer close(through)
-		if p != nil {
-			p.run(ctx, calls)
-		} else {
-			newWorkload(r, cfg.rate, cfg.seed).run(ctx, calls)
-		}
-	}()
-	tick := time.NewTicker(v.refresh)
+	go func() { defer close(through); t.run(ctx, calls) }()
+	tick := time.NewTicker(cfg.refresh)
 	defer tick.Stop()
 	for {
 		select {
 		case now := <-tick.C:
-			term.show(v.take(now))
+			term.show(v.refresh(now))
 		case <-through:
 			return
 		}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"math"
 	"testing"
 	"time"
@@ -11,11 +10,12 @@ func TestTally(t *testing.T) {
 	start := time.Unix(1000, 0)
 	var y tally
 	for i := 1; i <= 100; i++ {
-		y.add(result{status: 200, ttft: time.Duration(i) * time.Millisecond, tpot: 10 * time.Millisecond, e2e: time.Second, prompt: 100, cached: i, output: 9}, start)
+		y.add(outcomeDone, sample{ttft: float64(i), tpot: 10, e2e: 1000, prompt: 100, cached: float64(i)}, start)
 	}
-	y.add(result{status: 429, err: errors.New("shed")}, start)
-	y.add(result{err: errors.New("broken")}, start)
-	y.add(result{status: 200, ttft: time.Second, prompt: 1, output: 1}, start.Add(time.Minute))
+	y.add(outcomeRefused, sample{}, start)
+	y.add(outcomeFailed, sample{}, start)
+	y.add(outcomeCancelled, sample{}, start)
+	y.add(outcomeDone, sample{ttft: 1000, prompt: 1}, start.Add(time.Minute))
 
 	all := y.total()
 	if all.Requests != 103 || all.Shed != 1 || all.Failed != 1 {
@@ -30,7 +30,7 @@ func TestTally(t *testing.T) {
 		{"tpot", all.TPOT90, 10}, {"hits", all.HitShare, 5050. / 10001},
 	} {
 		if tt.got == nil || math.Abs(*tt.got-tt.want) > tt.want/100 {
-			t.Errorf("%s = %v, want %v within 1 %%", tt.name, number(tt.got), tt.want)
+			t.Errorf("%s = %v, want %v within 1 %%", tt.name, known("%g", tt.got, 1), tt.want)
 		}
 	}
 

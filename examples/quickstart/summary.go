@@ -22,20 +22,18 @@ type summary struct {
 	Policies  []policySummary `json:"policies"` // the policy's first
 }
 
-// policySummary is one fleet's part.
+// policySummary is one fleet's part. What it holds at the end is 0.
 type policySummary struct {
 	Policy string `json:"policy"`
 	figures
-	Bands  []bandSummary     `json:"bands"`  // highest first
-	Routed map[string]uint64 `json:"routed"` // requests by endpoint
-	// InFlight is what the ledger held when everything had ended: 0.
-	InFlight int64 `json:"inFlightAtEnd"`
-	// Queued is what waited to be let in then: 0.
-	Queued int `json:"queuedAtEnd"`
+	Bands    []bandSummary     `json:"bands"`         // highest first
+	Routed   map[string]uint64 `json:"routed"`        // requests by endpoint
+	InFlight int64             `json:"inFlightAtEnd"` // in the ledger
+	Queued   int               `json:"queuedAtEnd"`   // to be let in
 }
 
-// bandSummary is one priority's part of a fleet's: its figures as the client saw them,
-// and what its gateway did.
+// bandSummary is one priority's part of a fleet's: the figures of the workload, and what
+// its gateway did.
 type bandSummary struct {
 	band
 	figures
@@ -62,11 +60,8 @@ func newSummary(cfg config, v view) summary {
 		}
 		for _, b := range f.Bands {
 			one := bandSummary{band: b.band, figures: b.Total}
-			if a := f.Admission; a != nil {
-				if i := slices.IndexFunc(a.Bands, func(o bandView) bool { return o.Priority == b.Priority }); i >= 0 {
-					one.Admission = &bandAdmission{a.Bands[i].total, a.Bands[i].bandCounts}
-				}
-				p.Queued = a.Queued
+			if f.Admission != nil {
+				p.Queued, one.Admission = f.Admission.Queued, &bandAdmission{b.waits, b.bandCounts}
 			}
 			p.Bands = append(p.Bands, one)
 		}
@@ -89,26 +84,30 @@ func (s *summary) write(path string, stdout io.Writer) error {
 	return os.WriteFile(path, data, 0o644)
 }
 
-// String is the summary as a table.
+// String is the summary as tables.
 func (s *summary) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\nAfter %.0f s, as the client saw it (simulated model servers):\n\n", s.Seconds)
+	fmt.Fprintf(&b, "\nAfter %.0f s, as the gateway measured it (simulated model servers):\n\n", s.Seconds)
 	b.WriteString("policy          requests  failed  shed  prefix hits     TTFT mean    p50    p90    p99     TPOT p50    p90     E2E p90\n")
 	for _, p := range s.Policies {
 		fmt.Fprintf(&b, "%-14s  %8d  %6d  %4d  %11s  %12s %6s %6s %6s  %11s %6s  %10s\n", shorten(p.Policy, 14), p.Requests, p.Failed, p.Shed,
-			precise(p.HitShare), duration(p.TTFTMean), duration(p.TTFT50), duration(p.TTFT90), duration(p.TTFT99),
+			known("%.1f%%", p.HitShare, 100), duration(p.TTFTMean), duration(p.TTFT50), duration(p.TTFT90), duration(p.TTFT99),
 			duration(p.TPOT50), duration(p.TPOT90), duration(p.E2E90))
 	}
 	b.WriteString("\npolicy          band        requests  failed  refused   waited p50    p90     TTFT mean    p50    p90    p99  refused why\n")
 	for _, p := range s.Policies {
 		for _, one := range p.Bands {
-			waits, reasons := waitFigures{}, map[string]uint64{}
+			var a bandAdmission
 			if one.Admission != nil {
-				waits, reasons = one.Admission.waitFigures, one.Admission.Reasons
+				a = *one.Admission
+			}
+			var reasons []string
+			for _, reason := range slices.Sorted(maps.Keys(a.Reasons)) {
+				reasons = append(reasons, fmt.Sprintf("%d %s", a.Reasons[reason], reason))
 			}
 			fmt.Fprintf(&b, "%-14s  %-10s  %8d  %6d  %7d  %11s %6s  %12s %6s %6s %6s  %s\n", shorten(p.Policy, 14), shorten(one.Name, 10),
-				one.Requests, one.Failed, one.Shed, duration(waits.Wait50), duration(waits.Wait90),
-				duration(one.TTFTMean), duration(one.TTFT50), duration(one.TTFT90), duration(one.TTFT99), reasonsText(reasons))
+				one.Requests, one.Failed, one.Shed, duration(a.Wait50), duration(a.Wait90),
+				duration(one.TTFTMean), duration(one.TTFT50), duration(one.TTFT90), duration(one.TTFT99), strings.Join(reasons, ", "))
 		}
 	}
 	if s.Replay != nil && int(s.Replay.Done) < s.Replay.Turns {
@@ -118,20 +117,4 @@ func (s *summary) String() string {
 		fmt.Fprintf(&b, "\n%d arrivals were left out: more than %d requests were open\n", s.Skipped, maxOpen)
 	}
 	return b.String()
-}
-
-// reasonsText lists reasons and how often each was given.
-func reasonsText(reasons map[string]uint64) string {
-	var all []string
-	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
-		all = append(all, fmt.Sprintf("%d %s", reasons[reason], reason))
-	}
-	return strings.Join(all, ", ")
-}
-
-func precise(share *float64) string {
-	if share == nil {
-		return "–"
-	}
-	return fmt.Sprintf("%.1f%%", *share*100)
 }

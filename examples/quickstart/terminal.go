@@ -38,20 +38,19 @@ func newTerminal(out io.Writer) *terminal {
 // show shows a view.
 func (t *terminal) show(v view) {
 	if !t.live {
-		if v.At.Sub(t.last) >= plainInterval {
-			t.last = v.At
+		if v.Point.At.Sub(t.last) >= plainInterval {
+			t.last = v.Point.At
 			fmt.Fprintln(t.out, plainLine(v))
 		}
 		return
 	}
-	var b strings.Builder
-	if t.lines > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", t.lines) // up, and clear what is below
-	}
 	table := t.table(v)
-	b.WriteString(table)
+	if t.lines > 0 {
+		fmt.Fprintf(t.out, "\x1b[%dA\x1b[J%s", t.lines, table) // up, and clear what is below
+	} else {
+		io.WriteString(t.out, table)
+	}
 	t.lines = strings.Count(table, "\n")
-	io.WriteString(t.out, b.String())
 }
 
 // plainLine is a view in one line.
@@ -77,26 +76,27 @@ func plainLine(v view) string {
 // table is a view as a table. No line is wider than 80 columns.
 func (t *terminal) table(v view) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s  %s\n", t.bold(fmt.Sprintf("%-12s", shorten(v.Fleets[0].Policy, 12))), t.dim("in flight  waiting  running     KV  routed  share  adapters"))
+	fmt.Fprintf(&b, "\n%s  %s\n", t.style(bold, fmt.Sprintf("%-12s", shorten(v.Fleets[0].Policy, 12))),
+		t.style(dim, "in flight  waiting  running     KV  routed  share  adapters"))
 	eps := v.Fleets[0].Endpoints
 	shown := eps[:min(len(eps), maxRows)]
 	for _, e := range shown {
-		fmt.Fprintf(&b, "%-12s  %9d  %7s  %7s  %5s  %6d  %5s  %s\n", e.ID, e.InFlight, number(e.Waiting), number(e.Running),
+		fmt.Fprintf(&b, "%-12s  %9d  %7s  %7s  %5s  %6d  %5s  %s\n", e.ID, e.InFlight, known("%.0f", e.Waiting, 1), known("%.0f", e.Running, 1),
 			percent(e.KVUsage), e.Routed, percent(&e.Share), shorten(strings.Join(e.Adapters, ","), 14))
 	}
 	if more := len(eps) - len(shown); more > 0 {
 		fmt.Fprintf(&b, "… and %d more, all on the page\n", more)
 	}
-	fmt.Fprintf(&b, "\n%s  %s\n", t.bold(fmt.Sprintf("%-14s", "last 60 s")), t.dim("TTFT p50    p90  TPOT p50    p90  cached  requests  shed  failed"))
+	fmt.Fprintf(&b, "\n%s  %s\n", t.style(bold, "last 60 s     "), t.style(dim, "TTFT p50    p90  TPOT p50    p90  cached  requests  shed  failed"))
 	for i, f := range v.Fleets {
 		name := fmt.Sprintf("%-14s", shorten(f.Policy, 14))
 		if i == 0 {
-			name = t.green(name)
+			name = t.style(green, name)
 		}
 		fmt.Fprintf(&b, "%s  %8s %6s  %8s %6s  %6s  %8d  %4d  %6d\n", name, duration(f.Now.TTFT50), duration(f.Now.TTFT90),
 			duration(f.Now.TPOT50), duration(f.Now.TPOT90), percent(f.Now.HitShare), f.Total.Requests, f.Total.Shed, f.Total.Failed)
 	}
-	b.WriteString(t.bands(v.Fleets[0]))
+	t.bands(&b, v.Fleets[0])
 	if v.Replay != nil {
 		fmt.Fprintf(&b, "\nreplayed %d of %d turns of %d sessions\n", v.Replay.Done, v.Replay.Turns, v.Replay.Sessions)
 	}
@@ -106,33 +106,28 @@ func (t *terminal) table(v view) string {
 	return b.String()
 }
 
-// bands is a table of the priorities of a fleet; empty if it has no admission control.
-func (t *terminal) bands(f fleetView) string {
+// bands writes a table of the priorities of a fleet, if it has admission control.
+func (t *terminal) bands(b *strings.Builder, f fleetView) {
 	if f.Admission == nil {
-		return ""
+		return
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s  %s\n", t.bold(fmt.Sprintf("%-10s", "band")), t.dim("waiting  wait p50    p90  TTFT p90    served  refused  expired  room"))
-	for _, a := range f.Admission.Bands {
+	fmt.Fprintf(b, "\n%s  %s\n", t.style(bold, "band      "), t.style(dim, "waiting  wait p50    p90  TTFT p90    served  refused  expired  room"))
+	for _, a := range f.Bands {
 		room := "–"
 		if a.Room != nil {
 			room = fmt.Sprintf("%d/%d", *a.Room, f.Admission.Endpoints)
 		}
-		var ttft *float64
-		for _, c := range f.Bands {
-			if c.Priority == a.Priority {
-				ttft = c.Now.TTFT90
-			}
-		}
-		fmt.Fprintf(&b, "%-10s  %7d  %8s %6s  %8s  %8d  %7d  %7d  %s\n", shorten(a.Name, 10), a.Queued,
-			duration(a.Wait50), duration(a.Wait90), duration(ttft), a.Served, a.Refused, a.Expired, room)
+		fmt.Fprintf(b, "%-10s  %7d  %8s %6s  %8s  %8d  %7d  %7d  %s\n", shorten(a.Name, 10), a.Queued,
+			duration(a.Wait50), duration(a.Wait90), duration(a.Now.TTFT90), a.Served, a.Refused, a.Expired, room)
 	}
-	return b.String()
 }
 
-func (t *terminal) bold(s string) string  { return t.style("1", s) }
-func (t *terminal) dim(s string) string   { return t.style("2", s) }
-func (t *terminal) green(s string) string { return t.style("32", s) }
+// Styles of text on a terminal.
+const (
+	bold  = "1"
+	dim   = "2"
+	green = "32"
+)
 
 func (t *terminal) style(code, s string) string {
 	if !t.color {
@@ -141,31 +136,25 @@ func (t *terminal) style(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-// duration shows milliseconds; "–" if there are none.
+// known formats a number of units; "–" if there is none.
+func known(format string, v *float64, units float64) string {
+	if v == nil {
+		return "–"
+	}
+	return fmt.Sprintf(format, *v*units)
+}
+
+func percent(share *float64) string { return known("%.0f%%", share, 100) }
+
+// duration formats milliseconds.
 func duration(ms *float64) string {
-	switch {
-	case ms == nil:
-		return "–"
-	case *ms >= 10_000:
-		return fmt.Sprintf("%.1fs", *ms/1000)
-	case *ms >= 1000:
-		return fmt.Sprintf("%.2fs", *ms/1000)
+	if ms != nil && *ms >= 10_000 {
+		return known("%.1fs", ms, 1e-3)
 	}
-	return fmt.Sprintf("%.0fms", *ms)
-}
-
-func percent(v *float64) string {
-	if v == nil {
-		return "–"
+	if ms != nil && *ms >= 1000 {
+		return known("%.2fs", ms, 1e-3)
 	}
-	return fmt.Sprintf("%.0f%%", *v*100)
-}
-
-func number(v *float64) string {
-	if v == nil {
-		return "–"
-	}
-	return fmt.Sprintf("%.0f", *v)
+	return known("%.0fms", ms, 1)
 }
 
 func shorten(s string, most int) string {

@@ -9,7 +9,7 @@ import (
 )
 
 func TestTerminal(t *testing.T) {
-	v := view{At: time.Unix(100, 0), Uptime: 3, Replay: &progress{5, 10, 2}, Skipped: 1}
+	v := view{Point: point{At: time.Unix(100, 0)}, Uptime: 3, Replay: &progress{5, 10, 2}, Skipped: 1}
 	ms := 12345.
 	for _, policy := range []string{"a policy with a very long name", "round-robin"} {
 		f := fleetView{Policy: policy, Now: figures{TTFT50: &ms, TTFT90: &ms, TPOT50: &ms}, Total: figures{Requests: 7_000_000, Failed: 123456}}
@@ -21,7 +21,8 @@ func TestTerminal(t *testing.T) {
 	room := 3
 	many := bandView{band: band{"a band of a long name", 100}, Queued: 10_000, Room: &room, bandCounts: bandCounts{Served: 1_234_567, Refused: 123_456, Expired: 123_456}}
 	many.Wait50, many.Wait90 = &ms, &ms
-	v.Fleets[0].Admission = &admissionView{Endpoints: 64, Queued: 10_000, Bands: []bandView{many, {band: band{"sheddable", -100}}}}
+	v.Fleets[0].Admission = &admissionView{Endpoints: 64, Queued: 10_000}
+	v.Fleets[0].Bands = []bandView{many, {band: band{"sheddable", -100}}}
 
 	var out bytes.Buffer
 	live := &terminal{out: &out, live: true}
@@ -50,7 +51,7 @@ func TestTerminal(t *testing.T) {
 	plain := newTerminal(&out)
 	for range 7 {
 		plain.show(v)
-		v.At = v.At.Add(time.Second)
+		v.Point.At = v.Point.At.Add(time.Second)
 	}
 	if !strings.Contains(out.String(), "10000 waiting") {
 		t.Errorf("lines = %q, want in them how many wait", out.String())

@@ -3,9 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,52 +46,21 @@ const (
 	maxOpen = 2048
 )
 
-// runner sends requests to both fleets and takes the results in.
-type runner struct {
-	clients []*client // the policy's gateway and, if compared, the other
-	tallies []*tallies
-	skipped atomic.Int64 // arrivals left out
-}
-
-// both makes a call to each gateway at the same time and returns the policy's
-// result, and whether all went well.
-func (r *runner) both(ctx context.Context, c call) (result, bool) {
-	results := make([]result, len(r.clients))
-	var wg sync.WaitGroup
-	for i := range r.clients {
-		wg.Go(func() { results[i] = r.one(ctx, i, c) })
-	}
-	wg.Wait()
-	good := true
-	for _, res := range results {
-		good = good && res.err == nil
-	}
-	return results[0], good
-}
-
-// one makes a call to one gateway. A call that ends with ctx counts nowhere.
-func (r *runner) one(ctx context.Context, fleet int, c call) result {
-	res := r.clients[fleet].do(ctx, c)
-	if ctx.Err() == nil {
-		r.tallies[fleet].add(res, c.priority, time.Now())
-	}
-	return res
-}
-
 // message is one of a chat.
 type message struct {
 	Role    string `json:"role"`
 	Content string `json:"content"`
 }
 
-// chatBody returns a streaming chat request.
-func chatBody(model string, messages []message) []byte {
+// streamBody returns a streaming request for a chat, if input is messages, or a completion.
+func streamBody(model string, input any, maxTokens int) []byte {
+	field := "messages"
+	if _, ok := input.(string); ok {
+		field = "prompt"
+	}
 	body, _ := json.Marshal(map[string]any{ // strings and numbers cannot fail
-		"model":          model,
-		"messages":       messages,
-		"max_tokens":     maxReplies,
-		"stream":         true,
-		"stream_options": map[string]bool{"include_usage": true},
+		"model": model, field: input, "max_tokens": maxTokens,
+		"stream": true, "stream_options": map[string]bool{"include_usage": true},
 	})
 	return body
 }
@@ -109,65 +79,46 @@ type conversation struct {
 // workload makes requests up and sends them: arrivals are Poisson, whether or not
 // earlier requests were answered (open loop).
 type workload struct {
-	runner  *runner
+	clients []*client // of the policy's gateway and, if compared, the other
 	rate    float64
-	rng     *rand.Rand // of the arrivals and of what they are
-	text    *writer
-	systems []string  // system prompts by tenant
-	popular []float64 // cumulative share of the tenants
-	started int       // conversations
+	rng     *rand.Rand   // of the arrivals and of what they are
+	text    *rand.Rand   // of the prompts
+	popular *rand.Zipf   // of the tenants
+	systems []string     // system prompts by tenant
+	started int          // conversations
+	skipped atomic.Int64 // arrivals left out
 
 	mu      sync.Mutex
 	waiting []*conversation // for their next turn, in the order of their answers
 }
 
-func newWorkload(r *runner, rate float64, seed uint64) *workload {
-	w := &workload{
-		runner: r,
-		rate:   rate,
-		rng:    rand.New(rand.NewPCG(seed, 1)),
-		text:   newWriter(seed, 2),
-	}
-	var sum float64
+func newWorkload(clients []*client, rate float64, seed uint64) *workload {
+	w := &workload{clients: clients, rate: rate, rng: rand.New(rand.NewPCG(seed, 1)), text: rand.New(rand.NewPCG(seed, 2))}
+	w.popular = rand.NewZipf(w.rng, zipfExponent, 1, tenants-1)
 	for i := range tenants {
-		intro := fmt.Sprintf("You are the assistant of tenant %d. ", i+1)
-		w.systems = append(w.systems, intro+w.text.prose(w.between(systemMin, systemMax)))
-		sum += math.Pow(float64(i+1), -zipfExponent)
-		w.popular = append(w.popular, sum)
-	}
-	for i := range w.popular {
-		w.popular[i] /= sum
+		w.systems = append(w.systems, fmt.Sprintf("You are the assistant of tenant %d. ", i+1)+w.prose(systemMin, systemMax))
 	}
 	return w
 }
 
-// run sends requests until ctx is done, and returns when all have ended. Those
-// under way are cut off when calls is done.
+func (w *workload) progress() (*progress, int64) { return nil, w.skipped.Load() }
+
 func (w *workload) run(ctx, calls context.Context) {
 	var open sync.WaitGroup
 	defer open.Wait()
 	slots := make(chan struct{}, maxOpen)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	next := time.Now()
-	for {
-		timer.Reset(time.Until(next))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return
-		}
-		next = next.Add(time.Duration(w.rng.ExpFloat64() / w.rate * float64(time.Second)))
+	for arrival := time.Now(); sleep(ctx, time.Until(arrival)); {
+		arrival = arrival.Add(time.Duration(w.rng.ExpFloat64() / w.rate * float64(time.Second)))
 		select {
 		case slots <- struct{}{}:
 		default:
-			w.runner.skipped.Add(1)
+			w.skipped.Add(1)
 			continue
 		}
-		turn := w.next(time.Now())
+		next := w.next(time.Now())
 		open.Go(func() {
 			defer func() { <-slots }()
-			w.take(calls, turn)
+			w.turn(calls, next)
 		})
 	}
 }
@@ -186,7 +137,10 @@ func isTenant(name string) bool {
 func (w *workload) next(now time.Time) *conversation {
 	kind := w.rng.Float64()
 	if kind < sheddableShare {
-		return w.batch()
+		// A batch job of one request: instructions that all share, a text of its own.
+		c := w.begin("batch", types.PrioritySheddable, w.systems[tenants-1][:systemMin/2], documentMin, documentMax)
+		c.turns = maxTurns // no more
+		return c
 	}
 	priority, model := types.PriorityStandard, baseModel
 	if kind < sheddableShare+criticalShare {
@@ -198,38 +152,24 @@ func (w *workload) next(now time.Time) *conversation {
 		}
 	}
 	if priority == types.PriorityStandard && w.rng.Float64() < toolShare {
-		return w.tool()
+		i := w.rng.IntN(3)
+		return w.begin(adapters()[1+i], priority, w.systems[tenants-2-i], questionMin, questionMax)
 	}
-	tenant := w.tenant()
-	return w.begin(tenant, model, priority, w.systems[tenant], w.between(questionMin, questionMax))
+	return w.begin(model, priority, "", questionMin, questionMax)
 }
 
-// begin starts a conversation of a tenant.
-func (w *workload) begin(tenant int, model string, priority int, system string, question int) *conversation {
+// begin starts a conversation of a tenant with a first message of least to most bytes. The
+// system prompt is the tenant's own if none is given.
+func (w *workload) begin(model string, priority int, system string, least, most int) *conversation {
 	w.started++
-	return &conversation{
-		id:       fmt.Sprintf("conversation-%d", w.started),
-		tenant:   tenantName(tenant + 1),
-		model:    model,
-		priority: priority,
-		messages: []message{
-			{"system", system},
-			{"user", w.text.prose(question)},
-		},
+	tenant := int(w.popular.Uint64())
+	if system == "" {
+		system = w.systems[tenant]
 	}
-}
-
-// batch is a job of one request: instructions that all share, a text of its own.
-func (w *workload) batch() *conversation {
-	c := w.begin(w.tenant(), "batch", types.PrioritySheddable, w.systems[tenants-1][:systemMin/2], w.between(documentMin, documentMax))
-	c.turns = maxTurns // no more
-	return c
-}
-
-// tool is a conversation with one of the adapters.
-func (w *workload) tool() *conversation {
-	i := w.rng.IntN(3)
-	return w.begin(w.tenant(), adapters()[1+i], types.PriorityStandard, w.systems[tenants-2-i], w.between(questionMin, questionMax))
+	return &conversation{
+		id: fmt.Sprintf("conversation-%d", w.started), tenant: tenantName(tenant + 1), model: model, priority: priority,
+		messages: []message{{"system", system}, {"user", w.prose(least, most)}},
+	}
 }
 
 // resume takes a conversation of a priority that is ready for its next turn; nil if none
@@ -237,27 +177,31 @@ func (w *workload) tool() *conversation {
 func (w *workload) resume(priority int, now time.Time) *conversation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i, c := range w.waiting {
-		if c.priority == priority && !c.ready.After(now) {
-			w.waiting = append(w.waiting[:i], w.waiting[i+1:]...)
-			c.messages = append(c.messages, message{"user", w.text.prose(w.between(questionMin, questionMax))})
-			return c
-		}
+	i := slices.IndexFunc(w.waiting, func(c *conversation) bool { return c.priority == priority && !c.ready.After(now) })
+	if i < 0 {
+		return nil
 	}
-	return nil
+	c := w.waiting[i]
+	w.waiting = slices.Delete(w.waiting, i, i+1)
+	c.messages = append(c.messages, message{"user", w.prose(questionMin, questionMax)})
+	return c
 }
 
-// take makes a turn and puts the conversation where next finds it again. If one of
-// the fleets failed it, it ends for both, so that they go on with the same work.
-func (w *workload) take(ctx context.Context, c *conversation) {
-	res, good := w.runner.both(ctx, call{
-		path: "/v1/chat/completions", body: chatBody(c.model, c.messages), session: c.id, tenant: c.tenant, priority: c.priority,
-	})
+// turn makes a turn at each gateway and puts the conversation where next finds it again. If
+// one of them failed it, it ends for both, so that they go on with the same work.
+func (w *workload) turn(ctx context.Context, c *conversation) {
+	turn := call{path: "/v1/chat/completions", body: streamBody(c.model, c.messages, maxReplies), session: c.id, tenant: c.tenant}
+	texts, errs := make([]string, len(w.clients)), make([]error, len(w.clients))
+	var wg sync.WaitGroup
+	for i, client := range w.clients {
+		wg.Go(func() { texts[i], errs[i] = client.do(ctx, turn) })
+	}
+	wg.Wait()
 	c.turns++
-	if !good || c.turns >= maxTurns {
+	if errors.Join(errs...) != nil || c.turns >= maxTurns {
 		return
 	}
-	c.messages = append(c.messages, message{"assistant", res.text})
+	c.messages = append(c.messages, message{"assistant", texts[0]})
 	c.ready = time.Now().Add(minPause)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -266,14 +210,45 @@ func (w *workload) take(ctx context.Context, c *conversation) {
 	}
 }
 
-func (w *workload) tenant() int {
-	x := w.rng.Float64()
-	for i, share := range w.popular {
-		if x <= share {
-			return i
+// vocabulary is what made-up prompts are made of. What they say does not matter,
+// only which of them begin alike.
+var vocabulary = strings.Fields(`account agent alert amount answer archive article audit balance batch branch budget cache
+	case chart check claim clause client commit contract copy credit customer data date deadline decision default delivery
+	detail device draft error event example export factor field file filter form format gateway goal group guide history
+	image import index invoice issue item journal key label language ledger legal letter limit line link list manager
+	market member message method metric model module month name network note notice number object offer office option
+	order owner package page partner path payment period plan point policy price process product profile project purpose
+	quarter query question quota range rate reason record refund region release report request result review risk role
+	rule sample schedule scope section series server service session share signal source stage standard state step stock
+	summary supplier support system table target task team template tenant term test ticket title topic total trace
+	transfer trend type unit update user value vendor version week window work year zone`)
+
+// prose returns sentences of least to most bytes, and a little more.
+func (w *workload) prose(least, most int) string {
+	n := least + w.rng.IntN(most-least+1)
+	var b strings.Builder
+	for b.Len() < n {
+		for i := range 6 + w.text.IntN(9) {
+			word := vocabulary[w.text.IntN(len(vocabulary))]
+			if i == 0 {
+				b.WriteString(strings.ToUpper(word[:1]) + word[1:])
+			} else {
+				b.WriteString(" " + word)
+			}
 		}
+		b.WriteString(". ")
 	}
-	return tenants - 1
+	return b.String()
 }
 
-func (w *workload) between(least, most int) int { return least + w.rng.IntN(most-least+1) }
+// sleep waits and reports whether it was for all of d.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver"
+	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
 )
 
 // A server dies in the middle of its streams, another's metrics hang, a third

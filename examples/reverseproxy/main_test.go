@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver"
+	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
 )
 
 func TestGateway(t *testing.T) {

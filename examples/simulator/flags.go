@@ -1,10 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"math"
@@ -14,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/simulation"
@@ -75,77 +76,90 @@ type config struct {
 	core    core
 }
 
-const usageText = `Simulator plays a workload against a simulated fleet of LLM model servers, once
+// given are values of flags as they are given, to be read once all flags are.
+type given struct {
+	policy, profile, engine, load, rate, admission, fresh, trace string
+	seed                                                         uint64
+	seeds                                                        int
+	flags                                                        map[string]bool // those on the command line
+}
+
+// group is flags that belong together.
+type group struct {
+	title string
+	*pflag.FlagSet
+}
+
+// groups returns all flags. They set cfg and g.
+func (cfg *config) groups(g *given) []group {
+	var engines []string
+	for _, c := range engine.Calibrations() {
+		engines = append(engines, c.Name)
+	}
+	var all []group
+	add := func(title string) *pflag.FlagSet {
+		f := pflag.NewFlagSet(title, pflag.ContinueOnError)
+		f.SortFlags = false
+		all = append(all, group{title, f})
+		return f
+	}
+
+	f := add("What is played")
+	f.StringVar(&cfg.workload, "workload", defaultWorkload, "workload `NAME`: "+strings.Join(workloadNames(), ", "))
+	f.StringVar(&g.policy, "policy", strings.Join(defaultPolicies(), ","), "`LIST` of policies, separated by commas, or all. Default: "+strings.Join(defaultPolicies(), ", "))
+	f.Lookup("policy").DefValue = "" // the text has it, in lines that can be wrapped
+	f.StringVar(&g.profile, "profile", "", "`LIST` of files with profiles of your own, declared as plugins.Config; each profile is played beside the policies, as FILE#NAME")
+	f.StringVar(&g.load, "load", "", "`LIST` of requests per second, as fractions of the measured capacity, the highest rate at which least-req keeps up. Default: "+
+		joinFloats(defaultLoads())+"; a trace or SPEC.json plays at its own rate")
+	f.StringVar(&g.rate, "rate", "", "`LIST` of requests per second, in place of -load")
+	f.IntVar(&cfg.clients, "clients", 0, "closed loop: `N` clients that each send a request when their last one has ended, in place of -load and -rate")
+	f.DurationVar(&cfg.duration, "duration", defaultDuration, "simulated time `D` in which requests arrive")
+	f.DurationVar(&cfg.warmup, "warmup", 0, "time `D` at its beginning, not counted. Default: a quarter of it")
+	f.Uint64Var(&g.seed, "seed", 1, "seed `N` of the first run")
+	f.IntVar(&g.seeds, "seeds", defaultSeeds, "number of runs, with the seeds `N`, N+1, ...")
+
+	f = add("The fleet")
+	f.StringVar(&g.engine, "engine", engine.Llama31H100().Name, "what a replica is, by `NAME`: "+strings.Join(engines, ", ")+", or FILE.json with an engine.Config")
+	f.IntVar(&cfg.replicas, "replicas", 10, fmt.Sprintf("number of servers, `N` from 1 to %d", maxReplicas))
+	f.IntVar(&cfg.gateways, "gateways", 1, "number `N` of gateways that share the fleet and nothing else")
+	f.DurationVar(&cfg.scrape, "scrape", 50*time.Millisecond, "they read the replicas' metrics every `D`; 0 is never")
+
+	f = add("What is written")
+	f.StringVar(&cfg.html, "html", defaultHTML, "page `FILE` with plots and tables, unless -json or -csv is given; -html \"\" writes none")
+	f.StringVar(&cfg.json, "json", "", "all reports to `FILE`; - is stdout, and so is -json without FILE")
+	f.StringVar(&cfg.csv, "csv", "", "a line for each run to `FILE`; - is stdout")
+	f.StringVar(&cfg.show, "show", "", "`POLICY` whose run the page shows in detail. Default: that with the lowest p90 of the time to first token")
+	f.IntVar(&cfg.explain, "explain", 0, "number `N` of the request whose decision the page explains. Default: one from the middle")
+	f.BoolVar(&cfg.cpu, "cpu", false, "measure the time that decisions take: the one figure that is not the same in every run")
+
+	f = add("In place of all that")
+	f.BoolVar(&cfg.anchors, "anchors", false, "play what others have measured and published, and print what is within its tolerance. The exit code is 1 if any is not")
+	f.BoolVar(&cfg.overload, "overload", false, "play fleets that are asked for more than they can do, by requests of mixed criticality and by unequal tenants, "+
+		"with no admission control, the reference's shedding and ours. Goes with -seed, -seeds, -quick, -trace vtc=FILE and -admission")
+	f.StringVar(&g.admission, "admission", "", "with -overload: `LIST` of files with an admission.Config each, to be played beside the others")
+	f.StringVar(&cfg.suite, "suite", "", "play the cases of the suite in `FILE`, such as examples/simulator/suite/suite.json, and print the regret of each policy: "+
+		"its p90 over the best policy's. Goes with -policy (default all), -profile, -seed, -seeds, -trace, -tuning, -records and -fresh. "+
+		"The exit code is 1 if a requirement of the suite does not hold")
+	f.StringVar(&g.trace, "trace", "", "`LIST` of files of the traces that a suite names, as NAME=FILE")
+	f.BoolVar(&cfg.tuning, "tuning", false, "play the seeds and the half of the traces that the suite gives for choosing constants, not those of its claims")
+	f.StringVar(&cfg.records, "records", "", "take runs that were played before from `FILE`, and add those that are. Throw it away when the simulator changes")
+	f.StringVar(&g.fresh, "fresh", "", "with -records: `LIST` of policies to be played anew")
+	f.BoolVar(&cfg.quick, "quick", false, "with -anchors, -overload or -suite: less of it, to see that it runs")
+	return all
+}
+
+func usage() string {
+	var b strings.Builder
+	b.WriteString(`Simulator plays a workload against a simulated fleet of LLM model servers, once
 for each scheduling policy, load and seed, and compares latencies. No GPU and no
 network are needed, and the same flags give the same figures on every machine.
 
-Usage: go run ./examples/simulator [flags]
-
-What is played
-  -workload NAME  %s.
-                  Default %s.
-  -policy LIST    policies, separated by commas, or all. Default
-                  %s.
-  -profile LIST   files with profiles of your own, declared as plugins.Config;
-                  each profile is played beside the policies, as FILE#NAME
-  -load LIST      requests per second, as fractions of the measured capacity,
-                  the highest rate at which least-req keeps up. Default
-                  %s; a trace or SPEC.json plays at its own rate.
-  -rate LIST      requests per second, in place of -load
-  -clients N      closed loop: N clients that each send a request when their
-                  last one has ended, in place of -load and -rate
-  -duration D     simulated time in which requests arrive. Default %s.
-  -warmup D       at its beginning, not counted. Default: a quarter of it.
-  -seed N         of the first run. Default 1.
-  -seeds N        number of runs, with the seeds N, N+1, ... Default %d.
-
-The fleet
-  -engine NAME    what a replica is: %s,
-                  or FILE.json with an engine.Config. Default %s.
-  -replicas N     1 to %d. Default 10.
-  -gateways N     gateways that share the fleet and nothing else. Default 1.
-  -scrape D       how often they read the replicas' metrics; 0 is never.
-                  Default 50ms.
-
-What is written
-  -html FILE      page with plots and tables. Default %s, unless
-                  -json or -csv is given; -html "" writes none.
-  -json FILE      all reports; - is stdout, and so is -json without FILE
-  -csv FILE       a line for each run; - is stdout
-  -show POLICY    whose run the page shows in detail. Default: that with the
-                  lowest p90 of the time to first token.
-  -explain N      number of the request whose decision the page explains.
-                  Default: one from the middle.
-  -cpu            measure the time that decisions take: the one figure that is
-                  not the same in every run
-
-In place of all that
-  -anchors        play what others have measured and published, and print what
-                  is within its tolerance. The exit code is 1 if any is not.
-  -overload       play fleets that are asked for more than they can do, by
-                  requests of mixed criticality and by unequal tenants, with
-                  no admission control, the reference's shedding and ours.
-                  Goes with -seed, -seeds, -quick, -trace vtc=FILE and
-                  -admission.
-  -admission LIST with -overload: files with an admission.Config each, to be
-                  played beside the others
-  -suite FILE     play the cases of a suite, such as
-                  examples/simulator/suite/suite.json, and print the regret of
-                  each policy: its p90 over the best policy's. Goes with -policy
-                  (default all), -profile, -seed, -seeds, -trace, -tuning,
-                  -records and -fresh. The exit
-                  code is 1 if a requirement of the suite does not hold.
-  -trace LIST     files of the traces that a suite names, as NAME=FILE
-  -tuning         play the seeds and the half of the traces that the suite
-                  gives for choosing constants, not those of its claims
-  -records FILE   take runs that were played before from a file, and add those
-                  that are. Throw it away when the simulator changes.
-  -fresh LIST     with -records: policies to be played anew
-  -quick          with -anchors, -overload or -suite: less of it, to see that
-                  it runs
-
-  -h              this text
-
+Usage: go run ./examples/simulator [flags]; long names have one dash or two
+`)
+	for _, g := range new(config).groups(new(given)) {
+		fmt.Fprintf(&b, "\n%s\n%s", g.title, g.FlagUsagesWrapped(80))
+	}
+	b.WriteString(`
 Examples:
   go run ./examples/simulator
   go run ./examples/simulator -workload agentic -policy all -seeds 5
@@ -153,16 +167,8 @@ Examples:
   go run ./examples/simulator -rate 120 -policy least-req,classic-223 -json
 
 Simulated latencies compare policies; they are not to be quoted as measured.
-`
-
-func usage() string {
-	engines := []string{}
-	for _, c := range engine.Calibrations() {
-		engines = append(engines, c.Name)
-	}
-	return fmt.Sprintf(usageText, wrap(workloadNames(), 18), defaultWorkload, wrap(defaultPolicies(), 18),
-		joinFloats(defaultLoads()), durationText(defaultDuration), defaultSeeds, wrap(engines, 18),
-		engine.Llama31H100().Name, maxReplicas, defaultHTML)
+`)
+	return b.String()
 }
 
 const (
@@ -172,128 +178,125 @@ const (
 
 func defaultLoads() []float64 { return []float64{0.5, 0.8, 0.95, 1.1} }
 
-// parseFlags reads and checks the flags. The error is flag.ErrHelp if help was
+// parseFlags reads and checks the flags. The error is pflag.ErrHelp if help was
 // asked for; any other says which flag is wrong and what it may be.
 func parseFlags(args []string) (config, error) {
 	args = jsonToStdout(args)
-	cfg := config{core: realCore()}
-	f := flag.NewFlagSet("simulator", flag.ContinueOnError)
-	f.SetOutput(io.Discard)
+	cfg, g := config{core: realCore()}, given{flags: map[string]bool{}}
+	f := pflag.NewFlagSet("simulator", pflag.ContinueOnError)
 	f.Usage = func() {}
-	f.StringVar(&cfg.workload, "workload", defaultWorkload, "")
-	policyFlag := f.String("policy", strings.Join(defaultPolicies(), ","), "")
-	profileFlag := f.String("profile", "", "")
-	engineFlag := f.String("engine", engine.Llama31H100().Name, "")
-	f.IntVar(&cfg.replicas, "replicas", 10, "")
-	f.IntVar(&cfg.gateways, "gateways", 1, "")
-	f.DurationVar(&cfg.scrape, "scrape", 50*time.Millisecond, "")
-	loadFlag := f.String("load", "", "")
-	rateFlag := f.String("rate", "", "")
-	f.IntVar(&cfg.clients, "clients", 0, "")
-	f.DurationVar(&cfg.duration, "duration", defaultDuration, "")
-	f.DurationVar(&cfg.warmup, "warmup", 0, "")
-	seed := f.Uint64("seed", 1, "")
-	seeds := f.Int("seeds", defaultSeeds, "")
-	f.StringVar(&cfg.json, "json", "", "")
-	f.StringVar(&cfg.csv, "csv", "", "")
-	f.StringVar(&cfg.html, "html", defaultHTML, "")
-	f.StringVar(&cfg.show, "show", "", "")
-	f.IntVar(&cfg.explain, "explain", 0, "")
-	f.BoolVar(&cfg.cpu, "cpu", false, "")
-	f.BoolVar(&cfg.anchors, "anchors", false, "")
-	f.BoolVar(&cfg.overload, "overload", false, "")
-	admissionFlag := f.String("admission", "", "")
-	f.StringVar(&cfg.suite, "suite", "", "")
-	f.BoolVar(&cfg.quick, "quick", false, "")
-	f.BoolVar(&cfg.tuning, "tuning", false, "")
-	f.StringVar(&cfg.records, "records", "", "")
-	freshFlag := f.String("fresh", "", "")
-	traceFlag := f.String("trace", "", "")
-	if err := f.Parse(args); err != nil {
+	for _, one := range cfg.groups(&g) {
+		f.AddFlagSet(one.FlagSet)
+	}
+	if err := parseArgs(f, args); err != nil {
 		return cfg, err
 	}
-	if f.NArg() > 0 {
-		return cfg, fmt.Errorf("unexpected argument %q: everything is a flag", f.Arg(0))
-	}
-	given := map[string]bool{}
-	f.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	cfg.command = commandLine(args, given["seed"])
-	if err := checkMode(given); err != nil {
+	f.Visit(func(f *pflag.Flag) { g.flags[f.Name] = true })
+	cfg.command = commandLine(args, g.flags["seed"])
+	if err := checkMode(g.flags); err != nil {
 		return cfg, err
 	}
 
-	if !given["html"] && (given["json"] || given["csv"]) {
+	if !g.flags["html"] && (g.flags["json"] || g.flags["csv"]) {
 		cfg.html = ""
 	}
-	if !given["warmup"] {
+	if !g.flags["warmup"] {
 		cfg.warmup = cfg.duration / 4
 	}
 	if err := cfg.check(); err != nil {
 		return cfg, err
 	}
-	if *seeds < 1 || *seeds > maxSeeds {
-		return cfg, fmt.Errorf("-seeds is %d, want 1 to %d", *seeds, maxSeeds)
+	if g.seeds < 1 || g.seeds > maxSeeds {
+		return cfg, fmt.Errorf("-seeds is %d, want 1 to %d", g.seeds, maxSeeds)
 	}
-	for i := range *seeds {
-		cfg.seeds = append(cfg.seeds, *seed+uint64(i))
+	for i := range g.seeds {
+		cfg.seeds = append(cfg.seeds, g.seed+uint64(i))
 	}
 
 	var err error
-	if cfg.traces, err = tracePaths(*traceFlag); err != nil {
+	if cfg.traces, err = tracePaths(g.trace); err != nil {
 		return cfg, fmt.Errorf("-trace: %w", err)
 	}
-	if cfg.admit, err = admissionFiles(*admissionFlag); err != nil {
+	if cfg.admit, err = admissionFiles(g.admission); err != nil {
 		return cfg, fmt.Errorf("-admission: %w", err)
 	}
 	if cfg.anchors || cfg.overload || cfg.suite != "" {
-		if !given["seed"] && !given["seeds"] {
-			cfg.seeds = nil // those of the suite
-		}
-		if !given["policy"] {
-			*policyFlag = ""
-		}
-		if *freshFlag != "" && cfg.records == "" {
-			return cfg, errors.New("-fresh goes with -records: without, all is played anew")
-		}
-		if *freshFlag != "" {
-			cfg.fresh = strings.Split(*freshFlag, ",")
-		}
-		cfg.policies, err = suitePolicies(*policyFlag, *profileFlag)
-		return cfg, err
+		return cfg, cfg.loadSuite(&g)
 	}
-	if cfg.engine, err = loadEngine(*engineFlag); err != nil {
-		return cfg, fmt.Errorf("-engine: %w", err)
+	return cfg, cfg.loadRun(&g)
+}
+
+// parseArgs is f.Parse for long names with one dash or two, and no arguments that are no flags.
+func parseArgs(f *pflag.FlagSet, args []string) error {
+	args = slices.Clone(args)
+	for i, a := range args {
+		name, dash := strings.CutPrefix(a, "-")
+		name, _, _ = strings.Cut(name, "=")
+		if dash && name != "" && f.Lookup(name) != nil {
+			args[i] = "-" + a
+		}
+	}
+	err := f.Parse(args)
+	if unknown := (*pflag.NotExistError)(nil); errors.As(err, &unknown) {
+		return fmt.Errorf("unknown flag -%s", cmp.Or(unknown.GetSpecifiedShortnames(), unknown.GetSpecifiedName()))
+	}
+	if err == nil && f.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q: everything is a flag", f.Arg(0))
+	}
+	return err
+}
+
+// loadSuite reads what the flags of a suite name.
+func (cfg *config) loadSuite(g *given) (err error) {
+	if !g.flags["seed"] && !g.flags["seeds"] {
+		cfg.seeds = nil // those of the suite
+	}
+	if !g.flags["policy"] {
+		g.policy = ""
+	}
+	if g.fresh != "" && cfg.records == "" {
+		return errors.New("-fresh goes with -records: without, all is played anew")
+	}
+	if g.fresh != "" {
+		cfg.fresh = strings.Split(g.fresh, ",")
+	}
+	cfg.policies, err = suitePolicies(g.policy, g.profile)
+	return err
+}
+
+// loadRun reads what the flags of a run name.
+func (cfg *config) loadRun(g *given) (err error) {
+	if cfg.engine, err = loadEngine(g.engine); err != nil {
+		return fmt.Errorf("-engine: %w", err)
 	}
 	if cfg.spec, err = loadWorkload(cfg.workload); err != nil {
-		return cfg, fmt.Errorf("-workload: %w", err)
+		return fmt.Errorf("-workload: %w", err)
 	}
-	if cfg.policies, err = loadPolicies(*policyFlag, *profileFlag); err != nil {
-		return cfg, err
+	if cfg.policies, err = loadPolicies(g.policy, g.profile); err != nil {
+		return err
 	}
 	if cfg.show != "" && !slices.ContainsFunc(cfg.policies, func(p simulation.Policy) bool { return p.Name == cfg.show }) {
-		return cfg, fmt.Errorf("-show is %q, want one of the policies that are played: %s", cfg.show, strings.Join(names(cfg.policies), ", "))
+		return fmt.Errorf("-show is %q, want one of the policies that are played: %s", cfg.show, strings.Join(names(cfg.policies), ", "))
 	}
+	load, rate := g.flags["load"], g.flags["rate"]
 	switch {
-	case cfg.clients > 0 && (given["load"] || given["rate"]):
-		return cfg, errors.New("-clients is a closed loop, in which neither -load nor -rate means anything")
+	case cfg.clients > 0 && (load || rate):
+		return errors.New("-clients is a closed loop, in which neither -load nor -rate means anything")
 	case cfg.clients > 0:
-	case given["load"] && given["rate"]:
-		return cfg, errors.New("-load and -rate exclude each other")
-	case given["rate"]:
-		cfg.rates, err = floats(*rateFlag, maxRate)
-	case given["load"]:
-		cfg.loads, err = floats(*loadFlag, maxLoad)
+	case load && rate:
+		return errors.New("-load and -rate exclude each other")
+	case rate:
+		if cfg.rates, err = floats(g.rate, maxRate); err != nil {
+			return fmt.Errorf("-rate: %w", err)
+		}
+	case load:
+		if cfg.loads, err = floats(g.load, maxLoad); err != nil {
+			return fmt.Errorf("-load: %w", err)
+		}
 	case !hasOwnRate(cfg.workload):
 		cfg.loads = defaultLoads()
 	}
-	if err != nil {
-		name := "-load"
-		if given["rate"] {
-			name = "-rate"
-		}
-		return cfg, fmt.Errorf("%s: %w", name, err)
-	}
-	return cfg, nil
+	return nil
 }
 
 // checkMode refuses flags that would do nothing.
@@ -439,28 +442,4 @@ func joinFloats(xs []float64) string {
 		words[i] = strconv.FormatFloat(x, 'g', -1, 64)
 	}
 	return strings.Join(words, ",")
-}
-
-// wrap joins words with commas, in lines that fit after an indent. The first line
-// has some text before it.
-func wrap(words []string, indent int) string {
-	const before = 20
-	var b strings.Builder
-	column := indent + before
-	for i, w := range words {
-		if i > 0 {
-			b.WriteByte(',')
-			column++
-			if column+1+len(w)+1 > 80 {
-				b.WriteString("\n" + strings.Repeat(" ", indent))
-				column = indent
-			} else {
-				b.WriteByte(' ')
-				column++
-			}
-		}
-		b.WriteString(w)
-		column += len(w)
-	}
-	return b.String()
 }

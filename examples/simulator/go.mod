@@ -4,6 +4,8 @@ go 1.26.0
 
 require (
 	github.com/inferpick/inferpick v0.0.0
+	github.com/spf13/pflag v1.1.0
+	golang.org/x/sync v0.24.0
 	gonum.org/v1/plot v0.17.0
 )
 

@@ -159,7 +159,7 @@ func admissionFiles(list string) (map[string]func() admission.Options, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		options, err := c.Options(admission.Detectors())
+		options, err := c.Make(nil)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}

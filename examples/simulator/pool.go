@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
-	"sync"
-	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/inferpick/inferpick/scheduling/simulation"
 )
@@ -23,20 +23,15 @@ type finished struct {
 // If ctx is done, those that have not ended have its error.
 func play(ctx context.Context, c core, runs []planned, p *progress) []finished {
 	results := make([]finished, len(runs))
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), len(runs)) {
-		wg.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= len(runs) {
-					return
-				}
-				results[i] = playOne(ctx, c, runs[i], p.run(i))
-			}
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range runs {
+		group.Go(func() error {
+			results[i] = playOne(ctx, c, runs[i], p.run(i))
+			return nil // one that failed ends no other
 		})
 	}
-	wg.Wait()
+	_ = group.Wait()
 	return results
 }
 

@@ -80,11 +80,11 @@ func writeAll(cfg config, s summary, stdout, text io.Writer) error {
 }
 
 // failures says which runs have no report, and returns the exit code. Runs that
-// failed alike are named together.
+// failed with the same message are named together.
 func failures(results []finished, stderr io.Writer) int {
 	stopped := 0
 	var order []string
-	alike := map[string][]finished{}
+	byMessage := map[string][]finished{}
 	for _, r := range results {
 		switch {
 		case r.err == nil:
@@ -94,15 +94,15 @@ func failures(results []finished, stderr io.Writer) int {
 			continue
 		}
 		message := r.err.Error()
-		if alike[message] == nil {
+		if byMessage[message] == nil {
 			order = append(order, message)
 		}
-		alike[message] = append(alike[message], r)
+		byMessage[message] = append(byMessage[message], r)
 	}
 	for _, message := range order {
-		first := alike[message][0]
+		first := byMessage[message][0]
 		more := ""
-		if n := len(alike[message]) - 1; n > 0 {
+		if n := len(byMessage[message]) - 1; n > 0 {
 			more = fmt.Sprintf(" (and %d more runs)", n)
 		}
 		fmt.Fprintf(stderr, "simulator: policy %s, seed %d, %s%s: %s\n", first.policy.Name, first.seed, first.level, more, message)

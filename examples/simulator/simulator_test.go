@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
-	"flag"
 	"io"
 	"os"
 	"path/filepath"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	"github.com/inferpick/inferpick/examples/simulator/policies"
 	"github.com/inferpick/inferpick/scheduling/simulation"
@@ -100,7 +101,7 @@ func TestParseFlagsErrors(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
 			_, err := parseFlags(tt.args)
-			if err == nil || errors.Is(err, flag.ErrHelp) || !strings.Contains(err.Error(), tt.want) {
+			if err == nil || errors.Is(err, pflag.ErrHelp) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("parseFlags(%q) = %v, want an error with %q", tt.args, err, tt.want)
 			}
 			var stdout, stderr bytes.Buffer

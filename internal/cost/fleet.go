@@ -14,22 +14,17 @@ type Rates struct {
 // Near reports whether nothing takes noticeably longer or shorter by the one than by the
 // other: by two parts in a hundred. step is a step of the reference engine in seconds.
 func (r Rates) Near(o Rates, step float64) bool {
-	const part = .02
 	first := o.Transport + step*o.Step
-	return math.Abs(r.Transport-o.Transport) <= part*first && math.Abs(r.Step-o.Step) <= part*o.Step &&
-		math.Abs(r.Growth-o.Growth) <= part*o.Step && math.Abs(r.Token-o.Token) <= part*o.Token
+	return math.Abs(r.Transport-o.Transport) <= nearRates*first && math.Abs(r.Step-o.Step) <= nearRates*o.Step &&
+		math.Abs(r.Growth-o.Growth) <= nearRates*o.Step && math.Abs(r.Token-o.Token) <= nearRates*o.Token
 }
 
-// GrowthUnit is what a Growth of 1 stands for: a step takes so much longer for each
-// sequence in it, as a part of the step of an empty engine.
-const GrowthUnit = 1. / 16
-
-// Row says what a time was spent on: the time it took is
+// Sample says what a time was spent on: the time it took is
 //
 //	Fixed·Transport + Steps·Step + Grown·Growth + Prefill·Token
 //
 // in the Rates of a fleet.
-type Row struct {
+type Sample struct {
 	Fixed   float64 // 1 if the way is in it, else 0
 	Steps   float64 // base seconds of steps, as the reference engine grows with sequences and context
 	Grown   float64 // base seconds of GrowthUnit, for each step and each sequence in it
@@ -39,7 +34,7 @@ type Row struct {
 const terms = 4
 
 // scale is what a term is worth with its factor at 1.
-func (r Row) scale(transport float64) [terms]float64 {
+func (r Sample) scale(transport float64) [terms]float64 {
 	return [terms]float64{r.Fixed * transport, r.Steps, r.Grown, r.Prefill}
 }
 
@@ -61,29 +56,6 @@ type Fleet struct {
 	step, token common // by what all servers differ from that together: see Compare
 }
 
-const (
-	// fleetMemory is how many rows are remembered, as the time constant of forgetting.
-	// Half of it lets step times of single requests through, twice as much takes as long
-	// again to follow a fleet that changed.
-	fleetMemory = 200
-	// fleetPrior is how many rows what is believed at first counts as, in logarithms: a row
-	// that is off by a factor of e outweighs a belief that is off by e to the tenth. So it
-	// is no hindrance for a fleet that is far from it, and decides what the rows leave open.
-	fleetPrior = .01
-	// growthPrior is the same for Growth, which is believed to be 0, and growthDoubt how far
-	// rows must speak for it, in units of what they would by chance: where there are
-	// always as many sequences, it looks the same as a slower step. (A lasso on one term:
-	// Tibshirani, Journal of the Royal Statistical Society B 58(1), 1996.)
-	growthPrior = .02
-	growthDoubt = .15
-	// longer is by which factor, beyond 1, a row may be longer than expected and still have as
-	// much influence as one that is as much shorter, where nothing is explained: there it is no
-	// exception. Beyond that it has less and less.
-	longer = 3
-	// leastFactor bounds what is learned.
-	leastFactor = 1e-6
-)
-
 // NewFleet returns a Fleet that believes in start until it is shown better. The Transport in
 // it is where learning starts; 0 fixes it.
 func NewFleet(start Rates) *Fleet {
@@ -98,7 +70,7 @@ func (f *Fleet) Rates() Rates {
 }
 
 // terms returns what the terms of a row are worth with all factors at 1.
-func (f *Fleet) terms(r Row) [terms]float64 {
+func (f *Fleet) terms(r Sample) [terms]float64 {
 	p := r.scale(f.start.Transport)
 	p[1] *= f.start.Step
 	p[3] *= f.start.Token
@@ -106,7 +78,7 @@ func (f *Fleet) terms(r Row) [terms]float64 {
 }
 
 // Predict returns how long a row takes by what is believed now.
-func (f *Fleet) Predict(r Row) (seconds float64) {
+func (f *Fleet) Predict(r Sample) (seconds float64) {
 	p := f.terms(r)
 	for i := range p {
 		seconds += p[i] * f.x[i]
@@ -116,7 +88,7 @@ func (f *Fleet) Predict(r Row) (seconds float64) {
 
 // Observe learns from a row that took so many seconds. weight, above 0 and at most 1, is
 // how much it says. A time that is no positive number is left out.
-func (f *Fleet) Observe(r Row, seconds, weight float64) {
+func (f *Fleet) Observe(r Sample, seconds, weight float64) {
 	expected := f.Predict(r)
 	if !(seconds > 0) || math.IsInf(seconds, 0) || !(weight > 0) || !(expected > 0) {
 		return

@@ -13,7 +13,7 @@ type engine struct {
 	rnd   *rand.Rand
 }
 
-func (e *engine) took(r Row) float64 {
+func (e *engine) took(r Sample) float64 {
 	return (r.Fixed*e.rates.Transport + r.Steps*e.rates.Step + r.Grown*e.rates.Growth + r.Prefill*e.rates.Token) *
 		math.Exp(e.noise*e.rnd.NormFloat64())
 }
@@ -26,18 +26,18 @@ const (
 // request is a prompt and an answer, with others beside it.
 type request struct{ prompt, tokens, others float64 }
 
-func (q request) first() Row {
-	return Row{Fixed: 1, Steps: baseStep, Grown: GrowthUnit * baseStep * q.others, Prefill: baseToken * q.prompt}
+func (q request) first() Sample {
+	return Sample{Fixed: 1, Steps: baseStep, Grown: GrowthUnit * baseStep * q.others, Prefill: baseToken * q.prompt}
 }
 
-func (q request) decode() Row {
+func (q request) decode() Sample {
 	n := q.tokens - 1
-	return Row{Steps: n * baseStep, Grown: GrowthUnit * n * baseStep * q.others}
+	return Sample{Steps: n * baseStep, Grown: GrowthUnit * n * baseStep * q.others}
 }
 
-func (q request) whole() Row {
+func (q request) whole() Sample {
 	f, d := q.first(), q.decode()
-	return Row{Fixed: 1, Steps: f.Steps + d.Steps, Grown: f.Grown + d.Grown, Prefill: f.Prefill}
+	return Sample{Fixed: 1, Steps: f.Steps + d.Steps, Grown: f.Grown + d.Grown, Prefill: f.Prefill}
 }
 
 func draw(rnd *rand.Rand) request {
@@ -197,13 +197,13 @@ func TestFleetNonsense(t *testing.T) {
 	for _, seconds := range []float64{0, -1, math.NaN(), math.Inf(1), math.Inf(-1)} {
 		f.Observe(request{100, 50, 1}.whole(), seconds, 1)
 	}
-	f.Observe(Row{}, 1, 1)
+	f.Observe(Sample{}, 1, 1)
 	f.Observe(request{100, 50, 1}.whole(), 1, 0)
 	f.Observe(request{100, 50, 1}.whole(), 1, math.NaN())
 	if *f != before {
 		t.Errorf("it learned from nonsense: %+v", f.Rates())
 	}
-	f.Observe(Row{Steps: math.NaN()}, 1, 1)
+	f.Observe(Sample{Steps: math.NaN()}, 1, 1)
 	if r := f.Rates(); r != (Rates{.003, 1, 0, 1}) {
 		t.Errorf("rates are %+v", r)
 	}
@@ -224,15 +224,15 @@ func TestServersThatAreAlike(t *testing.T) {
 	for _, all := range []float64{0, 2, -2} {
 		rnd := rand.New(rand.NewPCG(7, 1))
 		f := known()
-		servers := make([]Server, 4)
+		servers := make([]Learned, 4)
 		for i := range 100_000 {
 			now := float64(i) / 10
 			k := rnd.IntN(3) // the last one is never asked
-			step, token := f.Difference(&servers[k], now)
+			step, token := servers[k].Difference(f.Common(), now)
 			// The model is a little wrong for each.
 			f.Compare(&servers[k], .1, all+.04*float64(k-1)+.3*rnd.NormFloat64()-.9*step-.1*token, .9, .1, 1, now)
 			for k := range servers {
-				if step, token := f.Difference(&servers[k], now); math.Abs(step) > .05 || math.Abs(token) > .05 {
+				if step, token := servers[k].Difference(f.Common(), now); math.Abs(step) > .05 || math.Abs(token) > .05 {
 					t.Fatalf("all %v off: after %d answers server %d differs by %v and %v", all, i, k, step, token)
 				}
 			}
@@ -246,18 +246,18 @@ func TestRequestsThatWereThereTogether(t *testing.T) {
 	for seed := range uint64(20) {
 		rnd := rand.New(rand.NewPCG(seed, 3))
 		f := known()
-		servers := make([]Server, 3)
+		servers := make([]Learned, 3)
 		for burst := range 30 {
 			for k := range servers {
 				slow := .7 * rnd.NormFloat64()
 				for i := range 13 {
-					step, _ := f.Difference(&servers[k], float64(burst))
+					step, _ := servers[k].Difference(f.Common(), float64(burst))
 					now := float64(2*burst) + .1*float64(i)
 					f.Compare(&servers[k], 1.5, slow+.1*rnd.NormFloat64()-step, 1, 0, 1, now)
 				}
 			}
 			for k := range servers {
-				if step, _ := f.Difference(&servers[k], float64(2*burst+1)); math.Abs(step) > math.Log(1.6) {
+				if step, _ := servers[k].Difference(f.Common(), float64(2*burst+1)); math.Abs(step) > math.Log(1.6) {
 					t.Errorf("seed %d: after %d bursts server %d is believed to differ by %v", seed, burst, k, step)
 				}
 			}
@@ -271,13 +271,13 @@ func TestServerThatDiffers(t *testing.T) {
 	for _, tt := range []struct{ step, token float64 }{{3, 3}, {1. / 3, 1. / 3}, {2, 6}, {1, 4}, {10, 10}} {
 		rnd := rand.New(rand.NewPCG(11, 1))
 		f := known()
-		var s, others Server
+		var s, others Learned
 		now := 0.
-		answer := func(s *Server, step, token float64) {
-			bs, _ := f.Difference(s, now)
+		answer := func(s *Learned, step, token float64) {
+			bs, _ := s.Difference(f.Common(), now)
 			// Decoding only, and a first token that is mostly prefill.
 			f.Compare(s, .1, math.Log(step)-bs+.2*rnd.NormFloat64(), 1, 0, 1, now)
-			bs, bt := f.Difference(s, now)
+			bs, bt := s.Difference(f.Common(), now)
 			f.Compare(s, .1, math.Log(token)-bs-bt+.2*rnd.NormFloat64(), .1, .9, 1, now)
 		}
 		for i := range 40 {
@@ -287,13 +287,13 @@ func TestServerThatDiffers(t *testing.T) {
 				answer(&others, 1, 1)
 			}
 		}
-		step, token := f.Difference(&s, now)
-		otherStep, otherToken := f.Difference(&others, now)
+		step, token := s.Difference(f.Common(), now)
+		otherStep, otherToken := others.Difference(f.Common(), now)
 		step, token = step-otherStep, token-otherToken
 		if !within(math.Exp(step), tt.step, 1.25) || !within(math.Exp(step+token), tt.token, 1.35) {
 			t.Errorf("%v: believed are %v and %v", tt, math.Exp(step), math.Exp(step+token))
 		}
-		if step, _ := f.Difference(&s, now+20*serverAge); math.Abs(step) > .05 {
+		if step, _ := s.Difference(f.Common(), now+20*serverAge); math.Abs(step) > .05 {
 			t.Errorf("%v: long after the last answer %v is still believed", tt, step)
 		}
 	}
@@ -303,20 +303,20 @@ func TestServerThatDiffers(t *testing.T) {
 // gave them, and one odd answer is soon forgotten.
 func TestOneOddAnswer(t *testing.T) {
 	f := known()
-	var s, other Server
+	var s, other Learned
 	f.Compare(&s, .1, 5, 1, 0, 1, 0)
-	if step, token := f.Difference(&s, 0); step != 0 || token != 0 {
+	if step, token := s.Difference(f.Common(), 0); step != 0 || token != 0 {
 		t.Errorf("of the only server that was asked %v and %v are believed", step, token)
 	}
 	for i := range 30 {
 		now := float64(i)
-		for _, s := range []*Server{&s, &other} {
-			step, _ := f.Difference(s, now)
+		for _, s := range []*Learned{&s, &other} {
+			step, _ := s.Difference(f.Common(), now)
 			f.Compare(s, .1, -step, 1, 0, 1, now)
 		}
 	}
 	f.Compare(&s, .1, 5, 1, 0, 1, 30)
-	if step, _ := f.Difference(&s, 30); math.Abs(step) > .1 {
+	if step, _ := s.Difference(f.Common(), 30); math.Abs(step) > .1 {
 		t.Errorf("after one odd answer of 31 %v is believed", step)
 	}
 }

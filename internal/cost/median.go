@@ -11,13 +11,6 @@ type Median struct {
 	value, spread float64
 }
 
-const (
-	// medianStep is a step, as a part of the spread.
-	medianStep = .2
-	// spreadStep is the factor by which the spread follows the median of how far values lie off.
-	spreadStep = 1.25
-)
-
 // Value returns the median.
 func (m *Median) Value() float64 { return m.value }
 

@@ -2,152 +2,307 @@ package cost
 
 import "math"
 
-// Server is by how much one server differs from the others of its fleet: as logarithms of
-// factors, of a step, and of a prompt token beyond that. A server that is slow at the one is
-// taken to be as slow at the other until it shows otherwise.
-//
-// Servers are alike until there is evidence that they are not: what differs by no more than
-// chance and a crude model make it differ counts as nothing, else servers that are alike
-// drift apart, and the one that seems the fastest gets everything. And evidence grows old: a
-// server that seemed slow once is asked again. The zero value has seen nothing.
+// Server is the state of one server: this process's own requests there, what the engine
+// reported beyond them, how fast it is, and when its steps end. It is guarded by its owner's
+// lock. Make it with NewServer.
 type Server struct {
-	step, token  offset
-	seen         float64 // when what was learned was last aged
-	heard, fresh float64 // when something was learned last, and how much of it was news
+	reported
+	Adapters Adapters
+
+	// Own requests.
+	requests   int
+	prefilling int      // of these, without a first token
+	head, tail *Request // those, oldest first
+	queued     Tokens   // that they have to compute
+	owed       float64  // the same in base seconds
+	context    Tokens   // of all of them, at half of their output
+	computed   Tokens   // that take up KV cache of their own
+
+	// The rhythm of its steps.
+	stepEnds Seconds // when the one under way is believed to end
+	pending  Seconds // of prefill that go into the next one
+
+	// How fast it is.
+	start   Start
+	learned Learned
+	done    float64 // base seconds of prefill so far
+
+	// What follows from all that: see Derive.
+	longer     Start   // how much longer it takes than the others, as Start has it
+	believed   float64 // how far the reading is, 0 to 1
+	foreign    float64 // requests of others, as far as that
+	decoding   float64 // sequences, those of others included
+	baseStep   float64 // base seconds of a step that only decodes
+	step       float64 // seconds of it
+	mine       float64 // part of the requests there that are this process's, averaged
+	carried    float64 // the most requests of late of which it is known that they were served together
+	token      float64 // seconds of prefill for one token
+	outputCost float64 // weighted seconds that one more token of output costs here
+	perContext float64 // the same for each token of the request's own context
+	perClaim   float64 // by how much outputCost grows with one more request, without crowded
+	kv         float64 // part of the KV cache that is believed to be in use
 }
 
-// offset is a weighted mean of logarithms, and how much is to be made of it.
-type offset struct {
-	mean, spread float64 // spread: of the squares around it
-	weight       float64
+// Start is what a server is taken for when it is met, as logarithms of how much longer it
+// takes than servers do on average: for a step, and for a prompt token beyond that.
+type Start struct{ Step, Token float64 }
+
+// NewServer returns a server that nothing is known of.
+func NewServer(start Start) *Server { return &Server{start: start, stepEnds: Seconds(math.Inf(-1))} }
+
+// View is what the servers of a fleet have in common, at one time.
+type View struct {
+	Rates    Rates
+	Common   Common
+	Late     Seconds // that first tokens take longer than the model has it
+	Foreign  float64 // requests of others at all servers, as far as they are believed in
+	Believed float64 // servers, as far as their readings are
+	Context  Tokens  // of a request in the mean, at half of its output
 }
 
-const (
-	// serverMemory bounds the weight of what was seen of a server.
-	serverMemory = 100
-	// serverChance is the variance of one observation until it is known, and
-	// serverDoubt what that counts as.
-	serverChance = .3
-	serverDoubt  = 3
-	// modelError is by how much servers that are alike seem to differ because they are
-	// loaded differently and the model is crude, at least, and crudeError how much more by
-	// the part of the times that it does not explain.
-	modelError = .05
-	crudeError = .6
-	// significant is how many standard deviations are evidence.
-	significant = 2.5
-	// serverAge is the time constant in seconds with which evidence loses its weight while
-	// nothing is seen: an idle server is believed to be like the others after a few of them.
-	serverAge = 120
-	// What slows a server down does so for a moment as a rule: for as long as a request takes,
-	// because those that were there together met the same, but for shortMoment at least, and
-	// longMoment at most, in seconds: what lasts longer is worth knowing. All that is seen
-	// within a moment is evidence of one thing; what comes at once counts as leastNews.
-	shortMoment = .1
-	longMoment  = 2
-	leastNews   = .01
-	// fleetKnown is after how many rows a fleet is known well enough to compare its servers.
-	fleetKnown = 30
-	// mostOff bounds an observation: a factor of 20.
-	mostOff = 3
-)
+// difference is what is believed of it: what it was taken for when it was met, and what was
+// learned since, as logarithms of how much longer it takes than servers do on average.
+func (s *Server) difference(c Common, now Seconds) (step, token float64) {
+	step, token = s.learned.Difference(c, float64(now))
+	return s.start.Step + step, s.start.Token + token
+}
 
-// Compare learns how s differs from a time that was exp(off) times as long as expected of it,
-// of which the given parts, 0 to 1, were expected to be steps and prefill. It was that of a
-// request, or of a part of one, that was there for so many seconds up to now. weight, 0 to 1,
-// is how much it says. now is in seconds, of any clock that goes forward.
-func (f *Fleet) Compare(s *Server, there, off, steps, prefill, weight, now float64) {
-	if off != off || steps != steps || prefill != prefill || !(weight > 0) {
-		return
+// Requests returns how many own requests are there, and how many of them wait for a first
+// token.
+func (s *Server) Requests() (n, prefilling int) { return s.requests, s.prefilling }
+
+// Trusted works out anew how far its reading is to be trusted, and returns by how much that
+// changes View.Foreign and View.Believed.
+func (s *Server) Trusted(now Seconds) (foreign, believed float64) {
+	wasForeign, wasBelieved := s.foreign, s.believed
+	s.believed, s.foreign = 0, 0
+	if s.known {
+		s.believed = trust(s.age(now))
+		s.foreign = s.believed * max(s.raw, 0)
 	}
-	weight *= f.confidence() * s.news(there, now)
-	// Of all the ways to explain it, the one that changes the least.
-	share := off / max(steps*steps+prefill*prefill, .05)
-	step, token := f.Difference(s, now)
-	f.Forget(s)
-	s.age(now)
-	s.step.add(step+steps*share, weight*steps*steps)
-	s.token.add(token+prefill*share, weight*prefill*prefill)
-	f.step.add(&s.step, 1)
-	f.token.add(&s.token, 1)
+	return s.foreign - wasForeign, s.believed - wasBelieved
 }
 
-// news is how much of what was seen in the seconds up to now was not seen before.
-func (s *Server) news(seconds, now float64) float64 {
-	if now != s.heard || s.fresh == 0 { // else it is of the same request
-		s.fresh = min(max((now-s.heard)/min(max(seconds, shortMoment), longMoment), leastNews), 1)
-		s.heard = now
+// Trust returns what it is a part of View.Foreign and View.Believed.
+func (s *Server) Trust() (foreign, believed float64) { return s.foreign, s.believed }
+
+// Derive works out what follows from the state, after anything has changed. ledger is how many
+// requests all of this process has there: other Schedulers book in the same.
+func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
+	e := &m.Engine
+	foreign := s.foreign
+	// Where nothing is known there are as many as elsewhere.
+	if s.believed < 1 && v.Believed > leastBelieved {
+		foreign += (1 - s.believed) * v.Foreign / v.Believed
 	}
-	return s.fresh
+	foreign += max(ledger-float64(s.requests), 0)
+	n := float64(s.requests) + foreign
+	reading := float64(s.context) + foreign*float64(v.Context)
+	s.decoding = max(n-float64(s.prefilling), 0)
+	step, token := s.difference(v.Common, now)
+	s.longer = Start{step, token}
+	own := math.Exp(step)
+	f, grown := v.Rates.Step*own, v.Rates.Growth*own*m.grown(1)
+	growing := f*(e.Sequence*n+e.Context*reading) + grown*n
+	s.perClaim = (m.Output + 1) * (f*(e.Sequence+e.Context*float64(v.Context)) + grown)
+	s.baseStep = e.Step + e.Sequence*s.decoding + e.Context*reading*s.decoding/max(n, 1)
+	s.step = f*s.baseStep + grown*s.decoding
+	s.token = e.Token * v.Rates.Token * own * math.Exp(token)
+	s.outputCost = m.Output*(f*(e.Step+e.Sequence)+grown+growing) + growing
+	s.perContext = f * m.Output * e.Context
+	s.outputCost += s.crowded(m, float64(s.requests))
+	if n > 0 {
+		s.mine += mineGain * (float64(s.requests)/n - s.mine)
+	}
+	s.kv = 0
+	if kvTokens := s.last.KVTokens; kvTokens > 0 {
+		s.kv = float64(s.computed) / kvTokens
+		if k, ok := s.last.KVUsage.Value(); ok && s.believed > 0 {
+			s.kv = k*s.stay() + float64(s.since)/kvTokens
+		}
+	}
 }
 
-// Forget takes s out of what the servers of a fleet have in common: it has gone.
-func (f *Fleet) Forget(s *Server) {
-	f.step.add(&s.step, -1)
-	f.token.add(&s.token, -1)
+// Figures returns what decisions look at.
+func (s *Server) Figures() Figures {
+	f := Figures{
+		StepEnds: float64(s.stepEnds), Pending: float64(s.pending), Queued: float64(s.queued),
+		Step: s.step, Token: s.token, Decoding: s.decoding,
+		OutputCost: s.outputCost, PerContext: s.perContext,
+		KV: s.kv, Mine: s.mine,
+	}
+	if s.last.KVTokens > 0 {
+		f.PerKV = 1 / s.last.KVTokens
+	}
+	return f
 }
 
-// common is the mean of what was learned of all servers, each by its weight.
-type common struct{ sum, weight float64 }
-
-func (c *common) add(o *offset, times float64) {
-	c.sum += times * o.weight * o.mean
-	c.weight += times * o.weight
-}
-
-func (c *common) mean() float64 {
-	if c.weight < 1e-9 {
+// crowded is what outputCost is more for the wait of a request beyond those that s carries,
+// where so many were sent.
+func (s *Server) crowded(m *Model, sent float64) float64 {
+	most := carriedMore * max(s.carried, leastCarried)
+	if sent < most {
 		return 0
 	}
-	return c.sum / c.weight
+	return m.Output * s.step * (sent + 1 - most) / most
 }
 
-// Difference returns what is believed of s: the logarithms of the factors by which its steps
-// take longer than those of others, and its prefills beyond that.
-func (f *Fleet) Difference(s *Server, now float64) (step, token float64) {
-	keep := 1.
-	if now > s.seen {
-		keep = math.Exp(-(now - s.seen) / serverAge)
+// Served is told that a request was answered as it should be, before it is removed.
+func (s *Server) Served(r *Request) { s.carry(r.crowd + 1) }
+
+// carry is told of so many requests that are, or were, served together.
+func (s *Server) carry(requests float64) {
+	s.carried = max(s.carried-(s.carried-float64(s.requests))/carriedMemory, requests)
+}
+
+// ClaimedBy returns what so many decisions under way add.
+func (s *Server) ClaimedBy(m *Model, requests float64) Claimed {
+	sent := float64(s.requests)
+	return Claimed{requests, requests*s.perClaim + s.crowded(m, sent+requests) - s.crowded(m, sent)}
+}
+
+// Add enters a request that is sent now and of which hit tokens are cached there. Derive is to
+// be called after it.
+func (s *Server) Add(r *Request, hit Tokens, m *Model, v *View, now Seconds) {
+	s.expire(now)
+	r.sent, r.begun = now, false
+	r.compute = max(r.Prompt-hit, 1)
+	r.base = float64(m.Engine.Prefill(m.Engine.Token, r.Prompt, r.compute))
+	r.work = Seconds(r.base * s.token / m.Engine.Token)
+	transport := Seconds(v.Rates.Transport)
+	at := now + transport
+	w, beside := until(float64(at), float64(s.stepEnds), float64(s.pending), s.step, s.decoding)
+	wait := Seconds(w)
+	r.wait, r.steps = wait, 1+math.Floor(float64(s.queued+r.compute)/m.Engine.Batch)
+	r.predicted = transport + wait + Seconds(beside) + Seconds(s.step*r.steps)
+	r.late = v.Late
+	r.predicted += r.late
+	r.ahead, r.joined, r.behind, r.crowd = s.owed, beside*s.perSecond(m), float64(s.prefilling), float64(s.requests)
+	r.stepThen, r.beside, r.doneThen = s.baseStep, s.decoding, s.done
+	if s.stepEnds <= at {
+		s.stepEnds, s.pending = at+wait, 0
 	}
-	wrong := modelError + crudeError*f.left
-	return s.step.beyond(f.step.mean(), keep, wrong), s.token.beyond(f.token.mean(), keep, wrong)
+	s.pending += r.work
+	s.enqueue(r)
+	s.requests++
+	s.since += r.compute
+	s.context += r.Context()
+	s.computed += r.compute + r.Output/2
 }
 
-// confidence is how far what is left of a time, after what is believed of the fleet, says
-// something of a server: little while that changes with every answer.
-func (f *Fleet) confidence() float64 { return min(f.seen/fleetKnown, 1) }
+// enqueue puts r behind those that wait for their first token.
+func (s *Server) enqueue(r *Request) {
+	r.prev, r.next = s.tail, nil
+	if s.tail != nil {
+		s.tail.next = r
+	} else {
+		s.head = r
+	}
+	s.tail = r
+	r.waiting = true
+	s.prefilling++
+	s.queued += r.compute
+	s.owed += r.base
+}
 
-func (s *Server) age(now float64) {
-	if now <= s.seen {
+// perSecond is the base seconds of prefill in a second.
+func (s *Server) perSecond(m *Model) float64 {
+	if s.token > 0 {
+		return m.Engine.Token / s.token
+	}
+	return 0
+}
+
+// First is told of the first token of a request. Derive and Began are to be called after it.
+func (s *Server) First(r *Request, now Seconds) {
+	r.begun, r.firstAt, r.firstAfter = true, now, now-r.sent
+	s.prefilled(r)
+	s.carry(float64(s.requests - s.prefilling))
+}
+
+// Began is told that the first token of r, which came now, is in what was derived.
+func (s *Server) Began(r *Request, v *View, now Seconds) {
+	s.StepEnded(v, now)
+	r.stepThen, r.beside, r.doneThen = s.baseStep, s.decoding, s.done
+}
+
+// prefilled takes r out of those that wait for their first token.
+func (s *Server) prefilled(r *Request) {
+	if !r.waiting {
 		return
 	}
-	keep := math.Exp(-(now - s.seen) / serverAge)
-	s.step.weight *= keep
-	s.token.weight *= keep
-	s.seen = now
+	r.waiting = false
+	if r.prev != nil {
+		r.prev.next = r.next
+	} else {
+		s.head = r.next
+	}
+	if r.next != nil {
+		r.next.prev = r.prev
+	} else {
+		s.tail = r.prev
+	}
+	r.prev, r.next = nil, nil
+	s.prefilling--
+	s.queued -= r.compute
+	s.owed -= r.base
+	s.done += r.base
+	if s.prefilling == 0 {
+		s.queued, s.owed = 0, 0 // no dust of many additions
+	}
 }
 
-func (o *offset) add(v, weight float64) {
-	if weight <= 0 {
-		return
+// expire lets go of prefills that must be over by now although nobody saw a first
+// token: a response that is not streamed shows none before its end.
+func (s *Server) expire(now Seconds) {
+	n := 0
+	for r := s.head; r != nil && n < manyPrefills; n++ {
+		next := r.next
+		if !r.Streamed && now > r.sent+r.predicted+r.work {
+			s.prefilled(r)
+		}
+		r = next
 	}
-	v = min(max(v, -mostOff), mostOff)
-	o.weight = min(o.weight+weight, serverMemory)
-	gain := min(weight/o.weight, 1)
-	d := v - o.mean
-	o.mean += gain * d
-	o.spread += gain * ((1-gain)*d*d - o.spread)
 }
 
-// beyond is by how much the mean differs from that of all, as far as that is significant (the
-// non-negative garrote: Breiman, Technometrics 37(4), 1995). keep is the part of the weight
-// that age has left.
-func (o *offset) beyond(all, keep, wrong float64) float64 {
-	w, mean := o.weight*keep, o.mean-all
-	if w <= 0 || mean == 0 {
-		return 0
+// Remove takes r off at its end. Derive is to be called after it, and then StepEnded if the
+// server answered, or else Settle.
+func (s *Server) Remove(r *Request, now Seconds) {
+	s.expire(now)
+	s.prefilled(r)
+	s.endsOne(now)
+	s.requests--
+	s.context -= r.Context()
+	s.computed -= r.compute + r.Output/2
+	if s.requests == 0 {
+		s.context, s.computed = 0, 0
 	}
-	variance := (o.spread*w + serverChance*serverDoubt) / (w + serverDoubt)
-	limit := significant * math.Sqrt(variance/w+wrong*wrong)
-	return mean * max(1-limit*limit/(mean*mean), 0)
+}
+
+// Read takes over another reading. Trusted and Derive are to be called after it.
+func (s *Server) Read(r Reading) { s.read(r) }
+
+// Facts are what explanations say of a server.
+type Facts struct {
+	Prefilling int
+	Decoding   float64
+	Step       Seconds // of one that only decodes
+	Token      float64 // seconds of prefill for one
+	KV         float64 // part of the KV cache in use
+	KVKnown    bool
+
+	StepFactor, TokenFactor float64 // by which it takes longer than the others
+}
+
+// Facts returns what was derived last.
+func (s *Server) Facts() Facts {
+	return Facts{
+		s.prefilling, s.decoding, Seconds(s.step), s.token, s.kv, s.last.KVTokens > 0,
+		math.Exp(s.longer.Step), math.Exp(s.longer.Step + s.longer.Token),
+	}
+}
+
+// AdapterDelay is Adapters.Delay for a request of so much output on a server with so many slots.
+func (s *Server) AdapterDelay(m *Model, id AdapterID, slots float64, output Tokens, scarce float64) (Seconds, string) {
+	return s.Adapters.Delay(m, id, int(min(slots, maxAdapterStates)), float64(output)*s.step, scarce)
 }

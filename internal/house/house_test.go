@@ -31,8 +31,8 @@ func run(t *testing.T, env []string, args ...string) string {
 	return string(out)
 }
 
-// Each package's line says which packages of ours and of others it links, directly
-// or not, and which of the heavy parts of the standard library.
+// Each package's line says which packages of ours and which modules of others it links,
+// directly or not, and which of the heavy parts of the standard library.
 func TestDependencies(t *testing.T) {
 	heavy := []string{"net", "net/http", "encoding/json", "log/slog"}
 	var got strings.Builder
@@ -41,19 +41,21 @@ func TestDependencies(t *testing.T) {
 			continue
 		}
 		var ours, others []string
-		for _, dep := range strings.Fields(run(t, nil, "list", "-deps", pkg)) {
-			switch first, _, _ := strings.Cut(dep, "/"); {
+		for line := range strings.Lines(run(t, nil, "list", "-deps", "-f", "{{.ImportPath}} {{with .Module}}{{.Path}}{{end}}", pkg)) {
+			dep, from, _ := strings.Cut(strings.TrimSpace(line), " ")
+			switch {
 			case dep == pkg:
-			case strings.HasPrefix(dep, module+"/"):
+			case from == module:
 				ours = append(ours, strings.TrimPrefix(dep, module+"/"))
-			case strings.Contains(first, "."):
-				others = append(others, dep)
+			case from != "":
+				others = append(others, from)
 			case slices.Contains(heavy, dep):
 				others = append(others, "("+dep+")")
 			}
 		}
 		slices.Sort(ours)
 		slices.Sort(others)
+		others = slices.Compact(others)
 		fmt.Fprintf(&got, "%s: %s\n", strings.TrimPrefix(pkg, module+"/"), strings.Join(append(ours, others...), " "))
 	}
 	golden := filepath.Join("testdata", "dependencies.txt")
@@ -100,7 +102,7 @@ func TestBuildsForWasm(t *testing.T) {
 // The root module requires what CONTRIBUTING.md lists and nothing else.
 func TestRootRequirements(t *testing.T) {
 	allowed := []string{
-		"github.com/prometheus/common", "golang.org/x/sync",
+		"github.com/prometheus/common", "github.com/prometheus/client_model", "golang.org/x/sync",
 		"github.com/stretchr/testify", "github.com/google/go-cmp",
 	}
 	for line := range strings.Lines(run(t, nil, "list", "-m", "-f", "{{if not (or .Indirect .Main)}}{{.Path}}{{end}}", "all")) {

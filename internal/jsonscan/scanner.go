@@ -407,25 +407,22 @@ const (
 // skipString returns the offset after the closing quote of the string whose
 // first byte is at i.
 //
-// It looks at eight bytes at once for those that cannot stand in a string as
-// they are: the quote, the backslash, and below 0x20. Each of the three terms
-// is the test of a word for a byte less than n (Anderson, "Bit Twiddling
-// Hacks"; Lamport 1975), with n = 1 after an xor for the first two. A borrow
-// may mark bytes above the first true one by mistake, never below it: the
-// lowest mark is exact.
+// It looks at eight bytes at once for those that cannot stand in a string as they are.
 func (s *Scanner) skipString(i int) (end int, escaped bool) {
 	d := s.data
 	for {
 		for len(d)-i >= 8 {
-			x := binary.LittleEndian.Uint64(d[i:])
-			quote := x ^ ones*'"'
-			slash := x ^ ones*'\\'
-			mark := ((quote-ones)&^quote | (slash-ones)&^slash | (x-ones*' ')&^x) & highs
-			if mark != 0 {
-				i += bits.TrailingZeros64(mark) >> 3
+			mark := special(binary.LittleEndian.Uint64(d[i:]))
+			if mark == 0 {
+				i += 8
+				continue
+			}
+			i += bits.TrailingZeros64(mark) >> 3
+			if d[i] != '\\' || len(d)-i < 2 || !shortEscape[d[i+1]] {
 				break
 			}
-			i += 8
+			escaped = true
+			i += 2
 		}
 		if i >= len(d) {
 			return s.fail(len(d), "unexpected end in a string"), false
@@ -438,10 +435,10 @@ func (s *Scanner) skipString(i int) (end int, escaped bool) {
 			if i++; i >= len(d) {
 				return s.fail(i, "unexpected end in a string"), false
 			}
-			switch d[i] {
-			case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+			switch c := d[i]; {
+			case shortEscape[c]:
 				i++
-			case 'u':
+			case c == 'u':
 				if len(d)-i < 5 {
 					return s.fail(len(d), "unexpected end in a string"), false
 				}
@@ -460,6 +457,19 @@ func (s *Scanner) skipString(i int) (end int, escaped bool) {
 			i++
 		}
 	}
+}
+
+// shortEscape says which bytes make a whole escape with the backslash before them.
+var shortEscape = [256]bool{'"': true, '\\': true, '/': true, 'b': true, 'f': true, 'n': true, 'r': true, 't': true}
+
+// special marks, in their highest bits, the bytes of a word that cannot stand in a string as
+// they are: the quote, the backslash, and below 0x20. Each of the three terms is the test of
+// a word for a byte less than n (Anderson, "Bit Twiddling Hacks"; Lamport 1975), with n = 1
+// after an xor for the first two. None of the bytes has its highest bit set, which an xor
+// with them leaves as it is, so that one mask does for all. A borrow may mark bytes above
+// the first true one by mistake, never below it: the lowest mark is exact.
+func special(x uint64) uint64 {
+	return (((x ^ ones*'"') - ones) | ((x ^ ones*'\\') - ones) | (x - ones*' ')) &^ x & highs
 }
 
 func (s *Scanner) skipNumber(i int) int {

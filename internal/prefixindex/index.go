@@ -243,11 +243,25 @@ func (x *Index) MatchOne(e Endpoint, hashes []uint64) int {
 // Options.MaxPromptBlocks or the capacity are ignored. When nothing is new,
 // nothing is allocated.
 func (x *Index) Record(e Endpoint, hashes []uint64) int {
+	_, added := x.record(e, hashes)
+	return added
+}
+
+// RecordOver is Record, and returns how many leading blocks of the prompt e was known to hold
+// before: what MatchOne would have said.
+func (x *Index) RecordOver(e Endpoint, hashes []uint64) int {
+	all, added := x.record(e, hashes)
+	return all - added
+}
+
+// record enters that e holds all of the prompt that it can, and returns how much that is, and
+// how much of it is new.
+func (x *Index) record(e Endpoint, hashes []uint64) (all, added int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	ep := x.endpointLocked(e)
 	if ep == nil {
-		return 0
+		return 0, 0
 	}
 	hashes = hashes[:min(len(hashes), x.opts.MaxPromptBlocks, ep.capacity())]
 	before := ep.used
@@ -259,10 +273,10 @@ func (x *Index) Record(e Endpoint, hashes []uint64) int {
 		depth, parent = depth+n, id
 	}
 	x.touchPath(ep)
-	added := ep.used - before
+	added = ep.used - before
 	x.shrinkLocked(e.slot, ep.capacity())
 	x.enforceBytesLocked()
-	return added
+	return len(hashes), added
 }
 
 // step finds, or makes, the node under parent that rest goes on with, and

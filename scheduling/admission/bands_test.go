@@ -81,7 +81,7 @@ func TestWhatIsUnknownIsNoRoomBesideWhatIsKnown(t *testing.T) {
 }
 
 func TestModestTenantFindsRoomWhereOthersWait(t *testing.T) {
-	r := newRig(t, 1, admission.Options{Credit: 1, Bands: []admission.Band{{Name: "all", Ceiling: 0.5, ModestCeiling: 0.9}}})
+	r := newRig(t, 1, admission.Options{Bands: []admission.Band{{Name: "all", Ceiling: 0.5, ModestCeiling: 0.9}}, Tuning: admission.Tuning{Credit: 1}})
 	r.fill(0, 0.7)
 	first := r.offer(request("first", 0, "greedy"))
 	if !first.admitted() {
@@ -104,7 +104,7 @@ func TestModestTenantFindsRoomWhereOthersWait(t *testing.T) {
 
 func TestSheddableIsRefusedAtOnce(t *testing.T) {
 	const maxRetry = 20 * time.Second
-	r := newRig(t, 1, admission.Options{MaxRetryAfter: maxRetry})
+	r := newRig(t, 1, admission.Options{Tuning: admission.Tuning{MaxRetryAfter: maxRetry}})
 	r.fill(0, 1)
 	shed := func() *admission.Refusal {
 		t.Helper()
@@ -155,11 +155,13 @@ func TestFloor(t *testing.T) {
 		{"floor of the highest", [3]float64{0.5, 0, 0}, [3]bool{true, true, false}, [3]float64{1, 0, 0}, 100},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t, 1, admission.Options{OutputTokens: 1, Bands: []admission.Band{
+			r := newRig(t, 1, admission.Options{Bands: []admission.Band{
 				{Name: "high", Priority: 100, Ceiling: 1, Floor: tt.floors[0]},
 				{Name: "middle", Priority: 0, Ceiling: 0.8, Floor: tt.floors[1]},
 				{Name: "low", Priority: -1, Ceiling: 0.6, Floor: tt.floors[2]},
-			}})
+			},
+				Tuning: admission.Tuning{OutputTokens: 1},
+			})
 			r.fill(0, 1)
 			offer := func(band int) {
 				req := request("x", []int{100, 0, -1}[band], "t")
@@ -203,9 +205,11 @@ func TestFloor(t *testing.T) {
 // TestFloorIsOfTheBandAndNotOfEachPriority: priorities of a band share its floor, however
 // many they are.
 func TestFloorIsOfTheBandAndNotOfEachPriority(t *testing.T) {
-	r := newRig(t, 1, admission.Options{OutputTokens: 1, Bands: []admission.Band{
+	r := newRig(t, 1, admission.Options{Bands: []admission.Band{
 		{Name: "high", Priority: 100}, {Name: "low", Priority: 0, Floor: 0.2},
-	}})
+	},
+		Tuning: admission.Tuning{OutputTokens: 1},
+	})
 	r.fill(0, 1)
 	for p := range 10 {
 		r.offer(request("low", p, ""))

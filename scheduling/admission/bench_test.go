@@ -136,7 +136,7 @@ func newControllerQueue(b *testing.B, fairness admission.Fairness, order admissi
 	q := &controllerQueue{b: b, free: make([]bool, benchBatch)}
 	c, err := admission.New(admission.Options{
 		Hooks:    admission.Hooks{Dispatched: func(t *admission.Ticket, _ time.Duration) { q.let = append(q.let, t) }},
-		Fairness: fairness, Order: order, MaxRequests: 2 * benchQueued,
+		Fairness: fairness, MaxRequests: 2 * benchQueued,
 		Bands: []admission.Band{{Name: "all", MaxWait: time.Hour}},
 		Detector: admission.DetectorFunc(func(_ admission.Query, ep *types.Endpoint) float64 {
 			if q.free[ep.Slot] {
@@ -144,6 +144,7 @@ func newControllerQueue(b *testing.B, fairness admission.Fairness, order admissi
 			}
 			return 1
 		}),
+		Tuning: admission.Tuning{Order: order},
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -32,9 +32,9 @@ func TestQueueBounds(t *testing.T) {
 	}{
 		{"requests in all", admission.Options{MaxRequests: 2}, []*types.Request{body(1), body(1)}, body(1), "2 requests of 2 bytes wait"},
 		{"requests of a band", admission.Options{Bands: bands(func(_, low *admission.Band) { low.MaxRequests = 1 })}, []*types.Request{body(1)}, body(1), "1 requests of 1 bytes wait at priority 0, of at most 1"},
-		{"bytes in all", admission.Options{MaxBytes: 10}, []*types.Request{body(4), body(6)}, body(1), "2 requests of 10 bytes wait"},
+		{"bytes in all", admission.Options{Tuning: admission.Tuning{MaxBytes: 10}}, []*types.Request{body(4), body(6)}, body(1), "2 requests of 10 bytes wait"},
 		{"bytes of a band", admission.Options{Bands: bands(func(_, low *admission.Band) { low.MaxBytes = 10 })}, []*types.Request{body(9)}, body(2), "1 requests of 9 bytes wait at priority 0"},
-		{"a body larger than the queue", admission.Options{MaxBytes: 10}, nil, body(11), "its body of 11 bytes is larger than the queue"},
+		{"a body larger than the queue", admission.Options{Tuning: admission.Tuning{MaxBytes: 10}}, nil, body(11), "its body of 11 bytes is larger than the queue"},
 		{"a body larger than the band's", admission.Options{Bands: bands(func(_, low *admission.Band) { low.MaxBytes = 10 })}, nil, body(11), "its body of 11 bytes is larger than the queue"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -240,8 +240,10 @@ func TestInventedIdsAreBounded(t *testing.T) {
 	const bands, flows, lanes = 5, 10, 3
 	for _, fairness := range []admission.Fairness{admission.VirtualTokens, admission.PrefixLocality, admission.FirstCome} {
 		t.Run(fairness.String(), func(t *testing.T) {
-			r := newRig(t, 1, admission.Options{MaxBands: bands, MaxFlows: flows, MaxLanes: lanes, MaxRequests: 1000, Fairness: fairness,
-				Bands: []admission.Band{{Name: "high", Priority: 100}, {Name: "low", Priority: 0}}})
+			r := newRig(t, 1, admission.Options{MaxRequests: 1000, Fairness: fairness,
+				Bands:  []admission.Band{{Name: "high", Priority: 100}, {Name: "low", Priority: 0}},
+				Tuning: admission.Tuning{MaxBands: bands, MaxFlows: flows, MaxLanes: lanes},
+			})
 			r.fill(0, 1)
 			var calls []*call
 			check := func() {
@@ -291,7 +293,7 @@ func TestInventedIdsAreBounded(t *testing.T) {
 // TestTrapPriorityIsNotRaisedByTheBound: where all bands are taken, who sends priority -5
 // must not come to wait with 0, before -4.
 func TestTrapPriorityIsNotRaisedByTheBound(t *testing.T) {
-	r := newRig(t, 1, admission.Options{MaxBands: 2, Bands: []admission.Band{{Name: "high", Priority: 100}, {Name: "low", Priority: 0}}})
+	r := newRig(t, 1, admission.Options{Bands: []admission.Band{{Name: "high", Priority: 100}, {Name: "low", Priority: 0}}, Tuning: admission.Tuning{MaxBands: 2}})
 	r.fill(0, 1)
 	for _, one := range []struct{ priority, here int }{{-4, -4}, {-3, -3}, {-5, math.MinInt}, {99, math.MinInt}, {105, 100}} {
 		c := r.offer(request(fmt.Sprint(one.priority), one.priority, ""))
@@ -307,7 +309,7 @@ func TestTrapPriorityIsNotRaisedByTheBound(t *testing.T) {
 
 func TestTenantsAreForgotten(t *testing.T) {
 	const idle = time.Minute
-	r := newRig(t, 1, admission.Options{FlowIdle: idle})
+	r := newRig(t, 1, admission.Options{Tuning: admission.Tuning{FlowIdle: idle}})
 	for i := range 500 {
 		r.run(r.offer(request("r", 0, fmt.Sprintf("t%d", i))))
 	}
@@ -327,7 +329,7 @@ func TestTenantsAreForgotten(t *testing.T) {
 }
 
 func TestUnknownTenantsShareOneFlow(t *testing.T) {
-	r := newRig(t, 1, admission.Options{Credit: -1, OutputTokens: 1, Tenants: map[string]admission.Tenant{"gold": {Weight: 4}, "iron": {}}})
+	r := newRig(t, 1, admission.Options{Tenants: map[string]admission.Tenant{"gold": {Weight: 4}, "iron": {}}, Tuning: admission.Tuning{Credit: -1, OutputTokens: 1}})
 	r.fill(0, 1)
 	for i := range 300 {
 		r.offer(request("invented", 0, fmt.Sprintf("invented-%d", i)))

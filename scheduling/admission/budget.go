@@ -3,9 +3,10 @@ package admission
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
+
+	"github.com/inferpick/inferpick/internal/list"
 )
 
 // Budget bounds what requests may use in a minute: those of a tenant, of a model, or of
@@ -14,20 +15,21 @@ import (
 type Budget struct {
 	// Tenant is the fairness id that it is for. Empty: all requests together. "*": each
 	// tenant has one of its own.
-	Tenant string
+	Tenant string `json:"tenant,omitempty"`
 	// Model is the public name that it is for. Empty: all models together. "*": each
 	// model has one of its own.
-	Model string
+	Model string `json:"model,omitempty"`
 	// RequestsPerMinute and TokensPerMinute are the bounds; 0: none. Tokens are those of
 	// prompt and output; what is expected is taken off at first, and put right at the
 	// end.
-	RequestsPerMinute float64
-	TokensPerMinute   float64
+	RequestsPerMinute float64 `json:"requestsPerMinute,omitempty"`
+	TokensPerMinute   float64 `json:"tokensPerMinute,omitempty"`
 	// Burst is how many minutes' worth may be used at once after a pause. Default 1,
 	// at least 0.01.
-	Burst float64
+	Burst float64 `json:"burst,omitempty"`
 }
 
+// String returns what errors and logs call the budget.
 func (b Budget) String() string {
 	return fmt.Sprintf("tenant %q, model %q", b.Tenant, b.Model)
 }
@@ -42,36 +44,6 @@ const (
 	maxBudgets = 1000
 )
 
-func (v *validator) budgets(list []Budget) []Budget {
-	list = slices.Clone(list)
-	if len(list) > maxBudgets {
-		v.failf("Budgets has %d entries, want at most %d", len(list), maxBudgets)
-	}
-	for i := range list {
-		b := &list[i]
-		def(&b.Burst, 1)
-		if !(b.RequestsPerMinute >= 0 && b.RequestsPerMinute <= 1e12) {
-			v.failf("Budgets[%d] (%v): RequestsPerMinute is %v, want at least 0", i, b, b.RequestsPerMinute)
-		}
-		if !(b.TokensPerMinute >= 0 && b.TokensPerMinute <= 1e15) {
-			v.failf("Budgets[%d] (%v): TokensPerMinute is %v, want at least 0", i, b, b.TokensPerMinute)
-		}
-		if b.RequestsPerMinute == 0 && b.TokensPerMinute == 0 {
-			v.failf("Budgets[%d] (%v): bounds neither RequestsPerMinute nor TokensPerMinute", i, b)
-		}
-		if !(b.Burst >= 0.01 && b.Burst <= 1000) {
-			v.failf("Budgets[%d] (%v): Burst is %v, want 0.01 to 1000 minutes", i, b, b.Burst)
-		}
-		for _, other := range list[:i] {
-			if other.Tenant == b.Tenant && other.Model == b.Model {
-				v.failf("Budgets[%d] (%v): there is another for the same", i, b)
-				break
-			}
-		}
-	}
-	return list
-}
-
 // meterKey says whose meter it is.
 type meterKey struct {
 	budget        int
@@ -84,29 +56,29 @@ type meter struct {
 	*Budget
 	requests, tokens float64
 	at               time.Duration
-	links            node[meter] // in budgets.used
+	links            list.Node[meter] // in budgets.used
 }
 
 // budgets are the meters of a Controller. The zero value has none.
 type budgets struct {
-	list   []Budget
+	of     []Budget
 	meters map[meterKey]*meter
-	used   list[meter] // the longest unused first
+	used   list.List[meter] // the longest unused first
 }
 
 // configure takes new Budgets. Meters of those that stay go on.
-func (b *budgets) configure(list []Budget) {
+func (b *budgets) configure(all []Budget) {
 	old := *b
-	*b = budgets{list: list, meters: map[meterKey]*meter{}}
-	for n := old.used.head; n != nil; {
-		m, next := n.of, n.next
-		for i := range list {
-			if n := &list[i]; n.Tenant == m.Tenant && n.Model == m.Model {
+	*b = budgets{of: all, meters: map[meterKey]*meter{}}
+	for n := old.used.Head; n != nil; {
+		m, next := n.Of, n.Next
+		for i := range all {
+			if n := &all[i]; n.Tenant == m.Tenant && n.Model == m.Model {
 				m.requests = kept(m.requests, m.RequestsPerMinute, n.mostRequests())
 				m.tokens = kept(m.tokens, m.TokensPerMinute, n.TokensPerMinute*n.Burst)
 				m.Budget, m.key.budget = n, i
 				b.meters[m.key] = m
-				b.used.push(m, &m.links)
+				b.used.Push(m, &m.links)
 				break
 			}
 		}
@@ -123,42 +95,49 @@ func kept(left, perMinute, full float64) float64 {
 	return min(left, full)
 }
 
+// use is what a request is expected to use, and whose it is.
+type use struct {
+	tenant, model string // as the request says
+	flow          string // the name that its tenant counts for
+	tokens        float64
+}
+
+// excess is a Budget that is used up.
+type excess struct {
+	why    Reason
+	detail string
+	wait   time.Duration // until there is enough
+}
+
 // spend takes what a request is expected to use off all its budgets, or off none and
 // says which is used up.
-func (b *budgets) spend(t *Ticket) *Refusal {
-	if len(b.list) == 0 {
-		return nil
-	}
-	c, tokens := t.c, float64(t.req.Prompt.Tokens)+t.output
-	t.spent = t.spent[:0]
-	var why Reason
-	var wait time.Duration
-	var detail string
-	for i := range b.list {
-		m := b.meterOf(i, t, c.now)
+func (b *budgets) spend(u use, now time.Duration) (spent []*meter, over *excess) {
+	for i := range b.of {
+		m := b.meterOf(i, u, now)
 		if m == nil {
 			continue
 		}
-		t.spent = append(t.spent, m)
-		if w := m.wait(m.requests, 1, m.RequestsPerMinute); w > wait {
-			wait, why, detail = w, Requests, fmt.Sprintf("the budget of %v is %g requests per minute", m.Budget, m.RequestsPerMinute)
+		spent = append(spent, m)
+		var longest time.Duration
+		if over != nil {
+			longest = over.wait
+		}
+		if w := m.wait(m.requests, 1, m.RequestsPerMinute); w > longest {
+			over, longest = &excess{Requests, fmt.Sprintf("the budget of %v is %g requests per minute", m.Budget, m.RequestsPerMinute), w}, w
 		}
 		// What is larger than the whole budget passes when that is full: it would never else.
-		if w := m.wait(m.tokens, min(tokens, m.TokensPerMinute*m.Burst), m.TokensPerMinute); w > wait {
-			wait, why, detail = w, Tokens, fmt.Sprintf("the budget of %v is %g tokens per minute", m.Budget, m.TokensPerMinute)
+		if w := m.wait(m.tokens, min(u.tokens, m.TokensPerMinute*m.Burst), m.TokensPerMinute); w > longest {
+			over = &excess{Tokens, fmt.Sprintf("the budget of %v is %g tokens per minute", m.Budget, m.TokensPerMinute), w}
 		}
 	}
-	if why != "" {
-		t.spent = nil
-		r := c.refusal(t, why, detail)
-		r.RetryAfter = max(wait.Truncate(time.Second)+time.Second, time.Second)
-		return r
+	if over != nil {
+		return nil, over
 	}
-	for _, m := range t.spent {
+	for _, m := range spent {
 		m.requests--
-		m.tokens -= tokens
+		m.tokens -= u.tokens
 	}
-	return nil
+	return spent, nil
 }
 
 // wait returns when there will be enough.
@@ -171,60 +150,56 @@ func (m *meter) wait(have, want, perMinute float64) time.Duration {
 
 // meterOf returns the meter of budget i for a request, filled up to now; nil if the
 // budget is for others.
-func (b *budgets) meterOf(i int, t *Ticket, now time.Duration) *meter {
-	budget := &b.list[i]
+func (b *budgets) meterOf(i int, u use, now time.Duration) *meter {
+	budget := &b.of[i]
 	key := meterKey{budget: i}
 	switch budget.Tenant {
 	case "":
 	case anyName:
-		key.tenant = t.flow.name // not what the client says: that many are bounded
-	case t.req.FairnessID:
+		key.tenant = u.flow // not what the client says: that many are bounded
+	case u.tenant:
 	default:
 		return nil
 	}
 	switch budget.Model {
 	case "":
 	case anyName:
-		key.model = t.req.Model
-	case t.req.Model:
+		key.model = u.model
+	case u.model:
 	default:
 		return nil
 	}
 	m := b.meters[key]
 	if m == nil {
 		if len(b.meters) >= maxMeters {
-			delete(b.meters, b.used.head.of.key)
-			b.used.remove(b.used.head)
+			delete(b.meters, b.used.Head.Of.key)
+			b.used.Remove(b.used.Head)
 		}
 		key.tenant, key.model = strings.Clone(key.tenant), strings.Clone(key.model)
 		m = &meter{key: key, Budget: budget, requests: budget.mostRequests(), tokens: budget.TokensPerMinute * budget.Burst, at: now}
 		b.meters[key] = m
 	} else {
-		b.used.remove(&m.links)
+		b.used.Remove(&m.links)
 		minutes := (now - m.at).Minutes()
 		m.requests = min(m.requests+minutes*m.RequestsPerMinute, m.mostRequests())
 		m.tokens = min(m.tokens+minutes*m.TokensPerMinute, m.TokensPerMinute*m.Burst)
 		m.at = now
 	}
-	b.used.push(m, &m.links)
+	b.used.Push(m, &m.links)
 	return m
 }
 
 // refund gives back what a request that was not let in had spent.
-func (b *budgets) refund(t *Ticket) {
-	tokens := float64(t.req.Prompt.Tokens) + t.output
-	for _, m := range t.spent {
+func refund(spent []*meter, tokens float64) {
+	for _, m := range spent {
 		m.requests++
 		m.tokens += tokens
 	}
-	t.spent = nil
 }
 
 // correct makes what was spent what was used.
-func (b *budgets) correct(t *Ticket, used float64) {
-	expected := float64(t.req.Prompt.Tokens) + t.output
-	for _, m := range t.spent {
+func correct(spent []*meter, expected, used float64) {
+	for _, m := range spent {
 		m.tokens += expected - used
 	}
-	t.spent = nil
 }

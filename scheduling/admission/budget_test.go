@@ -50,18 +50,18 @@ func TestBudgets(t *testing.T) {
 		{"of tenants that nobody knows together", []admission.Budget{{Tenant: "*", RequestsPerMinute: 2}}, admission.Options{Tenants: map[string]admission.Tenant{"a": {}}}, []arrival{
 			{0, "x", "m", 1, "", 0}, {0, "y", "m", 1, "", 0}, {0, "z", "n", 1, admission.Requests, 31 * step}, {0, "a", "n", 1, "", 0},
 		}},
-		{"tokens", []admission.Budget{{TokensPerMinute: 600}}, admission.Options{OutputTokens: 50}, []arrival{
+		{"tokens", []admission.Budget{{TokensPerMinute: 600}}, admission.Options{Tuning: admission.Tuning{OutputTokens: 50}}, []arrival{
 			{0, "a", "m", 250, "", 0}, {0, "a", "m", 249, "", 0}, {0, "a", "m", 1, admission.Tokens, 6 * step}, // 1 is left of the 51 that it wants
 			{5 * step, "a", "m", 1, "", 0},
 		}},
-		{"a request larger than the whole budget passes when that is full", []admission.Budget{{TokensPerMinute: 60}}, admission.Options{OutputTokens: 1}, []arrival{
+		{"a request larger than the whole budget passes when that is full", []admission.Budget{{TokensPerMinute: 60}}, admission.Options{Tuning: admission.Tuning{OutputTokens: 1}}, []arrival{
 			{0, "a", "m", 119, "", 0}, {0, "a", "m", 119, admission.Tokens, 121 * step}, {119 * step, "a", "m", 119, admission.Tokens, 2 * step}, {2 * step, "a", "m", 119, "", 0},
 		}},
 		{"burst", []admission.Budget{{RequestsPerMinute: 1, Burst: 3}}, admission.Options{}, []arrival{
 			{0, "a", "m", 1, "", 0}, {0, "a", "m", 1, "", 0}, {0, "a", "m", 1, "", 0}, {0, "a", "m", 1, admission.Requests, 61 * step},
 			{time.Hour, "a", "m", 1, "", 0}, {0, "a", "m", 1, "", 0}, {0, "a", "m", 1, "", 0}, {0, "a", "m", 1, admission.Requests, 61 * step},
 		}},
-		{"the one that takes the longest says when", []admission.Budget{{RequestsPerMinute: 60, Burst: 1.0 / 60}, {Tenant: "a", TokensPerMinute: 60}}, admission.Options{OutputTokens: 1}, []arrival{
+		{"the one that takes the longest says when", []admission.Budget{{RequestsPerMinute: 60, Burst: 1.0 / 60}, {Tenant: "a", TokensPerMinute: 60}}, admission.Options{Tuning: admission.Tuning{OutputTokens: 1}}, []arrival{
 			{0, "a", "m", 59, "", 0}, {0, "a", "m", 29, admission.Tokens, 31 * step}, {0, "b", "m", 29, admission.Requests, 2 * step},
 		}},
 	} {
@@ -98,7 +98,7 @@ func TestRetryAfterOfBudgetsIsEnough(t *testing.T) {
 	for _, b := range []admission.Budget{
 		{RequestsPerMinute: 7}, {RequestsPerMinute: 0.3}, {TokensPerMinute: 977}, {TokensPerMinute: 31, Burst: 3}, {RequestsPerMinute: 91, TokensPerMinute: 1234.5, Burst: 0.1},
 	} {
-		r := newRig(t, 1, admission.Options{Budgets: []admission.Budget{b}, OutputTokens: 13})
+		r := newRig(t, 1, admission.Options{Budgets: []admission.Budget{b}, Tuning: admission.Tuning{OutputTokens: 13}})
 		for range 200 {
 			c := r.offer(request("r", 0, "t"))
 			if c.err == nil {
@@ -131,7 +131,7 @@ func TestRetryAfterOfBudgetsIsEnough(t *testing.T) {
 // nothing, and what ends takes what it took.
 func TestBudgetsPayForWhatIsServed(t *testing.T) {
 	newRig := func(t *testing.T) *rig {
-		return newRig(t, 1, admission.Options{OutputTokens: 100, MaxRequests: 1, Budgets: []admission.Budget{{RequestsPerMinute: 10, TokensPerMinute: 400, Burst: 1}}})
+		return newRig(t, 1, admission.Options{MaxRequests: 1, Budgets: []admission.Budget{{RequestsPerMinute: 10, TokensPerMinute: 400, Burst: 1}}, Tuning: admission.Tuning{OutputTokens: 100}})
 	}
 	left := func(t *testing.T, r *rig, tokens int) {
 		t.Helper()
@@ -199,7 +199,7 @@ func TestBudgetsPayForWhatIsServed(t *testing.T) {
 	})
 	t.Run("refused by another budget", func(t *testing.T) {
 		r := newRig(t)
-		configure(t, r, admission.Options{OutputTokens: 100, Budgets: []admission.Budget{{RequestsPerMinute: 10, TokensPerMinute: 400}, {Tenant: "other", RequestsPerMinute: 0.001, Burst: 0.01}}})
+		configure(t, r, admission.Options{Budgets: []admission.Budget{{RequestsPerMinute: 10, TokensPerMinute: 400}, {Tenant: "other", RequestsPerMinute: 0.001, Burst: 0.01}}, Tuning: admission.Tuning{OutputTokens: 100}})
 		r.offer(request("r", 0, "other")).Done(usage(0, 0))
 		for range 20 {
 			if c := r.offer(request("r", 0, "other")); c.err == nil {
@@ -212,7 +212,7 @@ func TestBudgetsPayForWhatIsServed(t *testing.T) {
 }
 
 func TestBudgetsChange(t *testing.T) {
-	r := newRig(t, 1, admission.Options{OutputTokens: 1, Budgets: []admission.Budget{{Tenant: "*", TokensPerMinute: 1e6}}})
+	r := newRig(t, 1, admission.Options{Budgets: []admission.Budget{{Tenant: "*", TokensPerMinute: 1e6}}, Tuning: admission.Tuning{OutputTokens: 1}})
 	let := func(n int, want admission.Reason) {
 		t.Helper()
 		for i := range n {
@@ -228,14 +228,14 @@ func TestBudgetsChange(t *testing.T) {
 	}
 	let(1000, "")
 	// Requests that nobody counted are not held against the tenant.
-	configure(t, r, admission.Options{OutputTokens: 1, Budgets: []admission.Budget{{Tenant: "other", RequestsPerMinute: 1}, {Tenant: "*", RequestsPerMinute: 5, TokensPerMinute: 1e6}}})
+	configure(t, r, admission.Options{Budgets: []admission.Budget{{Tenant: "other", RequestsPerMinute: 1}, {Tenant: "*", RequestsPerMinute: 5, TokensPerMinute: 1e6}}, Tuning: admission.Tuning{OutputTokens: 1}})
 	let(5, admission.Requests)
 	// What was used is used, whatever the order of the list.
-	configure(t, r, admission.Options{OutputTokens: 1, Budgets: []admission.Budget{{Tenant: "*", RequestsPerMinute: 5}}})
+	configure(t, r, admission.Options{Budgets: []admission.Budget{{Tenant: "*", RequestsPerMinute: 5}}, Tuning: admission.Tuning{OutputTokens: 1}})
 	let(0, admission.Requests)
-	configure(t, r, admission.Options{OutputTokens: 1, Budgets: []admission.Budget{{Tenant: "*", RequestsPerMinute: 1}}})
+	configure(t, r, admission.Options{Budgets: []admission.Budget{{Tenant: "*", RequestsPerMinute: 1}}, Tuning: admission.Tuning{OutputTokens: 1}})
 	let(0, admission.Requests)
-	configure(t, r, admission.Options{OutputTokens: 1})
+	configure(t, r, admission.Options{Tuning: admission.Tuning{OutputTokens: 1}})
 	let(100, "")
 }
 
@@ -245,7 +245,7 @@ func TestMetersAreBounded(t *testing.T) {
 	if raceEnabled || testing.Short() {
 		n = 25_000
 	}
-	r := newRig(t, 1, admission.Options{MaxFlows: 100_000, Budgets: []admission.Budget{{Tenant: "*", Model: "*", RequestsPerMinute: 1}}})
+	r := newRig(t, 1, admission.Options{Budgets: []admission.Budget{{Tenant: "*", Model: "*", RequestsPerMinute: 1}}, Tuning: admission.Tuning{MaxFlows: 100_000}})
 	for i := range n {
 		req := request("r", 0, "t")
 		req.Model = fmt.Sprintf("m%d", i)

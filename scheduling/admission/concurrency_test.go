@@ -36,8 +36,8 @@ func TestConcurrency(t *testing.T) {
 		bands[2].MaxRequests = -(n % 2)
 		return admission.Options{
 			Bands: bands, Detector: admission.Max{admission.Concurrency{Requests: 2 + n%4}, admission.Backlog{Tokens: 1000}, new(admission.LearnedBatch), new(admission.PredictedTTFT)},
-			Fairness: admission.Fairness(n % 3), Order: admission.Order(n % 2), Credit: 100, Quantum: 500,
-			MaxRequests: 100, MaxBytes: 1 << 20, MaxBands: 5, MaxFlows: 10, MaxLanes: 4, FlowIdle: time.Millisecond,
+			Fairness:         admission.Fairness(n % 3),
+			MaxRequests:      100,
 			WaitForEndpoints: time.Duration(n%2) * 100 * time.Millisecond, Revoke: true,
 			Budgets: []admission.Budget{{Tenant: "*", RequestsPerMinute: 1e6, TokensPerMinute: 1e9}, {Tenant: "t1", TokensPerMinute: 1e9}},
 			Hooks: admission.Hooks{
@@ -52,6 +52,7 @@ func TestConcurrency(t *testing.T) {
 				Cancelled: func(*admission.Ticket, time.Duration) { cancelled.Add(1) },
 				Finished:  func(*admission.Ticket, types.Outcome) { finished.Add(1) },
 			},
+			Tuning: admission.Tuning{Order: admission.Order(n % 2), Credit: 100, Quantum: 500, MaxBytes: 1 << 20, MaxBands: 5, MaxFlows: 10, MaxLanes: 4, FlowIdle: time.Millisecond},
 		}
 	}
 	c, err := admission.New(options(0))
@@ -222,15 +223,15 @@ func TestMemoryIsFlat(t *testing.T) {
 	full := true
 	var let *admission.Ticket
 	c, err := admission.New(admission.Options{
-		Bands:    []admission.Band{{Name: "high", Priority: 100, Ceiling: 1}, {Name: "low", Ceiling: 1}},
-		MaxFlows: 40, MaxBands: 8, MaxLanes: 4, FlowIdle: time.Second, Clock: newClock(),
+		Bands: []admission.Band{{Name: "high", Priority: 100, Ceiling: 1}, {Name: "low", Ceiling: 1}},
 		Detector: admission.DetectorFunc(func(admission.Query, *types.Endpoint) float64 {
 			if full {
 				return 1
 			}
 			return 0
 		}),
-		Hooks: admission.Hooks{Dispatched: func(t *admission.Ticket, _ time.Duration) { let = t }},
+		Hooks:  admission.Hooks{Dispatched: func(t *admission.Ticket, _ time.Duration) { let = t }},
+		Tuning: admission.Tuning{MaxFlows: 40, MaxBands: 8, MaxLanes: 4, FlowIdle: time.Second, Clock: newClock()},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -47,7 +47,7 @@ func load(t *testing.T, data string) admission.Config {
 }
 
 func TestConfigOptions(t *testing.T) {
-	options, err := load(t, fullConfig).Options(nil)
+	options, err := load(t, fullConfig).Make(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,22 +61,22 @@ func TestConfigOptions(t *testing.T) {
 			{Name: "mid", Ceiling: .9, Floor: .1},
 			{Name: "low", Priority: math.MinInt, Ceiling: .5, MaxRequests: -1},
 		},
-		MaxRequests: 500, MaxBytes: 123456, MaxBands: 5, MaxLanes: 6,
-		Fairness: admission.PrefixLocality, Order: admission.EarliestDeadline,
-		InputWeight: 1.5, OutputWeight: 3, Credit: -1, Quantum: 2048,
-		Tenants:  map[string]admission.Tenant{"gold": {Weight: 4}, "plain": {}},
-		MaxFlows: 77, FlowIdle: 2 * time.Minute, OutputTokens: 99,
+		MaxRequests:      500,
+		Fairness:         admission.PrefixLocality,
+		Tenants:          map[string]admission.Tenant{"gold": {Weight: 4}, "plain": {}},
 		WaitForEndpoints: 45 * time.Second, Revoke: true,
-		Budgets:       []admission.Budget{{Tenant: "*", Model: "m", RequestsPerMinute: 60, TokensPerMinute: 10_000, Burst: 2}},
-		MaxRetryAfter: 20 * time.Second, MetricsTTL: 3 * time.Second, TicketTTL: 7 * time.Minute,
+		Budgets: []admission.Budget{{Tenant: "*", Model: "m", RequestsPerMinute: 60, TokensPerMinute: 10_000, Burst: 2}},
+		Tuning:  admission.Tuning{MaxBytes: 123456, MaxBands: 5, MaxLanes: 6, Order: admission.EarliestDeadline, InputWeight: 1.5, OutputWeight: 3, Credit: -1, Quantum: 2048, MaxFlows: 77, FlowIdle: 2 * time.Minute, OutputTokens: 99, MaxRetryAfter: 20 * time.Second, MetricsTTL: 3 * time.Second, TicketTTL: 7 * time.Minute},
 	}
 	if got := options(); !reflect.DeepEqual(got, want) {
 		t.Errorf("Options = %+v\nwant %+v", got, want)
 	}
 	// Every field is declared here, so that none is forgotten.
-	for i, v := range reflect.ValueOf(*want).Fields() {
-		if i.Name != "Hooks" && i.Name != "Clock" && v.IsZero() {
-			t.Errorf("the test leaves out %s", i.Name)
+	for _, of := range []reflect.Value{reflect.ValueOf(*want), reflect.ValueOf(want.Tuning)} {
+		for f, v := range of.Fields() {
+			if f.Name != "Hooks" && f.Name != "Clock" && v.IsZero() {
+				t.Errorf("the test leaves out %s", f.Name)
+			}
 		}
 	}
 	if _, err := admission.New(*options()); err != nil {
@@ -84,37 +84,21 @@ func TestConfigOptions(t *testing.T) {
 	}
 }
 
-// What Options and what is in them have can be declared, by the same names.
-func TestConfigHasAllFields(t *testing.T) {
-	fields := func(v any) string {
-		var names []string
-		for f := range reflect.ValueOf(v).Fields() {
-			name := f.Tag.Get("json")
-			if name == "" {
-				name = f.Name
+// Fields have their own names in a declaration.
+func TestOptionsAreDeclaredByTheirNames(t *testing.T) {
+	for _, of := range []any{admission.Options{}, admission.Tuning{}, admission.Band{}, admission.Tenant{}, admission.Budget{}} {
+		for f := range reflect.ValueOf(of).Fields() {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if want := strings.ToLower(f.Name[:1]) + f.Name[1:]; name != want && !f.Anonymous && !slices.Contains([]string{"Detector", "Hooks", "Clock"}, f.Name) {
+				t.Errorf("%T.%s is declared as %q, want %q", of, f.Name, name, want)
 			}
-			name, _, _ = strings.Cut(name, ",")
-			names = append(names, strings.ToLower(name))
 		}
-		slices.Sort(names)
-		return strings.Join(names, " ")
-	}
-	for _, tt := range []struct{ options, config any }{
-		{admission.Band{}, admission.BandConfig{}}, {admission.Tenant{}, admission.TenantConfig{}}, {admission.Budget{}, admission.BudgetConfig{}},
-	} {
-		if a, b := fields(tt.options), fields(tt.config); a != b {
-			t.Errorf("%T has %s\n%T has %s", tt.options, a, tt.config, b)
-		}
-	}
-	options := strings.NewReplacer("clock ", "", "detector ", "detectors ", "hooks ", "").Replace(fields(admission.Options{}))
-	if config := fields(admission.Config{}); config != options {
-		t.Errorf("Options has %s\nConfig has %s", options, config)
 	}
 }
 
 // What learns is one Controller's own.
 func TestConfigOptionsAreNewEachTime(t *testing.T) {
-	options, err := load(t, fullConfig).Options(nil)
+	options, err := load(t, fullConfig).Make(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,21 +115,21 @@ func TestConfigOptionsAreNewEachTime(t *testing.T) {
 }
 
 func TestConfigDefaults(t *testing.T) {
-	options, err := load(t, `{}`).Options(nil)
+	options, err := load(t, `{}`).Make(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := options(); !reflect.DeepEqual(got, &admission.Options{}) {
 		t.Errorf("an empty Config is %+v, want the zero Options, which have the defaults", got)
 	}
-	options, err = load(t, `{"detectors": [{"type": "backlog-detector"}], "fairness": "virtual-tokens", "order": "fifo"}`).Options(nil)
+	options, err = load(t, `{"detectors": [{"type": "backlog-detector"}], "fairness": "virtual-tokens", "order": "fifo"}`).Make(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := options(); !reflect.DeepEqual(got, &admission.Options{Detector: admission.Backlog{}}) {
 		t.Errorf("one detector alone: %+v", got)
 	}
-	options, err = load(t, `{"fairness": "first-come"}`).Options(nil)
+	options, err = load(t, `{"fairness": "first-come"}`).Make(nil)
 	if err != nil || options().Fairness != admission.FirstCome {
 		t.Errorf("first-come: %v", err)
 	}
@@ -159,11 +143,11 @@ func TestConfigRoundTrip(t *testing.T) {
 			t.Fatal(err)
 		}
 		again := load(t, string(out))
-		a, err := c.Options(nil)
+		a, err := c.Make(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := again.Options(nil)
+		b, err := again.Make(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,16 +164,13 @@ func TestConfigRoundTrip(t *testing.T) {
 func TestConfigAgreesWithOptions(t *testing.T) {
 	var c admission.Config
 	for i, b := range admission.DefaultBands() {
-		bc := admission.BandConfig{Name: b.Name, Ceiling: b.Ceiling, ModestCeiling: b.ModestCeiling, MaxRequests: b.MaxRequests, Floor: b.Floor, Displace: b.Displace}
-		if b.MaxWait > 0 {
-			bc.MaxWait = b.MaxWait.String()
-		}
+		bc := admission.BandConfig{Band: b}
 		if i < 2 {
 			bc.Priority = &b.Priority
 		}
 		c.Bands = append(c.Bands, bc)
 	}
-	options, err := c.Options(nil)
+	options, err := c.Make(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +300,7 @@ func TestConfigErrors(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			options, err := load(t, tt.data).Options(nil)
+			options, err := load(t, tt.data).Make(nil)
 			if err == nil || options != nil {
 				t.Fatalf("Options: %v, want an error", err)
 			}
@@ -334,8 +315,10 @@ func TestConfigErrors(t *testing.T) {
 			}
 		})
 	}
-	for _, c := range []admission.Config{{Credit: math.NaN()}, {Credit: math.Inf(1)}, {Quantum: math.NaN()}, {Budgets: []admission.BudgetConfig{{TokensPerMinute: math.NaN()}}}} {
-		if _, err := c.Options(nil); err == nil || !strings.HasPrefix(err.Error(), "admission") {
+	for _, c := range []admission.Options{
+		{Tuning: admission.Tuning{Credit: math.NaN()}}, {Tuning: admission.Tuning{Credit: math.Inf(1)}}, {Tuning: admission.Tuning{Quantum: math.NaN()}}, {Budgets: []admission.Budget{{TokensPerMinute: math.NaN()}}},
+	} {
+		if _, err := (admission.Config{Options: c}).Make(nil); err == nil || !strings.HasPrefix(err.Error(), "admission") {
 			t.Errorf("Options of %+v: %v, want an error", c, err)
 		}
 	}
@@ -356,7 +339,7 @@ func TestConfigCustomDetector(t *testing.T) {
 	config := func(parameters string) admission.Config {
 		return load(t, `{"detectors": [{"type": "acme-detector"`+parameters+`}]}`)
 	}
-	options, err := config("").Options(types)
+	options, err := config("").Make(types)
 	if err != nil || made != 0 {
 		t.Fatalf("Options made %d: %v", made, err)
 	}
@@ -369,11 +352,11 @@ func TestConfigCustomDetector(t *testing.T) {
 		`, "parameters": {"bad":1}`:     "admission.detectors[0].parameters: (acme-detector) bad is 1, want none",
 		`, "parameters": {"nothing":1}`: `admission.detectors[0].type: the factory of "acme-detector" returned nothing`,
 	} {
-		if _, err := config(parameters).Options(types); err == nil || err.Error() != want {
+		if _, err := config(parameters).Make(types); err == nil || err.Error() != want {
 			t.Errorf("Options: %v, want %s", err, want)
 		}
 	}
-	if _, err := config("").Options(nil); err == nil || !strings.Contains(err.Error(), "is unknown") {
+	if _, err := config("").Make(nil); err == nil || !strings.Contains(err.Error(), "is unknown") {
 		t.Errorf("the type is known to others: %v", err)
 	}
 }
@@ -390,7 +373,7 @@ func FuzzConfig(f *testing.F) {
 		if err != nil {
 			return
 		}
-		options, err := c.Options(nil)
+		options, err := c.Make(nil)
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "admission") {
 				t.Errorf("an error without a path: %v", err)
@@ -417,7 +400,7 @@ func ExampleConfig() {
 	if err != nil {
 		panic(err)
 	}
-	options, err := config.Options(nil)
+	options, err := config.Make(nil)
 	if err != nil {
 		panic(err)
 	}
@@ -426,7 +409,7 @@ func ExampleConfig() {
 	}
 
 	config.Bands[1].Floor = 0.6
-	_, err = config.Options(nil)
+	_, err = config.Make(nil)
 	fmt.Println(err)
 	// Output:
 	// interactive 0 20s

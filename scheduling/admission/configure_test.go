@@ -38,7 +38,7 @@ func TestConfigureWithWhatWaits(t *testing.T) {
 		for i, wait := range []time.Duration{20, 10, 30, 5} {
 			r.offerAs(admission.Arrival{Request: request(fmt.Sprint(i), 0, "t"), MaxWait: wait * time.Second})
 		}
-		configure(t, r, admission.Options{Order: admission.EarliestDeadline})
+		configure(t, r, admission.Options{Tuning: admission.Tuning{Order: admission.EarliestDeadline}})
 		r.check()
 		if got := r.drain(); !slices.Equal(got, []string{"3", "1", "0", "2"}) {
 			t.Errorf("let in %v", got)
@@ -54,13 +54,13 @@ func TestConfigureWithWhatWaits(t *testing.T) {
 		}
 	})
 	t.Run("weights", func(t *testing.T) {
-		r := newRig(t, 1, admission.Options{Credit: -1, Tenants: map[string]admission.Tenant{"a": {}, "b": {}}})
+		r := newRig(t, 1, admission.Options{Tenants: map[string]admission.Tenant{"a": {}, "b": {}}, Tuning: admission.Tuning{Credit: -1}})
 		r.fill(0, 1)
 		for range 40 {
 			r.offer(request("a", 0, "a"))
 			r.offer(request("b", 0, "b"))
 		}
-		configure(t, r, admission.Options{Credit: -1, Tenants: map[string]admission.Tenant{"a": {Weight: 3}, "b": {}}})
+		configure(t, r, admission.Options{Tenants: map[string]admission.Tenant{"a": {Weight: 3}, "b": {}}, Tuning: admission.Tuning{Credit: -1}})
 		a := 0
 		for _, id := range r.drain()[:40] {
 			if id == "a" {
@@ -136,21 +136,21 @@ func TestOptionsErrors(t *testing.T) {
 		want []string // parts of the message
 	}{
 		{admission.Options{MaxRequests: -1}, []string{"MaxRequests is -1"}},
-		{admission.Options{MaxBytes: -1}, []string{"MaxBytes is -1"}},
-		{admission.Options{MaxBands: -1}, []string{"MaxBands is -1"}},
-		{admission.Options{MaxLanes: -2}, []string{"MaxLanes is -2"}},
-		{admission.Options{MaxFlows: -3}, []string{"MaxFlows is -3"}},
-		{admission.Options{OutputTokens: -3}, []string{"OutputTokens is -3"}},
-		{admission.Options{FlowIdle: -time.Second}, []string{"FlowIdle is -1s"}},
-		{admission.Options{MaxRetryAfter: -time.Second}, []string{"MaxRetryAfter is -1s"}},
-		{admission.Options{MetricsTTL: -time.Second}, []string{"MetricsTTL is -1s"}},
+		{admission.Options{Tuning: admission.Tuning{MaxBytes: -1}}, []string{"MaxBytes is -1"}},
+		{admission.Options{Tuning: admission.Tuning{MaxBands: -1}}, []string{"MaxBands is -1"}},
+		{admission.Options{Tuning: admission.Tuning{MaxLanes: -2}}, []string{"MaxLanes is -2"}},
+		{admission.Options{Tuning: admission.Tuning{MaxFlows: -3}}, []string{"MaxFlows is -3"}},
+		{admission.Options{Tuning: admission.Tuning{OutputTokens: -3}}, []string{"OutputTokens is -3"}},
+		{admission.Options{Tuning: admission.Tuning{FlowIdle: -time.Second}}, []string{"FlowIdle is -1s"}},
+		{admission.Options{Tuning: admission.Tuning{MaxRetryAfter: -time.Second}}, []string{"MaxRetryAfter is -1s"}},
+		{admission.Options{Tuning: admission.Tuning{MetricsTTL: -time.Second}}, []string{"MetricsTTL is -1s"}},
 		{admission.Options{WaitForEndpoints: -time.Second}, []string{"WaitForEndpoints is -1s"}},
-		{admission.Options{InputWeight: -1}, []string{"InputWeight is -1"}},
-		{admission.Options{OutputWeight: nan}, []string{"OutputWeight is NaN"}},
-		{admission.Options{Quantum: -1}, []string{"Quantum is -1"}},
-		{admission.Options{Credit: nan}, []string{"Credit is NaN"}},
+		{admission.Options{Tuning: admission.Tuning{InputWeight: -1}}, []string{"InputWeight is -1"}},
+		{admission.Options{Tuning: admission.Tuning{OutputWeight: nan}}, []string{"OutputWeight is NaN"}},
+		{admission.Options{Tuning: admission.Tuning{Quantum: -1}}, []string{"Quantum is -1"}},
+		{admission.Options{Tuning: admission.Tuning{Credit: nan}}, []string{"Credit is NaN"}},
 		{admission.Options{Fairness: 9}, []string{"Fairness is", "virtual-tokens"}},
-		{admission.Options{Order: 9}, []string{"Order is", "earliest-deadline"}},
+		{admission.Options{Tuning: admission.Tuning{Order: 9}}, []string{"Order is", "earliest-deadline"}},
 		{band(func(b *admission.Band) { b.Name = "" }), []string{"band of priority 0 has no Name"}},
 		{band(func(b *admission.Band) { b.Name = "critical" }), []string{`band "critical"`, "same Name"}},
 		{band(func(b *admission.Band) { b.Priority = 100 }), []string{`band "standard"`, "Priority is 100", `"critical"`}},
@@ -175,7 +175,7 @@ func TestOptionsErrors(t *testing.T) {
 		{budget(admission.Budget{TokensPerMinute: 1, Burst: 0.001}), []string{`tenant "acme"`, "Burst is 0.001"}},
 		{admission.Options{Budgets: []admission.Budget{{Tenant: "a", RequestsPerMinute: 1}, {Tenant: "a", TokensPerMinute: 1}}}, []string{"Budgets[1]", `tenant "a"`, "another"}},
 		{admission.Options{Budgets: make([]admission.Budget, 1001)}, []string{"1001 entries"}},
-		{admission.Options{MaxRequests: -1, MaxBytes: -1, Bands: band(func(b *admission.Band) { b.MaxWait = -2 }).Bands}, []string{"MaxRequests", "MaxBytes", "MaxWait"}},
+		{admission.Options{MaxRequests: -1, Bands: band(func(b *admission.Band) { b.MaxWait = -2 }).Bands, Tuning: admission.Tuning{MaxBytes: -1}}, []string{"MaxRequests", "MaxBytes", "MaxWait"}},
 	} {
 		err := tt.o.Validate()
 		if err == nil {

@@ -19,14 +19,15 @@ func TestAllocations(t *testing.T) {
 					full := false
 					var let *admission.Ticket
 					c, err := admission.New(admission.Options{
-						Fairness: fairness, Order: order, Bands: threeBands(), Budgets: budgets,
+						Fairness: fairness, Bands: threeBands(), Budgets: budgets,
 						Detector: admission.DetectorFunc(func(admission.Query, *types.Endpoint) float64 {
 							if full {
 								return 1
 							}
 							return 0
 						}),
-						Hooks: admission.Hooks{Dispatched: func(t *admission.Ticket, _ time.Duration) { let = t }},
+						Hooks:  admission.Hooks{Dispatched: func(t *admission.Ticket, _ time.Duration) { let = t }},
+						Tuning: admission.Tuning{Order: order},
 					})
 					if err != nil {
 						t.Fatal(err)

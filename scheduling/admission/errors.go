@@ -3,6 +3,7 @@ package admission
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 )
 
@@ -32,7 +33,7 @@ func Reasons() []Reason {
 func (r Reason) Unavailable() bool { return r == NoEndpoint || r == Closed }
 
 // ErrForgotten is the Outcome.Err of a request that was let in and whose owner gave no sign
-// of life for DefaultGrantTTL before it was booked, or for Options.TicketTTL after.
+// of life for DefaultGrantTTL before it was booked, or for Tuning.TicketTTL after.
 var ErrForgotten = errors.New("admission: the request was let in, and its owner never called Done")
 
 // Refusal is why a request was not let in.
@@ -52,4 +53,36 @@ type Refusal struct {
 // Error says what was full.
 func (r *Refusal) Error() string {
 	return fmt.Sprintf("admission: request of priority %d (%s) refused: %s", r.Priority, r.Band, r.Detail)
+}
+
+func asError(r *Refusal) error {
+	if r == nil {
+		return nil
+	}
+	return r
+}
+
+// Panic is what Hooks.Failed is told of a function of the user's that panicked.
+type Panic struct {
+	// In is the function, such as "Detector.Fill" or "Hooks.Queued".
+	In    string
+	Value any    // what it panicked with
+	Stack []byte // where, as debug.Stack prints it
+}
+
+// Error says what panicked, and with what.
+func (p *Panic) Error() string { return fmt.Sprintf("admission: %s panicked: %v", p.In, p.Value) }
+
+// Unwrap returns the value, if it is an error.
+func (p *Panic) Unwrap() error {
+	err, _ := p.Value.(error)
+	return err
+}
+
+// caught makes a Panic of what was recovered, nil of nil.
+func caught(in string, value any) *Panic {
+	if value == nil {
+		return nil
+	}
+	return &Panic{In: in, Value: value, Stack: debug.Stack()}
 }

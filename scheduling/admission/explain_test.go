@@ -11,7 +11,7 @@ import (
 )
 
 func TestExplainWhatWaits(t *testing.T) {
-	r := newRig(t, 2, admission.Options{Credit: -1, OutputTokens: 50}) // each costs 200
+	r := newRig(t, 2, admission.Options{Tuning: admission.Tuning{Credit: -1, OutputTokens: 50}}) // each costs 200
 	// Two a second were let in of late.
 	for range 100 {
 		r.clock.pass(500 * time.Millisecond)
@@ -102,7 +102,7 @@ func TestExplainWhatWouldBecome(t *testing.T) {
 		{name: "closed", arrival: req(0), before: func(r *rig) { r.c.Close() }, verdict: "refused", reason: admission.Closed, detail: "the gateway is shutting down", endpoint: 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t, 2, admission.Options{Credit: -1})
+			r := newRig(t, 2, admission.Options{Tuning: admission.Tuning{Credit: -1}})
 			if tt.before != nil {
 				tt.before(r)
 			}
@@ -173,7 +173,7 @@ func TestReportString(t *testing.T) {
 }
 
 func TestStats(t *testing.T) {
-	r := newRig(t, 2, admission.Options{OutputTokens: 50})
+	r := newRig(t, 2, admission.Options{Tuning: admission.Tuning{OutputTokens: 50}})
 	s := r.c.Stats()
 	if s.Endpoints != 2 || s.Saturation != 0 || s.Queued != 0 || len(s.Bands) != 0 || s.Rate != 0 {
 		t.Errorf("at first: %+v", s)

@@ -157,22 +157,22 @@ func TestFairness(t *testing.T) {
 		sure    bool
 		senders []sender
 	}{
-		{"ten times as many", admission.Options{Credit: -1}, true, []sender{
+		{"ten times as many", admission.Options{Tuning: admission.Tuning{Credit: -1}}, true, []sender{
 			{"greedy", 1, 200, 0, known(100), known(50)}, {"modest", 1, 20, 0, known(100), known(50)},
 		}},
-		{"other sizes", admission.Options{Credit: -1}, true, []sender{
+		{"other sizes", admission.Options{Tuning: admission.Tuning{Credit: -1}}, true, []sender{
 			{"long prompts", 1, 30, 0, between(1000, 4000), between(1, 20)}, {"long answers", 1, 30, 0, between(10, 100), between(100, 2000)}, {"small", 1, 30, 0, between(1, 50), between(1, 50)},
 		}},
-		{"weights", admission.Options{Credit: -1}, true, []sender{
+		{"weights", admission.Options{Tuning: admission.Tuning{Credit: -1}}, true, []sender{
 			{"one", 1, 30, 0, between(1, 500), between(1, 100)}, {"eight", 8, 30, 0, between(1, 500), between(1, 100)}, {"half", 0.5, 30, 0, between(1, 500), between(1, 100)},
 		}},
-		{"a light one", admission.Options{Credit: -1}, true, []sender{
+		{"a light one", admission.Options{Tuning: admission.Tuning{Credit: -1}}, true, []sender{
 			{"one", 1, 30, 0, known(100), known(10)}, {"tenth", 0.1, 30, 0, known(100), known(10)},
 		}},
-		{"outputs that nobody knows", admission.Options{Credit: 5000}, false, []sender{
+		{"outputs that nobody knows", admission.Options{Tuning: admission.Tuning{Credit: 5000}}, false, []sender{
 			{"a", 1, 100, 0, between(1, 500), between(1, 1000)}, {"b", 2, 10, 0, between(1, 500), between(1, 100)}, {"c", 1, 10, 0, between(1, 500), known(3000)},
 		}},
-		{"one comes late", admission.Options{Credit: 2000}, false, []sender{
+		{"one comes late", admission.Options{Tuning: admission.Tuning{Credit: 2000}}, false, []sender{
 			{"a", 1, 100, 0, between(1, 500), between(1, 1000)}, {"b", 2, 10, 0, between(1, 500), between(1, 100)}, {"late", 3, 10, steps / 2, between(1, 500), between(1, 100)},
 		}},
 	} {
@@ -197,7 +197,7 @@ func TestFairness(t *testing.T) {
 func TestPrefixLocalityFollowsPrefixes(t *testing.T) {
 	senders := []sender{{"a", 1, 50, 0, between(50, 100), between(10, 20)}, {"b", 1, 50, 0, between(50, 100), between(10, 20)}, {"c", 1, 50, 0, between(50, 100), between(10, 20)}}
 	followed := func(f admission.Fairness) float64 {
-		_, _, n := unfairness(t, admission.Options{Fairness: f, Credit: -1, InputWeight: 1, OutputWeight: 2, Quantum: 1000}, senders, 4000, true)
+		_, _, n := unfairness(t, admission.Options{Fairness: f, Tuning: admission.Tuning{Credit: -1, InputWeight: 1, OutputWeight: 2, Quantum: 1000}}, senders, 4000, true)
 		return n
 	}
 	with, without := followed(admission.PrefixLocality), followed(admission.VirtualTokens)
@@ -210,7 +210,7 @@ func TestPrefixLocalityFollowsPrefixes(t *testing.T) {
 // TestTrapIdleTenantSavesNothingUp: who did not ask for a while is not owed for it.
 func TestTrapIdleTenantSavesNothingUp(t *testing.T) {
 	const credit = 1000 // two requests and a half
-	r := newRig(t, 1, admission.Options{Credit: credit, OutputTokens: 150})
+	r := newRig(t, 1, admission.Options{Tuning: admission.Tuning{Credit: credit, OutputTokens: 150}})
 	r.run(r.offer(request("saver", 0, "saver")))
 	for range 1000 {
 		r.run(r.offer(request("busy", 0, "busy")))

@@ -33,9 +33,9 @@ func TestForgottenTicketsEnd(t *testing.T) {
 		}, 61 * time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t, 2, admission.Options{TicketTTL: ttl, Tenants: map[string]admission.Tenant{"t": {}}})
+			r := newRig(t, 2, admission.Options{Tenants: map[string]admission.Tenant{"t": {}}, Tuning: admission.Tuning{TicketTTL: ttl}})
 			var ended []error
-			o := r.with(admission.Options{TicketTTL: ttl})
+			o := r.with(admission.Options{Tuning: admission.Tuning{TicketTTL: ttl}})
 			o.Hooks.Finished = func(_ *admission.Ticket, out types.Outcome) { ended = append(ended, out.Err) }
 			if err := r.c.Configure(o); err != nil {
 				t.Fatal(err)

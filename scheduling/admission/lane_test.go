@@ -152,7 +152,7 @@ func TestTargetsHaveRoomOfTheirOwn(t *testing.T) {
 }
 
 func TestWhereLanesAreFewTheWholePoolCounts(t *testing.T) {
-	r := newRig(t, 2, admission.Options{MaxLanes: 1})
+	r := newRig(t, 2, admission.Options{Tuning: admission.Tuning{MaxLanes: 1}})
 	r.fill(0, 1)
 	r.fill(1, 1)
 	a := r.offerAs(only("first", r.eps[0]))
@@ -207,7 +207,7 @@ func TestDetectorsLearn(t *testing.T) {
 // any more, is not full for ever, though nothing happens there.
 func TestTrapReadingsBecomeTooOld(t *testing.T) {
 	const ttl = 5 * time.Second
-	r := newRig(t, 2, admission.Options{Detector: admission.Utilization{Queue: 4, KVUsage: 1}, MetricsTTL: ttl})
+	r := newRig(t, 2, admission.Options{Detector: admission.Utilization{Queue: 4, KVUsage: 1}, Tuning: admission.Tuning{MetricsTTL: ttl}})
 	full := func(i int) {
 		r.c.Put(r.eps[i].WithMetrics(types.Metrics{Waiting: types.Known(9), UpdatedAt: r.clock.now}))
 	}

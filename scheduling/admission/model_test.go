@@ -124,10 +124,8 @@ func (w *world) options(fairness admission.Fairness, order admission.Order) admi
 			{Name: "standard", Priority: 0, Ceiling: pick(rng, 0.7, 1.0), ModestCeiling: pick(rng, 1.0, 1.2), MaxWait: 20 * time.Second, Floor: pick(rng, 0, 0, 0.1, 0.4)},
 			{Name: "low", Priority: pick(rng, -50, math.MinInt), Ceiling: pick(rng, 0.5, 0.7), ModestCeiling: pick(rng, 0.7, 0.9), MaxWait: 5 * time.Second, MaxRequests: pick(rng, -1, -1, 0)},
 		},
-		MaxRequests: pick(rng, 4, 6, 20), MaxBytes: pick[int64](rng, 100, 200, 2000),
-		MaxBands: pick(rng, 3, 5, 20), MaxLanes: pick(rng, 1, 2, 10), MaxFlows: pick(rng, 2, 3, 1000),
-		Fairness: fairness, Order: order, InputWeight: 1, OutputWeight: 2,
-		Credit: pick(rng, -1.0, 300, 2000), Quantum: pick(rng, 200.0, 2000), FlowIdle: 1000 * time.Hour, OutputTokens: 50,
+		MaxRequests:      pick(rng, 4, 6, 20),
+		Fairness:         fairness,
 		WaitForEndpoints: pick(rng, 0, 3*time.Second),
 		Hooks: admission.Hooks{
 			Queued: func(t *admission.Ticket) { w.hear("queued", t, "", 0) },
@@ -150,8 +148,7 @@ func (w *world) options(fairness admission.Fairness, order admission.Order) admi
 			Cancelled: func(t *admission.Ticket, waited time.Duration) { w.hear("cancelled", t, "", waited) },
 			Finished:  func(t *admission.Ticket, _ types.Outcome) { w.hear("finished", t, "", 0) },
 		},
-		MaxRetryAfter: time.Minute,
-		Clock:         w.clock,
+		Tuning: admission.Tuning{MaxBytes: pick[int64](rng, 100, 200, 2000), MaxBands: pick(rng, 3, 5, 20), MaxLanes: pick(rng, 1, 2, 10), MaxFlows: pick(rng, 2, 3, 1000), Order: order, InputWeight: 1, OutputWeight: 2, Credit: pick(rng, -1.0, 300, 2000), Quantum: pick(rng, 200.0, 2000), FlowIdle: 1000 * time.Hour, OutputTokens: 50, MaxRetryAfter: time.Minute, Clock: w.clock},
 	}
 	if w.loose { // who loses its place after a change of options is another question
 		o.MaxRequests, o.MaxBytes = 1000, 1<<20

@@ -89,7 +89,7 @@ func TestEndpointsComeBack(t *testing.T) {
 		}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t, 2, admission.Options{MetricsTTL: time.Hour})
+			r := newRig(t, 2, admission.Options{Tuning: admission.Tuning{MetricsTTL: time.Hour}})
 			r.fill(0, 1)
 			r.eps[1].Load.TakeOut(r.clock.now.Add(time.Second))
 			r.c.Put(r.eps[1])
@@ -103,7 +103,7 @@ func TestEndpointsComeBack(t *testing.T) {
 }
 
 func TestEnginesThatSleepHaveNoRoom(t *testing.T) {
-	r := newRig(t, 2, admission.Options{MetricsTTL: 5 * time.Second})
+	r := newRig(t, 2, admission.Options{Tuning: admission.Tuning{MetricsTTL: 5 * time.Second}})
 	reading := func(i int, awake types.Gauge) {
 		r.eps[i] = r.eps[i].WithMetrics(types.Metrics{Awake: awake, UpdatedAt: r.clock.now})
 		r.c.Put(r.eps[i])

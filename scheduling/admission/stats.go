@@ -38,22 +38,6 @@ type BandStats struct {
 	BandCounts
 }
 
-// BandCounts is what has happened at one priority since it was first seen.
-type BandCounts struct {
-	Dispatched uint64
-	Cancelled  uint64
-	Refused    map[Reason]uint64
-	// Tokens is the weighted tokens of all that was let in.
-	Tokens float64
-}
-
-func (n *BandCounts) refused(why Reason) {
-	if n.Refused == nil {
-		n.Refused = map[Reason]uint64{}
-	}
-	n.Refused[why]++
-}
-
 // Stats returns what the Controller is like now. It looks at each tenant that waits, so
 // it is for metrics and pages and not for every request.
 func (c *Controller) Stats() Stats {
@@ -61,19 +45,18 @@ func (c *Controller) Stats() Stats {
 	defer c.unlock()
 	c.renew()
 	s := Stats{
-		Endpoints: c.whole.members(), Saturation: c.whole.saturation(),
-		Queued: c.queued, Bytes: c.bytes, Rate: c.drained.rate(c.now),
+		Endpoints: c.whole.room.Members(), Saturation: c.whole.room.Saturation(),
+		Queued: c.queues.Len(), Bytes: c.queues.Bytes(), Rate: c.drained.Rate(c.clock.now),
 	}
-	for _, b := range c.bands {
+	for _, b := range c.queues.Bands() {
+		settings, info := &c.o.Bands[b.Class], infoOf(b, c.o.Bands)
 		one := BandStats{
-			Name: b.Name, Priority: b.priority, Ceiling: b.Ceiling, Room: c.whole.roomAt(b.ceiling),
-			Queued: b.queued, Bytes: b.bytes, Running: b.open, Tenants: len(b.flows), BandCounts: b.counts,
+			Name: settings.Name, Priority: b.Priority, Ceiling: settings.Ceiling, Room: c.whole.room.RoomAt(c.classes[b.Class].ceiling),
+			Queued: b.Queued, Bytes: b.Bytes, Running: b.Running, Tenants: b.Tenants(), BandCounts: info.counts,
 		}
-		one.Refused = maps.Clone(b.counts.Refused)
-		for _, q := range b.queues {
-			for _, e := range q.heap {
-				one.Oldest = max(one.Oldest, c.now-e.of.head.of.arrived)
-			}
+		one.Refused = maps.Clone(info.counts.Refused)
+		if arrived, ok := b.Oldest(); ok {
+			one.Oldest = c.clock.now - arrived
 		}
 		s.Oldest = max(s.Oldest, one.Oldest)
 		s.Bands = append(s.Bands, one)

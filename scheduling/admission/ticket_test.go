@@ -74,7 +74,7 @@ func TestChargeIsPutRight(t *testing.T) {
 		{"nonsense is reported", true, true, types.Outcome{Usage: types.Usage{PromptTokens: known(-5), CompletionTokens: known(-5)}}, 200},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t, 1, admission.Options{OutputTokens: 50})
+			r := newRig(t, 1, admission.Options{Tuning: admission.Tuning{OutputTokens: 50}})
 			c := r.offer(request("r", 0, "t"))
 			if tt.booked {
 				c.Booked(r.eps[0])
@@ -90,7 +90,7 @@ func TestChargeIsPutRight(t *testing.T) {
 }
 
 func TestExpectedOutputIsLearned(t *testing.T) {
-	r := newRig(t, 1, admission.Options{OutputTokens: 50})
+	r := newRig(t, 1, admission.Options{Tuning: admission.Tuning{OutputTokens: 50}})
 	charge := func(tenant string, maxTokens int, output float64) float64 {
 		req := request("r", 0, tenant)
 		req.MaxTokens = maxTokens
@@ -209,14 +209,14 @@ func TestWhatIsForgottenMayBeAskedAbout(t *testing.T) {
 	many := []admission.Band{
 		{Name: "a", Priority: 3, Ceiling: 1}, {Name: "b", Priority: 2, Ceiling: 0.9}, {Name: "c", Priority: 1, Ceiling: 0.8}, {Name: "d", Priority: 0, Ceiling: 0.7},
 	}
-	r := newRig(t, 2, admission.Options{Detector: s, Bands: few, MaxLanes: 1})
+	r := newRig(t, 2, admission.Options{Detector: s, Bands: few, Tuning: admission.Tuning{MaxLanes: 1}})
 	lane := func(name string) admission.Arrival {
 		return admission.Arrival{Request: request("r", 0, ""), Candidates: name, Match: func(*types.Endpoint) bool { return true }}
 	}
 	c := r.offerAs(lane("one"))
 	c.Booked(r.eps[0])
 	r.run(r.offerAs(lane("another"))) // the first is forgotten
-	if err := r.c.Configure(r.with(admission.Options{Detector: s, Bands: many, MaxLanes: 1})); err != nil {
+	if err := r.c.Configure(r.with(admission.Options{Detector: s, Bands: many, Tuning: admission.Tuning{MaxLanes: 1}})); err != nil {
 		t.Fatal(err)
 	}
 	s[r.eps[0].Load] = 1
@@ -229,13 +229,13 @@ func TestWhatIsForgottenMayBeAskedAbout(t *testing.T) {
 	c.Explain()
 	r.check()
 
-	r = newRig(t, 1, admission.Options{Detector: s, Bands: many, MaxBands: 1})
+	r = newRig(t, 1, admission.Options{Detector: s, Bands: many, Tuning: admission.Tuning{MaxBands: 1}})
 	s[r.eps[0].Load] = 1
 	r.c.Put(r.eps[0])
 	c = r.offer(request("r", 0, ""))
 	c.Done(types.Outcome{})
 	r.offer(request("r", 5, "")) // its band is forgotten
-	if err := r.c.Configure(r.with(admission.Options{Detector: s, Bands: few, MaxBands: 1})); err != nil {
+	if err := r.c.Configure(r.with(admission.Options{Detector: s, Bands: few, Tuning: admission.Tuning{MaxBands: 1}})); err != nil {
 		t.Fatal(err)
 	}
 	c.Explain()

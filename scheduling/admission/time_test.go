@@ -52,9 +52,10 @@ func TestTrapClockIsSet(t *testing.T) {
 			}
 			ended := 0
 			c, err := admission.New(admission.Options{
-				Detector: admission.Concurrency{Requests: 1}, Clock: clock,
-				Budgets: []admission.Budget{{RequestsPerMinute: 3, Burst: 1}},
-				Hooks:   admission.Hooks{Finished: func(*admission.Ticket, types.Outcome) { ended++ }},
+				Detector: admission.Concurrency{Requests: 1},
+				Budgets:  []admission.Budget{{RequestsPerMinute: 3, Burst: 1}},
+				Hooks:    admission.Hooks{Finished: func(*admission.Ticket, types.Outcome) { ended++ }},
+				Tuning:   admission.Tuning{Clock: clock},
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -98,7 +99,7 @@ func TestAnotherClock(t *testing.T) {
 	r.clock.pass(10 * time.Second)
 	other := newClock()
 	other.now = other.now.Add(-1000 * time.Hour)
-	if err := r.c.Configure(r.with(admission.Options{Clock: other})); err != nil {
+	if err := r.c.Configure(r.with(admission.Options{Tuning: admission.Tuning{Clock: other}})); err != nil {
 		t.Fatal(err)
 	}
 	r.clock.pass(time.Hour)

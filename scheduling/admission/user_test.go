@@ -50,7 +50,7 @@ func (u *user) options(failed func(error)) admission.Options {
 	bands := threeBands()
 	bands[2].MaxRequests = 0
 	return admission.Options{
-		Detector: u, Clock: u, Bands: bands, Revoke: true, MaxLanes: 2,
+		Detector: u, Bands: bands, Revoke: true,
 		Hooks: admission.Hooks{
 			Queued:     func(*admission.Ticket) { u.at("Hooks.Queued") },
 			Dispatched: func(*admission.Ticket, time.Duration) { u.at("Hooks.Dispatched") },
@@ -60,6 +60,7 @@ func (u *user) options(failed func(error)) admission.Options {
 			Revoked:    func(*admission.Ticket) { u.at("Hooks.Revoked") },
 			Failed:     func(err error) { failed(err); u.at("Hooks.Failed") },
 		},
+		Tuning: admission.Tuning{Clock: u, MaxLanes: 2},
 	}
 }
 

@@ -916,7 +916,7 @@ func TestAdmissionManyAtOnce(t *testing.T) {
 				_ = store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: "ep-3", Address: "10.0.0.4:8000"})
 			case 8:
 				if err := d.SetAdmission(func(types.NamespacedName) *admission.Options {
-					return &admission.Options{Detector: admission.Max{admission.Concurrency{Requests: 1 + i%3}, new(admission.LearnedBatch)}, Fairness: admission.Fairness(i / 10 % 3), Order: admission.Order(i / 10 % 2), Revoke: true}
+					return &admission.Options{Detector: admission.Max{admission.Concurrency{Requests: 1 + i%3}, new(admission.LearnedBatch)}, Fairness: admission.Fairness(i / 10 % 3), Revoke: true, Tuning: admission.Tuning{Order: admission.Order(i / 10 % 2)}}
 				}); err != nil {
 					t.Error(err)
 				}

@@ -381,6 +381,7 @@ func (r *Route) setPath(path string) bool {
 
 // parse reads the body, if the method has one to be read.
 func (d *Director) parse(r *Route, in *Incoming, kind class) error {
+	r.Request.Prompt.Spans = noPrompt
 	if in.HeadersOnly || in.Method != "POST" && !(len(in.Body) > 0 && (in.Method == "PUT" || in.Method == "PATCH")) {
 		r.parsed.API, r.opaque = openai.Other, true
 		r.Request.Body = in.Body
@@ -403,10 +404,16 @@ func (d *Director) parse(r *Route, in *Incoming, kind class) error {
 		return err
 	}
 	r.parsed = parsed
+	if r.Request.Prompt.Spans == nil {
+		r.Request.Prompt.Spans = noPrompt
+	}
 	r.modelless = parsed.API != openai.Other && !parsed.API.NamesModel()
 	r.generates = kind == inference && parsed.API != openai.CountTokens
 	return nil
 }
+
+// noPrompt are the spans of a request in which there is no prompt to be seen.
+var noPrompt = []types.Span{}
 
 // describe fills in what headers and the gateway say of the request.
 func (d *Director) describe(req *types.Request, in *Incoming) (err error) {

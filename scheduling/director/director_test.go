@@ -539,3 +539,24 @@ func TestNewRefuses(t *testing.T) {
 		}
 	}
 }
+
+// What is complete is no reason to warn of anything: bodies that are read, those that are
+// not, and requests without any.
+func TestNoWarnings(t *testing.T) {
+	store := newStore(t, 3, datastore.Options{})
+	p := plugins.Default()
+	p.Hooks.Warned = func(_ *types.Request, err error) { t.Error(err) }
+	d := newDirector(t, store, func(o *director.Options) { o.Scheduler = schedulerOf(t, p) })
+	for _, in := range []director.Incoming{
+		incoming("food"), {Path: "/v1/chat/completions", HeadersOnly: true}, {Method: "GET", Path: "/health"},
+		{Path: "/v1/chat/completions", Body: []byte(`{"model":"food","messages":[]}`)},
+		{Path: "/v1/audio/speech", Body: []byte(`{"model":"food"}`)},
+	} {
+		r, err := d.Route(ctx, in)
+		if err != nil {
+			t.Logf("%s: %v", in.Path, err)
+			continue
+		}
+		r.Done(nil)
+	}
+}

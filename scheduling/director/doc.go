@@ -23,6 +23,7 @@
 //	client.Write(route.End())
 //	// or where it broke off (route.Break), or the client has gone (route.Done):
 //
+// A data plane that meets headers and bodies in different places uses an [Exchange].
 // An http.RoundTripper that does this is in package director/httptransport; with
 // it a httputil.ReverseProxy becomes an inference gateway. An adapter for Envoy, which
 // does the retrying itself, is in examples/envoy.

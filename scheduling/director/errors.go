@@ -78,6 +78,11 @@ func (e *Error) Header() map[string][]string {
 	return h
 }
 
+// answer returns the whole answer.
+func (e *Error) answer() Answer {
+	return Answer{Status: e.Status, Header: e.Header(), Body: e.Body(), Err: e}
+}
+
 // AsError returns err as an *Error; one that Route did not return becomes a 500.
 func AsError(err error) *Error {
 	var e *Error

@@ -93,3 +93,55 @@ func ExampleDirector_Explain() {
 	// 1     a         3.000  2.000 (0 waiting)  1.000 (KV 50 %)  0.000 (0 of 0 blocks cached)
 	// 2     b         1.000  0.000 (3 waiting)  1.000 (KV 50 %)  0.000 (0 of 0 blocks cached)
 }
+
+// filter is what a data plane keeps of one request that it meets in pieces, in callbacks
+// like those of Envoy's modules or of nginx.
+type filter struct {
+	director *director.Director
+	exchange *director.Exchange
+}
+
+func (f *filter) onRequestHeaders(path string, header http.Header, last bool) *director.Answer {
+	exchange, answer := f.director.Begin(context.Background(), director.Incoming{Path: path, Header: header, HeadersOnly: last})
+	f.exchange = exchange
+	return answer // goes to the client, unless it is nil
+}
+
+func (f *filter) onRequestBody(piece []byte, last bool) *director.Answer {
+	return f.exchange.Body(piece, last) // once it was the last one, f.exchange.Route() says where to send what
+}
+
+func (f *filter) onResponseHeaders(status int, header http.Header) {
+	f.exchange.ResponseHeader(status, header)
+}
+
+func (f *filter) onResponseBody(piece []byte, last bool) []byte {
+	return f.exchange.ResponseBody(piece, last)
+}
+
+func (f *filter) onDestroy() { f.exchange.Close(context.Canceled) } // what has ended stays as it is
+
+// A request and its response in pieces.
+func ExampleExchange() {
+	store := datastore.New(datastore.Options{})
+	_ = store.SetEndpoints(types.NamespacedName{Name: "llama"}, []datastore.EndpointSpec{{Address: "10.0.0.1:8000"}})
+	scheduler, _ := scheduling.New(plugins.Default())
+	d, _ := director.New(director.Options{Store: store, Scheduler: scheduler})
+	defer d.Close()
+
+	f := &filter{director: d}
+	defer f.onDestroy()
+	f.onRequestHeaders("/v1/chat/completions", http.Header{"Content-Type": {"application/json"}}, false)
+	f.onRequestBody([]byte(`{"model":"llama-3","messages":[{"role":"us`), false)
+	if answer := f.onRequestBody([]byte(`er","content":"Hi"}]}`), true); answer != nil {
+		fmt.Println(answer.Status)
+		return
+	}
+	route := f.exchange.Route()
+	fmt.Println("send", len(route.Body), "bytes to", route.Endpoint().Address)
+	f.onResponseHeaders(200, http.Header{"Content-Type": {"application/json"}})
+	fmt.Printf("%s\n", f.onResponseBody([]byte(`{"choices":[{"message":{"content":"Hello"}}]}`), true))
+	// Output:
+	// send 63 bytes to 10.0.0.1:8000
+	// {"choices":[{"message":{"content":"Hello"}}]}
+}

@@ -15,6 +15,7 @@ type Answer struct {
 	Status int
 	Header map[string][]string
 	Body   []byte // not to be sent if the method is HEAD
+	Err    *Error // why, if it says that the request is refused; nil if it does not
 }
 
 // Answer answers what needs no server, and reports whether that is so: GET and HEAD of
@@ -52,7 +53,7 @@ func (d *Director) Answer(in Incoming) (Answer, bool) {
 	if !ok {
 		e := d.Refuse(in.Path, &Error{Status: 404, Code: CodeModelNotFound, Param: "model",
 			Message: fmt.Sprintf("the model %s does not exist", strconv.Quote(name[:min(len(name), maxID)]))})
-		return Answer{e.Status, e.Header(), e.Body()}, true
+		return e.answer(), true
 	}
 	a.Body = openai.ModelObject(m.Name, m.Created, "inferpick")
 	return a, true

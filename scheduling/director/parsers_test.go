@@ -70,10 +70,22 @@ func TestGRPCStatus(t *testing.T) {
 		r.End()
 		require.Equal(t, want, (*outcomes)[0].Status, "code %q", code)
 		require.Equal(t, want == 200, (*outcomes)[0].Served(), "code %q", code)
+
+		// As the trailer of an answer that had begun.
+		*outcomes = nil
+		r, err = d.Route(ctx, director.Incoming{Path: "/vllm.grpc.engine.VllmEngine/Generate", Body: grpcText("x")})
+		require.NoError(t, err)
+		r.ResponseHeader(200, http.Header{"Content-Type": {"application/grpc"}})
+		r.Data([]byte{0, 0, 0, 0, 8, 2<<3 | 2, 6, 3 << 3, 5, 4 << 3, 7, 5 << 3, 0})
+		r.ResponseTrailer(http.Header{"Grpc-Status": {code}})
+		r.End()
+		require.Equal(t, want, (*outcomes)[0].Status, "code %q in a trailer", code)
+		require.Equal(t, want == 200, (*outcomes)[0].Served(), "code %q in a trailer", code)
 	}
 	r, err := d.Route(ctx, incoming("food"))
 	require.NoError(t, err)
 	r.ResponseHeader(200, http.Header{"Grpc-Status": {"14"}})
+	r.ResponseTrailer(http.Header{"Grpc-Status": {"14"}})
 	require.Equal(t, 200, r.Status(), "it is not over gRPC")
 	r.Done(nil)
 }

@@ -157,10 +157,25 @@ func (r *Route) Response(status int, contentType string) { r.begin(status, conte
 // its headers in the form of net/http. Content-Type, Content-Encoding, Retry-After and, of
 // an answer over gRPC, Grpc-Status are read. RestoresModel tells whether its length may change.
 func (r *Route) ResponseHeader(status int, h map[string][]string) {
-	if r.parsed.API == openai.GRPCGenerate || r.parsed.API == openai.GRPCEmbed {
+	if r.overGRPC() {
 		status = grpcStatus(status, get(h, "Grpc-Status"))
 	}
 	r.begin(status, get(h, "Content-Type"), get(h, "Content-Encoding"), retryAfter(get(h, "Retry-After")))
+}
+
+// ResponseTrailer takes the trailers of the response, in the form of net/http, before End: an
+// answer over gRPC says there, by Grpc-Status, how it ended.
+func (r *Route) ResponseTrailer(h map[string][]string) {
+	if !r.overGRPC() {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.attempt.status = grpcStatus(r.attempt.status, get(h, "Grpc-Status"))
+}
+
+func (r *Route) overGRPC() bool {
+	return r.parsed.API == openai.GRPCGenerate || r.parsed.API == openai.GRPCEmbed
 }
 
 func (r *Route) begin(status int, contentType, encoding string, after time.Duration) {

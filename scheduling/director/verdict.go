@@ -33,7 +33,7 @@ func Retryable(status int) bool {
 }
 
 // grpcStatus returns the HTTP status that an answer over gRPC means: its own, unless its
-// headers say that there is no answer but an error.
+// headers or trailers say that there is no answer but an error.
 func grpcStatus(status int, code string) int {
 	if status != 200 {
 		return status

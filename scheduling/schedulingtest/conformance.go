@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -66,6 +67,9 @@ func TestFilter(t *testing.T, newFilter func() scheduling.Filter) {
 		res := result{"error": err != nil}
 		for i, ep := range c.eps {
 			res[ep.ID] = keep[i] && err == nil
+		}
+		if s, ok := f.(scheduling.Screener); ok && !c.shared && s.Screen(c.req, c.eps) && (err != nil || slices.Contains(keep, false)) {
+			t.Errorf("%s: Screen says that all endpoints are kept, Filter gives %v, %v", c.name, keep, err)
 		}
 		return res
 	}

@@ -17,7 +17,7 @@ func (s *sim) admit(l *live) bool {
 		// Not at once: whoever caused it is in the middle of something.
 		l.refusal = err
 		l.planned++
-		s.queue.push(event{at: s.now, kind: letIn, live: l})
+		s.queue.push(event{at: s.now, kind: admitted, live: l})
 	})
 	if err != nil {
 		s.refused(l, err)
@@ -53,15 +53,15 @@ type simClock struct{ s *sim }
 func (c simClock) Now() time.Time { return epoch.Add(c.s.now) }
 
 func (c simClock) AfterFunc(d time.Duration, f func()) func() {
-	t := &simTimer{f}
+	t := &timerFunc{f}
 	c.s.queue.push(event{at: c.s.now + max(d, 0), kind: timer, timer: t})
 	return func() { t.f = nil }
 }
 
-// simTimer is something that is to be done at a time.
-type simTimer struct{ f func() }
+// timerFunc is something that is to be done at a time.
+type timerFunc struct{ f func() }
 
-func (t *simTimer) goOff() {
+func (t *timerFunc) fire() {
 	if t.f != nil {
 		t.f()
 	}

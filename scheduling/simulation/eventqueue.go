@@ -1,6 +1,10 @@
 package simulation
 
-import "time"
+import (
+	"time"
+
+	"github.com/inferpick/inferpick/internal/heap"
+)
 
 // event is something that will happen.
 type event struct {
@@ -10,7 +14,7 @@ type event struct {
 	a, b    int32 // replica and gateway, by kind
 	live    *live
 	reading reading // scrapeDone
-	timer   *simTimer
+	timer   *timerFunc
 }
 
 type eventKind uint8
@@ -21,60 +25,47 @@ const (
 	stepEnds                    // of replica a; b is the incarnation of its engine
 	scrapeNow                   // gateway b reads replica a
 	scrapeDone                  // the reading is there
-	impatient                   // live's client gives up if it has no token
-	letIn                       // live was let in, or refused, after it waited
+	giveUp                      // live's client gives up if it has no token
+	admitted                    // live was let in, or refused, after it waited
 	timer                       // of gateway b
 	fault                       // number a
-	unhang                      // replica a goes on; b is the incarnation of its engine
+	resume                      // replica a goes on; b is the incarnation of its engine
 	sample
 )
 
-// eventQueue is a binary heap by time. It is written out, because container/heap
-// would allocate for each event.
+// eventQueue is what will happen, by time. Events that are over are used again, so that it
+// does not allocate for each.
 type eventQueue struct {
-	heap []event
+	heap heap.Heap[planned]
 	seq  uint64
+	free []*planned
+}
+
+// planned is an event in the queue.
+type planned struct {
+	event
+	place int
 }
 
 func (q *eventQueue) push(e event) {
 	q.seq++
 	e.seq = q.seq
-	q.heap = append(q.heap, e)
-	h := q.heap
-	for i := len(h) - 1; i > 0; {
-		parent := (i - 1) / 2
-		if !h[i].before(&h[parent]) {
-			break
-		}
-		h[i], h[parent] = h[parent], h[i]
-		i = parent
+	var p *planned
+	if last := len(q.free) - 1; last >= 0 {
+		p, q.free = q.free[last], q.free[:last]
+	} else {
+		p = new(planned)
 	}
+	p.event = e
+	q.heap.Push(heap.Item[planned]{Key: int64(e.at), Seq: e.seq, At: &p.place, Of: p})
 }
 
 // pop returns the next event. The queue must not be empty.
 func (q *eventQueue) pop() event {
-	h := q.heap
-	top := h[0]
-	last := len(h) - 1
-	h[0] = h[last]
-	h[last] = event{}
-	h = h[:last]
-	q.heap = h
-	for i := 0; ; {
-		least := i
-		for c := 2*i + 1; c <= 2*i+2 && c < last; c++ {
-			if h[c].before(&h[least]) {
-				least = c
-			}
-		}
-		if least == i {
-			return top
-		}
-		h[i], h[least] = h[least], h[i]
-		i = least
-	}
-}
-
-func (e *event) before(o *event) bool {
-	return e.at < o.at || e.at == o.at && e.seq < o.seq
+	p := q.heap[0].Of
+	q.heap.Remove(0)
+	e := p.event
+	p.event = event{}
+	q.free = append(q.free, p)
+	return e
 }

@@ -60,18 +60,18 @@ func (g *gateway) discover(r *replica) {
 	ep.Slot, ep.Labels = uint32(r.index), r.Labels
 	g.eps = append(g.eps, ep)
 	g.room = make([]*types.Endpoint, 0, len(g.eps))
-	g.tellAdmission()
+	g.updateAdmission()
 }
 
-// tellAdmission tells the admission control which endpoints there are.
-func (g *gateway) tellAdmission() {
+// updateAdmission tells the admission control which endpoints there are.
+func (g *gateway) updateAdmission() {
 	if g.admission != nil {
 		g.admission.SetEndpoints(g.eps)
 	}
 }
 
-// lose takes a replica away.
-func (g *gateway) lose(r *replica) {
+// removeReplica takes a replica away.
+func (g *gateway) removeReplica(r *replica) {
 	i := g.find(r)
 	if i < 0 {
 		return
@@ -80,7 +80,7 @@ func (g *gateway) lose(r *replica) {
 	ep.Load.Retire()
 	g.eps = slices.Delete(slices.Clone(g.eps), i, i+1)
 	g.scheduler.Forget(ep)
-	g.tellAdmission()
+	g.updateAdmission()
 }
 
 func (g *gateway) find(r *replica) int {
@@ -116,7 +116,7 @@ func (g *gateway) schedule(l *live) error {
 func (s *sim) scrape(g *gateway, r *replica) {
 	sc := s.cfg.Scrape
 	wait := time.Duration(float64(sc.Period) * (1 + sc.Jitter*(2*s.rand.Float64()-1)))
-	if s.running > 0 || !s.quiet() {
+	if s.running > 0 || !s.drained() {
 		s.queue.push(event{at: s.now + wait, kind: scrapeNow, a: int32(r.index), b: int32(g.index)})
 	}
 	if r.dead || r.hung {

@@ -38,8 +38,8 @@ func bucketOf(v uint64) int {
 	return (shift+1)<<subBits + int(v>>shift) - 1<<subBits
 }
 
-// middle returns the middle of bucket i in nanoseconds.
-func middle(i int) float64 {
+// midpoint returns the middle of bucket i in nanoseconds.
+func midpoint(i int) float64 {
 	if i < 1<<subBits {
 		return float64(i)
 	}
@@ -53,7 +53,7 @@ func (h *histogram) quantile(q float64) float64 {
 	rank := int(q * float64(h.count))
 	for i, n := range h.bucket {
 		if rank -= int(n); rank < 0 {
-			return min(middle(i), float64(h.max)) / float64(time.Second)
+			return min(midpoint(i), float64(h.max)) / float64(time.Second)
 		}
 	}
 	return h.max.Seconds()

@@ -43,7 +43,7 @@ func TestBucketsAreInOrderAndNarrow(t *testing.T) {
 			t.Fatalf("value %d is in bucket %d after %d", v, b, last)
 		}
 		last = b
-		if m := middle(b); math.Abs(m-float64(v)) > 0.0006*float64(v) {
+		if m := midpoint(b); math.Abs(m-float64(v)) > 0.0006*float64(v) {
 			t.Fatalf("value %d has the middle %v", v, m)
 		}
 	}
@@ -60,7 +60,7 @@ func TestEventQueueOrder(t *testing.T) {
 	}
 	for last := (event{at: -1}); len(q.heap) > 0; {
 		e := q.pop()
-		if e.before(&last) {
+		if e.at < last.at || e.at == last.at && e.seq < last.seq {
 			t.Fatalf("event %d at %v after event %d at %v", e.seq, e.at, last.seq, last.at)
 		}
 		last = e

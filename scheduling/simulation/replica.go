@@ -91,7 +91,7 @@ func (s *sim) submits(l *live, r *replica, incarnation int32) {
 		return
 	}
 	if !r.serves(l.job.Adapter) {
-		s.leave(l)
+		s.unbook(l)
 		s.end(l, failed)
 		return
 	}
@@ -101,7 +101,7 @@ func (s *sim) submits(l *live, r *replica, incarnation int32) {
 			s.err = fmt.Errorf("simulation: job %d: %w", l.number, err)
 			return
 		}
-		s.leave(l)
+		s.unbook(l)
 		s.end(l, failed)
 		return
 	}
@@ -152,7 +152,7 @@ func (s *sim) stepEnded(r *replica, incarnation int32) {
 		if e.Last {
 			delete(r.jobs, e.ID)
 			r.out.Tokens += l.job.Output
-			s.leave(l)
+			s.unbook(l)
 			s.end(l, served)
 		}
 	}
@@ -175,8 +175,8 @@ func (s *sim) firstToken(l *live, cached int) {
 	}
 }
 
-// happens lets a fault happen.
-func (s *sim) happens(f Fault) {
+// inject lets a fault happen.
+func (s *sim) inject(f Fault) {
 	if f.Kind == Add {
 		s.err = s.addReplica(f.Replica)
 		return
@@ -196,11 +196,11 @@ func (s *sim) happens(f Fault) {
 	case Hang:
 		if !r.dead {
 			r.hung = true
-			s.queue.push(event{at: s.now + f.For, kind: unhang, a: int32(r.index), b: r.incarnation})
+			s.queue.push(event{at: s.now + f.For, kind: resume, a: int32(r.index), b: r.incarnation})
 		}
 	case Remove:
 		for _, g := range s.gateways {
-			g.lose(r)
+			g.removeReplica(r)
 		}
 	}
 }

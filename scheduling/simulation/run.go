@@ -68,19 +68,19 @@ type live struct {
 	gateway *gateway
 	counted bool // arrived after Warmup
 
-	req      types.Request
-	ticket   *admission.Ticket // nil: none was needed
-	refusal  error             // after it waited
-	decision *scheduling.Decision
-	tried    int           // fallbacks gone on to
-	at       *replica      // nil: not submitted
-	owed     int           // prompt tokens to be computed there
-	letIn    time.Duration // when it was scheduled
-	first    time.Duration
-	started  bool // the first token was seen
-	cached   int
-	planned  int // events that point here; it is used again when there are none
-	ended    bool
+	req         types.Request
+	ticket      *admission.Ticket // nil: none was needed
+	refusal     error             // after it waited
+	decision    *scheduling.Decision
+	tried       int           // fallbacks gone on to
+	at          *replica      // nil: not submitted
+	owed        int           // prompt tokens to be computed there
+	scheduledAt time.Duration // when it was scheduled
+	first       time.Duration
+	started     bool // the first token was seen
+	cached      int
+	planned     int // events that point here; it is used again when there are none
+	ended       bool
 }
 
 func newSim(c Config) (*sim, error) {
@@ -188,7 +188,7 @@ func (s *sim) play(ctx context.Context) error {
 		if s.err != nil {
 			return s.err
 		}
-		if s.running == 0 && s.quiet() {
+		if s.running == 0 && s.drained() {
 			break
 		}
 		if deadline < 0 && s.stats.lastArrival >= 0 && s.now > s.last {
@@ -231,10 +231,10 @@ func (s *sim) check() error {
 	return nil
 }
 
-// quiet reports whether no event is left that can bring a job.
-func (s *sim) quiet() bool {
+// drained reports whether no event is left that can bring a job.
+func (s *sim) drained() bool {
 	for i := range s.queue.heap {
-		switch s.queue.heap[i].kind {
+		switch s.queue.heap[i].Of.kind {
 		case arrive, submit, fault:
 			return false
 		}
@@ -259,26 +259,26 @@ func (s *sim) handle(e event) {
 		s.scrape(s.gateways[e.b], s.replicas[e.a])
 	case scrapeDone:
 		s.gateways[e.b].read(s.replicas[e.a], e.reading)
-	case impatient:
+	case giveUp:
 		if !e.live.ended && !e.live.started {
 			s.cancel(e.live)
 		}
 		s.release(e.live)
-	case letIn:
+	case admitted:
 		s.answered(e.live)
 		s.release(e.live)
 	case timer:
-		e.timer.goOff()
+		e.timer.fire()
 	case fault:
-		s.happens(s.cfg.Faults[e.a])
-	case unhang:
+		s.inject(s.cfg.Faults[e.a])
+	case resume:
 		if r := s.replicas[e.a]; r.incarnation == e.b {
 			r.hung = false
 			s.step(r)
 		}
 	case sample:
 		s.stats.sample(s)
-		if s.running > 0 || !s.quiet() {
+		if s.running > 0 || !s.drained() {
 			s.queue.push(event{at: s.now + s.stats.every, kind: sample})
 		}
 	}
@@ -312,7 +312,7 @@ func (s *sim) arrives(l *live) {
 	s.fillRequest(l)
 	if p := l.job.Patience; p > 0 {
 		l.planned++
-		s.queue.push(event{at: s.now + p, kind: impatient, live: l})
+		s.queue.push(event{at: s.now + p, kind: giveUp, live: l})
 	}
 	if l.gateway.admission == nil || s.admit(l) {
 		s.schedules(l)
@@ -329,7 +329,7 @@ func (s *sim) schedules(l *live) {
 		}
 		return
 	}
-	l.letIn = s.now
+	l.scheduledAt = s.now
 	if l.ticket != nil {
 		l.ticket.Booked(l.decision.Endpoint)
 	}
@@ -390,8 +390,8 @@ func (s *sim) send(l *live, ep *types.Endpoint) {
 	s.queue.push(event{at: s.now + s.cfg.APIIn, kind: submit, a: int32(r.index), b: r.incarnation, live: l})
 }
 
-// leave takes a job off its replica's books.
-func (s *sim) leave(l *live) {
+// unbook takes a job off its replica's books.
+func (s *sim) unbook(l *live) {
 	r := l.at
 	r.live--
 	r.owed -= l.owed
@@ -401,7 +401,7 @@ func (s *sim) leave(l *live) {
 // retry goes on to the next fallback of a job that had no token yet, as a gateway
 // does, or gives it up.
 func (s *sim) retry(l *live) {
-	s.leave(l)
+	s.unbook(l)
 	if l.started || l.tried == len(l.decision.Fallbacks) {
 		s.end(l, failed)
 		return
@@ -420,7 +420,7 @@ func (s *sim) cancel(l *live) {
 	if l.at != nil { // else it waits to be let in
 		l.at.engine.Cancel(l.id)
 		delete(l.at.jobs, l.id)
-		s.leave(l)
+		s.unbook(l)
 	}
 	s.end(l, cancelled)
 }

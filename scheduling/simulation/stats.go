@@ -41,7 +41,7 @@ func (st *stats) arrived(s *sim, l *live) {
 	st.lastArrival = s.now
 	if l.counted {
 		st.arrivals++
-		for _, c := range st.kindsOf(l) {
+		for _, c := range st.classesOf(l) {
 			c.Arrived++
 		}
 	}
@@ -68,8 +68,8 @@ func (st *stats) class(l *live) *classStats {
 // maxTenants bounds Report.Tenants.
 const maxTenants = 64
 
-// kindsOf returns what a job counts for: its priority, and its tenant.
-func (st *stats) kindsOf(l *live) []*classStats {
+// classesOf returns what a job counts for: its priority, and its tenant.
+func (st *stats) classesOf(l *live) []*classStats {
 	kinds := append(make([]*classStats, 0, 2), st.class(l))
 	name := l.job.Tenant
 	if name == "" {
@@ -110,7 +110,7 @@ func (c *classStats) ended(how ending) {
 func (c *classStats) served(l *live, first, end time.Duration) {
 	c.Completed++
 	c.Tokens += l.prompt + l.job.Output
-	c.wait.add(l.letIn - l.job.Arrival)
+	c.wait.add(l.scheduledAt - l.job.Arrival)
 	c.ttft.add(first)
 	slo := l.job.SLO
 	met := slo.TTFT == 0 || first <= slo.TTFT
@@ -137,7 +137,7 @@ func (st *stats) ended(s *sim, l *live, how ending) {
 	case cancelled:
 		st.cancelled++
 	}
-	kinds := st.kindsOf(l)
+	kinds := st.classesOf(l)
 	for _, k := range kinds {
 		k.ended(how)
 	}
@@ -184,12 +184,12 @@ func (st *stats) sample(s *sim) {
 		st.inSystem = append(st.inSystem, s.running)
 	}
 	if len(st.timeline) == maxSamples {
-		st.timeline, st.inSystem = everySecond(st.timeline), everySecond(st.inSystem)
+		st.timeline, st.inSystem = downsample(st.timeline), downsample(st.inSystem)
 		st.every *= 2
 	}
 }
 
-func everySecond[T any](s []T) []T {
+func downsample[T any](s []T) []T {
 	n := 0
 	for i := 0; i < len(s); i += 2 {
 		s[n] = s[i]

@@ -1,7 +1,6 @@
 package simulation
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -42,11 +41,10 @@ func (t *records) add(at time.Duration, in, out int) {
 
 func (t *records) blocksOf(i int) []uint64 { return t.blocks[t.first[i]:t.first[i+1]] }
 
-// settle puts the records in order and makes times relative to the first.
-func (t *records) settle() {
-	n := len(t.at)
-	if n == 0 {
-		return
+// finish puts the records in order and makes times relative to the first.
+func (t *records) finish(name string) (*records, error) {
+	if len(t.in) == 0 {
+		return nil, fmt.Errorf("%s: no records", name)
 	}
 	if t.blocks != nil {
 		t.first = append(t.first, len(t.blocks))
@@ -54,10 +52,10 @@ func (t *records) settle() {
 	if !slices.IsSorted(t.at) {
 		t.sort()
 	}
-	zero := t.at[0]
-	for i := range t.at {
-		t.at[i] -= zero
+	for i := len(t.at) - 1; i >= 0; i-- {
+		t.at[i] -= t.at[0]
 	}
+	return t, nil
 }
 
 func (t *records) sort() {
@@ -127,8 +125,6 @@ func tooManyLines(name string, max int) error {
 	return fmt.Errorf("%s: more than %d lines, want fewer or a higher max_lines", name, max)
 }
 
-var errNoRecords = errors.New("no records")
-
 // tokensIn checks a length that a trace gives.
 func tokensIn(field string, v, least int) error {
 	if v < least || v > maxTokens {
@@ -150,8 +146,8 @@ func (r *replay) check(c *checker) {
 	if !(r.speed >= 1e-6 && r.speed <= 1e6) {
 		c.failf("speed is %v, want 0.000001 to 1000000, or 0 for 1", r.speed)
 	}
-	c.within("from_s", r.from, 0, maxTraceSeconds)
-	c.within("to_s", r.to, 0, maxTraceSeconds)
+	c.floatRange("from_s", r.from, 0, maxTraceSeconds)
+	c.floatRange("to_s", r.to, 0, maxTraceSeconds)
 	if r.to != 0 && r.to <= r.from {
 		c.failf("to_s is %v, want later than from_s, %v, or 0 for the end", r.to, r.from)
 	}
@@ -190,9 +186,9 @@ func (r *replay) window(t *records) (from, to time.Duration) {
 // stamps may be off by less than half a tick.
 func (r *replay) tickOf(at time.Duration) time.Duration { return at.Round(r.tick) }
 
-// kept returns how much of [0, at) is in the minutes that are played. What is
+// playedBefore returns how much of [0, at) is in the minutes that are played. What is
 // left out leaves no hole: the minutes that are played follow each other.
-func (r *replay) kept(at time.Duration) time.Duration {
+func (r *replay) playedBefore(at time.Duration) time.Duration {
 	whole, part := at/(2*time.Minute)*time.Minute, at%(2*time.Minute)
 	switch r.minutes {
 	case EvenMinutes:
@@ -203,8 +199,8 @@ func (r *replay) kept(at time.Duration) time.Duration {
 	return at
 }
 
-// plays reports whether at is in the minutes that are played.
-func (r *replay) plays(at time.Duration) bool {
+// isPlayed reports whether at is in the minutes that are played.
+func (r *replay) isPlayed(at time.Duration) bool {
 	odd := at/time.Minute%2 == 1
 	return r.minutes == "" || odd == (r.minutes == OddMinutes)
 }
@@ -218,11 +214,11 @@ func (r *replay) span(t *records) (time.Duration, int) {
 		if at >= to {
 			break
 		}
-		if r.plays(at) {
+		if r.isPlayed(at) {
 			n++
 		}
 	}
-	return r.kept(to) - r.kept(from), n
+	return r.playedBefore(to) - r.playedBefore(from), n
 }
 
 // stamp returns the time of record i as the trace gives it, on its tick if it has
@@ -292,7 +288,7 @@ func (s *replaying) Next() (Job, bool) {
 		r, ok := s.record()
 		switch {
 		case ok && r.at < s.to:
-			if r.at < s.from || !s.plays(r.at) {
+			if r.at < s.from || !s.isPlayed(r.at) {
 				continue
 			}
 			j := s.make(s.lap, r.index)
@@ -313,7 +309,7 @@ func (s *replaying) Next() (Job, bool) {
 
 // arrival returns when a record of the lap under way arrives.
 func (s *replaying) arrival(at time.Duration) time.Duration {
-	played := (s.kept(at) - s.kept(s.from)).Seconds()
+	played := (s.playedBefore(at) - s.playedBefore(s.from)).Seconds()
 	return toDuration((played + float64(float64(s.lap)*s.span.Seconds())) / s.speed)
 }
 
@@ -355,12 +351,21 @@ func (s *replaying) fill() bool {
 
 func (s *replaying) Done(*Job, time.Duration, bool) (Job, bool) { return Job{}, false }
 
-// speedFor returns the speed at which a trace has a rate.
-func speedFor(now, speed, rate float64) (float64, error) {
-	if !(now > 0) {
-		return 0, errors.New("its rate is not known: it has no records, or cannot be read")
+// meanRate is MeanRate of what a trace's open returns.
+func (r replay) meanRate(t *records, err error) float64 {
+	if err != nil {
+		return 0
 	}
-	return math.Max(1e-6, math.Min(1e6, speed*rate/now)), nil
+	return r.rate(t)
+}
+
+// speedFor returns the speed at which the trace has a rate.
+func (r replay) speedFor(kind string, rate float64, t *records) (float64, error) {
+	now := r.rate(t)
+	if !(now > 0) {
+		return 0, fmt.Errorf("simulation: %s: its rate is not known: it has no records, or cannot be read", kind)
+	}
+	return math.Max(1e-6, math.Min(1e6, r.speed*rate/now)), nil
 }
 
 var _ Source = (*replaying)(nil)

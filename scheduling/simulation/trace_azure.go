@@ -2,10 +2,8 @@ package simulation
 
 import (
 	"encoding/csv"
-	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -75,14 +73,7 @@ func (a *Azure) Start(seed uint64) Source {
 
 // MeanRate returns jobs per second in the part that is played, 0 if the file
 // cannot be read.
-func (a *Azure) MeanRate() float64 {
-	t, err := a.open()
-	if err != nil {
-		return 0
-	}
-	r := a.replay()
-	return r.rate(t)
-}
+func (a *Azure) MeanRate() float64 { return a.replay().meanRate(a.open()) }
 
 // AtRate returns the same part of the trace at the speed that makes its mean rate
 // so many jobs per second.
@@ -91,10 +82,9 @@ func (a *Azure) AtRate(rate float64) (Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := a.replay()
-	speed, err := speedFor(r.rate(t), r.speed, rate)
+	speed, err := a.replay().speedFor("azure", rate, t)
 	if err != nil {
-		return nil, fmt.Errorf("simulation: azure: %w", err)
+		return nil, err
 	}
 	next := &Azure{
 		File: a.File, Speed: speed, From: a.From, To: a.To, Minutes: a.Minutes,
@@ -110,7 +100,7 @@ func parseAzure(r io.Reader, name string, maxLines int) (*records, error) {
 	rows.FieldsPerRecord = 0 // as many as in the first line
 	header, err := rows.Read()
 	if err == io.EOF {
-		return nil, fmt.Errorf("%s: %w", name, errNoRecords)
+		return new(records).finish(name)
 	} else if err != nil {
 		return nil, csvError(name, err)
 	}
@@ -123,44 +113,30 @@ func parseAzure(r io.Reader, name string, maxLines int) (*records, error) {
 	}
 	t := &records{}
 	var zero time.Time
-	for n := 2; ; n++ {
-		row, err := rows.Read()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, csvError(name, err)
-		}
-		if n > maxLines {
-			return nil, tooManyLines(name, maxLines)
-		}
-		line, _ := rows.FieldPos(0)
+	err = eachRow(rows, name, 2, maxLines, func(_ int, row []string) error {
 		when, err := parseStamp(row[place[0]])
 		if err != nil {
-			return nil, lineError(name, line, "TIMESTAMP is %.40q, want a time such as 2023-11-16 18:15:46.68", row[place[0]])
+			return fmt.Errorf("TIMESTAMP is %.40q, want a time such as 2023-11-16 18:15:46.68", row[place[0]])
 		}
 		if zero.IsZero() {
 			zero = when
 		}
 		at := when.Sub(zero)
 		if s := at.Seconds(); s > maxTraceSeconds || s < -maxTraceSeconds {
-			return nil, lineError(name, line, "TIMESTAMP is %.40q, more than %v s from that of the first line", row[place[0]], maxTraceSeconds)
+			return fmt.Errorf("TIMESTAMP is %.40q, more than %v s from that of the first line", row[place[0]], maxTraceSeconds)
 		}
 		in, err := parseTokens(columns[1], row[place[1]], 1)
 		if err != nil {
-			return nil, lineError(name, line, "%w", err)
+			return err
 		}
 		out, err := parseTokens(columns[2], row[place[2]], 0)
-		if err != nil {
-			return nil, lineError(name, line, "%w", err)
-		}
 		t.add(at, in, max(1, out))
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	if len(t.at) == 0 {
-		return nil, fmt.Errorf("%s: %w", name, errNoRecords)
-	}
-	t.settle()
-	return t, nil
+	return t.finish(name)
 }
 
 // parseStamp reads a time with or without a zone and with any number of digits
@@ -173,14 +149,6 @@ func parseStamp(s string) (time.Time, error) {
 	return t, err
 }
 
-func parseTokens(field, s string, least int) (int, error) {
-	v, err := strconv.Atoi(strings.TrimSpace(s))
-	if err != nil {
-		return 0, fmt.Errorf("%s is %.40q, want a whole number", field, s)
-	}
-	return v, tokensIn(field, v, least)
-}
-
 // indexFold returns the place of a column, whatever the case of its name and a
 // byte order mark before it. -1: it has none.
 func indexFold(header []string, name string) int {
@@ -190,15 +158,6 @@ func indexFold(header []string, name string) int {
 		}
 	}
 	return -1
-}
-
-// csvError puts the place in a file as all trace errors do.
-func csvError(name string, err error) error {
-	var p *csv.ParseError
-	if errors.As(err, &p) {
-		return lineError(name, p.Line, "%w", p.Err)
-	}
-	return fmt.Errorf("%s: %w", name, err)
 }
 
 var _ RatedSpec = (*Azure)(nil)

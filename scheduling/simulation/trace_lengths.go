@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"encoding/csv"
-	"fmt"
 	"io"
 
 	"github.com/inferpick/inferpick/types"
@@ -42,7 +41,7 @@ func (l *LengthsCSV) Validate() error {
 func (l *LengthsCSV) open() (*records, error) {
 	c := checker{kind: "lengths"}
 	c.arrivals(l.arrivals())
-	c.intWithin("max_lines", l.MaxLines, 0, 1<<31-1)
+	c.intRange("max_lines", l.MaxLines, 0, 1<<31-1)
 	if l.File == "" {
 		c.failf("file is missing, want the path of a CSV file")
 	}
@@ -95,35 +94,23 @@ func parseLengths(r io.Reader, name string, maxLines int) (*records, error) {
 	rows.FieldsPerRecord = 2
 	rows.Comment = '#'
 	t := &records{}
-	for n := 1; ; n++ {
-		row, err := rows.Read()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, csvError(name, err)
-		}
-		if n > maxLines {
-			return nil, tooManyLines(name, maxLines)
-		}
-		line, _ := rows.FieldPos(0)
+	err := eachRow(rows, name, 1, maxLines, func(n int, row []string) error {
 		in, err := parseTokens("column 1 (tokens in)", row[0], 1)
 		if err == nil {
 			var out int
 			if out, err = parseTokens("column 2 (tokens out)", row[1], 0); err == nil {
 				t.in, t.out = append(t.in, int32(in)), append(t.out, int32(max(1, out)))
-				continue
 			}
 		}
 		if n == 1 && isHeader(row) {
-			continue
+			return nil
 		}
-		return nil, lineError(name, line, "%w", err)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	if len(t.in) == 0 {
-		return nil, fmt.Errorf("%s: %w", name, errNoRecords)
-	}
-	return t, nil
+	return t.finish(name)
 }
 
 // isHeader reports a line without a digit.

@@ -78,7 +78,7 @@ func (m *Mooncake) open() (*records, error) {
 
 // openTrace checks what the traces have in common and loads the file.
 func openTrace(c *checker, f *file, path string, maxLines int, parse func(io.Reader, string, int) (*records, error), r *replay) (*records, error) {
-	c.intWithin("max_lines", maxLines, 0, 1<<31-1)
+	c.intRange("max_lines", maxLines, 0, 1<<31-1)
 	if path == "" {
 		c.failf("file is missing, want the path of a trace")
 	}
@@ -122,14 +122,7 @@ func mooncakeContent(ids idSpace, blocks []uint64, tokens int) []Segment {
 
 // MeanRate returns jobs per second in the part that is played, 0 if the file
 // cannot be read.
-func (m *Mooncake) MeanRate() float64 {
-	t, err := m.open()
-	if err != nil {
-		return 0
-	}
-	r := m.replay()
-	return r.rate(t)
-}
+func (m *Mooncake) MeanRate() float64 { return m.replay().meanRate(m.open()) }
 
 // AtRate returns the same part of the trace at the speed that makes its mean rate
 // so many jobs per second.
@@ -138,10 +131,9 @@ func (m *Mooncake) AtRate(rate float64) (Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := m.replay()
-	speed, err := speedFor(r.rate(t), r.speed, rate)
+	speed, err := m.replay().speedFor("mooncake", rate, t)
 	if err != nil {
-		return nil, fmt.Errorf("simulation: mooncake: %w", err)
+		return nil, err
 	}
 	next := &Mooncake{
 		File: m.File, Speed: speed, From: m.From, To: m.To, Minutes: m.Minutes,
@@ -190,11 +182,7 @@ func parseMooncake(r io.Reader, name string, maxLines int) (*records, error) {
 	} else if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	if len(t.at) == 0 {
-		return nil, fmt.Errorf("%s: %w", name, errNoRecords)
-	}
-	t.settle()
-	return t, nil
+	return t.finish(name)
 }
 
 func (l *mooncakeLine) check() error {

@@ -121,14 +121,14 @@ func (c *checker) failf(format string, args ...any) {
 	}
 }
 
-// within reports a field that is not in [lo, hi]. NaN never is.
-func (c *checker) within(field string, v, lo, hi float64) {
+// floatRange reports a field that is not in [lo, hi]. NaN never is.
+func (c *checker) floatRange(field string, v, lo, hi float64) {
 	if !(v >= lo && v <= hi) {
 		c.failf("%s is %v, want %v to %v", field, v, lo, hi)
 	}
 }
 
-func (c *checker) intWithin(field string, v, lo, hi int) {
+func (c *checker) intRange(field string, v, lo, hi int) {
 	if v < lo || v > hi {
 		c.failf("%s is %d, want %d to %d", field, v, lo, hi)
 	}

@@ -72,17 +72,17 @@ func (a Agentic) Validate() error {
 	a = a.withDefaults()
 	c := checker{kind: "agentic"}
 	c.arrivals(a.arrivals())
-	c.within("turns", a.Turns, 0, 10_000)
-	c.intWithin("max_turns", a.MaxTurns, 1, 10_000)
-	c.intWithin("max_prompt", a.MaxPrompt, 1, maxTokens)
-	c.intWithin("apps", a.Apps, 1, 100_000)
-	c.within("skew", a.Skew, 0, 5)
-	c.intWithin("system_tokens", a.SystemTokens, 1, maxTokens)
+	c.floatRange("turns", a.Turns, 0, 10_000)
+	c.intRange("max_turns", a.MaxTurns, 1, 10_000)
+	c.intRange("max_prompt", a.MaxPrompt, 1, maxTokens)
+	c.intRange("apps", a.Apps, 1, 100_000)
+	c.floatRange("skew", a.Skew, 0, 5)
+	c.intRange("system_tokens", a.SystemTokens, 1, maxTokens)
 	c.length("task", a.Task)
 	c.length("output", a.Output)
 	c.length("tool", a.Tool)
-	c.within("think_s", a.Think, 0, 86_400)
-	c.within("think_sigma", a.ThinkSigma, 0, 5)
+	c.floatRange("think_s", a.Think, 0, 86_400)
+	c.floatRange("think_sigma", a.ThinkSigma, 0, 5)
 	return c.err
 }
 

@@ -140,7 +140,7 @@ func (t *ArrivalTimes) Next() (time.Duration, bool) {
 	if t.vary == nil {
 		d = toDuration(gap)
 	} else {
-		d = t.stretch(gap)
+		d = t.invert(gap)
 	}
 	if d >= math.MaxInt64/2-t.now {
 		return 0, false
@@ -190,9 +190,9 @@ func gamma(r *types.Rand, shape float64) float64 {
 	}
 }
 
-// stretch returns after how much time from now the integral of the factor comes to
+// invert returns after how much time from now the integral of the factor comes to
 // gap seconds.
-func (t *ArrivalTimes) stretch(gap float64) time.Duration {
+func (t *ArrivalTimes) invert(gap float64) time.Duration {
 	if t.vary.Kind == VarySine {
 		return toDuration(t.vary.invertSine(t.now, gap))
 	}

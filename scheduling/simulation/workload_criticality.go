@@ -65,11 +65,11 @@ func (c Criticality) Validate() error {
 		if !(class.Share > 0 && class.Share <= 1e6) {
 			check.failf("classes[%d]: share is %v, want above 0 and at most 1e6", i, class.Share)
 		}
-		check.intWithin(field("tenants"), class.Tenants, 0, 100_000)
-		check.within(field("skew"), class.Skew, 0, 5)
-		check.within(field("patience_s"), class.Patience, 0, 1e6)
-		check.within(field("ttft_slo_s"), class.TTFT, 0, 1e6)
-		check.within(field("tpot_slo_s"), class.TPOT, 0, 1e6)
+		check.intRange(field("tenants"), class.Tenants, 0, 100_000)
+		check.floatRange(field("skew"), class.Skew, 0, 5)
+		check.floatRange(field("patience_s"), class.Patience, 0, 1e6)
+		check.floatRange(field("ttft_slo_s"), class.TTFT, 0, 1e6)
+		check.floatRange(field("tpot_slo_s"), class.TPOT, 0, 1e6)
 	}
 	if check.err == nil {
 		check.nested("workload", c.Workload)

@@ -170,16 +170,16 @@ func (l Length) Sampler() *LengthSampler {
 	case LengthExponential:
 		s.a = l.Mean
 	case LengthInverseCDF:
-		s.lines = linesOf(l.Points)
+		s.lines = segmentsOf(l.Points)
 	case LengthShareGPTInputs:
-		s.kind, s.lines = LengthInverseCDF, linesOf(shareGPTInputs())
+		s.kind, s.lines = LengthInverseCDF, segmentsOf(shareGPTInputs())
 	case LengthShareGPTOutputs:
-		s.kind, s.lines = LengthInverseCDF, linesOf(shareGPTOutputs())
+		s.kind, s.lines = LengthInverseCDF, segmentsOf(shareGPTOutputs())
 	}
 	return s
 }
 
-func linesOf(points [][2]float64) []line {
+func segmentsOf(points [][2]float64) []line {
 	var lines []line
 	for i := 1; i < len(points); i++ {
 		p, q := points[i-1], points[i]

@@ -43,9 +43,9 @@ func (m MultiLoRA) shares() []float64 {
 func (m MultiLoRA) Validate() error {
 	c := checker{kind: "multi-lora"}
 	c.arrivals(m.arrivals())
-	c.intWithin("adapters", m.Adapters, 0, 100_000)
-	c.within("skew", m.Skew, 0, 5)
-	c.within("base", m.Base, 0, 1)
+	c.intRange("adapters", m.Adapters, 0, 100_000)
+	c.floatRange("skew", m.Skew, 0, 5)
+	c.floatRange("base", m.Base, 0, 1)
 	if m.Adapters > 0 && m.Shares != nil {
 		c.failf("adapters is %d and shares has %d entries, want one of the two", m.Adapters, len(m.Shares))
 	}

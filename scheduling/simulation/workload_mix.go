@@ -18,7 +18,7 @@ const maxParts = 64
 // Validate reports what is wrong with the parts.
 func (m Mix) Validate() error {
 	c := checker{kind: "mix"}
-	c.intWithin("number of parts", len(m.Parts), 1, maxParts)
+	c.intRange("number of parts", len(m.Parts), 1, maxParts)
 	if c.err != nil {
 		return c.err
 	}

@@ -43,9 +43,9 @@ func (s SharedPrefix) Validate() error {
 	s = s.withDefaults()
 	c := checker{kind: "shared-prefix"}
 	c.arrivals(s.arrivals())
-	c.intWithin("groups", s.Groups, 1, 1_000_000)
-	c.intWithin("system_tokens", s.SystemTokens, 1, maxTokens)
-	c.within("skew", s.Skew, 0, 5)
+	c.intRange("groups", s.Groups, 1, 1_000_000)
+	c.intRange("system_tokens", s.SystemTokens, 1, maxTokens)
+	c.floatRange("skew", s.Skew, 0, 5)
 	c.length("question", s.Question)
 	c.length("output", s.Output)
 	return c.err
@@ -124,11 +124,11 @@ func (b B2B) Validate() error {
 	b = b.withDefaults()
 	c := checker{kind: "b2b"}
 	c.arrivals(b.arrivals())
-	c.intWithin("customers", b.Customers, 1, 100_000)
-	c.intWithin("system_tokens", b.SystemTokens, 1, maxTokens)
-	c.intWithin("questions", b.Questions, 1, 10_000)
-	c.intWithin("question_tokens", b.QuestionTokens, 1, maxTokens)
-	c.within("skew", b.Skew, 0, 5)
+	c.intRange("customers", b.Customers, 1, 100_000)
+	c.intRange("system_tokens", b.SystemTokens, 1, maxTokens)
+	c.intRange("questions", b.Questions, 1, 10_000)
+	c.intRange("question_tokens", b.QuestionTokens, 1, maxTokens)
+	c.floatRange("skew", b.Skew, 0, 5)
 	c.length("output", b.Output)
 	return c.err
 }

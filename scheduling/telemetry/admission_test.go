@@ -227,9 +227,9 @@ func TestAdmissionRefusals(t *testing.T) {
 // Ids of tenants, names of models and priorities make no more series than they may.
 func TestTrapClientsMakeSeriesOfQueues(t *testing.T) {
 	const most = 20
-	g := newGate(t, telemetry.Options{MaxQueueSeries: most, MaxModels: 30}, admission.Options{
-		MaxBands: 1000, Tenants: map[string]admission.Tenant{"a": {}, "b": {}, "other": {}},
+	g := newGate(t, telemetry.Options{MaxQueueSeries: most, MaxModels: 30}, admission.Options{Tenants: map[string]admission.Tenant{"a": {}, "b": {}, "other": {}},
 		Detector: admission.DetectorFunc(func(admission.Query, *types.Endpoint) float64 { return 0 }),
+		Tuning:   admission.Tuning{MaxBands: 1000},
 	})
 	for i := range 2000 {
 		tenant := fmt.Sprint("tenant-", i)
@@ -297,7 +297,7 @@ func TestAdmissionSaturation(t *testing.T) {
 func TestAdmissionHooksAgain(t *testing.T) {
 	g := newGate(t, telemetry.Options{}, admission.Options{})
 	g.run(tenantRequest("chat", "late", 0))
-	o := admission.Options{Tenants: map[string]admission.Tenant{"late": {}}, Detector: admission.Concurrency{}, Clock: g.clock}
+	o := admission.Options{Tenants: map[string]admission.Tenant{"late": {}}, Detector: admission.Concurrency{}, Tuning: admission.Tuning{Clock: g.clock}}
 	o.Hooks = g.metrics.AdmissionHooks(pool, o)
 	if err := g.Configure(o); err != nil {
 		t.Fatal(err)
@@ -359,7 +359,7 @@ func BenchmarkAdmissionHooks(b *testing.B) {
 		b.Run(fmt.Sprintf("offer/hooks=%v", hooks), func(b *testing.B) {
 			g := newGate(b, telemetry.Options{}, admission.Options{})
 			if !hooks {
-				if err := g.Configure(admission.Options{Clock: g.clock, Detector: admission.Concurrency{Requests: 2}}); err != nil {
+				if err := g.Configure(admission.Options{Detector: admission.Concurrency{Requests: 2}, Tuning: admission.Tuning{Clock: g.clock}}); err != nil {
 					b.Fatal(err)
 				}
 			}

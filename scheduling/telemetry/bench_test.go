@@ -3,8 +3,12 @@ package telemetry_test
 import (
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
+
+	"github.com/prometheus/common/expfmt"
 
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
@@ -131,26 +135,44 @@ func BenchmarkHooks(b *testing.B) {
 	}
 }
 
-// BenchmarkWriteText is a scrape, of pools with 100 endpoints and
-// as many models as there may be.
-func BenchmarkWriteText(b *testing.B) {
+// BenchmarkScrape is a scrape in each format, of pools with 100 endpoints and as many models
+// as there may be; gather is its part without the format.
+func BenchmarkScrape(b *testing.B) {
 	var eps []*types.Endpoint
 	for i := range 100 {
 		eps = append(eps, endpoint(fmt.Sprint("default/pod-", i)))
 	}
 	for _, models := range []int{10, telemetry.DefaultMaxModels} {
-		b.Run(fmt.Sprintf("models=%d", models), func(b *testing.B) {
-			m := newMetrics(b, telemetry.Options{MaxBytes: 64 << 20, Pools: func(yield func(types.NamespacedName, []*types.Endpoint) bool) { yield(pool, eps) }})
-			h := m.Hooks(pool, scheduling.Hooks{})
-			for i := range models {
-				life(h, decision(request(fmt.Sprint("a-model-with-a-name-", i), "")))
-			}
+		m := newMetrics(b, telemetry.Options{MaxBytes: 64 << 20, Pools: func(yield func(types.NamespacedName, []*types.Endpoint) bool) { yield(pool, eps) }})
+		h := m.Hooks(pool, scheduling.Hooks{})
+		for i := range models {
+			life(h, decision(request(fmt.Sprint("a-model-with-a-name-", i), "")))
+		}
+		b.Run(fmt.Sprintf("models=%d/gather", models), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := m.WriteText(io.Discard); err != nil {
+				if _, err := m.Gather(); err != nil {
 					b.Fatal(err)
 				}
 			}
 		})
+		for name, format := range map[string]expfmt.Format{"text": expfmt.FmtText, "openmetrics": expfmt.FmtOpenMetrics_1_0_0, "protobuf": expfmt.FmtProtoDelim} {
+			b.Run(fmt.Sprintf("models=%d/format=%s", models, name), func(b *testing.B) {
+				r := httptest.NewRequest("GET", "/metrics", nil)
+				r.Header.Set("Accept", string(format))
+				handler := m.Handler()
+				b.ReportAllocs()
+				for b.Loop() {
+					handler.ServeHTTP(discard{http.Header{}}, r)
+				}
+			})
+		}
 	}
 }
+
+// discard is a response that nobody reads.
+type discard struct{ header http.Header }
+
+func (d discard) Header() http.Header         { return d.header }
+func (d discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d discard) WriteHeader(int)             {}

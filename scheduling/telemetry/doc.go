@@ -1,10 +1,8 @@
 // Package telemetry exports what schedulers do, and what pools are like, as
-// Prometheus metrics. It has no registry, no globals and no goroutine, and needs
-// no client library: it counts by atomic additions in the hooks of a Scheduler,
-// and its families go out over HTTP, or to a writer, before or after those of a
-// registry that the program has already. The text format is written here, because
-// the library for it wants families in protocol buffers, which is another module.
-// Tests read it with that library.
+// Prometheus metrics. It has no registry, no globals and no goroutine: it counts by
+// atomic additions in the hooks of a Scheduler. Metrics is a prometheus.Gatherer, so
+// that a program with a registry serves both as one page, and has a Handler for a
+// program without.
 //
 //	m, err := telemetry.New(telemetry.Options{Pools: pools})
 //	profile.Hooks = m.Hooks(pool, profile.Hooks) // of each pool's scheduler
@@ -13,6 +11,10 @@
 //	}
 //	o.Hooks = m.AdmissionHooks(pool, *o) // of each pool's admission control, if it has one
 //	http.Handle("GET /metrics", m.Handler())
+//
+// or, beside a registry of client_golang:
+//
+//	prometheus.Gatherers{m, registry}
 //
 // # Names of the Inference Extension
 //

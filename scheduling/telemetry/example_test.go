@@ -1,11 +1,11 @@
 package telemetry_test
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"strings"
+	"os"
 	"time"
+
+	"github.com/prometheus/common/expfmt"
 
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
@@ -13,8 +13,8 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// A scheduler whose requests are counted. A program serves the Handler instead of
-// writing to memory.
+// A scheduler whose requests are counted. A program serves the Handler, or adds the metrics
+// to its prometheus.Gatherers, instead of writing families.
 func Example() {
 	pool := types.NamespacedName{Namespace: "default", Name: "llama"}
 	eps := []*types.Endpoint{schedulingtest.Endpoint("default/pod-0", schedulingtest.Waiting(2))}
@@ -40,19 +40,26 @@ func Example() {
 	}
 	d.Done(types.Outcome{Status: 200, Usage: types.Usage{CompletionTokens: types.Known(120)}})
 
-	var page bytes.Buffer
-	if err := m.WriteText(&page); err != nil {
+	families, err := m.Gather()
+	if err != nil {
 		panic(err)
 	}
-	for line := range strings.Lines(page.String()) {
-		for _, name := range []string{"inference_objective_request_total", "inference_pool_average_queue_size", "inferpick_model_output_tokens_total"} {
-			if strings.HasPrefix(line, name) {
-				fmt.Print(line)
+	for _, f := range families {
+		switch f.GetName() {
+		case "inference_objective_request_total", "inference_pool_average_queue_size", "inferpick_model_output_tokens_total":
+			if _, err := expfmt.MetricFamilyToText(os.Stdout, f); err != nil {
+				panic(err)
 			}
 		}
 	}
 	// Output:
+	// # HELP inference_objective_request_total Requests, those that were refused included.
+	// # TYPE inference_objective_request_total counter
 	// inference_objective_request_total{model_name="chat",priority="0",target_model_name="llama-3"} 1
+	// # HELP inference_pool_average_queue_size Mean requests queued in the engine, of the ready endpoints that said so lately.
+	// # TYPE inference_pool_average_queue_size gauge
 	// inference_pool_average_queue_size{name="llama"} 2
+	// # HELP inferpick_model_output_tokens_total Tokens of outputs, as servers reported them.
+	// # TYPE inferpick_model_output_tokens_total counter
 	// inferpick_model_output_tokens_total{model_name="chat",pool="llama",target_model_name="llama-3"} 120
 }

@@ -1,7 +1,6 @@
 package telemetry_test
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -17,6 +16,11 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
@@ -53,7 +57,7 @@ func (f *fixture) admission(t testing.TB) {
 	full := 0.0
 	o := admission.Options{
 		Detector: admission.DetectorFunc(func(admission.Query, *types.Endpoint) float64 { return full }),
-		Clock:    &gateClock{now: f.now},
+		Tuning:   admission.Tuning{Clock: &gateClock{now: f.now}},
 	}
 	o.Hooks = f.AdmissionHooks(pool, o)
 	c, err := admission.New(o)
@@ -198,28 +202,83 @@ func checkNames(t *testing.T, fx *fixture, file string) {
 	}
 }
 
-func TestHandler(t *testing.T) {
-	f := everything(t)
-	h := f.Handler()
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-	if w.Code != 200 || w.Header().Get("Content-Type") != telemetry.ContentType || w.Body.String() != exposition(t, f.Metrics) {
-		t.Errorf("GET: %d %v, %d bytes", w.Code, w.Header(), w.Body.Len())
-	}
-	w = httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest("POST", "/metrics", nil))
-	if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") == "" {
-		t.Errorf("POST: %d, Allow %q", w.Code, w.Header().Get("Allow"))
-	}
+// What is exported is, byte by byte, what testdata/page.txt holds, which was written by
+// another program than the library that writes it now.
+func TestPage(t *testing.T) {
+	want, err := os.ReadFile(filepath.Join("testdata", "page.txt"))
+	require.NoError(t, err)
+	require.Empty(t, cmp.Diff(string(want), exposition(t, everythingAs(t, telemetry.NamesBoth).Metrics)))
 }
 
-type brokenWriter struct{}
+// Each scraper is answered in the format that it asks for, with the same families.
+func TestHandler(t *testing.T) {
+	f := everything(t)
+	want, err := f.Gather()
+	require.NoError(t, err)
+	for _, tt := range []struct{ accept, kind string }{
+		{"", "text/plain; version=0.0.4"},
+		{"*/*", "text/plain; version=0.0.4"},
+		{"text/plain;version=0.0.4", "text/plain; version=0.0.4"},
+		{"application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.5", "application/openmetrics-text; version=1.0.0"},
+		{"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited", "application/vnd.google.protobuf"},
+		{"image/png", "text/plain; version=0.0.4"},
+	} {
+		r := httptest.NewRequest("GET", "/metrics", nil)
+		r.Header.Set("Accept", tt.accept)
+		w := httptest.NewRecorder()
+		f.Handler().ServeHTTP(w, r)
+		require.Equal(t, 200, w.Code)
+		require.Contains(t, w.Header().Get("Content-Type"), tt.kind, "for %q", tt.accept)
+		switch body := w.Body.String(); tt.kind {
+		case "application/openmetrics-text; version=1.0.0":
+			require.True(t, strings.HasSuffix(body, "\n# EOF\n"))
+			require.Contains(t, body, "# TYPE inference_objective_request counter\n")
+			require.NotContains(t, body, " unknown\n", "each counter ends with _total")
+			require.Equal(t, len(want), strings.Count(body, "# TYPE "))
+		case "application/vnd.google.protobuf":
+			decoder := expfmt.NewDecoder(w.Body, expfmt.ResponseFormat(w.Header()))
+			for _, f := range want {
+				var got dto.MetricFamily
+				require.NoError(t, decoder.Decode(&got))
+				require.Equal(t, f.String(), got.String())
+			}
+		default:
+			require.Equal(t, exposition(t, f.Metrics), body)
+		}
+	}
+	w := httptest.NewRecorder()
+	f.Handler().ServeHTTP(w, httptest.NewRequest("POST", "/metrics", nil))
+	require.Equal(t, http.StatusMethodNotAllowed, w.Code)
+	require.Equal(t, "GET, HEAD", w.Header().Get("Allow"))
+}
 
-func (brokenWriter) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+// What two calls return does not change when one of them adds up series that have become
+// one, or renames them.
+func TestGatherAgain(t *testing.T) {
+	f := everythingAs(t, telemetry.NamesBoth)
+	before, err := f.Gather()
+	require.NoError(t, err)
+	was := fmt.Sprint(before)
+	after, err := f.Gather()
+	require.NoError(t, err)
+	require.Equal(t, was, fmt.Sprint(after))
+	require.Equal(t, was, fmt.Sprint(before))
+}
 
-func TestWriteErrors(t *testing.T) {
-	if err := everything(t).WriteText(brokenWriter{}); !errors.Is(err, io.ErrClosedPipe) {
-		t.Errorf("WriteText to a broken writer = %v", err)
+// A scrape allocates for the series that it returns, and little else.
+func TestGatherAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	m := newMetrics(t, telemetry.Options{MaxBytes: 64 << 20})
+	h := m.Hooks(pool, scheduling.Hooks{})
+	const models = 100
+	for i := range models {
+		life(h, decision(request(fmt.Sprint("model-", i), "")))
+	}
+	per := testing.AllocsPerRun(10, func() { _, _ = m.Gather() }) / models
+	if most := 60.0; per > most {
+		t.Errorf("%v allocations a model of 16 series, want at most %v", per, most)
 	}
 }
 
@@ -262,7 +321,7 @@ func TestConcurrency(t *testing.T) {
 		})
 		wg.Go(func() {
 			for range 5 {
-				if err := f.WriteText(io.Discard); err != nil {
+				if _, err := f.Gather(); err != nil {
 					t.Error(err)
 				}
 			}

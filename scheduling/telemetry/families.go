@@ -1,19 +1,18 @@
 package telemetry
 
+import dto "github.com/prometheus/client_model/go"
+
 // family describes a metric.
 type family struct {
 	name, help string
-	kind       kind
+	kind       dto.MetricType
 	labels     []string // in order of their names
 }
 
-// kind is the type of a family, as the format calls it.
-type kind string
-
 const (
-	counter kind = "counter"
-	gauge   kind = "gauge"
-	hist    kind = "histogram"
+	counter = dto.MetricType_COUNTER
+	gauge   = dto.MetricType_GAUGE
+	hist    = dto.MetricType_HISTOGRAM
 )
 
 // Sets of labels, each in the order of their names.

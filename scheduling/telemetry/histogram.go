@@ -10,16 +10,17 @@ import (
 // buckets are the upper bounds of a histogram. Values are counted as integers, so
 // that a sum is exact and one atomic addition: durations in nanoseconds.
 type buckets struct {
-	bounds []int64
-	labels []string // the bounds in the unit that is exported
-	per    float64  // how many of a counted unit make one exported
+	bounds   []int64
+	exported []float64 // the bounds in the unit that is exported
+	digits   int       // bytes that all bounds take in a page
+	per      float64   // how many of a counted unit make one exported
 }
 
 func newBuckets(per float64, bounds ...float64) *buckets {
-	b := &buckets{per: per}
+	b := &buckets{exported: bounds, per: per}
 	for _, v := range bounds {
 		b.bounds = append(b.bounds, int64(math.Round(v*per)))
-		b.labels = append(b.labels, strconv.FormatFloat(v, 'g', -1, 64))
+		b.digits += len(strconv.FormatFloat(v, 'g', -1, 64))
 	}
 	return b
 }
@@ -96,25 +97,11 @@ func (h *histogram) begin() bool {
 	return true
 }
 
-// snapshot is what a histogram held at one moment.
-type snapshot struct {
-	bounds []string // in the unit that is exported
-	counts []uint64 // of each bucket, and one more beyond the last
-	sum    float64
-}
-
-// snapshot returns what is counted, or nil if nothing is. What is counted meanwhile
-// may be in the sum and not yet in the buckets.
-func (h *histogram) snapshot() *snapshot {
-	s := &snapshot{bounds: h.b.labels, counts: make([]uint64, len(h.counts))}
-	any := false
+func (h *histogram) empty() bool {
 	for i := range h.counts {
-		s.counts[i] = h.counts[i].Load()
-		any = any || s.counts[i] > 0
+		if h.counts[i].Load() > 0 {
+			return false
+		}
 	}
-	if !any {
-		return nil
-	}
-	s.sum = float64(h.sum.Load()) / h.b.per
-	return s
+	return true
 }

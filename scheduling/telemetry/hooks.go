@@ -38,6 +38,7 @@ func (m *Metrics) Hooks(pool types.NamespacedName, next scheduling.Hooks) schedu
 				next.PluginFailed(req, err)
 			}
 		},
+		Warned: next.Warned,
 		// The time to first token is counted at the end: a retry may bring another.
 		FirstToken: next.FirstToken,
 		Retried: func(e scheduling.Event) {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	dto "github.com/prometheus/client_model/go"
 )
 
 // Names say which names the metrics have that the Inference Extension has, too. Those of
@@ -29,7 +31,7 @@ type renamed struct {
 }
 
 // llmd are the names of llm-d by those of the Inference Extension.
-var llmd = map[string]renamed{
+var llmd = map[string]*renamed{
 	prefix + requests.name:      {name: "request_total"},
 	prefix + requestErrors.name: {name: "request_error_total"},
 	prefix + running.name:       {name: "request_running"},
@@ -62,57 +64,51 @@ var llmd = map[string]renamed{
 
 const llmdPrefix = "llm_d_epp_"
 
-// rename gives a page the names that it is to have.
-func (n Names) rename(p *page) {
+// of returns families under the names that they are to have.
+func (n Names) of(families []*dto.MetricFamily) []*dto.MetricFamily {
 	if n == NamesGIE {
-		return
+		return families
 	}
-	for name, r := range llmd {
-		e := p.families[name]
-		if e == nil {
-			continue
+	var out []*dto.MetricFamily
+	for _, f := range families {
+		r, ok := llmd[*f.Name]
+		if ok {
+			out = append(out, r.of(f))
 		}
-		if n == NamesLLMD {
-			delete(p.families, name)
+		if !ok || n == NamesBoth {
+			out = append(out, f)
 		}
-		p.families[llmdPrefix+r.name] = r.of(e)
 	}
+	return out
 }
 
-// of returns a family by its other name.
-func (r *renamed) of(e *exported) *exported {
-	type column struct {
-		label string
-		from  int // -1: more
+// of returns a family by its other name. The figures of both are the same.
+func (r *renamed) of(f *dto.MetricFamily) *dto.MetricFamily {
+	other := &dto.MetricFamily{Name: new(llmdPrefix + r.name), Help: f.Help, Type: f.Type, Metric: f.Metric}
+	if len(r.labels) == 0 && r.more[0] == "" {
+		return other
 	}
-	var columns []column
-	for i, label := range e.labels {
-		if other, ok := r.labels[label]; ok {
-			label = other
+	other.Metric = make([]*dto.Metric, 0, len(f.Metric))
+	for _, m := range f.Metric {
+		other.Metric = append(other.Metric, &dto.Metric{Label: r.relabel(m.Label), Counter: m.Counter, Gauge: m.Gauge, Histogram: m.Histogram})
+	}
+	slices.SortFunc(other.Metric, compareLabels)
+	return other
+}
+
+func (r *renamed) relabel(labels []*dto.LabelPair) []*dto.LabelPair {
+	out := make([]*dto.LabelPair, 0, len(labels)+1)
+	for _, l := range labels {
+		if name, ok := r.labels[*l.Name]; ok {
+			l = &dto.LabelPair{Name: &name, Value: l.Value}
 		}
-		columns = append(columns, column{label, i})
+		out = append(out, l)
 	}
 	if r.more[0] != "" {
-		columns = append(columns, column{r.more[0], -1})
+		out = append(out, &dto.LabelPair{Name: &r.more[0], Value: &r.more[1]})
 	}
-	slices.SortFunc(columns, func(a, b column) int { return strings.Compare(a.label, b.label) })
-	f := &family{name: llmdPrefix + r.name, help: e.help, kind: e.kind}
-	for _, c := range columns {
-		f.labels = append(f.labels, c.label)
-	}
-	other := &exported{family: f, series: make([]*series, 0, len(e.series))}
-	for _, s := range e.series {
-		values := make([]string, 0, len(columns))
-		for _, c := range columns {
-			if c.from < 0 {
-				values = append(values, r.more[1])
-			} else {
-				values = append(values, s.values[c.from])
-			}
-		}
-		other.series = append(other.series, &series{values: values, value: s.value, hist: s.hist})
-	}
-	return other
+	slices.SortFunc(out, func(a, b *dto.LabelPair) int { return strings.Compare(*a.Name, *b.Name) })
+	return out
 }
 
 // within returns how many of the bytes of a page may be spent by the sizes of the names of

@@ -2,161 +2,143 @@ package telemetry
 
 import (
 	"cmp"
-	"io"
-	"maps"
 	"slices"
-	"strconv"
-	"strings"
+
+	dto "github.com/prometheus/client_model/go"
 )
 
-// page collects what is exported. What has the same labels is added up: two names
-// may have become one where they were cut.
-type page struct {
-	families map[string]*exported // by name
-	series   map[string]*series   // by name and labels
+// page collects what is exported.
+type page map[pageKey]*dto.MetricFamily
+
+// pageKey is a family under one of its names.
+type pageKey struct {
+	family *family
+	prefix string
 }
 
-// exported is a family with its series, in no order.
-type exported struct {
-	*family
-	series []*series
-}
-
-// series is what has one set of labels: a value, or a histogram.
-type series struct {
-	values []string // of the family's labels
-	value  float64
-	hist   *snapshot
-}
-
-func newPage() *page {
-	return &page{families: map[string]*exported{}, series: map[string]*series{}}
+// with returns the labels of a series of f that have these values. They are shared by
+// whoever is given them, and never modified.
+func (f *family) with(values ...string) []*dto.LabelPair {
+	own := slices.Clone(values) // so that the caller's stay on its stack
+	pairs := make([]dto.LabelPair, len(f.labels))
+	labels := make([]*dto.LabelPair, len(f.labels))
+	for i := range labels {
+		pairs[i].Name, pairs[i].Value = &f.labels[i], &own[i]
+		labels[i] = &pairs[i]
+	}
+	return labels
 }
 
 // count adds v to a counter, unless it is 0: a series begins with the first event.
-func (p *page) count(f *family, prefix string, v uint64, values ...string) {
+func (p page) count(f *family, prefix string, v uint64, values ...string) {
 	if v > 0 {
-		p.add(f, prefix, float64(v), values...)
+		p.add(f, prefix, float64(v), f.with(values...))
 	}
 }
 
-// add adds v to a counter or gauge whose labels have these values.
-func (p *page) add(f *family, prefix string, v float64, values ...string) {
-	name := prefix + f.name
-	id := name + "\xff" + strings.Join(values, "\xff") // which is in no label
-	s := p.series[id]
-	if s == nil {
-		s = p.new(f, name, values)
-		p.series[id] = s
-	}
-	s.value += v
-}
-
-// histogram adds h unless it is empty.
-func (p *page) histogram(f *family, prefix string, h *histogram, values ...string) {
-	s := h.snapshot()
-	if s == nil {
+// add adds a counter or gauge.
+func (p page) add(f *family, prefix string, v float64, labels []*dto.LabelPair) {
+	// All that a series needs, in one piece.
+	if f.kind == counter {
+		s := &struct {
+			metric  dto.Metric
+			counter dto.Counter
+			value   float64
+		}{value: v}
+		s.counter.Value, s.metric.Counter, s.metric.Label = &s.value, &s.counter, labels
+		p.append(f, prefix, &s.metric)
 		return
 	}
-	name := prefix + f.name
-	id := name + "\xff" + strings.Join(values, "\xff")
-	if same := p.series[id]; same != nil {
-		for i := range s.counts {
-			same.hist.counts[i] += s.counts[i]
-		}
-		same.hist.sum += s.sum
+	s := &struct {
+		metric dto.Metric
+		gauge  dto.Gauge
+		value  float64
+	}{value: v}
+	s.gauge.Value, s.metric.Gauge, s.metric.Label = &s.value, &s.gauge, labels
+	p.append(f, prefix, &s.metric)
+}
+
+// histogram adds h unless it is empty. What is counted meanwhile may be in the sum and not
+// yet in the buckets.
+func (p page) histogram(f *family, prefix string, h *histogram, labels []*dto.LabelPair) {
+	if h.empty() {
 		return
 	}
-	one := p.new(f, name, values)
-	one.hist = s
-	p.series[id] = one
-}
-
-func (p *page) new(f *family, name string, values []string) *series {
-	e := p.families[name]
-	if e == nil {
-		e = &exported{family: f}
-		p.families[name] = e
+	n := len(h.b.bounds)
+	s := &struct {
+		metric dto.Metric
+		hist   dto.Histogram
+		sum    float64
+	}{}
+	buckets, refs, counts := make([]dto.Bucket, n), make([]*dto.Bucket, n), make([]uint64, n+1)
+	total := uint64(0)
+	for i := range counts {
+		total += h.counts[i].Load()
+		counts[i] = total
 	}
-	s := &series{values: values}
-	e.series = append(e.series, s)
-	return s
+	for i := range refs {
+		buckets[i].UpperBound, buckets[i].CumulativeCount = &h.b.exported[i], &counts[i]
+		refs[i] = &buckets[i]
+	}
+	s.sum = float64(h.sum.Load()) / h.b.per
+	s.hist.Bucket, s.hist.SampleCount, s.hist.SampleSum = refs, &counts[n], &s.sum
+	s.metric.Histogram, s.metric.Label = &s.hist, labels
+	p.append(f, prefix, &s.metric)
 }
 
-// flushAt is how much of a page is gathered before it is written.
-const flushAt = 32 << 10
+func (p page) append(f *family, prefix string, m *dto.Metric) {
+	key := pageKey{f, prefix}
+	mf := p[key]
+	if mf == nil {
+		mf = &dto.MetricFamily{Name: new(prefix + f.name), Help: &f.help, Type: f.kind.Enum()}
+		p[key] = mf
+	}
+	mf.Metric = append(mf.Metric, m)
+}
 
-// write writes the page in the text format, families in the order of their names and
-// series in that of their labels' values.
-func (p *page) write(w io.Writer) error {
-	b := make([]byte, 0, flushAt+8<<10)
-	var labels []byte
-	for _, name := range slices.Sorted(maps.Keys(p.families)) {
-		e := p.families[name]
-		b = append(b, "# HELP "+name+" "+escapeHelp.Replace(e.help)+"\n# TYPE "+name+" "+string(e.kind)+"\n"...)
-		slices.SortFunc(e.series, func(x, y *series) int { return slices.CompareFunc(x.values, y.values, cmp.Compare) })
-		sum, count, bucket := name+"_sum", name+"_count", name+"_bucket"
-		for _, s := range e.series {
-			if len(b) >= flushAt {
-				if _, err := w.Write(b); err != nil {
-					return err
-				}
-				b = b[:0]
+// families returns what was collected, in no order; the series of each are in that of their
+// labels' values.
+func (p page) families() []*dto.MetricFamily {
+	all := make([]*dto.MetricFamily, 0, len(p))
+	for _, mf := range p {
+		slices.SortStableFunc(mf.Metric, compareLabels)
+		mf.Metric = merge(mf.Metric)
+		all = append(all, mf)
+	}
+	return all
+}
+
+func compareLabels(a, b *dto.Metric) int {
+	return slices.CompareFunc(a.Label, b.Label, func(a, b *dto.LabelPair) int {
+		if a == b {
+			return 0
+		}
+		return cmp.Compare(*a.Value, *b.Value)
+	})
+}
+
+// merge adds neighbours with the same labels up: two names may have become one where they
+// were cut, and what is too much counts under "other".
+func merge(all []*dto.Metric) []*dto.Metric {
+	kept := all[:1]
+	for _, m := range all[1:] {
+		last := kept[len(kept)-1]
+		if compareLabels(last, m) != 0 {
+			kept = append(kept, m)
+			continue
+		}
+		switch {
+		case m.Counter != nil:
+			*last.Counter.Value += *m.Counter.Value
+		case m.Gauge != nil:
+			*last.Gauge.Value += *m.Gauge.Value
+		default:
+			for i, b := range m.Histogram.Bucket {
+				*last.Histogram.Bucket[i].CumulativeCount += *b.CumulativeCount
 			}
-			labels = labels[:0]
-			for i, label := range e.labels {
-				labels = appendLabel(labels, label, s.values[i])
-			}
-			if s.hist == nil {
-				b = appendSample(b, name, labels, s.value)
-				continue
-			}
-			total, own := uint64(0), len(labels)
-			for i, n := range s.hist.counts {
-				total += n
-				bound := "+Inf"
-				if i < len(s.hist.bounds) {
-					bound = s.hist.bounds[i]
-				}
-				labels = appendLabel(labels[:own], "le", bound)
-				b = appendSample(b, bucket, labels, float64(total))
-			}
-			b = appendSample(b, sum, labels[:own], s.hist.sum)
-			b = appendSample(b, count, labels[:own], float64(total))
+			*last.Histogram.SampleCount += *m.Histogram.SampleCount
+			*last.Histogram.SampleSum += *m.Histogram.SampleSum
 		}
 	}
-	_, err := w.Write(b)
-	return err
+	return kept
 }
-
-// appendLabel adds a label to those before it.
-func appendLabel(labels []byte, name, value string) []byte {
-	if len(labels) > 0 {
-		labels = append(labels, ',')
-	}
-	labels = append(labels, name...)
-	labels = append(labels, `="`...)
-	if strings.ContainsAny(value, "\\\n\"") {
-		value = escapeLabel.Replace(value)
-	}
-	labels = append(labels, value...)
-	return append(labels, '"')
-}
-
-// appendSample adds a line.
-func appendSample(b []byte, name string, labels []byte, v float64) []byte {
-	b = append(b, name...)
-	if len(labels) > 0 {
-		b = append(b, '{')
-		b = append(b, labels...)
-		b = append(b, '}')
-	}
-	b = append(b, ' ')
-	b = strconv.AppendFloat(b, v, 'g', -1, 64) // infinity is +Inf, as the format has it
-	return append(b, '\n')
-}
-
-var (
-	escapeHelp  = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
-	escapeLabel = strings.NewReplacer(`\`, `\\`, "\n", `\n`, `"`, `\"`)
-)

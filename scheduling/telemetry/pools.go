@@ -9,7 +9,7 @@ import (
 
 // gatherPools adds what the pools are like at now. How full a pool is its admission
 // control knows better, if it has one: those are in known, and exported already.
-func (m *Metrics) gatherPools(g *page, now time.Time, known map[string]float64) {
+func (m *Metrics) gatherPools(g page, now time.Time, known map[string]float64) {
 	seen := &types.Request{Now: now, StaleBefore: now.Add(-m.o.MetricsTTL)}
 	room := m.o.MaxEndpoints // for series that name an endpoint
 	for name, eps := range m.o.Pools {
@@ -19,7 +19,7 @@ func (m *Metrics) gatherPools(g *page, now time.Time, known map[string]float64) 
 	}
 }
 
-func (m *Metrics) gatherPool(g *page, name string, eps []*types.Endpoint, seen *types.Request, room *int, saturation bool) {
+func (m *Metrics) gatherPool(g page, name string, eps []*types.Endpoint, seen *types.Request, room *int, saturation bool) {
 	var kv, queue, running, full mean // of the ready ones
 	var queued, batched mean          // of all
 	var states [types.Unhealthy + 1]int
@@ -57,25 +57,25 @@ func (m *Metrics) gatherPool(g *page, name string, eps []*types.Endpoint, seen *
 	switch ready := states[types.Ready]; {
 	case !saturation:
 	case ready > 0:
-		g.add(&flowSaturation, "", filled/float64(ready), name)
+		g.add(&flowSaturation, "", filled/float64(ready), flowSaturation.with(name))
 	default:
-		g.add(&flowSaturation, "", 1, name)
+		g.add(&flowSaturation, "", 1, flowSaturation.with(name))
 	}
 	if queued.n > 0 || len(eps) == 0 {
-		g.add(&poolQueued, "", queued.sum, name)
+		g.add(&poolQueued, "", queued.sum, poolQueued.with(name))
 	}
 	if batched.n > 0 || len(eps) == 0 {
-		g.add(&poolRunning, "", batched.sum, name)
+		g.add(&poolRunning, "", batched.sum, poolRunning.with(name))
 	}
-	g.add(&poolInFlight, "", float64(inFlight), name)
-	g.add(&poolOwed, "", float64(owed), name)
-	g.add(&readyPods, "", float64(states[types.Ready]), name)
+	g.add(&poolInFlight, "", float64(inFlight), poolInFlight.with(name))
+	g.add(&poolOwed, "", float64(owed), poolOwed.with(name))
+	g.add(&readyPods, "", float64(states[types.Ready]), readyPods.with(name))
 	for s, n := range states {
-		g.add(&poolEndpoints, "", float64(n), name, types.State(s).String())
+		g.add(&poolEndpoints, "", float64(n), poolEndpoints.with(name, types.State(s).String()))
 	}
 }
 
-func (m *Metrics) gatherQueue(g *page, pool string, ep *types.Endpoint, waiting float64, room *int) {
+func (m *Metrics) gatherQueue(g page, pool string, ep *types.Endpoint, waiting float64, room *int) {
 	if waiting != waiting {
 		return
 	}
@@ -84,7 +84,7 @@ func (m *Metrics) gatherQueue(g *page, pool string, ep *types.Endpoint, waiting 
 		*room--
 		_, name, _ = endpointLabels(ep)
 	}
-	g.add(&podQueue, "", waiting, name, pool)
+	g.add(&podQueue, "", waiting, podQueue.with(name, pool))
 }
 
 // saturation returns how full ep is, 1 or more being full: the larger of what its
@@ -116,8 +116,8 @@ func (m *mean) add(v float64) {
 }
 
 // export adds the mean to g. One of which nothing is known is left out.
-func (m *mean) export(g *page, f *family, pool string) {
+func (m *mean) export(g page, f *family, pool string) {
 	if m.n > 0 {
-		g.add(f, "", m.sum/float64(m.n), pool)
+		g.add(f, "", m.sum/float64(m.n), f.with(pool))
 	}
 }

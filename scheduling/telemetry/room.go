@@ -63,10 +63,7 @@ func (f *family) size(prefix string, values int) int64 {
 // what buckets have more.
 func (b *buckets) size(sample int64) int64 {
 	lines := len(b.bounds) + 3 // one bucket more, sum and count
-	more := lines*len("_bucket") + (lines-2)*len(`,le=""`) + len("+Inf")
-	for _, bound := range b.labels {
-		more += len(bound)
-	}
+	more := lines*len("_bucket") + (lines-2)*len(`,le=""`) + len("+Inf") + b.digits
 	return int64(lines)*sample + int64(more)
 }
 

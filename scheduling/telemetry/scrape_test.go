@@ -1,7 +1,6 @@
 package telemetry_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
@@ -136,9 +136,12 @@ func scrape(t testing.TB, m *telemetry.Metrics) map[string]string {
 
 func exposition(t testing.TB, m *telemetry.Metrics) string {
 	t.Helper()
-	var b bytes.Buffer
-	if err := m.WriteText(&b); err != nil {
-		t.Fatal(err)
+	families, err := m.Gather()
+	require.NoError(t, err)
+	var b strings.Builder
+	for _, f := range families {
+		_, err := expfmt.MetricFamilyToText(&b, f)
+		require.NoError(t, err)
 	}
 	return b.String()
 }

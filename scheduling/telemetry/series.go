@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	dto "github.com/prometheus/client_model/go"
+
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -21,6 +23,7 @@ type pairName struct{ model, target string }
 type pair struct {
 	pairName
 	m          *Metrics
+	labels     []*dto.LabelPair           // of what is told apart by both names alone
 	values     int                        // bytes that the names take in a page
 	priorities table[int, *atomic.Uint64] // requests
 	others     atomic.Uint64              // those of priorities that are too many
@@ -62,7 +65,7 @@ func (p *pair) histograms() []pairHistogram {
 
 func (m *Metrics) newPair(name pairName) (pairName, *pair) {
 	name = pairName{strings.Clone(name.model), strings.Clone(name.target)} // they may lie in a request's body
-	p := &pair{pairName: name, m: m, values: name.size()}
+	p := &pair{pairName: name, m: m, values: name.size(), labels: durations.with(name.model, name.target)}
 	var others []pairHistogram
 	if m.other != nil {
 		others = m.other.histograms()
@@ -151,7 +154,8 @@ func newCounter[K any](k K) (K, *atomic.Uint64) { return k, new(atomic.Uint64) }
 
 // use is what is counted of a pair in one pool.
 type use struct {
-	pair *pair
+	pair   *pair
+	labels []*dto.LabelPair
 
 	inFlight               atomic.Int64
 	prompt, output, cached atomic.Uint64 // tokens that servers reported
@@ -166,7 +170,9 @@ func (p *pair) use(in *pool) *use {
 	}
 	// There are as many as the program has pools.
 	bytes := p.m.useSize(p.pairName, in)
-	add := func(in *pool) (*pool, *use) { return in, &use{pair: p} }
+	add := func(in *pool) (*pool, *use) {
+		return in, &use{pair: p, labels: modelInFlight.with(p.model, in.label, p.target)}
+	}
 	if p == p.m.other {
 		p.m.room.spend(bytes)
 		u, _ = p.uses.add(in, math.MaxInt, add)
@@ -224,9 +230,10 @@ type attemptKey struct {
 
 // attempt counts decisions for an endpoint.
 type attempt struct {
-	n                             atomic.Uint64
-	namespace, name, port, target string
-	bytes                         int64 // of a page
+	n                     atomic.Uint64
+	namespace, name, port string
+	labels                []*dto.LabelPair
+	bytes                 int64 // of a page
 }
 
 // decided counts a decision for ep.
@@ -237,7 +244,7 @@ func (m *Metrics) decided(p *pair, ep *types.Endpoint) {
 		namespace, name, port := endpointLabels(ep)
 		bytes := decisions.size("", escaped(namespace)+escaped(name)+escaped(port)+escaped(p.target)+len("success"))
 		a, ok = m.attempts.addWithin(&m.room, bytes, 0, key, m.o.MaxEndpoints, func(key attemptKey) (attemptKey, *attempt) {
-			return key, &attempt{namespace: namespace, name: name, port: port, target: p.target, bytes: bytes}
+			return key, &attempt{namespace: namespace, name: name, port: port, bytes: bytes, labels: decisions.with(namespace, name, port, "success", p.target)}
 		})
 	}
 	if !ok {

@@ -26,7 +26,7 @@ const (
 // good, and has no metrics of pools.
 type Options struct {
 	// Pools yields every pool with its endpoints as they are now, for what is
-	// exported of pools. It is called by each WriteText, by several at once if that
+	// exported of pools. It is called by each Gather, by several at once if that
 	// is. Optional.
 	Pools iter.Seq2[types.NamespacedName, []*types.Endpoint]
 
@@ -67,7 +67,7 @@ type Options struct {
 	// others count under the tenant and the models "other". Default DefaultMaxQueueSeries.
 	MaxQueueSeries int
 
-	// MaxBytes bounds a page, in bytes, but for what configuration makes of it: about
+	// MaxBytes bounds a page in the text format, in bytes, but for what configuration makes of it: about
 	// 10 KiB for each pool and 100 bytes for each endpoint, more where names are long. At
 	// least 256 KiB. Models make most of a page: one that is served takes some 40 KB with
 	// all its histograms, 55 KB with LegacyNames, and more if its name is long. The first

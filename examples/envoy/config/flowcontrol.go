@@ -99,7 +99,8 @@ func (t *translation) ownAdmission(f fields) *admission.Config {
 
 // flowControl reads the section of the Inference Extension, which may be empty.
 func (t *translation) flowControl(f fields) *admission.Config {
-	c := &admission.Config{MaxBytes: f.quantity("maxBytes"), MaxRequests: f.requests("maxRequests")}
+	c := new(admission.Config)
+	c.MaxBytes, c.MaxRequests = f.quantity("maxBytes"), f.requests("maxRequests")
 	if f.m["maxBytes"] != nil && c.MaxBytes == 0 || f.m["maxRequests"] != nil && c.MaxRequests == 0 {
 		t.warn("%s: 0 stands for the default here, %d bytes or %d requests: there is always a bound", f.path, admission.DefaultMaxBytes, admission.DefaultMaxRequests)
 	}
@@ -111,13 +112,13 @@ func (t *translation) flowControl(f fields) *admission.Config {
 	bands := flowBands{translation: t, ttl: f.positiveDuration("defaultRequestTTL"), ceiling: t.usageLimit(f)}
 	bands.read(f)
 	c.Bands = bands.all()
-	c.Fairness = map[string]string{typeStrict: admission.FirstCome.String(), typeRoundRobin: admission.VirtualTokens.String()}[bands.fairness.taken(typeStrict)]
+	c.Fairness = map[string]admission.Fairness{typeStrict: admission.FirstCome, typeRoundRobin: admission.VirtualTokens}[bands.fairness.taken(typeStrict)]
 	if bands.fairness.typeName == typeRoundRobin {
 		t.warn("%s: %s is taken as %s: tenants have equal shares of tokens, and not of requests", bands.fairness.path, typeRoundRobin, admission.VirtualTokens)
 	}
-	c.Order = admission.FIFO.String()
+	c.Order = admission.FIFO
 	if o := bands.order.taken(typeFCFS); o != typeFCFS {
-		c.Order = admission.EarliestDeadline.String()
+		c.Order = admission.EarliestDeadline
 	}
 	f.done()
 	return c
@@ -143,7 +144,7 @@ func (t *translation) usageLimit(f fields) float64 {
 // Extension has, which are single ones and a default for all others.
 type flowBands struct {
 	*translation
-	ttl             string
+	ttl             time.Duration
 	ceiling         float64
 	others          admission.BandConfig
 	negative        *admission.BandConfig // of the others, those below 0; nil: as the rest
@@ -202,10 +203,10 @@ func (b *flowBands) read(f fields) {
 
 // band reads what can be said of a priority, or of all others.
 func (b *flowBands) band(f fields) admission.BandConfig {
-	c := admission.BandConfig{
+	c := admission.BandConfig{Band: admission.Band{
 		MaxRequests: f.requests("maxRequests"), MaxBytes: f.quantity("maxBytes"),
 		MaxWait: b.ttl, Ceiling: b.ceiling,
-	}
+	}}
 	b.choose(f, "fairnessPolicyRef", fairnessTypes, &b.fairness)
 	b.choose(f, "orderingPolicyRef", orderTypes, &b.order)
 	f.read["priority"] = true
@@ -372,7 +373,7 @@ func (t *translation) concurrencyParameters(p fields) map[string]any {
 func (f fields) requests(name string) int { return int(min(f.quantity(name), math.MaxInt32)) }
 
 // positiveDuration reads a duration; "0s" is none, as there.
-func (f fields) positiveDuration(name string) string {
+func (f fields) positiveDuration(name string) time.Duration {
 	s := f.str(name)
 	d, err := time.ParseDuration(s)
 	switch {
@@ -380,7 +381,7 @@ func (f fields) positiveDuration(name string) string {
 	case err != nil || d < 0:
 		f.errorf("%s must be a duration such as \"30s\", got %s", f.at(name), show(s))
 	case d > 0:
-		return s
+		return d
 	}
-	return ""
+	return 0
 }

@@ -106,8 +106,8 @@ func (t *translation) translate(flow bool) *scheduler {
 	s := &scheduler{Admission: admits, Passthrough: t.passthrough, Reports: t.reports, metrics: t.serverMetrics()}
 	profile := profiles.main.config
 	if admits != nil { // about the same endpoints in the same document
-		if admits.MetricsTTL == "" {
-			admits.MetricsTTL = profile.MetricsTTL
+		if admits.MetricsTTL == 0 {
+			admits.MetricsTTL, _ = time.ParseDuration(profile.MetricsTTL) // which the profile's own reader checks
 		}
 		if admits.OutputTokens == 0 {
 			admits.OutputTokens = profile.OutputTokens

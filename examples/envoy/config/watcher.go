@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/internal/filewatch"
 	"github.com/inferpick/inferpick/plugins"
 )
 
@@ -58,18 +60,18 @@ type WatchOptions struct {
 // is bad, what was in force before stays so. Make one with NewWatcher; its methods may be
 // called from any goroutine.
 //
-// It compares names and contents, so that it notices every change: also that of
-// the link in a volume made of a ConfigMap. A file that is written in place may be
-// read half written; put a new one in the place of the old one (mv) instead.
+// It notices every change as package filewatch does: also that of the link in a volume made
+// of a ConfigMap. A file that is written in place may be read half written if it takes long;
+// put a new one in the place of the old one (mv) instead.
 type Watcher struct {
 	path string
 	opt  WatchOptions
 
 	// attempt is held for one and guards these.
 	attempt sync.Mutex
-	tried   bool   // sum is that of the version that was tried last
-	sum     digest // of that version
-	unread  string // the error of reading that was told last; "": files could be read
+	watch   *filewatch.Watch
+	sum     [sha256.Size]byte // of the version that was tried last
+	unread  string            // the error of reading that was told last; "": files could be read
 	inForce *Config
 	told    map[string]bool // what was said of the version in force: not said again of the next
 
@@ -94,7 +96,7 @@ func NewWatcher(path string, o WatchOptions) *Watcher {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Watcher{path: path, opt: o}
+	return &Watcher{path: path, opt: o, watch: watch(append([]string{path}, o.More...), o.MaxBytes)}
 }
 
 // Load reads the files and applies them now, whether or not they have changed, and
@@ -102,8 +104,8 @@ func NewWatcher(path string, o WatchOptions) *Watcher {
 func (w *Watcher) Load() error {
 	w.attempt.Lock()
 	defer w.attempt.Unlock()
-	w.tried = false
-	return w.look()
+	w.watch.Forget()
+	return w.look(w.watch.Read)
 }
 
 // Run looks at the files at once and at every interval, and applies each new
@@ -112,17 +114,11 @@ func (w *Watcher) Load() error {
 // A version that is not good, or that Apply refuses, is not tried again until the
 // files change or Load is called.
 func (w *Watcher) Run(ctx context.Context) error {
-	ticker := time.NewTicker(w.opt.Interval)
-	defer ticker.Stop()
-	for ctx.Err() == nil {
+	filewatch.Every(ctx, w.opt.Interval, nil, func() {
 		w.attempt.Lock()
-		_ = w.look() // told by it
-		w.attempt.Unlock()
-		select {
-		case <-ctx.Done():
-		case <-ticker.C:
-		}
-	}
+		defer w.attempt.Unlock()
+		_ = w.look(w.watch.Look) // told by it
+	})
 	return nil
 }
 
@@ -134,13 +130,11 @@ func (w *Watcher) Err() error {
 	return w.err
 }
 
-// look applies the files if they are another version than was tried last. Caller
-// must hold w.attempt.
-func (w *Watcher) look() error {
-	files, err := readAll(append([]string{w.path}, w.opt.More...), w.opt.MaxBytes)
+// look applies the files if read returns another version than was tried last. Caller must
+// hold w.attempt.
+func (w *Watcher) look(read func() (*filewatch.Version, error)) error {
+	version, err := read()
 	if err != nil {
-		// Not the fault of what is in the files: tried again at each look.
-		w.tried = false
 		err = fmt.Errorf("config: %w", err)
 		again := w.unread == err.Error()
 		w.unread = err.Error()
@@ -151,16 +145,15 @@ func (w *Watcher) look() error {
 		return err
 	}
 	w.unread = ""
-	sum := digestOf(files)
-	if w.tried && sum == w.sum {
+	if version == nil {
 		return w.Err()
 	}
-	same := sum == w.sum
+	same := version.Sum == w.sum
 	before := w.Err()
-	w.tried, w.sum = true, sum
+	w.sum = version.Sum
 
 	loader := Loader{Registry: w.opt.Registry, MaxBytes: w.opt.MaxBytes, Strict: w.opt.Strict, CheckEndpoint: w.opt.CheckEndpoint}
-	c, err := loader.parse(w.path, files, w.inForce)
+	c, err := loader.parse(w.path, filesOf(version), w.inForce)
 	if err == nil {
 		if err = w.opt.Apply(c); err != nil {
 			err = fmt.Errorf("config: %s: cannot be applied: %w", w.path, err)

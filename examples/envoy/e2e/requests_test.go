@@ -15,7 +15,7 @@ import (
 
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
-	"github.com/inferpick/inferpick/examples/quickstart/modelserver"
+	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
 )
 
 // bodies makes Envoy send bodies in a mode.

@@ -9,10 +9,10 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -147,11 +147,12 @@ func (a *App) listen() (err error) {
 
 func (a *App) listenMetrics() (err error) {
 	pages := a.pages()
-	if file := tokenFile(a.o.MetricsTokenFile); file != "" {
-		if _, err := file.read(); err != nil {
+	if file := a.o.MetricsTokenFile; file != "" {
+		token, err := newToken(file, a.o.Logger)
+		if err != nil {
 			return err
 		}
-		pages = file.guard(pages, a.o.Logger)
+		pages = guard(token, pages, a.o.Logger)
 	}
 	encryption := a.o.MetricsTLS
 	encryption.Off = encryption.CertFile == "" && encryption.KeyFile == ""
@@ -228,20 +229,17 @@ func (a *App) Reload() error { return a.watcher.Load() }
 // Run serves until ctx is done, drains and returns nil; or an error if a listener
 // fails before. Everything has ended and the App is closed when it returns.
 func (a *App) Run(ctx context.Context) error {
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer a.Close()
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
-	wg.Go(func() { a.watcher.Run(background) })
-	wg.Go(func() { a.scraper.Run(background) })
-
-	failed := make(chan error, 3)
+	group, running := errgroup.WithContext(running)
+	group.Go(func() error { a.watcher.Run(running); return nil })
+	group.Go(func() error { return a.scraper.Run(running) })
 	serve := func(what string, fn func() error) {
-		wg.Go(func() {
-			if err := fn(); err != nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("epp: %s: %w", what, err)
+		group.Go(func() error {
+			if err := fn(); err != nil && ctx.Err() == nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("epp: %s: %w", what, err)
 			}
+			return nil
 		})
 	}
 	serve("gRPC", func() error { return a.grpc.Serve(a.listeners.grpc) })
@@ -255,13 +253,14 @@ func (a *App) Run(ctx context.Context) error {
 	a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "serving", slog.String("grpc", a.Address()),
 		slog.String("health", a.HealthAddress()), slog.String("metrics", a.MetricsAddress()))
 
-	var err error
 	select {
 	case <-ctx.Done():
 		a.drain()
-	case err = <-failed:
+	case <-running.Done(): // a listener has failed
 	}
-	return err
+	stop()
+	a.Close()
+	return group.Wait()
 }
 
 // drain lets requests under way finish, within bounds. Those that wait to be let in are

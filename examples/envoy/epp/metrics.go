@@ -9,7 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
@@ -51,12 +51,10 @@ func (a *App) pages() http.Handler {
 	process := prometheus.NewRegistry()
 	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), rejections{a.fleet})
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", telemetry.ContentType)
-		if a.fleet.telemetry.WriteText(w) == nil { // else the scraper has gone
-			writeProcess(w, process)
-		}
-	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{a.fleet.telemetry, process}, promhttp.HandlerOpts{
+		EnableOpenMetrics: true,
+		ErrorHandling:     promhttp.ContinueOnError, // what of the process could not be found out is left out
+	}))
 	mux.HandleFunc("GET /config", a.configPage)
 	if a.o.Explain {
 		mux.HandleFunc("POST /explain", a.explain)
@@ -73,17 +71,6 @@ func (a *App) pages() http.Handler {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	return mux
-}
-
-// writeProcess writes what the process itself is like. What of it could not be found
-// out is left out.
-func writeProcess(w io.Writer, process prometheus.Gatherer) {
-	families, _ := process.Gather()
-	for _, f := range families {
-		if _, err := expfmt.MetricFamilyToText(w, f); err != nil {
-			return
-		}
-	}
 }
 
 // explain answers whether a request would have to wait now and where it would go, and

@@ -1,9 +1,15 @@
 package epp_test
 
 import (
+	"io"
+	"net/http"
 	"strconv"
 	"strings"
 	"testing"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/examples/envoy/epp"
 )
@@ -86,6 +92,52 @@ func TestMetrics(t *testing.T) {
 	r.wantMetric(page, 1, "inferpick_refused_requests_total", `pool="llama"`, `error_code="no_endpoint"`)
 	r.wantMetric(page, 1, "inference_objective_request_error_total", `error_code="no_endpoint"`, `model_name="chat"`)
 	r.wantMetric(page, 0, "inference_pool_ready_pods", `name="llama"`)
+}
+
+// TestMetricsFormats: the metrics of the pools and those of the process are one page, in
+// the format that is asked for.
+func TestMetricsFormats(t *testing.T) {
+	t.Parallel()
+	r := start(t, base, nil)
+	exchanged(t, r.client(), "chat")
+	for _, tt := range []struct {
+		accept string
+		format expfmt.FormatType
+	}{
+		{"", expfmt.TypeTextPlain},
+		{string(expfmt.FmtOpenMetrics_1_0_0), expfmt.TypeOpenMetrics},
+		{string(expfmt.FmtProtoDelim), expfmt.TypeProtoDelim},
+	} {
+		req, err := http.NewRequest("GET", "http://"+r.MetricsAddress()+"/metrics", nil)
+		require.NoError(t, err)
+		req.Header.Set("Accept", tt.accept)
+		res, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		defer res.Body.Close()
+		format := expfmt.ResponseFormat(res.Header)
+		if tt.format == expfmt.TypeOpenMetrics {
+			body, err := io.ReadAll(res.Body)
+			require.NoError(t, err)
+			require.Contains(t, res.Header.Get("Content-Type"), expfmt.OpenMetricsType)
+			require.Contains(t, string(body), "\ninference_objective_request_total{")
+			require.Contains(t, string(body), "\ngo_goroutines ")
+			require.True(t, strings.HasSuffix(string(body), "\n# EOF\n"))
+			continue
+		}
+		require.Equal(t, tt.format, format.FormatType())
+		names := map[string]bool{}
+		for decoder := expfmt.NewDecoder(res.Body, format); ; {
+			var f dto.MetricFamily
+			err := decoder.Decode(&f)
+			if err == io.EOF {
+				break
+			}
+			require.NoError(t, err)
+			require.False(t, names[f.GetName()], "%s is there twice", f.GetName())
+			names[f.GetName()] = true
+		}
+		require.Subset(t, names, map[string]bool{"inference_objective_request_total": true, "inference_pool_ready_pods": true, "go_goroutines": true})
+	}
 }
 
 func TestLegacyMetrics(t *testing.T) {

@@ -13,11 +13,12 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
-	"os"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc/credentials"
+
+	"github.com/inferpick/inferpick/internal/filewatch"
 )
 
 // TLS says how a port is encrypted. The zero value has a certificate that is made for as
@@ -27,8 +28,8 @@ type TLS struct {
 	Off bool
 	// CertFile and KeyFile are PEM files, read again when they change. Both or none.
 	CertFile, KeyFile string
-	// ClientCAFile is a PEM file of authorities: who connects must have a certificate of
-	// one of them. Optional.
+	// ClientCAFile is a PEM file of authorities, read again when it changes: who connects
+	// must have a certificate of one of them. Optional.
 	ClientCAFile string
 	// MinVersion is the oldest version that is spoken. Default, and the oldest that there
 	// may be, tls.VersionTLS12.
@@ -36,6 +37,9 @@ type TLS struct {
 	// CipherSuites are those of TLS 1.2. Default: those of crypto/tls.
 	CipherSuites []uint16
 }
+
+// maxPEM bounds the files of certificates, in bytes.
+const maxPEM = 4 << 20
 
 // config returns nil if there is to be no TLS.
 func (t TLS) config(logger *slog.Logger, protocols ...string) (*tls.Config, error) {
@@ -52,21 +56,16 @@ func (t TLS) config(logger *slog.Logger, protocols ...string) (*tls.Config, erro
 	}
 	c := &tls.Config{MinVersion: max(t.MinVersion, tls.VersionTLS12), CipherSuites: t.CipherSuites, NextProtos: protocols}
 	if t.ClientCAFile != "" {
-		data, err := os.ReadFile(t.ClientCAFile)
-		if err != nil {
-			return nil, fmt.Errorf("epp: certificates of clients' authorities: %w", err)
-		}
-		c.ClientCAs, c.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
-		if !c.ClientCAs.AppendCertsFromPEM(data) {
-			return nil, fmt.Errorf("epp: %s has no certificate in PEM", t.ClientCAFile)
+		if err := t.askClients(c, logger); err != nil {
+			return nil, err
 		}
 	}
 	if files {
-		p := &keyPair{cert: t.CertFile, key: t.KeyFile, logger: logger}
-		if _, err := p.get(nil); err != nil {
+		pair, err := t.keyPair(logger)
+		if err != nil {
 			return nil, err
 		}
-		c.GetCertificate = p.get
+		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.latest() }
 		return c, nil
 	}
 	cert, err := selfSigned()
@@ -75,6 +74,27 @@ func (t TLS) config(logger *slog.Logger, protocols ...string) (*tls.Config, erro
 	}
 	c.Certificates = []tls.Certificate{cert}
 	return c, nil
+}
+
+// askClients makes clients show a certificate.
+func (t TLS) askClients(c *tls.Config, logger *slog.Logger) error {
+	authorities, err := t.clientCAs(logger)
+	if err != nil {
+		return err
+	}
+	c.ClientAuth = tls.RequireAndVerifyClientCert
+	// A session that is resumed is not verified by the authorities there are by then.
+	c.SessionTicketsDisabled = true
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		pool, err := authorities.latest()
+		if err != nil {
+			return nil, err
+		}
+		now := c.Clone()
+		now.GetConfigForClient, now.ClientCAs = nil, pool
+		return now, nil
+	}
+	return nil
 }
 
 // listener returns ln, encrypted if it is to be.
@@ -117,46 +137,28 @@ func (c tellingCreds) Clone() credentials.TransportCredentials {
 	return c
 }
 
-// keyPair reads a certificate and its key anew when they have changed: that they are
-// renewed must not need a restart.
-type keyPair struct {
-	cert, key string
-	logger    *slog.Logger
-
-	mu   sync.Mutex
-	seen [2]time.Time
-	told [2]time.Time // of the files that cannot be used, and were told of
-	last *tls.Certificate
+// keyPair returns the certificate that is served, read again when it has changed.
+func (t TLS) keyPair(logger *slog.Logger) (*reread[*tls.Certificate], error) {
+	return newReread("a certificate", maxPEM, logger, func(files []filewatch.File) (*tls.Certificate, error) {
+		// The same file may be both.
+		cert, key := files[0], files[len(files)-1]
+		pair, err := tls.X509KeyPair(cert.Data, key.Data)
+		if err != nil {
+			return nil, fmt.Errorf("%s with key %s: %w", t.CertFile, t.KeyFile, err)
+		}
+		return &pair, nil
+	}, t.CertFile, t.KeyFile)
 }
 
-func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var now [2]time.Time
-	for i, name := range []string{p.cert, p.key} {
-		if info, err := os.Stat(name); err == nil {
-			now[i] = info.ModTime()
+// clientCAs returns the authorities of clients, read again when they have changed.
+func (t TLS) clientCAs(logger *slog.Logger) (*reread[*x509.CertPool], error) {
+	return newReread("certificates of clients' authorities", maxPEM, logger, func(files []filewatch.File) (*x509.CertPool, error) {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(files[0].Data) {
+			return nil, fmt.Errorf("%s has no certificate in PEM", t.ClientCAFile)
 		}
-	}
-	if p.last != nil && now == p.seen {
-		return p.last, nil
-	}
-	cert, err := tls.LoadX509KeyPair(p.cert, p.key)
-	if err != nil {
-		if p.last != nil {
-			// Half written, perhaps: the next handshake tries again. If not, it is known
-			// before the certificate in use has expired.
-			if now != p.told {
-				p.told = now
-				p.logger.LogAttrs(context.Background(), slog.LevelWarn, "a certificate cannot be read again, the one from before is in use",
-					slog.String("certificate", p.cert), slog.String("key", p.key), slog.Any("error", err))
-			}
-			return p.last, nil
-		}
-		return nil, fmt.Errorf("epp: certificate %s with key %s: %w", p.cert, p.key, err)
-	}
-	p.last, p.seen = &cert, now
-	return p.last, nil
+		return pool, nil
+	}, t.ClientCAFile)
 }
 
 func selfSigned() (tls.Certificate, error) {

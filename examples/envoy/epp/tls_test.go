@@ -17,6 +17,7 @@ import (
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/examples/envoy/epp"
 )
@@ -118,4 +119,58 @@ func TestTLSFiles(t *testing.T) {
 	if n := strings.Count(r.log.String(), "a certificate cannot be read again"); n != 2 {
 		t.Errorf("told %d times, want once of the key that did not fit, and once of the one that is gone", n)
 	}
+}
+
+// TestClientAuthorities: whom the picker lets at it is read again, at both of its ports; a
+// file that is bad changes nothing, and no session is resumed that would not begin now.
+func TestClientAuthorities(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	certFile, keyFile, caFile := filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "ca.crt")
+	cert, key, pool := certificate(t, "picker")
+	put(t, certFile, cert)
+	put(t, keyFile, key)
+	type client struct {
+		authority string
+		config    *tls.Config
+	}
+	newClient := func(name string) client {
+		cert, key, _ := certificate(t, name)
+		own, err := tls.X509KeyPair([]byte(cert), []byte(key))
+		require.NoError(t, err)
+		return client{cert, &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{own}, ClientSessionCache: tls.NewLRUClientSessionCache(8)}}
+	}
+	first, second := newClient("first"), newClient("second")
+	put(t, caFile, first.authority)
+	encryption := epp.TLS{CertFile: certFile, KeyFile: keyFile, ClientCAFile: caFile}
+	r := start(t, base, func(o *epp.Options) { o.TLS, o.MetricsTLS = encryption, encryption })
+	let := func(c client) (ports [2]bool) {
+		for i, port := range []struct{ address, protocol string }{{r.Address(), "h2"}, {r.MetricsAddress(), "http/1.1"}} {
+			config := c.config.Clone()
+			config.NextProtos = []string{port.protocol}
+			conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", port.address, config)
+			require.NoError(t, err) // in TLS 1.3 the client hears later that it is refused
+			require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+			_, _ = conn.Write([]byte("GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"))
+			_, err = conn.Read(make([]byte, 1))
+			ports[i] = err == nil
+			conn.Close()
+		}
+		return ports
+	}
+	both, none := [2]bool{true, true}, [2]bool{}
+	require.Equal(t, both, let(first))
+	require.Equal(t, none, let(second))
+	put(t, caFile, second.authority)
+	require.Equal(t, none, let(first))
+	require.Equal(t, both, let(second))
+	put(t, caFile, "no certificate")
+	require.Equal(t, none, let(first))
+	require.Equal(t, both, let(second), "what was before stays")
+	require.NoError(t, os.Remove(caFile))
+	require.Equal(t, both, let(second))
+	require.Contains(t, r.log.String(), "certificates of clients' authorities cannot be read again")
+	put(t, caFile, first.authority+second.authority)
+	require.Equal(t, both, let(first))
+	require.Equal(t, both, let(second))
 }

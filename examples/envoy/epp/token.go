@@ -6,48 +6,40 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"strings"
+
+	"github.com/inferpick/inferpick/internal/filewatch"
 )
 
 // maxToken bounds a file with a token, in bytes.
 const maxToken = 4 << 10
 
-// tokenFile is a file with the token that a client has to show. It is read each time:
-// what is put in its place counts at once, and tokens are asked for seldom.
-type tokenFile string
-
-// read returns the token, which is not empty.
-func (f tokenFile) read() (string, error) {
-	file, err := os.Open(string(f))
-	if err != nil {
-		return "", fmt.Errorf("epp: token of metrics: %w", err)
+// newToken reads the token that a client has to show. It is looked at for each request: what
+// is put in its place counts at once, and tokens are asked for seldom.
+func newToken(path string, logger *slog.Logger) (*reread[string], error) {
+	if path == os.DevNull { // for "none", which it does not mean
+		return nil, fmt.Errorf("epp: token of metrics: %s is empty", path)
 	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxToken+1))
-	if err != nil {
-		return "", fmt.Errorf("epp: token of metrics: %w", err)
-	}
-	token := strings.TrimSpace(string(data))
-	switch {
-	case len(data) > maxToken:
-		return "", fmt.Errorf("epp: token of metrics: %s has more than %d bytes", f, maxToken)
-	case token == "":
-		return "", fmt.Errorf("epp: token of metrics: %s is empty", f)
-	case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", fmt.Errorf("epp: token of metrics: %s has a blank, or what is not ASCII, in its token", f)
-	}
-	return token, nil
+	return newReread("token of metrics", maxToken, logger, func(files []filewatch.File) (string, error) {
+		token := strings.TrimSpace(string(files[0].Data))
+		switch {
+		case token == "":
+			return "", fmt.Errorf("%s is empty", path)
+		case strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
+			return "", fmt.Errorf("%s has a blank, or what is not ASCII, in its token", path)
+		}
+		return token, nil
+	}, path)
 }
 
-// guard lets only requests through that show the token. While the file cannot be read it
-// lets nobody through.
-func (f tokenFile) guard(next http.Handler, logger *slog.Logger) http.Handler {
+// guard lets only requests through that show the token. While the file is bad it lets nobody
+// through.
+func guard(token *reread[string], next http.Handler, logger *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		want, err := f.read()
+		want, err := token.get()
 		if err != nil {
 			logger.LogAttrs(context.Background(), slog.LevelError, "nobody is let at the metrics", slog.Any("error", err))
 			http.Error(w, "epp: the token cannot be checked", http.StatusInternalServerError)

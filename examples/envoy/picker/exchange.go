@@ -115,7 +115,7 @@ func (x *exchange) handle(msg *extprocv3.ProcessingRequest) error {
 		if x.phase != responseBody {
 			return x.misplaced("response_trailers")
 		}
-		return x.responseTrailers()
+		return x.responseTrailers(m.ResponseTrailers)
 	}
 	return status.Error(codes.InvalidArgument, "picker: a message with no part of a request or response in it")
 }

@@ -84,7 +84,7 @@ func (h *requestHead) read(m *corev3.HeaderMap) {
 	director.StripControlHeaders(h.header)
 }
 
-// responseHead is what the headers of a response say.
+// responseHead is what the headers of a response say, or its trailers.
 type responseHead struct {
 	status int
 	header map[string][]string // those that the director reads
@@ -103,7 +103,7 @@ func (h *responseHead) read(m *corev3.HeaderMap) {
 			h.header["Content-Type"] = []string{valueOf(hv)}
 		case "content-encoding":
 			h.header["Content-Encoding"] = []string{valueOf(hv)}
-		case "grpc-status": // of an answer without a body: an error
+		case "grpc-status": // an error among the headers of an answer without a body, or a trailer
 			h.header["Grpc-Status"] = []string{valueOf(hv)}
 		case "retry-after":
 			h.header["Retry-After"] = []string{valueOf(hv)}

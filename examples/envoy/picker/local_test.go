@@ -5,6 +5,9 @@ import (
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 
+	"github.com/stretchr/testify/require"
+
+	"github.com/inferpick/inferpick/examples/envoy/internal/envoyside"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 )
 
@@ -102,5 +105,28 @@ func TestHeadersAloneAreNoWayIn(t *testing.T) {
 		if status, _, _ := immediateOf(t, s.recv()); status != 403 {
 			t.Errorf("%v: status is %d, want 403", mode, status)
 		}
+	}
+}
+
+// TestGRPCStatus: an answer over gRPC may say in its trailers, after data, that it failed.
+func TestGRPCStatus(t *testing.T) {
+	const generate = "/vllm.grpc.engine.VllmEngine/Generate"
+	for code, want := range map[string]int{"0": 200, "13": 500, "14": 503} {
+		f := newFixture(t, nil)
+		s := open(t, f.dial(t), duplex, duplex)
+		s.send(envoyside.Post(generate, "application/grpc"))
+		s.send(requestBody("\x00\x00\x00\x00\x04\x1a\x02hi", true))
+		s.recv()
+		s.chunks()
+		s.send(responseHeaders(200, "application/grpc", false))
+		s.recv()
+		s.send(responseBody("\x00\x00\x00\x00\x08\x12\x06\x18\x05\x20\x07\x28\x00", false))
+		s.recv()
+		s.send(envoyside.GRPCStatus(code))
+		s.recv()
+		require.NoError(t, s.ends())
+		require.Len(t, f.routes, 1)
+		require.Equal(t, want, f.routes[0].Status(), "grpc-status %s", code)
+		f.free(t)
 	}
 }

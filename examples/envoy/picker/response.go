@@ -67,7 +67,12 @@ func (x *exchange) responseBody(m *extprocv3.HttpBody) error {
 }
 
 // responseTrailers ends a response's body.
-func (x *exchange) responseTrailers() error {
+func (x *exchange) responseTrailers(m *extprocv3.HttpTrailers) error {
+	if x.routed != nil {
+		var head responseHead
+		head.read(m.GetTrailers())
+		x.routed.ResponseTrailer(head.header)
+	}
 	rest := x.withRest(nil)
 	send := x.reporting()
 	if len(rest) > 0 && x.responseMode == modev3.ProcessingMode_FULL_DUPLEX_STREAMED {

@@ -174,14 +174,14 @@ function niceMax(v) {
 
 function drawCharts(v) {
   const times = history.map((p) => Date.parse(p.at));
-  for (const [id, p50, p90] of [["chart-ttft", "TTFT50", "TTFT90"], ["chart-tpot", "TPOT50", "TPOT90"]]) {
+  for (const [id, p50, p90] of [["chart-ttft", "ttftP50Ms", "ttftP90Ms"], ["chart-tpot", "tpotP50Ms", "tpotP90Ms"]]) {
     const lines = [];
     for (let i = v.fleets.length - 1; i >= 0; i--) { // the policy's on top
-      lines.push({ values: history.map((p) => p[p50][i]), color: "c" + i, dash: true }, { values: history.map((p) => p[p90][i]), color: "c" + i });
+      lines.push({ values: history.map((p) => p.fleets[i][p50]), color: "c" + i, dash: true }, { values: history.map((p) => p.fleets[i][p90]), color: "c" + i });
     }
     chart($(id), lines, times);
   }
-  const bands = v.fleets[0].admission ? v.fleets[0].admission.bands : [];
+  const bands = v.fleets[0].admission ? v.fleets[0].bands : [];
   if (bands.length) {
     chart($("chart-queue"), bands.map((b, i) => ({ values: history.map((p) => p.queued ? p.queued[b.priority] : null), color: "b" + i % 6 })), times, count, 20);
   }
@@ -212,13 +212,13 @@ function drawAdmission(v) {
     .map(([why, n]) => b.refused === n ? why : `${count(n)} ${why}`).join(", ");
   const head = ["Band", a && "Waiting", a && "Waited", "TTFT p90", a ? "Served" : "Answered", "Refused", a && "Expired", a && "Have room"].filter(Boolean);
   const cameTo = (b) => a ? b.queued + b.running + b.served + b.failed + b.cancelled + b.refused + b.expired : b.total.requests;
-  const shown = a ? a.bands : f.bands, came = shown.reduce((sum, b) => sum + cameTo(b), 0);
-  const rows = shown.map((b, i) => {
-    const mine = of(f.bands, b.priority), theirs = other && of(other.bands, b.priority);
+  const came = f.bands.reduce((sum, b) => sum + cameTo(b), 0);
+  const rows = f.bands.map((b, i) => {
+    const theirs = other && of(other.bands, b.priority);
     const part = came ? share(cameTo(b) / came) + " of requests" : "";
-    const ttft = cell(ms(mine.now.ttftP90Ms), theirs && `${other.policy} ${ms(theirs.now.ttftP90Ms)}`, { class: "now" });
+    const ttft = cell(ms(b.now.ttftP90Ms), theirs && `${other.policy} ${ms(theirs.now.ttftP90Ms)}`, { class: "now" });
     const name = el("th", { scope: "row", class: "b" + i % 6 }, el("span", {}, b.name), el("small", {}, part));
-    if (!a) return el("tr", {}, name, ttft, cell(count((mine.total.requests || 0) - (mine.total.shed || 0) - (mine.total.failed || 0))), cell(count(mine.total.shed)));
+    if (!a) return el("tr", {}, name, ttft, cell(count(b.total.requests - b.total.shed - b.total.failed)), cell(count(b.total.shed)));
     return el("tr", {}, name,
       cell(count(b.queued), b.queued ? "for " + ms(b.oldestMs) : "", { class: "now" }),
       cell(ms(b.waitP50Ms), b.waitP90Ms == null ? "" : "p90 " + ms(b.waitP90Ms)),
@@ -343,18 +343,18 @@ function waiting(r, a) {
       (r.retryAfter ? ` The client was told to try again in ${plural(Math.ceil(r.retryAfter), "second")}.` : ""))];
   }
   if (!a) return [];
-  const servers = `${a.room} of ${plural(a.candidates, "server")} ${a.room === 1 ? "is" : "are"} less than ${share(a.ceiling)} full`;
-  if (a.verdict === "admitted" && r.waited == null) return [el("p", { class: "note" }, `Let in at once, in band ${a.band}: ${servers}.`)];
+  const servers = `${a.Room} of ${plural(a.Candidates, "server")} ${a.Room === 1 ? "is" : "are"} less than ${share(a.Ceiling)} full`;
+  if (a.Verdict === "admitted" && r.waited == null) return [el("p", { class: "note" }, `Let in at once, in band ${a.Band}: ${servers}.`)];
   const now = r.outcome === "queued";
-  const mean = a.saturation == null ? "" : ` In the mean they are ${share(a.saturation)} full.`;
+  const mean = a.Saturation == null ? "" : ` In the mean they are ${share(a.Saturation)} full.`;
   const tenant = r.tenant || "requests without a tenant";
   return [
-    el("p", { class: "note" }, (now ? `It waits for room, in band ${a.band}, since ${ms(a.waitedMs)}. ` : `It waited ${ms(r.waited)} to be let in, in band ${a.band}. When it came: `) +
-      (a.detail || servers) + "." + mean),
+    el("p", { class: "note" }, (now ? `It waits for room, in band ${a.Band}, since ${ms(a.Waited / 1e6)}. ` : `It waited ${ms(r.waited)} to be let in, in band ${a.Band}. When it came: `) +
+      (a.Detail || servers) + "." + mean),
     el("div", { class: "facts" }, el("span", {}, now ? "before it are" : "before it were"),
-      fact("of higher bands", count(a.higher)), fact("of other tenants", count(a.otherTenants)), fact("of its own", count(a.ownTenant)),
-      now ? fact("may wait another", ms(a.leftMs)) : null, a.expectedMs ? fact(now ? "expected" : "was expected to wait", ms(a.expectedMs)) : null),
-    el("p", { class: "note" }, `Tenants of a band share by tokens, and who was served the fewest is next: ${tenant} ${now ? "has" : "had"} ${count(a.counter)}, the one whose turn it ${now ? "is" : "was"} ${count(a.least)}.`),
+      fact("of higher bands", count(a.Higher)), fact("of other tenants", count(a.OtherTenants)), fact("of its own", count(a.OwnTenant)),
+      now ? fact("may wait another", ms(a.Left / 1e6)) : null, a.Expected ? fact(now ? "expected" : "was expected to wait", ms(a.Expected / 1e6)) : null),
+    el("p", { class: "note" }, `Tenants of a band share by tokens, and who was served the fewest is next: ${tenant} ${now ? "has" : "had"} ${count(a.Counter)}, the one whose turn it ${now ? "is" : "was"} ${count(a.Least)}.`),
   ];
 }
 

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"text/tabwriter"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
@@ -67,8 +69,6 @@ const (
 // perform plays the tasks, the longest first, and returns the mean of each figure
 // over the tasks that measured it.
 func perform(ctx context.Context, tasks []task, o Options) (figures, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	slices.SortStableFunc(tasks, func(a, b task) int { return cmp.Compare(b.weight, a.weight) })
 	workers := o.Workers
 	if workers <= 0 {
@@ -76,11 +76,9 @@ func perform(ctx context.Context, tasks []task, o Options) (figures, error) {
 	}
 
 	var (
-		mu      sync.Mutex // guards what follows
-		next    int
+		mu      sync.Mutex // guards parts
 		parts   = make([]float64, len(tasks))
 		results = make([]figures, len(tasks))
-		failure error
 	)
 	total := 0.0
 	for _, t := range tasks {
@@ -98,40 +96,24 @@ func perform(ctx context.Context, tasks []task, o Options) (figures, error) {
 			o.Progress(done/total, what)
 		}
 	}
-	take := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		if failure != nil || next == len(tasks) {
-			return -1
-		}
-		next++
-		return next - 1
-	}
-	var wg sync.WaitGroup
-	for range workers {
-		wg.Go(func() {
-			for i := take(); i >= 0; i = take() {
-				t := &tasks[i]
-				f, err := t.run(ctx, func(part float64) { tell(i, min(part, .99), t.name) })
-				if err != nil {
-					mu.Lock()
-					if failure == nil {
-						failure = fmt.Errorf("anchors: %s: %w", t.name, err)
-					}
-					mu.Unlock()
-					cancel()
-					return
-				}
-				mu.Lock()
-				results[i] = f
-				mu.Unlock()
-				tell(i, 1, t.name)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(workers)
+	for i, t := range tasks {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
 			}
+			f, err := t.run(ctx, func(part float64) { tell(i, min(part, .99), t.name) })
+			if err != nil {
+				return fmt.Errorf("anchors: %s: %w", t.name, err)
+			}
+			results[i] = f
+			tell(i, 1, t.name)
+			return nil
 		})
 	}
-	wg.Wait()
-	if failure != nil {
-		return nil, failure
+	if err := group.Wait(); err != nil {
+		return nil, err
 	}
 	return mean(results), nil
 }

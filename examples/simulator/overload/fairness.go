@@ -33,16 +33,16 @@ type FairnessRow struct {
 	// which charges for tokens as they are made: twice the larger of what a prompt and what
 	// all tokens under way cost at most. 0: nothing.
 	Apart, Bound, Misjudged, VTC float64
-	// Modest is the p90 time to first token, and ModestWait that of the wait, of the
-	// tenants that asked for less than their share, the mean of them; Hog is that of the
-	// one that asked for the most. Zero where there are none such.
-	Modest, ModestWait, Hog float64
+	// WellBehaved is the p90 time to first token, and WellBehavedWait that of the wait, of
+	// the tenants that asked for less than their share, the mean of them; Noisy is that of
+	// the one that asked for the most. Zero where there are none such.
+	WellBehaved, WellBehavedWait, Noisy float64
 }
 
 func (f *Fairness) write(b *strings.Builder) {
 	fmt.Fprintf(b, "\nFairness: %s (%s)\n", f.Name, f.What)
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "order\ttokens/s\tof first-come\tapart\tbound\tmisjudged\tVTC bound\tmodest TTFT s\twait s\thog TTFT s\t")
+	fmt.Fprintln(t, "order\ttokens/s\tof first-come\tapart\tbound\tmisjudged\tVTC bound\twell-behaved TTFT s\twait s\tnoisy TTFT s\t")
 	for _, r := range f.Rows {
 		bound, wrong, vtc := "-", "-", "-"
 		if r.Bound > 0 {
@@ -53,20 +53,20 @@ func (f *Fairness) write(b *strings.Builder) {
 			apart = fmt.Sprintf("%.0f", r.Apart)
 		}
 		fmt.Fprintf(t, "%s\t%.0f\t%.3f\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", r.Control, r.Throughput, r.Throughput/f.Rows[0].Throughput,
-			apart, bound, wrong, vtc, seconds(r.Modest), seconds(r.ModestWait), seconds(r.Hog))
+			apart, bound, wrong, vtc, seconds(r.WellBehaved), seconds(r.WellBehavedWait), seconds(r.Noisy))
 	}
 	t.Flush()
 }
 
 // sharing is a fleet and tenants that share it.
 type sharing struct {
-	name, what string
-	config     simulation.Config
-	modest     map[string]bool // tenants within their share
-	hog        string
-	// What one of the modest ones sends, and what all would if the hog were one of them;
+	name, what  string
+	config      simulation.Config
+	wellBehaved map[string]bool // tenants within their share
+	noisy       string          // the one that is not
+	// What one of the well-behaved sends, and what all would if the noisy one were one of them;
 	// nil: not played.
-	alone, withoutHog simulation.Spec
+	alone, allWellBehaved simulation.Spec
 }
 
 func playFairness(ctx context.Context, o Options, part float64) ([]Fairness, error) {
@@ -106,7 +106,7 @@ func playFairness(ctx context.Context, o Options, part float64) ([]Fairness, err
 		for k, quiet := range []struct {
 			what string
 			spec simulation.Spec
-		}{{"all modest", s.withoutHog}, {"one modest, alone", s.alone}} {
+		}{{"all well-behaved", s.allWellBehaved}, {"one well-behaved, alone", s.alone}} {
 			s := s
 			s.config.Workload = quiet.spec
 			play(len(orders)+k, quiet.what, func(ctx context.Context, seed uint64) (FairnessRow, error) {
@@ -121,7 +121,7 @@ func playFairness(ctx context.Context, o Options, part float64) ([]Fairness, err
 
 func (r *FairnessRow) add(one FairnessRow, seeds float64) {
 	r.Throughput += one.Throughput / seeds
-	for _, f := range []struct{ all, one *float64 }{{&r.Apart, &one.Apart}, {&r.Bound, &one.Bound}, {&r.Misjudged, &one.Misjudged}, {&r.VTC, &one.VTC}, {&r.Modest, &one.Modest}, {&r.ModestWait, &one.ModestWait}, {&r.Hog, &one.Hog}} {
+	for _, f := range []struct{ all, one *float64 }{{&r.Apart, &one.Apart}, {&r.Bound, &one.Bound}, {&r.Misjudged, &one.Misjudged}, {&r.VTC, &one.VTC}, {&r.WellBehaved, &one.WellBehaved}, {&r.WellBehavedWait, &one.WellBehavedWait}, {&r.Noisy, &one.Noisy}} {
 		*f.all = max(*f.all, *f.one)
 	}
 }
@@ -138,7 +138,7 @@ func share(ctx context.Context, s sharing, how admission.Fairness, seed uint64) 
 		for i := range bands {
 			bands[i].MaxWait = time.Hour // who is refused for waiting is not served, however fair
 		}
-		return admission.Options{Bands: bands, Fairness: how, MaxRequests: 1_000_000, MaxBytes: 1 << 40, Hooks: l.hooks()}
+		return admission.Options{Bands: bands, Fairness: how, MaxRequests: 1_000_000, Hooks: l.hooks(), Tuning: admission.Tuning{MaxBytes: 1 << 40}}
 	}
 	rep, err := simulation.Run(ctx, c)
 	if err != nil {
@@ -155,15 +155,15 @@ func share(ctx context.Context, s sharing, how admission.Fairness, seed uint64) 
 	n := 0.0
 	for _, t := range rep.Tenants {
 		switch {
-		case t.Tenant == s.hog:
-			row.Hog = t.TTFT.P90
-		case s.modest[t.Tenant]:
-			row.Modest += t.TTFT.P90
-			row.ModestWait += t.Wait.P90
+		case t.Tenant == s.noisy:
+			row.Noisy = t.TTFT.P90
+		case s.wellBehaved[t.Tenant]:
+			row.WellBehaved += t.TTFT.P90
+			row.WellBehavedWait += t.Wait.P90
 			n++
 		}
 	}
-	row.Modest, row.ModestWait = row.Modest/max(n, 1), row.ModestWait/max(n, 1)
+	row.WellBehaved, row.WellBehavedWait = row.WellBehaved/max(n, 1), row.WellBehavedWait/max(n, 1)
 	return row, nil
 }
 
@@ -313,23 +313,23 @@ func sharings(o Options, part float64) ([]sharing, error) {
 
 	// Ten replicas with 64 places keep up with some 260 jobs a second.
 	const tenants, fair = 8, 260. / 8
-	hog := sharing{
+	neighbour := sharing{
 		name: "one tenant at 10x", what: "8 tenants, 7 of which ask for 0.7 of their share and one for 10 times that: 1.5 of capacity in all",
 		config: simulation.Config{
 			Fleet: simulation.Uniform(replicas, engine.Config{Calibration: llama, MaxSeqs: 64}), Policy: policy(),
 			Duration: of(arrivals), Warmup: of(warmup), Drain: of(drain),
 		},
-		modest: map[string]bool{}, hog: "hog-0",
+		wellBehaved: map[string]bool{}, noisy: "hog-0",
 	}
 	mix := simulation.Mix{Parts: []simulation.Spec{tenant("hog", 10*0.7*fair)}}
 	for i := range tenants - 1 {
 		name := fmt.Sprintf("modest%d", i)
 		mix.Parts = append(mix.Parts, tenant(name, 0.7*fair))
-		hog.modest[name+"-0"] = true
+		neighbour.wellBehaved[name+"-0"] = true
 	}
-	hog.config.Workload, hog.alone = mix, mix.Parts[1]
-	hog.withoutHog = simulation.Mix{Parts: append([]simulation.Spec{tenant("hog", 0.7*fair)}, mix.Parts[1:]...)}
-	list = append(list, hog)
+	neighbour.config.Workload, neighbour.alone = mix, mix.Parts[1]
+	neighbour.allWellBehaved = simulation.Mix{Parts: append([]simulation.Spec{tenant("hog", 0.7*fair)}, mix.Parts[1:]...)}
+	list = append(list, neighbour)
 
 	// Tenants with a system prompt each: what order does to prefix caches.
 	prefixes := simulation.Mix{}

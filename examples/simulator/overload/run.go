@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/simulation"
 )
@@ -160,10 +162,7 @@ type work struct {
 	progress func(float64, string)
 	todo     []task
 
-	mu sync.Mutex
-	// guarded by mu
-	done int
-	err  error
+	mu sync.Mutex // held while results, and progress, are told
 }
 
 type task struct {
@@ -177,39 +176,26 @@ func (w *work) add(what string, do func(context.Context) error) {
 
 // run does what there is to do, and returns the first error.
 func (w *work) run() error {
-	todo := w.todo
-	w.todo, w.done = nil, 0
-	next := make(chan task)
-	var wg sync.WaitGroup
-	ctx, stop := context.WithCancel(w.ctx)
-	defer stop()
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			for t := range next {
-				err := t.do(ctx)
-				w.mu.Lock()
-				if err != nil && w.err == nil {
-					w.err = fmt.Errorf("overload: %s: %w", t.what, err)
-					stop()
-				}
-				w.done++
-				if w.progress != nil {
-					w.progress(float64(w.done)/float64(len(todo)), t.what)
-				}
-				w.mu.Unlock()
+	todo, done := w.todo, 0
+	w.todo = nil
+	group, ctx := errgroup.WithContext(w.ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, t := range todo {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
 			}
+			if err := t.do(ctx); err != nil {
+				return fmt.Errorf("overload: %s: %w", t.what, err)
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			done++
+			if w.progress != nil {
+				w.progress(float64(done)/float64(len(todo)), t.what)
+			}
+			return nil
 		})
 	}
-	for _, t := range todo {
-		if ctx.Err() != nil {
-			break
-		}
-		next <- t
-	}
-	close(next)
-	wg.Wait()
-	if w.err == nil {
-		w.err = w.ctx.Err()
-	}
-	return w.err
+	return group.Wait()
 }

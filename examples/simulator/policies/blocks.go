@@ -41,12 +41,13 @@ func (b blockHashes) of(req *types.Request) []uint64 {
 // promptOf returns the bytes of the prompt: the request's own where they lie in one
 // piece.
 func promptOf(req *types.Request) []byte {
+	data := req.PromptData()
 	if s := req.Prompt.Spans; len(s) == 1 {
-		return req.Body[s[0].Start:s[0].End]
+		return data[s[0].Start:s[0].End]
 	}
 	var text []byte
 	for _, s := range req.Prompt.Spans {
-		text = append(text, req.Body[s.Start:s.End]...)
+		text = append(text, data[s.Start:s.End]...)
 	}
 	return text
 }

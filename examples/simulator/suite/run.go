@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/inferpick/inferpick/scheduling/simulation"
 )
 
@@ -326,12 +328,9 @@ func (p *player) each(n int, from, to float64, do func(i int, part func(float64)
 		workers = runtime.GOMAXPROCS(0)
 	}
 	var (
-		mu      sync.Mutex // guards what follows, and calls of Progress
-		next    int
-		parts   = make([]float64, n)
-		done    float64 // sum of parts
-		failure error
-		wg      sync.WaitGroup
+		mu    sync.Mutex // guards what follows, and calls of Progress
+		parts = make([]float64, n)
+		done  float64 // sum of parts
 	)
 	tell := func(i int, part float64, what string) {
 		mu.Lock()
@@ -342,36 +341,21 @@ func (p *player) each(n int, from, to float64, do func(i int, part func(float64)
 			p.o.Progress(from+(to-from)*min(1, done/float64(n)), what)
 		}
 	}
-	take := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		if failure == nil {
-			failure = p.ctx.Err()
-		}
-		if failure != nil || next == n {
-			return -1
-		}
-		next++
-		return next - 1
-	}
-	for range min(workers, n) {
-		wg.Go(func() {
-			for i := take(); i >= 0; i = take() {
-				what, err := do(i, func(part float64) { tell(i, .95*part, "") })
-				if err != nil {
-					mu.Lock()
-					if failure == nil {
-						failure = err
-					}
-					mu.Unlock()
-					return
-				}
+	group, ctx := errgroup.WithContext(p.ctx)
+	group.SetLimit(workers)
+	for i := range n {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			what, err := do(i, func(part float64) { tell(i, .95*part, "") })
+			if err == nil {
 				tell(i, 1, what)
 			}
+			return err
 		})
 	}
-	wg.Wait()
-	return failure
+	return group.Wait()
 }
 
 // rank fills the ratios in.

@@ -12,6 +12,7 @@ import (
 // request once it was begun.
 type routedBody struct {
 	*attempt
+	resp *http.Response // whose trailers come with the end of the body
 	src  io.ReadCloser
 	left int64 // bytes that are to come by Content-Length; below 0: not known
 
@@ -22,7 +23,7 @@ type routedBody struct {
 }
 
 func newBody(a *attempt, resp *http.Response) *routedBody {
-	b := &routedBody{attempt: a, src: resp.Body, left: -1}
+	b := &routedBody{attempt: a, resp: resp, src: resp.Body, left: -1}
 	if resp.ContentLength > 0 && a.req.Method != http.MethodHead && bodyAllowed(resp.StatusCode) {
 		b.left = resp.ContentLength
 	}
@@ -58,7 +59,7 @@ func (b *routedBody) begin() error {
 		return why // the client has had nothing of what came
 	}
 	if b.err == io.EOF {
-		b.route.End()
+		b.finish()
 	}
 	return nil
 }
@@ -109,13 +110,19 @@ func (b *routedBody) readTimed(p []byte) (int, error) {
 	return n, err
 }
 
+// finish ends the route, and returns what it still held back.
+func (b *routedBody) finish() []byte {
+	b.route.ResponseTrailer(b.resp.Trailer)
+	return b.route.End()
+}
+
 // close takes the end of the server's body.
 func (b *routedBody) close(err error) {
 	switch why := revoked(b.exchange.ctx); {
 	case err == nil:
 		return
 	case err == io.EOF:
-		b.ready = append(b.ready, b.route.End()...)
+		b.ready = append(b.ready, b.finish()...)
 	case why != nil:
 		err = why
 	case b.req.Context().Err() != nil:

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/inferpick/inferpick/openai"
@@ -36,6 +37,18 @@ func (h *held) read(req *http.Request) error {
 	if req.ContentLength > most {
 		return tooLarge(most)
 	}
+	size := nextRoom(0, req.ContentLength, most)
+	if err := h.charge(size); err != nil {
+		return err
+	}
+	if size < firstRoom {
+		h.data = make([]byte, 0, size)
+	} else {
+		lent := firstRooms.Get().(*[firstRoom]byte)
+		defer firstRooms.Put(lent)
+		defer h.own(lent)
+		h.data = lent[:0]
+	}
 	for {
 		if len(h.data) == cap(h.data) {
 			if err := h.grow(nextRoom(cap(h.data), req.ContentLength, most)); err != nil {
@@ -62,27 +75,49 @@ func (t *Transport) maxBody() int64 {
 	return t.Director.MaxBody()
 }
 
-// nextRoom returns how much memory a body is given that has filled what it has: twice as
-// much, but no more than it can need, with one byte for seeing its end.
-func nextRoom(have int, length, most int64) int {
-	need := most + 1
-	if length >= 0 {
-		need = min(need, length+1)
+// firstRooms are lent to bodies that may be larger while they come in.
+var firstRooms = sync.Pool{New: func() any { return new([firstRoom]byte) }}
+
+// own ends the use of memory that was lent.
+func (h *held) own(lent *[firstRoom]byte) {
+	if cap(h.data) != firstRoom || &h.data[:1][0] != &lent[0] {
+		return // it has grown out of it
 	}
-	return int(min(max(2*int64(have), min(need, firstRoom)), max(need, int64(have)+1)))
+	own := make([]byte, len(h.data))
+	copy(own, h.data)
+	h.t.held.Add(int64(len(own) - firstRoom))
+	h.data = own
 }
 
-// grow gives the body more memory, if there is so much left for all.
-func (h *held) grow(size int) error {
-	more := int64(size - cap(h.data))
+// nextRoom returns how much memory a body is given that has filled what it has: twice as
+// much, and four times if it says that it needs it, but no more than it can need, with one
+// byte for seeing its end.
+func nextRoom(have int, length, most int64) int {
+	need, more := most+1, 2*int64(have)
+	if length >= 0 {
+		need, more = min(need, length+1), 4*int64(have)
+	}
+	return int(min(max(more, min(need, firstRoom)), max(need, int64(have)+1)))
+}
+
+// charge counts memory that a body is given, if there is so much left for all.
+func (h *held) charge(size int) error {
 	most := h.t.MaxBodies
 	if most <= 0 {
 		most = DefaultMaxBodies
 	}
-	if h.t.held.Add(more) > most {
-		h.t.held.Add(-more)
+	if h.t.held.Add(int64(size)) > most {
+		h.t.held.Add(-int64(size))
 		return &director.Error{Status: 503, Code: CodeBodies, RetryAfter: time.Second,
 			Message: "the gateway holds as many request bodies as it can, try again later"}
+	}
+	return nil
+}
+
+// grow gives the body more memory.
+func (h *held) grow(size int) error {
+	if err := h.charge(size - cap(h.data)); err != nil {
+		return err
 	}
 	next := make([]byte, len(h.data), size)
 	copy(next, h.data)

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
@@ -438,4 +440,20 @@ func open(eps []*types.Endpoint) (n int64) {
 		n += ep.Load.Requests()
 	}
 	return n
+}
+
+// TestGRPCTrailers: an answer over gRPC says after its data how it ended.
+func TestGRPCTrailers(t *testing.T) {
+	for code, want := range map[string]int{"0": 200, "13": 500, "14": 503} {
+		f := newFixture(t, nil, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/grpc")
+			w.Header().Set("Trailer", "Grpc-Status")
+			_, _ = w.Write([]byte{0, 0, 0, 0, 8, 2<<3 | 2, 6, 3 << 3, 5, 4 << 3, 7, 5 << 3, 0})
+			w.Header().Set("Grpc-Status", code)
+		})
+		resp, _, err := f.post(t, "/vllm.grpc.engine.VllmEngine/Generate", "\x00\x00\x00\x00\x04\x1a\x02hi")
+		require.NoError(t, err)
+		require.Equal(t, code, resp.Trailer.Get("Grpc-Status"))
+		require.Equal(t, want, (<-f.outcomes).Status, "grpc-status %s", code)
+	}
 }

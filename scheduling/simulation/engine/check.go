@@ -26,7 +26,8 @@ func (e *Engine) checkRequests() error {
 		return fmt.Errorf("engine: %d requests submitted, %d ended and %d here", e.submitted, ended, here)
 	}
 	n := 0
-	for s := e.waiting.head; s != nil; s = s.next {
+	for at := e.waiting.Head; at != nil; at = at.Next {
+		s := at.Of
 		n++
 		if s.state != waiting || s.computed != 0 || len(s.blocks) != 0 {
 			return fmt.Errorf("engine: waiting request %d: state %d, %d tokens computed, %d blocks", s.ID, s.state, s.computed, len(s.blocks))
@@ -117,7 +118,8 @@ func (e *Engine) checkAdapters() error {
 	for _, s := range e.running {
 		runs[s.Adapter]++
 	}
-	for s := e.waiting.head; s != nil; s = s.next {
+	for at := e.waiting.Head; at != nil; at = at.Next {
+		s := at.Of
 		waits[s.Adapter]++
 	}
 	slots, host, active := 0, 0, 0

@@ -28,18 +28,19 @@ func (e *Engine) scheduleRunning(b *batch) (preempted bool) {
 // scheduleWaiting admits sequences from the queue while there is budget, room
 // in the batch and memory.
 func (e *Engine) scheduleWaiting(b *batch) {
-	for s := e.waiting.head; s != nil; {
+	for at := e.waiting.Head; at != nil; {
+		s := at.Of
 		if b.budget == 0 || len(e.running) >= e.cfg.MaxSeqs {
 			return
 		}
-		next := s.next
+		next := at.Next
 		// A blocked adapter does not hold up those behind it.
 		if e.adapters.fits(s.adapter) {
 			if !e.admit(s, b) {
 				return // memory does: first come, first served
 			}
 		}
-		s = next
+		at = next
 	}
 }
 

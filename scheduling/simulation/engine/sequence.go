@@ -1,5 +1,7 @@
 package engine
 
+import "github.com/inferpick/inferpick/internal/list"
+
 // state says where in the engine a sequence is.
 type state uint8
 
@@ -23,7 +25,7 @@ type sequence struct {
 	named  int // leading blocks that were offered to the prefix cache
 	cached int // tokens found in the prefix cache at the first admission; -1: not admitted yet
 
-	prev, next *sequence // neighbours in the waiting queue
+	inQueue list.Node[sequence] // its place in the waiting queue
 }
 
 // total is the number of tokens known so far.
@@ -36,43 +38,23 @@ func (s *sequence) decoding() bool { return s.generated > 0 && s.computed == s.t
 // for those that were thrown out of the batch, and removal from the middle for
 // those that are cancelled or overtake a blocked adapter.
 type queue struct {
-	head, tail *sequence
-	len        int
+	list.List[sequence]
+	len int
 }
 
 func (q *queue) pushBack(s *sequence) {
-	s.state, s.prev, s.next = waiting, q.tail, nil
-	if q.tail != nil {
-		q.tail.next = s
-	} else {
-		q.head = s
-	}
-	q.tail = s
+	s.state = waiting
+	q.Push(s, &s.inQueue)
 	q.len++
 }
 
 func (q *queue) pushFront(s *sequence) {
-	s.state, s.prev, s.next = waiting, nil, q.head
-	if q.head != nil {
-		q.head.prev = s
-	} else {
-		q.tail = s
-	}
-	q.head = s
+	s.state = waiting
+	q.PushFront(s, &s.inQueue)
 	q.len++
 }
 
 func (q *queue) remove(s *sequence) {
-	if s.prev != nil {
-		s.prev.next = s.next
-	} else {
-		q.head = s.next
-	}
-	if s.next != nil {
-		s.next.prev = s.prev
-	} else {
-		q.tail = s.prev
-	}
-	s.prev, s.next = nil, nil
+	q.Remove(&s.inQueue)
 	q.len--
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // generator sends one load to one URL.
@@ -48,46 +50,34 @@ func (r *result) better(than *result, l load) bool {
 // run sends for the duration. Latency at a given rate is from the time when a request
 // was due, so that a stall counts for all that wait for it.
 func (g *generator) run(ctx context.Context, duration time.Duration) (*result, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	due := make(chan time.Time, 1<<16)
 	var (
-		mu     sync.Mutex
-		all    []time.Duration
-		failed error
-		wg     sync.WaitGroup
+		mu  sync.Mutex
+		all []time.Duration
 	)
+	group, sending := errgroup.WithContext(ctx)
 	start := time.Now()
 	for range g.concurrency {
-		wg.Go(func() {
+		group.Go(func() error {
 			var own []time.Duration
 			for at := range due {
 				if g.rate == 0 {
 					at = time.Now()
 				}
-				if err := g.send(ctx); err != nil {
-					mu.Lock()
-					if failed == nil && ctx.Err() == nil {
-						failed = err
-					}
-					mu.Unlock()
-					cancel()
-					break
+				if err := g.send(sending); err != nil {
+					return err
 				}
 				own = append(own, time.Since(at))
 			}
 			mu.Lock()
 			defer mu.Unlock()
 			all = append(all, own...)
+			return nil
 		})
 	}
-	g.pace(ctx, due, start, duration)
+	g.pace(sending, due, start, duration)
 	close(due)
-	wg.Wait()
-	if failed != nil {
-		return nil, failed
-	}
-	if err := ctx.Err(); err != nil {
+	if err := group.Wait(); err != nil {
 		return nil, err
 	}
 	slices.Sort(all)

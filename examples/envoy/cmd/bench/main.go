@@ -13,7 +13,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -21,7 +20,10 @@ import (
 	"syscall"
 	"time"
 
+	flag "github.com/spf13/pflag"
+
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
+	"github.com/inferpick/inferpick/examples/envoy/internal/commandline"
 )
 
 func main() {
@@ -44,7 +46,9 @@ func run(ctx context.Context) error {
 	workers := flag.Int("workers", runtime.NumCPU(), "worker threads of Envoy")
 	procs := flag.Int("picker-procs", 1, "GOMAXPROCS of the pickers, as a CPU limit sets it")
 	profile := flag.String("cpuprofile", "", "`file` for a CPU profile of the picker in the last case")
-	flag.Parse()
+	if err := commandline.Parse(flag.CommandLine, os.Args[1:]); err != nil {
+		return err
+	}
 
 	switch *role {
 	case "picker":

@@ -29,7 +29,7 @@ type alias struct {
 }
 
 // aliases are all of them but those that are called as ours: -drain-timeout and
-// -tls-cipher-suites. To version 0.5 words were joined by capitals, see camel.
+// -tls-cipher-suites. To version 0.5 words were joined by capitals, see dashed.
 var aliases = []alias{
 	{name: "grpc-port", set: port(func(f *flags) *string { return &f.options.GRPCAddr })},
 	{name: "grpc-health-port", set: port(func(f *flags) *string { return &f.options.HealthAddr })},
@@ -145,15 +145,6 @@ func knownMetric(_ *flags, s string) (string, error) {
 	return "", fmt.Errorf("no known server has this metric: say it by engine, in engineConfigs of core-metrics-extractor")
 }
 
-// camel is the name of a flag as it was to version 0.5 of the Inference Extension.
-func camel(name string) string {
-	words := strings.Split(name, "-")
-	for i, w := range words[1:] {
-		words[i+1] = strings.ToUpper(w[:1]) + w[1:]
-	}
-	return strings.Join(words, "")
-}
-
 // theirs is what has to be seen together once all flags are read.
 type theirs struct {
 	poolName, poolNamespace string
@@ -238,14 +229,14 @@ func (f *flags) note(flag, why string) {
 	f.notes = append(f.notes, fmt.Sprintf("-%s has no effect: %s", flag, why))
 }
 
-// aliasValue is a flag.Value.
+// aliasValue is a pflag.Value.
 type aliasValue struct {
 	*alias
 	f *flags
 }
 
-func (v aliasValue) String() string   { return "" }
-func (v aliasValue) IsBoolFlag() bool { return v.alias != nil && v.isBool }
+func (v aliasValue) String() string { return "" }
+func (v aliasValue) Type() string   { return "" }
 
 func (v aliasValue) Set(s string) error {
 	note, err := v.set(v.f, s)
@@ -292,19 +283,19 @@ func only(why string, values ...string) func(*flags, string) (string, error) {
 
 // unless is for a flag of which one value is what is done in any case, and the other has no
 // effect; refusedUnless for one of which the other is refused.
-func unless(usual, why string) func(*flags, string) (string, error) {
+func unless(expected, why string) func(*flags, string) (string, error) {
 	return func(_ *flags, s string) (string, error) {
 		v, err := strconv.ParseBool(s)
-		if err != nil || strconv.FormatBool(v) == usual {
+		if err != nil || strconv.FormatBool(v) == expected {
 			return "", err
 		}
 		return why, nil
 	}
 }
 
-func refusedUnless(usual, why string) func(*flags, string) (string, error) {
+func refusedUnless(expected, why string) func(*flags, string) (string, error) {
 	return func(f *flags, s string) (string, error) {
-		note, err := unless(usual, why)(f, s)
+		note, err := unless(expected, why)(f, s)
 		if note != "" {
 			return "", fmt.Errorf("%s", note)
 		}

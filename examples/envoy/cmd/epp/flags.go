@@ -2,17 +2,19 @@ package main
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	"github.com/spf13/pflag"
 
 	"github.com/inferpick/inferpick/examples/envoy/epp"
+	"github.com/inferpick/inferpick/examples/envoy/internal/commandline"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 )
 
@@ -29,29 +31,28 @@ type flags struct {
 }
 
 // parseFlags reads the command line. With -h it writes the usage to out and returns
-// flag.ErrHelp.
+// pflag.ErrHelp.
 func parseFlags(args []string, out io.Writer) (*flags, error) {
 	f := new(flags)
-	own := f.own()
-	all := flag.NewFlagSet("epp", flag.ContinueOnError)
-	all.SetOutput(io.Discard)
-	own.VisitAll(func(one *flag.Flag) { all.Var(one.Value, one.Name, one.Usage) })
+	fs := f.own()
+	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName { return pflag.NormalizedName(dashed(name)) })
 	for i := range aliases {
-		value := aliasValue{&aliases[i], f}
-		all.Var(value, aliases[i].name, "")
-		if old := camel(aliases[i].name); old != aliases[i].name {
-			all.Var(value, old, "")
+		letter := ""
+		if len(aliases[i].name) == 1 {
+			letter = aliases[i].name
+		}
+		one := fs.VarPF(aliasValue{&aliases[i], f}, aliases[i].name, letter, "")
+		one.Hidden = true
+		if aliases[i].isBool {
+			one.NoOptDefVal = "true"
 		}
 	}
-	all.Var(all.Lookup("destinationEndpointHintMetadataNamespace").Value, "DestinationEndpointHintMetadataNamespace", "") // so in 0.3
-	if err := all.Parse(plain(args)); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			usage(own, out)
-		}
+	switch err := commandline.Parse(fs, args); {
+	case errors.Is(err, pflag.ErrHelp):
+		usage(fs, out)
 		return nil, err
-	}
-	if all.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q", all.Arg(0))
+	case err != nil:
+		return nil, err
 	}
 	if err := f.settle(); err != nil {
 		return nil, err
@@ -59,32 +60,33 @@ func parseFlags(args []string, out io.Writer) (*flags, error) {
 	return f, f.check()
 }
 
-// plain splits -v4, which the other pickers take.
-func plain(args []string) []string {
-	args = slices.Clone(args)
-	for i, a := range args {
-		if digits, ok := strings.CutPrefix(a, "-v"); ok && digits != "" && strings.Trim(digits, "0123456789") == "" {
-			args[i] = "-v=" + digits
+// dashed is the name of a flag whose words are joined by capitals, as they were to version
+// 0.5 of the Inference Extension.
+func dashed(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		if unicode.IsUpper(r) && i > 0 {
+			b.WriteByte('-')
 		}
+		b.WriteRune(unicode.ToLower(r))
 	}
-	return args
+	return b.String()
 }
 
-func usage(own *flag.FlagSet, out io.Writer) {
-	fmt.Fprint(out, "Usage: epp -config FILE_OR_FOLDER [flags]\n\n")
-	own.SetOutput(out)
-	own.PrintDefaults()
-	fmt.Fprint(out, "\nFlags of the pickers of the Inference Extension and llm-d that are taken as well; of one\nthat has no effect here the log says why. Those of version 0.5 and before (-grpcPort) are, too:\n")
+func usage(fs *pflag.FlagSet, out io.Writer) {
+	fmt.Fprint(out, "Usage: epp -config FILE_OR_FOLDER [flags]\n\n", fs.FlagUsagesWrapped(100))
+	fmt.Fprint(out, "\nOne dash or two. Flags of the pickers of the Inference Extension and llm-d that are taken as\n"+
+		"well; of one that has no effect here the log says why. Those of version 0.5 and before\n(-grpcPort) are, too:\n")
 	for _, a := range aliases {
 		fmt.Fprintf(out, "  -%s\n", a.name)
 	}
 }
 
 // own returns our flags.
-func (f *flags) own() *flag.FlagSet {
+func (f *flags) own() *pflag.FlagSet {
 	o := &f.options
-	fs := flag.NewFlagSet("epp", flag.ContinueOnError)
-	fs.SetOutput(io.Discard)
+	fs := pflag.NewFlagSet("epp", pflag.ContinueOnError)
+	fs.Usage = func() {} // see usage
 	f.ownPorts(fs)
 
 	fs.StringVar(&o.Config, "config", "", "`file or folder` of YAML documents: InferencePool, InferenceModel, InferenceObjective, InferenceModelRewrite, EndpointPickerConfig, StaticEndpoints (required)")
@@ -124,7 +126,7 @@ func (f *flags) own() *flag.FlagSet {
 }
 
 // ownPorts adds those of what is listened on.
-func (f *flags) ownPorts(fs *flag.FlagSet) {
+func (f *flags) ownPorts(fs *pflag.FlagSet) {
 	o := &f.options
 	fs.StringVar(&o.GRPCAddr, "grpc-addr", ":9002", "`address` of the picker, for Envoy: host:port, or unix:/path")
 	fs.Func("tls", "`mode` of the picker's port: self-signed, or off (default self-signed; -tls-cert and -tls-key for one's own)", func(s string) error {

@@ -11,13 +11,14 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/spf13/pflag"
 
 	"github.com/inferpick/inferpick/examples/envoy/epp"
 )
@@ -38,7 +39,7 @@ func main() {
 // command is the whole program: it returns the exit code.
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	f, err := parseFlags(args, stdout)
-	if errors.Is(err, flag.ErrHelp) {
+	if errors.Is(err, pflag.ErrHelp) {
 		return exitOK
 	}
 	if err != nil {

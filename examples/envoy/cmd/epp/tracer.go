@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"net/url"
@@ -11,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/pflag"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -27,7 +27,7 @@ type traceFlags struct {
 	on           *bool // -tracing: nil if it was not said
 }
 
-func (t *traceFlags) add(fs *flag.FlagSet) {
+func (t *traceFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&t.endpoint, "otlp-endpoint", "", "`URL` that OpenTelemetry spans go to by gRPC: https://host:port with TLS, http://host:port or host:port without (default: what OTEL_EXPORTER_OTLP_ENDPOINT says, or no spans)")
 	fs.StringVar(&t.ca, "otlp-ca", "", "`file` (PEM) of the authorities of its certificate (default: those of the system, or OTEL_EXPORTER_OTLP_CERTIFICATE)")
 }

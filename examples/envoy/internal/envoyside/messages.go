@@ -26,6 +26,11 @@ func RequestHeaders(end bool, pairs ...string) *extprocv3.ProcessingRequest {
 	}, pairs...))
 }
 
+// Post begins a POST with a body.
+func Post(path, contentType string) *extprocv3.ProcessingRequest {
+	return headers(false, []string{":method", "POST", ":path", path, "content-type", contentType})
+}
+
 // Get is a GET without a body.
 func Get(path string, pairs ...string) *extprocv3.ProcessingRequest {
 	return headers(true, append([]string{":method", "GET", ":path", path}, pairs...))
@@ -66,9 +71,12 @@ func ResponseBody(body string, end bool) *extprocv3.ProcessingRequest {
 	}}
 }
 
-// ResponseTrailers ends a response that has some.
-func ResponseTrailers() *extprocv3.ProcessingRequest {
+// ResponseTrailers ends a response that has some: those of a gRPC that went well.
+func ResponseTrailers() *extprocv3.ProcessingRequest { return GRPCStatus("0") }
+
+// GRPCStatus ends a response over gRPC.
+func GRPCStatus(code string) *extprocv3.ProcessingRequest {
 	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_ResponseTrailers{
-		ResponseTrailers: &extprocv3.HttpTrailers{Trailers: HeaderMap("grpc-status", "0")},
+		ResponseTrailers: &extprocv3.HttpTrailers{Trailers: HeaderMap("grpc-status", code)},
 	}}
 }

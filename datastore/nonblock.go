@@ -1,8 +1,0 @@
-//go:build !js && !wasip1
-
-package datastore
-
-import "syscall"
-
-// nonblock opens a named pipe without waiting for somebody at its other end.
-const nonblock = syscall.O_NONBLOCK

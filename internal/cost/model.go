@@ -1,0 +1,205 @@
+package cost
+
+import "math"
+
+// Model says what a request costs at a server. Everything in it is fixed.
+type Model struct {
+	Weights
+	Engine Engine
+}
+
+// Weights are what a second counts for, and what else is a matter of choice: see
+// plugins.CostOptions.
+type Weights struct {
+	FirstToken, Output     float64
+	Recompute              float64
+	LongPrefill, LongSteps float64
+	KVPressure             float64
+	AdapterSlot            float64
+	AdapterLoad            float64
+	Home, Lean             float64
+	Price, PriceWithoutSLO float64
+}
+
+// Engine is how long a continuously batching engine takes: a step of n sequences with k tokens
+// of context in all takes Step + n·Sequence + k·Context seconds, and every prompt token in it
+// Token seconds more, times 1 + Attention·(tokens before it).
+type Engine struct {
+	Step, Sequence, Context float64
+	Token, Attention        float64
+	Batch                   float64 // most tokens in a step
+}
+
+// Prefill is how long the engine takes to compute the last tokens of a prompt besides the
+// step, where one token takes so many seconds.
+func (e *Engine) Prefill(token float64, prompt, compute Tokens) Seconds {
+	return Seconds(token * float64(compute) * (1 + e.Attention*float64(prompt-compute/2)))
+}
+
+// Query is what a decision asks of all servers alike.
+type Query struct {
+	Prompt, Output Tokens  // Output is what is expected
+	PerBlock       Tokens  // in a block of the prompt
+	Now            Seconds // when it is asked
+	At             Seconds // when the request reaches an engine
+	Way            Seconds // until then, and what first tokens take beyond all that is in the model
+
+	Best   Tokens  // most tokens cached at one server, or expected at the home
+	Share  float64 // 1/(1 + requests in flight that begin alike, for each copy)
+	Scarce float64 // part of the servers whose adapter slots are full
+	Home   Seconds // what it is worth to go to the prompt's home, weighted
+	Lean   float64 // part of the cost of output by which a server that only this process uses is better
+	Mine   float64 // part of the requests at the servers that are this process's
+
+	SLO     Targets
+	Meets   bool    // some server meets it
+	Dearest float64 // cost per hour
+	Special bool    // it has terms that most requests do not have: see Model.special
+}
+
+// Cached is how many tokens of the prompt so many blocks are: an engine always computes the last.
+func (q *Query) Cached(held Blocks) Tokens {
+	if held == 0 {
+		return 0
+	}
+	return min(Tokens(held)*q.PerBlock, q.Prompt-1)
+}
+
+// Context is what the request holds in the KV cache, at half of its output.
+func (q *Query) Context() Tokens { return q.Prompt + q.Output/2 }
+
+// Place is what the query asks of one server beside its Figures.
+type Place struct {
+	Hit     Tokens  // cached there
+	Claimed Claimed // by decisions under way
+	Delay   Seconds // by the LoRA adapter
+	Home    bool    // is it the prompt's
+	PerHour float64 // what it costs
+}
+
+// Claimed is what decisions under way add to a server.
+type Claimed struct {
+	Requests float64
+	Output   float64 // to Figures.OutputCost
+}
+
+// Terms are what a request costs at one server. Their weighted sum is Model.Sum.
+type Terms struct {
+	Wait    Seconds // until its prefill is computed; not weighted
+	Prefill Seconds // of its own; not weighted
+	Output  Seconds
+	Disturb Seconds
+	KV      Seconds
+	Adapter Seconds // by which its adapter delays it; not weighted
+	Home    Seconds // below 0 at the prompt's home
+	SLO     Seconds
+	Price   Seconds
+
+	First Seconds // until the first token, the adapter left out
+	Late  float64 // part by which the SLO's targets are missed
+}
+
+// Sum is what the terms come to, in weighted seconds.
+func (m *Model) Sum(t *Terms) Seconds {
+	return Seconds(m.FirstToken)*(t.Wait+t.Prefill) + t.Output + t.Disturb + t.KV +
+		Seconds(m.FirstToken)*t.Adapter + t.Home + t.SLO + t.Price
+}
+
+// Terms fills in t. Decisions, SLOs and explanations are all made of it. It must be quick: it
+// runs for each server in each decision.
+func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) {
+	compute := q.Prompt - p.Hit
+	if compute < 1 { // as everywhere here in place of max, which looks for NaN and -0
+		compute = 1
+	}
+	own := m.Engine.Prefill(f.Token, q.Prompt, compute)
+	wait := m.wait(q, f, &p.Claimed, compute, own)
+	output, disturb, kv := m.output(q, f, &p.Claimed), m.disturb(q, f, p.Hit, own), m.pressure(q, f, compute)
+	*t = Terms{Wait: wait, Prefill: own, Output: output, Disturb: disturb, KV: kv, First: wait + own}
+	if q.Special {
+		m.special(q, f, p, t)
+	}
+}
+
+// wait is the time until the prefill of a request is computed, without that itself: the rest
+// of the step under way, the prefills before it, and the step that it is in.
+func (m *Model) wait(q *Query, f *Figures, claimed *Claimed, compute Tokens, own Seconds) Seconds {
+	step, decoding := f.Step, f.Decoding
+	ends, pending, queued := f.StepEnds, f.Pending, f.Queued
+	wait, beside := until(float64(q.At), ends, pending, step, decoding)
+	if claimed.Requests > 0 { // as if Server.Add had been called for them
+		if ends <= float64(q.At) {
+			ends, pending = float64(q.At)+wait, 0
+		}
+		wait, beside = until(float64(q.At), ends, pending+claimed.Requests*float64(own), step, decoding)
+		queued += claimed.Requests * float64(compute)
+	}
+	wait += float64(q.Way) + beside + step
+	if all := queued + float64(compute); all >= m.Engine.Batch {
+		wait += step * math.Floor(all/m.Engine.Batch)
+	}
+	if kv, perKV := f.KV, f.PerKV; perKV > 0 && kv > 0 {
+		if short := kv + float64(compute)*perKV - 1; short > 0 {
+			// It waits until those that decode have ended and given back their part.
+			wait += min(short/kv, 1) * float64(q.Output) * step
+		}
+	}
+	return Seconds(wait)
+}
+
+// output is the time of the request's own output, and what that takes from the others there.
+func (m *Model) output(q *Query, f *Figures, claimed *Claimed) Seconds {
+	cost := float64(q.Output) * (f.OutputCost + claimed.Output + f.PerContext*float64(q.Context()))
+	if q.Lean > 0 {
+		cost *= 1 - q.Lean*(f.Mine-q.Mine)
+	}
+	return Seconds(cost)
+}
+
+// disturb is what its prefill takes from those that decode: as far as another server would
+// have saved it, and as far as it is very long.
+func (m *Model) disturb(q *Query, f *Figures, hit Tokens, own Seconds) Seconds {
+	decoding := f.Decoding
+	cost := decoding * m.Recompute * q.Share * f.Token * float64(q.Best-hit)
+	if long := float64(own) - m.LongSteps*f.Step; long > 0 {
+		cost += decoding * m.LongPrefill * long
+	}
+	return Seconds(cost)
+}
+
+// pressure is the cost of a KV cache that the request makes so full.
+func (m *Model) pressure(q *Query, f *Figures, compute Tokens) Seconds {
+	perKV := f.PerKV
+	if perKV <= 0 {
+		return 0
+	}
+	k := f.KV + float64(compute+q.Output)*perKV
+	if k > mostKV {
+		k = mostKV
+	}
+	return Seconds(m.KVPressure * k / (1 - k))
+}
+
+// special adds the terms that most requests do not have.
+func (m *Model) special(q *Query, f *Figures, p *Place, t *Terms) {
+	t.Adapter = p.Delay
+	if p.Home {
+		t.Home = -q.Home
+	}
+	if q.SLO == (Targets{}) {
+		t.Price = price(m.PriceWithoutSLO, q, p)
+		return
+	}
+	m.slo(q, f, t)
+	if t.Late == 0 {
+		t.Price = price(m.Price, q, p)
+	}
+}
+
+// price is what the server's price is worth, as a part of the dearest.
+func price(weight float64, q *Query, p *Place) Seconds {
+	if q.Dearest <= 0 {
+		return 0
+	}
+	return Seconds(weight * p.PerHour / q.Dearest)
+}

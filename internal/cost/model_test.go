@@ -1,0 +1,92 @@
+package cost
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/stretchr/testify/require"
+)
+
+// idleServer has nothing to do: a step takes 10 ms there and a token 10 µs.
+var idleServer = Figures{StepEnds: -1e9, Step: .01, Token: 1e-5, OutputCost: .002}
+
+// about compares figures that were rounded to a float32 on their way.
+var about = cmp.Options{
+	cmpopts.EquateApprox(1e-5, 1e-7),
+	cmp.Comparer(func(a, b Seconds) bool { return cmp.Equal(float64(a), float64(b), cmpopts.EquateApprox(1e-5, 1e-7)) }),
+}
+
+func with(f Figures, change func(*Figures)) *Figures {
+	change(&f)
+	return &f
+}
+
+// Each term by itself: a prompt of 1,000 tokens and 100 of output.
+func TestTerms(t *testing.T) {
+	ask := func(change func(*Query)) *Query {
+		q := &Query{Prompt: 1000, Output: 100, At: 1, Way: .003, Share: 1}
+		change(q)
+		return q
+	}
+	plain := ask(func(*Query) {})
+	idle := Terms{Wait: .013, Prefill: .01, Output: .2, First: .023}
+	for _, tt := range []struct {
+		name string
+		q    *Query
+		f    *Figures
+		p    Place
+		want Terms
+	}{
+		{"idle", plain, &idleServer, Place{}, idle},
+		{"cached", ask(func(q *Query) { q.Best = 900 }), &idleServer, Place{Hit: 900}, Terms{Wait: .013, Prefill: .001, Output: .2, First: .014}},
+		{"all of it cached: the last is computed", plain, &idleServer, Place{Hit: 1000}, Terms{Wait: .013, Prefill: 1e-5, Output: .2, First: .01301}},
+		{"the rest of a step, and prefills in the next", plain, with(idleServer, func(f *Figures) { f.StepEnds, f.Pending, f.Decoding = 1.004, .02, 2 }), Place{},
+			Terms{Wait: .037, Prefill: .01, Output: .2, First: .047}},
+		{"more than a step holds before it", plain, with(idleServer, func(f *Figures) { f.Queued = 16000 }), Place{},
+			Terms{Wait: .033, Prefill: .01, Output: .2, First: .043}},
+		{"recompute", ask(func(q *Query) { q.Best, q.Share = 500, .5 }), with(idleServer, func(f *Figures) { f.Decoding, f.StepEnds = 4, 1 }), Place{},
+			Terms{Wait: .023, Prefill: .01, Output: .2, First: .033, Disturb: 4 * 1.5 * .5 * 1e-5 * 500}},
+		{"a long prefill", ask(func(q *Query) { q.Prompt = 8000 }), with(idleServer, func(f *Figures) { f.Decoding, f.StepEnds = 4, 1 }), Place{},
+			Terms{Wait: .023, Prefill: .08, Output: .2, First: .103, Disturb: 4 * .3 * (.08 - .06)}},
+		{"context", plain, with(idleServer, func(f *Figures) { f.PerContext = 1e-6 }), Place{}, Terms{Wait: .013, Prefill: .01, Output: .2 + .105, First: .023}},
+		{"lean", ask(func(q *Query) { q.Lean, q.Mine = .3, .5 }), with(idleServer, func(f *Figures) { f.Mine = 1 }), Place{},
+			Terms{Wait: .013, Prefill: .01, Output: .2 * (1 - .15), First: .023}},
+		{"half a KV cache", plain, with(idleServer, func(f *Figures) { f.PerKV = 1. / 2200 }), Place{},
+			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, KV: .15}},
+		{"no room in the KV cache", plain, with(idleServer, func(f *Figures) { f.PerKV, f.KV = 1e-4, 1 }), Place{},
+			Terms{Wait: .013 + .1*100*.01, Prefill: .01, Output: .2, First: .123, KV: .15 * .98 / .02}},
+		{"one that decides at this moment", plain, &idleServer, Place{Claimed: Claimed{1, .001}},
+			Terms{Wait: .033, Prefill: .01, Output: .3, First: .043}},
+		{"home", ask(func(q *Query) { q.Special, q.Home = true, .7 }), &idleServer, Place{Home: true},
+			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, Home: -.7}},
+		{"adapter", ask(func(q *Query) { q.Special = true }), &idleServer, Place{Delay: .4},
+			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, Adapter: .4}},
+		{"SLO met", ask(func(q *Query) { q.Special, q.SLO, q.Dearest = true, Targets{TTFT: .1}, 8 }), &idleServer, Place{PerHour: 2},
+			Terms{First: .023, Price: .5}},
+		{"SLO missed, and met elsewhere", ask(func(q *Query) { q.Special, q.SLO, q.Meets = true, Targets{TTFT: .0115}, true }), &idleServer, Place{},
+			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, Late: 1, SLO: 2000}},
+		{"SLO missed everywhere", ask(func(q *Query) { q.Special, q.SLO = true, Targets{TTFT: .0115, TPOT: .001} }), &idleServer, Place{},
+			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, Late: 10, SLO: 1000}},
+		{"price without an SLO", ask(func(q *Query) { q.Special, q.Dearest = true, 8 }), &idleServer, Place{PerHour: 2},
+			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, Price: .25}},
+	} {
+		m := model()
+		m.Price, m.PriceWithoutSLO = 2, 1
+		var got Terms
+		m.Terms(tt.q, tt.f, &tt.p, &got)
+		require.Empty(t, cmp.Diff(tt.want, got, about), tt.name)
+	}
+}
+
+func TestSum(t *testing.T) {
+	m := model()
+	require.InDelta(t, 5*(1+2)+3+4+5+5*6+7+8+9, float64(m.Sum(&Terms{1, 2, 3, 4, 5, 6, 7, 8, 9, 100, 100})), 1e-9)
+}
+
+func TestCached(t *testing.T) {
+	q := &Query{Prompt: 1000, PerBlock: 64}
+	for held, want := range map[Blocks]Tokens{0: 0, 1: 64, 15: 960, 16: 999, 1 << 30: 999} {
+		require.Equal(t, want, q.Cached(held), "%d blocks", held)
+	}
+}

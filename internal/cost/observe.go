@@ -1,0 +1,181 @@
+package cost
+
+import (
+	"math"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// Learner learns from how requests went how fast a fleet is, and by how much its servers
+// differ. It is guarded by its owner's lock, and what it changes of a Server by that of the
+// Server. Make it with NewLearner.
+type Learner struct {
+	fleet *Fleet
+	late  Median
+}
+
+// NewLearner returns a Learner that believes in start until it is shown better.
+func NewLearner(start Rates) *Learner { return &Learner{fleet: NewFleet(start)} }
+
+// Believed returns what is believed of the fleet.
+func (l *Learner) Believed() (Rates, Common, Seconds) {
+	return l.fleet.Rates(), l.fleet.Common(), l.lateness()
+}
+
+// lateness is how much longer than the sum of its parts a first token takes, in the median:
+// what is not in the model, such as an engine's API that has too little to run on. It is the
+// same for all servers, so it decides nothing by itself. It is learned from those that found
+// nobody waiting for a first token: a queue ends, and leaves nothing to the next one.
+func (l *Learner) lateness() Seconds { return Seconds(max(l.late.Value(), 0)) }
+
+// Forget takes a server out of what those of the fleet have in common: it has gone.
+func (l *Learner) Forget(s *Server) {
+	l.fleet.Forget(&s.learned)
+	s.learned = Learned{}
+}
+
+// answer is a request that has ended as it should.
+type answer struct {
+	*Learner
+	m   *Model
+	v   *View
+	s   *Server
+	r   *Request
+	now float64
+	out *types.Outcome
+
+	tokens      float64
+	own, weight float64 // base seconds of its prefill, and how sure that is
+}
+
+// Observe learns from how a request went that ends now, before it is removed.
+func (l *Learner) Observe(m *Model, v *View, s *Server, r *Request, out *types.Outcome, now Seconds) {
+	a := answer{Learner: l, m: m, v: v, s: s, r: r, now: float64(now), out: out}
+	a.tokens = out.Usage.CompletionTokens.Or(float64(out.Tokens))
+	a.own, a.weight = a.computed()
+	if !r.begun || !a.timed() {
+		if out.Stalled.Seconds() > mostStalled*(a.now-float64(r.sent)) {
+			return // the client's time, of which it is not known what the server worked through
+		}
+		a.whole()
+		return
+	}
+	a.first()
+	if r.behind == 0 { // else it may have waited for those before it to end, where places are few
+		l.late.Add(float64(r.firstAfter - (r.predicted - r.late + r.work)))
+	}
+	if a.tokens > leastDecoded {
+		// As many steps as there are tokens, and the prefills that came in between.
+		steps := a.tokens - 1
+		a.learn(Sample{
+			Steps: steps * (r.stepThen + s.baseStep) / 2, Grown: steps * m.grown((r.beside+s.decoding)/2), Prefill: s.done - r.doneThen,
+		}, a.now-float64(r.firstAt)-out.Stalled.Seconds(), 1)
+	}
+}
+
+// first learns from the time to a first token. That is less exact than the time between
+// tokens: it waited for a step that was under way.
+func (a *answer) first() {
+	r := a.r
+	took, steps, prefill := float64(r.firstAfter-r.wait), r.steps, a.own+r.joined
+	if took < float64(r.firstAfter)/2 {
+		// How long it had to wait is not known so well that it could be left out.
+		took, steps, prefill = float64(r.firstAfter), r.steps+halfIf(r.wait > 0), a.own+r.ahead
+	}
+	row := Sample{Fixed: 1, Steps: steps * r.stepThen, Grown: steps * a.m.grown(r.beside), Prefill: prefill}
+	took = a.beyondWay(&row, took, r.beside < idle && r.behind == 0)
+	a.learn(row, took, firstWeight*a.weight/(1+r.behind))
+}
+
+// timed reports whether the times of the first and the last token are what they seem.
+func (a *answer) timed() bool {
+	if a.tokens <= leastDecoded {
+		return true
+	}
+	took := a.now - float64(a.r.firstAt)
+	switch {
+	case a.out.Reads > 0 && float64(a.out.Reads)*collected < a.tokens:
+		return false
+	case took < instant*(a.now-float64(a.r.sent)):
+		return false // what contradicts the whole is not believed
+	}
+	return a.out.Stalled.Seconds() <= mostStalled*took
+}
+
+// whole learns from an answer of which only the whole time is known.
+func (a *answer) whole() {
+	s, r := a.s, a.r
+	if a.tokens < 1 && !r.begun && r.Output > 1 {
+		return // how much was computed is not known
+	}
+	between := s.done - r.doneThen
+	if !r.waiting {
+		between -= r.base
+	}
+	steps := r.steps + halfIf(r.wait > 0) + max(a.tokens, 1) - 1
+	row := Sample{
+		Fixed: 1, Steps: steps * (r.stepThen + s.baseStep) / 2, Grown: steps * a.m.grown((r.beside+s.decoding)/2), Prefill: a.own + max(between, r.ahead),
+	}
+	took := a.beyondWay(&row, a.now-float64(r.sent), r.crowd == 0)
+	a.learn(row, took, a.weight/(1+r.crowd/crowdDoubt))
+}
+
+// beyondWay leaves the way out of a row, and of the time that it took, unless the time tells
+// how long the way is. How long a request waited for others is not known so well that what
+// is left would be the way: that only a server with nothing else to do tells (alone), and a
+// time that is hardly longer than the way. Believed to be too long, it spoils the rhythm of
+// steps.
+func (a *answer) beyondWay(row *Sample, took float64, alone bool) float64 {
+	way := a.v.Rates.Transport
+	if alone || took <= 2*way {
+		return took
+	}
+	row.Fixed = 0
+	return took - way
+}
+
+// halfIf is the half of a step that is left of the one under way, if there is one.
+func halfIf(busy bool) float64 {
+	if busy {
+		return .5
+	}
+	return 0
+}
+
+// computed returns how much prefill a request was, in base seconds, and how sure that is.
+func (a *answer) computed() (seconds, weight float64) {
+	r, u := a.r, &a.out.Usage
+	prompt := u.PromptTokens.Or(float64(r.Prompt))
+	if !(prompt >= 1 && prompt <= mostTokens) {
+		prompt = float64(r.Prompt)
+	}
+	cached, weight := float64(r.Prompt-r.compute), 1.
+	if c, ok := u.CachedTokens.Value(); ok && c >= 0 {
+		cached = c
+	} else if cached > 0 {
+		weight = .5 // so it is believed
+	}
+	e := &a.m.Engine
+	return float64(e.Prefill(e.Token, Tokens(prompt), Tokens(max(prompt-cached, 1)))), weight
+}
+
+// grown is what GrowthUnit makes of a step with so many sequences, in base seconds.
+func (m *Model) grown(sequences float64) float64 { return GrowthUnit * m.Engine.Step * sequences }
+
+// learn shows a time to the fleet, as it would have been on a server like the others, and
+// what is left of it to the server.
+func (a *answer) learn(row Sample, seconds, weight float64) {
+	step, token := a.s.difference(a.fleet.Common(), Seconds(a.now))
+	token = math.Exp(step + token)
+	step = math.Exp(step)
+	row.Steps *= step
+	row.Grown *= step
+	row.Prefill *= token
+	a.fleet.Observe(row, seconds, weight)
+	if expected := a.fleet.Predict(row); expected > 0 && seconds > 0 {
+		rates := a.fleet.Rates()
+		steps := (row.Steps*rates.Step + row.Grown*rates.Growth) / expected
+		prefill := row.Prefill * rates.Token / expected
+		a.fleet.Compare(&a.s.learned, a.now-float64(a.r.sent), math.Log(seconds/expected), steps, prefill, weight, a.now)
+	}
+}

@@ -1,0 +1,107 @@
+package cost
+
+import (
+	"math"
+	"time"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// Reading is what a server reported last, as far as it matters here.
+type Reading struct {
+	At       time.Duration // since the first instant that was seen
+	Read     bool          // it was read at all
+	Counts   bool          // it says how many requests there are
+	There    float64       // requests, waiting and running
+	Sent     float64       // of these, those that this process had sent by then
+	KVUsage  types.Gauge
+	KVTokens float64 // size of the KV cache; 0: not known
+}
+
+// reported is what follows from readings.
+type reported struct {
+	last  Reading
+	since Tokens    // to compute that were sent since
+	raw   float64   // requests of others, averaged over readings
+	known bool      // raw is
+	ended []Seconds // when own requests ended, since it was read
+}
+
+// read takes over another reading.
+func (p *reported) read(r Reading) {
+	elapsed := math.Inf(1)
+	if p.known {
+		if elapsed = (r.At - p.last.At).Seconds(); !r.Read {
+			elapsed = 0
+		}
+	}
+	kvTokens := p.last.KVTokens
+	p.last = r
+	if elapsed <= 0 {
+		p.last.KVTokens = kvTokens
+		return
+	}
+	// A page is of the time when it was asked for: what has ended since may still be on it.
+	ended := p.endedSince(Seconds(r.At.Seconds()))
+	p.since = 0
+	if p.known = r.Read && r.Counts; !p.known {
+		p.raw = 0
+		return
+	}
+	excess := r.There - r.Sent
+	if excess > 0 {
+		excess = max(excess-float64(ended), 0)
+	}
+	p.raw += (1 - math.Exp(-elapsed/foreignSmoothing)) * (excess - p.raw)
+}
+
+// stay is the part of the requests on the page read last that have not ended since.
+func (p *reported) stay() float64 {
+	if p.last.There > 0 {
+		return max(1-float64(len(p.ended))/p.last.There, 0)
+	}
+	return 1
+}
+
+// endsOne notes the end of an own request.
+func (p *reported) endsOne(now Seconds) {
+	if len(p.ended) == maxEnded {
+		p.ended = p.ended[:copy(p.ended, p.ended[maxEnded/2:])]
+	}
+	p.ended = append(p.ended, now)
+}
+
+// endedSince returns how many own requests ended since an instant, and forgets those that did
+// before.
+func (p *reported) endedSince(at Seconds) int {
+	first := 0
+	for first < len(p.ended) && p.ended[first] < at {
+		first++
+	}
+	p.ended = p.ended[:copy(p.ended, p.ended[first:])]
+	return len(p.ended)
+}
+
+// age is how old the reading is.
+func (p *reported) age(now Seconds) time.Duration {
+	return time.Duration(float64(now)*float64(time.Second)) - p.last.At
+}
+
+// Recheck returns when the trust in the reading is to be looked at again because it falls with
+// its age; +Inf: never.
+func (s *Server) Recheck(now Seconds) Seconds {
+	if s.known {
+		switch age := s.age(now); {
+		case age < freshAge:
+			return now + Seconds((freshAge - age).Seconds())
+		case age < staleAge:
+			return now + Seconds(freshAge.Seconds()/2)
+		}
+	}
+	return Seconds(math.Inf(1))
+}
+
+// trust is how far a reading of such an age is believed, 0 to 1.
+func trust(age time.Duration) float64 {
+	return min(max(float64(staleAge-age)/float64(staleAge-freshAge), 0), 1)
+}

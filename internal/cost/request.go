@@ -1,0 +1,39 @@
+package cost
+
+// Request is what is kept of a request, for as long as it is at a server. Its first fields are
+// its maker's; Server writes the others.
+type Request struct {
+	Prompt, Output Tokens // Output is what is expected
+	Streamed       bool
+
+	// From Server.Add on.
+	next, prev *Request // in the server's list of those without a first token
+	waiting    bool     // is in that list
+	compute    Tokens   // that are not cached there
+	base       float64  // base seconds of their prefill
+	work       Seconds  // the same on that server
+	predicted  Seconds  // until the first token, without work
+	late       Seconds  // of these, what is not in the model
+	sent       Seconds
+	wait       Seconds // for the step under way
+	steps      float64 // of its own until the first token
+	joined     float64 // base seconds of the prefills that are computed with its own
+	ahead      float64 // base seconds of all prefills that came before
+	behind     float64 // how many these were
+	crowd      float64 // requests that were there
+
+	begun      bool    // a first token was seen
+	firstAt    Seconds // when
+	firstAfter Seconds // until then
+
+	// As it was when it was sent, and from the first token on as it was then.
+	stepThen float64 // Server.baseStep
+	beside   float64 // Server.decoding
+	doneThen float64 // Server.done
+}
+
+// Context is what it holds in the KV cache, at half of its output.
+func (r *Request) Context() Tokens { return r.Prompt + r.Output/2 }
+
+// Begun reports whether its first token was seen.
+func (r *Request) Begun() bool { return r.begun }

@@ -1,0 +1,47 @@
+package cost
+
+import (
+	"math"
+	"sync/atomic"
+)
+
+// Amounts are floating-point numbers, of types that keep them apart.
+type (
+	// Tokens of a prompt or of an answer.
+	Tokens float64
+	// Seconds of time, or since the first instant that was seen.
+	Seconds float64
+	// Blocks of a prompt in the prefix index.
+	Blocks uint32
+)
+
+// Float is a float64 that is read and changed by many goroutines. The zero value is 0.
+type Float struct{ bits atomic.Uint64 }
+
+// Load returns the value.
+func (f *Float) Load() float64 { return math.Float64frombits(f.bits.Load()) }
+
+// Store sets the value.
+func (f *Float) Store(v float64) { f.bits.Store(math.Float64bits(v)) }
+
+// Update sets the value to what change makes of it, and returns that.
+func (f *Float) Update(change func(float64) float64) float64 {
+	for {
+		old := f.bits.Load()
+		v := change(math.Float64frombits(old))
+		if next := math.Float64bits(v); next == old || f.bits.CompareAndSwap(old, next) {
+			return v
+		}
+	}
+}
+
+// Add adds d and returns the sum.
+func (f *Float) Add(d float64) float64 {
+	for {
+		old := f.bits.Load()
+		v := math.Float64frombits(old) + d
+		if next := math.Float64bits(v); next == old || f.bits.CompareAndSwap(old, next) {
+			return v
+		}
+	}
+}

@@ -1,0 +1,256 @@
+package ejection
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// State is what a server is to those who send requests.
+type State uint8
+
+// The states of a server.
+const (
+	In      State = iota // gets requests
+	Suspect              // gets them, but failed lately, or served none to its end since it was ejected
+	Out                  // gets none until a time, when Trial begins
+	Trial                // gets one at a time
+	states  = iota
+)
+
+// Event is what happened at a server.
+type Event uint8
+
+// The events. Those from Served to Ended are the end of a request.
+const (
+	Sent       Event = iota // a request was sent there
+	Began                   // the first token of one came
+	Stalled                 // requests waited in vain, one after the other: see Stalls
+	Served                  // a request was served to its end
+	Failed                  // one failed
+	rowFull                 // and it was the last of the failures in a row that eject
+	Unanswered              // one got no answer
+	Left                    // nobody waited for the first token of one any more
+	leftLong                // and all who left waited long enough together
+	Busy                    // the server says that it has too much to do
+	Ended                   // one ended, which says nothing of the server
+	timeOver                // the time of an ejection is over
+	events     = iota
+)
+
+// action is what a step does, apart from changing the state.
+type action uint8
+
+const (
+	never   action = iota // there is no such step
+	ignore                // nothing
+	admit                 // the time for which it was spared is over, if it is
+	flight                // one more request is in flight
+	count                 // one more failure in a row
+	carry                 // the row waits for a request that is served, and goes on if this one breaks off
+	excuse                // the row begins anew, but one failure is enough if this request breaks off
+	restore               // the row ends, and the ejection; good time begins
+	wait                  // add how long the request was waited for
+	spare                 // nothing is sent there for a while
+	eject                 // nothing is sent there for Base, or twice as long as the last time
+)
+
+// step is what an event does in a state.
+type step struct {
+	do action
+	to State
+}
+
+// table is the machine: what each event does in each state. Each end of a request also
+// takes it out of those in flight.
+var table = [events][states]step{
+	//            In               Suspect           Out               Trial
+	Sent:       {{admit, In}, {admit, Suspect}, {flight, Out}, {flight, Trial}},
+	Began:      {{ignore, In}, {carry, Suspect}, {excuse, Suspect}, {excuse, Suspect}},
+	Stalled:    {{eject, Out}, {eject, Out}, {ignore, Out}, {ignore, Trial}},
+	Served:     {{restore, In}, {restore, In}, {restore, In}, {restore, In}},
+	Failed:     {{count, Suspect}, {count, Suspect}, {ignore, Out}, {eject, Out}},
+	rowFull:    {{eject, Out}, {eject, Out}, {ignore, Out}, {eject, Out}},
+	Unanswered: {{eject, Out}, {eject, Out}, {ignore, Out}, {eject, Out}},
+	Left:       {{ignore, In}, {ignore, Suspect}, {wait, Out}, {wait, Trial}},
+	leftLong:   {{ignore, In}, {ignore, Suspect}, {wait, Out}, {eject, Out}},
+	Busy:       {{spare, In}, {spare, Suspect}, {spare, Out}, {spare, Trial}},
+	Ended:      {{ignore, In}, {ignore, Suspect}, {ignore, Out}, {ignore, Trial}},
+	timeOver:   {{never, In}, {never, Suspect}, {ignore, Trial}, {never, Trial}},
+}
+
+// Rules are when a server is ejected, and for how long.
+type Rules struct {
+	Failures  int           // in a row
+	Base, Max time.Duration // the first ejection, and the longest
+}
+
+// Input is an event, with what the steps need to know of it.
+type Input struct {
+	Event    Event
+	Now      time.Time
+	Sent     time.Time     // Served: when the request was
+	Begun    bool          // Failed: after its first token
+	Waited   time.Duration // Left: for how long, if it is long enough to count
+	Patience time.Duration // Left: how long all who leave have to wait together
+	Spare    time.Duration // Busy: for how long
+}
+
+// Server is one server. The zero value is In. Its fields are to be read only.
+type Server struct {
+	Until    time.Time // Out: when Trial begins
+	Cause    string    // of the last ejection, for people
+	InFlight int       // Out and Trial: requests sent since the ejection
+	Spared   time.Time // until when, because it is busy; zero: it is not
+
+	state     State
+	row       int           // failures
+	carried   int           // failures before the last first token, until a request is served
+	waited    time.Duration // Out and Trial: by all who left
+	lasted    time.Duration // the last ejection
+	doublings int           // of Base, next time
+	good      time.Time     // since when requests have been served to their end; zero: none was since the ejection
+	asked     time.Time     // when it last said that it is busy
+}
+
+// State returns the state at an instant: nothing but time makes a trial of an ejection.
+func (s *Server) State(now time.Time) State {
+	if s.state == Out && !now.Before(s.Until) {
+		return table[timeOver][Out].to
+	}
+	return s.state
+}
+
+// Ejected reports whether the state is Out or Trial.
+func (s *Server) Ejected() bool { return s.state == Out || s.state == Trial }
+
+// Settled reports whether a request that is served would change nothing.
+func (s *Server) Settled() bool { return s.state == In && s.Spared.IsZero() }
+
+// Barred returns until when nothing is sent there. Zero: it gets requests.
+func (s *Server) Barred() time.Time {
+	switch {
+	case s.Ejected() && s.InFlight > 0:
+		return types.Forever
+	case s.Ejected() && s.Until.After(s.Spared):
+		return s.Until
+	}
+	return s.Spared
+}
+
+// Apply takes a step. It reports whether it ejected the server, and whether the request
+// counted against it.
+func (s *Server) Apply(r Rules, in Input) (ejected, counted bool) {
+	from, event := s.State(in.Now), s.refine(r, in)
+	if in.Event >= Served && in.Event <= Ended && s.InFlight > 0 {
+		s.InFlight--
+	}
+	step := table[event][from]
+	ejected = step.do == eject
+	if ejected {
+		s.Cause = s.why(from, event, in.Begun)
+	}
+	s.act(step.do, r, in)
+	if step.to != from {
+		s.state = step.to
+	}
+	return ejected, ejected || in.Event == Failed || in.Event == Busy
+}
+
+// refine returns the event that stands in the table for the one of in.
+func (s *Server) refine(r Rules, in Input) Event {
+	switch {
+	case in.Event == Failed && s.failures(in.Begun) >= r.Failures:
+		return rowFull
+	case in.Event == Left && s.waited+in.Waited >= in.Patience:
+		return leftLong
+	}
+	return in.Event
+}
+
+// failures returns how many there have been in a row with one more, of a response that had
+// begun or not.
+func (s *Server) failures(begun bool) int {
+	if begun {
+		return s.row + s.carried + 1
+	}
+	return s.row + 1
+}
+
+func (s *Server) act(do action, r Rules, in Input) {
+	switch do {
+	case admit:
+		if !in.Now.Before(s.Spared) {
+			s.Spared = time.Time{}
+		}
+	case flight:
+		s.InFlight++
+	case count:
+		s.row = s.failures(in.Begun)
+		if in.Begun {
+			s.carried = 0
+		}
+	case carry:
+		if s.row > 0 {
+			s.row, s.carried = 0, s.row
+		}
+	case excuse:
+		s.row, s.carried = 0, r.Failures-1
+	case restore:
+		s.row, s.carried = 0, 0
+		if s.good.IsZero() {
+			s.good = in.Now
+		}
+		if in.Sent.After(s.asked) {
+			s.Spared = time.Time{}
+		}
+	case wait:
+		s.waited += in.Waited
+	case spare:
+		s.asked = in.Now
+		if until := in.Now.Add(in.Spare); until.After(s.Spared) {
+			s.Spared = until
+		}
+	case eject:
+		s.eject(r, in.Now)
+	}
+}
+
+// eject begins an ejection. Each lasts twice as long as the one before; one doubling is
+// taken back for each time, as long as the last ejection, that was good.
+func (s *Server) eject(r Rules, now time.Time) {
+	if s.doublings > 0 && !s.good.IsZero() {
+		s.doublings -= int(min(max(now.Sub(s.good)/s.lasted, 0), time.Duration(s.doublings)))
+	}
+	s.lasted = r.Base
+	for range s.doublings {
+		if s.lasted > r.Max/2 {
+			s.lasted = r.Max
+			break
+		}
+		s.lasted *= 2
+	}
+	if s.lasted < r.Max {
+		s.doublings++
+	}
+	s.Until, s.good = now.Add(s.lasted), time.Time{}
+	s.row, s.carried, s.InFlight, s.waited = 0, 0, 0, 0
+}
+
+// why says for people why an event ejects a server.
+func (s *Server) why(from State, event Event, begun bool) string {
+	switch n := s.failures(begun); {
+	case event == Unanswered:
+		return "a request without an answer"
+	case event == leftLong:
+		return "a request on probation without a sign of life"
+	case event == Stalled:
+		return fmt.Sprintf("%d requests without a sign of life", stallStrikes)
+	case from == Trial:
+		return "a failure on probation"
+	case n > 1:
+		return fmt.Sprintf("%d failures", n)
+	}
+	return "1 failure"
+}

@@ -1,0 +1,5 @@
+//go:build js || wasip1
+
+package filewatch
+
+const nonblock = 0 // there are no named pipes

@@ -1,0 +1,200 @@
+package plugins
+
+import (
+	"github.com/inferpick/inferpick/internal/cost"
+	"github.com/inferpick/inferpick/types"
+)
+
+// Picked implements scheduling.Tracker.
+func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
+	r := c.of(req)
+	c.prefix.Picked(req, ep)
+	now := c.seconds(req.Now)
+	r.at, r.likely = nil, nil
+	c.disclaim(r)
+	s := c.lockServer(ep, now)
+	if s == nil {
+		return
+	}
+	defer s.mu.Unlock()
+	r.at = s
+	c.joins(r)
+	v := c.view()
+	s.Add(&r.Request, r.query.Cached(cost.Blocks(r.before)), &c.model, &v, now)
+	if r.adapter != 0 {
+		s.Adapters.Count(r.adapter, 1, 0, now)
+	}
+	if !s.gone {
+		c.own.Add(1)
+	}
+	c.derive(s, now)
+	s.publish()
+}
+
+// lockServer returns what is kept of ep, with its lock held, entering it if it is new; nil if
+// it has gone.
+func (c *Cost) lockServer(ep *types.Endpoint, now cost.Seconds) *costServer {
+	for {
+		cell := c.table.lookup(ep)
+		if cell == nil {
+			c.enterNew([]*types.Endpoint{ep})
+			if cell = c.table.lookup(ep); cell == nil {
+				return nil
+			}
+			c.takeOver(cell.server, ep, now)
+		}
+		s := cell.server
+		s.mu.Lock()
+		if !s.gone {
+			return s
+		}
+		s.mu.Unlock() // it was forgotten meanwhile
+	}
+}
+
+// joins counts a request among those in flight.
+func (c *Cost) joins(r *costed) {
+	size := float64(r.Context())
+	c.context.Update(func(mean float64) float64 {
+		if mean == 0 {
+			mean = size
+		}
+		return mean + cost.ContextGain*(size-mean)
+	})
+	c.crowding.Lock()
+	defer c.crowding.Unlock()
+	c.crowd.Add(r.hashes, 1)
+}
+
+// FirstToken implements scheduling.Tracker.
+func (c *Cost) FirstToken(req *types.Request, ep *types.Endpoint) {
+	c.prefix.FirstToken(req, ep)
+	r := c.of(req)
+	s, now := r.at, c.seconds(req.Now)
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.First(&r.Request, now)
+	if r.adapter != 0 {
+		s.Adapters.Count(r.adapter, 0, 1, now)
+	}
+	c.derive(s, now)
+	v := c.view()
+	s.Began(&r.Request, &v, now)
+	s.publish()
+}
+
+// Finished implements scheduling.Tracker.
+func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcome) {
+	c.prefix.Finished(req, ep, out)
+	r := c.of(req)
+	s, now := r.at, c.seconds(req.Now)
+	if s == nil {
+		return
+	}
+	r.at = nil
+	c.crowding.Lock()
+	c.crowd.Add(r.hashes, -1)
+	c.crowding.Unlock()
+	if out.Served() {
+		c.learnRequest(req, r, &out)
+	}
+	c.renew(c.leaves(s, r, &out, now), now)
+	if again := c.table.lookup(ep); again != nil && again != s.cell {
+		c.deriveAnew(again.server, now) // it was forgotten and came back: the ledger is the same
+	}
+}
+
+// leaves takes r off the server, and returns the rates that it taught.
+func (c *Cost) leaves(s *costServer, r *costed, out *types.Outcome, now cost.Seconds) (rates cost.Rates) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v := c.view()
+	rates = v.Rates
+	if out.Served() {
+		s.Served(&r.Request)
+		rates = c.learn(s, r, out, &v, now)
+	}
+	begun := r.Begun()
+	s.Remove(&r.Request, now)
+	if !s.gone {
+		c.own.Add(-1)
+	}
+	if r.adapter != 0 {
+		running := int32(0)
+		if begun {
+			running = -1
+		}
+		s.Adapters.Count(r.adapter, -1, running, now)
+	}
+	c.derive(s, now)
+	if out.Served() {
+		s.StepEnded(&v, now)
+	} else {
+		s.Settle(&c.model, now)
+	}
+	s.publish()
+	return rates
+}
+
+// learn learns from how a request went. While another one is learned from, this one is left
+// out: where there are so many, one more or less tells nothing.
+func (c *Cost) learn(s *costServer, r *costed, out *types.Outcome, v *cost.View, now cost.Seconds) cost.Rates {
+	if c.o.FixedRates || !c.learning.TryLock() {
+		return v.Rates
+	}
+	defer c.learning.Unlock()
+	c.learner.Observe(&c.model, v, s.Server, &r.Request, out, now)
+	return c.publishLearned()
+}
+
+// publishLearned publishes what is believed of the fleet, but for the rates, which it returns:
+// the figures of all servers are by the same. Caller must hold c.learning.
+func (c *Cost) publishLearned() cost.Rates {
+	rates, common, late := c.learner.Believed()
+	c.common[0].Store(common.Step)
+	c.common[1].Store(common.Token)
+	c.common[2].Store(common.Left)
+	c.late.Store(float64(late))
+	return rates
+}
+
+// learnRequest learns what a served request says of those like it.
+func (c *Cost) learnRequest(req *types.Request, r *costed, out *types.Outcome) {
+	u := &out.Usage
+	model, pair := outputKeys(req)
+	c.outputs.Add(model, pair, cost.Tokens(u.CompletionTokens.Or(float64(out.Tokens))))
+	if cached, ok := u.CachedTokens.Value(); ok && cached >= 0 {
+		c.reuse.Update(func(reuse float64) float64 {
+			return reuse + cost.ReuseGain*(min(cached/float64(r.Prompt), 1)-reuse)
+		})
+	}
+}
+
+// renew works out anew what depends on the time and on others. The figures of all endpoints are
+// by the same rates, or some would seem faster just because nothing happened there lately;
+// and what was learned of one grows old also while nothing happens there, so that another one
+// is looked at each time.
+func (c *Cost) renew(rates cost.Rates, now cost.Seconds) {
+	all := c.table.all()
+	if !rates.Near(*c.rates.Load(), c.model.Engine.Step) {
+		next := rates // which is on the heap, as rates is not
+		c.rates.Store(&next)
+		for _, cell := range all {
+			if cell != nil {
+				c.deriveAnew(cell.server, now)
+			}
+		}
+		return
+	}
+	next := c.turn.Load() + 1
+	if next >= int64(len(all)) {
+		next = 0
+	}
+	c.turn.Store(next)
+	if next < int64(len(all)) && all[next] != nil {
+		c.deriveAnew(all[next].server, now)
+	}
+}

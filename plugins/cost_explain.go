@@ -1,0 +1,129 @@
+package plugins
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/inferpick/inferpick/internal/cost"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// Items implements scheduling.Itemizer.
+func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostItem {
+	r, q := c.of(req), &c.of(req).query
+	c.disclaim(r)
+	cell := c.table.lookup(ep)
+	if cell == nil {
+		return nil
+	}
+	held, _ := c.prefix.match(req, ep)
+	seen := costSeen{cell, cost.Blocks(held)}
+	var f cost.Figures
+	var p cost.Place
+	var t cost.Terms
+	adapter := c.terms(r, ep, &seen, &f, &p, &t)
+	facts := cell.server.facts()
+
+	cached := fmt.Sprintf("%.0f of %.0f tokens cached", q.Cached(seen.blocks), r.Prompt)
+	if p.Home {
+		cached += fmt.Sprintf(", %.0f expected", p.Hit)
+	}
+	kv := "size of the KV cache unknown"
+	if facts.KVKnown {
+		kv = fmt.Sprintf("%.0f %% of the KV cache in use", 100*facts.KV)
+	}
+	first := cost.Seconds(c.o.FirstToken)
+	items := []scheduling.CostItem{
+		item("wait", first*t.Wait, fmt.Sprintf("first token in %s, %d before it", forPeople(t.First+t.Adapter), facts.Prefilling)),
+		item("prefill", first*t.Prefill, cached),
+		item("output", t.Output, fmt.Sprintf("%.0f tokens expected, a step takes %s", r.Output, forPeople(facts.Step))),
+		item("disturb", t.Disturb, fmt.Sprintf("%.0f decoding", facts.Decoding)),
+		item("kv", t.KV, kv),
+	}
+	if r.adapter != 0 {
+		items = append(items, item("adapter", first*t.Adapter, adapter))
+	}
+	if r.home != nil {
+		what := ""
+		if p.Home {
+			what = "the prompt's home"
+		}
+		items = append(items, item("home", t.Home, what))
+	}
+	slo := q.SLO != (cost.Targets{})
+	if slo {
+		what := "met"
+		if t.Late > 0 {
+			what = fmt.Sprintf("missed by %.0f %%", 100*t.Late)
+		}
+		items = append(items, item("slo", t.SLO, what))
+	}
+	if slo && c.o.Price > 0 || !slo && c.o.PriceWithoutSLO > 0 {
+		items = append(items, item("price", t.Price, fmt.Sprintf("%g per hour", ep.Capacity.CostPerHour)))
+	}
+	return items
+}
+
+func item(name string, seconds cost.Seconds, detail string) scheduling.CostItem {
+	return scheduling.CostItem{Name: name, Seconds: float64(seconds), Detail: detail}
+}
+
+// forPeople prints a time.
+func forPeople(t cost.Seconds) string {
+	if t < 1 {
+		return fmt.Sprintf("%.3g ms", 1000*float64(t))
+	}
+	return fmt.Sprintf("%.3g s", float64(t))
+}
+
+// meets reports whether some endpoint is believed to meet the request's SLO.
+func (c *Cost) meets(ctx context.Context, req *types.Request, eps []*types.Endpoint) (bool, error) {
+	r := newRanking(len(eps))
+	defer r.free()
+	err := c.Cost(ctx, req, eps, r.values)
+	return c.of(req).query.Meets, err
+}
+
+// CostStats is what a Cost has learned so far, and how large its prefix index is.
+type CostStats struct {
+	PrefixStats
+	Rates FleetRates
+}
+
+// FleetRates are what Cost has learned of all endpoints together: by which factors they take
+// longer than CostOptions.Engine.
+type FleetRates struct {
+	Transport float64 // seconds from here to an engine and back
+	Late      float64 // seconds that a first token takes longer than the sum of its parts, in the median
+	Step      float64 // factor of a step
+	Growth    float64 // factor by which a step of an empty engine grows with each sequence in it, beyond CostOptions.Engine
+	Token     float64 // factor of a prompt token
+}
+
+// EndpointRates are what Cost believes of one endpoint.
+type EndpointRates struct {
+	Step  float64 // factor by which its steps take longer than those of the others
+	Token float64 // the same of its prompt tokens
+	// StepSeconds is how long a step takes that decodes what is there now, TokenSeconds how
+	// long a prompt token.
+	StepSeconds, TokenSeconds float64
+}
+
+// Stats returns what was learned of all endpoints together, and the size of the prefix index.
+func (c *Cost) Stats() CostStats {
+	r := c.rates.Load()
+	return CostStats{c.prefix.Stats(), FleetRates{
+		Transport: r.Transport, Late: c.late.Load(), Step: r.Step, Growth: r.Growth * cost.GrowthUnit, Token: r.Token,
+	}}
+}
+
+// Rates returns what is believed of one endpoint, and whether it is known at all.
+func (c *Cost) Rates(ep *types.Endpoint) (EndpointRates, bool) {
+	cell := c.table.lookup(ep)
+	if cell == nil {
+		return EndpointRates{}, false
+	}
+	f := cell.server.facts()
+	return EndpointRates{f.StepFactor, f.TokenFactor, float64(f.Step), f.Token}, true
+}

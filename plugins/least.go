@@ -1,0 +1,90 @@
+package plugins
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// TreeLowQueue is how many requests are waiting where a queue is low no more, as in the
+// decision tree of the Inference Extension 0.3.
+const TreeLowQueue = 128
+
+// LowQueue is a Filter that keeps endpoints with fewer than Below requests
+// waiting. Those of which the queue is unknown are kept only if no queue is known.
+type LowQueue struct {
+	// Below is the exclusive bound. Default TreeLowQueue.
+	Below float64 `json:"below"`
+}
+
+// Filter implements scheduling.Filter.
+func (f LowQueue) Filter(_ context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error {
+	below := cmp.Or(f.Below, TreeLowQueue)
+	known := false
+	for i, ep := range eps {
+		q := ep.Waiting(req)
+		known = known || q == q
+		keep[i] = q < below
+	}
+	if !known {
+		keepAll(keep)
+	}
+	return nil
+}
+
+func (f LowQueue) validate() error {
+	if !(f.Below >= 0) {
+		return fmt.Errorf("below is %v, want more than 0, or 0 for the default %d", f.Below, TreeLowQueue)
+	}
+	return nil
+}
+
+// LeastQueue is a Filter that keeps the endpoints near the shortest queue: with
+// min and max over n endpoints, those with at most min + (max-min)/n requests
+// waiting, in whole numbers.
+type LeastQueue struct{}
+
+// Filter implements scheduling.Filter.
+func (LeastQueue) Filter(_ context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error {
+	keepLeast(eps, keep, func(ep *types.Endpoint) float64 { return ep.Waiting(req) }, func(lo, hi float64) float64 {
+		return lo + float64((int(hi)-int(lo))/len(eps))
+	})
+	return nil
+}
+
+// LeastKV is a Filter that keeps the endpoints near the least KV cache usage:
+// with min and max over n endpoints, those with at most min + (max-min)/n.
+type LeastKV struct{}
+
+// Filter implements scheduling.Filter.
+func (LeastKV) Filter(_ context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error {
+	keepLeast(eps, keep, func(ep *types.Endpoint) float64 { return ep.KVUsage(req) }, func(lo, hi float64) float64 {
+		return lo + (hi-lo)/float64(len(eps))
+	})
+	return nil
+}
+
+// keepLeast keeps those whose reading is at most limit(min, max), or all if no
+// reading is known.
+func keepLeast(eps []*types.Endpoint, keep []bool, read func(*types.Endpoint) float64, limit func(lo, hi float64) float64) {
+	b := newBounds()
+	for _, ep := range eps {
+		b.see(read(ep))
+	}
+	if b.lo > b.hi {
+		return // nothing is known
+	}
+	most := limit(b.lo, b.hi)
+	for i, ep := range eps {
+		keep[i] = read(ep) <= most
+	}
+}
+
+var (
+	_ scheduling.Filter = LowQueue{}
+	_ scheduling.Filter = LeastQueue{}
+	_ scheduling.Filter = LeastKV{}
+)

@@ -1,0 +1,83 @@
+package modelserver
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+)
+
+// Options says what to simulate. The zero value is Llama-3.1-8B on one H100, in
+// real time, on a free port of 127.0.0.1.
+type Options struct {
+	// Name of the server, in the X-Sim-Server header and in logs. Default
+	// "simulated".
+	Name string
+	// Models are the names of the base model; the first one labels the metrics.
+	// Default: "simulated-llm".
+	Models []string
+	// Adapters are the LoRA adapters known from the start. More can be loaded
+	// over HTTP. A name that is in Models too is an error.
+	Adapters []string
+
+	// Calibration is the model and the machine. Default: engine.Llama31H100.
+	Calibration engine.Calibration
+	// TimeScale is the number of simulated seconds in a real one: 1 is real time,
+	// 10 ten times as fast. More than the machine can do gives what it can do.
+	// Default 1; from 1e-6 to 1e6.
+	TimeScale float64
+	// MaxSeqs is the most requests in one batch; the others queue. Default 1024.
+	MaxSeqs int
+	// KVBlocks is the KV cache in blocks of 16 tokens, which also bounds the
+	// length of a request. Default: what the Calibration says.
+	KVBlocks int
+	// MaxLoRAs is the most adapters in one batch. Default 4.
+	MaxLoRAs int
+
+	// MaxOutput is the most tokens in a reply for which nobody asked for a length.
+	// Default 1024.
+	MaxOutput int
+	// MaxBodyBytes is the most bytes in a request body; 413 beyond. Default 32 MiB.
+	MaxBodyBytes int64
+	// Seed varies the replies. Default 0.
+	Seed uint64
+
+	// Listener to serve on instead of a free port of 127.0.0.1. The Server closes
+	// it. After Restart a new listener has the same address.
+	Listener net.Listener
+	// Logger hears of starts and stops, and of requests at level debug. Default:
+	// silence.
+	Logger *slog.Logger
+}
+
+// complete fills the defaults in and checks what the caller set.
+func (o *Options) complete() error {
+	o.Name = cmp.Or(o.Name, "simulated")
+	o.TimeScale = cmp.Or(o.TimeScale, 1)
+	o.MaxOutput = cmp.Or(o.MaxOutput, 1024)
+	o.MaxBodyBytes = cmp.Or(o.MaxBodyBytes, 32<<20)
+	if len(o.Models) == 0 {
+		o.Models = []string{"simulated-llm"}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Logger = o.Logger.With("server", o.Name)
+
+	if !(o.TimeScale >= 1e-6 && o.TimeScale <= 1e6) {
+		return fmt.Errorf("modelserver: TimeScale is %v: want 1e-6 to 1e6", o.TimeScale)
+	}
+	if o.MaxOutput < 1 || o.MaxBodyBytes < 1 {
+		return fmt.Errorf("modelserver: MaxOutput is %d and MaxBodyBytes is %d: want at least 1", o.MaxOutput, o.MaxBodyBytes)
+	}
+	names := slices.Sorted(slices.Values(slices.Concat(o.Models, o.Adapters)))
+	for i, name := range names {
+		if name == "" || i > 0 && name == names[i-1] {
+			return fmt.Errorf("modelserver: model name %q is empty or given twice", name)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package modelserver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+)
+
+// process is a server from its start to its end. A restarted server is another
+// process.
+type process struct {
+	server  *Server
+	opts    *Options
+	started time.Time
+	models  *models
+	loop    *loop
+	ids     atomic.Uint64 // of replies
+
+	http    http.Server
+	cancel  context.CancelFunc // ends the engine and every handler
+	ending  atomic.Bool        // the server has begun to end
+	running sync.WaitGroup     // the engine, the listener and each connection
+}
+
+// newProcess starts serving on the listener.
+func newProcess(s *Server, listener net.Listener) (*process, error) {
+	opts := &s.opts
+	e, err := engine.New(engine.Config{Calibration: opts.Calibration, Blocks: opts.KVBlocks, MaxSeqs: opts.MaxSeqs, MaxLoRAs: opts.MaxLoRAs})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &process{server: s, opts: opts, started: time.Now(), models: newModels(opts.Models, opts.Adapters), cancel: cancel}
+	p.loop = newLoop(e, opts.TimeScale, p.models)
+	p.http = http.Server{
+		Handler:           p.handler(),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnState:         p.countConnection,
+		ErrorLog:          slog.NewLogLogger(opts.Logger.Handler(), slog.LevelDebug),
+		ReadHeaderTimeout: 30 * time.Second,
+	}
+	p.running.Go(func() { p.loop.run(ctx) })
+	p.running.Go(func() {
+		if err := p.http.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			opts.Logger.Error("simulated model server stopped accepting", "err", err)
+		}
+	})
+	opts.Logger.Info("simulated model server started", "address", listener.Addr().String())
+	return p, nil
+}
+
+// kill ends the process as a crash would, and returns when it has ended.
+func (p *process) kill() {
+	p.ending.Store(true)
+	// Connections first: a handler that sees its context done could otherwise
+	// end its reply in good order.
+	p.http.Close()
+	p.cancel()
+	p.running.Wait()
+	p.opts.Logger.Info("simulated model server killed")
+}
+
+// shutdown lets the requests in flight finish, until ctx is done at most.
+func (p *process) shutdown(ctx context.Context) error {
+	p.ending.Store(true)
+	err := p.http.Shutdown(ctx)
+	if err != nil {
+		p.http.Close()
+	}
+	p.cancel()
+	p.running.Wait()
+	p.opts.Logger.Info("simulated model server shut down", "err", err)
+	return err
+}
+
+// countConnection counts connections in running. There is no new one once the listener's
+// goroutine has ended.
+func (p *process) countConnection(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		p.running.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		p.running.Done()
+	}
+}
+
+// handler routes the requests of a process.
+func (p *process) handler() http.Handler {
+	mux := http.NewServeMux()
+	for path, newAPI := range map[string]func() api{
+		"/v1/chat/completions": func() api { return &completion{chat: true} },
+		"/v1/completions":      func() api { return &completion{} },
+		"/v1/responses":        func() api { return &responses{} },
+		"/v1/messages":         func() api { return &messages{} },
+		"/v1/embeddings":       func() api { return &embeddings{} },
+	} {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { p.generate(w, r, newAPI()) })
+	}
+	mux.HandleFunc("GET /v1/models", p.serveModels)
+	mux.HandleFunc("POST /v1/load_lora_adapter", p.serveLoadAdapter)
+	mux.HandleFunc("POST /v1/unload_lora_adapter", p.serveUnloadAdapter)
+	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("GET /metrics", p.serveMetrics)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Server", "simulated-model-server")
+		w.Header().Set("X-Sim-Server", p.opts.Name)
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// fails reports whether the request at hand is one that FailNext asks to fail.
+func (p *process) fails() bool {
+	failures := &p.server.failures
+	for n := failures.Load(); n > 0; n = failures.Load() {
+		if failures.CompareAndSwap(n, n-1) {
+			return true
+		}
+	}
+	return false
+}
+
+// hangMetrics waits while metrics hang, and until the client or the server ends at most.
+func (p *process) hangMetrics(ctx context.Context) {
+	for p.server.hang.Load() && !p.ending.Load() && ctx.Err() == nil {
+		time.Sleep(5 * time.Millisecond)
+	}
+}
