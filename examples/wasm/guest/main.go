@@ -67,7 +67,9 @@ func setEndpoints(n uint32) int32 {
 	if err := json.Unmarshal(input[:n], &readings); err != nil {
 		return refuse(err)
 	}
-	p.SetEndpoints(readings)
+	if err := p.SetEndpoints(readings); err != nil {
+		return refuse(err)
+	}
 	return 0
 }
 

@@ -102,7 +102,7 @@ func TestSameAsNative(t *testing.T) {
 		if i%10 == 0 {
 			r := readings(8, clock.now)[i/200:] // one goes
 			require.NoError(t, g.SetEndpoints(ctx, r))
-			native.SetEndpoints(r)
+			require.NoError(t, native.SetEndpoints(r))
 		}
 		request := body(strings.Repeat(fmt.Sprintf("conversation %d ", i%17), 200) + fmt.Sprint(i))
 		table, err := g.Explain(ctx, path, request)
@@ -170,6 +170,7 @@ func TestErrors(t *testing.T) {
 	_, err := g.Schedule(ctx, path, body("hello"))
 	require.ErrorContains(t, err, "no endpoint")
 	require.NoError(t, g.SetEndpoints(ctx, readings(1, time.Now())))
+	require.ErrorContains(t, g.SetEndpoints(ctx, append(readings(1, time.Now()), readings(1, time.Now())...)), "10.0.0.0:8000")
 	_, err = g.Schedule(ctx, path, []byte(`{"model": 1}`))
 	require.ErrorContains(t, err, "model")
 	_, err = g.Schedule(ctx, path, nil)
@@ -216,7 +217,7 @@ func BenchmarkSchedule(b *testing.B) {
 		b.Run(fmt.Sprintf("native/endpoints=%d", n), func(b *testing.B) {
 			p, err := picker.New(1, time.Now)
 			require.NoError(b, err)
-			p.SetEndpoints(readings(n, time.Now()))
+			require.NoError(b, p.SetEndpoints(readings(n, time.Now())))
 			b.ReportAllocs()
 			for b.Loop() {
 				choice, err := p.Schedule(path, request)

@@ -58,9 +58,7 @@ var errFailed = errors.New("picker: the host saw no answer, or a part of one")
 // Picker is for one goroutine at a time, as a module of WebAssembly has one.
 type Picker struct {
 	scheduler *scheduling.Scheduler
-	endpoints []*types.Endpoint
-	slots     uint32   // how many were given
-	free      []uint32 // those of endpoints that have gone
+	list      *scheduling.EndpointList
 	open      map[uint32]*scheduling.Decision
 	last      uint32 // ticket
 }
@@ -73,54 +71,22 @@ func New(seed uint64, now func() time.Time) (*Picker, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Picker{scheduler: scheduler, open: map[uint32]*scheduling.Decision{}}, nil
+	return &Picker{scheduler: scheduler, list: scheduling.NewEndpointList(scheduler), open: map[uint32]*scheduling.Decision{}}, nil
 }
 
-// SetEndpoints takes the whole list of endpoints, by their newest readings. One with the ID
-// and address of one that was there before is the same.
-func (p *Picker) SetEndpoints(readings []Reading) {
-	gone := map[string]*types.Endpoint{}
-	for _, ep := range p.endpoints {
-		gone[ep.ID+" "+ep.Address] = ep
-	}
-	endpoints := make([]*types.Endpoint, len(readings))
+// SetEndpoints takes the whole list of endpoints, by their newest readings. One with the
+// address of one that was there before is the same. The error names an address that is there
+// twice.
+func (p *Picker) SetEndpoints(readings []Reading) error {
+	specs := make([]types.Endpoint, len(readings))
 	for i, r := range readings {
-		key := r.ID + " " + r.Address
-		if endpoints[i] = gone[key]; endpoints[i] != nil {
-			delete(gone, key)
-		} else {
-			endpoints[i] = p.newEndpoint(r)
+		specs[i] = types.Endpoint{ID: r.ID, Address: r.Address, Labels: r.Labels}
+		if !r.At.IsZero() {
+			specs[i].Metrics = types.Metrics{UpdatedAt: r.At, Waiting: gauge(r.Waiting), Running: gauge(r.Running), KVUsage: gauge(r.KVUsage)}
 		}
-		endpoints[i] = read(endpoints[i], r)
 	}
-	for _, ep := range gone {
-		ep.Load.Retire()
-		p.scheduler.Forget(ep)
-		p.free = append(p.free, ep.Slot)
-	}
-	p.endpoints = endpoints
-}
-
-// newEndpoint returns an endpoint with a slot of its own, by which plugins find what they
-// know of it at once.
-func (p *Picker) newEndpoint(r Reading) *types.Endpoint {
-	ep := types.NewEndpoint(r.ID, r.Address)
-	if n := len(p.free); n > 0 {
-		ep.Slot, p.free = p.free[n-1], p.free[:n-1]
-	} else {
-		ep.Slot = p.slots
-		p.slots++
-	}
-	return ep
-}
-
-func read(ep *types.Endpoint, r Reading) *types.Endpoint {
-	next := *ep
-	next.Labels = r.Labels
-	if r.At.IsZero() || !r.At.After(ep.Metrics.UpdatedAt) {
-		return &next
-	}
-	return next.WithMetrics(types.Metrics{UpdatedAt: r.At, Waiting: gauge(r.Waiting), Running: gauge(r.Running), KVUsage: gauge(r.KVUsage)})
+	_, err := p.list.Set(specs)
+	return err
 }
 
 func gauge(v *float64) types.Gauge {
@@ -150,15 +116,16 @@ func (p *Picker) Schedule(path string, body []byte) (Choice, error) {
 	if err != nil {
 		return Choice{}, err
 	}
-	decision, err := p.scheduler.Schedule(context.Background(), req, p.endpoints)
+	endpoints := p.list.Endpoints()
+	decision, err := p.scheduler.Schedule(context.Background(), req, endpoints)
 	if err != nil {
 		return Choice{}, err
 	}
 	p.last++
 	p.open[p.last] = decision
-	choice := Choice{Ticket: p.last, Endpoint: slices.Index(p.endpoints, decision.Endpoint)}
+	choice := Choice{Ticket: p.last, Endpoint: slices.Index(endpoints, decision.Endpoint)}
 	for _, ep := range decision.Fallbacks {
-		choice.Fallbacks = append(choice.Fallbacks, slices.Index(p.endpoints, ep))
+		choice.Fallbacks = append(choice.Fallbacks, slices.Index(endpoints, ep))
 	}
 	return choice, nil
 }
@@ -169,7 +136,7 @@ func (p *Picker) Explain(path string, body []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	explanation, err := p.scheduler.Explain(context.Background(), req, p.endpoints)
+	explanation, err := p.scheduler.Explain(context.Background(), req, p.list.Endpoints())
 	if explanation == nil {
 		return "", err
 	}
