@@ -49,21 +49,6 @@ func VLLM(method string, message any, req *types.Request) {
 	}
 }
 
-// Text makes text the prompt of a request, for Describe functions.
-func Text(req *types.Request, text string) {
-	req.Body = []byte(text)
-	req.Prompt = types.Prompt{Spans: []types.Span{{End: len(text)}}, Bytes: len(text), Tokens: len(text)/openai.BytesPerToken + 1}
-}
-
-// Tokens makes token ids the prompt of a request, for Describe functions.
-func Tokens(req *types.Request, ids []uint32) {
-	req.Body = nil
-	for _, id := range ids {
-		req.Body = binary.LittleEndian.AppendUint32(req.Body, id)
-	}
-	req.Prompt = types.Prompt{Spans: []types.Span{{End: len(req.Body)}}, Bytes: len(req.Body), Tokens: len(ids)}
-}
-
 type callKey struct{}
 
 // WithRequest says of the calls with a context what their messages do not: priority, session,

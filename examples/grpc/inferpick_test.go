@@ -144,14 +144,15 @@ func dial(t *testing.T, models ...*model) *client {
 func addresses(models ...*model) resolver.State {
 	var s resolver.State
 	for i, m := range models {
-		s.Addresses = append(s.Addresses, inferpick.WithLabels(resolver.Address{Addr: m.addr}, inferpick.Labels{"n": fmt.Sprint(i)}))
+		ep := resolver.Endpoint{Addresses: []resolver.Address{{Addr: m.addr}}}
+		s.Endpoints = append(s.Endpoints, inferpick.WithLabels(ep, inferpick.Labels{"n": fmt.Sprint(i)}))
 	}
 	return s
 }
 
 func describe(_ string, message any, req *types.Request) {
 	if prompt, ok := message.(*wrapperspb.StringValue); ok {
-		inferpick.Text(req, prompt.Value)
+		req.Prompt = types.TextPrompt(prompt.Value)
 	}
 }
 
@@ -430,11 +431,4 @@ func TestVLLM(t *testing.T) {
 	req = types.Request{}
 	inferpick.VLLM("/test.Model/Generate", &message, &req)
 	require.Zero(t, req)
-}
-
-func TestTokens(t *testing.T) {
-	var req types.Request
-	inferpick.Tokens(&req, []uint32{1, 2, 70_000})
-	require.Equal(t, types.Prompt{Spans: []types.Span{{End: 12}}, Bytes: 12, Tokens: 3}, req.Prompt)
-	require.Len(t, req.Body, 12)
 }

@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
-	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
@@ -25,8 +24,6 @@ import (
 // Name is that of the policy with plugins.Default, which is registered when the package is
 // imported.
 const Name = "inferpick"
-
-var servers = types.NamespacedName{Namespace: types.DefaultNamespace, Name: "servers"}
 
 func init() { Register(Name, plugins.Default) }
 
@@ -55,33 +52,32 @@ func (b builder) Build(cc balancer.ClientConn, options balancer.BuildOptions) ba
 	if err != nil {
 		panic(err) // the one in Register was good
 	}
-	p := &policy{store: datastore.New(datastore.Options{}), scheduler: scheduler}
-	p.store.Watch(func(e datastore.Event) {
-		if e.Kind == datastore.Removed {
-			scheduler.Forget(e.Endpoint)
-		}
-	})
+	p := &policy{servers: scheduling.NewEndpointList(scheduler), scheduler: scheduler}
 	p.Balancer = base.NewBalancerBuilder(b.name, p, base.Config{HealthCheck: true}).Build(cc, options)
 	return p
 }
 
 // policy is that of one client connection. The balancer of package base keeps a connection
-// to each address; the store keeps what is known of it, whatever becomes of the connection.
+// to each address; the list keeps what is known of it, whatever becomes of the connection.
 type policy struct {
 	balancer.Balancer
-	store     *datastore.Store
+	servers   *scheduling.EndpointList
 	scheduler *scheduling.Scheduler
 }
 
 // UpdateClientConnState implements balancer.Balancer: an address that stays keeps its state.
 func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
-	var specs []datastore.EndpointSpec
-	for _, address := range s.ResolverState.Addresses {
-		if !slices.ContainsFunc(specs, func(e datastore.EndpointSpec) bool { return e.Address == address.Addr }) {
-			specs = append(specs, datastore.EndpointSpec{Address: address.Addr, Labels: labelsOf(address)})
+	var specs []types.Endpoint
+	s.ResolverState.Addresses = nil // the balancer of package base goes by them
+	for _, ep := range s.ResolverState.Endpoints {
+		if len(ep.Addresses) == 0 || slices.ContainsFunc(specs, func(e types.Endpoint) bool { return e.Address == ep.Addresses[0].Addr }) {
+			continue
 		}
+		labels, _ := ep.Attributes.Value(labelsKey{}).(Labels)
+		specs = append(specs, types.Endpoint{Address: ep.Addresses[0].Addr, Labels: labels})
+		s.ResolverState.Addresses = append(s.ResolverState.Addresses, ep.Addresses[0])
 	}
-	if err := p.store.SetEndpoints(servers, specs); err != nil {
+	if _, err := p.servers.Set(specs); err != nil {
 		return err
 	}
 	return p.Balancer.UpdateClientConnState(s)
@@ -106,7 +102,7 @@ type picker struct {
 
 // Pick implements balancer.Picker.
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	all := p.store.Snapshot().Pool(servers).Endpoints()
+	all := p.servers.Endpoints()
 	endpoints := make([]*types.Endpoint, 0, len(all))
 	for _, ep := range all {
 		if p.ready[ep.Address] != nil {
@@ -140,13 +136,8 @@ func (l Labels) Equal(o any) bool {
 
 type labelsKey struct{}
 
-// WithLabels is for resolvers: it returns the address with labels.
-func WithLabels(address resolver.Address, labels Labels) resolver.Address {
-	address.BalancerAttributes = address.BalancerAttributes.WithValue(labelsKey{}, labels)
-	return address
-}
-
-func labelsOf(address resolver.Address) Labels {
-	labels, _ := address.BalancerAttributes.Value(labelsKey{}).(Labels)
-	return labels
+// WithLabels is for resolvers: it returns the endpoint with labels.
+func WithLabels(ep resolver.Endpoint, labels Labels) resolver.Endpoint {
+	ep.Attributes = ep.Attributes.WithValue(labelsKey{}, labels)
+	return ep
 }

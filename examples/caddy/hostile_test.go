@@ -1,0 +1,36 @@
+package inferpick_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	inferpick "github.com/inferpick/inferpick/examples/caddy"
+	"github.com/inferpick/inferpick/scheduling/director/directortest"
+)
+
+// The handler stands what hostile servers and clients do. What takes long the root module
+// tests with the same transport.
+func TestHostile(t *testing.T) {
+	var pools atomic.Int64
+	skip := []string{"hangs", "recovery", "leaks", "goroutines", "poison", "connections", "readings", "endings", "clients"}
+	directortest.RunWith(t, directortest.Options{Skip: skip}, func(t *testing.T, endpoints []string) http.Handler {
+		ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+		h := &inferpick.Handler{Pool: fmt.Sprint("pool-", pools.Add(1)), Servers: endpoints}
+		require.NoError(t, h.Provision(ctx))
+		t.Cleanup(func() {
+			cancel()
+			assert.NoError(t, h.Cleanup())
+		})
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r = r.WithContext(context.WithValue(r.Context(), caddy.ReplacerCtxKey, caddy.NewReplacer()))
+			assert.NoError(t, h.ServeHTTP(w, r, nil))
+		})
+	})
+}
