@@ -29,9 +29,10 @@ import (
 // The zero value is good. It is for one Controller.
 type LearnedConcurrency struct {
 	// First is how many a full endpoint has of which nothing is known yet. Default 64.
-	First int
+	First int `json:"first"`
 	// Least and Most bound what is learned. Defaults 2 and 100,000.
-	Least, Most int
+	Least int `json:"least"`
+	Most  int `json:"most"`
 
 	mu    sync.RWMutex
 	known map[*types.Load]*window.Window // guarded by mu, as is what is in it
