@@ -493,14 +493,9 @@ var (
 	_ TargetDetector = (*PredictedTTFT)(nil)
 	_ Learner        = Max{}
 	_ ReadingLearner = Max{}
-	_ ReadingLearner = (*LearnedBatch)(nil)
 	_ ServiceLearner = Max{}
-	_ ServiceLearner = (*LearnedConcurrency)(nil)
-	_ Forgetter      = (*LearnedConcurrency)(nil)
-	_ SlotDetector   = (*LearnedConcurrency)(nil)
 	_ SlotDetector   = Max{}
 	_ SlotDetector   = Concurrency{}
-	_ SlotDetector   = (*LearnedBatch)(nil)
 	_ Learner        = (*LearnedBacklog)(nil)
 	_ Learner        = (*PredictedTTFT)(nil)
 )

@@ -114,3 +114,9 @@ func (l *LearnedConcurrency) Forget(ep *types.Endpoint) {
 	defer l.mu.Unlock()
 	delete(l.known, ep.Load)
 }
+
+var (
+	_ ServiceLearner = (*LearnedConcurrency)(nil)
+	_ Forgetter      = (*LearnedConcurrency)(nil)
+	_ SlotDetector   = (*LearnedConcurrency)(nil)
+)

@@ -2,24 +2,6 @@ package admission
 
 import "time"
 
-// Defaults of Options.
-const (
-	DefaultMaxRequests  = 10_000
-	DefaultMaxBytes     = 1 << 30
-	DefaultMaxBands     = 32
-	DefaultMaxFlows     = 10_000
-	DefaultMaxLanes     = 64
-	DefaultFlowIdle     = 5 * time.Minute
-	DefaultInputWeight  = 1
-	DefaultOutputWeight = 2
-	DefaultCredit       = 8192
-	DefaultQuantum      = 16_384
-	DefaultOutputTokens = 256
-	DefaultMaxWait      = 30 * time.Second
-	DefaultMaxRetry     = time.Minute
-	DefaultTicketTTL    = 30 * time.Minute
-)
-
 // Options say when a pool is full and what becomes of requests then. The zero value
 // is good: it has DefaultBands, Default() as Detector, and tenants with equal shares.
 type Options struct {
