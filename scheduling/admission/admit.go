@@ -18,7 +18,7 @@ func (c *Controller) Admit(ctx context.Context, a Arrival) (t *Ticket, waited ti
 	if err := ctx.Err(); err != nil {
 		return nil, 0, err
 	}
-	t = &Ticket{owner: c, req: a.Request}
+	t = &Ticket{gate: c, req: a.Request}
 	if err := c.arrive(&a, t, true); err != nil {
 		return nil, 0, err
 	}
@@ -42,7 +42,7 @@ func (c *Controller) Admit(ctx context.Context, a Arrival) (t *Ticket, waited ti
 // when the request is let in, or with the *Refusal. It is not called for a request
 // that was given up by Done before.
 func (c *Controller) Offer(a Arrival, ready func(error)) (t *Ticket, queued bool, err error) {
-	t = &Ticket{owner: c, req: a.Request, ready: ready}
+	t = &Ticket{gate: c, req: a.Request, ready: ready}
 	if err := c.arrive(&a, t, false); err != nil {
 		return nil, false, err
 	}
@@ -219,6 +219,31 @@ func (c *Controller) laneOf(a *Arrival) *lane {
 		return c.whole // many are made at this moment, or this one was forgotten
 	}
 	return l
+}
+
+// keyOf returns the key of an arrival's lane, and its Match if that counts.
+func keyOf(a *Arrival, target bool) (laneKey, func(*types.Endpoint) bool) {
+	key, match := laneKey{candidates: a.Candidates}, a.Match
+	if match == nil || key.candidates == "" {
+		key.candidates, match = "", nil
+	}
+	key.preferred = a.Preferred && key.candidates != ""
+	if target {
+		key.ttft = coarse(a.Request.SLO.TTFT)
+	}
+	return key, match
+}
+
+// coarse rounds a target down to a power of two of milliseconds.
+func coarse(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	p := time.Millisecond
+	for 2*p <= d && p < time.Hour {
+		p *= 2
+	}
+	return p
 }
 
 // askFor works out all of a new lane's figures.

@@ -34,13 +34,13 @@ type timeline struct {
 	start time.Time // zero: the Clock has not told
 }
 
-// never is an instant that does not come.
-const never = time.Duration(math.MaxInt64)
+// noInstant is one that does not come.
+const noInstant = time.Duration(math.MaxInt64)
 
 // after is an instant some time later.
 func after(at, d time.Duration) time.Duration {
-	if at > never-d {
-		return never
+	if at > noInstant-d {
+		return noInstant
 	}
 	return at + d
 }

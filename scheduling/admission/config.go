@@ -50,6 +50,24 @@ func LoadConfig(data []byte) (Config, error) {
 	return c, nil
 }
 
+// UnmarshalJSON implements json.Unmarshaler.
+func (c *Config) UnmarshalJSON(data []byte) error {
+	type fields Config
+	f := fields(*c)
+	wrong, err := decodeTexts(data, &f, "admission")
+	if err == nil {
+		*c = Config(f)
+		c.wrong = wrong
+	}
+	return err
+}
+
+// MarshalJSON implements json.Marshaler.
+func (c Config) MarshalJSON() ([]byte, error) {
+	type fields Config
+	return encodeTexts(fields(c))
+}
+
 // Make returns what makes the Options that c declares, anew at each call: a detector
 // learns, so each Controller needs a set of its own. detectors are the types that c may
 // name; nil: those of Detectors. The error reports all that is wrong, each with the field

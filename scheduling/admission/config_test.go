@@ -260,7 +260,7 @@ func TestConfigErrors(t *testing.T) {
 			`admission.detectors[1].parameters: (predicted-ttft-detector) target: "1", want a duration above 0 such as "30s"`, "rate: -1, want at least 0, which is the default"}},
 		{"predicted TTFT, unknown", detector("predicted-ttft-detector", `{"a": "1"}`), []string{`admission.detectors[1].parameters: (predicted-ttft-detector) json: unknown field "a"`}},
 		{"learned batch", detector("learned-batch-detector", `{"a": "1"}`), []string{`admission.detectors[1].parameters: (learned-batch-detector) json: unknown field "a"`}},
-		{"parameters that are no object", detector("backlog-detector", `[]`), []string{"admission.detectors[1].parameters: (backlog-detector) byte 1: json: cannot unmarshal array into Go value of type struct { Tokens int \"json:\\\"tokens\\\"\" }"}},
+		{"parameters that are no object", detector("backlog-detector", `[]`), []string{"admission.detectors[1].parameters: (backlog-detector) byte 1: json: cannot unmarshal array into Go value of type admission.Backlog"}},
 
 		{"band name", `{"bands": [{"priority": 1}]}`, []string{`admission.bands[0] ("").name: is required`}},
 		{"band name twice", `{"bands": [{"name": "a", "priority": 1}, {"name": "a"}]}`, []string{`admission.bands[1] ("a"): another band has the same Name`}},

@@ -74,7 +74,7 @@ func New(o Options) (*Controller, error) {
 	}
 	c := &Controller{
 		byLoad: map[*types.Load]*cell{}, lanes: map[laneKey]*lane{}, whole: newLane(laneKey{}, nil),
-		prefixes: maphash.MakeSeed(), byDefault: !given, changes: never,
+		prefixes: maphash.MakeSeed(), byDefault: !given, changes: noInstant,
 	}
 	c.whole.ready = true
 	c.queues = fair.New(orderOf(&o, c.prefixes))
@@ -146,7 +146,7 @@ func (c *Controller) release() {
 	c.woken, c.lastWoken = nil, nil
 	c.mu.Unlock()
 	if woken != nil {
-		defer wake(woken) // whatever the others do
+		defer wakeAll(woken) // whatever the others do
 	}
 	if alarm {
 		c.setAlarm()
@@ -278,7 +278,7 @@ func (c *Controller) renew() {
 }
 
 func (c *Controller) look() {
-	c.renewAt, c.changes = c.clock.now+c.o.MetricsTTL/4, never
+	c.renewAt, c.changes = c.clock.now+c.o.MetricsTTL/4, noInstant
 	now := c.clock.date()
 	oldest := now.Add(-c.o.MetricsTTL)
 	for _, of := range c.table.Endpoints() {

@@ -150,13 +150,6 @@ type SlotDetector interface {
 	Slots(q Query, ep *types.Endpoint) float64
 }
 
-// Default returns the detector of a Controller that is given none, for one Controller: the
-// fullest of LearnedBatch, LearnedBacklog, Utilization with a limit of 16 on the queue and
-// of 0.9 on the KV cache, and, for endpoints without readings, LearnedConcurrency.
-func Default() Detector {
-	return Max{Utilization{Queue: 16, KVUsage: 0.9, ReadingsOnly: true}, new(LearnedBacklog), new(LearnedBatch), new(LearnedConcurrency)}
-}
-
 // Utilization takes an endpoint as full when its queue or its KV cache is, as the
 // utilization detector of the Inference Extension does, but by what this process
 // knows first: what it sent since the reading, and which of its requests have had a
@@ -167,13 +160,13 @@ func Default() Detector {
 type Utilization struct {
 	// Queue is how many requests wait in a full endpoint, not counting those in its
 	// batch. Default 5.
-	Queue float64
+	Queue float64 `json:"queueDepthThreshold"`
 	// KVUsage is the part of the KV cache in use in a full endpoint, 0..1. Default 0.8.
-	KVUsage float64
+	KVUsage float64 `json:"kvCacheUtilThreshold"`
 	// ReadingsOnly is for a Utilization beside which another Detector judges endpoints
 	// that do not report how many requests are queued: to the ledger alone all that have
 	// no first token yet are queued, those too that the server works on.
-	ReadingsOnly bool
+	ReadingsOnly bool `json:"readingsOnly"`
 }
 
 // Fill implements Detector.
@@ -243,9 +236,9 @@ func kvUsage(q Query, ep *types.Endpoint) float64 {
 type Concurrency struct {
 	// Requests is how many a full endpoint has. An endpoint's Capacity.MaxConcurrency
 	// goes before it. Default 100.
-	Requests int
+	Requests int `json:"maxConcurrency"`
 	// Tokens is how many tokens of context they hold. 0: they do not count.
-	Tokens int
+	Tokens int `json:"maxTokenConcurrency"`
 }
 
 // Fill implements Detector.
@@ -270,10 +263,11 @@ func (c Concurrency) Fill(_ Query, ep *types.Endpoint) float64 {
 // within bounds in any case, it counts tokens. Make it with new; it is for one Controller.
 type LearnedBacklog struct {
 	// Time is how long the prompts owed by a full endpoint take. Default 400 ms.
-	Time time.Duration
+	Time time.Duration `json:"time"`
 	// Least and Most bound the tokens that this may be. Defaults 4,096, for an endpoint
 	// must not be short of work while the next request is on its way, and 16,384.
-	Least, Most int
+	Least int `json:"least"`
+	Most  int `json:"most"`
 
 	rate learned // tokens a second of an endpoint of speed 1, the median
 }
@@ -337,7 +331,7 @@ type Backlog struct {
 	// Tokens is how many a full endpoint owes. Default 16,384, which is two of the steps
 	// that engines take with their usual bound of 8,192 tokens: enough that none is short
 	// of work while the next request is on its way.
-	Tokens int
+	Tokens int `json:"tokens"`
 }
 
 // Fill implements Detector.
@@ -398,10 +392,10 @@ func (m Max) FirstToken(ep *types.Endpoint, tokens int64, took time.Duration) {
 // first tokens. Make it with new; it is for one Controller.
 type PredictedTTFT struct {
 	// Target is for requests that have no SLO. Default 1 s.
-	Target time.Duration
+	Target time.Duration `json:"target"`
 	// Rate is how many tokens of prompts an endpoint of Capacity.Speed 1 works off in
 	// a second, until it is known better. Default 10,000.
-	Rate float64
+	Rate float64 `json:"rate"`
 
 	rate learned
 }
@@ -474,6 +468,14 @@ func (m Max) Forget(ep *types.Endpoint) {
 	}
 }
 
+// def gives a field its default.
+func def[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
 func speed(ep *types.Endpoint) float64 {
 	if ep.Capacity.Speed > 0 {
 		return ep.Capacity.Speed
@@ -491,14 +493,9 @@ var (
 	_ TargetDetector = (*PredictedTTFT)(nil)
 	_ Learner        = Max{}
 	_ ReadingLearner = Max{}
-	_ ReadingLearner = (*LearnedBatch)(nil)
 	_ ServiceLearner = Max{}
-	_ ServiceLearner = (*LearnedConcurrency)(nil)
-	_ Forgetter      = (*LearnedConcurrency)(nil)
-	_ SlotDetector   = (*LearnedConcurrency)(nil)
 	_ SlotDetector   = Max{}
 	_ SlotDetector   = Concurrency{}
-	_ SlotDetector   = (*LearnedBatch)(nil)
 	_ Learner        = (*LearnedBacklog)(nil)
 	_ Learner        = (*PredictedTTFT)(nil)
 )

@@ -176,3 +176,8 @@ func (b *LearnedBatch) Forget(ep *types.Endpoint) {
 	defer b.mu.Unlock()
 	delete(b.batches, ep.Load)
 }
+
+var (
+	_ ReadingLearner = (*LearnedBatch)(nil)
+	_ SlotDetector   = (*LearnedBatch)(nil)
+)

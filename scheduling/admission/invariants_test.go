@@ -136,7 +136,7 @@ func (c *Controller) ceilings() []float64 {
 
 func (k *checker) waiting() {
 	c := k.c
-	n, first := 0, never
+	n, first := 0, noInstant
 	for it := range c.queues.All() {
 		t := it.Of.(*Ticket)
 		n++

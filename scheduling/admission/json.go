@@ -13,51 +13,42 @@ import (
 	"time"
 )
 
-// How a Config is read and written as JSON: by the tags of its fields, with durations as
-// text. What a duration or a name says that is wrong is kept for Make, which reports all at
-// once.
+// JSON in which durations are text, read and written by the tags of fields.
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (c *Config) UnmarshalJSON(data []byte) error {
-	type fields Config
-	var tree any
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	if err := d.Decode(&tree); err != nil {
-		return err
-	}
-	if tree == nil {
-		return nil
+// decodeTexts reads a JSON object into v strictly. wrong is what durations and names say that
+// is wrong, each with its path under name; they are left out.
+func decodeTexts(data []byte, v any, name string) (wrong []error, err error) {
+	tree, err := treeOf(data)
+	if err != nil || tree == nil {
+		return nil, err
 	}
 	var t texts
-	plain, err := json.Marshal(t.read(tree, reflect.TypeFor[fields](), "admission"))
+	plain, err := json.Marshal(t.read(tree, reflect.TypeOf(v), name))
 	if err = errors.Join(err, t.err); err != nil {
-		return err
+		return nil, err
 	}
-	f := fields(*c)
-	if err := decodeStrict(plain, &f); err != nil {
-		return err
-	}
-	*c = Config(f)
-	c.wrong = t.wrong
-	return nil
+	return t.wrong, decodeStrict(plain, v)
 }
 
-// MarshalJSON implements json.Marshaler.
-func (c Config) MarshalJSON() ([]byte, error) {
-	type fields Config
-	plain, err := json.Marshal(fields(c))
+// encodeTexts writes v.
+func encodeTexts(v any) ([]byte, error) {
+	plain, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
-	var tree any
-	d := json.NewDecoder(bytes.NewReader(plain))
-	d.UseNumber()
-	if err := d.Decode(&tree); err != nil {
+	tree, err := treeOf(plain)
+	if err != nil {
 		return nil, err
 	}
 	t := texts{write: true}
-	return json.Marshal(t.read(tree, reflect.TypeFor[fields](), ""))
+	return json.Marshal(t.read(tree, reflect.TypeOf(v), ""))
+}
+
+func treeOf(data []byte) (tree any, err error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	err = d.Decode(&tree)
+	return tree, err
 }
 
 // texts turns durations that are text into numbers, or with write the other way.
@@ -122,7 +113,7 @@ func (t *texts) fields(v map[string]any, of reflect.Type, path string) {
 		}
 		if inner, ok := v[name]; ok && name != "-" {
 			outer[name] = true
-			v[name] = t.read(inner, f.Type, path+"."+name)
+			v[name] = t.read(inner, f.Type, strings.TrimPrefix(path+"."+name, "."))
 		}
 	}
 	rest := map[string]any{}
@@ -181,4 +172,16 @@ func decodeStrict(data []byte, v any) error {
 		return errors.New("is empty or ends in the middle, want a JSON object")
 	}
 	return err
+}
+
+// readDuration reads a duration; an empty one is 0.
+func readDuration(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return 0, fmt.Errorf("%q, want a duration above 0 such as \"30s\"", s)
+	}
+	return d, nil
 }

@@ -50,28 +50,3 @@ func newCell(ep *types.Endpoint) *cell {
 	x.room.Away = ep.State != types.Ready
 	return x
 }
-
-// keyOf returns the key of an arrival's lane, and its Match if that counts.
-func keyOf(a *Arrival, target bool) (laneKey, func(*types.Endpoint) bool) {
-	key, match := laneKey{candidates: a.Candidates}, a.Match
-	if match == nil || key.candidates == "" {
-		key.candidates, match = "", nil
-	}
-	key.preferred = a.Preferred && key.candidates != ""
-	if target {
-		key.ttft = coarse(a.Request.SLO.TTFT)
-	}
-	return key, match
-}
-
-// coarse rounds a target down to a power of two of milliseconds.
-func coarse(d time.Duration) time.Duration {
-	if d <= 0 {
-		return 0
-	}
-	p := time.Millisecond
-	for 2*p <= d && p < time.Hour {
-		p *= 2
-	}
-	return p
-}

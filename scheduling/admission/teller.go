@@ -171,8 +171,8 @@ func (l *teller) call(h *Hooks, e *event) {
 	}
 }
 
-// wake lets the Admits of a chain of tickets go on.
-func wake(t *Ticket) {
+// wakeAll lets the Admits of a chain of tickets go on.
+func wakeAll(t *Ticket) {
 	for t != nil {
 		next := t.nextWoken
 		t.nextWoken = nil

@@ -44,7 +44,7 @@ const (
 // Ticket is a request that was let in, or waits to be. Done must be called for every
 // one that was, whatever happens. All methods may be called from any goroutine.
 type Ticket struct {
-	owner owner
+	gate  gate
 	req   *types.Request
 	label atomic.Pointer[label] // of its band, for those who do not hold the lock
 
@@ -77,8 +77,8 @@ type label struct {
 	priority int
 }
 
-// owner is the Controller of a Ticket.
-type owner interface {
+// gate is the Controller of a Ticket.
+type gate interface {
 	charge(t *Ticket) float64
 	waits(t *Ticket) bool
 	booked(t *Ticket, ep *types.Endpoint)
@@ -101,10 +101,10 @@ func (t *Ticket) Priority() int { return t.label.Load().priority }
 
 // Charge returns the weighted tokens that its tenant was charged: what is expected at
 // first, and what it really took once it has ended.
-func (t *Ticket) Charge() float64 { return t.owner.charge(t) }
+func (t *Ticket) Charge() float64 { return t.gate.charge(t) }
 
 // Waiting reports whether it waits.
-func (t *Ticket) Waiting() bool { return t.owner.waits(t) }
+func (t *Ticket) Waiting() bool { return t.gate.waits(t) }
 
 // Alive is a sign of life of a request that takes long, for who has no other to give: one
 // that was booked, and gives none for Tuning.TicketTTL, is taken to be forgotten. It costs
@@ -114,27 +114,27 @@ func (t *Ticket) Alive() { t.alive.Store(true) }
 // Booked tells where the request was booked: call it as soon as a Scheduler has
 // decided, and again when it went on to another endpoint. The next one is let in by
 // what the ledger says then.
-func (t *Ticket) Booked(ep *types.Endpoint) { t.owner.booked(t, ep) }
+func (t *Ticket) Booked(ep *types.Endpoint) { t.gate.booked(t, ep) }
 
 // FirstToken tells that the first token of the response has come, after the ledger
 // knows it. Where none is seen, as of an answer that is not streamed, it is not called: it
 // is presumed then, once first tokens have come of others, or would.
-func (t *Ticket) FirstToken() { t.owner.firstToken(t) }
+func (t *Ticket) FirstToken() { t.gate.firstToken(t) }
 
 // Done tells how the request ended, after the ledger knows it. The first call counts.
 // Of one that waits, it gives it up.
-func (t *Ticket) Done(out types.Outcome) { t.owner.done(t, out) }
+func (t *Ticket) Done(out types.Outcome) { t.gate.done(t, out) }
 
 // OnRevoke says how the request can be ended while it runs, should one of a higher band
 // need its place: f is called at most once, from any goroutine, and sees to it that Done
 // is called soon. Only requests of negative priority are ever revoked, and only with
 // Options.Revoke.
-func (t *Ticket) OnRevoke(f func(*Refusal)) { t.owner.onRevoke(t, f) }
+func (t *Ticket) OnRevoke(f func(*Refusal)) { t.gate.onRevoke(t, f) }
 
 // SetPriority changes the priority of a request that waits: it goes where it would be
 // had it come with that priority. Where its new band does not wait, or has no room, it
 // is refused. It does nothing for one that does not wait.
-func (t *Ticket) SetPriority(priority int) { t.owner.setPriority(t, priority) }
+func (t *Ticket) SetPriority(priority int) { t.gate.setPriority(t, priority) }
 
 // Candidates returns those of eps that have a place for the request, by a SlotDetector,
 // and are not taken out and do not sleep: so that one which has none is not chosen while
@@ -145,11 +145,11 @@ func (t *Ticket) SetPriority(priority int) { t.owner.setPriority(t, priority) }
 // it: to send a request from the prefix that it shares to whoever has room would fill the
 // others too.
 func (t *Ticket) Candidates(dst, eps []*types.Endpoint) []*types.Endpoint {
-	return t.owner.candidates(t, dst, eps)
+	return t.gate.candidates(t, dst, eps)
 }
 
 // Explain returns why the request waits and what is before it, or that it does not.
-func (t *Ticket) Explain() Report { return t.owner.explain(t) }
+func (t *Ticket) Explain() Report { return t.gate.explain(t) }
 
 // isOpen reports whether it was let in and has not ended.
 func (t *Ticket) isOpen() bool { return t.state == granted || t.state == running }

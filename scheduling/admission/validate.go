@@ -121,13 +121,6 @@ func (v *validator) isBut(field string, value any, but string, args ...any) {
 	v.wrong = append(v.wrong, problem{v.where, v.path, field, true, fmt.Sprint(value) + ", " + fmt.Sprintf(but, args...)})
 }
 
-func def[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}
-
 func (v *validator) count(name string, field *int, value int) {
 	if *field < 0 {
 		v.is(name, *field, "above 0, or 0 for the default of %d", value)
