@@ -1,0 +1,140 @@
+package strictjson
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/inferpick/inferpick/internal/check"
+)
+
+// Options say how errors name a document. The zero value is good.
+type Options struct {
+	Package string // first in each error
+	File    string // name of the document
+	// Unknown, if set, hears of each unknown field, which then is no error.
+	Unknown func(*check.Error)
+	// Place, if set, returns the line and column of a field, or as much of its path as there
+	// is: for JSON that was made of something else, such as YAML.
+	Place func(field string) (line, column int)
+}
+
+// Document is JSON whose places are known.
+type Document struct {
+	o    Options
+	data []byte // of the file, of which the document may be a part
+	root *node
+	errs check.Errors // repeated names
+}
+
+// Decode reads the JSON data into what v points to, which holds what could be read if there
+// is an error: a check.Errors.
+func Decode(data []byte, v any, o Options) error {
+	doc, err := Parse(data, o)
+	if err != nil {
+		return err
+	}
+	return doc.Decode(v)
+}
+
+// Parse reads one document. The error, a check.Errors, is that data is no JSON; Decode and
+// Value report what else is wrong.
+func Parse(data []byte, o Options) (*Document, error) {
+	var raw json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return nil, syntaxError(data, 0, err, o)
+	}
+	return newDocument(data, 0, o)
+}
+
+// ParseAll is Parse for any number of documents, one after the other.
+func ParseAll(data []byte, o Options) ([]*Document, error) {
+	var docs []*Document
+	for dec := json.NewDecoder(bytes.NewReader(data)); ; {
+		var raw json.RawMessage
+		switch err := dec.Decode(&raw); {
+		case err == io.EOF:
+			return docs, nil
+		case err != nil:
+			return nil, syntaxError(data, int(dec.InputOffset()), err, o)
+		}
+		doc, err := newDocument(data, int(dec.InputOffset())-len(raw), o)
+		if err != nil {
+			return nil, err
+		}
+		docs = append(docs, doc)
+	}
+}
+
+// newDocument reads the valid JSON at an offset.
+func newDocument(data []byte, offset int, o Options) (*Document, error) {
+	p := parser{data: data, at: offset}
+	doc := &Document{o: o, data: data, root: p.value("", 0)}
+	for _, e := range p.errs {
+		doc.errs = append(doc.errs, doc.placed(e.node, e.Error))
+	}
+	if p.deep {
+		return nil, doc.errs
+	}
+	return doc, nil
+}
+
+// syntaxError says where data stops to be JSON. Whole values were read up to an offset.
+func syntaxError(data []byte, offset int, err error, o Options) error {
+	at := len(data)
+	var syntax *json.SyntaxError
+	switch {
+	case len(bytes.TrimSpace(data)) == 0:
+		err = errors.New("is empty, want a JSON object")
+	case errors.Is(err, io.ErrUnexpectedEOF), err.Error() == "unexpected end of JSON input":
+		err = errors.New("ends in the middle of a JSON value")
+	case errors.As(err, &syntax):
+		at = min(max(int(syntax.Offset)-1, offset), at)
+		err = fmt.Errorf("is no JSON: %w", err)
+	}
+	e := &check.Error{Package: o.Package, File: o.File, Problem: "the document " + err.Error(), Err: err}
+	e.Line, e.Column = place(data, at)
+	return check.Errors{e}
+}
+
+// place returns line and column of an offset, from 1.
+func place(data []byte, at int) (line, column int) {
+	before := data[:at]
+	return 1 + bytes.Count(before, []byte("\n")), at - bytes.LastIndexByte(before, '\n')
+}
+
+// placed fills in whose error it is and the place of a node, or by o.Place of the field.
+func (d *Document) placed(n *node, e *check.Error) *check.Error {
+	e.Package, e.File = d.o.Package, d.o.File
+	if d.o.Place != nil {
+		e.Line, e.Column = d.o.Place(e.Field)
+	} else {
+		e.Line, e.Column = place(d.data, n.at)
+	}
+	return e
+}
+
+// Locate returns err as check.Errors with package, file and place, by the fields that they
+// are about: that of the field, or of what it is in as far as that is there. Errors that
+// have a place keep it. A nil err stays nil.
+func (d *Document) Locate(err error) error {
+	all := check.From(err)
+	for i, e := range all {
+		if e.Line == 0 {
+			c := *e
+			all[i] = d.placed(d.root.find(e.Field), &c)
+		}
+	}
+	return all.Err()
+}
+
+// Line returns the line of the document's begin.
+func (d *Document) Line() int {
+	line, _ := place(d.data, d.root.at)
+	return line
+}
+
+// Value returns the document as encoding/json would, with numbers as json.Number.
+func (d *Document) Value() (any, error) { return d.root.any(true), d.errs.Err() }
