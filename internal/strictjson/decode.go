@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,13 +15,14 @@ import (
 // Decode reads the document into what v points to, as the package comment says. The error
 // is a check.Errors with all that is wrong, in the order of the document.
 func (d *Document) Decode(v any) error {
-	to := reflect.ValueOf(v)
-	if to.Kind() != reflect.Pointer || to.IsNil() {
-		panic(fmt.Sprintf("strictjson: Decode into %T, want a pointer that is not nil", v))
-	}
-	r := decoder{doc: d, errs: d.errs[:len(d.errs):len(d.errs)]}
-	r.value(d.root, to.Elem(), "", false)
-	return r.errs.Err()
+	r := decoder{doc: d, errs: slices.Clone(d.errs)}
+	return r.decode(v)
+}
+
+// Peek is Decode for the fields that v has: all others are read over.
+func (d *Document) Peek(v any) error {
+	r := decoder{doc: d, open: 1}
+	return r.decode(v)
 }
 
 // decoder collects what is wrong with a document.
@@ -28,6 +30,15 @@ type decoder struct {
 	doc  *Document
 	errs check.Errors
 	open int // how many fields under way may have unknown fields in them
+}
+
+func (r *decoder) decode(v any) error {
+	to := reflect.ValueOf(v)
+	if to.Kind() != reflect.Pointer || to.IsNil() {
+		panic(fmt.Sprintf("strictjson: Decode into %T, want a pointer that is not nil", v))
+	}
+	r.value(r.doc.root, to.Elem(), "", false)
+	return r.errs.Err()
 }
 
 // want notes that a value is another than is allowed.
@@ -74,8 +85,12 @@ func (r *decoder) value(n *node, v reflect.Value, path string, element bool) {
 
 // itself reports whether v is of a type that reads itself, and lets it.
 func (r *decoder) itself(n *node, v reflect.Value, path string) bool {
-	if v.Type() == reflect.TypeFor[time.Duration]() {
+	switch v.Type() {
+	case reflect.TypeFor[time.Duration]():
 		r.duration(n, v, path)
+		return true
+	case reflect.TypeFor[time.Time]():
+		r.time(n, v, path)
 		return true
 	}
 	if !v.CanAddr() || v.Kind() == reflect.Pointer {
@@ -112,6 +127,20 @@ func (r *decoder) duration(n *node, v reflect.Value, path string) {
 		return
 	}
 	v.SetInt(int64(d))
+}
+
+func (r *decoder) time(n *node, v reflect.Value, path string) {
+	if n.kind == 'n' || n.kind == '"' && n.text == "" {
+		return
+	}
+	var t time.Time
+	err := t.UnmarshalText([]byte(n.text))
+	// In UTC the year may leave what RFC 3339 can write.
+	if t = t.UTC(); n.kind != '"' || err != nil || t.Year() < 0 || t.Year() > 9999 {
+		r.want(n, path, "a time in RFC 3339 such as \"2026-01-31T12:00:00Z\"")
+		return
+	}
+	v.Set(reflect.ValueOf(t))
 }
 
 func (r *decoder) object(n *node, v reflect.Value, path string) {
@@ -158,7 +187,7 @@ func (r *decoder) table(n *node, v reflect.Value, path string) {
 		r.want(n, path, "an object")
 		return
 	}
-	if v.IsNil() {
+	if v.IsNil() && len(n.names) > 0 {
 		v.Set(reflect.MakeMapWithSize(t, len(n.names)))
 	}
 	for i, key := range n.names {
@@ -179,6 +208,8 @@ func (r *decoder) list(n *node, v reflect.Value, path string) {
 	case n.kind != '[':
 		r.want(n, path, "a list")
 		return
+	case v.Kind() == reflect.Slice && len(n.inner) == 0:
+		v.SetZero()
 	case v.Kind() == reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), len(n.inner), len(n.inner)))
 	case len(n.inner) != v.Len():
@@ -244,11 +275,19 @@ func name(t reflect.Type) string {
 		return "true or false"
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		low := int64(-1) << (t.Bits() - 1)
-		return fmt.Sprintf("an integer from %d to %d", low, -(low + 1))
+		return integer(t, fmt.Sprintf("from %d to %d", low, -(low+1)))
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return fmt.Sprintf("an integer from 0 to %d", ^uint64(0)>>(64-t.Bits()))
+		return integer(t, fmt.Sprintf("from 0 to %d", ^uint64(0)>>(64-t.Bits())))
 	case reflect.Pointer:
 		return name(t.Elem())
 	}
 	return "a string"
+}
+
+// integer says how large one may be, if that could matter to anybody.
+func integer(t reflect.Type, bounds string) string {
+	if t.Kind() == reflect.Int || t.Kind() == reflect.Int64 {
+		return "an integer"
+	}
+	return "an integer " + bounds
 }

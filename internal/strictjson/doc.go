@@ -7,7 +7,8 @@
 //   - names of fields are exact, and an unknown one or one that is there twice is an error;
 //   - a time.Duration is text above 0 such as "300ms", "" the same as nothing;
 //   - null is the same as nothing for a field, and an error as an element of a list or map
-//     that cannot be nil;
+//     that cannot be nil; an empty list or object becomes a nil slice or map;
+//   - a time is in RFC 3339, becomes one in UTC, and "" is the same as nothing;
 //   - an array must have the length of its Go type;
 //   - nothing follows the document, and it is not nested deeper than 64 levels.
 //

@@ -116,6 +116,47 @@ func (d *Document) placed(n *node, e *check.Error) *check.Error {
 	return e
 }
 
+// Place returns line and column of a field, or of what it is in as far as that is there.
+func (d *Document) Place(field string) (line, column int) {
+	if d.o.Place != nil {
+		return d.o.Place(field)
+	}
+	return place(d.data, d.root.find(field).at)
+}
+
+// Within turns the place in a value that was read as a json.RawMessage into that in the
+// document.
+func (d *Document) Within(field string, line, column int) (int, int) {
+	before, first := place(d.data, d.root.find(field).start)
+	if line == 1 {
+		column += first - 1
+	}
+	return before + line - 1, column
+}
+
+// Elements returns those of the list that is a field of the document, of nothing if it is
+// not there. The paths of each begin anew.
+func (d *Document) Elements(field string) ([]*Document, error) {
+	list := d.root.member(field)
+	if list == nil || list.kind == 'n' {
+		return nil, nil
+	}
+	if list.kind != '[' {
+		return nil, check.Errors{d.placed(list, &check.Error{Field: field, Value: list.any(true), Want: "a list"})}
+	}
+	docs := make([]*Document, len(list.inner))
+	for i, item := range list.inner {
+		docs[i] = &Document{o: d.o, data: d.data, root: item}
+	}
+	return docs, nil
+}
+
+// Has reports whether a field of the document is there, and not null.
+func (d *Document) Has(field string) bool {
+	n := d.root.member(field)
+	return n != nil && n.kind != 'n'
+}
+
 // Locate returns err as check.Errors with package, file and place, by the fields that they
 // are about: that of the field, or of what it is in as far as that is there. Errors that
 // have a place keep it. A nil err stays nil.
@@ -128,12 +169,6 @@ func (d *Document) Locate(err error) error {
 		}
 	}
 	return all.Err()
-}
-
-// Line returns the line of the document's begin.
-func (d *Document) Line() int {
-	line, _ := place(d.data, d.root.at)
-	return line
 }
 
 // Value returns the document as encoding/json would, with numbers as json.Number.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -151,6 +152,14 @@ func (n *node) any(numbers bool) any {
 	return f
 }
 
+// member returns the value of a member of an object, nil if there is none.
+func (n *node) member(name string) *node {
+	if i := slices.Index(n.names, name); i >= 0 {
+		return n.inner[i]
+	}
+	return nil
+}
+
 // find returns the node that a path leads to, as far as it does.
 func (n *node) find(path string) *node {
 	for path != "" {
@@ -162,11 +171,7 @@ func (n *node) find(path string) *node {
 		if i, err := strconv.Atoi(name); n.kind == '[' && err == nil && i >= 0 && i < len(n.inner) {
 			next = n.inner[i]
 		} else if n.kind == '{' {
-			for i := range n.names {
-				if n.names[i] == name {
-					next = n.inner[i]
-				}
-			}
+			next = n.member(name)
 		}
 		if next == nil {
 			return n
