@@ -41,6 +41,8 @@ func TestChecks(t *testing.T) {
 	check.Required(&c, "Name", "")
 	c.OneOf("Order", "fifoo", "fifo", "deadline")
 	c.OneOf("Order", "random", "fifo", "deadline")
+	c.Unknown("Type", "x", []string{"a", "b"})
+	c.Unknown("Type", "aaaaab", []string{"b", "aaaaaa"})
 	c.Add("Inner[2]", errors.Join(&check.Error{Package: "q", Field: "X", Problem: "is wrong"}, cause))
 	c.Failf("", "at all: %w", cause)
 	require.EqualError(t, c.Err(), `p: TTL is -1s, want 1ms to 1h0m0s, or 0 for the default 1s
@@ -49,13 +51,15 @@ p: Rate is +Inf, want above 0, or 0 for the default 2
 p: Part is NaN, want 0 to 1
 p: Count is -1, want at least 0
 p: Name is required
-p: Order is "fifoo", which is unknown; the nearest is fifo
-p: Order is "random", which is unknown; known are fifo, deadline
+p: Order is "fifoo", want one of fifo, deadline; the nearest is fifo
+p: Order is "random", want one of fifo, deadline
+p: Type is "x", which is unknown; known are a, b
+p: Type is "aaaaab", which is unknown; the nearest is aaaaaa
 p: Inner[2].X is wrong
 p: Inner[2] cause
 p: at all: cause`)
 	require.ErrorIs(t, c.Err(), cause)
-	require.Equal(t, 11, c.Len())
+	require.Equal(t, 13, c.Len())
 }
 
 func TestNearest(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -80,14 +81,21 @@ func (c *Checks) Want(ok bool, field string, v any, format string, args ...any) 
 	}
 }
 
-// OneOf checks that v is one of some names, of which the error tells the nearest.
+// OneOf checks that v is one of some names. The error lists them and tells the nearest:
+// where there are many, Unknown is shorter.
 func (c *Checks) OneOf(field, v string, names ...string) {
-	if !slices.Contains(names, v) {
-		c.Unknown(field, v, names)
+	if slices.Contains(names, v) {
+		return
 	}
+	want := "one of " + strings.Join(names, ", ")
+	if near := Nearest(v, names); near != "" {
+		want += "; the nearest is " + near
+	}
+	c.Want(false, field, v, "%s", want)
 }
 
-// Unknown notes that a field has a name that is none of the known ones.
+// Unknown notes that a field has a name that is none of the known ones. The error tells the
+// nearest, or if none is near all of them.
 func (c *Checks) Unknown(field, v string, known []string) {
 	c.errs = append(c.errs, &Error{Package: c.Package, Field: field, Problem: "is " + Show(v) + ", which is unknown", Name: v, Known: known})
 }

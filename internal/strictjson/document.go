@@ -163,10 +163,11 @@ func (d *Document) Has(field string) bool {
 func (d *Document) Locate(err error) error {
 	all := check.From(err)
 	for i, e := range all {
-		if e.Line == 0 {
-			c := *e
-			all[i] = d.placed(d.root.find(e.Field), &c)
+		c := *e
+		if all[i] = &c; e.Line == 0 {
+			d.placed(d.root.find(e.Field), &c)
 		}
+		c.Package, c.File = d.o.Package, d.o.File
 	}
 	return all.Err()
 }
