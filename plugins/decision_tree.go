@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -176,10 +177,9 @@ func (f LowQueue) Filter(_ context.Context, req *types.Request, eps []*types.End
 }
 
 func (f LowQueue) validate() error {
-	if !(f.Below >= 0) {
-		return fmt.Errorf("below is %v, want more than 0, or 0 for the default %d", f.Below, TreeLowQueue)
-	}
-	return nil
+	var c check.Checks
+	check.Positive(&c, "below", &f.Below, TreeLowQueue)
+	return c.Err()
 }
 
 // LeastQueue is a Filter that keeps the endpoints near the shortest queue: with
@@ -257,10 +257,9 @@ func (f LoRASoftAffinity) Filter(_ context.Context, req *types.Request, eps []*t
 }
 
 func (f LoRASoftAffinity) validate() error {
-	if !(f.Affinity >= 0 && f.Affinity <= 1) {
-		return fmt.Errorf("affinity is %v, want more than 0 and at most 1, or 0 for the default %v", f.Affinity, TreeLoRAAffinity)
-	}
-	return nil
+	var c check.Checks
+	check.Default(&c, "affinity", &f.Affinity, TreeLoRAAffinity, 0, 1)
+	return c.Err()
 }
 
 // slotFree reports whether fewer adapters are in use than fit. One that is both

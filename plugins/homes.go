@@ -2,11 +2,11 @@ package plugins
 
 import (
 	"container/list"
-	"fmt"
 	"hash/maphash"
 	"sync"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -31,22 +31,15 @@ type home struct {
 }
 
 // newHomes returns homes with the bounds given, 0 for defaults, or what is wrong with them.
-// name and ttlName are what errors call them.
-func newHomes(name string, most, def int, ttlName string, ttl, defTTL time.Duration) (*homes, error) {
-	if most < 0 || most > LimitMaxSessions {
-		return nil, fmt.Errorf("plugins: %s is %d, want 1 to %d, or 0 for the default %d", name, most, LimitMaxSessions, def)
+// name is what errors call most.
+func newHomes(name string, most, def int, ttl, defTTL time.Duration) (*homes, error) {
+	c := check.Checks{Package: "plugins"}
+	check.Default(&c, name, &most, def, 1, LimitMaxSessions)
+	check.Positive(&c, "ttl", &ttl, defTTL)
+	if err := c.Err(); err != nil {
+		return nil, err
 	}
-	if ttl < 0 {
-		return nil, fmt.Errorf("plugins: %s is %v, want more than 0, or 0 for the default %v", ttlName, ttl, defTTL)
-	}
-	h := &homes{max: most, ttl: ttl, seed: maphash.MakeSeed(), byID: map[uint64]*list.Element{}, recent: list.New()}
-	if h.max == 0 {
-		h.max = def
-	}
-	if h.ttl == 0 {
-		h.ttl = defTTL
-	}
-	return h, nil
+	return &homes{max: most, ttl: ttl, seed: maphash.MakeSeed(), byID: map[uint64]*list.Element{}, recent: list.New()}, nil
 }
 
 // kind is what homes holds.

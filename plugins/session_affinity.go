@@ -20,10 +20,10 @@ type SessionOptions struct {
 	// MaxSessions bounds how many sessions and answers are remembered; beyond it the one
 	// longest unused is forgotten. Default DefaultMaxSessions, about 130 bytes
 	// each; at most LimitMaxSessions.
-	MaxSessions int
+	MaxSessions int `json:"maxSessions,omitempty"`
 	// TTL is how long a session is remembered after its last request, and an answer after
 	// it was given or continued. Default DefaultSessionTTL.
-	TTL time.Duration
+	TTL time.Duration `json:"ttl,omitempty"`
 }
 
 // SessionAffinity is a Scorer that prefers the endpoint that gave the answer which the
@@ -42,7 +42,7 @@ type SessionAffinity struct{ homes *homes }
 
 // NewSessionAffinity returns a SessionAffinity, or what is wrong with o.
 func NewSessionAffinity(o SessionOptions) (*SessionAffinity, error) {
-	h, err := newHomes("MaxSessions", o.MaxSessions, DefaultMaxSessions, "session TTL", o.TTL, DefaultSessionTTL)
+	h, err := newHomes("maxSessions", o.MaxSessions, DefaultMaxSessions, o.TTL, DefaultSessionTTL)
 	if err != nil {
 		return nil, err
 	}

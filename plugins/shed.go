@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -64,10 +65,10 @@ func (f Shed) hardQueue() float64 {
 }
 
 func (f Shed) validate() error {
-	if !(f.HardQueue >= 0) {
-		return fmt.Errorf("hardQueue is %v, want at least 0", f.HardQueue)
-	}
-	return f.Room.validate()
+	var c check.Checks
+	check.Range(&c, "hardQueue", f.HardQueue, 0, 0)
+	c.Add("", f.Room.validate())
+	return c.Err()
 }
 
 var _ scheduling.Filter = Shed{}

@@ -246,7 +246,7 @@ func TestDecodeManifestErrors(t *testing.T) {
 		{"rewrite", rewrite(`[{"matches":[{"model":{"type":"Prefix"}}],"targets":[{"weight":1000001}]}]`),
 			[]string{`spec.rules[0].matches[0].model.type is "Prefix", want one of Exact`, "model.value must not be empty", "targets[0].modelRewrite must not be empty", "targets[0].weight is 1000001, want 1 to 1000000"}},
 		{"list in a list", `{"kind":"List","items":[{"kind":"List","items":[]}]}`, []string{"want another than a list inside a list"}},
-		{"deep", strings.Repeat("[", 100) + strings.Repeat("]", 100), []string{"nested deeper"}},
+		{"deep", strings.Repeat("[", 600) + strings.Repeat("]", 600), []string{"nested deeper"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -56,7 +56,7 @@ p: Order is "random", want one of fifo, deadline
 p: Type is "x", which is unknown; known are a, b
 p: Type is "aaaaab", which is unknown; the nearest is aaaaaa
 p: Inner[2].X is wrong
-p: Inner[2] cause
+p: Inner[2]: cause
 p: at all: cause`)
 	require.ErrorIs(t, c.Err(), cause)
 	require.Equal(t, 13, c.Len())

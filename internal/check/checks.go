@@ -2,6 +2,7 @@ package check
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -110,7 +111,7 @@ func Required[T comparable](c *Checks, field string, v T) {
 // Failf notes a problem of a field. A %w in format wraps a cause.
 func (c *Checks) Failf(field, format string, args ...any) {
 	err := fmt.Errorf(format, args...)
-	c.errs = append(c.errs, &Error{Package: c.Package, Field: field, Problem: err.Error(), Err: err})
+	c.errs = append(c.errs, &Error{Package: c.Package, Field: field, Problem: err.Error(), Err: errors.Unwrap(err)})
 }
 
 // Add notes what is wrong with a field, or with what is inside it, as Under puts it. A nil

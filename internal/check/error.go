@@ -57,10 +57,13 @@ func (e *Error) Text() string {
 	if e.Known != nil {
 		what += Suggest(e.Name, e.Known)
 	}
-	if e.Field == "" && e.Problem != "" {
+	switch {
+	case e.Field == "" && e.Problem != "":
 		return what
+	case e.Err != nil && e.Problem == e.Err.Error():
+		return shorten(e.Field, 200) + ": " + what
 	}
-	return cmp.Or(e.Field, "the document") + " " + what
+	return cmp.Or(shorten(e.Field, 200), "the document") + " " + what
 }
 
 // Place returns file:line:column as far as they are known.
@@ -172,8 +175,9 @@ func Show(v any) string {
 }
 
 // Shorten returns s, or its beginning if it is long.
-func Shorten(s string) string {
-	const most = 80
+func Shorten(s string) string { return shorten(s, 80) }
+
+func shorten(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}

@@ -171,6 +171,9 @@ func (r *decoder) unknown(n *node, path, key string, known []string) {
 		return
 	}
 	e := &check.Error{Field: path, Problem: "is not a field", Name: key, Known: known}
+	if len(known) == 0 {
+		e.Problem += ", want none"
+	}
 	if tell := r.doc.o.Unknown; tell != nil {
 		tell(r.doc.placed(n, e))
 		return

@@ -10,7 +10,7 @@
 //     that cannot be nil; an empty list or object becomes a nil slice or map;
 //   - a time is in RFC 3339, becomes one in UTC, and "" is the same as nothing;
 //   - an array must have the length of its Go type;
-//   - nothing follows the document, and it is not nested deeper than 64 levels.
+//   - nothing follows the document, and it is not nested deeper than 512 levels.
 //
 // An UnmarshalJSON or UnmarshalText of a type is used, and its errors get the place of the
 // value. A field with the tag strictjson:"open" may have unknown fields in it, at any depth.

@@ -2,6 +2,7 @@ package strictjson
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,7 +72,7 @@ func ParseAll(data []byte, o Options) ([]*Document, error) {
 // newDocument reads the valid JSON at an offset.
 func newDocument(data []byte, offset int, o Options) (*Document, error) {
 	p := parser{data: data, at: offset}
-	doc := &Document{o: o, data: data, root: p.value("", 0)}
+	doc := &Document{o: o, data: data, root: p.value()}
 	for _, e := range p.errs {
 		doc.errs = append(doc.errs, doc.placed(e.node, e.Error))
 	}
@@ -159,15 +160,17 @@ func (d *Document) Has(field string) bool {
 
 // Locate returns err as check.Errors with package, file and place, by the fields that they
 // are about: that of the field, or of what it is in as far as that is there. Errors that
-// have a place keep it. A nil err stays nil.
+// have a place keep it. Of one that has no field it is what its text begins with, if that
+// is a field. A nil err stays nil.
 func (d *Document) Locate(err error) error {
 	all := check.From(err)
 	for i, e := range all {
 		c := *e
-		if all[i] = &c; e.Line == 0 {
-			d.placed(d.root.find(e.Field), &c)
+		all[i], c.Package, c.File = &c, d.o.Package, d.o.File
+		n := d.root.find(cmp.Or(e.Field, e.Problem))
+		if e.Line == 0 && (e.Field != "" || n != d.root) {
+			d.placed(n, &c)
 		}
-		c.Package, c.File = d.o.Package, d.o.File
 	}
 	return all.Err()
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // maxDepth bounds the nesting. Kubernetes' own metadata (managedFields) reaches about a
-// dozen.
-const maxDepth = 64
+// dozen, a declared decision tree some hundred.
+const maxDepth = 512
 
 // node is one JSON value.
 type node struct {
@@ -27,10 +27,11 @@ type node struct {
 
 // parser reads JSON that is valid.
 type parser struct {
-	data []byte
-	at   int
-	errs []nodeError
-	deep bool
+	data   []byte
+	at     int
+	parent []string // of the value under way: names and indices as in a path
+	errs   []nodeError
+	deep   bool
 }
 
 type nodeError struct {
@@ -38,8 +39,12 @@ type nodeError struct {
 	*check.Error
 }
 
-func (p *parser) fail(n *node, path, problem string) {
-	p.errs = append(p.errs, nodeError{n, &check.Error{Field: path, Problem: problem}})
+// enter reads what is inside a value.
+func (p *parser) enter(step string) *node {
+	p.parent = append(p.parent, step)
+	n := p.value()
+	p.parent = p.parent[:len(p.parent)-1]
+	return n
 }
 
 // skip goes on to the next character that means something.
@@ -50,13 +55,13 @@ func (p *parser) skip() byte {
 	return p.data[p.at]
 }
 
-func (p *parser) value(path string, depth int) *node {
+func (p *parser) value() *node {
 	n := &node{kind: p.skip()}
 	n.at, n.start = p.at, p.at
-	if depth > maxDepth {
+	if len(p.parent) > maxDepth {
 		if !p.deep {
 			p.deep = true
-			p.fail(n, path, fmt.Sprintf("is nested deeper than %d levels", maxDepth))
+			p.errs = append(p.errs, nodeError{n, &check.Error{Problem: fmt.Sprintf("the document is nested deeper than %d levels", maxDepth)}})
 		}
 		n.kind = 'n'
 		p.pass()
@@ -64,10 +69,10 @@ func (p *parser) value(path string, depth int) *node {
 	}
 	switch n.kind {
 	case '{':
-		p.object(n, path, depth)
+		p.object(n)
 	case '[':
 		for p.at++; p.skip() != ']'; {
-			n.inner = append(n.inner, p.value(index(path, len(n.inner)), depth+1))
+			n.inner = append(n.inner, p.enter(index("", len(n.inner))))
 		}
 		p.at++
 	case '"':
@@ -84,17 +89,20 @@ func (p *parser) value(path string, depth int) *node {
 	return n
 }
 
-func (p *parser) object(n *node, path string, depth int) {
+func (p *parser) object(n *node) {
 	seen := map[string]*node{}
 	for p.at++; p.skip() != '}'; {
 		at := p.at
 		name := p.quoted()
-		field := member(path, name)
-		v := p.value(field, depth+1)
+		v := p.enter(member("", name))
 		v.at = at
 		if first := seen[name]; first != nil {
 			line, column := place(p.data, first.at)
-			p.fail(v, field, fmt.Sprintf("is there twice, first at line %d, column %d", line, column))
+			e := &check.Error{Problem: fmt.Sprintf("is there twice, first at line %d, column %d", line, column)}
+			for _, step := range append(p.parent, member("", name)) {
+				e.Field = check.Join(e.Field, step)
+			}
+			p.errs = append(p.errs, nodeError{v, e})
 			continue
 		}
 		seen[name] = v

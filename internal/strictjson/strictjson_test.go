@@ -150,10 +150,10 @@ func TestDecodeErrors(t *testing.T) {
 		{"map", `{"labels": {"a.b": 1}}`, []string{`line 1, column 13: labels["a.b"] is 1, want a string`}},
 		{"array", `{"pair": [1, 2, 3]}`, []string{"pair is [1,2,3], want a list of 2"}},
 		{"bytes", `{"bytes": "*"}`, []string{`bytes is "*", want bytes in base64`}},
-		{"reads itself", `{"level": "middle", "text": "bad", "list": [{"text": 1}]}`, []string{"line 1, column 2: level must be low or high", "line 1, column 21: text is bad", "list[0].text is 1, want a string"}},
+		{"reads itself", `{"level": "middle", "text": "bad", "list": [{"text": 1}]}`, []string{"line 1, column 2: level: must be low or high", "line 1, column 21: text: is bad", "list[0].text is 1, want a string"}},
 		{"time", `{"at": "now"}`, []string{"line 1, column 2: at is \"now\", want a time in RFC 3339 such as \"2026-01-31T12:00:00Z\""}},
 		{"long value", `{"small": "` + strings.Repeat("é", 100) + `"}`, []string{`small is "` + strings.Repeat("é", 39) + "…, want"}},
-		{"deep", strings.Repeat(`{"list":[`, 40) + strings.Repeat("]}", 40), []string{"list[0].list is nested deeper than 64 levels"}},
+		{"deep", strings.Repeat(`{"list":[`, 300) + strings.Repeat("]}", 300), []string{"line 1, column 2306: the document is nested deeper than 512 levels"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var c config
@@ -195,15 +195,17 @@ func TestLocate(t *testing.T) {
 	c.Failf("list[7]", "is required")
 	c.Add("list[1].raw", check.Errors{{Field: "depth", Value: 3, Want: "at most 2", Line: 1, Column: 2}})
 	c.Failf("", "says nothing: %w", cause)
+	c.Add("", errors.New(`list[0] has "labels": more`))
 	err = doc.Locate(c.Err())
 	require.EqualError(t, err, `p: f:2:15: list[0].labels["a.b"] is odd
 p: f:2:3: list[0].missing.more is required
 p: f:1:2: list[7] is required
 p: f:3:12: list[1].raw.depth is 3, want at most 2
-p: f:1:1: says nothing: cause`)
+p: f: says nothing: cause
+p: f:2:3: list[0] has "labels": more`)
 	require.ErrorIs(t, err, cause)
 	require.NoError(t, doc.Locate(nil))
-	require.EqualError(t, doc.Locate(cause), "p: f:1:1: cause")
+	require.EqualError(t, doc.Locate(cause), "p: f: cause")
 }
 
 func TestPlacesOfOthers(t *testing.T) {
