@@ -170,7 +170,7 @@ func (r *decoder) unknown(n *node, path, key string, known []string) {
 	if r.open > 0 {
 		return
 	}
-	e := &check.Error{Field: path, Problem: "is not a field", Name: key, Known: known}
+	e := &check.Error{Field: path, Problem: "is not a field", Name: key, Known: known, Err: ErrUnknownField}
 	if len(known) == 0 {
 		e.Problem += ", want none"
 	}

@@ -11,10 +11,14 @@ import (
 	"github.com/inferpick/inferpick/internal/check"
 )
 
+// ErrUnknownField is what errors about unknown fields wrap.
+var ErrUnknownField = errors.New("unknown field")
+
 // Options say how errors name a document. The zero value is good.
 type Options struct {
 	Package string // first in each error
 	File    string // name of the document
+	Line    int    // of the file at which the document begins, if it is a part of it; 0: 1
 	// Unknown, if set, hears of each unknown field, which then is no error.
 	Unknown func(*check.Error)
 	// Place, if set, returns the line and column of a field, or as much of its path as there
@@ -71,7 +75,7 @@ func ParseAll(data []byte, o Options) ([]*Document, error) {
 
 // newDocument reads the valid JSON at an offset.
 func newDocument(data []byte, offset int, o Options) (*Document, error) {
-	p := parser{data: data, at: offset}
+	p := parser{o: &o, data: data, at: offset}
 	doc := &Document{o: o, data: data, root: p.value()}
 	for _, e := range p.errs {
 		doc.errs = append(doc.errs, doc.placed(e.node, e.Error))
@@ -96,14 +100,14 @@ func syntaxError(data []byte, offset int, err error, o Options) error {
 		err = fmt.Errorf("is no JSON: %w", err)
 	}
 	e := &check.Error{Package: o.Package, File: o.File, Problem: "the document " + err.Error(), Err: err}
-	e.Line, e.Column = place(data, at)
+	e.Line, e.Column = o.place(data, at)
 	return check.Errors{e}
 }
 
 // place returns line and column of an offset, from 1.
-func place(data []byte, at int) (line, column int) {
+func (o *Options) place(data []byte, at int) (line, column int) {
 	before := data[:at]
-	return 1 + bytes.Count(before, []byte("\n")), at - bytes.LastIndexByte(before, '\n')
+	return max(o.Line, 1) + bytes.Count(before, []byte("\n")), at - bytes.LastIndexByte(before, '\n')
 }
 
 // placed fills in whose error it is and the place of a node, or by o.Place of the field.
@@ -112,7 +116,7 @@ func (d *Document) placed(n *node, e *check.Error) *check.Error {
 	if d.o.Place != nil {
 		e.Line, e.Column = d.o.Place(e.Field)
 	} else {
-		e.Line, e.Column = place(d.data, n.at)
+		e.Line, e.Column = d.o.place(d.data, n.at)
 	}
 	return e
 }
@@ -122,13 +126,13 @@ func (d *Document) Place(field string) (line, column int) {
 	if d.o.Place != nil {
 		return d.o.Place(field)
 	}
-	return place(d.data, d.root.find(field).at)
+	return d.o.place(d.data, d.root.find(field).at)
 }
 
 // Within turns the place in a value that was read as a json.RawMessage into that in the
 // document.
 func (d *Document) Within(field string, line, column int) (int, int) {
-	before, first := place(d.data, d.root.find(field).start)
+	before, first := d.o.place(d.data, d.root.find(field).start)
 	if line == 1 {
 		column += first - 1
 	}

@@ -27,6 +27,7 @@ type node struct {
 
 // parser reads JSON that is valid.
 type parser struct {
+	o      *Options
 	data   []byte
 	at     int
 	parent []string // of the value under way: names and indices as in a path
@@ -97,7 +98,7 @@ func (p *parser) object(n *node) {
 		v := p.enter(member("", name))
 		v.at = at
 		if first := seen[name]; first != nil {
-			line, column := place(p.data, first.at)
+			line, column := p.o.place(p.data, first.at)
 			e := &check.Error{Problem: fmt.Sprintf("is there twice, first at line %d, column %d", line, column)}
 			for _, step := range append(p.parent, member("", name)) {
 				e.Field = check.Join(e.Field, step)
