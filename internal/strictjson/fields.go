@@ -8,82 +8,55 @@ import (
 
 // field is one of a struct, or of a struct embedded in it.
 type field struct {
-	name   string
-	index  []int
-	tagged bool
-	open   bool
+	index []int
+	open  bool
 }
 
-// fieldsOf returns the fields of a struct that have a name in JSON, by the rules of
-// encoding/json: of those with one name the least embedded counts, of several such the one
-// with a tag, and none if that does not decide. names are in the order of the struct.
+// fieldsOf returns the fields of a struct by their names in JSON, and the names in the order
+// of the struct. Of several with one name the least embedded counts, as in encoding/json;
+// two that are embedded alike are a mistake in the program.
 func fieldsOf(t reflect.Type) (fields map[string]field, names []string) {
 	fields = map[string]field{}
-	var found [][]field // by depth
-	collect(t, nil, map[reflect.Type]bool{}, &found)
-	for _, level := range found {
-		for _, f := range level {
-			if old, ok := fields[f.name]; ok && len(old.index) < len(f.index) {
-				continue
-			}
-			if same := rivals(level, f); same == 1 {
-				fields[f.name] = f
-				names = append(names, f.name)
-			}
+	var named [][]int // embedded structs that have a name: what is in them is theirs
+	for _, f := range reflect.VisibleFields(t) {
+		tag := f.Tag.Get("json")
+		name, _, _ := strings.Cut(tag, ",")
+		embedded := f.Anonymous && isStruct(f.Type)
+		inside := inAnyOf(f.Index, named)
+		if embedded && name != "" {
+			named = append(named, f.Index)
 		}
+		if embedded && name == "" || inside || !f.IsExported() || tag == "-" {
+			continue
+		}
+		if name == "" {
+			name = f.Name
+		}
+		old, twice := fields[name]
+		switch {
+		case twice && len(old.index) == len(f.Index):
+			panic(fmt.Sprintf("strictjson: %v has the field %s twice", t, name))
+		case twice && len(old.index) < len(f.Index):
+			continue
+		case !twice:
+			names = append(names, name)
+		}
+		fields[name] = field{index: f.Index, open: f.Tag.Get("strictjson") == "open"}
 	}
 	return fields, names
 }
 
-// rivals counts the fields of a level that have the name of f as well as it does; 0: one
-// has it better.
-func rivals(level []field, f field) (n int) {
-	for _, o := range level {
-		switch {
-		case o.name != f.name:
-		case o.tagged && !f.tagged:
-			return 0
-		case o.tagged == f.tagged:
-			n++
-		}
-	}
-	return n
+func isStruct(t reflect.Type) bool {
+	return t.Kind() == reflect.Struct || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct
 }
 
-func collect(t reflect.Type, index []int, inside map[reflect.Type]bool, found *[][]field) {
-	if inside[t] {
-		return
-	}
-	inside[t] = true
-	defer delete(inside, t)
-	depth := len(index)
-	for len(*found) <= depth {
-		*found = append(*found, nil)
-	}
-	for i := range t.NumField() {
-		f := t.Field(i)
-		tag := f.Tag.Get("json")
-		name, options, _ := strings.Cut(tag, ",")
-		if strings.Contains(options, "string") {
-			panic(fmt.Sprintf("strictjson: %v.%s: numbers in strings are not supported", t, f.Name))
-		}
-		at := append(index[:depth:depth], i)
-		under := f.Type
-		if under.Kind() == reflect.Pointer {
-			under = under.Elem()
-		}
-		switch {
-		case tag == "-":
-		case f.Anonymous && name == "" && under.Kind() == reflect.Struct && (f.IsExported() || f.Type == under):
-			collect(under, at, inside, found)
-		case !f.IsExported():
-		case name == "":
-			(*found)[depth] = append((*found)[depth], field{name: f.Name, index: at})
-		default:
-			open := f.Tag.Get("strictjson") == "open"
-			(*found)[depth] = append((*found)[depth], field{name: name, index: at, tagged: true, open: open})
+func inAnyOf(index []int, outer [][]int) bool {
+	for _, o := range outer {
+		if len(index) > len(o) && reflect.DeepEqual(index[:len(o)], o) {
+			return true
 		}
 	}
+	return false
 }
 
 // settable returns the field of v at an index, for which it makes embedded structs.

@@ -130,7 +130,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"kind of document", `[1]`, []string{"line 1, column 1: the document is [1], want an object"}},
 		{"unknown", "{\n \"numbrs\": 1}", []string{"line 2, column 2: numbrs is not a field; the nearest is numbers"}},
 		{"case", `{"TTL": "1s"}`, []string{"line 1, column 2: TTL is not a field; the nearest is ttl"}},
-		{"unknown, none near", `{"loose": {}, "list": [{}, {"qqqqqq": 1}]}`, []string{"line 1, column 29: list[1].qqqqqq is not a field; known are note, ttl, small, count, ratio, narrow, on, weight, list, numbers, pair, labels, limits, raw, at, level, text, anything, bytes, loose, name, Plain, deep"}},
+		{"unknown, none near", `{"loose": {}, "list": [{}, {"qqqqqq": 1}]}`, []string{"line 1, column 29: list[1].qqqqqq is not a field; known are name, Plain, deep, note, ttl, small, count, ratio, narrow, on, weight, list, numbers, pair, labels, limits, raw, at, level, text, anything, bytes, loose"}},
 		{"unknown, odd name", `{"a.b": 1}`, []string{`line 1, column 2: ["a.b"] is not a field`}},
 		{"skipped and hidden", `{"Skipped": 1, "hidden": 1}`, []string{"line 1, column 2: Skipped is not a field", "line 1, column 16: hidden is not a field"}},
 		{"twice", "{\"name\": \"a\",\n\"name\": \"b\"}", []string{"line 2, column 1: name is there twice, first at line 1, column 2"}},
@@ -255,6 +255,22 @@ func TestParts(t *testing.T) {
 	require.NoError(t, err)
 	_, err = doc.Elements("more")
 	require.EqualError(t, err, "line 1, column 2: more is 1, want a list")
+}
+
+// TestEmbedded: an embedded struct with a name is a field, and one that is left out is not there.
+func TestEmbedded(t *testing.T) {
+	type (
+		Named struct{ A int }
+		Left  struct{ B int }
+	)
+	var c struct {
+		Named `json:"named"`
+		Left  `json:"-"`
+	}
+	require.NoError(t, strictjson.Decode([]byte(`{"named": {"A": 1}}`), &c, strictjson.Options{}))
+	require.Equal(t, 1, c.A)
+	require.EqualError(t, strictjson.Decode([]byte(`{"A": 1, "B": 2}`), &c, strictjson.Options{}), `line 1, column 2: A is not a field; known are named
+line 1, column 10: B is not a field; known are named`)
 }
 
 // FuzzDecode: what is accepted encoding/json decodes to the same, but for durations; and
