@@ -382,11 +382,11 @@ func TestDNSSourceRun(t *testing.T) {
 func TestDNSOptions(t *testing.T) {
 	good := datastore.DNSOptions{Pool: llama, Host: "h", Port: 1}
 	for want, change := range map[string]func(*datastore.DNSOptions){
-		"Host is required":      func(o *datastore.DNSOptions) { o.Host = "" },
-		"Pool is required":      func(o *datastore.DNSOptions) { o.Pool = types.NamespacedName{} },
-		"Port must be from 1":   func(o *datastore.DNSOptions) { o.Port = 0 },
-		"MetricsPort must be":   func(o *datastore.DNSOptions) { o.MetricsPort = 70000 },
-		"Network must be ip, i": func(o *datastore.DNSOptions) { o.Network = "tcp" },
+		"Host is required":                           func(o *datastore.DNSOptions) { o.Host = "" },
+		"Pool is required":                           func(o *datastore.DNSOptions) { o.Pool = types.NamespacedName{} },
+		"Port is 0, want 1 to 65535":                 func(o *datastore.DNSOptions) { o.Port = 0 },
+		"MetricsPort is 70000, want 0 to 65535":      func(o *datastore.DNSOptions) { o.MetricsPort = 70000 },
+		`Network is "tcp", want one of ip, ip4, ip6`: func(o *datastore.DNSOptions) { o.Network = "tcp" },
 	} {
 		o := good
 		change(&o)
