@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -98,22 +99,15 @@ type DNSSource struct {
 // NewDNSSource returns a source of store. It does nothing until Load or Run is
 // called.
 func NewDNSSource(store *Store, o DNSOptions) (*DNSSource, error) {
-	if o.Host == "" {
-		return nil, errors.New("datastore: DNSOptions.Host is required")
+	c := check.Checks{Package: "datastore: DNSOptions"}
+	check.Required(&c, "Host", o.Host)
+	check.Required(&c, "Pool", o.Pool.Name)
+	if !o.SRV {
+		check.Range(&c, "Port", o.Port, 1, 65535)
 	}
-	if o.Pool.Name == "" {
-		return nil, errors.New("datastore: DNSOptions.Pool is required")
-	}
-	if !o.SRV && (o.Port < 1 || o.Port > 65535) {
-		return nil, fmt.Errorf("datastore: DNSOptions.Port must be from 1 to 65535, or SRV set, got %d", o.Port)
-	}
-	if o.MetricsPort < 0 || o.MetricsPort > 65535 {
-		return nil, fmt.Errorf("datastore: DNSOptions.MetricsPort must be from 1 to 65535, or 0, got %d", o.MetricsPort)
-	}
+	check.Range(&c, "MetricsPort", o.MetricsPort, 0, 65535)
 	o.Network = cmp.Or(o.Network, "ip")
-	if !slices.Contains([]string{"ip", "ip4", "ip6"}, o.Network) {
-		return nil, fmt.Errorf("datastore: DNSOptions.Network must be ip, ip4 or ip6, got %s", shorten(o.Network))
-	}
+	c.OneOf("Network", o.Network, "ip", "ip4", "ip6")
 	o.Interval = max(cmp.Or(o.Interval, 10*time.Second), 100*time.Millisecond)
 	if o.Timeout <= 0 {
 		o.Timeout = 5 * time.Second
@@ -121,7 +115,7 @@ func NewDNSSource(store *Store, o DNSOptions) (*DNSSource, error) {
 	ranges := make([]netip.Prefix, len(o.AllowRanges))
 	for i, r := range o.AllowRanges {
 		if !r.IsValid() {
-			return nil, fmt.Errorf("datastore: DNSOptions.AllowRanges[%d] is no range", i)
+			c.Failf(fmt.Sprintf("AllowRanges[%d]", i), "is no range")
 		}
 		if a := r.Addr(); a.Is4In6() && r.Bits() >= 96 {
 			r = netip.PrefixFrom(a.Unmap(), r.Bits()-96)
@@ -138,6 +132,9 @@ func NewDNSSource(store *Store, o DNSOptions) (*DNSSource, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := c.Err(); err != nil {
+		return nil, err
 	}
 	return &DNSSource{store: store, opt: o}, nil
 }

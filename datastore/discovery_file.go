@@ -1,22 +1,18 @@
 package datastore
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"maps"
-	"reflect"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/internal/filewatch"
+	"github.com/inferpick/inferpick/internal/strictjson"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -146,9 +142,9 @@ func (f *FileSource) look(read func() (*filewatch.Version, error)) error {
 	case version == nil:
 		return f.Err()
 	}
-	change, err := parseFile(version.Files[0].Data)
+	change, err := parseFile(f.path, version.Files[0].Data)
 	if err != nil {
-		return f.attempt(fmt.Errorf("datastore: file %s: %w", f.path, err), true)
+		return f.attempt(err, true)
 	}
 	if err := f.takeOver(change); err != nil {
 		f.watch.Forget()
@@ -228,19 +224,18 @@ type fileForm struct {
 }
 
 type fileEndpoint struct {
-	Pool     string            `json:"pool"`
+	Pool string `json:"pool"`
+	endpointForm
+}
+
+type endpointForm struct {
 	ID       string            `json:"id"`
 	Address  string            `json:"address"`
 	Labels   map[string]string `json:"labels"`
 	State    string            `json:"state"`
 	Engine   string            `json:"engine"`
-	Capacity struct {
-		Speed          float64 `json:"speed"`
-		MaxConcurrency int     `json:"maxConcurrency"`
-		KVTokens       int     `json:"kvTokens"`
-		CostPerHour    float64 `json:"costPerHour"`
-	} `json:"capacity"`
-	Metrics struct {
+	Capacity types.Capacity    `json:"capacity"`
+	Metrics  struct {
 		Address  string `json:"address"`
 		Path     string `json:"path"`
 		Scheme   string `json:"scheme"`
@@ -250,65 +245,28 @@ type fileEndpoint struct {
 
 // DecodeEndpoint reads one endpoint from JSON in the form that FileSource
 // describes, without pool, for a configuration file of another kind. Names of
-// fields are exact, an unknown or repeated one is an error.
-//
-// The error begins with the field, without the name of this package, so that a
-// caller can say before it where the endpoint is: "spec.endpoints[1].%w".
+// fields are exact, an unknown or repeated one is an error. The error joins all that is
+// wrong, each with its place in data.
 func DecodeEndpoint(data []byte) (EndpointSpec, error) {
-	var form fileEndpoint
-	if err := exactNames(data, form); err != nil {
-		return EndpointSpec{}, err
-	}
-	if _, err := decode(data, &form, "endpoint"); err != nil {
-		return EndpointSpec{}, err
-	}
-	if _, err := findTwice(data); err != nil {
-		return EndpointSpec{}, err
-	}
-	return form.spec()
-}
-
-// exactNames refuses names that are no fields of form in the very spelling, which
-// encoding/json does not mind, and pool. What is no JSON object passes.
-func exactNames(data []byte, form fileEndpoint) error {
-	var got, want map[string]any
-	if json.Unmarshal(data, &got) != nil {
-		return nil
-	}
-	known, err := json.Marshal(form)
+	doc, err := strictjson.Parse(data, strictjson.Options{Package: "datastore"})
 	if err != nil {
-		return err
+		return EndpointSpec{}, err
 	}
-	if err := json.Unmarshal(known, &want); err != nil {
-		return err
+	var form endpointForm
+	if err := doc.Decode(&form); err != nil {
+		return EndpointSpec{}, err
 	}
-	delete(want, "pool")
-	return sameNames(got, want, "")
+	spec, err := form.spec()
+	return spec, doc.Locate(err)
 }
 
-func sameNames(got, want map[string]any, path string) error {
-	for _, name := range slices.Sorted(maps.Keys(got)) {
-		w, ok := want[name]
-		if !ok {
-			return fmt.Errorf("%s is not a field of an endpoint", path+name)
-		}
-		inner, _ := got[name].(map[string]any)
-		if w, ok := w.(map[string]any); ok {
-			if err := sameNames(inner, w, path+name+"."); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (e *fileEndpoint) spec() (EndpointSpec, error) {
+func (e *endpointForm) spec() (EndpointSpec, error) {
 	spec := EndpointSpec{
-		ID: e.ID, Address: e.Address, Labels: e.Labels, Engine: e.Engine,
-		Capacity:       types.Capacity(e.Capacity),
+		ID: e.ID, Address: e.Address, Labels: e.Labels, Engine: e.Engine, Capacity: e.Capacity,
 		MetricsAddress: e.Metrics.Address, MetricsPath: e.Metrics.Path,
 		MetricsScheme: e.Metrics.Scheme, NoMetrics: e.Metrics.Disabled,
 	}
+	var c check.Checks
 	switch e.State {
 	case "", types.Ready.String():
 	case types.Draining.String():
@@ -316,51 +274,64 @@ func (e *fileEndpoint) spec() (EndpointSpec, error) {
 	case types.Unhealthy.String():
 		spec.State = types.Unhealthy
 	default:
-		return spec, fmt.Errorf("state must be ready, draining or unhealthy, got %s", shorten(e.State))
+		c.OneOf("state", e.State, "ready", "draining", "unhealthy")
 	}
-	return spec, spec.validate()
+	c.Add("", spec.validate())
+	return spec, c.Err()
 }
 
 // parseFile reads a file as FileSource describes it. All that is wrong with it
 // is in the error, one a line, unless it is no JSON of this form.
-func parseFile(data []byte) (Change, error) {
+func parseFile(path string, data []byte) (Change, error) {
 	var form fileForm
-	if err := decodeStrict(data, &form); err != nil {
+	doc, err := strictjson.Parse(data, strictjson.Options{Package: "datastore", File: path})
+	if err == nil {
+		err = doc.Decode(&form)
+	}
+	if err != nil {
 		return Change{}, err
 	}
 	var (
 		change Change
-		errs   []error
+		errs   check.Errors
 	)
 	if form.Manifests != nil {
 		change.OnlyObjects = true
 		for i, raw := range *form.Manifests {
 			objs, err := types.DecodeManifests(raw)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("manifests[%d]: %w", i, err))
-			}
+			errs = append(errs, manifestErrors(doc, fmt.Sprintf("manifests[%d]", i), err)...)
 			change.Objects = append(change.Objects, objs...)
 		}
 	}
 	if form.Endpoints != nil {
 		change.Endpoints = make(map[types.NamespacedName][]EndpointSpec)
 		for i := range *form.Endpoints {
-			e := &(*form.Endpoints)[i]
+			e, path := &(*form.Endpoints)[i], fmt.Sprintf("endpoints[%d]", i)
 			spec, err := e.spec()
 			if err != nil {
-				errs = append(errs, fmt.Errorf("endpoints[%d].%w", i, err))
+				errs = append(errs, check.Under(path, err)...)
 				continue
 			}
 			pools, err := e.pools(change.Objects)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("endpoints[%d].%w", i, err))
-			}
+			errs = append(errs, check.Under(path, err)...)
 			for _, pool := range pools {
 				change.Endpoints[pool] = append(change.Endpoints[pool], spec)
 			}
 		}
 	}
-	return change, errors.Join(errs...)
+	return change, doc.Locate(errs.Err())
+}
+
+// manifestErrors are those of package types, at their places in the document.
+func manifestErrors(doc *strictjson.Document, path string, err error) check.Errors {
+	errs := check.From(err)
+	for _, e := range errs {
+		if f := (*types.FieldError)(nil); errors.As(e.Err, &f) {
+			e.Problem = path + ": " + f.Text()
+			e.Line, e.Column = doc.Within(path, f.Line, f.Column)
+		}
+	}
+	return errs
 }
 
 // pools returns the pools that e belongs to.
@@ -371,7 +342,7 @@ func (e *fileEndpoint) pools(objects []types.Object) ([]types.NamespacedName, er
 			namespace, name = types.DefaultNamespace, e.Pool
 		}
 		if namespace == "" || name == "" || strings.Contains(name, "/") {
-			return nil, fmt.Errorf("pool must be name or namespace/name, got %s", shorten(e.Pool))
+			return nil, &check.Error{Field: "pool", Value: e.Pool, Want: "name or namespace/name"}
 		}
 		return []types.NamespacedName{{Namespace: namespace, Name: name}}, nil
 	}
@@ -382,109 +353,7 @@ func (e *fileEndpoint) pools(objects []types.Object) ([]types.NamespacedName, er
 		}
 	}
 	if len(pools) == 0 {
-		return nil, errors.New("pool is required: no pool in manifests selects the endpoint by its labels")
+		return nil, &check.Error{Field: "pool", Problem: "is required: no pool in manifests selects the endpoint by its labels"}
 	}
 	return pools, nil
-}
-
-// decodeStrict reads data into v: known fields only, each at most once, nothing
-// after. Its errors say line and column.
-func decodeStrict(data []byte, v any) error {
-	offset, err := decode(data, v, "the file")
-	if err == nil {
-		offset, err = findTwice(data)
-	}
-	if err != nil && offset >= 0 {
-		return fmt.Errorf("%s: %w", position(data, offset), err)
-	}
-	return err
-}
-
-// decode reads data into v, which what names: known fields only, nothing after.
-// With an error it returns the offset it is at, -1 if that is not known.
-func decode(data []byte, v any, what string) (int64, error) {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	err := dec.Decode(v)
-	if err == nil {
-		if _, more := dec.Token(); more != io.EOF {
-			return dec.InputOffset(), errors.New("there is something after the end of the JSON object")
-		}
-		return -1, nil
-	}
-	var (
-		syntax *json.SyntaxError
-		kind   *json.UnmarshalTypeError
-	)
-	switch {
-	case errors.As(err, &syntax):
-		return max(syntax.Offset-1, 0), err
-	case errors.As(err, &kind):
-		return max(kind.Offset-1, 0), fmt.Errorf("%s must be %s, got %s", cmp.Or(kind.Field, what), jsonName(kind.Type), kind.Value)
-	case err == io.EOF, err == io.ErrUnexpectedEOF:
-		return int64(len(data)), errors.New("unexpected end of JSON input")
-	}
-	return -1, err
-}
-
-// jsonName is what a Go type is in JSON.
-func jsonName(t reflect.Type) string {
-	switch t.Kind() {
-	case reflect.Struct, reflect.Map:
-		return "an object"
-	case reflect.Slice:
-		return "an array"
-	case reflect.Int:
-		return "an integer"
-	case reflect.Float64:
-		return "a number"
-	case reflect.Bool:
-		return "true or false"
-	}
-	return "a string"
-}
-
-// findTwice refuses a name that an object has twice, and returns where:
-// encoding/json would take the last one and drop the others in silence. data is
-// valid JSON.
-func findTwice(data []byte) (int64, error) {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	var open []map[string]bool // names seen, by nesting; nil for an array
-	name := false              // the next string is a name
-	for {
-		tok, err := dec.Token()
-		if err != nil {
-			return -1, nil // the end: the data was valid
-		}
-		switch tok {
-		case json.Delim('{'):
-			open = append(open, make(map[string]bool))
-			name = true
-			continue
-		case json.Delim('['):
-			open = append(open, nil)
-			name = false
-			continue
-		case json.Delim('}'), json.Delim(']'):
-			open = open[:len(open)-1]
-		default:
-			if s, ok := tok.(string); ok && name {
-				names := open[len(open)-1]
-				if names[s] {
-					return dec.InputOffset() - 1, fmt.Errorf("field %s is there twice", shorten(s))
-				}
-				names[s] = true
-				name = false
-				continue
-			}
-		}
-		name = len(open) > 0 && open[len(open)-1] != nil
-	}
-}
-
-// position says where in data an offset is.
-func position(data []byte, offset int64) string {
-	offset = min(max(offset, 0), int64(len(data)))
-	before := data[:offset]
-	return fmt.Sprintf("line %d, column %d", 1+bytes.Count(before, []byte("\n")), len(before)-bytes.LastIndexByte(before, '\n'))
 }

@@ -99,7 +99,7 @@ func TestFileSource(t *testing.T) {
 	write(t, path, strings.Replace(goodFile, `"10.0.0.2:8000"`, `"10.0.0.2"`, 1))
 	for range 2 {
 		err := f.Load()
-		if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), `endpoints[1].address must be host:port, got "10.0.0.2"`) {
+		if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), `endpoints[1].address is "10.0.0.2", want host:port`) {
 			t.Errorf("Load of a bad version = %v", err)
 		}
 	}
@@ -144,17 +144,17 @@ func TestFileErrors(t *testing.T) {
 		text string
 		want []string
 	}{
-		{"empty", ``, []string{"line 1, column 1: unexpected end"}},
-		{"syntax", "{\n \"endpoints\": [,]}", []string{"line 2, column 16"}},
-		{"after the end", `{} {}`, []string{"line 1", "after the end"}},
-		{"unknown field", `{"pools": []}`, []string{`unknown field "pools"`}},
-		{"unknown field of an endpoint", `{"endpoints": [{"adress": "a:1"}]}`, []string{`unknown field "adress"`}},
-		{"type", "{\"endpoints\":\n [{\"address\": 5}]}", []string{"line 2, column 15", "endpoints.address must be a string, got number"}},
-		{"type of the file", `[]`, []string{"the file must be an object, got array"}},
-		{"twice", "{\"endpoints\": [],\n \"endpoints\": []}", []string{"line 2", `field "endpoints" is there twice`}},
-		{"label twice", `{"endpoints": [{"pool": "p", "address": "a:1", "labels": {"x": "1", "x": "2"}}]}`, []string{`field "x" is there twice`}},
+		{"empty", ``, []string{"f.json:1:1: the document is empty, want a JSON object"}},
+		{"syntax", "{\n \"endpoints\": [,]}", []string{"f.json:2:16: the document is no JSON: "}},
+		{"after the end", `{} {}`, []string{"f.json:1:4: ", "after top-level value"}},
+		{"unknown field", `{"pools": []}`, []string{"f.json:1:2: pools is not a field; known are manifests, endpoints"}},
+		{"unknown field of an endpoint", `{"endpoints": [{"adress": "a:1"}]}`, []string{"f.json:1:17: endpoints[0].adress is not a field; the nearest is address"}},
+		{"type", "{\"endpoints\":\n [{\"address\": 5}]}", []string{"f.json:2:4: endpoints[0].address is 5, want a string"}},
+		{"type of the file", `[]`, []string{"f.json:1:1: the document is [], want an object"}},
+		{"twice", "{\"endpoints\": [],\n \"endpoints\": []}", []string{"f.json:2:2: endpoints is there twice, first at line 1, column 2"}},
+		{"label twice", `{"endpoints": [{"pool": "p", "address": "a:1", "labels": {"x": "1", "x": "2"}}]}`, []string{"endpoints[0].labels.x is there twice, first at line 1, column 59"}},
 		{"all that is wrong", `{"manifests": [{"kind": "Pod"}], "endpoints": [{"pool": "p"}, {"pool": "a/b/c", "address": "a:1"}, {"address": "a:1"}, {"pool": "p", "address": "a:1", "state": "idle"}]}`,
-			[]string{"manifests[0]: types: object 0: kind", `endpoints[0].address must be host:port, got ""`, "endpoints[1].pool must be name or namespace/name", "endpoints[2].pool is required", `endpoints[3].state must be ready, draining or unhealthy, got "idle"`}},
+			[]string{`f.json:1:17: manifests[0]: object 0: kind is " Pod", want one of InferencePool`, `f.json:1:48: endpoints[0].address is "", want host:port`, `f.json:1:64: endpoints[1].pool is "a/b/c", want name or namespace/name`, "f.json:1:100: endpoints[2].pool is required", `endpoints[3].state is "idle", want one of ready, draining, unhealthy`}},
 		{"same id", `{"endpoints": [{"pool": "p", "address": "a:1"}, {"pool": "p", "address": "a:1"}]}`, []string{`pool default/p: endpoint 1: id "a:1" is that of endpoint 0 too`}},
 		{"too large", `{"endpoints": []` + strings.Repeat(" ", 1000) + `}`, []string{"more than 1000 bytes (FileOptions.MaxBytes)"}},
 	}
@@ -382,11 +382,11 @@ func TestDNSSourceRun(t *testing.T) {
 func TestDNSOptions(t *testing.T) {
 	good := datastore.DNSOptions{Pool: llama, Host: "h", Port: 1}
 	for want, change := range map[string]func(*datastore.DNSOptions){
-		"Host is required":      func(o *datastore.DNSOptions) { o.Host = "" },
-		"Pool is required":      func(o *datastore.DNSOptions) { o.Pool = types.NamespacedName{} },
-		"Port must be from 1":   func(o *datastore.DNSOptions) { o.Port = 0 },
-		"MetricsPort must be":   func(o *datastore.DNSOptions) { o.MetricsPort = 70000 },
-		"Network must be ip, i": func(o *datastore.DNSOptions) { o.Network = "tcp" },
+		"Host is required":                           func(o *datastore.DNSOptions) { o.Host = "" },
+		"Pool is required":                           func(o *datastore.DNSOptions) { o.Pool = types.NamespacedName{} },
+		"Port is 0, want 1 to 65535":                 func(o *datastore.DNSOptions) { o.Port = 0 },
+		"MetricsPort is 70000, want 0 to 65535":      func(o *datastore.DNSOptions) { o.MetricsPort = 70000 },
+		`Network is "tcp", want one of ip, ip4, ip6`: func(o *datastore.DNSOptions) { o.Network = "tcp" },
 	} {
 		o := good
 		change(&o)
@@ -438,19 +438,19 @@ func TestDecodeEndpoint(t *testing.T) {
 		t.Errorf("DecodeEndpoint = %+v, want %+v", got, want)
 	}
 	for in, want := range map[string]string{
-		`{"address": "a"}`: `address must be host:port, got "a"`,
-		`{"address": 1}`:   "address must be a string, got number",
-		`{"address": "a:1", "metrics": {"port": 1}}`:        "metrics.port is not a field of an endpoint",
-		`{"address": "a:1", "metrics": {"Path": "/m"}}`:     "metrics.Path is not a field of an endpoint",
-		`{"Address": "a:1"}`:                                "Address is not a field of an endpoint",
-		`{"address": "a:1", "pool": "p"}`:                   "pool is not a field of an endpoint",
-		`{"address": "a:1", "address": "b:1"}`:              `field "address" is there twice`,
-		`{"address": "a:1", "state": "idle"}`:               `state must be ready, draining or unhealthy, got "idle"`,
-		`{"address": "a:1", "capacity": {"kvTokens": 0.5}}`: "capacity.kvTokens must be an integer, got number 0.5",
-		`[]`: "endpoint must be an object, got array",
-		``:   "unexpected end of JSON input",
+		`{"address": "a"}`: `line 1, column 2: address is "a", want host:port`,
+		`{"address": 1}`:   "line 1, column 2: address is 1, want a string",
+		`{"address": "a:1", "metrics": {"port": 1}}`:        "line 1, column 32: metrics.port is not a field; known are address, path, scheme, disabled",
+		`{"address": "a:1", "metrics": {"Path": "/m"}}`:     "line 1, column 32: metrics.Path is not a field; the nearest is path",
+		`{"Address": "a:1"}`:                                "line 1, column 2: Address is not a field; the nearest is address",
+		`{"address": "a:1", "pool": "p"}`:                   "line 1, column 20: pool is not a field; known are id, address, labels, state, engine, capacity, metrics",
+		`{"address": "a:1", "address": "b:1"}`:              "line 1, column 20: address is there twice, first at line 1, column 2",
+		`{"address": "a:1", "state": "idle"}`:               `line 1, column 20: state is "idle", want one of ready, draining, unhealthy`,
+		`{"address": "a:1", "capacity": {"kvTokens": 0.5}}`: "line 1, column 33: capacity.kvTokens is 0.5, want an integer",
+		`[]`: "line 1, column 1: the document is [], want an object",
+		``:   "line 1, column 1: the document is empty, want a JSON object",
 	} {
-		if _, err := datastore.DecodeEndpoint([]byte(in)); err == nil || err.Error() != want {
+		if _, err := datastore.DecodeEndpoint([]byte(in)); err == nil || err.Error() != "datastore: "+want {
 			t.Errorf("DecodeEndpoint(%s): %v, want %s", in, err, want)
 		}
 	}

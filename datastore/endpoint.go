@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"net"
 	"reflect"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -368,8 +368,8 @@ func prepareSpecs(pool types.NamespacedName, specs []EndpointSpec) ([]EndpointSp
 		if spec.ID == "" {
 			spec.ID = spec.Address
 		}
-		if err := spec.validate(); err != nil {
-			errs = append(errs, fmt.Errorf("datastore: pool %s: endpoint %d, %s: %w", withNamespace(pool), i, shorten(spec.ID), err))
+		for _, e := range check.From(spec.validate()) {
+			errs = append(errs, fmt.Errorf("datastore: pool %s: endpoint %d, %s: %w", withNamespace(pool), i, shorten(spec.ID), e))
 		}
 		if j, dup := first[spec.ID]; dup {
 			errs = append(errs, fmt.Errorf("datastore: pool %s: endpoint %d: id %s is that of endpoint %d too", withNamespace(pool), i, shorten(spec.ID), j))
@@ -381,48 +381,41 @@ func prepareSpecs(pool types.NamespacedName, specs []EndpointSpec) ([]EndpointSp
 	return out, errors.Join(errs...)
 }
 
+// validate returns all that is wrong with s, with the names that fields have in JSON.
 func (s *EndpointSpec) validate() error {
-	if len(s.ID) > 512 {
-		return fmt.Errorf("id must have at most 512 bytes, got %d", len(s.ID))
+	var c check.Checks
+	if n := len(s.ID); n > 512 {
+		c.Failf("id", "has %d bytes, want at most 512", n)
 	}
-	if err := checkAddress("address", s.Address); err != nil {
-		return err
+	checkAddress(&c, "address", s.Address)
+	switch m := s.MetricsAddress; {
+	case m == "":
+	case m[0] == ':': // another port of the same host
+		checkAddress(&c, "metrics.address", "host"+m)
+	default:
+		checkAddress(&c, "metrics.address", m)
 	}
-	if m := s.MetricsAddress; m != "" {
-		if m[0] == ':' {
-			m = "host" + m // another port of the same host
-		}
-		if err := checkAddress("metricsAddress", m); err != nil {
-			return err
-		}
+	c.Want(s.MetricsPath == "" || s.MetricsPath[0] == '/' && isVisible(s.MetricsPath), "metrics.path", s.MetricsPath, "/ and then printable ASCII without blanks")
+	if s.MetricsScheme != "" {
+		c.OneOf("metrics.scheme", s.MetricsScheme, "http", "https")
 	}
-	if s.MetricsPath != "" && (s.MetricsPath[0] != '/' || !isVisible(s.MetricsPath)) {
-		return fmt.Errorf("metricsPath must begin with / and be printable ASCII without blanks, got %s", shorten(s.MetricsPath))
-	}
-	if s.MetricsScheme != "" && s.MetricsScheme != "http" && s.MetricsScheme != "https" {
-		return fmt.Errorf("metricsScheme must be http or https, got %s", shorten(s.MetricsScheme))
-	}
-	if s.State > types.Unhealthy {
-		return fmt.Errorf("state must be ready, draining or unhealthy, got %d", s.State)
-	}
-	c := s.Capacity
-	if !(c.Speed >= 0) || math.IsInf(c.Speed, 1) || c.MaxConcurrency < 0 || c.KVTokens < 0 ||
-		!(c.CostPerHour >= 0) || math.IsInf(c.CostPerHour, 1) {
-		return fmt.Errorf("capacity must have no negative and no infinite figures, got %+v", c)
-	}
-	return nil
+	c.Want(s.State <= types.Unhealthy, "state", uint8(s.State), "ready, draining or unhealthy")
+	check.Range(&c, "capacity.speed", s.Capacity.Speed, 0, 0)
+	check.Range(&c, "capacity.maxConcurrency", s.Capacity.MaxConcurrency, 0, 0)
+	check.Range(&c, "capacity.kvTokens", s.Capacity.KVTokens, 0, 0)
+	check.Range(&c, "capacity.costPerHour", s.Capacity.CostPerHour, 0, 0)
+	return c.Err()
 }
 
 // checkAddress guards more than typing errors: the address goes into headers.
-func checkAddress(field, address string) error {
+func checkAddress(c *check.Checks, field, address string) {
 	host, port, err := net.SplitHostPort(address)
-	if err != nil || host == "" || len(address) > 300 || !isVisible(address) || strings.ContainsAny(address, `,/"\@?#`) {
-		return fmt.Errorf("%s must be host:port, got %s", field, shorten(address))
+	good := err == nil && host != "" && len(address) <= 300 && isVisible(address) && !strings.ContainsAny(address, `,/"\@?#`)
+	if c.Want(good, field, address, "host:port"); !good {
+		return
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return fmt.Errorf("%s must have a port from 1 to 65535, got %s", field, shorten(address))
-	}
-	return nil
+	n, err := strconv.ParseUint(port, 10, 16)
+	c.Want(err == nil && n > 0, field, address, "a port from 1 to 65535")
 }
 
 func isVisible(s string) bool {

@@ -2,8 +2,8 @@ package plugins
 
 import (
 	"context"
-	"fmt"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -45,13 +45,12 @@ func (s ActiveRequests) Score(_ context.Context, _ *types.Request, eps []*types.
 }
 
 func (s ActiveRequests) validate() error {
-	if s.IdleThreshold < 0 {
-		return fmt.Errorf("idleThreshold is %d, want at least 0", s.IdleThreshold)
+	var c check.Checks
+	check.Range(&c, "idleThreshold", s.IdleThreshold, 0, 0)
+	if s.MaxBusyScore != nil {
+		check.Range(&c, "maxBusyScore", *s.MaxBusyScore, 0, 1)
 	}
-	if b := s.MaxBusyScore; b != nil && !(*b >= 0 && *b <= 1) {
-		return fmt.Errorf("maxBusyScore is %v, want 0 to 1", *b)
-	}
-	return nil
+	return c.Err()
 }
 
 // Describe implements scheduling.Describer.

@@ -1,10 +1,8 @@
 package plugins
 
 import (
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/inferpick/inferpick/types"
 )
@@ -37,10 +35,3 @@ var attributes = map[string]func(*types.Request, *types.Endpoint) float64{
 // blockSize, numBlocks) and what this process has sent (inFlightRequests,
 // inFlightTokens).
 func AttributeNames() []string { return slices.Sorted(maps.Keys(attributes)) }
-
-func checkAttribute(field, name string) error {
-	if attributes[name] == nil {
-		return fmt.Errorf("%s is %q, want one of %s", field, name, strings.Join(AttributeNames(), ", "))
-	}
-	return nil
-}

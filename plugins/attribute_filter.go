@@ -2,10 +2,11 @@ package plugins
 
 import (
 	"context"
-	"fmt"
+	"maps"
 	"math"
 	"slices"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -116,41 +117,42 @@ func (r *PercentileRule) rank(n int) int {
 func orTrue(is *bool) bool { return is == nil || *is }
 
 func (f AttributeFilter) validate() error {
-	if err := checkAttribute("attribute", f.Attribute); err != nil {
-		return err
+	var c check.Checks
+	c.OneOf("attribute", f.Attribute, AttributeNames()...)
+	if f.OnMissing != "" {
+		c.OneOf("onMissing", f.OnMissing, "Pass", onMissingFail)
 	}
-	if f.OnMissing != "" && f.OnMissing != "Pass" && f.OnMissing != onMissingFail {
-		return fmt.Errorf("onMissing is %q, want Pass or Fail", f.OnMissing)
-	}
-	return f.Algorithm.validate()
+	c.Add("algorithm", f.Algorithm.validate())
+	return c.Err()
 }
 
 func (r *AttributeRule) validate() error {
+	var c check.Checks
 	missing := false
 	switch r.Type {
 	case "threshold":
-		if missing = r.Threshold == nil; !missing && comparisons[r.Threshold.Operator] == nil {
-			return fmt.Errorf("algorithm.threshold.operator is %q, want LessThan, LessThanOrEqual, GreaterThan, GreaterThanOrEqual, Equal or NotEqual", r.Threshold.Operator)
+		if missing = r.Threshold == nil; !missing {
+			c.OneOf("threshold.operator", r.Threshold.Operator, slices.Sorted(maps.Keys(comparisons))...)
 		}
 	case "range":
-		if missing = r.Range == nil; !missing && !(r.Range.Min <= r.Range.Max) {
-			return fmt.Errorf("algorithm.range is %v to %v, want min at most max", r.Range.Min, r.Range.Max)
+		if missing = r.Range == nil; !missing {
+			c.Want(r.Range.Min <= r.Range.Max, "range.min", r.Range.Min, "at most max, which is %v", r.Range.Max)
 		}
 	case "topK":
-		if missing = r.TopK == nil; !missing && r.TopK.K < 1 {
-			return fmt.Errorf("algorithm.topK.k is %d, want at least 1", r.TopK.K)
+		if missing = r.TopK == nil; !missing {
+			check.Range(&c, "topK.k", r.TopK.K, 1, 0)
 		}
 	case "percentile":
-		if missing = r.Percentile == nil; !missing && !(r.Percentile.Percentile >= 0 && r.Percentile.Percentile <= 100) {
-			return fmt.Errorf("algorithm.percentile.percentile is %v, want 0 to 100", r.Percentile.Percentile)
+		if missing = r.Percentile == nil; !missing {
+			check.Range(&c, "percentile.percentile", r.Percentile.Percentile, 0, 100)
 		}
 	default:
-		return fmt.Errorf("algorithm.type is %q, want threshold, range, topK or percentile", r.Type)
+		c.OneOf("type", r.Type, "threshold", "range", "topK", "percentile")
 	}
 	if missing {
-		return fmt.Errorf("algorithm.%s is required for this type", r.Type)
+		c.Failf(r.Type, "is required for this type")
 	}
-	return nil
+	return c.Err()
 }
 
 // Describe implements scheduling.Describer.

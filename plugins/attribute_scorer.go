@@ -2,9 +2,9 @@ package plugins
 
 import (
 	"context"
-	"fmt"
 	"math"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -68,19 +68,17 @@ func (s AttributeScorer) Score(_ context.Context, req *types.Request, eps []*typ
 }
 
 func (s AttributeScorer) validate() error {
-	if err := checkAttribute("attributeKey", s.Attribute); err != nil {
-		return err
-	}
+	var c check.Checks
+	c.OneOf("attributeKey", s.Attribute, AttributeNames()...)
+	c.OneOf("algorithm.type", s.Algorithm.Type, LowerIsBetter, HigherIsBetter)
 	n := s.Algorithm.Normalization
-	switch f := n.FixedRange; {
-	case s.Algorithm.Type != LowerIsBetter && s.Algorithm.Type != HigherIsBetter:
-		return fmt.Errorf("algorithm.type is %q, want %s or %s", s.Algorithm.Type, LowerIsBetter, HigherIsBetter)
-	case f != nil && n.AdaptiveRange != nil:
-		return fmt.Errorf("algorithm.normalization must have one of adaptiveRange and fixedRange")
-	case f != nil && !(f.Min < f.Max && !math.IsInf(f.Max-f.Min, 0)):
-		return fmt.Errorf("algorithm.normalization.fixedRange is %v to %v, want min below max", f.Min, f.Max)
+	if f := n.FixedRange; f != nil {
+		if n.AdaptiveRange != nil {
+			c.Failf("algorithm.normalization", "has adaptiveRange and fixedRange, want one of them")
+		}
+		c.Want(f.Min < f.Max && !math.IsInf(f.Max-f.Min, 0), "algorithm.normalization.fixedRange.min", f.Min, "below max, which is %v", f.Max)
 	}
-	return nil
+	return c.Err()
 }
 
 // Describe implements scheduling.Describer.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -34,13 +35,10 @@ func (r Room) withDefaults() Room {
 }
 
 func (r Room) validate() error {
-	if !(r.MaxQueue >= 0) {
-		return fmt.Errorf("maxQueue is %v, want at least 0", r.MaxQueue)
-	}
-	if !(r.MaxKVUsage >= 0 && r.MaxKVUsage <= 1) {
-		return fmt.Errorf("maxKVUsage is %v, want 0 to 1", r.MaxKVUsage)
-	}
-	return nil
+	var c check.Checks
+	check.Range(&c, "maxQueue", r.MaxQueue, 0, 0)
+	check.Range(&c, "maxKVUsage", r.MaxKVUsage, 0, 1)
+	return c.Err()
 }
 
 // of returns whether ep is known to have room, and whether anything is known.

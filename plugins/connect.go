@@ -32,9 +32,9 @@ func (b *builder) owner(path, name string) prefixOwner {
 		owner, ok := v.(prefixOwner)
 		switch {
 		case !declared:
-			b.errorf("%s.parameters.prefixPluginName: no plugin is named %q", path, name)
+			b.Unknown(path+".parameters.prefixPluginName", name, b.names())
 		case !ok && v != nil:
-			b.errorf("%s.parameters.prefixPluginName: %q has no prefix index", path, name)
+			b.Failf(path+".parameters.prefixPluginName", "is %q, which has no prefix index", name)
 		}
 		return owner
 	}

@@ -21,7 +21,7 @@ const DefaultContextLabel = "llm-d.ai/context-length-range"
 // context-length-aware; ContextLengthFilter is its filter.
 type ContextLength struct {
 	// Label is the label's name. Default DefaultContextLabel.
-	Label string
+	Label string `json:"label,omitempty"`
 }
 
 // Score implements scheduling.Scorer.
@@ -137,16 +137,16 @@ func tokensOf(s string) (n float64) {
 
 func newContextLengthFrom(p json.RawMessage) (any, error) {
 	var c struct {
-		Label           string `json:"label"`
-		EnableFiltering bool   `json:"enableFiltering"`
+		ContextLength
+		EnableFiltering bool `json:"enableFiltering"`
 	}
 	if err := Parameters(p, &c); err != nil {
 		return nil, err
 	}
 	if c.EnableFiltering {
-		return ContextLengthFilter{ContextLength{c.Label}}, nil
+		return ContextLengthFilter{c.ContextLength}, nil
 	}
-	return ContextLength{c.Label}, nil
+	return c.ContextLength, nil
 }
 
 var (

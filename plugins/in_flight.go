@@ -3,9 +3,9 @@ package plugins
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"math"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -47,10 +47,9 @@ func (s InFlightRequests) Score(_ context.Context, _ *types.Request, eps []*type
 }
 
 func (s InFlightRequests) validate() error {
-	if !(s.Spread >= 0) || math.IsInf(s.Spread, 0) {
-		return fmt.Errorf("spread is %v, want a number above 0, or 0 for the default %d", s.Spread, DefaultSpread)
-	}
-	return nil
+	var c check.Checks
+	check.Positive(&c, "spread", &s.Spread, DefaultSpread)
+	return c.Err()
 }
 
 // Describe implements scheduling.Describer.
@@ -93,10 +92,9 @@ func (s TokenLoad) Describe(_ *types.Request, ep *types.Endpoint) string {
 }
 
 func (s TokenLoad) validate() error {
-	if !(s.Threshold >= 0) || math.IsInf(s.Threshold, 0) {
-		return fmt.Errorf("threshold is %v, want a number above 0, or 0 for the default %d", s.Threshold, DefaultTokenThreshold)
-	}
-	return nil
+	var c check.Checks
+	check.Positive(&c, "threshold", &s.Threshold, DefaultTokenThreshold)
+	return c.Err()
 }
 
 var (

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -76,20 +77,19 @@ func (e *LabelExpression) match(labels map[string]string) bool {
 }
 
 func (f Labels) validate() error {
+	var c check.Checks
 	for i, e := range f.Expressions {
-		needs := e.Operator == OpIn || e.Operator == OpNotIn
+		at, needs := fmt.Sprintf("expressions[%d].", i), e.Operator == OpIn || e.Operator == OpNotIn
+		check.Required(&c, at+"key", e.Key)
+		c.OneOf(at+"operator", e.Operator, labelOperators...)
 		switch {
-		case e.Key == "":
-			return fmt.Errorf("expressions[%d].key is required", i)
-		case !slices.Contains(labelOperators, e.Operator):
-			return fmt.Errorf("expressions[%d].operator is %q, want one of %v", i, e.Operator, labelOperators)
 		case needs && len(e.Values) == 0:
-			return fmt.Errorf("expressions[%d].values is empty, want some for operator %s", i, e.Operator)
+			c.Failf(at+"values", "is empty, want some for operator %s", e.Operator)
 		case !needs && len(e.Values) > 0:
-			return fmt.Errorf("expressions[%d].values must be empty for operator %s", i, e.Operator)
+			c.Want(false, at+"values", e.Values, "none for operator %s", e.Operator)
 		}
 	}
-	return nil
+	return c.Err()
 }
 
 // Constraint implements scheduling.Constrainer.

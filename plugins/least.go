@@ -3,8 +3,8 @@ package plugins
 import (
 	"cmp"
 	"context"
-	"fmt"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -36,10 +36,9 @@ func (f LowQueue) Filter(_ context.Context, req *types.Request, eps []*types.End
 }
 
 func (f LowQueue) validate() error {
-	if !(f.Below >= 0) {
-		return fmt.Errorf("below is %v, want more than 0, or 0 for the default %d", f.Below, TreeLowQueue)
-	}
-	return nil
+	var c check.Checks
+	check.Positive(&c, "below", &f.Below, TreeLowQueue)
+	return c.Err()
 }
 
 // LeastQueue is a Filter that keeps the endpoints near the shortest queue: with

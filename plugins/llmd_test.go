@@ -160,8 +160,8 @@ func TestPrefixAffinityAlone(t *testing.T) {
 func TestDeclaredPrefixPlugin(t *testing.T) {
 	const uses = `{"pluginRef": "x"}, {"pluginRef": "max-score-picker"}`
 	for name, want := range map[string]string{
-		"nobody":       `plugins[0].parameters.prefixPluginName: no plugin is named "nobody"`,
-		"queue-scorer": `plugins[0].parameters.prefixPluginName: "queue-scorer" has no prefix index`,
+		"nobody":       `plugins[0].parameters.prefixPluginName is "nobody", which is unknown`,
+		"queue-scorer": `plugins[0].parameters.prefixPluginName is "queue-scorer", which has no prefix index`,
 	} {
 		_, err := declared(`{"type": "no-hit-lru-scorer", "name": "x", "parameters": {"prefixPluginName": "`+name+`"}}, {"type": "queue-scorer"}, {"type": "max-score-picker"}`, uses)
 		require.ErrorContains(t, err, want)
@@ -236,13 +236,13 @@ func TestDeclaredTree(t *testing.T) {
 	require.Equal(t, "b", keeps(made(options{waiting(90), kv(0)}, options{waiting(20), kv(.1)}, options{waiting(20), kv(.9)})))
 
 	for parameters, want := range map[string]string{
-		`{}`: `rule: type "" is unknown`,
-		`{"rule": {"type": "healthy-filter"}, "onSuccess": {"rule": {"type": "nothing"}}}`:                            `onSuccess.rule: type "nothing" is unknown`,
-		`{"rule": {"type": "healthy-filter"}, "onFailure": {"rule": {"type": "queue-scorer"}}}`:                       `onFailure.rule: type "queue-scorer" is no filter`,
+		`{}`: `plugins[0].parameters.rule.type is "", which is unknown`,
+		`{"rule": {"type": "healthy-filter"}, "onSuccess": {"rule": {"type": "nothing"}}}`:                            `line 1, column 121: plugins[0].parameters.onSuccess.rule.type is "nothing", which is unknown`,
+		`{"rule": {"type": "healthy-filter"}, "onFailure": {"rule": {"type": "queue-scorer"}}}`:                       `onFailure.rule.type is "queue-scorer", want a filter`,
 		`{"rule": {"type": "ejection-filter"}}`:                                                                       `learns from where requests go`,
 		`{"rule": {"type": "prefix-cache-affinity-filter"}}`:                                                          `learns from where requests go`,
-		`{"rule": {"type": "low-queue-filter", "parameters": {"below": -1}}}`:                                         `rule: parameters (low-queue-filter): below`,
-		strings.Repeat(`{"rule": {"type": "healthy-filter"}, "onSuccess": `, 300) + `null` + strings.Repeat("}", 300): `more than 256 filters`,
+		`{"rule": {"type": "low-queue-filter", "parameters": {"below": -1}}}`:                                         `rule.parameters.below is -1, want above 0`,
+		strings.Repeat(`{"rule": {"type": "healthy-filter"}, "onSuccess": `, 300) + `null` + strings.Repeat("}", 300): `is one filter too many, want at most 256`,
 	} {
 		_, err := declared(`{"type": "decision-tree-filter", "parameters": `+parameters+`}, {"type": "random-picker"}`, `{"pluginRef": "decision-tree-filter"}, {"pluginRef": "random-picker"}`)
 		require.ErrorContains(t, err, want)
@@ -254,7 +254,7 @@ func TestParametersOfLLMD(t *testing.T) {
 		`{"type": "label-filter", "name": "x", "parameters": {"expressions": [{"operator": "In"}]}}`:                                                                                                                       "expressions[0].key is required",
 		`{"type": "label-filter", "name": "x", "parameters": {"expressions": [{"key": "a", "operator": "in", "values": ["b"]}]}}`:                                                                                          `expressions[0].operator is "in"`,
 		`{"type": "label-filter", "name": "x", "parameters": {"expressions": [{"key": "a", "operator": "In"}]}}`:                                                                                                           "expressions[0].values is empty",
-		`{"type": "label-filter", "name": "x", "parameters": {"expressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}`:                                                                                      "expressions[0].values must be empty",
+		`{"type": "label-filter", "name": "x", "parameters": {"expressions": [{"key": "a", "operator": "Exists", "values": ["b"]}]}}`:                                                                                      `expressions[0].values is ["b"], want none for operator Exists`,
 		`{"type": "active-request-scorer", "name": "x", "parameters": {"idleThreshold": -1}}`:                                                                                                                              "idleThreshold",
 		`{"type": "active-request-scorer", "name": "x", "parameters": {"maxBusyScore": 2}}`:                                                                                                                                "maxBusyScore",
 		`{"type": "load-aware-scorer", "name": "x", "parameters": {"threshold": -1}}`:                                                                                                                                      "threshold",
@@ -268,7 +268,7 @@ func TestParametersOfLLMD(t *testing.T) {
 		`{"type": "endpoint-attribute-filter", "name": "x", "parameters": {"attribute": "waiting", "onMissing": "Drop", "algorithm": {"type": "topK", "topK": {"k": 1}}}}`:                                                 "onMissing",
 		`{"type": "endpoint-attribute-scorer", "name": "x", "parameters": {"attributeKey": "waiting", "algorithm": {"type": "linear"}}}`:                                                                                   "algorithm.type",
 		`{"type": "endpoint-attribute-scorer", "name": "x", "parameters": {"attributeKey": "waiting", "algorithm": {"type": "linear_lower_is_better", "normalization": {"fixedRange": {"min": 1, "max": 1}}}}}`:            "fixedRange",
-		`{"type": "endpoint-attribute-scorer", "name": "x", "parameters": {"attributeKey": "waiting", "algorithm": {"type": "linear_lower_is_better", "normalization": {"adaptiveRange": {}, "fixedRange": {"max": 1}}}}}`: "one of adaptiveRange and fixedRange",
+		`{"type": "endpoint-attribute-scorer", "name": "x", "parameters": {"attributeKey": "waiting", "algorithm": {"type": "linear_lower_is_better", "normalization": {"adaptiveRange": {}, "fixedRange": {"max": 1}}}}}`: "has adaptiveRange and fixedRange, want one of them",
 	} {
 		_, err := declared(declaration+`, {"type": "max-score-picker"}`, `{"pluginRef": "x"}, {"pluginRef": "max-score-picker"}`)
 		require.ErrorContains(t, err, want, declaration)

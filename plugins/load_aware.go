@@ -3,9 +3,8 @@ package plugins
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"math"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -32,10 +31,9 @@ func (s LoadAware) Score(_ context.Context, req *types.Request, eps []*types.End
 }
 
 func (s LoadAware) validate() error {
-	if !(s.Threshold >= 0) || math.IsInf(s.Threshold, 0) {
-		return fmt.Errorf("threshold is %v, want a number above 0, or 0 for the default %d", s.Threshold, DefaultQueueThreshold)
-	}
-	return nil
+	var c check.Checks
+	check.Positive(&c, "threshold", &s.Threshold, DefaultQueueThreshold)
+	return c.Err()
 }
 
 // Describe implements scheduling.Describer.

@@ -3,8 +3,8 @@ package plugins
 import (
 	"cmp"
 	"context"
-	"fmt"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -69,10 +69,9 @@ func (f LoRASoftAffinity) Filter(_ context.Context, req *types.Request, eps []*t
 }
 
 func (f LoRASoftAffinity) validate() error {
-	if !(f.Affinity >= 0 && f.Affinity <= 1) {
-		return fmt.Errorf("affinity is %v, want more than 0 and at most 1, or 0 for the default %v", f.Affinity, TreeLoRAAffinity)
-	}
-	return nil
+	var c check.Checks
+	check.Default(&c, "affinity", &f.Affinity, TreeLoRAAffinity, 0, 1)
+	return c.Err()
 }
 
 var (

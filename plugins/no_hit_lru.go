@@ -2,11 +2,11 @@ package plugins
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -44,21 +44,12 @@ type NoHitLRU struct {
 // the option that is out of range. With a nil cache every prompt is new. The cache is told
 // of requests by whoever else it is for: make it a Scorer or a Tracker of the same profile.
 func NewNoHitLRU(o NoHitOptions, cache *PrefixCache) (*NoHitLRU, error) {
-	if o.LRUSize < 0 {
-		return nil, fmt.Errorf("plugins: lruSize is %d, want at least 1, or 0 for the default %d", o.LRUSize, DefaultLRUSize)
-	}
-	if o.LRUSize == 0 {
-		o.LRUSize = DefaultLRUSize
-	}
-	return &NoHitLRU{prefixReader: prefixReader{name: o.Prefix, cache: cache}, size: o.LRUSize, key: types.NewKey[bool]("no-hit-lru"), rank: map[*types.Load]int{}}, nil
-}
-
-func newNoHitLRUFrom(p json.RawMessage) (any, error) {
-	var o NoHitOptions
-	if err := Parameters(p, &o); err != nil {
+	c := check.Checks{Package: "plugins"}
+	check.Positive(&c, "lruSize", &o.LRUSize, DefaultLRUSize)
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
-	return NewNoHitLRU(o, nil)
+	return &NoHitLRU{prefixReader: prefixReader{name: o.Prefix, cache: cache}, size: o.LRUSize, key: types.NewKey[bool]("no-hit-lru"), rank: map[*types.Load]int{}}, nil
 }
 
 // Score implements scheduling.Scorer.

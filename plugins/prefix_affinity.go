@@ -2,11 +2,10 @@ package plugins
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"math"
 	"slices"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -54,38 +53,19 @@ type PrefixAffinity struct {
 // The cache is told of requests by whoever else it is for: make it a Scorer or a Tracker
 // of the same profile.
 func NewPrefixAffinity(o AffinityOptions, cache *PrefixCache) (*PrefixAffinity, error) {
-	if o.Threshold == 0 {
-		o.Threshold = DefaultAffinityThreshold
-	}
 	if o.MaxTTFTPenaltyMs == nil {
 		penalty := float64(DefaultMaxTTFTPenaltyMs)
 		o.MaxTTFTPenaltyMs = &penalty
 	}
-	if o.PeakPrefillThroughput == 0 {
-		o.PeakPrefillThroughput = DefaultPeakPrefillThroughput
-	}
-	for _, f := range []struct {
-		name        string
-		value, most float64
-	}{
-		{"affinityThreshold", o.Threshold, 1},
-		{"explorationProbability", o.Exploration, 1},
-		{"maxTTFTPenaltyMs", *o.MaxTTFTPenaltyMs, math.MaxFloat64},
-		{"peakPrefillThroughput", o.PeakPrefillThroughput, math.MaxFloat64},
-	} {
-		if !(f.value >= 0 && f.value <= f.most) {
-			return nil, fmt.Errorf("plugins: %s is %v, want 0 to %v", f.name, f.value, f.most)
-		}
-	}
-	return &PrefixAffinity{prefixReader{name: o.Prefix, cache: cache}, o}, nil
-}
-
-func newPrefixAffinityFrom(p json.RawMessage) (any, error) {
-	var o AffinityOptions
-	if err := Parameters(p, &o); err != nil {
+	c := check.Checks{Package: "plugins"}
+	check.Default(&c, "affinityThreshold", &o.Threshold, DefaultAffinityThreshold, 0, 1)
+	check.Range(&c, "explorationProbability", o.Exploration, 0, 1)
+	check.Range(&c, "maxTTFTPenaltyMs", *o.MaxTTFTPenaltyMs, 0, math.MaxFloat64)
+	check.Positive(&c, "peakPrefillThroughput", &o.PeakPrefillThroughput, DefaultPeakPrefillThroughput)
+	if err := c.Err(); err != nil {
 		return nil, err
 	}
-	return NewPrefixAffinity(o, nil)
+	return &PrefixAffinity{prefixReader{name: o.Prefix, cache: cache}, o}, nil
 }
 
 // Filter implements scheduling.Filter.

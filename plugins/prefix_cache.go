@@ -2,7 +2,6 @@ package plugins
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"sync"
@@ -108,14 +107,6 @@ func mustPrefixCache(o PrefixOptions) *PrefixCache {
 		panic(err)
 	}
 	return p
-}
-
-func newPrefixCacheFrom(p json.RawMessage) (any, error) {
-	var o PrefixOptions
-	if err := Parameters(p, &o); err != nil {
-		return nil, err
-	}
-	return NewPrefixCache(o)
 }
 
 // PrefixStats says how large the index of a PrefixCache is.

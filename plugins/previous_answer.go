@@ -2,8 +2,6 @@ package plugins
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
@@ -21,10 +19,10 @@ type AnswerOptions struct {
 	// MaxAnswers bounds how many answers are remembered; beyond it the one longest unused
 	// is forgotten. Default DefaultMaxAnswers, about 130 bytes each; at most
 	// LimitMaxSessions.
-	MaxAnswers int
+	MaxAnswers int `json:"maxAnswers,omitempty"`
 	// TTL is how long an answer is remembered after it was given or continued. Default
 	// DefaultAnswerTTL.
-	TTL time.Duration
+	TTL time.Duration `json:"ttl,omitempty"`
 }
 
 // PreviousAnswer is a Filter that keeps, of a request that continues an answer or asks for it
@@ -45,7 +43,7 @@ type PreviousAnswer struct{ table *stickTable }
 
 // NewPreviousAnswer returns a PreviousAnswer, or what is wrong with o.
 func NewPreviousAnswer(o AnswerOptions) (*PreviousAnswer, error) {
-	t, err := newStickTable("MaxAnswers", o.MaxAnswers, DefaultMaxAnswers, "answer TTL", o.TTL, DefaultAnswerTTL)
+	t, err := newStickTable("maxAnswers", o.MaxAnswers, DefaultMaxAnswers, o.TTL, DefaultAnswerTTL)
 	if err != nil {
 		return nil, err
 	}
@@ -59,26 +57,6 @@ func mustPreviousAnswer(o AnswerOptions) *PreviousAnswer {
 		panic(err)
 	}
 	return f
-}
-
-// newPreviousAnswerFrom is the Factory of PreviousAnswer.
-func newPreviousAnswerFrom(p json.RawMessage) (any, error) {
-	var c struct {
-		MaxAnswers int    `json:"maxAnswers"`
-		TTL        string `json:"ttl"`
-	}
-	if err := Parameters(p, &c); err != nil {
-		return nil, err
-	}
-	o := AnswerOptions{MaxAnswers: c.MaxAnswers}
-	if c.TTL != "" {
-		d, err := time.ParseDuration(c.TTL)
-		if err != nil {
-			return nil, fmt.Errorf("ttl: %w", err)
-		}
-		o.TTL = d
-	}
-	return NewPreviousAnswer(o)
 }
 
 // Filter implements scheduling.Filter.

@@ -2,13 +2,13 @@ package plugins
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/strictjson"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 )
@@ -38,11 +38,11 @@ func NewRegistry() *Registry {
 		"model-served-filter": func(p json.RawMessage) (any, error) {
 			return new(ModelServed), Parameters(p, &struct{}{})
 		},
-		"previous-answer-filter": newPreviousAnswerFrom,
+		"previous-answer-filter": made(NewPreviousAnswer),
 		"label-filter":           decoded[Labels],
 
 		"endpoint-attribute-filter":    decoded[AttributeFilter],
-		"prefix-cache-affinity-filter": newPrefixAffinityFrom,
+		"prefix-cache-affinity-filter": made(func(o AffinityOptions) (*PrefixAffinity, error) { return NewPrefixAffinity(o, nil) }),
 		"decision-tree-filter":         r.tree,
 		"latency-slo-admitter":         newSLOAdmitterFrom,
 
@@ -61,12 +61,12 @@ func NewRegistry() *Registry {
 		"running-requests-size-scorer": fixed(RunningRequests{}),
 		"kv-cache-utilization-scorer":  fixed(KVCache{}),
 		"lora-affinity-scorer":         fixed(LoRAAffinity{}),
-		"prefix-cache-scorer":          newPrefixCacheFrom,
-		"session-affinity-scorer":      newSessionAffinityFrom,
+		"prefix-cache-scorer":          made(NewPrefixCache),
+		"session-affinity-scorer":      made(NewSessionAffinity),
 		"in-flight-requests-scorer":    decoded[InFlightRequests],
 		"active-request-scorer":        decoded[ActiveRequests],
 		"load-aware-scorer":            decoded[LoadAware],
-		"no-hit-lru-scorer":            newNoHitLRUFrom,
+		"no-hit-lru-scorer":            made(func(o NoHitOptions) (*NoHitLRU, error) { return NewNoHitLRU(o, nil) }),
 		"context-length-aware":         newContextLengthFrom,
 		"endpoint-attribute-scorer":    decoded[AttributeScorer],
 		"token-load-scorer":            decoded[TokenLoad],
@@ -139,12 +139,12 @@ type ProfileConfig struct {
 	// Plugins are used in this order. Exactly one of them is a picker.
 	Plugins []PluginRef `json:"plugins"`
 	// The rest sets the fields of scheduling.Profile of the same names; durations
-	// are strings such as "500ms".
-	Fallbacks    int    `json:"fallbacks,omitempty"`
-	MetricsTTL   string `json:"metricsTTL,omitempty"`
-	BookingTTL   string `json:"bookingTTL,omitempty"`
-	OutputTokens int    `json:"outputTokens,omitempty"`
-	Seed         uint64 `json:"seed,omitempty"`
+	// are strings such as "500ms" in JSON.
+	Fallbacks    int           `json:"fallbacks,omitempty"`
+	MetricsTTL   time.Duration `json:"metricsTTL,omitempty"`
+	BookingTTL   time.Duration `json:"bookingTTL,omitempty"`
+	OutputTokens int           `json:"outputTokens,omitempty"`
+	Seed         uint64        `json:"seed,omitempty"`
 	// Rules schedule some requests in another way: the first one that is for a request
 	// counts, and Plugins for those that none is for.
 	Rules []RuleConfig `json:"rules,omitempty"`
@@ -176,13 +176,19 @@ func (r *Registry) Load(data []byte) (map[string]scheduling.Profile, error) {
 	return loaded.Profiles, err
 }
 
-// LoadAll is Load for all that the Config declares.
+// LoadAll is Load for all that the Config declares. The error reports all that is wrong
+// with its form, or else with what it says, each with line, column and field.
 func (r *Registry) LoadAll(data []byte) (Loaded, error) {
-	var c Config
-	if err := decodeStrict(data, &c); err != nil {
-		return Loaded{}, fmt.Errorf("plugins: profiles: %w", err)
+	doc, err := strictjson.Parse(data, strictjson.Options{Package: errPackage})
+	if err != nil {
+		return Loaded{}, err
 	}
-	return r.BuildAll(c)
+	var c Config
+	if err := doc.Decode(&c); err != nil {
+		return Loaded{}, err
+	}
+	loaded, err := r.BuildAll(c)
+	return loaded, doc.Locate(err)
 }
 
 // Build makes the profiles that c declares, by name. All that is wrong is
@@ -192,9 +198,12 @@ func (r *Registry) Build(c Config) (map[string]scheduling.Profile, error) {
 	return loaded.Profiles, err
 }
 
+// errPackage is what errors of declarations begin with.
+const errPackage = "plugins: profiles"
+
 // BuildAll is Build for all that c declares.
 func (r *Registry) BuildAll(c Config) (Loaded, error) {
-	b := builder{registry: r, plugins: map[string]any{}}
+	b := builder{Checks: check.Checks{Package: errPackage}, registry: r, plugins: map[string]any{}}
 	for i, p := range c.Plugins {
 		b.plugin(fmt.Sprintf("plugins[%d]", i), p)
 	}
@@ -202,42 +211,36 @@ func (r *Registry) BuildAll(c Config) (Loaded, error) {
 	loaded := Loaded{Profiles: map[string]scheduling.Profile{}}
 	for i, pc := range c.Profiles {
 		path := fmt.Sprintf("schedulingProfiles[%d]", i)
-		if pc.Name == "" {
-			b.errorf("%s.name: is required", path)
-		} else if _, ok := loaded.Profiles[pc.Name]; ok {
-			b.errorf("%s.name: %q is used twice", path, pc.Name)
+		check.Required(&b.Checks, path+".name", pc.Name)
+		if _, ok := loaded.Profiles[pc.Name]; ok && pc.Name != "" {
+			b.Failf(path+".name", "is %q, which is used twice", pc.Name)
 		}
 		loaded.Profiles[pc.Name] = b.profile(path, pc)
 	}
 	if len(c.Profiles) == 0 {
-		b.errorf("schedulingProfiles: is empty, want at least one")
+		b.Failf("schedulingProfiles", "is empty, want at least one")
 	}
 	if c.Admission != nil {
 		var err error
-		if loaded.Admission, err = c.Admission.Make(r.detectors); err != nil {
-			b.errs = append(b.errs, err)
-		}
+		loaded.Admission, err = c.Admission.Make(r.detectors)
+		b.Add("", err)
 	}
-	if len(b.errs) > 0 {
-		return Loaded{}, fmt.Errorf("plugins: profiles: %w", errors.Join(b.errs...))
+	if err := b.Err(); err != nil {
+		return Loaded{}, err
 	}
 	return loaded, nil
 }
 
 type builder struct {
+	check.Checks
 	registry *Registry
 	plugins  map[string]any
 	order    []declaration        // of plugins
 	trackers []scheduling.Tracker // of the rules of the profile under way
-	errs     []error
 }
 
 // declaration is where a plugin was declared.
 type declaration struct{ path, name string }
-
-func (b *builder) errorf(format string, args ...any) {
-	b.errs = append(b.errs, fmt.Errorf(format, args...))
-}
 
 func (b *builder) plugin(path string, p PluginConfig) {
 	name := p.Name
@@ -245,23 +248,23 @@ func (b *builder) plugin(path string, p PluginConfig) {
 		name = p.Type
 	}
 	if _, ok := b.plugins[name]; ok {
-		b.errorf("%s.name: %q is used twice", path, name)
+		b.Failf(path+".name", "is %q, which is used twice", name)
 		return
 	}
 	b.order = append(b.order, declaration{path, name})
 	b.plugins[name] = nil // declared, so that references to it are not reported too
 	f, ok := b.registry.factories[p.Type]
 	if !ok {
-		b.errorf("%s.type: %q is unknown; known are %s", path, p.Type, strings.Join(b.registry.Types(), ", "))
+		b.Unknown(path+".type", p.Type, b.registry.Types())
 		return
 	}
 	v, err := f(p.Parameters)
 	if err != nil {
-		b.errorf("%s.parameters (%s): %w", path, name, err)
+		b.Add(path+".parameters", err)
 		return
 	}
 	if !isPlugin(v) {
-		b.errorf("%s.type: the factory of %q returned a %T, which is no Filter, Scorer, Coster or Picker", path, p.Type, v)
+		b.Failf(path+".type", "is %q, whose factory returned a %T, which is no Filter, Scorer, Coster or Picker", p.Type, v)
 		return
 	}
 	b.plugins[name] = v
@@ -276,11 +279,9 @@ func isPlugin(v any) bool {
 }
 
 func (b *builder) profile(path string, pc ProfileConfig) scheduling.Profile {
-	before := len(b.errs)
+	before := b.Len()
 	p := b.steps(path, pc.Plugins)
-	p.Fallbacks = pc.Fallbacks
-	p.MetricsTTL = b.duration(path+".metricsTTL", pc.MetricsTTL)
-	p.BookingTTL = b.duration(path+".bookingTTL", pc.BookingTTL)
+	p.Fallbacks, p.MetricsTTL, p.BookingTTL = pc.Fallbacks, pc.MetricsTTL, pc.BookingTTL
 	p.OutputTokens, p.Seed = pc.OutputTokens, pc.Seed
 	b.check(path, before, p)
 	b.trackers = nil
@@ -296,11 +297,11 @@ func (b *builder) steps(path string, refs []PluginRef) (p scheduling.Profile) {
 		at := fmt.Sprintf("%s.plugins[%d]", path, i)
 		v, ok := b.plugins[ref.PluginRef]
 		if !ok {
-			b.errorf("%s.pluginRef: no plugin is named %q", at, ref.PluginRef)
+			b.Unknown(at+".pluginRef", ref.PluginRef, b.names())
 			continue
 		}
 		if used[ref.PluginRef] {
-			b.errorf("%s.pluginRef: %q is used twice in this profile", at, ref.PluginRef)
+			b.Failf(at+".pluginRef", "is %q, which is used twice in this profile", ref.PluginRef)
 			continue
 		}
 		used[ref.PluginRef] = true
@@ -312,11 +313,11 @@ func (b *builder) steps(path string, refs []PluginRef) (p scheduling.Profile) {
 // check refuses what scheduling.New would refuse, here where the path is known, unless
 // more errors than before say that something is wrong already.
 func (b *builder) check(path string, before int, p scheduling.Profile) {
-	if len(b.errs) > before {
+	if b.Len() > before {
 		return
 	}
 	if _, err := scheduling.New(p); err != nil {
-		b.errorf("%s: %w", path, err)
+		b.Add(path, err)
 	}
 }
 
@@ -337,28 +338,26 @@ func (b *builder) use(p *scheduling.Profile, at string, ref PluginRef, v any) {
 		p.Scorers = append(p.Scorers, scheduling.Weighted{Name: ref.PluginRef, Scorer: s, Weight: w})
 	}
 	if ref.Weight != nil && !isScorer && v != nil {
-		b.errorf("%s.weight: %q is no scorer", at, ref.PluginRef)
+		b.Failf(at+".weight", "is for scorers, which %q is not", ref.PluginRef)
 	}
 	if c, ok := v.(scheduling.Coster); ok {
 		p.Costs = append(p.Costs, scheduling.Costed{Name: ref.PluginRef, Coster: c})
 	}
 	if k, ok := v.(scheduling.Picker); ok {
 		if p.Picker != nil {
-			b.errorf("%s.pluginRef: %q is a second picker", at, ref.PluginRef)
+			b.Failf(at+".pluginRef", "is %q, which is a second picker", ref.PluginRef)
 		}
 		p.Picker = k
 	}
 }
 
-func (b *builder) duration(path, s string) time.Duration {
-	if s == "" {
-		return 0
+// names returns the declared plugins, in their order.
+func (b *builder) names() []string {
+	names := make([]string, len(b.order))
+	for i, d := range b.order {
+		names[i] = d.name
 	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d <= 0 {
-		b.errorf("%s: %q, want a duration above 0 such as \"5s\"", path, s)
-	}
-	return d
+	return names
 }
 
 // fixed is the Factory of a plugin without parameters.
@@ -380,21 +379,13 @@ func decoded[T any](p json.RawMessage) (any, error) {
 	return v, nil
 }
 
-func newSessionAffinityFrom(p json.RawMessage) (any, error) {
-	var c struct {
-		MaxSessions int    `json:"maxSessions"`
-		TTL         string `json:"ttl"`
-	}
-	if err := Parameters(p, &c); err != nil {
-		return nil, err
-	}
-	o := SessionOptions{MaxSessions: c.MaxSessions}
-	if c.TTL != "" {
-		d, err := time.ParseDuration(c.TTL)
-		if err != nil {
-			return nil, fmt.Errorf("ttl: %w", err)
+// made is the Factory of a plugin that a constructor makes of options.
+func made[O, T any](make func(O) (T, error)) Factory {
+	return func(p json.RawMessage) (any, error) {
+		var o O
+		if err := Parameters(p, &o); err != nil {
+			return nil, err
 		}
-		o.TTL = d
+		return make(o)
 	}
-	return NewSessionAffinity(o)
 }

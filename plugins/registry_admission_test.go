@@ -56,9 +56,9 @@ func TestRegistryLoadAllErrors(t *testing.T) {
 		section string
 		want    []string
 	}{
-		{`7`, []string{"admission"}},
-		{`{"bandz": []}`, []string{`unknown field "bandz"`}},
-		{`{"bands": [{"nam": "a"}]}`, []string{`unknown field "nam"`}},
+		{`7`, []string{"line 2, column ", "admission"}},
+		{`{"bandz": []}`, []string{"line 2, column 92: admission.bandz is not a field; the nearest is bands"}},
+		{`{"bands": [{"nam": "a"}]}`, []string{"admission.bands[0].nam is not a field; the nearest is name"}},
 		{`{"detectors": [{"type": "low-queue-filter"}]}`, []string{`admission.detectors[0].type: "low-queue-filter" is unknown; known are backlog-detector, `}},
 		{`{"bands": [{"name": "a", "floor": 3}], "flowIdle": "x"}`, []string{`admission.bands[0] ("a").floor: 3, want 0 to 0.5`, `admission.flowIdle: "x", want a duration`}},
 	} {
@@ -78,7 +78,7 @@ func TestRegistryLoadAllErrors(t *testing.T) {
 	}
 	// What is wrong with profiles and with admission is said at once.
 	_, err := plugins.NewRegistry().Load([]byte(`{"plugins": [{"type": "x"}], "schedulingProfiles": [], "admission": {"order": "y"}}`))
-	if err == nil || !strings.Contains(err.Error(), `plugins[0].type: "x"`) || !strings.Contains(err.Error(), "schedulingProfiles: is empty") || !strings.Contains(err.Error(), `admission.order: "y"`) {
+	if err == nil || !strings.Contains(err.Error(), `plugins[0].type is "x"`) || !strings.Contains(err.Error(), "schedulingProfiles is empty") || !strings.Contains(err.Error(), `admission.order: "y"`) {
 		t.Errorf("Load: %v, want all that is wrong", err)
 	}
 }

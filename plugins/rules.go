@@ -1,11 +1,11 @@
 package plugins
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -42,17 +42,20 @@ type HeaderMatch struct {
 }
 
 func (w *When) validate() error {
-	switch {
-	case w.MinPriority == nil && w.MaxPriority == nil && len(w.Models) == 0 && w.Header == nil:
-		return errors.New("is empty, want minPriority, maxPriority, models or header")
-	case w.MinPriority != nil && w.MaxPriority != nil && *w.MinPriority > *w.MaxPriority:
-		return fmt.Errorf("minPriority is %d, above maxPriority %d", *w.MinPriority, *w.MaxPriority)
-	case slices.Contains(w.Models, ""):
-		return errors.New("models has an empty name")
-	case w.Header != nil && w.Header.Name == "":
-		return errors.New("header.name is required")
+	var c check.Checks
+	if w.MinPriority == nil && w.MaxPriority == nil && len(w.Models) == 0 && w.Header == nil {
+		c.Failf("", "is empty, want minPriority, maxPriority, models or header")
 	}
-	return nil
+	if w.MinPriority != nil && w.MaxPriority != nil {
+		c.Want(*w.MinPriority <= *w.MaxPriority, "minPriority", *w.MinPriority, "at most maxPriority, which is %d", *w.MaxPriority)
+	}
+	if i := slices.Index(w.Models, ""); i >= 0 {
+		c.Failf(fmt.Sprintf("models[%d]", i), "is empty, want a name")
+	}
+	if w.Header != nil {
+		check.Required(&c, "header.name", w.Header.Name)
+	}
+	return c.Err()
 }
 
 // match returns the condition as a function.
@@ -97,13 +100,9 @@ func canonicalHeader(name string) string {
 // rules builds those of a profile.
 func (b *builder) rules(path string, configs []RuleConfig) (rules []scheduling.Rule) {
 	for i, rc := range configs {
-		at, before := fmt.Sprintf("%s.rules[%d]", path, i), len(b.errs)
-		if rc.Name == "" {
-			b.errorf("%s.name: is required", at)
-		}
-		if err := rc.When.validate(); err != nil {
-			b.errorf("%s.when: %w", at, err)
-		}
+		at, before := fmt.Sprintf("%s.rules[%d]", path, i), b.Len()
+		check.Required(&b.Checks, at+".name", rc.Name)
+		b.Add(at+".when", rc.When.validate())
 		p := b.steps(at, rc.Plugins)
 		p.Fallbacks = rc.Fallbacks
 		b.check(at, before, p)

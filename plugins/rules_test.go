@@ -61,15 +61,15 @@ func TestDeclaredRules(t *testing.T) {
 
 func TestDeclaredRuleErrors(t *testing.T) {
 	for rule, want := range map[string]string{
-		`{"when": {"models": ["a"]}, "plugins": [{"pluginRef": "random-picker"}]}`:                                 "schedulingProfiles[0].rules[0].name: is required",
-		`{"name": "r", "plugins": [{"pluginRef": "random-picker"}]}`:                                               "rules[0].when: is empty",
-		`{"name": "r", "when": {"models": [""]}, "plugins": [{"pluginRef": "random-picker"}]}`:                     "rules[0].when: models has an empty name",
-		`{"name": "r", "when": {"header": {}}, "plugins": [{"pluginRef": "random-picker"}]}`:                       "rules[0].when: header.name is required",
-		`{"name": "r", "when": {"minPriority": 2, "maxPriority": 1}, "plugins": [{"pluginRef": "random-picker"}]}`: "minPriority is 2",
+		`{"when": {"models": ["a"]}, "plugins": [{"pluginRef": "random-picker"}]}`:                                 "schedulingProfiles[0].rules[0].name is required",
+		`{"name": "r", "plugins": [{"pluginRef": "random-picker"}]}`:                                               "rules[0].when is empty, want minPriority",
+		`{"name": "r", "when": {"models": [""]}, "plugins": [{"pluginRef": "random-picker"}]}`:                     "rules[0].when.models[0] is empty, want a name",
+		`{"name": "r", "when": {"header": {}}, "plugins": [{"pluginRef": "random-picker"}]}`:                       "rules[0].when.header.name is required",
+		`{"name": "r", "when": {"minPriority": 2, "maxPriority": 1}, "plugins": [{"pluginRef": "random-picker"}]}`: "rules[0].when.minPriority is 2, want at most maxPriority, which is 1",
 		`{"name": "r", "when": {"models": ["a"]}, "plugins": [{"pluginRef": "queue-scorer"}]}`:                     "schedulingProfiles[0].rules[0]: scheduling: profile has no Picker",
-		`{"name": "r", "when": {"models": ["a"]}, "plugins": [{"pluginRef": "nothing"}]}`:                          `rules[0].plugins[0].pluginRef: no plugin is named "nothing"`,
+		`{"name": "r", "when": {"models": ["a"]}, "plugins": [{"pluginRef": "nothing"}]}`:                          `rules[0].plugins[0].pluginRef is "nothing", which is unknown`,
 		`{"name": "r", "when": {"models": ["a"]}, "plugins": [{"pluginRef": "random-picker"}], "fallbacks": 99}`:   "Fallbacks is 99",
-		`{"name": "r", "when": {"model": "a"}, "plugins": [{"pluginRef": "random-picker"}]}`:                       `unknown field "model"`,
+		`{"name": "r", "when": {"model": "a"}, "plugins": [{"pluginRef": "random-picker"}]}`:                       "rules[0].when.model is not a field; the nearest is models",
 	} {
 		_, err := plugins.NewRegistry().Load([]byte(declare(`{"type": "queue-scorer"}, {"type": "random-picker"}`,
 			`{"name": "p", "plugins": [{"pluginRef": "random-picker"}], "rules": [`+rule+`]}`)))

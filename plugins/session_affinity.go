@@ -19,10 +19,10 @@ type SessionOptions struct {
 	// MaxSessions bounds how many sessions and answers are remembered; beyond it the one
 	// longest unused is forgotten. Default DefaultMaxSessions, about 130 bytes
 	// each; at most LimitMaxSessions.
-	MaxSessions int
+	MaxSessions int `json:"maxSessions,omitempty"`
 	// TTL is how long a session is remembered after its last request, and an answer after
 	// it was given or continued. Default DefaultSessionTTL.
-	TTL time.Duration
+	TTL time.Duration `json:"ttl,omitempty"`
 }
 
 // SessionAffinity is a Scorer that prefers the endpoint that gave the answer which the
@@ -41,7 +41,7 @@ type SessionAffinity struct{ table *stickTable }
 
 // NewSessionAffinity returns a SessionAffinity, or what is wrong with o.
 func NewSessionAffinity(o SessionOptions) (*SessionAffinity, error) {
-	t, err := newStickTable("MaxSessions", o.MaxSessions, DefaultMaxSessions, "session TTL", o.TTL, DefaultSessionTTL)
+	t, err := newStickTable("maxSessions", o.MaxSessions, DefaultMaxSessions, o.TTL, DefaultSessionTTL)
 	if err != nil {
 		return nil, err
 	}

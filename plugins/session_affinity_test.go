@@ -241,9 +241,9 @@ func TestSessionOptions(t *testing.T) {
 		o    plugins.SessionOptions
 		text string
 	}{
-		{plugins.SessionOptions{MaxSessions: -1}, "MaxSessions is -1"},
-		{plugins.SessionOptions{MaxSessions: plugins.LimitMaxSessions + 1}, "MaxSessions is 16777217"},
-		{plugins.SessionOptions{TTL: -time.Second}, "session TTL is -1s"},
+		{plugins.SessionOptions{MaxSessions: -1}, "maxSessions is -1"},
+		{plugins.SessionOptions{MaxSessions: plugins.LimitMaxSessions + 1}, "maxSessions is 16777217"},
+		{plugins.SessionOptions{TTL: -time.Second}, "ttl is -1s"},
 	} {
 		if s, err := plugins.NewSessionAffinity(tt.o); s != nil || err == nil || !strings.Contains(err.Error(), tt.text) {
 			t.Errorf("NewSessionAffinity(%+v): %v, want an error with %q", tt.o, err, tt.text)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -63,10 +64,10 @@ func (f Shed) Screen(req *types.Request, _ []*types.Endpoint) bool {
 }
 
 func (f Shed) validate() error {
-	if !(f.HardQueue >= 0) {
-		return fmt.Errorf("hardQueue is %v, want at least 0", f.HardQueue)
-	}
-	return f.Room.validate()
+	var c check.Checks
+	check.Range(&c, "hardQueue", f.HardQueue, 0, 0)
+	c.Add("", f.Room.validate())
+	return c.Err()
 }
 
 var _ scheduling.Filter = Shed{}

@@ -2,11 +2,11 @@ package plugins
 
 import (
 	"container/list"
-	"fmt"
 	"hash/maphash"
 	"sync"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -35,22 +35,15 @@ type stuck struct {
 }
 
 // newStickTable returns one with the bounds given, 0 for defaults, or what is wrong with them.
-// name and ttlName are what errors call them.
-func newStickTable(name string, most, def int, ttlName string, ttl, defTTL time.Duration) (*stickTable, error) {
-	if most < 0 || most > LimitMaxSessions {
-		return nil, fmt.Errorf("plugins: %s is %d, want 1 to %d, or 0 for the default %d", name, most, LimitMaxSessions, def)
+// name is what errors call most.
+func newStickTable(name string, most, def int, ttl, defTTL time.Duration) (*stickTable, error) {
+	c := check.Checks{Package: "plugins"}
+	check.Default(&c, name, &most, def, 1, LimitMaxSessions)
+	check.Positive(&c, "ttl", &ttl, defTTL)
+	if err := c.Err(); err != nil {
+		return nil, err
 	}
-	if ttl < 0 {
-		return nil, fmt.Errorf("plugins: %s is %v, want more than 0, or 0 for the default %v", ttlName, ttl, defTTL)
-	}
-	t := &stickTable{max: most, ttl: ttl, seed: maphash.MakeSeed(), byID: map[uint64]*list.Element{}, recent: list.New()}
-	if t.max == 0 {
-		t.max = def
-	}
-	if t.ttl == 0 {
-		t.ttl = defTTL
-	}
-	return t, nil
+	return &stickTable{max: most, ttl: ttl, seed: maphash.MakeSeed(), byID: map[uint64]*list.Element{}, recent: list.New()}, nil
 }
 
 // kind is what a stickTable holds.

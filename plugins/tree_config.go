@@ -2,9 +2,8 @@ package plugins
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 )
 
@@ -27,59 +26,61 @@ func (r *Registry) tree(p json.RawMessage) (any, error) {
 		return nil, err
 	}
 	b := treeBuilder{registry: r, rules: map[ruleID]scheduling.Filter{}}
-	return b.node("", &c)
+	t := b.node("", &c)
+	return t, b.Err()
 }
 
 // ruleID is what tells the rules of a tree apart.
 type ruleID struct{ Type, Name string }
 
 type treeBuilder struct {
+	check.Checks
 	registry *Registry
 	rules    map[ruleID]scheduling.Filter
 	nodes    int
 }
 
-func (b *treeBuilder) node(path string, c *TreeConfig) (*Tree, error) {
+func (b *treeBuilder) node(path string, c *TreeConfig) *Tree {
 	if c == nil {
-		return nil, nil
+		return nil
 	}
 	if b.nodes++; b.nodes > maxTreeNodes {
-		return nil, fmt.Errorf("the tree has more than %d filters", maxTreeNodes)
+		if b.nodes == maxTreeNodes+1 {
+			b.Failf(path, "is one filter too many, want at most %d", maxTreeNodes)
+		}
+		return nil
 	}
-	rule, err := b.rule(c.Rule)
-	if err != nil {
-		return nil, fmt.Errorf("%srule: %w", path, err)
+	return &Tree{
+		Rule:      b.rule(check.Join(path, "rule"), c.Rule),
+		OnSuccess: b.node(check.Join(path, "onSuccess"), c.OnSuccess),
+		OnFailure: b.node(check.Join(path, "onFailure"), c.OnFailure),
 	}
-	t := &Tree{Rule: rule}
-	if t.OnSuccess, err = b.node(path+"onSuccess.", c.OnSuccess); err != nil {
-		return nil, err
-	}
-	t.OnFailure, err = b.node(path+"onFailure.", c.OnFailure)
-	return t, err
 }
 
-func (b *treeBuilder) rule(c PluginConfig) (scheduling.Filter, error) {
+func (b *treeBuilder) rule(path string, c PluginConfig) scheduling.Filter {
 	id := ruleID{c.Type, c.Name}
 	if f, ok := b.rules[id]; ok && c.Name != "" {
-		return f, nil
+		return f
 	}
 	factory, ok := b.registry.factories[c.Type]
 	if !ok {
-		return nil, fmt.Errorf("type %q is unknown", c.Type)
+		b.Unknown(path+".type", c.Type, b.registry.Types())
+		return nil
 	}
 	v, err := factory(c.Parameters)
 	if err != nil {
-		return nil, fmt.Errorf("parameters (%s): %w", c.Type, err)
+		b.Add(path+".parameters", err)
+		return nil
 	}
 	f, ok := v.(scheduling.Filter)
-	if !ok {
-		return nil, fmt.Errorf("type %q is no filter", c.Type)
-	}
-	if needsTelling(v) {
-		return nil, errors.New("type " + c.Type + " learns from where requests go, which the filters of a tree are not told: use it in the profile itself")
+	switch {
+	case !ok:
+		b.Failf(path+".type", "is %q, want a filter", c.Type)
+	case needsTelling(v):
+		b.Failf(path+".type", "is %q, which learns from where requests go, which the filters of a tree are not told: use it in the profile itself", c.Type)
 	}
 	b.rules[id] = f
-	return f, nil
+	return f
 }
 
 // needsTelling reports whether a plugin must be known to the scheduler or the registry

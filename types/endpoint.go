@@ -195,10 +195,10 @@ func (m Metrics) Sensible() Metrics {
 
 // Capacity is what configuration says of a server. Zero fields are unknown.
 type Capacity struct {
-	Speed          float64 // relative to the other servers of the pool; 0 is taken as 1
-	MaxConcurrency int     // requests it can run at once
-	KVTokens       int     // tokens that fit into its KV cache
-	CostPerHour    float64 // in any currency, the same for the pool
+	Speed          float64 `json:"speed,omitempty"`          // relative to the other servers of the pool; 0 is taken as 1
+	MaxConcurrency int     `json:"maxConcurrency,omitempty"` // requests it can run at once
+	KVTokens       int     `json:"kvTokens,omitempty"`       // tokens that fit into its KV cache
+	CostPerHour    float64 `json:"costPerHour,omitempty"`    // in any currency, the same for the pool
 }
 
 // Fresh reports whether e has a reading that r may use: one that is not older

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+
+	"github.com/inferpick/inferpick/internal/check"
 )
 
 const kindModel = "InferenceModel"
@@ -93,7 +95,7 @@ func (m *InferenceModel) SetDefaults() {
 
 // Validate checks m against the rules of the API.
 func (m *InferenceModel) Validate() error {
-	r := check(kindModel, &m.ObjectMeta)
+	r := validation(kindModel, &m.ObjectMeta)
 	r.length("spec.modelName", m.Spec.ModelName, 1, 256)
 	if m.Spec.Criticality != "" {
 		r.oneOf("spec.criticality", string(m.Spec.Criticality), string(Critical), string(Standard), string(Sheddable))
@@ -119,10 +121,10 @@ func (m *InferenceModel) Validate() error {
 // ValidateUpdate checks that old is an earlier version of m, with the same
 // modelName.
 func (m *InferenceModel) ValidateUpdate(old Object) error {
-	r := &reader{object: describe(kindModel, &m.ObjectMeta)}
+	r := &validator{object: describe(kindModel, &m.ObjectMeta)}
 	if r.update(kindModel, &m.ObjectMeta, old) {
 		before := old.(*InferenceModel).Spec.ModelName
-		r.must(m.Spec.ModelName == before, "spec.modelName", "is immutable and must stay "+show(before), m.Spec.ModelName)
+		r.must(m.Spec.ModelName == before, "spec.modelName", "is immutable and must stay "+check.Show(before), m.Spec.ModelName)
 	}
 	return r.err()
 }
@@ -141,7 +143,7 @@ func (m *InferenceModel) Clone() *InferenceModel {
 
 // MarshalJSON writes m as a manifest.
 func (m InferenceModel) MarshalJSON() ([]byte, error) {
-	return marshalX(kindModel, &m.ObjectMeta, m.Spec, m.Status)
+	return marshal(apiVersionX, kindModel, &m.ObjectMeta, m.Spec, m.Status)
 }
 
 // UnmarshalJSON reads a manifest as DecodeManifest does.

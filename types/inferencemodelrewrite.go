@@ -76,7 +76,7 @@ func (w *InferenceModelRewrite) SetDefaults() {
 
 // Validate checks w against the rules of the API.
 func (w *InferenceModelRewrite) Validate() error {
-	r := check(kindRewrite, &w.ObjectMeta)
+	r := validation(kindRewrite, &w.ObjectMeta)
 	r.poolRef("spec.poolRef", w.Spec.PoolRef)
 	for i, rule := range w.Spec.Rules {
 		at := index("spec.rules", i)
@@ -97,7 +97,7 @@ func (w *InferenceModelRewrite) Validate() error {
 // ValidateUpdate checks that old is an earlier version of w. Nothing in a
 // rewrite is immutable.
 func (w *InferenceModelRewrite) ValidateUpdate(old Object) error {
-	r := &reader{object: describe(kindRewrite, &w.ObjectMeta)}
+	r := &validator{object: describe(kindRewrite, &w.ObjectMeta)}
 	r.update(kindRewrite, &w.ObjectMeta, old)
 	return r.err()
 }
@@ -121,7 +121,7 @@ func (w *InferenceModelRewrite) Clone() *InferenceModelRewrite {
 
 // MarshalJSON writes w as a manifest.
 func (w InferenceModelRewrite) MarshalJSON() ([]byte, error) {
-	return marshalX(kindRewrite, &w.ObjectMeta, w.Spec, w.Status)
+	return marshal(apiVersionX, kindRewrite, &w.ObjectMeta, w.Spec, w.Status)
 }
 
 // UnmarshalJSON reads a manifest as DecodeManifest does.

@@ -143,7 +143,7 @@ const maxPoolRefs = 64
 
 // Validate checks o against the rules of the API.
 func (o *InferenceObjective) Validate() error {
-	r := check(kindObjective, &o.ObjectMeta)
+	r := validation(kindObjective, &o.ObjectMeta)
 	if o.refersToOne() {
 		r.poolRef("spec.poolRef", o.Spec.PoolRef)
 	}
@@ -157,7 +157,7 @@ func (o *InferenceObjective) Validate() error {
 	return r.err()
 }
 
-func (r *reader) poolSelector(path string, s *PoolSelector) {
+func (r *validator) poolSelector(path string, s *PoolSelector) {
 	if len(s.MatchLabels) > 0 {
 		r.matchLabels(path+".matchLabels", s.MatchLabels)
 	}
@@ -176,7 +176,7 @@ func (r *reader) poolSelector(path string, s *PoolSelector) {
 // ValidateUpdate checks that old is an earlier version of o. Nothing in an
 // objective is immutable.
 func (o *InferenceObjective) ValidateUpdate(old Object) error {
-	r := &reader{object: describe(kindObjective, &o.ObjectMeta)}
+	r := &validator{object: describe(kindObjective, &o.ObjectMeta)}
 	r.update(kindObjective, &o.ObjectMeta, old)
 	return r.err()
 }
@@ -200,7 +200,7 @@ func (o *InferenceObjective) Clone() *InferenceObjective {
 
 // MarshalJSON writes o as a manifest.
 func (o InferenceObjective) MarshalJSON() ([]byte, error) {
-	return marshalX(kindObjective, &o.ObjectMeta, o.Spec, o.Status)
+	return marshal(apiVersionX, kindObjective, &o.ObjectMeta, o.Spec, o.Status)
 }
 
 // UnmarshalJSON reads a manifest as DecodeManifest does.

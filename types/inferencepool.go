@@ -1,7 +1,6 @@
 package types
 
 import (
-	"encoding/json"
 	"maps"
 	"slices"
 )
@@ -115,7 +114,7 @@ func (p *InferencePool) SetDefaults() {
 
 // Validate checks p against the rules of the API.
 func (p *InferencePool) Validate() error {
-	r := check(kindPool, &p.ObjectMeta)
+	r := validation(kindPool, &p.ObjectMeta)
 	r.matchLabels("spec.selector.matchLabels", p.Spec.Selector.MatchLabels)
 
 	const ports = "spec.targetPorts"
@@ -123,7 +122,7 @@ func (p *InferencePool) Validate() error {
 	for i, port := range p.Spec.TargetPorts {
 		at := index(ports, i) + ".number"
 		r.portNumber(at, port.Number)
-		r.must(!slices.Contains(p.Spec.TargetPorts[:i], port), at, "port number must be unique", port.Number)
+		r.must(!slices.Contains(p.Spec.TargetPorts[:i], port), at, "must be a port that is not there before", port.Number)
 	}
 	r.oneOf("spec.appProtocol", p.Spec.AppProtocol, "http", "kubernetes.io/h2c")
 
@@ -145,7 +144,7 @@ func (p *InferencePool) Validate() error {
 // ValidateUpdate checks that old is an earlier version of p. Nothing in a pool
 // is immutable.
 func (p *InferencePool) ValidateUpdate(old Object) error {
-	r := &reader{object: describe(kindPool, &p.ObjectMeta)}
+	r := &validator{object: describe(kindPool, &p.ObjectMeta)}
 	r.update(kindPool, &p.ObjectMeta, old)
 	return r.err()
 }
@@ -173,12 +172,7 @@ func (p *InferencePool) Clone() *InferencePool {
 
 // MarshalJSON writes p as a manifest of v1.
 func (p InferencePool) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		typeMeta
-		ObjectMeta metaJSON            `json:"metadata"`
-		Spec       InferencePoolSpec   `json:"spec"`
-		Status     InferencePoolStatus `json:"status,omitzero"`
-	}{typeMeta{apiVersionGA, kindPool}, p.ObjectMeta.json(), p.Spec, p.Status})
+	return marshal(apiVersionGA, kindPool, &p.ObjectMeta, p.Spec, p.Status)
 }
 
 // UnmarshalJSON reads a manifest as DecodeManifest does.

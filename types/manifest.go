@@ -36,15 +36,15 @@ const DefaultNamespace = "default"
 // ObjectMeta is what inferpick keeps of an object's metadata. Everything else
 // in it is read over.
 type ObjectMeta struct {
-	Name      string
-	Namespace string // default: DefaultNamespace
+	Name      string `json:"name"`
+	Namespace string `json:"namespace,omitempty"` // default: DefaultNamespace
 
 	// CreationTimestamp decides which of two objects that claim the same thing
 	// has it: the older. Zero: not known, as in a file that a person wrote.
-	CreationTimestamp time.Time
+	CreationTimestamp time.Time `json:"creationTimestamp,omitzero"`
 
-	Labels      map[string]string
-	Annotations map[string]string
+	Labels      map[string]string `json:"labels,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
 }
 
 // Key returns the object's namespace and name.
@@ -133,36 +133,22 @@ const (
 	ReasonPending        = "Pending"        // Unknown: something it needs is not there
 )
 
-// typeMeta, metaJSON and marshalX write manifests.
+// typeMeta says what an object is.
 type typeMeta struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 }
 
-type metaJSON struct {
-	Name              string            `json:"name"`
-	Namespace         string            `json:"namespace,omitempty"`
-	CreationTimestamp time.Time         `json:"creationTimestamp,omitzero"`
-	Labels            map[string]string `json:"labels,omitempty"`
-	Annotations       map[string]string `json:"annotations,omitempty"`
+// manifest is an object as it is written, but for the v1alpha2 form of a pool.
+type manifest[Spec, Status any] struct {
+	typeMeta
+	Meta   ObjectMeta `json:"metadata" strictjson:"open"`
+	Spec   Spec       `json:"spec"`
+	Status Status     `json:"status,omitzero" strictjson:"open"`
 }
 
-func (m *ObjectMeta) json() metaJSON { return metaJSON(*m) }
-
-func marshalX[S any](kind string, m *ObjectMeta, spec S, status ObjectStatus) ([]byte, error) {
-	return json.Marshal(struct {
-		typeMeta
-		ObjectMeta metaJSON `json:"metadata"`
-		Spec       S        `json:"spec"`
-		Status     any      `json:"status,omitempty"`
-	}{typeMeta{apiVersionX, kind}, m.json(), spec, statusJSON(status)})
-}
-
-func statusJSON(s ObjectStatus) any {
-	if len(s.Conditions) == 0 {
-		return nil
-	}
-	return s
+func marshal[Spec, Status any](apiVersion, kind string, m *ObjectMeta, spec Spec, status Status) ([]byte, error) {
+	return json.Marshal(manifest[Spec, Status]{typeMeta{apiVersion, kind}, *m, spec, status})
 }
 
 // unmarshalInto makes the strict reader serve json.Unmarshal too.

@@ -204,49 +204,49 @@ func TestDecodeManifestErrors(t *testing.T) {
 		want []string // all must be in the error
 	}{
 		{"no JSON", "{\n  \"a\": }", []string{"line 2, column 8"}},
-		{"cut", `{"a"`, []string{"line 1, column 5", "unexpected end"}},
+		{"cut", `{"a"`, []string{"line 1, column 5: the document ends in the middle"}},
 		{"second is no JSON", objective + "\n}", []string{"line 4, column 1"}},
 		{"inside of the second", objective + "\n{\n \"a\": }", []string{"line 5, column 7"}},
-		{"no object", `[1]`, []string{"object 0", "must be an object"}},
+		{"no object", `[1]`, []string{"object 0: is [1], want an object"}},
 		{"nothing", ``, []string{"holds 0 objects"}},
 		{"two", objective + objective, []string{"holds 2 objects"}},
-		{"kind", `{"apiVersion":"v1","kind":"Pod"}`, []string{"kind", "must be one of", `"v1 Pod"`}},
-		{"model in the wrong group", strings.Replace(model(`"modelName":"m"`), "x-k8s.io/v1alpha2", "k8s.io/v1", 1), []string{"must be one of"}},
+		{"kind", `{"apiVersion":"v1","kind":"Pod"}`, []string{`kind is "v1 Pod", want one of InferencePool`}},
+		{"model in the wrong group", strings.Replace(model(`"modelName":"m"`), "x-k8s.io/v1alpha2", "k8s.io/v1", 1), []string{`apiVersion is "inference.networking.k8s.io/v1", want one of those of InferenceModel: `}},
 		{"no metadata", `{"apiVersion":"inference.networking.k8s.io/v1","kind":"InferencePool","spec":{` + good + `}}`, []string{"InferencePool without a name: metadata.name"}},
 		{"bad name", strings.Replace(pool(good), `"p"`, `"P_"`, 1), []string{"metadata.name", `"P_"`}},
 		{"bad time", strings.Replace(pool(good), `"p"`, `"p","creationTimestamp":"yesterday"`, 1), []string{"metadata.creationTimestamp", `"yesterday"`}},
 		{"unknown field", pool(good + `,"selectors":1`), []string{"InferencePool default/p: spec.selectors is not a field"}},
 		{"case of a field", model(`"modelname":"m"`), []string{"spec.modelname is not a field"}},
 		{"unknown field at the top", strings.Replace(pool(good), `"spec"`, `"extra":1,"spec"`, 1), []string{"extra is not a field"}},
-		{"twice", pool(good + `,"selector":{}`), []string{"spec.selector must not appear twice"}},
+		{"twice", pool(good + `,"selector":{}`), []string{"spec.selector is there twice, first at line 1, column 103"}},
 		{"alpha field in v1", pool(good + `,"targetPortNumber":1`), []string{"spec.targetPortNumber is not a field"}},
-		{"type", pool(`"selector":{"matchLabels":{"a":1}},"targetPorts":{}`), []string{`spec.selector.matchLabels["a"] must be a string, got 1`, "spec.targetPorts must be a list, got {}"}},
-		{"no selector", pool(`"targetPorts":[{"number":8000}]`), []string{"spec.selector.matchLabels must have 1 to 64 labels, got 0"}},
-		{"label", pool(`"selector":{"matchLabels":{"-a":"b c"}},"targetPorts":[{"number":1}]`), []string{`matchLabels["-a"] must be named`, `got "b c"`}},
+		{"type", pool(`"selector":{"matchLabels":{"a":1}},"targetPorts":{}`), []string{`spec.selector.matchLabels["a"] is 1, want a string`, "spec.targetPorts is {}, want a list"}},
+		{"no selector", pool(`"targetPorts":[{"number":8000}]`), []string{"spec.selector.matchLabels has 0, want 1 to 64 labels"}},
+		{"label", pool(`"selector":{"matchLabels":{"-a":"b c"}},"targetPorts":[{"number":1}]`), []string{`matchLabels["-a"] is "-a", want [prefix/]name`, `is "b c", want at most 63`}},
 		{"ports", pool(`"selector":{"matchLabels":{"a":"b"}},"targetPorts":[{"number":0},{"number":7},{"number":7},{"number":65536}]`),
-			[]string{"spec.targetPorts[0].number must be from 1 to 65535, got 0", "spec.targetPorts[2].number port number must be unique, got 7", "spec.targetPorts[3].number"}},
-		{"no ports", pool(`"selector":{"matchLabels":{"a":"b"}}`), []string{"spec.targetPorts must have 1 to 8 ports, got 0"}},
-		{"port too large for int32", pool(`"selector":{"matchLabels":{"a":"b"}},"targetPorts":[{"number":99999999999}]`), []string{"spec.targetPorts[0].number must be an integer", "99999999999"}},
-		{"fraction", pool(`"selector":{"matchLabels":{"a":"b"}},"targetPorts":[{"number":1.5}]`), []string{"must be an integer", "1.5"}},
-		{"protocol", pool(good + `,"appProtocol":"grpc"`), []string{"spec.appProtocol must be one of http, kubernetes.io/h2c, got", "grpc"}},
+			[]string{"line 1, column 156: InferencePool default/p: spec.targetPorts[0].number is 0, want 1 to 65535", "spec.targetPorts[2].number is 7, want a port that is not there before", "spec.targetPorts[3].number"}},
+		{"no ports", pool(`"selector":{"matchLabels":{"a":"b"}}`), []string{"spec.targetPorts has 0, want 1 to 8 ports"}},
+		{"port too large for int32", pool(`"selector":{"matchLabels":{"a":"b"}},"targetPorts":[{"number":99999999999}]`), []string{"spec.targetPorts[0].number is 99999999999, want an integer from -2147483648 to 2147483647"}},
+		{"fraction", pool(`"selector":{"matchLabels":{"a":"b"}},"targetPorts":[{"number":1.5}]`), []string{"is 1.5, want an integer"}},
+		{"protocol", pool(good + `,"appProtocol":"grpc"`), []string{`spec.appProtocol is "grpc", want one of http, kubernetes.io/h2c`}},
 		{"picker without port", pool(good + `,"endpointPickerRef":{"name":"e"}`), []string{"spec.endpointPickerRef.port is required when kind is Service"}},
-		{"picker", pool(good + `,"endpointPickerRef":{"group":"G","kind":"0","failureMode":"Fail"}`), []string{".group", ".kind", ".name", `.failureMode must be one of FailOpen, FailClose, got "Fail"`}},
-		{"model without name", model(`"targetModels":[]`), []string{"spec.modelName must have 1 to 256 characters"}},
+		{"picker", pool(good + `,"endpointPickerRef":{"group":"G","kind":"0","failureMode":"Fail"}`), []string{".group", ".kind", ".name", `.failureMode is "Fail", want one of FailOpen, FailClose`}},
+		{"model without name", model(`"targetModels":[]`), []string{"spec.modelName is \"\", want 1 to 256 characters"}},
 		{"long model name", model(`"modelName":"` + strings.Repeat("é", 257) + `"`), []string{"spec.modelName", "…"}},
-		{"criticality", model(`"modelName":"m","criticality":"critical"`), []string{"spec.criticality must be one of Critical, Standard, Sheddable"}},
-		{"11 targets", model(targets(11)), []string{"at most 10 targets, got 11"}},
-		{"weight 0", model(`"modelName":"m","targetModels":[{"name":"a","weight":1},{"name":"b","weight":0}]`), []string{"InferenceModel default/m: spec.targetModels[1].weight must be from 1 to 1000000, got 0"}},
+		{"criticality", model(`"modelName":"m","criticality":"critical"`), []string{`spec.criticality is "critical", want one of Critical, Standard, Sheddable`}},
+		{"11 targets", model(targets(11)), []string{"has 11, want at most 10 targets"}},
+		{"weight 0", model(`"modelName":"m","targetModels":[{"name":"a","weight":1},{"name":"b","weight":0}]`), []string{"InferenceModel default/m: spec.targetModels[1].weight is 0, want 1 to 1000000"}},
 		{"some weights", model(`"modelName":"m","targetModels":[{"name":"a","weight":1},{"name":"b"}]`), []string{"in all targets or in none", "1 of 2"}},
 		{"target without name", model(`"modelName":"m","targetModels":[{}]`), []string{"spec.targetModels[0].name"}},
 		{"null target", model(`"modelName":"m","targetModels":[null]`), []string{"spec.targetModels[0] must be an object"}},
 		{"pool reference", strings.Replace(model(`"modelName":"m"`), `"poolRef":{"name":"p"}`, `"poolRef":{"group":"g","kind":"Service"}`, 1),
-			[]string{"spec.poolRef.group", "spec.poolRef.kind must be one of InferencePool", "spec.poolRef.name"}},
-		{"priority", strings.Replace(objective, `"priority": 2`, `"priority": "2"`, 1), []string{"InferenceObjective default/interactive: spec.priority must be an integer", `"2"`}},
+			[]string{"spec.poolRef.group", `spec.poolRef.kind is "Service", want one of InferencePool`, "spec.poolRef.name"}},
+		{"priority", strings.Replace(objective, `"priority": 2`, `"priority": "2"`, 1), []string{`InferenceObjective default/interactive: spec.priority is "2", want an integer`}},
 		{"rewrite without targets", rewrite(`[{"targets":[]}]`), []string{"spec.rules[0].targets must have at least one"}},
 		{"rewrite", rewrite(`[{"matches":[{"model":{"type":"Prefix"}}],"targets":[{"weight":1000001}]}]`),
-			[]string{`spec.rules[0].matches[0].model.type must be one of Exact, got "Prefix"`, "model.value must not be empty", "targets[0].modelRewrite must not be empty", "targets[0].weight must be from 1 to 1000000, got 1000001"}},
-		{"list in a list", `{"kind":"List","items":[{"kind":"List","items":[]}]}`, []string{"must not be a list inside a list"}},
-		{"deep", strings.Repeat("[", 100) + strings.Repeat("]", 100), []string{"nested deeper"}},
+			[]string{`spec.rules[0].matches[0].model.type is "Prefix", want one of Exact`, "model.value must not be empty", "targets[0].modelRewrite must not be empty", "targets[0].weight is 1000001, want 1 to 1000000"}},
+		{"list in a list", `{"kind":"List","items":[{"kind":"List","items":[]}]}`, []string{"want another than a list inside a list"}},
+		{"deep", strings.Repeat("[", 600) + strings.Repeat("]", 600), []string{"nested deeper"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -276,7 +276,7 @@ func TestFieldError(t *testing.T) {
 	if !errors.As(err, &one) {
 		t.Fatalf("error %v holds no FieldError", err)
 	}
-	want := types.FieldError{Object: "InferenceModel default/food-review", Field: "spec.targetModels[1].weight", Rule: one.Rule, Value: int32(-1)}
+	want := types.FieldError{Object: "InferenceModel default/food-review", Field: "spec.targetModels[1].weight", Rule: one.Rule, Value: int32(-1), Line: 5, Column: 91}
 	if *one != want {
 		t.Errorf("FieldError = %+v, want %+v", *one, want)
 	}
@@ -427,5 +427,5 @@ func ExampleDecodeManifest() {
 	}`))
 	fmt.Println(obj, err)
 	// Output:
-	// <nil> types: InferenceModel default/chat: spec.targetModels[1].weight must be from 1 to 1000000, got 0
+	// <nil> types: line 7, column 76: InferenceModel default/chat: spec.targetModels[1].weight is 0, want 1 to 1000000
 }

@@ -1,12 +1,13 @@
 package types
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/inferpick/inferpick/internal/check"
 )
 
 // FieldError is one broken rule of a manifest.
@@ -17,40 +18,42 @@ type FieldError struct {
 	Value  any    // what was there instead; nil: nothing
 
 	Known string // if Field is none: the names of those that may be there, with ", " between
+
+	Line, Column int // of Field in what was decoded, from 1; 0: not known
 }
 
-// Error returns object, field, rule and value in one line.
+// Error returns place, object, field, value, rule and the nearest name in one line.
 func (e *FieldError) Error() string {
-	var b strings.Builder
-	b.WriteString("types: ")
-	if e.Object != "" {
-		b.WriteString(e.Object + ": ")
+	c := check.Error{Package: "types", Line: e.Line, Column: e.Column}
+	if place := c.Place(); place != "" {
+		return "types: " + place + ": " + e.Text()
 	}
-	if e.Field != "" {
-		b.WriteString(e.Field + " ")
-	}
-	b.WriteString(e.Rule)
-	if e.Value != nil {
-		b.WriteString(", got " + show(e.Value))
-	}
-	return b.String()
+	return "types: " + e.Text()
 }
 
-// show writes a value as JSON would, shortened: it may come from anywhere.
-func show(v any) string {
-	text, err := json.Marshal(v)
-	if err != nil {
-		text = fmt.Append(nil, v)
+// Text is Error without the name of the package and the place.
+func (e *FieldError) Text() string {
+	text := strings.TrimSpace(e.Field + " " + e.problem())
+	if e.Object != "" {
+		return e.Object + ": " + text
 	}
-	const most = 80
-	if len(text) > most {
-		cut := most
-		for cut > 0 && !utf8.RuneStart(text[cut]) {
-			cut--
-		}
-		return string(text[:cut]) + "…"
+	return text
+}
+
+func (e *FieldError) problem() string {
+	if e.Known != "" {
+		return e.Rule + check.Suggest(e.Field[strings.LastIndexByte(e.Field, '.')+1:], strings.Split(e.Known, ", "))
 	}
-	return string(text)
+	if e.Value == nil {
+		return e.Rule
+	}
+	if want, ok := strings.CutPrefix(e.Rule, "must be "); ok {
+		return "is " + check.Show(e.Value) + ", want " + want
+	}
+	if want, ok := strings.CutPrefix(e.Rule, "must have "); ok {
+		return "has " + check.Show(e.Value) + ", want " + want
+	}
+	return e.Rule + ", got " + check.Show(e.Value)
 }
 
 // ValidationErrors is everything that is wrong with one object.
@@ -81,9 +84,26 @@ func describe(kind string, m *ObjectMeta) string {
 	return kind + " " + m.Key().String()
 }
 
-// check starts the validation of an object with its metadata.
-func check(kind string, m *ObjectMeta) *reader {
-	r := &reader{object: describe(kind, m)}
+// validator collects what is wrong with an object.
+type validator struct {
+	object string
+	errs   ValidationErrors
+}
+
+func (r *validator) fail(path, rule string, value any) {
+	r.errs = append(r.errs, &FieldError{Object: r.object, Field: path, Rule: rule, Value: value})
+}
+
+func (r *validator) err() error {
+	if len(r.errs) == 0 {
+		return nil
+	}
+	return r.errs
+}
+
+// validation starts that of an object with its metadata.
+func validation(kind string, m *ObjectMeta) *validator {
+	r := &validator{object: describe(kind, m)}
 	r.must(isSubdomain(m.Name), "metadata.name", "must be 1 to 253 lower case letters, digits, '-' and '.', as in a DNS name", m.Name)
 	r.must(isDNSLabel(m.Namespace), "metadata.namespace", "must be 1 to 63 lower case letters, digits and '-', as in a DNS label", m.Namespace)
 	r.must(m.CreationTimestamp.IsZero() || m.CreationTimestamp.UTC().Year() >= 0 && m.CreationTimestamp.UTC().Year() <= 9999,
@@ -91,50 +111,50 @@ func check(kind string, m *ObjectMeta) *reader {
 	return r
 }
 
-func (r *reader) must(ok bool, path, rule string, value any) {
+func (r *validator) must(ok bool, path, rule string, value any) {
 	if !ok {
 		r.fail(path, rule, value)
 	}
 }
 
-func (r *reader) length(path, s string, low, high int) {
+func (r *validator) length(path, s string, low, high int) {
 	if n := utf8.RuneCountInString(s); n < low || n > high {
-		r.fail(path, fmt.Sprintf("must have %d to %d characters", low, high), s)
+		r.fail(path, fmt.Sprintf("must be %d to %d characters", low, high), s)
 	}
 }
 
-func (r *reader) oneOf(path, s string, allowed ...string) {
+func (r *validator) oneOf(path, s string, allowed ...string) {
 	if !slices.Contains(allowed, s) {
 		r.fail(path, "must be one of "+strings.Join(allowed, ", "), s)
 	}
 }
 
-func (r *reader) portNumber(path string, n int32) {
-	r.must(n >= 1 && n <= 65535, path, "must be from 1 to 65535", n)
+func (r *validator) portNumber(path string, n int32) {
+	r.must(n >= 1 && n <= 65535, path, "must be 1 to 65535", n)
 }
 
-func (r *reader) weight(path string, w *int32) {
+func (r *validator) weight(path string, w *int32) {
 	if w != nil {
-		r.must(*w >= 1 && *w <= MaxWeight, path, fmt.Sprintf("must be from 1 to %d", MaxWeight), *w)
+		r.must(*w >= 1 && *w <= MaxWeight, path, fmt.Sprintf("must be 1 to %d", MaxWeight), *w)
 	}
 }
 
-func (r *reader) poolRef(path string, ref PoolRef) {
+func (r *validator) poolRef(path string, ref PoolRef) {
 	r.oneOf(path+".group", ref.Group, GroupX, GroupGA, GroupLLMD)
 	r.oneOf(path+".kind", ref.Kind, kindPool)
 	r.length(path+".name", ref.Name, 1, 253)
 }
 
-func (r *reader) matchLabels(path string, labels map[string]string) {
+func (r *validator) matchLabels(path string, labels map[string]string) {
 	r.must(len(labels) >= 1 && len(labels) <= 64, path, "must have 1 to 64 labels", len(labels))
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
-		r.must(isLabelKey(key), keyed(path, key), "must be named [prefix/]name: letters, digits, '-', '_' and '.', at most 253", key)
+		r.must(isLabelKey(key), keyed(path, key), "must be [prefix/]name: letters, digits, '-', '_' and '.', at most 253", key)
 		r.must(isLabelValue(labels[key]), keyed(path, key), "must be at most 63 letters, digits, '-', '_' and '.', a letter or digit first and last", labels[key])
 	}
 }
 
 // update checks what holds for every kind: the object is the same one.
-func (r *reader) update(kind string, m *ObjectMeta, old Object) bool {
+func (r *validator) update(kind string, m *ObjectMeta, old Object) bool {
 	if old.Kind() != kind || old.Key() != m.Key() {
 		r.fail("metadata.name", "must be that of the object to replace, "+old.Kind()+" "+old.Key().String(), m.Key().String())
 		return false

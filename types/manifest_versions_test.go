@@ -47,7 +47,7 @@ func TestAPIVersions(t *testing.T) {
 		t.Errorf("versions of a Pod: %q", got)
 	}
 	_, err := types.DecodeManifest([]byte(strings.Replace(objective, "x-k8s.io/v1alpha2", "x-k8s.io/v7", 1)))
-	wantError(t, err, "apiVersion of InferenceObjective must be one of inference.networking.x-k8s.io/v1alpha2, ")
+	wantError(t, err, `apiVersion is "inference.networking.x-k8s.io/v7", want one of those of InferenceObjective: inference.networking.x-k8s.io/v1alpha2, `)
 }
 
 func wantError(t *testing.T, err error, want string) {
@@ -69,19 +69,19 @@ func wantEqual(t *testing.T, what string, got, want any) {
 func TestLenient(t *testing.T) {
 	text := strings.Replace(objective, `"priority": 2`, `"priority": 2, "targetModels": [{"name": "a"}], "poolrefs": []`, 1)
 	_, err := types.DecodeManifest([]byte(text))
-	wantError(t, err, "spec.targetModels is not a field of this object")
+	wantError(t, err, "spec.targetModels is not a field; known are priority, poolRef, poolRefs, poolSelector")
 	obj, unknown, err := types.DecodeManifestLenient([]byte(text))
 	must(t, err)
 	wantEqual(t, "the priority", obj.(*types.InferenceObjective).Priority(), 2)
 	if len(unknown) != 2 {
 		t.Fatalf("unknown fields: %v", unknown)
 	}
-	wantEqual(t, "the first field", unknown[0].Field, "spec.poolrefs")
-	wantEqual(t, "what is known", unknown[0].Known, "poolRef, poolRefs, poolSelector, priority")
+	wantEqual(t, "the first field", unknown[1].Field, "spec.poolrefs")
+	wantEqual(t, "what is known", unknown[0].Known, "priority, poolRef, poolRefs, poolSelector")
 	wantEqual(t, "the object", unknown[0].Object, "InferenceObjective default/interactive")
 
 	_, unknown, err = types.DecodeManifestLenient([]byte(strings.Replace(text, `"priority": 2`, `"priority": "2"`, 1)))
-	wantError(t, err, "spec.priority must be an integer")
+	wantError(t, err, `spec.priority is "2", want an integer`)
 	wantEqual(t, "unknown fields", len(unknown), 2)
 
 	p, unknown, err := types.DecodeManifestLenient([]byte(strings.Replace(poolV1, `{"name": "epp", `, `{"name": "epp", "namespace": "x", `, 1)))
@@ -128,16 +128,16 @@ func TestObjectivePools(t *testing.T) {
 	wantEqual(t, "what an empty selector selects", o.Selects(labelled("lab", nil)), true)
 
 	for spec, want := range map[string]string{
-		`{}`:                           "spec.poolRef.name must have 1 to 253 characters",
-		`{"poolRefs": []}`:             "spec.poolRef.name must have 1 to 253 characters",
-		`{"poolRefs": [{"name": ""}]}`: "spec.poolRefs[0].name must have 1 to 253",
-		`{"poolRefs": [{"name": "a", "group": "x"}]}`:                                                   "spec.poolRefs[0].group must be one of",
-		`{"poolRefs": [` + strings.TrimSuffix(strings.Repeat(`{"name":"a"},`, 65), ",") + `]}`:          "spec.poolRefs must have at most 64",
-		`{"poolSelector": {"matchExpressions": [{"key": "a", "operator": "Gt"}]}}`:                      "spec.poolSelector.matchExpressions[0].operator must be one of In, NotIn, Exists, DoesNotExist",
+		`{}`:                           `spec.poolRef.name is "", want 1 to 253 characters`,
+		`{"poolRefs": []}`:             `spec.poolRef.name is "", want 1 to 253 characters`,
+		`{"poolRefs": [{"name": ""}]}`: `spec.poolRefs[0].name is "", want 1 to 253`,
+		`{"poolRefs": [{"name": "a", "group": "x"}]}`:                                                   `spec.poolRefs[0].group is "x", want one of`,
+		`{"poolRefs": [` + strings.TrimSuffix(strings.Repeat(`{"name":"a"},`, 65), ",") + `]}`:          "spec.poolRefs has 65, want at most 64",
+		`{"poolSelector": {"matchExpressions": [{"key": "a", "operator": "Gt"}]}}`:                      `spec.poolSelector.matchExpressions[0].operator is "Gt", want one of In, NotIn, Exists, DoesNotExist`,
 		`{"poolSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}`:                      "matchExpressions[0].values must have at least one",
-		`{"poolSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["x"]}]}}`: "matchExpressions[0].values must have none",
-		`{"poolSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": [5]}]}}`:       "matchExpressions[0].values[0] must be a string",
-		`{"poolSelector": {"matchExpressions": [{"key": "-", "operator": "Exists"}]}}`:                  "matchExpressions[0].key must be",
+		`{"poolSelector": {"matchExpressions": [{"key": "a", "operator": "Exists", "values": ["x"]}]}}`: `matchExpressions[0].values has ["x"], want none`,
+		`{"poolSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": [5]}]}}`:       "matchExpressions[0].values[0] is 5, want a string",
+		`{"poolSelector": {"matchExpressions": [{"key": "-", "operator": "Exists"}]}}`:                  `matchExpressions[0].key is "-", want [prefix/]name`,
 		`{"poolSelector": {"matchLabels": {"a": "-"}}}`:                                                 "spec.poolSelector.matchLabels",
 	} {
 		_, err := read(spec)

@@ -1,11 +1,11 @@
 package scrape
 
 import (
-	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -86,44 +86,26 @@ type Result struct {
 
 // withDefaults returns o with its defaults filled in, or what is wrong with it.
 func (o Options) withDefaults() (Options, error) {
-	setDefault(&o.Interval, 200*time.Millisecond)
-	setDefault(&o.Timeout, time.Second)
-	setDefault(&o.ModelsInterval, 10*time.Second)
-	setDefault(&o.MaxBackoff, 10*time.Second)
-	setDefault(&o.MaxBody, 4<<20)
-	if o.Jitter == 0 {
-		o.Jitter = 0.1
+	c := check.Checks{Package: "scrape"}
+	check.Default(&c, "Interval", &o.Interval, 200*time.Millisecond, time.Millisecond, 0)
+	check.Positive(&c, "Timeout", &o.Timeout, time.Second)
+	check.Positive(&c, "MaxBackoff", &o.MaxBackoff, 10*time.Second)
+	check.Default(&c, "MaxBody", &o.MaxBody, 4<<20, 1, 1<<30)
+	if o.ModelsInterval >= 0 { // below 0: never
+		check.Default(&c, "ModelsInterval", &o.ModelsInterval, 10*time.Second, time.Millisecond, 0)
+	}
+	if !(o.Jitter < 0) { // below 0: none
+		check.Default(&c, "Jitter", &o.Jitter, 0.1, 0, 0.5)
 	}
 	if o.Engines == nil {
 		o.Engines = DefaultEngines()
 	}
+	c.Want(len(o.Engines) > 0, "Engines", []string{}, "some, or nil for the defaults")
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	o.Jitter = max(o.Jitter, 0)
-	switch {
-	case o.Interval < time.Millisecond:
-		return o, fmt.Errorf("scrape: Interval is %v, must be at least 1ms", o.Interval)
-	case !(o.Jitter <= 0.5):
-		return o, fmt.Errorf("scrape: Jitter is %v, must be at most 0.5", o.Jitter)
-	case o.Timeout < 0:
-		return o, fmt.Errorf("scrape: Timeout is %v, must not be negative", o.Timeout)
-	case o.ModelsInterval > 0 && o.ModelsInterval < time.Millisecond:
-		return o, fmt.Errorf("scrape: ModelsInterval is %v, must be at least 1ms, or negative for never", o.ModelsInterval)
-	case o.MaxBackoff < 0:
-		return o, fmt.Errorf("scrape: MaxBackoff is %v, must not be negative", o.MaxBackoff)
-	case o.MaxBody < 0 || o.MaxBody > 1<<30:
-		return o, fmt.Errorf("scrape: MaxBody is %d, must be between 1 byte and 1 GiB", o.MaxBody)
-	case len(o.Engines) == 0:
-		return o, fmt.Errorf("scrape: Engines is empty: leave it nil for the defaults")
-	}
 	o.MaxBackoff = max(o.MaxBackoff, o.Interval)
 	o.ModelsInterval = min(o.ModelsInterval, 365*24*time.Hour) // six times that is a Duration
-	return o, nil
-}
-
-func setDefault[T int | time.Duration](v *T, def T) {
-	if *v == 0 {
-		*v = def
-	}
+	return o, c.Err()
 }

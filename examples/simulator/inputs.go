@@ -1,11 +1,7 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -13,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/inferpick/inferpick/examples/simulator/policies"
+	"github.com/inferpick/inferpick/internal/strictjson"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
@@ -37,40 +34,13 @@ func loadEngine(name string) (engine.Config, error) {
 		return engine.Config{}, err
 	}
 	var c engine.Config
-	if err := decodeStrict(data, &c); err != nil {
-		return engine.Config{}, fmt.Errorf("%s: %w", name, err)
+	if err := strictjson.Decode(data, &c, strictjson.Options{File: name}); err != nil {
+		return engine.Config{}, err
 	}
 	if _, err := engine.New(c); err != nil {
 		return engine.Config{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return c, nil
-}
-
-// decodeStrict decodes one JSON value; fields that v does not have are errors.
-func decodeStrict(data []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	err := d.Decode(v)
-	var syntax *json.SyntaxError
-	var typed *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &syntax):
-		return fmt.Errorf("line %d: %w", lineOf(data, syntax.Offset), err)
-	case errors.As(err, &typed):
-		return fmt.Errorf("line %d: field %s is a JSON %s, want %v", lineOf(data, typed.Offset), typed.Field, typed.Value, typed.Type)
-	case errors.Is(err, io.EOF):
-		return errors.New("is empty, want a JSON object")
-	case err != nil:
-		return err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("there is more after the first JSON value")
-	}
-	return nil
-}
-
-func lineOf(data []byte, offset int64) int {
-	return bytes.Count(data[:min(int(offset), len(data))], []byte("\n")) + 1
 }
 
 // loadPolicies returns the policies of a list, and one for each profile of the

@@ -66,7 +66,7 @@ func TestParseFlagsErrors(t *testing.T) {
 		{[]string{"-profile", "/no/such/profile.json"}, "-profile"},
 		{[]string{"-profile", badProfile}, `no-such-scorer`},
 		{[]string{"-engine", "abacus"}, `-engine: "abacus" is unknown; known are llama-2-7b-h100`},
-		{[]string{"-engine", engineFile}, "line 2: field MaxSeqs"},
+		{[]string{"-engine", engineFile}, "engine.json:2:1: MaxSeqs is \"many\", want an integer"},
 		{[]string{"-engine", unknownField}, "MaxSequences"},
 		{[]string{"-replicas", "0"}, "-replicas is 0, want 1 to 1000"},
 		{[]string{"-gateways", "-1"}, "-gateways is -1"},

@@ -1,7 +1,6 @@
 package simulation
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +8,9 @@ import (
 	"os"
 	"reflect"
 	"strings"
+
+	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/strictjson"
 )
 
 const (
@@ -61,9 +63,6 @@ func Kinds() []string {
 // twice is an error, which names it; an unknown kind wraps ErrUnknownKind. Whether
 // the values make sense is for Validate, which for traces reads the file.
 func DecodeSpec(data []byte) (Spec, error) {
-	if err := checkDuplicates(data); err != nil {
-		return nil, fmt.Errorf("simulation: workload: %w", err)
-	}
 	s, err := decodeSpec(data, maxNesting)
 	if err != nil {
 		return nil, fmt.Errorf("simulation: workload: %w", err)
@@ -125,38 +124,57 @@ func decodeSpec(data []byte, depth int) (Spec, error) {
 	if depth < 0 {
 		return nil, fmt.Errorf("more than %d workloads inside each other", maxNesting)
 	}
-	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(data, &fields); err != nil {
-		return nil, jsonError(err)
-	}
-	var name string
-	if raw, ok := fields["kind"]; !ok {
-		return nil, fmt.Errorf("kind is missing, want %s", strings.Join(Kinds(), ", "))
-	} else if err := json.Unmarshal(raw, &name); err != nil {
-		return nil, fmt.Errorf("kind is %.40s, want a string", raw)
-	}
-	delete(fields, "kind")
-	rest, err := json.Marshal(fields)
+	var (
+		head struct {
+			Kind *string `json:"kind"`
+		}
+		unknown check.Errors
+	)
+	doc, err := strictjson.Parse(data, strictjson.Options{Unknown: func(e *check.Error) {
+		if e.Field != "kind" { // which no workload has as a field
+			unknown = append(unknown, e)
+		}
+	}})
 	if err != nil {
 		return nil, err
 	}
+	if err := doc.Peek(&head); err != nil {
+		return nil, err
+	}
+	if head.Kind == nil {
+		return nil, doc.Locate(&check.Error{Field: "kind", Problem: "is missing, want one of " + strings.Join(Kinds(), ", ")})
+	}
 	for _, k := range kinds() {
-		if k.name != name {
+		if k.name != *head.Kind {
 			continue
 		}
-		if err := decodeInto(rest, k.spec, depth); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+		var err error
+		if n, ok := k.spec.(nested); ok {
+			err = n.decode(doc, depth)
+		} else {
+			err = doc.Decode(k.spec)
+		}
+		if err = errors.Join(err, unknown.Err()); err != nil {
+			return nil, doc.Locate(err)
 		}
 		return specOf(k.spec), nil
 	}
-	return nil, fmt.Errorf("%w: kind is %.60q, want %s", inner(ErrUnknownKind), name, strings.Join(Kinds(), ", "))
+	return nil, doc.Locate(&check.Error{
+		Field: "kind", Problem: "is " + check.Show(*head.Kind) + ", which is unknown", Name: *head.Kind, Known: Kinds(), Err: ErrUnknownKind,
+	})
 }
 
-func decodeInto(data []byte, spec any, depth int) error {
-	if n, ok := spec.(interface{ decode([]byte, int) error }); ok {
-		return n.decode(data, depth)
+// nested is a workload that holds others.
+type nested interface {
+	decode(doc *strictjson.Document, depth int) error
+}
+
+func unmarshalSpec(to nested, data []byte) error {
+	doc, err := strictjson.Parse(data, strictjson.Options{})
+	if err != nil {
+		return err
 	}
-	return decodeStrict(data, spec)
+	return to.decode(doc, maxNesting)
 }
 
 // specOf returns the value that spec points to, or for the traces, which cannot be
@@ -166,91 +184,6 @@ func specOf(spec any) Spec {
 		return v.Interface().(Spec)
 	}
 	return spec.(Spec)
-}
-
-// decodeStrict decodes one JSON value whose fields all have a place in v.
-func decodeStrict(data []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return jsonError(err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("more than one JSON value")
-	}
-	return nil
-}
-
-// jsonError says what encoding/json says, without the names of Go types.
-func jsonError(err error) error {
-	var t *json.UnmarshalTypeError
-	if errors.As(err, &t) {
-		if t.Field == "" {
-			return fmt.Errorf("a JSON %s, want %s", t.Value, jsonType(t.Type))
-		}
-		return fmt.Errorf("%s is a JSON %s, want %s", t.Field, t.Value, jsonType(t.Type))
-	}
-	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
-}
-
-func jsonType(t reflect.Type) string {
-	switch t.Kind() {
-	case reflect.Int, reflect.Uint64:
-		return "a whole number"
-	case reflect.Float64:
-		return "a number"
-	case reflect.String:
-		return "a string"
-	case reflect.Bool:
-		return "true or false"
-	case reflect.Slice, reflect.Array:
-		return "an array"
-	}
-	return "an object"
-}
-
-// checkDuplicates reports a name that comes twice in one object, of which
-// encoding/json would quietly take the last.
-func checkDuplicates(data []byte) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.UseNumber()
-	type object struct {
-		seen map[string]bool // nil: an array
-		key  bool            // the next token is a name
-	}
-	var open []object
-	for {
-		tok, err := d.Token()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return jsonError(err)
-		}
-		top := len(open) - 1
-		if delim, ok := tok.(json.Delim); ok {
-			switch delim {
-			case '{':
-				open = append(open, object{seen: map[string]bool{}, key: true})
-				continue
-			case '[':
-				open = append(open, object{})
-				continue
-			}
-			open = open[:top]
-			top--
-		} else if top >= 0 && open[top].key {
-			name := strings.ToLower(tok.(string)) // as encoding/json compares them
-			if open[top].seen[name] {
-				return fmt.Errorf("%q comes twice in one object, at byte %d", name, d.InputOffset())
-			}
-			open[top].seen[name], open[top].key = true, false
-			continue
-		}
-		if top >= 0 && open[top].seen != nil {
-			open[top].key = true
-		}
-	}
 }
 
 // inner returns err without the name of this package, for use in another message.

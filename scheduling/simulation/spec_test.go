@@ -58,23 +58,23 @@ func untagged(jobs []simulation.Job) []simulation.Job {
 func TestDecodeSpecErrors(t *testing.T) {
 	deep := strings.Repeat(`{"kind":"mix","parts":[`, 20) + `{"kind":"b2b"}` + strings.Repeat(`]}`, 20)
 	for _, c := range [][]string{
-		{``, "end of JSON input"},
-		{`{`, "unexpected end of JSON input"},
-		{`null`, "kind is missing"},
-		{`[]`, "a JSON array, want an object"},
-		{`{}`, "kind is missing, want sharegpt, bursty, shared-prefix"},
+		{``, "line 1, column 1: the document is empty, want a JSON object"},
+		{`{`, "line 1, column 2: the document ends in the middle"},
+		{`null`, "line 1, column 1: kind is missing"},
+		{`[]`, "the document is [], want an object"},
+		{`{}`, "kind is missing, want one of sharegpt, bursty, shared-prefix"},
 		{`{"kind": 3}`, "kind is 3, want a string"},
-		{`{"kind": "chat"}`, `unknown kind of workload: kind is "chat", want sharegpt`, "mooncake"},
-		{`{"kind": "sharegpt", "rat": 3}`, "sharegpt: ", `unknown field "rat"`},
-		{`{"kind": "sharegpt", "rate": "3"}`, "sharegpt: rate is a JSON string, want a number"},
-		{`{"kind": "sharegpt", "input": {"kind": "fixed", "tokens": 1.5}}`, "input.tokens is a JSON number 1.5, want a whole number"},
-		{`{"kind": "sharegpt", "rate": 3, "rate": 4}`, `"rate" comes twice`},
+		{`{"kind": "chat"}`, `kind is "chat", which is unknown; known are sharegpt`, "mooncake"},
+		{`{"kind": "sharegpt", "rat": 3}`, "line 1, column 22: rat is not a field; the nearest is rate"},
+		{`{"kind": "sharegpt", "rate": "3"}`, `line 1, column 22: rate is "3", want a number`},
+		{`{"kind": "sharegpt", "input": {"kind": "fixed", "tokens": 1.5}}`, "line 1, column 49: input.tokens is 1.5, want an integer"},
+		{`{"kind": "sharegpt", "rate": 3, "rate": 4}`, "line 1, column 33: rate is there twice, first at line 1, column 22"},
 		{`{"kind": "sharegpt"} {}`, "after top-level value"},
-		{`{"kind": "mix", "parts": [{"kind": "b2b"}, {"kind": "b2c"}]}`, `mix: parts[1]: unknown kind of workload: kind is "b2c"`},
-		{`{"kind": "mix", "parts": [], "x": 1}`, `mix: unknown field "x"`},
-		{`{"kind": "criticality"}`, "criticality: workload is missing"},
-		{`{"kind": "criticality", "workload": {"kind": "agentic", "turns": []}}`, "criticality: workload: agentic: turns is a JSON array"},
-		{`{"kind": "criticality", "workload": null}`, "criticality: workload: kind is missing"},
+		{`{"kind": "mix", "parts": [{"kind": "b2b"}, {"kind": "b2c"}]}`, `line 1, column 45: parts[1].kind is "b2c", which is unknown; the nearest is b2b`},
+		{`{"kind": "mix", "parts": [], "x": 1}`, "line 1, column 30: x is not a field; known are parts"},
+		{`{"kind": "criticality"}`, "line 1, column 1: workload is missing"},
+		{`{"kind": "criticality", "workload": {"kind": "agentic", "turns": []}}`, "line 1, column 57: workload.turns is [], want a number"},
+		{`{"kind": "criticality", "workload": null}`, "line 1, column 25: workload.kind is missing"},
 		{deep, "more than 8 workloads inside each other"},
 	} {
 		s, err := simulation.DecodeSpec([]byte(c[0]))
@@ -200,7 +200,7 @@ func TestSpecFile(t *testing.T) {
 	_, err = simulation.SpecFile(write("bad.json", `{"kind": "b2b", "rate": -3}`))
 	wantError(t, err, "bad.json: b2b: rate is -3")
 	_, err = simulation.SpecFile(write("worse.json", `{"kind": "b2b", "speed": 3}`))
-	wantError(t, err, `worse.json: workload: b2b: unknown field "speed"`)
+	wantError(t, err, "worse.json: workload: line 1, column 17: speed is not a field; known are rate")
 	_, err = simulation.SpecFile(dir)
 	wantError(t, err, "not a regular file")
 	_, err = simulation.SpecFile(filepath.Join(dir, "none"))

@@ -3,11 +3,15 @@ package simulation
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/strictjson"
 )
 
 // Mooncake plays a trace in the form of the Mooncake project (FAST'25): JSON lines
@@ -168,7 +172,9 @@ func parseMooncake(r io.Reader, name string, maxLines int) (*records, error) {
 		}
 		l = mooncakeLine{HashIDs: l.HashIDs[:0]}
 		if err := json.Unmarshal(data, &l); err != nil {
-			return nil, lineError(name, n, "%w", jsonError(err))
+			return nil, cmp.Or(strictjson.Decode(data, new(mooncakeLine), strictjson.Options{ // slower, and says more
+				File: name, Line: n, Unknown: func(*check.Error) {},
+			}), lineError(name, n, "%w", err))
 		}
 		if err := l.check(); err != nil {
 			return nil, lineError(name, n, "%w", err)

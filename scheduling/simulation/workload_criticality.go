@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/strictjson"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -143,21 +145,19 @@ func (c Criticality) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. Fields it does not know are errors.
-func (c *Criticality) UnmarshalJSON(data []byte) error {
-	return c.decode(data, maxNesting)
-}
+func (c *Criticality) UnmarshalJSON(data []byte) error { return unmarshalSpec(c, data) }
 
-func (c *Criticality) decode(data []byte, depth int) error {
+func (c *Criticality) decode(doc *strictjson.Document, depth int) error {
 	var raw criticalityJSON
-	if err := decodeStrict(data, &raw); err != nil {
+	if err := doc.Decode(&raw); err != nil {
 		return err
 	}
 	if raw.Workload == nil {
-		return fmt.Errorf("workload is missing")
+		return &check.Error{Field: "workload", Problem: "is missing"}
 	}
 	w, err := decodeSpec(raw.Workload, depth-1)
 	if err != nil {
-		return fmt.Errorf("workload: %w", err)
+		return check.Under("workload", err)
 	}
 	c.Workload, c.Classes = w, raw.Classes
 	return nil

@@ -20,7 +20,7 @@ func ExampleDecodeSpec() {
 	fmt.Println(err)
 	// Output:
 	// simulation.SharedPrefix with 200 jobs per second
-	// simulation: workload: shared-prefix: unknown field "group"
+	// simulation: workload: line 1, column 27: group is not a field; the nearest is groups
 }
 
 func ExampleEncodeSpec() {

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/strictjson"
 )
 
 // Mix is several workloads at once, each as if it were alone: their jobs are
@@ -92,11 +95,11 @@ func (m Mix) MarshalJSON() ([]byte, error) {
 }
 
 // UnmarshalJSON reads what MarshalJSON writes. Fields it does not know are errors.
-func (m *Mix) UnmarshalJSON(data []byte) error { return m.decode(data, maxNesting) }
+func (m *Mix) UnmarshalJSON(data []byte) error { return unmarshalSpec(m, data) }
 
-func (m *Mix) decode(data []byte, depth int) error {
+func (m *Mix) decode(doc *strictjson.Document, depth int) error {
 	var raw mixJSON
-	if err := decodeStrict(data, &raw); err != nil {
+	if err := doc.Decode(&raw); err != nil {
 		return err
 	}
 	if len(raw.Parts) > maxParts {
@@ -106,7 +109,7 @@ func (m *Mix) decode(data []byte, depth int) error {
 	for i, data := range raw.Parts {
 		p, err := decodeSpec(data, depth-1)
 		if err != nil {
-			return fmt.Errorf("parts[%d]: %w", i, err)
+			return check.Under(fmt.Sprintf("parts[%d]", i), err)
 		}
 		m.Parts = append(m.Parts, p)
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/plugins"
 )
 
@@ -50,7 +51,7 @@ func (t *translation) attribute(p fields, field string) string {
 	case ok:
 		return ours
 	}
-	p.errorf("%s: no figure %s is read of the servers; known are %s", p.at(field), show(name), listed(plugins.AttributeNames()))
+	p.Failf(p.at(field), "is %s, want one of the figures that are read of servers: %s", check.Show(name), listed(plugins.AttributeNames()))
 	return ""
 }
 
@@ -78,7 +79,7 @@ func (t *translation) attributeFilter(_ *declared, p fields) map[string]any {
 
 func (t *translation) attributeScorer(_ *declared, p fields) map[string]any {
 	if source := p.str("source"); source != "" && source != "endpoint" {
-		p.errorf("%s is %s, but only attributes of endpoints are read here", p.at("source"), show(source))
+		p.Failf(p.at("source"), "is %s, but only attributes of endpoints are read here", check.Show(source))
 	}
 	t.producer(p)
 	ours := without(without(p.m, "producer"), "source")
@@ -89,6 +90,6 @@ func (t *translation) attributeScorer(_ *declared, p fields) map[string]any {
 // producer refuses attributes that are not those of the servers' metrics.
 func (t *translation) producer(p fields) {
 	if name := p.str("producer"); name != "" && name != typeExtractor && (t.byName[name] == nil || t.byName[name].typeName != typeExtractor) {
-		p.errorf("%s is %s, but only what %s reads is known here", p.at("producer"), show(name), typeExtractor)
+		p.Failf(p.at("producer"), "is %s, but only what %s reads is known here", check.Show(name), typeExtractor)
 	}
 }

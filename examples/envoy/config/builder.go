@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/types"
 )
@@ -134,7 +135,7 @@ func (b *builder) file(f file) {
 }
 
 func (b *builder) document(name string, d *document) {
-	b.under = origin{place: place{name, d.number, d.line}, within: b.under.within, lines: &lineIndex{text: d.text, start: d.start}}
+	b.under = origin{place: place{file: name, document: d.number, line: d.line}, within: b.under.within, lines: &lineIndex{text: d.text, start: d.start}}
 	data, syntax := d.toJSON()
 	if len(syntax) > 0 {
 		b.unreadable(d, syntax)
@@ -143,7 +144,7 @@ func (b *builder) document(name string, d *document) {
 	if data == nil {
 		return
 	}
-	tree, err := parseTree(data)
+	tree, err := parseTree(data, d.start)
 	if err != nil {
 		b.rejectUnknown(b.under, kindIn(d.text), err)
 		return
@@ -159,7 +160,7 @@ func (b *builder) unreadable(d *document, syntax []syntaxError) {
 		if e.line > 0 {
 			at = place{file: at.file, line: e.line}
 		}
-		errs[i] = &Error{at.file, at.document, at.line, e.err}
+		errs[i] = &Error{at.file, at.document, at.line, at.column, e.err}
 	}
 	b.unsure[b.under.file] = true
 	b.config.Rejected = append(b.config.Rejected, &Rejected{
@@ -183,11 +184,11 @@ func kindIn(text []byte) string {
 // value takes one object, or a list of them.
 func (b *builder) value(tree any, listAllowed bool) {
 	if _, ok := tree.(map[string]any); !ok {
-		what := "must be an object, got " + show(tree)
-		if b.under.item == "" {
-			what = "the document " + what
+		e := &check.Error{Value: tree, Want: "an object"}
+		if b.under.item != "" {
+			e.Problem = "is " + check.Show(tree) + ", want an object"
 		}
-		b.rejectUnknown(b.under, "", errors.New(what))
+		b.rejectUnknown(b.under, "", e)
 		return
 	}
 	r := reader{strict: b.Strict}
@@ -195,10 +196,10 @@ func (b *builder) value(tree any, listAllowed bool) {
 	kind, version := top.need("kind"), top.need("apiVersion")
 	isList := kind == "List" || strings.HasSuffix(kind, "List") && top.has("items")
 	switch {
-	case len(r.errs) > 0 && !isList:
-		b.rejectUnknown(b.under, kind, r.errs...)
+	case r.Len() > 0 && !isList:
+		b.rejectUnknown(b.under, kind, r.Err())
 	case isList && !listAllowed:
-		b.rejectUnknown(b.under, kind, errors.New("kind must not be a list inside a list"))
+		b.rejectUnknown(b.under, kind, &check.Error{Field: "kind", Value: kind, Want: "another than a list inside a list"})
 	case isList:
 		var items reader
 		for i, item := range (fields{&items, "", top.m, top.read}).list("items") {
@@ -206,8 +207,8 @@ func (b *builder) value(tree any, listAllowed bool) {
 			b.value(item, false)
 		}
 		b.under.item = ""
-		if len(items.errs) > 0 {
-			b.rejectUnknown(b.under, kind, items.errs...)
+		if items.Len() > 0 {
+			b.rejectUnknown(b.under, kind, items.Err())
 		}
 	default:
 		b.object(top, kind, version)
@@ -221,8 +222,8 @@ func (b *builder) object(top fields, kind, version string) {
 		return
 	}
 	if versions := versionsOfKind(kind); !slices.Contains(versions, version) {
-		b.reject(b.under, b.identify(top, kind), fmt.Errorf("%s: apiVersion %s is unknown%s; known are %s",
-			kind, show(version), nearestOf(version, versions), list(versions)))
+		b.reject(b.under, b.identify(top, kind), fmt.Errorf("%s: apiVersion is %s, which is unknown%s; known are %s",
+			kind, check.Show(version), nearestOf(version, versions), list(versions)))
 		return
 	}
 	switch kind {
@@ -239,15 +240,15 @@ func (b *builder) object(top fields, kind, version string) {
 // like one that was meant to be. Files of the Inference Extension have their policy in a
 // ConfigMap, from which another one than was meant would be in force without a word.
 func (b *builder) foreign(top fields, kind string) {
-	near := nearest(kind, kindNames)
-	if near != "" && distance(strings.ToLower(kind), strings.ToLower(near)) <= 2 {
-		b.rejectUnknown(b.under, kind, fmt.Errorf("kind %s is unknown; the nearest is %s; known are %s and List", show(kind), near, list(kindNames)))
+	near := check.Nearest(kind, kindNames)
+	if near != "" && check.Distance(strings.ToLower(kind), strings.ToLower(near)) <= 2 {
+		b.rejectUnknown(b.under, kind, fmt.Errorf("kind is %s, which is unknown; the nearest is %s; known are %s and List", check.Show(kind), near, list(kindNames)))
 		return
 	}
-	b.config.Skipped[shorten(kind)]++
+	b.config.Skipped[check.Shorten(kind)]++
 	eachText(top.m, "", func(path, text string) {
 		if kindIn([]byte(text)) == kindPicker {
-			b.warn(b.under, path, shorten(kind)+": "+path+" holds an EndpointPickerConfig, which is not read from there: it has to be in a file of its own")
+			b.warn(b.under, path, check.Shorten(kind)+": "+path+" holds an EndpointPickerConfig, which is not read from there: it has to be in a file of its own")
 		}
 	})
 }
@@ -284,15 +285,15 @@ func (b *builder) manifest(top fields, kind string) {
 	}
 	obj, unknown, err := decode(data)
 	for _, e := range unknown {
-		b.warn(b.under, e.Field, manifestError{e}.Error()+"; it has no effect")
+		b.warn(b.under, e.Field, e.Text()+"; it has no effect")
 	}
 	if err != nil {
-		b.reject(b.under, id, manifestErrors(err)...)
+		b.reject(b.under, id, manifestErrors(err))
 		return
 	}
 	if before := b.previous.find(id); before != nil {
 		if err := obj.ValidateUpdate(before.manifest); err != nil {
-			b.reject(b.under, id, manifestErrors(err)...)
+			b.reject(b.under, id, manifestErrors(err))
 			return
 		}
 	}
@@ -326,17 +327,17 @@ func (b *builder) add(obj *object) {
 }
 
 // reject leaves out an object.
-func (b *builder) reject(o origin, id identity, errs ...error) *Rejected {
-	r := &Rejected{File: o.file, Document: o.document, Line: o.begins().line, Kind: id.kind, Name: id.name, Err: o.faults(errs), id: id}
+func (b *builder) reject(o origin, id identity, err error) *Rejected {
+	r := &Rejected{File: o.file, Document: o.document, Line: o.begins().line, Kind: id.kind, Name: id.name, Err: o.faults(check.From(err)), id: id}
 	b.config.Rejected = append(b.config.Rejected, r)
 	return r
 }
 
 // rejectUnknown leaves out what cannot be read so far that it would be known what it was
 // to be. kind is what it seems to be.
-func (b *builder) rejectUnknown(o origin, kind string, errs ...error) {
+func (b *builder) rejectUnknown(o origin, kind string, err error) {
 	b.unsure[o.file] = true
-	b.reject(o, identity{kind: kind}, errs...)
+	b.reject(o, identity{kind: kind}, err)
 }
 
 func (b *builder) warn(o origin, field, text string) {
@@ -432,10 +433,10 @@ func poolRef(f fields, namespace string) types.NamespacedName {
 	ref := f.object("poolRef")
 	groups := []string{types.GroupX, types.GroupGA, types.GroupLLMD}
 	if group := ref.str("group"); group != "" && !slices.Contains(groups, group) {
-		ref.errorf("%s must be one of %s, got %s", ref.at("group"), list(groups), show(group))
+		ref.Want(false, ref.at("group"), group, "one of %s", list(groups))
 	}
 	if kind := ref.str("kind"); kind != "" && kind != kindPool {
-		ref.errorf("%s must be %s, got %s", ref.at("kind"), kindPool, show(kind))
+		ref.Want(false, ref.at("kind"), kind, "%s", kindPool)
 	}
 	pool := types.NamespacedName{Namespace: ref.str("namespace"), Name: ref.need("name")}
 	if pool.Namespace == "" {

@@ -204,32 +204,32 @@ apiVersion: inference.networking.x-k8s.io/v1alpha2
 kind: InferenceModel
 metadata: {name: chat}
 spec: {modelName: chat, poolRef: {name: llama}, targetModels: [{name: a, weight: 0}]}
-`, []string{"config: c.yaml: document 2 (line 11): InferenceModel default/chat: spec.targetModels[0].weight must be from 1 to 1000000, got 0"}},
+`, []string{"config: c.yaml:11:74: InferenceModel default/chat: spec.targetModels[0].weight is 0, want 1 to 1000000"}},
 		{"all at once", "kind: Pod\n---\napiVersion: v1\nkind: Pod\n---\n{kind: InferencePool, apiVersion: v2}\n---\n[]\n---\nx\n", []string{
-			"c.yaml: document 1 (line 1): apiVersion is required",
-			`c.yaml: document 3 (line 6): InferencePool: apiVersion "v2" is unknown; known are inference.networking.k8s.io/v1, llm-d.ai/v1, inference.networking.x-k8s.io/v1alpha2, `,
-			"c.yaml: document 4 (line 8): the document must be an object, got []",
-			`c.yaml: document 5 (line 10): the document must be an object, got "x"`,
+			"c.yaml:1: apiVersion is required",
+			`c.yaml:6: InferencePool: apiVersion is "v2", which is unknown; known are inference.networking.k8s.io/v1, llm-d.ai/v1, inference.networking.x-k8s.io/`,
+			"c.yaml:8: the document is [], want an object",
+			`c.yaml:10: the document is "x", want an object`,
 		}},
-		{"syntax", poolYAML + "---\na: 1\nb: c: d\n", []string{"config: c.yaml: line 7: YAML: mapping values are not allowed in this context"}},
-		{"syntax of the first line", poolYAML + "---\nb: c: d\n", []string{"config: c.yaml: line 6: YAML: mapping values"}},
-		{"syntax, what is not found", poolYAML + "---\na: 1\n- b\n", []string{"config: c.yaml: line 7: YAML: did not find expected key"}},
+		{"syntax", poolYAML + "---\na: 1\nb: c: d\n", []string{"config: c.yaml:7: YAML: mapping values are not allowed in this context"}},
+		{"syntax of the first line", poolYAML + "---\nb: c: d\n", []string{"config: c.yaml:6: YAML: mapping values"}},
+		{"syntax, what is not found", poolYAML + "---\na: 1\n- b\n", []string{"config: c.yaml:7: YAML: did not find expected key"}},
 		{"quote that does not end", "a: \"x\n---\nb: 1\n", []string{"YAML: found unexpected end of stream"}},
 		{"names twice", poolYAML + "---\nkind: Pod\n\nkind: Pod\nkind: Pod\n", []string{
-			`config: c.yaml: line 8: YAML: key "kind" already set in map`, `config: c.yaml: line 9: YAML: key "kind" already set in map`,
+			`config: c.yaml:8: YAML: key "kind" already set in map`, `config: c.yaml:9: YAML: key "kind" already set in map`,
 		}},
-		{"names twice in JSON", `{"kind": "Pod", "metadata": {"a": 1, "a": 2}}`, []string{"c.yaml: document 1 (line 1): metadata.a must not appear twice"}},
-		{"alias", "a: *b\n", []string{"c.yaml: document 1 (line 1): YAML: unknown anchor 'b' referenced"}},
-		{"not UTF-8", "a: 1\nb: \xff\n", []string{"c.yaml: line 2: is not UTF-8"}},
+		{"names twice in JSON", `{"kind": "Pod", "metadata": {"a": 1, "a": 2}}`, []string{"c.yaml:1:30: metadata.a is there twice, first at line 1, column 30"}},
+		{"alias", "a: *b\n", []string{"c.yaml:1: YAML: unknown anchor 'b' referenced"}},
+		{"not UTF-8", "a: 1\nb: \xff\n", []string{"c.yaml:2: is not UTF-8"}},
 		{"number for a label", strings.Replace(poolYAML, "{app: llama}", "{app: llama, tier: 1}", 1),
-			[]string{`InferencePool default/llama: spec.selector.matchLabels["tier"] must be a string, got 1; in YAML, write it in quotes`}},
-		{"an object twice", poolYAML + "---\n" + poolYAML, []string{"c.yaml: document 2 (line 6): InferencePool default/llama: is there twice, first at c.yaml: document 1 (line 1)"}},
+			[]string{`InferencePool default/llama: spec.selector.matchLabels["tier"] is 1, want a string; in YAML, write it in quotes`}},
+		{"an object twice", poolYAML + "---\n" + poolYAML, []string{"c.yaml:6: InferencePool default/llama: is there twice, first at c.yaml:1"}},
 		{"in a list", poolYAML + "---\nkind: List\nitems:\n- {kind: Pod, apiVersion: v1}\n- {kind: List, items: []}\n- 5\n- \n", []string{
-			"document 2 (line 9): items[1]: kind must not be a list inside a list",
-			"document 2 (line 10): items[2]: must be an object, got 5", "document 2 (line 11): items[3]: must be an object, got null",
+			`:9:4: items[1]: kind is "List", want another than a list inside a list`,
+			":10:3: items[2]: is 5, want an object", ":11:2: items[3]: is null, want an object",
 		}},
-		{"list of nothing", poolYAML + "---\nkind: List\nitems: 5\n", []string{"document 2 (line 7): items must be a list, got 5"}},
-		{"deep", "a: " + strings.Repeat("[", 70) + strings.Repeat("]", 70), []string{"is nested deeper than 64 levels"}},
+		{"list of nothing", poolYAML + "---\nkind: List\nitems: 5\n", []string{":7:1: items is 5, want a list"}},
+		{"deep", "a: " + strings.Repeat("[", 600) + strings.Repeat("]", 600), []string{"c.yaml:1: the document is nested deeper than 512 levels"}},
 
 		{"endpoints", poolYAML + "---\n" + endpointsHead + `spec:
   poolRef: {name: llama}
@@ -241,41 +241,41 @@ spec: {modelName: chat, poolRef: {name: llama}, targetModels: [{name: a, weight:
   - {address: "a:1", state: idle}
   more: 1
 `, []string{
-			`config: c.yaml: document 2 (line 12): StaticEndpoints default/rack: spec.endpoints[0].address must be host:port, got "a"`,
-			"spec.endpoints[1].adress is not a field of this object; the nearest is address",
-			`spec.endpoints[2].labels["zone"] must be a string, got 1; in YAML, write it in quotes`,
-			"spec.endpoints[3] must be an object, got 5",
-			`spec.endpoints[4].state must be ready, draining or unhealthy, got "idle"`,
-			"spec.more is not a field of this object",
+			`config: c.yaml:12:6: StaticEndpoints default/rack: spec.endpoints[0].address is "a", want host:port`,
+			"spec.endpoints[1].adress is not a field; the nearest is address",
+			`spec.endpoints[2].labels["zone"] is 1, want a string; in YAML, write it in quotes`,
+			"spec.endpoints[3] is 5, want an object",
+			`spec.endpoints[4].state is "idle", want one of ready, draining, unhealthy`,
+			"spec.more is not a field",
 		}},
 		{"endpoints without a pool", poolYAML + "---\n" + endpointsHead + "spec: {endpoints: [{address: a:1, labels: {app: x}}]}\n---\n" +
 			strings.Replace(endpointsHead, "rack", "x, namespace: lab", 1) + "spec: {endpoints: [{address: a:1, labels: {app: llama}}]}\n---\n" +
 			strings.Replace(endpointsHead, "rack", "z", 1) + "spec: {poolRef: {name: gone}}\n", []string{
-			"document 2 (line 9): StaticEndpoints default/rack: spec.endpoints[0].labels: no InferencePool selects them, and there is no spec.poolRef",
+			":9:35: StaticEndpoints default/rack: spec.endpoints[0].labels: no InferencePool selects them, and there is no spec.poolRef",
 			"StaticEndpoints lab/x: spec.endpoints[0].labels: no InferencePool of namespace lab selects them",
 			"StaticEndpoints default/z: spec.poolRef: there is no InferencePool default/gone",
 		}},
 		{"an endpoint twice", poolYAML + "---\n" + endpointsHead + "spec: {poolRef: {name: llama}, endpoints: [{address: 'a:1'}]}\n---\n" +
 			strings.Replace(endpointsHead, "rack", "x", 1) + "spec: {endpoints: [{id: 'a:1', address: 'b:1', labels: {app: llama}}]}\n", []string{
-			`document 3 (line 14): StaticEndpoints default/x: spec.endpoints[0].id: pool default/llama has an endpoint "a:1" already, at c.yaml: document 2 (line 6)`,
+			`:14:21: StaticEndpoints default/x: spec.endpoints[0].id: pool default/llama has an endpoint "a:1" already, at c.yaml:6`,
 		}},
 		{"a name that is none", strings.Replace(poolYAML, "name: llama", "name: y", 1), []string{
-			"metadata.name must be a string, got true; in YAML, write it in quotes"}},
+			"metadata.name is true, want a string; in YAML, write it in quotes"}},
 		{"name of endpoints", poolYAML + "---\napiVersion: inferpick.io/v1alpha1\nkind: StaticEndpoints\nspec: {poolRef: {name: 5, kind: Service, group: x}}\n", []string{
-			"StaticEndpoints: metadata.name is required", "spec.poolRef.name must be a string, got 5", `spec.poolRef.kind must be InferencePool, got "Service"`, "spec.poolRef.group must be one of",
+			"StaticEndpoints: metadata.name is required", "spec.poolRef.name is 5, want a string; in YAML", `spec.poolRef.kind is "Service", want InferencePool`, `c.yaml:8:42: StaticEndpoints: spec.poolRef.group is "x", want one of inference.networking.x-k8s.io`,
 		}},
 		{"names of endpoints twice", poolYAML + "---\n" + endpointsHead + "---\n" + endpointsHead, []string{
-			"document 3 (line 10): StaticEndpoints default/rack: is there twice, first at c.yaml: document 2 (line 6)"}},
+			":10: StaticEndpoints default/rack: is there twice, first at c.yaml:6"}},
 
 		{"two for all pools", poolYAML + picker + picker, []string{
-			"document 3 (line 9): EndpointPickerConfig: holds for every pool that has none of its own, as does that at c.yaml: document 2 (line 6)"}},
+			":9: EndpointPickerConfig: holds for every pool that has none of its own, as does that at c.yaml:6"}},
 		{"two for one pool", poolYAML + picker + "poolRef: {name: llama}\n" + picker + "poolRef: {name: llama}\n", []string{
-			"document 3 (line 12): EndpointPickerConfig: poolRef: pool default/llama has one already, at c.yaml: document 2 (line 6)"}},
+			":12:1: EndpointPickerConfig: poolRef: pool default/llama has one already, at c.yaml:6"}},
 		{"for no pool", poolYAML + picker + "metadata: {name: x, namespace: lab}\npoolRef: {name: llama}\n", []string{
 			"EndpointPickerConfig lab/x: poolRef: there is no InferencePool lab/llama"}},
 		{"gates", poolYAML + picker + "featureGates: [flowControl, turbo, 5]\n", []string{
-			`featureGates[1] "turbo" is unknown; known are dataLayer, enableLegacyMetrics, flowControl, prepareDataPlugins`,
-			"featureGates[2] 5 must be the name of a gate",
+			`featureGates[1] is "turbo", which is unknown; known are dataLayer, enableLegacyMetrics, flowControl, prepareDataPlugins`,
+			"featureGates[2] is 5, want the name of a gate",
 		}},
 		{"flow control", poolYAML + picker + `featureGates: [flowControl]
 plugins:
@@ -296,35 +296,35 @@ flowControl:
   usageLimitPolicyPluginRef: edf
   weather: fine
 `, []string{
-			"plugins[1].parameters.threshold must be above 0, got 0", "plugins[1].parameters.more is not a field",
-			`plugins[2].parameters.concurrencyMode must be requests or tokens, got "hybrid"`, "plugins[2].parameters.maxConcurrency must be an integer",
-			`flowControl.maxBytes must be a quantity of at least 0 such as 1000, "1k" or "512Mi", got "lots"`,
-			`flowControl.maxRequests must be a quantity of at least 0`,
-			`flowControl.defaultRequestTTL must be a duration such as "30s", got "soon"`,
-			`flowControl.defaultPriorityBand.maxBytes must be a quantity`,
-			"flowControl.priorityBands[0].orderingPolicyRef: flowControl.defaultPriorityBand.orderingPolicyRef has fcfs-ordering-policy; here all bands must have the same policy",
-			"flowControl.priorityBands[1].fairnessPolicyRef: flowControl.priorityBands[0].fairnessPolicyRef has global-strict-fairness-policy; here all",
-			"flowControl.priorityBands[1].priority: 1 is that of another band too",
+			"plugins[1].parameters.threshold is 0, want above 0", "plugins[1].parameters.more is not a field",
+			`plugins[2].parameters.concurrencyMode is "hybrid", want requests or tokens`, `plugins[2].parameters.maxConcurrency is "many", want an integer of at least 0`,
+			`flowControl.maxBytes is "lots", want a quantity of at least 0 such as 1000, "1k" or "512Mi"`,
+			`flowControl.maxRequests is "-1", want a quantity of at least 0 such as 1000, "1k" or "512Mi"`,
+			`flowControl.defaultRequestTTL is "soon", want a duration such as "30s"`,
+			`flowControl.defaultPriorityBand.maxBytes is "1Zi", want a quantity`,
+			"flowControl.priorityBands[0].orderingPolicyRef is another than that of flowControl.defaultPriorityBand.orderingPolicyRef, fcfs-ordering-policy: here all bands have the same",
+			"flowControl.priorityBands[1].fairnessPolicyRef is another than that of flowControl.priorityBands[0].fairnessPolicyRef, global-strict-fairness-policy: here all bands have the same",
+			"flowControl.priorityBands[1].priority is 1, as that of another band",
 			"flowControl.priorityBands[2].priority is required",
-			`flowControl.priorityBands[2].fairnessPolicyRef: no plugin is named "gone"; in plugins there are edf`,
-			`flowControl.priorityBands[2].orderingPolicyRef: "round-robin-fairness-policy" is none of fcfs-ordering-policy, edf-ordering-policy, slo-deadline-ordering-policy`,
-			"flowControl.priorityBands[3].priority must be an integer", "flowControl.priorityBands[3].colour is not a field",
-			`flowControl.priorityBands[3].fairnessPolicyRef: "queue-scorer" is of type queue-scorer, want global-strict-fairness-policy, round-robin-fairness-policy`,
-			`flowControl.usageLimitPolicyPluginRef: "edf" is of type edf-ordering-policy, want static-usage-limit-policy`,
+			`flowControl.priorityBands[2].fairnessPolicyRef is "gone", which no plugin is named; in plugins there are edf, static-usage-limit-policy, concurrency-detector, queue-scorer`,
+			`flowControl.priorityBands[2].orderingPolicyRef is "round-robin-fairness-policy", want one of fcfs-ordering-policy, edf-ordering-policy, slo-deadline-ordering-policy`,
+			"flowControl.priorityBands[3].priority is 1.5, want an integer", "flowControl.priorityBands[3].colour is not a field",
+			`flowControl.priorityBands[3].fairnessPolicyRef is "queue-scorer" of type queue-scorer, want global-strict-fairness-policy, round-robin-fairness-policy`,
+			`flowControl.usageLimitPolicyPluginRef is "edf" of type edf-ordering-policy, want static-usage-limit-policy`,
 			"flowControl.weather is not a field",
 		}},
-		{"flow control of another form", poolYAML + picker + "flowControl: 5\n", []string{"flowControl must be an object, got 5"}},
+		{"flow control of another form", poolYAML + picker + "flowControl: 5\n", []string{"flowControl is 5, want an object"}},
 		{"two of admission", poolYAML + picker + "featureGates: [flowControl]\nadmission: {}\n", []string{
-			"EndpointPickerConfig: admission: give this or flowControl and the section flowControl"}},
+			"EndpointPickerConfig: admission is beside the section flowControl, want that, with flowControl in featureGates: they are about the same"}},
 		{"admission", poolYAML + picker + "admission: {bands: [{name: a, priority: 5, ceiling: 2000}, {name: a}], fairness: none, detectors: [{type: warp-detector}]}\n", []string{
 			`EndpointPickerConfig: admission.fairness: "none", want one of virtual-tokens, prefix-locality, first-come`,
 			"EndpointPickerConfig: admission.bands[", `ceiling: 2000, want above 0 and at most 1000`,
 			`admission.detectors[0].type: "warp-detector" is unknown; known are backlog-detector, concurrency-detector`,
 		}},
-		{"admission with a field that is none", poolYAML + picker + "admission: {colour: red}\n", []string{`EndpointPickerConfig: admission: json: unknown field "colour"`}},
-		{"admission of another form", poolYAML + picker + "admission: []\n", []string{"admission must be an object, got []"}},
+		{"admission with a field that is none", poolYAML + picker + "admission: {colour: red}\n", []string{"c.yaml:8:13: EndpointPickerConfig: admission.colour is not a field; known are detectors, bands"}},
+		{"admission of another form", poolYAML + picker + "admission: []\n", []string{"admission is [], want an object"}},
 		{"a filter of places that nobody counts", poolYAML + picker + "featureGates: [flowControl]\nplugins: [{type: concurrency-detector}]\nschedulingProfiles: [{name: p, plugins: [{pluginRef: concurrency-detector}]}]\n", []string{
-			`schedulingProfiles[0].plugins[0].pluginRef: "concurrency-detector" leaves out endpoints that are full only where saturationDetector names it too`}},
+			`schedulingProfiles[0].plugins[0].pluginRef is "concurrency-detector", which leaves out endpoints that are full only where saturationDetector names it too`}},
 		{"plugins", poolYAML + picker + `plugins:
 - {type: warp-scorer}
 - {type: queue-scorer, parameters: {speed: 1}}
@@ -339,22 +339,22 @@ flowControl:
 - {type: prefix-cache-scorer, name: wide, parameters: {blockSizeTokens: 20000}}
 - {type: random-picker, parameters: 5, extra: 1}
 `, []string{
-			`plugins[0].type "warp-scorer" is unknown; known are active-request-scorer, adapter-filter, `, "of the Inference Extension's and llm-d's active-request-filter, by-label, ",
-			`plugins[1].parameters (queue-scorer): json: unknown field "speed"`,
-			`plugins[3].name: "q" is used twice`,
-			"plugins[4].parameters (shed-filter): json: cannot unmarshal string",
-			"plugins[5].parameters.maxNumOfEndpoints must be an integer from 1 to 9, got 20",
+			`plugins[0].type is "warp-scorer", which is unknown; known are active-request-scorer, adapter-filter, `, "of the Inference Extension's and llm-d's active-request-filter, by-label, ",
+			"plugins[1].parameters.speed is not a field, want none",
+			`plugins[3].name is "q", which is used twice`,
+			`plugins[4].parameters.maxQueue is "many", want a number`,
+			"plugins[5].parameters.maxNumOfEndpoints is 20, want an integer from 1 to 9",
 			"plugins[6].type is required",
-			"plugins[7].parameters.blockSizeTokens must be an integer of at least 0, got 1.5",
-			`plugins[7].parameters.autoTune must be true or false, got "perhaps"`,
-			"plugins[7].parameters: give one of maxPrefixBlocksToMatch and maxPromptBlocks, which mean the same",
-			"plugins[8].parameters.queueDepthThreshold must be a number of at least 0, got -1",
-			"plugins[8].parameters.kvCacheUtilThreshold must be a number from 0 to 1, got 2",
-			`plugins[8].parameters.metricsStalenessThreshold must be a duration such as "200ms", got "soon"`,
-			"plugins[8].parameters.mood is not a field of this object",
-			"plugins[9].parameters: give one of threshold and below, which mean the same",
-			"plugins[10].parameters.blockSizeTokens must be at most 65536 bytes of prompt, at 4 a token, got 80000",
-			"plugins[11].parameters must be an object, got 5", "plugins[11].extra is not a field",
+			"plugins[7].parameters.blockSizeTokens is 1.5, want an integer of at least 0",
+			`plugins[7].parameters.autoTune is "perhaps", want true or false`,
+			"plugins[7].parameters has both, want one of maxPrefixBlocksToMatch and maxPromptBlocks, which mean the same",
+			"plugins[8].parameters.queueDepthThreshold is -1, want a number of at least 0",
+			"plugins[8].parameters.kvCacheUtilThreshold is 2, want a number from 0 to 1",
+			`plugins[8].parameters.metricsStalenessThreshold is "soon", want a duration such as "200ms"`,
+			"plugins[8].parameters.mood is not a field",
+			"plugins[9].parameters has both, want one of threshold and below, which mean the same",
+			"plugins[10].parameters.blockSizeTokens is 80000 bytes of prompt, at 4 a token, want at most 65536",
+			"plugins[11].parameters is 5, want an object", "plugins[11].extra is not a field",
 		}},
 		{"profiles", poolYAML + picker + `plugins: [{type: queue-scorer}, {type: openai-parser}, {type: max-score-picker, parameters: {maxNumOfEndpoints: 2}}, {type: random-picker}]
 schedulingProfiles:
@@ -362,37 +362,37 @@ schedulingProfiles:
   fallbacks: 9
 `, []string{
 			"schedulingProfiles[0].name is required",
-			`schedulingProfiles[0].plugins[0].pluginRef: no plugin is named "gone"; in plugins there are queue-scorer, openai-parser, max-score-picker, random-picker`,
-			`schedulingProfiles[0].plugins[3].pluginRef: "queue-scorer" is used twice in this profile`,
-			`schedulingProfiles[0].plugins[4].weight: "max-score-picker" is no scorer`,
+			`schedulingProfiles[0].plugins[0].pluginRef is "gone", which no plugin is named; in plugins there are queue-scorer, openai-parser, max-score-picker, random-picker`,
+			`schedulingProfiles[0].plugins[3].pluginRef is "queue-scorer", which is used twice in this profile`,
+			`schedulingProfiles[0].plugins[4].weight is for scorers, which "max-score-picker" is not`,
 			"schedulingProfiles[0].plugins[6].pluginRef is required",
-			"schedulingProfiles[0].fallbacks must be an integer from 0 to 8, got 9",
+			"schedulingProfiles[0].fallbacks is 9, want an integer from 0 to 8",
 		}},
 		{"second picker", poolYAML + picker + "plugins: [{type: max-score-picker}, {type: random-picker}]\n", []string{
-			`plugins[1].pluginRef: "random-picker" is a second picker, beside "max-score-picker"`}},
+			`plugins[1].pluginRef is "random-picker", a second picker beside "max-score-picker"`}},
 		{"fallbacks and endpoints", poolYAML + picker + `plugins: [{type: max-score-picker, parameters: {maxNumOfEndpoints: 2}}]
 schedulingProfiles: [{name: a, fallbacks: 2, plugins: [{pluginRef: max-score-picker}]}]
 `, []string{`schedulingProfiles[0].fallbacks is 2, but maxNumOfEndpoints of the picker "max-score-picker" is 2, which makes 1; give one of them`}},
 		{"two profiles", poolYAML + picker + "schedulingProfiles: [{name: prefill}, {name: decode}]\n", []string{
-			"schedulingProfiles must have at most one profile, got 2"}},
+			"schedulingProfiles has 2 profiles, want at most one, as no profile handler is declared; of several request-profile-handler, header-profile-handler or disagg-profile-handler choose"}},
 		{"durations", poolYAML + picker + "schedulingProfiles: [{name: a, metricsTTL: soon, seed: -1}]\n", []string{
-			"schedulingProfiles[0].seed must be an integer of at least 0, got -1"}},
+			"schedulingProfiles[0].seed is -1, want an integer of at least 0"}},
 		{"durations alone", poolYAML + picker + "schedulingProfiles: [{name: a, metricsTTL: soon}]\n", []string{
-			`EndpointPickerConfig: schedulingProfiles[0].metricsTTL: "soon", want a duration above 0`}},
+			`EndpointPickerConfig: schedulingProfiles[0].metricsTTL is "soon", want a duration above 0 such as "5s"`}},
 		{"references", poolYAML + picker + `plugins: [{type: queue-scorer}]
 saturationDetector: {pluginRef: queue-scorer}
 dataLayer: {sources: [{pluginRef: queue-scorer, extractors: [{pluginRef: x}]}]}
 parser: {pluginRef: queue-parser}
 colour: red
 `, []string{
-			`saturationDetector.pluginRef: "queue-scorer" is of type queue-scorer, want utilization-detector or concurrency-detector`,
-			`dataLayer.sources[0].pluginRef: "queue-scorer" is of type queue-scorer, want metrics-data-source`,
-			`dataLayer.sources[0].extractors[0].pluginRef: no plugin is named "x"`,
-			`parser.pluginRef: no plugin is named "queue-parser"`,
-			"colour is not a field of this object",
+			`saturationDetector.pluginRef is "queue-scorer" of type queue-scorer, want utilization-detector or concurrency-detector`,
+			`dataLayer.sources[0].pluginRef is "queue-scorer" of type queue-scorer, want metrics-data-source, models-data-source, k8s-notification-source, endpoint-notification-source`,
+			`dataLayer.sources[0].extractors[0].pluginRef is "x", which no plugin is named; in plugins there are queue-scorer`,
+			`parser.pluginRef is "queue-parser", which no plugin is named; in plugins there are queue-scorer`,
+			"colour is not a field",
 		}},
 		{"detector twice", poolYAML + picker + "saturationDetector: {pluginRef: x, queueDepthThreshold: 5}\n", []string{
-			"saturationDetector must have either pluginRef or thresholds, not both"}},
+			"saturationDetector has pluginRef and thresholds, want one of them"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			err := wrong(config.Loader{Strict: true}.Parse("c.yaml", []byte(tt.text)))
@@ -409,7 +409,7 @@ colour: red
 				}
 			}
 			for line := range strings.SplitSeq(err.Error(), "\n") {
-				if !strings.HasPrefix(line, "config: c.yaml: ") {
+				if !strings.HasPrefix(line, "config: c.yaml:") {
 					t.Errorf("line %q does not say where", line)
 				}
 			}
@@ -438,10 +438,10 @@ func TestErrorsAreBounded(t *testing.T) {
 
 func TestErrorsOfJSON(t *testing.T) {
 	for text, want := range map[string]string{
-		"{}\n\n{\"kind\": }":      "config: c.json: line 3: JSON: invalid character",
-		"\n{\"kind\":":            "config: c.json: line 2: JSON: unexpected end of JSON input",
-		"\n\n{\"kind\": \"Pod\"}": "config: c.json: document 1 (line 3): apiVersion is required",
-		"{} {\"a\": 1, \"a\": 2}": "config: c.json: document 2 (line 1): a must not appear twice",
+		"{}\n\n{\"kind\": }":      "config: c.json:3: JSON: invalid character",
+		"\n{\"kind\":":            "config: c.json:2: JSON: unexpected end of JSON input",
+		"\n\n{\"kind\": \"Pod\"}": "config: c.json:3: apiVersion is required",
+		"{} {\"a\": 1, \"a\": 2}": "config: c.json:1:5: a is there twice, first at line 1, column 5",
 	} {
 		if _, err := (config.Loader{}).Parse("c.json", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Parse(%q): %v, want %s", text, err, want)

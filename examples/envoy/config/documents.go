@@ -85,8 +85,11 @@ func jsonDocuments(data []byte) ([]document, *syntaxError) {
 			}
 			return docs, &syntaxError{lineAt(at), fmt.Errorf("JSON: %w", err)}
 		}
-		n := lineAt(dec.InputOffset() - int64(len(raw)))
-		docs = append(docs, document{number: len(docs) + 1, line: n, start: n, text: raw, json: true})
+		at := int(dec.InputOffset()) - len(raw)
+		n := lineAt(int64(at))
+		indent := at - 1 - bytes.LastIndexByte(data[:at], '\n') // so that columns are those of the file
+		text := append(bytes.Repeat([]byte(" "), indent), raw...)
+		docs = append(docs, document{number: len(docs) + 1, line: n, start: n, text: text, json: true})
 	}
 }
 

@@ -1,11 +1,13 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -20,17 +22,17 @@ type Error struct {
 	// Document counts the documents of File from 1, empty ones left out. 0: what
 	// is wrong is the file itself, or that it is no YAML or JSON.
 	Document int
-	// Line, from 1, is that of the field, or of what it is in, or else that on which
+	// Line and Column, from 1, are those of the field, or of what it is in, or else where
 	// Document begins; without Document the very line that is no YAML or JSON. 0: not
 	// known.
-	Line int
+	Line, Column int
 	// Err says what is wrong, the path of the field first.
 	Err error
 }
 
 // Error returns where and what in one line.
 func (e *Error) Error() string {
-	return "config: " + place{e.File, e.Document, e.Line}.String() + ": " + e.Err.Error()
+	return "config: " + place{e.File, e.Document, e.Line, e.Column}.String() + ": " + e.Err.Error()
 }
 
 // Unwrap returns Err.
@@ -57,18 +59,19 @@ type Rejected struct {
 
 // place is where something is that has been read.
 type place struct {
-	file           string
-	document, line int
+	file                   string
+	document, line, column int
 }
 
+// String returns file:line:column, as far as they are known.
 func (p place) String() string {
-	switch {
-	case p.document > 0:
-		return fmt.Sprintf("%s: document %d (line %d)", p.file, p.document, p.line)
-	case p.line > 0:
-		return p.file + ": line " + strconv.Itoa(p.line)
+	s := p.file
+	for _, n := range []int{p.line, p.column} {
+		if n > 0 {
+			s += ":" + strconv.Itoa(n)
+		}
 	}
-	return p.file
+	return s
 }
 
 // origin is where an object was read, and what it is called in what is said of it:
@@ -91,8 +94,11 @@ func (o *origin) begins() place {
 // text is what is said of a field of the object, and at its place.
 func (o *origin) text(field, text string) (place, string) {
 	at := o.place
-	if line := o.lines.of(join(o.item, field)); line > 0 {
-		at.line = line
+	if line, column := o.lines.of(check.Join(o.item, field)); line > 0 {
+		at.line, at.column = line, column
+	}
+	if o.within != "" {
+		at.column = 0 // the text may be indented
 	}
 	for _, before := range []string{o.object, o.item, o.within} {
 		if before != "" {
@@ -102,24 +108,24 @@ func (o *origin) text(field, text string) (place, string) {
 	return at, text
 }
 
-// fault is err as an *Error that says where.
-func (o *origin) fault(err error) error {
-	field := err.Error()
-	if m, ok := err.(manifestError); ok {
-		field = m.Field
+// fault is e as an *Error that says where.
+func (o *origin) fault(e *check.Error) error {
+	field := cmp.Or(e.Field, e.Problem)
+	if f := (*types.FieldError)(nil); errors.As(e.Err, &f) {
+		field = f.Field
 	}
-	at, text := o.text(field, err.Error())
-	return &Error{at.file, at.document, at.line, prefixed{text, err}}
+	at, text := o.text(field, e.Text())
+	return &Error{at.file, at.document, at.line, at.column, prefixed{text, e}}
 }
 
-func (o *origin) faults(errs []error) error {
+func (o *origin) faults(errs check.Errors) error {
 	out := make([]error, 0, min(len(errs), maxErrors+1))
-	for i, err := range errs {
+	for i, e := range errs {
 		if i == maxErrors {
 			out = append(out, fmt.Errorf("config: %s: and %d errors more", o.place, len(errs)-i))
 			break
 		}
-		out = append(out, o.fault(err))
+		out = append(out, o.fault(e))
 	}
 	return errors.Join(out...)
 }
@@ -151,50 +157,35 @@ func joined(errs []error) error {
 	return errors.Join(flat...)
 }
 
-// manifestErrors are the errors in err of package types, one by one, without that
-// package's name: what is before them says enough.
-func manifestErrors(err error) []error {
-	var list types.ValidationErrors
-	if !errors.As(err, &list) {
-		return []error{err}
+// flatten returns the errors that are joined in err, instead if none are.
+func flatten(err, instead error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{instead}
 	}
-	out := make([]error, len(list))
-	for i, e := range list {
-		out[i] = manifestError{e}
+	var out []error
+	for _, one := range joined.Unwrap() {
+		out = append(out, flatten(one, one)...)
 	}
 	return out
 }
 
-type manifestError struct{ *types.FieldError }
-
-func (e manifestError) Error() string {
-	if e.Known != "" {
-		return e.Object + ": " + e.unknown()
+// manifestErrors are the errors in err of package types, one by one, without the places: they are those of JSON
+// that nobody has written.
+func manifestErrors(err error) (all check.Errors) {
+	for _, e := range check.From(err) {
+		if f := (*types.FieldError)(nil); errors.As(e.Err, &f) {
+			e = manifestError(f)
+		}
+		all = append(all, e)
 	}
-	text := strings.TrimPrefix(e.FieldError.Error(), "types: ")
-	if e.Rule == mustBeString {
-		text += quoteHint(e.Value)
-	}
-	return text
+	return all
 }
 
-// unknown says of a field that it is none, without the name of the object.
-func (e manifestError) unknown() string {
-	return e.Field + " " + e.Rule + suggestion(lastName(e.Field), strings.Split(e.Known, ", "))
-}
-
-// lastName is the name at the end of the path of a field.
-func lastName(field string) string { return field[strings.LastIndexByte(field, '.')+1:] }
-
-func (e manifestError) Unwrap() error { return e.FieldError }
-
-const mustBeString = "must be a string"
-
-// quoteHint helps with what YAML takes for another type than was meant.
-func quoteHint(v any) string {
-	switch v.(type) {
-	case map[string]any, []any, nil:
-		return ""
+func manifestError(f *types.FieldError) *check.Error {
+	text := f.Text()
+	if _, isString := f.Value.(string); f.Rule == "must be a string" && !isString {
+		text = strings.TrimSuffix(text, "a string") + wantString(f.Value)
 	}
-	return "; in YAML, write it in quotes"
+	return &check.Error{Problem: text, Err: f}
 }

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/strictjson"
 	"github.com/inferpick/inferpick/scheduling/admission"
 )
 
@@ -37,7 +39,7 @@ func (t *translation) admission(gate bool, detector *declared) *admission.Config
 	own, theirs := t.get("admission"), t.get("flowControl")
 	switch {
 	case own != nil && (gate || theirs != nil):
-		t.errorf("admission: give this or %s and the section flowControl, which are about the same", gateFlowControl)
+		t.Failf("admission", "is beside the section flowControl, want that, with %s in featureGates: they are about the same", gateFlowControl)
 	case own != nil:
 		c = t.ownAdmission(t.object("admission"))
 	default:
@@ -50,7 +52,7 @@ func (t *translation) admission(gate bool, detector *declared) *admission.Config
 		}
 	}
 	t.unusedOfFlowControl(c != nil)
-	if c == nil || len(t.errs) > 0 {
+	if c == nil || t.Len() > 0 {
 		return nil
 	}
 	if len(c.Detectors) == 0 {
@@ -81,20 +83,21 @@ func (t *translation) ownAdmission(f fields) *admission.Config {
 	if f.m == nil {
 		return nil // told
 	}
-	form := cloneTree(f.m).(map[string]any)
-	t.readOver(f.path, form, func(data []byte) error {
-		_, err := admission.LoadConfig(data)
-		return err
-	})
-	data, err := json.Marshal(form)
-	if err == nil {
-		var c admission.Config
-		if c, err = admission.LoadConfig(data); err == nil {
-			return &c
-		}
+	data, err := json.Marshal(f.m)
+	if err != nil {
+		t.Add(f.path, err)
+		return nil
 	}
-	t.errs = append(t.errs, moved{err: err})
-	return nil
+	o := strictjson.Options{}
+	if !t.strict {
+		o.Unknown = func(e *check.Error) { t.warnf("%s.%s; it has no effect", f.path, e.Text()) }
+	}
+	var c admission.Config
+	if err := strictjson.Decode(data, &c, o); err != nil {
+		t.Add(f.path, err)
+		return nil
+	}
+	return &c
 }
 
 // flowControl reads the section of the Inference Extension, which may be empty.
@@ -179,13 +182,13 @@ func (b *flowBands) read(f fields) {
 		band := b.band(one)
 		p, ok := one.integer("priority", math.MinInt32, math.MaxInt32)
 		if one.m["priority"] == nil {
-			b.errorf("%s is required", one.at("priority"))
+			b.Failf(one.at("priority"), "is required")
 		}
 		if !ok {
 			return
 		}
 		if slices.ContainsFunc(b.listed, func(o admission.BandConfig) bool { return *o.Priority == p }) {
-			b.errorf("%s: %d is that of another band too", one.at("priority"), p)
+			b.Failf(one.at("priority"), "is %d, as that of another band", p)
 			return
 		}
 		band.Priority, band.Name = &p, strconv.Itoa(p)
@@ -221,7 +224,7 @@ func (b *flowBands) choose(f fields, name string, among []string, c *policyChoic
 		c.silent = f.path
 	case typeName == "":
 	case c.typeName != "" && c.typeName != typeName:
-		b.errorf("%s: %s has %s; here all bands must have the same policy", f.at(name), c.path, c.typeName)
+		b.Failf(f.at(name), "is another than that of %s, %s: here all bands have the same", c.path, c.typeName)
 	case c.typeName == "":
 		c.path, c.typeName = f.at(name), typeName
 	}
@@ -238,11 +241,11 @@ func (t *translation) policy(f fields, name string, among []string) (string, *de
 	case d == nil && slices.Contains(among, ref): // as there, it need not be declared
 		return ref, nil
 	case d == nil && slices.Contains(flowControlTypes, ref):
-		t.errorf("%s: %q is none of %s", f.at(name), ref, list(among))
+		t.Failf(f.at(name), "is %q, want one of %s", ref, list(among))
 	case d == nil:
-		t.errorf("%s: %s", f.at(name), t.noPlugin(ref))
+		t.Failf(f.at(name), "%s", t.noPlugin(ref))
 	case !slices.Contains(among, d.typeName):
-		t.errorf("%s: %q is of type %s, want %s", f.at(name), ref, d.typeName, list(among))
+		t.Failf(f.at(name), "is %q of type %s, want %s", ref, d.typeName, list(among))
 	default:
 		d.used = true
 		return d.typeName, d
@@ -311,7 +314,7 @@ func (t *translation) detectors(d *declared) []admission.DetectorConfig {
 	}
 	data, err := json.Marshal(ours)
 	if err != nil {
-		t.errorf("%s: %w", d.path, err)
+		t.Add(d.path, err)
 	}
 	return []admission.DetectorConfig{{Type: typeDetector, Parameters: data}}
 }
@@ -325,7 +328,7 @@ func (t *translation) flowParameters(d *declared, p fields) map[string]any {
 		if v, ok := p.number("threshold", 0, 1); ok && v > 0 {
 			d.threshold = v
 		} else if ok {
-			p.errorf("%s must be above 0, got 0", p.at("threshold"))
+			p.Failf(p.at("threshold"), "is 0, want above 0")
 		}
 		p.done()
 		return nil
@@ -356,7 +359,7 @@ func (t *translation) concurrencyParameters(p fields) map[string]any {
 		ours["maxConcurrency"], ours["maxTokenConcurrency"] = math.MaxInt32, tokens
 		ignored = "maxConcurrency"
 	default:
-		p.errorf("%s must be requests or tokens, got %s", p.at("concurrencyMode"), show(mode))
+		p.Want(false, p.at("concurrencyMode"), mode, "requests or tokens")
 		ignored = ""
 	}
 	if p.m[ignored] != nil {
@@ -379,7 +382,7 @@ func (f fields) positiveDuration(name string) time.Duration {
 	switch {
 	case s == "":
 	case err != nil || d < 0:
-		f.errorf("%s must be a duration such as \"30s\", got %s", f.at(name), show(s))
+		f.Want(false, f.at(name), s, "a duration such as \"30s\"")
 	case d > 0:
 		return d
 	}

@@ -164,7 +164,7 @@ func TestQuantities(t *testing.T) {
 	} {
 		c, err := config.Loader{}.Parse("c.yaml", []byte(poolYAML+pickerHead+gate+"flowControl: {maxBytes: "+text+"}\n"))
 		if want < 0 {
-			if err == nil || !strings.Contains(err.Error(), "flowControl.maxBytes must be a quantity") {
+			if err == nil || !strings.Contains(err.Error(), "config: c.yaml:9:15: EndpointPickerConfig: flowControl.maxBytes is ") || !strings.Contains(err.Error(), ", want a quantity") {
 				t.Errorf("%s: %v, want an error", text, err)
 			}
 			continue

@@ -62,7 +62,7 @@ func FuzzParse(f *testing.F) {
 			placed(t, name, r.Err)
 		}
 		for _, text := range c.Warnings {
-			if !strings.HasPrefix(text, name+": document ") {
+			if !strings.HasPrefix(text, name+":") {
 				t.Fatalf("warning %q does not say where", text)
 			}
 		}
@@ -103,7 +103,7 @@ func placed(t *testing.T, name string, err error) {
 	t.Helper()
 	for _, one := range leaves(err) {
 		text := one.Error()
-		if !strings.HasPrefix(text, "config: "+name+": ") && !strings.HasPrefix(text, "config: and ") {
+		if !strings.HasPrefix(text, "config: "+name+":") && !strings.HasPrefix(text, "config: and ") {
 			t.Fatalf("error %q does not say where", text)
 		}
 		var e *config.Error

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/plugins"
 )
 
@@ -87,7 +88,7 @@ func (t *translation) decodeOnly(d *declared, p fields) *selection {
 		}
 		s.spare = append(s.spare, name)
 		if deciders.has(stage) {
-			t.errorf("%s: %s is not supported with a decider: %s", deciders.at(stage), d.typeName, needsDisaggregation)
+			t.Failf(deciders.at(stage), "is of %s, which is not supported with a decider: %s", d.typeName, needsDisaggregation)
 		}
 	}
 	profiles.done()
@@ -114,9 +115,9 @@ func (t *translation) byRequest(p fields) *selection {
 		f.done()
 		switch {
 		case r.when.MinPriority == nil && r.when.MaxPriority == nil && len(r.when.Models) == 0 && r.when.Header == nil:
-			f.errorf("%s must have minPriority, maxPriority, models or header: a rule for every request is defaultProfile", f.path)
+			f.Failf(f.path, "has no condition, want minPriority, maxPriority, models or header: a rule for every request is defaultProfile")
 		case r.when.MinPriority != nil && r.when.MaxPriority != nil && *r.when.MinPriority > *r.when.MaxPriority:
-			f.errorf("%s is %d, above maxPriority %d", f.at("minPriority"), *r.when.MinPriority, *r.when.MaxPriority)
+			f.Failf(f.at("minPriority"), "is %d, above maxPriority %d", *r.when.MinPriority, *r.when.MaxPriority)
 		}
 		s.rules = append(s.rules, r)
 	})
@@ -129,7 +130,7 @@ func (t *translation) selection() (s *selection, path string) {
 		switch {
 		case d.selects == nil:
 		case s != nil:
-			t.errorf("%s: %s is a second profile handler, beside %s", d.path, d.typeName, path)
+			t.Failf(d.path, "is a %s, a second profile handler beside %s", d.typeName, path)
 		default:
 			s, path = d.selects, fmt.Sprintf("%s (%s)", d.path, d.typeName)
 		}
@@ -157,13 +158,13 @@ func (t *translation) choose(all []*profileSpec) (main *profileSpec, rules []pro
 		if s != nil {
 			what = path + " has one"
 		}
-		t.errorf("schedulingProfiles must have at most one profile, got %d, as %s; of several %s, %s or %s choose", len(all), what, typeRequest, typeHeader, typeDisagg)
+		t.Failf("schedulingProfiles", "has %d profiles, want at most one, as %s; of several %s, %s or %s choose", len(all), what, typeRequest, typeHeader, typeDisagg)
 		return all[0], nil
 	}
 	use := func(name, at string) *profileSpec {
 		i := slices.IndexFunc(all, func(p *profileSpec) bool { return p.config.Name == name })
 		if i < 0 {
-			t.errorf("%s: %s", at, noProfile(name, all))
+			t.Failf(at, "%s", noProfile(name, all))
 			return nil
 		}
 		all[i].used = true
@@ -195,5 +196,5 @@ func noProfile(name string, all []*profileSpec) string {
 	for i, p := range all {
 		names[i] = p.config.Name
 	}
-	return fmt.Sprintf("no profile is named %q%s; in schedulingProfiles there are %s", shorten(name), nearestOf(name, names), listed(names))
+	return fmt.Sprintf("names profile %q, which is not there%s; in schedulingProfiles there are %s", check.Shorten(name), nearestOf(name, names), listed(names))
 }

@@ -102,18 +102,18 @@ schedulingProfiles:
 func TestHandlerErrors(t *testing.T) {
 	const two = "\nschedulingProfiles: [{name: a}, {name: bbbb}]"
 	for text, want := range map[string]string{
-		"plugins: []" + two: "schedulingProfiles must have at most one profile, got 2, as no profile handler is declared; of several request-profile-handler, header-profile-handler or disagg-profile-handler choose",
+		"plugins: []" + two: "schedulingProfiles has 2 profiles, want at most one, as no profile handler is declared; of several request-profile-handler, header-profile-handler or disagg-profile-handler choose",
 		"plugins: [{type: single-profile-handler}]" + two:                                                                                                      "as plugins[0] (single-profile-handler) has one",
-		"plugins: [{type: header-profile-handler}]" + two:                                                                                                      `plugins[0].parameters.defaultProfile: no profile is named "decode"; in schedulingProfiles there are a, bbbb`,
+		"plugins: [{type: header-profile-handler}]" + two:                                                                                                      `plugins[0].parameters.defaultProfile names profile "decode", which is not there; in schedulingProfiles there are a, bbbb`,
 		"plugins: [{type: request-profile-handler}]" + two:                                                                                                     "plugins[0].parameters.defaultProfile is required",
-		"plugins: [{type: request-profile-handler, parameters: {defaultProfile: a, rules: [{profile: bbb, models: [m]}]}}]" + two:                              `plugins[0].parameters.rules[0].profile: no profile is named "bbb"; the nearest is bbbb;`,
-		"plugins: [{type: request-profile-handler, parameters: {defaultProfile: a, rules: [{profile: bbbb}]}}]" + two:                                          "plugins[0].parameters.rules[0] must have minPriority, maxPriority, models or header",
+		"plugins: [{type: request-profile-handler, parameters: {defaultProfile: a, rules: [{profile: bbb, models: [m]}]}}]" + two:                              `plugins[0].parameters.rules[0].profile names profile "bbb", which is not there; the nearest is bbbb;`,
+		"plugins: [{type: request-profile-handler, parameters: {defaultProfile: a, rules: [{profile: bbbb}]}}]" + two:                                          "plugins[0].parameters.rules[0] has no condition, want minPriority, maxPriority, models or header: a rule for every request is defaultProfile",
 		"plugins: [{type: request-profile-handler, parameters: {defaultProfile: a, rules: [{profile: bbbb, minPriority: 2, maxPriority: 1}]}}]" + two:          "rules[0].minPriority is 2, above maxPriority 1",
 		"plugins: [{type: request-profile-handler, parameters: {defaultProfile: a, rules: [{profile: bbbb, header: {values: [x]}}]}}]" + two:                   "rules[0].header.name is required",
 		"plugins: [{type: header-profile-handler, parameters: {defaultProfile: a}}]\nschedulingProfiles: [{name: a}, {name: b, seed: 5}]":                      `schedulingProfiles[1].seed is for all requests alike: give it to the profile "a"`,
-		"plugins: [{type: header-profile-handler, parameters: {defaultProfile: a}}]\nschedulingProfiles: [{name: a}, {name: a}]":                               `schedulingProfiles[1].name: "a" is used twice`,
-		"plugins: [{type: slo-aware-profile-handler}]\nschedulingProfiles: [{name: default}, {name: other}]":                                                   `no profile is named "slo"`,
-		"plugins: [{type: header-profile-handler, parameters: {defaultProfile: a}}]\nschedulingProfiles: [{name: a}, {name: b, plugins: [{pluginRef: gone}]}]": `schedulingProfiles[1].plugins[0].pluginRef: no plugin is named "gone"`,
+		"plugins: [{type: header-profile-handler, parameters: {defaultProfile: a}}]\nschedulingProfiles: [{name: a}, {name: a}]":                               `schedulingProfiles[1].name is "a", which is used twice`,
+		"plugins: [{type: slo-aware-profile-handler}]\nschedulingProfiles: [{name: default}, {name: other}]":                                                   `names profile "slo", which is not there; in schedulingProfiles there are default, other`,
+		"plugins: [{type: header-profile-handler, parameters: {defaultProfile: a}}]\nschedulingProfiles: [{name: a}, {name: b, plugins: [{pluginRef: gone}]}]": `schedulingProfiles[1].plugins[0].pluginRef is "gone", which no plugin is named; in plugins there are header-profile-handler`,
 	} {
 		c, err := config.Loader{}.Parse("c.yaml", []byte(poolYAML+pickerHead+text+"\n"))
 		err = wrong(c, err)

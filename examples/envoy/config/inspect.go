@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -113,7 +114,7 @@ func (d *document) noObject(kind string) string {
 		return "a template of Helm"
 	case placeholder.Match(d.text):
 		return "a template for the shell"
-	case slices.Contains(kindNames, kind), kind != "" && nearest(kind, kindNames) != "":
+	case slices.Contains(kindNames, kind), kind != "" && check.Nearest(kind, kindNames) != "":
 		return ""
 	}
 	if _, syntax := d.toJSON(); len(syntax) > 0 {
@@ -131,7 +132,7 @@ func (l Loader) embedded(name string, d *document) []Item {
 	if len(syntax) > 0 || data == nil {
 		return nil
 	}
-	tree, err := parseTree(data)
+	tree, err := parseTree(data, d.start)
 	if err != nil {
 		return nil
 	}
@@ -157,7 +158,7 @@ func eachText(v any, path string, fn func(path, text string)) {
 		fn(path, v)
 	case map[string]any:
 		for _, key := range slices.Sorted(maps.Keys(v)) {
-			at := join(path, key)
+			at := check.Join(path, key)
 			if strings.ContainsAny(key, ".[ :") {
 				at = path + "[" + strconv.Quote(key) + "]"
 			}

@@ -3,6 +3,7 @@ package config
 import (
 	"slices"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/plugins"
 )
 
@@ -37,7 +38,7 @@ func (t *translation) labelSelector(_ *declared, p fields) map[string]any {
 		e := plugins.LabelExpression{Key: f.need("key"), Operator: f.need("operator"), Values: f.listOfStrings("values")}
 		f.done()
 		if e.Operator != "" && !slices.Contains(operators, e.Operator) {
-			f.errorf("%s %s is unknown%s", f.at("operator"), show(e.Operator), suggestion(e.Operator, operators))
+			f.Failf(f.at("operator"), "is %s, which is unknown%s", check.Show(e.Operator), check.Suggest(e.Operator, operators))
 			return
 		}
 		list = append(list, e)
@@ -55,7 +56,7 @@ func (t *translation) byLabel(_ *declared, p fields) map[string]any {
 	p.done()
 	switch {
 	case len(values) == 0 && !unlabelled:
-		p.errorf("%s must not be empty, or allowsNoLabel must be true", p.at("validValues"))
+		p.Failf(p.at("validValues"), "is empty, want some, or allowsNoLabel to be true")
 		return nil
 	case len(values) == 0:
 		return expressions(plugins.LabelExpression{Key: key, Operator: plugins.OpDoesNotExist})

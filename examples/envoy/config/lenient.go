@@ -2,68 +2,13 @@ package config
 
 import (
 	"encoding/json"
-	"maps"
-	"regexp"
-	"slices"
-	"strconv"
+	"errors"
+	"strings"
 
+	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/strictjson"
 	"github.com/inferpick/inferpick/plugins"
 )
-
-// unknownField is how encoding/json tells of a field that a form has not. Where it is the
-// text does not say.
-var unknownField = regexp.MustCompile(`json: unknown field ("(?:[^"\\]|\\.)*")$`)
-
-// readOver takes out of form what try has no field for, with a warning for each, until it
-// has no more to say against a field. path is that of form.
-func (t *translation) readOver(path string, form map[string]any, try func(data []byte) error) {
-	for !t.strict {
-		data, err := json.Marshal(form)
-		if err != nil {
-			return // told where it is marshalled for good
-		}
-		err = try(data)
-		if err == nil {
-			return
-		}
-		m := unknownField.FindStringSubmatch(err.Error())
-		if m == nil {
-			return
-		}
-		name, err := strconv.Unquote(m[1])
-		if err != nil {
-			return
-		}
-		at, ok := takeOut(form, path, name)
-		if !ok {
-			return
-		}
-		t.warnf("%s is not a field of this object; it has no effect", at)
-	}
-}
-
-// takeOut removes the first field of a name that there is, and returns its path.
-func takeOut(v any, path, name string) (at string, ok bool) {
-	switch v := v.(type) {
-	case map[string]any:
-		if _, ok := v[name]; ok {
-			delete(v, name)
-			return join(path, name), true
-		}
-		for _, key := range slices.Sorted(maps.Keys(v)) {
-			if at, ok := takeOut(v[key], join(path, key), name); ok {
-				return at, true
-			}
-		}
-	case []any:
-		for i := range v {
-			if at, ok := takeOut(v[i], index(path, i), name); ok {
-				return at, true
-			}
-		}
-	}
-	return "", false
-}
 
 // cloneTree copies maps and lists.
 func cloneTree(v any) any {
@@ -84,23 +29,56 @@ func cloneTree(v any) any {
 	return v
 }
 
-// known returns the parameters without those that the type has not.
+// known returns the parameters without those that the type has not, with a warning for
+// each.
 func (t *translation) known(d *declared, path string, parameters map[string]any) map[string]any {
 	if t.strict || len(parameters) == 0 || !t.knows(d.plugin.Type) {
 		return parameters
 	}
 	c := cloneTree(parameters).(map[string]any)
-	t.readOver(path, c, func(data []byte) error {
+	for again := true; again; {
+		data, err := json.Marshal(c)
+		if err != nil {
+			return c // told where it is marshalled for good
+		}
 		plugin := d.plugin
 		plugin.Parameters = data
-		_, err := t.registry.Build(plugins.Config{
+		_, err = t.registry.Build(plugins.Config{
 			Plugins:  []plugins.PluginConfig{plugin},
 			Profiles: []plugins.ProfileConfig{{Name: "probe", Plugins: []plugins.PluginRef{{PluginRef: plugin.Name}}}},
 		})
-		if err == nil {
-			return nil
+		again = false
+		for _, e := range check.From(err) {
+			rest, ok := strings.CutPrefix(e.Field, "plugins[0].parameters")
+			if ok && errors.Is(e, strictjson.ErrUnknownField) && takeOut(c, steps(rest)) {
+				again = true
+				moved := *e
+				moved.Field = path + rest
+				t.warnf("%s; it has no effect", moved.Text())
+			}
 		}
-		return buildErrors(err)[0]
-	})
+	}
 	return c
+}
+
+// takeOut removes the field that a path leads to, and reports whether it was there.
+func takeOut(v any, path []step) bool {
+	for i, s := range path {
+		switch inner := v.(type) {
+		case map[string]any:
+			if _, ok := inner[s.name]; ok && i == len(path)-1 {
+				delete(inner, s.name)
+				return true
+			}
+			v = inner[s.name]
+		case []any:
+			if s.index >= len(inner) {
+				return false
+			}
+			v = inner[s.index]
+		default:
+			return false
+		}
+	}
+	return false
 }

@@ -16,36 +16,35 @@ type lineIndex struct {
 	root  *yaml.Node
 }
 
-// of returns the line of the field that a message begins with, such as
+// of returns line and column of the field that a message begins with, such as
 //
-//	spec.targetModels[0].weight must be …
+//	spec.targetModels[0].weight is …
 //
 // or of what that field is in as far as it is there. 0: the message begins with no field
 // of the document. JSON is YAML enough for it.
-func (x *lineIndex) of(message string) int {
-	_, line := x.find(message)
-	return line
+func (x *lineIndex) of(message string) (line, column int) {
+	_, line, column = x.find(message)
+	return line, column
 }
 
-// find returns the node that a path leads to, as far as it does, and the line of its name.
-func (x *lineIndex) find(path string) (*yaml.Node, int) {
-	node, line := x.node(), 0
-	if node == nil {
-		return nil, 0
+// find returns the node that a path leads to, as far as it does, and the place of its name.
+func (x *lineIndex) find(path string) (node *yaml.Node, line, column int) {
+	if node = x.node(); node == nil {
+		return nil, 0, 0
 	}
 	for _, step := range steps(path) {
-		next, at := step.from(node)
+		next, name := step.from(node)
 		if next == nil {
 			break
 		}
-		node, line = next, x.start+at-1
+		node, line, column = next, x.start+name.Line-1, name.Column
 	}
-	return node, line
+	return node, line, column
 }
 
 // ofText returns the first line of the text that a string holds.
 func (x *lineIndex) ofText(path string) int {
-	node, line := x.find(path)
+	node, line, _ := x.find(path)
 	if node == nil || line == 0 {
 		return x.start
 	}
@@ -76,9 +75,9 @@ type step struct {
 	index int
 }
 
-// from returns what is one step down from a node, and the line that it begins on: that of
-// the name, if it has one.
-func (s step) from(node *yaml.Node) (*yaml.Node, int) {
+// from returns what is one step down from a node, and where it begins: its name, if it has
+// one.
+func (s step) from(node *yaml.Node) (value, name *yaml.Node) {
 	if node.Kind == yaml.AliasNode && node.Alias != nil {
 		node = node.Alias
 	}
@@ -86,13 +85,13 @@ func (s step) from(node *yaml.Node) (*yaml.Node, int) {
 	case s.name != "" && node.Kind == yaml.MappingNode:
 		for i := 0; i+1 < len(node.Content); i += 2 {
 			if node.Content[i].Value == s.name {
-				return node.Content[i+1], node.Content[i].Line
+				return node.Content[i+1], node.Content[i]
 			}
 		}
 	case s.name == "" && node.Kind == yaml.SequenceNode && s.index < len(node.Content):
-		return node.Content[s.index], node.Content[s.index].Line
+		return node.Content[s.index], node.Content[s.index]
 	}
-	return nil, 0
+	return nil, nil
 }
 
 // steps reads the path at the beginning of a message: names with dots between, indices

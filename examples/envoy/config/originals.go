@@ -159,7 +159,7 @@ func (t *translation) activeRequests(_ *declared, p fields) map[string]any {
 func (t *translation) activeRequestFilter(_ *declared, p fields) map[string]any {
 	most, ok := p.integer("maxRequests", 1, math.MaxInt32)
 	if p.m["maxRequests"] == nil {
-		p.errorf("%s is required", p.at("maxRequests"))
+		p.Failf(p.at("maxRequests"), "is required")
 	}
 	fallback := p.boolean("fallbackOnEmpty")
 	p.m = t.unused(p, ledger, "inFlightLoadProducerName")
@@ -175,7 +175,7 @@ func (t *translation) activeRequestFilter(_ *declared, p fields) map[string]any 
 
 func (t *translation) contextLength(_ *declared, p fields) map[string]any {
 	if p.str("reusableTokensProducerName") != "" {
-		p.errorf("%s is not supported: %s", p.at("reusableTokensProducerName"), needsDisaggregation)
+		p.Failf(p.at("reusableTokensProducerName"), "is not supported: %s", needsDisaggregation)
 	}
 	return without(p.m, "reusableTokensProducerName")
 }
@@ -184,14 +184,14 @@ func (t *translation) contextLength(_ *declared, p fields) map[string]any {
 func (t *translation) sessionAffinity(_ *declared, p fields) map[string]any {
 	const ours = "a session is named by the picker's session header, and remembered here"
 	if a := p.str("algorithm"); a != "" && a != "encoded_endpoint_header" && a != "session_id_header" {
-		p.errorf("%s must be encoded_endpoint_header or session_id_header, got %s", p.at("algorithm"), show(a))
+		p.Want(false, p.at("algorithm"), a, "encoded_endpoint_header or session_id_header")
 	}
 	ttl, given := p.number("evictionTtlSeconds", 0, math.MaxInt32)
 	m := t.unused(p, ours, "algorithm", "headerName", "profileName", "evictionSweepSeconds", "missThreshold")
 	if given {
 		delete(m, "evictionTtlSeconds")
 		if m["ttl"] != nil {
-			p.errorf("%s: give one of evictionTtlSeconds and ttl, which mean the same", p.path)
+			p.Failf(p.path, "has both, want one of evictionTtlSeconds and ttl, which mean the same")
 		} else if ttl > 0 {
 			m["ttl"] = fmt.Sprintf("%gs", ttl)
 		}
@@ -213,10 +213,10 @@ func (t *translation) prefixAffinity(d *declared, p fields) map[string]any {
 	case "latencyPredictor":
 		t.warn("%s is taken as prefillThroughput: the tokens that a server owes, by peakPrefillThroughput", p.at("ttftSource"))
 	default:
-		p.errorf("%s must be prefillThroughput or latencyPredictor, got %s", p.at("ttftSource"), show(source))
+		p.Want(false, p.at("ttftSource"), source, "prefillThroughput or latencyPredictor")
 	}
 	if p.boolean("prefillCalibrationRequired") {
-		p.errorf("%s is true, but no calibration is read here: give peakPrefillThroughput", p.at("prefillCalibrationRequired"))
+		p.Failf(p.at("prefillCalibrationRequired"), "is true, but no calibration is read here: give peakPrefillThroughput")
 	}
 	m := without(without(p.m, "ttftSource"), "prefillCalibrationRequired")
 	p.m = m
@@ -241,13 +241,13 @@ func (t *translation) prefixReference(d *declared, p fields, m map[string]any, f
 	switch {
 	case name == "" || name == typePrefix && ref == nil || ref != nil && (ref.bad || ref.nothing):
 	case ref == nil:
-		t.warn("%s: %s; the first plugin is asked that knows what is cached", p.at(field), t.noPlugin(name))
+		t.warn("%s %s; the first plugin is asked that knows what is cached", p.at(field), t.noPlugin(name))
 	case ref.plugin.Type == typePrefix || ref.plugin.Type == typeCost:
 		m["prefixPluginName"] = name
 		ref.used = true
 		d.needs = append(d.needs, ref)
 	default:
-		p.errorf("%s: %q is of type %s, which does not know what is cached", p.at(field), name, ref.typeName)
+		p.Failf(p.at(field), "is %q of type %s, which does not know what is cached", name, ref.typeName)
 	}
 }
 
@@ -265,7 +265,7 @@ func (t *translation) decisionTree(d *declared, p fields) map[string]any {
 func (t *translation) treeNode(f fields) map[string]any {
 	current := f.object("current")
 	if current.m == nil {
-		f.errorf("%s is required", f.at("current"))
+		f.Failf(f.at("current"), "is required")
 	}
 	either := t.treeEntry(f, "nextOnSuccessOrFailure")
 	success, failure := t.treeEntry(f, "nextOnSuccess"), t.treeEntry(f, "nextOnFailure")
@@ -277,7 +277,7 @@ func (t *translation) treeNode(f fields) map[string]any {
 		failure = either
 	}
 	if current.has("decisionTree") { // a tree in place of a filter: its end goes on as the filter would
-		current.errorf("%s must be pluginRef of a filter", f.at("current"))
+		current.Failf(f.at("current"), "is a tree, want pluginRef of a filter")
 		return nil
 	}
 	node := map[string]any{"rule": t.treeRule(current)}
@@ -299,7 +299,7 @@ func (t *translation) treeEntry(f fields, name string) map[string]any {
 	tree, ref := entry.object("decisionTree"), entry.m["pluginRef"]
 	switch {
 	case tree.m != nil && ref != nil || tree.m == nil && ref == nil:
-		entry.errorf("%s must have one of pluginRef and decisionTree", entry.path)
+		entry.Failf(entry.path, "has none or both, want one of pluginRef and decisionTree")
 		return nil
 	case tree.m != nil:
 		entry.done()
@@ -318,10 +318,10 @@ func (t *translation) treeRule(f fields) map[string]any {
 	case name == "":
 		return nil
 	case d == nil:
-		t.errorf("%s: %s", f.at("pluginRef"), t.noPlugin(name))
+		t.Failf(f.at("pluginRef"), "%s", t.noPlugin(name))
 		return nil
 	case d.converted == converting:
-		t.errorf("%s: %q is a part of itself", f.at("pluginRef"), name)
+		t.Failf(f.at("pluginRef"), "is %q, which would be a part of itself", name)
 		return nil
 	}
 	t.convert(d)
@@ -339,7 +339,7 @@ func (f fields) listOfStrings(name string) []string {
 	for i, v := range f.list(name) {
 		s, ok := v.(string)
 		if !ok {
-			f.errorf("%s %s, got %s%s", index(f.at(name), i), mustBeString, show(v), quoteHint(v))
+			f.Want(false, index(f.at(name), i), v, "%s", wantString(v))
 		}
 		out = append(out, s)
 	}

@@ -36,10 +36,10 @@ func (t *translation) parser(f fields) string {
 		return ref
 	case ref == "":
 	case d == nil:
-		t.errorf("%s: %s", f.at("pluginRef"), t.noPlugin(ref))
+		t.Failf(f.at("pluginRef"), "%s", t.noPlugin(ref))
 	case d.bad:
 	case !slices.Contains(parserTypes, d.typeName):
-		t.errorf("%s: %q is of type %s, want one of %s", f.at("pluginRef"), ref, d.typeName, listed(parserTypes))
+		t.Failf(f.at("pluginRef"), "is %q of type %s, want one of %s", ref, d.typeName, listed(parserTypes))
 	default:
 		d.used = true
 		return d.typeName

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -48,8 +49,8 @@ func (b *builder) picker(top fields) {
 	for _, text := range r.warnings {
 		b.warn(o, text, text)
 	}
-	if len(r.errs) > 0 {
-		b.reject(o, p.id, r.errs...)
+	if r.Len() > 0 {
+		b.reject(o, p.id, r.Err())
 		return
 	}
 	b.accept(o, &object{id: p.id, picker: p})
@@ -68,17 +69,17 @@ func featureGates(top fields) map[string]bool {
 		if given {
 			var err error
 			if on, err = strconv.ParseBool(value); err != nil {
-				top.errorf("%s %s must be the name of a gate, which =true or =false may follow", at, show(v))
+				top.Failf(at, "is %s, want the name of a gate, which =true or =false may follow", check.Show(v))
 				continue
 			}
 		}
 		switch {
 		case !ok:
-			top.errorf("%s %s must be the name of a gate; known are %s", at, show(v), list(known))
+			top.Failf(at, "is %s, want the name of a gate; known are %s", check.Show(v), list(known))
 		case !slices.Contains(known, name) && !top.strict:
-			top.warnf("%s %s is unknown%s; it has no effect", at, show(v), suggestion(name, known))
+			top.warnf("%s is %s, which is unknown%s; it has no effect", at, check.Show(v), check.Suggest(name, known))
 		case !slices.Contains(known, name):
-			top.errorf("%s %s is unknown%s", at, show(v), suggestion(name, known))
+			top.Failf(at, "is %s, which is unknown%s", check.Show(v), check.Suggest(name, known))
 		default:
 			open[name] = on
 		}

@@ -33,7 +33,7 @@ func (t *translation) prefixParameters(p fields) map[string]any {
 	}
 	set := func(name, from string, value int) {
 		if ours[name] != nil {
-			p.errorf("%s: give one of %s and %s, which mean the same", p.path, from, name)
+			p.Failf(p.path, "has both, want one of %s and %s, which mean the same", from, name)
 			return
 		}
 		ours[name] = value
@@ -60,7 +60,7 @@ func (t *translation) prefixParameters(p fields) map[string]any {
 		case given != "":
 			t.warn("%s has no effect here: %s is given", p.at(size.name), given)
 		case size.bytes > maxBlockBytes:
-			p.errorf("%s must be at most %d bytes of prompt, at 4 a token, got %d", p.at(size.name), maxBlockBytes, size.bytes)
+			p.Failf(p.at(size.name), "is %d bytes of prompt, at 4 a token, want at most %d", size.bytes, maxBlockBytes)
 			given = size.name
 		default:
 			given = size.name
@@ -89,7 +89,7 @@ func (t *translation) prefixParameters(p fields) map[string]any {
 
 	if v := p.get("autoTune"); v != nil {
 		if _, ok := v.(bool); !ok {
-			p.errorf("%s must be true or false, got %s", p.at("autoTune"), show(v))
+			p.Want(false, p.at("autoTune"), v, "true or false")
 		}
 		t.warn("%s has no effect here: the size of a server's cache is that of its metrics, where they have it, and blocks are as declared", p.at("autoTune"))
 	}
@@ -124,9 +124,9 @@ func (t *translation) kvEvents(p fields) {
 	case "cache_tracking":
 		asks = p.at("mode") + ": cache_tracking"
 	default:
-		p.errorf("%s must be estimate, got %s", p.at("mode"), show(mode))
+		p.Want(false, p.at("mode"), mode, "estimate")
 	}
 	if asks != "" {
-		p.errorf("%s asks for KV events, which this picker does not follow; without, it knows by what it has sent where what is cached", asks)
+		p.Failf(asks, "asks for KV events, which this picker does not follow; without, it knows by what it has sent where what is cached")
 	}
 }

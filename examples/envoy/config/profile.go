@@ -44,7 +44,7 @@ func (t *translation) profiles() profileSet {
 	}
 	for i, p := range all {
 		if slices.ContainsFunc(all[:i], func(o *profileSpec) bool { return o.config.Name == p.config.Name && o.config.Name != "" }) {
-			t.errorf("%s.name: %q is used twice", p.path, p.config.Name)
+			t.Failf(p.path+".name", "is %q, which is used twice", p.config.Name)
 		}
 	}
 	set := profileSet{given: true}
@@ -52,7 +52,7 @@ func (t *translation) profiles() profileSet {
 	for _, r := range set.rules {
 		for _, name := range []string{"metricsTTL", "bookingTTL", "outputTokens", "seed"} {
 			if r.profile.fields.m[name] != nil {
-				t.errorf("%s is for all requests alike: give it to the profile %q", r.profile.fields.at(name), set.main.config.Name)
+				t.Failf(r.profile.fields.at(name), "is for all requests alike: give it to the profile %q", set.main.config.Name)
 			}
 		}
 	}
@@ -77,7 +77,7 @@ func (t *translation) profile(f fields) *profileSpec {
 	})
 	c := &p.config
 	c.Fallbacks, _ = f.integer("fallbacks", 0, scheduling.MaxFallbacks)
-	c.MetricsTTL, c.BookingTTL = f.str("metricsTTL"), f.str("bookingTTL")
+	c.MetricsTTL, c.BookingTTL = f.duration("metricsTTL"), f.duration("bookingTTL")
 	c.OutputTokens, _ = f.integer("outputTokens", 0, math.MaxInt32)
 	c.Seed = f.unsigned("seed")
 	f.done()
@@ -89,10 +89,10 @@ func (t *translation) profile(f fields) *profileSpec {
 // a place are left out if others have one, admission control sees to.
 func (t *translation) filterOfPlaces(d *declared, ref reference) {
 	if ref.weight != nil {
-		t.errorf("%s.weight: %q is no scorer", ref.path, ref.name)
+		t.Failf(ref.path+".weight", "is for scorers, which %q is not", ref.name)
 	}
 	if t.concurrency != d {
-		t.errorf("%s.pluginRef: %q leaves out endpoints that are full only where saturationDetector names it too", ref.path, ref.name)
+		t.Failf(ref.path+".pluginRef", "is %q, which leaves out endpoints that are full only where saturationDetector names it too", ref.name)
 	}
 }
 
@@ -124,27 +124,26 @@ func (t *translation) check(refs []reference, profile fields, fallbacks int) {
 		switch {
 		case ref.name == "" || d != nil && d.bad: // told already
 		case d == nil:
-			t.errorf("%s: %s", at, t.noPlugin(ref.name))
+			t.Failf(at, "%s", t.noPlugin(ref.name))
 		case d.nothing && d.predicts: // a part of the latency-cost that the profile gets
 		case d.nothing:
 			d.used = true
 			t.warn("%s: %q is of type %s, which is no filter, scorer or picker and has no effect in a profile", at, ref.name, d.typeName)
 		case used[ref.name]:
-			t.errorf("%s: %q is used twice in this profile", at, ref.name)
+			t.Failf(at, "is %q, which is used twice in this profile", ref.name)
 		case ref.weight != nil && !d.scorer && d.predicts:
 			t.warn("%s.weight has no effect here: a latency-cost is in seconds", ref.path)
 		case ref.weight != nil && !d.scorer:
-			t.errorf("%s.weight: %q is no scorer", ref.path, ref.name)
+			t.Failf(ref.path+".weight", "is for scorers, which %q is not", ref.name)
 		case d.picker && picker != nil:
-			t.errorf("%s: %q is a second picker, beside %q", at, ref.name, picker.plugin.Name)
+			t.Failf(at, "is %q, a second picker beside %q", ref.name, picker.plugin.Name)
 		case d.picker:
 			picker = d
 		}
 		used[ref.name] = true
 	}
 	if picker != nil && picker.endpoints > 0 && profile.m["fallbacks"] != nil && picker.endpoints-1 != fallbacks {
-		t.errorf("%s is %d, but maxNumOfEndpoints of the picker %q is %d, which makes %d; give one of them",
-			profile.at("fallbacks"), fallbacks, picker.plugin.Name, picker.endpoints, picker.endpoints-1)
+		t.Failf(profile.at("fallbacks"), "is %d, but maxNumOfEndpoints of the picker %q is %d, which makes %d; give one of them", fallbacks, picker.plugin.Name, picker.endpoints, picker.endpoints-1)
 	}
 }
 

@@ -24,7 +24,7 @@ func (f fields) quantity(name string) int64 {
 			return n
 		}
 	}
-	f.errorf(`%s must be a quantity of at least 0 such as 1000, "1k" or "512Mi", got %s`, f.at(name), show(v))
+	f.Want(false, f.at(name), v, `a quantity of at least 0 such as 1000, "1k" or "512Mi"`)
 	return 0
 }
 

@@ -2,10 +2,10 @@ package config
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/plugins"
 )
 
@@ -25,11 +25,11 @@ func (t *translation) saturation() *declared {
 	t.detectorGiven = ref != "" || len(inline) > 0 || t.byName[typeDetector] != nil
 	switch d := t.byName[ref]; {
 	case ref != "" && len(f.m) > 1:
-		t.errorf("%s must have either pluginRef or thresholds, not both", f.path)
+		t.Failf(f.path, "has pluginRef and thresholds, want one of them")
 	case ref == "" && len(inline) > 0:
 		data, err := json.Marshal(inline)
 		if err != nil {
-			t.errorf("%s: %w", f.path, err)
+			t.Add(f.path, err)
 		}
 		return &declared{path: f.path, plugin: plugins.PluginConfig{Type: typeShed, Name: t.unique(typeShed), Parameters: data}}
 	case d != nil && d.plugin.Type == typeShed, d != nil && d.bad:
@@ -39,9 +39,9 @@ func (t *translation) saturation() *declared {
 	case d == nil && ref == typeConcurrency:
 		t.concurrency = &declared{typeName: ref, plugin: plugins.PluginConfig{Type: ref, Name: ref}}
 	case d != nil:
-		t.errorf("%s: %q is of type %s, want %s or %s", f.at("pluginRef"), ref, d.typeName, typeDetector, typeConcurrency)
+		t.Failf(f.at("pluginRef"), "is %q of type %s, want %s or %s", ref, d.typeName, typeDetector, typeConcurrency)
 	case ref != "" && ref != typeDetector:
-		t.errorf("%s: %s", f.at("pluginRef"), t.noPlugin(ref))
+		t.Failf(f.at("pluginRef"), "%s", t.noPlugin(ref))
 	}
 	if d := t.byName[typeDetector]; d != nil && d.plugin.Type == typeShed {
 		return d
@@ -78,9 +78,9 @@ func (t *translation) refersTo(f fields, among []string) {
 	switch d := t.byName[ref]; {
 	case ref == "" || d != nil && d.bad:
 	case d == nil:
-		t.errorf("%s: %s", f.at("pluginRef"), t.noPlugin(ref))
+		t.Failf(f.at("pluginRef"), "%s", t.noPlugin(ref))
 	case !slices.Contains(among, d.typeName):
-		t.errorf("%s: %q is of type %s, want %s", f.at("pluginRef"), ref, d.typeName, list(among))
+		t.Failf(f.at("pluginRef"), "is %q of type %s, want %s", ref, d.typeName, list(among))
 	default:
 		d.used = true
 	}
@@ -91,7 +91,7 @@ func (t *translation) noPlugin(name string) string {
 	for i, d := range t.declared {
 		names[i] = d.plugin.Name
 	}
-	text := fmt.Sprintf("no plugin is named %q; ", shorten(name))
+	text := "is " + check.Show(name) + ", which no plugin is named; "
 	if len(names) == 0 {
 		return text + "none is declared in plugins"
 	}

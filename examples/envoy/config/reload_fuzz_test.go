@@ -71,9 +71,9 @@ func FuzzLines(f *testing.F) {
 	f.Add([]byte("[1, [2]]"), "[1][0]")
 	f.Fuzz(func(t *testing.T, text []byte, message string) {
 		x := &lineIndex{text: text, start: 1}
-		line := x.of(message)
-		if line < 0 || line > len(text)+1 {
-			t.Fatalf("line %d of %d bytes", line, len(text))
+		line, column := x.of(message)
+		if line < 0 || line > len(text)+1 || column < 0 || column > len(text)+1 || line == 0 != (column == 0) {
+			t.Fatalf("line %d, column %d of %d bytes", line, column, len(text))
 		}
 		_ = x.ofText(message)
 	})

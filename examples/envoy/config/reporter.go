@@ -76,7 +76,7 @@ func (t *translation) expression(f fields, field, text string) *expression.Expre
 		for name := range usagePaths {
 			names = append(names, name)
 		}
-		f.errorf("%s: %w; names are %s", f.at(field), err, listed(names))
+		f.Failf(f.at(field), "%w; names are %s", err, listed(names))
 	}
 	return e
 }

@@ -47,7 +47,7 @@ func TestReports(t *testing.T) {
 	for parameters, want := range map[string]string{
 		"{attributes: [{key: {}, expression: '1'}]}":                              "attributes[0].key.name is required",
 		"{attributes: [{key: {name: a}}]}":                                        "attributes[0].expression is required",
-		"{attributes: [{key: {name: a}, expression: request.size}]}":              `attributes[0].expression: at byte 1: "request.size" is no name that is known here; names are usage.completion_tokens`,
+		"{attributes: [{key: {name: a}, expression: request.size}]}":              `attributes[0].expression at byte 1: "request.size" is no name that is known here; names are usage.completion_tokens, usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens, usage.total_tokens`,
 		"{attributes: [{key: {name: a}, expression: '1', condition: 'usage.x'}]}": "attributes[0].condition",
 	} {
 		c, err := config.Loader{}.Parse("c.yaml", []byte(poolYAML+pickerHead+"plugins: [{type: request-attribute-reporter, parameters: "+parameters+"}]\n"))

@@ -4,9 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
-	"regexp"
-	"strings"
 
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
@@ -94,35 +91,3 @@ func (s *scheduler) buildDefault() scheduling.Profile {
 	}
 	return p
 }
-
-// buildErrors takes apart what Registry.Build returned.
-func buildErrors(err error) []error { return flatten(errors.Unwrap(err), err) }
-
-// flatten returns the errors that are joined in err, instead if none are.
-func flatten(err, instead error) []error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return []error{instead}
-	}
-	var out []error
-	for _, one := range joined.Unwrap() {
-		out = append(out, flatten(one, one)...)
-	}
-	return out
-}
-
-// moved is an error of Registry.Build with the path that a plugin has in the
-// document. Lines and columns in it are left out: they are of JSON that nobody
-// has written.
-type moved struct {
-	from, to string
-	err      error
-}
-
-var position = regexp.MustCompile(`(line \d+, column|byte) \d+: `)
-
-func (m moved) Error() string {
-	return m.to + position.ReplaceAllString(strings.TrimPrefix(m.err.Error(), m.from), "")
-}
-
-func (m moved) Unwrap() error { return m.err }

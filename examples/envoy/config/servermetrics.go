@@ -9,6 +9,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/scrape"
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -56,7 +57,7 @@ var engineLabels = []string{datastore.EngineLabel, "llm-d.ai/engine-type"}
 func (t *translation) metricsSource(d *declared, p fields) {
 	m := &serverMetrics{scheme: p.str("scheme"), path: p.str("path")}
 	if m.scheme != "" && m.scheme != "http" && m.scheme != "https" {
-		p.errorf("%s must be http or https, got %s", p.at("scheme"), show(m.scheme))
+		p.Want(false, p.at("scheme"), m.scheme, "http or https")
 	}
 	if m.path != "" {
 		if m.path[0] != '/' {
@@ -64,7 +65,7 @@ func (t *translation) metricsSource(d *declared, p fields) {
 		}
 		_, err := url.Parse("http://host" + m.path)
 		if err != nil || strings.ContainsFunc(m.path, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '#' }) {
-			p.errorf("%s must be the path of a URL, got %s", p.at("path"), show(m.path))
+			p.Want(false, p.at("path"), m.path, "the path of a URL")
 		}
 	}
 	m.scrape.InsecureSkipVerify = p.boolean("insecureSkipVerify")
@@ -88,7 +89,7 @@ func (t *translation) metricsExtractor(d *declared, p fields) {
 	p.each("engineConfigs", func(f fields) {
 		e := t.engine(f, engines)
 		if slices.ContainsFunc(own, func(o scrape.Engine) bool { return strings.EqualFold(o.Name, e.Name) }) {
-			f.errorf("%s: %q is there twice", f.at("name"), e.Name)
+			f.Failf(f.at("name"), "is %q, which is there twice", e.Name)
 			return
 		}
 		own = append(own, e)
@@ -100,7 +101,7 @@ func (t *translation) metricsExtractor(d *declared, p fields) {
 		m.scrape.Engines = append(own, engines...)
 		engines = m.scrape.Engines
 		if _, err := scrape.NewParser(engines); err != nil {
-			p.errorf("%s: %w", p.at("engineConfigs"), err)
+			p.Add(p.at("engineConfigs"), err)
 		}
 	}
 	if e := m.defaultEngine; e != "" && !slices.ContainsFunc(engines, func(known scrape.Engine) bool { return namedSo(&known, e) }) {
@@ -108,7 +109,7 @@ func (t *translation) metricsExtractor(d *declared, p fields) {
 		for i := range engines {
 			names[i] = engines[i].Name
 		}
-		p.errorf("%s %q is no engine%s", p.at("defaultEngine"), shorten(e), suggestion(e, names))
+		p.Failf(p.at("defaultEngine"), "is %q, which is no engine%s", check.Shorten(e), check.Suggest(e, names))
 	}
 	p.done()
 	d.source = m
@@ -154,7 +155,7 @@ func (t *translation) engine(f fields, known []scrape.Engine) scrape.Engine {
 		t.warn("%s has no effect here: no plugin reads them", f.at("customMetrics"))
 	}
 	if e.Name != "" && len(e.Waiting)+len(e.Running)+len(e.KVUsage) == 0 {
-		f.errorf("%s must have at least one of queuedRequestsSpec, runningRequestsSpec and kvUsageSpec", f.path)
+		f.Failf(f.path, "has none, want at least one of queuedRequestsSpec, runningRequestsSpec and kvUsageSpec")
 	}
 	f.done()
 	return e
@@ -180,7 +181,7 @@ func (f fields) metric(name string) (m scrape.Metric, ok bool) {
 		return m, false
 	}
 	bad := func() (scrape.Metric, bool) {
-		f.errorf("%s must be the name of a metric, which labels may follow as in name{label=\"value\"}, got %s", f.at(name), show(text))
+		f.Want(false, f.at(name), text, "the name of a metric, which labels may follow as in name{label=\"value\"}")
 		return m, false
 	}
 	parts := metricForm.FindStringSubmatch(text)

@@ -114,22 +114,23 @@ vllm:num_requests_waiting 9
 
 func TestServerMetricsErrors(t *testing.T) {
 	for parameters, want := range map[string]string{
-		"metrics-data-source, parameters: {scheme: ftp}":                                                                           "parameters.scheme must be http or https, got \"ftp\"",
-		"metrics-data-source, parameters: {path: '/a%zz'}":                                                                         "parameters.path must be the path of a URL",
-		"metrics-data-source, parameters: {path: '/a b'}":                                                                          "parameters.path must be the path of a URL",
-		"metrics-data-source, parameters: {insecureSkipVerify: perhaps}":                                                           "parameters.insecureSkipVerify must be true or false",
-		"core-metrics-extractor, parameters: {defaultEngine: vlm}":                                                                 `parameters.defaultEngine "vlm" is no engine; the nearest is vllm`,
+		"metrics-data-source, parameters: {scheme: ftp}":                                                                           `parameters.scheme is "ftp", want http or https`,
+		"metrics-data-source, parameters: {path: '/a%zz'}":                                                                         `parameters.path is "/a%zz", want the path of a URL`,
+		"metrics-data-source, parameters: {path: '/a b'}":                                                                          `parameters.path is "/a b", want the path of a URL`,
+		"metrics-data-source, parameters: {insecureSkipVerify: perhaps}":                                                           `parameters.insecureSkipVerify is "perhaps", want true or false`,
+		"core-metrics-extractor, parameters: {defaultEngine: vlm}":                                                                 `parameters.defaultEngine is "vlm", which is no engine; the nearest is vllm`,
 		"core-metrics-extractor, parameters: {engineConfigs: [{kvUsageSpec: x}]}":                                                  "engineConfigs[0].name is required",
-		"core-metrics-extractor, parameters: {engineConfigs: [{name: x}]}":                                                         "engineConfigs[0] must have at least one of queuedRequestsSpec",
-		"core-metrics-extractor, parameters: {engineConfigs: [{name: x, kvUsageSpec: 'a b'}]}":                                     "engineConfigs[0].kvUsageSpec must be the name of a metric",
-		"core-metrics-extractor, parameters: {engineConfigs: [{name: x, kvUsageSpec: 'a{b!=c}'}]}":                                 "engineConfigs[0].kvUsageSpec must be the name of a metric",
-		"core-metrics-extractor, parameters: {engineConfigs: [{name: x, kvUsageSpec: 'a{b=\"c}'}]}":                                "engineConfigs[0].kvUsageSpec must be the name of a metric",
-		"core-metrics-extractor, parameters: {engineConfigs: [{name: x, kvUsageSpec: a}, {name: X, kvUsageSpec: a}]}":              `engineConfigs[1].name: "X" is there twice`,
-		"core-metrics-extractor, parameters: {engineConfigs: [{name: x, kvUsageSpec: a, cacheInfoSpec: 5}]}":                       "engineConfigs[0].cacheInfoSpec must be a string",
-		"core-metrics-extractor, parameters: {engineConfigs: [{name: vllm, kvUsageSpec: a}, {name: vllm, queuedRequestsSpec: b}]}": `engineConfigs[1].name: "vllm" is there twice`,
+		"core-metrics-extractor, parameters: {engineConfigs: [{name: x}]}":                                                         "engineConfigs[0] has none, want at least one of queuedRequestsSpec, runningRequestsSpec and kvUsageSpec",
+		"core-metrics-extractor, parameters: {engineConfigs: [{name: x, kvUsageSpec: 'a b'}]}":                                     `engineConfigs[0].kvUsageSpec is "a b", want the name of a metric`,
+		"core-metrics-extractor, parameters: {engineConfigs: [{name: x, kvUsageSpec: 'a{b!=c}'}]}":                                 `engineConfigs[0].kvUsageSpec is "a{b!=c}", want the name of a metric`,
+		"core-metrics-extractor, parameters: {engineConfigs: [{name: x, kvUsageSpec: 'a{b=\"c}'}]}":                                `engineConfigs[0].kvUsageSpec is "a{b=\"c}", want the name of a metric`,
+		"core-metrics-extractor, parameters: {engineConfigs: [{name: x, kvUsageSpec: a}, {name: X, kvUsageSpec: a}]}":              `engineConfigs[1].name is "X", which is there twice`,
+		"core-metrics-extractor, parameters: {engineConfigs: [{name: x, kvUsageSpec: a, cacheInfoSpec: 5}]}":                       "engineConfigs[0].cacheInfoSpec is 5, want a string",
+		"core-metrics-extractor, parameters: {engineConfigs: [{name: vllm, kvUsageSpec: a}, {name: vllm, queuedRequestsSpec: b}]}": `engineConfigs[1].name is "vllm", which is there twice`,
 	} {
 		_, err := config.Loader{}.Parse("c.yaml", []byte(poolYAML+pickerHead+"plugins: [{type: "+parameters+"}]\n"))
 		require.ErrorContains(t, err, want, parameters)
-		require.ErrorContains(t, err, "config: c.yaml: document 2 (line 8): EndpointPickerConfig: plugins[0].parameters")
+		require.ErrorContains(t, err, "config: c.yaml:8:")
+		require.ErrorContains(t, err, ": EndpointPickerConfig: plugins[0].parameters")
 	}
 }

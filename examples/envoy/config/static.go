@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -45,8 +46,8 @@ func (b *builder) static(top fields) {
 	for _, text := range r.warnings {
 		b.warn(o, text, text)
 	}
-	if len(r.errs) > 0 {
-		b.reject(o, s.id, r.errs...)
+	if r.Len() > 0 {
+		b.reject(o, s.id, r.Err())
 		return
 	}
 	b.accept(o, &object{id: s.id, static: s})
@@ -55,15 +56,15 @@ func (b *builder) static(top fields) {
 // endpoint reads one of a document, and reports whether it is good.
 func (b *builder) endpoint(f fields) (e staticEndpoint, ok bool) {
 	r := f.reader
-	before := len(r.errs)
+	before := r.Len()
 	checkLabels(f.object("labels"))
 	f.endpointForm()
-	if len(r.errs) > before {
+	if r.Len() > before {
 		return e, false
 	}
 	data, err := json.Marshal(f.m)
 	if err != nil {
-		r.errorf("%s: %w", f.path, err)
+		r.Add(f.path, err)
 		return e, false
 	}
 	e.path = f.path
@@ -71,7 +72,7 @@ func (b *builder) endpoint(f fields) (e staticEndpoint, ok bool) {
 		err = b.CheckEndpoint(e.spec)
 	}
 	if err != nil {
-		r.errorf("%s.%w", f.path, err)
+		r.Add(f.path, err)
 		return e, false
 	}
 	if e.spec.ID == "" {
@@ -101,7 +102,7 @@ func (f fields) only(known ...string) {
 func checkLabels(labels fields) {
 	for _, key := range slices.Sorted(maps.Keys(labels.m)) {
 		if v := labels.m[key]; !isString(v) {
-			labels.errorf("%s[%q] %s, got %s%s", labels.path, key, mustBeString, show(v), quoteHint(v))
+			labels.Want(false, fmt.Sprintf("%s[%q]", labels.path, key), v, "%s", wantString(v))
 		}
 	}
 }
@@ -133,7 +134,7 @@ func (b *builder) connectStatics() {
 			for _, pool := range pools {
 				key := inPool{pool, e.spec.ID}
 				if at, dup := first[key]; dup {
-					errs = append(errs, fmt.Errorf("%s.id: pool %s has an endpoint %s already, at %s", e.path, pool, show(e.spec.ID), at))
+					errs = append(errs, fmt.Errorf("%s.id: pool %s has an endpoint %s already, at %s", e.path, pool, check.Show(e.spec.ID), at))
 					continue
 				}
 				first[key] = s.place
@@ -141,7 +142,7 @@ func (b *builder) connectStatics() {
 			}
 		}
 		if len(errs) > 0 {
-			b.reject(s.origin, s.id, errs...)
+			b.reject(s.origin, s.id, errors.Join(errs...))
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
@@ -99,7 +100,7 @@ func (t *translation) translate(flow bool) *scheduler {
 	if t.concurrency != nil && admits == nil {
 		t.warn("saturationDetector: %s (%s) has no effect without %s in featureGates: requests are shed by what the servers report", t.concurrency.plugin.Name, typeConcurrency, gateFlowControl)
 	}
-	if len(t.errs) > 0 {
+	if t.Len() > 0 {
 		return nil
 	}
 
@@ -107,7 +108,7 @@ func (t *translation) translate(flow bool) *scheduler {
 	profile := profiles.main.config
 	if admits != nil { // about the same endpoints in the same document
 		if admits.MetricsTTL == 0 {
-			admits.MetricsTTL, _ = time.ParseDuration(profile.MetricsTTL) // which the profile's own reader checks
+			admits.MetricsTTL = profile.MetricsTTL
 		}
 		if admits.OutputTokens == 0 {
 			admits.OutputTokens = profile.OutputTokens
@@ -129,7 +130,7 @@ func (t *translation) translate(flow bool) *scheduler {
 	} else {
 		detector.used = true
 		if err := json.Unmarshal(detector.plugin.Parameters, &s.Limits); err != nil && len(detector.plugin.Parameters) > 0 {
-			t.errorf("%s: %w", detector.path, err)
+			t.Add(detector.path, err)
 		}
 	}
 	for _, d := range t.declared {
@@ -140,7 +141,7 @@ func (t *translation) translate(flow bool) *scheduler {
 			t.warn("%s (%s) is used by no profile", d.path, d.plugin.Name)
 		}
 	}
-	if len(t.errs) > 0 {
+	if t.Len() > 0 {
 		return nil
 	}
 	s.finish()
@@ -149,9 +150,7 @@ func (t *translation) translate(flow bool) *scheduler {
 		err = s.connectAdmission(t.registry)
 	}
 	if err != nil {
-		for _, err := range buildErrors(err) {
-			t.errs = append(t.errs, moved{err: err})
-		}
+		t.Add("", err)
 		return nil
 	}
 	return s
@@ -169,7 +168,7 @@ func (t *translation) plugin(f fields) {
 	f.done()
 	t.declared = append(t.declared, d)
 	if t.byName[name] != nil {
-		t.errorf("%s.name: %q is used twice", f.path, name)
+		t.Failf(f.path+".name", "is %q, which is used twice", name)
 		d.bad, d.converted = true, converted
 		return
 	}
@@ -184,16 +183,16 @@ func (t *translation) convert(d *declared) {
 	}
 	d.converted = converting
 	defer func() { d.converted = converted }()
-	before := len(t.errs)
+	before := t.Len()
 	ours := t.known(d, d.raw.path, t.parameters(d, d.raw))
 	if len(ours) > 0 {
 		data, err := sortedJSON(ours)
 		if err != nil {
-			t.errorf("%s: %w", d.raw.path, err)
+			t.Add(d.raw.path, err)
 		}
 		d.plugin.Parameters = data
 	}
-	if d.bad = d.typeName == "" || len(t.errs) > before; !d.bad && !d.nothing {
+	if d.bad = d.typeName == "" || t.Len() > before; !d.bad && !d.nothing {
 		t.probe(d)
 	}
 }
@@ -203,7 +202,7 @@ func (t *translation) convert(d *declared) {
 func sortedJSON(v any) ([]byte, error) {
 	data, err := json.Marshal(v)
 	if err == nil {
-		if v, err = parseTree(data); err == nil {
+		if v, err = parseTree(data, 1); err == nil {
 			data, err = json.Marshal(v)
 		}
 	}
@@ -246,10 +245,9 @@ func (t *translation) parameters(d *declared, p fields) map[string]any {
 		d.nothing, d.flow = true, true
 		return t.flowParameters(d, p)
 	case notHere[typeName] != "":
-		t.errorf("%s.type %q is not supported: %s", d.path, typeName, notHere[typeName])
+		t.Failf(d.path+".type", "is %q, which is not supported: %s", typeName, notHere[typeName])
 	case typeName != "":
-		t.errorf("%s.type %q is unknown%s; known are %s, and of the Inference Extension's and llm-d's %s", d.path, shorten(typeName), nearestOf(typeName, t.knownTypes()),
-			strings.Join(t.registry.Types(), ", "), strings.Join(t.originals(), ", "))
+		t.Failf(d.path+".type", "is %q, which is unknown%s; known are %s, and of the Inference Extension's and llm-d's %s", check.Shorten(typeName), nearestOf(typeName, t.knownTypes()), strings.Join(t.registry.Types(), ", "), strings.Join(t.originals(), ", "))
 	}
 	return nil
 }
@@ -286,7 +284,7 @@ func (t *translation) limits(f fields, plugin bool) map[string]any {
 	}
 	if s := f.str("metricsStalenessThreshold"); s != "" {
 		if d, err := time.ParseDuration(s); err != nil || d < 0 {
-			f.errorf("%s must be a duration such as \"200ms\", got %s", f.at("metricsStalenessThreshold"), show(s))
+			f.Want(false, f.at("metricsStalenessThreshold"), s, "a duration such as \"200ms\"")
 		} else {
 			t.warn("%s has no effect here: a reading is unknown when it is older than metricsTTL of the profile, 5s by default", f.at("metricsStalenessThreshold"))
 		}
@@ -319,9 +317,11 @@ func (t *translation) probe(d *declared) {
 	profile, err := build()
 	d.picker = err == nil
 	if err != nil {
-		for _, err := range buildErrors(err) {
-			if strings.HasPrefix(err.Error(), "plugins[0]") {
-				t.errs = append(t.errs, moved{"plugins[0]", d.path, err})
+		for _, e := range check.From(err) {
+			if rest, ok := strings.CutPrefix(e.Field, "plugins[0]"); ok {
+				moved := *e
+				moved.Field = d.path + rest
+				t.Add("", &moved)
 				d.bad = true
 			}
 		}
@@ -329,7 +329,7 @@ func (t *translation) probe(d *declared) {
 			return
 		}
 		if profile, err = build(plugins.PluginConfig{Type: typeMaxScore, Name: d.plugin.Name + "-picker"}); err != nil {
-			t.errorf("%s: %w", d.path, err)
+			t.Add(d.path, err)
 			d.bad = true
 			return
 		}
@@ -344,7 +344,7 @@ func rename(p fields, from, to string) map[string]any {
 		return p.m
 	}
 	if p.m[to] != nil {
-		p.errorf("%s: give one of %s and %s, which mean the same", p.path, from, to)
+		p.Failf(p.path, "has both, want one of %s and %s, which mean the same", from, to)
 	}
 	ours := without(p.m, from)
 	ours[to] = v

@@ -1,82 +1,31 @@
 package config
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"slices"
 	"strconv"
-	"strings"
-	"unicode/utf8"
+	"time"
+
+	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/strictjson"
 )
 
-// maxDepth bounds the nesting of a document, as that of manifests is.
-const maxDepth = 64
-
-// parseTree turns one JSON value into maps, slices and leaves. Other than
-// json.Unmarshal it keeps numbers as written and refuses repeated names.
-func parseTree(data []byte) (any, error) {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.UseNumber()
-	v, err := parseValue(dec, "", 0)
+// parseTree turns one JSON value into maps, slices and leaves, with numbers as written; line
+// is that of its begin. The error, a check.Errors, is that it is none, or has a name twice.
+func parseTree(data []byte, line int) (any, error) {
+	doc, err := strictjson.Parse(data, strictjson.Options{Line: line})
 	if err != nil {
 		return nil, err
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("there is something after the end of the JSON value")
-	}
-	return v, nil
+	return doc.Value()
 }
 
-func parseValue(dec *json.Decoder, path string, depth int) (any, error) {
-	if depth > maxDepth {
-		return nil, fmt.Errorf("%s is nested deeper than %d levels", shorten(path), maxDepth)
-	}
-	tok, err := dec.Token()
-	if err != nil {
-		return nil, err
-	}
-	switch tok {
-	case json.Delim('{'):
-		m := make(map[string]any)
-		for dec.More() {
-			tok, err := dec.Token()
-			if err != nil {
-				return nil, err
-			}
-			name := tok.(string)
-			at := join(path, name)
-			if _, dup := m[name]; dup {
-				return nil, fmt.Errorf("%s must not appear twice", at)
-			}
-			if m[name], err = parseValue(dec, at, depth+1); err != nil {
-				return nil, err
-			}
-		}
-		_, err := dec.Token()
-		return m, err
-	case json.Delim('['):
-		list := []any{}
-		for dec.More() {
-			v, err := parseValue(dec, index(path, len(list)), depth+1)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, v)
-		}
-		_, err := dec.Token()
-		return list, err
-	}
-	return tok, nil
-}
-
-// reader collects what is wrong with one object, a line for each.
+// reader collects what is wrong with one object.
 type reader struct {
-	errs []error
+	check.Checks
 	// strict makes errors of fields that are not known, and else they are warned of.
 	strict   bool
 	warnings []string
@@ -89,17 +38,13 @@ func (r *reader) warnf(format string, args ...any) {
 // unknown notes a field that is not known, and those that there are instead. It reports
 // whether the field may be read over.
 func (r *reader) unknown(path, name string, known []string) bool {
-	text := path + " is not a field of this object" + suggestion(name, known)
+	e := &check.Error{Field: path, Problem: "is not a field", Name: name, Known: known}
 	if r.strict {
-		r.errs = append(r.errs, errors.New(text))
+		r.Add("", e)
 		return false
 	}
-	r.warnf("%s; it has no effect", text)
+	r.warnf("%s; it has no effect", e.Text())
 	return true
-}
-
-func (r *reader) errorf(format string, args ...any) {
-	r.errs = append(r.errs, fmt.Errorf(format, args...))
 }
 
 // fields is one JSON object being read. Getters return the zero value for a
@@ -114,13 +59,13 @@ type fields struct {
 func (r *reader) fields(v any, path string) fields {
 	m, ok := v.(map[string]any)
 	if !ok && v != nil {
-		r.errorf("%s must be an object, got %s", path, show(v))
+		r.Want(false, path, v, "an object")
 	}
 	return fields{r, path, m, make(map[string]bool)}
 }
 
 // at is the path of a field.
-func (f fields) at(name string) string { return join(f.path, name) }
+func (f fields) at(name string) string { return check.Join(f.path, name) }
 
 func (f fields) get(name string) any {
 	f.read[name] = true
@@ -133,7 +78,7 @@ func (f fields) str(name string) string {
 	v := f.get(name)
 	s, ok := v.(string)
 	if !ok && v != nil {
-		f.errorf("%s %s, got %s%s", f.at(name), mustBeString, show(v), quoteHint(v))
+		f.Want(false, f.at(name), v, "%s", wantString(v))
 	}
 	return s
 }
@@ -142,7 +87,7 @@ func (f fields) str(name string) string {
 func (f fields) need(name string) string {
 	s := f.str(name)
 	if v := f.m[name]; v == nil || v == "" {
-		f.errorf("%s is required", f.at(name))
+		f.Failf(f.at(name), "is required")
 	}
 	return s
 }
@@ -156,7 +101,7 @@ func (f fields) number(name string, low, high float64) (float64, bool) {
 	n, _ := v.(json.Number)
 	x, err := strconv.ParseFloat(string(n), 64)
 	if err != nil || !(x >= low && x <= high) {
-		f.errorf("%s must be %s, got %s", f.at(name), interval("a number", low, high), show(v))
+		f.Want(false, f.at(name), v, "%s", interval("a number", low, high))
 		return 0, false
 	}
 	return x, true
@@ -171,7 +116,7 @@ func (f fields) integer(name string, low, high int) (int, bool) {
 	n, _ := v.(json.Number)
 	x, err := strconv.Atoi(string(n))
 	if err != nil || x < low || x > high {
-		f.errorf("%s must be %s, got %s", f.at(name), interval("an integer", float64(low), float64(high)), show(v))
+		f.Want(false, f.at(name), v, "%s", interval("an integer", float64(low), float64(high)))
 		return 0, false
 	}
 	return x, true
@@ -179,7 +124,7 @@ func (f fields) integer(name string, low, high int) (int, bool) {
 
 func interval(what string, low, high float64) string {
 	if high >= math.MaxInt32 {
-		return fmt.Sprintf("%s of at least %g", what, low)
+		return fmt.Sprintf("%s of at least %.0f", what, low)
 	}
 	return fmt.Sprintf("%s from %g to %g", what, low, high)
 }
@@ -192,16 +137,27 @@ func (f fields) unsigned(name string) uint64 {
 	n, _ := v.(json.Number)
 	x, err := strconv.ParseUint(string(n), 10, 64)
 	if err != nil {
-		f.errorf("%s must be an integer of at least 0, got %s", f.at(name), show(v))
+		f.Want(false, f.at(name), v, "an integer of at least 0")
 	}
 	return x
+}
+
+// duration reads a duration above 0.
+func (f fields) duration(name string) time.Duration {
+	s := f.str(name)
+	if s == "" {
+		return 0
+	}
+	d, err := time.ParseDuration(s)
+	f.Want(err == nil && d > 0, f.at(name), s, "a duration above 0 such as \"5s\"")
+	return d
 }
 
 func (f fields) boolean(name string) bool {
 	v := f.get(name)
 	b, ok := v.(bool)
 	if !ok && v != nil {
-		f.errorf("%s must be true or false, got %s", f.at(name), show(v))
+		f.Want(false, f.at(name), v, "true or false")
 	}
 	return b
 }
@@ -212,7 +168,7 @@ func (f fields) list(name string) []any {
 	v := f.get(name)
 	list, ok := v.([]any)
 	if !ok && v != nil {
-		f.errorf("%s must be a list, got %s", f.at(name), show(v))
+		f.Want(false, f.at(name), v, "a list")
 	}
 	return list
 }
@@ -222,7 +178,7 @@ func (f fields) each(name string, fn func(fields)) {
 	for i, item := range f.list(name) {
 		at := index(f.at(name), i)
 		if _, ok := item.(map[string]any); !ok {
-			f.errorf("%s must be an object, got %s", at, show(item))
+			f.Want(false, at, item, "an object")
 			continue
 		}
 		fn(f.reader.fields(item, at))
@@ -239,34 +195,22 @@ func (f fields) done() {
 	}
 }
 
-func join(path, name string) string {
-	if path == "" {
-		return name
-	}
-	return path + "." + name
-}
-
 func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
 
-// show writes a value as JSON would, shortened: it may come from anywhere.
-func show(v any) string {
-	var b strings.Builder
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return shorten(fmt.Sprint(v))
+// wantString says that a string is wanted, and helps with what YAML takes for another type
+// than was meant.
+func wantString(v any) string {
+	switch v.(type) {
+	case map[string]any, []any, nil:
+		return "a string"
 	}
-	return shorten(strings.TrimSuffix(b.String(), "\n"))
+	return "a string; in YAML, write it in quotes"
 }
 
-func shorten(s string) string {
-	const most = 80
-	if len(s) <= most {
-		return s
+// nearestOf says which of the known names is the nearest, if one is near.
+func nearestOf(name string, known []string) string {
+	if near := check.Nearest(name, known); near != "" {
+		return "; the nearest is " + near
 	}
-	cut := most
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut] + "…"
+	return ""
 }

@@ -99,7 +99,7 @@ func TestReloadOfAdmission(t *testing.T) {
 	r.queued(1)
 	put(t, r.path, base+flowControl(2, "flowControl: {maxBytes: much}\n"))
 	must(t, r.Reload())
-	if !strings.Contains(r.log.String(), "flowControl.maxBytes must be a quantity") {
+	if !strings.Contains(r.log.String(), ", want a quantity") {
 		t.Errorf("want what is wrong in the log:\n%s", r.log)
 	}
 	r.queued(1)

@@ -13,6 +13,7 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/examples/envoy/config"
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
@@ -270,7 +271,7 @@ func (f *fleet) openLocked() (n int) {
 // checkAddress sees to it that Envoy can use what it is told: numbers, not names.
 func checkAddress(s datastore.EndpointSpec) error {
 	if _, err := netip.ParseAddrPort(s.Address); err != nil {
-		return fmt.Errorf("address %q must be ip:port, which is all that Envoy takes", s.Address)
+		return &check.Error{Field: "address", Value: s.Address, Want: "ip:port, which is all that Envoy takes", Err: err}
 	}
 	return nil
 }

@@ -42,13 +42,13 @@ func TestReloadOfABadVersion(t *testing.T) {
 		name, text, kind string
 		want             []string
 	}{
-		{"host name", strings.Replace(base, addressB, "server.example:80", 1), "StaticEndpoints", []string{"epp.yaml: document 3", "must be ip:port", "server.example:80"}},
-		{"no address", strings.Replace(base, `address: "`+addressA+`", `, "", 1), "StaticEndpoints", []string{"epp.yaml: document 3", "spec.endpoints[0]", "address"}},
-		{"bad pool", strings.Replace(base, "number: 8000", "number: 0", 1), "InferencePool", []string{"epp.yaml: document 1", "spec.targetPorts[0].number"}},
-		{"bad model", strings.Replace(base, "{name: llama-8b}", "{name: llama-8b, weight: 0}", 1), "InferenceModel", []string{"epp.yaml: document 2", "spec.targetModels[0].weight"}},
+		{"host name", strings.Replace(base, addressB, "server.example:80", 1), "StaticEndpoints", []string{`epp.yaml:24:13: `, "want ip:port", "server.example:80"}},
+		{"no address", strings.Replace(base, `address: "`+addressA+`", `, "", 1), "StaticEndpoints", []string{"epp.yaml:23:5: ", "spec.endpoints[0]", "address"}},
+		{"bad pool", strings.Replace(base, "number: 8000", "number: 0", 1), "InferencePool", []string{"epp.yaml:7:18: ", "spec.targetPorts[0].number"}},
+		{"bad model", strings.Replace(base, "{name: llama-8b}", "{name: llama-8b, weight: 0}", 1), "InferenceModel", []string{"epp.yaml:15:35: ", "spec.targetModels[0].weight"}},
 		{"no YAML", base + "---\n{", "unknown", []string{"epp.yaml"}},
 		{"bad weight", base + pickerHead + "plugins: [{type: queue-scorer}]\nschedulingProfiles: [{name: p, plugins: [{pluginRef: queue-scorer, weight: -1}]}]\n",
-			"EndpointPickerConfig", []string{"epp.yaml: document 4", "schedulingProfiles[0].plugins[0]", "weight"}},
+			"EndpointPickerConfig", []string{"epp.yaml:30:68: ", "schedulingProfiles[0].plugins[0]", "weight"}},
 	} {
 		put(t, r.path, tt.text)
 		must(t, r.Reload())

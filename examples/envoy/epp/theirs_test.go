@@ -32,7 +32,7 @@ func TestMoreConfig(t *testing.T) {
 
 	put(t, more, pickerHead+"plugins: [{type: magic-scorer}]\n")
 	require.NoError(t, r.Reload(), "what is bad is left out by itself")
-	require.Contains(t, r.log.String(), more+": document 1")
+	require.Contains(t, r.log.String(), more+`:4:12: EndpointPickerConfig: plugins[0].type is \"magic-scorer\"`)
 	require.Equal(t, addressC, exchanged(t, c, "chat"), "what was in force stays")
 	put(t, more, roundRobin+"schedulingProfiles: [{name: default, fallbacks: 1, plugins: [{pluginRef: round-robin-picker}]}]\n")
 	require.NoError(t, r.Reload())

@@ -1,15 +1,14 @@
 package suite
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/strictjson"
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
@@ -150,46 +149,13 @@ func Load(file string) (*Suite, error) {
 // Parse reads a suite from JSON, as Load does from a file.
 func Parse(data []byte) (*Suite, error) {
 	s := new(Suite)
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(s); err != nil {
-		return nil, fmt.Errorf("line %d: %w", lineOf(data, offsetOf(err, d)), plain(err))
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("there is more after the suite")
+	if err := strictjson.Decode(data, s, strictjson.Options{}); err != nil {
+		return nil, err
 	}
 	if err := s.check(); err != nil {
 		return nil, err
 	}
 	return s, nil
-}
-
-func offsetOf(err error, d *json.Decoder) int64 {
-	var syntax *json.SyntaxError
-	var typed *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &syntax):
-		return syntax.Offset
-	case errors.As(err, &typed):
-		return typed.Offset
-	}
-	return d.InputOffset()
-}
-
-func lineOf(data []byte, offset int64) int {
-	return bytes.Count(data[:min(int(offset), len(data))], []byte("\n")) + 1
-}
-
-// plain is a JSON error without the names of Go types.
-func plain(err error) error {
-	var typed *json.UnmarshalTypeError
-	if errors.As(err, &typed) {
-		return fmt.Errorf("%s is a JSON %s", typed.Field, typed.Value)
-	}
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return errors.New("it ends in the middle")
-	}
-	return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 }
 
 // check reports the first thing that is wrong, and fills defaults in.

@@ -61,7 +61,7 @@ func OpenRecords(path string, fresh []string) (*Records, error) {
 		var rec Record
 		if err := json.Unmarshal(lines.Bytes(), &rec); err != nil {
 			f.Close()
-			return nil, fmt.Errorf("suite: %s: line %d is no run: %w", path, n, plain(err))
+			return nil, fmt.Errorf("suite: %s: line %d is no run: %w", path, n, err)
 		}
 		r.runs[rec.key()] = rec
 	}

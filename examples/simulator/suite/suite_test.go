@@ -231,11 +231,11 @@ func TestLoadErrors(t *testing.T) {
 	scenario := func(s string) string { return `{` + ok + `, "scenarios": [{"name": "x", ` + s + `}]}` }
 	chat := `"workload": {"kind": "sharegpt"}`
 	for _, tt := range []struct{ name, data, want string }{
-		{"empty", ``, "ends in the middle"},
+		{"empty", ``, "line 1, column 1: the document is empty"},
 		{"syntax", "{\n\"seeds\": [1\n}", "line 3"},
-		{"unknown field", "{\n\"sedes\": []}", `"sedes"`},
+		{"unknown field", "{\n\"sedes\": []}", "line 2, column 1: sedes is not a field; the nearest is seeds"},
 		{"wrong type", `{"seeds": "1"}`, "seeds"},
-		{"more", scenario(chat) + `{}`, "more after"},
+		{"more", scenario(chat) + `{}`, "after top-level value"},
 		{"no seeds", `{"duration": "1s"}`, "seeds"},
 		{"no duration", `{"seeds": [1]}`, "duration"},
 		{"bad duration", `{"seeds": [1], "duration": 5}`, "90s"},

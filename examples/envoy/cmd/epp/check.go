@@ -130,7 +130,7 @@ func (r *report) add(item config.Item) {
 		if item.Within != "" {
 			within = item.Within + ": "
 		}
-		fmt.Fprintf(r.out, "loads    %s: document %d (line %d): %s%s\n", item.File, item.Document, item.Line, within, strings.TrimSpace(item.Kind+" "+item.Name.String()))
+		fmt.Fprintf(r.out, "loads    %s:%d: %s%s\n", item.File, item.Line, within, strings.TrimSpace(item.Kind+" "+item.Name.String()))
 	case config.Fails:
 		r.errors(kind, item.Err)
 	}
@@ -159,16 +159,18 @@ func (r *report) errors(kind string, err error) {
 }
 
 var (
-	whereFails = regexp.MustCompile(`^.*?: (document \d+ \(line \d+\)|line \d+): `)
+	whereFails = regexp.MustCompile(`^.*?(:\d+){1,2}: `)
 	positions  = regexp.MustCompile(`\[\d+\]`)
 	objectName = regexp.MustCompile(`^([^ ]*\]: )*([A-Z][A-Za-z]+( [^ :]+)?: )?`) // and where in another one
-	details    = regexp.MustCompile(`(; known are|, got|, first at|; in plugins).*$`)
+	values     = regexp.MustCompile(` (is|has) .*, want `)
+	details    = regexp.MustCompile(`(; known are|, first at|; in plugins).*$`)
 )
 
 // reasonOf is what an error has in common with others of its like.
 func reasonOf(text string) string {
 	text = whereFails.ReplaceAllString(text, "")
 	text = objectName.ReplaceAllString(text, "")
+	text = values.ReplaceAllString(text, ", want ")
 	return details.ReplaceAllString(positions.ReplaceAllString(text, "[]"), "")
 }
 

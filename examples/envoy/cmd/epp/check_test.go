@@ -75,23 +75,23 @@ func TestCheck(t *testing.T) {
 	code, out := runCheck(t, dir)
 	require.Equal(t, exitError, code)
 	for _, want := range []string{
-		"loads    " + dir + "/a/pool.yaml: document 1 (line 2): InferencePool default/llama\n",
-		"loads    " + dir + "/a/pool.yaml: document 2 (line 9): StaticEndpoints default/all\n",
-		"loads    " + dir + "/a/deep/er/model.json: document 1 (line 1): InferenceModel default/m\n",
-		"loads    " + dir + `/b/configmap.yml: document 1 (line 9): data["plugins.yaml"]: EndpointPickerConfig` + "\n",
-		"warning  " + dir + `/b/configmap.yml: document 1 (line 14): data["plugins.yaml"]: EndpointPickerConfig: plugins[2].wieght is not a field`,
-		"fails    " + dir + `/b/configmap.yml: document 1 (line 19): data["bad.yaml"]: EndpointPickerConfig: plugins[0].type "queue-scorre" is unknown; the nearest is queue-scorer`,
-		"loads    " + dir + `/b/values.yaml: document 1 (line 4): epp.custom["p.yaml"]: EndpointPickerConfig` + "\n",
-		"loads    " + dir + "/d/list.yaml: document 1 (line 5): InferenceObjective default/o\n",
-		"warning  " + dir + "/d/list.yaml: document 1 (line 8): items[1]: InferenceObjective default/o: spec.targetModels is not a field",
-		"fails    " + dir + "/d/list.yaml: document 1 (line 9): items[2]: InferenceObjective default/p: spec.poolRef.name must have 1 to 253 characters",
-		"fails    " + dir + "/d/broken.yaml: line 3: YAML: did not find expected node content",
-		"fails    " + dir + "/docs/incomplete.yaml: document 1 (line 1): apiVersion is required",
-		"fails    " + dir + `/docs/misspelt.yaml: document 1 (line 3): kind "Inferencepol" is unknown; the nearest is InferencePool`,
-		"loads    " + dir + "/docs/two-documents.yml: document 1 (line 3): InferencePool default/llama\n",
+		"loads    " + dir + "/a/pool.yaml:2: InferencePool default/llama\n",
+		"loads    " + dir + "/a/pool.yaml:9: StaticEndpoints default/all\n",
+		"loads    " + dir + "/a/deep/er/model.json:1: InferenceModel default/m\n",
+		"loads    " + dir + `/b/configmap.yml:9: data["plugins.yaml"]: EndpointPickerConfig` + "\n",
+		"warning  " + dir + `/b/configmap.yml:14: data["plugins.yaml"]: EndpointPickerConfig: plugins[2].wieght is not a field`,
+		"fails    " + dir + `/b/configmap.yml:19: data["bad.yaml"]: EndpointPickerConfig: plugins[0].type is "queue-scorre", which is unknown; the nearest is queue-scorer`,
+		"loads    " + dir + `/b/values.yaml:4: epp.custom["p.yaml"]: EndpointPickerConfig` + "\n",
+		"loads    " + dir + "/d/list.yaml:5: InferenceObjective default/o\n",
+		"warning  " + dir + "/d/list.yaml:8:28: items[1]: InferenceObjective default/o: spec.targetModels is not a field",
+		"fails    " + dir + "/d/list.yaml:9:3: items[2]: InferenceObjective default/p: spec.poolRef.name is \"\", want 1 to 253 characters",
+		"fails    " + dir + "/d/broken.yaml:3: YAML: did not find expected node content",
+		"fails    " + dir + "/docs/incomplete.yaml:1: apiVersion is required",
+		"fails    " + dir + `/docs/misspelt.yaml:3:1: kind is "Inferencepol", which is unknown; the nearest is InferencePool`,
+		"loads    " + dir + "/docs/two-documents.yml:3: InferencePool default/llama\n",
 		"1  skipped: a template of Helm\n", "1  skipped: a template for the shell\n", "2  skipped: unreadable\n",
 		"3  skipped: no object of Kubernetes\n", "3  skipped: another kind\n",
-		`1  EndpointPickerConfig: plugins[].type "queue-scorre" is unknown; the nearest is queue-scorer` + "\n",
+		`1  EndpointPickerConfig: plugins[].type is "queue-scorre", which is unknown; the nearest is queue-scorer` + "\n",
 	} {
 		require.Contains(t, out, want)
 	}
@@ -113,22 +113,22 @@ func TestCheckConfiguration(t *testing.T) {
 	require.Equal(t, exitOK, code, out)
 	code, out = runCheck(t, dir, "-config", dir)
 	require.Equal(t, exitError, code)
-	require.Contains(t, out, "d.yaml: document 1 (line 2): StaticEndpoints default/all: is there twice, first at "+dir+"/c.yaml: document 2 (line 9)")
+	require.Contains(t, out, "d.yaml:2: StaticEndpoints default/all: is there twice, first at "+dir+"/c.yaml:9")
 
 	write(t, filepath.Join(dir, "d.yaml"), "apiVersion: llm-d.ai/v1\nkind: EndpointPickerConfig\npoolRef: {name: gone}\n")
 	code, out = runCheck(t, dir, "-config", dir)
 	require.Equal(t, exitError, code)
-	require.Contains(t, out, "d.yaml: document 1 (line 3): EndpointPickerConfig: poolRef: there is no InferencePool default/gone")
+	require.Contains(t, out, "d.yaml:3:1: EndpointPickerConfig: poolRef: there is no InferencePool default/gone")
 }
 
 func TestCheckStrict(t *testing.T) {
 	path := filepath.Join(folder(t, map[string]string{"c.yaml": strings.Replace(configuration, "spec:", "specs: {}\nspec:", 1)}), "c.yaml")
 	code, out := runCheck(t, path)
 	require.Equal(t, exitOK, code)
-	require.Contains(t, out, "warning  "+path+": document 1 (line 5): InferencePool default/llama: specs is not a field of this object; the nearest is spec")
+	require.Contains(t, out, "warning  "+path+":5:1: InferencePool default/llama: specs is not a field; the nearest is spec")
 	code, out = runCheck(t, path, "-strict")
 	require.Equal(t, exitError, code)
-	require.Contains(t, out, "fails    "+path+": document 1 (line 5): InferencePool default/llama: specs is not a field")
+	require.Contains(t, out, "fails    "+path+":5:1: InferencePool default/llama: specs is not a field")
 }
 
 func TestCheckNothing(t *testing.T) {

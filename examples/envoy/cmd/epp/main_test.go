@@ -101,7 +101,7 @@ func TestCommand(t *testing.T) {
 	write(t, path, configuration+"---\nkind: InferenceModel\n")
 	hangUp(t)
 	log.waitFor(t, "object is left out of the configuration", 1)
-	if !strings.Contains(log.String(), "pool.yaml: document 3") {
+	if !strings.Contains(log.String(), "pool.yaml:16: ") {
 		t.Errorf("want the file in the log:\n%s", log)
 	}
 	write(t, path, "# nothing\n")
@@ -157,7 +157,7 @@ func TestCommandRefusesToStart(t *testing.T) {
 		name, config string
 		args, want   []string
 	}{
-		{"bad configuration", bad, nil, []string{"epp: ", bad + ": document 3 (line 18)", "the nearest is queue-scorer"}},
+		{"bad configuration", bad, nil, []string{"epp: ", bad + ":18", "the nearest is queue-scorer"}},
 		{"missing configuration", filepath.Join(dir, "missing.yaml"), nil, []string{"epp: ", filepath.Join(dir, "missing.yaml")}},
 		{"TLS", good, []string{"-tls", "off", "-tls-cert", "x", "-tls-key", "y"}, []string{"epp: TLS "}},
 		{"a pool that is not there", good, []string{"-pool-name", "lama"}, []string{"epp: there is no InferencePool default/lama", "default/llama"}},

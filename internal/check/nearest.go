@@ -1,12 +1,12 @@
-package config
+package check
 
 import "strings"
 
-// nearest returns the one of the known names that a name was most likely meant to be,
+// Nearest returns the one of the known names that a name was most likely meant to be,
 // empty if none is like it: the fewest characters to change, case not counted, and of
 // those as near the one that is first. One that is the
 // beginning of the other, and half of it at least, is near too.
-func nearest(name string, known []string) string {
+func Nearest(name string, known []string) string {
 	const longest = 100 // what is longer is no slip of the pen
 	if name == "" || len(name) > longest {
 		return ""
@@ -15,7 +15,7 @@ func nearest(name string, known []string) string {
 	name = strings.ToLower(name)
 	for _, k := range known {
 		low := strings.ToLower(k)
-		d := distance(name, low)
+		d := Distance(name, low)
 		if min(len(name), len(low))*2 >= max(len(name), len(low)) && (strings.HasPrefix(low, name) || strings.HasPrefix(name, low)) {
 			d = min(d, 2)
 		}
@@ -26,9 +26,9 @@ func nearest(name string, known []string) string {
 	return best
 }
 
-// distance is how many bytes must be put in, left out, changed or swapped with the next
+// Distance is how many bytes must be put in, left out, changed or swapped with the next
 // to make b of a (optimal string alignment).
-func distance(a, b string) int {
+func Distance(a, b string) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {
 		last[j] = j
@@ -50,19 +50,14 @@ func distance(a, b string) int {
 	return last[len(b)]
 }
 
-// nearestOf says which of the known names is the nearest, if one is near.
-func nearestOf(name string, known []string) string {
-	if near := nearest(name, known); near != "" {
+// Suggest says what else a name may have been meant to be: the nearest of the known
+// ones, or if none is near all of them.
+func Suggest(name string, known []string) string {
+	switch near := Nearest(name, known); {
+	case near != "":
 		return "; the nearest is " + near
+	case len(known) > 0:
+		return "; known are " + strings.Join(known, ", ")
 	}
 	return ""
-}
-
-// suggestion says what else a name may have been meant to be: the nearest of the known
-// ones, or if none is near all of them.
-func suggestion(name string, known []string) string {
-	if near := nearestOf(name, known); near != "" || len(known) == 0 {
-		return near
-	}
-	return "; known are " + list(known)
 }

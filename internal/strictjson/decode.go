@@ -1,0 +1,296 @@
+package strictjson
+
+import (
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/inferpick/inferpick/internal/check"
+)
+
+// Decode reads the document into what v points to, as the package comment says. The error
+// is a check.Errors with all that is wrong, in the order of the document.
+func (d *Document) Decode(v any) error {
+	r := decoder{doc: d, errs: slices.Clone(d.errs)}
+	return r.decode(v)
+}
+
+// Peek is Decode for the fields that v has: all others are read over.
+func (d *Document) Peek(v any) error {
+	r := decoder{doc: d, open: 1}
+	return r.decode(v)
+}
+
+// decoder collects what is wrong with a document.
+type decoder struct {
+	doc  *Document
+	errs check.Errors
+	open int // how many fields under way may have unknown fields in them
+}
+
+func (r *decoder) decode(v any) error {
+	to := reflect.ValueOf(v)
+	if to.Kind() != reflect.Pointer || to.IsNil() {
+		panic(fmt.Sprintf("strictjson: Decode into %T, want a pointer that is not nil", v))
+	}
+	r.value(r.doc.root, to.Elem(), "", false)
+	return r.errs.Err()
+}
+
+// want notes that a value is another than is allowed.
+func (r *decoder) want(n *node, path, format string, args ...any) {
+	r.fail(n, &check.Error{Field: path, Value: n.any(true), Want: fmt.Sprintf(format, args...)})
+}
+
+func (r *decoder) fail(n *node, e *check.Error) { r.errs = append(r.errs, r.doc.placed(n, e)) }
+
+// value reads n into v. element: n is one of a list or map, where null is not nothing.
+func (r *decoder) value(n *node, v reflect.Value, path string, element bool) {
+	if r.itself(n, v, path) {
+		return
+	}
+	if n.kind == 'n' {
+		switch v.Kind() {
+		case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Interface:
+			v.SetZero()
+		default:
+			if element {
+				r.want(n, path, "%s", name(v.Type()))
+			}
+		}
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		to := v
+		if v.IsNil() {
+			to = reflect.New(v.Type().Elem())
+		}
+		r.value(n, to.Elem(), path, element)
+		v.Set(to)
+	case reflect.Struct:
+		r.object(n, v, path)
+	case reflect.Map:
+		r.table(n, v, path)
+	case reflect.Slice, reflect.Array:
+		r.list(n, v, path)
+	default:
+		r.leaf(n, v, path)
+	}
+}
+
+// itself reports whether v is of a type that reads itself, and lets it.
+func (r *decoder) itself(n *node, v reflect.Value, path string) bool {
+	switch v.Type() {
+	case reflect.TypeFor[time.Duration]():
+		r.duration(n, v, path)
+		return true
+	case reflect.TypeFor[time.Time]():
+		r.time(n, v, path)
+		return true
+	}
+	if !v.CanAddr() || v.Kind() == reflect.Pointer {
+		return false
+	}
+	var err error
+	switch to := v.Addr().Interface().(type) {
+	case json.Unmarshaler:
+		err = to.UnmarshalJSON(r.doc.data[n.start:n.end:n.end])
+	case encoding.TextUnmarshaler:
+		switch n.kind {
+		case 'n':
+		case '"':
+			err = to.UnmarshalText([]byte(n.text))
+		default:
+			r.want(n, path, "a string")
+		}
+	default:
+		return false
+	}
+	for _, e := range check.Under(path, err) {
+		r.fail(n, e)
+	}
+	return true
+}
+
+func (r *decoder) duration(n *node, v reflect.Value, path string) {
+	if n.kind == 'n' || n.kind == '"' && n.text == "" {
+		return
+	}
+	d, err := time.ParseDuration(n.text)
+	if n.kind != '"' || err != nil || d <= 0 {
+		r.want(n, path, "a duration above 0 such as \"300ms\" or \"5s\"")
+		return
+	}
+	v.SetInt(int64(d))
+}
+
+func (r *decoder) time(n *node, v reflect.Value, path string) {
+	if n.kind == 'n' || n.kind == '"' && n.text == "" {
+		return
+	}
+	var t time.Time
+	err := t.UnmarshalText([]byte(n.text))
+	// In UTC the year may leave what RFC 3339 can write.
+	if t = t.UTC(); n.kind != '"' || err != nil || t.Year() < 0 || t.Year() > 9999 {
+		r.want(n, path, "a time in RFC 3339 such as \"2026-01-31T12:00:00Z\"")
+		return
+	}
+	v.Set(reflect.ValueOf(t))
+}
+
+func (r *decoder) object(n *node, v reflect.Value, path string) {
+	if n.kind != '{' {
+		r.want(n, path, "an object")
+		return
+	}
+	fields, names := fieldsOf(v.Type())
+	for i, key := range n.names {
+		at, item := member(path, key), n.inner[i]
+		f, ok := fields[key]
+		if !ok {
+			r.unknown(item, at, key, names)
+			continue
+		}
+		if f.open {
+			r.open++
+		}
+		r.value(item, settable(v, f.index), at, false)
+		if f.open {
+			r.open--
+		}
+	}
+}
+
+func (r *decoder) unknown(n *node, path, key string, known []string) {
+	if r.open > 0 {
+		return
+	}
+	e := &check.Error{Field: path, Problem: "is not a field", Name: key, Known: known, Err: ErrUnknownField}
+	if len(known) == 0 {
+		e.Problem += ", want none"
+	}
+	if tell := r.doc.o.Unknown; tell != nil {
+		tell(r.doc.placed(n, e))
+		return
+	}
+	r.fail(n, e)
+}
+
+func (r *decoder) table(n *node, v reflect.Value, path string) {
+	t := v.Type()
+	if t.Key().Kind() != reflect.String {
+		panic(fmt.Sprintf("strictjson: %v has keys that are no strings", t))
+	}
+	if n.kind != '{' {
+		r.want(n, path, "an object")
+		return
+	}
+	if v.IsNil() && len(n.names) > 0 {
+		v.Set(reflect.MakeMapWithSize(t, len(n.names)))
+	}
+	for i, key := range n.names {
+		item := reflect.New(t.Elem()).Elem()
+		r.value(n.inner[i], item, path+"["+strconv.Quote(key)+"]", true)
+		v.SetMapIndex(reflect.ValueOf(key).Convert(t.Key()), item)
+	}
+}
+
+func (r *decoder) list(n *node, v reflect.Value, path string) {
+	if v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8 {
+		if n.kind != '"' || json.Unmarshal(r.doc.data[n.start:n.end], v.Addr().Interface()) != nil {
+			r.want(n, path, "bytes in base64")
+		}
+		return
+	}
+	switch {
+	case n.kind != '[':
+		r.want(n, path, "a list")
+		return
+	case v.Kind() == reflect.Slice && len(n.inner) == 0:
+		v.SetZero()
+	case v.Kind() == reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), len(n.inner), len(n.inner)))
+	case len(n.inner) != v.Len():
+		r.want(n, path, "a list of %d", v.Len())
+		return
+	}
+	for i, item := range n.inner {
+		r.value(item, v.Index(i), index(path, i), true)
+	}
+}
+
+// leaf reads what has nothing inside.
+func (r *decoder) leaf(n *node, v reflect.Value, path string) {
+	ok := false
+	switch k := v.Kind(); k {
+	case reflect.Interface:
+		if v.NumMethod() > 0 {
+			panic(fmt.Sprintf("strictjson: %s is a %v, which cannot be decoded", path, v.Type()))
+		}
+		v.Set(reflect.ValueOf(n.any(false)))
+		return
+	case reflect.String:
+		if ok = n.kind == '"'; ok {
+			v.SetString(n.text)
+		}
+	case reflect.Bool:
+		if ok = n.kind == 't' || n.kind == 'f'; ok {
+			v.SetBool(n.kind == 't')
+		}
+	case reflect.Float32, reflect.Float64:
+		x, err := strconv.ParseFloat(n.text, v.Type().Bits())
+		if ok = n.kind == 0 && err == nil; ok {
+			v.SetFloat(x)
+		}
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		x, err := strconv.ParseInt(n.text, 10, v.Type().Bits())
+		if ok = n.kind == 0 && err == nil; ok {
+			v.SetInt(x)
+		}
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		x, err := strconv.ParseUint(n.text, 10, v.Type().Bits())
+		if ok = n.kind == 0 && err == nil; ok {
+			v.SetUint(x)
+		}
+	default:
+		panic(fmt.Sprintf("strictjson: %s is a %v, which cannot be decoded", path, v.Type()))
+	}
+	if !ok {
+		r.want(n, path, "%s", name(v.Type()))
+	}
+}
+
+// name says which JSON a type is read from.
+func name(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		low := int64(-1) << (t.Bits() - 1)
+		return integer(t, fmt.Sprintf("from %d to %d", low, -(low+1)))
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return integer(t, fmt.Sprintf("from 0 to %d", ^uint64(0)>>(64-t.Bits())))
+	case reflect.Pointer:
+		return name(t.Elem())
+	}
+	return "a string"
+}
+
+// integer says how large one may be, if that could matter to anybody.
+func integer(t reflect.Type, bounds string) string {
+	if t.Kind() == reflect.Int || t.Kind() == reflect.Int64 {
+		return "an integer"
+	}
+	return "an integer " + bounds
+}
