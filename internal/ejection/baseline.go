@@ -25,7 +25,7 @@ type histogram struct {
 
 // answer is the latest request that a server answered, by when it was sent.
 type answer struct {
-	by   *Stalls
+	by   any // the server, by a pointer to what is kept of it
 	sent time.Time
 }
 
@@ -71,7 +71,7 @@ func sizeOf(n, a, b, c int) int {
 }
 
 // Answered is told that a request, sent at that instant, got its first response from by.
-func (b *Baseline) Answered(class int, took time.Duration, by *Stalls, sent time.Time) {
+func (b *Baseline) Answered(class int, took time.Duration, by any, sent time.Time) {
 	h := &b.classes[class]
 	h.add(took)
 	l := &h.latest
@@ -103,10 +103,10 @@ func (b *Baseline) outlier(class int) (time.Duration, bool) {
 }
 
 // elsewhere reports whether a request of the class that was sent at the instant or later
-// was answered by another server than that of s.
-func (b *Baseline) elsewhere(class int, s *Stalls, since time.Time) bool {
+// was answered by another server than this.
+func (b *Baseline) elsewhere(class int, by any, since time.Time) bool {
 	for _, l := range b.classes[class].latest {
-		if l.by != nil && l.by != s && !l.sent.Before(since) {
+		if l.by != nil && l.by != by && !l.sent.Before(since) {
 			return true
 		}
 	}
