@@ -42,8 +42,10 @@ func TestHeap(t *testing.T) {
 			all = slices.Delete(all, pick, pick+1)
 		}
 		require.Len(t, h, len(all))
-		for i := range h {
-			require.Equal(t, i, h[i].Of.at)
+		if seq%32 == 0 {
+			for i := range h {
+				require.Equal(t, i, h[i].Of.at)
+			}
 		}
 		if len(all) > 0 {
 			least := slices.MinFunc(all, func(a, b *value) int {

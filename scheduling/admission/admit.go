@@ -94,7 +94,9 @@ func (c *Controller) enter(a *Arrival, t *Ticket) error {
 	it.Deadline = after(it.Arrived, c.mostWait(a, t))
 	c.queues.Number(it)
 	c.queue(t)
-	c.teller.add(event{kind: toldQueued, t: t})
+	if c.o.Hooks.Queued != nil {
+		c.teller.add(event{kind: toldQueued, t: t})
+	}
 	if c.o.Revoke && c.bandOf(t).Displace && c.seen(t.lane).Members() > 0 {
 		c.revokeFor(t)
 	}

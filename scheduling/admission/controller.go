@@ -168,7 +168,7 @@ func (c *Controller) later(x *cell, n news) {
 	if x == nil {
 		return
 	}
-	if n == (news{}) {
+	if n.nothing() {
 		if x.again {
 			return
 		}
@@ -188,7 +188,7 @@ func (c *Controller) askAll() {
 	defer func() { c.asking = false }()
 	for n := 64 + 2*len(c.byLoad); n > 0 && c.todo.len() > 0; n-- {
 		x, n := c.todo.pop()
-		if n == (news{}) {
+		if n.nothing() {
 			x.again = false
 		}
 		c.changed = true
@@ -379,11 +379,13 @@ func (c *Controller) grant(t *Ticket) {
 	counts := &c.infoOf(t).counts
 	counts.Dispatched++
 	counts.Tokens += t.item.Charge
-	e := event{kind: toldDispatched, t: t}
-	if t.item.Seq != 0 {
-		e.waited = c.clock.now - t.item.Arrived
+	if c.o.Hooks.Dispatched != nil {
+		e := event{kind: toldDispatched, t: t}
+		if t.item.Seq != 0 {
+			e.waited = c.clock.now - t.item.Arrived
+		}
+		c.teller.add(e)
 	}
-	c.teller.add(e)
 }
 
 // landed takes a ticket off those that are let in and not yet booked.
@@ -440,7 +442,9 @@ func (c *Controller) finish(t *Ticket, out *types.Outcome) {
 	t.forgetLife(&c.active)
 	t.at, t.revoke, t.state = nil, nil, ended
 	c.correct(t, out)
-	c.teller.add(event{kind: toldFinished, t: t, out: *out})
+	if c.o.Hooks.Finished != nil {
+		c.teller.add(event{kind: toldFinished, t: t, out: *out})
+	}
 	t.ep = nil
 	c.changed = true
 }

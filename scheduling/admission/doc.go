@@ -33,9 +33,9 @@
 // # Functions of the user's
 //
 // [Detector], Arrival.Match, [Hooks], [Clock], and the functions of Offer and OnRevoke are
-// called without a lock and may call any method of the [Controller] and of a [Ticket]. What
-// they make happen is looked at when they have returned. One that panics does no harm;
-// Hooks.Failed hears of it.
+// called without a lock, before a call decides or after it has, and may call any method of
+// the [Controller] and of a [Ticket]. What they make happen is looked at when they have
+// returned. One that panics does no harm; Hooks.Failed hears of it.
 //
 // # Who is next
 //
@@ -53,13 +53,13 @@
 //
 // where U is the most that one request costs: InputWeight·prompt + OutputWeight·output,
 // divided by its tenant's weight; and E is what the outputs of their requests under way were
-// misjudged by, in sum, when they were let in, which is put right when they end. VTC, which charges for each token as it is made, has
-// the tokens in the batch in the place of E.
+// misjudged by, in sum, when they were let in, which is put right when they end. VTC, which
+// charges for each token as it is made, has the tokens in the batch in the place of E.
 //
 // # Bounds
 //
 // Queues, bands, tenants, sets of candidates and budgets are all bounded, and each bound
-// is a field of [Options]. Ids, priorities and deadlines that clients invent can make no
-// more of them, and raise nobody: a priority comes from a manifest, a deadline can only be
-// shortened, and ids without a place share one.
+// is a field of [Options] or its [Tuning]. Ids, priorities and deadlines that clients invent
+// can make no more of them, and raise nobody: a priority comes from a manifest, a deadline
+// can only be shortened, and ids without a place share one.
 package admission

@@ -56,6 +56,8 @@ type news struct {
 	booked  *Ticket // takes the room that is seen then
 }
 
+func (n *news) nothing() bool { return !n.reading && !n.first && !n.ended && n.booked == nil }
+
 // question is what is asked about an endpoint for some lanes, and what was answered.
 type question struct {
 	d           *detector
