@@ -13,6 +13,10 @@
 //   - [Scheduler.Explain]: the same computation, with nothing booked and every
 //     term kept.
 //
+// Endpoints come from a datastore or, in gateways with a discovery of their own, from an
+// [EndpointList]. docs/embed.md says which fields and calls a policy needs, and what is lost
+// without each; [Hooks].Warned tells of some.
+//
 // A scorer of one's own:
 //
 //	type spareRoom struct{}
@@ -33,7 +37,7 @@
 // The interfaces that others implement have one method and get the whole list
 // of candidates: a filled parallel slice costs a few nanoseconds an endpoint,
 // where a map from endpoint to score costs hundreds. New powers come as further
-// interfaces that a plugin may implement ([Tracker], [Forgetter],
+// interfaces that a plugin may implement ([Tracker], [Forgetter], [Screener],
 // [CacheEstimator], [Describer]). Plugins have no names: the wiring names them,
 // so that one type may be wired twice.
 //

@@ -90,13 +90,16 @@ func (h *held) charge(size int) error {
 
 // grow gives the body more memory. What it had nobody else has seen.
 func (h *held) grow(size int) error {
+	if size >= leastLent && size <= mostLent {
+		size, _ = roomOf(size)
+	}
 	if err := h.charge(size - cap(h.data)); err != nil {
 		return err
 	}
 	lent := rooms.lend(size)
 	var next []byte
 	if lent != nil {
-		next = (*lent)[:len(h.data):size]
+		next = (*lent)[:len(h.data)]
 	} else {
 		next = make([]byte, len(h.data), size)
 	}

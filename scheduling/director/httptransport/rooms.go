@@ -13,33 +13,43 @@ import (
 // cache, and is no work for the collector.
 var rooms lender
 
-// lender has memory by size: powers of two from smallestRoom on.
-type lender [largestRoom - smallestRoom + 1]sync.Pool // of *[]byte
+// lender has memory by size, from 36 KiB to 8 MiB: each size is an eighth of an octave
+// above the one before.
+type lender [8 * (largestShift - smallestShift + 1)]sync.Pool // of *[]byte
 
 const (
-	smallestRoom = 16 // 64 KiB, as a power of two
-	largestRoom  = 23 // 8 MiB
+	smallestShift = 12 // the sizes up to 64 KiB differ by 4 KiB,
+	largestShift  = 19 // and those up to 8 MiB by 512 KiB
+	leastLent     = 8<<smallestShift + 1
+	mostLent      = 16 << largestShift
 )
 
-// lend returns memory of at least so many bytes, nil if so few, or so many, are not lent.
-// What is in it is of others.
+// roomOf returns how much memory is lent for a size that is, and the place of such.
+func roomOf(size int) (room, place int) {
+	shift := bits.Len(uint(size-1)) - 4
+	n := (size + 1<<shift - 1) >> shift // 9 to 16
+	return n << shift, 8*(shift-smallestShift) + n - 9
+}
+
+// lend returns memory of at least size bytes; what is in it is of others. Nil: so little, or
+// so much, is not lent.
 func (l *lender) lend(size int) *[]byte {
-	class := bits.Len(uint(size - 1))
-	if size <= 1<<(smallestRoom-1) || class > largestRoom {
+	if size < leastLent || size > mostLent {
 		return nil
 	}
-	class = max(class, smallestRoom)
-	if b, ok := l[class-smallestRoom].Get().(*[]byte); ok {
+	room, place := roomOf(size)
+	if b, ok := l[place].Get().(*[]byte); ok {
 		return b
 	}
-	b := make([]byte, 1<<class)
+	b := make([]byte, room)
 	return &b
 }
 
 // takeBack takes back what was lent, if anything was.
 func (l *lender) takeBack(b *[]byte) {
 	if b != nil {
-		l[bits.Len(uint(len(*b)-1))-smallestRoom].Put(b)
+		_, place := roomOf(len(*b))
+		l[place].Put(b)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 func TestRooms(t *testing.T) {
 	var l lender
 	for _, tt := range []struct{ size, want int }{
-		{1, 0}, {32 << 10, 0}, {32<<10 + 1, 64 << 10}, {64 << 10, 64 << 10}, {64<<10 + 1, 128 << 10},
-		{220 << 10, 256 << 10}, {8 << 20, 8 << 20}, {8<<20 + 1, 0},
+		{1, 0}, {32 << 10, 0}, {32<<10 + 1, 36 << 10}, {64 << 10, 64 << 10}, {64<<10 + 1, 72 << 10},
+		{140<<10 + 80, 144 << 10}, {220 << 10, 224 << 10}, {8 << 20, 8 << 20}, {8<<20 + 1, 0},
 	} {
 		b := l.lend(tt.size)
 		if tt.want == 0 {
@@ -23,6 +23,18 @@ func TestRooms(t *testing.T) {
 		l.takeBack(b)
 	}
 	l.takeBack(nil)
+	places := map[int]int{}
+	for size := leastLent; size <= mostLent; size += 1000 {
+		room, place := roomOf(size)
+		again, same := roomOf(room)
+		require.Equal(t, []int{room, place}, []int{again, same}, "what was lent for %d goes back where it came from", size)
+		require.True(t, room >= size && room < size+size/8+1, "%d bytes for %d", room, size)
+		if had, ok := places[place]; ok {
+			require.Equal(t, had, room)
+		}
+		places[place] = room
+	}
+	require.Len(t, places, len(l))
 }
 
 // A body is read no more once all its readers came to the end or were closed, in whatever order.
