@@ -175,7 +175,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case text != nil || flag != nil || option == "server":
 			return d.Errf("option %s cannot have the arguments %q", option, args)
 		default:
-			return d.Errf("unknown option %q, want one of server, %s", option, strings.Join(slices.Sorted(maps.Keys(texts)), ", "))
+			known := slices.Sorted(maps.Keys(texts))
+			known = append(append(known, "server"), slices.Sorted(maps.Keys(flags))...)
+			return d.Errf("unknown option %q, want one of %s", option, strings.Join(known, ", "))
 		}
 	}
 	return nil
