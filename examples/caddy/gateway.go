@@ -28,6 +28,9 @@ type gateway struct {
 	metrics   *telemetry.Metrics
 	stop      context.CancelFunc
 	running   sync.WaitGroup
+
+	mu      sync.Mutex
+	inForce int64 // the number of the handler whose servers these are; guarded by mu
 }
 
 func newGateway(h *Handler) (_ *gateway, err error) {
@@ -72,7 +75,7 @@ func (g *gateway) run(h *Handler) error {
 			return err
 		}
 	}
-	if err := h.setEndpoints(g.store); err != nil {
+	if err := g.apply(h); err != nil {
 		return err
 	}
 	scraper, err := scrape.New(g.store, scrape.Options{Logger: h.logger})
@@ -86,6 +89,17 @@ func (g *gateway) run(h *Handler) error {
 		g.running.Go(func() { source.Run(ctx) })
 	}
 	return nil
+}
+
+// apply puts the servers of a handler in force, unless a newer one's are.
+func (g *gateway) apply(h *Handler) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if h.number < g.inForce {
+		return nil
+	}
+	g.inForce = h.number
+	return h.setEndpoints(g.store)
 }
 
 // Destruct implements caddy.Destructor. Requests under way go on.

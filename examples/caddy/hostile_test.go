@@ -15,12 +15,12 @@ import (
 	"github.com/inferpick/inferpick/scheduling/director/directortest"
 )
 
-// The handler stands what hostile servers and clients do. What takes long the root module
-// tests with the same transport.
+// The handler stands what hostile servers and clients do. The rest of the kit takes long, or
+// counts who got how much; the root module runs it over the same transport.
 func TestHostile(t *testing.T) {
 	var pools atomic.Int64
-	skip := []string{"hangs", "recovery", "leaks", "goroutines", "poison", "connections", "readings", "endings", "clients"}
-	directortest.RunWith(t, directortest.Options{Skip: skip}, func(t *testing.T, endpoints []string) http.Handler {
+	skip := []string{"healthy", "endings", "poison", "clients", "readings", "connections", "hangs", "recovery", "leaks", "goroutines"}
+	directortest.RunWith(t, directortest.Options{Skip: skip, Skew: 100}, func(t *testing.T, endpoints []string) http.Handler {
 		ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
 		h := &inferpick.Handler{Pool: fmt.Sprint("pool-", pools.Add(1)), Servers: endpoints}
 		require.NoError(t, h.Provision(ctx))

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -77,6 +78,7 @@ type Handler struct {
 	policy    string // what Profile says
 	profile   scheduling.Profile
 	admission func() *admission.Options
+	number    int64 // of handlers in the order of their configurations
 	gateway   *gateway
 	proxy     http.Handler
 	begin     sync.Once
@@ -87,9 +89,11 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 	return caddy.ModuleInfo{ID: "http.handlers.inferpick", New: func() caddy.Module { return new(Handler) }}
 }
 
+var handlers atomic.Int64 // that were provisioned
+
 // Provision implements caddy.Provisioner. What can be wrong is found here.
 func (h *Handler) Provision(ctx caddy.Context) error {
-	h.logger = ctx.Slogger()
+	h.logger, h.number = ctx.Slogger(), handlers.Add(1)
 	if err := h.setEndpoints(datastore.New(datastore.Options{})); err != nil {
 		return err
 	}
@@ -124,7 +128,7 @@ func (h *Handler) Cleanup() error {
 // ServeHTTP implements caddyhttp.MiddlewareHandler. A configuration that has a request is in
 // force, which one that Caddy rejects never is.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) (err error) {
-	h.begin.Do(func() { err = h.setEndpoints(h.gateway.store) })
+	h.begin.Do(func() { err = h.gateway.apply(h) })
 	if err != nil {
 		return err
 	}
@@ -171,7 +175,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case text != nil || flag != nil || option == "server":
 			return d.Errf("option %s cannot have the arguments %q", option, args)
 		default:
-			return d.Errf("unknown option %q, want one of server, %s", option, strings.Join(slices.Sorted(maps.Keys(texts)), ", "))
+			known := slices.Sorted(maps.Keys(texts))
+			known = append(append(known, "server"), slices.Sorted(maps.Keys(flags))...)
+			return d.Errf("unknown option %q, want one of %s", option, strings.Join(known, ", "))
 		}
 	}
 	return nil
@@ -212,7 +218,7 @@ func (h *Handler) pool() types.NamespacedName {
 
 // identity is what cannot change without a new gateway.
 func (h *Handler) identity() string {
-	return fmt.Sprintf("%q", []any{h.pool().Name, h.Config, h.Profile, h.policy, h.Admission, h.RefuseUnknown, h.RestoreModel})
+	return fmt.Sprintf("%q", []any{h.pool().Name, len(h.Servers) > 0, h.Config, h.Profile, h.policy, h.Admission, h.RefuseUnknown, h.RestoreModel})
 }
 
 // identify says of whom a request is.

@@ -1,8 +1,5 @@
 // Package inferpick is a load balancing policy of grpc-go that sends each call to the model
-// server that can serve it best. A client connection has it by its options:
-//
-//	conn, err := grpc.NewClient("dns:///llama:9000", append(inferpick.DialOptions(inferpick.Name, nil),
-//		grpc.WithTransportCredentials(credentials))...)
+// server that can serve it best. A client connection has it by DialOptions.
 package inferpick
 
 import (

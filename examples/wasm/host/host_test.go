@@ -185,6 +185,8 @@ func TestErrors(t *testing.T) {
 func TestMemory(t *testing.T) {
 	const most = 48
 	ctx := t.Context()
+	_, err := host.Open(ctx, module, host.Options{MaxMemory: 1, Cache: cache})
+	require.Error(t, err, "it does not begin with less than it needs")
 	g := open(t, host.Options{MaxMemory: most})
 	require.NoError(t, g.SetEndpoints(ctx, readings(10, time.Now())))
 	var wg sync.WaitGroup
@@ -208,9 +210,9 @@ func TestMemory(t *testing.T) {
 	t.Logf("%d MiB after 800 prompts of 40 KB", g.Memory()>>20)
 }
 
-// BenchmarkSchedule compares a decision in WebAssembly, and what it takes to get it over the
+// BenchmarkWasm compares a decision in WebAssembly, and what it takes to get it over the
 // border, with one made natively: go test -bench . ./host
-func BenchmarkSchedule(b *testing.B) {
+func BenchmarkWasm(b *testing.B) {
 	ctx := context.Background()
 	request := body(strings.Repeat("0123456789abcdef", 2048))
 	for _, n := range []int{10, 100} {
