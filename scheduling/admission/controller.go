@@ -191,8 +191,12 @@ func (c *Controller) askAll() {
 		if n.nothing() {
 			x.again = false
 		}
-		c.changed = true
+		c.changed = true // also if what is asked ends this goroutine
 		c.ask(x, c.table.Lanes(), &n)
+		c.changed = true
+		if c.todo.len() > 0 {
+			c.dispatch() // who may go does not wait for the others
+		}
 	}
 }
 

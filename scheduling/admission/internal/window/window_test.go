@@ -76,7 +76,7 @@ func (p *play) run(until time.Duration) {
 
 func (p *play) arrivals(until time.Duration) {
 	next := time.Duration(p.rnd.ExpFloat64() / (2 * float64(p.places)) * float64(second))
-	p.at(next, new(call), func(c *call) {
+	p.at(next, new(call), func(*call) {
 		if p.now > until {
 			return
 		}
@@ -88,7 +88,7 @@ func (p *play) arrivals(until time.Duration) {
 		if p.now > p.from {
 			p.most = max(p.most, p.sent)
 		}
-		c = &call{booked: p.now, with: float64(p.sent), area: p.area}
+		c := &call{booked: p.now, with: float64(p.sent), area: p.area}
 		c.needs = time.Duration(p.slow * math.Exp(p.spread*p.rnd.NormFloat64()-p.spread*p.spread/2) * float64(second))
 		p.at(p.reach(), c, p.arrive)
 	})
