@@ -18,15 +18,14 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func TestSetEndpointsKeepsWhatStays(t *testing.T) {
 	s := datastore.New(datastore.Options{})
 	must(t, s.SetEndpoints(llama, specs(4)))
 	before := endpoints(t, s, llama)
-	if !s.UpdateMetrics(before[1].Load, types.Metrics{UpdatedAt: at(1), Waiting: types.Known(7)}) {
-		t.Fatal("UpdateMetrics = false for an endpoint that is there")
-	}
+	require.True(t, s.UpdateMetrics(before[1].Load, types.Metrics{UpdatedAt: at(1), Waiting: types.Known(7)}), "UpdateMetrics = false for an endpoint that is there")
 
 	next := specs(4)
 	next = append(next[1:], datastore.EndpointSpec{ID: "new", Address: "10.1.0.1:8000"})
@@ -50,12 +49,8 @@ func TestSetEndpointsKeepsWhatStays(t *testing.T) {
 	if after[1].Metrics.UpdatedAt.IsZero() != true || after[3].Metrics.Waiting.IsKnown() {
 		t.Error("a new endpoint has a reading")
 	}
-	if s.UpdateMetrics(before[0].Load, types.Metrics{}) {
-		t.Error("UpdateMetrics = true for an endpoint that has gone")
-	}
-	if s.SetState(before[0].Load, types.Draining) {
-		t.Error("SetState = true for an endpoint that has gone")
-	}
+	require.False(t, s.UpdateMetrics(before[0].Load, types.Metrics{}), "UpdateMetrics = true for an endpoint that has gone")
+	require.False(t, s.SetState(before[0].Load, types.Draining), "SetState = true for an endpoint that has gone")
 	var slots []uint32
 	for _, e := range after {
 		slots = append(slots, e.Slot)
@@ -64,9 +59,7 @@ func TestSetEndpointsKeepsWhatStays(t *testing.T) {
 	if want := []uint32{0, 1, 2, 3}; !slices.Equal(slots, want) {
 		t.Errorf("slots = %v, want %v: those that were freed are used again", slots, want)
 	}
-	if before[1].Metrics.Waiting.IsKnown() {
-		t.Error("a reading that was published has changed")
-	}
+	require.False(t, before[1].Metrics.Waiting.IsKnown(), "a reading that was published has changed")
 }
 
 func TestEndpointErrors(t *testing.T) {
@@ -137,9 +130,7 @@ func TestDeclaredPoolsOnly(t *testing.T) {
 	}))
 	must(t, s.UpsertEndpoint(llama, specs(2)[1]))
 	err := s.Commit(datastore.Change{OnlyObjects: true, Endpoints: map[types.NamespacedName][]datastore.EndpointSpec{llama: nil}})
-	if !errors.Is(err, datastore.ErrNoPool) {
-		t.Errorf("Commit that takes the manifest and sets endpoints = %v, want ErrNoPool", err)
-	}
+	require.ErrorIs(t, err, datastore.ErrNoPool)
 }
 
 func TestUpsertAndRemove(t *testing.T) {
@@ -183,9 +174,7 @@ func TestState(t *testing.T) {
 	}
 	list[3].State = types.Draining
 	must(t, s.SetEndpoints(llama, list))
-	if state() != types.Draining {
-		t.Errorf("state = %v, want draining, as the new spec says", state())
-	}
+	require.Equal(t, types.Draining, state(), "state")
 }
 
 func TestUpdateMetrics(t *testing.T) {
@@ -343,9 +332,7 @@ func TestApplyAllOrNothing(t *testing.T) {
 	}
 	for _, tt := range tests {
 		err := s.Apply(tt.objs...)
-		if err == nil || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%s: Apply = %v, want an error with %q", tt.name, err, tt.want)
-		}
+		require.ErrorContains(t, err, tt.want)
 		if s.Snapshot() != before {
 			t.Errorf("%s: something was published", tt.name)
 		}
@@ -409,12 +396,8 @@ func TestReplaceAndDelete(t *testing.T) {
 	if !s.Delete("InferencePool", types.NamespacedName{Name: "plain"}) || s.Delete("InferencePool", name("plain")) {
 		t.Error("Delete should be true once")
 	}
-	if s.Delete("InferenceModel", name("a")) {
-		t.Error("Delete of another kind = true")
-	}
-	if got := len(s.Snapshot().Pools()); got != 1 {
-		t.Errorf("%d pools, want 1", got)
-	}
+	require.False(t, s.Delete("InferenceModel", name("a")), "Delete of another kind = true")
+	require.Len(t, s.Snapshot().Pools(), 1, "pools")
 	must(t, s.SetEndpoints(name("a"), nil))
 	if p := s.Snapshot().Pool(name("a")); p == nil || len(p.Endpoints()) != 0 {
 		t.Error("an empty pool should stay")
@@ -561,9 +544,7 @@ func TestWatchSurvivesPanic(t *testing.T) {
 		_ = s.SetEndpoints(llama, specs(2))
 	}()
 	must(t, s.SetEndpoints(llama, specs(3)))
-	if calls != 3 {
-		t.Errorf("%d calls, want 3", calls)
-	}
+	require.Equal(t, 3, calls, "calls")
 	stop()
 }
 
@@ -581,14 +562,10 @@ func TestWatchStopWaits(t *testing.T) {
 			stopped.Store(true)
 		}()
 		synctest.Wait()
-		if stopped.Load() {
-			t.Error("stop returned while a call was under way")
-		}
+		require.False(t, stopped.Load(), "stop returned while a call was under way")
 		close(release)
 		synctest.Wait()
-		if !stopped.Load() {
-			t.Error("stop did not return after the call")
-		}
+		require.True(t, stopped.Load(), "stop did not return after the call")
 	})
 }
 
@@ -761,7 +738,5 @@ func TestTrapNewEndpointWithZeros(t *testing.T) {
 func TestMetricsPortOfTheSameHost(t *testing.T) {
 	s := datastore.New(datastore.Options{})
 	err := s.SetEndpoints(types.NamespacedName{Name: "p"}, []datastore.EndpointSpec{{Address: "10.0.0.1:8000", MetricsAddress: ":8002"}})
-	if err != nil {
-		t.Error(err)
-	}
+	require.NoError(t, err)
 }

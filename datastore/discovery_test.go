@@ -19,6 +19,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 const goodFile = `{
@@ -164,13 +165,9 @@ func TestFileErrors(t *testing.T) {
 			write(t, path, tt.text)
 			s := datastore.New(datastore.Options{})
 			err := datastore.NewFileSource(s, path, datastore.FileOptions{MaxBytes: 1000}).Load()
-			if err == nil {
-				t.Fatal("Load = nil")
-			}
+			require.Error(t, err, "Load = nil")
 			for _, want := range append(tt.want, path) {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("error %q lacks %q", err, want)
-				}
+				require.Contains(t, err.Error(), want)
 			}
 			if len(s.Snapshot().Pools()) != 0 {
 				t.Error("something was taken over")
@@ -203,9 +200,7 @@ func TestFileSourceRun(t *testing.T) {
 		// The same size, and perhaps the same time.
 		write(t, path, `{"endpoints": [{"pool": "llama", "address": "b:1"}]}`)
 		expect("same size", 1, false)
-		if got := endpoints(t, s, llama)[0].Address; got != "b:1" {
-			t.Errorf("address = %s, want b:1", got)
-		}
+		require.Equal(t, "b:1", endpoints(t, s, llama)[0].Address, "address")
 		must(t, os.Remove(path))
 		expect("removed", 1, true)
 		cancel()
@@ -323,9 +318,7 @@ func TestDNSSourceClears(t *testing.T) {
 			if err := d.Load(t.Context()); err == nil {
 				t.Error("Load = nil")
 			}
-			if got := len(endpoints(t, s, llama)); got != want {
-				t.Errorf("%d endpoints, want %d", got, want)
-			}
+			require.Len(t, endpoints(t, s, llama), want, "endpoints")
 		})
 	}
 }
@@ -359,15 +352,11 @@ func TestDNSSourceRun(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- d.Run(ctx) }()
 		synctest.Wait()
-		if n := len(endpoints(t, s, llama)); n != 1 {
-			t.Errorf("%d endpoints at the start, want 1", n)
-		}
+		require.Len(t, endpoints(t, s, llama), 1, "endpoints at the start")
 		r.set(func() { r.hosts["llama"] = []string{"10.0.0.1", "10.0.0.2"} })
 		time.Sleep(time.Second)
 		synctest.Wait()
-		if n := len(endpoints(t, s, llama)); n != 2 {
-			t.Errorf("%d endpoints after an interval, want 2", n)
-		}
+		require.Len(t, endpoints(t, s, llama), 2, "endpoints after an interval")
 		r.set(func() { r.slow = true })
 		time.Sleep(4 * time.Second)
 		synctest.Wait()

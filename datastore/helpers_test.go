@@ -8,6 +8,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 var llama = types.NamespacedName{Namespace: "default", Name: "llama"}
@@ -82,9 +83,7 @@ func specs(n int) []datastore.EndpointSpec {
 
 func must(t testing.TB, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 }
 
 // endpoints returns the endpoints of a pool, and checks what holds for every

@@ -6,6 +6,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // listed returns the names in ModelsOf(pool), and checks that Model finds just those.
@@ -117,9 +118,7 @@ func TestModelsFollow(t *testing.T) {
 			t.Errorf("%s: the snapshot before it has changed", step.name)
 		}
 	}
-	if s.SetModels(one, []string{"m"}) {
-		t.Error("SetModels of an endpoint that has gone = true")
-	}
+	require.False(t, s.SetModels(one, []string{"m"}), "SetModels of an endpoint that has gone = true")
 }
 
 func TestSetModels(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func TestResolve(t *testing.T) {
@@ -392,9 +393,7 @@ func TestObjectiveOfPools(t *testing.T) {
 	} {
 		r, err := s.Snapshot().Resolve(datastore.Query{Model: "m", Pool: name(tt.pool), Objective: tt.objective})
 		must(t, err)
-		if r.Priority != tt.want {
-			t.Errorf("priority of %s in %s = %d, want %d", tt.objective, tt.pool, r.Priority, tt.want)
-		}
+		require.Equal(t, tt.want, r.Priority, "priority of %s in %s", tt.objective, tt.pool)
 	}
 	for n, want := range map[string]string{"named": "", "selected": "", "none": "no pool has the labels of spec.poolSelector", "nowhere": "no pool of spec.poolRefs exists"} {
 		status, ok := s.Status("InferenceObjective", name(n))

@@ -9,13 +9,12 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func TestWatchReadings(t *testing.T) {
 	s := datastore.New(datastore.Options{Coalesce: time.Hour})
-	if err := s.SetEndpoints(llama, []datastore.EndpointSpec{{ID: "a", Address: "10.0.0.1:8000"}, {ID: "b", Address: "10.0.0.2:8000"}}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, s.SetEndpoints(llama, []datastore.EndpointSpec{{ID: "a", Address: "10.0.0.1:8000"}, {ID: "b", Address: "10.0.0.2:8000"}}))
 	eps := s.Snapshot().Pool(llama).Endpoints()
 	var seen, other []string
 	stop := s.WatchReadings(func(pool types.NamespacedName, ep *types.Endpoint) {
@@ -47,9 +46,7 @@ func TestWatchReadings(t *testing.T) {
 	reading(0, 2, 5) // the same is news: it is newer
 	expect("llama a 5")
 	s.SetState(eps[0].Load, types.Draining) // no reading
-	if err := s.UpsertEndpoint(llama, datastore.EndpointSpec{ID: "c", Address: "10.0.0.3:8000"}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, s.UpsertEndpoint(llama, datastore.EndpointSpec{ID: "c", Address: "10.0.0.3:8000"}))
 	expect()
 	s.RemoveEndpoint(llama, "b")
 	reading(1, 3, 8) // of one that has gone
@@ -82,9 +79,7 @@ func TestWatchReadingsConcurrently(t *testing.T) {
 	for i := range writers {
 		specs = append(specs, datastore.EndpointSpec{ID: fmt.Sprint(i), Address: fmt.Sprintf("10.0.0.%d:8000", i+1)})
 	}
-	if err := s.SetEndpoints(llama, specs); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, s.SetEndpoints(llama, specs))
 	eps := s.Snapshot().Pool(llama).Endpoints()
 	var all atomic.Int64
 	defer s.WatchReadings(func(types.NamespacedName, *types.Endpoint) { all.Add(1) })()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // chatBody returns a chat request of ten messages and about size bytes, with
@@ -62,9 +63,7 @@ func BenchmarkParseEncodingJSON(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
 				var m map[string]any
-				if err := json.Unmarshal(body, &m); err != nil {
-					b.Fatal(err)
-				}
+				require.NoError(b, json.Unmarshal(body, &m))
 				m["model"] = "target"
 				if _, err := json.Marshal(m); err != nil {
 					b.Fatal(err)
@@ -96,9 +95,7 @@ func BenchmarkSpliceModel(b *testing.B) {
 			body := chatBody(size)
 			var req types.Request
 			p, err := openai.Parse(openai.ChatCompletions, "", body, &req, openai.Limits{})
-			if err != nil {
-				b.Fatal(err)
-			}
+			require.NoError(b, err)
 			b.ReportAllocs()
 			b.SetBytes(int64(len(body)))
 			var dst []byte
@@ -154,9 +151,7 @@ func TestAllocations(t *testing.T) {
 	s := openai.NewStream(openai.StreamOptions{ContentType: "text/event-stream", TargetModel: "food-review-v2", Model: "food-review"})
 	event := []byte(chatEvent)
 	p, err := openai.Parse(openai.ChatCompletions, "", body, &reused, openai.Limits{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	dst := make([]byte, 0, 4096)
 	tests := []struct {
 		name string

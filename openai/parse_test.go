@@ -13,6 +13,7 @@ import (
 
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func TestAPIOf(t *testing.T) {
@@ -50,9 +51,7 @@ func TestAPIOf(t *testing.T) {
 		{"", openai.Other},
 	}
 	for _, tt := range tests {
-		if got := openai.APIOf(tt.path); got != tt.want {
-			t.Errorf("APIOf(%q) = %v, want %v", tt.path, got, tt.want)
-		}
+		require.Equal(t, tt.want, openai.APIOf(tt.path), "APIOf(%q)", tt.path)
 	}
 }
 
@@ -107,9 +106,7 @@ func TestParseFields(t *testing.T) {
 			req := types.Request{Model: "old", Stream: true, MaxTokens: 99, CacheSalt: "old", SessionID: "old", PreviousID: "old", FairnessID: "kept",
 				Prompt: types.Prompt{Spans: []types.Span{{Start: 1, End: 2}}, Tokens: 9, Images: 9}}
 			p, err := openai.Parse(tt.api, "application/json", []byte(tt.body), &req, openai.Limits{})
-			if err != nil {
-				t.Fatalf("Parse(%s) = %v", tt.body, err)
-			}
+			require.NoError(t, err, "Parse(%s)", tt.body)
 			got := want{req.Model, req.Stream, req.MaxTokens, req.CacheSalt, req.SessionID, p.IncludeUsage, req.PreviousID}
 			if got != tt.want {
 				t.Errorf("Parse(%s) = %+v, want %+v", tt.body, got, tt.want)
@@ -400,9 +397,7 @@ func TestSpliceModel(t *testing.T) {
 		var req types.Request
 		body := []byte(tt.body)
 		p, err := openai.Parse(openai.ChatCompletions, "", body, &req, openai.Limits{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		if got := p.SpliceModel([]byte("old"), body, tt.name); string(got) != tt.want {
 			t.Errorf("SpliceModel(%s, %q) = %s, want %s", tt.body, tt.name, got, tt.want)
 		}
@@ -439,9 +434,7 @@ func TestModelOptional(t *testing.T) {
 			req := types.Request{Model: "old"}
 			body := []byte(tt.body)
 			p, err := openai.Parse(api, "", body, &req, openai.Limits{ModelOptional: true})
-			if err != nil {
-				t.Fatalf("%v: Parse(%s) = %v", api, tt.body, err)
-			}
+			require.NoError(t, err, "%v: Parse(%s)", api, tt.body)
 			named := tt.body == `{"model":"a"}`
 			if (req.Model != "") != named || (p.Model != types.Span{}) != named {
 				t.Errorf("Parse(%s): model %q at %v", tt.body, req.Model, p.Model)
@@ -496,9 +489,7 @@ func decode(t *testing.T, data []byte) any {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	var v any
-	if err := d.Decode(&v); err != nil {
-		t.Fatalf("decoding %q: %v", data, err)
-	}
+	require.NoError(t, d.Decode(&v), "decoding %q", data)
 	return v
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 const sse = "text/event-stream; charset=utf-8"
@@ -301,9 +302,7 @@ func TestTrapModelNameSplitOverChunks(t *testing.T) {
 func TestTrapDoneAndUsageInDifferentChunks(t *testing.T) {
 	s := openai.NewStream(openai.StreamOptions{ContentType: sse})
 	s.Feed([]byte(`data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":6}}` + "\n\n"))
-	if s.Done() {
-		t.Error("Done before [DONE]")
-	}
+	require.False(t, s.Done(), "Done before [DONE]")
 	s.Feed([]byte("data: [DONE]\n\n"))
 	s.Close()
 	if !s.Done() || s.Usage() != known(5, 6, -1) {
@@ -341,9 +340,7 @@ func TestTrapBodyReMarshalled(t *testing.T) {
 		" \"model\"\t:  \"public\" , \"esc\":\"\\u003c\\/\\ud800\", \"raw\":\"\xff\", \"messages\":[ {\"role\":\"user\",\"content\":\"hi\"} ] , \"neg\":-0.0 } \n"
 	var req types.Request
 	p, err := openai.Parse(openai.ChatCompletions, "application/json", []byte(body), &req, openai.Limits{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if got, want := string(p.SpliceModel(nil, req.Body, "target<&>")), strings.Replace(body, "public", "target<&>", 1); got != want {
 		t.Errorf("SpliceModel = %q, want %q", got, want)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/inferpick/inferpick/openai"
+	"github.com/stretchr/testify/require"
 )
 
 // events makes an event of each string.
@@ -196,9 +197,7 @@ func TestEndOfStream(t *testing.T) {
 
 	s := openai.NewStream(openai.StreamOptions{API: chat, ContentType: sse})
 	s.Feed([]byte(events(token)))
-	if s.CutOff() {
-		t.Error("cut off before its end")
-	}
+	require.False(t, s.CutOff(), "cut off before its end")
 }
 
 // An error is what says so, and it is the client's if it says that.
@@ -322,9 +321,7 @@ func TestRecorded(t *testing.T) {
 	}
 	for _, tt := range tests {
 		body, err := os.ReadFile("testdata/vllm/" + tt.file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		o := openai.StreamOptions{API: openai.ChatCompletions, ContentType: tt.contentType, HoldFirst: true}
 		got := checkSplits(t, o, string(body))
 		if got.status != tt.status || got.tokens != tt.tokens || got.done != tt.done || got.cutOff {

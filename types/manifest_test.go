@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 const (
@@ -53,18 +54,14 @@ func ptr[T any](v T) *T { return &v }
 func decode(t *testing.T, data string) types.Object {
 	t.Helper()
 	obj, err := types.DecodeManifest([]byte(data))
-	if err != nil {
-		t.Fatalf("DecodeManifest: %v", err)
-	}
+	require.NoError(t, err, "DecodeManifest")
 	return obj
 }
 
 func TestDecodeManifest(t *testing.T) {
 	utc := func(s string) time.Time {
 		at, err := time.Parse(time.RFC3339, s)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		return at
 	}
 	ref := func(group string) types.PoolRef {
@@ -155,9 +152,7 @@ func TestDecodeManifest(t *testing.T) {
 func roundTrip(t *testing.T, obj types.Object) {
 	t.Helper()
 	text, err := json.Marshal(obj)
-	if err != nil {
-		t.Fatalf("Marshal(%v): %v", obj.Key(), err)
-	}
+	require.NoError(t, err, "Marshal(%v)", obj.Key())
 	again, err := types.DecodeManifest(text)
 	if err != nil {
 		t.Fatalf("DecodeManifest of what Marshal wrote: %v\n%s", err, text)
@@ -165,9 +160,7 @@ func roundTrip(t *testing.T, obj types.Object) {
 	if !reflect.DeepEqual(obj, again) {
 		t.Fatalf("written and read:\n got %#v\nwant %#v\n%s", again, obj, text)
 	}
-	if err := again.ValidateUpdate(obj); err != nil {
-		t.Fatalf("ValidateUpdate of the same object: %v", err)
-	}
+	require.NoError(t, again.ValidateUpdate(obj), "ValidateUpdate of the same object")
 	var copied types.Object
 	switch o := obj.(type) {
 	case *types.InferencePool:
@@ -251,13 +244,9 @@ func TestDecodeManifestErrors(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			obj, err := types.DecodeManifest([]byte(tt.data))
-			if err == nil {
-				t.Fatalf("DecodeManifest = %#v, want an error with %q", obj, tt.want)
-			}
+			require.Error(t, err, "DecodeManifest = %#v, want an error with %q", obj, tt.want)
 			for _, want := range tt.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("error %q lacks %q", err, want)
-				}
+				require.Contains(t, err.Error(), want)
 			}
 			if !strings.HasPrefix(err.Error(), "types: ") {
 				t.Errorf("error %q does not name the package", err)
@@ -284,17 +273,13 @@ func TestFieldError(t *testing.T) {
 
 func TestDecodeManifests(t *testing.T) {
 	objs, err := types.DecodeManifests([]byte(poolAlpha + "\n" + `{"apiVersion":"v1","kind":"List","metadata":{},"items":[` + model + "," + objective + "]}" + rewrite))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var kinds []string
 	for _, o := range objs {
 		kinds = append(kinds, o.Kind())
 	}
 	want := []string{"InferencePool", "InferenceModel", "InferenceObjective", "InferenceModelRewrite"}
-	if !reflect.DeepEqual(kinds, want) {
-		t.Errorf("kinds = %q, want %q", kinds, want)
-	}
+	require.Equal(t, want, kinds, "kinds")
 
 	bad := strings.Replace(model, `"weight": 90`, `"weight": 0`, 1)
 	objs, err = types.DecodeManifests([]byte(bad + objective + strings.Replace(objective, "interactive", "Bad", 1)))
@@ -354,9 +339,7 @@ func TestSelectorMatches(t *testing.T) {
 		{map[string]string{"missing": ""}, false},
 	}
 	for _, tt := range tests {
-		if got := (types.LabelSelector{MatchLabels: tt.selector}).Matches(labels); got != tt.want {
-			t.Errorf("Matches(%v) = %v, want %v", tt.selector, got, tt.want)
-		}
+		require.Equal(t, tt.want, (types.LabelSelector{MatchLabels: tt.selector}).Matches(labels), "Matches(%v)", tt.selector)
 	}
 }
 
@@ -395,9 +378,7 @@ func FuzzManifest(f *testing.F) {
 			t.Fatalf("took what is no JSON: %q", data)
 		}
 		for _, obj := range objs {
-			if err := obj.Validate(); err != nil {
-				t.Fatalf("decoded, yet not valid: %v", err)
-			}
+			require.NoError(t, obj.Validate(), "decoded, yet not valid")
 			roundTrip(t, obj)
 		}
 	})

@@ -2,12 +2,12 @@ package types_test
 
 import (
 	"encoding/json"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // TestAPIVersions: each kind is read in every version that it is known by, and written in
@@ -25,14 +25,10 @@ func TestAPIVersions(t *testing.T) {
 				form = poolAlpha
 			}
 			var m map[string]any
-			if err := json.Unmarshal([]byte(form), &m); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, json.Unmarshal([]byte(form), &m))
 			m["apiVersion"] = version
 			data, err := json.Marshal(m)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			if obj, err := types.DecodeManifest(data); err != nil || obj.Kind() != kind {
 				t.Errorf("%s %s: %v", kind, version, err)
 			}
@@ -52,16 +48,12 @@ func TestAPIVersions(t *testing.T) {
 
 func wantError(t *testing.T, err error, want string) {
 	t.Helper()
-	if err == nil || !strings.Contains(err.Error(), want) {
-		t.Errorf("error %v, want %q in it", err, want)
-	}
+	require.ErrorContains(t, err, want)
 }
 
 func wantEqual(t *testing.T, what string, got, want any) {
 	t.Helper()
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("%s is %v, want %v", what, got, want)
-	}
+	require.Equal(t, want, got, "%s", what)
 }
 
 // TestLenient: a field that is not known is told in place of an error, and all else that
@@ -147,7 +139,5 @@ func TestObjectivePools(t *testing.T) {
 
 func must(t *testing.T, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 }

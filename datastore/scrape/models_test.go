@@ -18,6 +18,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/scrape"
+	"github.com/stretchr/testify/require"
 )
 
 // server answers for its metrics and its models, and notes when the latter were asked for.
@@ -61,9 +62,7 @@ func (s *server) takeLists() []request {
 func recorded(t *testing.T, file string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("testdata", file))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return string(b)
 }
 
@@ -144,9 +143,7 @@ func TestModels(t *testing.T) {
 				synctest.Wait()
 				got := endpoint(t, store, "a").Models
 				if tt.name == "as many as may be" {
-					if len(got) != 1000 {
-						t.Errorf("%d models, want 1000", len(got))
-					}
+					require.Len(t, got, 1000, "models")
 				} else if !slices.Equal(got, tt.want) || (got == nil) != (tt.want == nil) {
 					t.Errorf("Models = %#v, want %#v", got, tt.want)
 				}
@@ -166,9 +163,7 @@ func TestModels(t *testing.T) {
 				if log.Len() > 0 {
 					t.Errorf("logged %s", &log)
 				}
-				if s.most != 1 {
-					t.Errorf("%d requests at once, want one after the other", s.most)
-				}
+				require.Equal(t, 1, s.most, "requests at once")
 			})
 		})
 	}

@@ -1,6 +1,7 @@
 package scrape_test
 
 import (
+	"github.com/stretchr/testify/require"
 	"os"
 	"testing"
 )
@@ -11,8 +12,6 @@ func pageFile(engine string) string { return "../../internal/promtext/testdata/"
 func readPage(t testing.TB, engine string) []byte {
 	t.Helper()
 	page, err := os.ReadFile(pageFile(engine))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return page
 }

@@ -3,6 +3,7 @@ package scrape
 import (
 	"encoding/json"
 	"errors"
+	"github.com/stretchr/testify/require"
 	"os"
 	"path/filepath"
 	"testing"
@@ -13,9 +14,7 @@ import (
 func FuzzModels(f *testing.F) {
 	for _, file := range []string{"v1_models.json", "v1_models_lora.json"} {
 		b, err := os.ReadFile(filepath.Join("testdata", file))
-		if err != nil {
-			f.Fatal(err)
-		}
+		require.NoError(f, err)
 		f.Add(b)
 	}
 	f.Add([]byte(`{"data":[{"id":"\ud800"},{"id":"a"},{"id":"a"}]}`))

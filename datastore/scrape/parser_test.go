@@ -11,6 +11,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // show prints what is known of a reading.
@@ -36,9 +37,7 @@ func show(m types.Metrics) string {
 func parse(t testing.TB, page, engine string) (m types.Metrics, name string, err error) {
 	t.Helper()
 	p, err := scrape.NewParser(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return p.Parse([]byte(page), engine)
 }
 
@@ -59,9 +58,7 @@ func TestParseEngines(t *testing.T) {
 			page := string(readPage(t, tt.file))
 			for _, given := range []string{"", tt.engine, strings.ToUpper(tt.engine)} {
 				m, engine, err := parse(t, page, given)
-				if err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, err)
 				if got := show(m); got != tt.want || engine != tt.engine {
 					t.Errorf("Parse as %q = %s of %q, want %s", given, got, engine, tt.want)
 				}
@@ -97,12 +94,8 @@ func TestParse(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			m, _, err := parse(t, tt.page, "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := show(m); got != tt.want {
-				t.Errorf("Parse = %s, want %s", got, tt.want)
-			}
+			require.NoError(t, err)
+			require.Equal(t, tt.want, show(m), "Parse")
 		})
 	}
 }
@@ -143,12 +136,8 @@ sglang:num_queue_reqs{priority=""} 3
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			m, _, err := parse(t, tt.page, "")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := show(m); got != tt.want {
-				t.Errorf("Parse = %s, want %s", got, tt.want)
-			}
+			require.NoError(t, err)
+			require.Equal(t, tt.want, show(m), "Parse")
 		})
 	}
 }
@@ -196,9 +185,7 @@ func TestTrapJSONPage(t *testing.T) {
 // adapter is active; it is not a series to be passed over.
 func TestTrapLoRASeriesEmptyKeepsOld(t *testing.T) {
 	p, err := scrape.NewParser(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	const first = "vllm:num_requests_running 1\nvllm:lora_requests_info{max_lora=\"4\",running_lora_adapters=\"a\",waiting_lora_adapters=\"b\"} 100\n"
 	const second = first + "vllm:lora_requests_info{max_lora=\"4\",running_lora_adapters=\"\",waiting_lora_adapters=\"\"} 101\n"
 	for _, step := range []struct{ page, want string }{
@@ -207,12 +194,8 @@ func TestTrapLoRASeriesEmptyKeepsOld(t *testing.T) {
 		{"vllm:num_requests_running 1\n", "running=1"},
 	} {
 		m, _, err := p.Parse([]byte(step.page), "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := show(m); got != step.want {
-			t.Errorf("Parse = %s, want %s", got, step.want)
-		}
+		require.NoError(t, err)
+		require.Equal(t, step.want, show(m), "Parse")
 	}
 }
 
@@ -260,9 +243,7 @@ func TestCustomEngine(t *testing.T) {
 		Waiting: []scrape.Metric{{Name: "house_requests", Match: map[string]string{"state": "queued"}}},
 		KVUsage: []scrape.Metric{{Name: "house_cache_percent", Scale: 0.01}},
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	m, engine, err := p.Parse([]byte("house_requests{state=\"queued\"} 3\nhouse_requests{state=\"done\"} 9\nhouse_cache_percent 50\n"), "")
 	if got := show(m); err != nil || engine != "house" || got != "waiting=3 kv=0.5" {
 		t.Errorf("Parse = %s of %s, %v", got, engine, err)
@@ -274,9 +255,7 @@ func TestParseAllocates(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	p, err := scrape.NewParser(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	page := readPage(t, "vllm")
 	for _, engine := range []string{"vllm", ""} {
 		if n := testing.AllocsPerRun(100, func() {
@@ -293,9 +272,7 @@ func BenchmarkParse(b *testing.B) {
 	for _, engine := range []string{"vllm", "detect"} {
 		b.Run("engine="+engine, func(b *testing.B) {
 			p, err := scrape.NewParser(nil)
-			if err != nil {
-				b.Fatal(err)
-			}
+			require.NoError(b, err)
 			page := readPage(b, "vllm")
 			name := strings.TrimSuffix(engine, "detect")
 			b.SetBytes(int64(len(page)))
@@ -321,9 +298,7 @@ func FuzzEnginePage(f *testing.F) {
 	parsers := map[string]*scrape.Parser{"": nil, "vllm": nil, "sglang": nil, "dynamo": nil}
 	for engine := range parsers {
 		p, err := scrape.NewParser(nil)
-		if err != nil {
-			f.Fatal(err)
-		}
+		require.NoError(f, err)
 		parsers[engine] = p
 	}
 	f.Fuzz(func(t *testing.T, page []byte) {

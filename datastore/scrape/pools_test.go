@@ -15,6 +15,7 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // TestPoolEngines: each pool's servers are read by its own engines, and another version of
@@ -28,14 +29,10 @@ func TestPoolEngines(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		store := newStore(t, datastore.EndpointSpec{ID: "a", Address: "a:1"})
-		if err := store.SetEndpoints(other, []datastore.EndpointSpec{{ID: "b", Address: "b:1"}}); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, store.SetEndpoints(other, []datastore.EndpointSpec{{ID: "b", Address: "b:1"}}))
 		f := &fleet{answer: page("first{state=\"queued\"} 3\nfirst 9\nsecond{state=\"queued\"} 5\nvllm:num_requests_waiting 7\n")}
 		s, err := scrape.New(store, scrape.Options{Transport: f})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- s.Run(ctx) }()
@@ -63,9 +60,7 @@ func TestPoolEngines(t *testing.T) {
 		}
 		set := func(pools map[types.NamespacedName]scrape.PoolOptions) {
 			t.Helper()
-			if err := s.SetPools(pools); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, s.SetPools(pools))
 		}
 		expect("at first", 7, "/metrics")
 		set(mine("first"))
@@ -80,9 +75,7 @@ func TestPoolEngines(t *testing.T) {
 		set(nil)
 		expect("none", 7, "/metrics")
 		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
+		require.NoError(t, <-done)
 	})
 }
 
@@ -107,9 +100,7 @@ func TestPoolSkipsVerification(t *testing.T) {
 			bad.Add(1)
 		}
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -126,15 +117,11 @@ func TestPoolSkipsVerification(t *testing.T) {
 	if good.Load() > 0 {
 		t.Error("a certificate that nobody vouches for was taken")
 	}
-	if err := s.SetPools(map[types.NamespacedName]scrape.PoolOptions{pool: {InsecureSkipVerify: true}}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, s.SetPools(map[types.NamespacedName]scrape.PoolOptions{pool: {InsecureSkipVerify: true}}))
 	wait("every certificate is taken", &good)
 	if got, _ := endpoint(t, store, "a").Metrics.Waiting.Value(); got != 4 {
 		t.Errorf("waiting is %v, want 4", got)
 	}
-	if err := s.SetPools(nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, s.SetPools(nil))
 	wait("they are verified again", &bad)
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 var pool = types.NamespacedName{Namespace: "default", Name: "pool"}
@@ -85,9 +86,7 @@ const idle = "vllm:num_requests_waiting 0\n"
 func start(t *testing.T, store scrape.Store, o scrape.Options) (stop func()) {
 	t.Helper()
 	s, err := scrape.New(store, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
@@ -102,9 +101,7 @@ func start(t *testing.T, store scrape.Store, o scrape.Options) (stop func()) {
 func newStore(t *testing.T, specs ...datastore.EndpointSpec) *datastore.Store {
 	t.Helper()
 	store := datastore.New(datastore.Options{})
-	if err := store.SetEndpoints(pool, specs); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, store.SetEndpoints(pool, specs))
 	return store
 }
 
@@ -313,9 +310,7 @@ func TestTrapStaleMetrics(t *testing.T) {
 			if ep.Metrics.UpdatedAt.After(died) || ep.Metrics.UpdatedAt.IsZero() || show(ep.Metrics) != "waiting=0" {
 				t.Errorf("reading = %s of %v, want the last one of before %v", show(ep.Metrics), ep.Metrics.UpdatedAt, died)
 			}
-			if ep.Fresh(&types.Request{StaleBefore: time.Now().Add(-2 * time.Second)}) {
-				t.Error("a reading of 10 s ago is fresh")
-			}
+			require.False(t, ep.Fresh(&types.Request{StaleBefore: time.Now().Add(-2 * time.Second)}), "a reading of 10 s ago is fresh")
 		}
 		stop()
 	})
@@ -343,9 +338,7 @@ func TestEngineOfEndpoint(t *testing.T) {
 				stop := start(t, newStore(t, tt.spec), scrape.Options{Transport: &fleet{answer: page(both)}, OnScrape: func(r scrape.Result) { got = r.Engine }})
 				time.Sleep(time.Second)
 				stop()
-				if got != tt.want {
-					t.Errorf("engine = %q, want %q", got, tt.want)
-				}
+				require.Equal(t, tt.want, got, "engine")
 			})
 		})
 	}
@@ -415,9 +408,7 @@ func TestInvalidSpec(t *testing.T) {
 			if asked := f.take(); len(asked) > 0 {
 				t.Errorf("%+v: %s is asked, want nothing", tt.spec, asked[0].url)
 			}
-			if last.Err == nil || !strings.Contains(last.Err.Error(), tt.want) {
-				t.Errorf("%+v: %v, want an error with %q", tt.spec, last.Err, tt.want)
-			}
+			require.ErrorContains(t, last.Err, tt.want)
 		})
 	}
 }
@@ -429,9 +420,7 @@ func TestGone(t *testing.T) {
 		stop := start(t, &eventStore{spec: datastore.EndpointSpec{Address: "a:1"}, gone: true}, scrape.Options{Transport: f})
 		time.Sleep(10 * time.Second)
 		stop()
-		if n := len(f.take()); n != 1 {
-			t.Errorf("%d scrapes of an endpoint that has gone, want 1", n)
-		}
+		require.Len(t, f.take(), 1, "scrapes of an endpoint that has gone")
 	})
 }
 
@@ -520,9 +509,7 @@ func TestChanges(t *testing.T) {
 		stop := start(t, store, scrape.Options{Interval: 100 * time.Millisecond, Jitter: -1, Transport: f})
 		set := func(what string, spec datastore.EndpointSpec, url string) {
 			t.Helper()
-			if err := store.UpsertEndpoint(pool, spec); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, store.UpsertEndpoint(pool, spec))
 			synctest.Wait()
 			f.take()
 			time.Sleep(time.Second)
@@ -649,9 +636,7 @@ func TestBadServers(t *testing.T) {
 	t.Run("nobody there", func(t *testing.T) {
 		t.Parallel()
 		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		l.Close()
 		check(t, l.Addr().String(), "refused")
 	})
@@ -671,9 +656,7 @@ func listen(t *testing.T, serve func(net.Conn)) (address string) {
 func accept(t *testing.T, serve func(net.Conn)) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(func() { l.Close() })
 	go func() {
 		for {
@@ -753,24 +736,18 @@ func TestNoLeaks(t *testing.T) {
 		for i := range 20 {
 			specs = append(specs, datastore.EndpointSpec{ID: fmt.Sprint(round%3, i), Address: address, MetricsPath: []string{"/metrics", "/hang", ""}[(i+round)%3]})
 		}
-		if err := store.SetEndpoints(pool, specs); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, store.SetEndpoints(pool, specs))
 		for range 20 {
 			<-scrapes
 		}
 	}
-	if err := store.SetEndpoints(pool, nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, store.SetEndpoints(pool, nil))
 	eventually(t, "connections of endpoints that have gone are closed", func() (string, bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		return fmt.Sprintf("%d open", len(open)), len(open) == 0
 	})
-	if err := store.SetEndpoints(pool, []datastore.EndpointSpec{{ID: "a", Address: address}, {ID: "b", Address: address, MetricsPath: "/hang"}}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, store.SetEndpoints(pool, []datastore.EndpointSpec{{ID: "a", Address: address}, {ID: "b", Address: address, MetricsPath: "/hang"}}))
 	<-scrapes
 	stop()
 	eventually(t, "all goroutines have ended", func() (string, bool) {
@@ -796,9 +773,7 @@ func eventually(t *testing.T, what string, ok func() (string, bool)) {
 
 func TestRunTwice(t *testing.T) {
 	s, err := scrape.New(newStore(t), scrape.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for range 2 {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 2)

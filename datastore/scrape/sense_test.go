@@ -9,6 +9,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // Of a figure that makes no sense nothing is known, be it one of several series, and no
@@ -96,9 +97,7 @@ func TestAwake(t *testing.T) {
 		{"of an engine of one's own", "mine_running 0\nmine_up 0\n", 0},
 	} {
 		p, err := scrape.NewParser(append(scrape.DefaultEngines(), custom))
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		m, _, err := p.Parse([]byte(tt.page), "")
 		if err != nil || m.Awake.Or(-1) != tt.want {
 			t.Errorf("%s: awake = %v, %v, want %v", tt.name, m.Awake.Or(-1), err, tt.want)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/stretchr/testify/require"
 )
 
 // browser is a headless Chromium that is told what to do by the DevTools protocol
@@ -64,9 +65,7 @@ func startBrowser(t *testing.T) *browser {
 	}
 	inR, inW, err1 := os.Pipe()
 	outR, outW, err2 := os.Pipe()
-	if err := errors.Join(err1, err2); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, errors.Join(err1, err2))
 	b := &browser{in: inW, answers: map[int]chan devtools{}}
 	b.cmd = exec.Command(program, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
 		"--disable-background-networking", "--hide-scrollbars", "--user-data-dir="+t.TempDir(), "--remote-debugging-pipe", "about:blank")
@@ -127,9 +126,7 @@ func (b *browser) read(out *os.File) {
 func (b *browser) must(t *testing.T, method string, params, result any) {
 	t.Helper()
 	encoded, err := json.Marshal(params)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if params == nil {
 		encoded = []byte("{}")
 	}
@@ -141,9 +138,7 @@ func (b *browser) must(t *testing.T, method string, params, result any) {
 	data, _ := json.Marshal(m)
 	_, err = b.in.Write(append(data, 0))
 	b.mu.Unlock()
-	if err != nil {
-		t.Fatalf("%s: %v", method, err)
-	}
+	require.NoError(t, err, "%s", method)
 	select {
 	case m = <-answer:
 	case <-time.After(patience):
@@ -153,9 +148,7 @@ func (b *browser) must(t *testing.T, method string, params, result any) {
 		t.Fatalf("%s: %s", method, m.Error.Message)
 	}
 	if result != nil {
-		if err := json.Unmarshal(m.Result, result); err != nil {
-			t.Fatalf("%s: %v", method, err)
-		}
+		require.NoError(t, json.Unmarshal(m.Result, result), "%s", method)
 	}
 }
 
@@ -219,12 +212,8 @@ func (b *browser) shoot(t *testing.T, name string) {
 	var shot struct{ Data string }
 	b.must(t, "Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true}, &shot)
 	data, err := base64.StdEncoding.DecodeString(shot.Data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, name+".png"), data, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, name+".png"), data, 0o644))
 }
 
 func (b *browser) errors() []string {
@@ -398,9 +387,7 @@ func explainEach(t *testing.T, b *browser) {
 	}
 	for _, tt := range tests {
 		x, err := json.Marshal(tt.x)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		got := b.eval(t, `(() => {
 			const drawn = el("div", { id: "explanation" }, explanation({ request: { id: 1, model: "m", target: "m", endpoint: "a", outcome: "done" }, policy: "p", explanation: `+string(x)+` }));
 			const texts = (all, text) => [...all].map(text);
@@ -441,17 +428,13 @@ func explainWaits(t *testing.T, b *browser) {
 	} {
 		request, err1 := json.Marshal(tt.e)
 		report, err2 := json.Marshal(tt.report)
-		if err := errors.Join(err1, err2); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, errors.Join(err1, err2))
 		got, _ := b.eval(t, fmt.Sprintf(`waiting(%s, %s).map((e) => e.textContent).join(" ")`, request, report)).(string)
 		if (got == "") != (tt.want == nil) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 		for _, want := range tt.want {
-			if !strings.Contains(got, want) {
-				t.Errorf("%s: %q, want %q in it", tt.name, got, want)
-			}
+			require.Contains(t, got, want)
 		}
 	}
 }

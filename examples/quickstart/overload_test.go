@@ -22,6 +22,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // pipes is a listener for connections within the process. Ten thousand clients at one
@@ -175,25 +176,19 @@ func TestTrapManyClients(t *testing.T) {
 	cfg := testConfig(t, "-endpoints", "1")
 	cfg.timeScale = 0.25
 	f, err := startFleet(t.Context(), cfg, cfg.policy)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	slow := []datastore.EndpointSpec{{ID: f.servers[0].Name(), Address: f.servers[0].Address(), Engine: "vllm"}}
 	all := slices.Clone(slow)
 	for i := range 3 {
 		s, err := modelserver.Start(t.Context(), modelserver.Options{
 			Name: fmt.Sprintf("fast-%d", i+1), Models: []string{baseModel}, Adapters: adapters(), Calibration: smallGPU(), MaxSeqs: 64, TimeScale: 20,
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		f.servers = append(f.servers, s)
 		all = append(all, datastore.EndpointSpec{ID: s.Name(), Address: s.Address(), Engine: "vllm"})
 	}
 	setEndpoints := func(specs []datastore.EndpointSpec) {
-		if err := f.store.SetEndpoints(pool(), specs); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, f.store.SetEndpoints(pool(), specs))
 	}
 	setEndpoints(all)
 	f.waitForReadings(t.Context())
@@ -204,9 +199,7 @@ func TestTrapManyClients(t *testing.T) {
 	ln := newPipes()
 	g := startGateway(f, ln, nil)
 	control, err := f.director.Admission(pool())
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	transport := &http.Transport{DialContext: ln.dial, MaxIdleConnsPerHost: clients, DisableCompression: true}
 	c := &crowd{http: &http.Client{Transport: transport}, answers: map[string]int{}}
 	// Those that the gateway has not seen yet: not all that go away get that far.

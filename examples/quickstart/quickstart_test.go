@@ -20,6 +20,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/stretchr/testify/require"
 )
 
 // patience bounds every wait of the tests; none takes nearly as long, unless the machine is
@@ -30,9 +31,7 @@ const patience = time.Minute
 func testConfig(t *testing.T, args ...string) config {
 	t.Helper()
 	cfg, err := parseFlags(append([]string{"-endpoints", "3", "-listen", "127.0.0.1:0", "-rate", "20"}, args...))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	cfg.timeScale = 10
 	cfg.refresh = 100 * time.Millisecond
 	return cfg
@@ -91,14 +90,10 @@ func startRun(t *testing.T, cfg config) (url string, stop func() summary) {
 func get(t *testing.T, url string) (*http.Response, string) {
 	t.Helper()
 	resp, err := http.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return resp, string(body)
 }
 
@@ -110,9 +105,7 @@ func TestRun(t *testing.T) {
 	// What a user does first. curl without -H says it is a form.
 	resp, err := http.Post(url+"/v1/chat/completions", "application/x-www-form-urlencoded",
 		strings.NewReader(`{"model":"chat","messages":[{"role":"user","content":"hi"}]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	body, _ := io.ReadAll(resp.Body)
 	resp.Body.Close()
 	if resp.StatusCode != 200 || !bytes.Contains(body, []byte(`"model":"chat"`)) {
@@ -122,9 +115,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("GET /v1/models = %s", body)
 	}
 	resp, err = http.Post(url+"/v1/chat/completions", "", strings.NewReader(`{"model":"nobody","messages":[]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	body, _ = io.ReadAll(resp.Body)
 	resp.Body.Close()
 	if resp.StatusCode != 404 || !bytes.Contains(body, []byte(`"error"`)) {
@@ -208,13 +199,9 @@ func watchUntil(t *testing.T, url string, good func(view) bool) view {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/events", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer resp.Body.Close()
 	if ct := resp.Header.Get("Content-Type"); ct != "text/event-stream" {
 		t.Errorf("Content-Type of /events is %q", ct)
@@ -246,9 +233,7 @@ func TestCommand(t *testing.T) {
 	t.Setenv("NO_COLOR", "1")
 	dir := t.TempDir()
 	empty := filepath.Join(dir, "empty")
-	if err := os.Mkdir(empty, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.Mkdir(empty, 0o755))
 	file := filepath.Join(dir, "file.json")
 	two := filepath.Join(dir, "two.json")
 	write(t, file, `{"plugins": [{"type": "no-such-plugin"}]}`)
@@ -259,9 +244,7 @@ func TestCommand(t *testing.T) {
 	write(t, badBands, `{"plugins": [{"type": "random-picker"}], "schedulingProfiles": [{"name": "a", "plugins": [{"pluginRef": "random-picker"}]}],
 		"admission": {"bands": [{"name": "all", "ceiling": -1}]}}`)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer ln.Close()
 
 	tests := []struct {
@@ -322,9 +305,7 @@ func TestCommandSummary(t *testing.T) {
 	if err := json.Unmarshal(stdout.Bytes(), &s); code != 0 || err != nil || len(s.Policies) != 1 || !s.Simulated {
 		t.Errorf("command = %d, stdout %s (%v), stderr %s", code, &stdout, err, &stderr)
 	}
-	if !strings.Contains(stderr.String(), "Live page") {
-		t.Errorf("stderr = %q, want what else is on stdout", &stderr)
-	}
+	require.Contains(t, stderr.String(), "Live page")
 }
 
 func TestLoadPolicyFile(t *testing.T) {
@@ -497,7 +478,5 @@ func TestBandsOf(t *testing.T) {
 
 func write(t *testing.T, file, text string) {
 	t.Helper()
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(file, []byte(text), 0o644))
 }

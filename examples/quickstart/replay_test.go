@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/stretchr/testify/require"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,9 +26,7 @@ func TestReplay(t *testing.T) {
 	}
 	var out output
 	s, err := run(t.Context(), cfg, &out)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if s.Replay == nil || s.Replay.Done != 6 || s.Replay.Turns != 6 {
 		t.Errorf("progress = %+v, want 6 of 6", s.Replay)
 	}

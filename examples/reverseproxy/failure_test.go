@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
+	"github.com/stretchr/testify/require"
 )
 
 // A server dies in the middle of its streams, another's metrics hang, a third
@@ -41,17 +42,13 @@ func serversFail(t *testing.T) {
 	var addresses []string
 	for i := range 4 {
 		s, err := modelserver.Start(ctx, modelserver.Options{Name: fmt.Sprint("s", i), Models: []string{"tiny"}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		defer s.Close()
 		servers = append(servers, s)
 		addresses = append(addresses, s.Address())
 	}
 	gateway, err := newGateway(ctx, addresses)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	front := httptest.NewServer(gateway)
 	defer front.Close()
 
@@ -92,9 +89,7 @@ func serversFail(t *testing.T) {
 	servers[0].Kill()
 	at := served.Load()
 	waitFor(t, "traffic without the dead server", func() bool { return served.Load() > at+200 })
-	if err := servers[0].Restart(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, servers[0].Restart())
 	waitFor(t, "traffic at the restarted server", func() bool { return servers[0].Stats().Requests > 0 })
 	close(stop)
 	clients.Wait()

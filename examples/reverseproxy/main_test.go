@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
+	"github.com/stretchr/testify/require"
 )
 
 func TestGateway(t *testing.T) {
@@ -18,26 +19,20 @@ func TestGateway(t *testing.T) {
 	var addresses []string
 	for _, name := range []string{"a", "b"} {
 		s, err := modelserver.Start(ctx, modelserver.Options{Name: name, Models: []string{"tiny"}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		defer s.Close()
 		addresses = append(addresses, s.Address())
 	}
 	addresses = append(addresses, "127.0.0.1:1") // nobody listens there: the fallbacks have to serve
 	gateway, err := newGateway(ctx, addresses)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	front := httptest.NewServer(gateway)
 	defer front.Close()
 
 	for range 10 {
 		resp, err := http.Post(front.URL+"/v1/chat/completions", "application/json", strings.NewReader(
 			`{"model":"tiny","stream":true,"max_tokens":3,"messages":[{"role":"user","content":"hello"}]}`))
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		body, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if err != nil || resp.StatusCode != 200 || !bytes.HasSuffix(bytes.TrimSpace(body), []byte("data: [DONE]")) {

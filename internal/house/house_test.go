@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"github.com/stretchr/testify/require"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,14 +61,10 @@ func TestDependencies(t *testing.T) {
 	}
 	golden := filepath.Join("testdata", "dependencies.txt")
 	if *update {
-		if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(golden, []byte(got.String()), 0o644))
 	}
 	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if got.String() != string(want) {
 		t.Errorf("dependencies changed; if that is meant, run: go test ./internal/house -update\ngot:\n%s\nwant:\n%s", got.String(), want)
 	}
@@ -120,9 +117,7 @@ func TestBinarySize(t *testing.T) {
 		binary := filepath.Join(dir, program)
 		run(t, nil, "build", "-ldflags=-s -w", "-o", binary, "./internal/house/testdata/"+program)
 		info, err := os.Stat(binary)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		for line := range strings.Lines(run(t, nil, "version", "-m", binary)) {
 			if f := strings.Fields(line); len(f) > 1 && f[0] == "dep" {
 				t.Errorf("%s links module %s", program, f[1])

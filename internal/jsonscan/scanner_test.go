@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/inferpick/inferpick/internal/jsonscan"
+	"github.com/stretchr/testify/require"
 )
 
 var documents = []string{
@@ -74,9 +75,7 @@ func FuzzUnquote(f *testing.F) {
 		}
 		raw := data[s.Token.Start:s.Token.End]
 		got := string(jsonscan.Unquote(nil, raw))
-		if got != want {
-			t.Fatalf("Unquote(%q) = %q, want %q", raw, got, want)
-		}
+		require.Equal(t, want, got, "Unquote(%q)", raw)
 		quoted := jsonscan.AppendQuote(nil, got)
 		var back string
 		if err := json.Unmarshal(quoted, &back); err != nil || back != got {
@@ -165,9 +164,7 @@ func BenchmarkCheck(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(data)))
 			for b.Loop() {
-				if err := jsonscan.Check(data, 0); err != nil {
-					b.Fatal(err)
-				}
+				require.NoError(b, jsonscan.Check(data, 0))
 			}
 		})
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/internal/promtext"
 )
@@ -119,9 +120,7 @@ func TestOracle(t *testing.T) {
 	}
 	for _, file := range files {
 		page, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		if _, _, ok := oracle(page); !ok {
 			t.Errorf("expfmt refuses %s", file)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"github.com/stretchr/testify/require"
 	"math"
 	"os"
 	"strconv"
@@ -18,24 +19,18 @@ var update = flag.Bool("update", false, "write testdata/vllm.prom anew")
 func TestVLLMPage(t *testing.T) {
 	page := vllmPage()
 	if *update {
-		if err := os.WriteFile("testdata/vllm.prom", page, 0o644); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile("testdata/vllm.prom", page, 0o644))
 	}
 	if n := len(page); n < 58_000 || n > 60_000 {
 		t.Errorf("the page has %d bytes, want about 59 kB", n)
 	}
-	if !bytes.Equal(readPage(t, "vllm"), page) {
-		t.Error("testdata/vllm.prom is not what the generator writes: run with -update")
-	}
+	require.True(t, bytes.Equal(readPage(t, "vllm"), page), "testdata/vllm.prom is not what the generator writes: run with -update")
 }
 
 func readPage(t testing.TB, engine string) []byte {
 	t.Helper()
 	page, err := os.ReadFile("testdata/" + engine + ".prom")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return page
 }
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/inferpick/inferpick/internal/promtext"
+	"github.com/stretchr/testify/require"
 )
 
 // picked is one sample as text: index, labels, value and timestamp.
@@ -68,9 +69,7 @@ func TestScan(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := picked(t, set, tt.page)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			if fmt.Sprint(got) != fmt.Sprint(tt.want) {
 				t.Errorf("samples of %q = %q, want %q", tt.page, got, tt.want)
 			}
@@ -117,9 +116,7 @@ func TestNextAfterError(t *testing.T) {
 	var s promtext.Scanner
 	s.Reset(promtext.NewSet("up"), []byte("up x\nup 1\n"))
 	for range 2 {
-		if s.Next() {
-			t.Error("Next after an error = true, want false")
-		}
+		require.False(t, s.Next(), "Next after an error = true, want false")
 	}
 	s.Reset(promtext.NewSet("up"), []byte("up 1\n"))
 	if !s.Next() || s.Err() != nil {
@@ -130,9 +127,7 @@ func TestNextAfterError(t *testing.T) {
 func TestLabel(t *testing.T) {
 	var s promtext.Scanner
 	s.Reset(promtext.NewSet("up"), []byte(`up{a="1\n",ab="\"2\"",b="3"} 1`+"\nup 2\n"))
-	if !s.Next() {
-		t.Fatal(s.Err())
-	}
+	require.True(t, s.Next())
 	a, _ := s.Label("a")
 	ab, _ := s.Label("ab")
 	b, ok := s.Label("b")
@@ -142,9 +137,7 @@ func TestLabel(t *testing.T) {
 	if v, ok := s.Label("c"); ok {
 		t.Errorf("Label(c) = %q, want none", v)
 	}
-	if !s.Next() {
-		t.Fatal(s.Err())
-	}
+	require.True(t, s.Next())
 	if v, ok := s.Label("a"); ok {
 		t.Errorf("Label(a) of the next sample = %q, want none", v)
 	}
@@ -153,9 +146,7 @@ func TestLabel(t *testing.T) {
 func TestOpenMetrics(t *testing.T) {
 	s := promtext.Scanner{OpenMetrics: true}
 	s.Reset(promtext.NewSet("up"), []byte("up 1 1520879607\n# EOF\n"))
-	if !s.Next() {
-		t.Fatal(s.Err())
-	}
+	require.True(t, s.Next())
 	if ms, _ := s.Timestamp(); ms != 1520879607000 {
 		t.Errorf("Timestamp = %d, want 1520879607000: OpenMetrics has seconds", ms)
 	}
@@ -188,9 +179,7 @@ func TestValues(t *testing.T) {
 func TestTrapMetricMatchedByPrefix(t *testing.T) {
 	set := promtext.NewSet("vllm:num_requests_waiting")
 	got, err := picked(t, set, string(readPage(t, "vllm")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	want := `[vllm:num_requests_waiting engine="0" model_name="meta-llama/Llama-3.1-8B-Instruct" 5]`
 	if fmt.Sprint(got) != want {
 		t.Errorf("samples = %v, want %s", got, want)

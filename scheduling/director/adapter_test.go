@@ -2,7 +2,6 @@ package director_test
 
 import (
 	"errors"
-	"strings"
 	"testing"
 
 	"github.com/inferpick/inferpick/datastore"
@@ -10,6 +9,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // Tests of what adapters need beside Route.
@@ -21,9 +21,7 @@ func TestTrapNameThatIsNoUTF8(t *testing.T) {
 	in := incoming("x")
 	in.Body = []byte("{\"model\": \"c\x94t\", \"messages\": [{\"role\": \"user\", \"content\": \"hi\"}]}")
 	r, err := d.Route(ctx, in)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer r.Done(nil)
 	if string(r.Body) != string(in.Body) {
 		t.Errorf("body is %q, want it as it came: %q", r.Body, in.Body)
@@ -35,9 +33,7 @@ func TestServed(t *testing.T) {
 	store := newStore(t, 6, datastore.Options{})
 	d := newDirector(t, store, nil)
 	r, err := d.Route(ctx, incoming("food"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	named := map[string]bool{r.Endpoint().Address: true}
 	for _, ep := range r.Fallbacks() {
 		named[ep.Address] = true
@@ -66,15 +62,11 @@ func TestKeepModel(t *testing.T) {
 			out = o
 		}
 		s, err := scheduling.New(p)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		o.Scheduler = s
 	})
 	r, err := d.Route(ctx, incoming("food"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	r.KeepModel()
 	r.Response(200, "application/json")
 	body := `{"model": "food-v1", "usage": {"prompt_tokens": 3, "completion_tokens": 1}}`
@@ -110,9 +102,7 @@ func TestRefused(t *testing.T) {
 		t.Error("a request was routed without endpoints")
 	}
 	e := d.Refuse("/v1/messages?beta=1", &director.Error{Status: 413, Code: "request_too_large", Message: "too large"})
-	if !strings.Contains(string(e.Body()), `"type":"error"`) {
-		t.Errorf("error body for Anthropic's clients is %s", e.Body())
-	}
+	require.Contains(t, string(e.Body()), `"type":"error"`)
 	want := []refusal{{"nope", director.CodeModelNotFound, types.NamespacedName{}}, {"food", director.CodeNoEndpoint, pool}, {"", "request_too_large", types.NamespacedName{}}}
 	if len(got) != len(want) || got[0] != want[0] || got[1] != want[1] || got[2] != want[2] {
 		t.Errorf("OnRefused was told %v, want %v", got, want)
@@ -125,24 +115,16 @@ func TestSetSchedulers(t *testing.T) {
 	store := newStore(t, 2, datastore.Options{})
 	mustScheduler := func() *scheduling.Scheduler {
 		s, err := scheduling.New(plugins.RandomProfile())
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		return s
 	}
 	first, second := mustScheduler(), mustScheduler()
 	d := newDirector(t, store, func(o *director.Options) { o.Scheduler = first })
 	r1, err := d.Route(ctx, incoming("food"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.SetSchedulers(nil, map[types.NamespacedName]*scheduling.Scheduler{pool: second}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, d.SetSchedulers(nil, map[types.NamespacedName]*scheduling.Scheduler{pool: second}))
 	r2, err := d.Route(ctx, incoming("food"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if first.Open() != 1 || second.Open() != 1 {
 		t.Errorf("open are %d and %d, want 1 and 1", first.Open(), second.Open())
 	}
@@ -150,9 +132,7 @@ func TestSetSchedulers(t *testing.T) {
 		"nobody":       d.SetSchedulers(nil, nil),
 		"a nil for it": d.SetSchedulers(first, map[types.NamespacedName]*scheduling.Scheduler{pool: nil}),
 	} {
-		if err == nil {
-			t.Errorf("SetSchedulers took %s", name)
-		}
+		require.Error(t, err, "SetSchedulers took %s", name)
 	}
 	if r3, err := d.Route(ctx, incoming("food")); err != nil || second.Open() != 2 {
 		t.Errorf("after an error the schedulers are others: %v", err)
@@ -166,9 +146,7 @@ func TestSetSchedulers(t *testing.T) {
 	}
 	zeroLedgers(t, endpoints(store))
 
-	if err := d.SetSchedulers(nil, map[types.NamespacedName]*scheduling.Scheduler{{Name: "other"}: second}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, d.SetSchedulers(nil, map[types.NamespacedName]*scheduling.Scheduler{{Name: "other"}: second}))
 	var e *director.Error
 	if _, err := d.Route(ctx, incoming("food")); !errors.As(err, &e) || e.Status != 503 {
 		t.Errorf("a pool without a scheduler: %v, want 503", err)

@@ -17,6 +17,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // oneEach are options by which an endpoint is full with one request.
@@ -103,9 +104,7 @@ func wait(t testing.TB, done <-chan routed) routed {
 func letIn(t testing.TB, done <-chan routed) *director.Route {
 	t.Helper()
 	r := wait(t, done)
-	if r.err != nil {
-		t.Fatalf("Route: %v", r.err)
-	}
+	require.NoError(t, r.err, "Route")
 	return r.route
 }
 
@@ -156,9 +155,7 @@ func stillWaits(t testing.TB, done <-chan routed) {
 func mustRoute(t testing.TB, d *director.Director, in director.Incoming) *director.Route {
 	t.Helper()
 	r, err := d.Route(ctx, in)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return r
 }
 
@@ -285,9 +282,7 @@ func TestAdmissionWaitForEndpoints(t *testing.T) {
 	a, b := start(ctx, d, incoming("bulk")), start(ctx, d, standard())
 	queued(t, c, 2)
 	stillWaits(t, a)
-	if err := store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: "new", Address: "10.0.0.1:8000"}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: "new", Address: "10.0.0.1:8000"}))
 	r := letIn(t, b)
 	if r.Endpoint().ID != "new" || r.Waited <= 0 {
 		t.Errorf("at %v after %v", r.Endpoint(), r.Waited)
@@ -315,15 +310,11 @@ func TestAdmissionPoolRemoved(t *testing.T) {
 	queued(t, c, 1)
 	store.Delete("InferencePool", pool)
 	if store.Snapshot().Pool(pool) != nil {
-		if err := store.SetEndpoints(pool, nil); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, store.SetEndpoints(pool, nil))
 	}
 	refusedWith(t, second, 503, director.CodeNoEndpoint)
 	answer(first)
-	if err := store.SetEndpoints(pool, []datastore.EndpointSpec{{ID: "again", Address: "10.0.0.9:8000"}}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, store.SetEndpoints(pool, []datastore.EndpointSpec{{ID: "again", Address: "10.0.0.9:8000"}}))
 	r := mustRoute(t, d, standard())
 	if r.Endpoint().ID != "again" {
 		t.Errorf("at %v", r.Endpoint())
@@ -419,9 +410,7 @@ func TestAdmissionSubset(t *testing.T) {
 func TestAdmissionConstrainedByLabels(t *testing.T) {
 	store := newStore(t, 0, datastore.Options{})
 	for i, zone := range []string{"a", "a", "b"} {
-		if err := store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: fmt.Sprint(i), Address: fmt.Sprintf("10.0.0.%d:8000", i+1), Labels: map[string]string{"zone": zone}}); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: fmt.Sprint(i), Address: fmt.Sprintf("10.0.0.%d:8000", i+1), Labels: map[string]string{"zone": zone}}))
 	}
 	d := gated(t, store, oneEach, func(o *director.Options) {
 		o.Scheduler = mustScheduler(t, scheduling.Named{Name: "labels", Filter: plugins.Labels{Match: map[string]string{"zone": "b"}}})
@@ -465,9 +454,7 @@ func (places) Slots(_ admission.Query, ep *types.Endpoint) float64 {
 func TestAdmissionPlacesThatFiltersStrikeOut(t *testing.T) {
 	store := newStore(t, 0, datastore.Options{})
 	for i, zone := range []string{"a", "b", "b"} {
-		if err := store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: fmt.Sprint(i), Address: fmt.Sprintf("10.0.0.%d:8000", i+1), Labels: map[string]string{"zone": zone}}); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: fmt.Sprint(i), Address: fmt.Sprintf("10.0.0.%d:8000", i+1), Labels: map[string]string{"zone": zone}}))
 	}
 	d := gated(t, store, func() *admission.Options { return &admission.Options{Detector: places{}} }, func(o *director.Options) {
 		o.Scheduler = mustScheduler(t, scheduling.Named{Name: "labels", Filter: plugins.Labels{Match: map[string]string{"zone": "b"}}})
@@ -512,9 +499,7 @@ func mustScheduler(t testing.TB, filters ...scheduling.Named) *scheduling.Schedu
 	t.Helper()
 	s, err := scheduling.New(scheduling.Profile{Filters: filters, Picker: plugins.MaxScore{}, Fallbacks: 2,
 		Scorers: []scheduling.Weighted{{Name: "in flight", Scorer: plugins.InFlightRequests{}, Weight: 1}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return s
 }
 
@@ -528,9 +513,7 @@ func TestAdmissionGoesBeforeShed(t *testing.T) {
 
 	d := gated(t, store, oneEach, nil) // which does not look at readings
 	r := mustRoute(t, d, incoming("bulk"))
-	if !r.Request.Admitted {
-		t.Error("Admitted is not set")
-	}
+	require.True(t, r.Request.Admitted, "Admitted is not set")
 	answer(r)
 }
 
@@ -570,9 +553,7 @@ func TestSetAdmission(t *testing.T) {
 	}
 	set := func(options func(types.NamespacedName) *admission.Options) {
 		t.Helper()
-		if err := d.SetAdmission(options); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, d.SetAdmission(options))
 	}
 	set(limit(1))
 	c := control(t, d, pool)
@@ -634,9 +615,7 @@ func TestSetAdmissionOffWithoutEndpoints(t *testing.T) {
 	d := gated(t, newStore(t, 0, datastore.Options{}), func() *admission.Options { return &admission.Options{WaitForEndpoints: time.Hour} }, nil)
 	r := start(ctx, d, standard())
 	queued(t, control(t, d, pool), 1)
-	if err := d.SetAdmission(nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, d.SetAdmission(nil))
 	refusedWith(t, r, 503, director.CodeNoEndpoint)
 }
 
@@ -645,9 +624,7 @@ func TestNewRefusesAdmission(t *testing.T) {
 	_, err := director.New(director.Options{Store: store, Scheduler: mustScheduler(t), Admission: func(types.NamespacedName) *admission.Options {
 		return &admission.Options{Bands: []admission.Band{{}}}
 	}})
-	if err == nil || !strings.Contains(err.Error(), "director: pool default/pool: admission: ") {
-		t.Errorf("New: %v", err)
-	}
+	require.ErrorContains(t, err, "director: pool default/pool: admission: ")
 	// A pool that comes later has wrong ones.
 	d := newDirector(t, datastore.New(datastore.Options{}), func(o *director.Options) {
 		o.Admission = func(types.NamespacedName) *admission.Options { return &admission.Options{MaxRequests: -1} }
@@ -809,9 +786,7 @@ func TestAdmissionScheduleFails(t *testing.T) {
 func TestAdmissionTwoPools(t *testing.T) {
 	store := newStore(t, 1, datastore.Options{})
 	other := types.NamespacedName{Namespace: "default", Name: "other"}
-	if err := store.SetEndpoints(other, []datastore.EndpointSpec{{ID: "o", Address: "10.1.0.1:8000"}}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, store.SetEndpoints(other, []datastore.EndpointSpec{{ID: "o", Address: "10.1.0.1:8000"}}))
 	var made sync.Map
 	d := gated(t, store, oneEach, func(o *director.Options) {
 		o.Admission = func(name types.NamespacedName) *admission.Options {
@@ -859,9 +834,7 @@ func TestAdmissionAllocations(t *testing.T) {
 		in := director.Incoming{Path: "/v1/chat/completions", Body: conversation(32 << 10)}
 		run := func() {
 			route, err := d.Route(ctx, in)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			answer(route)
 		}
 		run()
@@ -885,9 +858,7 @@ func BenchmarkRouteAdmitted(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
 			route, err := d.Route(ctx, in)
-			if err != nil {
-				b.Fatal(err)
-			}
+			require.NoError(b, err)
 			answer(route)
 		}
 	})
@@ -980,9 +951,7 @@ func TestAdmissionRevoke(t *testing.T) {
 		}
 	}
 	s, err := scheduling.New(profile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	d := gated(t, store, func() *admission.Options {
 		o := oneEach()
 		o.Revoke = true

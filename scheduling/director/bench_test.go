@@ -8,6 +8,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/stretchr/testify/require"
 )
 
 // conversation returns a chat of ten messages with n bytes of body.
@@ -36,9 +37,7 @@ func BenchmarkRoute(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				route, err := d.Route(ctx, in)
-				if err != nil {
-					b.Fatal(err)
-				}
+				require.NoError(b, err)
 				answer(route)
 			}
 		})
@@ -62,9 +61,7 @@ func TestRouteAllocations(t *testing.T) {
 	in := director.Incoming{Path: "/v1/chat/completions", Body: conversation(32 << 10)}
 	run := func() {
 		route, err := d.Route(ctx, in)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		answer(route)
 	}
 	run()

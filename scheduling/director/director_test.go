@@ -16,6 +16,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 var (
@@ -41,19 +42,13 @@ func newStore(t testing.TB, n int, o datastore.Options) *datastore.Store {
 	t.Helper()
 	store := datastore.New(o)
 	objs, err := types.DecodeManifests([]byte(manifests))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := store.Apply(objs...); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, store.Apply(objs...))
 	var specs []datastore.EndpointSpec
 	for i := range n {
 		specs = append(specs, datastore.EndpointSpec{ID: fmt.Sprintf("ep-%d", i), Address: fmt.Sprintf("10.0.%d.%d:8000", i/250, i%250+1)})
 	}
-	if err := store.SetEndpoints(pool, specs); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, store.SetEndpoints(pool, specs))
 	setMetrics(store, 0, 0.1)
 	return store
 }
@@ -72,17 +67,13 @@ func endpoints(store *datastore.Store) []*types.Endpoint {
 func newDirector(t testing.TB, store *datastore.Store, change func(*director.Options)) *director.Director {
 	t.Helper()
 	s, err := scheduling.New(plugins.Default())
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	o := director.Options{Store: store, Scheduler: s, TrustRequestHeaders: true}
 	if change != nil {
 		change(&o)
 	}
 	d, err := director.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(d.Close)
 	return d
 }
@@ -120,9 +111,7 @@ func TestRoute(t *testing.T) {
 	d := newDirector(t, store, func(o *director.Options) { o.Scheduler, o.RestoreModel = s, true })
 
 	route, err := d.Route(ctx, incoming("food", "x-request-id", "r1", director.HeaderFairness, "tenant", "x-slo-ttft-ms", "250.5", "X-Session-Id", "s1"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if want := strings.Replace(string(chat("food")), `"food"`, `"food-v1"`, 1); string(route.Body) != want {
 		t.Errorf("Body = %s, want %s", route.Body, want)
 	}
@@ -135,9 +124,7 @@ func TestRoute(t *testing.T) {
 	if ep.Load.Requests() != 1 || ep.Load.PrefillTokens() == 0 {
 		t.Errorf("the ledger is %d requests, %d prefill", ep.Load.Requests(), ep.Load.PrefillTokens())
 	}
-	if !route.RestoresModel() {
-		t.Error("RestoresModel = false")
-	}
+	require.True(t, route.RestoresModel(), "RestoresModel = false")
 	route.Response(200, "text/event-stream")
 	var got strings.Builder
 	got.Write(route.Data([]byte(`data: {"model":"food-v1","choices":[{"delta":{"role":"assistant"}}]}` + "\n\n")))
@@ -257,9 +244,7 @@ func TestTrap429ForWhatIsA503(t *testing.T) {
 			t.Errorf("%s with %g waiting everywhere: status %d, want %d", tt.model, tt.waiting, status, tt.status)
 		}
 	}
-	if err := store.SetEndpoints(pool, nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, store.SetEndpoints(pool, nil))
 	for _, model := range []string{"bulk", "food"} {
 		if _, err := d.Route(ctx, incoming(model)); director.AsError(err).Status != 503 {
 			t.Errorf("%s with no endpoints: %v, want a 503", model, err)
@@ -269,12 +254,8 @@ func TestTrap429ForWhatIsA503(t *testing.T) {
 
 func TestTrapSubsetHintWhosePortIsIgnored(t *testing.T) {
 	store := newStore(t, 3, datastore.Options{})
-	if err := store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: "second port", Address: "10.0.0.1:8001"}); err != nil {
-		t.Fatal(err)
-	}
-	if err := store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: "v6", Address: "[fd00::1]:8000"}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: "second port", Address: "10.0.0.1:8001"}))
+	require.NoError(t, store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: "v6", Address: "[fd00::1]:8000"}))
 	d := newDirector(t, store, nil)
 	bodies := map[string]director.Incoming{ // the hint holds in every path
 		"chat":    incoming("food"),
@@ -300,9 +281,7 @@ func TestTrapSubsetHintWhosePortIsIgnored(t *testing.T) {
 				}
 				continue
 			}
-			if err != nil {
-				t.Fatalf("%s, subset %q: %v", name, tt.subset, err)
-			}
+			require.NoError(t, err, "%s, subset %q", name, tt.subset)
 			if route.Endpoint().ID != tt.want || len(route.Fallbacks()) != 0 {
 				t.Errorf("%s, subset %q: %s with %d fallbacks, want %s alone", name, tt.subset, route.Endpoint().ID, len(route.Fallbacks()), tt.want)
 			}
@@ -343,9 +322,7 @@ func TestTrapControlHeadersFromClientsBelieved(t *testing.T) {
 			in.Header[http.CanonicalHeaderKey(k)] = v
 		}
 		route, err := d.Route(ctx, in)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		seen[route.Endpoint().ID] = true
 		defer route.Done(nil)
 	}
@@ -359,30 +336,22 @@ func TestTrapControlHeadersFromClientsBelieved(t *testing.T) {
 
 	strict := newDirector(t, store, func(o *director.Options) { o.TrustRequestHeaders = false })
 	route, err := strict.Route(ctx, incoming("bulk", director.HeaderObjective, "fast", director.HeaderRewrite, "mine", director.HeaderFairness, "me"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer route.Done(nil)
 	if r := route.Request; r.Priority != types.PrioritySheddable || r.TargetModel != "bulk" || r.FairnessID != "" {
 		t.Errorf("headers were read although they are to be ignored: %+v", r)
 	}
 	route, err = d.Route(ctx, incoming("bulk", director.HeaderObjective, "fast"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer route.Done(nil)
-	if route.Request.Priority != 7 {
-		t.Errorf("priority by objective = %d, want 7", route.Request.Priority)
-	}
+	require.Equal(t, 7, route.Request.Priority, "priority by objective")
 }
 
 func TestFallbacks(t *testing.T) {
 	store := newStore(t, 3, datastore.Options{})
 	d := newDirector(t, store, nil)
 	route, err := d.Route(ctx, incoming("food"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	tried := map[string]bool{}
 	for ep := route.Endpoint(); ep != nil; ep = route.Next() {
 		tried[ep.ID] = true
@@ -399,16 +368,12 @@ func TestFallbacks(t *testing.T) {
 	store = newStore(t, 3, datastore.Options{}) // of which nobody has failed
 	d = newDirector(t, store, nil)
 	route, err = d.Route(ctx, incoming("food"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	to := route.Fallbacks()[0] // the one that was tried first before is ejected
 	if !route.Served(to.Address) || route.Endpoint() != to || to.Load.Requests() != 1 {
 		t.Errorf("Served did not move the booking to %s", to.ID)
 	}
-	if route.Served("10.9.9.9:1") {
-		t.Error("Served believed an address that was not named")
-	}
+	require.False(t, route.Served("10.9.9.9:1"), "Served believed an address that was not named")
 	route.Done(nil)
 	zeroLedgers(t, endpoints(store))
 }
@@ -444,9 +409,7 @@ func TestOutcomes(t *testing.T) {
 			s, _ := scheduling.New(p)
 			d := newDirector(t, store, func(o *director.Options) { o.Scheduler = s })
 			route, err := d.Route(ctx, incoming("food"))
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			tt.play(route)
 			route.Done(nil)
 			if len(got) != 1 || !tt.want(got[0]) {
@@ -462,21 +425,15 @@ func TestExplainEqualsRoute(t *testing.T) {
 	p, now := plugins.Default(), time.Now()
 	p.Now = func() time.Time { return now } // what a server costs changes by the millisecond
 	scheduler, err := scheduling.New(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	d := newDirector(t, store, func(o *director.Options) { o.Scheduler = scheduler })
 	for range 20 {
 		ex, err := d.Explain(ctx, incoming("food"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		in := incoming("food")
 		in.Explain = true
 		route, err := d.Route(ctx, in)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		if route.Endpoint() != ex.Endpoint || route.Explanation.String() != ex.String() {
 			t.Fatalf("Route chose %s, Explain said %s\n%s%s", route.Endpoint().ID, ex.Endpoint.ID, route.Explanation, ex)
 		}
@@ -492,9 +449,7 @@ func TestSchedulersForgetEndpointsThatGoOrRestart(t *testing.T) {
 	in := director.Incoming{Path: "/v1/chat/completions", Body: body}
 	owed := func() int64 {
 		route, err := d.Route(ctx, in)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		defer route.Done(nil)
 		route.Response(200, "application/json")
 		n := route.Endpoint().Load.PrefillTokens()
@@ -514,12 +469,8 @@ func TestSchedulersForgetEndpointsThatGoOrRestart(t *testing.T) {
 	if got := owed(); got != first {
 		t.Errorf("after a restart %d tokens are owed, want %d", got, first)
 	}
-	if err := store.SetEndpoints(pool, nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := store.SetEndpoints(pool, []datastore.EndpointSpec{{ID: "ep-0", Address: "10.0.0.1:8000"}}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, store.SetEndpoints(pool, nil))
+	require.NoError(t, store.SetEndpoints(pool, []datastore.EndpointSpec{{ID: "ep-0", Address: "10.0.0.1:8000"}}))
 	if got := owed(); got != first {
 		t.Errorf("after it was removed and came back %d tokens are owed, want %d", got, first)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // TestAnswer: the list has what manifests and servers name, of the pool if there is one, and
@@ -20,16 +21,12 @@ func TestAnswer(t *testing.T) {
 	other := types.NamespacedName{Namespace: "default", Name: "other"}
 	served := datastore.New(datastore.Options{})
 	for _, p := range []types.NamespacedName{pool, other} {
-		if err := served.SetEndpoints(p, []datastore.EndpointSpec{{ID: "a", Address: "10.0.0.1:8000"}}); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, served.SetEndpoints(p, []datastore.EndpointSpec{{ID: "a", Address: "10.0.0.1:8000"}}))
 	}
 	served.SetModels(served.Snapshot().Pool(pool).Endpoints()[0].Load, []string{"org/base", "adapter-1", "org/metrics"})
 	served.SetModels(served.Snapshot().Pool(other).Endpoints()[0].Load, []string{"theirs"})
 	silent := newStore(t, 1, datastore.Options{})
-	if err := silent.Replace(nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, silent.Replace(nil))
 	for _, tt := range []struct {
 		name  string
 		store *datastore.Store
@@ -149,15 +146,11 @@ func TestNoModel(t *testing.T) {
 		if err == nil {
 			err = store.Apply(objs...)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		for _, body := range []string{`{"messages":[]}`, `{}`, `{"model":null,"messages":[]}`, `{"model":"","x":1}`} {
 			in.Body, in.Pool = []byte(body), pool
 			r, err := d.Route(ctx, in)
-			if err != nil {
-				t.Fatalf("%v: %s: %v", unknown, body, err)
-			}
+			require.NoError(t, err, "%v: %s", unknown, body)
 			var sent struct{ Model string }
 			if json.Unmarshal(r.Body, &sent) != nil || sent.Model != "base" || r.Request.TargetModel != "base" {
 				t.Errorf("%s became %s", body, r.Body)

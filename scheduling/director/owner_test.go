@@ -17,6 +17,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // logged is a slog.Handler that keeps messages, and may panic.
@@ -102,9 +103,7 @@ func TestPanics(t *testing.T) {
 					tt.change(o, options, &p)
 					a = func() *admission.Options { one := *options; return &one }
 					s, err := scheduling.New(p)
-					if err != nil {
-						t.Fatal(err)
-					}
+					require.NoError(t, err)
 					o.Scheduler = s
 				})
 				on.Store(true)
@@ -159,9 +158,7 @@ func TestAdmissionOptionsThatPanic(t *testing.T) {
 			return oneEach()
 		}
 	})
-	if err := store.SetEndpoints(pool, []datastore.EndpointSpec{{ID: "a", Address: "10.0.0.1:8000"}}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, store.SetEndpoints(pool, []datastore.EndpointSpec{{ID: "a", Address: "10.0.0.1:8000"}}))
 	on.Store(true)
 	for range 2 {
 		_, err := d.Route(ctx, standard())
@@ -199,9 +196,7 @@ func TestAdmissionOptionsThatAskTheDirector(t *testing.T) {
 	d := newDirector(t, store, func(o *director.Options) { o.Admission = options })
 	ready.Store(d)
 	for _, p := range []types.NamespacedName{pool, other} {
-		if err := store.SetEndpoints(p, []datastore.EndpointSpec{{ID: "a", Address: "10.0.0.1:8000"}}); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, store.SetEndpoints(p, []datastore.EndpointSpec{{ID: "a", Address: "10.0.0.1:8000"}}))
 	}
 	done := make(chan error)
 	go func() {
@@ -220,9 +215,7 @@ func TestAdmissionOptionsThatAskTheDirector(t *testing.T) {
 	}()
 	select {
 	case err := <-done:
-		if err != nil {
-			t.Error(err)
-		}
+		require.NoError(t, err)
 	case <-time.After(patience):
 		t.Fatal("it hangs")
 	}
@@ -258,9 +251,7 @@ func TestHooksMayCallTheRoute(t *testing.T) {
 		Finished:   func(scheduling.Event) { look(); route.Load().Done(nil) },
 	}
 	s, err := scheduling.New(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	d = gated(t, newStore(t, 2, datastore.Options{}), func() *admission.Options {
 		o := oneEach()
 		o.Hooks = admission.Hooks{
@@ -311,9 +302,7 @@ func TestBookingsOfStreamsThatGoOn(t *testing.T) {
 	p.BookingTTL = time.Minute
 	p.Now = func() time.Time { return time.Unix(1e9, clock.Load()) }
 	s, err := scheduling.New(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	d := gated(t, store, oneEach, func(o *director.Options) { o.Scheduler = s })
 	forgotten, streams := mustRoute(t, d, standard()), mustRoute(t, d, standard())
 	streams.Response(200, "text/event-stream")
@@ -335,8 +324,6 @@ func TestBookingsOfStreamsThatGoOn(t *testing.T) {
 	for _, b := range control(t, d, pool).Stats().Bands {
 		running += b.Running
 	}
-	if running != 1 {
-		t.Errorf("%d run, want the one that streams", running)
-	}
+	require.Equal(t, 1, running, "run")
 	streams.End()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // TestHeadersAreNotTrusted: by default nothing that a client sends in headers directs
@@ -27,9 +28,7 @@ func TestHeadersAreNotTrusted(t *testing.T) {
 			isError(t, err, 400, director.CodeBadHeader)
 			continue
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		if q := r.Request; q.Priority != types.PrioritySheddable || q.TargetModel != "bulk" || q.FairnessID != "" || q.SLO != (types.SLO{}) {
 			t.Errorf("headers were read: %+v", q)
 		}
@@ -40,9 +39,7 @@ func TestHeadersAreNotTrusted(t *testing.T) {
 		in := incoming("bulk", director.HeaderObjective, "none", director.HeaderRewrite, "mine", director.HeaderFairness, "me", director.HeaderTTFT, "100", director.HeaderTPOT, "7")
 		in.Objective, in.Rewrite, in.FairnessID, in.SLO.TTFT = "fast", "theirs", "acme", time.Second
 		r, err := d.Route(ctx, in)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		tpot := map[bool]time.Duration{true: 7 * time.Millisecond}[trust]
 		if q := r.Request; q.Priority != 7 || q.TargetModel != "theirs" || q.FairnessID != "acme" || q.SLO.TTFT != time.Second || q.SLO.TPOT != tpot {
 			t.Errorf("trust %v: what the gateway says does not count: %+v", trust, q)
@@ -75,9 +72,7 @@ func TestNamesOfLLMD(t *testing.T) {
 	for _, trust := range []bool{false, true} {
 		d := newDirector(t, newStore(t, 1, datastore.Options{}), func(o *director.Options) { o.TrustRequestHeaders = trust })
 		r, err := d.Route(ctx, incoming("bulk", append(others, theirs...)...))
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		q := r.Request
 		if trust && (q.Priority != 7 || q.TargetModel != "mine" || q.FairnessID != "me" || q.SLO != (types.SLO{TTFT: 100 * time.Millisecond, TPOT: 7 * time.Millisecond})) {
 			t.Errorf("what llm-d's headers say does not count: %+v", q)
@@ -159,9 +154,7 @@ func TestMilliseconds(t *testing.T) {
 				t.Errorf("%s: %s: %v", name, value, err)
 				continue
 			}
-			if got := map[string]time.Duration{director.HeaderTTFT: r.Request.SLO.TTFT, director.HeaderTPOT: r.Request.SLO.TPOT, director.HeaderMaxWait: want}[name]; got != want {
-				t.Errorf("%s: %s is %v, want %v", name, value, got, want)
-			}
+			require.Equal(t, want, map[string]time.Duration{director.HeaderTTFT: r.Request.SLO.TTFT, director.HeaderTPOT: r.Request.SLO.TPOT, director.HeaderMaxWait: want}[name], "%s: %s", name, value)
 			r.Done(nil)
 		}
 	}
@@ -180,9 +173,7 @@ func TestLongIDsGoOnToDiffer(t *testing.T) {
 		for _, value := range []string{long, long + "a", long + "b", long + "ab", long[:255], strings.Repeat("y", 100_000)} {
 			for range 2 {
 				r, err := d.Route(ctx, incoming("food", name, value))
-				if err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, err)
 				got := id(&r.Request)
 				if other, ok := seen[got]; ok && other != value || len(got) > 256 || len(value) <= 256 && got != value {
 					t.Errorf("%s of %d bytes became %q", name, len(value), got)

@@ -14,6 +14,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 const (
@@ -31,14 +32,10 @@ func played(t *testing.T, in director.Incoming, play func(*director.Route)) (end
 	p.Hooks.Finished = func(e scheduling.Event) { end, ends = e.Outcome, ends+1 }
 	p.Hooks.Retried = func(e scheduling.Event) { left = append(left, e.Outcome) }
 	s, err := scheduling.New(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	d := newDirector(t, store, func(o *director.Options) { o.Scheduler = s })
 	r, err := d.Route(ctx, in)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	play(r)
 	r.Done(errors.New("late"))
 	if ends != 1 {

@@ -11,6 +11,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // overloaded is two replicas with eight places each that are asked for about twice what
@@ -32,9 +33,7 @@ func overloaded(seed uint64) simulation.Config {
 func play(t *testing.T, c simulation.Config) *simulation.Report {
 	t.Helper()
 	r, err := simulation.Run(context.Background(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return r
 }
 

@@ -8,18 +8,15 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // A policy that asks for output lengths or engine state does not compile.
 func TestPoliciesCannotPeek(t *testing.T) {
 	out, err := exec.Command("go", "build", "-o", t.TempDir()+"/peek", "./testdata/peek").CombinedOutput()
-	if err == nil {
-		t.Fatal("a policy that peeks compiles")
-	}
+	require.Error(t, err, "a policy that peeks compiles")
 	for _, field := range []string{"req.Output undefined", "ep.Engine undefined"} {
-		if !strings.Contains(string(out), field) {
-			t.Errorf("the compiler does not say %q but\n%s", field, out)
-		}
+		require.Contains(t, string(out), field)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func TestHistogramAgainstSorting(t *testing.T) {
@@ -84,12 +85,8 @@ func TestContent(t *testing.T) {
 		{"other beginning", []Segment{{9, 40}, {2, 40}, {3, 20}}, 0, 0},
 	} {
 		equalBytes := common(appendText(nil, a), appendText(nil, tt.b))
-		if got := equalBytes / bytesPerToken; got != tt.tokens {
-			t.Errorf("%s: %d tokens are equal as bytes, want %d", tt.name, got, tt.tokens)
-		}
-		if got := common(appendHashes(nil, a), appendHashes(nil, tt.b)); got != tt.blocks {
-			t.Errorf("%s: %d blocks are equal, want %d", tt.name, got, tt.blocks)
-		}
+		require.Equal(t, tt.tokens, equalBytes/bytesPerToken, "%s tokens are equal as bytes", tt.name)
+		require.Equal(t, tt.blocks, common(appendHashes(nil, a), appendHashes(nil, tt.b)), "%s blocks are equal", tt.name)
 	}
 	if n := len(appendHashes(nil, a)); n != 6 {
 		t.Errorf("100 tokens have %d hashes, want 6", n)

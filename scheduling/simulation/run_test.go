@@ -16,6 +16,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 var ctx = context.Background()
@@ -73,9 +74,7 @@ func roundRobin() simulation.Policy {
 func mustRun(t testing.TB, c simulation.Config) *simulation.Report {
 	t.Helper()
 	r, err := simulation.Run(ctx, c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return r
 }
 
@@ -123,9 +122,7 @@ func TestSameSeedSameReport(t *testing.T) {
 			Policy: simulation.Policy{Name: "x", Profile: plugins.ClassicWithInFlight}, Duration: time.Minute, Seed: seed,
 		})
 		b, err := json.Marshal(r)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		return string(b)
 	}
 	if a, b := run(1), run(1); a != b {
@@ -255,9 +252,7 @@ func TestEveryJobEndsOnce(t *testing.T) {
 			if sum := r.Completed + r.Failed + r.Shed + r.Cancelled + r.Unfinished; sum != r.Arrived {
 				t.Errorf("%d arrived, %d ended", r.Arrived, sum)
 			}
-			if err := tt.check(r); err != nil {
-				t.Error(err)
-			}
+			require.NoError(t, tt.check(r))
 		})
 	}
 }
@@ -390,9 +385,7 @@ func TestCapacity(t *testing.T) {
 		Workload: simulation.ShareGPT{Input: simulation.Length{Kind: simulation.LengthFixed, Tokens: 100}, Output: simulation.Length{Kind: simulation.LengthFixed, Tokens: 100}},
 		Duration: 90 * time.Second,
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	step := c.Fixed + 8*c.PerSequence + math.Hypot(c.WeightFloor, 8*c.PerToken) + 8*150*c.PerContextToken
 	want := 2 * 8 / (100 * step)
 	if got < 0.85*want || got > 1.05*want {

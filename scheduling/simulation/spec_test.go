@@ -12,19 +12,16 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/simulation"
+	"github.com/stretchr/testify/require"
 )
 
 func TestSpecRoundTrip(t *testing.T) {
 	var kinds []string
 	for _, spec := range everyKind() {
 		data, err := simulation.EncodeSpec(spec)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		got, err := simulation.DecodeSpec(data)
-		if err != nil {
-			t.Fatalf("DecodeSpec(%s): %v", data, err)
-		}
+		require.NoError(t, err, "DecodeSpec(%s)", data)
 		if reflect.ValueOf(spec).Kind() != reflect.Pointer && !reflect.DeepEqual(got, spec) {
 			t.Errorf("DecodeSpec(%s) = %+v, want %+v", data, got, spec)
 		}
@@ -85,9 +82,7 @@ func TestDecodeSpecErrors(t *testing.T) {
 		wantError(t, err, c[1:]...)
 	}
 	_, err := simulation.DecodeSpec([]byte(`{"kind": "mix", "parts": [{"kind": "?"}]}`))
-	if !errors.Is(err, simulation.ErrUnknownKind) {
-		t.Errorf("errors.Is(%v, ErrUnknownKind) is false", err)
-	}
+	require.ErrorIs(t, err, simulation.ErrUnknownKind)
 }
 
 func TestValidateErrors(t *testing.T) {
@@ -188,9 +183,7 @@ func TestSpecFile(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) string {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		return path
 	}
 	s, err := simulation.SpecFile(write("good.json", `{"kind": "b2b", "rate": 3}`))
@@ -204,9 +197,7 @@ func TestSpecFile(t *testing.T) {
 	_, err = simulation.SpecFile(dir)
 	wantError(t, err, "not a regular file")
 	_, err = simulation.SpecFile(filepath.Join(dir, "none"))
-	if !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("SpecFile of nothing: %v", err)
-	}
+	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
 // What decodes is written as JSON that decodes to the same; what is valid makes
@@ -214,9 +205,7 @@ func TestSpecFile(t *testing.T) {
 func FuzzDecodeSpec(f *testing.F) {
 	for _, spec := range everyKind() {
 		data, err := simulation.EncodeSpec(spec)
-		if err != nil {
-			f.Fatal(err)
-		}
+		require.NoError(f, err)
 		f.Add(data)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
@@ -228,13 +217,9 @@ func FuzzDecodeSpec(f *testing.F) {
 			return
 		}
 		one, err := simulation.EncodeSpec(s)
-		if err != nil {
-			t.Fatalf("EncodeSpec after DecodeSpec(%q): %v", data, err)
-		}
+		require.NoError(t, err, "EncodeSpec after DecodeSpec(%q)", data)
 		again, err := simulation.DecodeSpec(one)
-		if err != nil {
-			t.Fatalf("DecodeSpec(%s): %v", one, err)
-		}
+		require.NoError(t, err, "DecodeSpec(%s)", one)
 		if two, err := simulation.EncodeSpec(again); err != nil || string(one) != string(two) {
 			t.Fatalf("%s became %s, %v", one, two, err)
 		}

@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"github.com/stretchr/testify/require"
 	"io"
 	"os"
 	"strings"
@@ -12,9 +13,7 @@ import (
 // that can be played: in order, all of them, with sizes in their limits.
 func fuzzTrace(f *testing.F, example string, parse func(io.Reader, string, int) (*records, error), r replay, job func(*records, int) Job) {
 	data, err := os.ReadFile(example)
-	if err != nil {
-		f.Fatal(err)
-	}
+	require.NoError(f, err)
 	f.Add(data)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		rec, err := parse(strings.NewReader(string(data)), "trace", 1000)

@@ -13,23 +13,20 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/simulation"
+	"github.com/stretchr/testify/require"
 )
 
 func writeFile(t testing.TB, text string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "trace")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 	return path
 }
 
 // all returns every job of a source that ends.
 func all(t testing.TB, s simulation.Spec, seed uint64) []simulation.Job {
 	t.Helper()
-	if err := s.Validate(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, s.Validate())
 	jobs := take(s.Start(seed), 100_000)
 	if len(jobs) == 100_000 {
 		t.Fatal("the source does not end")
@@ -151,9 +148,7 @@ func TestReplay(t *testing.T) {
 
 func TestReplayLoop(t *testing.T) {
 	spec := &simulation.Azure{File: "testdata/azure.csv", Loop: true, Speed: 4}
-	if err := spec.Validate(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, spec.Validate())
 	jobs := take(spec.Start(1), 4000)
 	ids := map[uint64]bool{}
 	for i, j := range jobs {
@@ -176,9 +171,7 @@ func TestReplayLoop(t *testing.T) {
 	}
 	// A window so short that the spread empties most laps still ends or goes on.
 	short := &simulation.Mooncake{File: "testdata/mooncake.jsonl", Loop: true, To: 0.001}
-	if err := short.Validate(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, short.Validate())
 	take(short.Start(1), 5)
 }
 
@@ -194,9 +187,7 @@ func TestTraceSortsLines(t *testing.T) {
 
 func TestLengthsCSV(t *testing.T) {
 	spec := &simulation.LengthsCSV{File: "testdata/lengths.csv", Rate: 100}
-	if err := spec.Validate(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, spec.Validate())
 	for i, j := range take(spec.Start(1), 10) {
 		if j.Prompt() != 10*(i%3+1) || j.Output != i%3+1 {
 			t.Errorf("job %d is %+v", i, j)
@@ -266,21 +257,13 @@ func TestTraceErrors(t *testing.T) {
 // other rates.
 func TestTraceIsReadOnce(t *testing.T) {
 	data, err := os.ReadFile("testdata/mooncake.jsonl")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	path := writeFile(t, string(data))
 	m := &simulation.Mooncake{File: path, Loop: true}
-	if err := m.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Remove(path); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, m.Validate())
+	require.NoError(t, os.Remove(path))
 	faster, err := simulation.WithRate(m, 50)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	want := take(m.Start(1), 100)
 	var wg sync.WaitGroup
 	for range 8 {
@@ -313,9 +296,7 @@ func publicTrace(t *testing.T, parts ...string) string {
 func TestPublicMooncake(t *testing.T) {
 	m := &simulation.Mooncake{File: publicTrace(t, "mooncake", "conversation_trace.jsonl")}
 	jobs := all(t, m, 1)
-	if len(jobs) != 12_031 {
-		t.Errorf("%d jobs, want 12031", len(jobs))
-	}
+	require.Len(t, jobs, 12_031, "jobs")
 	if r := simulation.Rate(m); math.Abs(r-3.40) > 0.01 {
 		t.Errorf("%v jobs per second, want 3.40", r)
 	}
@@ -357,9 +338,7 @@ func TestPublicMooncake(t *testing.T) {
 func TestPublicAzure(t *testing.T) {
 	a := &simulation.Azure{File: publicTrace(t, "azure-2023", "AzureLLMInferenceTrace_conv.csv")}
 	jobs := all(t, a, 1)
-	if len(jobs) != 19_366 {
-		t.Errorf("%d jobs, want 19366", len(jobs))
-	}
+	require.Len(t, jobs, 19_366, "jobs")
 	if r := simulation.Rate(a); math.Abs(r-5.53) > 0.01 {
 		t.Errorf("%v jobs per second, want 5.53", r)
 	}

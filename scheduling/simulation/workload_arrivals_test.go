@@ -6,14 +6,13 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/simulation"
+	"github.com/stretchr/testify/require"
 )
 
 func TestArrivalGaps(t *testing.T) {
 	for _, cv := range []float64{-1, 0.25, 0.5, 1, 1.5, 3} {
 		a := simulation.Arrivals{Rate: 100, CV: cv}
-		if err := a.Validate(); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, a.Validate())
 		const n = 400_000
 		times := a.Times(1)
 		last, _ := times.Next()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func wantError(t *testing.T, err error, parts ...string) {
@@ -17,9 +18,7 @@ func wantError(t *testing.T, err error, parts ...string) {
 		return
 	}
 	for _, p := range parts {
-		if !strings.Contains(err.Error(), p) {
-			t.Errorf("error %q, want it to contain %q", err, p)
-		}
+		require.Contains(t, err.Error(), p)
 	}
 	if n := strings.Count(err.Error(), "simulation: "); n != 1 {
 		t.Errorf("error %q names the package %d times", err, n)
@@ -49,9 +48,7 @@ func TestLengths(t *testing.T) {
 		{"bounds", simulation.Length{Kind: simulation.LengthExponential, Mean: 500, Min: 300, Max: 400}, 0, 0, 346.6, 400, 400},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if err := c.l.Validate(); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, c.l.Validate())
 			const n = 400_000
 			s, r := c.l.Sampler(), types.NewRand(1)
 			all := make([]int, n)
@@ -92,9 +89,7 @@ func TestLongTable(t *testing.T) {
 	}
 	s := simulation.Length{Kind: simulation.LengthInverseCDF, Points: points}.Sampler()
 	for _, i := range []int{2, 3, 17, 500, 999, 1000} {
-		if got := s.Quantile(float64(i) / 1000); got != i*i {
-			t.Errorf("Quantile(%v) = %v, want %v", float64(i)/1000, got, i*i)
-		}
+		require.Equal(t, i*i, s.Quantile(float64(i)/1000), "Quantile(%v)", float64(i)/1000)
 	}
 }
 
@@ -118,7 +113,5 @@ func TestLengthValidate(t *testing.T) {
 	} {
 		wantError(t, l.Validate(), "simulation: length: ", want)
 	}
-	if err := (simulation.Length{}).Validate(); err != nil {
-		t.Error(err)
-	}
+	require.NoError(t, (simulation.Length{}).Validate())
 }

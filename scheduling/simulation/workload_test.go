@@ -13,6 +13,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // take returns the first n jobs of a run, or fewer if there are no more.
@@ -57,13 +58,9 @@ func everyKind() []simulation.Spec {
 
 func kindOf(t testing.TB, s simulation.Spec) string {
 	data, err := simulation.EncodeSpec(s)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var k struct{ Kind string }
-	if err := json.Unmarshal(data, &k); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, json.Unmarshal(data, &k))
 	return k.Kind
 }
 
@@ -72,9 +69,7 @@ func kindOf(t testing.TB, s simulation.Spec) string {
 func TestSourceContract(t *testing.T) {
 	for _, spec := range everyKind() {
 		t.Run(kindOf(t, spec), func(t *testing.T) {
-			if err := spec.Validate(); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, spec.Validate())
 			play := func(seed uint64) []simulation.Job {
 				src := spec.Start(seed)
 				var jobs []simulation.Job
@@ -107,9 +102,7 @@ func TestSourceContract(t *testing.T) {
 			if !reflect.DeepEqual(one, again) {
 				t.Error("two runs with the same seed differ")
 			}
-			if reflect.DeepEqual(one, other) {
-				t.Error("runs with different seeds are equal")
-			}
+			require.False(t, reflect.DeepEqual(one, other), "runs with different seeds are equal")
 		})
 	}
 }
@@ -194,9 +187,7 @@ func TestSharedPrefixShares(t *testing.T) {
 			tokens += j.Content[1].Tokens
 			out += j.Output
 		}
-		if len(count) != groups {
-			t.Fatalf("%d groups, want %d", len(count), groups)
-		}
+		require.Len(t, count, groups, "groups")
 		var got []int
 		for _, c := range count {
 			got = append(got, c)
@@ -261,9 +252,7 @@ func TestMultiLoRAShares(t *testing.T) {
 	near(c, "lora-4", 0.12)
 	near(c, "lora-5", 0.06)
 	near(c, "lora-14", 0.02)
-	if len(c) != 15 {
-		t.Errorf("%d adapters, want 15", len(c))
-	}
+	require.Len(t, c, 15, "adapters")
 	c = count(simulation.MultiLoRA{Shares: []float64{0.5, 0.2}, Prefix: "x"})
 	near(c, "x-0", 0.5)
 	near(c, "x-1", 0.2)
@@ -357,9 +346,7 @@ func TestAgentic(t *testing.T) {
 		}
 		turns += n
 	}
-	if len(apps) != 6 {
-		t.Errorf("%d applications, want 6", len(apps))
-	}
+	require.Len(t, apps, 6, "applications")
 	// 1 + a rounded exponential with mean 9, cut at 40: 9.9.
 	if mean := float64(turns) / float64(sessions); mean < 9.3 || mean > 10.4 {
 		t.Errorf("%v turns a session, want about 9.9", mean)
@@ -429,15 +416,11 @@ func TestWithRate(t *testing.T) {
 			before, _ := simulation.EncodeSpec(spec)
 			for _, rate := range []float64{0.5, 2, 40} {
 				s, err := simulation.WithRate(spec, rate)
-				if err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, err)
 				if got := simulation.Rate(s); math.Abs(got-rate) > 1e-6*rate {
 					t.Errorf("Rate(WithRate(%v)) = %v", rate, got)
 				}
-				if err := s.Validate(); err != nil {
-					t.Error(err)
-				}
+				require.NoError(t, s.Validate())
 			}
 			if after, _ := simulation.EncodeSpec(spec); !bytes.Equal(before, after) {
 				t.Errorf("WithRate changed its argument from %s to %s", before, after)

@@ -11,6 +11,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // gate is an admission control of the pool "llama" with one endpoint, whose hooks count.
@@ -155,9 +156,7 @@ func TestAdmission(t *testing.T) {
 	`)
 	gone.Done(types.Outcome{Cancelled: true})
 	end()
-	if waits.Waiting() {
-		t.Fatal("a place is free and nobody takes it")
-	}
+	require.False(t, waits.Waiting(), "a place is free and nobody takes it")
 	g.book(waits)()
 	duration := func(tenant, outcome, priority, part string) string {
 		return `inference_extension_flow_control_request_queue_duration_seconds_` + part + `{fairness_id="` + tenant +
@@ -192,9 +191,7 @@ func TestAdmissionRefusals(t *testing.T) {
 	g := newGate(t, telemetry.Options{}, admission.Options{})
 	h := g.metrics.AdmissionHooks(pool, admission.Options{})
 	ticket, err := g.offer(tenantRequest("chat", "", 0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for _, r := range append(admission.Reasons(), "unheard of") {
 		h.Refused(ticket, &admission.Refusal{Reason: r})
 		h.Refused(ticket, &admission.Refusal{Reason: r, Waited: time.Second})
@@ -237,9 +234,7 @@ func TestTrapClientsMakeSeriesOfQueues(t *testing.T) {
 			tenant = []string{"a", "b", "other", ""}[i/3%4]
 		}
 		ticket, err := g.offer(tenantRequest(fmt.Sprint("model-", i%100), tenant, i%50))
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		ticket.Done(served)
 	}
 	count, sum := map[string]int{}, map[string]float64{}
@@ -284,9 +279,7 @@ func TestAdmissionSaturation(t *testing.T) {
 			Admissions: func(yield func(types.NamespacedName, admission.Stats) bool) { yield(pool, c.Stats()) },
 		})
 		c, err := admission.New(admission.Options{Detector: admission.DetectorFunc(func(admission.Query, *types.Endpoint) float64 { return tt.fill })})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		c.SetEndpoints([]*types.Endpoint{endpoint("a")}[:tt.eps])
 		check(t, scrape(t, m), tt.want+` inference_extension_flow_control_pool_saturation{inference_pool="llama"}
 			0.2 inference_extension_flow_control_pool_saturation{inference_pool="b"}`)
@@ -299,9 +292,7 @@ func TestAdmissionHooksAgain(t *testing.T) {
 	g.run(tenantRequest("chat", "late", 0))
 	o := admission.Options{Tenants: map[string]admission.Tenant{"late": {}}, Detector: admission.Concurrency{}, Tuning: admission.Tuning{Clock: g.clock}}
 	o.Hooks = g.metrics.AdmissionHooks(pool, o)
-	if err := g.Configure(o); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, g.Configure(o))
 	g.run(tenantRequest("chat", "late", 0))
 	of := func(tenant string) string {
 		return `inference_extension_flow_control_request_queue_duration_seconds_count{fairness_id="` + tenant +
@@ -326,9 +317,7 @@ func TestAdmissionHooksDoNotAllocate(t *testing.T) {
 	h := g.metrics.AdmissionHooks(pool, admission.Options{})
 	for _, tenant := range []string{"acme", "somebody"} {
 		ticket, err := g.offer(tenantRequest("chat", tenant, 0))
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		refusal := &admission.Refusal{Reason: admission.QueueFull}
 		if n := testing.AllocsPerRun(100, func() {
 			admissionLife(h, ticket)
@@ -347,9 +336,7 @@ func BenchmarkAdmissionHooks(b *testing.B) {
 		g := newGate(b, telemetry.Options{}, admission.Options{})
 		h := g.metrics.AdmissionHooks(pool, admission.Options{})
 		ticket, err := g.offer(tenantRequest("a-model-with-a-name", "a-tenant-with-a-name", 0))
-		if err != nil {
-			b.Fatal(err)
-		}
+		require.NoError(b, err)
 		b.ReportAllocs()
 		for b.Loop() {
 			admissionLife(h, ticket)
@@ -359,17 +346,13 @@ func BenchmarkAdmissionHooks(b *testing.B) {
 		b.Run(fmt.Sprintf("offer/hooks=%v", hooks), func(b *testing.B) {
 			g := newGate(b, telemetry.Options{}, admission.Options{})
 			if !hooks {
-				if err := g.Configure(admission.Options{Detector: admission.Concurrency{Requests: 2}, Tuning: admission.Tuning{Clock: g.clock}}); err != nil {
-					b.Fatal(err)
-				}
+				require.NoError(b, g.Configure(admission.Options{Detector: admission.Concurrency{Requests: 2}, Tuning: admission.Tuning{Clock: g.clock}}))
 			}
 			req := tenantRequest("a-model-with-a-name", "a-tenant-with-a-name", 0)
 			b.ReportAllocs()
 			for b.Loop() {
 				ticket, err := g.offer(req)
-				if err != nil {
-					b.Fatal(err)
-				}
+				require.NoError(b, err)
 				ticket.Booked(g.ep)
 				ticket.Done(served)
 			}

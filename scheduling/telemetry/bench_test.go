@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/expfmt"
+	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
@@ -34,9 +35,7 @@ func event(d *scheduling.Decision, out types.Outcome) scheduling.Event {
 func newMetrics(t testing.TB, o telemetry.Options) *telemetry.Metrics {
 	t.Helper()
 	m, err := telemetry.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return m
 }
 
@@ -115,9 +114,7 @@ func BenchmarkHooks(b *testing.B) {
 				p.Hooks = newMetrics(b, telemetry.Options{}).Hooks(pool, scheduling.Hooks{})
 			}
 			s, err := scheduling.New(p)
-			if err != nil {
-				b.Fatal(err)
-			}
+			require.NoError(b, err)
 			eps := []*types.Endpoint{endpoint("default/pod-0")}
 			req := *request("a-model-with-a-name", "")
 			r := new(types.Request)
@@ -125,9 +122,7 @@ func BenchmarkHooks(b *testing.B) {
 			for b.Loop() {
 				*r = req
 				d, err := s.Schedule(ctx, r, eps)
-				if err != nil {
-					b.Fatal(err)
-				}
+				require.NoError(b, err)
 				d.FirstToken()
 				d.Done(served)
 			}

@@ -10,6 +10,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // Names that clients make up make no page larger than it may be, whatever is in them and
@@ -124,9 +125,7 @@ func TestTrapQueuesMakeAHugePage(t *testing.T) {
 		}
 		h := m.AdmissionHooks(pool, o)
 		c, err := admission.New(admission.Options{Detector: admission.DetectorFunc(func(admission.Query, *types.Endpoint) float64 { return 0 })})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		defer c.Close()
 		c.SetEndpoints([]*types.Endpoint{endpoint("a")})
 		n := 0
@@ -135,9 +134,7 @@ func TestTrapQueuesMakeAHugePage(t *testing.T) {
 				req := request(strings.Repeat("\n", 250)+fmt.Sprint((n+i)%models), "")
 				req.FairnessID = id
 				ticket, _, err := c.Offer(admission.Arrival{Request: req}, func(error) {})
-				if err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, err)
 				h.Dispatched(ticket, time.Second)
 				ticket.Done(served)
 				n++

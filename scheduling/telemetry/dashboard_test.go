@@ -3,6 +3,7 @@ package telemetry_test
 import (
 	"encoding/json"
 	"errors"
+	"github.com/stretchr/testify/require"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,9 +19,7 @@ func TestDashboard(t *testing.T) {
 	if errors.Is(err, fs.ErrNotExist) {
 		t.Skip("the module is here without its examples")
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var dashboard struct {
 		SchemaVersion int
 		Panels        []struct {
@@ -35,9 +34,7 @@ func TestDashboard(t *testing.T) {
 			List []struct{ Name, Type, Definition string }
 		}
 	}
-	if err := json.Unmarshal(page, &dashboard); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, json.Unmarshal(page, &dashboard))
 	labels := map[string][]string{}
 	for _, f := range parse(t, exposition(t, everything(t).Metrics)) {
 		labels[f.name] = []string{}

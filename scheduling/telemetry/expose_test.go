@@ -61,24 +61,18 @@ func (f *fixture) admission(t testing.TB) {
 	}
 	o.Hooks = f.AdmissionHooks(pool, o)
 	c, err := admission.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	f.admissions[pool] = c
 	c.SetEndpoints(f.eps)
 	ticket, _, err := c.Offer(admission.Arrival{Request: request("chat", "llama-lora")}, func(error) {})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	ticket.Done(served)
 	o.Hooks.Revoked(ticket)
 	full = 1
 	c.SetEndpoints(f.eps)
 	ticket, _, err = c.Offer(admission.Arrival{Request: request("chat", "llama-lora")}, func(error) {})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	ticket.Done(types.Outcome{Cancelled: true})
 	batch := request("chat", "llama-lora")
 	batch.Priority = types.PrioritySheddable
@@ -189,14 +183,10 @@ func checkNames(t *testing.T, fx *fixture, file string) {
 	}
 	golden := filepath.Join("testdata", file)
 	if *update {
-		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(golden, []byte(b.String()), 0o644))
 	}
 	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if b.String() != string(want) {
 		t.Errorf("names changed; if that is meant, run: go test ./scheduling/telemetry -update\n%s", b.String())
 	}

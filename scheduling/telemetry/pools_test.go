@@ -10,6 +10,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func TestPools(t *testing.T) {
@@ -95,9 +96,7 @@ func TestPoolNames(t *testing.T) {
 			}
 		}
 	}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	check(t, scrape(t, m), `
 		0 inference_pool_ready_pods{name="a"}
 		0 inference_pool_ready_pods{name="prod/a"}

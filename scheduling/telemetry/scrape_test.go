@@ -53,17 +53,13 @@ func newFixture(t testing.TB, o telemetry.Options, profile scheduling.Profile, e
 		}
 	}
 	m, err := telemetry.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if profile.Picker == nil {
 		profile.Picker = first
 	}
 	profile.Now, profile.Hooks = o.Now, m.Hooks(pool, profile.Hooks)
 	s, err := scheduling.New(profile)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	f.Metrics, f.Scheduler = m, s
 	return f
 }
@@ -113,9 +109,7 @@ func check(t testing.TB, got map[string]string, series string) {
 		if !ok {
 			v = "-"
 		}
-		if v != value {
-			t.Errorf("%s = %s, want %s", name, v, value)
-		}
+		require.Equal(t, value, v, "%s", name)
 	}
 }
 

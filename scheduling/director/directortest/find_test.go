@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"github.com/stretchr/testify/require"
 	"io"
 	"log"
 	"math/rand/v2"
@@ -111,9 +112,7 @@ func TestRunFindsEach(t *testing.T) {
 			found := recorded(t, Options{Patience: time.Second}, func(t *testing.T, endpoints []string) http.Handler {
 				return test.change(naive(t, endpoints))
 			}, test.want)
-			if !strings.Contains(found[test.want], test.says) {
-				t.Errorf("%s says %q, want %q", test.want, found[test.want], test.says)
-			}
+			require.Contains(t, found[test.want], test.says)
 		})
 	}
 }
@@ -150,9 +149,7 @@ func TestRunWithOptions(t *testing.T) {
 func TestRunFindsPolicies(t *testing.T) {
 	t.Run("one_server", func(t *testing.T) {
 		found := recorded(t, Options{}, func(t *testing.T, endpoints []string) http.Handler { return naive(t, endpoints[:1]) }, "healthy/bursts_metrics_true_stream_true")
-		if !strings.Contains(found["healthy/bursts_metrics_true_stream_true"], uneven) {
-			t.Errorf("found %q", found)
-		}
+		require.Contains(t, found["healthy/bursts_metrics_true_stream_true"], uneven)
 	})
 	t.Run("never_again", func(t *testing.T) {
 		found := recorded(t, Options{Recovery: 300 * time.Millisecond}, func(t *testing.T, endpoints []string) http.Handler {
@@ -160,12 +157,8 @@ func TestRunFindsPolicies(t *testing.T) {
 			p.failures, p.out, p.blamesAll, p.tries = 1, time.Hour, true, 3
 			return p
 		}, "recovery/refuses", "poison/closed_at_request_body")
-		if !strings.Contains(found["recovery/refuses"], unused) {
-			t.Errorf("found %q in recovery/refuses", found["recovery/refuses"])
-		}
-		if !strings.Contains(found["poison/closed_at_request_body"], manyOut) {
-			t.Errorf("found %q in poison/closed_at_request_body", found["poison/closed_at_request_body"])
-		}
+		require.Contains(t, found["recovery/refuses"], unused)
+		require.Contains(t, found["poison/closed_at_request_body"], manyOut)
 	})
 	t.Run("leaks", func(t *testing.T) {
 		stop := make(chan struct{})

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/director/directortest"
+	"github.com/stretchr/testify/require"
 )
 
 func start(t *testing.T, b directortest.Behaviour) (*directortest.Server, *directortest.Client) {
@@ -177,9 +178,7 @@ func TestServerCounts(t *testing.T) {
 	if s.Requests() != 5 || s.Reads() != 1 {
 		t.Errorf("%d requests and %d reads, want 5 and 1", s.Requests(), s.Reads())
 	}
-	if n := s.Connections(); n != 2 {
-		t.Errorf("%d connections, want 2", n)
-	}
+	require.Equal(t, 2, s.Connections(), "connections")
 	seen := s.Seen()
 	if len(seen) != 3 || seen[0].Path() != "/v1/chat/completions" {
 		t.Fatalf("it kept %v, want 3", seen)
@@ -232,9 +231,7 @@ func TestEngineTakesItsTime(t *testing.T) {
 	if took := time.Since(began); took < 110*time.Millisecond {
 		t.Errorf("six requests at two places took %v, want at least 120 ms", took)
 	}
-	if !full {
-		t.Error("the page never said that 2 run and 4 wait")
-	}
+	require.True(t, full, "the page never said that 2 run and 4 wait")
 	_ = s
 }
 
@@ -345,21 +342,15 @@ func TestLies(t *testing.T) {
 			}
 			switch lie.Name {
 			case "without_an_end", "hangs", "closed", "garbage", "cut_off":
-				if ends {
-					t.Error("the page has an end")
-				}
+				require.False(t, ends, "the page has an end")
 			case "50_mb":
 				if len(page) < 49<<20 {
 					t.Errorf("the page has %d bytes: %v", len(page), err)
 				}
 			default:
-				if !ends {
-					t.Error(err)
-				}
+				require.True(t, ends)
 			}
-			if n := s.Reads(); n != 1 {
-				t.Errorf("%d reads, want 1", n)
-			}
+			require.Equal(t, 1, s.Reads(), "reads")
 		})
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/director/directortest"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 var (
@@ -110,9 +111,7 @@ func newDirector(t *testing.T, endpoints []string, admit bool) *director.Directo
 
 func must(t *testing.T, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 }
 
 // reverseProxy is the wiring of examples/reverseproxy.

@@ -18,6 +18,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/director/directortest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // A plugin or a hook panics at one request: that one is lost at most, and everything goes on.
@@ -104,9 +105,7 @@ func panicking(t *testing.T, admit bool, p *directortest.Panic, scheduler *sched
 	if p.At == "Hooks.Retried" && p.Panicked() == 0 {
 		t.Skip("too few requests went on to another server")
 	}
-	if n := p.Panicked(); n != 1 {
-		t.Fatalf("%d panics, want 1", n)
-	}
+	require.Equal(t, 1, p.Panicked(), "panics")
 	if failed := send(40); failed != 0 {
 		t.Errorf("%d requests failed after the panic", failed)
 	}

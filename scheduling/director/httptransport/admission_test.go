@@ -13,6 +13,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 const models = `
@@ -43,12 +44,8 @@ func newAdmitted(t *testing.T, change func(*admission.Options), servers ...http.
 	a.director = a.transport.Director
 	a.transport.OnRoute = func(_ *http.Request, r *director.Route) { a.routes <- r }
 	objs, err := types.DecodeManifests([]byte(models))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := a.store.Apply(objs...); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, a.store.Apply(objs...))
 	return a
 }
 
@@ -215,9 +212,7 @@ func TestRevokedInTheMiddle(t *testing.T) {
 		a := newAdmitted(t, nil, server.ServeHTTP)
 		req, _ := http.NewRequest("POST", a.front.URL+"/v1/chat/completions", strings.NewReader(of("bulk")))
 		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		defer resp.Body.Close()
 		if _, err := io.ReadFull(resp.Body, make([]byte, len(start))); err != nil {
 			t.Fatal(err)
@@ -238,9 +233,7 @@ func TestRevokedInTheMiddle(t *testing.T) {
 		a := newAdmitted(t, nil, server.ServeHTTP)
 		req, _ := http.NewRequest("POST", "http://pool/v1/chat/completions", strings.NewReader(of("bulk")))
 		resp, err := a.transport.RoundTrip(req)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		// Nobody reads: the place is free all the same.
 		if vip := got(t, a.send(context.Background(), "vip")); vip.status != 200 {
 			t.Errorf("the critical one got %+v", vip)
@@ -260,9 +253,7 @@ func TestRevokedInTheMiddle(t *testing.T) {
 		if _, again := resp.Body.Read(make([]byte, 1)); again != err {
 			t.Errorf("read again: %v", again)
 		}
-		if err := resp.Body.Close(); err != nil {
-			t.Error(err)
-		}
+		require.NoError(t, resp.Body.Close())
 		hear(t, "the client has gone", server.gone)
 		a.outcome(t)
 		if len(a.outcomes) != 0 {

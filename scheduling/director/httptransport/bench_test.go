@@ -65,9 +65,7 @@ func BenchmarkReverseProxy(b *testing.B) {
 				before := cpuTime(b)
 				for b.Loop() {
 					resp, err := http.Post(front.URL+"/v1/chat/completions", "application/json", bytes.NewReader(body))
-					if err != nil {
-						b.Fatal(err)
-					}
+					require.NoError(b, err)
 					if n, err := io.Copy(io.Discard, resp.Body); err != nil || n != int64(len(streamed)) {
 						b.Fatalf("%d bytes, %v", n, err)
 					}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 const (
@@ -195,9 +196,7 @@ func restoring(t *testing.T, f *rawFixture) {
 	if err == nil {
 		err = f.store.Apply(objs...)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 }
 
 // TestHeldBackIsNothing: what is held back to restore the model's name the client has not
@@ -243,9 +242,7 @@ func TestSignsOfLifePassAtOnce(t *testing.T) {
 			restoring(t, f)
 			req, _ := http.NewRequest("POST", "http://any/v1/chat/completions", strings.NewReader(request))
 			resp, err := f.RoundTrip(req)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			buf := make([]byte, len(tt.ping))
 			for range 3 {
 				if _, err := io.ReadFull(resp.Body, buf); err != nil || string(buf) != tt.ping {
@@ -273,9 +270,7 @@ func TestTheFirstPieceIsNotWaitedOut(t *testing.T) {
 	f := newRaw(t, nil, s.Addr().String(), dead(t))
 	req, _ := http.NewRequest("POST", "http://any/v1/chat/completions", strings.NewReader(request))
 	resp, err := f.RoundTrip(req) // returns before the rest is there
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	step <- struct{}{}
 	if b, err := io.ReadAll(resp.Body); err != nil || len(b) != 24 {
 		t.Errorf("%q, %v", b, err)
@@ -363,9 +358,7 @@ func TestServedOrGone(t *testing.T) {
 		f := newRaw(t, nil, s.Addr().String())
 		req, _ := http.NewRequest("POST", "http://any/v1/chat/completions", strings.NewReader(request))
 		resp, err := f.RoundTrip(req)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		if _, err := io.ReadFull(resp.Body, make([]byte, tt.read)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -415,9 +408,7 @@ func TestStalled(t *testing.T) {
 	f := newRaw(t, nil, s.Addr().String())
 	req, _ := http.NewRequest("POST", "http://any/v1/chat/completions", strings.NewReader(request))
 	resp, err := f.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for n := 0; n < len(streamed); { // piece by piece, the slowest first
 		time.Sleep(15 * time.Millisecond)
 		k, err := resp.Body.Read(make([]byte, 30))

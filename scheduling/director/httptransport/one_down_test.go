@@ -20,6 +20,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // The fleet of this test, in virtual time: what is true of it does not depend on how busy
@@ -164,22 +165,16 @@ func play(t *testing.T, n int, gone func(*http.Request) (*http.Response, error),
 		store := datastore.New(datastore.Options{})
 		f := newFleet(n, gone)
 		for address := range f.servers {
-			if err := store.UpsertEndpoint(pool, datastore.EndpointSpec{Address: address}); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, store.UpsertEndpoint(pool, datastore.EndpointSpec{Address: address}))
 		}
 		scheduler, err := scheduling.New(plugins.Default())
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		o := director.Options{Store: store, Scheduler: scheduler}
 		if detector != nil {
 			o.Admission = func(types.NamespacedName) *admission.Options { return &admission.Options{Detector: detector()} }
 		}
 		d, err := director.New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		transport := httptransport.New(d)
 		transport.Base = f
 		ctx, cancel := context.WithTimeout(t.Context(), fleetEnd)

@@ -16,6 +16,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // rawServer serves connections byte by byte.
@@ -29,9 +30,7 @@ type rawServer struct {
 func serveRaw(t testing.TB, serve func(net.Conn, *http.Request) bool) *rawServer {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	s := &rawServer{Listener: ln}
 	t.Cleanup(func() { ln.Close() })
 	go func() {
@@ -86,9 +85,7 @@ func newRaw(t testing.TB, change func(*director.Options), addresses ...string) *
 	t.Helper()
 	f := &rawFixture{store: datastore.New(datastore.Options{}), left: make(chan outcome, 1000), ended: make(chan outcome, 1000)}
 	for i, address := range addresses {
-		if err := f.store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: string(rune('0' + i)), Address: address}); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, f.store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: string(rune('0' + i)), Address: address}))
 	}
 	s, err := scheduling.New(scheduling.Profile{
 		Scorers: []scheduling.Weighted{{Weight: 1, Scorer: scheduling.EachScorer(func(_ *types.Request, ep *types.Endpoint) float64 {
@@ -101,17 +98,13 @@ func newRaw(t testing.TB, change func(*director.Options), addresses ...string) *
 			Finished: func(e scheduling.Event) { f.ended <- outcome{e.Endpoint.ID, e.Outcome} },
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	o := director.Options{Store: f.store, Scheduler: s}
 	if change != nil {
 		change(&o)
 	}
 	d, err := director.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(d.Close)
 	f.Transport = httptransport.New(d)
 	t.Cleanup(f.CloseIdleConnections)
@@ -135,18 +128,14 @@ type reply struct {
 func (f *rawFixture) ask(t testing.TB, method, path, body string) reply {
 	t.Helper()
 	req, err := http.NewRequest(method, "http://any"+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return f.send(t, req)
 }
 
 func (f *rawFixture) send(t testing.TB, req *http.Request) reply {
 	t.Helper()
 	resp, err := f.RoundTrip(req)
-	if err != nil {
-		t.Fatalf("RoundTrip: %v", err)
-	}
+	require.NoError(t, err, "RoundTrip")
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	return reply{resp, string(b), err}
@@ -185,9 +174,7 @@ func (impatient) Patience(req *types.Request, ep *types.Endpoint) time.Duration 
 func dead(t testing.TB) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer ln.Close()
 	return ln.Addr().String()
 }

@@ -53,9 +53,7 @@ func newFixture(t *testing.T, change func(*director.Options), servers ...http.Ha
 	for i, h := range servers {
 		s := httptest.NewServer(h)
 		t.Cleanup(s.Close)
-		if err := f.store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: fmt.Sprint(i), Address: s.Listener.Addr().String()}); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, f.store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: fmt.Sprint(i), Address: s.Listener.Addr().String()}))
 	}
 	s, err := scheduling.New(scheduling.Profile{
 		Scorers: []scheduling.Weighted{{Weight: 1, Scorer: scheduling.EachScorer(func(_ *types.Request, ep *types.Endpoint) float64 {
@@ -64,17 +62,13 @@ func newFixture(t *testing.T, change func(*director.Options), servers ...http.Ha
 		Picker: plugins.MaxScore{}, Fallbacks: 2,
 		Hooks: scheduling.Hooks{Finished: func(e scheduling.Event) { f.outcomes <- e.Outcome }},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	o := director.Options{Store: f.store, Scheduler: s}
 	if change != nil {
 		change(&o)
 	}
 	d, err := director.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(d.Close)
 	f.transport = httptransport.New(d)
 	f.transport.NameEndpoint = true
@@ -87,9 +81,7 @@ func newFixture(t *testing.T, change func(*director.Options), servers ...http.Ha
 func (f *fixture) post(t *testing.T, path, body string) (*http.Response, string, error) {
 	t.Helper()
 	resp, err := http.Post(f.front.URL+path, "application/json", strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	return resp, string(b), err
@@ -180,9 +172,7 @@ func TestRefusals(t *testing.T) {
 			req.Header.Set("Content-Encoding", tt.encoding)
 		}
 		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		body, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if resp.StatusCode != tt.status || !strings.Contains(string(body), `"message":`) || resp.Header.Get("Content-Type") != "application/json" {
@@ -195,17 +185,11 @@ func TestRefusals(t *testing.T) {
 func TestModelsAndPassThrough(t *testing.T) {
 	f := newFixture(t, nil, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Method, " ", r.URL.Path) })
 	objs, err := types.DecodeManifests([]byte(`{"apiVersion":"inference.networking.x-k8s.io/v1alpha2","kind":"InferenceModel","metadata":{"name":"a"},"spec":{"modelName":"a","poolRef":{"name":"pool"}}}`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.store.Apply(objs...); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
+	require.NoError(t, f.store.Apply(objs...))
 	for path, want := range map[string]string{"/v1/models": `"id":"a"`, "/v1/files/7": "GET /v1/files/7"} {
 		resp, err := http.Get(f.front.URL + path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		body, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if resp.StatusCode != 200 || !strings.Contains(string(body), want) {
@@ -231,18 +215,14 @@ func TestWhatTheServerGets(t *testing.T) {
 		fmt.Fprint(w, "{}")
 	})
 	objs, _ := types.DecodeManifests([]byte(`{"apiVersion":"inference.networking.x-k8s.io/v1alpha2","kind":"InferenceModel","metadata":{"name":"a"},"spec":{"modelName":"m","poolRef":{"name":"pool"},"targetModels":[{"name":"target-model"}]}}`))
-	if err := f.store.Apply(objs...); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, f.store.Apply(objs...))
 	body := `{ "z":1, "model" : "m", "seed":12345678901234567890,"a":1,"a":2, "messages":[] }`
 	req, _ := http.NewRequest("POST", f.front.URL+"/v1/chat/completions?x=1", strings.NewReader(body))
 	req.Header.Set("Authorization", "Bearer key")
 	req.Header.Set(director.HeaderDestination, "10.0.0.1:1")
 	req.Header.Set(director.HeaderSubset, "10.0.0.1:1")
 	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	resp.Body.Close()
 	g := <-seen
 	want := strings.Replace(body, `"m"`, `"target-model"`, 1)
@@ -261,9 +241,7 @@ func TestRestoreModel(t *testing.T) {
 		fmt.Fprint(w, `{"id":1,"model":"target-model"}`)
 	})
 	objs, _ := types.DecodeManifests([]byte(`{"apiVersion":"inference.networking.x-k8s.io/v1alpha2","kind":"InferenceModel","metadata":{"name":"a"},"spec":{"modelName":"m","poolRef":{"name":"pool"},"targetModels":[{"name":"target-model"}]}}`))
-	if err := f.store.Apply(objs...); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, f.store.Apply(objs...))
 	resp, body, err := f.post(t, "/v1/chat/completions", request)
 	if err != nil || body != `{"id":1,"model":"m"}` || resp.StatusCode != 200 {
 		t.Errorf("%v, body %s", err, body)
@@ -289,9 +267,7 @@ func TestTrapBookingLeakedOnDisconnect(t *testing.T) {
 			req, _ := http.NewRequestWithContext(ctx, "POST", f.front.URL+"/v1/chat/completions", strings.NewReader(request))
 			if afterFirst {
 				resp, err := http.DefaultClient.Do(req)
-				if err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, err)
 				_, _ = io.ReadFull(resp.Body, make([]byte, 10))
 				cancel()
 				resp.Body.Close()
@@ -345,9 +321,7 @@ func TestStreamsAtOnce(t *testing.T) {
 		}
 	})
 	resp, err := http.Post(f.front.URL+"/v1/chat/completions", "application/json", strings.NewReader(request))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer resp.Body.Close()
 	for _, part := range strings.SplitAfter(strings.TrimSuffix(streamed, "\n\n"), "\n\n") {
 		buf := make([]byte, len(part))

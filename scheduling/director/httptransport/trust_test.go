@@ -14,6 +14,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // speak sends a request as it is to a gateway in front of f, and returns the answer.
@@ -22,17 +23,13 @@ func (f *rawFixture) speak(t *testing.T, text string) reply {
 	gateway := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(*httputil.ProxyRequest) {}, Transport: f.Transport, FlushInterval: -1})
 	defer gateway.Close()
 	c, err := net.Dial("tcp", gateway.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience))
 	_, _ = io.WriteString(c, text)
 	method, _, _ := strings.Cut(text, " ")
 	resp, err := http.ReadResponse(bufio.NewReader(c), &http.Request{Method: method})
-	if err != nil {
-		t.Fatalf("%q: %v", text[:min(len(text), 40)], err)
-	}
+	require.NoError(t, err, "%q", text[:min(len(text), 40)])
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	return reply{resp, string(b), err}

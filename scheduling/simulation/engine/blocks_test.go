@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"github.com/stretchr/testify/require"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -83,9 +84,7 @@ func TestPoolMatchesNaiveLRU(t *testing.T) {
 				}
 				held = append(held, got)
 			}
-			if p.free != len(n.free) {
-				t.Fatalf("seed %d, operation %d: %d blocks free, want %d", seed, op, p.free, len(n.free))
-			}
+			require.Equal(t, len(n.free), p.free, "seed %d, operation %d blocks free", seed, op)
 		}
 	}
 }

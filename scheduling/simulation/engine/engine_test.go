@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+	"github.com/stretchr/testify/require"
 )
 
 // hashes returns block hashes of a sequence of n tokens that follows no other.
@@ -25,18 +26,14 @@ func hashes(name uint64, n int) []uint64 {
 func newEngine(t testing.TB, cfg engine.Config) *engine.Engine {
 	t.Helper()
 	e, err := engine.New(cfg)
-	if err != nil {
-		t.Fatalf("New(%+v) = %v", cfg, err)
-	}
+	require.NoError(t, err, "New(%+v)", cfg)
 	return e
 }
 
 func submit(t testing.TB, e *engine.Engine, requests ...engine.Request) {
 	t.Helper()
 	for _, r := range requests {
-		if err := e.Submit(r); err != nil {
-			t.Fatalf("Submit(%d) = %v", r.ID, err)
-		}
+		require.NoError(t, e.Submit(r), "Submit(%d)", r.ID)
 	}
 }
 
@@ -52,9 +49,7 @@ func drain(t testing.TB, e *engine.Engine) (log []timed) {
 	t.Helper()
 	for now := time.Duration(0); ; {
 		step, ok := e.Step(now)
-		if err := e.Check(); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, e.Check())
 		if !ok {
 			return log
 		}
@@ -229,9 +224,7 @@ func TestEviction(t *testing.T) {
 		h    []uint64
 		want int
 	}{{"a", a, 4}, {"b", b, 8}, {"c", c, 8}} {
-		if got := e.Cached(tt.h, 0); got != tt.want {
-			t.Errorf("Cached(%s) = %d blocks, want %d", tt.name, got, tt.want)
-		}
+		require.Equal(t, tt.want, e.Cached(tt.h, 0), "Cached(%s) blocks", tt.name)
 	}
 }
 
@@ -275,9 +268,7 @@ func TestMemoryBlocksTheQueue(t *testing.T) {
 		engine.Request{ID: 2, Prompt: 100, Output: 5}, // does not fit yet
 		engine.Request{ID: 3, Prompt: 10, Output: 5})  // would, and must wait its turn
 	step, _ := e.Step(0)
-	if step.Sequences != 1 {
-		t.Errorf("%d sequences in the first step, want 1", step.Sequences)
-	}
+	require.Equal(t, 1, step.Sequences, "sequences in the first step")
 	if m := e.Metrics(time.Hour); m.Running != 1 || m.Waiting != 2 {
 		t.Errorf("%d running, %d waiting, want 1 and 2", m.Running, m.Waiting)
 	}
@@ -336,9 +327,7 @@ func TestPreemptedReturnsToTheHead(t *testing.T) {
 			submit(t, e, engine.Request{ID: 3, Prompt: 64, Output: 1})
 		}
 		step, ok := e.Step(now)
-		if !ok {
-			t.Fatal("idle and nothing preempted")
-		}
+		require.True(t, ok, "idle and nothing preempted")
 		now += step.Duration
 	}
 	for _, ev := range drain(t, e) {
@@ -423,9 +412,7 @@ func TestCancel(t *testing.T) {
 		if !e.Cancel(id) {
 			t.Errorf("Cancel(%d) = false", id)
 		}
-		if err := e.Check(); err != nil {
-			t.Fatalf("after Cancel(%d): %v", id, err)
-		}
+		require.NoError(t, e.Check(), "after Cancel(%d)", id)
 		if e.Cancel(id) {
 			t.Errorf("Cancel(%d) = true the second time", id)
 		}
@@ -521,9 +508,7 @@ func traffic(t testing.TB, seed uint64, cfg engine.Config) []timed {
 			delete(want, victim)
 		}
 		step, ok := e.Step(now)
-		if err := e.Check(); err != nil {
-			t.Fatalf("seed %d, request %d: %v", seed, id, err)
-		}
+		require.NoError(t, e.Check(), "seed %d, request %d", seed, id)
 		if !ok {
 			now += time.Millisecond
 			continue

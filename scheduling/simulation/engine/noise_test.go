@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+	"github.com/stretchr/testify/require"
 )
 
 // durations are those of n steps that take 10 ms without noise.
@@ -130,9 +131,7 @@ func TestNoiseIsRepeatable(t *testing.T) {
 	if !reflect.DeepEqual(run(1), run(1)) {
 		t.Error("two runs with one seed differ")
 	}
-	if reflect.DeepEqual(run(1), run(2)) {
-		t.Error("two seeds give the same run")
-	}
+	require.False(t, reflect.DeepEqual(run(1), run(2)), "two seeds give the same run")
 }
 
 // TestNoiseChangesDurationsOnly: fed step by step, a noisy engine does the same in

@@ -23,6 +23,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
+	"github.com/stretchr/testify/require"
 )
 
 // patience bounds every wait of the tests; none takes nearly as long.
@@ -35,9 +36,7 @@ func start(t testing.TB, opts modelserver.Options) *modelserver.Server {
 		opts.TimeScale = 100
 	}
 	s, err := modelserver.Start(t.Context(), opts)
-	if err != nil {
-		t.Fatalf("Start(%+v) = %v", opts, err)
-	}
+	require.NoError(t, err, "Start(%+v)", opts)
 	t.Cleanup(s.Close)
 	return s
 }
@@ -53,21 +52,15 @@ func client(t testing.TB) *http.Client {
 func send(t testing.TB, c *http.Client, url, body string, header ...string) (int, http.Header, string) {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := c.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer resp.Body.Close()
 	reply, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return resp.StatusCode, resp.Header, string(reply)
 }
 
@@ -75,9 +68,7 @@ func send(t testing.TB, c *http.Client, url, body string, header ...string) (int
 func get(t testing.TB, c *http.Client, url string) string {
 	t.Helper()
 	resp, err := c.Get(url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	if err != nil || resp.StatusCode != http.StatusOK {
@@ -365,9 +356,7 @@ func TestEmbeddings(t *testing.T) {
 	_, _, body = send(t, c, s.URL()+"/v1/embeddings", `{"model":"m","input":"hello","dimensions":8,"encoding_format":"base64"}`)
 	packed := decode[struct{ Data []struct{ Embedding string } }](t, body)
 	raw, err := base64.StdEncoding.DecodeString(packed.Data[0].Embedding)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	got := make([]float32, 8)
 	if _, err := binary.Decode(raw, binary.LittleEndian, got); err != nil || got[3] != r.Data[0].Embedding[3] {
 		t.Errorf("base64 gives %v, %v, floats were %v", got, err, r.Data[0].Embedding)
@@ -494,9 +483,7 @@ func TestCachedTokens(t *testing.T) {
 		{"adapter again", chatBody("l", long, `,"max_tokens":5`), 1001 / 16 * 16},
 		{"salt", chatBody("m", long, `,"max_tokens":5,"cache_salt":"s"`), 0},
 	} {
-		if got := cached(tt.body); got != tt.want {
-			t.Errorf("%s: %d tokens cached, want %d", tt.name, got, tt.want)
-		}
+		require.Equal(t, tt.want, cached(tt.body), "%s tokens cached", tt.name)
 	}
 	st := s.Stats()
 	if st.HitTokens != 3*992+192 || st.QueriedTokens == 0 || st.Requests != 8 || st.Finished != 8 {
@@ -512,9 +499,7 @@ func TestConversationHitsItsReply(t *testing.T) {
 	_, _, second := send(t, c, s.URL()+"/v1/chat/completions", `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"a question"},
 		{"role":"assistant","content":"`+strings.TrimSpace(answer)+`"},{"role":"user","content":"another"}]}`)
 	// Five tokens of prompt and 99 of reply were computed.
-	if got := decode[choices](t, second).Usage.Details.Cached; got != 96 {
-		t.Errorf("%d tokens cached, want 96", got)
-	}
+	require.Equal(t, 96, decode[choices](t, second).Usage.Details.Cached, "tokens cached")
 }
 
 func TestDisconnectFrees(t *testing.T) {
@@ -559,9 +544,7 @@ func metric(t testing.TB, page, name string, labels ...string) float64 {
 		if has {
 			fields := strings.Fields(line)
 			v, err := strconv.ParseFloat(fields[len(fields)-1], 64)
-			if err != nil {
-				t.Fatalf("line %q: %v", line, err)
-			}
+			require.NoError(t, err, "line %q", line)
 			return v
 		}
 	}
@@ -598,9 +581,7 @@ func TestMetrics(t *testing.T) {
 		{"vllm:e2e_request_latency_seconds_count", []string{model}, 2},
 		{"vllm:cache_config_info", []string{`block_size="16"`, `num_gpu_blocks="500"`}, 1},
 	} {
-		if got := metric(t, page, tt.name, tt.labels...); got != tt.want {
-			t.Errorf("%s%v = %v, want %v", tt.name, tt.labels, got, tt.want)
-		}
+		require.Equal(t, tt.want, metric(t, page, tt.name, tt.labels...), "%s%v", tt.name, tt.labels)
 	}
 	started := metric(t, page, "process_start_time_seconds")
 	if off := started - float64(before.UnixMilli())/1e3; off < 0 || off > patience.Seconds() {
@@ -703,9 +684,7 @@ func openStream(t testing.TB, c *http.Client, s *modelserver.Server) (*http.Resp
 	t.Helper()
 	resp, err := c.Post(s.URL()+"/v1/chat/completions", "application/json",
 		strings.NewReader(chatBody("simulated-llm", "hello", `,"stream":true,"x-sim-output-tokens":100000`)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(func() { resp.Body.Close() })
 	body := bufio.NewReader(resp.Body)
 	if line, err := body.ReadString('\n'); err != nil || !strings.HasPrefix(line, "data: {") {
@@ -735,9 +714,7 @@ func TestKillAndRestart(t *testing.T) {
 	s.Kill() // once more does nothing
 
 	address := s.Address()
-	if err := s.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, s.Restart())
 	_, _, reply := send(t, c, s.URL()+"/v1/chat/completions", long)
 	if u := decode[choices](t, reply).Usage; u.Details.Cached != 0 || s.Address() != address {
 		t.Errorf("restarted on %s instead of %s with %d tokens cached", s.Address(), address, u.Details.Cached)
@@ -762,9 +739,7 @@ func TestShutdownDrains(t *testing.T) {
 		replies <- body
 	}()
 	eventually(t, "the request runs", func() bool { return s.Stats().Running == 1 })
-	if err := s.Shutdown(t.Context()); err != nil {
-		t.Errorf("Shutdown = %v", err)
-	}
+	require.NoError(t, s.Shutdown(t.Context()), "Shutdown")
 	if body := <-replies; !strings.HasSuffix(body, "data: [DONE]\n\n") || strings.Count(body, `"content":"`) != 31 {
 		t.Errorf("the stream was not drained: %s", body)
 	}
@@ -796,9 +771,7 @@ func TestShutdownAborts(t *testing.T) {
 func TestEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s, err := modelserver.Start(ctx, modelserver.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	cancel()
 	eventually(t, "the server is down", func() bool { return !s.Stats().Up })
 	if _, err := modelserver.Start(ctx, modelserver.Options{}); !errors.Is(err, context.Canceled) {
@@ -851,9 +824,7 @@ func TestStartErrors(t *testing.T) {
 
 func TestGivenListener(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	s := start(t, modelserver.Options{Listener: l})
 	if s.Address() != l.Addr().String() {
 		t.Errorf("Address() = %s, want %s", s.Address(), l.Addr())
@@ -875,9 +846,7 @@ func TestNothingIsLeft(t *testing.T) {
 		},
 	} {
 		s, err := modelserver.Start(context.Background(), modelserver.Options{TimeScale: 1})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		transport := &http.Transport{}
 		var open []*http.Response
 		for range 5 {
