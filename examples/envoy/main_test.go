@@ -17,6 +17,7 @@ import (
 
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
 	"github.com/inferpick/inferpick/examples/envoy/internal/logbuffer"
+	"github.com/stretchr/testify/require"
 )
 
 // TestDemo runs the demo with its own configuration on free ports, does what it says
@@ -49,9 +50,7 @@ func TestDemo(t *testing.T) {
 	const request = `{"model":"chat","max_tokens":3,"messages":[{"role":"user","content":"hi"}]}`
 	for i, want := range []string{`"model":"chat"`, "server-4"} {
 		resp, err := http.Post(urls[i][1], "application/json", strings.NewReader(request))
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		body, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if resp.StatusCode != 200 || !strings.Contains(string(body), want) {
@@ -79,21 +78,15 @@ func demoOnFreePorts(t *testing.T) string {
 	}
 	for _, path := range files {
 		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		text := string(data)
 		for port := 18001; port <= 18004; port++ {
 			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			text = strings.ReplaceAll(text, fmt.Sprintf("127.0.0.1:%d", port), ln.Addr().String())
 			ln.Close()
 		}
-		if err := os.WriteFile(filepath.Join(folder, filepath.Base(path)), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(filepath.Join(folder, filepath.Base(path)), []byte(text), 0o600))
 	}
 	return folder
 }

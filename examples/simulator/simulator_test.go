@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/examples/simulator/policies"
 	"github.com/inferpick/inferpick/scheduling/simulation"
@@ -32,9 +33,7 @@ const profileJSON = `{
 func file(t *testing.T, name, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 	return path
 }
 
@@ -159,9 +158,7 @@ func TestHelp(t *testing.T) {
 		t.Errorf("-h = %d, stderr %q", code, &stderr)
 	}
 	for _, want := range append(workloadNames(), "-policy", "-suite", "lmetric", "llama-3.1-8b-h100") {
-		if !strings.Contains(stdout.String(), want) {
-			t.Errorf("-h does not mention %q", want)
-		}
+		require.Contains(t, stdout.String(), want)
 	}
 	for line := range strings.Lines(stdout.String()) {
 		if len([]rune(strings.TrimSuffix(line, "\n"))) > 80 {
@@ -183,9 +180,7 @@ func TestOutputsAreDeterministic(t *testing.T) {
 		}
 		read := func(name string) string {
 			data, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			return string(data)
 		}
 		return strings.ReplaceAll(stdout.String(), dir, ""), read("o.json"), read("o.csv"), read("o.html")
@@ -201,9 +196,7 @@ func TestOutputsAreDeterministic(t *testing.T) {
 
 	t.Run("table", func(t *testing.T) {
 		for _, want := range []string{"sharegpt: 2 x llama-3.1-8b-h100", "4 requests/s", "8 requests/s", "classic-223", "seeds 1 to 2", "±"} {
-			if !strings.Contains(table, want) {
-				t.Errorf("the table has no %q:\n%s", want, table)
-			}
+			require.Contains(t, table, want)
 		}
 	})
 	t.Run("json", func(t *testing.T) {
@@ -215,9 +208,7 @@ func TestOutputsAreDeterministic(t *testing.T) {
 			TTFT, TPOT, NTPOT, E2E struct{ Mean, P50, P90, P99 float64 }
 			Decision               *struct{}
 		}
-		if err := json.Unmarshal([]byte(js), &reports); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, json.Unmarshal([]byte(js), &reports))
 		if len(reports) != 2*3*2 {
 			t.Fatalf("%d reports, want 12", len(reports))
 		}
@@ -246,9 +237,7 @@ func TestOutputsAreDeterministic(t *testing.T) {
 			t.Errorf("the page has %d plots and %d tables", count["svg"], count["table"])
 		}
 		for _, want := range []string{"simulated", "-rate 4,8", "-seed 1", `class="chosen"`, "classic-223"} {
-			if !strings.Contains(page, want) {
-				t.Errorf("the page has no %q", want)
-			}
+			require.Contains(t, page, want)
 		}
 		for _, not := range []string{"<script", "src=", "http://", "NaN", "+Inf"} {
 			if strings.Contains(page, not) {
@@ -269,9 +258,7 @@ func parse(t *testing.T, page string) map[string]int {
 		if err == io.EOF {
 			return count
 		}
-		if err != nil {
-			t.Fatalf("the page: %v", err)
-		}
+		require.NoError(t, err, "the page")
 		if e, ok := tok.(xml.StartElement); ok {
 			count[e.Name.Local]++
 		}
@@ -288,18 +275,14 @@ func TestJSONToStdoutIsJSONAlone(t *testing.T) {
 	if err := json.Unmarshal(stdout.Bytes(), &reports); err != nil || len(reports) != 2 || reports[0].Decision == nil {
 		t.Errorf("stdout = %s, %v; want 2 reports with decision times", &stdout, err)
 	}
-	if !strings.Contains(stderr.String(), "decision") {
-		t.Errorf("stderr has no table: %s", &stderr)
-	}
+	require.Contains(t, stderr.String(), "decision")
 }
 
 func TestLoadIsAFractionOfCapacity(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	args := []string{"-workload", "sharegpt", "-policy", "least-req", "-replicas", "1", "-duration", "10s", "-seeds", "1", "-load", "0.5,1", "-json", "-"}
 	cfg, err := parseFlags(args)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	cfg.core.capacity = func(_ context.Context, c simulation.Config) (float64, error) {
 		if len(c.Fleet.Replicas) != 1 {
 			t.Errorf("capacity is asked of %d replicas, want 1", len(c.Fleet.Replicas))
@@ -316,9 +299,7 @@ func TestLoadIsAFractionOfCapacity(t *testing.T) {
 	if reports[0].Load != 0.5 || reports[0].Rate != 6 || reports[1].Rate != 12 {
 		t.Errorf("loads and rates = %v %v, %v; want 0.5 at 6 and 1 at 12", reports[0].Load, reports[0].Rate, reports[1].Rate)
 	}
-	if !strings.Contains(stderr.String(), "12 requests/s") {
-		t.Errorf("the capacity is not said: %s", &stderr)
-	}
+	require.Contains(t, stderr.String(), "12 requests/s")
 }
 
 // A trace ends; the capacity of a fleet for it does not depend on when.
@@ -330,9 +311,7 @@ func TestCapacityOfATrace(t *testing.T) {
 		want     bool
 	}{{"mooncake:" + trace, true}, {"sharegpt", false}} {
 		cfg, err := parseFlags([]string{"-workload", tt.workload, "-load", "1"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		cfg.core.capacity = func(_ context.Context, c simulation.Config) (float64, error) {
 			m, ok := c.Workload.(*simulation.Mooncake)
 			if ok != tt.want || ok && !m.Loop {
@@ -363,9 +342,7 @@ func TestOverloadHasATableOfItsOwn(t *testing.T) {
 		t.Fatalf("exit code %d: %s", code, &stderr)
 	}
 	for _, want := range []string{"random !", "! overload", "1 of 1"} {
-		if !strings.Contains(stdout.String(), want) {
-			t.Errorf("the table has no %q:\n%s", want, &stdout)
-		}
+		require.Contains(t, stdout.String(), want)
 	}
 	data, err := os.ReadFile(page)
 	if err != nil || !bytes.Contains(data, []byte(`id="h-over"`)) {
@@ -382,18 +359,14 @@ func TestProfileIsPlayed(t *testing.T) {
 	if code := command(t.Context(), args, &stdout, &stderr); code != exitOK {
 		t.Fatalf("exit code %d: %s", code, &stderr)
 	}
-	if !strings.Contains(stdout.String(), profile+"#queue") {
-		t.Errorf("no report of the profile: %s", &stdout)
-	}
+	require.Contains(t, stdout.String(), profile+"#queue")
 }
 
 // What cannot be played is said once, with the first run it happened to, and the
 // rest is written.
 func TestFailedRuns(t *testing.T) {
 	cfg, err := parseFlags(small("-rate", "5", "-json", "-"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	real := cfg.core.run
 	cfg.core.run = func(ctx context.Context, c simulation.Config) (*simulation.Report, error) {
 		switch c.Policy.Name {
@@ -411,9 +384,7 @@ func TestFailedRuns(t *testing.T) {
 		t.Errorf("exit code %d, want %d", code, exitError)
 	}
 	for _, want := range []string{"policy least-req, seed 1, 5 requests/s (and 1 more runs): simulation: too long", "policy random, seed 2", "a plugin's mistake"} {
-		if !strings.Contains(stderr.String(), want) {
-			t.Errorf("stderr has no %q:\n%s", want, &stderr)
-		}
+		require.Contains(t, stderr.String(), want)
 	}
 	var reports []record
 	if err := json.Unmarshal(stdout.Bytes(), &reports); err != nil || len(reports) != 3 {
@@ -435,9 +406,7 @@ func TestImpossibleFleet(t *testing.T) {
 func TestStopped(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	cfg, err := parseFlags(small("-rate", "5", "-json", "-"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	real, played := cfg.core.run, 0
 	cfg.core.run = func(ctx context.Context, c simulation.Config) (*simulation.Report, error) {
@@ -464,17 +433,13 @@ func TestValueString(t *testing.T) {
 		{value{0, 0, 1}, "0"}, {value{0.01234, 0, 1}, "0.012"}, {value{1.234, 0, 1}, "1.23"}, {value{12.34, 0, 1}, "12.3"},
 		{value{123.4, 0, 1}, "123"}, {value{12345.6, 0, 1}, "12346"}, {value{12.34, 0.56, 3}, "12.3 ±0.6"}, {value{0, 0, 2}, "0 ±0"},
 	} {
-		if got := tt.v.String(); got != tt.want {
-			t.Errorf("%+v.String() = %q, want %q", tt.v, got, tt.want)
-		}
+		require.Equal(t, tt.want, tt.v.String(), "%+v.String()", tt.v)
 	}
 }
 
 func TestPercentDone(t *testing.T) {
 	for part, want := range map[float64]string{0: "0 %", 0.25: "25 %, about 30s left", 1: "100 %, about 0s left"} {
-		if got := percentDone(part, 10*time.Second); got != want {
-			t.Errorf("percentDone(%v) = %q, want %q", part, got, want)
-		}
+		require.Equal(t, want, percentDone(part, 10*time.Second), "percentDone(%v)", part)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 const poolYAML = `apiVersion: inference.networking.k8s.io/v1
@@ -35,9 +36,7 @@ var (
 
 func must(t testing.TB, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 }
 
 func parse(t testing.TB, text string) *config.Config {
@@ -177,15 +176,11 @@ func TestDocuments(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := config.Loader{}.Parse(tt.file, []byte(tt.text))
 			if tt.objects == 0 {
-				if wrong(c, err) == nil {
-					t.Fatal("Parse of a document without a kind: no error")
-				}
+				require.Error(t, wrong(c, err), "Parse of a document without a kind: no error")
 				return
 			}
 			must(t, err)
-			if got := len(c.Change.Objects); got != tt.objects {
-				t.Errorf("%d objects, want %d", got, tt.objects)
-			}
+			require.Len(t, c.Change.Objects, tt.objects, "objects")
 		})
 	}
 }
@@ -396,17 +391,13 @@ colour: red
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			err := wrong(config.Loader{Strict: true}.Parse("c.yaml", []byte(tt.text)))
-			if err == nil {
-				t.Fatal("Parse: nothing is wrong")
-			}
+			require.Error(t, err, "Parse: nothing is wrong")
 			var e *config.Error
 			if !errors.As(err, &e) || e.File != "c.yaml" {
 				t.Errorf("error %T, want a *config.Error", err)
 			}
 			for _, want := range tt.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("error\n%v\nlacks\n%s", err, want)
-				}
+				require.Contains(t, err.Error(), want)
 			}
 			for line := range strings.SplitSeq(err.Error(), "\n") {
 				if !strings.HasPrefix(line, "config: c.yaml:") {

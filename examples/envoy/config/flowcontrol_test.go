@@ -12,6 +12,7 @@ import (
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // admissionOf says how requests wait, in one line.
@@ -108,9 +109,7 @@ flowControl:
 				t.Fatalf("Warnings = %q, want %q", c.Warnings, tt.warnings)
 			}
 			for i, want := range tt.warnings {
-				if !strings.Contains(c.Warnings[i], "EndpointPickerConfig: "+want) {
-					t.Errorf("warning %q, want %q", c.Warnings[i], want)
-				}
+				require.Contains(t, c.Warnings[i], "EndpointPickerConfig: "+want)
 			}
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/inferpick/inferpick/examples/envoy/config"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 const pickerHead = `---
@@ -130,9 +131,7 @@ func TestPrefixParameters(t *testing.T) {
 				t.Fatalf("Warnings = %q, want %q", warnings, tt.warnings)
 			}
 			for i, want := range tt.warnings {
-				if !strings.Contains(warnings[i], "plugins[0].parameters."+want) {
-					t.Errorf("warning %q, want %q", warnings[i], want)
-				}
+				require.Contains(t, warnings[i], "plugins[0].parameters."+want)
 			}
 		})
 	}
@@ -152,9 +151,7 @@ func TestRegistry(t *testing.T) {
 	}
 	_, err = config.Loader{Registry: prefixRegistry(&got)}.Parse("c.yaml", []byte(poolYAML+pickerHead+
 		"plugins: [{type: spy-scorer, parameters: {blockBytes: 100}}]\n"))
-	if err == nil || !strings.Contains(err.Error(), "c.yaml:8:30: EndpointPickerConfig: plugins[0].parameters: plugins: prefixindex: block size 100") {
-		t.Errorf("Parse = %v", err)
-	}
+	require.ErrorContains(t, err, "c.yaml:8:30: EndpointPickerConfig: plugins[0].parameters: plugins: prefixindex: block size 100")
 }
 
 // Each profile is new, and the key tells whether it is declared as before.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // FuzzReload: whatever comes after whatever, what is in force is complete and can be put in
@@ -30,16 +31,12 @@ func FuzzReload(f *testing.F) {
 			return
 		}
 		store := datastore.New(datastore.Options{DeclaredPoolsOnly: true})
-		if err := store.Commit(before.Change); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, store.Commit(before.Change))
 		after, err := Loader{}.parse("f.yaml", []file{{name: "f.yaml", data: second}}, before)
 		if err != nil {
 			return
 		}
-		if err := store.Commit(after.Change); err != nil {
-			t.Fatalf("what is left cannot be put in force: %v", err)
-		}
+		require.NoError(t, store.Commit(after.Change), "what is left cannot be put in force")
 		seen := make(map[identity]bool)
 		for _, o := range after.objects {
 			if seen[o.id] {

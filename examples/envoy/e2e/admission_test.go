@@ -9,6 +9,7 @@ import (
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
@@ -136,9 +137,7 @@ func TestAdmission(t *testing.T) {
 				`inferpick_admission_dispatched_total{pool="llama",priority="0"} 2`,
 				`inferpick_admission_dispatched_total{pool="llama",priority="100"} 1`,
 			} {
-				if !strings.Contains(page, want) {
-					t.Errorf("the metrics lack %s", want)
-				}
+				require.Contains(t, page, want)
 			}
 		})
 	}
@@ -155,9 +154,7 @@ func TestTrapMessageTimeoutEndsWaiting(t *testing.T) {
 				err := b.ExtProc(func(p *extprocv3.ExternalProcessor) {
 					p.MessageTimeout, p.FailureModeAllow = durationpb.New(300*time.Millisecond), failOpen
 				})
-				if err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, err)
 			}})
 			first := r.ask(t.Context(), "report", "first")
 			<-arrived

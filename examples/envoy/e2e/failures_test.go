@@ -12,6 +12,7 @@ import (
 
 	setmetadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/set_metadata/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -49,9 +50,7 @@ func TestTrapControlHeadersFromClients(t *testing.T) {
 					continue
 				}
 				by := resp.Header.Get("x-served-by")
-				if !strings.Contains(strings.Join(servers, " "), by) {
-					t.Errorf("%s: served by %s", name, by)
-				}
+				require.Contains(t, strings.Join(servers, " "), by)
 			}
 			if intruder.Load() != 0 || forged.Load() != 0 {
 				t.Errorf("%d requests went where a client said, %d had its header", intruder.Load(), forged.Load())
@@ -172,9 +171,7 @@ func TestPickerKilled(t *testing.T) {
 		t.Run(map[bool]string{false: "FailClose", true: "FailOpen"}[open], func(t *testing.T) {
 			servers := []string{serve(t, answering), serve(t, answering)}
 			r := newRig(t, rigOptions{servers: servers, envoy: func(t *testing.T, b *envoyproxy.Bootstrap) {
-				if err := b.FailOpen(open); err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, b.FailOpen(open))
 			}, picker: func(o *epp.Options) { o.DrainTimeout = time.Millisecond }})
 			var ok, refused, picked, other, cut atomic.Int64
 			var killing, gone atomic.Bool
@@ -220,9 +217,7 @@ func TestPickerKilled(t *testing.T) {
 			waitFor(t, "picks", func() bool { return picked.Load() > 100 })
 			address := r.picker.app.Address()
 			killing.Store(true)
-			if err := r.picker.stop(); err != nil {
-				t.Error(err)
-			}
+			require.NoError(t, r.picker.stop())
 			gone.Store(true)
 			// Until Envoy knows that it is gone, it may refuse in either case.
 			start := count()
@@ -276,17 +271,13 @@ func TestSubsetFromEnvoy(t *testing.T) {
 					MetadataNamespace: "envoy.lb.subset_hint", AllowOverwrite: true,
 					Value: &structpb.Struct{Fields: map[string]*structpb.Value{"x-gateway-destination-endpoint-subset": tt.hint}},
 				}}})
-				if err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, err)
 				err = b.Manager(func(m *hcmv3.HttpConnectionManager) {
 					m.HttpFilters = append([]*hcmv3.HttpFilter{{
 						Name: "envoy.filters.http.set_metadata", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: filter},
 					}}, m.HttpFilters...)
 				})
-				if err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, err)
 			}})
 			for range 5 {
 				resp, body, err := r.post(t.Context(), 1)

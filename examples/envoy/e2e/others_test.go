@@ -17,6 +17,7 @@ import (
 	rbacv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/rbac/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -33,15 +34,11 @@ import (
 func filterFirst(t *testing.T, b *envoyproxy.Bootstrap, name string, config proto.Message) {
 	t.Helper()
 	a, err := anypb.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	err = b.Manager(func(m *hcmv3.HttpConnectionManager) {
 		m.HttpFilters = append([]*hcmv3.HttpFilter{{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: a}}}, m.HttpFilters...)
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 }
 
 // denying refuses by RBAC what has a header x-deny, with 403.
@@ -69,9 +66,7 @@ func limiting(t *testing.T, b *envoyproxy.Bootstrap) {
 // extProc changes the picker's filter.
 func extProc(change func(*extprocv3.ExternalProcessor)) func(*testing.T, *envoyproxy.Bootstrap) {
 	return func(t *testing.T, b *envoyproxy.Bootstrap) {
-		if err := b.ExtProc(change); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, b.ExtProc(change))
 	}
 }
 
@@ -164,15 +159,11 @@ func TestSkippedHeadersWithBodies(t *testing.T) {
 func perRoute(mode *extprocv3.ProcessingMode) func(*testing.T, *envoyproxy.Bootstrap) {
 	return func(t *testing.T, b *envoyproxy.Bootstrap) {
 		a, err := anypb.New(&extprocv3.ExtProcPerRoute{Override: &extprocv3.ExtProcPerRoute_Overrides{Overrides: &extprocv3.ExtProcOverrides{ProcessingMode: mode}}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		err = b.Manager(func(m *hcmv3.HttpConnectionManager) {
 			m.GetRouteConfig().VirtualHosts[0].TypedPerFilterConfig = map[string]*anypb.Any{"envoy.filters.http.ext_proc": a}
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 	}
 }
 
@@ -298,9 +289,7 @@ func websockets(t *testing.T, b *envoyproxy.Bootstrap) {
 	err := b.Manager(func(m *hcmv3.HttpConnectionManager) {
 		m.UpgradeConfigs = []*hcmv3.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 }
 
 const upgrading = "GET /v1/realtime HTTP/1.1\r\nhost: llm\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"github.com/stretchr/testify/require"
 	"io"
 	"net"
 	"net/http"
@@ -51,9 +52,7 @@ func (r *rawRequest) id() string { return r.header["x-test-id"] }
 func newRawServer(t *testing.T, react func(*rawRequest) reaction) *rawServer {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	s := &rawServer{t: t, address: ln.Addr().String(), react: react, ln: ln, conns: map[net.Conn]bool{}}
 	s.wg.Go(func() {
 		for {

@@ -12,6 +12,7 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
+	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
@@ -24,9 +25,7 @@ func bodies(mode extprocv3.ProcessingMode_BodySendMode) func(*testing.T, *envoyp
 		err := b.ExtProc(func(p *extprocv3.ExternalProcessor) {
 			p.ProcessingMode.RequestBodyMode, p.ProcessingMode.ResponseBodyMode = mode, mode
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 	}
 }
 
@@ -48,9 +47,7 @@ func TestOfficialClient(t *testing.T) {
 	var servers []string
 	for range 2 {
 		s, err := modelserver.Start(context.Background(), modelserver.Options{Models: []string{"llama-8b"}, TimeScale: 20, MaxOutput: 30})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		t.Cleanup(func() { s.Close() })
 		servers = append(servers, s.Address())
 	}
@@ -62,17 +59,13 @@ func TestOfficialClient(t *testing.T) {
 			messages := []openai.ChatCompletionMessageParamUnion{openai.UserMessage("hello")}
 
 			chat, err := c.Chat.Completions.New(ctx, openai.ChatCompletionNewParams{Model: "chat", Messages: messages})
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			if chat.Model != "chat" || chat.Choices[0].Message.Content == "" || chat.Usage.CompletionTokens == 0 {
 				t.Errorf("chat: %s", chat.RawJSON())
 			}
 
 			text, err := c.Completions.New(ctx, openai.CompletionNewParams{Model: "chat", Prompt: openai.CompletionNewParamsPromptUnion{OfString: openai.String("once upon")}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			if text.Model != "chat" || text.Choices[0].Text == "" {
 				t.Errorf("completion: %s", text.RawJSON())
 			}
@@ -90,9 +83,7 @@ func TestOfficialClient(t *testing.T) {
 				acc.AddChunk(chunk)
 				chunks++
 			}
-			if err := stream.Err(); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, stream.Err())
 			if chunks < 3 || acc.Choices[0].Message.Content == "" || acc.Usage.CompletionTokens == 0 {
 				t.Errorf("a stream of %d chunks: %+v", chunks, acc.ChatCompletion)
 			}
@@ -130,9 +121,7 @@ func TestBodies(t *testing.T) {
 			r := newRig(t, rigOptions{bootstrap: v.bootstrap, envoy: v.envoy, servers: []string{server}})
 			for _, words := range []int{0, 1, 400, 3000, 12_400, 13_000, 44_000, 200_000} { // up to 1 MB
 				resp, body, err := r.post(t.Context(), words)
-				if err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, err)
 				g := <-seen
 				if g.body != routedBody(words) || g.length != int64(len(g.body)) {
 					t.Errorf("%d words: the server got %d bytes, length %d; want %d bytes", words, len(g.body), g.length, len(routedBody(words)))
@@ -156,9 +145,7 @@ func TestLargerThanEnvoysBuffers(t *testing.T) {
 	})
 	r := newRig(t, rigOptions{servers: []string{server}})
 	resp, body, err := r.post(t.Context(), 2_000_000) // 10 MB
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if resp.StatusCode != 200 || body != restored || length != len(routedBody(2_000_000)) {
 		t.Errorf("%s, the server got %d bytes of %d: %s", resp.Status, length, len(routedBody(2_000_000)), body)
 	}
@@ -174,14 +161,10 @@ func TestTrailers(t *testing.T) {
 			transport.Protocols.SetUnencryptedHTTP2(true)
 			defer transport.CloseIdleConnections()
 			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/v1/chat/completions", io.MultiReader(strings.NewReader(chatBody(20_000))))
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			req.Trailer = http.Header{"X-Sum": {"1"}}
 			resp, err := transport.RoundTrip(req)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			defer resp.Body.Close()
 			body, err := io.ReadAll(resp.Body)
 			if err != nil || resp.StatusCode != 200 || string(body) != restored {
@@ -199,9 +182,7 @@ func TestRequestsWithoutBody(t *testing.T) {
 			server := serve(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.Method, " ", r.URL.Path) })
 			r := newRig(t, rigOptions{bootstrap: v.bootstrap, envoy: v.envoy, servers: []string{server}})
 			resp, err := r.client.Get(r.url + "/version")
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			defer resp.Body.Close()
 			if body, _ := io.ReadAll(resp.Body); string(body) != "GET /version" || resp.Header.Get("x-served-by") != server {
 				t.Errorf("%s %s from %s", resp.Status, body, resp.Header.Get("x-served-by"))
@@ -259,9 +240,7 @@ spec: {modelName: homeless, poolRef: {name: empty}}
 // and serves what is critical.
 func TestShed(t *testing.T) {
 	busy, err := modelserver.Start(t.Context(), modelserver.Options{Models: []string{"llama-8b"}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer busy.Close()
 	full := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, "vllm:num_requests_waiting{model_name=\"llama-8b\"} 9\nvllm:num_requests_running{model_name=\"llama-8b\"} 50\nvllm:kv_cache_usage_perc{model_name=\"llama-8b\"} 0.97\n")
@@ -312,13 +291,9 @@ func TestDisconnect(t *testing.T) {
 	for range 20 {
 		ctx, cancel := context.WithCancel(t.Context())
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/v1/chat/completions", strings.NewReader(chatBody(10)))
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		resp, err := r.client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		first := make([]byte, 40)
 		if _, err := io.ReadFull(resp.Body, first); err != nil || !bytes.Contains(first, []byte(`"model":"chat"`)) {
 			t.Errorf("the stream begins with %q, %v", first, err)
@@ -330,9 +305,7 @@ func TestDisconnect(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	body, w := io.Pipe()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url+"/v1/chat/completions", body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	go func() {
 		io.WriteString(w, chatBody(10)[:40])
 		cancel()

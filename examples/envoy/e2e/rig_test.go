@@ -21,6 +21,7 @@ import (
 	"github.com/inferpick/inferpick/examples/envoy/epp"
 	"github.com/inferpick/inferpick/examples/envoy/internal/samplepool"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/stretchr/testify/require"
 )
 
 const (
@@ -83,9 +84,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	if errors.Is(err, envoyproxy.ErrNotFound) {
 		t.Skipf("skipped: %v", err)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if o.bootstrap == "" {
 		o.bootstrap = overrideHost
 	}
@@ -100,21 +99,15 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	})
 
 	b, err := envoyproxy.ReadBootstrap(o.bootstrap)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for _, err := range []error{b.Listen("127.0.0.1:0", "127.0.0.1:0"), b.Picker(r.picker.app.Address()), b.Servers(o.servers...)} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 	}
 	if o.envoy != nil {
 		o.envoy(t, b)
 	}
 	r.envoy, err = envoyproxy.Start(context.Background(), envoyproxy.StartOptions{Bin: bin, Bootstrap: b, Concurrency: 2})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(r.envoy.Stop)
 	r.url = r.envoy.URL()
 	transport := &http.Transport{MaxIdleConnsPerHost: 256}
@@ -243,9 +236,7 @@ func answering(w http.ResponseWriter, r *http.Request) {
 func unused(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer ln.Close()
 	return ln.Addr().String()
 }

@@ -16,6 +16,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
@@ -31,31 +32,23 @@ func http1Trailers(t *testing.T, b *envoyproxy.Bootstrap) {
 	err := b.Manager(func(m *hcmv3.HttpConnectionManager) {
 		m.HttpProtocolOptions = &corev3.Http1ProtocolOptions{EnableTrailers: true}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 }
 
 // inChunks takes the length of requests away, as others' files do.
 func inChunks(t *testing.T, b *envoyproxy.Bootstrap) {
-	if err := b.ExtProc(func(p *extprocv3.ExternalProcessor) { p.AllowContentLengthHeader = false }); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, b.ExtProc(func(p *extprocv3.ExternalProcessor) { p.AllowContentLengthHeader = false }))
 }
 
 // lengthsAndRetries makes of others' file one that is as dangerous as can be.
 func lengthsAndRetries(t *testing.T, b *envoyproxy.Bootstrap) {
 	http1Trailers(t, b)
 	b.Proto.StaticResources.Listeners[0].PerConnectionBufferLimitBytes = wrapperspb.UInt32(1 << 20) // what is larger is not retried
-	if err := b.ExtProc(func(p *extprocv3.ExternalProcessor) { p.AllowContentLengthHeader = true }); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, b.ExtProc(func(p *extprocv3.ExternalProcessor) { p.AllowContentLengthHeader = true }))
 	err := b.Manager(func(m *hcmv3.HttpConnectionManager) {
 		m.GetRouteConfig().VirtualHosts[0].RetryPolicy = &routev3.RetryPolicy{RetryOn: "5xx", NumRetries: wrapperspb.UInt32(2)}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 }
 
 // together changes a configuration in several ways.
@@ -283,9 +276,7 @@ func TestWireBrokenOff(t *testing.T) {
 				"a coding that is none":  head("x", "/v1/files", "transfer-encoding: xchunked\r\n") + "0\r\n\r\n" + smuggled,
 				"headers without an end": "POST /v1/files HTTP/1.1\r\nhost: llm\r\nx-test-id: x\r\n",
 			} {
-				if err := r.breakOff(bytes); err != nil {
-					t.Errorf("%s: %v", name, err)
-				}
+				require.NoError(t, r.breakOff(bytes), "%s", name)
 				id := "after-" + strings.ReplaceAll(name, " ", "-")
 				status, text, err := wireWays[0].send(r, id, "/v1/chat/completions", chatBody(1))
 				if err != nil || status != 200 {
@@ -345,9 +336,7 @@ func TestUpgradeIsNoWayIn(t *testing.T) {
 				if i%2 == 1 {
 					request = strings.Replace(request, "GET ", "POST ", 1)
 				}
-				if err := r.breakOff(request + smuggled); err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, r.breakOff(request+smuggled))
 			}
 			r.settled()
 			r.envoy.Stop()
@@ -380,9 +369,7 @@ func TestTrailersWithALargeBody(t *testing.T) {
 				}
 				status, text, err := way.send(r, id, "/v1/chat/completions", chatBody(words))
 				reqs, problem := got(id, servers[0], servers[1])
-				if problem != nil {
-					t.Errorf("%s, %s, %d words: %v", file, way.name, words, problem)
-				}
+				require.NoError(t, problem, "%s, %s, %d words", file, way.name, words)
 				for _, q := range reqs {
 					if q.body != routedBody(words) {
 						t.Errorf("%s, %s, %d words: a server got %d bytes, want %d", file, way.name, words, len(q.body), len(routedBody(words)))
@@ -462,9 +449,7 @@ func TestTrailersPastThePicker(t *testing.T) {
 			err := b.ExtProc(func(p *extprocv3.ExternalProcessor) {
 				p.ProcessingMode.RequestBodyMode, p.FailureModeAllow = extprocv3.ProcessingMode_NONE, open
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 		}})
 		for i := range 20 {
 			id := fmt.Sprint("r", i)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
@@ -26,9 +27,7 @@ func find(t *testing.T) string {
 	if errors.Is(err, envoyproxy.ErrNotFound) {
 		t.Skipf("skipped: %v", err)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return bin
 }
 
@@ -43,9 +42,7 @@ func TestShippedFilesAreValid(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	for _, path := range shipped {
-		if err := envoyproxy.Validate(ctx, bin, path); err != nil {
-			t.Error(err)
-		}
+		require.NoError(t, envoyproxy.Validate(ctx, bin, path))
 	}
 }
 
@@ -65,9 +62,7 @@ func TestShippedFilesDifferInTheClusterAlone(t *testing.T) {
 			t.Errorf("listener %d differs:\n%v\n%v", i, l, b.Proto.StaticResources.Listeners[i])
 		}
 	}
-	if !proto.Equal(a.Cluster("endpoint_picker"), b.Cluster("endpoint_picker")) {
-		t.Error("the picker's cluster differs")
-	}
+	require.True(t, proto.Equal(a.Cluster("endpoint_picker"), b.Cluster("endpoint_picker")), "the picker's cluster differs")
 	if a.MaxDestinations() != 0 || b.MaxDestinations() != 1 {
 		t.Errorf("MaxDestinations are %d and %d, want 0 and 1", a.MaxDestinations(), b.MaxDestinations())
 	}
@@ -75,9 +70,7 @@ func TestShippedFilesDifferInTheClusterAlone(t *testing.T) {
 
 func TestBadBootstraps(t *testing.T) {
 	good, err := os.ReadFile(shipped[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for name, tt := range map[string]struct{ old, new, want string }{
 		"unknown field":        {"failure_mode_allow:", "failure_mode_alow:", "failure_mode_alow"},
 		"unknown type":         {"filters.http.router.v3.Router", "filters.http.router.v3.Ruter", "Ruter"},
@@ -90,17 +83,13 @@ func TestBadBootstraps(t *testing.T) {
 			t.Fatalf("%s: %q is not in the file", name, tt.old)
 		}
 		path := filepath.Join(t.TempDir(), "envoy.yaml")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 		if _, err := envoyproxy.ReadBootstrap(path); err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v, want the path and %q in it", name, err, tt.want)
 		}
 	}
 	b, err := envoyproxy.ReadBootstrap(shipped[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if err := b.Picker("localhost:9002"); err == nil || !strings.Contains(err.Error(), `"localhost:9002": want ip:port`) {
 		t.Errorf("an address that is a name: %v", err)
 	}
@@ -110,23 +99,15 @@ func TestBadBootstraps(t *testing.T) {
 func TestStart(t *testing.T) {
 	bin := find(t)
 	b, err := envoyproxy.ReadBootstrap(shipped[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for _, err := range []error{b.Listen("127.0.0.1:0", "127.0.0.1:0"), b.WithoutPicker(), b.Servers("127.0.0.1:1")} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 	}
 	p, err := envoyproxy.Start(context.Background(), envoyproxy.StartOptions{Bin: bin, Bootstrap: b, Concurrency: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer p.Stop()
 	resp, err := http.Get(p.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("with a server that is not there: %s", resp.Status)
@@ -146,16 +127,12 @@ func TestStart(t *testing.T) {
 func TestStartFails(t *testing.T) {
 	bin := find(t)
 	b, err := envoyproxy.ReadBootstrap(shipped[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	// Only Envoy itself knows this rule.
 	err = b.ExtProc(func(p *extprocv3.ExternalProcessor) {
 		p.ProcessingMode.RequestTrailerMode = extprocv3.ProcessingMode_SKIP
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if p, err := envoyproxy.Start(context.Background(), envoyproxy.StartOptions{Bin: bin, Bootstrap: b}); err == nil {
 		p.Stop()
 		t.Error("it started with full duplex and without trailers")
@@ -176,12 +153,8 @@ func TestFind(t *testing.T) {
 	}
 	folder := t.TempDir()
 	path := filepath.Join(folder, ".venv", "bin", "envoy")
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\n"), 0o700))
 	if got, err := envoyproxy.Find(folder); err != nil || got != path {
 		t.Errorf("Find = %s, %v, want %s", got, err, path)
 	}

@@ -5,6 +5,7 @@ import (
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
 )
@@ -19,11 +20,7 @@ func clearRetries(t *testing.T, b *envoyproxy.Bootstrap) {
 			}
 		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	err = b.ExtProc(func(p *extprocv3.ExternalProcessor) { p.GrpcService.InitialMetadata = nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 }

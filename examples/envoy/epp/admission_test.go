@@ -8,6 +8,7 @@ import (
 
 	"github.com/inferpick/inferpick/examples/envoy/epp"
 	"github.com/inferpick/inferpick/examples/envoy/internal/envoyside"
+	"github.com/stretchr/testify/require"
 )
 
 // flowControl lets each endpoint have so many requests.
@@ -99,9 +100,7 @@ func TestReloadOfAdmission(t *testing.T) {
 	r.queued(1)
 	put(t, r.path, base+flowControl(2, "flowControl: {maxBytes: much}\n"))
 	must(t, r.Reload())
-	if !strings.Contains(r.log.String(), ", want a quantity") {
-		t.Errorf("want what is wrong in the log:\n%s", r.log)
-	}
+	require.Contains(t, r.log.String(), ", want a quantity")
 	r.queued(1)
 	reload(base + flowControl(2, ""))
 	destinationOf(t, x.recv())
@@ -151,7 +150,5 @@ func TestDrainRefusesWhatWaits(t *testing.T) {
 	for _, x := range running {
 		x.finish()
 	}
-	if err := r.ends(); err != nil {
-		t.Errorf("Run = %v", err)
-	}
+	require.NoError(t, r.ends(), "Run")
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -84,9 +85,7 @@ func TestDrain(t *testing.T) {
 		t.Errorf("liveness while it drains is %v", s)
 	}
 	exchanged(t, client, "chat") // the gateway has not noticed yet
-	if n := r.Open(); n != 1 {
-		t.Errorf("%d requests are open, want 1", n)
-	}
+	require.Equal(t, 1, r.Open(), "requests are open")
 	// No more connections are taken after the delay, but the exchange goes on.
 	eventually(t, "the port is closed", func() bool {
 		conn, err := net.Dial("tcp", r.Address())
@@ -99,9 +98,7 @@ func TestDrain(t *testing.T) {
 		t.Errorf("liveness at the end is %v", s)
 	}
 	x.finish()
-	if err := r.ends(); err != nil {
-		t.Errorf("Run = %v", err)
-	}
+	require.NoError(t, r.ends(), "Run")
 	if n := r.Open(); n != 0 {
 		t.Errorf("%d requests are open", n)
 	}
@@ -112,22 +109,16 @@ func TestDrainTimeout(t *testing.T) {
 	r := start(t, base, func(o *epp.Options) { o.DrainTimeout = 50 * time.Millisecond })
 	x := open(t, r.client())
 	x.routed("chat")
-	if n := r.Open(); n != 1 {
-		t.Fatalf("%d requests are open, want 1", n)
-	}
+	require.Equal(t, 1, r.Open(), "requests are open")
 	r.stop()
-	if err := r.ends(); err != nil {
-		t.Errorf("Run = %v", err)
-	}
+	require.NoError(t, r.ends(), "Run")
 	if m, err := x.s.Recv(); err == nil {
 		t.Errorf("the exchange got %v, want an error", m)
 	}
 	if n := r.Open(); n != 0 {
 		t.Errorf("%d requests are open", n)
 	}
-	if !strings.Contains(r.log.String(), `msg="requests were cut off" requests=1`) {
-		t.Errorf("want the log to say so:\n%s", r.log)
-	}
+	require.Contains(t, r.log.String(), `msg="requests were cut off" requests=1`)
 }
 
 // TestTrapWatchedHealthHoldsDrain: who watches the health of the picker's port has a
@@ -140,9 +131,7 @@ func TestTrapWatchedHealthHoldsDrain(t *testing.T) {
 		watch(t, conn, name)()
 	}
 	r.stop()
-	if err := r.ends(); err != nil {
-		t.Errorf("Run = %v", err)
-	}
+	require.NoError(t, r.ends(), "Run")
 }
 
 func TestCloseWithoutRun(t *testing.T) {

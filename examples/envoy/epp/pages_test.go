@@ -78,9 +78,7 @@ func TestMetrics(t *testing.T) {
 	page = r.metrics()
 	r.wantMetric(page, 1, "inference_objective_request_error_total", `error_code="model_not_found"`)
 	r.wantMetric(page, 1, "inference_objective_request_total", ofChat...)
-	if strings.Contains(page, "unheard-of") {
-		t.Error("a client has made a series up")
-	}
+	require.False(t, strings.Contains(page, "unheard-of"), "a client has made a series up")
 
 	// Refused after the pool is known.
 	put(t, r.path, poolYAML("llama")+modelYAML("chat", "llama", "llama-8b"))
@@ -189,9 +187,7 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%s: status %d, want %d, type %s\n%s", tt.name, status, tt.status, header.Get("Content-Type"), text)
 		}
 		for _, want := range tt.want {
-			if !strings.Contains(text, want) {
-				t.Errorf("%s: want %q in\n%s", tt.name, want, text)
-			}
+			require.Contains(t, text, want)
 		}
 	}
 	if n := r.Open(); n != 0 {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/examples/envoy/epp"
+	"github.com/stretchr/testify/require"
 )
 
 // TestReloadByItself: a new version is noticed without being told.
@@ -54,12 +55,8 @@ func TestReloadOfABadVersion(t *testing.T) {
 		must(t, r.Reload())
 		page := r.pageAt("/config")
 		for _, want := range tt.want {
-			if !strings.Contains(r.log.String(), want) {
-				t.Errorf("%s: want %q in the log\n%s", tt.name, want, r.log)
-			}
-			if !strings.Contains(page, want) {
-				t.Errorf("%s: want %q in\n%s", tt.name, want, page)
-			}
+			require.Contains(t, r.log.String(), want)
+			require.Contains(t, page, want)
 		}
 		r.wantMetric(r.metrics(), 1, "inferpick_config_rejected_objects", `kind="`+tt.kind+`"`)
 		exchanged(t, c, "chat") // as before
@@ -95,9 +92,7 @@ func TestReloadKeepsSchedulers(t *testing.T) {
 	}
 	put(t, r.path, base+modelYAML("other", "llama", "llama-8b")+roundRobin)
 	must(t, r.Reload())
-	if n := r.Open(); n != 1 {
-		t.Errorf("%d requests are open after the reload, want 1", n)
-	}
+	require.Equal(t, 1, r.Open(), "requests are open after the reload")
 	if got := exchanged(t, c, "other"); got != addressB {
 		t.Errorf("the second goes to %s, want %s: the scheduler was replaced", got, addressB)
 	}
@@ -114,9 +109,7 @@ func TestReloadReplacesSchedulers(t *testing.T) {
 	x.routed("chat")
 	put(t, r.path, base+roundRobin+"schedulingProfiles: [{name: default, fallbacks: 1, plugins: [{pluginRef: round-robin-picker}]}]\n")
 	must(t, r.Reload())
-	if n := r.Open(); n != 1 {
-		t.Errorf("%d requests are open after the reload, want 1", n)
-	}
+	require.Equal(t, 1, r.Open(), "requests are open after the reload")
 	y := open(t, c)
 	if got := y.routed("chat"); got != addressA {
 		t.Errorf("the first of the new scheduler goes to %s, want %s", got, addressA)
@@ -126,9 +119,7 @@ func TestReloadReplacesSchedulers(t *testing.T) {
 	z := open(t, c)
 	z.routed("chat")
 	for i, x := range []*exchange{y, x, z} {
-		if n := r.Open(); n != 3-i {
-			t.Errorf("%d requests are open, want %d", n, 3-i)
-		}
+		require.Equal(t, 3-i, r.Open(), "requests are open")
 		x.finish()
 		eventually(t, "one less is open", func() bool { return r.Open() <= 2-i })
 	}
@@ -158,9 +149,7 @@ func TestReloadOfPools(t *testing.T) {
 		t.Errorf("status when the pool is gone: %d", status)
 	}
 	exchanged(t, c, "code")
-	if n := r.Open(); n != 1 {
-		t.Errorf("%d requests are open, want the one of the pool that is gone", n)
-	}
+	require.Equal(t, 1, r.Open(), "requests are open")
 	x.finish()
 	eventually(t, "nothing is open", func() bool { return r.Open() == 0 })
 

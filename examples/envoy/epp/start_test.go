@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/examples/envoy/epp"
+	"github.com/stretchr/testify/require"
 )
 
 func TestStartRefused(t *testing.T) {
@@ -73,9 +74,7 @@ func TestStartRefused(t *testing.T) {
 				t.Fatal("no error")
 			}
 			for _, want := range tt.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("error is %q, want %q in it", err, want)
-				}
+				require.Contains(t, err.Error(), want)
 			}
 		})
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
@@ -70,17 +71,13 @@ func BenchmarkExchange(b *testing.B) {
 			var in []mem.BufferSlice
 			for _, m := range messages {
 				data, err := proto.Marshal(m)
-				if err != nil {
-					b.Fatal(err)
-				}
+				require.NoError(b, err)
 				in = append(in, mem.BufferSlice{mem.SliceBuffer(data)})
 			}
 			b.ReportAllocs()
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
-				if err := f.server.Process(&wire{ctx: context.Background(), codec: codec, in: in}); err != nil {
-					b.Fatal(err)
-				}
+				require.NoError(b, f.server.Process(&wire{ctx: context.Background(), codec: codec, in: in}))
 			}
 		})
 	}

@@ -47,9 +47,7 @@ func TestMaxStreams(t *testing.T) {
 		if _, err := s.s.Recv(); err == nil {
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("there is no room after one has left")
-		}
+		require.False(t, time.Now().After(deadline), "there is no room after one has left")
 	}
 }
 
@@ -114,8 +112,6 @@ func TestNoIdleTimeout(t *testing.T) {
 	s := begin(t, f, duplex, duplex)
 	s.send(responseHeaders(204, "", true))
 	s.recv()
-	if err := s.ends(); err != nil {
-		t.Error(err)
-	}
+	require.NoError(t, s.ends())
 	f.free(t)
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -31,13 +32,9 @@ func TestCodecEqualsGRPCs(t *testing.T) {
 		} {
 			for _, direction := range []struct{ write, read encoding.CodecV2 }{{ours, theirs}, {theirs, ours}, {ours, ours}} {
 				data, err := direction.write.Marshal(m)
-				if err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, err)
 				got := m.ProtoReflect().New().Interface()
-				if err := direction.read.Unmarshal(data, got); err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, direction.read.Unmarshal(data, got))
 				if !proto.Equal(got, m) {
 					t.Errorf("a %T with a body of %d bytes became %.200v", m, size, got)
 				}
@@ -81,9 +78,7 @@ func TestCodecErrors(t *testing.T) {
 func FuzzCodec(f *testing.F) {
 	for _, m := range []proto.Message{requestBody(strings.Repeat("x", 1500), true), responseBody(strings.Repeat("y", 1500), false), requestHeaders(false)} {
 		data, err := proto.Marshal(m)
-		if err != nil {
-			f.Fatal(err)
-		}
+		require.NoError(f, err)
 		f.Add(data)
 		f.Add(append(data, data...))
 	}

@@ -12,6 +12,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -120,19 +121,13 @@ func newFixture(t testing.TB, change func(*picker.Options, *director.Options, *s
 func (f *fixture) sets(t testing.TB, list string, addresses []string) {
 	t.Helper()
 	objects, err := decodeList(list)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var specs []datastore.EndpointSpec
 	for i, a := range addresses {
 		specs = append(specs, datastore.EndpointSpec{ID: string(rune('a' + i)), Address: a, Labels: map[string]string{"app": "llama"}})
 	}
-	if err := f.store.Apply(objects...); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.store.SetEndpoints(types.NamespacedName{Name: "llama"}, specs); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, f.store.Apply(objects...))
+	require.NoError(t, f.store.SetEndpoints(types.NamespacedName{Name: "llama"}, specs))
 }
 
 func decodeList(list string) ([]types.Object, error) {
@@ -166,9 +161,7 @@ func (f *fixture) free(t testing.TB) {
 func (f *fixture) dial(t testing.TB) extprocv3.ExternalProcessorClient {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	g := grpc.NewServer(grpc.MaxRecvMsgSize(64<<20), grpc.ForceServerCodecV2(picker.NewCodec()))
 	extprocv3.RegisterExternalProcessorServer(g, f.server)
 	done := make(chan struct{})
@@ -177,9 +170,7 @@ func (f *fixture) dial(t testing.TB) extprocv3.ExternalProcessorClient {
 		g.Serve(ln)
 	}()
 	conn, err := grpc.NewClient(ln.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Cleanup(func() {
 		conn.Close()
 		g.Stop()
@@ -202,9 +193,7 @@ func open(t testing.TB, c extprocv3.ExternalProcessorClient, request, response p
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	s, err := c.Process(metadata.AppendToOutgoingContext(ctx, pairs...))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return &stream{t, s, cancel, &extprocv3.ProtocolConfiguration{RequestBodyMode: request, ResponseBodyMode: response}}
 }
 

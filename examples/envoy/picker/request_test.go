@@ -9,6 +9,7 @@ import (
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -45,9 +46,7 @@ func TestFullDuplex(t *testing.T) {
 			}
 			m := s.recv()
 			headers := m.GetRequestHeaders().GetResponse().GetHeaderMutation()
-			if got := destinationOf(t, m, headers); got != allThree {
-				t.Errorf("destination is %q, want %q", got, allThree)
-			}
+			require.Equal(t, allThree, destinationOf(t, m, headers), "destination")
 			if tt.trailers {
 				checkWhole(t, m, routedBody(tt.words))
 			} else {
@@ -76,9 +75,7 @@ func TestHeadersOfTheProtocol(t *testing.T) {
 	s.send(requestBody(chatBody(1), true))
 	m := s.recv()
 	mu := mutationOf(t, m.GetRequestHeaders().GetResponse().GetHeaderMutation())
-	if got := destinationOf(t, m, m.GetRequestHeaders().GetResponse().GetHeaderMutation()); got != allThree {
-		t.Errorf("destination is %q, want the picker's own", got)
-	}
+	require.Equal(t, allThree, destinationOf(t, m, m.GetRequestHeaders().GetResponse().GetHeaderMutation()), "destination")
 	for _, name := range []string{subsetKey, servedKey, fallbackKey, "accept-encoding"} {
 		if !contains(mu.removed, name) {
 			t.Errorf("header %s is not removed: %v", name, mu.removed)
@@ -229,9 +226,7 @@ func TestSubset(t *testing.T) {
 						}
 						return
 					}
-					if got := metadataDestination(m); got != tt.want {
-						t.Errorf("destination is %q, want %q", got, tt.want)
-					}
+					require.Equal(t, tt.want, metadataDestination(m), "destination")
 				})
 			}
 		}
@@ -265,9 +260,7 @@ func TestRequestHeaders(t *testing.T) {
 	if len(id) != 36 || f.routes[1].Request.ID != id {
 		t.Errorf("id is %q, and %q in the request", id, f.routes[1].Request.ID)
 	}
-	if !strings.Contains(string(body), `"model": "mine"`) {
-		t.Errorf("body is %s", body)
-	}
+	require.Contains(t, string(body), `"model": "mine"`)
 
 	// value is what older Envoys fill in instead of raw_value.
 	s = open(t, client, duplex, duplex)
@@ -304,9 +297,7 @@ func TestDestinations(t *testing.T) {
 			s.send(requestHeaders(false, picker.DestinationsMetadata, "all")) // a client may not
 			s.send(requestBody(chatBody(1), true))
 			m := s.recv()
-			if got := destinationOf(t, m, m.GetRequestHeaders().GetResponse().GetHeaderMutation()); got != tt.want {
-				t.Errorf("destinations are %q, want %q", got, tt.want)
-			}
+			require.Equal(t, tt.want, destinationOf(t, m, m.GetRequestHeaders().GetResponse().GetHeaderMutation()), "destinations")
 		})
 	}
 	client := newFixture(t, nil).dial(t)
@@ -322,18 +313,14 @@ func TestDestinations(t *testing.T) {
 // TestPoolMetadata: a route of Envoy may name its pool, as clients cannot.
 func TestPoolMetadata(t *testing.T) {
 	f := newFixture(t, nil)
-	if err := f.store.SetEndpoints(types.NamespacedName{Name: "other"}, nil); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, f.store.SetEndpoints(types.NamespacedName{Name: "other"}, nil))
 	client := f.dial(t)
 	for pool, want := range map[string]int{"llama": 0, "default/llama": 0, "other": 503, "elsewhere/llama": 503} {
 		s := open(t, client, duplex, duplex, picker.PoolMetadata, pool)
 		s.send(requestHeaders(false, picker.PoolMetadata, "llama"))
 		s.send(requestBody(chatBody(1), true))
 		m := s.recv()
-		if got := int(m.GetImmediateResponse().GetStatus().GetCode()); got != want {
-			t.Errorf("pool %s: immediate status is %d, want %d", pool, got, want)
-		}
+		require.Equal(t, want, int(m.GetImmediateResponse().GetStatus().GetCode()), "pool %s: immediate status", pool)
 	}
 	s := open(t, client, duplex, duplex, picker.PoolMetadata, "a/b/c")
 	s.send(requestHeaders(false))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // begin sends a request up to the point where a response is awaited.
@@ -223,9 +224,7 @@ func TestResponseWithoutBody(t *testing.T) {
 	if m := s.recv(); m.GetResponseHeaders() == nil {
 		t.Errorf("got %v", m)
 	}
-	if err := s.ends(); err != nil {
-		t.Error(err)
-	}
+	require.NoError(t, s.ends())
 	if out := f.outcome(t); out.Status != 204 || out.Cancelled {
 		t.Errorf("outcome is %+v", out)
 	}
@@ -259,9 +258,7 @@ func TestEarlyAnswer(t *testing.T) {
 	if body, _ := s.chunks(); string(body) != "request timeout" {
 		t.Errorf("body is %q", body)
 	}
-	if err := s.ends(); err != nil {
-		t.Error(err)
-	}
+	require.NoError(t, s.ends())
 	if len(f.routes) != 0 {
 		t.Error("a request that never was complete was routed")
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/scheduling/director"
@@ -70,9 +71,7 @@ func TestTrailersPastThePicker(t *testing.T) {
 		if status, _, _ := immediateOf(t, s.recv()); status != 400 {
 			t.Errorf("status is %d, want 400", status)
 		}
-		if err := s.ends(); err != nil {
-			t.Error(err)
-		}
+		require.NoError(t, s.ends())
 		f.free(t)
 	}
 }

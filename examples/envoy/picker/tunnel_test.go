@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -61,9 +62,7 @@ func TestTunnel(t *testing.T) {
 		t.Errorf("%d are booked at a while it is open, want 1", f.load("a"))
 	}
 	down("", true)
-	if err := s.ends(); err != nil {
-		t.Error(err)
-	}
+	require.NoError(t, s.ends())
 	if out := f.outcome(t); out.Failed() || out.Cancelled {
 		t.Errorf("outcome is %+v", out)
 	}
@@ -97,9 +96,7 @@ func TestTunnelPastThePicker(t *testing.T) {
 			t.Errorf("%v: %d are booked at a while it is open", tt, f.load("a"))
 		}
 		s.s.CloseSend()
-		if err := s.ends(); err != nil {
-			t.Errorf("%v: %v", tt, err)
-		}
+		require.NoError(t, s.ends(), "%v", tt)
 		if out := f.outcome(t); out.Failed() || out.Cancelled != (tt.response == duplex) {
 			t.Errorf("%v: outcome is %+v", tt, out)
 		}

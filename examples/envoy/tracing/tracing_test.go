@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -48,9 +49,7 @@ type fixture struct {
 
 func must(t *testing.T, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 }
 
 func newFixture(t *testing.T, addresses ...string) *fixture {
@@ -214,9 +213,7 @@ func TestNoParent(t *testing.T) {
 			t.Errorf("%q: parent is %v", pairs, span.Parent)
 		}
 		want := "00-" + span.SpanContext.TraceID().String() + "-" + span.SpanContext.SpanID().String() + "-01"
-		if headers["traceparent"] != want {
-			t.Errorf("%q: traceparent is %q, want %q", pairs, headers["traceparent"], want)
-		}
+		require.Equal(t, want, headers["traceparent"], "%q: traceparent", pairs)
 	}
 }
 

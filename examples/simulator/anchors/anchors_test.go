@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/inferpick/inferpick/examples/simulator/anchors"
+	"github.com/stretchr/testify/require"
 )
 
 // TestShort plays a small part of everything: each anchor is measured, and the
@@ -20,13 +21,9 @@ func TestShort(t *testing.T) {
 		last = done
 	}}
 	failed, err := anchors.Run(context.Background(), &one, o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	t.Logf("%d failed\n%s", failed, one.String())
-	if strings.Contains(one.String(), "MISSING") {
-		t.Error("an anchor was not measured")
-	}
+	require.False(t, strings.Contains(one.String(), "MISSING"), "an anchor was not measured")
 	if last != 1 {
 		t.Errorf("progress ended at %v", last)
 	}

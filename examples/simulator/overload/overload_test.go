@@ -5,11 +5,11 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/inferpick/inferpick/examples/simulator/overload"
 	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/stretchr/testify/require"
 )
 
 const chat = "chat, 64 places"
@@ -17,13 +17,9 @@ const chat = "chat, 64 places"
 func run(t *testing.T, o overload.Options) (*overload.Result, string) {
 	t.Helper()
 	r, err := overload.Run(t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var out bytes.Buffer
-	if err := r.Write(&out); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, r.Write(&out))
 	return r, out.String()
 }
 
@@ -66,9 +62,7 @@ func TestOverload(t *testing.T) {
 		t.Errorf("%v of standard requests were served at 150 %%, %v of sheddable ones", standard.Served, sheddable.Served)
 	}
 	for _, want := range []string{chat, "reference", "inferpick", "150 %"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("the tables say nothing of %q:\n%s", want, text)
-		}
+		require.Contains(t, text, want)
 	}
 	if _, again := run(t, overload.Options{Quick: true, Only: []string{chat}}); again != text {
 		t.Errorf("a second time:\n%s\nthe first time:\n%s", again, text)
@@ -88,9 +82,7 @@ func TestMoreControls(t *testing.T) {
 	for _, row := range r.Scenarios[0].Rows {
 		found = found || row.Control == "mine" && row.Throughput > 0
 	}
-	if !found {
-		t.Error("a control of one's own was not played")
-	}
+	require.True(t, found, "a control of one's own was not played")
 }
 
 func TestStops(t *testing.T) {
@@ -104,13 +96,9 @@ func TestStops(t *testing.T) {
 func TestBadTrace(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "trace.csv")
 	for _, text := range []string{"", "req_time_s,client,prompt_tokens,output_tokens\n", "req_time_s,client,prompt_tokens,output_tokens\n1,a,x,2\n", "a,b\n1,2\n"} {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 		_, err := overload.PlayFairness(t.Context(), overload.Options{VTC: file, Seeds: []uint64{1}}, 0.01)
-		if err == nil || !strings.Contains(err.Error(), file) {
-			t.Errorf("%q: error %v, want one that names the file", text, err)
-		}
+		require.ErrorContains(t, err, file)
 	}
 }
 
@@ -121,9 +109,7 @@ func TestFairness(t *testing.T) {
 		t.Skip("plays ten runs, each in one goroutine")
 	}
 	list, err := overload.PlayFairness(t.Context(), overload.Options{Seeds: []uint64{101}}, 0.15)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for _, f := range list {
 		first := f.Rows[0]
 		for _, r := range f.Rows[1:3] {

@@ -15,6 +15,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // profile returns a new profile of p, with made up truths where it needs to know
@@ -80,9 +81,7 @@ func TestSchedules(t *testing.T) {
 			req := blocks("system", 4, i%7, 20)
 			req.Priority = types.PrioritySheddable
 			d, err := s.Schedule(ctx, req, eps)
-			if err != nil {
-				t.Fatalf("%s: %v", p.Name, err)
-			}
+			require.NoError(t, err, "%s", p.Name)
 			// The default keeps away from servers that fail, as they do here.
 			if len(d.Fallbacks) != plugins.DefaultFallbacks && p.Name != "default" && p.Name != "gie-0.3" && !strings.HasPrefix(p.Name, "llmd-sticky") {
 				t.Errorf("%s: %d fallbacks, want %d", p.Name, len(d.Fallbacks), plugins.DefaultFallbacks)
@@ -130,9 +129,7 @@ func TestDeterminism(t *testing.T) {
 			for i := range 400 {
 				c.wait(10 * time.Millisecond)
 				d, err := s.Schedule(ctx, blocks(i%5, 10, i, 5), eps)
-				if err != nil {
-					t.Fatal(err)
-				}
+				require.NoError(t, err)
 				ways = append(ways, fmt.Sprint(d.Endpoint.ID, d.Fallbacks[0].ID))
 				if open = append(open, d); len(open) > 30 {
 					open[0].FirstToken()

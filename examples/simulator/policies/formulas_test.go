@@ -13,6 +13,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func TestLeastRequests(t *testing.T) {
@@ -21,9 +22,7 @@ func TestLeastRequests(t *testing.T) {
 	book(eps[0], 3, 0)
 	book(eps[1], 1, 5000)
 	book(eps[2], 1, 0)
-	if got := order(t, start(t, policies.LeastRequests(), c), blocks("x", 1), eps); got != "b=c>a" {
-		t.Errorf("with 3, 1, 1 in flight: %s, want b=c>a", got)
-	}
+	require.Equal(t, "b=c>a", order(t, start(t, policies.LeastRequests(), c), blocks("x", 1), eps), "with 3, 1, 1 in flight")
 }
 
 // Of two endpoints power of two sees both; of three it never takes the fullest.
@@ -36,9 +35,7 @@ func TestPowerOfTwo(t *testing.T) {
 	taken := map[string]int{}
 	for range 3000 {
 		d, err := s.Schedule(ctx, blocks("x", 1), eps)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		taken[d.Endpoint.ID]++
 		d.Done(types.Outcome{})
 	}
@@ -57,29 +54,21 @@ func TestVLLMDataParallel(t *testing.T) {
 		endpoint(c, "d", schedulingtest.Waiting(5)),                             // 20
 	}
 	s := start(t, policies.VLLMDataParallel(), c)
-	if got := order(t, s, blocks("x", 1), eps); got != "b=c>a>d" {
-		t.Errorf("4·waiting + running of 18, 17, 17, 20: %s, want b=c>a>d", got)
-	}
+	require.Equal(t, "b=c>a>d", order(t, s, blocks("x", 1), eps), "4·waiting + running of 18, 17, 17, 20")
 	// Each request sent since the reading counts as one waiting: 18, 25, 17, 20. What
 	// it came to in the meantime is not known.
 	c.wait(time.Millisecond)
 	serve(t, s, blocks("x", 1), eps[1])
 	send(t, s, blocks("x", 1), eps[1])
-	if got := order(t, s, blocks("x", 1), eps); got != "c>a>d>b" {
-		t.Errorf("after two to b: %s, want c>a>d>b", got)
-	}
+	require.Equal(t, "c>a>d>b", order(t, s, blocks("x", 1), eps), "after two to b")
 	// A later reading has them.
 	m := eps[1].Metrics
 	m.UpdatedAt, m.Running = c.now, types.Known(16)
 	eps[1] = eps[1].WithMetrics(m)
-	if got := order(t, s, blocks("x", 1), eps); got != "b>c>a>d" {
-		t.Errorf("after a reading of 16 at b: %s, want b>c>a>d", got)
-	}
+	require.Equal(t, "b>c>a>d", order(t, s, blocks("x", 1), eps), "after a reading of 16 at b")
 	// Readings do not become unknown with age.
 	c.wait(time.Hour)
-	if got := order(t, s, blocks("x", 1), eps); got != "b>c>a>d" {
-		t.Errorf("an hour later: %s, want b>c>a>d", got)
-	}
+	require.Equal(t, "b>c>a>d", order(t, s, blocks("x", 1), eps), "an hour later")
 }
 
 // The tree is that of plugins.DecisionTree for a critical request, whatever the
@@ -135,9 +124,7 @@ func TestGIE03ByHand(t *testing.T) {
 		{"nobody has a low queue", []*types.Endpoint{at("a", 128, .9), at("b", 128, .1)}, "b"},
 	}
 	for _, tt := range tests {
-		if got := order(t, start(t, policies.GIE03(), c), blocks("x", 1), tt.eps); got != tt.want {
-			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
-		}
+		require.Equal(t, tt.want, order(t, start(t, policies.GIE03(), c), blocks("x", 1), tt.eps), "%s", tt.name)
 	}
 }
 
@@ -240,9 +227,7 @@ func TestSGLang(t *testing.T) {
 		for i, n := range tt.loads {
 			book(eps[i], n, 0)
 		}
-		if got := order(t, s, blocks("q", 10), eps); got != tt.want {
-			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
-		}
+		require.Equal(t, tt.want, order(t, s, blocks("q", 10), eps), "%s", tt.name)
 	}
 }
 
@@ -270,9 +255,7 @@ func TestAIBrixPrefix(t *testing.T) {
 			serve(t, s, blocks("q", n), eps[i])
 			book(eps[i], tt.loads[i], 0)
 		}
-		if got := order(t, s, blocks("q", 10), eps); got != tt.want {
-			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
-		}
+		require.Equal(t, tt.want, order(t, s, blocks("q", 10), eps), "%s", tt.name)
 		c.wait(20*time.Minute + time.Second)
 		if a, b := order(t, s, blocks("q", 10), eps), order(t, start(t, policies.LeastRequests(), c), blocks("q", 10), eps); a != b {
 			t.Errorf("%s: 20 minutes later %s, want least requests, %s", tt.name, a, b)
@@ -287,9 +270,7 @@ func TestAIBrixAtTheDeviation(t *testing.T) {
 	s := start(t, policies.AIBrixPrefix(), c)
 	serve(t, s, blocks("q", 5), eps[1])
 	book(eps[1], 2, 0)
-	if got := order(t, s, blocks("q", 5), eps); got != "b>a" {
-		t.Errorf("%s, want b>a", got)
-	}
+	require.Equal(t, "b>a", order(t, s, blocks("q", 5), eps))
 }
 
 func TestDynamo(t *testing.T) {
@@ -336,9 +317,7 @@ func TestDynamoMoves(t *testing.T) {
 	s.Forget(eps[1])
 	send(t, s, blocks("x", 3), eps[1]).FirstToken()
 	d.Done(types.Outcome{})
-	if got := detail(t, s, blocks("y", 1), eps, 1); got != "5 blocks" {
-		t.Errorf("after a restart: %s, want 5 blocks", got)
-	}
+	require.Equal(t, "5 blocks", detail(t, s, blocks("y", 1), eps, 1), "after a restart")
 }
 
 func TestCHWBL(t *testing.T) {
@@ -373,9 +352,7 @@ func TestCHWBL(t *testing.T) {
 		for _, i := range tt.want {
 			want = append(want, ring[i])
 		}
-		if got := order(t, s, blocks("x", 2), eps); got != strings.Join(want, ">") {
-			t.Errorf("%s: %s, want %s", tt.name, got, strings.Join(want, ">"))
-		}
+		require.Equal(t, strings.Join(want, ">"), order(t, s, blocks("x", 2), eps), "%s", tt.name)
 		for i, id := range ring {
 			book(by[id], -tt.loads[i], 0)
 		}
@@ -431,9 +408,7 @@ func TestLLMDSticky(t *testing.T) {
 		for i, n := range tt.tokens {
 			book(eps[i], 0, n)
 		}
-		if got := order(t, s, blocks("q", 10), eps); got != tt.want {
-			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
-		}
+		require.Equal(t, tt.want, order(t, s, blocks("q", 10), eps), "%s", tt.name)
 	}
 }
 
@@ -454,9 +429,7 @@ func TestLLMDStickyAllWarm(t *testing.T) {
 		}
 		book(eps[0], 1, 500_000)
 		book(eps[1], 2, 100)
-		if got := order(t, s, blocks("q", 10), eps); got != tt.want {
-			t.Errorf("%s, want %s", got, tt.want)
-		}
+		require.Equal(t, tt.want, order(t, s, blocks("q", 10), eps))
 	}
 }
 
@@ -514,16 +487,12 @@ func TestLMetric(t *testing.T) {
 	book(eps[0], 4, 36)                 // (64 + 36)·5
 	book(eps[1], 1, 90)                 // (160 + 90)·2
 	book(eps[2], 2, 0)                  // 160·3
-	if got := order(t, s, blocks("q", 10), eps); got != "c>a=b" {
-		t.Errorf("100·5, 250·2 and 160·3: %s, want c>a=b", got)
-	}
+	require.Equal(t, "c>a=b", order(t, s, blocks("q", 10), eps), "100·5, 250·2 and 160·3")
 	// A prompt that is cached goes to the smaller batch: 1·5 and 1·2.
 	eps = idle(c, 2)
 	for i, n := range []int64{4, 1} {
 		serve(t, s, blocks("z", 6), eps[i])
 		book(eps[i], n, 0)
 	}
-	if got := order(t, s, blocks("z", 6), eps); got != "b>a" {
-		t.Errorf("cached on both: %s, want b>a", got)
-	}
+	require.Equal(t, "b>a", order(t, s, blocks("z", 6), eps), "cached on both")
 }

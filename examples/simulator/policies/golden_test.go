@@ -13,6 +13,7 @@ import (
 	"github.com/inferpick/inferpick/examples/simulator/policies"
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+	"github.com/stretchr/testify/require"
 )
 
 var update = flag.Bool("update", false, "write the golden file anew")
@@ -35,22 +36,16 @@ func TestGolden(t *testing.T) {
 			r, err := simulation.Run(context.Background(), simulation.Config{
 				Fleet: simulation.Uniform(4, engine.Config{}), Workload: w.spec, Policy: p, Duration: 20 * time.Second, Seed: 1,
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			fmt.Fprintf(&got, "  %-18s %5d %.5f %.5f %.4f %.4f\n", p.Name, r.Completed, r.TTFT.P90, r.TPOT.P90, r.E2E.P90, r.PrefixHits)
 		}
 	}
 	golden := filepath.Join("testdata", "golden.txt")
 	if *update {
-		if err := os.WriteFile(golden, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(golden, []byte(got.String()), 0o644))
 	}
 	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if got.String() != string(want) {
 		t.Errorf("policies do something else than written down:\n%s\nwant:\n%s", got.String(), want)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 var ctx = context.Background()
@@ -26,9 +27,7 @@ func start(t testing.TB, p scheduling.Profile, c *clock) *scheduling.Scheduler {
 	t.Helper()
 	p.Seed, p.Now = 1, func() time.Time { return c.now }
 	s, err := scheduling.New(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return s
 }
 
@@ -63,9 +62,7 @@ func blocks(parts ...any) *types.Request {
 func send(t testing.TB, s *scheduling.Scheduler, req *types.Request, ep *types.Endpoint) *scheduling.Decision {
 	t.Helper()
 	d, err := s.Schedule(ctx, req, []*types.Endpoint{ep})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return d
 }
 
@@ -116,9 +113,7 @@ func order(t testing.TB, s *scheduling.Scheduler, req *types.Request, eps []*typ
 func explain(t testing.TB, s *scheduling.Scheduler, req *types.Request, eps []*types.Endpoint) *scheduling.Explanation {
 	t.Helper()
 	x, err := s.Explain(ctx, req, eps)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return x
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func TestLowest(t *testing.T) {
@@ -91,9 +92,7 @@ func TestHistoryAgainstList(t *testing.T) {
 		}
 		*u = slices.DeleteFunc(*u, func(x use) bool { return now.Sub(x.at) > time.Minute })
 		*u = (*u)[max(0, len(*u)-12):]
-		if got := h.Held(ep); got != len(*u) {
-			t.Fatalf("Held = %d, want %d", got, len(*u))
-		}
+		require.Equal(t, len(*u), h.Held(ep), "Held")
 		if n := h.Held(eps[0]) + h.Held(eps[1]); n != h.held {
 			t.Fatalf("held = %d, the endpoints hold %d", h.held, n)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/inferpick/inferpick/examples/simulator/policies"
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+	"github.com/stretchr/testify/require"
 )
 
 // slip is by how much a ratio may grow before it is a regression.
@@ -54,14 +55,10 @@ func TestPolicyRegression(t *testing.T) {
 		var p90 [2][3]float64
 		for i, name := range []string{"default", tt.rival} {
 			chosen, err := policies.ByName(name)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			c.Policy = chosen[0]
 			r, err := simulation.Run(ctx, c)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			p90[i] = [3]float64{r.TTFT.P90, r.TPOT.P90, r.E2E.P90}
 		}
 		var q [3]float64
@@ -73,14 +70,10 @@ func TestPolicyRegression(t *testing.T) {
 	}
 	file := filepath.Join("testdata", "ratios.txt")
 	if *update {
-		if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, os.WriteFile(file, []byte(got.String()), 0o644))
 	}
 	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	lines := strings.Split(strings.TrimSpace(string(want)), "\n")[1:]
 	if len(lines) != len(tests) {
 		t.Fatalf("%s has %d cases, want %d", file, len(lines), len(tests))

@@ -12,6 +12,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // met is a tracker that remembers which endpoints were chosen, to look at their
@@ -73,9 +74,7 @@ func TestSimulation(t *testing.T) {
 						Fleet: simulation.Uniform(4, small), Workload: tt.workload, Policy: watched(p, m), Gateways: tt.gateways,
 						Duration: 3 * time.Second, Seed: 7, Faults: tt.faults,
 					})
-					if err != nil {
-						t.Fatalf("%s: %v", p.Name, err)
-					}
+					require.NoError(t, err, "%s", p.Name)
 					if report.Completed != report.Arrived || report.Arrived < 20 {
 						t.Errorf("%s: %d completed of %d, %d failed, %d shed, %d unfinished", p.Name,
 							report.Completed, report.Arrived, report.Failed, report.Shed, report.Unfinished)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/inferpick/inferpick/examples/simulator/suite"
+	"github.com/stretchr/testify/require"
 )
 
 // A suite that was played before gives the same table without playing anything, but
@@ -16,17 +17,11 @@ func TestRecords(t *testing.T) {
 	with := func(fresh ...string) (table string, lines int) {
 		t.Helper()
 		records, err := suite.OpenRecords(path, fresh)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		_, table = play(t, suite.Options{Records: records})
-		if err := records.Close(); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, records.Close())
 		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		return table, strings.Count(string(data), "\n")
 	}
 	_, plain := play(t, suite.Options{})
@@ -50,9 +45,7 @@ func TestRecords(t *testing.T) {
 func TestRecordsErrors(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "runs.jsonl")
-	if err := os.WriteFile(path, []byte("{}\n{\"case\": 3}\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(path, []byte("{}\n{\"case\": 3}\n"), 0o644))
 	if _, err := suite.OpenRecords(path, nil); err == nil || !strings.Contains(err.Error(), "line 2") {
 		t.Errorf("OpenRecords of a bad line = %v, want its number", err)
 	}
@@ -63,9 +56,7 @@ func TestRecordsErrors(t *testing.T) {
 
 func TestTuningNeedsSeeds(t *testing.T) {
 	s, err := suite.Parse([]byte(small))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	chosen := policiesOf(t, "random")
 	if _, err := suite.Run(t.Context(), s, chosen, suite.Options{Tuning: true}); err == nil || !strings.Contains(err.Error(), "tuning.seeds") {
 		t.Errorf("Run = %v, want an error that names tuning.seeds", err)

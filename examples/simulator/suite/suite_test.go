@@ -14,6 +14,7 @@ import (
 	"github.com/inferpick/inferpick/examples/simulator/policies"
 	"github.com/inferpick/inferpick/examples/simulator/suite"
 	"github.com/inferpick/inferpick/scheduling/simulation"
+	"github.com/stretchr/testify/require"
 )
 
 const small = `{
@@ -29,13 +30,9 @@ const small = `{
 func play(t *testing.T, o suite.Options) (*suite.Result, string) {
 	t.Helper()
 	s, err := suite.Parse([]byte(small))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	r, err := suite.Run(context.Background(), s, policiesOf(t, "random,least-req,classic-223"), o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	var out strings.Builder
 	r.Write(&out)
 	return r, out.String()
@@ -44,9 +41,7 @@ func play(t *testing.T, o suite.Options) (*suite.Result, string) {
 func policiesOf(t *testing.T, list string) []simulation.Policy {
 	t.Helper()
 	chosen, err := policies.ByName(list)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return chosen
 }
 
@@ -71,9 +66,7 @@ func TestRun(t *testing.T) {
 		for f := range suite.Figures() {
 			best := math.Inf(1)
 			for _, row := range c.Rows {
-				if row.Err != nil {
-					t.Fatalf("%s, %s: %v", c.Title(), row.Policy, row.Err)
-				}
+				require.NoError(t, row.Err, "%s, %s", c.Title(), row.Policy)
 				if row.Policy != "least-req" { // the bound
 					best = min(best, row.Ratio[f])
 				}
@@ -87,9 +80,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("Broken() = %q, want that of random", b)
 	}
 	for _, want := range []string{"OVERLOAD", "SKIPPED", "REGRET over 2 cases", "REQUIREMENT BROKEN", "chat at 30 %", "own rate"} {
-		if !strings.Contains(out, want) {
-			t.Errorf("the table lacks %q:\n%s", want, out)
-		}
+		require.Contains(t, out, want)
 	}
 	if _, again := play(t, suite.Options{Workers: 1}); again != out {
 		t.Error("one worker gives another table than several")
@@ -98,9 +89,7 @@ func TestRun(t *testing.T) {
 
 func TestCancelled(t *testing.T) {
 	s, err := suite.Parse([]byte(small))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if _, err := suite.Run(ctx, s, policies.All(), suite.Options{}); err == nil {
@@ -112,9 +101,7 @@ func TestCancelled(t *testing.T) {
 func TestCommittedSuites(t *testing.T) {
 	for _, file := range []string{"suite.json", "robust.json"} {
 		s, err := suite.Load(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		for _, list := range []string{s.Capacity, s.Bound, s.Quick.Policies} {
 			if _, err := policies.ByName(list); err != nil {
 				t.Errorf("%s: %v", file, err)
@@ -126,9 +113,7 @@ func TestCommittedSuites(t *testing.T) {
 // TestCommittedNoise: each case with noise is there without it, to compare with.
 func TestCommittedNoise(t *testing.T) {
 	s, err := suite.Load("robust.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	noisy := 0
 	for _, c := range s.Scenarios {
 		if c.Fleet.Noise == (suite.Noise{}) {
@@ -142,9 +127,7 @@ func TestCommittedNoise(t *testing.T) {
 			t.Errorf("%q is not there without noise", c.Name)
 		}
 	}
-	if noisy != 3 {
-		t.Errorf("%d cases have noise, want 3", noisy)
-	}
+	require.Equal(t, 3, noisy, "cases have noise")
 }
 
 // TestNoise: the noisy fleet gets the jobs of the quiet one at the same rate, from one
@@ -165,35 +148,23 @@ func TestNoise(t *testing.T) {
 	    {"name": "no noise", "workload": ` + chat + `, ` + fleet + `, "noise": {}}},
 	    {"name": "default", "workload": ` + chat + `}
 	  ]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	chosen, err := policies.ByName("least-req")
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	file := t.TempDir() + "/records"
 	run := func() (*suite.Result, []string) {
 		t.Helper()
 		records, err := suite.OpenRecords(file, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		defer records.Close()
 		r, err := suite.Run(context.Background(), s, chosen, suite.Options{Capacity: chosen[0], Workers: 1, Records: records})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		var keys []string
 		for line := range strings.Lines(string(data)) {
 			var rec suite.Record
-			if err := json.Unmarshal([]byte(line), &rec); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, json.Unmarshal([]byte(line), &rec))
 			keys = append(keys, rec.Policy+": "+rec.Case)
 		}
 		return r, keys
@@ -270,9 +241,7 @@ func TestLoadErrors(t *testing.T) {
 		t.Errorf("Load of a file that is not there = %v", err)
 	}
 	file := t.TempDir() + "/bad.json"
-	if err := os.WriteFile(file, []byte("{\n[]}"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(file, []byte("{\n[]}"), 0o600))
 	if _, err := suite.Load(file); err == nil || !strings.Contains(err.Error(), "bad.json: line 2") {
 		t.Errorf("Load of a bad file = %v, want its name and line", err)
 	}

@@ -223,9 +223,7 @@ func BenchmarkWasm(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				choice, err := p.Schedule(path, request)
-				if err != nil {
-					b.Fatal(err)
-				}
+				require.NoError(b, err)
 				p.Done(picker.End{Ticket: choice.Ticket, Status: 200})
 			}
 		})
@@ -235,12 +233,8 @@ func BenchmarkWasm(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				choice, err := g.Schedule(ctx, path, request)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if err := g.Done(ctx, picker.End{Ticket: choice.Ticket, Status: 200}); err != nil {
-					b.Fatal(err)
-				}
+				require.NoError(b, err)
+				require.NoError(b, g.Done(ctx, picker.End{Ticket: choice.Ticket, Status: 200}))
 			}
 		})
 	}

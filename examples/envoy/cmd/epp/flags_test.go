@@ -11,6 +11,7 @@ import (
 	"time"
 
 	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/examples/envoy/epp"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
@@ -111,9 +112,7 @@ func TestBadFlags(t *testing.T) {
 			t.Errorf("%q: exit code %d, want %d", tt.args, code, exitUsage)
 		}
 		for _, want := range append(tt.want, "Run with -h for usage.") {
-			if !strings.Contains(stderr.String(), want) {
-				t.Errorf("%q: want %q in %q", tt.args, want, stderr.String())
-			}
+			require.Contains(t, stderr.String(), want)
 		}
 		if stdout.Len() > 0 {
 			t.Errorf("%q: stdout is %q", tt.args, stdout.String())
@@ -128,9 +127,7 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%s: exit code %d", arg, code)
 		}
 		for _, want := range []string{"Usage: epp -config", "-grpc-addr address", "(required)", "-drain-timeout duration", "-otlp-endpoint URL", "  -pool-name"} {
-			if !strings.Contains(stdout.String(), want) {
-				t.Errorf("%s: want %q in\n%s", arg, want, stdout.String())
-			}
+			require.Contains(t, stdout.String(), want)
 		}
 		if stderr.Len() > 0 {
 			t.Errorf("%s: stderr is %q", arg, stderr.String())

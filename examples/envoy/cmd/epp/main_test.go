@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/examples/envoy/internal/logbuffer"
+	"github.com/stretchr/testify/require"
 )
 
 const configuration = `
@@ -48,12 +49,8 @@ func (l *logBuffer) waitFor(t *testing.T, want string, n int) {
 
 func write(t *testing.T, path, text string) {
 	t.Helper()
-	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, os.WriteFile(path+".new", []byte(text), 0o600))
+	require.NoError(t, os.Rename(path+".new", path))
 }
 
 // run runs the command on loopback until stop is called, which returns its exit code.
@@ -82,9 +79,7 @@ func run(t *testing.T, config string, args ...string) (log *logBuffer, stop func
 // hangUp sends SIGHUP to this process; command must be serving, or it would die of it.
 func hangUp(t *testing.T) {
 	t.Helper()
-	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, syscall.Kill(os.Getpid(), syscall.SIGHUP))
 }
 
 func TestCommand(t *testing.T) {
@@ -101,9 +96,7 @@ func TestCommand(t *testing.T) {
 	write(t, path, configuration+"---\nkind: InferenceModel\n")
 	hangUp(t)
 	log.waitFor(t, "object is left out of the configuration", 1)
-	if !strings.Contains(log.String(), "pool.yaml:16: ") {
-		t.Errorf("want the file in the log:\n%s", log)
-	}
+	require.Contains(t, log.String(), "pool.yaml:16: ")
 	write(t, path, "# nothing\n")
 	hangUp(t)
 	log.waitFor(t, "configuration is not in force", 1)
@@ -171,9 +164,7 @@ func TestCommandRefusesToStart(t *testing.T) {
 			t.Errorf("%s: exit code %d, want %d", tt.name, code, exitError)
 		}
 		for _, want := range tt.want {
-			if !strings.Contains(log.String(), want) {
-				t.Errorf("%s: want %q in %q", tt.name, want, log)
-			}
+			require.Contains(t, log.String(), want)
 		}
 	}
 }
