@@ -175,7 +175,7 @@ func (c *Cost) find(eps []*types.Endpoint, seen []costSeen, held []uint32, now c
 // look is find for endpoints whose readings were taken over, and reports whether they
 // all were.
 func (c *Cost) look(eps []*types.Endpoint, seen []costSeen, held []uint32) (most cost.Blocks, ok bool) {
-	view := c.table.now()
+	view := c.table.view.Load()
 	ok = true
 	for k, ep := range eps {
 		s := &seen[k]
@@ -304,7 +304,13 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 			costs[k] = math.NaN()
 			continue
 		}
-		c.terms(r, eps[k], &seen[k], &f, &p, &t)
+		s := &seen[k]
+		s.cell.row.Load(&f)
+		p.Hit = q.Cached(s.blocks)
+		if r.contended || q.Special {
+			c.place(r, eps[k], s, &p)
+		}
+		c.model.Terms(q, &f, &p, &t)
 		costs[k] = float64(c.model.Sum(&t))
 	}
 }
@@ -314,17 +320,24 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 func (c *Cost) terms(r *costed, ep *types.Endpoint, s *costSeen, f *cost.Figures, p *cost.Place, t *cost.Terms) (adapter string) {
 	s.cell.row.Load(f)
 	p.Hit = r.query.Cached(s.blocks)
+	adapter = c.place(r, ep, s, p)
+	c.model.Terms(&r.query, f, p, t)
+	return adapter
+}
+
+// place fills in what few decisions ask beside the tokens that are cached there.
+func (c *Cost) place(r *costed, ep *types.Endpoint, s *costSeen, p *cost.Place) (adapter string) {
 	if r.contended {
 		p.Claimed = c.claimedAt(s.cell, r)
 	}
-	if r.query.Special {
-		if p.Home = s.cell == r.home; p.Home {
-			p.Hit = max(p.Hit, r.query.Best)
-		}
-		p.PerHour = ep.Capacity.CostPerHour
-		p.Delay, adapter = c.adapterDelay(r, ep, s.cell.server)
+	if !r.query.Special {
+		return ""
 	}
-	c.model.Terms(&r.query, f, p, t)
+	if p.Home = s.cell == r.home; p.Home {
+		p.Hit = max(p.Hit, r.query.Best)
+	}
+	p.PerHour = ep.Capacity.CostPerHour
+	p.Delay, adapter = c.adapterDelay(r, ep, s.cell.server)
 	return adapter
 }
 

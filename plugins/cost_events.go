@@ -178,7 +178,7 @@ func (c *Cost) learnRequest(req *types.Request, r *costed, out *types.Outcome) {
 // and what was learned of one grows old also while nothing happens there, so that another one
 // is looked at each time.
 func (c *Cost) renew(rates cost.Rates, now cost.Seconds) {
-	all := c.table.now().values
+	all := c.table.all()
 	if !rates.Near(*c.rates.Load(), c.model.Engine.Step) {
 		next := rates // which is on the heap, as rates is not
 		c.rates.Store(&next)

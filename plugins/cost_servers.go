@@ -19,7 +19,7 @@ func (c *Cost) catchUp(eps []*types.Endpoint, now cost.Seconds) {
 	}
 	// What is taken to be where nothing is known depends on all the others.
 	if c.foreign.Load() > 0 && c.partly.Load() > 0 {
-		for _, cell := range c.table.now().values {
+		for _, cell := range c.table.all() {
 			if cell != nil && cell.partly.Load() {
 				c.deriveAnew(cell.server, now)
 			}
@@ -39,7 +39,7 @@ func (c *Cost) lookAgain(now cost.Seconds) {
 	if !due {
 		return
 	}
-	for _, cell := range c.table.now().values {
+	for _, cell := range c.table.all() {
 		if cell != nil && cell.row.Reading.Load() != nil {
 			s := cell.server
 			s.mu.Lock()
@@ -51,7 +51,7 @@ func (c *Cost) lookAgain(now cost.Seconds) {
 
 // enterNew enters those that are not in the table and have not gone.
 func (c *Cost) enterNew(eps []*types.Endpoint) {
-	view := c.table.now()
+	view := c.table.view.Load()
 	for _, ep := range eps {
 		if view.lookup(ep) == nil {
 			c.prefix.enter(eps)
@@ -121,7 +121,7 @@ func (c *Cost) list(ids []cost.AdapterID, names []string) []cost.AdapterID {
 		id, forgot := c.adapters.List(name)
 		c.listing.Unlock()
 		if forgot {
-			for _, cell := range c.table.now().values {
+			for _, cell := range c.table.all() {
 				if cell != nil {
 					cell.server.mu.Lock()
 					cell.server.Adapters.Forget(id)

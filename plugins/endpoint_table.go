@@ -38,19 +38,22 @@ type tableSlot[T any] struct {
 // maxSlots bounds the table of slots against an endpoint made by hand with a wild one.
 const maxSlots = 1 << 20
 
-// now returns the view to look in.
-func (t *endpointTable[T]) now() *tableView[T] {
+// lookup returns what is kept for ep, or nil.
+func (t *endpointTable[T]) lookup(ep *types.Endpoint) *T { return t.view.Load().lookup(ep) }
+
+// all returns what is kept, by number; nil: the number is free.
+func (t *endpointTable[T]) all() []*T {
 	if v := t.view.Load(); v != nil {
-		return v
+		return v.values
 	}
-	return new(tableView[T])
+	return nil
 }
 
-// lookup returns what is kept for ep, or nil.
-func (t *endpointTable[T]) lookup(ep *types.Endpoint) *T { return t.now().lookup(ep) }
-
-// lookup returns what is kept for ep, or nil.
+// lookup returns what is kept for ep, or nil. v may be nil.
 func (v *tableView[T]) lookup(ep *types.Endpoint) *T {
+	if v == nil {
+		return nil
+	}
 	if uint(ep.Slot) < uint(len(v.bySlot)) {
 		if s := &v.bySlot[ep.Slot]; s.load == ep.Load {
 			return s.value
@@ -61,8 +64,10 @@ func (v *tableView[T]) lookup(ep *types.Endpoint) *T {
 
 // change publishes a copy of the view that f has changed. Caller must hold mu for writing.
 func (t *endpointTable[T]) change(f func(*tableView[T])) {
-	v := t.now()
-	next := &tableView[T]{slices.Clone(v.bySlot), maps.Clone(v.unsure), slices.Clone(v.values)}
+	next := new(tableView[T])
+	if v := t.view.Load(); v != nil {
+		*next = tableView[T]{slices.Clone(v.bySlot), maps.Clone(v.unsure), slices.Clone(v.values)}
+	}
 	f(next)
 	t.view.Store(next)
 }

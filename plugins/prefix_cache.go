@@ -145,7 +145,7 @@ func (p *PrefixCache) Score(_ context.Context, req *types.Request, eps []*types.
 		return nil
 	}
 	total := float64(len(hashes))
-	servers := p.servers.now()
+	servers := p.servers.view.Load()
 	for i, ep := range eps {
 		if s := servers.lookup(ep); s != nil && s.handle.Slot() < len(held) {
 			if h := held[s.handle.Slot()]; h > 0 {

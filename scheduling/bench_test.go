@@ -2,8 +2,12 @@ package scheduling_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
@@ -69,23 +73,72 @@ func benchmarkSchedule(b *testing.B, profile func() scheduling.Profile) {
 	}
 }
 
-// BenchmarkScheduleParallel is BenchmarkSchedule/endpoints=100 from all cores.
+// BenchmarkScheduleParallel is one Scheduler on all cores: Schedule, FirstToken and Done of
+// prompts of 8 KiB, of which each core has some of its own, also while servers are read. Compare
+//
+//	go test -run - -bench ScheduleParallel -cpu 1,2 -count 10 ./scheduling | benchstat -col .config -
 func BenchmarkScheduleParallel(b *testing.B) {
-	s := mustNew(b, plugins.Default())
-	eps := servers(100)
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		req := *chat(32<<10, "ships")
-		for pb.Next() {
-			r := req
-			d, err := s.Schedule(ctx, &r, eps)
-			if err != nil {
-				b.Fatal(err)
-			}
-			d.FirstToken()
-			d.Done(types.Outcome{})
+	for _, n := range []int{100, 1000} {
+		for _, readings := range []int{0, 20_000} {
+			b.Run(fmt.Sprintf("endpoints=%d/readings=%d", n, readings), func(b *testing.B) {
+				s := mustNew(b, plugins.Default())
+				var eps atomic.Pointer[[]*types.Endpoint]
+				first := servers(n)
+				eps.Store(&first)
+				stop := make(chan struct{})
+				var reader sync.WaitGroup
+				reader.Go(func() { readServers(&eps, readings, stop) })
+				var cores atomic.Int64
+				b.ReportAllocs()
+				b.RunParallel(func(pb *testing.PB) {
+					core := cores.Add(1)
+					var reqs [16]*types.Request
+					for i := range reqs {
+						reqs[i] = chat(8<<10, fmt.Sprint("core ", core, " topic ", i))
+					}
+					r := new(types.Request)
+					for i := 0; pb.Next(); i++ {
+						*r = *reqs[i%len(reqs)]
+						d, err := s.Schedule(ctx, r, *eps.Load())
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						d.FirstToken()
+						d.Done(types.Outcome{Status: 200, Usage: types.Usage{CompletionTokens: types.Known(100)}})
+					}
+				})
+				close(stop)
+				reader.Wait()
+			})
 		}
-	})
+	}
+}
+
+// readServers publishes so many new readings a second, of one server after the other, until
+// stop is closed.
+func readServers(eps *atomic.Pointer[[]*types.Endpoint], perSecond int, stop <-chan struct{}) {
+	if perSecond == 0 {
+		return
+	}
+	const batch = 20
+	tick := time.NewTicker(time.Second * batch / time.Duration(perSecond))
+	defer tick.Stop()
+	for i := 0; ; {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		next := slices.Clone(*eps.Load())
+		for range batch {
+			m := next[i%len(next)].Metrics
+			m.UpdatedAt = time.Now()
+			next[i%len(next)] = next[i%len(next)].WithMetrics(m)
+			i++
+		}
+		eps.Store(&next)
+	}
 }
 
 // BenchmarkExplain is the dry run with every term kept.

@@ -112,12 +112,10 @@ func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) {
 	if compute < 1 { // as everywhere here in place of max, which looks for NaN and -0
 		compute = 1
 	}
-	own := m.Engine.Prefill(float64(f.Token), q.Prompt, compute)
-	t.Wait, t.Prefill = m.wait(q, f, &p.Claimed, compute, own), own
-	t.First = t.Wait + own
-	t.Output = m.output(q, f, &p.Claimed)
-	t.Disturb = m.disturb(q, f, p.Hit, own)
-	t.KV = m.pressure(q, f, compute)
+	own := m.Engine.Prefill(f.Token, q.Prompt, compute)
+	wait := m.wait(q, f, &p.Claimed, compute, own)
+	output, disturb, kv := m.output(q, f, &p.Claimed), m.disturb(q, f, p.Hit, own), m.pressure(q, f, compute)
+	*t = Terms{Wait: wait, Prefill: own, Output: output, Disturb: disturb, KV: kv, First: wait + own}
 	if q.Special {
 		m.special(q, f, p, t)
 	}
@@ -126,8 +124,8 @@ func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) {
 // wait is the time until the prefill of a request is computed, without that itself: the rest
 // of the step under way, the prefills before it, and the step that it is in.
 func (m *Model) wait(q *Query, f *Figures, claimed *Claimed, compute Tokens, own Seconds) Seconds {
-	step, decoding := float64(f.Step), float64(f.Decoding)
-	ends, pending, queued := f.StepEnds, float64(f.Pending), float64(f.Queued)
+	step, decoding := f.Step, f.Decoding
+	ends, pending, queued := f.StepEnds, f.Pending, f.Queued
 	wait, beside := until(float64(q.At), ends, pending, step, decoding)
 	if claimed.Requests > 0 { // as if Server.Add had been called for them
 		if ends <= float64(q.At) {
@@ -140,7 +138,7 @@ func (m *Model) wait(q *Query, f *Figures, claimed *Claimed, compute Tokens, own
 	if all := queued + float64(compute); all >= m.Engine.Batch {
 		wait += step * math.Floor(all/m.Engine.Batch)
 	}
-	if kv, perKV := float64(f.KV), float64(f.PerKV); perKV > 0 && kv > 0 {
+	if kv, perKV := f.KV, f.PerKV; perKV > 0 && kv > 0 {
 		if short := kv + float64(compute)*perKV - 1; short > 0 {
 			// It waits until those that decode have ended and given back their part.
 			wait += min(short/kv, 1) * float64(q.Output) * step
@@ -151,9 +149,9 @@ func (m *Model) wait(q *Query, f *Figures, claimed *Claimed, compute Tokens, own
 
 // output is the time of the request's own output, and what that takes from the others there.
 func (m *Model) output(q *Query, f *Figures, claimed *Claimed) Seconds {
-	cost := float64(q.Output) * (float64(f.OutputCost) + claimed.Output + float64(f.PerContext)*float64(q.Context()))
+	cost := float64(q.Output) * (f.OutputCost + claimed.Output + f.PerContext*float64(q.Context()))
 	if q.Lean > 0 {
-		cost *= 1 - q.Lean*(float64(f.Mine)-q.Mine)
+		cost *= 1 - q.Lean*(f.Mine-q.Mine)
 	}
 	return Seconds(cost)
 }
@@ -161,9 +159,9 @@ func (m *Model) output(q *Query, f *Figures, claimed *Claimed) Seconds {
 // disturb is what its prefill takes from those that decode: as far as another server would
 // have saved it, and as far as it is very long.
 func (m *Model) disturb(q *Query, f *Figures, hit Tokens, own Seconds) Seconds {
-	decoding := float64(f.Decoding)
-	cost := decoding * m.Recompute * q.Share * float64(f.Token) * float64(q.Best-hit)
-	if long := float64(own) - m.LongSteps*float64(f.Step); long > 0 {
+	decoding := f.Decoding
+	cost := decoding * m.Recompute * q.Share * f.Token * float64(q.Best-hit)
+	if long := float64(own) - m.LongSteps*f.Step; long > 0 {
 		cost += decoding * m.LongPrefill * long
 	}
 	return Seconds(cost)
@@ -171,11 +169,11 @@ func (m *Model) disturb(q *Query, f *Figures, hit Tokens, own Seconds) Seconds {
 
 // pressure is the cost of a KV cache that the request makes so full.
 func (m *Model) pressure(q *Query, f *Figures, compute Tokens) Seconds {
-	perKV := float64(f.PerKV)
+	perKV := f.PerKV
 	if perKV <= 0 {
 		return 0
 	}
-	k := float64(f.KV) + float64(compute+q.Output)*perKV
+	k := f.KV + float64(compute+q.Output)*perKV
 	if k > mostKV {
 		k = mostKV
 	}
@@ -184,7 +182,7 @@ func (m *Model) pressure(q *Query, f *Figures, compute Tokens) Seconds {
 
 // special adds the terms that most requests do not have.
 func (m *Model) special(q *Query, f *Figures, p *Place, t *Terms) {
-	t.Adapter, t.Home, t.SLO, t.Price = p.Delay, 0, 0, 0
+	t.Adapter = p.Delay
 	if p.Home {
 		t.Home = -q.Home
 	}

@@ -21,18 +21,23 @@ type mean struct{ packed atomic.Uint64 }
 func (m *mean) add(v float32) {
 	for {
 		old := m.packed.Load()
-		value, n := split(old)
+		value, n := m.of(old)
 		n = min(n+1, outputMemory)
 		value += (v - value) / n
-		if m.packed.CompareAndSwap(old, join(value, n)) {
+		if m.packed.CompareAndSwap(old, join(float64(value), float64(n))) {
 			return
 		}
 	}
 }
 
+func (*mean) of(packed uint64) (value, n float32) {
+	v, k := split(packed)
+	return float32(v), float32(k)
+}
+
 // from mixes the mean with that of a wider group.
 func (m *mean) from(wider float32) float32 {
-	value, n := split(m.packed.Load())
+	value, n := m.of(m.packed.Load())
 	return (n*value + outputPrior*wider) / (n + outputPrior)
 }
 

@@ -45,6 +45,6 @@ func TestMeanOfMany(t *testing.T) {
 	}
 	all.Wait()
 	value, n := split(m.packed.Load())
-	require.Equal(t, float32(8), value)
-	require.Equal(t, float32(outputMemory), n)
+	require.Equal(t, 8., value)
+	require.Equal(t, float64(outputMemory), n)
 }

@@ -8,19 +8,19 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Figures are what decisions look at of one server. Server.Figures says what they mean.
+// Figures are what decisions look at of one server. A Row keeps all but the first as float32.
 type Figures struct {
 	StepEnds   float64 // when the step under way ends, in Seconds
-	Pending    float32 // seconds of prefill that go into the next step
-	Queued     float32 // tokens that wait to be computed
-	Step       float32 // seconds of a step that only decodes
-	Token      float32 // seconds of prefill for a token
-	Decoding   float32 // sequences
-	OutputCost float32 // weighted seconds for one more token of output
-	PerContext float32 // the same for each token of the request's own context
-	KV         float32 // part of the KV cache in use
-	PerKV      float32 // 1 / size of the KV cache in tokens; 0: not known
-	Mine       float32 // part of its requests that are this process's
+	Pending    float64 // seconds of prefill that go into the next step
+	Queued     float64 // tokens that wait to be computed
+	Step       float64 // seconds of a step that only decodes
+	Token      float64 // seconds of prefill for a token
+	Decoding   float64 // sequences
+	OutputCost float64 // weighted seconds for one more token of output
+	PerContext float64 // the same for each token of the request's own context
+	KV         float64 // part of the KV cache in use
+	PerKV      float64 // 1 / size of the KV cache in tokens; 0: not known
+	Mine       float64 // part of its requests that are this process's
 }
 
 // Row publishes the Figures of one server, in one line of the processor's cache: a decision
@@ -83,10 +83,10 @@ func (r *Row) Store(f *Figures) {
 	r.version.Add(1)
 }
 
-func join(a, b float32) uint64 {
-	return uint64(math.Float32bits(a))<<32 | uint64(math.Float32bits(b))
+func join(a, b float64) uint64 {
+	return uint64(math.Float32bits(float32(a)))<<32 | uint64(math.Float32bits(float32(b)))
 }
 
-func split(v uint64) (a, b float32) {
-	return math.Float32frombits(uint32(v >> 32)), math.Float32frombits(uint32(v))
+func split(v uint64) (a, b float64) {
+	return float64(math.Float32frombits(uint32(v >> 32))), float64(math.Float32frombits(uint32(v)))
 }
