@@ -310,8 +310,7 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 		if r.contended || q.Special {
 			c.place(r, eps[k], s, &p)
 		}
-		c.model.Terms(q, &f, &p, &t)
-		costs[k] = float64(c.model.Sum(&t))
+		costs[k] = float64(c.model.Terms(q, &f, &p, &t))
 	}
 }
 

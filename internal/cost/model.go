@@ -83,7 +83,7 @@ type Claimed struct {
 	Output   float64 // to Figures.OutputCost
 }
 
-// Terms are what a request costs at one server. Their weighted sum is Model.Sum.
+// Terms are what a request costs at one server.
 type Terms struct {
 	Wait    Seconds // until its prefill is computed; not weighted
 	Prefill Seconds // of its own; not weighted
@@ -99,52 +99,68 @@ type Terms struct {
 	Late  float64 // part by which the SLO's targets are missed
 }
 
-// Sum is what the terms come to, in weighted seconds.
-func (m *Model) Sum(t *Terms) Seconds {
+// sum is what the terms come to, in weighted seconds.
+func (m *Model) sum(t *Terms) Seconds {
 	return Seconds(m.FirstToken)*(t.Wait+t.Prefill) + t.Output + t.Disturb + t.KV +
 		Seconds(m.FirstToken)*t.Adapter + t.Home + t.SLO + t.Price
 }
 
-// Terms fills in t. Decisions, SLOs and explanations are all made of it. It must be quick: it
-// runs for each server in each decision.
-func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) {
+// Terms fills in t, and returns the sum of it in weighted seconds. Decisions, SLOs and explanations are all made of it. It must be quick: it
+// runs for each server in each decision, so that what most of these do is inlined.
+func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) Seconds {
 	compute := q.Prompt - p.Hit
 	if compute < 1 { // as everywhere here in place of max, which looks for NaN and -0
 		compute = 1
 	}
 	own := m.Engine.Prefill(f.Token, q.Prompt, compute)
-	wait := m.wait(q, f, &p.Claimed, compute, own)
+	step, beside := until(float64(q.At), f.StepEnds, f.Pending, f.Step, f.Decoding)
+	queued := f.Queued
+	if p.Claimed.Requests > 0 {
+		step, beside, queued = p.Claimed.before(q, f, compute, own, step)
+	}
+	wait := m.wait(q, f, compute, step, beside, queued)
 	output, disturb, kv := m.output(q, f, &p.Claimed), m.disturb(q, f, p.Hit, own), m.pressure(q, f, compute)
-	*t = Terms{Wait: wait, Prefill: own, Output: output, Disturb: disturb, KV: kv, First: wait + own}
+	// Field by field: a whole one would be made elsewhere and copied.
+	t.Wait, t.Prefill, t.Output, t.Disturb, t.KV, t.First = wait, own, output, disturb, kv, wait+own
+	t.Adapter, t.Home, t.SLO, t.Price, t.Late = 0, 0, 0, 0, 0
 	if q.Special {
 		m.special(q, f, p, t)
+		return m.sum(t)
 	}
+	return Seconds(m.FirstToken)*(wait+own) + output + disturb + kv
 }
 
 // wait is the time until the prefill of a request is computed, without that itself: the rest
-// of the step under way, the prefills before it, and the step that it is in.
-func (m *Model) wait(q *Query, f *Figures, claimed *Claimed, compute Tokens, own Seconds) Seconds {
-	step, decoding := f.Step, f.Decoding
-	ends, pending, queued := f.StepEnds, f.Pending, f.Queued
-	wait, beside := until(float64(q.At), ends, pending, step, decoding)
-	if claimed.Requests > 0 { // as if Server.Add had been called for them
-		if ends <= float64(q.At) {
-			ends, pending = float64(q.At)+wait, 0
-		}
-		wait, beside = until(float64(q.At), ends, pending+claimed.Requests*float64(own), step, decoding)
-		queued += claimed.Requests * float64(compute)
-	}
-	wait += float64(q.Way) + beside + step
-	if all := queued + float64(compute); all >= m.Engine.Batch {
-		wait += step * math.Floor(all/m.Engine.Batch)
-	}
-	if kv, perKV := f.KV, f.PerKV; perKV > 0 && kv > 0 {
-		if short := kv + float64(compute)*perKV - 1; short > 0 {
-			// It waits until those that decode have ended and given back their part.
-			wait += min(short/kv, 1) * float64(q.Output) * step
-		}
+// of the step under way, the prefills before it in the next one, and the step that it is in.
+func (m *Model) wait(q *Query, f *Figures, compute Tokens, step, beside, queued float64) Seconds {
+	wait := step + (float64(q.Way) + beside + f.Step)
+	if queued+float64(compute) >= m.Engine.Batch || f.KV+float64(compute)*f.PerKV > 1 {
+		wait = m.more(q, f, compute, queued, wait)
 	}
 	return Seconds(wait)
+}
+
+// more adds to a wait the steps before it where more is queued than one holds, and the time
+// until those that decode have ended and given back their part, where the KV cache is full.
+func (m *Model) more(q *Query, f *Figures, compute Tokens, queued, wait float64) float64 {
+	if all := queued + float64(compute); all >= m.Engine.Batch {
+		wait += f.Step * math.Floor(all/m.Engine.Batch)
+	}
+	if short := f.KV + float64(compute)*f.PerKV - 1; short > 0 && f.KV > 0 && f.PerKV > 0 {
+		wait += min(short/f.KV, 1) * float64(q.Output) * f.Step
+	}
+	return wait
+}
+
+// before is what until returns, and what is queued, if decisions under way were booked: as if
+// Server.Add had been called for each, with the same prompt.
+func (c *Claimed) before(q *Query, f *Figures, compute Tokens, own Seconds, wait float64) (step, beside, queued float64) {
+	ends, pending := f.StepEnds, f.Pending
+	if ends <= float64(q.At) {
+		ends, pending = float64(q.At)+wait, 0
+	}
+	step, beside = until(float64(q.At), ends, pending+c.Requests*float64(own), f.Step, f.Decoding)
+	return step, beside, f.Queued + c.Requests*float64(compute)
 }
 
 // output is the time of the request's own output, and what that takes from the others there.

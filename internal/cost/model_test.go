@@ -74,14 +74,15 @@ func TestTerms(t *testing.T) {
 		m := model()
 		m.Price, m.PriceWithoutSLO = 2, 1
 		var got Terms
-		m.Terms(tt.q, tt.f, &tt.p, &got)
+		sum := m.Terms(tt.q, tt.f, &tt.p, &got)
+		require.InDelta(t, float64(m.sum(&got)), float64(sum), 1e-12, tt.name)
 		require.Empty(t, cmp.Diff(tt.want, got, about), tt.name)
 	}
 }
 
 func TestSum(t *testing.T) {
 	m := model()
-	require.InDelta(t, 5*(1+2)+3+4+5+5*6+7+8+9, float64(m.Sum(&Terms{1, 2, 3, 4, 5, 6, 7, 8, 9, 100, 100})), 1e-9)
+	require.InDelta(t, 5*(1+2)+3+4+5+5*6+7+8+9, float64(m.sum(&Terms{1, 2, 3, 4, 5, 6, 7, 8, 9, 100, 100})), 1e-9)
 }
 
 func TestCached(t *testing.T) {

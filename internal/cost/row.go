@@ -41,20 +41,23 @@ type Row struct {
 
 // Load fills in f.
 func (r *Row) Load(f *Figures) {
-	for {
-		v := r.version.Load()
-		f.StepEnds = math.Float64frombits(r.stepEnds.Load())
-		f.Pending, f.Queued = split(r.pairs[0].Load())
-		f.Step, f.Token = split(r.pairs[1].Load())
-		f.Decoding, f.OutputCost = split(r.pairs[2].Load())
-		f.PerContext, f.KV = split(r.pairs[3].Load())
-		f.PerKV, f.Mine = split(r.pairs[4].Load())
-		if v&1 == 0 && r.version.Load() == v {
-			return
-		}
+	v := r.version.Load()
+	ends, a, b, c, d, e := r.stepEnds.Load(), r.pairs[0].Load(), r.pairs[1].Load(), r.pairs[2].Load(), r.pairs[3].Load(), r.pairs[4].Load()
+	for v&1 != 0 || r.version.Load() != v {
 		runtime.Gosched()
+		v = r.version.Load()
+		ends, a, b, c, d, e = r.stepEnds.Load(), r.pairs[0].Load(), r.pairs[1].Load(), r.pairs[2].Load(), r.pairs[3].Load(), r.pairs[4].Load()
 	}
+	f.StepEnds = math.Float64frombits(ends)
+	f.Pending, f.Queued = high(a), low(a)
+	f.Step, f.Token = high(b), low(b)
+	f.Decoding, f.OutputCost = high(c), low(c)
+	f.PerContext, f.KV = high(d), low(d)
+	f.PerKV, f.Mine = high(e), low(e)
 }
+
+func high(v uint64) float64 { return float64(math.Float32frombits(uint32(v >> 32))) }
+func low(v uint64) float64  { return float64(math.Float32frombits(uint32(v))) }
 
 // Store publishes f. It writes what has changed only: an atomic store costs as much as all of
 // Load.
