@@ -47,8 +47,8 @@ type Cost struct {
 	table  endpointTable[costCell]
 
 	// What decisions and servers read, and few change: none of it needs a lock.
-	rates    atomic.Pointer[cost.Rates] // by which the figures of all servers are
-	common   [3]cost.Float              // cost.Common
+	rates    cost.SharedRates // by which the figures of all servers are
+	common   [3]cost.Float    // cost.Common
 	late     cost.Float
 	foreign  cost.Float   // cost.View.Foreign
 	believed cost.Float   // cost.View.Believed
@@ -78,7 +78,8 @@ type Cost struct {
 type costed struct {
 	prefix
 	cost.Request
-	adapter cost.AdapterID
+	adapter     cost.AdapterID
+	model, pair uint64 // by what the lengths of answers are learned: see outputs
 
 	// The question, from Cost to Picked, for Items.
 	query     cost.Query
@@ -107,7 +108,7 @@ func NewCost(o CostOptions) (*Cost, error) {
 		o: o, model: o.model(), prefix: prefix, key: types.NewKey[*costed]("cost"), learner: cost.NewLearner(rates),
 		scratch: sync.Pool{New: func() any { return new(costScratch) }},
 	}
-	c.rates.Store(&rates)
+	c.rates.Store(rates)
 	return c, nil
 }
 
@@ -154,8 +155,11 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 	seen := sc.of(len(eps))
 	most := c.find(eps, seen, held, now)
 	c.ask(req, r, eps, seen, most, now)
-	c.fill(r, eps, seen, costs)
-	c.claim(r, eps, seen, costs, &req.Rand)
+	best := c.fill(r, eps, seen, costs)
+	if r.contended {
+		best = breakTie(seen, costs, &req.Rand)
+	}
+	c.claim(r, eps, seen, best)
 	return nil
 }
 
@@ -278,8 +282,8 @@ func (c *Cost) findHome(r *costed, seen []costSeen, others float64) {
 	q.Home = cost.Seconds(c.o.Home * c.o.FirstToken * r.home.server.facts().Token * float64(q.Best) * sure)
 }
 
-// fill fills in the costs.
-func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []float64) {
+// fill fills in the costs, and returns where the first of the least is; -1: there is none.
+func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []float64) (best int) {
 	var f cost.Figures
 	var p cost.Place
 	var t cost.Terms
@@ -299,19 +303,25 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 			}
 		}
 	}
+	least := math.Inf(1)
+	best = -1
 	for k := range seen {
-		if seen[k].cell == nil {
+		s := &seen[k]
+		if s.cell == nil {
 			costs[k] = math.NaN()
 			continue
 		}
-		s := &seen[k]
 		s.cell.row.Load(&f)
 		p.Hit = q.Cached(s.blocks)
 		if r.contended || q.Special {
 			c.place(r, eps[k], s, &p)
 		}
-		costs[k] = float64(c.model.Terms(q, &f, &p, &t))
+		v := float64(c.model.Terms(q, &f, &p, &t))
+		if costs[k] = v; v < least {
+			least, best = v, k
+		}
 	}
+	return best
 }
 
 // terms fills in what the request costs at one endpoint, and what that is made of. It returns
@@ -362,8 +372,8 @@ func (c *Cost) of(req *types.Request) *costed {
 	r := new(costed)
 	c.prefix.prepare(req, &r.prefix)
 	r.Prompt, r.Streamed = cost.Tokens(max(float64(req.Prompt.Tokens), 1)), req.Stream
-	model, pair := outputKeys(req)
-	r.Output = c.outputs.Expect(model, pair, scheduling.DefaultOutputTokens)
+	r.model, r.pair = prefixindex.Seed(req.Target()), prefixindex.Seed(req.Target(), req.FairnessID)
+	r.Output = c.outputs.Expect(r.model, r.pair, scheduling.DefaultOutputTokens)
 	if req.MaxTokens > 0 {
 		r.Output = min(r.Output, cost.Tokens(req.MaxTokens))
 	}
@@ -373,11 +383,6 @@ func (c *Cost) of(req *types.Request) *costed {
 	r.query.PerBlock = r.Prompt * cost.Tokens(c.prefix.index.Options().BlockBytes) / cost.Tokens(max(req.Prompt.Bytes, 1))
 	c.key.Set(&req.Attrs, r)
 	return r
-}
-
-// outputKeys is by what the lengths of answers are learned.
-func outputKeys(req *types.Request) (model, pair uint64) {
-	return prefixindex.Seed(req.Target()), prefixindex.Seed(req.Target(), req.FairnessID)
 }
 
 // ExpectedOutput implements scheduling.OutputEstimator.

@@ -7,22 +7,29 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// claim notes that r is likely to be booked at the cheapest of the endpoints. While others
-// decide as well, of several that cost the same one is made cheaper by next to nothing: a
-// picker would draw another one of them than was claimed.
-func (c *Cost) claim(r *costed, eps []*types.Endpoint, seen []costSeen, costs []float64, rnd *types.Rand) {
+// breakTie returns where the least cost is. Of several that are the least, one is drawn and
+// made cheaper by next to nothing: a picker would draw another one than is claimed.
+func breakTie(seen []costSeen, costs []float64, rnd *types.Rand) int {
 	best, same := -1, 0
 	for k := range seen {
 		switch {
 		case seen[k].cell == nil:
 		case best < 0 || costs[k] < costs[best]:
 			best, same = k, 1
-		case costs[k] == costs[best] && r.contended:
+		case costs[k] == costs[best]:
 			if same++; rnd.IntN(same) == 0 {
 				best = k
 			}
 		}
 	}
+	if same > 1 && len(seen) > 1 {
+		costs[best] -= 1e-9 * math.Abs(costs[best])
+	}
+	return best
+}
+
+// claim notes that r is likely to be booked at the best of the endpoints.
+func (c *Cost) claim(r *costed, eps []*types.Endpoint, seen []costSeen, best int) {
 	r.likely = nil
 	if best < 0 {
 		return
@@ -30,9 +37,6 @@ func (c *Cost) claim(r *costed, eps []*types.Endpoint, seen []costSeen, costs []
 	r.likely, r.held = eps[best].Load, seen[best].blocks
 	if len(seen) == 1 {
 		return
-	}
-	if same > 1 {
-		costs[best] -= 1e-9 * math.Abs(costs[best])
 	}
 	r.claimed, r.claimedIn = seen[best].cell, cost.MomentOf(r.query.Now)
 	r.claimed.claims.Add(r.claimedIn)

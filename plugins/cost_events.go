@@ -99,7 +99,7 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 	c.crowd.Add(r.hashes, -1)
 	c.crowding.Unlock()
 	if out.Served() {
-		c.learnRequest(req, r, &out)
+		c.learnRequest(r, &out)
 	}
 	c.renew(c.leaves(s, r, &out, now), now)
 	if again := c.table.lookup(ep); again != nil && again != s.cell {
@@ -154,18 +154,17 @@ func (c *Cost) learn(s *costServer, r *costed, out *types.Outcome, v *cost.View,
 // the figures of all servers are by the same. Caller must hold c.learning.
 func (c *Cost) publishLearned() cost.Rates {
 	rates, common, late := c.learner.Believed()
-	c.common[0].Store(common.Step)
-	c.common[1].Store(common.Token)
-	c.common[2].Store(common.Left)
-	c.late.Store(float64(late))
+	c.common[0].Set(common.Step)
+	c.common[1].Set(common.Token)
+	c.common[2].Set(common.Left)
+	c.late.Set(float64(late))
 	return rates
 }
 
 // learnRequest learns what a served request says of those like it.
-func (c *Cost) learnRequest(req *types.Request, r *costed, out *types.Outcome) {
+func (c *Cost) learnRequest(r *costed, out *types.Outcome) {
 	u := &out.Usage
-	model, pair := outputKeys(req)
-	c.outputs.Add(model, pair, cost.Tokens(u.CompletionTokens.Or(float64(out.Tokens))))
+	c.outputs.Add(r.model, r.pair, cost.Tokens(u.CompletionTokens.Or(float64(out.Tokens))))
 	if cached, ok := u.CachedTokens.Value(); ok && cached >= 0 {
 		c.reuse.Update(func(reuse float64) float64 {
 			return reuse + cost.ReuseGain*(min(cached/float64(r.Prompt), 1)-reuse)
@@ -179,9 +178,8 @@ func (c *Cost) learnRequest(req *types.Request, r *costed, out *types.Outcome) {
 // is looked at each time.
 func (c *Cost) renew(rates cost.Rates, now cost.Seconds) {
 	all := c.table.all()
-	if !rates.Near(*c.rates.Load(), c.model.Engine.Step) {
-		next := rates // which is on the heap, as rates is not
-		c.rates.Store(&next)
+	if !rates.Near(c.rates.Load(), c.model.Engine.Step) {
+		c.rates.Store(rates)
 		for _, cell := range all {
 			if cell != nil {
 				c.deriveAnew(cell.server, now)

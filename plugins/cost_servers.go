@@ -137,7 +137,7 @@ func (c *Cost) list(ids []cost.AdapterID, names []string) []cost.AdapterID {
 // view returns what the servers have in common now.
 func (c *Cost) view() cost.View {
 	return cost.View{
-		Rates:  *c.rates.Load(),
+		Rates:  c.rates.Load(),
 		Common: cost.Common{Step: c.common[0].Load(), Token: c.common[1].Load(), Left: c.common[2].Load()},
 		Late:   cost.Seconds(c.late.Load()), Foreign: c.foreign.Load(), Believed: c.believed.Load(), Context: cost.Tokens(c.context.Load()),
 	}

@@ -1,6 +1,9 @@
 package scheduling
 
-import "time"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // bookings is the list of the decisions that are not done, linked through the
 // decisions themselves so that adding and removing cost no allocation. All have
@@ -9,6 +12,9 @@ import "time"
 type bookings struct {
 	front, back *Decision
 	n           int
+
+	// next is before when nobody expires, in Unix nanoseconds: read without the lock.
+	next atomic.Int64
 }
 
 func (b *bookings) add(d *Decision, expires time.Time) {
@@ -52,5 +58,10 @@ func (b *bookings) popExpired(now time.Time, ttl time.Duration) *Decision {
 		}
 		b.add(d, now.Add(ttl))
 	}
+	next := now.Add(ttl) // of those that are added later
+	if b.front != nil {
+		next = b.front.expires
+	}
+	b.next.Store(next.UnixNano())
 	return nil
 }

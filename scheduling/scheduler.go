@@ -453,7 +453,7 @@ func (s *Scheduler) Open() int {
 // Explain do this by themselves; call it where nothing is scheduled for long but
 // ledgers are read.
 func (s *Scheduler) Expire(now time.Time) {
-	for {
+	for now.UnixNano() >= s.open.next.Load() {
 		s.mu.Lock()
 		d := s.open.popExpired(now, s.profile.BookingTTL)
 		s.mu.Unlock()

@@ -45,3 +45,24 @@ func (f *Float) Add(d float64) float64 {
 		}
 	}
 }
+
+// Set is Store where the value is likely to be the same.
+func (f *Float) Set(v float64) {
+	if f.Load() != v {
+		f.Store(v)
+	}
+}
+
+// SharedRates are Rates that are read and changed by many goroutines.
+type SharedRates [4]Float
+
+// Load returns the rates.
+func (r *SharedRates) Load() Rates { return Rates{r[0].Load(), r[1].Load(), r[2].Load(), r[3].Load()} }
+
+// Store sets the rates, one after the other: who uses them meanwhile is to look again.
+func (r *SharedRates) Store(v Rates) {
+	r[0].Store(v.Transport)
+	r[1].Store(v.Step)
+	r[2].Store(v.Growth)
+	r[3].Store(v.Token)
+}
