@@ -3,6 +3,7 @@ package prefixindex
 import (
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 )
 
@@ -10,7 +11,8 @@ import (
 // safe for concurrent use: questions run in parallel, changes one at a time. See
 // the package comment for how it works. Make it with New.
 type Index struct {
-	opts Options // as completed; never changes
+	opts  Options // as completed; never changes
+	slots atomic.Int64
 
 	mu sync.RWMutex
 
@@ -92,6 +94,7 @@ func (x *Index) Add() Endpoint {
 	} else {
 		slot = uint32(len(x.eps))
 		x.eps = append(x.eps, endpoint{})
+		x.slots.Store(int64(len(x.eps)))
 	}
 	ep := &x.eps[slot]
 	ep.gen++
@@ -145,11 +148,7 @@ func (x *Index) endpointLocked(e Endpoint) *endpoint {
 
 // Slots returns how long the out of Match has to be: one more than the largest
 // slot there has been. It never falls.
-func (x *Index) Slots() int {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	return len(x.eps)
-}
+func (x *Index) Slots() int { return int(x.slots.Load()) }
 
 // Match sets out[slot], for every endpoint, to the number of leading blocks of
 // the prompt that the endpoint holds, and returns how many endpoints hold any.

@@ -168,6 +168,13 @@ func (d *driver) step() error {
 			}
 		}
 		d.m.record(e, chain)
+		had := d.x.MatchOne(e, chain)
+		if len(chain)%2 == 0 {
+			if got := d.x.RecordOver(e, chain); got != had {
+				return fmt.Errorf("RecordOver of %d blocks = %d, want what MatchOne says: %d", len(chain), got, had)
+			}
+			break
+		}
 		if added := d.x.Record(e, chain); added != before {
 			return fmt.Errorf("Record of %d blocks = %d, want %d", len(chain), added, before)
 		}
