@@ -1,6 +1,15 @@
-// Package cost holds the parts of the cost model that decide nothing by themselves and
-// need neither lock nor clock: how fast servers are, learned from how requests went.
+// Package cost is the model by which plugins.Cost decides: what a request costs at a server, in
+// seconds, for itself and for the others there. It has no clock and takes no lock. What is said
+// to be safe for concurrent use is made of atomics; all else is guarded by its owner.
 //
-// Times are in seconds. Base seconds are what something would take on a reference engine;
+//	Model, Query, Place, Terms   what a decision asks, and the terms of the answer
+//	Figures, Row                 what decisions read of a server, published without a lock
+//	Server, Request, Reading     the state of a server: its requests, the rhythm of its steps, its readings
+//	Learner, Fleet, Learned      how fast a fleet and its servers are, learned from how requests went
+//	Adapters, AdapterNames       LoRA adapters and their slots
+//	Crowd, HomeRank              who begins alike, and where a prompt is at home
+//	Claims, Outputs              decisions under way, and how long answers are
+//
+// Times are in seconds. Base seconds are what something would take on the reference engine;
 // what is learned is by which factors a fleet differs from it, and a server from its fleet.
 package cost
