@@ -47,7 +47,9 @@ type config struct {
 	Bytes    []byte              `json:"bytes"`
 	Skipped  int                 `json:"-"`
 	Loose    loose               `json:"loose" strictjson:"open"`
-	hidden   int
+
+	//lint:ignore U1000 a name that no document may set
+	hidden int
 }
 
 type loose struct {
