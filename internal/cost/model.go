@@ -105,8 +105,9 @@ func (m *Model) sum(t *Terms) Seconds {
 		Seconds(m.FirstToken)*t.Adapter + t.Home + t.SLO + t.Price
 }
 
-// Terms fills in t, and returns the sum of it in weighted seconds. Decisions, SLOs and explanations are all made of it. It must be quick: it
-// runs for each server in each decision, so that what most of these do is inlined.
+// Terms fills in t, and returns the sum of it in weighted seconds. Decisions, SLOs and
+// explanations are all made of it. It must be quick: it runs for each server in each decision,
+// so that what most of these do is inlined.
 func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) Seconds {
 	compute := q.Prompt - p.Hit
 	if compute < 1 { // as everywhere here in place of max, which looks for NaN and -0
