@@ -223,7 +223,7 @@ func (r *Registry) BuildAll(c Config) (Loaded, error) {
 	if c.Admission != nil {
 		var err error
 		loaded.Admission, err = c.Admission.Make(r.detectors)
-		b.Add("", err)
+		b.Add("admission", err)
 	}
 	if err := b.Err(); err != nil {
 		return Loaded{}, err
