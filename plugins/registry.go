@@ -34,7 +34,7 @@ func NewRegistry() *Registry {
 	for name, f := range map[string]Factory{
 		"healthy-filter":  fixed(Healthy{}),
 		"fresh-filter":    fixed(Fresh{}),
-		"ejection-filter": newEjectionFrom,
+		"ejection-filter": made(NewEjection),
 		"model-served-filter": func(p json.RawMessage) (any, error) {
 			return new(ModelServed), Parameters(p, &struct{}{})
 		},
@@ -71,7 +71,7 @@ func NewRegistry() *Registry {
 		"endpoint-attribute-scorer":    decoded[AttributeScorer],
 		"token-load-scorer":            decoded[TokenLoad],
 
-		"latency-cost": newCostFrom,
+		"latency-cost": made(NewCost),
 
 		"max-score-picker":       fixed(MaxScore{}),
 		"weighted-random-picker": fixed(WeightedRandom{}),
