@@ -1,10 +1,10 @@
 package plugins
 
 import (
-	"encoding/json"
-	"fmt"
+	"cmp"
 	"math"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/internal/cost"
 )
 
@@ -84,9 +84,9 @@ type EngineRates struct {
 	Batch float64 `json:"batch,omitempty"`
 }
 
-// withDefaults returns o with its defaults, or an error that names the field that is
-// out of range.
+// withDefaults returns o with its defaults, or what is wrong with it.
 func (o CostOptions) withDefaults() (CostOptions, error) {
+	c := check.Checks{Package: "plugins: cost"}
 	for _, f := range []struct {
 		name  string
 		value *float64
@@ -111,24 +111,13 @@ func (o CostOptions) withDefaults() (CostOptions, error) {
 		{"engine.attention", &o.Engine.Attention, 50e-6},
 		{"engine.batch", &o.Engine.Batch, 8192},
 	} {
-		if !(*f.value >= 0) || math.IsInf(*f.value, 0) {
-			return o, fmt.Errorf("plugins: cost: %s is %v, want a number above 0, or 0 for the default %v", f.name, *f.value, f.def)
-		}
-		if *f.value == 0 {
-			*f.value = f.def
-		}
+		check.Positive(&c, f.name, f.value, f.def)
 	}
-	if math.IsNaN(o.Transport) || math.IsInf(o.Transport, 0) {
-		return o, fmt.Errorf("plugins: cost: transport is %v, want a number", o.Transport)
-	}
-	if o.Transport == 0 {
-		o.Transport = .003
-	}
+	c.Want(!math.IsNaN(o.Transport) && !math.IsInf(o.Transport, 0), "transport", o.Transport, "a number")
+	o.Transport = cmp.Or(o.Transport, .003)
 	o.Transport = max(o.Transport, 0)
-	if o.AcceleratorLabel == "" {
-		o.AcceleratorLabel = "accelerator"
-	}
-	return o, nil
+	o.AcceleratorLabel = cmp.Or(o.AcceleratorLabel, "accelerator")
+	return o, c.Err()
 }
 
 // model returns what a cost is computed by.
@@ -141,12 +130,4 @@ func (o *CostOptions) model() cost.Model {
 		},
 		Engine: cost.Engine(o.Engine),
 	}
-}
-
-func newCostFrom(p json.RawMessage) (any, error) {
-	var o CostOptions
-	if err := Parameters(p, &o); err != nil {
-		return nil, err
-	}
-	return NewCost(o)
 }

@@ -2,7 +2,6 @@ package plugins
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -90,7 +89,8 @@ type Ejection struct {
 
 // NewEjection returns an Ejection, or what is wrong with o.
 func NewEjection(o EjectionOptions) (*Ejection, error) {
-	if err := o.fill(); err != nil {
+	o, err := o.withDefaults()
+	if err != nil {
 		return nil, err
 	}
 	return &Ejection{
@@ -100,35 +100,8 @@ func NewEjection(o EjectionOptions) (*Ejection, error) {
 	}, nil
 }
 
-// newEjectionFrom is the Factory of Ejection.
-func newEjectionFrom(p json.RawMessage) (any, error) {
-	var c struct {
-		Failures   int    `json:"failures"`
-		Base       string `json:"base"`
-		Max        string `json:"max"`
-		Spare      string `json:"spare"`
-		MaxSpare   string `json:"maxSpare"`
-		FailClosed bool   `json:"failClosed"`
-	}
-	if err := Parameters(p, &c); err != nil {
-		return nil, err
-	}
-	o := EjectionOptions{Failures: c.Failures, FailClosed: c.FailClosed}
-	for _, d := range []struct {
-		name, text string
-		to         *time.Duration
-	}{{"base", c.Base, &o.Base}, {"max", c.Max, &o.Max}, {"spare", c.Spare, &o.Spare}, {"maxSpare", c.MaxSpare, &o.MaxSpare}} {
-		if d.text == "" {
-			continue
-		}
-		v, err := time.ParseDuration(d.text)
-		if err != nil || v <= 0 {
-			return nil, fmt.Errorf("%s is %q, want a duration above 0 such as \"1s\"", d.name, d.text)
-		}
-		*d.to = v
-	}
-	return NewEjection(o)
-}
+// Screen implements scheduling.Screener.
+func (f *Ejection) Screen(*types.Request, []*types.Endpoint) bool { return f.out.Load() == 0 }
 
 // Filter implements scheduling.Filter.
 func (f *Ejection) Filter(_ context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error {
@@ -402,6 +375,7 @@ func (f *Ejection) release(req *types.Request, a *attempt, goesOn bool) {
 
 var (
 	_ scheduling.Filter    = (*Ejection)(nil)
+	_ scheduling.Screener  = (*Ejection)(nil)
 	_ scheduling.Describer = (*Ejection)(nil)
 	_ scheduling.Tracker   = (*Ejection)(nil)
 	_ scheduling.Forgetter = (*Ejection)(nil)

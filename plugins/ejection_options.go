@@ -1,8 +1,9 @@
 package plugins
 
 import (
-	"fmt"
 	"time"
+
+	"github.com/inferpick/inferpick/internal/check"
 )
 
 // Defaults and limits of Ejection.
@@ -26,55 +27,38 @@ const (
 type EjectionOptions struct {
 	// Failures is how many failures in a row eject an endpoint. Default
 	// DefaultEjectionFailures; at most LimitEjectionFailures.
-	Failures int
+	Failures int `json:"failures,omitempty"`
 	// Base is how long the first ejection lasts. Each one that follows in a row
 	// lasts twice as long. Default DefaultEjectionBase, or Max if that is shorter.
-	Base time.Duration
+	Base time.Duration `json:"base,omitempty"`
 	// Max is what the doubling ends at. Default DefaultEjectionMax, or Base if that
 	// is longer; at most LimitEjectionMax.
-	Max time.Duration
+	Max time.Duration `json:"max,omitempty"`
 	// Spare is for how long an endpoint is spared that is busy and does not say for how
 	// long. Default DefaultEjectionSpare, or MaxSpare if that is shorter.
-	Spare time.Duration
+	Spare time.Duration `json:"spare,omitempty"`
 	// MaxSpare is the longest that one is spared after an answer, whatever it says. Default
 	// DefaultEjectionMaxSpare, or Spare if that is longer; at most LimitEjectionMax.
-	MaxSpare time.Duration
+	MaxSpare time.Duration `json:"maxSpare,omitempty"`
 	// FailClosed strikes out also the last candidates, so that the call ends with a
 	// *scheduling.NoEndpointError. By default all are kept if all would be struck
 	// out: a request that may fail is better than one that must.
-	FailClosed bool
+	FailClosed bool `json:"failClosed,omitempty"`
 }
 
-// fill puts the defaults in, or says what is wrong with o.
-func (o *EjectionOptions) fill() error {
-	if o.Failures < 0 || o.Failures > LimitEjectionFailures {
-		return fmt.Errorf("plugins: ejection Failures is %d, want 1 to %d, or 0 for the default %d", o.Failures, LimitEjectionFailures, DefaultEjectionFailures)
-	}
-	if o.Failures == 0 {
-		o.Failures = DefaultEjectionFailures
-	}
-	for _, p := range []struct {
-		name, maxName     string
-		first, most       *time.Duration
-		defFirst, defMost time.Duration
-	}{
-		{"Base", "Max", &o.Base, &o.Max, DefaultEjectionBase, DefaultEjectionMax},
-		{"Spare", "MaxSpare", &o.Spare, &o.MaxSpare, DefaultEjectionSpare, DefaultEjectionMaxSpare},
-	} {
-		switch {
-		case *p.first < 0 || *p.first > LimitEjectionMax:
-			return fmt.Errorf("plugins: ejection %s is %v, want more than 0 and at most %v, or 0 for the default %v", p.name, *p.first, LimitEjectionMax, p.defFirst)
-		case *p.most < 0 || *p.most > LimitEjectionMax:
-			return fmt.Errorf("plugins: ejection %s is %v, want more than 0 and at most %v, or 0 for the default %v", p.maxName, *p.most, LimitEjectionMax, p.defMost)
-		case *p.most > 0 && *p.most < *p.first:
-			return fmt.Errorf("plugins: ejection %s is %v, want at least %s, which is %v", p.maxName, *p.most, p.name, *p.first)
-		}
-		if *p.most == 0 {
-			*p.most = max(p.defMost, *p.first)
-		}
-		if *p.first == 0 {
-			*p.first = min(p.defFirst, *p.most)
-		}
-	}
-	return nil
+// withDefaults returns o with its defaults, or what is wrong with it.
+func (o EjectionOptions) withDefaults() (EjectionOptions, error) {
+	c := check.Checks{Package: "plugins: ejection"}
+	check.Default(&c, "failures", &o.Failures, DefaultEjectionFailures, 1, LimitEjectionFailures)
+	span(&c, "base", &o.Base, DefaultEjectionBase, "max", &o.Max, DefaultEjectionMax)
+	span(&c, "spare", &o.Spare, DefaultEjectionSpare, "maxSpare", &o.MaxSpare, DefaultEjectionMaxSpare)
+	return o, c.Err()
+}
+
+// span checks two durations of which the second is not below the first, and fills in their
+// defaults.
+func span(c *check.Checks, low string, from *time.Duration, defFrom time.Duration, high string, to *time.Duration, defTo time.Duration) {
+	check.Default(c, high, to, max(defTo, *from), 1, LimitEjectionMax)
+	check.Default(c, low, from, min(defFrom, *to), 1, LimitEjectionMax)
+	c.Want(*to >= *from, high, *to, "at least %s, which is %v", low, *from)
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
@@ -637,13 +639,13 @@ func TestEjectionOptions(t *testing.T) {
 		o    o
 		text string
 	}{
-		{o{Failures: -1}, "Failures is -1, want 1 to 1000"},
-		{o{Failures: plugins.LimitEjectionFailures + 1}, "Failures is 1001"},
-		{o{Base: -1}, "Base is -1ns"},
-		{o{Base: plugins.LimitEjectionMax + 1}, "Base is 24h0m0.000000001s"},
-		{o{Max: -time.Second}, "Max is -1s"},
-		{o{Max: plugins.LimitEjectionMax + 1}, "Max is 24h"},
-		{o{Base: 2 * time.Second, Max: time.Second}, "Max is 1s, want at least Base, which is 2s"},
+		{o{Failures: -1}, "failures is -1, want 1 to 1000"},
+		{o{Failures: plugins.LimitEjectionFailures + 1}, "failures is 1001"},
+		{o{Base: -1}, "base is -1ns"},
+		{o{Base: plugins.LimitEjectionMax + 1}, "base is 24h0m0.000000001s"},
+		{o{Max: -time.Second}, "max is -1s"},
+		{o{Max: plugins.LimitEjectionMax + 1}, "max is 24h"},
+		{o{Base: 2 * time.Second, Max: time.Second}, "max is 1s, want at least base, which is 2s"},
 	} {
 		if f, err := plugins.NewEjection(tt.o); f != nil || err == nil || !strings.Contains(err.Error(), tt.text) {
 			t.Errorf("NewEjection(%+v): %v, want an error with %q", tt.o, err, tt.text)
@@ -666,10 +668,30 @@ func TestEjectionOptions(t *testing.T) {
 	}
 }
 
+// TestEjectionScreens: nobody is filtered while nobody is struck out, or could be.
+func TestEjectionScreens(t *testing.T) {
+	w := newWard(t, plugins.EjectionOptions{})
+	screens := func(want bool, when string) {
+		t.Helper()
+		require.Equal(t, want, w.f.Screen(w.request(), w.eps), when)
+	}
+	screens(true, "nobody has failed")
+	w.sends(0, 1, unreached)
+	screens(false, "one is ejected")
+	w.sleep(time.Hour)
+	screens(false, "one is on probation")
+	w.sends(0, 1, served)
+	screens(true, "all serve")
+	w.sends(1, 1, busyFor(503, 0))
+	screens(false, "one is spared")
+	w.f.Forget(w.eps[1])
+	screens(true, "it has gone")
+}
+
 // TestEjectionDeclared: by the name of its type, with every parameter.
 func TestEjectionDeclared(t *testing.T) {
 	profiles, err := plugins.NewRegistry().Load([]byte(declare(
-		`{"type": "ejection-filter", "parameters": {"failures": 2, "base": "1500ms", "max": "2s", "failClosed": true}}, {"type": "random-picker"}`,
+		`{"type": "ejection-filter", "parameters": {"failures": 2, "base": "1500ms", "max": "2s", "spare": "20ms", "maxSpare": "3s", "failClosed": true}}, {"type": "random-picker"}`,
 		`{"name": "p", "plugins": [{"pluginRef": "ejection-filter"}, {"pluginRef": "random-picker"}]}`)))
 	if err != nil {
 		t.Fatal(err)

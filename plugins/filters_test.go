@@ -289,7 +289,7 @@ func TestScreens(t *testing.T) {
 			}
 		}
 	}
-	if screeners < 5 {
-		t.Errorf("%d filters are Screeners, want 5: healthy, model-served, previous-answer, fresh, shed", screeners)
+	if screeners < 6 {
+		t.Errorf("%d filters are Screeners, want 6: healthy, model-served, previous-answer, fresh, shed, ejection", screeners)
 	}
 }

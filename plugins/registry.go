@@ -34,7 +34,7 @@ func NewRegistry() *Registry {
 	for name, f := range map[string]Factory{
 		"healthy-filter":  fixed(Healthy{}),
 		"fresh-filter":    fixed(Fresh{}),
-		"ejection-filter": newEjectionFrom,
+		"ejection-filter": made(NewEjection),
 		"model-served-filter": func(p json.RawMessage) (any, error) {
 			return new(ModelServed), Parameters(p, &struct{}{})
 		},
@@ -71,7 +71,7 @@ func NewRegistry() *Registry {
 		"endpoint-attribute-scorer":    decoded[AttributeScorer],
 		"token-load-scorer":            decoded[TokenLoad],
 
-		"latency-cost": newCostFrom,
+		"latency-cost": made(NewCost),
 
 		"max-score-picker":       fixed(MaxScore{}),
 		"weighted-random-picker": fixed(WeightedRandom{}),
@@ -223,7 +223,7 @@ func (r *Registry) BuildAll(c Config) (Loaded, error) {
 	if c.Admission != nil {
 		var err error
 		loaded.Admission, err = c.Admission.Make(r.detectors)
-		b.Add("", err)
+		b.Add("admission", err)
 	}
 	if err := b.Err(); err != nil {
 		return Loaded{}, err

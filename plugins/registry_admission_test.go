@@ -59,8 +59,10 @@ func TestRegistryLoadAllErrors(t *testing.T) {
 		{`7`, []string{"line 2, column ", "admission"}},
 		{`{"bandz": []}`, []string{"line 2, column 92: admission.bandz is not a field; the nearest is bands"}},
 		{`{"bands": [{"nam": "a"}]}`, []string{"admission.bands[0].nam is not a field; the nearest is name"}},
-		{`{"detectors": [{"type": "low-queue-filter"}]}`, []string{`admission.detectors[0].type: "low-queue-filter" is unknown; known are backlog-detector, `}},
-		{`{"bands": [{"name": "a", "floor": 3}], "flowIdle": "x"}`, []string{`admission.bands[0] ("a").floor: 3, want 0 to 0.5`, `admission.flowIdle: "x", want a duration`}},
+		{`{"detectors": [{"type": "low-queue-filter"}]}`, []string{`line 2, column 107: admission.detectors[0].type is "low-queue-filter", which is unknown; known are backlog-detector, `}},
+		{`{"detectors": [{"type": "backlog-detector", "parameters": {"token": 1}}]}`, []string{"admission.detectors[0].parameters.token is not a field; the nearest is tokens"}},
+		{`{"bands": [{"name": "a", "floor": 3}], "maxBands": -1}`, []string{`line 2, column 116: admission.bands[0].floor is 3, want 0 to 0.5`, `line 2, column 130: admission.maxBands is -1, want above 0`}},
+		{`{"bands": [{"nam": "a"}], "flowIdle": "x"}`, []string{"admission.bands[0].nam is not", `line 2, column 117: admission.flowIdle is "x", want a duration above 0`}},
 	} {
 		loaded, err := plugins.NewRegistry().LoadAll(withAdmission(tt.section))
 		if err == nil || loaded.Profiles != nil || loaded.Admission != nil {
@@ -77,8 +79,8 @@ func TestRegistryLoadAllErrors(t *testing.T) {
 		}
 	}
 	// What is wrong with profiles and with admission is said at once.
-	_, err := plugins.NewRegistry().Load([]byte(`{"plugins": [{"type": "x"}], "schedulingProfiles": [], "admission": {"order": "y"}}`))
-	if err == nil || !strings.Contains(err.Error(), `plugins[0].type is "x"`) || !strings.Contains(err.Error(), "schedulingProfiles is empty") || !strings.Contains(err.Error(), `admission.order: "y"`) {
+	_, err := plugins.NewRegistry().Load([]byte(`{"plugins": [{"type": "x"}], "schedulingProfiles": [], "admission": {"maxFlows": -1}}`))
+	if err == nil || !strings.Contains(err.Error(), `plugins[0].type is "x"`) || !strings.Contains(err.Error(), "schedulingProfiles is empty") || !strings.Contains(err.Error(), "admission.maxFlows is -1") {
 		t.Errorf("Load: %v, want all that is wrong", err)
 	}
 }
@@ -122,7 +124,7 @@ func TestRegistryRegisterDetector(t *testing.T) {
 			t.Errorf("LoadAll of%s: %v", parameters, err)
 		}
 	}
-	if _, err := r.LoadAll(section(`, "parameters": {"x": 9}`)); err == nil || !strings.Contains(err.Error(), `admission.detectors[0].parameters: (acme-detector) `) {
+	if _, err := r.LoadAll(section(`, "parameters": {"x": 9}`)); err == nil || !strings.Contains(err.Error(), "admission.detectors[0].parameters.x is not a field") {
 		t.Errorf("LoadAll with a wrong parameter: %v", err)
 	}
 	if _, err := other.LoadAll(section(``)); err == nil {

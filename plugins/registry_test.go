@@ -169,12 +169,14 @@ func TestRegistryLoadErrors(t *testing.T) {
 		{"bad ttl", with(`{"type": "session-affinity-scorer", "parameters": {"ttl": "soon"}}`), []string{`plugins[1].parameters.ttl is "soon", want a duration above 0`}},
 		{"negative ttl", with(`{"type": "session-affinity-scorer", "parameters": {"ttl": "-5s"}}`), []string{`plugins[1].parameters.ttl is "-5s", want a duration above 0`}},
 		{"ejection: unknown parameter", with(`{"type": "ejection-filter", "parameters": {"failure": 2}}`), []string{"plugins[1].parameters.failure is not a field"}},
-		{"ejection: failures", with(`{"type": "ejection-filter", "parameters": {"failures": -1}}`), []string{"plugins[1].parameters: ", "Failures is -1, want 1 to 1000"}},
-		{"ejection: base", with(`{"type": "ejection-filter", "parameters": {"base": "soon"}}`), []string{"plugins[1].parameters: ", `base is "soon", want a duration above 0 such as "1s"`}},
+		{"ejection: failures", with(`{"type": "ejection-filter", "parameters": {"failures": -1}}`), []string{"plugins[1].parameters.failures is -1, want 1 to 1000"}},
+		{"ejection: base", with(`{"type": "ejection-filter", "parameters": {"base": "soon"}}`), []string{`plugins[1].parameters.base is "soon", want a duration above 0 such as "300ms"`}},
 		{"ejection: base of 0", with(`{"type": "ejection-filter", "parameters": {"base": "0s"}}`), []string{`base is "0s", want a duration above 0`}},
 		{"ejection: base without a unit", with(`{"type": "ejection-filter", "parameters": {"base": 5}}`), []string{"plugins[1].parameters.base is 5, want"}},
 		{"ejection: max", with(`{"type": "ejection-filter", "parameters": {"max": "-1m"}}`), []string{`max is "-1m", want a duration above 0`}},
-		{"ejection: max below base", with(`{"type": "ejection-filter", "parameters": {"base": "3s", "max": "2s"}}`), []string{"Max is 2s, want at least Base, which is 3s"}},
+		{"ejection: max below base", with(`{"type": "ejection-filter", "parameters": {"base": "3s", "max": "2s"}}`), []string{"plugins[1].parameters.max is 2s, want at least base, which is 3s"}},
+		{"cost: engine", with(`{"type": "latency-cost", "parameters": {"home": -1, "engine": {"token": -1}}}`), []string{
+			"line 1, column 100: plugins[1].parameters.home is -1, want above 0, or 0 for the default 2", "line 1, column 123: plugins[1].parameters.engine.token is -1, want above 0"}},
 		{"ttl without a unit", with(`{"type": "session-affinity-scorer", "parameters": {"ttl": 5}}`), []string{`plugins[1].parameters.ttl is 5, want a duration above 0 such as "300ms" or "5s"`}},
 
 		{"a plugin name twice", declare(pick+`, {"type": "queue-scorer", "name": "pick"}`, ok), []string{`plugins[1].name is "pick", which is used twice`}},

@@ -90,7 +90,7 @@ func TestParseFlagsErrors(t *testing.T) {
 		{[]string{"-overload", "-rate", "3"}, "-rate does not go with -overload"},
 		{[]string{"-admission", "x.json"}, "-admission is for -overload"},
 		{[]string{"-overload", "-admission", "nothing.json"}, "-admission: open nothing.json"},
-		{[]string{"-overload", "-admission", "testdata/bad-admission.json"}, `bands[0] ("all").ceiling`},
+		{[]string{"-overload", "-admission", "testdata/bad-admission.json"}, `bands[0].ceiling`},
 		{[]string{"-suite", "s.json", "-html", "x"}, "-html does not go with -suite"},
 		{[]string{"-suite", "s.json", "-trace", "mooncake"}, `-trace: "mooncake", want NAME=FILE`},
 		{[]string{"-quick"}, "-quick"},

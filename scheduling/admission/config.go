@@ -2,18 +2,20 @@ package admission
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
-	"strings"
+	"time"
+
+	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/strictjson"
 )
 
 // Config declares Options: their fields by the same names, with durations as strings such
 // as "30s". What is left out, or 0, is the default of Options, which says what each means;
-// Hooks and Clock are the caller's to add. Read it with LoadConfig, or as a part of another
-// declaration that is decoded strictly.
+// Hooks and Clock are the caller's to add. Read it with LoadConfig, or as a part of what a
+// plugins.Registry loads: encoding/json alone does not read durations that are strings.
 type Config struct {
 	// Detectors say together how full endpoints are: the Max of them. Options.Detector does
 	// not count.
@@ -21,8 +23,6 @@ type Config struct {
 	// Bands stand in the place of Options.Bands.
 	Bands []BandConfig `json:"bands,omitempty"`
 	Options
-
-	wrong []error // what values say that were read
 }
 
 // DetectorConfig declares a Detector.
@@ -40,32 +40,44 @@ type BandConfig struct {
 	Band
 }
 
-// LoadConfig reads a Config as JSON; unknown fields are errors. What the fields say is
-// checked by Make.
+// LoadConfig reads a Config as JSON; unknown fields are errors. The error reports all that
+// is wrong with the form, each with line, column and field; Make checks what the fields say.
 func LoadConfig(data []byte) (Config, error) {
 	var c Config
-	if err := decodeStrict(data, &c); err != nil {
-		return Config{}, fmt.Errorf("admission: %w", err)
+	if err := strictjson.Decode(data, &c, strictjson.Options{Package: "admission"}); err != nil {
+		return Config{}, err
 	}
 	return c, nil
 }
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (c *Config) UnmarshalJSON(data []byte) error {
-	type fields Config
-	f := fields(*c)
-	wrong, err := decodeTexts(data, &f, "admission")
-	if err == nil {
-		*c = Config(f)
-		c.wrong = wrong
+// MarshalJSON implements json.Marshaler. LoadConfig reads what it returns.
+func (c Config) MarshalJSON() ([]byte, error) {
+	type config Config // without this method
+	type band struct {
+		BandConfig
+		MaxWait string `json:"maxWait,omitempty"`
 	}
-	return err
+	out := struct {
+		config
+		Bands            []band `json:"bands,omitempty"`
+		WaitForEndpoints string `json:"waitForEndpoints,omitempty"`
+		FlowIdle         string `json:"flowIdle,omitempty"`
+		MaxRetryAfter    string `json:"maxRetryAfter,omitempty"`
+		MetricsTTL       string `json:"metricsTTL,omitempty"`
+		TicketTTL        string `json:"ticketTTL,omitempty"`
+	}{config(c), nil, text(c.WaitForEndpoints), text(c.FlowIdle), text(c.MaxRetryAfter), text(c.MetricsTTL), text(c.TicketTTL)}
+	for _, b := range c.Bands {
+		out.Bands = append(out.Bands, band{b, text(b.MaxWait)})
+	}
+	return json.Marshal(out)
 }
 
-// MarshalJSON implements json.Marshaler.
-func (c Config) MarshalJSON() ([]byte, error) {
-	type fields Config
-	return encodeTexts(fields(c))
+// text is a duration as a Config has it.
+func text(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.String()
 }
 
 // Make returns what makes the Options that c declares, anew at each call: a detector
@@ -73,21 +85,18 @@ func (c Config) MarshalJSON() ([]byte, error) {
 // name; nil: those of Detectors. The error reports all that is wrong, each with the field
 // that it is in, such as
 //
-//	admission.bands[1] ("standard").ceiling: 2000, want above 0 and at most 1000
+//	admission: bands[1].ceiling is 2000, want above 0 and at most 1000
 func (c Config) Make(detectors map[string]DetectorFactory) (func() *Options, error) {
-	d := declaration{types: detectors, errs: slices.Clone(c.wrong)}
-	if d.types == nil {
-		d.types = Detectors()
+	if detectors == nil {
+		detectors = Detectors()
 	}
+	wrong := check.Checks{Package: "admission"}
+	detector := makeDetector(&wrong, c.Detectors, detectors)
 	o := c.Options
-	o.Bands = d.bands(c.Bands)
-	detector := d.detectors(c.Detectors)
-	_, wrong := o.checked()
-	for _, p := range wrong {
-		d.errs = append(d.errs, errors.New(p.declared()))
-	}
-	if len(d.errs) > 0 {
-		return nil, errors.Join(d.errs...)
+	o.Bands = declaredBands(&wrong, c.Bands)
+	_ = o.checked(&wrong)
+	if err := wrong.Err(); err != nil {
+		return nil, err
 	}
 	return func() *Options {
 		made := o
@@ -99,32 +108,22 @@ func (c Config) Make(detectors map[string]DetectorFactory) (func() *Options, err
 	}, nil
 }
 
-// declaration is a Config that is being read.
-type declaration struct {
-	types map[string]DetectorFactory
-	errs  []error
-}
-
-func (d *declaration) failf(path, format string, args ...any) {
-	d.errs = append(d.errs, fmt.Errorf("admission.%s: %w", path, fmt.Errorf(format, args...)))
-}
-
-// detectors returns what makes the detector, nil for the default.
-func (d *declaration) detectors(list []DetectorConfig) func() Detector {
+// makeDetector returns what makes the detector of a list, nil for the default.
+func makeDetector(wrong *check.Checks, list []DetectorConfig, types map[string]DetectorFactory) func() Detector {
 	var makes []func() Detector
 	for i, c := range list {
 		path := fmt.Sprintf("detectors[%d]", i)
-		f := d.types[c.Type]
+		f := types[c.Type]
 		if f == nil {
-			d.failf(path+".type", "%q is unknown; known are %s", c.Type, strings.Join(slices.Sorted(maps.Keys(d.types)), ", "))
+			wrong.Unknown(path+".type", c.Type, slices.Sorted(maps.Keys(types)))
 			continue
 		}
 		one, err := f(c.Parameters)
 		switch {
 		case err != nil:
-			d.failf(path+".parameters", "(%s) %w", c.Type, err)
+			wrong.Add(path+".parameters", err)
 		case one == nil:
-			d.failf(path+".type", "the factory of %q returned nothing", c.Type)
+			wrong.Failf(path+".type", "is %q, whose factory returned nothing", c.Type)
 		default:
 			makes = append(makes, one)
 		}
@@ -144,23 +143,19 @@ func (d *declaration) detectors(list []DetectorConfig) func() Detector {
 	}
 }
 
-func (d *declaration) bands(list []BandConfig) []Band {
+func declaredBands(wrong *check.Checks, list []BandConfig) []Band {
 	var bands []Band
+	first := slices.IndexFunc(list, func(b BandConfig) bool { return b.Priority == nil })
 	for i, c := range list {
-		b, path := c.Band, bandPath(i, c.Name)
-		if b.Name == "" {
-			d.failf(path+".name", "is required")
-			b.Name = fmt.Sprintf("bands[%d]", i) // reported once
-		}
-		if c.Priority != nil {
+		b := c.Band
+		switch {
+		case c.Priority != nil:
 			b.Priority = *c.Priority
-		} else {
+		case i == first:
 			b.Priority = math.MinInt
-			first := slices.IndexFunc(list, func(o BandConfig) bool { return o.Priority == nil })
-			if first < i {
-				d.failf(path+".priority", "is required, for bands[%d] (%q) has none either", first, list[first].Name)
-				b.Priority += i // reported once
-			}
+		default:
+			wrong.Failf(fmt.Sprintf("bands[%d].priority", i), "is required, for bands[%d] has none either", first)
+			b.Priority = math.MinInt + i // reported once
 		}
 		bands = append(bands, b)
 	}

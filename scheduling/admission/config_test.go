@@ -181,20 +181,30 @@ func TestConfigAgreesWithOptions(t *testing.T) {
 
 func TestLoadConfigErrors(t *testing.T) {
 	for data, want := range map[string]string{
-		``:                               "is empty",
-		`{"bands": [`:                    "ends in the middle",
-		`{"bands": [,]}`:                 "byte 12: invalid character ','",
-		`{} {}`:                          "more after the first JSON value",
-		`{} x`:                           "more after the first JSON value",
-		`{"bands": 7}`:                   "bands",
-		`{"maxWait": "1s"}`:              `unknown field "maxWait"`,
-		`{"bands": [{"prioity": 1}]}`:    `unknown field "prioity"`,
-		`{"tenants": {"a": {"w": 1}}}`:   `unknown field "w"`,
-		`{"budgets": [{"rpm": 1}]}`:      `unknown field "rpm"`,
-		`{"detectors": [{"name": "a"}]}`: `unknown field "name"`,
-		`{"flowIdle": 5}`:                "flowIdle",
-		`{"maxRequests": 1.5}`:           "maxRequests",
-		`{"outputWeight": 1e400}`:        "outputWeight",
+		``:                               "line 1, column 1: the document is empty",
+		`{"bands": [`:                    "line 1, column 12: the document ends in the middle",
+		`{"bands": [,]}`:                 "line 1, column 12: the document is no JSON: invalid character ','",
+		`{} {}`:                          "line 1, column 4: the document is no JSON: invalid character '{' after top-level value",
+		`{} x`:                           "line 1, column 4: the document is no JSON: invalid character 'x' after top-level value",
+		`[]`:                             "line 1, column 1: the document is [], want an object",
+		`{"bands": 7}`:                   "line 1, column 2: bands is 7, want a list",
+		`{"maxWait": "1s"}`:              "maxWait is not a field; known are detectors, bands, maxRequests, ",
+		`{"bands": [{"prioity": 1}]}`:    "bands[0].prioity is not a field; the nearest is priority",
+		`{"tenants": {"a": {"w": 1}}}`:   `tenants["a"].w is not a field; known are weight`,
+		`{"budgets": [{"rpm": 1}]}`:      "budgets[0].rpm is not a field; known are tenant, model, requestsPerMinute",
+		`{"detectors": [{"name": "a"}]}`: "detectors[0].name is not a field; known are type, parameters",
+		`{"maxRequests": 1.5}`:           "maxRequests is 1.5, want an integer",
+		`{"outputWeight": 1e400}`:        "outputWeight is 1e400, want a number",
+		`{"fairness": "round-robin"}`:    `fairness: "round-robin", want one of virtual-tokens, prefix-locality, first-come`,
+		`{"order": "lifo"}`:              `order: "lifo", want one of fifo, earliest-deadline`,
+		`{"flowIdle": 5}`:                "flowIdle is 5, want a duration above 0 such as ",
+		`{"flowIdle": "soon"}`:           `flowIdle is "soon", want a duration above 0 such as `,
+		`{"waitForEndpoints": "30"}`:     `waitForEndpoints is "30", want a duration above 0 such as `,
+		`{"maxRetryAfter": "-1s"}`:       `maxRetryAfter is "-1s", want a duration above 0 such as `,
+		`{"metricsTTL": "0s"}`:           `metricsTTL is "0s", want a duration above 0 such as `,
+
+		`{"bands": [{"name": "a"}, {"maxWait": "1 minute"}]}`: `line 1, column 28: bands[1].maxWait is "1 minute", want a duration above 0 such as `,
+		`{"fairness": "x", "flowIdle": "x", "band": []}`:      "flowIdle is \"x\", want a duration above 0 such as \"300ms\" or \"5s\"\nadmission: line 1, column 36: band is not a field; the nearest is bands",
 	} {
 		c, err := admission.LoadConfig([]byte(data))
 		if err == nil || !strings.HasPrefix(err.Error(), "admission: ") || !strings.Contains(err.Error(), want) {
@@ -221,82 +231,73 @@ func TestConfigErrors(t *testing.T) {
 	budget := func(fields string) string {
 		return `{"budgets": [{"tokensPerMinute": 5}, {"tenant": "t%d", "model": "*", ` + fields + `}]}`
 	}
-	const at, in = `admission.bands[1] ("standard")`, `admission.budgets[1] (tenant "t%d", model "*")`
+	const at, in = `admission: bands[1]`, `admission: budgets[1]`
 	for _, tt := range []struct {
 		name, data string
 		want       []string // the lines
 	}{
-		{"maxRequests", `{"maxRequests": -1}`, []string{"admission.maxRequests: -1, want above 0, or 0 for the default of "}},
-		{"maxBytes", `{"maxBytes": -2}`, []string{"admission.maxBytes: -2, want at least 0"}},
-		{"maxBands", `{"maxBands": -3}`, []string{"admission.maxBands: -3, want above 0, or 0 for the default of "}},
-		{"maxLanes", `{"maxLanes": -4}`, []string{"admission.maxLanes: -4, want above 0, or 0 for the default of "}},
-		{"maxFlows", `{"maxFlows": -5}`, []string{"admission.maxFlows: -5, want above 0, or 0 for the default of "}},
-		{"outputTokens", `{"outputTokens": -6}`, []string{"admission.outputTokens: -6, want above 0, or 0 for the default of "}},
-		{"inputWeight", `{"inputWeight": -1}`, []string{"admission.inputWeight: -1, want above 0, or 0 for the default of "}},
-		{"outputWeight", `{"outputWeight": 2e9}`, []string{"admission.outputWeight: 2e+09, want above 0, or 0 for the default of "}},
-		{"quantum", `{"quantum": -0.5}`, []string{"admission.quantum: -0.5, want above 0, or 0 for the default of "}},
-		{"fairness", `{"fairness": "round-robin"}`, []string{`admission.fairness: "round-robin", want one of virtual-tokens, prefix-locality, first-come`}},
-		{"order", `{"order": "lifo"}`, []string{`admission.order: "lifo", want one of fifo, earliest-deadline`}},
-		{"flowIdle", `{"flowIdle": "soon"}`, []string{`admission.flowIdle: "soon", want a duration above 0 such as "30s"`}},
-		{"waitForEndpoints", `{"waitForEndpoints": "30"}`, []string{`admission.waitForEndpoints: "30", want a duration above 0 such as "30s"`}},
-		{"maxRetryAfter", `{"maxRetryAfter": "-1s"}`, []string{`admission.maxRetryAfter: "-1s", want a duration above 0 such as "30s"`}},
-		{"metricsTTL", `{"metricsTTL": "0s"}`, []string{`admission.metricsTTL: "0s", want a duration above 0 such as "30s"`}},
+		{"maxRequests", `{"maxRequests": -1}`, []string{"admission: maxRequests is -1, want above 0, or 0 for the default "}},
+		{"maxBytes", `{"maxBytes": -2}`, []string{"admission: maxBytes is -2, want above 0, or 0 for the default "}},
+		{"maxBands", `{"maxBands": -3}`, []string{"admission: maxBands is -3, want above 0, or 0 for the default "}},
+		{"maxLanes", `{"maxLanes": -4}`, []string{"admission: maxLanes is -4, want above 0, or 0 for the default "}},
+		{"maxFlows", `{"maxFlows": -5}`, []string{"admission: maxFlows is -5, want above 0, or 0 for the default "}},
+		{"outputTokens", `{"outputTokens": -6}`, []string{"admission: outputTokens is -6, want above 0, or 0 for the default "}},
+		{"inputWeight", `{"inputWeight": -1}`, []string{"admission: inputWeight is -1, want 0 to 1e+09, or 0 for the default "}},
+		{"outputWeight", `{"outputWeight": 2e9}`, []string{"admission: outputWeight is 2000000000, want 0 to 1e+09, or 0 for the default "}},
+		{"quantum", `{"quantum": -0.5}`, []string{"admission: quantum is -0.5, want 0 to 1e+09, or 0 for the default "}},
 		{"a tenant's weight", `{"tenants": {"a": {"weight": 1}, "50%s": {"weight": 1001}, "c": {"weight": 0.0001}, "d": {"weight": -1}}}`, []string{
-			`admission.tenants["50%s"].weight: 1001, want 0.001 to 1000`, `admission.tenants["c"].weight: 0.0001, want 0.001 to 1000`, `admission.tenants["d"].weight: -1, want 0.001 to 1000`}},
+			`admission: tenants["50%s"].weight is 1001, want 0.001 to 1000`, `admission: tenants["c"].weight is 0.0001, want 0.001 to 1000`, `admission: tenants["d"].weight is -1, want 0.001 to 1000`}},
 
 		{"detector type", `{"detectors": [{"type": "no-detector"}]}`, []string{
-			`admission.detectors[0].type: "no-detector" is unknown; known are backlog-detector, concurrency-detector, learned-backlog-detector, learned-batch-detector, learned-concurrency-detector, predicted-ttft-detector, utilization-detector`}},
+			`admission: detectors[0].type is "no-detector", which is unknown; known are backlog-detector, concurrency-detector, learned-backlog-detector, learned-batch-detector, learned-concurrency-detector, predicted-ttft-detector, utilization-detector`}},
 		{"detector without a type", `{"detectors": [{}]}`, []string{
-			`admission.detectors[0].type: "" is unknown; known are backlog-detector, concurrency-detector, learned-backlog-detector, learned-batch-detector, learned-concurrency-detector, predicted-ttft-detector, utilization-detector`}},
+			`admission: detectors[0].type is "", which is unknown; known are backlog-detector, concurrency-detector, learned-backlog-detector, learned-batch-detector, learned-concurrency-detector, predicted-ttft-detector, utilization-detector`}},
 		{"utilization", detector("utilization-detector", `{"queueDepthThreshold": -1, "kvCacheUtilThreshold": -2}`), []string{
-			"admission.detectors[1].parameters: (utilization-detector) queueDepthThreshold: -1, want at least 0, which is the default", "kvCacheUtilThreshold: -2, want at least 0, which is the default"}},
-		{"utilization, unknown", detector("utilization-detector", `{"queue": 1}`), []string{`admission.detectors[1].parameters: (utilization-detector) json: unknown field "queue"`}},
+			"admission: detectors[1].parameters.queueDepthThreshold is -1, want at least 0, which is the default", "admission: detectors[1].parameters.kvCacheUtilThreshold is -2, want at least 0, which is the default"}},
+		{"utilization, unknown", detector("utilization-detector", `{"queue": 1}`), []string{`admission: detectors[1].parameters.queue is not a field`}},
 		{"concurrency", detector("concurrency-detector", `{"maxConcurrency": -1, "maxTokenConcurrency": -2}`), []string{
-			"admission.detectors[1].parameters: (concurrency-detector) maxConcurrency: -1, want at least 0, which is the default", "maxTokenConcurrency: -2, want at least 0, which is the default"}},
-		{"concurrency, unknown", detector("concurrency-detector", `{"headroom": 0.1}`), []string{`admission.detectors[1].parameters: (concurrency-detector) json: unknown field "headroom"`}},
-		{"backlog", detector("backlog-detector", `{"tokens": -1}`), []string{"admission.detectors[1].parameters: (backlog-detector) tokens: -1, want at least 0, which is the default"}},
-		{"backlog, unknown", detector("backlog-detector", `{"token": 1}`), []string{`admission.detectors[1].parameters: (backlog-detector) json: unknown field "token"`}},
+			"admission: detectors[1].parameters.maxConcurrency is -1, want at least 0, which is the default", "admission: detectors[1].parameters.maxTokenConcurrency is -2, want at least 0, which is the default"}},
+		{"concurrency, unknown", detector("concurrency-detector", `{"headroom": 0.1}`), []string{`admission: detectors[1].parameters.headroom is not a field`}},
+		{"backlog", detector("backlog-detector", `{"tokens": -1}`), []string{"admission: detectors[1].parameters.tokens is -1, want at least 0, which is the default"}},
+		{"backlog, unknown", detector("backlog-detector", `{"token": 1}`), []string{`admission: detectors[1].parameters.token is not a field`}},
 		{"predicted TTFT", detector("predicted-ttft-detector", `{"target": "1", "rate": -1}`), []string{
-			`admission.detectors[1].parameters: (predicted-ttft-detector) target: "1", want a duration above 0 such as "30s"`, "rate: -1, want at least 0, which is the default"}},
-		{"predicted TTFT, unknown", detector("predicted-ttft-detector", `{"a": "1"}`), []string{`admission.detectors[1].parameters: (predicted-ttft-detector) json: unknown field "a"`}},
-		{"learned batch", detector("learned-batch-detector", `{"a": "1"}`), []string{`admission.detectors[1].parameters: (learned-batch-detector) json: unknown field "a"`}},
-		{"parameters that are no object", detector("backlog-detector", `[]`), []string{"admission.detectors[1].parameters: (backlog-detector) byte 1: json: cannot unmarshal array into Go value of type admission.Backlog"}},
+			`admission: detectors[1].parameters.target is "1", want a duration above 0 such as `, "admission: detectors[1].parameters.rate is -1, want at least 0, which is the default"}},
+		{"predicted TTFT, unknown", detector("predicted-ttft-detector", `{"a": "1"}`), []string{`admission: detectors[1].parameters.a is not a field`}},
+		{"learned batch", detector("learned-batch-detector", `{"a": "1"}`), []string{`admission: detectors[1].parameters.a is not a field`}},
+		{"parameters that are no object", detector("backlog-detector", `[]`), []string{"admission: detectors[1].parameters is [], want an object"}},
 
-		{"band name", `{"bands": [{"priority": 1}]}`, []string{`admission.bands[0] ("").name: is required`}},
-		{"band name twice", `{"bands": [{"name": "a", "priority": 1}, {"name": "a"}]}`, []string{`admission.bands[1] ("a"): another band has the same Name`}},
-		{"band priority twice", `{"bands": [{"name": "a", "priority": 1}, {"name": "b", "priority": 1}]}`, []string{`admission.bands[1] ("b").priority: 1, as that of band "a"`}},
-		{"two without a priority", `{"bands": [{"name": "a"}, {"name": "b"}]}`, []string{`admission.bands[1] ("b").priority: is required, for bands[0] ("a") has none either`}},
-		{"ceiling", band(`"ceiling": 2000`), []string{at + ".ceiling: 2000, want above 0 and at most 1000", at + ".modestCeiling: 2000, above the 1 of band \"high\", which goes first"}},
-		{"ceiling below 0", band(`"ceiling": -0.1`), []string{at + ".ceiling: -0.1, want above 0 and at most 1000"}},
-		{"ceiling above that of a higher band", band(`"ceiling": 1.2`), []string{at + `.ceiling: 1.2, above the 1 of band "high", which goes first`, at + `.modestCeiling: 1.2, above the 1 of band "high", which goes first`}},
+		{"band name", `{"bands": [{"priority": 1}]}`, []string{`admission: bands[0].name is required`}},
+		{"band name twice", `{"bands": [{"name": "a", "priority": 1}, {"name": "a"}]}`, []string{`admission: bands[1].name is "a", as that of another band`}},
+		{"band priority twice", `{"bands": [{"name": "a", "priority": 1}, {"name": "b", "priority": 1}]}`, []string{`admission: bands[1].priority is 1, as that of band "a"`}},
+		{"two without a priority", `{"bands": [{"name": "a"}, {"name": "b"}]}`, []string{`admission: bands[1].priority is required, for bands[0] has none either`}},
+		{"ceiling", band(`"ceiling": 2000`), []string{at + ".ceiling is 2000, want above 0 and at most 1000", at + ".ceiling is 2000, above the 1 of band \"high\", which goes first", at + ".modestCeiling is 2000, above the 1 of band \"high\", which goes first"}},
+		{"ceiling below 0", band(`"ceiling": -0.1`), []string{at + ".ceiling is -0.1, want above 0 and at most 1000"}},
+		{"ceiling above that of a higher band", band(`"ceiling": 1.2`), []string{at + `.ceiling is 1.2, above the 1 of band "high", which goes first`, at + `.modestCeiling is 1.2, above the 1 of band "high", which goes first`}},
 		{"ceiling below that of a lower band", `{"bands": [{"name": "low", "ceiling": 0.9}, {"name": "high", "priority": 1, "ceiling": 0.8}]}`, []string{
-			`admission.bands[0] ("low").ceiling: 0.9, above the 0.8 of band "high", which goes first`, `admission.bands[0] ("low").modestCeiling: 0.9, above`}},
-		{"band maxRequests", band(`"maxRequests": -2`), []string{at + ".maxRequests: -2, want at least 0, or -1 for no queue"}},
-		{"band maxBytes", band(`"maxBytes": -1`), []string{at + ".maxBytes: -1, want at least 0"}},
-		{"band maxWait", band(`"maxWait": "1 minute"`), []string{at + `.maxWait: "1 minute", want a duration above 0 such as "30s"`}},
-		{"band floor", band(`"floor": 0.6`), []string{at + ".floor: 0.6, want 0 to 0.5"}},
-		{"band floor below 0", band(`"floor": -0.1`), []string{at + ".floor: -0.1, want 0 to 0.5"}},
-		{"modest ceiling", band(`"ceiling": 0.5, "modestCeiling": 0.4`), []string{at + ".modestCeiling: 0.4, want at least its Ceiling of 0.5"}},
-		{"floor without a queue", band(`"floor": 0.1, "maxRequests": -1`), []string{at + ".floor: 0.1, but nothing of the band waits (MaxRequests is -1)"}},
+			`admission: bands[0].ceiling is 0.9, above the 0.8 of band "high", which goes first`, `admission: bands[0].modestCeiling is 0.9, above`}},
+		{"band maxRequests", band(`"maxRequests": -2`), []string{at + ".maxRequests is -2, want at least 0, or -1 for no queue"}},
+		{"band maxBytes", band(`"maxBytes": -1`), []string{at + ".maxBytes is -1, want at least 0"}},
+		{"band floor", band(`"floor": 0.6`), []string{at + ".floor is 0.6, want 0 to 0.5"}},
+		{"band floor below 0", band(`"floor": -0.1`), []string{at + ".floor is -0.1, want 0 to 0.5"}},
+		{"modest ceiling", band(`"ceiling": 0.5, "modestCeiling": 0.4`), []string{at + ".modestCeiling is 0.4, want at least its ceiling of 0.5"}},
+		{"floor without a queue", band(`"floor": 0.1, "maxRequests": -1`), []string{at + ".floor is 0.1, but nothing of the band waits: maxRequests is -1"}},
 		{"floors", `{"bands": [{"name": "a", "floor": 0.4}, {"name": "b", "priority": 1, "floor": 0.4}, {"name": "c", "priority": 2, "floor": 0.4}]}`, []string{
-			"admission: the Floors of all bands add up to 1.2"}},
+			"admission: bands have floors that add up to 1.2"}},
 
-		{"budgets", manyBudgets, []string{"admission: Budgets has 1001 entries, want at most 1000"}},
-		{"budget of nothing", budget(`"burst": 1`), []string{in + ": bounds neither RequestsPerMinute nor TokensPerMinute"}},
-		{"requestsPerMinute", budget(`"requestsPerMinute": -1`), []string{in + ".requestsPerMinute: -1, want at least 0"}},
-		{"tokensPerMinute", budget(`"tokensPerMinute": 2e15`), []string{in + ".tokensPerMinute: 2e+15, want at least 0"}},
-		{"burst", budget(`"tokensPerMinute": 1, "burst": 0.001`), []string{in + ".burst: 0.001, want 0.01 to 1000 minutes"}},
-		{"a budget twice", `{"budgets": [{"tokensPerMinute": 1}, {"requestsPerMinute": 1}]}`, []string{`admission.budgets[1] (tenant "", model ""): there is another for the same`}},
+		{"budgets", manyBudgets, []string{"admission: budgets has 1001 entries, want at most 1000"}},
+		{"budget of nothing", budget(`"burst": 1`), []string{in + " bounds neither requestsPerMinute nor tokensPerMinute"}},
+		{"requestsPerMinute", budget(`"requestsPerMinute": -1`), []string{in + ".requestsPerMinute is -1, want 0 to 1e+12"}},
+		{"tokensPerMinute", budget(`"tokensPerMinute": 2e15`), []string{in + ".tokensPerMinute is 2000000000000000, want 0 to 1e+15"}},
+		{"burst", budget(`"tokensPerMinute": 1, "burst": 0.001`), []string{in + ".burst is 0.001, want 0.01 to 1000"}},
+		{"a budget twice", `{"budgets": [{"tokensPerMinute": 1}, {"requestsPerMinute": 1}]}`, []string{`admission: budgets[1] is of tenant "", model "", and so is another`}},
 
-		{"all at once", `{"maxRequests": -1, "fairness": "x", "flowIdle": "x", "detectors": [{"type": "x"}], "bands": [{"name": "a", "floor": 1}], "tenants": {"t": {"weight": -1}}, "budgets": [{}]}`, []string{
-			`admission.fairness: "x", want one of virtual-tokens, prefix-locality, first-come`,
-			`admission.flowIdle: "x", want a duration above 0 such as "30s"`,
-			`admission.detectors[0].type: "x" is unknown; known are backlog-detector, concurrency-detector, learned-backlog-detector, learned-batch-detector, learned-concurrency-detector, predicted-ttft-detector, utilization-detector`,
-			"admission.maxRequests: -1, want above 0, or 0 for the default of ",
-			`admission.bands[0] ("a").floor: 1, want 0 to 0.5`,
-			"admission: the Floors of all bands add up to 1, want at most 0.9",
-			`admission.tenants["t"].weight: -1, want 0.001 to 1000`,
-			`admission.budgets[0] (tenant "", model ""): bounds neither RequestsPerMinute nor TokensPerMinute`,
+		{"all at once", `{"maxRequests": -1, "detectors": [{"type": "x"}], "bands": [{"name": "a", "floor": 1}], "tenants": {"t": {"weight": -1}}, "budgets": [{}]}`, []string{
+			`admission: detectors[0].type is "x", which is unknown; known are backlog-detector, concurrency-detector, learned-backlog-detector, learned-batch-detector, learned-concurrency-detector, predicted-ttft-detector, utilization-detector`,
+			"admission: maxRequests is -1, want above 0, or 0 for the default ",
+			`admission: bands[0].floor is 1, want 0 to 0.5`,
+			"admission: bands have floors that add up to 1, want at most 0.9",
+			`admission: tenants["t"].weight is -1, want 0.001 to 1000`,
+			`admission: budgets[0] bounds neither requestsPerMinute nor tokensPerMinute`,
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -349,14 +350,14 @@ func TestConfigCustomDetector(t *testing.T) {
 		}
 	}
 	for parameters, want := range map[string]string{
-		`, "parameters": {"bad":1}`:     "admission.detectors[0].parameters: (acme-detector) bad is 1, want none",
-		`, "parameters": {"nothing":1}`: `admission.detectors[0].type: the factory of "acme-detector" returned nothing`,
+		`, "parameters": {"bad":1}`:     "admission: detectors[0].parameters: bad is 1, want none",
+		`, "parameters": {"nothing":1}`: `admission: detectors[0].type is "acme-detector", whose factory returned nothing`,
 	} {
 		if _, err := config(parameters).Make(types); err == nil || err.Error() != want {
 			t.Errorf("Options: %v, want %s", err, want)
 		}
 	}
-	if _, err := config("").Make(nil); err == nil || !strings.Contains(err.Error(), "is unknown") {
+	if _, err := config("").Make(nil); err == nil || !strings.Contains(err.Error(), "which is unknown") {
 		t.Errorf("the type is known to others: %v", err)
 	}
 }
@@ -414,5 +415,5 @@ func ExampleConfig() {
 	// Output:
 	// interactive 0 20s
 	// batch 0.7 10m0s
-	// admission.bands[1] ("batch").floor: 0.6, want 0 to 0.5
+	// admission: bands[1].floor is 0.6, want 0 to 0.5
 }

@@ -3,9 +3,10 @@ package admission
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"reflect"
+
+	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/strictjson"
 )
 
 // A DetectorFactory reads the parameters of a declared detector, which are nil if there
@@ -42,24 +43,23 @@ func declared[T any](detector func(*T) Detector) DetectorFactory {
 	return func(p json.RawMessage) (func() Detector, error) {
 		p = bytes.Clone(p)
 		read := func() (*T, error) {
-			v := new(T)
-			if len(p) == 0 {
-				return v, nil
+			v, wrong := new(T), check.Checks{}
+			if len(p) > 0 {
+				wrong.Add("", strictjson.Decode(p, v, strictjson.Options{}))
 			}
-			wrong, err := decodeTexts(p, v, "")
-			return v, errors.Join(append(wrong, err, atLeast0(reflect.ValueOf(v).Elem()))...)
+			atLeast0(&wrong, reflect.ValueOf(v).Elem())
+			return v, wrong.Err()
 		}
 		_, err := read()
 		return func() Detector { v, _ := read(); return detector(v) }, err
 	}
 }
 
-func atLeast0(v reflect.Value) error {
-	var errs []error
+func atLeast0(wrong *check.Checks, v reflect.Value) {
 	for f, n := range v.Fields() {
-		if f.IsExported() && (n.CanInt() && n.Int() < 0 || n.CanFloat() && !(n.Float() >= 0)) {
-			errs = append(errs, fmt.Errorf("%s: %v, want at least 0, which is the default", f.Tag.Get("json"), n))
+		if f.IsExported() {
+			ok := !(n.CanInt() && n.Int() < 0 || n.CanFloat() && !(n.Float() >= 0))
+			wrong.Want(ok, f.Tag.Get("json"), n.Interface(), "at least 0, which is the default")
 		}
 	}
-	return errors.Join(errs...)
 }

@@ -2,16 +2,17 @@ package admission
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
 	"strings"
-	"time"
+
+	"github.com/inferpick/inferpick/internal/check"
 )
 
-// Validate reports all that is wrong with o, each with the field it is in.
+// Validate reports all that is wrong with o, each with the field it is in, by its name in a
+// Config.
 func (o Options) Validate() error {
 	_, err := o.withDefaults()
 	return err
@@ -20,130 +21,46 @@ func (o Options) Validate() error {
 // withDefaults returns a copy with the defaults filled in and the bands from the
 // highest to the lowest, or what is wrong.
 func (o Options) withDefaults() (Options, error) {
-	o, wrong := o.checked()
-	var errs []error
-	for _, p := range wrong {
-		errs = append(errs, errors.New(p.said()))
-	}
-	return o, errors.Join(errs...)
+	wrong := check.Checks{Package: "admission"}
+	o = o.checked(&wrong)
+	return o, wrong.Err()
 }
 
-// checked is withDefaults for who says what is wrong in another way.
-func (o Options) checked() (Options, []problem) {
-	var v validator
+// checked is withDefaults for who collects what is wrong.
+func (o Options) checked(wrong *check.Checks) Options {
 	if o.Detector == nil {
 		o.Detector = Default()
 	}
 	if o.Clock == nil {
 		o.Clock = realClock{}
 	}
-	v.count("MaxRequests", &o.MaxRequests, DefaultMaxRequests)
-	if o.MaxBytes < 0 {
-		v.is("MaxBytes", o.MaxBytes, "at least 0")
-	}
-	def(&o.MaxBytes, DefaultMaxBytes)
-	v.count("MaxBands", &o.MaxBands, DefaultMaxBands)
-	v.count("MaxLanes", &o.MaxLanes, DefaultMaxLanes)
-	v.count("MaxFlows", &o.MaxFlows, DefaultMaxFlows)
-	v.count("OutputTokens", &o.OutputTokens, DefaultOutputTokens)
-	v.duration("FlowIdle", &o.FlowIdle, DefaultFlowIdle)
-	v.duration("MaxRetryAfter", &o.MaxRetryAfter, DefaultMaxRetry)
-	v.duration("MetricsTTL", &o.MetricsTTL, defaultMetricsTTL)
-	v.duration("TicketTTL", &o.TicketTTL, DefaultTicketTTL)
-	v.duration("WaitForEndpoints", &o.WaitForEndpoints, 0)
-	v.weight("InputWeight", &o.InputWeight, DefaultInputWeight)
-	v.weight("OutputWeight", &o.OutputWeight, DefaultOutputWeight)
-	v.weight("Quantum", &o.Quantum, DefaultQuantum)
-	if math.IsNaN(o.Credit) || math.IsInf(o.Credit, 0) {
-		v.is("Credit", o.Credit, "a number")
-	}
+	check.Positive(wrong, "maxRequests", &o.MaxRequests, DefaultMaxRequests)
+	check.Positive(wrong, "maxBytes", &o.MaxBytes, DefaultMaxBytes)
+	check.Positive(wrong, "maxBands", &o.MaxBands, DefaultMaxBands)
+	check.Positive(wrong, "maxLanes", &o.MaxLanes, DefaultMaxLanes)
+	check.Positive(wrong, "maxFlows", &o.MaxFlows, DefaultMaxFlows)
+	check.Positive(wrong, "outputTokens", &o.OutputTokens, DefaultOutputTokens)
+	check.Positive(wrong, "flowIdle", &o.FlowIdle, DefaultFlowIdle)
+	check.Positive(wrong, "maxRetryAfter", &o.MaxRetryAfter, DefaultMaxRetry)
+	check.Positive(wrong, "metricsTTL", &o.MetricsTTL, defaultMetricsTTL)
+	check.Positive(wrong, "ticketTTL", &o.TicketTTL, DefaultTicketTTL)
+	check.Range(wrong, "waitForEndpoints", o.WaitForEndpoints, 0, 0)
+	check.Default(wrong, "inputWeight", &o.InputWeight, DefaultInputWeight, 0, 1e9)
+	check.Default(wrong, "outputWeight", &o.OutputWeight, DefaultOutputWeight, 0, 1e9)
+	check.Default(wrong, "quantum", &o.Quantum, DefaultQuantum, 0, 1e9)
+	wrong.Want(!math.IsNaN(o.Credit) && !math.IsInf(o.Credit, 0), "credit", o.Credit, "a number")
 	def(&o.Credit, DefaultCredit)
 	o.Credit = max(o.Credit, 0)
-	if int(o.Fairness) >= len(fairnessNames) {
-		v.is("Fairness", uint8(o.Fairness), "one of %v", fairnessNames)
-	}
-	if int(o.Order) >= len(orderNames) {
-		v.is("Order", uint8(o.Order), "one of %v", orderNames)
-	}
-	o.Bands = v.bands(o.Bands)
-	o.Tenants = v.tenants(o.Tenants)
-	o.Budgets = v.budgets(o.Budgets)
-	return o, v.wrong
+	wrong.Want(int(o.Fairness) < len(fairnessNames), "fairness", uint8(o.Fairness), "one of %s", strings.Join(fairnessNames, ", "))
+	wrong.Want(int(o.Order) < len(orderNames), "order", uint8(o.Order), "one of %s", strings.Join(orderNames, ", "))
+	o.Bands = checkedBands(wrong, o.Bands)
+	o.Tenants = checkedTenants(wrong, o.Tenants)
+	o.Budgets = checkedBudgets(wrong, o.Budgets)
+	return o
 }
 
-// problem is something that is wrong with Options.
-type problem struct {
-	where string // such as `band "x"`; empty: the Options themselves
-	path  string // the same in a declaration: `.bands[1] ("x")`
-	field string
-	is    bool // what is the field's value, and what is allowed
-	what  string
-}
-
-// said is the problem in words of Go.
-func (p problem) said() string {
-	s := "admission: "
-	if p.where != "" {
-		s += p.where + ": "
-	}
-	if p.is {
-		return s + p.field + " is " + p.what
-	}
-	return s + p.what
-}
-
-// declared is the problem in words of a declaration.
-func (p problem) declared() string {
-	s := "admission" + p.path
-	if p.field != "" {
-		s += "." + strings.ToLower(p.field[:1]) + p.field[1:]
-	}
-	return s + ": " + p.what
-}
-
-// validator collects what is wrong. where and path say what is being checked.
-type validator struct {
-	where, path string
-	wrong       []problem
-}
-
-// failf notes that something is wrong.
-func (v *validator) failf(format string, args ...any) {
-	v.wrong = append(v.wrong, problem{where: v.where, path: v.path, what: fmt.Sprintf(format, args...)})
-}
-
-// is notes that a field has another value than is allowed.
-func (v *validator) is(field string, value any, want string, args ...any) {
-	v.isBut(field, value, "want "+want, args...)
-}
-
-func (v *validator) isBut(field string, value any, but string, args ...any) {
-	v.wrong = append(v.wrong, problem{v.where, v.path, field, true, fmt.Sprint(value) + ", " + fmt.Sprintf(but, args...)})
-}
-
-func (v *validator) count(name string, field *int, value int) {
-	if *field < 0 {
-		v.is(name, *field, "above 0, or 0 for the default of %d", value)
-	}
-	def(field, value)
-}
-
-func (v *validator) duration(name string, field *time.Duration, value time.Duration) {
-	if *field < 0 {
-		v.is(name, *field, "at least 0")
-	}
-	def(field, value)
-}
-
-func (v *validator) weight(name string, field *float64, value float64) {
-	if !(*field >= 0 && *field <= 1e9) {
-		v.is(name, *field, "above 0, or 0 for the default of %v", value)
-	}
-	def(field, value)
-}
-
-// bands returns bands from the highest to the lowest.
-func (v *validator) bands(given []Band) []Band {
+// checkedBands returns bands from the highest to the lowest.
+func checkedBands(wrong *check.Checks, given []Band) []Band {
 	if len(given) == 0 {
 		given = DefaultBands()
 	}
@@ -156,105 +73,80 @@ func (v *validator) bands(given []Band) []Band {
 	names, floors := map[string]bool{}, 0.0
 	for i, at := range order {
 		bands[i] = given[at]
-		b := &bands[i]
-		v.where, v.path = fmt.Sprintf("band %q", b.Name), "."+bandPath(at, b.Name)
-		if b.Name == "" {
-			v.where = ""
-			v.wrong = append(v.wrong, problem{path: v.path, field: "Name", what: fmt.Sprintf("band of priority %d has no Name", b.Priority)})
-		} else if names[b.Name] {
-			v.failf("another band has the same Name")
+		b, path := &bands[i], fmt.Sprintf("bands[%d]", at)
+		check.Required(wrong, path+".name", b.Name)
+		if b.Name != "" && names[b.Name] {
+			wrong.Failf(path+".name", "is %q, as that of another band", b.Name)
 		}
 		names[b.Name] = true
-		var above *Band
+		b.check(wrong, path)
 		if i > 0 {
-			above = &bands[i-1]
+			b.checkBelow(wrong, path, &bands[i-1])
 		}
-		v.band(b, above)
 		floors += b.Floor
 	}
-	v.where, v.path = "", ""
 	// All priorities below the others: of what shares a queue none is raised.
 	bands[len(bands)-1].Priority = math.MinInt
 	if floors > 0.9 {
-		v.failf("the Floors of all bands add up to %v, want at most 0.9", floors)
+		wrong.Failf("bands", "have floors that add up to %v, want at most 0.9", floors)
 	}
 	return bands
 }
 
-// bandPath is where a band is in a declaration.
-func bandPath(i int, name string) string { return fmt.Sprintf("bands[%d] (%q)", i, name) }
-
-// band checks one band, beside the next higher one, if there is one.
-func (v *validator) band(b, above *Band) {
-	if above != nil && b.Priority == above.Priority {
-		v.isBut("Priority", b.Priority, "as that of band %q", above.Name)
-	}
+// check checks a band by itself, and fills in its defaults.
+func (b *Band) check(wrong *check.Checks, path string) {
 	def(&b.Ceiling, 1)
-	if !(b.Ceiling > 0 && b.Ceiling <= 1000) {
-		v.is("Ceiling", b.Ceiling, "above 0 and at most 1000")
-	} else if above != nil && b.Ceiling > above.Ceiling {
-		v.isBut("Ceiling", b.Ceiling, "above the %v of band %q, which goes first", above.Ceiling, above.Name)
-	}
+	wrong.Want(b.Ceiling > 0 && b.Ceiling <= 1000, path+".ceiling", b.Ceiling, "above 0 and at most 1000")
 	def(&b.ModestCeiling, b.Ceiling)
-	if !(b.ModestCeiling >= b.Ceiling) {
-		v.is("ModestCeiling", b.ModestCeiling, "at least its Ceiling of %v", b.Ceiling)
-	} else if above != nil && b.ModestCeiling > above.ModestCeiling {
-		v.isBut("ModestCeiling", b.ModestCeiling, "above the %v of band %q, which goes first", above.ModestCeiling, above.Name)
-	}
-	if b.MaxRequests < -1 {
-		v.is("MaxRequests", b.MaxRequests, "at least 0, or -1 for no queue")
-	}
-	if b.MaxBytes < 0 {
-		v.is("MaxBytes", b.MaxBytes, "at least 0")
-	}
-	v.duration("MaxWait", &b.MaxWait, DefaultMaxWait)
-	if !(b.Floor >= 0 && b.Floor <= 0.5) {
-		v.is("Floor", b.Floor, "0 to 0.5")
-	} else if b.Floor > 0 && !b.waits() {
-		v.isBut("Floor", b.Floor, "but nothing of the band waits (MaxRequests is -1)")
+	wrong.Want(b.ModestCeiling >= b.Ceiling, path+".modestCeiling", b.ModestCeiling, "at least its ceiling of %v", b.Ceiling)
+	check.Range(wrong, path+".maxBytes", b.MaxBytes, 0, 0)
+	check.Positive(wrong, path+".maxWait", &b.MaxWait, DefaultMaxWait)
+	wrong.Want(b.MaxRequests >= -1, path+".maxRequests", b.MaxRequests, "at least 0, or -1 for no queue")
+	check.Range(wrong, path+".floor", b.Floor, 0, 0.5)
+	if b.Floor > 0 && !b.waits() {
+		wrong.Failf(path+".floor", "is %v, but nothing of the band waits: maxRequests is %d", b.Floor, b.MaxRequests)
 	}
 }
 
-func (v *validator) tenants(tenants map[string]Tenant) map[string]Tenant {
+// checkBelow checks a band beside the next higher one.
+func (b *Band) checkBelow(wrong *check.Checks, path string, above *Band) {
+	if b.Priority == above.Priority {
+		wrong.Failf(path+".priority", "is %d, as that of band %q", b.Priority, above.Name)
+	}
+	if b.Ceiling > above.Ceiling {
+		wrong.Failf(path+".ceiling", "is %v, above the %v of band %q, which goes first", b.Ceiling, above.Ceiling, above.Name)
+	}
+	if b.ModestCeiling > above.ModestCeiling {
+		wrong.Failf(path+".modestCeiling", "is %v, above the %v of band %q, which goes first", b.ModestCeiling, above.ModestCeiling, above.Name)
+	}
+}
+
+func checkedTenants(wrong *check.Checks, tenants map[string]Tenant) map[string]Tenant {
 	tenants = maps.Clone(tenants)
 	for _, name := range slices.Sorted(maps.Keys(tenants)) {
 		t := tenants[name]
-		v.where, v.path = fmt.Sprintf("tenant %q", name), fmt.Sprintf(".tenants[%q]", name)
-		def(&t.Weight, 1)
-		if !(t.Weight >= 0.001 && t.Weight <= 1000) {
-			v.is("Weight", t.Weight, "0.001 to 1000")
-		}
+		check.Default(wrong, fmt.Sprintf("tenants[%q].weight", name), &t.Weight, 1, 0.001, 1000)
 		tenants[name] = t
 	}
-	v.where, v.path = "", ""
 	return tenants
 }
 
-func (v *validator) budgets(list []Budget) []Budget {
+func checkedBudgets(wrong *check.Checks, list []Budget) []Budget {
 	list = slices.Clone(list)
 	if len(list) > maxBudgets {
-		v.failf("Budgets has %d entries, want at most %d", len(list), maxBudgets)
+		wrong.Failf("budgets", "has %d entries, want at most %d", len(list), maxBudgets)
 	}
 	for i := range list {
-		b := &list[i]
-		v.where, v.path = fmt.Sprintf("Budgets[%d] (%v)", i, b), fmt.Sprintf(".budgets[%d] (%v)", i, b)
-		def(&b.Burst, 1)
-		if !(b.RequestsPerMinute >= 0 && b.RequestsPerMinute <= 1e12) {
-			v.is("RequestsPerMinute", b.RequestsPerMinute, "at least 0")
-		}
-		if !(b.TokensPerMinute >= 0 && b.TokensPerMinute <= 1e15) {
-			v.is("TokensPerMinute", b.TokensPerMinute, "at least 0")
-		}
+		b, path := &list[i], fmt.Sprintf("budgets[%d]", i)
+		check.Range(wrong, path+".requestsPerMinute", b.RequestsPerMinute, 0, 1e12)
+		check.Range(wrong, path+".tokensPerMinute", b.TokensPerMinute, 0, 1e15)
+		check.Default(wrong, path+".burst", &b.Burst, 1, 0.01, 1000)
 		if b.RequestsPerMinute == 0 && b.TokensPerMinute == 0 {
-			v.failf("bounds neither RequestsPerMinute nor TokensPerMinute")
-		}
-		if !(b.Burst >= 0.01 && b.Burst <= 1000) {
-			v.is("Burst", b.Burst, "0.01 to 1000 minutes")
+			wrong.Failf(path, "bounds neither requestsPerMinute nor tokensPerMinute")
 		}
 		if slices.ContainsFunc(list[:i], func(o Budget) bool { return o.Tenant == b.Tenant && o.Model == b.Model }) {
-			v.failf("there is another for the same")
+			wrong.Failf(path, "is of %v, and so is another", b)
 		}
 	}
-	v.where, v.path = "", ""
 	return list
 }

@@ -149,8 +149,8 @@
 // And what became of requests. Queued are those that had to wait; dispatched those that
 // were let in, at once or later; refused all that were not, by admission.Reason;
 // cancelled those that were given up while they waited; revoked those that ran and were
-// asked to end. Weighted tokens are what tenants share by, admission.Options.InputWeight
-// and OutputWeight, counted when requests end and as they were really used:
+// asked to end. Weighted tokens are what tenants share by, weighted by InputWeight and
+// OutputWeight of admission.Tuning, counted when requests end and as they were really used:
 //
 //	inferpick_admission_queued_total{pool,priority}
 //	inferpick_admission_dispatched_total{pool,priority}

@@ -311,11 +311,13 @@ flowControl:
 		{"flow control of another form", poolYAML + picker + "flowControl: 5\n", []string{"flowControl is 5, want an object"}},
 		{"two of admission", poolYAML + picker + "featureGates: [flowControl]\nadmission: {}\n", []string{
 			"EndpointPickerConfig: admission is beside the section flowControl, want that, with flowControl in featureGates: they are about the same"}},
-		{"admission", poolYAML + picker + "admission: {bands: [{name: a, priority: 5, ceiling: 2000}, {name: a}], fairness: none, detectors: [{type: warp-detector}]}\n", []string{
-			`EndpointPickerConfig: admission.fairness: "none", want one of virtual-tokens, prefix-locality, first-come`,
-			"EndpointPickerConfig: admission.bands[", `ceiling: 2000, want above 0 and at most 1000`,
-			`admission.detectors[0].type: "warp-detector" is unknown; known are backlog-detector, concurrency-detector`,
+		{"admission", poolYAML + picker + "admission: {bands: [{name: a, priority: 5, ceiling: 2000}, {name: a}], detectors: [{type: warp-detector}]}\n", []string{
+			"c.yaml:8:44: EndpointPickerConfig: admission.bands[0].ceiling is 2000, want above 0 and at most 1000",
+			`EndpointPickerConfig: admission.detectors[0].type is "warp-detector", which is unknown; known are backlog-detector, concurrency-detector`,
 		}},
+		{"admission of no known fairness", poolYAML + picker + "admission: {fairness: none, flowIdle: 5}\n", []string{
+			`c.yaml:8:13: EndpointPickerConfig: admission.fairness: "none", want one of virtual-tokens, prefix-locality, first-come`,
+			"c.yaml:8:29: EndpointPickerConfig: admission.flowIdle is 5, want a duration above 0"}},
 		{"admission with a field that is none", poolYAML + picker + "admission: {colour: red}\n", []string{"c.yaml:8:13: EndpointPickerConfig: admission.colour is not a field; known are detectors, bands"}},
 		{"admission of another form", poolYAML + picker + "admission: []\n", []string{"admission is [], want an object"}},
 		{"a filter of places that nobody counts", poolYAML + picker + "featureGates: [flowControl]\nplugins: [{type: concurrency-detector}]\nschedulingProfiles: [{name: p, plugins: [{pluginRef: concurrency-detector}]}]\n", []string{

@@ -31,8 +31,10 @@ type Queues struct {
 // New returns empty Queues.
 func New(c Config) *Queues { return &Queues{c: c} }
 
-// Len and Bytes are of what waits.
-func (q *Queues) Len() int     { return q.queued }
+// Len returns how many items wait.
+func (q *Queues) Len() int { return q.queued }
+
+// Bytes returns the bytes of what waits.
 func (q *Queues) Bytes() int64 { return q.bytes }
 
 // Bands returns the bands, highest priority first. Callers must not change the list.
