@@ -282,9 +282,10 @@ func TestTheFirstPieceIsNotWaitedOut(t *testing.T) {
 // it hangs; one that gives some is waited for.
 func TestHangs(t *testing.T) {
 	hasty := strings.Replace(request, `"m"`, `"hasty"`, 1)
+	steady := strings.Replace(request, `"m"`, `"steady"`, 1)
 	for name, tt := range map[string]struct {
 		bytes []string
-		waits bool
+		waits bool // for longer than the patience in all
 	}{
 		"no head":            {[]string{""}, false},
 		"half a head":        {[]string{"HTTP/1.1 200 OK\r\n"}, false},
@@ -294,12 +295,16 @@ func TestHangs(t *testing.T) {
 		"pings, then slow":   {[]string{chunked + "8\r\n: ping\n\n\r\n", "", "", "", "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			body, pause := hasty, 25*time.Millisecond
+			if tt.waits {
+				body, pause = steady, 350*time.Millisecond
+			}
 			over := make(chan struct{})
 			defer close(over)
 			slow := serveRaw(t, func(c net.Conn, _ *http.Request) bool {
 				for _, b := range tt.bytes {
 					_, _ = io.WriteString(c, b)
-					time.Sleep(25 * time.Millisecond)
+					time.Sleep(pause)
 				}
 				if !tt.waits {
 					<-over
@@ -308,7 +313,7 @@ func TestHangs(t *testing.T) {
 			})
 			good := serveRaw(t, says(okEvents))
 			f := newRaw(t, nil, slow.Addr().String(), good.Addr().String())
-			g := f.ask(t, "POST", "/v1/chat/completions", hasty)
+			g := f.ask(t, "POST", "/v1/chat/completions", body)
 			if g.StatusCode != 200 || tt.waits == (g.body == streamed) || g.err != nil {
 				t.Errorf("status %d, %q, %v", g.StatusCode, g.body, g.err)
 			}

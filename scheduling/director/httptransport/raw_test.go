@@ -157,15 +157,20 @@ func next(t testing.TB, c chan outcome) outcome {
 	}
 }
 
-// impatient has no patience with endpoint 0 for requests of the model "hasty".
+// impatient has little patience with endpoint 0 for requests of the model "hasty", and a second
+// for "steady".
 type impatient struct{}
 
 func (impatient) Picked(*types.Request, *types.Endpoint)                  {}
 func (impatient) FirstToken(*types.Request, *types.Endpoint)              {}
 func (impatient) Finished(*types.Request, *types.Endpoint, types.Outcome) {}
 func (impatient) Patience(req *types.Request, ep *types.Endpoint) time.Duration {
-	if req.Model == "hasty" && ep.ID == "0" {
+	switch {
+	case ep.ID != "0":
+	case req.Model == "hasty":
 		return 50 * time.Millisecond
+	case req.Model == "steady":
+		return time.Second
 	}
 	return 0
 }
