@@ -11,6 +11,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // classicOracle computes the reference formulas in the most obvious way: maps by
@@ -86,9 +87,7 @@ func TestClassicEqualsReference(t *testing.T) {
 				text(fmt.Sprint("question ", round), rnd.IntN(2500))
 			want := oracle.totals(prompt, eps)
 			ex, err := s.Explain(ctx, schedulingtest.Request(prompt), eps)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			best := math.Inf(-1)
 			for _, c := range ex.Candidates {
 				if c.Total != want[c.ID] {
@@ -254,9 +253,7 @@ func TestTrapStaleMetricsOfDeadServer(t *testing.T) {
 		// Without the filter its figures are unknown, and count as the others' mean.
 		p.Filters = slices.DeleteFunc(p.Filters, func(f scheduling.Named) bool { return f.Name == "fresh" })
 		ex, err := mustNew(t, p).Explain(ctx, schedulingtest.Request("hello"), fleet())
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		for i, term := range ex.Candidates[0].Terms[:2] {
 			if other := ex.Candidates[1].Terms[i].Used; !term.Unknown || math.Abs(term.Used-other) > 1e-9 {
 				t.Errorf("%s: the stale %s counts as %v, want %v as for the others", name, term.Scorer, term.Used, other)

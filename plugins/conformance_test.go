@@ -7,6 +7,7 @@ import (
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
+	"github.com/stretchr/testify/require"
 )
 
 // Every plugin of the package, by the way it is made. TestRegistryTypes checks
@@ -93,9 +94,7 @@ func allScorers(t testing.TB) []madeScorer {
 func mustCost(t testing.TB, o plugins.CostOptions) *plugins.Cost {
 	t.Helper()
 	c, err := plugins.NewCost(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return c
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // undecided is a fleet of equal servers and the requests for which a server was chosen, each
@@ -22,9 +23,7 @@ type undecided struct {
 
 func newUndecided(t *testing.T, servers int) *undecided {
 	c, err := plugins.NewCost(plugins.CostOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	u := &undecided{t: t, cost: c, now: time.Unix(1_000_000_000, 0)}
 	for i := range servers {
 		u.servers = append(u.servers, types.NewEndpoint(string(rune('a'+i)), "10.0.0.1:80"))

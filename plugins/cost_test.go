@@ -13,6 +13,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // bench is a scheduler with Cost alone, and a clock that the test moves.
@@ -376,9 +377,7 @@ func TestCostDoesNotChaseLostSLO(t *testing.T) {
 	b := newCostBench(t, plugins.CostOptions{}, unreadAll("cached", "idle")...)
 	first := prompt("x", 20000)
 	d, err := b.s.Schedule(ctx, first, b.eps[:1])
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	d.FirstToken() // it decodes there, and its prompt is cached
 	for _, slo := range []types.SLO{{}, {TPOT: time.Microsecond}} {
 		req := prompt("x", 20000)
@@ -652,9 +651,7 @@ func TestCostAllocations(t *testing.T) {
 		req := measured(cost, eps)
 		req.SLO.TTFT = slo
 		if n := testing.AllocsPerRun(100, func() {
-			if err := cost.Cost(ctx, req, eps, costs); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, cost.Cost(ctx, req, eps, costs))
 		}); n > 0 {
 			t.Errorf("Cost with an SLO of %v allocates %v times, want 0", slo, n)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 var unsent = types.Outcome{Unsent: true, Err: errors.New("no route to host")}
@@ -240,9 +241,7 @@ func TestEjectionVerdicts(t *testing.T) {
 					break
 				}
 			}
-			if got != tt.want {
-				t.Errorf("after %+v the server is %q, want %q", tt.o, got, tt.want)
-			}
+			require.Equal(t, tt.want, got, "after %+v the server", tt.o)
 		})
 	}
 }
@@ -324,24 +323,18 @@ func TestEjectionPatience(t *testing.T) {
 	}
 	w.sends(0, 1, unreached)
 	w.sleep(time.Second)
-	if d := ask(0); d != plugins.UnknownPatience {
-		t.Errorf("before anything is known: Patience = %v, want %v", d, plugins.UnknownPatience)
-	}
+	require.Equal(t, plugins.UnknownPatience, ask(0), "before anything is known: Patience")
 	if d := ask(1); d != 0 {
 		t.Errorf("of a healthy one beside it: Patience = %v, want 0", d)
 	}
 	learn(100, time.Millisecond)
-	if d := ask(0); d != plugins.MinPatience {
-		t.Errorf("in a quick pool: Patience = %v, want %v", d, plugins.MinPatience)
-	}
+	require.Equal(t, plugins.MinPatience, ask(0), "in a quick pool: Patience")
 	for _, other := range []func(*types.Request){
 		func(r *types.Request) { r.Stream = true },
 		func(r *types.Request) { r.Prompt.Tokens = 1 << 20 },
 		func(r *types.Request) { r.MaxTokens = 10 },
 	} {
-		if d := ask(0, other); d != plugins.UnknownPatience {
-			t.Errorf("for a request of another kind: Patience = %v, want %v", d, plugins.UnknownPatience)
-		}
+		require.Equal(t, plugins.UnknownPatience, ask(0, other), "for a request of another kind: Patience")
 	}
 	learn(300, 200*time.Millisecond)
 	if d := ask(0); d < 250*time.Millisecond || d > 500*time.Millisecond {

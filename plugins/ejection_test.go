@@ -23,9 +23,7 @@ import (
 func mustEjection(t testing.TB, o plugins.EjectionOptions) *plugins.Ejection {
 	t.Helper()
 	f, err := plugins.NewEjection(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return f
 }
 
@@ -537,9 +535,7 @@ func TestEjectionThroughScheduler(t *testing.T) {
 	d.Done(served)
 	explain := func() string {
 		ex, err := s.Explain(ctx, schedulingtest.Request("hello"), eps)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		for _, c := range ex.Candidates {
 			if c.Endpoint == dead {
 				return c.FilteredBy + ": " + c.FilterDetail
@@ -693,9 +689,7 @@ func TestEjectionDeclared(t *testing.T) {
 	profiles, err := plugins.NewRegistry().Load([]byte(declare(
 		`{"type": "ejection-filter", "parameters": {"failures": 2, "base": "1500ms", "max": "2s", "spare": "20ms", "maxSpare": "3s", "failClosed": true}}, {"type": "random-picker"}`,
 		`{"name": "p", "plugins": [{"pluginRef": "ejection-filter"}, {"pluginRef": "random-picker"}]}`)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	w := newWard(t, plugins.EjectionOptions{})
 	w.f = profiles["p"].Filters[0].Filter.(*plugins.Ejection)
 	w.sends(0, 2, broken)
@@ -741,9 +735,7 @@ func TestEjectionConcurrency(t *testing.T) {
 		w.wantSays(i, "")
 	}
 	w.wantKept("ep-0 ep-1 ep-2 ep-3", "when all have served")
-	if n := f.Ejected(); n != 0 {
-		t.Errorf("Ejected = %d when all have served, want 0", n)
-	}
+	require.Equal(t, 0, f.Ejected(), "Ejected when all have served")
 	w.sends(2, 1, unreached)
 	w.wantKept("ep-0 ep-1 ep-3", "when one has failed")
 }

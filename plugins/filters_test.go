@@ -12,6 +12,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func expression(op string, optional bool, values ...string) plugins.Labels {
@@ -241,9 +242,7 @@ func TestTree(t *testing.T) {
 			eps := made(options{}, options{}, options{}, options{})
 			keep := []bool{true, true, true, true}
 			err := tt.tree.Filter(ctx, schedulingtest.Request("hello"), eps, keep)
-			if !errors.Is(err, tt.err) {
-				t.Fatalf("Filter: %v, want %v", err, tt.err)
-			}
+			require.ErrorIs(t, err, tt.err)
 			var got []string
 			for i, k := range keep {
 				if k {

@@ -13,6 +13,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 var (
@@ -23,9 +24,7 @@ var (
 func mustNew(t testing.TB, p scheduling.Profile) *scheduling.Scheduler {
 	t.Helper()
 	s, err := scheduling.New(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return s
 }
 
@@ -39,27 +38,21 @@ func seeded(p scheduling.Profile) scheduling.Profile {
 func mustSchedule(t testing.TB, s *scheduling.Scheduler, req *types.Request, eps []*types.Endpoint) *scheduling.Decision {
 	t.Helper()
 	d, err := s.Schedule(ctx, req, eps)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return d
 }
 
 func mustPrefix(t testing.TB, o plugins.PrefixOptions) *plugins.PrefixCache {
 	t.Helper()
 	p, err := plugins.NewPrefixCache(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return p
 }
 
 func mustSessions(t testing.TB, o plugins.SessionOptions) *plugins.SessionAffinity {
 	t.Helper()
 	s, err := plugins.NewSessionAffinity(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return s
 }
 

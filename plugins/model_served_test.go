@@ -9,6 +9,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // serving returns an endpoint that lists these models; "?" alone: they are not known.
@@ -125,9 +126,7 @@ func TestModelServedTargets(t *testing.T) {
 	}
 	for i, want := range []string{"does not list the model", "serves the model", "models not known"} {
 		ep := append(eps, serving("c", 2, "?"))[i]
-		if got := f.Describe(asking("x"), ep); got != want {
-			t.Errorf("Describe(%s) = %q, want %q", ep.ID, got, want)
-		}
+		require.Equal(t, want, f.Describe(asking("x"), ep), "Describe(%s)", ep.ID)
 	}
 }
 

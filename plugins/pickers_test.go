@@ -8,6 +8,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // shares asks p n times with different seeds and returns how often it picks each.
@@ -19,9 +20,7 @@ func shares(t *testing.T, p scheduling.Picker, scores []float64, n int) []float6
 		req := schedulingtest.Request("hello")
 		req.Rand = types.NewRand(uint64(seed))
 		i, err := p.Pick(ctx, req, eps, scores)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		picks[i] += 1 / float64(n)
 	}
 	return picks
@@ -131,9 +130,7 @@ func TestProfilesAreReady(t *testing.T) {
 			c := counts{}
 			for i := range 400 {
 				d := mustSchedule(t, a, schedulingtest.Request(text(i, 600)), eps)
-				if len(d.Fallbacks) != plugins.DefaultFallbacks {
-					t.Fatalf("%d fallbacks, want %d", len(d.Fallbacks), plugins.DefaultFallbacks)
-				}
+				require.Len(t, d.Fallbacks, plugins.DefaultFallbacks, "fallbacks")
 				c[d.Endpoint.ID]++
 				d.FirstToken()
 				d.Done(types.Outcome{Status: 200})
@@ -143,9 +140,7 @@ func TestProfilesAreReady(t *testing.T) {
 			}
 			// Every endpoint that a knows is new to b.
 			ex, err := b.Explain(ctx, schedulingtest.Request(text(0, 600)), eps)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			for _, cand := range ex.Candidates {
 				for _, term := range cand.Terms {
 					if term.Scorer == "prefix-cache" && term.Score != 0 {

@@ -12,6 +12,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // blocks returns a request with a prompt of n whole blocks about a topic.
@@ -621,9 +622,7 @@ func TestPrefixCacheConcurrency(t *testing.T) {
 // A decision may be booked after its endpoint has gone: nothing of it stays.
 func TestGoneEndpointIsNotEnteredAgain(t *testing.T) {
 	p, err := plugins.NewPrefixCache(plugins.PrefixOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	ep := schedulingtest.Endpoint("a")
 	req := schedulingtest.Request(strings.Repeat("once upon a time ", 100))
 	ep.Load.Retire()
@@ -640,9 +639,7 @@ func TestGoneEndpointIsNotEnteredAgain(t *testing.T) {
 // nothing cached: that says nothing about the size of the cache.
 func TestBurstDoesNotShrinkTheCache(t *testing.T) {
 	p, err := plugins.NewPrefixCache(plugins.PrefixOptions{CapacityBlocks: 100})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	ep := schedulingtest.Endpoint("a")
 	prompt := strings.Repeat("once upon a time ", 100)
 	missed := types.Outcome{Usage: types.Usage{PromptTokens: types.Known(425), CachedTokens: types.Known(0)}}

@@ -12,14 +12,13 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func mustAnswers(t testing.TB, o plugins.AnswerOptions) *plugins.PreviousAnswer {
 	t.Helper()
 	f, err := plugins.NewPreviousAnswer(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return f
 }
 
@@ -269,9 +268,7 @@ func TestPreviousAnswerDeclared(t *testing.T) {
 		return profiles["p"].Filters[0].Filter.(*plugins.PreviousAnswer), nil
 	}
 	f, err := load(`{"maxAnswers": 2, "ttl": "1m"}`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	eps := idle(2)
 	for i := range 5 {
 		f.Finished(turn("", 0), eps[0], answer(fmt.Sprint(i)))

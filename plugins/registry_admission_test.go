@@ -9,6 +9,7 @@ import (
 
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/stretchr/testify/require"
 )
 
 // withAdmission is a declaration with an admission section.
@@ -20,9 +21,7 @@ func withAdmission(section string) []byte {
 func TestRegistryLoadAll(t *testing.T) {
 	r := plugins.NewRegistry()
 	loaded, err := r.LoadAll(withAdmission(`{"detectors": [{"type": "learned-batch-detector"}], "bands": [{"name": "all", "maxWait": "5s"}], "waitForEndpoints": "1m"}`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if len(loaded.Profiles) != 1 || loaded.Admission == nil {
 		t.Fatalf("LoadAll = %+v", loaded)
 	}
@@ -70,9 +69,7 @@ func TestRegistryLoadAllErrors(t *testing.T) {
 			continue
 		}
 		for _, want := range append(tt.want, "plugins: profiles: ") {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("LoadAll of %s: %v, want %q in it", tt.section, err, want)
-			}
+			require.Contains(t, err.Error(), want)
 		}
 		if _, err := plugins.NewRegistry().Load(withAdmission(tt.section)); err == nil {
 			t.Errorf("Load of %s says nothing", tt.section)
@@ -93,9 +90,7 @@ func TestRegistryAdmissionRoundTrip(t *testing.T) {
 			Admission: c,
 		}
 		data, err := json.Marshal(in)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		var out plugins.Config
 		if err := json.Unmarshal(data, &out); err != nil || !reflect.DeepEqual(in, out) {
 			t.Errorf("%+v becomes %+v, %v", in, out, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // classicJSON declares Classic.
@@ -47,9 +48,7 @@ const classicJSON = `{
 // TestRegistryLoad declares what Classic is wired to, and gets the same decisions.
 func TestRegistryLoad(t *testing.T) {
 	profiles, err := plugins.NewRegistry().Load([]byte(classicJSON))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	wired := plugins.Classic()
 	wired.Seed = 1
 	a, b := mustNew(t, profiles["classic"]), mustNew(t, wired)
@@ -83,9 +82,7 @@ func TestRegistryLoadFields(t *testing.T) {
 				{"pluginRef": "session-affinity-scorer", "weight": 0}]},
 			{"name": "bare", "plugins": [{"pluginRef": "pick"}]}
 		]}`))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	p := profiles["all"]
 	wantFilters := []scheduling.Named{
 		{Name: "label-filter", Filter: plugins.Labels{Match: map[string]string{"zone": "a"}}},
@@ -213,9 +210,7 @@ func TestRegistryLoadErrors(t *testing.T) {
 				t.Fatalf("Load = %v, %v, want an error", profiles, err)
 			}
 			for _, want := range append(tt.want, "plugins: profiles: ") {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("Load: %v\nwant %q in it", err, want)
-				}
+				require.Contains(t, err.Error(), want)
 			}
 		})
 	}
@@ -243,9 +238,7 @@ func TestRegistryProfilesShareAPlugin(t *testing.T) {
 	r := plugins.NewRegistry()
 	load := func() map[string]scheduling.Profile {
 		profiles, err := r.Load([]byte(data))
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		return profiles
 	}
 	one, two := load(), load()
@@ -258,9 +251,7 @@ func TestRegistryProfilesShareAPlugin(t *testing.T) {
 	eps := idle(8)
 	d := mustSchedule(t, mustNew(t, one["a"]), blocks("x", 4), eps)
 	ex, err := mustNew(t, one["b"]).Explain(ctx, blocks("x", 4), eps)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for _, c := range ex.Candidates {
 		if want := c.Endpoint == d.Endpoint; (c.Total == 3) != want {
 			t.Errorf("profile b gives %s %v; profile a sent the prompt to %s", c.ID, c.Total, d.Endpoint.ID)
@@ -306,9 +297,7 @@ func TestRegistryRegister(t *testing.T) {
 		return r.Load([]byte(declare(plugin+`, {"type": "random-picker"}`, `{"name": "p", "plugins": [{"pluginRef": "mine", "weight": 2}, {"pluginRef": "random-picker"}]}`)))
 	}
 	profiles, err := load(`{"type": "acme-gate", "name": "mine", "parameters": {"level": 1}}`)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if p := profiles["p"]; len(p.Filters) != 1 || p.Filters[0].Name != "mine" || len(p.Scorers) != 1 || p.Scorers[0].Name != "mine" || p.Scorers[0].Weight != 2 {
 		t.Errorf("a plugin of two roles is wired as %+v and %+v", p.Filters, p.Scorers)
 	}
@@ -356,9 +345,7 @@ func TestRegistryBuild(t *testing.T) {
 		}}},
 	}
 	data, err := json.Marshal(c)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	built, err := plugins.NewRegistry().Build(c)
 	if err != nil || built["p"].Scorers[0].Weight != 2.5 {
 		t.Fatalf("Build = %+v, %v", built, err)
@@ -402,9 +389,7 @@ func FuzzRegistryLoad(f *testing.F) {
 		}
 		for name, p := range profiles {
 			s, err := scheduling.New(p)
-			if err != nil {
-				t.Fatalf("profile %q loads, but New says: %v", name, err)
-			}
+			require.NoError(t, err, "profile %q loads, but New says", name)
 			for i, priority := range []int{types.PriorityCritical, types.PriorityStandard, types.PrioritySheddable} {
 				before := eps[0].Load.Requests()
 				req := schedulingtest.Request(text(i%2, 2000))

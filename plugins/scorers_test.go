@@ -10,6 +10,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // Short names of the fixtures' options.
@@ -54,9 +55,7 @@ func attributeScorer(name, algorithm string, fixed *plugins.FixedRange) plugins.
 func mustNoHit(t testing.TB) *plugins.NoHitLRU {
 	t.Helper()
 	s, err := plugins.NewNoHitLRU(plugins.NoHitOptions{}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return s
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 var epoch = time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -230,9 +231,7 @@ func TestSessionAffinityForgetsTheLongestUnused(t *testing.T) {
 		s.Picked(turn(id, 0), eps[0])
 	}
 	for id, want := range map[string]bool{"a": true, "b": false, "c": true, "d": true} {
-		if got := schedulingtest.Score(t, s, turn(id, 0), eps...)[0] == 1; got != want {
-			t.Errorf("session %s is remembered: %v, want %v", id, got, want)
-		}
+		require.Equal(t, want, schedulingtest.Score(t, s, turn(id, 0), eps...)[0] == 1, "session %s is remembered", id)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // servers returns n endpoints that were all read just now, in different states.
@@ -54,9 +55,7 @@ func benchmarkSchedule(b *testing.B, profile func() scheduling.Profile) {
 			for i := range 8 { // other prompts, elsewhere
 				other := chat(32<<10, fmt.Sprint("topic ", i))
 				d, err := s.Schedule(ctx, other, eps)
-				if err != nil {
-					b.Fatal(err)
-				}
+				require.NoError(b, err)
 				d.Done(types.Outcome{})
 			}
 			r := new(types.Request)
@@ -64,9 +63,7 @@ func benchmarkSchedule(b *testing.B, profile func() scheduling.Profile) {
 			for b.Loop() {
 				*r = req // nothing is left of the last decision
 				d, err := s.Schedule(ctx, r, eps)
-				if err != nil {
-					b.Fatal(err)
-				}
+				require.NoError(b, err)
 				d.Done(types.Outcome{})
 			}
 		})
@@ -166,9 +163,7 @@ func TestScheduleAllocations(t *testing.T) {
 	run := func() {
 		*r = req
 		d, err := s.Schedule(ctx, r, eps)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		d.FirstToken()
 		d.Done(types.Outcome{})
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // costs is a Coster from a map; endpoints that are not in it are NaN.
@@ -64,13 +65,9 @@ func TestCostsAreTakenOffTheScores(t *testing.T) {
 			}
 			eps := endpoints("a", "b", "c")
 			ex, err := mustNew(t, p).Explain(ctx, schedulingtest.Request("hi"), eps)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			for _, c := range ex.Candidates {
-				if c.Total != tt.want[c.ID] {
-					t.Errorf("total of %s = %v, want %v", c.ID, c.Total, tt.want[c.ID])
-				}
+				require.Equal(t, tt.want[c.ID], c.Total, "total of %s", c.ID)
 				sum := 0.0
 				for _, term := range c.Terms {
 					sum += term.Contribution
@@ -90,9 +87,7 @@ func TestExplainItemizesCosts(t *testing.T) {
 		Picker:  first,
 	})
 	ex, err := s.Explain(ctx, schedulingtest.Request("hi"), endpoints("a", "b"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	want := []scheduling.Term{
 		{Scorer: "liked", Weight: 2, Score: 1, Used: 1, Contribution: 2},
 		{Scorer: "there", Cost: true, Contribution: -2, Detail: "on the way"},
@@ -107,9 +102,7 @@ func TestExplainItemizesCosts(t *testing.T) {
 		t.Errorf("chose %s, want b: 2 - 4 is less than 0 - 1", got)
 	}
 	for _, part := range []string{"there (s)", "liked x2", "-2.000 (on the way)"} {
-		if !strings.Contains(ex.String(), part) {
-			t.Errorf("the table lacks %q:\n%s", part, ex)
-		}
+		require.Contains(t, ex.String(), part)
 	}
 }
 
@@ -169,9 +162,7 @@ func TestLedgerHoldsExpectedOutput(t *testing.T) {
 		req.Prompt.Tokens, req.MaxTokens = 100, tt.most
 		eps := endpoints("a")
 		d, err := s.Schedule(ctx, req, eps)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		l := eps[0].Load
 		if l.ContextTokens() != tt.want || l.Prefilling() != 1 {
 			t.Errorf("expected %d, at most %d: the ledger holds %d tokens and %d prefilling, want %d and 1", tt.expected, tt.most, l.ContextTokens(), l.Prefilling(), tt.want)
@@ -193,9 +184,7 @@ func TestReadingSaysWhatWasSent(t *testing.T) {
 	eps := endpoints("a")
 	req := schedulingtest.Request("hi")
 	d, err := s.Schedule(ctx, req, eps)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	read := eps[0].WithMetrics(eps[0].Metrics)
 	d.Done(types.Outcome{})
 	if read.Sent.Requests != 1 || read.Sent.Prefilling != 1 {

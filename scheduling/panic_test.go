@@ -12,6 +12,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // mine is a plugin and all hooks in one, that does something of its own when it is called
@@ -241,9 +242,7 @@ func TestEndWith(t *testing.T) {
 	eps := endpoints("a")
 	schedule := func() *scheduling.Decision {
 		d, err := s.Schedule(ctx, schedulingtest.Request("hi"), eps)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		return d
 	}
 	var done, expired, late ends
@@ -268,9 +267,7 @@ func TestAliveKeepsTheBooking(t *testing.T) {
 	s := mustNew(t, scheduling.Profile{Picker: first, BookingTTL: time.Minute, Now: func() time.Time { return now }})
 	eps := endpoints("a")
 	d, err := s.Schedule(ctx, schedulingtest.Request("hi"), eps)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for range 60 * 24 {
 		now = now.Add(time.Minute)
 		d.Alive()
@@ -293,9 +290,7 @@ func TestRetryTellsHowTheAttemptEnded(t *testing.T) {
 	var heard []types.Outcome
 	s := mustNew(t, scheduling.Profile{Picker: first, Fallbacks: 1, Hooks: scheduling.Hooks{Retried: func(e scheduling.Event) { heard = append(heard, e.Outcome) }}})
 	d, err := s.Schedule(ctx, schedulingtest.Request("hi"), endpoints("a", "b"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer d.Done(types.Outcome{})
 	d.Retry(d.Fallbacks[0], types.Outcome{Status: 503, RetryAfter: time.Second})
 	if len(heard) != 1 || heard[0].Status != 503 || heard[0].RetryAfter != time.Second || !heard[0].Retried {

@@ -73,9 +73,7 @@ func endpoints(ids ...string) []*types.Endpoint {
 func mustNew(t testing.TB, p scheduling.Profile) *scheduling.Scheduler {
 	t.Helper()
 	s, err := scheduling.New(p)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return s
 }
 
@@ -123,9 +121,7 @@ func TestSchedule(t *testing.T) {
 			s := mustNew(t, tt.profile)
 			eps := endpoints("a", "b", "c")
 			d, err := s.Schedule(ctx, schedulingtest.Request("hi"), eps)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			if d.Endpoint.ID != tt.want || ids(d.Fallbacks) != tt.fallbacks {
 				t.Errorf("Schedule = %s, fallbacks %q, want %s, %q", d.Endpoint.ID, ids(d.Fallbacks), tt.want, tt.fallbacks)
 			}
@@ -271,9 +267,7 @@ func TestDecisionLife(t *testing.T) {
 		}
 	}
 	d, err := s.Schedule(ctx, req, eps)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	check("scheduled", [3]int64{1, 100, 150}, [3]int64{})
 	d.FirstToken()
 	d.FirstToken()
@@ -312,12 +306,8 @@ func TestCachedTokensAreNotOwed(t *testing.T) {
 		s := mustNew(t, scheduling.Profile{Picker: first, Scorers: []scheduling.Weighted{{Scorer: cached{int(tt.cached)}}}})
 		ep := schedulingtest.Endpoint("a")
 		d, err := s.Schedule(ctx, schedulingtest.Request(strings.Repeat("x", 400)), []*types.Endpoint{ep})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := ep.Load.PrefillTokens(); got != tt.want {
-			t.Errorf("%d of 100 tokens cached: %d owed, want %d", tt.cached, got, tt.want)
-		}
+		require.NoError(t, err)
+		require.Equal(t, tt.want, ep.Load.PrefillTokens(), "%d of 100 tokens cached owed", tt.cached)
 		d.Done(types.Outcome{})
 		if load(ep) != [3]int64{} {
 			t.Errorf("after Done the ledger is %v", load(ep))
@@ -335,9 +325,7 @@ func TestForgottenBookingExpires(t *testing.T) {
 	eps := endpoints("a")
 	leak := func() *scheduling.Decision {
 		d, err := s.Schedule(ctx, schedulingtest.Request("hi"), eps)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		return d
 	}
 	leak()
@@ -361,9 +349,7 @@ func TestSameSeedSameDecisions(t *testing.T) {
 		eps, out := endpoints("a", "b", "c", "d", "e", "f"), ""
 		for range 50 {
 			d, err := s.Schedule(ctx, schedulingtest.Request("hi"), eps)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			out += d.Endpoint.ID + ids(d.Fallbacks) + ","
 		}
 		return out
@@ -388,16 +374,12 @@ func TestExplainEqualsSchedule(t *testing.T) {
 	eps := endpoints("a", "b", "c", "d")
 	for i := range 50 {
 		want, err := s.Explain(ctx, schedulingtest.Request("hi"), eps)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		if s.Open() != 0 || load(eps[0]) != [3]int64{} {
 			t.Fatal("Explain booked something")
 		}
 		d, ex, err := s.ScheduleExplained(ctx, schedulingtest.Request("hi"), eps)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		if d.Endpoint != want.Endpoint || ids(d.Fallbacks) != ids(want.Fallbacks) || ex.String() != want.String() {
 			t.Fatalf("decision %d: Schedule chose %s %q, Explain said %s %q\n%s%s", i, d.Endpoint.ID, ids(d.Fallbacks), want.Endpoint.ID, ids(want.Fallbacks), ex, want)
 		}
@@ -549,9 +531,7 @@ func TestReserve(t *testing.T) {
 			req := schedulingtest.Request("hi")
 			req.Reserve = slices.Clone(reserve)
 			d, ex, err := s.ScheduleExplained(ctx, req, endpoints(tt.eps...))
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			if d.Endpoint.ID != tt.chosen || ids(d.Fallbacks) != tt.theirs {
 				t.Errorf("Schedule = %s, fallbacks %q, want %s, %q", d.Endpoint.ID, ids(d.Fallbacks), tt.chosen, tt.theirs)
 			}

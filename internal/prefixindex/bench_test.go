@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/inferpick/inferpick/internal/prefixindex"
+	"github.com/stretchr/testify/require"
 )
 
 // Run the benchmarks and compare two versions with
@@ -35,9 +36,7 @@ func prompt(head []uint64, n int, id uint64) []uint64 {
 func newIndex(tb testing.TB, o prefixindex.Options, endpoints int) (*prefixindex.Index, []prefixindex.Endpoint) {
 	tb.Helper()
 	x, err := prefixindex.New(o)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	require.NoError(tb, err)
 	eps := make([]prefixindex.Endpoint, endpoints)
 	for i := range eps {
 		eps[i] = x.Add()
@@ -284,9 +283,7 @@ func measureMemory(tb testing.TB, endpoints int, fill func(*prefixindex.Index, [
 	eps := make([]prefixindex.Endpoint, endpoints)
 	before := heap()
 	x, err := prefixindex.New(prefixindex.Options{MaxBytes: 4 << 30})
-	if err != nil {
-		tb.Fatal(err)
-	}
+	require.NoError(tb, err)
 	for i := range eps {
 		eps[i] = x.Add()
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/inferpick/inferpick/internal/prefixindex"
+	"github.com/stretchr/testify/require"
 )
 
 func hashOf(block int, seed uint64, spans ...[]byte) []uint64 {
@@ -193,9 +194,7 @@ func TestHasherGolden(t *testing.T) {
 		{512, 1, []byte(strings.Repeat("prompt", 200)), "[e2f539baaafdb79b 5781c1d21e24b357]"},
 	}
 	for i, tt := range tests {
-		if got := fmt.Sprintf("%016x", hashOf(tt.block, tt.seed, tt.text)); got != tt.want {
-			t.Errorf("case %d: hashes = %s, want %s", i, got, tt.want)
-		}
+		require.Equal(t, tt.want, fmt.Sprintf("%016x", hashOf(tt.block, tt.seed, tt.text)), "case %d: hashes", i)
 	}
 }
 

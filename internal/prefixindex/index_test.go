@@ -10,25 +10,20 @@ import (
 	"testing"
 
 	"github.com/inferpick/inferpick/internal/prefixindex"
+	"github.com/stretchr/testify/require"
 )
 
 func check(t *testing.T, x *prefixindex.Index) {
 	t.Helper()
-	if err := x.Check(); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, x.Check())
 }
 
 func wantHeld(t *testing.T, x *prefixindex.Index, e prefixindex.Endpoint, p []uint64, want int) {
 	t.Helper()
-	if got := x.MatchOne(e, p); got != want {
-		t.Errorf("MatchOne(slot %d) = %d blocks, want %d", e.Slot(), got, want)
-	}
+	require.Equal(t, want, x.MatchOne(e, p), "MatchOne(slot %d) blocks", e.Slot())
 	out := make([]uint32, x.Slots())
 	x.Match(p, out)
-	if got := int(out[e.Slot()]); got != want {
-		t.Errorf("Match at slot %d = %d blocks, want %d", e.Slot(), got, want)
-	}
+	require.Equal(t, want, int(out[e.Slot()]), "Match at slot %d blocks", e.Slot())
 }
 
 func TestMatch(t *testing.T) {
@@ -222,9 +217,7 @@ func TestTruncate(t *testing.T) {
 					x.Record(e, p)
 				}
 			}
-			if got := x.Truncate(eps[0], tt.prompt, tt.keep); got != tt.dropped {
-				t.Errorf("Truncate = %d, want %d", got, tt.dropped)
-			}
+			require.Equal(t, tt.dropped, x.Truncate(eps[0], tt.prompt, tt.keep), "Truncate")
 			check(t, x)
 			wantHeld(t, x, eps[0], a, tt.a)
 			wantHeld(t, x, eps[0], b, tt.b)
@@ -248,9 +241,7 @@ func TestObserve(t *testing.T) {
 	x.SetCapacity(e, 10000)
 	x.Record(e, prompt(nil, 8000, 1))
 	x.Observe(e, 10, 9)
-	if got := capacity(); got != 9900 {
-		t.Errorf("after one prediction too long, capacity = %d, want 9900", got)
-	}
+	require.Equal(t, 9900, capacity(), "after one prediction too long, capacity")
 	x.Observe(e, 10, 10)
 	x.Observe(e, 0, 3)
 	if got, want := capacity(), 9909; got != want {
@@ -295,9 +286,7 @@ func TestObserve(t *testing.T) {
 func TestMaxPromptBlocks(t *testing.T) {
 	x, eps := newIndex(t, prefixindex.Options{MaxPromptBlocks: 100}, 1)
 	p := prompt(nil, 300, 1)
-	if got := x.Record(eps[0], p); got != 100 {
-		t.Errorf("Record = %d, want 100", got)
-	}
+	require.Equal(t, 100, x.Record(eps[0], p), "Record")
 	wantHeld(t, x, eps[0], p, 100)
 	check(t, x)
 }
@@ -427,9 +416,7 @@ func TestForgedHashes(t *testing.T) {
 			x.Record(e, p)
 		}
 		x.Match(p, out)
-		if err := x.Check(); err != nil {
-			t.Fatalf("step %d: %v", i, err)
-		}
+		require.NoError(t, x.Check(), "step %d", i)
 	}
 }
 
@@ -520,9 +507,7 @@ func TestConcurrentUse(t *testing.T) {
 		})
 	}
 	for range 20 {
-		if err := x.Check(); err != nil {
-			t.Error(err)
-		}
+		require.NoError(t, x.Check())
 	}
 	wg.Wait()
 	check(t, x)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/inferpick/inferpick/internal/prefixindex"
+	"github.com/stretchr/testify/require"
 )
 
 // model is the index as one would write it without a care for cost: for each
@@ -293,13 +294,9 @@ func TestIndexAgainstModel(t *testing.T) {
 		r := rand.New(rand.NewPCG(uint64(seed), 11))
 		d := newDriver(r.IntN)
 		for i := range steps {
-			if err := d.step(); err != nil {
-				t.Fatalf("seed %d, step %d: %v", seed, i, err)
-			}
+			require.NoError(t, d.step(), "seed %d, step %d", seed, i)
 		}
-		if err := d.drain(); err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
-		}
+		require.NoError(t, d.drain(), "seed %d", seed)
 	}
 }
 
@@ -323,12 +320,8 @@ func FuzzIndex(f *testing.F) {
 			return v
 		})
 		for len(ops) > 0 {
-			if err := d.step(); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, d.step())
 		}
-		if err := d.drain(); err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, d.drain())
 	})
 }

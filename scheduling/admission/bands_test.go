@@ -9,6 +9,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func TestBandsGoByPriority(t *testing.T) {
@@ -70,13 +71,9 @@ func TestWhatIsUnknownIsNoRoomBesideWhatIsKnown(t *testing.T) {
 	r.fill(0, math.NaN())
 	r.fill(1, 1)
 	c := r.offer(request("r", 0, ""))
-	if !c.queued {
-		t.Fatal("let in to an endpoint of which nothing is known, beside one that is full")
-	}
+	require.True(t, c.queued, "let in to an endpoint of which nothing is known, beside one that is full")
 	r.fill(1, math.NaN())
-	if !c.admitted() {
-		t.Error("not let in though nothing is known of any")
-	}
+	require.True(t, c.admitted(), "not let in though nothing is known of any")
 	r.check()
 }
 
@@ -84,9 +81,7 @@ func TestModestTenantFindsRoomWhereOthersWait(t *testing.T) {
 	r := newRig(t, 1, admission.Options{Bands: []admission.Band{{Name: "all", Ceiling: 0.5, ModestCeiling: 0.9}}, Tuning: admission.Tuning{Credit: 1}})
 	r.fill(0, 0.7)
 	first := r.offer(request("first", 0, "greedy"))
-	if !first.admitted() {
-		t.Fatal("the only tenant waits below ModestCeiling")
-	}
+	require.True(t, first.admitted(), "the only tenant waits below ModestCeiling")
 	first.Booked(r.eps[0])
 	if c := r.offer(request("second", 0, "another")); c.admitted() {
 		r.run(c)

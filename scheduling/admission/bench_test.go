@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // BenchmarkQueue has 100,000 requests of 5,000 tenants wait, and one more come for each
@@ -40,9 +41,7 @@ func BenchmarkQueue(b *testing.B) {
 // BenchmarkPass is a request that finds room, from Offer to Done.
 func BenchmarkPass(b *testing.B) {
 	c, err := admission.New(admission.Options{Detector: admission.Max{admission.Utilization{Queue: 16}, admission.Backlog{Tokens: 1 << 20}}})
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	var eps []*types.Endpoint
 	for i := range 32 {
 		eps = append(eps, types.NewEndpoint(fmt.Sprintf("e%d", i), "10.0.0.1:8000"))
@@ -52,9 +51,7 @@ func BenchmarkPass(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		ticket, _, err := c.Offer(admission.Arrival{Request: &reqs[i%len(reqs)]}, nil)
-		if err != nil {
-			b.Fatal(err)
-		}
+		require.NoError(b, err)
 		ticket.Booked(eps[i%len(eps)])
 		ticket.FirstToken()
 		ticket.Done(types.Outcome{})
@@ -146,9 +143,7 @@ func newControllerQueue(b *testing.B, fairness admission.Fairness, order admissi
 		}),
 		Tuning: admission.Tuning{Order: order},
 	})
-	if err != nil {
-		b.Fatal(err)
-	}
+	require.NoError(b, err)
 	q.c = c
 	for i := range benchBatch {
 		ep := types.NewEndpoint(fmt.Sprintf("e%d", i), "10.0.0.1:8000")

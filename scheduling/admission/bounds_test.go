@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func TestQueueBounds(t *testing.T) {
@@ -218,9 +219,7 @@ func TestRevokeIsAnOption(t *testing.T) {
 			c := r.offer(request("low", -100, ""))
 			c.OnRevoke(func(*admission.Refusal) { asked++ })
 			c.Booked(r.eps[0])
-			if err := r.c.Configure(r.with(admission.Options{Revoke: tt.after})); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, r.c.Configure(r.with(admission.Options{Revoke: tt.after})))
 			r.fill(0, 1)
 			r.fill(1, 1)
 			a := admission.Arrival{Request: request("high", 100, "")}
@@ -297,9 +296,7 @@ func TestTrapPriorityIsNotRaisedByTheBound(t *testing.T) {
 	r.fill(0, 1)
 	for _, one := range []struct{ priority, here int }{{-4, -4}, {-3, -3}, {-5, math.MinInt}, {99, math.MinInt}, {105, 100}} {
 		c := r.offer(request(fmt.Sprint(one.priority), one.priority, ""))
-		if !c.queued {
-			t.Fatal(c.err)
-		}
+		require.True(t, c.queued)
 		equal(t, fmt.Sprintf("what priority %d is here", one.priority), c.Priority(), one.here)
 	}
 	if got, want := r.drain(), []string{"105", "-3", "-4", "-5", "99"}; !slices.Equal(got, want) {

@@ -2,12 +2,12 @@ package admission_test
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func TestBudgets(t *testing.T) {
@@ -77,9 +77,7 @@ func TestBudgets(t *testing.T) {
 				var retry time.Duration
 				if c.refusal != nil {
 					why, retry = c.refusal.Reason, c.refusal.RetryAfter
-					if !strings.Contains(c.refusal.Detail, "per minute") {
-						t.Errorf("number %d: %q", i, c.refusal.Detail)
-					}
+					require.Contains(t, c.refusal.Detail, "per minute")
 				}
 				if why != a.want || retry != a.retry {
 					t.Errorf("number %d: %q %v, want %q %v", i, why, retry, a.want, a.retry)
@@ -250,9 +248,7 @@ func TestMetersAreBounded(t *testing.T) {
 		req := request("r", 0, "t")
 		req.Model = fmt.Sprintf("m%d", i)
 		c := r.offer(req)
-		if c.err != nil {
-			t.Fatal(c.err)
-		}
+		require.NoError(t, c.err)
 		c.Booked(r.eps[0])
 		c.Done(types.Outcome{})
 	}

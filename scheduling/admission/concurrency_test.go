@@ -15,6 +15,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // TestConcurrency has hundreds of goroutines do everything that there is to one Controller.
@@ -56,9 +57,7 @@ func TestConcurrency(t *testing.T) {
 		}
 	}
 	c, err := admission.New(options(0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	c.SetEndpoints(eps)
 
 	var wg sync.WaitGroup
@@ -195,9 +194,7 @@ func TestConcurrency(t *testing.T) {
 			t.Error("the test does not do what it is for")
 		}
 	}
-	if err := c.CheckInvariants(false); err != nil {
-		t.Error(err)
-	}
+	require.NoError(t, c.CheckInvariants(false))
 	c.Close()
 	for range 100 {
 		if runtime.NumGoroutine() <= goroutines {
@@ -233,9 +230,7 @@ func TestMemoryIsFlat(t *testing.T) {
 		Hooks:  admission.Hooks{Dispatched: func(t *admission.Ticket, _ time.Duration) { let = t }},
 		Tuning: admission.Tuning{MaxFlows: 40, MaxBands: 8, MaxLanes: 4, FlowIdle: time.Second, Clock: newClock()},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	ep := types.NewEndpoint("e", "10.0.0.1:8000")
 	c.Put(ep)
 	heap := func() uint64 {
@@ -280,8 +275,6 @@ func TestMemoryIsFlat(t *testing.T) {
 	if end > at+at/10+64<<10 {
 		t.Errorf("heap of %d KiB after %d requests, %d KiB after %d", at>>10, first, end>>10, all)
 	}
-	if err := c.CheckInvariants(true); err != nil {
-		t.Error(err)
-	}
+	require.NoError(t, c.CheckInvariants(true))
 	runtime.KeepAlive(c)
 }

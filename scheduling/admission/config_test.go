@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/stretchr/testify/require"
 )
 
 const fullConfig = `{
@@ -40,17 +41,13 @@ const fullConfig = `{
 func load(t *testing.T, data string) admission.Config {
 	t.Helper()
 	c, err := admission.LoadConfig([]byte(data))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	return c
 }
 
 func TestConfigOptions(t *testing.T) {
 	options, err := load(t, fullConfig).Make(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	want := &admission.Options{
 		Detector: admission.Max{
 			admission.Utilization{Queue: 7, KVUsage: .7}, admission.Concurrency{Requests: 50, Tokens: 100_000}, admission.Backlog{Tokens: 9000},
@@ -99,9 +96,7 @@ func TestOptionsAreDeclaredByTheirNames(t *testing.T) {
 // What learns is one Controller's own.
 func TestConfigOptionsAreNewEachTime(t *testing.T) {
 	options, err := load(t, fullConfig).Make(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	a, b := options(), options()
 	for i := 3; i < 5; i++ { // those that learn
 		if a.Detector.(admission.Max)[i] == b.Detector.(admission.Max)[i] {
@@ -116,16 +111,12 @@ func TestConfigOptionsAreNewEachTime(t *testing.T) {
 
 func TestConfigDefaults(t *testing.T) {
 	options, err := load(t, `{}`).Make(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if got := options(); !reflect.DeepEqual(got, &admission.Options{}) {
 		t.Errorf("an empty Config is %+v, want the zero Options, which have the defaults", got)
 	}
 	options, err = load(t, `{"detectors": [{"type": "backlog-detector"}], "fairness": "virtual-tokens", "order": "fifo"}`).Make(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if got := options(); !reflect.DeepEqual(got, &admission.Options{Detector: admission.Backlog{}}) {
 		t.Errorf("one detector alone: %+v", got)
 	}
@@ -139,18 +130,12 @@ func TestConfigRoundTrip(t *testing.T) {
 	for _, data := range []string{fullConfig, `{}`} {
 		c := load(t, data)
 		out, err := json.Marshal(c)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		again := load(t, string(out))
 		a, err := c.Make(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		b, err := again.Make(nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		if !reflect.DeepEqual(a(), b()) {
 			t.Errorf("%s\nbecomes %+v, want %+v", out, b(), a())
 		}
@@ -171,9 +156,7 @@ func TestConfigAgreesWithOptions(t *testing.T) {
 		c.Bands = append(c.Bands, bc)
 	}
 	options, err := c.Make(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	if got := options().Bands; !reflect.DeepEqual(got, admission.DefaultBands()) {
 		t.Errorf("the default bands, declared, are %+v", got)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func TestConfigureWithWhatWaits(t *testing.T) {
@@ -114,9 +115,7 @@ func TestConfigureWithWhatWaits(t *testing.T) {
 
 func configure(t *testing.T, r *rig, o admission.Options) {
 	t.Helper()
-	if err := r.c.Configure(r.with(o)); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, r.c.Configure(r.with(o)))
 	r.check()
 }
 
@@ -188,9 +187,7 @@ func TestOptionsErrors(t *testing.T) {
 			}
 		}
 		for _, part := range tt.want {
-			if !strings.Contains(err.Error(), part) {
-				t.Errorf("%q does not say %q", err, part)
-			}
+			require.Contains(t, err.Error(), part)
 		}
 		if _, err := admission.New(tt.o); err == nil {
 			t.Errorf("New takes what Validate does not: %q", tt.want)
@@ -199,24 +196,16 @@ func TestOptionsErrors(t *testing.T) {
 }
 
 func TestOptionsAreGoodAsTheyAre(t *testing.T) {
-	if err := (admission.Options{}).Validate(); err != nil {
-		t.Errorf("the zero value: %v", err)
-	}
-	if err := (admission.Options{Bands: admission.DefaultBands()}).Validate(); err != nil {
-		t.Errorf("the default bands: %v", err)
-	}
+	require.NoError(t, (admission.Options{}).Validate(), "the zero value")
+	require.NoError(t, (admission.Options{Bands: admission.DefaultBands()}).Validate(), "the default bands")
 	c, err := admission.New(admission.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	// What the caller gave stays his.
 	bands := threeBands()
 	slices.Reverse(bands)
 	tenants := map[string]admission.Tenant{"a": {}}
 	budgets := []admission.Budget{{RequestsPerMinute: 5}}
-	if err := c.Configure(admission.Options{Bands: bands, Tenants: tenants, Budgets: budgets}); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, c.Configure(admission.Options{Bands: bands, Tenants: tenants, Budgets: budgets}))
 	equal(t, "the caller's bands", bands[0].Name, "sheddable")
 	equal(t, "their priority", bands[0].Priority, -100)
 	equal(t, "the caller's tenants", tenants["a"].Weight, 0)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func TestAllocations(t *testing.T) {
@@ -29,9 +30,7 @@ func TestAllocations(t *testing.T) {
 						Hooks:  admission.Hooks{Dispatched: func(t *admission.Ticket, _ time.Duration) { let = t }},
 						Tuning: admission.Tuning{Order: order},
 					})
-					if err != nil {
-						t.Fatal(err)
-					}
+					require.NoError(t, err)
 					ep := types.NewEndpoint("e", "10.0.0.1:8000")
 					c.Put(ep)
 					ready := func(error) {}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // sender is a tenant of which something always waits.
@@ -63,9 +64,7 @@ func unfairness(t *testing.T, o admission.Options, senders []sender, steps int, 
 	o.Detector = admission.DetectorFunc(func(admission.Query, *types.Endpoint) float64 { return float64(len(running)) / places })
 	o.Hooks.Dispatched = func(in *admission.Ticket, _ time.Duration) { let = append(let, in) }
 	c, err := admission.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	for range places {
 		running = append(running, flying{}) // all places are taken at first
 	}
@@ -135,9 +134,7 @@ func unfairness(t *testing.T, o admission.Options, senders []sender, steps int, 
 			}
 		}
 	}
-	if err := c.CheckInvariants(true); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, c.CheckInvariants(true))
 	bound = 2*u + max(o.Credit, 0) + e
 	if o.Fairness == admission.PrefixLocality {
 		bound += 2 * o.Quantum

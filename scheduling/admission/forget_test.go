@@ -7,6 +7,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // TestForgottenTicketsEnd: wholly, as if Done had been called.
@@ -37,9 +38,7 @@ func TestForgottenTicketsEnd(t *testing.T) {
 			var ended []error
 			o := r.with(admission.Options{Tuning: admission.Tuning{TicketTTL: ttl}})
 			o.Hooks.Finished = func(_ *admission.Ticket, out types.Outcome) { ended = append(ended, out.Err) }
-			if err := r.c.Configure(o); err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, r.c.Configure(o))
 			start := r.clock.now
 			lost := r.offer(request("lost", 0, "t"))
 			tt.use(r, lost)

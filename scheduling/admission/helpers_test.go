@@ -8,6 +8,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // fills is a Detector that says what it is told to.
@@ -42,9 +43,7 @@ func newRig(t *testing.T, endpoints int, o admission.Options) *rig {
 		r.eps = append(r.eps, types.NewEndpoint(fmt.Sprintf("e%d", i), "10.0.0.1:8000"))
 	}
 	c, err := admission.New(r.with(o))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	r.c = c
 	c.SetEndpoints(r.eps)
 	return r

@@ -7,6 +7,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func only(name string, eps ...*types.Endpoint) admission.Arrival {
@@ -33,14 +34,10 @@ func TestRoomIsThatOfTheCandidates(t *testing.T) {
 	equal(t, "candidates", first.Explain().Candidates, 1)
 	equal(t, "candidates", none.Explain().Candidates, 0)
 	all := r.offer(request("r", 0, "t"))
-	if !all.admitted() {
-		t.Error("what may go anywhere waits behind what may not")
-	}
+	require.True(t, all.admitted(), "what may go anywhere waits behind what may not")
 	all.Booked(r.eps[2])
 	r.fill(0, 0)
-	if !first.admitted() {
-		t.Error("not let in though its candidate has room")
-	}
+	require.True(t, first.admitted(), "not let in though its candidate has room")
 	first.Booked(r.eps[0])
 	r.check()
 }
@@ -57,14 +54,10 @@ func TestPreferredCandidatesMayGo(t *testing.T) {
 	}
 	c := r.offerAs(a)
 	equal(t, "candidates", c.Explain().Candidates, 1)
-	if !c.queued {
-		t.Fatal("let in to an endpoint that is not preferred")
-	}
+	require.True(t, c.queued, "let in to an endpoint that is not preferred")
 	has = false
 	r.c.Put(r.eps[0])
-	if !c.admitted() {
-		t.Error("waits though no endpoint has the adapter any more, and another has room")
-	}
+	require.True(t, c.admitted(), "waits though no endpoint has the adapter any more, and another has room")
 	c.Booked(r.eps[1])
 	if late := r.offerAs(a); !late.admitted() {
 		t.Error("one that comes later waits")
@@ -76,15 +69,11 @@ func TestPreferredCandidatesMayGo(t *testing.T) {
 func TestMatchIsAskedAgainOfEachReading(t *testing.T) {
 	r := newRig(t, 2, admission.Options{WaitForEndpoints: time.Minute})
 	c := r.offerAs(admission.Arrival{Request: request("r", 0, "t"), Candidates: "gpu", Match: func(ep *types.Endpoint) bool { return ep.Labels["gpu"] != "" }})
-	if !c.queued {
-		t.Fatal("let in to an endpoint that does not match")
-	}
+	require.True(t, c.queued, "let in to an endpoint that does not match")
 	ep := *r.eps[1]
 	ep.Labels = map[string]string{"gpu": "a"}
 	r.c.Put(&ep)
-	if !c.admitted() {
-		t.Error("waits though an endpoint matches now")
-	}
+	require.True(t, c.admitted(), "waits though an endpoint matches now")
 	r.check()
 }
 
@@ -130,9 +119,7 @@ func TestTargetsHaveRoomOfTheirOwn(t *testing.T) {
 		in   bool
 	}{{0, true}, {time.Second, true}, {600 * time.Millisecond, true}, {511 * time.Millisecond, false}, {100 * time.Millisecond, false}, {1, false}} {
 		c := offer(tt.ttft)
-		if c.admitted() != tt.in {
-			t.Errorf("a target of %v: let in is %v, want %v", tt.ttft, c.admitted(), tt.in)
-		}
+		require.Equal(t, tt.in, c.admitted(), "a target of %v: let in", tt.ttft)
 		if c.admitted() {
 			r.run(c)
 		}
@@ -216,13 +203,9 @@ func TestTrapReadingsBecomeTooOld(t *testing.T) {
 	full(1)
 	c := r.offer(request("waits", 0, ""))
 	r.clock.pass(ttl - time.Second)
-	if !c.Waiting() {
-		t.Error("let in by a reading that is not too old")
-	}
+	require.True(t, c.Waiting(), "let in by a reading that is not too old")
 	r.clock.pass(2 * ttl)
-	if !c.admitted() {
-		t.Error("waits for a server that reports nothing any more")
-	}
+	require.True(t, c.admitted(), "waits for a server that reports nothing any more")
 	c.Booked(r.eps[0])
 	c.Done(types.Outcome{})
 
@@ -249,9 +232,7 @@ func TestTrapReadingsCountByTheirTime(t *testing.T) {
 		t.Error("let in by an old reading")
 	}
 	reading(3*time.Second, 0)
-	if c.Waiting() {
-		t.Error("not let in by a new one")
-	}
+	require.False(t, c.Waiting(), "not let in by a new one")
 	r.check()
 }
 

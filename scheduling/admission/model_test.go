@@ -15,6 +15,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 var modelSeeds = flag.Int("model.seeds", 20, "how many random histories TestModel tries for each order")
@@ -98,9 +99,7 @@ func newWorld(t *testing.T, seed uint64, fairness admission.Fairness, order admi
 	w.loose = seed%4 == 3
 	w.o = w.options(fairness, order)
 	c, err := admission.New(w.o)
-	if err != nil {
-		t.Fatalf("seed %d: %v", seed, err)
-	}
+	require.NoError(t, err, "seed %d", seed)
 	w.c, w.m = c, newNaive(w.o, w.clock.now.UnixNano())
 	for i := range 6 {
 		s := &server{tag: string("abc"[i%3]), places: 1 + w.rng.IntN(5)}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // These tests are about endpoints that are there and get no requests.
@@ -178,16 +179,12 @@ func ids(eps []*types.Endpoint) (ids []string) {
 func TestTrapEjectedServerIsEmptiest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, err := admission.New(admission.Options{Detector: admission.Concurrency{Requests: 1}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		busy, dead := types.NewEndpoint("busy", "10.0.0.1:8000"), types.NewEndpoint("dead", "10.0.0.1:8001")
 		eps := []*types.Endpoint{busy, dead}
 		c.SetEndpoints(eps)
 		first, _, err := c.Admit(t.Context(), admission.Arrival{Request: request("r", 0, "")})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		dead.Load.TakeOut(types.Forever)
 		busy.Load.Book(types.Booking{Requests: 1})
 		first.Booked(busy)

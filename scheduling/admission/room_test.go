@@ -12,6 +12,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // These tests let servers of which little is known serve requests in simulated time, with
@@ -48,9 +49,7 @@ type job struct{ prompt, output int }
 func newFarm(t *testing.T, servers ...*simulated) *farm {
 	f := &farm{t: t, servers: servers}
 	c, err := admission.New(admission.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	f.c = c
 	for i, s := range servers {
 		s.ep = types.NewEndpoint(fmt.Sprint(i), "10.0.0.1:8000")

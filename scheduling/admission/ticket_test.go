@@ -8,6 +8,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 func TestTicketCallsThatComeTooLateDoNothing(t *testing.T) {
@@ -44,9 +45,7 @@ func TestTicketCallsThatComeTooLateDoNothing(t *testing.T) {
 	w.Booked(r.eps[0]) // it waits
 	w.FirstToken()
 	w.OnRevoke(func(*admission.Refusal) {})
-	if !w.Waiting() {
-		t.Error("what waits does not any more")
-	}
+	require.True(t, w.Waiting(), "what waits does not any more")
 	w.Done(types.Outcome{})
 	w.Done(types.Outcome{})
 	equal(t, "told", w.told, 0)
@@ -216,9 +215,7 @@ func TestWhatIsForgottenMayBeAskedAbout(t *testing.T) {
 	c := r.offerAs(lane("one"))
 	c.Booked(r.eps[0])
 	r.run(r.offerAs(lane("another"))) // the first is forgotten
-	if err := r.c.Configure(r.with(admission.Options{Detector: s, Bands: many, Tuning: admission.Tuning{MaxLanes: 1}})); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, r.c.Configure(r.with(admission.Options{Detector: s, Bands: many, Tuning: admission.Tuning{MaxLanes: 1}})))
 	s[r.eps[0].Load] = 1
 	r.c.Put(r.eps[0])
 	if got := c.Candidates(nil, r.eps); !slices.Equal(got, r.eps[1:]) {
@@ -235,9 +232,7 @@ func TestWhatIsForgottenMayBeAskedAbout(t *testing.T) {
 	c = r.offer(request("r", 0, ""))
 	c.Done(types.Outcome{})
 	r.offer(request("r", 5, "")) // its band is forgotten
-	if err := r.c.Configure(r.with(admission.Options{Detector: s, Bands: few, Tuning: admission.Tuning{MaxBands: 1}})); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, r.c.Configure(r.with(admission.Options{Detector: s, Bands: few, Tuning: admission.Tuning{MaxBands: 1}})))
 	c.Explain()
 	c.Candidates(nil, r.eps)
 	equal(t, "band", c.Band(), "d")
@@ -279,14 +274,10 @@ func TestGrantsThatAreNeverBooked(t *testing.T) {
 	r.fill(0, 1)
 	c := r.offer(request("r", 0, ""))
 	r.fill(0, 0)
-	if !c.Waiting() {
-		t.Error("let in to the room that another may take")
-	}
+	require.True(t, c.Waiting(), "let in to the room that another may take")
 	r.clock.pass(admission.DefaultGrantTTL + 1)
 	r.c.Put(r.eps[0])
-	if !c.admitted() {
-		t.Error("waits for a ticket that nobody books")
-	}
+	require.True(t, c.admitted(), "waits for a ticket that nobody books")
 	lost.Booked(r.eps[0])
 	c.Booked(r.eps[0])
 	lost.Done(types.Outcome{})
@@ -331,9 +322,7 @@ func TestNoMoreThanThereIsRoomAreLetInAtOnce(t *testing.T) {
 func TestTrapBurstPassesOnePlace(t *testing.T) {
 	const places, burst = 8, 100
 	c, err := admission.New(admission.Options{Detector: admission.Concurrency{Requests: places}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	defer c.Close()
 	ep := types.NewEndpoint("e", "10.0.0.1:8000")
 	c.SetEndpoints([]*types.Endpoint{ep})
@@ -349,9 +338,7 @@ func TestTrapBurstPassesOnePlace(t *testing.T) {
 				in = append(in, one)
 			}
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		if !queued {
 			in = append(in, one)
 		}

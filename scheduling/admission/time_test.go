@@ -9,6 +9,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // steppedClock is the real one, but for the wall clock, which is off by what somebody set it
@@ -57,15 +58,11 @@ func TestTrapClockIsSet(t *testing.T) {
 				Hooks:    admission.Hooks{Finished: func(*admission.Ticket, types.Outcome) { ended++ }},
 				Tuning:   admission.Tuning{Clock: clock},
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			ep := types.NewEndpoint("e", "10.0.0.1:8000")
 			c.Put(ep)
 			first, _, err := c.Admit(context.Background(), admission.Arrival{Request: request("r", 0, "")})
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			ep.Load.Book(types.Booking{Requests: 1})
 			first.Booked(ep)
 			lost, _, err := c.Admit(context.Background(), admission.Arrival{Request: request("r", 100, ""), MaxWait: wait})
@@ -75,9 +72,7 @@ func TestTrapClockIsSet(t *testing.T) {
 			}
 			equal(t, "ended as forgotten", ended, 0)
 			one, _, err := c.Offer(admission.Arrival{Request: request("r", 0, ""), MaxWait: time.Minute}, nil)
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			if r := one.Explain(); r.Waited > time.Second || r.Left < 20*time.Second || r.Left > 30*time.Second {
 				t.Errorf("has waited %v, may wait %v", r.Waited, r.Left)
 			}
@@ -99,9 +94,7 @@ func TestAnotherClock(t *testing.T) {
 	r.clock.pass(10 * time.Second)
 	other := newClock()
 	other.now = other.now.Add(-1000 * time.Hour)
-	if err := r.c.Configure(r.with(admission.Options{Tuning: admission.Tuning{Clock: other}})); err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, r.c.Configure(r.with(admission.Options{Tuning: admission.Tuning{Clock: other}})))
 	r.clock.pass(time.Hour)
 	other.pass(20*time.Second - 1)
 	equal(t, "waits", c.Waiting(), true)

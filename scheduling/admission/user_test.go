@@ -13,6 +13,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // These tests are about functions that are the user's: what they do must not matter.
@@ -203,9 +204,7 @@ func TestUserFunctionsThatDoNotReturn(t *testing.T) {
 							t.Errorf("at %d %d run, %d wait", b.Priority, b.Running, b.Queued)
 						}
 					}
-					if err := c.CheckInvariants(true); err != nil {
-						t.Error(err)
-					}
+					require.NoError(t, c.CheckInvariants(true))
 					told := 0
 					u.full = 1
 					c.Put(ep)
@@ -229,9 +228,7 @@ func TestFailedThatPanics(t *testing.T) {
 	u := &user{clock: newClock()}
 	u.at = func(string) { panic("always") }
 	c, err := admission.New(u.options(func(error) {}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	u.history(t, c, func(error) {})
 	u.at = func(string) {}
 	u.clock.pass(2 * time.Hour)
@@ -248,9 +245,7 @@ func TestWhatPanicsDecides(t *testing.T) {
 		}
 		return 1
 	})})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	c.SetEndpoints([]*types.Endpoint{bad})
 	ask := func(a admission.Arrival) admission.Report { a.Request = request("r", 0, ""); return c.Explain(a) }
 	equal(t, "alone, of which nothing is known", ask(admission.Arrival{}).Verdict, "admitted")
@@ -327,9 +322,7 @@ func TestUserFunctionsMayCallTheController(t *testing.T) {
 					t.Errorf("at %d %d run, %d wait", b.Priority, b.Running, b.Queued)
 				}
 			}
-			if err := c.CheckInvariants(true); err != nil {
-				t.Error(err)
-			}
+			require.NoError(t, c.CheckInvariants(true))
 			c.Close()
 		})
 	}
@@ -354,14 +347,10 @@ func TestDetectorThatAlwaysTells(t *testing.T) {
 		}})
 		return 0
 	})})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	c.SetEndpoints(eps)
 	one, _, err := c.Offer(admission.Arrival{Request: request("r", 0, "")}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	one.Booked(eps[0])
 	one.Done(types.Outcome{})
 	t.Log(calls, "calls")
@@ -379,9 +368,7 @@ func TestHooksHearOneAtATimeAndInOrder(t *testing.T) {
 			Finished:   func(one *admission.Ticket, _ types.Outcome) { note("finished", one) },
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	ep := types.NewEndpoint("e", "10.0.0.1:8000")
 	c.Put(ep)
 	const workers, each = 50, 20
@@ -435,9 +422,7 @@ func TestHookThatWaits(t *testing.T) {
 				}
 			}},
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		c.Put(types.NewEndpoint("e", "10.0.0.1:8000"))
 		start := time.Now()
 		_, _, err = c.Admit(t.Context(), admission.Arrival{Request: request("outer", 0, ""), MaxWait: 3 * time.Second})

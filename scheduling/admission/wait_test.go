@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // These tests run with the real clock, in a bubble in which its time is exact: a bubble
@@ -37,9 +38,7 @@ func newPool(t *testing.T, o admission.Options) *pool {
 		o.Bands = threeBands()
 	}
 	c, err := admission.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
+	require.NoError(t, err)
 	p.c = c
 	c.Put(p.ep)
 	return p
@@ -127,9 +126,7 @@ func TestSLOLeavesTimeForTheFirstToken(t *testing.T) {
 		p.fill(0)
 		for range 500 {
 			ticket, _, err := p.c.Admit(t.Context(), admission.Arrival{Request: request("r", 0, "t")})
-			if err != nil {
-				t.Fatal(err)
-			}
+			require.NoError(t, err)
 			ticket.Booked(p.ep)
 			time.Sleep(400 * time.Millisecond)
 			ticket.FirstToken()
@@ -203,9 +200,7 @@ func TestAdmitBetweenRoomAndContext(t *testing.T) {
 			}
 			p.fill(1)
 		}
-		if err := p.c.CheckInvariants(false); err != nil {
-			t.Error(err)
-		}
+		require.NoError(t, p.c.CheckInvariants(false))
 	})
 }
 
@@ -298,9 +293,7 @@ func TestCloseRefusesAll(t *testing.T) {
 		p := newPool(t, admission.Options{})
 		p.fill(0)
 		running, _, err := p.c.Admit(t.Context(), admission.Arrival{Request: request("r", 0, "t")})
-		if err != nil {
-			t.Fatal(err)
-		}
+		require.NoError(t, err)
 		p.fill(1)
 		var all []<-chan result
 		for _, priority := range []int{0, 100, 5} {
@@ -323,9 +316,7 @@ func TestCloseRefusesAll(t *testing.T) {
 			equal(t, "running", b.Running, 0)
 		}
 		time.Sleep(time.Hour) // a timer that was left would go off
-		if err := p.c.CheckInvariants(true); err != nil {
-			t.Error(err)
-		}
+		require.NoError(t, p.c.CheckInvariants(true))
 	})
 }
 
