@@ -571,7 +571,7 @@ func TestSetAdmission(t *testing.T) {
 
 	// An error leaves all as it was.
 	err := d.SetAdmission(func(types.NamespacedName) *admission.Options { return &admission.Options{MaxRequests: -1} })
-	if err == nil || !strings.Contains(err.Error(), "director: pool default/pool: ") || !strings.Contains(err.Error(), "MaxRequests is -1") {
+	if err == nil || !strings.Contains(err.Error(), "director: pool default/pool: ") || !strings.Contains(err.Error(), "maxRequests is -1") {
 		t.Errorf("SetAdmission: %v", err)
 	}
 	if control(t, d, pool) != c || c.Stats().Queued != 1 {
@@ -644,7 +644,7 @@ func TestNewRefusesAdmission(t *testing.T) {
 	})
 	wrong.Store(true)
 	_, err = d.Route(ctx, standard())
-	if e := isError(t, err, 500, director.CodeInternal); !strings.Contains(err.Error(), "MaxRequests") || strings.Contains(e.Message, "MaxRequests") {
+	if e := isError(t, err, 500, director.CodeInternal); !strings.Contains(err.Error(), "maxRequests") || strings.Contains(e.Message, "maxRequests") {
 		t.Errorf("%v, and for the client %s", err, e.Message)
 	}
 	_, _, err = d.ExplainAdmission(standard())
