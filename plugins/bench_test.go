@@ -8,7 +8,6 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
-	"github.com/stretchr/testify/require"
 )
 
 // measured returns a request as the middle of a decision sees it: with a prompt
@@ -42,7 +41,9 @@ func TestAllocations(t *testing.T) {
 	check := func(name string, run func() error) {
 		t.Helper()
 		n := testing.AllocsPerRun(100, func() {
-			require.NoError(t, run(), "%s", name)
+			if err := run(); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
 		})
 		if n > 0 {
 			t.Errorf("%s allocates %v times at %d endpoints, want 0", name, n, len(eps))
@@ -86,7 +87,9 @@ func BenchmarkScorers(b *testing.B) {
 			req, scores := measured(scorer, eps), make([]float64, len(eps))
 			b.ReportAllocs()
 			for b.Loop() {
-				require.NoError(b, scorer.Score(ctx, req, eps, scores))
+				if err := scorer.Score(ctx, req, eps, scores); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}
@@ -103,7 +106,9 @@ func BenchmarkFilters(b *testing.B) {
 				for i := range keep {
 					keep[i] = true
 				}
-				require.NoError(b, filter.Filter(ctx, req, eps, keep))
+				if err := filter.Filter(ctx, req, eps, keep); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}
@@ -141,7 +146,9 @@ func BenchmarkPrefixCacheHash(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				*r = *req
-				require.NoError(b, p.Score(ctx, r, eps, scores))
+				if err := p.Score(ctx, r, eps, scores); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}

@@ -18,7 +18,6 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/types"
-	"github.com/stretchr/testify/require"
 )
 
 // serversEnv makes the test binary a process of model servers instead: so many,
@@ -80,10 +79,16 @@ func startServers(b *testing.B, n int) (addresses []string) {
 	cmd.Env = append(os.Environ(), serversEnv+"="+strconv.Itoa(n))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
-	require.NoError(b, err)
+	if err != nil {
+		b.Fatal(err)
+	}
 	out, err := cmd.StdoutPipe()
-	require.NoError(b, err)
-	require.NoError(b, cmd.Start())
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
 	b.Cleanup(func() {
 		in.Close()
 		if err := cmd.Wait(); err != nil {
@@ -134,7 +139,9 @@ func BenchmarkScrape(b *testing.B) {
 			for i, address := range startServers(b, bench.endpoints) {
 				specs = append(specs, datastore.EndpointSpec{ID: strconv.Itoa(i), Address: address})
 			}
-			require.NoError(b, store.SetEndpoints(pool, specs))
+			if err := store.SetEndpoints(pool, specs); err != nil {
+				b.Fatal(err)
+			}
 			var scrapes, failures atomic.Int64
 			enough := make(chan int64, 1)
 			var limit atomic.Int64
@@ -150,7 +157,9 @@ func BenchmarkScrape(b *testing.B) {
 				}
 			}}
 			s, err := scrape.New(store, o)
-			require.NoError(b, err)
+			if err != nil {
+				b.Fatal(err)
+			}
 			ctx, cancel := context.WithCancel(b.Context())
 			done := make(chan error, 1)
 			go func() { done <- s.Run(ctx) }()
@@ -176,7 +185,9 @@ func BenchmarkScrape(b *testing.B) {
 			wall, used := time.Since(start), cpuTime()-cpu
 			b.StopTimer()
 			cancel()
-			require.NoError(b, <-done)
+			if err := <-done; err != nil {
+				b.Fatal(err)
+			}
 			if n := failures.Load(); n > 0 {
 				b.Errorf("%d scrapes failed", n)
 			}

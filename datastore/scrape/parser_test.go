@@ -272,7 +272,9 @@ func BenchmarkParse(b *testing.B) {
 	for _, engine := range []string{"vllm", "detect"} {
 		b.Run("engine="+engine, func(b *testing.B) {
 			p, err := scrape.NewParser(nil)
-			require.NoError(b, err)
+			if err != nil {
+				b.Fatal(err)
+			}
 			page := readPage(b, "vllm")
 			name := strings.TrimSuffix(engine, "detect")
 			b.SetBytes(int64(len(page)))

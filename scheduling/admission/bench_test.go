@@ -10,7 +10,6 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
-	"github.com/stretchr/testify/require"
 )
 
 // BenchmarkQueue has 100,000 requests of 5,000 tenants wait, and one more come for each
@@ -41,7 +40,9 @@ func BenchmarkQueue(b *testing.B) {
 // BenchmarkPass is a request that finds room, from Offer to Done.
 func BenchmarkPass(b *testing.B) {
 	c, err := admission.New(admission.Options{Detector: admission.Max{admission.Utilization{Queue: 16}, admission.Backlog{Tokens: 1 << 20}}})
-	require.NoError(b, err)
+	if err != nil {
+		b.Fatal(err)
+	}
 	var eps []*types.Endpoint
 	for i := range 32 {
 		eps = append(eps, types.NewEndpoint(fmt.Sprintf("e%d", i), "10.0.0.1:8000"))
@@ -51,7 +52,9 @@ func BenchmarkPass(b *testing.B) {
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		ticket, _, err := c.Offer(admission.Arrival{Request: &reqs[i%len(reqs)]}, nil)
-		require.NoError(b, err)
+		if err != nil {
+			b.Fatal(err)
+		}
 		ticket.Booked(eps[i%len(eps)])
 		ticket.FirstToken()
 		ticket.Done(types.Outcome{})
@@ -143,7 +146,9 @@ func newControllerQueue(b *testing.B, fairness admission.Fairness, order admissi
 		}),
 		Tuning: admission.Tuning{Order: order},
 	})
-	require.NoError(b, err)
+	if err != nil {
+		b.Fatal(err)
+	}
 	q.c = c
 	for i := range benchBatch {
 		ep := types.NewEndpoint(fmt.Sprintf("e%d", i), "10.0.0.1:8000")

@@ -12,7 +12,6 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
-	"github.com/stretchr/testify/require"
 )
 
 // BenchmarkMemory reports what a gateway with 10,000 endpoints takes: the heap
@@ -34,7 +33,9 @@ func BenchmarkMemory(b *testing.B) {
 			base := heap(true)
 			store := newStore(b, n, datastore.Options{})
 			index, err := plugins.NewPrefixCache(plugins.PrefixOptions{})
-			require.NoError(b, err)
+			if err != nil {
+				b.Fatal(err)
+			}
 			p := plugins.Default()
 			for i := range p.Scorers {
 				if p.Scorers[i].Name == "prefix-cache" {
@@ -42,7 +43,9 @@ func BenchmarkMemory(b *testing.B) {
 				}
 			}
 			s, err := scheduling.New(p)
-			require.NoError(b, err)
+			if err != nil {
+				b.Fatal(err)
+			}
 			d := newDirector(b, store, func(o *director.Options) { o.Scheduler = s })
 			idle := heap(true) - base
 
@@ -50,7 +53,9 @@ func BenchmarkMemory(b *testing.B) {
 			for i := range prompts {
 				own := bytes.Replace(body, []byte("It was"), fmt.Appendf(nil, "%06d", i), 1)
 				route, err := d.Route(ctx, director.Incoming{Path: "/v1/chat/completions", Body: own})
-				require.NoError(b, err)
+				if err != nil {
+					b.Fatal(err)
+				}
 				answer(route)
 				if i%(prompts/10) == 0 {
 					for _, ep := range endpoints(store) {

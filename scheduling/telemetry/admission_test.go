@@ -336,7 +336,9 @@ func BenchmarkAdmissionHooks(b *testing.B) {
 		g := newGate(b, telemetry.Options{}, admission.Options{})
 		h := g.metrics.AdmissionHooks(pool, admission.Options{})
 		ticket, err := g.offer(tenantRequest("a-model-with-a-name", "a-tenant-with-a-name", 0))
-		require.NoError(b, err)
+		if err != nil {
+			b.Fatal(err)
+		}
 		b.ReportAllocs()
 		for b.Loop() {
 			admissionLife(h, ticket)
@@ -346,13 +348,17 @@ func BenchmarkAdmissionHooks(b *testing.B) {
 		b.Run(fmt.Sprintf("offer/hooks=%v", hooks), func(b *testing.B) {
 			g := newGate(b, telemetry.Options{}, admission.Options{})
 			if !hooks {
-				require.NoError(b, g.Configure(admission.Options{Detector: admission.Concurrency{Requests: 2}, Tuning: admission.Tuning{Clock: g.clock}}))
+				if err := g.Configure(admission.Options{Detector: admission.Concurrency{Requests: 2}, Tuning: admission.Tuning{Clock: g.clock}}); err != nil {
+					b.Fatal(err)
+				}
 			}
 			req := tenantRequest("a-model-with-a-name", "a-tenant-with-a-name", 0)
 			b.ReportAllocs()
 			for b.Loop() {
 				ticket, err := g.offer(req)
-				require.NoError(b, err)
+				if err != nil {
+					b.Fatal(err)
+				}
 				ticket.Booked(g.ep)
 				ticket.Done(served)
 			}

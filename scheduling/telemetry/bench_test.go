@@ -114,7 +114,9 @@ func BenchmarkHooks(b *testing.B) {
 				p.Hooks = newMetrics(b, telemetry.Options{}).Hooks(pool, scheduling.Hooks{})
 			}
 			s, err := scheduling.New(p)
-			require.NoError(b, err)
+			if err != nil {
+				b.Fatal(err)
+			}
 			eps := []*types.Endpoint{endpoint("default/pod-0")}
 			req := *request("a-model-with-a-name", "")
 			r := new(types.Request)
@@ -122,7 +124,9 @@ func BenchmarkHooks(b *testing.B) {
 			for b.Loop() {
 				*r = req
 				d, err := s.Schedule(ctx, r, eps)
-				require.NoError(b, err)
+				if err != nil {
+					b.Fatal(err)
+				}
 				d.FirstToken()
 				d.Done(served)
 			}

@@ -218,23 +218,35 @@ func BenchmarkWasm(b *testing.B) {
 	for _, n := range []int{10, 100} {
 		b.Run(fmt.Sprintf("native/endpoints=%d", n), func(b *testing.B) {
 			p, err := picker.New(1, time.Now)
-			require.NoError(b, err)
-			require.NoError(b, p.SetEndpoints(readings(n, time.Now())))
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := p.SetEndpoints(readings(n, time.Now())); err != nil {
+				b.Fatal(err)
+			}
 			b.ReportAllocs()
 			for b.Loop() {
 				choice, err := p.Schedule(path, request)
-				require.NoError(b, err)
+				if err != nil {
+					b.Fatal(err)
+				}
 				p.Done(picker.End{Ticket: choice.Ticket, Status: 200})
 			}
 		})
 		b.Run(fmt.Sprintf("wasm/endpoints=%d", n), func(b *testing.B) {
 			g := open(b, host.Options{Seed: 1})
-			require.NoError(b, g.SetEndpoints(ctx, readings(n, time.Now())))
+			if err := g.SetEndpoints(ctx, readings(n, time.Now())); err != nil {
+				b.Fatal(err)
+			}
 			b.ReportAllocs()
 			for b.Loop() {
 				choice, err := g.Schedule(ctx, path, request)
-				require.NoError(b, err)
-				require.NoError(b, g.Done(ctx, picker.End{Ticket: choice.Ticket, Status: 200}))
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := g.Done(ctx, picker.End{Ticket: choice.Ticket, Status: 200}); err != nil {
+					b.Fatal(err)
+				}
 			}
 		})
 	}

@@ -14,8 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
@@ -65,7 +63,9 @@ func BenchmarkReverseProxy(b *testing.B) {
 				before := cpuTime(b)
 				for b.Loop() {
 					resp, err := http.Post(front.URL+"/v1/chat/completions", "application/json", bytes.NewReader(body))
-					require.NoError(b, err)
+					if err != nil {
+						b.Fatal(err)
+					}
 					if n, err := io.Copy(io.Discard, resp.Body); err != nil || n != int64(len(streamed)) {
 						b.Fatalf("%d bytes, %v", n, err)
 					}
@@ -90,12 +90,18 @@ func inTurn(servers []string) *httputil.ReverseProxy {
 func byDirector(b *testing.B, servers []string) *httputil.ReverseProxy {
 	store := datastore.New(datastore.Options{})
 	for _, address := range servers {
-		require.NoError(b, store.UpsertEndpoint(pool, datastore.EndpointSpec{Address: address}))
+		if err := store.UpsertEndpoint(pool, datastore.EndpointSpec{Address: address}); err != nil {
+			b.Fatal(err)
+		}
 	}
 	s, err := scheduling.New(plugins.Default())
-	require.NoError(b, err)
+	if err != nil {
+		b.Fatal(err)
+	}
 	d, err := director.New(director.Options{Store: store, Scheduler: s})
-	require.NoError(b, err)
+	if err != nil {
+		b.Fatal(err)
+	}
 	b.Cleanup(d.Close)
 	return &httputil.ReverseProxy{Rewrite: func(*httputil.ProxyRequest) {}, Transport: httptransport.New(d), FlushInterval: -1}
 }
