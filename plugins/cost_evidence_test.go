@@ -404,6 +404,9 @@ var errOther = fmt.Errorf("something else")
 
 // What is learned of equal servers does not drift apart, though each tenant keeps to one.
 func TestEqualServersStayEqual(t *testing.T) {
+	if raceEnabled {
+		t.Skip("it is one goroutine, and takes minutes with the race detector")
+	}
 	for kind, streams := range how {
 		t.Run(kind, func(t *testing.T) {
 			w := newWorld(t, plugins.CostOptions{}, equal(2, plain{places: 24, step: 15 * time.Millisecond, prefill: 50 * time.Microsecond, grow: .02, jitter: 2 * time.Millisecond})...)
