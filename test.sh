@@ -47,16 +47,17 @@ while read -r mod; do
 	(cd "$dir" && go vet ./... && go run "$staticcheck" ./...)
 	# Modules beside the root drive programs of the tree, which the test cache does
 	# not see change.
-	count=()
-	[ "$dir" = . ] || count=(-count=1)
+	count=() short=()
+	[ "$dir" = . ] || count=(-count=1) short=(-short)
 	step "$dir: tests"
 	(cd "$dir" && go test "${count[@]}" ./...)
 	step "$dir: tests with the race detector"
-	(cd "$dir" && concurrent | xargs -r go test -race "${count[@]}")
+	(cd "$dir" && concurrent | xargs -r go test -race "${count[@]}" "${short[@]}")
 done < <(echo go.mod && git ls-files -co --exclude-standard '*/go.mod')
 
 step "root module without the workspace"
-GOWORK=off go test ./...
+GOWORK=off go vet ./...
+GOWORK=off go test -short ./...
 
 step "root module on 32 bits"
 GOWORK=off GOARCH=386 go vet ./...
