@@ -29,7 +29,7 @@ type config struct {
 	Note     string              `json:"note"` // hides that of base
 	TTL      time.Duration       `json:"ttl,omitempty"`
 	Small    int8                `json:"small"`
-	Count    uint                `json:"count"`
+	Count    uint64              `json:"count"`
 	Ratio    float64             `json:"ratio"`
 	Narrow   float32             `json:"narrow"`
 	On       bool                `json:"on"`

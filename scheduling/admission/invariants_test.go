@@ -2,6 +2,7 @@ package admission
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/inferpick/inferpick/internal/list"
@@ -126,7 +127,7 @@ func (k *checker) lane(l *lane, fills bool) {
 	for i := range c.ceilings() {
 		k.check(again.RoomAt(i) == l.room.RoomAt(i), "%s: below ceiling %d are %d, and %d are kept", name, i, again.RoomAt(i), l.room.RoomAt(i))
 	}
-	k.check(l.order.QueuedFrom(-1<<63) == l.order.Queued, "%s: %d wait in its queues, queued is %d", name, l.order.QueuedFrom(-1<<63), l.order.Queued)
+	k.check(l.order.QueuedFrom(math.MinInt) == l.order.Queued, "%s: %d wait in its queues, queued is %d", name, l.order.QueuedFrom(math.MinInt), l.order.Queued)
 }
 
 func (c *Controller) ceilings() []float64 {
