@@ -166,6 +166,9 @@ var how = map[string]func(i int) bool{
 // little it has to do with the engine that Cost has in mind: streamed or not, with usage or
 // without, fast and slow, with places and without.
 func TestBurstsOverEqualServers(t *testing.T) {
+	if raceEnabled {
+		t.Skip("it is one goroutine, and takes long with the race detector")
+	}
 	servers := map[string]plain{
 		"8 places, 0.5 ms a token":         {places: 8, step: 500 * time.Microsecond},
 		"8 places, 15 ms a token":          {places: 8, step: 15 * time.Millisecond},

@@ -12,6 +12,9 @@ import (
 // TestShort plays a small part of everything: each anchor is measured, and the
 // same again gives the same.
 func TestShort(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many simulated runs")
+	}
 	var one, two strings.Builder
 	last := 0.0
 	o := anchors.Options{Short: true, Progress: func(done float64, _ string) {

@@ -23,6 +23,9 @@ var update = flag.Bool("update", false, "write the golden file anew")
 // needs a reason in the commit that writes the file anew (go test -run Golden
 // ./policies -update).
 func TestGolden(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many simulated runs")
+	}
 	var got strings.Builder
 	for _, w := range []struct {
 		name string

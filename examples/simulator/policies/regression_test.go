@@ -23,6 +23,9 @@ const slip = 1.05
 // down. After a change that makes them better: go test -run Regression ./policies
 // -update.
 func TestPolicyRegression(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many simulated runs")
+	}
 	if raceEnabled {
 		t.Skip("the figures are the same with the race detector, and take ten times as long")
 	}

@@ -48,6 +48,9 @@ func watched(p simulation.Policy, m *met) simulation.Policy {
 // Every policy plays every workload to its end: nothing fails or is shed, the
 // ledgers are empty afterwards, and the same seed gives the same report.
 func TestSimulation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many simulated runs")
+	}
 	small := engine.Config{Blocks: 4000, MaxLoRAs: 2}
 	tests := []struct {
 		name     string

@@ -13,6 +13,9 @@ import (
 // A suite that was played before gives the same table without playing anything, but
 // for the policies that are to be fresh.
 func TestRecords(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many simulated runs")
+	}
 	path := filepath.Join(t.TempDir(), "runs.jsonl")
 	with := func(fresh ...string) (table string, lines int) {
 		t.Helper()
