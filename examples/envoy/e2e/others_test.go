@@ -297,6 +297,9 @@ const upgrading = "GET /v1/realtime HTTP/1.1\r\nhost: llm\r\nconnection: Upgrade
 // TestWebsocket: an upgrade that Envoy allows is routed, and bytes pass both ways as they
 // come.
 func TestWebsocket(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is about bytes on the wire, many of them")
+	}
 	server := echoing(t)
 	noBodies := extProc(func(p *extprocv3.ExternalProcessor) {
 		p.ProcessingMode.RequestBodyMode, p.ProcessingMode.ResponseBodyMode = extprocv3.ProcessingMode_NONE, extprocv3.ProcessingMode_NONE

@@ -181,6 +181,9 @@ func (r *rig) h2(id, path string, body io.Reader, trailers bool) (int, string, e
 // TestWire: whatever a client sends, and however, a server gets once, whole and framed as
 // one request; and a request that one server refuses gets so to another.
 func TestWire(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is about bytes on the wire, many of them")
+	}
 	for _, file := range wireFiles {
 		t.Run(file.name, func(t *testing.T) {
 			servers := refusingOnce(t)
@@ -260,6 +263,9 @@ func wireProblems(id, want string, retried bool, servers [2]*rawServer) (problem
 // TestWireBrokenOff: of a request that its client breaks off, or does not frame well, no
 // server gets anything, and the next one is served.
 func TestWireBrokenOff(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is about bytes on the wire, many of them")
+	}
 	body := chatBody(5000)
 	for _, file := range wireFiles {
 		t.Run(file.name, func(t *testing.T) {
