@@ -105,8 +105,16 @@ func BenchmarkScheduleParallel(b *testing.B) {
 							b.Error(err)
 							return
 						}
-						d.FirstToken()
-						d.Done(types.Outcome{Status: 200, Usage: types.Usage{CompletionTokens: types.Known(100)}})
+						// As long as answers take: times of microseconds would teach the cost
+						// something else with each of them.
+						if err := d.FirstTokenAt(d.At.Add(30 * time.Millisecond)); err != nil {
+							b.Error(err)
+							return
+						}
+						if err := d.DoneAt(types.Outcome{Status: 200, Usage: types.Usage{CompletionTokens: types.Known(100)}}, d.At.Add(900*time.Millisecond)); err != nil {
+							b.Error(err)
+							return
+						}
 					}
 				})
 				close(stop)
