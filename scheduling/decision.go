@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/list"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -45,9 +46,8 @@ type Decision struct {
 	pending []event // to be told after that
 
 	// guarded by scheduler.mu
-	listed     bool
-	prev, next *Decision
-	expires    time.Time
+	listed  list.Node[Decision]
+	expires time.Time
 }
 
 // An Ender is told of the end of something. An admission.Ticket is one.

@@ -506,7 +506,7 @@ func (s *Scheduler) list(d *Decision, now time.Time) {
 func (s *Scheduler) renew(d *Decision, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d.listed {
+	if d.listed.Of != nil {
 		s.open.remove(d)
 		s.open.add(d, now.Add(s.profile.BookingTTL))
 	}

@@ -109,7 +109,7 @@ func (a *answer) whole() {
 		return // how much was computed is not known
 	}
 	between := s.done - r.doneThen
-	if !r.waiting {
+	if r.waiting.Of == nil {
 		between -= r.base
 	}
 	steps := r.steps + halfIf(r.wait > 0) + max(a.tokens, 1) - 1

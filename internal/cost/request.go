@@ -1,5 +1,7 @@
 package cost
 
+import "github.com/inferpick/inferpick/internal/list"
+
 // Request is what is kept of a request, for as long as it is at a server. Its first fields are
 // its maker's; Server writes the others.
 type Request struct {
@@ -7,20 +9,19 @@ type Request struct {
 	Streamed       bool
 
 	// From Server.Add on.
-	next, prev *Request // in the server's list of those without a first token
-	waiting    bool     // is in that list
-	compute    Tokens   // that are not cached there
-	base       float64  // base seconds of their prefill
-	work       Seconds  // the same on that server
-	predicted  Seconds  // until the first token, without work
-	late       Seconds  // of these, what is not in the model
-	sent       Seconds
-	wait       Seconds // for the step under way
-	steps      float64 // of its own until the first token
-	joined     float64 // base seconds of the prefills that are computed with its own
-	ahead      float64 // base seconds of all prefills that came before
-	behind     float64 // how many these were
-	crowd      float64 // requests that were there
+	waiting   list.Node[Request] // among the server's without a first token
+	compute   Tokens             // that are not cached there
+	base      float64            // base seconds of their prefill
+	work      Seconds            // the same on that server
+	predicted Seconds            // until the first token, without work
+	late      Seconds            // of these, what is not in the model
+	sent      Seconds
+	wait      Seconds // for the step under way
+	steps     float64 // of its own until the first token
+	joined    float64 // base seconds of the prefills that are computed with its own
+	ahead     float64 // base seconds of all prefills that came before
+	behind    float64 // how many these were
+	crowd     float64 // requests that were there
 
 	begun      bool    // a first token was seen
 	firstAt    Seconds // when

@@ -9,13 +9,14 @@ import "math"
 func (s *Server) StepEnded(v *View, now Seconds) {
 	step, transport := Seconds(s.step), Seconds(v.Rates.Transport)
 	s.stepEnds, s.pending = now+step, 0
-	if s.decoding < idle && s.head == nil {
+	if s.decoding < idle && s.waiting.Head == nil {
 		s.stepEnds = Seconds(math.Inf(-1)) // nothing is left to make another step
 		return
 	}
 	left := s.queued // tokens of those that were not looked at
 	n := 0
-	for r := s.head; r != nil && n < manyPrefills; r = r.next {
+	for at := s.waiting.Head; at != nil && n < manyPrefills; at = at.Next {
+		r := at.Of
 		if r.sent+transport < now {
 			s.stepEnds += r.work
 		} else {
@@ -35,7 +36,7 @@ func (s *Server) Settle(m *Model, now Seconds) {
 	left := Seconds(s.owed * s.token / m.Engine.Token)
 	s.pending = min(s.pending, left)
 	s.stepEnds = min(s.stepEnds, now+Seconds(s.step)+left)
-	if s.decoding < idle && s.head == nil {
+	if s.decoding < idle && s.waiting.Head == nil {
 		s.stepEnds = Seconds(math.Inf(-1))
 	}
 }

@@ -1,6 +1,10 @@
 package cost
 
-import "math"
+import (
+	"math"
+
+	"github.com/inferpick/inferpick/internal/list"
+)
 
 // Server is the state of one server: this process's own requests there, what the engine
 // reported beyond them, how fast it is, and when its steps end. It is guarded by its owner's
@@ -11,12 +15,12 @@ type Server struct {
 
 	// Own requests.
 	requests   int
-	prefilling int      // of these, without a first token
-	head, tail *Request // those, oldest first
-	queued     Tokens   // that they have to compute
-	owed       float64  // the same in base seconds
-	context    Tokens   // of all of them, at half of their output
-	computed   Tokens   // that take up KV cache of their own
+	prefilling int                // of these, without a first token
+	waiting    list.List[Request] // those, oldest first
+	queued     Tokens             // that they have to compute
+	owed       float64            // the same in base seconds
+	context    Tokens             // of all of them, at half of their output
+	computed   Tokens             // that take up KV cache of their own
 
 	// The rhythm of its steps.
 	stepEnds Seconds // when the one under way is believed to end
@@ -192,14 +196,7 @@ func (s *Server) Add(r *Request, hit Tokens, m *Model, v *View, now Seconds) {
 
 // enqueue puts r behind those that wait for their first token.
 func (s *Server) enqueue(r *Request) {
-	r.prev, r.next = s.tail, nil
-	if s.tail != nil {
-		s.tail.next = r
-	} else {
-		s.head = r
-	}
-	s.tail = r
-	r.waiting = true
+	s.waiting.Push(r, &r.waiting)
 	s.prefilling++
 	s.queued += r.compute
 	s.owed += r.base
@@ -228,21 +225,10 @@ func (s *Server) Began(r *Request, v *View, now Seconds) {
 
 // prefilled takes r out of those that wait for their first token.
 func (s *Server) prefilled(r *Request) {
-	if !r.waiting {
+	if r.waiting.Of == nil {
 		return
 	}
-	r.waiting = false
-	if r.prev != nil {
-		r.prev.next = r.next
-	} else {
-		s.head = r.next
-	}
-	if r.next != nil {
-		r.next.prev = r.prev
-	} else {
-		s.tail = r.prev
-	}
-	r.prev, r.next = nil, nil
+	s.waiting.Remove(&r.waiting)
 	s.prefilling--
 	s.queued -= r.compute
 	s.owed -= r.base
@@ -255,13 +241,13 @@ func (s *Server) prefilled(r *Request) {
 // expire lets go of prefills that must be over by now although nobody saw a first
 // token: a response that is not streamed shows none before its end.
 func (s *Server) expire(now Seconds) {
-	n := 0
-	for r := s.head; r != nil && n < manyPrefills; n++ {
-		next := r.next
+	at := s.waiting.Head
+	for n := 0; at != nil && n < manyPrefills; n++ {
+		r := at.Of
+		at = at.Next
 		if !r.Streamed && now > r.sent+r.predicted+r.work {
 			s.prefilled(r)
 		}
-		r = next
 	}
 }
 

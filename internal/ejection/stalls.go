@@ -1,6 +1,10 @@
 package ejection
 
-import "time"
+import (
+	"time"
+
+	"github.com/inferpick/inferpick/internal/list"
+)
 
 const (
 	// A server stalls after stallStrikes requests, in windows of time that do not overlap,
@@ -21,19 +25,18 @@ type Wait struct {
 	// Counted says that it has counted against some server, which it does only once.
 	Counted bool
 
-	listed     bool
-	prev, next *Wait
+	listed list.Node[Wait]
 }
 
 // Stalls notices when a server stalls: it accepts requests and answers none.
 type Stalls struct {
-	first, last *Wait // those that wait, and are no strike
-	waiting     [classes]int32
-	response    time.Time // the last one
-	strikes     int       // since then
-	struck      time.Time // when the last of them was
-	left        [8]left   // since then
-	nLeft       int
+	listed   list.List[Wait] // those that wait, and are no strike
+	waiting  [classes]int32
+	response time.Time // the last one
+	strikes  int       // since then
+	struck   time.Time // when the last of them was
+	left     [8]left   // since then
+	nLeft    int
 }
 
 // left is a request that nobody waited for to the end.
@@ -43,39 +46,28 @@ type left struct {
 }
 
 // First returns the request that has waited for the longest, or nil.
-func (s *Stalls) First() *Wait { return s.first }
+func (s *Stalls) First() *Wait {
+	if s.listed.Head == nil {
+		return nil
+	}
+	return s.listed.Head.Of
+}
 
 // Add is told that a request begins to wait.
 func (s *Stalls) Add(w *Wait) {
 	if w.Counted || w.Trial {
 		return
 	}
-	w.listed, w.prev, w.next = true, s.last, nil
-	if s.last != nil {
-		s.last.next = w
-	} else {
-		s.first = w
-	}
-	s.last = w
+	s.listed.Push(w, &w.listed)
 	s.waiting[w.Class]++
 }
 
 // Remove is told that a request waits no more. It may be told so twice.
 func (s *Stalls) Remove(w *Wait) {
-	if !w.listed {
+	if w.listed.Of == nil {
 		return
 	}
-	if w.prev != nil {
-		w.prev.next = w.next
-	} else {
-		s.first = w.next
-	}
-	if w.next != nil {
-		w.next.prev = w.prev
-	} else {
-		s.last = w.prev
-	}
-	w.listed, w.prev, w.next = false, nil, nil
+	s.listed.Remove(&w.listed)
 	s.waiting[w.Class]--
 }
 
