@@ -195,7 +195,7 @@ func (s *Scheduler) decide(ctx context.Context, req *types.Request, eps []*types
 // filter returns the endpoints that no filter strikes out: eps itself, or a list
 // in sc.
 func (s *Scheduler) filter(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, sc *scratch, ex *Explanation) ([]*types.Endpoint, error) {
-	left, idle := eps, s.screen(p, req, eps)
+	left, idle := eps, s.screen(p, req, sc.look(eps))
 	for i := range p.Filters {
 		if idle&(1<<i) != 0 {
 			continue
@@ -218,12 +218,8 @@ func (s *Scheduler) filter(ctx context.Context, p *pipeline, req *types.Request,
 	return left, nil
 }
 
-// screenPart is how many endpoints are screened at a time: what Screeners look at of so
-// many stays in the first level of the cache from one to the next.
-const screenPart = 128
-
 // screen returns, as bits, the places of filters that would keep all endpoints.
-func (s *Scheduler) screen(p *pipeline, req *types.Request, eps []*types.Endpoint) (idle uint64) {
+func (s *Scheduler) screen(p *pipeline, req *types.Request, o *Overview) (idle uint64) {
 	i := 0
 	defer func() {
 		if v := recover(); v != nil {
@@ -231,15 +227,10 @@ func (s *Scheduler) screen(p *pipeline, req *types.Request, eps []*types.Endpoin
 			s.failed(req, panicked("filter", p.Filters[i].Name, v))
 		}
 	}()
-	idle = p.screened
-	for len(eps) > 0 && idle != 0 {
-		part := eps[:min(len(eps), screenPart)]
-		for rest := idle; rest != 0; rest &= rest - 1 {
-			if i = bits.TrailingZeros64(rest); !p.screens[i].Screen(req, part) {
-				idle &^= 1 << i
-			}
+	for rest := p.screened; rest != 0; rest &= rest - 1 {
+		if i = bits.TrailingZeros64(rest); p.screens[i].Screen(req, o) {
+			idle |= 1 << i
 		}
-		eps = eps[len(part):]
 	}
 	return idle
 }
