@@ -157,6 +157,14 @@ type Screener interface {
 	Screen(req *types.Request, o *Overview) bool
 }
 
+// A Ranker is a Picker that can name the best endpoints at once, by their scores alone.
+type Ranker interface {
+	// Rank fills best with the places of what Pick would choose, and then choose of those that
+	// are left, and so on. best is no longer than scores. It returns false if it cannot tell,
+	// or if what Pick does is left to chance: then Pick is called. scores must not be changed.
+	Rank(scores []float64, best []int) bool
+}
+
 // A Constrainer is a Filter that can say beforehand which endpoints it will keep, whatever
 // their load is: those with a label, or with an adapter. An admission control asks whether
 // there is room among these only.

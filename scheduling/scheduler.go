@@ -366,36 +366,52 @@ func (s *Scheduler) pick(ctx context.Context, p *pipeline, req *types.Request, e
 	more := min(p.Fallbacks, len(eps)-1)
 	if more > 0 {
 		d.Fallbacks = d.room[:0:more]
+		if best := sc.best[:more+1]; s.rank(p, req, totals, best) {
+			for rank, i := range best {
+				if eps[i].Load == nil {
+					return noLoad(p, eps[i])
+				}
+				d.choose(eps[i], rank, ex)
+			}
+			return nil
+		}
 		if &eps[0] != &sc.eps[:1][0] {
 			eps = sc.owned(eps)
 		}
 	}
 	for rank := 0; ; rank++ {
 		i, err := s.runPicker(ctx, p, req, eps, totals)
-		if err == nil && (i < 0 || i >= len(eps)) {
-			err = fmt.Errorf("picked index %d of %d endpoints", i, len(eps))
-		}
-		if err == nil && eps[i].Load == nil {
-			err = fmt.Errorf("endpoint %q has no Load: %w", eps[i].ID, ErrNoLoad)
-		}
-		if err != nil {
+		switch {
+		case err != nil:
 			if rank > 0 && errors.Is(err, ErrNoEndpoint) {
 				return nil // a picker may decline to name a fallback
 			}
 			return &PluginError{"picker", p.picker, err}
+		case i < 0 || i >= len(eps):
+			return &PluginError{"picker", p.picker, fmt.Errorf("picked index %d of %d endpoints", i, len(eps))}
+		case eps[i].Load == nil:
+			return noLoad(p, eps[i])
 		}
-		ex.picked(eps[i], rank)
-		if rank == 0 {
-			d.Endpoint, d.current = eps[i], eps[i]
-		} else {
-			d.Fallbacks = append(d.Fallbacks, eps[i])
-		}
-		if rank == more {
+		if d.choose(eps[i], rank, ex); rank == more {
 			return nil
 		}
 		last := len(eps) - 1
 		eps[i], totals[i] = eps[last], totals[last]
 		eps, totals = eps[:last], totals[:last]
+	}
+}
+
+func noLoad(p *pipeline, ep *types.Endpoint) error {
+	return &PluginError{"picker", p.picker, fmt.Errorf("endpoint %q has no Load: %w", ep.ID, ErrNoLoad)}
+}
+
+// choose makes ep the endpoint, or the next fallback.
+func (d *Decision) choose(ep *types.Endpoint, rank int, ex *Explanation) {
+	ex.picked(ep, rank)
+	if rank == 0 {
+		d.Endpoint, d.current = ep, ep
+	} else {
+		d.Fallbacks = append(d.Fallbacks, ep)
 	}
 }
 

@@ -15,6 +15,7 @@ type scratch struct {
 	keep   []bool
 	scores []float64 // of the scorer that runs
 	totals []float64 // weighted sums
+	best   [MaxFallbacks + 1]int
 
 	// The list that was looked at last, and what is true of it. Endpoints do not change, so
 	// that it is true of the same list again.
