@@ -133,8 +133,9 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 	now := c.seconds(req.Now)
 	c.disclaim(r)
 
-	seen, most := c.find(eps, sc, held, now)
-	c.ask(req, r, eps, seen, most, now)
+	most := c.find(eps, sc, held, now)
+	c.ask(req, r, eps, sc, most, now)
+	seen := sc.seen
 	best := c.fill(r, eps, seen, costs)
 	if r.contended {
 		best = breakTie(seen, costs, &req.Rand)
@@ -144,7 +145,8 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 }
 
 // ask fills in r.query.
-func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, seen []costSeen, most cost.Blocks, now cost.Seconds) {
+func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, sc *costScratch, most cost.Blocks, now cost.Seconds) {
+	seen := sc.seen
 	rates, others := c.rates.Load(), c.others()
 	r.adapter = c.adapters.Of(req.Target()) // which may just have been listed
 	r.home, r.contended = nil, c.claims.At(cost.MomentOf(now)) > 0
@@ -156,7 +158,7 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, seen []
 	}
 	if most > 0 {
 		holders, half := 0, float64(most)/2
-		for k := range seen {
+		for _, k := range sc.holders {
 			if float64(seen[k].blocks) >= half {
 				holders++
 			}

@@ -13,7 +13,7 @@ type costScratch struct {
 	eps  []*types.Endpoint // whom seen is of; nil: to be looked up
 	view *tableView[costCell]
 
-	matched bool // some blocks in seen may not be 0
+	holders []int32 // places in seen whose blocks are not 0
 }
 
 // costSeen is what a decision sees of one endpoint.
@@ -23,26 +23,29 @@ type costSeen struct {
 	blocks cost.Blocks
 }
 
-// find returns what is seen of eps, and the most blocks of the prompt that one of them holds.
-// It takes over readings that are new.
-func (c *Cost) find(eps []*types.Endpoint, sc *costScratch, held []uint32, now cost.Seconds) (seen []costSeen, most cost.Blocks) {
+// find fills in sc.seen, and returns the most blocks of the prompt that one of eps holds. It
+// takes over readings that are new.
+func (c *Cost) find(eps []*types.Endpoint, sc *costScratch, held []uint32, now cost.Seconds) (most cost.Blocks) {
 	if now >= cost.Seconds(c.recheck.Load()) || !sc.look(c.table.view.Load(), eps) {
 		c.catchUp(eps, now)
 		sc.look(c.table.view.Load(), eps)
 	}
-	seen = sc.seen
-	if len(held) == 0 && !sc.matched {
-		return seen, 0 // as most prompts that are new
+	for _, k := range sc.holders {
+		sc.seen[k].blocks = 0
 	}
-	sc.matched = len(held) > 0
-	for k := range seen {
-		s := &seen[k]
-		if s.blocks = 0; uint(s.handle) < uint(len(held)) {
+	sc.holders = sc.holders[:0]
+	if len(held) == 0 {
+		return 0
+	}
+	for k := range sc.seen {
+		s := &sc.seen[k]
+		if uint(s.handle) < uint(len(held)) && held[s.handle] > 0 {
 			s.blocks = cost.Blocks(held[s.handle])
+			sc.holders = append(sc.holders, int32(k))
 			most = max(most, s.blocks)
 		}
 	}
-	return seen, most
+	return most
 }
 
 // look looks up eps, and reports whether all are there and their readings were taken over.
@@ -53,6 +56,7 @@ func (sc *costScratch) look(view *tableView[costCell], eps []*types.Endpoint) (o
 			sc.eps, sc.seen = make([]*types.Endpoint, n+n/4), make([]costSeen, n+n/4)
 		}
 		sc.eps, sc.seen, sc.view = sc.eps[:n], sc.seen[:n], view
+		sc.holders = sc.holders[:0]
 		clear(sc.eps)
 		clear(sc.seen)
 	}
