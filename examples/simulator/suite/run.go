@@ -53,6 +53,7 @@ type Result struct {
 // Case is a scenario at one load.
 type Case struct {
 	Scenario string
+	Family   string
 	Load     float64 // fraction of capacity; 0: the workload's own rate
 	Rate     float64 // jobs, or sessions, per second; 0: the workload's own
 	Capacity float64 // measured; 0 if it was not
@@ -258,7 +259,7 @@ func (p *player) play(plans []plan) ([]Case, error) {
 			loads = []float64{0}
 		}
 		for _, load := range loads {
-			one := Case{Scenario: c.Name, Load: load, Rate: load * c.capacity, Capacity: c.capacity}
+			one := Case{Scenario: c.Name, Family: c.Family, Load: load, Rate: load * c.capacity, Capacity: c.capacity}
 			config := c.config
 			if load > 0 {
 				var err error
