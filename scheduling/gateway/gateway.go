@@ -53,7 +53,8 @@ type Options struct {
 	Logger *slog.Logger
 
 	// Options of the parts. What a Gateway has of its own takes the place of what these say:
-	// Director.Store, Scheduler and Admission, Telemetry.Pools and Admissions.
+	// Director.Store, Scheduler and Admission, Telemetry.Pools and Admissions. Telemetry.Now
+	// and MetricsTTL are by default those of Profile.
 	Store     datastore.Options
 	Scrape    scrape.Options
 	Director  director.Options
@@ -107,6 +108,10 @@ func New(o Options) (*Gateway, error) {
 func (o Options) withDefaults() Options {
 	o.Pool.Namespace = cmp.Or(o.Pool.Namespace, types.DefaultNamespace)
 	o.Pool.Name = cmp.Or(o.Pool.Name, "default")
+	o.Telemetry.MetricsTTL = cmp.Or(o.Telemetry.MetricsTTL, max(o.Profile.MetricsTTL, 0))
+	if o.Telemetry.Now == nil {
+		o.Telemetry.Now = o.Profile.Now
+	}
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	for _, logger := range []**slog.Logger{&o.Store.Logger, &o.Scrape.Logger, &o.Director.Logger} {
 		*logger = cmp.Or(*logger, o.Logger)

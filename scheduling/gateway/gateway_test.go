@@ -157,6 +157,23 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A reading is as long known to metrics as to decisions.
+func TestMetricsTTL(t *testing.T) {
+	for ttl, known := range map[time.Duration]bool{10 * time.Second: true, 0: false} {
+		synctest.Test(t, func(t *testing.T) {
+			o := gateway.Options{Profile: plugins.Default(), Servers: gateway.Addresses("a:1")}
+			o.Profile.MetricsTTL = ttl
+			g := newGateway(t, servers{}, o)
+			go g.Run(t.Context())
+			time.Sleep(time.Second)
+			require.Contains(t, page(t, g), "inference_pool_average_queue_size{")
+			g.Close()
+			time.Sleep(7 * time.Second)
+			require.Equal(t, known, strings.Contains(page(t, g), "inference_pool_average_queue_size{"))
+		})
+	}
+}
+
 // Close and Run may come in any order, and Close any number of times.
 func TestCloseBeforeRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -249,7 +266,9 @@ func TestErrors(t *testing.T) {
 		"telemetry":  {func(o *gateway.Options) { o.Telemetry = telemetry.Options{MaxModels: -1} }, []string{"telemetry: ", "MaxModels"}},
 		"director":   {func(o *gateway.Options) { o.Director.RetryAfter = -1 }, []string{"director: ", "RetryAfter"}},
 		"admission": {func(o *gateway.Options) {
-			o.Admission = func() *admission.Options { return &admission.Options{Bands: []admission.Band{{Name: "all", MaxWait: -1}}} }
+			o.Admission = func() *admission.Options {
+				return &admission.Options{Bands: []admission.Band{{Name: "all", MaxWait: -1}}}
+			}
 		}, []string{"director: ", "default/default", "maxWait"}},
 	} {
 		t.Run(name, func(t *testing.T) {
