@@ -122,7 +122,8 @@ func TestServes(t *testing.T) {
 	text := page(t, g)
 	for _, want := range []string{
 		`inference_objective_request_total{model_name="public",priority="0",target_model_name="tiny"} 1`,
-		`error_code="model_not_found"`, `inference_pool_ready_pods{name="llama"} 2`, "inferpick_admission_",
+		`error_code="model_not_found"`, `inference_pool_ready_pods{name="llama"} 2`,
+		`inferpick_admission_dispatched_total{pool="llama",priority="0"} 1`,
 	} {
 		require.Contains(t, text, want)
 	}
@@ -236,6 +237,8 @@ func TestConfig(t *testing.T) {
 		}
 		require.Equal(t, 1, endpoints(), "it is read by New")
 		go g.Run(t.Context())
+		synctest.Wait()
+		require.ErrorIs(t, g.Run(t.Context()), scrape.ErrRunning)
 		write("a:1", "b:1")
 		time.Sleep(3 * time.Second)
 		require.Equal(t, 2, endpoints())
