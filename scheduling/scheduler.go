@@ -63,6 +63,15 @@ func New(p Profile) (*Scheduler, error) {
 	return s, nil
 }
 
+// Must returns the Scheduler of New, and panics if its profile was wrong: for profiles that
+// are part of the program, in main, init functions and tests.
+func Must(s *Scheduler, err error) *Scheduler {
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
 func (s *Scheduler) wireAll(p *pipeline) {
 	for _, f := range p.Filters {
 		s.wire(f.Filter)

@@ -2,6 +2,7 @@ package director
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,32 +36,14 @@ func Retryable(status int) bool {
 // grpcStatus returns the HTTP status that an answer over gRPC means: its own, unless its
 // headers or trailers say that there is no answer but an error.
 func grpcStatus(status int, code string) int {
-	if status != 200 {
+	if status != 200 || code == "" {
 		return status
 	}
-	switch code {
-	case "", "0":
-		return status
-	case "1": // cancelled
-		return StatusClientClosed
-	case "3", "6", "9", "11": // invalid, exists, precondition, range
-		return 400
-	case "5":
-		return 404
-	case "7":
-		return 403
-	case "8": // exhausted
-		return 429
-	case "12": // unimplemented
-		return 501
-	case "14": // unavailable
-		return 503
-	case "4": // deadline
-		return 504
-	case "16":
-		return 401
+	n, err := strconv.ParseUint(code, 10, 32)
+	if err != nil {
+		return 500
 	}
-	return 500
+	return types.GRPCStatus(uint32(n))
 }
 
 // attempt is what is known of a request at one endpoint.
