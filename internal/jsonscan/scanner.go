@@ -2,9 +2,7 @@ package jsonscan
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
-	"math/bits"
 )
 
 // DefaultMaxDepth is the nesting allowed where a limit of 0 is given.
@@ -257,11 +255,11 @@ func (s *Scanner) Str() bool {
 // str reads the string whose opening quote is at s.pos.
 func (s *Scanner) str() bool {
 	start := s.pos + 1
-	end, escaped := s.skipString(start)
+	end := s.skipString(start)
 	if end < 0 {
 		return false
 	}
-	s.Token = Token{start, end - 1, escaped}
+	s.Token = Token{start, end - 1, bytes.IndexByte(s.data[start:end], '\\') >= 0}
 	s.pos = end
 	return true
 }
@@ -313,8 +311,7 @@ func (s *Scanner) skip(i int) int {
 	}
 	switch c := s.data[i]; {
 	case c == '"':
-		end, _ := s.skipString(i + 1)
-		return end
+		return s.skipString(i + 1)
 	case c == '{':
 		return s.skipObject(i)
 	case c == '[':
@@ -344,7 +341,7 @@ func (s *Scanner) skipObject(i int) int {
 		if i >= len(s.data) || s.data[i] != '"' {
 			return s.fail(i, "expected a key in double quotes")
 		}
-		if i, _ = s.skipString(i + 1); i < 0 {
+		if i = s.skipString(i + 1); i < 0 {
 			return -1
 		}
 		i = s.space(i)
@@ -397,79 +394,6 @@ func (s *Scanner) skipArray(i int) int {
 			return s.fail(i, "expected a comma or the end of the object or array")
 		}
 	}
-}
-
-const (
-	ones  = 0x0101010101010101
-	highs = 0x8080808080808080
-)
-
-// skipString returns the offset after the closing quote of the string whose
-// first byte is at i.
-//
-// It looks at eight bytes at once for those that cannot stand in a string as they are.
-func (s *Scanner) skipString(i int) (end int, escaped bool) {
-	d := s.data
-	for {
-		for len(d)-i >= 8 {
-			mark := special(binary.LittleEndian.Uint64(d[i:]))
-			if mark == 0 {
-				i += 8
-				continue
-			}
-			i += bits.TrailingZeros64(mark) >> 3
-			if d[i] != '\\' || len(d)-i < 2 || !shortEscape[d[i+1]] {
-				break
-			}
-			escaped = true
-			i += 2
-		}
-		if i >= len(d) {
-			return s.fail(len(d), "unexpected end in a string"), false
-		}
-		switch c := d[i]; {
-		case c == '"':
-			return i + 1, escaped
-		case c == '\\':
-			escaped = true
-			if i++; i >= len(d) {
-				return s.fail(i, "unexpected end in a string"), false
-			}
-			switch c := d[i]; {
-			case shortEscape[c]:
-				i++
-			case c == 'u':
-				if len(d)-i < 5 {
-					return s.fail(len(d), "unexpected end in a string"), false
-				}
-				for _, h := range d[i+1 : i+5] {
-					if unhex(h) < 0 {
-						return s.fail(i-1, "invalid \\u escape in a string"), false
-					}
-				}
-				i += 5
-			default:
-				return s.fail(i-1, "invalid escape in a string"), false
-			}
-		case c < ' ':
-			return s.fail(i, "control character in a string"), false
-		default:
-			i++
-		}
-	}
-}
-
-// shortEscape says which bytes make a whole escape with the backslash before them.
-var shortEscape = [256]bool{'"': true, '\\': true, '/': true, 'b': true, 'f': true, 'n': true, 'r': true, 't': true}
-
-// special marks, in their highest bits, the bytes of a word that cannot stand in a string as
-// they are: the quote, the backslash, and below 0x20. Each of the three terms is the test of
-// a word for a byte less than n (Anderson, "Bit Twiddling Hacks"; Lamport 1975), with n = 1
-// after an xor for the first two. None of the bytes has its highest bit set, which an xor
-// with them leaves as it is, so that one mask does for all. A borrow may mark bytes above
-// the first true one by mistake, never below it: the lowest mark is exact.
-func special(x uint64) uint64 {
-	return (((x ^ ones*'"') - ones) | ((x ^ ones*'\\') - ones) | (x - ones*' ')) &^ x & highs
 }
 
 func (s *Scanner) skipNumber(i int) int {
