@@ -116,17 +116,27 @@ func special(x uint64) uint64 {
 // ends the string, or has control characters, or escapes that are not common. It is the
 // offset before where an escape lies across. No escape lies across i.
 func skipBlocks(d []byte, i int) int {
-	for len(d)-i >= blockBytes {
-		b := (*[1 + blockBytes]byte)(d[i-1:])
-		if (uncommon(b, 0)|uncommon(b, 8)|uncommon(b, 16)|uncommon(b, 24))&highs != 0 {
-			break
-		}
-		i += blockBytes
+	const most = 64 << 10 / blockBytes // at once, for assembly is not preempted
+	for passed := most; passed == most; {
+		passed = commonBlocks(d, i, min((len(d)-i)/blockBytes, most))
+		i += passed * blockBytes
 	}
 	if d[i-1] == '\\' {
 		i--
 	}
 	return i
+}
+
+// commonWords returns how many of the n blocks at i are common text, up to the first that may
+// not be.
+func commonWords(d []byte, i, n int) int {
+	for k := range n {
+		b := (*[1 + blockBytes]byte)(d[i-1+k*blockBytes:])
+		if (uncommon(b, 0)|uncommon(b, 8)|uncommon(b, 16)|uncommon(b, 24))&highs != 0 {
+			return k
+		}
+	}
+	return n
 }
 
 // uncommon marks, in their highest bits, the bytes of the word after b[at] that are not common
