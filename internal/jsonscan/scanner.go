@@ -28,21 +28,15 @@ const (
 
 // String returns the kind with its article, as it reads in an error message.
 func (k Kind) String() string {
-	switch k {
-	case Null:
-		return "null"
-	case Bool:
-		return "a boolean"
-	case Number:
-		return "a number"
-	case String:
-		return "a string"
-	case Array:
-		return "an array"
-	case Object:
-		return "an object"
+	if int(k) < len(kinds) {
+		return kinds[k]
 	}
-	return "no value"
+	return kinds[Invalid]
+}
+
+var kinds = [...]string{
+	Invalid: "no value", Null: "null", Bool: "a boolean", Number: "a number",
+	String: "a string", Array: "an array", Object: "an object",
 }
 
 // Token is where a string lies: the half-open range between its quotes.
@@ -208,6 +202,16 @@ func (s *Scanner) Key() bool {
 	}
 	s.pos++
 	return true
+}
+
+// EnterObject goes into the object that comes next; another value it skips, and returns
+// false.
+func (s *Scanner) EnterObject() bool {
+	if kind, _ := s.Peek(); kind != Object {
+		s.Skip()
+		return false
+	}
+	return s.Enter()
 }
 
 // Elem goes to the next element of the array that was entered, which must be
