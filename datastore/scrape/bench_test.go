@@ -216,7 +216,7 @@ func byScraper(ctx context.Context, addresses []string, interval time.Duration, 
 
 // byClient asks as little as net/http lets one ask for.
 func byClient(ctx context.Context, addresses []string, interval time.Duration, scraped func(error)) error {
-	client := &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: interval}
+	client := &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: time.Second}
 	defer client.CloseIdleConnections()
 	return each(ctx, addresses, interval, func(address string) func() {
 		return func() {
