@@ -188,19 +188,13 @@ func (s *Scanner) Key() bool {
 	if !s.next('}') {
 		return false
 	}
-	if s.pos >= len(s.data) || s.data[s.pos] != '"' {
-		s.fail(s.pos, "expected a key in double quotes")
+	start := s.pos + 1
+	end, colon := s.skipKey(s.pos)
+	if colon < 0 {
 		return false
 	}
-	if !s.str() {
-		return false
-	}
-	s.pos = s.space(s.pos)
-	if s.pos >= len(s.data) || s.data[s.pos] != ':' {
-		s.fail(s.pos, "expected a colon after the key")
-		return false
-	}
-	s.pos++
+	s.setToken(start, end)
+	s.pos = colon + 1
 	return true
 }
 
@@ -253,19 +247,19 @@ func (s *Scanner) Str() bool {
 		s.fail(s.pos, "expected a string")
 		return false
 	}
-	return s.str()
-}
-
-// str reads the string whose opening quote is at s.pos.
-func (s *Scanner) str() bool {
 	start := s.pos + 1
 	end := s.skipString(start)
 	if end < 0 {
 		return false
 	}
-	s.Token = Token{start, end - 1, bytes.IndexByte(s.data[start:end], '\\') >= 0}
+	s.setToken(start, end)
 	s.pos = end
 	return true
+}
+
+// setToken makes the string between two quotes the Token; end is after the second.
+func (s *Scanner) setToken(start, end int) {
+	s.Token = Token{start, end - 1, bytes.IndexByte(s.data[start:end], '\\') >= 0}
 }
 
 // Skip validates the value that comes next and goes past it. It returns the
@@ -316,10 +310,8 @@ func (s *Scanner) skip(i int) int {
 	switch c := s.data[i]; {
 	case c == '"':
 		return s.skipString(i + 1)
-	case c == '{':
-		return s.skipObject(i)
-	case c == '[':
-		return s.skipArray(i)
+	case c == '{' || c == '[':
+		return s.skipContainer(i)
 	case c == '-' || c-'0' < 10:
 		return s.skipNumber(i)
 	case c == 't':
@@ -332,55 +324,26 @@ func (s *Scanner) skip(i int) int {
 	return s.fail(i, "expected a value")
 }
 
-func (s *Scanner) skipObject(i int) int {
+// skipContainer returns the end of the object or array at i.
+func (s *Scanner) skipContainer(i int) int {
 	if s.depth++; s.depth > s.maxDepth {
 		return s.failDepth(i)
 	}
+	opening := s.data[i]
+	closing := opening + 2 // '}' or ']'
 	i = s.space(i + 1)
-	if i < len(s.data) && s.data[i] == '}' {
+	if i < len(s.data) && s.data[i] == closing {
 		s.depth--
 		return i + 1
 	}
 	for {
-		if i >= len(s.data) || s.data[i] != '"' {
-			return s.fail(i, "expected a key in double quotes")
+		if opening == '{' {
+			_, colon := s.skipKey(i)
+			if colon < 0 {
+				return -1
+			}
+			i = s.space(colon + 1)
 		}
-		if i = s.skipString(i + 1); i < 0 {
-			return -1
-		}
-		i = s.space(i)
-		if i >= len(s.data) || s.data[i] != ':' {
-			return s.fail(i, "expected a colon after the key")
-		}
-		if i = s.skip(s.space(i + 1)); i < 0 {
-			return -1
-		}
-		i = s.space(i)
-		if i >= len(s.data) {
-			return s.fail(i, "unexpected end")
-		}
-		switch s.data[i] {
-		case ',':
-			i = s.space(i + 1)
-		case '}':
-			s.depth--
-			return i + 1
-		default:
-			return s.fail(i, "expected a comma or the end of the object or array")
-		}
-	}
-}
-
-func (s *Scanner) skipArray(i int) int {
-	if s.depth++; s.depth > s.maxDepth {
-		return s.failDepth(i)
-	}
-	i = s.space(i + 1)
-	if i < len(s.data) && s.data[i] == ']' {
-		s.depth--
-		return i + 1
-	}
-	for {
 		if i = s.skip(i); i < 0 {
 			return -1
 		}
@@ -391,13 +354,29 @@ func (s *Scanner) skipArray(i int) int {
 		switch s.data[i] {
 		case ',':
 			i = s.space(i + 1)
-		case ']':
+		case closing:
 			s.depth--
 			return i + 1
 		default:
 			return s.fail(i, "expected a comma or the end of the object or array")
 		}
 	}
+}
+
+// skipKey returns the end of the key at i, and the offset of its colon, less than 0 if there
+// is an error.
+func (s *Scanner) skipKey(i int) (end, colon int) {
+	if i >= len(s.data) || s.data[i] != '"' {
+		return i, s.fail(i, "expected a key in double quotes")
+	}
+	if end = s.skipString(i + 1); end < 0 {
+		return i, -1
+	}
+	colon = s.space(end)
+	if colon >= len(s.data) || s.data[colon] != ':' {
+		return end, s.fail(colon, "expected a colon after the key")
+	}
+	return end, colon
 }
 
 func (s *Scanner) skipNumber(i int) int {
