@@ -189,11 +189,11 @@ func (s *Scanner) Key() bool {
 		return false
 	}
 	start := s.pos + 1
-	end, colon := s.skipKey(s.pos)
+	end, colon, escaped := s.skipKey(s.pos)
 	if colon < 0 {
 		return false
 	}
-	s.setToken(start, end)
+	s.setToken(start, end, escaped)
 	s.pos = colon + 1
 	return true
 }
@@ -248,18 +248,19 @@ func (s *Scanner) Str() bool {
 		return false
 	}
 	start := s.pos + 1
-	end := s.skipString(start)
+	end, escaped := s.skipString(start)
 	if end < 0 {
 		return false
 	}
-	s.setToken(start, end)
+	s.setToken(start, end, escaped)
 	s.pos = end
 	return true
 }
 
-// setToken makes the string between two quotes the Token; end is after the second.
-func (s *Scanner) setToken(start, end int) {
-	s.Token = Token{start, end - 1, bytes.IndexByte(s.data[start:end], '\\') >= 0}
+// setToken makes a string that skipString has read the Token.
+func (s *Scanner) setToken(start, end int, escaped bool) {
+	escaped = escaped || end-start > nearBytes && bytes.IndexByte(s.data[start:end], '\\') >= 0
+	s.Token = Token{start, end - 1, escaped}
 }
 
 // Skip validates the value that comes next and goes past it. It returns the
@@ -309,7 +310,8 @@ func (s *Scanner) skip(i int) int {
 	}
 	switch c := s.data[i]; {
 	case c == '"':
-		return s.skipString(i + 1)
+		end, _ := s.skipString(i + 1)
+		return end
 	case c == '{' || c == '[':
 		return s.skipContainer(i)
 	case c == '-' || c-'0' < 10:
@@ -338,7 +340,7 @@ func (s *Scanner) skipContainer(i int) int {
 	}
 	for {
 		if opening == '{' {
-			_, colon := s.skipKey(i)
+			_, colon, _ := s.skipKey(i)
 			if colon < 0 {
 				return -1
 			}
@@ -365,18 +367,18 @@ func (s *Scanner) skipContainer(i int) int {
 
 // skipKey returns the end of the key at i, and the offset of its colon, less than 0 if there
 // is an error.
-func (s *Scanner) skipKey(i int) (end, colon int) {
+func (s *Scanner) skipKey(i int) (end, colon int, escaped bool) {
 	if i >= len(s.data) || s.data[i] != '"' {
-		return i, s.fail(i, "expected a key in double quotes")
+		return i, s.fail(i, "expected a key in double quotes"), false
 	}
-	if end = s.skipString(i + 1); end < 0 {
-		return i, -1
+	if end, escaped = s.skipString(i + 1); end < 0 {
+		return i, -1, escaped
 	}
 	colon = s.space(end)
 	if colon >= len(s.data) || s.data[colon] != ':' {
-		return end, s.fail(colon, "expected a colon after the key")
+		return end, s.fail(colon, "expected a colon after the key"), escaped
 	}
-	return end, colon
+	return end, colon, escaped
 }
 
 func (s *Scanner) skipNumber(i int) int {

@@ -131,6 +131,10 @@ func TestLongStrings(t *testing.T) {
 		}
 		if err == nil {
 			valid++
+			s := jsonscan.New(data, 0)
+			if !s.Str() || s.Token.Escaped != strings.Contains(string(data), `\`) {
+				t.Fatalf("Str of %q: %+v", data, s.Token)
+			}
 		}
 	}
 	require.Greater(t, valid, n/50, "strings that are well formed")

@@ -17,8 +17,9 @@ const (
 )
 
 // skipString returns the offset after the closing quote of the string whose first byte is at
-// i, after its quote.
-func (s *Scanner) skipString(i int) int {
+// i, after its quote. escaped says that it has escapes; one of more than nearBytes may have some
+// also if it does not.
+func (s *Scanner) skipString(i int) (end int, escaped bool) {
 	d := s.data
 	for near := i + nearBytes; i < len(d); {
 		if i >= near { // so that no backslash is before it
@@ -36,10 +37,11 @@ func (s *Scanner) skipString(i int) int {
 		}
 		switch c := d[i]; {
 		case c == '"':
-			return i + 1
+			return i + 1, escaped
 		case c == '\\':
+			escaped = true
 			if i+1 == len(d) {
-				return s.fail(i+1, "unexpected end in a string")
+				return s.fail(i+1, "unexpected end in a string"), true
 			}
 			switch escapes[d[i+1]] {
 			case common:
@@ -49,19 +51,19 @@ func (s *Scanner) skipString(i int) int {
 				i += 2
 			case long:
 				if i = s.skipLong(i); i < 0 {
-					return -1
+					return -1, true
 				}
 			default:
-				return s.fail(i, "invalid escape in a string")
+				return s.fail(i, "invalid escape in a string"), true
 			}
 			near = i + nearBytes
 		case c < ' ':
-			return s.fail(i, "control character in a string")
+			return s.fail(i, "control character in a string"), escaped
 		default:
 			i++
 		}
 	}
-	return s.fail(len(d), "unexpected end in a string")
+	return s.fail(len(d), "unexpected end in a string"), escaped
 }
 
 // skipLong returns the offset after the \u escape at i, and after others that follow it: text
