@@ -72,7 +72,7 @@ func (sc *costScratch) look(view *tableView[costCell], eps []*types.Endpoint) (o
 			continue
 		}
 		sc.seen[k] = costSeen{cell: cell, handle: cell.row.Handle}
-		if cell.row.Reading.Load() != ep {
+		if cell.reading.Load() != ep {
 			ok = false
 			continue
 		}

@@ -39,6 +39,7 @@ func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostIt
 		item("prefill", first*t.Prefill, cached),
 		item("output", t.Output, fmt.Sprintf("%.0f tokens expected, a step takes %s", r.Output, forPeople(facts.Step))),
 		item("disturb", t.Disturb, fmt.Sprintf("%.0f decoding", facts.Decoding)),
+		item("join", t.Join, fmt.Sprintf("%.0f other first tokens in its step", f.JoinedAt(q.At)+p.Claimed.Requests)),
 		item("kv", t.KV, kv),
 	}
 	if r.adapter != 0 {

@@ -21,12 +21,16 @@ type CostOptions struct {
 	// request takes from the others there, whose weight is 1.
 	Output float64 `json:"output,omitempty"`
 	// Recompute is the weight of a second by which decoding neighbours are held up
-	// for prompt tokens that another endpoint has cached. Default 1.5.
+	// for prompt tokens that another endpoint has cached. Default 0.75.
 	Recompute float64 `json:"recompute,omitempty"`
 	// LongPrefill is the weight of the same for a long prefill, cached elsewhere or
 	// not, as far as it is longer than LongSteps steps. Defaults 0.3 and 6.
 	LongPrefill float64 `json:"longPrefill,omitempty"`
 	LongSteps   float64 `json:"longSteps,omitempty"`
+	// Join is the weight of a second by which a prefill puts off the first tokens of requests that
+	// are computed in the same step as it is, beside that of FirstToken. Default 3: what is computed
+	// together takes longer than each alone.
+	Join float64 `json:"join,omitempty"`
 	// KVPressure is the cost in seconds of a KV cache that will be half full.
 	// Default 0.15.
 	KVPressure float64 `json:"kvPressure,omitempty"`
@@ -94,9 +98,10 @@ func (o CostOptions) withDefaults() (CostOptions, error) {
 	}{
 		{"firstToken", &o.FirstToken, 5},
 		{"output", &o.Output, .2},
-		{"recompute", &o.Recompute, 1.5},
+		{"recompute", &o.Recompute, .75},
 		{"longPrefill", &o.LongPrefill, .3},
 		{"longSteps", &o.LongSteps, 6},
+		{"join", &o.Join, 3},
 		{"kvPressure", &o.KVPressure, .15},
 		{"adapterSlot", &o.AdapterSlot, 15},
 		{"adapterLoad", &o.AdapterLoad, .1},
@@ -125,7 +130,7 @@ func (o *CostOptions) model() cost.Model {
 	return cost.Model{
 		Weights: cost.Weights{
 			FirstToken: o.FirstToken, Output: o.Output, Recompute: o.Recompute, LongPrefill: o.LongPrefill, LongSteps: o.LongSteps,
-			KVPressure: o.KVPressure, AdapterSlot: o.AdapterSlot, AdapterLoad: o.AdapterLoad, Home: o.Home, Lean: o.Lean,
+			Join: o.Join, KVPressure: o.KVPressure, AdapterSlot: o.AdapterSlot, AdapterLoad: o.AdapterLoad, Home: o.Home, Lean: o.Lean,
 			Price: o.Price, PriceWithoutSLO: o.PriceWithoutSLO,
 		},
 		Engine: cost.Engine(o.Engine),

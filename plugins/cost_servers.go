@@ -13,7 +13,7 @@ func (c *Cost) catchUp(eps []*types.Endpoint, now cost.Seconds) {
 	c.lookAgain(now)
 	c.enterNew(eps)
 	for _, ep := range eps {
-		if cell := c.table.lookup(ep); cell != nil && cell.row.Reading.Load() != ep {
+		if cell := c.table.lookup(ep); cell != nil && cell.reading.Load() != ep {
 			c.takeOver(cell.server, ep, now)
 		}
 	}
@@ -40,7 +40,7 @@ func (c *Cost) lookAgain(now cost.Seconds) {
 		return
 	}
 	for _, cell := range c.table.all() {
-		if cell != nil && cell.row.Reading.Load() != nil {
+		if cell != nil && cell.reading.Load() != nil {
 			s := cell.server
 			s.mu.Lock()
 			c.refresh(s, now)

@@ -13,10 +13,12 @@ import (
 type costCell struct {
 	row    cost.Row
 	claims cost.Claims // decisions for it that are under way
-	partly atomic.Bool // its reading is not believed in full
-	place  uint64      // see cost.HomeRank; it does not change
-	server *costServer
-	_      [32]byte
+	// reading is the reading that the row comes from.
+	reading atomic.Pointer[types.Endpoint]
+	partly  atomic.Bool // its reading is not believed in full
+	place   uint64      // see cost.HomeRank; it does not change
+	server  *costServer
+	_       [24]byte
 }
 
 // costServer is the state of one endpoint, and its lock.
@@ -33,10 +35,9 @@ type costServer struct {
 // publish makes the state what decisions see. Caller must hold s.mu.
 func (s *costServer) publish() {
 	f := s.Figures()
-	row := &s.cell.row
-	row.Store(&f)
-	if row.Reading.Load() != s.reading {
-		row.Reading.Store(s.reading)
+	s.cell.row.Store(&f)
+	if s.cell.reading.Load() != s.reading {
+		s.cell.reading.Store(s.reading)
 	}
 }
 

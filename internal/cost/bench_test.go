@@ -20,7 +20,7 @@ func BenchmarkTerms(b *testing.B) {
 		})
 	}
 	m := Model{
-		Weights: Weights{FirstToken: 5, Output: .2, Recompute: 1.5, LongPrefill: .3, LongSteps: 6, KVPressure: .1},
+		Weights: Weights{FirstToken: 5, Output: .2, Recompute: 1.5, LongPrefill: .3, LongSteps: 6, Join: 2, KVPressure: .1},
 		Engine:  Engine{Step: .02, Token: 1e-4, Attention: 1e-5, Batch: 8192},
 	}
 	q := Query{Prompt: 2000, Output: 256, PerBlock: 16, Now: 100, At: 100.001, Way: .001, Share: 1, Mine: 1}

@@ -101,6 +101,11 @@ const (
 	// while the load grows; with 1.5 a burst may be half as uneven again.
 	leastCarried = 8
 	carriedMore  = 1.1
+	// stallMemory is over how many seconds the prefills that were sent to a server are averaged:
+	// about as long as a request decodes there.
+	stallMemory = 5
+	// mostStalls bounds the part of the time that they are believed to take.
+	mostStalls = .9
 	// carriedMemory is after how many requests what was served together is half forgotten.
 	carriedMemory = 1000
 	// mineGain is how fast the part that a server's requests are this process's is averaged, for

@@ -14,6 +14,7 @@ type Weights struct {
 	FirstToken, Output     float64
 	Recompute              float64
 	LongPrefill, LongSteps float64
+	Join                   float64
 	KVPressure             float64
 	AdapterSlot            float64
 	AdapterLoad            float64
@@ -28,6 +29,18 @@ type Engine struct {
 	Step, Sequence, Context float64
 	Token, Attention        float64
 	Batch                   float64 // most tokens in a step
+}
+
+// at returns the engine of a fleet with these rates, but for the factors of steps and tokens
+// themselves. By how much a step grows is not known of a fleet whose load is even. A machine that
+// is slow takes longer for all; one that has a larger model on more of them takes longer for a step,
+// which streams the weights, than for what the sequences in it need. How long it takes for prompt
+// tokens tells the two apart: growth is taken to lie between, at the geometric mean.
+func (e Engine) at(r Rates) Engine {
+	between := math.Sqrt(r.Token / r.Step)
+	e.Sequence *= between
+	e.Context *= between
+	return e
 }
 
 // Prefill is how long the engine takes to compute the last tokens of a prompt besides the
@@ -89,6 +102,7 @@ type Terms struct {
 	Prefill Seconds // of its own; not weighted
 	Output  Seconds
 	Disturb Seconds
+	Join    Seconds
 	KV      Seconds
 	Adapter Seconds // by which its adapter delays it; not weighted
 	Home    Seconds // below 0 at the prompt's home
@@ -101,7 +115,7 @@ type Terms struct {
 
 // sum is what the terms come to, in weighted seconds.
 func (m *Model) sum(t *Terms) Seconds {
-	return Seconds(m.FirstToken)*(t.Wait+t.Prefill) + t.Output + t.Disturb + t.KV +
+	return Seconds(m.FirstToken)*(t.Wait+t.Prefill) + t.Output + t.Disturb + t.Join + t.KV +
 		Seconds(m.FirstToken)*t.Adapter + t.Home + t.SLO + t.Price
 }
 
@@ -115,20 +129,22 @@ func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) Seconds {
 	}
 	own := m.Engine.Prefill(float64(f.Token), q.Prompt, compute)
 	step, beside := until(float64(q.At), float64(f.StepEnds), float64(f.Pending), float64(f.Step), float64(f.Decoding))
-	queued := float64(f.Queued)
+	queued, joining := float64(f.Queued), f.JoinedAt(q.At)
 	if p.Claimed.Requests > 0 {
 		step, beside, queued = p.Claimed.before(q, f, compute, own, step)
+		joining += p.Claimed.Requests
 	}
 	wait := m.wait(q, f, compute, step, beside, queued)
 	output, disturb, kv := m.output(q, f, &p.Claimed), m.disturb(q, f, p.Hit, own), m.pressure(q, f, compute)
+	join := Seconds(m.Join*m.FirstToken*joining) * own
 	// Field by field: a whole one would be made elsewhere and copied.
-	t.Wait, t.Prefill, t.Output, t.Disturb, t.KV, t.First = wait, own, output, disturb, kv, wait+own
+	t.Wait, t.Prefill, t.Output, t.Disturb, t.Join, t.KV, t.First = wait, own, output, disturb, join, kv, wait+own
 	t.Adapter, t.Home, t.SLO, t.Price, t.Late = 0, 0, 0, 0, 0
 	if q.Special {
 		m.special(q, f, p, t)
 		return m.sum(t)
 	}
-	return Seconds(m.FirstToken)*(wait+own) + output + disturb + kv
+	return Seconds(m.FirstToken)*(wait+own) + output + disturb + join + kv
 }
 
 // wait is the time until the prefill of a request is computed, without that itself: the rest

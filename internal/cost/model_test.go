@@ -43,6 +43,10 @@ func TestTerms(t *testing.T) {
 		{"all of it cached: the last is computed", plain, &idleServer, Place{Hit: 1000}, Terms{Wait: .013, Prefill: 1e-5, Output: .2, First: .01301}},
 		{"the rest of a step, and prefills in the next", plain, with(idleServer, func(f *Figures) { f.StepEnds, f.Pending, f.Decoding = 1.004, .02, 2 }), Place{},
 			Terms{Wait: .037, Prefill: .01, Output: .2, First: .047}},
+		{"others whose first tokens come with its own", plain, with(idleServer, func(f *Figures) { f.StepEnds, f.Pending, f.Joining = 1.004, .02, 3 }), Place{},
+			Terms{Wait: .037, Prefill: .01, Output: .2, First: .047, Join: 2 * 5 * 3 * .01}},
+		{"others whose step has begun", plain, with(idleServer, func(f *Figures) { f.StepEnds, f.Pending, f.Joining = 1, .02, 3 }), Place{},
+			Terms{Wait: .043, Prefill: .01, Output: .2, First: .053}},
 		{"more than a step holds before it", plain, with(idleServer, func(f *Figures) { f.Queued = 16000 }), Place{},
 			Terms{Wait: .033, Prefill: .01, Output: .2, First: .043}},
 		{"recompute", ask(func(q *Query) { q.Best, q.Share = 500, .5 }), with(idleServer, func(f *Figures) { f.Decoding, f.StepEnds = 4, 1 }), Place{},
@@ -57,7 +61,7 @@ func TestTerms(t *testing.T) {
 		{"no room in the KV cache", plain, with(idleServer, func(f *Figures) { f.PerKV, f.KV = 1e-4, 1 }), Place{},
 			Terms{Wait: .013 + .1*100*.01, Prefill: .01, Output: .2, First: .123, KV: .15 * .98 / .02}},
 		{"one that decides at this moment", plain, &idleServer, Place{Claimed: Claimed{1, .001}},
-			Terms{Wait: .033, Prefill: .01, Output: .3, First: .043}},
+			Terms{Wait: .033, Prefill: .01, Output: .3, First: .043, Join: 2 * 5 * .01}},
 		{"home", ask(func(q *Query) { q.Special, q.Home = true, .7 }), &idleServer, Place{Home: true},
 			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, Home: -.7}},
 		{"adapter", ask(func(q *Query) { q.Special = true }), &idleServer, Place{Delay: .4},
@@ -82,7 +86,15 @@ func TestTerms(t *testing.T) {
 
 func TestSum(t *testing.T) {
 	m := model()
-	require.InDelta(t, 5*(1+2)+3+4+5+5*6+7+8+9, float64(m.sum(&Terms{1, 2, 3, 4, 5, 6, 7, 8, 9, 100, 100})), 1e-9)
+	require.InDelta(t, 5*(1+2)+3+4+5+6+5*7+8+9+10, float64(m.sum(&Terms{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 100, 100})), 1e-9)
+}
+
+// How much steps grow lies between how much longer they take than the reference's and how much
+// longer prompt tokens do.
+func TestEngineAt(t *testing.T) {
+	e := Engine{Step: 1, Sequence: 2, Context: 3, Token: 4, Attention: 5, Batch: 6}
+	require.Equal(t, e, e.at(Rates{Step: 50, Token: 50}))
+	require.Equal(t, Engine{Step: 1, Sequence: 1, Context: 1.5, Token: 4, Attention: 5, Batch: 6}, e.at(Rates{Step: 2, Token: .5}))
 }
 
 func TestCached(t *testing.T) {

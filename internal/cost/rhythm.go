@@ -8,7 +8,7 @@ import "math"
 // the engine.
 func (s *Server) StepEnded(v *View, now Seconds) {
 	step, transport := Seconds(s.step), Seconds(v.Rates.Transport)
-	s.stepEnds, s.pending = now+step, 0
+	s.stepEnds, s.pending, s.joining = now+step, 0, 0
 	if s.decoding < idle && s.waiting.Head == nil {
 		s.stepEnds = Seconds(math.Inf(-1)) // nothing is left to make another step
 		return
@@ -21,6 +21,7 @@ func (s *Server) StepEnded(v *View, now Seconds) {
 			s.stepEnds += r.work
 		} else {
 			s.pending += r.work
+			s.joining++
 		}
 		left -= r.compute
 		n++

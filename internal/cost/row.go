@@ -4,8 +4,6 @@ import (
 	"runtime"
 	"sync/atomic"
 	"unsafe"
-
-	"github.com/inferpick/inferpick/types"
 )
 
 // Figures are what decisions look at of one server.
@@ -21,9 +19,19 @@ type Figures struct {
 	KV         float32 // part of the KV cache in use
 	PerKV      float32 // 1 / size of the KV cache in tokens; 0: not known
 	Mine       float32 // part of its requests that are this process's
+	Joining    float32 // requests whose prefill is in Pending
+	Stalled    float32 // part of the time in which what decodes waits for prefills
 }
 
-const figureWords = 6
+// JoinedAt is how many requests a prefill that comes then is in one step with.
+func (f *Figures) JoinedAt(t Seconds) float64 {
+	if f.StepEnds <= t {
+		return 0 // their step has begun
+	}
+	return float64(f.Joining)
+}
+
+const figureWords = 7
 
 // words are the Figures as they are copied. Reading them as what they are would take each
 // apart and put it together again.
@@ -40,8 +48,6 @@ type Row struct {
 	version atomic.Uint32 // odd while it is written
 	// Handle is the server's slot in the prefix index; -1: it has none. It does not change.
 	Handle int32
-	// Reading is the reading that the figures come from.
-	Reading atomic.Pointer[types.Endpoint]
 
 	figures [figureWords]atomic.Uint64
 }
@@ -51,7 +57,7 @@ func (r *Row) Load(f *Figures) {
 	w, from := f.words(), &r.figures
 	for {
 		v := r.version.Load()
-		w[0], w[1], w[2], w[3], w[4], w[5] = from[0].Load(), from[1].Load(), from[2].Load(), from[3].Load(), from[4].Load(), from[5].Load()
+		w[0], w[1], w[2], w[3], w[4], w[5], w[6] = from[0].Load(), from[1].Load(), from[2].Load(), from[3].Load(), from[4].Load(), from[5].Load(), from[6].Load()
 		if v&1 == 0 && r.version.Load() == v {
 			return
 		}

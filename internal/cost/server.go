@@ -25,11 +25,14 @@ type Server struct {
 	// The rhythm of its steps.
 	stepEnds Seconds // when the one under way is believed to end
 	pending  Seconds // of prefill that go into the next one
+	joining  int     // requests of which that is
 
 	// How fast it is.
 	start   Start
 	learned Learned
 	done    float64 // base seconds of prefill so far
+	sent    float64 // seconds of prefill that were sent, each the less the longer ago that was
+	sentAt  Seconds // when that was so
 
 	// What follows from all that: see Derive.
 	longer     Start   // how much longer it takes than the others, as Start has it
@@ -41,6 +44,7 @@ type Server struct {
 	mine       float64 // part of the requests there that are this process's, averaged
 	carried    float64 // the most requests of late of which it is known that they were served together
 	token      float64 // seconds of prefill for one token
+	stalled    float64 // part of the time in which those that decode wait for prefills
 	outputCost float64 // weighted seconds that one more token of output costs here
 	perContext float64 // the same for each token of the request's own context
 	perClaim   float64 // by how much outputCost grows with one more request, without crowded
@@ -93,7 +97,7 @@ func (s *Server) Trust() (foreign, believed float64) { return s.foreign, s.belie
 // Derive works out what follows from the state, after anything has changed. ledger is how many
 // requests all of this process has there: other Schedulers book in the same.
 func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
-	e := &m.Engine
+	e := m.Engine.at(v.Rates)
 	foreign := s.foreign
 	// Where nothing is known there are as many as elsewhere.
 	if s.believed < 1 && v.Believed > leastBelieved {
@@ -112,7 +116,8 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 	s.baseStep = e.Step + e.Sequence*s.decoding + e.Context*reading*s.decoding/max(n, 1)
 	s.step = f*s.baseStep + grown*s.decoding
 	s.token = e.Token * v.Rates.Token * own * math.Exp(token)
-	s.outputCost = m.Output*(f*(e.Step+e.Sequence)+grown+growing) + growing
+	s.stalled = s.stalls(n, now)
+	s.outputCost = m.Output*(f*(e.Step+e.Sequence)+grown+growing)/(1-s.stalled) + growing
 	s.perContext = f * m.Output * e.Context
 	s.outputCost += s.crowded(m, float64(s.requests))
 	if n > 0 {
@@ -127,13 +132,20 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 	}
 }
 
+// stalls returns the part of the time in which prefills hold up what decodes, as it was of late;
+// of n requests, those of others have as much of them as one's own.
+func (s *Server) stalls(n float64, now Seconds) float64 {
+	own := s.sent * math.Exp(-max(float64(now-s.sentAt), 0)/stallMemory) / stallMemory
+	return min(own*(n+1)/float64(s.requests+1), mostStalls)
+}
+
 // Figures returns what decisions look at.
 func (s *Server) Figures() Figures {
 	f := Figures{
 		StepEnds: s.stepEnds, Pending: float32(s.pending), Queued: float32(s.queued),
 		Step: float32(s.step), Token: float32(s.token), Decoding: float32(s.decoding),
 		OutputCost: float32(s.outputCost), PerContext: float32(s.perContext),
-		KV: float32(s.kv), Mine: float32(s.mine),
+		KV: float32(s.kv), Mine: float32(s.mine), Joining: float32(s.joining), Stalled: float32(s.stalled),
 	}
 	if s.last.KVTokens > 0 {
 		f.PerKV = float32(1 / s.last.KVTokens)
@@ -184,9 +196,12 @@ func (s *Server) Add(r *Request, hit Tokens, m *Model, v *View, now Seconds) {
 	r.ahead, r.joined, r.behind, r.crowd = s.owed, beside*s.perSecond(m), float64(s.prefilling), float64(s.requests)
 	r.stepThen, r.beside, r.doneThen = s.baseStep, s.decoding, s.done
 	if s.stepEnds <= at {
-		s.stepEnds, s.pending = at+wait, 0
+		s.stepEnds, s.pending, s.joining = at+wait, 0, 0
 	}
 	s.pending += r.work
+	s.joining++
+	s.sent = s.sent*math.Exp(-max(float64(now-s.sentAt), 0)/stallMemory) + float64(r.work)
+	s.sentAt = now
 	s.enqueue(r)
 	s.requests++
 	s.since += r.compute

@@ -14,7 +14,7 @@ import (
 // model is an engine of which figures are easy to work out.
 func model() *Model {
 	return &Model{
-		Weights: Weights{FirstToken: 5, Output: .2, Recompute: 1.5, LongPrefill: .3, LongSteps: 6, KVPressure: .15, AdapterSlot: 15, AdapterLoad: .1},
+		Weights: Weights{FirstToken: 5, Output: .2, Recompute: 1.5, LongPrefill: .3, LongSteps: 6, Join: 2, KVPressure: .15, AdapterSlot: 15, AdapterLoad: .1},
 		Engine:  Engine{Step: .01, Sequence: 1e-5, Context: 1e-8, Token: 1e-5, Batch: 8192},
 	}
 }
@@ -78,9 +78,54 @@ func TestServerEndsAtNothing(t *testing.T) {
 	n, prefilling := s.Requests()
 	require.Zero(t, n)
 	require.Zero(t, prefilling)
+	require.NotZero(t, s.Figures().Stalled, "an average of some seconds")
+	s.Derive(m, v, 0, now+10_000)
 	got := s.Figures()
 	got.Mine = idle.Mine // an average
 	require.Equal(t, idle, got)
+}
+
+// Those whose prefills come in the next step are known, and how much of the time prefills take.
+func TestJoiningAndStalled(t *testing.T) {
+	m, v := model(), view()
+	s := NewServer(Start{})
+	s.Derive(m, v, 0, 0)
+	send := func(now Seconds) *Request {
+		r := &Request{Prompt: 1000, Output: 100, Streamed: true}
+		s.Add(r, 0, m, v, now)
+		s.Derive(m, v, 0, now)
+		return r
+	}
+	joined := func(at Seconds) float64 { f := s.Figures(); return f.JoinedAt(at) }
+	first := send(0) // its step begins when it is there
+	require.EqualValues(t, 1, joined(.001))
+	require.Zero(t, joined(.004), "it has begun")
+	second := send(.005)
+	send(.006)
+	require.EqualValues(t, 2, joined(.01), "both wait for the step of the first")
+	s.First(first, .02)
+	s.Began(first, v, .02)
+	require.Zero(t, joined(.021), "both are in the step that begins")
+	send(.022)
+	require.EqualValues(t, 1, joined(.023))
+	s.First(second, .06)
+	s.Began(second, v, .06)
+	require.Zero(t, joined(.061))
+
+	// One prefill of 10 ms each 40 ms.
+	now := Seconds(1)
+	for range 2000 {
+		r := send(now)
+		s.First(r, now+.02)
+		s.Remove(r, now+.03)
+		now += .04
+	}
+	s.Derive(m, v, 0, now)
+	require.InDelta(t, .25, s.Figures().Stalled, .005)
+	busy := s.Figures().OutputCost
+	s.Derive(m, v, 0, now+100)
+	require.InDelta(t, 0, s.Figures().Stalled, 1e-6)
+	require.InDelta(t, float64(s.Figures().OutputCost), float64(busy)*.75, .05*float64(busy))
 }
 
 // A response that is not streamed shows no first token: its prefill is taken to be over when

@@ -17,7 +17,7 @@ func (o Targets) missed(ttft, tpot Seconds) (late float64) {
 // slo changes the terms of a request that has an SLO. Among servers that meet it, only what
 // others lose counts, and the price. If none does, the least late is best.
 func (m *Model) slo(q *Query, f *Figures, t *Terms) {
-	step := Seconds(f.Step)
+	step := Seconds(f.Step / (1 - f.Stalled))
 	switch t.Late = q.SLO.missed(t.First+t.Adapter, step); {
 	case t.Late > 0 && q.Meets:
 		t.SLO = Seconds(sloMiss + sloLate*t.Late)
