@@ -55,19 +55,37 @@ func (l *timeline) now() (now time.Time, ok bool, failed *Panic) {
 	return l.Now(), true, nil
 }
 
-// instants is the time of a Controller. Read and set are called without its lock, the rest
-// with it.
-type instants struct {
-	by atomic.Pointer[timeline]
-
+// present is the time of a Controller as of the last call.
+type present struct {
 	now    time.Duration // since the Controller was made; it never goes back
-	line   *timeline     // that this is by
 	wall   time.Time     // what the Clock said at wallAt
 	wallAt time.Duration // now, or a little ago
 }
 
-// set goes on from at by a Clock.
-func (c *instants) set(clock Clock, at time.Duration) (failed *Panic) {
+// date is now, as the Clock has it.
+func (p *present) date() time.Time {
+	if p.now == p.wallAt {
+		return p.wall
+	}
+	return p.wall.Add(p.now - p.wallAt)
+}
+
+// instants is the clock of a Controller. Take is called with its lock, the rest without.
+type instants struct {
+	by   atomic.Pointer[timeline]
+	line *timeline // that the present is by
+}
+
+// change goes on by another Clock.
+func (c *instants) change(clock Clock) (failed *Panic) {
+	at := time.Duration(0)
+	if l := c.by.Load(); l != nil {
+		now, ok, failed := l.now()
+		if !ok {
+			return failed
+		}
+		at = now.Sub(l.start)
+	}
 	l := &timeline{Clock: clock}
 	_, l.real = clock.(realClock)
 	now, ok, failed := l.now()
@@ -76,16 +94,6 @@ func (c *instants) set(clock Clock, at time.Duration) (failed *Panic) {
 	}
 	c.by.Store(l)
 	return failed
-}
-
-// change goes on by another Clock.
-func (c *instants) change(clock Clock) (failed *Panic) {
-	l := c.by.Load()
-	now, ok, failed := l.now()
-	if !ok {
-		return failed
-	}
-	return c.set(clock, now.Sub(l.start))
 }
 
 // instant is a reading of the clock.
@@ -110,33 +118,25 @@ func (c *instants) read() (i instant, failed *Panic) {
 }
 
 // take makes a reading the present, unless it is older than that.
-func (c *instants) take(i instant) {
+func (c *instants) take(i instant, p *present) {
 	l := i.line
 	if i.known && l.start.IsZero() {
-		i.at = c.now
+		i.at = p.now
 		l = &timeline{Clock: l.Clock, start: i.wall.Add(-i.at)}
 		c.by.Store(l)
 	}
-	if l.real && (l != c.line || i.at-c.wallAt >= wallKept) {
+	if l.real && (l != c.line || i.at-p.wallAt >= wallKept) {
 		i.wall, i.known = time.Now(), true
 	}
 	c.line = l
-	c.now = max(c.now, i.at)
-	if i.known && i.at >= c.wallAt {
-		c.wall, c.wallAt = i.wall, i.at
+	p.now = max(p.now, i.at)
+	if i.known && i.at >= p.wallAt {
+		p.wall, p.wallAt = i.wall, i.at
 	}
 }
 
 // wallKept is for how long the wall clock is believed to go on as the other does.
 const wallKept = 100 * time.Millisecond
-
-// date is now, as the Clock has it.
-func (c *instants) date() time.Time {
-	if c.now == c.wallAt {
-		return c.wall
-	}
-	return c.wall.Add(c.now - c.wallAt)
-}
 
 // alarm is the one timer of a Controller, guarded by its lock.
 type alarm struct {

@@ -55,13 +55,6 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("admission: request of priority %d (%s) refused: %s", r.Priority, r.Band, r.Detail)
 }
 
-func asError(r *Refusal) error {
-	if r == nil {
-		return nil
-	}
-	return r
-}
-
 // Panic is what Hooks.Failed is told of a function of the user's that panicked.
 type Panic struct {
 	// In is the function, such as "Detector.Fill" or "Hooks.Queued".

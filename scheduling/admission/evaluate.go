@@ -65,6 +65,8 @@ type question struct {
 	now, oldest time.Time
 	presumed    int
 	lanes       []*room.Lane
+	version     uint64
+	gone        bool // only that is told
 
 	answers []room.Answer // up to a function that ended its goroutine
 	panics  []*Panic
@@ -89,6 +91,11 @@ func (q *question) tell(n *news) {
 			q.panics = append(q.panics, p)
 		}
 	}()
+	if q.gone {
+		in = "Forgetter.Forget"
+		q.d.forgets.Forget(q.ep)
+		return
+	}
 	if n.reading && q.d.readings != nil {
 		in = "ReadingLearner.Reading"
 		q.d.readings.Reading(q.ep, n.since)
@@ -139,13 +146,6 @@ func (q *question) askSome() {
 	}
 }
 
-// forget tells a Detector that an endpoint has gone.
-func (d *detector) forget(ep *types.Endpoint) (p *Panic) {
-	defer func() { p = caught("Forgetter.Forget", recover()) }()
-	d.forgets.Forget(ep)
-	return nil
-}
-
 // places are the endpoints that have a place, by a SlotDetector.
 type places struct {
 	d       *detector // nil: all have
@@ -191,29 +191,4 @@ func (p *places) taken(ep *types.Endpoint) (fill float64) {
 		}
 	}()
 	return p.d.slots.Slots(p.query, ep)
-}
-
-// backlog is the endpoints that are to be asked about, the first first.
-type backlog struct {
-	list []todo
-	next int // what is before it is done
-}
-
-type todo struct {
-	x    *cell
-	news news
-}
-
-func (b *backlog) len() int { return len(b.list) - b.next }
-
-func (b *backlog) push(x *cell, n news) { b.list = append(b.list, todo{x, n}) }
-
-// pop takes the first; there must be one.
-func (b *backlog) pop() (*cell, news) {
-	first := b.list[b.next]
-	b.list[b.next] = todo{}
-	if b.next++; b.next == len(b.list) {
-		b.list, b.next = b.list[:0], 0
-	}
-	return first.x, first.news
 }

@@ -40,9 +40,6 @@ var toldAs = [...]string{
 // teller tells the user's functions what happened: in order, one at a time, and without a
 // lock.
 type teller struct {
-	// over reports whether a ticket has ended: then its ready function is not called.
-	over func(*Ticket) bool
-
 	mu sync.Mutex
 	// guarded by mu
 	hooks   Hooks
@@ -57,19 +54,26 @@ func (l *teller) use(h Hooks) {
 	l.hooks = h
 }
 
-// add notes an event, if anybody wants to hear of it.
-func (l *teller) add(e event) {
+// take adds events to those that are to be told.
+func (l *teller) take(events *[]event) {
+	if len(*events) == 0 {
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.hooks.want(e.kind) {
-		l.events = append(l.events, e)
+	if len(l.events) == 0 {
+		l.events, *events = *events, l.events
+		return
 	}
+	l.events = append(l.events, *events...)
+	clear(*events)
+	*events = (*events)[:0]
 }
 
 // fail notes that a function of the user's panicked, if p is not nil.
 func (l *teller) fail(p *Panic) {
 	if p != nil {
-		l.add(event{kind: toldFailed, failure: p})
+		l.take(&[]event{{kind: toldFailed, failure: p}})
 	}
 }
 
@@ -161,8 +165,10 @@ func (l *teller) call(h *Hooks, e *event) {
 	case toldRevoked:
 		h.Revoked(e.t)
 	case toldReady:
-		if e.refusal != nil || !l.over(e.t) {
-			e.t.ready(asError(e.refusal))
+		if s, _ := e.t.gate.peek(e.t); e.refusal != nil {
+			e.t.ready(e.refusal)
+		} else if s != ended { // nobody has given it up
+			e.t.ready(nil)
 		}
 	case toldRevoke:
 		e.revoke(e.refusal)
