@@ -85,19 +85,34 @@ func (r *decoder) value(n *node, v reflect.Value, path string, element bool) {
 
 // itself reports whether v is of a type that reads itself, and lets it.
 func (r *decoder) itself(n *node, v reflect.Value, path string) bool {
-	switch v.Type() {
-	case reflect.TypeFor[time.Duration]():
-		r.duration(n, v, path)
-		return true
-	case reflect.TypeFor[time.Time]():
-		r.time(n, v, path)
-		return true
-	}
-	if !v.CanAddr() || v.Kind() == reflect.Pointer {
+	if v.Kind() == reflect.Pointer {
 		return false
 	}
 	var err error
+	nothing := n.kind == 'n' || n.kind == '"' && n.text == ""
 	switch to := v.Addr().Interface().(type) {
+	case *time.Duration:
+		d, bad := time.ParseDuration(n.text)
+		if nothing {
+			break
+		}
+		if n.kind != '"' || bad != nil || d <= 0 {
+			r.want(n, path, "a duration above 0 such as \"300ms\" or \"5s\"")
+			break
+		}
+		*to = d
+	case *time.Time:
+		var t time.Time
+		bad := t.UnmarshalText([]byte(n.text))
+		if nothing {
+			break
+		}
+		// In UTC the year may leave what RFC 3339 can write.
+		if t = t.UTC(); n.kind != '"' || bad != nil || t.Year() < 0 || t.Year() > 9999 {
+			r.want(n, path, "a time in RFC 3339 such as \"2026-01-31T12:00:00Z\"")
+			break
+		}
+		*to = t
 	case json.Unmarshaler:
 		err = to.UnmarshalJSON(r.doc.data[n.start:n.end:n.end])
 	case encoding.TextUnmarshaler:
@@ -115,32 +130,6 @@ func (r *decoder) itself(n *node, v reflect.Value, path string) bool {
 		r.fail(n, e)
 	}
 	return true
-}
-
-func (r *decoder) duration(n *node, v reflect.Value, path string) {
-	if n.kind == 'n' || n.kind == '"' && n.text == "" {
-		return
-	}
-	d, err := time.ParseDuration(n.text)
-	if n.kind != '"' || err != nil || d <= 0 {
-		r.want(n, path, "a duration above 0 such as \"300ms\" or \"5s\"")
-		return
-	}
-	v.SetInt(int64(d))
-}
-
-func (r *decoder) time(n *node, v reflect.Value, path string) {
-	if n.kind == 'n' || n.kind == '"' && n.text == "" {
-		return
-	}
-	var t time.Time
-	err := t.UnmarshalText([]byte(n.text))
-	// In UTC the year may leave what RFC 3339 can write.
-	if t = t.UTC(); n.kind != '"' || err != nil || t.Year() < 0 || t.Year() > 9999 {
-		r.want(n, path, "a time in RFC 3339 such as \"2026-01-31T12:00:00Z\"")
-		return
-	}
-	v.Set(reflect.ValueOf(t))
 }
 
 func (r *decoder) object(n *node, v reflect.Value, path string) {
@@ -276,21 +265,15 @@ func name(t reflect.Type) string {
 		return "a number"
 	case reflect.Bool:
 		return "true or false"
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+	case reflect.Int, reflect.Int64:
+		return "an integer" // how large it may be matters to nobody
+	case reflect.Int8, reflect.Int16, reflect.Int32:
 		low := int64(-1) << (t.Bits() - 1)
-		return integer(t, fmt.Sprintf("from %d to %d", low, -(low+1)))
+		return fmt.Sprintf("an integer from %d to %d", low, -(low + 1))
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return integer(t, fmt.Sprintf("from 0 to %d", ^uint64(0)>>(64-t.Bits())))
+		return fmt.Sprintf("an integer from 0 to %d", ^uint64(0)>>(64-t.Bits()))
 	case reflect.Pointer:
 		return name(t.Elem())
 	}
 	return "a string"
-}
-
-// integer says how large one may be, if that could matter to anybody.
-func integer(t reflect.Type, bounds string) string {
-	if t.Kind() == reflect.Int || t.Kind() == reflect.Int64 {
-		return "an integer"
-	}
-	return "an integer " + bounds
 }

@@ -181,13 +181,11 @@ func (d *desk) enlist(t *Ticket) {
 	}
 }
 
-// chooser is a desk that says where there is room.
-type chooser desk
-
-// Has implements fair.Room. Of those let in and not yet booked, each may take the room that
-// an endpoint has: no more are let in than there are endpoints with room.
-func (by *chooser) Has(it *fair.Item, owed bool) bool {
-	d, t := (*desk)(by), it.Of.(*Ticket)
+// hasRoom reports whether there is room for one that waits, with owed as the highest band has
+// it. Of those let in and not yet booked, each may take the room that an endpoint has: no more
+// are let in than there are endpoints with room.
+func (d *desk) hasRoom(it *fair.Item, owed bool) bool {
+	t := it.Of.(*Ticket)
 	ceiling := d.ceiling(t)
 	if owed {
 		ceiling = 0
@@ -201,7 +199,7 @@ func (d *desk) dispatch() {
 		return
 	}
 	d.changed = false
-	for it := d.queues.Next((*chooser)(d)); it != nil; it = d.queues.Next((*chooser)(d)) {
+	for it := d.queues.Next(d.hasRoom); it != nil; it = d.queues.Next(d.hasRoom) {
 		t := it.Of.(*Ticket)
 		d.queues.Take(it, d.now)
 		d.grant(t)

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/list"
-	"github.com/inferpick/inferpick/scheduling/admission/internal/fair"
 	"github.com/inferpick/inferpick/scheduling/admission/internal/room"
 )
 
@@ -216,5 +215,3 @@ func (c *Controller) Counters(priority int) map[string]float64 {
 	}
 	return map[string]float64{}
 }
-
-var _ fair.Room = (*chooser)(nil)
