@@ -51,10 +51,10 @@ func (c *Controller) arrive(a *Arrival, t *Ticket, waits bool) error {
 	d := c.lock()
 	defer c.unlock()
 	arrived := d.now
-	c.renew()
+	c.renew(false)
 	l := c.laneOf(a)
 	if d.untold(l) {
-		c.look()
+		c.renew(true)
 	}
 	// From here on the lock is held.
 	t.place(l, arrived)
@@ -72,7 +72,7 @@ func (c *Controller) arrive(a *Arrival, t *Ticket, waits bool) error {
 func (c *Controller) Explain(a Arrival) Report {
 	d := c.lock()
 	defer c.unlock()
-	c.renew()
+	c.renew(false)
 	t := &Ticket{req: a.Request}
 	t.place(c.laneOf(&a), d.now)
 	return d.foresee(&a, t)
@@ -83,7 +83,7 @@ func (c *Controller) Explain(a Arrival) Report {
 func (c *Controller) Stats() Stats {
 	d := c.lock()
 	defer c.unlock()
-	c.renew()
+	c.renew(false)
 	return d.stats()
 }
 
@@ -91,6 +91,6 @@ func (c *Controller) Stats() Stats {
 func (c *Controller) explain(t *Ticket) Report {
 	d := c.lock()
 	defer c.unlock()
-	c.renew()
+	c.renew(false)
 	return d.explain(t)
 }

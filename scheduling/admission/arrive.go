@@ -15,7 +15,7 @@ func (d *desk) arrive(a *Arrival, t *Ticket) *Refusal {
 	}
 	d.queues.Assign(it, t.req.FairnessID, d.now)
 	d.queues.Estimate(it, t.req.Prompt.Tokens, t.req.MaxTokens)
-	if over := d.spend(t); over != nil {
+	if over := d.spend(t); over.wait > 0 {
 		r := d.refuse(t, over.why, over.detail)
 		r.RetryAfter = max(over.wait.Truncate(time.Second)+time.Second, time.Second)
 		return r
@@ -45,9 +45,9 @@ func (d *desk) arrive(a *Arrival, t *Ticket) *Refusal {
 }
 
 // spend takes a request off its budgets, or says which is used up.
-func (d *desk) spend(t *Ticket) (over *excess) {
+func (d *desk) spend(t *Ticket) (over excess) {
 	if len(d.o.Budgets) == 0 {
-		return nil
+		return over
 	}
 	u := use{tenant: t.req.FairnessID, model: t.req.Model, flow: t.item.Tenant(), tokens: t.expected()}
 	t.spent, over = d.budgets.spend(u, d.now)

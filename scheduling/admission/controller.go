@@ -154,17 +154,13 @@ func (c *Controller) ask(x *cell, lanes []*room.Lane, n *news) {
 	q.ask(n)
 }
 
-// renew works out anew how full those are of which something may have changed though nobody
-// has told.
-func (c *Controller) renew() {
-	if c.desk.mayHaveChanged() {
-		c.look()
+// renew works out anew how full those are of which something has changed though nobody has
+// told; now, or if it is time to.
+func (c *Controller) renew(now bool) {
+	if now || c.desk.mayHaveChanged() {
+		c.desk.outdated()
+		c.settle()
 	}
-}
-
-func (c *Controller) look() {
-	c.desk.outdated()
-	c.settle()
 }
 
 // laneOf returns the lane of an arrival, and makes it if it is new. The lock is released
@@ -225,6 +221,6 @@ func (c *Controller) expire(number uint64) {
 		return
 	}
 	d.alarm.off()
-	c.renew()
+	c.renew(false)
 	d.expire()
 }

@@ -177,7 +177,7 @@ func (d *desk) landed(t *Ticket) {
 // enlist puts a running ticket among those that may be revoked.
 func (d *desk) enlist(t *Ticket) {
 	if d.o.Revoke && t.state == running && t.revoke != nil && t.item.Priority < 0 && t.openIn == nil && t.refusal == nil {
-		d.mayRevoke(t, d.queues.ClassOf(t.item.Priority))
+		t.enlist(&d.revocable[d.queues.ClassOf(t.item.Priority)])
 	}
 }
 

@@ -81,6 +81,14 @@ func (q Query) owed(ep *types.Endpoint) float64 {
 	return tokens * q.prefilling(ep) / max(float64(ep.Load.Prefilling()), 1)
 }
 
+// reported returns how many requests wait and run by the last reading; not ok if it does not
+// tell of both.
+func reported(ep *types.Endpoint) (waiting, running float64, ok bool) {
+	waiting, ok = ep.Metrics.Waiting.Value()
+	running, ok2 := ep.Metrics.Running.Value()
+	return waiting, running, ok && ok2
+}
+
 // TargetDetector is a Detector whose answer depends on Query.TTFT.
 type TargetDetector interface {
 	Detector

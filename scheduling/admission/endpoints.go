@@ -21,20 +21,10 @@ func (c *Controller) SetEndpoints(eps []*types.Endpoint) {
 
 // Put takes a new reading of an endpoint, or adds one that is new. Call it for every
 // reading: what waits may go by it.
-func (c *Controller) Put(ep *types.Endpoint) {
-	c.lock()
-	defer c.unlock()
-	c.put(ep)
-}
+func (c *Controller) Put(ep *types.Endpoint) { c.put(ep, true) }
 
 // Update is Put for an endpoint that may have gone: then it does nothing.
-func (c *Controller) Update(ep *types.Endpoint) {
-	d := c.lock()
-	defer c.unlock()
-	if d.cellOf(ep) != nil {
-		c.put(ep)
-	}
-}
+func (c *Controller) Update(ep *types.Endpoint) { c.put(ep, false) }
 
 // Remove takes an endpoint out of the pool. Requests that are booked there go on.
 func (c *Controller) Remove(ep *types.Endpoint) {
@@ -49,12 +39,14 @@ func (c *Controller) Remove(ep *types.Endpoint) {
 	}
 }
 
-// put takes a reading. An endpoint without a Load is none that anything could be sent to.
-func (c *Controller) put(ep *types.Endpoint) {
-	if ep == nil || ep.Load == nil {
+// put takes a reading, of one that is not in the pool only if it may join. An endpoint without
+// a Load is none that anything could be sent to.
+func (c *Controller) put(ep *types.Endpoint, joins bool) {
+	d := c.lock()
+	defer c.unlock()
+	if ep == nil || ep.Load == nil || !joins && d.cellOf(ep) == nil {
 		return
 	}
-	d := &c.desk
 	x, changed := d.hear(ep)
 	if !x.room.Member() {
 		c.askAll()

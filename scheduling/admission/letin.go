@@ -64,9 +64,6 @@ func (l *letIn) forgotten(now, ticketTTL time.Duration) *Ticket {
 	return nil
 }
 
-// mayRevoke puts a ticket among those of a class that may be revoked.
-func (l *letIn) mayRevoke(t *Ticket, class int) { t.enlist(&l.revocable[class]) }
-
 // setClasses makes so many lists of what may be revoked, and returns what was in those
 // before.
 func (l *letIn) setClasses(n int) (before []*Ticket) {

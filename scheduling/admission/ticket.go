@@ -211,5 +211,14 @@ func (t *Ticket) place(l *lane, arrived time.Duration) {
 	t.item = fair.Item{Of: t, Lane: &l.order, Priority: t.req.Priority, Bytes: int64(len(t.req.Body)), Arrived: arrived}
 }
 
+// tellReady tells the caller of Offer, unless the ticket was given up.
+func (t *Ticket) tellReady(r *Refusal) {
+	if s, _ := t.gate.peek(t); r != nil {
+		t.ready(r)
+	} else if s != ended {
+		t.ready(nil)
+	}
+}
+
 // expected is how many tokens it is expected to take.
 func (t *Ticket) expected() float64 { return float64(t.req.Prompt.Tokens) + t.item.Output }
