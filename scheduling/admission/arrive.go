@@ -33,7 +33,6 @@ func (d *desk) arrive(a *Arrival, t *Ticket) *Refusal {
 		return d.refuse(t, why, detail)
 	}
 	it.Deadline = after(it.Arrived, d.mostWait(a, t))
-	d.queues.Number(it)
 	d.queue(t)
 	d.note(event{kind: toldQueued, t: t})
 	if d.o.Revoke && d.bandOf(t).Displace && d.seen(t.lane).Members() > 0 {

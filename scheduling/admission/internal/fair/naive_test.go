@@ -118,7 +118,6 @@ func play(t *testing.T, edf bool, rnd *rand.Rand) {
 			q.Rank(it)
 			q.Assign(it, tenant, now)
 			q.Estimate(it, 1+rnd.IntN(400), 0)
-			q.Number(it)
 			q.Add(it)
 			n.arrive(it, tenant)
 			n.waiting = append(n.waiting, it)
@@ -214,7 +213,6 @@ func FuzzQueues(f *testing.F) {
 						break
 					}
 					if victim == nil {
-						q.Number(it)
 						q.Add(it)
 						waiting = append(waiting, it)
 						break
