@@ -142,8 +142,8 @@ func (c *Controller) askAll() {
 // ask works out anew how full a cell is for some lanes. The lock is released meanwhile: lanes
 // that are new are asked about beside.
 func (c *Controller) ask(x *cell, lanes []*room.Lane, n *news) {
-	q, ok := c.desk.asks(x, lanes, n)
-	if !ok {
+	var q question
+	if !c.desk.asks(&q, x, lanes, n) {
 		return
 	}
 	c.mu.Unlock()

@@ -137,20 +137,22 @@ func (d *desk) forgetLane() bool {
 	return true
 }
 
-// asks returns what is asked about a cell; ok is false if nothing is, for it has gone: once
-// nobody tells anything else of it, the Detector hears that.
-func (d *desk) asks(x *cell, lanes []*room.Lane, n *news) (q question, ok bool) {
+// asks fills in what is asked about a cell, and reports whether anything is: of one that has
+// gone, once nobody tells anything else of it, the Detector hears that.
+func (d *desk) asks(q *question, x *cell, lanes []*room.Lane, n *news) bool {
 	if !x.gone {
-		return d.question(x, lanes), true
+		d.question(q, x, lanes)
+		return true
 	}
 	if n.booked != nil {
 		d.landed(n.booked)
 	}
 	if !x.forget || x.asking > 0 || d.detector.forgets == nil {
-		return q, false
+		return false
 	}
 	x.forget = false
-	return question{d: d.detector, ep: x.ep, gone: true}, true
+	*q = question{d: d.detector, ep: x.ep, gone: true}
+	return true
 }
 
 // heard takes what was answered.

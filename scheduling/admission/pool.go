@@ -198,19 +198,18 @@ func (p *pool) later(x *cell, n news) {
 	p.todo.push(x, n)
 }
 
-// question returns what is asked about a cell for some lanes, once those first tokens are
+// question fills in what is asked about a cell for some lanes, once those first tokens are
 // presumed that are due.
-func (p *pool) question(x *cell, lanes []*room.Lane) question {
+func (p *pool) question(q *question, x *cell, lanes []*room.Lane) {
 	x.room.Presume(p.now, p.ttft.Presumed())
 	x.asking++
 	p.version++
 	now := p.date()
-	q := question{
+	*q = question{
 		d: p.detector, ep: x.ep, now: now, oldest: now.Add(-p.metricsTTL), presumed: x.room.Presumed(), lanes: lanes,
 		version: p.version, answers: p.spare[:0],
 	}
 	p.spare = nil
-	return q
 }
 
 // answered takes the answers. A later one is never overwritten by one that was asked for
