@@ -87,6 +87,27 @@ func (c *Controller) Stats() Stats {
 	return d.stats()
 }
 
+// candidates is Ticket.Candidates.
+func (c *Controller) candidates(t *Ticket, dst, eps []*types.Endpoint) []*types.Endpoint {
+	p, ok := c.placesFor(t)
+	if !ok {
+		return eps
+	}
+	dst = p.of(dst, eps)
+	if p.panics != nil {
+		d := c.lock()
+		defer c.unlock()
+		d.failed(p.panics)
+	}
+	return dst
+}
+
+func (c *Controller) placesFor(t *Ticket) (places, bool) {
+	d := c.lock()
+	defer c.unlock()
+	return d.placesFor(t)
+}
+
 // explain is Ticket.Explain.
 func (c *Controller) explain(t *Ticket) Report {
 	d := c.lock()

@@ -80,6 +80,9 @@ func (c *Controller) lock() *desk {
 	return &c.desk
 }
 
+// enter is lock for a Ticket.
+func (c *Controller) enter() decider { return c.lock() }
+
 // unlock does what is left to do after a call has decided: asks, lets in, and tells, once it
 // has released the lock.
 func (c *Controller) unlock() {

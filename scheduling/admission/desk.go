@@ -59,15 +59,6 @@ func (d *desk) configure(o Options, by *detector) {
 	d.changed = true
 }
 
-// close refuses everything that waits, and everything that comes.
-func (d *desk) close() {
-	d.closed = true
-	for it := d.queues.Due(); it != nil; it = d.queues.Due() {
-		d.refuse(it.Of.(*Ticket), Closed, shuttingDown)
-	}
-	d.alarm.off()
-}
-
 // note keeps what happened to be told, if anybody wants to hear of it.
 func (d *desk) note(e event) {
 	if d.o.Hooks.want(e.kind) {
@@ -254,20 +245,6 @@ func (d *desk) arm() {
 }
 
 const leastRenewal = 100 * time.Millisecond
-
-// expire refuses those whose time is over.
-func (d *desk) expire() {
-	for it := d.queues.Due(); it != nil && it.Deadline <= d.now; it = d.queues.Due() {
-		t, waited := it.Of.(*Ticket), (d.now - it.Arrived).Round(time.Millisecond)
-		why, detail := TimedOut, "it waited for "+waited.String()
-		if d.seen(t.lane).Members() == 0 {
-			why, detail = NoEndpoint, "no endpoint came in "+waited.String()
-		}
-		d.refuse(t, why, detail)
-	}
-	d.changed = true
-	d.dispatch()
-}
 
 // placesFor returns what is to be asked for Ticket.Candidates; not ok of one that has ended.
 func (d *desk) placesFor(t *Ticket) (p places, ok bool) {

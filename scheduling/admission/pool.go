@@ -3,71 +3,9 @@ package admission
 import (
 	"time"
 
-	"github.com/inferpick/inferpick/scheduling/admission/internal/fair"
 	"github.com/inferpick/inferpick/scheduling/admission/internal/room"
 	"github.com/inferpick/inferpick/types"
 )
-
-// laneKey says which requests are alike as far as room goes: they have the same
-// candidates, and the same target if the detector asks for it.
-type laneKey struct {
-	candidates string
-	preferred  bool
-	ttft       time.Duration
-}
-
-// keyOf returns the key of an arrival's lane, and its Match if that counts.
-func keyOf(a *Arrival, target bool) (laneKey, func(*types.Endpoint) bool) {
-	key, match := laneKey{candidates: a.Candidates}, a.Match
-	if match == nil || key.candidates == "" {
-		key.candidates, match = "", nil
-	}
-	key.preferred = a.Preferred && key.candidates != ""
-	if target {
-		key.ttft = coarse(a.Request.SLO.TTFT)
-	}
-	return key, match
-}
-
-// coarse rounds a target down to a power of two of milliseconds.
-func coarse(d time.Duration) time.Duration {
-	if d <= 0 {
-		return 0
-	}
-	p := time.Millisecond
-	for 2*p <= d && p < time.Hour {
-		p *= 2
-	}
-	return p
-}
-
-// lane is the requests of one key: how full their candidates are, and what waits.
-type lane struct {
-	key     laneKey
-	match   func(*types.Endpoint) bool // nil: all
-	room    room.Lane
-	order   fair.Lane
-	ready   bool // all endpoints were asked about
-	touched time.Duration
-}
-
-func newLane(key laneKey, match func(*types.Endpoint) bool) *lane {
-	l := &lane{key: key, match: match}
-	l.order.Of, l.room.Of = l, l
-	return l
-}
-
-// cell is an endpoint of the pool, or one that is asked about to become one.
-type cell struct {
-	room   room.Endpoint
-	ep     *types.Endpoint // its newest reading
-	since  Since           // the reading
-	stale  bool            // what is kept of it knows that the reading is too old
-	asking int             // how many ask about it now
-	again  bool            // it is in pool.todo
-	gone   bool            // it was one
-	forget bool            // the Detector is to be told so
-}
 
 // pool is the endpoints, how full they are for each lane, and which of them are to be asked
 // about. It has no lock, and calls nothing of the user's.
@@ -93,6 +31,31 @@ func newPool() pool {
 	p := pool{byLoad: map[*types.Load]*cell{}, lanes: map[laneKey]*lane{}, whole: newLane(laneKey{}, nil), changes: noInstant}
 	p.whole.ready = true
 	p.table.AddLane(&p.whole.room)
+	return p
+}
+
+// keyOf returns the key of an arrival's lane, and its Match if that counts.
+func keyOf(a *Arrival, target bool) (laneKey, func(*types.Endpoint) bool) {
+	key, match := laneKey{candidates: a.Candidates}, a.Match
+	if match == nil || key.candidates == "" {
+		key.candidates, match = "", nil
+	}
+	key.preferred = a.Preferred && key.candidates != ""
+	if target {
+		key.ttft = coarse(a.Request.SLO.TTFT)
+	}
+	return key, match
+}
+
+// coarse rounds a target down to a power of two of milliseconds.
+func coarse(d time.Duration) time.Duration {
+	if d <= 0 {
+		return 0
+	}
+	p := time.Millisecond
+	for 2*p <= d && p < time.Hour {
+		p *= 2
+	}
 	return p
 }
 

@@ -104,3 +104,26 @@ func (d *desk) mayAllWait() bool {
 	}
 	return !slices.ContainsFunc(d.queues.Bands(), func(b *fair.Band) bool { return b.Queued > 0 && !d.o.Bands[b.Class].waits() })
 }
+
+// expire refuses those whose time is over.
+func (d *desk) expire() {
+	for it := d.queues.Due(); it != nil && it.Deadline <= d.now; it = d.queues.Due() {
+		t, waited := it.Of.(*Ticket), (d.now - it.Arrived).Round(time.Millisecond)
+		why, detail := TimedOut, "it waited for "+waited.String()
+		if d.seen(t.lane).Members() == 0 {
+			why, detail = NoEndpoint, "no endpoint came in "+waited.String()
+		}
+		d.refuse(t, why, detail)
+	}
+	d.changed = true
+	d.dispatch()
+}
+
+// close refuses everything that waits, and everything that comes.
+func (d *desk) close() {
+	d.closed = true
+	for it := d.queues.Due(); it != nil; it = d.queues.Due() {
+		d.refuse(it.Of.(*Ticket), Closed, shuttingDown)
+	}
+	d.alarm.off()
+}

@@ -56,7 +56,7 @@ func (d *desk) firstToken(t *Ticket) {
 }
 
 // done ends a ticket, once.
-func (d *desk) done(t *Ticket, out *types.Outcome) {
+func (d *desk) done(t *Ticket, out types.Outcome) {
 	switch t.state {
 	case ended:
 		return
@@ -67,8 +67,8 @@ func (d *desk) done(t *Ticket, out *types.Outcome) {
 		d.countsOf(t).Cancelled++
 		d.note(event{kind: toldCancelled, t: t, waited: d.now - t.item.Arrived})
 	default:
-		x, n := d.cellAt(t), d.whatItShows(t, out)
-		d.finish(t, out)
+		x, n := d.cellAt(t), d.whatItShows(t, &out)
+		d.finish(t, &out)
 		d.later(x, n)
 	}
 	d.changed = true

@@ -79,10 +79,20 @@ type label struct {
 
 // gate is the Controller of a Ticket.
 type gate interface {
-	lock() *desk // the end of a call that decides is unlock
+	enter() decider // until unlock
 	unlock()
-	peek(t *Ticket) (state, float64) // its charge
+	peek(t *Ticket) (s state, charge float64)
 	explain(t *Ticket) Report
+	candidates(t *Ticket, dst, eps []*types.Endpoint) []*types.Endpoint
+}
+
+// decider decides about tickets, while the lock of their Controller is held.
+type decider interface {
+	booked(t *Ticket, ep *types.Endpoint)
+	firstToken(t *Ticket)
+	done(t *Ticket, out types.Outcome)
+	onRevoke(t *Ticket, f func(*Refusal))
+	setPriority(t *Ticket, priority int)
 }
 
 // Request returns the request.
@@ -116,7 +126,7 @@ func (t *Ticket) Alive() { t.alive.Store(true) }
 // decided, and again when it went on to another endpoint. The next one is let in by
 // what the ledger says then.
 func (t *Ticket) Booked(ep *types.Endpoint) {
-	d := t.gate.lock()
+	d := t.gate.enter()
 	defer t.gate.unlock()
 	d.booked(t, ep)
 }
@@ -125,7 +135,7 @@ func (t *Ticket) Booked(ep *types.Endpoint) {
 // knows it. Where none is seen, as of an answer that is not streamed, it is not called: it
 // is presumed then, once first tokens have come of others, or would.
 func (t *Ticket) FirstToken() {
-	d := t.gate.lock()
+	d := t.gate.enter()
 	defer t.gate.unlock()
 	d.firstToken(t)
 }
@@ -133,9 +143,9 @@ func (t *Ticket) FirstToken() {
 // Done tells how the request ended, after the ledger knows it. The first call counts.
 // Of one that waits, it gives it up.
 func (t *Ticket) Done(out types.Outcome) {
-	d := t.gate.lock()
+	d := t.gate.enter()
 	defer t.gate.unlock()
-	d.done(t, &out)
+	d.done(t, out)
 }
 
 // OnRevoke says how the request can be ended while it runs, should one of a higher band
@@ -143,7 +153,7 @@ func (t *Ticket) Done(out types.Outcome) {
 // is called soon. Only requests of negative priority are ever revoked, and only with
 // Options.Revoke.
 func (t *Ticket) OnRevoke(f func(*Refusal)) {
-	d := t.gate.lock()
+	d := t.gate.enter()
 	defer t.gate.unlock()
 	d.onRevoke(t, f)
 }
@@ -152,7 +162,7 @@ func (t *Ticket) OnRevoke(f func(*Refusal)) {
 // had it come with that priority. Where its new band does not wait, or has no room, it
 // is refused. It does nothing for one that does not wait.
 func (t *Ticket) SetPriority(priority int) {
-	d := t.gate.lock()
+	d := t.gate.enter()
 	defer t.gate.unlock()
 	d.setPriority(t, priority)
 }
@@ -166,23 +176,7 @@ func (t *Ticket) SetPriority(priority int) {
 // it: to send a request from the prefix that it shares to whoever has room would fill the
 // others too.
 func (t *Ticket) Candidates(dst, eps []*types.Endpoint) []*types.Endpoint {
-	p, ok := t.places()
-	if !ok {
-		return eps
-	}
-	dst = p.of(dst, eps)
-	if p.panics != nil {
-		d := t.gate.lock()
-		defer t.gate.unlock()
-		d.failed(p.panics)
-	}
-	return dst
-}
-
-func (t *Ticket) places() (p places, ok bool) {
-	d := t.gate.lock()
-	defer t.gate.unlock()
-	return d.placesFor(t)
+	return t.gate.candidates(t, dst, eps)
 }
 
 // Explain returns why the request waits and what is before it, or that it does not.
