@@ -46,13 +46,9 @@ func after(at, d time.Duration) time.Duration {
 }
 
 // now reads the clock.
-func (l *timeline) now() (now time.Time, ok bool, failed *Panic) {
-	defer func() {
-		if failed = caught("Clock.Now", recover()); failed != nil {
-			ok = false
-		}
-	}()
-	return l.Now(), true, nil
+func (l *timeline) now() (now time.Time, failed *Panic) {
+	failed = guarded("Clock.Now", func() { now = l.Now() })
+	return now, failed
 }
 
 // present is the time of a Controller as of the last call.
@@ -80,16 +76,16 @@ type instants struct {
 func (c *instants) change(clock Clock) (failed *Panic) {
 	at := time.Duration(0)
 	if l := c.by.Load(); l != nil {
-		now, ok, failed := l.now()
-		if !ok {
+		now, failed := l.now()
+		if failed != nil {
 			return failed
 		}
 		at = now.Sub(l.start)
 	}
 	l := &timeline{Clock: clock}
 	_, l.real = clock.(realClock)
-	now, ok, failed := l.now()
-	if ok {
+	now, failed := l.now()
+	if failed == nil {
 		l.start = now.Add(-at)
 	}
 	c.by.Store(l)
@@ -111,8 +107,8 @@ func (c *instants) read() (i instant, failed *Panic) {
 		i.at = time.Since(i.line.start) // half of what time.Now costs
 		return i, nil
 	}
-	if i.wall, i.known, failed = i.line.now(); i.known {
-		i.at = i.wall.Sub(i.line.start)
+	if i.wall, failed = i.line.now(); failed == nil {
+		i.at, i.known = i.wall.Sub(i.line.start), true
 	}
 	return i, failed
 }
@@ -183,19 +179,16 @@ func (a *alarm) changed(number uint64, stop func()) (late func()) {
 // afterFunc is a Clock's; if that panics, the real one's: what waits must not do so for
 // ever.
 func afterFunc(clock Clock, d time.Duration, f func()) (stop func(), failed *Panic) {
-	defer func() {
-		if failed = caught("Clock.AfterFunc", recover()); failed != nil {
-			stop = realClock{}.AfterFunc(d, f)
-		}
-	}()
-	return clock.AfterFunc(d, f), nil
+	failed = guarded("Clock.AfterFunc", func() { stop = clock.AfterFunc(d, f) })
+	if failed != nil {
+		stop = realClock{}.AfterFunc(d, f)
+	}
+	return stop, failed
 }
 
-func stopTimer(stop func()) (failed *Panic) {
+func stopTimer(stop func()) *Panic {
 	if stop == nil {
 		return nil
 	}
-	defer func() { failed = caught("the stop of Clock.AfterFunc", recover()) }()
-	stop()
-	return nil
+	return guarded("the stop of Clock.AfterFunc", stop)
 }

@@ -72,6 +72,13 @@ func (p *Panic) Unwrap() error {
 	return err
 }
 
+// guarded calls a function of the user's, and returns its panic.
+func guarded(in string, f func()) (failed *Panic) {
+	defer func() { failed = caught(in, recover()) }()
+	f()
+	return nil
+}
+
 // caught makes a Panic of what was recovered, nil of nil.
 func caught(in string, value any) *Panic {
 	if value == nil {

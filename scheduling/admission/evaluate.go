@@ -29,10 +29,9 @@ func newDetector(d Detector) (all *detector, p *Panic) {
 		forgets: as[Forgetter](d), slots: as[SlotDetector](d),
 	}
 	if t := as[TargetDetector](d); t != nil {
-		defer func() { p = caught("TargetDetector.UsesTarget", recover()) }()
-		all.target = t.UsesTarget()
+		p = guarded("TargetDetector.UsesTarget", func() { all.target = t.UsesTarget() })
 	}
-	return all, nil
+	return all, p
 }
 
 // as returns a Detector as what it may be beside, nil if it is not: a Max is what any of
@@ -184,11 +183,9 @@ func (p *places) of(dst, eps []*types.Endpoint) []*types.Endpoint {
 }
 
 func (p *places) taken(ep *types.Endpoint) (fill float64) {
-	defer func() {
-		if failed := caught("SlotDetector.Slots", recover()); failed != nil {
-			fill = math.NaN()
-			p.panics = append(p.panics, failed)
-		}
-	}()
-	return p.d.slots.Slots(p.query, ep)
+	if failed := guarded("SlotDetector.Slots", func() { fill = p.d.slots.Slots(p.query, ep) }); failed != nil {
+		p.panics = append(p.panics, failed)
+		return math.NaN()
+	}
+	return fill
 }

@@ -141,13 +141,12 @@ const keptEvents = 1024
 
 // call tells one event, if it is still wanted.
 func (l *teller) call(h *Hooks, e *event) {
-	defer func() {
-		if p := caught(listeners[e.kind].name, recover()); p != nil && e.kind != toldFailed {
-			l.fail(p)
-		}
-	}()
-	if h.want(e.kind) {
-		listeners[e.kind].tell(h, e)
+	if !h.want(e.kind) {
+		return
+	}
+	to := &listeners[e.kind]
+	if p := guarded(to.name, func() { to.tell(h, e) }); e.kind != toldFailed {
+		l.fail(p)
 	}
 }
 
