@@ -137,7 +137,7 @@ func (d *Document) Elements(field string) ([]*Document, error) {
 		return nil, nil
 	}
 	if list.kind != '[' {
-		return nil, check.Errors{d.placed(list, &check.Error{Field: field, Value: list.any(true), Want: "a list"})}
+		return nil, check.Errors{d.placed(list, &check.Error{Field: field, Value: list.any(), Want: "a list"})}
 	}
 	docs := make([]*Document, len(list.inner))
 	for i, item := range list.inner {
@@ -170,4 +170,4 @@ func (d *Document) Locate(err error) error {
 }
 
 // Value returns the document as encoding/json would, with numbers as json.Number.
-func (d *Document) Value() (any, error) { return d.root.any(true), d.errs.Err() }
+func (d *Document) Value() (any, error) { return d.root.any(), d.errs.Err() }
