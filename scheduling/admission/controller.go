@@ -103,7 +103,9 @@ func (c *Controller) release() {
 	d := &c.desk
 	woken, alarm := d.woken, d.alarm.waits()
 	d.woken, d.lastWoken = nil, nil
-	c.teller.take(&d.events)
+	if len(d.events) > 0 {
+		c.teller.take(&d.events)
+	}
 	c.mu.Unlock()
 	if woken != nil {
 		defer wakeAll(woken) // whatever the others do

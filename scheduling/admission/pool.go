@@ -167,11 +167,9 @@ func (p *pool) question(q *question, x *cell, lanes []*room.Lane) {
 	x.room.Presume(p.now, p.ttft.Presumed())
 	x.asking++
 	p.version++
-	now := p.date()
-	*q = question{
-		d: p.detector, ep: x.ep, now: now, oldest: now.Add(-p.metricsTTL), presumed: x.room.Presumed(), lanes: lanes,
-		version: p.version, answers: p.spare[:0],
-	}
+	q.d, q.ep, q.lanes, q.version = p.detector, x.ep, lanes, p.version
+	q.now, q.presumed, q.answers = p.date(), x.room.Presumed(), p.spare[:0]
+	q.oldest = q.now.Add(-p.metricsTTL)
 	p.spare = nil
 }
 

@@ -75,9 +75,6 @@ func (l *teller) use(h Hooks) {
 
 // take adds events to those that are to be told.
 func (l *teller) take(events *[]event) {
-	if len(*events) == 0 {
-		return
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.events) == 0 {
