@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Checks collects what is wrong with options while it fills in their defaults:
@@ -57,15 +56,7 @@ func within[T Number](v, low, high T) bool {
 	return v >= low && (v <= high || unbounded(high)) && !math.IsInf(float64(v), 0)
 }
 
-func unbounded[T Number](high T) bool {
-	switch h := any(high).(type) {
-	case time.Duration:
-		return h == 0 || h == math.MaxInt64
-	case float64:
-		return h == 0 || h == math.MaxFloat64
-	}
-	return high == 0 || float64(high) >= math.MaxInt
-}
+func unbounded[T Number](high T) bool { return high == 0 || float64(high) >= math.MaxInt64 }
 
 // Interval says which values are allowed.
 func Interval[T Number](low, high T) string {

@@ -100,8 +100,6 @@ func (o *Options) listDir(path string) ([]stamp, error) {
 // ErrTooLarge is the error of files that have more than Options.MaxBytes.
 var ErrTooLarge = errors.New("more than")
 
-func isTooLarge(err error) bool { return errors.Is(err, ErrTooLarge) }
-
 // file reads what is at most left, and takes it off that. The file may be another by now, so
 // it must not be waited for.
 func (o *Options) file(path string, left *int64) ([]byte, error) {

@@ -3,6 +3,7 @@ package filewatch
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -139,7 +140,7 @@ func (o *Options) contents(list []stamp) (*Version, error) {
 		if f.Err == nil {
 			f.Data, f.Err = o.file(s.name, &left)
 		}
-		if f.Err != nil && (!s.inDir || isTooLarge(f.Err)) { // what is left out of a directory would be chance
+		if f.Err != nil && (!s.inDir || errors.Is(f.Err, ErrTooLarge)) { // what is left out of a directory would be chance
 			return nil, f.Err
 		}
 		fmt.Fprintf(h, "%q %d %v\n", f.Name, len(f.Data), f.Err)

@@ -43,7 +43,7 @@ func (r *decoder) decode(v any) error {
 
 // want notes that a value is another than is allowed.
 func (r *decoder) want(n *node, path, format string, args ...any) {
-	r.fail(n, &check.Error{Field: path, Value: n.any(true), Want: fmt.Sprintf(format, args...)})
+	r.fail(n, &check.Error{Field: path, Value: n.any(), Want: fmt.Sprintf(format, args...)})
 }
 
 func (r *decoder) fail(n *node, e *check.Error) { r.errs = append(r.errs, r.doc.placed(n, e)) }
@@ -77,7 +77,11 @@ func (r *decoder) value(n *node, v reflect.Value, path string, element bool) {
 	case reflect.Map:
 		r.table(n, v, path)
 	case reflect.Slice, reflect.Array:
-		r.list(n, v, path)
+		if areBytes(v.Type()) {
+			r.leaf(n, v, path)
+		} else {
+			r.list(n, v, path)
+		}
 	default:
 		r.leaf(n, v, path)
 	}
@@ -85,19 +89,34 @@ func (r *decoder) value(n *node, v reflect.Value, path string, element bool) {
 
 // itself reports whether v is of a type that reads itself, and lets it.
 func (r *decoder) itself(n *node, v reflect.Value, path string) bool {
-	switch v.Type() {
-	case reflect.TypeFor[time.Duration]():
-		r.duration(n, v, path)
-		return true
-	case reflect.TypeFor[time.Time]():
-		r.time(n, v, path)
-		return true
-	}
-	if !v.CanAddr() || v.Kind() == reflect.Pointer {
+	if v.Kind() == reflect.Pointer {
 		return false
 	}
 	var err error
+	nothing := n.kind == 'n' || n.kind == '"' && n.text == ""
 	switch to := v.Addr().Interface().(type) {
+	case *time.Duration:
+		d, bad := time.ParseDuration(n.text)
+		if nothing {
+			break
+		}
+		if n.kind != '"' || bad != nil || d <= 0 {
+			r.want(n, path, "a duration above 0 such as \"300ms\" or \"5s\"")
+			break
+		}
+		*to = d
+	case *time.Time:
+		var t time.Time
+		bad := t.UnmarshalText([]byte(n.text))
+		if nothing {
+			break
+		}
+		// In UTC the year may leave what RFC 3339 can write.
+		if t = t.UTC(); n.kind != '"' || bad != nil || t.Year() < 0 || t.Year() > 9999 {
+			r.want(n, path, "a time in RFC 3339 such as \"2026-01-31T12:00:00Z\"")
+			break
+		}
+		*to = t
 	case json.Unmarshaler:
 		err = to.UnmarshalJSON(r.doc.data[n.start:n.end:n.end])
 	case encoding.TextUnmarshaler:
@@ -115,32 +134,6 @@ func (r *decoder) itself(n *node, v reflect.Value, path string) bool {
 		r.fail(n, e)
 	}
 	return true
-}
-
-func (r *decoder) duration(n *node, v reflect.Value, path string) {
-	if n.kind == 'n' || n.kind == '"' && n.text == "" {
-		return
-	}
-	d, err := time.ParseDuration(n.text)
-	if n.kind != '"' || err != nil || d <= 0 {
-		r.want(n, path, "a duration above 0 such as \"300ms\" or \"5s\"")
-		return
-	}
-	v.SetInt(int64(d))
-}
-
-func (r *decoder) time(n *node, v reflect.Value, path string) {
-	if n.kind == 'n' || n.kind == '"' && n.text == "" {
-		return
-	}
-	var t time.Time
-	err := t.UnmarshalText([]byte(n.text))
-	// In UTC the year may leave what RFC 3339 can write.
-	if t = t.UTC(); n.kind != '"' || err != nil || t.Year() < 0 || t.Year() > 9999 {
-		r.want(n, path, "a time in RFC 3339 such as \"2026-01-31T12:00:00Z\"")
-		return
-	}
-	v.Set(reflect.ValueOf(t))
 }
 
 func (r *decoder) object(n *node, v reflect.Value, path string) {
@@ -201,12 +194,6 @@ func (r *decoder) table(n *node, v reflect.Value, path string) {
 }
 
 func (r *decoder) list(n *node, v reflect.Value, path string) {
-	if v.Kind() == reflect.Slice && v.Type().Elem().Kind() == reflect.Uint8 {
-		if n.kind != '"' || json.Unmarshal(r.doc.data[n.start:n.end], v.Addr().Interface()) != nil {
-			r.want(n, path, "bytes in base64")
-		}
-		return
-	}
 	switch {
 	case n.kind != '[':
 		r.want(n, path, "a list")
@@ -226,71 +213,52 @@ func (r *decoder) list(n *node, v reflect.Value, path string) {
 
 // leaf reads what has nothing inside.
 func (r *decoder) leaf(n *node, v reflect.Value, path string) {
-	ok := false
-	switch k := v.Kind(); k {
-	case reflect.Interface:
-		if v.NumMethod() > 0 {
-			panic(fmt.Sprintf("strictjson: %s is a %v, which cannot be decoded", path, v.Type()))
-		}
-		v.Set(reflect.ValueOf(n.any(false)))
-		return
-	case reflect.String:
-		if ok = n.kind == '"'; ok {
-			v.SetString(n.text)
-		}
-	case reflect.Bool:
-		if ok = n.kind == 't' || n.kind == 'f'; ok {
-			v.SetBool(n.kind == 't')
-		}
-	case reflect.Float32, reflect.Float64:
-		x, err := strconv.ParseFloat(n.text, v.Type().Bits())
-		if ok = n.kind == 0 && err == nil; ok {
-			v.SetFloat(x)
-		}
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		x, err := strconv.ParseInt(n.text, 10, v.Type().Bits())
-		if ok = n.kind == 0 && err == nil; ok {
-			v.SetInt(x)
-		}
-	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		x, err := strconv.ParseUint(n.text, 10, v.Type().Bits())
-		if ok = n.kind == 0 && err == nil; ok {
-			v.SetUint(x)
-		}
-	default:
+	want := name(v.Type())
+	if want == "" {
 		panic(fmt.Sprintf("strictjson: %s is a %v, which cannot be decoded", path, v.Type()))
 	}
-	if !ok {
-		r.want(n, path, "%s", name(v.Type()))
+	if v.Kind() == reflect.Interface {
+		v.SetZero() // or what it holds would be read into
+	}
+	if areBytes(v.Type()) && n.kind != '"' || json.Unmarshal(r.doc.data[n.start:n.end], v.Addr().Interface()) != nil {
+		r.want(n, path, "%s", want)
 	}
 }
 
-// name says which JSON a type is read from.
+// areBytes reports whether a type is read from text in base64.
+func areBytes(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8
+}
+
+// name says which JSON a type is read from; "" if from none.
 func name(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Struct, reflect.Map:
 		return "an object"
 	case reflect.Slice, reflect.Array:
+		if areBytes(t) {
+			return "bytes in base64"
+		}
 		return "a list"
 	case reflect.Float32, reflect.Float64:
 		return "a number"
 	case reflect.Bool:
 		return "true or false"
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+	case reflect.String:
+		return "a string"
+	case reflect.Int, reflect.Int64:
+		return "an integer" // how large it may be matters to nobody
+	case reflect.Int8, reflect.Int16, reflect.Int32:
 		low := int64(-1) << (t.Bits() - 1)
-		return integer(t, fmt.Sprintf("from %d to %d", low, -(low+1)))
+		return fmt.Sprintf("an integer from %d to %d", low, -(low + 1))
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return integer(t, fmt.Sprintf("from 0 to %d", ^uint64(0)>>(64-t.Bits())))
+		return fmt.Sprintf("an integer from 0 to %d", ^uint64(0)>>(64-t.Bits()))
 	case reflect.Pointer:
 		return name(t.Elem())
+	case reflect.Interface:
+		if t.NumMethod() == 0 {
+			return "any value"
+		}
 	}
-	return "a string"
-}
-
-// integer says how large one may be, if that could matter to anybody.
-func integer(t reflect.Type, bounds string) string {
-	if t.Kind() == reflect.Int || t.Kind() == reflect.Int64 {
-		return "an integer"
-	}
-	return "an integer " + bounds
+	return ""
 }

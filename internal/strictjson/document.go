@@ -21,9 +21,6 @@ type Options struct {
 	Line    int    // of the file at which the document begins, if it is a part of it; 0: 1
 	// Unknown, if set, hears of each unknown field, which then is no error.
 	Unknown func(*check.Error)
-	// Place, if set, returns the line and column of a field, or as much of its path as there
-	// is: for JSON that was made of something else, such as YAML.
-	Place func(field string) (line, column int)
 }
 
 // Document is JSON whose places are known.
@@ -110,22 +107,15 @@ func (o *Options) place(data []byte, at int) (line, column int) {
 	return max(o.Line, 1) + bytes.Count(before, []byte("\n")), at - bytes.LastIndexByte(before, '\n')
 }
 
-// placed fills in whose error it is and the place of a node, or by o.Place of the field.
+// placed fills in whose error it is and the place of a node.
 func (d *Document) placed(n *node, e *check.Error) *check.Error {
 	e.Package, e.File = d.o.Package, d.o.File
-	if d.o.Place != nil {
-		e.Line, e.Column = d.o.Place(e.Field)
-	} else {
-		e.Line, e.Column = d.o.place(d.data, n.at)
-	}
+	e.Line, e.Column = d.o.place(d.data, n.at)
 	return e
 }
 
 // Place returns line and column of a field, or of what it is in as far as that is there.
 func (d *Document) Place(field string) (line, column int) {
-	if d.o.Place != nil {
-		return d.o.Place(field)
-	}
 	return d.o.place(d.data, d.root.find(field).at)
 }
 
@@ -147,7 +137,7 @@ func (d *Document) Elements(field string) ([]*Document, error) {
 		return nil, nil
 	}
 	if list.kind != '[' {
-		return nil, check.Errors{d.placed(list, &check.Error{Field: field, Value: list.any(true), Want: "a list"})}
+		return nil, check.Errors{d.placed(list, &check.Error{Field: field, Value: list.any(), Want: "a list"})}
 	}
 	docs := make([]*Document, len(list.inner))
 	for i, item := range list.inner {
@@ -180,4 +170,4 @@ func (d *Document) Locate(err error) error {
 }
 
 // Value returns the document as encoding/json would, with numbers as json.Number.
-func (d *Document) Value() (any, error) { return d.root.any(true), d.errs.Err() }
+func (d *Document) Value() (any, error) { return d.root.any(), d.errs.Err() }

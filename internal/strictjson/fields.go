@@ -3,6 +3,7 @@ package strictjson
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 )
 
@@ -17,16 +18,21 @@ type field struct {
 // two that are embedded alike are a mistake in the program.
 func fieldsOf(t reflect.Type) (fields map[string]field, names []string) {
 	fields = map[string]field{}
-	var named [][]int // embedded structs that have a name: what is in them is theirs
-	for _, f := range reflect.VisibleFields(t) {
+	names = addFields(fields, nil, t, nil)
+	return fields, names
+}
+
+// addFields adds those of a struct that is embedded at an index.
+func addFields(fields map[string]field, names []string, t reflect.Type, at []int) []string {
+	for i := range t.NumField() {
+		f, index := t.Field(i), append(slices.Clip(at), i)
 		tag := f.Tag.Get("json")
 		name, _, _ := strings.Cut(tag, ",")
-		embedded := f.Anonymous && isStruct(f.Type)
-		inside := inAnyOf(f.Index, named)
-		if embedded && name != "" {
-			named = append(named, f.Index)
+		if in := structOf(f.Type); f.Anonymous && name == "" && in != nil {
+			names = addFields(fields, names, in, index)
+			continue
 		}
-		if embedded && name == "" || inside || !f.IsExported() || tag == "-" {
+		if !f.IsExported() || tag == "-" {
 			continue
 		}
 		if name == "" {
@@ -34,29 +40,28 @@ func fieldsOf(t reflect.Type) (fields map[string]field, names []string) {
 		}
 		old, twice := fields[name]
 		switch {
-		case twice && len(old.index) == len(f.Index):
+		case twice && len(old.index) == len(index):
 			panic(fmt.Sprintf("strictjson: %v has the field %s twice", t, name))
-		case twice && len(old.index) < len(f.Index):
+		case twice && len(old.index) < len(index):
 			continue
-		case !twice:
-			names = append(names, name)
+		case twice:
+			names = slices.DeleteFunc(names, func(n string) bool { return n == name })
 		}
-		fields[name] = field{index: f.Index, open: f.Tag.Get("strictjson") == "open"}
+		names = append(names, name)
+		fields[name] = field{index: index, open: f.Tag.Get("strictjson") == "open"}
 	}
-	return fields, names
+	return names
 }
 
-func isStruct(t reflect.Type) bool {
-	return t.Kind() == reflect.Struct || t.Kind() == reflect.Pointer && t.Elem().Kind() == reflect.Struct
-}
-
-func inAnyOf(index []int, outer [][]int) bool {
-	for _, o := range outer {
-		if len(index) > len(o) && reflect.DeepEqual(index[:len(o)], o) {
-			return true
-		}
+// structOf returns a struct, also of a pointer to one; nil: it is none.
+func structOf(t reflect.Type) reflect.Type {
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
 	}
-	return false
+	if t.Kind() != reflect.Struct {
+		return nil
+	}
+	return t
 }
 
 // settable returns the field of v at an index, for which it makes embedded structs.

@@ -132,19 +132,19 @@ func (p *parser) pass() {
 	p.at += len(raw)
 }
 
-// any returns the value as encoding/json does.
-func (n *node) any(numbers bool) any {
+// any returns the value as encoding/json does, with numbers as json.Number.
+func (n *node) any() any {
 	switch n.kind {
 	case '{':
 		m := make(map[string]any, len(n.names))
 		for i, name := range n.names {
-			m[name] = n.inner[i].any(numbers)
+			m[name] = n.inner[i].any()
 		}
 		return m
 	case '[':
 		list := make([]any, len(n.inner))
 		for i, item := range n.inner {
-			list[i] = item.any(numbers)
+			list[i] = item.any()
 		}
 		return list
 	case '"':
@@ -154,11 +154,7 @@ func (n *node) any(numbers bool) any {
 	case 'n':
 		return nil
 	}
-	if numbers {
-		return json.Number(n.text)
-	}
-	f, _ := strconv.ParseFloat(n.text, 64)
-	return f
+	return json.Number(n.text)
 }
 
 // member returns the value of a member of an object, nil if there is none.

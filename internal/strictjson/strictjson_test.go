@@ -210,11 +210,6 @@ p: f:2:3: list[0] has "labels": more`)
 	require.EqualError(t, doc.Locate(cause), "p: f: cause")
 }
 
-func TestPlacesOfOthers(t *testing.T) {
-	o := strictjson.Options{File: "f.yaml", Place: func(field string) (int, int) { return len(field), 7 }}
-	require.EqualError(t, strictjson.Decode([]byte(`{"small": 1.5}`), new(config), o), "f.yaml:5:7: small is 1.5, want an integer from -128 to 127")
-}
-
 func TestParseAll(t *testing.T) {
 	docs, err := strictjson.ParseAll([]byte(" {\"small\": 1}\n\n{\"small\":\n\"x\"} "), strictjson.Options{})
 	require.NoError(t, err)

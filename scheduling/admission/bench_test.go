@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -128,18 +129,21 @@ type controllerQueue struct {
 	b    *testing.B
 	c    *admission.Controller
 	eps  []*types.Endpoint
-	free []bool
-	let  []*admission.Ticket
+	free [benchBatch]atomic.Bool
+	// The timer of the Controller may be at work when a place becomes free: then it lets
+	// the next one in, perhaps after Put has returned.
+	let [benchBatch]atomic.Pointer[admission.Ticket]
+	n   atomic.Int64 // of let
 }
 
 func newControllerQueue(b *testing.B, fairness admission.Fairness, order admission.Order) *controllerQueue {
-	q := &controllerQueue{b: b, free: make([]bool, benchBatch)}
+	q := &controllerQueue{b: b}
 	c, err := admission.New(admission.Options{
-		Hooks:    admission.Hooks{Dispatched: func(t *admission.Ticket, _ time.Duration) { q.let = append(q.let, t) }},
+		Hooks:    admission.Hooks{Dispatched: func(t *admission.Ticket, _ time.Duration) { q.let[q.n.Add(1)-1].Store(t) }},
 		Fairness: fairness, MaxRequests: 2 * benchQueued,
 		Bands: []admission.Band{{Name: "all", MaxWait: time.Hour}},
 		Detector: admission.DetectorFunc(func(_ admission.Query, ep *types.Endpoint) float64 {
-			if q.free[ep.Slot] {
+			if q.free[ep.Slot].Load() {
 				return 0
 			}
 			return 1
@@ -166,20 +170,28 @@ func (q *controllerQueue) enqueue(req *types.Request) {
 }
 
 func (q *controllerQueue) dispatch(place int) {
-	q.free[place] = true
+	q.free[place].Store(true)
 	q.c.Put(q.eps[place])
-	if len(q.let) != place+1 {
-		q.b.Fatalf("%d are let in, want %d", len(q.let), place+1)
+	if q.let[place].Load() == nil {
+		q.await(place)
+	}
+}
+
+func (q *controllerQueue) await(place int) {
+	for start := time.Now(); q.let[place].Load() == nil; runtime.Gosched() {
+		if time.Since(start) > 10*time.Second {
+			q.b.Fatalf("%d are let in, want %d", q.n.Load(), place+1)
+		}
 	}
 }
 
 func (q *controllerQueue) rest(place int) {
-	q.free[place] = false
-	t := q.let[place]
+	q.free[place].Store(false)
+	t := q.let[place].Swap(nil)
 	t.Booked(q.eps[place])
 	t.Done(types.Outcome{})
-	if place == len(q.let)-1 {
-		q.let = q.let[:0]
+	if place == benchBatch-1 {
+		q.n.Store(0)
 	}
 }
 

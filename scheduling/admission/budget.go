@@ -102,7 +102,7 @@ type use struct {
 	tokens        float64
 }
 
-// excess is a Budget that is used up.
+// excess is a Budget that is used up; the zero value is none.
 type excess struct {
 	why    Reason
 	detail string
@@ -111,33 +111,29 @@ type excess struct {
 
 // spend takes what a request is expected to use off all its budgets, or off none and
 // says which is used up.
-func (b *budgets) spend(u use, now time.Duration) (spent []*meter, over *excess) {
+func (b *budgets) spend(u use, now time.Duration) (spent []*meter, over excess) {
 	for i := range b.of {
 		m := b.meterOf(i, u, now)
 		if m == nil {
 			continue
 		}
 		spent = append(spent, m)
-		var longest time.Duration
-		if over != nil {
-			longest = over.wait
-		}
-		if w := m.wait(m.requests, 1, m.RequestsPerMinute); w > longest {
-			over, longest = &excess{Requests, fmt.Sprintf("the budget of %v is %g requests per minute", m.Budget, m.RequestsPerMinute), w}, w
+		if w := m.wait(m.requests, 1, m.RequestsPerMinute); w > over.wait {
+			over = excess{Requests, fmt.Sprintf("the budget of %v is %g requests per minute", m.Budget, m.RequestsPerMinute), w}
 		}
 		// What is larger than the whole budget passes when that is full: it would never else.
-		if w := m.wait(m.tokens, min(u.tokens, m.TokensPerMinute*m.Burst), m.TokensPerMinute); w > longest {
-			over = &excess{Tokens, fmt.Sprintf("the budget of %v is %g tokens per minute", m.Budget, m.TokensPerMinute), w}
+		if w := m.wait(m.tokens, min(u.tokens, m.TokensPerMinute*m.Burst), m.TokensPerMinute); w > over.wait {
+			over = excess{Tokens, fmt.Sprintf("the budget of %v is %g tokens per minute", m.Budget, m.TokensPerMinute), w}
 		}
 	}
-	if over != nil {
+	if over.wait > 0 {
 		return nil, over
 	}
 	for _, m := range spent {
 		m.requests--
 		m.tokens -= u.tokens
 	}
-	return spent, nil
+	return spent, over
 }
 
 // wait returns when there will be enough.

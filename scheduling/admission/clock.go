@@ -46,46 +46,50 @@ func after(at, d time.Duration) time.Duration {
 }
 
 // now reads the clock.
-func (l *timeline) now() (now time.Time, ok bool, failed *Panic) {
-	defer func() {
-		if failed = caught("Clock.Now", recover()); failed != nil {
-			ok = false
-		}
-	}()
-	return l.Now(), true, nil
+func (l *timeline) now() (now time.Time, failed *Panic) {
+	failed = guarded("Clock.Now", func() { now = l.Now() })
+	return now, failed
 }
 
-// instants is the time of a Controller. Read and set are called without its lock, the rest
-// with it.
-type instants struct {
-	by atomic.Pointer[timeline]
-
+// present is the time of a Controller as of the last call.
+type present struct {
 	now    time.Duration // since the Controller was made; it never goes back
-	line   *timeline     // that this is by
 	wall   time.Time     // what the Clock said at wallAt
 	wallAt time.Duration // now, or a little ago
 }
 
-// set goes on from at by a Clock.
-func (c *instants) set(clock Clock, at time.Duration) (failed *Panic) {
-	l := &timeline{Clock: clock}
-	_, l.real = clock.(realClock)
-	now, ok, failed := l.now()
-	if ok {
-		l.start = now.Add(-at)
+// date is now, as the Clock has it.
+func (p *present) date() time.Time {
+	if p.now == p.wallAt {
+		return p.wall
 	}
-	c.by.Store(l)
-	return failed
+	return p.wall.Add(p.now - p.wallAt)
+}
+
+// instants is the clock of a Controller. Take is called with its lock, the rest without.
+type instants struct {
+	by   atomic.Pointer[timeline]
+	line *timeline // that the present is by
 }
 
 // change goes on by another Clock.
 func (c *instants) change(clock Clock) (failed *Panic) {
-	l := c.by.Load()
-	now, ok, failed := l.now()
-	if !ok {
-		return failed
+	at := time.Duration(0)
+	if l := c.by.Load(); l != nil {
+		now, failed := l.now()
+		if failed != nil {
+			return failed
+		}
+		at = now.Sub(l.start)
 	}
-	return c.set(clock, now.Sub(l.start))
+	l := &timeline{Clock: clock}
+	_, l.real = clock.(realClock)
+	now, failed := l.now()
+	if failed == nil {
+		l.start = now.Add(-at)
+	}
+	c.by.Store(l)
+	return failed
 }
 
 // instant is a reading of the clock.
@@ -103,40 +107,32 @@ func (c *instants) read() (i instant, failed *Panic) {
 		i.at = time.Since(i.line.start) // half of what time.Now costs
 		return i, nil
 	}
-	if i.wall, i.known, failed = i.line.now(); i.known {
-		i.at = i.wall.Sub(i.line.start)
+	if i.wall, failed = i.line.now(); failed == nil {
+		i.at, i.known = i.wall.Sub(i.line.start), true
 	}
 	return i, failed
 }
 
 // take makes a reading the present, unless it is older than that.
-func (c *instants) take(i instant) {
+func (c *instants) take(i instant, p *present) {
 	l := i.line
 	if i.known && l.start.IsZero() {
-		i.at = c.now
+		i.at = p.now
 		l = &timeline{Clock: l.Clock, start: i.wall.Add(-i.at)}
 		c.by.Store(l)
 	}
-	if l.real && (l != c.line || i.at-c.wallAt >= wallKept) {
+	if l.real && (l != c.line || i.at-p.wallAt >= wallKept) {
 		i.wall, i.known = time.Now(), true
 	}
 	c.line = l
-	c.now = max(c.now, i.at)
-	if i.known && i.at >= c.wallAt {
-		c.wall, c.wallAt = i.wall, i.at
+	p.now = max(p.now, i.at)
+	if i.known && i.at >= p.wallAt {
+		p.wall, p.wallAt = i.wall, i.at
 	}
 }
 
 // wallKept is for how long the wall clock is believed to go on as the other does.
 const wallKept = 100 * time.Millisecond
-
-// date is now, as the Clock has it.
-func (c *instants) date() time.Time {
-	if c.now == c.wallAt {
-		return c.wall
-	}
-	return c.wall.Add(c.now - c.wallAt)
-}
 
 // alarm is the one timer of a Controller, guarded by its lock.
 type alarm struct {
@@ -183,19 +179,16 @@ func (a *alarm) changed(number uint64, stop func()) (late func()) {
 // afterFunc is a Clock's; if that panics, the real one's: what waits must not do so for
 // ever.
 func afterFunc(clock Clock, d time.Duration, f func()) (stop func(), failed *Panic) {
-	defer func() {
-		if failed = caught("Clock.AfterFunc", recover()); failed != nil {
-			stop = realClock{}.AfterFunc(d, f)
-		}
-	}()
-	return clock.AfterFunc(d, f), nil
+	failed = guarded("Clock.AfterFunc", func() { stop = clock.AfterFunc(d, f) })
+	if failed != nil {
+		stop = realClock{}.AfterFunc(d, f)
+	}
+	return stop, failed
 }
 
-func stopTimer(stop func()) (failed *Panic) {
+func stopTimer(stop func()) *Panic {
 	if stop == nil {
 		return nil
 	}
-	defer func() { failed = caught("the stop of Clock.AfterFunc", recover()) }()
-	stop()
-	return nil
+	return guarded("the stop of Clock.AfterFunc", stop)
 }

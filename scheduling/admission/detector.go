@@ -81,6 +81,14 @@ func (q Query) owed(ep *types.Endpoint) float64 {
 	return tokens * q.prefilling(ep) / max(float64(ep.Load.Prefilling()), 1)
 }
 
+// reported returns how many requests wait and run by the last reading; not ok if it does not
+// tell of both.
+func reported(ep *types.Endpoint) (waiting, running float64, ok bool) {
+	waiting, ok = ep.Metrics.Waiting.Value()
+	running, ok2 := ep.Metrics.Running.Value()
+	return waiting, running, ok && ok2
+}
+
 // TargetDetector is a Detector whose answer depends on Query.TTFT.
 type TargetDetector interface {
 	Detector
@@ -269,22 +277,27 @@ type LearnedBacklog struct {
 	Least int `json:"least"`
 	Most  int `json:"most"`
 
-	rate learned // tokens a second of an endpoint of speed 1, the median
+	rate rate // the median
 }
 
-// learned is a positive number that is learned, 0 until it is. It may be read at any time,
-// and is changed under mu.
-type learned struct {
+// rate is how many tokens of prompts an endpoint of Capacity.Speed 1 works off in a second, 0
+// until that is known. It may be read at any time, and is changed under mu.
+type rate struct {
 	bits atomic.Uint64
 	mu   sync.Mutex
 }
 
-func (l *learned) value() float64 { return math.Float64frombits(l.bits.Load()) }
+func (r *rate) value() float64 { return math.Float64frombits(r.bits.Load()) }
 
-func (l *learned) change(f func(now float64) float64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.bits.Store(math.Float64bits(f(l.value())))
+// learn makes the rate what f makes of it and of what was seen.
+func (r *rate) learn(ep *types.Endpoint, tokens int64, took time.Duration, f func(rate, seen float64) float64) {
+	if tokens < leastLearned || took <= 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	seen := float64(tokens) / took.Seconds() / speed(ep)
+	r.bits.Store(math.Float64bits(f(r.value(), seen)))
 }
 
 // Fill implements Detector.
@@ -307,11 +320,7 @@ func (b *LearnedBacklog) Fill(q Query, ep *types.Endpoint) float64 {
 // there is to learn from is wrong, for prompts that were believed to be cached, or not to
 // be, or that waited for something else.
 func (b *LearnedBacklog) FirstToken(ep *types.Endpoint, tokens int64, took time.Duration) {
-	if tokens < leastLearned || took <= 0 {
-		return
-	}
-	seen := float64(tokens) / took.Seconds() / speed(ep)
-	b.rate.change(func(rate float64) float64 {
+	b.rate.learn(ep, tokens, took, func(rate, seen float64) float64 {
 		switch {
 		case rate == 0:
 			return seen
@@ -343,49 +352,6 @@ func (b Backlog) Fill(q Query, ep *types.Endpoint) float64 {
 	return q.owed(ep) / float64(b.Tokens)
 }
 
-// Max is the fullest that any of several detectors says; what one does not know the
-// others decide.
-type Max []Detector
-
-// Fill implements Detector.
-func (m Max) Fill(q Query, ep *types.Endpoint) float64 {
-	fill := math.NaN()
-	for _, d := range m {
-		fill = fuller(fill, d.Fill(q, ep))
-	}
-	return fill
-}
-
-// Slots implements SlotDetector.
-func (m Max) Slots(q Query, ep *types.Endpoint) float64 {
-	fill := math.NaN()
-	for _, d := range m {
-		if s, ok := d.(SlotDetector); ok {
-			fill = fuller(fill, s.Slots(q, ep))
-		}
-	}
-	return fill
-}
-
-// UsesTarget implements TargetDetector.
-func (m Max) UsesTarget() bool {
-	for _, d := range m {
-		if t, ok := d.(TargetDetector); ok && t.UsesTarget() {
-			return true
-		}
-	}
-	return false
-}
-
-// FirstToken implements Learner.
-func (m Max) FirstToken(ep *types.Endpoint, tokens int64, took time.Duration) {
-	for _, d := range m {
-		if l, ok := d.(Learner); ok {
-			l.FirstToken(ep, tokens, took)
-		}
-	}
-}
-
 // PredictedTTFT takes an endpoint as full when a request that is sent there would get
 // its first token later than it should: the tokens of prompts that are owed there
 // take longer than the target. How fast an endpoint works them off is learned from
@@ -397,7 +363,7 @@ type PredictedTTFT struct {
 	// a second, until it is known better. Default 10,000.
 	Rate float64 `json:"rate"`
 
-	rate learned
+	rate rate
 }
 
 // Bounds of what is learned from: a prompt of a few tokens says how long a
@@ -431,41 +397,10 @@ func (p *PredictedTTFT) UsesTarget() bool { return true }
 
 // FirstToken implements Learner.
 func (p *PredictedTTFT) FirstToken(ep *types.Endpoint, tokens int64, took time.Duration) {
-	if tokens < leastLearned || took <= 0 {
-		return
-	}
-	seen := float64(tokens) / took.Seconds() / speed(ep)
-	p.rate.change(func(rate float64) float64 {
+	p.rate.learn(ep, tokens, took, func(rate, seen float64) float64 {
 		rate = p.known(rate)
 		return rate + learning*(min(max(seen, rate/4), rate*4)-rate)
 	})
-}
-
-// Served implements ServiceLearner.
-func (m Max) Served(ep *types.Endpoint, s Served) {
-	for _, d := range m {
-		if l, ok := d.(ServiceLearner); ok {
-			l.Served(ep, s)
-		}
-	}
-}
-
-// Reading implements ReadingLearner.
-func (m Max) Reading(ep *types.Endpoint, since Since) {
-	for _, d := range m {
-		if l, ok := d.(ReadingLearner); ok {
-			l.Reading(ep, since)
-		}
-	}
-}
-
-// Forget implements Forgetter.
-func (m Max) Forget(ep *types.Endpoint) {
-	for _, d := range m {
-		if l, ok := d.(Forgetter); ok {
-			l.Forget(ep)
-		}
-	}
 }
 
 // def gives a field its default.
@@ -485,17 +420,10 @@ func speed(ep *types.Endpoint) float64 {
 
 var (
 	_ Detector       = Utilization{}
-	_ Detector       = Concurrency{}
 	_ Detector       = Backlog{}
-	_ Detector       = (*LearnedBacklog)(nil)
 	_ Detector       = DetectorFunc(nil)
-	_ TargetDetector = Max{}
-	_ TargetDetector = (*PredictedTTFT)(nil)
-	_ Learner        = Max{}
-	_ ReadingLearner = Max{}
-	_ ServiceLearner = Max{}
-	_ SlotDetector   = Max{}
 	_ SlotDetector   = Concurrency{}
 	_ Learner        = (*LearnedBacklog)(nil)
 	_ Learner        = (*PredictedTTFT)(nil)
+	_ TargetDetector = (*PredictedTTFT)(nil)
 )

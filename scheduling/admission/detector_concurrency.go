@@ -48,7 +48,10 @@ const (
 
 // Fill implements Detector.
 func (l *LearnedConcurrency) Fill(q Query, ep *types.Endpoint) float64 {
-	if ep.Load == nil || reportsRequests(q, ep) {
+	if ep.Load == nil {
+		return math.NaN()
+	}
+	if _, _, known := reported(ep); known && q.fresh(ep) {
 		return math.NaN()
 	}
 	size := float64(ep.Capacity.MaxConcurrency)
@@ -60,13 +63,6 @@ func (l *LearnedConcurrency) Fill(q Query, ep *types.Endpoint) float64 {
 
 // Slots implements SlotDetector.
 func (l *LearnedConcurrency) Slots(q Query, ep *types.Endpoint) float64 { return l.Fill(q, ep) }
-
-// reportsRequests reports whether it is known how many requests run and wait.
-func reportsRequests(q Query, ep *types.Endpoint) bool {
-	_, ok := ep.Metrics.Waiting.Value()
-	_, ok2 := ep.Metrics.Running.Value()
-	return ok && ok2 && q.fresh(ep)
-}
 
 func (l *LearnedConcurrency) sizeAt(ep *types.Endpoint) float64 {
 	l.mu.RLock()

@@ -63,11 +63,11 @@ func (b *LearnedBatch) Fill(q Query, ep *types.Endpoint) float64 {
 	}
 	// One more must fit: what is kept is whole places.
 	taken := (inFlight(q, ep) + 1) / (places + 1)
-	if free := 1 - keptPlaces; taken <= free {
+	const free = 1 - keptPlaces
+	if taken <= free {
 		return taken / free * keptFill
-	} else {
-		return keptFill + (taken-free)/keptPlaces*(1-keptFill)
 	}
+	return keptFill + (taken-free)/keptPlaces*(1-keptFill)
 }
 
 // placesAt returns how many places an endpoint has, those included that are tried;
@@ -103,9 +103,8 @@ func (b *LearnedBatch) Slots(q Query, ep *types.Endpoint) float64 { return b.Fil
 // and what the ledger says happened since.
 func inFlight(q Query, ep *types.Endpoint) float64 {
 	own := float64(ep.Load.Requests())
-	w, ok := ep.Metrics.Waiting.Value()
-	r, ok2 := ep.Metrics.Running.Value()
-	if !ok || !ok2 || !q.fresh(ep) {
+	w, r, ok := reported(ep)
+	if !ok || !q.fresh(ep) {
 		return own
 	}
 	return max(w+r+own-float64(ep.Sent.Requests), own, 0)
@@ -113,9 +112,8 @@ func inFlight(q Query, ep *types.Endpoint) float64 {
 
 // Reading implements ReadingLearner.
 func (b *LearnedBatch) Reading(ep *types.Endpoint, since Since) {
-	w, ok := ep.Metrics.Waiting.Value()
-	r, ok2 := ep.Metrics.Running.Value()
-	if !ok || !ok2 || ep.Load == nil {
+	w, r, ok := reported(ep)
+	if !ok || ep.Load == nil {
 		return
 	}
 	b.mu.Lock()

@@ -55,13 +55,6 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("admission: request of priority %d (%s) refused: %s", r.Priority, r.Band, r.Detail)
 }
 
-func asError(r *Refusal) error {
-	if r == nil {
-		return nil
-	}
-	return r
-}
-
 // Panic is what Hooks.Failed is told of a function of the user's that panicked.
 type Panic struct {
 	// In is the function, such as "Detector.Fill" or "Hooks.Queued".
@@ -77,6 +70,13 @@ func (p *Panic) Error() string { return fmt.Sprintf("admission: %s panicked: %v"
 func (p *Panic) Unwrap() error {
 	err, _ := p.Value.(error)
 	return err
+}
+
+// guarded calls a function of the user's, and returns its panic.
+func guarded(in string, f func()) (failed *Panic) {
+	defer func() { failed = caught(in, recover()) }()
+	f()
+	return nil
 }
 
 // caught makes a Panic of what was recovered, nil of nil.

@@ -29,10 +29,9 @@ func newDetector(d Detector) (all *detector, p *Panic) {
 		forgets: as[Forgetter](d), slots: as[SlotDetector](d),
 	}
 	if t := as[TargetDetector](d); t != nil {
-		defer func() { p = caught("TargetDetector.UsesTarget", recover()) }()
-		all.target = t.UsesTarget()
+		p = guarded("TargetDetector.UsesTarget", func() { all.target = t.UsesTarget() })
 	}
-	return all, nil
+	return all, p
 }
 
 // as returns a Detector as what it may be beside, nil if it is not: a Max is what any of
@@ -65,6 +64,8 @@ type question struct {
 	now, oldest time.Time
 	presumed    int
 	lanes       []*room.Lane
+	version     uint64
+	gone        bool // only that is told
 
 	answers []room.Answer // up to a function that ended its goroutine
 	panics  []*Panic
@@ -89,6 +90,11 @@ func (q *question) tell(n *news) {
 			q.panics = append(q.panics, p)
 		}
 	}()
+	if q.gone {
+		in = "Forgetter.Forget"
+		q.d.forgets.Forget(q.ep)
+		return
+	}
 	if n.reading && q.d.readings != nil {
 		in = "ReadingLearner.Reading"
 		q.d.readings.Reading(q.ep, n.since)
@@ -139,13 +145,6 @@ func (q *question) askSome() {
 	}
 }
 
-// forget tells a Detector that an endpoint has gone.
-func (d *detector) forget(ep *types.Endpoint) (p *Panic) {
-	defer func() { p = caught("Forgetter.Forget", recover()) }()
-	d.forgets.Forget(ep)
-	return nil
-}
-
 // places are the endpoints that have a place, by a SlotDetector.
 type places struct {
 	d       *detector // nil: all have
@@ -184,36 +183,9 @@ func (p *places) of(dst, eps []*types.Endpoint) []*types.Endpoint {
 }
 
 func (p *places) taken(ep *types.Endpoint) (fill float64) {
-	defer func() {
-		if failed := caught("SlotDetector.Slots", recover()); failed != nil {
-			fill = math.NaN()
-			p.panics = append(p.panics, failed)
-		}
-	}()
-	return p.d.slots.Slots(p.query, ep)
-}
-
-// backlog is the endpoints that are to be asked about, the first first.
-type backlog struct {
-	list []todo
-	next int // what is before it is done
-}
-
-type todo struct {
-	x    *cell
-	news news
-}
-
-func (b *backlog) len() int { return len(b.list) - b.next }
-
-func (b *backlog) push(x *cell, n news) { b.list = append(b.list, todo{x, n}) }
-
-// pop takes the first; there must be one.
-func (b *backlog) pop() (*cell, news) {
-	first := b.list[b.next]
-	b.list[b.next] = todo{}
-	if b.next++; b.next == len(b.list) {
-		b.list, b.next = b.list[:0], 0
+	if failed := guarded("SlotDetector.Slots", func() { fill = p.d.slots.Slots(p.query, ep) }); failed != nil {
+		p.panics = append(p.panics, failed)
+		return math.NaN()
 	}
-	return first.x, first.news
+	return fill
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/list"
-	"github.com/inferpick/inferpick/scheduling/admission/internal/fair"
 	"github.com/inferpick/inferpick/scheduling/admission/internal/room"
 )
 
@@ -40,7 +39,7 @@ func (k *checker) check(ok bool, format string, args ...any) {
 }
 
 func (k *checker) bands() {
-	c := k.c
+	c := &k.c.desk
 	queued, bytes := 0, int64(0)
 	bands := c.queues.Bands()
 	for i, b := range bands {
@@ -57,12 +56,11 @@ func (k *checker) bands() {
 }
 
 func (k *checker) cells(quiet bool) {
-	c := k.c
+	c := &k.c.desk
 	cells := 0
-	for i, of := range c.table.Endpoints() {
-		if of == nil {
-			continue
-		}
+	i := -1
+	for of := range c.table.Endpoints() {
+		i++
 		cells++
 		x := of.Of.(*cell)
 		k.check(of == &x.room && of.Member(), "cell %d is none of the pool", i)
@@ -70,11 +68,11 @@ func (k *checker) cells(quiet bool) {
 		k.check(c.byLoad[x.ep.Load] == x, "cell %d is not found by its ledger", i)
 	}
 	k.check(!quiet || cells == len(c.byLoad), "%d cells, %d ledgers", cells, len(c.byLoad))
-	k.check(!quiet || c.todo.len() == 0 && !c.asking, "%d endpoints are to be asked about", c.todo.len())
+	k.check(!quiet || c.todo.len() == 0 && !k.c.asking, "%d endpoints are to be asked about", c.todo.len())
 }
 
 func (k *checker) lanes(fills bool) {
-	c := k.c
+	c := &k.c.desk
 	slots := 0
 	for _, l := range c.table.Lanes() {
 		if l != nil {
@@ -95,25 +93,24 @@ func (k *checker) lanes(fills bool) {
 
 // lane counts a lane anew, by what is kept of each endpoint, and asks what that is now.
 func (k *checker) lane(l *lane, fills bool) {
-	c := k.c
+	c := &k.c.desk
 	name := fmt.Sprintf("lane %q", l.key.candidates)
 	k.check(c.table.Has(&l.room), "%s: another is in its slot", name)
 	var counted room.Table
 	var again room.Lane
 	counted.SetCeilings(c.ceilings())
 	counted.AddLane(&again)
-	for i, of := range c.table.Endpoints() {
-		if of == nil {
-			continue
-		}
+	i := -1
+	for of := range c.table.Endpoints() {
+		i++
 		got := of.Answer(&l.room)
 		if fills {
 			x := of.Of.(*cell)
-			now := c.clock.date()
+			now := c.date()
 			q := question{d: c.detector, ep: x.ep, now: now, oldest: now.Add(-c.o.MetricsTTL), presumed: x.room.Presumed(), lanes: []*room.Lane{&l.room}}
-			c.mu.Unlock()
+			k.c.mu.Unlock()
 			q.ask(nil)
-			c.mu.Lock()
+			k.c.mu.Lock()
 			want := q.answers[0]
 			k.check((want.Fill == got.Fill || want.Fill != want.Fill && got.Fill != got.Fill) && want.Out == got.Out, "%s: cell %d is kept as %v, and is %v", name, i, got, want)
 		}
@@ -130,20 +127,20 @@ func (k *checker) lane(l *lane, fills bool) {
 	k.check(l.order.QueuedFrom(math.MinInt) == l.order.Queued, "%s: %d wait in its queues, queued is %d", name, l.order.QueuedFrom(math.MinInt), l.order.Queued)
 }
 
-func (c *Controller) ceilings() []float64 {
-	ceilings, _ := ceilingsOf(c.o.Bands)
+func (d *desk) ceilings() []float64 {
+	ceilings, _ := ceilingsOf(d.o.Bands)
 	return ceilings
 }
 
 func (k *checker) waiting() {
-	c := k.c
+	c := &k.c.desk
 	n, first := 0, noInstant
 	for it := range c.queues.All() {
 		t := it.Of.(*Ticket)
 		n++
 		first = min(first, it.Deadline)
 		k.check(&t.item == it && it.Waits() && t.state == waiting && it.Lane == &t.lane.order, "number %d waits, and is not there", it.Seq)
-		k.check(t.label.Load() == c.infoOf(t).label, "number %d is called something else", it.Seq)
+		k.check(t.label.Load() == infoOf(it.Band(), c.o.Bands).label, "number %d is called something else", it.Seq)
 		k.check(t.lane == c.whole || c.lanes[t.lane.key] == t.lane, "number %d: the lane is forgotten", it.Seq)
 	}
 	k.check(n == c.queues.Len(), "%d wait, of %d", n, c.queues.Len())
@@ -154,8 +151,8 @@ func (k *checker) waiting() {
 }
 
 func (k *checker) tickets(quiet bool) {
-	c := k.c
-	k.check(!quiet || len(c.teller.events) == 0 && c.woken == nil && !c.alarm.unset, "something is to be told, and nobody does")
+	c := &k.c.desk
+	k.check(!quiet || len(k.c.teller.events)+len(c.events) == 0 && c.woken == nil && !c.alarm.unset, "something is to be told, and nobody does")
 	n, last := 0, time.Duration(0)
 	for t := range each(k, &c.grants, func(t *Ticket) *list.Node[Ticket] { return &t.open }) {
 		k.check(t.isOpen() && (t.state == granted || !quiet) && t.openIn == &c.grants, "what is not granted is among the grants")
@@ -197,7 +194,7 @@ func each[T any](k *checker, l *list.List[T], node func(*T) *list.Node[T]) func(
 }
 
 func (k *checker) budgets() {
-	b := &k.c.budgets
+	b := &k.c.desk.budgets
 	n := 0
 	for m := range each(k, &b.used, func(m *meter) *list.Node[meter] { return &m.links }) {
 		k.check(b.meters[m.key] == m, "budgets: the meter of %v is not where it belongs", m.key)
@@ -211,12 +208,10 @@ func (k *checker) budgets() {
 func (c *Controller) Counters(priority int) map[string]float64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, b := range c.queues.Bands() {
+	for _, b := range c.desk.queues.Bands() {
 		if b.Priority == priority {
 			return b.Counters()
 		}
 	}
 	return map[string]float64{}
 }
-
-var _ fair.Room = (*chooser)(nil)

@@ -38,25 +38,21 @@ type BandStats struct {
 	BandCounts
 }
 
-// Stats returns what the Controller is like now. It looks at each tenant that waits, so
-// it is for metrics and pages and not for every request.
-func (c *Controller) Stats() Stats {
-	c.lock()
-	defer c.unlock()
-	c.renew()
+// stats is Controller.Stats.
+func (d *desk) stats() Stats {
 	s := Stats{
-		Endpoints: c.whole.room.Members(), Saturation: c.whole.room.Saturation(),
-		Queued: c.queues.Len(), Bytes: c.queues.Bytes(), Rate: c.drained.Rate(c.clock.now),
+		Endpoints: d.whole.room.Members(), Saturation: d.whole.room.Saturation(),
+		Queued: d.queues.Len(), Bytes: d.queues.Bytes(), Rate: d.drained.Rate(d.now),
 	}
-	for _, b := range c.queues.Bands() {
-		settings, info := &c.o.Bands[b.Class], infoOf(b, c.o.Bands)
+	for _, b := range d.queues.Bands() {
+		settings, info := &d.o.Bands[b.Class], infoOf(b, d.o.Bands)
 		one := BandStats{
-			Name: settings.Name, Priority: b.Priority, Ceiling: settings.Ceiling, Room: c.whole.room.RoomAt(c.classes[b.Class].ceiling),
+			Name: settings.Name, Priority: b.Priority, Ceiling: settings.Ceiling, Room: d.whole.room.RoomAt(d.classes[b.Class].ceiling),
 			Queued: b.Queued, Bytes: b.Bytes, Running: b.Running, Tenants: b.Tenants(), BandCounts: info.counts,
 		}
 		one.Refused = maps.Clone(info.counts.Refused)
 		if arrived, ok := b.Oldest(); ok {
-			one.Oldest = c.clock.now - arrived
+			one.Oldest = d.now - arrived
 		}
 		s.Oldest = max(s.Oldest, one.Oldest)
 		s.Bands = append(s.Bands, one)

@@ -27,25 +27,41 @@ const (
 	toldCancelled
 	toldFinished
 	toldRevoked
+	toldFailed
 	toldReady  // to Offer's caller
 	toldRevoke // to OnRevoke's
-	toldFailed
 )
 
-var toldAs = [...]string{
-	"Hooks.Queued", "Hooks.Dispatched", "Hooks.Refused", "Hooks.Cancelled", "Hooks.Finished", "Hooks.Revoked",
-	"the ready function of Offer", "the function of OnRevoke", "Hooks.Failed",
+// listeners are what is called, by the kind of event: its name, whether there is one (nil:
+// always), and the call.
+var listeners = [...]struct {
+	name string
+	is   func(*Hooks) bool
+	tell func(*Hooks, *event)
+}{
+	{"Hooks.Queued", func(h *Hooks) bool { return h.Queued != nil }, func(h *Hooks, e *event) { h.Queued(e.t) }},
+	{"Hooks.Dispatched", func(h *Hooks) bool { return h.Dispatched != nil }, func(h *Hooks, e *event) { h.Dispatched(e.t, e.waited) }},
+	{"Hooks.Refused", func(h *Hooks) bool { return h.Refused != nil }, func(h *Hooks, e *event) { h.Refused(e.t, e.refusal) }},
+	{"Hooks.Cancelled", func(h *Hooks) bool { return h.Cancelled != nil }, func(h *Hooks, e *event) { h.Cancelled(e.t, e.waited) }},
+	{"Hooks.Finished", func(h *Hooks) bool { return h.Finished != nil }, func(h *Hooks, e *event) { h.Finished(e.t, e.out) }},
+	{"Hooks.Revoked", func(h *Hooks) bool { return h.Revoked != nil }, func(h *Hooks, e *event) { h.Revoked(e.t) }},
+	{"Hooks.Failed", func(h *Hooks) bool { return h.Failed != nil }, func(h *Hooks, e *event) { h.Failed(e.failure) }},
+	{"the ready function of Offer", nil, func(_ *Hooks, e *event) { e.t.tellReady(e.refusal) }},
+	{"the function of OnRevoke", nil, func(_ *Hooks, e *event) { e.revoke(e.refusal) }},
+}
+
+// want reports whether somebody is told of such events.
+func (h *Hooks) want(kind eventKind) bool {
+	is := listeners[kind].is
+	return is == nil || is(h)
 }
 
 // teller tells the user's functions what happened: in order, one at a time, and without a
 // lock.
 type teller struct {
-	// over reports whether a ticket has ended: then its ready function is not called.
-	over func(*Ticket) bool
-
 	mu sync.Mutex
 	// guarded by mu
-	hooks   Hooks
+	hooks   *Hooks  // never changed: another takes its place
 	events  []event // to be told
 	told    []event // memory of those that were
 	telling bool    // somebody does
@@ -54,44 +70,27 @@ type teller struct {
 func (l *teller) use(h Hooks) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.hooks = h
+	l.hooks = &h
 }
 
-// add notes an event, if anybody wants to hear of it.
-func (l *teller) add(e event) {
+// take adds events to those that are to be told.
+func (l *teller) take(events *[]event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.hooks.want(e.kind) {
-		l.events = append(l.events, e)
+	if len(l.events) == 0 {
+		l.events, *events = *events, l.events
+		return
 	}
+	l.events = append(l.events, *events...)
+	clear(*events)
+	*events = (*events)[:0]
 }
 
 // fail notes that a function of the user's panicked, if p is not nil.
 func (l *teller) fail(p *Panic) {
 	if p != nil {
-		l.add(event{kind: toldFailed, failure: p})
+		l.take(&[]event{{kind: toldFailed, failure: p}})
 	}
-}
-
-// want reports whether somebody is told of such events.
-func (h *Hooks) want(kind eventKind) bool {
-	switch kind {
-	case toldQueued:
-		return h.Queued != nil
-	case toldDispatched:
-		return h.Dispatched != nil
-	case toldRefused:
-		return h.Refused != nil
-	case toldCancelled:
-		return h.Cancelled != nil
-	case toldFinished:
-		return h.Finished != nil
-	case toldRevoked:
-		return h.Revoked != nil
-	case toldFailed:
-		return h.Failed != nil
-	}
-	return true
 }
 
 // tell tells all events in order, those too that come meanwhile; or leaves them to whoever
@@ -131,43 +130,20 @@ func (l *teller) tellSome() {
 	}()
 	for n < len(some) {
 		n++
-		l.call(&h, &some[n-1])
+		l.call(h, &some[n-1])
 	}
 }
 
 const keptEvents = 1024
 
-// call tells one event.
+// call tells one event, if it is still wanted.
 func (l *teller) call(h *Hooks, e *event) {
-	defer func() {
-		if p := caught(toldAs[e.kind], recover()); p != nil && e.kind != toldFailed {
-			l.fail(p)
-		}
-	}()
-	if !h.want(e.kind) { // it was wanted when it happened
+	if !h.want(e.kind) {
 		return
 	}
-	switch e.kind {
-	case toldQueued:
-		h.Queued(e.t)
-	case toldDispatched:
-		h.Dispatched(e.t, e.waited)
-	case toldRefused:
-		h.Refused(e.t, e.refusal)
-	case toldCancelled:
-		h.Cancelled(e.t, e.waited)
-	case toldFinished:
-		h.Finished(e.t, e.out)
-	case toldRevoked:
-		h.Revoked(e.t)
-	case toldReady:
-		if e.refusal != nil || !l.over(e.t) {
-			e.t.ready(asError(e.refusal))
-		}
-	case toldRevoke:
-		e.revoke(e.refusal)
-	case toldFailed:
-		h.Failed(e.failure)
+	to := &listeners[e.kind]
+	if p := guarded(to.name, func() { to.tell(h, e) }); e.kind != toldFailed {
+		l.fail(p)
 	}
 }
 

@@ -79,15 +79,20 @@ type label struct {
 
 // gate is the Controller of a Ticket.
 type gate interface {
-	charge(t *Ticket) float64
-	waits(t *Ticket) bool
+	enter() decider // until unlock
+	unlock()
+	peek(t *Ticket) (s state, charge float64)
+	explain(t *Ticket) Report
+	candidates(t *Ticket, dst, eps []*types.Endpoint) []*types.Endpoint
+}
+
+// decider decides about tickets, while the lock of their Controller is held.
+type decider interface {
 	booked(t *Ticket, ep *types.Endpoint)
 	firstToken(t *Ticket)
 	done(t *Ticket, out types.Outcome)
 	onRevoke(t *Ticket, f func(*Refusal))
 	setPriority(t *Ticket, priority int)
-	candidates(t *Ticket, dst, eps []*types.Endpoint) []*types.Endpoint
-	explain(t *Ticket) Report
 }
 
 // Request returns the request.
@@ -101,10 +106,16 @@ func (t *Ticket) Priority() int { return t.label.Load().priority }
 
 // Charge returns the weighted tokens that its tenant was charged: what is expected at
 // first, and what it really took once it has ended.
-func (t *Ticket) Charge() float64 { return t.gate.charge(t) }
+func (t *Ticket) Charge() float64 {
+	_, charge := t.gate.peek(t)
+	return charge
+}
 
 // Waiting reports whether it waits.
-func (t *Ticket) Waiting() bool { return t.gate.waits(t) }
+func (t *Ticket) Waiting() bool {
+	s, _ := t.gate.peek(t)
+	return s == waiting
+}
 
 // Alive is a sign of life of a request that takes long, for who has no other to give: one
 // that was booked, and gives none for Tuning.TicketTTL, is taken to be forgotten. It costs
@@ -114,27 +125,47 @@ func (t *Ticket) Alive() { t.alive.Store(true) }
 // Booked tells where the request was booked: call it as soon as a Scheduler has
 // decided, and again when it went on to another endpoint. The next one is let in by
 // what the ledger says then.
-func (t *Ticket) Booked(ep *types.Endpoint) { t.gate.booked(t, ep) }
+func (t *Ticket) Booked(ep *types.Endpoint) {
+	d := t.gate.enter()
+	defer t.gate.unlock()
+	d.booked(t, ep)
+}
 
 // FirstToken tells that the first token of the response has come, after the ledger
 // knows it. Where none is seen, as of an answer that is not streamed, it is not called: it
 // is presumed then, once first tokens have come of others, or would.
-func (t *Ticket) FirstToken() { t.gate.firstToken(t) }
+func (t *Ticket) FirstToken() {
+	d := t.gate.enter()
+	defer t.gate.unlock()
+	d.firstToken(t)
+}
 
 // Done tells how the request ended, after the ledger knows it. The first call counts.
 // Of one that waits, it gives it up.
-func (t *Ticket) Done(out types.Outcome) { t.gate.done(t, out) }
+func (t *Ticket) Done(out types.Outcome) {
+	d := t.gate.enter()
+	defer t.gate.unlock()
+	d.done(t, out)
+}
 
 // OnRevoke says how the request can be ended while it runs, should one of a higher band
 // need its place: f is called at most once, from any goroutine, and sees to it that Done
 // is called soon. Only requests of negative priority are ever revoked, and only with
 // Options.Revoke.
-func (t *Ticket) OnRevoke(f func(*Refusal)) { t.gate.onRevoke(t, f) }
+func (t *Ticket) OnRevoke(f func(*Refusal)) {
+	d := t.gate.enter()
+	defer t.gate.unlock()
+	d.onRevoke(t, f)
+}
 
 // SetPriority changes the priority of a request that waits: it goes where it would be
 // had it come with that priority. Where its new band does not wait, or has no room, it
 // is refused. It does nothing for one that does not wait.
-func (t *Ticket) SetPriority(priority int) { t.gate.setPriority(t, priority) }
+func (t *Ticket) SetPriority(priority int) {
+	d := t.gate.enter()
+	defer t.gate.unlock()
+	d.setPriority(t, priority)
+}
 
 // Candidates returns those of eps that have a place for the request, by a SlotDetector,
 // and are not taken out and do not sleep: so that one which has none is not chosen while
@@ -168,15 +199,20 @@ func (t *Ticket) unlist() {
 	}
 }
 
-// signOfLife puts a booked ticket behind those that gave one earlier.
-func (t *Ticket) signOfLife(booked *list.List[Ticket], now time.Duration) {
-	t.forgetLife(booked)
-	t.seenAt = now
-	booked.Push(t, &t.inBooked)
+// place makes it one that has come at an instant.
+func (t *Ticket) place(l *lane, arrived time.Duration) {
+	t.lane = l
+	t.item = fair.Item{Of: t, Lane: &l.order, Priority: t.req.Priority, Bytes: int64(len(t.req.Body)), Arrived: arrived}
 }
 
-func (t *Ticket) forgetLife(booked *list.List[Ticket]) {
-	if t.inBooked.Of != nil {
-		booked.Remove(&t.inBooked)
+// tellReady tells the caller of Offer, unless the ticket was given up.
+func (t *Ticket) tellReady(r *Refusal) {
+	if s, _ := t.gate.peek(t); r != nil {
+		t.ready(r)
+	} else if s != ended {
+		t.ready(nil)
 	}
 }
+
+// expected is how many tokens it is expected to take.
+func (t *Ticket) expected() float64 { return float64(t.req.Prompt.Tokens) + t.item.Output }

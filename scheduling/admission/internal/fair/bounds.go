@@ -25,17 +25,6 @@ func (q *Queues) Victim(it *Item) (victim *Item, why, full string) {
 	return nil, "", ""
 }
 
-// Fits reports whether there is room for one more in the queue, or Victim would make some.
-func (q *Queues) Fits(it *Item) bool {
-	b := it.band
-	requests, bytes := q.bounds(b)
-	inBand := b.Queued < requests && b.Bytes+it.Bytes <= bytes
-	inAll := q.queued < q.c.MaxRequests && q.bytes+it.Bytes <= q.c.MaxBytes
-	hog := b.hog()
-	ownGives := hog != nil && hog.flow.queued > it.flow.queued+1
-	return (inBand || ownGives) && (inAll || q.lowest(it) != nil) && it.Bytes <= min(bytes, q.c.MaxBytes)
-}
-
 // lowest returns the item that loses its place when all bands together are full: one of a
 // lower band, if those may be displaced, or of the same one, if another tenant has more
 // there.

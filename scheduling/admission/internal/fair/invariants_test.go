@@ -142,7 +142,7 @@ func checkHeap[T any](t *testing.T, h heap.Heap[T], now func(*T) heap.Item[T]) {
 // everywhere has room but at the lanes in it.
 type everywhere map[*Lane]bool
 
-func (full everywhere) Has(it *Item, _ bool) bool { return !full[it.Lane] }
+func (full everywhere) has(it *Item, _ bool) bool { return !full[it.Lane] }
 
 func testConfig() Config {
 	return Config{

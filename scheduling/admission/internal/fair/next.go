@@ -2,30 +2,24 @@ package fair
 
 import "cmp"
 
-// Room says where there is room. It must not change the Queues.
-type Room interface {
-	// Has reports whether there is room for an item; with owed, as the highest class has
-	// it.
-	Has(it *Item, owed bool) bool
-}
-
 // Next returns the item that is let in next, nil if there is no room for any that waits:
-// what the floors of bands owe first, then by priority.
-func (q *Queues) Next(room Room) *Item {
+// what the floors of bands owe first, then by priority. hasRoom says for which there is; with
+// owed, as the highest class has it. It must not change the Queues.
+func (q *Queues) Next(hasRoom func(it *Item, owed bool) bool) *Item {
 	if q.queued == 0 {
 		return nil
 	}
 	for i := len(q.bands) - 1; i >= 0; i-- {
 		b := q.bands[i]
 		if q.c.Classes[b.Class].Floor > 0 && b.Queued > 0 && b.owed > 0 {
-			if s := b.best(room, true); s != nil && b.owed >= s.next().Charge {
+			if s := b.best(hasRoom, true); s != nil && b.owed >= s.next().Charge {
 				return s.next()
 			}
 		}
 	}
 	for _, b := range q.bands {
 		if b.Queued > 0 {
-			if s := b.best(room, false); s != nil {
+			if s := b.best(hasRoom, false); s != nil {
 				return s.next()
 			}
 		}
@@ -34,10 +28,10 @@ func (q *Queues) Next(room Room) *Item {
 }
 
 // best returns the share of a band that is next, among the lanes that have room for it.
-func (b *Band) best(room Room, owed bool) *share {
+func (b *Band) best(hasRoom func(*Item, bool) bool, owed bool) *share {
 	var best *share
 	for _, q := range b.queues {
-		if s := q.top(); s != nil && room.Has(s.next(), owed) && (best == nil || before(s, best)) {
+		if s := q.top(); s != nil && hasRoom(s.next(), owed) && (best == nil || before(s, best)) {
 			best = s
 		}
 	}

@@ -152,14 +152,12 @@ func (q *Queues) Try(it *Item, f func()) {
 	f()
 }
 
-// Number gives an item its number, by which it is in order of arrival.
-func (q *Queues) Number(it *Item) {
-	q.seq++
-	it.Seq = q.seq
-}
-
-// Add puts an item into the queue of its place.
+// Add puts an item into the queue of its place, by its number, which a new one is given.
 func (q *Queues) Add(it *Item) {
+	if it.Seq == 0 {
+		q.seq++
+		it.Seq = q.seq
+	}
 	q.place(it)
 	q.Lift(it)
 	it.band.add(it, &q.c)

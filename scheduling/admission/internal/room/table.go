@@ -4,6 +4,7 @@
 package room
 
 import (
+	"iter"
 	"math"
 	"slices"
 )
@@ -35,8 +36,16 @@ type Table struct {
 // Lanes returns the lanes by slot; some are nil. The list does not change.
 func (t *Table) Lanes() []*Lane { return t.lanes }
 
-// Endpoints returns the endpoints; some are nil. It changes as they join and leave.
-func (t *Table) Endpoints() []*Endpoint { return t.endpoints }
+// Endpoints returns the endpoints. More may join, and some leave, meanwhile.
+func (t *Table) Endpoints() iter.Seq[*Endpoint] {
+	return func(yield func(*Endpoint) bool) {
+		for i := 0; i < len(t.endpoints); i++ {
+			if x := t.endpoints[i]; x != nil && !yield(x) {
+				return
+			}
+		}
+	}
+}
 
 // Ceiling returns one of the ceilings by its index.
 func (t *Table) Ceiling(i int) float64 { return t.ceilings[i] }
@@ -122,10 +131,8 @@ func (t *Table) Note(x *Endpoint, l *Lane, a Answer, version uint64) {
 // recount counts a lane anew, by other ceilings.
 func (t *Table) recount(l *Lane) {
 	l.in, l.out = tally{room: make([]int, len(t.ceilings))}, tally{room: make([]int, len(t.ceilings))}
-	for _, x := range t.endpoints {
-		if x != nil {
-			l.count(x.figure(l).Answer, 1, t.ceilings)
-		}
+	for x := range t.Endpoints() {
+		l.count(x.figure(l).Answer, 1, t.ceilings)
 	}
 }
 
