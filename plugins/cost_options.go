@@ -87,6 +87,7 @@ type EngineRates struct {
 // withDefaults returns o with its defaults, or what is wrong with it.
 func (o CostOptions) withDefaults() (CostOptions, error) {
 	c := check.Checks{Package: "plugins: cost"}
+	c.Add("prefix", o.Prefix.index().Validate())
 	for _, f := range []struct {
 		name  string
 		value *float64

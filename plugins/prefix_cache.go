@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/internal/prefixindex"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
@@ -34,6 +35,17 @@ type PrefixOptions struct {
 	// own. With it, no tenant can learn from where its request goes what another has
 	// asked; that the engine's cache tells nothing either, give tenants a cache_salt each.
 	IsolateTenants bool `json:"isolateTenants,omitempty"`
+}
+
+// index returns o as the index takes it.
+func (o PrefixOptions) index() prefixindex.Options {
+	return prefixindex.Options{
+		BlockBytes:      o.BlockBytes,
+		MaxBytes:        o.MaxBytes,
+		MaxPromptBlocks: o.MaxPromptBlocks,
+		DefaultCapacity: o.CapacityBlocks,
+		BytesPerToken:   o.BytesPerToken,
+	}
 }
 
 // PrefixCache is a Scorer that prefers servers that hold the beginning of the
@@ -80,15 +92,11 @@ type prefix struct {
 // NewPrefixCache returns a PrefixCache, or an error that names the option that is
 // out of range.
 func NewPrefixCache(o PrefixOptions) (*PrefixCache, error) {
-	index, err := prefixindex.New(prefixindex.Options{
-		BlockBytes:      o.BlockBytes,
-		MaxBytes:        o.MaxBytes,
-		MaxPromptBlocks: o.MaxPromptBlocks,
-		DefaultCapacity: o.CapacityBlocks,
-		BytesPerToken:   o.BytesPerToken,
-	})
+	index, err := prefixindex.New(o.index())
 	if err != nil {
-		return nil, fmt.Errorf("plugins: %w", err)
+		c := check.Checks{Package: "plugins"}
+		c.Add("", err)
+		return nil, c.Err()
 	}
 	return &PrefixCache{
 		index:   index,

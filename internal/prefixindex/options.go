@@ -1,6 +1,10 @@
 package prefixindex
 
-import "fmt"
+import (
+	"cmp"
+
+	"github.com/inferpick/inferpick/internal/check"
+)
 
 const (
 	defaultMaxBytes        = 256 << 20
@@ -40,39 +44,28 @@ type Options struct {
 	BytesPerToken float64
 }
 
+// Validate checks o. Errors name fields as plugins.PrefixOptions does in JSON, which is where
+// they are set.
+func (o Options) Validate() error {
+	_, err := o.complete()
+	return err
+}
+
 // complete fills in the defaults and checks the result.
 func (o Options) complete() (Options, error) {
-	if o.BlockBytes == 0 {
-		o.BlockBytes = defaultBlockBytes
+	c := check.Checks{Package: "prefixindex"}
+	o.BlockBytes = cmp.Or(o.BlockBytes, defaultBlockBytes)
+	c.Want(checkBlockBytes(o.BlockBytes) == nil, "blockBytes", o.BlockBytes, "a multiple of %d from %d to %d, or 0 for the default %d",
+		stripeBytes, minBlockBytes, maxBlockBytes, defaultBlockBytes)
+	check.Default(&c, "maxBytes", &o.MaxBytes, defaultMaxBytes, minMaxBytes, 0)
+	check.Default(&c, "maxPromptBlocks", &o.MaxPromptBlocks, defaultMaxPromptBlocks, 1, 1<<30)
+	o.BytesPerToken = cmp.Or(o.BytesPerToken, defaultBytesPerToken)
+	c.Want(o.BytesPerToken > 0 && o.BytesPerToken <= 64, "bytesPerToken", o.BytesPerToken, "above 0 and at most 64, or 0 for the default %d", defaultBytesPerToken)
+	if c.Len() > 0 {
+		return o, c.Err()
 	}
-	if o.MaxBytes == 0 {
-		o.MaxBytes = defaultMaxBytes
-	}
-	if o.MaxPromptBlocks == 0 {
-		o.MaxPromptBlocks = defaultMaxPromptBlocks
-	}
-	if o.BytesPerToken == 0 {
-		o.BytesPerToken = defaultBytesPerToken
-	}
-	if err := checkBlockBytes(o.BlockBytes); err != nil {
-		return o, err
-	}
-	if o.MaxBytes < minMaxBytes {
-		return o, fmt.Errorf("prefixindex: MaxBytes %d is below the minimum of %d", o.MaxBytes, minMaxBytes)
-	}
-	if !(o.BytesPerToken > 0 && o.BytesPerToken <= 64) { // also refuses NaN
-		return o, fmt.Errorf("prefixindex: BytesPerToken %v is not in (0, 64]", o.BytesPerToken)
-	}
-	if o.MaxPromptBlocks < 0 || o.MaxPromptBlocks > 1<<30 {
-		return o, fmt.Errorf("prefixindex: MaxPromptBlocks %d is not in 1 to %d", o.MaxPromptBlocks, 1<<30)
-	}
-	if o.DefaultCapacity < 0 || o.DefaultCapacity > maxCapacity {
-		return o, fmt.Errorf("prefixindex: DefaultCapacity %d is not in 1 to %d", o.DefaultCapacity, maxCapacity)
-	}
-	if o.DefaultCapacity == 0 {
-		o.DefaultCapacity = o.blocks(unknownCacheTokens)
-	}
-	return o, nil
+	check.Default(&c, "capacityBlocks", &o.DefaultCapacity, o.blocks(unknownCacheTokens), 1, maxCapacity)
+	return o, c.Err()
 }
 
 // blocks returns how many whole blocks of prompt so many tokens make, at least 1.
