@@ -3,13 +3,11 @@ package plugins
 import (
 	"context"
 
-	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
 
-// Healthy is a Filter that strikes out endpoints that are draining or known to
-// fail, those whose State is not Ready, and those whose engine says that it sleeps
-// (types.Endpoint.Asleep): it would answer, but compute nothing.
+// Healthy is a Filter that removes endpoints whose State is not Ready, and those whose engine is
+// asleep (types.Endpoint.Asleep), since it would accept requests but not compute them.
 type Healthy struct{}
 
 // Filter implements scheduling.Filter.
@@ -22,8 +20,8 @@ func (Healthy) Filter(_ context.Context, req *types.Request, eps []*types.Endpoi
 	return nil
 }
 
-// Screen implements scheduling.Screener. Who sleeps is looked at by Filter, which knows
-// whether the reading that says so is too old.
+// Screen implements scheduling.Screener. It leaves it to Filter whether the reading of a sleeping
+// engine is too old.
 func (Healthy) Screen(_ *types.Request, eps []*types.Endpoint) bool {
 	for _, ep := range eps {
 		if ep.State != types.Ready || ep.Metrics.Awake == asleep {
@@ -42,9 +40,3 @@ func (Healthy) Describe(req *types.Request, ep *types.Endpoint) string {
 	}
 	return ep.State.String()
 }
-
-var (
-	_ scheduling.Filter    = Healthy{}
-	_ scheduling.Screener  = Healthy{}
-	_ scheduling.Describer = Healthy{}
-)
