@@ -17,8 +17,8 @@ import (
 )
 
 // TestScorer checks that a scorer fulfills the contract of scheduling.Scorer: scores are 0..1 or NaN,
-// also for lists of any length and unknown endpoints; inputs are not modified; scores depend on the
-// seed but not on the order of endpoints; and concurrent calls are safe (run with -race). newScorer
+// also for lists of any length and unknown endpoints; inputs are not modified; scores are the same for
+// the same seed and any order of endpoints; and concurrent calls are safe (run with -race). newScorer
 // must return a new scorer for each subtest.
 func TestScorer(t *testing.T, newScorer func() scheduling.Scorer) {
 	t.Helper()
