@@ -16,42 +16,37 @@ const (
 	unknownCacheTokens = 500_000
 )
 
-// Options says how an Index cuts prompts and how much it may keep. The zero
-// value works.
+// Options configure an Index. The zero value works.
 type Options struct {
-	// BlockBytes is the size of a block of prompt, a multiple of 64 from 64 to
-	// 65,536. Zero: 256, about 64 tokens of English. Smaller blocks see shorter
-	// matches and cost more memory.
+	// BlockBytes is the size of a block of prompt, a multiple of 64 from 64 to 65,536. Smaller
+	// blocks find shorter matches and use more memory. Default 256, about 64 tokens of English.
 	BlockBytes int
 
-	// MaxBytes bounds the memory of the whole index; beyond it, what was used
-	// least recently on any endpoint goes first. At least 1 MiB. Zero: 256 MiB.
+	// MaxBytes bounds the memory of the whole index; beyond it the least recently used entries of any
+	// endpoint are evicted. At least 1 MiB. Default 256 MiB.
 	MaxBytes int64
 
-	// DefaultCapacity is how many blocks an endpoint is taken to hold while
-	// nobody has called SetCapacity for it. Zero: as many as 500,000 tokens
-	// take, which is 7,812 for the defaults of BlockBytes and BytesPerToken and
-	// the cache of an 8-billion-parameter model on an 80 GB accelerator. Too
-	// large a value is corrected by Observe, too small a one is not.
+	// DefaultCapacity is the capacity, in blocks, of endpoints for which SetCapacity was not called.
+	// Observe corrects a value that is too large, but not one that is too small. Default: 500,000
+	// tokens, the cache of an 8-billion-parameter model on an 80 GB accelerator, which is 7,812 with
+	// the defaults of BlockBytes and BytesPerToken.
 	DefaultCapacity int
 
-	// MaxPromptBlocks bounds how many blocks of one prompt are recorded; what is
-	// beyond is ignored. Zero: 8,192, that is 2 MiB in blocks of 256 bytes.
+	// MaxPromptBlocks bounds how many blocks of a prompt are recorded. Default 8,192, 2 MiB in
+	// blocks of 256 bytes.
 	MaxPromptBlocks int
 
-	// BytesPerToken is how much prompt text makes one token, for capacities that
-	// are told in tokens. Zero: 4. At most 64.
+	// BytesPerToken converts capacities in tokens, above 0 to 64. Default 4.
 	BytesPerToken float64
 }
 
-// Validate checks o. Errors name fields as plugins.PrefixOptions does in JSON, which is where
-// they are set.
+// Validate checks o. Errors name fields as in the JSON of plugins.PrefixOptions, where they are set.
 func (o Options) Validate() error {
 	_, err := o.complete()
 	return err
 }
 
-// complete fills in the defaults and checks the result.
+// complete returns o with defaults filled in, or an error that lists all invalid options.
 func (o Options) complete() (Options, error) {
 	c := check.Checks{Package: "prefixindex"}
 	o.BlockBytes = cmp.Or(o.BlockBytes, defaultBlockBytes)
@@ -68,7 +63,7 @@ func (o Options) complete() (Options, error) {
 	return o, c.Err()
 }
 
-// blocks returns how many whole blocks of prompt so many tokens make, at least 1.
+// blocks converts tokens to whole blocks, at least 1.
 func (o Options) blocks(tokens int) int {
 	b := float64(tokens) * o.BytesPerToken / float64(o.BlockBytes)
 	return int(min(max(b, 1), maxCapacity))
