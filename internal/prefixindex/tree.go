@@ -26,7 +26,7 @@ type holder struct {
 	entry uint32 // in the endpoint's list
 }
 
-// find returns the position of the holder with the slot, and whether there is one.
+// find returns the position of the holder with the slot, or the one for it, and whether there is one.
 func (n *node) find(slot uint32) (int, bool) {
 	lo, hi := 0, len(n.holders)
 	for lo < hi {
