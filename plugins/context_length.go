@@ -125,11 +125,11 @@ func tokensOf(s string) (n float64) {
 	if s == "" {
 		return -1
 	}
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
 			return -1
 		}
-		n = 10*n + float64(s[i]-'0')
+		n = 10*n + float64(c-'0')
 	}
 	return n
 }

@@ -30,30 +30,26 @@ type Registry struct {
 func NewRegistry() *Registry {
 	r := &Registry{factories: map[string]Factory{}, detectors: admission.Detectors()}
 	for name, f := range map[string]Factory{
-		"healthy-filter":  fixed(Healthy{}),
-		"fresh-filter":    fixed(Fresh{}),
-		"ejection-filter": made(NewEjection),
-		"model-served-filter": func(p json.RawMessage) (any, error) {
-			return new(ModelServed), Parameters(p, &struct{}{})
-		},
+		"healthy-filter":         fixed(Healthy{}),
+		"fresh-filter":           fixed(Fresh{}),
+		"ejection-filter":        made(NewEjection),
+		"model-served-filter":    each[ModelServed],
 		"previous-answer-filter": made(NewPreviousAnswer),
 		"label-filter":           decoded[Labels],
 
 		"endpoint-attribute-filter":    decoded[AttributeFilter],
 		"prefix-cache-affinity-filter": made(func(o AffinityOptions) (*PrefixAffinity, error) { return NewPrefixAffinity(o, nil) }),
 		"decision-tree-filter":         r.tree,
-		"latency-slo-admitter":         newSLOAdmitterFrom,
+		"latency-slo-admitter":         each[SLOAdmitter],
 
-		"capacity-filter":       decoded[HasCapacity],
-		"shed-filter":           decoded[Shed],
-		"adapter-filter":        fixed(AdapterPresent{}),
-		"low-queue-filter":      decoded[LowQueue],
-		"least-queue-filter":    fixed(LeastQueue{}),
-		"least-kv-cache-filter": fixed(LeastKV{}),
-		"lora-affinity-filter":  decoded[LoRASoftAffinity],
-		"v0.3-decision-tree-filter": func(p json.RawMessage) (any, error) {
-			return decisionTree(), Parameters(p, &struct{}{})
-		},
+		"capacity-filter":           decoded[HasCapacity],
+		"shed-filter":               decoded[Shed],
+		"adapter-filter":            fixed(AdapterPresent{}),
+		"low-queue-filter":          decoded[LowQueue],
+		"least-queue-filter":        fixed(LeastQueue{}),
+		"least-kv-cache-filter":     fixed(LeastKV{}),
+		"lora-affinity-filter":      decoded[LoRASoftAffinity],
+		"v0.3-decision-tree-filter": fixed(decisionTree()),
 
 		"queue-scorer":                 fixed(QueueDepth{}),
 		"running-requests-size-scorer": fixed(RunningRequests{}),
@@ -75,9 +71,7 @@ func NewRegistry() *Registry {
 		"weighted-random-picker": fixed(WeightedRandom{}),
 		"random-picker":          fixed(Random{}),
 		"power-of-two-picker":    fixed(PowerOfTwo{}),
-		"round-robin-picker": func(p json.RawMessage) (any, error) {
-			return new(RoundRobin), Parameters(p, &struct{}{})
-		},
+		"round-robin-picker":     each[RoundRobin],
 	} {
 		r.factories[name] = f
 	}
@@ -359,6 +353,9 @@ func (b *builder) names() []string {
 func fixed(v any) Factory {
 	return func(p json.RawMessage) (any, error) { return v, Parameters(p, &struct{}{}) }
 }
+
+// each is the Factory of a plugin with state and without parameters.
+func each[T any](p json.RawMessage) (any, error) { return new(T), Parameters(p, &struct{}{}) }
 
 // decoded is the Factory of a plugin whose parameters are its own fields.
 func decoded[T any](p json.RawMessage) (any, error) {

@@ -3,7 +3,6 @@ package plugins
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/inferpick/inferpick/internal/check"
@@ -147,10 +146,6 @@ const coldKV = 0.02
 // predictor. It ignores requests that admission control let in.
 type SLOAdmitter struct {
 	Cost *Cost // of the same profile; nil: nothing is shed
-}
-
-func newSLOAdmitterFrom(p json.RawMessage) (any, error) {
-	return new(SLOAdmitter), Parameters(p, &struct{}{})
 }
 
 // Filter implements scheduling.Filter.
