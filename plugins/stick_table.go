@@ -24,10 +24,10 @@ type stickTable struct {
 	mu sync.Mutex
 	// guarded by mu
 	byID   map[uint64]*list.Element
-	recent *list.List // of *stuck, the most recently used one in front
+	recent *list.List // of *stickEntry, the most recently used one in front
 }
 
-type stuck struct {
+type stickEntry struct {
 	id   uint64
 	at   *types.Load // identifies the endpoint
 	used time.Time
@@ -81,15 +81,15 @@ func (t *stickTable) put(id uint64, at *types.Load, now time.Time) {
 		return
 	}
 	if e, ok := t.byID[id]; ok {
-		one := e.Value.(*stuck)
-		one.at, one.used = at, now
+		entry := e.Value.(*stickEntry)
+		entry.at, entry.used = at, now
 		t.recent.MoveToFront(e)
 		return
 	}
 	if t.recent.Len() >= t.max {
 		t.removeLocked(t.recent.Back())
 	}
-	t.byID[id] = t.recent.PushFront(&stuck{id, at, now})
+	t.byID[id] = t.recent.PushFront(&stickEntry{id, at, now})
 }
 
 // get returns the endpoint of id, or nil.
@@ -100,8 +100,8 @@ func (t *stickTable) get(id uint64, now time.Time) *types.Load {
 	if !ok {
 		return nil
 	}
-	if one := e.Value.(*stuck); now.Sub(one.used) <= t.ttl {
-		return one.at
+	if entry := e.Value.(*stickEntry); now.Sub(entry.used) <= t.ttl {
+		return entry.at
 	}
 	return nil
 }
@@ -110,7 +110,7 @@ func (t *stickTable) get(id uint64, now time.Time) *types.Load {
 func (t *stickTable) drop(id uint64, at *types.Load) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e, ok := t.byID[id]; ok && e.Value.(*stuck).at == at {
+	if e, ok := t.byID[id]; ok && e.Value.(*stickEntry).at == at {
 		t.removeLocked(e)
 	}
 }
@@ -121,7 +121,7 @@ func (t *stickTable) forget(at *types.Load) {
 	defer t.mu.Unlock()
 	for e := t.recent.Front(); e != nil; {
 		next := e.Next()
-		if e.Value.(*stuck).at == at {
+		if e.Value.(*stickEntry).at == at {
 			t.removeLocked(e)
 		}
 		e = next
@@ -138,7 +138,7 @@ func (t *stickTable) len() int {
 // removeLocked removes an entry. Caller must hold t.mu.
 func (t *stickTable) removeLocked(e *list.Element) {
 	t.recent.Remove(e)
-	delete(t.byID, e.Value.(*stuck).id)
+	delete(t.byID, e.Value.(*stickEntry).id)
 }
 
 // answerAt returns the endpoint of the response that req continues, or nil.

@@ -202,7 +202,11 @@ func (e Engine) chat(id string, stream bool) Answer {
 	for range e.tokens() {
 		data = append(data, head+`{"index":0,"delta":{"content":" w"},"finish_reason":null}]}`)
 	}
-	data = append(data, head+`{"index":0,"delta":{},"finish_reason":"stop"}]}`)
+	return e.done(head, append(data, head+`{"index":0,"delta":{},"finish_reason":"stop"}]}`))
+}
+
+// done returns a stream of chunks that ends with the usage and a mark.
+func (e Engine) done(head string, data []string) Answer {
 	if !e.NoUsage {
 		data = append(data, head+`],"usage":`+e.usage("prompt_tokens", "completion_tokens")+`}`)
 	}
@@ -222,10 +226,7 @@ func (e Engine) completion(id string, stream bool) Answer {
 		}
 		data = append(data, head+`{"index":0,"text":" w","finish_reason":`+finish+`}]}`)
 	}
-	if !e.NoUsage {
-		data = append(data, head+`],"usage":`+e.usage("prompt_tokens", "completion_tokens")+`}`)
-	}
-	return Events(append(data, "[DONE]")...)
+	return e.done(head, data)
 }
 
 func (e Engine) response(id string, stream bool) Answer {
