@@ -10,7 +10,7 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// config is what manifests say, indexed for Resolve. Immutable.
+// config indexes the manifests for Resolve. Immutable.
 type config struct {
 	poolIndex   map[types.NamespacedName]int
 	routes      []*routes           // by pool
@@ -19,11 +19,11 @@ type config struct {
 	defaultName types.NamespacedName
 	refuse      bool
 	sticky      bool
-	models      []Model // that manifests name, by name
+	models      []Model // named by manifests, sorted by name
 	status      map[objectName][]types.Condition
 }
 
-// routes is what manifests say for one pool.
+// routes indexes the manifests of one pool.
 type routes struct {
 	models     map[string]*modelRoute
 	exact      map[string]*rewriteRoute
@@ -42,28 +42,28 @@ type rewriteRoute struct {
 	targets targets
 }
 
-// anyRoute is where a model goes whose request names no pool.
+// anyRoute is the pool of a model for requests that do not name one.
 type anyRoute struct {
 	pool int                  // index, -1: the pool does not exist
 	name types.NamespacedName // of the pool
 }
 
-// Status returns the conditions of a manifest, and whether it is in the
-// snapshot. Every manifest has the condition Accepted: True; False, with reason
-// ModelNameInUse, for a model of which an older one in the pool has the name;
-// Unknown, with reason Pending, if its pool does not exist.
+// Status returns the conditions of a manifest, and whether it is in the snapshot. Every
+// manifest has the condition Accepted, which is True; False, with reason ModelNameInUse, if an
+// older model in the pool has the same name; or Unknown, with reason Pending, if its pool does
+// not exist.
 func (sn *Snapshot) Status(kind string, name types.NamespacedName) ([]types.Condition, bool) {
 	conditions, ok := sn.config.status[objectName{kind, withNamespace(name)}]
 	return slices.Clone(conditions), ok
 }
 
-// Status returns the conditions of a manifest as it is now, see Snapshot.Status.
+// Status returns the conditions of a manifest in the current snapshot, see Snapshot.Status.
 func (s *Store) Status(kind string, name types.NamespacedName) ([]types.Condition, bool) {
 	return s.Snapshot().Status(kind, name)
 }
 
-// configLocked indexes the manifests. It goes through them oldest first, so that
-// who comes first has what it claims. Caller must hold s.mu.
+// configLocked indexes the manifests, oldest first, so that older ones take precedence. Caller
+// must hold s.mu.
 func (s *Store) configLocked(pools []*poolState, before *config) *config {
 	b := configBuilder{
 		store: s, now: s.opt.Now(), before: before.status,
@@ -99,8 +99,8 @@ func (s *Store) configLocked(pools []*poolState, before *config) *config {
 			b.model(m, created)
 		}
 	}
-	// A model outranks a rewrite as the reason why a name belongs to a pool,
-	// whatever their ages: rewrites come second.
+	// Rewrites come second: whatever their ages, a model takes precedence over a rewrite in
+	// assigning a name to a pool.
 	for _, o := range objects {
 		switch o := o.(type) {
 		case *types.InferencePool:
@@ -126,7 +126,7 @@ type configBuilder struct {
 	before map[objectName][]types.Condition
 }
 
-// pool returns the index of the pool that o refers to, and reports on o.
+// pool returns the index of the pool that o refers to, and sets o's condition.
 func (b *configBuilder) pool(o types.Object, name types.NamespacedName) (int, bool) {
 	i, ok := b.poolIndex[name]
 	if ok {
@@ -137,10 +137,10 @@ func (b *configBuilder) pool(o types.Object, name types.NamespacedName) (int, bo
 	return i, ok
 }
 
-// claim makes a name of a pool the destination of queries that name no pool. An
-// existing pool comes before one that does not exist, else the first claim holds.
+// claim routes queries for a model that do not name a pool. The first claim wins, except that
+// an existing pool comes before one that does not exist.
 func (b *configBuilder) claim(name string, to anyRoute, at time.Time, created map[string]time.Time) {
-	if had, ok := b.byModel[name]; ok && (had.pool >= 0 || to.pool < 0) {
+	if old, ok := b.byModel[name]; ok && (old.pool >= 0 || to.pool < 0) {
 		return
 	}
 	b.byModel[name] = to
@@ -176,7 +176,7 @@ func (b *configBuilder) model(m *types.InferenceModel, created map[string]time.T
 	}
 }
 
-// objective enters o for all pools that it names or selects.
+// objective adds o to all pools that it names or selects.
 func (b *configBuilder) objective(o *types.InferenceObjective) {
 	pools := o.Pools()
 	if o.Spec.PoolSelector != nil {
@@ -229,8 +229,7 @@ func (b *configBuilder) rewrite(w *types.InferenceModelRewrite, created map[stri
 	}
 }
 
-// report sets the condition Accepted of an object. While its status stays, so
-// does the time of the last transition.
+// report sets the condition Accepted of an object. LastTransitionTime changes only with Status.
 func (b *configBuilder) report(o types.Object, status types.ConditionStatus, reason, message string) {
 	name := nameOf(o)
 	c := types.Condition{

@@ -13,78 +13,74 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Options of a Store. The zero value is good for a gateway that trusts its
-// model servers to refuse what they do not know.
+// Options configure a Store. The zero value suits a gateway whose model servers refuse models
+// they do not know.
 type Options struct {
-	// Now is the clock. Default: time.Now.
+	// Now is the clock. Default time.Now.
 	Now func() time.Time
 
-	// Logger hears of manifests that are not in force. Nil: silence.
+	// Logger receives warnings about manifests that are not in force. Nil: no logging.
 	Logger *slog.Logger
 
-	// UnknownModels says what happens to a model that no manifest names.
-	// Default: PassThrough.
+	// UnknownModels says what happens to requests for models that no manifest names. Default
+	// PassThrough.
 	UnknownModels UnknownModels
 
-	// DefaultPool gets the requests that name neither a pool nor a model that a
-	// manifest knows. Default: the only pool, if there is exactly one.
+	// DefaultPool gets requests that name neither a pool nor a model in a manifest. Default:
+	// the only pool, if there is exactly one.
 	DefaultPool types.NamespacedName
 
-	// StickySessions makes weighted targets keep to sessions: all requests of
-	// one Query.SessionID get the same target, in every gateway, and a change of
-	// weights moves no more sessions than it must. Default: each request is
-	// drawn for itself.
+	// StickySessions keeps weighted targets constant per session: all requests with the same
+	// Query.SessionID get the same target, in every gateway, and a change of weights moves as
+	// few sessions as possible. Default: each request is drawn independently.
 	StickySessions bool
 
-	// DeclaredPoolsOnly refuses endpoints for a pool without a manifest. Default:
-	// such a pool comes into being with its first endpoints.
+	// DeclaredPoolsOnly refuses endpoints for pools without a manifest. Default: a pool is
+	// created with its first endpoints.
 	DeclaredPoolsOnly bool
 
-	// Coalesce is how long readings may wait to be published, for each endpoint
-	// in the store: it bounds the work at a few hundredths of a core. Default:
-	// 1µs, that is 10 ms with 10,000 endpoints. Stores of up to 128 endpoints
-	// never wait. Negative: no store waits, which a simulation wants.
+	// Coalesce is how long readings may wait to be published, per endpoint in the store. It
+	// bounds the work to a few hundredths of a core. Default 1µs, that is 10 ms with 10,000
+	// endpoints. Stores of up to 128 endpoints never wait. Negative: no store waits, as suits
+	// a simulation.
 	Coalesce time.Duration
 
-	// MaxEndpoints bounds the endpoints of all pools. Default: 100,000.
-	// Negative: no bound.
+	// MaxEndpoints bounds the endpoints of all pools together. Default 100,000. Negative: no
+	// bound.
 	MaxEndpoints int
 
-	// MaxObjects bounds the manifests. Default: 100,000. Negative: no bound.
+	// MaxObjects bounds the number of manifests. Default 100,000. Negative: no bound.
 	MaxObjects int
 }
 
-// UnknownModels says what happens to a model that no manifest names.
+// UnknownModels says what happens to requests for models that no manifest names.
 type UnknownModels uint8
 
 const (
-	// PassThrough sends the request on as it is, with priority 0.
+	// PassThrough forwards the request unchanged, with priority 0.
 	PassThrough UnknownModels = iota
-	// Refuse gives ErrUnknownModel.
+	// Refuse returns ErrUnknownModel.
 	Refuse
 )
 
-// Errors that a caller may branch on. What is returned wraps one of them and
-// says more.
+// Errors to test for with errors.Is. Returned errors wrap one of them and add details.
 var (
-	// ErrUnknownModel: no manifest names the model, and such models are refused,
-	// or it is not clear to which pool to send them. For HTTP: 404.
+	// ErrUnknownModel: no manifest names the model, and such models are refused or it is not
+	// clear which pool they belong to. HTTP 404.
 	ErrUnknownModel = errors.New("unknown model")
-	// ErrNoPool: the pool does not exist. For HTTP: 503.
+	// ErrNoPool: the pool does not exist. HTTP 503.
 	ErrNoPool = errors.New("no such pool")
-	// ErrNoTarget: a manifest maps the model to no name that the servers know. For
-	// HTTP: 400.
+	// ErrNoTarget: a manifest maps the model to no target. HTTP 400.
 	ErrNoTarget = errors.New("no target model")
-	// ErrLimit: the store is as full as Options allow.
+	// ErrLimit: a limit of Options, DNSOptions or FileOptions is exceeded.
 	ErrLimit = errors.New("limit reached")
 )
 
-// withoutWait is the number of endpoints up to which readings are published
-// without a wait: it takes a microsecond.
+// withoutWait is the number of endpoints up to which readings are published at once: it
+// takes a microsecond.
 const withoutWait = 128
 
-// Store holds pools, models and endpoints. All methods may be called from any
-// goroutine. Make one with New.
+// Store holds pools, models and endpoints. It is safe for concurrent use. Create one with New.
 type Store struct {
 	opt   Options
 	start time.Time // what since measures from
@@ -92,24 +88,24 @@ type Store struct {
 	snap  atomic.Pointer[Snapshot]
 	cells sync.Map // *types.Load to *cell
 
-	// To publish readings.
-	dirty  atomic.Bool  // a pool has readings that are not published
-	window atomic.Int64 // time to let pass between two publications, ns
+	// For publishing readings.
+	dirty  atomic.Bool  // a pool has unpublished readings
+	window atomic.Int64 // minimum time between two publications, ns
 	next   atomic.Int64 // no publication before this, ns after start
 
 	readers atomic.Pointer[[]*readingWatcher] // never changed in place
 
-	// mu serialises the writers of everything but readings.
+	// mu serializes writers of everything but readings.
 	mu       sync.Mutex
 	objects  map[objectName]types.Object
 	pools    map[types.NamespacedName]*poolState
-	births   uint64 // pools that came into being so far
+	births   uint64 // pools created so far
 	slots    slots.Set
 	watchers watchers[Event]
 	onPools  watchers[PoolEvent]
 }
 
-// objectName is the identity of a manifest.
+// objectName identifies a manifest.
 type objectName struct {
 	kind string
 	name types.NamespacedName
@@ -117,18 +113,18 @@ type objectName struct {
 
 func nameOf(o types.Object) objectName { return objectName{o.Kind(), o.Key()} }
 
-// poolState is a pool as writers see it, guarded by Store.mu but for dirty.
+// poolState is a pool as writers see it. Guarded by Store.mu, except dirty and renamed.
 type poolState struct {
 	name     types.NamespacedName
-	manifest *types.InferencePool // nil: came into being with its endpoints
-	born     uint64               // tells it from others that had its name
+	manifest *types.InferencePool // nil: created with its endpoints
+	born     uint64               // distinguishes it from earlier pools of the same name
 
 	cells     []*cell // in the order of the specs
 	byID      map[string]*cell
 	changed   bool              // cells changed since published was made
-	published []*types.Endpoint // as in the newest snapshot
+	published []*types.Endpoint // as in the latest snapshot
 
-	names *names // of published, with what manifests say
+	names *names // model names of published and of manifests
 
 	dirty   atomic.Bool // a cell has a reading that is not in published
 	renamed atomic.Bool // a cell has other models than in published
@@ -159,37 +155,35 @@ func New(o Options) *Store {
 	return s
 }
 
-// Change is several changes that readers see as one.
+// Change is a set of changes that is committed atomically.
 type Change struct {
-	// Objects are manifests to add, or to put in the place of those with the
-	// same kind and name.
+	// Objects are manifests to add, replacing those of the same kind and name.
 	Objects []types.Object
-	// OnlyObjects makes Objects the whole set: other manifests go, and with
-	// pools their endpoints. Pools that never had a manifest stay.
+	// OnlyObjects makes Objects the complete set: other manifests are deleted, and with a pool
+	// its endpoints. Pools that never had a manifest stay.
 	OnlyObjects bool
-	// Endpoints is, for each pool in it, the whole list of its endpoints.
+	// Endpoints maps pools to the complete lists of their endpoints.
 	Endpoints map[types.NamespacedName][]EndpointSpec
 }
 
-// Commit makes a change, or none of it if it returns an error. The store keeps
-// copies; defaults are filled in there and validated. An endpoint that has the
-// same ID and Address as before keeps its ledger, slot and reading.
+// Commit makes a change, or nothing if it returns an error. The store keeps validated copies of
+// the objects, with defaults filled in. An endpoint that has the same ID and Address as before
+// keeps its ledger, slot and reading.
 //
-// Of an object that is replaced, what is immutable must not change. That does
-// not bind a change with OnlyObjects, nor an object with another creation time:
-// it was deleted and made anew in between.
+// Immutable fields of a replaced object must not change, unless OnlyObjects is set or the
+// creation time differs, which means that the object was deleted and created anew.
 func (s *Store) Commit(c Change) error {
 	_, err := s.commit(c)
 	return err
 }
 
-// given is what a pool was given as the whole list of its endpoints.
+// given is the list of endpoints that a source set for a pool.
 type given struct {
 	specs []EndpointSpec // valid, and not to be modified
 	born  uint64         // of the pool that got them
 }
 
-// commit is Commit, and returns what the pools in c.Endpoints were given.
+// commit is Commit, and returns what was set for the pools in c.Endpoints.
 func (s *Store) commit(c Change) (map[types.NamespacedName]given, error) {
 	objects, err := prepareObjects(c.Objects)
 	if err != nil {
@@ -239,9 +233,8 @@ func (s *Store) commit(c Change) (map[types.NamespacedName]given, error) {
 	return out, nil
 }
 
-// refill gives pools their endpoints again that were deleted since they were given had
-// and are back. It notes in had what it gave, and reports how many pools that were. Pools
-// that are not there stay so.
+// refill sets the endpoints of pools in had again that were deleted and created anew since. It
+// updates had and returns the number of such pools. It does not create pools.
 func (s *Store) refill(had map[types.NamespacedName]given) (int, error) {
 	s.mu.Lock()
 	defer s.deliver()
@@ -267,21 +260,21 @@ func (s *Store) refill(had map[types.NamespacedName]given) (int, error) {
 	return len(lost), nil
 }
 
-// Apply adds manifests, or puts them in the place of those with the same kind
-// and name: all of them, or none if it returns an error. See Commit.
+// Apply adds manifests, replacing those of the same kind and name. If it returns an error,
+// nothing has changed. See Commit.
 func (s *Store) Apply(objs ...types.Object) error {
 	return s.Commit(Change{Objects: objs})
 }
 
-// Replace makes objs the whole set of manifests, or changes nothing if it
-// returns an error. Pools that stay keep their endpoints. See Commit.
+// Replace makes objs the complete set of manifests. Pools that stay keep their endpoints. If it
+// returns an error, nothing has changed. See Commit.
 func (s *Store) Replace(objs []types.Object) error {
 	return s.Commit(Change{Objects: objs, OnlyObjects: true})
 }
 
-// Delete removes a manifest, and with a pool its endpoints, and reports whether
-// there was one. A pool without a manifest is deleted in the same way. A pool that is
-// made again begins empty: who gave it endpoints has to give them again, see WatchPools.
+// Delete removes a manifest, and with a pool its endpoints, and reports whether it existed.
+// Pools without a manifest are deleted in the same way. A pool that is created again starts
+// empty; its source must set the endpoints again, see WatchPools.
 func (s *Store) Delete(kind string, name types.NamespacedName) bool {
 	s.mu.Lock()
 	defer s.deliver()
@@ -293,7 +286,7 @@ func (s *Store) Delete(kind string, name types.NamespacedName) bool {
 	return true
 }
 
-// Object returns a copy of a manifest as the store has it, nil if it has none.
+// Object returns a copy of a manifest in the store, or nil if it has none of that name.
 func (s *Store) Object(kind string, name types.NamespacedName) types.Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -304,7 +297,7 @@ func (s *Store) Object(kind string, name types.NamespacedName) types.Object {
 	return clone(o)
 }
 
-// Snapshot returns what the store holds now. It never blocks.
+// Snapshot returns the current content of the store. It never blocks.
 func (s *Store) Snapshot() *Snapshot {
 	if s.dirty.Load() {
 		s.refresh()
@@ -312,8 +305,8 @@ func (s *Store) Snapshot() *Snapshot {
 	return s.snap.Load()
 }
 
-// refresh publishes readings if it is time to, and if no writer is at work:
-// that one publishes them itself.
+// refresh publishes readings if it is time to. If a writer holds the lock, that one publishes
+// them.
 func (s *Store) refresh() {
 	var now int64
 	window := s.window.Load()
@@ -330,12 +323,12 @@ func (s *Store) refresh() {
 	s.next.Store(now + window)
 }
 
-// since returns the time since the store was made. It is monotonic where the
-// clock is, so that setting the wall clock back stops no publication.
+// since returns the time since the store was created. It is monotonic if the clock is, so that
+// setting the wall clock back does not stop publication.
 func (s *Store) since() int64 { return int64(s.opt.Now().Sub(s.start)) }
 
-// allowedLocked checks what depends on what the store holds. kept are the names
-// of objects. Caller must hold s.mu.
+// allowedLocked checks a change against the content of the store and its limits. kept are the
+// names of objects. Caller must hold s.mu.
 func (s *Store) allowedLocked(objects []types.Object, kept map[objectName]bool, only bool, endpoints map[types.NamespacedName][]EndpointSpec) error {
 	var errs []error
 	for _, o := range objects {
@@ -361,15 +354,15 @@ func (s *Store) allowedLocked(objects []types.Object, kept map[objectName]bool, 
 	count := 0
 	for name, p := range s.pools {
 		_, set := endpoints[name]
-		goes := only && p.manifest != nil && !kept[objectName{kindPool, name}]
-		if !set && !goes {
+		deleted := only && p.manifest != nil && !kept[objectName{kindPool, name}]
+		if !set && !deleted {
 			count += len(p.cells)
 		}
 	}
 	for name, specs := range endpoints {
 		count += len(specs)
-		_, there := s.objects[objectName{kindPool, name}]
-		if s.opt.DeclaredPoolsOnly && !kept[objectName{kindPool, name}] && (!there || only) {
+		_, exists := s.objects[objectName{kindPool, name}]
+		if s.opt.DeclaredPoolsOnly && !kept[objectName{kindPool, name}] && (!exists || only) {
 			errs = append(errs, fmt.Errorf("datastore: %w: endpoints for %s, which has no manifest (Options.DeclaredPoolsOnly)", ErrNoPool, name))
 		}
 	}
@@ -386,7 +379,7 @@ func (s *Store) roomLocked(endpoints int) error {
 	return nil
 }
 
-// poolLocked returns the pool, made if need be. Caller must hold s.mu.
+// poolLocked returns the pool, which it creates if needed. Caller must hold s.mu.
 func (s *Store) poolLocked(name types.NamespacedName) *poolState {
 	p, ok := s.pools[name]
 	if !ok {
@@ -398,7 +391,7 @@ func (s *Store) poolLocked(name types.NamespacedName) *poolState {
 	return p
 }
 
-// deleteLocked removes a manifest and what hangs on it. Caller must hold s.mu.
+// deleteLocked removes a manifest, and with a pool its endpoints. Caller must hold s.mu.
 func (s *Store) deleteLocked(name objectName) bool {
 	_, found := s.objects[name]
 	delete(s.objects, name)
@@ -411,7 +404,7 @@ func (s *Store) deleteLocked(name objectName) bool {
 	return found
 }
 
-// prepareObjects returns valid copies of objs with their defaults.
+// prepareObjects returns validated copies of objs with defaults filled in.
 func prepareObjects(objs []types.Object) ([]types.Object, error) {
 	out := make([]types.Object, len(objs))
 	seen := make(map[objectName]bool, len(objs))
@@ -448,15 +441,9 @@ func clone(o types.Object) types.Object {
 	panic(fmt.Sprintf("datastore: %T is a kind of object the store does not know", o))
 }
 
-// Kinds as in manifests.
-const (
-	kindPool      = "InferencePool"
-	kindModel     = "InferenceModel"
-	kindObjective = "InferenceObjective"
-	kindRewrite   = "InferenceModelRewrite"
-)
+const kindPool = "InferencePool"
 
-// withNamespace gives a name the namespace it has in a manifest without one.
+// withNamespace fills in the default namespace.
 func withNamespace(n types.NamespacedName) types.NamespacedName {
 	if n.Name != "" && n.Namespace == "" {
 		n.Namespace = types.DefaultNamespace
@@ -464,7 +451,7 @@ func withNamespace(n types.NamespacedName) types.NamespacedName {
 	return n
 }
 
-// bound returns a limit from Options: 0 is the default, negative none.
+// bound returns a limit of Options: 0 means def, negative none.
 func bound(option, def int) int {
 	switch {
 	case option == 0:

@@ -17,87 +17,86 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Resolver looks names up. *net.Resolver is one. It is called by one goroutine
-// at a time and must return when ctx is done.
+// Resolver looks up names, as *net.Resolver does. It is called by one goroutine at a time and
+// must return when ctx is done.
 type Resolver interface {
 	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 	LookupSRV(ctx context.Context, service, proto, name string) (cname string, addrs []*net.SRV, err error)
 }
 
-// DNSOptions of a DNSSource. Host is required, and one of Port and SRV.
+// DNSOptions configure a DNSSource. Pool, Host, and either Port or SRV are required.
 type DNSOptions struct {
-	// Pool gets the endpoints. It should have no other source.
+	// Pool is the pool of the endpoints. It should have no other source.
 	Pool types.NamespacedName
 
 	// Host is the name to look up, for example that of a headless service.
 	Host string
-	// Port is that of every address of Host. Not used with SRV.
+	// Port is the port of all addresses of Host. Not used with SRV.
 	Port int
-	// SRV looks up service records of Host: the full name, such as
-	// _http._tcp.llama.default.svc.cluster.local. Of several priorities the most
-	// preferred one is used; weights are not. The targets are looked up in turn.
+	// SRV looks up SRV records of Host, which is then a full name such as
+	// _http._tcp.llama.default.svc.cluster.local, and the addresses of their targets. Only
+	// records of the most preferred priority are used; weights are ignored.
 	SRV bool
 
-	// Network is "ip" for both, "ip4" or "ip6". Default: "ip".
+	// Network is "ip4", "ip6", or "ip" for both. Default "ip".
 	Network string
 
-	// Template is what all endpoints have in common: labels, capacity, engine,
-	// where metrics are. ID, Address and MetricsAddress come from DNS.
+	// Template has the common fields of all endpoints, such as labels, capacity, engine and
+	// metrics path. ID, Address and MetricsAddress come from DNS.
 	Template EndpointSpec
 
-	// MetricsPort is the port of the metrics. Default: that of the endpoint.
+	// MetricsPort is the port of the metrics. Default: the port of the endpoint.
 	MetricsPort int
 
-	// Interval between two lookups. Default: 10s. At least 100ms.
+	// Interval is the time between lookups. Default 10s, at least 100ms.
 	Interval time.Duration
-	// Timeout of one. Default: 5s.
+	// Timeout bounds a lookup. Default 5s.
 	Timeout time.Duration
 
-	// MaxAddresses bounds the endpoints: of more, the first in the order of
-	// addresses are taken, and Err says so. Default: 1,000.
+	// MaxAddresses bounds the endpoints. If there are more addresses, the lowest ones are used
+	// and Err reports it. Default 1,000.
 	MaxAddresses int
 
-	// AllowRanges, if not empty, are the only ranges whose addresses become endpoints.
-	// Default: all but those that point into a host or onto its link, loopback
-	// (127.0.0.0/8, ::1) and link-local (169.254.0.0/16, where clouds keep credentials,
-	// and fe80::/10). Loopback is allowed too if Host is localhost or ends in .localhost.
-	// Host itself may be an address of any range. No option allows unspecified addresses
-	// (0.0.0.0/8, ::), multicast and broadcast, which no server has. An IPv4 address is
-	// the same one in IPv6 (::ffff:0:0/96).
+	// AllowRanges lists the ranges whose addresses may become endpoints. Addresses outside are
+	// skipped, and Err reports them. IPv4-mapped IPv6 addresses (::ffff:0:0/96) count as IPv4.
 	//
-	// Of an answer that has others the rest is used, and Err says so.
+	// Default: all except loopback (127.0.0.0/8, ::1) and link-local (169.254.0.0/16, where
+	// clouds serve credentials, and fe80::/10). Loopback is also allowed if Host is localhost or
+	// ends in .localhost. Host itself may be an address of any range. Unspecified (0.0.0.0/8,
+	// ::), multicast and broadcast addresses are never allowed.
 	AllowRanges []netip.Prefix
 
-	// ClearOnNotFound removes all endpoints when the name does not exist or has
-	// no addresses at all. Default: they stay, as after any failed lookup, because a
-	// name server that answers wrongly must not take a service down.
+	// ClearOnNotFound removes all endpoints if the name does not exist or has no addresses.
+	// Default: they stay, as after any failed lookup, so that a misbehaving name server does not
+	// take a service down.
 	ClearOnNotFound bool
 
-	// Resolver looks up. Default: net.DefaultResolver.
+	// Resolver does the lookups. Default net.DefaultResolver.
 	Resolver Resolver
 
-	// Logger hears of changes and, once, of failures. Nil: silence.
+	// Logger receives changes and failures, repeated ones only once. Nil: no logging.
 	Logger *slog.Logger
 }
 
-// DNSSource keeps the endpoints of one pool in step with a name in DNS. An
-// endpoint is named by its address. Make one with NewDNSSource.
+// DNSSource keeps the endpoints of a pool in sync with a DNS name. The ID of an endpoint is its
+// address. Create one with NewDNSSource.
 //
-// If the pool is deleted after it was filled, the source does not make it anew: Err says
-// that it is missing. When it is back it has its endpoints again, at once while Run runs.
+// If others delete the pool after it was filled, the source does not create it anew, and Err
+// reports that it is missing. When it exists again it gets its endpoints back: at once while Run
+// is running, otherwise with the next Load.
 type DNSSource struct {
 	store *Store
 	opt   DNSOptions
 
-	loading sync.Mutex                     // held for a lookup
-	last    map[types.NamespacedName]given // what the pool was given; guarded by loading
+	loading sync.Mutex                     // held during a lookup
+	last    map[types.NamespacedName]given // the pool's endpoints; guarded by loading
 
 	mu  sync.Mutex // held for a moment only
 	err error      // of the last lookup
 }
 
-// NewDNSSource returns a source of store. It does nothing until Load or Run is
-// called.
+// NewDNSSource returns a source for store, or an error that lists all invalid options. It does
+// nothing until Load or Run is called.
 func NewDNSSource(store *Store, o DNSOptions) (*DNSSource, error) {
 	c := check.Checks{Package: "datastore: DNSOptions"}
 	check.Required(&c, "Host", o.Host)
@@ -139,19 +138,19 @@ func NewDNSSource(store *Store, o DNSOptions) (*DNSSource, error) {
 	return &DNSSource{store: store, opt: o}, nil
 }
 
-// Load looks the name up now and sets the endpoints.
+// Load looks up the name and sets the endpoints.
 func (d *DNSSource) Load(ctx context.Context) error {
 	d.loading.Lock()
 	defer d.loading.Unlock()
 	err := d.load(ctx)
 	if err != nil && ctx.Err() != nil {
-		return err // interrupted: that says nothing of the name
+		return err // interrupted, which says nothing about the name
 	}
 	d.note(ctx, err)
 	return err
 }
 
-// note keeps an error for Err, and logs it if it is another than before.
+// note records an error for Err, and logs it if it differs from the previous one.
 func (d *DNSSource) note(ctx context.Context, err error) {
 	d.mu.Lock()
 	before := d.err
@@ -163,22 +162,22 @@ func (d *DNSSource) note(ctx context.Context, err error) {
 	}
 }
 
-// Run looks the name up at once and at every interval until ctx is done, and
-// then returns nil. A failed lookup is no reason to stop.
+// Run looks up the name at once and at every interval until ctx is done, and then returns nil.
+// It continues after failed lookups.
 func (d *DNSSource) Run(ctx context.Context) error {
 	ticker := time.NewTicker(d.opt.Interval)
 	defer ticker.Stop()
 	wake, stop := d.store.wakeOnPools()
 	defer stop()
 	for ctx.Err() == nil {
-		_ = d.Load(ctx) // kept for Err, and logged
+		_ = d.Load(ctx) // recorded for Err, and logged
 		d.wait(ctx, ticker.C, wake)
 	}
 	return nil
 }
 
-// wait returns when it is time for another lookup, and meanwhile fills the pool when it
-// is back.
+// wait returns when it is time for the next lookup. Meanwhile it refills the pool if that is
+// created anew.
 func (d *DNSSource) wait(ctx context.Context, tick <-chan time.Time, wake <-chan struct{}) {
 	for {
 		select {
@@ -188,8 +187,8 @@ func (d *DNSSource) wait(ctx context.Context, tick <-chan time.Time, wake <-chan
 			return
 		case <-wake:
 			d.loading.Lock()
-			back, err := d.refill(ctx)
-			if back || err != nil {
+			filled, err := d.refill(ctx)
+			if filled || err != nil {
 				d.note(ctx, err)
 			}
 			d.loading.Unlock()
@@ -197,9 +196,9 @@ func (d *DNSSource) wait(ctx context.Context, tick <-chan time.Time, wake <-chan
 	}
 }
 
-// refill gives the pool its endpoints again if it was deleted and is back, and reports
-// whether it was. Caller must hold d.loading.
-func (d *DNSSource) refill(ctx context.Context) (back bool, err error) {
+// refill sets the pool's endpoints again if it was deleted and created anew, and reports
+// whether it did. Caller must hold d.loading.
+func (d *DNSSource) refill(ctx context.Context) (filled bool, err error) {
 	n, err := d.store.refill(d.last)
 	if n > 0 {
 		d.opt.Logger.LogAttrs(ctx, slog.LevelInfo, "the pool is back and has its endpoints again",
@@ -208,8 +207,8 @@ func (d *DNSSource) refill(ctx context.Context) (back bool, err error) {
 	return n > 0, err
 }
 
-// Err returns what was wrong with the last lookup, nil if its answer is in
-// force in full. It does not wait for a lookup under way.
+// Err returns the error of the last lookup, or nil if its answer was applied completely. It does
+// not wait for a lookup in progress.
 func (d *DNSSource) Err() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -218,7 +217,7 @@ func (d *DNSSource) Err() error {
 
 // load does one lookup. Caller must hold d.loading.
 func (d *DNSSource) load(ctx context.Context) error {
-	// Before anything that may fail: what was known of the name is still true.
+	// Before anything that may fail: the last known addresses still hold.
 	_, lost := d.refill(ctx)
 	ctx, cancel := context.WithTimeout(ctx, d.opt.Timeout)
 	defer cancel()
@@ -233,7 +232,7 @@ func (d *DNSSource) load(ctx context.Context) error {
 	found = slices.Compact(found)
 	usable, refused := d.sift(found)
 	if refused != nil && len(usable) == 0 {
-		return errors.Join(refused, lost) // a wrong answer must not take a service down
+		return errors.Join(refused, lost) // a bad answer must not take a service down
 	}
 	if most := d.opt.MaxAddresses; len(usable) > most {
 		err = fmt.Errorf("datastore: %w: %s has %d addresses, DNSOptions.MaxAddresses is %d", ErrLimit, shorten(d.opt.Host), len(usable), most)
@@ -242,7 +241,7 @@ func (d *DNSSource) load(ctx context.Context) error {
 	return errors.Join(err, refused, d.set(ctx, usable, lost != nil))
 }
 
-// sift returns the addresses that may become endpoints, and an error that tells of others.
+// sift returns the addresses that may become endpoints, and an error that names others.
 func (d *DNSSource) sift(found []netip.AddrPort) (usable []netip.AddrPort, err error) {
 	var refused []string
 	for _, at := range found {
@@ -261,13 +260,13 @@ func (d *DNSSource) sift(found []netip.AddrPort) (usable []netip.AddrPort, err e
 		shorten(d.opt.Host), len(refused), strings.Join(few, ", "))
 }
 
-// Addresses that no server has: of "this network" (RFC 1122), and the broadcast one.
+// Addresses that no server can have: "this network" (RFC 1122) and broadcast.
 var (
 	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")
 	broadcast   = netip.MustParseAddr("255.255.255.255")
 )
 
-// allowed is what DNSOptions.AllowRanges says.
+// allowed implements DNSOptions.AllowRanges.
 func (d *DNSSource) allowed(addr netip.Addr) bool {
 	if !addr.IsValid() || addr.IsUnspecified() || addr.IsMulticast() || addr == broadcast || thisNetwork.Contains(addr) {
 		return false
@@ -285,8 +284,8 @@ func (d *DNSSource) allowed(addr netip.Addr) bool {
 	return !addr.IsLinkLocalUnicast()
 }
 
-// set gives the pool its endpoints, if they are others than before or must be given in any
-// case, unless the pool was deleted. Caller must hold d.loading.
+// set sets the pool's endpoints if they changed or must is set, unless the pool was deleted.
+// Caller must hold d.loading.
 func (d *DNSSource) set(ctx context.Context, found []netip.AddrPort, must bool) error {
 	specs := make([]EndpointSpec, len(found))
 	for i, at := range found {
@@ -305,7 +304,7 @@ func (d *DNSSource) set(ctx context.Context, found []netip.AddrPort, must bool) 
 		if err != nil {
 			return err
 		}
-		d.last[d.opt.Pool] = given{specs, before.born} // for when it is back
+		d.last[d.opt.Pool] = given{specs, before.born} // for refill
 		return fmt.Errorf("datastore: %w: %s was deleted, and has the endpoints of %s again when it is back", ErrNoPool, d.opt.Pool, shorten(d.opt.Host))
 	}
 	if filled && !must && slices.EqualFunc(specs, before.specs, func(a, b EndpointSpec) bool { return a.ID == b.ID }) {
@@ -321,8 +320,7 @@ func (d *DNSSource) set(ctx context.Context, found []netip.AddrPort, must bool) 
 	return nil
 }
 
-// lookup returns the addresses; an empty list that is not nil if the name has
-// none, for sure.
+// lookup returns the addresses. An empty non-nil list means that the name certainly has none.
 func (d *DNSSource) lookup(ctx context.Context) ([]netip.AddrPort, error) {
 	if !d.opt.SRV {
 		return d.lookupHost(ctx, []netip.AddrPort{}, d.opt.Host, uint16(d.opt.Port))
@@ -335,17 +333,17 @@ func (d *DNSSource) lookup(ctx context.Context) ([]netip.AddrPort, error) {
 	asked := make(map[net.SRV]bool, len(records))
 	for _, r := range preferred(records) {
 		target := net.SRV{Target: strings.TrimSuffix(r.Target, "."), Port: r.Port}
-		// RFC 2782: the target "." says that the service is not to be had here.
+		// RFC 2782: the target "." means that the service is not available here.
 		if target.Target == "" || r.Port == 0 || asked[target] {
 			continue
 		}
 		asked[target] = true
 		more, err := d.lookupHost(ctx, found, target.Target, r.Port)
 		if isNotFound(err) {
-			continue // the target has gone, the others have not
+			continue // this target is gone, but not the others
 		}
 		if err != nil {
-			// Half of an answer would take endpoints away that are well.
+			// A partial answer would remove healthy endpoints.
 			return nil, err
 		}
 		if found = more; len(found) > 10*d.opt.MaxAddresses {
@@ -379,5 +377,3 @@ func preferred(records []*net.SRV) []*net.SRV {
 	best := slices.MinFunc(records, func(a, b *net.SRV) int { return cmp.Compare(a.Priority, b.Priority) })
 	return slices.DeleteFunc(slices.Clone(records), func(r *net.SRV) bool { return r.Priority != best.Priority })
 }
-
-var _ Resolver = (*net.Resolver)(nil)

@@ -16,26 +16,24 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// FileOptions of a FileSource. The zero value is good.
+// FileOptions configure a FileSource. The zero value works.
 type FileOptions struct {
-	// Interval between two looks at the file. Default: 1s. At least 10ms.
+	// Interval is the time between checks of the file. Default 1s, at least 10ms.
 	Interval time.Duration
 
-	// MaxBytes is the largest file that is read: a larger one is ErrLimit. Default:
+	// MaxBytes bounds the size of the file; larger ones are refused with ErrLimit. Default
 	// 16 MiB.
 	MaxBytes int64
 
-	// Logger hears of new versions and of what is wrong with one, once. Nil:
-	// silence.
+	// Logger receives new versions and errors, repeated ones only once. Nil: no logging.
 	Logger *slog.Logger
 
-	// OnLoad is called after each attempt to take over a version of the file,
-	// with nil if it is in force now. It may be nil. It is called by the
-	// goroutine in Load or Run, and must not call Load itself.
+	// OnLoad, if not nil, is called after each attempt to apply a version of the file, with nil
+	// if it succeeded. It is called by the goroutine in Load or Run and must not call Load.
 	OnLoad func(error)
 }
 
-// FileSource keeps a Store in step with a JSON file:
+// FileSource keeps a Store in sync with a JSON file:
 //
 //	{
 //	  "manifests": [
@@ -50,28 +48,26 @@ type FileOptions struct {
 //	  ]
 //	}
 //
-// Of an endpoint only address is required. Without pool it belongs to every pool
-// in manifests whose selector matches its labels, of which there must be one.
+// An endpoint requires only address. Without pool it belongs to all pools in manifests whose
+// selector matches its labels, at least one.
 //
-// If manifests is there, even empty, it is the whole set of the store's
-// manifests: a store should have one such source. If endpoints is there, it is
-// the whole list for every pool that it names, and for those that an earlier
-// version named; other pools are left to other sources. A version is taken over
-// in one step, or not at all: then what was there stays in force.
+// If manifests is present, even empty, it is the complete set of the store's manifests, so a
+// store should have only one such source. If endpoints is present, it is the complete list for
+// each pool that it or an earlier version names; other pools are left to other sources. A new
+// version is applied atomically or not at all.
 //
-// A pool that was deleted by others loses its endpoints. If it is back, it has those of
-// the version in force again: at once while Run runs, and with every Load.
+// If others delete a pool and create it again, it gets its endpoints back: at once while Run is
+// running, otherwise with the next Load.
 //
-// The path must be that of a regular file, or of a link to one: what may never end, as a
-// named pipe or a device, is not opened.
+// The path must be that of a regular file or a link to one; pipes and devices are not opened.
 //
-// Make one with NewFileSource.
+// Create one with NewFileSource.
 type FileSource struct {
 	store *Store
 	path  string
 	opt   FileOptions
 
-	// loading is held for an attempt and guards these.
+	// loading is held during an attempt and guards the following.
 	loading sync.Mutex
 	watch   *filewatch.Watch
 	pools   map[types.NamespacedName]given // whose endpoints come from here
@@ -81,8 +77,8 @@ type FileSource struct {
 	err error      // of the last attempt
 }
 
-// NewFileSource returns a source of store that reads the file at path. It does
-// nothing until Load or Run is called.
+// NewFileSource returns a source for store that reads the file at path. It does nothing until
+// Load or Run is called.
 func NewFileSource(store *Store, path string, o FileOptions) *FileSource {
 	if o.Interval == 0 {
 		o.Interval = time.Second
@@ -96,42 +92,39 @@ func NewFileSource(store *Store, path string, o FileOptions) *FileSource {
 	})}
 }
 
-// Load reads the file now, if it is another than at the last time, and takes it
-// over. The error says file, field and rule; it is that of the last attempt if
-// the file has not changed since.
+// Load reads the file and applies it, if it has changed. The error names file, field and rule; if
+// the file has not changed, it is that of the last attempt.
 func (f *FileSource) Load() error {
 	f.loading.Lock()
 	defer f.loading.Unlock()
 	return f.look(f.watch.Read)
 }
 
-// Run looks at the file at once, at every interval and when a pool has come, until ctx is
-// done, and then returns nil. A file that is not there or not good is no reason to stop:
-// who wants to know before it starts calls Load first.
+// Run checks the file at once, at every interval and when a pool is added, until ctx is done, and
+// then returns nil. It continues if the file is missing or invalid; call Load first to find out.
 func (f *FileSource) Run(ctx context.Context) error {
 	wake, stop := f.store.wakeOnPools()
 	defer stop()
 	filewatch.Every(ctx, f.opt.Interval, wake, func() {
 		f.loading.Lock()
 		defer f.loading.Unlock()
-		_ = f.look(f.watch.Look) // told by attempt
+		_ = f.look(f.watch.Look) // reported by attempt
 	})
 	return nil
 }
 
-// Err returns what is wrong with the file as it was read last, nil if that
-// version is in force. It does not wait for a load under way.
+// Err returns the error of the last attempt, or nil if that version is in force. It does not wait
+// for a load in progress.
 func (f *FileSource) Err() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err
 }
 
-// look takes over the file if read returns another version of it. Caller must hold
-// f.loading.
+// look applies the file if read returns a new version of it. Caller must hold f.loading.
 func (f *FileSource) look(read func() (*filewatch.Version, error)) error {
 	if _, err := f.store.refill(f.pools); err != nil {
-		f.watch.Forget() // the file is taken over anew, or says why it is not
+		f.watch.Forget() // apply the file anew, or report why that fails
 	}
 	version, err := read()
 	switch {
@@ -153,9 +146,9 @@ func (f *FileSource) look(read func() (*filewatch.Version, error)) error {
 	return f.attempt(nil, true)
 }
 
-// attempt notes and tells how it went. What need not be the fault of the bytes
-// in the file (it cannot be read, the store refuses it) is told once, and tried
-// again without a new version.
+// attempt records and reports a result. Errors that need not be the file's fault (it cannot be
+// read, the store refuses it) are not final: they are reported once, and retried without a new
+// version.
 func (f *FileSource) attempt(err error, final bool) error {
 	f.mu.Lock()
 	f.err = err
@@ -205,8 +198,8 @@ func (f *FileSource) takeOver(change Change) error {
 	return nil
 }
 
-// stays reports whether a pool of an earlier version is there after the change:
-// emptying one that is not would make it anew.
+// stays reports whether a pool of an earlier version exists after the change: setting endpoints
+// of one that does not would create it.
 func (f *FileSource) stays(pool types.NamespacedName, change Change) bool {
 	for _, o := range change.Objects {
 		if o.Kind() == kindPool && o.Key() == pool {
@@ -243,10 +236,9 @@ type endpointForm struct {
 	} `json:"metrics"`
 }
 
-// DecodeEndpoint reads one endpoint from JSON in the form that FileSource
-// describes, without pool, for a configuration file of another kind. Names of
-// fields are exact, an unknown or repeated one is an error. The error joins all that is
-// wrong, each with its place in data.
+// DecodeEndpoint decodes one endpoint from JSON as FileSource describes it, without pool, for
+// use in other configuration files. Field names are case-sensitive; unknown and duplicate fields
+// are errors. The error lists all problems with their positions in data.
 func DecodeEndpoint(data []byte) (EndpointSpec, error) {
 	doc, err := strictjson.Parse(data, strictjson.Options{Package: "datastore"})
 	if err != nil {
@@ -280,8 +272,8 @@ func (e *endpointForm) spec() (EndpointSpec, error) {
 	return spec, c.Err()
 }
 
-// parseFile reads a file as FileSource describes it. All that is wrong with it
-// is in the error, one a line, unless it is no JSON of this form.
+// parseFile decodes a file as FileSource describes it. The error lists all problems, one per
+// line, unless the JSON itself does not have this form.
 func parseFile(path string, data []byte) (Change, error) {
 	var form fileForm
 	doc, err := strictjson.Parse(data, strictjson.Options{Package: "datastore", File: path})
@@ -322,7 +314,7 @@ func parseFile(path string, data []byte) (Change, error) {
 	return change, doc.Locate(errs.Err())
 }
 
-// manifestErrors are those of package types, at their places in the document.
+// manifestErrors converts errors of package types, with their positions in the document.
 func manifestErrors(doc *strictjson.Document, path string, err error) check.Errors {
 	errs := check.From(err)
 	for _, e := range errs {

@@ -1,11 +1,10 @@
-// Package datastore holds what a gateway knows: pools, models and endpoints,
-// and what the endpoints reported last.
+// Package datastore holds a gateway's pools, models and endpoints, with the latest metrics of
+// each endpoint.
 //
-// A [Store] is fed from any side and in any order: manifests with [Store.Apply],
-// endpoints with [Store.SetEndpoints], readings with [Store.UpdateMetrics]. It
-// is read through a [Snapshot]: one atomic load, immutable, of one moment. Its
-// [Snapshot.Resolve] turns the model that a client asked for into a pool, the
-// name that the servers know, and a priority:
+// A [Store] takes manifests with [Store.Apply], endpoints with [Store.SetEndpoints] and
+// readings with [Store.UpdateMetrics], in any order. It is read through a [Snapshot], which
+// is immutable and costs one atomic load. [Snapshot.Resolve] turns the model that a client
+// asked for into a pool, the model name that the servers know, and a priority:
 //
 //	store := datastore.New(datastore.Options{})
 //	store.SetEndpoints(types.NamespacedName{Name: "llama"}, []datastore.EndpointSpec{
@@ -14,15 +13,12 @@
 //	r, err := store.Snapshot().Resolve(datastore.Query{Model: "llama-3"})
 //	endpoints := r.Pool.Endpoints()
 //
-// A change of manifests or endpoints is one step to readers: they see all of it
-// or nothing, and they see it from the moment the call returns. Several changes
-// are made one step by [Store.Commit]. Readings are published by readers, at
-// most one microsecond late for each endpoint in the store, see
-// [Options.Coalesce]; nobody waits for that.
+// Changes of manifests and endpoints are atomic and visible once the call returns;
+// [Store.Commit] makes several changes one. Readings become visible at most one microsecond
+// late per endpoint in the store, see [Options.Coalesce], without anyone waiting for it.
 //
-// A [FileSource] keeps a Store in step with a file, a [DNSSource] with a name in
-// DNS. A source of one's own gives its endpoints again when a pool that was deleted is
-// made anew, see [Store.WatchPools]. The scrape package below this one reads the servers'
-// metrics and the names of their models, which [Snapshot.Models] lists beside those of
-// manifests.
+// A [FileSource] keeps a Store in sync with a file, a [DNSSource] with a DNS name. Other
+// sources must set their endpoints again when a deleted pool is created anew, see
+// [Store.WatchPools]. Package scrape reads the servers' metrics and the names of their models,
+// which [Snapshot.Models] lists with those of manifests.
 package datastore

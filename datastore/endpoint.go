@@ -15,42 +15,41 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// EngineLabel is the label of an endpoint that names its engine.
+// EngineLabel is the endpoint label that names the engine.
 const EngineLabel = "inference.networking.k8s.io/engine-type"
 
-// EndpointSpec is what configuration or discovery says of an endpoint.
+// EndpointSpec describes an endpoint, from configuration or discovery.
 type EndpointSpec struct {
-	// ID is unique in the pool, at most 512 bytes. Empty: Address.
+	// ID is unique within the pool, at most 512 bytes. Default Address.
 	ID string
 	// Address is host:port, IPv6 in brackets. Required.
 	Address string
 
 	Labels   map[string]string
 	Capacity types.Capacity // zero fields: unknown
-	// State is the state to start in. When the spec is set again, State counts
-	// only if it is another than in the spec before: SetState is not undone.
+	// State is the initial state. When the spec is set again, State is applied only if it has
+	// changed since the previous spec, so that it does not undo SetState.
 	State types.State
 
-	// Engine is the server's software: "vllm", "sglang" and so on, as the
-	// scrape package names them. Empty: the label EngineLabel or
-	// llm-d.ai/engine-type, or found out from the metrics themselves.
+	// Engine is the server's software, such as "vllm" or "sglang", as package scrape names it.
+	// Default: the label EngineLabel or llm-d.ai/engine-type, or else detected from the metrics.
 	Engine string
 
-	// MetricsAddress is host:port of the metrics, or :port for another port of
-	// the same host. Empty: Address.
+	// MetricsAddress is the host:port that serves metrics, or :port for another port of the same
+	// host. Default Address.
 	MetricsAddress string
-	// MetricsPath begins with '/'. Empty: the engine's own, or those of all
-	// engines in turn while the engine is not known.
+	// MetricsPath begins with '/'. Default: the path of the engine, or while that is unknown
+	// those of all engines in turn.
 	MetricsPath   string
-	MetricsScheme string // http or https. Empty: http
-	NoMetrics     bool   // the scrape package asks the endpoint for nothing
+	MetricsScheme string // http or https. Default http
+	NoMetrics     bool   // package scrape does not read this endpoint
 
-	// Attrs are values for plugins of one's own. They must not be changed after.
+	// Attrs holds values for custom plugins. They must not change afterwards.
 	Attrs types.Attrs
 }
 
-// cell is where the newest reading of one endpoint is. Its fields do not change
-// but for newest, and those guarded by Store.mu.
+// cell holds the latest reading of one endpoint. Only newest and the fields guarded by
+// Store.mu change.
 type cell struct {
 	load    *types.Load
 	pool    *poolState
@@ -59,26 +58,25 @@ type cell struct {
 	address string
 	slot    uint32
 
-	// Guarded by Store.mu: what an Endpoint does not say of its spec.
+	// Guarded by Store.mu: the parts of the spec that are not in an Endpoint.
 	removed   bool
 	state     types.State // in the spec
 	noMetrics bool
-	metrics   *metricsSpec // nil: all empty, as most are
+	metrics   *metricsSpec // nil: all empty, the usual case
 }
 
 type metricsSpec struct{ engine, address, path, scheme string }
 
-// SetEndpoints makes specs the whole list of a pool's endpoints, or changes
-// nothing if it returns an error. An endpoint that has the same ID and Address
-// as before keeps its ledger, slot and reading; any other is new. A pool
-// without a manifest comes into being, see Options.DeclaredPoolsOnly; it stays,
-// even empty, until Delete.
+// SetEndpoints makes specs the complete list of a pool's endpoints. If it returns an error,
+// nothing has changed. An endpoint that has the same ID and Address as before keeps its ledger,
+// slot and reading; any other is new. A pool that does not exist is created, unless
+// Options.DeclaredPoolsOnly is set, and stays, even empty, until Delete.
 func (s *Store) SetEndpoints(pool types.NamespacedName, specs []EndpointSpec) error {
 	return s.Commit(Change{Endpoints: map[types.NamespacedName][]EndpointSpec{pool: specs}})
 }
 
-// UpsertEndpoint adds one endpoint to a pool, or puts it in the place of the one
-// with the same ID, as SetEndpoints does. For many, SetEndpoints is cheaper.
+// UpsertEndpoint adds an endpoint to a pool or replaces the one with the same ID, as
+// SetEndpoints does. For many endpoints SetEndpoints is cheaper.
 func (s *Store) UpsertEndpoint(pool types.NamespacedName, spec EndpointSpec) error {
 	prepared, err := prepareSpecs(pool, []EndpointSpec{spec})
 	if err != nil {
@@ -119,7 +117,7 @@ func (s *Store) UpsertEndpoint(pool types.NamespacedName, spec EndpointSpec) err
 	return nil
 }
 
-// RemoveEndpoint removes one endpoint and reports whether it was there.
+// RemoveEndpoint removes an endpoint and reports whether it existed.
 func (s *Store) RemoveEndpoint(pool types.NamespacedName, id string) bool {
 	s.mu.Lock()
 	defer s.deliver()
@@ -136,13 +134,10 @@ func (s *Store) RemoveEndpoint(pool types.NamespacedName, id string) bool {
 	return true
 }
 
-// UpdateMetrics stores a new reading of the endpoint that l is the ledger of,
-// and reports whether the endpoint is still there. Readers see the reading
-// within the time of Options.Coalesce. It is cheap, and made to be called by
-// many goroutines at once.
-//
-// What becomes of the reading types.Endpoint.Next says. If the server was restarted,
-// watchers are told.
+// UpdateMetrics stores a new reading of the endpoint whose ledger is l, as
+// types.Endpoint.Next does, and reports whether the endpoint still exists. The reading becomes
+// visible within the time of Options.Coalesce. Watchers are told of restarts. UpdateMetrics is
+// cheap and scales with concurrent callers.
 func (s *Store) UpdateMetrics(l *types.Load, m types.Metrics) bool {
 	v, ok := s.cells.Load(l)
 	if !ok {
@@ -171,13 +166,12 @@ func (s *Store) UpdateMetrics(l *types.Load, m types.Metrics) bool {
 	return true
 }
 
-// SetModels stores the names that the endpoint that l is the ledger of says it serves,
-// its Endpoint.Models, and reports whether the endpoint is still there. Nil makes them
-// unknown; an empty list that is not nil says that it serves none. The store keeps a
-// sorted copy without what is there twice. Readers see it as they see a reading, and
-// those who watch readings are told; a list that the store has already is no news.
+// SetModels stores the model names that the endpoint whose ledger is l says it serves
+// (types.Endpoint.Models), and reports whether the endpoint still exists. Nil means unknown; an
+// empty non-nil list means none. The store keeps a sorted copy without duplicates. It becomes
+// visible as a reading does and is told to WatchReadings, if it is another list than before.
 //
-// Names stay over readings and changes of the spec, until the server restarts.
+// The names survive new readings and changes of the spec, until the server restarts.
 func (s *Store) SetModels(l *types.Load, models []string) bool {
 	v, ok := s.cells.Load(l)
 	if !ok {
@@ -189,18 +183,18 @@ func (s *Store) SetModels(l *types.Load, models []string) bool {
 		slices.Sort(models)
 		models = slices.Compact(models)
 	}
-	if had := c.newest.Load().Models; (had == nil) == (models == nil) && slices.Equal(had, models) {
+	if old := c.newest.Load().Models; (old == nil) == (models == nil) && slices.Equal(old, models) {
 		return true
 	}
 	next := c.modify(func(e *types.Endpoint) { e.Models = models })
-	c.pool.renamed.Store(true) // before the mark that makes somebody look
+	c.pool.renamed.Store(true) // before the mark that triggers publication
 	s.touch(c)
 	s.tellReaders(c.pool.name, next)
 	return true
 }
 
-// SetState sets whether the endpoint that l is the ledger of takes requests, and
-// reports whether the endpoint is still there. Readers see it at once.
+// SetState sets the state of the endpoint whose ledger is l, visible at once, and reports
+// whether the endpoint still exists.
 func (s *Store) SetState(l *types.Load, st types.State) bool {
 	s.mu.Lock()
 	defer s.deliver()
@@ -220,9 +214,9 @@ func (s *Store) SetState(l *types.Load, st types.State) bool {
 	return true
 }
 
-// touch marks that c has a reading that is not published. The order matters: the
-// publisher clears the marks from the outside in before it reads the cells, so
-// one that is found set here will be seen to after this reading was stored.
+// touch marks c's reading as unpublished. The order matters: the publisher clears the marks of
+// the store, then of the pool, before it reads the cells, so a mark that is already set here
+// will be handled after this reading was stored.
 func (s *Store) touch(c *cell) {
 	if !c.pool.dirty.Load() {
 		c.pool.dirty.Store(true)
@@ -232,7 +226,7 @@ func (s *Store) touch(c *cell) {
 	}
 }
 
-// modify publishes a changed copy of the newest reading into the cell, and returns it.
+// modify stores a changed copy of the latest reading, and returns it.
 func (c *cell) modify(change func(*types.Endpoint)) *types.Endpoint {
 	for {
 		old := c.newest.Load()
@@ -263,7 +257,7 @@ func (s *Store) setLocked(p *poolState, specs []EndpointSpec) {
 	for i := range specs {
 		keep[specs[i].ID] = specs[i].Address
 	}
-	// What goes frees its slot before what comes takes one.
+	// Removed endpoints free their slots before new ones take them.
 	for _, c := range p.cells {
 		if address, ok := keep[c.id]; !ok || address != c.address {
 			s.dropLocked(c)
@@ -283,8 +277,8 @@ func (s *Store) setLocked(p *poolState, specs []EndpointSpec) {
 	}
 }
 
-// addLocked makes a cell and tells of it; the caller puts it into p.cells.
-// Caller must hold s.mu.
+// addLocked creates a cell and queues its event; the caller adds it to p.cells. Caller must
+// hold s.mu.
 func (s *Store) addLocked(p *poolState, spec EndpointSpec) *cell {
 	c := &cell{
 		load: types.NewLoad(), pool: p, slot: s.slots.Take(),
@@ -302,8 +296,8 @@ func (s *Store) addLocked(p *poolState, spec EndpointSpec) *cell {
 	return c
 }
 
-// dropLocked forgets a cell and tells of it; the caller takes it out of
-// p.cells. Caller must hold s.mu.
+// dropLocked removes a cell and queues its event; the caller removes it from p.cells. Caller
+// must hold s.mu.
 func (s *Store) dropLocked(c *cell) {
 	c.removed = true
 	c.load.Retire()
@@ -314,7 +308,7 @@ func (s *Store) dropLocked(c *cell) {
 	s.eventLocked(c, Removed)
 }
 
-// reconfigureLocked gives an endpoint that stays its new spec. Caller must hold s.mu.
+// reconfigureLocked applies a new spec to an existing endpoint. Caller must hold s.mu.
 func (s *Store) reconfigureLocked(c *cell, spec EndpointSpec) {
 	old := c.specLocked()
 	if sameSpec(&old, &spec) {
@@ -356,7 +350,7 @@ func sameSpec(a, b *EndpointSpec) bool {
 		maps.Equal(a.Labels, b.Labels) && reflect.DeepEqual(a.Attrs, b.Attrs)
 }
 
-// prepareSpecs returns valid copies of specs.
+// prepareSpecs returns validated copies of specs.
 func prepareSpecs(pool types.NamespacedName, specs []EndpointSpec) ([]EndpointSpec, error) {
 	if pool.Name == "" {
 		return nil, errors.New("datastore: the pool of the endpoints has no name")
@@ -381,7 +375,7 @@ func prepareSpecs(pool types.NamespacedName, specs []EndpointSpec) ([]EndpointSp
 	return out, errors.Join(errs...)
 }
 
-// validate returns all that is wrong with s, with the names that fields have in JSON.
+// validate returns all errors in s, with the names that fields have in JSON.
 func (s *EndpointSpec) validate() error {
 	var c check.Checks
 	if n := len(s.ID); n > 512 {
@@ -407,7 +401,7 @@ func (s *EndpointSpec) validate() error {
 	return c.Err()
 }
 
-// checkAddress guards more than typing errors: the address goes into headers.
+// checkAddress catches more than typing errors: the address goes into headers.
 func checkAddress(c *check.Checks, field, address string) {
 	host, port, err := net.SplitHostPort(address)
 	good := err == nil && host != "" && len(address) <= 300 && isVisible(address) && !strings.ContainsAny(address, `,/"\@?#`)
@@ -427,7 +421,7 @@ func isVisible(s string) bool {
 	return true
 }
 
-// shorten quotes what came from outside, for an error.
+// shorten quotes external input for an error message.
 func shorten(s string) string {
 	if len(s) > 80 {
 		return strconv.Quote(s[:80]) + "…"

@@ -13,17 +13,16 @@ import (
 // Model is a public model name, as for GET /v1/models.
 type Model struct {
 	Name    string
-	Pool    types.NamespacedName // where it goes
-	Created time.Time            // of the manifest that names it; zero: none does, or not known
+	Pool    types.NamespacedName // where its requests go
+	Created time.Time            // of the manifest that names it; zero: unknown, or there is none
 }
 
-// Models returns the public names that requests which name no pool can ask for, each once
-// and in order. They are those that manifests give, of all pools: of models, and of
-// rewrites that match one name. Unless Options.UnknownModels refuses others, the names
-// that the ready endpoints of the default pool serve are there too, as far as they are
-// known (types.Endpoint.Models). The slice must not be modified.
+// Models returns the public model names available to requests that do not name a pool, sorted
+// and without duplicates: those of InferenceModels and of rewrites for a single name, of all
+// pools, and unless Options.UnknownModels is Refuse, those that ready endpoints of the default
+// pool are known to serve (types.Endpoint.Models). The slice must not be modified.
 //
-// The list is made when somebody asks for it, once for each change of names.
+// The list is computed on demand, once per change of names.
 func (sn *Snapshot) Models() []Model {
 	cfg := sn.config
 	if cfg.refuse || cfg.defaultPool < 0 {
@@ -34,9 +33,9 @@ func (sn *Snapshot) Models() []Model {
 	return p.names.inAll
 }
 
-// ModelsOf returns the public names that requests for a pool can ask for, as Models does:
-// those that manifests give in this pool, and those that its endpoints serve. A zero pool
-// stands for requests that name none. A pool that does not exist has no models.
+// ModelsOf returns the public model names available to requests for a pool, as Models does:
+// those of the pool's manifests and those that its endpoints serve. For the zero pool it
+// returns Models, for a pool that does not exist nil.
 func (sn *Snapshot) ModelsOf(pool types.NamespacedName) []Model {
 	if pool.IsZero() {
 		return sn.Models()
@@ -49,7 +48,7 @@ func (sn *Snapshot) ModelsOf(pool types.NamespacedName) []Model {
 	return p.names.inPool
 }
 
-// Model returns one model of those in ModelsOf(pool), and whether it is there.
+// Model returns the model of that name in ModelsOf(pool), and whether there is one.
 func (sn *Snapshot) Model(pool types.NamespacedName, name string) (Model, bool) {
 	all := sn.ModelsOf(pool)
 	i, ok := slices.BinarySearchFunc(all, name, func(m Model, name string) int { return strings.Compare(m.Name, name) })
@@ -59,16 +58,16 @@ func (sn *Snapshot) Model(pool types.NamespacedName, name string) (Model, bool) 
 	return all[i], true
 }
 
-// names are lists of models that whoever asks first makes.
+// names are lists of models, computed on demand.
 type names struct {
 	own    sync.Once
 	inPool []Model // for requests that name the pool
 
 	all   sync.Once
-	inAll []Model // for those that name none, if it is the default pool
+	inAll []Model // for requests that name no pool, if it is the default pool
 }
 
-// list returns the names in p, for requests that name it.
+// list returns the models of p, for requests that name it.
 func (p *Pool) list(refuse bool) []Model {
 	found := make(map[string]time.Time)
 	if !refuse {
@@ -83,8 +82,7 @@ func (p *Pool) list(refuse bool) []Model {
 	return p.sorted(nil, found)
 }
 
-// listAll returns the names for requests that name no pool, which go to p if no manifest
-// knows better.
+// listAll returns the models for requests that do not name a pool, if p is the default pool.
 func (p *Pool) listAll(cfg *config) []Model {
 	found := make(map[string]time.Time)
 	p.served(found)
@@ -94,12 +92,12 @@ func (p *Pool) listAll(cfg *config) []Model {
 	return p.sorted(cfg.models, found)
 }
 
-// served adds the names that the ready endpoints of p serve to found.
+// served adds the names that ready endpoints of p serve to found.
 func (p *Pool) served(found map[string]time.Time) {
 	for _, e := range p.endpoints {
 		if e.State == types.Ready {
 			for _, name := range e.Models {
-				if name != "" { // which is what a request has that names none
+				if name != "" { // the model of a request that names none
 					found[name] = time.Time{}
 				}
 			}
@@ -107,9 +105,9 @@ func (p *Pool) served(found map[string]time.Time) {
 	}
 }
 
-// sorted returns what is there already and the names found, in order.
-func (p *Pool) sorted(there []Model, found map[string]time.Time) []Model {
-	all := append(make([]Model, 0, len(there)+len(found)), there...)
+// sorted returns models and those found, sorted by name.
+func (p *Pool) sorted(models []Model, found map[string]time.Time) []Model {
+	all := append(make([]Model, 0, len(models)+len(found)), models...)
 	for name, created := range found {
 		all = append(all, Model{Name: name, Pool: p.name, Created: created})
 	}

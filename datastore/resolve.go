@@ -6,36 +6,33 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Query is what a request says of its model.
+// Query is the part of a request that Resolve looks at.
 //
-// Objective and Rewrite are control inputs: a client that may set them chooses
-// its own priority and its own model. A gateway whose clients are not trusted
-// strips both headers and sets them itself.
+// Objective and Rewrite are control inputs: a client that can set them chooses its own priority
+// and model. A gateway that does not trust its clients strips both headers and sets them itself.
 type Query struct {
-	// Pool is the pool to ask, for example that of the route the request came
-	// in by. Zero: the one in which a manifest names the model, if there are
-	// several that of the oldest such manifest, if there is none the default
-	// pool. An empty namespace is types.DefaultNamespace.
+	// Pool is the pool to use, for example that of the matching route. Default: the pool of the
+	// oldest manifest that names the model, or if there is none the default pool. An empty
+	// namespace is types.DefaultNamespace.
 	Pool types.NamespacedName
 
 	Model     string // the public name in the request
-	NoModel   bool   // requests of its kind need not name one: without, it is of no unknown model
+	NoModel   bool   // Model is optional in such requests: an empty one is not an unknown model
 	SessionID string // for Options.StickySessions; empty: no session
 	Objective string // header x-gateway-inference-objective
 	Rewrite   string // header x-gateway-model-name-rewrite
 
-	// Rand is what a target is drawn from. Nil: the process's random source,
-	// which is safe but cannot be repeated.
+	// Rand is the source for drawing a target. Nil: the random source of math/rand/v2.
 	Rand *types.Rand
 }
 
 func (q *Query) modelless() bool { return q.NoModel && q.Model == "" }
 
-// Source says what decided on the target model.
+// Source is where the target model came from.
 type Source uint8
 
 const (
-	// FromRequest: nothing did, the target is the name in the request.
+	// FromRequest: the name in the request, unchanged.
 	FromRequest Source = iota
 	// FromHeader: Query.Rewrite.
 	FromHeader
@@ -45,58 +42,52 @@ const (
 	FromRewrite
 )
 
-// String returns what decided in lower case.
-func (s Source) String() string {
-	switch s {
-	case FromRequest:
-		return "request"
-	case FromHeader:
-		return "header"
-	case FromModel:
-		return "model"
-	case FromRewrite:
-		return "rewrite"
+// String returns "request", "header", "model" or "rewrite".
+func (s Source) String() string { return nameOfValue(s, "request", "header", "model", "rewrite") }
+
+// nameOfValue returns the name of a value that counts from 0.
+func nameOfValue[T ~uint8](v T, names ...string) string {
+	if int(v) < len(names) {
+		return names[v]
 	}
 	return "invalid"
 }
 
-// Resolution is what becomes of a Query. The objects in it must not be
-// modified.
+// Resolution is the result of Resolve. The objects in it must not be modified.
 type Resolution struct {
 	Pool        *Pool
 	Model       string // the public name
-	TargetModel string // the name to ask the servers for
+	TargetModel string // the name to send to the servers
 	Priority    int    // for types.Request
-	Source      Source // what decided on TargetModel
+	Source      Source // where TargetModel came from
 
-	// InferenceModel names the model, nil if none does.
+	// InferenceModel is the manifest that names the model, if any.
 	InferenceModel *types.InferenceModel
-	// Objective gave the priority, nil if none did.
+	// Objective is the manifest that set the priority, if any.
 	Objective *types.InferenceObjective
-	// Rewrite decided on the target if Source is FromRewrite, by the rule with
-	// the index RewriteRule; else nil.
+	// Rewrite and RewriteRule are the manifest, and the index of its rule, that set the target
+	// if Source is FromRewrite.
 	Rewrite     *types.InferenceModelRewrite
 	RewriteRule int
 }
 
-// Resolve says where a request goes, under which model name, and with which
-// priority. It does not block and, unless it fails, does not allocate.
+// Resolve determines a request's pool, target model and priority. It does not block and, unless
+// it fails, does not allocate.
 //
-// The target model comes from the first of these that there is: a rule of an
-// InferenceModelRewrite for this very model; one for any model; Query.Rewrite;
-// the targets of the InferenceModel; the name in the request. Of several rules
-// that fit alike, the oldest manifest's first rule is taken.
+// The target model comes from the first of: a rule of an InferenceModelRewrite for this model;
+// a rule for all models; Query.Rewrite; the targets of the InferenceModel; the name in the
+// request. Among equal rules, the first one of the oldest manifest applies.
 //
-// The priority is that of the InferenceObjective that Query.Objective names in
-// the pool; else it follows from the criticality of the InferenceModel; else it
-// is 0. A name of an objective that does not exist is read over.
+// The priority is that of the InferenceObjective in the pool that Query.Objective names, or
+// else follows from the criticality of the InferenceModel, or else is 0. Unknown objectives are
+// ignored.
 //
-// A request that names no model gets one from a rule for any model, which is how a pool
-// has a default, else from Query.Rewrite. If nothing gives it one it is of an unknown
-// model: refused with ErrUnknownModel, or passed through with an empty TargetModel and
-// Source FromRequest. Either is for HTTP a 400: the request lacks its model.
+// A request without a model gets one from a rule for all models, which thus sets a pool's
+// default, or else from Query.Rewrite. Otherwise its model is unknown and Options.UnknownModels
+// applies: the result is ErrUnknownModel, or an empty TargetModel with Source FromRequest. For
+// HTTP either is a 400, since the request lacks a model.
 //
-// The errors are ErrUnknownModel, ErrNoPool and ErrNoTarget.
+// Errors wrap ErrUnknownModel, ErrNoPool or ErrNoTarget.
 func (sn *Snapshot) Resolve(q Query) (Resolution, error) {
 	p, err := sn.poolFor(&q)
 	if err != nil {

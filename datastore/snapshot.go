@@ -7,28 +7,26 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Snapshot is what a Store held at one moment. It is immutable; a request
-// should use one Snapshot from beginning to end, and not keep it after.
+// Snapshot is the content of a Store at one time. It is immutable. A request should use one
+// Snapshot throughout, and not keep it afterwards.
 type Snapshot struct {
 	config *config // shared by all snapshots of the same manifests
 	pools  []*Pool // by name; the same order as in config
 }
 
-// Pool is one pool at one moment: immutable.
+// Pool is one pool at one time. It is immutable.
 type Pool struct {
 	name      types.NamespacedName
 	manifest  *types.InferencePool
 	routes    *routes
 	endpoints []*types.Endpoint
-	names     *names // shared by all moments at which they are the same
+	names     *names // shared by snapshots with the same names
 }
 
-// Pools returns all pools, by namespace and name. The slice must not be
-// modified.
+// Pools returns all pools, sorted by namespace and name. The slice must not be modified.
 func (sn *Snapshot) Pools() []*Pool { return sn.pools }
 
-// Pool returns a pool by name, nil if there is none. An empty namespace is
-// types.DefaultNamespace.
+// Pool returns the pool of that name, or nil. An empty namespace is types.DefaultNamespace.
 func (sn *Snapshot) Pool(name types.NamespacedName) *Pool {
 	if i, ok := sn.config.poolIndex[withNamespace(name)]; ok {
 		return sn.pools[i]
@@ -39,15 +37,14 @@ func (sn *Snapshot) Pool(name types.NamespacedName) *Pool {
 // Name returns the pool's name.
 func (p *Pool) Name() types.NamespacedName { return p.name }
 
-// Manifest returns the pool's manifest, nil if it has none. It must not be
-// modified.
+// Manifest returns the pool's manifest, or nil. It must not be modified.
 func (p *Pool) Manifest() *types.InferencePool { return p.manifest }
 
-// Endpoints returns the pool's endpoints, whatever their state, in the order in
-// which they were set. The slice is shared and must not be modified.
+// Endpoints returns the pool's endpoints in any state, in the order in which they were set. The
+// slice is shared and must not be modified.
 func (p *Pool) Endpoints() []*types.Endpoint { return p.endpoints }
 
-// publishLocked makes a new snapshot of everything. Caller must hold s.mu.
+// publishLocked publishes a new snapshot of everything. Caller must hold s.mu.
 func (s *Store) publishLocked() {
 	s.dirty.Store(false)
 	pools := s.sortedLocked()
@@ -64,8 +61,8 @@ func (s *Store) publishLocked() {
 	s.snap.Store(sn)
 }
 
-// publishReadingsLocked makes a new snapshot with the same pools and manifests.
-// Caller must hold s.mu.
+// publishReadingsLocked publishes a new snapshot with the same pools and manifests. Caller must
+// hold s.mu.
 func (s *Store) publishReadingsLocked() {
 	s.dirty.Store(false)
 	old := s.snap.Load()
@@ -84,8 +81,8 @@ func (s *Store) publishReadingsLocked() {
 	s.snap.Store(sn)
 }
 
-// collectLocked renews p.published if it is not what the cells hold, and reports
-// whether it did. Caller must hold Store.mu.
+// collectLocked updates p.published from the cells, and reports whether it had to. Caller must
+// hold Store.mu.
 func (p *poolState) collectLocked() bool {
 	if !p.dirty.Swap(false) && !p.changed {
 		return false

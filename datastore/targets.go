@@ -7,7 +7,7 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// targets are names with weights, to draw one from.
+// targets are weighted names to draw from.
 type targets struct {
 	all      []target
 	weighted bool // one has a weight
@@ -22,7 +22,7 @@ type target struct {
 
 func (t *targets) add(name string, weight *int32) {
 	one := target{name: name, hash: hashString(fnvOffset, name)}
-	// A name that is there twice must count twice.
+	// A name that occurs twice must count twice.
 	for _, other := range t.all {
 		if other.name == name {
 			one.hash = mix(one.hash)
@@ -35,8 +35,8 @@ func (t *targets) add(name string, weight *int32) {
 	t.all = append(t.all, one)
 }
 
-// finish settles the weights: none at all makes the targets alike, otherwise
-// what has none is never drawn.
+// finish settles the weights: if no target has one, all are equal; otherwise those without are
+// never drawn.
 func (t *targets) finish() {
 	eligible := t.all[:0]
 	for _, one := range t.all {
@@ -51,8 +51,8 @@ func (t *targets) finish() {
 	t.all = eligible
 }
 
-// draw returns a target, each as often as its weight says; false if there is
-// none. A nil rnd is the process's own source.
+// draw returns a target at random, in proportion to the weights; false if there is none. A nil
+// rnd means math/rand/v2.
 func (t *targets) draw(rnd *types.Rand) (string, bool) {
 	if len(t.all) <= 1 {
 		return t.only()
@@ -72,12 +72,11 @@ func (t *targets) draw(rnd *types.Rand) (string, bool) {
 	return "", false
 }
 
-// drawSession returns the target of a session: always the same, over all
-// sessions as often as its weight says. If weights or targets change, only the
-// sessions move that must. This is rendezvous hashing (Thaler, Ravishankar,
-// 1998) with weights (Schindelhauer, Schomaker, "Weighted distributed hash
-// tables", SPAA 2005): every target runs a race whose time is exponentially
-// distributed with the weight as rate, and the first one wins.
+// drawSession returns the target of a session, always the same one, in proportion to the weights
+// over all sessions. If weights or targets change, as few sessions as possible move. This is
+// rendezvous hashing (Thaler, Ravishankar, 1998) with weights (Schindelhauer, Schomaker,
+// "Weighted distributed hash tables", SPAA 2005): each target draws a time, exponentially
+// distributed with its weight as rate, and the earliest wins.
 func (t *targets) drawSession(session, model string) (string, bool) {
 	if len(t.all) <= 1 {
 		return t.only()
@@ -100,8 +99,8 @@ func (t *targets) only() (string, bool) {
 	return t.all[0].name, true
 }
 
-// hashString continues a 64-bit FNV-1a hash. It must not differ from process to
-// process: gateways have to agree about a session without talking.
+// hashString continues a 64-bit FNV-1a hash. It must be the same in all processes: gateways
+// agree about a session without communicating.
 func hashString(h uint64, s string) uint64 {
 	for i := range len(s) {
 		h = (h ^ uint64(s[i])) * 0x100000001b3
@@ -111,8 +110,8 @@ func hashString(h uint64, s string) uint64 {
 
 const fnvOffset = 0xcbf29ce484222325
 
-// mix spreads a hash over all bits: FNV leaves the high ones of short strings
-// alike. It is the finalizer of SplitMix64.
+// mix is the finalizer of SplitMix64. It spreads a hash over all bits: in FNV the high ones of
+// short strings hardly differ.
 func mix(h uint64) uint64 {
 	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
 	h = (h ^ h>>27) * 0x94d049bb133111eb

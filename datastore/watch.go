@@ -7,112 +7,94 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// EventKind says what happened to an endpoint.
+// EventKind says what happened to an endpoint or a pool.
 type EventKind uint8
 
 const (
-	// Added: the endpoint is new, or was there before Watch was called.
+	// Added: the endpoint is new, or existed when Watch was called.
 	Added EventKind = iota
-	// Changed: its spec or its state is another. Readings are no change.
+	// Changed: its spec or state changed. New readings are not reported.
 	Changed
-	// Removed: it has gone. One of the same ID that comes later is another.
+	// Removed: it is gone. A later endpoint with the same ID is a different one.
 	Removed
-	// Restarted: the server process started anew, so its caches are empty.
+	// Restarted: the server process restarted, so its caches are empty.
 	Restarted
 )
 
-// String returns the name of the kind in lower case.
-func (k EventKind) String() string {
-	switch k {
-	case Added:
-		return "added"
-	case Changed:
-		return "changed"
-	case Removed:
-		return "removed"
-	case Restarted:
-		return "restarted"
-	}
-	return "invalid"
-}
+// String returns "added", "changed", "removed" or "restarted".
+func (k EventKind) String() string { return nameOfValue(k, "added", "changed", "removed", "restarted") }
 
-// Event is one thing that happened to an endpoint.
+// Event is a change of an endpoint.
 type Event struct {
 	Kind EventKind
 	Pool types.NamespacedName
-	// Endpoint is the reading at that time. Its Load is the identity of the
-	// endpoint through all events.
+	// Endpoint is its reading at that time. Its Load identifies the endpoint across events.
 	Endpoint *types.Endpoint
 	Spec     EndpointSpec
 }
 
-// Watch calls fn for each endpoint that is there now, with Added, and from then
-// on for everything that happens, in order, one call at a time.
+// Watch calls fn with Added for each existing endpoint, and then for every event, in order and
+// one call at a time.
 //
-// The calls are made by the goroutines that change the store, after the change
-// can be seen: fn should be quick, for example start or stop something. It may
-// call any method of the Store: what it changes is told after it has returned.
-// It must not wait for another goroutine that changes the store.
+// The goroutines that change the store make the calls, once the change is visible, so fn should
+// be quick. It may call any method of the Store; the resulting events follow after it has
+// returned. It must not wait for another goroutine that changes the store.
 //
-// After stop has returned fn is not called any more, and no call is under way;
-// so fn itself must not call stop. Calling stop again does nothing.
+// Once stop has returned, fn is not running and will not be called again; fn itself must
+// therefore not call stop. Further calls of stop do nothing.
 func (s *Store) Watch(fn func(Event)) (stop func()) {
-	s.mu.Lock()
-	w := newWatcher(fn)
-	for _, p := range s.sortedLocked() {
+	return watch(s, &s.watchers, fn, func(p *poolState) (events []Event) {
 		for _, c := range p.cells {
-			w.queue = append(w.queue, eventOf(c, Added))
+			events = append(events, eventOf(c, Added))
 		}
-	}
-	s.watchers.addLocked(w)
-	s.mu.Unlock()
-	w.deliver()
-
-	return func() {
-		s.mu.Lock()
-		s.watchers.removeLocked(w)
-		s.mu.Unlock()
-		w.stop()
-	}
+		return events
+	})
 }
 
-// PoolEvent is one thing that happened to a pool.
+// PoolEvent is a change of a pool.
 type PoolEvent struct {
-	// Kind is Added, also for a pool that was there before WatchPools was called, or
-	// Removed. One of the same name that comes later is another, without the endpoints
-	// that the first one had.
+	// Kind is Added, also for pools that existed when WatchPools was called, or Removed. A later
+	// pool with the same name is a different one and does not have the first one's endpoints.
 	Kind EventKind
 	Pool types.NamespacedName
 }
 
-// WatchPools calls fn for each pool that is there now, with Added, and from then on for
-// each that comes or goes, as Watch does for endpoints and under the same rules.
+// WatchPools calls fn with Added for each existing pool, and then for each that is created or
+// deleted, under the same rules as Watch.
 //
-// It is for those who feed a store: when a pool is deleted its endpoints go with it. A
-// source gives them again when it is told that the pool was added, from fn or from a
-// goroutine that fn wakes, with SetEndpoints or UpsertEndpoint; what is there already
-// does no harm. A source that only gives what has changed at its own side, and does not
-// watch, leaves a pool empty that was deleted and made again. FileSource and DNSSource
-// watch while they run.
+// It is for sources of endpoints. Deleting a pool deletes its endpoints; if the pool is created
+// again, its source must set them again with SetEndpoints or UpsertEndpoint, from fn or from a
+// goroutine that fn wakes. Setting what is there already does no harm. FileSource and DNSSource
+// watch pools while they run.
 func (s *Store) WatchPools(fn func(PoolEvent)) (stop func()) {
+	return watch(s, &s.onPools, fn, func(p *poolState) []PoolEvent { return []PoolEvent{{Added, p.name}} })
+}
+
+// watch adds a watcher to ws, whose first events are those of the existing pools.
+func watch[E any](s *Store, ws *watchers[E], fn func(E), existing func(*poolState) []E) (stop func()) {
 	s.mu.Lock()
 	w := newWatcher(fn)
 	for _, p := range s.sortedLocked() {
-		w.queue = append(w.queue, PoolEvent{Added, p.name})
+		w.queue = append(w.queue, existing(p)...)
 	}
-	s.onPools.addLocked(w)
+	ws.all = append(slices.Clip(ws.all), w)
 	s.mu.Unlock()
 	w.deliver()
 
 	return func() {
 		s.mu.Lock()
-		s.onPools.removeLocked(w)
+		ws.all = without(ws.all, w)
 		s.mu.Unlock()
 		w.stop()
 	}
 }
 
-// wakeOnPools returns a channel that has something in it after a pool has come.
+// without returns a copy of s that lacks v.
+func without[T comparable](s []T, v T) []T {
+	return slices.DeleteFunc(slices.Clone(s), func(other T) bool { return other == v })
+}
+
+// wakeOnPools returns a channel that receives a value after a pool was added.
 func (s *Store) wakeOnPools() (wake <-chan struct{}, stop func()) {
 	c := make(chan struct{}, 1)
 	return c, s.WatchPools(func(ev PoolEvent) {
@@ -126,15 +108,15 @@ func (s *Store) wakeOnPools() (wake <-chan struct{}, stop func()) {
 	})
 }
 
-// eventLocked queues an event for every watcher. Caller must hold s.mu, which
-// puts events in order, and calls deliver after.
+// eventLocked queues an event for all watchers. Caller must hold s.mu, which orders the events,
+// and call deliver afterwards.
 func (s *Store) eventLocked(c *cell, kind EventKind) {
 	if len(s.watchers.all) > 0 {
 		s.watchers.queueLocked(eventOf(c, kind))
 	}
 }
 
-// tell queues and delivers an event, unless the endpoint has gone meanwhile.
+// tell queues and delivers an event, unless the endpoint was removed meanwhile.
 func (s *Store) tell(c *cell, kind EventKind) {
 	s.mu.Lock()
 	if !c.removed {
@@ -144,7 +126,7 @@ func (s *Store) tell(c *cell, kind EventKind) {
 	s.deliver()
 }
 
-// deliver hands out what is queued. Caller must not hold s.mu.
+// deliver delivers queued events. Caller must not hold s.mu.
 func (s *Store) deliver() {
 	s.mu.Lock()
 	watchers, onPools := s.watchers.all, s.onPools.all // never changed in place
@@ -161,14 +143,8 @@ func eventOf(c *cell, kind EventKind) Event {
 	return Event{Kind: kind, Pool: c.pool.name, Endpoint: c.newest.Load(), Spec: c.specLocked()}
 }
 
-// watchers are those who are told of one kind of events. Guarded by Store.mu.
+// watchers are those of one type of event. Guarded by Store.mu; all is never changed in place.
 type watchers[E any] struct{ all []*watcher[E] }
-
-func (ws *watchers[E]) addLocked(w *watcher[E]) { ws.all = append(slices.Clip(ws.all), w) }
-
-func (ws *watchers[E]) removeLocked(w *watcher[E]) {
-	ws.all = slices.DeleteFunc(slices.Clone(ws.all), func(other *watcher[E]) bool { return other == w })
-}
 
 func (ws *watchers[E]) queueLocked(ev E) {
 	for _, w := range ws.all {
@@ -180,15 +156,15 @@ func (ws *watchers[E]) queueLocked(ev E) {
 	}
 }
 
-// watcher is a queue that whoever adds to it empties, unless somebody is doing
-// so already. No goroutine is needed, and a call from inside fn cannot deadlock.
+// watcher is a queue that is drained by whoever adds to it, unless another goroutine is doing so
+// already. It needs no goroutine, and a call from inside fn cannot deadlock.
 type watcher[E any] struct {
 	fn func(E)
 
 	mu      sync.Mutex
 	idle    sync.Cond // busy became false
 	queue   []E
-	busy    bool // somebody is calling fn
+	busy    bool // a goroutine is calling fn
 	stopped bool
 }
 
@@ -205,15 +181,14 @@ func (w *watcher[E]) deliver() {
 		return
 	}
 	w.busy = true
-	// Also when fn panics: the panic is the caller's, later events go on.
+	// Also if fn panics: the panic is the caller's, and later events are still delivered.
 	defer func() {
 		w.busy = false
 		w.idle.Broadcast()
 	}()
 	for len(w.queue) > 0 {
 		ev := w.queue[0]
-		var none E
-		w.queue[0] = none
+		w.queue[0] = *new(E)
 		w.queue = w.queue[1:]
 		w.call(ev)
 	}
@@ -236,23 +211,20 @@ func (w *watcher[E]) stop() {
 	}
 }
 
-// readingWatcher is who is told of readings.
+// readingWatcher is a callback for readings; its address identifies it.
 type readingWatcher struct {
 	fn func(types.NamespacedName, *types.Endpoint)
 }
 
-// WatchReadings calls fn for each new reading, and each new list of models (SetModels),
-// with the pool of the endpoint, from the goroutine that brings it, and by many at once:
-// for those who act on what servers report without waiting for a request to look. fn must
-// be quick. Readings of one endpoint may come out of order: their UpdatedAt tells. A call that had begun, or was
-// about to, when stop is called may still be made after it has returned.
+// WatchReadings calls fn for each new reading and each new list of models (see SetModels), from
+// the goroutine that provides it and therefore concurrently. fn must be quick. Readings of one
+// endpoint may arrive out of order, as their UpdatedAt tells. A call that is just being made when
+// stop is called may continue after stop has returned.
 func (s *Store) WatchReadings(fn func(pool types.NamespacedName, ep *types.Endpoint)) (stop func()) {
 	w := &readingWatcher{fn}
 	s.changeReaders(func(now []*readingWatcher) []*readingWatcher { return append(slices.Clip(now), w) })
 	return func() {
-		s.changeReaders(func(now []*readingWatcher) []*readingWatcher {
-			return slices.DeleteFunc(slices.Clone(now), func(other *readingWatcher) bool { return other == w })
-		})
+		s.changeReaders(func(now []*readingWatcher) []*readingWatcher { return without(now, w) })
 	}
 }
 

@@ -7,32 +7,30 @@ import (
 	"slices"
 
 	"github.com/inferpick/inferpick/internal/check"
-	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
 
-// AttributeFilter is a Filter by one figure of the endpoints. It is llm-d's
+// AttributeFilter is a Filter on one attribute of the endpoints. It is llm-d's
 // endpoint-attribute-filter.
 type AttributeFilter struct {
 	Attribute string `json:"attribute"` // see AttributeNames
-	// OnMissing says what becomes of endpoints whose figure is not known: "Pass", the
-	// default, or "Fail".
+	// OnMissing is "Pass" to keep endpoints whose value is unknown, or "Fail". Default "Pass".
 	OnMissing string `json:"onMissing,omitempty"`
-	// FallbackOnEmpty keeps all endpoints where none would be left.
+	// FallbackOnEmpty keeps all endpoints if none would be left.
 	FallbackOnEmpty bool          `json:"fallbackOnEmpty,omitempty"`
 	Algorithm       AttributeRule `json:"algorithm"`
 }
 
-// AttributeRule says which figures are good. Type names the field that counts.
+// AttributeRule is a condition on values. Only the field that Type names is used.
 type AttributeRule struct {
 	Type       string          `json:"type"` // threshold, range, topK or percentile
 	Threshold  *ThresholdRule  `json:"threshold,omitempty"`
-	Range      *FixedRange     `json:"range,omitempty"` // both ends are good; Min may be Max
+	Range      *FixedRange     `json:"range,omitempty"` // both ends included; Min may equal Max
 	TopK       *TopKRule       `json:"topK,omitempty"`
 	Percentile *PercentileRule `json:"percentile,omitempty"`
 }
 
-// ThresholdRule compares with a value.
+// ThresholdRule compares with a fixed value.
 type ThresholdRule struct {
 	// Operator is LessThan, LessThanOrEqual, GreaterThan, GreaterThanOrEqual, Equal or
 	// NotEqual.
@@ -40,13 +38,13 @@ type ThresholdRule struct {
 	Value    float64 `json:"value"`
 }
 
-// TopKRule keeps the K best; which of equal ones is drawn.
+// TopKRule keeps the K best endpoints, drawing among equal ones.
 type TopKRule struct {
 	K              int   `json:"k"`
 	HigherIsBetter *bool `json:"higherIsBetter,omitempty"` // nil: true
 }
 
-// PercentileRule keeps those at the nearest-rank percentile of the candidates or better.
+// PercentileRule keeps endpoints at the nearest-rank percentile of the candidates or better.
 type PercentileRule struct {
 	Percentile     float64 `json:"percentile"`               // 0 to 100
 	HigherIsBetter *bool   `json:"higherIsBetter,omitempty"` // nil: true
@@ -100,7 +98,7 @@ func (f AttributeFilter) Filter(_ context.Context, req *types.Request, eps []*ty
 	return nil
 }
 
-// keepThose sets keep for the values that are known.
+// keepThose sets keep for known values.
 func keepThose(values []float64, keep []bool, good func(float64) bool) {
 	for i, v := range values {
 		if v == v {
@@ -109,7 +107,7 @@ func keepThose(values []float64, keep []bool, good func(float64) bool) {
 	}
 }
 
-// rank is which of n values, from the lowest as 1, the percentile is.
+// rank returns the rank of the percentile among n values, from 1 for the lowest.
 func (r *PercentileRule) rank(n int) int {
 	return max(int(math.Ceil(r.Percentile/100*float64(n))), 1)
 }
@@ -159,8 +157,3 @@ func (r *AttributeRule) validate() error {
 func (f AttributeFilter) Describe(req *types.Request, ep *types.Endpoint) string {
 	return count(attributes[f.Attribute](req, ep), f.Attribute)
 }
-
-var (
-	_ scheduling.Filter    = AttributeFilter{}
-	_ scheduling.Describer = AttributeFilter{}
-)

@@ -5,19 +5,18 @@ import (
 	"math"
 
 	"github.com/inferpick/inferpick/internal/check"
-	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
 
-// AttributeScorer is a Scorer by one figure of the endpoints: (v-min)/(max-min), or with
-// LowerIsBetter 1 less that. It is llm-d's endpoint-attribute-scorer, apart from an
-// endpoint whose figure is not known: that has no score, where it had 0.
+// AttributeScorer is a Scorer on one attribute of the endpoints: (v-min)/(max-min), or 1 minus
+// that with LowerIsBetter. It is llm-d's endpoint-attribute-scorer, except that it has no opinion
+// on endpoints whose value is unknown, instead of scoring them 0.
 type AttributeScorer struct {
 	Attribute string             `json:"attributeKey"` // see AttributeNames
 	Algorithm AttributeAlgorithm `json:"algorithm"`
 }
 
-// AttributeAlgorithm says how a figure becomes a score.
+// AttributeAlgorithm says how a value becomes a score.
 type AttributeAlgorithm struct {
 	// Type is LowerIsBetter or HigherIsBetter.
 	Type          string        `json:"type"`
@@ -30,15 +29,16 @@ const (
 	HigherIsBetter = "linear_higher_is_better"
 )
 
-// Normalization says what min and max are. The zero value: AdaptiveRange.
+// Normalization defines min and max. At most one field is set; the zero value means
+// AdaptiveRange.
 type Normalization struct {
-	// AdaptiveRange: those of the candidates. If all are equal the score is 1.
+	// AdaptiveRange takes them from the candidates. If all are equal the score is 1.
 	AdaptiveRange *struct{} `json:"adaptiveRange,omitempty"`
-	// FixedRange: these. Figures beyond are taken for the nearer of them.
+	// FixedRange sets them. Values outside are clamped.
 	FixedRange *FixedRange `json:"fixedRange,omitempty"`
 }
 
-// FixedRange has Min below Max.
+// FixedRange is a range with Min below Max.
 type FixedRange struct {
 	Min float64 `json:"min"`
 	Max float64 `json:"max"`
@@ -85,8 +85,3 @@ func (s AttributeScorer) validate() error {
 func (s AttributeScorer) Describe(req *types.Request, ep *types.Endpoint) string {
 	return count(attributes[s.Attribute](req, ep), s.Attribute)
 }
-
-var (
-	_ scheduling.Scorer    = AttributeScorer{}
-	_ scheduling.Describer = AttributeScorer{}
-)

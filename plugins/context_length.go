@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,17 +11,21 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// DefaultContextLabel is the label that ContextLength reads.
+// DefaultContextLabel is the default of ContextLength.Label.
 const DefaultContextLabel = "llm-d.ai/context-length-range"
 
-// ContextLength is a Scorer for servers that are each for prompts of some length, which a
-// label says as "0-2048", in tokens, both included. Where the prompt is in the range the
-// score is above 0.3: 0.3 + 0.7·(0.7/(1 + width/10000) + 0.3·(max-n)/width), more the
-// narrower the range is. Where it is d tokens beyond it is 0.3/(1 + d/1000), and 0 where
-// the label is no range. Without the label it is 0.5. It is the scorer of llm-d's
-// context-length-aware; ContextLengthFilter is its filter.
+// ContextLength is a Scorer for fleets in which servers are dedicated to prompts of certain
+// lengths. A label such as "0-2048" gives a server's range in tokens, inclusive. For a prompt of
+// n tokens the score is
+//
+//   - 0.3 + 0.7·(0.7/(1 + width/10000) + 0.3·(max-n)/width) within the range, higher for narrower
+//     ranges,
+//   - 0.3/(1 + d/1000) if it is d tokens outside,
+//   - 0.5 without the label, and 0 if the label is not a range.
+//
+// It is the scorer of llm-d's context-length-aware; ContextLengthFilter is its filter.
 type ContextLength struct {
-	// Label is the label's name. Default DefaultContextLabel.
+	// Label is the name of the label. Default DefaultContextLabel.
 	Label string `json:"label,omitempty"`
 }
 
@@ -28,11 +33,11 @@ type ContextLength struct {
 func (s ContextLength) Score(_ context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
 	n := float64(req.Prompt.Tokens)
 	for i, ep := range eps {
-		low, high, is := s.rangeOf(ep)
+		low, high, status := s.rangeOf(ep)
 		switch width := high - low; {
-		case is == noLabel:
+		case status == noLabel:
 			scores[i] = 0.5
-		case is == badLabel:
+		case status == badLabel:
 			scores[i] = 0
 		case n > high:
 			scores[i] = 0.3 / (1 + (n-high)/1000)
@@ -47,8 +52,8 @@ func (s ContextLength) Score(_ context.Context, req *types.Request, eps []*types
 	return nil
 }
 
-// ContextLengthFilter is a ContextLength that is a Filter too: it keeps the servers in whose
-// range the prompt is, and those without the label.
+// ContextLengthFilter is a ContextLength that is also a Filter: it keeps servers whose range
+// includes the prompt, and those without the label.
 type ContextLengthFilter struct{ ContextLength }
 
 // Filter implements scheduling.Filter.
@@ -60,16 +65,16 @@ func (f ContextLengthFilter) Filter(_ context.Context, req *types.Request, eps [
 }
 
 func (s ContextLength) fits(req *types.Request, ep *types.Endpoint) bool {
-	low, high, is := s.rangeOf(ep)
+	low, high, status := s.rangeOf(ep)
 	n := float64(req.Prompt.Tokens)
-	return is == noLabel || is == goodLabel && n >= low && n <= high
+	return status == noLabel || status == goodLabel && n >= low && n <= high
 }
 
 // Constraint implements scheduling.Constrainer.
 func (f ContextLengthFilter) Constraint(req *types.Request, eps []*types.Endpoint) scheduling.Constraint {
 	var name strings.Builder
 	labels := map[string]bool{}
-	for _, ep := range eps { // requests have the same endpoints if they are in the same ranges
+	for _, ep := range eps { // requests in the same ranges have the same endpoints
 		label, ok := ep.Labels[f.label()]
 		if ok && !labels[label] && f.fits(req, ep) {
 			labels[label] = true
@@ -90,24 +95,18 @@ func (s ContextLength) Describe(req *types.Request, ep *types.Endpoint) string {
 	return "for any length"
 }
 
-func (s ContextLength) label() string {
-	if s.Label == "" {
-		return DefaultContextLabel
-	}
-	return s.Label
-}
+func (s ContextLength) label() string { return cmp.Or(s.Label, DefaultContextLabel) }
 
-// labelled says what a label is.
-type labelled uint8
+type labelStatus uint8
 
 const (
-	noLabel labelled = iota
+	noLabel labelStatus = iota
 	badLabel
 	goodLabel
 )
 
-// rangeOf reads the label of an endpoint.
-func (s ContextLength) rangeOf(ep *types.Endpoint) (low, high float64, is labelled) {
+// rangeOf parses the label of an endpoint.
+func (s ContextLength) rangeOf(ep *types.Endpoint) (low, high float64, status labelStatus) {
 	label, ok := ep.Labels[s.label()]
 	if !ok {
 		return 0, 0, noLabel
@@ -120,17 +119,17 @@ func (s ContextLength) rangeOf(ep *types.Endpoint) (low, high float64, is labell
 	return low, high, goodLabel
 }
 
-// tokensOf reads a number of tokens, with blanks around it; -1 if it is none.
+// tokensOf parses a number of tokens, with white space around it; -1 if it is not one.
 func tokensOf(s string) (n float64) {
 	s = strings.TrimSpace(s)
 	if s == "" {
 		return -1
 	}
-	for i := range len(s) {
-		if s[i] < '0' || s[i] > '9' {
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
 			return -1
 		}
-		n = 10*n + float64(s[i]-'0')
+		n = 10*n + float64(c-'0')
 	}
 	return n
 }
@@ -148,10 +147,3 @@ func newContextLengthFrom(p json.RawMessage) (any, error) {
 	}
 	return c.ContextLength, nil
 }
-
-var (
-	_ scheduling.Scorer      = ContextLength{}
-	_ scheduling.Describer   = ContextLength{}
-	_ scheduling.Filter      = ContextLengthFilter{}
-	_ scheduling.Constrainer = ContextLengthFilter{}
-)

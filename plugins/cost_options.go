@@ -8,89 +8,85 @@ import (
 	"github.com/inferpick/inferpick/internal/cost"
 )
 
-// CostOptions configure Cost. A zero field has its default; the defaults were chosen
-// on simulated fleets and hold for all workloads alike. Weights are per second.
+// CostOptions configure Cost. Zero fields have defaults, which were chosen on simulated fleets
+// across many workloads. Weights are per second.
 type CostOptions struct {
-	// Prefix is how prompts are compared.
+	// Prefix configures the comparison of prompts.
 	Prefix PrefixOptions `json:"prefix"`
 
-	// FirstToken is the weight of a second until the first token. Default 5.
+	// FirstToken is the weight of the time to the first token. Default 5.
 	FirstToken float64 `json:"firstToken,omitempty"`
-	// Output is the weight of a second of the request's own output. Default 0.2: how
-	// fast a server is when it has little to do matters less than what one more
-	// request takes from the others there, whose weight is 1.
+	// Output is the weight of the time for the request's own output. Default 0.2. The time that the
+	// request takes from others there has weight 1, and matters more than how fast a server is with
+	// little to do.
 	Output float64 `json:"output,omitempty"`
-	// Recompute is the weight of a second by which decoding neighbours are held up
-	// for prompt tokens that another endpoint has cached. Default 0.75.
+	// Recompute is the weight of the time by which requests that decode there are held up to
+	// compute prompt tokens that another endpoint has cached. Default 0.75.
 	Recompute float64 `json:"recompute,omitempty"`
-	// LongPrefill is the weight of the same for a long prefill, cached elsewhere or
-	// not, as far as it is longer than LongSteps steps. Defaults 0.3 and 6.
+	// LongPrefill is the weight of the time by which they are held up beyond LongSteps steps by a
+	// long prefill, whether cached elsewhere or not. Defaults 0.3 and 6.
 	LongPrefill float64 `json:"longPrefill,omitempty"`
 	LongSteps   float64 `json:"longSteps,omitempty"`
-	// Join is the weight of a second by which a prefill puts off the first tokens of requests that
-	// are computed in the same step as it is, beside that of FirstToken. Default 3: what is computed
-	// together takes longer than each alone.
+	// Join is the weight of the time by which its prefill delays the first tokens of requests that
+	// are computed in the same step, on top of FirstToken. Default 3: what is computed together
+	// takes longer than each alone.
 	Join float64 `json:"join,omitempty"`
-	// KVPressure is the cost in seconds of a KV cache that will be half full.
-	// Default 0.15.
+	// KVPressure is the cost, in seconds, of a KV cache that becomes half full. Default 0.15.
 	KVPressure float64 `json:"kvPressure,omitempty"`
-	// AdapterSlot is the weight of a second that others wait for a LoRA slot which
-	// this request takes where slots are short. Default 15: the wait for a slot is a part
-	// of the time to the first token.
+	// AdapterSlot is the weight of the time that others wait for the LoRA slot this request takes,
+	// where slots are scarce. Default 15: that wait is part of their time to the first token.
 	AdapterSlot float64 `json:"adapterSlot,omitempty"`
-	// AdapterLoad is the time to load a LoRA adapter in seconds. Default 0.1.
+	// AdapterLoad is the time to load a LoRA adapter, in seconds. Default 0.1.
 	AdapterLoad float64 `json:"adapterLoad,omitempty"`
-	// Home is what it is worth to send a prompt to its home endpoint where other
-	// gateways use the servers too, as a part of the cost of computing what can be
-	// expected to be cached. Default 2.
+	// Home is the value of sending a prompt to its home endpoint if other gateways use the servers
+	// too, as a multiple of the cost of computing what is likely to be cached. Default 2.
 	Home float64 `json:"home,omitempty"`
-	// Lean is the part of the cost of its output by which a request without a home is
-	// cheaper at a server that only this process uses than at one that only others use, where
-	// others use the servers too: of a server of its own a gateway knows the steps. So gateways
-	// settle on servers of their own without talking. Default 0.3.
+	// Lean is the fraction of the cost of its output by which a request without a home is cheaper at
+	// a server used only by this process than at one used only by others, if other gateways use
+	// the servers too. So gateways settle on different servers, whose steps they know, without
+	// communicating. Default 0.3.
 	Lean float64 `json:"lean,omitempty"`
-	// Price is how many seconds a request that has an SLO may lose among the
-	// endpoints that meet it, to be served by one that costs nothing in place of the
-	// dearest by Capacity.CostPerHour. Default 0: what servers cost does not matter.
+	// Price is how many seconds longer a request with an SLO may take, among the endpoints that meet
+	// it, to be served by a free one instead of the most expensive one by Capacity.CostPerHour.
+	// Default 0: prices are ignored.
 	Price float64 `json:"price,omitempty"`
-	// PriceWithoutSLO is how many seconds, weighted, a request that has no SLO may cost more at an
-	// endpoint that costs nothing than at the dearest. Default 0: what servers cost does not
-	// matter.
+	// PriceWithoutSLO is the same for requests without an SLO, in weighted seconds. Default 0: prices
+	// are ignored.
 	PriceWithoutSLO float64 `json:"priceWithoutSLO,omitempty"`
 
-	// Engine is what a server is taken for until its own rates are known.
+	// Engine holds the assumed rates of servers, from which learning starts.
 	Engine EngineRates `json:"engine"`
-	// Transport is how long a request takes to get to the engine and back, in seconds, until it
-	// is known better. Default 0.003; negative: no time.
+	// Transport is the assumed time, in seconds, for a request to get to the engine and back, from
+	// which learning starts. Default 0.003. Negative: none.
 	Transport float64 `json:"transport,omitempty"`
 	// AcceleratorLabel is the endpoint label that names the accelerator, such as
-	// "NVIDIA-H100-80GB-HBM3", by which Accelerators says how fast a new server is
-	// likely to be. Default "accelerator". Capacity.Speed goes before.
+	// "NVIDIA-H100-80GB-HBM3", for which Accelerators gives the likely speed of a new server.
+	// Capacity.Speed takes precedence. Default "accelerator".
 	AcceleratorLabel string `json:"acceleratorLabel,omitempty"`
 	// FixedRates turns learning off.
 	FixedRates bool `json:"fixedRates,omitempty"`
 }
 
-// EngineRates is how long a continuously batching engine takes: a step of n sequences
-// with k tokens of context in all takes Step + n·Sequence + k·Context seconds, and
-// every prompt token in it Token seconds more, times 1 + Attention·(tokens before it).
-// Zero fields have the defaults, which are those of an 8-billion-parameter model on
-// one H100. Only their proportions matter for long: Cost learns by which factors
-// steps and prefills of a fleet differ, by how much more a step grows with sequences, and
-// which servers are not like the others.
+// EngineRates models the speed of a continuously batching engine, in seconds: a step of n sequences
+// with k context tokens in total takes Step + n·Sequence + k·Context, and each prompt token in it
+// Token·(1 + Attention·(tokens before it)) more. Zero fields have the defaults, those of an
+// 8-billion-parameter model on one H100. In the long run only proportions matter, since Cost learns
+// the factors of steps and prefills of a fleet, the growth of steps with sequences, and which
+// servers differ.
 type EngineRates struct {
 	Step      float64 `json:"step,omitempty"`      // default 7.6e-3
 	Sequence  float64 `json:"sequence,omitempty"`  // default 18e-6
 	Context   float64 `json:"context,omitempty"`   // default 47e-9
 	Token     float64 `json:"token,omitempty"`     // default 24e-6
 	Attention float64 `json:"attention,omitempty"` // default 50e-6
-	// Batch is the most tokens in a step. Default 8192.
+	// Batch is the maximum number of tokens in a step. Default 8192.
 	Batch float64 `json:"batch,omitempty"`
 }
 
-// withDefaults returns o with its defaults, or what is wrong with it.
+// withDefaults returns o with defaults filled in, or an error that lists all invalid options.
 func (o CostOptions) withDefaults() (CostOptions, error) {
 	c := check.Checks{Package: "plugins: cost"}
+	c.Add("prefix", o.Prefix.index().Validate())
 	for _, f := range []struct {
 		name  string
 		value *float64
@@ -125,7 +121,7 @@ func (o CostOptions) withDefaults() (CostOptions, error) {
 	return o, c.Err()
 }
 
-// model returns what a cost is computed by.
+// model returns the model of the cost.
 func (o *CostOptions) model() cost.Model {
 	return cost.Model{
 		Weights: cost.Weights{

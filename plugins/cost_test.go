@@ -110,11 +110,11 @@ func unreadAll(ids ...string) (eps []*types.Endpoint) {
 
 func TestCostOptions(t *testing.T) {
 	for want, o := range map[string]plugins.CostOptions{
-		"firstToken is -1":   {FirstToken: -1},
-		"engine.token":       {Engine: plugins.EngineRates{Token: math.NaN()}},
-		"home is +Inf":       {Home: math.Inf(1)},
-		"transport is NaN":   {Transport: math.NaN()},
-		"block size 3":       {Prefix: plugins.PrefixOptions{BlockBytes: 3}},
+		"firstToken is -1": {FirstToken: -1},
+		"engine.token":     {Engine: plugins.EngineRates{Token: math.NaN()}},
+		"home is +Inf":     {Home: math.Inf(1)},
+		"transport is NaN": {Transport: math.NaN()},
+		"plugins: cost: prefix.blockBytes is 3, want a multiple of 64": {Prefix: plugins.PrefixOptions{BlockBytes: 3}},
 		"longSteps is -0.5,": {LongSteps: -.5},
 	} {
 		if _, err := plugins.NewCost(o); err == nil || !strings.Contains(err.Error(), want) {
@@ -125,6 +125,13 @@ func TestCostOptions(t *testing.T) {
 		"schedulingProfiles": [{"name": "p", "plugins": [{"pluginRef": "latency-cost"}, {"pluginRef": "max-score-picker"}]}]}`)); err == nil || !strings.Contains(err.Error(), "firstTokens") {
 		t.Errorf("Load with an unknown parameter = %v", err)
 	}
+	_, err := plugins.NewRegistry().Load([]byte(`{"plugins": [
+{"type": "latency-cost", "parameters": {"home": -1, "prefix": {"blockBytes": 3,
+	"maxBytes": 5}}}, {"type": "max-score-picker"}],
+		"schedulingProfiles": [{"name": "p", "plugins": [{"pluginRef": "latency-cost"}, {"pluginRef": "max-score-picker"}]}]}`))
+	require.EqualError(t, err, `plugins: profiles: line 2, column 64: plugins[0].parameters.prefix.blockBytes is 3, want a multiple of 64 from 64 to 65536, or 0 for the default 256
+plugins: profiles: line 3, column 2: plugins[0].parameters.prefix.maxBytes is 5, want at least 1048576, or 0 for the default 268435456
+plugins: profiles: line 2, column 41: plugins[0].parameters.home is -1, want above 0, or 0 for the default 2`)
 }
 
 // A burst inside one instant spreads evenly, with and without metrics.

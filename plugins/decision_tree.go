@@ -8,8 +8,8 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// DecisionTree returns the filter tree of the Inference Extension 0.3 as a
-// profile, with a random choice among the survivors:
+// DecisionTree returns a profile with the filter tree of the Inference Extension 0.3 and a random
+// choice among the survivors:
 //
 //	Critical:  waiting < 128 somewhere?
 //	           yes: those → LoRA affinity → least queue → least KV
@@ -19,18 +19,16 @@ import (
 //	           no:  Sheddable: ErrSaturated
 //	                Standard: as Critical, but ErrSaturated if no queue is below 128
 //
-// The last line is ours: 0.3 documents Standard as more important than Sheddable
-// and then treats both alike.
-//
-// Two further deviations: "least" ignores endpoints whose figure is unknown
-// while another's is known, where 0.3 took them as idle; and LoRA affinity reads
-// the adapters in use, which may be none.
+// It deviates from 0.3 in three points: the last line, because 0.3 documents Standard as more
+// important than Sheddable but treats both alike; "least" drops endpoints whose value is unknown
+// if another's is known, where 0.3 took them for idle; and LoRA affinity reads the adapters in
+// use, which may be none.
 func DecisionTree() scheduling.Profile {
 	return scheduling.Profile{
 		Filters: []scheduling.Named{
 			{Name: "healthy", Filter: Healthy{}},
 			{Name: "model-served", Filter: new(ModelServed)},
-			{Name: "previous-answer", Filter: mustPreviousAnswer(AnswerOptions{})},
+			{Name: "previous-answer", Filter: must(NewPreviousAnswer(AnswerOptions{}))},
 			{Name: "fresh", Filter: Fresh{}},
 			{Name: "decision-tree", Filter: decisionTree()},
 		},
@@ -71,8 +69,8 @@ func decisionTree() *Tree {
 	}
 }
 
-// whenPriority keeps all endpoints for some priorities and none for others: a
-// branch of a Tree.
+// whenPriority is a branch of a Tree: it keeps all endpoints for some priorities, and none for
+// others.
 func whenPriority(is func(int) bool) scheduling.Filter {
 	return scheduling.FilterFunc(func(_ context.Context, req *types.Request, _ []*types.Endpoint, keep []bool) error {
 		if !is(req.Priority) {

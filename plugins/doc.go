@@ -1,19 +1,17 @@
-// Package plugins holds the ready-made filters, scorers, costs and pickers, one file
-// or a few each, the profiles made of them, and the registry by which profiles are
-// declared in JSON.
+// Package plugins provides filters, scorers, costs and pickers, profiles made of them, and a
+// registry for profiles declared in JSON.
 //
 // Start from a profile:
 //
-//   - [Default]: one cost in seconds per endpoint, by [Cost], and [Ejection] of servers
-//     that fail. No weights to tune, no metrics needed.
-//   - [Classic]: the weights of the Gateway API Inference Extension (queue 2, KV
-//     cache 2, prefix cache 3), highest sum, ties at random. ClassicWithInFlight
-//     adds this process's own in-flight requests, which makes it robust to slow
-//     scraping.
+//   - [Default]: one cost in seconds per endpoint, by [Cost], and [Ejection] of failing servers.
+//     No weights to tune, no metrics needed.
+//   - [Classic]: the weights of the Gateway API Inference Extension (queue 2, KV cache 2, prefix
+//     cache 3), highest sum, ties at random. [ClassicWithInFlight] adds this process's own
+//     requests in flight, which makes it robust against slow scraping.
 //   - [DecisionTree]: the filter tree of the extension's version 0.3.
 //   - [LeastRequests], [RoundRobinProfile], [RandomProfile]: baselines.
 //
-// or wire one by hand:
+// or build one:
 //
 //	scheduling.Profile{
 //		Filters: []scheduling.Named{{Filter: plugins.Healthy{}}, {Filter: plugins.Fresh{}}},
@@ -24,14 +22,13 @@
 //		Picker: plugins.MaxScore{},
 //	}
 //
-// or declare it: see [Registry.Load].
+// or declare one, see [Registry.Load].
 //
 // Plugins without state are plain values and may be shared. Cost, PrefixCache, Ejection,
-// SessionAffinity and PreviousAnswer learn from requests; each of their values belongs to
-// one Scheduler, unless it is to share what it learned with another. What they learn of an
-// endpoint they keep by its Load: see types.NewEndpoint.
+// SessionAffinity, PreviousAnswer and NoHitLRU learn from requests; use one for each Scheduler,
+// unless Schedulers are meant to share what it learned. What they learn about an endpoint is
+// bound to its Load, see types.NewEndpoint.
 //
-// In all of them a figure that the server did not report, or that is too old, is
-// unknown: scorers have no opinion then, and filters let the endpoint pass
-// unless another is known to be better.
+// A value that the server did not report, or that is too old, is unknown: scorers then have no
+// opinion, and filters let the endpoint pass unless another is known to be better.
 package plugins

@@ -12,62 +12,53 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Ejection is a Filter that strikes out endpoints that failed this process's own
-// requests, seconds before a scrape or a health check notices.
+// Ejection is a Filter that removes endpoints that fail this process's own requests, seconds
+// before a scrape or a health check would notice. It works like outlier detection and circuit
+// breakers in service proxies: consecutive failures, growing ejection times, and re-admission by
+// a trial request, so that a dead server does not fail a whole burst each time it is tried.
 //
 // An endpoint is ejected
 //
-//   - at once if it does not answer: there was an error but no status and no first token,
-//     or a status that is none;
-//   - by Failures failures in a row of any other kind: a status of 500 to 599 but 501, or an answer
-//     that breaks off. A request that was served ends the row. So does a first token,
-//     because responses may take minutes; but until a request was served to its end, a
-//     response that breaks off goes on with the row, or a server that breaks every
-//     response off would never be ejected;
-//   - if it hangs: three requests, one after the other, waited much longer for a first
-//     token or an answer than is usual (5 times what 97 of 100 requests of similar size
-//     take), nobody got either from this endpoint meanwhile, and others answered what was
-//     sent to them later. That is noticed when their clients leave or their deadlines
-//     end, and when more requests are sent there. What is usual is learned from all
-//     endpoints; while it is not known nobody hangs.
+//   - at once if it does not answer: there was an error but no status and no first token, or an
+//     invalid status;
+//   - after Failures other failures in a row: a status of 500 to 599 except 501, or a response
+//     that breaks off. A request that is served ends the row. So does a first token, since
+//     responses may take minutes; but until a request has been served completely, a response that
+//     breaks off continues the row, so that a server that breaks off every response is ejected;
+//   - if it hangs: three requests, one after the other, waited much longer than usual for a first
+//     token or a response (5 times the 97th percentile for requests of similar size), the endpoint
+//     gave neither to any request meanwhile, and others answered requests sent later. This is
+//     noticed when clients leave, deadlines expire, or more requests are sent there. What is usual
+//     is learned from all endpoints; until then no endpoint is taken to hang.
 //
-// These count neither for nor against an endpoint: requests of which nothing was sent
-// (Outcome.Unsent), bookings that expired (scheduling.ErrExpired), clients and deadlines
-// that did not wait for long, and statuses of 400 to 499, and 501: a server may refuse bad requests
-// and still be unable to serve good ones, and clients could hold it in by sending them.
+// Requests that were not sent (Outcome.Unsent), expired bookings (scheduling.ErrExpired), clients
+// and deadlines that did not wait long, and statuses 400 to 499 and 501 count neither for nor
+// against an endpoint: a server that refuses bad requests may still be unable to serve good ones.
+// A request counts at most once, against one endpoint, however often it is retried: often it is
+// the request that kills a server or makes it answer 500.
 //
-// One request counts against one endpoint at most, once, whatever it makes of how many: what
-// kills a server or makes it answer 500 is often the request.
+// An endpoint that is busy (Outcome.Busy) has not failed. It gets no requests for as long as it
+// asks, or for Spare, or until it serves a request that was sent to it anyway.
 //
-// An endpoint that says that it is busy (Outcome.Busy: a status of 429, 503 or 529) has not
-// failed. It is spared for as long as it asks, or Spare, and then is in as before; also
-// if it serves a request that was sent to it after all.
+// After an ejection an endpoint is on probation: it gets one request at a time until one is served,
+// gets a first token, or fails. If it fails, the endpoint is ejected again for twice as long.
+// During probation a deadline also counts as a failure, and so do a client that leaves after a
+// long wait and several that leave after short ones. See Patience for how a data plane avoids
+// losing trial requests. A request sent during the ejection (because all endpoints are ejected, or
+// as a fallback) ends it if it succeeds. Requests sent before the ejection no longer count: many
+// failures at once are one event, and a server that shuts down may finish its requests. One
+// doubling is taken back per period, as long as the last ejection, since a request was last served
+// completely.
 //
-// When its time is over an ejected endpoint is on probation: it gets one request at a
-// time, until one is served or has a first token, or fails. If it fails, the endpoint
-// is ejected again for twice as long. A deadline counts as a failure then, and so does a
-// client that leaves after a long wait, and short ones that add up. See Patience for what a
-// data plane does to lose no request by the trial. A request that was sent after the
-// ejection and succeeds (all endpoints were ejected, or it was a fallback) ends that, too.
-// Requests that were sent before count for nothing from then on: many that fail
-// together are one event, and a server that shuts down may well finish them.
-// One doubling is taken back for each time, as long as the last ejection, that has
-// passed since a request was served to its end.
+// If no candidate would be left all are kept, unless FailClosed is set. Simultaneous decisions do
+// not see each other, so an endpoint on probation may get more than one request. types.Load.Out
+// reports endpoints that get no requests, including those whose trial request is in flight.
 //
-// If no candidate would be left, all are kept, unless FailClosed. Decisions that are
-// made at the very same moment do not see each other, so that an endpoint on probation
-// may get more than one request. The Load of an endpoint that is struck out says so
-// (types.Load.Out), also while it is on probation with a request in flight.
+// Create it with NewEjection, and place it after the filters that narrow the candidates. It is a
+// Tracker. While all endpoints serve, it costs one atomic load per decision. It may be used by
+// several Schedulers, which then share what it learned.
 //
-// It is a Tracker: wire a pointer to it, made by NewEjection, after the filters that
-// narrow the candidates. While every endpoint serves, it costs a decision one atomic
-// load. Safe for use by several Schedulers, which then share what they learned.
-//
-// Consecutive failures, an ejection time that grows and the re-admission by trial are
-// those of the outlier detection and circuit breakers of service proxies; the trial in
-// place of a plain return is what keeps a dead server from failing a burst each time.
-// What happens to an endpoint, and when, is a table of the package internal/ejection; this
-// type is the locks and the clock around it.
+// The states of an endpoint are a table in internal/ejection; this type adds locks and a clock.
 type Ejection struct {
 	o        EjectionOptions
 	rules    ejection.Rules
@@ -76,18 +67,17 @@ type Ejection struct {
 	baseline baseline
 	stalls   endpointTable[stalls]
 
-	// How many ejections there were. Changed under the lock of table.
+	// Number of ejections so far. Changed under the lock of table.
 	ejections atomic.Uint64
-	// How many endpoints are struck out or on probation, how many of them not because they
-	// are busy, and of how many a success would change anything: while there are none,
-	// nobody takes the lock.
+	// Number of endpoints that are ejected, on probation or busy; that are ejected or on
+	// probation; and whose state a success would change. The lock is only taken if there are any.
 	out, ejected, unsettled atomic.Int64
 
 	// Endpoints that have ever failed or been busy, until they are forgotten.
 	table endpointTable[endpointHealth]
 }
 
-// NewEjection returns an Ejection, or what is wrong with o.
+// NewEjection returns an Ejection, or an error that lists all invalid options.
 func NewEjection(o EjectionOptions) (*Ejection, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -131,26 +121,25 @@ func (f *Ejection) Describe(req *types.Request, ep *types.Endpoint) string {
 	if s == nil {
 		return ""
 	}
-	more := func(until time.Time) time.Duration { return until.Sub(req.Now).Round(time.Millisecond) }
+	left := func(until time.Time) time.Duration { return until.Sub(req.Now).Round(time.Millisecond) }
 	switch {
 	case s.State(req.Now) == ejection.Out:
-		return fmt.Sprintf("ejected for %v more after %s", more(s.Until), s.Cause)
+		return fmt.Sprintf("ejected for %v more after %s", left(s.Until), s.Cause)
 	case s.Ejected() && s.InFlight > 0:
 		return "on probation, with a request in flight"
 	case req.Now.Before(s.Spared):
-		return fmt.Sprintf("busy, spared for %v more", more(s.Spared))
+		return fmt.Sprintf("busy, spared for %v more", left(s.Spared))
 	case s.Ejected():
 		return "on probation"
 	}
 	return ""
 }
 
-// Patience implements scheduling.Impatient: at an endpoint that is ejected or on probation,
-// it is half as long again as what only few take longer than elsewhere, and at least
-// MinPatience, so that a request is not lost by the trial: clients that wait for what is
-// usual have time left then for another server. A data plane that goes on to a fallback
-// reports the attempt with an error that wraps context.DeadlineExceeded, which is a failure
-// of the endpoint. While it is not known what is usual it is UnknownPatience.
+// Patience implements scheduling.Impatient. For an endpoint that is ejected or on probation it is
+// 1.5 times a high percentile of the usual response time, at least MinPatience, and UnknownPatience
+// while that time is unknown. A client that waits for the usual time then still has time left for
+// another server. A data plane that moves on to a fallback reports the attempt with an error that
+// wraps context.DeadlineExceeded, which counts as a failure of the endpoint.
 func (f *Ejection) Patience(req *types.Request, ep *types.Endpoint) time.Duration {
 	if f.ejected.Load() == 0 {
 		return 0
@@ -168,8 +157,8 @@ func (f *Ejection) Patience(req *types.Request, ep *types.Endpoint) time.Duratio
 // Picked implements scheduling.Tracker.
 func (f *Ejection) Picked(req *types.Request, ep *types.Endpoint) {
 	a := f.startAttempt(req)
-	// The order of these two matters: an ejection changes out first. So a request
-	// that keeps its number was also counted as probing.
+	// The order of these two matters: an ejection changes out first. So a request that keeps
+	// this number was also counted as a trial.
 	a.ejections = f.ejections.Load()
 	if f.out.Load() > 0 {
 		f.table.mu.Lock()
@@ -226,7 +215,7 @@ func (f *Ejection) Finished(req *types.Request, ep *types.Endpoint, out types.Ou
 	f.release(req, a, out.Retried)
 }
 
-// ended tells s how an attempt ended. Caller must hold the lock for writing.
+// ended applies the end of an attempt to s. Caller must hold the lock for writing.
 func (f *Ejection) ended(s *endpointHealth, a *attempt, v ejection.Event, now time.Time, out types.Outcome) {
 	in := ejection.Input{Event: v, Now: now, Sent: a.wait.Sent, Begun: a.begun}
 	switch {
@@ -245,9 +234,9 @@ func (f *Ejection) ended(s *endpointHealth, a *attempt, v ejection.Event, now ti
 	}
 }
 
-// waited returns for how long a request was waited for that was then left, and for how long
-// all of these have to wait together, which is not at all for a deadline while nothing is
-// known. Who left before half of the answers come did not wait.
+// waited returns how long the client of an abandoned request waited, and how long all such clients
+// together must have waited to count as a failure. A client that left before the median response
+// time did not wait. A deadline counts at once while nothing is known.
 func (f *Ejection) waited(a *attempt, now time.Time, cancelled bool) (waited, patience time.Duration) {
 	half, known := f.baseline.median(a.wait.Class)
 	if !known && !cancelled {
@@ -268,8 +257,8 @@ func (f *Ejection) stalled(req *types.Request, ep *types.Endpoint) {
 	}
 }
 
-// healthOf returns what is kept of ep, entering it if it is new, and nil if it has gone.
-// Caller must hold the lock for writing.
+// healthOf returns the health of ep, adding it if it is new, and nil if ep was removed. Caller
+// must hold the lock for writing.
 func (f *Ejection) healthOf(ep *types.Endpoint) *endpointHealth {
 	return f.table.enter(ep, func(s *endpointHealth) { s.load = ep.Load })
 }
@@ -287,12 +276,12 @@ func (f *Ejection) Forget(ep *types.Endpoint) {
 	}
 }
 
-// Ejected returns how many endpoints are ejected or on probation, those that are only
-// spared because they are busy not among them.
+// Ejected returns the number of endpoints that are ejected or on probation, not counting those
+// that are merely busy.
 func (f *Ejection) Ejected() int { return int(f.ejected.Load()) }
 
-// apply lets s take a step, and reports whether that counts against it. Caller must hold the
-// lock for writing.
+// apply applies an input to s, and reports whether it counts against the endpoint. Caller must
+// hold the lock for writing.
 func (f *Ejection) apply(s *endpointHealth, in ejection.Input) (counted bool) {
 	ejected, counted := s.Apply(f.rules, in)
 	if !ejected {
@@ -305,8 +294,8 @@ func (f *Ejection) apply(s *endpointHealth, in ejection.Input) (counted bool) {
 	return counted
 }
 
-// account brings what is read without the lock up to date with s: the counters, and what
-// the Load of the endpoint says. Caller must hold the lock for writing.
+// account updates what is read without the lock, the counters and the Load of the endpoint, from
+// s. Caller must hold the lock for writing.
 func (f *Ejection) account(s *endpointHealth) {
 	count := func(n *atomic.Int64, was *bool, is bool) {
 		if is && !*was {
@@ -325,7 +314,7 @@ func (f *Ejection) account(s *endpointHealth) {
 	}
 }
 
-// stallsOf returns the stalls of ep, nil if it has gone.
+// stallsOf returns the stalls of ep, or nil if it was removed.
 func (f *Ejection) stallsOf(ep *types.Endpoint) *stalls {
 	f.stalls.mu.RLock()
 	s := f.stalls.lookup(ep)
@@ -338,7 +327,7 @@ func (f *Ejection) stallsOf(ep *types.Endpoint) *stalls {
 	return f.stalls.enter(ep, func(s *stalls) { s.baseline = &f.baseline })
 }
 
-// startAttempt returns what req keeps from now on, anew after a retry.
+// startAttempt returns a new attempt of req.
 func (f *Ejection) startAttempt(req *types.Request) *attempt {
 	a, ok := f.key.Get(&req.Attrs)
 	if !ok || a == nil || a.owner != req {
@@ -346,14 +335,14 @@ func (f *Ejection) startAttempt(req *types.Request) *attempt {
 		a.owner = req
 		f.key.Set(&req.Attrs, a)
 	}
-	if a.stalls != nil { // somebody did not say how the attempt before ended
+	if a.stalls != nil { // the end of the previous attempt was not reported
 		a.stalls.forget(&a.wait)
 	}
 	a.wait.Sent, a.wait.Class, a.wait.Trial, a.begun = req.Now, ejection.Class(req), false, false
 	return a
 }
 
-// attemptOf returns what req keeps of the moment when it was sent.
+// attemptOf returns the current attempt of req.
 func (f *Ejection) attemptOf(req *types.Request) *attempt {
 	if a, ok := f.key.Get(&req.Attrs); ok && a != nil && a.owner == req {
 		return a
@@ -361,23 +350,14 @@ func (f *Ejection) attemptOf(req *types.Request) *attempt {
 	return &attempt{owner: req, ejections: f.ejections.Load(), wait: ejection.Wait{Sent: req.Now, Class: ejection.Class(req)}}
 }
 
-// release is told that an attempt is over. If the request goes on, that it counted against
-// an endpoint goes with it.
-func (f *Ejection) release(req *types.Request, a *attempt, goesOn bool) {
+// release ends an attempt. If the request is retried, the new attempt inherits whether the request
+// has counted against an endpoint.
+func (f *Ejection) release(req *types.Request, a *attempt, retried bool) {
 	a.stalls = nil
-	if goesOn {
+	if retried {
 		return
 	}
 	f.key.Set(&req.Attrs, nil)
 	*a = attempt{}
 	f.attempts.Put(a)
 }
-
-var (
-	_ scheduling.Filter    = (*Ejection)(nil)
-	_ scheduling.Screener  = (*Ejection)(nil)
-	_ scheduling.Describer = (*Ejection)(nil)
-	_ scheduling.Tracker   = (*Ejection)(nil)
-	_ scheduling.Forgetter = (*Ejection)(nil)
-	_ scheduling.Impatient = (*Ejection)(nil)
-)

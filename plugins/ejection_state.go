@@ -8,17 +8,16 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// attempt is what a request keeps from Picked to Finished.
+// attempt is the state of a request from Picked to Finished.
 type attempt struct {
 	owner     *types.Request // a copy of a request has no attempt
-	stalls    *stalls        // of where it went; nil: that has gone
-	ejections uint64         // how many there had been, of all endpoints
+	stalls    *stalls        // of its endpoint; nil: that was removed
+	ejections uint64         // number of all ejections when it was sent
 	begun     bool           // a first token was seen
-	wait      ejection.Wait  // guarded by the lock of stalls while it is there
+	wait      ejection.Wait  // guarded by stalls.mu while stalls is not nil
 }
 
-// stalls is ejection.Stalls of an endpoint under a lock, and the Baseline under another,
-// which is taken second.
+// stalls is an endpoint's ejection.Stalls under a lock. The lock of the Baseline is taken second.
 type stalls struct {
 	mu       sync.Mutex
 	baseline *baseline
@@ -31,7 +30,7 @@ type baseline struct {
 	ejection.Baseline
 }
 
-// send is told that a request was sent, and reports whether the endpoint stalls: others wait
+// send adds a request that was sent, and reports whether the endpoint stalls for those that wait
 // there already.
 func (s *stalls) send(w *ejection.Wait, now time.Time) bool {
 	s.mu.Lock()
@@ -42,15 +41,15 @@ func (s *stalls) send(w *ejection.Wait, now time.Time) bool {
 	return stalled
 }
 
-// begin is told that the first token of a request came.
+// begin notes the first token of a request.
 func (s *stalls) begin(w *ejection.Wait, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.respond(w, now, true)
 }
 
-// end is told that a request ended, and reports whether the endpoint stalls; unseen: it was
-// served, and no first token seen.
+// end removes a request that ended, and reports whether the endpoint stalls. unseen means that
+// it was served without a first token being seen.
 func (s *stalls) end(w *ejection.Wait, now time.Time, responded, left, unseen bool) (stalled bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -65,18 +64,19 @@ func (s *stalls) end(w *ejection.Wait, now time.Time, responded, left, unseen bo
 	return stalled
 }
 
-// forget takes a request out.
+// forget removes a request.
 func (s *stalls) forget(w *ejection.Wait) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Remove(w)
 }
 
-// respond is told of a response; took: it says how long one takes. Caller must hold s.mu.
+// respond notes a response, whose time is a sample for the baseline if took is set. Caller must
+// hold s.mu.
 func (s *stalls) respond(w *ejection.Wait, now time.Time, took bool) {
 	s.Remove(w)
 	if !took && !s.AnyLeft() {
-		s.Responded(now, nil) // without the lock that all endpoints share
+		s.Responded(now, nil) // avoids the lock that all endpoints share
 		return
 	}
 	s.baseline.mu.Lock()
@@ -90,7 +90,7 @@ func (s *stalls) respond(w *ejection.Wait, now time.Time, took bool) {
 // strike is Strike. Caller must hold s.mu.
 func (s *stalls) strike(w *ejection.Wait, now time.Time) bool {
 	if !s.Silent(w, now) {
-		return false // as nearly always
+		return false // nearly always
 	}
 	s.baseline.mu.Lock()
 	defer s.baseline.mu.Unlock()
@@ -104,7 +104,7 @@ func (b *baseline) median(class int) (time.Duration, bool) {
 	return b.Median(class)
 }
 
-// patience returns for how long to wait for an endpoint on probation.
+// patience returns how long to wait for an endpoint on probation.
 func (b *baseline) patience(class int) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -115,12 +115,12 @@ func (b *baseline) patience(class int) time.Duration {
 	return max(high+high/2, MinPatience)
 }
 
-// endpointHealth is an endpoint that has failed, or said that it is busy.
+// endpointHealth is the state of an endpoint that has failed or was busy.
 type endpointHealth struct {
 	ejection.Server
 	load   *types.Load
-	number uint64 // of its last ejection; 0: there was none
+	number uint64 // of its last ejection; 0: none
 
-	barred                        time.Time // until when it gets no requests, as its Load says too
-	struckOut, ejected, unsettled bool      // is counted in the fields of Ejection
+	barred                        time.Time // gets no requests until then, as its Load says too
+	struckOut, ejected, unsettled bool      // whether it is counted in the fields of Ejection
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// judge returns what an outcome says of the endpoint; begun: a first token was seen.
+// judge returns what an outcome says about the endpoint. begun means that a first token was seen.
 func judge(out types.Outcome, begun bool) ejection.Event {
 	switch {
 	case out.Unsent, errors.Is(out.Err, scheduling.ErrExpired):
@@ -41,11 +41,11 @@ func unlessBegun(begun bool, event, ifBegun ejection.Event) ejection.Event {
 	return event
 }
 
-// ofRequest reports whether a status says that the request is at fault. 501 is what servers
-// say to a feature that they do not have.
+// ofRequest reports whether a status blames the request. Servers use 501 for features that they
+// do not have.
 func ofRequest(status int) bool { return status >= 400 && status < 500 || status == 501 }
 
-// responded reports whether an outcome with that verdict is a response, whatever it says.
+// responded reports whether an outcome with that verdict is a response of any kind.
 func responded(out types.Outcome, verdict ejection.Event) bool {
 	switch verdict {
 	case ejection.Served, ejection.Failed, ejection.Busy:

@@ -9,9 +9,9 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// endpointTable keeps a T for each endpoint, by the endpoint's identity; it stays where it is.
-// Most are found by types.Endpoint.Slot, without the cost of a map. Who only looks needs no
-// lock: each change publishes another view. The zero value is empty.
+// endpointTable holds a T, which does not move, for each endpoint. Most are found by
+// types.Endpoint.Slot, without the cost of a map. Lookups need no lock, since each change
+// publishes a new view. The zero value is empty.
 type endpointTable[T any] struct {
 	view atomic.Pointer[tableView[T]] // never changes once it is published
 
@@ -26,7 +26,7 @@ type endpointTable[T any] struct {
 // tableView is a table at one time.
 type tableView[T any] struct {
 	bySlot []tableSlot[T]
-	unsure map[*types.Load]*T // those that are not found by their slot
+	unsure map[*types.Load]*T // those not found by slot
 	values []*T               // by number; nil: the number is free
 }
 
@@ -35,13 +35,13 @@ type tableSlot[T any] struct {
 	value *T
 }
 
-// maxSlots bounds the table of slots against an endpoint made by hand with a wild one.
+// maxSlots bounds the table in case an endpoint made by hand has a huge slot.
 const maxSlots = 1 << 20
 
-// lookup returns what is kept for ep, or nil.
+// lookup returns the value of ep, or nil.
 func (t *endpointTable[T]) lookup(ep *types.Endpoint) *T { return t.view.Load().lookup(ep) }
 
-// all returns what is kept, by number; nil: the number is free.
+// all returns the values by number, nil for free numbers.
 func (t *endpointTable[T]) all() []*T {
 	if v := t.view.Load(); v != nil {
 		return v.values
@@ -49,7 +49,7 @@ func (t *endpointTable[T]) all() []*T {
 	return nil
 }
 
-// lookup returns what is kept for ep, or nil. v may be nil.
+// lookup returns the value of ep, or nil. v may be nil.
 func (v *tableView[T]) lookup(ep *types.Endpoint) *T {
 	if v == nil {
 		return nil
@@ -62,7 +62,7 @@ func (v *tableView[T]) lookup(ep *types.Endpoint) *T {
 	return v.unsure[ep.Load]
 }
 
-// change publishes a copy of the view that f has changed. Caller must hold mu for writing.
+// change publishes a copy of the view, changed by f. Caller must hold mu for writing.
 func (t *endpointTable[T]) change(f func(*tableView[T])) {
 	next := new(tableView[T])
 	if v := t.view.Load(); v != nil {
@@ -72,14 +72,14 @@ func (t *endpointTable[T]) change(f func(*tableView[T])) {
 	t.view.Store(next)
 }
 
-// enter returns what is kept for ep, entering it with init if it is new. It returns nil for an
-// endpoint that has gone: it was forgotten, or is about to be. Caller must hold mu for writing.
+// enter returns the value of ep, which it adds and initializes with init if there is none. It
+// returns nil for an endpoint that was removed. Caller must hold mu for writing.
 func (t *endpointTable[T]) enter(ep *types.Endpoint, init func(*T)) *T {
 	t.enterAll([]*types.Endpoint{ep}, func(_ *types.Endpoint, v *T) { init(v) })
 	return t.lookup(ep)
 }
 
-// enterAll enters those of eps that are new and have not gone. Caller must hold mu for writing.
+// enterAll adds those of eps that are new and not removed. Caller must hold mu for writing.
 func (t *endpointTable[T]) enterAll(eps []*types.Endpoint, init func(*types.Endpoint, *T)) {
 	isNew := func(ep *types.Endpoint) bool {
 		_, known := t.numbers[ep.Load]
@@ -101,7 +101,7 @@ func (t *endpointTable[T]) enterAll(eps []*types.Endpoint, init func(*types.Endp
 	})
 }
 
-// number gives ep a number. Caller must hold mu for writing.
+// number assigns ep a number. Caller must hold mu for writing.
 func (t *endpointTable[T]) number(v *tableView[T], ep *types.Endpoint, value *T) {
 	var i int32
 	if n := len(t.free); n > 0 {
@@ -117,8 +117,8 @@ func (t *endpointTable[T]) number(v *tableView[T], ep *types.Endpoint, value *T)
 	t.numbers[ep.Load] = i
 }
 
-// place makes value be found. Who had the slot, of another store perhaps, is found by the map
-// from then on.
+// place makes value findable. An endpoint that had the same slot, as from another store, is found
+// by the map from then on.
 func (v *tableView[T]) place(ep *types.Endpoint, value *T) {
 	load := ep.Load
 	if ep.Slot < maxSlots {
@@ -138,8 +138,7 @@ func (v *tableView[T]) place(ep *types.Endpoint, value *T) {
 	v.unsure[load] = value
 }
 
-// remove takes ep out and returns what was kept for it, or nil. Caller must hold mu for
-// writing.
+// remove removes ep and returns its value, or nil. Caller must hold mu for writing.
 func (t *endpointTable[T]) remove(ep *types.Endpoint) (value *T) {
 	i, known := t.numbers[ep.Load]
 	if !known {

@@ -8,10 +8,10 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Fresh is a Filter that strikes out endpoints whose last reading is older than
-// the profile's MetricsTTL: as a rule the server is dead or hangs. An endpoint
-// that was never read passes (it is new, or its engine has no metrics), and if
-// every endpoint is stale all pass: then it is the scraping that is broken.
+// Fresh is a Filter that removes endpoints whose last reading is older than the profile's
+// MetricsTTL, which usually means that the server is dead or hangs. Endpoints that were never read
+// pass, since they may be new or have no metrics. If every endpoint is stale all pass, since it is
+// probably the scraping that is broken.
 type Fresh struct{}
 
 // Filter implements scheduling.Filter.
@@ -51,9 +51,3 @@ func keepAll(keep []bool) {
 		keep[i] = true
 	}
 }
-
-var (
-	_ scheduling.Filter    = Fresh{}
-	_ scheduling.Screener  = Fresh{}
-	_ scheduling.Describer = Fresh{}
-)

@@ -7,9 +7,8 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Healthy is a Filter that strikes out endpoints that are draining or known to
-// fail, those whose State is not Ready, and those whose engine says that it sleeps
-// (types.Endpoint.Asleep): it would answer, but compute nothing.
+// Healthy is a Filter that removes endpoints whose State is not Ready, and those whose engine is
+// asleep (types.Endpoint.Asleep), since it would accept requests but not compute them.
 type Healthy struct{}
 
 // Filter implements scheduling.Filter.
@@ -22,8 +21,8 @@ func (Healthy) Filter(_ context.Context, req *types.Request, eps []*types.Endpoi
 	return nil
 }
 
-// Screen implements scheduling.Screener. Filter looks at engines that sleep: it knows whether
-// the reading that says so is too old.
+// Screen implements scheduling.Screener. It leaves it to Filter whether the reading of a sleeping
+// engine is too old.
 func (Healthy) Screen(_ *types.Request, o *scheduling.Overview) bool { return o.Ready && o.Awake }
 
 // Describe implements scheduling.Describer.
@@ -33,9 +32,3 @@ func (Healthy) Describe(req *types.Request, ep *types.Endpoint) string {
 	}
 	return ep.State.String()
 }
-
-var (
-	_ scheduling.Filter    = Healthy{}
-	_ scheduling.Screener  = Healthy{}
-	_ scheduling.Describer = Healthy{}
-)

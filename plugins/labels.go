@@ -10,8 +10,8 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Labels is a Filter that keeps the endpoints that carry all the labels of Match and meet
-// all Expressions: a label selector, as Kubernetes has it. An empty one keeps all.
+// Labels is a Filter that keeps the endpoints that have all labels of Match and satisfy all
+// Expressions, like a Kubernetes label selector. An empty one keeps all.
 type Labels struct {
 	Match       map[string]string `json:"match,omitempty"`
 	Expressions []LabelExpression `json:"expressions,omitempty"`
@@ -22,14 +22,14 @@ type LabelExpression struct {
 	Key string `json:"key"`
 	// Operator is OpIn, OpNotIn, OpExists or OpDoesNotExist.
 	Operator string `json:"operator"`
-	// Values are for OpIn and OpNotIn, which need some, and for no other.
+	// Values has at least one value for OpIn and OpNotIn, and none otherwise.
 	Values []string `json:"values,omitempty"`
-	// Optional: an endpoint that lacks the label meets the condition. It does in any case
-	// for OpNotIn and OpDoesNotExist.
+	// Optional makes endpoints without the label satisfy the condition, as they always do for
+	// OpNotIn and OpDoesNotExist.
 	Optional bool `json:"optional,omitempty"`
 }
 
-// Operators of a LabelExpression, by their names in Kubernetes.
+// Operators of a LabelExpression, named as in Kubernetes.
 const (
 	OpIn           = "In"
 	OpNotIn        = "NotIn"
@@ -97,7 +97,7 @@ func (f Labels) Constraint(*types.Request, []*types.Endpoint) scheduling.Constra
 	if len(f.Match) == 0 && len(f.Expressions) == 0 {
 		return scheduling.Constraint{}
 	}
-	return scheduling.Constraint{ // maps are printed in the order of their keys
+	return scheduling.Constraint{ // fmt prints maps sorted by key
 		Name:  fmt.Sprintf("%v %+v", f.Match, f.Expressions),
 		Match: func(ep *types.Endpoint) bool { return f.match(ep.Labels) },
 	}
@@ -107,9 +107,3 @@ func (f Labels) Constraint(*types.Request, []*types.Endpoint) scheduling.Constra
 func (f Labels) Describe(_ *types.Request, ep *types.Endpoint) string {
 	return fmt.Sprintf("labels %v", ep.Labels)
 }
-
-var (
-	_ scheduling.Filter      = Labels{}
-	_ scheduling.Describer   = Labels{}
-	_ scheduling.Constrainer = Labels{}
-)

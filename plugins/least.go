@@ -4,17 +4,15 @@ import (
 	"cmp"
 	"context"
 
-	"github.com/inferpick/inferpick/internal/check"
-	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
 
-// TreeLowQueue is how many requests are waiting where a queue is low no more, as in the
-// decision tree of the Inference Extension 0.3.
+// TreeLowQueue is the default of LowQueue.Below, from the decision tree of the Inference Extension
+// 0.3.
 const TreeLowQueue = 128
 
-// LowQueue is a Filter that keeps endpoints with fewer than Below requests
-// waiting. Those of which the queue is unknown are kept only if no queue is known.
+// LowQueue is a Filter that keeps endpoints with fewer than Below requests waiting. Those whose
+// queue is unknown are kept only if no queue is known.
 type LowQueue struct {
 	// Below is the exclusive bound. Default TreeLowQueue.
 	Below float64 `json:"below"`
@@ -35,15 +33,11 @@ func (f LowQueue) Filter(_ context.Context, req *types.Request, eps []*types.End
 	return nil
 }
 
-func (f LowQueue) validate() error {
-	var c check.Checks
-	check.Positive(&c, "below", &f.Below, TreeLowQueue)
-	return c.Err()
-}
+func (f LowQueue) validate() error { return wantPositive("below", f.Below, TreeLowQueue) }
 
-// LeastQueue is a Filter that keeps the endpoints near the shortest queue: with
-// min and max over n endpoints, those with at most min + (max-min)/n requests
-// waiting, in whole numbers.
+// LeastQueue is a Filter that keeps the endpoints near the shortest queue: those with at most
+// min + (max-min)/n requests waiting, where min and max are over the n candidates, in integer
+// arithmetic.
 type LeastQueue struct{}
 
 // Filter implements scheduling.Filter.
@@ -54,8 +48,8 @@ func (LeastQueue) Filter(_ context.Context, req *types.Request, eps []*types.End
 	return nil
 }
 
-// LeastKV is a Filter that keeps the endpoints near the least KV cache usage:
-// with min and max over n endpoints, those with at most min + (max-min)/n.
+// LeastKV is a Filter that keeps the endpoints near the lowest KV cache usage: those with at most
+// min + (max-min)/n, where min and max are over the n candidates.
 type LeastKV struct{}
 
 // Filter implements scheduling.Filter.
@@ -66,8 +60,8 @@ func (LeastKV) Filter(_ context.Context, req *types.Request, eps []*types.Endpoi
 	return nil
 }
 
-// keepLeast keeps those whose reading is at most limit(min, max), or all if no
-// reading is known.
+// keepLeast keeps the endpoints whose value is at most limit(min, max), or all if no value is
+// known.
 func keepLeast(eps []*types.Endpoint, keep []bool, read func(*types.Endpoint) float64, limit func(lo, hi float64) float64) {
 	b := newBounds()
 	for _, ep := range eps {
@@ -81,9 +75,3 @@ func keepLeast(eps []*types.Endpoint, keep []bool, read func(*types.Endpoint) fl
 		keep[i] = read(ep) <= most
 	}
 }
-
-var (
-	_ scheduling.Filter = LowQueue{}
-	_ scheduling.Filter = LeastQueue{}
-	_ scheduling.Filter = LeastKV{}
-)

@@ -11,32 +11,32 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// ModelServed is a Filter that strikes out endpoints that are known not to serve the
-// request's target model, where others are known to: a server answers 404 for a model that
-// it does not have. An endpoint serves the models that it lists (types.Endpoint.Models) and
-// the adapters that its metrics report. Endpoints whose Models are not known are kept, and
-// if none lists the target all are: then the name may be one that servers do not list.
+// ModelServed is a Filter that removes endpoints that are known not to serve the request's target
+// model if others are known to: a server answers 404 for a model that it does not have. An endpoint
+// serves the models that it lists (types.Endpoint.Models) and the adapters that its metrics report.
+// Endpoints whose Models are unknown are kept. If none lists the target all are kept, since it may
+// be a name that servers do not list.
 //
-// The zero value is ready; wire a pointer to it. It remembers which lists hold the targets
-// asked for most, at most servedTargets of them, so that lists are not searched at every
-// decision as long as they stay the same slices. Safe for use by several Schedulers.
+// The zero value is ready to use; wire a pointer to it. It caches which lists contain the most
+// recently used targets, so that lists are not searched at every decision as long as they stay the
+// same slices. It may be used by several Schedulers.
 type ModelServed struct {
-	seed    sync.Once
-	hash    maphash.Seed
-	seen    [1 << 10]atomic.Uint32 // fingerprints of targets that were asked for
-	uses    atomic.Uint64
-	mu      sync.RWMutex
-	targets map[string]*servedTarget // guarded by mu
+	seed         sync.Once
+	hash         maphash.Seed
+	fingerprints [1 << 10]atomic.Uint32 // of requested targets
+	uses         atomic.Uint64
+	mu           sync.RWMutex
+	targets      map[string]*servedTarget // guarded by mu
 }
 
-// servedTargets bounds how many targets are remembered.
+// servedTargets bounds the number of cached targets.
 const servedTargets = 64
 
-// servedTarget is in which lists one target is, by the Slot of the endpoint. A list is known
-// by the address of its last name.
+// servedTarget caches which lists contain a target, by the Slot of the endpoint. A list is
+// identified by the address of its last name.
 type servedTarget struct {
 	name  string        // of the constraint
-	used  atomic.Uint64 // ModelServed.uses when it was asked for last
+	used  atomic.Uint64 // ModelServed.uses at its last use
 	slots []servedSlot
 }
 
@@ -63,8 +63,8 @@ func (f *ModelServed) Filter(_ context.Context, req *types.Request, eps []*types
 // Screen implements scheduling.Screener.
 func (f *ModelServed) Screen(_ *types.Request, o *scheduling.Overview) bool { return !o.ModelsKnown }
 
-// Constraint implements scheduling.Constrainer. There is none while all candidates may
-// serve the target.
+// Constraint implements scheduling.Constrainer. There is none if all candidates may serve the
+// target.
 func (f *ModelServed) Constraint(req *types.Request, eps []*types.Endpoint) scheduling.Constraint {
 	if !anyListed(eps) {
 		return scheduling.Constraint{}
@@ -110,12 +110,12 @@ func anyListed(eps []*types.Endpoint) bool {
 	return false
 }
 
-// serves reports whether ep is known to serve the target. t may be nil.
+// serves reports whether ep is known to serve target. t may be nil.
 func (t *servedTarget) serves(req *types.Request, ep *types.Endpoint, target string) bool {
 	return t.lists(ep, target) || hasAdapter(req, ep, target)
 }
 
-// lists reports whether the target is among the models of ep.
+// lists reports whether target is among the models of ep.
 func (t *servedTarget) lists(ep *types.Endpoint, target string) bool {
 	if len(ep.Models) == 0 {
 		return false
@@ -138,8 +138,7 @@ func (t *servedTarget) lists(ep *types.Endpoint, target string) bool {
 	return false
 }
 
-// targetOf returns what is remembered of a target: nil for one that was asked for the
-// first time, for names may be the client's to invent.
+// targetOf returns the cache of a target, nil at its first use, since clients may invent names.
 func (f *ModelServed) targetOf(target string, eps []*types.Endpoint) *servedTarget {
 	most := uint32(0)
 	for _, ep := range eps {
@@ -153,22 +152,22 @@ func (f *ModelServed) targetOf(target string, eps []*types.Endpoint) *servedTarg
 		t.used.Store(f.uses.Add(1))
 		return t
 	}
-	if t == nil && !f.askedBefore(target) {
+	if t == nil && !f.requestedBefore(target) {
 		return nil
 	}
-	return f.remember(target, size)
+	return f.addTarget(target, size)
 }
 
-// askedBefore reports whether the target was asked for before, as far as is known.
-func (f *ModelServed) askedBefore(target string) bool {
+// requestedBefore reports whether target is known to have been requested before.
+func (f *ModelServed) requestedBefore(target string) bool {
 	f.seed.Do(func() { f.hash = maphash.MakeSeed() })
 	h := maphash.String(f.hash, target)
-	return f.seen[h%uint64(len(f.seen))].Swap(uint32(h>>32)|1) == uint32(h>>32)|1
+	return f.fingerprints[h%uint64(len(f.fingerprints))].Swap(uint32(h>>32)|1) == uint32(h>>32)|1
 }
 
-// remember begins to remember a target for endpoints of so many slots, in place of the one
-// that was not asked for for longest.
-func (f *ModelServed) remember(target string, size int) *servedTarget {
+// addTarget adds a target to the cache, for endpoints with slots below size, replacing the least
+// recently used one.
+func (f *ModelServed) addTarget(target string, size int) *servedTarget {
 	t := &servedTarget{name: "model " + target, slots: make([]servedSlot, size+size/4)}
 	t.used.Store(f.uses.Add(1))
 	f.mu.Lock()
@@ -189,9 +188,3 @@ func (f *ModelServed) remember(target string, size int) *servedTarget {
 	f.targets[target] = t
 	return t
 }
-
-var (
-	_ scheduling.Filter      = (*ModelServed)(nil)
-	_ scheduling.Describer   = (*ModelServed)(nil)
-	_ scheduling.Constrainer = (*ModelServed)(nil)
-)

@@ -7,42 +7,42 @@ import (
 	"sync"
 
 	"github.com/inferpick/inferpick/internal/check"
-	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
 
-// DefaultLRUSize is how many endpoints NoHitLRU remembers.
+// DefaultLRUSize is the default of NoHitOptions.LRUSize.
 const DefaultLRUSize = 1024
 
-// NoHitOptions configure NoHitLRU. The zero value is good.
+// NoHitOptions configure NoHitLRU. The zero value works.
 type NoHitOptions struct {
-	// LRUSize is how many endpoints are remembered. Default DefaultLRUSize.
+	// LRUSize is the number of endpoints that are remembered. Default DefaultLRUSize.
 	LRUSize int `json:"lruSize,omitempty"`
-	// Prefix names the plugin whose prefix index tells which prompts are new, in a
-	// declaration. Default: the first that has one.
+	// Prefix names the plugin whose prefix index is used, in a declaration. Default: the first
+	// one that has an index.
 	Prefix string `json:"prefixPluginName,omitempty"`
 }
 
-// NoHitLRU is a Scorer that spreads prompts of which nothing is cached anywhere: the
-// endpoint that got such a prompt longest ago is best, and one that never did is better
-// than them all, in an order that is drawn; the one that got the last is worst. All others have 0.5. It is llm-d's
-// no-hit-lru-scorer: caches grow evenly by it.
+// NoHitLRU is a Scorer that spreads prompts of which nothing is cached anywhere, so that caches
+// grow evenly: from 1 to 0, endpoints that never had such a prompt in random order, and then those
+// that had one, longest ago first. For all other prompts scores are 0.5. It is llm-d's
+// no-hit-lru-scorer.
 //
-// Wire a pointer to it, made by NewNoHitLRU.
+// Create it with NewNoHitLRU. It may be used by several Schedulers.
 type NoHitLRU struct {
 	prefixReader
+	pickedOnly
 	size int
-	key  *types.Key[bool] // with a request: whether its prompt was new when it was scored
+	key  *types.Key[bool] // whether a request's prompt was new when it was scored
 
 	mu sync.Mutex
-	// guarded by mu: who got a prompt that was new, longest ago first
+	// guarded by mu: the endpoints that had a new prompt, longest ago first
 	order []*types.Load
 	rank  map[*types.Load]int // in order
 }
 
-// NewNoHitLRU returns a NoHitLRU that asks the cache what is new, or an error that names
-// the option that is out of range. With a nil cache every prompt is new. The cache is told
-// of requests by whoever else it is for: make it a Scorer or a Tracker of the same profile.
+// NewNoHitLRU returns a NoHitLRU that uses cache, or an error that names the invalid option. With a
+// nil cache every prompt is new. NoHitLRU does not update the cache: make it a Scorer or a Tracker
+// of the same profile.
 func NewNoHitLRU(o NoHitOptions, cache *PrefixCache) (*NoHitLRU, error) {
 	c := check.Checks{Package: "plugins"}
 	check.Positive(&c, "lruSize", &o.LRUSize, DefaultLRUSize)
@@ -94,12 +94,12 @@ func (s *NoHitLRU) Score(_ context.Context, req *types.Request, eps []*types.End
 	return nil
 }
 
-// isNew reports whether nobody has any of the request's prompt cached.
+// isNew reports whether no endpoint has any of the request's prompt cached.
 func (s *NoHitLRU) isNew(req *types.Request) bool { return s.cache == nil || !s.cache.known(req) }
 
 // Picked implements scheduling.Tracker.
 func (s *NoHitLRU) Picked(req *types.Request, ep *types.Endpoint) {
-	// The cache may have been told already, and then nothing is new.
+	// The cache may have been updated already, and then nothing is new.
 	if isNew, _ := s.key.Get(&req.Attrs); !isNew || ep.Load == nil {
 		return
 	}
@@ -116,7 +116,7 @@ func (s *NoHitLRU) Picked(req *types.Request, ep *types.Endpoint) {
 	s.order = append(s.order, ep.Load)
 }
 
-// remove takes an endpoint out. Caller must hold s.mu.
+// remove removes an endpoint. Caller must hold s.mu.
 func (s *NoHitLRU) remove(at *types.Load) {
 	i, ok := s.rank[at]
 	if !ok {
@@ -128,12 +128,6 @@ func (s *NoHitLRU) remove(at *types.Load) {
 		s.rank[s.order[i]] = i
 	}
 }
-
-// FirstToken implements scheduling.Tracker.
-func (s *NoHitLRU) FirstToken(*types.Request, *types.Endpoint) {}
-
-// Finished implements scheduling.Tracker.
-func (s *NoHitLRU) Finished(*types.Request, *types.Endpoint, types.Outcome) {}
 
 // Forget implements scheduling.Forgetter.
 func (s *NoHitLRU) Forget(ep *types.Endpoint) {
@@ -154,10 +148,3 @@ func (s *NoHitLRU) Describe(req *types.Request, ep *types.Endpoint) string {
 	}
 	return "never had a new prompt"
 }
-
-var (
-	_ scheduling.Scorer    = (*NoHitLRU)(nil)
-	_ scheduling.Describer = (*NoHitLRU)(nil)
-	_ scheduling.Tracker   = (*NoHitLRU)(nil)
-	_ scheduling.Forgetter = (*NoHitLRU)(nil)
-)

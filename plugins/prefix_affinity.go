@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/inferpick/inferpick/internal/check"
-	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -14,44 +13,42 @@ import (
 const (
 	DefaultAffinityThreshold     = 0.8
 	DefaultMaxTTFTPenaltyMs      = 18000
-	DefaultPeakPrefillThroughput = 15928 // tokens a second: a model of 32 billion parameters on two H100
+	DefaultPeakPrefillThroughput = 15928 // tokens per second: a 32-billion-parameter model on two H100
 )
 
-// AffinityOptions configure PrefixAffinity. The zero value is good.
+// AffinityOptions configure PrefixAffinity. The zero value works.
 type AffinityOptions struct {
-	// Threshold is the part of the prompt, in whole blocks, that an endpoint must have
-	// cached to be stuck to, above 0 to 1. Default DefaultAffinityThreshold.
+	// Threshold is the fraction of the prompt's whole blocks that an endpoint must have cached to
+	// be kept, above 0 to 1. Default DefaultAffinityThreshold.
 	Threshold float64 `json:"affinityThreshold,omitempty"`
-	// Exploration is the chance that a request is stuck to nobody, so that more servers
-	// come to have what it begins with. Default 0.
+	// Exploration is the probability that a request may go anywhere, so that more servers get its
+	// prefix. Default 0.
 	Exploration float64 `json:"explorationProbability,omitempty"`
-	// MaxTTFTPenaltyMs is how much longer than elsewhere, in milliseconds, the first
-	// token may take at the best endpoint that is stuck to. 0: however long it takes.
-	// Nil: DefaultMaxTTFTPenaltyMs.
+	// MaxTTFTPenaltyMs is how much longer, in milliseconds, the first token may take at the best
+	// endpoint that has the prefix than at the best other one. 0: no limit. Nil:
+	// DefaultMaxTTFTPenaltyMs.
 	MaxTTFTPenaltyMs *float64 `json:"maxTTFTPenaltyMs,omitempty"`
-	// PeakPrefillThroughput is how many tokens a second an engine prefills: the prompts
-	// that an endpoint owes take their tokens by that. Default
-	// DefaultPeakPrefillThroughput.
+	// PeakPrefillThroughput is the prefill rate, in tokens per second, by which that time is
+	// estimated from the ledger's prefill tokens. Default DefaultPeakPrefillThroughput.
 	PeakPrefillThroughput float64 `json:"peakPrefillThroughput,omitempty"`
-	// Prefix names the plugin whose prefix index is read, in a declaration. Default: the
-	// first that has one.
+	// Prefix names the plugin whose prefix index is used, in a declaration. Default: the first
+	// one that has an index.
 	Prefix string `json:"prefixPluginName,omitempty"`
 }
 
-// PrefixAffinity is a Filter that keeps the endpoints that have most of the prompt
-// cached, if there are any and they are not too busy. It is llm-d's
-// prefix-cache-affinity-filter; a scorer of load goes well with it.
+// PrefixAffinity is a Filter that keeps the endpoints that have most of the prompt cached, if there
+// are any and they are not too busy. It is llm-d's prefix-cache-affinity-filter; combine it with a
+// scorer of load.
 //
-// Make it with NewPrefixAffinity. Safe for concurrent use.
+// Create it with NewPrefixAffinity. Safe for concurrent use.
 type PrefixAffinity struct {
 	prefixReader
 	o AffinityOptions
 }
 
-// NewPrefixAffinity returns a PrefixAffinity that asks the cache what is where, or an
-// error that names the option that is out of range. With a nil cache it keeps everybody.
-// The cache is told of requests by whoever else it is for: make it a Scorer or a Tracker
-// of the same profile.
+// NewPrefixAffinity returns a PrefixAffinity that uses cache, or an error that lists all invalid
+// options. With a nil cache it keeps all endpoints. PrefixAffinity does not update the cache: make
+// it a Scorer or a Tracker of the same profile.
 func NewPrefixAffinity(o AffinityOptions, cache *PrefixCache) (*PrefixAffinity, error) {
 	if o.MaxTTFTPenaltyMs == nil {
 		penalty := float64(DefaultMaxTTFTPenaltyMs)
@@ -78,22 +75,22 @@ func (f *PrefixAffinity) Filter(ctx context.Context, req *types.Request, eps []*
 	if err := f.cache.Score(ctx, req, eps, r.values); err != nil {
 		return err
 	}
-	stuck, elsewhere := math.Inf(1), math.Inf(1) // the least of both, in milliseconds
+	cached, elsewhere := math.Inf(1), math.Inf(1) // the best of both, in milliseconds
 	for i, ep := range eps {
 		if keep[i] = r.values[i] >= f.o.Threshold; keep[i] {
-			stuck = min(stuck, f.ttft(ep))
+			cached = min(cached, f.ttft(ep))
 		} else {
 			elsewhere = min(elsewhere, f.ttft(ep))
 		}
 	}
-	busy := *f.o.MaxTTFTPenaltyMs > 0 && stuck-elsewhere > *f.o.MaxTTFTPenaltyMs
+	busy := *f.o.MaxTTFTPenaltyMs > 0 && cached-elsewhere > *f.o.MaxTTFTPenaltyMs
 	if busy || !slices.Contains(keep, true) {
 		keepAll(keep)
 	}
 	return nil
 }
 
-// ttft is how many milliseconds an engine takes for the prompts that it owes.
+// ttft returns the time, in milliseconds, to compute the prefill tokens in the ledger.
 func (f *PrefixAffinity) ttft(ep *types.Endpoint) float64 {
 	if ep.Load == nil {
 		return math.Inf(1)
@@ -108,8 +105,3 @@ func (f *PrefixAffinity) Describe(req *types.Request, ep *types.Endpoint) string
 	}
 	return f.cache.Describe(req, ep)
 }
-
-var (
-	_ scheduling.Filter    = (*PrefixAffinity)(nil)
-	_ scheduling.Describer = (*PrefixAffinity)(nil)
-)

@@ -7,48 +7,54 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/internal/prefixindex"
-	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
 
-// PrefixOptions configure PrefixCache. The zero value is good.
+// PrefixOptions configure PrefixCache. The zero value works.
 type PrefixOptions struct {
-	// BlockBytes is the grain of the comparison in bytes of prompt, a multiple of
-	// 64. Default 256, about 64 tokens. Nothing shorter than a block matches.
+	// BlockBytes is the granularity of matches in bytes of prompt, a multiple of 64 up to 65,536.
+	// Shorter prefixes do not match. Default 256, about 64 tokens.
 	BlockBytes int `json:"blockBytes,omitempty"`
-	// MaxBytes bounds the memory of the index; beyond it, what was longest unused
-	// is forgotten. At least 1 MiB. Default 256 MiB.
+	// MaxBytes bounds the memory of the index; beyond it the least recently used entries are
+	// evicted. At least 1 MiB. Default 256 MiB.
 	MaxBytes int64 `json:"maxBytes,omitempty"`
-	// MaxPromptBlocks bounds how much of one prompt is compared. Default 8192.
+	// MaxPromptBlocks bounds how much of a prompt is compared. Default 8192.
 	MaxPromptBlocks int `json:"maxPromptBlocks,omitempty"`
-	// CapacityBlocks is how many blocks of prompt a server is believed to hold
-	// whose cache geometry is not known from its metrics or Capacity. Default 7812,
-	// that is 500,000 tokens.
+	// CapacityBlocks is the assumed cache size, in blocks, of servers for which neither metrics
+	// nor Capacity tell it. Default: the equivalent of 500,000 tokens, 7812 with other defaults.
 	CapacityBlocks int `json:"capacityBlocks,omitempty"`
-	// BytesPerToken converts the cache geometry, which is in tokens. Default 4.
+	// BytesPerToken converts cache sizes from tokens, above 0 and at most 64. Default 4.
 	BytesPerToken float64 `json:"bytesPerToken,omitempty"`
-	// IsolateTenants keeps requests of different fairness ids from matching each
-	// other's prefixes. By default they do match, as in the engine's own cache: else a
-	// system prompt that all use would be computed for each of them on some server of its
-	// own. With it, no tenant can learn from where its request goes what another has
-	// asked; that the engine's cache tells nothing either, give tenants a cache_salt each.
+	// IsolateTenants prevents matches between requests with different fairness IDs. By default
+	// they match, as in the engine's own cache; otherwise a common system prompt would be
+	// computed once for each tenant, on different servers. With it, tenants cannot infer from
+	// routing what others have asked. To isolate the engine's cache as well, give each tenant a
+	// cache_salt.
 	IsolateTenants bool `json:"isolateTenants,omitempty"`
 }
 
-// PrefixCache is a Scorer that prefers servers that hold the beginning of the
-// prompt in their KV cache: matched blocks / all whole blocks of the prompt, and
-// 0 for a prompt shorter than a block. It is the Inference Extension's
-// prefix-cache-scorer, over an index of what this process sent where.
+func (o PrefixOptions) index() prefixindex.Options {
+	return prefixindex.Options{
+		BlockBytes:      o.BlockBytes,
+		MaxBytes:        o.MaxBytes,
+		MaxPromptBlocks: o.MaxPromptBlocks,
+		DefaultCapacity: o.CapacityBlocks,
+		BytesPerToken:   o.BytesPerToken,
+	}
+}
+
+// PrefixCache is a Scorer that prefers servers that have a prefix of the prompt in their KV cache:
+// matched blocks / whole blocks of the prompt, and 0 for a prompt shorter than a block. It is the
+// Inference Extension's prefix-cache-scorer, based on an index of what this process sent where.
 //
-// The index takes a prompt to be cached where a request went, drops what a server
-// must have evicted by the size of its cache, corrects the size by the cached
-// tokens that responses report, and forgets a server that goes or restarts.
-// Prompts match only under the same target model and cache salt, as in the engine, and of
-// whichever tenant they are, unless IsolateTenants.
+// The index assumes that a prompt is cached where its request went, drops what a server must have
+// evicted given the size of its cache, corrects that size by the cached tokens that responses
+// report, and forgets servers that are removed or restart. Prompts match only if target model and
+// cache salt are equal, as in the engine, and with IsolateTenants the tenant too.
 //
-// Make it with NewPrefixCache. Safe for use by several Schedulers, which then
-// share what they know.
+// Create it with NewPrefixCache. It may be used by several Schedulers, which then share the index.
 type PrefixCache struct {
 	index   *prefixindex.Index
 	isolate bool
@@ -58,37 +64,32 @@ type PrefixCache struct {
 	matches sync.Pool // of *[]uint32, for Score
 }
 
-// cachedServer is what is known of one endpoint.
+// cachedServer is the state of one endpoint.
 type cachedServer struct {
 	handle     prefixindex.Endpoint
-	prefilling atomic.Int64 // prompts recorded of which no first token was seen yet
-	tokens     atomic.Int64 // the cache size last told to the index
+	prefilling atomic.Int64 // recorded prompts without a first token
+	tokens     atomic.Int64 // cache size, as last set in the index
 }
 
-// prefix is what the plugin keeps with a request.
+// prefix is the state of a request.
 type prefix struct {
 	hashes []uint64
 	room   [160]uint64 // so that a prompt of up to 40 KiB takes one allocation
 
-	// Of the endpoint chosen last, from Picked to Finished.
+	// About the endpoint chosen last, from Picked to Finished.
 	server *cachedServer
 	before int  // blocks that it held when it was chosen
-	early  bool // some of these may have been under way only, not computed
-	first  bool // the first token was seen: the prompt has been computed there
+	early  bool // some of these may have been still in prefill
+	first  bool // the first token was seen, so the prompt has been computed
 }
 
-// NewPrefixCache returns a PrefixCache, or an error that names the option that is
-// out of range.
+// NewPrefixCache returns a PrefixCache, or an error that lists all invalid options.
 func NewPrefixCache(o PrefixOptions) (*PrefixCache, error) {
-	index, err := prefixindex.New(prefixindex.Options{
-		BlockBytes:      o.BlockBytes,
-		MaxBytes:        o.MaxBytes,
-		MaxPromptBlocks: o.MaxPromptBlocks,
-		DefaultCapacity: o.CapacityBlocks,
-		BytesPerToken:   o.BytesPerToken,
-	})
+	index, err := prefixindex.New(o.index())
 	if err != nil {
-		return nil, fmt.Errorf("plugins: %w", err)
+		c := check.Checks{Package: "plugins"}
+		c.Add("", err)
+		return nil, c.Err()
 	}
 	return &PrefixCache{
 		index:   index,
@@ -100,26 +101,17 @@ func NewPrefixCache(o PrefixOptions) (*PrefixCache, error) {
 	}, nil
 }
 
-// mustPrefixCache is NewPrefixCache for options that are known to be valid.
-func mustPrefixCache(o PrefixOptions) *PrefixCache {
-	p, err := NewPrefixCache(o)
-	if err != nil {
-		panic(err)
-	}
-	return p
-}
-
-// PrefixStats says how large the index of a PrefixCache is.
+// PrefixStats is the size of the index of a PrefixCache.
 type PrefixStats struct {
-	Bytes     int64  // memory in use, by the index's own account
-	MaxBytes  int64  // the bound
-	Blocks    int    // different blocks of prompt
-	Held      int    // blocks summed over the endpoints that hold them
-	Endpoints int    // endpoints that are known
-	Evicted   uint64 // blocks dropped so far for want of capacity or memory
+	Bytes     int64  // memory in use, as the index accounts for it
+	MaxBytes  int64  // PrefixOptions.MaxBytes
+	Blocks    int    // distinct blocks
+	Held      int    // blocks, counted once per endpoint that holds them
+	Endpoints int    // endpoints in the index
+	Evicted   uint64 // blocks evicted so far
 }
 
-// Stats returns the present size.
+// Stats returns the current size.
 func (p *PrefixCache) Stats() PrefixStats {
 	s := p.index.Stats()
 	return PrefixStats{s.Bytes, s.MaxBytes, s.Blocks, s.Held, s.Endpoints, s.Evicted}
@@ -147,8 +139,8 @@ func (p *PrefixCache) Score(_ context.Context, req *types.Request, eps []*types.
 	return nil
 }
 
-// matchAll returns how many leading blocks each endpoint holds, by slot of the index,
-// in the memory of buf; nil if none holds any.
+// matchAll returns in buf how many leading blocks each endpoint holds, by slot of the index, or nil
+// if none holds any.
 func (p *PrefixCache) matchAll(hashes []uint64, buf *[]uint32) []uint32 {
 	if len(hashes) == 0 {
 		return nil
@@ -180,7 +172,7 @@ func (p *PrefixCache) CachedTokens(req *types.Request, ep *types.Endpoint) int {
 	return int(int64(req.Prompt.Tokens) * matched / int64(req.Prompt.Bytes))
 }
 
-// match returns how many of the prompt's blocks ep holds, and how many there are.
+// match returns how many leading blocks of the prompt ep holds, and how many there are.
 func (p *PrefixCache) match(req *types.Request, ep *types.Endpoint) (held, total int) {
 	hashes := p.prefixOf(req).hashes
 	if len(hashes) == 0 {
@@ -193,8 +185,8 @@ func (p *PrefixCache) match(req *types.Request, ep *types.Endpoint) (held, total
 	return p.index.MatchOne(s.handle, hashes), len(hashes)
 }
 
-// Picked implements scheduling.Tracker: the prompt is taken to be cached there
-// from now on, so that a burst of requests with the same beginning goes together.
+// Picked implements scheduling.Tracker. The prompt counts as cached from now on, so that a burst of
+// requests with the same prefix stays together.
 func (p *PrefixCache) Picked(req *types.Request, ep *types.Endpoint) {
 	pr := p.prefixOf(req)
 	pr.server, pr.before, pr.first = nil, 0, false
@@ -219,9 +211,8 @@ func (p *PrefixCache) FirstToken(req *types.Request, _ *types.Endpoint) {
 	}
 }
 
-// Finished implements scheduling.Tracker: what the request did not compute is
-// taken back, and the cached tokens that the response reports correct the size
-// that the server's cache is believed to have.
+// Finished implements scheduling.Tracker. It takes back what was not computed, and corrects the
+// assumed cache size by the cached tokens that the response reports.
 func (p *PrefixCache) Finished(req *types.Request, _ *types.Endpoint, out types.Outcome) {
 	pr := p.prefixOf(req)
 	s := pr.server
@@ -241,14 +232,14 @@ func (p *PrefixCache) Finished(req *types.Request, _ *types.Endpoint, out types.
 	if !ok || tokens <= 0 {
 		return
 	}
-	// The engine counts tokens of its own blocks and of its chat template, and
-	// always computes the last token anew: a small shortfall is no error.
+	// The engine counts in its own blocks, includes the chat template, and always recomputes the
+	// last token: a small shortfall is not an error.
 	actual := int(min(max(cached/tokens, 0), 1) * float64(req.Prompt.Bytes) / float64(p.index.Options().BlockBytes))
 	if slack := 1 + pr.before/8; actual+slack >= pr.before {
 		actual = max(actual, pr.before)
 	}
 	if actual < pr.before && pr.early {
-		return // not evicted, perhaps, but not computed yet when this one came
+		return // perhaps not evicted, but not yet computed when this request came
 	}
 	p.index.Observe(s.handle, pr.before, actual)
 }
@@ -262,7 +253,7 @@ func (p *PrefixCache) Forget(ep *types.Endpoint) {
 	}
 }
 
-// prefixOf returns the hashes of the request's prompt, computed at the first call.
+// prefixOf returns the state of the request, with the hashes computed at the first call.
 func (p *PrefixCache) prefixOf(req *types.Request) *prefix {
 	if pr, ok := p.key.Get(&req.Attrs); ok {
 		return pr
@@ -270,7 +261,7 @@ func (p *PrefixCache) prefixOf(req *types.Request) *prefix {
 	return p.prepare(req, new(prefix))
 }
 
-// prepare fills in pr and keeps it with the request.
+// prepare fills in pr and attaches it to the request.
 func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 	tenant := ""
 	if p.isolate {
@@ -292,9 +283,8 @@ func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 	return pr
 }
 
-// serverOf returns what is known of ep, entering it if it is new, and tells the
-// index the size of its cache if that has changed. It returns nil for an endpoint
-// that has gone.
+// serverOf returns the state of ep, which it adds if it is new, and sets the size of its cache in
+// the index if that has changed. It returns nil if ep was removed.
 func (p *PrefixCache) serverOf(ep *types.Endpoint) *cachedServer {
 	tokens := cacheTokens(ep)
 	s := p.servers.lookup(ep)
@@ -308,7 +298,7 @@ func (p *PrefixCache) serverOf(ep *types.Endpoint) *cachedServer {
 	return s
 }
 
-// enter enters those of eps that are new and have not gone.
+// enter adds those of eps that are new and not removed.
 func (p *PrefixCache) enter(eps []*types.Endpoint) {
 	p.servers.mu.Lock()
 	defer p.servers.mu.Unlock()
@@ -324,11 +314,3 @@ func cacheTokens(ep *types.Endpoint) int {
 	}
 	return ep.Capacity.KVTokens
 }
-
-var (
-	_ scheduling.Scorer         = (*PrefixCache)(nil)
-	_ scheduling.Describer      = (*PrefixCache)(nil)
-	_ scheduling.Tracker        = (*PrefixCache)(nil)
-	_ scheduling.Forgetter      = (*PrefixCache)(nil)
-	_ scheduling.CacheEstimator = (*PrefixCache)(nil)
-)

@@ -113,15 +113,15 @@ func TestPrefixCacheOptions(t *testing.T) {
 		o    plugins.PrefixOptions
 		text string
 	}{
-		{plugins.PrefixOptions{BlockBytes: 100}, "100"},
-		{plugins.PrefixOptions{BlockBytes: -64}, "-64"},
-		{plugins.PrefixOptions{MaxBytes: 1000}, "MaxBytes"},
-		{plugins.PrefixOptions{MaxPromptBlocks: -1}, "MaxPromptBlocks"},
-		{plugins.PrefixOptions{CapacityBlocks: -1}, "-1"},
-		{plugins.PrefixOptions{BytesPerToken: -1}, "BytesPerToken"},
-		{plugins.PrefixOptions{BytesPerToken: nan}, "BytesPerToken"},
+		{plugins.PrefixOptions{BlockBytes: 100}, "blockBytes is 100"},
+		{plugins.PrefixOptions{BlockBytes: -64}, "blockBytes is -64"},
+		{plugins.PrefixOptions{MaxBytes: 1000}, "maxBytes is 1000"},
+		{plugins.PrefixOptions{MaxPromptBlocks: -1}, "maxPromptBlocks is -1"},
+		{plugins.PrefixOptions{CapacityBlocks: -1}, "capacityBlocks is -1"},
+		{plugins.PrefixOptions{BytesPerToken: -1}, "bytesPerToken is -1"},
+		{plugins.PrefixOptions{BytesPerToken: nan}, "bytesPerToken is NaN"},
 	} {
-		if p, err := plugins.NewPrefixCache(tt.o); err == nil || p != nil || !strings.HasPrefix(err.Error(), "plugins: ") || !strings.Contains(err.Error(), tt.text) {
+		if p, err := plugins.NewPrefixCache(tt.o); err == nil || p != nil || !strings.HasPrefix(err.Error(), "plugins: "+tt.text+", want ") {
 			t.Errorf("NewPrefixCache(%+v): %v, want an error with %q", tt.o, err, tt.text)
 		}
 	}

@@ -14,49 +14,41 @@ const (
 	DefaultAnswerTTL  = time.Hour
 )
 
-// AnswerOptions configure PreviousAnswer. The zero value is good.
+// AnswerOptions configure PreviousAnswer. The zero value works.
 type AnswerOptions struct {
-	// MaxAnswers bounds how many answers are remembered; beyond it the one longest unused
-	// is forgotten. Default DefaultMaxAnswers, about 130 bytes each; at most
-	// LimitMaxSessions.
+	// MaxAnswers bounds the number of remembered responses; beyond it the least recently used one
+	// is forgotten. Default DefaultMaxAnswers, at most LimitMaxSessions. Each takes about 130
+	// bytes.
 	MaxAnswers int `json:"maxAnswers,omitempty"`
-	// TTL is how long an answer is remembered after it was given or continued. Default
-	// DefaultAnswerTTL.
+	// TTL is how long a response is remembered after its last use. Default DefaultAnswerTTL.
 	TTL time.Duration `json:"ttl,omitempty"`
 }
 
-// PreviousAnswer is a Filter that keeps, of a request that continues an answer or asks for it
-// again (types.Request.PreviousID), the endpoint alone that gave it: servers keep answers to
-// themselves, and any other says 404. That holds along chains that fork, and after retries.
-// All are kept where it is not known who gave the answer, or if that endpoint is no
-// candidate. Answers of different tenants are different, so that nobody learns where those
-// of others are.
+// PreviousAnswer is a Filter that keeps, for a request that continues or fetches an earlier response
+// (types.Request.PreviousID), only the endpoint that gave it: servers do not share responses, and
+// any other one answers 404. It keeps all endpoints if it does not know which one gave the
+// response, or if that one is not a candidate. Responses are kept apart by tenant, so that tenants
+// learn nothing about each other's.
 //
-// It learns from Outcome.ResponseID of requests that were served. The ready-made profiles
-// have it, because it costs other requests nothing; leave it out where servers share a
-// store of answers, and use SessionAffinity for the sake of their prefix caches.
+// It learns from Outcome.ResponseID of served requests. The ready-made profiles include it, since
+// it costs other requests nothing. Leave it out if servers share a store of responses, and use
+// SessionAffinity for the benefit of their prefix caches.
 //
-// It is a Tracker: wire a pointer to it, made by NewPreviousAnswer, before Ejection: then a
-// server that is ejected still gets what nobody else can answer. Safe for use by several
-// Schedulers, which then share what they learned.
-type PreviousAnswer struct{ table *stickTable }
+// Create it with NewPreviousAnswer, and place it before Ejection, so that an ejected server still
+// gets the requests that no other can answer. It is a Tracker. It may be used by several
+// Schedulers, which then share what it learned.
+type PreviousAnswer struct {
+	pickedOnly
+	table *stickTable
+}
 
-// NewPreviousAnswer returns a PreviousAnswer, or what is wrong with o.
+// NewPreviousAnswer returns a PreviousAnswer, or an error that lists all invalid options.
 func NewPreviousAnswer(o AnswerOptions) (*PreviousAnswer, error) {
 	t, err := newStickTable("maxAnswers", o.MaxAnswers, DefaultMaxAnswers, o.TTL, DefaultAnswerTTL)
 	if err != nil {
 		return nil, err
 	}
-	return &PreviousAnswer{t}, nil
-}
-
-// mustPreviousAnswer is NewPreviousAnswer for options that are known to be valid.
-func mustPreviousAnswer(o AnswerOptions) *PreviousAnswer {
-	f, err := NewPreviousAnswer(o)
-	if err != nil {
-		panic(err)
-	}
-	return f
+	return &PreviousAnswer{table: t}, nil
 }
 
 // Filter implements scheduling.Filter.
@@ -75,8 +67,8 @@ func (f *PreviousAnswer) Screen(req *types.Request, _ *scheduling.Overview) bool
 	return req.PreviousID == ""
 }
 
-// Constraint implements scheduling.Constrainer. If the endpoint goes, all others may
-// serve the request.
+// Constraint implements scheduling.Constrainer. If the endpoint is removed, any other may serve the
+// request.
 func (f *PreviousAnswer) Constraint(req *types.Request, eps []*types.Endpoint) scheduling.Constraint {
 	i := f.holder(req, eps)
 	if i < 0 {
@@ -89,7 +81,7 @@ func (f *PreviousAnswer) Constraint(req *types.Request, eps []*types.Endpoint) s
 	}
 }
 
-// holder returns the index of the endpoint that gave the answer which req continues, or -1.
+// holder returns the index of the endpoint that gave the response that req continues, or -1.
 func (f *PreviousAnswer) holder(req *types.Request, eps []*types.Endpoint) int {
 	if at := f.table.answerAt(req); at != nil {
 		for i, ep := range eps {
@@ -112,9 +104,6 @@ func (f *PreviousAnswer) Describe(req *types.Request, ep *types.Endpoint) string
 // Picked implements scheduling.Tracker.
 func (f *PreviousAnswer) Picked(req *types.Request, ep *types.Endpoint) { f.table.keepAnswer(req, ep) }
 
-// FirstToken implements scheduling.Tracker.
-func (f *PreviousAnswer) FirstToken(*types.Request, *types.Endpoint) {}
-
 // Finished implements scheduling.Tracker.
 func (f *PreviousAnswer) Finished(req *types.Request, ep *types.Endpoint, out types.Outcome) {
 	f.table.addAnswer(req, ep, out)
@@ -123,13 +112,5 @@ func (f *PreviousAnswer) Finished(req *types.Request, ep *types.Endpoint, out ty
 // Forget implements scheduling.Forgetter.
 func (f *PreviousAnswer) Forget(ep *types.Endpoint) { f.table.forget(ep.Load) }
 
-// Len returns the number of answers remembered.
+// Len returns the number of remembered responses.
 func (f *PreviousAnswer) Len() int { return f.table.len() }
-
-var (
-	_ scheduling.Filter      = (*PreviousAnswer)(nil)
-	_ scheduling.Describer   = (*PreviousAnswer)(nil)
-	_ scheduling.Constrainer = (*PreviousAnswer)(nil)
-	_ scheduling.Tracker     = (*PreviousAnswer)(nil)
-	_ scheduling.Forgetter   = (*PreviousAnswer)(nil)
-)

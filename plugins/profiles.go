@@ -2,23 +2,21 @@ package plugins
 
 import "github.com/inferpick/inferpick/scheduling"
 
-// DefaultFallbacks is how many fallbacks the ready-made profiles name.
+// DefaultFallbacks is the number of fallbacks of the ready-made profiles.
 const DefaultFallbacks = 2
 
-// Default returns the profile to start with: the least cost in seconds, by Cost, among
-// the endpoints that serve, of which Ejection keeps those that fail this process's own
-// requests away for a while. It needs no weights, and holds on chat, shared prefixes,
-// agents, adapters and unequal servers alike; docs/default-policy.md has the comparison.
+// Default returns the profile to start with: the lowest Cost, in seconds, among the endpoints that
+// are healthy and not taken out by Ejection. It has no weights to tune, and works for chat, shared
+// prefixes, agents, adapters and unequal servers; docs/default-policy.md has a comparison.
 //
-// Where all endpoints fail they are all tried: a request that may fail is better than
-// one that must. Set FailClosed of Ejection for the opposite.
+// If all endpoints fail they are all tried: a request that may fail is better than one that must.
+// For the opposite set EjectionOptions.FailClosed.
 //
-// Each call returns a new profile that has learned nothing. Give each pool its own
-// Scheduler: what is learned is of one kind of server.
+// Each call returns a new profile that has learned nothing. Use one Scheduler per pool, since it
+// learns one kind of server.
 func Default() scheduling.Profile { return defaultProfile(mustCost(CostOptions{})) }
 
-// DefaultWith is Default with a Cost of these options. An error names the one that is out
-// of range.
+// DefaultWith is Default with options for its Cost, or an error that lists all invalid ones.
 func DefaultWith(o CostOptions) (scheduling.Profile, error) {
 	cost, err := NewCost(o)
 	if err != nil {
@@ -29,8 +27,8 @@ func DefaultWith(o CostOptions) (scheduling.Profile, error) {
 
 func defaultProfile(cost *Cost) scheduling.Profile {
 	filters := safetyFilters()
-	last := len(filters) - 1 // the one that sheds asks whether those that are left have room
-	filters = append(filters[:last:last], scheduling.Named{Name: "ejection", Filter: mustEjection(EjectionOptions{})}, filters[last])
+	last := len(filters) - 1 // Shed, which looks at the endpoints that are left
+	filters = append(filters[:last:last], scheduling.Named{Name: "ejection", Filter: must(NewEjection(EjectionOptions{}))}, filters[last])
 	return scheduling.Profile{
 		Filters:   filters,
 		Costs:     []scheduling.Costed{{Name: "cost", Coster: cost}},
@@ -39,32 +37,29 @@ func defaultProfile(cost *Cost) scheduling.Profile {
 	}
 }
 
-// mustEjection is NewEjection for options that are known to be valid.
-func mustEjection(o EjectionOptions) *Ejection {
-	e, err := NewEjection(o)
+// must is for options that are known to be valid.
+func must[T any](v T, err error) T {
 	if err != nil {
 		panic(err)
 	}
-	return e
+	return v
 }
 
-// Classic returns the scheduling of the Inference Extension since its version
-// 1.2: queue depth 2, KV cache 2, prefix cache 3, the highest sum wins, ties at
-// random; and requests of negative priority are shed while no endpoint has room.
-// The scores are the same as that implementation's on the same readings; what is
-// unknown or stale is not taken for 0.
+// Classic returns the scheduling of the Inference Extension since version 1.2: queue depth 2, KV
+// cache 2, prefix cache 3, highest sum, ties at random. Requests of negative priority are shed
+// while no endpoint has room. Scores equal those of the extension for the same readings, except
+// that unknown or stale values do not count as 0.
 //
-// Each call returns a new profile with a prefix index of its own.
+// Each call returns a new profile with its own prefix index.
 func Classic() scheduling.Profile {
 	return classic(nil)
 }
 
-// ClassicWithInFlight returns Classic plus this process's own requests in flight
-// with weight 4: the ledger sees a burst that no scrape has seen yet, and
-// balances servers that report nothing. The weight is above the prefix cache's,
-// so that a beginning that all prompts share cannot hold all of them on the one
-// server that has it; the spread of InFlightRequests sees to it that a
-// conversation leaves its server only for one with several requests fewer.
+// ClassicWithInFlight returns Classic plus InFlightRequests with weight 4. The ledger sees a burst
+// before any scrape does, and balances servers that report nothing. The weight exceeds that of the
+// prefix cache, so that a prefix that all prompts share does not keep them all on one server; the
+// spread of InFlightRequests lets a conversation move only to a server with several requests
+// fewer.
 func ClassicWithInFlight() scheduling.Profile {
 	return classic([]scheduling.Weighted{{Name: "in-flight", Scorer: InFlightRequests{}, Weight: 4}})
 }
@@ -75,26 +70,26 @@ func classic(more []scheduling.Weighted) scheduling.Profile {
 		Scorers: append([]scheduling.Weighted{
 			{Name: "queue", Scorer: QueueDepth{}, Weight: 2},
 			{Name: "kv-cache", Scorer: KVCache{}, Weight: 2},
-			{Name: "prefix-cache", Scorer: mustPrefixCache(PrefixOptions{}), Weight: 3},
+			{Name: "prefix-cache", Scorer: must(NewPrefixCache(PrefixOptions{})), Weight: 3},
 		}, more...),
 		Picker:    MaxScore{},
 		Fallbacks: DefaultFallbacks,
 	}
 }
 
-// safetyFilters are those that every ready-made profile begins with.
+// safetyFilters are the filters of all ready-made profiles.
 func safetyFilters() []scheduling.Named {
 	return []scheduling.Named{
 		{Name: "healthy", Filter: Healthy{}},
 		{Name: "model-served", Filter: new(ModelServed)},
-		{Name: "previous-answer", Filter: mustPreviousAnswer(AnswerOptions{})},
+		{Name: "previous-answer", Filter: must(NewPreviousAnswer(AnswerOptions{}))},
 		{Name: "fresh", Filter: Fresh{}},
 		{Name: "shed", Filter: Shed{}},
 	}
 }
 
-// LeastRequests returns the profile that sends each request to the endpoint with
-// the fewest of this process's requests in flight, ties at random.
+// LeastRequests returns a profile that chooses the endpoint with the fewest of this process's
+// requests in flight, ties at random.
 func LeastRequests() scheduling.Profile {
 	return scheduling.Profile{
 		Filters:   safetyFilters(),
@@ -104,13 +99,12 @@ func LeastRequests() scheduling.Profile {
 	}
 }
 
-// RoundRobinProfile returns the profile that takes endpoints in turn.
+// RoundRobinProfile returns a profile that chooses endpoints in turn.
 func RoundRobinProfile() scheduling.Profile {
 	return scheduling.Profile{Filters: safetyFilters(), Picker: new(RoundRobin), Fallbacks: DefaultFallbacks}
 }
 
-// RandomProfile returns the profile that takes any endpoint, which is what a
-// Kubernetes Service does.
+// RandomProfile returns a profile that chooses endpoints at random, as a Kubernetes Service does.
 func RandomProfile() scheduling.Profile {
 	return scheduling.Profile{Filters: safetyFilters(), Picker: Random{}, Fallbacks: DefaultFallbacks}
 }

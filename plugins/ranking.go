@@ -9,16 +9,16 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// ranking is the memory of a plugin that puts endpoints in an order.
+// ranking is scratch memory for sorting endpoints.
 type ranking struct {
-	values    []float64 // of each endpoint
-	order     []int     // indices
-	tieBreaks []uint64  // of each endpoint: which of equal ones comes first
+	values    []float64 // by endpoint
+	order     []int     // indices of endpoints
+	tieBreaks []uint64  // by endpoint, random
 }
 
 var rankings = sync.Pool{New: func() any { return new(ranking) }}
 
-// newRanking returns one for n endpoints, to be given back by free. Its values are 0.
+// newRanking returns a ranking of n endpoints with values of 0. Call free when done.
 func newRanking(n int) *ranking {
 	r := rankings.Get().(*ranking)
 	r.values = slices.Grow(r.values[:0], n)[:n]
@@ -29,7 +29,7 @@ func newRanking(n int) *ranking {
 
 func (r *ranking) free() { rankings.Put(r) }
 
-// known lists the endpoints whose value is a number.
+// known sets order to the endpoints whose value is known.
 func (r *ranking) known() {
 	r.order = r.order[:0]
 	for i, v := range r.values {
@@ -39,9 +39,8 @@ func (r *ranking) known() {
 	}
 }
 
-// sort puts those that are listed in the order of their values, the lowest or the highest
-// first. Of equal ones it is drawn who is first, so that not all requests go to the same;
-// their order in eps is of no meaning.
+// sort sorts order by value, lowest or highest first. The order of equal ones is random, so that
+// requests do not all go to the same endpoint, and does not depend on their order in eps.
 func (r *ranking) sort(req *types.Request, eps []*types.Endpoint, highest bool) {
 	drawn := req.Rand.Uint64()
 	r.tieBreaks = slices.Grow(r.tieBreaks[:0], len(eps))[:len(eps)]

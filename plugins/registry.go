@@ -13,49 +13,43 @@ import (
 	"github.com/inferpick/inferpick/scheduling/admission"
 )
 
-// A Factory makes a plugin from the parameters of its declaration, which are nil
-// if there are none. It returns a Filter, Scorer, Coster or Picker (or more than one of
-// them in one value), and an error that says which parameter is wrong. Parameters
-// decodes strictly.
+// A Factory creates a plugin, a value that is a Filter, Scorer, Coster or Picker or several of them,
+// from the parameters of its declaration, nil if there are none. Decode them with Parameters. Its
+// error should name the invalid parameter.
 type Factory func(parameters json.RawMessage) (any, error)
 
-// Registry holds the plugin types that a declaration may name. It is a value of
-// the program's own: there is none that all share. Register everything first,
-// then Load from any goroutine.
+// Registry holds the plugin types that declarations can name. There is no global one. Register all
+// types first; Load may then be called concurrently.
 type Registry struct {
 	factories map[string]Factory
 	detectors map[string]admission.DetectorFactory
 }
 
-// NewRegistry returns a Registry with the plugins of this package and the detectors of
-// package admission. Types that the Inference Extension has too bear its names.
+// NewRegistry returns a Registry with the plugins of this package and the detectors of package
+// admission. Types that the Inference Extension has too are named as there.
 func NewRegistry() *Registry {
 	r := &Registry{factories: map[string]Factory{}, detectors: admission.Detectors()}
 	for name, f := range map[string]Factory{
-		"healthy-filter":  fixed(Healthy{}),
-		"fresh-filter":    fixed(Fresh{}),
-		"ejection-filter": made(NewEjection),
-		"model-served-filter": func(p json.RawMessage) (any, error) {
-			return new(ModelServed), Parameters(p, &struct{}{})
-		},
+		"healthy-filter":         fixed(Healthy{}),
+		"fresh-filter":           fixed(Fresh{}),
+		"ejection-filter":        made(NewEjection),
+		"model-served-filter":    each[ModelServed],
 		"previous-answer-filter": made(NewPreviousAnswer),
 		"label-filter":           decoded[Labels],
 
 		"endpoint-attribute-filter":    decoded[AttributeFilter],
 		"prefix-cache-affinity-filter": made(func(o AffinityOptions) (*PrefixAffinity, error) { return NewPrefixAffinity(o, nil) }),
 		"decision-tree-filter":         r.tree,
-		"latency-slo-admitter":         newSLOAdmitterFrom,
+		"latency-slo-admitter":         each[SLOAdmitter],
 
-		"capacity-filter":       decoded[HasCapacity],
-		"shed-filter":           decoded[Shed],
-		"adapter-filter":        fixed(AdapterPresent{}),
-		"low-queue-filter":      decoded[LowQueue],
-		"least-queue-filter":    fixed(LeastQueue{}),
-		"least-kv-cache-filter": fixed(LeastKV{}),
-		"lora-affinity-filter":  decoded[LoRASoftAffinity],
-		"v0.3-decision-tree-filter": func(p json.RawMessage) (any, error) {
-			return decisionTree(), Parameters(p, &struct{}{})
-		},
+		"capacity-filter":           decoded[HasCapacity],
+		"shed-filter":               decoded[Shed],
+		"adapter-filter":            fixed(AdapterPresent{}),
+		"low-queue-filter":          decoded[LowQueue],
+		"least-queue-filter":        fixed(LeastQueue{}),
+		"least-kv-cache-filter":     fixed(LeastKV{}),
+		"lora-affinity-filter":      decoded[LoRASoftAffinity],
+		"v0.3-decision-tree-filter": fixed(decisionTree()),
 
 		"queue-scorer":                 fixed(QueueDepth{}),
 		"running-requests-size-scorer": fixed(RunningRequests{}),
@@ -77,17 +71,14 @@ func NewRegistry() *Registry {
 		"weighted-random-picker": fixed(WeightedRandom{}),
 		"random-picker":          fixed(Random{}),
 		"power-of-two-picker":    fixed(PowerOfTwo{}),
-		"round-robin-picker": func(p json.RawMessage) (any, error) {
-			return new(RoundRobin), Parameters(p, &struct{}{})
-		},
+		"round-robin-picker":     each[RoundRobin],
 	} {
 		r.factories[name] = f
 	}
 	return r
 }
 
-// Register adds a plugin type. It panics if the name is empty or taken, or f is
-// nil: that is a mistake in the wiring of the program.
+// Register adds a plugin type. It panics if the name is empty or taken, or if f is nil.
 func (r *Registry) Register(typeName string, f Factory) {
 	if typeName == "" || f == nil {
 		panic("plugins: Register without a type name or factory")
@@ -98,8 +89,7 @@ func (r *Registry) Register(typeName string, f Factory) {
 	r.factories[typeName] = f
 }
 
-// RegisterDetector adds a type of detector for admission control. It panics as Register
-// does.
+// RegisterDetector adds a detector type for admission control. It panics as Register does.
 func (r *Registry) RegisterDetector(typeName string, f admission.DetectorFactory) {
 	if typeName == "" || f == nil {
 		panic("plugins: RegisterDetector without a type name or factory")
@@ -110,24 +100,24 @@ func (r *Registry) RegisterDetector(typeName string, f admission.DetectorFactory
 	r.detectors[typeName] = f
 }
 
-// Types returns the registered type names of plugins, sorted.
+// Types returns the names of the registered plugin types, sorted.
 func (r *Registry) Types() []string { return slices.Sorted(maps.Keys(r.factories)) }
 
-// Config declares profiles, and admission control. The shape is that of the Inference
-// Extension's EndpointPickerConfig: plugins are declared once and used by name, so that
-// profiles may share one, and what it learned.
+// Config declares profiles and admission control, in the form of the Inference Extension's
+// EndpointPickerConfig: plugins are declared once and referred to by name, so that profiles can
+// share one and what it learned.
 type Config struct {
 	Plugins  []PluginConfig  `json:"plugins"`
 	Profiles []ProfileConfig `json:"schedulingProfiles"`
-	// Admission says who waits and who is refused while a pool is full. Nil: there is no
-	// admission control. One without fields has the defaults of admission.Options.
+	// Admission configures admission control. Nil: there is none. An empty one has the defaults
+	// of admission.Options.
 	Admission *admission.Config `json:"admission,omitempty"`
 }
 
 // PluginConfig declares one plugin.
 type PluginConfig struct {
 	Type string `json:"type"`
-	// Name is unique in the Config. Default: Type.
+	// Name is unique in the Config. Default Type.
 	Name       string          `json:"name,omitempty"`
 	Parameters json.RawMessage `json:"parameters,omitempty"`
 }
@@ -138,49 +128,49 @@ type ProfileConfig struct {
 	Name string `json:"name"`
 	// Plugins are used in this order. Exactly one of them is a picker.
 	Plugins []PluginRef `json:"plugins"`
-	// The rest sets the fields of scheduling.Profile of the same names; durations
-	// are strings such as "500ms" in JSON.
+	// The following are the fields of scheduling.Profile of the same names. In JSON durations are
+	// strings such as "500ms".
 	Fallbacks    int           `json:"fallbacks,omitempty"`
 	MetricsTTL   time.Duration `json:"metricsTTL,omitempty"`
 	BookingTTL   time.Duration `json:"bookingTTL,omitempty"`
 	OutputTokens int           `json:"outputTokens,omitempty"`
 	Seed         uint64        `json:"seed,omitempty"`
-	// Rules schedule some requests in another way: the first one that is for a request
-	// counts, and Plugins for those that none is for.
+	// Rules schedule some requests differently: the first rule that applies to a request replaces
+	// Plugins.
 	Rules []RuleConfig `json:"rules,omitempty"`
 }
 
-// PluginRef uses a declared plugin.
+// PluginRef refers to a declared plugin.
 type PluginRef struct {
 	PluginRef string `json:"pluginRef"`
 	// Weight is for scorers only. Default 1.
 	Weight *float64 `json:"weight,omitempty"`
 }
 
-// Loaded is what a Config declares.
+// Loaded is the result of LoadAll and BuildAll.
 type Loaded struct {
 	// Profiles are ready for scheduling.New, by name.
 	Profiles map[string]scheduling.Profile
-	// Admission makes the options of admission control, anew at each call: each pool needs
-	// its own, for detectors learn. Nil: the Config has none. As director.Options.Admission:
+	// Admission returns new options for admission control at each call: each pool needs its own,
+	// since detectors learn. Nil: the Config has none. For director.Options.Admission use
 	//
 	//	func(types.NamespacedName) *admission.Options { return loaded.Admission() }
 	Admission func() *admission.Options
 }
 
-// Load reads a Config as strict JSON (unknown fields are errors) and builds its
-// profiles: by name, ready for scheduling.New. Hooks and the clock are the
-// caller's to add. What it says of admission is checked; LoadAll returns it.
+// Load decodes a Config from JSON, with unknown fields as errors, and builds its profiles, by name
+// and ready for scheduling.New. The caller adds hooks and a clock. Load checks the Config's
+// admission control; LoadAll returns it.
 func (r *Registry) Load(data []byte) (map[string]scheduling.Profile, error) {
 	loaded, err := r.LoadAll(data)
 	return loaded.Profiles, err
 }
 
-// LoadAll is Load for all that the Config declares. The error reports all that is wrong
-// with its form, or else with what it says, each with line, column and field.
+// LoadAll is Load for everything that the Config declares. The error lists all problems with line,
+// column and field: those of form or, if there are none, those of content.
 func (r *Registry) LoadAll(data []byte) (Loaded, error) { return r.loadAll("", data) }
 
-// loadAll is LoadAll of a file, which errors name.
+// loadAll is LoadAll for a file, which errors name.
 func (r *Registry) loadAll(file string, data []byte) (Loaded, error) {
 	doc, err := strictjson.Parse(data, strictjson.Options{Package: errPackage, File: file})
 	if err != nil {
@@ -194,17 +184,16 @@ func (r *Registry) loadAll(file string, data []byte) (Loaded, error) {
 	return loaded, doc.Locate(err)
 }
 
-// Build makes the profiles that c declares, by name. All that is wrong is
-// reported at once, each with the field it is in.
+// Build builds the profiles of c, by name. The error lists all problems with their fields.
 func (r *Registry) Build(c Config) (map[string]scheduling.Profile, error) {
 	loaded, err := r.BuildAll(c)
 	return loaded.Profiles, err
 }
 
-// errPackage is what errors of declarations begin with.
+// errPackage begins errors of declarations.
 const errPackage = "plugins: profiles"
 
-// BuildAll is Build for all that c declares.
+// BuildAll is Build for everything that c declares.
 func (r *Registry) BuildAll(c Config) (Loaded, error) {
 	b := builder{Checks: check.Checks{Package: errPackage}, registry: r, plugins: map[string]any{}}
 	for i, p := range c.Plugins {
@@ -239,7 +228,7 @@ type builder struct {
 	registry *Registry
 	plugins  map[string]any
 	order    []declaration        // of plugins
-	trackers []scheduling.Tracker // of the rules of the profile under way
+	trackers []scheduling.Tracker // of the rules of the current profile
 }
 
 // declaration is where a plugin was declared.
@@ -255,7 +244,7 @@ func (b *builder) plugin(path string, p PluginConfig) {
 		return
 	}
 	b.order = append(b.order, declaration{path, name})
-	b.plugins[name] = nil // declared, so that references to it are not reported too
+	b.plugins[name] = nil // declared, so that references to it are not errors as well
 	f, ok := b.registry.factories[p.Type]
 	if !ok {
 		b.Unknown(path+".type", p.Type, b.registry.Types())
@@ -293,7 +282,7 @@ func (b *builder) profile(path string, pc ProfileConfig) scheduling.Profile {
 	return p
 }
 
-// steps is a profile of plugins, and nothing else.
+// steps returns a profile with the plugins only.
 func (b *builder) steps(path string, refs []PluginRef) (p scheduling.Profile) {
 	used := map[string]bool{}
 	for i, ref := range refs {
@@ -313,8 +302,8 @@ func (b *builder) steps(path string, refs []PluginRef) (p scheduling.Profile) {
 	return p
 }
 
-// check refuses what scheduling.New would refuse, here where the path is known, unless
-// more errors than before say that something is wrong already.
+// check reports what scheduling.New would reject, here where the path is known, unless there are
+// already more errors than before.
 func (b *builder) check(path string, before int, p scheduling.Profile) {
 	if b.Len() > before {
 		return
@@ -354,7 +343,7 @@ func (b *builder) use(p *scheduling.Profile, at string, ref PluginRef, v any) {
 	}
 }
 
-// names returns the declared plugins, in their order.
+// names returns the names of the declared plugins, in order.
 func (b *builder) names() []string {
 	names := make([]string, len(b.order))
 	for i, d := range b.order {
@@ -363,10 +352,13 @@ func (b *builder) names() []string {
 	return names
 }
 
-// fixed is the Factory of a plugin without parameters.
+// fixed returns the Factory of a plugin without parameters.
 func fixed(v any) Factory {
 	return func(p json.RawMessage) (any, error) { return v, Parameters(p, &struct{}{}) }
 }
+
+// each is the Factory of a plugin with state and without parameters.
+func each[T any](p json.RawMessage) (any, error) { return new(T), Parameters(p, &struct{}{}) }
 
 // decoded is the Factory of a plugin whose parameters are its own fields.
 func decoded[T any](p json.RawMessage) (any, error) {
@@ -382,7 +374,7 @@ func decoded[T any](p json.RawMessage) (any, error) {
 	return v, nil
 }
 
-// made is the Factory of a plugin that a constructor makes of options.
+// made returns the Factory of a plugin whose parameters are the options of a constructor.
 func made[O, T any](make func(O) (T, error)) Factory {
 	return func(p json.RawMessage) (any, error) {
 		var o O

@@ -161,7 +161,7 @@ func TestRegistryLoadErrors(t *testing.T) {
 		{"parameter out of range: below", with(`{"type": "low-queue-filter", "parameters": {"below": -3}}`), []string{"below is -3"}},
 		{"parameter out of range: affinity", with(`{"type": "lora-affinity-filter", "parameters": {"affinity": 1.5}}`), []string{"affinity is 1.5"}},
 		{"parameter out of range: threshold", with(`{"type": "token-load-scorer", "parameters": {"threshold": -4}}`), []string{"threshold is -4"}},
-		{"parameter out of range: blockBytes", with(`{"type": "prefix-cache-scorer", "parameters": {"blockBytes": 65}}`), []string{"line 1, column 92: plugins[1].parameters: ", "65"}},
+		{"parameter out of range: blockBytes", with(`{"type": "prefix-cache-scorer", "parameters": {"blockBytes": 65}}`), []string{"line 1, column 107: plugins[1].parameters.blockBytes is 65, want a multiple of 64"}},
 		{"parameter out of range: maxSessions", with(`{"type": "session-affinity-scorer", "parameters": {"maxSessions": -5}}`), []string{"plugins[1].parameters.maxSessions is -5, want 1 to 16777216, or 0 for the default 65536"}},
 		{"bad ttl", with(`{"type": "session-affinity-scorer", "parameters": {"ttl": "soon"}}`), []string{`plugins[1].parameters.ttl is "soon", want a duration above 0`}},
 		{"negative ttl", with(`{"type": "session-affinity-scorer", "parameters": {"ttl": "-5s"}}`), []string{`plugins[1].parameters.ttl is "-5s", want a duration above 0`}},

@@ -12,32 +12,32 @@ import (
 
 // RuleConfig declares a scheduling.Rule: how some requests of a profile are scheduled.
 type RuleConfig struct {
-	// Name is what explanations call it; not empty.
+	// Name identifies the rule in explanations; not empty.
 	Name string `json:"name"`
-	// When says which requests.
+	// When selects the requests.
 	When When `json:"when"`
-	// Plugins and Fallbacks are as those of ProfileConfig.
+	// Plugins and Fallbacks are as in ProfileConfig.
 	Plugins   []PluginRef `json:"plugins"`
 	Fallbacks int         `json:"fallbacks,omitempty"`
 }
 
-// When is a condition on requests: all that is given must hold, and something must be
-// given.
+// When is a condition on requests. All fields that are set must match, and at least one must be
+// set.
 type When struct {
-	// MinPriority and MaxPriority bound the priority, both included.
+	// MinPriority and MaxPriority bound the priority, inclusively.
 	MinPriority *int `json:"minPriority,omitempty"`
 	MaxPriority *int `json:"maxPriority,omitempty"`
-	// Models are names of which the request's is one: the public one, or the target's.
+	// Models lists names of models, either public or target ones.
 	Models []string `json:"models,omitempty"`
-	// Header is what a header of the request must be. Who can set it chooses.
+	// Header is a condition on a header. Clients that can set it choose the rule.
 	Header *HeaderMatch `json:"header,omitempty"`
 }
 
-// HeaderMatch is a condition on the first value of a header, without blanks around it.
+// HeaderMatch is a condition on the first value of a header, without surrounding white space.
 type HeaderMatch struct {
-	// Name is that of the header, in any case.
+	// Name is the name of the header, case-insensitive.
 	Name string `json:"name"`
-	// Values are what it may be. Empty: anything, but for nothing at all.
+	// Values lists the allowed values. Empty: any value but the empty one.
 	Values []string `json:"values,omitempty"`
 }
 
@@ -82,7 +82,7 @@ func (w When) match() func(*types.Request) bool {
 	}
 }
 
-// canonicalHeader is the form that types.Request.Header has names in.
+// canonicalHeader returns a header name in the form of types.Request.Header.
 func canonicalHeader(name string) string {
 	b, upper := []byte(name), true
 	for i, c := range b {
@@ -97,7 +97,7 @@ func canonicalHeader(name string) string {
 	return string(b)
 }
 
-// rules builds those of a profile.
+// rules builds the rules of a profile.
 func (b *builder) rules(path string, configs []RuleConfig) (rules []scheduling.Rule) {
 	for i, rc := range configs {
 		at, before := fmt.Sprintf("%s.rules[%d]", path, i), b.Len()

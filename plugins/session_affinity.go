@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -14,38 +13,39 @@ const (
 	DefaultSessionTTL  = 10 * time.Minute
 )
 
-// SessionOptions configure SessionAffinity. The zero value is good.
+// SessionOptions configure SessionAffinity. The zero value works.
 type SessionOptions struct {
-	// MaxSessions bounds how many sessions and answers are remembered; beyond it the one
-	// longest unused is forgotten. Default DefaultMaxSessions, about 130 bytes
-	// each; at most LimitMaxSessions.
+	// MaxSessions bounds the number of remembered sessions and responses; beyond it the least
+	// recently used one is forgotten. Default DefaultMaxSessions, at most LimitMaxSessions. Each
+	// takes about 130 bytes.
 	MaxSessions int `json:"maxSessions,omitempty"`
-	// TTL is how long a session is remembered after its last request, and an answer after
-	// it was given or continued. Default DefaultSessionTTL.
+	// TTL is how long a session or response is remembered after its last use. Default
+	// DefaultSessionTTL.
 	TTL time.Duration `json:"ttl,omitempty"`
 }
 
-// SessionAffinity is a Scorer that prefers the endpoint that gave the answer which the
-// request continues (types.Request.PreviousID), or else the one that served the session's
-// last request: 1 there, 0 elsewhere. It has no opinion of requests without a session, of
-// a new one, or if that endpoint is not a candidate. Sessions and answers of different
-// tenants are different.
+// SessionAffinity is a Scorer that prefers the endpoint that gave the response that the request
+// continues (types.Request.PreviousID), or else the one that served the session's last request: 1
+// there, 0 elsewhere. It has no opinion if there is no such endpoint among the candidates. Sessions
+// and responses are kept apart by tenant.
 //
-// A session is where its last request went, as long as it does not fail there. An answer
-// stays where it was given, however often it is continued. That is a preference, which
-// others may outweigh; PreviousAnswer makes it a must.
+// A session follows its last request, unless that failed. A response stays where it was given. Other
+// scorers may outweigh this preference; PreviousAnswer is the corresponding constraint.
 //
-// It is a Tracker: wire a pointer to it, made by NewSessionAffinity. Safe for use
-// by several Schedulers, which then share their sessions.
-type SessionAffinity struct{ table *stickTable }
+// Create it with NewSessionAffinity. It is a Tracker. It may be used by several Schedulers, which
+// then share their sessions.
+type SessionAffinity struct {
+	pickedOnly
+	table *stickTable
+}
 
-// NewSessionAffinity returns a SessionAffinity, or what is wrong with o.
+// NewSessionAffinity returns a SessionAffinity, or an error that lists all invalid options.
 func NewSessionAffinity(o SessionOptions) (*SessionAffinity, error) {
 	t, err := newStickTable("maxSessions", o.MaxSessions, DefaultMaxSessions, o.TTL, DefaultSessionTTL)
 	if err != nil {
 		return nil, err
 	}
-	return &SessionAffinity{t}, nil
+	return &SessionAffinity{table: t}, nil
 }
 
 // Score implements scheduling.Scorer.
@@ -91,11 +91,7 @@ func (s *SessionAffinity) Picked(req *types.Request, ep *types.Endpoint) {
 	s.table.keepAnswer(req, ep)
 }
 
-// FirstToken implements scheduling.Tracker.
-func (s *SessionAffinity) FirstToken(*types.Request, *types.Endpoint) {}
-
-// Finished implements scheduling.Tracker. A session does not stick to an
-// endpoint that failed it.
+// Finished implements scheduling.Tracker. A session does not stay with an endpoint that failed it.
 func (s *SessionAffinity) Finished(req *types.Request, ep *types.Endpoint, out types.Outcome) {
 	if req.SessionID != "" && (out.Failed() || out.Retried) {
 		s.table.drop(s.table.idOf(sessionKind, req.FairnessID, req.SessionID), ep.Load)
@@ -106,20 +102,13 @@ func (s *SessionAffinity) Finished(req *types.Request, ep *types.Endpoint, out t
 // Forget implements scheduling.Forgetter.
 func (s *SessionAffinity) Forget(ep *types.Endpoint) { s.table.forget(ep.Load) }
 
-// Len returns the number of sessions and answers remembered.
+// Len returns the number of remembered sessions and responses.
 func (s *SessionAffinity) Len() int { return s.table.len() }
 
-// session returns where the request's session was last, nil if that is unknown.
+// session returns the last endpoint of the request's session, or nil.
 func (s *SessionAffinity) session(req *types.Request) *types.Load {
 	if req.SessionID == "" {
 		return nil
 	}
 	return s.table.get(s.table.idOf(sessionKind, req.FairnessID, req.SessionID), req.Now)
 }
-
-var (
-	_ scheduling.Scorer    = (*SessionAffinity)(nil)
-	_ scheduling.Describer = (*SessionAffinity)(nil)
-	_ scheduling.Tracker   = (*SessionAffinity)(nil)
-	_ scheduling.Forgetter = (*SessionAffinity)(nil)
-)

@@ -10,13 +10,12 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// LimitMaxSessions is the most sessions and answers that SessionAffinity and PreviousAnswer
-// remember.
+// LimitMaxSessions is the upper limit of SessionOptions.MaxSessions and AnswerOptions.MaxAnswers.
 const LimitMaxSessions = 16 << 20
 
-// stickTable remembers at which endpoint each session and each answer is, bounded in number
-// and in time. They are known by a hash: their names are the clients' or the servers', and
-// may be of any length. Safe for concurrent use.
+// stickTable remembers the endpoints of sessions and responses, bounded in number and time. It
+// stores a hash of their names, which come from clients or servers and may have any length. Safe
+// for concurrent use.
 type stickTable struct {
 	max  int
 	ttl  time.Duration
@@ -25,17 +24,17 @@ type stickTable struct {
 	mu sync.Mutex
 	// guarded by mu
 	byID   map[uint64]*list.Element
-	recent *list.List // of *stuck, the one used last in front
+	recent *list.List // of *stickEntry, the most recently used one in front
 }
 
-type stuck struct {
+type stickEntry struct {
 	id   uint64
-	at   *types.Load // the endpoint, by its identity
+	at   *types.Load // identifies the endpoint
 	used time.Time
 }
 
-// newStickTable returns one with the bounds given, 0 for defaults, or what is wrong with them.
-// name is what errors call most.
+// newStickTable returns a table with the given bounds, 0 for defaults. name is the name of most in
+// errors.
 func newStickTable(name string, most, def int, ttl, defTTL time.Duration) (*stickTable, error) {
 	c := check.Checks{Package: "plugins"}
 	check.Default(&c, name, &most, def, 1, LimitMaxSessions)
@@ -46,7 +45,7 @@ func newStickTable(name string, most, def int, ttl, defTTL time.Duration) (*stic
 	return &stickTable{max: most, ttl: ttl, seed: maphash.MakeSeed(), byID: map[uint64]*list.Element{}, recent: list.New()}, nil
 }
 
-// kind is what a stickTable holds.
+// kind distinguishes the entries of a stickTable.
 type kind byte
 
 const (
@@ -54,12 +53,12 @@ const (
 	answerKind
 )
 
-// idOf returns the id of a thing of that name. Those of different tenants are different.
+// idOf returns the hash of a name. Those of different tenants differ.
 func (t *stickTable) idOf(k kind, tenant, name string) uint64 {
 	var m maphash.Hash
 	m.SetSeed(t.seed)
 	m.WriteByte(byte(k))
-	for n := len(tenant); ; n >>= 7 { // or a tenant could end where a name begins
+	for n := len(tenant); ; n >>= 7 { // marks where the tenant ends and the name begins
 		if n < 0x80 {
 			m.WriteByte(byte(n))
 			break
@@ -71,7 +70,7 @@ func (t *stickTable) idOf(k kind, tenant, name string) uint64 {
 	return m.Sum64()
 }
 
-// put remembers that id is at an endpoint, unless that has gone.
+// put sets the endpoint of id, unless the endpoint was removed.
 func (t *stickTable) put(id uint64, at *types.Load, now time.Time) {
 	if at == nil {
 		return
@@ -82,18 +81,18 @@ func (t *stickTable) put(id uint64, at *types.Load, now time.Time) {
 		return
 	}
 	if e, ok := t.byID[id]; ok {
-		one := e.Value.(*stuck)
-		one.at, one.used = at, now
+		entry := e.Value.(*stickEntry)
+		entry.at, entry.used = at, now
 		t.recent.MoveToFront(e)
 		return
 	}
 	if t.recent.Len() >= t.max {
 		t.removeLocked(t.recent.Back())
 	}
-	t.byID[id] = t.recent.PushFront(&stuck{id, at, now})
+	t.byID[id] = t.recent.PushFront(&stickEntry{id, at, now})
 }
 
-// get returns where id is, nil if that is not known.
+// get returns the endpoint of id, or nil.
 func (t *stickTable) get(id uint64, now time.Time) *types.Load {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,48 +100,48 @@ func (t *stickTable) get(id uint64, now time.Time) *types.Load {
 	if !ok {
 		return nil
 	}
-	if one := e.Value.(*stuck); now.Sub(one.used) <= t.ttl {
-		return one.at
+	if entry := e.Value.(*stickEntry); now.Sub(entry.used) <= t.ttl {
+		return entry.at
 	}
 	return nil
 }
 
-// drop forgets id if it is at that endpoint.
+// drop removes id if it is at that endpoint.
 func (t *stickTable) drop(id uint64, at *types.Load) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e, ok := t.byID[id]; ok && e.Value.(*stuck).at == at {
+	if e, ok := t.byID[id]; ok && e.Value.(*stickEntry).at == at {
 		t.removeLocked(e)
 	}
 }
 
-// forget forgets all that is at an endpoint.
+// forget removes all entries of an endpoint.
 func (t *stickTable) forget(at *types.Load) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for e := t.recent.Front(); e != nil; {
 		next := e.Next()
-		if e.Value.(*stuck).at == at {
+		if e.Value.(*stickEntry).at == at {
 			t.removeLocked(e)
 		}
 		e = next
 	}
 }
 
-// len returns how many things are remembered.
+// len returns the number of entries.
 func (t *stickTable) len() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.recent.Len()
 }
 
-// removeLocked forgets one. Caller must hold t.mu.
+// removeLocked removes an entry. Caller must hold t.mu.
 func (t *stickTable) removeLocked(e *list.Element) {
 	t.recent.Remove(e)
-	delete(t.byID, e.Value.(*stuck).id)
+	delete(t.byID, e.Value.(*stickEntry).id)
 }
 
-// answerAt returns where the answer is that req continues, nil if that is not known.
+// answerAt returns the endpoint of the response that req continues, or nil.
 func (t *stickTable) answerAt(req *types.Request) *types.Load {
 	if req.PreviousID == "" {
 		return nil
@@ -150,23 +149,21 @@ func (t *stickTable) answerAt(req *types.Request) *types.Load {
 	return t.get(t.idOf(answerKind, req.FairnessID, req.PreviousID), req.Now)
 }
 
-// keepAnswer is told that req went to ep: the answer that it continues is still in use, if
-// it is there.
+// keepAnswer marks the response that req continues as used, if it is at ep, where req went.
 func (t *stickTable) keepAnswer(req *types.Request, ep *types.Endpoint) {
 	if at := t.answerAt(req); at != nil && at == ep.Load {
 		t.put(t.idOf(answerKind, req.FairnessID, req.PreviousID), at, req.Now)
 	}
 }
 
-// addAnswer is told how req ended at ep: an answer that was given to its end can be continued
-// there.
+// addAnswer adds the response to req at ep, if it was completed.
 func (t *stickTable) addAnswer(req *types.Request, ep *types.Endpoint, out types.Outcome) {
 	if out.ResponseID != "" && out.Served() {
 		t.put(t.idOf(answerKind, req.FairnessID, out.ResponseID), ep.Load, req.Now)
 	}
 }
 
-// describeAnswer says whether ep is where the answer is.
+// describeAnswer describes whether ep has the response.
 func describeAnswer(at *types.Load, ep *types.Endpoint) string {
 	if at == ep.Load {
 		return "gave the answer that this continues"

@@ -2,18 +2,19 @@ package plugins
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"sync"
 
+	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
 
-// Tree is a Filter made of a tree of filters. Each node's rule runs on what its
-// parent left. It succeeds if it returns no error and keeps at least one
-// endpoint: then OnSuccess goes on with those it kept. Otherwise OnFailure goes
-// on with the endpoints the node was given. A node without a next one ends the
-// tree; a failure there ends the call with the filter's error, or keeps nobody.
+// Tree is a Filter made of a tree of filters. A node succeeds if its Rule returns no error and
+// keeps at least one endpoint; OnSuccess then continues with these. Otherwise OnFailure continues
+// with the endpoints that the node was given. The tree ends at a node without a successor; if
+// that node fails, Filter returns its error, or keeps no endpoint.
 type Tree struct {
 	Rule      scheduling.Filter
 	OnSuccess *Tree
@@ -25,7 +26,7 @@ func (t *Tree) Filter(ctx context.Context, req *types.Request, eps []*types.Endp
 	sc := treePool.Get().(*treeScratch)
 	defer treePool.Put(sc)
 	left := append(sc.eps[:0], eps...)
-	index := sc.index[:0] // of left's elements in eps
+	index := sc.index[:0] // of left's elements, in eps
 	for i := range eps {
 		index = append(index, i)
 	}
@@ -69,4 +70,87 @@ type treeScratch struct {
 
 var treePool = sync.Pool{New: func() any { return new(treeScratch) }}
 
-var _ scheduling.Filter = (*Tree)(nil)
+// TreeConfig declares a Tree.
+type TreeConfig struct {
+	// Rule is a filter that does not track requests. Rules of the same type and name are one
+	// plugin.
+	Rule      PluginConfig `json:"rule"`
+	OnSuccess *TreeConfig  `json:"onSuccess,omitempty"`
+	OnFailure *TreeConfig  `json:"onFailure,omitempty"`
+}
+
+// maxTreeNodes bounds a declared tree.
+const maxTreeNodes = 256
+
+// tree is the Factory of the declared Tree.
+func (r *Registry) tree(p json.RawMessage) (any, error) {
+	var c TreeConfig
+	if err := Parameters(p, &c); err != nil {
+		return nil, err
+	}
+	b := treeBuilder{registry: r, rules: map[ruleID]scheduling.Filter{}}
+	t := b.node("", &c)
+	return t, b.Err()
+}
+
+// ruleID identifies a rule of a tree.
+type ruleID struct{ Type, Name string }
+
+type treeBuilder struct {
+	check.Checks
+	registry *Registry
+	rules    map[ruleID]scheduling.Filter
+	nodes    int
+}
+
+func (b *treeBuilder) node(path string, c *TreeConfig) *Tree {
+	if c == nil {
+		return nil
+	}
+	if b.nodes++; b.nodes > maxTreeNodes {
+		if b.nodes == maxTreeNodes+1 {
+			b.Failf(path, "is one filter too many, want at most %d", maxTreeNodes)
+		}
+		return nil
+	}
+	return &Tree{
+		Rule:      b.rule(check.Join(path, "rule"), c.Rule),
+		OnSuccess: b.node(check.Join(path, "onSuccess"), c.OnSuccess),
+		OnFailure: b.node(check.Join(path, "onFailure"), c.OnFailure),
+	}
+}
+
+func (b *treeBuilder) rule(path string, c PluginConfig) scheduling.Filter {
+	id := ruleID{c.Type, c.Name}
+	if f, ok := b.rules[id]; ok && c.Name != "" {
+		return f
+	}
+	factory, ok := b.registry.factories[c.Type]
+	if !ok {
+		b.Unknown(path+".type", c.Type, b.registry.Types())
+		return nil
+	}
+	v, err := factory(c.Parameters)
+	if err != nil {
+		b.Add(path+".parameters", err)
+		return nil
+	}
+	f, ok := v.(scheduling.Filter)
+	switch {
+	case !ok:
+		b.Failf(path+".type", "is %q, want a filter", c.Type)
+	case tracks(v):
+		b.Failf(path+".type", "is %q, which learns from where requests go, which the filters of a tree are not told: use it in the profile itself", c.Type)
+	}
+	b.rules[id] = f
+	return f
+}
+
+// tracks reports whether a plugin must be known to the scheduler or the registry itself.
+func tracks(v any) bool {
+	switch v.(type) {
+	case scheduling.Tracker, interface{ reads() *prefixReader }:
+		return true
+	}
+	return false
+}

@@ -7,9 +7,8 @@ import (
 	"github.com/inferpick/inferpick/internal/list"
 )
 
-// bookings is the list of the decisions that are not done. All have the same time to live
-// and are added at the back, so the front expires first (to within the jitter of a clock read
-// before the lock).
+// bookings is the list of decisions that are not done. All have the same time to live and are added at
+// the back, so the front expires first, apart from the jitter of a clock that is read before the lock.
 type bookings struct {
 	all list.List[Decision]
 	n   int
@@ -24,7 +23,7 @@ func (b *bookings) add(d *Decision, expires time.Time) {
 	b.n++
 }
 
-// remove takes d out, if it is in.
+// remove removes d, if it is in the list.
 func (b *bookings) remove(d *Decision) {
 	if d.listed.Of == nil {
 		return
@@ -33,8 +32,8 @@ func (b *bookings) remove(d *Decision) {
 	b.n--
 }
 
-// popExpired takes out the first whose time is over, or returns nil. One that gave a sign of
-// life since it was looked at last has another time to live.
+// popExpired removes and returns the first expired decision, or returns nil. It renews those on which
+// Alive was called since the last check.
 func (b *bookings) popExpired(now time.Time, ttl time.Duration) *Decision {
 	for n := b.all.Head; n != nil && !now.Before(n.Of.expires); n = b.all.Head {
 		d := n.Of

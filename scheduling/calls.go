@@ -9,9 +9,8 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// This file holds the calls of user code outside of a decision. Each recovers a panic and
-// tells of it: whatever a plugin does, bookings are kept right, the others are told, and
-// the process goes on.
+// This file has the calls of user code. Each recovers from panics and reports them: whatever a plugin
+// does, bookings stay correct, other plugins are called, and the process continues.
 
 // PanicError is a panic of a plugin or a hook.
 type PanicError struct {
@@ -28,7 +27,7 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// panicked makes an error of what recover returned.
+// panicked returns an error for a recovered value.
 func panicked(stage, plugin string, value any) *PluginError {
 	return &PluginError{stage, plugin, &PanicError{value, debug.Stack()}}
 }
@@ -95,7 +94,7 @@ func (s *Scheduler) rank(p *pipeline, req *types.Request, totals []float64, best
 	return p.ranker.Rank(totals, best)
 }
 
-// failed tells that a plugin failed. There is nobody to tell that this failed, too.
+// failed reports that a plugin failed. A panic of that hook is ignored.
 func (s *Scheduler) failed(req *types.Request, err *PluginError) {
 	if h := s.profile.Hooks.PluginFailed; h != nil {
 		defer func() { _ = recover() }()
@@ -116,7 +115,7 @@ func (s *Scheduler) hook(h func(Event), name string, e *Event) {
 	h(*e)
 }
 
-// rejected tells that there is no decision.
+// rejected reports that there is no decision.
 func (s *Scheduler) rejected(req *types.Request, err error) {
 	h := s.profile.Hooks.Rejected
 	if h == nil {
@@ -130,7 +129,7 @@ func (s *Scheduler) rejected(req *types.Request, err error) {
 	h(req, err)
 }
 
-// eachTracker calls f for every tracker. After one that panics it goes on with the next.
+// eachTracker calls f for every tracker. If one panics it continues with the next.
 func (s *Scheduler) eachTracker(req *types.Request, f func(Tracker)) {
 	for i := 0; i < len(s.trackers); {
 		i = s.trackersFrom(i, req, f)
@@ -162,8 +161,8 @@ func (s *Scheduler) finished(req *types.Request, ep *types.Endpoint, out *types.
 	s.eachTracker(req, func(t Tracker) { t.Finished(req, ep, *out) })
 }
 
-// booking returns what a request takes at ep, by the estimates of plugins. Without them it is
-// all of the prompt, and the output that the profile expects.
+// booking returns the booking of a request at ep, by the estimates of plugins. Without estimates it is
+// the whole prompt and the output expected by the profile.
 func (s *Scheduler) booking(req *types.Request, ep *types.Endpoint) types.Booking {
 	prompt, output := req.Prompt.Tokens, s.profile.OutputTokens
 	uncached := prompt

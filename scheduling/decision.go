@@ -10,73 +10,68 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Decision is where a request goes, booked in the ledger of its endpoint until
-// Done. Its methods may be called from any goroutine, also from within plugins and
-// hooks; the fields do not change.
+// Decision is the endpoint chosen for a request, booked in its ledger until Done. It is safe for
+// concurrent use, also from within plugins and hooks; its fields do not change.
 //
-// Trackers and hooks hear of one decision's events in order, one after the other, and
-// no lock is held meanwhile. If another goroutine is just telling them of an earlier
-// event, it tells of this one too, and the method that caused it returns before that.
+// Trackers and hooks get the events of a decision in order, one at a time, with no lock held. If
+// another goroutine is delivering an earlier event, it delivers the later ones too, possibly after
+// the method that caused them has returned.
 type Decision struct {
 	Request *types.Request
 	// Endpoint is the first choice.
 	Endpoint *types.Endpoint
-	// Fallbacks are the next choices, best first. Call Retry when the data plane
-	// goes to one of them.
+	// Fallbacks are the next choices, best first. Call Retry when moving on to one of them.
 	Fallbacks []*types.Endpoint
-	// At is when it was made.
+	// At is the time of the decision.
 	At time.Time
 
 	scheduler *Scheduler
 	room      [MaxFallbacks]*types.Endpoint // memory of Fallbacks
 
-	alive atomic.Bool // there was a sign of life since the booking was looked at last
+	alive atomic.Bool // Alive was called since the booking was last checked
 
 	mu sync.Mutex
-	// guarded by mu, which is held by no call of a plugin or a hook
+	// guarded by mu, which is not held during calls of plugins and hooks
 	current *types.Endpoint // where the request is
 	since   time.Time       // when it was sent there
-	booked  types.Booking   // what is to be released there
+	booked  types.Booking   // what remains to be released there
 	first   bool            // the first token was seen
 	firstAt time.Time       // when, if it was
 	done    bool
 	outcome types.Outcome // once it is done
 	ender   Ender
-	telling bool    // somebody is telling of events
-	pending []event // to be told after that
+	telling bool    // a goroutine is delivering events
+	pending []event // to be delivered after that
 
 	// guarded by scheduler.mu
 	listed  list.Node[Decision]
 	expires time.Time
 }
 
-// An Ender is told of the end of something. An admission.Ticket is one.
+// An Ender is notified of the end of a decision. An admission.Ticket is one.
 type Ender interface {
 	Done(types.Outcome)
 }
 
-// Current returns the endpoint at which the request is booked: Endpoint, or the
-// one that Retry moved it to.
+// Current returns the endpoint at which the request is booked: Endpoint, or that of the last Retry.
 func (d *Decision) Current() *types.Endpoint {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.current
 }
 
-// FirstToken reports that the first token of the response was seen: the prefill
-// is over, and its tokens leave the ledger. It must only be called for a token that came
-// just now: the first byte of an answer that is not streamed is none. Calls after the
-// first, and after Done, do nothing.
+// FirstToken reports the first token of the response: prefill is over, and its tokens leave the
+// ledger. Call it only for a token that has just arrived, not for the first byte of a response that
+// is not streamed. Further calls, and those after Done, do nothing.
 func (d *Decision) FirstToken() {
 	now := d.scheduler.profile.Now()
 	d.mu.Lock()
 	d.firstTokenLocked(now, now)
 }
 
-// FirstTokenAt is FirstToken for a data plane that learns late, or in batches, that the
-// first token came at the instant t. An instant before the request was sent there, or more
-// than a second in the future, is an error, and then nothing is reported: a time that is
-// wrong would be learned like one that is right.
+// FirstTokenAt is FirstToken for a data plane that learns late, or in batches, that the first token
+// came at t. If t is before the request was sent there, or more than a second in the future, it
+// returns an error and reports nothing, so that no wrong time is learned.
 func (d *Decision) FirstTokenAt(t time.Time) error {
 	now := d.scheduler.profile.Now()
 	d.mu.Lock()
@@ -101,11 +96,11 @@ func (d *Decision) firstTokenLocked(at, now time.Time) {
 	d.tell(event{kind: firstToken, at: at, Event: d.event(d.current)})
 }
 
-// clockSkew is how far in the future an instant may be that is reported as past.
+// clockSkew is how far in the future a reported time may lie.
 const clockSkew = time.Second
 
-// past returns t, no later than now, or why it cannot be when what a method of that name
-// reports happened; then it returns now.
+// past returns t, but not later than now. If t is implausible for an event reported by the method, it
+// returns now and an error.
 func past(method string, t, earliest, now time.Time) (time.Time, error) {
 	switch {
 	case t.Before(earliest):
@@ -118,9 +113,9 @@ func past(method string, t, earliest, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// Retry reports that the data plane went on to ep, as a rule one of Fallbacks, and how
-// the attempt before ended: its status, error and so on. The booking moves to ep, with the
-// whole prefill owed again. After Done, or with nil, it does nothing.
+// Retry reports that the data plane moved on to ep, usually one of Fallbacks, and how the previous
+// attempt ended. The booking moves to ep, with its prefill still to be computed. After Done, or with
+// a nil ep, it does nothing.
 func (d *Decision) Retry(ep *types.Endpoint, left types.Outcome) {
 	now := d.scheduler.profile.Now()
 	d.mu.Lock()
@@ -137,18 +132,17 @@ func (d *Decision) Retry(ep *types.Endpoint, left types.Outcome) {
 	d.tell(e)
 }
 
-// Done reports how the request ended and releases what is left of its booking.
-// The first call counts; later ones do nothing. It must be called for every
-// Decision, also after errors and disconnects: use defer.
+// Done reports how the request ended and releases its booking. Later calls do nothing. It must be
+// called for every Decision, also after errors and disconnects: use defer.
 func (d *Decision) Done(out types.Outcome) {
 	now := d.scheduler.profile.Now()
 	d.mu.Lock()
 	d.doneLocked(out, now)
 }
 
-// DoneAt is Done for a data plane that learns late, or in batches, that the request ended
-// at the instant t. One before the request was sent there or had its first token, or more
-// than a second in the future, is an error, and the request is taken to have ended now.
+// DoneAt is Done for a data plane that learns late, or in batches, that the request ended at t. If t
+// is before the request was sent there or had its first token, or more than a second in the future,
+// it returns an error, and the request ends now.
 func (d *Decision) DoneAt(out types.Outcome, t time.Time) error {
 	now := d.scheduler.profile.Now()
 	d.mu.Lock()
@@ -175,19 +169,17 @@ func (d *Decision) doneLocked(out types.Outcome, at time.Time) {
 	d.tell(e)
 }
 
-// Alive reports a sign of life, for requests that go on for longer than
-// Profile.BookingTTL: as long as there are any, the booking does not expire. It costs a
-// nanosecond.
+// Alive keeps the booking of a request that takes longer than Profile.BookingTTL from expiring. It
+// costs a nanosecond; call it whenever there is progress.
 func (d *Decision) Alive() {
 	if !d.alive.Load() {
 		d.alive.Store(true)
 	}
 }
 
-// EndWith has e told how the decision ended, once, when it has: by Done or because it
-// expired, after ledger, trackers and hooks. If it has ended already, at once. What depends
-// on a booking, such as the place that an admission control gave it, so ends with it
-// whoever ends it. There is one Ender; another call replaces it.
+// EndWith makes e.Done be called once when the decision has ended, by Done or by expiry, after the
+// ledger, trackers and hooks; at once if it has already ended. It ties resources such as a place in
+// admission control to the booking. A further call replaces e.
 func (d *Decision) EndWith(e Ender) {
 	d.mu.Lock()
 	d.ender = e
@@ -201,16 +193,16 @@ func (d *Decision) EndWith(e Ender) {
 	}
 }
 
-// Settled reports whether the decision has ended and everybody has been told: nobody reads
-// the request any more but those whom the caller gave it to.
+// Settled reports whether the decision has ended and all trackers and hooks have returned, so that
+// the scheduler no longer reads the request.
 func (d *Decision) Settled() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.done && !d.telling
 }
 
-// Patience returns for how long to wait for a sign of life from the endpoint at which the
-// request is booked, before it goes on to a fallback: see Impatient. 0: for as long as it takes.
+// Patience returns how long to wait for a response from the current endpoint before moving on to a
+// fallback, see Impatient. 0: no limit.
 func (d *Decision) Patience() time.Duration {
 	var least time.Duration
 	ep := d.Current()
@@ -222,7 +214,7 @@ func (d *Decision) Patience() time.Duration {
 	return least
 }
 
-// timed returns out with how long the request took until now. Caller must hold d.mu.
+// timed returns out with the times until now. Caller must hold d.mu.
 func (d *Decision) timed(out types.Outcome, now time.Time) types.Outcome {
 	out.Duration, out.TTFT = now.Sub(d.At), 0
 	if d.first {
@@ -231,12 +223,12 @@ func (d *Decision) timed(out types.Outcome, now time.Time) types.Outcome {
 	return out
 }
 
-// event returns what hooks are told, at ep. Caller must hold d.mu, or be its only owner.
+// event returns an Event at ep. Caller must hold d.mu, or be d's only owner.
 func (d *Decision) event(ep *types.Endpoint) Event {
 	return Event{Request: d.Request, At: d.At, Chosen: d.Endpoint, Fallbacks: d.Fallbacks, Endpoint: ep}
 }
 
-// release takes b off the ledger. Caller must hold d.mu.
+// release releases b in the ledger. Caller must hold d.mu.
 func (d *Decision) release(b types.Booking) {
 	if l := d.current.Load; l != nil {
 		l.Release(b)
@@ -247,8 +239,7 @@ func (d *Decision) release(b types.Booking) {
 	d.booked.ContextTokens -= b.ContextTokens
 }
 
-// book enters the decision into the ledger and into the list of open bookings, and tells
-// of it.
+// book adds the decision to the ledger and to the list of open bookings, and delivers the event.
 func (d *Decision) book() {
 	d.scheduler.list(d, d.At)
 	d.mu.Lock()
@@ -256,8 +247,8 @@ func (d *Decision) book() {
 	d.tell(event{kind: scheduled, at: d.At, Event: d.event(d.Endpoint)})
 }
 
-// enter books the request at ep, unless it has ended or gone on meanwhile. What plugins
-// estimate for that they are asked without the lock.
+// enter books the request at ep, unless it has ended or moved on meanwhile. It calls plugins, for
+// estimates, without the lock.
 func (d *Decision) enter(ep *types.Endpoint) {
 	b := d.scheduler.booking(d.Request, ep)
 	d.mu.Lock()
@@ -291,8 +282,8 @@ type event struct {
 	Event
 }
 
-// tell tells of an event and of those that come meanwhile, or leaves it to the goroutine
-// that is telling of an earlier one. It is called with d.mu held, and returns without.
+// tell delivers an event and those that come meanwhile, or leaves it to the goroutine that is
+// delivering an earlier one. It is called with d.mu held, and returns without.
 func (d *Decision) tell(e event) {
 	if d.telling {
 		d.pending = append(d.pending, e)
@@ -312,7 +303,7 @@ func (d *Decision) tell(e event) {
 	d.told()
 }
 
-// told goes on with what came while an event was told.
+// told continues with the events that came while one was delivered.
 func (d *Decision) told() {
 	d.mu.Lock()
 	d.telling = false
@@ -333,8 +324,8 @@ func (d *Decision) told() {
 	}
 }
 
-// deliver tells plugins and hooks of one event. Of a decision one goroutine does so at a
-// time, which is why it may write to the request.
+// deliver delivers one event to plugins and hooks. Only one goroutine at a time does so for a
+// decision, which is why it may write to the request.
 func (d *Decision) deliver(e *event) {
 	s, h := d.scheduler, &d.scheduler.profile.Hooks
 	d.Request.Now = e.at

@@ -1,51 +1,44 @@
-// Package scheduling chooses, for one request, the model server that can serve
-// it best.
+// Package scheduling chooses the best model server for a request.
 //
-// A [Profile] wires plugins together: each [Filter] strikes out endpoints that
-// must not serve the request, each [Scorer] says from 0 to 1 how much it likes
-// each of the rest, and one [Picker] chooses by the weighted sums. [New] checks
-// the profile and returns a [Scheduler], whose two questions are
+// A [Profile] combines plugins: each [Filter] removes endpoints that must not serve the request,
+// each [Scorer] rates the rest from 0 to 1, and one [Picker] chooses by the weighted sums. [New]
+// checks the profile and returns a [Scheduler] with two main methods:
 //
-//   - [Scheduler.Schedule]: decide and book. The [Decision] names the endpoint
-//     and ordered fallbacks; the ledger of the endpoint already counts the
-//     request, so the next decision sees it. The caller reports back with
-//     [Decision.FirstToken], [Decision.Retry] and [Decision.Done].
-//   - [Scheduler.Explain]: the same computation, with nothing booked and every
-//     term kept.
+//   - [Scheduler.Schedule] decides and books. The [Decision] names the endpoint and ordered
+//     fallbacks; the endpoint's ledger already counts the request, so the next decision sees it. The
+//     caller reports back with [Decision.FirstToken], [Decision.Retry] and [Decision.Done].
+//   - [Scheduler.Explain] does the same computation, but books nothing and keeps every term.
 //
-// Endpoints come from a datastore or, in gateways with a discovery of their own, from an
-// [EndpointList]. docs/embed.md says which fields and calls a policy needs, and what is lost
-// without each; [Hooks].Warned tells of some.
+// Endpoints come from a datastore or, in gateways with their own discovery, from an
+// [EndpointList]. docs/embed.md lists the fields and calls that policies need, and what is lost
+// without each; [Hooks].Warned reports some omissions.
 //
-// A scorer of one's own:
+// A custom scorer:
 //
 //	type spareRoom struct{}
 //
 //	func (spareRoom) Score(_ context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
 //		for i, ep := range eps {
-//			scores[i] = 1 - ep.KVUsage(req) // NaN where the server did not say: no opinion
+//			scores[i] = 1 - ep.KVUsage(req) // NaN if unknown: no opinion
 //		}
 //		return nil
 //	}
 //
-// The ready-made plugins are in package plugins; this package imports none of
-// them. Package scheduling/schedulingtest checks that a plugin keeps its
-// contract.
+// Ready-made plugins are in package plugins, which this package does not import. Package
+// scheduling/schedulingtest checks that a plugin fulfills its contract.
 //
-// # Shapes
+// # Design
 //
-// The interfaces that others implement have one method and get the whole list
-// of candidates: a filled parallel slice costs a few nanoseconds an endpoint,
-// where a map from endpoint to score costs hundreds. New powers come as further
-// interfaces that a plugin may implement ([Tracker], [Forgetter], [Screener], [Ranker],
-// [CacheEstimator], [Describer]). Plugins have no names: the wiring names them,
-// so that one type may be wired twice.
+// Plugin interfaces have one method, which gets the whole list of candidates: filling a parallel
+// slice costs a few nanoseconds per endpoint, a map from endpoints to scores hundreds. Further
+// capabilities are optional interfaces ([Tracker], [Forgetter], [Screener], [Ranker],
+// [CacheEstimator], [Describer] and others). Plugins have no names; the profile names them, so that a
+// type can be used twice.
 //
-// Randomness comes from the request ([types.Request.Rand]), seeded by the
-// Scheduler for each call. With [Profile.Seed] set, the same calls in the same
-// order give the same decisions, and Explain draws what the next Schedule will
-// draw.
+// Randomness comes from the request ([types.Request.Rand]), seeded by the Scheduler for each call.
+// With [Profile.Seed] set, the same calls in the same order give the same decisions, and Explain
+// draws the same numbers as the next Schedule.
 //
-// There is no global state and no goroutine: any number of Schedulers live side
-// by side, also over the same endpoints.
+// There is no global state, and no goroutine is started: any number of Schedulers can coexist, also
+// over the same endpoints.
 package scheduling

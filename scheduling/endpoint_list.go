@@ -12,16 +12,16 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// EndpointList keeps the endpoints of a pool by their addresses, for gateways that get
-// whole lists of servers from their own discovery and use no datastore: whoever is in the
-// next list too keeps its ledger and all that was learned of it, who is not is forgotten.
-// Make it with NewEndpointList. All methods may be called from any goroutine.
+// EndpointList keeps the endpoints of a pool by address, for gateways that get complete lists of
+// servers from their own discovery and use no datastore. An endpoint that is in the next list too
+// keeps its ledger and what was learned about it; others are forgotten. Create it with
+// NewEndpointList. It is safe for concurrent use.
 type EndpointList struct {
 	schedulers []*Scheduler
 	now        func() time.Time
 
 	list  atomic.Pointer[[]*types.Endpoint] // never changed in place
-	stale atomic.Bool                       // there are readings that are not in list
+	stale atomic.Bool                       // some readings are not in list
 
 	mu sync.Mutex
 	// guarded by mu
@@ -30,8 +30,8 @@ type EndpointList struct {
 	byAddress map[string]*types.Endpoint
 }
 
-// NewEndpointList returns an empty list for the schedulers that decide among its
-// endpoints: they are told to forget what has gone. The clock is that of the first.
+// NewEndpointList returns an empty list for the schedulers that use its endpoints. They forget
+// endpoints that are removed. The clock is that of the first scheduler.
 func NewEndpointList(schedulers ...*Scheduler) *EndpointList {
 	l := &EndpointList{schedulers: slices.Clone(schedulers), now: time.Now, byAddress: map[string]*types.Endpoint{}}
 	if len(schedulers) > 0 {
@@ -41,8 +41,8 @@ func NewEndpointList(schedulers ...*Scheduler) *EndpointList {
 	return l
 }
 
-// Endpoints returns the endpoints in the order in which Set got them, with their latest
-// readings. It must not be modified. It is cheap, and meant to be called for each request.
+// Endpoints returns the endpoints in the order of Set, with their latest readings. The slice must not
+// be modified. Endpoints is cheap: call it for each request.
 func (l *EndpointList) Endpoints() []*types.Endpoint {
 	if l.stale.Load() {
 		l.mu.Lock()
@@ -52,14 +52,14 @@ func (l *EndpointList) Endpoints() []*types.Endpoint {
 	return *l.list.Load()
 }
 
-// Set makes specs the whole list and returns it, or changes nothing if it returns an error:
-// each needs an Address of its own. An empty ID is the Address. Of an address that was in
-// the list before, Load, Slot and reading stay, and Models where the spec has none; whatever
-// else the spec says is taken over. Load, Slot and Sent of specs are not read; Metrics are a
-// reading as for Update if any of UpdatedAt, Waiting, Running and KVUsage is set.
+// Set makes specs the complete list and returns it. If it returns an error nothing has changed: each
+// spec needs a unique Address. ID defaults to Address. An address that was in the list before keeps
+// its Load, Slot and reading, and its Models if the spec has none; all other fields are replaced.
+// Load, Slot and Sent of specs are ignored. Metrics are a reading as for Update if UpdatedAt,
+// Waiting, Running or KVUsage is set.
 //
-// Endpoints that have gone are retired, and the schedulers forget them before Set returns;
-// requests that are under way there end as usual. Should one come back it is a new one.
+// Endpoints no longer in the list are retired, and the schedulers forget them before Set returns.
+// Their requests end as usual. An endpoint that comes back is a new one.
 func (l *EndpointList) Set(specs []types.Endpoint) ([]*types.Endpoint, error) {
 	next, err := checkAddresses(specs)
 	if err != nil {
@@ -70,11 +70,11 @@ func (l *EndpointList) Set(specs []types.Endpoint) ([]*types.Endpoint, error) {
 	return l.Endpoints(), nil
 }
 
-// set returns which endpoints are to be forgotten.
+// set returns the endpoints to forget.
 func (l *EndpointList) set(specs []types.Endpoint, next map[string]int) (forget []*types.Endpoint) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for address, ep := range l.byAddress { // what goes frees its slot before what comes takes one
+	for address, ep := range l.byAddress { // removed endpoints free their slots before new ones take them
 		if _, stays := next[address]; !stays {
 			ep.Load.Retire()
 			l.slots.Give(ep.Slot)
@@ -96,7 +96,7 @@ func (l *EndpointList) set(specs []types.Endpoint, next map[string]int) (forget 
 	return forget
 }
 
-// mergeLocked returns what becomes of a spec. Caller must hold l.mu.
+// mergeLocked returns the endpoint for a spec. Caller must hold l.mu.
 func (l *EndpointList) mergeLocked(spec *types.Endpoint) (ep *types.Endpoint, restarted bool) {
 	merged := *spec
 	if merged.ID == "" {
@@ -122,9 +122,8 @@ func isReading(m *types.Metrics) bool {
 	return !m.UpdatedAt.IsZero() || m.Waiting.IsKnown() || m.Running.IsKnown() || m.KVUsage.IsKnown()
 }
 
-// Update takes in a reading of the endpoint at an address, and reports whether there is
-// one: see types.Endpoint.Next. One without UpdatedAt is of now. After a restart the
-// schedulers forget what the server had.
+// Update stores a reading of the endpoint at an address, as types.Endpoint.Next does, and reports
+// whether there is such an endpoint. If the server restarted, the schedulers forget it.
 func (l *EndpointList) Update(address string, m types.Metrics) bool {
 	l.mu.Lock()
 	ep, ok := l.byAddress[address]
@@ -142,7 +141,7 @@ func (l *EndpointList) Update(address string, m types.Metrics) bool {
 	return ok
 }
 
-// publishLocked makes the list anew. Caller must hold l.mu.
+// publishLocked publishes a new list. Caller must hold l.mu.
 func (l *EndpointList) publishLocked() {
 	l.stale.Store(false)
 	eps := make([]*types.Endpoint, len(l.order))
@@ -160,7 +159,7 @@ func (l *EndpointList) forget(eps []*types.Endpoint) {
 	}
 }
 
-// checkAddresses returns the places of addresses in a list, or all that is wrong with them.
+// checkAddresses returns the positions of addresses in specs, or an error that lists all problems.
 func checkAddresses(specs []types.Endpoint) (map[string]int, error) {
 	at := make(map[string]int, len(specs))
 	var errs []error

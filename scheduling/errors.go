@@ -6,25 +6,25 @@ import (
 )
 
 var (
-	// ErrNoEndpoint is wrapped by every error that says that no endpoint can
-	// serve the request. A gateway answers 503.
+	// ErrNoEndpoint is wrapped by all errors that mean that no endpoint can serve the request. A
+	// gateway answers 503.
 	ErrNoEndpoint = errors.New("scheduling: no endpoint can serve the request")
 
-	// ErrSaturated is wrapped by the error of a filter that sheds the request
-	// because the pool is full. A gateway answers 429 with Retry-After.
+	// ErrSaturated is wrapped by errors of filters that shed the request because the pool is full. A
+	// gateway answers 429 with Retry-After.
 	ErrSaturated = errors.New("scheduling: the pool is saturated")
 
-	// ErrExpired is the Outcome.Err of a booking whose owner never called Done.
+	// ErrExpired is the Outcome.Err of a booking that expired because Done was not called.
 	ErrExpired = errors.New("scheduling: booking expired, its owner never called Done")
 )
 
-// NoEndpointError says where the last candidate was lost. It wraps ErrNoEndpoint.
+// NoEndpointError says which filter left no candidates. It wraps ErrNoEndpoint.
 type NoEndpointError struct {
-	Filter     string // the filter that struck out the last ones; empty: there were none to begin with
-	Candidates int    // how many there were to begin with
+	Filter     string // that removed the last candidates; empty: there were none at the start
+	Candidates int    // number of candidates at the start
 }
 
-// Error says what was lost where.
+// Error names the filter and the number of candidates.
 func (e *NoEndpointError) Error() string {
 	if e.Filter == "" {
 		return ErrNoEndpoint.Error() + ": there are no candidates"
@@ -35,16 +35,16 @@ func (e *NoEndpointError) Error() string {
 // Unwrap returns ErrNoEndpoint.
 func (e *NoEndpointError) Unwrap() error { return ErrNoEndpoint }
 
-// PluginError is an error of a plugin, with the name the wiring gave it.
+// PluginError is an error of a plugin, with the plugin's name in the profile.
 type PluginError struct {
-	// Stage is "filter", "scorer", "cost" or "picker"; of a panic also "tracker", "hook",
+	// Stage is "filter", "scorer", "cost" or "picker", for panics also "tracker", "hook",
 	// "estimator", "patience", "forgetter" or "rule".
 	Stage  string
 	Plugin string
 	Err    error
 }
 
-// Error names the plugin.
+// Error names the stage and the plugin.
 func (e *PluginError) Error() string {
 	return fmt.Sprintf("scheduling: %s %q: %v", e.Stage, e.Plugin, e.Err)
 }

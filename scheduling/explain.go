@@ -8,56 +8,55 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Explanation is why a decision is as it is: every term of every candidate. It
-// can be marshalled as JSON, and String renders a table.
+// Explanation explains a decision with every term of every candidate. It can be encoded as JSON, and
+// String formats it as a table.
 type Explanation struct {
-	// Candidates are all endpoints that were given, in their order.
+	// Candidates are all endpoints passed to Explain, in order.
 	Candidates []Candidate
-	// Rule is the name of the Profile's rule that the request went by. Empty: none.
+	// Rule is the name of the rule that applied. Empty: none.
 	Rule string `json:",omitempty"`
-	// Endpoint and Fallbacks are what Decision would hold; nil if there is an Err.
+	// Endpoint and Fallbacks are as in a Decision; nil if Err is set.
 	Endpoint  *types.Endpoint   `json:"-"`
 	Fallbacks []*types.Endpoint `json:"-"`
-	// Dropped are the scorers and costs that failed and were left out.
+	// Dropped lists scorers and costs that failed and were left out.
 	Dropped []string `json:",omitempty"`
 	// Err is why there is no decision.
 	Err error `json:"-"`
 }
 
-// Candidate is one endpoint's part in an Explanation.
+// Candidate explains one endpoint.
 type Candidate struct {
 	Endpoint *types.Endpoint `json:"-"`
 	ID       string
 	Address  string
-	// FilteredBy is the filter that struck the endpoint out; it has no terms then.
+	// FilteredBy is the filter that removed the endpoint, which then has no terms.
 	FilteredBy string `json:",omitempty"`
-	// FilterDetail is what that filter saw, if it can say.
+	// FilterDetail is that filter's description of the endpoint, see Describer.
 	FilterDetail string `json:",omitempty"`
-	// Terms are one for each scorer that ran, in the order of the profile.
+	// Terms has one term for each scorer that ran, and one or more for each cost, in the order of
+	// the profile.
 	Terms []Term
-	// Total is the sum of the contributions: what the picker saw.
+	// Total is the sum of the contributions, as passed to the picker.
 	Total float64
-	// Rank is 1 for the chosen endpoint, 2 for the first fallback and so on, 0
-	// for the rest.
+	// Rank is 1 for the chosen endpoint, 2 for the first fallback and so on, and 0 for the rest.
 	Rank int
 }
 
-// Term is what one scorer, or one part of a cost, contributed to one candidate.
+// Term is the contribution of a scorer, or of a part of a cost, to one candidate.
 type Term struct {
 	Scorer string
 	Weight float64
-	// Score is what the scorer said, before clamping. It is 0 if Unknown.
+	// Score is the scorer's result before clamping, 0 if Unknown.
 	Score float64
-	// Unknown: the scorer had no opinion, and Used is the mean of the others.
+	// Unknown means that the scorer had no opinion, and Used is the mean of the others.
 	Unknown bool `json:",omitempty"`
 	// Used is the score that counted, 0..1.
 	Used float64
-	// Contribution is Weight times Used; of a part of a cost, minus its seconds.
+	// Contribution is Weight times Used, or for a part of a cost the negative of its seconds.
 	Contribution float64
-	// Cost: this is a part of a cost. Its Contribution is in seconds, and it has no
-	// Weight, Score and Used.
+	// Cost marks a part of a cost, which has no Weight, Score and Used.
 	Cost bool `json:",omitempty"`
-	// Detail is what the scorer saw, if it can say.
+	// Detail is the plugin's description of the endpoint, see Describer and CostItem.
 	Detail string `json:",omitempty"`
 }
 
@@ -71,7 +70,7 @@ func (x *Explanation) Chosen() *Candidate {
 	return nil
 }
 
-// String renders a table: one line a candidate, one column a scorer.
+// String returns a table with a line per candidate and a column per term.
 func (x *Explanation) String() string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -117,8 +116,8 @@ func (x *Explanation) String() string {
 	return b.String()
 }
 
-// The methods below are the pipeline's recorder. A nil Explanation records
-// nothing: that is the hot path.
+// The methods below record what the pipeline does. A nil Explanation, as on the hot path, records
+// nothing.
 
 func newExplanation(eps []*types.Endpoint) *Explanation {
 	x := &Explanation{Candidates: make([]Candidate, len(eps))}
@@ -134,8 +133,8 @@ func (x *Explanation) rule(name string) {
 	}
 }
 
-// of returns the candidate of ep. The pipeline keeps the order of endpoints up to
-// the picker, so the search goes on from the last hit and is linear in all.
+// of returns the candidate of ep. Since the pipeline keeps the order of endpoints up to the picker,
+// the search continues from the last hit and is linear in total.
 func (x *Explanation) of(ep *types.Endpoint, from *int) *Candidate {
 	for n := 0; n < len(x.Candidates); n++ {
 		i := (*from + n) % len(x.Candidates)
@@ -228,14 +227,14 @@ func (x *Explanation) picked(ep *types.Endpoint, rank int) {
 	}
 }
 
-// reserved tells of a fallback that was not among the candidates.
+// reserved records a fallback that was not among the candidates.
 func (x *Explanation) reserved(ep *types.Endpoint) {
 	if x != nil {
 		x.Fallbacks = append(x.Fallbacks, ep)
 	}
 }
 
-// describe asks a plugin what it saw. One that panics says nothing.
+// describe returns a plugin's description of ep, empty if it panics.
 func describe(plugin any, req *types.Request, ep *types.Endpoint) (what string) {
 	defer func() { _ = recover() }()
 	if d, ok := plugin.(Describer); ok {
@@ -244,7 +243,7 @@ func describe(plugin any, req *types.Request, ep *types.Endpoint) (what string) 
 	return ""
 }
 
-// itemize asks a Coster what its cost is made of, and reports whether it can say.
+// itemize returns the items of a Coster, and whether it has any.
 func itemize(c Coster, req *types.Request, ep *types.Endpoint) (items []CostItem, ok bool) {
 	defer func() { _ = recover() }()
 	i, can := c.(Itemizer)

@@ -7,60 +7,56 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// A Filter is a constraint: it strikes out endpoints that must not serve the
-// request. What is merely less good is for a Scorer.
+// A Filter is a constraint: it removes endpoints that must not serve the request. Preferences are
+// for a Scorer.
 //
-// keep is as long as eps and arrives all true; the filter sets to false what it
-// strikes out. If nothing is left the call ends with a *NoEndpointError that
-// names the filter. An error ends the call; return one that wraps ErrSaturated
-// to have the request shed.
+// keep is as long as eps and all true; the filter sets it to false for endpoints to remove. If none
+// is left the call ends with a *NoEndpointError that names the filter. An error ends the call;
+// return one that wraps ErrSaturated to shed the request.
 //
-// Filter is called once for each decision, from the goroutine of the caller, and
-// by many goroutines at once. It must not block, must not change eps or what it
-// points to, and must not keep eps or keep after it returned.
+// Filter is called once per decision in the caller's goroutine, and concurrently for different
+// decisions. It must not block, must not modify eps or what it points to, and must not retain eps
+// or keep.
 type Filter interface {
 	Filter(ctx context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error
 }
 
-// A Scorer is a preference: it says how good each endpoint is for the request,
-// 0 (worst) to 1 (best).
+// A Scorer is a preference: it rates how suitable each endpoint is for the request, from 0 (worst)
+// to 1 (best).
 //
-// scores is as long as eps and arrives all NaN, which means "no opinion": the
-// endpoint is then given the mean of the others for this scorer, so that an
-// endpoint of which nothing is known neither wins nor starves. Values outside
-// 0..1 are clamped. An error drops the scorer for this call and is told to
-// Hooks.PluginFailed; the decision goes on without it.
+// scores is as long as eps and all NaN, which means "no opinion": the endpoint then gets the mean of
+// the others for this scorer, so that an unknown endpoint neither wins nor starves. Values outside
+// 0..1 are clamped. An error drops the scorer for this call and is reported to Hooks.PluginFailed;
+// the decision is made without it.
 //
-// The rules of calling are those of Filter.
+// It is called under the same rules as Filter.
 type Scorer interface {
 	Score(ctx context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error
 }
 
-// A Coster says what serving the request at each endpoint would cost, in seconds:
-// the time of this request and the time that others lose by it. The sum of a
-// profile's costs is taken off the sum of its weighted scores, so a scorer beside a
-// coster has a weight that is worth so many seconds.
+// A Coster estimates the cost of serving the request at each endpoint, in seconds: the time of this
+// request and the time that others lose by it. A profile's total cost is subtracted from its weighted
+// sum of scores, so the weight of a scorer next to a coster is in seconds.
 //
-// costs is as long as eps and arrives all NaN. What is NaN or infinite when Cost
-// returns counts as the mean of the others. A cost may be negative. An error drops
-// the coster for this call and is told to Hooks.PluginFailed.
+// costs is as long as eps and all NaN. Values that are NaN or infinite afterwards count as the mean
+// of the others. Costs may be negative. An error drops the coster for this call and is reported to
+// Hooks.PluginFailed.
 //
-// The rules of calling are those of Filter.
+// It is called under the same rules as Filter.
 type Coster interface {
 	Cost(ctx context.Context, req *types.Request, eps []*types.Endpoint, costs []float64) error
 }
 
-// A Picker chooses one of the endpoints by their weighted sums and returns its
-// index. eps is not empty; scores holds no NaN. For fallbacks it is asked again
-// with the endpoints it chose before taken out, in an order that may differ from
-// before; both slices are the scheduler's. An error ends the call.
+// A Picker chooses an endpoint by their total scores and returns its index. eps is not empty, and
+// scores has no NaN. For each fallback it is called again without the endpoints it has chosen, in an
+// order that may change. An error ends the call.
 //
-// The rules of calling are those of Filter.
+// It is called under the same rules as Filter.
 type Picker interface {
 	Pick(ctx context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) (int, error)
 }
 
-// FilterFunc is a function as a Filter.
+// FilterFunc adapts a function to a Filter.
 type FilterFunc func(ctx context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error
 
 // Filter calls f.
@@ -68,7 +64,7 @@ func (f FilterFunc) Filter(ctx context.Context, req *types.Request, eps []*types
 	return f(ctx, req, eps, keep)
 }
 
-// ScorerFunc is a function as a Scorer.
+// ScorerFunc adapts a function to a Scorer.
 type ScorerFunc func(ctx context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error
 
 // Score calls f.
@@ -76,7 +72,7 @@ func (f ScorerFunc) Score(ctx context.Context, req *types.Request, eps []*types.
 	return f(ctx, req, eps, scores)
 }
 
-// CosterFunc is a function as a Coster.
+// CosterFunc adapts a function to a Coster.
 type CosterFunc func(ctx context.Context, req *types.Request, eps []*types.Endpoint, costs []float64) error
 
 // Cost calls f.
@@ -84,7 +80,7 @@ func (f CosterFunc) Cost(ctx context.Context, req *types.Request, eps []*types.E
 	return f(ctx, req, eps, costs)
 }
 
-// PickerFunc is a function as a Picker.
+// PickerFunc adapts a function to a Picker.
 type PickerFunc func(ctx context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) (int, error)
 
 // Pick calls f.
@@ -92,8 +88,8 @@ func (f PickerFunc) Pick(ctx context.Context, req *types.Request, eps []*types.E
 	return f(ctx, req, eps, scores)
 }
 
-// EachScorer makes a Scorer of a function that scores one endpoint: the short
-// form for a scorer that does not compare endpoints with each other.
+// EachScorer returns a Scorer that calls score for each endpoint, for scorers that do not compare
+// endpoints with each other.
 func EachScorer(score func(req *types.Request, ep *types.Endpoint) float64) Scorer {
 	return ScorerFunc(func(_ context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
 		for i, ep := range eps {
@@ -103,90 +99,84 @@ func EachScorer(score func(req *types.Request, ep *types.Endpoint) float64) Scor
 	})
 }
 
-// A Tracker learns where requests went. A Filter, Scorer, Coster or Picker that is also
-// a Tracker is told without further wiring; Profile.Trackers holds those that
-// are nothing else.
+// A Tracker learns where requests went. A Filter, Scorer, Coster or Picker that is also a Tracker is
+// called automatically; Profile.Trackers is for others.
 //
-// For each booked decision the calls are: Picked; FirstToken at most once;
-// Finished exactly once. After Decision.Retry there is a Finished with
-// Outcome.Retried for the endpoint that was left, and then Picked for the new
-// one. Calls of one decision come one after the other; those of different
-// decisions come at the same time. No lock is held meanwhile. A Tracker must not block.
+// For each booked decision the calls are Picked, FirstToken at most once, and Finished exactly once.
+// Decision.Retry causes Finished with Outcome.Retried for the previous endpoint and Picked for the
+// new one. Calls for one decision are sequential, those for different decisions concurrent. No lock
+// is held during calls. A Tracker must not block.
 type Tracker interface {
 	Picked(req *types.Request, ep *types.Endpoint)
 	FirstToken(req *types.Request, ep *types.Endpoint)
 	Finished(req *types.Request, ep *types.Endpoint, out types.Outcome)
 }
 
-// A Forgetter is a plugin that keeps something about endpoints, and can forget
-// it when one has gone or has restarted with empty caches. See Scheduler.Forget.
+// A Forgetter is a plugin that has state about endpoints and can forget it when one was removed or
+// restarted with empty caches. See Scheduler.Forget.
 type Forgetter interface {
 	Forget(ep *types.Endpoint)
 }
 
-// A CacheEstimator is a plugin that can say how many of the request's prompt
-// tokens an endpoint is believed to hold in its prefix cache. The scheduler asks
-// the first one it finds in the profile, for the chosen endpoint only, so that
-// the ledger counts only the tokens that must be computed. Called after the
-// plugin's Score for the same request, and before Picked.
+// A CacheEstimator is a plugin that estimates how many of the request's prompt tokens are in an
+// endpoint's prefix cache. The scheduler uses the first one in the profile, for the chosen endpoint
+// only, so that the ledger counts only tokens that must be computed. It is called after the plugin's
+// Score for the same request, and before Picked.
 type CacheEstimator interface {
 	CachedTokens(req *types.Request, ep *types.Endpoint) int
 }
 
-// An OutputEstimator is a plugin that can say how many tokens a request will
-// produce. The scheduler asks the first one it finds in the profile, in place of
-// Profile.OutputTokens; the request's MaxTokens bounds what it says.
+// An OutputEstimator is a plugin that estimates how many tokens a request will produce. The scheduler
+// uses the first one in the profile instead of Profile.OutputTokens. The request's MaxTokens bounds
+// the estimate.
 type OutputEstimator interface {
 	ExpectedOutput(req *types.Request) int
 }
 
-// An Impatient plugin knows of endpoints that may not answer. A data plane that can go on
-// to a fallback asks it when it has sent the request.
+// An Impatient plugin knows of endpoints that may not answer. A data plane that can move on to a
+// fallback asks it once the request is sent.
 type Impatient interface {
-	// Patience returns for how long to wait for a sign of life from ep before the request
-	// goes on to a fallback, if there is one. 0: for as long as it takes.
+	// Patience returns how long to wait for a response from ep before the request moves on to a
+	// fallback, if there is one. 0: no limit.
 	Patience(req *types.Request, ep *types.Endpoint) time.Duration
 }
 
-// A Screener is a Filter that as a rule keeps all endpoints, and can tell so from an Overview
-// of them: then Filter is not called. All Screeners of a profile are asked before the first
-// filter runs.
+// A Screener is a Filter that usually keeps all endpoints and can tell from an Overview of them;
+// Filter is then not called. All Screeners of a profile are called before the first filter.
 type Screener interface {
-	// Screen reports whether Filter would return no error and keep all the endpoints that o
-	// is of, and any part of them. The rules of calling are those of Filter.
+	// Screen reports whether Filter would keep all endpoints that o summarizes, or any part of
+	// them, and return no error. It is called under the same rules as Filter.
 	Screen(req *types.Request, o *Overview) bool
 }
 
-// A Ranker is a Picker that can name the best endpoints at once, by their scores alone.
+// A Ranker is a Picker that can name the best few endpoints at once, from their scores alone.
 type Ranker interface {
-	// Rank fills best with the places of what Pick would choose, and then choose of those that
-	// are left, and so on. best is no longer than scores. It returns false if it cannot tell,
-	// or if what Pick does is left to chance: then Pick is called. scores must not be changed.
+	// Rank fills best with the indices of what Pick would choose, then choose of the rest, and so
+	// on. best is no longer than scores, which must not be changed. It returns false if it cannot
+	// tell, or if Pick would draw at random; then Pick is called.
 	Rank(scores []float64, best []int) bool
 }
 
-// A Constrainer is a Filter that can say beforehand which endpoints it will keep, whatever
-// their load is: those with a label, or with an adapter. An admission control asks whether
-// there is room among these only.
+// A Constrainer is a Filter that can tell in advance which endpoints it will keep regardless of load,
+// such as those with a label or an adapter. Admission control then looks for room only among these.
 type Constrainer interface {
-	// Constraint returns which of eps the request may go to, as a function that may be
-	// asked about later readings too.
+	// Constraint returns which of eps the request may go to, as a function that also works for later
+	// readings.
 	Constraint(req *types.Request, eps []*types.Endpoint) Constraint
 }
 
-// Constraint is which endpoints a request may go to.
+// Constraint defines which endpoints a request may go to.
 type Constraint struct {
-	// Name is the same for requests that have the same endpoints.
+	// Name is equal for requests with the same endpoints.
 	Name string
-	// Match says of an endpoint whether it is one of them. Nil: all are.
+	// Match reports whether an endpoint is one of them. Nil: all are.
 	Match func(*types.Endpoint) bool
-	// Preferred says that if there is none, or none any more, all are.
+	// Preferred allows all endpoints if none matches.
 	Preferred bool
 }
 
-// An Itemizer is a Coster that can say what its cost is made of, for Explain: in
-// seconds, with what it saw in a few words. Called after the plugin's Cost for the
-// same request and candidates.
+// An Itemizer is a Coster that can break down its cost for Explain. It is called after the plugin's
+// Cost for the same request and candidates.
 type Itemizer interface {
 	Items(req *types.Request, ep *types.Endpoint) []CostItem
 }
@@ -195,12 +185,12 @@ type Itemizer interface {
 type CostItem struct {
 	Name    string
 	Seconds float64
-	Detail  string
+	Detail  string // a short description
 }
 
-// A Describer is a plugin that can say in a few words what it saw of an endpoint,
-// for Explain: "3 waiting", "96 of 128 blocks cached". Called after the plugin
-// scored or filtered, for the same request.
+// A Describer is a plugin that can describe what it saw of an endpoint in a few words, for Explain:
+// "3 waiting", "96 of 128 blocks cached". It is called after the plugin scored or filtered, for the
+// same request.
 type Describer interface {
 	Describe(req *types.Request, ep *types.Endpoint) string
 }

@@ -15,38 +15,35 @@ const (
 	MaxFallbacks        = 8
 )
 
-// Profile is a scheduling policy: which plugins, in which order, with which
-// weights. The zero Profile lacks a Picker, which is the one field required.
+// Profile is a scheduling policy: plugins, their order and their weights. Only Picker is required.
 type Profile struct {
-	// Filters run in order, each on what the one before left.
+	// Filters run in order, each on the endpoints that the previous one left.
 	Filters []Named
-	// Scorers are summed with their weights.
+	// Scorers are added up with their weights.
 	Scorers []Weighted
-	// Costs are in seconds, and are taken off the sum of the scores.
+	// Costs are in seconds, and are subtracted from the sum of scores.
 	Costs []Costed
-	// Picker chooses by the sums. Required.
+	// Picker chooses by the totals. Required.
 	Picker Picker
-	// Rules schedule some requests in another way than the fields above: the first rule
-	// whose When is true. Optional.
+	// Rules schedule some requests differently: the first rule whose When is true replaces the
+	// fields above.
 	Rules []Rule
-	// Trackers are told where requests went, besides the plugins above that are
-	// Trackers themselves.
+	// Trackers learn where requests went, in addition to the plugins above that are Trackers.
 	Trackers []Tracker
 
-	// Fallbacks is how many further endpoints a Decision names, best first, for a
-	// data plane that can retry. 0 to MaxFallbacks; default 0.
+	// Fallbacks is the number of further endpoints in a Decision, best first, for a data plane that
+	// can retry. 0 to MaxFallbacks, default 0.
 	Fallbacks int
 
-	// MetricsTTL is the age beyond which a reading is unknown. Default 5 s.
+	// MetricsTTL is the age beyond which a reading counts as unknown. Default 5s.
 	MetricsTTL time.Duration
 
-	// BookingTTL is how long a booking lives after its last sign of life (Schedule, Retry
-	// or FirstToken; after Alive it may be up to twice as long). It only matters for
-	// callers that fail to call Done. Default 30 min.
+	// BookingTTL is how long a booking lasts after the last Schedule, Retry or FirstToken; after
+	// Alive it may last twice as long. It only matters if a caller fails to call Done. Default 30m.
 	BookingTTL time.Duration
 
-	// OutputTokens is the length of output to expect of a request, for the
-	// ledger's context tokens; a request's own MaxTokens bounds it. Default 256.
+	// OutputTokens is the expected output of a request, for the context tokens in the ledger. The
+	// request's MaxTokens bounds it. Default 256.
 	OutputTokens int
 
 	Hooks Hooks
@@ -57,31 +54,29 @@ type Profile struct {
 	Now func() time.Time
 }
 
-// Named is a Filter with the name it has in errors and explanations. An empty
-// Name becomes the name of the type.
+// Named is a Filter with its name in errors and explanations. Name defaults to the name of its type.
 type Named struct {
 	Name   string
 	Filter Filter
 }
 
-// Weighted is a Scorer with its weight and the name it has in errors and
-// explanations. An empty Name becomes the name of the type.
+// Weighted is a Scorer with its weight, and its name in errors and explanations. Name defaults to the
+// name of its type.
 type Weighted struct {
 	Name   string
 	Scorer Scorer
-	// Weight multiplies the score; at least 0. Weights are not normalised. 0
-	// means that the scorer runs and is explained but does not count.
+	// Weight multiplies the score. It is at least 0 and not normalized. With 0 the scorer runs and
+	// is explained, but does not count.
 	Weight float64
 }
 
-// Costed is a Coster with the name it has in errors and explanations. An empty Name
-// becomes the name of the type.
+// Costed is a Coster with its name in errors and explanations. Name defaults to the name of its type.
 type Costed struct {
 	Name   string
 	Coster Coster
 }
 
-// withDefaults returns a copy of p that can be run, or what is wrong with it.
+// withDefaults returns p with defaults filled in, or an error.
 func (p Profile) withDefaults() (Profile, error) {
 	if p.Picker == nil {
 		return p, fmt.Errorf("scheduling: profile has no Picker")

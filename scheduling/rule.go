@@ -7,19 +7,17 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Rule schedules some of the requests of a Profile in another way. What is learned is
-// shared: the plugins of all rules hear of every decision of the Scheduler, and the
-// ledger is one.
+// Rule schedules some requests of a Profile differently. All rules share the ledger, and their
+// Trackers learn of every decision of the Scheduler.
 type Rule struct {
-	// Name is what explanations and errors call it; rules of one kind may share it.
-	// Required.
+	// Name identifies the rule in explanations and errors. It need not be unique. Required.
 	Name string
-	// When says which requests the rule is for. Required. It must be quick, must not
-	// change the request, and is called by many goroutines at once. If it panics the rule
-	// is not for the request, and Hooks.PluginFailed hears of it.
+	// When reports whether the rule applies to a request. Required. It must be quick, must not modify
+	// the request, and is called concurrently. If it panics the rule does not apply, and the panic is
+	// reported to Hooks.PluginFailed.
 	When func(*types.Request) bool
 
-	// In place of the fields of Profile of the same names.
+	// The following replace the fields of Profile of the same names.
 	Filters   []Named
 	Scorers   []Weighted
 	Costs     []Costed

@@ -15,8 +15,7 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Scheduler decides by one Profile. Make it with New. All methods may be called
-// from any goroutine.
+// Scheduler decides by one Profile. Create it with New. It is safe for concurrent use.
 type Scheduler struct {
 	profile   Profile
 	pipelines []*pipeline // of Profile.Rules, and at last that for all other requests
@@ -36,9 +35,8 @@ type Scheduler struct {
 	open bookings
 }
 
-// New checks the profile and returns a Scheduler for it. The plugins belong to
-// the Scheduler from then on as far as their Tracker methods go: wire a plugin
-// that tracks into two Schedulers only if it says that this is allowed.
+// New checks the profile and returns a Scheduler for it. A plugin that is a Tracker must not be used
+// by two Schedulers unless its documentation allows it.
 func New(p Profile) (*Scheduler, error) {
 	p, err := p.withDefaults()
 	if err != nil {
@@ -115,23 +113,22 @@ func contains[T any](list []T, v T) (found bool) {
 	return false
 }
 
-// Schedule decides which of eps serves req, and books the request there before
-// it returns. eps is not changed and not kept; its endpoints need a Load, the same one in
-// every call: it is what ledger and plugins know an endpoint by (see types.NewEndpoint).
+// Schedule decides which of eps serves req, and books the request there before it returns. eps is
+// neither modified nor retained. Each endpoint needs a Load, the same one in every call, which
+// identifies it for the ledger and for plugins (see types.NewEndpoint).
 //
-// The caller must see to it that Done is called on the Decision, whatever
-// happens. Until then req and its body belong to the Decision.
+// The caller must call Done on the Decision, whatever happens. Until then req and its body belong to
+// the Decision.
 //
-// Errors: ErrNoEndpoint if there is none or the filters left none, ErrSaturated
-// if a filter sheds the request, a *PluginError around either or any other error
-// of a filter or picker, and ctx.Err() if ctx is done already.
+// Errors are ErrNoEndpoint if eps is empty or the filters left none, ErrSaturated if a filter shed the
+// request, a *PluginError around either or any other error of a filter or picker, and ctx.Err() if
+// ctx is already done.
 func (s *Scheduler) Schedule(ctx context.Context, req *types.Request, eps []*types.Endpoint) (*Decision, error) {
 	return s.schedule(ctx, req, eps, nil)
 }
 
-// ScheduleExplained is Schedule, with the explanation of that very decision. The
-// explanation is there also when an error is returned, as far as the decision
-// came. It costs some microseconds and many allocations more.
+// ScheduleExplained is Schedule with an explanation of the decision, which with an error covers the
+// steps up to it. It takes some microseconds and many allocations more.
 func (s *Scheduler) ScheduleExplained(ctx context.Context, req *types.Request, eps []*types.Endpoint) (*Decision, *Explanation, error) {
 	ex := newExplanation(eps)
 	d, err := s.schedule(ctx, req, eps, ex)
@@ -151,11 +148,9 @@ func (s *Scheduler) schedule(ctx context.Context, req *types.Request, eps []*typ
 	return d, nil
 }
 
-// Explain returns what Schedule would decide now, and why: every term of every
-// candidate. Nothing is booked and no Tracker hears of it. With the same state
-// the next Schedule decides the same, also where it draws random numbers. If
-// Schedule would fail, the error is returned along with the explanation as far
-// as it goes.
+// Explain returns what Schedule would decide now, with every term of every candidate. It books nothing
+// and calls no Tracker. In the same state the next Schedule makes the same decision, with the same
+// random numbers. If Schedule would fail, Explain returns the error and the explanation up to it.
 func (s *Scheduler) Explain(ctx context.Context, req *types.Request, eps []*types.Endpoint) (*Explanation, error) {
 	s.begin(req, s.calls.Load()+1)
 	ex := newExplanation(eps)
@@ -454,7 +449,7 @@ func (s *Scheduler) fallBack(ctx context.Context, p *pipeline, req *types.Reques
 	}
 }
 
-// Constraint returns what the filters that are Constrainers say together: see there.
+// Constraint returns the conjunction of the constraints of all filters that are Constrainers.
 func (s *Scheduler) Constraint(req *types.Request, eps []*types.Endpoint) Constraint {
 	req.Now = s.profile.Now()
 	req.StaleBefore = req.Now.Add(-s.profile.MetricsTTL)
@@ -479,10 +474,9 @@ func (s *Scheduler) Constrains() bool {
 	return slices.ContainsFunc(s.pipelines, func(p *pipeline) bool { return len(p.limits) > 0 })
 }
 
-// Forget tells every plugin that keeps something about ep to drop it: the
-// endpoint has gone, or its server restarted with empty caches. Open decisions
-// stay booked until they are done. A director does this by itself; others call
-// ep.Load.Retire first if the endpoint has gone for good.
+// Forget makes all plugins drop their state about ep, because it was removed or its server restarted
+// with empty caches. Open decisions stay booked until they are done. A director calls it itself;
+// others call ep.Load.Retire before, if the endpoint was removed for good.
 func (s *Scheduler) Forget(ep *types.Endpoint) {
 	for _, f := range s.forgetter {
 		s.forget(f, ep)
@@ -496,9 +490,8 @@ func (s *Scheduler) Open() int {
 	return s.open.n
 }
 
-// Expire ends the bookings whose time to live is over by now. Schedule and
-// Explain do this by themselves; call it where nothing is scheduled for long but
-// ledgers are read.
+// Expire ends expired bookings. Schedule and Explain do so too; call it if ledgers are read while
+// nothing is scheduled for a long time.
 func (s *Scheduler) Expire(now time.Time) {
 	for now.UnixNano() >= s.open.next.Load() {
 		s.mu.Lock()

@@ -8,27 +8,26 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// What Hooks.Warned is told, with the field to set.
+// Errors for Hooks.Warned. They name the field to set.
 var (
-	// ErrNoPrompt: where the prompt is in the request nobody said, so that it goes to any
-	// server, whichever has its prefix cached.
+	// ErrNoPrompt: the prompt is unknown, so prefix caches cannot be taken into account.
 	ErrNoPrompt = errors.New("scheduling: Request.Prompt has no Spans: fill it in with openai.Parse, types.TextPrompt, types.TokenPrompt or types.BlockPrompt; if there is no prompt, set Spans to an empty list that is not nil")
-	// ErrNoSlots: endpoints have the same Slot, which makes decisions slower.
+	// ErrNoSlots: several endpoints have the same Slot, which makes decisions slower.
 	ErrNoSlots = errors.New("scheduling: endpoints have the same Slot: number them, or feed the scheduler from an EndpointList or a datastore")
 	// ErrNoLoad: an endpoint cannot be booked, and so not be chosen.
 	ErrNoLoad = errors.New("scheduling: each endpoint needs a Load: make it with types.NewEndpoint, or feed the scheduler from an EndpointList or a datastore")
-	// ErrAddress: endpoints without an Address, or with one that another has too.
+	// ErrAddress: an endpoint has no Address, or the same one as another.
 	ErrAddress = errors.New("scheduling: each endpoint needs an Address of its own")
 )
 
-// warnings are what was told already, each once.
+// warnings are those already reported.
 type warnings struct {
 	prompt, slots, load, address atomic.Bool
-	longest                      atomic.Int64 // list of endpoints that was looked at
+	longest                      atomic.Int64 // list of endpoints checked
 }
 
-// warn tells of what a decision lacks. Lists are looked at again only once they are twice
-// as long: in all it costs as much as one look at the longest.
+// warn reports what a decision lacks. A list is checked again only if it is more than twice as long
+// as before, so that the total cost is that of the longest list.
 func (s *Scheduler) warn(req *types.Request, eps []*types.Endpoint) {
 	if s.profile.Hooks.Warned == nil {
 		return

@@ -1,10 +1,10 @@
 package types
 
-// Attrs is a small set of values under typed keys: what plugins leave for each
-// other. The zero value is empty and ready.
+// Attrs is a small set of values under typed keys, for plugins to share data. The zero
+// value is empty and ready to use.
 //
-// The Attrs of a Request belong to the goroutine that schedules it. The Attrs
-// of an Endpoint are fixed once the endpoint is published: set them before.
+// The Attrs of a Request belong to the goroutine that schedules it. Those of an Endpoint
+// must not change once the endpoint is published.
 type Attrs struct {
 	n     int
 	first [4]attr // most requests carry one or two: no allocation
@@ -16,18 +16,17 @@ type attr struct {
 	value any
 }
 
-// Key names one value of type T in Attrs. Two keys are different even if they
-// have the same name: a plugin makes its key once and shares the variable with
-// whom it wants to share the value.
+// Key identifies a value of type T in Attrs. Keys are compared by identity, not by name:
+// create a key once and share the variable with the plugins that may use the value.
 type Key[T any] struct{ name string }
 
-// NewKey returns a new key. The name is for people only.
+// NewKey returns a new key. The name appears in output only.
 func NewKey[T any](name string) *Key[T] { return &Key[T]{name} }
 
 // String returns the name given to NewKey.
 func (k *Key[T]) String() string { return k.name }
 
-// Get returns the value of k in a, and whether there is one.
+// Get returns the value stored under k in a, and whether there is one.
 func (k *Key[T]) Get(a *Attrs) (T, bool) {
 	if e := a.find(k); e != nil {
 		return e.value.(T), true
@@ -36,8 +35,8 @@ func (k *Key[T]) Get(a *Attrs) (T, bool) {
 	return zero, false
 }
 
-// Set puts v under k in a, in place of an earlier value. It allocates unless T
-// is a pointer, and beyond four keys.
+// Set stores v under k in a, replacing any earlier value. It allocates if T is not a
+// pointer or if a already holds four keys.
 func (k *Key[T]) Set(a *Attrs, v T) {
 	if e := a.find(k); e != nil {
 		e.value = v

@@ -5,64 +5,61 @@ import (
 	"time"
 )
 
-// Endpoint is one reading of one model server address. It is immutable once
-// published: who has a newer reading publishes another value with the same ID,
-// Slot and Load. Copying an Endpoint is allowed; it is then another reading.
+// Endpoint is one reading of one model server address. It is immutable once published; to
+// update it, publish a copy with the same ID, Slot and Load.
 //
 // Feed a Scheduler from a datastore.Store or a scheduling.EndpointList, or build endpoints
 // with NewEndpoint.
 type Endpoint struct {
-	// What decisions look at in all endpoints comes first: it is in one line of the cache.
+	// Decisions scan the first fields of all endpoints: they share one cache line.
 
-	// Load is the live ledger, shared by all readings of the endpoint, and its
-	// identity. Required by Scheduler.Schedule.
+	// Load is the live ledger, shared by all readings of the endpoint, and the endpoint's
+	// identity. Scheduler.Schedule requires it.
 	Load *Load
 
-	// Models are the names that the server says it serves, base model and adapters. Nil:
-	// not known, which is not the same as none.
+	// Models are the names the server says it serves: base model and adapters. Nil means
+	// unknown, not none.
 	Models []string
 
-	// Slot is a small number that no other endpoint of the same store has, so
-	// that plugins can keep what they know of an endpoint in a slice. It is a
-	// hint, to be checked against Load: numbers are used again after an endpoint
-	// has gone, and endpoints made by hand may all have 0.
+	// Slot is a small number, unique within a store, that lets plugins keep per-endpoint data
+	// in a slice. It is only a hint, to be checked against Load: slots of endpoints that are
+	// gone are reused, and endpoints made by hand may all have 0.
 	Slot uint32
 
-	// State says whether new requests may go there. Zero: Ready.
+	// State says whether the endpoint takes new requests. Default Ready.
 	State State
 
-	// Metrics is what the server reported last.
+	// Metrics is what the server last reported.
 	Metrics Metrics
 
-	// Sent is what the ledger held when Metrics was read: what the server reported
-	// beyond it came from others. WithMetrics and a datastore set it.
+	// Sent is what the ledger held when Metrics was read: any load reported beyond it came
+	// from other clients. WithMetrics and datastore.Store set it.
 	Sent Booking
 
-	// Capacity is what is known of the server from configuration. Optional.
+	// Capacity describes the server, from configuration. Optional.
 	Capacity Capacity
 
 	ID      string // unique within its pool, for example namespace/pod-rank-0
 	Address string // host:port, IPv6 in brackets
 	Labels  map[string]string
 
-	// Attrs are values for the plugins of one's own. Set before publishing.
+	// Attrs holds values for custom plugins. Set them before publishing.
 	Attrs Attrs
 }
 
-// NewEndpoint returns a ready endpoint with a ledger of its own and no reading.
+// NewEndpoint returns a ready endpoint with a new ledger and no reading.
 //
-// Call it once for each server and keep what it returns: the Load is what an endpoint is
-// known by. Who calls it for every request, or whenever there is a new list of servers, has
-// a pool of strangers: nothing is in flight anywhere, nothing is learned, nobody is ever
-// ejected, and plugins remember each of the strangers until they are told to forget it. A
-// scheduling.EndpointList keeps endpoints by their addresses. For a newer reading use
-// WithMetrics, or copy the Endpoint and leave its Load.
+// Call it once per server and keep the result: the Load identifies the endpoint. An endpoint
+// created anew for every request, or for every list of servers, never has requests in flight,
+// learns nothing and is never ejected, and plugins remember each one until told to forget it.
+// A scheduling.EndpointList keeps endpoints by address. For a newer reading use WithMetrics,
+// or copy the Endpoint with its Load.
 func NewEndpoint(id, address string) *Endpoint {
 	return &Endpoint{ID: id, Address: address, Load: NewLoad()}
 }
 
-// WithMetrics returns a copy of e with another reading. One without UpdatedAt is of now;
-// figures that make no sense become unknown (Metrics.Sensible).
+// WithMetrics returns a copy of e with a new reading. A zero UpdatedAt is set to the current
+// time, and implausible values become unknown (see Metrics.Sensible).
 func (e *Endpoint) WithMetrics(m Metrics) *Endpoint {
 	c := *e
 	if m.UpdatedAt.IsZero() {
@@ -75,19 +72,16 @@ func (e *Endpoint) WithMetrics(m Metrics) *Endpoint {
 	return &c
 }
 
-// clockSkew is how far in the future a reading may be without being taken as of now.
+// clockSkew is how far in the future a reading's time may lie before it is replaced.
 const clockSkew = time.Second
 
-// Next returns the endpoint with a newer reading, as those who keep lists of endpoints
-// take it in at the instant now, and whether it tells of a restart. It returns nil if m is
-// older than the reading that e has. e does not change.
+// Next returns a copy of e with the reading m, received at now, and whether m shows that the
+// server restarted. It returns nil if m is older than the reading e has.
 //
-// A reading without UpdatedAt is of now, and so is one from the future, which only another
-// clock can give: more than a second after now. It is taken for newer than one that is from
-// the future itself, as it may be after the clock was set back. Figures that make no sense
-// become unknown (Metrics.Sensible). If StartedAt is unknown, the last known one stays; if
-// it moves by more than a second, the server was restarted, and what models it serves is
-// not known any more.
+// UpdatedAt becomes now if it is zero or more than a second after now. A current reading that
+// lies in the future, as after the clock was set back, counts as older. Implausible values
+// become unknown (see Metrics.Sensible). An unknown StartedAt keeps its last value; if it
+// changes by more than a second, the server restarted and Models is cleared.
 func (e *Endpoint) Next(m Metrics, now time.Time) (next *Endpoint, restarted bool) {
 	latest := now.Add(clockSkew)
 	if m.UpdatedAt.IsZero() || m.UpdatedAt.After(latest) {
@@ -114,7 +108,7 @@ type State uint8
 const (
 	// Ready endpoints take requests. The zero value.
 	Ready State = iota
-	// Draining endpoints finish what they have and get nothing new.
+	// Draining endpoints finish their requests and get no new ones.
 	Draining
 	// Unhealthy endpoints are known to fail.
 	Unhealthy
@@ -133,21 +127,21 @@ func (s State) String() string {
 	return "invalid"
 }
 
-// Metrics is what a model server reported of itself at one time. Every figure
-// may be unknown; the zero value knows nothing.
+// Metrics is what a model server reported about itself at one time. Any Gauge may be
+// unknown; in the zero value all are.
 type Metrics struct {
-	// Awake is 0 while the engine sleeps: it is there and answers, but computes nothing
-	// until somebody wakes it.
+	// Awake is 1, or 0 while the engine sleeps: the server answers, but computes nothing
+	// until it is woken.
 	Awake Gauge
 
-	UpdatedAt time.Time // when the page was read; zero: never
+	UpdatedAt time.Time // when the metrics were read; zero: never
 
 	Waiting Gauge // requests queued in the engine
 	Running Gauge // requests in the engine's batch
 	KVUsage Gauge // fraction of the KV cache in use, 0..1
 
-	// MaxAdapters is how many LoRA adapters fit at once. Unknown: the server did
-	// not report adapters, and the two lists below say nothing.
+	// MaxAdapters is how many LoRA adapters can be loaded at once. If it is unknown, the
+	// server does not report adapters and the two lists below are meaningless.
 	MaxAdapters     Gauge
 	RunningAdapters []string // adapters with requests in the batch
 	WaitingAdapters []string // adapters with requests in the queue
@@ -155,21 +149,21 @@ type Metrics struct {
 	BlockSize Gauge // tokens in a KV cache block
 	NumBlocks Gauge // KV cache blocks
 
-	// StartedAt is when the server process started, in Unix seconds. A change
-	// means that its caches are empty.
+	// StartedAt is when the server process started, in Unix seconds. A change means that its
+	// caches are empty.
 	StartedAt Gauge
 }
 
-// mostCount is more than any count that a server can have to report.
-const mostCount = 1e9
+// maxCount is above any count a server could truthfully report.
+const maxCount = 1e9
 
-// Sensible returns m without the figures that cannot be true: counts that are negative or
-// beyond a thousand million, a cache of no blocks or with nothing in a block, a KV usage
-// outside of 0..1 (a little above 1 is 1), an engine neither awake nor asleep. They become
-// unknown: a server that reports nonsense must not win by it.
+// Sensible returns m with implausible values made unknown, so that a server gains nothing by
+// reporting them: counts below 0 or above 1e9, BlockSize or NumBlocks below 1, a KVUsage
+// outside 0..1 (up to 1.05 is taken as 1), an Awake other than 0 and 1, a StartedAt below 0
+// or from 1e12.
 func (m Metrics) Sensible() Metrics {
 	for _, g := range [...]*Gauge{&m.Waiting, &m.Running, &m.MaxAdapters, &m.BlockSize, &m.NumBlocks} {
-		if v := g.Or(0); !(v >= 0 && v <= mostCount) {
+		if v := g.Or(0); !(v >= 0 && v <= maxCount) {
 			*g = Gauge{}
 		}
 	}
@@ -193,45 +187,41 @@ func (m Metrics) Sensible() Metrics {
 	return m
 }
 
-// Capacity is what configuration says of a server. Zero fields are unknown.
+// Capacity describes a server, from configuration. Zero fields are unknown.
 type Capacity struct {
 	Speed          float64 `json:"speed,omitempty"`          // relative to the other servers of the pool; 0 is taken as 1
 	MaxConcurrency int     `json:"maxConcurrency,omitempty"` // requests it can run at once
-	KVTokens       int     `json:"kvTokens,omitempty"`       // tokens that fit into its KV cache
-	CostPerHour    float64 `json:"costPerHour,omitempty"`    // in any currency, the same for the pool
+	KVTokens       int     `json:"kvTokens,omitempty"`       // tokens that fit in its KV cache
+	CostPerHour    float64 `json:"costPerHour,omitempty"`    // in any currency, the same for the whole pool
 }
 
-// Fresh reports whether e has a reading that r may use: one that is not older
-// than the metrics' time to live of the scheduler that decides.
+// Fresh reports whether e's reading is recent enough for r, that is within the scheduler's
+// Profile.MetricsTTL (see Request.StaleBefore).
 func (e *Endpoint) Fresh(r *Request) bool {
 	return !e.Metrics.UpdatedAt.Before(r.StaleBefore)
 }
 
-// Waiting returns the requests queued in the engine as r may see them: NaN if
-// never reported or too old.
+// Waiting returns the number of requests queued in the engine, or NaN if it is unknown or
+// too old for r.
 func (e *Endpoint) Waiting(r *Request) float64 { return e.fresh(r, e.Metrics.Waiting).OrNaN() }
 
-// Running returns the requests in the engine's batch as r may see them: NaN if
-// never reported or too old.
+// Running returns the number of requests in the engine's batch, or NaN if it is unknown or
+// too old for r.
 func (e *Endpoint) Running(r *Request) float64 { return e.fresh(r, e.Metrics.Running).OrNaN() }
 
-// KVUsage returns the fraction of the KV cache in use as r may see it: NaN if
-// never reported or too old.
+// KVUsage returns the fraction of the KV cache in use, or NaN if it is unknown or too old
+// for r.
 func (e *Endpoint) KVUsage(r *Request) float64 { return e.fresh(r, e.Metrics.KVUsage).OrNaN() }
 
-// MaxAdapters returns how many adapters fit as r may see it: NaN if the server
-// did not report adapters or the reading is too old. The lists of adapters are
-// valid only if this is not NaN.
+// MaxAdapters returns how many adapters can be loaded at once, or NaN if it is unknown or too
+// old for r. The lists of adapters are valid only if it is not NaN.
 func (e *Endpoint) MaxAdapters(r *Request) float64 { return e.fresh(r, e.Metrics.MaxAdapters).OrNaN() }
 
-// Asleep reports whether the engine says that it sleeps, as r may see it.
-func (e *Endpoint) Asleep(r *Request) bool {
-	awake, ok := e.Metrics.Awake.Value()
-	return ok && awake == 0 && !e.Metrics.UpdatedAt.Before(r.StaleBefore)
-}
+// Asleep reports whether the engine is known to sleep, by a reading recent enough for r.
+func (e *Endpoint) Asleep(r *Request) bool { return e.fresh(r, e.Metrics.Awake).Or(1) == 0 }
 
 func (e *Endpoint) fresh(r *Request, g Gauge) Gauge {
-	if e.Metrics.UpdatedAt.Before(r.StaleBefore) {
+	if !e.Fresh(r) {
 		return Gauge{}
 	}
 	return g

@@ -1,7 +1,6 @@
 package types
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -13,8 +12,8 @@ const kindModel = "InferenceModel"
 // MaxWeight is the largest weight of a target.
 const MaxWeight = 1_000_000
 
-// InferenceModel maps a public model name to what the servers of a pool call
-// it, with weights, and says how critical it is: the manifest of the group
+// InferenceModel maps a public model name to weighted names of models or adapters on the
+// servers of a pool, and sets its criticality. It is the manifest of the group
 // inference.networking.x-k8s.io, v1alpha2.
 type InferenceModel struct {
 	ObjectMeta
@@ -22,51 +21,49 @@ type InferenceModel struct {
 	Status ObjectStatus
 }
 
-// InferenceModelSpec is what is wanted of a model.
+// InferenceModelSpec is the desired state of an InferenceModel.
 type InferenceModelSpec struct {
-	// ModelName is the public name, 1 to 256 characters. It cannot be changed;
-	// in one pool the oldest object with a name has it.
+	// ModelName is the public name, 1 to 256 characters. It is immutable. If several objects
+	// of a pool have the same name, the oldest wins.
 	ModelName string `json:"modelName"`
-	// Criticality is optional; empty is taken as Standard.
+	// Criticality is optional. Empty is taken as Standard.
 	Criticality Criticality `json:"criticality,omitempty"`
-	// TargetModels are at most 10; none: requests go to ModelName itself.
-	// Either all have a weight or none has; then all are alike.
+	// TargetModels lists at most 10 targets. Empty: requests go to ModelName itself. Either all
+	// targets have a weight or none has, which makes them equal.
 	TargetModels []TargetModel `json:"targetModels,omitempty"`
-	// PoolRef names the pool, in the namespace of the model.
+	// PoolRef names the pool, in the model's namespace.
 	PoolRef PoolRef `json:"poolRef"`
 }
 
-// TargetModel is a model or adapter as the servers know it.
+// TargetModel names a model or adapter as the servers know it.
 type TargetModel struct {
 	Name   string `json:"name"`             // 1 to 253 characters
 	Weight *int32 `json:"weight,omitempty"` // 1 to MaxWeight
 }
 
-// PoolRef names an InferencePool of the same namespace.
+// PoolRef names an InferencePool in the same namespace.
 type PoolRef struct {
-	// Group is GroupX, GroupGA or GroupLLMD. Default: GroupX from an InferenceModel,
-	// GroupGA from an InferenceObjective or InferenceModelRewrite. Which of them makes
-	// no difference: it is the same pool.
+	// Group is GroupX, GroupGA or GroupLLMD, which all mean the same pool. Default: GroupX in
+	// an InferenceModel, GroupGA in an InferenceObjective or InferenceModelRewrite.
 	Group string `json:"group"`
 	Kind  string `json:"kind"` // default and only value: InferencePool
 	Name  string `json:"name"` // 1 to 253 characters
 }
 
-// Criticality says how much it matters that requests for a model are served.
+// Criticality says how important it is that requests for a model are served.
 type Criticality string
 
 const (
-	// Critical requests are not shed while anything can serve them.
+	// Critical requests are not shed while any server can take them.
 	Critical Criticality = "Critical"
-	// Standard requests go after the critical ones. It is not Sheddable: they
-	// wait where a sheddable request is refused.
+	// Standard requests come after critical ones. They wait where Sheddable ones are shed.
 	Standard Criticality = "Standard"
-	// Sheddable requests are refused when servers are saturated.
+	// Sheddable requests are shed when the servers are saturated.
 	Sheddable Criticality = "Sheddable"
 )
 
-// Priority returns what c means for a Request: PriorityCritical,
-// PrioritySheddable, and PriorityStandard for everything else, unset included.
+// Priority returns the corresponding Request.Priority: PriorityCritical, PrioritySheddable,
+// or PriorityStandard for anything else, including the empty string.
 func (c Criticality) Priority() int {
 	switch c {
 	case Critical:
@@ -80,17 +77,16 @@ func (c Criticality) Priority() int {
 // Kind returns "InferenceModel".
 func (*InferenceModel) Kind() string { return kindModel }
 
-// Pool returns the name of the pool that m refers to.
+// Pool returns the name of m's pool.
 func (m *InferenceModel) Pool() NamespacedName {
 	return NamespacedName{m.Namespace, m.Spec.PoolRef.Name}
 }
 
-// SetDefaults sets the namespace and, in the reference to the pool, group and
-// kind, where they are empty. Criticality has no default.
+// SetDefaults fills in the namespace and the group and kind of PoolRef. Criticality has no
+// default.
 func (m *InferenceModel) SetDefaults() {
 	m.setDefaults()
-	setDefault(&m.Spec.PoolRef.Group, GroupX)
-	setDefault(&m.Spec.PoolRef.Kind, kindPool)
+	m.Spec.PoolRef.setDefaults(GroupX)
 }
 
 // Validate checks m against the rules of the API.
@@ -118,18 +114,17 @@ func (m *InferenceModel) Validate() error {
 	return r.err()
 }
 
-// ValidateUpdate checks that old is an earlier version of m, with the same
-// modelName.
+// ValidateUpdate checks that old is an earlier version of m with the same modelName.
 func (m *InferenceModel) ValidateUpdate(old Object) error {
-	r := &validator{object: describe(kindModel, &m.ObjectMeta)}
-	if r.update(kindModel, &m.ObjectMeta, old) {
+	r := sameObject(m, old)
+	if r.err() == nil {
 		before := old.(*InferenceModel).Spec.ModelName
 		r.must(m.Spec.ModelName == before, "spec.modelName", "is immutable and must stay "+check.Show(before), m.Spec.ModelName)
 	}
 	return r.err()
 }
 
-// Clone returns a copy that shares nothing with m.
+// Clone returns a deep copy of m.
 func (m *InferenceModel) Clone() *InferenceModel {
 	c := *m
 	c.ObjectMeta = m.ObjectMeta.clone()
@@ -141,15 +136,10 @@ func (m *InferenceModel) Clone() *InferenceModel {
 	return &c
 }
 
-// MarshalJSON writes m as a manifest.
+// MarshalJSON encodes m as a manifest.
 func (m InferenceModel) MarshalJSON() ([]byte, error) {
 	return marshal(apiVersionX, kindModel, &m.ObjectMeta, m.Spec, m.Status)
 }
 
-// UnmarshalJSON reads a manifest as DecodeManifest does.
+// UnmarshalJSON decodes a manifest as DecodeManifest does.
 func (m *InferenceModel) UnmarshalJSON(data []byte) error { return unmarshalInto(m, data) }
-
-var (
-	_ Object         = (*InferenceModel)(nil)
-	_ json.Marshaler = InferenceModel{}
-)

@@ -4,50 +4,49 @@ import "slices"
 
 const kindRewrite = "InferenceModelRewrite"
 
-// InferenceModelRewrite turns the public names of models into those the servers
-// of a pool know: the manifest of the group inference.networking.x-k8s.io,
-// v1alpha2.
+// InferenceModelRewrite maps public model names to those that the servers of a pool know. It
+// is the manifest of the group inference.networking.x-k8s.io, v1alpha2.
 type InferenceModelRewrite struct {
 	ObjectMeta
 	Spec   InferenceModelRewriteSpec
 	Status ObjectStatus
 }
 
-// InferenceModelRewriteSpec holds the rules.
+// InferenceModelRewriteSpec is the desired state of an InferenceModelRewrite.
 type InferenceModelRewriteSpec struct {
 	// PoolRef names the pool, in the namespace of the rewrite.
 	PoolRef PoolRef `json:"poolRef"`
-	// Rules are tried in this order among those that match equally well.
+	// Rules holds the rules. Among those that match equally well the first one applies.
 	Rules []RewriteRule `json:"rules,omitempty"`
 }
 
-// RewriteRule says what to turn which names into.
+// RewriteRule rewrites some model names.
 type RewriteRule struct {
-	// Matches: the rule is for a request that one of them fits. None: for all.
+	// Matches are alternatives: a request must fit one of them. Empty: the rule is for all.
 	Matches []RewriteMatch `json:"matches,omitempty"`
-	// Targets: at least one. If no target has a weight, all are alike; if one
-	// has, those without get nothing.
+	// Targets has at least one target. If none has a weight, all are equal; otherwise those
+	// without one get no requests.
 	Targets []RewriteTarget `json:"targets"`
 }
 
-// RewriteMatch is what a request must have.
+// RewriteMatch is a condition on a request.
 type RewriteMatch struct {
 	Model ModelMatch `json:"model"`
 }
 
-// ModelMatch fits the model that a request names.
+// ModelMatch is a condition on the model that a request names.
 type ModelMatch struct {
 	Type  MatchType `json:"type"`  // default and only value: MatchExact
 	Value string    `json:"value"` // required
 }
 
-// MatchType is how a ModelMatch compares.
+// MatchType is how a ModelMatch compares names.
 type MatchType string
 
-// MatchExact fits the very same name.
+// MatchExact matches an equal name.
 const MatchExact MatchType = "Exact"
 
-// RewriteTarget is a name to write.
+// RewriteTarget is a name to rewrite to.
 type RewriteTarget struct {
 	ModelRewrite string `json:"modelRewrite"`     // required
 	Weight       *int32 `json:"weight,omitempty"` // 1 to MaxWeight
@@ -56,17 +55,16 @@ type RewriteTarget struct {
 // Kind returns "InferenceModelRewrite".
 func (*InferenceModelRewrite) Kind() string { return kindRewrite }
 
-// Pool returns the name of the pool that w refers to.
+// Pool returns the name of w's pool.
 func (w *InferenceModelRewrite) Pool() NamespacedName {
 	return NamespacedName{w.Namespace, w.Spec.PoolRef.Name}
 }
 
-// SetDefaults sets the namespace, in the reference to the pool group and kind,
-// and the type of each match, where they are empty.
+// SetDefaults fills in the namespace, the group and kind of PoolRef, and the type of each
+// match.
 func (w *InferenceModelRewrite) SetDefaults() {
 	w.setDefaults()
-	setDefault(&w.Spec.PoolRef.Group, GroupGA)
-	setDefault(&w.Spec.PoolRef.Kind, kindPool)
+	w.Spec.PoolRef.setDefaults(GroupGA)
 	for _, rule := range w.Spec.Rules {
 		for i := range rule.Matches {
 			setDefault(&rule.Matches[i].Model.Type, MatchExact)
@@ -94,15 +92,10 @@ func (w *InferenceModelRewrite) Validate() error {
 	return r.err()
 }
 
-// ValidateUpdate checks that old is an earlier version of w. Nothing in a
-// rewrite is immutable.
-func (w *InferenceModelRewrite) ValidateUpdate(old Object) error {
-	r := &validator{object: describe(kindRewrite, &w.ObjectMeta)}
-	r.update(kindRewrite, &w.ObjectMeta, old)
-	return r.err()
-}
+// ValidateUpdate checks that old is an earlier version of w. Nothing in it is immutable.
+func (w *InferenceModelRewrite) ValidateUpdate(old Object) error { return sameObject(w, old).err() }
 
-// Clone returns a copy that shares nothing with w.
+// Clone returns a deep copy of w.
 func (w *InferenceModelRewrite) Clone() *InferenceModelRewrite {
 	c := *w
 	c.ObjectMeta = w.ObjectMeta.clone()
@@ -119,12 +112,10 @@ func (w *InferenceModelRewrite) Clone() *InferenceModelRewrite {
 	return &c
 }
 
-// MarshalJSON writes w as a manifest.
+// MarshalJSON encodes w as a manifest.
 func (w InferenceModelRewrite) MarshalJSON() ([]byte, error) {
 	return marshal(apiVersionX, kindRewrite, &w.ObjectMeta, w.Spec, w.Status)
 }
 
-// UnmarshalJSON reads a manifest as DecodeManifest does.
+// UnmarshalJSON decodes a manifest as DecodeManifest does.
 func (w *InferenceModelRewrite) UnmarshalJSON(data []byte) error { return unmarshalInto(w, data) }
-
-var _ Object = (*InferenceModelRewrite)(nil)

@@ -8,29 +8,28 @@ import (
 
 const kindObjective = "InferenceObjective"
 
-// InferenceObjective is a priority under a name, for requests that bear that
-// name in the header x-gateway-inference-objective: the manifest of the group
-// inference.networking.x-k8s.io, v1alpha2, and of llm-d.ai, v1alpha2 and v1.
+// InferenceObjective is a named priority, which a request selects with the header
+// x-gateway-inference-objective. It is the manifest of the groups
+// inference.networking.x-k8s.io, v1alpha2, and llm-d.ai, v1alpha2 and v1.
 type InferenceObjective struct {
 	ObjectMeta
 	Spec   InferenceObjectiveSpec
 	Status ObjectStatus
 }
 
-// InferenceObjectiveSpec is what requests with an objective get.
+// InferenceObjectiveSpec is the desired state of an InferenceObjective.
 type InferenceObjectiveSpec struct {
-	// Priority orders requests, higher first; below 0 may be shed. Nil: 0.
+	// Priority orders requests, higher first; those below 0 may be shed. Nil: 0.
 	Priority *int `json:"priority,omitempty"`
-	// PoolRef, PoolRefs and PoolSelector name the pools that the objective is for, in
-	// its namespace. At least one of them is required; a pool that any of them names
-	// has the objective.
+	// PoolRef, PoolRefs and PoolSelector choose the pools that the objective is for, in its
+	// namespace. At least one is required, and a pool that any of them chooses is included.
 	PoolRef      PoolRef       `json:"poolRef,omitzero"`
 	PoolRefs     []PoolRef     `json:"poolRefs,omitempty"` // at most 64
 	PoolSelector *PoolSelector `json:"poolSelector,omitempty"`
 }
 
-// PoolSelector chooses pools by their labels: those that have all of MatchLabels and fit
-// all of MatchExpressions. With neither it chooses every pool.
+// PoolSelector chooses the pools whose labels have all of MatchLabels and satisfy all of
+// MatchExpressions. If both are empty it chooses every pool.
 type PoolSelector struct {
 	MatchLabels      map[string]string `json:"matchLabels,omitempty"`
 	MatchExpressions []LabelExpression `json:"matchExpressions,omitempty"`
@@ -40,14 +39,14 @@ type PoolSelector struct {
 type LabelExpression struct {
 	Key      string        `json:"key"`
 	Operator LabelOperator `json:"operator"`
-	// Values are at least one for LabelIn and LabelNotIn, and none otherwise.
+	// Values has at least one value for LabelIn and LabelNotIn, and none otherwise.
 	Values []string `json:"values,omitempty"`
 }
 
-// LabelOperator says what of a label is looked at.
+// LabelOperator is how a LabelExpression tests a label.
 type LabelOperator string
 
-// The operators of a LabelExpression. A label that is not there is LabelNotIn anything.
+// The operators of a LabelExpression. LabelNotIn also holds if there is no such label.
 const (
 	LabelIn           LabelOperator = "In"
 	LabelNotIn        LabelOperator = "NotIn"
@@ -55,7 +54,7 @@ const (
 	LabelDoesNotExist LabelOperator = "DoesNotExist"
 )
 
-// Matches reports whether s chooses a pool with such labels. Nil chooses none.
+// Matches reports whether s chooses a pool with the given labels. A nil s chooses none.
 func (s *PoolSelector) Matches(labels map[string]string) bool {
 	if s == nil {
 		return false
@@ -74,16 +73,16 @@ func (s *PoolSelector) Matches(labels map[string]string) bool {
 }
 
 func (e *LabelExpression) matches(labels map[string]string) bool {
-	v, there := labels[e.Key]
+	v, ok := labels[e.Key]
 	switch e.Operator {
 	case LabelIn:
-		return there && slices.Contains(e.Values, v)
+		return ok && slices.Contains(e.Values, v)
 	case LabelNotIn:
-		return !there || !slices.Contains(e.Values, v)
+		return !ok || !slices.Contains(e.Values, v)
 	case LabelExists:
-		return there
+		return ok
 	case LabelDoesNotExist:
-		return !there
+		return !ok
 	}
 	return false
 }
@@ -91,8 +90,8 @@ func (e *LabelExpression) matches(labels map[string]string) bool {
 // Kind returns "InferenceObjective".
 func (*InferenceObjective) Kind() string { return kindObjective }
 
-// Pools returns the names of the pools that o names, which need not exist. Its
-// PoolSelector may choose more.
+// Pools returns the pools that o names, which need not exist. Its PoolSelector may choose
+// more.
 func (o *InferenceObjective) Pools() []NamespacedName {
 	var pools []NamespacedName
 	for _, ref := range append([]PoolRef{o.Spec.PoolRef}, o.Spec.PoolRefs...) {
@@ -103,7 +102,7 @@ func (o *InferenceObjective) Pools() []NamespacedName {
 	return pools
 }
 
-// Selects reports whether the PoolSelector chooses a pool.
+// Selects reports whether o's PoolSelector chooses p.
 func (o *InferenceObjective) Selects(p *InferencePool) bool {
 	return p.Namespace == o.Namespace && o.Spec.PoolSelector.Matches(p.Labels)
 }
@@ -116,24 +115,23 @@ func (o *InferenceObjective) Priority() int {
 	return *o.Spec.Priority
 }
 
-// SetDefaults sets the namespace and, in the references to pools, group and
-// kind, where they are empty.
+// SetDefaults fills in the namespace and the group and kind of references to pools.
 func (o *InferenceObjective) SetDefaults() {
 	o.setDefaults()
 	if o.refersToOne() {
-		o.Spec.PoolRef.setDefaults()
+		o.Spec.PoolRef.setDefaults(GroupGA)
 	}
 	for i := range o.Spec.PoolRefs {
-		o.Spec.PoolRefs[i].setDefaults()
+		o.Spec.PoolRefs[i].setDefaults(GroupGA)
 	}
 }
 
-func (r *PoolRef) setDefaults() {
-	setDefault(&r.Group, GroupGA)
+func (r *PoolRef) setDefaults(group string) {
+	setDefault(&r.Group, group)
 	setDefault(&r.Kind, kindPool)
 }
 
-// refersToOne reports whether PoolRef is there or must be, for want of the others.
+// refersToOne reports whether PoolRef is set, or required because nothing else is.
 func (o *InferenceObjective) refersToOne() bool {
 	return o.Spec.PoolRef != PoolRef{} || len(o.Spec.PoolRefs) == 0 && o.Spec.PoolSelector == nil
 }
@@ -173,15 +171,10 @@ func (r *validator) poolSelector(path string, s *PoolSelector) {
 	}
 }
 
-// ValidateUpdate checks that old is an earlier version of o. Nothing in an
-// objective is immutable.
-func (o *InferenceObjective) ValidateUpdate(old Object) error {
-	r := &validator{object: describe(kindObjective, &o.ObjectMeta)}
-	r.update(kindObjective, &o.ObjectMeta, old)
-	return r.err()
-}
+// ValidateUpdate checks that old is an earlier version of o. Nothing in it is immutable.
+func (o *InferenceObjective) ValidateUpdate(old Object) error { return sameObject(o, old).err() }
 
-// Clone returns a copy that shares nothing with o.
+// Clone returns a deep copy of o.
 func (o *InferenceObjective) Clone() *InferenceObjective {
 	c := *o
 	c.ObjectMeta = o.ObjectMeta.clone()
@@ -198,12 +191,10 @@ func (o *InferenceObjective) Clone() *InferenceObjective {
 	return &c
 }
 
-// MarshalJSON writes o as a manifest.
+// MarshalJSON encodes o as a manifest.
 func (o InferenceObjective) MarshalJSON() ([]byte, error) {
 	return marshal(apiVersionX, kindObjective, &o.ObjectMeta, o.Spec, o.Status)
 }
 
-// UnmarshalJSON reads a manifest as DecodeManifest does.
+// UnmarshalJSON decodes a manifest as DecodeManifest does.
 func (o *InferenceObjective) UnmarshalJSON(data []byte) error { return unmarshalInto(o, data) }
-
-var _ Object = (*InferenceObjective)(nil)

@@ -7,13 +7,11 @@ import (
 
 const kindPool = "InferencePool"
 
-// DefaultPickerPort is the port of an endpoint picker that a v1alpha2 pool does
-// not name.
+// DefaultPickerPort is the port of the endpoint picker if a v1alpha2 pool does not name one.
 const DefaultPickerPort = 9002
 
-// InferencePool is a set of endpoints that serve the same base model: the
-// manifest of the group inference.networking.k8s.io, v1. The v1alpha2 form is
-// read too, and written as v1.
+// InferencePool is a set of endpoints that serve the same base model. It is the manifest of
+// the group inference.networking.k8s.io, v1; v1alpha2 is read too, and written as v1.
 type InferencePool struct {
 	ObjectMeta
 	Spec   InferencePoolSpec
@@ -24,23 +22,22 @@ type InferencePool struct {
 type InferencePoolSpec struct {
 	// Selector chooses the pods. Required.
 	Selector LabelSelector `json:"selector"`
-	// TargetPorts are 1 to 8 different ports; each pod is one endpoint at each.
+	// TargetPorts lists 1 to 8 different ports. Each pod has one endpoint per port.
 	TargetPorts []Port `json:"targetPorts"`
 	// AppProtocol is "http", the default, or "kubernetes.io/h2c".
 	AppProtocol string `json:"appProtocol,omitempty"`
-	// EndpointPickerRef names the picker that a gateway asks. It is meant for
-	// the gateway; nil if the gateway picks by itself.
+	// EndpointPickerRef tells a gateway which picker to ask. Nil: the gateway picks itself.
 	EndpointPickerRef *EndpointPickerRef `json:"endpointPickerRef,omitempty"`
 }
 
-// LabelSelector chooses by labels.
+// LabelSelector chooses objects by labels.
 type LabelSelector struct {
-	// MatchLabels are 1 to 64 labels, of which all must be there.
+	// MatchLabels has 1 to 64 labels, all of which an object must have.
 	MatchLabels map[string]string `json:"matchLabels"`
 }
 
-// Matches reports whether labels has all that s asks for. An empty selector
-// matches nothing: it was forgotten rather than meant.
+// Matches reports whether labels contains all of MatchLabels. An empty selector, most likely
+// an oversight, matches nothing.
 func (s LabelSelector) Matches(labels map[string]string) bool {
 	for key, want := range s.MatchLabels {
 		if got, ok := labels[key]; !ok || got != want {
@@ -60,15 +57,14 @@ type EndpointPickerRef struct {
 	Group string `json:"group,omitempty"`
 	Kind  string `json:"kind"` // default: Service
 	Name  string `json:"name"`
-	// Port is required if Kind is Service. From a v1alpha2 manifest that has
-	// none it is DefaultPickerPort.
+	// Port is required if Kind is Service. In a v1alpha2 manifest it defaults to
+	// DefaultPickerPort.
 	Port *Port `json:"port,omitempty"`
-	// FailureMode is what a gateway does when the picker does not answer.
-	// Default: FailClose.
+	// FailureMode is what a gateway does if the picker does not answer. Default FailClose.
 	FailureMode FailureMode `json:"failureMode"`
 }
 
-// FailureMode says what a gateway does without its endpoint picker.
+// FailureMode is what a gateway does without its endpoint picker.
 type FailureMode string
 
 const (
@@ -78,12 +74,12 @@ const (
 	FailClose FailureMode = "FailClose"
 )
 
-// InferencePoolStatus is what the gateways reported of a pool.
+// InferencePoolStatus is what gateways reported about a pool.
 type InferencePoolStatus struct {
 	Parents []ParentStatus `json:"parents,omitempty"`
 }
 
-// ParentStatus is what one gateway reported of a pool.
+// ParentStatus is what one gateway reported about a pool.
 type ParentStatus struct {
 	Conditions     []Condition `json:"conditions,omitempty"`
 	ParentRef      ParentRef   `json:"parentRef"`
@@ -101,8 +97,8 @@ type ParentRef struct {
 // Kind returns "InferencePool".
 func (*InferencePool) Kind() string { return kindPool }
 
-// SetDefaults sets the namespace, the protocol, and of the endpoint picker the
-// kind and the failure mode, where they are empty.
+// SetDefaults fills in the namespace, AppProtocol, and the kind and failure mode of
+// EndpointPickerRef.
 func (p *InferencePool) SetDefaults() {
 	p.setDefaults()
 	setDefault(&p.Spec.AppProtocol, "http")
@@ -141,27 +137,18 @@ func (p *InferencePool) Validate() error {
 	return r.err()
 }
 
-// ValidateUpdate checks that old is an earlier version of p. Nothing in a pool
-// is immutable.
-func (p *InferencePool) ValidateUpdate(old Object) error {
-	r := &validator{object: describe(kindPool, &p.ObjectMeta)}
-	r.update(kindPool, &p.ObjectMeta, old)
-	return r.err()
-}
+// ValidateUpdate checks that old is an earlier version of p. Nothing in it is immutable.
+func (p *InferencePool) ValidateUpdate(old Object) error { return sameObject(p, old).err() }
 
-// Clone returns a copy that shares nothing with p.
+// Clone returns a deep copy of p.
 func (p *InferencePool) Clone() *InferencePool {
 	c := *p
 	c.ObjectMeta = p.ObjectMeta.clone()
 	c.Spec.Selector.MatchLabels = maps.Clone(p.Spec.Selector.MatchLabels)
 	c.Spec.TargetPorts = slices.Clone(p.Spec.TargetPorts)
 	if p.Spec.EndpointPickerRef != nil {
-		ref := *p.Spec.EndpointPickerRef
-		if ref.Port != nil {
-			port := *ref.Port
-			ref.Port = &port
-		}
-		c.Spec.EndpointPickerRef = &ref
+		c.Spec.EndpointPickerRef = clonePointer(p.Spec.EndpointPickerRef)
+		c.Spec.EndpointPickerRef.Port = clonePointer(p.Spec.EndpointPickerRef.Port)
 	}
 	c.Status.Parents = slices.Clone(p.Status.Parents)
 	for i := range c.Status.Parents {
@@ -170,12 +157,10 @@ func (p *InferencePool) Clone() *InferencePool {
 	return &c
 }
 
-// MarshalJSON writes p as a manifest of v1.
+// MarshalJSON encodes p as a v1 manifest.
 func (p InferencePool) MarshalJSON() ([]byte, error) {
 	return marshal(apiVersionGA, kindPool, &p.ObjectMeta, p.Spec, p.Status)
 }
 
-// UnmarshalJSON reads a manifest as DecodeManifest does.
+// UnmarshalJSON decodes a manifest as DecodeManifest does.
 func (p *InferencePool) UnmarshalJSON(data []byte) error { return unmarshalInto(p, data) }
-
-var _ Object = (*InferencePool)(nil)

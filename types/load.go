@@ -5,55 +5,52 @@ import (
 	"time"
 )
 
-// Load is the live ledger cell of one endpoint: what this process has sent
-// there and has not yet seen finished. All readings of an endpoint share one
-// Load, so a decision is seen by the next one at once, long before the server
-// reports it.
+// Load is the live ledger of one endpoint: the requests that this process has sent there and
+// that have not finished. All readings of an endpoint share one Load, so each decision sees
+// the previous one at once, long before the server reports it.
 //
-// A Scheduler books and releases; everybody else only reads. All methods may be
-// called from any goroutine. The figures are read one by one: together
-// they may straddle a booking. A Load is also the identity of an endpoint:
-// a server that was removed and comes back gets a new one.
+// Only a Scheduler books and releases. All methods are safe for concurrent use, but values
+// read one after the other may be from before and after a booking. A Load also identifies
+// its endpoint: a server that is removed and comes back gets a new one.
 type Load struct {
 	requests   atomic.Int64
 	prefilling atomic.Int64
 	prefill    atomic.Int64
 	context    atomic.Int64
 	retired    atomic.Bool
-	out        atomic.Pointer[time.Time] // nil: it is in
-	_          [16]byte                  // one cell a cache line: neighbours are booked by other cores
+	out        atomic.Pointer[time.Time] // nil: not ejected
+	_          [16]byte                  // fills a cache line: other cores book in the neighbours
 }
 
-// NewLoad returns an empty ledger cell.
+// NewLoad returns an empty ledger.
 func NewLoad() *Load { return new(Load) }
 
 // Requests returns the number of requests in flight.
 func (l *Load) Requests() int64 { return l.requests.Load() }
 
-// Prefilling returns how many of them have had no first token yet.
+// Prefilling returns how many of them have not had their first token.
 func (l *Load) Prefilling() int64 { return l.prefilling.Load() }
 
-// PrefillTokens returns the prompt tokens owed: sent, believed not to be in the
-// server's prefix cache, and with no first token seen yet.
+// PrefillTokens returns the prompt tokens that the server still has to compute: those of the
+// requests without a first token, less what is believed to be in its prefix cache.
 func (l *Load) PrefillTokens() int64 { return l.prefill.Load() }
 
-// ContextTokens returns the tokens of context held by the requests in flight:
-// their prompts and what they were expected to produce.
+// ContextTokens returns the context tokens held by the requests in flight: their prompts and
+// their expected output.
 func (l *Load) ContextTokens() int64 { return l.context.Load() }
 
-// Retire marks the endpoint as gone for good. Who keeps endpoints calls it before
-// anybody is told; a datastore does. Requests in flight go on as before.
+// Retire marks the endpoint as removed for good. The owner of the endpoints, for example a
+// datastore.Store, calls it before it tells anyone. Requests in flight are not affected.
 func (l *Load) Retire() { l.retired.Store(true) }
 
-// Retired reports whether the endpoint has gone. A plugin that enters an endpoint
-// into a table of its own checks it under the lock of that table: a decision may
-// be booked after the plugin was told to forget the endpoint.
+// Retired reports whether the endpoint was removed. A plugin that adds an endpoint to a table
+// must check it under the table's lock: a decision may be booked after the plugin was told
+// to forget the endpoint.
 func (l *Load) Retired() bool { return l.retired.Load() }
 
-// TakeOut notes that the endpoint gets no new requests until the given instant, by what
-// its own answers say: a plugin that ejects endpoints calls it, so that whoever asks for
-// room sees the same as whoever decides. Forever stands for an end that is not known
-// yet. The zero time takes it in again.
+// TakeOut records that the endpoint is ejected until the given time; Forever if the end is
+// not known yet, the zero time to end the ejection. A plugin that ejects endpoints calls it,
+// so that admission control counts the same endpoints as the scheduler.
 func (l *Load) TakeOut(until time.Time) {
 	if until.IsZero() {
 		l.out.Store(nil)
@@ -62,7 +59,7 @@ func (l *Load) TakeOut(until time.Time) {
 	l.out.Store(&until)
 }
 
-// Out reports whether the endpoint is taken out at the given instant, and until when.
+// Out reports whether the endpoint is ejected at now, and until when.
 func (l *Load) Out(now time.Time) (until time.Time, out bool) {
 	p := l.out.Load()
 	if p == nil || !now.Before(*p) {
@@ -71,20 +68,19 @@ func (l *Load) Out(now time.Time) (until time.Time, out bool) {
 	return *p, true
 }
 
-// Forever is an instant that does not come.
+// Forever is a time that never comes.
 var Forever = time.Unix(1<<62/int64(time.Second), 0)
 
-// Booking is an amount added to a Load, to be taken off again later. The zero
-// Booking is nothing.
+// Booking is an amount added to a Load and released later.
 type Booking struct {
 	Requests      int64
-	Prefilling    int64 // of the requests, those without a first token
+	Prefilling    int64 // how many of them have no first token yet
 	PrefillTokens int64
 	ContextTokens int64
 }
 
-// Book adds b. Who calls it must see to it that the same amounts are released,
-// in whatever happens; a Scheduler does.
+// Book adds b. The caller must release the same amounts eventually, whatever happens; a
+// Scheduler does.
 func (l *Load) Book(b Booking) {
 	l.requests.Add(b.Requests)
 	l.prefilling.Add(b.Prefilling)
@@ -92,12 +88,12 @@ func (l *Load) Book(b Booking) {
 	l.context.Add(b.ContextTokens)
 }
 
-// Release takes b off.
+// Release subtracts b.
 func (l *Load) Release(b Booking) {
 	l.Book(Booking{-b.Requests, -b.Prefilling, -b.PrefillTokens, -b.ContextTokens})
 }
 
-// Held returns all that is booked now.
+// Held returns the total of what is booked.
 func (l *Load) Held() Booking {
 	return Booking{l.Requests(), l.Prefilling(), l.PrefillTokens(), l.ContextTokens()}
 }

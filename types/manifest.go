@@ -8,13 +8,12 @@ import (
 	"time"
 )
 
-// NamespacedName names an object: two objects of one kind may share a name if
-// their namespaces differ.
+// NamespacedName identifies an object among those of its kind.
 type NamespacedName struct {
 	Namespace, Name string
 }
 
-// String returns namespace/name, or the name alone if there is no namespace.
+// String returns namespace/name, or just the name if there is no namespace.
 func (n NamespacedName) String() string {
 	if n.Namespace == "" {
 		return n.Name
@@ -22,7 +21,7 @@ func (n NamespacedName) String() string {
 	return n.Namespace + "/" + n.Name
 }
 
-// IsZero reports whether n names nothing.
+// IsZero reports whether n is the zero value.
 func (n NamespacedName) IsZero() bool { return n == NamespacedName{} }
 
 // Compare orders names by namespace, then by name.
@@ -30,17 +29,17 @@ func (n NamespacedName) Compare(m NamespacedName) int {
 	return cmp.Or(cmp.Compare(n.Namespace, m.Namespace), cmp.Compare(n.Name, m.Name))
 }
 
-// DefaultNamespace is the namespace of an object that names none.
+// DefaultNamespace is the namespace of objects that do not name one.
 const DefaultNamespace = "default"
 
-// ObjectMeta is what inferpick keeps of an object's metadata. Everything else
-// in it is read over.
+// ObjectMeta is the part of an object's metadata that inferpick keeps. Other fields are
+// ignored.
 type ObjectMeta struct {
 	Name      string `json:"name"`
 	Namespace string `json:"namespace,omitempty"` // default: DefaultNamespace
 
-	// CreationTimestamp decides which of two objects that claim the same thing
-	// has it: the older. Zero: not known, as in a file that a person wrote.
+	// CreationTimestamp settles conflicts between objects: the older one wins. Zero means
+	// unknown, as in a file written by hand.
 	CreationTimestamp time.Time `json:"creationTimestamp,omitzero"`
 
 	Labels      map[string]string `json:"labels,omitempty"`
@@ -50,12 +49,11 @@ type ObjectMeta struct {
 // Key returns the object's namespace and name.
 func (m *ObjectMeta) Key() NamespacedName { return NamespacedName{m.Namespace, m.Name} }
 
-// Meta returns m, so that whoever holds an Object reaches its metadata.
+// Meta returns m. It implements Object.
 func (m *ObjectMeta) Meta() *ObjectMeta { return m }
 
-// CompareAge orders objects by the claim they have: the older first, one whose
-// age is not known after all others, and equal ages by namespace and name. It
-// is 0 only for the same name.
+// CompareAge orders objects by precedence: older ones first, those of unknown age last, and
+// those of equal age by namespace and name. It returns 0 only for equal names.
 func (m *ObjectMeta) CompareAge(n *ObjectMeta) int {
 	if a, b := m.CreationTimestamp.IsZero(), n.CreationTimestamp.IsZero(); a != b {
 		if a {
@@ -76,8 +74,8 @@ func (m *ObjectMeta) clone() ObjectMeta {
 
 func (*ObjectMeta) object() {}
 
-// Object is one of *InferencePool, *InferenceModel, *InferenceObjective and
-// *InferenceModelRewrite: a closed set, for a type switch.
+// Object is an *InferencePool, *InferenceModel, *InferenceObjective or
+// *InferenceModelRewrite. There are no others, so a type switch can be exhaustive.
 type Object interface {
 	// Kind returns the kind as in a manifest, for example "InferencePool".
 	Kind() string
@@ -85,25 +83,25 @@ type Object interface {
 	Key() NamespacedName
 	// Meta returns the object's metadata, not a copy.
 	Meta() *ObjectMeta
-	// SetDefaults fills in what the API defines a default for. DecodeManifest
-	// has done so already.
+	// SetDefaults fills in empty fields for which the API defines a default. DecodeManifest
+	// does so too.
 	SetDefaults()
-	// Validate checks the object against the rules of its API, all of them, and
-	// returns a ValidationErrors, or nil. Defaults must have been set.
+	// Validate checks all rules of the object's API. It returns nil or a ValidationErrors.
+	// Call SetDefaults before.
 	Validate() error
-	// ValidateUpdate checks that the object may take the place of old, an
-	// earlier version of it: what is immutable must not have changed.
+	// ValidateUpdate checks that the object may replace old, an earlier version of it: that
+	// no immutable field has changed.
 	ValidateUpdate(old Object) error
 
 	object()
 }
 
-// ObjectStatus is what was reported of an object other than a pool.
+// ObjectStatus is the status of objects other than pools.
 type ObjectStatus struct {
 	Conditions []Condition `json:"conditions,omitempty"`
 }
 
-// Condition is one statement about an object, in the form of Kubernetes.
+// Condition is a Kubernetes status condition.
 type Condition struct {
 	Type               string          `json:"type"`
 	Status             ConditionStatus `json:"status"`
@@ -123,23 +121,21 @@ const (
 	ConditionUnknown ConditionStatus = "Unknown"
 )
 
-// Types and reasons of conditions that the API defines for models, objectives
-// and pools.
+// Condition types and reasons that the API defines for models, objectives and pools.
 const (
 	ConditionAccepted = "Accepted"
 
 	ReasonAccepted       = "Accepted"       // True: in force
 	ReasonModelNameInUse = "ModelNameInUse" // False: an older object of the pool has the name
-	ReasonPending        = "Pending"        // Unknown: something it needs is not there
+	ReasonPending        = "Pending"        // Unknown: something it depends on is missing
 )
 
-// typeMeta says what an object is.
 type typeMeta struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 }
 
-// manifest is an object as it is written, but for the v1alpha2 form of a pool.
+// manifest is the JSON form of all objects except v1alpha2 pools.
 type manifest[Spec, Status any] struct {
 	typeMeta
 	Meta   ObjectMeta `json:"metadata" strictjson:"open"`
@@ -151,7 +147,7 @@ func marshal[Spec, Status any](apiVersion, kind string, m *ObjectMeta, spec Spec
 	return json.Marshal(manifest[Spec, Status]{typeMeta{apiVersion, kind}, *m, spec, status})
 }
 
-// unmarshalInto makes the strict reader serve json.Unmarshal too.
+// unmarshalInto implements json.Unmarshaler by DecodeManifest.
 func unmarshalInto[T any](to *T, data []byte) error {
 	obj, err := DecodeManifest(data)
 	if err != nil {

@@ -28,8 +28,8 @@ const (
 	apiVersionGA = GroupGA + "/v1"
 )
 
-// apiVersions are those that each kind is known by. Of a pool the version says which
-// form it has; the others have one form in all.
+// apiVersions are those of each kind. A pool's version tells its form; the other kinds have
+// the same form in all versions.
 var apiVersions = map[string][]string{
 	kindPool:      slices.Concat(poolVersionsV1, poolVersionsAlpha),
 	kindModel:     versionsOf(manifestVersions, GroupX, GroupLLMD, groupOld),
@@ -53,25 +53,24 @@ func versionsOf(versions []string, groups ...string) []string {
 	return out
 }
 
-// APIVersions returns the values of apiVersion by which DecodeManifest knows a kind, the
-// usual one first; none for a kind that it does not know.
+// APIVersions returns the values of apiVersion that DecodeManifest accepts for a kind, the
+// preferred one first. It returns none for an unknown kind.
 func APIVersions(kind string) []string { return slices.Clone(apiVersions[kind]) }
 
-// DecodeManifest reads the JSON of one object, by its apiVersion and kind:
-// InferencePool (v1, and v1alpha2, which becomes the form of v1), InferenceModel,
-// InferenceObjective and InferenceModelRewrite, in the versions of APIVersions.
+// DecodeManifest decodes one JSON object by its apiVersion and kind: an InferencePool (v1alpha2
+// is converted to v1), InferenceModel, InferenceObjective or InferenceModelRewrite. See
+// APIVersions.
 //
-// Names of fields are exact, an unknown or repeated one is an error, and null is the same
-// as nothing. Unknown fields in status and metadata are read over. Defaults are filled in
-// and the object is validated: every broken rule is in the error, a ValidationErrors.
+// Field names are case-sensitive, unknown and duplicate fields are errors, and null means
+// absent. Unknown fields in status and metadata are ignored. DecodeManifest fills in defaults
+// and validates the object; the error, a ValidationErrors, lists every broken rule.
 func DecodeManifest(data []byte) (Object, error) {
 	objs, err := DecodeManifests(data)
 	return one(objs, err)
 }
 
-// DecodeManifestLenient is DecodeManifest for a manifest that may have been written for
-// another version of its API: fields in spec that are not known are left out and
-// returned, in place of an error. All else that is wrong is an error as there.
+// DecodeManifestLenient is DecodeManifest for manifests that may come from another version of
+// the API: unknown fields in spec are dropped and returned instead of being errors.
 func DecodeManifestLenient(data []byte) (obj Object, unknown ValidationErrors, err error) {
 	objs, unknown, err := decodeManifests(data, true)
 	obj, err = one(objs, err)
@@ -88,10 +87,9 @@ func one(objs []Object, err error) (Object, error) {
 	return objs[0], nil
 }
 
-// DecodeManifests reads any number of objects: one after the other, white space
-// between, each an object as DecodeManifest reads it or a List (kind: List,
-// items: […]) of them. Either all of them are good or none is returned; the
-// error then joins what is wrong with each.
+// DecodeManifests decodes a sequence of JSON objects, separated by white space. Each is an
+// object as for DecodeManifest, or a List of them (kind: List, items: […]). If any of them is
+// invalid it returns none, and an error that joins those of all objects.
 func DecodeManifests(data []byte) ([]Object, error) {
 	objs, _, err := decodeManifests(data, false)
 	return objs, err
@@ -112,16 +110,16 @@ func decodeManifests(data []byte, lenient bool) ([]Object, ValidationErrors, err
 	return r.objs, r.unknown, nil
 }
 
-// manifestReader reads objects one after the other.
+// manifestReader decodes a sequence of objects.
 type manifestReader struct {
 	lenient bool
 	objs    []Object
 	errs    []error
 	unknown ValidationErrors // if lenient; otherwise such fields are errors
-	read    int              // objects so far, to name one that has no name
+	read    int              // objects so far, to identify one without a name
 }
 
-// unknownField returns what hears of unknown fields.
+// unknownField returns the callback for unknown fields.
 func (r *manifestReader) unknownField() func(*check.Error) {
 	if !r.lenient {
 		return nil
@@ -129,7 +127,7 @@ func (r *manifestReader) unknownField() func(*check.Error) {
 	return func(e *check.Error) { r.unknown = append(r.unknown, fieldError("", e)) }
 }
 
-// value takes one object, or the objects of a list.
+// value decodes an object, or the objects of a list.
 func (r *manifestReader) value(doc *strictjson.Document, listAllowed bool) {
 	var head typeMeta
 	label := "object " + strconv.Itoa(r.read)
@@ -155,8 +153,8 @@ func (r *manifestReader) value(doc *strictjson.Document, listAllowed bool) {
 	}
 }
 
-// object takes one that is no list. Reading stops at the form: a field of the wrong type
-// would break a rule as well, and would be told twice.
+// object decodes one that is not a list. It is validated only if it could be decoded: else a
+// field of the wrong type would be reported twice.
 func (r *manifestReader) object(doc *strictjson.Document, head typeMeta, label string) {
 	before := len(r.unknown)
 	obj, err := readObject(doc, head)
@@ -182,7 +180,7 @@ func (r *manifestReader) object(doc *strictjson.Document, head typeMeta, label s
 
 func (r *manifestReader) fail(errs ValidationErrors) { r.errs = append(r.errs, errs) }
 
-// located fills in the places of fields.
+// located fills in the lines and columns of fields.
 func located(doc *strictjson.Document, errs ValidationErrors) ValidationErrors {
 	for _, e := range errs {
 		if e.Line == 0 {
@@ -192,7 +190,7 @@ func located(doc *strictjson.Document, errs ValidationErrors) ValidationErrors {
 	return errs
 }
 
-// fieldErrors makes those of an object of errors of the decoder.
+// fieldErrors converts errors of the decoder to those of an object.
 func fieldErrors(object string, err error) ValidationErrors {
 	var out ValidationErrors
 	for _, e := range check.From(err) {
@@ -209,7 +207,7 @@ func fieldError(object string, e *check.Error) *FieldError {
 	return f
 }
 
-// readObject reads an object of a kind; nil if there is none such.
+// readObject decodes an object by its kind; it returns nil if that is unknown.
 func readObject(doc *strictjson.Document, head typeMeta) (Object, error) {
 	versions, ok := apiVersions[head.Kind]
 	switch {
@@ -272,7 +270,7 @@ func (s *poolSpecAlpha) v1() InferencePoolSpec {
 
 type poolStatusAlpha struct {
 	Parent []struct {
-		// An ObjectReference has group and version in one.
+		// An ObjectReference has group and version in one field.
 		ParentRef struct {
 			ParentRef
 			APIVersion string `json:"apiVersion"`

@@ -14,15 +14,15 @@ import (
 type FieldError struct {
 	Object string // kind and name, for example "InferenceModel default/chat"
 	Field  string // path, for example spec.targetModels[1].weight
-	Rule   string // what the rule asks for, for example "must be …"
-	Value  any    // what was there instead; nil: nothing
+	Rule   string // the rule, for example "must be 1 to 65535"
+	Value  any    // the offending value; nil: none
 
-	Known string // if Field is none: the names of those that may be there, with ", " between
+	Known string // for an unknown Field: the names of the known ones, separated by ", "
 
-	Line, Column int // of Field in what was decoded, from 1; 0: not known
+	Line, Column int // position of Field in the input, from 1; 0: unknown
 }
 
-// Error returns place, object, field, value, rule and the nearest name in one line.
+// Error returns place, object, field, value, rule and the nearest known name on one line.
 func (e *FieldError) Error() string {
 	c := check.Error{Package: "types", Line: e.Line, Column: e.Column}
 	if place := c.Place(); place != "" {
@@ -56,10 +56,10 @@ func (e *FieldError) problem() string {
 	return e.Rule + ", got " + check.Show(e.Value)
 }
 
-// ValidationErrors is everything that is wrong with one object.
+// ValidationErrors lists all broken rules of one object.
 type ValidationErrors []*FieldError
 
-// Error returns the errors, one a line.
+// Error returns the errors, one per line.
 func (e ValidationErrors) Error() string {
 	lines := make([]string, len(e))
 	for i, one := range e {
@@ -84,7 +84,7 @@ func describe(kind string, m *ObjectMeta) string {
 	return kind + " " + m.Key().String()
 }
 
-// validator collects what is wrong with an object.
+// validator collects the errors of one object.
 type validator struct {
 	object string
 	errs   ValidationErrors
@@ -101,7 +101,7 @@ func (r *validator) err() error {
 	return r.errs
 }
 
-// validation starts that of an object with its metadata.
+// validation returns a validator that has checked the object's metadata.
 func validation(kind string, m *ObjectMeta) *validator {
 	r := &validator{object: describe(kind, m)}
 	r.must(isSubdomain(m.Name), "metadata.name", "must be 1 to 253 lower case letters, digits, '-' and '.', as in a DNS name", m.Name)
@@ -153,40 +153,41 @@ func (r *validator) matchLabels(path string, labels map[string]string) {
 	}
 }
 
-// update checks what holds for every kind: the object is the same one.
-func (r *validator) update(kind string, m *ObjectMeta, old Object) bool {
-	if old.Kind() != kind || old.Key() != m.Key() {
-		r.fail("metadata.name", "must be that of the object to replace, "+old.Kind()+" "+old.Key().String(), m.Key().String())
-		return false
-	}
-	return true
+// sameObject returns a validator that has checked that old is an earlier version of obj.
+func sameObject(obj, old Object) *validator {
+	r := &validator{object: describe(obj.Kind(), obj.Meta())}
+	r.must(old.Kind() == obj.Kind() && old.Key() == obj.Key(), "metadata.name",
+		"must be that of the object to replace, "+old.Kind()+" "+old.Key().String(), obj.Key().String())
+	return r
 }
 
 func isLower(c byte) bool { return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' }
 
 func isAlnum(c byte) bool { return isLower(c) || 'A' <= c && c <= 'Z' }
 
-// isDNSLabel is RFC 1123: lower case letters and digits, '-' inside.
-func isDNSLabel(s string) bool { return len(s) <= 63 && isHyphenated(s) }
-
-func isHyphenated(s string) bool {
-	if s == "" || !isLower(s[0]) || !isLower(s[len(s)-1]) {
+// isName reports whether s starts and ends with a character that allowed accepts and has only
+// these and those of inner in between.
+func isName(s string, allowed func(byte) bool, inner string) bool {
+	if s == "" || !allowed(s[0]) || !allowed(s[len(s)-1]) {
 		return false
 	}
 	for i := range len(s) {
-		if !isLower(s[i]) && s[i] != '-' {
+		if !allowed(s[i]) && strings.IndexByte(inner, s[i]) < 0 {
 			return false
 		}
 	}
 	return true
 }
 
+// isDNSLabel is RFC 1123: lower case letters and digits, '-' inside.
+func isDNSLabel(s string) bool { return len(s) <= 63 && isName(s, isLower, "-") }
+
 func isSubdomain(s string) bool {
 	if len(s) > 253 {
 		return false
 	}
 	for part := range strings.SplitSeq(s, ".") {
-		if !isHyphenated(part) {
+		if !isName(part, isLower, "-") {
 			return false
 		}
 	}
@@ -205,27 +206,9 @@ func isLabelKey(s string) bool {
 
 func isLabelValue(s string) bool { return s == "" || len(s) <= 63 && isLabelName(s) }
 
-func isLabelName(s string) bool {
-	if s == "" || !isAlnum(s[0]) || !isAlnum(s[len(s)-1]) {
-		return false
-	}
-	for i := range len(s) {
-		if c := s[i]; !isAlnum(c) && c != '-' && c != '_' && c != '.' {
-			return false
-		}
-	}
-	return true
-}
+func isLabelName(s string) bool { return isName(s, isAlnum, "-_.") }
 
 // isKind is a name of a Kubernetes kind: a letter, then letters, digits and '-'.
 func isKind(s string) bool {
-	if s == "" || len(s) > 63 || !isAlnum(s[0]) || '0' <= s[0] && s[0] <= '9' || !isAlnum(s[len(s)-1]) {
-		return false
-	}
-	for i := range len(s) {
-		if !isAlnum(s[i]) && s[i] != '-' {
-			return false
-		}
-	}
-	return true
+	return len(s) <= 63 && isName(s, isAlnum, "-") && !('0' <= s[0] && s[0] <= '9')
 }

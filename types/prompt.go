@@ -2,47 +2,46 @@ package types
 
 import "encoding/binary"
 
-// Prompt is what a request asks a model to read, and how large it is.
+// Prompt is the input that a request gives to the model, and its size.
 //
-// openai.Parse fills one in for a body. A data plane that has the prompt in another form
-// uses TextPrompt, TokenPrompt or BlockPrompt. Prompts are compared as bytes: two requests
-// share a prefix only if both have it in the same form.
+// openai.Parse fills one in from a body; a data plane that has the prompt in another form
+// uses TextPrompt, TokenPrompt or BlockPrompt. Prompts are compared as bytes, so two requests
+// share a prefix only if both prompts have the same form.
 type Prompt struct {
-	// Spans lie in Data, in the order in which the model reads them (tools and
-	// instructions before messages). They hold the bytes as sent, JSON escapes included.
-	// Nil: nobody has looked for a prompt, which Hooks.Warned of a scheduler is told of.
+	// Spans are ranges of Data in the order in which the model reads them: tools and
+	// instructions before messages. The bytes are as sent, JSON escapes included. Nil means
+	// that no prompt was extracted; a scheduler reports that to Hooks.Warned.
 	Spans []Span
-	// Data is what Spans are ranges of. Nil: the request's body. See Request.PromptData.
+	// Data is what the spans index. Nil: the request's body. See Request.PromptData.
 	Data []byte
 
-	Bytes  int // total length of the spans; 0: to be summed up
-	Tokens int // estimated prompt tokens, media included; 0: to be estimated from Bytes
+	Bytes  int // total length of the spans; 0: see Estimate
+	Tokens int // estimated prompt tokens, media included; 0: see Estimate
 	Images int // image parts
 	Audio  int // audio parts
 	Other  int // parts of any other kind: files, video, unknown
 }
 
-// Span is the half-open range [Start, End) of the body, or of Prompt.Data.
+// Span is the half-open range [Start, End) of Request.PromptData.
 type Span struct {
 	Start, End int
 }
 
-// bytesPerToken is how many bytes of text are taken for a token.
+// bytesPerToken is the estimate for text.
 const bytesPerToken = 4
 
 // DefaultBlockTokens is the block size that BlockPrompt assumes: that of vLLM.
 const DefaultBlockTokens = 16
 
-// TextPrompt returns a prompt of plain text: with the chat template applied or without,
-// as long as it is the same for all requests. The number of tokens is estimated at 4 bytes
-// each; set Tokens if it is known.
+// TextPrompt returns a prompt of plain text, with or without the chat template applied, but
+// the same way for all requests. Tokens is estimated at 4 bytes each; set it if it is known.
 func TextPrompt(text string) Prompt {
 	p := promptOf([]byte(text))
 	p.Estimate()
 	return p
 }
 
-// TokenPrompt returns a prompt of token ids, as the model's tokenizer gives them.
+// TokenPrompt returns a prompt of token IDs from the model's tokenizer.
 func TokenPrompt(ids []uint32) Prompt {
 	data := make([]byte, 0, bytesPerToken*len(ids))
 	for _, id := range ids {
@@ -53,15 +52,15 @@ func TokenPrompt(ids []uint32) Prompt {
 	return p
 }
 
-// BlockPrompt returns a prompt of the hashes of its whole blocks, in order, each of
-// blockTokens tokens (0: DefaultBlockTokens). A hash may stand for its block alone or for
-// all before it too. Set Tokens if more than whole blocks are in the prompt.
+// BlockPrompt returns a prompt given by the hashes of its full blocks, in order, of
+// blockTokens tokens each (0: DefaultBlockTokens). A hash may cover its block alone or all
+// before it too. Set Tokens if the prompt ends with a partial block.
 func BlockPrompt(hashes []uint64, blockTokens int) Prompt {
 	if blockTokens <= 0 {
 		blockTokens = DefaultBlockTokens
 	}
-	// A block takes as many bytes as its text would: whoever cuts the prompt into blocks of
-	// another size, or counts what a cache holds, needs no other rule for it.
+	// A block takes as many bytes as its text would, so that cutting the prompt into blocks of
+	// another size and counting what a cache holds work as for text.
 	size := bytesPerToken * blockTokens
 	data := make([]byte, 0, size*len(hashes)+8)
 	for i, h := range hashes {
@@ -75,8 +74,8 @@ func BlockPrompt(hashes []uint64, blockTokens int) Prompt {
 	return p
 }
 
-// Estimate fills in Bytes and Tokens where they are 0: from the spans, and at 4 bytes each.
-// A scheduler does so before it decides.
+// Estimate fills in Bytes from the spans and Tokens at 4 bytes each, where they are 0. A
+// scheduler calls it before each decision.
 func (p *Prompt) Estimate() {
 	if p.Bytes == 0 {
 		for _, s := range p.Spans {
@@ -92,7 +91,7 @@ func promptOf(data []byte) Prompt {
 	return Prompt{Data: data, Spans: []Span{{0, len(data)}}, Bytes: len(data)}
 }
 
-// PromptData returns what the spans of the request's prompt are ranges of.
+// PromptData returns the bytes that the prompt's spans index: Prompt.Data, or else the body.
 func (r *Request) PromptData() []byte {
 	if r.Prompt.Data != nil {
 		return r.Prompt.Data

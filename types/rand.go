@@ -2,16 +2,13 @@ package types
 
 import "math/bits"
 
-// Rand is a small source of random numbers with one word of state: SplitMix64
-// (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA
-// 2014). It is copied by assignment, which is how a dry run draws the numbers a
-// real one would. The zero value is a valid, fixed seed. Not for secrets and not
-// for use from several goroutines.
-//
-// *Rand is a math/rand/v2.Source.
+// Rand is a random number generator with one word of state, a math/rand/v2.Source: SplitMix64
+// (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014). A copy
+// draws the same numbers, which a dry run makes use of. The zero value is a fixed seed. It is
+// not for secrets and not safe for concurrent use.
 type Rand struct{ state uint64 }
 
-// NewRand returns a source that starts from seed.
+// NewRand returns a generator that starts from seed.
 func NewRand(seed uint64) Rand { return Rand{seed} }
 
 // Uint64 returns 64 random bits.

@@ -2,71 +2,68 @@ package types
 
 import "time"
 
-// Request is what a decision may depend on. openai.Parse fills one from bytes;
-// the director adds what headers and manifests say.
+// Request is what a decision may depend on. openai.Parse fills one in from a body; a
+// director.Director adds what headers and manifests say.
 //
-// A Request belongs to one goroutine while it is scheduled, and to its Decision
-// until that is done: the body must not change before.
+// A Request belongs to one goroutine while it is scheduled, and to its Decision until that is
+// done; the body must not change before then.
 type Request struct {
-	// ID is a label for people and logs. It is never a key of anything: two
-	// requests may carry the same.
+	// ID is for people and logs. It need not be unique and is never used as a key.
 	ID string
 
 	// Model is the public name the client asked for.
 	Model string
 
-	// TargetModel is the name the server knows: the model or adapter that a
-	// manifest maps Model to. Empty: Model.
+	// TargetModel is the model or adapter as the server knows it, to which a manifest maps
+	// Model. Default Model.
 	TargetModel string
 
-	// Body is the request body, untouched. Prompt holds spans into it, or the prompt itself:
-	// see TextPrompt, TokenPrompt and BlockPrompt for requests that have no body.
+	// Body is the unmodified request body. Prompt has spans into it, or for requests without a
+	// body the prompt itself: see TextPrompt, TokenPrompt and BlockPrompt.
 	Body   []byte
 	Prompt Prompt
 
 	// Header holds the request's headers in the form of net/http.Header.
 	Header map[string][]string
 
-	// Priority orders requests: higher first; below 0 may be shed.
-	// See PriorityCritical, PriorityStandard and PrioritySheddable.
+	// Priority orders requests, higher first; those below 0 may be shed. See
+	// PriorityCritical, PriorityStandard and PrioritySheddable.
 	Priority int
-	// Admitted says that an admission control let the request in: what sheds for itself
-	// leaves it alone.
+	// Admitted is set if admission control let the request in; filters that shed then ignore it.
 	Admitted bool
-	// Reserve are endpoints that are not to be chosen, because they have no place for it now,
-	// but may be fallbacks, after all others: better a full server than none.
+	// Reserve lists endpoints that are full: they are not chosen, but may be fallbacks, after
+	// all others.
 	Reserve []*Endpoint
 
 	FairnessID string // the tenant, for fair sharing
 	SessionID  string // the conversation, for affinity
-	CacheSalt  string // the body's cache_salt: prompts of other salts share no cache
+	CacheSalt  string // the body's cache_salt: prompts with different salts share no cache
 
-	// PreviousID is the id of the answer that this request continues, or asks for again, as
-	// the server gave it, which may be the only one to know it. Empty: none. Another one with
-	// each turn, it is no SessionID. At most 1 KiB, unless openai.Limits say otherwise.
+	// PreviousID is the ID of the response that this request continues or fetches, as assigned
+	// by the server, which may be the only one to know it. Empty: none. Unlike a SessionID it
+	// changes with every turn. At most 1 KiB, unless openai.Limits say otherwise.
 	PreviousID string
 
 	SLO       SLO
 	MaxTokens int  // bound on the output, 0 if the client gave none
 	Stream    bool // the client asked for server-sent events
 
-	// Attrs is what plugins leave for each other, for the life of the request.
+	// Attrs lets plugins share data for the life of the request.
 	Attrs Attrs
 
-	// The scheduler sets these at the start of each call.
+	// The scheduler sets the following at the start of each call.
 
-	// Now is the instant of the decision, and while Trackers and hooks are told of
-	// something that happened later, of that.
+	// Now is the time of the decision or, in Trackers and hooks, of the event they are told of.
 	Now time.Time
-	// StaleBefore is the oldest instant of a reading that may be used. Zero:
-	// readings of any age, which is what a unit test of a plugin wants.
+	// StaleBefore is the oldest time of a reading that may be used. Zero: readings of any age,
+	// which suits unit tests of plugins.
 	StaleBefore time.Time
-	// Rand is the randomness of this decision. A plugin that draws from it, and
-	// from nothing else, gives the same result for the same seed.
+	// Rand is the source of randomness for this decision. A plugin that uses no other gives the
+	// same result for the same seed.
 	Rand Rand
 }
 
-// Target returns the name of the model as the server knows it.
+// Target returns the model name as the server knows it.
 func (r *Request) Target() string {
 	if r.TargetModel != "" {
 		return r.TargetModel
@@ -74,21 +71,21 @@ func (r *Request) Target() string {
 	return r.Model
 }
 
-// Priorities that the criticality of an InferenceModel stands for. An
-// InferenceObjective may have any integer.
+// Priorities that correspond to the Criticality of an InferenceModel. An InferenceObjective
+// may have any integer.
 const (
-	PriorityCritical  = 100  // never shed while anything can serve it
-	PriorityStandard  = 0    // goes after Critical; refused only when every server is far beyond saturation
-	PrioritySheddable = -100 // refused at saturation
+	PriorityCritical  = 100  // never shed while any server can take it
+	PriorityStandard  = 0    // after critical; shed only when every server is far beyond saturation
+	PrioritySheddable = -100 // shed at saturation
 )
 
-// SLO is what the client wants. A zero field means no target.
+// SLO holds latency targets. A zero field means no target.
 type SLO struct {
 	TTFT time.Duration // time to first token
 	TPOT time.Duration // time per output token after the first
 }
 
-// Usage is what a server reported that a request took. Fields that were not
+// Usage is the token usage that a server reported for a request. Fields that were not
 // reported are unknown.
 type Usage struct {
 	PromptTokens     Gauge
@@ -96,59 +93,58 @@ type Usage struct {
 	CachedTokens     Gauge // prompt tokens found in the prefix cache
 }
 
-// Outcome is how a request ended, or an attempt of it. The zero value is a success of
-// which nothing more is known.
+// Outcome is how a request, or one attempt of it, ended. The zero value is a success with no
+// further details.
 type Outcome struct {
-	// Err is why the request failed, nil if it did not. A disconnected client is
-	// no failure of the server: set Cancelled instead.
+	// Err is why the request failed, nil if it did not. If the client disconnected, set
+	// Cancelled instead.
 	Err error
-	// Status is the HTTP status the server answered with, 0 if it did not. Where a server
-	// answers 200 and then says in the body that the request was wrong or that it is too
-	// busy, it is the status that this means.
+	// Status is the HTTP status of the response, 0 if there was none. If a server answers 200
+	// and then reports in the body a bad request or that it is too busy, Status is the
+	// corresponding code.
 	Status int
-	// Unsent is set when nothing was sent to the server: what failed is not its fault.
+	// Unsent is set if nothing was sent to the server, which is then not to blame.
 	Unsent bool
-	// RetryAfter is for how long a server that is busy (see Busy) asked to be
-	// spared. 0: it did not say.
+	// RetryAfter is how long a busy server (see Busy) asked to be left alone. 0: it did not say.
 	RetryAfter time.Duration
-	// Cancelled is set when the client went away before the end.
+	// Cancelled is set if the client went away before the end.
 	Cancelled bool
-	// Retried is set when the request went on to another endpoint, and this is
-	// its end at the first one; the other fields say how it ended there.
+	// Retried is set if the request moved on to another endpoint; the Outcome then describes
+	// the attempt at the first one.
 	Retried bool
 	Usage   Usage
-	// ResponseBytes is the size of the response's body as the server sent it, as
-	// far as it came.
+	// ResponseBytes is the size of the response body received from the server.
 	ResponseBytes int64
-	// ResponseID is the id that the server gave its answer, where an API lets later
-	// requests continue it by that. Empty: none.
+	// ResponseID is the ID that the server assigned to its response, if the API lets later
+	// requests refer to it. Empty: none.
 	ResponseID string
 
-	// Tokens is how many pieces with something generated came in a stream, for answers
-	// without Usage. 0: not counted.
+	// Tokens is the number of stream events with generated content, for responses without
+	// Usage. 0: not counted.
 	Tokens int
-	// Reads is in how many pieces the body came from the first token on: where there are
-	// far fewer than tokens, somebody on the way collects them, and their times say
-	// nothing. 0: not counted.
+	// Reads is the number of pieces in which the body arrived, from the first token on. If it
+	// is much less than the number of tokens, something on the way buffers them and their times
+	// tell nothing. 0: not counted.
 	Reads int
-	// Stalled is for how long, of the time since the first token, nobody took what the
-	// server sent: a slow client, as a rule.
+	// Stalled is how long after the first token data from the server was waiting to be taken,
+	// usually by a slow client.
 	Stalled time.Duration
 
-	// Duration is the time from the decision to this end, and TTFT that to the
-	// first token, 0 if none was seen. A Decision sets both, whatever they were.
+	// Duration is the time from the decision to this end, and TTFT the time from the decision
+	// to the first token, 0 if there was none. A Decision overwrites both.
 	Duration, TTFT time.Duration
 }
 
-// Failed reports whether the request failed by no fault of the client: an error, or a
-// status of 500 or above.
+// Failed reports whether the request failed through no fault of the client: Err is set or
+// Status is at least 500.
 func (o Outcome) Failed() bool { return o.Err != nil || o.Status >= 500 }
 
-// Busy reports whether the server said that it has too much to do: a status of 429 or 503, or
-// 529, which is what servers of Anthropic's API say.
+// Busy reports whether the server said that it is overloaded: status 429, 503 or, as in
+// Anthropic's API, 529.
 func (o Outcome) Busy() bool { return o.Status == 429 || o.Status == 503 || o.Status == 529 }
 
-// Served reports whether the request was answered as it should be.
+// Served reports whether the request succeeded: not failed, refused, cancelled, retried or
+// unsent.
 func (o Outcome) Served() bool {
 	return !o.Failed() && o.Status < 400 && !o.Cancelled && !o.Retried && !o.Unsent
 }

@@ -7,44 +7,41 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Baseline is how long it takes until the first response comes from a server: the first
-// token, or the end of an answer of which none was seen. It is learned over all servers,
-// for each class of requests; what is slow is learned fast and forgotten slowly. The zero
-// value knows nothing.
+// Baseline learns the time until the first response of a server, that is the first token or the end of
+// a response without one, over all servers and for each class of requests. Slow responses are learned
+// fast and forgotten slowly. The zero value knows nothing.
 type Baseline struct {
 	classes [classes]histogram
 }
 
-// histogram is how long the requests of a class took, and who answered one of them last.
-// It halves as it fills.
+// histogram holds the response times of a class, and which servers answered last. Its counts are
+// halved when it is full.
 type histogram struct {
 	counts [buckets]uint16
 	n      int
-	latest [2]answer // of two servers, the later one in front
+	latest [2]answer // by two servers, the later one first
 }
 
-// answer is the latest request that a server answered, by when it was sent.
+// answer is the latest request that a server answered, by the time it was sent.
 type answer struct {
-	by   any // the server, by a pointer to what is kept of it
+	by   any // identifies the server
 	sent time.Time
 }
 
 const (
 	classes  = 4 + 4*4
-	buckets  = 64  // of a third of an octave each, from a millisecond to 40 minutes
-	fullAt   = 512 // times in a histogram when it halves
-	leastFor = 20  // times without which nothing is known
+	buckets  = 64  // a third of an octave each, from 1 ms to 40 minutes
+	fullAt   = 512 // samples at which a histogram is halved
+	leastFor = 20  // samples below which nothing is known
 
-	// A wait is an outlier beyond outlierFactor times the outlierQuantile. A server five
-	// times slower than the others does not make its clients wait so long more often than
-	// the others do a fifth of it.
+	// A wait is an outlier if it is longer than outlierFactor times the outlierQuantile. At a server
+	// five times slower than the others this is as rare as waits beyond the quantile at the others.
 	outlierFactor   = 5
 	outlierQuantile = 0.97
 )
 
-// Class returns the class of a request: requests of one class take about as long until
-// their first token, or, if they are not streamed, until their end. Both depend on the
-// length of the prompt, the latter on that of the output, too.
+// Class returns the class of a request, by streaming, length of the prompt and, if not streamed,
+// maximum output. Requests of one class have similar times to the first response.
 func Class(req *types.Request) int {
 	prompt := sizeOf(req.Prompt.Tokens, 1<<10, 8<<10, 64<<10)
 	if req.Stream {
@@ -57,7 +54,7 @@ func Class(req *types.Request) int {
 	return 4 + 4*prompt + output
 }
 
-// sizeOf returns how many of the three bounds n reaches.
+// sizeOf returns how many of the three ascending bounds n reaches.
 func sizeOf(n, a, b, c int) int {
 	switch {
 	case n < a:
@@ -70,7 +67,7 @@ func sizeOf(n, a, b, c int) int {
 	return 3
 }
 
-// Answered is told that a request, sent at that instant, got its first response from by.
+// Answered records the first response of a server to a request that was sent at sent.
 func (b *Baseline) Answered(class int, took time.Duration, by any, sent time.Time) {
 	h := &b.classes[class]
 	h.add(took)
@@ -86,24 +83,23 @@ func (b *Baseline) Answered(class int, took time.Duration, by any, sent time.Tim
 	}
 }
 
-// High returns what only 3 of 100 requests take longer than, and whether that is known.
+// High returns the 97th percentile, and whether it is known.
 func (b *Baseline) High(class int) (time.Duration, bool) {
 	return b.classes[class].exceededBy(1 - outlierQuantile)
 }
 
-// Median returns what half of the requests take, and whether that is known.
+// Median returns the median, and whether it is known.
 func (b *Baseline) Median(class int) (time.Duration, bool) {
 	return b.classes[class].exceededBy(1 - 0.5)
 }
 
-// outlier returns beyond what a wait is an outlier, and whether that is known.
+// outlier returns the time beyond which a wait is an outlier, and whether it is known.
 func (b *Baseline) outlier(class int) (time.Duration, bool) {
 	high, known := b.High(class)
 	return outlierFactor * high, known
 }
 
-// elsewhere reports whether a request of the class that was sent at the instant or later
-// was answered by another server than this.
+// elsewhere reports whether another server has answered a request of the class sent at since or later.
 func (b *Baseline) elsewhere(class int, by any, since time.Time) bool {
 	for _, l := range b.classes[class].latest {
 		if l.by != nil && l.by != by && !l.sent.Before(since) {
@@ -126,8 +122,8 @@ func (h *histogram) add(took time.Duration) {
 	h.n++
 }
 
-// exceededBy returns the time that this part of all take longer than, rounded up to the end
-// of a bucket, and whether there were enough of them.
+// exceededBy returns the time exceeded by the given fraction of samples, rounded up to the end of a
+// bucket, and whether there are enough samples.
 func (h *histogram) exceededBy(part float64) (time.Duration, bool) {
 	if h.n < leastFor {
 		return 0, false
@@ -140,7 +136,7 @@ func (h *histogram) exceededBy(part float64) (time.Duration, bool) {
 	return time.Duration(math.Exp2(float64(i+1)/3) * float64(time.Millisecond)), true
 }
 
-// later returns the later of two instants.
+// later returns the later of two times.
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

@@ -1,8 +1,8 @@
-// Package ejection decides when a server that fails gets no more requests, and when it gets
-// them again. It has neither lock nor clock: the plugin of that name brings both.
+// Package ejection decides when a failing server stops getting requests, and when it gets them
+// again. It has neither locks nor a clock; plugins.Ejection adds both.
 //
-// A [Server] is a machine of four states. An event that cannot happen in a state is
-// "never"; "." changes nothing.
+// A [Server] is a state machine with four states. "never" is an event that cannot happen in a
+// state; "." changes nothing.
 //
 //	              In                Suspect           Out               Trial
 //	Sent          admit             admit             flight            flight
@@ -18,11 +18,10 @@
 //	Ended         .                 .                 .                 .
 //	time is over  never             never             > Trial           never
 //
-// "Failed, row" is the last failure of a row that is long enough, and "Left, long" the
-// request with which those who left have waited for long enough together. From Served to
-// Ended are the ends of requests, which are then no longer in flight: while one is that was
-// sent since the ejection, no more are sent. A server that is busy is spared in whatever
-// state it is.
+// "Failed, row" is the failure that completes a row of Rules.Failures. "Left, long" is the abandoned
+// request with which clients have waited for Input.Patience in total. Served to Ended are ends of
+// requests, which are then no longer in flight; while a request sent since the ejection is in flight,
+// no more are sent. A busy server gets no requests for a while in any state.
 //
-// [Stalls] notices the servers that hang, by a [Baseline] of how long requests take.
+// [Stalls] detects servers that hang, by a [Baseline] of response times.
 package ejection

@@ -7,13 +7,13 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// State is what a server is to those who send requests.
+// State is the state of a server.
 type State uint8
 
 // The states of a server.
 const (
 	In      State = iota // gets requests
-	Suspect              // gets them, but failed lately, or served none to its end since it was ejected
+	Suspect              // gets requests, but failed recently or has served none completely since its ejection
 	Out                  // gets none until a time, when Trial begins
 	Trial                // gets one at a time
 	states  = iota
@@ -22,38 +22,38 @@ const (
 // Event is what happened at a server.
 type Event uint8
 
-// The events. Those from Served to Ended are the end of a request.
+// The events. Served to Ended are ends of a request.
 const (
-	Sent       Event = iota // a request was sent there
-	Began                   // the first token of one came
+	Sent       Event = iota // a request was sent
+	Began                   // the first token of a request arrived
 	Stalled                 // requests waited in vain, one after the other: see Stalls
-	Served                  // a request was served to its end
-	Failed                  // one failed
-	rowFull                 // and it was the last of the failures in a row that eject
-	Unanswered              // one got no answer
-	Left                    // nobody waited for the first token of one any more
-	leftLong                // and all who left waited long enough together
-	Busy                    // the server says that it has too much to do
-	Ended                   // one ended, which says nothing of the server
+	Served                  // a request was served completely
+	Failed                  // a request failed
+	rowFull                 // and completed a row of failures
+	Unanswered              // a request got no answer
+	Left                    // a request was abandoned before its first token
+	leftLong                // and such requests waited long enough in total
+	Busy                    // the server said that it is overloaded
+	Ended                   // a request ended in a way that says nothing about the server
 	timeOver                // the time of an ejection is over
 	events     = iota
 )
 
-// action is what a step does, apart from changing the state.
+// action is what a step does besides changing the state.
 type action uint8
 
 const (
 	never   action = iota // there is no such step
 	ignore                // nothing
-	admit                 // the time for which it was spared is over, if it is
+	admit                 // end the pause of a busy server, if it is over
 	flight                // one more request is in flight
 	count                 // one more failure in a row
-	carry                 // the row waits for a request that is served, and goes on if this one breaks off
-	excuse                // the row begins anew, but one failure is enough if this request breaks off
-	restore               // the row ends, and the ejection; good time begins
-	wait                  // add how long the request was waited for
-	spare                 // nothing is sent there for a while
-	eject                 // nothing is sent there for Base, or twice as long as the last time
+	carry                 // suspend the row until a request is served; it continues if this one breaks off
+	excuse                // restart the row, but one failure is enough if this request breaks off
+	restore               // end the row and the ejection; good time begins
+	wait                  // add the time that the request waited
+	spare                 // pause a busy server
+	eject                 // eject for Base, or twice as long as the last time
 )
 
 // step is what an event does in a state.
@@ -62,8 +62,7 @@ type step struct {
 	to State
 }
 
-// table is the machine: what each event does in each state. Each end of a request also
-// takes it out of those in flight.
+// table defines what each event does in each state. Ends of requests also reduce those in flight.
 var table = [events][states]step{
 	//            In               Suspect           Out               Trial
 	Sent:       {{admit, In}, {admit, Suspect}, {flight, Out}, {flight, Trial}},
@@ -80,41 +79,41 @@ var table = [events][states]step{
 	timeOver:   {{never, In}, {never, Suspect}, {ignore, Trial}, {never, Trial}},
 }
 
-// Rules are when a server is ejected, and for how long.
+// Rules define when a server is ejected, and for how long.
 type Rules struct {
 	Failures  int           // in a row
-	Base, Max time.Duration // the first ejection, and the longest
+	Base, Max time.Duration // durations of the first and of the longest ejection
 }
 
-// Input is an event, with what the steps need to know of it.
+// Input is an event with its parameters.
 type Input struct {
 	Event    Event
 	Now      time.Time
-	Sent     time.Time     // Served: when the request was
+	Sent     time.Time     // Served: when the request was sent
 	Begun    bool          // Failed: after its first token
-	Waited   time.Duration // Left: for how long, if it is long enough to count
-	Patience time.Duration // Left: how long all who leave have to wait together
-	Spare    time.Duration // Busy: for how long
+	Waited   time.Duration // Left: the wait, if it is long enough to count
+	Patience time.Duration // Left: the total wait that counts as a failure
+	Spare    time.Duration // Busy: duration of the pause
 }
 
-// Server is one server. The zero value is In. Its fields are to be read only.
+// Server is the state of a server. The zero value is In. Its fields are read-only.
 type Server struct {
 	Until    time.Time // Out: when Trial begins
-	Cause    string    // of the last ejection, for people
+	Cause    string    // of the last ejection
 	InFlight int       // Out and Trial: requests sent since the ejection
-	Spared   time.Time // until when, because it is busy; zero: it is not
+	Spared   time.Time // end of the pause because it is busy; zero: it is not
 
 	state     State
-	row       int           // failures
+	row       int           // consecutive failures
 	carried   int           // failures before the last first token, until a request is served
-	waited    time.Duration // Out and Trial: by all who left
-	lasted    time.Duration // the last ejection
-	doublings int           // of Base, next time
-	good      time.Time     // since when requests have been served to their end; zero: none was since the ejection
+	waited    time.Duration // Out and Trial: total wait of abandoned requests
+	lasted    time.Duration // duration of the last ejection
+	doublings int           // of Base, for the next ejection
+	good      time.Time     // when a request was first served completely since the ejection; zero: none was
 	asked     time.Time     // when it last said that it is busy
 }
 
-// State returns the state at an instant: nothing but time makes a trial of an ejection.
+// State returns the state at now: only time turns Out into Trial.
 func (s *Server) State(now time.Time) State {
 	if s.state == Out && !now.Before(s.Until) {
 		return table[timeOver][Out].to
@@ -125,10 +124,10 @@ func (s *Server) State(now time.Time) State {
 // Ejected reports whether the state is Out or Trial.
 func (s *Server) Ejected() bool { return s.state == Out || s.state == Trial }
 
-// Settled reports whether a request that is served would change nothing.
+// Settled reports whether a served request would change nothing.
 func (s *Server) Settled() bool { return s.state == In && s.Spared.IsZero() }
 
-// Barred returns until when nothing is sent there. Zero: it gets requests.
+// Barred returns until when it gets no requests; zero if it gets them now.
 func (s *Server) Barred() time.Time {
 	switch {
 	case s.Ejected() && s.InFlight > 0:
@@ -139,8 +138,8 @@ func (s *Server) Barred() time.Time {
 	return s.Spared
 }
 
-// Apply takes a step. It reports whether it ejected the server, and whether the request
-// counted against it.
+// Apply applies an input. It reports whether the server was ejected, and whether the request counts
+// against it.
 func (s *Server) Apply(r Rules, in Input) (ejected, counted bool) {
 	from, event := s.State(in.Now), s.refine(r, in)
 	if in.Event >= Served && in.Event <= Ended && s.InFlight > 0 {
@@ -158,7 +157,7 @@ func (s *Server) Apply(r Rules, in Input) (ejected, counted bool) {
 	return ejected, ejected || in.Event == Failed || in.Event == Busy
 }
 
-// refine returns the event that stands in the table for the one of in.
+// refine returns the event of in as it is in the table.
 func (s *Server) refine(r Rules, in Input) Event {
 	switch {
 	case in.Event == Failed && s.failures(in.Begun) >= r.Failures:
@@ -169,8 +168,7 @@ func (s *Server) refine(r Rules, in Input) Event {
 	return in.Event
 }
 
-// failures returns how many there have been in a row with one more, of a response that had
-// begun or not.
+// failures returns the length of the row with one more failure, of a response that had begun or not.
 func (s *Server) failures(begun bool) int {
 	if begun {
 		return s.row + s.carried + 1
@@ -217,8 +215,8 @@ func (s *Server) act(do action, r Rules, in Input) {
 	}
 }
 
-// eject begins an ejection. Each lasts twice as long as the one before; one doubling is
-// taken back for each time, as long as the last ejection, that was good.
+// eject begins an ejection. Each lasts twice as long as the previous one; one doubling is taken back
+// per period of good time as long as the last ejection.
 func (s *Server) eject(r Rules, now time.Time) {
 	if s.doublings > 0 && !s.good.IsZero() {
 		s.doublings -= int(min(max(now.Sub(s.good)/s.lasted, 0), time.Duration(s.doublings)))
@@ -238,7 +236,7 @@ func (s *Server) eject(r Rules, now time.Time) {
 	s.row, s.carried, s.InFlight, s.waited = 0, 0, 0, 0
 }
 
-// why says for people why an event ejects a server.
+// why describes why an event ejects a server.
 func (s *Server) why(from State, event Event, begun bool) string {
 	switch n := s.failures(begun); {
 	case event == Unanswered:

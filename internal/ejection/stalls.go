@@ -7,12 +7,12 @@ import (
 )
 
 const (
-	// A server stalls after stallStrikes requests, in windows of time that do not overlap,
-	// waited for an outlier of the Baseline while nobody got a response.
+	// A server stalls if stallStrikes requests, in intervals that do not overlap, waited for an
+	// outlier of the Baseline while it gave no response.
 	stallStrikes = 3
-	// No wait is an outlier that is shorter than leastSilence.
+	// leastSilence is the shortest wait that can be an outlier.
 	leastSilence = 100 * time.Millisecond
-	// Nor one of a class of which nothing is known that is shorter than unknownSilence.
+	// unknownSilence is the same for classes without a baseline.
 	unknownSilence = 30 * time.Second
 )
 
@@ -20,32 +20,32 @@ const (
 type Wait struct {
 	Sent  time.Time
 	Class int
-	// Trial says that it was sent to a server that was ejected, which is judged otherwise.
+	// Trial is set for requests to an ejected server, to which other rules apply.
 	Trial bool
-	// Counted says that it has counted against some server, which it does only once.
+	// Counted is set once the request has counted against a server.
 	Counted bool
 
 	listed list.Node[Wait]
 }
 
-// Stalls notices when a server stalls: it accepts requests and answers none.
+// Stalls detects when a server stalls: it accepts requests but answers none.
 type Stalls struct {
-	listed   list.List[Wait] // those that wait, and are no strike
+	listed   list.List[Wait] // those that wait and are not a strike
 	waiting  [classes]int32
-	response time.Time // the last one
+	response time.Time // last response
 	strikes  int       // since then
-	struck   time.Time // when the last of them was
-	left     [8]left   // since then
+	struck   time.Time // time of the last strike
+	left     [8]left   // since the last response
 	nLeft    int
 }
 
-// left is a request that nobody waited for to the end.
+// left is an abandoned request.
 type left struct {
 	class  int
 	waited time.Duration
 }
 
-// First returns the request that has waited for the longest, or nil.
+// First returns the request that has waited longest, or nil.
 func (s *Stalls) First() *Wait {
 	if s.listed.Head == nil {
 		return nil
@@ -53,7 +53,7 @@ func (s *Stalls) First() *Wait {
 	return s.listed.Head.Of
 }
 
-// Add is told that a request begins to wait.
+// Add adds a request that begins to wait.
 func (s *Stalls) Add(w *Wait) {
 	if w.Counted || w.Trial {
 		return
@@ -62,7 +62,7 @@ func (s *Stalls) Add(w *Wait) {
 	s.waiting[w.Class]++
 }
 
-// Remove is told that a request waits no more. It may be told so twice.
+// Remove removes a request that no longer waits. It may be called twice.
 func (s *Stalls) Remove(w *Wait) {
 	if w.listed.Of == nil {
 		return
@@ -71,12 +71,11 @@ func (s *Stalls) Remove(w *Wait) {
 	s.waiting[w.Class]--
 }
 
-// AnyLeft reports whether Responded has something to teach.
+// AnyLeft reports whether Responded needs the Baseline.
 func (s *Stalls) AnyLeft() bool { return s.nLeft > 0 }
 
-// Responded is told of a response. It teaches b how long those would have had to wait that
-// were left before: at a server that responds, longer than they did. b may be nil unless
-// AnyLeft.
+// Responded records a response. It adds abandoned requests to b, with twice the time that they waited:
+// since the server responds, they would have been answered, only later. b may be nil unless AnyLeft.
 func (s *Stalls) Responded(now time.Time, b *Baseline) {
 	s.response, s.strikes = now, 0
 	for _, l := range s.left[:s.nLeft] {
@@ -85,7 +84,7 @@ func (s *Stalls) Responded(now time.Time, b *Baseline) {
 	s.nLeft = 0
 }
 
-// Left is told of a request that nobody waits for any more.
+// Left records an abandoned request.
 func (s *Stalls) Left(w *Wait, now time.Time) {
 	if s.nLeft < len(s.left) {
 		s.left[s.nLeft] = left{w.Class, now.Sub(w.Sent)}
@@ -93,16 +92,16 @@ func (s *Stalls) Left(w *Wait, now time.Time) {
 	}
 }
 
-// Silent reports whether Strike has to be asked about w, without the Baseline.
+// Silent reports whether Strike must be called for w. It needs no Baseline.
 func (s *Stalls) Silent(w *Wait, now time.Time) bool {
 	return !w.Counted && !w.Trial && now.Sub(s.since(w)) > leastSilence
 }
 
-// since returns when the silence began that w can tell of.
+// since returns the start of the silence that w has experienced.
 func (s *Stalls) since(w *Wait) time.Time { return later(w.Sent, later(s.response, s.struck)) }
 
-// Strike reports whether the server stalls, of which w, that waits, is the last of
-// stallStrikes signs.
+// Strike checks whether w, which waits, is a strike, and reports whether it is the last of
+// stallStrikes, so that the server stalls.
 func (s *Stalls) Strike(w *Wait, now time.Time, b *Baseline) bool {
 	since := s.since(w)
 	silence := now.Sub(since)
@@ -113,7 +112,7 @@ func (s *Stalls) Strike(w *Wait, now time.Time, b *Baseline) bool {
 	if !known || silence <= outlier || !b.elsewhere(w.Class, s, since) {
 		return false
 	}
-	for class, n := range s.waiting { // it may be busy with a long one
+	for class, n := range s.waiting { // the server may be busy with a long one
 		if n == 0 || class == w.Class {
 			continue
 		}

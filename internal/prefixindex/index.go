@@ -7,9 +7,9 @@ import (
 	"unsafe"
 )
 
-// Index tells which endpoints hold how much of a prompt in their cache. It is
-// safe for concurrent use: questions run in parallel, changes one at a time. See
-// the package comment for how it works. Make it with New.
+// Index estimates which endpoints hold how much of a prompt in their caches. It is safe for concurrent
+// use: lookups run in parallel, changes one at a time. Create it with New. See the package comment for
+// how it works.
 type Index struct {
 	opts  Options // as completed; never changes
 	slots atomic.Int64
@@ -38,7 +38,7 @@ type Index struct {
 	keepNodes bool // do not join nodes now: somebody keeps entries in path
 }
 
-// endpoint is what the index knows of one slot.
+// endpoint is the state of one slot.
 type endpoint struct {
 	head, tail uint32  // most and least recent entry; 0: none
 	gen        uint32  // of the Endpoint that owns the slot
@@ -49,20 +49,18 @@ type endpoint struct {
 	learned    float64 // part of it believed in, in [minLearned, 1]
 }
 
-// Endpoint names an endpoint of an Index. It is a small value to be kept and
-// copied. A method called with an Endpoint that has been removed, or with the
-// zero Endpoint, does nothing and finds nothing, even when another endpoint has
-// got its slot by then: what comes late for an endpoint that has gone never counts
-// for its successor.
+// Endpoint identifies an endpoint of an Index. Methods called with the zero Endpoint or with one that
+// was removed do and find nothing, even if its slot has been reused: late calls for a removed endpoint
+// never affect its successor.
 type Endpoint struct {
 	slot, gen uint32
 }
 
-// Slot returns where Match reports on the endpoint. Slots are small numbers
-// and are used again after Remove.
+// Slot returns the endpoint's index in the result of Match. Slots are small numbers and are reused
+// after Remove.
 func (e Endpoint) Slot() int { return int(e.slot) }
 
-// New returns an empty index, or an error that names the option out of range.
+// New returns an empty index, or an error that lists all invalid options.
 func New(o Options) (*Index, error) {
 	o, err := o.complete()
 	if err != nil {
@@ -79,11 +77,10 @@ func New(o Options) (*Index, error) {
 // Options returns the options with their defaults filled in.
 func (x *Index) Options() Options { return x.opts }
 
-// Hasher returns a Hasher for the block size of the index. Seed it with what
-// separates prompts: see Seed.
+// Hasher returns a Hasher with the block size of the index. For seed see Seed.
 func (x *Index) Hasher(seed uint64) Hasher { return NewHasher(x.opts.BlockBytes, seed) }
 
-// Add enters a new endpoint, which holds nothing.
+// Add adds a new endpoint, which holds nothing.
 func (x *Index) Add() Endpoint {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -103,8 +100,7 @@ func (x *Index) Add() Endpoint {
 	return Endpoint{slot: slot, gen: ep.gen}
 }
 
-// Remove forgets an endpoint and all it holds. Its slot may be given to another
-// from then on.
+// Remove removes an endpoint. Its slot may be reused.
 func (x *Index) Remove(e Endpoint) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -117,8 +113,8 @@ func (x *Index) Remove(e Endpoint) {
 	x.vacant = append(x.vacant, e.slot)
 }
 
-// Reset forgets what an endpoint holds, for example because it has restarted.
-// Its capacity and what was learned of it stay.
+// Reset removes everything an endpoint holds, for example because it restarted, but keeps its
+// capacity.
 func (x *Index) Reset(e Endpoint) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -133,8 +129,8 @@ func (x *Index) clearLocked(slot uint32) {
 	}
 }
 
-// endpointLocked returns what is known of e, nil if it has gone. Caller must
-// hold x.mu, at least for reading.
+// endpointLocked returns the state of e, or nil if it was removed. Caller must hold x.mu, at least for
+// reading.
 func (x *Index) endpointLocked(e Endpoint) *endpoint {
 	if int(e.slot) >= len(x.eps) {
 		return nil
@@ -146,15 +142,12 @@ func (x *Index) endpointLocked(e Endpoint) *endpoint {
 	return ep
 }
 
-// Slots returns how long the out of Match has to be: one more than the largest
-// slot there has been. It never falls.
+// Slots returns the length that out needs in Match: one more than the largest slot so far.
 func (x *Index) Slots() int { return int(x.slots.Load()) }
 
-// Match sets out[slot], for every endpoint, to the number of leading blocks of
-// the prompt that the endpoint holds, and returns how many endpoints hold any.
-// All of out is written. Endpoints whose slot is beyond out are left out; size
-// it with Slots, and one added since is missed until the next call. Match
-// allocates nothing and does not count as use.
+// Match sets out[slot] to the number of leading blocks of the prompt that each endpoint holds, and
+// returns how many endpoints hold any. All of out is written. Endpoints with slots beyond out are
+// omitted; use Slots for its length. Match does not allocate and does not count as use.
 func (x *Index) Match(hashes []uint64, out []uint32) int {
 	clear(out)
 	x.mu.RLock()
@@ -174,8 +167,8 @@ func (x *Index) Match(hashes []uint64, out []uint32) int {
 		if m == len(n.run) && depth+m < len(hashes) {
 			next = x.lookup(hashes[depth+m], id)
 		}
-		// Who holds the next node holds this one. If they are as many, they are
-		// the same, and the next node has the better figure for all of them.
+		// The holders of the next node hold this one too. If there are as many, they are the
+		// same, and the next node has the larger number for all of them.
 		if next == 0 || len(x.nodes.at(next).holders) != len(n.holders) {
 			n.report(out, uint32(depth), uint32(m))
 		}
@@ -195,8 +188,7 @@ func (n *node) within(limit int) int {
 	return i
 }
 
-// report writes for each holder the depth it reaches with this node, of which m
-// blocks matched.
+// report writes the depth that each holder reaches in this node, of which m blocks matched.
 func (n *node) report(out []uint32, depth, m uint32) {
 	for i := range n.holders {
 		h := &n.holders[i]
@@ -235,26 +227,24 @@ func (x *Index) MatchOne(e Endpoint, hashes []uint64) int {
 	return depth
 }
 
-// Record enters that e now holds all blocks of the prompt, which thereby are its
-// most recently used, and returns how many it was not known to hold. What the
-// endpoint then holds beyond its capacity is dropped, least recently used
-// first, of a chain the tail first. Blocks of the prompt beyond
-// Options.MaxPromptBlocks or the capacity are ignored. When nothing is new,
-// nothing is allocated.
+// Record records that e now holds all blocks of the prompt, as its most recently used ones, and
+// returns how many of them are new there. Blocks beyond the endpoint's capacity are evicted, least
+// recently used first and the tail of a chain before its head. Blocks of the prompt beyond
+// Options.MaxPromptBlocks or the capacity are ignored. If nothing is new, nothing is allocated.
 func (x *Index) Record(e Endpoint, hashes []uint64) int {
 	_, added := x.record(e, hashes)
 	return added
 }
 
-// RecordOver is Record, and returns how many leading blocks of the prompt e was known to hold
-// before: what MatchOne would have said.
+// RecordOver is Record, but returns how many leading blocks of the prompt e held before, as MatchOne
+// does.
 func (x *Index) RecordOver(e Endpoint, hashes []uint64) int {
 	all, added := x.record(e, hashes)
 	return all - added
 }
 
-// record enters that e holds all of the prompt that it can, and returns how much that is, and
-// how much of it is new.
+// record records as many blocks of the prompt as e can hold, and returns their number and how many are
+// new.
 func (x *Index) record(e Endpoint, hashes []uint64) (all, added int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -278,9 +268,8 @@ func (x *Index) record(e Endpoint, hashes []uint64) (all, added int) {
 	return len(hashes), added
 }
 
-// step finds, or makes, the node under parent that rest goes on with, and
-// returns how many blocks of rest lie in it. It leaves the tree so that the
-// endpoint can hold exactly those blocks and touch nothing beyond.
+// step finds or creates the node under parent with which rest continues, and returns how many blocks
+// of rest are in it. Afterwards the endpoint can hold exactly those blocks and touch nothing beyond.
 func (x *Index) step(slot uint32, rest []uint64, parent uint32) (id uint32, held int) {
 	id = x.lookup(rest[0], parent)
 	if id == 0 {
@@ -299,16 +288,15 @@ func (x *Index) step(slot uint32, rest []uint64, parent uint32) (id uint32, held
 		if i, ok := n.find(slot); !ok || int(n.holders[i].held) <= m {
 			return id, m
 		}
-		// The endpoint holds more of the run, and that was not used now.
+		// The endpoint holds more of the run, which was not used now.
 	}
 	return x.split(id, m), m
 }
 
-// touchPath makes the entries of x.path, which go from the root down, the most
-// recent of the endpoint, deepest first, so that the root ends up in front. On
-// the way it joins nodes that no longer need to be apart: they had the same age
-// before this Record already. Without that condition, two prompts of which one
-// begins the other would be split and joined in turn.
+// touchPath makes the entries of x.path, which go from the root down, the endpoint's most recent ones,
+// deepest first, so that the root ends up in front. It joins nodes that need not be separate because
+// they had the same age even before this Record; without that condition, two prompts of which one is a
+// prefix of the other would be split and joined in turn.
 func (x *Index) touchPath(ep *endpoint) {
 	last := len(x.path) - 1
 	if last < 0 {
@@ -327,12 +315,10 @@ func (x *Index) touchPath(ep *endpoint) {
 	x.touch(ep, below)
 }
 
-// Truncate enters that e does not hold the prompt beyond its first keep blocks:
-// because the request never got there, or because the engine reported fewer
-// cached tokens. Whatever else e was believed to hold that begins with the
-// block after keep goes too, for it cannot be there without it. It returns how
-// many blocks were dropped. After an engine has served the prompt it holds it
-// again: call Record then.
+// Truncate records that e does not hold the prompt beyond its first keep blocks, because the request
+// never got there or the engine reported fewer cached tokens. It also drops everything else that e was
+// believed to hold below the block after keep, since an engine cannot use it. It returns the number of
+// blocks dropped. Once the engine has served the prompt, call Record.
 func (x *Index) Truncate(e Endpoint, hashes []uint64, keep int) int {
 	keep = max(keep, 0)
 	x.mu.Lock()
@@ -365,11 +351,10 @@ func (x *Index) Truncate(e Endpoint, hashes []uint64, keep int) int {
 	return before - ep.used
 }
 
-// cutLocked lets an endpoint hold only the first keep blocks of n and nothing
-// below. What it holds below is found by passing once over its list, from n's
-// entry towards the less recent, where all descendants are and each comes after
-// its parent: that is bounded by what the endpoint holds, while a node may have
-// any number of children. Caller must hold x.mu.
+// cutLocked makes an endpoint hold only the first keep blocks of n and nothing below. It finds what is
+// below in one pass over the endpoint's list, from n's entry towards less recent ones, where all
+// descendants are, each after its parent. That is bounded by what the endpoint holds, while a node may
+// have any number of children. Caller must hold x.mu.
 func (x *Index) cutLocked(slot uint32, h holder, n *node, keep uint32) {
 	if n.children == 0 || int(h.held) < len(n.run) {
 		x.drop(slot, h.entry, keep)
@@ -409,7 +394,7 @@ func (x *Index) bytes() int64 {
 		int64(cap(x.vacant)+cap(x.path))*4
 }
 
-// Stats is a reading of an Index.
+// Stats describes the size of an Index.
 type Stats struct {
 	Bytes     int64  // memory, with all overheads
 	MaxBytes  int64  // its bound
@@ -422,7 +407,7 @@ type Stats struct {
 	Evicted   uint64 // blocks dropped for want of capacity or memory, since New
 }
 
-// Stats returns the present counts.
+// Stats returns the current counts.
 func (x *Index) Stats() Stats {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -435,8 +420,7 @@ func (x *Index) Stats() Stats {
 	}
 }
 
-// Usage returns how many blocks e is believed to hold and how many it may.
-// Both are 0 for an endpoint that has been removed.
+// Usage returns how many blocks e is believed to hold, and its capacity. Both are 0 if e was removed.
 func (x *Index) Usage(e Endpoint) (held, capacity int) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()

@@ -518,15 +518,15 @@ func TestNewRefusesOptions(t *testing.T) {
 		o    prefixindex.Options
 		want string
 	}{
-		{prefixindex.Options{BlockBytes: 100}, "block size 100"},
-		{prefixindex.Options{BlockBytes: -64}, "block size -64"},
-		{prefixindex.Options{BlockBytes: 1 << 17}, "block size 131072"},
-		{prefixindex.Options{MaxBytes: 1000}, "MaxBytes 1000"},
-		{prefixindex.Options{MaxBytes: -1}, "MaxBytes -1"},
-		{prefixindex.Options{DefaultCapacity: -5}, "DefaultCapacity -5"},
-		{prefixindex.Options{MaxPromptBlocks: -5}, "MaxPromptBlocks -5"},
-		{prefixindex.Options{BytesPerToken: -0.5}, "BytesPerToken -0.5"},
-		{prefixindex.Options{BytesPerToken: math.NaN()}, "BytesPerToken NaN"},
+		{prefixindex.Options{BlockBytes: 100}, "blockBytes is 100, want a multiple of 64 from 64 to 65536, or 0 for the default 256"},
+		{prefixindex.Options{BlockBytes: -64}, "blockBytes is -64"},
+		{prefixindex.Options{BlockBytes: 1 << 17}, "blockBytes is 131072"},
+		{prefixindex.Options{MaxBytes: 1000}, "maxBytes is 1000, want at least 1048576"},
+		{prefixindex.Options{MaxBytes: -1}, "maxBytes is -1"},
+		{prefixindex.Options{DefaultCapacity: -5}, "capacityBlocks is -5, want 1 to 1073741824, or 0 for the default 7812"},
+		{prefixindex.Options{MaxPromptBlocks: -5}, "maxPromptBlocks is -5"},
+		{prefixindex.Options{BytesPerToken: -0.5}, "bytesPerToken is -0.5"},
+		{prefixindex.Options{BytesPerToken: math.NaN()}, "bytesPerToken is NaN"},
 	} {
 		if _, err := prefixindex.New(tt.o); err == nil || !strings.HasPrefix(err.Error(), "prefixindex: "+tt.want) {
 			t.Errorf("New(%+v) = %v, want %q", tt.o, err, tt.want)

@@ -1,8 +1,8 @@
 package prefixindex
 
-// entry says that an endpoint holds the beginning of a node's run, and when it
-// was used last. The entries of an endpoint form a doubly linked list, most
-// recent first. All blocks an entry stands for were used at the same tick.
+// entry records that an endpoint holds the beginning of a node's run, and when it was last used. The
+// entries of an endpoint form a doubly linked list, most recent first. All blocks of an entry were used
+// at the same tick.
 type entry struct {
 	tick uint64 // of the Record that used it last
 	node uint32
@@ -66,9 +66,8 @@ func (x *Index) shrinkLocked(slot uint32, limit int) {
 	}
 }
 
-// dropTail drops up to limit blocks of the endpoint's least recent entry and
-// returns how many. That entry is a leaf as far as the endpoint is concerned,
-// because what lies above it is always more recent, so no chain loses its head
+// dropTail drops up to limit blocks of the endpoint's least recent entry and returns how many. For the
+// endpoint that entry is a leaf, since everything above it is more recent; so no chain loses its head
 // before its tail.
 func (x *Index) dropTail(slot uint32, limit int) int {
 	id := x.eps[slot].tail
@@ -80,8 +79,8 @@ func (x *Index) dropTail(slot uint32, limit int) int {
 	return k
 }
 
-// enforceBytesLocked drops what was used least recently on any endpoint, entry
-// by entry, until the index is within its memory. Caller must hold x.mu.
+// enforceBytesLocked evicts the least recently used entries of all endpoints until the index is within
+// its memory bound. Caller must hold x.mu.
 func (x *Index) enforceBytesLocked() {
 	for x.bytes() > x.opts.MaxBytes {
 		slot, ok := x.stalestLocked()
@@ -92,10 +91,9 @@ func (x *Index) enforceBytesLocked() {
 	}
 }
 
-// stalest is a heap of the endpoints by the tick of their least recent entry.
-// The ticks in it are lower bounds, put right only when they come to the top:
-// the least recent entry of an endpoint only ever gets more recent, and the
-// common Record then has nothing to do here.
+// stalest is a heap of endpoints by the tick of their least recent entry. Its ticks are lower bounds,
+// corrected only at the top: the least recent entry of an endpoint only becomes more recent, so that
+// most calls of Record have nothing to do here.
 type stalest struct {
 	heap []staleItem
 }
@@ -124,7 +122,7 @@ func (s *stalest) pop() {
 	s.sink()
 }
 
-// sink puts the top where it belongs.
+// sink moves the top down to its place.
 func (s *stalest) sink() {
 	for i := 0; ; {
 		c := 2*i + 1
@@ -142,8 +140,7 @@ func (s *stalest) sink() {
 	}
 }
 
-// stalestLocked returns the endpoint that has the least recent entry of all.
-// Caller must hold x.mu.
+// stalestLocked returns the endpoint with the least recent entry of all. Caller must hold x.mu.
 func (x *Index) stalestLocked() (slot uint32, ok bool) {
 	for len(x.stale.heap) > 0 {
 		top := &x.stale.heap[0]

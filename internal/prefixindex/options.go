@@ -1,6 +1,10 @@
 package prefixindex
 
-import "fmt"
+import (
+	"cmp"
+
+	"github.com/inferpick/inferpick/internal/check"
+)
 
 const (
 	defaultMaxBytes        = 256 << 20
@@ -12,70 +16,54 @@ const (
 	unknownCacheTokens = 500_000
 )
 
-// Options says how an Index cuts prompts and how much it may keep. The zero
-// value works.
+// Options configure an Index. The zero value works.
 type Options struct {
-	// BlockBytes is the size of a block of prompt, a multiple of 64 from 64 to
-	// 65,536. Zero: 256, about 64 tokens of English. Smaller blocks see shorter
-	// matches and cost more memory.
+	// BlockBytes is the size of a block of prompt, a multiple of 64 from 64 to 65,536. Smaller
+	// blocks find shorter matches and use more memory. Default 256, about 64 tokens of English.
 	BlockBytes int
 
-	// MaxBytes bounds the memory of the whole index; beyond it, what was used
-	// least recently on any endpoint goes first. At least 1 MiB. Zero: 256 MiB.
+	// MaxBytes bounds the memory of the whole index; beyond it the least recently used entries of any
+	// endpoint are evicted. At least 1 MiB. Default 256 MiB.
 	MaxBytes int64
 
-	// DefaultCapacity is how many blocks an endpoint is taken to hold while
-	// nobody has called SetCapacity for it. Zero: as many as 500,000 tokens
-	// take, which is 7,812 for the defaults of BlockBytes and BytesPerToken and
-	// the cache of an 8-billion-parameter model on an 80 GB accelerator. Too
-	// large a value is corrected by Observe, too small a one is not.
+	// DefaultCapacity is the capacity, in blocks, of endpoints for which SetCapacity was not called.
+	// Observe corrects a value that is too large, but not one that is too small. Default: 500,000
+	// tokens, the cache of an 8-billion-parameter model on an 80 GB accelerator, which is 7,812 with
+	// the defaults of BlockBytes and BytesPerToken.
 	DefaultCapacity int
 
-	// MaxPromptBlocks bounds how many blocks of one prompt are recorded; what is
-	// beyond is ignored. Zero: 8,192, that is 2 MiB in blocks of 256 bytes.
+	// MaxPromptBlocks bounds how many blocks of a prompt are recorded. Default 8,192, 2 MiB in
+	// blocks of 256 bytes.
 	MaxPromptBlocks int
 
-	// BytesPerToken is how much prompt text makes one token, for capacities that
-	// are told in tokens. Zero: 4. At most 64.
+	// BytesPerToken converts capacities in tokens, above 0 to 64. Default 4.
 	BytesPerToken float64
 }
 
-// complete fills in the defaults and checks the result.
-func (o Options) complete() (Options, error) {
-	if o.BlockBytes == 0 {
-		o.BlockBytes = defaultBlockBytes
-	}
-	if o.MaxBytes == 0 {
-		o.MaxBytes = defaultMaxBytes
-	}
-	if o.MaxPromptBlocks == 0 {
-		o.MaxPromptBlocks = defaultMaxPromptBlocks
-	}
-	if o.BytesPerToken == 0 {
-		o.BytesPerToken = defaultBytesPerToken
-	}
-	if err := checkBlockBytes(o.BlockBytes); err != nil {
-		return o, err
-	}
-	if o.MaxBytes < minMaxBytes {
-		return o, fmt.Errorf("prefixindex: MaxBytes %d is below the minimum of %d", o.MaxBytes, minMaxBytes)
-	}
-	if !(o.BytesPerToken > 0 && o.BytesPerToken <= 64) { // also refuses NaN
-		return o, fmt.Errorf("prefixindex: BytesPerToken %v is not in (0, 64]", o.BytesPerToken)
-	}
-	if o.MaxPromptBlocks < 0 || o.MaxPromptBlocks > 1<<30 {
-		return o, fmt.Errorf("prefixindex: MaxPromptBlocks %d is not in 1 to %d", o.MaxPromptBlocks, 1<<30)
-	}
-	if o.DefaultCapacity < 0 || o.DefaultCapacity > maxCapacity {
-		return o, fmt.Errorf("prefixindex: DefaultCapacity %d is not in 1 to %d", o.DefaultCapacity, maxCapacity)
-	}
-	if o.DefaultCapacity == 0 {
-		o.DefaultCapacity = o.blocks(unknownCacheTokens)
-	}
-	return o, nil
+// Validate checks o. Errors name fields as in the JSON of plugins.PrefixOptions, where they are set.
+func (o Options) Validate() error {
+	_, err := o.complete()
+	return err
 }
 
-// blocks returns how many whole blocks of prompt so many tokens make, at least 1.
+// complete returns o with defaults filled in, or an error that lists all invalid options.
+func (o Options) complete() (Options, error) {
+	c := check.Checks{Package: "prefixindex"}
+	o.BlockBytes = cmp.Or(o.BlockBytes, defaultBlockBytes)
+	c.Want(checkBlockBytes(o.BlockBytes) == nil, "blockBytes", o.BlockBytes, "a multiple of %d from %d to %d, or 0 for the default %d",
+		stripeBytes, minBlockBytes, maxBlockBytes, defaultBlockBytes)
+	check.Default(&c, "maxBytes", &o.MaxBytes, defaultMaxBytes, minMaxBytes, 0)
+	check.Default(&c, "maxPromptBlocks", &o.MaxPromptBlocks, defaultMaxPromptBlocks, 1, 1<<30)
+	o.BytesPerToken = cmp.Or(o.BytesPerToken, defaultBytesPerToken)
+	c.Want(o.BytesPerToken > 0 && o.BytesPerToken <= 64, "bytesPerToken", o.BytesPerToken, "above 0 and at most 64, or 0 for the default %d", defaultBytesPerToken)
+	if c.Len() > 0 {
+		return o, c.Err()
+	}
+	check.Default(&c, "capacityBlocks", &o.DefaultCapacity, o.blocks(unknownCacheTokens), 1, maxCapacity)
+	return o, c.Err()
+}
+
+// blocks converts tokens to whole blocks, at least 1.
 func (o Options) blocks(tokens int) int {
 	b := float64(tokens) * o.BytesPerToken / float64(o.BlockBytes)
 	return int(min(max(b, 1), maxCapacity))

@@ -7,11 +7,9 @@ import (
 
 const chunkLen = 256
 
-// slab hands out items by small number. It grows by chunks that never move, so
-// a pointer to an item stays good until the item is freed, and gives back
-// chunks that have become empty. Number 0 is never handed out. It exists because a
-// 4-byte number in place of an 8-byte pointer halves a link and leaves the
-// collector nothing to follow.
+// slab allocates items by number, from 1. It grows by chunks that never move, so that pointers to items
+// stay valid until the item is freed, and frees chunks that become empty. Compared with pointers,
+// 4-byte numbers halve the size of links and leave the garbage collector nothing to follow.
 type slab[T any] struct {
 	chunks []*[chunkLen]T
 	meta   []chunkMeta

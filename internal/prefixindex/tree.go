@@ -2,16 +2,14 @@ package prefixindex
 
 import "slices"
 
-// What is done to save memory and not because it has to be done is bounded, so
-// that no Record holds the lock for long: growing a leaf in place and joining a
-// node with its only child.
+// Bounds of operations that only save memory, growing a leaf in place and joining a node with its only
+// child, so that no Record holds the lock for long.
 const (
 	fewHolders = 8  // of a node for which it is done
 	maxJoins   = 16 // in one Record
 )
 
-// node is a run of blocks that follow each other in a prompt without a branch
-// between them. It is 64 bytes, one cache line.
+// node is a run of consecutive blocks without a branch. It takes 64 bytes, one cache line.
 type node struct {
 	run      []uint64 // chained hashes; at least one
 	holders  []holder // by slot; at least one, at least one of them holds all
@@ -21,14 +19,14 @@ type node struct {
 	full     uint32   // how many holders hold the whole run
 }
 
-// holder says that an endpoint holds the first blocks of a run.
+// holder records that an endpoint holds the first blocks of a run.
 type holder struct {
 	slot  uint32
 	held  uint32 // 1 to len(run)
 	entry uint32 // in the endpoint's list
 }
 
-// find returns where the holder with the slot is, or would be.
+// find returns the position of the holder with the slot, or the one for it, and whether there is one.
 func (n *node) find(slot uint32) (int, bool) {
 	lo, hi := 0, len(n.holders)
 	for lo < hi {
@@ -42,9 +40,9 @@ func (n *node) find(slot uint32) (int, bool) {
 	return lo, lo < len(n.holders) && n.holders[lo].slot == slot
 }
 
-// common returns how many hashes a and b have in common at the start. Chained
-// hashes that agree at one place agree at all before it, so the end is tried
-// first and the rest bisected. a[0] and b[0] are known to be equal.
+// common returns the length of the common prefix of a and b, whose first elements are equal. Chained
+// hashes that are equal at one position are equal at all earlier ones, so it tries the end first and
+// bisects the rest.
 func common(a, b []uint64) int {
 	k := min(len(a), len(b))
 	if a[k-1] == b[k-1] {
@@ -62,7 +60,7 @@ func common(a, b []uint64) int {
 	return lo
 }
 
-// setRun and setHolders store a slice and keep account of its memory.
+// setRun and setHolders store a slice and account for its memory.
 func (x *Index) setRun(n *node, run []uint64) {
 	x.loose += runBytes(run) - runBytes(n.run)
 	x.blocks += len(run) - len(n.run)
@@ -79,11 +77,10 @@ func runBytes(run []uint64) int64 { return int64(cap(run)) * 8 }
 // holderBytes rounds up to the allocator's smallest step.
 func holderBytes(hs []holder) int64 { return (int64(cap(hs))*12 + 7) &^ 7 }
 
-// clone copies a slice into memory of its own, whose capacity is what the
-// allocator really took.
+// clone copies a slice. The capacity of the copy is what the allocator really provided.
 func clone[T any](s []T) []T { return append([]T(nil), s...) }
 
-// newNode makes a node without holders, and children of its own, under parent.
+// newNode creates a node without holders or children under parent.
 func (x *Index) newNode(run []uint64, parent uint32) uint32 {
 	id := x.nodes.alloc()
 	n := x.nodes.at(id)
@@ -98,7 +95,7 @@ func (x *Index) newNode(run []uint64, parent uint32) uint32 {
 	return id
 }
 
-// removeNode frees a node that nobody holds and, hence, nothing hangs on.
+// removeNode frees a node that nobody holds, and that therefore has no children.
 func (x *Index) removeNode(id uint32) {
 	x.tableDelete(id)
 	n := x.nodes.at(id)
@@ -176,17 +173,16 @@ func (x *Index) drop(slot, en, held uint32) {
 	}
 }
 
-// fitHolders gives memory back that a list of holders has outgrown.
+// fitHolders shrinks a list of holders that is mostly empty.
 func (x *Index) fitHolders(n *node) {
 	if cap(n.holders) > fewHolders && len(n.holders)*4 <= cap(n.holders) {
 		x.setHolders(n, clone(n.holders))
 	}
 }
 
-// trim forgets the blocks at the end of a run that nobody holds any more. Such a
-// node has no children, since who holds a child holds all of its parent. Memory
-// is given back by halves, so that a run that goes block by block is copied a
-// number of times that grows as its logarithm.
+// trim drops the blocks at the end of a run that nobody holds. Such a node has no children, since an
+// endpoint that holds a child holds all of its parent. Memory is freed by halves, so that a run that
+// shrinks block by block is copied only a logarithmic number of times.
 func (x *Index) trim(n *node) {
 	longest := uint32(0)
 	for _, h := range n.holders {
@@ -217,10 +213,9 @@ func (x *Index) extend(n *node, more []uint64) {
 	n.full = 0
 }
 
-// split cuts the run of a node after k blocks and returns the new node, which
-// has the first part. The old node keeps the second part and its children, so
-// those need not be found. Who holds more than k blocks gets a second entry,
-// just more recent than the one it has.
+// split cuts the run of a node after k blocks and returns the new node with the first part. The old node
+// keeps the second part and its children, which therefore need not be found. Endpoints that hold more
+// than k blocks get a second entry, just more recent than the one they have.
 func (x *Index) split(id uint32, k int) uint32 {
 	upper := x.nodes.alloc()
 	u, n := x.nodes.at(upper), x.nodes.at(id)
@@ -258,10 +253,9 @@ func (x *Index) split(id uint32, k int) uint32 {
 	return upper
 }
 
-// join undoes a split: the run of a node is put in front of its only child's,
-// if for every endpoint the two were used at the same tick, so that nothing is
-// lost by having one entry for both. The child is the one that stays, with its
-// entries, and it reports whether it did so.
+// join undoes a split: it prepends the run of a node to that of its only child, if every endpoint used
+// both at the same tick, so that one entry for both loses nothing. The child stays, with its entries.
+// join reports whether it did so.
 func (x *Index) join(id uint32) bool {
 	p := x.nodes.at(id)
 	child := p.childXor

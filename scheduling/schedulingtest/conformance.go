@@ -16,11 +16,10 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// TestScorer checks that a scorer keeps the contract of scheduling.Scorer: scores
-// of 0..1 or NaN, for lists of any length and endpoints of which nothing is
-// known; inputs unchanged; the same scores for the same seed, and whatever the
-// order of the endpoints; safe for many goroutines (run with -race). newScorer
-// is called for each part and must return a new scorer.
+// TestScorer checks that a scorer fulfills the contract of scheduling.Scorer: scores are 0..1 or NaN,
+// also for lists of any length and unknown endpoints; inputs are not modified; scores are the same for
+// the same seed and any order of endpoints; and concurrent calls are safe (run with -race). newScorer
+// must return a new scorer for each subtest.
 func TestScorer(t *testing.T, newScorer func() scheduling.Scorer) {
 	t.Helper()
 	type result = map[string]float64
@@ -51,9 +50,8 @@ func TestScorer(t *testing.T, newScorer func() scheduling.Scorer) {
 	conform(t, newScorer, run, same, true)
 }
 
-// TestFilter checks that a filter keeps the contract of scheduling.Filter, in the
-// way of TestScorer. Errors that wrap scheduling.ErrSaturated or
-// scheduling.ErrNoEndpoint are allowed.
+// TestFilter checks that a filter fulfills the contract of scheduling.Filter, as TestScorer does.
+// Errors that wrap scheduling.ErrSaturated or scheduling.ErrNoEndpoint are allowed.
 func TestFilter(t *testing.T, newFilter func() scheduling.Filter) {
 	t.Helper()
 	type result = map[string]bool
@@ -83,9 +81,8 @@ func TestFilter(t *testing.T, newFilter func() scheduling.Filter) {
 	conform(t, newFilter, run, same, true)
 }
 
-// TestCoster checks that a coster keeps the contract of scheduling.Coster, in the way
-// of TestScorer: costs of any size or NaN, and, if it is a scheduling.Itemizer, items
-// that add up to the cost.
+// TestCoster checks that a coster fulfills the contract of scheduling.Coster, as TestScorer does, with
+// costs of any size or NaN. If it is a scheduling.Itemizer, its items must add up to the cost.
 func TestCoster(t *testing.T, newCoster func() scheduling.Coster) {
 	t.Helper()
 	type result = map[string]float64
@@ -124,9 +121,8 @@ func TestCoster(t *testing.T, newCoster func() scheduling.Coster) {
 	conform(t, newCoster, run, same, true)
 }
 
-// TestPicker checks that a picker keeps the contract of scheduling.Picker, in the
-// way of TestScorer, and that it does not send everything to one endpoint when
-// all are equal.
+// TestPicker checks that a picker fulfills the contract of scheduling.Picker, as TestScorer does, and
+// that it does not always choose the same one of equal endpoints.
 func TestPicker(t *testing.T, newPicker func() scheduling.Picker) {
 	t.Helper()
 	run := func(t *testing.T, p scheduling.Picker, c input) int {
@@ -186,8 +182,8 @@ func TestPicker(t *testing.T, newPicker func() scheduling.Picker) {
 	})
 }
 
-// conform runs the parts that the kinds of plugin have in common. run calls the
-// plugin once and checks that one call.
+// conform runs the subtests common to all kinds of plugins. run calls the plugin once and checks the
+// result.
 func conform[P, R any](t *testing.T, newPlugin func() P, run func(*testing.T, P, input) R, same func(a, b R) error, orderFree bool) {
 	t.Helper()
 	t.Run("contract", func(t *testing.T) {
@@ -230,7 +226,7 @@ func conform[P, R any](t *testing.T, newPlugin func() P, run func(*testing.T, P,
 	})
 }
 
-// track plays the life of a request for a plugin that tracks.
+// track plays the events of a request for a plugin that is a Tracker.
 func track(plugin any, req *types.Request, ep *types.Endpoint) {
 	if tr, ok := plugin.(scheduling.Tracker); ok {
 		tr.Picked(req, ep)
@@ -277,8 +273,7 @@ func inputs() []input {
 	return cs
 }
 
-// clone returns the same input with a request of its own, so that what a plugin
-// leaves in it does not reach another.
+// clone returns the same input with its own request, so that plugins do not see each other's Attrs.
 func (c input) clone() input {
 	req := *c.req
 	c.req = &req
@@ -295,8 +290,7 @@ func (c input) reversed() input {
 	return c
 }
 
-// unchanged runs f and checks that the endpoints and what the request says are as
-// before.
+// unchanged runs f and checks that it does not modify the endpoints or the request.
 func (c input) unchanged(t *testing.T, f func()) {
 	if c.shared {
 		f()

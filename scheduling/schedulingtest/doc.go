@@ -1,6 +1,5 @@
-// Package schedulingtest helps to test filters, scorers and pickers: fixtures to
-// call one by hand, and a conformance kit that checks the contract which package
-// scheduling states.
+// Package schedulingtest helps to test filters, scorers, costers and pickers, with fixtures to call
+// them and a conformance kit for the contracts of package scheduling.
 //
 //	func TestSpareRoom(t *testing.T) {
 //		a := schedulingtest.Endpoint("a", schedulingtest.KVUsage(0.9))

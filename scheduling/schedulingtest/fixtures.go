@@ -11,12 +11,11 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// EndpointOption changes an endpoint that is being made.
+// EndpointOption configures an endpoint for Endpoint.
 type EndpointOption func(*types.Endpoint)
 
-// Endpoint returns an endpoint with a ledger, read just now and idle: nothing
-// waiting or running, an empty KV cache, no report of adapters. Its address is
-// made up.
+// Endpoint returns an endpoint with a ledger, a made-up address and a current reading that shows it
+// idle: nothing waiting or running, an empty KV cache, adapters not reported.
 func Endpoint(id string, options ...EndpointOption) *types.Endpoint {
 	ep := types.NewEndpoint(id, id+".test:8000")
 	ep.Metrics = types.Metrics{
@@ -31,12 +30,12 @@ func Endpoint(id string, options ...EndpointOption) *types.Endpoint {
 	return ep
 }
 
-// Waiting sets the requests queued in the engine.
+// Waiting sets the number of requests queued in the engine.
 func Waiting(n float64) EndpointOption {
 	return func(ep *types.Endpoint) { ep.Metrics.Waiting = types.Known(n) }
 }
 
-// Running sets the requests in the engine's batch.
+// Running sets the number of requests in the engine's batch.
 func Running(n float64) EndpointOption {
 	return func(ep *types.Endpoint) { ep.Metrics.Running = types.Known(n) }
 }
@@ -46,7 +45,7 @@ func KVUsage(fraction float64) EndpointOption {
 	return func(ep *types.Endpoint) { ep.Metrics.KVUsage = types.Known(fraction) }
 }
 
-// Adapters sets how many LoRA adapters fit, and which are running.
+// Adapters sets how many LoRA adapters fit at once, and which are running.
 func Adapters(most int, running ...string) EndpointOption {
 	return func(ep *types.Endpoint) {
 		ep.Metrics.MaxAdapters = types.Known(float64(most))
@@ -71,7 +70,7 @@ func Age(d time.Duration) EndpointOption {
 	return func(ep *types.Endpoint) { ep.Metrics.UpdatedAt = time.Now().Add(-d) }
 }
 
-// Unread takes the reading away: a server that was never scraped.
+// Unread removes the reading, as for a server that was never scraped.
 func Unread() EndpointOption {
 	return func(ep *types.Endpoint) { ep.Metrics = types.Metrics{} }
 }
@@ -91,9 +90,8 @@ func InState(s types.State) EndpointOption {
 	return func(ep *types.Endpoint) { ep.State = s }
 }
 
-// Fleet returns n endpoints of many kinds: idle and busy ones, with and without
-// adapters, stale, unread, draining. The same n gives the same fleet, apart from
-// the clock.
+// Fleet returns n endpoints of many kinds: idle, busy, with and without adapters, stale, unread,
+// draining. The same n gives the same fleet, apart from the clock.
 func Fleet(n int) []*types.Endpoint {
 	rnd := types.NewRand(uint64(n))
 	eps := make([]*types.Endpoint, n)
@@ -122,8 +120,8 @@ func Fleet(n int) []*types.Endpoint {
 	return eps
 }
 
-// Request returns a request for model "model" with the given prompt, as an
-// adapter would have parsed it, and with a session.
+// Request returns a request for model "model" with the given prompt and a session, as a gateway would
+// have parsed it.
 func Request(prompt string) *types.Request {
 	return &types.Request{
 		ID:        "request",
@@ -135,8 +133,8 @@ func Request(prompt string) *types.Request {
 	}
 }
 
-// Score runs a scorer as a Scheduler would, and returns what it wrote: NaN where
-// it had no opinion. An error fails the test.
+// Score calls a scorer as a Scheduler would and returns the scores, NaN for "no opinion". An error
+// fails the test.
 func Score(t testing.TB, s scheduling.Scorer, req *types.Request, eps ...*types.Endpoint) []float64 {
 	t.Helper()
 	scores := nans(len(eps))
@@ -146,8 +144,8 @@ func Score(t testing.TB, s scheduling.Scorer, req *types.Request, eps ...*types.
 	return scores
 }
 
-// Filter runs a filter as a Scheduler would, and returns the IDs of the endpoints
-// it keeps, in order. An error fails the test.
+// Filter calls a filter as a Scheduler would and returns the IDs of the endpoints that it keeps, in
+// order. An error fails the test.
 func Filter(t testing.TB, f scheduling.Filter, req *types.Request, eps ...*types.Endpoint) []string {
 	t.Helper()
 	keep := trues(len(eps))

@@ -6,12 +6,10 @@ import (
 	"github.com/inferpick/inferpick/scheduling/simulation"
 )
 
-// Simulate plays a run on a simulated fleet and returns its report, for a test to
-// compare with that of another policy. It takes seconds and no GPU, and the same
-// Config gives the same Report on every machine, so that an assertion needs no
-// margin for noise. An error fails the test. A fleet that did not keep up does not:
-// Report.Steady tells, and it is logged, because latencies then say how long the
-// run was rather than how good the policy is.
+// Simulate runs a simulation and returns its report, for tests that compare policies. It takes seconds
+// and no GPU, and the same Config gives the same Report on every machine, so assertions need no margin
+// for noise. An error fails the test. If the fleet did not keep up, Simulate only logs that, see
+// Report.Steady: latencies then depend on the length of the run rather than on the policy.
 func Simulate(t testing.TB, c simulation.Config) *simulation.Report {
 	t.Helper()
 	report, err := simulation.Run(t.Context(), c)

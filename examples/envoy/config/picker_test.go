@@ -151,7 +151,7 @@ func TestRegistry(t *testing.T) {
 	}
 	_, err = config.Loader{Registry: prefixRegistry(&got)}.Parse("c.yaml", []byte(poolYAML+pickerHead+
 		"plugins: [{type: spy-scorer, parameters: {blockBytes: 100}}]\n"))
-	require.ErrorContains(t, err, "c.yaml:8:30: EndpointPickerConfig: plugins[0].parameters: plugins: prefixindex: block size 100")
+	require.ErrorContains(t, err, "c.yaml:8:43: EndpointPickerConfig: plugins[0].parameters.blockBytes is 100, want a multiple of 64")
 }
 
 // Each profile is new, and the key tells whether it is declared as before.

@@ -2,43 +2,44 @@ package directortest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/http"
 	"strconv"
 	"time"
 )
 
-// Framing is how the end of a body is told.
+// Framing is how the end of a body is marked.
 type Framing uint8
 
 // The framings of HTTP/1.
 const (
 	Length     Framing = iota // Content-Length
-	Chunked                   // Transfer-Encoding: chunked, a chunk for each part
+	Chunked                   // Transfer-Encoding: chunked, one chunk per part
 	UntilClose                // the connection is closed at the end
-	Bare                      // nothing is said and nothing follows: 204, 304, HEAD
+	Bare                      // no framing and no body: 204, 304, HEAD
 )
 
-// Answer is a response as a server sends it. The zero value is a 200 without a type and
-// with a body of length 0.
+// Answer is a response as a server sends it. The zero value is a 200 with an empty body and no
+// content type.
 type Answer struct {
 	Proto  string   // default HTTP/1.1
-	Status int      // default 200; anything is sent as it is
-	Line   string   // sent in place of the whole status line, if it is set
-	Header []string // lines without their ends: "Content-Type: text/plain"
-	// Parts are the body: chunks, if it is chunked, and events, if it is a stream.
+	Status int      // default 200; sent unchecked
+	Line   string   // replaces the status line if not empty
+	Header []string // lines such as "Content-Type: text/plain"
+	// Parts make up the body: the chunks if it is chunked, the events if it is a stream.
 	Parts   [][]byte
 	Framing Framing
-	// First is the time before the head and the first part, and Each that before each part that follows.
+	// First is the time before the head and the first part, Each the time before each later part.
 	First, Each time.Duration
 }
 
-// JSON is an answer with a JSON body.
+// JSON returns an answer with a JSON body.
 func JSON(status int, body string) Answer {
 	return Answer{Status: status, Header: []string{"Content-Type: application/json"}, Parts: [][]byte{[]byte(body)}}
 }
 
-// Events is a stream of server-sent events, each with the data given.
+// Events returns a stream of server-sent events with the given data.
 func Events(data ...string) Answer {
 	a := Answer{Header: []string{"Content-Type: text/event-stream", "Cache-Control: no-cache"}, Framing: Chunked}
 	for _, d := range data {
@@ -47,24 +48,19 @@ func Events(data ...string) Answer {
 	return a
 }
 
-// With returns a with lines added to its header.
+// With returns a with header lines added.
 func (a Answer) With(lines ...string) Answer {
 	a.Header = append(a.Header[:len(a.Header):len(a.Header)], lines...)
 	return a
 }
 
-// Body returns the body as a client is to receive it.
+// Body returns the body that a client should receive.
 func (a Answer) Body() []byte { return bytes.Join(a.Parts, nil) }
 
-// Code returns the status that a client is to receive.
-func (a Answer) Code() int {
-	if a.Status == 0 {
-		return http.StatusOK
-	}
-	return a.Status
-}
+// Code returns the status that a client should receive.
+func (a Answer) Code() int { return cmp.Or(a.Status, http.StatusOK) }
 
-// A Point is a place in the course of a request at which something happens.
+// A Point is a point in the course of a request.
 type Point uint8
 
 // The points, in the order in which a request passes them.
@@ -76,11 +72,11 @@ const (
 	AtHead                     // the head of the answer was sent
 	AtFirstByte                // the first byte of the body was sent
 	AtMiddle                   // the middle of an event, or of a JSON body, was sent
-	AtLastChunk                // all was sent but the end of a chunked body, or the last byte of another
+	AtLastChunk                // all but the end of a chunked body, or the last byte of another, was sent
 	AtEnd                      // all was sent
 )
 
-// String returns the point's name, as it is in the names of subtests.
+// String returns the name as used in names of subtests.
 func (p Point) String() string {
 	names := [...]string{"accept", "request_head", "request_body", "status_line", "head", "first_byte", "middle", "last_chunk", "end"}
 	if int(p) < len(names) {
@@ -92,12 +88,11 @@ func (p Point) String() string {
 // Sent reports whether a byte of the body has been sent at p.
 func (p Point) Sent() bool { return p >= AtFirstByte }
 
-// wire is an answer in the bytes that are sent, and where its parts begin.
+// wire is the encoding of an answer.
 type wire struct {
 	bytes []byte
-	head  int   // its end
-	parts []int // where each begins
-	marks [AtEnd + 1]int
+	parts []int          // offsets of parts
+	marks [AtEnd + 1]int // offsets of points
 }
 
 func (a Answer) wire() wire {
@@ -106,33 +101,24 @@ func (a Answer) wire() wire {
 	if a.Line != "" {
 		b = append(b, a.Line...)
 	} else {
-		proto := a.Proto
-		if proto == "" {
-			proto = "HTTP/1.1"
-		}
-		b = fmt.Appendf(b, "%s %03d %s", proto, a.Code(), http.StatusText(a.Code()))
+		b = fmt.Appendf(b, "%s %03d %s", cmp.Or(a.Proto, "HTTP/1.1"), a.Code(), http.StatusText(a.Code()))
 	}
 	b = append(b, "\r\n"...)
 	w.marks[AtStatusLine] = len(b)
 	for _, line := range a.Header {
 		b = append(append(b, line...), "\r\n"...)
 	}
-	size := 0
-	for _, p := range a.Parts {
-		size += len(p)
-	}
 	switch a.Framing {
 	case Length:
-		b = append(strconv.AppendInt(append(b, "Content-Length: "...), int64(size), 10), "\r\n"...)
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), int64(len(a.Body())), 10), "\r\n"...)
 	case Chunked:
 		b = append(b, "Transfer-Encoding: chunked\r\n"...)
 	case UntilClose:
 		b = append(b, "Connection: close\r\n"...)
 	}
 	b = append(b, "\r\n"...)
-	w.head = len(b)
-	w.marks[AtHead] = w.head
-	w.marks[AtFirstByte], w.marks[AtMiddle] = w.head, w.head
+	head := len(b)
+	w.marks[AtHead], w.marks[AtFirstByte], w.marks[AtMiddle] = head, head, head
 	for i, p := range a.Parts {
 		w.parts = append(w.parts, len(b))
 		if a.Framing == Chunked {
@@ -149,7 +135,7 @@ func (a Answer) wire() wire {
 			b = append(b, "\r\n"...)
 		}
 	}
-	w.marks[AtLastChunk] = max(len(b)-1, w.head)
+	w.marks[AtLastChunk] = max(len(b)-1, head)
 	if a.Framing == Chunked {
 		w.marks[AtLastChunk] = len(b)
 		b = append(b, "0\r\n\r\n"...)

@@ -3,22 +3,23 @@ package directortest
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 )
 
-// How a server breaks off.
+// How is how a server breaks off.
 type How uint8
 
 // The ways to break off.
 const (
 	Close How = iota // the connection is closed
 	Reset            // the connection is reset
-	Hang             // nothing comes any more, until the client goes
+	Hang             // nothing more is sent until the client leaves
 )
 
-// String returns the name, as it is in the names of subtests.
+// String returns the name as used in names of subtests.
 func (h How) String() string { return [...]string{"closed", "reset", "hangs"}[h] }
 
 func (h How) do(x *Exchange) {
@@ -32,8 +33,8 @@ func (h How) do(x *Exchange) {
 	}
 }
 
-// Break is an engine that breaks off each request of a client at a point. From AtRequestHead on
-// it answers what gateways read on their own, so that it looks idle.
+// Break returns an engine that breaks off each request of a client at a point. Except at AtAccept, it
+// answers the requests of gateways, such as for metrics, so that it looks idle.
 func (e Engine) Break(at Point, how How) Behaviour {
 	name := how.String() + "_at_" + at.String()
 	switch at {
@@ -58,7 +59,7 @@ func (e Engine) Break(at Point, how How) Behaviour {
 	})
 }
 
-// Always is an engine that answers every request of a client with a.
+// Always returns an engine that answers every request of a client with a.
 func (e Engine) Always(name string, a Answer) Behaviour {
 	return e.Instead(name, func(x *Exchange, r *Request, _ Answer) {
 		a := a
@@ -67,12 +68,13 @@ func (e Engine) Always(name string, a Answer) Behaviour {
 	})
 }
 
-// Raw is an engine that answers every request of a client with bytes as they are, and closes.
+// Raw returns an engine that answers every request of a client with the given bytes and closes the
+// connection.
 func (e Engine) Raw(name string, b []byte) Behaviour {
 	return e.Instead(name, func(x *Exchange, _ *Request, _ Answer) { x.Write(b); x.Close() })
 }
 
-// Edited is an engine whose answers were changed by f. They take as long as those of others.
+// Edited returns an engine whose answers are changed by f. They take as long as before.
 func (e Engine) Edited(name string, f func(Answer) Answer) Behaviour {
 	return e.Instead(name, func(x *Exchange, _ *Request, a Answer) {
 		first, each := a.First, a.Each
@@ -85,11 +87,11 @@ func (e Engine) Edited(name string, f func(Answer) Answer) Behaviour {
 	})
 }
 
-// Refusing is a closed port.
+// Refusing returns a server whose port is closed.
 func Refusing() Behaviour { return Behaviour{Name: "refuses", Refuse: true, Serve: (*Exchange).Close} }
 
-// FirstThen behaves as first for n requests, then as rest. What comes at the accept of a
-// connection is that of first.
+// FirstThen returns a server that behaves as first for n requests, and then as rest. Accept is that of
+// first.
 func FirstThen(n int, first, rest Behaviour) Behaviour {
 	var served atomic.Int64
 	return Behaviour{Name: first.Name + "_then_" + rest.Name, Accept: first.Accept, Idle: rest.Idle, Serve: func(x *Exchange) {
@@ -101,8 +103,8 @@ func FirstThen(n int, first, rest Behaviour) Behaviour {
 	}}
 }
 
-// Poisoned behaves as bad for requests with a word in the body, and as good for others.
-// bad is one that reads its requests.
+// Poisoned returns a server that behaves as bad for requests with a word in the body, and as good for
+// others. bad must read its requests.
 func Poisoned(word string, bad, good Behaviour) Behaviour {
 	return Behaviour{Name: "poisoned_" + bad.Name, Idle: good.Idle, Serve: func(x *Exchange) {
 		if r := x.Read(); r == nil {
@@ -115,42 +117,41 @@ func Poisoned(word string, bad, good Behaviour) Behaviour {
 	}}
 }
 
-// Harm is what a misbehaviour does to the request that meets it.
+// Harm is how a misbehaviour affects a request, and what must happen then.
 type Harm uint8
 
 // The harms.
 const (
-	// Good: the answer is right, however it looks. It is to be delivered byte by byte, and
-	// the server has done nothing wrong.
+	// Good: the response is valid, however unusual. It must be delivered byte for byte and not count
+	// against the server.
 	Good Harm = iota
-	// ClientFault: the server says that the request was wrong. The client is to hear of it,
-	// and the server has done nothing wrong.
+	// ClientFault: the server says that the request is invalid. The client must get that response,
+	// and it must not count against the server.
 	ClientFault
-	// Before: there is no answer, or it breaks off before its body begins. Another server is
-	// to answer.
+	// Before: there is no response, or it breaks off before its body. Another server must answer.
 	Before
-	// Says: the server says that it cannot. The client gets this, or the answer of another server.
+	// Says: the server says that it cannot answer. The client gets this, or the response of another
+	// server.
 	Says
-	// Refuses is as Says, with a status that is not one: the gateway may answer a 5xx of its own, too.
+	// Refuses is Says with an invalid status; the gateway may also answer a 5xx itself.
 	Refuses
-	// After: the answer breaks off in its body. The client has to be able to see it.
+	// After: the body of the response breaks off. The client must be able to see that.
 	After
 )
 
-// Case is a misbehaviour, or what looks like one.
+// Case is a misbehaviour, or a behaviour that looks like one.
 type Case struct {
 	Name string
 	Harm Harm
 	Make func(Engine) Behaviour
-	// Want is what the server answers to a request, where that depends on more than the Engine.
-	// Nil: what the Engine answers.
+	// Want returns the server's answer to a request. Nil: that of the Engine.
 	Want func(e Engine, r Ask) Answer
-	// Ask is the request that shows it. The zero value: chat completions, streamed and not in turn.
+	// Ask is the request that shows it. The zero value: chat completions, every other one streamed.
 	Ask  Ask
-	Slow bool // takes more than a moment, or much memory
+	Slow bool // takes long or much memory
 }
 
-// answer returns what the server answers.
+// answer returns the server's answer.
 func (c Case) answer(e Engine, r Ask) Answer {
 	if c.Want == nil {
 		return e.Answer(r.path(), r.Body())
@@ -168,7 +169,7 @@ func edited(name string, harm Harm, ask Ask, f func(Answer) Answer) Case {
 		Want: func(e Engine, r Ask) Answer { return f(e.Answer(r.path(), r.Body())) }}
 }
 
-// after is an engine that sends something before its answer.
+// after is an engine that sends first n times before its answer.
 func after(name string, harm Harm, first string, n int) Case {
 	return Case{Name: name, Harm: harm, Make: func(e Engine) Behaviour {
 		return e.Instead(name, func(x *Exchange, _ *Request, a Answer) {
@@ -198,17 +199,12 @@ func errorData(code int) string {
 	return fmt.Sprintf(`{"error":{"message":"kit says %d","type":"Error","param":null,"code":%d}}`, code, code)
 }
 
-// Cases returns the misbehaviours that Run and Chaos know. Hanging is not among them: see
-// [Engine.Break].
+// Cases returns the misbehaviours that Run and Chaos use. For servers that hang see [Engine.Break].
 func Cases() []Case {
-	var cases []Case
-	for _, list := range [][]Case{endings(), interim(), clientFaults(), says(), before(), middle()} {
-		cases = append(cases, list...)
-	}
-	return cases
+	return slices.Concat(endings(), interim(), clientFaults(), says(), before(), middle())
 }
 
-// endings are answers that are good, however they look.
+// endings are answers that are valid but unusual.
 func endings() []Case {
 	stream, plain := Ask{Stream: true}, Ask{}
 	parts := func(f func([][]byte) [][]byte) func(Answer) Answer {
@@ -311,7 +307,7 @@ func asked(c Case, a Ask) Case {
 	return c
 }
 
-// interim are answers that follow others.
+// interim are answers that follow interim ones.
 func interim() []Case {
 	return []Case{
 		after("100_unasked", Good, "HTTP/1.1 100 Continue\r\n\r\n", 1),
@@ -325,7 +321,7 @@ func interim() []Case {
 	}
 }
 
-// clientFaults are what servers say of requests that are wrong.
+// clientFaults are answers to invalid requests.
 func clientFaults() []Case {
 	var cases []Case
 	for _, status := range []int{400, 401, 403, 404, 413, 422} {
@@ -344,7 +340,7 @@ func clientFaults() []Case {
 	)
 }
 
-// says are what servers say when they cannot.
+// says are answers of servers that cannot serve a request.
 func says() []Case {
 	cases := []Case{
 		always("status_429", Says, JSON(429, errorData(429))),
@@ -367,7 +363,7 @@ func says() []Case {
 	return cases
 }
 
-// before are failures before there is a body.
+// before are failures before the body.
 func before() []Case {
 	cases := []Case{{Name: "refuses", Harm: Before, Make: func(Engine) Behaviour { return Refusing() }}}
 	for _, how := range []How{Close, Reset} {
@@ -422,7 +418,7 @@ func middle() []Case {
 		Case{Name: "garbage_in_the_middle", Harm: After, Ask: Ask{Stream: true}, Make: func(e Engine) Behaviour {
 			return e.Instead("garbage_in_the_middle", func(x *Exchange, _ *Request, a Answer) {
 				if x.answerTo(a, AtMiddle) && x.Wait(5*time.Millisecond) {
-					if a.Framing == Chunked { // or nobody could tell
+					if a.Framing == Chunked { // else nobody could tell
 						x.Write(garbage)
 					}
 					x.Close()

@@ -2,8 +2,8 @@ package directortest
 
 import (
 	"fmt"
+	"maps"
 	"math"
-	"math/bits"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -14,59 +14,46 @@ import (
 	"time"
 )
 
-// ChaosOptions say how much chaos there is. The zero value is good.
+// ChaosOptions configure Chaos. The zero value works.
 type ChaosOptions struct {
-	// Requests is how many there are. Default 3000. Half a million takes a minute or two.
+	// Requests is the total number of requests. Default 3000. Half a million takes a minute or two.
 	Requests int
-	// Clients is how many of them are sent at a time. Default 16.
+	// Clients is the number of concurrent requests. Default 16.
 	Clients int
-	// Seed makes what clients do, and in which order servers fail, repeatable. Default 1.
+	// Seed makes the clients' actions and the order of failures repeatable. Default 1.
 	Seed uint64
-	// Servers is how many there are, and Faulty how many of them fail at a time. Default 8, and 2:
-	// a gateway that tries three servers finds one that does not fail.
+	// Servers is the number of servers, Faulty the number that fail at a time. Defaults 8 and 2, so
+	// that a gateway that tries three servers finds a healthy one.
 	Servers, Faulty int
-	// Steady is how many of the servers never fail. Default 3.
+	// Steady is the number of servers that never fail. Default 3.
 	Steady int
-	// Turn is how long a server fails before another one does. Default 8 ms.
+	// Turn is how long a server fails before the next one does. Default 8ms.
 	Turn time.Duration
-	// Cases are how servers fail. Default: all of Cases that are quick, and say more than that the request
-	// was wrong.
+	// Cases are the ways in which servers fail. Default: those of Cases that are quick and show for
+	// plain chat completions, except Good and ClientFault.
 	Cases []Case
-	// Patience is how long clients that stay wait. Default 10 s.
+	// Patience is how long clients wait for a response. Default 10s.
 	Patience time.Duration
 	// HeapGrowth is how much the heap may grow in the second half, in bytes. Default 16 MiB.
 	HeapGrowth int64
-	// NoRetries says that the gateway does not go on to another server.
+	// NoRetries declares that the gateway does not retry on another server.
 	NoRetries bool
-	// Settle is how long the gateway is left to itself before the first request.
+	// Settle is the time between the start of the gateway and the first request.
 	Settle time.Duration
 }
 
 func (o *ChaosOptions) defaults() {
-	number := func(n *int, otherwise int) {
-		if *n <= 0 {
-			*n = otherwise
-		}
-	}
-	number(&o.Requests, 3000)
-	number(&o.Clients, 16)
-	number(&o.Servers, 8)
-	number(&o.Faulty, 2)
-	number(&o.Steady, 3)
+	setDefault(&o.Requests, 3000)
+	setDefault(&o.Clients, 16)
+	setDefault(&o.Servers, 8)
+	setDefault(&o.Faulty, 2)
+	setDefault(&o.Steady, 3)
 	o.Steady = min(o.Steady, o.Servers-1)
 	o.Faulty = min(o.Faulty, o.Servers-o.Steady)
-	if o.Seed == 0 {
-		o.Seed = 1
-	}
-	if o.Turn <= 0 {
-		o.Turn = 8 * time.Millisecond
-	}
-	if o.Patience <= 0 {
-		o.Patience = 10 * time.Second
-	}
-	if o.HeapGrowth <= 0 {
-		o.HeapGrowth = 16 << 20
-	}
+	setDefault(&o.Seed, 1)
+	setDefault(&o.Turn, 8*time.Millisecond)
+	setDefault(&o.Patience, 10*time.Second)
+	setDefault(&o.HeapGrowth, 16<<20)
 	if o.Cases == nil {
 		for _, c := range Cases() {
 			if c.Ask.Path == "" && c.Ask.Header == nil && c.Harm != Good && c.Harm != ClientFault && !c.Slow {
@@ -76,25 +63,24 @@ func (o *ChaosOptions) defaults() {
 	}
 }
 
-// Chaos sends many requests through a gateway to servers that fail in turn, each time in another way, while
-// some never do. Most clients stay, some leave, some are slow, some are wrong. It fails if a client that stayed had
-// no status before its first byte, if a request was lost, if an answer came with other bytes than a server sent, or if
-// goroutines or memory are left. A report is logged.
+// Chaos sends many requests through a gateway to servers of which some fail in turn, each time in
+// another way. Most clients stay; some leave, read slowly or send invalid requests. It fails if a
+// client that stayed got no status, if a request was lost, if a response was altered, or if
+// goroutines or memory leak. It logs a report.
 func Chaos(t *testing.T, gateway New, o ChaosOptions) {
 	o.defaults()
-	r := &runner{o: Options{Patience: o.Patience, NoRetries: o.NoRetries, Settle: o.Settle}, gateway: gateway, root: t.Name(), report: func(t *testing.T, message string) {
-		t.Helper()
-		t.Error(message)
-	}}
-	r.chaos(t, o)
+	newRunner(t, Options{Patience: o.Patience, NoRetries: o.NoRetries, Settle: o.Settle}, gateway).chaos(t, o)
 }
 
 func (r *runner) chaos(t *testing.T, o ChaosOptions) {
 	r.defaults()
 	before := runtime.NumGoroutine()
 	t.Run("requests", func(t *testing.T) {
-		c := &chaos{o: o, fleet: r.fleet(t, Engine{Tokens: 3, Metrics: VLLM}, same(o.Servers, Engine{Tokens: 3, Metrics: VLLM}.Behaviour)...), counts: map[string]int{}}
-		c.failing = make([]atomic.Pointer[Case], o.Servers)
+		e := Engine{Tokens: 3, Metrics: VLLM}
+		c := &chaos{
+			o: o, fleet: r.fleet(t, e, same(o.Servers, e.Behaviour)...), failing: make([]atomic.Pointer[Case], o.Servers),
+			counts: map[string]int{}, latencies: make([]time.Duration, o.Requests),
+		}
 		stop := make(chan struct{})
 		var turns sync.WaitGroup
 		turns.Go(func() { c.turn(stop) })
@@ -111,26 +97,22 @@ func (r *runner) chaos(t *testing.T, o ChaosOptions) {
 		}
 		t.Log(c.String(took, grown))
 	})
-	if left := settled(before, r.o.Patience); left > before {
-		buf := make([]byte, 1<<16)
-		r.report(t, fmt.Sprintf("%d goroutines are left of %d:\n%s", left, before, buf[:runtime.Stack(buf, true)]))
-	}
+	r.leftGoroutines(t, before)
 }
 
 // chaos is one run.
 type chaos struct {
-	o       ChaosOptions
-	fleet   *fleet
-	failing []atomic.Pointer[Case] // by server; nil: it does not fail
-	turns   atomic.Int64
+	o         ChaosOptions
+	fleet     *fleet
+	failing   []atomic.Pointer[Case] // by server; nil: it does not fail
+	turns     atomic.Int64
+	latencies []time.Duration // by request, 0 if it was not answered well
 
-	mu sync.Mutex
-	// guarded by mu
-	counts    map[string]int // by what became of a request
-	latencies [64 * 8]int    // of requests that were answered well, by bucket
+	mu     sync.Mutex
+	counts map[string]int // requests by result, guarded by mu
 }
 
-// turn lets servers fail, one after the other.
+// turn makes servers fail, one after the other.
 func (c *chaos) turn(stop chan struct{}) {
 	rnd := rand.New(rand.NewPCG(c.o.Seed, 1))
 	order := slices.Clone(c.o.Cases)
@@ -165,7 +147,7 @@ func (c *chaos) turn(stop chan struct{}) {
 		}
 		if len(failing) >= c.o.Faulty {
 			heal()
-			select { // those that met two that fail find the next one well
+			select { // requests that met two failing servers find a healthy one
 			case <-stop:
 				return
 			case <-time.After(c.o.Turn / 3):
@@ -174,36 +156,19 @@ func (c *chaos) turn(stop chan struct{}) {
 	}
 }
 
-// send sends the requests from one number to another.
+// send sends requests from to to-1.
 func (c *chaos) send(from, to int) {
-	var next atomic.Int64
-	next.Store(int64(from))
-	var clients sync.WaitGroup
-	for range c.o.Clients {
-		clients.Go(func() {
-			mine := map[string]int{}
-			var latencies [len(c.latencies)]int
-			for i := int(next.Add(1)) - 1; i < to; i = int(next.Add(1)) - 1 {
-				what, took := c.one(rand.New(rand.NewPCG(c.o.Seed, uint64(i)+2)))
-				mine[what]++
-				if took > 0 {
-					latencies[bucket(took)]++
-				}
-			}
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			for what, n := range mine {
-				c.counts[what] += n
-			}
-			for b, n := range latencies {
-				c.latencies[b] += n
-			}
-		})
-	}
-	clients.Wait()
+	inParallel(to-from, c.o.Clients, func(i int) {
+		i += from
+		what, took := c.one(rand.New(rand.NewPCG(c.o.Seed, uint64(i)+2)))
+		c.latencies[i] = took
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.counts[what]++
+	})
 }
 
-// one sends one request and says what became of it, and how long it took if it was answered well.
+// one sends one request, and returns its result and, if it was answered well, its latency.
 func (c *chaos) one(rnd *rand.Rand) (string, time.Duration) {
 	f := c.fleet
 	a := Ask{Stream: rnd.IntN(3) == 0}
@@ -245,7 +210,7 @@ func (c *chaos) one(rnd *rand.Rand) (string, time.Duration) {
 
 const wellAnswered = "answered"
 
-// checked checks what a client that stayed has had, and says in a few words what it was.
+// checked checks the response to a client that stayed, and describes it.
 func (c *chaos) checked(a Ask, res Result) string {
 	f := c.fleet
 	if !f.answered(a, res) {
@@ -257,32 +222,18 @@ func (c *chaos) checked(a Ask, res Result) string {
 	}
 	for i := range c.o.Cases {
 		k := &c.o.Cases[i]
-		switch k.Harm {
-		case Says:
-			if is(res, k.answer(f.engine, a)) {
-				return "passed on: " + k.Name
-			}
-		case Refuses:
-			if res.Status == k.answer(f.engine, a).Code() {
-				return "passed on: " + k.Name
-			}
-		case Before:
-			if f.r.o.NoRetries && res.Status >= 500 {
-				return "passed on: " + k.Name
-			}
+		if k.Harm == Says && is(res, k.answer(f.engine, a)) || k.Harm == Refuses && res.Status == k.answer(f.engine, a).Code() ||
+			k.Harm == Before && f.r.o.NoRetries && res.Status >= 500 {
+			return "passed on: " + k.Name
 		}
 	}
 	if res.Status == want.Code() && (res.Err != nil || strings.Contains(string(res.Body), `"error"`)) {
 		f.cut(a, res, want)
 		return "broke off"
 	}
-	if res.Status >= 500 {
+	if res.Status >= 500 || res.Status == 429 {
 		f.wrong(lost, "%v; failing are %s", res, c.now())
 		return fmt.Sprint("lost: ", res.Status)
-	}
-	if res.Status == 429 {
-		f.wrong(lost, "%v; failing are %s", res, c.now())
-		return "refused"
 	}
 	if n := len(res.Body); res.Status == want.Code() && n < len(want.Body()) {
 		f.cut(a, res, want)
@@ -292,7 +243,7 @@ func (c *chaos) checked(a Ask, res Result) string {
 	return "altered"
 }
 
-// now says which servers fail now, and how.
+// now describes which servers are failing, and how.
 func (c *chaos) now() string {
 	var s []string
 	for i := range c.failing {
@@ -303,56 +254,23 @@ func (c *chaos) now() string {
 	return strings.Join(s, ", ")
 }
 
-// bucket is that of a duration: eight for each doubling of a nanosecond.
-func bucket(d time.Duration) int {
-	n := uint64(d)
-	e := bits.Len64(n) - 1
-	if e < 3 {
-		return int(n)
-	}
-	return e*8 + int(n>>(e-3))&7
-}
-
-// from is the least duration of a bucket.
-func from(b int) time.Duration {
-	if b < 24 {
-		return time.Duration(b)
-	}
-	return time.Duration(8+b%8) << (b/8 - 3)
-}
-
-// String is the report.
+// String returns the report.
 func (c *chaos) String(took time.Duration, grown int64) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var b strings.Builder
 	fmt.Fprintf(&b, "%d requests in %v, %.0f a second; %d times a server began to fail, in %d ways; heap %+d KiB in the second half\n",
 		c.o.Requests, took.Round(time.Millisecond), float64(c.o.Requests)/took.Seconds(), c.turns.Load(), len(c.o.Cases), grown>>10)
-	total := 0
-	for _, n := range c.latencies {
-		total += n
-	}
-	fmt.Fprintf(&b, "latency of those that were answered:")
+	answered := slices.DeleteFunc(slices.Sorted(slices.Values(c.latencies)), func(d time.Duration) bool { return d == 0 })
+	b.WriteString("latency of those that were answered:")
 	for _, q := range []float64{0.5, 0.9, 0.99, 0.999, 1} {
-		fmt.Fprintf(&b, "  p%g %v", q*100, c.quantile(int(math.Ceil(q*float64(total)))).Round(time.Microsecond))
+		if n := len(answered); n > 0 {
+			fmt.Fprintf(&b, "  p%g %v", q*100, answered[int(math.Ceil(q*float64(n)))-1].Round(time.Microsecond))
+		}
 	}
 	b.WriteByte('\n')
-	names := make([]string, 0, len(c.counts))
-	for name := range c.counts {
-		names = append(names, name)
-	}
-	slices.SortFunc(names, func(x, y string) int { return c.counts[y] - c.counts[x] })
-	for _, name := range names {
+	for _, name := range slices.SortedFunc(maps.Keys(c.counts), func(x, y string) int { return c.counts[y] - c.counts[x] }) {
 		fmt.Fprintf(&b, "%8d  %s\n", c.counts[name], name)
 	}
 	return b.String()
-}
-
-func (c *chaos) quantile(n int) time.Duration {
-	for b, count := range c.latencies {
-		if n -= count; n <= 0 {
-			return from(b)
-		}
-	}
-	return 0
 }

@@ -3,6 +3,7 @@ package directortest
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"fmt"
@@ -14,8 +15,8 @@ import (
 	"time"
 )
 
-// Probe is in the target of each request of a client that asks for something gateways read on
-// their own, so that servers can tell them apart.
+// Probe marks, in their targets, requests of clients for paths that gateways also read themselves,
+// so that servers can tell them apart.
 const Probe = "directortest=1"
 
 func probe(r *Request) bool { return strings.Contains(r.Target, Probe) || r.Header.Get("X-Kit") != "" }
@@ -26,22 +27,15 @@ type Ask struct {
 	Path   string // default /v1/chat/completions
 	Model  string // default DefaultModel
 	Stream bool
-	User   string // the id of the answer; default none
+	User   string // becomes the ID of the answer; default none
 	Prompt string // default "hello"
-	// Extra is added to the JSON of the body: `"temperature":-1`.
+	// Extra is added to the JSON of the body, for example `"temperature":-1`.
 	Extra  string
-	Header []string // lines: "Accept: text/plain"
+	Header []string // lines such as "Accept: text/plain"
 }
 
-func (a Ask) method() string { return or(a.Method, http.MethodPost) }
-func (a Ask) path() string   { return or(a.Path, "/v1/chat/completions") }
-
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
-}
+func (a Ask) method() string { return cmp.Or(a.Method, http.MethodPost) }
+func (a Ask) path() string   { return cmp.Or(a.Path, "/v1/chat/completions") }
 
 // Body returns the body as it is sent.
 func (a Ask) Body() []byte {
@@ -49,32 +43,29 @@ func (a Ask) Body() []byte {
 		return nil
 	}
 	b := make([]byte, 0, 192+len(a.Prompt))
-	b = append(append(b, `{"model":"`...), or(a.Model, DefaultModel)...)
+	b = append(append(b, `{"model":"`...), cmp.Or(a.Model, DefaultModel)...)
 	b = append(append(b, `","user":"`...), a.User...)
 	b = append(b, `","stream":`...)
 	b = strconv.AppendBool(b, a.Stream)
 	if a.Extra != "" {
 		b = append(append(b, ','), a.Extra...)
 	}
-	prompt := or(a.Prompt, "hello")
-	switch {
-	case strings.HasSuffix(a.path(), "/completions") && !strings.HasSuffix(a.path(), "/chat/completions"), strings.HasSuffix(a.path(), "/completion"):
-		b = append(append(b, `,"prompt":"`...), prompt...)
-	case strings.HasSuffix(a.path(), "/responses"):
-		b = append(append(b, `,"input":"`...), prompt...)
-	case strings.HasSuffix(a.path(), "/generate_stream"):
-		b = append(append(b, `,"text_input":"`...), prompt...)
-	case strings.HasSuffix(a.path(), "/images/generations"):
-		b = append(append(b, `,"prompt":"`...), prompt...)
-	default:
-		b = append(append(b, `,"max_tokens":16,"messages":[{"role":"user","content":"`...), prompt...)
-		return append(b, `"}]}`...)
+	before, after := `,"max_tokens":16,"messages":[{"role":"user","content":"`, `"}]}`
+	switch path := a.path(); {
+	case strings.HasSuffix(path, "/chat/completions"):
+	case strings.HasSuffix(path, "/completions"), strings.HasSuffix(path, "/completion"), strings.HasSuffix(path, "/images/generations"):
+		before, after = `,"prompt":"`, `"}`
+	case strings.HasSuffix(path, "/responses"):
+		before, after = `,"input":"`, `"}`
+	case strings.HasSuffix(path, "/generate_stream"):
+		before, after = `,"text_input":"`, `"}`
 	}
-	return append(b, `"}`...)
+	b = append(append(b, before...), cmp.Or(a.Prompt, "hello")...)
+	return append(b, after...)
 }
 
-// Head returns the head of the request, up to and with its empty line, for a body of n
-// bytes. n below 0: without a length.
+// Head returns the head of the request, including the final empty line, for a body of n bytes. If
+// n is negative it has no Content-Length.
 func (a Ask) Head(n int) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: kit\r\n", a.method(), a.path())
@@ -88,42 +79,41 @@ func (a Ask) Head(n int) []byte {
 	return b.Bytes()
 }
 
-// Result is what a client has had.
+// Result is the response that a client got.
 type Result struct {
-	Status int // 0: the connection ended, or the client's patience, before there was one
+	Status int // 0: none before the connection ended or the client gave up
 	Header http.Header
 	Body   []byte
-	// Err is why there is no status, or why the body is not whole.
+	// Err is why there is no status, or why the body is incomplete.
 	Err  error
 	Took time.Duration
 }
 
-// String says it in a line.
+// String describes the result on one line.
 func (r Result) String() string {
 	return fmt.Sprintf("status %d, %d bytes %.160q, error %v, after %v", r.Status, len(r.Body), r.Body, r.Err, r.Took.Round(time.Millisecond))
 }
 
-// Client is a client that stays, and reads its answers to their end. Its methods may be called
-// from any goroutine.
+// Client is a client that reads its responses completely. It is safe for concurrent use.
 type Client struct {
 	base      string
 	transport *http.Transport
 }
 
-// NewClient returns a client of the server at host:port. Close it.
+// NewClient returns a client of the server at host:port. Call Close when done.
 func NewClient(addr string) *Client {
 	return &Client{base: "http://" + addr, transport: &http.Transport{
 		DisableCompression: true, MaxIdleConnsPerHost: 1024, IdleConnTimeout: 30 * time.Second,
 	}}
 }
 
-// Addr returns the host:port it talks to.
+// Addr returns the server's host:port.
 func (c *Client) Addr() string { return strings.TrimPrefix(c.base, "http://") }
 
 // Close closes its idle connections.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
-// Do sends a request and reads the answer for at most as long as ctx lives.
+// Do sends a request and reads the response, until ctx is done.
 func (c *Client) Do(ctx context.Context, a Ask) (res Result) {
 	began := time.Now()
 	defer func() { res.Took = time.Since(began) }()
@@ -137,7 +127,7 @@ func (c *Client) Do(ctx context.Context, a Ask) (res Result) {
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
-		req.GetBody = nil // nothing is sent twice behind our back
+		req.GetBody = nil // prevents retries
 	}
 	for _, line := range a.Header {
 		name, value, _ := strings.Cut(line, ": ")
@@ -148,28 +138,47 @@ func (c *Client) Do(ctx context.Context, a Ask) (res Result) {
 		return Result{Err: err}
 	}
 	defer resp.Body.Close()
-	res = Result{Status: resp.StatusCode, Header: resp.Header}
-	if res.Status != http.StatusSwitchingProtocols { // its body would be the connection, without an end
-		res.Body, res.Err = io.ReadAll(resp.Body)
-	}
-	return res
+	return resultOf(resp)
 }
 
-// Raw sends bytes over a connection of its own and reads one answer, to a request of the method, for at
-// most patience. Interim answers are passed over.
-func Raw(addr, method string, sent []byte, patience time.Duration) (res Result) {
+// Raw sends bytes over a new connection and reads one response to a request of the given method,
+// for at most patience. It skips interim responses.
+func Raw(addr, method string, sent []byte, patience time.Duration) Result {
+	return converse(addr, method, sent, patience, func(c net.Conn) io.Reader { return c })
+}
+
+// converse is Raw, reading the connection through a reader.
+func converse(addr, method string, sent []byte, patience time.Duration, through func(net.Conn) io.Reader) (res Result) {
 	began := time.Now()
 	defer func() { res.Took = time.Since(began) }()
-	c, err := net.Dial("tcp", addr)
+	c, err := dial(addr, sent, patience)
 	if err != nil {
 		return Result{Err: err}
 	}
 	defer c.Close()
-	_ = c.SetDeadline(began.Add(patience))
-	if _, err := c.Write(sent); err != nil {
-		return Result{Err: err}
+	return readAnswer(bufio.NewReader(through(c)), method)
+}
+
+// dial opens a connection that lasts for patience, and sends bytes over it.
+func dial(addr string, sent []byte, patience time.Duration) (net.Conn, error) {
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
 	}
-	return readAnswer(bufio.NewReader(c), method)
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err := c.Write(sent); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func resultOf(resp *http.Response) Result {
+	res := Result{Status: resp.StatusCode, Header: resp.Header}
+	if res.Status != http.StatusSwitchingProtocols { // its body would be the endless connection
+		res.Body, res.Err = io.ReadAll(resp.Body)
+	}
+	return res
 }
 
 func readAnswer(in *bufio.Reader, method string) Result {
@@ -178,50 +187,40 @@ func readAnswer(in *bufio.Reader, method string) Result {
 		if err != nil {
 			return Result{Err: err}
 		}
-		if resp.StatusCode < 200 && resp.StatusCode != 101 {
-			continue
+		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {
+			return resultOf(resp)
 		}
-		res := Result{Status: resp.StatusCode, Header: resp.Header}
-		if res.Status != http.StatusSwitchingProtocols {
-			res.Body, res.Err = io.ReadAll(resp.Body)
-		}
-		return res
 	}
 }
 
-// A Leave is where a client leaves.
+// A Leave is the point at which a client closes its connection.
 type Leave uint8
 
-// The places at which clients leave.
+// The points at which clients leave.
 const (
-	LeaveBeforeBody     Leave = iota // the head was sent, and nothing of the body
+	LeaveBeforeBody     Leave = iota // the head was sent, but nothing of the body
 	LeaveHalfBody                    // half the body was sent
-	LeaveAfterRequest                // all was sent
-	LeaveAfterHead                   // the head of the answer was read
-	LeaveAfterFirstByte              // and the first byte of its body
-	LeaveInTheMiddle                 // and about half of it
-	LeaveAfterDone                   // all the events were read, but not the end of the body
+	LeaveAfterRequest                // the request was sent
+	LeaveAfterHead                   // the head of the response was read
+	LeaveAfterFirstByte              // the first byte of its body was read
+	LeaveInTheMiddle                 // about half of its body was read
+	LeaveAfterDone                   // all events were read, but not the end of the body
 )
 
-// Leaves returns all of them, in order.
+// Leaves returns all values of Leave, in order.
 func Leaves() []Leave {
 	return []Leave{LeaveBeforeBody, LeaveHalfBody, LeaveAfterRequest, LeaveAfterHead, LeaveAfterFirstByte, LeaveInTheMiddle, LeaveAfterDone}
 }
 
-// String returns its name, as it is in the names of subtests.
+// String returns the name as used in names of subtests.
 func (l Leave) String() string {
 	return [...]string{"before_the_body", "with_half_the_body", "after_the_request", "after_the_head", "after_the_first_byte", "in_the_middle", "after_done"}[l]
 }
 
-// LeaveAt sends a request and closes the connection there, or after patience. The error says
-// that it did not come as far; a connection that was closed before the answer's head is one.
+// LeaveAt sends a request and closes the connection at the given point, or after patience. It
+// returns an error if it did not get that far, for example because the connection was closed before
+// the head of the response.
 func LeaveAt(addr string, a Ask, at Leave, patience time.Duration) error {
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
 	body := a.Body()
 	sent := append(a.Head(len(body)), body...)
 	switch at {
@@ -230,11 +229,16 @@ func LeaveAt(addr string, a Ask, at Leave, patience time.Duration) error {
 	case LeaveHalfBody:
 		sent = sent[:len(sent)-len(body)/2]
 	}
-	if _, err := c.Write(sent); err != nil || at < LeaveAfterRequest {
+	c, err := dial(addr, sent, patience)
+	if err != nil {
 		return err
 	}
+	defer c.Close()
+	if at < LeaveAfterRequest {
+		return nil
+	}
 	if at == LeaveAfterRequest {
-		time.Sleep(2 * time.Millisecond) // let it arrive: what is closed at once may never be read
+		time.Sleep(2 * time.Millisecond) // let it arrive: data sent just before a close may never be read
 		return nil
 	}
 	resp, err := http.ReadResponse(bufio.NewReaderSize(c, 256), &http.Request{Method: a.method()})
@@ -264,21 +268,12 @@ func LeaveAt(addr string, a Ask, at Leave, patience time.Duration) error {
 	return nil
 }
 
-// ReadSlowly sends a request and reads its answer in pieces of n bytes, with a pause after each.
-func ReadSlowly(addr string, a Ask, n int, pause, patience time.Duration) (res Result) {
-	began := time.Now()
-	defer func() { res.Took = time.Since(began) }()
-	c, err := net.Dial("tcp", addr)
-	if err != nil {
-		return Result{Err: err}
-	}
-	defer c.Close()
-	_ = c.SetDeadline(began.Add(patience))
+// ReadSlowly sends a request and reads the response in pieces of n bytes, with a pause before each.
+func ReadSlowly(addr string, a Ask, n int, pause, patience time.Duration) Result {
 	body := a.Body()
-	if _, err := c.Write(append(a.Head(len(body)), body...)); err != nil {
-		return Result{Err: err}
-	}
-	return readAnswer(bufio.NewReader(&slowly{c, n, pause}), a.method())
+	return converse(addr, a.method(), append(a.Head(len(body)), body...), patience, func(c net.Conn) io.Reader {
+		return &slowly{c, n, pause}
+	})
 }
 
 type slowly struct {

@@ -1,7 +1,6 @@
-// Package directortest is a kit of hostile model servers and clients, for those who embed the
-// director or write a gateway of their own. It knows a gateway as an http.Handler and nothing
-// else, sends traffic over loopback only, and needs nothing but the standard library, so that
-// any gateway can be tested with it.
+// Package directortest tests gateways with misbehaving model servers and clients. It knows a gateway
+// only as an http.Handler and sends traffic only over loopback, so any gateway can be tested with it,
+// whether it embeds the director or not.
 //
 //	func TestGateway(t *testing.T) {
 //		directortest.Run(t, func(t *testing.T, endpoints []string) http.Handler {
@@ -16,41 +15,41 @@
 //
 // # What Run checks
 //
-// Each subtest has a gateway and a fleet of servers of its own, one of which misbehaves in one way:
+// Each subtest has its own gateway and fleet of servers, one of which misbehaves in one way:
 //
-//   - healthy: answers come byte for byte, and bursts are spread over servers of one kind.
-//   - endings: answers that are good, however odd they look, pass, and are not held against the server.
-//   - faults: a server fails. Requests that have had no byte yet are answered by another one; of those that have,
-//     the client can see that the answer was cut off; the healthy servers are used evenly.
-//   - poison: one request at which every server fails puts out at most one of them.
-//   - clients: those who leave, read slowly or send what is wrong put out nobody.
-//   - requests: whatever is sent there is a status; bodies come to the server byte for byte.
-//   - trust: no path of [AdminPaths] reaches a server, however it is disguised; forged headers change nothing.
-//   - readings: a server that lies in its metrics neither draws the requests nor loses them.
-//   - connections: servers that close their connections, or answer early, lose no request.
-//   - hangs: a server that hangs is found out by the clients who give up.
-//   - recovery: a server that is well again is used again.
-//   - leaks, goroutines: the heap is flat, and nothing runs when all is closed.
+//   - healthy: responses arrive byte for byte, and bursts spread over equal servers.
+//   - endings: valid but unusual responses pass, and do not count against the server.
+//   - faults: a server fails. Requests without a byte of response yet are answered by another server;
+//     otherwise the client can see that the response is incomplete. Healthy servers are used evenly.
+//   - poison: a request that makes every server fail puts out at most one of them.
+//   - clients: those who leave, read slowly or send invalid requests put out no server.
+//   - requests: every request gets a status; bodies reach the server byte for byte.
+//   - trust: no path of [AdminPaths] reaches a server in any disguise; forged headers have no effect.
+//   - readings: a server with false metrics neither attracts nor loses requests.
+//   - connections: no request is lost to servers that close connections or answer early.
+//   - hangs: a server that hangs is detected because clients give up.
+//   - recovery: a server that recovers is used again.
+//   - leaks, goroutines: the heap does not grow, and nothing runs when everything is closed.
 //
-// In all of them a client that stays has a status before its first byte, and the gateway does not panic.
-// What is not to be expected of a gateway [Options] say; see [RunWith]. go test -run takes the names of
-// subtests, too. Since goroutines are counted, nothing else should run meanwhile.
+// In all of them a client that stays gets a status, and the gateway does not panic. [Options] relax
+// these expectations, see [RunWith]. Subtests can be selected with go test -run. Since goroutines are
+// counted, nothing else should run at the same time.
 //
-// [Chaos] mixes all faults over servers that fail in turn, for as many requests as one likes.
+// [Chaos] mixes all faults among servers that fail in turn, for any number of requests.
 //
-// # The parts
+// # Building blocks
 //
-// A [Server] does what its [Behaviour] says, which can be changed at any time, and counts what it saw. An
-// [Engine] is a model server that does everything right, and from which the others are made: Break at a
-// [Point], Always give one [Answer], send Raw bytes, or anything in place of an answer with Instead. [FirstThen] and
-// [Poisoned] put two together. [Cases] has more than a hundred ready ones, and [Lies] pages of metrics.
+// A [Server] has a [Behaviour], which can be changed at any time, and counts its requests. An [Engine]
+// is a model server without faults, from which the others are derived: with Break at a [Point], Always
+// the same [Answer], Raw bytes, or anything else with Instead. [FirstThen] and [Poisoned] combine two.
+// [Cases] has more than a hundred of them, and [Lies] has false metrics.
 //
 //	s := directortest.Start(directortest.Engine{}.Break(directortest.AtMiddle, directortest.Reset))
 //	defer s.Close()
 //	…
-//	s.Set(directortest.Engine{PerToken: time.Millisecond}.Behaviour()) // it is well again
+//	s.Set(directortest.Engine{PerToken: time.Millisecond}.Behaviour()) // recovers
 //
-// A [Client] stays; [LeaveAt] and [ReadSlowly] are clients that do not; [Raw] sends bytes as they are.
+// A [Client] stays until the end, [LeaveAt] and [ReadSlowly] do not, and [Raw] sends arbitrary bytes.
 //
-// Those who have plugins put a [Panic] into their profile.
+// To test how plugins fail, add a [Panic] to a profile.
 package directortest

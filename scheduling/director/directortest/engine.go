@@ -2,57 +2,57 @@ package directortest
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
 )
 
-// DefaultModel is the model of an Engine that names none.
+// DefaultModel is the default of Engine.Model.
 const DefaultModel = "tiny"
 
-// Engine is a model server that does everything right. What it answers depends on nothing
-// but the request, so that a client can say what it is to receive: see Answer.
+// Engine is a model server without faults. Its answers depend only on the request, so that a client
+// knows what to expect: see Answer.
 //
-// It answers chat completions, completions, responses and messages, streamed where the
-// request has "stream":true, the native streams of Triton, TGI and llama.cpp, /health with
-// a 200 of no length and no type, OPTIONS with a 204, and any other path that is posted to with
-// a small JSON object. A request of another model gets a 404, one with "temperature":-1 a
-// 400. The "user" of a request is the id of its answer.
+// It serves chat completions, completions, responses and messages, streamed if the request has
+// "stream":true, the native streams of Triton, TGI and llama.cpp, /health with an empty 200, OPTIONS
+// with a 204, and any other POST with a small JSON object. A request for another model gets a 404,
+// one with "temperature":-1 a 400. The "user" of a request becomes the ID of its answer.
 type Engine struct {
 	Model  string // default DefaultModel
-	Tokens int    // how many an answer has; default 8
-	// Prefill is the time to the first token, PerToken that to each one that follows. An
-	// answer that is not streamed takes as long. Default: no time.
+	Tokens int    // tokens per answer; default 8
+	// Prefill is the time to the first token, PerToken the time to each following one. An answer
+	// that is not streamed takes as long in total. Default none.
 	Prefill, PerToken time.Duration
-	// Places is how many requests it works on at a time; others wait. Default: all.
+	// Places is the number of concurrent requests; others wait. Default: no limit.
 	Places int
 	// Metrics answers GET /metrics. Nil: 404.
 	Metrics Page
 	// NoModels answers GET /v1/models with a 404.
 	NoModels bool
-	// NoUsage leaves out how many tokens there were.
+	// NoUsage leaves out token counts.
 	NoUsage bool
 }
 
-// Page answers a request for metrics. running and waiting are the requests it works on and
-// those that wait for a place.
+// Page answers a request for metrics, given the number of running requests and of those waiting for
+// a place.
 type Page func(x *Exchange, running, waiting int)
 
-// load is what an engine is at.
+// load counts an engine's requests.
 type load struct {
-	places           chan struct{} // nil: no bound
+	places           chan struct{} // nil: no limit
 	running, waiting atomic.Int64
 }
 
-// Behaviour returns the engine as a behaviour, with places of its own.
+// Behaviour returns the engine as a behaviour, with its own places.
 func (e Engine) Behaviour() Behaviour {
 	return e.Instead("healthy", func(x *Exchange, _ *Request, a Answer) { x.Answer(a) })
 }
 
-// Instead returns an engine that, where it would send the answer a to a request of a client,
-// calls answer, which may send it or do something else. What gateways read is answered as
-// ever. The request was read, the engine's places are held meanwhile.
+// Instead returns an engine that calls answer for each request of a client, after it has read the
+// request and while it holds a place. answer may send a, the correct answer, or do something else.
+// Requests of gateways, such as for metrics, are answered as always.
 func (e Engine) Instead(name string, answer func(x *Exchange, r *Request, a Answer)) Behaviour {
 	l := &load{}
 	if e.Places > 0 {
@@ -71,26 +71,18 @@ func (e Engine) Instead(name string, answer func(x *Exchange, r *Request, a Answ
 	}}
 }
 
-// answerOwn answers what gateways ask for on their own.
+// answerOwn answers requests that gateways send themselves, and reports whether r is one.
 func (e Engine) answerOwn(x *Exchange, r *Request, l *load) bool {
-	if r.Method != "GET" {
+	path := r.Path()
+	switch {
+	case r.Method != "GET" || path != "/metrics" && path != "/v1/models":
 		return false
-	}
-	switch r.Path() {
-	case "/metrics":
-		if e.Metrics != nil {
-			e.Metrics(x, int(l.running.Load()), int(l.waiting.Load()))
-		} else {
-			x.Answer(notFound)
-		}
-	case "/v1/models":
-		if e.NoModels {
-			x.Answer(notFound)
-		} else {
-			x.Answer(JSON(200, `{"object":"list","data":[{"id":"`+e.model()+`","object":"model","created":1700000000,"owned_by":"kit","max_model_len":32768}]}`))
-		}
+	case path == "/metrics" && e.Metrics != nil:
+		e.Metrics(x, int(l.running.Load()), int(l.waiting.Load()))
+	case path == "/v1/models" && !e.NoModels:
+		x.Answer(JSON(200, `{"object":"list","data":[{"id":"`+e.model()+`","object":"model","created":1700000000,"owned_by":"kit","max_model_len":32768}]}`))
 	default:
-		return false
+		x.Answer(notFound)
 	}
 	return true
 }
@@ -117,23 +109,16 @@ func (l *load) leave() {
 	}
 }
 
-func (e Engine) model() string {
-	if e.Model == "" {
-		return DefaultModel
-	}
-	return e.Model
-}
+func (e Engine) model() string { return cmp.Or(e.Model, DefaultModel) }
 
 func (e Engine) tokens() int {
-	if e.Tokens <= 0 {
-		return 8
-	}
+	setDefault(&e.Tokens, 8)
 	return e.Tokens
 }
 
 var notFound = JSON(404, `{"error":{"message":"not found","type":"NotFoundError","code":404}}`)
 
-// to is the answer to a request of this method.
+// to adapts a to the method of r.
 func (a Answer) to(r *Request) Answer {
 	switch r.Method {
 	case "HEAD":
@@ -147,7 +132,7 @@ func (a Answer) to(r *Request) Answer {
 	return a
 }
 
-// Answer returns what the engine answers to a request that is posted to the path.
+// Answer returns the engine's answer to a POST of body to path.
 func (e Engine) Answer(path string, body []byte) Answer {
 	path, _, _ = strings.Cut(path, "?")
 	path = strings.TrimRight(path, "/")
@@ -217,7 +202,11 @@ func (e Engine) chat(id string, stream bool) Answer {
 	for range e.tokens() {
 		data = append(data, head+`{"index":0,"delta":{"content":" w"},"finish_reason":null}]}`)
 	}
-	data = append(data, head+`{"index":0,"delta":{},"finish_reason":"stop"}]}`)
+	return e.done(head, append(data, head+`{"index":0,"delta":{},"finish_reason":"stop"}]}`))
+}
+
+// done returns a stream of chunks that ends with the usage and a mark.
+func (e Engine) done(head string, data []string) Answer {
 	if !e.NoUsage {
 		data = append(data, head+`],"usage":`+e.usage("prompt_tokens", "completion_tokens")+`}`)
 	}
@@ -237,10 +226,7 @@ func (e Engine) completion(id string, stream bool) Answer {
 		}
 		data = append(data, head+`{"index":0,"text":" w","finish_reason":`+finish+`}]}`)
 	}
-	if !e.NoUsage {
-		data = append(data, head+`],"usage":`+e.usage("prompt_tokens", "completion_tokens")+`}`)
-	}
-	return Events(append(data, "[DONE]")...)
+	return e.done(head, data)
 }
 
 func (e Engine) response(id string, stream bool) Answer {
@@ -274,7 +260,7 @@ func (e Engine) message(id string, stream bool) Answer {
 		`{"type":"message_stop"}`))
 }
 
-// named is a stream in which each event is named by its type.
+// named returns a stream in which each event is named by its type.
 func named(data []string) Answer {
 	a := Events(data...)
 	for i, d := range data {
@@ -283,7 +269,7 @@ func named(data []string) Answer {
 	return a
 }
 
-// native is a stream without a mark at its end.
+// native returns a stream without an end mark.
 func (e Engine) native(event func(i int, last bool) string) Answer {
 	var data []string
 	for i := range e.tokens() {
@@ -292,8 +278,7 @@ func (e Engine) native(event func(i int, last bool) string) Answer {
 	return Events(data...)
 }
 
-// field returns the first value of a name in JSON that the kit or a client wrote: good
-// enough for a server that has to understand nothing else.
+// field returns the first value of a name in JSON that this package wrote.
 func field(body []byte, name string) string {
 	key := make([]byte, 0, 32)
 	key = append(append(append(key, '"'), name...), '"')

@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -16,7 +17,7 @@ import (
 	"time"
 )
 
-// fleet is some servers, the gateway in front of them, and what was found wrong.
+// fleet is a set of servers, the gateway in front of them, and the faults that were found.
 type fleet struct {
 	r       *runner
 	engine  Engine
@@ -26,16 +27,15 @@ type fleet struct {
 
 	mu sync.Mutex
 	// guarded by mu
-	order []string // kinds of faults, as they were found
+	order []string // kinds of faults, in the order of their discovery
 	count map[string]int
 	first map[string]string
 }
 
-// standard is the engine of most fleets: quick, but not so quick that requests that come at once are
-// not there at once.
+// standard is the engine of most fleets: fast, but slow enough that simultaneous requests overlap.
 var standard = Engine{Prefill: 15 * time.Millisecond, Metrics: VLLM}
 
-// fleet starts the servers and a gateway, which end with t. What was found wrong is reported then.
+// fleet starts servers and a gateway, which end with t. Faults are reported then.
 func (r *runner) fleet(t *testing.T, e Engine, behaviours ...Behaviour) *fleet {
 	t.Helper()
 	f := &fleet{r: r, engine: e, count: map[string]int{}, first: map[string]string{}}
@@ -49,7 +49,7 @@ func (r *runner) fleet(t *testing.T, e Engine, behaviours ...Behaviour) *fleet {
 	}
 	handler := r.gateway(t, endpoints)
 	front := httptest.NewUnstartedServer(f.guarded(handler))
-	front.Config.ErrorLog = log.New(io.Discard, "", 0) // what it would say is among what is reported
+	front.Config.ErrorLog = log.New(io.Discard, "", 0) // faults are reported anyway
 	front.Start()
 	f.client = NewClient(front.Listener.Addr().String())
 	t.Cleanup(func() {
@@ -61,7 +61,7 @@ func (r *runner) fleet(t *testing.T, e Engine, behaviours ...Behaviour) *fleet {
 	return f
 }
 
-// guarded hears of panics.
+// guarded reports panics of h.
 func (f *fleet) guarded(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		defer func() {
@@ -76,7 +76,7 @@ func (f *fleet) guarded(h http.Handler) http.Handler {
 	})
 }
 
-// wrong notes a fault of a kind.
+// wrong records a fault of a kind.
 func (f *fleet) wrong(kind, format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -94,12 +94,12 @@ func (f *fleet) tell(t *testing.T) {
 	}
 }
 
-// three are three servers, the first of them odd and the others healthy.
+// three returns three servers, the first of them odd and the others healthy.
 func three(e Engine, odd Behaviour) []Behaviour {
 	return []Behaviour{odd, e.Behaviour(), e.Behaviour()}
 }
 
-// same are n servers that behave alike, each with places of its own.
+// same returns n servers with the same behaviour, each with its own places.
 func same(n int, one func() Behaviour) (all []Behaviour) {
 	for range n {
 		all = append(all, one())
@@ -107,7 +107,7 @@ func same(n int, one func() Behaviour) (all []Behaviour) {
 	return all
 }
 
-// unlike makes a request that is like no other.
+// unlike makes a request unique.
 func (f *fleet) unlike(a Ask) Ask {
 	n := strconv.FormatInt(f.asked.Add(1), 10)
 	a.User = "kit-" + n
@@ -125,23 +125,26 @@ func (f *fleet) askFor(a Ask, patience time.Duration) (Ask, Result) {
 	return a, f.client.Do(ctx, a)
 }
 
-// all sends n requests, so many at a time, and checks each.
+// all sends n requests, up to atATime in parallel, and checks each.
 func (f *fleet) all(n, atATime int, make func(i int) Ask, check func(Ask, Result)) {
+	inParallel(n, atATime, func(i int) {
+		a, res := f.ask(make(i))
+		check(a, res)
+	})
+}
+
+// inParallel calls one with 0 to n-1, up to atATime in parallel.
+func inParallel(n, atATime int, one func(i int)) {
 	var next atomic.Int64
-	var clients sync.WaitGroup
+	var workers sync.WaitGroup
 	for range min(n, atATime) {
-		clients.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return
-				}
-				a, res := f.ask(make(i))
-				check(a, res)
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				one(i)
 			}
 		})
 	}
-	clients.Wait()
+	workers.Wait()
 }
 
 // answered checks that there was a status.
@@ -153,7 +156,7 @@ func (f *fleet) answered(a Ask, res Result) bool {
 	return true
 }
 
-// Kinds of faults, in the words in which they are reported.
+// Kinds of faults, as they are reported.
 const (
 	noStatus  = "a client that stayed had no status before its first byte"
 	notGood   = "a good answer did not come as the server sent it"
@@ -169,21 +172,14 @@ const (
 	unlearned = "servers that hang go on being used"
 )
 
-// good checks that the answer is what a healthy server sends, or one of others.
+// good checks that the answer is that of a healthy server, or one of others.
 func (f *fleet) good(kind string, a Ask, res Result, others ...Answer) {
 	if !f.answered(a, res) {
 		return
 	}
 	want := f.engine.Answer(a.path(), a.Body()).to(&Request{Method: a.method()})
-	if is(res, want) {
-		return
-	}
-	for _, o := range others {
-		if is(res, o) {
-			return
-		}
-	}
-	if res.Status >= 500 && f.r.o.NoRetries && kind == lost {
+	if is(res, want) || slices.ContainsFunc(others, func(o Answer) bool { return is(res, o) }) ||
+		res.Status >= 500 && f.r.o.NoRetries && kind == lost {
 		return
 	}
 	f.wrong(kind, "%s %s: %v, want status %d, %d bytes", a.method(), a.path(), res, want.Code(), len(want.Body()))
@@ -193,13 +189,10 @@ func is(res Result, a Answer) bool {
 	return res.Err == nil && res.Status == a.Code() && bytes.Equal(res.Body, a.Body())
 }
 
-// cut checks an answer that may break off: what came is as the server sent it, and if it is not all, the client
-// can see it.
+// cut checks an answer that may break off: it must be unaltered, and the client must be able to see
+// whether it is complete.
 func (f *fleet) cut(a Ask, res Result, want Answer) {
-	if !f.answered(a, res) {
-		return
-	}
-	if is(res, want) || res.Status >= 500 {
+	if !f.answered(a, res) || is(res, want) || res.Status >= 500 {
 		return
 	}
 	whole := want.Body()
@@ -224,7 +217,7 @@ func common(a, b []byte) int {
 	return n
 }
 
-// burst sends n requests at once and returns how many came to each server.
+// burst sends n requests at once and returns how many each server got.
 func (f *fleet) burst(n int, make func(i int) Ask, check func(Ask, Result)) []int {
 	before := f.requests()
 	f.all(n, n, make, check)
@@ -243,13 +236,13 @@ func (f *fleet) requests() []int {
 	return counts
 }
 
-// mixed are requests that are streamed and not in turn.
+// mixed makes every other request a stream.
 func mixed(i int) Ask { return Ask{Stream: i%2 == 1} }
 
-// perServer is how many requests of a burst there are for each server.
+// perServer is the size of a burst, per server.
 const perServer = 10
 
-// even checks that a burst is spread evenly over the servers from the first on, and what its clients get.
+// even checks that a burst is spread evenly over the servers from from on, and its answers.
 func (f *fleet) even(when string, from int, ask func(i int) Ask, check func(Ask, Result)) {
 	n := perServer * (len(f.servers) - from)
 	counts := f.burst(n, ask, check)
@@ -272,7 +265,7 @@ func (f *fleet) spread(when string, counts []int, from int) {
 	}
 }
 
-// unevenly says which server from the first on had far more, and which far less, than its share.
+// unevenly describes which server from from on had far more, and which far less, than its share.
 func (f *fleet) unevenly(counts []int, from int) (uneven, starved string) {
 	total := 0
 	for _, n := range counts[from:] {
@@ -291,10 +284,10 @@ func (f *fleet) unevenly(counts []int, from int) (uneven, starved string) {
 	return uneven, starved
 }
 
-// healthyOnly checks an answer as the healthy servers send it.
+// healthyOnly checks that an answer is that of a healthy server.
 func (f *fleet) healthyOnly(a Ask, res Result) { f.good(lost, a, res) }
 
-// set changes what a server does.
+// set changes the behaviour of a server.
 func (f *fleet) set(i int, b Behaviour) {
 	if err := f.servers[i].Set(b); err != nil {
 		f.wrong("the kit could not go on", "%v", err)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -49,17 +50,9 @@ func (r *runner) healthy(t *testing.T) {
 	})
 }
 
-func underscored(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if c == '/' {
-			b[i] = '_'
-		}
-	}
-	return string(b)
-}
+func underscored(s string) string { return strings.ReplaceAll(s, "/", "_") }
 
-// endings: one server's answers are good, and look odd.
+// endings: one server's answers are good, but look odd.
 func (r *runner) endings(t *testing.T) {
 	for _, c := range Cases() {
 		if c.Harm != Good && c.Harm != ClientFault || c.Slow && testing.Short() {
@@ -74,7 +67,7 @@ func (r *runner) endings(t *testing.T) {
 	}
 }
 
-// ask is the i-th request that shows the case.
+// ask returns the i-th request that shows the case.
 func (c Case) ask(i int) Ask {
 	if c.Ask.Path == "" && c.Ask.Header == nil && !c.Ask.Stream {
 		return mixed(i)
@@ -97,12 +90,16 @@ func (r *runner) faults(t *testing.T) {
 	}
 }
 
-// checks returns what to check of answers where one server has the case.
+// checks returns the check of answers while one server shows the case.
 func (f *fleet) checks(c Case) func(Ask, Result) {
 	return func(a Ask, res Result) {
 		switch c.Harm {
 		case Before:
-			f.good(lost, a, res, f.passed(c, a)...)
+			var passed []Answer // by a gateway that does not retry
+			if f.r.o.NoRetries {
+				passed = append(passed, c.answer(f.engine, a))
+			}
+			f.good(lost, a, res, passed...)
 		case After:
 			f.cut(a, res, f.engine.Answer(a.path(), a.Body()))
 		case Refuses:
@@ -115,72 +112,57 @@ func (f *fleet) checks(c Case) func(Ask, Result) {
 	}
 }
 
-// passed is what a gateway that does not retry may pass on.
-func (f *fleet) passed(c Case, a Ask) []Answer {
-	if f.r.o.NoRetries {
-		return []Answer{c.answer(f.engine, a)}
-	}
-	return nil
-}
-
-// poison: one request at which every server misbehaves.
+// poison: one request makes every server misbehave.
 func (r *runner) poison(t *testing.T) {
 	e := standard
-	status := func(code int) Behaviour { return e.Always(fmt.Sprint("status_", code), JSON(code, errorData(code))) }
-	event := func(code int) Behaviour { return e.Always(fmt.Sprint("error_event_", code), Events(errorData(code))) }
-	for _, p := range []struct {
-		bad func() Behaviour
-		out int // how many servers one such request may put out
-	}{
-		{func() Behaviour { return status(400) }, 0},
-		{func() Behaviour { return status(404) }, 0},
-		{func() Behaviour { return event(400) }, 0},
-		{func() Behaviour { return status(500) }, 1},
-		{func() Behaviour { return status(502) }, 1},
-		{func() Behaviour { return status(503) }, 1},
-		{func() Behaviour { return status(504) }, 1},
-		{func() Behaviour { return event(500) }, 1},
-		{func() Behaviour { return event(503) }, 1},
-		{func() Behaviour { return e.Break(AtRequestBody, Close) }, 1},
-		{func() Behaviour { return e.Break(AtRequestBody, Reset) }, 1},
-		{func() Behaviour { return e.Break(AtStatusLine, Close) }, 1},
-		{func() Behaviour { return e.Break(AtHead, Close) }, 1},
-		{func() Behaviour { return e.Break(AtFirstByte, Close) }, 1},
-		{func() Behaviour { return e.Break(AtMiddle, Close) }, 1},
-		{func() Behaviour { return e.Raw("garbage", garbage) }, 1},
-		{func() Behaviour { return e.Raw("status_001", []byte("HTTP/1.1 001 X\r\n\r\n")) }, 1},
-		{func() Behaviour {
-			return e.Raw("101_unasked", []byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"))
-		}, 1},
-		{func() Behaviour { return e.Break(AtRequestBody, Hang) }, 1},
-	} {
-		r.sub(t, p.bad().Name, func(t *testing.T) {
-			f := r.fleet(t, e, same(6, func() Behaviour { return Poisoned("poison", p.bad(), e.Behaviour()) })...)
+	status := func(code int) Case {
+		return always(fmt.Sprint("status_", code), Says, JSON(code, errorData(code)))
+	}
+	event := func(code int) Case {
+		return always(fmt.Sprint("error_event_", code), Says, Events(errorData(code)))
+	}
+	cases := []Case{
+		status(500), status(502), status(503), status(504), event(500), event(503),
+		broken(AtRequestBody, Close), broken(AtRequestBody, Reset), broken(AtStatusLine, Close), broken(AtHead, Close),
+		broken(AtFirstByte, Close), broken(AtMiddle, Close), broken(AtRequestBody, Hang),
+		raw("garbage", Before, string(garbage)), raw("status_001", Before, "HTTP/1.1 001 X\r\n\r\n"),
+		raw("101_unasked", Before, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"),
+	}
+	for _, c := range []Case{status(400), status(404), event(400)} {
+		c.Harm = ClientFault
+		cases = append(cases, c)
+	}
+	hangs := broken(AtRequestBody, Hang).Name
+	for _, c := range cases {
+		r.sub(t, c.Name, func(t *testing.T) {
+			f := r.fleet(t, e, same(6, func() Behaviour { return Poisoned("poison", c.Make(e), e.Behaviour()) })...)
 			f.all(12, 6, mixed, f.healthyOnly)
 			for i := range 2 {
 				patience := 2 * time.Second
-				hangs := p.bad().Name == e.Break(AtRequestBody, Hang).Name
-				if hangs {
+				if c.Name == hangs {
 					patience = 200 * time.Millisecond
 				}
 				a, res := f.askFor(Ask{Stream: true, Extra: `"metadata":"poison"`}, patience)
-				if !hangs {
+				if c.Name != hangs {
 					f.answered(a, res)
 				}
-				most := p.out * (i + 1)
+				most := i + 1 // servers that so many such requests may put out
+				if c.Harm == ClientFault {
+					most = 0
+				}
 				out, counts := f.out()
 				if out > most { // by chance, once
 					out, counts = f.out()
 				}
 				if out > most {
-					f.wrong(manyOut, "%d of 6 servers hardly get requests any more after %d such: %v, want at most %d", out, i+1, counts, most)
+					f.wrong(manyOut, "%d of 6 servers hardly get requests after %d of these: %v, want at most %d", out, i+1, counts, most)
 				}
 			}
 		})
 	}
 }
 
-// out returns how many servers hardly get requests any more.
+// out returns how many servers hardly get requests.
 func (f *fleet) out() (out int, counts []int) {
 	counts = f.burst(perServer*len(f.servers), mixed, f.healthyOnly)
 	for _, n := range counts {
@@ -191,22 +173,17 @@ func (f *fleet) out() (out int, counts []int) {
 	return out, counts
 }
 
-// clients: nobody is put out by what clients do.
+// clients: nothing that clients do puts out a server.
 func (r *runner) clients(t *testing.T) {
 	streaming := Engine{Prefill: 15 * time.Millisecond, PerToken: 2 * time.Millisecond, Metrics: VLLM}
 	for _, at := range Leaves() {
 		r.sub(t, "leave_"+at.String(), func(t *testing.T) {
 			f := r.fleet(t, streaming, same(3, streaming.Behaviour)...)
-			var leavers sync.WaitGroup
-			for range 24 {
-				leavers.Go(func() {
-					a := f.unlike(Ask{Stream: true})
-					if err := LeaveAt(f.client.Addr(), a, at, f.r.o.Patience); err != nil {
-						f.wrong(noStatus, "before the client left: %v", err)
-					}
-				})
-			}
-			leavers.Wait()
+			inParallel(24, 24, func(int) {
+				if err := LeaveAt(f.client.Addr(), f.unlike(Ask{Stream: true}), at, f.r.o.Patience); err != nil {
+					f.wrong(noStatus, "before the client left: %v", err)
+				}
+			})
 			f.even("after clients left", 0, mixed, f.healthyOnly)
 		})
 	}
@@ -215,11 +192,7 @@ func (r *runner) clients(t *testing.T) {
 		slow.Prefill = 300 * time.Millisecond
 		f := r.fleet(t, streaming, same(3, slow.Behaviour)...)
 		f.burst(18, mixed, func(Ask, Result) {})
-		var leavers sync.WaitGroup
-		for i := range 18 {
-			leavers.Go(func() { f.askFor(mixed(i), 30*time.Millisecond) })
-		}
-		leavers.Wait()
+		inParallel(18, 18, func(i int) { f.askFor(mixed(i), 30*time.Millisecond) })
 		for i := range f.servers {
 			f.set(i, streaming.Behaviour())
 		}
@@ -295,7 +268,7 @@ func (r *runner) readings(t *testing.T) {
 	})
 }
 
-// connections: servers that do with connections what they may.
+// connections: servers close connections in all permitted ways.
 func (r *runner) connections(t *testing.T) {
 	idle := standard
 	idle.Prefill = 0
@@ -351,7 +324,7 @@ func (r *runner) connections(t *testing.T) {
 					return
 				}
 				x.Answer(early)
-				x.HangFor(50 * time.Millisecond) // a server that lets the client read before it closes
+				x.HangFor(50 * time.Millisecond) // lets the client read before it closes
 			}}
 		})...)
 		f.all(6, 2, func(int) Ask { return Ask{Extra: `"pad":"` + string(slices.Repeat([]byte{'x'}, 3<<20)) + `"`} }, func(a Ask, res Result) {
@@ -363,7 +336,7 @@ func (r *runner) connections(t *testing.T) {
 	})
 }
 
-// hangs: one server hangs, and clients have no time.
+// hangs: one server hangs, and clients are impatient.
 func (r *runner) hangs(t *testing.T) {
 	for at := AtAccept; at <= AtHead; at++ {
 		if testing.Short() && (at == AtRequestHead || at == AtStatusLine) {
@@ -371,34 +344,29 @@ func (r *runner) hangs(t *testing.T) {
 		}
 		r.sub(t, "at_"+at.String(), func(t *testing.T) {
 			f := r.fleet(t, standard, three(standard, standard.Break(at, Hang))...)
-			const rounds, each = 14, 9 // nobody can know in the first ones how long answers take
+			const rounds, each = 14, 9 // in the first ones the usual response time is still unknown
 			var lost [rounds]int
 			for i := range rounds {
 				var mu sync.Mutex
-				var clients sync.WaitGroup
-				for j := range each {
-					clients.Go(func() {
-						_, res := f.askFor(mixed(j), 300*time.Millisecond)
-						if res.Status != 200 || res.Err != nil {
-							mu.Lock()
-							lost[i]++
-							mu.Unlock()
-						}
-					})
-				}
-				clients.Wait()
+				inParallel(each, each, func(j int) {
+					if _, res := f.askFor(mixed(j), 300*time.Millisecond); res.Status != 200 || res.Err != nil {
+						mu.Lock()
+						defer mu.Unlock()
+						lost[i]++
+					}
+				})
 			}
-			if last := lost[rounds-2] + lost[rounds-1]; last > 3 { // half of what an even spread would lose: somebody has to try whether it is well
+			if last := lost[rounds-2] + lost[rounds-1]; last > 3 { // half of what an even spread would lose: trials are needed
 				f.wrong(unlearned, "requests lost in each round of %d: %v, want at most 3 in the last two", each, lost)
 			}
 		})
 	}
 }
 
-// recovery: a server that failed is well again.
+// recovery: a server that failed is healthy again.
 func (r *runner) recovery(t *testing.T) {
 	names := []string{"refuses", "status_503", "closed_at_middle", "101_unasked", "status_429", "status_500", "closed_at_accept",
-		"closed_at_head", "reset_at_request_body", "garbage", "error_event_503"} // and not those that ask to be spared for long
+		"closed_at_head", "reset_at_request_body", "garbage", "error_event_503"} // none that asks for a long pause
 	if testing.Short() {
 		names = names[:4]
 	}
@@ -407,7 +375,7 @@ func (r *runner) recovery(t *testing.T) {
 			continue
 		}
 		r.sub(t, c.Name, func(t *testing.T) {
-			t.Parallel() // they wait, most of the time
+			t.Parallel() // these mostly wait
 			f := r.fleet(t, standard, three(standard, c.Make(standard))...)
 			check := f.checks(c)
 			f.all(18, 6, c.ask, check)
@@ -448,10 +416,10 @@ func (r *runner) leaks(t *testing.T) {
 	})
 }
 
-// heap returns how much is in use.
+// heap returns the bytes in use.
 func heap() int64 {
 	var m runtime.MemStats
-	for range 2 { // what finalizers hold
+	for range 2 { // the second for what finalizers held
 		runtime.GC()
 	}
 	runtime.ReadMemStats(&m)

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// VLLM is a page as vLLM writes it, with what the engine is at.
+// VLLM is a page in the format of vLLM.
 func VLLM(x *Exchange, running, waiting int) {
 	x.Answer(page(readings{fmt.Sprint(running), fmt.Sprint(waiting), fmt.Sprint(min(1, float64(running)/64)), ""}))
 }
 
-// readings are the values of a page, and what stands behind each of them.
+// readings are the values of a page, and the text after each of them.
 type readings struct{ running, waiting, usage, date string }
 
 const pageType = "Content-Type: text/plain; version=0.0.4; charset=utf-8"
@@ -27,14 +27,14 @@ func page(r readings) Answer {
 			"# TYPE vllm:cache_config_info gauge\nvllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"4096\"} 1\n")}}
 }
 
-// Lie is a page of metrics that is not to be believed, or not to be read.
+// Lie is a page of metrics that is false or unreadable.
 type Lie struct {
 	Name string
 	Page Page
-	Slow bool // takes more than a moment, or much memory
+	Slow bool // takes long or much memory
 }
 
-// Lies returns those that Run knows.
+// Lies returns those that Run uses.
 func Lies() []Lie {
 	values := func(v string) Page {
 		return func(x *Exchange, _, _ int) { x.Answer(page(readings{v, v, v, ""})) }
@@ -69,7 +69,7 @@ func Lies() []Lie {
 	}
 }
 
-// endless sends lines until nobody takes them any more.
+// endless sends lines until the client leaves.
 func endless(x *Exchange, line []byte, each time.Duration) {
 	x.answerTo(Answer{Header: []string{pageType}, Framing: UntilClose}, AtHead)
 	for x.Write(line) && x.Wait(each) {

@@ -10,7 +10,7 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// PanicPoints are the places at which a Panic can panic: the methods of plugins, and the hooks.
+// PanicPoints returns the valid values of Panic.At: methods of plugins, and hooks.
 func PanicPoints() []string {
 	return []string{
 		"Filter", "Score", "Cost", "Pick", "Picked", "FirstToken", "Finished",
@@ -18,12 +18,12 @@ func PanicPoints() []string {
 	}
 }
 
-// Panic is a plugin with a fault, for those who have plugins: put one into a profile with Install, send requests, and
-// see that what the one request held that met it is given back, and that the others go on.
+// Panic is a plugin that panics. Add one to a profile with Install, send requests, and check that
+// the resources of the affected request are released and other requests go on.
 type Panic struct {
 	// At is where it panics, one of PanicPoints.
 	At string
-	// Call is which call panics, from 1 on. 0: each.
+	// Call is the number of the call that panics, from 1. 0: every call.
 	Call int
 
 	calls, panicked atomic.Int64
@@ -32,8 +32,8 @@ type Panic struct {
 // Panicked returns how often it has panicked.
 func (p *Panic) Panicked() int { return int(p.panicked.Load()) }
 
-// Install returns the profile with p in it: after its other plugins, around its picker, or before the hook that it has.
-// It panics if p.At is none of PanicPoints.
+// Install returns profile with p added: after its other plugins, around its picker, or before its
+// hook. It panics if p.At is not one of PanicPoints.
 func (p *Panic) Install(profile scheduling.Profile) scheduling.Profile {
 	switch p.At {
 	case "Filter":
@@ -52,28 +52,16 @@ func (p *Panic) Install(profile scheduling.Profile) scheduling.Profile {
 			return picker.Pick(ctx, req, eps, scores)
 		})
 		if t, ok := picker.(scheduling.Tracker); ok {
-			profile.Trackers = append(slices.Clip(profile.Trackers), t) // or it would hear of nothing any more
+			profile.Trackers = append(slices.Clip(profile.Trackers), t) // else it would no longer be called
 		}
 	case "Picked", "FirstToken", "Finished":
 		profile.Trackers = append(slices.Clip(profile.Trackers), panicTracker{p})
 	case "Hooks.Scheduled":
 		profile.Hooks.Scheduled = p.before(profile.Hooks.Scheduled)
 	case "Hooks.Rejected":
-		next := profile.Hooks.Rejected
-		profile.Hooks.Rejected = func(req *types.Request, err error) {
-			p.called()
-			if next != nil {
-				next(req, err)
-			}
-		}
+		profile.Hooks.Rejected = beforeError(p, profile.Hooks.Rejected)
 	case "Hooks.PluginFailed":
-		next := profile.Hooks.PluginFailed
-		profile.Hooks.PluginFailed = func(req *types.Request, err *scheduling.PluginError) {
-			p.called()
-			if next != nil {
-				next(req, err)
-			}
-		}
+		profile.Hooks.PluginFailed = beforeError(p, profile.Hooks.PluginFailed)
 	case "Hooks.FirstToken":
 		profile.Hooks.FirstToken = p.before(profile.Hooks.FirstToken)
 	case "Hooks.Retried":
@@ -86,7 +74,7 @@ func (p *Panic) Install(profile scheduling.Profile) scheduling.Profile {
 	return profile
 }
 
-// before returns a hook that is called before next, which may be nil.
+// before returns a hook that panics or calls next, which may be nil.
 func (p *Panic) before(next func(scheduling.Event)) func(scheduling.Event) {
 	return func(e scheduling.Event) {
 		p.called()
@@ -96,7 +84,17 @@ func (p *Panic) before(next func(scheduling.Event)) func(scheduling.Event) {
 	}
 }
 
-// called counts a call, and panics if it is the one.
+// beforeError is before for hooks that take an error.
+func beforeError[E error](p *Panic, next func(*types.Request, E)) func(*types.Request, E) {
+	return func(req *types.Request, err E) {
+		p.called()
+		if next != nil {
+			next(req, err)
+		}
+	}
+}
+
+// called counts a call, and panics if it is the chosen one.
 func (p *Panic) called() {
 	if n := p.calls.Add(1); p.Call == 0 || n == int64(p.Call) {
 		p.panicked.Add(1)
@@ -121,5 +119,3 @@ func (t panicTracker) at(method string) {
 		t.p.called()
 	}
 }
-
-var _ scheduling.Tracker = panicTracker{}

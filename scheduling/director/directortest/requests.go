@@ -3,25 +3,21 @@ package directortest
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 )
 
-// odd is a request as no ordinary client sends it.
+// odd is a request that no ordinary client sends.
 type odd struct {
-	name   string
-	method string // default POST
-	// head is the request but for its body, lines that end with LF; %d is the length of the body.
-	head string
-	body string // default: that of a chat completion
-	// want is the status, 0 if any will do. A 200 is checked byte by byte.
-	want int
-	// answers is how many answers there are to be; default 1.
-	answers int
+	name    string
+	method  string // default POST
+	head    string // all before the body, with lines ending in LF; %d is the length of the body
+	body    string // default: that of a chat completion; a blank: none
+	want    int    // status, 0: any; a 200 is checked byte by byte
+	answers int    // number of responses, default 1
 }
 
 const chat = "POST /v1/chat/completions HTTP/1.1\nHost: kit\nContent-Type: application/json\n"
@@ -82,7 +78,7 @@ func odds() []odd {
 	}
 }
 
-// requests: whatever clients send, there is an answer and nobody is put out.
+// requests: whatever clients send is answered and puts out no server.
 func (r *runner) requests(t *testing.T) {
 	for _, o := range odds() {
 		r.sub(t, o.name, func(t *testing.T) {
@@ -129,10 +125,10 @@ func (r *runner) requests(t *testing.T) {
 
 func crlf(s string) string { return strings.ReplaceAll(s, "\n", "\r\n") }
 
-// sendOdd sends it over a connection of its own and checks the answers.
+// sendOdd sends o over a new connection and checks the answers.
 func (f *fleet) sendOdd(o odd) {
 	ask := Ask{User: "odd"}
-	body := or(o.body, string(ask.Body()))
+	body := cmp.Or(o.body, string(ask.Body()))
 	if body == " " {
 		body = ""
 	}
@@ -142,20 +138,15 @@ func (f *fleet) sendOdd(o odd) {
 	}
 	one := crlf(head+"\n") + body
 	answers := max(o.answers, 1)
-	c, err := net.Dial("tcp", f.client.Addr())
+	c, err := dial(f.client.Addr(), []byte(strings.Repeat(one, answers)), f.r.o.Patience)
 	if err != nil {
 		f.wrong(noStatus, "%v", err)
 		return
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(f.r.o.Patience))
-	if _, err := c.Write([]byte(strings.Repeat(one, answers))); err != nil {
-		f.wrong(noStatus, "%v", err)
-		return
-	}
 	in := bufio.NewReader(c)
 	for range answers {
-		res := readAnswer(in, or(o.method, "POST"))
+		res := readAnswer(in, cmp.Or(o.method, "POST"))
 		switch {
 		case res.Status == 0:
 			f.wrong(noStatus, "%v", res)
@@ -170,7 +161,7 @@ func (f *fleet) sendOdd(o odd) {
 	}
 }
 
-// trust: nothing a client sends reaches what is not for clients, or steers the gateway.
+// trust: clients can neither reach administrative paths nor control the gateway.
 func (r *runner) trust(t *testing.T) {
 	r.sub(t, "paths", func(t *testing.T) {
 		for _, path := range r.o.Admin {
@@ -198,7 +189,7 @@ func (r *runner) trust(t *testing.T) {
 	})
 }
 
-// disguises are targets by which a server, or a gateway before it, may understand the path.
+// disguises returns targets that a server, or a gateway before it, may understand as path.
 func disguises(path string) []string {
 	last := path[len(path)-1:]
 	escaped := path[:len(path)-1] + fmt.Sprintf("%%%02x", last)
@@ -249,7 +240,7 @@ func (r *runner) forged(t *testing.T, name, value string) {
 	for _, s := range f.servers {
 		s.Keep(256)
 	}
-	value = or(value, f.servers[0].Addr())
+	value = cmp.Or(value, f.servers[0].Addr())
 	ask := func(i int) Ask { a := mixed(i); a.Header = []string{name + ": " + value}; return a }
 	f.even("requests that name the first of them", 0, ask, f.healthyOnly)
 	canonical := http.CanonicalHeaderKey(name)

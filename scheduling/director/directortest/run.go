@@ -10,34 +10,34 @@ import (
 	"time"
 )
 
-// New makes a gateway in front of the model servers at the endpoints, each as host:port. What it
-// starts must end with t.Cleanup.
+// New creates a gateway in front of model servers, given as host:port. It must stop what it started
+// with t.Cleanup.
 type New func(t *testing.T, endpoints []string) http.Handler
 
-// Options say what to expect of a gateway. The zero value is good: it expects all.
+// Options say what to expect of a gateway. The zero value expects everything.
 type Options struct {
-	// Skip leaves out groups and subtests, by their names as Run has them: "hangs", or
-	// "endings/gzip".
+	// Skip lists groups and subtests of Run to leave out, such as "hangs" or "endings/gzip".
 	Skip []string
-	// NoRetries says that the gateway does not go on to another server: a request that meets a
-	// server that fails may be answered with a status of 500 or above.
+	// NoRetries declares that the gateway does not retry on another server: a request that meets a
+	// failing server may be answered with a status of 500 or above.
 	NoRetries bool
-	// Admin are the paths that no client may reach a server by. Default: AdminPaths.
+	// Admin lists the paths by which no client may reach a server. Default AdminPaths.
 	Admin []string
-	// Skew is how many times its share of a burst a server may get. Default 1.5.
+	// Skew is the largest part of a burst that a server may get, as a multiple of its share. Default
+	// 1.5.
 	Skew float64
-	// Recovery is how long a server that is well again may go unused. Default 10 s.
+	// Recovery is how long a recovered server may go unused. Default 10s.
 	Recovery time.Duration
-	// Patience is how long clients that stay wait for an answer. Default 5 s.
+	// Patience is how long clients wait for a response. Default 5s.
 	Patience time.Duration
-	// HeapGrowth is how much the heap may grow by a thousand requests, in bytes. Default 8 MiB.
+	// HeapGrowth is how much the heap may grow during a thousand requests, in bytes. Default 8 MiB.
 	HeapGrowth int64
-	// Settle is how long a new gateway is left to itself before the first request. Default: not
-	// at all.
+	// Settle is the time between the start of a gateway and the first request. Default none.
 	Settle time.Duration
 }
 
-// AdminPaths are paths by which model servers are administered, or tell what is not for clients.
+// AdminPaths returns paths that administer model servers or return information not meant for
+// clients.
 func AdminPaths() []string {
 	return []string{
 		"/metrics", "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/sleep", "/wake_up", "/is_sleeping",
@@ -46,16 +46,18 @@ func AdminPaths() []string {
 	}
 }
 
-// Run tests a gateway. Each subtest has a fleet and a gateway of its own; it takes about a minute
-// in all, half of that with -short.
+// Run tests a gateway. Each subtest has its own fleet and gateway. It takes about a minute, or half
+// of that with -short.
 func Run(t *testing.T, gateway New) { RunWith(t, Options{}, gateway) }
 
-// RunWith is Run for a gateway of which not all is to be expected.
-func RunWith(t *testing.T, o Options, gateway New) {
-	(&runner{o: o, gateway: gateway, root: t.Name(), report: func(t *testing.T, message string) {
+// RunWith is Run with options.
+func RunWith(t *testing.T, o Options, gateway New) { newRunner(t, o, gateway).run(t) }
+
+func newRunner(t *testing.T, o Options, gateway New) *runner {
+	return &runner{o: o, gateway: gateway, root: t.Name(), report: func(t *testing.T, message string) {
 		t.Helper()
 		t.Error(message)
-	}}).run(t)
+	}}
 }
 
 // runner is one call of Run.
@@ -63,8 +65,8 @@ type runner struct {
 	o       Options
 	gateway New
 	root    string
-	report  func(t *testing.T, message string) // from any goroutine
-	only    []string                           // the subtests that are run; nil: all
+	report  func(t *testing.T, message string) // safe for concurrent use
+	only    []string                           // subtests to run; nil: all
 }
 
 func (r *runner) run(t *testing.T) {
@@ -90,12 +92,16 @@ func (r *runner) run(t *testing.T) {
 		r.sub(t, g.name, func(t *testing.T) { g.run(r, t) })
 	}
 	r.sub(t, "goroutines", func(t *testing.T) {
-		before++ // this subtest's own
-		if left := settled(before, r.o.Patience); left > before {
-			buf := make([]byte, 1<<16)
-			r.report(t, fmt.Sprintf("%d goroutines are left of %d when all is closed:\n%s", left, before, buf[:runtime.Stack(buf, true)]))
-		}
+		r.leftGoroutines(t, before+1) // with this subtest's own
 	})
+}
+
+// leftGoroutines reports goroutines that are left when everything is closed.
+func (r *runner) leftGoroutines(t *testing.T, before int) {
+	if left := settled(before, r.o.Patience); left > before {
+		buf := make([]byte, 1<<16)
+		r.report(t, fmt.Sprintf("%d goroutines are left of %d when all is closed:\n%s", left, before, buf[:runtime.Stack(buf, true)]))
+	}
 }
 
 func (r *runner) defaults() {
@@ -103,17 +109,16 @@ func (r *runner) defaults() {
 	if o.Admin == nil {
 		o.Admin = AdminPaths()
 	}
-	if o.Skew == 0 {
-		o.Skew = 1.5
-	}
-	if o.Recovery == 0 {
-		o.Recovery = 10 * time.Second
-	}
-	if o.Patience == 0 {
-		o.Patience = 5 * time.Second
-	}
-	if o.HeapGrowth == 0 {
-		o.HeapGrowth = 8 << 20
+	setDefault(&o.Skew, 1.5)
+	setDefault(&o.Recovery, 10*time.Second)
+	setDefault(&o.Patience, 5*time.Second)
+	setDefault(&o.HeapGrowth, 8<<20)
+}
+
+// setDefault sets *v to def unless it is positive.
+func setDefault[T int | int64 | uint64 | float64 | time.Duration](v *T, def T) {
+	if *v <= 0 {
+		*v = def
 	}
 }
 
@@ -128,10 +133,10 @@ func (r *runner) sub(t *testing.T, name string, f func(*testing.T)) {
 	t.Run(name, f)
 }
 
-// within reports whether a subtest is another one, or in its group.
+// within reports whether a subtest is group or in it.
 func within(name, group string) bool { return name == group || strings.HasPrefix(name, group+"/") }
 
-// settled waits until there are no more goroutines than there were, and returns how many there are.
+// settled waits until there are no more goroutines than before, and returns their number.
 func settled(before int, patience time.Duration) int {
 	for until := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		if n := runtime.NumGoroutine(); n <= before || time.Now().After(until) {

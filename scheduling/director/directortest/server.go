@@ -17,23 +17,21 @@ import (
 // maxBody bounds the request bodies that a server reads, in bytes.
 const maxBody = 64 << 20
 
-// Behaviour is what a server does. It is a value: copy it and change a field to have
-// another. Serve may have state in its closure (places, "the first three"), so that
-// servers have one made for each.
+// Behaviour is what a server does. To derive another one, copy it and change fields. Since Serve may
+// have state in its closure, create one for each server.
 type Behaviour struct {
-	// Name says which one it is, in reports.
+	// Name identifies it in reports.
 	Name string
-	// Accept is called when a connection was accepted, before anything is read. It returns
-	// whether there is more to come; if not the connection is closed. Optional.
+	// Accept, if not nil, is called when a connection was accepted, before anything is read. If it
+	// returns false the connection is closed.
 	Accept func(*Exchange) bool
-	// Serve is called for each request, when its first byte is there: it reads what it
-	// wants and answers, or not. When it returns, the connection is kept if the whole
-	// request was read and neither side wants it closed.
+	// Serve is called for each request, once its first byte has arrived. It may read the request and
+	// answer it, or not. Afterwards the connection is kept if the whole request was read and neither
+	// side wants it closed.
 	Serve func(*Exchange)
-	// Idle is how long a connection may wait for its next request before it is closed. 0:
-	// for ever.
+	// Idle is how long a connection may wait for the next request before it is closed. 0: forever.
 	Idle time.Duration
-	// Refuse closes the port: connections are refused.
+	// Refuse closes the port, so that connections are refused.
 	Refuse bool
 }
 
@@ -50,8 +48,7 @@ func (r *Request) Path() string {
 	return path
 }
 
-// Server is a model server on loopback that behaves as it is told. All methods may be
-// called from any goroutine.
+// Server is a model server on loopback with a given behaviour. It is safe for concurrent use.
 type Server struct {
 	addr      string
 	behaviour atomic.Pointer[Behaviour]
@@ -69,7 +66,7 @@ type Server struct {
 	seen     []Request
 }
 
-// Start starts a server. It panics if there is no port to be had. Close it.
+// Start starts a server. It panics if there is no free port. Call Close when done.
 func Start(b Behaviour) *Server {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -84,15 +81,14 @@ func Start(b Behaviour) *Server {
 	return s
 }
 
-// Addr returns its host:port.
+// Addr returns the server's host:port.
 func (s *Server) Addr() string { return s.addr }
 
-// Behaviour returns what the server does now.
+// Behaviour returns the current behaviour.
 func (s *Server) Behaviour() Behaviour { return *s.behaviour.Load() }
 
-// Set changes what the server does, for the requests that begin from now on. A server that
-// refuses connections closes those it has. The error says that the port could not be opened
-// again.
+// Set changes the behaviour, for requests that begin from now on. If b refuses connections, open ones
+// are closed too. Set fails if the port cannot be opened again.
 func (s *Server) Set(b Behaviour) error {
 	s.behaviour.Store(&b)
 	if b.Refuse {
@@ -102,34 +98,32 @@ func (s *Server) Set(b Behaviour) error {
 	return s.listen()
 }
 
-// Requests returns how many requests were begun, whatever became of them, without those
-// that gateways send on their own: GET of /metrics, /v1/models and /health without [Probe]
-// in them. A server that does not read its requests does not count them either.
+// Requests returns the number of requests read, whatever their outcome, not counting those that
+// gateways send themselves: GET of /metrics, /v1/models and /health without [Probe].
 func (s *Server) Requests() int { return int(s.requests.Load()) }
 
-// Reads returns how many requests were seen that Requests does not count.
+// Reads returns the number of requests read that Requests does not count.
 func (s *Server) Reads() int { return int(s.reads.Load()) }
 
-// Connections returns how many connections were accepted.
+// Connections returns the number of accepted connections.
 func (s *Server) Connections() int { return int(s.connections.Load()) }
 
-// Keep makes the server remember the last n requests from now on, those of gateways
-// included. Those it had are forgotten.
+// Keep makes the server remember the last n requests from now on, including those of gateways, and
+// forget earlier ones.
 func (s *Server) Keep(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keep, s.seen = n, nil
 }
 
-// Seen returns the requests it remembers, in the order in which they were read.
+// Seen returns the remembered requests, in the order in which they were read.
 func (s *Server) Seen() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.seen)
 }
 
-// Close closes the port and all connections and waits for what runs. Closing twice is
-// closing once.
+// Close closes the port and all connections, and waits until nothing runs. Further calls do nothing.
 func (s *Server) Close() {
 	s.mu.Lock()
 	if !s.closed {
@@ -161,7 +155,7 @@ func (s *Server) listen() error {
 	}
 	var l net.Listener
 	var err error
-	for range 100 { // for a moment the port may be that of a connection of somebody else
+	for range 100 { // another connection may temporarily have the port
 		if l, err = net.Listen("tcp", s.addr); err == nil {
 			s.listener = l
 			s.running.Go(func() { s.accept(l) })
@@ -169,7 +163,7 @@ func (s *Server) listen() error {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return fmt.Errorf("directortest: port is not to be had again: %w", err)
+	return fmt.Errorf("directortest: cannot open the port again: %w", err)
 }
 
 func (s *Server) accept(l net.Listener) {
@@ -189,7 +183,7 @@ func (s *Server) accept(l net.Listener) {
 		}
 		s.running.Go(func() {
 			defer s.untrack(c)
-			s.converse(c)
+			s.serve(c)
 		})
 	}
 }
@@ -211,8 +205,8 @@ func (s *Server) untrack(c net.Conn) {
 	delete(s.open, c)
 }
 
-// converse serves one connection.
-func (s *Server) converse(c net.Conn) {
+// serve serves one connection.
+func (s *Server) serve(c net.Conn) {
 	b := s.behaviour.Load()
 	in := bufio.NewReader(c)
 	if b.Accept != nil && !b.Accept(&Exchange{server: s, conn: c, in: in}) {
@@ -250,20 +244,12 @@ func (s *Server) saw(r *Request) {
 	}
 }
 
-// own reports whether it is a gateway's own request.
+// own reports whether a gateway sent r itself.
 func own(r *Request) bool {
-	if r.Method != http.MethodGet || probe(r) {
-		return false
-	}
-	switch r.Path() {
-	case "/metrics", "/v1/models", "/health":
-		return true
-	}
-	return false
+	return r.Method == http.MethodGet && !probe(r) && slices.Contains([]string{"/metrics", "/v1/models", "/health"}, r.Path())
 }
 
-// Exchange is one request at a server, while it lasts. It is for the goroutine that Serve
-// was called in.
+// Exchange is one request at a server, for the goroutine in which Serve was called.
 type Exchange struct {
 	server *Server
 	conn   net.Conn
@@ -276,8 +262,8 @@ type Exchange struct {
 	closed   bool
 }
 
-// ReadHead reads the head of the request, and returns it without its body; nil if there is
-// none to be had.
+// ReadHead reads the head of the request and returns the request without its body, or nil if that
+// fails.
 func (x *Exchange) ReadHead() *Request {
 	if x.request != nil {
 		return x.request
@@ -297,7 +283,7 @@ func (x *Exchange) ReadHead() *Request {
 	return x.request
 }
 
-// Read reads the request whole; nil if it does not come whole.
+// Read reads the whole request, and returns nil if that fails.
 func (x *Exchange) Read() *Request {
 	if x.ReadHead() == nil || x.bodyRead {
 		return x.request
@@ -316,8 +302,7 @@ func (x *Exchange) Read() *Request {
 	return x.request
 }
 
-// Skip counts the request without reading more of it: for behaviours that do not wait for
-// the body.
+// Skip counts the request without reading its body.
 func (x *Exchange) Skip() {
 	if x.ReadHead() != nil && !x.bodyRead {
 		x.last = true
@@ -326,7 +311,7 @@ func (x *Exchange) Skip() {
 	}
 }
 
-// Write sends bytes as they are, and reports whether somebody takes them.
+// Write sends bytes, and reports whether that succeeded.
 func (x *Exchange) Write(b []byte) bool {
 	if x.closed {
 		return false
@@ -337,11 +322,11 @@ func (x *Exchange) Write(b []byte) bool {
 	return !x.closed
 }
 
-// Answer sends a. Connections of HTTP/1.0, of bodies that end with them, and those that
-// the client or a line "Connection: close" wants closed end then.
+// Answer sends a. The connection ends afterwards if a is HTTP/1.0 or framed by UntilClose, or if the
+// client or a line "Connection: close" asks for that.
 func (x *Exchange) Answer(a Answer) { x.answerTo(a, AtEnd) }
 
-// answerTo sends a up to a point, and reports whether that came through.
+// answerTo sends a up to a point, and reports whether that succeeded.
 func (x *Exchange) answerTo(a Answer, to Point) bool {
 	if a.Framing == UntilClose || a.Proto == "HTTP/1.0" || slices.Contains(a.Header, "Connection: close") {
 		x.last = true
@@ -372,7 +357,7 @@ func (x *Exchange) answerTo(a Answer, to Point) bool {
 	return send(end)
 }
 
-// Wait waits, and reports false if the server was closed meanwhile.
+// Wait waits for d. It returns false if the server was closed meanwhile.
 func (x *Exchange) Wait(d time.Duration) bool {
 	if d <= 0 {
 		return true
@@ -388,13 +373,13 @@ func (x *Exchange) Wait(d time.Duration) bool {
 	}
 }
 
-// Hang does nothing until the client has gone or the server is closed.
+// Hang does nothing until the client leaves or the server is closed.
 func (x *Exchange) Hang() {
 	_, _ = io.Copy(io.Discard, x.in)
 	x.Close()
 }
 
-// HangFor hangs for at most d, and closes then.
+// HangFor hangs for at most d and closes the connection.
 func (x *Exchange) HangFor(d time.Duration) {
 	_ = x.conn.SetReadDeadline(time.Now().Add(d))
 	x.Hang()
