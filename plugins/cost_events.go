@@ -29,6 +29,7 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	}
 	c.derive(s, now)
 	s.publish()
+	c.recheckAt(s, now)
 }
 
 // lockServer returns what is kept of ep, with its lock held, entering it if it is new; nil if

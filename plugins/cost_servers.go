@@ -98,10 +98,16 @@ func (c *Cost) takeOver(s *costServer, ep *types.Endpoint, now cost.Seconds) {
 // refresh derives and publishes what follows from a reading, and notes when its age will matter
 // next. Caller must hold s.mu.
 func (c *Cost) refresh(s *costServer, now cost.Seconds) {
-	at := float64(s.Recheck(now))
-	c.recheck.Update(func(v float64) float64 { return min(v, at) })
 	c.derive(s, now)
 	s.publish()
+	c.recheckAt(s, now)
+}
+
+// recheckAt notes when s is to be looked at again. Caller must hold s.mu.
+func (c *Cost) recheckAt(s *costServer, now cost.Seconds) {
+	if at := float64(s.Recheck(now)); at < c.recheck.Load() {
+		c.recheck.Update(func(v float64) float64 { return min(v, at) })
+	}
 }
 
 // reading returns what counts of a reading.

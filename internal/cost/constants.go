@@ -134,6 +134,8 @@ const (
 	stallMemory = 5
 	// mostStalls bounds the fraction of time that prefills are assumed to take. Not varied.
 	mostStalls = .9
+	// leastStalls is the fraction below which nothing is looked at again for its sake. Not varied.
+	leastStalls = .01
 	// carriedMemory is the number of requests over which that largest number decays. x0.5, x2: flat.
 	carriedMemory = 1000
 	// mineGain is the gain, per event, of the average fraction of a server's requests that are this

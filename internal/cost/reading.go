@@ -87,18 +87,22 @@ func (p *reported) age(now Seconds) time.Duration {
 	return time.Duration(float64(now)*float64(time.Second)) - p.last.At
 }
 
-// Recheck returns when the trust in the reading is to be looked at again because it falls with
-// its age; +Inf: never.
+// Recheck returns when to call Trusted and Derive again although nothing happens, because trust in
+// the reading falls with its age, and stalls are averages; +Inf: never.
 func (s *Server) Recheck(now Seconds) Seconds {
+	at := Seconds(math.Inf(1))
+	if s.stalled > leastStalls {
+		at = now + stallMemory/4
+	}
 	if s.known {
 		switch age := s.age(now); {
 		case age < freshAge:
-			return now + Seconds((freshAge - age).Seconds())
+			return min(at, now+Seconds((freshAge-age).Seconds()))
 		case age < staleAge:
-			return now + Seconds(freshAge.Seconds()/2)
+			return min(at, now+Seconds(freshAge.Seconds()/2))
 		}
 	}
-	return Seconds(math.Inf(1))
+	return at
 }
 
 // trust is how far a reading of such an age is believed, 0 to 1.

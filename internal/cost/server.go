@@ -31,7 +31,7 @@ type Server struct {
 	start   Start
 	learned Learned
 	done    float64 // base seconds of prefill so far
-	sent    float64 // seconds of prefill that were sent, each the less the longer ago that was
+	sent    float64 // base seconds of prefill that were sent, each the less the longer ago that was
 	sentAt  Seconds // when that was so
 
 	// What follows from all that: see Derive.
@@ -116,7 +116,7 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 	s.baseStep = e.Step + e.Sequence*s.decoding + e.Context*reading*s.decoding/max(n, 1)
 	s.step = f*s.baseStep + grown*s.decoding
 	s.token = e.Token * v.Rates.Token * own * math.Exp(token)
-	s.stalled = s.stalls(n, now)
+	s.stalled = s.stalls(m, n, now)
 	s.outputCost = m.Output*(f*(e.Step+e.Sequence)+grown+growing)/(1-s.stalled) + growing
 	s.perContext = f * m.Output * e.Context
 	s.outputCost += s.crowded(m, float64(s.requests))
@@ -134,8 +134,9 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 
 // stalls returns the part of the time in which prefills hold up what decodes, as it was of late;
 // of n requests, those of others have as much of them as one's own.
-func (s *Server) stalls(n float64, now Seconds) float64 {
+func (s *Server) stalls(m *Model, n float64, now Seconds) float64 {
 	own := s.sent * math.Exp(-max(float64(now-s.sentAt), 0)/stallMemory) / stallMemory
+	own *= s.token / m.Engine.Token
 	return min(own*(n+1)/float64(s.requests+1), mostStalls)
 }
 
@@ -200,7 +201,7 @@ func (s *Server) Add(r *Request, hit Tokens, m *Model, v *View, now Seconds) {
 	}
 	s.pending += r.work
 	s.joining++
-	s.sent = s.sent*math.Exp(-max(float64(now-s.sentAt), 0)/stallMemory) + float64(r.work)
+	s.sent = s.sent*math.Exp(-max(float64(now-s.sentAt), 0)/stallMemory) + r.base
 	s.sentAt = now
 	s.enqueue(r)
 	s.requests++
