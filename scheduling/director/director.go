@@ -184,6 +184,12 @@ type Incoming struct {
 	// server may say. Body must be empty. To admission control it is one like others.
 	HeadersOnly bool
 
+	// MaxBody lowers the bound of the body of an Exchange, Director.MaxBody, to so many bytes.
+	// KeepBody says that its pieces are not changed until Close, so that large ones need not be
+	// copied as they come. Both are optional.
+	MaxBody  int64
+	KeepBody bool
+
 	// Pool is the pool of the gateway's route. Zero: the one that serves the model.
 	Pool types.NamespacedName
 	// HasSubset says that the gateway restricts the candidates to Subset: a list

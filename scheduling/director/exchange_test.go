@@ -185,7 +185,7 @@ func TestExchangeTooLarge(t *testing.T) {
 
 	x, a := d.Begin(ctx, incoming("food"))
 	require.Nil(t, a)
-	x.MaxBody(100)
+	x.Incoming.MaxBody = 100
 	require.Nil(t, x.Body(make([]byte, 60), false))
 	a = x.Body(make([]byte, 60), false)
 	require.Equal(t, 413, a.Status)

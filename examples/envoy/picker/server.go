@@ -216,7 +216,7 @@ func (s *Server) ended(ctx context.Context, x *exchange, err error) error {
 	}
 	attrs := []slog.Attr{slog.Any("error", err)}
 	if x != nil {
-		attrs = append(attrs, slog.String("id", x.id()))
+		attrs = append(attrs, slog.String("id", x.id))
 	}
 	s.warn(ctx, "ended "+status.Code(err).String(), "stream ended with an error", attrs...)
 	return err
