@@ -29,7 +29,7 @@ func (d *Director) admit(ctx context.Context, r *Route, candidates []*types.Endp
 	}
 	r.Request.Admitted = true
 	if r.Waited > 0 {
-		candidates = d.candidatesNow(r)
+		candidates = r.subset.of(endpointsOf(d.o.Store.Snapshot(), r.Pool))
 	}
 	have := withPlace(r.ticket, a.Match, candidates)
 	if len(have) < len(candidates) {
@@ -57,12 +57,7 @@ func withPlace(t *admission.Ticket, match func(*types.Endpoint) bool, candidates
 	if match == nil {
 		return t.Candidates(nil, candidates)
 	}
-	var may []*types.Endpoint
-	for _, ep := range candidates {
-		if match(ep) {
-			may = append(may, ep)
-		}
-	}
+	may := matching(candidates, match)
 	if have := t.Candidates(nil, may); len(have) < len(may) {
 		return have
 	}
@@ -86,15 +81,6 @@ func arrival(r *Route, candidates []*types.Endpoint, in *Incoming) admission.Arr
 		}
 	}
 	return a
-}
-
-// candidatesNow returns the endpoints that may serve a request that has waited.
-func (d *Director) candidatesNow(r *Route) []*types.Endpoint {
-	eps := endpointsOf(d.o.Store.Snapshot(), r.Pool)
-	if r.subset != nil {
-		return r.subset.of(eps)
-	}
-	return eps
 }
 
 // ExplainAdmission returns what admission control would do with a request now, and why,

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"net/textproto"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -108,9 +109,9 @@ func New(o Options) (*Director, error) {
 	if o.RetryAfter < 0 {
 		return nil, fmt.Errorf("director: Options.RetryAfter is %v, want more than 0, or 0 for the default of 1s", o.RetryAfter)
 	}
-	d := &Director{o: o, session: canonical(o.SessionHeader), retryAfter: o.RetryAfter, seed: o.Seed}
-	if d.retryAfter == 0 {
-		d.retryAfter = time.Second
+	d := &Director{
+		o: o, seed: o.Seed, retryAfter: cmp.Or(o.RetryAfter, time.Second),
+		session: textproto.CanonicalMIMEHeaderKey(cmp.Or(o.SessionHeader, HeaderSession)),
 	}
 	for d.seed == 0 {
 		d.seed = rand.Uint64()
@@ -350,12 +351,10 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 	if r.scheduler = d.scheduler(r.Pool); r.scheduler == nil {
 		return nil, &Error{Status: 503, Code: CodeNoEndpoint, Message: fmt.Sprintf("pool %v has no scheduler", r.Pool)}
 	}
-	candidates := resolved.Pool.Endpoints()
 	if in.HasSubset {
 		r.subset = newSubset(in.Subset)
-		candidates = r.subset.of(candidates)
 	}
-	return candidates, nil
+	return r.subset.of(resolved.Pool.Endpoints()), nil
 }
 
 // allow returns what kind of path it is, or an error if clients may not ask for it.

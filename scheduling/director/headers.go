@@ -126,8 +126,12 @@ func readMaxWait(h map[string][]string) (time.Duration, error) {
 	if err == nil && d > 0 && d <= maxMillis*time.Millisecond {
 		return d, nil
 	}
-	return 0, &Error{Status: 400, Code: CodeBadHeader, Param: HeaderLLMDMaxWait,
-		Message: "header " + HeaderLLMDMaxWait + " is " + strconv.Quote(s[:min(len(s), 40)]) + ", want a time above 0 and at most 24h, with a unit: 2s, 150ms"}
+	return 0, badHeader(HeaderLLMDMaxWait, s, "a time above 0 and at most 24h, with a unit: 2s, 150ms")
+}
+
+func badHeader(name, value, want string) error {
+	return &Error{Status: 400, Code: CodeBadHeader, Param: name,
+		Message: "header " + name + " is " + strconv.Quote(value[:min(len(value), 40)]) + ", want " + want}
 }
 
 // maxMillis bounds what a header gives in milliseconds: a day.
@@ -142,8 +146,7 @@ func millis(s, name string) (time.Duration, error) {
 	if d := time.Duration(v * float64(time.Millisecond)); ok && v <= maxMillis && d > 0 {
 		return d, nil
 	}
-	return 0, &Error{Status: 400, Code: CodeBadHeader, Param: name,
-		Message: "header " + name + " is " + strconv.Quote(s[:min(len(s), 40)]) + ", want milliseconds as a decimal number above 0 and at most " + strconv.Itoa(maxMillis)}
+	return 0, badHeader(name, s, "milliseconds as a decimal number above 0 and at most "+strconv.Itoa(maxMillis))
 }
 
 // decimal reads a plain decimal number: digits, and perhaps a point and more digits.

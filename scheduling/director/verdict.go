@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"time"
@@ -35,32 +36,20 @@ func Retryable(status int) bool {
 // grpcStatus returns the HTTP status that an answer over gRPC means: its own, unless its
 // headers or trailers say that there is no answer but an error.
 func grpcStatus(status int, code string) int {
-	if status != 200 {
+	if status != 200 || code == "" || code == "0" {
 		return status
 	}
-	switch code {
-	case "", "0":
-		return status
-	case "1": // cancelled
-		return StatusClientClosed
-	case "3", "6", "9", "11": // invalid, exists, precondition, range
-		return 400
-	case "5":
-		return 404
-	case "7":
-		return 403
-	case "8": // exhausted
-		return 429
-	case "12": // unimplemented
-		return 501
-	case "14": // unavailable
-		return 503
-	case "4": // deadline
-		return 504
-	case "16":
-		return 401
-	}
-	return 500
+	return cmp.Or(grpcCodes[code], 500)
+}
+
+// grpcCodes are the HTTP statuses that codes of gRPC stand for.
+var grpcCodes = map[string]int{
+	// invalid argument, already exists, failed precondition, out of range
+	"3": 400, "6": 400, "9": 400, "11": 400,
+	// cancelled, deadline exceeded, not found, permission denied
+	"1": StatusClientClosed, "4": 504, "5": 404, "7": 403,
+	// resource exhausted, unimplemented, unavailable, unauthenticated
+	"8": 429, "12": 501, "14": 503, "16": 401,
 }
 
 // attempt is what is known of a request at one endpoint.
