@@ -188,7 +188,7 @@ func (m *Metrics) wait(pool string, k waitKey) *histogram {
 // size returns the most that the histogram of k takes in a page.
 func (k waitKey) size(pool string) int64 {
 	priority := max(len(k.at.priority), len(other))
-	return waitBuckets.size(queueDurations.size("", escaped(k.tenant)+escaped(pool)+k.pair.values+len(k.became.String())+priority))
+	return waitBuckets.size(queueDurations.size(escaped(k.tenant) + escaped(pool) + k.pair.values + len(k.became.String()) + priority))
 }
 
 func newWait(k waitKey) (waitKey, *histogram) {

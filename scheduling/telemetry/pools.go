@@ -57,21 +57,21 @@ func (m *Metrics) gatherPool(g page, name string, eps []*types.Endpoint, seen *t
 	switch ready := states[types.Ready]; {
 	case !saturation:
 	case ready > 0:
-		g.add(&flowSaturation, "", filled/float64(ready), flowSaturation.with(name))
+		g.add(&flowSaturation, filled/float64(ready), flowSaturation.with(name))
 	default:
-		g.add(&flowSaturation, "", 1, flowSaturation.with(name))
+		g.add(&flowSaturation, 1, flowSaturation.with(name))
 	}
 	if queued.n > 0 || len(eps) == 0 {
-		g.add(&poolQueued, "", queued.sum, poolQueued.with(name))
+		g.add(&poolQueued, queued.sum, poolQueued.with(name))
 	}
 	if batched.n > 0 || len(eps) == 0 {
-		g.add(&poolRunning, "", batched.sum, poolRunning.with(name))
+		g.add(&poolRunning, batched.sum, poolRunning.with(name))
 	}
-	g.add(&poolInFlight, "", float64(inFlight), poolInFlight.with(name))
-	g.add(&poolOwed, "", float64(owed), poolOwed.with(name))
-	g.add(&readyPods, "", float64(states[types.Ready]), readyPods.with(name))
+	g.add(&poolInFlight, float64(inFlight), poolInFlight.with(name))
+	g.add(&poolOwed, float64(owed), poolOwed.with(name))
+	g.add(&readyPods, float64(states[types.Ready]), readyPods.with(name))
 	for s, n := range states {
-		g.add(&poolEndpoints, "", float64(n), poolEndpoints.with(name, types.State(s).String()))
+		g.add(&poolEndpoints, float64(n), poolEndpoints.with(name, types.State(s).String()))
 	}
 }
 
@@ -84,7 +84,7 @@ func (m *Metrics) gatherQueue(g page, pool string, ep *types.Endpoint, waiting f
 		*room--
 		_, name, _ = endpointLabels(ep)
 	}
-	g.add(&podQueue, "", waiting, podQueue.with(name, pool))
+	g.add(&podQueue, waiting, podQueue.with(name, pool))
 }
 
 // saturation returns how full ep is, 1 or more being full: the larger of what its
@@ -118,6 +118,6 @@ func (m *mean) add(v float64) {
 // export adds the mean to g. One of which nothing is known is left out.
 func (m *mean) export(g page, f *family, pool string) {
 	if m.n > 0 {
-		g.add(f, "", m.sum/float64(m.n), f.with(pool))
+		g.add(f, m.sum/float64(m.n), f.with(pool))
 	}
 }

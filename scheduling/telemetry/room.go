@@ -49,10 +49,11 @@ func (t *table[K, V]) addWithin(r *room, bytes, spared int64, k K, most int, mak
 // blank, the figure and the end of the line.
 const maxFigure = 28
 
-// size returns the most bytes that a sample of f takes, under a name that begins with
-// prefix, whose labels' values have so many bytes.
-func (f *family) size(prefix string, values int) int64 {
-	n := len(prefix) + len(f.name) + values + maxFigure
+// size returns the most bytes that a sample of f takes whose labels' values have so many.
+func (f *family) size(values int) int64 { return f.sizeAs(f.name, values) }
+
+func (f *family) sizeAs(name string, values int) int64 {
+	n := len(name) + values + maxFigure
 	for _, label := range f.labels {
 		n += len(label) + len(`="",`)
 	}
