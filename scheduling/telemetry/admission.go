@@ -27,49 +27,23 @@ func (m *Metrics) AdmissionHooks(pool types.NamespacedName, o admission.Options)
 		h.tenants[id] = label(id)
 	}
 	next := o.Hooks
+	at := func(t *admission.Ticket) *admitted { return h.pool.admitted(t.Priority()) }
 	return admission.Hooks{
-		Queued: func(t *admission.Ticket) {
-			h.pool.admitted(t.Priority()).queued.Add(1)
-			if next.Queued != nil {
-				next.Queued(t)
-			}
-		},
-		Dispatched: func(t *admission.Ticket, waited time.Duration) {
-			at := h.pool.admitted(t.Priority())
-			at.dispatched.Add(1)
-			h.waited(at, t, dispatched, waited)
-			if next.Dispatched != nil {
-				next.Dispatched(t, waited)
-			}
-		},
-		Refused: func(t *admission.Ticket, r *admission.Refusal) {
-			at := h.pool.admitted(t.Priority())
-			at.refused[reasonOf(r.Reason)].Add(1)
-			h.waited(at, t, outcomeOf(r), r.Waited)
-			if next.Refused != nil {
-				next.Refused(t, r)
-			}
-		},
-		Cancelled: func(t *admission.Ticket, waited time.Duration) {
-			at := h.pool.admitted(t.Priority())
-			at.cancelled.Add(1)
-			h.waited(at, t, evictedCancelled, waited)
-			if next.Cancelled != nil {
-				next.Cancelled(t, waited)
-			}
-		},
-		Finished: func(t *admission.Ticket, out types.Outcome) {
-			h.pool.admitted(t.Priority()).tokens.add(t.Charge())
-			if next.Finished != nil {
-				next.Finished(t, out)
-			}
-		},
-		Revoked: func(t *admission.Ticket) {
-			h.pool.admitted(t.Priority()).revoked.Add(1)
-			if next.Revoked != nil {
-				next.Revoked(t)
-			}
-		},
+		Queued: before(next.Queued, func(t *admission.Ticket) { at(t).queued.Add(1) }),
+		Dispatched: before2(next.Dispatched, func(t *admission.Ticket, waited time.Duration) {
+			at(t).dispatched.Add(1)
+			h.waited(at(t), t, dispatched, waited)
+		}),
+		Refused: before2(next.Refused, func(t *admission.Ticket, r *admission.Refusal) {
+			at(t).refused[reasonOf(r.Reason)].Add(1)
+			h.waited(at(t), t, outcomeOf(r), r.Waited)
+		}),
+		Cancelled: before2(next.Cancelled, func(t *admission.Ticket, waited time.Duration) {
+			at(t).cancelled.Add(1)
+			h.waited(at(t), t, evictedCancelled, waited)
+		}),
+		Finished: before2(next.Finished, func(t *admission.Ticket, _ types.Outcome) { at(t).tokens.add(t.Charge()) }),
+		Revoked:  before(next.Revoked, func(t *admission.Ticket) { at(t).revoked.Add(1) }),
 	}
 }
 

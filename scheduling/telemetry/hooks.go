@@ -20,39 +20,34 @@ import (
 func (m *Metrics) Hooks(pool types.NamespacedName, next scheduling.Hooks) scheduling.Hooks {
 	p := m.pool(pool)
 	return scheduling.Hooks{
-		Scheduled: func(e scheduling.Event) {
-			m.scheduled(p, &e)
-			if next.Scheduled != nil {
-				next.Scheduled(e)
-			}
-		},
-		Rejected: func(req *types.Request, err error) {
-			m.rejected(p, req, err)
-			if next.Rejected != nil {
-				next.Rejected(req, err)
-			}
-		},
-		PluginFailed: func(req *types.Request, err *scheduling.PluginError) {
-			p.failed(err.Stage, err.Plugin)
-			if next.PluginFailed != nil {
-				next.PluginFailed(req, err)
-			}
-		},
-		Warned: next.Warned,
-		// The time to first token is counted at the end: a retry may bring another.
-		FirstToken: next.FirstToken,
-		Retried: func(e scheduling.Event) {
-			p.retries.Add(1)
-			if next.Retried != nil {
-				next.Retried(e)
-			}
-		},
-		Finished: func(e scheduling.Event) {
-			m.finished(p, e.Request, &e.Outcome)
-			if next.Finished != nil {
-				next.Finished(e)
-			}
-		},
+		Scheduled:    before(next.Scheduled, func(e scheduling.Event) { m.scheduled(p, &e) }),
+		Rejected:     before2(next.Rejected, func(req *types.Request, err error) { m.rejected(p, req, err) }),
+		PluginFailed: before2(next.PluginFailed, func(_ *types.Request, err *scheduling.PluginError) { p.failed(err.Stage, err.Plugin) }),
+		Warned:       next.Warned,
+		FirstToken:   next.FirstToken, // it is counted at the end: a retry may bring another
+		Retried:      before(next.Retried, func(scheduling.Event) { p.retries.Add(1) }),
+		Finished:     before(next.Finished, func(e scheduling.Event) { m.finished(p, e.Request, &e.Outcome) }),
+	}
+}
+
+// before returns a hook that calls own, and then next unless it is nil.
+func before[E any](next, own func(E)) func(E) {
+	if next == nil {
+		return own
+	}
+	return func(e E) {
+		own(e)
+		next(e)
+	}
+}
+
+func before2[A, B any](next, own func(A, B)) func(A, B) {
+	if next == nil {
+		return own
+	}
+	return func(a A, b B) {
+		own(a, b)
+		next(a, b)
 	}
 }
 

@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -68,11 +67,4 @@ func (n Names) within(bytes int64) int64 {
 		return bytes / 16 * 7
 	}
 	return bytes
-}
-
-func (n Names) check() error {
-	if n > NamesBoth {
-		return fmt.Errorf("telemetry: Options.Names is %d, want NamesGIE, NamesLLMD or NamesBoth", n)
-	}
-	return nil
 }

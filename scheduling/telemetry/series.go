@@ -250,36 +250,33 @@ func (m *Metrics) decided(p *pair, ep *types.Endpoint) {
 // endpoint that came back with the same name goes on from where it was. Caller
 // must hold m.pruning.
 func (m *Metrics) prune() {
-	gone := func(k attemptKey) bool { return k.load != nil && k.load.Retired() }
-	found := false
-	for k := range m.attempts.all() {
-		found = found || gone(k)
+	gone := map[attemptKey]*attempt{}
+	for k, a := range m.attempts.all() {
+		if k.load != nil && k.load.Retired() {
+			gone[k] = a
+		}
 	}
-	if !found {
+	if len(gone) == 0 {
 		return
 	}
 	type series struct {
 		pair                  *pair
 		namespace, name, port string
 	}
-	m.attempts.edit(func(all map[attemptKey]*attempt) bool {
+	m.attempts.edit(func(all map[attemptKey]*attempt) {
 		here := map[series]*attempt{}
 		for k, a := range all {
-			if !gone(k) {
+			if gone[k] == nil {
 				here[series{k.pair, a.namespace, a.name, a.port}] = a
 			}
 		}
-		for k, a := range all {
-			if !gone(k) {
-				continue
-			}
+		for k, a := range gone {
+			delete(all, k)
 			if b := here[series{k.pair, a.namespace, a.name, a.port}]; b != nil {
 				b.n.Add(a.n.Load())
 			}
-			delete(all, k)
 			m.room.give(a.bytes)
 		}
-		return true
 	})
 }
 
