@@ -61,12 +61,12 @@ func (h *gate) waited(at *admitted, t *admission.Ticket, became outcome, waited 
 	if !ok {
 		tenant = other
 	}
-	h.m.wait(h.pool.label, waitKey{at, h.m.pair(req), tenant, became}).observe(int64(waited))
+	h.m.wait(waitKey{at, h.m.pair(req), tenant, became}).observe(int64(waited))
 }
 
 // admitted is what is counted of one priority in a pool.
 type admitted struct {
-	priority string // as the value of a label
+	pool, priority string // as values of labels
 	// The requests that had to wait, those that were let in, those that were given up
 	// while they waited, and those that ran and were asked to end.
 	queued, dispatched, cancelled, revoked atomic.Uint64
@@ -79,7 +79,7 @@ func (p *pool) admitted(priority int) *admitted {
 	a, ok := p.gates.get(priority)
 	if !ok {
 		a, ok = p.gates.add(priority, maxPriorities, func(priority int) (int, *admitted) {
-			return priority, &admitted{priority: strconv.Itoa(priority)}
+			return priority, &admitted{pool: p.label, priority: strconv.Itoa(priority)}
 		})
 	}
 	if !ok {
@@ -143,16 +143,16 @@ type waitKey struct {
 }
 
 // wait returns the histogram of a key, or if there are too many that of others: of all
-// tenants and models, for a pool, a priority and an outcome. pool is its label.
-func (m *Metrics) wait(pool string, k waitKey) *histogram {
+// tenants and models, for a pool, a priority and an outcome.
+func (m *Metrics) wait(k waitKey) *histogram {
 	h, ok := m.waits.get(k)
 	if !ok && len(m.waits.all()) < m.o.MaxQueueSeries {
-		h, ok = m.waits.addWithin(&m.room, k.size(pool), m.room.spared, k, m.o.MaxQueueSeries, newWait)
+		h, ok = m.waits.addWithin(&m.room, k.size(), m.room.spared, k, m.o.MaxQueueSeries, newWait)
 	}
 	if !ok {
 		k.pair, k.tenant = m.other, other
 		if h, ok = m.waits.get(k); !ok {
-			m.room.spend(k.size(pool)) // there are as many as pools, priorities and outcomes
+			m.room.spend(k.size()) // there are as many as pools, priorities and outcomes
 			h, _ = m.waits.add(k, math.MaxInt, newWait)
 		}
 	}
@@ -160,9 +160,8 @@ func (m *Metrics) wait(pool string, k waitKey) *histogram {
 }
 
 // size returns the most that the histogram of k takes in a page.
-func (k waitKey) size(pool string) int64 {
-	priority := max(len(k.at.priority), len(other))
-	return waitBuckets.size(queueDurations.size(escaped(k.tenant) + escaped(pool) + k.pair.values + len(k.became.String()) + priority))
+func (k waitKey) size() int64 {
+	return waitBuckets.size(queueDurations.size(escaped(k.tenant) + escaped(k.at.pool) + k.pair.values + len(k.became.String()) + len(k.at.priority)))
 }
 
 func newWait(k waitKey) (waitKey, *histogram) {

@@ -36,9 +36,11 @@ func (m *Metrics) gather() page {
 		p.gatherAdmission(g)
 	}
 	m.gatherWaits(g)
-	saturation := m.gatherQueues(g)
-	if m.o.Pools != nil {
-		m.gatherPools(g, now, saturation)
+	saturation := map[string]float64{} // by pool
+	m.gatherPools(g, now, saturation)
+	m.gatherQueues(g, saturation) // which know better
+	for pool, full := range saturation {
+		g.add(&flowSaturation, full, flowSaturation.with(pool))
 	}
 	return g
 }

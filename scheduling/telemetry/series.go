@@ -196,7 +196,9 @@ func (m *Metrics) pool(name types.NamespacedName) *pool {
 	if !ok {
 		// A pool's name comes from the wiring or from a manifest.
 		p, _ = m.pools.add(name, math.MaxInt, func(name types.NamespacedName) (types.NamespacedName, *pool) {
-			return name, &pool{label: poolLabel(name)}
+			p := &pool{label: poolLabel(name)}
+			p.gateOthers.pool, p.gateOthers.priority = p.label, other
+			return name, p
 		})
 	}
 	return p
