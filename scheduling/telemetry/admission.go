@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -22,46 +23,31 @@ import (
 // They add less than a microsecond to a request, and no allocation once its series are
 // there: see BenchmarkAdmissionHooks.
 func (m *Metrics) AdmissionHooks(pool types.NamespacedName, o admission.Options) admission.Hooks {
-	h := gate{m: m, pool: m.pool(pool), tenants: map[string]string{"": ""}}
+	p, next := m.pool(pool), o.Hooks
+	tenants := map[string]string{"": ""} // ids that have series of their own, as values of labels
 	for id := range o.Tenants {
-		h.tenants[id] = label(id)
+		tenants[id] = label(id)
 	}
-	next := o.Hooks
-	at := func(t *admission.Ticket) *admitted { return h.pool.admitted(t.Priority()) }
+	at := func(t *admission.Ticket) *admitted { return p.admitted(t.Priority()) }
+	// waited counts how long a request waited and what became of it.
+	waited := func(t *admission.Ticket, became outcome, waited time.Duration) *admitted {
+		tenant, ok := tenants[t.Request().FairnessID]
+		if !ok {
+			tenant = other
+		}
+		m.wait(waitKey{at(t), m.pair(t.Request()), tenant, became}).observe(int64(waited))
+		return at(t)
+	}
 	return admission.Hooks{
-		Queued: before(next.Queued, func(t *admission.Ticket) { at(t).queued.Add(1) }),
-		Dispatched: before2(next.Dispatched, func(t *admission.Ticket, waited time.Duration) {
-			at(t).dispatched.Add(1)
-			h.waited(at(t), t, dispatched, waited)
-		}),
+		Queued:     before(next.Queued, func(t *admission.Ticket) { at(t).queued.Add(1) }),
+		Dispatched: before2(next.Dispatched, func(t *admission.Ticket, d time.Duration) { waited(t, dispatched, d).dispatched.Add(1) }),
 		Refused: before2(next.Refused, func(t *admission.Ticket, r *admission.Refusal) {
-			at(t).refused[reasonOf(r.Reason)].Add(1)
-			h.waited(at(t), t, outcomeOf(r), r.Waited)
+			waited(t, outcomeOf(r), r.Waited).refused[reasonOf(r.Reason)].Add(1)
 		}),
-		Cancelled: before2(next.Cancelled, func(t *admission.Ticket, waited time.Duration) {
-			at(t).cancelled.Add(1)
-			h.waited(at(t), t, evictedCancelled, waited)
-		}),
-		Finished: before2(next.Finished, func(t *admission.Ticket, _ types.Outcome) { at(t).tokens.add(t.Charge()) }),
-		Revoked:  before(next.Revoked, func(t *admission.Ticket) { at(t).revoked.Add(1) }),
+		Cancelled: before2(next.Cancelled, func(t *admission.Ticket, d time.Duration) { waited(t, evictedCancelled, d).cancelled.Add(1) }),
+		Finished:  before2(next.Finished, func(t *admission.Ticket, _ types.Outcome) { at(t).tokens.add(t.Charge()) }),
+		Revoked:   before(next.Revoked, func(t *admission.Ticket) { at(t).revoked.Add(1) }),
 	}
-}
-
-// gate is what the hooks of one admission control count in.
-type gate struct {
-	m       *Metrics
-	pool    *pool
-	tenants map[string]string // ids that have series of their own, as values of labels
-}
-
-// waited counts how long a request waited and what became of it.
-func (h *gate) waited(at *admitted, t *admission.Ticket, became outcome, waited time.Duration) {
-	req := t.Request()
-	tenant, ok := h.tenants[req.FairnessID]
-	if !ok {
-		tenant = other
-	}
-	h.m.wait(waitKey{at, h.m.pair(req), tenant, became}).observe(int64(waited))
 }
 
 // admitted is what is counted of one priority in a pool.
@@ -95,30 +81,24 @@ var reasons = [...]string{
 }
 
 func reasonOf(r admission.Reason) int {
-	for i := range reasons {
-		if reasons[i] == string(r) {
-			return i
-		}
+	if i := slices.Index(reasons[:], string(r)); i >= 0 {
+		return i
 	}
 	return len(reasons) - 1
 }
 
 // outcome is what becomes of a request in the queue, in the words of the Inference
 // Extension.
-type outcome uint8
+type outcome string
 
 const (
-	dispatched outcome = iota
-	rejectedCapacity
-	rejectedOther
-	evictedTTL
-	evictedCancelled
-	evictedOther
+	dispatched       outcome = "Dispatched"
+	rejectedCapacity outcome = "RejectedCapacity"
+	rejectedOther    outcome = "RejectedOther"
+	evictedTTL       outcome = "EvictedTTL"
+	evictedCancelled outcome = "EvictedContextCancelled"
+	evictedOther     outcome = "EvictedOther"
 )
-
-func (o outcome) String() string {
-	return [...]string{"Dispatched", "RejectedCapacity", "RejectedOther", "EvictedTTL", "EvictedContextCancelled", "EvictedOther"}[o]
-}
 
 // outcomeOf returns what has become of a request that was refused: rejected if it was at
 // once, evicted if it had waited.
@@ -161,7 +141,7 @@ func (m *Metrics) wait(k waitKey) *histogram {
 
 // size returns the most that the histogram of k takes in a page.
 func (k waitKey) size() int64 {
-	return waitBuckets.size(queueDurations.size(escaped(k.tenant) + escaped(k.at.pool) + k.pair.values + len(k.became.String()) + len(k.at.priority)))
+	return waitBuckets.size(queueDurations.size(escaped(k.tenant) + escaped(k.at.pool) + k.pair.values + len(k.became) + len(k.at.priority)))
 }
 
 func newWait(k waitKey) (waitKey, *histogram) {

@@ -86,7 +86,7 @@ func (h *histogram) begin() bool {
 		return h.has.Load()
 	}
 	if !h.has.CompareAndSwap(false, true) {
-		h.room.give(h.bytes) // another goroutine was quicker
+		h.room.spend(-h.bytes) // another goroutine was quicker
 	}
 	return true
 }

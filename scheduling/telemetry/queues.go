@@ -26,7 +26,7 @@ func (a *admitted) gather(g page) {
 // gatherWaits adds the times that requests waited.
 func (m *Metrics) gatherWaits(g page) {
 	for k, h := range m.waits.all() {
-		g.histogram(&queueDurations, h, queueDurations.with(k.tenant, k.at.pool, k.pair.model, k.became.String(), k.at.priority, k.pair.target))
+		g.histogram(&queueDurations, h, queueDurations.with(k.tenant, k.at.pool, k.pair.model, string(k.became), k.at.priority, k.pair.target))
 	}
 }
 

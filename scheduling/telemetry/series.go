@@ -224,10 +224,16 @@ type attemptKey struct {
 
 // attempt counts decisions for an endpoint.
 type attempt struct {
-	n                     atomic.Uint64
+	n      atomic.Uint64
+	of     attempted
+	labels []*dto.LabelPair
+	bytes  int64 // of a page
+}
+
+// attempted is a series of decisions: endpoints that come back have the same name.
+type attempted struct {
+	pair                  *pair
 	namespace, name, port string
-	labels                []*dto.LabelPair
-	bytes                 int64 // of a page
 }
 
 // decided counts a decision for ep.
@@ -238,7 +244,7 @@ func (m *Metrics) decided(p *pair, ep *types.Endpoint) {
 		namespace, name, port := endpointLabels(ep)
 		bytes := decisions.size(escaped(namespace) + escaped(name) + escaped(port) + escaped(p.target) + len("success"))
 		a, ok = m.attempts.addWithin(&m.room, bytes, 0, key, m.o.MaxEndpoints, func(key attemptKey) (attemptKey, *attempt) {
-			return key, &attempt{namespace: namespace, name: name, port: port, bytes: bytes, labels: decisions.with(namespace, name, port, "success", p.target)}
+			return key, &attempt{of: attempted{p, namespace, name, port}, bytes: bytes, labels: decisions.with(namespace, name, port, "success", p.target)}
 		})
 	}
 	if !ok {
@@ -261,23 +267,19 @@ func (m *Metrics) prune() {
 	if len(gone) == 0 {
 		return
 	}
-	type series struct {
-		pair                  *pair
-		namespace, name, port string
-	}
 	m.attempts.edit(func(all map[attemptKey]*attempt) {
-		here := map[series]*attempt{}
+		here := map[attempted]*attempt{}
 		for k, a := range all {
 			if gone[k] == nil {
-				here[series{k.pair, a.namespace, a.name, a.port}] = a
+				here[a.of] = a
 			}
 		}
 		for k, a := range gone {
 			delete(all, k)
-			if b := here[series{k.pair, a.namespace, a.name, a.port}]; b != nil {
+			if b := here[a.of]; b != nil {
 				b.n.Add(a.n.Load())
 			}
-			m.room.give(a.bytes)
+			m.room.spend(-a.bytes)
 		}
 	})
 }
