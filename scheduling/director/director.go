@@ -446,13 +446,16 @@ func trusted(in *Incoming) error {
 	in.FairnessID = cmp.Or(in.FairnessID, get(h, HeaderLLMDFairness), get(h, HeaderFairness))
 	in.Objective = cmp.Or(in.Objective, get(h, HeaderLLMDObjective), get(h, HeaderObjective))
 	in.Rewrite = cmp.Or(in.Rewrite, get(h, HeaderLLMDRewrite), get(h, HeaderRewrite))
-	slo, err := readSLO(h)
+	ttft, err := millis(first(h, HeaderLLMDTTFT, HeaderTTFT))
 	if err != nil {
 		return err
 	}
-	in.SLO.TTFT, in.SLO.TPOT = cmp.Or(in.SLO.TTFT, slo.TTFT), cmp.Or(in.SLO.TPOT, slo.TPOT)
+	tpot, err := millis(first(h, HeaderLLMDTPOT, HeaderTPOT))
+	if err != nil {
+		return err
+	}
 	wait, err := readMaxWait(h)
-	in.MaxWait = cmp.Or(in.MaxWait, wait)
+	in.SLO.TTFT, in.SLO.TPOT, in.MaxWait = cmp.Or(in.SLO.TTFT, ttft), cmp.Or(in.SLO.TPOT, tpot), cmp.Or(in.MaxWait, wait)
 	return err
 }
 

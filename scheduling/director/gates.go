@@ -80,16 +80,13 @@ func (g *gates) set(now *datastore.Snapshot, options makeOptions, next map[types
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if options != nil {
-		for pool := range g.pools {
-			if _, ok := next[pool]; !ok {
-				missing = append(missing, pool)
-			}
-		}
+		missing = slices.Collect(maps.Keys(g.pools))
 		for _, p := range now.Pools() {
-			if _, ok := next[p.Name()]; !ok && g.pools[p.Name()] == nil {
+			if g.pools[p.Name()] == nil {
 				missing = append(missing, p.Name())
 			}
 		}
+		missing = slices.DeleteFunc(missing, func(pool types.NamespacedName) bool { _, ok := next[pool]; return ok })
 		if len(missing) > 0 {
 			return missing, nil
 		}

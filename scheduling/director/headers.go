@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/inferpick/inferpick/types"
 )
 
 // Request headers that are read, in the canonical form of net/http. The names
@@ -105,15 +103,6 @@ func first(h map[string][]string, names ...string) (value, name string) {
 		}
 	}
 	return "", ""
-}
-
-// readSLO reads the targets of a request.
-func readSLO(h map[string][]string) (slo types.SLO, err error) {
-	if slo.TTFT, err = millis(first(h, HeaderLLMDTTFT, HeaderTTFT)); err != nil {
-		return slo, err
-	}
-	slo.TPOT, err = millis(first(h, HeaderLLMDTPOT, HeaderTPOT))
-	return slo, err
 }
 
 // readMaxWait reads how long a request may wait, 0 if nothing says so.

@@ -347,6 +347,6 @@ func (r *Route) abandon() {
 }
 
 func isRevoked(err error) bool {
-	var refused *admission.Refusal
-	return errors.As(err, &refused) && refused.Reason == admission.Revoked
+	refused, ok := errors.AsType[*admission.Refusal](err)
+	return ok && refused.Reason == admission.Revoked
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync/atomic"
 
 	"github.com/inferpick/inferpick/scheduling"
@@ -73,12 +74,8 @@ func (m *Metrics) rejected(in *pool, req *types.Request, err error) {
 // broken reports whether a plugin that ended a decision failed, and did not just
 // refuse the request.
 func broken(err error) bool {
-	for _, refusal := range [...]error{scheduling.ErrSaturated, scheduling.ErrNoEndpoint, context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, refusal) {
-			return false
-		}
-	}
-	return true
+	refusals := []error{scheduling.ErrSaturated, scheduling.ErrNoEndpoint, context.Canceled, context.DeadlineExceeded}
+	return !slices.ContainsFunc(refusals, func(refusal error) bool { return errors.Is(err, refusal) })
 }
 
 func (m *Metrics) finished(in *pool, req *types.Request, out *types.Outcome) {
@@ -113,6 +110,14 @@ func addTokens(total *atomic.Uint64, reported types.Gauge) int64 {
 	return n
 }
 
+func (h *histogram) observeTokens(reported types.Gauge) int64 {
+	n, ok := tokens(reported)
+	if ok {
+		h.observe(n)
+	}
+	return n
+}
+
 // tokens returns what a server reported as a count. A figure that none can be is
 // taken as not reported.
 func tokens(reported types.Gauge) (int64, bool) {
@@ -142,16 +147,9 @@ func (p *pair) finished(req *types.Request, out *types.Outcome) {
 	}
 	p.duration.observe(int64(out.Duration))
 	p.responseSize.observe(out.ResponseBytes)
-	if n, ok := tokens(out.Usage.PromptTokens); ok {
-		p.input.observe(n)
-	}
-	if n, ok := tokens(out.Usage.CachedTokens); ok {
-		p.cached.observe(n)
-	}
-	n, ok := tokens(out.Usage.CompletionTokens)
-	if ok {
-		p.output.observe(n)
-	}
+	p.input.observeTokens(out.Usage.PromptTokens)
+	p.cached.observeTokens(out.Usage.CachedTokens)
+	n := p.output.observeTokens(out.Usage.CompletionTokens)
 	if n > 0 {
 		p.ntpot.observe(int64(out.Duration) / n)
 	}
