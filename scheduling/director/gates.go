@@ -134,11 +134,13 @@ func (g *gates) end(pool types.NamespacedName, one *gate, state *gateState) (ove
 	if one.making = false; one.next != nil {
 		return false
 	}
-	if state.err != nil && g.pools[pool] == one {
-		delete(g.pools, pool) // asked for anew
-	}
-	if one.state.Swap(state) == nil {
+	before := one.state.Swap(state)
+	if before == nil {
 		close(one.made)
+	}
+	takenAway := before != nil && before.controller != nil && state.controller == nil
+	if (state.err != nil || takenAway) && g.pools[pool] == one {
+		delete(g.pools, pool) // asked for anew, so that nothing is kept of what was
 	}
 	return g.closed || state.err != nil
 }
