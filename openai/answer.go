@@ -148,25 +148,20 @@ func (r *reading) readChoices() {
 	}
 	n := 0
 	for r.scan.Enter(); r.scan.Elem(); n++ {
-		if kind, _ := r.scan.Peek(); kind != jsonscan.Object {
-			r.scan.Skip()
+		if !r.scan.EnterObject() {
 			continue
 		}
 		index, ended := n, false
-		for r.scan.Enter(); r.scan.Key(); {
+		for r.scan.Key() {
 			switch key := keyOf(&r.scan, r.data); string(key) {
 			case "index":
 				index = r.readIndex(index)
 			case "finish_reason":
 				ended = r.hasContent()
 			case "delta", "message":
-				if kind, _ := r.scan.Peek(); kind == jsonscan.Object {
-					for r.scan.Enter(); r.scan.Key(); {
-						r.readOutput(keyOf(&r.scan, r.data))
-					}
-					continue
+				for ok := r.scan.EnterObject(); ok && r.scan.Key(); {
+					r.readOutput(keyOf(&r.scan, r.data))
 				}
-				r.scan.Skip()
 			case "text", "token_ids":
 				r.output = r.hasContent() || r.output
 			default:

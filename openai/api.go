@@ -87,33 +87,15 @@ func plainPath(path string) string {
 
 // String returns the name of the API in lower case.
 func (a API) String() string {
-	switch a {
-	case Other:
-		return "other"
-	case ChatCompletions:
-		return "chat completions"
-	case Completions:
-		return "completions"
-	case Responses:
-		return "responses"
-	case Embeddings:
-		return "embeddings"
-	case Messages:
-		return "messages"
-	case ImageGenerations:
-		return "image generations"
-	case AudioSpeech:
-		return "audio speech"
-	case Transcriptions:
-		return "transcriptions"
-	case CountTokens:
-		return "count tokens"
-	case Generate:
-		return "generate"
-	case GRPCGenerate:
-		return "gRPC generate"
-	case GRPCEmbed:
-		return "gRPC embed"
+	if int(a) < len(apis) {
+		return apis[a]
 	}
 	return "invalid"
+}
+
+var apis = [...]string{
+	Other: "other", ChatCompletions: "chat completions", Completions: "completions", Responses: "responses",
+	Embeddings: "embeddings", Messages: "messages", ImageGenerations: "image generations",
+	AudioSpeech: "audio speech", Transcriptions: "transcriptions", CountTokens: "count tokens",
+	Generate: "generate", GRPCGenerate: "gRPC generate", GRPCEmbed: "gRPC embed",
 }

@@ -107,11 +107,7 @@ func (s *Stream) feedEvents(chunk []byte) []byte {
 			}
 		default:
 			s.readEvent(chunk[start:pos])
-			for _, e := range s.scratch.edits {
-				s.out = append(s.out, chunk[copied:start+e.Start]...)
-				s.out = append(s.out, s.public...)
-				copied = start + e.End
-			}
+			copied = s.appendEdits(chunk, copied, start)
 		}
 		s.buf = kept(s.buf)
 		s.length, s.lineTop, s.skipping, s.started = 0, true, false, true
@@ -299,11 +295,17 @@ func endsObject(b []byte) bool {
 // appendEdited appends b to out with the public name in the places that the last
 // read found.
 func (s *Stream) appendEdited(b []byte) {
-	from := 0
-	for _, e := range s.scratch.edits {
-		s.out = append(s.out, b[from:e.Start]...)
-		s.out = append(s.out, s.public...)
-		from = e.End
-	}
+	from := s.appendEdits(b, 0, 0)
 	s.out = append(s.out, b[from:]...)
+}
+
+// appendEdits is appendEdited from the offset from on, as far as the last place; what was
+// read is at the offset at. It returns where it stopped.
+func (s *Stream) appendEdits(b []byte, from, at int) int {
+	for _, e := range s.scratch.edits {
+		s.out = append(s.out, b[from:at+e.Start]...)
+		s.out = append(s.out, s.public...)
+		from = at + e.End
+	}
+	return from
 }

@@ -44,11 +44,8 @@ func parseGRPC(api API, body []byte, req *types.Request, limits Limits) (Parsed,
 	req.Body, req.Stream, req.MaxTokens = body, false, 0
 	var prompt [1]part
 	n := 0
-	for w := grpcMessage(body); ; {
-		f, ok := w.next()
-		if !ok {
-			break
-		}
+	w := grpcMessage(body)
+	for f, ok := w.next(); ok; f, ok = w.next() {
 		switch {
 		case f.kind == wireBytes && f.number == generateTokenized:
 			prompt[0] = tokenIDs(body, f)
@@ -82,11 +79,11 @@ func grpcMessage(body []byte) wire {
 // tokenIDs is the prompt that a TokenizedInput is: the bytes of its ids, which are alike
 // where the ids are. One that is split is read as far as it is in one piece.
 func tokenIDs(body []byte, message wireField) (p part) {
-	for w := wireOf(body, message.start, message.end); ; {
-		f, ok := w.next()
-		if !ok || f.number != tokenizedIDs {
-			if !ok || p.tokens > 0 {
-				return p
+	w := wireOf(body, message.start, message.end)
+	for f, ok := w.next(); ok; f, ok = w.next() {
+		if f.number != tokenizedIDs {
+			if p.tokens > 0 {
+				break
 			}
 			continue
 		}
@@ -100,18 +97,17 @@ func tokenIDs(body []byte, message wireField) (p part) {
 		p.span.End = end
 		p.tokens += int64(tokens)
 	}
+	return p
 }
 
 func maxTokensOf(body []byte, message wireField) int {
-	for w := wireOf(body, message.start, message.end); ; {
-		f, ok := w.next()
-		if !ok {
-			return 0
-		}
+	w := wireOf(body, message.start, message.end)
+	for f, ok := w.next(); ok; f, ok = w.next() {
 		if f.kind == wireVarint && f.number == samplingMaxTokens {
 			return int(min(f.value, math.MaxInt32))
 		}
 	}
+	return 0
 }
 
 // feedGRPC follows the messages of a response, however they are cut into chunks. What is

@@ -3,6 +3,7 @@ package openai_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -189,8 +190,10 @@ func FuzzGRPC(f *testing.F) {
 		size = max(1, size&0xff)
 		var req types.Request
 		for _, api := range []openai.API{openai.GRPCGenerate, openai.GRPCEmbed} {
-			_, err := openai.Parse(api, grpcType, body, &req, openai.Limits{})
-			require.NoError(t, err)
+			if _, err := openai.Parse(api, grpcType, body, &req, openai.Limits{}); err != nil {
+				refused, ok := errors.AsType[*openai.Error](err)
+				require.True(t, ok && refused.Code == openai.CodeInvalidGRPC, "%v", err)
+			}
 			for _, s := range req.Prompt.Spans {
 				_ = body[s.Start:s.End]
 			}

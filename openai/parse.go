@@ -296,13 +296,8 @@ func readValue(s *jsonscan.Scanner) value {
 	return value{kind: kind, span: types.Span{Start: start, End: end}}
 }
 
-func readIncludeUsage(s *jsonscan.Scanner, body []byte) bool {
-	if kind, _ := s.Peek(); kind != jsonscan.Object {
-		s.Skip()
-		return false
-	}
-	include := false
-	for s.Enter(); s.Key(); {
+func readIncludeUsage(s *jsonscan.Scanner, body []byte) (include bool) {
+	for ok := s.EnterObject(); ok && s.Key(); {
 		ours := string(keyOf(s, body)) == "include_usage"
 		start, end := s.Skip()
 		if ours {
@@ -314,11 +309,7 @@ func readIncludeUsage(s *jsonscan.Scanner, body []byte) bool {
 
 // readSamplingParams returns max_tokens of an object.
 func readSamplingParams(s *jsonscan.Scanner, body []byte) (v value) {
-	if kind, _ := s.Peek(); kind != jsonscan.Object {
-		s.Skip()
-		return value{}
-	}
-	for s.Enter(); s.Key(); {
+	for ok := s.EnterObject(); ok && s.Key(); {
 		if string(keyOf(s, body)) == "max_tokens" {
 			v = readValue(s)
 			continue

@@ -42,12 +42,8 @@ func (u *usage) sum() types.Usage {
 }
 
 func (r *reading) readUsage() {
-	if kind, _ := r.scan.Peek(); kind != jsonscan.Object {
-		r.scan.Skip()
-		return
-	}
 	u := &r.usage
-	for r.scan.Enter(); r.scan.Key(); {
+	for ok := r.scan.EnterObject(); ok && r.scan.Key(); {
 		switch string(keyOf(&r.scan, r.data)) {
 		case "prompt_tokens":
 			r.readCount(&u.prompt)
@@ -70,11 +66,7 @@ func (r *reading) readUsage() {
 }
 
 func (r *reading) readDetails() {
-	if kind, _ := r.scan.Peek(); kind != jsonscan.Object {
-		r.scan.Skip()
-		return
-	}
-	for r.scan.Enter(); r.scan.Key(); {
+	for ok := r.scan.EnterObject(); ok && r.scan.Key(); {
 		if string(keyOf(&r.scan, r.data)) == "cached_tokens" {
 			r.readCount(&r.usage.cached)
 			continue

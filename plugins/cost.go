@@ -121,25 +121,6 @@ func mustCost(o CostOptions) *Cost {
 	return c
 }
 
-// costScratch is the memory of one decision.
-type costScratch struct {
-	held []uint32
-	seen []costSeen
-}
-
-// costSeen is what a decision sees of one endpoint.
-type costSeen struct {
-	cell   *costCell // nil: it has gone
-	blocks cost.Blocks
-}
-
-func (sc *costScratch) of(n int) []costSeen {
-	if cap(sc.seen) < n {
-		sc.seen = make([]costSeen, n+n/4)
-	}
-	return sc.seen[:n]
-}
-
 // Cost implements scheduling.Coster.
 func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint, costs []float64) error {
 	if len(eps) == 0 {
@@ -152,9 +133,9 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 	now := c.seconds(req.Now)
 	c.disclaim(r)
 
-	seen := sc.of(len(eps))
-	most := c.find(eps, seen, held, now)
-	c.ask(req, r, eps, seen, most, now)
+	most := c.find(eps, sc, held, now)
+	c.ask(req, r, eps, sc, most, now)
+	seen := sc.seen
 	best := c.fill(r, eps, seen, costs)
 	if r.contended {
 		best = breakTie(seen, costs, &req.Rand)
@@ -163,43 +144,9 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 	return nil
 }
 
-// find fills in seen, and returns the most blocks of the prompt that an endpoint holds. It
-// takes over readings that are new.
-func (c *Cost) find(eps []*types.Endpoint, seen []costSeen, held []uint32, now cost.Seconds) (most cost.Blocks) {
-	if now < cost.Seconds(c.recheck.Load()) {
-		if most, ok := c.look(eps, seen, held); ok {
-			return most
-		}
-	}
-	c.catchUp(eps, now)
-	most, _ = c.look(eps, seen, held)
-	return most
-}
-
-// look is find for endpoints whose readings were taken over, and reports whether they
-// all were.
-func (c *Cost) look(eps []*types.Endpoint, seen []costSeen, held []uint32) (most cost.Blocks, ok bool) {
-	view := c.table.view.Load()
-	ok = true
-	for k, ep := range eps {
-		s := &seen[k]
-		s.cell, s.blocks = view.lookup(ep), 0
-		if s.cell == nil {
-			ok = false
-			continue
-		}
-		row := &s.cell.row
-		ok = ok && row.Reading.Load() == ep
-		if uint(row.Handle) < uint(len(held)) {
-			s.blocks = cost.Blocks(held[row.Handle])
-			most = max(most, s.blocks)
-		}
-	}
-	return most, ok
-}
-
 // ask fills in r.query.
-func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, seen []costSeen, most cost.Blocks, now cost.Seconds) {
+func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, sc *costScratch, most cost.Blocks, now cost.Seconds) {
+	seen := sc.seen
 	rates, others := c.rates.Load(), c.others()
 	r.adapter = c.adapters.Of(req.Target()) // which may just have been listed
 	r.home, r.contended = nil, c.claims.At(cost.MomentOf(now)) > 0
@@ -211,7 +158,7 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, seen []
 	}
 	if most > 0 {
 		holders, half := 0, float64(most)/2
-		for k := range seen {
+		for _, k := range sc.holders {
 			if float64(seen[k].blocks) >= half {
 				holders++
 			}

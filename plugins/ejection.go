@@ -101,7 +101,7 @@ func NewEjection(o EjectionOptions) (*Ejection, error) {
 }
 
 // Screen implements scheduling.Screener.
-func (f *Ejection) Screen(*types.Request, []*types.Endpoint) bool { return f.out.Load() == 0 }
+func (f *Ejection) Screen(*types.Request, *scheduling.Overview) bool { return f.out.Load() == 0 }
 
 // Filter implements scheduling.Filter.
 func (f *Ejection) Filter(_ context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error {

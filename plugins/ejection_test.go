@@ -669,7 +669,7 @@ func TestEjectionScreens(t *testing.T) {
 	w := newWard(t, plugins.EjectionOptions{})
 	screens := func(want bool, when string) {
 		t.Helper()
-		require.Equal(t, want, w.f.Screen(w.request(), w.eps), when)
+		require.Equal(t, want, w.f.Screen(w.request(), nil), when)
 	}
 	screens(true, "nobody has failed")
 	w.sends(0, 1, unreached)

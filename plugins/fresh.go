@@ -30,13 +30,8 @@ func (Fresh) Filter(_ context.Context, req *types.Request, eps []*types.Endpoint
 }
 
 // Screen implements scheduling.Screener.
-func (Fresh) Screen(req *types.Request, eps []*types.Endpoint) bool {
-	for _, ep := range eps {
-		if wentStale(req, ep) {
-			return false
-		}
-	}
-	return true
+func (Fresh) Screen(req *types.Request, o *scheduling.Overview) bool {
+	return o.OldestReading.IsZero() || !o.OldestReading.Before(req.StaleBefore)
 }
 
 // Describe implements scheduling.Describer.

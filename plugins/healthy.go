@@ -22,18 +22,9 @@ func (Healthy) Filter(_ context.Context, req *types.Request, eps []*types.Endpoi
 	return nil
 }
 
-// Screen implements scheduling.Screener. Who sleeps is looked at by Filter, which knows
-// whether the reading that says so is too old.
-func (Healthy) Screen(_ *types.Request, eps []*types.Endpoint) bool {
-	for _, ep := range eps {
-		if ep.State != types.Ready || ep.Metrics.Awake == asleep {
-			return false
-		}
-	}
-	return true
-}
-
-var asleep = types.Known(0)
+// Screen implements scheduling.Screener. Filter looks at engines that sleep: it knows whether
+// the reading that says so is too old.
+func (Healthy) Screen(_ *types.Request, o *scheduling.Overview) bool { return o.Ready && o.Awake }
 
 // Describe implements scheduling.Describer.
 func (Healthy) Describe(req *types.Request, ep *types.Endpoint) string {

@@ -61,7 +61,7 @@ func (f *ModelServed) Filter(_ context.Context, req *types.Request, eps []*types
 }
 
 // Screen implements scheduling.Screener.
-func (f *ModelServed) Screen(_ *types.Request, eps []*types.Endpoint) bool { return !anyListed(eps) }
+func (f *ModelServed) Screen(_ *types.Request, o *scheduling.Overview) bool { return !o.ModelsKnown }
 
 // Constraint implements scheduling.Constrainer. There is none while all candidates may
 // serve the target.

@@ -2,6 +2,7 @@ package plugins_test
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/inferpick/inferpick/plugins"
@@ -169,4 +170,41 @@ func TestLeastRequests(t *testing.T) {
 			t.Fatalf("after %d requests the numbers in flight differ by %d", i+1, hi-lo)
 		}
 	}
+}
+
+// What MaxScore ranks is what it picks one after the other, the last put in place of what was
+// taken; and it leaves to Pick what is left to chance.
+func TestMaxScoreRank(t *testing.T) {
+	rnd, picker := types.NewRand(7), plugins.MaxScore{}
+	ranked := 0
+	for n := 1; n <= 40; n++ {
+		for range 200 {
+			scores := make([]float64, n)
+			for i := range scores {
+				scores[i] = -float64(rnd.IntN(300)) / 8
+			}
+			best := make([]int, 1+rnd.IntN(min(n, scheduling.MaxFallbacks+1)))
+			if !picker.Rank(scores, best) {
+				continue
+			}
+			ranked++
+			left, places := slices.Clone(scores), make([]int, n)
+			for i := range places {
+				places[i] = i
+			}
+			for _, want := range best {
+				i, err := picker.Pick(ctx, &types.Request{}, nil, left)
+				require.NoError(t, err)
+				require.Equal(t, places[i], want, "%v", scores)
+				last := len(left) - 1
+				left[i], places[i] = left[last], places[last]
+				left, places = left[:last], places[:last]
+			}
+		}
+	}
+	require.Greater(t, ranked, 1000)
+	for _, scores := range [][]float64{{1, 1}, {3, 2, 2}, {2, 3, 2}, {1, math.NaN()}, {math.NaN(), 1}, {math.Inf(-1), 1}} {
+		require.False(t, picker.Rank(scores, make([]int, 2)), "%v", scores)
+	}
+	require.True(t, picker.Rank([]float64{3, 1, 2, 1, 1}, make([]int, 2)), "equals that are not asked for")
 }

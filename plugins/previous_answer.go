@@ -71,7 +71,7 @@ func (f *PreviousAnswer) Filter(_ context.Context, req *types.Request, eps []*ty
 }
 
 // Screen implements scheduling.Screener.
-func (f *PreviousAnswer) Screen(req *types.Request, _ []*types.Endpoint) bool {
+func (f *PreviousAnswer) Screen(req *types.Request, _ *scheduling.Overview) bool {
 	return req.PreviousID == ""
 }
 

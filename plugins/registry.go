@@ -178,8 +178,11 @@ func (r *Registry) Load(data []byte) (map[string]scheduling.Profile, error) {
 
 // LoadAll is Load for all that the Config declares. The error reports all that is wrong
 // with its form, or else with what it says, each with line, column and field.
-func (r *Registry) LoadAll(data []byte) (Loaded, error) {
-	doc, err := strictjson.Parse(data, strictjson.Options{Package: errPackage})
+func (r *Registry) LoadAll(data []byte) (Loaded, error) { return r.loadAll("", data) }
+
+// loadAll is LoadAll of a file, which errors name.
+func (r *Registry) loadAll(file string, data []byte) (Loaded, error) {
+	doc, err := strictjson.Parse(data, strictjson.Options{Package: errPackage, File: file})
 	if err != nil {
 		return Loaded{}, err
 	}

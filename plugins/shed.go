@@ -59,7 +59,7 @@ func (f Shed) Filter(_ context.Context, req *types.Request, eps []*types.Endpoin
 }
 
 // Screen implements scheduling.Screener.
-func (f Shed) Screen(req *types.Request, _ []*types.Endpoint) bool {
+func (f Shed) Screen(req *types.Request, _ *scheduling.Overview) bool {
 	return req.Admitted || req.Priority >= types.PriorityCritical
 }
 

@@ -2,6 +2,7 @@ package scheduling_test
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -75,53 +76,81 @@ func benchmarkSchedule(b *testing.B, profile func() scheduling.Profile) {
 }
 
 // BenchmarkScheduleParallel is one Scheduler on all cores: Schedule, FirstToken and Done of
-// prompts of 8 KiB, of which each core has some of its own, also while servers are read. Compare
+// prompts of 8 KiB, of which each core has some of its own, also while servers are read. With
+// schedulers=each every core has a Scheduler and servers of its own, which share nothing: as
+// much as the machine can do. Compare
 //
 //	go test -run - -bench ScheduleParallel -cpu 1,2 -count 10 ./scheduling | benchstat -col .config -
 func BenchmarkScheduleParallel(b *testing.B) {
 	for _, n := range []int{100, 1000} {
 		for _, readings := range []int{0, 20_000} {
-			b.Run(fmt.Sprintf("endpoints=%d/readings=%d", n, readings), func(b *testing.B) {
-				s := mustNew(b, plugins.Default())
-				var eps atomic.Pointer[[]*types.Endpoint]
-				first := servers(n)
-				eps.Store(&first)
+			b.Run(fmt.Sprintf("endpoints=%d/readings=%d/schedulers=one", n, readings), func(b *testing.B) {
+				w := newFleetOf(b, n)
 				stop := make(chan struct{})
 				var reader sync.WaitGroup
-				reader.Go(func() { readServers(&eps, readings, stop) })
-				var cores atomic.Int64
-				b.ReportAllocs()
-				b.RunParallel(func(pb *testing.PB) {
-					core := cores.Add(1)
-					var reqs [16]*types.Request
-					for i := range reqs {
-						reqs[i] = chat(8<<10, fmt.Sprint("core ", core, " topic ", i))
-					}
-					r := new(types.Request)
-					for i := 0; pb.Next(); i++ {
-						*r = *reqs[i%len(reqs)]
-						d, err := s.Schedule(ctx, r, *eps.Load())
-						if err != nil {
-							b.Error(err)
-							return
-						}
-						// As long as answers take: times of microseconds would teach the cost
-						// something else with each of them.
-						if err := d.FirstTokenAt(d.At.Add(30 * time.Millisecond)); err != nil {
-							b.Error(err)
-							return
-						}
-						if err := d.DoneAt(types.Outcome{Status: 200, Usage: types.Usage{CompletionTokens: types.Known(100)}}, d.At.Add(900*time.Millisecond)); err != nil {
-							b.Error(err)
-							return
-						}
-					}
-				})
+				reader.Go(func() { readServers(&w.eps, readings, stop) })
+				decideInParallel(b, func(int) *fleetOf { return w })
 				close(stop)
 				reader.Wait()
 			})
 		}
+		b.Run(fmt.Sprintf("endpoints=%d/readings=0/schedulers=each", n), func(b *testing.B) {
+			fleets := make([]*fleetOf, runtime.GOMAXPROCS(0))
+			for i := range fleets {
+				fleets[i] = newFleetOf(b, n)
+			}
+			decideInParallel(b, func(core int) *fleetOf { return fleets[core%len(fleets)] })
+		})
 	}
+}
+
+// fleetOf is a Scheduler and its servers.
+type fleetOf struct {
+	*scheduling.Scheduler
+	eps atomic.Pointer[[]*types.Endpoint]
+}
+
+func newFleetOf(b *testing.B, n int) *fleetOf {
+	w := &fleetOf{Scheduler: mustNew(b, plugins.Default())}
+	eps := servers(n)
+	w.eps.Store(&eps)
+	return w
+}
+
+// decideInParallel decides on each core, by the Scheduler that the core is given.
+func decideInParallel(b *testing.B, fleet func(core int) *fleetOf) {
+	var cores atomic.Int64
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		core := int(cores.Add(1))
+		w := fleet(core)
+		var reqs [16]*types.Request
+		for i := range reqs {
+			reqs[i] = chat(8<<10, fmt.Sprint("core ", core, " topic ", i))
+		}
+		r := new(types.Request)
+		for i := 0; pb.Next(); i++ {
+			*r = *reqs[i%len(reqs)]
+			if err := decideOnce(w, r); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+}
+
+// decideOnce is one request, whose answer takes as long as answers take: times of microseconds
+// would teach the cost something else with each of them.
+func decideOnce(w *fleetOf, r *types.Request) error {
+	d, err := w.Schedule(ctx, r, *w.eps.Load())
+	if err != nil {
+		return err
+	}
+	if err := d.FirstTokenAt(d.At.Add(30 * time.Millisecond)); err != nil {
+		return err
+	}
+	return d.DoneAt(types.Outcome{Status: 200, Usage: types.Usage{CompletionTokens: types.Known(100)}}, d.At.Add(900*time.Millisecond))
 }
 
 // readServers publishes so many new readings a second, of one server after the other, until

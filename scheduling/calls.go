@@ -81,6 +81,20 @@ func (s *Scheduler) runPicker(ctx context.Context, p *pipeline, req *types.Reque
 	return p.Picker.Pick(ctx, req, eps, scores)
 }
 
+// rank asks the picker for the best endpoints at once, if it can name them.
+func (s *Scheduler) rank(p *pipeline, req *types.Request, totals []float64, best []int) (ranked bool) {
+	if p.ranker == nil {
+		return false
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			s.failed(req, panicked("picker", p.picker, v))
+			ranked = false
+		}
+	}()
+	return p.ranker.Rank(totals, best)
+}
+
 // failed tells that a plugin failed. There is nobody to tell that this failed, too.
 func (s *Scheduler) failed(req *types.Request, err *PluginError) {
 	if h := s.profile.Hooks.PluginFailed; h != nil {

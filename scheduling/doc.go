@@ -37,7 +37,7 @@
 // The interfaces that others implement have one method and get the whole list
 // of candidates: a filled parallel slice costs a few nanoseconds an endpoint,
 // where a map from endpoint to score costs hundreds. New powers come as further
-// interfaces that a plugin may implement ([Tracker], [Forgetter], [Screener],
+// interfaces that a plugin may implement ([Tracker], [Forgetter], [Screener], [Ranker],
 // [CacheEstimator], [Describer]). Plugins have no names: the wiring names them,
 // so that one type may be wired twice.
 //

@@ -148,13 +148,21 @@ type Impatient interface {
 	Patience(req *types.Request, ep *types.Endpoint) time.Duration
 }
 
-// A Screener is a Filter that as a rule keeps all endpoints, and can tell so quickly: then
-// Filter is not called. All Screeners of a profile are asked in one pass over the
-// endpoints, part by part, before the first filter runs.
+// A Screener is a Filter that as a rule keeps all endpoints, and can tell so from an Overview
+// of them: then Filter is not called. All Screeners of a profile are asked before the first
+// filter runs.
 type Screener interface {
-	// Screen reports whether Filter would return no error and keep all of eps, a part of the
-	// candidates, whichever others there are. The rules of calling are those of Filter.
-	Screen(req *types.Request, eps []*types.Endpoint) bool
+	// Screen reports whether Filter would return no error and keep all the endpoints that o
+	// is of, and any part of them. The rules of calling are those of Filter.
+	Screen(req *types.Request, o *Overview) bool
+}
+
+// A Ranker is a Picker that can name the best endpoints at once, by their scores alone.
+type Ranker interface {
+	// Rank fills best with the places of what Pick would choose, and then choose of those that
+	// are left, and so on. best is no longer than scores. It returns false if it cannot tell,
+	// or if what Pick does is left to chance: then Pick is called. scores must not be changed.
+	Rank(scores []float64, best []int) bool
 }
 
 // A Constrainer is a Filter that can say beforehand which endpoints it will keep, whatever

@@ -31,6 +31,7 @@ type Rule struct {
 type pipeline struct {
 	Rule
 	picker string // the picker's name in errors
+	ranker Ranker // the picker; nil: it is none
 	limits []Constrainer
 	// screens are the filters that are Screeners, by their places; nil: it is none.
 	screens  []Screener
@@ -61,6 +62,7 @@ func (r Rule) pipeline() (*pipeline, error) {
 		return nil, err
 	}
 	p := &pipeline{Rule: r, picker: nameOf("", r.Picker)}
+	p.ranker, _ = r.Picker.(Ranker)
 	p.screens = make([]Screener, len(r.Filters))
 	for i, f := range r.Filters {
 		if c, ok := f.Filter.(Constrainer); ok {

@@ -63,6 +63,15 @@ func New(p Profile) (*Scheduler, error) {
 	return s, nil
 }
 
+// Must returns the Scheduler of New, and panics if its profile was wrong: for profiles that
+// are part of the program, in main, init functions and tests.
+func Must(s *Scheduler, err error) *Scheduler {
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
 func (s *Scheduler) wireAll(p *pipeline) {
 	for _, f := range p.Filters {
 		s.wire(f.Filter)
@@ -195,7 +204,7 @@ func (s *Scheduler) decide(ctx context.Context, req *types.Request, eps []*types
 // filter returns the endpoints that no filter strikes out: eps itself, or a list
 // in sc.
 func (s *Scheduler) filter(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, sc *scratch, ex *Explanation) ([]*types.Endpoint, error) {
-	left, idle := eps, s.screen(p, req, eps)
+	left, idle := eps, s.screen(p, req, sc.look(eps))
 	for i := range p.Filters {
 		if idle&(1<<i) != 0 {
 			continue
@@ -218,12 +227,8 @@ func (s *Scheduler) filter(ctx context.Context, p *pipeline, req *types.Request,
 	return left, nil
 }
 
-// screenPart is how many endpoints are screened at a time: what Screeners look at of so
-// many stays in the first level of the cache from one to the next.
-const screenPart = 128
-
 // screen returns, as bits, the places of filters that would keep all endpoints.
-func (s *Scheduler) screen(p *pipeline, req *types.Request, eps []*types.Endpoint) (idle uint64) {
+func (s *Scheduler) screen(p *pipeline, req *types.Request, o *Overview) (idle uint64) {
 	i := 0
 	defer func() {
 		if v := recover(); v != nil {
@@ -231,15 +236,10 @@ func (s *Scheduler) screen(p *pipeline, req *types.Request, eps []*types.Endpoin
 			s.failed(req, panicked("filter", p.Filters[i].Name, v))
 		}
 	}()
-	idle = p.screened
-	for len(eps) > 0 && idle != 0 {
-		part := eps[:min(len(eps), screenPart)]
-		for rest := idle; rest != 0; rest &= rest - 1 {
-			if i = bits.TrailingZeros64(rest); !p.screens[i].Screen(req, part) {
-				idle &^= 1 << i
-			}
+	for rest := p.screened; rest != 0; rest &= rest - 1 {
+		if i = bits.TrailingZeros64(rest); p.screens[i].Screen(req, o) {
+			idle |= 1 << i
 		}
-		eps = eps[len(part):]
 	}
 	return idle
 }
@@ -375,36 +375,52 @@ func (s *Scheduler) pick(ctx context.Context, p *pipeline, req *types.Request, e
 	more := min(p.Fallbacks, len(eps)-1)
 	if more > 0 {
 		d.Fallbacks = d.room[:0:more]
+		if best := sc.best[:more+1]; s.rank(p, req, totals, best) {
+			for rank, i := range best {
+				if eps[i].Load == nil {
+					return noLoad(p, eps[i])
+				}
+				d.choose(eps[i], rank, ex)
+			}
+			return nil
+		}
 		if &eps[0] != &sc.eps[:1][0] {
 			eps = sc.owned(eps)
 		}
 	}
 	for rank := 0; ; rank++ {
 		i, err := s.runPicker(ctx, p, req, eps, totals)
-		if err == nil && (i < 0 || i >= len(eps)) {
-			err = fmt.Errorf("picked index %d of %d endpoints", i, len(eps))
-		}
-		if err == nil && eps[i].Load == nil {
-			err = fmt.Errorf("endpoint %q has no Load: %w", eps[i].ID, ErrNoLoad)
-		}
-		if err != nil {
+		switch {
+		case err != nil:
 			if rank > 0 && errors.Is(err, ErrNoEndpoint) {
 				return nil // a picker may decline to name a fallback
 			}
 			return &PluginError{"picker", p.picker, err}
+		case i < 0 || i >= len(eps):
+			return &PluginError{"picker", p.picker, fmt.Errorf("picked index %d of %d endpoints", i, len(eps))}
+		case eps[i].Load == nil:
+			return noLoad(p, eps[i])
 		}
-		ex.picked(eps[i], rank)
-		if rank == 0 {
-			d.Endpoint, d.current = eps[i], eps[i]
-		} else {
-			d.Fallbacks = append(d.Fallbacks, eps[i])
-		}
-		if rank == more {
+		if d.choose(eps[i], rank, ex); rank == more {
 			return nil
 		}
 		last := len(eps) - 1
 		eps[i], totals[i] = eps[last], totals[last]
 		eps, totals = eps[:last], totals[:last]
+	}
+}
+
+func noLoad(p *pipeline, ep *types.Endpoint) error {
+	return &PluginError{"picker", p.picker, fmt.Errorf("endpoint %q has no Load: %w", ep.ID, ErrNoLoad)}
+}
+
+// choose makes ep the endpoint, or the next fallback.
+func (d *Decision) choose(ep *types.Endpoint, rank int, ex *Explanation) {
+	ex.picked(ep, rank)
+	if rank == 0 {
+		d.Endpoint, d.current = ep, ep
+	} else {
+		d.Fallbacks = append(d.Fallbacks, ep)
 	}
 }
 

@@ -547,55 +547,86 @@ func TestReserve(t *testing.T) {
 
 // screened is a filter that says beforehand of which endpoints it keeps all.
 type screened struct {
-	keeps   func(ep *types.Endpoint) bool
-	screens func(ep *types.Endpoint) bool
+	screens func(o *scheduling.Overview) bool
 	calls   *int
 }
 
-func (f screened) Screen(_ *types.Request, eps []*types.Endpoint) bool {
-	return !slices.ContainsFunc(eps, func(ep *types.Endpoint) bool { return !f.screens(ep) })
-}
+func (f screened) Screen(_ *types.Request, o *scheduling.Overview) bool { return f.screens(o) }
 
 func (f screened) Filter(_ context.Context, _ *types.Request, eps []*types.Endpoint, keep []bool) error {
 	*f.calls++
 	for i, ep := range eps {
-		keep[i] = f.keeps(ep)
+		keep[i] = ep.State == types.Ready
 	}
 	return nil
 }
 
 // A filter that keeps all endpoints is not called, one that may strike any is, wherever in
-// the list that is; and one that panics when it is asked is called.
+// the list that is and whatever was true before; and one that panics when it is asked is called.
 func TestScreener(t *testing.T) {
-	eps := servers(300)
+	ready := func(o *scheduling.Overview) bool { return o.Ready }
 	for name, tt := range map[string]struct {
-		strikes string
-		screens func(ep *types.Endpoint) bool
-		calls   int
+		draining int // of 300 endpoints; -1: none
+		screens  func(o *scheduling.Overview) bool
+		calls    int
 	}{
-		"keeps all":         {"", func(*types.Endpoint) bool { return true }, 0},
-		"strikes the first": {"ep-0", func(ep *types.Endpoint) bool { return ep.ID != "ep-0" }, 1},
-		"strikes the last":  {"ep-299", func(ep *types.Endpoint) bool { return ep.ID != "ep-299" }, 1},
-		"cannot tell":       {"", func(*types.Endpoint) bool { return false }, 1},
-		"panics when asked": {"ep-7", func(*types.Endpoint) bool { panic("no") }, 1},
+		"keeps all":         {-1, ready, 0},
+		"strikes the first": {0, ready, 1},
+		"strikes the last":  {299, ready, 1},
+		"cannot tell":       {-1, func(*scheduling.Overview) bool { return false }, 1},
+		"panics when asked": {7, func(*scheduling.Overview) bool { panic("no") }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			calls := 0
 			var failed *scheduling.PluginError
-			f := screened{func(ep *types.Endpoint) bool { return ep.ID != tt.strikes }, tt.screens, &calls}
 			s := mustNew(t, scheduling.Profile{
-				Filters: []scheduling.Named{{Name: "all", Filter: plugins.Healthy{}}, {Name: "screened", Filter: f}}, Picker: first,
+				Filters: []scheduling.Named{{Name: "fresh", Filter: plugins.Fresh{}}, {Name: "screened", Filter: screened{tt.screens, &calls}}}, Picker: first,
 				Hooks: scheduling.Hooks{PluginFailed: func(_ *types.Request, err *scheduling.PluginError) { failed = err }},
 			})
+			eps := servers(300)
+			_, err := s.Explain(ctx, schedulingtest.Request("hi"), eps)
+			require.NoError(t, err)
+			calls = 0
+			if tt.draining >= 0 {
+				ep := *eps[tt.draining]
+				ep.State = types.Draining
+				eps[tt.draining] = &ep
+			}
 			d, ex, err := s.ScheduleExplained(ctx, schedulingtest.Request("hi"), eps)
 			require.NoError(t, err)
 			d.Done(types.Outcome{})
 			require.Equal(t, tt.calls, calls)
-			for _, c := range ex.Candidates {
-				require.Equal(t, c.ID == tt.strikes, c.FilteredBy == "screened", c.ID)
+			for i, c := range ex.Candidates {
+				require.Equal(t, i == tt.draining, c.FilteredBy == "screened", c.ID)
 			}
 			require.Equal(t, name == "panics when asked", failed != nil && failed.Plugin == "screened")
 		})
+	}
+}
+
+func TestOverviewOf(t *testing.T) {
+	at := time.Unix(1000, 0)
+	ep := func(change func(*types.Endpoint)) *types.Endpoint {
+		e := types.NewEndpoint("a", "10.0.0.1:80")
+		e.Metrics.UpdatedAt = at
+		change(e)
+		return e
+	}
+	plain := ep(func(*types.Endpoint) {})
+	for name, tt := range map[string]struct {
+		eps  []*types.Endpoint
+		want scheduling.Overview
+	}{
+		"nobody":    {nil, scheduling.Overview{Ready: true, Awake: true}},
+		"plain":     {[]*types.Endpoint{plain}, scheduling.Overview{Ready: true, Awake: true, OldestReading: at}},
+		"draining":  {[]*types.Endpoint{plain, ep(func(e *types.Endpoint) { e.State = types.Draining })}, scheduling.Overview{Awake: true, OldestReading: at}},
+		"asleep":    {[]*types.Endpoint{ep(func(e *types.Endpoint) { e.Metrics.Awake = types.Known(0) }), plain}, scheduling.Overview{Ready: true, OldestReading: at}},
+		"models":    {[]*types.Endpoint{plain, ep(func(e *types.Endpoint) { e.Models = []string{} })}, scheduling.Overview{Ready: true, Awake: true, ModelsKnown: true, OldestReading: at}},
+		"older":     {[]*types.Endpoint{plain, ep(func(e *types.Endpoint) { e.Metrics.UpdatedAt = at.Add(-1) })}, scheduling.Overview{Ready: true, Awake: true, OldestReading: at.Add(-1)}},
+		"not read":  {[]*types.Endpoint{ep(func(e *types.Endpoint) { e.Metrics.UpdatedAt = time.Time{} })}, scheduling.Overview{Ready: true, Awake: true}},
+		"some read": {[]*types.Endpoint{ep(func(e *types.Endpoint) { e.Metrics.UpdatedAt = time.Time{} }), plain}, scheduling.Overview{Ready: true, Awake: true, OldestReading: at}},
+	} {
+		require.Equal(t, tt.want, scheduling.OverviewOf(tt.eps), name)
 	}
 }
 

@@ -15,6 +15,21 @@ type scratch struct {
 	keep   []bool
 	scores []float64 // of the scorer that runs
 	totals []float64 // weighted sums
+	best   [MaxFallbacks + 1]int
+
+	// The list that was looked at last, and what is true of it. Endpoints do not change, so
+	// that it is true of the same list again.
+	looked   []*types.Endpoint
+	overview Overview
+}
+
+// look returns what is true of eps. Most lists are those of the decision before.
+func (sc *scratch) look(eps []*types.Endpoint) *Overview {
+	if !slices.Equal(sc.looked, eps) {
+		sc.overview = OverviewOf(eps)
+		sc.looked = append(sc.looked[:0], eps...)
+	}
+	return &sc.overview
 }
 
 // maxPooled bounds what goes back to the pool, in endpoints: one call over a
@@ -39,7 +54,7 @@ func (sc *scratch) free() {
 	if cap(sc.eps) > maxPooled {
 		return
 	}
-	// The endpoints are left in sc.eps: at worst they keep the readings of a
+	// The endpoints are left in sc.eps and sc.looked: at worst they keep the readings of a
 	// removed endpoint alive until the next call.
 	scratchPool.Put(sc)
 }

@@ -41,7 +41,6 @@ type ModelsResult struct {
 // models asks one server for its models, in the goroutine of its target.
 type models struct {
 	store    ModelStore
-	url      string
 	request  *request
 	due      time.Time
 	failures int // in a row
@@ -53,12 +52,11 @@ func (t *target) newModels(address string) *models {
 	if !ok || t.opt.ModelsInterval < 0 || validAddress(address) != nil {
 		return nil
 	}
-	m := &models{store: store, url: t.to.server + "/v1/models"}
-	var err error
-	if m.request, err = newRequest(m.url, "application/json"); err != nil {
+	req, err := newRequest(t.to.server+"/v1/models", "application/json")
+	if err != nil {
 		return nil
 	}
-	return m
+	return &models{store: store, request: req}
 }
 
 // restart makes the models due: another server may serve others.
@@ -114,7 +112,7 @@ func (t *target) askModels() (stays bool) {
 	m.due = time.Now().Add(t.jitter(wait))
 	if t.opt.OnModels != nil {
 		defer t.recovered("Options.OnModels", nil)
-		t.opt.OnModels(ModelsResult{Pool: t.pool, Endpoint: t.id, URL: m.url, Status: status, Models: names, Duration: took, Err: err})
+		t.opt.OnModels(ModelsResult{Pool: t.pool, Endpoint: t.id, URL: m.request.url, Status: status, Models: names, Duration: took, Err: err})
 	}
 	return stays
 }

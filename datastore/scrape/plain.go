@@ -139,6 +139,7 @@ func (c *conn) close() {
 // request is one that is made any number of times.
 type request struct {
 	*http.Request
+	url  string
 	wire []byte // as it is sent
 }
 
@@ -153,7 +154,7 @@ func newRequest(url, accept string) (*request, error) {
 	if err := req.Write(&wire); err != nil {
 		return nil, fmt.Errorf("scrape: %w", err)
 	}
-	return &request{req, wire.Bytes()}, nil
+	return &request{req, url, wire.Bytes()}, nil
 }
 
 // isTimeout reports whether err is that of a deadline.

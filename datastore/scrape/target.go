@@ -77,8 +77,6 @@ type target struct {
 	plain     *plain   // what makes requests without TLS; nil: transport
 	request   *request // for the path requested
 	requested string
-	// requestedURL is that of the request.
-	requestedURL string
 
 	paths    []string // to be tried; the first is the one that is read now
 	engine   int      // index in the table, -1 if it is not known
@@ -320,12 +318,11 @@ func (t *target) page(deadline time.Time) (*buffer, error) {
 	}
 	for hops := 0; ; hops++ {
 		if t.request == nil || t.requested != t.paths[0] {
-			url := t.url(t.paths[0])
-			req, err := newRequest(url, accept)
+			req, err := newRequest(t.url(t.paths[0]), accept)
 			if err != nil {
 				return nil, err
 			}
-			t.request, t.requested, t.requestedURL = req, t.paths[0], url
+			t.request, t.requested = req, t.paths[0]
 		}
 		a, err := t.fetch(t.request, deadline)
 		if err != nil {
@@ -373,7 +370,7 @@ func (t *target) pageURL(path string) string {
 	if t.request == nil || t.requested != path {
 		return t.url(path)
 	}
-	return t.requestedURL
+	return t.request.url
 }
 
 func (t *target) url(path string) string { return t.to.scheme + "://" + t.to.host + path }

@@ -7,14 +7,11 @@ package inferpick
 import (
 	"cmp"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httputil"
-	"os"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
@@ -24,10 +21,9 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/plugins"
-	"github.com/inferpick/inferpick/scheduling"
-	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
+	"github.com/inferpick/inferpick/scheduling/gateway"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -55,9 +51,8 @@ type Handler struct {
 	// their address, in the form of a datastore.FileSource. Changes of the file are taken
 	// over without a reload. Pools in it share the policy below.
 	Config string `json:"config,omitempty"`
-	// Profile is FILE or FILE#NAME, in the form of plugins.Config: the policy, and admission
-	// control if there is any in it. NAME is "default" if it is left out. Default:
-	// plugins.Default.
+	// Profile is FILE or FILE#NAME, as plugins.LoadProfile has it: the policy, and admission
+	// control if there is any in it. Default: plugins.Default.
 	Profile string `json:"profile,omitempty"`
 	// Admission turns admission control on, with its defaults where Profile says nothing of it.
 	Admission bool `json:"admission,omitempty"`
@@ -74,14 +69,10 @@ type Handler struct {
 	// NameEndpoint adds the header X-Inferpick-Endpoint to responses.
 	NameEndpoint bool `json:"name_endpoint,omitempty"`
 
-	logger    *slog.Logger
-	policy    string // what Profile says
-	profile   scheduling.Profile
-	admission func() *admission.Options
-	number    int64 // of handlers in the order of their configurations
-	gateway   *gateway
-	proxy     http.Handler
-	begin     sync.Once
+	policy  plugins.Policy
+	number  int64 // of handlers in the order of their configurations
+	gateway *shared
+	proxy   *httputil.ReverseProxy
 }
 
 // CaddyModule implements caddy.Module.
@@ -92,26 +83,24 @@ func (*Handler) CaddyModule() caddy.ModuleInfo {
 var handlers atomic.Int64 // that were provisioned
 
 // Provision implements caddy.Provisioner. What can be wrong is found here.
-func (h *Handler) Provision(ctx caddy.Context) error {
-	h.logger, h.number = ctx.Slogger(), handlers.Add(1)
-	if err := h.setEndpoints(datastore.New(datastore.Options{})); err != nil {
+func (h *Handler) Provision(ctx caddy.Context) (err error) {
+	h.number, h.policy.Profile = handlers.Add(1), plugins.Default()
+	if err := h.checkServers(); err != nil {
 		return err
 	}
-	if err := h.readProfile(); err != nil {
-		return err
+	if h.Profile != "" {
+		if h.policy, err = plugins.LoadProfile(h.Profile); err != nil {
+			return err
+		}
 	}
-	value, _, err := gateways.LoadOrNew(h.identity(), func() (caddy.Destructor, error) { return newGateway(h) })
+	value, _, err := gateways.LoadOrNew(h.identity(), func() (caddy.Destructor, error) { return newShared(h, ctx.Slogger()) })
 	if err != nil {
 		return err
 	}
-	h.gateway = value.(*gateway)
-	h.proxy = &httputil.ReverseProxy{
-		Rewrite: func(*httputil.ProxyRequest) {}, // the director's choice replaces the host
-		Transport: &httptransport.Transport{
-			Director: h.gateway.director, Base: h.gateway.transport.Base, NameEndpoint: h.NameEndpoint, Incoming: h.identify,
-		},
-		FlushInterval: -1,                                                     // tokens leave as they come
-		ErrorLog:      slog.NewLogLogger(h.logger.Handler(), slog.LevelDebug), // clients that go away are no news
+	h.gateway = value.(*shared)
+	h.proxy = h.gateway.Proxy()
+	h.proxy.Transport = &httptransport.Transport{
+		Director: h.gateway.Director, Base: h.gateway.Transport.Base, NameEndpoint: h.NameEndpoint, Incoming: h.identify,
 	}
 	return nil
 }
@@ -127,13 +116,12 @@ func (h *Handler) Cleanup() error {
 
 // ServeHTTP implements caddyhttp.MiddlewareHandler. A configuration that has a request is in
 // force, which one that Caddy rejects never is.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) (err error) {
-	h.begin.Do(func() { err = h.gateway.apply(h) })
-	if err != nil {
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
+	if err := h.gateway.apply(h); err != nil {
 		return err
 	}
 	if h.Metrics != "" && r.URL.Path == h.Metrics {
-		h.gateway.metrics.Handler().ServeHTTP(w, r)
+		h.gateway.Metrics.Handler().ServeHTTP(w, r)
 		return nil
 	}
 	h.proxy.ServeHTTP(w, r)
@@ -169,56 +157,22 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 			*flag = true
 		case option == "server" && len(args) > 0:
 			h.Servers = append(h.Servers, args...)
-			if err := h.setEndpoints(datastore.New(datastore.Options{})); err != nil {
+			if err := h.checkServers(); err != nil {
 				return d.WrapErr(err)
 			}
 		case text != nil || flag != nil || option == "server":
 			return d.Errf("option %s cannot have the arguments %q", option, args)
 		default:
-			known := slices.Sorted(maps.Keys(texts))
-			known = append(append(known, "server"), slices.Sorted(maps.Keys(flags))...)
+			known := slices.Concat(slices.Sorted(maps.Keys(texts)), []string{"server"}, slices.Sorted(maps.Keys(flags)))
 			return d.Errf("unknown option %q, want one of %s", option, strings.Join(known, ", "))
 		}
 	}
 	return nil
 }
 
-// readProfile takes policy and admission control from Profile and Admission.
-func (h *Handler) readProfile() error {
-	h.profile, h.admission = plugins.Default(), func() *admission.Options { return nil }
-	if h.Admission {
-		h.admission = func() *admission.Options { return new(admission.Options) }
-	}
-	if h.Profile == "" {
-		return nil
-	}
-	path, name, _ := strings.Cut(h.Profile, "#")
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	loaded, err := plugins.NewRegistry().LoadAll(data)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	profile, ok := loaded.Profiles[cmp.Or(name, "default")]
-	if !ok {
-		return fmt.Errorf("%s: no profile %q, want one of %q", path, cmp.Or(name, "default"), slices.Sorted(maps.Keys(loaded.Profiles)))
-	}
-	h.policy, h.profile = string(data), profile
-	if loaded.Admission != nil {
-		h.admission = loaded.Admission
-	}
-	return nil
-}
-
-func (h *Handler) pool() types.NamespacedName {
-	return types.NamespacedName{Namespace: types.DefaultNamespace, Name: cmp.Or(h.Pool, "default")}
-}
-
 // identity is what cannot change without a new gateway.
 func (h *Handler) identity() string {
-	return fmt.Sprintf("%q", []any{h.pool().Name, len(h.Servers) > 0, h.Config, h.Profile, h.policy, h.Admission, h.RefuseUnknown, h.RestoreModel})
+	return fmt.Sprintf("%q", []any{cmp.Or(h.Pool, "default"), len(h.Servers) > 0, h.Config, h.Profile, h.policy.Source, h.Admission, h.RefuseUnknown, h.RestoreModel})
 }
 
 // identify says of whom a request is.
@@ -226,20 +180,10 @@ func (h *Handler) identify(r *http.Request, in *director.Incoming) {
 	in.FairnessID = r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer).ReplaceAll(h.Tenant, "")
 }
 
-func (h *Handler) setEndpoints(store *datastore.Store) error {
-	if len(h.Servers) == 0 {
-		return nil // they are in Config
-	}
-	var specs []datastore.EndpointSpec
-	for _, address := range h.Servers {
-		specs = append(specs, datastore.EndpointSpec{Address: address})
-	}
-	return store.SetEndpoints(h.pool(), specs)
+// checkServers finds addresses that are none, or there twice.
+func (h *Handler) checkServers() error {
+	return datastore.New(datastore.Options{}).SetEndpoints(types.NamespacedName{Name: "servers"}, gateway.Addresses(h.Servers...))
 }
 
-var (
-	_ caddy.Provisioner           = (*Handler)(nil)
-	_ caddy.CleanerUpper          = (*Handler)(nil)
-	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
-	_ caddyfile.Unmarshaler       = (*Handler)(nil)
-)
+var _ caddy.Provisioner = (*Handler)(nil)
+var _ caddy.CleanerUpper = (*Handler)(nil)

@@ -3,9 +3,11 @@
 package inferpick
 
 import (
+	"cmp"
 	"errors"
-	"maps"
+	"reflect"
 	"slices"
+	"sync/atomic"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
@@ -29,9 +31,7 @@ func init() { Register(Name, plugins.Default) }
 // one set of servers. Register is to be called by init functions, and panics if the profile
 // is wrong.
 func Register(name string, profile func() scheduling.Profile) {
-	if _, err := scheduling.New(profile()); err != nil {
-		panic(err)
-	}
+	scheduling.Must(scheduling.New(profile()))
 	balancer.Register(builder{name, profile})
 }
 
@@ -45,10 +45,7 @@ func (b builder) Name() string { return b.name }
 
 // Build implements balancer.Builder.
 func (b builder) Build(cc balancer.ClientConn, options balancer.BuildOptions) balancer.Balancer {
-	scheduler, err := scheduling.New(b.profile())
-	if err != nil {
-		panic(err) // the one in Register was good
-	}
+	scheduler := scheduling.Must(scheduling.New(b.profile()))
 	p := &policy{servers: scheduling.NewEndpointList(scheduler), scheduler: scheduler}
 	p.Balancer = base.NewBalancerBuilder(b.name, p, base.Config{HealthCheck: true}).Build(cc, options)
 	return p
@@ -60,6 +57,7 @@ type policy struct {
 	balancer.Balancer
 	servers   *scheduling.EndpointList
 	scheduler *scheduling.Scheduler
+	ready     atomic.Pointer[map[string]balancer.SubConn] // by address; never changed in place
 }
 
 // UpdateClientConnState implements balancer.Balancer: an address that stays keeps its state.
@@ -67,74 +65,58 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	var specs []types.Endpoint
 	s.ResolverState.Addresses = nil // the balancer of package base goes by them
 	for _, ep := range s.ResolverState.Endpoints {
-		if len(ep.Addresses) == 0 || slices.ContainsFunc(specs, func(e types.Endpoint) bool { return e.Address == ep.Addresses[0].Addr }) {
-			continue
+		if len(ep.Addresses) > 0 && !slices.ContainsFunc(specs, func(e types.Endpoint) bool { return e.Address == ep.Addresses[0].Addr }) {
+			labels, _ := ep.Attributes.Value(key{}).(Labels)
+			specs = append(specs, types.Endpoint{Address: ep.Addresses[0].Addr, Labels: labels})
+			s.ResolverState.Addresses = append(s.ResolverState.Addresses, ep.Addresses[0])
 		}
-		labels, _ := ep.Attributes.Value(labelsKey{}).(Labels)
-		specs = append(specs, types.Endpoint{Address: ep.Addresses[0].Addr, Labels: labels})
-		s.ResolverState.Addresses = append(s.ResolverState.Addresses, ep.Addresses[0])
 	}
-	if _, err := p.servers.Set(specs); err != nil {
-		return err
-	}
-	return p.Balancer.UpdateClientConnState(s)
+	_, err := p.servers.Set(specs)
+	return cmp.Or(err, p.Balancer.UpdateClientConnState(s))
 }
 
 // Build implements base.PickerBuilder.
 func (p *policy) Build(info base.PickerBuildInfo) balancer.Picker {
-	if len(info.ReadySCs) == 0 {
-		return base.NewErrPicker(balancer.ErrNoSubConnAvailable)
-	}
 	ready := map[string]balancer.SubConn{}
 	for connection, i := range info.ReadySCs {
 		ready[i.Address.Addr] = connection
 	}
-	return &picker{p, ready}
-}
-
-type picker struct {
-	*policy
-	ready map[string]balancer.SubConn // by address
+	p.ready.Store(&ready)
+	return p
 }
 
 // Pick implements balancer.Picker.
-func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	all := p.servers.Endpoints()
-	endpoints := make([]*types.Endpoint, 0, len(all))
-	for _, ep := range all {
-		if p.ready[ep.Address] != nil {
-			endpoints = append(endpoints, ep)
-		}
+func (p *policy) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	ready := *p.ready.Load()
+	endpoints := slices.DeleteFunc(slices.Clone(p.servers.Endpoints()), func(ep *types.Endpoint) bool { return ready[ep.Address] == nil })
+	if len(endpoints) == 0 {
+		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable // the call waits
 	}
 	c := callOf(info.Ctx)
-	request := c.request // another one for each try
-	decision, err := p.scheduler.Schedule(info.Ctx, &request, endpoints)
-	switch {
-	case errors.Is(err, scheduling.ErrSaturated):
+	decision, err := p.scheduler.Schedule(info.Ctx, new(c.request), endpoints) // another request for each try
+	if errors.Is(err, scheduling.ErrSaturated) {
 		return balancer.PickResult{}, status.Error(codes.ResourceExhausted, err.Error())
-	case err != nil:
+	} else if err != nil {
 		return balancer.PickResult{}, status.Error(codes.Unavailable, err.Error())
 	}
 	c.decision.Store(decision)
-	return balancer.PickResult{
-		SubConn: p.ready[decision.Endpoint.Address],
-		Done:    func(info balancer.DoneInfo) { decision.Done(c.outcome(info)) },
-	}, nil
+	done := func(info balancer.DoneInfo) {
+		decision.Done(types.GRPCEnd{
+			Err: info.Err, Code: uint32(status.Code(info.Err)),
+			Sent: info.BytesSent, Received: info.BytesReceived, Messages: int(c.messages.Load()),
+		}.Outcome())
+	}
+	return balancer.PickResult{SubConn: ready[decision.Endpoint.Address], Done: done}, nil
 }
 
 // Labels are an endpoint's, for filters and costs, such as plugins.Labels.
 type Labels map[string]string
 
 // Equal reports whether o are the same labels.
-func (l Labels) Equal(o any) bool {
-	other, ok := o.(Labels)
-	return ok && maps.Equal(l, other)
-}
-
-type labelsKey struct{}
+func (l Labels) Equal(o any) bool { return reflect.DeepEqual(l, o) }
 
 // WithLabels is for resolvers: it returns the endpoint with labels.
 func WithLabels(ep resolver.Endpoint, labels Labels) resolver.Endpoint {
-	ep.Attributes = ep.Attributes.WithValue(labelsKey{}, labels)
+	ep.Attributes = ep.Attributes.WithValue(key{}, labels)
 	return ep
 }

@@ -134,7 +134,7 @@ type admissionView struct {
 // admissionView returns what the admission control of the fleet's pool is like now, nil if
 // it has none, and what becomes of the requests of each priority, highest first.
 func (f *fleet) admissionView(now time.Time) (*admissionView, []bandView) {
-	c, err := f.director.Admission(pool())
+	c, err := f.Director.Admission(pool())
 	if c == nil || err != nil {
 		return nil, f.log.bandViews(bandsOf(f.bands), now)
 	}

@@ -6,15 +6,13 @@ import (
 	_ "embed"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/scrape"
-	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
-	"github.com/inferpick/inferpick/scheduling/director/httptransport"
+	"github.com/inferpick/inferpick/scheduling/gateway"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
 	"github.com/inferpick/inferpick/types"
@@ -23,13 +21,7 @@ import (
 //go:embed manifests.json
 var manifests []byte // the pool and its models, as for Kubernetes
 
-const (
-	baseModel = "llama-8b"
-
-	// scrapeInterval is what the reference deployment uses, 50 ms, times four: it
-	// is enough with a ledger, and leaves the CPU to the show.
-	scrapeInterval = 200 * time.Millisecond
-)
+const baseModel = "llama-8b"
 
 // pool is that of the manifests.
 func pool() types.NamespacedName {
@@ -60,23 +52,17 @@ func smallGPU() engine.Calibration {
 // fleet is a number of simulated model servers and all that a gateway in front of
 // them needs.
 type fleet struct {
-	policy    string
-	bands     []admission.Band // of its admission control, if it says what they are
-	servers   []*modelserver.Server
-	store     *datastore.Store
-	scheduler *scheduling.Scheduler
-	director  *director.Director
-	transport *httptransport.Transport
-	log       *requestLog
-
-	stopScraper context.CancelFunc
-	scraping    sync.WaitGroup
+	policy           string
+	bands            []admission.Band // of its admission control, if it says what they are
+	servers          []*modelserver.Server
+	log              *requestLog
+	*gateway.Gateway // nil until it is wired
 }
 
 // startFleet starts the servers and wires a scheduler with the policy in front of
 // them. Fleets of the same config are the same, whatever their policies. Close it.
 func startFleet(ctx context.Context, cfg config, p policy) (*fleet, error) {
-	f := &fleet{policy: p.name, log: newRequestLog(), stopScraper: func() {}}
+	f := &fleet{policy: p.name, log: newRequestLog()}
 	err := f.startServers(ctx, cfg)
 	if err == nil {
 		err = f.wire(ctx, cfg, p)
@@ -103,59 +89,44 @@ func (f *fleet) startServers(ctx context.Context, cfg config) error {
 }
 
 // wire makes the gateway: what it knows, how it decides, and how requests pass.
-func (f *fleet) wire(ctx context.Context, cfg config, p policy) error {
-	// What the gateway knows: manifests, endpoints, and what they report.
-	f.store = datastore.New(datastore.Options{UnknownModels: datastore.Refuse, StickySessions: true})
+func (f *fleet) wire(ctx context.Context, cfg config, p policy) (err error) {
+	o := gateway.Options{
+		Profile: p.profile, Pool: pool(),
+		Store:  datastore.Options{UnknownModels: datastore.Refuse, StickySessions: true},
+		Scrape: scrape.Options{Seed: cfg.seed},
+		Director: director.Options{
+			RestoreModel: true, Seed: cfg.seed, OnRefused: f.log.refused,
+			TrustRequestHeaders: true, // the gateway has made sure of them: see identify
+		},
+	}
+	o.Profile.Hooks = f.log.hooks()
+	o.Profile.Seed = cmp.Or(p.profile.Seed, cfg.seed)
+	if p.admission != nil {
+		f.bands = p.admission().Bands
+		o.Admission = func() *admission.Options {
+			a := p.admission()
+			a.Hooks = f.log.admissionHooks()
+			return a
+		}
+	}
+	if f.Gateway, err = gateway.New(o); err != nil {
+		return fmt.Errorf("policy %s: %w", p.name, err)
+	}
+	f.Transport.NameEndpoint, f.Transport.Explain = true, true
+	f.Transport.Incoming, f.Transport.OnRoute = identify, f.log.routed
 	objects, err := types.DecodeManifests(manifests)
 	if err != nil {
 		return err
 	}
-	if err := f.store.Apply(objects...); err != nil {
+	if err := f.Store.Apply(objects...); err != nil {
 		return err
 	}
 	var specs []datastore.EndpointSpec
 	for _, s := range f.servers {
 		specs = append(specs, datastore.EndpointSpec{ID: s.Name(), Address: s.Address(), Labels: map[string]string{"app": "llama"}, Engine: "vllm"})
 	}
-	if err := f.store.SetEndpoints(pool(), specs); err != nil {
-		return err
-	}
-	scraper, err := scrape.New(f.store, scrape.Options{Interval: scrapeInterval, Seed: cfg.seed})
-	if err != nil {
-		return err
-	}
-
-	// How it decides.
-	profile := p.profile
-	profile.Hooks = f.log.hooks()
-	profile.Seed = cmp.Or(profile.Seed, cfg.seed)
-	if f.scheduler, err = scheduling.New(profile); err != nil {
-		return fmt.Errorf("policy %s: %w", p.name, err)
-	}
-
-	// How requests pass, and who waits while there is not room for all.
-	options := director.Options{
-		Store: f.store, Scheduler: f.scheduler, RestoreModel: true, Seed: cfg.seed, OnRefused: f.log.refused,
-		TrustRequestHeaders: true, // the gateway has made sure of them: see identify
-	}
-	if p.admission != nil {
-		f.bands = p.admission().Bands
-		options.Admission = func(types.NamespacedName) *admission.Options {
-			o := p.admission()
-			o.Hooks = f.log.admissionHooks()
-			return o
-		}
-	}
-	if f.director, err = director.New(options); err != nil {
-		return err
-	}
-	f.transport = httptransport.New(f.director)
-	f.transport.NameEndpoint, f.transport.Explain = true, true
-	f.transport.Incoming, f.transport.OnRoute = identify, f.log.routed
-
-	ctx, f.stopScraper = context.WithCancel(ctx)
-	f.scraping.Go(func() { scraper.Run(ctx) })
-	return nil
+	go f.Run(ctx)
+	return f.SetServers(specs)
 }
 
 // waitForReadings returns when every server was scraped, or ctx is done.
@@ -167,7 +138,7 @@ func (f *fleet) waitForReadings(ctx context.Context) {
 
 // refuseWaiting refuses what waits to be let in, and what comes from now on.
 func (f *fleet) refuseWaiting() {
-	for _, c := range f.director.Admissions() {
+	for _, c := range f.Director.Admissions() {
 		c.Close()
 	}
 }
@@ -175,13 +146,8 @@ func (f *fleet) refuseWaiting() {
 // close ends everything that startFleet started and returns when it has ended.
 // The gateway must be closed before.
 func (f *fleet) close() {
-	f.stopScraper()
-	f.scraping.Wait()
-	if f.director != nil {
-		f.director.Close()
-	}
-	if f.transport != nil {
-		f.transport.CloseIdleConnections()
+	if f.Gateway != nil {
+		f.Gateway.Close()
 	}
 	for _, s := range f.servers {
 		s.Close()

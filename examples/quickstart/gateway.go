@@ -9,7 +9,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"syscall"
 	"time"
 
@@ -17,21 +16,21 @@ import (
 	"github.com/inferpick/inferpick/scheduling/director"
 )
 
-// gateway is an HTTP server in front of a fleet.
-type gateway struct {
+// front is an HTTP server in front of a fleet.
+type front struct {
 	server *http.Server
 	done   chan struct{} // closed when it no longer serves
 }
 
-// startGateway serves the fleet's OpenAI API under /v1/ and pages, if there are
+// startFront serves the fleet's OpenAI API under /v1/ and pages, if there are
 // any, elsewhere.
-func startGateway(f *fleet, ln net.Listener, pages http.Handler) *gateway {
+func startFront(f *fleet, ln net.Listener, pages http.Handler) *front {
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", proxy(f))
 	if pages != nil {
 		mux.Handle("/", pages)
 	}
-	g := &gateway{
+	g := &front{
 		server: &http.Server{
 			Handler:           mux,
 			ReadHeaderTimeout: 10 * time.Second,
@@ -48,21 +47,16 @@ func startGateway(f *fleet, ln net.Listener, pages http.Handler) *gateway {
 	return g
 }
 
-// proxy is the whole of an inference gateway: a reverse proxy whose transport asks
-// the scheduler.
+// proxy is the gateway's own, with errors of the form that clients know.
 func proxy(f *fleet) http.Handler {
-	return &httputil.ReverseProxy{
-		Rewrite:       func(*httputil.ProxyRequest) {}, // the scheduler's choice replaces the host
-		Transport:     f.transport,
-		FlushInterval: -1, // tokens leave as they come
-		ErrorLog:      log.New(io.Discard, "", 0),
-		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
-			if r.Context().Err() != nil {
-				return // nobody is there to read it
-			}
-			writeError(w, http.StatusBadGateway, err.Error(), "upstream_unavailable")
-		},
+	p := f.Proxy()
+	p.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
+		if r.Context().Err() != nil {
+			return // nobody is there to read it
+		}
+		writeError(w, http.StatusBadGateway, err.Error(), "upstream_unavailable")
 	}
+	return p
 }
 
 // identify says of which tenant a request is, among those that there are: clients choose
@@ -76,7 +70,7 @@ func identify(r *http.Request, in *director.Incoming) {
 
 // shutdown lets requests finish until ctx is done, then cuts them off, and returns
 // when the server has ended.
-func (g *gateway) shutdown(ctx context.Context) {
+func (g *front) shutdown(ctx context.Context) {
 	if g.server.Shutdown(ctx) != nil {
 		g.server.Close()
 	}

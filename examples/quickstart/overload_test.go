@@ -188,7 +188,7 @@ func TestTrapManyClients(t *testing.T) {
 		all = append(all, datastore.EndpointSpec{ID: s.Name(), Address: s.Address(), Engine: "vllm"})
 	}
 	setEndpoints := func(specs []datastore.EndpointSpec) {
-		require.NoError(t, f.store.SetEndpoints(pool(), specs))
+		require.NoError(t, f.Store.SetEndpoints(pool(), specs))
 	}
 	setEndpoints(all)
 	f.waitForReadings(t.Context())
@@ -197,8 +197,8 @@ func TestTrapManyClients(t *testing.T) {
 	loads = append(loads, f.endpoints()...)
 
 	ln := newPipes()
-	g := startGateway(f, ln, nil)
-	control, err := f.director.Admission(pool())
+	g := startFront(f, ln, nil)
+	control, err := f.Director.Admission(pool())
 	require.NoError(t, err)
 	transport := &http.Transport{DialContext: ln.dial, MaxIdleConnsPerHost: clients, DisableCompression: true}
 	c := &crowd{http: &http.Client{Transport: transport}, answers: map[string]int{}}
@@ -288,7 +288,7 @@ func TestTrapManyClients(t *testing.T) {
 	eventually(t, "the ledgers are empty", func() bool {
 		return !slices.ContainsFunc(loads, func(ep *types.Endpoint) bool {
 			return ep.Load.Requests() != 0 || ep.Load.PrefillTokens() != 0 || ep.Load.ContextTokens() != 0
-		}) && f.scheduler.Open() == 0
+		}) && f.Scheduler.Open() == 0
 	})
 	counted := uint64(0)
 	for _, b := range control.Stats().Bands {

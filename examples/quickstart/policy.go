@@ -43,20 +43,6 @@ func readyMade() map[string]func() scheduling.Profile {
 
 func policyNames() []string { return slices.Sorted(maps.Keys(readyMade())) }
 
-// readPolicy reads what FILE.json or FILE.json#PROFILE declares, and the name of the
-// profile: empty if none is given.
-func readPolicy(arg string) (loaded plugins.Loaded, path, profile string, err error) {
-	path, profile, _ = strings.Cut(arg, "#")
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return loaded, path, profile, err
-	}
-	if loaded, err = plugins.NewRegistry().LoadAll(data); err != nil {
-		err = fmt.Errorf("%s: %w", path, err)
-	}
-	return loaded, path, profile, err
-}
-
 // loadPolicy returns the policy with a name, or that of a file: FILE.json, or
 // FILE.json#PROFILE if it declares several.
 func loadPolicy(arg string) (policy, error) {
@@ -66,22 +52,8 @@ func loadPolicy(arg string) (policy, error) {
 	if !strings.Contains(arg, ".json") && !strings.ContainsRune(arg, filepath.Separator) {
 		return policy{}, fmt.Errorf("unknown policy %q, want one of %s, or FILE.json[#PROFILE]", arg, strings.Join(policyNames(), ", "))
 	}
-	loaded, path, name, err := readPolicy(arg)
-	if err != nil {
-		return policy{}, err
-	}
-	declared := slices.Sorted(maps.Keys(loaded.Profiles))
-	if len(declared) == 0 {
-		return policy{}, fmt.Errorf("%s: declares no schedulingProfiles", path)
-	}
-	if name == "" && len(declared) == 1 {
-		name = declared[0]
-	}
-	profile, ok := loaded.Profiles[name]
-	if !ok {
-		return policy{}, fmt.Errorf("%s: no profile %q, want %s#NAME with one of %s", path, name, path, strings.Join(declared, ", "))
-	}
-	return policy{name, profile, loaded.Admission}, nil
+	p, err := plugins.LoadProfile(arg)
+	return policy{p.Name, p.Profile, p.Admission}, err
 }
 
 // loadAdmission returns what makes the options of admission control, nil for none: for "on"
@@ -98,9 +70,14 @@ func loadAdmission(arg string, p policy) (func() *admission.Options, error) {
 	case !strings.Contains(arg, ".json"):
 		return nil, fmt.Errorf("unknown value %q, want on, off, or FILE.json[#PROFILE]", arg)
 	}
-	loaded, path, name, err := readPolicy(arg)
+	path, name, _ := strings.Cut(arg, "#")
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
+	}
+	loaded, err := plugins.NewRegistry().LoadAll(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if _, ok := loaded.Profiles[name]; name != "" && !ok {
 		return nil, fmt.Errorf("%s: no profile %q", path, name)

@@ -78,13 +78,13 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 // them: it lets requests finish, within gatewayDrainTime.
 func serve(ctx context.Context, fleets []*fleet, listeners []net.Listener, v *viewer) (stop func()) {
 	pages, closePages := context.WithCancel(ctx)
-	var gateways []*gateway
+	var gateways []*front
 	for i, f := range fleets {
 		var handler http.Handler
 		if i == 0 {
 			handler = newPages(pages, v)
 		}
-		gateways = append(gateways, startGateway(f, listeners[i], handler))
+		gateways = append(gateways, startFront(f, listeners[i], handler))
 	}
 	return sync.OnceFunc(func() {
 		closePages()

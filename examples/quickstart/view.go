@@ -158,5 +158,5 @@ func (f *fleet) view(now time.Time) fleetView {
 
 // endpoints returns the latest readings.
 func (f *fleet) endpoints() []*types.Endpoint {
-	return f.store.Snapshot().Pool(pool()).Endpoints()
+	return f.Store.Snapshot().Pool(pool()).Endpoints()
 }

@@ -113,9 +113,9 @@ func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) Seconds {
 	if compute < 1 { // as everywhere here in place of max, which looks for NaN and -0
 		compute = 1
 	}
-	own := m.Engine.Prefill(f.Token, q.Prompt, compute)
-	step, beside := until(float64(q.At), f.StepEnds, f.Pending, f.Step, f.Decoding)
-	queued := f.Queued
+	own := m.Engine.Prefill(float64(f.Token), q.Prompt, compute)
+	step, beside := until(float64(q.At), float64(f.StepEnds), float64(f.Pending), float64(f.Step), float64(f.Decoding))
+	queued := float64(f.Queued)
 	if p.Claimed.Requests > 0 {
 		step, beside, queued = p.Claimed.before(q, f, compute, own, step)
 	}
@@ -132,43 +132,37 @@ func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) Seconds {
 }
 
 // wait is the time until the prefill of a request is computed, without that itself: the rest
-// of the step under way, the prefills before it in the next one, and the step that it is in.
+// of the step under way, the prefills before it in the next one, and the step that it is in;
+// the steps before that, where more is queued than one holds; and where the KV cache is full,
+// the time until those that decode have ended and given back their part.
 func (m *Model) wait(q *Query, f *Figures, compute Tokens, step, beside, queued float64) Seconds {
-	wait := step + (float64(q.Way) + beside + f.Step)
-	if queued+float64(compute) >= m.Engine.Batch || f.KV+float64(compute)*f.PerKV > 1 {
-		wait = m.more(q, f, compute, queued, wait)
+	decode := float64(f.Step)
+	wait := step + (float64(q.Way) + beside + decode)
+	if all := queued + float64(compute); all >= m.Engine.Batch {
+		wait += decode * math.Floor(all/m.Engine.Batch)
+	}
+	if short := float64(f.KV) + float64(compute)*float64(f.PerKV) - 1; short > 0 && f.KV > 0 && f.PerKV > 0 {
+		wait += min(short/float64(f.KV), 1) * float64(q.Output) * decode
 	}
 	return Seconds(wait)
-}
-
-// more adds to a wait the steps before it where more is queued than one holds, and the time
-// until those that decode have ended and given back their part, where the KV cache is full.
-func (m *Model) more(q *Query, f *Figures, compute Tokens, queued, wait float64) float64 {
-	if all := queued + float64(compute); all >= m.Engine.Batch {
-		wait += f.Step * math.Floor(all/m.Engine.Batch)
-	}
-	if short := f.KV + float64(compute)*f.PerKV - 1; short > 0 && f.KV > 0 && f.PerKV > 0 {
-		wait += min(short/f.KV, 1) * float64(q.Output) * f.Step
-	}
-	return wait
 }
 
 // before is what until returns, and what is queued, if decisions under way were booked: as if
 // Server.Add had been called for each, with the same prompt.
 func (c *Claimed) before(q *Query, f *Figures, compute Tokens, own Seconds, wait float64) (step, beside, queued float64) {
-	ends, pending := f.StepEnds, f.Pending
+	ends, pending := float64(f.StepEnds), float64(f.Pending)
 	if ends <= float64(q.At) {
 		ends, pending = float64(q.At)+wait, 0
 	}
-	step, beside = until(float64(q.At), ends, pending+c.Requests*float64(own), f.Step, f.Decoding)
-	return step, beside, f.Queued + c.Requests*float64(compute)
+	step, beside = until(float64(q.At), ends, pending+c.Requests*float64(own), float64(f.Step), float64(f.Decoding))
+	return step, beside, float64(f.Queued) + c.Requests*float64(compute)
 }
 
 // output is the time of the request's own output, and what that takes from the others there.
 func (m *Model) output(q *Query, f *Figures, claimed *Claimed) Seconds {
-	cost := float64(q.Output) * (f.OutputCost + claimed.Output + f.PerContext*float64(q.Context()))
+	cost := float64(q.Output) * (float64(f.OutputCost) + claimed.Output + float64(f.PerContext)*float64(q.Context()))
 	if q.Lean > 0 {
-		cost *= 1 - q.Lean*(f.Mine-q.Mine)
+		cost *= 1 - q.Lean*(float64(f.Mine)-q.Mine)
 	}
 	return Seconds(cost)
 }
@@ -176,9 +170,9 @@ func (m *Model) output(q *Query, f *Figures, claimed *Claimed) Seconds {
 // disturb is what its prefill takes from those that decode: as far as another server would
 // have saved it, and as far as it is very long.
 func (m *Model) disturb(q *Query, f *Figures, hit Tokens, own Seconds) Seconds {
-	decoding := f.Decoding
-	cost := decoding * m.Recompute * q.Share * f.Token * float64(q.Best-hit)
-	if long := float64(own) - m.LongSteps*f.Step; long > 0 {
+	decoding := float64(f.Decoding)
+	cost := decoding * m.Recompute * q.Share * float64(f.Token) * float64(q.Best-hit)
+	if long := float64(own) - m.LongSteps*float64(f.Step); long > 0 {
 		cost += decoding * m.LongPrefill * long
 	}
 	return Seconds(cost)
@@ -186,11 +180,11 @@ func (m *Model) disturb(q *Query, f *Figures, hit Tokens, own Seconds) Seconds {
 
 // pressure is the cost of a KV cache that the request makes so full.
 func (m *Model) pressure(q *Query, f *Figures, compute Tokens) Seconds {
-	perKV := f.PerKV
+	perKV := float64(f.PerKV)
 	if perKV <= 0 {
 		return 0
 	}
-	k := f.KV + float64(compute+q.Output)*perKV
+	k := float64(f.KV) + float64(compute+q.Output)*perKV
 	if k > mostKV {
 		k = mostKV
 	}

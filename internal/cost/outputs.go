@@ -24,15 +24,14 @@ func (m *mean) add(v float32) {
 		value, n := m.of(old)
 		n = min(n+1, outputMemory)
 		value += (v - value) / n
-		if m.packed.CompareAndSwap(old, join(float64(value), float64(n))) {
+		if m.packed.CompareAndSwap(old, uint64(math.Float32bits(value))<<32|uint64(math.Float32bits(n))) {
 			return
 		}
 	}
 }
 
 func (*mean) of(packed uint64) (value, n float32) {
-	v, k := split(packed)
-	return float32(v), float32(k)
+	return math.Float32frombits(uint32(packed >> 32)), math.Float32frombits(uint32(packed))
 }
 
 // from mixes the mean with that of a wider group.

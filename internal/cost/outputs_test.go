@@ -44,7 +44,7 @@ func TestMeanOfMany(t *testing.T) {
 		})
 	}
 	all.Wait()
-	value, n := split(m.packed.Load())
-	require.Equal(t, 8., value)
-	require.Equal(t, float64(outputMemory), n)
+	value, n := m.of(m.packed.Load())
+	require.EqualValues(t, 8, value)
+	require.EqualValues(t, outputMemory, n)
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func allOf(v float64) Figures {
-	return Figures{StepEnds: v, Pending: v, Queued: v, Step: v, Token: v, Decoding: v, OutputCost: v, PerContext: v, KV: v, PerKV: v, Mine: v}
+func allOf(v float32) Figures {
+	return Figures{StepEnds: Seconds(v), Pending: v, Queued: v, Step: v, Token: v, Decoding: v, OutputCost: v, PerContext: v, KV: v, PerKV: v, Mine: v}
 }
 
 func TestRowIsOneLineOfTheCache(t *testing.T) {
@@ -26,7 +26,7 @@ func TestRow(t *testing.T) {
 	for range 3 {
 		all.Go(func() {
 			var f Figures
-			for last := 0.; last < stores; last = f.Mine {
+			for last := float32(0); last < stores; last = f.Mine {
 				r.Load(&f)
 				if f != allOf(f.Mine) || f.Mine < last {
 					t.Errorf("read %+v after %v", f, last)
@@ -36,7 +36,7 @@ func TestRow(t *testing.T) {
 		})
 	}
 	for i := range stores {
-		f := allOf(float64(i + 1))
+		f := allOf(float32(i + 1))
 		r.Store(&f)
 	}
 	all.Wait()

@@ -130,13 +130,13 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 // Figures returns what decisions look at.
 func (s *Server) Figures() Figures {
 	f := Figures{
-		StepEnds: float64(s.stepEnds), Pending: float64(s.pending), Queued: float64(s.queued),
-		Step: s.step, Token: s.token, Decoding: s.decoding,
-		OutputCost: s.outputCost, PerContext: s.perContext,
-		KV: s.kv, Mine: s.mine,
+		StepEnds: s.stepEnds, Pending: float32(s.pending), Queued: float32(s.queued),
+		Step: float32(s.step), Token: float32(s.token), Decoding: float32(s.decoding),
+		OutputCost: float32(s.outputCost), PerContext: float32(s.perContext),
+		KV: float32(s.kv), Mine: float32(s.mine),
 	}
 	if s.last.KVTokens > 0 {
-		f.PerKV = 1 / s.last.KVTokens
+		f.PerKV = float32(1 / s.last.KVTokens)
 	}
 	return f
 }

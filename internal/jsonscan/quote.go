@@ -61,31 +61,26 @@ func unescape(c byte) byte {
 	return c
 }
 
-// hex4 returns the code unit of the \u escape that b starts with, or -1.
+// hex4 returns the code unit of the \u escape that b starts with, or less than 0.
 func hex4(b []byte) rune {
 	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
 		return -1
 	}
-	var r rune
-	for _, c := range b[2:6] {
-		h := unhex(c)
-		if h < 0 {
-			return -1
-		}
-		r = r<<4 | rune(h)
-	}
-	return r
+	return rune(hexes[b[2]])<<12 | rune(hexes[b[3]])<<8 | rune(hexes[b[4]])<<4 | rune(hexes[b[5]])
 }
 
-func unhex(c byte) int {
-	switch {
-	case c-'0' < 10:
-		return int(c - '0')
-	case c|0x20 >= 'a' && c|0x20 <= 'f':
-		return int(c|0x20-'a') + 10
+// hexes are the values of hexadecimal digits, and -1 for other bytes.
+var hexes = func() (values [256]int8) {
+	for i := range values {
+		values[i] = -1
 	}
-	return -1
-}
+	for _, digits := range []string{"0123456789abcdef", "0123456789ABCDEF"} {
+		for v, c := range digits {
+			values[c] = int8(v)
+		}
+	}
+	return values
+}()
 
 // AppendQuote appends s to dst as a JSON string with its quotes. Only what must
 // be escaped is: quotes, backslashes, and below 0x20. What is not UTF-8 becomes

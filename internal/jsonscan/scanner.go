@@ -2,9 +2,7 @@ package jsonscan
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
-	"math/bits"
 )
 
 // DefaultMaxDepth is the nesting allowed where a limit of 0 is given.
@@ -30,21 +28,15 @@ const (
 
 // String returns the kind with its article, as it reads in an error message.
 func (k Kind) String() string {
-	switch k {
-	case Null:
-		return "null"
-	case Bool:
-		return "a boolean"
-	case Number:
-		return "a number"
-	case String:
-		return "a string"
-	case Array:
-		return "an array"
-	case Object:
-		return "an object"
+	if int(k) < len(kinds) {
+		return kinds[k]
 	}
-	return "no value"
+	return kinds[Invalid]
+}
+
+var kinds = [...]string{
+	Invalid: "no value", Null: "null", Bool: "a boolean", Number: "a number",
+	String: "a string", Array: "an array", Object: "an object",
 }
 
 // Token is where a string lies: the half-open range between its quotes.
@@ -196,20 +188,24 @@ func (s *Scanner) Key() bool {
 	if !s.next('}') {
 		return false
 	}
-	if s.pos >= len(s.data) || s.data[s.pos] != '"' {
-		s.fail(s.pos, "expected a key in double quotes")
+	start := s.pos + 1
+	end, colon, escaped := s.skipKey(s.pos)
+	if colon < 0 {
 		return false
 	}
-	if !s.str() {
-		return false
-	}
-	s.pos = s.space(s.pos)
-	if s.pos >= len(s.data) || s.data[s.pos] != ':' {
-		s.fail(s.pos, "expected a colon after the key")
-		return false
-	}
-	s.pos++
+	s.setToken(start, end, escaped)
+	s.pos = colon + 1
 	return true
+}
+
+// EnterObject goes into the object that comes next; another value it skips, and returns
+// false.
+func (s *Scanner) EnterObject() bool {
+	if kind, _ := s.Peek(); kind != Object {
+		s.Skip()
+		return false
+	}
+	return s.Enter()
 }
 
 // Elem goes to the next element of the array that was entered, which must be
@@ -251,19 +247,20 @@ func (s *Scanner) Str() bool {
 		s.fail(s.pos, "expected a string")
 		return false
 	}
-	return s.str()
-}
-
-// str reads the string whose opening quote is at s.pos.
-func (s *Scanner) str() bool {
 	start := s.pos + 1
 	end, escaped := s.skipString(start)
 	if end < 0 {
 		return false
 	}
-	s.Token = Token{start, end - 1, escaped}
+	s.setToken(start, end, escaped)
 	s.pos = end
 	return true
+}
+
+// setToken makes a string that skipString has read the Token.
+func (s *Scanner) setToken(start, end int, escaped bool) {
+	escaped = escaped || end-start > nearBytes && bytes.IndexByte(s.data[start:end], '\\') >= 0
+	s.Token = Token{start, end - 1, escaped}
 }
 
 // Skip validates the value that comes next and goes past it. It returns the
@@ -315,10 +312,8 @@ func (s *Scanner) skip(i int) int {
 	case c == '"':
 		end, _ := s.skipString(i + 1)
 		return end
-	case c == '{':
-		return s.skipObject(i)
-	case c == '[':
-		return s.skipArray(i)
+	case c == '{' || c == '[':
+		return s.skipContainer(i)
 	case c == '-' || c-'0' < 10:
 		return s.skipNumber(i)
 	case c == 't':
@@ -331,55 +326,26 @@ func (s *Scanner) skip(i int) int {
 	return s.fail(i, "expected a value")
 }
 
-func (s *Scanner) skipObject(i int) int {
+// skipContainer returns the end of the object or array at i.
+func (s *Scanner) skipContainer(i int) int {
 	if s.depth++; s.depth > s.maxDepth {
 		return s.failDepth(i)
 	}
+	opening := s.data[i]
+	closing := opening + 2 // '}' or ']'
 	i = s.space(i + 1)
-	if i < len(s.data) && s.data[i] == '}' {
+	if i < len(s.data) && s.data[i] == closing {
 		s.depth--
 		return i + 1
 	}
 	for {
-		if i >= len(s.data) || s.data[i] != '"' {
-			return s.fail(i, "expected a key in double quotes")
+		if opening == '{' {
+			_, colon, _ := s.skipKey(i)
+			if colon < 0 {
+				return -1
+			}
+			i = s.space(colon + 1)
 		}
-		if i, _ = s.skipString(i + 1); i < 0 {
-			return -1
-		}
-		i = s.space(i)
-		if i >= len(s.data) || s.data[i] != ':' {
-			return s.fail(i, "expected a colon after the key")
-		}
-		if i = s.skip(s.space(i + 1)); i < 0 {
-			return -1
-		}
-		i = s.space(i)
-		if i >= len(s.data) {
-			return s.fail(i, "unexpected end")
-		}
-		switch s.data[i] {
-		case ',':
-			i = s.space(i + 1)
-		case '}':
-			s.depth--
-			return i + 1
-		default:
-			return s.fail(i, "expected a comma or the end of the object or array")
-		}
-	}
-}
-
-func (s *Scanner) skipArray(i int) int {
-	if s.depth++; s.depth > s.maxDepth {
-		return s.failDepth(i)
-	}
-	i = s.space(i + 1)
-	if i < len(s.data) && s.data[i] == ']' {
-		s.depth--
-		return i + 1
-	}
-	for {
 		if i = s.skip(i); i < 0 {
 			return -1
 		}
@@ -390,7 +356,7 @@ func (s *Scanner) skipArray(i int) int {
 		switch s.data[i] {
 		case ',':
 			i = s.space(i + 1)
-		case ']':
+		case closing:
 			s.depth--
 			return i + 1
 		default:
@@ -399,77 +365,20 @@ func (s *Scanner) skipArray(i int) int {
 	}
 }
 
-const (
-	ones  = 0x0101010101010101
-	highs = 0x8080808080808080
-)
-
-// skipString returns the offset after the closing quote of the string whose
-// first byte is at i.
-//
-// It looks at eight bytes at once for those that cannot stand in a string as they are.
-func (s *Scanner) skipString(i int) (end int, escaped bool) {
-	d := s.data
-	for {
-		for len(d)-i >= 8 {
-			mark := special(binary.LittleEndian.Uint64(d[i:]))
-			if mark == 0 {
-				i += 8
-				continue
-			}
-			i += bits.TrailingZeros64(mark) >> 3
-			if d[i] != '\\' || len(d)-i < 2 || !shortEscape[d[i+1]] {
-				break
-			}
-			escaped = true
-			i += 2
-		}
-		if i >= len(d) {
-			return s.fail(len(d), "unexpected end in a string"), false
-		}
-		switch c := d[i]; {
-		case c == '"':
-			return i + 1, escaped
-		case c == '\\':
-			escaped = true
-			if i++; i >= len(d) {
-				return s.fail(i, "unexpected end in a string"), false
-			}
-			switch c := d[i]; {
-			case shortEscape[c]:
-				i++
-			case c == 'u':
-				if len(d)-i < 5 {
-					return s.fail(len(d), "unexpected end in a string"), false
-				}
-				for _, h := range d[i+1 : i+5] {
-					if unhex(h) < 0 {
-						return s.fail(i-1, "invalid \\u escape in a string"), false
-					}
-				}
-				i += 5
-			default:
-				return s.fail(i-1, "invalid escape in a string"), false
-			}
-		case c < ' ':
-			return s.fail(i, "control character in a string"), false
-		default:
-			i++
-		}
+// skipKey returns the end of the key at i, and the offset of its colon, less than 0 if there
+// is an error.
+func (s *Scanner) skipKey(i int) (end, colon int, escaped bool) {
+	if i >= len(s.data) || s.data[i] != '"' {
+		return i, s.fail(i, "expected a key in double quotes"), false
 	}
-}
-
-// shortEscape says which bytes make a whole escape with the backslash before them.
-var shortEscape = [256]bool{'"': true, '\\': true, '/': true, 'b': true, 'f': true, 'n': true, 'r': true, 't': true}
-
-// special marks, in their highest bits, the bytes of a word that cannot stand in a string as
-// they are: the quote, the backslash, and below 0x20. Each of the three terms is the test of
-// a word for a byte less than n (Anderson, "Bit Twiddling Hacks"; Lamport 1975), with n = 1
-// after an xor for the first two. None of the bytes has its highest bit set, which an xor
-// with them leaves as it is, so that one mask does for all. A borrow may mark bytes above
-// the first true one by mistake, never below it: the lowest mark is exact.
-func special(x uint64) uint64 {
-	return (((x ^ ones*'"') - ones) | ((x ^ ones*'\\') - ones) | (x - ones*' ')) &^ x & highs
+	if end, escaped = s.skipString(i + 1); end < 0 {
+		return i, -1, escaped
+	}
+	colon = s.space(end)
+	if colon >= len(s.data) || s.data[colon] != ':' {
+		return end, s.fail(colon, "expected a colon after the key"), escaped
+	}
+	return end, colon, escaped
 }
 
 func (s *Scanner) skipNumber(i int) int {

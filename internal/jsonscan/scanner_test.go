@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -28,6 +29,11 @@ func FuzzScan(f *testing.F) {
 		err := jsonscan.Check(data, jsonscan.MaxDepth)
 		if (err == nil) != json.Valid(data) {
 			t.Fatalf("Check(%q) = %v, json.Valid = %v", data, err, json.Valid(data))
+		}
+		// Inside of a string that is read in blocks.
+		text := fmt.Appendf(nil, `"%64d%s%32d"`, 0, data, 0)
+		if err := jsonscan.Check(text, 0); (err == nil) != json.Valid(text) {
+			t.Fatalf("Check(%q) = %v, json.Valid = %v", text, err, json.Valid(text))
 		}
 		// The same document, walked instead of skipped.
 		s := jsonscan.New(data, jsonscan.MaxDepth)
@@ -95,6 +101,43 @@ func TestCheckStringsAtEveryAlignment(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Long strings are read in blocks: what is at their edges, or looks like something else to
+// arithmetic on words, must come out as encoding/json has it.
+func TestLongStrings(t *testing.T) {
+	pieces := []string{
+		`\n`, `\t`, `\"`, `\\`, `\/`, `\r`, `\u00e4`, `\u00g4`, `\x`, `\]`, `\#`, `\o`, `\`, `"`, `"#`, `]`, `[`, "n", "no", "tu", "\\\x01", "\x1f", " ",
+		"a", "aaaa", "aaaaaaaaaaaaa", "é", "\xdc", "\xa2n", "\xee", "\xf4", "\xff", "\x7f", "\x80",
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	valid, n := 0, 100_000
+	if testing.Short() {
+		n = 10_000
+	}
+	for range n {
+		data := []byte(`"` + strings.Repeat("a", 48+random.IntN(32)))
+		for range 4 + random.IntN(8) {
+			data = append(data, pieces[random.IntN(len(pieces))]...)
+			data = append(data, "aaaaaaaaaaaaaaaa"[:random.IntN(17)]...)
+		}
+		data = append(data, strings.Repeat("a", 32)+`"`...)
+		if random.IntN(4) == 0 { // cut off
+			data = data[:random.IntN(len(data))]
+		}
+		err := jsonscan.Check(data, 0)
+		if (err == nil) != json.Valid(data) {
+			t.Fatalf("Check(%q) = %v, json.Valid = %v", data, err, json.Valid(data))
+		}
+		if err == nil {
+			valid++
+			s := jsonscan.New(data, 0)
+			if !s.Str() || s.Token.Escaped != strings.Contains(string(data), `\`) {
+				t.Fatalf("Str of %q: %+v", data, s.Token)
+			}
+		}
+	}
+	require.Greater(t, valid, n/50, "strings that are well formed")
 }
 
 func TestErrorPositions(t *testing.T) {

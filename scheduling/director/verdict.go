@@ -1,8 +1,8 @@
 package director
 
 import (
-	"cmp"
 	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,20 +36,14 @@ func Retryable(status int) bool {
 // grpcStatus returns the HTTP status that an answer over gRPC means: its own, unless its
 // headers or trailers say that there is no answer but an error.
 func grpcStatus(status int, code string) int {
-	if status != 200 || code == "" || code == "0" {
+	if status != 200 || code == "" {
 		return status
 	}
-	return cmp.Or(grpcCodes[code], 500)
-}
-
-// grpcCodes are the HTTP statuses that codes of gRPC stand for.
-var grpcCodes = map[string]int{
-	// invalid argument, already exists, failed precondition, out of range
-	"3": 400, "6": 400, "9": 400, "11": 400,
-	// cancelled, deadline exceeded, not found, permission denied
-	"1": StatusClientClosed, "4": 504, "5": 404, "7": 403,
-	// resource exhausted, unimplemented, unavailable, unauthenticated
-	"8": 429, "12": 501, "14": 503, "16": 401,
+	n, err := strconv.ParseUint(code, 10, 32)
+	if err != nil {
+		return 500
+	}
+	return types.GRPCStatus(uint32(n))
 }
 
 // attempt is what is known of a request at one endpoint.

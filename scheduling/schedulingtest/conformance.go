@@ -68,7 +68,8 @@ func TestFilter(t *testing.T, newFilter func() scheduling.Filter) {
 		for i, ep := range c.eps {
 			res[ep.ID] = keep[i] && err == nil
 		}
-		if s, ok := f.(scheduling.Screener); ok && !c.shared && s.Screen(c.req, c.eps) && (err != nil || slices.Contains(keep, false)) {
+		o := scheduling.OverviewOf(c.eps)
+		if s, ok := f.(scheduling.Screener); ok && !c.shared && s.Screen(c.req, &o) && (err != nil || slices.Contains(keep, false)) {
 			t.Errorf("%s: Screen says that all endpoints are kept, Filter gives %v, %v", c.name, keep, err)
 		}
 		return res

@@ -7,6 +7,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+	"github.com/inferpick/inferpick/types"
 )
 
 // Config is one run.
@@ -50,6 +51,11 @@ type Config struct {
 	// Default 4 ms and 1 ms; negative: nothing.
 	APIIn, APIOut time.Duration
 
+	// World is what gateways meet that a plain model has not.
+	World World
+	// Goodput is what a job must meet to count in Report.Goodput. Zero: to be served.
+	Goodput types.SLO
+
 	// SampleEvery is the step of Report.Timeline. Default: a hundredth of Duration.
 	SampleEvery time.Duration
 	// ExplainJob keeps the explanation of the decision about the job with this
@@ -60,6 +66,20 @@ type Config struct {
 	CPU bool
 	// Progress is called now and then with how far the run is. Optional.
 	Progress func(Progress)
+}
+
+// World is what makes the outside less regular than a model. What a job draws follows from
+// the seed and its number.
+type World struct {
+	// Jitter is the mean of the exponential time by which a server's API is late with each
+	// request and with each token that it passes on. Default 0.
+	Jitter time.Duration
+	// Unstreamed is the part of jobs, 0 to 1, whose answers are not streamed: their gateway
+	// hears of no first token. In the Report their first token is when the server had it.
+	Unstreamed float64
+	// TokenError is by which part of it a gateway is wrong about the number of a prompt's
+	// tokens, up or down: uniformly up to so much, 0 to 0.9.
+	TokenError float64
 }
 
 // Progress is how far a run is.
@@ -149,6 +169,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("simulation: Duration is %v and Jobs %d, want one of them above 0", c.Duration, c.Jobs)
 	case c.Gateways < 0, c.Jobs < 0, c.Warmup < 0, c.Drain < 0, c.ClosedLoop < 0, c.SampleEvery < 0:
 		return fmt.Errorf("simulation: a negative Gateways, Jobs, Warmup, Drain, ClosedLoop or SampleEvery")
+	case c.World.Jitter < 0 || !(c.World.Unstreamed >= 0 && c.World.Unstreamed <= 1) || !(c.World.TokenError >= 0 && c.World.TokenError <= .9):
+		return fmt.Errorf("simulation: World is %+v, want a Jitter of at least 0, Unstreamed 0 to 1, TokenError 0 to 0.9", c.World)
 	case c.Scrape.Delay < 0 || c.Scrape.Jitter > 1:
 		return fmt.Errorf("simulation: Scrape has delay %v and jitter %v, want at least 0 and at most 1", c.Scrape.Delay, c.Scrape.Jitter)
 	}

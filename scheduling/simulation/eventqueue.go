@@ -14,6 +14,7 @@ type event struct {
 	a, b    int32 // replica and gateway, by kind
 	live    *live
 	reading reading // scrapeDone
+	passed  passed
 	timer   *timerFunc
 }
 
@@ -23,6 +24,7 @@ const (
 	arrive     eventKind = iota // live comes to a gateway
 	submit                      // live comes to the engine of replica a
 	stepEnds                    // of replica a; b is the incarnation of its engine
+	hears                       // live's gateway hears from replica a, whose incarnation was b
 	scrapeNow                   // gateway b reads replica a
 	scrapeDone                  // the reading is there
 	giveUp                      // live's client gives up if it has no token

@@ -146,18 +146,48 @@ func (s *sim) stepEnded(r *replica, incarnation int32) {
 		if l == nil {
 			continue // cancelled while the step was under way
 		}
-		if e.First {
-			s.firstToken(l, e.Cached)
-		}
 		if e.Last {
 			delete(r.jobs, e.ID)
 			r.out.Tokens += l.job.Output
-			s.unbook(l)
-			s.end(l, served)
+			l.answered = true
 		}
+		s.pass(l, r, passed{e.First, e.Last, e.Cached})
 	}
 	r.events = nil
 	s.step(r)
+}
+
+// passed is what a server's API passes on of a job's tokens.
+type passed struct {
+	first, last bool
+	cached      int // tokens of the prompt; with the first
+}
+
+// pass sends it on its way to the gateway.
+func (s *sim) pass(l *live, r *replica, p passed) {
+	late := s.late(l)
+	if late == 0 {
+		s.hears(l, r, r.incarnation, p)
+		return
+	}
+	l.heardAt = max(l.heardAt, s.now+late)
+	l.planned++
+	s.queue.push(event{at: l.heardAt, kind: hears, a: int32(r.index), b: r.incarnation, live: l, passed: p})
+}
+
+// hears is what the gateway does with it, unless the connection was cut before all of it was
+// on its way.
+func (s *sim) hears(l *live, r *replica, incarnation int32, p passed) {
+	if l.ended || l.at != r || incarnation != r.incarnation && !l.answered {
+		return
+	}
+	if p.first {
+		s.firstToken(l, p.cached)
+	}
+	if p.last {
+		s.unbook(l)
+		s.end(l, served)
+	}
 }
 
 // firstToken tells of a job's first token.
@@ -169,6 +199,9 @@ func (s *sim) firstToken(l *live, cached int) {
 	l.at.owed -= l.owed
 	l.owed = 0
 	l.at.out.HitTokens += cached
+	if !l.req.Stream {
+		return
+	}
 	l.decision.FirstToken()
 	if l.ticket != nil {
 		l.ticket.FirstToken()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
@@ -79,7 +80,10 @@ type live struct {
 	first       time.Duration
 	started     bool // the first token was seen
 	cached      int
-	planned     int // events that point here; it is used again when there are none
+	world       types.Rand    // for what World does to it
+	heardAt     time.Duration // when what was passed on last is heard
+	answered    bool          // its last token was passed on
+	planned     int           // events that point here; it is used again when there are none
 	ended       bool
 }
 
@@ -255,6 +259,9 @@ func (s *sim) handle(e event) {
 		s.release(e.live)
 	case stepEnds:
 		s.stepEnded(s.replicas[e.a], e.b)
+	case hears:
+		s.hears(e.live, s.replicas[e.a], e.b, e.passed)
+		s.release(e.live)
 	case scrapeNow:
 		s.scrape(s.gateways[e.b], s.replicas[e.a])
 	case scrapeDone:
@@ -297,6 +304,7 @@ func (s *sim) arrives(l *live) {
 	}
 	l.number, l.id = s.arrived, uint64(s.arrived)
 	l.prompt = l.job.Prompt()
+	l.world = types.NewRand(derive(derive(s.cfg.Seed, streamWorld), l.id))
 	l.counted = s.now >= s.cfg.Warmup
 	s.stats.arrived(s, l)
 	if err := s.possible(l); err != nil {
@@ -376,6 +384,11 @@ func (s *sim) fillRequest(l *live) {
 	}
 	r.FairnessID, r.SessionID, r.SLO = l.job.Tenant, l.job.Session, l.job.SLO
 	r.Priority, r.MaxTokens, r.Stream = l.job.Priority, l.job.MaxTokens, true
+	if w := &s.cfg.World; *w != (World{}) {
+		wrong, stream := w.TokenError*(2*l.world.Float64()-1), l.world.Float64()
+		r.Prompt.Tokens = max(1, int(float64(l.prompt)*(1+wrong)))
+		r.Stream = stream >= w.Unstreamed
+	}
 	s.key.Set(&r.Attrs, l)
 }
 
@@ -387,7 +400,15 @@ func (s *sim) send(l *live, ep *types.Endpoint) {
 	l.owed = l.prompt - min(r.engine.Cached(l.hashes, l.adapter)*blockTokens, l.prompt-1)
 	r.owed += l.owed
 	l.planned++
-	s.queue.push(event{at: s.now + s.cfg.APIIn, kind: submit, a: int32(r.index), b: r.incarnation, live: l})
+	s.queue.push(event{at: s.now + s.cfg.APIIn + s.late(l), kind: submit, a: int32(r.index), b: r.incarnation, live: l})
+}
+
+// late is by how much a server's API is late with the next message about a job.
+func (s *sim) late(l *live) time.Duration {
+	if s.cfg.World.Jitter == 0 {
+		return 0
+	}
+	return toDuration(-s.cfg.World.Jitter.Seconds() * math.Log(unit(&l.world)))
 }
 
 // unbook takes a job off its replica's books.

@@ -37,6 +37,7 @@ func kinds() []struct {
 		{"b2b", new(B2B)},
 		{"multi-lora", new(MultiLoRA)},
 		{"agentic", new(Agentic)},
+		{"rag", new(RAG)},
 		{"mooncake", new(Mooncake)},
 		{"azure", new(Azure)},
 		{"lengths", new(LengthsCSV)},

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
 )
 
 // maxSamples bounds Report.Timeline: when it is full, every second sample goes
@@ -23,6 +24,7 @@ type stats struct {
 	classes                          map[int]*classStats    // by priority
 	tenants                          map[string]*classStats // at most maxTenants
 
+	good                                         int // counted jobs that met Config.Goodput
 	arrivals, completed, failed, shed, cancelled int // counted ones
 	lastArrival, lastEnd                         time.Duration
 	outputTokens, inputTokens, hitTokens         int
@@ -112,14 +114,18 @@ func (c *classStats) served(l *live, first, end time.Duration) {
 	c.Tokens += l.prompt + l.job.Output
 	c.wait.add(l.scheduledAt - l.job.Arrival)
 	c.ttft.add(first)
-	slo := l.job.SLO
-	met := slo.TTFT == 0 || first <= slo.TTFT
-	if n := l.job.Output - 1; n > 0 && slo.TPOT > 0 {
-		met = met && (end-first)/time.Duration(n) <= slo.TPOT
-	}
-	if met {
+	if meets(l, l.job.SLO, first, end) {
 		c.Met++
 	}
+}
+
+// meets reports whether a job that was served met slo.
+func meets(l *live, slo types.SLO, first, end time.Duration) bool {
+	if slo.TTFT > 0 && first > slo.TTFT {
+		return false
+	}
+	n := time.Duration(l.job.Output - 1)
+	return n == 0 || slo.TPOT == 0 || (end-first)/n <= slo.TPOT
 }
 
 func (st *stats) ended(s *sim, l *live, how ending) {
@@ -153,6 +159,9 @@ func (st *stats) ended(s *sim, l *live, how ending) {
 	first := l.first + s.cfg.APIOut - l.job.Arrival
 	for _, k := range kinds {
 		k.served(l, first, end)
+	}
+	if meets(l, s.cfg.Goodput, first, end) {
+		st.good++
 	}
 	st.ttft.add(first)
 	st.e2e.add(end)
@@ -260,6 +269,9 @@ func (s *sim) report() *Report {
 	}
 	if st.inputTokens > 0 {
 		r.PrefixHits = float64(st.hitTokens) / float64(st.inputTokens)
+	}
+	if st.arrivals > 0 {
+		r.Goodput = float64(st.good) / float64(st.arrivals)
 	}
 	if st.imbalanceSamples > 0 {
 		r.Imbalance = st.imbalance / float64(st.imbalanceSamples)

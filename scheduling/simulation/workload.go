@@ -31,6 +31,7 @@ const (
 	streamSpread
 	streamPart
 	streamNoise // of the engines
+	streamWorld
 )
 
 // finalize is the output function of SplitMix64: a bijection of 64-bit words.

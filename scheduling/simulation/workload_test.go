@@ -41,7 +41,7 @@ func everyKind() []simulation.Spec {
 		simulation.B2B{Customers: 3, Questions: 2},
 		simulation.MultiLoRA{Adapters: 10, Skew: 1, Base: 0.25, Prefix: "a"},
 		simulation.MultiLoRA{Shares: []float64{0.5, 0.25}},
-		simulation.Agentic{Rate: 2, Turns: 3, Think: -1},
+		simulation.Agentic{Rate: 2, Turns: 3, Think: -1}, simulation.RAG{Corpus: 50, Chunks: 4, Skew: -1},
 		&simulation.Mooncake{File: "testdata/mooncake.jsonl", Speed: 2, Loop: true},
 		&simulation.Azure{File: "testdata/azure.csv", Minutes: simulation.OddMinutes, Loop: true},
 		&simulation.LengthsCSV{File: "testdata/lengths.csv", Rate: 4, Shuffle: true},

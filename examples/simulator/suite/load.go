@@ -33,8 +33,10 @@ type Suite struct {
 	// Bound is the name of a policy that is no competitor: nobody's regret is
 	// measured against it. Optional.
 	Bound string `json:"bound"`
-	// Scenarios are the cases. At least one.
+	// Scenarios are the cases. At least one, unless there is a Draw.
 	Scenarios []Scenario `json:"scenarios"`
+	// Draw makes more. Optional.
+	Draw *Draw `json:"draw"`
 	// Require is what must hold, where the policy it names is played.
 	Require []Requirement `json:"require"`
 }
@@ -78,6 +80,14 @@ type Scenario struct {
 	Gateways int `json:"gateways"`
 	// Duration is for how long jobs arrive. Default: the suite's.
 	Duration Duration `json:"duration"`
+	// Family is what cases are grouped by. Default: each is alone.
+	Family string `json:"family"`
+	// World makes the outside irregular. Capacity is measured without it.
+	World World `json:"world"`
+	// Faults happen to replicas. Capacity is measured without them.
+	Faults []Fault `json:"faults"`
+	// Goodput is what jobs must meet to count as good. Default: to be served.
+	Goodput Goodput `json:"goodput"`
 
 	spec simulation.Spec // nil: a trace that is not there
 }
@@ -100,6 +110,27 @@ type Noise struct {
 	Spread     float64  `json:"spread"`      // standard deviation of a step's duration, as a part of it; 0 to 2
 	StallEvery int      `json:"stall_every"` // mean number of steps from stall to stall; 0: none
 	Stall      Duration `json:"stall"`       // what a stall adds to a step; at most a minute
+}
+
+// World is simulation.World.
+type World struct {
+	Jitter     Duration `json:"jitter"`      // mean by which servers' APIs are late
+	Unstreamed float64  `json:"unstreamed"`  // part of the answers
+	TokenError float64  `json:"token_error"` // of estimates of prompt tokens, up or down
+}
+
+// Fault is what happens to some replicas at the same time.
+type Fault struct {
+	At       Duration `json:"at"`       // after the beginning
+	Kind     string   `json:"kind"`     // die, restart, hang or remove
+	Replicas []int    `json:"replicas"` // from 0
+	For      Duration `json:"for"`      // hang
+}
+
+// Goodput is a types.SLO.
+type Goodput struct {
+	TTFT Duration `json:"ttft"`
+	TPOT Duration `json:"tpot"`
 }
 
 // Requirement bounds the regret of a policy.
@@ -160,6 +191,16 @@ func Parse(data []byte) (*Suite, error) {
 
 // check reports the first thing that is wrong, and fills defaults in.
 func (s *Suite) check() error {
+	if s.Draw != nil {
+		drawn, err := s.Draw.scenarios()
+		if err != nil {
+			return err
+		}
+		s.Scenarios = append(s.Scenarios, drawn...)
+		if len(s.Seeds) == 0 {
+			s.Seeds = []uint64{s.Draw.Number}
+		}
+	}
 	switch {
 	case len(s.Seeds) == 0:
 		return errors.New("seeds is empty, want at least one")
@@ -213,6 +254,11 @@ func (c *Scenario) check() error {
 	}
 	if err := c.Fleet.Noise.check(); err != nil {
 		return err
+	}
+	for i, f := range c.Faults {
+		if err := f.check(c.Fleet.Replicas); err != nil {
+			return fmt.Errorf("faults[%d]: %w", i, err)
+		}
 	}
 	for _, l := range c.Loads {
 		if !(l > 0 && l <= 10) {
@@ -299,6 +345,36 @@ func (n *Noise) check() error {
 		return fmt.Errorf("fleet.noise.stall_every is missing, stall is %v", time.Duration(n.Stall))
 	}
 	return nil
+}
+
+var faultKinds = map[string]simulation.FaultKind{
+	"die": simulation.Die, "restart": simulation.Restart, "hang": simulation.Hang, "remove": simulation.Remove,
+}
+
+func (f *Fault) check(replicas int) error {
+	if _, ok := faultKinds[f.Kind]; !ok {
+		return fmt.Errorf("kind is %q, want die, restart, hang or remove", f.Kind)
+	}
+	if (f.Kind == "hang") != (f.For > 0) {
+		return fmt.Errorf("for is %v for the kind %s, want it above 0 for hang alone", time.Duration(f.For), f.Kind)
+	}
+	for _, i := range f.Replicas {
+		if i < 0 || i >= replicas {
+			return fmt.Errorf("replicas has %d, want 0 to %d", i, replicas-1)
+		}
+	}
+	return nil
+}
+
+// faults are those of the scenario, each replica's by itself.
+func (c *Scenario) faults() []simulation.Fault {
+	var all []simulation.Fault
+	for _, f := range c.Faults {
+		for _, i := range f.Replicas {
+			all = append(all, simulation.Fault{At: time.Duration(f.At), Kind: faultKinds[f.Kind], Index: i, For: time.Duration(f.For)})
+		}
+	}
+	return all
 }
 
 // quiet returns the fleet without noise.

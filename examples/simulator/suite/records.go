@@ -20,7 +20,10 @@ type Record struct {
 	Seed   uint64 `json:"seed"`
 
 	P90        [figures]float64 `json:"p90"` // seconds, in the order of Figures
+	TTFTP50    float64          `json:"ttft_p50,omitempty"`
 	TTFTP99    float64          `json:"ttft_p99,omitempty"`
+	TPOTP99    float64          `json:"tpot_p99,omitempty"`
+	Goodput    float64          `json:"goodput,omitempty"`
 	Hits       float64          `json:"hits,omitempty"` // part of prompt tokens found in prefix caches
 	Steady     bool             `json:"steady,omitempty"`
 	Incomplete int              `json:"incomplete,omitempty"` // jobs that failed, were shed or did not end
@@ -31,7 +34,8 @@ func (r *Record) fill(from *simulation.Report) {
 	for f, of := range figureFuncs {
 		r.P90[f] = of(from)
 	}
-	r.TTFTP99, r.Hits, r.Steady = from.TTFT.P99, from.PrefixHits, from.Steady
+	r.TTFTP50, r.TTFTP99, r.TPOTP99 = from.TTFT.P50, from.TTFT.P99, from.TPOT.P99
+	r.Goodput, r.Hits, r.Steady = from.Goodput, from.PrefixHits, from.Steady
 	r.Incomplete = from.Failed + from.Shed + from.Cancelled + from.Unfinished
 }
 
@@ -111,6 +115,18 @@ func (c *plan) key(p *player, fleet Fleet, rate float64) string {
 	if c.Trace != "" {
 		workload += " " + c.Trace + " " + p.suite.minutes(p.o.Tuning)
 	}
-	return fmt.Sprintf("%s | %.6g/s | %s | scrape %v | %d gateways | %v", workload, rate, fleet.key(),
+	key := fmt.Sprintf("%s | %.6g/s | %s | scrape %v | %d gateways | %v", workload, rate, fleet.key(),
 		time.Duration(c.Scrape), max(c.Gateways, 1), c.config.Duration)
+	if c.World != (World{}) || c.Faults != nil || c.Goodput != (Goodput{}) {
+		key += fmt.Sprintf(" | %+v %+v %+v", c.World, c.Faults, c.Goodput)
+	}
+	return key
+}
+
+// clean returns the case as capacity is measured, without what makes it irregular.
+func (c plan) clean() *plan {
+	one := *c.Scenario
+	one.World, one.Faults, one.Goodput = World{}, nil, Goodput{}
+	c.Scenario = &one
+	return &c
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/inferpick/inferpick/scheduling/simulation"
+	"github.com/inferpick/inferpick/types"
 )
 
 // Options say how a suite is played. The zero value plays all of it.
@@ -52,6 +53,7 @@ type Result struct {
 // Case is a scenario at one load.
 type Case struct {
 	Scenario string
+	Family   string
 	Load     float64 // fraction of capacity; 0: the workload's own rate
 	Rate     float64 // jobs, or sessions, per second; 0: the workload's own
 	Capacity float64 // measured; 0 if it was not
@@ -63,8 +65,10 @@ type Row struct {
 	Policy string
 	// P90 has the figures in the order of Figures, in seconds.
 	P90 [figures]float64
-	// TTFTP99 is the p99 of the time to first token, in seconds.
-	TTFTP99 float64
+	// TTFTP50, TTFTP99 and TPOTP99 are other percentiles, in seconds.
+	TTFTP50, TTFTP99, TPOTP99 float64
+	// Goodput is the part of jobs that met Scenario.Goodput.
+	Goodput float64
 	// Ratio is P90 over the lowest of all policies but the suite's bound. NaN if
 	// there is none.
 	Ratio [figures]float64
@@ -169,6 +173,11 @@ func (p *player) plan() (plans []plan, skipped []string, err error) {
 			Fleet: c.Fleet.fleet(), Workload: spec, Gateways: c.Gateways,
 			Scrape:   simulation.Scrape{Period: time.Duration(c.Scrape)},
 			Duration: d, Warmup: d / 4,
+			Faults: c.faults(),
+			World: simulation.World{
+				Jitter: time.Duration(c.World.Jitter), Unstreamed: c.World.Unstreamed, TokenError: c.World.TokenError,
+			},
+			Goodput: types.SLO{TTFT: time.Duration(c.Goodput.TTFT), TPOT: time.Duration(c.Goodput.TPOT)},
 			// An overloaded run has shown what it is by then.
 			Drain: 3 * d,
 		}})
@@ -211,8 +220,9 @@ func (p *player) measure(plans []plan) error {
 		fleet := c.Fleet.quiet()
 		config.Fleet = fleet.fleet()
 		config.Workload, config.Gateways, config.Scrape = specs[i], 1, simulation.Scrape{}
+		config.World, config.Faults = simulation.World{}, nil
 		config.Policy, config.Seed = p.o.Capacity, p.seeds[0]
-		rec := Record{Case: c.key(p, fleet, 0), Policy: "capacity of " + config.Policy.Name, Seed: config.Seed}
+		rec := Record{Case: c.clean().key(p, fleet, 0), Policy: "capacity of " + config.Policy.Name, Seed: config.Seed}
 		if known, ok := p.o.Records.find(rec); ok {
 			rates[i] = known.Rate
 			return "capacity of " + c.Name, nil
@@ -249,7 +259,7 @@ func (p *player) play(plans []plan) ([]Case, error) {
 			loads = []float64{0}
 		}
 		for _, load := range loads {
-			one := Case{Scenario: c.Name, Load: load, Rate: load * c.capacity, Capacity: c.capacity}
+			one := Case{Scenario: c.Name, Family: c.Family, Load: load, Rate: load * c.capacity, Capacity: c.capacity}
 			config := c.config
 			if load > 0 {
 				var err error
@@ -311,7 +321,10 @@ func summarize(policy string, runs []Record, failures []error) Row {
 		for f := range figures {
 			row.P90[f] += r.P90[f] / n
 		}
+		row.TTFTP50 += r.TTFTP50 / n
 		row.TTFTP99 += r.TTFTP99 / n
+		row.TPOTP99 += r.TPOTP99 / n
+		row.Goodput += r.Goodput / n
 		row.Hits += r.Hits / n
 		row.Steady = row.Steady && r.Steady
 		row.Incomplete += r.Incomplete

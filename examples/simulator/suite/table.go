@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -43,6 +44,14 @@ type Regret struct {
 	Worst, Mean [figures]float64
 	// WorstCase is where the worst is.
 	WorstCase [figures]string
+	// P99Worst and P99Mean are the same of the p99 of the time to first token, and P99WorstCase
+	// where that is worst. NaN if there are none.
+	P99Worst, P99Mean float64
+	P99WorstCase      string
+	// Behind is by how much, at most, its goodput was below the best one, 0 to 1, and
+	// BehindCase where.
+	Behind     float64
+	BehindCase string
 	// Best counts the cases in which it was the best.
 	Best [figures]int
 	// Unsteady counts cases in which others kept up and it did not: its ratios there
@@ -51,47 +60,96 @@ type Regret struct {
 }
 
 // Regrets returns the regret of each policy, in the order of Result.Policies.
-func (r *Result) Regrets() []Regret {
+func (r *Result) Regrets() []Regret { return r.regretsOf(func(*Case) bool { return true }) }
+
+// regretsOf returns the regrets over some of the cases.
+func (r *Result) regretsOf(counts func(*Case) bool) []Regret {
 	regrets := make([]Regret, len(r.Policies))
 	for j, policy := range r.Policies {
-		g := &regrets[j]
-		g.Policy = policy
-		var logs, n [figures]float64
-		for i := range r.Cases {
-			c := &r.Cases[i]
-			if c.Overloaded(r.Suite.Bound) {
-				continue
-			}
-			row := c.Rows[j]
-			if row.Err != nil {
-				g.Failed++
-				continue
-			}
-			if !row.Steady {
-				g.Unsteady++
-			}
-			for f, ratio := range row.Ratio {
-				if math.IsNaN(ratio) {
-					continue
-				}
-				logs[f] += math.Log(ratio)
-				n[f]++
-				if ratio == 1 {
-					g.Best[f]++
-				}
-				if ratio > g.Worst[f] {
-					g.Worst[f], g.WorstCase[f] = ratio, c.Title()
-				}
-			}
-		}
-		for f := range figures {
-			g.Mean[f] = math.Exp(logs[f] / n[f]) // NaN for none
-			if n[f] == 0 {
-				g.Worst[f] = math.NaN()
-			}
-		}
+		regrets[j] = r.regretOf(j, counts)
+		regrets[j].Policy = policy
 	}
 	return regrets
+}
+
+// regretOf returns the regret of the j-th policy.
+func (r *Result) regretOf(j int, counts func(*Case) bool) (g Regret) {
+	var means [figures]geometric
+	var p99 geometric
+	for i := range r.Cases {
+		c := &r.Cases[i]
+		if c.Overloaded(r.Suite.Bound) || !counts(c) {
+			continue
+		}
+		row := c.Rows[j]
+		if row.Err != nil {
+			g.Failed++
+			continue
+		}
+		if !row.Steady {
+			g.Unsteady++
+		}
+		for f, ratio := range row.Ratio {
+			if means[f].add(ratio) {
+				g.Worst[f], g.WorstCase[f] = ratio, c.Title()
+			}
+			if ratio == 1 {
+				g.Best[f]++
+			}
+		}
+		best, good := c.best(r.Suite.Bound)
+		if p99.add(row.TTFTP99 / best) {
+			g.P99Worst, g.P99WorstCase = row.TTFTP99/best, c.Title()
+		}
+		if behind := good - row.Goodput; behind > g.Behind {
+			g.Behind, g.BehindCase = behind, c.Title()
+		}
+	}
+	for f := range figures {
+		g.Worst[f], g.Mean[f] = means[f].worst(), means[f].mean()
+	}
+	g.P99Worst, g.P99Mean = p99.worst(), p99.mean()
+	return g
+}
+
+// best returns the lowest p99 of the time to first token, and the highest goodput, of all
+// policies but the bound.
+func (c *Case) best(bound string) (ttftP99, goodput float64) {
+	ttftP99 = math.NaN()
+	for _, row := range c.Rows {
+		if row.Policy == bound || row.Err != nil {
+			continue
+		}
+		if row.TTFTP99 > 0 && !(ttftP99 <= row.TTFTP99) {
+			ttftP99 = row.TTFTP99
+		}
+		goodput = max(goodput, row.Goodput)
+	}
+	return ttftP99, goodput
+}
+
+// geometric is the mean of ratios, and the largest of them.
+type geometric struct{ logs, n, most float64 }
+
+// add adds a ratio, and reports whether it is the largest. A NaN is left out.
+func (g *geometric) add(ratio float64) (largest bool) {
+	if math.IsNaN(ratio) {
+		return false
+	}
+	g.logs += math.Log(ratio)
+	g.n++
+	largest = ratio > g.most
+	g.most = max(g.most, ratio)
+	return largest
+}
+
+func (g *geometric) mean() float64 { return math.Exp(g.logs / g.n) } // NaN for none
+
+func (g *geometric) worst() float64 {
+	if g.n == 0 {
+		return math.NaN()
+	}
+	return g.most
 }
 
 // Broken returns the requirements of the suite that do not hold, in words.
@@ -156,7 +214,7 @@ func (c *Case) write(out io.Writer) {
 	}
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "policy\tTTFT\tratio\tover seeds\tTTFT p99\tTPOT\tratio\tover seeds\tend-to-end\tratio\tover seeds\tprefix hits\tnot served\t")
+	fmt.Fprintln(w, "policy\tTTFT\tratio\tover seeds\tTTFT p50\tp99\tTPOT\tratio\tover seeds\tp99\tend-to-end\tratio\tover seeds\tgoodput\tprefix hits\tnot served\t")
 	for _, row := range c.Rows {
 		if row.Err != nil {
 			fmt.Fprintf(w, "%s\t%v\t\t\t\t\t\t\t\t\t\t\t\t\n", row.Policy, strings.ReplaceAll(row.Err.Error(), "\t", " "))
@@ -167,35 +225,53 @@ func (c *Case) write(out io.Writer) {
 			mark = "*"
 		}
 		spread := func(f int) string { return number(row.Low[f]) + ".." + number(row.High[f]) }
-		fmt.Fprintf(w, "%s\t%s%s\t%s\t%s\t%s\t%s%s\t%s\t%s\t%s%s\t%s\t%s\t%.0f %%\t%d\t\n", row.Policy,
-			number(row.P90[0]), mark, number(row.Ratio[0]), spread(0), number(row.TTFTP99),
-			number(row.P90[1]), mark, number(row.Ratio[1]), spread(1),
+		fmt.Fprintf(w, "%s\t%s%s\t%s\t%s\t%s\t%s\t%s%s\t%s\t%s\t%s\t%s%s\t%s\t%s\t%.1f %%\t%.0f %%\t%d\t\n", row.Policy,
+			number(row.P90[0]), mark, number(row.Ratio[0]), spread(0), number(row.TTFTP50), number(row.TTFTP99),
+			number(row.P90[1]), mark, number(row.Ratio[1]), spread(1), number(row.TPOTP99),
 			number(row.P90[2]), mark, number(row.Ratio[2]), spread(2),
-			100*row.Hits, row.Incomplete)
+			100*row.Goodput, 100*row.Hits, row.Incomplete)
 	}
 	w.Flush()
 }
 
 func (r *Result) writeRegrets(out io.Writer, cases int) {
-	fmt.Fprintf(out, "\nREGRET over %d cases: p90 over the best policy's, worst and geometric mean\n", cases)
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "policy\tTTFT worst\tmean\tTPOT worst\tmean\tend-to-end worst\tmean\tbest in (TTFT/TPOT/e2e)\tnot steady\tfailed\t")
+	fmt.Fprintf(out, "\nREGRET over %d cases: over the best policy's, worst and geometric mean; and by how many points the goodput was below the best, at most\n", cases)
 	regrets := r.Regrets()
-	for _, g := range regrets {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d/%d/%d\t%d\t%d\t\n", g.Policy,
-			number(g.Worst[0]), number(g.Mean[0]), number(g.Worst[1]), number(g.Mean[1]), number(g.Worst[2]), number(g.Mean[2]),
-			g.Best[0], g.Best[1], g.Best[2], g.Unsteady, g.Failed)
+	writeRegrets(out, regrets)
+	for _, family := range r.families() {
+		fmt.Fprintf(out, "\nREGRET, %s\n", family)
+		writeRegrets(out, r.regretsOf(func(c *Case) bool { return c.Family == family }))
 	}
-	w.Flush()
 	fmt.Fprintln(out, "\nWhere each is worst")
-	w = tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, g := range regrets {
-		fmt.Fprintf(w, "  %s\tTTFT: %s\tend-to-end: %s\n", g.Policy, g.WorstCase[0], g.WorstCase[2])
+		fmt.Fprintf(w, "  %s\tTTFT: %s\tp99: %s\tTPOT: %s\tend-to-end: %s\tgoodput: %s\n", g.Policy, g.WorstCase[0], g.P99WorstCase, g.WorstCase[1], g.WorstCase[2], g.BehindCase)
 	}
 	w.Flush()
 	for _, b := range r.Broken() {
 		fmt.Fprintf(out, "REQUIREMENT BROKEN: %s\n", b)
 	}
+}
+
+// families returns the families of cases, in the order of the suite.
+func (r *Result) families() (names []string) {
+	for _, c := range r.Cases {
+		if c.Family != "" && !slices.Contains(names, c.Family) {
+			names = append(names, c.Family)
+		}
+	}
+	return names
+}
+
+func writeRegrets(out io.Writer, regrets []Regret) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "policy\tTTFT p90\tmean\tTTFT p99\tmean\tTPOT p90\tmean\tend-to-end p90\tmean\tgoodput\tbest in (TTFT/TPOT/e2e)\tnot steady\tfailed\t")
+	for _, g := range regrets {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t-%.1f\t%d/%d/%d\t%d\t%d\t\n", g.Policy,
+			number(g.Worst[0]), number(g.Mean[0]), number(g.P99Worst), number(g.P99Mean), number(g.Worst[1]), number(g.Mean[1]), number(g.Worst[2]), number(g.Mean[2]),
+			100*g.Behind, g.Best[0], g.Best[1], g.Best[2], g.Unsteady, g.Failed)
+	}
+	w.Flush()
 }
 
 // number prints three significant digits.

@@ -6,98 +6,79 @@
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o picker.wasm ./guest
 //
 // A host writes what it has to say to the input, and calls a function with the lengths of its
-// parts. What is below 0 says that the output is the text of an error.
+// parts. The result says where the output is (the upper half), and how long (the lower one);
+// the highest bit of the length is set if the output is the text of an error.
 package main
 
 import (
+	"encoding/binary"
 	"encoding/json"
+	"slices"
 	"time"
 	"unsafe"
 
 	"github.com/inferpick/inferpick/examples/wasm/picker"
-	"github.com/inferpick/inferpick/scheduling"
 )
 
-var (
-	p             *picker.Picker
-	input, output []byte
-	choice        [2 + scheduling.MaxFallbacks]uint32 // ticket, endpoint, fallbacks
-)
-
-const failed = -1
+var p *picker.Picker
+var input, output []byte
 
 func main() {}
 
-// start makes the picker, and returns where choices are written.
-//
 //go:wasmexport start
-func start(seed uint64) uint32 {
-	var err error
-	if p, err = picker.New(seed, time.Now); err != nil {
-		panic(err) // the profile is a fixed one
-	}
-	return uint32(uintptr(unsafe.Pointer(&choice)))
-}
+func start(seed uint64) { p = picker.New(seed, time.Now) }
 
-// reserve returns where the host may write n bytes of input, until it is called again.
+// reserve returns where the host may write n bytes of input, for the next call.
 //
 //go:wasmexport input
 func reserve(n uint32) uint32 {
-	input = make([]byte, n)
+	input = slices.Grow(input[:0], int(n))[:n]
 	return address(input)
 }
 
-// result returns where the output is, and its length in the lower half.
-//
-//go:wasmexport output
-func result() uint64 { return uint64(address(output))<<32 | uint64(len(output)) }
-
 func address(b []byte) uint32 { return uint32(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
 
-func refuse(err error) int32 {
-	output = []byte(err.Error())
-	return failed
+// result keeps the output until the next one, and returns where it is.
+func result(out []byte, err error) uint64 {
+	var failed uint64
+	if err != nil {
+		out, failed = []byte(err.Error()), 1<<31
+	}
+	output = out
+	return uint64(address(out))<<32 | failed | uint64(len(out))
 }
 
 // setEndpoints takes a list of picker.Reading in JSON.
 //
 //go:wasmexport set_endpoints
-func setEndpoints(n uint32) int32 {
+func setEndpoints(n uint32) uint64 {
 	var readings []picker.Reading
-	if err := json.Unmarshal(input[:n], &readings); err != nil {
-		return refuse(err)
+	err := json.Unmarshal(input[:n], &readings)
+	if err == nil {
+		err = p.SetEndpoints(readings)
 	}
-	if err := p.SetEndpoints(readings); err != nil {
-		return refuse(err)
-	}
-	return 0
+	return result(nil, err)
 }
 
-// schedule takes a path and a body, and returns how many words of the choice it wrote.
+// schedule takes a path and a body, and outputs the choice in words: ticket, endpoint,
+// fallbacks.
 //
 //go:wasmexport schedule
-func schedule(path, body uint32) int32 {
-	c, err := p.Schedule(string(input[:path]), input[path:path+body])
-	if err != nil {
-		return refuse(err)
+func schedule(path, body uint32) uint64 {
+	choice, err := p.Schedule(string(input[:path]), input[path:path+body])
+	words := binary.LittleEndian.AppendUint32(nil, choice.Ticket)
+	for _, endpoint := range append([]int{choice.Endpoint}, choice.Fallbacks...) {
+		words = binary.LittleEndian.AppendUint32(words, uint32(endpoint))
 	}
-	choice[0], choice[1] = c.Ticket, uint32(c.Endpoint)
-	for i, fallback := range c.Fallbacks {
-		choice[2+i] = uint32(fallback)
-	}
-	return int32(2 + len(c.Fallbacks))
+	return result(words, err)
 }
 
 // explain takes the same, and outputs a table.
 //
 //go:wasmexport explain
-func explain(path, body uint32) int32 {
+func explain(path, body uint32) uint64 {
 	table, err := p.Explain(string(input[:path]), input[path:path+body])
-	if err != nil {
-		return refuse(err)
-	}
-	output = []byte(table)
-	return 0
+	return result([]byte(table), err)
 }
 
 //go:wasmexport first_token

@@ -2,11 +2,14 @@
 package host
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,24 +40,15 @@ type Guest struct {
 	runtime wazero.Runtime
 	memory  api.Memory
 
-	mu sync.Mutex
-	// guarded by mu
-	input, output, setEndpoints, schedule, explain, firstToken, done api.Function
-
-	buffer, room uint32 // the guest's input buffer and its size
-	choice       uint32 // where it writes choices
+	mu      sync.Mutex
+	exports map[string]api.Function // guarded by mu
 }
 
 // Open starts a module. Close it.
 func Open(ctx context.Context, wasm []byte, o Options) (*Guest, error) {
-	if o.MaxMemory == 0 {
-		o.MaxMemory = 64
-	}
+	o.MaxMemory = cmp.Or(o.MaxMemory, 64)
 	const pagesPerMiB = 16
-	runtime := wazero.NewRuntimeConfig().WithMemoryLimitPages(uint32(o.MaxMemory * pagesPerMiB))
-	if o.Cache != nil {
-		runtime = runtime.WithCompilationCache(o.Cache)
-	}
+	runtime := wazero.NewRuntimeConfig().WithMemoryLimitPages(uint32(o.MaxMemory * pagesPerMiB)).WithCompilationCache(o.Cache)
 	g := &Guest{runtime: wazero.NewRuntimeWithConfig(ctx, runtime)}
 	wasi_snapshot_preview1.MustInstantiate(ctx, g.runtime)
 	config := wazero.NewModuleConfig().WithStartFunctions("_initialize").WithSysWalltime().WithSysNanotime().
@@ -67,18 +61,13 @@ func Open(ctx context.Context, wasm []byte, o Options) (*Guest, error) {
 	if err != nil {
 		return nil, errors.Join(err, g.Close(ctx))
 	}
-	g.memory = module.Memory()
-	for name, f := range map[string]*api.Function{
-		"input": &g.input, "output": &g.output, "set_endpoints": &g.setEndpoints, "schedule": &g.schedule,
-		"explain": &g.explain, "first_token": &g.firstToken, "done": &g.done,
-	} {
-		*f = module.ExportedFunction(name)
+	g.memory, g.exports = module.Memory(), map[string]api.Function{}
+	for name := range module.ExportedFunctionDefinitions() {
+		g.exports[name] = module.ExportedFunction(name)
 	}
-	choice, err := module.ExportedFunction("start").Call(ctx, o.Seed)
-	if err != nil {
+	if _, err := g.call(ctx, "start", []uint64{o.Seed}); err != nil {
 		return nil, errors.Join(err, g.Close(ctx))
 	}
-	g.choice = uint32(choice[0])
 	return g, nil
 }
 
@@ -94,106 +83,74 @@ func (g *Guest) SetEndpoints(ctx context.Context, readings []picker.Reading) err
 	if err != nil {
 		return err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	_, err = g.call(ctx, g.setEndpoints, list)
+	_, err = g.call(ctx, "set_endpoints", nil, list)
 	return err
 }
 
 // Schedule decides where a request goes and books it there; see picker.Picker.
 func (g *Guest) Schedule(ctx context.Context, path string, body []byte) (picker.Choice, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	n, err := g.call(ctx, g.schedule, []byte(path), body)
+	out, err := g.call(ctx, "schedule", nil, []byte(path), body)
 	if err != nil {
 		return picker.Choice{}, err
 	}
-	const word = 4
-	raw, ok := g.memory.Read(g.choice, uint32(n)*word)
-	if !ok {
-		return picker.Choice{}, errOutside
-	}
-	words := make([]int, n)
-	for i := range words {
-		words[i] = int(binary.LittleEndian.Uint32(raw[i*word:]))
+	var words []int
+	for word := range slices.Chunk(out, 4) {
+		words = append(words, int(binary.LittleEndian.Uint32(word)))
 	}
 	return picker.Choice{Ticket: uint32(words[0]), Endpoint: words[1], Fallbacks: words[2:]}, nil
 }
 
 // Explain says why; see picker.Picker.
 func (g *Guest) Explain(ctx context.Context, path string, body []byte) (string, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if _, err := g.call(ctx, g.explain, []byte(path), body); err != nil {
-		return "", err
-	}
-	return g.read(ctx)
+	out, err := g.call(ctx, "explain", nil, []byte(path), body)
+	return string(out), err
 }
 
 // FirstToken reports a first token; see picker.Picker.
 func (g *Guest) FirstToken(ctx context.Context, ticket uint32) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	_, err := g.firstToken.Call(ctx, uint64(ticket))
+	_, err := g.call(ctx, "first_token", []uint64{uint64(ticket)})
 	return err
 }
 
 // Done reports how a request ended; see picker.Picker.
 func (g *Guest) Done(ctx context.Context, e picker.End) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	_, err := g.done.Call(ctx, uint64(e.Ticket), uint64(e.Result), uint64(e.Status), uint64(e.CachedTokens), uint64(e.OutputTokens))
+	_, err := g.call(ctx, "done", []uint64{uint64(e.Ticket), uint64(e.Result), uint64(e.Status), uint64(e.CachedTokens), uint64(e.OutputTokens)})
 	return err
 }
 
-// call hands the parts of the input over one behind the other and calls a function with
-// their lengths. It returns what that gave, or the error that it told. Caller must hold g.mu.
-func (g *Guest) call(ctx context.Context, function api.Function, parts ...[]byte) (int32, error) {
-	var lengths []uint64
-	var size uint32
+// call calls a function with parameters and with the lengths of parts, which are its input.
+// It returns the output, or the error that the guest told.
+func (g *Guest) call(ctx context.Context, function string, parameters []uint64, parts ...[]byte) ([]byte, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var size uint64
 	for _, part := range parts {
-		lengths = append(lengths, uint64(len(part)))
-		size += uint32(len(part))
+		size += uint64(len(part))
+		parameters = append(parameters, uint64(len(part)))
 	}
-	if size > g.room {
-		at, err := g.input.Call(ctx, uint64(size))
-		if err != nil {
-			return 0, err
-		}
-		g.buffer, g.room = uint32(at[0]), size
+	at, err := g.exports["input"].Call(ctx, size)
+	if err != nil {
+		return nil, err
 	}
-	at := g.buffer
 	for _, part := range parts {
-		if !g.memory.Write(at, part) {
-			return 0, errOutside
+		if !g.memory.Write(uint32(at[0]), part) {
+			return nil, errOutside
 		}
-		at += uint32(len(part))
+		at[0] += uint64(len(part))
 	}
-	result, err := function.Call(ctx, lengths...)
-	if err != nil {
-		return 0, err
+	results, err := g.exports[function].Call(ctx, parameters...)
+	if err != nil || len(results) == 0 {
+		return nil, err
 	}
-	if n := int32(result[0]); n >= 0 {
-		return n, nil
-	}
-	text, err := g.read(ctx)
-	if err != nil {
-		return 0, err
-	}
-	return 0, errors.New(text)
-}
-
-// read returns the guest's output. Caller must hold g.mu.
-func (g *Guest) read(ctx context.Context) (string, error) {
-	where, err := g.output.Call(ctx)
-	if err != nil {
-		return "", err
-	}
-	view, ok := g.memory.Read(uint32(where[0]>>32), uint32(where[0]))
+	const failed = 1 << 31
+	out, ok := g.memory.Read(uint32(results[0]>>32), uint32(results[0])&^failed)
 	if !ok {
-		return "", errOutside
+		return nil, errOutside
 	}
-	return string(view), nil
+	if results[0]&failed != 0 {
+		return nil, errors.New(string(out))
+	}
+	return bytes.Clone(out), nil
 }
 
 var errOutside = errors.New("host: the guest names a place outside of its memory")

@@ -93,8 +93,7 @@ func body(prompt string) []byte {
 func TestSameAsNative(t *testing.T) {
 	ctx, clock := t.Context(), newClock()
 	g := open(t, host.Options{Seed: 7, Now: clock.Now})
-	native, err := picker.New(7, clock.Now)
-	require.NoError(t, err)
+	native := picker.New(7, clock.Now)
 	var open []uint32
 	used := map[int]int{}
 	for i := range 400 {
@@ -217,10 +216,7 @@ func BenchmarkWasm(b *testing.B) {
 	request := body(strings.Repeat("0123456789abcdef", 2048))
 	for _, n := range []int{10, 100} {
 		b.Run(fmt.Sprintf("native/endpoints=%d", n), func(b *testing.B) {
-			p, err := picker.New(1, time.Now)
-			if err != nil {
-				b.Fatal(err)
-			}
+			p := picker.New(1, time.Now)
 			if err := p.SetEndpoints(readings(n, time.Now())); err != nil {
 				b.Fatal(err)
 			}

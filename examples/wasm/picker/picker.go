@@ -4,8 +4,10 @@ package picker
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
+	"math"
 	"slices"
 	"time"
 
@@ -53,8 +55,6 @@ type End struct {
 	OutputTokens int32 // below 0: not known
 }
 
-var errFailed = errors.New("picker: the host saw no answer, or a part of one")
-
 // Picker is for one goroutine at a time, as a module of WebAssembly has one.
 type Picker struct {
 	scheduler *scheduling.Scheduler
@@ -64,14 +64,11 @@ type Picker struct {
 }
 
 // New returns a Picker that decides by plugins.Default. now is its clock.
-func New(seed uint64, now func() time.Time) (*Picker, error) {
+func New(seed uint64, now func() time.Time) *Picker {
 	profile := plugins.Default()
 	profile.Seed, profile.Now = seed, now
-	scheduler, err := scheduling.New(profile)
-	if err != nil {
-		return nil, err
-	}
-	return &Picker{scheduler: scheduler, list: scheduling.NewEndpointList(scheduler), open: map[uint32]*scheduling.Decision{}}, nil
+	scheduler := scheduling.Must(scheduling.New(profile))
+	return &Picker{scheduler: scheduler, list: scheduling.NewEndpointList(scheduler), open: map[uint32]*scheduling.Decision{}}
 }
 
 // SetEndpoints takes the whole list of endpoints, by their newest readings. One with the
@@ -89,12 +86,7 @@ func (p *Picker) SetEndpoints(readings []Reading) error {
 	return err
 }
 
-func gauge(v *float64) types.Gauge {
-	if v == nil {
-		return types.Gauge{}
-	}
-	return types.Known(*v)
-}
+func gauge(v *float64) types.Gauge { return types.Known(*cmp.Or(v, new(math.NaN()))) }
 
 func count(n int32) types.Gauge {
 	if n < 0 {
@@ -137,9 +129,6 @@ func (p *Picker) Explain(path string, body []byte) (string, error) {
 		return "", err
 	}
 	explanation, err := p.scheduler.Explain(context.Background(), req, p.list.Endpoints())
-	if explanation == nil {
-		return "", err
-	}
 	return explanation.String(), err
 }
 
@@ -152,18 +141,15 @@ func (p *Picker) FirstToken(ticket uint32) {
 
 // Done reports how a request ended. Each ticket counts once.
 func (p *Picker) Done(e End) {
-	decision := p.open[e.Ticket]
-	if decision == nil {
-		return
+	if decision := p.open[e.Ticket]; decision != nil {
+		delete(p.open, e.Ticket)
+		out := types.Outcome{Status: int(e.Status), Cancelled: e.Result == Cancelled}
+		out.Usage = types.Usage{CachedTokens: count(e.CachedTokens), CompletionTokens: count(e.OutputTokens)}
+		if e.Result == Failed {
+			out.Err = errors.New("picker: the host saw no answer, or a part of one")
+		}
+		decision.Done(out)
 	}
-	delete(p.open, e.Ticket)
-	out := types.Outcome{Status: int(e.Status), Cancelled: e.Result == Cancelled, Usage: types.Usage{
-		CachedTokens: count(e.CachedTokens), CompletionTokens: count(e.OutputTokens),
-	}}
-	if e.Result == Failed {
-		out.Err = errFailed
-	}
-	decision.Done(out)
 }
 
 // Open returns how many tickets are out.

@@ -77,7 +77,9 @@ type Transport struct {
 // New returns a Transport for d with a connection pool fit for model servers:
 // many connections a host, no compression, no limit to how long a response may
 // take. It starts from http.DefaultTransport, if that is an *http.Transport.
-func New(d *director.Director) *Transport {
+func New(d *director.Director) *Transport { return &Transport{Director: d, Base: newBase()} }
+
+func newBase() *http.Transport {
 	base, ok := http.DefaultTransport.(*http.Transport)
 	if ok {
 		base = base.Clone()
@@ -88,7 +90,8 @@ func New(d *director.Director) *Transport {
 	base.MaxIdleConnsPerHost = 256
 	base.DisableCompression = true
 	base.Proxy = nil
-	return &Transport{Director: d, Base: base}
+	base.DialContext = dialWire(base.DialContext)
+	return base
 }
 
 // CloseIdleConnections closes the idle connections of Base.

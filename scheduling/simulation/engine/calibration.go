@@ -75,6 +75,19 @@ func Qwen3H100x2() Calibration {
 	}
 }
 
+// Qwen3MoEH100 is Qwen3-30B-A3B, a mixture of experts, on one H100, by the sizes of the model:
+// a batch of decodes touches nearly all experts, so that each step streams all weights, while a
+// token is computed by a tenth of them.
+func Qwen3MoEH100() Calibration {
+	return Calibration{
+		Name:  "qwen3-30b-a3b-h100",
+		Fixed: 3e-3, PerSequence: 8e-6, WeightFloor: 17e-3, PerToken: 11e-6,
+		PerContextToken: 0.03e-6, PrefillAttention: 0.8e-9,
+		Blocks:       6400,
+		AdapterToGPU: 30e-3, AdapterToHost: 250e-3, AdapterFactor: 0.02,
+	}
+}
+
 // Llama70H100x4 is a Llama-3 model of 70B parameters on four H100.
 func Llama70H100x4() Calibration {
 	return Calibration{
@@ -89,7 +102,7 @@ func Llama70H100x4() Calibration {
 // Calibrations returns the named calibrations, for a program that lets its
 // user choose one by name.
 func Calibrations() []Calibration {
-	return []Calibration{Llama2H100(), Llama31H100(), Qwen3H100x2(), Llama70H100x4()}
+	return []Calibration{Llama2H100(), Llama31H100(), Qwen3MoEH100(), Qwen3H100x2(), Llama70H100x4()}
 }
 
 // batch is what a step was given to do, in the terms of the formula.

@@ -1,0 +1,33 @@
+package gateway_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+
+	"github.com/inferpick/inferpick/plugins"
+	"github.com/inferpick/inferpick/scheduling/gateway"
+)
+
+func Example() {
+	ctx, mux := context.Background(), http.NewServeMux()
+
+	g, err := gateway.New(gateway.Options{
+		Profile: plugins.Default(),
+		Servers: gateway.Addresses("10.0.0.1:8000", "10.0.0.2:8000"),
+	})
+	if err != nil {
+		panic(err) // says which option is wrong
+	}
+	defer g.Close()
+	go g.Run(ctx)                                   // reads the servers' metrics
+	mux.Handle("/v1/", g.Proxy())                   // the API
+	mux.Handle("GET /metrics", g.Metrics.Handler()) // for Prometheus
+
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader(`{"model": 7}`)))
+	fmt.Println(w.Code)
+	// Output: 400
+}

@@ -1,0 +1,228 @@
+// Package gateway puts together what a gateway on net/http is made of: a store of endpoints
+// and who feeds it, a scheduler, a director with admission control, a transport, and metrics.
+//
+//	g, err := gateway.New(gateway.Options{
+//		Profile: plugins.Default(),
+//		Servers: gateway.Addresses("10.0.0.1:8000", "10.0.0.2:8000"),
+//	})
+//	…
+//	defer g.Close()
+//	go g.Run(ctx)
+//	err = http.ListenAndServe(":8080", g.Proxy())
+//
+// It decides nothing itself. Who needs other parts, or a scheduler for each pool, makes them
+// with the packages that these are from. It links package telemetry, and with it protocol
+// buffers.
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http/httputil"
+	"sync"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/scrape"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/director/httptransport"
+	"github.com/inferpick/inferpick/scheduling/telemetry"
+	"github.com/inferpick/inferpick/types"
+)
+
+// Options of a Gateway. Profile is required, and Servers or Config if endpoints do not come
+// into Gateway.Store in another way.
+type Options struct {
+	// Profile says how to decide, for all pools: plugins.Default, or what plugins.LoadProfile
+	// has read. Its Hooks are called, too.
+	Profile scheduling.Profile
+	// Admission makes the options of the admission control of a pool, anew at each call. Nil,
+	// or a nil result: there is none.
+	Admission func() *admission.Options
+	// Pool is the name of the pool that Servers are in, and under which decisions are
+	// counted. Default "default", in the namespace types.DefaultNamespace.
+	Pool types.NamespacedName
+	// Servers are the endpoints of Pool: see Addresses.
+	Servers []datastore.EndpointSpec
+	// Config is a file with manifests and endpoints for a datastore.FileSource. New fails if
+	// it is not good; Run takes over its changes. Empty: none.
+	Config string
+	// Logger is that of the parts which have none of their own below. Nil: silence.
+	Logger *slog.Logger
+
+	// Options of the parts. What a Gateway has of its own takes the place of what these say:
+	// Director.Store, Scheduler and Admission, Telemetry.Pools and Admissions. Telemetry.Now
+	// and MetricsTTL are by default those of Profile.
+	Store     datastore.Options
+	Scrape    scrape.Options
+	Director  director.Options
+	Telemetry telemetry.Options
+}
+
+// Addresses are endpoints of which no more is known than their addresses, host:port.
+func Addresses(addresses ...string) []datastore.EndpointSpec {
+	specs := make([]datastore.EndpointSpec, len(addresses))
+	for i, address := range addresses {
+		specs[i].Address = address
+	}
+	return specs
+}
+
+// Gateway is a gateway's parts. Make it with New, Run it, and Close it. Methods may be called
+// from any goroutine. The fields do not change; what is set in Transport is set before its
+// first use.
+type Gateway struct {
+	Store     *datastore.Store
+	Scheduler *scheduling.Scheduler
+	Director  *director.Director
+	Transport *httptransport.Transport
+	Metrics   *telemetry.Metrics
+
+	file    *datastore.FileSource // nil: none
+	scraper *scrape.Scraper
+	pool    types.NamespacedName
+	logger  *slog.Logger
+	closed  context.Context // done by close
+	close   context.CancelFunc
+	running sync.RWMutex // held for reading by Run
+}
+
+// New returns a Gateway, which reads no metrics and no changes of files before Run. The error
+// is that of the part whose options are wrong.
+func New(o Options) (*Gateway, error) {
+	o = o.withDefaults()
+	g := &Gateway{Store: datastore.New(o.Store), pool: o.Pool, logger: o.Logger}
+	if err := g.feed(o); err != nil {
+		return nil, err
+	}
+	if err := g.decide(o); err != nil {
+		return nil, err
+	}
+	g.Transport = httptransport.New(g.Director)
+	g.closed, g.close = context.WithCancel(context.Background())
+	return g, nil
+}
+
+func (o Options) withDefaults() Options {
+	o.Pool.Namespace = cmp.Or(o.Pool.Namespace, types.DefaultNamespace)
+	o.Pool.Name = cmp.Or(o.Pool.Name, "default")
+	o.Telemetry.MetricsTTL = cmp.Or(o.Telemetry.MetricsTTL, max(o.Profile.MetricsTTL, 0))
+	if o.Telemetry.Now == nil {
+		o.Telemetry.Now = o.Profile.Now
+	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	for _, logger := range []**slog.Logger{&o.Store.Logger, &o.Scrape.Logger, &o.Director.Logger} {
+		*logger = cmp.Or(*logger, o.Logger)
+	}
+	return o
+}
+
+// feed puts endpoints and manifests into the store, and makes who reads them later.
+func (g *Gateway) feed(o Options) (err error) {
+	if o.Config != "" {
+		g.file = datastore.NewFileSource(g.Store, o.Config, datastore.FileOptions{Logger: o.Logger})
+		if err := g.file.Load(); err != nil {
+			return err
+		}
+	}
+	if len(o.Servers) > 0 {
+		if err := g.SetServers(o.Servers); err != nil {
+			return err
+		}
+	}
+	g.scraper, err = scrape.New(g.Store, o.Scrape)
+	return err
+}
+
+// decide makes what decides on requests, and counts that.
+func (g *Gateway) decide(o Options) (err error) {
+	o.Telemetry.Pools, o.Telemetry.Admissions = g.pools, g.admissions
+	if g.Metrics, err = telemetry.New(o.Telemetry); err != nil {
+		return err
+	}
+	o.Profile.Hooks = g.Metrics.Hooks(o.Pool, o.Profile.Hooks)
+	if g.Scheduler, err = scheduling.New(o.Profile); err != nil {
+		return err
+	}
+	d, told := o.Director, o.Director.OnRefused
+	d.Store, d.Scheduler, d.Admission = g.Store, g.Scheduler, nil
+	if o.Admission != nil {
+		d.Admission = func(pool types.NamespacedName) *admission.Options {
+			options := o.Admission()
+			if options != nil {
+				options.Hooks = g.Metrics.AdmissionHooks(pool, *options)
+			}
+			return options
+		}
+	}
+	d.OnRefused = func(req *types.Request, pool types.NamespacedName, err *director.Error) {
+		g.Metrics.Refused(req, pool, err.Code, err.Status)
+		if told != nil {
+			told(req, pool, err)
+		}
+	}
+	g.Director, err = director.New(d)
+	return err
+}
+
+func (g *Gateway) pools(yield func(types.NamespacedName, []*types.Endpoint) bool) {
+	for _, pool := range g.Store.Snapshot().Pools() {
+		if !yield(pool.Name(), pool.Endpoints()) {
+			return
+		}
+	}
+}
+
+func (g *Gateway) admissions(yield func(types.NamespacedName, admission.Stats) bool) {
+	for pool, controller := range g.Director.Admissions() {
+		if !yield(pool, controller.Stats()) {
+			return
+		}
+	}
+}
+
+// SetServers makes specs the whole list of the endpoints of Options.Pool: see
+// datastore.Store.SetEndpoints.
+func (g *Gateway) SetServers(specs []datastore.EndpointSpec) error {
+	return g.Store.SetEndpoints(g.pool, specs)
+}
+
+// Proxy returns a handler that sends requests to the servers. Its fields may be changed before
+// its first use.
+func (g *Gateway) Proxy() *httputil.ReverseProxy {
+	return &httputil.ReverseProxy{
+		Rewrite:       func(*httputil.ProxyRequest) {}, // the director's choice replaces the host
+		Transport:     g.Transport,
+		FlushInterval: -1,                                                     // tokens leave as they come
+		ErrorLog:      slog.NewLogLogger(g.logger.Handler(), slog.LevelDebug), // clients that go away are no news
+	}
+}
+
+// Run reads the servers' metrics, and Options.Config when that changes, until ctx is done or
+// the Gateway is closed. It returns when all that it started has ended: nil, or
+// scrape.ErrRunning if another Run has not returned.
+func (g *Gateway) Run(ctx context.Context) error {
+	g.running.RLock()
+	defer g.running.RUnlock()
+	ctx, stop := context.WithCancel(ctx)
+	defer context.AfterFunc(g.closed, stop)()
+	var file sync.WaitGroup
+	defer file.Wait()
+	defer stop()
+	if g.file != nil {
+		file.Go(func() { g.file.Run(ctx) })
+	}
+	return g.scraper.Run(ctx)
+}
+
+// Close ends Run and returns when it has ended. Requests that wait to be let in are refused;
+// those that are at a server go on. Calling it again does nothing.
+func (g *Gateway) Close() {
+	g.close()
+	g.running.Lock()
+	defer g.running.Unlock()
+	g.Director.Close()
+	g.Transport.CloseIdleConnections()
+}
