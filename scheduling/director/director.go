@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"math/rand/v2"
+	"net/textproto"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -108,9 +109,9 @@ func New(o Options) (*Director, error) {
 	if o.RetryAfter < 0 {
 		return nil, fmt.Errorf("director: Options.RetryAfter is %v, want more than 0, or 0 for the default of 1s", o.RetryAfter)
 	}
-	d := &Director{o: o, session: canonical(o.SessionHeader), retryAfter: o.RetryAfter, seed: o.Seed}
-	if d.retryAfter == 0 {
-		d.retryAfter = time.Second
+	d := &Director{
+		o: o, seed: o.Seed, retryAfter: cmp.Or(o.RetryAfter, time.Second),
+		session: textproto.CanonicalMIMEHeaderKey(cmp.Or(o.SessionHeader, HeaderSession)),
 	}
 	for d.seed == 0 {
 		d.seed = rand.Uint64()
@@ -183,6 +184,12 @@ type Incoming struct {
 	// request names no model and is routed by its headers; what is missing in it its
 	// server may say. Body must be empty. To admission control it is one like others.
 	HeadersOnly bool
+
+	// MaxBody lowers the bound of the body of an Exchange, Director.MaxBody, to so many bytes.
+	// KeepBody says that its pieces are not changed until Close, so that large ones need not be
+	// copied as they come. Both are optional.
+	MaxBody  int64
+	KeepBody bool
 
 	// Pool is the pool of the gateway's route. Zero: the one that serves the model.
 	Pool types.NamespacedName
@@ -344,12 +351,10 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 	if r.scheduler = d.scheduler(r.Pool); r.scheduler == nil {
 		return nil, &Error{Status: 503, Code: CodeNoEndpoint, Message: fmt.Sprintf("pool %v has no scheduler", r.Pool)}
 	}
-	candidates := resolved.Pool.Endpoints()
 	if in.HasSubset {
 		r.subset = newSubset(in.Subset)
-		candidates = r.subset.of(candidates)
 	}
-	return candidates, nil
+	return r.subset.of(resolved.Pool.Endpoints()), nil
 }
 
 // allow returns what kind of path it is, or an error if clients may not ask for it.
@@ -441,13 +446,16 @@ func trusted(in *Incoming) error {
 	in.FairnessID = cmp.Or(in.FairnessID, get(h, HeaderLLMDFairness), get(h, HeaderFairness))
 	in.Objective = cmp.Or(in.Objective, get(h, HeaderLLMDObjective), get(h, HeaderObjective))
 	in.Rewrite = cmp.Or(in.Rewrite, get(h, HeaderLLMDRewrite), get(h, HeaderRewrite))
-	slo, err := readSLO(h)
+	ttft, err := millis(first(h, HeaderLLMDTTFT, HeaderTTFT))
 	if err != nil {
 		return err
 	}
-	in.SLO.TTFT, in.SLO.TPOT = cmp.Or(in.SLO.TTFT, slo.TTFT), cmp.Or(in.SLO.TPOT, slo.TPOT)
+	tpot, err := millis(first(h, HeaderLLMDTPOT, HeaderTPOT))
+	if err != nil {
+		return err
+	}
 	wait, err := readMaxWait(h)
-	in.MaxWait = cmp.Or(in.MaxWait, wait)
+	in.SLO.TTFT, in.SLO.TPOT, in.MaxWait = cmp.Or(in.SLO.TTFT, ttft), cmp.Or(in.SLO.TPOT, tpot), cmp.Or(in.MaxWait, wait)
 	return err
 }
 

@@ -85,8 +85,7 @@ func (e *Error) answer() Answer {
 
 // AsError returns err as an *Error; one that Route did not return becomes a 500.
 func AsError(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e
 	}
 	return &Error{Status: 500, Code: CodeInternal, Message: err.Error(), Err: err}
@@ -96,8 +95,7 @@ func AsError(err error) *Error {
 // message without our insides.
 func (d *Director) translate(err error, r *Route) *Error {
 	api, model := r.parsed.API, strconv.Quote(r.Request.Model)
-	var own *Error
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[*Error](err); ok {
 		own.API, own.Path = api, r.path
 		return own
 	}

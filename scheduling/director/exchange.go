@@ -20,7 +20,8 @@ import (
 //	piece = x.ResponseBody(piece, last)
 //	x.Close(nil)                      // in any case, at last
 //
-// Where a plane answers a request itself, the response has no Route and passes as it is.
+// Where a plane answers a request itself, the response has no Route and passes as it is: also
+// that of the zero Exchange, for a request of which the plane was told nothing.
 // It is for one goroutine at a time; Close may be called from any once the request is complete.
 type Exchange struct {
 	// Incoming is what Begin was given. What the gateway knows of the request may be
@@ -29,8 +30,7 @@ type Exchange struct {
 
 	director *Director
 	ctx      context.Context
-	most     int64  // bytes of body
-	body     []byte // as far as it came
+	body     body // as far as it came
 	decided  bool
 	answer   *Answer
 	route    *Route // nil: there is none, or not yet
@@ -42,15 +42,16 @@ type Exchange struct {
 // it is clear from the headers that the request will be refused.
 func (d *Director) Begin(ctx context.Context, in Incoming) (*Exchange, *Answer) {
 	in.Body = nil
-	x := &Exchange{Incoming: in, director: d, ctx: ctx, most: d.MaxBody()}
+	x := &Exchange{Incoming: in, director: d, ctx: ctx}
 	if in.HeadersOnly {
 		return x, x.decide()
 	}
+	x.body.keep = in.KeepBody
 	if n, err := strconv.ParseInt(get(in.Header, "Content-Length"), 10, 64); err == nil && n > 0 {
-		if n > x.most {
+		if n > x.most() {
 			return x, x.tooLarge()
 		}
-		x.body = make([]byte, 0, min(n, firstRoom))
+		x.body.room = int(min(n, firstRoom))
 	}
 	return x, nil
 }
@@ -58,26 +59,28 @@ func (d *Director) Begin(ctx context.Context, in Incoming) (*Exchange, *Answer) 
 // firstRoom is how much memory a body gets on its mere promise.
 const firstRoom = 64 << 10
 
-// MaxBody lowers the bound of a request body, Director.MaxBody, to so many bytes. Call it
-// before Body.
-func (x *Exchange) MaxBody(bytes int64) { x.most = min(x.most, bytes) }
+// most returns how many bytes the body may have.
+func (x *Exchange) most() int64 {
+	most := x.director.MaxBody()
+	if n := x.Incoming.MaxBody; n > 0 {
+		most = min(most, n)
+	}
+	return most
+}
 
 // Body takes the next piece of the request's body. With the last one, which may be empty,
 // the request is decided: Body waits for as long as admission control has it wait, or until
 // the context is done. A body that comes in one piece is not copied, and must not be
-// changed until Close; others may be. After an answer was given, or the last piece has
-// come, it does nothing but return the answer again.
+// changed until Close; others may be, but for Incoming.KeepBody. After an answer was given, or
+// the last piece has come, it does nothing but return the answer again.
 func (x *Exchange) Body(piece []byte, last bool) *Answer {
-	switch {
-	case x.decided:
+	if x.decided {
 		return x.answer
-	case int64(len(x.body))+int64(len(piece)) > x.most:
-		return x.tooLarge()
-	case last && len(x.body) == 0:
-		x.body = piece
-	default:
-		x.body = append(x.body, piece...)
 	}
+	if x.body.length+int64(len(piece)) > x.most() {
+		return x.tooLarge()
+	}
+	x.body.add(piece, last)
 	if !last {
 		return nil
 	}
@@ -87,11 +90,11 @@ func (x *Exchange) Body(piece []byte, last bool) *Answer {
 // decide routes the request, or returns the answer to it.
 func (x *Exchange) decide() *Answer {
 	in := x.Incoming
-	in.Body, x.body = slices.Clip(x.body), nil
+	in.Body = slices.Clip(x.body.take())
 	in.HeadersOnly = len(in.Body) == 0
 	x.Incoming, x.decided = in, true
 	if a, ok := x.director.Answer(in); ok {
-		x.answer = &a
+		x.answer = new(a)
 		return x.answer
 	}
 	route, err := x.director.Route(x.ctx, in)
@@ -103,21 +106,21 @@ func (x *Exchange) decide() *Answer {
 }
 
 func (x *Exchange) tooLarge() *Answer {
-	return x.Refuse(&Error{Status: 413, Code: openai.CodeTooLarge, Message: fmt.Sprintf("request body is larger than %d bytes", x.most)})
+	return x.Refuse(&Error{Status: 413, Code: openai.CodeTooLarge, Message: fmt.Sprintf("request body is larger than %d bytes", x.most())})
 }
 
-// Refuse refuses a request that was not decided yet, for what only the data plane knows,
-// and returns the answer: see Director.Refuse.
+// Refuse refuses a request for what only the data plane knows, and returns the answer: see
+// Director.Refuse. One that was routed stays so until Close; one that was answered already
+// keeps its answer.
 func (x *Exchange) Refuse(e *Error) *Answer {
-	if x.decided {
+	if x.answer != nil {
 		return x.answer
 	}
 	return x.refused(x.director.Refuse(x.Incoming.Path, e))
 }
 
 func (x *Exchange) refused(e *Error) *Answer {
-	a := e.answer()
-	x.decided, x.body, x.answer = true, nil, &a
+	x.decided, x.body, x.answer = true, body{}, new(e.answer())
 	return x.answer
 }
 

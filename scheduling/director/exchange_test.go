@@ -3,6 +3,7 @@ package director_test
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -185,7 +186,7 @@ func TestExchangeTooLarge(t *testing.T) {
 
 	x, a := d.Begin(ctx, incoming("food"))
 	require.Nil(t, a)
-	x.MaxBody(100)
+	x.Incoming.MaxBody = 100
 	require.Nil(t, x.Body(make([]byte, 60), false))
 	a = x.Body(make([]byte, 60), false)
 	require.Equal(t, 413, a.Status)
@@ -252,5 +253,75 @@ func TestExchangeBody(t *testing.T) {
 	}
 	require.Equal(t, string(body), string(x.Route().Body))
 	require.True(t, strings.HasPrefix(x.Route().Endpoint().Address, "10."))
+	x.Close(nil)
+}
+
+// Large pieces of a body that its plane keeps are not copied as they come; small ones are, and
+// all of them where it does not.
+func TestExchangeKeepBody(t *testing.T) {
+	d := newDirector(t, newStore(t, 1, datastore.Options{}), nil)
+	for _, keep := range []bool{false, true} {
+		in := incoming("")
+		in.KeepBody = keep
+		x, a := d.Begin(ctx, in)
+		require.Nil(t, a)
+		pieces := []string{`{"model":"other",`, `"messages":[{"role":"user","content":"`, strings.Repeat("a", 5000), strings.Repeat("b", 5000), `"}]}`}
+		for _, piece := range pieces {
+			given := []byte(piece)
+			require.Nil(t, x.Body(given, false))
+			given[0] = '~'
+		}
+		require.Nil(t, x.Body(nil, true))
+		want := strings.Join(pieces, "")
+		if keep {
+			want = strings.NewReplacer(pieces[2], "~"+pieces[2][1:], pieces[3], "~"+pieces[3][1:]).Replace(want)
+		}
+		require.Equal(t, want, string(x.Route().Body), "KeepBody is %v", keep)
+		x.Close(nil)
+	}
+}
+
+// A plane's own bound is known before the body comes, and only lowers that of the director.
+func TestExchangeMaxBody(t *testing.T) {
+	d := newDirector(t, newStore(t, 1, datastore.Options{}), nil)
+	in := incoming("food", "Content-Length", "101")
+	in.MaxBody = 100
+	_, a := d.Begin(ctx, in)
+	require.Equal(t, 413, a.Status)
+	require.Contains(t, string(a.Body), "larger than 100 bytes")
+	in.MaxBody = 101
+	x, a := d.Begin(ctx, in)
+	require.Nil(t, a)
+	x.Close(nil)
+	in = incoming("food", "Content-Length", strconv.FormatInt(d.MaxBody()+1, 10))
+	in.MaxBody = 1 << 40
+	_, a = d.Begin(ctx, in)
+	require.Equal(t, 413, a.Status)
+}
+
+// What a plane refuses after it was routed is booked until it is closed, and told once.
+func TestExchangeRefusedLate(t *testing.T) {
+	refused := 0
+	store := newStore(t, 1, datastore.Options{})
+	d := newDirector(t, store, func(o *director.Options) {
+		o.OnRefused = func(*types.Request, types.NamespacedName, *director.Error) { refused++ }
+	})
+	x, _ := d.Begin(ctx, incoming("food"))
+	require.Nil(t, x.Body(chat("food"), true))
+	a := x.Refuse(&director.Error{Status: 400, Code: "own"})
+	require.Equal(t, 400, a.Status)
+	require.Same(t, a, x.Refuse(&director.Error{Status: 403}))
+	require.Equal(t, 1, refused)
+	require.EqualValues(t, 1, endpoints(store)[0].Load.Requests())
+	x.Close(context.Canceled)
+	zeroLedgers(t, endpoints(store))
+}
+
+// The zero Exchange is for a response of whose request the plane was told nothing.
+func TestExchangeZero(t *testing.T) {
+	var x director.Exchange
+	require.Nil(t, x.Route())
+	x.ResponseHeader(403, nil)
+	require.Equal(t, "as it is", string(x.ResponseBody([]byte("as it is"), true)))
 	x.Close(nil)
 }

@@ -8,8 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/inferpick/inferpick/types"
 )
 
 // Request headers that are read, in the canonical form of net/http. The names
@@ -107,15 +105,6 @@ func first(h map[string][]string, names ...string) (value, name string) {
 	return "", ""
 }
 
-// readSLO reads the targets of a request.
-func readSLO(h map[string][]string) (slo types.SLO, err error) {
-	if slo.TTFT, err = millis(first(h, HeaderLLMDTTFT, HeaderTTFT)); err != nil {
-		return slo, err
-	}
-	slo.TPOT, err = millis(first(h, HeaderLLMDTPOT, HeaderTPOT))
-	return slo, err
-}
-
 // readMaxWait reads how long a request may wait, 0 if nothing says so.
 func readMaxWait(h map[string][]string) (time.Duration, error) {
 	s := strings.TrimSpace(get(h, HeaderLLMDMaxWait))
@@ -126,8 +115,12 @@ func readMaxWait(h map[string][]string) (time.Duration, error) {
 	if err == nil && d > 0 && d <= maxMillis*time.Millisecond {
 		return d, nil
 	}
-	return 0, &Error{Status: 400, Code: CodeBadHeader, Param: HeaderLLMDMaxWait,
-		Message: "header " + HeaderLLMDMaxWait + " is " + strconv.Quote(s[:min(len(s), 40)]) + ", want a time above 0 and at most 24h, with a unit: 2s, 150ms"}
+	return 0, badHeader(HeaderLLMDMaxWait, s, "a time above 0 and at most 24h, with a unit: 2s, 150ms")
+}
+
+func badHeader(name, value, want string) error {
+	return &Error{Status: 400, Code: CodeBadHeader, Param: name,
+		Message: "header " + name + " is " + strconv.Quote(value[:min(len(value), 40)]) + ", want " + want}
 }
 
 // maxMillis bounds what a header gives in milliseconds: a day.
@@ -142,8 +135,7 @@ func millis(s, name string) (time.Duration, error) {
 	if d := time.Duration(v * float64(time.Millisecond)); ok && v <= maxMillis && d > 0 {
 		return d, nil
 	}
-	return 0, &Error{Status: 400, Code: CodeBadHeader, Param: name,
-		Message: "header " + name + " is " + strconv.Quote(s[:min(len(s), 40)]) + ", want milliseconds as a decimal number above 0 and at most " + strconv.Itoa(maxMillis)}
+	return 0, badHeader(name, s, "milliseconds as a decimal number above 0 and at most "+strconv.Itoa(maxMillis))
 }
 
 // decimal reads a plain decimal number: digits, and perhaps a point and more digits.

@@ -59,32 +59,16 @@ func (d *Director) Answer(in Incoming) (Answer, bool) {
 	return a, true
 }
 
-// ModelList is Answer for the list of models alone, of requests that name no pool: for
-// adapters that pass all other requests on.
-func (d *Director) ModelList(method, path string) (body []byte, ok bool) {
-	if name, list := modelPath(path); !list || name != "" {
-		return nil, false
-	}
-	a, ok := d.Answer(Incoming{Method: method, Path: path})
-	return a.Body, ok
-}
-
 // modelPath returns the name of a model in a path, which may have slashes and escapes in
 // it, empty for the list of all, and whether the path is one of models.
 func modelPath(path string) (name string, ok bool) {
-	if i := strings.IndexAny(path, "?#"); i >= 0 {
-		path = path[:i]
-	}
-	const list = "/v1/models"
-	i := strings.Index(path, list)
-	if i < 0 {
+	_, rest, ok := strings.Cut(withoutQuery(path), "/v1/models")
+	switch {
+	case !ok:
 		return "", false
-	}
-	rest := path[i+len(list):]
-	if strings.Trim(rest, "/") == "" {
+	case strings.Trim(rest, "/") == "":
 		return "", true
-	}
-	if rest[0] != '/' {
+	case rest[0] != '/':
 		return "", false
 	}
 	name, err := url.PathUnescape(rest[1:])

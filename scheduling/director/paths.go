@@ -132,17 +132,8 @@ func tritonModel(s []string) bool { return len(s) >= 4 && s[1] == "models" }
 
 // isVersion reports whether a segment is v1, v2, v1beta and so on.
 func isVersion(s string) bool {
-	digits, ok := strings.CutPrefix(s, "v")
-	digits = strings.TrimSuffix(strings.TrimSuffix(digits, "beta"), "alpha")
-	if !ok || digits == "" {
-		return false
-	}
-	for _, c := range digits {
-		if c < '0' || c > '9' {
-			return false
-		}
-	}
-	return true
+	number, ok := strings.CutPrefix(s, "v")
+	return ok && digits(strings.TrimSuffix(strings.TrimSuffix(number, "beta"), "alpha"))
 }
 
 func setOf(words string) map[string]bool {
@@ -195,10 +186,7 @@ var (
 // when a client asks for it again, deletes or cancels it: only the server that gave it knows
 // it. Empty: it is about none.
 func answerIn(path string) string {
-	if i := strings.IndexAny(path, "?#"); i >= 0 {
-		path = path[:i]
-	}
-	_, rest, _ := strings.Cut(path, "/responses/")
+	_, rest, _ := strings.Cut(withoutQuery(path), "/responses/")
 	id, _, _ := strings.Cut(rest, "/")
 	if id = unescape(id); len(id) <= maxID {
 		return id
@@ -214,9 +202,7 @@ const maxEscapes = 4
 // points at their ends, and slashes at the end of all. It reports false if there is no telling how servers take it, which
 // nobody needs but to disguise it.
 func cleanPath(path string) (string, bool) {
-	if i := strings.IndexAny(path, "?#"); i >= 0 {
-		path = path[:i]
-	}
+	path = withoutQuery(path)
 	if isPlain(path) {
 		return path, true
 	}
@@ -249,6 +235,14 @@ func cleanPath(path string) (string, bool) {
 		return "/", true
 	}
 	return b.String(), true
+}
+
+// withoutQuery returns the path of a URL alone.
+func withoutQuery(path string) string {
+	if i := strings.IndexAny(path, "?#"); i >= 0 {
+		return path[:i]
+	}
+	return path
 }
 
 // unescape replaces what is escaped. A percent sign of no escape stays.

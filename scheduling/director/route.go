@@ -3,7 +3,6 @@ package director
 import (
 	"context"
 	"errors"
-	"net/textproto"
 	"strings"
 	"sync"
 	"time"
@@ -348,13 +347,6 @@ func (r *Route) abandon() {
 }
 
 func isRevoked(err error) bool {
-	var refused *admission.Refusal
-	return errors.As(err, &refused) && refused.Reason == admission.Revoked
-}
-
-func canonical(header string) string {
-	if header == "" {
-		return HeaderSession
-	}
-	return textproto.CanonicalMIMEHeaderKey(header)
+	refused, ok := errors.AsType[*admission.Refusal](err)
+	return ok && refused.Reason == admission.Revoked
 }

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -32,11 +33,18 @@ func (s subset) has(ep *types.Endpoint) bool {
 	return err == nil && (s[host] || s["["+host+"]"])
 }
 
-// of returns those of eps that are in it.
+// of returns those of eps that are in it: all, if there is none.
 func (s subset) of(eps []*types.Endpoint) []*types.Endpoint {
+	if s == nil {
+		return eps
+	}
+	return matching(eps, s.has)
+}
+
+func matching(eps []*types.Endpoint, match func(*types.Endpoint) bool) []*types.Endpoint {
 	var left []*types.Endpoint
 	for _, ep := range eps {
-		if s.has(ep) {
+		if match(ep) {
 			left = append(left, ep)
 		}
 	}
@@ -44,11 +52,4 @@ func (s subset) of(eps []*types.Endpoint) []*types.Endpoint {
 }
 
 // name is the same for lists with the same entries.
-func (s subset) name() string {
-	entries := make([]string, 0, len(s))
-	for a := range s {
-		entries = append(entries, a)
-	}
-	slices.Sort(entries)
-	return strings.Join(entries, ",")
-}
+func (s subset) name() string { return strings.Join(slices.Sorted(maps.Keys(s)), ",") }

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -22,77 +23,36 @@ import (
 // They add less than a microsecond to a request, and no allocation once its series are
 // there: see BenchmarkAdmissionHooks.
 func (m *Metrics) AdmissionHooks(pool types.NamespacedName, o admission.Options) admission.Hooks {
-	h := gate{m: m, pool: m.pool(pool), tenants: map[string]string{"": ""}}
+	p, next := m.pool(pool), o.Hooks
+	tenants := map[string]string{"": ""} // ids that have series of their own, as values of labels
 	for id := range o.Tenants {
-		h.tenants[id] = label(id)
+		tenants[id] = label(id)
 	}
-	next := o.Hooks
+	at := func(t *admission.Ticket) *admitted { return p.admitted(t.Priority()) }
+	// waited counts how long a request waited and what became of it.
+	waited := func(t *admission.Ticket, became outcome, waited time.Duration) *admitted {
+		tenant, ok := tenants[t.Request().FairnessID]
+		if !ok {
+			tenant = other
+		}
+		m.wait(waitKey{at(t), m.pair(t.Request()), tenant, became}).observe(int64(waited))
+		return at(t)
+	}
 	return admission.Hooks{
-		Queued: func(t *admission.Ticket) {
-			h.pool.admitted(t.Priority()).queued.Add(1)
-			if next.Queued != nil {
-				next.Queued(t)
-			}
-		},
-		Dispatched: func(t *admission.Ticket, waited time.Duration) {
-			at := h.pool.admitted(t.Priority())
-			at.dispatched.Add(1)
-			h.waited(at, t, dispatched, waited)
-			if next.Dispatched != nil {
-				next.Dispatched(t, waited)
-			}
-		},
-		Refused: func(t *admission.Ticket, r *admission.Refusal) {
-			at := h.pool.admitted(t.Priority())
-			at.refused[reasonOf(r.Reason)].Add(1)
-			h.waited(at, t, outcomeOf(r), r.Waited)
-			if next.Refused != nil {
-				next.Refused(t, r)
-			}
-		},
-		Cancelled: func(t *admission.Ticket, waited time.Duration) {
-			at := h.pool.admitted(t.Priority())
-			at.cancelled.Add(1)
-			h.waited(at, t, evictedCancelled, waited)
-			if next.Cancelled != nil {
-				next.Cancelled(t, waited)
-			}
-		},
-		Finished: func(t *admission.Ticket, out types.Outcome) {
-			h.pool.admitted(t.Priority()).tokens.add(t.Charge())
-			if next.Finished != nil {
-				next.Finished(t, out)
-			}
-		},
-		Revoked: func(t *admission.Ticket) {
-			h.pool.admitted(t.Priority()).revoked.Add(1)
-			if next.Revoked != nil {
-				next.Revoked(t)
-			}
-		},
+		Queued:     before(next.Queued, func(t *admission.Ticket) { at(t).queued.Add(1) }),
+		Dispatched: before2(next.Dispatched, func(t *admission.Ticket, d time.Duration) { waited(t, dispatched, d).dispatched.Add(1) }),
+		Refused: before2(next.Refused, func(t *admission.Ticket, r *admission.Refusal) {
+			waited(t, outcomeOf(r), r.Waited).refused[reasonOf(r.Reason)].Add(1)
+		}),
+		Cancelled: before2(next.Cancelled, func(t *admission.Ticket, d time.Duration) { waited(t, evictedCancelled, d).cancelled.Add(1) }),
+		Finished:  before2(next.Finished, func(t *admission.Ticket, _ types.Outcome) { at(t).tokens.add(t.Charge()) }),
+		Revoked:   before(next.Revoked, func(t *admission.Ticket) { at(t).revoked.Add(1) }),
 	}
-}
-
-// gate is what the hooks of one admission control count in.
-type gate struct {
-	m       *Metrics
-	pool    *pool
-	tenants map[string]string // ids that have series of their own, as values of labels
-}
-
-// waited counts how long a request waited and what became of it.
-func (h *gate) waited(at *admitted, t *admission.Ticket, became outcome, waited time.Duration) {
-	req := t.Request()
-	tenant, ok := h.tenants[req.FairnessID]
-	if !ok {
-		tenant = other
-	}
-	h.m.wait(h.pool.label, waitKey{at, h.m.pair(req), tenant, became}).observe(int64(waited))
 }
 
 // admitted is what is counted of one priority in a pool.
 type admitted struct {
-	priority string // as the value of a label
+	pool, priority string // as values of labels
 	// The requests that had to wait, those that were let in, those that were given up
 	// while they waited, and those that ran and were asked to end.
 	queued, dispatched, cancelled, revoked atomic.Uint64
@@ -105,7 +65,7 @@ func (p *pool) admitted(priority int) *admitted {
 	a, ok := p.gates.get(priority)
 	if !ok {
 		a, ok = p.gates.add(priority, maxPriorities, func(priority int) (int, *admitted) {
-			return priority, &admitted{priority: strconv.Itoa(priority)}
+			return priority, &admitted{pool: p.label, priority: strconv.Itoa(priority)}
 		})
 	}
 	if !ok {
@@ -121,30 +81,24 @@ var reasons = [...]string{
 }
 
 func reasonOf(r admission.Reason) int {
-	for i := range reasons {
-		if reasons[i] == string(r) {
-			return i
-		}
+	if i := slices.Index(reasons[:], string(r)); i >= 0 {
+		return i
 	}
 	return len(reasons) - 1
 }
 
 // outcome is what becomes of a request in the queue, in the words of the Inference
 // Extension.
-type outcome uint8
+type outcome string
 
 const (
-	dispatched outcome = iota
-	rejectedCapacity
-	rejectedOther
-	evictedTTL
-	evictedCancelled
-	evictedOther
+	dispatched       outcome = "Dispatched"
+	rejectedCapacity outcome = "RejectedCapacity"
+	rejectedOther    outcome = "RejectedOther"
+	evictedTTL       outcome = "EvictedTTL"
+	evictedCancelled outcome = "EvictedContextCancelled"
+	evictedOther     outcome = "EvictedOther"
 )
-
-func (o outcome) String() string {
-	return [...]string{"Dispatched", "RejectedCapacity", "RejectedOther", "EvictedTTL", "EvictedContextCancelled", "EvictedOther"}[o]
-}
 
 // outcomeOf returns what has become of a request that was refused: rejected if it was at
 // once, evicted if it had waited.
@@ -169,16 +123,16 @@ type waitKey struct {
 }
 
 // wait returns the histogram of a key, or if there are too many that of others: of all
-// tenants and models, for a pool, a priority and an outcome. pool is its label.
-func (m *Metrics) wait(pool string, k waitKey) *histogram {
+// tenants and models, for a pool, a priority and an outcome.
+func (m *Metrics) wait(k waitKey) *histogram {
 	h, ok := m.waits.get(k)
 	if !ok && len(m.waits.all()) < m.o.MaxQueueSeries {
-		h, ok = m.waits.addWithin(&m.room, k.size(pool), m.room.spared, k, m.o.MaxQueueSeries, newWait)
+		h, ok = m.waits.addWithin(&m.room, k.size(), m.room.spared, k, m.o.MaxQueueSeries, newWait)
 	}
 	if !ok {
 		k.pair, k.tenant = m.other, other
 		if h, ok = m.waits.get(k); !ok {
-			m.room.spend(k.size(pool)) // there are as many as pools, priorities and outcomes
+			m.room.spend(k.size()) // there are as many as pools, priorities and outcomes
 			h, _ = m.waits.add(k, math.MaxInt, newWait)
 		}
 	}
@@ -186,9 +140,8 @@ func (m *Metrics) wait(pool string, k waitKey) *histogram {
 }
 
 // size returns the most that the histogram of k takes in a page.
-func (k waitKey) size(pool string) int64 {
-	priority := max(len(k.at.priority), len(other))
-	return waitBuckets.size(queueDurations.size("", escaped(k.tenant)+escaped(pool)+k.pair.values+len(k.became.String())+priority))
+func (k waitKey) size() int64 {
+	return waitBuckets.size(queueDurations.size(escaped(k.tenant) + escaped(k.at.pool) + k.pair.values + len(k.became) + len(k.at.priority)))
 }
 
 func newWait(k waitKey) (waitKey, *histogram) {

@@ -63,6 +63,10 @@ func TestHooksDoNotAllocate(t *testing.T) {
 		"refused":          func() { m.Refused(unknown, types.NamespacedName{}, "model_not_found", 404) },
 		"refused by pool":  func() { m.Refused(unknown, pool, "saturated", 429) },
 		"rewritten":        func() { m.Rewritten("canary", "chat", "llama-lora") },
+		"refused by its server": func() {
+			h.Scheduled(event(odd, types.Outcome{}))
+			h.Finished(event(odd, types.Outcome{Status: 503}))
+		},
 		"failed": func() {
 			h.Scheduled(event(odd, types.Outcome{}))
 			h.Finished(event(odd, types.Outcome{Err: io.ErrUnexpectedEOF, Status: 200}))

@@ -49,24 +49,28 @@ const (
 	codeOther
 )
 
-// codeOf finds codes by name, and statuses those of what an endpoint answered.
-var codeOf, statuses = func() (map[string]code, map[int]code) {
-	byName, byStatus := map[string]code{}, map[int]code{}
+// codeOf finds codes by name.
+var codeOf = func() map[string]code {
+	byName := map[string]code{}
 	for i, name := range codes {
 		byName[name] = code(i)
 	}
-	for status := 400; status < 1000; status++ {
+	return byName
+}()
+
+// upstream are the codes of what an endpoint answered, by status: 400 to 999.
+var upstream = func() (of [1000]code) {
+	for status := range of {
 		class := "upstream_5xx"
 		if status < 500 {
 			class = "upstream_4xx"
 		}
-		c, ok := byName["upstream_"+strconv.Itoa(status)]
-		if !ok {
-			c = byName[class]
+		of[status] = codeOf[class]
+		if c, ok := codeOf["upstream_"+strconv.Itoa(status)]; ok {
+			of[status] = c
 		}
-		byStatus[status] = c
 	}
-	return byName, byStatus
+	return of
 }()
 
 // refusal returns the code of a refused request. One that is not known is counted
@@ -86,16 +90,13 @@ func refusal(name string, status int) code {
 
 // failure returns the code of how a request ended, and false if it ended well.
 func failure(out *types.Outcome) (code, bool) {
-	if out.Cancelled {
-		return codeCancelled, true
-	}
-	if errors.Is(out.Err, scheduling.ErrExpired) {
-		return codeExpired, true
-	}
-	if c, ok := statuses[out.Status]; ok {
-		return c, true
-	}
 	switch {
+	case out.Cancelled:
+		return codeCancelled, true
+	case errors.Is(out.Err, scheduling.ErrExpired):
+		return codeExpired, true
+	case out.Status >= 400 && out.Status < len(upstream):
+		return upstream[out.Status], true
 	case out.Err == nil:
 		return 0, false
 	case errors.Is(out.Err, context.DeadlineExceeded):

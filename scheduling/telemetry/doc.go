@@ -182,12 +182,9 @@
 // pod the rest, its port the end of its address. Names are cut to 256 bytes, and
 // U+FFFD stands for what is no UTF-8.
 //
-// What clients can make up is bounded by Options.MaxModels, and what comes and
-// goes by Options.MaxEndpoints; an endpoint whose Load is retired is exported
-// once more and then forgotten. Options.MaxQueueSeries bounds the queue durations, each
-// of which is a whole histogram: beyond it tenants and models are "other". Beyond 32
-// priorities of a model or a pool, and 256 plugins of a pool that failed, it is "other"
-// as well; gauges of queues have as many priorities as the admission control has queues.
-// Options.MaxBytes bounds all of them together: what has no room counts under "other".
-// Series of models and pools stay until the process ends.
+// What clients can make up, and what comes and goes, is bounded: see Options. An endpoint
+// whose Load is retired is exported once more and then forgotten. Beyond 32 priorities of a
+// model or a pool, and 256 plugins of a pool that failed, it is "other"; gauges of queues have
+// as many priorities as the admission control has queues. Series of models and pools stay
+// until the process ends.
 package telemetry

@@ -9,19 +9,12 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// What the names of metrics of requests begin with, now and in version 0.3 of the
-// Inference Extension.
-const (
-	prefix       = "inference_objective_"
-	legacyPrefix = "inference_model_"
-)
-
 // Gather returns what was counted so far, and what pools are like now: families in the order
 // of their names, series in that of their labels' values. A family without series is left
 // out. Metrics is a prometheus.Gatherer by it; the error is always nil. What is returned
 // shares its labels with what later calls return, and must not be modified.
 func (m *Metrics) Gather() ([]*dto.MetricFamily, error) {
-	families := m.o.Names.of(m.gather().families())
+	families := m.gather().families(m.o.Names, m.o.LegacyNames)
 	slices.SortFunc(families, func(a, b *dto.MetricFamily) int { return cmp.Compare(*a.Name, *b.Name) })
 	return families, nil
 }
@@ -29,23 +22,25 @@ func (m *Metrics) Gather() ([]*dto.MetricFamily, error) {
 func (m *Metrics) gather() page {
 	now := m.o.Now()
 	g := page{}
-	g.add(&info, "", 1, info.with(label(m.o.Version), label(m.o.Commit)))
-	g.histogram(&decisionTimes, "", &m.decisionTime, nil)
+	g.add(&info, 1, info.with(label(m.o.Version), label(m.o.Commit)))
+	g.histogram(&decisionTimes, &m.decisionTime, nil)
 	for _, p := range m.pairs.all() {
 		m.gatherPair(g, p, now)
 	}
 	m.gatherAttempts(g)
 	for k, n := range m.rewrites.all() {
-		g.add(&rewritten, "", float64(n.Load()), rewritten.with(k.model, k.name, k.target))
+		g.add(&rewritten, float64(n.Load()), rewritten.with(k.model, k.name, k.target))
 	}
 	for _, p := range m.pools.all() {
 		p.gather(g)
 		p.gatherAdmission(g)
 	}
 	m.gatherWaits(g)
-	saturation := m.gatherQueues(g)
-	if m.o.Pools != nil {
-		m.gatherPools(g, now, saturation)
+	saturation := map[string]float64{} // by pool
+	m.gatherPools(g, now, saturation)
+	m.gatherQueues(g, saturation) // which know better
+	for pool, full := range saturation {
+		g.add(&flowSaturation, full, flowSaturation.with(pool))
 	}
 	return g
 }
@@ -56,7 +51,7 @@ func (m *Metrics) gatherAttempts(g page) {
 	m.pruning.Lock()
 	defer m.pruning.Unlock()
 	for _, a := range m.attempts.all() {
-		g.add(&decisions, "", float64(a.n.Load()), a.labels)
+		g.add(&decisions, float64(a.n.Load()), a.labels)
 	}
 	m.prune()
 }
@@ -66,59 +61,44 @@ func (m *Metrics) gatherPair(g page, p *pair, now time.Time) {
 	for _, u := range p.uses.all() {
 		n := u.inFlight.Load()
 		inFlight += n
-		g.add(&modelInFlight, "", float64(n), u.labels)
-		g.add(&modelPrompt, "", float64(u.prompt.Load()), u.labels)
-		g.add(&modelOutput, "", float64(u.output.Load()), u.labels)
-		g.add(&modelCached, "", float64(u.cached.Load()), u.labels)
-		g.add(&modelOutputRate, "", u.outputRate.read(now), u.labels)
+		g.add(&modelInFlight, float64(n), u.labels)
+		g.add(&modelPrompt, float64(u.prompt.Load()), u.labels)
+		g.add(&modelOutput, float64(u.output.Load()), u.labels)
+		g.add(&modelCached, float64(u.cached.Load()), u.labels)
+		g.add(&modelOutputRate, u.outputRate.read(now), u.labels)
 	}
-	g.count(&decisions, "", p.undecided.Load(), "", "", "", "failure", p.target)
-	g.count(&decisions, "", p.elsewhere.Load(), "", other, "", "success", p.target)
+	g.count(&decisions, p.undecided.Load(), "", "", "", "failure", p.target)
+	g.count(&decisions, p.elsewhere.Load(), "", other, "", "success", p.target)
 
-	p.gatherRequests(g, prefix, inFlight)
-	for priority, n := range p.priorities.all() {
-		g.count(&requests, prefix, n.Load(), p.model, strconv.Itoa(priority), p.target)
-	}
-	g.count(&requests, prefix, p.others.Load(), p.model, other, p.target)
-	g.count(&sloViolations, prefix, p.lateFirst.Load(), p.model, p.target, "ttft")
-	g.count(&sloViolations, prefix, p.lateFollowing.Load(), p.model, p.target, "tpot")
-	g.histogram(&cachedTokens, prefix, &p.cached, p.labels)
-	g.histogram(&ntpots, prefix, &p.ntpot, p.labels)
-	g.histogram(&ttfts, prefix, &p.ttft, p.labels)
-	g.histogram(&tpots, prefix, &p.tpot, p.labels)
-
-	if m.o.LegacyNames {
-		p.gatherRequests(g, legacyPrefix, inFlight)
-		total := p.others.Load()
-		for _, n := range p.priorities.all() {
-			total += n.Load()
-		}
-		g.count(&legacyRequests, legacyPrefix, total, p.model, p.target)
-	}
-}
-
-// gatherRequests adds what has the same labels in all versions of the names.
-func (p *pair) gatherRequests(g page, prefix string, inFlight int64) {
-	for i := range p.errors {
-		g.count(&requestErrors, prefix, p.errors[i].Load(), codes[i], p.model, p.target)
-	}
 	if len(p.uses.all()) > 0 {
-		g.add(&running, prefix, float64(inFlight), running.with(p.model))
+		g.add(&running, float64(inFlight), running.with(p.model))
 	}
-	g.histogram(&durations, prefix, &p.duration, p.labels)
-	g.histogram(&requestSizes, prefix, &p.requestSize, p.labels)
-	g.histogram(&responseSizes, prefix, &p.responseSize, p.labels)
-	g.histogram(&inputTokens, prefix, &p.input, p.labels)
-	g.histogram(&outputTokens, prefix, &p.output, p.labels)
+	total := p.others.Load()
+	g.count(&requests, total, p.model, other, p.target)
+	for priority, n := range p.priorities.all() {
+		total += n.Load()
+		g.count(&requests, n.Load(), p.model, strconv.Itoa(priority), p.target)
+	}
+	if m.o.LegacyNames {
+		g.count(&legacyRequests, total, p.model, p.target)
+	}
+	for i := range p.errors {
+		g.count(&requestErrors, p.errors[i].Load(), codes[i], p.model, p.target)
+	}
+	g.count(&sloViolations, p.lateFirst.Load(), p.model, p.target, "ttft")
+	g.count(&sloViolations, p.lateFollowing.Load(), p.model, p.target, "tpot")
+	for _, h := range p.histograms() {
+		g.histogram(h.family, h.histogram, p.labels)
+	}
 }
 
 func (p *pool) gather(g page) {
-	g.add(&retries, "", float64(p.retries.Load()), retries.with(p.label))
-	g.add(&expired, "", float64(p.expired.Load()), expired.with(p.label))
+	g.add(&retries, float64(p.retries.Load()), retries.with(p.label))
+	g.add(&expired, float64(p.expired.Load()), expired.with(p.label))
 	for i := range p.refused {
-		g.count(&refusals, "", p.refused[i].Load(), codes[i], p.label)
+		g.count(&refusals, p.refused[i].Load(), codes[i], p.label)
 	}
 	for k, n := range p.failures.all() {
-		g.count(&failures, "", n.Load(), label(k.plugin), p.label, label(k.stage))
+		g.count(&failures, n.Load(), label(k.plugin), p.label, label(k.stage))
 	}
 }

@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"math"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -74,15 +75,8 @@ func (h *histogram) observe(v int64) {
 		h = h.instead
 	}
 	v = max(v, 0)
-	lo, hi := 0, len(h.b.bounds)
-	for lo < hi { // the first bound that is not below v
-		if mid := (lo + hi) / 2; h.b.bounds[mid] < v {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
-	}
-	h.counts[lo].Add(1)
+	i, _ := slices.BinarySearch(h.b.bounds, v) // the first bound that is not below v
+	h.counts[i].Add(1)
 	h.sum.Add(v)
 }
 
@@ -92,7 +86,7 @@ func (h *histogram) begin() bool {
 		return h.has.Load()
 	}
 	if !h.has.CompareAndSwap(false, true) {
-		h.room.give(h.bytes) // another goroutine was quicker
+		h.room.spend(-h.bytes) // another goroutine was quicker
 	}
 	return true
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"sync/atomic"
 
 	"github.com/inferpick/inferpick/scheduling"
@@ -20,39 +21,34 @@ import (
 func (m *Metrics) Hooks(pool types.NamespacedName, next scheduling.Hooks) scheduling.Hooks {
 	p := m.pool(pool)
 	return scheduling.Hooks{
-		Scheduled: func(e scheduling.Event) {
-			m.scheduled(p, &e)
-			if next.Scheduled != nil {
-				next.Scheduled(e)
-			}
-		},
-		Rejected: func(req *types.Request, err error) {
-			m.rejected(p, req, err)
-			if next.Rejected != nil {
-				next.Rejected(req, err)
-			}
-		},
-		PluginFailed: func(req *types.Request, err *scheduling.PluginError) {
-			p.failed(err.Stage, err.Plugin)
-			if next.PluginFailed != nil {
-				next.PluginFailed(req, err)
-			}
-		},
-		Warned: next.Warned,
-		// The time to first token is counted at the end: a retry may bring another.
-		FirstToken: next.FirstToken,
-		Retried: func(e scheduling.Event) {
-			p.retries.Add(1)
-			if next.Retried != nil {
-				next.Retried(e)
-			}
-		},
-		Finished: func(e scheduling.Event) {
-			m.finished(p, e.Request, &e.Outcome)
-			if next.Finished != nil {
-				next.Finished(e)
-			}
-		},
+		Scheduled:    before(next.Scheduled, func(e scheduling.Event) { m.scheduled(p, &e) }),
+		Rejected:     before2(next.Rejected, func(req *types.Request, err error) { m.rejected(p, req, err) }),
+		PluginFailed: before2(next.PluginFailed, func(_ *types.Request, err *scheduling.PluginError) { p.failed(err.Stage, err.Plugin) }),
+		Warned:       next.Warned,
+		FirstToken:   next.FirstToken, // it is counted at the end: a retry may bring another
+		Retried:      before(next.Retried, func(scheduling.Event) { p.retries.Add(1) }),
+		Finished:     before(next.Finished, func(e scheduling.Event) { m.finished(p, e.Request, &e.Outcome) }),
+	}
+}
+
+// before returns a hook that calls own, and then next unless it is nil.
+func before[E any](next, own func(E)) func(E) {
+	if next == nil {
+		return own
+	}
+	return func(e E) {
+		own(e)
+		next(e)
+	}
+}
+
+func before2[A, B any](next, own func(A, B)) func(A, B) {
+	if next == nil {
+		return own
+	}
+	return func(a A, b B) {
+		own(a, b)
+		next(a, b)
 	}
 }
 
@@ -78,12 +74,8 @@ func (m *Metrics) rejected(in *pool, req *types.Request, err error) {
 // broken reports whether a plugin that ended a decision failed, and did not just
 // refuse the request.
 func broken(err error) bool {
-	for _, refusal := range [...]error{scheduling.ErrSaturated, scheduling.ErrNoEndpoint, context.Canceled, context.DeadlineExceeded} {
-		if errors.Is(err, refusal) {
-			return false
-		}
-	}
-	return true
+	refusals := []error{scheduling.ErrSaturated, scheduling.ErrNoEndpoint, context.Canceled, context.DeadlineExceeded}
+	return !slices.ContainsFunc(refusals, func(refusal error) bool { return errors.Is(err, refusal) })
 }
 
 func (m *Metrics) finished(in *pool, req *types.Request, out *types.Outcome) {
@@ -118,6 +110,14 @@ func addTokens(total *atomic.Uint64, reported types.Gauge) int64 {
 	return n
 }
 
+func (h *histogram) observeTokens(reported types.Gauge) int64 {
+	n, ok := tokens(reported)
+	if ok {
+		h.observe(n)
+	}
+	return n
+}
+
 // tokens returns what a server reported as a count. A figure that none can be is
 // taken as not reported.
 func tokens(reported types.Gauge) (int64, bool) {
@@ -147,16 +147,9 @@ func (p *pair) finished(req *types.Request, out *types.Outcome) {
 	}
 	p.duration.observe(int64(out.Duration))
 	p.responseSize.observe(out.ResponseBytes)
-	if n, ok := tokens(out.Usage.PromptTokens); ok {
-		p.input.observe(n)
-	}
-	if n, ok := tokens(out.Usage.CachedTokens); ok {
-		p.cached.observe(n)
-	}
-	n, ok := tokens(out.Usage.CompletionTokens)
-	if ok {
-		p.output.observe(n)
-	}
+	p.input.observeTokens(out.Usage.PromptTokens)
+	p.cached.observeTokens(out.Usage.CachedTokens)
+	n := p.output.observeTokens(out.Usage.CompletionTokens)
 	if n > 0 {
 		p.ntpot.observe(int64(out.Duration) / n)
 	}

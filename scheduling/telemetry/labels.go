@@ -23,10 +23,7 @@ func label(s string) string {
 		}
 		s = s[:n]
 	}
-	if !utf8.ValidString(s) {
-		s = strings.ToValidUTF8(s, "\uFFFD")
-	}
-	return s
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 // poolLabel returns the name of a pool, with its namespace unless that is the

@@ -8,13 +8,7 @@ import (
 )
 
 // page collects what is exported.
-type page map[pageKey]*dto.MetricFamily
-
-// pageKey is a family under one of its names.
-type pageKey struct {
-	family *family
-	prefix string
-}
+type page map[*family]*dto.MetricFamily
 
 // with returns the labels of a series of f that have these values. They are shared by
 // whoever is given them, and never modified.
@@ -30,37 +24,32 @@ func (f *family) with(values ...string) []*dto.LabelPair {
 }
 
 // count adds v to a counter, unless it is 0: a series begins with the first event.
-func (p page) count(f *family, prefix string, v uint64, values ...string) {
+func (p page) count(f *family, v uint64, values ...string) {
 	if v > 0 {
-		p.add(f, prefix, float64(v), f.with(values...))
+		p.add(f, float64(v), f.with(values...))
 	}
 }
 
 // add adds a counter or gauge.
-func (p page) add(f *family, prefix string, v float64, labels []*dto.LabelPair) {
-	// All that a series needs, in one piece.
-	if f.kind == counter {
-		s := &struct {
-			metric  dto.Metric
-			counter dto.Counter
-			value   float64
-		}{value: v}
-		s.counter.Value, s.metric.Counter, s.metric.Label = &s.value, &s.counter, labels
-		p.append(f, prefix, &s.metric)
-		return
-	}
-	s := &struct {
-		metric dto.Metric
-		gauge  dto.Gauge
-		value  float64
+func (p page) add(f *family, v float64, labels []*dto.LabelPair) {
+	s := &struct { // all that a series needs, in one piece
+		metric  dto.Metric
+		counter dto.Counter
+		gauge   dto.Gauge
+		value   float64
 	}{value: v}
-	s.gauge.Value, s.metric.Gauge, s.metric.Label = &s.value, &s.gauge, labels
-	p.append(f, prefix, &s.metric)
+	s.metric.Label = labels
+	if f.kind == counter {
+		s.metric.Counter, s.counter.Value = &s.counter, &s.value
+	} else {
+		s.metric.Gauge, s.gauge.Value = &s.gauge, &s.value
+	}
+	p.append(f, &s.metric)
 }
 
 // histogram adds h unless it is empty. What is counted meanwhile may be in the sum and not
 // yet in the buckets.
-func (p page) histogram(f *family, prefix string, h *histogram, labels []*dto.LabelPair) {
+func (p page) histogram(f *family, h *histogram, labels []*dto.LabelPair) {
 	if h.empty() {
 		return
 	}
@@ -83,29 +72,41 @@ func (p page) histogram(f *family, prefix string, h *histogram, labels []*dto.La
 	s.sum = float64(h.sum.Load()) / h.b.per
 	s.hist.Bucket, s.hist.SampleCount, s.hist.SampleSum = refs, &counts[n], &s.sum
 	s.metric.Histogram, s.metric.Label = &s.hist, labels
-	p.append(f, prefix, &s.metric)
+	p.append(f, &s.metric)
 }
 
-func (p page) append(f *family, prefix string, m *dto.Metric) {
-	key := pageKey{f, prefix}
-	mf := p[key]
+func (p page) append(f *family, m *dto.Metric) {
+	mf := p[f]
 	if mf == nil {
-		mf = &dto.MetricFamily{Name: new(prefix + f.name), Help: &f.help, Type: f.kind.Enum()}
-		p[key] = mf
+		mf = f.called(f.name, nil)
+		p[f] = mf
 	}
 	mf.Metric = append(mf.Metric, m)
 }
 
-// families returns what was collected, in no order; the series of each are in that of their
-// labels' values.
-func (p page) families() []*dto.MetricFamily {
-	all := make([]*dto.MetricFamily, 0, len(p))
-	for _, mf := range p {
+// families returns what was collected, in no order, under the names that it is to have; the
+// series of each are in that of their labels' values. The figures of all names are the same.
+func (p page) families(names Names, legacy bool) []*dto.MetricFamily {
+	all := make([]*dto.MetricFamily, 0, 2*len(p))
+	for f, mf := range p {
 		slices.SortStableFunc(mf.Metric, compareLabels)
 		mf.Metric = merge(mf.Metric)
-		all = append(all, mf)
+		if f.llmd == "" || names != NamesLLMD {
+			all = append(all, mf)
+		}
+		if f.llmd != "" && names != NamesGIE {
+			all = append(all, f.asLLMD(mf))
+		}
+		if f.legacy != "" && legacy {
+			all = append(all, f.called(f.legacy, mf.Metric))
+		}
 	}
 	return all
+}
+
+// called returns the family under another name.
+func (f *family) called(name string, series []*dto.Metric) *dto.MetricFamily {
+	return &dto.MetricFamily{Name: &name, Help: &f.help, Type: f.kind.Enum(), Metric: series}
 }
 
 func compareLabels(a, b *dto.Metric) int {

@@ -7,24 +7,26 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// gatherPools adds what the pools are like at now. How full a pool is its admission
-// control knows better, if it has one: those are in known, and exported already.
-func (m *Metrics) gatherPools(g page, now time.Time, known map[string]float64) {
+// gatherPools adds what the pools are like at now, and to saturation how full they are.
+func (m *Metrics) gatherPools(g page, now time.Time, saturation map[string]float64) {
+	if m.o.Pools == nil {
+		return
+	}
 	seen := &types.Request{Now: now, StaleBefore: now.Add(-m.o.MetricsTTL)}
 	room := m.o.MaxEndpoints // for series that name an endpoint
 	for name, eps := range m.o.Pools {
 		pool := poolLabel(name)
-		_, full := known[pool]
-		m.gatherPool(g, pool, eps, seen, &room, !full)
+		saturation[pool] = m.gatherPool(g, pool, eps, seen, &room)
 	}
 }
 
-func (m *Metrics) gatherPool(g page, name string, eps []*types.Endpoint, seen *types.Request, room *int, saturation bool) {
+// gatherPool returns the mean of how full the ready endpoints are: an endpoint of which
+// nothing is known counts as full, and so does a pool with none.
+func (m *Metrics) gatherPool(g page, name string, eps []*types.Endpoint, seen *types.Request, room *int) (filled float64) {
 	var kv, queue, running, full mean // of the ready ones
 	var queued, batched mean          // of all
 	var states [types.Unhealthy + 1]int
 	var inFlight, owed int64
-	filled := 0.0
 	for _, ep := range eps {
 		if int(ep.State) < len(states) {
 			states[ep.State]++
@@ -54,25 +56,22 @@ func (m *Metrics) gatherPool(g page, name string, eps []*types.Endpoint, seen *t
 	queue.export(g, &averageQueue, name)
 	running.export(g, &averageRunning, name)
 	full.export(g, &poolSaturation, name)
-	switch ready := states[types.Ready]; {
-	case !saturation:
-	case ready > 0:
-		g.add(&flowSaturation, "", filled/float64(ready), flowSaturation.with(name))
-	default:
-		g.add(&flowSaturation, "", 1, flowSaturation.with(name))
-	}
 	if queued.n > 0 || len(eps) == 0 {
-		g.add(&poolQueued, "", queued.sum, poolQueued.with(name))
+		g.add(&poolQueued, queued.sum, poolQueued.with(name))
 	}
 	if batched.n > 0 || len(eps) == 0 {
-		g.add(&poolRunning, "", batched.sum, poolRunning.with(name))
+		g.add(&poolRunning, batched.sum, poolRunning.with(name))
 	}
-	g.add(&poolInFlight, "", float64(inFlight), poolInFlight.with(name))
-	g.add(&poolOwed, "", float64(owed), poolOwed.with(name))
-	g.add(&readyPods, "", float64(states[types.Ready]), readyPods.with(name))
+	g.add(&poolInFlight, float64(inFlight), poolInFlight.with(name))
+	g.add(&poolOwed, float64(owed), poolOwed.with(name))
+	g.add(&readyPods, float64(states[types.Ready]), readyPods.with(name))
 	for s, n := range states {
-		g.add(&poolEndpoints, "", float64(n), poolEndpoints.with(name, types.State(s).String()))
+		g.add(&poolEndpoints, float64(n), poolEndpoints.with(name, types.State(s).String()))
 	}
+	if states[types.Ready] == 0 {
+		return 1
+	}
+	return filled / float64(states[types.Ready])
 }
 
 func (m *Metrics) gatherQueue(g page, pool string, ep *types.Endpoint, waiting float64, room *int) {
@@ -84,7 +83,7 @@ func (m *Metrics) gatherQueue(g page, pool string, ep *types.Endpoint, waiting f
 		*room--
 		_, name, _ = endpointLabels(ep)
 	}
-	g.add(&podQueue, "", waiting, podQueue.with(name, pool))
+	g.add(&podQueue, waiting, podQueue.with(name, pool))
 }
 
 // saturation returns how full ep is, 1 or more being full: the larger of what its
@@ -118,6 +117,6 @@ func (m *mean) add(v float64) {
 // export adds the mean to g. One of which nothing is known is left out.
 func (m *mean) export(g page, f *family, pool string) {
 	if m.n > 0 {
-		g.add(f, "", m.sum/float64(m.n), f.with(pool))
+		g.add(f, m.sum/float64(m.n), f.with(pool))
 	}
 }

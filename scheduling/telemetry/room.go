@@ -23,10 +23,8 @@ func (r *room) take(bytes, spared int64) bool {
 	}
 }
 
-// spend takes bytes in any case: for what configuration bounds.
+// spend takes bytes in any case: for what configuration bounds. Below 0 it gives them back.
 func (r *room) spend(bytes int64) { r.left.Add(-bytes) }
-
-func (r *room) give(bytes int64) { r.left.Add(bytes) }
 
 // addWithin is add for a series that takes bytes of r. If there is no room it returns
 // what is at k, as if the table were full.
@@ -40,7 +38,7 @@ func (t *table[K, V]) addWithin(r *room, bytes, spared int64, k K, most int, mak
 		return make(k)
 	})
 	if !made { // another goroutine did
-		r.give(bytes)
+		r.spend(-bytes)
 	}
 	return v, ok
 }
@@ -49,10 +47,11 @@ func (t *table[K, V]) addWithin(r *room, bytes, spared int64, k K, most int, mak
 // blank, the figure and the end of the line.
 const maxFigure = 28
 
-// size returns the most bytes that a sample of f takes, under a name that begins with
-// prefix, whose labels' values have so many bytes.
-func (f *family) size(prefix string, values int) int64 {
-	n := len(prefix) + len(f.name) + values + maxFigure
+// size returns the most bytes that a sample of f takes whose labels' values have so many.
+func (f *family) size(values int) int64 { return f.sizeAs(f.name, values) }
+
+func (f *family) sizeAs(name string, values int) int64 {
+	n := len(name) + values + maxFigure
 	for _, label := range f.labels {
 		n += len(label) + len(`="",`)
 	}

@@ -40,26 +40,19 @@ type pair struct {
 	elsewhere atomic.Uint64 // those for endpoints that are too many
 }
 
-// pairHistogram is one of the histograms of a pair. Without legacy it is only exported
-// under the new name.
+// pairHistogram is one of the histograms of a pair.
 type pairHistogram struct {
 	*histogram
 	buckets *buckets
 	family  *family
-	legacy  bool
 }
 
 func (p *pair) histograms() []pairHistogram {
 	return []pairHistogram{
-		{&p.duration, durationBuckets, &durations, true},
-		{&p.requestSize, sizeBuckets, &requestSizes, true},
-		{&p.responseSize, sizeBuckets, &responseSizes, true},
-		{&p.input, tokenBuckets, &inputTokens, true},
-		{&p.output, tokenBuckets, &outputTokens, true},
-		{&p.cached, tokenBuckets, &cachedTokens, false},
-		{&p.ttft, durationBuckets, &ttfts, false},
-		{&p.tpot, tpotBuckets, &tpots, false},
-		{&p.ntpot, ntpotBuckets, &ntpots, false},
+		{&p.duration, durationBuckets, &durations}, {&p.ttft, durationBuckets, &ttfts},
+		{&p.tpot, tpotBuckets, &tpots}, {&p.ntpot, ntpotBuckets, &ntpots},
+		{&p.requestSize, sizeBuckets, &requestSizes}, {&p.responseSize, sizeBuckets, &responseSizes},
+		{&p.input, tokenBuckets, &inputTokens}, {&p.output, tokenBuckets, &outputTokens}, {&p.cached, tokenBuckets, &cachedTokens},
 	}
 }
 
@@ -72,9 +65,9 @@ func (m *Metrics) newPair(name pairName) (pairName, *pair) {
 	}
 	for i, h := range p.histograms() {
 		*h.histogram = newHistogram(h.buckets)
-		h.bytes = h.buckets.size(m.size(h.family, false, p.values))
-		if h.legacy && m.o.LegacyNames {
-			h.bytes += h.buckets.size(h.family.size(legacyPrefix, p.values))
+		h.bytes = h.buckets.size(h.family.size(p.values))
+		if m.o.LegacyNames && h.family.legacy != "" {
+			h.bytes += h.buckets.size(h.family.sizeAs(h.family.legacy, p.values))
 		}
 		if others == nil {
 			m.room.spend(h.bytes)
@@ -88,10 +81,10 @@ func (m *Metrics) newPair(name pairName) (pairName, *pair) {
 func (n pairName) size() int { return escaped(n.model) + escaped(n.target) }
 
 // size returns the most that a series of requests takes in a page, under one name or two.
-func (m *Metrics) size(f *family, legacy bool, values int) int64 {
-	n := f.size(prefix, values)
-	if legacy && m.o.LegacyNames {
-		n += f.size(legacyPrefix, values)
+func (m *Metrics) size(f *family, values int) int64 {
+	n := f.size(values)
+	if m.o.LegacyNames && f.legacy != "" {
+		n += f.sizeAs(f.legacy, values)
 	}
 	return n
 }
@@ -100,9 +93,8 @@ func (m *Metrics) size(f *family, legacy bool, values int) int64 {
 // takes its own room: errors, priorities and further pools.
 func (m *Metrics) pairSize(name pairName) int64 {
 	n := name.size()
-	total := m.size(&running, true, n) + m.size(&legacyRequests, true, n) + m.size(&requests, false, n+len(other)) +
-		2*m.size(&sloViolations, false, n+len("ttft")) + 2*decisions.size("", n+len(other)+len("success"))
-	return total
+	return m.size(&running, n) + legacyRequests.size(n) + requests.size(n+len(other)) +
+		2*sloViolations.size(n+len("ttft")) + 2*decisions.size(n+len(other)+len("success"))
 }
 
 // useSize returns the most that a pair takes in a page for one pool.
@@ -110,7 +102,7 @@ func (m *Metrics) useSize(name pairName, in *pool) int64 {
 	n := name.size() + escaped(in.label)
 	total := int64(0)
 	for _, f := range [...]*family{&modelInFlight, &modelPrompt, &modelOutput, &modelCached, &modelOutputRate} {
-		total += f.size("", n)
+		total += f.size(n)
 	}
 	return total
 }
@@ -133,7 +125,7 @@ func (p *pair) request(priority int) {
 	n, ok := p.priorities.get(priority)
 	if !ok {
 		const digits = 20
-		n, ok = p.priorities.addWithin(&p.m.room, p.m.size(&requests, false, p.values+digits), 0, priority, maxPriorities, newCounter[int])
+		n, ok = p.priorities.addWithin(&p.m.room, requests.size(p.values+digits), 0, priority, maxPriorities, newCounter[int])
 	}
 	if !ok {
 		n = &p.others
@@ -144,7 +136,7 @@ func (p *pair) request(priority int) {
 // failed counts a request that was refused or did not end well: of the pair "other", if
 // there is no room for another code of this one.
 func (p *pair) failed(c code) {
-	if p.errors[c].Load() == 0 && !p.m.room.take(p.m.size(&requestErrors, true, p.values+len(codes[c])), 0) {
+	if p.errors[c].Load() == 0 && !p.m.room.take(p.m.size(&requestErrors, p.values+len(codes[c])), 0) {
 		p = p.m.other
 	}
 	p.errors[c].Add(1)
@@ -204,7 +196,9 @@ func (m *Metrics) pool(name types.NamespacedName) *pool {
 	if !ok {
 		// A pool's name comes from the wiring or from a manifest.
 		p, _ = m.pools.add(name, math.MaxInt, func(name types.NamespacedName) (types.NamespacedName, *pool) {
-			return name, &pool{label: poolLabel(name)}
+			p := &pool{label: poolLabel(name)}
+			p.gateOthers.pool, p.gateOthers.priority = p.label, other
+			return name, p
 		})
 	}
 	return p
@@ -230,10 +224,16 @@ type attemptKey struct {
 
 // attempt counts decisions for an endpoint.
 type attempt struct {
-	n                     atomic.Uint64
+	n      atomic.Uint64
+	of     attempted
+	labels []*dto.LabelPair
+	bytes  int64 // of a page
+}
+
+// attempted is a series of decisions: endpoints that come back have the same name.
+type attempted struct {
+	pair                  *pair
 	namespace, name, port string
-	labels                []*dto.LabelPair
-	bytes                 int64 // of a page
 }
 
 // decided counts a decision for ep.
@@ -242,9 +242,9 @@ func (m *Metrics) decided(p *pair, ep *types.Endpoint) {
 	a, ok := m.attempts.get(key)
 	if !ok && len(m.attempts.all()) < m.o.MaxEndpoints {
 		namespace, name, port := endpointLabels(ep)
-		bytes := decisions.size("", escaped(namespace)+escaped(name)+escaped(port)+escaped(p.target)+len("success"))
+		bytes := decisions.size(escaped(namespace) + escaped(name) + escaped(port) + escaped(p.target) + len("success"))
 		a, ok = m.attempts.addWithin(&m.room, bytes, 0, key, m.o.MaxEndpoints, func(key attemptKey) (attemptKey, *attempt) {
-			return key, &attempt{namespace: namespace, name: name, port: port, bytes: bytes, labels: decisions.with(namespace, name, port, "success", p.target)}
+			return key, &attempt{of: attempted{p, namespace, name, port}, bytes: bytes, labels: decisions.with(namespace, name, port, "success", p.target)}
 		})
 	}
 	if !ok {
@@ -258,36 +258,29 @@ func (m *Metrics) decided(p *pair, ep *types.Endpoint) {
 // endpoint that came back with the same name goes on from where it was. Caller
 // must hold m.pruning.
 func (m *Metrics) prune() {
-	gone := func(k attemptKey) bool { return k.load != nil && k.load.Retired() }
-	found := false
-	for k := range m.attempts.all() {
-		found = found || gone(k)
+	gone := map[attemptKey]*attempt{}
+	for k, a := range m.attempts.all() {
+		if k.load != nil && k.load.Retired() {
+			gone[k] = a
+		}
 	}
-	if !found {
+	if len(gone) == 0 {
 		return
 	}
-	type series struct {
-		pair                  *pair
-		namespace, name, port string
-	}
-	m.attempts.edit(func(all map[attemptKey]*attempt) bool {
-		here := map[series]*attempt{}
+	m.attempts.edit(func(all map[attemptKey]*attempt) {
+		here := map[attempted]*attempt{}
 		for k, a := range all {
-			if !gone(k) {
-				here[series{k.pair, a.namespace, a.name, a.port}] = a
+			if gone[k] == nil {
+				here[a.of] = a
 			}
 		}
-		for k, a := range all {
-			if !gone(k) {
-				continue
-			}
-			if b := here[series{k.pair, a.namespace, a.name, a.port}]; b != nil {
+		for k, a := range gone {
+			delete(all, k)
+			if b := here[a.of]; b != nil {
 				b.n.Add(a.n.Load())
 			}
-			delete(all, k)
-			m.room.give(a.bytes)
+			m.room.spend(-a.bytes)
 		}
-		return true
 	})
 }
 
@@ -300,7 +293,7 @@ func (m *Metrics) Rewritten(name, model, target string) {
 	k := rewrite{label(name), label(model), label(target)}
 	n, ok := m.rewrites.get(k)
 	if !ok && len(m.rewrites.all()) < m.o.MaxModels {
-		bytes := rewritten.size("", escaped(k.name)+escaped(k.model)+escaped(k.target))
+		bytes := rewritten.size(escaped(k.name) + escaped(k.model) + escaped(k.target))
 		n, ok = m.rewrites.addWithin(&m.room, bytes, 0, k, m.o.MaxModels, func(k rewrite) (rewrite, *atomic.Uint64) {
 			return rewrite{strings.Clone(k.name), strings.Clone(k.model), strings.Clone(k.target)}, new(atomic.Uint64)
 		})

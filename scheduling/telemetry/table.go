@@ -50,12 +50,11 @@ func (t *table[K, V]) add(k K, most int, make func(K) (K, V)) (V, bool) {
 	return v, true
 }
 
-// edit changes the table by change, which gets a copy and says whether it is to
-// take the table's place.
-func (t *table[K, V]) edit(change func(map[K]V) bool) {
+// edit changes the table by change, which gets a copy.
+func (t *table[K, V]) edit(change func(map[K]V)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if m := maps.Clone(t.all()); change(m) {
-		t.m.Store(&m)
-	}
+	m := maps.Clone(t.all())
+	change(m)
+	t.m.Store(&m)
 }

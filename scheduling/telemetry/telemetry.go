@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"sync"
@@ -116,40 +117,37 @@ type Metrics struct {
 // New returns Metrics that count from 0. An error names the option that is out
 // of its range.
 func New(o Options) (*Metrics, error) {
-	if o.MetricsTTL < 0 {
-		return nil, fmt.Errorf("telemetry: Options.MetricsTTL is %v, want more than 0, or 0 for the default of %v", o.MetricsTTL, scheduling.DefaultMetricsTTL)
+	wrong := func(field string, value any, want string, byDefault any) error {
+		return fmt.Errorf("telemetry: Options.%s is %v, want %s, or 0 for the default of %v", field, value, want, byDefault)
 	}
-	if o.MaxModels < 0 {
-		return nil, fmt.Errorf("telemetry: Options.MaxModels is %d, want more than 0, or 0 for the default of %d", o.MaxModels, DefaultMaxModels)
-	}
-	if o.MaxEndpoints < 0 {
-		return nil, fmt.Errorf("telemetry: Options.MaxEndpoints is %d, want more than 0, or 0 for the default of %d", o.MaxEndpoints, DefaultMaxEndpoints)
-	}
-	if o.MaxQueueSeries < 0 {
-		return nil, fmt.Errorf("telemetry: Options.MaxQueueSeries is %d, want more than 0, or 0 for the default of %d", o.MaxQueueSeries, DefaultMaxQueueSeries)
-	}
-	if o.MaxBytes != 0 && o.MaxBytes < minBytes {
-		return nil, fmt.Errorf("telemetry: Options.MaxBytes is %d, want at least %d, or 0 for the default of %d", o.MaxBytes, minBytes, DefaultMaxBytes)
-	}
-	if !(o.QueueThreshold >= 0) {
-		return nil, fmt.Errorf("telemetry: Options.QueueThreshold is %v, want more than 0, or 0 for the default of %v", o.QueueThreshold, DefaultQueueThreshold)
-	}
-	if !(o.KVThreshold >= 0 && o.KVThreshold <= 1) {
-		return nil, fmt.Errorf("telemetry: Options.KVThreshold is %v, want more than 0 and at most 1, or 0 for the default of %v", o.KVThreshold, DefaultKVThreshold)
-	}
-	if err := o.Names.check(); err != nil {
-		return nil, err
+	switch {
+	case o.MetricsTTL < 0:
+		return nil, wrong("MetricsTTL", o.MetricsTTL, "more than 0", scheduling.DefaultMetricsTTL)
+	case o.MaxModels < 0:
+		return nil, wrong("MaxModels", o.MaxModels, "more than 0", DefaultMaxModels)
+	case o.MaxEndpoints < 0:
+		return nil, wrong("MaxEndpoints", o.MaxEndpoints, "more than 0", DefaultMaxEndpoints)
+	case o.MaxQueueSeries < 0:
+		return nil, wrong("MaxQueueSeries", o.MaxQueueSeries, "more than 0", DefaultMaxQueueSeries)
+	case o.MaxBytes != 0 && o.MaxBytes < minBytes:
+		return nil, wrong("MaxBytes", o.MaxBytes, fmt.Sprint("at least ", minBytes), DefaultMaxBytes)
+	case !(o.QueueThreshold >= 0):
+		return nil, wrong("QueueThreshold", o.QueueThreshold, "more than 0", DefaultQueueThreshold)
+	case !(o.KVThreshold >= 0 && o.KVThreshold <= 1):
+		return nil, wrong("KVThreshold", o.KVThreshold, "more than 0 and at most 1", DefaultKVThreshold)
+	case o.Names > NamesBoth:
+		return nil, fmt.Errorf("telemetry: Options.Names is %d, want NamesGIE, NamesLLMD or NamesBoth", o.Names)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	setDefault(&o.MetricsTTL, scheduling.DefaultMetricsTTL)
-	setDefault(&o.MaxModels, DefaultMaxModels)
-	setDefault(&o.MaxEndpoints, DefaultMaxEndpoints)
-	setDefault(&o.MaxQueueSeries, DefaultMaxQueueSeries)
-	setDefault(&o.MaxBytes, DefaultMaxBytes)
-	setDefault(&o.QueueThreshold, DefaultQueueThreshold)
-	setDefault(&o.KVThreshold, DefaultKVThreshold)
+	o.MetricsTTL = cmp.Or(o.MetricsTTL, scheduling.DefaultMetricsTTL)
+	o.MaxModels = cmp.Or(o.MaxModels, DefaultMaxModels)
+	o.MaxEndpoints = cmp.Or(o.MaxEndpoints, DefaultMaxEndpoints)
+	o.MaxQueueSeries = cmp.Or(o.MaxQueueSeries, DefaultMaxQueueSeries)
+	o.MaxBytes = cmp.Or(o.MaxBytes, DefaultMaxBytes)
+	o.QueueThreshold = cmp.Or(o.QueueThreshold, DefaultQueueThreshold)
+	o.KVThreshold = cmp.Or(o.KVThreshold, DefaultKVThreshold)
 	m := &Metrics{o: o, key: types.NewKey[*use]("telemetry"), decisionTime: newHistogram(decisionBuckets)}
 	m.room.left.Store(o.Names.within(int64(o.MaxBytes) - fixedBytes))
 	m.room.spared = o.Names.within(int64(o.MaxBytes)) / 4
@@ -166,10 +164,3 @@ const (
 	// has no labels.
 	fixedBytes = 48 << 10
 )
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
-}

@@ -36,9 +36,9 @@ func TestExplainIsOff(t *testing.T) {
 	require.Equal(t, http.StatusNotFound, code)
 }
 
-// ask asks for a page of the metrics' address with a header Authorization, unless it is
+// page asks for a page of the metrics' address with a header Authorization, unless it is
 // empty.
-func (r *running) page(method, path, authorization string) (status int, header http.Header) {
+func (r *running) page(method, path, authorization string) (status int, header http.Header, text string) {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), method, "http://"+r.MetricsAddress()+path, strings.NewReader(`{"model": "chat", "messages": []}`))
 	require.NoError(r.t, err)
@@ -47,8 +47,10 @@ func (r *running) page(method, path, authorization string) (status int, header h
 	}
 	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
 	require.NoError(r.t, err)
-	resp.Body.Close()
-	return resp.StatusCode, resp.Header
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	require.NoError(r.t, err)
+	return resp.StatusCode, resp.Header, string(data)
 }
 
 // TestMetricsToken: with a token, nothing is told without it, and one that is put in its
@@ -63,17 +65,17 @@ func TestMetricsToken(t *testing.T) {
 		for _, wrong := range []string{
 			"", "Bearer", "Bearer ", "Bearer first", "Bearer first-token2", "Bearer FIRST-TOKEN", "Basic first-token", "first-token", "Bearer first-token first-token",
 		} {
-			code, header := r.page(p.method, p.path, wrong)
+			code, header, _ := r.page(p.method, p.path, wrong)
 			require.Equal(t, http.StatusUnauthorized, code, "%s with %q", p.path, wrong)
 			require.Contains(t, header.Get("WWW-Authenticate"), "Bearer")
 		}
 		for _, right := range []string{"Bearer first-token", "bearer first-token", "Bearer  first-token "} {
-			code, _ := r.page(p.method, p.path, right)
+			code, _, _ := r.page(p.method, p.path, right)
 			require.Equal(t, http.StatusOK, code, "%s with %q", p.path, right)
 		}
 	}
 	status := func(token string) int {
-		code, _ := r.page("GET", "/metrics", "Bearer "+token)
+		code, _, _ := r.page("GET", "/metrics", "Bearer "+token)
 		return code
 	}
 	put(t, file, "second")

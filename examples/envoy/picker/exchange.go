@@ -3,7 +3,6 @@ package picker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 
 	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
@@ -12,7 +11,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/inferpick/inferpick/examples/envoy/internal/seldom"
-	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
 )
 
@@ -51,12 +49,11 @@ type exchange struct {
 	// The modes of this stream.
 	requestMode, responseMode BodyMode
 
-	request requestHead
-	subset  subsetHint
-	body    body
-	// routed is nil before a decision, and for exchanges that pass without one: when
-	// Envoy answers a request itself before it was complete.
-	routed   *director.Route
+	id    string // the request's, for logs
+	named bool   // the picker gave it
+	// core is the exchange as the director has it. nil: nothing has come. Without a route
+	// what comes passes as it is: Envoy may answer a request itself before it was complete.
+	core     *director.Exchange
 	reported bool // Options.Report was asked
 }
 
@@ -67,9 +64,6 @@ func newExchange(ctx context.Context, o *Options, warn *seldom.Logger, w wishes,
 // over reports whether nothing more is expected from Envoy.
 func (x *exchange) over() bool { return x.phase == finished }
 
-// id returns the request's id, for logs.
-func (x *exchange) id() string { return x.request.get(director.HeaderRequestID) }
-
 // handle processes one message. An error ends the stream; it is a gRPC status.
 func (x *exchange) handle(msg *extprocv3.ProcessingRequest) error {
 	if !x.started {
@@ -78,14 +72,16 @@ func (x *exchange) handle(msg *extprocv3.ProcessingRequest) error {
 			return err
 		}
 	}
-	x.subset.read(msg.GetMetadataContext())
+	if x.core != nil {
+		readSubset(msg.GetMetadataContext(), &x.core.Incoming)
+	}
 	switch m := msg.Request.(type) {
 	case *extprocv3.ProcessingRequest_RequestHeaders:
 		if x.phase != awaitRequest {
 			return x.misplaced("request_headers")
 		}
 		x.requestEnded = m.RequestHeaders.GetEndOfStream()
-		return x.requestHeaders(m.RequestHeaders)
+		return x.requestHeaders(m.RequestHeaders, msg)
 	case *extprocv3.ProcessingRequest_RequestBody:
 		if x.phase == awaitRequest {
 			return status.Error(codes.FailedPrecondition, "picker: a request's body came without its headers: request_header_mode is SKIP, want SEND")
@@ -151,68 +147,55 @@ func (x *exchange) misplaced(what string) error {
 // close releases what is still booked, whatever has happened.
 func (x *exchange) close() {
 	defer x.span.End()
-	if x.routed != nil {
-		// That the stream ends with the request's response in it is as it should be
-		// if Envoy does not send bodies. Else it ended early: the client went away, or
-		// the server broke off, which Envoy does not tell apart.
-		var err error
-		if x.phase < responseBody || x.responseMode != modev3.ProcessingMode_NONE {
-			err = context.Canceled
-		}
-		x.routed.Done(err)
+	if x.core == nil {
+		return
 	}
+	// That the stream ends with the request's response in it is as it should be if Envoy
+	// does not send bodies. Else it ended early: the client went away, or the server broke
+	// off, which Envoy does not tell apart.
+	var err error
+	if x.phase < responseBody || x.responseMode != modev3.ProcessingMode_NONE {
+		err = context.Canceled
+	}
+	x.core.Close(err)
 }
 
-// route asks the director, and tells Envoy if there is no route. It reports whether
-// there is one.
-func (x *exchange) route() (bool, error) {
-	body := x.body.take()
-	in := director.Incoming{
-		Method: x.request.method, Path: x.request.path, Header: x.request.header, Body: body, HeadersOnly: len(body) == 0,
-		Pool: x.wishes.pool, HasSubset: x.subset.given, Subset: x.subset.addresses,
+// decided goes on with a request that is complete: with the answer that the director has in
+// place of a server's, or by telling Envoy with reply where it goes.
+func (x *exchange) decided(a *director.Answer, reply func(*exchange) error) error {
+	if a != nil {
+		return x.answer(a)
 	}
-	if a, ok := x.o.Director.Answer(in); ok {
-		x.phase = finished
-		if x.request.method == "HEAD" {
-			a.Body = nil
-		}
-		return false, x.send(immediate(a.Status, a.Header, a.Body, "models"))
-	}
-	// Where there is no room the request waits here. The stream need not be read
-	// meanwhile: if the client goes away, or Envoy answers by itself, it resets the
-	// stream, and that ends the context.
-	route, err := x.o.Director.Route(x.ctx, in)
-	if err != nil {
-		return false, x.refuse(director.AsError(err))
-	}
-	x.routed, x.phase = route, awaitResponse
+	route := x.core.Route()
+	x.phase = awaitResponse
 	x.span.Routed(route)
 	if x.o.OnRoute != nil {
 		x.o.OnRoute(route)
 	}
 	if x.o.Logger.Enabled(x.ctx, slog.LevelDebug) {
-		x.o.Logger.LogAttrs(x.ctx, slog.LevelDebug, "routed", slog.String("id", x.id()), slog.String("model", route.Request.Model),
+		x.o.Logger.LogAttrs(x.ctx, slog.LevelDebug, "routed", slog.String("id", x.id), slog.String("model", route.Request.Model),
 			slog.String("pool", route.Pool.String()), slog.String("endpoint", route.Endpoint().ID), slog.Duration("waited", route.Waited))
 	}
-	return true, nil
+	return reply(x)
 }
 
-// refuse answers the request in place of a server.
-func (x *exchange) refuse(e *director.Error) error {
+// answer answers the request in place of a server.
+func (x *exchange) answer(a *director.Answer) error {
 	x.phase = finished
-	x.span.Refused(e)
-	if errors.Is(e, context.Canceled) {
-		return status.Error(codes.Canceled, e.Message)
+	details := "models"
+	if e := a.Err; e != nil {
+		details = e.Code
+		x.span.Refused(e)
+		if errors.Is(e, context.Canceled) {
+			return status.Error(codes.Canceled, e.Message)
+		}
+		if x.o.Logger.Enabled(x.ctx, slog.LevelDebug) {
+			x.o.Logger.LogAttrs(x.ctx, slog.LevelDebug, "refused", slog.String("id", x.id), slog.Int("status", e.Status), slog.Any("error", e))
+		}
 	}
-	if x.o.Logger.Enabled(x.ctx, slog.LevelDebug) {
-		x.o.Logger.LogAttrs(x.ctx, slog.LevelDebug, "refused", slog.String("id", x.id()), slog.Int("status", e.Status), slog.Any("error", e))
+	body := a.Body
+	if x.core.Incoming.Method == "HEAD" {
+		body = nil
 	}
-	return x.send(immediate(e.Status, e.Header(), e.Body(), e.Code))
-}
-
-// tooLarge refuses a body beyond the limit.
-func (x *exchange) tooLarge() error {
-	return x.refuse(x.o.Director.Refuse(x.request.path, &director.Error{
-		Status: 413, Code: openai.CodeTooLarge, Message: fmt.Sprintf("request body is larger than %d bytes", x.o.MaxBody),
-	}))
+	return x.send(immediate(a.Status, a.Header, body, details))
 }

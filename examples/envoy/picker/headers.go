@@ -34,30 +34,44 @@ var removedHeaders = func() []string {
 
 func lower(s string) string { return strings.ToLower(s) }
 
-// requestHead is what the headers of a request say.
-type requestHead struct {
-	method, path string
-	header       map[string][]string // canonical, without pseudo-headers and ControlHeaders
-	id           string              // that the picker gave it; empty if it came with one
+// readRequest reads the headers of a request: the canonical form, without pseudo-headers
+// and ControlHeaders.
+func readRequest(m *corev3.HeaderMap) (in director.Incoming) {
+	in.Header = make(map[string][]string, len(m.GetHeaders()))
+	for _, hv := range m.GetHeaders() {
+		switch key := hv.GetKey(); {
+		case key == ":method":
+			in.Method = valueOf(hv)
+		case key == ":path":
+			in.Path = valueOf(hv)
+		case strings.HasPrefix(key, ":"):
+		default:
+			name := textproto.CanonicalMIMEHeaderKey(key)
+			in.Header[name] = append(in.Header[name], valueOf(hv))
+		}
+	}
+	director.StripControlHeaders(in.Header)
+	return in
 }
 
-func (h *requestHead) get(name string) string {
-	if v := h.header[name]; len(v) > 0 {
+// first returns the first value of a header, empty if there is none.
+func first(header map[string][]string, name string) string {
+	if v := header[name]; len(v) > 0 {
 		return v[0]
 	}
 	return ""
 }
 
-// tunnels reports whether the request asks for a connection of its own, for another
+// tunnels reports whether a request asks for a connection of its own, for another
 // protocol or for any bytes.
-func (h *requestHead) tunnels() bool {
-	if h.method == "CONNECT" {
+func tunnels(in *director.Incoming) bool {
+	if in.Method == "CONNECT" {
 		return true
 	}
-	if h.get("Upgrade") == "" {
+	if first(in.Header, "Upgrade") == "" {
 		return false
 	}
-	for _, v := range h.header["Connection"] {
+	for _, v := range in.Header["Connection"] {
 		for option := range strings.SplitSeq(v, ",") {
 			if strings.EqualFold(strings.TrimSpace(option), "upgrade") {
 				return true
@@ -65,23 +79,6 @@ func (h *requestHead) tunnels() bool {
 		}
 	}
 	return false
-}
-
-func (h *requestHead) read(m *corev3.HeaderMap) {
-	h.header = make(map[string][]string, len(m.GetHeaders()))
-	for _, hv := range m.GetHeaders() {
-		switch key := hv.GetKey(); {
-		case key == ":method":
-			h.method = valueOf(hv)
-		case key == ":path":
-			h.path = valueOf(hv)
-		case strings.HasPrefix(key, ":"):
-		default:
-			name := textproto.CanonicalMIMEHeaderKey(key)
-			h.header[name] = append(h.header[name], valueOf(hv))
-		}
-	}
-	director.StripControlHeaders(h.header)
 }
 
 // responseHead is what the headers of a response say, or its trailers.
@@ -120,14 +117,14 @@ func valueOf(hv *corev3.HeaderValue) string {
 }
 
 // requestMutation is what becomes of the request's headers.
-func (x *exchange) requestMutation(addresses []string, withBody bool) *headerMutation {
+func (x *exchange) requestMutation(to destinations, withBody bool) *headerMutation {
 	pairs := make([]string, 0, 8)
-	pairs = append(pairs, keyDestination, strings.Join(addresses, ","))
+	pairs = append(pairs, keyDestination, to.all)
 	if withBody {
-		pairs = append(pairs, "content-length", strconv.Itoa(len(x.routed.Body)))
+		pairs = append(pairs, "content-length", strconv.Itoa(len(x.core.Route().Body)))
 	}
-	if x.request.id != "" {
-		pairs = append(pairs, director.HeaderRequestID, x.request.id)
+	if x.named {
+		pairs = append(pairs, director.HeaderRequestID, x.id)
 	}
 	return &headerMutation{
 		SetHeaders:    setHeaders(x.span.Propagate(pairs)...),

@@ -20,56 +20,21 @@ const (
 	response direction = true
 )
 
-// headersResponse says where the request goes; withBody if a body was part of it.
-func (x *exchange) headersResponse(withBody bool) *extprocv3.ProcessingResponse {
-	addresses := x.destinations()
-	return &extprocv3.ProcessingResponse{
-		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{
-			Response: &extprocv3.CommonResponse{HeaderMutation: x.requestMutation(addresses, withBody)},
-		}},
-		DynamicMetadata: destinationMetadata(addresses),
-	}
-}
-
-// wholeRequest says where a request goes, and what its body is, in the answer to its
-// headers: Envoy then has all of the request, and goes on but once.
-func (x *exchange) wholeRequest() *extprocv3.ProcessingResponse {
-	m := x.headersResponse(false) // it takes the length away, whatever is said of it
-	r := m.GetRequestHeaders().Response
-	r.Status = extprocv3.CommonResponse_CONTINUE_AND_REPLACE
-	if len(x.routed.Body) > 0 {
-		r.BodyMutation = &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: x.routed.Body}}
-	}
-	return m
-}
-
 // passRest makes of an answer to headers one after which Envoy passes the body on by itself.
 // It is not for a full duplex body, of which some may be on its way here already.
 func passRest(r *extprocv3.HeadersResponse) {
 	r.Response.Status = extprocv3.CommonResponse_CONTINUE_AND_REPLACE // by nothing, as it is
 }
 
-// bufferedRequest says where a request goes whose body was buffered.
-func (x *exchange) bufferedRequest() *extprocv3.ProcessingResponse {
-	addresses := x.destinations()
-	return &extprocv3.ProcessingResponse{
-		Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{
-			Response: &extprocv3.CommonResponse{
-				HeaderMutation: x.requestMutation(addresses, true),
-				BodyMutation:   &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: x.routed.Body}},
-			},
-		}},
-		DynamicMetadata: destinationMetadata(addresses),
-	}
+// wholeBody puts body in the place of another.
+func wholeBody(body []byte) *extprocv3.BodyMutation {
+	return &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: body}}
 }
 
 // replacedBody is the answer to a part of a response's body that is not full duplex.
 func replacedBody(body []byte, mutation *headerMutation) *extprocv3.ProcessingResponse {
 	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ResponseBody{ResponseBody: &extprocv3.BodyResponse{
-		Response: &extprocv3.CommonResponse{
-			HeaderMutation: mutation,
-			BodyMutation:   &extprocv3.BodyMutation{Mutation: &extprocv3.BodyMutation_Body{Body: body}},
-		},
+		Response: &extprocv3.CommonResponse{HeaderMutation: mutation, BodyMutation: wholeBody(body)},
 	}}}
 }
 

@@ -5,6 +5,8 @@ import (
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/inferpick/inferpick/scheduling/director"
 )
 
 // Namespaces of Envoy's dynamic metadata.
@@ -13,26 +15,32 @@ const (
 	namespaceSubset = "envoy.lb.subset_hint"
 )
 
-// destinations are the addresses that Envoy is told: the choice and its fallbacks,
-// best first.
-func (x *exchange) destinations() []string {
-	fallbacks := x.routed.Fallbacks()
-	fallbacks = fallbacks[:min(len(fallbacks), x.wishes.destinations-1)]
-	addresses := make([]string, 0, 1+len(fallbacks))
-	addresses = append(addresses, x.routed.Endpoint().Address)
-	for _, ep := range fallbacks {
+// destinations is what Envoy is told: the addresses of the choice and its fallbacks, best
+// first, and the first fallback once more, for data planes of the protocol's first version,
+// which knew but one.
+type destinations struct{ all, fallback string }
+
+func (x *exchange) destinations() (to destinations) {
+	route := x.core.Route()
+	addresses := append(make([]string, 0, 4), route.Endpoint().Address)
+	for i, ep := range route.Fallbacks() {
+		if i == x.wishes.destinations-1 {
+			break
+		}
 		addresses = append(addresses, ep.Address)
 	}
-	return addresses
+	if len(addresses) > 1 {
+		to.fallback = addresses[1]
+	}
+	to.all = strings.Join(addresses, ",")
+	return to
 }
 
-// destinationMetadata is the dynamic metadata that says where a request goes. The
-// first fallback is there once more for data planes of the protocol's first version,
-// which knew but one.
-func destinationMetadata(addresses []string) *structpb.Struct {
-	lb := map[string]*structpb.Value{keyDestination: structpb.NewStringValue(strings.Join(addresses, ","))}
-	if len(addresses) > 1 {
-		lb[keyFallback] = structpb.NewStringValue(addresses[1])
+// metadata is the dynamic metadata that says where a request goes.
+func (to destinations) metadata() *structpb.Struct {
+	lb := map[string]*structpb.Value{keyDestination: structpb.NewStringValue(to.all)}
+	if to.fallback != "" {
+		lb[keyFallback] = structpb.NewStringValue(to.fallback)
 	}
 	return &structpb.Struct{Fields: map[string]*structpb.Value{
 		namespaceLB: structpb.NewStructValue(&structpb.Struct{Fields: lb}),
@@ -45,26 +53,21 @@ func servedBy(m *corev3.Metadata) string {
 	return strings.TrimSpace(m.GetFilterMetadata()[namespaceLB].GetFields()[keyServed].GetStringValue())
 }
 
-// subsetHint is the endpoints that Envoy restricts the choice to.
-type subsetHint struct {
-	given     bool
-	addresses []string
-}
-
-// read takes a hint from the metadata of a message: a list, or a string with commas.
-// A hint of another kind allows nobody: what cannot be read must not be ignored.
-func (s *subsetHint) read(m *corev3.Metadata) {
+// readSubset takes the endpoints that Envoy restricts the choice to from the metadata of a
+// message: a list, or a string with commas. A hint of another kind allows nobody: what cannot
+// be read must not be ignored.
+func readSubset(m *corev3.Metadata, in *director.Incoming) {
 	v, ok := m.GetFilterMetadata()[namespaceSubset].GetFields()[keySubset]
 	if !ok {
 		return
 	}
-	s.given, s.addresses = true, nil
+	in.HasSubset, in.Subset = true, nil
 	switch k := v.GetKind().(type) {
 	case *structpb.Value_StringValue:
-		s.addresses = strings.Split(k.StringValue, ",")
+		in.Subset = strings.Split(k.StringValue, ",")
 	case *structpb.Value_ListValue:
 		for _, e := range k.ListValue.GetValues() {
-			s.addresses = append(s.addresses, strings.Split(e.GetStringValue(), ",")...)
+			in.Subset = append(in.Subset, strings.Split(e.GetStringValue(), ",")...)
 		}
 	}
 }

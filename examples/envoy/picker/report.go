@@ -10,11 +10,12 @@ type sender = func(*extprocv3.ProcessingResponse) error
 // reporting returns a function that sends as x.send does, and tells Envoy with the first
 // message what Options.Report says of the usage. The response has ended.
 func (x *exchange) reporting() sender {
-	if x.o.Report == nil || x.routed == nil || x.reported {
+	route := x.core.Route()
+	if x.o.Report == nil || route == nil || x.reported {
 		return x.send
 	}
 	x.reported = true
-	metadata := reportMetadata(x.o.Report(x.routed.Pool, x.routed.Usage()))
+	metadata := reportMetadata(x.o.Report(route.Pool, route.Usage()))
 	return func(r *extprocv3.ProcessingResponse) error {
 		r.DynamicMetadata, metadata = metadata, nil
 		return x.send(r)

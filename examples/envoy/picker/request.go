@@ -2,7 +2,6 @@ package picker
 
 import (
 	"log/slog"
-	"strconv"
 
 	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -10,30 +9,28 @@ import (
 	"github.com/inferpick/inferpick/scheduling/director"
 )
 
-func (x *exchange) requestHeaders(m *extprocv3.HttpHeaders) error {
-	x.request.read(m.GetHeaders())
-	x.ctx, x.span = x.o.Tracer.Start(x.ctx, x.request.method, x.request.path, x.request.header)
-	if x.request.get("X-Request-Id") == "" {
-		x.request.id = newID()
-		x.request.header["X-Request-Id"] = []string{x.request.id}
+func (x *exchange) requestHeaders(m *extprocv3.HttpHeaders, msg *extprocv3.ProcessingRequest) error {
+	in := readRequest(m.GetHeaders())
+	x.ctx, x.span = x.o.Tracer.Start(x.ctx, in.Method, in.Path, in.Header)
+	if x.id = first(in.Header, director.HeaderRequestID); x.id == "" {
+		x.id, x.named = newID(), true
+		in.Header[director.HeaderRequestID] = []string{x.id}
 	}
-	x.tunnel = !m.EndOfStream && x.request.tunnels()
-	if m.EndOfStream || x.tunnel || x.requestMode == modev3.ProcessingMode_NONE {
-		ok, err := x.route()
-		if !ok {
-			return err
-		}
-		resp := x.headersResponse(false)
-		if x.tunnel && x.requestMode == modev3.ProcessingMode_BUFFERED {
-			passRest(resp.GetRequestHeaders())
-		}
-		return x.send(resp)
-	}
+	x.tunnel = !m.EndOfStream && tunnels(&in)
 	x.phase = requestBody
-	if n, err := strconv.ParseInt(x.request.get("Content-Length"), 10, 64); err == nil && n > int64(x.o.MaxBody) {
-		return x.tooLarge() // no use in waiting for it
-	}
-	if x.requestMode == modev3.ProcessingMode_BUFFERED {
+	in.Pool = x.wishes.pool
+	in.HeadersOnly = m.EndOfStream || x.tunnel || x.requestMode == modev3.ProcessingMode_NONE
+	in.MaxBody, in.KeepBody = int64(x.o.MaxBody), true // each piece has memory of its own
+	readSubset(msg.GetMetadataContext(), &in)
+	// Where there is no room the request waits in the director, here or when its body is
+	// complete. The stream need not be read meanwhile: if the client goes away, or Envoy
+	// answers by itself, it resets the stream, and that ends the context.
+	var a *director.Answer
+	x.core, a = x.o.Director.Begin(x.ctx, in)
+	switch {
+	case a != nil || in.HeadersOnly:
+		return x.decided(a, (*exchange).sendHeaders)
+	case x.requestMode == modev3.ProcessingMode_BUFFERED:
 		// Envoy waits for this before it sends the body. What a client says of destinations
 		// goes now: if no answer to a body follows, nothing would take it away.
 		return x.send(&extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestHeaders{
@@ -49,28 +46,13 @@ func (x *exchange) requestBody(m *extprocv3.HttpBody) error {
 	if x.tunnel {
 		return sendChunks(x.send, request, m.GetBody(), m.EndOfStream)
 	}
-	if x.body.length+len(m.GetBody()) > x.o.MaxBody {
-		return x.tooLarge()
-	}
-	x.body.add(m.GetBody())
 	if x.requestMode == modev3.ProcessingMode_BUFFERED { // all of it, also if trailers follow
-		ok, err := x.route()
-		if !ok {
-			return err
-		}
-		return x.send(x.bufferedRequest())
+		return x.decided(x.core.Body(m.GetBody(), true), (*exchange).sendBuffered)
 	}
-	if !m.EndOfStream {
-		return nil
+	if a := x.core.Body(m.GetBody(), m.EndOfStream); a != nil || m.EndOfStream {
+		return x.decided(a, (*exchange).sendStreamed)
 	}
-	ok, err := x.route()
-	if !ok {
-		return err
-	}
-	if err := x.send(x.headersResponse(true)); err != nil {
-		return err
-	}
-	return sendChunks(x.send, request, x.routed.Body, true)
+	return nil
 }
 
 // requestTrailers ends a request's body.
@@ -81,22 +63,12 @@ func (x *exchange) requestBody(m *extprocv3.HttpBody) error {
 func (x *exchange) requestTrailers() error {
 	switch {
 	case x.phase == requestBody && x.requestMode == modev3.ProcessingMode_FULL_DUPLEX_STREAMED:
-		ok, err := x.route()
-		if !ok {
-			return err
-		}
-		return x.send(x.wholeRequest())
+		return x.decided(x.core.Body(nil, true), (*exchange).sendWhole)
 	case x.phase == requestBody:
 		// Buffered, and there was no body. The headers have left the picker, without what a
 		// client says of destinations: only metadata can say where the request goes, and where
 		// a cluster goes by a header it finds none.
-		ok, err := x.route()
-		if !ok {
-			return err
-		}
-		resp := trailersResponse(request)
-		resp.DynamicMetadata = destinationMetadata(x.destinations())
-		return x.send(resp)
+		return x.decided(x.core.Body(nil, true), (*exchange).sendTrailers)
 	case x.phase == awaitResponse && x.requestMode == modev3.ProcessingMode_BUFFERED:
 		return x.send(trailersResponse(request)) // Envoy still has the body, all of it
 	case (x.phase == awaitResponse || x.phase == responseBody) && (x.tunnel || x.requestMode == modev3.ProcessingMode_NONE):
@@ -110,11 +82,9 @@ func (x *exchange) requestTrailers() error {
 func (x *exchange) refuseTrailers() error {
 	if !x.tunnel {
 		x.seldom.Log(x.ctx, slog.LevelWarn, "trailers", "request refused: Envoy sends trailers of requests, but their bodies past the picker; set request_trailer_mode to SKIP",
-			slog.String("id", x.id()))
+			slog.String("id", x.id))
 	}
-	return x.refuse(x.o.Director.Refuse(x.request.path, &director.Error{
-		Status: 400, Code: codeTrailers, Message: "requests with trailers are not taken here",
-	}))
+	return x.answer(x.core.Refuse(&director.Error{Status: 400, Code: codeTrailers, Message: "requests with trailers are not taken here"}))
 }
 
 // codeTrailers is of what only this adapter refuses.

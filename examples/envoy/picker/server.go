@@ -38,8 +38,8 @@ type Options struct {
 	// Pool is the pool of every request whose stream names none, see PoolMetadata.
 	// Zero: the one that serves the model.
 	Pool types.NamespacedName
-	// MaxBody bounds request bodies in bytes; beyond it the answer is 413. Default
-	// DefaultMaxBody.
+	// MaxBody bounds request bodies in bytes; beyond it, and beyond Director.MaxBody, the
+	// answer is 413. Default DefaultMaxBody.
 	MaxBody int
 	// MaxDestinations bounds how many endpoints Envoy is told of where its stream does
 	// not say, see DestinationsMetadata: the choice and its fallbacks. Default: 1, because
@@ -216,7 +216,7 @@ func (s *Server) ended(ctx context.Context, x *exchange, err error) error {
 	}
 	attrs := []slog.Attr{slog.Any("error", err)}
 	if x != nil {
-		attrs = append(attrs, slog.String("id", x.id()))
+		attrs = append(attrs, slog.String("id", x.id))
 	}
 	s.warn(ctx, "ended "+status.Code(err).String(), "stream ended with an error", attrs...)
 	return err
