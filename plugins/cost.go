@@ -50,15 +50,16 @@ type Cost struct {
 	rates    cost.SharedRates // by which the figures of all servers are
 	common   [3]cost.Float    // cost.Common
 	late     cost.Float
-	foreign  cost.Float   // cost.View.Foreign
-	believed cost.Float   // cost.View.Believed
-	context  cost.Float   // cost.View.Context
-	reuse    cost.Float   // part of prompts that engines found in their caches
-	recheck  cost.Float   // when trust in some reading falls
-	own      atomic.Int64 // requests of this process at the servers
-	partly   atomic.Int64 // servers whose readings are not believed in full
-	turn     atomic.Int64 // whose figures are worked out anew next, for their age
-	claims   cost.Claims  // at all servers
+	foreign  cost.Float    // cost.View.Foreign
+	believed cost.Float    // cost.View.Believed
+	context  cost.Float    // cost.View.Context
+	reuse    cost.Float    // part of prompts that engines found in their caches
+	renewed  cost.Float    // when the figures of all servers were last worked out by new rates
+	recheck  cost.Float    // when trust in some reading falls
+	own      atomic.Int64  // requests of this process at the servers
+	partly   atomic.Int64  // servers whose readings are not believed in full
+	turn     atomic.Uint64 // whose figures are worked out anew next, for their age
+	claims   cost.Claims   // at all servers
 	outputs  cost.Outputs
 	adapters cost.AdapterNames // List by who holds listing
 
@@ -109,6 +110,7 @@ func NewCost(o CostOptions) (*Cost, error) {
 		scratch: sync.Pool{New: func() any { return new(costScratch) }},
 	}
 	c.rates.Store(rates)
+	c.renewed.Store(math.Inf(-1))
 	return c, nil
 }
 

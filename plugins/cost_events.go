@@ -102,21 +102,25 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 	if out.Served() {
 		c.learnRequest(r, &out)
 	}
-	c.renew(c.leaves(s, r, &out, now), now)
+	rates, learned := c.leaves(s, r, &out, now)
+	if learned && float64(now) >= c.renewed.Load()+cost.RenewEvery && !rates.Near(c.rates.Load(), c.model.Engine.Step) {
+		c.renewAll(rates, now)
+	} else {
+		c.renewOne(now)
+	}
 	if again := c.table.lookup(ep); again != nil && again != s.cell {
 		c.deriveAnew(again.server, now) // it was forgotten and came back: the ledger is the same
 	}
 }
 
-// leaves takes r off the server, and returns the rates that it taught.
-func (c *Cost) leaves(s *costServer, r *costed, out *types.Outcome, now cost.Seconds) (rates cost.Rates) {
+// leaves takes r off the server, and returns the rates that it taught, if it did.
+func (c *Cost) leaves(s *costServer, r *costed, out *types.Outcome, now cost.Seconds) (rates cost.Rates, learned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := c.view()
-	rates = v.Rates
 	if out.Served() {
 		s.Served(&r.Request)
-		rates = c.learn(s, r, out, &v, now)
+		rates, learned = c.learn(s, r, out, &v, now)
 	}
 	begun := r.Begun()
 	s.Remove(&r.Request, now)
@@ -137,18 +141,18 @@ func (c *Cost) leaves(s *costServer, r *costed, out *types.Outcome, now cost.Sec
 		s.Settle(&c.model, now)
 	}
 	s.publish()
-	return rates
+	return rates, learned
 }
 
 // learn learns from how a request went. While another one is learned from, this one is left
 // out: where there are so many, one more or less tells nothing.
-func (c *Cost) learn(s *costServer, r *costed, out *types.Outcome, v *cost.View, now cost.Seconds) cost.Rates {
+func (c *Cost) learn(s *costServer, r *costed, out *types.Outcome, v *cost.View, now cost.Seconds) (rates cost.Rates, learned bool) {
 	if c.o.FixedRates || !c.learning.TryLock() {
-		return v.Rates
+		return rates, false
 	}
 	defer c.learning.Unlock()
 	c.learner.Observe(&c.model, v, s.Server, &r.Request, out, now)
-	return c.publishLearned()
+	return c.publishLearned(), true
 }
 
 // publishLearned publishes what is believed of the fleet, but for the rates, which it returns:
@@ -173,27 +177,26 @@ func (c *Cost) learnRequest(r *costed, out *types.Outcome) {
 	}
 }
 
-// renew works out anew what depends on the time and on others. The figures of all endpoints are
-// by the same rates, or some would seem faster just because nothing happened there lately;
-// and what was learned of one grows old also while nothing happens there, so that another one
-// is looked at each time.
-func (c *Cost) renew(rates cost.Rates, now cost.Seconds) {
-	all := c.table.all()
-	if !rates.Near(c.rates.Load(), c.model.Engine.Step) {
-		c.rates.Store(rates)
-		for _, cell := range all {
-			if cell != nil {
-				c.deriveAnew(cell.server, now)
-			}
+// renewAll works out anew the figures of all servers, by other rates: by those of before, some
+// would seem faster just because nothing happened there lately.
+func (c *Cost) renewAll(rates cost.Rates, now cost.Seconds) {
+	c.renewed.Store(float64(now))
+	c.rates.Store(rates)
+	for _, cell := range c.table.all() {
+		if cell != nil {
+			c.deriveAnew(cell.server, now)
 		}
+	}
+}
+
+// renewOne works out anew the figures of another server each few times: what was learned of one
+// grows old also while nothing happens there.
+func (c *Cost) renewOne(now cost.Seconds) {
+	turn, all := c.turn.Add(1), c.table.all()
+	if turn%cost.RenewTurns != 0 || len(all) == 0 {
 		return
 	}
-	next := c.turn.Load() + 1
-	if next >= int64(len(all)) {
-		next = 0
-	}
-	c.turn.Store(next)
-	if next < int64(len(all)) && all[next] != nil {
-		c.deriveAnew(all[next].server, now)
+	if cell := all[turn/cost.RenewTurns%uint64(len(all))]; cell != nil {
+		c.deriveAnew(cell.server, now)
 	}
 }

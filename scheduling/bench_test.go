@@ -110,8 +110,12 @@ type fleetOf struct {
 	eps atomic.Pointer[[]*types.Endpoint]
 }
 
+// newFleetOf returns one whose clock is ten times as fast as it should be: decisions take
+// microseconds and answers part of a second, and all that is learned is learned from both.
 func newFleetOf(b *testing.B, n int) *fleetOf {
-	w := &fleetOf{Scheduler: mustNew(b, plugins.Default())}
+	p, began := plugins.Default(), time.Now()
+	p.Now = func() time.Time { return began.Add(10 * time.Since(began)) }
+	w := &fleetOf{Scheduler: mustNew(b, p)}
 	eps := servers(n)
 	w.eps.Store(&eps)
 	return w
@@ -124,33 +128,51 @@ func decideInParallel(b *testing.B, fleet func(core int) *fleetOf) {
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		core := int(cores.Add(1))
-		w := fleet(core)
-		var reqs [16]*types.Request
-		for i := range reqs {
-			reqs[i] = chat(8<<10, fmt.Sprint("core ", core, " topic ", i))
+		var prompts [16]*types.Request
+		for i := range prompts {
+			prompts[i] = chat(8<<10, fmt.Sprint("core ", core, " topic ", i))
 		}
-		r := new(types.Request)
+		p := plane{fleetOf: fleet(core)}
 		for i := 0; pb.Next(); i++ {
-			*r = *reqs[i%len(reqs)]
-			if err := decideOnce(w, r); err != nil {
+			if err := p.next(prompts[i%len(prompts)]); err != nil {
 				b.Error(err)
 				return
 			}
 		}
+		p.end()
 	})
 }
 
-// decideOnce is one request, whose answer takes as long as answers take: times of microseconds
-// would teach the cost something else with each of them.
-func decideOnce(w *fleetOf, r *types.Request) error {
-	d, err := w.Schedule(ctx, r, *w.eps.Load())
-	if err != nil {
-		return err
+// plane has as many requests under way as a core of a busy gateway has.
+type plane struct {
+	*fleetOf
+	n        int
+	requests [4000]types.Request
+	open     [4000]*scheduling.Decision
+}
+
+// next sends a request; and one that was sent before has its first token, and one its end.
+func (p *plane) next(req *types.Request) error {
+	at := p.n % len(p.open)
+	if d := p.open[at]; d != nil {
+		d.Done(types.Outcome{Status: 200, Usage: types.Usage{CompletionTokens: types.Known(100)}})
 	}
-	if err := d.FirstTokenAt(d.At.Add(30 * time.Millisecond)); err != nil {
-		return err
+	if d := p.open[(p.n+len(p.open)*29/30)%len(p.open)]; d != nil {
+		d.FirstToken()
 	}
-	return d.DoneAt(types.Outcome{Status: 200, Usage: types.Usage{CompletionTokens: types.Known(100)}}, d.At.Add(900*time.Millisecond))
+	p.requests[at] = *req
+	d, err := p.Schedule(ctx, &p.requests[at], *p.eps.Load())
+	p.open[at] = d
+	p.n++
+	return err
+}
+
+func (p *plane) end() {
+	for _, d := range p.open {
+		if d != nil {
+			d.Done(types.Outcome{Cancelled: true})
+		}
+	}
 }
 
 // readServers publishes so many new readings a second, of one server after the other, until

@@ -44,6 +44,12 @@ const (
 	// nearRates is the fraction by which rates may change before the figures of all servers are
 	// recomputed. Not varied.
 	nearRates = .02
+	// RenewEvery is the least time, in seconds, between two changes of the rates that all servers'
+	// figures are by: each costs as much as there are servers. Not varied.
+	RenewEvery = .05
+	// RenewTurns is after how many answers the figures of one more server are worked out anew for
+	// their age. Not varied.
+	RenewTurns = 4
 )
 
 // Learning about a server: Learned.
