@@ -167,6 +167,16 @@ func families() map[string]family {
 				"classes":  []any{workload{"share": 1, "tenants": d.tokens(20, 1000), "skew": d.between(0, 1)}},
 			}
 		},
+		// All have the same SLO, tight or not.
+		"slo": func(d *drawer, s *Scenario) workload {
+			ttft, tpot := pick(d, 100, 200, 500, 1000), pick(d, 20, 30, 50)
+			s.Goodput = Goodput{TTFT: Duration(ttft) * Duration(time.Millisecond), TPOT: Duration(tpot) * Duration(time.Millisecond)}
+			return workload{
+				"kind":     "criticality",
+				"workload": families()[pick(d, "chat", "tenants", "bimodal")](d, s),
+				"classes":  []any{workload{"share": 1, "ttft_slo_s": float64(ttft) / 1000, "tpot_slo_s": float64(tpot) / 1000}},
+			}
+		},
 		// Half of the fleet restarts, with empty caches.
 		"restarts": func(d *drawer, s *Scenario) workload {
 			half := make([]int, s.Fleet.Replicas/2)
