@@ -178,6 +178,10 @@ const (
 	// late by as much as the target, both in seconds: more than all other terms together. Not varied.
 	sloMiss = 1e3
 	sloLate = 1e3
+	// sloSpare is the weight of a second of a request's own time while it meets its SLO, as a part of
+	// that without one. Chosen on ten drawn cases: at 0, TTFT p90 and p99 are 1.06 and 1.07 times
+	// those at 0.5, at 1 0.99 and 0.98, with goodput 0.3 points lower and the same.
+	sloSpare = .5
 	// mostKV is the fraction of the KV cache above which its cost no longer grows. Not varied.
 	mostKV = .98
 	// claimMoment is how long a claim lasts, in seconds: much longer than a decision takes. Without

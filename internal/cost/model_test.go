@@ -67,7 +67,7 @@ func TestTerms(t *testing.T) {
 		{"adapter", ask(func(q *Query) { q.Special = true }), &idleServer, Place{Delay: .4},
 			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, Adapter: .4}},
 		{"SLO met", ask(func(q *Query) { q.Special, q.SLO, q.Dearest = true, Targets{TTFT: .1}, 8 }), &idleServer, Place{PerHour: 2},
-			Terms{First: .023, Price: .5}},
+			Terms{Wait: .0065, Prefill: .005, Output: .2 - .1, First: .023, Price: .5}},
 		{"SLO missed, and met elsewhere", ask(func(q *Query) { q.Special, q.SLO, q.Meets = true, Targets{TTFT: .0115}, true }), &idleServer, Place{},
 			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, Late: 1, SLO: 2000}},
 		{"SLO missed everywhere", ask(func(q *Query) { q.Special, q.SLO = true, Targets{TTFT: .0115, TPOT: .001} }), &idleServer, Place{},

@@ -14,8 +14,8 @@ func (o Targets) missed(ttft, tpot Seconds) (late float64) {
 	return late
 }
 
-// slo changes the terms of a request that has an SLO. Among servers that meet it, only what
-// others lose counts, and the price. If none does, the least late is best.
+// slo changes the terms of a request that has an SLO. Among servers that meet it, its own time
+// counts for less than what others lose, and the price counts. If none does, the least late is best.
 func (m *Model) slo(q *Query, f *Figures, t *Terms) {
 	step := Seconds(f.Step / (1 - f.Stalled))
 	switch t.Late = q.SLO.missed(t.First+t.Adapter, step); {
@@ -27,8 +27,8 @@ func (m *Model) slo(q *Query, f *Figures, t *Terms) {
 		// a step takes is in the output's seconds already.
 		t.SLO = Seconds(sloLate * Targets{TTFT: q.SLO.TTFT}.missed(t.First+t.Adapter, 0))
 	default:
-		// How much sooner it is served than it must be is of no use to anybody.
-		t.Wait, t.Prefill = 0, 0
-		t.Output -= min(t.Output, Seconds(m.Weights.Output)*Seconds(q.Output)*step)
+		// How much sooner it is served than it must be matters less than what others lose by it.
+		t.Wait, t.Prefill = sloSpare*t.Wait, sloSpare*t.Prefill
+		t.Output -= min(t.Output, (1-sloSpare)*Seconds(m.Weights.Output)*Seconds(q.Output)*step)
 	}
 }

@@ -165,7 +165,7 @@ func TestUniqueContent(t *testing.T) {
 			}
 			for k, s := range j.Content {
 				place := kind
-				if kind != "mooncake" {
+				if kind != "mooncake" && kind != "rag" {
 					place += fmt.Sprint("/", k)
 				}
 				mark(s.ID, place)
