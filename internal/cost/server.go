@@ -116,7 +116,7 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 	s.baseStep = e.Step + e.Sequence*s.decoding + e.Context*reading*s.decoding/max(n, 1)
 	s.step = f*s.baseStep + grown*s.decoding
 	s.token = e.Token * v.Rates.Token * own * math.Exp(token)
-	s.stalled = s.stalls(m, n, now)
+	s.stalled = s.stalls(m, now)
 	s.outputCost = m.Output*(f*(e.Step+e.Sequence)+grown+growing)/(1-s.stalled) + growing
 	s.perContext = f * m.Output * e.Context
 	s.outputCost += s.crowded(m, float64(s.requests))
@@ -132,12 +132,12 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 	}
 }
 
-// stalls returns the part of the time in which prefills hold up what decodes, as it was of late;
-// of n requests, those of others have as much of them as one's own.
-func (s *Server) stalls(m *Model, n float64, now Seconds) float64 {
-	own := s.sent * math.Exp(-max(float64(now-s.sentAt), 0)/stallMemory) / stallMemory
-	own *= s.token / m.Engine.Token
-	return min(own*(n+1)/float64(s.requests+1), mostStalls)
+// stalls returns the part of the time in which prefills of this process's requests hold up what
+// decodes, as it was of late. Those of others are left out: from the few requests that one of many
+// gateways has at a server they cannot be told.
+func (s *Server) stalls(m *Model, now Seconds) float64 {
+	sent := s.sent * math.Exp(-max(float64(now-s.sentAt), 0)/stallMemory) / stallMemory
+	return min(sent*s.token/m.Engine.Token, mostStalls)
 }
 
 // Figures returns what decisions look at.
