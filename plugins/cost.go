@@ -180,7 +180,9 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, sc *cos
 			q.Lean, q.Mine = c.o.Lean, 1-others
 		}
 	}
-	q.Share *= float64(q.Best / q.Prompt) // a small part is not worth waiting for
+	if r.home == nil {
+		q.Share *= float64(q.Best / q.Prompt) // a small part is not worth waiting for
+	}
 	q.Special = r.adapter != 0 || r.home != nil || q.SLO != (cost.Targets{}) || c.o.PriceWithoutSLO > 0
 }
 
