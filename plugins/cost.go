@@ -181,7 +181,7 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, sc *cos
 		}
 	}
 	if r.home == nil {
-		q.Share *= float64(q.Best / q.Prompt) // a small part is not worth waiting for
+		q.Else = 1 - float64(q.Best/q.Prompt)
 	}
 	q.Special = r.adapter != 0 || r.home != nil || q.SLO != (cost.Targets{}) || c.o.PriceWithoutSLO > 0
 }

@@ -22,7 +22,7 @@ type CostOptions struct {
 	Output float64 `json:"output,omitempty"`
 	// Recompute is the weight of the time by which requests that decode there are held up to
 	// compute prompt tokens that another endpoint has cached, times the part of the prompt that it
-	// has. Default 1.25.
+	// has or, if that is more, of the time that prefills take there. Default 1.5.
 	Recompute float64 `json:"recompute,omitempty"`
 	// LongPrefill is the weight of the time by which they are held up beyond LongSteps steps by a
 	// long prefill, whether cached elsewhere or not. Defaults 0.3 and 6.
@@ -95,7 +95,7 @@ func (o CostOptions) withDefaults() (CostOptions, error) {
 	}{
 		{"firstToken", &o.FirstToken, 5},
 		{"output", &o.Output, .2},
-		{"recompute", &o.Recompute, 1.25},
+		{"recompute", &o.Recompute, 1.5},
 		{"longPrefill", &o.LongPrefill, .3},
 		{"longSteps", &o.LongSteps, 6},
 		{"join", &o.Join, 3},

@@ -58,6 +58,7 @@ type Query struct {
 	Way            Seconds // until then, and what first tokens take beyond all that is in the model
 
 	Best   Tokens  // most tokens cached at one server, or expected at the home
+	Else   float64 // part of the prompt that is cached nowhere
 	Share  float64 // 1/(1 + requests in flight that begin alike, for each copy)
 	Scarce float64 // part of the servers whose adapter slots are full
 	Home   Seconds // what it is worth to go to the prompt's home, weighted
@@ -184,10 +185,12 @@ func (m *Model) output(q *Query, f *Figures, claimed *Claimed) Seconds {
 }
 
 // disturb is what its prefill takes from those that decode: as far as another server would
-// have saved it, and as far as it is very long.
+// have saved it, and as far as it is very long. What is saved of a prompt of which most must be
+// computed anywhere is not worth waiting for, unless there is little time left for prefills.
 func (m *Model) disturb(q *Query, f *Figures, hit Tokens, own Seconds) Seconds {
 	decoding := float64(f.Decoding)
-	cost := decoding * m.Recompute * q.Share * float64(f.Token) * float64(q.Best-hit)
+	recompute := m.Recompute * (1 - q.Else*(1-float64(f.Stalled)))
+	cost := decoding * recompute * q.Share * float64(f.Token) * float64(q.Best-hit)
 	if long := float64(own) - m.LongSteps*float64(f.Step); long > 0 {
 		cost += decoding * m.LongPrefill * long
 	}

@@ -51,6 +51,8 @@ func TestTerms(t *testing.T) {
 			Terms{Wait: .033, Prefill: .01, Output: .2, First: .043}},
 		{"recompute", ask(func(q *Query) { q.Best, q.Share = 500, .5 }), with(idleServer, func(f *Figures) { f.Decoding, f.StepEnds = 4, 1 }), Place{},
 			Terms{Wait: .023, Prefill: .01, Output: .2, First: .033, Disturb: 4 * 1.5 * .5 * 1e-5 * 500}},
+		{"recompute of a part, where prefills take half of the time", ask(func(q *Query) { q.Best, q.Share, q.Else = 500, .5, .5 }), with(idleServer, func(f *Figures) { f.Decoding, f.StepEnds, f.Stalled = 4, 1, .5 }), Place{},
+			Terms{Wait: .023, Prefill: .01, Output: .2, First: .033, Disturb: .75 * 4 * 1.5 * .5 * 1e-5 * 500}},
 		{"a long prefill", ask(func(q *Query) { q.Prompt = 8000 }), with(idleServer, func(f *Figures) { f.Decoding, f.StepEnds = 4, 1 }), Place{},
 			Terms{Wait: .023, Prefill: .08, Output: .2, First: .103, Disturb: 4 * .3 * (.08 - .06)}},
 		{"context", plain, with(idleServer, func(f *Figures) { f.PerContext = 1e-6 }), Place{}, Terms{Wait: .013, Prefill: .01, Output: .2 + .105, First: .023}},
