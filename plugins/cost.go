@@ -17,18 +17,21 @@ import (
 // for itself and for the others there. It is what the Default profile decides by:
 //
 //	cost = 5·(wait + prefill + step)            time to the first token
-//	     + output·(0.2·step' + load)            its own output, and what that takes from others
+//	     + output·(0.2·step'/(1-stalled) + load) its own output, and what that takes from others
 //	     + decoding·(1.5·recompute + 0.3·long)  how long its prefill holds up those that decode
+//	     + 15·joining·prefill                   and those that are computed in the same step
 //	     + adapter + kv - home
 //
 // wait is the rest of the step under way and the prefills that go before; their end is
 // known from the tokens that come back, because all tokens of a step leave an engine
-// together. prefill is the time for the tokens that the endpoint has not cached. load
+// together. prefill is the time for the tokens that the endpoint has not cached. stalled is
+// the part of the time in which prefills hold up what decodes. load
 // is the part of a step that grows with the sequences in it: one more sequence takes
 // as much from the others together as they take from it, so the sum is least where the
 // two are charged alike. recompute is prefill that another endpoint would have saved,
 // divided by one more than the requests in flight that begin alike for each copy there
-// would be: a beginning that many share is worth another copy, until there are enough.
+// would be: a beginning that many share is worth another copy, until there are enough. It counts
+// less where most of the prompt is to be computed anywhere and there is time for it.
 // long is what a prefill exceeds six steps by. kv grows as k/(1-k) with the part k of
 // the KV cache in use. home draws a prompt to the endpoint that all gateways agree on,
 // where there are others.

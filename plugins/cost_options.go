@@ -21,8 +21,8 @@ type CostOptions struct {
 	// little to do.
 	Output float64 `json:"output,omitempty"`
 	// Recompute is the weight of the time by which requests that decode there are held up to
-	// compute prompt tokens that another endpoint has cached, times the part of the prompt that it
-	// has or, if that is more, of the time that prefills take there. Default 1.5.
+	// compute prompt tokens that another endpoint has cached. It counts in part if only a part of the
+	// prompt is cached anywhere, and the more of it the more of the time prefills take. Default 1.5.
 	Recompute float64 `json:"recompute,omitempty"`
 	// LongPrefill is the weight of the time by which they are held up beyond LongSteps steps by a
 	// long prefill, whether cached elsewhere or not. Defaults 0.3 and 6.

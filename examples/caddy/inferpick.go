@@ -121,7 +121,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 		return err
 	}
 	if h.Metrics != "" && r.URL.Path == h.Metrics {
-		h.gateway.Metrics.Handler().ServeHTTP(w, r)
+		h.gateway.metrics.Handler().ServeHTTP(w, r)
 		return nil
 	}
 	h.proxy.ServeHTTP(w, r)

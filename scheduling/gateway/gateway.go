@@ -1,5 +1,5 @@
 // Package gateway puts together what a gateway on net/http is made of: a store of endpoints
-// and who feeds it, a scheduler, a director with admission control, a transport, and metrics.
+// and who feeds it, a scheduler, a director with admission control, and a transport.
 //
 //	g, err := gateway.New(gateway.Options{
 //		Profile: plugins.Default(),
@@ -11,8 +11,7 @@
 //	err = http.ListenAndServe(":8080", g.Proxy())
 //
 // It decides nothing itself. Who needs other parts, or a scheduler for each pool, makes them
-// with the packages that these are from. It links package telemetry, and with it protocol
-// buffers.
+// with the packages that these are from.
 package gateway
 
 import (
@@ -28,7 +27,6 @@ import (
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
-	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -49,17 +47,37 @@ type Options struct {
 	// Config is a file with manifests and endpoints for a datastore.FileSource. New fails if
 	// it is not good; Run takes over its changes. Empty: none.
 	Config string
+	// Metrics makes who counts what happens, such as a telemetry.Metrics of g.Pools and
+	// g.Admissions. It is called once, by New, when only Store is there. Nil: nobody counts.
+	Metrics func(g *Gateway) (Metrics, error)
 	// Logger is that of the parts which have none of their own below. Nil: silence.
 	Logger *slog.Logger
 
 	// Options of the parts. What a Gateway has of its own takes the place of what these say:
-	// Director.Store, Scheduler and Admission, Telemetry.Pools and Admissions. Telemetry.Now
-	// and MetricsTTL are by default those of Profile.
-	Store     datastore.Options
-	Scrape    scrape.Options
-	Director  director.Options
-	Telemetry telemetry.Options
+	// Director.Store, Scheduler and Admission.
+	Store    datastore.Options
+	Scrape   scrape.Options
+	Director director.Options
 }
+
+// Metrics is who counts what happens. A telemetry.Metrics is one.
+type Metrics interface {
+	// Hooks counts decisions of a pool, and calls next.
+	Hooks(pool types.NamespacedName, next scheduling.Hooks) scheduling.Hooks
+	// AdmissionHooks counts what waits for a pool, and calls the Hooks of o.
+	AdmissionHooks(pool types.NamespacedName, o admission.Options) admission.Hooks
+	// Refused counts a request that was answered with an error in place of a server.
+	Refused(req *types.Request, pool types.NamespacedName, code string, status int)
+}
+
+// noMetrics counts nothing.
+type noMetrics struct{}
+
+func (noMetrics) Hooks(_ types.NamespacedName, next scheduling.Hooks) scheduling.Hooks { return next }
+func (noMetrics) AdmissionHooks(_ types.NamespacedName, o admission.Options) admission.Hooks {
+	return o.Hooks
+}
+func (noMetrics) Refused(*types.Request, types.NamespacedName, string, int) {}
 
 // Addresses are endpoints of which no more is known than their addresses, host:port.
 func Addresses(addresses ...string) []datastore.EndpointSpec {
@@ -78,7 +96,6 @@ type Gateway struct {
 	Scheduler *scheduling.Scheduler
 	Director  *director.Director
 	Transport *httptransport.Transport
-	Metrics   *telemetry.Metrics
 
 	file    *datastore.FileSource // nil: none
 	scraper *scrape.Scraper
@@ -108,9 +125,8 @@ func New(o Options) (*Gateway, error) {
 func (o Options) withDefaults() Options {
 	o.Pool.Namespace = cmp.Or(o.Pool.Namespace, types.DefaultNamespace)
 	o.Pool.Name = cmp.Or(o.Pool.Name, "default")
-	o.Telemetry.MetricsTTL = cmp.Or(o.Telemetry.MetricsTTL, max(o.Profile.MetricsTTL, 0))
-	if o.Telemetry.Now == nil {
-		o.Telemetry.Now = o.Profile.Now
+	if o.Metrics == nil {
+		o.Metrics = func(*Gateway) (Metrics, error) { return noMetrics{}, nil }
 	}
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	for _, logger := range []**slog.Logger{&o.Store.Logger, &o.Scrape.Logger, &o.Director.Logger} {
@@ -138,11 +154,11 @@ func (g *Gateway) feed(o Options) (err error) {
 
 // decide makes what decides on requests, and counts that.
 func (g *Gateway) decide(o Options) (err error) {
-	o.Telemetry.Pools, o.Telemetry.Admissions = g.pools, g.admissions
-	if g.Metrics, err = telemetry.New(o.Telemetry); err != nil {
+	metrics, err := o.Metrics(g)
+	if err != nil {
 		return err
 	}
-	o.Profile.Hooks = g.Metrics.Hooks(o.Pool, o.Profile.Hooks)
+	o.Profile.Hooks = metrics.Hooks(o.Pool, o.Profile.Hooks)
 	if g.Scheduler, err = scheduling.New(o.Profile); err != nil {
 		return err
 	}
@@ -152,13 +168,13 @@ func (g *Gateway) decide(o Options) (err error) {
 		d.Admission = func(pool types.NamespacedName) *admission.Options {
 			options := o.Admission()
 			if options != nil {
-				options.Hooks = g.Metrics.AdmissionHooks(pool, *options)
+				options.Hooks = metrics.AdmissionHooks(pool, *options)
 			}
 			return options
 		}
 	}
 	d.OnRefused = func(req *types.Request, pool types.NamespacedName, err *director.Error) {
-		g.Metrics.Refused(req, pool, err.Code, err.Status)
+		metrics.Refused(req, pool, err.Code, err.Status)
 		if told != nil {
 			told(req, pool, err)
 		}
@@ -167,7 +183,8 @@ func (g *Gateway) decide(o Options) (err error) {
 	return err
 }
 
-func (g *Gateway) pools(yield func(types.NamespacedName, []*types.Endpoint) bool) {
+// Pools yields every pool with its endpoints as they are now.
+func (g *Gateway) Pools(yield func(types.NamespacedName, []*types.Endpoint) bool) {
 	for _, pool := range g.Store.Snapshot().Pools() {
 		if !yield(pool.Name(), pool.Endpoints()) {
 			return
@@ -175,7 +192,11 @@ func (g *Gateway) pools(yield func(types.NamespacedName, []*types.Endpoint) bool
 	}
 }
 
-func (g *Gateway) admissions(yield func(types.NamespacedName, admission.Stats) bool) {
+// Admissions yields what the admission control of every pool that has one is like now.
+func (g *Gateway) Admissions(yield func(types.NamespacedName, admission.Stats) bool) {
+	if g.Director == nil {
+		return
+	}
 	for pool, controller := range g.Director.Admissions() {
 		if !yield(pool, controller.Stats()) {
 			return

@@ -59,6 +59,7 @@ func newGateway(t *testing.T, s servers, o gateway.Options) *gateway.Gateway {
 		o.Profile = plugins.Default()
 	}
 	o.Scrape.Transport = s
+	o.Metrics = count(telemetry.Options{Now: o.Profile.Now, MetricsTTL: max(o.Profile.MetricsTTL, 0)})
 	g, err := gateway.New(o)
 	require.NoError(t, err)
 	g.Transport.Base = s
@@ -74,10 +75,22 @@ func ask(g *gateway.Gateway, model string) *httptest.ResponseRecorder {
 	return w
 }
 
+// counted has the metrics of the gateways that have some.
+var counted = map[*gateway.Gateway]*telemetry.Metrics{}
+
+func count(o telemetry.Options) func(g *gateway.Gateway) (gateway.Metrics, error) {
+	return func(g *gateway.Gateway) (gateway.Metrics, error) {
+		o.Pools, o.Admissions = g.Pools, g.Admissions
+		m, err := telemetry.New(o)
+		counted[g] = m
+		return m, err
+	}
+}
+
 func page(t *testing.T, g *gateway.Gateway) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	g.Metrics.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	counted[g].Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	require.Equal(t, 200, w.Code)
 	return w.Body.String()
 }
@@ -266,7 +279,7 @@ func TestErrors(t *testing.T) {
 		"no file":    {func(o *gateway.Options) { o.Config = filepath.Join(dir, "none.json") }, []string{"datastore: ", "none.json"}},
 		"field":      {func(o *gateway.Options) { o.Config = broken }, []string{broken, "addres", "address"}},
 		"scrape":     {func(o *gateway.Options) { o.Scrape.Interval = -1 }, []string{"scrape: ", "Interval"}},
-		"telemetry":  {func(o *gateway.Options) { o.Telemetry = telemetry.Options{MaxModels: -1} }, []string{"telemetry: ", "MaxModels"}},
+		"telemetry":  {func(o *gateway.Options) { o.Metrics = count(telemetry.Options{MaxModels: -1}) }, []string{"telemetry: ", "MaxModels"}},
 		"director":   {func(o *gateway.Options) { o.Director.RetryAfter = -1 }, []string{"director: ", "RetryAfter"}},
 		"admission": {func(o *gateway.Options) {
 			o.Admission = func() *admission.Options {
