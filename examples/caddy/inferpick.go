@@ -185,5 +185,4 @@ func (h *Handler) checkServers() error {
 	return datastore.New(datastore.Options{}).SetEndpoints(types.NamespacedName{Name: "servers"}, gateway.Addresses(h.Servers...))
 }
 
-var _ caddy.Provisioner = (*Handler)(nil)
-var _ caddy.CleanerUpper = (*Handler)(nil)
+var _, _ = caddy.Provisioner((*Handler)(nil)), caddy.CleanerUpper((*Handler)(nil))
