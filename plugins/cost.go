@@ -32,8 +32,8 @@ import (
 // divided by one more than the requests in flight that begin alike for each copy there
 // would be: a beginning that many share is worth another copy, until there are enough. It counts
 // less where most of the prompt is to be computed anywhere and there is time for it.
-// long is what a prefill exceeds six steps by. kv grows as k/(1-k) with the part k of
-// the KV cache in use. home draws a prompt to the endpoint that all gateways agree on,
+// long is what a prefill exceeds six steps by. kv is by how much k/(1-k) grows with what the
+// request adds to the part k of the KV cache in use. home draws a prompt to the endpoint that all gateways agree on,
 // where there are others.
 //
 // All of it is read from what this process sent and saw: it needs no metrics, and with

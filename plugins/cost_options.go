@@ -32,7 +32,8 @@ type CostOptions struct {
 	// are computed in the same step, on top of FirstToken. Default 3: what is computed together
 	// takes longer than each alone.
 	Join float64 `json:"join,omitempty"`
-	// KVPressure is the cost, in seconds, of a KV cache that becomes half full. Default 0.15.
+	// KVPressure is the cost, in seconds, of filling half of an empty KV cache. The fuller it is, the
+	// more each token costs. Default 0.15.
 	KVPressure float64 `json:"kvPressure,omitempty"`
 	// AdapterSlot is the weight of the time that others wait for the LoRA slot this request takes,
 	// where slots are scarce. Default 15: that wait is part of their time to the first token.

@@ -197,17 +197,23 @@ func (m *Model) disturb(q *Query, f *Figures, hit Tokens, own Seconds) Seconds {
 	return Seconds(cost)
 }
 
-// pressure is the cost of a KV cache that the request makes so full.
+// pressure is by how much the cost of a full KV cache grows with what the request adds to it. What
+// is cached is shared, and adds nothing: where memory is short, that is what it is worth.
 func (m *Model) pressure(q *Query, f *Figures, compute Tokens) Seconds {
 	perKV := float64(f.PerKV)
 	if perKV <= 0 {
 		return 0
 	}
-	k := float64(f.KV) + float64(compute+q.Output)*perKV
+	k := float64(f.KV)
+	return Seconds(m.KVPressure * (full(k+float64(compute+q.Output)*perKV) - full(k)))
+}
+
+// full is the cost of a KV cache of which a part k is in use: k/(1-k), and beyond mostKV a line.
+func full(k float64) float64 {
 	if k > mostKV {
-		k = mostKV
+		return mostKV/(1-mostKV) + (k-mostKV)/((1-mostKV)*(1-mostKV))
 	}
-	return Seconds(m.KVPressure * k / (1 - k))
+	return k / (1 - k)
 }
 
 // special adds the terms that most requests do not have.
