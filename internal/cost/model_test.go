@@ -60,7 +60,7 @@ func TestTerms(t *testing.T) {
 			Terms{Wait: .013, Prefill: .01, Output: .2 * (1 - .15), First: .023}},
 		{"half a KV cache", plain, with(idleServer, func(f *Figures) { f.PerKV = 1. / 2200 }), Place{},
 			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, KV: .15}},
-		{"what is cached adds nothing to it", plain, with(idleServer, func(f *Figures) { f.PerKV, f.KV = 1. / 2200, .5 }), Place{Hit: 999},
+		{"what is cached adds nothing to it", plain, with(idleServer, func(f *Figures) { f.PerKV, f.KV = 1./2200, .5 }), Place{Hit: 999},
 			Terms{Wait: .013, Prefill: 1e-5, Output: .2, First: .01301, KV: .15 * ((.5+101./2200)/(.5-101./2200) - 1)}},
 		{"no room in the KV cache", plain, with(idleServer, func(f *Figures) { f.PerKV, f.KV = 1e-4, 1 }), Place{},
 			Terms{Wait: .013 + .1*100*.01, Prefill: .01, Output: .2, First: .123, KV: .15 * 1100e-4 / (.05 * .05)}},
