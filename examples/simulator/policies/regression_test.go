@@ -36,6 +36,9 @@ func TestPolicyRegression(t *testing.T) {
 		unequal.Replicas = append(unequal.Replicas, simulation.Replica{Engine: engine.Config{Calibration: c}})
 	}
 	four := simulation.Uniform(4, engine.Config{})
+	moe := simulation.Uniform(4, engine.Config{Calibration: engine.Qwen3MoEH100()})
+	long := simulation.ShareGPT{Rate: 12, Input: simulation.Length{Kind: simulation.LengthNormal, Mean: 5000, SD: 1000}}
+	irregular := simulation.World{Jitter: 5 * time.Millisecond, Unstreamed: .5, TokenError: .3}
 	tests := []struct {
 		name   string
 		rival  string
@@ -48,6 +51,15 @@ func TestPolicyRegression(t *testing.T) {
 		{"tenants, 3 gateways", "chwbl", simulation.Config{Fleet: four, Gateways: 3, Workload: simulation.SharedPrefix{Rate: 45, Groups: 200, Skew: 1}}},
 		{"agents", "lmetric", simulation.Config{Fleet: four, Workload: simulation.Agentic{Rate: 3}}},
 		{"adapters", "classic+lora", simulation.Config{Fleet: four, Workload: simulation.MultiLoRA{Rate: 100}}},
+		{"short and long prompts", "lmetric", simulation.Config{Fleet: four, Workload: simulation.Mix{Parts: []simulation.Spec{simulation.ShareGPT{Rate: 60}, long}}}},
+		{"RAG", "round-robin", simulation.Config{Fleet: four, Workload: simulation.RAG{Rate: 30}}},
+		{"RAG, mixture of experts", "lmetric", simulation.Config{Fleet: moe, Workload: simulation.RAG{Rate: 35, Chunks: 9, ChunkTokens: 190, Corpus: 210}}},
+		{"prompts that just fit, mixture of experts", "lmetric", simulation.Config{Fleet: moe, Workload: simulation.B2B{
+			Rate: 11, Customers: 24, SystemTokens: 2800, Questions: 11, QuestionTokens: 1100, Output: simulation.Length{Kind: simulation.LengthNormal, Mean: 690, SD: 200},
+		}}},
+		{"chat, late APIs, half unstreamed", "lmetric", simulation.Config{Fleet: four, Workload: simulation.ShareGPT{Rate: 170}, World: irregular}},
+		{"tenants, a restart", "lmetric", simulation.Config{Fleet: four, Workload: simulation.SharedPrefix{Rate: 40, Groups: 200, Skew: 1},
+			Faults: []simulation.Fault{{At: 20 * time.Second, Kind: simulation.Restart, Index: 0}, {At: 20 * time.Second, Kind: simulation.Restart, Index: 1}}}},
 	}
 	var got strings.Builder
 	fmt.Fprintln(&got, "# default over its rival: TTFT p90, TPOT p90, E2E p90")
