@@ -6,19 +6,19 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Overview is what is true of all endpoints of a list, whatever the request is.
+// Overview summarizes a list of endpoints, whatever the request is. A Screener must not change it:
+// later decisions about the same list are shown the same one.
 type Overview struct {
-	Ready       bool // all are types.Ready
-	Awake       bool // no reading says that the engine sleeps
-	ModelsKnown bool // of some it is known which models they serve
-	// OldestReading is when the oldest reading was taken, of endpoints that have one. Zero:
-	// none has.
+	Ready       bool // every endpoint is types.Ready
+	Awake       bool // no reading says that the engine sleeps, however old it is
+	ModelsKnown bool // the models of at least one endpoint are known
+	// OldestReading is the time of the oldest reading, or zero if no endpoint has one.
 	OldestReading time.Time
 }
 
 var asleep = types.Known(0)
 
-// OverviewOf returns that of eps.
+// OverviewOf summarizes eps. Of an empty list, Ready and Awake are true.
 func OverviewOf(eps []*types.Endpoint) Overview {
 	o := Overview{Ready: true, Awake: true}
 	for _, ep := range eps {

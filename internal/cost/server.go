@@ -136,8 +136,12 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 // decodes, as it was of late. Those of others are left out: from the few requests that one of many
 // gateways has at a server they cannot be told.
 func (s *Server) stalls(m *Model, now Seconds) float64 {
-	sent := s.sent * math.Exp(-max(float64(now-s.sentAt), 0)/stallMemory) / stallMemory
-	return min(sent*s.token/m.Engine.Token, mostStalls)
+	return min(s.sentBy(now)/stallMemory*s.token/m.Engine.Token, mostStalls)
+}
+
+// sentBy returns what is left of sent.
+func (s *Server) sentBy(now Seconds) float64 {
+	return s.sent * math.Exp(-max(float64(now-s.sentAt), 0)/stallMemory)
 }
 
 // Figures returns what decisions look at.
@@ -201,8 +205,7 @@ func (s *Server) Add(r *Request, hit Tokens, m *Model, v *View, now Seconds) {
 	}
 	s.pending += r.work
 	s.joining++
-	s.sent = s.sent*math.Exp(-max(float64(now-s.sentAt), 0)/stallMemory) + r.base
-	s.sentAt = now
+	s.sent, s.sentAt = s.sentBy(now)+r.base, now
 	s.enqueue(r)
 	s.requests++
 	s.since += r.compute
