@@ -1,0 +1,161 @@
+package bound_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/inferpick/inferpick/examples/simulator/bound"
+	"github.com/inferpick/inferpick/examples/simulator/policies"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/simulation"
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+	"github.com/inferpick/inferpick/types"
+)
+
+// firstFew sends to the first n servers in turn: as few and as large steps as one likes.
+func firstFew(n int) simulation.Policy {
+	return simulation.Policy{Name: fmt.Sprintf("the first %d", n), Profile: func() scheduling.Profile {
+		turn := 0
+		return scheduling.Profile{Picker: scheduling.PickerFunc(
+			func(context.Context, *types.Request, []*types.Endpoint, []float64) (int, error) {
+				turn++
+				return turn % n, nil
+			})}
+	}}
+}
+
+// figures are those of a distribution that are bounded, by name.
+func figures(d simulation.Distribution) map[string]float64 {
+	return map[string]float64{"mean": d.Mean, "p50": d.P50, "p90": d.P90, "p99": d.P99}
+}
+
+// play returns the report of a policy and the bound of its case.
+func play(t *testing.T, c simulation.Config, p simulation.Policy) (*simulation.Report, bound.Bound) {
+	t.Helper()
+	c.Policy = p
+	r, err := simulation.Run(t.Context(), c)
+	require.NoError(t, err)
+	require.Equal(t, r.Arrived, r.Completed, "%s: all are served", p.Name)
+	b, err := bound.Of(c, time.Duration(r.Simulated*float64(time.Second)))
+	require.NoError(t, err)
+	return r, b
+}
+
+// No policy goes below the bound, good or bad, whatever is played.
+func TestBound(t *testing.T) {
+	all := append(policies.All(), firstFew(1), firstFew(2))
+	if testing.Short() {
+		all = []simulation.Policy{policies.All()[0], firstFew(2)}
+	}
+	small := engine.Config{Blocks: 4000, MaxBatchedTokens: 2048, MaxSeqs: 256}
+	unequal := simulation.Uniform(3, engine.Config{Calibration: engine.Llama2H100()})
+	unequal.Replicas[1].Engine.Calibration.Speed = .5
+	long := simulation.Length{Kind: simulation.LengthLogNormal, Median: 3000, Sigma: .6, Max: 12_000}
+	four := simulation.Uniform(4, engine.Config{})
+	for _, tt := range []struct {
+		name   string
+		config simulation.Config
+	}{
+		{"idle", simulation.Config{Fleet: four, Workload: simulation.ShareGPT{Rate: 3}}},
+		{"chat", simulation.Config{Fleet: four, Workload: simulation.ShareGPT{Rate: 150}}},
+		{"bursts", simulation.Config{Fleet: four, Workload: simulation.ShareGPT{Rate: 100, CV: 4}, Gateways: 3}},
+		{"overload", simulation.Config{Fleet: simulation.Uniform(2, small), Workload: simulation.ShareGPT{Rate: 200}}},
+		{"tenants", simulation.Config{Fleet: four, Workload: simulation.SharedPrefix{Rate: 40, Groups: 40, Skew: 1}}},
+		{"RAG, small chunks", simulation.Config{Fleet: simulation.Uniform(4, small), Workload: simulation.RAG{Rate: 8, Corpus: 300}}},
+		{"long prompts", simulation.Config{Fleet: four, Workload: simulation.ShareGPT{Rate: 12, Input: long}}},
+		{"unequal servers", simulation.Config{Fleet: unequal, Workload: simulation.ShareGPT{Rate: 40}}},
+		{"mixture of experts", simulation.Config{
+			Fleet: simulation.Uniform(4, engine.Config{Calibration: engine.Qwen3MoEH100()}), Workload: simulation.SharedPrefix{Rate: 20, SystemTokens: 900},
+		}},
+		{"adapters, late APIs", simulation.Config{Fleet: four, Workload: simulation.MultiLoRA{Rate: 40}, World: simulation.World{Jitter: 5 * time.Millisecond, Unstreamed: .5}}},
+		{"a server hangs", simulation.Config{Fleet: four, Workload: simulation.SharedPrefix{Rate: 20, Groups: 10}, Faults: []simulation.Fault{{At: 3 * time.Second, Kind: simulation.Hang, For: 2 * time.Second}}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.config.Duration, tt.config.Warmup, tt.config.Seed = 8*time.Second, 2*time.Second, 7
+			for _, p := range all {
+				r, b := play(t, tt.config, p)
+				for name, d := range map[string][2]simulation.Distribution{"TTFT": {r.TTFT, b.TTFT}, "TPOT": {r.TPOT, b.TPOT}, "E2E": {r.E2E, b.E2E}} {
+					least := figures(d[1])
+					for q, v := range figures(d[0]) {
+						require.Greater(t, least[q], 0., "%s %s", name, q)
+						require.GreaterOrEqual(t, v*1.001, least[q], "%s: %s %s", p.Name, name, q) // a histogram's width
+					}
+				}
+			}
+		})
+	}
+}
+
+// The bound says something: jobs that are alone are as fast as it says, and at half of what a
+// fleet can do the default policy is not far from it.
+func TestBoundIsNear(t *testing.T) {
+	chosen, err := policies.ByName("default")
+	require.NoError(t, err)
+	near := func(c simulation.Config, ttft, tpot, e2e float64) {
+		t.Helper()
+		c.Duration, c.Warmup, c.Seed = 60*time.Second, 15*time.Second, 1
+		r, b := play(t, c, chosen[0])
+		require.Less(t, r.TTFT.P90/b.TTFT.P90, ttft)
+		require.Less(t, r.TPOT.P90/b.TPOT.P90, tpot)
+		require.Less(t, r.E2E.Mean/b.E2E.Mean, e2e)
+	}
+	near(simulation.Config{Fleet: simulation.Uniform(8, engine.Config{}), Workload: simulation.ShareGPT{Rate: .5}}, 1.01, 1.01, 1.005)
+	near(simulation.Config{Fleet: simulation.Uniform(4, engine.Config{}), Workload: simulation.ShareGPT{Rate: 100}}, 1.35, 1.4, 1.2)
+}
+
+// One job by hand: 4 and 1 ms of API, a prefill of 100 tokens and two decodes.
+func TestBoundOfOne(t *testing.T) {
+	fixed := func(n int) simulation.Length { return simulation.Length{Kind: simulation.LengthFixed, Tokens: n} }
+	b, err := bound.Of(simulation.Config{
+		Fleet: simulation.Uniform(1, engine.Config{}), Workload: simulation.ShareGPT{Rate: 1, Input: fixed(100), Output: fixed(3)}, Jobs: 1, Seed: 1,
+	}, 0)
+	require.NoError(t, err)
+	ttft := .005 + 2.2e-3 + 8e-6 + math.Hypot(5.4e-3, 24e-6*100) + 1.3e-9*100*100/2
+	tpot := 2.2e-3 + 8e-6 + math.Hypot(5.4e-3, 24e-6) + .047e-6*101.5
+	require.InDelta(t, ttft, b.TTFT.P99, 1e-9)
+	require.InDelta(t, tpot, b.TPOT.P99, 1e-9)
+	require.InDelta(t, ttft+2*tpot, b.E2E.Mean, 1e-9)
+}
+
+// A prompt costs what no other prompt of the run has.
+func TestBoundOfSharedPrompts(t *testing.T) {
+	c := simulation.Config{Fleet: simulation.Uniform(4, engine.Config{}), Workload: simulation.SharedPrefix{Rate: 20, Groups: 3}, Duration: 30 * time.Second, Warmup: 10 * time.Second, Seed: 1}
+	shared, err := bound.Of(c, 0)
+	require.NoError(t, err)
+	for i := range c.Fleet.Replicas {
+		c.Fleet.Replicas[i].Engine.NoPrefixCache = true
+	}
+	alone, err := bound.Of(c, 0)
+	require.NoError(t, err)
+	require.Less(t, shared.TTFT.P50*3, alone.TTFT.P50)
+}
+
+func TestUnknown(t *testing.T) {
+	plain := simulation.Config{Fleet: simulation.Uniform(2, engine.Config{}), Workload: simulation.ShareGPT{Rate: 5}, Duration: time.Second, Seed: 1}
+	_, err := bound.Of(plain, 0)
+	require.NoError(t, err)
+	for want, change := range map[string]func(*simulation.Config){
+		"turns of a session": func(c *simulation.Config) { c.Workload = simulation.Agentic{Rate: 20} },
+		"closed loop":        func(c *simulation.Config) { c.ClosedLoop = 3 },
+		"steps are irregular": func(c *simulation.Config) {
+			c.Fleet = simulation.Uniform(2, engine.Config{Noise: engine.Noise{Spread: .1}})
+		},
+		"more than their speed": func(c *simulation.Config) {
+			c.Fleet.Replicas = append(c.Fleet.Replicas, simulation.Replica{Engine: engine.Config{Calibration: engine.Llama2H100()}})
+		},
+		"replicas are added": func(c *simulation.Config) { c.Faults = []simulation.Fault{{Kind: simulation.Add}} },
+		"no job counts":      func(c *simulation.Config) { c.Warmup = 2 * time.Second },
+	} {
+		c := plain
+		change(&c)
+		_, err := bound.Of(c, 0)
+		require.ErrorIs(t, err, bound.ErrUnknown)
+		require.ErrorContains(t, err, want)
+	}
+}
