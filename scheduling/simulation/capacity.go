@@ -21,6 +21,17 @@ import (
 // It takes some fifteen runs. The error is that of a run, of a workload whose rate
 // cannot be set, or ErrImpossible if no rate is low enough.
 func Capacity(ctx context.Context, c Config) (rate float64, err error) {
+	return capacity(ctx, c, float64(len(c.Fleet.Replicas)), 2)
+}
+
+// CapacityNear is Capacity where it is likely to be near a rate, which must be above 0, such
+// as that of another policy: it takes some six runs.
+func CapacityNear(ctx context.Context, c Config, rate float64) (float64, error) {
+	return capacity(ctx, c, rate, 1.2)
+}
+
+// capacity searches from a rate on, by a factor until the capacity lies between two rates.
+func capacity(ctx context.Context, c Config, rate, factor float64) (float64, error) {
 	if c.Policy.Profile == nil && c.Policy.Clairvoyant == nil {
 		c.Policy = Policy{Name: "fewest in flight", Profile: fewestInFlight}
 	}
@@ -44,7 +55,7 @@ func Capacity(ctx context.Context, c Config) (rate float64, err error) {
 		return r.Steady && r.Failed+r.Shed == 0 && r.TTFT.P90 < c.Duration.Seconds()/20, nil
 	}
 	low, high := 0.0, math.Inf(1)
-	for rate = float64(len(c.Fleet.Replicas)); high > low*1.02; {
+	for high > low*1.02 {
 		ok, err := keepsUp(rate)
 		if err != nil {
 			return 0, err
@@ -56,9 +67,9 @@ func Capacity(ctx context.Context, c Config) (rate float64, err error) {
 		}
 		switch {
 		case math.IsInf(high, 1):
-			rate *= 2
+			rate *= factor
 		case low == 0:
-			if rate /= 2; rate < 1e-4 {
+			if rate /= factor; rate < 1e-4 {
 				return 0, fmt.Errorf("%w: the fleet does not keep up with %v jobs per second", ErrImpossible, rate)
 			}
 		default:

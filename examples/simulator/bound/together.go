@@ -11,11 +11,11 @@ import (
 const (
 	leastLambda = 1e-2
 	mostLambda  = 1e4
-	lambdas     = 32
+	lambdas     = 24
 )
 
 // tangents are sizes of steps that are tried.
-func tangents() []float64 { return []float64{0, 50, 150, 400, 1200} }
+func tangents() []float64 { return []float64{0, 50, 150, 500} }
 
 // mean returns the best bound of the mean end-to-end time: over λ, of which it is a concave
 // function, over the tangents, and over some moments C, a few per cent after the last arrival.
@@ -119,10 +119,14 @@ func (c *choices) beyond(q, known float64) float64 {
 // possible reports whether servers may have the time for so many jobs of at most y, and for
 // the others: for the cheapest choice of them.
 func (c *choices) possible(need int, y float64) bool {
-	sum := 0.0
+	sum, all := 0.0, 0.0
 	for i, one := range c.jobs {
 		sum += one.slow
 		c.more[i] = max(one.fast-y*one.tokens-one.slow, 0)
+		all += c.more[i]
+	}
+	if sum > c.budget || sum+all <= c.budget {
+		return sum <= c.budget
 	}
 	slices.Sort(c.more)
 	for _, v := range c.more[:need] {

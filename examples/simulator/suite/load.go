@@ -30,9 +30,6 @@ type Suite struct {
 	Tuning Tuning `json:"tuning"`
 	// Capacity is the name of the policy under which capacity is measured. Required.
 	Capacity string `json:"capacity"`
-	// Bound is the name of a policy that is no competitor: nobody's regret is
-	// measured against it. Optional.
-	Bound string `json:"bound"`
 	// Scenarios are the cases. At least one, unless there is a Draw.
 	Scenarios []Scenario `json:"scenarios"`
 	// Draw makes more. Optional.

@@ -23,10 +23,12 @@ type Record struct {
 	TTFTP50    float64          `json:"ttft_p50,omitempty"`
 	TTFTP99    float64          `json:"ttft_p99,omitempty"`
 	TPOTP99    float64          `json:"tpot_p99,omitempty"`
+	E2EMean    float64          `json:"e2e_mean,omitempty"`
 	Goodput    float64          `json:"goodput,omitempty"`
 	Hits       float64          `json:"hits,omitempty"` // part of prompt tokens found in prefix caches
 	Steady     bool             `json:"steady,omitempty"`
 	Incomplete int              `json:"incomplete,omitempty"` // jobs that failed, were shed or did not end
+	End        float64          `json:"end,omitempty"`        // when the last job had ended, seconds
 	Rate       float64          `json:"rate,omitempty"`       // the capacity, jobs per second
 }
 
@@ -35,6 +37,7 @@ func (r *Record) fill(from *simulation.Report) {
 		r.P90[f] = of(from)
 	}
 	r.TTFTP50, r.TTFTP99, r.TPOTP99 = from.TTFT.P50, from.TTFT.P99, from.TPOT.P99
+	r.E2EMean, r.End = from.E2E.Mean, from.Simulated
 	r.Goodput, r.Hits, r.Steady = from.Goodput, from.PrefixHits, from.Steady
 	r.Incomplete = from.Failed + from.Shed + from.Cancelled + from.Unfinished
 }

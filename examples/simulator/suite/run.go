@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/inferpick/inferpick/examples/simulator/bound"
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/types"
 )
@@ -27,6 +28,9 @@ type Options struct {
 	// Capacity is the policy under which capacity is measured; the caller finds it
 	// by the name in Suite.Capacity. Default: fewest requests in flight.
 	Capacity simulation.Policy
+	// OwnCapacity measures the capacity under each policy, too, in the first scenario of each
+	// family: some six runs each.
+	OwnCapacity bool
 	// Workers is how many runs go on at a time. Default: one for each CPU. It
 	// changes no figure.
 	Workers int
@@ -46,6 +50,8 @@ type Result struct {
 	Seeds    []uint64
 	// Cases are the scenarios at each of their loads, in the order of the suite.
 	Cases []Case
+	// Capacities are how much each policy keeps up with, if Options.OwnCapacity.
+	Capacities []Capacity
 	// Skipped says which scenarios were not played, and why.
 	Skipped []string
 }
@@ -58,6 +64,11 @@ type Case struct {
 	Rate     float64 // jobs, or sessions, per second; 0: the workload's own
 	Capacity float64 // measured; 0 if it was not
 	Rows     []Row   // one for each policy, in the order of Result.Policies
+
+	// Bound is what no policy that serves all jobs can go below: the mean over the seeds.
+	Bound bound.Bound
+	// Unbounded says why there is no Bound.
+	Unbounded error
 }
 
 // Row is how a policy did in a case: means over the seeds.
@@ -67,10 +78,11 @@ type Row struct {
 	P90 [figures]float64
 	// TTFTP50, TTFTP99 and TPOTP99 are other percentiles, in seconds.
 	TTFTP50, TTFTP99, TPOTP99 float64
+	// E2EMean is the mean end-to-end time, in seconds; 0 in records of before it was kept.
+	E2EMean float64
 	// Goodput is the part of jobs that met Scenario.Goodput.
 	Goodput float64
-	// Ratio is P90 over the lowest of all policies but the suite's bound. NaN if
-	// there is none.
+	// Ratio is P90 over the lowest of all policies. NaN if there is none.
 	Ratio [figures]float64
 	// Low and High are the least and the greatest of Ratio over the seeds, each
 	// against the same policy with the same seed.
@@ -120,8 +132,14 @@ func Run(ctx context.Context, s *Suite, policies []simulation.Policy, o Options)
 		return nil, err
 	}
 	r.Skipped = skipped
-	if err := p.measure(plans); err != nil {
+	sites, err := p.measure(plans)
+	if err != nil {
 		return nil, err
+	}
+	if o.OwnCapacity {
+		if r.Capacities, err = p.measureOwn(sites); err != nil {
+			return nil, err
+		}
 	}
 	if r.Cases, err = p.play(plans); err != nil {
 		return nil, err
@@ -185,68 +203,13 @@ func (p *player) plan() (plans []plan, skipped []string, err error) {
 	return plans, skipped, nil
 }
 
-// measure finds the capacity of each fleet and workload that has loads.
-func (p *player) measure(plans []plan) error {
-	// Several scenarios may have the same, seen by one gateway that scrapes as usual:
-	// how the metrics are read, and bursts, do not change what the fleet can serve in
-	// the long run. Noise may, by what stalls take; without it a noisy case is played
-	// at the rate of the quiet one, and so is comparable.
-	type key struct{ workload, fleet string }
-	index := map[key]int{}
-	var first []int // plans to measure
-	var specs []simulation.Spec
-	of := make([]int, len(plans))
-	for i, c := range plans {
-		if of[i] = -1; len(c.Loads) == 0 {
-			continue
-		}
-		spec, smooth, err := c.withoutBursts()
-		if err != nil {
-			return err
-		}
-		k := key{smooth, fmt.Sprint(c.Fleet.quiet().key(), c.config.Duration)}
-		at, ok := index[k]
-		if !ok {
-			at = len(first)
-			index[k] = at
-			first, specs = append(first, i), append(specs, spec)
-		}
-		of[i] = at
-	}
-	rates := make([]float64, len(first))
-	err := p.each(len(first), 0, capacityPart, func(i int, _ func(float64)) (string, error) {
-		c := plans[first[i]]
-		config := c.config
-		fleet := c.Fleet.quiet()
-		config.Fleet = fleet.fleet()
-		config.Workload, config.Gateways, config.Scrape = specs[i], 1, simulation.Scrape{}
-		config.World, config.Faults = simulation.World{}, nil
-		config.Policy, config.Seed = p.o.Capacity, p.seeds[0]
-		rec := Record{Case: c.clean().key(p, fleet, 0), Policy: "capacity of " + config.Policy.Name, Seed: config.Seed}
-		if known, ok := p.o.Records.find(rec); ok {
-			rates[i] = known.Rate
-			return "capacity of " + c.Name, nil
-		}
-		rate, err := simulation.Capacity(p.ctx, config)
-		if err != nil {
-			return "", fmt.Errorf("suite: capacity of scenario %q: %w", c.Name, err)
-		}
-		rates[i], rec.Rate = rate, rate
-		if err := p.o.Records.add(rec); err != nil {
-			return "", err
-		}
-		return "capacity of " + c.Name, nil
-	})
-	for i := range plans {
-		if of[i] >= 0 {
-			plans[i].capacity = rates[of[i]]
-		}
-	}
-	return err
-}
-
-// capacityPart is the part of the work that measuring capacity is taken for.
-const capacityPart = .25
+// How much of the work is done when capacity is measured, when those of the policies are, and
+// when the runs have been made.
+const (
+	capacityPart = .2
+	ownPart      = .3
+	playPart     = .95
+)
 
 // play makes the runs of all cases.
 func (p *player) play(plans []plan) ([]Case, error) {
@@ -275,7 +238,7 @@ func (p *player) play(plans []plan) ([]Case, error) {
 	perCase := len(p.policies) * len(p.seeds)
 	runs := make([]Record, len(cases)*perCase)
 	failures := make([]error, len(runs))
-	err := p.each(len(runs), capacityPart, 1, func(i int, part func(float64)) (string, error) {
+	err := p.each(len(runs), ownPart, playPart, func(i int, part func(float64)) (string, error) {
 		config := configs[i/perCase]
 		config.Policy = p.policies[i%perCase/len(p.seeds)]
 		config.Seed = p.seeds[i%len(p.seeds)]
@@ -307,7 +270,7 @@ func (p *player) play(plans []plan) ([]Case, error) {
 			cases[i].Rows = append(cases[i].Rows, summarize(policy.Name, runs[from:from+len(p.seeds)], failures[from:from+len(p.seeds)]))
 		}
 	}
-	return cases, nil
+	return cases, p.boundAll(cases, configs)
 }
 
 // summarize averages the runs of one policy in one case.
@@ -324,6 +287,7 @@ func summarize(policy string, runs []Record, failures []error) Row {
 		row.TTFTP50 += r.TTFTP50 / n
 		row.TTFTP99 += r.TTFTP99 / n
 		row.TPOTP99 += r.TPOTP99 / n
+		row.E2EMean += r.E2EMean / n
 		row.Goodput += r.Goodput / n
 		row.Hits += r.Hits / n
 		row.Steady = row.Steady && r.Steady
@@ -378,7 +342,7 @@ func (r *Result) rank() {
 		for f := range figures {
 			best := -1
 			for j, row := range rows {
-				if row.Policy != r.Suite.Bound && row.Err == nil && row.P90[f] > 0 && (best < 0 || row.P90[f] < rows[best].P90[f]) {
+				if row.Err == nil && row.P90[f] > 0 && (best < 0 || row.P90[f] < rows[best].P90[f]) {
 					best = j
 				}
 			}
@@ -399,9 +363,9 @@ func (r *Result) rank() {
 	}
 }
 
-// Overloaded reports whether no policy but the bound reached a steady state.
-func (c *Case) Overloaded(bound string) bool {
-	return !slices.ContainsFunc(c.Rows, func(row Row) bool { return row.Policy != bound && row.Err == nil && row.Steady })
+// Overloaded reports whether no policy reached a steady state.
+func (c *Case) Overloaded() bool {
+	return !slices.ContainsFunc(c.Rows, func(row Row) bool { return row.Err == nil && row.Steady })
 }
 
 // Title is the case in words.

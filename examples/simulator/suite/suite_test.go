@@ -18,7 +18,7 @@ import (
 )
 
 const small = `{
-  "seeds": [1, 2], "duration": "15s", "capacity": "least-req", "bound": "least-req",
+  "seeds": [1, 2], "duration": "15s", "capacity": "least-req",
   "scenarios": [
     {"name": "chat", "workload": {"kind": "sharegpt", "output": {"kind": "fixed", "tokens": 20}}, "loads": [0.3, 2], "fleet": {"replicas": 2, "speeds": [1, 2]}},
     {"name": "own rate", "workload": {"kind": "shared-prefix", "groups": 5, "rate": 5, "output": {"kind": "fixed", "tokens": 20}}, "scrape": "never", "gateways": 2},
@@ -59,17 +59,15 @@ func TestRun(t *testing.T) {
 	if len(r.Cases) != 3 || len(r.Skipped) != 1 || !strings.Contains(out, "trace") {
 		t.Fatalf("%d cases, skipped %q, want 3 and the trace", len(r.Cases), r.Skipped)
 	}
-	if !r.Cases[1].Overloaded("") || r.Cases[0].Overloaded("") {
-		t.Errorf("a third of the capacity is overload: %t; twice it is: %t", r.Cases[0].Overloaded(""), r.Cases[1].Overloaded(""))
+	if !r.Cases[1].Overloaded() || r.Cases[0].Overloaded() {
+		t.Errorf("a third of the capacity is overload: %t; twice it is: %t", r.Cases[0].Overloaded(), r.Cases[1].Overloaded())
 	}
 	for _, c := range r.Cases {
 		for f := range suite.Figures() {
 			best := math.Inf(1)
 			for _, row := range c.Rows {
 				require.NoError(t, row.Err, "%s, %s", c.Title(), row.Policy)
-				if row.Policy != "least-req" { // the bound
-					best = min(best, row.Ratio[f])
-				}
+				best = min(best, row.Ratio[f])
 			}
 			if best < 0.999 || best > 1.001 {
 				t.Errorf("%s: best ratio of %s is %v, want 1", c.Title(), suite.Figures()[f], best)
@@ -102,7 +100,7 @@ func TestCommittedSuites(t *testing.T) {
 	for _, file := range []string{"suite.json", "robust.json"} {
 		s, err := suite.Load(file)
 		require.NoError(t, err)
-		for _, list := range []string{s.Capacity, s.Bound, s.Quick.Policies} {
+		for _, list := range []string{s.Capacity, s.Quick.Policies} {
 			if _, err := policies.ByName(list); err != nil {
 				t.Errorf("%s: %v", file, err)
 			}

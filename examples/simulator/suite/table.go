@@ -78,7 +78,7 @@ func (r *Result) regretOf(j int, counts func(*Case) bool) (g Regret) {
 	var p99 geometric
 	for i := range r.Cases {
 		c := &r.Cases[i]
-		if c.Overloaded(r.Suite.Bound) || !counts(c) {
+		if c.Overloaded() || !counts(c) {
 			continue
 		}
 		row := c.Rows[j]
@@ -97,7 +97,7 @@ func (r *Result) regretOf(j int, counts func(*Case) bool) (g Regret) {
 				g.Best[f]++
 			}
 		}
-		best, good := c.best(r.Suite.Bound)
+		best, good := c.best()
 		if p99.add(row.TTFTP99 / best) {
 			g.P99Worst, g.P99WorstCase = row.TTFTP99/best, c.Title()
 		}
@@ -113,11 +113,11 @@ func (r *Result) regretOf(j int, counts func(*Case) bool) (g Regret) {
 }
 
 // best returns the lowest p99 of the time to first token, and the highest goodput, of all
-// policies but the bound.
-func (c *Case) best(bound string) (ttftP99, goodput float64) {
+// policies.
+func (c *Case) best() (ttftP99, goodput float64) {
 	ttftP99 = math.NaN()
 	for _, row := range c.Rows {
-		if row.Policy == bound || row.Err != nil {
+		if row.Err != nil {
 			continue
 		}
 		if row.TTFTP99 > 0 && !(ttftP99 <= row.TTFTP99) {
@@ -176,15 +176,12 @@ func (r *Result) Broken() []string {
 // Write prints the result: each case with each policy, those in which nobody kept
 // up after the others, and then the regret of each policy.
 func (r *Result) Write(out io.Writer) {
-	fmt.Fprintf(out, "p90 in seconds, mean of %d seeds, and its ratio to the best policy's", len(r.Seeds))
-	if r.Suite.Bound != "" {
-		fmt.Fprintf(out, " (%s is a bound and not compared with)", r.Suite.Bound)
-	}
-	fmt.Fprint(out, ".\n* did not reach a steady state: the figure grows with the length of the run.\nSimulated latencies compare policies; they are not to be quoted as measured.\n")
+	fmt.Fprintf(out, "p90 in seconds, mean of %d seeds, and its ratio to the best policy's. Loads are fractions of what the fleet can do under %s.\n", len(r.Seeds), r.Suite.Capacity)
+	fmt.Fprint(out, "At least: what no policy can go below that serves all jobs; whether one can reach it is not known.\n* did not reach a steady state: the figure grows with the length of the run.\nSimulated latencies compare policies; they are not to be quoted as measured.\n")
 
 	overloaded := 0
 	for i := range r.Cases {
-		if r.Cases[i].Overloaded(r.Suite.Bound) {
+		if r.Cases[i].Overloaded() {
 			overloaded++
 			continue
 		}
@@ -193,7 +190,7 @@ func (r *Result) Write(out io.Writer) {
 	if overloaded > 0 {
 		fmt.Fprintf(out, "\nOVERLOAD: %d cases in which no policy reached a steady state. They count in no regret.\n", overloaded)
 		for i := range r.Cases {
-			if r.Cases[i].Overloaded(r.Suite.Bound) {
+			if r.Cases[i].Overloaded() {
 				r.Cases[i].write(out)
 			}
 		}
@@ -204,6 +201,8 @@ func (r *Result) Write(out io.Writer) {
 			fmt.Fprintf(out, "  %s\n", s)
 		}
 	}
+	r.writeCapacities(out)
+	r.writeExcesses(out)
 	r.writeRegrets(out, len(r.Cases)-overloaded)
 }
 
@@ -214,7 +213,7 @@ func (c *Case) write(out io.Writer) {
 	}
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "policy\tTTFT\tratio\tover seeds\tTTFT p50\tp99\tTPOT\tratio\tover seeds\tp99\tend-to-end\tratio\tover seeds\tgoodput\tprefix hits\tnot served\t")
+	fmt.Fprintln(w, "policy\tTTFT\tratio\tover seeds\tTTFT p50\tp99\tTPOT\tratio\tover seeds\tp99\tend-to-end\tratio\tover seeds\tmean\tgoodput\tprefix hits\tnot served\t")
 	for _, row := range c.Rows {
 		if row.Err != nil {
 			fmt.Fprintf(w, "%s\t%v\t\t\t\t\t\t\t\t\t\t\t\t\n", row.Policy, strings.ReplaceAll(row.Err.Error(), "\t", " "))
@@ -225,12 +224,13 @@ func (c *Case) write(out io.Writer) {
 			mark = "*"
 		}
 		spread := func(f int) string { return number(row.Low[f]) + ".." + number(row.High[f]) }
-		fmt.Fprintf(w, "%s\t%s%s\t%s\t%s\t%s\t%s\t%s%s\t%s\t%s\t%s\t%s%s\t%s\t%s\t%.1f %%\t%.0f %%\t%d\t\n", row.Policy,
+		fmt.Fprintf(w, "%s\t%s%s\t%s\t%s\t%s\t%s\t%s%s\t%s\t%s\t%s\t%s%s\t%s\t%s\t%s\t%.1f %%\t%.0f %%\t%d\t\n", row.Policy,
 			number(row.P90[0]), mark, number(row.Ratio[0]), spread(0), number(row.TTFTP50), number(row.TTFTP99),
 			number(row.P90[1]), mark, number(row.Ratio[1]), spread(1), number(row.TPOTP99),
-			number(row.P90[2]), mark, number(row.Ratio[2]), spread(2),
+			number(row.P90[2]), mark, number(row.Ratio[2]), spread(2), number(row.E2EMean),
 			100*row.Goodput, 100*row.Hits, row.Incomplete)
 	}
+	c.writeBound(w)
 	w.Flush()
 }
 
