@@ -68,6 +68,7 @@ type config struct {
 	suite    string                              // file; empty: none
 	quick    bool                                // less of them
 	tuning   bool                                // what the suite gives for tuning
+	own      bool                                // each policy's capacity, too
 	records  string                              // file of runs; empty: none
 	fresh    []string                            // policies that are not taken from it
 	traces   map[string]string                   // files of the traces of a suite, by name
@@ -78,10 +79,10 @@ type config struct {
 
 // given are values of flags as they are given, to be read once all flags are.
 type given struct {
-	policy, profile, engine, load, rate, admission, fresh, trace string
-	seed                                                         uint64
-	seeds                                                        int
-	flags                                                        map[string]bool // those on the command line
+	policy, profile, engine, load, rate, admission, fresh, trace, capacity string
+	seed                                                                   uint64
+	seeds                                                                  int
+	flags                                                                  map[string]bool // those on the command line
 }
 
 // group is flags that belong together.
@@ -138,10 +139,12 @@ func (cfg *config) groups(g *given) []group {
 		"with no admission control, the reference's shedding and ours. Goes with -seed, -seeds, -quick, -trace vtc=FILE and -admission")
 	f.StringVar(&g.admission, "admission", "", "with -overload: `LIST` of files with an admission.Config each, to be played beside the others")
 	f.StringVar(&cfg.suite, "suite", "", "play the cases of the suite in `FILE`, such as examples/simulator/suite/suite.json, and print the regret of each policy: "+
-		"its p90 over the best policy's. Goes with -policy (default all), -profile, -seed, -seeds, -trace, -tuning, -records and -fresh. "+
+		"its p90 over the best policy's. Goes with -policy (default all), -profile, -seed, -seeds, -trace, -tuning, -capacity, -records and -fresh. "+
 		"The exit code is 1 if a requirement of the suite does not hold")
 	f.StringVar(&g.trace, "trace", "", "`LIST` of files of the traces that a suite names, as NAME=FILE")
 	f.BoolVar(&cfg.tuning, "tuning", false, "play the seeds and the half of the traces that the suite gives for choosing constants, not those of its claims")
+	f.StringVar(&g.capacity, "capacity", "suite", "with -suite: whose capacity is measured, `WHOSE`: suite, that of the one policy of which its loads are fractions; "+
+		"own, that of each policy, too, in the first case of each family: some six runs each")
 	f.StringVar(&cfg.records, "records", "", "take runs that were played before from `FILE`, and add those that are. Throw it away when the simulator changes")
 	f.StringVar(&g.fresh, "fresh", "", "with -records: `LIST` of policies to be played anew")
 	f.BoolVar(&cfg.quick, "quick", false, "with -anchors, -overload or -suite: less of it, to see that it runs")
@@ -254,6 +257,9 @@ func (cfg *config) loadSuite(g *given) (err error) {
 	if !g.flags["policy"] {
 		g.policy = ""
 	}
+	if cfg.own = g.capacity == "own"; !cfg.own && g.capacity != "suite" {
+		return fmt.Errorf("-capacity is %q, want suite or own", g.capacity)
+	}
 	if g.fresh != "" && cfg.records == "" {
 		return errors.New("-fresh goes with -records: without, all is played anew")
 	}
@@ -309,11 +315,11 @@ func checkMode(given map[string]bool) error {
 	case given["overload"]:
 		mode, with = "-overload", []string{"overload", "quick", "seed", "seeds", "trace", "admission"}
 	case given["suite"]:
-		mode, with = "-suite", []string{"suite", "policy", "profile", "seed", "seeds", "trace", "quick", "tuning", "records", "fresh"}
+		mode, with = "-suite", []string{"suite", "policy", "profile", "seed", "seeds", "trace", "quick", "tuning", "records", "fresh", "capacity"}
 	case given["admission"]:
 		return errors.New("-admission is for -overload")
-	case given["quick"], given["trace"], given["tuning"], given["records"], given["fresh"]:
-		return errors.New("-quick, -trace, -tuning, -records and -fresh are for -suite, -quick and -trace for -overload and -quick for -anchors too")
+	case given["quick"], given["trace"], given["tuning"], given["records"], given["fresh"], given["capacity"]:
+		return errors.New("-quick, -trace, -tuning, -records, -fresh and -capacity are for -suite, -quick and -trace for -overload and -quick for -anchors too")
 	default:
 		return nil
 	}

@@ -53,7 +53,7 @@ func runSuite(ctx context.Context, cfg config, stdout, stderr io.Writer) int {
 	if err != nil {
 		return fail(stderr, err)
 	}
-	o := suite.Options{Quick: cfg.quick, Seeds: cfg.seeds, Traces: cfg.traces, Tuning: cfg.tuning}
+	o := suite.Options{Quick: cfg.quick, Seeds: cfg.seeds, Traces: cfg.traces, Tuning: cfg.tuning, OwnCapacity: cfg.own}
 	if cfg.records != "" {
 		if o.Records, err = suite.OpenRecords(cfg.records, cfg.fresh); err != nil {
 			return fail(stderr, err)

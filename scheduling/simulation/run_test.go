@@ -380,16 +380,22 @@ func BenchmarkRun(b *testing.B) {
 // slots allow.
 func TestCapacity(t *testing.T) {
 	c := engine.Llama31H100()
-	got, err := simulation.Capacity(ctx, simulation.Config{
+	two := simulation.Config{
 		Fleet:    simulation.Uniform(2, engine.Config{Calibration: c, MaxSeqs: 8}),
 		Workload: simulation.ShareGPT{Input: simulation.Length{Kind: simulation.LengthFixed, Tokens: 100}, Output: simulation.Length{Kind: simulation.LengthFixed, Tokens: 100}},
 		Duration: 90 * time.Second,
-	})
+	}
+	got, err := simulation.Capacity(ctx, two)
 	require.NoError(t, err)
 	step := c.Fixed + 8*c.PerSequence + math.Hypot(c.WeightFloor, 8*c.PerToken) + 8*150*c.PerContextToken
 	want := 2 * 8 / (100 * step)
 	if got < 0.85*want || got > 1.05*want {
 		t.Errorf("Capacity = %v, want about %v", got, want)
+	}
+	for _, guess := range []float64{got / 1.7, got * 1.7} {
+		near, err := simulation.CapacityNear(ctx, two, guess)
+		require.NoError(t, err)
+		require.InEpsilon(t, got, near, .03, "from %v", guess)
 	}
 	if _, err := simulation.Capacity(ctx, simulation.Config{Fleet: simulation.Uniform(1, engine.Config{}), Workload: script{}}); !errors.Is(err, simulation.ErrNoRate) {
 		t.Errorf("Capacity of a workload without a rate: %v", err)

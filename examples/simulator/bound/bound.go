@@ -21,7 +21,7 @@ type Bound struct {
 // and TPOT is that of a job that is alone.
 //
 // The error wraps ErrUnknown for what has no bound: sessions, closed loops, replicas of
-// several models or that are added, and engines whose steps are irregular.
+// several models, and engines whose steps are irregular.
 func Of(c simulation.Config, end time.Duration) (Bound, error) {
 	f, e, err := pool(&c)
 	if err != nil {
@@ -54,7 +54,13 @@ func pool(c *simulation.Config) (*fleet, engine.Config, error) {
 	}
 	f := &fleet{api: seconds(c.APIIn, 4*time.Millisecond) + seconds(c.APIOut, time.Millisecond), slow: math.Inf(1)}
 	var first engine.Config
-	for i, r := range c.Fleet.Replicas {
+	all := slices.Clone(c.Fleet.Replicas)
+	for _, fault := range c.Faults {
+		if fault.Kind == simulation.Add { // it can do no more than if it had been there
+			all = append(all, fault.Replica)
+		}
+	}
+	for i, r := range all {
 		sized, err := engine.New(r.Engine)
 		if err != nil {
 			return nil, first, err
@@ -72,9 +78,6 @@ func pool(c *simulation.Config) (*fleet, engine.Config, error) {
 		if e != first {
 			return unknown("replicas differ by more than their speed")
 		}
-	}
-	if slices.ContainsFunc(c.Faults, func(f simulation.Fault) bool { return f.Kind == simulation.Add }) {
-		return unknown("replicas are added")
 	}
 	f.Calibration = first.Calibration
 	f.whole = float64(max(1, first.MaxBatchedTokens-first.MaxSeqs))

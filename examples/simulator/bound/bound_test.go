@@ -77,7 +77,9 @@ func TestBound(t *testing.T) {
 			Fleet: simulation.Uniform(4, engine.Config{Calibration: engine.Qwen3MoEH100()}), Workload: simulation.SharedPrefix{Rate: 20, SystemTokens: 900},
 		}},
 		{"adapters, late APIs", simulation.Config{Fleet: four, Workload: simulation.MultiLoRA{Rate: 40}, World: simulation.World{Jitter: 5 * time.Millisecond, Unstreamed: .5}}},
-		{"a server hangs", simulation.Config{Fleet: four, Workload: simulation.SharedPrefix{Rate: 20, Groups: 10}, Faults: []simulation.Fault{{At: 3 * time.Second, Kind: simulation.Hang, For: 2 * time.Second}}}},
+		{"a server hangs, one comes", simulation.Config{Fleet: four, Workload: simulation.SharedPrefix{Rate: 20, Groups: 10}, Faults: []simulation.Fault{
+			{At: 3 * time.Second, Kind: simulation.Hang, For: 2 * time.Second}, {At: 4 * time.Second, Kind: simulation.Add},
+		}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -154,8 +156,7 @@ func TestUnknown(t *testing.T) {
 		"more than their speed": func(c *simulation.Config) {
 			c.Fleet.Replicas = append(c.Fleet.Replicas, simulation.Replica{Engine: engine.Config{Calibration: engine.Llama2H100()}})
 		},
-		"replicas are added": func(c *simulation.Config) { c.Faults = []simulation.Fault{{Kind: simulation.Add}} },
-		"no job counts":      func(c *simulation.Config) { c.Warmup = 2 * time.Second },
+		"no job counts": func(c *simulation.Config) { c.Warmup = 2 * time.Second },
 	} {
 		c := plain
 		change(&c)

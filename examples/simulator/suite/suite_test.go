@@ -77,7 +77,15 @@ func TestRun(t *testing.T) {
 	if b := r.Broken(); len(b) != 1 || !strings.Contains(b[0], "random") {
 		t.Errorf("Broken() = %q, want that of random", b)
 	}
-	for _, want := range []string{"OVERLOAD", "SKIPPED", "REGRET over 2 cases", "REQUIREMENT BROKEN", "chat at 30 %", "own rate"} {
+	for _, e := range r.Excesses() {
+		require.GreaterOrEqual(t, e.Cases, 1, e.Policy)
+		for f := range e.Mean {
+			require.GreaterOrEqual(t, e.Mean[f], .999, "%s is below what none can be", e.Policy)
+			require.LessOrEqual(t, e.Mean[f], e.Worst[f]*1.0001)
+		}
+	}
+	require.NotContains(t, out, "CAPACITY")
+	for _, want := range []string{"ABOVE THE BOUND", "at least", "what the fleet can do under least-req", "OVERLOAD", "SKIPPED", "REGRET over 2 cases", "REQUIREMENT BROKEN", "chat at 30 %", "own rate"} {
 		require.Contains(t, out, want)
 	}
 	if _, again := play(t, suite.Options{Workers: 1}); again != out {
