@@ -201,7 +201,7 @@ func lead(s summary) string {
 		var best *point
 		var rest []string
 		for i := range s.points {
-			if p := &s.points[i]; p.level == l && p.steady() && !p.clairvoyant() && (best == nil || p.of(ttft90).mean < best.of(ttft90).mean) {
+			if p := &s.points[i]; p.level == l && p.steady() && !p.told() && (best == nil || p.of(ttft90).mean < best.of(ttft90).mean) {
 				best = p
 			}
 		}
@@ -215,7 +215,7 @@ func lead(s summary) string {
 			case p.level != l || p.policy == best.policy:
 			case !p.steady():
 				overloaded++
-			case !p.clairvoyant():
+			case !p.told():
 				highest = max(highest, p.of(ttft90).mean/low)
 				rest = append(rest, fmt.Sprintf("%s %.2f times that", s.policies[p.policy], p.of(ttft90).mean/low))
 			}

@@ -96,6 +96,8 @@ func TestParseFlagsErrors(t *testing.T) {
 		{[]string{"-quick"}, "-quick"},
 		{[]string{"-records", "x"}, "are for -suite"},
 		{[]string{"-suite", "s.json", "-fresh", "default"}, "-fresh goes with -records"},
+		{[]string{"-suite", "s.json", "-capacity", "mine"}, `-capacity is "mine", want suite or own`},
+		{[]string{"-capacity", "own"}, "are for -suite"},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
@@ -139,7 +141,8 @@ func TestParseFlags(t *testing.T) {
 		{[]string{"-policy", "", "-profile", profile}, func(c config) bool { return len(c.policies) == 1 }},
 		{[]string{"-workload", "mooncake:" + trace}, func(c config) bool { return c.loads == nil && c.rates == nil }},
 		{[]string{"-scrape", "0"}, func(c config) bool { return c.baseConfig().Scrape.Period < 0 }},
-		{[]string{"-suite", "s.json", "-quick"}, func(c config) bool { return c.suite == "s.json" && c.quick && c.seeds == nil }},
+		{[]string{"-suite", "s.json", "-quick"}, func(c config) bool { return c.suite == "s.json" && c.quick && !c.own && c.seeds == nil }},
+		{[]string{"-suite", "s.json", "-capacity", "own"}, func(c config) bool { return c.own }},
 		{[]string{"-suite", "s.json", "-tuning", "-records", "r", "-fresh", "a,b"}, func(c config) bool {
 			return c.tuning && c.records == "r" && slices.Equal(c.fresh, []string{"a", "b"})
 		}},

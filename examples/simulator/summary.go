@@ -57,8 +57,8 @@ func (p *point) steady() bool {
 	return !slices.ContainsFunc(p.runs, func(r finished) bool { return !r.report.Steady })
 }
 
-// clairvoyant tells whether the policy is a bound that knows everything.
-func (p *point) clairvoyant() bool { return p.runs[0].policy.Clairvoyant != nil }
+// told tells whether the policy is told what no gateway can see.
+func (p *point) told() bool { return p.runs[0].policy.Clairvoyant != nil }
 
 // unsteady returns the number of runs in which the fleet did not keep up, and what
 // the first of them says.
@@ -130,7 +130,7 @@ func (s *summary) pair(l int, show string) (shown, other *point) {
 		p := &s.points[i]
 		switch {
 		case p.level != l, show != "" && s.policies[p.policy] != show:
-		case show == "" && p.clairvoyant() && len(s.policies) > 1: // a bound
+		case show == "" && p.told() && len(s.policies) > 1: // nobody can run it
 		case shown == nil, p.steady() && !shown.steady(),
 			p.steady() == shown.steady() && p.of(ttft90).mean < shown.of(ttft90).mean:
 			shown = p

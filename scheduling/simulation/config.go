@@ -126,8 +126,8 @@ type Policy struct {
 	// Profile makes the profile of one gateway. It is called anew for each gateway
 	// of each run, so that nothing is shared. Seed and Now are set by Run.
 	Profile func() scheduling.Profile
-	// Clairvoyant, in place of Profile, makes a profile that knows everything: a
-	// bound, not a policy that anybody could run.
+	// Clairvoyant, in place of Profile, makes a profile that may ask for the truth: not one
+	// that anybody could run.
 	Clairvoyant func(Truth) scheduling.Profile
 }
 

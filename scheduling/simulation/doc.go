@@ -24,8 +24,8 @@
 // A policy is a scheduling.Profile. It sees what a gateway sees: the request's
 // prompt (as bytes, so that prefixes can be hashed), the readings of the last
 // scrape, the ledger of what this gateway sent, and outcomes. Output lengths, the
-// engines' state and the future are not reachable from there. RunClairvoyant is
-// the one exception, for a bound that knows everything.
+// engines' state and the future are not reachable from there, but for those that are
+// made as Policy.Clairvoyant.
 //
 // # Time
 //

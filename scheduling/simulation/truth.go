@@ -8,8 +8,8 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Truth is what no gateway can know. It is handed to Policy.Clairvoyant alone,
-// which makes a bound for the policies that work with less.
+// Truth is what no gateway can know. It is handed to Policy.Clairvoyant alone, to see
+// what knowing it would be worth.
 type Truth interface {
 	// Outstanding is what is at the endpoint's server now, from all gateways and
 	// requests on their way to it included: how many requests, how many of their

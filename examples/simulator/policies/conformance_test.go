@@ -204,7 +204,7 @@ func TestByName(t *testing.T) {
 }
 
 func ExampleByName() {
-	chosen, err := policies.ByName("least-req,classic-223,clairvoyant")
+	chosen, err := policies.ByName("least-req,classic-223,llmd-precise")
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -217,6 +217,6 @@ func ExampleByName() {
 	// Output:
 	// least-req false
 	// classic-223 false
-	// clairvoyant true
+	// llmd-precise true
 	// true
 }

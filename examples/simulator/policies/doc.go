@@ -28,6 +28,6 @@
 // Requests and uncached prompt tokens in flight are those of the gateway itself, in
 // types.Load; queue, batch and KV cache are what the last scrape brought. What
 // engines hold in their prefix caches is guessed from earlier decisions. The
-// policies that need to know more are marked as clairvoyant: they exist in a
-// simulation only.
+// policies that are told exist in a simulation only. What no policy can go below,
+// whatever it knows, is in package bound.
 package policies

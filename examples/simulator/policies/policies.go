@@ -9,8 +9,8 @@ import (
 )
 
 // All returns every policy, always in the same order: the product's default, those
-// that know nothing, those that read what engines report, those that add prefix caches, and the
-// clairvoyant ones, which exist in a simulation only.
+// that know nothing, those that read what engines report, those that add prefix caches, and those
+// that are told what is in them, which exist in a simulation only.
 func All() []simulation.Policy {
 	policy := func(name string, profile func() scheduling.Profile) simulation.Policy {
 		return simulation.Policy{Name: name, Profile: profile}
@@ -41,7 +41,6 @@ func All() []simulation.Policy {
 		knowing("dynamo-precise", DynamoPrecise),
 		knowing("llmd-precise", LLMDPrecise),
 		knowing("llmd-precise-322", LLMDPrecise322),
-		{Name: "clairvoyant", Clairvoyant: Clairvoyant},
 	}
 }
 
