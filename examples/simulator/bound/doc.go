@@ -23,13 +23,14 @@
 // Short steps are small ones, which spend more of the servers' time on each token; and of that
 // there is only so much. Put a price λ on a second of it: a step of n jobs costs (n + λ)·dt, n
 // for the jobs that wait for it and λ for the server. h is convex, and so never below a
-// tangent, a + s·x, nor, with P more tokens, below a + s·m + φ(P), where φ(P) is s·P, or
-// h(P) - a if that is more. φ is convex and 0 at 0: of several prefills it is no less than the
-// sum of each. So the price of a step is at least the sum, over the jobs in it, of
+// tangent, a + s·x, nor, with P tokens of prompts, below a + s·m + φ(P), where φ(P) is s·P up
+// to where the tangent touches and h(P) - a beyond. φ is convex and 0 at 0: of several
+// prefills it is no less than the sum of each. So the price of a step is at least the sum, over the jobs in it, of
 //
 //	κ = min over m of (m+λ)·((o + a)/m + p + s + d·context)   for each decode
 //	π = o + a + (1+λ)·(p + φ(u) + e·pairs)                     for a prefill of u tokens
 //
+// (A prompt is cut only where a step is full, and so a token of it dear: prefill in price.go.)
 // Jobs that count arrive after the warm-up. Of those that have ended by some moment C, the
 // waiting, plus λ times the servers' time from warm-up to C, is at least the sum of κ and π
 // over all their tokens, whatever else is in the steps. The others wait until C at least. So
@@ -52,6 +53,7 @@
 // beside them. The last is the most: without prompts, servers that are taken in turn are 1.01
 // to 1.05 times the bound of E2E.Mean; with those of chats the best policy is 1.2 times at
 // half load, and at high loads or with long prompts 1.4 to 1.9 times. TTFT knows nothing of
-// load, and percentiles of E2E neither. A preempted request is taken to read its context in each step, of
+// load, and percentiles of E2E neither. Where APIs are late, a first token may be later than the rest, and TPOT
+// has no bound. A preempted request is taken to read its context in each step, of
 // which its recomputation may spare it one.
 package bound

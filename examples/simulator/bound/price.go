@@ -12,7 +12,7 @@ type fleet struct {
 	engine.Calibration
 	slow  float64 // a second at speed 1 takes so long on the fastest server
 	speed float64 // of all servers together
-	whole float64 // prompts of up to so many tokens are computed in one step, or in full ones
+	whole float64 // tokens of prompts in a full step, at least
 	api   float64 // seconds, both ways
 }
 
@@ -51,14 +51,23 @@ func (f *fleet) at(lambda, tangent float64) prices {
 	return p
 }
 
-// prefill returns by how much a prefill lengthens steps: φ for its tokens, and the rest.
-func (p *prices) prefill(j *job) float64 {
-	tokens := min(j.compute, p.whole)
-	phi := p.slope * tokens
-	if tokens > p.tangent {
-		phi = p.Fixed + p.linear(tokens) - p.fixed
+// phi is φ: by how much the linear layers of so many tokens lengthen a step.
+func (p *prices) phi(tokens float64) float64 {
+	if tokens <= p.tangent {
+		return p.slope * tokens
 	}
-	return phi*j.compute/tokens + j.chunks*p.PerSequence + p.PrefillAttention*j.pairs
+	return p.Fixed + p.linear(tokens) - p.fixed
+}
+
+// prefill returns by how much a prefill lengthens steps. All chunks of a prompt but the last
+// are in full steps, where a token costs the most: the last one is taken to be as long as is
+// cheapest, which is where φ grows as fast.
+func (p *prices) prefill(j *job) float64 {
+	full, last := p.phi(p.whole)/p.whole, j.compute
+	if full < p.PerToken {
+		last = min(last, p.WeightFloor*full/p.PerToken/math.Sqrt(p.PerToken*p.PerToken-full*full))
+	}
+	return p.phi(last) + full*(j.compute-last) + j.chunks*p.PerSequence + p.PrefillAttention*j.pairs
 }
 
 // decode returns κ, of a decode that reads so much context.

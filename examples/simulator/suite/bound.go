@@ -83,7 +83,7 @@ func (r *Result) Excesses() []Excess {
 			for f, ratio := range [bounded]float64{
 				row.P90[0] / c.Bound.TTFT.P90, row.TTFTP99 / c.Bound.TTFT.P99, row.P90[1] / c.Bound.TPOT.P90, row.E2EMean / c.Bound.E2E.Mean,
 			} {
-				if ratio > 0 { // records of before may lack a figure
+				if ratio > 0 && !math.IsInf(ratio, 0) { // not all are bounded, and old records may lack some
 					ratios[f].add(ratio)
 				}
 			}
@@ -116,18 +116,24 @@ func (c *Case) writeBound(w io.Writer) {
 		return
 	}
 	b := &c.Bound
-	best := func(of float64, figure func(*Row) float64) string {
+	figure := func(v float64) string {
+		if v == 0 {
+			return "-"
+		}
+		return number(v)
+	}
+	best := func(of float64, measured func(*Row) float64) string {
 		least := math.NaN()
 		for i := range c.Rows {
-			if v := figure(&c.Rows[i]); v > 0 && !(least <= v) {
+			if v := measured(&c.Rows[i]); v > 0 && !(least <= v) {
 				least = v
 			}
 		}
-		return number(of / least)
+		return figure(of / least)
 	}
 	p90 := func(f int) func(*Row) float64 { return func(r *Row) float64 { return r.P90[f] } }
 	fmt.Fprintf(w, "at least\t%s\t%s\t\t%s\t%s\t%s\t%s\t\t%s\t%s\t%s\t\t%s\t\t\t\t\n",
-		number(b.TTFT.P90), best(b.TTFT.P90, p90(0)), number(b.TTFT.P50), number(b.TTFT.P99),
-		number(b.TPOT.P90), best(b.TPOT.P90, p90(1)), number(b.TPOT.P99),
-		number(b.E2E.P90), best(b.E2E.P90, p90(2)), number(b.E2E.Mean))
+		figure(b.TTFT.P90), best(b.TTFT.P90, p90(0)), figure(b.TTFT.P50), figure(b.TTFT.P99),
+		figure(b.TPOT.P90), best(b.TPOT.P90, p90(1)), figure(b.TPOT.P99),
+		figure(b.E2E.P90), best(b.E2E.P90, p90(2)), figure(b.E2E.Mean))
 }

@@ -103,30 +103,14 @@ type Row struct {
 // Run plays a suite with some policies. It returns an error if ctx is done, or if
 // a capacity cannot be measured; a run that fails is in the Result.
 func Run(ctx context.Context, s *Suite, policies []simulation.Policy, o Options) (*Result, error) {
-	if len(policies) == 0 {
-		return nil, errors.New("suite: no policies to play")
-	}
-	p := &player{ctx: ctx, suite: s, policies: policies, o: o, seeds: s.Seeds, part: 1}
-	if o.Quick {
-		p.seeds = s.Seeds[:max(s.Quick.Seeds, 1)]
-		p.part = s.Quick.Duration
-		if p.part == 0 {
-			p.part = 1. / 3
-		}
-	}
-	if o.Tuning {
-		if p.seeds = s.Tuning.Seeds; len(p.seeds) == 0 {
-			return nil, errors.New("suite: there is nothing to tune on: tuning.seeds is empty")
-		}
-	}
-	if len(o.Seeds) > 0 {
-		p.seeds = o.Seeds
+	p, err := newPlayer(ctx, s, policies, o)
+	if err != nil {
+		return nil, err
 	}
 	r := &Result{Suite: s, Seeds: p.seeds}
 	for _, policy := range policies {
 		r.Policies = append(r.Policies, policy.Name)
 	}
-
 	plans, skipped, err := p.plan()
 	if err != nil {
 		return nil, err
@@ -146,6 +130,30 @@ func Run(ctx context.Context, s *Suite, policies []simulation.Policy, o Options)
 	}
 	r.rank()
 	return r, nil
+}
+
+// newPlayer returns a player with the seeds, and the part of each duration, that o asks for.
+func newPlayer(ctx context.Context, s *Suite, policies []simulation.Policy, o Options) (*player, error) {
+	if len(policies) == 0 {
+		return nil, errors.New("suite: no policies to play")
+	}
+	p := &player{ctx: ctx, suite: s, policies: policies, o: o, seeds: s.Seeds, part: 1}
+	if o.Quick {
+		p.seeds = s.Seeds[:max(s.Quick.Seeds, 1)]
+		p.part = s.Quick.Duration
+		if p.part == 0 {
+			p.part = 1. / 3
+		}
+	}
+	if o.Tuning {
+		if p.seeds = s.Tuning.Seeds; len(p.seeds) == 0 {
+			return nil, errors.New("suite: there is nothing to tune on: tuning.seeds is empty")
+		}
+	}
+	if len(o.Seeds) > 0 {
+		p.seeds = o.Seeds
+	}
+	return p, nil
 }
 
 // player is one Run.
