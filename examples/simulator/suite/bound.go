@@ -112,7 +112,6 @@ func (r *Result) writeExcesses(out io.Writer) {
 // writeBound adds the bound to the table of a case, as a row.
 func (c *Case) writeBound(w io.Writer) {
 	if c.Unbounded != nil {
-		fmt.Fprintf(w, "no bound: %v\t\t\t\t\t\t\t\t\t\t\t\t\t\t\t\n", c.Unbounded)
 		return
 	}
 	b := &c.Bound

@@ -232,6 +232,9 @@ func (c *Case) write(out io.Writer) {
 	}
 	c.writeBound(w)
 	w.Flush()
+	if c.Unbounded != nil {
+		fmt.Fprintf(out, "%v\n", c.Unbounded)
+	}
 }
 
 func (r *Result) writeRegrets(out io.Writer, cases int) {
