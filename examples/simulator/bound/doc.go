@@ -25,7 +25,8 @@
 // for the jobs that wait for it and λ for the server. h is convex, and so never below a
 // tangent, a + s·x, nor, with P tokens of prompts, below a + s·m + φ(P), where φ(P) is s·P up
 // to where the tangent touches and h(P) - a beyond. φ is convex and 0 at 0: of several
-// prefills it is no less than the sum of each. So the price of a step is at least the sum, over the jobs in it, of
+// prefills it is no less than the sum of each. So the price of a step is at least the sum,
+// over the jobs in it, of
 //
 //	κ = min over m of (m+λ)·((o + a)/m + p + s + d·context)   for each decode
 //	π = o + a + (1+λ)·(p + φ(u) + e·pairs)                     for a prefill of u tokens
@@ -53,7 +54,9 @@
 // beside them. The last is the most: without prompts, servers that are taken in turn are 1.01
 // to 1.05 times the bound of E2E.Mean; with those of chats the best policy is 1.2 times at
 // half load, and at high loads or with long prompts 1.4 to 1.9 times. TTFT knows nothing of
-// load, and percentiles of E2E neither. Where APIs are late, a first token may be later than the rest, and TPOT
-// has no bound. A preempted request is taken to read its context in each step, of
-// which its recomputation may spare it one.
+// load, and percentiles of E2E neither.
+//
+// Where APIs are late by chance, a first token may be later than the rest, and TPOT has no
+// bound. A preempted request is taken to read its context in each step, of which its
+// recomputation may spare it one: the one place where the proof has a gap.
 package bound
