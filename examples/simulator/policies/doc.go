@@ -15,8 +15,8 @@
 //
 // # What is the same for all
 //
-// Endpoints that are draining or known to fail are left out, ties are broken at
-// random, and two fallbacks are named, in the order of the rule. Nothing is shed:
+// Endpoints that are draining are left out, and those that fail are by plugins.Ejection,
+// whatever the source does about them. Ties are broken at random, and two fallbacks are named, in the order of the rule. Nothing is shed:
 // a policy that refuses requests looks better by what it does not serve, so
 // admission is left out of the comparison, also for the product's profiles.
 //
