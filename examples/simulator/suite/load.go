@@ -86,7 +86,7 @@ type Scenario struct {
 	World World `json:"world"`
 	// Faults happen to replicas. Capacity is measured without them.
 	Faults []Fault `json:"faults"`
-	// Goodput is what jobs must meet to count as good. Default: to be served.
+	// Goodput is what jobs without an SLO must meet to count as good. Default: to be served.
 	Goodput Goodput `json:"goodput"`
 
 	spec simulation.Spec // nil: a trace that is not there
