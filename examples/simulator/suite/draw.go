@@ -26,7 +26,13 @@ type Draw struct {
 	// Seeds is how many seeds each scenario is played with, unless Suite.Seeds names
 	// them: Number and those after it. Default 1.
 	Seeds int `json:"seeds"`
+	// Large is the Scenario.Duration of fleets of more than LargeFleet replicas, which see
+	// as many jobs in less time. Default: that of the suite.
+	Large Duration `json:"large"`
 }
+
+// LargeFleet is how many replicas a fleet has that is not yet large.
+const LargeFleet = 16
 
 // scenarios returns what is drawn. Two draws of one number are the same, and what is drawn of
 // one family does not depend on the others.
@@ -118,6 +124,9 @@ func (o *Draw) scenario(name string, i int, make family) (Scenario, error) {
 	s.Fleet.Replicas = int(d.log(float64(o.Replicas[0]), float64(o.Replicas[1])) + .5)
 	s.Fleet.Engine = pick(d, "llama-3.1-8b-h100", "llama-3.1-8b-h100", "llama-2-7b-h100", "qwen3-30b-a3b-h100", "qwen3-32b-2xh100", "llama-3-70b-4xh100")
 	s.Loads = []float64{pick(d, .5, .7, .8, .9)}
+	if s.Fleet.Replicas > LargeFleet {
+		s.Duration = o.Large
+	}
 	s.Goodput = Goodput{TTFT: Duration(time.Second), TPOT: Duration(50 * time.Millisecond)}
 	data, err := json.Marshal(make(d, &s))
 	s.Workload = data

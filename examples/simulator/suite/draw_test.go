@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -57,6 +58,22 @@ func TestDrawSeeds(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, s.Seeds, text)
 	}
+}
+
+// Large fleets may be played for less time.
+func TestDrawLarge(t *testing.T) {
+	s, err := suite.Parse([]byte(`{"duration": "80s", "capacity": "least-req", "draw": {"number": 1, "each": 20, "families": ["chat"], "large": "50s"}}`))
+	require.NoError(t, err)
+	large := 0
+	for _, c := range s.Scenarios {
+		if c.Fleet.Replicas > suite.LargeFleet {
+			large++
+			require.Equal(t, suite.Duration(50*time.Second), c.Duration)
+		} else {
+			require.Zero(t, c.Duration)
+		}
+	}
+	require.True(t, large > 2 && large < 18, large)
 }
 
 // No case is drawn that is in another file, or twice.

@@ -108,16 +108,16 @@ func families() map[string]family {
 				"question": normal(d.tokens(20, 100), .5), "output": normal(d.tokens(50, 300), .5),
 				"vary": workload{"kind": "steps", "steps": []any{
 					workload{"at_s": 0, "factor": 0},
-					workload{"at_s": 35, "factor": most / mean},
-					workload{"at_s": 35 + long, "factor": most / mean / 4},
-					workload{"at_s": 35 + 3*long, "factor": 0},
+					workload{"at_s": 25, "factor": most / mean},
+					workload{"at_s": 25 + long, "factor": most / mean / 4},
+					workload{"at_s": 25 + 3*long, "factor": 0},
 				}},
 			}
 			return workload{"kind": "mix", "parts": []any{others, crowd}}
 		},
 		// Half of the fleet restarts, with empty caches.
 		"restarts": func(d *drawer, s *Scenario) workload {
-			s.Faults = []Fault{{At: Duration(45 * time.Second), Kind: "restart", Replicas: upTo(0, s.Fleet.Replicas/2)}}
+			s.Faults = []Fault{{At: Duration(30 * time.Second), Kind: "restart", Replicas: upTo(0, s.Fleet.Replicas/2)}}
 			s.Loads = []float64{pick(d, .5, .6, .7)}
 			return families()[pick(d, "tenants", "tenants", "rag", "business")](d, s)
 		},
@@ -130,7 +130,7 @@ func families() map[string]family {
 			if d.IntN(2) == 0 {
 				s.Faults = []Fault{leave, join}
 			}
-			s.Faults[0].At, s.Faults[1].At = Duration(30*time.Second), Duration(50*time.Second)
+			s.Faults[0].At, s.Faults[1].At = Duration(25*time.Second), Duration(38*time.Second)
 			s.Loads = []float64{pick(d, .4, .5, .6)}
 			return families()[pick(d, "chat", "tenants", "agents")](d, s)
 		},
@@ -138,11 +138,11 @@ func families() map[string]family {
 		"failures": func(d *drawer, s *Scenario) workload {
 			s.Loads = []float64{pick(d, .4, .5, .6)}
 			if d.IntN(2) == 0 {
-				s.Faults = []Fault{{At: Duration(30 * time.Second), Kind: "hang", Replicas: []int{0}, For: Duration(20 * time.Second)}}
+				s.Faults = []Fault{{At: Duration(25 * time.Second), Kind: "hang", Replicas: []int{0}, For: Duration(15 * time.Second)}}
 			} else {
 				s.Faults = []Fault{
-					{At: Duration(30 * time.Second), Kind: "die", Replicas: []int{0}},
-					{At: Duration(50 * time.Second), Kind: "restart", Replicas: []int{0}},
+					{At: Duration(25 * time.Second), Kind: "die", Replicas: []int{0}},
+					{At: Duration(40 * time.Second), Kind: "restart", Replicas: []int{0}},
 				}
 			}
 			return families()["chat"](d, s)
