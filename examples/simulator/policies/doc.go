@@ -15,10 +15,11 @@
 //
 // # What is the same for all
 //
-// Endpoints that are draining are left out, and those that fail are by plugins.Ejection,
-// whatever the source does about them. Ties are broken at random, and two fallbacks are named, in the order of the rule. Nothing is shed:
-// a policy that refuses requests looks better by what it does not serve, so
-// admission is left out of the comparison, also for the product's profiles.
+// Endpoints that are draining are left out, and so are those that fail, by
+// plugins.Ejection, whatever the source does about them. Ties are broken at random, and
+// two fallbacks are named, in the order of the rule. Nothing is shed: a policy that
+// refuses requests looks better by what it does not serve, so admission is left out of
+// the comparison, also for the product's profiles.
 //
 // A prompt is compared in blocks of 64 bytes, which stand for 16 tokens, wherever
 // the source compares tokens or blocks of the engine.

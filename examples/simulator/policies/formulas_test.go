@@ -495,3 +495,37 @@ func TestLMetric(t *testing.T) {
 	}
 	require.Equal(t, "b>a", order(t, s, blocks("z", 6), eps), "cached on both")
 }
+
+// The cost of LMetric, 160 tokens by one request everywhere, times 100 without the adapter
+// and times 100 without a slot.
+func TestLMetricAdapters(t *testing.T) {
+	c := newClock()
+	slots := func(running ...string) schedulingtest.EndpointOption {
+		return func(ep *types.Endpoint) {
+			ep.Metrics.MaxAdapters, ep.Metrics.RunningAdapters = types.Known(2), running
+		}
+	}
+	eps := []*types.Endpoint{
+		endpoint(c, "a", slots("x", "y")), endpoint(c, "b", slots("y")),
+		endpoint(c, "c", slots("y", "z")), endpoint(c, "d"), // d reports no adapters
+	}
+	s := start(t, policies.LMetricAdapters(), c)
+	adapted := func(adapter string) *types.Request {
+		req := blocks("q", 10)
+		req.TargetModel = adapter
+		return req
+	}
+	require.Equal(t, "a=d>b>c", order(t, s, adapted("x"), eps), "in use at a, a slot at b, none at c, unknown at d")
+	require.Equal(t, "a=b=c=d", order(t, s, adapted(""), eps), "the base model")
+	// A hundred times the cost is too much: 160·101 and 160·100.
+	book(eps[0], 100, 0)
+	book(eps[3], 100, 0)
+	require.Equal(t, "b>a=d>c", order(t, s, adapted("x"), eps), "with 100 requests at a and d")
+	// What was sent to b is in use there before b reports it, and takes its last slot.
+	d := send(t, s, adapted("v"), eps[1])
+	d.FirstToken()
+	require.Equal(t, "b", order(t, s, adapted("v"), eps)[:1], "sent to b")
+	require.Equal(t, "a=d>c>b", order(t, s, adapted("x"), eps), "b has no slot any more, and a request more than c")
+	d.Done(types.Outcome{Status: 200})
+	require.Equal(t, "b>a=d>c", order(t, s, adapted("x"), eps), "and has it again")
+}

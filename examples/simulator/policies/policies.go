@@ -38,6 +38,7 @@ func All() []simulation.Policy {
 		policy("llmd-sticky", LLMDSticky),
 		policy("llmd-sticky-req", LLMDStickyRequests),
 		policy("lmetric", LMetric),
+		policy("lmetric+adapters", LMetricAdapters),
 		knowing("dynamo-precise", DynamoPrecise),
 		knowing("llmd-precise", LLMDPrecise),
 		knowing("llmd-precise-322", LLMDPrecise322),
