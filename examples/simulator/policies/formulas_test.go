@@ -529,3 +529,49 @@ func TestLMetricAdapters(t *testing.T) {
 	d.Done(types.Outcome{Status: 200})
 	require.Equal(t, "b>a=d>c", order(t, s, adapted("x"), eps), "and has it again")
 }
+
+// Tuned rules differ from the published ones where their constants say: b has some of the
+// prompt, and a has less to do.
+func TestTuned(t *testing.T) {
+	requests := func(n int64) func(*scheduling.Scheduler, *types.Endpoint) {
+		return func(_ *scheduling.Scheduler, ep *types.Endpoint) { book(ep, n, 0) }
+	}
+	tokens := func(n int64) func(*scheduling.Scheduler, *types.Endpoint) {
+		return func(_ *scheduling.Scheduler, ep *types.Endpoint) { book(ep, 1, n) }
+	}
+	decoding := func(n int) func(*scheduling.Scheduler, *types.Endpoint) {
+		return func(s *scheduling.Scheduler, ep *types.Endpoint) { send(t, s, blocks("other", n), ep).FirstToken() }
+	}
+	tests := []struct {
+		name             string
+		published, tuned func() scheduling.Profile
+		match            int // blocks of 40 that b holds
+		busy             func(*scheduling.Scheduler, *types.Endpoint)
+		want, wantTuned  string
+	}{
+		{"sglang, 16 requests more", policies.SGLang, policies.SGLangTuned, 24, requests(16), "b>a", "b>a"},
+		{"sglang, 17 requests more", policies.SGLang, policies.SGLangTuned, 24, requests(17), "b>a", "a>b"},
+		{"sglang, half matched", policies.SGLang, policies.SGLangTuned, 20, requests(0), "b>a", "a>b"},
+		{"aibrix, 16 requests more", policies.AIBrixPrefix, policies.AIBrixPrefixTuned, 20, requests(16), "a>b", "b>a"},
+		{"aibrix, 17 requests more", policies.AIBrixPrefix, policies.AIBrixPrefixTuned, 20, requests(17), "a>b", "a>b"},
+		// 40 blocks of prefill against 40 - 10 and those in use.
+		{"dynamo, 9 blocks in use", policies.Dynamo, policies.DynamoTuned, 10, decoding(9), "b>a", "b>a"},
+		{"dynamo, 11 blocks in use", policies.Dynamo, policies.DynamoTuned, 10, decoding(11), "a>b", "b>a"},
+		{"dynamo, 81 blocks in use", policies.Dynamo, policies.DynamoTuned, 10, decoding(81), "a>b", "a>b"},
+		{"llmd-sticky, 1,000 tokens more", policies.LLMDSticky, policies.LLMDStickyTuned, 40, tokens(1000), "b", "b"},
+		{"llmd-sticky, 1,001 tokens more", policies.LLMDSticky, policies.LLMDStickyTuned, 40, tokens(1001), "b", "a>b"},
+		// 3·0.5 for the prefix, against 4·4/8 and 4·4/16.
+		{"classic, 4 requests more", policies.ClassicInFlight, policies.ClassicInFlightTuned, 20, requests(4), "a>b", "b>a"},
+		{"classic, 7 requests more", policies.ClassicInFlight, policies.ClassicInFlightTuned, 20, requests(7), "a>b", "a>b"},
+	}
+	for _, tt := range tests {
+		for i, profile := range []func() scheduling.Profile{tt.published, tt.tuned} {
+			c := newClock()
+			eps := idle(c, 2)
+			s := start(t, profile(), c)
+			serve(t, s, blocks("q", tt.match), eps[1])
+			tt.busy(s, eps[1])
+			require.Equal(t, []string{tt.want, tt.wantTuned}[i], order(t, s, blocks("q", 40), eps), "%s, %d", tt.name, i)
+		}
+	}
+}
