@@ -11,8 +11,9 @@
 // default parameters of that source, and where it deviates; README.md has the same
 // as a table. There are no options: what is compared is a system as its authors
 // ship it, and where other constants are better on the cases that the default was tuned
-// on, also with these (tuned.go). Every call returns a profile of its own, with nothing shared, and
-// policies draw from the request's randomness alone, so that a seed repeats a run.
+// on, also with these (tuned.go). Every call returns a profile of its own, with nothing
+// shared, and policies draw from the request's randomness alone, so that a seed repeats
+// a run.
 //
 // # What is the same for all
 //
