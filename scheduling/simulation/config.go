@@ -53,7 +53,8 @@ type Config struct {
 
 	// World is what gateways meet that a plain model has not.
 	World World
-	// Goodput is what a job must meet to count in Report.Goodput. Zero: to be served.
+	// Goodput is what a job must meet to count in Report.Goodput, in place of what its own SLO
+	// does not say. Zero: to be served.
 	Goodput types.SLO
 
 	// SampleEvery is the step of Report.Timeline. Default: a hundredth of Duration.

@@ -29,7 +29,8 @@ type Report struct {
 	// of Warmup to the last arrival: what the fleet did while there was more to do, without
 	// the time in which it ran empty.
 	Throughput float64
-	// Goodput is the part of jobs that were served and met Config.Goodput, 0..1.
+	// Goodput is the part of jobs that were served and met their SLO, and Config.Goodput where
+	// they have none, 0..1.
 	Goodput float64
 	// PrefixHits is the part of prompt tokens found in a prefix cache, 0..1.
 	PrefixHits  float64

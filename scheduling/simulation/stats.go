@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -24,7 +25,7 @@ type stats struct {
 	classes                          map[int]*classStats    // by priority
 	tenants                          map[string]*classStats // at most maxTenants
 
-	good                                         int // counted jobs that met Config.Goodput
+	good                                         int // counted jobs that met their SLO or Config.Goodput
 	arrivals, completed, failed, shed, cancelled int // counted ones
 	lastArrival, lastEnd                         time.Duration
 	outputTokens, inputTokens, hitTokens         int
@@ -160,7 +161,8 @@ func (st *stats) ended(s *sim, l *live, how ending) {
 	for _, k := range kinds {
 		k.served(l, first, end)
 	}
-	if meets(l, s.cfg.Goodput, first, end) {
+	target := types.SLO{TTFT: cmp.Or(l.job.SLO.TTFT, s.cfg.Goodput.TTFT), TPOT: cmp.Or(l.job.SLO.TPOT, s.cfg.Goodput.TPOT)}
+	if meets(l, target, first, end) {
 		st.good++
 	}
 	st.ttft.add(first)

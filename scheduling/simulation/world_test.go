@@ -104,6 +104,11 @@ func TestGoodput(t *testing.T) {
 	require.NoError(t, err)
 	half := good(types.SLO{TTFT: time.Duration(r.TTFT.P50 * float64(time.Second))})
 	require.InDelta(t, .5, half, .06)
+
+	// A job's own targets count in their place.
+	c.Workload = simulation.Criticality{Workload: c.Workload, Classes: []simulation.Class{{Share: 1}, {Share: 1, TTFT: 1e-6}}}
+	require.InDelta(t, .5, good(types.SLO{}), .1)
+	require.InDelta(t, .25, good(types.SLO{TTFT: time.Duration(r.TTFT.P50 * float64(time.Second))}), .1)
 }
 
 func TestRAG(t *testing.T) {

@@ -12,11 +12,17 @@ import (
 
 // Defaults in the code of AIBrix's gateway plugins. Its README has others: 16
 // requests and 2 standard deviations.
+var aibrixDefaults = aibrixLimits{imbalance: 8, deviations: 1}
+
+// aibrixLimits are what the rule compares with.
+type aibrixLimits struct {
+	imbalance  float64 // difference in running requests above which only load counts
+	deviations float64 // standard deviations above the mean that a matched pod may have
+}
+
 const (
-	aibrixImbalance = 8       // difference in running requests above which only load counts
-	aibrixDeviation = 1       // standard deviations above the mean that a matched pod may have
-	aibrixBlocks    = 200_000 // in the prefix table
-	aibrixTTL       = 20 * time.Minute
+	aibrixBlocks = 200_000 // in the prefix table
+	aibrixTTL    = 20 * time.Minute
 )
 
 // AIBrixPrefix is the prefix-cache algorithm of AIBrix's gateway plugins (0.3 and
@@ -33,11 +39,16 @@ const (
 // Deviations: blocks of 64 bytes, where the code's default is 4 tokens of its
 // character tokenizer and its manifests set 128; a block counts once for each pod
 // that holds it.
-func AIBrixPrefix() scheduling.Profile {
-	return rule("prefix-cache", aibrix{newHistory(bounds{inAll: aibrixBlocks, ttl: aibrixTTL})})
+func AIBrixPrefix() scheduling.Profile { return aibrixWith(aibrixDefaults) }
+
+func aibrixWith(limits aibrixLimits) scheduling.Profile {
+	return rule("prefix-cache", aibrix{newHistory(bounds{inAll: aibrixBlocks, ttl: aibrixTTL}), limits})
 }
 
-type aibrix struct{ *history }
+type aibrix struct {
+	*history
+	aibrixLimits
+}
 
 // Score implements scheduling.Scorer.
 func (s aibrix) Score(_ context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
@@ -53,9 +64,9 @@ func (s aibrix) Score(_ context.Context, req *types.Request, eps []*types.Endpoi
 		squares += n[i] * n[i]
 	}
 	match := make([]float64, len(eps)) // 0 for those that must not be taken for their match
-	if hi-lo <= aibrixImbalance {
+	if hi-lo <= s.imbalance {
 		mean := sum / float64(len(eps))
-		most := mean + aibrixDeviation*math.Sqrt(max(squares/float64(len(eps))-mean*mean, 0))
+		most := mean + s.deviations*math.Sqrt(max(squares/float64(len(eps))-mean*mean, 0))
 		for i, ep := range eps {
 			if n[i] <= most {
 				match[i] = s.Rate(req, ep)

@@ -12,11 +12,15 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-const (
-	chwblNodes  = 256  // virtual nodes of one endpoint on the ring
-	chwblFactor = 1.25 // load that an endpoint may have, over the mean
-	chwblPrefix = 4096 // bytes of the prompt in the key: 1,024 tokens
-)
+var chwblDefaults = chwblLimits{factor: 1.25, prefix: 4096}
+
+// chwblLimits are what KubeAI has options for.
+type chwblLimits struct {
+	factor float64 // load that an endpoint may have, over the mean
+	prefix int     // bytes of the prompt in the key, four to a token
+}
+
+const chwblNodes = 256 // virtual nodes of one endpoint on the ring
 
 // CHWBL is consistent hashing with bounded loads (Mirrokni, Thorup and
 // Zadimoghaddam, SODA 2018) as KubeAI's PrefixHash has it (main of 2025): the
@@ -30,10 +34,17 @@ const (
 //
 // Deviation: the key is the first 1,024 tokens, where KubeAI's default is the first
 // 100 characters, which no tenant's system prompt would fit into.
-func CHWBL() scheduling.Profile { return rule("chwbl", new(chwbl)) }
+func CHWBL() scheduling.Profile { return chwblWith(chwblDefaults) }
+
+func chwblWith(limits chwblLimits) scheduling.Profile {
+	return rule("chwbl", &chwbl{chwblLimits: limits})
+}
 
 // chwbl is the scorer. It keeps the ring of the endpoints it saw last.
-type chwbl struct{ last atomic.Pointer[ring] }
+type chwbl struct {
+	chwblLimits
+	last atomic.Pointer[ring]
+}
 
 // Score implements scheduling.Scorer.
 func (c *chwbl) Score(_ context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
@@ -44,7 +55,7 @@ func (c *chwbl) Score(_ context.Context, req *types.Request, eps []*types.Endpoi
 	for _, ep := range eps {
 		total += inFlight(ep)
 	}
-	most := chwblFactor * (total + 1) / float64(len(eps))
+	most := c.factor * (total + 1) / float64(len(eps))
 	full := func(i int) int {
 		if total == 0 || inFlight(eps[i])+1 <= most {
 			return 0
@@ -52,7 +63,7 @@ func (c *chwbl) Score(_ context.Context, req *types.Request, eps []*types.Endpoi
 		return 1
 	}
 	text := promptOf(req)
-	key := chain(chain(0, []byte(req.Target())), text[:min(len(text), chwblPrefix)])
+	key := chain(chain(0, []byte(req.Target())), text[:min(len(text), c.prefix)])
 	place := c.ring(eps).walk(key, eps)
 	rank(scores, upTo(len(eps)), func(a, b int) int {
 		return cmp.Or(cmp.Compare(full(a), full(b)), cmp.Compare(place[a], place[b]))

@@ -47,7 +47,7 @@ func (c critical) Filter(ctx context.Context, req *types.Request, eps []*types.E
 //	2·(maxQ-q)/(maxQ-minQ) + 2·(1-kv) + 3·matched/total
 //
 // without its shedding.
-func Classic223() scheduling.Profile { return unshed(plugins.Classic()) }
+func Classic223() scheduling.Profile { return ejecting(unshed(plugins.Classic())) }
 
 // Classic111 is Classic223 with each weight 1, the default of the Gateway API
 // Inference Extension 1.0 and 1.1.
@@ -61,7 +61,7 @@ func Classic111() scheduling.Profile {
 
 // ClassicInFlight is plugins.ClassicWithInFlight without its shedding: Classic223
 // plus 4·in-flight, the requests of this gateway.
-func ClassicInFlight() scheduling.Profile { return unshed(plugins.ClassicWithInFlight()) }
+func ClassicInFlight() scheduling.Profile { return ejecting(unshed(plugins.ClassicWithInFlight())) }
 
 // ClassicLoRA is Classic223 plus 3·LoRA affinity (1 adapter active, 0.8 slot free,
 // 0.6 waiting, else 0), the extension's lora-affinity-scorer, which none of its

@@ -10,15 +10,18 @@
 // Each constructor states its source, the version read, the formula and the
 // default parameters of that source, and where it deviates; README.md has the same
 // as a table. There are no options: what is compared is a system as its authors
-// ship it. Every call returns a profile of its own, with nothing shared, and
-// policies draw from the request's randomness alone, so that a seed repeats a run.
+// ship it, and where other constants are better on the cases that the default was tuned
+// on, also with these (tuned.go). Every call returns a profile of its own, with nothing
+// shared, and policies draw from the request's randomness alone, so that a seed repeats
+// a run.
 //
 // # What is the same for all
 //
-// Endpoints that are draining or known to fail are left out, ties are broken at
-// random, and two fallbacks are named, in the order of the rule. Nothing is shed:
-// a policy that refuses requests looks better by what it does not serve, so
-// admission is left out of the comparison, also for the product's profiles.
+// Endpoints that are draining are left out, and so are those that fail, by
+// plugins.Ejection, whatever the source does about them. Ties are broken at random, and
+// two fallbacks are named, in the order of the rule. Nothing is shed: a policy that
+// refuses requests looks better by what it does not serve, so admission is left out of
+// the comparison, also for the product's profiles.
 //
 // A prompt is compared in blocks of 64 bytes, which stand for 16 tokens, wherever
 // the source compares tokens or blocks of the engine.

@@ -13,6 +13,9 @@ import (
 // decisions.
 const dynamoTTL = 120 * time.Second
 
+// dynamoPrefill is what a block of prefill counts against an active one.
+const dynamoPrefill = 1
+
 // tokensPerBlock is an engine's KV cache block.
 const tokensPerBlock = 16
 
@@ -27,21 +30,23 @@ const tokensPerBlock = 16
 // at the finish. What is cached is what was sent there in the last 120 s.
 //
 // Deviation: no blocks are added as output grows, which is an option there.
-func Dynamo() scheduling.Profile {
+func Dynamo() scheduling.Profile { return dynamoWith(dynamoPrefill) }
+
+func dynamoWith(prefill float64) scheduling.Profile {
 	sentThere := newHistory(bounds{ttl: dynamoTTL})
-	return dynamo(sentThere, sentThere.blocks, sentThere)
+	return dynamo(prefill, sentThere, sentThere.blocks, sentThere)
 }
 
 // DynamoPrecise is Dynamo with the exact contents of the caches, for which its
 // router listens to KV events.
 func DynamoPrecise(oracle CacheOracle) scheduling.Profile {
-	return dynamo(exact{oracle}, newBlockHashes(bytesPerBlock))
+	return dynamo(dynamoPrefill, exact{oracle}, newBlockHashes(bytesPerBlock))
 }
 
-func dynamo(cache scheduling.CacheEstimator, blocks blockHashes, trackers ...scheduling.Tracker) scheduling.Profile {
+func dynamo(prefill float64, cache scheduling.CacheEstimator, blocks blockHashes, trackers ...scheduling.Tracker) scheduling.Profile {
 	active := newActive(blocks)
 	s := dynamoCost{cache, lowest{"blocks", func(req *types.Request, ep *types.Endpoint) float64 {
-		return (prefilling(ep)+uncached(cache, req, ep))/tokensPerBlock + float64(active.With(req, ep))
+		return prefill*(prefilling(ep)+uncached(cache, req, ep))/tokensPerBlock + float64(active.With(req, ep))
 	}}}
 	return rule("dynamo", s, append(trackers, active)...)
 }

@@ -2,7 +2,6 @@ package policies_test
 
 import (
 	"fmt"
-	"io"
 	"math"
 	"strings"
 	"testing"
@@ -309,7 +308,7 @@ func TestDynamoMoves(t *testing.T) {
 	eps := idle(c, 2)
 	s := start(t, policies.Dynamo(), c)
 	d := send(t, s, blocks("x", 10), eps[0])
-	d.Retry(eps[1], types.Outcome{Err: io.ErrUnexpectedEOF})
+	d.Retry(eps[1], types.Outcome{Status: 500}) // one is no reason to leave it out
 	d.FirstToken()
 	if a, b := detail(t, s, blocks("y", 1), eps, 0), detail(t, s, blocks("y", 1), eps, 1); a != "2 blocks" || b != "12 blocks" {
 		t.Errorf("after the retry: %s and %s, want 2 and 12 blocks", a, b)
@@ -495,4 +494,84 @@ func TestLMetric(t *testing.T) {
 		book(eps[i], n, 0)
 	}
 	require.Equal(t, "b>a", order(t, s, blocks("z", 6), eps), "cached on both")
+}
+
+// The cost of LMetric, 160 tokens by one request everywhere, times 100 without the adapter
+// and times 100 without a slot.
+func TestLMetricAdapters(t *testing.T) {
+	c := newClock()
+	slots := func(running ...string) schedulingtest.EndpointOption {
+		return func(ep *types.Endpoint) {
+			ep.Metrics.MaxAdapters, ep.Metrics.RunningAdapters = types.Known(2), running
+		}
+	}
+	eps := []*types.Endpoint{
+		endpoint(c, "a", slots("x", "y")), endpoint(c, "b", slots("y")),
+		endpoint(c, "c", slots("y", "z")), endpoint(c, "d"), // d reports no adapters
+	}
+	s := start(t, policies.LMetricAdapters(), c)
+	adapted := func(adapter string) *types.Request {
+		req := blocks("q", 10)
+		req.TargetModel = adapter
+		return req
+	}
+	require.Equal(t, "a=d>b>c", order(t, s, adapted("x"), eps), "in use at a, a slot at b, none at c, unknown at d")
+	require.Equal(t, "a=b=c=d", order(t, s, adapted(""), eps), "the base model")
+	// A hundred times the cost is too much: 160·101 and 160·100.
+	book(eps[0], 100, 0)
+	book(eps[3], 100, 0)
+	require.Equal(t, "b>a=d>c", order(t, s, adapted("x"), eps), "with 100 requests at a and d")
+	// What was sent to b is in use there before b reports it, and takes its last slot.
+	d := send(t, s, adapted("v"), eps[1])
+	d.FirstToken()
+	require.Equal(t, "b", order(t, s, adapted("v"), eps)[:1], "sent to b")
+	require.Equal(t, "a=d>c>b", order(t, s, adapted("x"), eps), "b has no slot any more, and a request more than c")
+	d.Done(types.Outcome{Status: 200})
+	require.Equal(t, "b>a=d>c", order(t, s, adapted("x"), eps), "and has it again")
+}
+
+// Tuned rules differ from the published ones where their constants say: b has some of the
+// prompt, and a has less to do.
+func TestTuned(t *testing.T) {
+	requests := func(n int64) func(*scheduling.Scheduler, *types.Endpoint) {
+		return func(_ *scheduling.Scheduler, ep *types.Endpoint) { book(ep, n, 0) }
+	}
+	tokens := func(n int64) func(*scheduling.Scheduler, *types.Endpoint) {
+		return func(_ *scheduling.Scheduler, ep *types.Endpoint) { book(ep, 1, n) }
+	}
+	decoding := func(n int) func(*scheduling.Scheduler, *types.Endpoint) {
+		return func(s *scheduling.Scheduler, ep *types.Endpoint) { send(t, s, blocks("other", n), ep).FirstToken() }
+	}
+	tests := []struct {
+		name             string
+		published, tuned func() scheduling.Profile
+		match            int // blocks of 40 that b holds
+		busy             func(*scheduling.Scheduler, *types.Endpoint)
+		want, wantTuned  string
+	}{
+		{"sglang, 16 requests more", policies.SGLang, policies.SGLangTuned, 24, requests(16), "b>a", "b>a"},
+		{"sglang, 17 requests more", policies.SGLang, policies.SGLangTuned, 24, requests(17), "b>a", "a>b"},
+		{"sglang, half matched", policies.SGLang, policies.SGLangTuned, 20, requests(0), "b>a", "a>b"},
+		{"aibrix, 16 requests more", policies.AIBrixPrefix, policies.AIBrixPrefixTuned, 20, requests(16), "a>b", "b>a"},
+		{"aibrix, 17 requests more", policies.AIBrixPrefix, policies.AIBrixPrefixTuned, 20, requests(17), "a>b", "a>b"},
+		// 40 blocks of prefill against 40 - 10 and those in use.
+		{"dynamo, 9 blocks in use", policies.Dynamo, policies.DynamoTuned, 10, decoding(9), "b>a", "b>a"},
+		{"dynamo, 11 blocks in use", policies.Dynamo, policies.DynamoTuned, 10, decoding(11), "a>b", "b>a"},
+		{"dynamo, 81 blocks in use", policies.Dynamo, policies.DynamoTuned, 10, decoding(81), "a>b", "a>b"},
+		{"llmd-sticky, 1,000 tokens more", policies.LLMDSticky, policies.LLMDStickyTuned, 40, tokens(1000), "b", "b"},
+		{"llmd-sticky, 1,001 tokens more", policies.LLMDSticky, policies.LLMDStickyTuned, 40, tokens(1001), "b", "a>b"},
+		// 3·0.5 for the prefix, against 4·4/8 and 4·4/16.
+		{"classic, 4 requests more", policies.ClassicInFlight, policies.ClassicInFlightTuned, 20, requests(4), "a>b", "b>a"},
+		{"classic, 7 requests more", policies.ClassicInFlight, policies.ClassicInFlightTuned, 20, requests(7), "a>b", "a>b"},
+	}
+	for _, tt := range tests {
+		for i, profile := range []func() scheduling.Profile{tt.published, tt.tuned} {
+			c := newClock()
+			eps := idle(c, 2)
+			s := start(t, profile(), c)
+			serve(t, s, blocks("q", tt.match), eps[1])
+			tt.busy(s, eps[1])
+			require.Equal(t, []string{tt.want, tt.wantTuned}[i], order(t, s, blocks("q", 40), eps), "%s, %d", tt.name, i)
+		}
+	}
 }

@@ -10,14 +10,15 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Defaults of llm-d's prefix-cache-affinity-filter since June 2026.
-const (
-	// stickyMatch is the matched part of the prompt from which on an endpoint is warm.
-	stickyMatch = 0.8
-	// stickyTokens is how many uncached tokens in flight more than elsewhere a warm
-	// endpoint may have: 18 s at the 15,928 tokens/s of Qwen3-32B on an H100.
-	stickyTokens = 286_720
-)
+// Defaults of llm-d's prefix-cache-affinity-filter since June 2026: 18 s at the 15,928
+// tokens/s of Qwen3-32B on an H100.
+var stickyDefaults = stickyLimits{match: 0.8, tokens: 286_720}
+
+// stickyLimits are what the filter compares with.
+type stickyLimits struct {
+	match  float64 // part of the prompt that a warm endpoint has at least
+	tokens float64 // uncached and in flight that it may have more than the others
+}
 
 // LLMDSticky is llm-d's default since 2026, "sticky until saturated". With U the
 // uncached prompt tokens in flight from this gateway, released at the first token,
@@ -30,9 +31,11 @@ const (
 // The index is that of plugins.PrefixCache in blocks of 64 bytes, shared by all
 // tenants: as large as the caches, as llm-d's approximate producer tunes itself,
 // and corrected by what responses report, which that one is not.
-func LLMDSticky() scheduling.Profile {
+func LLMDSticky() scheduling.Profile { return stickyWith(stickyDefaults) }
+
+func stickyWith(limits stickyLimits) scheduling.Profile {
 	cache := prefixIndex()
-	return sticky(cache, rule("token-load", lowest{"uncached tokens", func(req *types.Request, ep *types.Endpoint) float64 {
+	return sticky(cache, limits, rule("token-load", lowest{"uncached tokens", func(req *types.Request, ep *types.Endpoint) float64 {
 		return prefilling(ep) + uncached(cache, req, ep)
 	}}, cache))
 }
@@ -43,17 +46,20 @@ func LLMDStickyRequests() scheduling.Profile {
 	cache := prefixIndex()
 	p := LeastRequests()
 	p.Trackers = []scheduling.Tracker{cache}
-	return sticky(cache, p)
+	return sticky(cache, stickyDefaults, p)
 }
 
-func sticky(cache *plugins.PrefixCache, p scheduling.Profile) scheduling.Profile {
-	p.Filters = append(p.Filters, scheduling.Named{Name: "prefix-affinity", Filter: affinity{cache}})
+func sticky(cache *plugins.PrefixCache, limits stickyLimits, p scheduling.Profile) scheduling.Profile {
+	p.Filters = append(p.Filters, scheduling.Named{Name: "prefix-affinity", Filter: affinity{cache, limits}})
 	return p
 }
 
 // affinity is a scheduling.Filter that keeps the warm endpoints until they are
 // saturated.
-type affinity struct{ cache scheduling.Scorer }
+type affinity struct {
+	cache scheduling.Scorer
+	stickyLimits
+}
 
 // Filter implements scheduling.Filter.
 func (f affinity) Filter(ctx context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error {
@@ -63,17 +69,17 @@ func (f affinity) Filter(ctx context.Context, req *types.Request, eps []*types.E
 	}
 	warm, cold := math.Inf(1), math.Inf(1) // least tokens in flight
 	for i, ep := range eps {
-		if match[i] >= stickyMatch {
+		if match[i] >= f.match {
 			warm = min(warm, prefilling(ep))
 		} else {
 			cold = min(cold, prefilling(ep))
 		}
 	}
-	if math.IsInf(warm, 1) || warm-cold > stickyTokens {
+	if math.IsInf(warm, 1) || warm-cold > f.tokens {
 		return nil
 	}
 	for i := range eps {
-		keep[i] = match[i] >= stickyMatch
+		keep[i] = match[i] >= f.match
 	}
 	return nil
 }

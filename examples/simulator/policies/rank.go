@@ -94,15 +94,26 @@ func uncached(c scheduling.CacheEstimator, req *types.Request, ep *types.Endpoin
 }
 
 // rule returns the profile that takes the endpoint with the highest score, one of
-// them at random if several have it, among those that are not known to fail.
+// them at random if several have it, among those that do not fail.
 func rule(name string, s scheduling.Scorer, trackers ...scheduling.Tracker) scheduling.Profile {
-	return scheduling.Profile{
+	return ejecting(scheduling.Profile{
 		Filters:   []scheduling.Named{{Name: "healthy", Filter: plugins.Healthy{}}},
 		Scorers:   []scheduling.Weighted{{Name: name, Scorer: s, Weight: 1}},
 		Picker:    plugins.MaxScore{},
 		Trackers:  trackers,
 		Fallbacks: plugins.DefaultFallbacks,
+	})
+}
+
+// ejecting returns p with the filter by which plugins.Default leaves out endpoints that
+// fail: rules are compared by where they send what can be served.
+func ejecting(p scheduling.Profile) scheduling.Profile {
+	e, err := plugins.NewEjection(plugins.EjectionOptions{})
+	if err != nil {
+		panic(fmt.Sprintf("policies: %v", err)) // the options are constants
 	}
+	p.Filters = append(p.Filters, scheduling.Named{Name: "ejection", Filter: e})
+	return p
 }
 
 var (

@@ -51,6 +51,7 @@ func TestPolicyRegression(t *testing.T) {
 		{"tenants, 3 gateways", "chwbl", simulation.Config{Fleet: four, Gateways: 3, Workload: simulation.SharedPrefix{Rate: 45, Groups: 200, Skew: 1}}},
 		{"agents", "lmetric", simulation.Config{Fleet: four, Workload: simulation.Agentic{Rate: 3}}},
 		{"adapters", "classic+lora", simulation.Config{Fleet: four, Workload: simulation.MultiLoRA{Rate: 100}}},
+		{"adapters", "lmetric+adapters", simulation.Config{Fleet: four, Workload: simulation.MultiLoRA{Rate: 100}}},
 		{"short and long prompts", "lmetric", simulation.Config{Fleet: four, Workload: simulation.Mix{Parts: []simulation.Spec{simulation.ShareGPT{Rate: 60}, long}}}},
 		{"RAG", "round-robin", simulation.Config{Fleet: four, Workload: simulation.RAG{Rate: 30}}},
 		{"RAG, mixture of experts", "lmetric", simulation.Config{Fleet: moe, Workload: simulation.RAG{Rate: 35, Chunks: 9, ChunkTokens: 190, Corpus: 210}}},

@@ -10,12 +10,16 @@ import (
 
 // Defaults of the command line of SGLang's router. Its Rust configuration has
 // others: 0.5, 32 and 1.1.
-const (
-	sglangMatch    = 0.3     // match rate above which a prompt follows its prefix
-	sglangAbsolute = 64      // difference in requests in flight above which load may be imbalanced
-	sglangRelative = 1.5     // and ratio
-	sglangTree     = 1 << 26 // characters in the tree of one worker
-)
+var sglangDefaults = sglangLimits{match: 0.3, absolute: 64, relative: 1.5}
+
+// sglangLimits are what the rule compares with.
+type sglangLimits struct {
+	match    float64 // rate above which a prompt follows its prefix
+	absolute float64 // difference in requests in flight above which load may be imbalanced
+	relative float64 // and ratio
+}
+
+const sglangTree = 1 << 26 // characters in the tree of one worker
 
 // SGLang is the cache_aware policy of SGLang's model gateway (sglang-router,
 // now lightseekorg/smg; main of 2026) with the defaults of its command line. With n the requests in
@@ -31,11 +35,16 @@ const (
 // Deviations: prompts match in steps of 64 characters; a tree that is too large is
 // cut at once, and not every 60 to 120 s; a worker that restarts loses its tree,
 // where the router leaves it to age.
-func SGLang() scheduling.Profile {
-	return rule("cache-aware", sglang{newHistory(bounds{perEach: sglangTree / bytesPerBlock})})
+func SGLang() scheduling.Profile { return sglangWith(sglangDefaults) }
+
+func sglangWith(limits sglangLimits) scheduling.Profile {
+	return rule("cache-aware", sglang{newHistory(bounds{perEach: sglangTree / bytesPerBlock}), limits})
 }
 
-type sglang struct{ *history }
+type sglang struct {
+	*history
+	sglangLimits
+}
 
 // Score implements scheduling.Scorer.
 func (s sglang) Score(_ context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
@@ -50,9 +59,9 @@ func (s sglang) Score(_ context.Context, req *types.Request, eps []*types.Endpoi
 		lo, hi, best = min(lo, n[i]), max(hi, n[i]), max(best, match[i])
 	}
 	switch {
-	case hi-lo > sglangAbsolute && hi > sglangRelative*lo:
+	case hi-lo > s.absolute && hi > s.relative*lo:
 		rank(scores, upTo(len(eps)), func(a, b int) int { return cmp.Compare(n[a], n[b]) })
-	case best > sglangMatch:
+	case best > s.match:
 		rank(scores, upTo(len(eps)), func(a, b int) int { return cmp.Compare(match[b], match[a]) })
 	default:
 		size := make([]int, len(eps))

@@ -83,7 +83,7 @@ type Scenario struct {
 	World World `json:"world"`
 	// Faults happen to replicas. Capacity is measured without them.
 	Faults []Fault `json:"faults"`
-	// Goodput is what jobs must meet to count as good. Default: to be served.
+	// Goodput is what jobs without an SLO must meet to count as good. Default: to be served.
 	Goodput Goodput `json:"goodput"`
 
 	spec simulation.Spec // nil: a trace that is not there
@@ -114,14 +114,6 @@ type World struct {
 	Jitter     Duration `json:"jitter"`      // mean by which servers' APIs are late
 	Unstreamed float64  `json:"unstreamed"`  // part of the answers
 	TokenError float64  `json:"token_error"` // of estimates of prompt tokens, up or down
-}
-
-// Fault is what happens to some replicas at the same time.
-type Fault struct {
-	At       Duration `json:"at"`       // after the beginning
-	Kind     string   `json:"kind"`     // die, restart, hang or remove
-	Replicas []int    `json:"replicas"` // from 0
-	For      Duration `json:"for"`      // hang
 }
 
 // Goodput is a types.SLO.
@@ -195,7 +187,7 @@ func (s *Suite) check() error {
 		}
 		s.Scenarios = append(s.Scenarios, drawn...)
 		if len(s.Seeds) == 0 {
-			s.Seeds = []uint64{s.Draw.Number}
+			s.Seeds = s.Draw.seeds()
 		}
 	}
 	switch {
@@ -252,8 +244,9 @@ func (c *Scenario) check() error {
 	if err := c.Fleet.Noise.check(); err != nil {
 		return err
 	}
+	replicas := c.Fleet.Replicas
 	for i, f := range c.Faults {
-		if err := f.check(c.Fleet.Replicas); err != nil {
+		if err := f.check(&replicas); err != nil {
 			return fmt.Errorf("faults[%d]: %w", i, err)
 		}
 	}
@@ -314,18 +307,29 @@ func (c *Scenario) withoutBursts() (simulation.Spec, string, error) {
 	if err := json.Unmarshal(c.Workload, &fields); err != nil {
 		return nil, "", err
 	}
-	for _, name := range []string{"cv", "vary", "rate"} {
-		delete(fields, name)
-	}
-	if fields["kind"] == "bursty" {
-		fields["kind"] = "sharegpt"
-	}
+	delete(fields, "rate")
+	smooth(fields)
 	data, err := json.Marshal(fields)
 	if err != nil {
 		return nil, "", err
 	}
 	spec, err := decodeWorkload(data)
 	return spec, string(data), err
+}
+
+// smooth takes bursts out of a workload and of those inside it.
+func smooth(fields map[string]any) {
+	delete(fields, "cv")
+	delete(fields, "vary")
+	if fields["kind"] == "bursty" {
+		fields["kind"] = "sharegpt"
+	}
+	parts, _ := fields["parts"].([]any)
+	for _, inside := range append(parts, fields["workload"]) {
+		if inside, ok := inside.(map[string]any); ok {
+			smooth(inside)
+		}
+	}
 }
 
 func (n *Noise) check() error {
@@ -342,36 +346,6 @@ func (n *Noise) check() error {
 		return fmt.Errorf("fleet.noise.stall_every is missing, stall is %v", time.Duration(n.Stall))
 	}
 	return nil
-}
-
-var faultKinds = map[string]simulation.FaultKind{
-	"die": simulation.Die, "restart": simulation.Restart, "hang": simulation.Hang, "remove": simulation.Remove,
-}
-
-func (f *Fault) check(replicas int) error {
-	if _, ok := faultKinds[f.Kind]; !ok {
-		return fmt.Errorf("kind is %q, want die, restart, hang or remove", f.Kind)
-	}
-	if (f.Kind == "hang") != (f.For > 0) {
-		return fmt.Errorf("for is %v for the kind %s, want it above 0 for hang alone", time.Duration(f.For), f.Kind)
-	}
-	for _, i := range f.Replicas {
-		if i < 0 || i >= replicas {
-			return fmt.Errorf("replicas has %d, want 0 to %d", i, replicas-1)
-		}
-	}
-	return nil
-}
-
-// faults are those of the scenario, each replica's by itself.
-func (c *Scenario) faults() []simulation.Fault {
-	var all []simulation.Fault
-	for _, f := range c.Faults {
-		for _, i := range f.Replicas {
-			all = append(all, simulation.Fault{At: time.Duration(f.At), Kind: faultKinds[f.Kind], Index: i, For: time.Duration(f.For)})
-		}
-	}
-	return all
 }
 
 // quiet returns the fleet without noise.
@@ -405,18 +379,23 @@ func (f *Fleet) calibration() (engine.Calibration, error) {
 // fleet makes the replicas.
 func (f *Fleet) fleet() simulation.Fleet {
 	var fleet simulation.Fleet
+	for i := range f.Replicas {
+		fleet.Replicas = append(fleet.Replicas, f.replica(i))
+	}
+	return fleet
+}
+
+// replica makes the i-th replica.
+func (f *Fleet) replica(i int) simulation.Replica {
 	c, err := f.calibration()
 	if err != nil {
 		panic("suite: " + err.Error()) // check has seen it
 	}
-	for i := range f.Replicas {
-		if n := len(f.Speeds); n > 0 {
-			c.Speed = f.Speeds[i%n]
-		}
-		fleet.Replicas = append(fleet.Replicas, simulation.Replica{Engine: engine.Config{
-			Calibration: c, Quiet: true,
-			Noise: engine.Noise{Spread: f.Noise.Spread, StallEvery: f.Noise.StallEvery, Stall: time.Duration(f.Noise.Stall)},
-		}})
+	if n := len(f.Speeds); n > 0 {
+		c.Speed = f.Speeds[i%n]
 	}
-	return fleet
+	return simulation.Replica{Engine: engine.Config{
+		Calibration: c, Quiet: true,
+		Noise: engine.Noise{Spread: f.Noise.Spread, StallEvery: f.Noise.StallEvery, Stall: time.Duration(f.Noise.Stall)},
+	}}
 }
