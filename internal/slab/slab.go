@@ -1,16 +1,19 @@
-package prefixindex
+// Package slab allocates items that name each other by number.
+package slab
 
 import (
+	"fmt"
 	"math/bits"
 	"unsafe"
 )
 
 const chunkLen = 256
 
-// slab allocates items by number, from 1. It grows by chunks that never move, so that pointers to items
+// Slab allocates items by number, from 1. It grows by chunks that never move, so that pointers to items
 // stay valid until the item is freed, and frees chunks that become empty. Compared with pointers,
-// 4-byte numbers halve the size of links and leave the garbage collector nothing to follow.
-type slab[T any] struct {
+// 4-byte numbers halve the size of links and leave the garbage collector nothing to follow. The zero
+// value is empty. Callers lock it themselves.
+type Slab[T any] struct {
 	chunks []*[chunkLen]T
 	meta   []chunkMeta
 	avail  []uint32 // chunks that may have room, the last is tried first
@@ -22,16 +25,16 @@ type slab[T any] struct {
 type chunkMeta struct {
 	free  [chunkLen / 64]uint64 // bit set: item is free
 	used  uint16
-	avail bool // is in slab.avail
+	avail bool // is in Slab.avail
 }
 
-// at returns the item with the number id, which must be in use.
-func (s *slab[T]) at(id uint32) *T {
+// At returns the item with the number id, which must be in use.
+func (s *Slab[T]) At(id uint32) *T {
 	return &s.chunks[id/chunkLen][id%chunkLen]
 }
 
-// alloc returns the number of a zero item.
-func (s *slab[T]) alloc() uint32 {
+// Alloc returns the number of a zero item.
+func (s *Slab[T]) Alloc() uint32 {
 	c := s.roomy()
 	m := &s.meta[c]
 	for i, w := range m.free {
@@ -44,11 +47,11 @@ func (s *slab[T]) alloc() uint32 {
 		s.live++
 		return c*chunkLen + uint32(i*64+bit)
 	}
-	panic("prefixindex: chunk with room has none")
+	panic("slab: chunk with room has none")
 }
 
 // roomy returns a chunk that has room.
-func (s *slab[T]) roomy() uint32 {
+func (s *Slab[T]) roomy() uint32 {
 	for len(s.avail) > 0 {
 		c := s.avail[len(s.avail)-1]
 		if s.chunks[c] != nil && s.meta[c].used < chunkLen {
@@ -81,10 +84,10 @@ func (s *slab[T]) roomy() uint32 {
 	return c
 }
 
-// release frees an item.
-func (s *slab[T]) release(id uint32) {
+// Release frees an item.
+func (s *Slab[T]) Release(id uint32) {
 	var zero T
-	*s.at(id) = zero
+	*s.At(id) = zero
 	c, i := id/chunkLen, id%chunkLen
 	m := &s.meta[c]
 	m.free[i/64] |= 1 << (i % 64)
@@ -102,10 +105,45 @@ func (s *slab[T]) release(id uint32) {
 	}
 }
 
-// bytes returns the memory that the slab occupies.
-func (s *slab[T]) bytes() int64 {
+// Bytes returns the memory that the slab occupies.
+func (s *Slab[T]) Bytes() int64 {
 	var item T
 	return int64(s.held)*chunkLen*int64(unsafe.Sizeof(item)) +
 		int64(cap(s.chunks))*8 + int64(cap(s.meta))*int64(unsafe.Sizeof(chunkMeta{})) +
 		int64(cap(s.avail)+cap(s.spare))*4
+}
+
+// Len returns the number of items in use.
+func (s *Slab[T]) Len() int { return s.live }
+
+// Each calls f for every item in use, until it returns an error, which it returns.
+func (s *Slab[T]) Each(f func(id uint32, item *T) error) error {
+	for c := range s.chunks {
+		if s.chunks[c] == nil {
+			continue
+		}
+		for i := range uint32(chunkLen) {
+			if s.meta[c].free[i/64]>>(i%64)&1 != 0 {
+				continue
+			}
+			if err := f(uint32(c)*chunkLen+i, &s.chunks[c][i]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Check returns an error if the count of chunks is wrong. It is for tests.
+func (s *Slab[T]) Check() error {
+	n := 0
+	for _, c := range s.chunks {
+		if c != nil {
+			n++
+		}
+	}
+	if n != s.held {
+		return fmt.Errorf("slab: %d chunks counted as %d", n, s.held)
+	}
+	return nil
 }
