@@ -116,17 +116,29 @@ func (s *Slab[T]) Bytes() int64 {
 // Len returns the number of items in use.
 func (s *Slab[T]) Len() int { return s.live }
 
+// Chunks returns the number of chunks that there may be, some of them empty.
+func (s *Slab[T]) Chunks() int { return len(s.chunks) }
+
+// AppendIDs appends the numbers of the items in use in chunk c.
+func (s *Slab[T]) AppendIDs(ids []uint32, c int) []uint32 {
+	if c >= len(s.chunks) || s.chunks[c] == nil {
+		return ids
+	}
+	for i := range uint32(chunkLen) {
+		if s.meta[c].free[i/64]>>(i%64)&1 == 0 {
+			ids = append(ids, uint32(c)*chunkLen+i)
+		}
+	}
+	return ids
+}
+
 // Each calls f for every item in use, until it returns an error, which it returns.
 func (s *Slab[T]) Each(f func(id uint32, item *T) error) error {
+	var ids []uint32
 	for c := range s.chunks {
-		if s.chunks[c] == nil {
-			continue
-		}
-		for i := range uint32(chunkLen) {
-			if s.meta[c].free[i/64]>>(i%64)&1 != 0 {
-				continue
-			}
-			if err := f(uint32(c)*chunkLen+i, &s.chunks[c][i]); err != nil {
+		ids = s.AppendIDs(ids[:0], c)
+		for _, id := range ids {
+			if err := f(id, s.At(id)); err != nil {
 				return err
 			}
 		}
