@@ -341,28 +341,35 @@ func (x *Index) removed(r *Rank, ev *types.KVEvent, emit func(Change)) {
 }
 
 // lost tells that the endpoint does not hold what needs a block, in the tiers in which it does not.
-// If it does not hold the one before either, that was told already or will be.
 func (x *Index) lost(endpoint, id uint32, emit func(Change)) {
-	b := x.blocks.At(id)
-	keep := uint32(0)
-	parentTier, parentHeld := uint8(0), true
-	if b.parent != root && b.parent != 0 {
-		p := x.blocks.At(b.parent)
-		parentTier, parentHeld = x.tier(p, endpoint)
-		if p.text != 0 {
-			keep = x.texts.At(p.text).depth
-		}
-	}
-	if !parentHeld || keep >= x.texts.At(b.text).depth {
-		return
-	}
-	tier, held := x.tier(b, endpoint)
+	b, ranks := x.blocks.At(id), x.members[endpoint]
 	path := x.pathOf(b.text)
-	for view := parentTier; view < types.KVTiers; view++ {
-		if x.views>>view&1 != 0 && !(held && tier <= view) {
-			emit(Change{Endpoint: endpoint, Tier: types.KVTier(view), Path: path, Held: int(keep)})
+	for view := uint8(0); view < types.KVTiers; view++ {
+		if x.views>>view&1 == 0 || x.within(b, ranks, view) {
+			continue
+		}
+		keep := x.kept(b.parent, ranks, view)
+		told := b.parent != root && b.parent != 0 && x.depth(b.parent) > keep // when the one before it was lost
+		if keep < len(path) && !told {
+			emit(Change{Endpoint: endpoint, Tier: types.KVTier(view), Path: path, Held: keep})
 		}
 	}
+}
+
+// kept is how many blocks of text are complete with the last block up to id that is held.
+func (x *Index) kept(id uint32, ranks []uint32, tier uint8) int {
+	for ; id != root && id != 0; id = x.blocks.At(id).parent {
+		if x.within(x.blocks.At(id), ranks, tier) {
+			return x.depth(id)
+		}
+	}
+	return 0
+}
+
+// within reports whether one of ranks holds a block in a tier, or in a faster one.
+func (x *Index) within(b *block, ranks []uint32, tier uint8) bool {
+	t := x.holders.find(b.holders, ranks)
+	return t != 0 && t.fastest() <= tier
 }
 
 func (x *Index) newBlock(hash uint64) uint32 {
