@@ -270,3 +270,41 @@ func TestKVSinkConcurrently(t *testing.T) {
 	}
 	require.Zero(t, x.sink.Stats().Held)
 }
+
+// What it takes to read from a tier is learned from first tokens that come later or sooner than expected.
+func TestKVSinkLearnsPrices(t *testing.T) {
+	profile := plugins.Default()
+	sink, err := plugins.KVSinkOf(profile, plugins.KVOptions{})
+	require.NoError(t, err)
+	now := time.Unix(1000, 0)
+	profile.Now = func() time.Time { return now }
+	s := mustNew(t, profile)
+	eps := idle(1)
+	prompt := text("a", 512*blockBytes)
+	hashes := engineHashes(prompt)
+	ask := func(session string, takes time.Duration, events ...types.KVEvent) int {
+		req := schedulingtest.Request(prompt)
+		req.EngineSession, req.Stream = session, true
+		cached := profile.Costs[0].Coster.(*plugins.Cost).CachedTokens(req, eps[0])
+		d, err := s.Schedule(context.Background(), req, eps)
+		require.NoError(t, err)
+		sink.Apply("ep-0", 0, events)
+		now = now.Add(takes)
+		d.FirstToken()
+		d.Done(types.Outcome{Status: 200, Usage: usage(float64(len(prompt)/4), 0)})
+		now = now.Add(time.Minute)
+		return cached
+	}
+	ask("s1", time.Second, stored("s1", hashes, 0))
+	fromCPU := types.KVEvent{Kind: types.KVStored, Hashes: hashes, Tier: types.KVCPU, Full: true}
+	first, last := 0, 0
+	for n := range 100 {
+		sink.Apply("ep-0", 0, []types.KVEvent{fromCPU, removed(hashes...)})
+		last = ask("", 5*time.Second) // a very slow host
+		if n == 0 {
+			first = last
+		}
+	}
+	require.Greater(t, first, len(prompt)/4*7/10)
+	require.Less(t, last, first*2/3)
+}

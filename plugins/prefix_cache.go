@@ -84,9 +84,10 @@ type prefix struct {
 
 	// About the endpoint chosen last, from Picked to Finished.
 	server *cachedServer
-	before int  // blocks that it held when it was chosen
-	early  bool // some of these may have been still in prefill
-	first  bool // the first token was seen, so the prompt has been computed
+	before int                // blocks that it held when it was chosen
+	lower  [types.KVTiers]int // and beyond these in each lower tier
+	early  bool               // some of these may have been still in prefill
+	first  bool               // the first token was seen, so the prompt has been computed
 }
 
 // NewPrefixCache returns a PrefixCache, or an error that lists all invalid options.
@@ -191,7 +192,7 @@ func (p *PrefixCache) match(req *types.Request, ep *types.Endpoint) (held, total
 		return 0, len(hashes)
 	}
 	held = p.index.MatchOne(s.handle, hashes)
-	return held + worth(p.lanes.beyond(p.index, s, hashes, held)), len(hashes)
+	return held + int(p.lanes.prices.Worth(p.lanes.beyond(p.index, s, hashes, held))), len(hashes)
 }
 
 // source says by whose word ep holds what it is said to hold, for people; nothing if it is a prediction
@@ -221,6 +222,7 @@ func (p *PrefixCache) Picked(req *types.Request, ep *types.Endpoint) {
 	pr.server = s
 	pr.early = s.prefilling.Add(1) > 1
 	pr.before = p.index.RecordOver(s.handle, pr.hashes)
+	pr.lower = p.lanes.beyond(p.index, s, pr.hashes, pr.before)
 	if k := p.told.Load(); k != nil && req.EngineSession != "" {
 		k.expect(req.EngineSession, s)
 	}

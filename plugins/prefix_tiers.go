@@ -9,14 +9,10 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/inferpick/inferpick/internal/cost"
 	"github.com/inferpick/inferpick/internal/prefixindex"
 	"github.com/inferpick/inferpick/types"
 )
-
-// tierPrice is what a token costs that is read from a tier, as a part of what it costs to compute
-// it. On an H200 a token from a peer's memory takes 10.7 us, and 19.4 us to compute (llm-d's measurement);
-// llm-d's scorer credits one from the host's memory with 0.8, Dynamo's with 0.75, and one from a disk with 0.25.
-var tierPrice = [types.KVTiers]float64{types.KVCPU: 0.25, types.KVDisk: 0.75, types.KVRemote: 0.55}
 
 // lanes are what servers hold in tiers below the GPU, as far as events tell. In the index a server is one
 // endpoint more for each such tier, which holds what is in that tier or in a faster one; so one lookup
@@ -24,6 +20,8 @@ var tierPrice = [types.KVTiers]float64{types.KVCPU: 0.25, types.KVDisk: 0.75, ty
 type lanes struct {
 	all atomic.Pointer[[]lane] // by server and tier; never changes once it is published
 	mu  sync.Mutex             // guards changes, and cachedServer.lanes
+
+	prices cost.TierPrices
 }
 
 type lane struct {
@@ -101,7 +99,7 @@ func (l *lanes) raise(held []uint32) (any bool) {
 		for ; i < len(*all) && (*all)[i].server.Slot() == at; i++ {
 			lane := &(*all)[i]
 			if slot := lane.endpoint.Slot(); slot < len(held) && held[slot] > reach {
-				saved += float64(held[slot]-reach) * (1 - tierPrice[lane.tier])
+				saved += float64(held[slot]-reach) * (1 - l.prices.Of(lane.tier))
 				reach = held[slot]
 			}
 		}
@@ -126,15 +124,6 @@ func (l *lanes) beyond(x *prefixindex.Index, s *cachedServer, hashes []uint64, h
 		}
 	}
 	return blocks
-}
-
-// worth is what blocks in lower tiers save, in blocks.
-func worth(blocks [types.KVTiers]int) int {
-	saved := 0.
-	for t, n := range blocks {
-		saved += float64(n) * (1 - tierPrice[t])
-	}
-	return int(saved)
 }
 
 // describeTiers says how much there is in lower tiers, for people.

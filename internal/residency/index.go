@@ -295,12 +295,6 @@ func (x *Index) confirm(endpoint, id uint32, emit func(Change)) (slowest uint8, 
 	return slowest, true
 }
 
-// tier is the fastest one in which the endpoint holds a block.
-func (x *Index) tier(b *block, endpoint uint32) (tier uint8, ok bool) {
-	t := x.holders.find(b.holders, x.members[endpoint])
-	return t.fastest(), t != 0
-}
-
 // pathOf is the prompt up to the end of a block. It is valid until the next call.
 func (x *Index) pathOf(at uint32) []uint64 {
 	n := int(x.texts.At(at).depth)
@@ -323,13 +317,12 @@ func (x *Index) removed(r *Rank, ev *types.KVEvent, emit func(Change)) {
 			continue
 		}
 		b := x.blocks.At(id)
-		before, had := x.tier(b, r.endpoint)
 		if x.holders.remove(&b.holders, r.number, 1<<ev.Tier) {
 			r.blocks--
 			x.count.Held--
 		}
-		if after, has := x.tier(b, r.endpoint); had && b.text != 0 && (!has || after != before) {
-			x.ids = append(x.ids, id)
+		if b.text != 0 && !x.within(b, x.members[r.endpoint], uint8(ev.Tier)) {
+			x.ids = append(x.ids, id) // also if it was not known to be held: it may have been predicted
 		}
 	}
 	for _, id := range x.ids {
