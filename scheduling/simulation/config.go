@@ -80,6 +80,8 @@ type World struct {
 	// TokenError is by which part of it a gateway is wrong about the number of a prompt's
 	// tokens, up or down: uniformly up to so much, 0 to 0.9.
 	TokenError float64
+	// Events is how KV events come to gateways. It matters for a Policy that takes them only.
+	Events Events
 }
 
 // Progress is how far a run is.
@@ -126,6 +128,9 @@ type Policy struct {
 	// Profile makes the profile of one gateway. It is called anew for each gateway
 	// of each run, so that nothing is shared. Seed and Now are set by Run.
 	Profile func() scheduling.Profile
+	// Sink, beside Profile, returns what takes the KV events of all replicas, of a profile that
+	// Profile made. Then requests have an EngineSession. Nil: the policy takes none.
+	Sink func(scheduling.Profile) (KVSink, error)
 	// Clairvoyant, in place of Profile, makes a profile that knows everything: a
 	// bound, not a policy that anybody could run.
 	Clairvoyant func(Truth) scheduling.Profile
@@ -163,6 +168,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("simulation: Fleet has no replicas")
 	case c.Workload == nil:
 		return fmt.Errorf("simulation: Workload is required")
+	case c.Policy.Profile == nil && c.Policy.Sink != nil:
+		return fmt.Errorf("simulation: Policy %q has a Sink but no Profile", c.Policy.Name)
 	case (c.Policy.Profile == nil) == (c.Policy.Clairvoyant == nil):
 		return fmt.Errorf("simulation: Policy %q has Profile and Clairvoyant both or neither, want one of them", c.Policy.Name)
 	case c.Duration <= 0 && c.Jobs <= 0:
@@ -171,6 +178,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("simulation: a negative Gateways, Jobs, Warmup, Drain, ClosedLoop or SampleEvery")
 	case c.World.Jitter < 0 || !(c.World.Unstreamed >= 0 && c.World.Unstreamed <= 1) || !(c.World.TokenError >= 0 && c.World.TokenError <= .9):
 		return fmt.Errorf("simulation: World is %+v, want a Jitter of at least 0, Unstreamed 0 to 1, TokenError 0 to 0.9", c.World)
+	case !(c.World.Events.Lost >= 0 && c.World.Events.Lost <= .9):
+		return fmt.Errorf("simulation: World.Events.Lost is %v, want 0 to 0.9", c.World.Events.Lost)
 	case c.Scrape.Delay < 0 || c.Scrape.Jitter > 1:
 		return fmt.Errorf("simulation: Scrape has delay %v and jitter %v, want at least 0 and at most 1", c.Scrape.Delay, c.Scrape.Jitter)
 	}
@@ -191,6 +200,7 @@ func (c Config) withDefaults() Config {
 		c.Gateways = 1
 	}
 	c.Scrape = c.Scrape.withDefaults()
+	c.World.Events = c.World.Events.withDefaults()
 	if c.Drain == 0 {
 		c.Drain = time.Hour
 	}
