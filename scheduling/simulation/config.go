@@ -128,12 +128,12 @@ type Policy struct {
 	// Profile makes the profile of one gateway. It is called anew for each gateway
 	// of each run, so that nothing is shared. Seed and Now are set by Run.
 	Profile func() scheduling.Profile
-	// Sink, beside Profile, returns what takes the KV events of all replicas, of a profile that
-	// Profile made. Then requests have an EngineSession. Nil: the policy takes none.
-	Sink func(scheduling.Profile) (KVSink, error)
 	// Clairvoyant, in place of Profile, makes a profile that knows everything: a
 	// bound, not a policy that anybody could run.
 	Clairvoyant func(Truth) scheduling.Profile
+	// Sink returns what takes the KV events of all replicas, of a profile that one of the
+	// others made. Then requests have an EngineSession. Nil: the policy takes none.
+	Sink func(scheduling.Profile) (KVSink, error)
 }
 
 // FaultKind says what happens to a replica.
@@ -168,8 +168,6 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("simulation: Fleet has no replicas")
 	case c.Workload == nil:
 		return fmt.Errorf("simulation: Workload is required")
-	case c.Policy.Profile == nil && c.Policy.Sink != nil:
-		return fmt.Errorf("simulation: Policy %q has a Sink but no Profile", c.Policy.Name)
 	case (c.Policy.Profile == nil) == (c.Policy.Clairvoyant == nil):
 		return fmt.Errorf("simulation: Policy %q has Profile and Clairvoyant both or neither, want one of them", c.Policy.Name)
 	case c.Duration <= 0 && c.Jobs <= 0:
