@@ -140,14 +140,14 @@ func TestMemory(t *testing.T) {
 		prompts int
 		most    float64
 	}{
-		{"not bound", false, 10, 400, 40},
-		{"bound", true, 10, 400, 48},
+		{"not bound", false, 10, 150, 40},
+		{"bound", true, 10, 150, 48},
 		{"one rank", true, 1, 1000, 48},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSteady(tt.ranks, tt.prompts, tt.bind)
-			for range 50 {
+			for range 20 {
 				for rank := range s.ranks {
 					s.apply(rank, s.batch(rank))
 				}

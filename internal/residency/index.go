@@ -330,9 +330,9 @@ func (x *Index) confirm(endpoint, id uint32, emit func(Change)) (slowest uint8, 
 	return slowest, true
 }
 
-// tier is the fastest one in which the endpoint holds a block.
-func (x *Index) tier(b *block, endpoint uint32) (tier uint8, ok bool) {
-	t := x.holders.find(b.holders, x.members[endpoint])
+// tier is the fastest one in which one of ranks holds a block.
+func (x *Index) tier(b *block, ranks []uint32) (tier uint8, ok bool) {
+	t := x.holders.find(b.holders, ranks)
 	return t.fastest(), t != 0
 }
 
@@ -355,22 +355,23 @@ func (x *Index) pathOf(at uint32) []uint64 {
 // make that any number.
 func (x *Index) removed(r *Rank, ev *types.KVEvent, emit func(Change)) (hole bool) {
 	x.ids = x.ids[:0]
+	ranks := x.members[r.endpoint]
 	for _, hash := range ev.Hashes {
 		id := x.byHash.lookup(key(ev, hash))
 		if id == 0 {
 			continue
 		}
 		b := x.blocks.At(id)
-		before, had := x.tier(b, r.endpoint)
+		before, had := x.tier(b, ranks)
 		if x.drop(id, r.number, 1<<ev.Tier) {
 			r.blocks--
 		}
-		if after, has := x.tier(b, r.endpoint); had && b.text != 0 && (!has || after != before) {
+		if after, has := x.tier(b, ranks); had && b.text != 0 && (!has || after != before) {
 			x.ids = append(x.ids, id)
 		}
 	}
 	for _, id := range x.ids {
-		x.lost(r.endpoint, id, emit)
+		x.lost(r.endpoint, id, ranks, emit)
 	}
 	for _, hash := range ev.Hashes { // by hash: with one block, others may be forgotten
 		id := x.byHash.lookup(key(ev, hash))
@@ -381,29 +382,34 @@ func (x *Index) removed(r *Rank, ev *types.KVEvent, emit func(Change)) (hole boo
 }
 
 // lost tells that the endpoint does not hold what needs a block, in the tiers in which it does not.
-func (x *Index) lost(endpoint, id uint32, emit func(Change)) {
-	b, ranks := x.blocks.At(id), x.members[endpoint]
-	path := x.pathOf(b.text)
+func (x *Index) lost(endpoint, id uint32, ranks []uint32, emit func(Change)) {
+	b := x.blocks.At(id)
 	for view := uint8(0); view < types.KVTiers; view++ {
 		if x.views>>view&1 == 0 || x.within(b, ranks, view) {
 			continue
 		}
-		keep := x.kept(b.parent, ranks, view)
-		told := b.parent != root && b.parent != 0 && x.depth(b.parent) > keep // when the one before it was lost
-		if keep < len(path) && !told {
-			emit(Change{Endpoint: endpoint, Tier: types.KVTier(view), Path: path, Held: keep})
+		if keep, told := x.kept(b.parent, ranks, view); !told && keep < x.depth(id) {
+			emit(Change{Endpoint: endpoint, Tier: types.KVTier(view), Path: x.pathOf(b.text), Held: keep})
 		}
 	}
 }
 
-// kept is how many blocks of text are complete with the last block up to id that is held.
-func (x *Index) kept(id uint32, ranks []uint32, tier uint8) int {
+// kept is how many blocks of text are complete with the last block up to id that is held, or told if
+// it are fewer than with id: that was told when id was lost.
+func (x *Index) kept(id uint32, ranks []uint32, tier uint8) (keep int, told bool) {
+	if id == root || id == 0 {
+		return 0, false
+	}
+	depth := x.depth(id)
 	for ; id != root && id != 0; id = x.blocks.At(id).parent {
+		if x.depth(id) < depth {
+			return 0, true
+		}
 		if x.within(x.blocks.At(id), ranks, tier) {
-			return x.depth(id)
+			return depth, false
 		}
 	}
-	return 0
+	return 0, depth > 0
 }
 
 // within reports whether one of ranks holds a block in a tier, or in a faster one.
