@@ -55,6 +55,14 @@ type engine struct {
 	held     map[uint64]*list.Element
 	order    list.List // of hashes, the most recent first
 	template int       // tokens before each prompt
+	known    hashed    // the last text
+}
+
+type hashed struct {
+	text   string
+	hashes []uint64
+	count  int
+	ends   []int
 }
 
 func newEngine(seed uint64, room int) *engine {
@@ -64,6 +72,10 @@ func newEngine(seed uint64, room int) *engine {
 // hashes returns the hashes of the whole blocks of a text, how many tokens it has, and where each block
 // ends.
 func (e *engine) hashes(text string) (hashes []uint64, count int, ends []int) {
+	if text == e.known.text {
+		return e.known.hashes, e.known.count, e.known.ends
+	}
+	defer func() { e.known = hashed{text, hashes, count, ends} }()
 	h := fnv.New64a()
 	fmt.Fprint(h, e.seed)
 	start, n := 0, e.template
@@ -134,12 +146,13 @@ func textHashes(text string) []uint64 {
 
 // view is what changes say that endpoints hold, the slow way.
 type view struct {
-	held   map[uint32]map[uint64]bool
-	parent map[uint64]uint64
+	held  map[uint32]map[uint64]bool
+	known map[uint64]bool
+	below map[uint64][]uint64 // blocks of text that follow
 }
 
 func newView() *view {
-	return &view{map[uint32]map[uint64]bool{}, map[uint64]uint64{}}
+	return &view{map[uint32]map[uint64]bool{}, map[uint64]bool{}, map[uint64][]uint64{}}
 }
 
 func (v *view) apply(c Change) {
@@ -149,22 +162,27 @@ func (v *view) apply(c Change) {
 	if c.Cleared || v.held[c.Endpoint] == nil {
 		v.held[c.Endpoint] = map[uint64]bool{}
 	}
-	held, before := v.held[c.Endpoint], uint64(0)
+	held := v.held[c.Endpoint]
 	for i, h := range c.Path {
-		v.parent[h] = before
-		before = h
+		if i > 0 && !v.known[h] {
+			v.below[c.Path[i-1]] = append(v.below[c.Path[i-1]], h)
+		}
+		v.known[h] = true
 		if i < c.Held {
 			held[h] = true
 		}
 	}
 	if c.Held < len(c.Path) {
-		for h := range held {
-			for at := h; at != 0; at = v.parent[at] {
-				if at == c.Path[c.Held] {
-					delete(held, h)
-					break
-				}
-			}
+		v.truncate(held, c.Path[c.Held])
+	}
+}
+
+// truncate takes out a block and what follows it, of which nothing is held if it is not.
+func (v *view) truncate(held map[uint64]bool, h uint64) {
+	if held[h] {
+		delete(held, h)
+		for _, after := range v.below[h] {
+			v.truncate(held, after)
 		}
 	}
 }

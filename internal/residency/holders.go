@@ -16,6 +16,8 @@ const (
 	tierBits       = 4
 	allTiers tiers = 1<<tierBits - 1
 	isList   set   = 1 << 31
+
+	fewHolders = 4 // room of a list that is kept when the list is not used any more
 )
 
 func (t tiers) fastest() uint8 { return uint8(bits.TrailingZeros8(uint8(t))) }
@@ -71,8 +73,11 @@ func (h *holders) list(m set) set {
 		n = uint32(len(h.lists))
 		h.lists = append(h.lists, nil)
 	}
-	h.lists[n] = append(make([]set, 0, 2), m)
-	h.room += 2
+	if h.lists[n] == nil {
+		h.lists[n] = make([]set, 0, 2)
+		h.room += 2
+	}
+	h.lists[n] = append(h.lists[n], m)
 	return isList | set(n)
 }
 
@@ -101,8 +106,11 @@ func (h *holders) remove(s *set, holder uint32, t tiers) bool {
 	h.lists[n] = list
 	if len(list) == 1 {
 		*s = list[0]
-		h.room -= cap(list)
-		h.lists[n] = nil
+		h.lists[n] = list[:0]
+		if cap(list) > fewHolders {
+			h.room -= cap(list)
+			h.lists[n] = nil
+		}
 		h.free = append(h.free, uint32(n))
 	}
 	return true

@@ -14,7 +14,7 @@ import (
 type Options struct {
 	BlockBytes  int // size of a block of prompt
 	MaxBlocks   int // blocks of one rank; what is stored beyond is ignored
-	MaxIdle     int // bound blocks that are remembered although nobody holds them
+	MaxIdle     int // blocks that are remembered although nobody holds them
 	MaxSessions int // requests that are waited for to be bound
 }
 
@@ -31,7 +31,8 @@ type Index struct {
 	ranks    []*Rank             // by number; nil: free, or being swept
 	members  map[uint32][]uint32 // numbers of ranks by endpoint
 	free     []uint32
-	idle     queue
+	idle     queue // bound blocks that nobody holds, without those before them
+	held     int   // blocks that somebody holds
 	sessions map[string]*session
 	ended    []string // names of those whose prompt is known
 	views    uint8    // tiers that were ever told of; the first always
@@ -170,14 +171,18 @@ func (x *Index) Reset(r *Rank) {
 // sweep takes a holder who is no more out of all blocks. It holds the lock for short times only.
 func (x *Index) sweep(holder uint32) {
 	var ids []uint32
+	var left []uint64 // hashes, since with one block others may be forgotten
 	for c, more := 0, true; more; c++ {
 		x.mu.Lock()
 		ids = x.blocks.AppendIDs(ids[:0], c)
+		left = left[:0]
 		for _, id := range ids {
-			if b := x.blocks.At(id); x.holders.remove(&b.holders, holder, allTiers) {
-				x.count.Held--
-				x.settle(id)
+			if x.drop(id, holder, allTiers) {
+				left = append(left, x.blocks.At(id).hash)
 			}
+		}
+		for _, hash := range left {
+			x.settle(x.byHash.lookup(hash))
 		}
 		more = c+1 < x.blocks.Chunks()
 		if !more {
@@ -194,20 +199,29 @@ func (x *Index) Apply(r *Rank, events []types.KVEvent, emit func(Change)) {
 	for i := range events {
 		switch ev := &events[i]; {
 		case ev.Kind == types.KVCleared && r.number != 0:
-			dead = append(dead, x.leave(r))
-			x.enroll(r)
-			emit(Change{Endpoint: r.endpoint, Cleared: true})
+			dead = append(dead, x.clear(r, emit))
 		case !ev.Full || r.number == 0: // counts for nothing, or r was dropped
 		case ev.Kind == types.KVStored:
 			x.stored(r, ev, emit)
 		case ev.Kind == types.KVRemoved:
-			x.removed(r, ev, emit)
+			if x.removed(r, ev, emit) && x.blocks.Len()-x.held > x.o.MaxIdle+x.count.Held {
+				x.count.Refused += uint64(r.blocks)
+				dead = append(dead, x.clear(r, emit))
+			}
 		}
 	}
 	x.mu.Unlock()
 	for _, holder := range dead {
 		x.sweep(holder)
 	}
+}
+
+// clear makes r hold nothing, and returns the number that is to be swept.
+func (x *Index) clear(r *Rank, emit func(Change)) (old uint32) {
+	old = x.leave(r)
+	x.enroll(r)
+	emit(Change{Endpoint: r.endpoint, Cleared: true})
+	return old
 }
 
 // key is the hash of a block within its group.
@@ -244,11 +258,7 @@ func (x *Index) stored(r *Rank, ev *types.KVEvent, emit func(Change)) {
 			id = x.newBlock(key(ev, hash))
 		}
 		x.link(id, before)
-		b := x.blocks.At(id)
-		if x.holders.add(&b.holders, r.number, 1<<ev.Tier) {
-			r.blocks++
-			x.count.Held++
-		}
+		x.hold(id, r, 1<<ev.Tier)
 		x.ids = append(x.ids, id)
 		before = id
 	}
@@ -257,7 +267,32 @@ func (x *Index) stored(r *Rank, ev *types.KVEvent, emit func(Change)) {
 		return
 	}
 	x.deepest(r.endpoint, x.ids, emit)
-	x.heard(r, ev, x.blocks.At(before).hash, emit)
+	x.heard(r, ev, x.blocks.At(x.ids[len(x.ids)-1]).hash, emit)
+}
+
+// hold makes r hold a block in a tier.
+func (x *Index) hold(id uint32, r *Rank, t tiers) {
+	b := x.blocks.At(id)
+	if b.holders == 0 {
+		x.held++
+	}
+	if x.holders.add(&b.holders, r.number, t) {
+		r.blocks++
+		x.count.Held++
+	}
+}
+
+// drop makes a holder not hold a block in some tiers, and reports whether it held it in no other.
+func (x *Index) drop(id, holder uint32, t tiers) bool {
+	b := x.blocks.At(id)
+	if !x.holders.remove(&b.holders, holder, t) {
+		return false
+	}
+	x.count.Held--
+	if b.holders == 0 {
+		x.held--
+	}
+	return true
 }
 
 // deepest tells of the last of ids that is the end of a block of a prompt, and returns the slowest
@@ -309,54 +344,65 @@ func (x *Index) pathOf(at uint32) []uint64 {
 	return x.path
 }
 
-func (x *Index) removed(r *Rank, ev *types.KVEvent, emit func(Change)) {
+// removed takes blocks from r. It reports whether one has to be remembered for the sake of those behind
+// it. An engine that drops beginnings of prompts and keeps the ends, which nobody can use, must not
+// make that any number.
+func (x *Index) removed(r *Rank, ev *types.KVEvent, emit func(Change)) (hole bool) {
 	x.ids = x.ids[:0]
+	ranks := x.members[r.endpoint]
 	for _, hash := range ev.Hashes {
 		id := x.byHash.lookup(key(ev, hash))
 		if id == 0 {
 			continue
 		}
 		b := x.blocks.At(id)
-		if x.holders.remove(&b.holders, r.number, 1<<ev.Tier) {
+		if x.drop(id, r.number, 1<<ev.Tier) {
 			r.blocks--
-			x.count.Held--
 		}
-		if b.text != 0 && !x.within(b, x.members[r.endpoint], uint8(ev.Tier)) {
+		if b.text != 0 && !x.within(b, ranks, uint8(ev.Tier)) {
 			x.ids = append(x.ids, id) // also if it was not known to be held: it may have been predicted
 		}
 	}
 	for _, id := range x.ids {
-		x.lost(r.endpoint, id, emit)
+		x.lost(r.endpoint, id, ranks, emit)
 	}
 	for _, hash := range ev.Hashes { // by hash: with one block, others may be forgotten
-		x.settle(x.byHash.lookup(key(ev, hash)))
+		id := x.byHash.lookup(key(ev, hash))
+		hole = hole || id != 0 && x.blocks.At(id).holders == 0 && x.blocks.At(id).parents()
+		x.settle(id)
 	}
+	return hole
 }
 
 // lost tells that the endpoint does not hold what needs a block, in the tiers in which it does not.
-func (x *Index) lost(endpoint, id uint32, emit func(Change)) {
-	b, ranks := x.blocks.At(id), x.members[endpoint]
-	path := x.pathOf(b.text)
+func (x *Index) lost(endpoint, id uint32, ranks []uint32, emit func(Change)) {
+	b := x.blocks.At(id)
 	for view := uint8(0); view < types.KVTiers; view++ {
 		if x.views>>view&1 == 0 || x.within(b, ranks, view) {
 			continue
 		}
-		keep := x.kept(b.parent, ranks, view)
-		told := b.parent != root && b.parent != 0 && x.depth(b.parent) > keep // when the one before it was lost
-		if keep < len(path) && !told {
-			emit(Change{Endpoint: endpoint, Tier: types.KVTier(view), Path: path, Held: keep})
+		if keep, told := x.kept(b.parent, ranks, view); !told && keep < x.depth(id) {
+			emit(Change{Endpoint: endpoint, Tier: types.KVTier(view), Path: x.pathOf(b.text), Held: keep})
 		}
 	}
 }
 
-// kept is how many blocks of text are complete with the last block up to id that is held.
-func (x *Index) kept(id uint32, ranks []uint32, tier uint8) int {
+// kept is how many blocks of text are complete with the last block up to id that is held, or told if
+// it are fewer than with id: that was told when id was lost.
+func (x *Index) kept(id uint32, ranks []uint32, tier uint8) (keep int, told bool) {
+	if id == root || id == 0 {
+		return 0, false
+	}
+	depth := x.depth(id)
 	for ; id != root && id != 0; id = x.blocks.At(id).parent {
+		if x.depth(id) < depth {
+			return 0, true
+		}
 		if x.within(x.blocks.At(id), ranks, tier) {
-			return x.depth(id)
+			return depth, false
 		}
 	}
-	return 0
+	return 0, depth > 0
 }
 
 // within reports whether one of ranks holds a block in a tier, or in a faster one.
@@ -396,28 +442,43 @@ func (x *Index) link(id, before uint32) {
 	}
 }
 
-// settle forgets a block that is not needed any more, and those before it.
+// settle forgets a block that is not needed any more, and those before it. One that is bound, with
+// those before it, is not needed when there are too many that nobody holds, and it is the oldest.
 func (x *Index) settle(id uint32) {
-	for id != 0 && id != root {
-		b := x.blocks.At(id)
-		if b.holders != 0 || b.parents() || b.is(queued) {
-			return
+	id = x.forgetUnbound(id)
+	if id == 0 {
+		return
+	}
+	x.blocks.At(id).children |= queued
+	x.idle.push(id)
+	for x.blocks.Len()-x.held > x.o.MaxIdle && x.idle.len() > 0 {
+		id := x.idle.pop()
+		x.blocks.At(id).children &^= queued
+		for x.unneeded(id) {
+			id = x.forget(id)
 		}
-		if b.is(bound) {
-			b.children |= queued
-			x.idle.push(id)
-			if x.idle.len() <= x.o.MaxIdle {
-				return
-			}
-			id = x.idle.pop()
-			b = x.blocks.At(id)
-			b.children &^= queued
-			if b.holders != 0 || b.parents() {
-				return
-			}
+	}
+}
+
+// forgetUnbound forgets a block and those before it, up to one that is needed or bound. It returns
+// that if it is bound and not needed, or else 0.
+func (x *Index) forgetUnbound(id uint32) uint32 {
+	for x.unneeded(id) {
+		if x.blocks.At(id).is(bound) {
+			return id
 		}
 		id = x.forget(id)
 	}
+	return 0
+}
+
+// unneeded reports whether nobody holds a block, or names it.
+func (x *Index) unneeded(id uint32) bool {
+	if id == 0 || id == root {
+		return false
+	}
+	b := x.blocks.At(id)
+	return b.holders == 0 && !b.parents() && !b.is(queued)
 }
 
 // forget forgets a block that nobody holds or names, and returns the one before it.
