@@ -42,6 +42,25 @@ func (p Parsed) SpliceModel(dst, body []byte, name string) []byte {
 	return append(dst, body[at.End:]...)
 }
 
+// SpliceSession returns body with session as its session_id, which vLLM (from 0.30) and SGLang repeat
+// in the KV events that the request causes. It is put in as the first member of the object: an engine
+// takes the last of equal members, so that a client's own stays in force. body is one that p was parsed
+// from, with or without another model; it is left alone. Where there is no place for it, in
+// forms and APIs that do not know it, body itself is returned.
+func (p Parsed) SpliceSession(body []byte, session string) []byte {
+	at := bytes.IndexByte(body, '{') + 1
+	if p.Form || at == 0 || p.API != ChatCompletions && p.API != Completions && p.API != Responses {
+		return body
+	}
+	out := make([]byte, 0, len(body)+len(session)+32)
+	out = append(append(out, body[:at]...), `"session_id":`...)
+	out = jsonscan.AppendQuote(out, session)
+	if rest := bytes.TrimLeft(body[at:], " \t\r\n"); len(rest) > 0 && rest[0] != '}' {
+		out = append(out, ',')
+	}
+	return append(out, body[at:]...)
+}
+
 // missing is where a model goes that is not in the body.
 type missing struct {
 	at types.Span // what it replaces

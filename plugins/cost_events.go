@@ -20,7 +20,7 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	r.at = s
 	c.joins(r)
 	v := c.view()
-	s.Add(&r.Request, r.query.Cached(cost.Blocks(r.before)), &c.model, &v, now)
+	s.Add(&r.Request, r.query.Cached(cost.Blocks(r.before)+c.prefix.lanes.prices.Worth(r.lower)), &c.model, &v, now)
 	if r.adapter != 0 {
 		s.Adapters.Count(r.adapter, 1, 0, now)
 	}
@@ -78,6 +78,7 @@ func (c *Cost) FirstToken(req *types.Request, ep *types.Endpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.First(&r.Request, now)
+	c.learnTier(r, s)
 	if r.adapter != 0 {
 		s.Adapters.Count(r.adapter, 0, 1, now)
 	}
@@ -164,6 +165,20 @@ func (c *Cost) publishLearned() cost.Rates {
 	c.common[2].Set(common.Left)
 	c.late.Set(float64(late))
 	return rates
+}
+
+// learnTier learns what it costs to read from the tier that most of what was cached came from. Caller must
+// hold s.mu.
+func (c *Cost) learnTier(r *costed, s *costServer) {
+	from, most := types.KVGPU, r.before
+	for t, n := range r.lower {
+		if n > most {
+			from, most = types.KVTier(t), n
+		}
+	}
+	if from != types.KVGPU && r.Streamed {
+		c.prefix.lanes.prices.Learn(from, r.query.Cached(cost.Blocks(most)), r.Lateness(), cost.Seconds(s.Facts().Token))
+	}
 }
 
 // learnRequest learns what a served request says of those like it.

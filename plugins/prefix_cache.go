@@ -62,11 +62,17 @@ type PrefixCache struct {
 
 	servers endpointTable[cachedServer]
 	matches sync.Pool // of *[]uint32, for Score
+
+	told  atomic.Pointer[KVSink] // nil: nobody tells what engines hold
+	lanes lanes
 }
 
 // cachedServer is the state of one endpoint.
 type cachedServer struct {
+	id         string
 	handle     prefixindex.Endpoint
+	lanes      [types.KVTiers]prefixindex.Endpoint // guarded by PrefixCache.lanes.mu
+	told       atomic.Pointer[toldServer]
 	prefilling atomic.Int64 // recorded prompts without a first token
 	tokens     atomic.Int64 // cache size, as last set in the index
 }
@@ -78,9 +84,10 @@ type prefix struct {
 
 	// About the endpoint chosen last, from Picked to Finished.
 	server *cachedServer
-	before int  // blocks that it held when it was chosen
-	early  bool // some of these may have been still in prefill
-	first  bool // the first token was seen, so the prompt has been computed
+	before int                // blocks that it held when it was chosen
+	lower  [types.KVTiers]int // and beyond these in each lower tier
+	early  bool               // some of these may have been still in prefill
+	first  bool               // the first token was seen, so the prompt has been computed
 }
 
 // NewPrefixCache returns a PrefixCache, or an error that lists all invalid options.
@@ -122,6 +129,7 @@ func (p *PrefixCache) Score(_ context.Context, req *types.Request, eps []*types.
 	clear(scores)
 	buf := p.matches.Get().(*[]uint32)
 	defer p.matches.Put(buf)
+	p.meet(eps)
 	hashes := p.prefixOf(req).hashes
 	held := p.matchAll(hashes, buf)
 	if held == nil {
@@ -150,16 +158,17 @@ func (p *PrefixCache) matchAll(hashes []uint64, buf *[]uint32) []uint32 {
 	} else {
 		*buf = (*buf)[:n]
 	}
-	if p.index.Match(hashes, *buf) == 0 {
-		return nil
+	matched := p.index.Match(hashes, *buf) > 0
+	if p.lanes.raise(*buf) || matched {
+		return *buf
 	}
-	return *buf
+	return nil
 }
 
 // Describe implements scheduling.Describer.
 func (p *PrefixCache) Describe(req *types.Request, ep *types.Endpoint) string {
 	held, total := p.match(req, ep)
-	return fmt.Sprintf("%d of %d blocks cached", held, total)
+	return fmt.Sprintf("%d of %d blocks cached", held, total) + p.source(req, ep)
 }
 
 // CachedTokens implements scheduling.CacheEstimator.
@@ -182,7 +191,20 @@ func (p *PrefixCache) match(req *types.Request, ep *types.Endpoint) (held, total
 	if s == nil {
 		return 0, len(hashes)
 	}
-	return p.index.MatchOne(s.handle, hashes), len(hashes)
+	held = p.index.MatchOne(s.handle, hashes)
+	return held + int(p.lanes.prices.Worth(p.lanes.beyond(p.index, s, hashes, held))), len(hashes)
+}
+
+// source says by whose word ep holds what it is said to hold, for people; nothing if it is a prediction
+// as all are.
+func (p *PrefixCache) source(req *types.Request, ep *types.Endpoint) string {
+	k, s := p.told.Load(), p.servers.lookup(ep)
+	if k == nil || s == nil {
+		return ""
+	}
+	hashes := p.prefixOf(req).hashes
+	lower := p.lanes.beyond(p.index, s, hashes, p.index.MatchOne(s.handle, hashes))
+	return describeTiers(lower) + ", " + k.describe(s, req.Now)
 }
 
 // Picked implements scheduling.Tracker. The prompt counts as cached from now on, so that a burst of
@@ -200,6 +222,10 @@ func (p *PrefixCache) Picked(req *types.Request, ep *types.Endpoint) {
 	pr.server = s
 	pr.early = s.prefilling.Add(1) > 1
 	pr.before = p.index.RecordOver(s.handle, pr.hashes)
+	pr.lower = p.lanes.beyond(p.index, s, pr.hashes, pr.before)
+	if k := p.told.Load(); k != nil && req.EngineSession != "" {
+		k.expect(req.EngineSession, s)
+	}
 }
 
 // FirstToken implements scheduling.Tracker.
@@ -220,6 +246,9 @@ func (p *PrefixCache) Finished(req *types.Request, _ *types.Endpoint, out types.
 		return
 	}
 	pr.server = nil
+	if k := p.told.Load(); k != nil && req.EngineSession != "" {
+		k.ended(req, pr.hashes, &out)
+	}
 	if !pr.first {
 		s.prefilling.Add(-1)
 		if out.Failed() || out.Status >= 400 || out.Retried || out.Cancelled { // 4xx: the engine did not take it
@@ -250,7 +279,17 @@ func (p *PrefixCache) Forget(ep *types.Endpoint) {
 	defer p.servers.mu.Unlock()
 	if s := p.servers.remove(ep); s != nil {
 		p.index.Remove(s.handle)
+		p.lanes.remove(p.index, s)
+		if t := s.told.Load(); t != nil {
+			t.cached.CompareAndSwap(s, nil)
+		}
 	}
+}
+
+// reset forgets what is known and predicted of a server.
+func (p *PrefixCache) reset(s *cachedServer) {
+	p.index.Reset(s.handle)
+	p.lanes.reset(p.index, s)
 }
 
 // prefixOf returns the state of the request, with the hashes computed at the first call.
@@ -298,11 +337,30 @@ func (p *PrefixCache) serverOf(ep *types.Endpoint) *cachedServer {
 	return s
 }
 
+// meet enters endpoints that somebody may tell of although nothing was sent there.
+func (p *PrefixCache) meet(eps []*types.Endpoint) {
+	if p.told.Load() == nil {
+		return
+	}
+	view := p.servers.view.Load()
+	for _, ep := range eps {
+		if view.lookup(ep) == nil {
+			p.enter(eps)
+			return
+		}
+	}
+}
+
 // enter adds those of eps that are new and not removed.
 func (p *PrefixCache) enter(eps []*types.Endpoint) {
 	p.servers.mu.Lock()
 	defer p.servers.mu.Unlock()
-	p.servers.enterAll(eps, func(_ *types.Endpoint, s *cachedServer) { s.handle = p.index.Add() })
+	p.servers.enterAll(eps, func(ep *types.Endpoint, s *cachedServer) {
+		s.id, s.handle = ep.ID, p.index.Add()
+		if k := p.told.Load(); k != nil {
+			k.met(s)
+		}
+	})
 }
 
 // cacheTokens returns the size of an endpoint's KV cache, 0 if it is unknown.

@@ -39,6 +39,11 @@ type Request struct {
 	SessionID  string // the conversation, for affinity
 	CacheSalt  string // the body's cache_salt: prompts with different salts share no cache
 
+	// EngineSession is a name that only this request has and that goes to the engine as its
+	// session_id, so that it comes back in the KV events that the request causes: see KVEvent.
+	// Empty: none.
+	EngineSession string
+
 	// PreviousID is the ID of the response that this request continues or fetches, as assigned
 	// by the server, which may be the only one to know it. Empty: none. Unlike a SessionID it
 	// changes with every turn. At most 1 KiB, unless openai.Limits say otherwise.

@@ -18,24 +18,6 @@ func (x *Index) Check() error {
 	return nil
 }
 
-// each calls f for every item in use.
-func (s *slab[T]) each(f func(id uint32, item *T) error) error {
-	for c := range s.chunks {
-		if s.chunks[c] == nil {
-			continue
-		}
-		for i := range uint32(chunkLen) {
-			if s.meta[c].free[i/64]>>(i%64)&1 != 0 {
-				continue
-			}
-			if err := f(uint32(c)*chunkLen+i, &s.chunks[c][i]); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 func (x *Index) checkTable() error {
 	n := 0
 	for i := range x.table.parts {
@@ -51,10 +33,10 @@ func (x *Index) checkTable() error {
 		}
 		n += in
 	}
-	if n != x.table.n || n != x.nodes.live {
-		return fmt.Errorf("table counts %d nodes and has %d, and there are %d", x.table.n, n, x.nodes.live)
+	if n != x.table.n || n != x.nodes.Len() {
+		return fmt.Errorf("table counts %d nodes and has %d, and there are %d", x.table.n, n, x.nodes.Len())
 	}
-	return x.nodes.each(func(id uint32, n *node) error {
+	return x.nodes.Each(func(id uint32, n *node) error {
 		if len(n.run) == 0 {
 			return fmt.Errorf("node %d has no blocks", id)
 		}
@@ -69,7 +51,7 @@ func (x *Index) checkNodes() error {
 	type kids struct{ n, xor uint32 }
 	children := map[uint32]kids{}
 	blocks, count, loose := 0, 0, int64(0)
-	err := x.nodes.each(func(id uint32, n *node) error {
+	err := x.nodes.Each(func(id uint32, n *node) error {
 		count++
 		blocks += len(n.run)
 		loose += runBytes(n.run) + holderBytes(n.holders)
@@ -91,13 +73,13 @@ func (x *Index) checkNodes() error {
 			if int(h.held) == len(n.run) {
 				full++
 			}
-			if en := x.entries.at(h.entry); en.node != id {
+			if en := x.entries.At(h.entry); en.node != id {
 				return fmt.Errorf("node %d: entry %d of slot %d is for node %d", id, h.entry, h.slot, en.node)
 			}
 			if n.parent == 0 {
 				continue
 			}
-			p := x.nodes.at(n.parent)
+			p := x.nodes.At(n.parent)
 			if j, ok := p.find(h.slot); !ok || int(p.holders[j].held) != len(p.run) {
 				return fmt.Errorf("node %d: slot %d does not hold all of the parent %d", id, h.slot, n.parent)
 			}
@@ -110,7 +92,7 @@ func (x *Index) checkNodes() error {
 	if err != nil {
 		return err
 	}
-	err = x.nodes.each(func(id uint32, n *node) error {
+	err = x.nodes.Each(func(id uint32, n *node) error {
 		if k := children[id]; k.n != n.children || k.xor != n.childXor {
 			return fmt.Errorf("node %d counts %d children (xor %d) and has %d (xor %d)",
 				id, n.children, n.childXor, k.n, k.xor)
@@ -120,9 +102,9 @@ func (x *Index) checkNodes() error {
 	if err != nil {
 		return err
 	}
-	if count != x.nodes.live || blocks != x.blocks || loose != x.loose {
+	if count != x.nodes.Len() || blocks != x.blocks || loose != x.loose {
 		return fmt.Errorf("%d nodes, %d blocks, %d bytes counted as %d, %d, %d",
-			count, blocks, loose, x.nodes.live, x.blocks, x.loose)
+			count, blocks, loose, x.nodes.Len(), x.blocks, x.loose)
 	}
 	return nil
 }
@@ -137,12 +119,12 @@ func (x *Index) checkEndpoints() error {
 		place := map[uint32]int{} // of the entry for a node
 		used, prev, tick := 0, uint32(0), ^uint64(0)
 		for id := ep.head; id != 0; {
-			en := x.entries.at(id)
+			en := x.entries.At(id)
 			if en.prev != prev || en.tick > tick || en.mark {
 				return fmt.Errorf("slot %d: entry %d is linked to %d after %d, tick %d after %d, mark %t",
 					slot, id, en.prev, prev, en.tick, tick, en.mark)
 			}
-			n := x.nodes.at(en.node)
+			n := x.nodes.At(en.node)
 			i, ok := n.find(uint32(slot))
 			if !ok || n.holders[i].entry != id {
 				return fmt.Errorf("slot %d: entry %d is not that of node %d", slot, id, en.node)
@@ -165,8 +147,8 @@ func (x *Index) checkEndpoints() error {
 		held += used
 		entries += len(place)
 	}
-	if held != x.held || entries != x.entries.live {
-		return fmt.Errorf("%d blocks held by %d entries counted as %d by %d", held, entries, x.held, x.entries.live)
+	if held != x.held || entries != x.entries.Len() {
+		return fmt.Errorf("%d blocks held by %d entries counted as %d by %d", held, entries, x.held, x.entries.Len())
 	}
 	return nil
 }
@@ -191,7 +173,7 @@ func (x *Index) checkStale() error {
 		if ep.tail == 0 {
 			continue
 		}
-		if tick := x.entries.at(ep.tail).tick; !ok || bound > tick {
+		if tick := x.entries.At(ep.tail).tick; !ok || bound > tick {
 			return fmt.Errorf("slot %d: heap has %d (%t) for tick %d", slot, bound, ok, tick)
 		}
 	}
@@ -199,31 +181,13 @@ func (x *Index) checkStale() error {
 }
 
 func (x *Index) checkBytes() error {
-	chunks := func(n int, held int) error {
-		if n != held {
-			return fmt.Errorf("%d chunks counted as %d", n, held)
-		}
-		return nil
-	}
-	n := 0
-	for _, c := range x.nodes.chunks {
-		if c != nil {
-			n++
-		}
-	}
-	if err := chunks(n, x.nodes.held); err != nil {
+	if err := x.nodes.Check(); err != nil {
 		return err
 	}
-	n = 0
-	for _, c := range x.entries.chunks {
-		if c != nil {
-			n++
-		}
-	}
-	if err := chunks(n, x.entries.held); err != nil {
+	if err := x.entries.Check(); err != nil {
 		return err
 	}
-	if b := x.bytes(); b > x.opts.MaxBytes && x.entries.live > 0 {
+	if b := x.bytes(); b > x.opts.MaxBytes && x.entries.Len() > 0 {
 		return fmt.Errorf("%d bytes are more than the %d allowed", b, x.opts.MaxBytes)
 	}
 	return nil

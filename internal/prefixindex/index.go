@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/inferpick/inferpick/internal/slab"
 )
 
 // Index estimates which endpoints hold how much of a prompt in their caches. It is safe for concurrent
@@ -17,8 +19,8 @@ type Index struct {
 	mu sync.RWMutex
 
 	// The tree, guarded by mu.
-	nodes   slab[node]
-	entries slab[entry]
+	nodes   slab.Slab[node]
+	entries slab.Slab[entry]
 	table   table
 
 	// The endpoints by slot, guarded by mu.
@@ -159,9 +161,9 @@ func (x *Index) Match(hashes []uint64, out []uint32) int {
 	if id == 0 {
 		return 0
 	}
-	matched := x.nodes.at(id).within(len(out))
+	matched := x.nodes.At(id).within(len(out))
 	for depth := 0; ; {
-		n := x.nodes.at(id)
+		n := x.nodes.At(id)
 		m := common(n.run, hashes[depth:])
 		next := uint32(0)
 		if m == len(n.run) && depth+m < len(hashes) {
@@ -169,7 +171,7 @@ func (x *Index) Match(hashes []uint64, out []uint32) int {
 		}
 		// The holders of the next node hold this one too. If there are as many, they are the
 		// same, and the next node has the larger number for all of them.
-		if next == 0 || len(x.nodes.at(next).holders) != len(n.holders) {
+		if next == 0 || len(x.nodes.At(next).holders) != len(n.holders) {
 			n.report(out, uint32(depth), uint32(m))
 		}
 		if next == 0 {
@@ -212,7 +214,7 @@ func (x *Index) MatchOne(e Endpoint, hashes []uint64) int {
 		if id == 0 {
 			break
 		}
-		n := x.nodes.at(id)
+		n := x.nodes.At(id)
 		i, ok := n.find(e.slot)
 		if !ok {
 			break
@@ -275,7 +277,7 @@ func (x *Index) step(slot uint32, rest []uint64, parent uint32) (id uint32, held
 	if id == 0 {
 		return x.newNode(rest, parent), len(rest)
 	}
-	n := x.nodes.at(id)
+	n := x.nodes.At(id)
 	m := common(n.run, rest)
 	if m == len(n.run) {
 		if m < len(rest) && n.children == 0 && len(n.holders) <= fewHolders {
@@ -304,8 +306,8 @@ func (x *Index) touchPath(ep *endpoint) {
 	}
 	joins, below := 0, x.path[last]
 	for i := last - 1; i >= 0; i-- {
-		id := x.entries.at(x.path[i]).node
-		if joins < maxJoins && x.nodes.at(id).children == 1 && x.join(id) {
+		id := x.entries.At(x.path[i]).node
+		if joins < maxJoins && x.nodes.At(id).children == 1 && x.join(id) {
 			joins++ // the entry of the upper one is gone
 			continue
 		}
@@ -333,7 +335,7 @@ func (x *Index) Truncate(e Endpoint, hashes []uint64, keep int) int {
 		if id == 0 {
 			break
 		}
-		n := x.nodes.at(id)
+		n := x.nodes.At(id)
 		i, ok := n.find(e.slot)
 		if !ok {
 			break
@@ -361,14 +363,14 @@ func (x *Index) cutLocked(slot uint32, h holder, n *node, keep uint32) {
 		return
 	}
 	x.path = x.path[:0]
-	first := x.entries.at(h.entry)
+	first := x.entries.At(h.entry)
 	first.mark = true
 	for id := first.next; id != 0; {
-		en := x.entries.at(id)
-		if parent := x.nodes.at(en.node).parent; parent != 0 {
-			p := x.nodes.at(parent)
+		en := x.entries.At(id)
+		if parent := x.nodes.At(en.node).parent; parent != 0 {
+			p := x.nodes.At(parent)
 			i, _ := p.find(slot)
-			if x.entries.at(p.holders[i].entry).mark {
+			if x.entries.At(p.holders[i].entry).mark {
 				en.mark = true
 				x.path = append(x.path, id)
 			}
@@ -387,7 +389,7 @@ func (x *Index) cutLocked(slot uint32, h holder, n *node, keep uint32) {
 // bytes returns the memory of the index. Caller must hold x.mu.
 func (x *Index) bytes() int64 {
 	return int64(unsafe.Sizeof(*x)) +
-		x.nodes.bytes() + x.entries.bytes() +
+		x.nodes.Bytes() + x.entries.Bytes() +
 		int64(x.table.charged)*int64(unsafe.Sizeof(tableSlot{})) + x.loose +
 		int64(cap(x.eps))*int64(unsafe.Sizeof(endpoint{})) +
 		int64(cap(x.stale.heap))*int64(unsafe.Sizeof(staleItem{})) +
@@ -413,7 +415,7 @@ func (x *Index) Stats() Stats {
 	defer x.mu.RUnlock()
 	return Stats{
 		Bytes: x.bytes(), MaxBytes: x.opts.MaxBytes,
-		Nodes: x.nodes.live, Entries: x.entries.live,
+		Nodes: x.nodes.Len(), Entries: x.entries.Len(),
 		Blocks: x.blocks, Held: x.held,
 		Endpoints: len(x.eps) - len(x.vacant), Slots: len(x.eps),
 		Evicted: x.evicted,

@@ -12,10 +12,10 @@ type entry struct {
 }
 
 func (x *Index) pushFront(ep *endpoint, id uint32) {
-	en := x.entries.at(id)
+	en := x.entries.At(id)
 	en.prev, en.next = 0, ep.head
 	if ep.head != 0 {
-		x.entries.at(ep.head).prev = id
+		x.entries.At(ep.head).prev = id
 	} else {
 		ep.tail = id
 	}
@@ -24,10 +24,10 @@ func (x *Index) pushFront(ep *endpoint, id uint32) {
 
 // insertBefore links id in as the next more recent to at.
 func (x *Index) insertBefore(ep *endpoint, id, at uint32) {
-	en, old := x.entries.at(id), x.entries.at(at)
+	en, old := x.entries.At(id), x.entries.At(at)
 	en.prev, en.next = old.prev, at
 	if old.prev != 0 {
-		x.entries.at(old.prev).next = id
+		x.entries.At(old.prev).next = id
 	} else {
 		ep.head = id
 	}
@@ -35,14 +35,14 @@ func (x *Index) insertBefore(ep *endpoint, id, at uint32) {
 }
 
 func (x *Index) unlink(ep *endpoint, id uint32) {
-	en := x.entries.at(id)
+	en := x.entries.At(id)
 	if en.prev != 0 {
-		x.entries.at(en.prev).next = en.next
+		x.entries.At(en.prev).next = en.next
 	} else {
 		ep.head = en.next
 	}
 	if en.next != 0 {
-		x.entries.at(en.next).prev = en.prev
+		x.entries.At(en.next).prev = en.prev
 	} else {
 		ep.tail = en.prev
 	}
@@ -50,7 +50,7 @@ func (x *Index) unlink(ep *endpoint, id uint32) {
 
 // touch makes an entry the most recent of its endpoint.
 func (x *Index) touch(ep *endpoint, id uint32) {
-	x.entries.at(id).tick = x.tick
+	x.entries.At(id).tick = x.tick
 	if ep.head == id {
 		return
 	}
@@ -71,7 +71,7 @@ func (x *Index) shrinkLocked(slot uint32, limit int) {
 // before its tail.
 func (x *Index) dropTail(slot uint32, limit int) int {
 	id := x.eps[slot].tail
-	n := x.nodes.at(x.entries.at(id).node)
+	n := x.nodes.At(x.entries.At(id).node)
 	i, _ := n.find(slot)
 	held := int(n.holders[i].held)
 	k := min(held, limit)
@@ -150,7 +150,7 @@ func (x *Index) stalestLocked() (slot uint32, ok bool) {
 			x.stale.pop()
 			continue
 		}
-		if t := x.entries.at(ep.tail).tick; t != top.tick {
+		if t := x.entries.At(ep.tail).tick; t != top.tick {
 			top.tick = t
 			x.stale.sink()
 			continue

@@ -62,7 +62,7 @@ func (x *Index) lookup(hash uint64, parent uint32) uint32 {
 			return 0
 		}
 		if s.tag == uint32(hash) {
-			if n := x.nodes.at(s.node); n.parent == parent && n.run[0] == hash {
+			if n := x.nodes.At(s.node); n.parent == parent && n.run[0] == hash {
 				return s.node
 			}
 		}
@@ -71,7 +71,7 @@ func (x *Index) lookup(hash uint64, parent uint32) uint32 {
 
 // tableSet puts a node into the table under its present key.
 func (x *Index) tableSet(id uint32) {
-	hash := x.nodes.at(id).run[0]
+	hash := x.nodes.At(id).run[0]
 	part, _ := x.table.locate(hash)
 	if (part.n+1)*4 > len(part.slots)*3 {
 		x.tableResize(part, max(minPartSlots, 2*len(part.slots)))
@@ -83,7 +83,7 @@ func (x *Index) tableSet(id uint32) {
 }
 
 func (x *Index) tablePlace(part *tablePart, id uint32) {
-	hash := x.nodes.at(id).run[0]
+	hash := x.nodes.At(id).run[0]
 	_, i := x.table.locate(hash)
 	for mask := len(part.slots) - 1; part.slots[i].node != 0; {
 		i = (i + 1) & mask
@@ -93,13 +93,13 @@ func (x *Index) tablePlace(part *tablePart, id uint32) {
 
 // tableDelete takes a node out; its key must be what it was put in with.
 func (x *Index) tableDelete(id uint32) {
-	part, i := x.table.locate(x.nodes.at(id).run[0])
+	part, i := x.table.locate(x.nodes.At(id).run[0])
 	mask := len(part.slots) - 1
 	for part.slots[i].node != id {
 		i = (i + 1) & mask
 	}
 	for j := (i + 1) & mask; part.slots[j].node != 0; j = (j + 1) & mask {
-		_, home := x.table.locate(x.nodes.at(part.slots[j].node).run[0])
+		_, home := x.table.locate(x.nodes.At(part.slots[j].node).run[0])
 		if (j-home)&mask >= (j-i)&mask { // its home is not after the hole: it may move there
 			part.slots[i] = part.slots[j]
 			i = j

@@ -82,12 +82,12 @@ func clone[T any](s []T) []T { return append([]T(nil), s...) }
 
 // newNode creates a node without holders or children under parent.
 func (x *Index) newNode(run []uint64, parent uint32) uint32 {
-	id := x.nodes.alloc()
-	n := x.nodes.at(id)
+	id := x.nodes.Alloc()
+	n := x.nodes.At(id)
 	x.setRun(n, clone(run))
 	n.parent = parent
 	if parent != 0 {
-		p := x.nodes.at(parent)
+		p := x.nodes.At(parent)
 		p.children++
 		p.childXor ^= id
 	}
@@ -98,15 +98,15 @@ func (x *Index) newNode(run []uint64, parent uint32) uint32 {
 // removeNode frees a node that nobody holds, and that therefore has no children.
 func (x *Index) removeNode(id uint32) {
 	x.tableDelete(id)
-	n := x.nodes.at(id)
+	n := x.nodes.At(id)
 	parent := n.parent
 	x.setRun(n, nil)
 	x.setHolders(n, nil)
-	x.nodes.release(id)
+	x.nodes.Release(id)
 	if parent == 0 {
 		return
 	}
-	p := x.nodes.at(parent)
+	p := x.nodes.At(parent)
 	p.children--
 	p.childXor ^= id
 	if p.children == 1 && !x.keepNodes {
@@ -117,7 +117,7 @@ func (x *Index) removeNode(id uint32) {
 // hold makes an endpoint hold at least the first held blocks of a node and
 // returns its entry there. The entry has yet to be touched.
 func (x *Index) hold(slot, id, held uint32) uint32 {
-	n, ep := x.nodes.at(id), &x.eps[slot]
+	n, ep := x.nodes.At(id), &x.eps[slot]
 	i, ok := n.find(slot)
 	before := uint32(0)
 	if ok {
@@ -127,8 +127,8 @@ func (x *Index) hold(slot, id, held uint32) uint32 {
 		}
 		n.holders[i].held = held
 	} else {
-		en := x.entries.alloc()
-		x.entries.at(en).node = id
+		en := x.entries.Alloc()
+		x.entries.At(en).node = id
 		x.pushFront(ep, en)
 		x.setHolders(n, slices.Insert(n.holders, i, holder{slot: slot, held: held, entry: en}))
 		if !ep.inHeap {
@@ -147,8 +147,8 @@ func (x *Index) hold(slot, id, held uint32) uint32 {
 // drop lets an endpoint hold only the first held blocks of an entry's node, 0
 // for none. The endpoint must hold nothing below that node.
 func (x *Index) drop(slot, en, held uint32) {
-	id := x.entries.at(en).node
-	n, ep := x.nodes.at(id), &x.eps[slot]
+	id := x.entries.At(en).node
+	n, ep := x.nodes.At(id), &x.eps[slot]
 	i, _ := n.find(slot)
 	before := n.holders[i].held
 	ep.used -= int(before - held)
@@ -160,7 +160,7 @@ func (x *Index) drop(slot, en, held uint32) {
 		n.holders[i].held = held
 	} else {
 		x.unlink(ep, en)
-		x.entries.release(en)
+		x.entries.Release(en)
 		if len(n.holders) == 1 {
 			x.removeNode(id)
 			return
@@ -217,11 +217,11 @@ func (x *Index) extend(n *node, more []uint64) {
 // keeps the second part and its children, which therefore need not be found. Endpoints that hold more
 // than k blocks get a second entry, just more recent than the one they have.
 func (x *Index) split(id uint32, k int) uint32 {
-	upper := x.nodes.alloc()
-	u, n := x.nodes.at(upper), x.nodes.at(id)
+	upper := x.nodes.Alloc()
+	u, n := x.nodes.At(upper), x.nodes.At(id)
 	x.tableDelete(id)
 	if p := n.parent; p != 0 {
-		x.nodes.at(p).childXor ^= id ^ upper
+		x.nodes.At(p).childXor ^= id ^ upper
 	}
 	u.parent, u.children, u.childXor = n.parent, 1, id
 	n.parent = upper
@@ -238,12 +238,12 @@ func (x *Index) split(id uint32, k int) uint32 {
 			u.full++
 		}
 		if int(h.held) <= k {
-			x.entries.at(h.entry).node = upper
+			x.entries.At(h.entry).node = upper
 			continue
 		}
-		en := x.entries.alloc()
-		e := x.entries.at(en)
-		e.node, e.tick = upper, x.entries.at(h.entry).tick
+		en := x.entries.Alloc()
+		e := x.entries.At(en)
+		e.node, e.tick = upper, x.entries.At(h.entry).tick
 		x.insertBefore(&x.eps[h.slot], en, h.entry)
 		lower = append(lower, holder{slot: h.slot, held: h.held - uint32(k), entry: h.entry})
 		h.held, h.entry = uint32(k), en
@@ -257,22 +257,22 @@ func (x *Index) split(id uint32, k int) uint32 {
 // both at the same tick, so that one entry for both loses nothing. The child stays, with its entries.
 // join reports whether it did so.
 func (x *Index) join(id uint32) bool {
-	p := x.nodes.at(id)
+	p := x.nodes.At(id)
 	child := p.childXor
-	c := x.nodes.at(child)
+	c := x.nodes.At(child)
 	if len(p.holders) > fewHolders {
 		return false
 	}
 	for _, h := range c.holders {
 		i, _ := p.find(h.slot)
-		if x.entries.at(p.holders[i].entry).tick != x.entries.at(h.entry).tick {
+		if x.entries.At(p.holders[i].entry).tick != x.entries.At(h.entry).tick {
 			return false
 		}
 	}
 	x.tableDelete(child)
 	x.tableDelete(id)
 	if p.parent != 0 {
-		x.nodes.at(p.parent).childXor ^= id ^ child
+		x.nodes.At(p.parent).childXor ^= id ^ child
 	}
 	c.parent = p.parent
 	joined := clone(p.holders)
@@ -280,11 +280,11 @@ func (x *Index) join(id uint32) bool {
 		h := &joined[i]
 		j, ok := c.find(h.slot)
 		if !ok {
-			x.entries.at(h.entry).node = child
+			x.entries.At(h.entry).node = child
 			continue
 		}
 		x.unlink(&x.eps[h.slot], h.entry)
-		x.entries.release(h.entry)
+		x.entries.Release(h.entry)
 		h.held += c.holders[j].held
 		h.entry = c.holders[j].entry
 	}
@@ -293,6 +293,6 @@ func (x *Index) join(id uint32) bool {
 	x.tableSet(child)
 	x.setRun(p, nil)
 	x.setHolders(p, nil)
-	x.nodes.release(id)
+	x.nodes.Release(id)
 	return true
 }

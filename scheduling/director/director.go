@@ -3,6 +3,7 @@ package director
 import (
 	"cmp"
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,6 +56,10 @@ type Options struct {
 	// RestoreModel puts the public model name back into responses where the
 	// server put the target's. Default: responses pass as they are.
 	RestoreModel bool
+	// EngineSessions gives each prompt a session_id of its own, unless the client set one, so that
+	// KV events can be told apart by the requests that caused them (plugins.KVSink). It is for engines
+	// that know the field: vLLM from 0.30 on, SGLang. Default: bodies pass as they are.
+	EngineSessions bool
 	// SessionHeader names the request header that holds the session, in any
 	// case; it goes before what the body says. Default HeaderSession.
 	SessionHeader string
@@ -251,6 +256,9 @@ func (d *Director) route(ctx context.Context, r *Route, in Incoming) error {
 	if target := r.Request.Target(); target != r.Request.Model {
 		r.Body = r.parsed.SpliceModel(nil, in.Body, target)
 	}
+	if session := r.Request.EngineSession; session != "" {
+		r.Body = r.parsed.SpliceSession(r.Body, session)
+	}
 	return nil
 }
 
@@ -345,6 +353,9 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 	}
 	if in.HeadersOnly && in.Method == "POST" && kind == inference && openai.APIOf(r.path) != openai.CountTokens {
 		r.generates = true // as far as anybody can tell
+	}
+	if d.o.EngineSessions && r.generates && !r.opaque {
+		r.Request.EngineSession = crand.Text() // not to be guessed: clients may set the field, too
 	}
 	r.Pool, r.Resolution = resolved.Pool.Name(), resolved
 	r.Request.TargetModel, r.Request.Priority = resolved.TargetModel, resolved.Priority

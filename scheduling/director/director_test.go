@@ -511,3 +511,23 @@ func TestNoWarnings(t *testing.T) {
 		r.Done(nil)
 	}
 }
+
+func TestEngineSessions(t *testing.T) {
+	d := newDirector(t, newStore(t, 2, datastore.Options{}), func(o *director.Options) { o.EngineSessions = true })
+	var sessions []string
+	for range 2 {
+		route, err := d.Route(ctx, incoming("food"))
+		require.NoError(t, err)
+		s := route.Request.EngineSession
+		want := `{"session_id":"` + s + `",` + strings.Replace(string(chat("food")), `"food"`, `"food-v1"`, 1)[1:]
+		require.Equal(t, want, string(route.Body))
+		sessions = append(sessions, s)
+		route.Done(nil)
+	}
+	require.NotEqual(t, sessions[0], sessions[1])
+	d = newDirector(t, newStore(t, 2, datastore.Options{}), nil)
+	route, err := d.Route(ctx, incoming("bulk"))
+	require.NoError(t, err)
+	defer route.Done(nil)
+	require.Equal(t, string(chat("bulk")), string(route.Body))
+}

@@ -81,6 +81,8 @@ type World struct {
 	// TokenError is by which part of it a gateway is wrong about the number of a prompt's
 	// tokens, up or down: uniformly up to so much, 0 to 0.9.
 	TokenError float64
+	// Events is how KV events come to gateways. It matters for a Policy that takes them only.
+	Events Events
 }
 
 // Progress is how far a run is.
@@ -130,6 +132,9 @@ type Policy struct {
 	// Clairvoyant, in place of Profile, makes a profile that may ask for the truth: not one
 	// that anybody could run.
 	Clairvoyant func(Truth) scheduling.Profile
+	// Sink returns what takes the KV events of all replicas, of a profile that one of the
+	// others made. Then requests have an EngineSession. Nil: the policy takes none.
+	Sink func(scheduling.Profile) (KVSink, error)
 }
 
 // FaultKind says what happens to a replica.
@@ -172,6 +177,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("simulation: a negative Gateways, Jobs, Warmup, Drain, ClosedLoop or SampleEvery")
 	case c.World.Jitter < 0 || !(c.World.Unstreamed >= 0 && c.World.Unstreamed <= 1) || !(c.World.TokenError >= 0 && c.World.TokenError <= .9):
 		return fmt.Errorf("simulation: World is %+v, want a Jitter of at least 0, Unstreamed 0 to 1, TokenError 0 to 0.9", c.World)
+	case !(c.World.Events.Lost >= 0 && c.World.Events.Lost <= .9):
+		return fmt.Errorf("simulation: World.Events.Lost is %v, want 0 to 0.9", c.World.Events.Lost)
 	case c.Scrape.Delay < 0 || c.Scrape.Jitter > 1:
 		return fmt.Errorf("simulation: Scrape has delay %v and jitter %v, want at least 0 and at most 1", c.Scrape.Delay, c.Scrape.Jitter)
 	}
@@ -192,6 +199,7 @@ func (c Config) withDefaults() Config {
 		c.Gateways = 1
 	}
 	c.Scrape = c.Scrape.withDefaults()
+	c.World.Events = c.World.Events.withDefaults()
 	if c.Drain == 0 {
 		c.Drain = time.Hour
 	}

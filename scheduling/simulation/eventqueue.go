@@ -8,14 +8,15 @@ import (
 
 // event is something that will happen.
 type event struct {
-	at      time.Duration
-	seq     uint64 // events of one moment happen in the order in which they were planned
-	kind    eventKind
-	a, b    int32 // replica and gateway, by kind
-	live    *live
-	reading reading // scrapeDone
-	passed  passed
-	timer   *timerFunc
+	at        time.Duration
+	seq       uint64 // events of one moment happen in the order in which they were planned
+	kind      eventKind
+	a, b      int32 // replica and gateway, by kind
+	live      *live
+	reading   reading // scrapeDone
+	passed    passed
+	timer     *timerFunc
+	published *published
 }
 
 type eventKind uint8
@@ -32,6 +33,8 @@ const (
 	timer                       // of gateway b
 	fault                       // number a
 	resume                      // replica a goes on; b is the incarnation of its engine
+	told                        // gateway b hears what replica a has published
+	replayed                    // gateway b has what it missed of replica a
 	sample
 )
 

@@ -20,6 +20,10 @@ type gateway struct {
 	admission *admission.Controller // nil: none
 	eps       []*types.Endpoint     // the readings of the replicas that discovery knows
 	room      []*types.Endpoint     // memory for those of them that have room
+
+	sink          KVSink         // nil: it takes no KV events
+	subscriptions []subscription // by replica
+	lossy         types.Rand     // which batches are lost
 }
 
 // reading is what a scrape brings.
@@ -29,7 +33,7 @@ type reading struct {
 }
 
 func newGateway(s *sim, index int) (*gateway, error) {
-	g := &gateway{s: s, index: index}
+	g := &gateway{s: s, index: index, lossy: types.NewRand(derive(derive(s.cfg.Seed, streamEvents), uint64(index)))}
 	p := s.cfg.Policy
 	var profile scheduling.Profile
 	if p.Clairvoyant != nil {
@@ -42,6 +46,11 @@ func newGateway(s *sim, index int) (*gateway, error) {
 	var err error
 	if g.scheduler, err = scheduling.New(profile); err != nil {
 		return nil, fmt.Errorf("simulation: policy %s: %w", p.Name, err)
+	}
+	if p.Sink != nil {
+		if g.sink, err = p.Sink(profile); err != nil {
+			return nil, fmt.Errorf("simulation: policy %s: %w", p.Name, err)
+		}
 	}
 	if s.cfg.Admission != nil {
 		o := s.cfg.Admission()
@@ -61,6 +70,9 @@ func (g *gateway) discover(r *replica) {
 	g.eps = append(g.eps, ep)
 	g.room = make([]*types.Endpoint, 0, len(g.eps))
 	g.updateAdmission()
+	if g.sink != nil {
+		g.sink.State(r.Name, 0, types.KVLive)
+	}
 }
 
 // updateAdmission tells the admission control which endpoints there are.
@@ -80,6 +92,9 @@ func (g *gateway) removeReplica(r *replica) {
 	ep.Load.Retire()
 	g.eps = slices.Delete(slices.Clone(g.eps), i, i+1)
 	g.scheduler.Forget(ep)
+	if g.sink != nil {
+		g.sink.Remove(r.Name)
+	}
 	g.updateAdmission()
 }
 

@@ -24,6 +24,7 @@ type replica struct {
 	hung        bool
 	busy        bool // a step is under way
 	events      []engine.Event
+	changes     []engine.Change
 	started     time.Duration // of this incarnation
 
 	jobs map[uint64]*live // submitted to the engine and not ended
@@ -43,6 +44,7 @@ func (s *sim) addReplica(c Replica) error {
 	}
 	r.out.Name = r.Name
 	r.Engine.Quiet = true // only first and last tokens matter here
+	r.Engine.Changes = s.cfg.Policy.Sink != nil
 	var err error
 	if r.engine, err = s.newEngine(r); err != nil {
 		return fmt.Errorf("simulation: replica %s: %w", r.Name, err)
@@ -122,7 +124,7 @@ func (s *sim) step(r *replica) {
 	if !ok {
 		return
 	}
-	r.busy, r.events = true, st.Events
+	r.busy, r.events, r.changes = true, st.Events, st.Changes
 	r.work += st.Duration
 	s.queue.push(event{at: s.now + st.Duration, kind: stepEnds, a: int32(r.index), b: r.incarnation})
 }
@@ -133,6 +135,7 @@ func (s *sim) stepEnded(r *replica, incarnation int32) {
 		return
 	}
 	r.busy = false
+	s.publishChanges(r)
 	for i := range r.events {
 		e := &r.events[i]
 		if e.Kind == engine.Preempted {
@@ -226,6 +229,7 @@ func (s *sim) inject(f Fault) {
 		s.die(r)
 		r.dead, r.hung, r.started = false, false, s.now
 		r.engine, s.err = s.newEngine(r)
+		s.publish(r, published{what: restarted})
 	case Hang:
 		if !r.dead {
 			r.hung = true
@@ -240,8 +244,9 @@ func (s *sim) inject(f Fault) {
 
 // die cuts all connections of a replica. Jobs without a token go on elsewhere.
 func (s *sim) die(r *replica) {
-	r.dead, r.busy, r.events = true, false, nil
+	r.dead, r.busy, r.events, r.changes = true, false, nil, nil
 	r.incarnation++
+	s.publish(r, published{what: gone})
 	jobs := r.jobs
 	r.jobs = map[uint64]*live{}
 	for _, id := range slices.Sorted(maps.Keys(jobs)) {

@@ -283,6 +283,10 @@ func (s *sim) handle(e event) {
 			r.hung = false
 			s.step(r)
 		}
+	case told:
+		s.gateways[e.b].told(s.replicas[e.a], e.published)
+	case replayed:
+		s.gateways[e.b].replayed(s.replicas[e.a])
 	case sample:
 		s.stats.sample(s)
 		if s.running > 0 || !s.drained() {
@@ -384,7 +388,10 @@ func (s *sim) fillRequest(l *live) {
 	}
 	r.FairnessID, r.SessionID, r.SLO = l.job.Tenant, l.job.Session, l.job.SLO
 	r.Priority, r.MaxTokens, r.Stream = l.job.Priority, l.job.MaxTokens, true
-	if w := &s.cfg.World; *w != (World{}) {
+	if l.gateway.sink != nil {
+		r.EngineSession = l.session()
+	}
+	if w := &s.cfg.World; w.Jitter > 0 || w.TokenError > 0 || w.Unstreamed > 0 {
 		wrong, stream := w.TokenError*(2*l.world.Float64()-1), l.world.Float64()
 		r.Prompt.Tokens = max(1, int(float64(l.prompt)*(1+wrong)))
 		r.Stream = stream >= w.Unstreamed

@@ -32,6 +32,7 @@ const (
 	streamPart
 	streamNoise // of the engines
 	streamWorld
+	streamEvents
 )
 
 // finalize is the output function of SplitMix64: a bijection of 64-bit words.

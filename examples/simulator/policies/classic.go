@@ -7,6 +7,7 @@ import (
 
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -136,3 +137,8 @@ var (
 
 // Default is plugins.Default without its shedding.
 func Default() scheduling.Profile { return unshed(plugins.Default()) }
+
+// events makes the prefix index of a profile take KV events.
+func events(p scheduling.Profile) (simulation.KVSink, error) {
+	return plugins.KVSinkOf(p, plugins.KVOptions{})
+}

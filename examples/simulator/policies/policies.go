@@ -20,6 +20,7 @@ func All() []simulation.Policy {
 	}
 	return []simulation.Policy{
 		policy("default", Default),
+		{Name: "default+events", Profile: Default, Sink: events},
 		policy("random", Random),
 		policy("round-robin", RoundRobin),
 		policy("least-req", LeastRequests),

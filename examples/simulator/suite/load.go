@@ -114,6 +114,23 @@ type World struct {
 	Jitter     Duration `json:"jitter"`      // mean by which servers' APIs are late
 	Unstreamed float64  `json:"unstreamed"`  // part of the answers
 	TokenError float64  `json:"token_error"` // of estimates of prompt tokens, up or down
+	Events     Events   `json:"events"`      // for policies that take them
+}
+
+// Events is simulation.Events.
+type Events struct {
+	Delay  Duration `json:"delay"`  // default 10 ms
+	Lost   float64  `json:"lost"`   // part of the batches
+	Replay Duration `json:"replay"` // until what was missed is there; default 200 ms, "never": it never is
+}
+
+// key spells w out, for the keys of records: without Events, as before there were any.
+func (w World) key() string {
+	key := fmt.Sprintf("{Jitter:%v Unstreamed:%v TokenError:%v}", int64(w.Jitter), w.Unstreamed, w.TokenError)
+	if w.Events != (Events{}) {
+		key += fmt.Sprintf(" events %+v", w.Events)
+	}
+	return key
 }
 
 // Goodput is a types.SLO.
@@ -249,6 +266,9 @@ func (c *Scenario) check() error {
 		if err := f.check(&replicas); err != nil {
 			return fmt.Errorf("faults[%d]: %w", i, err)
 		}
+	}
+	if lost := c.World.Events.Lost; !(lost >= 0 && lost <= .9) {
+		return fmt.Errorf("world.events.lost is %v, want 0 to 0.9", lost)
 	}
 	for _, l := range c.Loads {
 		if !(l > 0 && l <= 10) {

@@ -121,7 +121,7 @@ func (c *plan) key(p *player, fleet Fleet, rate float64) string {
 	key := fmt.Sprintf("%s | %.6g/s | %s | scrape %v | %d gateways | %v", workload, rate, fleet.key(),
 		time.Duration(c.Scrape), max(c.Gateways, 1), c.config.Duration)
 	if c.World != (World{}) || c.Faults != nil || c.Goodput != (Goodput{}) {
-		key += fmt.Sprintf(" | %+v %+v %+v", c.World, c.Faults, c.Goodput)
+		key += fmt.Sprintf(" | %v %+v %+v", c.World.key(), c.Faults, c.Goodput)
 	}
 	return key
 }

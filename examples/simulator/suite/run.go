@@ -202,6 +202,9 @@ func (p *player) plan() (plans []plan, skipped []string, err error) {
 			Faults: c.faults(),
 			World: simulation.World{
 				Jitter: time.Duration(c.World.Jitter), Unstreamed: c.World.Unstreamed, TokenError: c.World.TokenError,
+				Events: simulation.Events{
+					Delay: time.Duration(c.World.Events.Delay), Lost: c.World.Events.Lost, Replay: time.Duration(c.World.Events.Replay),
+				},
 			},
 			Goodput: types.SLO{TTFT: time.Duration(c.Goodput.TTFT), TPOT: time.Duration(c.Goodput.TPOT)},
 			// An overloaded run has shown what it is by then.

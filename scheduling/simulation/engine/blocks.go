@@ -23,10 +23,13 @@ type pool struct {
 	blocks []block
 	free   int
 	cached map[uint64]int32 // key to the block that holds it
+
+	tells   bool // of what is cached and dropped, in changes
+	changes []Change
 }
 
-func newPool(n int) pool {
-	p := pool{blocks: make([]block, n+1), free: n, cached: make(map[uint64]int32)}
+func newPool(n int, tells bool) pool {
+	p := pool{tells: tells, blocks: make([]block, n+1), free: n, cached: make(map[uint64]int32)}
 	for i := range p.blocks {
 		p.blocks[i].prev = int32(i) - 1
 		p.blocks[i].next = int32(i) + 1
@@ -47,6 +50,9 @@ func (p *pool) take() int32 {
 	b := &p.blocks[i]
 	if b.key != 0 {
 		delete(p.cached, b.key)
+		if p.tells {
+			p.changes = append(p.changes, Change{Key: b.key, Dropped: true})
+		}
 		b.key = 0
 	}
 	b.refs = 1
@@ -78,14 +84,17 @@ func (p *pool) release(i int32) {
 	p.free++
 }
 
-// name makes block i findable under key. Where two blocks hold the same, the
-// first stays the one that is found.
-func (p *pool) name(i int32, key uint64) {
+// name makes block i findable under key, behind the block with the key before in
+// request id. Where two blocks hold the same, the first stays the one that is found.
+func (p *pool) name(i int32, key, before, id uint64) {
 	if _, ok := p.cached[key]; ok {
 		return
 	}
 	p.blocks[i].key = key
 	p.cached[key] = i
+	if p.tells {
+		p.changes = append(p.changes, Change{Key: key, Before: before, ID: id})
+	}
 }
 
 func (p *pool) unlink(i int32) {

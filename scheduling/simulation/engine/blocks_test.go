@@ -52,7 +52,7 @@ func TestPoolMatchesNaiveLRU(t *testing.T) {
 	const size = 24
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		p := newPool(size)
+		p := newPool(size, false)
 		n := &naivePool{refs: map[int32]int{}, keys: map[int32]uint64{}}
 		for i := range int32(size) {
 			n.free = append(n.free, i)
@@ -79,7 +79,7 @@ func TestPoolMatchesNaiveLRU(t *testing.T) {
 					if got != want {
 						t.Fatalf("seed %d, operation %d: took block %d, want %d", seed, op, got, want)
 					}
-					p.name(got, key)
+					p.name(got, key, 0, 0)
 					n.name(got, key)
 				}
 				held = append(held, got)

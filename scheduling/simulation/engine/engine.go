@@ -43,6 +43,8 @@ type Config struct {
 	// of their request, for a caller that does not pass tokens on. Nothing else
 	// changes: steps, times and metrics are the same.
 	Quiet bool
+	// Changes asks for Step.Changes. Nothing else changes.
+	Changes bool
 	// Noise makes the durations of steps random. Default: none.
 	Noise Noise
 }
@@ -124,8 +126,22 @@ type Step struct {
 	// Events in a deterministic order: preemptions, then tokens in the order of
 	// admission. Valid until the next call of Step.
 	Events []Event
+	// Changes of the prefix cache, in order, if Config.Changes asks for them. Valid
+	// until the next call of Step.
+	Changes []Change
 	// Sequences and Tokens are the size of the batch.
 	Sequences, Tokens int
+}
+
+// Change is one block that the prefix cache has stored, or dropped to make room.
+type Change struct {
+	// Key stands for all tokens up to the end of the block, and for the adapter under
+	// which they were computed. It is never 0.
+	Key uint64
+	// Before is the Key of the block before it, 0 for the first of a prompt, and ID
+	// the request that stored it. Both are 0 if it was dropped.
+	Before, ID uint64
+	Dropped    bool
 }
 
 // Metrics are what the engine publishes at the end of a step.
@@ -191,7 +207,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg:      cfg,
-		pool:     newPool(cfg.Blocks),
+		pool:     newPool(cfg.Blocks, cfg.Changes),
 		adapters: newAdapters(cfg.MaxLoRAs, cfg.MaxHostLoRAs),
 		noise:    newNoise(cfg.Noise),
 		byID:     make(map[uint64]*sequence),
@@ -256,7 +272,7 @@ func (e *Engine) Step(now time.Duration) (Step, bool) {
 		e.enqueue(s, e.waiting.pushBack)
 	}
 	e.inbox = e.inbox[:0]
-	e.events = e.events[:0]
+	e.events, e.pool.changes = e.events[:0], e.pool.changes[:0]
 	if len(e.running) == 0 && e.waiting.len == 0 {
 		e.publish(now)
 		return Step{}, false
@@ -274,7 +290,7 @@ func (e *Engine) Step(now time.Duration) (Step, bool) {
 	e.end = now + d
 	e.commit()
 	e.publish(e.end)
-	return Step{Duration: d, Events: e.events, Sequences: b.sequences, Tokens: b.tokens}, true
+	return Step{Duration: d, Events: e.events, Changes: e.pool.changes, Sequences: b.sequences, Tokens: b.tokens}, true
 }
 
 // Metrics returns what the engine had published by time now: the figures of

@@ -132,8 +132,14 @@ func (e *Engine) schedule(s *sequence, n int, b *batch) {
 		return
 	}
 	full := min((s.computed+n)/BlockTokens, len(s.Hashes))
+	before := uint64(0)
+	if s.named > 0 && s.named < full {
+		before = blockKey(s.Hashes[s.named-1], s.Adapter)
+	}
 	for ; s.named < full; s.named++ {
-		e.pool.name(s.blocks[s.named], blockKey(s.Hashes[s.named], s.Adapter))
+		key := blockKey(s.Hashes[s.named], s.Adapter)
+		e.pool.name(s.blocks[s.named], key, before, s.ID)
+		before = key
 	}
 }
 
