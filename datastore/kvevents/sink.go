@@ -58,7 +58,6 @@ const (
 	// held too. So it is where a gateway joins an engine that has published more than it keeps
 	// for replay. An entry is a fact; that there is none says nothing.
 	Late
-
 )
 
 // String returns "unsynced", "replaying", "live", "partial" or "late".
