@@ -329,13 +329,13 @@ func TestPositionFollows(t *testing.T) {
 					}
 				}
 			}
-			check(t, f, e, seed)
+			compare(t, f, e, seed)
 		}
 	}
 }
 
-// check compares what a follower was told with what the engine published.
-func check(t *testing.T, f *follower, e *engine, seed uint64) {
+// compare compares what a follower was told with what the engine published.
+func compare(t *testing.T, f *follower, e *engine, seed uint64) {
 	t.Helper()
 	until := min(int(f.next), len(e.published))
 	switch f.state() {
