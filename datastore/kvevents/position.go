@@ -188,5 +188,6 @@ func (p *position) fail() {
 // unreadable says that a batch could not be read. A replay would bring the same.
 func (p *position) unreadable() { p.lost = true }
 
-// cleared says that a batch left the rank with nothing: what was missed before does not matter.
+// cleared says that everything was cleared in the batch that was applied last: what was missed
+// before does not matter any more.
 func (p *position) cleared() { p.whole, p.lost, p.again = true, false, false }

@@ -158,8 +158,10 @@ func (s *stream) apply(events []Event, err error) {
 		return
 	}
 	s.teller.apply(events)
-	if n := len(events); n > 0 && events[n-1].Kind == Cleared {
-		s.where.cleared()
+	for i := range events {
+		if events[i].Kind == Cleared {
+			s.where.cleared()
+		}
 	}
 }
 
