@@ -116,7 +116,7 @@ func TestSoak(t *testing.T) {
 				time.Sleep(5 * time.Millisecond)
 			}
 			got := r.index.Held(id, 0)
-			require.Contains(t, []kvevents.State{kvevents.Live, kvevents.Late}, got.State, "%s: %s", id, r.failed())
+			require.Contains(t, []kvevents.State{kvevents.Live, kvevents.Late}, got.State, "%s: %+v", id, r.sub.Stats())
 			require.Empty(t, cmp.Diff(want, got.Hashes(kvevents.GPU)), id)
 		}
 		if part == 0 {

@@ -24,7 +24,7 @@ type stream struct {
 	where  position
 	decode decoder
 
-	barren int       // replays in a row that brought nothing
+	doubts int       // batches in a row that a replay should have had
 	cool   time.Time // when a replay may be asked for again
 	// A subscription takes time to hold, so a batch may come too late for the first replay and too
 	// early for the subscription. The next batch shows that. If there is none, so does a second
@@ -58,7 +58,7 @@ func (s *stream) session(ctx context.Context) error {
 		return fmt.Errorf("kvevents: %w", err)
 	}
 	s.health.connects()
-	s.barren, s.second = 0, time.Now().Add(s.opt.ReplayIdle)
+	s.second = time.Now().Add(s.opt.ReplayIdle)
 	s.take(ctx, s.where.connect(s.canReplay()), nil)
 	for {
 		if at, ok := s.nextTry(); ok && !time.Now().Before(at) {
@@ -126,15 +126,30 @@ func (s *stream) message(ctx context.Context, frames [][]byte) error {
 	if gap {
 		s.counts.gaps.Add(1)
 	}
-	for {
+	for replayed := false; ; replayed = true {
 		at, events, err := s.decode.batch(frames[2])
-		s.counts.skipped.Add(uint64(s.decode.skipped))
-		again := s.take(ctx, s.where.live(seq, at, s.canReplay()), func() { s.apply(events, err) })
-		if !again || ctx.Err() != nil {
+		st := s.where.live(seq, at, s.canReplay())
+		if st.do == replay && replayed {
+			// A replay has all that was published before, if it is the same process's.
+			if s.doubts++; s.doubts == 1 {
+				return errOtherProcess
+			}
+			s.giveUp(errOtherProcess)
+			continue
+		}
+		s.take(ctx, st, func() { s.apply(events, err) })
+		if st.do != replay {
+			s.doubts = 0
+			s.counts.skipped.Add(uint64(s.decode.skipped))
 			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
 }
+
+var errOtherProcess = errors.New("kvevents: a replay lacks what was published before it: it is of another process than the connection, or keeps nothing")
 
 // notBatch is the error of a message that is none of a publisher of events.
 func notBatch(frames [][]byte) error {
@@ -145,8 +160,8 @@ func notBatch(frames [][]byte) error {
 	return &zmtp.ProtocolError{Problem: fmt.Sprintf("kvevents: a message of frames of %d bytes, want a topic, a number of 8 and a batch: is it the port of the events?", sizes)}
 }
 
-// take does what a step says. It reports whether there was a replay.
-func (s *stream) take(ctx context.Context, st step, batch func()) (replayed bool) {
+// take does what a step says.
+func (s *stream) take(ctx context.Context, st step, batch func()) {
 	if st.reset {
 		s.teller.reset()
 	}
@@ -156,9 +171,7 @@ func (s *stream) take(ctx context.Context, st step, batch func()) (replayed bool
 		batch()
 	case replay:
 		s.replay(ctx)
-		return true
 	}
-	return false
 }
 
 // apply tells a batch, or that it cannot be read.
@@ -182,7 +195,7 @@ func (s *stream) canReplay() bool {
 }
 
 const (
-	replayTries = 3 // without a batch that was missing
+	replayTries = 3 // in a row that bring nothing that was missing
 	replayEnd   = math.MaxUint64
 )
 
@@ -196,25 +209,28 @@ func (s *stream) replay(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	err := errors.New("kvevents: nothing that was missing came")
-	for s.barren < replayTries && ctx.Err() == nil {
+	for tries := 0; tries < replayTries && ctx.Err() == nil; tries++ {
 		before := s.where.next
 		again, failed := s.replayOnce(ctx)
-		s.barren++
-		if s.where.next != before {
-			s.barren = 0
-		}
-		if failed == nil && !again {
+		switch {
+		case failed != nil:
+			err = failed
+		case !again:
 			return
 		}
-		if failed != nil {
-			err = failed
+		if s.where.next != before {
+			tries = -1
 		}
 	}
 	if ctx.Err() != nil {
 		err = fmt.Errorf("kvevents: the replay did not end within %v: %w", s.opt.ReplayTimeout, err)
 	}
+	s.giveUp(err)
+}
+
+// giveUp goes on without what is missing, for a while.
+func (s *stream) giveUp(err error) {
 	s.where.fail()
-	s.barren = 0
 	s.cool = time.Now().Add(s.opt.ReplayCooldown)
 	s.health.tell(replayError, err)
 }
