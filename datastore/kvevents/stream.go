@@ -140,7 +140,6 @@ func (s *stream) message(ctx context.Context, frames [][]byte) error {
 		s.take(ctx, st, func() { s.apply(events, err) })
 		if st.do != replay {
 			s.doubts = 0
-			s.counts.skipped.Add(uint64(s.decode.skipped))
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -181,6 +180,7 @@ func (s *stream) apply(events []Event, err error) {
 		s.where.unreadable()
 		return
 	}
+	s.counts.skipped.Add(uint64(s.decode.skipped))
 	s.teller.apply(events)
 	for i := range events {
 		if events[i].Kind == Cleared {
@@ -200,8 +200,8 @@ const (
 )
 
 // replay asks for what is missing until it is there, or until that is of no use.
-func (s *stream) replay(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, s.opt.ReplayTimeout)
+func (s *stream) replay(parent context.Context) {
+	ctx, cancel := context.WithTimeout(parent, s.opt.ReplayTimeout)
 	defer cancel()
 	select {
 	case s.replays <- struct{}{}:
@@ -221,6 +221,10 @@ func (s *stream) replay(ctx context.Context) {
 		if s.where.next != before {
 			tries = -1
 		}
+	}
+	if parent.Err() != nil { // what went wrong is that it was cancelled
+		s.where.fail()
+		return
 	}
 	if ctx.Err() != nil {
 		err = fmt.Errorf("kvevents: the replay did not end within %v: %w", s.opt.ReplayTimeout, err)
