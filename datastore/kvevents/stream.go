@@ -59,7 +59,9 @@ func (s *stream) session(ctx context.Context) error {
 	}
 	s.health.connects()
 	s.second = time.Now().Add(s.opt.ReplayIdle)
-	s.take(ctx, s.where.connect(s.canReplay()), nil)
+	if s.take(ctx, s.where.connect(s.canReplay()), nil); s.where.synced {
+		s.health.works()
+	}
 	for {
 		if at, ok := s.nextTry(); ok && !time.Now().Before(at) {
 			s.second = time.Time{}
@@ -203,11 +205,6 @@ const (
 func (s *stream) replay(parent context.Context) {
 	ctx, cancel := context.WithTimeout(parent, s.opt.ReplayTimeout)
 	defer cancel()
-	select {
-	case s.replays <- struct{}{}:
-		defer func() { <-s.replays }()
-	case <-ctx.Done():
-	}
 	err := errors.New("kvevents: nothing that was missing came")
 	for tries := 0; tries < replayTries && ctx.Err() == nil; tries++ {
 		before := s.where.next
@@ -247,6 +244,12 @@ func (s *stream) replayOnce(ctx context.Context) (again bool, err error) {
 	conn, err := s.dial(ctx, s.source.replay, zmtp.Options{Socket: "DEALER", Peers: []string{"ROUTER"}})
 	if err != nil {
 		return false, err
+	}
+	select { // not before: a port that does not answer takes no other's turn
+	case s.replays <- struct{}{}:
+		defer func() { <-s.replays }()
+	case <-ctx.Done():
+		return false, fmt.Errorf("kvevents: %d other replays are under way", s.opt.Replays)
 	}
 	from := s.where.begin()
 	if err := conn.Send(nil, binary.BigEndian.AppendUint64(nil, from)); err != nil {

@@ -264,6 +264,31 @@ func TestReplayFails(t *testing.T) {
 	patient.holds("a", kvevents.Partial, 2, 4)
 }
 
+// A port for replays that takes connections and says nothing holds up nobody else's replay.
+func TestReplayHangs(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer silent.Close()
+	var p *kveventstest.Publisher
+	r := newRig(t, func(o *kvevents.Options) {
+		o.Replays, o.Timeout = 1, time.Hour
+		o.Sources = func(_ types.NamespacedName, ep *types.Endpoint) []kvevents.Source {
+			s := p.Source()
+			if ep.ID == "hangs" {
+				s.Replay = "tcp://" + silent.Addr().String()
+			}
+			return []kvevents.Source{s}
+		}
+	})
+	p = r.publisher(kveventstest.Options{})
+	p.Publish(stored(1))
+	require.NoError(t, r.store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: "hangs", Address: "127.0.0.1:1"}))
+	eventually(t, "it asks", func() bool { return r.sub.Stats().Replays == 1 })
+	require.NoError(t, r.store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: "a", Address: "127.0.0.1:2"}))
+	r.holds("a", kvevents.Live, 1)
+	require.Zero(t, r.sub.Stats().ReplayErrors)
+}
+
 // Each of these is at the port of a publisher, and at that of an endpoint that does well beside it.
 func TestHostilePublishers(t *testing.T) {
 	const greeting = "ff00000000000000017f" + "0301" + "4e554c4c00000000000000000000000000000000" + "00" + "00000000000000000000000000000000000000000000000000000000000000"

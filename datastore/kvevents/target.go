@@ -151,10 +151,10 @@ func (t *target) listen(sources []rankSource) {
 	ctx, cancel := context.WithCancel(t.ctx)
 	var wg sync.WaitGroup
 	for _, s := range sources {
-		if s.events != "" {
+		if s.events != "" && t.opt.Sink != nil {
 			wg.Go(func() { t.newStream(s).loop(ctx) })
 		}
-		if s.poll != "" {
+		if s.poll != "" && t.opt.Sink != nil {
 			wg.Go(func() { t.newPoller(s).loop(ctx) })
 		}
 		if s.load != "" && t.opt.OnLoad != nil {
@@ -164,7 +164,7 @@ func (t *target) listen(sources []rankSource) {
 	t.stop = func() {
 		cancel()
 		wg.Wait()
-		if t.run.ctx.Err() == nil {
+		if t.run.ctx.Err() == nil && t.opt.Sink != nil {
 			t.call(t.failure(0, t.plan.server), func() { t.opt.Sink.Remove(t.plan.name) })
 		}
 	}
