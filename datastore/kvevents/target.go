@@ -1,0 +1,182 @@
+package kvevents
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/types"
+)
+
+// plan is all that a target depends on: another plan, another target.
+type plan struct {
+	name    string
+	pool    types.NamespacedName
+	server  string // scheme://host:port
+	host    string
+	engine  string
+	sources []Source
+	ask     bool // the engine where it publishes
+}
+
+func (r *run) planOf(ev datastore.Event) plan {
+	spec, ep := ev.Spec, ev.Endpoint
+	p := plan{pool: ev.Pool, name: ep.ID, server: "http://" + ep.Address, engine: engineOf(spec), ask: true}
+	if spec.MetricsScheme != "" && (spec.MetricsAddress == "" || spec.MetricsAddress == ep.Address) {
+		p.server = spec.MetricsScheme + "://" + ep.Address
+	}
+	p.host, _, _ = net.SplitHostPort(ep.Address)
+	defer r.recovered(Failure{Pool: p.pool, Endpoint: p.name, URL: p.server})
+	p.name = r.opt.Name(ev.Pool, ep)
+	if r.opt.Sources != nil {
+		p.sources = r.opt.Sources(ev.Pool, ep)
+		p.ask = p.sources == nil
+	}
+	return p
+}
+
+func engineOf(spec datastore.EndpointSpec) string {
+	for _, name := range []string{spec.Engine, spec.Labels[datastore.EngineLabel], spec.Labels["llm-d.ai/engine-type"]} {
+		if name != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// target listens to one endpoint: a goroutine that finds out where to, and one for each source.
+type target struct {
+	*run
+	plan   plan
+	ctx    context.Context
+	cancel context.CancelFunc
+	reborn chan struct{} // the engine has started anew
+	sink   sync.Mutex    // held for each call of the Sink
+
+	sources []rankSource // that are listened to
+	stop    func()       // stops that, and forgets the endpoint
+}
+
+func (r *run) newTarget(p plan) *target {
+	t := &target{run: r, plan: p, reborn: make(chan struct{}, 1)}
+	t.ctx, t.cancel = context.WithCancel(r.ctx)
+	return t
+}
+
+// restart makes the target forget what it knows of the engine. It may be called by any goroutine.
+func (t *target) restart() {
+	select {
+	case t.reborn <- struct{}{}:
+	default:
+	}
+}
+
+// loop finds out where the engine publishes, from time to time, and listens there.
+func (t *target) loop() {
+	defer t.listen(nil)
+	h := t.newHealth(0, t.plan.server)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-t.ctx.Done():
+			return
+		case <-t.reborn:
+			t.listen(nil)
+		case <-timer.C:
+		}
+		sources, err := t.find()
+		if t.ctx.Err() != nil {
+			return
+		}
+		if err != nil { // what is listened to may go on, whatever it is that does not answer
+			timer.Reset(h.failed(discoveryError, err))
+			continue
+		}
+		h.works()
+		t.listen(sources)
+		timer.Stop()
+		if t.plan.ask {
+			timer.Reset(t.opt.DiscoverInterval)
+		}
+	}
+}
+
+// find returns the sources of the endpoint, none if it has none.
+func (t *target) find() ([]rankSource, error) {
+	sources := t.plan.sources
+	if t.plan.ask {
+		var err error
+		if sources, err = t.discover(); err != nil {
+			return nil, err
+		}
+	}
+	var all []rankSource
+	told := map[int]bool{} // ranks that have events
+	for _, s := range sources {
+		ranks, err := s.expand(t.plan.host, t.plan.ask)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range ranks {
+			if r.events == "" && r.poll == "" {
+				continue
+			}
+			if told[r.rank] {
+				return nil, fmt.Errorf("kvevents: two sources of the events of rank %d, want one", r.rank)
+			}
+			told[r.rank] = true
+		}
+		all = append(all, ranks...)
+	}
+	return all[:min(len(all), t.opt.MaxRanks)], nil
+}
+
+// listen makes the sources those that are listened to. If they are others than before, the
+// endpoint is forgotten, unless Run ends.
+func (t *target) listen(sources []rankSource) {
+	if reflect.DeepEqual(sources, t.sources) {
+		return
+	}
+	if t.stop != nil {
+		t.stop()
+		t.stop = nil
+	}
+	t.sources = sources
+	if len(sources) == 0 {
+		return
+	}
+	ctx, cancel := context.WithCancel(t.ctx)
+	var wg sync.WaitGroup
+	for _, s := range sources {
+		if s.events != "" && t.opt.Sink != nil {
+			wg.Go(func() { t.newStream(s).loop(ctx) })
+		}
+		if s.poll != "" && t.opt.Sink != nil {
+			wg.Go(func() { t.newPoller(s).loop(ctx) })
+		}
+		if s.load != "" && t.opt.OnLoad != nil {
+			wg.Go(func() { t.newLoadStream(s).loop(ctx) })
+		}
+	}
+	t.stop = func() {
+		cancel()
+		wg.Wait()
+		if t.run.ctx.Err() == nil && t.opt.Sink != nil {
+			t.call(t.failure(0, t.plan.server), func() { t.opt.Sink.Remove(t.plan.name) })
+		}
+	}
+}
+
+// call calls the Sink, one call at a time. It reports whether that did not panic.
+func (t *target) call(f Failure, fn func()) (fine bool) {
+	t.sink.Lock()
+	defer t.sink.Unlock()
+	defer t.recovered(f)
+	fn()
+	return true
+}
