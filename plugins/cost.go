@@ -69,6 +69,7 @@ type Cost struct {
 	// Each is taken for itself, or within the lock of one server.
 	crowding sync.Mutex
 	crowd    cost.Crowd // guarded by crowding
+	heads    cost.Heads // guarded by crowding
 	learning sync.Mutex
 	learner  *cost.Learner // guarded by learning
 	listing  sync.Mutex
@@ -87,7 +88,7 @@ type costed struct {
 
 	// The question, from Cost to Picked, for Items.
 	query     cost.Query
-	home      *costCell // nil: none
+	homes     cost.Homes
 	contended bool      // others decide at this moment
 	claimed   *costCell // where it is likely to be booked; nil: it was, or is not known
 	claimedIn cost.Moment
@@ -154,7 +155,7 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, sc *cos
 	seen := sc.seen
 	rates, others := c.rates.Load(), c.others()
 	r.adapter = c.adapters.Of(req.Target()) // which may just have been listed
-	r.home, r.contended = nil, c.claims.At(cost.MomentOf(now)) > 0
+	r.homes, r.contended = cost.Homes{}, c.claims.At(cost.MomentOf(now)) > 0
 	q := &r.query
 	*q = cost.Query{
 		Prompt: r.Prompt, Output: r.Output, PerBlock: q.PerBlock,
@@ -179,14 +180,14 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, sc *cos
 		}
 	}
 	if len(eps) > 1 && others > cost.LeastOthers {
-		if c.findHome(r, seen, others); r.home == nil {
+		if c.findHome(r, sc, others); !r.homes.Any() {
 			q.Lean, q.Mine = c.o.Lean, 1-others
 		}
 	}
-	if r.home == nil {
+	if !r.homes.Any() {
 		q.Else = 1 - float64(q.Best/q.Prompt)
 	}
-	q.Special = r.adapter != 0 || r.home != nil || q.SLO != (cost.Targets{}) || c.o.PriceWithoutSLO > 0
+	q.Special = r.adapter != 0 || r.homes.Any() || q.SLO != (cost.Targets{}) || c.o.PriceWithoutSLO > 0
 }
 
 // others is the part of the requests at the servers that others sent.
@@ -205,36 +206,32 @@ func (c *Cost) alike(r *costed, blocks cost.Blocks, others float64) float64 {
 	return float64(c.crowd.Share(r.hashes, int(blocks))) / (1 - min(others, cost.MostOthers))
 }
 
-// findHome finds the home of the prompt, where as much is taken to be cached as is
+// findHome finds where the prompt is at home, where as much is taken to be cached as is
 // anywhere, or as is of prompts in general.
-func (c *Cost) findHome(r *costed, seen []costSeen, others float64) {
+func (c *Cost) findHome(r *costed, sc *costScratch, others float64) {
 	q := &r.query
 	sure := cost.Sure(others)
 	expected := q.Expected(c.reuse.Load(), sure)
 	if expected < cost.LeastHome {
 		return
 	}
+	sc.places = sc.places[:0]
+	for k := range sc.seen {
+		if cell := sc.seen[k].cell; cell != nil {
+			sc.places = append(sc.places, cell.place)
+		}
+	}
+	share := cost.HomeShare(len(sc.places), float64(c.own.Load())+c.foreign.Load())
 	c.crowding.Lock()
-	head := c.crowd.Head(r.hashes, cost.HomePart/float64(len(seen)))
+	r.homes = c.heads.Homes(r.hashes, sc.places, share)
 	c.crowding.Unlock()
-	if head == 0 {
-		return
-	}
-	at, top := -1, uint64(0)
-	for k := range seen {
-		if seen[k].cell == nil {
-			continue
-		}
-		if rank := cost.HomeRank(head, seen[k].cell.place); at < 0 || rank > top {
-			at, top = k, rank
+	for k := range sc.seen {
+		if cell := sc.seen[k].cell; cell != nil && r.homes.Have(cell.place) {
+			q.Best = max(q.Best, expected)
+			q.Home = cost.Seconds(c.o.Home * c.o.FirstToken * cell.server.facts().Token * float64(q.Best) * sure)
+			return
 		}
 	}
-	if at < 0 {
-		return
-	}
-	r.home = seen[at].cell
-	q.Best = max(q.Best, expected)
-	q.Home = cost.Seconds(c.o.Home * c.o.FirstToken * r.home.server.facts().Token * float64(q.Best) * sure)
 }
 
 // fill fills in the costs, and returns where the first of the least is; -1: there is none.
@@ -297,7 +294,7 @@ func (c *Cost) place(r *costed, ep *types.Endpoint, s *costSeen, p *cost.Place) 
 	if !r.query.Special {
 		return ""
 	}
-	if p.Home = s.cell == r.home; p.Home {
+	if p.Home = r.homes.Have(s.cell.place); p.Home {
 		p.Hit = max(p.Hit, r.query.Best)
 	}
 	p.PerHour = ep.Capacity.CostPerHour

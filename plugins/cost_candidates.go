@@ -13,7 +13,8 @@ type costScratch struct {
 	eps  []*types.Endpoint // whom seen is of; nil: to be looked up
 	view *tableView[costCell]
 
-	holders []int32 // places in seen whose blocks are not 0
+	holders []int32  // places in seen whose blocks are not 0
+	places  []uint64 // of homes: costCell.place of each
 }
 
 // costSeen is what a decision sees of one endpoint.

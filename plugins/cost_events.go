@@ -65,6 +65,7 @@ func (c *Cost) joins(r *costed) {
 	c.crowding.Lock()
 	defer c.crowding.Unlock()
 	c.crowd.Add(r.hashes, 1)
+	c.heads.Add(r.hashes)
 }
 
 // FirstToken implements scheduling.Tracker.

@@ -46,7 +46,7 @@ func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostIt
 	if r.adapter != 0 {
 		items = append(items, item("adapter", first*t.Adapter, adapter))
 	}
-	if r.home != nil {
+	if r.homes.Any() {
 		what := ""
 		if p.Home {
 			what = "the prompt's home"

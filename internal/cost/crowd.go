@@ -7,7 +7,6 @@ import "slices"
 // count is a little too high. The zero value is empty.
 type Crowd struct {
 	counts [1 << crowdBits]int32
-	total  int
 }
 
 // depths are the lengths in blocks of the beginnings that are counted: dense enough
@@ -30,7 +29,6 @@ func (c *Crowd) at(hash uint64) *int32 { return &c.counts[hash>>(64-crowdBits)] 
 
 // Add counts a prompt n times.
 func (c *Crowd) Add(hashes []uint64, n int32) {
-	c.total += int(n)
 	for _, d := range depths {
 		if d > len(hashes) {
 			return
@@ -49,20 +47,4 @@ func (c *Crowd) Share(hashes []uint64, blocks int) int {
 		return 0
 	}
 	return int(*c.at(hashes[depths[i]-1]))
-}
-
-// Head returns the hash of the shortest beginning that at most the given part of the
-// requests in flight have: what is more common than that belongs to nobody, and is on
-// many servers anyway. 0 if there is none.
-func (c *Crowd) Head(hashes []uint64, part float64) uint64 {
-	most := max(int32(part*float64(c.total)), 2)
-	for _, d := range depths {
-		if d > len(hashes) {
-			return 0
-		}
-		if h := hashes[d-1]; *c.at(h) <= most {
-			return h
-		}
-	}
-	return 0
 }

@@ -120,13 +120,14 @@ func (o *offset) add(v, weight float64) {
 
 // beyond is by how much the mean differs from that of all, as far as that is significant (the
 // non-negative garrote: Breiman, Technometrics 37(4), 1995). keep is the part of the weight
-// that age has left.
+// that age has left, and wrong a difference that the model makes by itself: it does not shrink with
+// evidence as chance does, and counts once.
 func (o *offset) beyond(all, keep, wrong float64) float64 {
 	w, mean := o.weight*keep, o.mean-all
 	if w <= 0 || mean == 0 {
 		return 0
 	}
 	variance := (o.spread*w + serverChance*serverDoubt) / (w + serverDoubt)
-	limit := significant * math.Sqrt(variance/w+wrong*wrong)
+	limit := math.Hypot(significant*math.Sqrt(variance/w), wrong)
 	return mean * max(1-limit*limit/(mean*mean), 0)
 }
