@@ -31,7 +31,8 @@ import (
 // two are charged alike. recompute is prefill that another endpoint would have saved,
 // divided by one more than the requests in flight that begin alike for each copy there
 // would be: a beginning that many share is worth another copy, until there are enough. It counts
-// less where most of the prompt is to be computed anywhere and there is time for it.
+// less where most of the prompt is to be computed anywhere, and more the more of the time prefills
+// take. CostOptions.FavorTTFT shifts the balance between first tokens and the others.
 // long is what a prefill exceeds six steps by. kv is by how much k/(1-k) grows with what the
 // request adds to the part k of the KV cache in use. home draws a prompt to the endpoint that all gateways agree on,
 // where there are others.
@@ -228,7 +229,7 @@ func (c *Cost) findHome(r *costed, sc *costScratch, others float64) {
 	for k := range sc.seen {
 		if cell := sc.seen[k].cell; cell != nil && r.homes.Have(cell.place) {
 			q.Best = max(q.Best, expected)
-			q.Home = cost.Seconds(c.o.Home * c.o.FirstToken * cell.server.facts().Token * float64(q.Best) * sure)
+			q.Home = cost.Seconds(c.o.Home * c.model.FirstToken * cell.server.facts().Token * float64(q.Best) * sure)
 			return
 		}
 	}

@@ -34,7 +34,7 @@ func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostIt
 	if facts.KVKnown {
 		kv = fmt.Sprintf("%.0f %% of the KV cache in use", 100*facts.KV)
 	}
-	first := cost.Seconds(c.o.FirstToken)
+	first := cost.Seconds(c.model.FirstToken)
 	items := []scheduling.CostItem{
 		item("wait", first*t.Wait, fmt.Sprintf("first token in %s, %d before it", forPeople(t.First+t.Adapter), facts.Prefilling)),
 		item("prefill", first*t.Prefill, cached),

@@ -14,6 +14,11 @@ type CostOptions struct {
 	// Prefix configures the comparison of prompts.
 	Prefix PrefixOptions `json:"prefix"`
 
+	// FavorTTFT chooses between the two latencies where both cannot be had: above 0 the time to the
+	// first token (TTFT) is shorter and the time per output token (TPOT) longer, below 0 the other way
+	// round. -1 to 1. It multiplies FirstToken, Recompute, KVPressure and AdapterSlot by 8 to the power
+	// of it. Default 0: balanced.
+	FavorTTFT float64 `json:"favorTTFT,omitempty"`
 	// FirstToken is the weight of the time to the first token. Default 5.
 	FirstToken float64 `json:"firstToken,omitempty"`
 	// Output is the weight of the time for the request's own output. Default 0.2. The time that the
@@ -22,7 +27,7 @@ type CostOptions struct {
 	Output float64 `json:"output,omitempty"`
 	// Recompute is the weight of the time by which requests that decode there are held up to
 	// compute prompt tokens that another endpoint has cached. It counts in part if only a part of the
-	// prompt is cached anywhere, and the more of it the more of the time prefills take. Default 1.5.
+	// prompt is cached anywhere, and more the more of the time prefills take. Default 1.5.
 	Recompute float64 `json:"recompute,omitempty"`
 	// LongPrefill is the weight of the time by which they are held up beyond LongSteps steps by a
 	// long prefill, whether cached elsewhere or not. Defaults 0.3 and 6.
@@ -116,6 +121,7 @@ func (o CostOptions) withDefaults() (CostOptions, error) {
 	} {
 		check.Positive(&c, f.name, f.value, f.def)
 	}
+	check.Range(&c, "favorTTFT", o.FavorTTFT, -1, 1)
 	c.Want(!math.IsNaN(o.Transport) && !math.IsInf(o.Transport, 0), "transport", o.Transport, "a number")
 	o.Transport = cmp.Or(o.Transport, .003)
 	o.Transport = max(o.Transport, 0)
@@ -123,12 +129,16 @@ func (o CostOptions) withDefaults() (CostOptions, error) {
 	return o, c.Err()
 }
 
+// mostFavor is by how much FavorTTFT can shift the weights.
+const mostFavor = 8
+
 // model returns the model of the cost.
 func (o *CostOptions) model() cost.Model {
+	favor := math.Pow(mostFavor, o.FavorTTFT)
 	return cost.Model{
 		Weights: cost.Weights{
-			FirstToken: o.FirstToken, Output: o.Output, Recompute: o.Recompute, LongPrefill: o.LongPrefill, LongSteps: o.LongSteps,
-			Join: o.Join, KVPressure: o.KVPressure, AdapterSlot: o.AdapterSlot, AdapterLoad: o.AdapterLoad, Home: o.Home, Lean: o.Lean,
+			FirstToken: favor * o.FirstToken, Output: o.Output, Recompute: favor * o.Recompute, LongPrefill: o.LongPrefill, LongSteps: o.LongSteps,
+			Join: o.Join, KVPressure: favor * o.KVPressure, AdapterSlot: favor * o.AdapterSlot, AdapterLoad: o.AdapterLoad, Home: o.Home, Lean: o.Lean,
 			Price: o.Price, PriceWithoutSLO: o.PriceWithoutSLO,
 		},
 		Engine: cost.Engine(o.Engine),

@@ -39,4 +39,6 @@ func TestDefaultWith(t *testing.T) {
 
 	_, err = plugins.DefaultWith(plugins.CostOptions{Price: -1})
 	require.ErrorContains(t, err, "price")
+	_, err = plugins.DefaultWith(plugins.CostOptions{FavorTTFT: 1.5})
+	require.ErrorContains(t, err, "favorTTFT is 1.5, want -1 to 1")
 }

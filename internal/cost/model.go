@@ -186,10 +186,11 @@ func (m *Model) output(q *Query, f *Figures, claimed *Claimed) Seconds {
 
 // disturb is what its prefill takes from those that decode: as far as another server would
 // have saved it, and as far as it is very long. What is saved of a prompt of which most must be
-// computed anywhere is not worth waiting for, unless there is little time left for prefills.
+// computed anywhere is not worth waiting for. The more of the time prefills take already, the longer
+// all that is there and comes meanwhile is held up.
 func (m *Model) disturb(q *Query, f *Figures, hit Tokens, own Seconds) Seconds {
 	decoding := float64(f.Decoding)
-	recompute := m.Recompute * (1 - q.Else*(1-float64(f.Stalled)))
+	recompute := m.Recompute * (1 - q.Else) / (1 - float64(f.Stalled))
 	cost := decoding * recompute * q.Share * float64(f.Token) * float64(q.Best-hit)
 	if long := float64(own) - m.LongSteps*float64(f.Step); long > 0 {
 		cost += decoding * m.LongPrefill * long

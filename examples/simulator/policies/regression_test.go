@@ -37,6 +37,7 @@ func TestPolicyRegression(t *testing.T) {
 	}
 	four := simulation.Uniform(4, engine.Config{})
 	moe := simulation.Uniform(4, engine.Config{Calibration: engine.Qwen3MoEH100()})
+	dense := simulation.Uniform(4, engine.Config{Calibration: engine.Qwen3H100x2()})
 	long := simulation.ShareGPT{Rate: 12, Input: simulation.Length{Kind: simulation.LengthNormal, Mean: 5000, SD: 1000}}
 	irregular := simulation.World{Jitter: 5 * time.Millisecond, Unstreamed: .5, TokenError: .3}
 	tests := []struct {
@@ -57,6 +58,9 @@ func TestPolicyRegression(t *testing.T) {
 		{"RAG, mixture of experts", "lmetric", simulation.Config{Fleet: moe, Workload: simulation.RAG{Rate: 35, Chunks: 9, ChunkTokens: 190, Corpus: 210}}},
 		{"prompts that just fit, mixture of experts", "lmetric", simulation.Config{Fleet: moe, Workload: simulation.B2B{
 			Rate: 11, Customers: 24, SystemTokens: 2800, Questions: 11, QuestionTokens: 1100, Output: simulation.Length{Kind: simulation.LengthNormal, Mean: 690, SD: 200},
+		}}},
+		{"prompts that do not fit, near saturation", "sglang", simulation.Config{Fleet: dense, Workload: simulation.B2B{
+			Rate: 69, Customers: 80, SystemTokens: 2400, Questions: 14, QuestionTokens: 1200, Skew: .3, Output: simulation.Length{Kind: simulation.LengthNormal, Mean: 120, SD: 36},
 		}}},
 		{"chat, late APIs, half unstreamed", "lmetric", simulation.Config{Fleet: four, Workload: simulation.ShareGPT{Rate: 170}, World: irregular}},
 		{"tenants, a restart", "lmetric", simulation.Config{Fleet: four, Workload: simulation.SharedPrefix{Rate: 40, Groups: 200, Skew: 1},
