@@ -54,6 +54,9 @@ func TestChanges(t *testing.T) {
 			require.NotZero(t, c.ID)
 			held[c.Key], ever[c.Key] = true, true
 		}
+		if n%50 != 0 {
+			continue
+		}
 		for key := range ever {
 			require.Equal(t, held[key], e.Cached([]uint64{key}, 0) == 1)
 		}
