@@ -24,6 +24,8 @@ type KVOptions struct {
 	MaxIdle int
 	// MaxSessions is how many requests may wait at once for events about them. Default 8,192.
 	MaxSessions int
+	// Now is the clock, by which explanations say how old what is told is. Default time.Now.
+	Now func() time.Time
 }
 
 // KVSink takes what engines say that they hold in their KV caches, and corrects the index of a
@@ -42,6 +44,7 @@ type KVOptions struct {
 type KVSink struct {
 	cache *PrefixCache
 	index *residency.Index
+	now   func() time.Time
 
 	mu     sync.RWMutex // taken last
 	byID   map[string]*toldServer
@@ -79,8 +82,11 @@ func (p *PrefixCache) KVSink(o KVOptions) (*KVSink, error) {
 	if k := p.told.Load(); k != nil {
 		return k, nil
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	k := &KVSink{
-		cache: p, byID: map[string]*toldServer{},
+		cache: p, now: o.Now, byID: map[string]*toldServer{},
 		index: residency.New(residency.Options{
 			BlockBytes: p.index.Options().BlockBytes, MaxBlocks: o.MaxBlocks, MaxIdle: o.MaxIdle, MaxSessions: o.MaxSessions,
 		}),
@@ -98,8 +104,11 @@ func (p *PrefixCache) KVSink(o KVOptions) (*KVSink, error) {
 func (c *Cost) KVSink(o KVOptions) (*KVSink, error) { return c.prefix.KVSink(o) }
 
 // KVSinkOf returns the KVSink of the first plugin of a profile that has a prefix index, or an error if
-// there is none.
+// there is none. Its clock is by default that of the profile.
 func KVSinkOf(p scheduling.Profile, o KVOptions) (*KVSink, error) {
+	if o.Now == nil {
+		o.Now = p.Now
+	}
 	for _, w := range p.Costs {
 		if c, ok := w.Coster.(*Cost); ok {
 			return c.KVSink(o)
@@ -116,7 +125,7 @@ func KVSinkOf(p scheduling.Profile, o KVOptions) (*KVSink, error) {
 // Apply takes over a batch of events of one rank of an endpoint, in order. The batch is not kept.
 func (k *KVSink) Apply(endpoint string, rank int, batch []types.KVEvent) {
 	s := k.server(endpoint)
-	s.at.Store(time.Now().UnixNano())
+	s.at.Store(k.now().UnixNano())
 	k.index.Apply(k.rank(s, rank).Rank, batch, k.change)
 }
 

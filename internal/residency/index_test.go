@@ -117,7 +117,7 @@ func TestBindingIsRight(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			wrong := play(t, newTest(), tt.seeds, 3000, 1200, tt.late)
+			wrong := play(t, newTest(), tt.seeds, 3000, 900, tt.late)
 			t.Logf("within 1.5 blocks: %.3f, within 4: %.3f", share(wrong, -1.5, 1.5), share(wrong, -4, 4))
 			for _, q := range []float64{-50, -20, -8, -4, -2, -1.5, 1.5, 2, 4, 8, 20, 50} {
 				t.Logf("%v: %.4f", q, share(wrong, -1e9, q))

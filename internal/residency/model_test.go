@@ -164,9 +164,9 @@ func TestHoldersAreThoseOfAMap(t *testing.T) {
 		hash uint64
 		tier types.KVTier
 	}
-	for seed := range uint64(40) {
+	for seed := range uint64(12) {
 		r := rand.New(rand.NewPCG(seed, 2))
-		data := make([]byte, 40_000)
+		data := make([]byte, 30_000)
 		for i := range data {
 			data[i] = byte(r.Uint32())
 		}

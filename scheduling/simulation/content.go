@@ -46,9 +46,9 @@ func mix(a, b uint64) uint64 {
 	return hi ^ lo ^ bits.RotateLeft64(a, 23)
 }
 
-// appendOutputHashes goes on with the blocks that the output fills, for prompts
-// that will contain it.
-func appendOutputHashes(dst []uint64, j *Job, prompt int) []uint64 {
-	whole := append(j.Content[:len(j.Content):len(j.Content)], Segment{j.OutputID, j.Output})
+// appendOutputHashes goes on with the blocks that the output fills, which is content
+// with an ID.
+func appendOutputHashes(dst []uint64, j *Job, id uint64) []uint64 {
+	whole := append(j.Content[:len(j.Content):len(j.Content)], Segment{id, j.Output})
 	return appendHashes(dst[:0], whole)
 }

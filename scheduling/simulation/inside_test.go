@@ -92,7 +92,7 @@ func TestContent(t *testing.T) {
 		t.Errorf("100 tokens have %d hashes, want 6", n)
 	}
 	j := &Job{Content: a, Output: 12, OutputID: 7}
-	whole := appendOutputHashes(appendHashes(nil, a), j, 100)
+	whole := appendOutputHashes(appendHashes(nil, a), j, j.OutputID)
 	if next := appendHashes(nil, append(slices.Clone(a), Segment{7, 12}, Segment{8, 99})); common(whole, next) != 7 || len(whole) != 7 {
 		t.Errorf("the next turn finds %d of %d blocks of this one with its output", common(whole, next), len(whole))
 	}

@@ -316,11 +316,14 @@ func (s *sim) arrives(l *live) {
 		return
 	}
 	l.hashes = appendHashes(l.hashes, l.job.Content)
-	if l.job.OutputID != 0 {
-		l.hashes = appendOutputHashes(l.hashes, &l.job, l.prompt)
-	}
 	l.gateway = s.gateways[s.turn%len(s.gateways)]
 	s.turn++
+	switch {
+	case l.job.OutputID != 0:
+		l.hashes = appendOutputHashes(l.hashes, &l.job, l.job.OutputID)
+	case l.gateway.sink != nil: // engines tell of output too, if nobody will ask for it again
+		l.hashes = appendOutputHashes(l.hashes, &l.job, mix(l.id, streamEvents)|1)
+	}
 	s.fillRequest(l)
 	if p := l.job.Patience; p > 0 {
 		l.planned++
