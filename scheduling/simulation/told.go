@@ -80,36 +80,13 @@ func (s *sim) publishChanges(r *replica) {
 	if len(r.changes) == 0 {
 		return
 	}
-	s.publish(r, published{batch: r.kvEvents(r.changes)})
+	s.publish(r, published{batch: engine.KVEvents(r.changes, func(id uint64) (session, adapter string) {
+		if l := r.jobs[id]; l != nil {
+			return l.req.EngineSession, l.job.Adapter
+		}
+		return "", ""
+	})})
 	r.changes = nil
-}
-
-// kvEvents is changes in the words of an engine: blocks of one request that follow each other are
-// one event, as are those that are dropped at once.
-func (r *replica) kvEvents(changes []engine.Change) []types.KVEvent {
-	hashes := make([]uint64, len(changes))
-	for i := range changes {
-		hashes[i] = changes[i].Key
-	}
-	var events []types.KVEvent
-	for from := 0; from < len(changes); {
-		to, first := from+1, changes[from]
-		for to < len(changes) && changes[to].Dropped == first.Dropped &&
-			(first.Dropped || changes[to].ID == first.ID && changes[to].Before == changes[to-1].Key) {
-			to++
-		}
-		ev := types.KVEvent{Hashes: hashes[from:to:to], Full: true, Kind: types.KVRemoved}
-		if !first.Dropped {
-			ev.Kind, ev.BlockSize = types.KVStored, blockTokens
-			ev.Parent, ev.HasParent = first.Before, first.Before != 0
-			if l := r.jobs[first.ID]; l != nil {
-				ev.SessionID, ev.Adapter = l.req.EngineSession, l.job.Adapter
-			}
-		}
-		events = append(events, ev)
-		from = to
-	}
-	return events
 }
 
 // told takes over what a replica published, if it was not lost on the way.

@@ -22,6 +22,7 @@ type request struct {
 	Stream    bool        `json:"stream"`
 	Seed      int64       `json:"seed"`
 	CacheSalt string      `json:"cache_salt"`
+	SessionID string      `json:"session_id"`
 	IgnoreEOS bool        `json:"ignore_eos"`
 	MinTokens int         `json:"min_tokens"`
 	SimOutput json.Number `json:"x-sim-output-tokens"`
@@ -105,6 +106,7 @@ func (p *process) generate(w http.ResponseWriter, r *http.Request, a api) {
 	failure := p.readJSON(w, r, &req)
 	var rep *reply
 	if failure == nil {
+		req.SessionID = cmp.Or(req.SessionID, r.Header.Get("X-Session-ID"))
 		req.SimOutput = cmp.Or(json.Number(r.Header.Get(outputHeader)), req.SimOutput)
 		rep, failure = p.plan(&req, a)
 	}
@@ -217,6 +219,10 @@ func (p *process) plan(req *request, a api) (*reply, *apiError) {
 	}
 
 	content := drawWords(prompt, seed, out)
+	s := newStream(engine.Request{Prompt: in, Output: out, Hashes: blockHashes(req.CacheSalt, content), Adapter: adapter}, finish == "length")
+	if s.session = req.SessionID; adapter != 0 {
+		s.adapter = req.Model
+	}
 	return &reply{
 		id:      a.kind() + "-sim-" + strconv.FormatUint(mix(uint64(p.started.UnixNano())^p.ids.Add(1)), 16),
 		model:   req.Model,
@@ -224,6 +230,6 @@ func (p *process) plan(req *request, a api) (*reply, *apiError) {
 		prompt:  in,
 		text:    append([]byte(nil), content[in*tokenBytes:]...), // the prompt need not stay
 		finish:  finish,
-		stream:  newStream(engine.Request{Prompt: in, Output: out, Hashes: blockHashes(req.CacheSalt, content), Adapter: adapter}, finish == "length"),
+		stream:  s,
 	}, nil
 }

@@ -27,6 +27,8 @@ type stream struct {
 	// Set by the handler before the stream is submitted.
 	request   engine.Request
 	arrived   time.Time
+	session   string
+	adapter   string
 	streaming bool // wants to hear of every token, not only of the last
 	truncated bool // ends for its length, not by itself
 
@@ -69,6 +71,7 @@ type loop struct {
 	start    time.Time // simulated time 0
 	capacity int       // tokens that fit into the KV cache
 	config   engine.Config
+	events   Publisher     // nil: nobody publishes
 	wake     chan struct{} // buffered: something arrived or departed
 
 	// Owned by the goroutine of run.
@@ -82,7 +85,7 @@ type loop struct {
 	page       page // as published
 }
 
-func newLoop(e *engine.Engine, scale float64, models *models) *loop {
+func newLoop(e *engine.Engine, scale float64, models *models, events Publisher) *loop {
 	now := time.Now()
 	return &loop{
 		models:   models,
@@ -90,6 +93,7 @@ func newLoop(e *engine.Engine, scale float64, models *models) *loop {
 		start:    now,
 		capacity: e.Config().Blocks * engine.BlockTokens,
 		config:   e.Config(),
+		events:   events,
 		wake:     make(chan struct{}, 1),
 		engine:   e,
 		streams:  map[uint64]*stream{},
@@ -190,6 +194,9 @@ func (l *loop) exchange() {
 func (l *loop) deliver(step engine.Step, now time.Duration, began, ended time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.events != nil && len(step.Changes) > 0 {
+		l.events.Publish(engine.KVEvents(step.Changes, l.named)...)
+	}
 	later := uint64(0) // tokens that are not the first of their request
 	for _, ev := range step.Events {
 		if ev.Kind != engine.Token {
@@ -214,6 +221,14 @@ func (l *loop) deliver(step engine.Step, now time.Duration, began, ended time.Ti
 	}
 	l.page.interToken.observe(ended.Sub(began).Seconds(), later)
 	l.publish(now, ended)
+}
+
+// named returns what a request is called in events.
+func (l *loop) named(id uint64) (session, adapter string) {
+	if s := l.streams[id]; s != nil {
+		return s.session, s.adapter
+	}
+	return "", ""
 }
 
 // publish takes the engine's metrics over. Caller must hold l.mu.

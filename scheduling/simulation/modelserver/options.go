@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+	"github.com/inferpick/inferpick/types"
 )
 
 // Options says what to simulate. The zero value is Llama-3.1-8B on one H100, in
@@ -45,12 +47,24 @@ type Options struct {
 	// Seed varies the replies. Default 0.
 	Seed uint64
 
+	// Events makes who publishes what the KV cache stores and drops, such as a
+	// kveventstest.Publisher, anew each time that the server starts. It answers GET
+	// /kv_event_sources, and is closed when the server ends. Default: nobody.
+	Events func() (Publisher, error)
+
 	// Listener to serve on instead of a free port of 127.0.0.1. The Server closes
 	// it. After Restart a new listener has the same address.
 	Listener net.Listener
 	// Logger hears of starts and stops, and of requests at level debug. Default:
 	// silence.
 	Logger *slog.Logger
+}
+
+// Publisher publishes changes of a KV cache.
+type Publisher interface {
+	http.Handler
+	Publish(events ...types.KVEvent) uint64
+	Close()
 }
 
 // complete fills the defaults in and checks what the caller set.

@@ -3,6 +3,7 @@ package modelserver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -20,6 +21,7 @@ type process struct {
 	opts    *Options
 	started time.Time
 	models  *models
+	events  Publisher // nil: nobody publishes
 	loop    *loop
 	ids     atomic.Uint64 // of replies
 
@@ -32,13 +34,19 @@ type process struct {
 // newProcess starts serving on the listener.
 func newProcess(s *Server, listener net.Listener) (*process, error) {
 	opts := &s.opts
-	e, err := engine.New(engine.Config{Calibration: opts.Calibration, Blocks: opts.KVBlocks, MaxSeqs: opts.MaxSeqs, MaxLoRAs: opts.MaxLoRAs})
+	e, err := engine.New(engine.Config{Calibration: opts.Calibration, Blocks: opts.KVBlocks, MaxSeqs: opts.MaxSeqs, MaxLoRAs: opts.MaxLoRAs, Changes: opts.Events != nil})
 	if err != nil {
 		return nil, err
 	}
+	var events Publisher
+	if opts.Events != nil {
+		if events, err = opts.Events(); err != nil {
+			return nil, fmt.Errorf("modelserver: events: %w", err)
+		}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &process{server: s, opts: opts, started: time.Now(), models: newModels(opts.Models, opts.Adapters), cancel: cancel}
-	p.loop = newLoop(e, opts.TimeScale, p.models)
+	p := &process{server: s, opts: opts, started: time.Now(), models: newModels(opts.Models, opts.Adapters), events: events, cancel: cancel}
+	p.loop = newLoop(e, opts.TimeScale, p.models, events)
 	p.http = http.Server{
 		Handler:           p.handler(),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
@@ -63,7 +71,7 @@ func (p *process) kill() {
 	// end its reply in good order.
 	p.http.Close()
 	p.cancel()
-	p.running.Wait()
+	p.ended()
 	p.opts.Logger.Info("simulated model server killed")
 }
 
@@ -75,9 +83,17 @@ func (p *process) shutdown(ctx context.Context) error {
 		p.http.Close()
 	}
 	p.cancel()
-	p.running.Wait()
+	p.ended()
 	p.opts.Logger.Info("simulated model server shut down", "err", err)
 	return err
+}
+
+// ended returns when all goroutines of the process have ended.
+func (p *process) ended() {
+	p.running.Wait()
+	if p.events != nil {
+		p.events.Close()
+	}
 }
 
 // countConnection counts connections in running. There is no new one once the listener's
@@ -108,6 +124,9 @@ func (p *process) handler() http.Handler {
 	mux.HandleFunc("POST /v1/unload_lora_adapter", p.serveUnloadAdapter)
 	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /metrics", p.serveMetrics)
+	if p.events != nil {
+		mux.Handle("GET /kv_event_sources", p.events)
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Server", "simulated-model-server")
 		w.Header().Set("X-Sim-Server", p.opts.Name)
