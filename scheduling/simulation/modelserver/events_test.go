@@ -29,7 +29,7 @@ func TestEvents(t *testing.T) {
 	name := types.NamespacedName{Namespace: "default", Name: "pool"}
 	require.NoError(t, store.SetEndpoints(name, []datastore.EndpointSpec{{ID: "a", Address: s.Address()}}))
 	var index kveventstest.Index
-	sub, err := kvevents.New(store, kvevents.Options{Sink: &index, MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond})
+	sub, err := kvevents.New(store, kvevents.Options{Sink: &index, DiscoverInterval: time.Second, MinBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond})
 	require.NoError(t, err)
 	go sub.Run(t.Context())
 
