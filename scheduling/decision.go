@@ -248,21 +248,22 @@ func (d *Decision) book() {
 }
 
 // enter books the request at ep, unless it has ended or moved on meanwhile. It calls plugins, for
-// estimates, without the lock.
-func (d *Decision) enter(ep *types.Endpoint) {
-	b := d.scheduler.booking(d.Request, ep)
+// estimates, without the lock, and returns what they come to.
+func (d *Decision) enter(ep *types.Endpoint) (b types.Booking) {
+	b = d.scheduler.booking(d.Request, ep)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.done || d.current != ep || d.booked != (types.Booking{}) {
-		return
-	}
-	if d.first { // of a token that came before this was booked
-		b.Prefilling, b.PrefillTokens = 0, 0
+		return b
 	}
 	d.booked = b
-	if ep.Load != nil {
-		ep.Load.Book(b)
+	if d.first { // of a token that came before this was booked
+		d.booked.Prefilling, d.booked.PrefillTokens = 0, 0
 	}
+	if ep.Load != nil {
+		ep.Load.Book(d.booked)
+	}
+	return b
 }
 
 // eventKind says what happened to a decision.
@@ -331,7 +332,7 @@ func (d *Decision) deliver(e *event) {
 	d.Request.Now = e.at
 	switch e.kind {
 	case scheduled:
-		d.enter(e.Endpoint)
+		e.Booked = d.enter(e.Endpoint)
 		s.picked(d.Request, e.Endpoint)
 		s.hook(h.Scheduled, "Scheduled", &e.Event)
 	case firstToken:
@@ -339,7 +340,7 @@ func (d *Decision) deliver(e *event) {
 		s.hook(h.FirstToken, "FirstToken", &e.Event)
 	case retried:
 		s.finished(d.Request, e.From, &e.Outcome)
-		d.enter(e.Endpoint)
+		e.Booked = d.enter(e.Endpoint)
 		s.picked(d.Request, e.Endpoint)
 		s.hook(h.Retried, "Retried", &e.Event)
 	case finished:

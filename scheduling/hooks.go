@@ -40,6 +40,9 @@ type Event struct {
 	Fallbacks []*types.Endpoint
 	// Endpoint is the current or final endpoint.
 	Endpoint *types.Endpoint
+	// Booked is what the request is estimated to take at Endpoint: its PrefillTokens are those of the
+	// prompt that are not taken to be cached there. Only for Scheduled and Retried.
+	Booked types.Booking
 	// From is the previous endpoint. Only for Retried.
 	From *types.Endpoint
 	// Outcome is how the attempt or the request ended. Only for Retried and Finished.

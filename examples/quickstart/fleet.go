@@ -9,7 +9,10 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/kvevents"
+	"github.com/inferpick/inferpick/datastore/kvevents/kveventstest"
 	"github.com/inferpick/inferpick/datastore/scrape"
+	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/gateway"
@@ -56,13 +59,16 @@ type fleet struct {
 	bands            []admission.Band // of its admission control, if it says what they are
 	servers          []*modelserver.Server
 	log              *requestLog
-	*gateway.Gateway // nil until it is wired
+	sink             *plugins.KVSink // of what servers tell that they hold; nil: nobody asks
+	*gateway.Gateway                 // nil until it is wired
 }
 
 // startFleet starts the servers and wires a scheduler with the policy in front of
 // them. Fleets of the same config are the same, whatever their policies. Close it.
 func startFleet(ctx context.Context, cfg config, p policy) (*fleet, error) {
 	f := &fleet{policy: p.name, log: newRequestLog()}
+	f.sink, _ = plugins.KVSinkOf(p.profile, plugins.KVOptions{}) // nil: the policy does not ask what is cached
+	f.log.predicts = f.sink != nil
 	err := f.startServers(ctx, cfg)
 	if err == nil {
 		err = f.wire(ctx, cfg, p)
@@ -75,10 +81,14 @@ func startFleet(ctx context.Context, cfg config, p policy) (*fleet, error) {
 }
 
 func (f *fleet) startServers(ctx context.Context, cfg config) error {
+	var events func() (modelserver.Publisher, error)
+	if f.sink != nil {
+		events = func() (modelserver.Publisher, error) { return kveventstest.New(kveventstest.Options{}) }
+	}
 	for i := range cfg.endpoints {
 		server, err := modelserver.Start(ctx, modelserver.Options{
 			Name: fmt.Sprintf("server-%d", i+1), Models: []string{baseModel}, Adapters: adapters(),
-			Calibration: smallGPU(), MaxSeqs: 64, MaxOutput: 512, TimeScale: cfg.timeScale, Seed: cfg.seed,
+			Events: events, Calibration: smallGPU(), MaxSeqs: 64, MaxOutput: 512, TimeScale: cfg.timeScale, Seed: cfg.seed,
 		})
 		if err != nil {
 			return fmt.Errorf("model server %d: %w", i+1, err)
@@ -95,7 +105,7 @@ func (f *fleet) wire(ctx context.Context, cfg config, p policy) (err error) {
 		Store:  datastore.Options{UnknownModels: datastore.Refuse, StickySessions: true},
 		Scrape: scrape.Options{Seed: cfg.seed},
 		Director: director.Options{
-			RestoreModel: true, Seed: cfg.seed, OnRefused: f.log.refused,
+			RestoreModel: true, Seed: cfg.seed, OnRefused: f.log.refused, EngineSessions: f.sink != nil,
 			TrustRequestHeaders: true, // the gateway has made sure of them: see identify
 		},
 	}
@@ -126,6 +136,13 @@ func (f *fleet) wire(ctx context.Context, cfg config, p policy) (err error) {
 		specs = append(specs, datastore.EndpointSpec{ID: s.Name(), Address: s.Address(), Labels: map[string]string{"app": "llama"}, Engine: "vllm"})
 	}
 	go f.Run(ctx)
+	if f.sink != nil {
+		events, err := kvevents.New(f.Store, kvevents.Options{Sink: f.sink, Seed: cfg.seed})
+		if err != nil {
+			return err
+		}
+		go events.Run(ctx)
+	}
 	return f.SetServers(specs)
 }
 

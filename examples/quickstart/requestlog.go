@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"sync"
@@ -46,6 +47,9 @@ type entry struct {
 
 	PromptTokens int      `json:"promptTokens"` // estimated until the server reports
 	CachedTokens *float64 `json:"cachedTokens"` // nil: not reported
+	// Predicted is how many tokens were taken to be cached when it was sent; nil: the policy does
+	// not look.
+	Predicted    *float64 `json:"predictedTokens"`
 	OutputTokens *float64 `json:"outputTokens"` // nil: not reported
 
 	Waited  *float64 `json:"waited"` // to be let in; nil: there was room
@@ -67,6 +71,8 @@ type entry struct {
 // scheduler and keeps the last ones, each with the explanation of its decision. All
 // methods may be called from any goroutine.
 type requestLog struct {
+	predicts bool // the policy knows what servers hold
+
 	mu       sync.Mutex
 	last     uint64 // id
 	open     map[*types.Request]*entry
@@ -127,12 +133,16 @@ func (l *requestLog) hooks() scheduling.Hooks {
 			e := l.openLocked(ev.Request)
 			e.Outcome = outcomeRunning
 			l.sentLocked(e, ev.Endpoint.ID)
+			l.predictedLocked(e, &ev)
 		},
 		FirstToken: func(ev scheduling.Event) {
 			l.change(ev.Request, func(e *entry) { e.TTFT = since(e.At) })
 		},
 		Retried: func(ev scheduling.Event) {
-			l.change(ev.Request, func(e *entry) { l.sentLocked(e, ev.Endpoint.ID) })
+			l.change(ev.Request, func(e *entry) {
+				l.sentLocked(e, ev.Endpoint.ID)
+				l.predictedLocked(e, &ev)
+			})
 		},
 		Finished: func(ev scheduling.Event) {
 			l.change(ev.Request, func(e *entry) { l.finishedLocked(e, ev) })
@@ -232,6 +242,14 @@ func (l *requestLog) sentLocked(e *entry, endpoint string) {
 	l.recent.add(to, time.Now())
 }
 
+// predictedLocked notes what a request was taken to find in the cache where it was sent.
+func (l *requestLog) predictedLocked(e *entry, ev *scheduling.Event) {
+	if l.predicts {
+		n := float64(max(int64(e.PromptTokens)-ev.Booked.PrefillTokens, 0))
+		e.Predicted = &n
+	}
+}
+
 // endLocked keeps an entry as the last one that ended.
 func (l *requestLog) endLocked(req *types.Request, e *entry, outcome string) {
 	now := time.Now()
@@ -259,6 +277,9 @@ func (e *entry) sample() sample {
 	}
 	if e.CachedTokens != nil {
 		s.cached = *e.CachedTokens
+	}
+	if e.CachedTokens != nil && e.Predicted != nil {
+		s.compared, s.off = float64(e.PromptTokens), math.Abs(*e.CachedTokens-*e.Predicted)
 	}
 	if out := e.OutputTokens; out != nil && *out > 1 {
 		s.tpot = (s.e2e - s.ttft) / (*out - 1)

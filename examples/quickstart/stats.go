@@ -99,12 +99,14 @@ type sample struct {
 	ttft, e2e      float64
 	tpot           float64 // (end - first token) / (tokens - 1); 0 with fewer than 2 tokens
 	prompt, cached float64 // tokens
+	compared, off  float64 // of prompts whose cached part was predicted: tokens, and by how many that was wrong
 }
 
 // tally sums up requests: over everything, and over a window.
 type tally struct {
 	failed, refused int
 	prompt, cached  float64
+	compared, off   float64
 	ttft, tpot, e2e distribution
 	window          window[sample]
 }
@@ -119,6 +121,8 @@ func (t *tally) add(outcome string, s sample, at time.Time) {
 	case outcomeDone:
 		t.prompt += s.prompt
 		t.cached += s.cached
+		t.compared += s.compared
+		t.off += s.off
 		t.ttft.add(s.ttft)
 		t.e2e.add(s.e2e)
 		if s.tpot > 0 {
@@ -136,6 +140,7 @@ type figures struct {
 	Shed     int `json:"shed"` // refused
 
 	HitShare *float64 `json:"prefixHitShare"` // cached prompt tokens / prompt tokens
+	HitError *float64 `json:"prefixHitError"` // by how many tokens the prediction was off / prompt tokens; nil: nobody predicts
 
 	TTFTMean *float64 `json:"ttftMeanMs"`
 	TTFT50   *float64 `json:"ttftP50Ms"`
@@ -150,7 +155,7 @@ type figures struct {
 func (t *tally) total() figures {
 	return figures{
 		Requests: t.ttft.count + t.failed + t.refused, Failed: t.failed, Shed: t.refused,
-		HitShare: ratio(t.cached, t.prompt),
+		HitShare: ratio(t.cached, t.prompt), HitError: ratio(t.off, t.compared),
 		TTFTMean: t.ttft.mean(), TTFT50: t.ttft.quantile(0.5), TTFT90: t.ttft.quantile(0.9), TTFT99: t.ttft.quantile(0.99),
 		TPOT50: t.tpot.quantile(0.5), TPOT90: t.tpot.quantile(0.9),
 		E2E90: t.e2e.quantile(0.9),
@@ -160,11 +165,13 @@ func (t *tally) total() figures {
 // now returns the figures of the window before the given time. Requests counts those that
 // were served only.
 func (t *tally) now(at time.Time) figures {
-	var prompt, cached float64
+	var prompt, cached, compared, off float64
 	var ttft, tpot []float64
 	for _, s := range t.window.until(at) {
 		prompt += s.value.prompt
 		cached += s.value.cached
+		compared += s.value.compared
+		off += s.value.off
 		ttft = append(ttft, s.value.ttft)
 		if s.value.tpot > 0 {
 			tpot = append(tpot, s.value.tpot)
@@ -174,8 +181,8 @@ func (t *tally) now(at time.Time) figures {
 	slices.Sort(tpot)
 	return figures{
 		Requests: len(ttft),
-		HitShare: ratio(cached, prompt),
-		TTFT50:   percentile(ttft, 0.5), TTFT90: percentile(ttft, 0.9), TTFT99: percentile(ttft, 0.99),
+		HitShare: ratio(cached, prompt), HitError: ratio(off, compared),
+		TTFT50: percentile(ttft, 0.5), TTFT90: percentile(ttft, 0.9), TTFT99: percentile(ttft, 0.99),
 		TPOT50: percentile(tpot, 0.5), TPOT90: percentile(tpot, 0.9),
 	}
 }

@@ -45,7 +45,7 @@ function drawTiles(v) {
   const tiles = [
     ["TTFT p90, last 60 s", (f) => ms(f.now.ttftP90Ms)],
     ["TPOT p90, last 60 s", (f) => ms(f.now.tpotP90Ms)],
-    ["Prefix hits, last 60 s", (f) => share(f.now.prefixHitShare)],
+    ["Prefix hits, last 60 s", (f) => [share(f.now.prefixHitShare), f.now.prefixHitError == null ? null : el("small", {}, `predicted within ${share(f.now.prefixHitError)}`)]],
     ["Requests answered", (f) => [count(f.total.requests), f.total.failed + f.total.shed ? el("small", {}, `${count(f.total.shed)} refused, ${count(f.total.failed)} failed`) : null]],
   ];
   $("tiles").replaceChildren(...tiles.map(([title, figure]) =>
@@ -254,6 +254,7 @@ function requestRow(r) {
   else row.cells[2].textContent = r.endpoint || "–";
   row.cells[3].textContent = count(r.promptTokens);
   row.cells[4].textContent = r.cachedTokens == null ? "" : share(r.promptTokens ? r.cachedTokens / r.promptTokens : null);
+  row.cells[4].title = r.predictedTokens == null ? "" : `${count(r.predictedTokens)} tokens predicted, ${r.cachedTokens == null ? "none reported yet" : count(r.cachedTokens) + " found"}`;
   row.cells[5].textContent = r.ttft == null ? (r.outcome === "running" || r.outcome === "queued" ? "…" : "–") : ms(r.ttft);
   row.cells[5].title = r.waited == null ? "" : `waited ${ms(r.waited)} to be let in`;
   row.tr.classList.toggle("chosen", r.id === selected);
@@ -366,6 +367,7 @@ function explanation({ request: r, policy, admission: a, explanation: x }) {
       fact("priority", String(r.priority)), r.tenant ? fact("tenant", r.tenant) : null,
       fact("prompt", count(r.promptTokens) + " tokens"),
       fact("cached", r.cachedTokens == null ? "–" : count(r.cachedTokens)),
+      r.predictedTokens == null ? null : fact("predicted", count(r.predictedTokens)),
       fact("output", r.outputTokens == null ? "–" : count(r.outputTokens)),
       fact("TTFT", ms(r.ttft)), fact("total", ms(r.total)), fact("state", r.outcome)),
     ...waiting(r, a),
