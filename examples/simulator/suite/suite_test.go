@@ -105,7 +105,7 @@ func TestCancelled(t *testing.T) {
 
 // TestCommittedSuites: they load, and what they name exists.
 func TestCommittedSuites(t *testing.T) {
-	for _, file := range []string{"suite.json", "robust.json"} {
+	for _, file := range []string{"suite.json", "robust.json", "kv-events.json"} {
 		s, err := suite.Load(file)
 		require.NoError(t, err)
 		for _, list := range []string{s.Capacity, s.Quick.Policies} {
@@ -234,6 +234,7 @@ func TestLoadErrors(t *testing.T) {
 		{"stall", scenario(chat + `, "fleet": {"noise": {"stall_every": 9, "stall": "2m"}}`), "fleet.noise.stall is 2m"},
 		{"stall that is never", scenario(chat + `, "fleet": {"noise": {"stall_every": 9, "stall": "never"}}`), "fleet.noise.stall is"},
 		{"no stall", scenario(chat + `, "fleet": {"noise": {"stall_every": 9}}`), "fleet.noise.stall is missing"},
+		{"all events lost", scenario(chat + `, "world": {"events": {"lost": 1}}`), "world.events.lost is 1"},
 		{"load", scenario(chat + `, "loads": [0]`), "loads"},
 		{"figure", `{` + ok + `, "scenarios": [{"name": "x", ` + chat + `}], "require": [{"policy": "p", "figure": "x", "worst": 1}]}`, "require[0]"},
 	} {
