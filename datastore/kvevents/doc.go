@@ -1,0 +1,2 @@
+// Package kvevents listens to what inference engines say that their prefix caches hold.
+package kvevents
