@@ -4,4 +4,6 @@ go 1.26.0
 
 require github.com/inferpick/inferpick v0.0.0
 
+require github.com/stretchr/testify v1.12.1 // indirect
+
 replace github.com/inferpick/inferpick => ../..

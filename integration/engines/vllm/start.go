@@ -15,11 +15,12 @@ import (
 // What every server is started with. Few places and a small cache: a machine without a
 // GPU fills them within seconds.
 const (
-	ModelName   = "tiny" // the public name of the model
-	AdapterName = "ad-a" // that of the adapter
-	Places      = 8      // requests in the batch at once
-	Blocks      = 320    // blocks in the KV cache
-	BlockSize   = 32     // tokens in a block
+	ModelName   = "tiny"    // the public name of the model
+	AdapterName = "ad-a"    // that of the adapter
+	Topic       = "kv@tiny" // of its events
+	Places      = 8         // requests in the batch at once
+	Blocks      = 320       // blocks in the KV cache
+	BlockSize   = 32        // tokens in a block
 )
 
 // Options say in what a server differs from the others. The zero value is a plain one.
@@ -32,7 +33,8 @@ type Options struct {
 }
 
 // Start starts a server on a free port of the loopback and returns at once: Ready waits for
-// it. What it prints goes to the file log. Close stops it.
+// it. It publishes what it does to its KV cache, and replays that, on ports that it names
+// itself: see Sources. What it prints goes to the file log. Close stops it.
 func (in Install) Start(log string, o Options) (*Server, error) {
 	if o.Adapter && in.Adapter == "" {
 		return nil, fmt.Errorf("vllm: no adapter beside %s", in.Model)
@@ -41,23 +43,47 @@ func (in Install) Start(log string, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vllm: %w", err)
 	}
-	out, err := os.Create(log)
+	s := &Server{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Log: log}
+	s.start = func() error { return s.launch(in.Bin, in.args(port, o)) }
+	return s, s.start()
+}
+
+// Restart kills a server that Start started, as the lack of memory does, and starts another
+// on the same port. It returns at once, as Start does. The log begins anew.
+func (s *Server) Restart() error {
+	if s.start == nil {
+		return fmt.Errorf("vllm: %s was running already: it is not ours to kill", s.Address)
+	}
+	if err := kill(s.process); err != nil {
+		return fmt.Errorf("vllm: %w", err)
+	}
+	<-s.ended
+	return s.start()
+}
+
+// Ours reports whether Start started the server.
+func (s *Server) Ours() bool { return s.start != nil }
+
+// launch starts the process.
+func (s *Server) launch(bin string, args []string) error {
+	out, err := os.Create(s.Log)
 	if err != nil {
-		return nil, fmt.Errorf("vllm: %w", err)
+		return fmt.Errorf("vllm: %w", err)
 	}
 	defer out.Close() // the process has its own
-	cmd := exec.Command(in.Bin, in.args(port, o)...)
+	cmd := exec.Command(bin, args...)
 	cmd.Env = append(os.Environ(),
-		"VLLM_SERVER_DEV_MODE=1", // has /sleep and /wake_up
+		"VLLM_HOST_IP=127.0.0.1", // where events are published
+		"VLLM_SERVER_DEV_MODE=1", // has /sleep, /wake_up and /reset_prefix_cache
 		"VLLM_CPU_KVCACHE_SPACE=1", "VLLM_CPU_OMP_THREADS_BIND=nobind", "OMP_NUM_THREADS=1",
 		"HF_HUB_OFFLINE=1", "VLLM_NO_USAGE_STATS=1", "DO_NOT_TRACK=1")
 	cmd.Stdout, cmd.Stderr = out, out
 	apart(cmd)
-	s := &Server{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Log: log, ended: make(chan struct{})}
-	started := make(chan error)
+	ended, started := make(chan struct{}), make(chan error)
+	s.ended = ended
 	go func() {
 		runtime.LockOSThread() // see apart
-		defer close(s.ended)
+		defer close(ended)
 		err := cmd.Start()
 		s.process = cmd.Process
 		started <- err
@@ -66,10 +92,13 @@ func (in Install) Start(log string, o Options) (*Server, error) {
 		}
 	}()
 	if err := <-started; err != nil {
-		return nil, fmt.Errorf("vllm: %w", err)
+		return fmt.Errorf("vllm: %w", err)
 	}
-	return s, nil
+	return nil
 }
+
+// events makes a server publish and replay on free ports.
+const events = `{"enable_kv_cache_events":true,"publisher":"zmq","topic":"` + Topic + `","endpoint":"tcp://*:0","replay_endpoint":"tcp://*:0"}`
 
 func (in Install) args(port int, o Options) []string {
 	args := []string{"serve", in.Model, "--served-model-name", ModelName,
@@ -78,6 +107,7 @@ func (in Install) args(port int, o Options) []string {
 		"--max-model-len", "8192", "--max-num-seqs", strconv.Itoa(Places),
 		"--block-size", strconv.Itoa(BlockSize), "--num-gpu-blocks-override", strconv.Itoa(Blocks),
 		"--enable-prefix-caching", "--enable-prompt-tokens-details",
+		"--kv-events-config", events,
 	}
 	if o.Adapter {
 		args = append(args, "--enable-lora", "--max-loras", "2", "--max-lora-rank", "8", "--lora-modules", AdapterName+"="+in.Adapter)
