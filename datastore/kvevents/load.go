@@ -54,7 +54,7 @@ func (s *loadStream) session(ctx context.Context) error {
 	if err := conn.Subscribe(s.source.loadTopic); err != nil {
 		return fmt.Errorf("kvevents: %w", err)
 	}
-	s.counts.connects.Add(1)
+	s.health.connects()
 	s.rates = prefillRate{}
 	for {
 		frames, err := conn.Receive()

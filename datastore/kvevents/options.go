@@ -101,7 +101,9 @@ type Failure struct {
 func (o Options) withDefaults() (Options, error) {
 	c := check.Checks{Package: "kvevents"}
 	if o.Sink == nil {
-		c.Want(o.OnLoad != nil, "Sink", o.Sink, "one, or OnLoad")
+		if o.OnLoad == nil {
+			c.Failf("Sink", "is required, unless OnLoad is set")
+		}
 		o.Sink = nobody{}
 	}
 	check.Default(&c, "DiscoverInterval", &o.DiscoverInterval, time.Minute, time.Second, 0)

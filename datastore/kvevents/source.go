@@ -77,7 +77,7 @@ func isHTTP(address string) bool {
 
 // locate returns where an address is, for one rank: host:port, or a URL if it is one of HTTP.
 func locate(address, host string, rank int, byEngine bool) (string, error) {
-	u, err := url.Parse(strings.Replace(address, "//*", "//", 1))
+	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {
 		return "", fmt.Errorf("want tcp://host:port")
 	}

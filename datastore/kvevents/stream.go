@@ -26,6 +26,10 @@ type stream struct {
 
 	barren int       // replays in a row that brought nothing
 	cool   time.Time // when a replay may be asked for again
+	// A subscription takes time to hold, so a batch may come too late for the first replay and too
+	// early for the subscription. The next batch shows that. If there is none, so does a second
+	// replay, at this time.
+	second time.Time
 }
 
 func (t *target) newStream(s rankSource) *stream {
@@ -53,17 +57,19 @@ func (s *stream) session(ctx context.Context) error {
 	if err := conn.Subscribe(s.source.topic); err != nil {
 		return fmt.Errorf("kvevents: %w", err)
 	}
-	s.counts.connects.Add(1)
-	s.barren = 0
+	s.health.connects()
+	s.barren, s.second = 0, time.Now().Add(s.opt.ReplayIdle)
 	s.take(ctx, s.where.connect(s.canReplay()), nil)
 	for {
-		if s.canReplay() && s.where.owes() {
+		if at, ok := s.nextTry(); ok && !time.Now().Before(at) {
+			s.second = time.Time{}
 			s.replay(ctx)
 		}
 		if err := s.tellState(); err != nil {
 			return err
 		}
-		ready, err := conn.Wait(s.nextTry())
+		until, _ := s.nextTry()
+		ready, err := conn.Wait(until)
 		if err != nil {
 			return fmt.Errorf("kvevents: %w", err)
 		}
@@ -81,12 +87,17 @@ func (s *stream) session(ctx context.Context) error {
 	}
 }
 
-// nextTry returns when a replay is to be tried again, zero if none is.
-func (s *stream) nextTry() time.Time {
-	if s.source.replay != "" && s.where.owes() {
-		return s.cool
+// nextTry returns when a replay is to be made though no batch shows that one is missing, if it is.
+func (s *stream) nextTry() (at time.Time, ok bool) {
+	switch {
+	case s.source.replay == "":
+		return time.Time{}, false
+	case s.where.owes():
+		return s.cool, true
+	case s.where.seen:
+		return time.Time{}, false
 	}
-	return time.Time{}
+	return s.second, !s.second.IsZero()
 }
 
 func (s *stream) tellState() error {

@@ -56,7 +56,7 @@ func (s *Subscriber) Run(ctx context.Context) error {
 	s.running = true
 	s.mu.Unlock()
 
-	r := &run{Subscriber: s, ctx: ctx, targets: map[*types.Load]*target{}, newest: map[string]<-chan struct{}{}}
+	r := &run{Subscriber: s, ctx: ctx, targets: map[*types.Load]*target{}}
 	stop := s.store.Watch(r.event)
 	<-ctx.Done()
 	stop()
@@ -74,12 +74,12 @@ func (s *Subscriber) Run(ctx context.Context) error {
 // run is what lives as long as one call of Run.
 type run struct {
 	*Subscriber
-	ctx context.Context
-	wg  sync.WaitGroup // targets
+	ctx   context.Context
+	wg    sync.WaitGroup // targets
+	names turns          // the Sink is not to hear of two targets of one name at once
 
-	// Only event uses these, and the store calls it one at a time.
+	// Only event uses this, and the store calls it one at a time.
 	targets map[*types.Load]*target
-	newest  map[string]<-chan struct{} // by name: closed once the last target of that name has ended
 }
 
 // event starts and stops targets. It waits for nothing.
@@ -104,30 +104,15 @@ func (r *run) event(ev datastore.Event) {
 		if old != nil {
 			old.cancel()
 		}
-		r.start(load, r.newTarget(p))
-	}
-}
-
-// start starts a target once the one before it with its name has ended: the Sink must not hear of
-// both at once.
-func (r *run) start(load *types.Load, t *target) {
-	after := r.newest[t.plan.name]
-	r.targets[load], r.newest[t.plan.name] = t, t.done
-	r.wg.Go(func() {
-		defer close(t.done)
-		if after != nil {
-			<-after
-		}
-		t.loop()
-	})
-	if len(r.newest) > 2*len(r.targets)+16 {
-		for name, done := range r.newest {
-			select {
-			case <-done:
-				delete(r.newest, name)
-			default:
+		t := r.newTarget(p)
+		r.targets[load] = t
+		r.wg.Go(func() {
+			defer t.cancel()
+			if leave, ok := r.names.take(t.ctx, p.name); ok {
+				defer leave()
+				t.loop()
 			}
-		}
+		})
 	}
 }
 

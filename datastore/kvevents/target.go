@@ -59,7 +59,6 @@ type target struct {
 	plan   plan
 	ctx    context.Context
 	cancel context.CancelFunc
-	done   chan struct{} // closed once it has ended
 	reborn chan struct{} // the engine has started anew
 	sink   sync.Mutex    // held for each call of the Sink
 
@@ -68,7 +67,7 @@ type target struct {
 }
 
 func (r *run) newTarget(p plan) *target {
-	t := &target{run: r, plan: p, done: make(chan struct{}), reborn: make(chan struct{}, 1)}
+	t := &target{run: r, plan: p, reborn: make(chan struct{}, 1)}
 	t.ctx, t.cancel = context.WithCancel(r.ctx)
 	return t
 }
@@ -83,7 +82,6 @@ func (t *target) restart() {
 
 // loop finds out where the engine publishes, from time to time, and listens there.
 func (t *target) loop() {
-	defer t.cancel()
 	defer t.listen(nil)
 	h := t.newHealth(0, t.plan.server)
 	timer := time.NewTimer(0)
@@ -206,13 +204,18 @@ func (t *target) dial(ctx context.Context, address string, o zmtp.Options) (*zmt
 	return nil, fmt.Errorf("kvevents: %w", err)
 }
 
+// settled is how long a connection has to last to be none of a row of failures: an idle engine says
+// nothing.
+const settled = 30 * time.Second
+
 // health is how one source does.
 type health struct {
-	t        *target
-	failure  Failure
-	failures int // in a row
-	failing  bool
-	rand     types.Rand
+	t         *target
+	failure   Failure
+	failures  int // in a row
+	failing   bool
+	connected time.Time // zero: not
+	rand      types.Rand
 }
 
 func (t *target) newHealth(rank int, url string) *health {
@@ -252,6 +255,12 @@ func (h *health) tell(kind failureKind, err error) {
 	h.t.tellFailure(f)
 }
 
+// connects says that there is a connection, which may yet turn out to be of no use.
+func (h *health) connects() {
+	h.t.counts.connects.Add(1)
+	h.connected = time.Now()
+}
+
 // works ends a row of failures.
 func (h *health) works() {
 	if h.failing {
@@ -263,7 +272,7 @@ func (h *health) works() {
 // persist calls session until ctx is done, with growing waits after failures.
 func (h *health) persist(ctx context.Context, session func(context.Context) error) {
 	for ctx.Err() == nil {
-		began := time.Now()
+		h.connected = time.Time{}
 		err := func() error {
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel() // closes its connections
@@ -272,7 +281,7 @@ func (h *health) persist(ctx context.Context, session func(context.Context) erro
 		if ctx.Err() != nil {
 			return // what went wrong is that it was cancelled
 		}
-		if time.Since(began) > h.t.opt.MaxBackoff { // an idle engine says nothing
+		if !h.connected.IsZero() && time.Since(h.connected) > settled {
 			h.works()
 		}
 		if !sleep(ctx, h.failed(connectionError, err)) {
