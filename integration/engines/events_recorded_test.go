@@ -241,13 +241,19 @@ func (s *stage) cut() {
 func hear(t *testing.T, s *stage, replays bool) (*ledger, string, *kvevents.Subscriber) {
 	t.Helper()
 	const name = "127.0.0.1:8000"
-	store := datastore.New(datastore.Options{})
-	require.NoError(t, store.UpsertEndpoint(pool, datastore.EndpointSpec{Address: name}))
 	source := kvevents.Source{Endpoint: "tcp://" + s.live.Addr().String()}
 	if replays {
 		source.Replay = "tcp://" + s.replays.Addr().String()
 	}
 	l := newLedger(nil)
+	return l, name, listenTo(t, l, name, source)
+}
+
+// listenTo tells a ledger what comes from a source, until the end of the test.
+func listenTo(t *testing.T, l *ledger, name string, source kvevents.Source) *kvevents.Subscriber {
+	t.Helper()
+	store := datastore.New(datastore.Options{})
+	require.NoError(t, store.UpsertEndpoint(pool, datastore.EndpointSpec{Address: name}))
 	sub, err := kvevents.New(store, kvevents.Options{
 		Sink: l, MinBackoff: time.Millisecond, MaxBackoff: 10 * time.Millisecond, ReplayCooldown: 10 * time.Millisecond,
 		Sources: func(types.NamespacedName, *types.Endpoint) []kvevents.Source { return []kvevents.Source{source} },
@@ -263,7 +269,7 @@ func hear(t *testing.T, s *stage, replays bool) (*ledger, string, *kvevents.Subs
 		cancel()
 		<-ran
 	})
-	return l, name, sub
+	return sub
 }
 
 func recordedEvents(t *testing.T) map[string]told {

@@ -50,6 +50,8 @@ type setup struct {
 	profile *scheduling.Profile
 	// listen makes it listen to KV events; the Sink is filled in.
 	listen *kvevents.Options
+	// unnamed leaves requests without a session_id although it listens.
+	unnamed bool
 }
 
 // newGateway starts a gateway before servers until the end of the test.
@@ -76,7 +78,7 @@ func newGatewayWith(t *testing.T, o setup, addresses ...string) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g.director, err = director.New(director.Options{Store: g.store, Scheduler: scheduler, EngineSessions: o.listen != nil}); err != nil {
+	if g.director, err = director.New(director.Options{Store: g.store, Scheduler: scheduler, EngineSessions: o.listen != nil && !o.unnamed}); err != nil {
 		t.Fatal(err)
 	}
 	scraper, err := scrape.New(g.store, scrape.Options{})

@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/inferpick/inferpick/integration/engines/process"
 )
 
 // Server is one vLLM server.
@@ -17,8 +19,7 @@ type Server struct {
 	Log     string // file with what it prints; empty: it was running already
 
 	start   func() error // nil: it was running already
-	process *os.Process
-	ended   chan struct{} // nil, which blocks, or closed at the end of the process
+	process *process.Process
 }
 
 // URL returns the URL of a path at the server.

@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"runtime"
 	"strconv"
 	"time"
+
+	"github.com/inferpick/inferpick/integration/engines/process"
 )
 
 // What every server is started with. Few places and a small cache: a machine without a
@@ -44,7 +43,10 @@ func (in Install) Start(log string, o Options) (*Server, error) {
 		return nil, fmt.Errorf("vllm: %w", err)
 	}
 	s := &Server{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Log: log}
-	s.start = func() error { return s.launch(in.Bin, in.args(port, o)) }
+	s.start = func() (err error) {
+		s.process, err = process.Start(log, environment, in.Bin, in.args(port, o)...)
+		return err
+	}
 	return s, s.start()
 }
 
@@ -54,47 +56,20 @@ func (s *Server) Restart() error {
 	if s.start == nil {
 		return fmt.Errorf("vllm: %s was running already: it is not ours to kill", s.Address)
 	}
-	if err := kill(s.process); err != nil {
+	if err := s.process.Kill(); err != nil {
 		return fmt.Errorf("vllm: %w", err)
 	}
-	<-s.ended
 	return s.start()
 }
 
 // Ours reports whether Start started the server.
 func (s *Server) Ours() bool { return s.start != nil }
 
-// launch starts the process.
-func (s *Server) launch(bin string, args []string) error {
-	out, err := os.Create(s.Log)
-	if err != nil {
-		return fmt.Errorf("vllm: %w", err)
-	}
-	defer out.Close() // the process has its own
-	cmd := exec.Command(bin, args...)
-	cmd.Env = append(os.Environ(),
-		"VLLM_HOST_IP=127.0.0.1", // where events are published
-		"VLLM_SERVER_DEV_MODE=1", // has /sleep, /wake_up and /reset_prefix_cache
-		"VLLM_CPU_KVCACHE_SPACE=1", "VLLM_CPU_OMP_THREADS_BIND=nobind", "OMP_NUM_THREADS=1",
-		"HF_HUB_OFFLINE=1", "VLLM_NO_USAGE_STATS=1", "DO_NOT_TRACK=1")
-	cmd.Stdout, cmd.Stderr = out, out
-	apart(cmd)
-	ended, started := make(chan struct{}), make(chan error)
-	s.ended = ended
-	go func() {
-		runtime.LockOSThread() // see apart
-		defer close(ended)
-		err := cmd.Start()
-		s.process = cmd.Process
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
-		return fmt.Errorf("vllm: %w", err)
-	}
-	return nil
+var environment = []string{
+	"VLLM_HOST_IP=127.0.0.1", // where events are published
+	"VLLM_SERVER_DEV_MODE=1", // has /sleep, /wake_up and /reset_prefix_cache
+	"VLLM_CPU_KVCACHE_SPACE=1", "VLLM_CPU_OMP_THREADS_BIND=nobind", "OMP_NUM_THREADS=1",
+	"HF_HUB_OFFLINE=1", "VLLM_NO_USAGE_STATS=1", "DO_NOT_TRACK=1",
 }
 
 // events makes a server publish and replay on free ports.
@@ -130,6 +105,10 @@ func freePort() (int, error) {
 // Ready waits until s answers, which takes minutes after Start. progress, if not nil, is
 // told every 30 seconds. An error is that of ctx, or says that the process has ended.
 func (s *Server) Ready(ctx context.Context, progress func(format string, args ...any)) error {
+	var ended <-chan struct{} // nil, which blocks, of a server that was running already
+	if s.process != nil {
+		ended = s.process.Ended()
+	}
 	for began, told := time.Now(), time.Now(); ; {
 		resp, err := s.get(ctx, "/health")
 		if err == nil {
@@ -145,7 +124,7 @@ func (s *Server) Ready(ctx context.Context, progress func(format string, args ..
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("vllm: %s does not answer: %w", s.Address, ctx.Err())
-		case <-s.ended:
+		case <-ended:
 			return fmt.Errorf("vllm: the server of %s has ended, see %s", s.Address, s.Log)
 		case <-time.After(500 * time.Millisecond):
 		}
@@ -158,12 +137,5 @@ func (s *Server) Close() error {
 	if s.process == nil {
 		return nil
 	}
-	stop(s.process)
-	select {
-	case <-s.ended:
-	case <-time.After(20 * time.Second):
-	}
-	err := kill(s.process) // children may outlive it
-	<-s.ended
-	return err
+	return s.process.Close()
 }
