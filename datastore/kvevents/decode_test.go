@@ -216,6 +216,9 @@ func batch() []kvevents.Event {
 }
 
 func TestDecodeAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
 	for _, arrays := range []bool{false, true} {
 		payload := kveventstest.AppendBatch(nil, 1, batch(), arrays)
 		var d kvevents.Decoder

@@ -173,7 +173,8 @@ func TestDiscoverErrors(t *testing.T) {
 		"500 ":                              "kvevents: /kv_event_sources: status 500",
 		"200 <html>":                        "kvevents: /kv_event_sources: want an object of sources by rank, or a list of them: invalid character '<' looking for beginning of value",
 		`200 {"0":{"endpoint":"ipc:///x"}}`: `kvevents: Endpoint is "ipc:///x", want tcp://host:port`,
-		"200 " + strings.Repeat(" ", 2000):  "kvevents: the answer to http://10.0.0.7:8000/kv_event_sources has more than 1024 bytes",
+		`200 [{"endpoint":"tcp://*:1"},{"endpoint":"tcp://*:2","data_parallel_rank":0}]`: "kvevents: two sources of the events of rank 0, want one",
+		"200 " + strings.Repeat(" ", 2000):                                               "kvevents: the answer to http://10.0.0.7:8000/kv_event_sources has more than 1024 bytes",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			a := &asked{began: time.Now(), answer: func(string) (status int, body string) {

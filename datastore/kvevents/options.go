@@ -100,11 +100,8 @@ type Failure struct {
 // withDefaults returns o with its defaults filled in, or what is wrong with it.
 func (o Options) withDefaults() (Options, error) {
 	c := check.Checks{Package: "kvevents"}
-	if o.Sink == nil {
-		if o.OnLoad == nil {
-			c.Failf("Sink", "is required, unless OnLoad is set")
-		}
-		o.Sink = nobody{}
+	if o.Sink == nil && o.OnLoad == nil {
+		c.Failf("Sink", "is required, unless OnLoad is set")
 	}
 	check.Default(&c, "DiscoverInterval", &o.DiscoverInterval, time.Minute, time.Second, 0)
 	check.Default(&c, "PollInterval", &o.PollInterval, 200*time.Millisecond, 10*time.Millisecond, 0)
@@ -131,11 +128,3 @@ func (o Options) withDefaults() (Options, error) {
 	o.MaxBackoff = max(o.MaxBackoff, o.MinBackoff)
 	return o, c.Err()
 }
-
-// nobody is the Sink of those who want to know the load only.
-type nobody struct{}
-
-func (nobody) Apply(string, int, []Event) {}
-func (nobody) Reset(string, int)          {}
-func (nobody) State(string, int, State)   {}
-func (nobody) Remove(string)              {}

@@ -264,6 +264,76 @@ func TestReplayFails(t *testing.T) {
 	patient.holds("a", kvevents.Partial, 2, 4)
 }
 
+// A batch that comes after the first replay and before the subscription holds is not missed, even
+// if no other one comes.
+func TestLateSubscription(t *testing.T) {
+	var p *kveventstest.Publisher
+	release := make(chan struct{})
+	r := newRig(t, func(o *kvevents.Options) {
+		o.ReplayIdle = 50 * time.Millisecond
+		o.Sources = func(types.NamespacedName, *types.Endpoint) []kvevents.Source { return []kvevents.Source{p.Source()} }
+		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			if "tcp://"+address == p.Endpoint() && err == nil {
+				conn = &lateConn{Conn: conn, release: release}
+			}
+			return conn, err
+		}
+	})
+	p = r.publisher(kveventstest.Options{})
+	p.Publish(stored(1))
+	require.NoError(t, r.store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: "a", Address: "127.0.0.1:1"}))
+	r.holds("a", kvevents.Live, 1)
+	p.Publish(stored(2))
+	close(release)
+	r.subscribed(p)
+	r.holds("a", kvevents.Live, 1, 2)
+}
+
+// lateConn holds back what is sent after the handshake: the subscription.
+type lateConn struct {
+	net.Conn
+	writes  int
+	release chan struct{}
+}
+
+func (c *lateConn) Write(b []byte) (int, error) {
+	if c.writes++; c.writes == 1 {
+		return c.Conn.Write(b)
+	}
+	late := append([]byte(nil), b...)
+	go func() {
+		<-c.release
+		_, _ = c.Conn.Write(late)
+	}()
+	return len(b), nil
+}
+
+// A port for replays that takes connections and says nothing holds up nobody else's replay.
+func TestReplayHangs(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer silent.Close()
+	var p *kveventstest.Publisher
+	r := newRig(t, func(o *kvevents.Options) {
+		o.Replays, o.Timeout = 1, time.Hour
+		o.Sources = func(_ types.NamespacedName, ep *types.Endpoint) []kvevents.Source {
+			s := p.Source()
+			if ep.ID == "hangs" {
+				s.Replay = "tcp://" + silent.Addr().String()
+			}
+			return []kvevents.Source{s}
+		}
+	})
+	p = r.publisher(kveventstest.Options{})
+	p.Publish(stored(1))
+	require.NoError(t, r.store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: "hangs", Address: "127.0.0.1:1"}))
+	eventually(t, "it asks", func() bool { return r.sub.Stats().Replays == 1 })
+	require.NoError(t, r.store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: "a", Address: "127.0.0.1:2"}))
+	r.holds("a", kvevents.Live, 1)
+	require.Zero(t, r.sub.Stats().ReplayErrors)
+}
+
 // Each of these is at the port of a publisher, and at that of an endpoint that does well beside it.
 func TestHostilePublishers(t *testing.T) {
 	const greeting = "ff00000000000000017f" + "0301" + "4e554c4c00000000000000000000000000000000" + "00" + "00000000000000000000000000000000000000000000000000000000000000"

@@ -2,18 +2,13 @@ package kvevents
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"hash/fnv"
-	"log/slog"
 	"net"
 	"reflect"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/inferpick/inferpick/datastore"
-	"github.com/inferpick/inferpick/internal/zmtp"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -121,17 +116,24 @@ func (t *target) find() ([]rankSource, error) {
 		}
 	}
 	var all []rankSource
+	told := map[int]bool{} // ranks that have events
 	for _, s := range sources {
 		ranks, err := s.expand(t.plan.host, t.plan.ask)
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, ranks...)
-		if len(all) > t.opt.MaxRanks {
-			return all[:t.opt.MaxRanks], nil
+		for _, r := range ranks {
+			if r.events == "" && r.poll == "" {
+				continue
+			}
+			if told[r.rank] {
+				return nil, fmt.Errorf("kvevents: two sources of the events of rank %d, want one", r.rank)
+			}
+			told[r.rank] = true
 		}
+		all = append(all, ranks...)
 	}
-	return all, nil
+	return all[:min(len(all), t.opt.MaxRanks)], nil
 }
 
 // listen makes the sources those that are listened to. If they are others than before, the
@@ -151,10 +153,10 @@ func (t *target) listen(sources []rankSource) {
 	ctx, cancel := context.WithCancel(t.ctx)
 	var wg sync.WaitGroup
 	for _, s := range sources {
-		if s.events != "" {
+		if s.events != "" && t.opt.Sink != nil {
 			wg.Go(func() { t.newStream(s).loop(ctx) })
 		}
-		if s.poll != "" {
+		if s.poll != "" && t.opt.Sink != nil {
 			wg.Go(func() { t.newPoller(s).loop(ctx) })
 		}
 		if s.load != "" && t.opt.OnLoad != nil {
@@ -164,7 +166,7 @@ func (t *target) listen(sources []rankSource) {
 	t.stop = func() {
 		cancel()
 		wg.Wait()
-		if t.run.ctx.Err() == nil {
+		if t.run.ctx.Err() == nil && t.opt.Sink != nil {
 			t.call(t.failure(0, t.plan.server), func() { t.opt.Sink.Remove(t.plan.name) })
 		}
 	}
@@ -177,159 +179,4 @@ func (t *target) call(f Failure, fn func()) (fine bool) {
 	defer t.recovered(f)
 	fn()
 	return true
-}
-
-// dial connects to a socket and shakes hands. The connection is closed when ctx is done.
-func (t *target) dial(ctx context.Context, address string, o zmtp.Options) (*zmtp.Conn, error) {
-	o.MaxMessage = t.opt.MaxMessage
-	limit, cancel := context.WithTimeout(ctx, t.opt.Timeout)
-	defer cancel()
-	conn, err := t.opt.Dial(limit, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("kvevents: %w", err)
-	}
-	stop := context.AfterFunc(limit, func() { conn.Close() })
-	c, err := zmtp.New(conn, o)
-	if !stop() && err == nil {
-		err = limit.Err()
-	}
-	if err == nil {
-		context.AfterFunc(ctx, func() { conn.Close() })
-		return c, nil
-	}
-	conn.Close()
-	if limit.Err() != nil {
-		err = fmt.Errorf("no handshake within %v: is there a publisher at that port? %w", t.opt.Timeout, err)
-	}
-	return nil, fmt.Errorf("kvevents: %w", err)
-}
-
-// settled is how long a connection has to last to be none of a row of failures: an idle engine says
-// nothing.
-const settled = 30 * time.Second
-
-// health is how one source does.
-type health struct {
-	t         *target
-	failure   Failure
-	failures  int // in a row
-	failing   bool
-	connected time.Time // zero: not
-	rand      types.Rand
-}
-
-func (t *target) newHealth(rank int, url string) *health {
-	h := fnv.New64a()
-	fmt.Fprint(h, t.plan.name, rank, url)
-	return &health{t: t, failure: t.failure(rank, url), rand: types.NewRand(t.opt.Seed ^ h.Sum64())}
-}
-
-func (t *target) failure(rank int, url string) Failure {
-	return Failure{Pool: t.plan.pool, Endpoint: t.plan.name, Rank: rank, URL: url}
-}
-
-// failed counts and tells a failure that ends what was being done, and returns how long to wait.
-func (h *health) failed(kind failureKind, err error) time.Duration {
-	var violation *zmtp.ProtocolError
-	if errors.As(err, &violation) {
-		kind = protocolError
-	}
-	h.tell(kind, err)
-	if !h.failing {
-		h.t.log(slog.LevelWarn, "what the engine holds cannot be listened to", h.failure, err)
-	}
-	h.failing = true
-	wait := h.t.opt.MinBackoff
-	for range h.failures {
-		wait = min(2*wait, h.t.opt.MaxBackoff)
-	}
-	h.failures++
-	return wait + time.Duration(h.rand.Float64()*float64(wait)/4)
-}
-
-// tell counts and tells a failure.
-func (h *health) tell(kind failureKind, err error) {
-	h.t.counts.errors[kind].Add(1)
-	f := h.failure
-	f.Err = err
-	h.t.tellFailure(f)
-}
-
-// connects says that there is a connection, which may yet turn out to be of no use.
-func (h *health) connects() {
-	h.t.counts.connects.Add(1)
-	h.connected = time.Now()
-}
-
-// works ends a row of failures.
-func (h *health) works() {
-	if h.failing {
-		h.t.log(slog.LevelInfo, "what the engine holds can be listened to again", h.failure, nil)
-	}
-	h.failures, h.failing = 0, false
-}
-
-// persist calls session until ctx is done, with growing waits after failures.
-func (h *health) persist(ctx context.Context, session func(context.Context) error) {
-	for ctx.Err() == nil {
-		h.connected = time.Time{}
-		err := func() error {
-			ctx, cancel := context.WithCancel(ctx)
-			defer cancel() // closes its connections
-			return session(ctx)
-		}()
-		if ctx.Err() != nil {
-			return // what went wrong is that it was cancelled
-		}
-		if !h.connected.IsZero() && time.Since(h.connected) > settled {
-			h.works()
-		}
-		if !sleep(ctx, h.failed(connectionError, err)) {
-			return
-		}
-	}
-}
-
-// sleep reports whether it was not cut short.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-func (r *run) tellFailure(f Failure) {
-	if r.opt.OnFailure != nil {
-		defer func() {
-			if v := recover(); v != nil {
-				r.log(slog.LevelError, "Options.OnFailure panicked", f, fmt.Errorf("%v", v))
-			}
-		}()
-		r.opt.OnFailure(f)
-	}
-}
-
-// recovered is to be deferred around what may panic and is not ours.
-func (r *run) recovered(f Failure) {
-	if v := recover(); v != nil {
-		r.counts.errors[panicError].Add(1)
-		f.Err = fmt.Errorf("kvevents: panic: %v", v)
-		r.log(slog.LevelError, "a function that is called panicked", f, fmt.Errorf("%v\n%s", v, debug.Stack()))
-		r.tellFailure(f)
-	}
-}
-
-func (r *run) log(level slog.Level, msg string, f Failure, err error) {
-	if l := r.opt.Logger; l != nil {
-		defer func() { _ = recover() }() // there is nobody left to tell
-		attrs := []slog.Attr{slog.String("pool", f.Pool.String()), slog.String("endpoint", f.Endpoint), slog.Int("rank", f.Rank), slog.String("url", f.URL)}
-		if err != nil {
-			attrs = append(attrs, slog.Any("error", err))
-		}
-		l.LogAttrs(r.ctx, level, msg, attrs...)
-	}
 }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package kvevents_test
+
+const raceEnabled = false
