@@ -34,6 +34,16 @@ type message3 [3][]byte
 
 func (m message3) number() uint64 { return binary.BigEndian.Uint64(m[1]) }
 
+// published is the batch of a number, as it was published.
+func (r told) published(number uint64) []byte {
+	for _, m := range r.live {
+		if m.number() == number {
+			return m[2]
+		}
+	}
+	return nil
+}
+
 // readTold reads a recording.
 func readTold(t *testing.T, path string) (r told) {
 	t.Helper()
@@ -56,7 +66,11 @@ func readTold(t *testing.T, path string) (r told) {
 			require.Len(t, fields, 4)
 			var m message3
 			for i, text := range fields[1:] {
-				if text != "-" {
+				switch text {
+				case "-":
+				case "=":
+					m[i] = r.published(m.number())
+				default:
 					m[i], err = base64.StdEncoding.DecodeString(text)
 					require.NoError(t, err)
 				}
@@ -323,7 +337,9 @@ func TestRecordedEvents(t *testing.T) {
 			s.subscribed(1)
 			s.play(n)
 			holds(t, l, endpoint)
-			require.Zero(t, sub.Stats().Gaps)
+			if r.live[0].number() == 0 {
+				require.Zero(t, sub.Stats().Gaps)
+			}
 		})
 		t.Run(name+"/messages are lost", func(t *testing.T) {
 			s := newStage(t, r)
