@@ -174,9 +174,9 @@ func (t *target) listen(sources []rankSource) {
 
 // call calls the Sink, one call at a time. It reports whether that did not panic.
 func (t *target) call(f Failure, fn func()) (fine bool) {
+	defer t.recovered(f)
 	t.sink.Lock()
 	defer t.sink.Unlock()
-	defer t.recovered(f)
 	fn()
 	return true
 }
