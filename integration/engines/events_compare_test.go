@@ -60,7 +60,9 @@ func TestEventsHitShare(t *testing.T) {
 			})
 		}
 	}
-	t.Logf("share of tokens that were cached, by seed: %.3v", shares)
+	for name, byseed := range shares {
+		t.Logf("%s: %.3f of the tokens were cached, by seed", name, byseed)
+	}
 	for i := range shares["default with events"] {
 		if rr := shares["round robin"]; i < len(rr) {
 			require.Greater(t, shares["default with events"][i], rr[i])
