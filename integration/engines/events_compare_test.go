@@ -21,14 +21,19 @@ import (
 // of the prompts do they find there? Caches have no room for all that is shared.
 func TestEventsHitShare(t *testing.T) {
 	all := publishing(t, 2)
-	gatewayOf := func(profile scheduling.Profile, listen bool) func(t *testing.T) string {
-		return func(t *testing.T) string {
-			if listen {
-				return listening(t, setup{profile: &profile}, all).URL
+	gateways := func(n int, profile func() scheduling.Profile, listen bool) func(t *testing.T) []string {
+		return func(t *testing.T) (urls []string) {
+			for range n {
+				p := profile()
+				if listen {
+					urls = append(urls, listening(t, setup{profile: &p}, all).URL)
+					continue
+				}
+				g := newGatewayWith(t, setup{profile: &p}, addresses(all)...)
+				ready(t, g)
+				urls = append(urls, g.URL)
 			}
-			g := newGatewayWith(t, setup{profile: &profile}, addresses(all)...)
-			ready(t, g)
-			return g.URL
+			return urls
 		}
 	}
 	shares := map[string][]float64{}
@@ -36,19 +41,21 @@ func TestEventsHitShare(t *testing.T) {
 		w := mix{tenants: 64, questions: 160, chats: 12, turns: 6, words: 500, seed: seed}.make()
 		for _, tt := range []struct {
 			name string
-			url  func(t *testing.T) string
+			urls func(t *testing.T) []string
 		}{
-			{"round robin", gatewayOf(plugins.RoundRobinProfile(), false)},
-			{"classic", gatewayOf(plugins.Classic(), false)},
-			{"default", gatewayOf(plugins.Default(), false)},
-			{"default with events", gatewayOf(plugins.Default(), true)},
-			{"router of SGLang", func(t *testing.T) string { return "http://" + router(t, all) }},
+			{"round robin", gateways(1, plugins.RoundRobinProfile, false)},
+			{"classic", gateways(1, plugins.Classic, false)},
+			{"default", gateways(1, plugins.Default, false)},
+			{"default with events", gateways(1, plugins.Default, true)},
+			{"two gateways", gateways(2, plugins.Default, false)},
+			{"two gateways with events", gateways(2, plugins.Default, true)},
+			{"router of SGLang", func(t *testing.T) []string { return []string{"http://" + router(t, all)} }},
 		} {
 			t.Run(fmt.Sprintf("seed %d, %s", seed, tt.name), func(t *testing.T) {
 				emptied(t, all)
-				url := tt.url(t)
+				urls := tt.urls(t)
 				began := time.Now()
-				answers := w.run(url, "hits", 2*len(all))
+				answers := w.run("hits", 2*len(all), urls...)
 				allGood(t, answers)
 				cached, prompts := 0, 0
 				for _, a := range answers {

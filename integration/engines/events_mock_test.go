@@ -56,7 +56,7 @@ func TestEventsOfMocks(t *testing.T) {
 	within(t, time.Minute, "both to be listened to", func() bool { return g.ledger.all(addresses, types.KVLive) })
 
 	w := mix{tenants: 24, questions: 200, chats: 8, turns: 4, words: 300, seed: 7}.make()
-	got := w.run(g.URL, "mock", 2)
+	got := w.run("mock", 2, g.URL)
 	told, predicted := misses{of: "with events"}, misses{of: "predicted"}
 	cached, prompts := 0, 0
 	for i, a := range got {

@@ -192,7 +192,7 @@ func TestEventsTellWhatIsCached(t *testing.T) {
 			without := newShadow(t, o)
 			profile.Trackers = append(profile.Trackers, without)
 			g := listening(t, setup{profile: &profile}, all)
-			answers := w.run(g.URL, "told", tt.atOnce)
+			answers := w.run("told", tt.atOnce, g.URL)
 			allGood(t, answers)
 			told, predicted := misses{of: "told by events"}, misses{of: "predicted"}
 			block := float64(tt.blockBytes) / bytesPerToken

@@ -108,9 +108,9 @@ func prose(r *rand.Rand, words int) string {
 }
 
 // run asks for all steps, so many at once, and returns the answers in the order of the
-// steps. A turn is asked for once the one before it is answered. The ids of requests are
-// name and the number of the step.
-func (w workload) run(url, name string, atOnce int) []answer {
+// steps. A turn is asked for once the one before it is answered. Gateways take turns. The
+// ids of requests are name and the number of the step.
+func (w workload) run(name string, atOnce int, urls ...string) []answer {
 	answers := make([]answer, len(w.steps))
 	said := make([][]message, len(w.talks)) // guarded by turns
 	turns := make([][]chan struct{}, len(w.talks))
@@ -132,7 +132,7 @@ func (w workload) run(url, name string, atOnce int) []answer {
 			}
 			tk := w.talks[s.talk]
 			said[s.talk] = append(said[s.talk], message{"user", tk.turns[s.turn]})
-			answers[i] = ask(context.Background(), url, question{
+			answers[i] = ask(context.Background(), urls[i%len(urls)], question{
 				id: requestID(name, i), model: tk.model, messages: said[s.talk], tokens: 4 + i%13,
 			})
 			said[s.talk] = append(said[s.talk], message{"assistant", answers[i].words()})
