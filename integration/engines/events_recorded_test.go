@@ -306,26 +306,28 @@ func sorted(held map[uint64]bool) (all []uint64) {
 	return all
 }
 
+// holds waits until all that was told is that an endpoint holds just these blocks.
+func holds(t *testing.T, l *ledger, endpoint string, want []uint64) {
+	t.Helper()
+	if !within(t, time.Minute, "all that is held", func() bool {
+		a := l.look(endpoint)
+		return slices.Equal(sorted(a.held), want) && a.state() == types.KVLive
+	}) {
+		a := l.look(endpoint)
+		t.Errorf("%d blocks held, want %d; states %v, %d resets", len(a.held), len(want), a.states, a.resets)
+	}
+}
+
 // What real engines published leads to what libzmq and msgspec make of it, however the
 // connection fails.
 func TestRecordedEvents(t *testing.T) {
 	for name, r := range recordedEvents(t) {
 		n := len(r.live)
-		holds := func(t *testing.T, l *ledger, endpoint string) {
-			t.Helper()
-			last := func() []uint64 { return sorted(l.look(endpoint).held) }
-			if !within(t, time.Minute, "all that is held", func() bool {
-				return slices.Equal(last(), r.held) && l.look(endpoint).state() == types.KVLive
-			}) {
-				a := l.look(endpoint)
-				t.Errorf("%d blocks held, want %d; states %v, %d resets", len(a.held), len(r.held), a.states, a.resets)
-			}
-		}
 		t.Run(name+"/late", func(t *testing.T) {
 			s := newStage(t, r)
 			s.play(n)
 			l, endpoint, _ := hear(t, s, true)
-			holds(t, l, endpoint)
+			holds(t, l, endpoint, r.held)
 			a := l.look(endpoint)
 			t.Logf("%d messages, %d replayed: %d blocks stored, %d removed, %d cleared, %d held", n, len(r.replay)-1, a.stored, a.removed, a.cleared, len(a.held))
 			require.NotZero(t, a.stored)
@@ -336,7 +338,7 @@ func TestRecordedEvents(t *testing.T) {
 			l, endpoint, sub := hear(t, s, true)
 			s.subscribed(1)
 			s.play(n)
-			holds(t, l, endpoint)
+			holds(t, l, endpoint, r.held)
 			if r.live[0].number() == 0 {
 				require.Zero(t, sub.Stats().Gaps)
 			}
@@ -349,7 +351,7 @@ func TestRecordedEvents(t *testing.T) {
 			l, endpoint, sub := hear(t, s, true)
 			s.subscribed(1)
 			s.play(n)
-			holds(t, l, endpoint)
+			holds(t, l, endpoint, r.held)
 			require.NotZero(t, sub.Stats().Gaps)
 		})
 		t.Run(name+"/cut again and again", func(t *testing.T) {
@@ -363,7 +365,7 @@ func TestRecordedEvents(t *testing.T) {
 			}
 			s.subscribed(cuts + 1)
 			s.play(n)
-			holds(t, l, endpoint)
+			holds(t, l, endpoint, r.held)
 		})
 		t.Run(name+"/without replays", func(t *testing.T) {
 			s := newStage(t, r)
