@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/kvevents"
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
@@ -35,12 +36,31 @@ type gateway struct {
 	store    *datastore.Store
 	director *director.Director
 	outcomes *outcomes
-	mu       sync.Mutex
-	whys     map[string]*scheduling.Explanation // by request id
+	ledger   *ledger // of events, nil without
+	sink     *plugins.KVSink
+	events   *kvevents.Subscriber
+
+	mu   sync.Mutex
+	whys map[string]*scheduling.Explanation // by request id
+	stop func()
+}
+
+// setup says in what a gateway differs from one with plugins.Default.
+type setup struct {
+	profile *scheduling.Profile
+	// listen makes it listen to KV events; the Sink is filled in.
+	listen *kvevents.Options
+	// unnamed leaves requests without a session_id although it listens.
+	unnamed bool
 }
 
 // newGateway starts a gateway before servers until the end of the test.
 func newGateway(t *testing.T, addresses ...string) *gateway {
+	t.Helper()
+	return newGatewayWith(t, setup{}, addresses...)
+}
+
+func newGatewayWith(t *testing.T, o setup, addresses ...string) *gateway {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	g := &gateway{store: datastore.New(datastore.Options{}), outcomes: &outcomes{}, whys: make(map[string]*scheduling.Explanation)}
@@ -50,23 +70,27 @@ func newGateway(t *testing.T, addresses ...string) *gateway {
 		}
 	}
 	profile := plugins.Default()
+	if o.profile != nil {
+		profile = *o.profile
+	}
 	profile.Trackers = append(profile.Trackers, g.outcomes)
 	scheduler, err := scheduling.New(profile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g.director, err = director.New(director.Options{Store: g.store, Scheduler: scheduler}); err != nil {
+	if g.director, err = director.New(director.Options{Store: g.store, Scheduler: scheduler, EngineSessions: o.listen != nil && !o.unnamed}); err != nil {
 		t.Fatal(err)
 	}
 	scraper, err := scrape.New(g.store, scrape.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	scraped := make(chan struct{})
-	go func() {
-		defer close(scraped)
-		_ = scraper.Run(ctx)
-	}()
+	var running sync.WaitGroup
+	running.Go(func() { _ = scraper.Run(ctx) })
+	if o.listen != nil {
+		g.listen(t, profile, *o.listen)
+		running.Go(func() { _ = g.events.Run(ctx) })
+	}
 	transport := httptransport.New(g.director)
 	transport.NameEndpoint, transport.Explain = true, true
 	transport.OnRoute = func(req *http.Request, route *director.Route) {
@@ -79,15 +103,33 @@ func newGateway(t *testing.T, addresses ...string) *gateway {
 		ErrorLog: log.New(io.Discard, "", 0), // tests break answers off
 	})
 	g.URL = front.URL
-	t.Cleanup(func() {
+	g.stop = sync.OnceFunc(func() {
 		front.CloseClientConnections()
 		front.Close()
 		transport.CloseIdleConnections()
 		g.director.Close()
 		cancel()
-		<-scraped
+		running.Wait()
 	})
+	t.Cleanup(g.stop)
 	return g
+}
+
+// listen makes the subscriber of a gateway.
+func (g *gateway) listen(t *testing.T, profile scheduling.Profile, o kvevents.Options) {
+	t.Helper()
+	var err error
+	if g.sink, err = plugins.KVSinkOf(profile, plugins.KVOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	g.ledger = newLedger(g.sink)
+	o.Sink = g.ledger
+	if o.OnFailure == nil {
+		o.OnFailure = func(f kvevents.Failure) { t.Logf("listening: %s: %v", f.URL, f.Err) }
+	}
+	if g.events, err = kvevents.New(g.store, o); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // endpoints returns what the gateway knows of its servers now.
@@ -194,6 +236,13 @@ type question struct {
 	prompt string
 	tokens int // exactly so many
 	stream bool
+
+	messages []message // instead of the prompt
+}
+
+type message struct {
+	Role    string `json:"role"`
+	Content string `json:"content"`
 }
 
 func (q question) body() string {
@@ -206,8 +255,11 @@ func (q question) body() string {
 	if q.prompt == "" {
 		q.prompt = "hello"
 	}
-	body := map[string]any{"model": q.model, "max_tokens": q.tokens, "ignore_eos": true,
-		"messages": []map[string]string{{"role": "user", "content": q.prompt}}}
+	messages := q.messages
+	if messages == nil {
+		messages = []message{{"user", q.prompt}}
+	}
+	body := map[string]any{"model": q.model, "max_tokens": q.tokens, "ignore_eos": true, "messages": messages}
 	if q.stream {
 		body["stream"], body["stream_options"] = true, map[string]bool{"include_usage": true}
 	}
@@ -221,7 +273,9 @@ type answer struct {
 	server string // who answered, as the gateway says
 	body   []byte
 	err    error
-	tokens int // of a stream, by its usage
+	tokens int // of the output, by its usage
+	prompt int // tokens, the same
+	cached int // of those
 
 	// From the sending to the first and the last piece of text of a stream.
 	first, last time.Duration
@@ -246,6 +300,8 @@ const asking = 3 * time.Minute
 var (
 	text = regexp.MustCompile(`"content":"[^"]`)
 	used = regexp.MustCompile(`"completion_tokens":(\d+)`)
+	had  = regexp.MustCompile(`"prompt_tokens":(\d+)`)
+	hit  = regexp.MustCompile(`"cached_tokens":(\d+)`)
 )
 
 // ask sends a question and reads the answer to its end.
@@ -282,10 +338,24 @@ func ask(ctx context.Context, url string, q question) (a answer) {
 			break
 		}
 	}
-	if m := used.FindAllSubmatch(a.body, -1); m != nil {
-		a.tokens, _ = strconv.Atoi(string(m[len(m)-1][1]))
-	}
+	a.tokens, a.prompt, a.cached = lastNumber(used, a.body), lastNumber(had, a.body), lastNumber(hit, a.body)
 	return a
+}
+
+func lastNumber(what *regexp.Regexp, in []byte) (n int) {
+	if m := what.FindAllSubmatch(in, -1); m != nil {
+		n, _ = strconv.Atoi(string(m[len(m)-1][1]))
+	}
+	return n
+}
+
+// words is what an answer says that was not streamed.
+func (a answer) words() string {
+	var got struct{ Choices []struct{ Message message } }
+	if json.Unmarshal(a.body, &got) != nil || len(got.Choices) == 0 {
+		return ""
+	}
+	return got.Choices[0].Message.Content
 }
 
 // askAll sends questions, so many at once, and returns the answers in their order.

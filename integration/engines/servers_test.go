@@ -141,6 +141,13 @@ func with(t *testing.T, all []*vllm.Server, model string) (have, lack []*vllm.Se
 func before(t *testing.T, servers []*vllm.Server) *gateway {
 	t.Helper()
 	g := newGateway(t, addresses(servers)...)
+	ready(t, g)
+	return g
+}
+
+// ready waits until a gateway has read all its servers.
+func ready(t *testing.T, g *gateway) {
+	t.Helper()
 	if !within(t, 20*time.Second, "the servers' metrics", func() bool {
 		for _, ep := range g.endpoints() {
 			if !ep.Metrics.Running.IsKnown() {
@@ -151,7 +158,6 @@ func before(t *testing.T, servers []*vllm.Server) *gateway {
 	}) {
 		t.FailNow()
 	}
-	return g
 }
 
 func addresses(servers []*vllm.Server) []string {

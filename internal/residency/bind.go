@@ -139,8 +139,8 @@ func (x *Index) match(p []uint32, s *session) (changed int) {
 	changed = known
 	if x.parts(p, known, common, s) {
 		parts := s.middle(known, common, x.o.BlockBytes)
-		if d := x.depth(p[known-1]); d != common {
-			changed = min(changed, x.lay(p, from, parts, common, s))
+		if x.depth(p[known-1]) != common {
+			changed = min(changed, x.lay(p, from, parts, common, s), x.reach(p[:known], common, s))
 		}
 		x.blocks.At(p[known-1]).children |= anchored
 		from = parts
@@ -165,6 +165,18 @@ func (x *Index) parts(p []uint32, known, common int, s *session) bool {
 	expected := float64(known*s.size) * float64(s.prompt.Bytes) / float64(s.prompt.Tokens)
 	slack := float64(2 * x.o.BlockBytes)
 	return bytes > expected/2-slack && bytes < expected*2+slack
+}
+
+// reach binds the last block before prompts part to all of the text that they have in common, if blocks
+// of the engine are longer than those of text, and returns the first that it changed. The end of that text
+// is complete only with the next block then, of which each prompt has its own: that one of those is
+// dropped must not take it from the others.
+func (x *Index) reach(p []uint32, common int, s *session) (changed int) {
+	last := len(p) - 1
+	if s.size*s.prompt.Bytes > x.o.BlockBytes*s.prompt.Tokens && x.set(p[last], s.prompt.Hashes[:common]) {
+		return last
+	}
+	return len(p)
 }
 
 // lastAnchor is the last known place of the prompt in blocks that are bound.

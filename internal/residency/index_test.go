@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/inferpick/inferpick/internal/prefixindex"
 	"github.com/inferpick/inferpick/types"
 	"github.com/stretchr/testify/require"
 )
@@ -124,5 +125,53 @@ func TestBindingIsRight(t *testing.T) {
 			}
 			require.Greater(t, share(wrong, -1.5, 1.5), tt.close)
 		})
+	}
+}
+
+// A block of text may be complete only with a block of the engine in which prompts part already, so that
+// each has its own. That one prompt's is dropped says nothing of the others.
+func TestOneOfManyIsDropped(t *testing.T) {
+	const short = 64 // bytes: a block of the engine has 192
+	hash := func(text string) []uint64 {
+		h := prefixindex.NewHasher(short, 1)
+		return h.Append(nil, []byte(text))
+	}
+	letters := func(r *rand.Rand, n int) string {
+		b := make([]byte, n)
+		for i := range b {
+			b[i] = 'a' + byte(r.IntN(26))
+		}
+		return string(b)
+	}
+	for shared := 1200; shared < 1392; shared += 12 { // all places in a block of the engine
+		r := rand.New(rand.NewPCG(uint64(shared), 1))
+		x := New(Options{BlockBytes: short, MaxBlocks: 1 << 20, MaxIdle: 1 << 16, MaxSessions: 1 << 10})
+		v, e, rank := newView(), newEngine(1, 1<<20), x.Add(0)
+		system := letters(r, shared)
+		talks := []string{system + letters(r, 3000), system + letters(r, 3000), system + letters(r, 3000)}
+		for i, talk := range talks {
+			session := fmt.Sprint("r", i)
+			x.Expect(session, 0)
+			_, count, events := e.serve(talk, "", session)
+			x.Apply(rank, events, v.apply)
+			x.Bind(session, Prompt{Hashes: hash(talk), Bytes: len(talk), Tokens: count}, v.apply)
+		}
+		first, _, _ := e.hashes(talks[0])
+		second, _, _ := e.hashes(talks[1])
+		common := 0
+		for first[common] == second[common] {
+			common++
+		}
+		for i := len(first) - 1; i >= common; i-- {
+			x.Apply(rank, []types.KVEvent{{Kind: types.KVRemoved, Hashes: first[i : i+1], Full: true}}, v.apply)
+		}
+		for i, talk := range talks {
+			held, hashes := v.matched(0, hash(talk)), hash(talk)
+			if i == 0 {
+				require.InDelta(t, shared/short, held, 3, "%d bytes shared", shared)
+			} else {
+				require.GreaterOrEqual(t, held, len(hashes)-3, "%d bytes shared, talk %d", shared, i)
+			}
+		}
 	}
 }

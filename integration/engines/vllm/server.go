@@ -9,6 +9,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/inferpick/inferpick/integration/engines/process"
 )
 
 // Server is one vLLM server.
@@ -16,8 +18,8 @@ type Server struct {
 	Address string // host:port
 	Log     string // file with what it prints; empty: it was running already
 
-	process *os.Process
-	ended   chan struct{} // nil, which blocks, or closed at the end of the process
+	start   func() error // nil: it was running already
+	process *process.Process
 }
 
 // URL returns the URL of a path at the server.
@@ -93,6 +95,32 @@ func (s *Server) Sleep(ctx context.Context) error {
 func (s *Server) Wake(ctx context.Context) error {
 	_, err := s.text(ctx, http.MethodPost, "/wake_up")
 	return err
+}
+
+// Clear empties the prefix cache. The engine says so with the events of the next request.
+func (s *Server) Clear(ctx context.Context) error {
+	_, err := s.text(ctx, http.MethodPost, "/reset_prefix_cache")
+	return err
+}
+
+// Sources returns the addresses at which the server publishes what it does to its KV cache,
+// and replays it.
+func (s *Server) Sources(ctx context.Context) (live, replay string, err error) {
+	text, err := s.text(ctx, http.MethodGet, "/kv_event_sources")
+	if err != nil {
+		return "", "", err
+	}
+	var byRank map[string]struct {
+		Live   string `json:"endpoint"`
+		Replay string `json:"replay_endpoint"`
+	}
+	if err := json.Unmarshal([]byte(text), &byRank); err != nil {
+		return "", "", fmt.Errorf("vllm: sources of %s: %w", s.Address, err)
+	}
+	if byRank["0"].Replay == "" {
+		return "", "", fmt.Errorf("vllm: %s does not replay events: %s", s.Address, text)
+	}
+	return byRank["0"].Live, byRank["0"].Replay, nil
 }
 
 // Models returns the names that the server lists: the base model and its adapters.

@@ -5,21 +5,21 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"runtime"
 	"strconv"
 	"time"
+
+	"github.com/inferpick/inferpick/integration/engines/process"
 )
 
 // What every server is started with. Few places and a small cache: a machine without a
 // GPU fills them within seconds.
 const (
-	ModelName   = "tiny" // the public name of the model
-	AdapterName = "ad-a" // that of the adapter
-	Places      = 8      // requests in the batch at once
-	Blocks      = 320    // blocks in the KV cache
-	BlockSize   = 32     // tokens in a block
+	ModelName   = "tiny"    // the public name of the model
+	AdapterName = "ad-a"    // that of the adapter
+	Topic       = "kv@tiny" // of its events
+	Places      = 8         // requests in the batch at once
+	Blocks      = 320       // blocks in the KV cache
+	BlockSize   = 32        // tokens in a block
 )
 
 // Options say in what a server differs from the others. The zero value is a plain one.
@@ -32,7 +32,8 @@ type Options struct {
 }
 
 // Start starts a server on a free port of the loopback and returns at once: Ready waits for
-// it. What it prints goes to the file log. Close stops it.
+// it. It publishes what it does to its KV cache, and replays that, on ports that it names
+// itself: see Sources. What it prints goes to the file log. Close stops it.
 func (in Install) Start(log string, o Options) (*Server, error) {
 	if o.Adapter && in.Adapter == "" {
 		return nil, fmt.Errorf("vllm: no adapter beside %s", in.Model)
@@ -41,35 +42,38 @@ func (in Install) Start(log string, o Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vllm: %w", err)
 	}
-	out, err := os.Create(log)
-	if err != nil {
-		return nil, fmt.Errorf("vllm: %w", err)
+	s := &Server{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Log: log}
+	s.start = func() (err error) {
+		s.process, err = process.Start(log, environment, in.Bin, in.args(port, o)...)
+		return err
 	}
-	defer out.Close() // the process has its own
-	cmd := exec.Command(in.Bin, in.args(port, o)...)
-	cmd.Env = append(os.Environ(),
-		"VLLM_SERVER_DEV_MODE=1", // has /sleep and /wake_up
-		"VLLM_CPU_KVCACHE_SPACE=1", "VLLM_CPU_OMP_THREADS_BIND=nobind", "OMP_NUM_THREADS=1",
-		"HF_HUB_OFFLINE=1", "VLLM_NO_USAGE_STATS=1", "DO_NOT_TRACK=1")
-	cmd.Stdout, cmd.Stderr = out, out
-	apart(cmd)
-	s := &Server{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Log: log, ended: make(chan struct{})}
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // see apart
-		defer close(s.ended)
-		err := cmd.Start()
-		s.process = cmd.Process
-		started <- err
-		if err == nil {
-			_ = cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
-		return nil, fmt.Errorf("vllm: %w", err)
-	}
-	return s, nil
+	return s, s.start()
 }
+
+// Restart kills a server that Start started, as the lack of memory does, and starts another
+// on the same port. It returns at once, as Start does. The log begins anew.
+func (s *Server) Restart() error {
+	if s.start == nil {
+		return fmt.Errorf("vllm: %s was running already: it is not ours to kill", s.Address)
+	}
+	if err := s.process.Kill(); err != nil {
+		return fmt.Errorf("vllm: %w", err)
+	}
+	return s.start()
+}
+
+// Ours reports whether Start started the server.
+func (s *Server) Ours() bool { return s.start != nil }
+
+var environment = []string{
+	"VLLM_HOST_IP=127.0.0.1", // where events are published
+	"VLLM_SERVER_DEV_MODE=1", // has /sleep, /wake_up and /reset_prefix_cache
+	"VLLM_CPU_KVCACHE_SPACE=1", "VLLM_CPU_OMP_THREADS_BIND=nobind", "OMP_NUM_THREADS=1",
+	"HF_HUB_OFFLINE=1", "VLLM_NO_USAGE_STATS=1", "DO_NOT_TRACK=1",
+}
+
+// events makes a server publish and replay on free ports.
+const events = `{"enable_kv_cache_events":true,"publisher":"zmq","topic":"` + Topic + `","endpoint":"tcp://*:0","replay_endpoint":"tcp://*:0"}`
 
 func (in Install) args(port int, o Options) []string {
 	args := []string{"serve", in.Model, "--served-model-name", ModelName,
@@ -78,6 +82,7 @@ func (in Install) args(port int, o Options) []string {
 		"--max-model-len", "8192", "--max-num-seqs", strconv.Itoa(Places),
 		"--block-size", strconv.Itoa(BlockSize), "--num-gpu-blocks-override", strconv.Itoa(Blocks),
 		"--enable-prefix-caching", "--enable-prompt-tokens-details",
+		"--kv-events-config", events,
 	}
 	if o.Adapter {
 		args = append(args, "--enable-lora", "--max-loras", "2", "--max-lora-rank", "8", "--lora-modules", AdapterName+"="+in.Adapter)
@@ -100,6 +105,10 @@ func freePort() (int, error) {
 // Ready waits until s answers, which takes minutes after Start. progress, if not nil, is
 // told every 30 seconds. An error is that of ctx, or says that the process has ended.
 func (s *Server) Ready(ctx context.Context, progress func(format string, args ...any)) error {
+	var ended <-chan struct{} // nil, which blocks, of a server that was running already
+	if s.process != nil {
+		ended = s.process.Ended()
+	}
 	for began, told := time.Now(), time.Now(); ; {
 		resp, err := s.get(ctx, "/health")
 		if err == nil {
@@ -115,7 +124,7 @@ func (s *Server) Ready(ctx context.Context, progress func(format string, args ..
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("vllm: %s does not answer: %w", s.Address, ctx.Err())
-		case <-s.ended:
+		case <-ended:
 			return fmt.Errorf("vllm: the server of %s has ended, see %s", s.Address, s.Log)
 		case <-time.After(500 * time.Millisecond):
 		}
@@ -128,12 +137,5 @@ func (s *Server) Close() error {
 	if s.process == nil {
 		return nil
 	}
-	stop(s.process)
-	select {
-	case <-s.ended:
-	case <-time.After(20 * time.Second):
-	}
-	err := kill(s.process) // children may outlive it
-	<-s.ended
-	return err
+	return s.process.Close()
 }

@@ -1,4 +1,4 @@
-package vllm
+package process
 
 import (
 	"errors"
@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// apart gives a command a process group of its own, as vLLM has children, and has it
+// apart gives a command a process group of its own, as engines have children, and has it
 // stopped should the thread that starts it end: tests may be killed.
 func apart(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}

@@ -1,0 +1,116 @@
+package peers
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/inferpick/inferpick/integration/engines/process"
+)
+
+// EnvCache is the folder that install-peers.sh fills. Default: inferpick/engines in
+// os.UserCacheDir.
+const EnvCache = "INFERPICK_ENGINES"
+
+// ErrNone is wrapped by the error of a machine without peers.
+var ErrNone = errors.New("no peers on this machine: run integration/engines/install-peers.sh (400 MB)")
+
+// Install is where they are installed.
+type Install struct {
+	Python string // the interpreter that has them
+	Model  string // the folder of a model for mock engines
+}
+
+// Find returns the installation in the cache folder.
+func Find(getenv func(string) string) (Install, error) {
+	dir := getenv(EnvCache)
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return Install{}, fmt.Errorf("%w; %w", ErrNone, err)
+		}
+		dir = filepath.Join(cache, "inferpick", "engines")
+	}
+	in := Install{Python: filepath.Join(dir, "peers", "bin", "python"), Model: filepath.Join(dir, "mock-model")}
+	for _, path := range []string{in.Python, filepath.Join(in.Model, "config.json")} {
+		if _, err := os.Stat(path); err != nil {
+			return Install{}, fmt.Errorf("%w; %w", ErrNone, err)
+		}
+	}
+	return in, nil
+}
+
+// Router starts SGLang's router before servers, and returns its address. It is ready when
+// /v1/models answers.
+func (in Install) Router(log, policy string, servers ...string) (address string, p *process.Process, err error) {
+	ports, err := freePorts(2)
+	if err != nil {
+		return "", nil, err
+	}
+	args := []string{"-m", "sglang_router.launch_router", "--host", "127.0.0.1", "--port", strconv.Itoa(ports[0]),
+		"--prometheus-host", "127.0.0.1", "--prometheus-port", strconv.Itoa(ports[1]), "--policy", policy, "--worker-urls"}
+	for _, s := range servers {
+		args = append(args, "http://"+s)
+	}
+	p, err = process.Start(log, nil, in.Python, args...)
+	return local(ports[0]), p, err
+}
+
+// Mock is one of Dynamo's mock engines with a front of its own, which together are a server.
+type Mock struct {
+	Address      string // of the front
+	Live, Replay string // of its events
+
+	parts []*process.Process
+}
+
+// Mock starts a mock engine with a cache of so many blocks, of the given size in tokens. It
+// logs to files in the folder dir. Flags are added to those of the engine.
+func (in Install) Mock(dir string, blocks, blockSize int, flags ...string) (*Mock, error) {
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	m := &Mock{Address: local(ports[0]), Live: "tcp://" + local(ports[1]), Replay: "tcp://" + local(ports[2])}
+	env := []string{"DYN_FILE_KV=" + filepath.Join(dir, "discovery"), "DYN_TCP_RPC_HOST=127.0.0.1", "HF_HUB_OFFLINE=1"}
+	planes := []string{"--discovery-backend", "file", "--request-plane", "tcp", "--event-plane", "zmq"}
+	engine := append([]string{"-m", "dynamo.mocker", "--model-path", in.Model, "--model-name", "tiny",
+		"--num-gpu-blocks-override", strconv.Itoa(blocks), "--block-size", strconv.Itoa(blockSize), "--speedup-ratio", "10",
+		"--zmq-kv-events-ports", strconv.Itoa(ports[1]), "--zmq-replay-ports", strconv.Itoa(ports[2])}, planes...)
+	front := append([]string{"-m", "dynamo.frontend", "--http-host", "127.0.0.1", "--http-port", strconv.Itoa(ports[0])}, planes...)
+	for name, args := range map[string][]string{"engine": append(engine, flags...), "front": front} {
+		p, err := process.Start(filepath.Join(dir, name+".log"), env, in.Python, args...)
+		if err != nil {
+			_ = m.Close()
+			return nil, err
+		}
+		m.parts = append(m.parts, p)
+	}
+	return m, nil
+}
+
+// Close ends it.
+func (m *Mock) Close() error {
+	var errs []error
+	for _, p := range m.parts {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func local(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+func freePorts(n int) (ports []int, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
