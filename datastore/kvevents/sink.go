@@ -34,23 +34,30 @@ type Sink interface {
 
 // The vocabulary of events is that of package types, so that a Sink need not link this one.
 type (
-	Event = types.KVEvent
-	Kind  = types.KVChange
-	Tier  = types.KVTier
-	State = types.KVState
+	Event = types.KVEvent  // what one rank of an engine has changed
+	Kind  = types.KVChange // how
+	Tier  = types.KVTier   // where
+	State = types.KVState  // how far what was told can be believed
 )
 
+// What happened to the blocks of an Event.
 const (
 	Stored  = types.KVStored
 	Removed = types.KVRemoved
 	Cleared = types.KVCleared
+)
 
+// Where blocks are. Tiers is their number.
+const (
 	GPU    = types.KVGPU
 	CPU    = types.KVCPU
 	Disk   = types.KVDisk
 	Remote = types.KVRemote
 	Tiers  = types.KVTiers
+)
 
+// How far a rank can be believed.
+const (
 	Unsynced  = types.KVUnsynced
 	Replaying = types.KVReplaying
 	Live      = types.KVLive
