@@ -73,9 +73,9 @@ func TestTerms(t *testing.T) {
 		{"SLO met", ask(func(q *Query) { q.Special, q.SLO, q.Dearest = true, Targets{TTFT: .1}, 8 }), &idleServer, Place{PerHour: 2},
 			Terms{Wait: .0065, Prefill: .005, Output: .2 - .1, First: .023, Price: .5}},
 		{"SLO missed, and met elsewhere", ask(func(q *Query) { q.Special, q.SLO, q.Meets = true, Targets{TTFT: .0115}, true }), &idleServer, Place{},
-			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, Late: 1, SLO: 2000}},
+			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, Late: 1, SLO: 60}},
 		{"SLO missed everywhere", ask(func(q *Query) { q.Special, q.SLO = true, Targets{TTFT: .0115, TPOT: .001} }), &idleServer, Place{},
-			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, Late: 10, SLO: 1000}},
+			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, Late: 10, SLO: 30}},
 		{"price without an SLO", ask(func(q *Query) { q.Special, q.Dearest = true, 8 }), &idleServer, Place{PerHour: 2},
 			Terms{Wait: .013, Prefill: .01, Output: .2, First: .023, Price: .25}},
 	} {
