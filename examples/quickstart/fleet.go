@@ -105,7 +105,8 @@ func (f *fleet) wire(ctx context.Context, cfg config, p policy) (err error) {
 		Store:  datastore.Options{UnknownModels: datastore.Refuse, StickySessions: true},
 		Scrape: scrape.Options{Seed: cfg.seed},
 		Director: director.Options{
-			RestoreModel: true, Seed: cfg.seed, OnRefused: f.log.refused, EngineSessions: f.sink != nil,
+			RestoreModel: true, Seed: cfg.seed, OnRefused: f.log.refused,
+			EngineSessions:      func(types.NamespacedName) bool { return f.sink != nil },
 			TrustRequestHeaders: true, // the gateway has made sure of them: see identify
 		},
 	}

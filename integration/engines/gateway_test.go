@@ -78,7 +78,7 @@ func newGatewayWith(t *testing.T, o setup, addresses ...string) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g.director, err = director.New(director.Options{Store: g.store, Scheduler: scheduler, EngineSessions: o.listen != nil && !o.unnamed}); err != nil {
+	if g.director, err = director.New(director.Options{Store: g.store, Scheduler: scheduler, EngineSessions: func(types.NamespacedName) bool { return o.listen != nil && !o.unnamed }}); err != nil {
 		t.Fatal(err)
 	}
 	scraper, err := scrape.New(g.store, scrape.Options{})

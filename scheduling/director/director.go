@@ -56,10 +56,11 @@ type Options struct {
 	// RestoreModel puts the public model name back into responses where the
 	// server put the target's. Default: responses pass as they are.
 	RestoreModel bool
-	// EngineSessions gives each prompt a session_id of its own, unless the client set one, so that
-	// KV events can be told apart by the requests that caused them (plugins.KVSink). It is for engines
-	// that know the field: vLLM from 0.30 on, SGLang. Default: bodies pass as they are.
-	EngineSessions bool
+	// EngineSessions says whether each prompt for a pool gets a session_id of its own, unless the
+	// client set one, so that KV events can be told apart by the requests that caused them
+	// (plugins.KVSink). It is for engines that know the field: vLLM from 0.30 on, SGLang. Nil: bodies
+	// pass as they are.
+	EngineSessions func(pool types.NamespacedName) bool
 	// SessionHeader names the request header that holds the session, in any
 	// case; it goes before what the body says. Default HeaderSession.
 	SessionHeader string
@@ -354,10 +355,10 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 	if in.HeadersOnly && in.Method == "POST" && kind == inference && openai.APIOf(r.path) != openai.CountTokens {
 		r.generates = true // as far as anybody can tell
 	}
-	if d.o.EngineSessions && r.generates && !r.opaque {
+	r.Pool, r.Resolution = resolved.Pool.Name(), resolved
+	if r.generates && !r.opaque && d.o.EngineSessions != nil && d.o.EngineSessions(r.Pool) {
 		r.Request.EngineSession = crand.Text() // not to be guessed: clients may set the field, too
 	}
-	r.Pool, r.Resolution = resolved.Pool.Name(), resolved
 	r.Request.TargetModel, r.Request.Priority = resolved.TargetModel, resolved.Priority
 	if r.scheduler = d.scheduler(r.Pool); r.scheduler == nil {
 		return nil, &Error{Status: 503, Code: CodeNoEndpoint, Message: fmt.Sprintf("pool %v has no scheduler", r.Pool)}

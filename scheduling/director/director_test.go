@@ -513,7 +513,7 @@ func TestNoWarnings(t *testing.T) {
 }
 
 func TestEngineSessions(t *testing.T) {
-	d := newDirector(t, newStore(t, 2, datastore.Options{}), func(o *director.Options) { o.EngineSessions = true })
+	d := newDirector(t, newStore(t, 2, datastore.Options{}), func(o *director.Options) { o.EngineSessions = func(of types.NamespacedName) bool { return of == pool } })
 	var sessions []string
 	for range 2 {
 		route, err := d.Route(ctx, incoming("food"))
