@@ -203,7 +203,7 @@ func TestTiers(t *testing.T) {
 	}
 	require.Equal(t, "gpu cpu disk remote", strings.Join([]string{kvevents.GPU.String(), kvevents.CPU.String(), kvevents.Disk.String(), kvevents.Remote.String()}, " "))
 	require.Equal(t, 4, kvevents.Tiers)
-	require.Equal(t, "kvevents.Tier(9)", kvevents.Tier(9).String())
+	require.Equal(t, "types.KVTier(9)", kvevents.Tier(9).String())
 }
 
 // batch is one of 8 blocks of 16 tokens, as a prompt of 128 tokens makes one.

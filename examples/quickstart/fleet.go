@@ -60,6 +60,7 @@ type fleet struct {
 	servers          []*modelserver.Server
 	log              *requestLog
 	sink             *plugins.KVSink // of what servers tell that they hold; nil: nobody asks
+	unsubscribe      func()          // from what servers tell; nil: nobody listens
 	*gateway.Gateway                 // nil until it is wired
 }
 
@@ -142,7 +143,13 @@ func (f *fleet) wire(ctx context.Context, cfg config, p policy) (err error) {
 		if err != nil {
 			return err
 		}
-		go events.Run(ctx)
+		ctx, stop := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			events.Run(ctx)
+		}()
+		f.unsubscribe = func() { stop(); <-done }
 	}
 	return f.SetServers(specs)
 }
@@ -164,6 +171,9 @@ func (f *fleet) refuseWaiting() {
 // close ends everything that startFleet started and returns when it has ended.
 // The gateway must be closed before.
 func (f *fleet) close() {
+	if f.unsubscribe != nil {
+		f.unsubscribe()
+	}
 	if f.Gateway != nil {
 		f.Gateway.Close()
 	}
