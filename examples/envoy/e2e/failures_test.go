@@ -167,6 +167,9 @@ func TestViewsAgree(t *testing.T) {
 // TestPickerKilled under load: FailClose refuses while it is gone, FailOpen serves by
 // Envoy's own choice; when it is back it chooses again.
 func TestPickerKilled(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long; with the race detector, others run the picker")
+	}
 	for _, open := range []bool{false, true} {
 		t.Run(map[bool]string{false: "FailClose", true: "FailOpen"}[open], func(t *testing.T) {
 			servers := []string{serve(t, answering), serve(t, answering)}

@@ -46,6 +46,9 @@ func policiesOf(t *testing.T, list string) []simulation.Policy {
 }
 
 func TestRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes long with the race detector; TestOwnCapacity and TestNoise run suites, too")
+	}
 	last := 0.0
 	r, out := play(t, suite.Options{Progress: func(done float64, _ string) {
 		if done < last || done > 1 {

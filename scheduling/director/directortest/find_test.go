@@ -213,8 +213,8 @@ func TestChaosFinds(t *testing.T) {
 // What Run expects can be had: a small gateway that counts what is in flight, goes on to another server, and believes
 // nobody passes all of it.
 func TestRunPassesAGoodGateway(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the plain gateway is no part of what is checked for races")
+	if raceEnabled || testing.Short() {
+		t.Skip("the plain gateway is no part of what is checked for races, and takes long")
 	}
 	Run(t, func(t *testing.T, endpoints []string) http.Handler { return newPlain(t, endpoints) })
 }

@@ -46,8 +46,8 @@ var gateways = []struct {
 }
 
 func TestRun(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector changes the times that much of this is about; TestChaos and TestPanics run with it")
+	if raceEnabled || testing.Short() {
+		t.Skip("takes long, and the race detector changes the times that much of this is about; TestChaos and TestPanics run with it")
 	}
 	for i, g := range gateways {
 		if i > 0 && !*matrix {
