@@ -196,7 +196,18 @@ func (k *KVSink) server(endpoint string) *toldServer {
 		k.number = append(k.number, nil)
 	}
 	k.byID[endpoint], k.number[s.number] = s, s
+	for _, cached := range k.cache.servers.all() { // it may have been removed, and publish again
+		if cached != nil && cached.id == endpoint {
+			s.join(cached)
+		}
+	}
 	return s
+}
+
+// join joins what is told of an endpoint to what decisions know of it.
+func (s *toldServer) join(cached *cachedServer) {
+	s.cached.Store(cached)
+	cached.told.Store(s)
 }
 
 func (k *KVSink) rank(s *toldServer, rank int) *toldRank {
@@ -212,12 +223,8 @@ func (k *KVSink) rank(s *toldServer, rank int) *toldRank {
 	return r
 }
 
-// met joins what is told of an endpoint to what decisions know of it.
-func (k *KVSink) met(cached *cachedServer) {
-	s := k.server(cached.id)
-	s.cached.Store(cached)
-	cached.told.Store(s)
-}
+// met is told of an endpoint that a decision has met.
+func (k *KVSink) met(cached *cachedServer) { k.server(cached.id).join(cached) }
 
 // change takes over what is known anew.
 func (k *KVSink) change(c residency.Change) {

@@ -95,6 +95,20 @@ func TestKVSinkCorrectsPredictions(t *testing.T) {
 	require.Zero(t, x.sink.Stats().Held)
 }
 
+func TestKVSinkOfAnEngineThatPublishesAgain(t *testing.T) {
+	x := newTold(t, 2)
+	prompt := text("a", 8*blockBytes)
+	hashes := engineHashes(prompt)
+	x.serve(prompt, "s1", 0)
+	x.sink.Remove(x.eps[0].ID)
+	x.wants(prompt, 1, 0) // a prediction now
+	x.sink.Reset(x.eps[0].ID, 0)
+	x.wants(prompt, 0, 0)
+	x.serve(prompt, "s2", 0)
+	x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{removed(hashes[24:]...)})
+	x.wants(prompt, .75, 0)
+}
+
 func TestKVSinkLearnsWhatOthersSent(t *testing.T) {
 	x := newTold(t, 2)
 	prompt := text("a", 8*blockBytes)

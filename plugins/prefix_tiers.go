@@ -115,10 +115,10 @@ func (l *lanes) beyond(x *prefixindex.Index, s *cachedServer, hashes []uint64, h
 	if all == nil {
 		return blocks
 	}
-	for _, lane := range *all {
-		if lane.server != s.handle {
-			continue
-		}
+	slot := s.handle.Slot()
+	at, _ := slices.BinarySearchFunc(*all, slot, func(l lane, slot int) int { return cmp.Compare(l.server.Slot(), slot) })
+	for ; at < len(*all) && (*all)[at].server == s.handle; at++ {
+		lane := &(*all)[at]
 		if n := x.MatchOne(lane.endpoint, hashes); n > held {
 			blocks[lane.tier], held = n-held, n
 		}
