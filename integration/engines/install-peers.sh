@@ -6,16 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 dynamo=1.6.1
 router=0.3.2
-dir=${INFERPICK_ENGINES:-}
-if [ -z "$dir" ]; then
-	case $(uname) in
-	Darwin) cache=$HOME/Library/Caches ;;
-	*) cache=${XDG_CACHE_HOME:-$HOME/.cache} ;;
-	esac
-	dir=$cache/inferpick/engines
-fi
-mkdir -p "$dir"
-dir=$(cd "$dir" && pwd)
+. ./cache.sh
 python=$dir/peers/bin/python
 
 installed() { "$python" -c 'import dynamo.mocker, dynamo.frontend, sglang_router.launch_router' 2>/dev/null; }

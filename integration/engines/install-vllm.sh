@@ -6,16 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 vllm=0.32.0
 torch=2.13.0
-dir=${INFERPICK_ENGINES:-}
-if [ -z "$dir" ]; then
-	case $(uname) in
-	Darwin) cache=$HOME/Library/Caches ;;
-	*) cache=${XDG_CACHE_HOME:-$HOME/.cache} ;;
-	esac
-	dir=$cache/inferpick/engines
-fi
-mkdir -p "$dir"
-dir=$(cd "$dir" && pwd)
+. ./cache.sh
 python=$dir/venv/bin/python
 
 installed() { [ -x "$dir/venv/bin/vllm" ] && "$python" -c "import importlib.metadata as m; assert m.version('vllm') == '$vllm+cpu'" 2>/dev/null; }
