@@ -2,6 +2,7 @@ package routing
 
 import (
 	"fmt"
+	"slices"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -150,7 +151,11 @@ func unsupportedRule(r *gatewayv1.HTTPRouteRule, i int) *problem {
 	case r.SessionPersistence != nil:
 		return problemf(gatewayv1.RouteReasonUnsupportedValue, "rules[%d].sessionPersistence is not supported", i)
 	}
+	rewritesHost := slices.ContainsFunc(r.Filters, func(f gatewayv1.HTTPRouteFilter) bool { return f.URLRewrite != nil && f.URLRewrite.Hostname != nil })
 	for j := range r.BackendRefs {
+		if rewritesHost && or(r.BackendRefs[j].Kind, "Service") == "InferencePool" {
+			return problemf(gatewayv1.RouteReasonUnsupportedValue, "rules[%d]: urlRewrite.hostname is not supported for pools, whose endpoints are asked for by their addresses", i)
+		}
 		if len(r.BackendRefs[j].Filters) > 0 {
 			return problemf(gatewayv1.RouteReasonUnsupportedValue, "rules[%d].backendRefs[%d].filters are not supported: those of the rule are", i, j)
 		}
