@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
@@ -97,9 +96,6 @@ func (f *flags) options(w io.Writer) (o app.Options, err error) {
 		return o, err
 	}
 	if o.Lease, err = namespaced("lease", f.lease); err != nil {
-		return o, err
-	}
-	if o.Identity, err = os.Hostname(); err != nil {
 		return o, err
 	}
 	if f.profile != "" {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/kubernetes"
+	"github.com/inferpick/inferpick/datastore/kubernetes/lease"
+	kubestatus "github.com/inferpick/inferpick/datastore/kubernetes/status"
 	"github.com/inferpick/inferpick/examples/kubernetes/routing"
 	"github.com/inferpick/inferpick/examples/kubernetes/serve"
 	"github.com/inferpick/inferpick/examples/kubernetes/status"
@@ -22,6 +24,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/gateway"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
+	"github.com/inferpick/inferpick/types"
 )
 
 // debounce is how long a change waits for others, so that many are one.
@@ -34,6 +37,7 @@ type Gateway struct {
 	inference *gateway.Gateway
 	metrics   *telemetry.Metrics
 	source    *kubernetes.Source // of pools, their pods and models
+	models    *kubestatus.Writer // of what is said of models
 	watcher   *watch.Watcher     // of what else there is
 	server    *serve.Server
 	statuses  statuses
@@ -58,6 +62,9 @@ func New(o Options) (*Gateway, error) {
 	if g.inference, err = gateway.New(g.options()); err != nil {
 		return nil, err
 	}
+	if g.models, err = kubestatus.New(config, g.source, g.inference.Store, kubestatus.Options{Logger: o.Logger}); err != nil {
+		return nil, err
+	}
 	g.watcher = watch.New(g.client, o.Logger, kinds()...)
 	g.server = serve.New(serve.Options{
 		Director: g.inference.Director, Host: o.Host, Drain: o.Drain, NameEndpoint: o.NameEndpoint,
@@ -72,6 +79,7 @@ func (g *Gateway) options() gateway.Options {
 		Profile: g.o.Policy.Profile, Admission: g.o.Policy.Admission, Logger: g.o.Logger,
 		Director: director.Options{
 			TrustRequestHeaders: true, // clients' are stripped before those of routes are set
+			Passthrough:         func(pool types.NamespacedName) bool { return g.server.PicksElsewhere(pool) },
 			NewScheduler: func(pool *datastore.Pool) (*scheduling.Scheduler, error) {
 				profile := g.o.Policy.Profile
 				profile.Hooks = g.metrics.Hooks(pool.Name(), profile.Hooks)
@@ -163,7 +171,20 @@ func (g *Gateway) serviceAddresses() []string {
 
 // lead writes statuses for as long as this replica is to do so.
 func (g *Gateway) lead(ctx context.Context) {
-	g.writeStatuses(ctx)
+	write := func(ctx context.Context) {
+		var both sync.WaitGroup
+		both.Go(func() { g.models.Run(ctx) })
+		both.Go(func() { g.writeStatuses(ctx) })
+		both.Wait()
+	}
+	if g.o.Lease.IsZero() {
+		write(ctx)
+		return
+	}
+	o := lease.Options{Namespace: g.o.Lease.Namespace, Name: g.o.Lease.Name, Logger: g.o.Logger}
+	if err := lease.Elect(ctx, g.o.Config, o, write); err != nil {
+		g.o.Logger.Error("no statuses are written", slog.Any("error", err))
+	}
 }
 
 // writeStatuses writes the newest Status until ctx is done.

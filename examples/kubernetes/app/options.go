@@ -51,9 +51,6 @@ type Options struct {
 	// Lease is who writes statuses, if there are several replicas: one holds the Lease of that
 	// name. Zero: this one does.
 	Lease types.NamespacedName
-	// Identity is this replica's in the Lease. Required with Lease.
-	Identity string
-
 	// Logger is told what happens. Nil: silence.
 	Logger *slog.Logger
 }
@@ -67,11 +64,8 @@ func (o *Options) complete() error {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	switch {
-	case o.Config == nil:
+	if o.Config == nil {
 		return errors.New("app: Options.Config is required")
-	case !o.Lease.IsZero() && o.Identity == "":
-		return errors.New("app: Options.Identity is required with Options.Lease")
 	}
 	return nil
 }

@@ -46,10 +46,10 @@ func (x *Exchange) begin(ctx context.Context, c *Client, p Picker, r *http.Reque
 	if x.stream, err = c.open(ctx, p); err != nil {
 		return nil, err
 	}
-	sent := make(chan struct{})
+	sent, body := make(chan struct{}), x.Body
 	go func() { // a picker may answer before it has read all
 		defer close(sent)
-		x.sendRequest(r)
+		x.sendRequest(r, body)
 	}()
 	defer func() {
 		if err != nil || answer != nil {
@@ -65,17 +65,17 @@ func (x *Exchange) begin(ctx context.Context, c *Client, p Picker, r *http.Reque
 }
 
 // sendRequest sends a request. If that fails, so does what is received.
-func (x *Exchange) sendRequest(r *http.Request) {
+func (x *Exchange) sendRequest(r *http.Request, body []byte) {
 	err := x.stream.Send(&extprocv3.ProcessingRequest{
 		Request: &extprocv3.ProcessingRequest_RequestHeaders{RequestHeaders: &extprocv3.HttpHeaders{
-			Headers: requestHeaders(r), EndOfStream: len(x.Body) == 0,
+			Headers: requestHeaders(r), EndOfStream: len(body) == 0,
 		}},
 		ProtocolConfig: &extprocv3.ProtocolConfiguration{
 			RequestBodyMode:  modev3.ProcessingMode_FULL_DUPLEX_STREAMED,
 			ResponseBodyMode: modev3.ProcessingMode_FULL_DUPLEX_STREAMED,
 		},
 	})
-	for rest := x.Body; len(rest) > 0 && err == nil; {
+	for rest := body; len(rest) > 0 && err == nil; {
 		piece := rest[:min(chunk, len(rest))]
 		rest = rest[len(piece):]
 		err = x.stream.Send(&extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{

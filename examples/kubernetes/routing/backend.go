@@ -39,6 +39,7 @@ type PoolBackend struct {
 type Picker struct {
 	Name      types.NamespacedName // of its Service
 	Addresses []string             // of its ready pods, host:port
+	Plaintext bool                 // it has no TLS
 	FailOpen  bool
 }
 

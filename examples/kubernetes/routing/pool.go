@@ -68,6 +68,6 @@ func (b *builder) picker(pool *Pool) (*Picker, *problem) {
 	if !ok {
 		return p, problemf(poolInvalidRef, "endpointPickerRef: Service %v has no port %d", name, ref.Port.Number)
 	}
-	p.Addresses = b.addresses[servicePort{name, port.Name}]
+	p.Addresses, p.Plaintext = b.addresses[servicePort{name, port.Name}], or(port.AppProtocol, "") == h2c
 	return p, nil
 }

@@ -8,12 +8,16 @@ import (
 	"strings"
 
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"github.com/inferpick/inferpick/types"
 )
 
 // Table says where requests go. It does not change.
 type Table struct {
 	// Ports are those to listen on.
 	Ports map[int32]*Port
+	// Pickers are the pools that name one.
+	Pickers map[types.NamespacedName]*Picker
 }
 
 // Port is what is served on a port.
@@ -38,7 +42,12 @@ type Match struct {
 
 // table makes the Table of the listeners that are served.
 func (b *builder) table() *Table {
-	t := &Table{Ports: make(map[int32]*Port)}
+	t := &Table{Ports: make(map[int32]*Port), Pickers: make(map[types.NamespacedName]*Picker)}
+	for _, pool := range b.pools {
+		if p, _ := b.picker(pool); p != nil {
+			t.Pickers[pool.Key()] = p
+		}
+	}
 	for _, g := range b.inOrder {
 		for _, l := range g.listeners {
 			if !l.served {

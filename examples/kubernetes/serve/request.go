@@ -95,13 +95,6 @@ func (s *Server) rewrite(p *httputil.ProxyRequest) {
 	}
 }
 
-// incoming says what the route of a request to a pool says.
-func incoming(r *http.Request, in *director.Incoming) {
-	t := targetOf(r.Context())
-	in.Pool, in.AllowPath = t.backend.Pool.Name, t.match.NamesPath()
-	in.Subset, in.HasSubset = t.endpoint, t.endpoint != nil
-}
-
 // roundTrip sends a request to its backend.
 func (s *Server) roundTrip(r *http.Request) (*http.Response, error) {
 	t := targetOf(r.Context())
@@ -111,8 +104,7 @@ func (s *Server) roundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return s.services[protocol(service.H2C)].RoundTrip(r)
 	}
-	pool := t.backend.Pool
-	return s.pools[protocol(pool.H2C)].RoundTrip(r)
+	return s.toPool(r, t)
 }
 
 func protocol(h2c bool) int {

@@ -5,7 +5,6 @@ package serve
 
 import (
 	"cmp"
-	"context"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inferpick/inferpick/examples/kubernetes/extproc"
 	"github.com/inferpick/inferpick/examples/kubernetes/routing"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
@@ -44,6 +44,7 @@ type Server struct {
 
 	// Transports, for HTTP/1.1 and for h2c.
 	pools    [2]*httptransport.Transport
+	pickers  extproc.Client
 	services [2]*http.Transport
 	turn     atomic.Uint32 // of the endpoints of Services
 
@@ -60,7 +61,7 @@ func New(o Options) *Server {
 	s.table.Store(new(routing.Table))
 	for i := range s.pools {
 		s.pools[i] = httptransport.New(o.Director)
-		s.pools[i].Incoming, s.pools[i].NameEndpoint = incoming, o.NameEndpoint
+		s.pools[i].Incoming, s.pools[i].OnRoute, s.pools[i].NameEndpoint = incoming, routed, o.NameEndpoint
 	}
 	for i := range s.services {
 		s.services[i] = s.pools[i].Base.(*http.Transport).Clone()
@@ -90,6 +91,7 @@ func (s *Server) Set(t *routing.Table) map[int32]error {
 	defer s.mu.Unlock()
 	failed := make(map[int32]error)
 	s.table.Store(t)
+	s.pickers.Keep(pickersOf(t))
 	for number, p := range s.ports {
 		if want := t.Ports[number]; want == nil || want.TLS != p.tls {
 			s.closeLocked(p)
@@ -131,14 +133,3 @@ func (s *Server) Addresses() map[int32]net.Addr {
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
-// target is where a request goes, in its context.
-type target struct {
-	match    routing.Match
-	backend  *routing.Backend
-	endpoint []string // of the pool, that its picker has chosen; nil: none has
-}
-
-type targetKey struct{}
-
-func targetOf(ctx context.Context) *target { return ctx.Value(targetKey{}).(*target) }
