@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -39,7 +40,7 @@ func (s *Server) ServiceAccount(t testing.TB, namespace, name string) *rest.Conf
 		"spec":     map[string]any{"expirationSeconds": int64(3600)},
 	}}
 	accounts := s.Dynamic.Resource(schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}).Namespace(namespace)
-	answer, err := accounts.Create(t.Context(), request, metav1.CreateOptions{}, "token")
+	answer, err := accounts.Create(always(t), request, metav1.CreateOptions{}, "token")
 	require.NoError(t, err)
 	token, _, err := unstructured.NestedString(answer.Object, "status", "token")
 	require.NoError(t, err)
@@ -75,14 +76,13 @@ func (s *Server) Grant(t testing.TB, namespace, user string, rules ...Rule) {
 	if rules == nil {
 		rules = []Rule{}
 	}
-	text, err := yaml.Marshal(rules)
+	text, err := json.Marshal(rules)
 	require.NoError(t, err)
 	s.Apply(t, namespace, fmt.Sprintf(`
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: {name: %[1]q}
-rules:
-%[2]s
+rules: %[2]s
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
