@@ -23,7 +23,6 @@ import (
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
-	"github.com/inferpick/inferpick/scheduling/telemetry"
 )
 
 // App is an endpoint picker. Make it with New, and Run it.
@@ -69,7 +68,7 @@ func (a *App) wire() (err error) {
 		unknown = datastore.Refuse
 	}
 	a.store = datastore.New(datastore.Options{Logger: a.o.Logger, UnknownModels: unknown, StickySessions: true})
-	a.fleet = &fleet{store: a.store, logger: a.o.Logger, servers: a.o.ServerMetrics, counting: telemetry.Options{Names: a.o.MetricNames, MetricsTTL: a.o.MetricsTTL}}
+	a.fleet = newFleet(a.store, a.o)
 	a.watcher = config.NewWatcher(a.o.Config, config.WatchOptions{
 		More: a.o.MoreConfig, Interval: a.o.ReloadInterval, Registry: newRegistry(), Logger: a.o.Logger, Apply: a.fleet.apply,
 		Strict: a.o.Strict, CheckEndpoint: checkAddress,
@@ -81,7 +80,7 @@ func (a *App) wire() (err error) {
 		return err
 	}
 	a.director, err = director.New(director.Options{
-		Store: a.store, Schedulers: a.fleet.schedulers(),
+		Store: a.store, NewScheduler: a.fleet.scheduler, Admission: a.fleet.admission,
 		RestoreModel: !a.o.KeepTargetModel, SessionHeader: a.o.SessionHeader, TrustRequestHeaders: !a.o.IgnoreRequestHeaders,
 		Limits:      openai.Limits{MaxBytes: a.o.MaxBody, MaxFormBytes: a.o.MaxBody},
 		Passthrough: a.fleet.passes, OnRefused: a.refused, Logger: a.o.Logger,
@@ -89,12 +88,11 @@ func (a *App) wire() (err error) {
 	if err != nil {
 		return err
 	}
-	a.fleet.attach(a.director)
 	a.scraper, err = scrape.New(a.store, scrape.Options{Interval: a.o.ScrapeInterval, Transport: a.o.ServerMetrics.transport(), Logger: a.o.Logger})
 	if err != nil {
 		return err
 	}
-	a.fleet.scrapeWith(a.scraper)
+	a.fleet.attach(a.director, a.scraper)
 	server, err := picker.New(picker.Options{
 		Director: a.director, Pool: a.o.Pool, MaxBody: a.o.MaxBody, MaxDestinations: a.o.MaxDestinations,
 		MaxStreams: a.o.MaxStreams, IdleTimeout: a.o.IdleTimeout,
@@ -233,6 +231,7 @@ func (a *App) Run(ctx context.Context) error {
 	defer stop()
 	group, running := errgroup.WithContext(running)
 	group.Go(func() error { a.watcher.Run(running); return nil })
+	group.Go(func() error { a.fleet.follow(running); return nil })
 	group.Go(func() error { return a.scraper.Run(running) })
 	serve := func(what string, fn func() error) {
 		group.Go(func() error {
