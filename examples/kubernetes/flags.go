@@ -29,7 +29,7 @@ type flags struct {
 	admission           bool
 	ownPicker, trust    bool
 	nameEndpoint        bool
-	drain               time.Duration
+	drainDelay, drain   time.Duration
 	logLevel            slog.Level
 	logFormat           string
 }
@@ -54,7 +54,8 @@ func parseFlags(args []string, out io.Writer) (*flags, error) {
 	fs.BoolVar(&f.ownPicker, "own-picker", false, "pick endpoints here also where a pool names a picker")
 	fs.BoolVar(&f.trust, "trust-request-headers", false, "let clients set their objective, tenant and target model")
 	fs.BoolVar(&f.nameEndpoint, "name-endpoint", false, "say in responses which endpoint served them")
-	fs.DurationVar(&f.drain, "drain", 30*time.Second, "how long requests under way may take when the process ends")
+	fs.DurationVar(&f.drainDelay, "drain-delay", 0, "how long requests are still taken when the process is to end and /readyz says so")
+	fs.DurationVar(&f.drain, "drain", 30*time.Second, "how long requests under way may take after that")
 	fs.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	err := fs.Parse(doubleDashes(fs, args))
@@ -80,7 +81,7 @@ func doubleDashes(fs *pflag.FlagSet, args []string) []string {
 func (f *flags) options(w io.Writer) (o app.Options, err error) {
 	o = app.Options{
 		Controller: f.controller, Addresses: f.addresses, Host: f.host, Admin: f.admin, OwnPicker: f.ownPicker,
-		TrustRequestHeaders: f.trust, NameEndpoint: f.nameEndpoint, Drain: f.drain,
+		TrustRequestHeaders: f.trust, NameEndpoint: f.nameEndpoint, DrainDelay: f.drainDelay, Drain: f.drain,
 	}
 	if o.Logger, err = f.logger(w); err != nil {
 		return o, err

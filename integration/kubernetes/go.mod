@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/envoyproxy/go-control-plane/envoy v1.40.0
+	github.com/google/go-cmp v0.7.0
 	github.com/inferpick/inferpick v0.0.0
 	github.com/inferpick/inferpick/datastore/kubernetes v0.0.0
 	github.com/inferpick/inferpick/integration/engines v0.0.0

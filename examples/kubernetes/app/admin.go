@@ -28,7 +28,7 @@ func (g *Gateway) serveAdmin(ctx context.Context) (closeAll func(), err error) {
 		}
 		fmt.Fprintln(w, "ok")
 	})
-	mux.Handle("GET /metrics", g.metrics.Handler())
+	mux.Handle("GET /metrics", g.metricsPage())
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute}
 	go func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {

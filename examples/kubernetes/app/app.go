@@ -112,7 +112,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	defer closeAdmin()
 	<-ctx.Done()
-	g.o.Logger.Info("ending", slog.Duration("drain", g.o.Drain))
+	g.o.Logger.Info("ending", slog.Duration("delay", g.o.DrainDelay), slog.Duration("drain", g.o.Drain))
+	time.Sleep(g.o.DrainDelay)
 	g.server.Close()
 	return nil
 }
@@ -125,8 +126,11 @@ func (g *Gateway) follow(ctx context.Context) {
 	case <-g.watcher.Synced():
 	}
 	for first := true; ctx.Err() == nil; first = false {
-		table, s := routing.Build(objects(g.watcher), g.routingOptions())
-		g.server.Set(table)
+		now, o := objects(g.watcher), g.routingOptions()
+		table, s := routing.Build(now, o)
+		if o.Unavailable = g.server.Set(table); len(o.Unavailable) > 0 {
+			_, s = routing.Build(now, o)
+		}
 		g.statuses.set(s)
 		if first {
 			close(g.ready)

@@ -27,16 +27,16 @@ var (
 // kinds are those that a gateway goes by, apart from pods and what belongs to pools.
 func kinds() []watch.Kind {
 	return []watch.Kind{
-		{GroupVersionResource: status.Classes, Decode: watch.Typed[gatewayv1.GatewayClass], Raw: true},
-		{GroupVersionResource: status.Gateways, Decode: watch.Typed[gatewayv1.Gateway], Raw: true},
-		{GroupVersionResource: status.Routes, Decode: watch.Typed[gatewayv1.HTTPRoute], Raw: true},
-		{GroupVersionResource: status.Pools, Decode: pool, Raw: true},
-		{GroupVersionResource: status.PoolsAlpha, Decode: pool, Raw: true},
-		{GroupVersionResource: grants, Decode: watch.Typed[gatewayv1.ReferenceGrant]},
-		{GroupVersionResource: services, Decode: watch.Typed[corev1.Service]},
-		{GroupVersionResource: slices, Decode: watch.Typed[discoveryv1.EndpointSlice]},
-		{GroupVersionResource: secrets, Decode: watch.Typed[corev1.Secret], Fields: "type=" + string(corev1.SecretTypeTLS)},
-		{GroupVersionResource: namespaces, Decode: watch.Typed[corev1.Namespace]},
+		{GroupVersionResource: status.Classes, Name: "GatewayClass", Decode: watch.Typed[gatewayv1.GatewayClass], Raw: true},
+		{GroupVersionResource: status.Gateways, Name: "Gateway", Decode: watch.Typed[gatewayv1.Gateway], Raw: true},
+		{GroupVersionResource: status.Routes, Name: "HTTPRoute", Decode: watch.Typed[gatewayv1.HTTPRoute], Raw: true},
+		{GroupVersionResource: status.Pools, Name: "InferencePool", Decode: pool, Raw: true},
+		{GroupVersionResource: status.PoolsAlpha, Name: "InferencePool", Decode: pool, Raw: true},
+		{GroupVersionResource: grants, Name: "ReferenceGrant", Decode: watch.Typed[gatewayv1.ReferenceGrant]},
+		{GroupVersionResource: services, Name: "Service", Decode: watch.Typed[corev1.Service]},
+		{GroupVersionResource: slices, Name: "EndpointSlice", Decode: watch.Typed[discoveryv1.EndpointSlice]},
+		{GroupVersionResource: secrets, Name: "Secret", Decode: watch.Typed[corev1.Secret], Fields: "type=" + string(corev1.SecretTypeTLS)},
+		{GroupVersionResource: namespaces, Name: "Namespace", Decode: watch.Typed[corev1.Namespace]},
 	}
 }
 

@@ -45,7 +45,10 @@ type Options struct {
 	TrustRequestHeaders bool
 	// NameEndpoint adds the header X-Inferpick-Endpoint to responses.
 	NameEndpoint bool
-	// Drain is how long requests under way may take when the gateway ends. Default 30 s.
+	// DrainDelay is how long requests are still taken when the gateway ends and /readyz says
+	// so. Default 0.
+	DrainDelay time.Duration
+	// Drain is how long requests under way may take after that. Default 30 s.
 	Drain time.Duration
 
 	// Lease is who writes statuses, if there are several replicas: one holds the Lease of that

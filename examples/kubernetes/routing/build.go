@@ -18,6 +18,8 @@ type Options struct {
 	// Addresses are where clients reach the gateway. None: not known yet, and no Gateway is
 	// Programmed.
 	Addresses []gatewayv1.GatewayStatusAddress
+	// Unavailable are ports that cannot be listened on, and why.
+	Unavailable map[int32]error
 	// OwnPicker has the gateway pick endpoints itself also where a pool names a picker.
 	OwnPicker bool
 }

@@ -1,6 +1,7 @@
 package routing
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"slices"
@@ -57,12 +58,13 @@ func (b *builder) listener(o *gatewayv1.Gateway, spec *gatewayv1.Listener) *list
 		conditions: conditions{generation: o.Generation}, rules: make(map[string][]*match),
 	}
 	unsupported, unresolved, conflict := unsupportedListener(o, spec), l.allowKinds(), b.conflict(l)
+	unavailable := b.unavailable(spec.Port)
 	if unsupported == nil && unresolved == nil && spec.Protocol == gatewayv1.HTTPSProtocolType {
 		unresolved = b.loadCertificates(o, l)
 	}
 	notUsable := b.notUsable(o)
 	l.served = unsupported == nil && unresolved == nil && conflict == nil && notUsable == nil
-	judge(&l.conditions, gatewayv1.ListenerConditionAccepted, gatewayv1.ListenerReasonAccepted, unsupported)
+	judge(&l.conditions, gatewayv1.ListenerConditionAccepted, gatewayv1.ListenerReasonAccepted, cmp.Or(unsupported, unavailable))
 	judge(&l.conditions, gatewayv1.ListenerConditionResolvedRefs, gatewayv1.ListenerReasonResolvedRefs, unresolved)
 	if conflict != nil {
 		add(&l.conditions, gatewayv1.ListenerConditionConflicted, true, gatewayv1.ListenerConditionReason(conflict.reason), conflict.message)
@@ -70,7 +72,7 @@ func (b *builder) listener(o *gatewayv1.Gateway, spec *gatewayv1.Listener) *list
 		add(&l.conditions, gatewayv1.ListenerConditionConflicted, false, gatewayv1.ListenerReasonNoConflicts, "")
 	}
 	switch {
-	case !l.served:
+	case !l.served || unavailable != nil:
 		add(&l.conditions, gatewayv1.ListenerConditionProgrammed, false, gatewayv1.ListenerReasonInvalid, "the listener is not served")
 	case len(b.Addresses) == 0:
 		add(&l.conditions, gatewayv1.ListenerConditionProgrammed, false, gatewayv1.ListenerReasonPending, "the gateway has no address yet")
@@ -133,6 +135,14 @@ func (b *builder) conflict(l *listener) *problem {
 	return nil
 }
 
+// unavailable returns why a port cannot be listened on. It stays in the table, to be tried again.
+func (b *builder) unavailable(port gatewayv1.PortNumber) *problem {
+	if err := b.Unavailable[int32(port)]; err != nil {
+		return problemf(gatewayv1.ListenerReasonPortUnavailable, "port %d: %v", port, err)
+	}
+	return nil
+}
+
 // loadCertificates reads the certificates of a listener.
 func (b *builder) loadCertificates(o *gatewayv1.Gateway, l *listener) *problem {
 	if l.spec.TLS == nil || len(l.spec.TLS.CertificateRefs) == 0 {
@@ -177,7 +187,7 @@ func (b *builder) gatewayStatus(g *gateway) gatewayv1.GatewayStatus {
 	s := gatewayv1.GatewayStatus{Addresses: b.Addresses}
 	served := 0
 	for _, l := range g.listeners {
-		if l.served {
+		if l.served && b.Unavailable[int32(l.spec.Port)] == nil {
 			served++
 		}
 		s.Listeners = append(s.Listeners, gatewayv1.ListenerStatus{

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -25,6 +26,8 @@ import (
 // Kind is a kind of objects to watch, in all namespaces.
 type Kind struct {
 	schema.GroupVersionResource
+	// Name is that of the kind, for the log.
+	Name string
 	// Fields selects objects by their fields. Empty: all.
 	Fields string
 	// Decode makes of an object what Watcher.Objects returns. With an error the version before
@@ -172,8 +175,11 @@ func (k *kind) failed(ctx context.Context, err error) {
 	news := k.err == nil || k.err.Error() != err.Error()
 	k.err = err
 	k.mu.Unlock()
-	if news {
-		k.w.logger.Warn("a kind cannot be read and is tried again", slog.String("resource", k.GroupResource().String()), slog.Any("error", err))
+	if level := slog.LevelWarn; news {
+		if apierrors.IsNotFound(err) { // a cluster need not have every kind
+			level = slog.LevelInfo
+		}
+		k.w.logger.Log(ctx, level, "a kind cannot be read and is tried again", slog.String("kind", k.Name), slog.String("resource", k.GroupResource().String()), slog.Any("error", err))
 	}
 	k.first.Do(k.w.known.Done)
 }

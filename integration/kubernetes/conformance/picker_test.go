@@ -100,7 +100,7 @@ const prompt = `{"model": "conformance-fake-model", "prompt": "Write as if you w
 func (r *rig) followsEPP() {
 	r.epp("following-epp", "primary", 3000)
 	r.apply(pool("following", "primary", "endpointPickerRef: {name: following-epp, port: {number: 9002}}"))
-	r.apply(route("following", "primary", "rules: ["+toPool("/primary-gateway-test", "following")+"]"))
+	r.apply(route("following", "primary", "rules: ["+toPool("/v1/completions", "following")+"]"))
 	r.parents(inferencePools, "following", map[string]string{"primary": good})
 	pods := r.pods["primary"]
 	for _, chosen := range [][]*cluster.Pod{pods[:1], pods[1:2], pods[2:], pods[1:], pods} {
@@ -110,7 +110,7 @@ func (r *rig) followsEPP() {
 			ips = append(ips, p.IP)
 			want[p.Name] = true
 		}
-		q := request{Path: "/primary-gateway-test", Header: []string{picks, strings.Join(ips, ",")}, Body: prompt}
+		q := request{Path: "/v1/completions", Header: []string{picks, strings.Join(ips, ",")}, Body: prompt}
 		r.serves(q, 200, "primary")
 		count := r.spread(q, 100, 10, func(a answer) string { return a.Echo.Pod })
 		require.Len(r, count, len(want), "%v", count)
@@ -118,7 +118,7 @@ func (r *rig) followsEPP() {
 			require.True(r, want[pod], "%v of %v", count, want)
 		}
 	}
-	a := r.serves(request{Path: "/primary-gateway-test", Body: prompt}, 200, "primary")
+	a := r.serves(request{Path: "/v1/completions", Body: prompt}, 200, "primary")
 	require.Equal(r, prompt, a.Echo.Body)
 }
 
@@ -126,14 +126,14 @@ func (r *rig) followsEPPByPort() {
 	r.servers("dp", 3000, 3002, 3004)
 	r.epp("dp-epp", "dp", 3000, 3002, 3004)
 	r.apply(pool("dp", "dp", "endpointPickerRef: {name: dp-epp, port: {number: 9002}}"))
-	r.apply(route("dp", "primary", "rules: ["+toPool("/dp-test", "dp")+"]"))
+	r.apply(route("dp", "primary", "rules: ["+toPool("/v1", "dp")+"]"))
 	pods := r.pods["dp"]
 	for chosen, want := range map[string][]string{
 		pods[0].IP:           {"dp-0:3000", "dp-0:3002", "dp-0:3004"},
 		pods[1].IP + ":3002": {"dp-1:3002"},
 		pods[1].IP + ":3002," + pods[2].IP + ":3004": {"dp-1:3002", "dp-2:3004"},
 	} {
-		q := request{Path: "/dp-test", Header: []string{picks, chosen}, Body: prompt}
+		q := request{Path: "/v1/completions", Header: []string{picks, chosen}, Body: prompt}
 		r.serves(q, 200, "dp")
 		count := r.spread(q, 100, 10, func(a answer) string { return fmt.Sprintf("%s:%d", a.Echo.Pod, a.Echo.Port) })
 		var got []string
