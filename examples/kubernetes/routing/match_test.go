@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/inferpick/inferpick/examples/kubernetes/internal/manifests"
 	"github.com/inferpick/inferpick/examples/kubernetes/routing"
 )
 
@@ -15,7 +16,7 @@ func TestMatch(t *testing.T) {
 	for _, name := range []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "k", "l"} {
 		services += "---\n{kind: Service, metadata: {name: " + name + ", namespace: app}, spec: {ports: [{port: 80}]}}\n"
 	}
-	table, _ := routing.Build(read(t, base, services,
+	table, _ := routing.Build(manifests.Read(t, base, services,
 		route("paths", `
 hostnames: [paths.example.com]
 rules:
@@ -70,7 +71,7 @@ rules: [{matches: [{path: {value: /any}}], backendRefs: [{name: l, port: 80}]}]`
 // TestNamesPath: what clients may ask servers for beyond their APIs is what a route names, not
 // what a route for more lets through.
 func TestNamesPath(t *testing.T) {
-	table, _ := routing.Build(read(t, base, route("r", `
+	table, _ := routing.Build(manifests.Read(t, base, route("r", `
 rules:
 - {matches: [{path: {value: /}}], backendRefs: [`+toPool+`]}
 - {matches: [{path: {value: /v1}}], backendRefs: [`+toPool+`]}
@@ -92,7 +93,7 @@ rules:
 
 // TestWeights: requests are spread by weight, and evenly so.
 func TestWeights(t *testing.T) {
-	table, s := routing.Build(read(t, base, `
+	table, s := routing.Build(manifests.Read(t, base, `
 kind: InferencePool
 metadata: {name: other, namespace: app}
 spec: {selector: {matchLabels: {app: other}}, targetPorts: [{number: 8000}]}
@@ -131,7 +132,7 @@ func TestFilters(t *testing.T) {
 	filter := func(path, filter string) string {
 		return "- matches: [{path: {value: " + path + "}}]\n  filters: [" + filter + "]\n"
 	}
-	table, _ := routing.Build(read(t, base, route("r", `
+	table, _ := routing.Build(manifests.Read(t, base, route("r", `
 rules:
 `+filter("/https", "{type: RequestRedirect, requestRedirect: {scheme: https}}")+
 		filter("/host", "{type: RequestRedirect, requestRedirect: {hostname: other.example.com, statusCode: 301}}")+

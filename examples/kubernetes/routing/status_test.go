@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/inferpick/inferpick/examples/kubernetes/internal/manifests"
 	"github.com/inferpick/inferpick/examples/kubernetes/routing"
 	"github.com/inferpick/inferpick/types"
 )
@@ -61,7 +62,7 @@ spec:
 		{"another host for a pool", "rules: [{filters: [{type: URLRewrite, urlRewrite: {hostname: x.example.com}}], backendRefs: [" + toPool + "]}]", "Accepted=False/UnsupportedValue ResolvedRefs=True/ResolvedRefs"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			table, s := routing.Build(read(t, base, more, route("r", tt.spec)), options())
+			table, s := routing.Build(manifests.Read(t, base, more, route("r", tt.spec)), options())
 			parents := s.Routes[named("app", "r")]
 			require.Len(t, parents, 1)
 			require.Equal(t, tt.want, said(parents[0].Conditions))
@@ -118,7 +119,7 @@ spec:
 			} else {
 				tt.hosts = "hostnames: [" + tt.hosts + "]"
 			}
-			table, s := routing.Build(read(t, base, gateways, `
+			table, s := routing.Build(manifests.Read(t, base, gateways, `
 kind: HTTPRoute
 metadata: {name: r, namespace: app}
 spec:
@@ -154,9 +155,9 @@ func TestGatewayStatus(t *testing.T) {
 	gateway := func(rest string) string {
 		return "kind: Gateway\nmetadata: {name: g, namespace: infra, creationTimestamp: '2026-01-03T00:00:00Z'}\nspec:\n  gatewayClassName: ours\n" + indent(rest)
 	}
-	secret := "{kind: Secret, metadata: {name: cert, namespace: infra}, type: kubernetes.io/tls, data: " + certificate(t, "secure.example.com") + "}\n---\n" +
+	secret := "{kind: Secret, metadata: {name: cert, namespace: infra}, type: kubernetes.io/tls, data: " + manifests.Certificate(t, "secure.example.com") + "}\n---\n" +
 		"{kind: Secret, metadata: {name: bad, namespace: infra}, type: kubernetes.io/tls, data: {tls.crt: '', tls.key: ''}}\n---\n" +
-		"{kind: Secret, metadata: {name: cert, namespace: other}, type: kubernetes.io/tls, data: " + certificate(t, "secure.example.com") + "}"
+		"{kind: Secret, metadata: {name: cert, namespace: other}, type: kubernetes.io/tls, data: " + manifests.Certificate(t, "secure.example.com") + "}"
 	https := func(ref string) string {
 		return "listeners: [{name: l, port: 443, protocol: HTTPS, tls: {certificateRefs: [" + ref + "]}}]"
 	}
@@ -179,7 +180,7 @@ func TestGatewayStatus(t *testing.T) {
 		{"another address", "addresses: [{value: 192.0.2.2}]\nlisteners: [{name: l, port: 8080, protocol: HTTP}]", "Accepted=False/UnsupportedAddress Programmed=False/Invalid", "Accepted=True/Accepted ResolvedRefs=True/ResolvedRefs" + invalid},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			table, s := routing.Build(read(t, base, secret, gateway(tt.spec)), options())
+			table, s := routing.Build(manifests.Read(t, base, secret, gateway(tt.spec)), options())
 			g := s.Gateways[named("infra", "g")]
 			require.Equal(t, tt.gateway, said(g.Conditions))
 			require.Equal(t, tt.listener, said(g.Listeners[0].Conditions))
@@ -189,13 +190,13 @@ func TestGatewayStatus(t *testing.T) {
 		})
 	}
 	t.Run("no address", func(t *testing.T) {
-		_, s := routing.Build(read(t, base), routing.Options{Controller: controller})
+		_, s := routing.Build(manifests.Read(t, base), routing.Options{Controller: controller})
 		require.Equal(t, "Accepted=True/Accepted Programmed=False/AddressNotAssigned", said(s.Gateways[named("infra", "gw")].Conditions))
 	})
 	t.Run("only others", func(t *testing.T) {
 		o := options()
 		o.Only = []types.NamespacedName{named("infra", "g")}
-		table, s := routing.Build(read(t, base), o)
+		table, s := routing.Build(manifests.Read(t, base), o)
 		require.Empty(t, s.Gateways)
 		require.Empty(t, table.Ports)
 	})
@@ -245,7 +246,7 @@ spec:
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, s := routing.Build(read(t, append([]string{base, second}, tt.routes...)...), options())
+			_, s := routing.Build(manifests.Read(t, append([]string{base, second}, tt.routes...)...), options())
 			got := map[string]string{}
 			for _, p := range s.Pools[llama] {
 				got[p.Gateway.Name] = said(p.Conditions)
@@ -269,7 +270,7 @@ spec:
 		{"another kind", "kind: Pod, name: epp", "InvalidExtensionRef", "endpointPickerRef: /Pod is not supported: Service is", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			o := read(t, base, second, pool(tt.ref), asking)
+			o := manifests.Read(t, base, second, pool(tt.ref), asking)
 			table, s := routing.Build(o, options())
 			parents := s.Pools[routing.PoolKey{Group: routing.PoolGroup, Name: named("app", "asking")}]
 			require.Len(t, parents, 1)
