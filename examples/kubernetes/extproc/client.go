@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
@@ -36,6 +38,12 @@ type Client struct {
 
 	mu          sync.Mutex
 	connections map[target]*grpc.ClientConn
+}
+
+// patience is how long a pod may take to connect, and how long one that did not is left alone.
+var patience = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 5 * time.Second},
+	MinConnectTimeout: time.Second,
 }
 
 type target struct {
@@ -92,7 +100,7 @@ func (c *Client) connection(t target) (*grpc.ClientConn, error) {
 	if t.plaintext {
 		transport = insecure.NewCredentials()
 	}
-	connection, err := grpc.NewClient("passthrough:///"+t.address, grpc.WithTransportCredentials(transport))
+	connection, err := grpc.NewClient("passthrough:///"+t.address, grpc.WithTransportCredentials(transport), grpc.WithConnectParams(patience))
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ type Writer struct {
 	limit   flowcontrol.RateLimiter
 	written map[object]string // the version that was seen when the next one was written
 	refused map[object]time.Time
+	away    bool // the server did not answer the last write
 }
 
 // object names one that has a status.
@@ -64,12 +65,15 @@ func (w *Writer) Write(ctx context.Context, s *routing.Status) bool {
 		w.limit = flowcontrol.NewTokenBucketRateLimiter(5, 50)
 		w.written, w.refused = make(map[object]string), make(map[object]time.Time)
 	}
-	all := true
+	all, was := true, w.away
+	w.away = false
 	for _, c := range w.changes(s) {
-		if ctx.Err() != nil {
-			return false
+		if all = w.write(ctx, c) && all; ctx.Err() != nil || w.away {
+			break
 		}
-		all = w.write(ctx, c) && all
+	}
+	if w.away && !was {
+		w.Logger.Warn("statuses cannot be written: the API server does not answer")
 	}
 	return all
 }
@@ -135,7 +139,10 @@ func (w *Writer) write(ctx context.Context, c change) bool {
 		return true
 	case apierrors.IsConflict(err):
 		return false // the newer one is on its way
-	case ctx.Err() == nil:
+	case ctx.Err() != nil:
+	case apierrors.ReasonForError(err) == metav1.StatusReasonUnknown:
+		w.away = true
+	default:
 		w.refused[c.object] = time.Now()
 		w.Logger.Error("a status cannot be written", slog.String("resource", c.resource.Resource), slog.String("name", c.name.String()), slog.Any("error", err))
 	}

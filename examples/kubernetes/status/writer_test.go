@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -70,8 +71,17 @@ func TestWriter(t *testing.T) {
 	require.False(t, w.Write(ctx, s))
 	require.Equal(t, 4, writes, "a refusal is left alone for a while")
 
+	cached.SetResourceVersion("5")
+	w.refused = map[object]time.Time{}
+	answer = errors.New("connection refused")
+	require.False(t, w.Write(ctx, s))
+	answer = nil
+	require.True(t, w.Write(ctx, s), "a server that was away is asked again at once")
+	require.Equal(t, 6, writes)
+
 	done, cancel := context.WithCancel(ctx)
 	cancel()
+	cached.SetResourceVersion("6")
 	require.False(t, w.Write(done, s))
-	require.Equal(t, 4, writes)
+	require.Equal(t, 6, writes)
 }

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"k8s.io/client-go/rest"
 
 	"github.com/inferpick/inferpick/integration/kubernetes/cluster"
 )
@@ -43,8 +42,6 @@ func TestGateway(t *testing.T) {
 		})
 	}
 }
-
-func (r *rig) gatewayConfig() *rest.Config { return r.Config() }
 
 // apply applies objects until the case ends.
 func (r *rig) apply(text string) {

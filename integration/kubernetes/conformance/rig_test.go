@@ -27,6 +27,7 @@ import (
 	"github.com/inferpick/inferpick/datastore/kubernetes/crds"
 	"github.com/inferpick/inferpick/examples/kubernetes/app"
 	"github.com/inferpick/inferpick/integration/kubernetes/cluster"
+	"github.com/inferpick/inferpick/types"
 )
 
 func TestMain(m *testing.M) { os.Exit(cluster.Run(m)) }
@@ -48,11 +49,6 @@ type rig struct {
 
 // base is what the suite has before its cases. Its pools name no picker.
 const base = `
-apiVersion: gateway.networking.k8s.io/v1
-kind: GatewayClass
-metadata: {name: inferpick}
-spec: {controllerName: inferpick.dev/gateway}
----
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
 metadata: {name: conformance-primary, namespace: conformance-infra}
@@ -95,6 +91,9 @@ func newRig(t *testing.T) *rig {
 	for _, group := range []string{"primary", "secondary"} {
 		r.servers(group, 3000)
 	}
+	manifests, err := os.ReadFile("../../../examples/kubernetes/deploy/gateway.yaml")
+	require.NoError(t, err)
+	r.Apply(t, "", string(manifests))
 	r.Apply(t, "", base)
 	r.gateway()
 	return r
@@ -102,11 +101,15 @@ func newRig(t *testing.T) *rig {
 
 // servers starts three echo servers, the pods of a pool.
 func (r *rig) servers(group string, ports ...int) {
-	for i := range 3 {
+	for range 3 {
 		r.pods[group] = append(r.pods[group], r.Pod(r.T, cluster.PodOptions{
-			Namespace: backend, Name: fmt.Sprintf("%s-%d", group, i), Labels: map[string]string{"app": group}, Ports: ports,
+			Namespace: backend, Name: fmt.Sprintf("%s-%d", group, len(r.pods[group])), Labels: map[string]string{"app": group}, Ports: ports,
 			Handler: func(p *cluster.Pod, port int) http.Handler {
 				return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+					if strings.HasSuffix(req.URL.Path, "/metrics") {
+						http.NotFound(w, req)
+						return
+					}
 					body, _ := io.ReadAll(req.Body)
 					w.Header().Set("Content-Type", "application/json")
 					_ = json.NewEncoder(w).Encode(echo{Pod: p.Name, Group: group, Port: port, Path: req.URL.Path, Proto: req.Proto, Body: string(body)})
@@ -119,8 +122,9 @@ func (r *rig) servers(group string, ports ...int) {
 // gateway runs the gateway for as long as the test, under the rights that its manifests give.
 func (r *rig) gateway() {
 	g, err := app.New(app.Options{
-		Config: r.gatewayConfig(), Host: r.host, Addresses: []string{r.host}, Drain: time.Second,
-		Logger: slog.New(slog.NewTextHandler(testWriter{r.T}, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Config: r.ServiceAccount(r, "inferpick-system", "inferpick-gateway"), Lease: types.NamespacedName{Namespace: "inferpick-system", Name: "inferpick-gateway"},
+		Host: r.host, Addresses: []string{r.host}, Drain: time.Second,
+		Logger: slog.New(slog.NewTextHandler(testWriter{r.T}, nil)),
 	})
 	require.NoError(r, err)
 	ctx, stop := context.WithCancel(context.Background())
