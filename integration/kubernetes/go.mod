@@ -3,6 +3,7 @@ module github.com/inferpick/inferpick/integration/kubernetes
 go 1.26.0
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/inferpick/inferpick v0.0.0
 	github.com/inferpick/inferpick/datastore/kubernetes v0.0.0-00010101000000-000000000000
 	github.com/inferpick/inferpick/integration/engines v0.0.0
