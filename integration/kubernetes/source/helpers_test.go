@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -56,7 +57,7 @@ func podOptions(namespace string) cluster.PodOptions {
 
 // quick is how tests would have options: they wait for what is missing no longer than need be.
 func quick(o kubernetes.Options) kubernetes.Options {
-	o.Refresh, o.MinRetry, o.MaxRetry = 100*time.Millisecond, 50*time.Millisecond, 500*time.Millisecond
+	o.Refresh, o.MinRetry, o.MaxRetry = 5*time.Second, 50*time.Millisecond, 500*time.Millisecond
 	return o
 }
 
@@ -84,6 +85,7 @@ func newGateway(t *testing.T) *gatewayOf {
 // follow starts a source that feeds the gateway until the end of the test.
 func (g *gatewayOf) follow(t *testing.T, config *rest.Config, o kubernetes.Options) *kubernetes.Source {
 	t.Helper()
+	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	source, err := kubernetes.New(config, o)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
