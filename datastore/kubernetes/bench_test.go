@@ -28,7 +28,7 @@ func realPod(namespace, app string, i int) map[string]any {
 		namespace, app, i, i/62500, i/250%250, i%250+1))
 	var env, managed []any
 	for n := range 20 {
-		env = append(env, map[string]any{"name": fmt.Sprintf("VARIABLE_%02d", n), "value": strings.Repeat("v", 60)})
+		env = append(env, map[string]any{"name": fmt.Sprintf("VARIABLE_%02d", n), "value": strings.Repeat("v", 150)})
 		managed = append(managed, map[string]any{"manager": "kubelet", "operation": "Update", "apiVersion": "v1", "fieldsV1": map[string]any{
 			"f:status": map[string]any{fmt.Sprintf("f:conditions-%d", n): map[string]any{`k:{"type":"Ready"}`: map[string]any{".": map[string]any{}, "f:lastProbeTime": map[string]any{}, "f:status": map[string]any{}, "f:type": map[string]any{}}}},
 		}})
