@@ -13,8 +13,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/inferpick/inferpick/datastore/kubernetes"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
 	"github.com/inferpick/inferpick/integration/kubernetes/cluster"
+	"github.com/inferpick/inferpick/types"
 )
 
 // address returns one of this machine that EndpointSlices take: they refuse loopback.
@@ -40,40 +42,24 @@ func service(name, address string, port int) string {
 	return text + fmt.Sprintf("ports: [{name: grpc, port: %d}]\nendpoints: [{addresses: [%s], conditions: {ready: true}}]", port, address)
 }
 
-// epp runs the picker of examples/envoy for a group of servers, which takes the endpoints that
-// a header names, and makes a Service for it.
-func (r *rig) epp(name, group string, ports ...int) {
+// epp runs the picker of examples/envoy for a pool that is there, with the endpoints that a
+// header names, and makes a Service for it.
+func (r *rig) epp(name, pool string) {
 	r.Helper()
-	var config strings.Builder
-	fmt.Fprintf(&config, `
+	file := filepath.Join(r.TempDir(), "epp.yaml")
+	require.NoError(r, os.WriteFile(file, []byte(`
 apiVersion: inference.networking.x-k8s.io/v1alpha1
 kind: EndpointPickerConfig
 plugins: [{type: header-based-testing-filter}, {type: random-picker}]
----
-apiVersion: inference.networking.k8s.io/v1
-kind: InferencePool
-metadata: {name: %[1]s}
-spec: {selector: {matchLabels: {app: %[1]s}}, targetPorts: [{number: 3000}]}
----
-apiVersion: inferpick.io/v1alpha1
-kind: StaticEndpoints
-metadata: {name: %[1]s}
-spec:
-  poolRef: {name: %[1]s}
-  endpoints:
-`, group)
-	for _, p := range r.pods[group] {
-		for _, port := range ports {
-			fmt.Fprintf(&config, "  - {id: %s-%d, address: %q, metrics: {disabled: true}}\n", p.Name, port, net.JoinHostPort(p.IP, fmt.Sprint(port)))
-		}
-	}
-	file := filepath.Join(r.TempDir(), "epp.yaml")
-	require.NoError(r, os.WriteFile(file, []byte(config.String()), 0o600))
+`), 0o600))
 	host := address(r)
 	grpc := freePort(r, host)
+	named := types.NamespacedName{Namespace: backend, Name: pool}
 	a, err := epp.New(epp.Options{
-		Config: file, GRPCAddr: net.JoinHostPort(host, fmt.Sprint(grpc)), HealthAddr: "127.0.0.1:0", MetricsAddr: "-", DrainTimeout: time.Second,
-		Logger: slog.New(slog.NewTextHandler(testWriter{r.T}, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Config: file, Pool: named,
+		Kubernetes: &epp.Kubernetes{API: r.Config(), Source: kubernetes.Options{Namespaces: []string{backend}, Pools: []types.NamespacedName{named}}},
+		GRPCAddr:   net.JoinHostPort(host, fmt.Sprint(grpc)), HealthAddr: "127.0.0.1:0", MetricsAddr: "-", DrainTimeout: time.Second,
+		Logger: slog.New(slog.NewTextHandler(testWriter{r.T}, &slog.HandlerOptions{Level: slog.LevelError})),
 	})
 	require.NoError(r, err)
 	ctx, stop := context.WithCancel(context.Background())
@@ -98,8 +84,8 @@ const picks = "test-epp-endpoint-selection"
 const prompt = `{"model": "conformance-fake-model", "prompt": "Write as if you were a critic: San Francisco"}`
 
 func (r *rig) followsEPP() {
-	r.epp("following-epp", "primary", 3000)
 	r.apply(pool("following", "primary", "endpointPickerRef: {name: following-epp, port: {number: 9002}}"))
+	r.epp("following-epp", "following")
 	r.apply(route("following", "primary", "rules: ["+toPool("/v1/completions", "following")+"]"))
 	r.parents(inferencePools, "following", map[string]string{"primary": good})
 	pods := r.pods["primary"]
@@ -124,8 +110,8 @@ func (r *rig) followsEPP() {
 
 func (r *rig) followsEPPByPort() {
 	r.servers("dp", 3000, 3002, 3004)
-	r.epp("dp-epp", "dp", 3000, 3002, 3004)
 	r.apply(pool("dp", "dp", "endpointPickerRef: {name: dp-epp, port: {number: 9002}}"))
+	r.epp("dp-epp", "dp")
 	r.apply(route("dp", "primary", "rules: ["+toPool("/v1", "dp")+"]"))
 	pods := r.pods["dp"]
 	for chosen, want := range map[string][]string{
