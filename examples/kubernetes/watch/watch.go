@@ -19,6 +19,7 @@ import (
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 
 	"github.com/inferpick/inferpick/types"
 )
@@ -147,7 +148,8 @@ var retry = wait.Backoff{Duration: 800 * time.Millisecond, Factor: 2, Jitter: 1,
 
 func (k *kind) run(ctx context.Context) {
 	client := k.w.client.Resource(k.GroupVersionResource)
-	silent := logr.Discard()
+	silent := logr.Discard() // failures are told by failed
+	ctx = klog.NewContext(ctx, silent)
 	r := cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = k.Fields
