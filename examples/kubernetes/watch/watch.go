@@ -6,6 +6,7 @@ package watch
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -15,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/util/wait"
 	apiwatch "k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/tools/cache"
@@ -143,29 +143,36 @@ type object struct {
 	raw   *unstructured.Unstructured // with Kind.Raw
 }
 
-// retry is how long a kind is left alone that cannot be read.
-var retry = wait.Backoff{Duration: 800 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 6, Cap: 30 * time.Second}
+// minRetry and maxRetry bound how long a kind is left alone that cannot be read.
+const minRetry, maxRetry = 800 * time.Millisecond, 30 * time.Second
 
 func (k *kind) run(ctx context.Context) {
-	client := k.w.client.Resource(k.GroupVersionResource)
 	silent := logr.Discard() // failures are told by failed
 	ctx = klog.NewContext(ctx, silent)
+	client := k.w.client.Resource(k.GroupVersionResource)
 	r := cache.NewReflectorWithOptions(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
 			o.FieldSelector = k.Fields
-			list, err := client.List(ctx, o)
-			if err != nil {
-				k.failed(ctx, err)
-				return nil, err // and no list that is a nil pointer
-			}
-			return list, nil
+			return client.List(ctx, o)
 		},
 		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (apiwatch.Interface, error) {
 			o.FieldSelector = k.Fields
 			return client.Watch(ctx, o)
 		},
-	}, &unstructured.Unstructured{}, k, cache.ReflectorOptions{Name: k.Resource, Logger: &silent, Backoff: &retry})
-	r.RunWithContext(ctx)
+	}, &unstructured.Unstructured{}, k, cache.ReflectorOptions{Name: k.Resource, Logger: &silent})
+	for pause := minRetry; ctx.Err() == nil; pause = min(2*pause, maxRetry) {
+		began := time.Now()
+		if err := r.ListAndWatchWithContext(ctx); err != nil {
+			k.failed(ctx, err)
+		}
+		if time.Since(began) > maxRetry { // it went well for a while
+			pause = minRetry
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause/2 + rand.N(pause/2)): // not all gateways at once
+		}
+	}
 }
 
 // failed notes why a kind cannot be listed, and says so if it is news.
