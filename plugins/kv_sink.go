@@ -1,14 +1,17 @@
 package plugins
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/prefixindex"
 	"github.com/inferpick/inferpick/internal/residency"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
@@ -24,6 +27,12 @@ type KVOptions struct {
 	MaxIdle int
 	// MaxSessions is how many requests may wait at once for events about them. Default 8,192.
 	MaxSessions int
+	// Model is the name by which requests ask the engines for their model without an adapter
+	// (Request.Target). It is for gateways that give prompts as token ids (types.TokenPrompt,
+	// director.Options.Tokenize) and listen with kvevents.Options.Tokens: which part of a prompt a
+	// block is, its tokens say then, and nothing need be learned. PrefixOptions.BlockBytes must be
+	// 4 times the engine's block in tokens: 64 for blocks of 16. Default: token ids say nothing.
+	Model string
 	// Now is the clock, by which explanations say how old what is told is. Default time.Now.
 	Now func() time.Time
 }
@@ -42,9 +51,12 @@ type KVOptions struct {
 // those of a Subscriber do not; otherwise it is safe for concurrent use, and no call waits for a decision,
 // or a decision for a call, longer than it takes to change the index in one place.
 type KVSink struct {
-	cache *PrefixCache
-	index *residency.Index
-	now   func() time.Time
+	cache  *PrefixCache
+	index  *residency.Index
+	now    func() time.Time
+	tokens bool // KVOptions.Model is set
+
+	behind atomic.Int32 // servers of which decisions have not been told all
 
 	mu     sync.RWMutex // taken last
 	byID   map[string]*toldServer
@@ -57,6 +69,7 @@ type toldServer struct {
 	number uint32
 	cached atomic.Pointer[cachedServer] // nil: not met by a decision yet, or it has gone
 	at     atomic.Int64                 // when something was told last, Unix nanoseconds
+	behind atomic.Bool                  // it was told of before a decision met it
 
 	mu    sync.Mutex
 	ranks map[int]*toldRank // guarded by mu
@@ -85,12 +98,13 @@ func (p *PrefixCache) KVSink(o KVOptions) (*KVSink, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	k := &KVSink{
-		cache: p, now: o.Now, byID: map[string]*toldServer{},
-		index: residency.New(residency.Options{
-			BlockBytes: p.index.Options().BlockBytes, MaxBlocks: o.MaxBlocks, MaxIdle: o.MaxIdle, MaxSessions: o.MaxSessions,
-		}),
+	index := residency.Options{
+		BlockBytes: p.index.Options().BlockBytes, MaxBlocks: o.MaxBlocks, MaxIdle: o.MaxIdle, MaxSessions: o.MaxSessions,
 	}
+	if o.Model != "" {
+		index.Seed = func(adapter, salt string) uint64 { return prefixindex.Seed(cmp.Or(adapter, o.Model), salt, "") }
+	}
+	k := &KVSink{cache: p, now: o.Now, tokens: o.Model != "", byID: map[string]*toldServer{}, index: residency.New(index)}
 	for _, s := range p.servers.all() {
 		if s != nil {
 			k.met(s)
@@ -125,6 +139,7 @@ func KVSinkOf(p scheduling.Profile, o KVOptions) (*KVSink, error) {
 // Apply takes over a batch of events of one rank of an endpoint, in order. The batch is not kept.
 func (k *KVSink) Apply(endpoint string, rank int, batch []types.KVEvent) {
 	s := k.server(endpoint)
+	k.catchUp(s)
 	s.at.Store(k.now().UnixNano())
 	k.index.Apply(k.rank(s, rank).Rank, batch, k.change)
 }
@@ -155,6 +170,9 @@ func (k *KVSink) Remove(endpoint string) {
 	delete(k.byID, endpoint)
 	if s != nil {
 		k.number[s.number] = nil
+		if s.behind.Swap(false) {
+			k.behind.Add(-1)
+		}
 	}
 	k.mu.Unlock()
 	if s == nil {
@@ -223,8 +241,39 @@ func (k *KVSink) rank(s *toldServer, rank int) *toldRank {
 	return r
 }
 
-// met is told of an endpoint that a decision has met.
-func (k *KVSink) met(cached *cachedServer) { k.server(cached.id).join(cached) }
+// met is told of an endpoint that a decision has met, which does not wait for what was told before.
+func (k *KVSink) met(cached *cachedServer) {
+	s := k.server(cached.id)
+	s.join(cached)
+	if s.at.Load() != 0 && !s.behind.Swap(true) {
+		k.behind.Add(1)
+	}
+}
+
+// catchUp takes over what was told of a server before a decision met it.
+func (k *KVSink) catchUp(s *toldServer) {
+	if s.behind.Load() && s.behind.Swap(false) {
+		k.behind.Add(-1)
+		k.index.Retell(s.number, k.change)
+	}
+}
+
+// catchUpOne does so for some server, if there is one.
+func (k *KVSink) catchUpOne() {
+	if k.behind.Load() == 0 {
+		return
+	}
+	k.mu.RLock()
+	i := slices.IndexFunc(k.number, func(s *toldServer) bool { return s != nil && s.behind.Load() })
+	var s *toldServer
+	if i >= 0 {
+		s = k.number[i]
+	}
+	k.mu.RUnlock()
+	if s != nil {
+		k.catchUp(s)
+	}
+}
 
 // change takes over what is known anew.
 func (k *KVSink) change(c residency.Change) {

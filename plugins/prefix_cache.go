@@ -246,8 +246,10 @@ func (p *PrefixCache) Finished(req *types.Request, _ *types.Endpoint, out types.
 		return
 	}
 	pr.server = nil
-	if k := p.told.Load(); k != nil && req.EngineSession != "" {
-		k.ended(req, pr.hashes, &out)
+	if k := p.told.Load(); k != nil {
+		if k.catchUpOne(); req.EngineSession != "" {
+			k.ended(req, pr.hashes, &out)
+		}
 	}
 	if !pr.first {
 		s.prefilling.Add(-1)
@@ -326,6 +328,9 @@ func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 // the index if that has changed. It returns nil if ep was removed.
 func (p *PrefixCache) serverOf(ep *types.Endpoint) *cachedServer {
 	tokens := cacheTokens(ep)
+	if k := p.told.Load(); k != nil && k.tokens {
+		tokens += tokens / 4 // it tells what it drops: what seems too much is about to go
+	}
 	s := p.servers.lookup(ep)
 	if s != nil && s.tokens.Load() == int64(tokens) {
 		return s

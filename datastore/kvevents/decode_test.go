@@ -254,10 +254,11 @@ func FuzzDecode(f *testing.F) {
 		f.Add(frames[2])
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		var d kvevents.Decoder
+		d := kvevents.NewDecoder()
 		_, events, err := d.Batch(payload)
 		hashes := 0
 		for i := range events {
+			require.LessOrEqual(t, len(events[i].Tokens), len(events[i].Hashes)*events[i].BlockSize)
 			e := &events[i]
 			hashes += len(e.Hashes)
 			require.True(t, e.BlockSize >= 0 && e.Group >= 0 && e.Kind <= kvevents.Cleared && int(e.Tier) < kvevents.Tiers)

@@ -32,7 +32,10 @@ type stream struct {
 
 func (t *target) newStream(s rankSource) *stream {
 	h := t.newHealth(s.rank, "tcp://"+s.events)
-	return &stream{target: t, source: s, health: h, teller: teller{target: t, rank: s.rank, failure: h.failure}}
+	return &stream{
+		target: t, source: s, health: h, decode: decoder{withTokens: t.opt.Tokens},
+		teller: teller{target: t, rank: s.rank, failure: h.failure},
+	}
 }
 
 func (s *stream) loop(ctx context.Context) {
