@@ -8,6 +8,7 @@ import (
 	"hash/maphash"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -54,7 +55,7 @@ type Stats struct {
 	Asked      uint64 // that an engine was asked about
 	Late       uint64 // that were decided on before there was an answer
 	Beginnings uint64 // of those, of which a beginning was known
-	Refused    uint64 // that an engine would not tell
+	Refused    uint64 // that an engine gave no token ids of: it lacks the model, or the path
 	Failed     uint64 // that were asked about in vain
 }
 
@@ -159,13 +160,23 @@ func (c *Client) ask(key uint64, heads []uint64, r *director.Route, among []*typ
 	if len(c.asked) >= c.o.MaxAtOnce || time.Now().Before(c.pause) {
 		return nil, nil
 	}
-	c.turn++
 	c.stats.Asked++
 	q := &question{key: key, heads: heads, bytes: r.Request.Prompt.Bytes, done: make(chan struct{})}
 	c.asked[key] = q
 	// The body may be somebody else's before this ends.
-	go c.answer(q, among[c.turn%len(among)], bytes.Clone(r.Body))
+	go c.answer(q, c.next(r.Request.Target(), among), bytes.Clone(r.Body))
 	return q, nil
+}
+
+// next returns whose turn it is to be asked, of those that are not known to lack the model or adapter.
+func (c *Client) next(model string, among []*types.Endpoint) *types.Endpoint {
+	for range among {
+		c.turn++
+		if ep := among[c.turn%len(among)]; ep.Models == nil || slices.Contains(ep.Models, model) {
+			break
+		}
+	}
+	return among[c.turn%len(among)]
 }
 
 // answer answers a question.

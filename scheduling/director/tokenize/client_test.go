@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -82,9 +83,12 @@ func (e *engine) RoundTrip(req *http.Request) (*http.Response, error) {
 type gateway struct {
 	*testing.T
 	*director.Director
+	store  *datastore.Store
 	engine *engine
 	client *tokenize.Client
 }
+
+var pool = types.NamespacedName{Name: "pool"}
 
 func newGateway(t *testing.T, o tokenize.Options) *gateway {
 	e := &engine{words: map[string]uint32{}}
@@ -92,7 +96,6 @@ func newGateway(t *testing.T, o tokenize.Options) *gateway {
 	client, err := tokenize.New(o)
 	require.NoError(t, err)
 	store := datastore.New(datastore.Options{})
-	pool := types.NamespacedName{Name: "pool"}
 	for _, address := range []string{"10.0.0.1:8000", "10.0.0.2:8000"} {
 		require.NoError(t, store.UpsertEndpoint(pool, datastore.EndpointSpec{Address: address}))
 	}
@@ -101,7 +104,7 @@ func newGateway(t *testing.T, o tokenize.Options) *gateway {
 	d, err := director.New(director.Options{Store: store, Scheduler: s, Tokenize: client.Of})
 	require.NoError(t, err)
 	t.Cleanup(d.Close)
-	return &gateway{t, d, e, client}
+	return &gateway{t, d, store, e, client}
 }
 
 // asks routes a chat, and returns its prompt and how long the decision took.
@@ -139,6 +142,24 @@ func TestTokens(t *testing.T) {
 		_, _ = g.asks("/v1/chat/completions", `{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x"}}]}]}`)
 		require.Len(t, g.engine.asked, 2)
 		require.Equal(t, tokenize.Stats{Asked: 2, Remembered: 1}, g.client.Stats())
+	})
+}
+
+// Who lacks an adapter is not asked about it.
+func TestTokensOfAdapters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGateway(t, tokenize.Options{})
+		for _, ep := range g.store.Snapshot().Pool(pool).Endpoints() {
+			models := []string{"m"}
+			if ep.Address == "10.0.0.2:8000" {
+				models = append(models, "adapter")
+			}
+			g.store.SetModels(ep.Load, models)
+		}
+		for n := range 4 {
+			_, _ = g.asks("/v1/completions", fmt.Sprintf(`{"model":"adapter","prompt":"%d"}`, n))
+		}
+		require.Equal(t, slices.Repeat([]string{"10.0.0.2:8000/tokenize"}, 4), g.engine.asked)
 	})
 }
 
