@@ -207,7 +207,6 @@ func TestKVSinkByTokensBeforeDecisions(t *testing.T) {
 	sink.Apply(eps[0].ID, 0, nil)
 	require.Equal(t, []int{64, 48}, []int{ask(ids, 0), ask(other, 0)})
 	require.Zero(t, ask(ids, 1))
-	req = schedulingtest.Request(text("long", 256))
 	p.Picked(req, eps[0])
 	p.Finished(req, eps[0], types.Outcome{Status: 200})
 	require.Equal(t, []int{64, 64}, []int{ask(ids, 1), ask(other, 1)})

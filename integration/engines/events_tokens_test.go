@@ -40,6 +40,7 @@ func TestEventsByTokensOfOthers(t *testing.T) {
 	require.NoError(t, err)
 	g := listening(t, setup{profile: &profile, tokens: true}, server)
 	asks(t, g.URL, "what was told before the first request is taken over when that ends")
+	g.outcomes.take(t, 1)
 	for i, q := range append(asked, others...) {
 		q.id = requestID("others", i)
 		a := ask(context.Background(), g.URL, q)
