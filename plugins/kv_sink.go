@@ -329,7 +329,7 @@ type KVStats struct {
 	Binds    uint64 // requests that were bound
 	Unrooted uint64 // requests that were not, since not all of their prompt was told of
 	Refused  uint64 // blocks beyond KVOptions.MaxBlocks
-	Conflict uint64 // blocks that were told with different ones before them
+	Conflict uint64 // blocks that were told with different ones before them, or with other tokens
 }
 
 // Stats returns the current counts.

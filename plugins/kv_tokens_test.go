@@ -211,3 +211,21 @@ func TestKVSinkByTokensBeforeDecisions(t *testing.T) {
 	p.Finished(req, eps[0], types.Outcome{Status: 200})
 	require.Equal(t, []int{64, 64}, []int{ask(ids, 1), ask(other, 1)})
 }
+
+// Of blocks that were told with other tokens before, the last word counts, and it is counted.
+func TestKVSinkByTokensConflict(t *testing.T) {
+	p := mustPrefix(t, plugins.PrefixOptions{BlockBytes: 64})
+	sink, err := p.KVSink(plugins.KVOptions{Model: "base"})
+	require.NoError(t, err)
+	eps := idle(2)
+	_ = prefixScores(t, p, schedulingtest.Request("to be met"), eps...)
+	ids, lie := make([]uint32, 16), make([]uint32, 16)
+	lie[3] = 1
+	sink.Apply(eps[0].ID, 0, []types.KVEvent{{Hashes: []uint64{1}, BlockSize: 16, Tokens: lie, Full: true}})
+	sink.Apply(eps[1].ID, 0, []types.KVEvent{{Hashes: []uint64{1}, BlockSize: 16, Tokens: ids, Full: true}})
+	require.EqualValues(t, 1, sink.Stats().Conflict)
+	req := func() *types.Request { return &types.Request{Model: "base", Prompt: types.TokenPrompt(ids)} }
+	require.Equal(t, 16, p.CachedTokens(req(), eps[1]))
+	sink.Apply(eps[1].ID, 0, []types.KVEvent{removed(1)})
+	require.Zero(t, p.CachedTokens(req(), eps[1]))
+}

@@ -104,7 +104,7 @@ type Stats struct {
 	Sessions int    // requests that are waited for
 	Refused  uint64 // blocks beyond MaxBlocks, since New
 	Unknown  uint64 // blocks of which only the hash was told, which was not known
-	Conflict uint64 // blocks that were told with another parent than before
+	Conflict uint64 // blocks that were told with another parent than before, or with other tokens
 	Unrooted uint64 // requests whose first block is not known
 	Binds    uint64 // requests that were bound
 }

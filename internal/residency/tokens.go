@@ -37,6 +37,9 @@ func (x *Index) bindTokens(ev *types.KVEvent, before uint32) (first int) {
 		}
 		h.Append(hashes[:0], x.bytes)
 		at = x.textAfter(at, hashes[0])
+		if b := x.blocks.At(x.ids[i]); b.is(exact) && b.text != at {
+			x.count.Conflict++ // the last word counts: it is of who holds it now
+		}
 		if x.assign(x.ids[i], at) && i < first {
 			first = i
 		}
