@@ -23,7 +23,7 @@ type plan struct {
 	ask     bool // the engine where it publishes
 }
 
-func (r *run) planOf(ev datastore.Event) plan {
+func (r run) planOf(ev datastore.Event) plan {
 	spec, ep := ev.Spec, ev.Endpoint
 	p := plan{pool: ev.Pool, name: ep.ID, server: "http://" + ep.Address, engine: engineOf(spec), ask: true}
 	if spec.MetricsScheme != "" && (spec.MetricsAddress == "" || spec.MetricsAddress == ep.Address) {
@@ -50,33 +50,26 @@ func engineOf(spec datastore.EndpointSpec) string {
 
 // target listens to one endpoint: a goroutine that finds out where to, and one for each source.
 type target struct {
-	*run
+	run
 	plan   plan
-	ctx    context.Context
-	cancel context.CancelFunc
-	reborn chan struct{} // the engine has started anew
-	sink   sync.Mutex    // held for each call of the Sink
+	ctx    context.Context // ends before that of the run, if the endpoint goes
+	reborn chan struct{}   // the engine has started anew
+	sink   sync.Mutex      // held for each call of the Sink
 
 	sources []rankSource // that are listened to
 	stop    func()       // stops that, and forgets the endpoint
 }
 
-func (r *run) newTarget(p plan) *target {
-	t := &target{run: r, plan: p, reborn: make(chan struct{}, 1)}
-	t.ctx, t.cancel = context.WithCancel(r.ctx)
-	return t
-}
-
-// restart makes the target forget what it knows of the engine. It may be called by any goroutine.
-func (t *target) restart() {
+// Restart makes the target forget what it knows of the engine. It may be called by any goroutine.
+func (t *target) Restart() {
 	select {
 	case t.reborn <- struct{}{}:
 	default:
 	}
 }
 
-// loop finds out where the engine publishes, from time to time, and listens there.
-func (t *target) loop() {
+// Run finds out where the engine publishes, from time to time, and listens there.
+func (t *target) Run() {
 	defer t.listen(nil)
 	h := t.newHealth(0, t.plan.server)
 	timer := time.NewTimer(0)
