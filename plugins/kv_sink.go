@@ -56,6 +56,7 @@ type KVSink struct {
 type toldServer struct {
 	number uint32
 	cached atomic.Pointer[cachedServer] // nil: not met by a decision yet, or it has gone
+	joined atomic.Bool                  // a decision has met it, or one that had its name before
 	at     atomic.Int64                 // when something was told last, Unix nanoseconds
 
 	mu    sync.Mutex
@@ -206,6 +207,7 @@ func (k *KVSink) server(endpoint string) *toldServer {
 
 // join joins what is told of an endpoint to what decisions know of it.
 func (s *toldServer) join(cached *cachedServer) {
+	s.joined.Store(true)
 	s.cached.Store(cached)
 	cached.told.Store(s)
 }
@@ -223,8 +225,17 @@ func (k *KVSink) rank(s *toldServer, rank int) *toldRank {
 	return r
 }
 
-// met is told of an endpoint that a decision has met.
-func (k *KVSink) met(cached *cachedServer) { k.server(cached.id).join(cached) }
+// met is told of an endpoint that a decision has met. What was told of it before is told once more, beside
+// the decision. That is not done again if the endpoint leaves and comes back: it may be another server,
+// of which nothing was told yet.
+func (k *KVSink) met(cached *cachedServer) {
+	s := k.server(cached.id)
+	again := s.at.Load() != 0 && !s.joined.Load()
+	s.join(cached)
+	if again {
+		go k.index.Retell(s.number, k.change)
+	}
+}
 
 // change takes over what is known anew.
 func (k *KVSink) change(c residency.Change) {
