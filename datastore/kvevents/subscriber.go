@@ -3,6 +3,8 @@ package kvevents
 import (
 	"context"
 	"errors"
+	"net"
+	"sync/atomic"
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/internal/follow"
@@ -21,7 +23,8 @@ type Subscriber struct {
 	opt     Options
 	counts  counters
 	replays chan struct{} // has a value for each replay that is under way
-	runner  follow.Runner
+	running atomic.Bool
+	inbound atomic.Pointer[inbound] // of Run; nil: nobody connects to us
 }
 
 // ErrRunning is the error of Run of a Subscriber that is running.
@@ -39,18 +42,39 @@ func New(store Store, o Options) (*Subscriber, error) {
 
 // Run listens to the endpoints of the store, those that come later included, until ctx is done.
 // It returns when all its goroutines have ended and its connections are closed: nil, or ErrRunning
-// if another Run has not returned. What the Sink was told stays with it, and is Unsynced then.
+// if another Run has not returned, or at once that an address of Options.Listen cannot be had. What the
+// Sink was told stays with it, and is Unsynced then.
 //
 // An engine that cannot be listened to is not an error of Run: see Options.OnFailure and
 // Options.Logger.
 func (s *Subscriber) Run(ctx context.Context) error {
-	if !follow.Run(ctx, &s.runner, s.store, run{s, ctx}) {
+	if !s.running.CompareAndSwap(false, true) {
 		return ErrRunning
 	}
+	defer s.running.Store(false)
+	r := run{s, ctx}
+	in, err := r.listenIn()
+	if err != nil {
+		return err
+	}
+	s.inbound.Store(in)
+	defer s.inbound.Store(nil)
+	defer in.wg.Wait()
+	follow.Run(ctx, s.store, r)
 	if t, ok := s.opt.Transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
 	return nil
+}
+
+// Addrs returns where Run listens, in the order of Options.Listen; nothing while it does not run.
+func (s *Subscriber) Addrs() (addrs []net.Addr) {
+	if in := s.inbound.Load(); in != nil {
+		for _, l := range in.listeners {
+			addrs = append(addrs, l.Addr())
+		}
+	}
+	return addrs
 }
 
 // run is what lives as long as one call of Run.
@@ -67,7 +91,12 @@ func (r run) Plan(ev datastore.Event) (p plan, turn any, work bool) {
 
 // Worker implements follow.Work.
 func (r run) Worker(ctx context.Context, _ datastore.Event, p plan) follow.Worker {
-	return &target{run: r, plan: p, ctx: ctx, reborn: make(chan struct{}, 1)}
+	t := &target{run: r, plan: p, ctx: ctx, reborn: make(chan struct{}, 1)}
+	for range r.opt.Listen {
+		t.arrivals = append(t.arrivals, make(chan arrival))
+	}
+	t.expect(false)
+	return t
 }
 
 var _ Store = (*datastore.Store)(nil)

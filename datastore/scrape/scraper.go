@@ -29,7 +29,7 @@ type Scraper struct {
 	settings *settings // of pools without any of their own
 	pools    atomic.Pointer[map[types.NamespacedName]*settings]
 	pool     bufferPool
-	runner   follow.Runner
+	running  atomic.Bool
 }
 
 // ErrRunning is the error of Run of a Scraper that is running.
@@ -59,9 +59,11 @@ func New(store Store, o Options) (*Scraper, error) {
 // and grows old, which makes it unknown to a scheduler after a while. See
 // Options.OnScrape and Options.Logger.
 func (s *Scraper) Run(ctx context.Context) error {
-	if !follow.Run(ctx, &s.runner, s.store, work{s}) {
+	if !s.running.CompareAndSwap(false, true) {
 		return ErrRunning
 	}
+	defer s.running.Store(false)
+	follow.Run(ctx, s.store, work{s})
 	return nil
 }
 

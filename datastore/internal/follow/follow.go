@@ -6,7 +6,6 @@ import (
 	"context"
 	"reflect"
 	"sync"
-	"sync/atomic"
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/types"
@@ -39,22 +38,13 @@ type Work[P any] interface {
 	Worker(ctx context.Context, ev datastore.Event, plan P) Worker
 }
 
-// Runner is what may run once at a time. The zero value does not run.
-type Runner struct{ running atomic.Bool }
-
-// Run keeps a worker for each endpoint of store until ctx is done, and returns when all have ended:
-// true, or false at once if another Run of r has not returned.
-func Run[P any](ctx context.Context, r *Runner, store Store, work Work[P]) (ran bool) {
-	if !r.running.CompareAndSwap(false, true) {
-		return false
-	}
-	defer r.running.Store(false)
+// Run keeps a worker for each endpoint of store until ctx is done, and returns when all have ended.
+func Run[P any](ctx context.Context, store Store, work Work[P]) {
 	f := &follower[P]{ctx: ctx, work: work, jobs: map[*types.Load]*job[P]{}}
 	stop := store.Watch(f.event)
 	<-ctx.Done()
 	stop()
 	f.wg.Wait()
-	return true
 }
 
 // follower is what lives as long as one call of Run.
