@@ -154,6 +154,33 @@ func TestKVSinkRemembersWhatWasToldBeforeADecision(t *testing.T) {
 	})
 }
 
+// Streams have no usage unless clients ask for it, and clients leave. An engine that tells of the answer's
+// blocks one by one, as vLLM does, shows by that where the prompt ends.
+func TestKVSinkWithoutUsage(t *testing.T) {
+	for name, out := range map[string]types.Outcome{"a stream": {Status: 200}, "the client left": {Status: 200, Cancelled: true}} {
+		t.Run(name, func(t *testing.T) {
+			x := newTold(t, 2)
+			prompt := text("a", 8*blockBytes)
+			hashes := engineHashes(prompt + text("answer", 5*engineBlock))
+			req := schedulingtest.Request(prompt)
+			req.EngineSession = "s1"
+			x.cache.Picked(req, x.eps[0])
+			x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{stored("s1", hashes[:20], 0)})
+			x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{stored("s1", hashes[:32], 20)})
+			x.cache.FirstToken(req, x.eps[0])
+			x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{stored("s1", hashes[:33], 32)})
+			x.cache.Finished(req, x.eps[0], out)
+			require.Zero(t, x.sink.Stats().Binds, "that may have been the end of the prompt")
+			x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{stored("s1", hashes[:34], 33)})
+			require.Equal(t, uint64(1), x.sink.Stats().Binds)
+			x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{removed(hashes[16:]...)})
+			x.wants(prompt, .375, 0) // half of it, less the block in which that ends
+			x.sink.Apply(x.eps[1].ID, 0, []types.KVEvent{stored("", hashes[:32], 0)})
+			x.wants(prompt, .375, .875)
+		})
+	}
+}
+
 func TestKVSinkLeavesTheRestToPrediction(t *testing.T) {
 	tests := []struct {
 		name string

@@ -35,6 +35,7 @@ type Index struct {
 	held     int   // blocks that somebody holds
 	sessions map[string]*session
 	ended    []string // names of those whose prompt is known
+	batch    uint64   // number of the one that was applied last
 	views    uint8    // tiers that were ever told of; the first always
 	count    Stats
 
@@ -240,6 +241,7 @@ func (x *Index) extends(at, start uint32) bool {
 // Apply takes over what r told, in order, and tells what that changes.
 func (x *Index) Apply(r *Rank, events []types.KVEvent, emit func(Change)) {
 	x.mu.Lock()
+	x.batch++
 	var dead []uint32
 	for i := range events {
 		switch ev := &events[i]; {
@@ -312,7 +314,7 @@ func (x *Index) stored(r *Rank, ev *types.KVEvent, emit func(Change)) {
 		return
 	}
 	x.deepest(r.endpoint, x.ids, emit)
-	x.heard(r, ev, x.blocks.At(x.ids[len(x.ids)-1]).hash, emit)
+	x.heard(r, ev, x.blocks.At(x.ids[len(x.ids)-1]).hash, len(x.ids), emit)
 }
 
 // hold makes r hold a block in a tier.
