@@ -73,6 +73,13 @@ func (st *state) discovered(served []resource, err error) {
 	}
 }
 
+// hurry ends the waits for a server that was away.
+func (st *state) hurry() {
+	st.manifests.hurry()
+	st.pods.hurry()
+	st.slices.hurry()
+}
+
 // plan decides what is in force, and what to watch for that.
 func (st *state) plan(r *runner) {
 	if st.presence.known {
