@@ -44,9 +44,8 @@ func (r Resource) GroupVersion() string {
 
 // Server is an API server. Its methods are safe for concurrent use.
 type Server struct {
-	handler *http.Server
-	config  rest.Config
-	close   func()
+	config rest.Config
+	close  func()
 
 	mu        sync.Mutex
 	resources map[Resource]map[string]object // objects by namespace/name
