@@ -57,7 +57,7 @@ func podOptions(namespace string) cluster.PodOptions {
 
 // quick is how tests would have options: they wait for what is missing no longer than need be.
 func quick(o kubernetes.Options) kubernetes.Options {
-	o.Refresh, o.MinRetry, o.MaxRetry = 5*time.Second, 50*time.Millisecond, 500*time.Millisecond
+	o.Refresh, o.MinRetry, o.MaxRetry = 100*time.Millisecond, 50*time.Millisecond, 500*time.Millisecond
 	return o
 }
 
