@@ -31,6 +31,16 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(cluster.Run(m)) }
 
+// own starts a server of the test's own. In short, as with the race detector, one that all share
+// must do: what happens to a source meanwhile is tested with fakes there.
+func own(t *testing.T) *cluster.Server {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs an API server of its own")
+	}
+	return cluster.Start(t)
+}
+
 // patience is how long tests wait for what should take milliseconds.
 const patience = 30 * time.Second
 
