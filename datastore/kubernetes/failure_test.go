@@ -117,6 +117,28 @@ func TestDiscoveryHiccup(t *testing.T) {
 	})
 }
 
+// A server that starts lists its groups without those of CRDs, one earlier than another, and says
+// 503 for these: nothing is taken for removed, however long that lasts.
+func TestStartingServer(t *testing.T) {
+	inCluster(t, all, func(t *testing.T, w *world) {
+		both(w)
+		w.api.Apply(poolAlpha("old", "llama", 8000))
+		w.start(kubernetes.Options{})
+		w.api.Fail(func(r fakeapi.Request) *fakeapi.Failure {
+			switch {
+			case r.Path == "/apis":
+				return &fakeapi.Failure{Code: 200, Body: []byte(`{"kind": "APIGroupList", "groups": [
+					{"name": "inference.networking.k8s.io", "versions": [{"groupVersion": "inference.networking.k8s.io/v1", "version": "v1"}]}]}`)}
+			case r.Verb == "discover" && r.Path != "/apis/inference.networking.k8s.io/v1":
+				return &fakeapi.Failure{Code: 503, Reason: "ServiceUnavailable"}
+			}
+			return nil
+		})
+		w.after(10 * time.Minute)
+		require.Len(t, w.pools(), 2)
+	})
+}
+
 // A right that is missing for an optional kind is one line in the log, names the rule, and is
 // tried again after 30 s to 5 min.
 func TestForbidden(t *testing.T) {

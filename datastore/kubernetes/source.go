@@ -175,7 +175,7 @@ func (r *runner) discover() {
 	again := retry{min: r.opt.MinRetry, max: r.opt.MaxRetry, away: probeEvery}
 	failing := false
 	for {
-		served, err := r.client.served(r.ctx)
+		served, err := r.ask()
 		if r.ctx.Err() != nil {
 			return
 		}
@@ -188,9 +188,6 @@ func (r *runner) discover() {
 			}
 		default:
 			pause = again.failed(err)
-			if classify(err) == forbidden {
-				served = assumed() // whether they are there is seen when they are listed
-			}
 			if !failing {
 				r.opt.Logger.Warn("cannot ask the API server which kinds it has; what is known stays in force", slog.Any("error", err))
 			}
@@ -207,6 +204,21 @@ func (r *runner) discover() {
 			return
 		}
 	}
+}
+
+// ask returns what the server has. Where it must not be asked that is a guess, and an error.
+func (r *runner) ask() ([]resource, error) {
+	served, err := r.client.served(r.ctx)
+	if err != nil && classify(err) == forbidden {
+		return assumed(), err // whether they are there is seen when they are listed
+	}
+	if err == nil {
+		err = r.client.absent(r.ctx, r.missing(served))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return served, nil
 }
 
 // probeEvery is how long a server that is away is left alone.
@@ -226,6 +238,13 @@ func (r *runner) sleepOrProbe(d time.Duration) bool {
 	case <-rest.C:
 	}
 	return true
+}
+
+// missing returns the resources that were served and are not in an answer.
+func (r *runner) missing(answer []resource) []resource {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state.presence.missing(answer)
 }
 
 // signal puts a value into a channel of capacity 1, unless there is one.

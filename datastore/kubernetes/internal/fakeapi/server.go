@@ -69,7 +69,7 @@ type Request struct {
 	Query       string
 	Header      http.Header
 	Sent        int64 // bytes of the answer so far; set in Requests
-	path        string
+	Path        string
 	sent        *int64
 }
 
