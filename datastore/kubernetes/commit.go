@@ -64,7 +64,10 @@ func (c *committer) commit(want map[objectKey]*manifest, endpoints map[types.Nam
 	}
 	var pieces []piece
 	for key, m := range want {
-		if !m.like(c.objects[key]) && !m.like(c.refused[key].manifest) {
+		switch {
+		case m.like(c.objects[key]):
+			c.objects[key] = m // which makes the next comparison short
+		case !m.like(c.refused[key].manifest):
 			pieces = append(pieces, piece{manifest: m})
 		}
 	}

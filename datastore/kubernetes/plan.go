@@ -1,7 +1,6 @@
 package kubernetes
 
 import (
-	"maps"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -45,13 +44,15 @@ func podWatches(wanted []string, running map[string]bool, most int) []string {
 
 // changes returns what to start and what to stop, given what runs and what should.
 func changes[K comparable, V any](running map[K]V, want []K) (start, stop []K) {
+	wanted := make(map[K]bool, len(want))
 	for _, k := range want {
+		wanted[k] = true
 		if _, ok := running[k]; !ok {
 			start = append(start, k)
 		}
 	}
-	for k := range maps.Keys(running) {
-		if !slices.Contains(want, k) {
+	for k := range running {
+		if !wanted[k] {
 			stop = append(stop, k)
 		}
 	}

@@ -91,9 +91,10 @@ func (st *state) plan(r *runner) {
 		st.dirty = false
 		st.settle()
 	}
+	running := st.running()
 	var pods, slices []target
 	for namespace, pools := range st.pools {
-		pods = append(pods, st.podTargets(namespace, pools)...)
+		pods = append(pods, st.podTargets(namespace, pools, running[namespace])...)
 	}
 	if st.opt.EndpointSlices {
 		pods, slices = nil, pods
@@ -175,13 +176,13 @@ func (st *state) planOf(pool *types.InferencePool) *poolPlan {
 }
 
 // podTargets returns what to watch for the endpoints of the pools of a namespace.
-func (st *state) podTargets(namespace string, pools []*poolPlan) []target {
+func (st *state) podTargets(namespace string, pools []*poolPlan, running map[string]bool) []target {
 	wanted := make([]string, len(pools))
 	for i, p := range pools {
 		wanted[i] = p.selector
 	}
 	var out []target
-	for _, s := range podWatches(wanted, st.running(namespace), st.opt.MaxPodWatches) {
+	for _, s := range podWatches(wanted, running, st.opt.MaxPodWatches) {
 		out = append(out, st.podTarget(namespace, s))
 	}
 	return out
@@ -195,19 +196,21 @@ func (st *state) podTarget(namespace, selector string) target {
 	return target{resource: r, namespace: namespace, labels: selector}
 }
 
-// running returns the selectors that are watched in a namespace, and whether their lists were
-// read.
-func (st *state) running(namespace string) map[string]bool {
-	out := make(map[string]bool)
-	for t, m := range st.pods {
-		if t.namespace == namespace {
-			out[t.labels] = m.synced
+// running returns, for each namespace, the selectors that are watched and whether their lists
+// were read.
+func (st *state) running() map[string]map[string]bool {
+	out := make(map[string]map[string]bool)
+	note := func(t target, synced bool) {
+		if out[t.namespace] == nil {
+			out[t.namespace] = make(map[string]bool)
 		}
+		out[t.namespace][t.labels] = synced
+	}
+	for t, m := range st.pods {
+		note(t, m.synced)
 	}
 	for t, m := range st.slices {
-		if t.namespace == namespace {
-			out[t.labels] = m.synced
-		}
+		note(t, m.synced)
 	}
 	return out
 }
