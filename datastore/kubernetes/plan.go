@@ -8,6 +8,40 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
+// manifestTargets returns what to watch of the resources that a server has.
+func manifestTargets(served []resource, o *Options) []target {
+	namespaces := o.Namespaces
+	if len(namespaces) == 0 {
+		namespaces = []string{""}
+	}
+	var out []target
+	for _, r := range served {
+		for _, namespace := range namespaces {
+			t := target{resource: r, namespace: namespace}
+			if r.kind == kindPool {
+				t.labels = o.PoolSelector
+				t.fields = onlyName(o.Pools, namespace)
+			}
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// onlyName returns a field selector for the pool that is read in a namespace, if it is one.
+func onlyName(pools []types.NamespacedName, namespace string) string {
+	found := ""
+	for _, pool := range pools {
+		if pool.Namespace == namespace {
+			if found != "" {
+				return ""
+			}
+			found = "metadata.name=" + pool.Name
+		}
+	}
+	return found
+}
+
 // selector returns the label selector of a pool as the API takes it.
 func selector(pool *types.InferencePool) string {
 	return labels.SelectorFromSet(pool.Spec.Selector.MatchLabels).String()
