@@ -173,6 +173,9 @@ func (r *runner) discover() {
 	failing := false
 	for {
 		served, err := r.client.served(r.ctx)
+		if err == nil {
+			err = r.client.absent(r.ctx, r.missing(served))
+		}
 		if r.ctx.Err() != nil {
 			return
 		}
@@ -201,6 +204,13 @@ func (r *runner) discover() {
 			return
 		}
 	}
+}
+
+// missing returns the resources that were served and are not in an answer.
+func (r *runner) missing(answer []resource) []resource {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state.presence.missing(answer)
 }
 
 // signal puts a value into a channel of capacity 1, unless there is one.
