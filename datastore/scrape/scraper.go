@@ -72,13 +72,13 @@ type work struct{ *Scraper }
 
 // Plan implements follow.Work. One reading of an endpoint at a time: what the old address said last
 // must not come after what the new one says.
-func (work) Plan(ev datastore.Event) (to address, turn any, work bool) {
-	return addressOf(ev.Spec), ev.Endpoint.Load, !ev.Spec.NoMetrics
+func (w work) Plan(ev datastore.Event) (to address, turn any, work bool) {
+	return addressOf(w.settingsOf(ev.Pool).options.fill(ev.Spec)), ev.Endpoint.Load, !ev.Spec.NoMetrics
 }
 
 // Worker implements follow.Work.
-func (w work) Worker(ctx context.Context, ev datastore.Event, to address) follow.Worker {
-	return w.newTarget(ctx, ev, to)
+func (w work) Worker(ctx context.Context, ev datastore.Event, _ address) follow.Worker {
+	return w.newTarget(ctx, ev)
 }
 
 var (

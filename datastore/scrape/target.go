@@ -43,11 +43,6 @@ func addressOf(spec datastore.EndpointSpec) address {
 	if a.host == spec.Address {
 		a.server = a.scheme + "://" + spec.Address
 	}
-	for _, label := range []string{datastore.EngineLabel, otherEngineLabel} {
-		if a.engine == "" {
-			a.engine = spec.Labels[label]
-		}
-	}
 	return a
 }
 
@@ -64,9 +59,10 @@ type target struct {
 	pool types.NamespacedName
 	id   string
 	load *types.Load
-	to   address
+	spec datastore.EndpointSpec
 
 	set   *settings
+	to    address // of spec by set
 	table *table
 
 	invalid   error // what is wrong with the specification: nothing is asked for
@@ -88,7 +84,7 @@ type target struct {
 	models *models   // nil: they are not asked for
 }
 
-func (s *Scraper) newTarget(ctx context.Context, ev datastore.Event, to address) *target {
+func (s *Scraper) newTarget(ctx context.Context, ev datastore.Event) *target {
 	h := fnv.New64a()
 	h.Write([]byte(ev.Endpoint.ID))
 	t := &target{
@@ -98,17 +94,10 @@ func (s *Scraper) newTarget(ctx context.Context, ev datastore.Event, to address)
 		pool:    ev.Pool,
 		id:      ev.Endpoint.ID,
 		load:    ev.Endpoint.Load,
-		to:      to,
+		spec:    ev.Spec,
 		rand:    types.NewRand(s.opt.Seed ^ h.Sum64()),
 	}
 	t.adopt(s.settingsOf(ev.Pool))
-	if to.engine != "" && !t.fixed {
-		t.log(slog.LevelWarn, "the endpoint's engine is not known, so it is found out from the page", slog.String("engine", to.engine))
-	}
-	if err := t.validate(); err != nil {
-		t.invalid = fmt.Errorf("scrape: the endpoint's metrics cannot be asked for: %w", err)
-	}
-	t.models = t.newModels(ev.Spec.Address)
 	return t
 }
 
