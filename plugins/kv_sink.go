@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -43,7 +42,7 @@ type KVOptions struct {
 //
 // Engines name blocks by hashes of tokens. Which part of a prompt a block is, is learned from requests
 // whose Request.EngineSession comes back in the events that they cause, once their response tells how
-// many tokens the prompt had. Where engines hash alike, as vLLM does by default from 0.33 on, that
+// many tokens the prompt had, or events show where the answer begins. Where engines hash alike, as vLLM does by default from 0.33 on, that
 // is known of all servers then, also for what others have sent them. What cannot be bound changes
 // nothing: the index predicts, as without events.
 //
@@ -56,8 +55,6 @@ type KVSink struct {
 	now    func() time.Time
 	tokens bool // KVOptions.Model is set
 
-	behind atomic.Int32 // servers of which decisions have not been told all
-
 	mu     sync.RWMutex // taken last
 	byID   map[string]*toldServer
 	number []*toldServer // nil: free
@@ -68,8 +65,8 @@ type KVSink struct {
 type toldServer struct {
 	number uint32
 	cached atomic.Pointer[cachedServer] // nil: not met by a decision yet, or it has gone
+	joined atomic.Bool                  // a decision has met it, or one that had its name before
 	at     atomic.Int64                 // when something was told last, Unix nanoseconds
-	behind atomic.Bool                  // it was told of before a decision met it
 
 	mu    sync.Mutex
 	ranks map[int]*toldRank // guarded by mu
@@ -139,7 +136,6 @@ func KVSinkOf(p scheduling.Profile, o KVOptions) (*KVSink, error) {
 // Apply takes over a batch of events of one rank of an endpoint, in order. The batch is not kept.
 func (k *KVSink) Apply(endpoint string, rank int, batch []types.KVEvent) {
 	s := k.server(endpoint)
-	k.catchUp(s)
 	s.at.Store(k.now().UnixNano())
 	k.index.Apply(k.rank(s, rank).Rank, batch, k.change)
 }
@@ -170,9 +166,6 @@ func (k *KVSink) Remove(endpoint string) {
 	delete(k.byID, endpoint)
 	if s != nil {
 		k.number[s.number] = nil
-		if s.behind.Swap(false) {
-			k.behind.Add(-1)
-		}
 	}
 	k.mu.Unlock()
 	if s == nil {
@@ -224,6 +217,7 @@ func (k *KVSink) server(endpoint string) *toldServer {
 
 // join joins what is told of an endpoint to what decisions know of it.
 func (s *toldServer) join(cached *cachedServer) {
+	s.joined.Store(true)
 	s.cached.Store(cached)
 	cached.told.Store(s)
 }
@@ -241,37 +235,15 @@ func (k *KVSink) rank(s *toldServer, rank int) *toldRank {
 	return r
 }
 
-// met is told of an endpoint that a decision has met, which does not wait for what was told before.
+// met is told of an endpoint that a decision has met. What was told of it before is told once more, beside
+// the decision. That is not done again if the endpoint leaves and comes back: it may be another server,
+// of which nothing was told yet.
 func (k *KVSink) met(cached *cachedServer) {
 	s := k.server(cached.id)
+	again := s.at.Load() != 0 && !s.joined.Load()
 	s.join(cached)
-	if s.at.Load() != 0 && !s.behind.Swap(true) {
-		k.behind.Add(1)
-	}
-}
-
-// catchUp takes over what was told of a server before a decision met it.
-func (k *KVSink) catchUp(s *toldServer) {
-	if s.behind.Load() && s.behind.Swap(false) {
-		k.behind.Add(-1)
-		k.index.Retell(s.number, k.change)
-	}
-}
-
-// catchUpOne does so for some server, if there is one.
-func (k *KVSink) catchUpOne() {
-	if k.behind.Load() == 0 {
-		return
-	}
-	k.mu.RLock()
-	i := slices.IndexFunc(k.number, func(s *toldServer) bool { return s != nil && s.behind.Load() })
-	var s *toldServer
-	if i >= 0 {
-		s = k.number[i]
-	}
-	k.mu.RUnlock()
-	if s != nil {
-		k.catchUp(s)
+	if again {
+		go k.index.Retell(s.number, k.change)
 	}
 }
 
@@ -308,15 +280,15 @@ func (k *KVSink) expect(session string, cached *cachedServer) {
 	}
 }
 
-// ended binds what is told of a request to its prompt, if the response says how long that was.
+// ended binds what is told of a request to its prompt. How many tokens that has the response says, or, if
+// it does not or the client did not wait for that, the events of an answer that came that far.
 func (k *KVSink) ended(req *types.Request, hashes []uint64, out *types.Outcome) {
-	tokens := out.Usage.PromptTokens.Or(0)
-	if !(tokens > 0) || out.Failed() || out.Status >= 400 || out.Retried {
+	if out.Failed() || out.Status >= 400 || out.Retried || out.Unsent {
 		k.index.Forget(req.EngineSession)
 		return
 	}
 	k.index.Bind(req.EngineSession, residency.Prompt{
-		Hashes: hashes, Bytes: req.Prompt.Bytes, Tokens: int(min(tokens, math.MaxInt32)),
+		Hashes: hashes, Bytes: req.Prompt.Bytes, Tokens: int(min(max(out.Usage.PromptTokens.Or(0), 0), math.MaxInt32)),
 	}, k.change)
 }
 

@@ -240,17 +240,13 @@ func (p *PrefixCache) FirstToken(req *types.Request, _ *types.Endpoint) {
 // Finished implements scheduling.Tracker. It takes back what was not computed, and corrects the
 // assumed cache size by the cached tokens that the response reports.
 func (p *PrefixCache) Finished(req *types.Request, _ *types.Endpoint, out types.Outcome) {
-	k := p.told.Load()
-	if k != nil {
-		k.catchUpOne()
-	}
 	pr := p.prefixOf(req)
 	s := pr.server
 	if s == nil {
 		return
 	}
 	pr.server = nil
-	if k != nil && req.EngineSession != "" {
+	if k := p.told.Load(); k != nil && req.EngineSession != "" {
 		k.ended(req, pr.hashes, &out)
 	}
 	if !pr.first {

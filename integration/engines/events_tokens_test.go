@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/inferpick/inferpick/datastore/kvevents"
 	"github.com/inferpick/inferpick/integration/engines/vllm"
@@ -39,7 +40,7 @@ func TestEventsByTokensOfOthers(t *testing.T) {
 	profile, err := plugins.DefaultWith(plugins.CostOptions{Prefix: plugins.PrefixOptions{BlockBytes: tokenBlock}})
 	require.NoError(t, err)
 	g := listening(t, setup{profile: &profile, tokens: true}, server)
-	asks(t, g.URL, "what was told before the first request is taken over when that ends")
+	asks(t, g.URL, "what was told before the first request is taken over beside that")
 	g.outcomes.take(t, 1)
 	for i, q := range append(asked, others...) {
 		q.id = requestID("others", i)
@@ -96,7 +97,7 @@ func TestRecordedEventsByTokens(t *testing.T) {
 				return &types.Request{Model: vllm.ModelName, Prompt: types.TokenPrompt(append(ids[:len(ids):len(ids)], 0))}
 			}
 			require.NoError(t, cache.Score(context.Background(), request(nil), []*types.Endpoint{ep}, make([]float64, 1)))
-			sink.Apply(endpoint, 0, nil) // as with the next event
+			within(t, time.Minute, "what was told before to be taken over", func() bool { return cache.Stats().Held >= len(r.held) })
 			held, some := told.look(endpoint).held, 0
 			for _, ids := range told.sequences {
 				want := 0
