@@ -169,6 +169,10 @@ func (a *App) listenMetrics() (err error) {
 			return err
 		}
 		pages = guard(token, pages, a.o.Logger)
+	} else if k := a.o.Kubernetes; k != nil && k.MetricsAuth {
+		if pages, err = newReviewer(k.API, pages, a.o.Logger); err != nil {
+			return err
+		}
 	}
 	encryption := a.o.MetricsTLS
 	encryption.Off = encryption.CertFile == "" && encryption.KeyFile == ""
