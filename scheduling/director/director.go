@@ -180,6 +180,9 @@ type Incoming struct {
 
 	// Pool is the pool of the gateway's route. Zero: the one that serves the model.
 	Pool types.NamespacedName
+	// AllowPath says that the gateway's route is for this very path, which clients may then ask
+	// for as if Options.AllowPath had it.
+	AllowPath bool
 	// HasSubset says that the gateway restricts the candidates to Subset: a list
 	// of ip:port, and of hosts for all ports of one. An empty list allows nobody.
 	HasSubset bool
@@ -358,7 +361,7 @@ func (d *Director) allow(r *Route, in *Incoming) (class, error) {
 	kind := forbidden
 	if r.setPath(in.Path) {
 		kind = classOf(in.Method, r.path)
-		if kind == forbidden && d.o.AllowPath != nil && d.o.AllowPath(in.Method, r.path) {
+		if kind == forbidden && (in.AllowPath || d.o.AllowPath != nil && d.o.AllowPath(in.Method, r.path)) {
 			kind = resource
 		}
 	}
