@@ -256,8 +256,8 @@ func (a *App) Reload() error {
 	return a.watcher.Load()
 }
 
-// Err returns what is wrong with the configuration as it was read last, nil if that is in force.
-func (a *App) Err() error {
+// wrong returns what is wrong with the configuration as it was read last, nil if that is in force.
+func (a *App) wrong() error {
 	if a.watcher == nil {
 		return nil
 	}
