@@ -171,7 +171,7 @@ func (f *fleet) settle() {
 	f.mu.Lock()
 	before := *f.members.Load()
 	next, err := f.assign(f.config.Load(), f.pools(), before)
-	if err == nil {
+	if err == nil && !maps.Equal(before, next) {
 		f.publishLocked(next)
 	}
 	f.mu.Unlock()

@@ -51,7 +51,9 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	if f.inspect != "" {
-		return check(f.inspect, f.options.Config, epp.Loader(f.options.Strict), stdout, stderr)
+		loader := epp.Loader(f.options.Strict)
+		loader.PoolsElsewhere = *f.kube.on
+		return check(f.inspect, f.options.Config, loader, stdout, stderr)
 	}
 	logger := f.logger(stderr)
 	f.options.Logger = logger
