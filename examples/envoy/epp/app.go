@@ -69,7 +69,7 @@ func (a *App) wire() (err error) {
 		unknown = datastore.Refuse
 	}
 	a.store = datastore.New(datastore.Options{Logger: a.o.Logger, UnknownModels: unknown, StickySessions: true})
-	a.fleet = &fleet{store: a.store, logger: a.o.Logger, servers: a.o.ServerMetrics, counting: telemetry.Options{Names: a.o.MetricNames, MetricsTTL: a.o.MetricsTTL}}
+	a.fleet = &fleet{store: a.store, logger: a.o.Logger, servers: a.o.ServerMetrics, counting: telemetry.Options{Names: a.o.MetricNames, MetricsTTL: a.o.MetricsTTL, Version: a.o.Version, Commit: a.o.Commit}}
 	a.watcher = config.NewWatcher(a.o.Config, config.WatchOptions{
 		More: a.o.MoreConfig, Interval: a.o.ReloadInterval, Registry: newRegistry(), Logger: a.o.Logger, Apply: a.fleet.apply,
 		Strict: a.o.Strict, CheckEndpoint: checkAddress,
