@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks and tests the tree.
 #   ./test.sh          every module, with the race detector too where there are goroutines;
+#                      one that has a build.sh of its own is built by that instead;
 #                      the root module once more without the workspace, and on 32 bits
 #   ./test.sh -short   the root module alone, without its long tests: for while you work
 set -euo pipefail
@@ -43,6 +44,11 @@ fi
 # The root comes first: what is wrong there is wrong everywhere.
 while read -r mod; do
 	dir=$(dirname "$mod")
+	if [ -x "$dir/build.sh" ]; then
+		step "$dir: build"
+		"$dir/build.sh"
+		continue
+	fi
 	step "$dir: vet, staticcheck"
 	(cd "$dir" && go vet ./... && go run "$staticcheck" ./...)
 	# Modules beside the root drive programs of the tree, which the test cache does

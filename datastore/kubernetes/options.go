@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -15,8 +16,8 @@ import (
 
 // Options configure a Source. The zero value reads everything in all namespaces.
 type Options struct {
-	// Namespaces lists the namespaces to read, for roles that are limited to them. Default: all
-	// of the cluster.
+	// Namespaces lists the namespaces to read, for roles that are limited to them. Default:
+	// those of Pools, or if there are none all of the cluster.
 	Namespaces []string
 
 	// Pools lists the pools to read, PoolSelector selects them by their labels, in the syntax of
@@ -81,13 +82,18 @@ func (o *Options) complete() error {
 	for i, ns := range o.Namespaces {
 		c.Want(ns != "", fmt.Sprintf("Namespaces[%d]", i), ns, "a name")
 	}
-	o.Namespaces = slices.Compact(slices.Sorted(slices.Values(o.Namespaces)))
+	o.Namespaces, o.Pools, o.Declared = slices.Clone(o.Namespaces), slices.Clone(o.Pools), slices.Clone(o.Declared)
 	for i, pool := range o.Pools {
 		c.Want(pool.Name != "", fmt.Sprintf("Pools[%d]", i), pool.String(), "namespace/name")
-		if pool.Namespace == "" {
-			o.Pools[i].Namespace = types.DefaultNamespace
+		o.Pools[i].Namespace = cmp.Or(pool.Namespace, types.DefaultNamespace)
+	}
+	if len(o.Namespaces) == 0 {
+		for _, pool := range o.Pools {
+			o.Namespaces = append(o.Namespaces, pool.Namespace)
 		}
 	}
+	slices.Sort(o.Namespaces)
+	o.Namespaces = slices.Compact(o.Namespaces)
 	if _, err := labels.Parse(o.PoolSelector); err != nil {
 		c.Failf("PoolSelector", "is no label selector: %w", err)
 	}

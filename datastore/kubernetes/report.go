@@ -1,7 +1,11 @@
 package kubernetes
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -56,4 +60,59 @@ type Object struct {
 	// it, or ErrShadowed. If an earlier version was valid, that one stays in force. Nil: it is
 	// in force; whether it is accepted says datastore.Store.Status.
 	Err error
+}
+
+// Kinds returns the state of each watch; of each kind of manifest that the cluster does not
+// have; and, with the Kind "discovery", whether it says which it has.
+func (s *Source) Kinds() []KindStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &s.state
+	out := append([]KindStatus{st.discovery}, st.manifests.report()...)
+	if st.presence.known {
+		for _, k := range kinds {
+			if !slices.ContainsFunc(out, func(have KindStatus) bool { return have.Kind == k.kind }) {
+				out = append(out, KindStatus{GroupVersionResource: k.assumed[0], Kind: k.kind, Err: ErrNotServed})
+			}
+		}
+	}
+	out = append(append(out, st.pods.report()...), st.slices.report()...)
+	slices.SortFunc(out, func(a, b KindStatus) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Group, b.Group), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Selector, b.Selector))
+	})
+	return out
+}
+
+// Objects returns the manifests that were read, in force or not, by kind and name. Those that
+// belong to pools that are not read are left out.
+func (s *Source) Objects() []Object {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := &s.state
+	var all []*manifest
+	for _, m := range st.manifests {
+		all = slices.AppendSeq(all, maps.Values(m.objects))
+	}
+	slices.SortFunc(all, (*manifest).compare)
+	out := make([]Object, 0, len(all))
+	for _, m := range all {
+		winner := st.inForce[m.key()]
+		if winner == nil && m.object != nil && !st.dirty {
+			continue
+		}
+		o := Object{
+			Resource: m.resource.GroupVersionResource, Kind: m.resource.kind, Name: m.name,
+			UID: m.uid, Generation: m.generation, ResourceVersion: m.version, Conditions: m.conditions,
+			Err: m.err,
+		}
+		switch {
+		case o.Err != nil:
+		case winner != nil && winner.resource != m.resource:
+			o.Err = fmt.Errorf("kubernetes: %s %s: %w: that of %s is in force", m.resource.kind, m.name, ErrShadowed, winner.resource.GroupVersion())
+		default:
+			o.Err = st.problems[m.key()]
+		}
+		out = append(out, o)
+	}
+	return out
 }

@@ -2,34 +2,61 @@ package kubernetes
 
 import (
 	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/types"
 )
 
 // Source keeps a datastore.Store in sync with a cluster. Its methods are safe for concurrent
 // use. Create one with New.
 type Source struct {
 	opt     Options
+	client  *client
+	filter  filter
+	shape   shape
+	started atomic.Bool
 	synced  chan struct{}
 	changed chan struct{}
+	wake    chan struct{} // what state says is not in the store
+
+	mu    sync.Mutex
+	state state
 }
 
 // New returns a source for the cluster of config, or an error that lists all invalid options.
 // It does nothing until Run is called.
+//
+// The default of 5 requests per second in config is raised; another value stays.
 func New(config *rest.Config, o Options) (*Source, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	return &Source{opt: o, synced: make(chan struct{}), changed: make(chan struct{}, 1)}, nil
-}
-
-// Run keeps store in sync until ctx is done, and then returns nil. What it has put into the
-// store stays there. Run is called once.
-func (s *Source) Run(ctx context.Context, store *datastore.Store) error {
-	<-ctx.Done()
-	return nil
+	c, err := newClient(config)
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{
+		opt: o, client: c,
+		filter:  filter{names: o.Pools},
+		shape:   shape{cluster: o.Cluster, template: o.Template, metricsPort: o.MetricsPort},
+		synced:  make(chan struct{}),
+		changed: make(chan struct{}, 1),
+		wake:    make(chan struct{}, 1),
+	}
+	if o.PoolSelector != "" {
+		s.filter.selector, _ = labels.Parse(o.PoolSelector) // checked by complete
+	}
+	s.state.init(s)
+	return s, nil
 }
 
 // Synced returns a channel that is closed once the pools, of those CRDs that are installed, and
@@ -40,8 +67,143 @@ func (s *Source) Synced() <-chan struct{} { return s.synced }
 // may have changed. It is for one receiver.
 func (s *Source) Changed() <-chan struct{} { return s.changed }
 
-// Kinds returns the state of each watch, and of each kind that the cluster does not have.
-func (s *Source) Kinds() []KindStatus { return nil }
+// Run keeps store in sync until ctx is done, and then returns nil. What it has put into the
+// store stays there. It can be called once.
+func (s *Source) Run(ctx context.Context, store *datastore.Store) error {
+	if s.started.Swap(true) {
+		return errors.New("kubernetes: Run was called before")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	// client-go logs what it finds remarkable, at levels below debug for the most part.
+	ctx = klog.NewContext(ctx, logr.FromSlogHandler(s.opt.Logger.Handler()))
+	r := &runner{Source: s, ctx: ctx, committer: newCommitter(store, s.opt.Cluster), lost: make(map[types.NamespacedName]bool)}
+	stop := store.WatchPools(r.poolEvent)
+	defer r.wait.Wait()
+	defer cancel()
+	defer stop()
+	r.wait.Go(r.discover)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+		}
+		if !sleep(ctx, s.opt.Debounce) {
+			return nil
+		}
+		select { // what has come meanwhile is part of it
+		case <-s.wake:
+		default:
+		}
+		r.reconcile()
+	}
+}
 
-// Objects returns the manifests that were read, in force or not, by kind and name.
-func (s *Source) Objects() []Object { return nil }
+// runner is a Source at work.
+type runner struct {
+	*Source
+	ctx       context.Context
+	wait      sync.WaitGroup
+	committer *committer
+
+	lostMu sync.Mutex
+	lost   map[types.NamespacedName]bool // pools that were deleted from the store
+}
+
+// reconcile brings the store to what is known of the cluster.
+func (r *runner) reconcile() {
+	r.lostMu.Lock()
+	var lost []types.NamespacedName
+	for name := range r.lost {
+		lost = append(lost, name)
+	}
+	clear(r.lost)
+	r.lostMu.Unlock()
+	r.committer.restore(lost)
+
+	r.mu.Lock()
+	audit := r.state.audit
+	r.state.audit = false
+	r.mu.Unlock()
+	var again []types.NamespacedName
+	if audit {
+		again = r.committer.audit()
+	}
+
+	r.mu.Lock()
+	for _, pool := range again {
+		r.state.dirtyPools[pool] = true
+	}
+	r.state.plan(r)
+	endpoints := r.state.endpoints(r.shape)
+	want := r.state.inForce // never changed in place
+	r.mu.Unlock()
+
+	r.committer.commit(want, endpoints)
+
+	r.mu.Lock()
+	r.state.report(r.committer.problems(), r.opt.Logger)
+	if r.state.ready() {
+		r.state.markSynced(r.synced)
+	}
+	r.mu.Unlock()
+	signal(r.changed)
+}
+
+// poolEvent notes pools that somebody has deleted from the store.
+func (r *runner) poolEvent(ev datastore.PoolEvent) {
+	if ev.Kind != datastore.Removed {
+		return
+	}
+	r.lostMu.Lock()
+	r.lost[ev.Pool] = true
+	r.lostMu.Unlock()
+	signal(r.wake)
+}
+
+// discover asks the server again and again which kinds it has.
+func (r *runner) discover() {
+	again := retry{min: r.opt.MinRetry, max: r.opt.MaxRetry}
+	for {
+		served, err := r.client.served(r.ctx)
+		if r.ctx.Err() != nil {
+			return
+		}
+		pause := r.opt.Refresh
+		if err == nil {
+			again.succeeded()
+		} else if pause = again.failed(err); classify(err) == forbidden {
+			served = assumed() // whether they are there is seen when they are listed
+		}
+		r.mu.Lock()
+		r.state.discovered(served, err, r.opt.Logger)
+		r.mu.Unlock()
+		signal(r.wake)
+		if !sleep(r.ctx, pause) {
+			return
+		}
+	}
+}
+
+// signal puts a value into a channel of capacity 1, unless there is one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// sleep reports whether so much time has passed before ctx was done.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

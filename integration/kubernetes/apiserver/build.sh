@@ -18,7 +18,8 @@ if [ "${1:-}" != -path ] && [ ! -x "$program" ]; then
 	if [ ! -x "$program" ]; then
 		echo "building $program" >&2
 		nice go vet -trimpath . >&2
-		nice go build -trimpath -ldflags='-s -w' -o "$program.new" . >&2
+		version=$(awk '$1 == "k8s.io/kubernetes" { print $2 }' go.mod)
+		nice go build -trimpath -ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$version" -o "$program.new" . >&2
 		mv "$program.new" "$program"
 		echo "built in $SECONDS s" >&2
 	fi

@@ -88,10 +88,9 @@ func startEtcd(dir string) error {
 	c.Dir = filepath.Join(dir, "etcd")
 	c.LogLevel = "error"
 	c.UnsafeNoFsync = true // a killed process loses nothing by that, a machine would
-	clients, peers := etcdSocket(dir, "clients"), etcdSocket(dir, "peers")
-	c.ListenClientUrls, c.AdvertiseClientUrls = clients, clients
-	c.ListenPeerUrls, c.AdvertisePeerUrls = peers, peers
-	c.InitialCluster = c.InitialClusterFromName(c.Name)
+	// What it advertises stays the default: there is no peer, and the client knows the socket.
+	c.ListenClientUrls = etcdSocket(dir, "clients")
+	c.ListenPeerUrls = etcdSocket(dir, "peers")
 	etcd, err := embed.StartEtcd(c)
 	if err != nil {
 		return fmt.Errorf("etcd: %w", err)

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -75,14 +76,13 @@ func (s *Server) Grant(t testing.TB, namespace, user string, rules ...Rule) {
 	if rules == nil {
 		rules = []Rule{}
 	}
-	text, err := yaml.Marshal(rules)
+	text, err := json.Marshal(rules)
 	require.NoError(t, err)
 	s.Apply(t, namespace, fmt.Sprintf(`
 apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: {name: %[1]q}
-rules:
-%[2]s
+rules: %[2]s
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding

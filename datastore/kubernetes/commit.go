@@ -1,0 +1,226 @@
+package kubernetes
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/types"
+)
+
+// committer puts what is wanted into the store, and takes out again what it has put there and
+// nothing else. It is for one goroutine.
+type committer struct {
+	store   *datastore.Store
+	cluster string
+
+	objects   map[objectKey]*manifest // in the store
+	endpoints map[types.NamespacedName][]datastore.EndpointSpec
+
+	refused map[objectKey]refusal
+	unset   map[types.NamespacedName]error // endpoints that the store refused
+}
+
+// refusal is a manifest that the store did not take.
+type refusal struct {
+	manifest *manifest
+	err      error
+}
+
+func newCommitter(store *datastore.Store, cluster string) *committer {
+	return &committer{
+		store: store, cluster: cluster,
+		objects:   make(map[objectKey]*manifest),
+		endpoints: make(map[types.NamespacedName][]datastore.EndpointSpec),
+		refused:   make(map[objectKey]refusal),
+		unset:     make(map[types.NamespacedName]error),
+	}
+}
+
+// piece is a part of a change that the store takes or refuses: a manifest, or the endpoints of a
+// pool.
+type piece struct {
+	manifest  *manifest
+	pool      types.NamespacedName
+	endpoints []datastore.EndpointSpec
+}
+
+// commit makes the manifests of the source in the store those that are wanted, and sets the
+// endpoints of the given pools. All of it is one Commit, unless the store refuses a part: then
+// the rest goes in nevertheless.
+func (c *committer) commit(want map[objectKey]*manifest, endpoints map[types.NamespacedName][]datastore.EndpointSpec) {
+	for key := range c.refused {
+		if want[key] == nil {
+			delete(c.refused, key)
+		}
+	}
+	for key := range c.objects {
+		if want[key] == nil {
+			c.remove(key)
+		}
+	}
+	var pieces []piece
+	for _, m := range slices.SortedFunc(maps.Values(want), (*manifest).compare) {
+		key := m.key()
+		had, refused := c.objects[key], c.refused[key]
+		if had != nil && had.resource == m.resource && had.same(m) || refused.manifest != nil && refused.manifest.same(m) {
+			continue
+		}
+		pieces = append(pieces, piece{manifest: m})
+	}
+	for pool, specs := range endpoints {
+		if old, ok := c.endpoints[pool]; ok && slices.EqualFunc(old, specs, sameEndpoint) || want[objectKey{kindPool, pool}] == nil {
+			continue
+		}
+		pieces = append(pieces, piece{pool: pool, endpoints: specs})
+	}
+	c.try(pieces)
+}
+
+// try commits pieces, by halves if they are refused together.
+func (c *committer) try(pieces []piece) {
+	if len(pieces) == 0 {
+		return
+	}
+	change := datastore.Change{Endpoints: make(map[types.NamespacedName][]datastore.EndpointSpec)}
+	for _, p := range pieces {
+		switch {
+		case p.manifest != nil:
+			change.Objects = append(change.Objects, p.manifest.object)
+		case c.cluster == "":
+			change.Endpoints[p.pool] = p.endpoints
+		}
+	}
+	err := c.store.Commit(change)
+	if err != nil && len(pieces) > 1 {
+		half := len(pieces) / 2
+		c.try(pieces[:half])
+		c.try(pieces[half:])
+		return
+	}
+	for _, p := range pieces {
+		if p.manifest != nil {
+			c.recordObject(p.manifest, err)
+			continue
+		}
+		if c.cluster != "" {
+			p.endpoints, err = c.share(p.pool, p.endpoints)
+			c.endpoints[p.pool] = p.endpoints
+		}
+		c.recordEndpoints(p, err)
+	}
+}
+
+func (c *committer) recordObject(m *manifest, err error) {
+	if err != nil {
+		c.refused[m.key()] = refusal{m, err}
+		return
+	}
+	delete(c.refused, m.key())
+	c.objects[m.key()] = m
+}
+
+func (c *committer) recordEndpoints(p piece, err error) {
+	if err != nil {
+		c.unset[p.pool] = err
+		return
+	}
+	delete(c.unset, p.pool)
+	c.endpoints[p.pool] = p.endpoints
+}
+
+// share sets this source's endpoints of a pool that other sources have endpoints in too. It
+// returns those that are set, and why others are not.
+func (c *committer) share(pool types.NamespacedName, specs []datastore.EndpointSpec) (set []datastore.EndpointSpec, err error) {
+	had := make(map[string]datastore.EndpointSpec)
+	for _, e := range c.endpoints[pool] {
+		had[e.ID] = e
+	}
+	for _, e := range specs {
+		old, ok := had[e.ID]
+		delete(had, e.ID)
+		if !ok || !sameEndpoint(old, e) {
+			if refused := c.store.UpsertEndpoint(pool, e); refused != nil {
+				err = cmp.Or(err, refused)
+				continue
+			}
+		}
+		set = append(set, e)
+	}
+	for id := range had {
+		c.store.RemoveEndpoint(pool, id)
+	}
+	return set, err
+}
+
+// remove takes a manifest out of the store, and with a pool its endpoints. A pool that has
+// endpoints of other clusters stays, for these: each source removes its own first and looks
+// then, so that the last one finds none.
+func (c *committer) remove(key objectKey) {
+	delete(c.objects, key)
+	if key.kind != kindPool {
+		c.store.Delete(key.kind, key.name)
+		return
+	}
+	if c.cluster != "" {
+		_, _ = c.share(key.name, nil) // nothing is added, so nothing can fail
+	}
+	delete(c.endpoints, key.name)
+	delete(c.unset, key.name)
+	if c.cluster == "" || !c.foreign(key.name) {
+		c.store.Delete(key.kind, key.name)
+	}
+}
+
+// foreign reports whether a pool has endpoints of other clusters.
+func (c *committer) foreign(name types.NamespacedName) bool {
+	pool := c.store.Snapshot().Pool(name)
+	return pool != nil && slices.ContainsFunc(pool.Endpoints(), func(e *types.Endpoint) bool {
+		return e.Labels[ClusterLabel] != c.cluster
+	})
+}
+
+// restore puts pools back that others have taken out of the store.
+func (c *committer) restore(lost []types.NamespacedName) {
+	for _, name := range lost {
+		m := c.objects[objectKey{kindPool, name}]
+		if m == nil {
+			continue
+		}
+		pieces := []piece{{manifest: m}, {pool: name, endpoints: c.endpoints[name]}}
+		delete(c.endpoints, name) // share is to set all of them
+		c.try(pieces)
+	}
+}
+
+// audit puts back what others have taken out of the store, and forgets what was refused, so that
+// the next commit tries it again: limits of the store may have room by now. It returns the pools
+// whose endpoints were refused.
+func (c *committer) audit() []types.NamespacedName {
+	clear(c.refused)
+	for key, m := range c.objects {
+		if c.store.Object(key.kind, key.name) != nil {
+			continue
+		}
+		if key.kind == kindPool {
+			c.restore([]types.NamespacedName{key.name})
+			continue
+		}
+		c.try([]piece{{manifest: m}})
+	}
+	return slices.SortedFunc(maps.Keys(c.unset), types.NamespacedName.Compare)
+}
+
+// problems returns why manifests are not in force as they should be.
+func (c *committer) problems() map[objectKey]error {
+	out := make(map[objectKey]error)
+	for key, r := range c.refused {
+		out[key] = r.err
+	}
+	for pool, err := range c.unset {
+		key := objectKey{kindPool, pool}
+		out[key] = cmp.Or(out[key], err)
+	}
+	return out
+}

@@ -1,0 +1,364 @@
+package kubernetes
+
+import (
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/types"
+)
+
+// state is what a source knows of the cluster, and what of it is new. Guarded by Source.mu.
+type state struct {
+	opt    *Options
+	filter filter
+
+	presence  presence
+	discovery KindStatus
+	failing   bool // discovery, which was logged
+
+	manifests fleet[*manifest]
+	pods      fleet[*pod]           // one of these two
+	slices    fleet[*endpointSlice] // is empty
+
+	inForce map[objectKey]*manifest // never changed in place
+	pools   map[string][]*poolPlan  // of inForce, by namespace
+	byName  map[types.NamespacedName]*poolPlan
+
+	dirty      bool // manifests have changed
+	dirtyPools map[types.NamespacedName]bool
+	audit      bool // compare the store with what was put there
+	problems   map[objectKey]error
+	logged     map[string]string // objects and what is wrong with them
+	synced     bool
+}
+
+// poolPlan is a pool in force, and where its pods are found.
+type poolPlan struct {
+	*types.InferencePool
+	selector string // of its pods, or of its slices
+	service  string // empty: pods
+}
+
+func (st *state) init(s *Source) {
+	*st = state{
+		opt: &s.opt, filter: s.filter, dirty: true,
+		manifests: make(fleet[*manifest]), pods: make(fleet[*pod]), slices: make(fleet[*endpointSlice]),
+		dirtyPools: make(map[types.NamespacedName]bool),
+		discovery:  KindStatus{Kind: "discovery"},
+	}
+}
+
+// discovered takes what the server says it has. Nil resources: it did not say.
+func (st *state) discovered(served []resource, err error, log *slog.Logger) {
+	st.audit = true
+	st.discovery.Lists++
+	st.discovery.Up = err == nil
+	switch {
+	case err == nil:
+		st.discovery.Err, st.discovery.LastEvent = nil, time.Now()
+		if st.failing {
+			log.Info("the API server says again which kinds it has")
+		}
+	default:
+		st.discovery.Err = errors.Join(errors.New("kubernetes: which kinds there are is unknown"), err)
+		if !st.failing {
+			log.Warn("cannot ask the API server which kinds it has; what is known stays in force", slog.Any("error", err))
+		}
+	}
+	st.failing = err != nil
+	if served == nil && err != nil {
+		return
+	}
+	st.presence.update(served)
+	for _, m := range st.manifests {
+		// What was missing is there again: no need to wait.
+		if err == nil && m.failing && m.class == notServed && slices.Contains(served, m.resource) {
+			signal(m.kick)
+		}
+	}
+}
+
+// plan decides what is in force, and what to watch for that.
+func (st *state) plan(r *runner) {
+	if st.presence.known {
+		if st.manifests.adjust(r, manifestTargets(st.presence.served, st.opt), st.newManifests) {
+			st.dirty = true
+		}
+	}
+	if st.dirty {
+		st.dirty = false
+		st.settle()
+	}
+	var pods, slices []target
+	for namespace, pools := range st.pools {
+		pods = append(pods, st.podTargets(namespace, pools)...)
+	}
+	if st.opt.EndpointSlices {
+		pods, slices = nil, pods
+	}
+	st.pods.adjust(r, pods, st.newPods)
+	st.slices.adjust(r, slices, st.newSlices)
+}
+
+// manifestTargets returns what to watch of the resources that a server has.
+func manifestTargets(served []resource, o *Options) []target {
+	namespaces := o.Namespaces
+	if len(namespaces) == 0 {
+		namespaces = []string{""}
+	}
+	var out []target
+	for _, r := range served {
+		for _, namespace := range namespaces {
+			t := target{resource: r, namespace: namespace}
+			if r.kind == kindPool {
+				t.labels = o.PoolSelector
+				t.fields = onlyName(o.Pools, namespace)
+			}
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// onlyName returns a field selector for the pool that is read in a namespace, if it is one.
+func onlyName(pools []types.NamespacedName, namespace string) string {
+	found := ""
+	for _, pool := range pools {
+		if pool.Namespace == namespace {
+			if found != "" {
+				return ""
+			}
+			found = "metadata.name=" + pool.Name
+		}
+	}
+	return found
+}
+
+// settle decides which manifests are in force.
+func (st *state) settle() {
+	var all []*manifest
+	for _, m := range st.manifests {
+		all = slices.AppendSeq(all, maps.Values(m.objects))
+	}
+	for _, pool := range st.opt.Declared {
+		all = append(all, declared(pool))
+	}
+	st.inForce = merge(all, st.filter)
+	was := st.byName
+	st.pools = make(map[string][]*poolPlan)
+	st.byName = make(map[types.NamespacedName]*poolPlan)
+	for key, m := range st.inForce {
+		pool, ok := m.object.(*types.InferencePool)
+		if !ok {
+			continue
+		}
+		p := st.planOf(pool)
+		st.pools[pool.Namespace] = append(st.pools[pool.Namespace], p)
+		st.byName[key.name] = p
+		if old := was[key.name]; old == nil || old.InferencePool != pool {
+			st.dirtyPools[key.name] = true
+		}
+	}
+}
+
+func (st *state) planOf(pool *types.InferencePool) *poolPlan {
+	if !st.opt.EndpointSlices {
+		return &poolPlan{InferencePool: pool, selector: selector(pool)}
+	}
+	service := pool.Annotations[ServiceAnnotation]
+	if st.opt.Service != nil {
+		service = st.opt.Service(pool)
+	}
+	if service == "" {
+		service = pool.Name
+	}
+	return &poolPlan{InferencePool: pool, selector: serviceLabel + "=" + service, service: service}
+}
+
+// podTargets returns what to watch for the endpoints of the pools of a namespace.
+func (st *state) podTargets(namespace string, pools []*poolPlan) []target {
+	wanted := make([]string, len(pools))
+	for i, p := range pools {
+		wanted[i] = p.selector
+	}
+	var out []target
+	for _, s := range podWatches(wanted, st.running(namespace), st.opt.MaxPodWatches) {
+		out = append(out, st.podTarget(namespace, s))
+	}
+	return out
+}
+
+func (st *state) podTarget(namespace, selector string) target {
+	r := pods
+	if st.opt.EndpointSlices {
+		r = endpointSlices
+	}
+	return target{resource: r, namespace: namespace, labels: selector}
+}
+
+// running returns the selectors that are watched in a namespace, and whether their lists were
+// read.
+func (st *state) running(namespace string) map[string]bool {
+	out := make(map[string]bool)
+	for t, m := range st.pods {
+		if t.namespace == namespace {
+			out[t.labels] = m.synced
+		}
+	}
+	for t, m := range st.slices {
+		if t.namespace == namespace {
+			out[t.labels] = m.synced
+		}
+	}
+	return out
+}
+
+func (st *state) newManifests(t target) *mirror[*manifest] {
+	return &mirror[*manifest]{
+		decode: decodeManifest(t.resource),
+		carry: func(old, m *manifest) (*manifest, bool) {
+			m = m.carry(old)
+			return m, old == nil || !old.same(m)
+		},
+		changed: func(_, _ *manifest) { st.dirty = true },
+	}
+}
+
+func (st *state) newPods(t target) *mirror[*pod] {
+	return &mirror[*pod]{
+		decode: decodePod,
+		carry:  func(old, p *pod) (*pod, bool) { return p, old == nil || !old.same(p) },
+		changed: func(old, p *pod) {
+			st.touch(t, func(pool *poolPlan) bool {
+				return old != nil && pool.Spec.Selector.Matches(old.labels) || p != nil && pool.Spec.Selector.Matches(p.labels)
+			})
+		},
+	}
+}
+
+func (st *state) newSlices(t target) *mirror[*endpointSlice] {
+	return &mirror[*endpointSlice]{
+		decode: decodeSlice,
+		carry:  func(old, s *endpointSlice) (*endpointSlice, bool) { return s, old == nil || !old.same(s) },
+		changed: func(old, s *endpointSlice) {
+			st.touch(t, func(pool *poolPlan) bool {
+				return old != nil && old.service == pool.service || s != nil && s.service == pool.service
+			})
+		},
+	}
+}
+
+// touch marks the pools that a change in a target concerns.
+func (st *state) touch(t target, concerns func(*poolPlan) bool) {
+	for _, p := range st.pools[t.namespace] {
+		if (t.labels == "" || t.labels == p.selector) && !st.dirtyPools[p.Key()] && concerns(p) {
+			st.dirtyPools[p.Key()] = true
+		}
+	}
+}
+
+// endpoints returns those of pools of which something has changed. Pools whose pods are not
+// known yet are left as they are.
+func (st *state) endpoints(s shape) map[types.NamespacedName][]datastore.EndpointSpec {
+	out := make(map[types.NamespacedName][]datastore.EndpointSpec)
+	for name := range st.dirtyPools {
+		p := st.byName[name]
+		if p == nil {
+			delete(st.dirtyPools, name)
+			continue
+		}
+		if found, ok := st.podsOf(p); ok {
+			out[name] = s.endpoints(p.InferencePool, found)
+			delete(st.dirtyPools, name)
+		}
+	}
+	return out
+}
+
+// podsOf returns a pool's pods by name, or false if no list of them was read yet.
+func (st *state) podsOf(p *poolPlan) (map[string]*pod, bool) {
+	for _, selector := range []string{p.selector, ""} {
+		t := st.podTarget(p.Namespace, selector)
+		if m := st.pods[t]; m != nil && m.synced {
+			out := make(map[string]*pod)
+			for name, o := range m.objects {
+				if p.Spec.Selector.Matches(o.labels) {
+					out[name.Name] = o
+				}
+			}
+			return out, true
+		}
+		if m := st.slices[t]; m != nil && m.synced {
+			var own []*endpointSlice
+			for _, o := range m.objects {
+				if o.service == p.service {
+					own = append(own, o)
+				}
+			}
+			return podsOf(own), true
+		}
+	}
+	return nil, false
+}
+
+// ready reports whether all was read that the store needs: in each namespace the pools of one
+// version at least, and their pods. Optional kinds must have been tried.
+func (st *state) ready() bool {
+	if !st.presence.known || st.dirty {
+		return false
+	}
+	pools := make(map[string]bool) // namespaces: whether they were read
+	for t, m := range st.manifests {
+		if t.kind == kindPool {
+			pools[t.namespace] = pools[t.namespace] || m.synced
+		}
+		if !m.synced && (!m.failing || t.kind == kindPool && m.class != forbidden && m.class != notServed) {
+			return false
+		}
+	}
+	for _, read := range pools {
+		if !read {
+			return false
+		}
+	}
+	for _, p := range st.byName {
+		if _, ok := st.podsOf(p); !ok || st.dirtyPools[p.Key()] {
+			return false
+		}
+	}
+	return true
+}
+
+// report takes the problems of the store, and logs those and the broken rules of manifests that
+// are new.
+func (st *state) report(problems map[objectKey]error, log *slog.Logger) {
+	st.problems = problems
+	found := make(map[string]string)
+	for key, err := range problems {
+		found[key.kind+" "+key.name.String()] = err.Error()
+	}
+	for _, mirror := range st.manifests {
+		for _, m := range mirror.objects {
+			if m.err != nil {
+				found[m.resource.String()+" "+m.name.String()] = m.err.Error()
+			}
+		}
+	}
+	for what, why := range found {
+		if st.logged[what] != why {
+			log.Warn("an object of the cluster is not in force", slog.String("object", what), slog.String("error", why))
+		}
+	}
+	st.logged = found
+}
+
+func (st *state) markSynced(c chan struct{}) {
+	if !st.synced {
+		st.synced = true
+		close(c)
+	}
+}
