@@ -2,11 +2,21 @@ module github.com/inferpick/inferpick/integration/kubernetes/deploy
 
 go 1.26.0
 
+replace (
+	github.com/inferpick/inferpick => ../../..
+	github.com/inferpick/inferpick/datastore/kubernetes => ../../../datastore/kubernetes
+	github.com/inferpick/inferpick/integration/engines => ../../engines
+	github.com/inferpick/inferpick/integration/kubernetes => ..
+)
+
 require (
 	github.com/google/go-cmp v0.7.0
+	github.com/inferpick/inferpick/datastore/kubernetes v0.0.0-00010101000000-000000000000
+	github.com/inferpick/inferpick/integration/kubernetes v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
 	helm.sh/helm/v3 v3.21.3
-	k8s.io/apimachinery v0.36.2
+	k8s.io/apimachinery v0.36.3
+	k8s.io/client-go v0.36.3
 	sigs.k8s.io/kustomize/api v0.21.1
 	sigs.k8s.io/kustomize/kyaml v0.21.1
 	sigs.k8s.io/yaml v1.6.0
@@ -32,6 +42,8 @@ require (
 	github.com/google/gnostic-models v0.7.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/huandu/xstrings v1.5.0 // indirect
+	github.com/inferpick/inferpick v0.0.0 // indirect
+	github.com/inferpick/inferpick/integration/engines v0.0.0 // indirect
 	github.com/josharian/intern v1.0.0 // indirect
 	github.com/json-iterator/go v1.1.12 // indirect
 	github.com/mailru/easyjson v0.7.7 // indirect
@@ -56,17 +68,16 @@ require (
 	golang.org/x/term v0.44.0 // indirect
 	golang.org/x/text v0.38.0 // indirect
 	golang.org/x/time v0.14.0 // indirect
-	google.golang.org/protobuf v1.36.12-0.20260120151049-f2248ac996af // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
 	gopkg.in/evanphx/json-patch.v4 v4.13.0 // indirect
 	gopkg.in/inf.v0 v0.9.1 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
-	k8s.io/api v0.36.2 // indirect
+	k8s.io/api v0.36.3 // indirect
 	k8s.io/apiextensions-apiserver v0.36.2 // indirect
-	k8s.io/client-go v0.36.2 // indirect
 	k8s.io/klog/v2 v2.140.0 // indirect
 	k8s.io/kube-openapi v0.0.0-20260317180543-43fb72c5454a // indirect
 	k8s.io/utils v0.0.0-20260210185600-b8788abfbbc2 // indirect
 	sigs.k8s.io/json v0.0.0-20250730193827-2d320260d730 // indirect
 	sigs.k8s.io/randfill v1.0.0 // indirect
-	sigs.k8s.io/structured-merge-diff/v6 v6.3.2 // indirect
+	sigs.k8s.io/structured-merge-diff/v6 v6.3.3 // indirect
 )

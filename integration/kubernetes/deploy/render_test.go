@@ -23,12 +23,14 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
+
+	"github.com/inferpick/inferpick/integration/kubernetes/cluster"
 )
 
 // TestMain keeps Helm from saying of each symbolic link in the chart that it is one.
 func TestMain(m *testing.M) {
 	log.SetOutput(io.Discard)
-	os.Exit(m.Run())
+	os.Exit(cluster.Run(m))
 }
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -38,6 +40,13 @@ const root = "../../.."
 
 func deployed(path ...string) string {
 	return filepath.Join(append([]string{root, "examples", "envoy", "deploy"}, path...)...)
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	require.NoError(t, err)
+	return string(text)
 }
 
 // object is an object of Kubernetes.
