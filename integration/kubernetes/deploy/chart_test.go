@@ -64,7 +64,7 @@ func TestNotes(t *testing.T) {
 		{`{inferenceExtension: {endpointsServer: {createInferencePool: false, endpointSelector: a=b}}}`, "the pods a=b is installed"},
 		{`{proxy: {enabled: true}}`, "port-forward service/llama-proxy 8081"},
 	} {
-		files, err := renderText(t, values(t, needed, tt.values))
+		files, err := renderText(t, namespace, values(t, needed, tt.values))
 		require.NoError(t, err)
 		require.Contains(t, files["inferpick/templates/NOTES.txt"], tt.want)
 	}

@@ -12,6 +12,7 @@ replace (
 require (
 	github.com/google/go-cmp v0.7.0
 	github.com/inferpick/inferpick/datastore/kubernetes v0.0.0-00010101000000-000000000000
+	github.com/inferpick/inferpick/integration/engines v0.0.0
 	github.com/inferpick/inferpick/integration/kubernetes v0.0.0-00010101000000-000000000000
 	github.com/stretchr/testify v1.12.1
 	helm.sh/helm/v3 v3.21.3
@@ -43,7 +44,6 @@ require (
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/huandu/xstrings v1.5.0 // indirect
 	github.com/inferpick/inferpick v0.0.0 // indirect
-	github.com/inferpick/inferpick/integration/engines v0.0.0 // indirect
 	github.com/josharian/intern v1.0.0 // indirect
 	github.com/json-iterator/go v1.1.12 // indirect
 	github.com/mailru/easyjson v0.7.7 // indirect

@@ -30,7 +30,9 @@ import (
 // TestMain keeps Helm from saying of each symbolic link in the chart that it is one.
 func TestMain(m *testing.M) {
 	log.SetOutput(io.Discard)
-	os.Exit(cluster.Run(m))
+	code := cluster.Run(m)
+	_ = os.RemoveAll(built.dir)
+	os.Exit(code)
 }
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -112,7 +114,7 @@ func load(t *testing.T, v map[string]any) *chart.Chart {
 
 // renderText renders the chart as Helm does for an installation: values are merged and
 // checked by the schema first. It returns the files by name.
-func renderText(t *testing.T, v map[string]any) (map[string]string, error) {
+func renderText(t *testing.T, namespace string, v map[string]any) (map[string]string, error) {
 	t.Helper()
 	c := load(t, v)
 	capabilities := *chartutil.DefaultCapabilities
@@ -127,7 +129,13 @@ func renderText(t *testing.T, v map[string]any) (map[string]string, error) {
 // render returns the objects, in the order of the chart's files.
 func render(t *testing.T, texts ...string) []object {
 	t.Helper()
-	files, err := renderText(t, values(t, texts...))
+	return renderIn(t, namespace, texts...)
+}
+
+// renderIn is render for another namespace.
+func renderIn(t *testing.T, namespace string, texts ...string) []object {
+	t.Helper()
+	files, err := renderText(t, namespace, values(t, texts...))
 	require.NoError(t, err)
 	var objects []object
 	for _, name := range slices.Sorted(maps.Keys(files)) {

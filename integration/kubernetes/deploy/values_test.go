@@ -45,7 +45,7 @@ func TestBadValues(t *testing.T) {
 		{"sidecar", `{inferenceExtension: {sidecar: {enabled: true, name: envoy}}}`, []string{"proxy.enabled"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := renderText(t, values(t, needed, tt.values))
+			_, err := renderText(t, namespace, values(t, needed, tt.values))
 			require.Error(t, err)
 			for _, want := range tt.want {
 				require.ErrorContains(t, err, want)
