@@ -48,7 +48,7 @@ func TestComponentsTogether(t *testing.T) {
 	pod := objects["Deployment llama-epp"].at("spec", "template", "spec").(map[string]any)
 	container := pod["containers"].([]any)[0].(map[string]any)
 	require.Equal(t, []any{
-		"-kubernetes", "-write-status=true", "-config=/config/default-plugins.yaml", "-log-format=json", "-drain-delay=5s", "-drain-timeout=120s",
+		"-kubernetes", "-write-status=true", "-lease=llama-epp", "-config=/config/default-plugins.yaml", "-log-format=json", "-drain-delay=5s", "-drain-timeout=120s",
 		"-metrics-token-file=/var/run/secrets/inferpick/metrics/token",
 	}, container["args"])
 	require.Len(t, pod["initContainers"], 1)

@@ -36,7 +36,7 @@ func TestBadValues(t *testing.T) {
 		{"no image", `{inferenceExtension: {image: {repository: ""}}}`, []string{"inferenceExtension.image.repository is required", "Dockerfile"}},
 		{"no labels", `{inferencePool: {modelServers: null}}`, []string{"inferencePool.modelServers.matchLabels is required", "inferencePool.create: false"}},
 		{"no selector", `{inferenceExtension: {endpointsServer: {createInferencePool: false}}}`, []string{"endpointSelector is required"}},
-		{"objectives of no pool", `{inferenceExtension: {endpointsServer: {createInferencePool: false, endpointSelector: a=b}}, inferenceObjectives: [{name: a, priority: 1}]}`, []string{"createInferencePool: false"}},
+		{"route to no pool", `{inferenceExtension: {endpointsServer: {createInferencePool: false, endpointSelector: a=b}}, experimentalHttpRoute: {enabled: true}}`, []string{"createInferencePool: false"}},
 		{"all namespaces and one", `{inferenceExtension: {namespaces: ["*", a]}}`, []string{`"*"`, "want it alone"}},
 		{"pool elsewhere", `{inferenceExtension: {namespaces: [a]}}`, []string{"namespaces does not have serving"}},
 		{"configuration missing", `{inferenceExtension: {pluginsConfigFile: mine.yaml, pluginsCustomConfig: {my.yaml: ""}}}`, []string{`"mine.yaml"`, "my.yaml"}},

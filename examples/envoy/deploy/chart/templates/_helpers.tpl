@@ -64,18 +64,19 @@ labels:
 {{- define "inferpick.args" -}}
 {{- $epp := .Values.inferenceExtension -}}
 - -kubernetes
-{{- if not (include "inferpick.hasPool" .) }}
-- -endpoint-selector={{ $epp.endpointsServer.endpointSelector }}
-- -endpoint-target-ports={{ $epp.endpointsServer.targetPorts }}
-- -pool-namespace=$(NAMESPACE)
-{{- else if include "inferpick.allNamespaces" . }}
+{{- if include "inferpick.allNamespaces" . }}
 {{- else if $epp.namespaces }}
 - -namespaces={{ join "," $epp.namespaces }}
 {{- else }}
 - -pool-name={{ include "inferpick.poolName" . }}
 - -pool-namespace=$(NAMESPACE)
 {{- end }}
-- -write-status={{ and $epp.writeStatus (include "inferpick.hasPool" . | eq "true") }}
+{{- if not (include "inferpick.hasPool" .) }}
+- -endpoint-selector={{ $epp.endpointsServer.endpointSelector }}
+- -endpoint-target-ports={{ $epp.endpointsServer.targetPorts }}
+{{- end }}
+- -write-status={{ $epp.writeStatus }}
+- -lease={{ include "inferpick.name" . }}
 - -config=/config/{{ $epp.pluginsConfigFile }}
 - -log-format=json
 - -drain-delay={{ $epp.drain.delaySeconds }}s

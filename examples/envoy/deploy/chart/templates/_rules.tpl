@@ -3,7 +3,6 @@
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch]
-{{- if include "inferpick.hasPool" . }}
 - apiGroups: [inference.networking.k8s.io, inference.networking.x-k8s.io]
   resources: [inferencepools]
   verbs: [list, watch]
@@ -20,7 +19,6 @@
 - apiGroups: [inference.networking.x-k8s.io, llm-d.ai]
   resources: [inferenceobjectives/status, inferencemodelrewrites/status]
   verbs: [patch]
-{{- end }}
 {{- end }}
 {{- end -}}
 

@@ -10,8 +10,8 @@
 {{- if and (not (include "inferpick.hasPool" .)) (not $epp.endpointsServer.endpointSelector) -}}
 {{- fail "inferenceExtension.endpointsServer.endpointSelector is required without an InferencePool: the labels of the pods that serve the model (app=llama)" -}}
 {{- end -}}
-{{- if and (not (include "inferpick.hasPool" .)) (or $epp.namespaces .Values.inferenceObjectives .Values.experimentalHttpRoute.enabled) -}}
-{{- fail "inferenceExtension.endpointsServer.createInferencePool: false leaves no pool that namespaces, inferenceObjectives and experimentalHttpRoute could be for" -}}
+{{- if and (not (include "inferpick.hasPool" .)) (or $epp.namespaces .Values.experimentalHttpRoute.enabled) -}}
+{{- fail "inferenceExtension.endpointsServer.createInferencePool: false leaves no pool that namespaces and experimentalHttpRoute could be for" -}}
 {{- end -}}
 {{- if and (include "inferpick.makesPool" .) $epp.namespaces (not (or (has "*" $epp.namespaces) (has .Release.Namespace $epp.namespaces))) -}}
 {{- fail (printf "inferenceExtension.namespaces does not have %s, where the InferencePool of this release is: add it, or say inferencePool.create: false" .Release.Namespace) -}}
