@@ -169,6 +169,9 @@ func (c *client) served(ctx context.Context) ([]resource, error) {
 	if err := c.get(ctx, "/apis", &groups); err != nil {
 		return nil, err
 	}
+	if groups.Kind != "APIGroupList" {
+		return nil, fmt.Errorf("the answer to /apis is no APIGroupList, but %q", groups.Kind)
+	}
 	var out []resource
 	for _, group := range groups.Groups {
 		for _, v := range group.Versions {
@@ -179,6 +182,9 @@ func (c *client) served(ctx context.Context) ([]resource, error) {
 			var list metav1.APIResourceList
 			if err := c.get(ctx, "/apis/"+gv.String(), &list); err != nil {
 				return nil, err
+			}
+			if list.Kind != "APIResourceList" {
+				return nil, fmt.Errorf("the answer to /apis/%s is no APIResourceList, but %q", gv, list.Kind)
 			}
 			for _, r := range list.APIResources {
 				if !strings.Contains(r.Name, "/") {

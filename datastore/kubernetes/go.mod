@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/go-logr/logr v1.4.3
+	github.com/google/go-cmp v0.7.0
 	github.com/inferpick/inferpick v0.0.0
 	github.com/stretchr/testify v1.12.1
 	k8s.io/apimachinery v0.36.3

@@ -38,12 +38,12 @@ type world struct {
 }
 
 // inCluster runs a test in a bubble of virtual time. The source is not started yet.
-func inCluster(t *testing.T, resources []fakeapi.Resource, fn func(*world)) {
+func inCluster(t *testing.T, resources []fakeapi.Resource, fn func(*testing.T, *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{T: t, api: fakeapi.NewPipe(resources...), store: datastore.New(datastore.Options{}), log: new(logBuffer)}
 		defer w.api.Close()
-		fn(w)
+		fn(t, w)
 		w.stop()
 	})
 }

@@ -17,9 +17,10 @@ type objectKey struct {
 
 func (m *manifest) key() objectKey { return objectKey{m.resource.kind, m.name} }
 
-// compare orders manifests by kind and name, and those of the same name by precedence.
+// compare orders manifests by kind, pools first, and name, and those of the same name by
+// precedence.
 func (m *manifest) compare(o *manifest) int {
-	return cmp.Or(cmp.Compare(m.resource.kind, o.resource.kind), m.name.Compare(o.name), compareResources(m.resource, o.resource))
+	return cmp.Or(cmp.Compare(kindIndex(m.resource.kind), kindIndex(o.resource.kind)), m.name.Compare(o.name), compareResources(m.resource, o.resource))
 }
 
 // merge returns the manifests in force: of those of the same kind and name the first one, by

@@ -129,6 +129,7 @@ func (m *mirror[T]) list(ctx context.Context) error {
 	m.synced = true
 	m.status.LastEvent = time.Now()
 	m.upLocked()
+	m.recoveredLocked()
 	return nil
 }
 
@@ -168,6 +169,7 @@ func (m *mirror[T]) event(kind string, object json.RawMessage) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.status.LastEvent = time.Now()
+	m.recoveredLocked()
 	switch {
 	case err != nil: // it is ignored
 	case kind == "ADDED" || kind == "MODIFIED":
@@ -224,11 +226,16 @@ func (m *mirror[T]) removeLocked(name types.NamespacedName) {
 // upLocked notes that all is known and kept up to date. Caller must hold m.mu.
 func (m *mirror[T]) upLocked() {
 	m.status.Up, m.status.Err = true, nil
+	m.update()
+}
+
+// recoveredLocked logs that a failure is over: a watch alone that the server accepts is no sign
+// of that. Caller must hold m.mu.
+func (m *mirror[T]) recoveredLocked() {
 	if m.failing {
 		m.failing = false
 		m.log.Info("reading from the cluster again", m.about()...)
 	}
-	m.update()
 }
 
 // down notes a failure. It is logged unless the one before was of the same class.

@@ -83,8 +83,8 @@ func (s *Source) Kinds() []KindStatus {
 	return out
 }
 
-// Objects returns the manifests that were read, in force or not, by kind and name. Those that
-// belong to pools that are not read are left out.
+// Objects returns the manifests that were read, in force or not, by kind, pools first, and name.
+// Those that belong to pools that are not read are left out.
 func (s *Source) Objects() []Object {
 	s.mu.Lock()
 	defer s.mu.Unlock()

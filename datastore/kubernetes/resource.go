@@ -50,6 +50,10 @@ var kinds = []kindResources{
 	}},
 }
 
+func kindIndex(kind string) int {
+	return slices.IndexFunc(kinds, func(k kindResources) bool { return k.kind == kind })
+}
+
 // assumed returns all resources of kinds.
 func assumed() []resource {
 	var out []resource

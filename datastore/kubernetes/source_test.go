@@ -13,7 +13,7 @@ import (
 
 // The life of a pool and its pods.
 func TestLife(t *testing.T) {
-	inCluster(t, all, func(w *world) {
+	inCluster(t, all, func(t *testing.T, w *world) {
 		w.api.Apply(poolV1("llama", "llama", 8000), pod("a", "llama", "10.0.0.1"), pod("other", "other", "10.0.0.9"))
 		w.start(kubernetes.Options{})
 		require.True(t, w.synced())
@@ -67,7 +67,7 @@ func countOf(resources []fakeapi.Resource, plural string) int {
 
 // Both versions of a pool side by side: v1 wins, and what is left when one goes stays.
 func TestTwoVersions(t *testing.T) {
-	inCluster(t, all, func(w *world) {
+	inCluster(t, all, func(t *testing.T, w *world) {
 		w.api.Apply(poolAlpha("llama", "old", 8000), pod("old", "old", "10.0.0.1"), pod("new", "new", "10.0.0.2"))
 		w.start(kubernetes.Options{})
 		require.Equal(t, map[string][]string{"default/llama": {"default/old-rank-0 10.0.0.1:8000"}}, w.pools())
@@ -87,7 +87,7 @@ func TestTwoVersions(t *testing.T) {
 
 // Models, objectives and rewrites of all groups.
 func TestManifests(t *testing.T) {
-	inCluster(t, all, func(w *world) {
+	inCluster(t, all, func(t *testing.T, w *world) {
 		w.api.Apply(poolV1("llama", "llama", 8000), model("chat", "llama"), model("lost", "nowhere"),
 			fakeapi.Object(`{"apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceObjective", "metadata": {"name": "o"},
 				"spec": {"priority": 7, "poolSelector": {}}}`),

@@ -2,9 +2,9 @@ package kubernetes
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,12 +29,15 @@ func readList(r io.Reader, item func(decode func(any) error) error) (meta listMe
 	if err := begin(d, '{'); err != nil {
 		return meta, err
 	}
+	kind := ""
 	for d.More() {
 		key, err := d.Token()
 		if err != nil {
 			return meta, cut(err)
 		}
 		switch key {
+		case "kind":
+			err = d.Decode(&kind)
 		case "metadata":
 			err = d.Decode(&meta)
 		case "items":
@@ -50,8 +53,8 @@ func readList(r io.Reader, item func(decode func(any) error) error) (meta listMe
 	if _, err := d.Token(); err != nil {
 		return meta, cut(err)
 	}
-	if meta.ResourceVersion == "" {
-		return meta, errors.New("the answer is no list of the API: it has no resourceVersion")
+	if !strings.HasSuffix(kind, "List") || meta.ResourceVersion == "" {
+		return meta, fmt.Errorf("the answer is no list of the API: its kind is %q and its resourceVersion %q", kind, meta.ResourceVersion)
 	}
 	return meta, nil
 }

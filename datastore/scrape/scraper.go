@@ -107,8 +107,8 @@ func (r *run) event(ev datastore.Event) {
 			old.restart()
 		}
 	default: // Added, Changed
-		to := addressOf(ev.Spec)
-		if old != nil && old.to == to {
+		told := addressOf(r.settingsOf(ev.Pool).options.fill(ev.Spec))
+		if old != nil && old.told == told {
 			return
 		}
 		var after <-chan struct{}
@@ -120,7 +120,7 @@ func (r *run) event(ev datastore.Event) {
 		if ev.Spec.NoMetrics {
 			return
 		}
-		t := r.newTarget(ev, to)
+		t := r.newTarget(ev, told)
 		r.targets[load] = t
 		r.wg.Go(func() {
 			// One reading at a time: what the old address said last must not come

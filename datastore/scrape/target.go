@@ -44,11 +44,6 @@ func addressOf(spec datastore.EndpointSpec) address {
 	if a.host == spec.Address {
 		a.server = a.scheme + "://" + spec.Address
 	}
-	for _, label := range []string{datastore.EngineLabel, otherEngineLabel} {
-		if a.engine == "" {
-			a.engine = spec.Labels[label]
-		}
-	}
 	return a
 }
 
@@ -67,9 +62,11 @@ type target struct {
 	pool types.NamespacedName
 	id   string
 	load *types.Load
-	to   address
+	spec datastore.EndpointSpec
+	told address // of spec when the target was made
 
 	set   *settings
+	to    address // of spec by set
 	table *table
 
 	invalid   error // what is wrong with the specification: nothing is asked for
@@ -91,7 +88,7 @@ type target struct {
 	models *models   // nil: they are not asked for
 }
 
-func (r *run) newTarget(ev datastore.Event, to address) *target {
+func (r *run) newTarget(ev datastore.Event, told address) *target {
 	h := fnv.New64a()
 	h.Write([]byte(ev.Endpoint.ID))
 	t := &target{
@@ -101,19 +98,13 @@ func (r *run) newTarget(ev datastore.Event, to address) *target {
 		pool: ev.Pool,
 		id:   ev.Endpoint.ID,
 		load: ev.Endpoint.Load,
-		to:   to,
+		spec: ev.Spec,
+		told: told,
 
 		rand: types.NewRand(r.opt.Seed ^ h.Sum64()),
 	}
 	t.ctx, t.cancel = context.WithCancel(r.ctx)
 	t.adopt(r.settingsOf(ev.Pool))
-	if to.engine != "" && !t.fixed {
-		t.log(slog.LevelWarn, "the endpoint's engine is not known, so it is found out from the page", slog.String("engine", to.engine))
-	}
-	if err := t.validate(); err != nil {
-		t.invalid = fmt.Errorf("scrape: the endpoint's metrics cannot be asked for: %w", err)
-	}
-	t.models = t.newModels(ev.Spec.Address)
 	return t
 }
 

@@ -13,6 +13,9 @@ type Failure struct {
 	// Wait delays the answer, for a slow server. With no Code the request then succeeds.
 	Wait time.Duration
 
+	// Drop closes the connection without an answer, as a server that is away.
+	Drop bool
+
 	Code       int // of HTTP
 	Reason     string
 	Message    string
@@ -31,6 +34,9 @@ func Forbidden(r Request) *Failure {
 	return &Failure{Code: http.StatusForbidden, Reason: "Forbidden",
 		Message: fmt.Sprintf("%s is forbidden: User \"u\" cannot %s resource %q in the namespace %q", r.Resource, r.Verb, r.Resource, r.Namespace)}
 }
+
+// Away returns what a server that is down does.
+func Away(Request) *Failure { return &Failure{Drop: true} }
 
 // Expired returns what a server says to who wants the past.
 func Expired() *Failure {

@@ -25,6 +25,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f != nil && f.Wait > 0 && !wait(r, f.Wait) {
 		return
 	}
+	if f != nil && f.Drop {
+		panic(http.ErrAbortHandler)
+	}
 	if f != nil && f.Code != 0 && !f.InStream {
 		f.write(w)
 		return
