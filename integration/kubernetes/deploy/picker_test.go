@@ -51,10 +51,11 @@ func program(t *testing.T) string {
 type picker struct {
 	*process.Process
 	logFile               string
-	grpc, health, metrics string // once it serves
+	grpc, health, metrics string // see listens
 }
 
-// startPicker starts it on loopback. More arguments come after those of the Deployment.
+// startPicker starts it on loopback and does not wait. More arguments come after those of the
+// Deployment.
 func startPicker(t *testing.T, s *cluster.Server, account *rest.Config, objects []object, more ...string) *picker {
 	t.Helper()
 	deployment := find(t, objects, "Deployment")
@@ -80,7 +81,6 @@ func startPicker(t *testing.T, s *cluster.Server, account *rest.Config, objects 
 			t.Logf("log of the picker:\n%s", p.log())
 		}
 	})
-	p.listens(t)
 	return p
 }
 
@@ -89,7 +89,7 @@ func (p *picker) log() string {
 	return string(text)
 }
 
-// listens waits until the picker says where it listens.
+// listens waits until the picker has read the cluster and says where it listens.
 func (p *picker) listens(t *testing.T) {
 	t.Helper()
 	cluster.Eventually(t, patience, func() error {

@@ -43,6 +43,7 @@ func newRig(t *testing.T, texts ...string) *rig {
 	account := s.ServiceAccount(t, r.ns, "llama-epp")
 	install(t, s, objects)
 	r.picker = startPicker(t, s, account, objects, "-drain-delay=2s", "-drain-timeout=15s")
+	r.picker.listens(t)
 
 	var bootstrap string
 	for _, o := range objects {
