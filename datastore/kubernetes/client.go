@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -194,6 +195,21 @@ func (c *client) served(ctx context.Context) ([]resource, error) {
 		}
 	}
 	return choose(out), nil
+}
+
+// absent returns nil if the server says of each of some resources that it does not have it. What
+// it says of all groups together is not enough: see presence.
+func (c *client) absent(ctx context.Context, resources []resource) error {
+	for _, r := range resources {
+		var list metav1.APIResourceList
+		switch err := c.get(ctx, "/apis/"+r.GroupVersion().String(), &list); {
+		case err != nil && classify(err) != notServed:
+			return err
+		case slices.ContainsFunc(list.APIResources, func(have metav1.APIResource) bool { return have.Name == r.Resource }):
+			return fmt.Errorf("the server serves %s, but does not list it", r)
+		}
+	}
+	return nil
 }
 
 func (c *client) get(ctx context.Context, path string, to any) error {

@@ -20,6 +20,8 @@ type committer struct {
 
 	refused map[objectKey]refusal
 	unset   map[types.NamespacedName]error // endpoints that the store refused
+
+	overlaps map[types.NamespacedName][]types.NamespacedName // pools with endpoints in common
 }
 
 // refusal is a manifest that the store did not take.
@@ -61,14 +63,12 @@ func (c *committer) commit(want map[objectKey]*manifest, endpoints map[types.Nam
 		}
 	}
 	var pieces []piece
-	for _, m := range slices.SortedFunc(maps.Values(want), (*manifest).compare) {
-		key := m.key()
-		had, refused := c.objects[key], c.refused[key]
-		if had != nil && had.resource == m.resource && had.same(m) || refused.manifest != nil && refused.manifest.same(m) {
-			continue
+	for key, m := range want {
+		if !m.like(c.objects[key]) && !m.like(c.refused[key].manifest) {
+			pieces = append(pieces, piece{manifest: m})
 		}
-		pieces = append(pieces, piece{manifest: m})
 	}
+	slices.SortFunc(pieces, func(a, b piece) int { return a.manifest.compare(b.manifest) })
 	for pool, specs := range endpoints {
 		if old, ok := c.endpoints[pool]; ok && slices.EqualFunc(old, specs, sameEndpoint) || want[objectKey{kindPool, pool}] == nil {
 			continue
@@ -76,6 +76,9 @@ func (c *committer) commit(want map[objectKey]*manifest, endpoints map[types.Nam
 		pieces = append(pieces, piece{pool: pool, endpoints: specs})
 	}
 	c.try(pieces)
+	if len(pieces) > 0 {
+		c.overlaps = overlaps(c.endpoints)
+	}
 }
 
 // try commits pieces, by halves if they are refused together.

@@ -44,6 +44,7 @@ func TestEndpoints(t *testing.T) {
 		"ready":     {pod: ready("10.0.0.1"), want: []datastore.EndpointSpec{{ID: "default/p-rank-0", Address: "10.0.0.1:8000"}}},
 		"IPv6":      {pod: ready("fd00::1"), want: []datastore.EndpointSpec{{ID: "default/p-rank-0", Address: "[fd00::1]:8000"}}},
 		"no IP yet": {pod: ready("")},
+		"no IP":     {pod: ready("evil,host")},
 		"not ready": {
 			pod:  with(ready("10.0.0.1"), func(p *pod) { p.ready = false }),
 			want: []datastore.EndpointSpec{{ID: "default/p-rank-0", Address: "10.0.0.1:8000", State: types.Draining}},
@@ -92,9 +93,9 @@ func TestEndpoints(t *testing.T) {
 
 // Endpoints are in the order of the pods' names.
 func TestEndpointsOrder(t *testing.T) {
-	got := shape{}.endpoints(poolOf("x", 1), map[string]*pod{"b": {ip: "2", ready: true}, "c": {ip: "3", ready: true}, "a": {ip: "1", ready: true}})
+	got := shape{}.endpoints(poolOf("x", 1), map[string]*pod{"b": {ip: "::2", ready: true}, "c": {ip: "::3", ready: true}, "a": {ip: "::1", ready: true}})
 	require.Len(t, got, 3)
-	require.Equal(t, []string{"1:1", "2:1", "3:1"}, []string{got[0].Address, got[1].Address, got[2].Address})
+	require.Equal(t, []string{"[::1]:1", "[::2]:1", "[::3]:1"}, []string{got[0].Address, got[1].Address, got[2].Address})
 }
 
 func TestPodsOfSlices(t *testing.T) {

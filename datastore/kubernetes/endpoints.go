@@ -3,6 +3,7 @@ package kubernetes
 import (
 	"maps"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,8 +26,8 @@ func (s shape) endpoints(pool *types.InferencePool, pods map[string]*pod) []data
 	var out []datastore.EndpointSpec
 	for _, name := range slices.Sorted(maps.Keys(pods)) {
 		p := pods[name]
-		if p.ip == "" || p.finished {
-			continue
+		if _, err := netip.ParseAddr(p.ip); err != nil || p.finished {
+			continue // none yet, or no more
 		}
 		labels := s.labels(p.labels)
 		for rank, port := range pool.Spec.TargetPorts {
@@ -89,4 +90,29 @@ func lists(active string, port int32) bool {
 // comes from pods only.
 func sameEndpoint(a, b datastore.EndpointSpec) bool {
 	return a.ID == b.ID && a.Address == b.Address && a.State == b.State && maps.Equal(a.Labels, b.Labels)
+}
+
+// overlaps returns, for pools that have addresses in common with others, those others. Each pool
+// then knows only its own part of what such a server has to do.
+func overlaps(endpoints map[types.NamespacedName][]datastore.EndpointSpec) map[types.NamespacedName][]types.NamespacedName {
+	out := make(map[types.NamespacedName][]types.NamespacedName)
+	note := func(pool, other types.NamespacedName) {
+		if !slices.Contains(out[pool], other) {
+			out[pool] = append(out[pool], other)
+		}
+	}
+	owner := make(map[string]types.NamespacedName)
+	for _, pool := range slices.SortedFunc(maps.Keys(endpoints), types.NamespacedName.Compare) {
+		for _, e := range endpoints[pool] {
+			first, ok := owner[e.Address]
+			switch {
+			case !ok:
+				owner[e.Address] = pool
+			case first != pool:
+				note(first, pool)
+				note(pool, first)
+			}
+		}
+	}
+	return out
 }

@@ -49,8 +49,9 @@ func TestBadObjects(t *testing.T) {
 				w.after(time.Hour)
 				require.Equal(t, 1, w.log.lines("is not in force"))
 
-				w.api.Apply(poolV1("bad", "llama", 9000))
+				w.api.Apply(poolV1("bad", "llama", 8000))
 				w.settle()
+				require.Equal(t, []string{"has pods in common with pool default/llama"}, w.object(fakeapi.PoolV1, "default/bad").Warnings)
 				require.NoError(t, w.object(fakeapi.PoolV1, "default/bad").Err)
 				require.Len(t, w.pools()["default/bad"], 2, "a pool with the pods of another")
 				require.Len(t, w.pools()["default/llama"], 2)

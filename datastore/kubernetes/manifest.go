@@ -21,8 +21,9 @@ type manifest struct {
 	generation int64
 	conditions []types.Condition
 
-	object types.Object // the latest valid version; nil: there was none
-	err    error        // why this version is not valid
+	object  types.Object // the latest valid version; nil: there was none
+	ignored []string     // what of it is unknown and has no effect
+	err     error        // why this version is not valid
 }
 
 // manifestForm is the part of the JSON form that types.Object does not keep.
@@ -65,11 +66,15 @@ func decodeManifest(r resource) func(func(any) error) (decoded[*manifest], error
 		if f.APIVersion == "" { // items of some lists do not repeat it
 			raw = typed(raw, r)
 		}
-		if object, _, err := types.DecodeManifestLenient(raw); err != nil {
+		object, unknown, err := types.DecodeManifestLenient(raw)
+		if err != nil {
 			m.err = plain(err)
-		} else {
-			delete(object.Meta().Annotations, lastApplied)
-			m.object = object
+			return decoded[*manifest]{m.name, m.version, m}, nil
+		}
+		delete(object.Meta().Annotations, lastApplied)
+		m.object = object
+		for _, field := range unknown {
+			m.ignored = append(m.ignored, field.Field)
 		}
 		return decoded[*manifest]{m.name, m.version, m}, nil
 	}
@@ -102,11 +107,17 @@ func (m *manifest) carry(old *manifest) *manifest {
 		return m
 	}
 	next := *m
-	next.object = old.object
+	next.object, next.ignored = old.object, old.ignored
 	return &next
 }
 
-// same reports whether both are in force alike: they differ in status at most.
+// like reports whether the store sees no difference between m and o, which may be nil.
+func (m *manifest) like(o *manifest) bool {
+	return m == o || o != nil && m.resource == o.resource && m.same(o)
+}
+
+// same reports whether two versions of an object are in force alike: they differ in status at
+// most.
 func (m *manifest) same(o *manifest) bool {
 	if m.uid != o.uid || m.generation != o.generation || (m.object == nil) != (o.object == nil) || (m.err == nil) != (o.err == nil) {
 		return false

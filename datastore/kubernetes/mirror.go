@@ -116,6 +116,13 @@ func (m *mirror[T]) list(ctx context.Context) error {
 		return err
 	}
 	m.at, m.stale, m.exact = version, false, false
+	m.replace(objects)
+	m.recovered()
+	return nil
+}
+
+// replace makes objects those of the mirror.
+func (m *mirror[T]) replace(objects map[types.NamespacedName]T) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for name := range m.objects {
@@ -129,8 +136,6 @@ func (m *mirror[T]) list(ctx context.Context) error {
 	m.synced = true
 	m.status.LastEvent = time.Now()
 	m.upLocked()
-	m.recoveredLocked()
-	return nil
 }
 
 // watch follows changes until the server ends the watch, which is no error.
@@ -163,13 +168,13 @@ func (m *mirror[T]) event(kind string, object json.RawMessage) error {
 		return err
 	}
 	m.retry.succeeded()
+	m.recovered()
 	if d.version != "" {
 		m.at = d.version
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.status.LastEvent = time.Now()
-	m.recoveredLocked()
 	switch {
 	case err != nil: // it is ignored
 	case kind == "ADDED" || kind == "MODIFIED":
@@ -229,11 +234,14 @@ func (m *mirror[T]) upLocked() {
 	m.update()
 }
 
-// recoveredLocked logs that a failure is over: a watch alone that the server accepts is no sign
-// of that. Caller must hold m.mu.
-func (m *mirror[T]) recoveredLocked() {
-	if m.failing {
-		m.failing = false
+// recovered notes that a failure is over: a watch alone that the server accepts is no sign of
+// that.
+func (m *mirror[T]) recovered() {
+	m.mu.Lock()
+	failing := m.failing
+	m.failing = false
+	m.mu.Unlock()
+	if failing {
 		m.log.Info("reading from the cluster again", m.about()...)
 	}
 }
@@ -242,13 +250,14 @@ func (m *mirror[T]) recoveredLocked() {
 func (m *mirror[T]) down(err error, class failure) {
 	err = explain(err, m.target)
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.status.Up, m.status.Err = false, err
-	if !m.failing || m.class != class {
-		m.failing, m.class = true, class
+	known := m.failing && m.class == class
+	m.failing, m.class = true, class
+	m.update()
+	m.mu.Unlock()
+	if !known {
 		m.log.Warn("cannot read from the cluster; what is known stays in force", append(m.about(), slog.Any("error", err))...)
 	}
-	m.update()
 }
 
 func (m *mirror[T]) about() []any {

@@ -31,11 +31,10 @@ type Options struct {
 	Declared []*types.InferencePool
 
 	// EndpointSlices reads EndpointSlices instead of pods, where the right to read pods is not
-	// given. The slices of a pool are those of the service that Service names; default: the
-	// pool's annotation ServiceAnnotation, else the service with the name of the pool. Labels
-	// and annotations of pods are then unknown.
+	// given. The slices of a pool are those of the service that its annotation ServiceAnnotation
+	// names, else of the service with the name of the pool. Labels and annotations of pods are
+	// then unknown.
 	EndpointSlices bool
-	Service        func(*types.InferencePool) string
 
 	// Cluster is the value of the endpoints' label "cluster" and the start of their IDs, for
 	// several sources that feed one store. Pools of the same name in several clusters are one

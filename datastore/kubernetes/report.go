@@ -60,6 +60,10 @@ type Object struct {
 	// it, or ErrShadowed. If an earlier version was valid, that one stays in force. Nil: it is
 	// in force; whether it is accepted says datastore.Store.Status.
 	Err error
+
+	// Warnings say what may be otherwise than meant: fields of spec that are unknown and have no
+	// effect, and pools that have the same pods, of whose load each knows its own part.
+	Warnings []string
 }
 
 // Kinds returns the state of each watch; of each kind of manifest that the cluster does not
@@ -112,7 +116,22 @@ func (s *Source) Objects() []Object {
 		default:
 			o.Err = st.problems[m.key()]
 		}
+		if winner == m {
+			o.Warnings = st.warnings(m)
+		}
 		out = append(out, o)
+	}
+	return out
+}
+
+func (st *state) warnings(m *manifest) (out []string) {
+	for _, field := range m.ignored {
+		out = append(out, field+" is unknown and has no effect")
+	}
+	if m.resource.kind == kindPool {
+		for _, other := range st.overlaps[m.name] {
+			out = append(out, "has pods in common with pool "+other.String())
+		}
 	}
 	return out
 }

@@ -3,6 +3,9 @@ package kubernetes
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -112,15 +115,7 @@ type runner struct {
 
 // reconcile brings the store to what is known of the cluster.
 func (r *runner) reconcile() {
-	r.lostMu.Lock()
-	var lost []types.NamespacedName
-	for name := range r.lost {
-		lost = append(lost, name)
-	}
-	clear(r.lost)
-	r.lostMu.Unlock()
-	r.committer.restore(lost)
-
+	r.committer.restore(r.takeLost())
 	r.mu.Lock()
 	audit := r.state.audit
 	r.state.audit = false
@@ -142,12 +137,23 @@ func (r *runner) reconcile() {
 	r.committer.commit(want, endpoints)
 
 	r.mu.Lock()
-	r.state.report(r.committer.problems(), r.opt.Logger)
+	fresh := r.state.report(r.committer.problems(), r.committer.overlaps)
 	if r.state.ready() {
 		r.state.markSynced(r.synced)
 	}
 	r.mu.Unlock()
 	signal(r.changed)
+	for what, why := range fresh {
+		r.opt.Logger.Warn("an object of the cluster is not in force", slog.String("object", what), slog.String("error", why))
+	}
+}
+
+func (r *runner) takeLost() []types.NamespacedName {
+	r.lostMu.Lock()
+	defer r.lostMu.Unlock()
+	lost := slices.Collect(maps.Keys(r.lost))
+	clear(r.lost)
+	return lost
 }
 
 // poolEvent notes pools that somebody has deleted from the store.
@@ -164,25 +170,47 @@ func (r *runner) poolEvent(ev datastore.PoolEvent) {
 // discover asks the server again and again which kinds it has.
 func (r *runner) discover() {
 	again := retry{min: r.opt.MinRetry, max: r.opt.MaxRetry}
+	failing := false
 	for {
 		served, err := r.client.served(r.ctx)
+		if err == nil {
+			err = r.client.absent(r.ctx, r.missing(served))
+		}
 		if r.ctx.Err() != nil {
 			return
 		}
 		pause := r.opt.Refresh
-		if err == nil {
+		switch {
+		case err == nil:
 			again.succeeded()
-		} else if pause = again.failed(err); classify(err) == forbidden {
-			served = assumed() // whether they are there is seen when they are listed
+			if failing {
+				r.opt.Logger.Info("the API server says again which kinds it has")
+			}
+		default:
+			pause = again.failed(err)
+			if classify(err) == forbidden {
+				served = assumed() // whether they are there is seen when they are listed
+			}
+			if !failing {
+				r.opt.Logger.Warn("cannot ask the API server which kinds it has; what is known stays in force", slog.Any("error", err))
+			}
 		}
+		failing = err != nil
 		r.mu.Lock()
-		r.state.discovered(served, err, r.opt.Logger)
+		r.state.discovered(served, err)
 		r.mu.Unlock()
 		signal(r.wake)
 		if !sleep(r.ctx, pause) {
 			return
 		}
 	}
+}
+
+// missing returns the resources that were served and are not in an answer.
+func (r *runner) missing(answer []resource) []resource {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state.presence.missing(answer)
 }
 
 // signal puts a value into a channel of capacity 1, unless there is one.

@@ -105,6 +105,7 @@ func TestManifests(t *testing.T) {
 		require.True(t, ok)
 		require.Equal(t, types.ReasonPending, status[0].Reason)
 		require.Equal(t, "Pending", w.object(fakeapi.Rewrite, "default/r").Conditions[0].Reason)
+		require.Equal(t, []string{"spec.newer is unknown and has no effect"}, w.object(fakeapi.Rewrite, "default/r").Warnings)
 		require.ErrorIs(t, w.object(fakeapi.Objective, "default/o").Err, kubernetes.ErrShadowed)
 
 		select {

@@ -1,8 +1,7 @@
 package kubernetes
 
 import (
-	"errors"
-	"log/slog"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -18,7 +17,6 @@ type state struct {
 
 	presence  presence
 	discovery KindStatus
-	failing   bool // discovery, which was logged
 
 	manifests fleet[*manifest]
 	pods      fleet[*pod]           // one of these two
@@ -32,6 +30,7 @@ type state struct {
 	dirtyPools map[types.NamespacedName]bool
 	audit      bool // compare the store with what was put there
 	problems   map[objectKey]error
+	overlaps   map[types.NamespacedName][]types.NamespacedName
 	logged     map[string]string // objects and what is wrong with them
 	synced     bool
 }
@@ -52,27 +51,19 @@ func (st *state) init(s *Source) {
 	}
 }
 
-// discovered takes what the server says it has. Nil resources: it did not say.
-func (st *state) discovered(served []resource, err error, log *slog.Logger) {
+// discovered takes what the server says it has, or why it does not say. Served may be a guess
+// then; nil: nothing is known.
+func (st *state) discovered(served []resource, err error) {
 	st.audit = true
 	st.discovery.Lists++
-	st.discovery.Up = err == nil
-	switch {
-	case err == nil:
-		st.discovery.Err, st.discovery.LastEvent = nil, time.Now()
-		if st.failing {
-			log.Info("the API server says again which kinds it has")
-		}
-	default:
-		st.discovery.Err = errors.Join(errors.New("kubernetes: which kinds there are is unknown"), err)
-		if !st.failing {
-			log.Warn("cannot ask the API server which kinds it has; what is known stays in force", slog.Any("error", err))
+	st.discovery.Up, st.discovery.Err = err == nil, nil
+	if err != nil {
+		st.discovery.Err = fmt.Errorf("kubernetes: which kinds there are is unknown: %w", err)
+		if served == nil {
+			return
 		}
 	}
-	st.failing = err != nil
-	if served == nil && err != nil {
-		return
-	}
+	st.discovery.LastEvent = time.Now()
 	st.presence.update(served)
 	for _, m := range st.manifests {
 		// What was missing is there again: no need to wait.
@@ -170,9 +161,6 @@ func (st *state) planOf(pool *types.InferencePool) *poolPlan {
 		return &poolPlan{InferencePool: pool, selector: selector(pool)}
 	}
 	service := pool.Annotations[ServiceAnnotation]
-	if st.opt.Service != nil {
-		service = st.opt.Service(pool)
-	}
 	if service == "" {
 		service = pool.Name
 	}
@@ -311,6 +299,9 @@ func (st *state) ready() bool {
 	if !st.presence.known || st.dirty {
 		return false
 	}
+	if st.synced {
+		return true
+	}
 	pools := make(map[string]bool) // namespaces: whether they were read
 	for t, m := range st.manifests {
 		if t.kind == kindPool {
@@ -325,18 +316,18 @@ func (st *state) ready() bool {
 			return false
 		}
 	}
-	for _, p := range st.byName {
-		if _, ok := st.podsOf(p); !ok || st.dirtyPools[p.Key()] {
+	for name := range st.byName {
+		if st.dirtyPools[name] {
 			return false
 		}
 	}
 	return true
 }
 
-// report takes the problems of the store, and logs those and the broken rules of manifests that
-// are new.
-func (st *state) report(problems map[objectKey]error, log *slog.Logger) {
-	st.problems = problems
+// report takes what is wrong with objects in the store, and returns what is new of that and of
+// broken rules: objects and reasons.
+func (st *state) report(problems map[objectKey]error, overlaps map[types.NamespacedName][]types.NamespacedName) map[string]string {
+	st.problems, st.overlaps = problems, overlaps
 	found := make(map[string]string)
 	for key, err := range problems {
 		found[key.kind+" "+key.name.String()] = err.Error()
@@ -348,12 +339,10 @@ func (st *state) report(problems map[objectKey]error, log *slog.Logger) {
 			}
 		}
 	}
-	for what, why := range found {
-		if st.logged[what] != why {
-			log.Warn("an object of the cluster is not in force", slog.String("object", what), slog.String("error", why))
-		}
-	}
+	fresh := maps.Clone(found)
+	maps.DeleteFunc(fresh, func(what, why string) bool { return st.logged[what] == why })
 	st.logged = found
+	return fresh
 }
 
 func (st *state) markSynced(c chan struct{}) {

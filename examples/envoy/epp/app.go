@@ -223,6 +223,11 @@ func (a *App) HealthAddress() string { return addressOf(a.listeners.health) }
 // MetricsAddress returns where metrics are served, empty if nowhere.
 func (a *App) MetricsAddress() string { return addressOf(a.listeners.metrics) }
 
+// addresses are for the log.
+func (a *App) addresses() []slog.Attr {
+	return []slog.Attr{slog.String("grpc", a.Address()), slog.String("health", a.HealthAddress()), slog.String("metrics", a.MetricsAddress())}
+}
+
 func addressOf(ln net.Listener) string {
 	if ln == nil {
 		return ""
@@ -280,8 +285,7 @@ func (a *App) Run(ctx context.Context) error {
 	select {
 	case <-a.ready(running, group):
 		setReady(a.health, true)
-		a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "serving", slog.String("grpc", a.Address()),
-			slog.String("health", a.HealthAddress()), slog.String("metrics", a.MetricsAddress()))
+		a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "serving", a.addresses()...)
 	case <-ctx.Done():
 	}
 	select {
@@ -314,7 +318,7 @@ func (a *App) ready(ctx context.Context, group *errgroup.Group) <-chan struct{} 
 		close(ready)
 		return ready
 	}
-	a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "waiting for the cluster to be read", slog.String("api", a.o.Kubernetes.API.Host))
+	a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "listening, and waiting for the cluster to be read", append(a.addresses(), slog.String("api", a.o.Kubernetes.API.Host))...)
 	group.Go(func() error {
 		defer close(ready)
 		a.cluster.synced(ctx)

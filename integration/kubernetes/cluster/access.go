@@ -40,7 +40,7 @@ func (s *Server) ServiceAccount(t testing.TB, namespace, name string) *rest.Conf
 		"spec":     map[string]any{"expirationSeconds": int64(3600)},
 	}}
 	accounts := s.Dynamic.Resource(schema.GroupVersionResource{Version: "v1", Resource: "serviceaccounts"}).Namespace(namespace)
-	answer, err := accounts.Create(t.Context(), request, metav1.CreateOptions{}, "token")
+	answer, err := accounts.Create(always(t), request, metav1.CreateOptions{}, "token")
 	require.NoError(t, err)
 	token, _, err := unstructured.NestedString(answer.Object, "status", "token")
 	require.NoError(t, err)

@@ -53,7 +53,7 @@ func (s *Server) Namespace(t testing.TB) string {
 // Those that name no namespace get this one.
 func (s *Server) Apply(t testing.TB, namespace, text string) []*unstructured.Unstructured {
 	t.Helper()
-	applied, err := s.TryApply(t.Context(), namespace, text)
+	applied, err := s.TryApply(always(t), namespace, text)
 	require.NoError(t, err)
 	return applied
 }
@@ -86,7 +86,7 @@ func (s *Server) Delete(t testing.TB, namespace, text string) {
 	for _, o := range objects {
 		of, err := s.resources.of(o, namespace)
 		require.NoError(t, err)
-		err = of.Delete(t.Context(), o.GetName(), metav1.DeleteOptions{})
+		err = of.Delete(always(t), o.GetName(), metav1.DeleteOptions{})
 		if !apierrors.IsNotFound(err) {
 			require.NoError(t, err)
 		}
@@ -113,7 +113,7 @@ func (s *Server) InstallCRD(t testing.TB, text string) {
 	for _, crd := range s.Apply(t, "", text) {
 		for _, resource := range served(crd) {
 			Eventually(t, time.Minute, func() error {
-				_, err := s.Dynamic.Resource(resource).List(t.Context(), metav1.ListOptions{Limit: 1})
+				_, err := s.Dynamic.Resource(resource).List(always(t), metav1.ListOptions{Limit: 1})
 				return err
 			})
 		}
@@ -125,9 +125,9 @@ func (s *Server) InstallCRD(t testing.TB, text string) {
 func (s *Server) RemoveCRD(t testing.TB, name string) {
 	t.Helper()
 	definitions := s.Dynamic.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
-	require.NoError(t, definitions.Delete(t.Context(), name, metav1.DeleteOptions{}))
+	require.NoError(t, definitions.Delete(always(t), name, metav1.DeleteOptions{}))
 	Eventually(t, time.Minute, func() error {
-		_, err := definitions.Get(t.Context(), name, metav1.GetOptions{})
+		_, err := definitions.Get(always(t), name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
@@ -147,6 +147,9 @@ func served(crd *unstructured.Unstructured) (resources []schema.GroupVersionReso
 	}
 	return resources
 }
+
+// always is the context of a test, and of what it does after its end.
+func always(t testing.TB) context.Context { return context.WithoutCancel(t.Context()) }
 
 // Eventually returns once fn returns nil. It fails the test when that takes longer than limit.
 func Eventually(t testing.TB, limit time.Duration, fn func() error) {

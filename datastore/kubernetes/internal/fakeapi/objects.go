@@ -3,10 +3,10 @@ package fakeapi
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/fields"
@@ -149,6 +149,9 @@ func (f filter) matches(o object) bool {
 		return false
 	}
 	namespace, _ := text(o, "metadata", "namespace")
+	if f.namespace != "" && f.namespace != namespace {
+		return false
+	}
 	name, _ := text(o, "metadata", "name")
 	phase, _ := text(o, "status", "phase")
 	set := make(labels.Set)
@@ -156,18 +159,19 @@ func (f filter) matches(o object) bool {
 	for k, v := range given {
 		set[k], _ = v.(string)
 	}
-	return (f.namespace == "" || f.namespace == namespace) && f.labels.Matches(set) &&
+	return f.labels.Matches(set) &&
 		f.fields.Matches(fields.Set{"metadata.namespace": namespace, "metadata.name": name, "status.phase": phase})
 }
 
 // selectLocked returns the objects that match, by key. Caller must hold s.mu.
 func (s *Server) selectLocked(r Resource, f filter) []object {
 	var out []object
-	for _, key := range slices.Sorted(maps.Keys(s.resources[r])) {
-		if o := s.resources[r][key]; f.matches(o) {
+	for _, o := range s.resources[r] {
+		if f.matches(o) {
 			out = append(out, o)
 		}
 	}
+	slices.SortFunc(out, func(a, b object) int { return strings.Compare(keyOf(a), keyOf(b)) })
 	return out
 }
 

@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 	"runtime"
-	"runtime/debug"
+	goinfo "runtime/debug"
 )
 
 // version and commit are set by who builds an image (-ldflags "-X main.version=…").
@@ -13,7 +13,7 @@ var version, commit string
 // noted of the tree.
 func build() (v, c string) {
 	v, c = version, commit
-	info, ok := debug.ReadBuildInfo()
+	info, ok := goinfo.ReadBuildInfo()
 	if !ok {
 		return v, c
 	}
