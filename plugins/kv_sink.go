@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/prefixindex"
 	"github.com/inferpick/inferpick/internal/residency"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
@@ -24,6 +26,12 @@ type KVOptions struct {
 	MaxIdle int
 	// MaxSessions is how many requests may wait at once for events about them. Default 8,192.
 	MaxSessions int
+	// Model is the name by which requests ask the engines for their model without an adapter
+	// (Request.Target). It is for gateways that give prompts as token ids (types.TokenPrompt,
+	// director.Options.Tokenize) and listen with kvevents.Options.Tokens: which part of a prompt a
+	// block is, its tokens say then, and nothing need be learned. PrefixOptions.BlockBytes must be
+	// 4 times the engine's block in tokens: 64 for blocks of 16. Default: token ids say nothing.
+	Model string
 	// Now is the clock, by which explanations say how old what is told is. Default time.Now.
 	Now func() time.Time
 }
@@ -34,7 +42,7 @@ type KVOptions struct {
 //
 // Engines name blocks by hashes of tokens. Which part of a prompt a block is, is learned from requests
 // whose Request.EngineSession comes back in the events that they cause, once their response tells how
-// many tokens the prompt had. Where engines hash alike, as vLLM does by default from 0.33 on, that
+// many tokens the prompt had, or events show where the answer begins. Where engines hash alike, as vLLM does by default from 0.33 on, that
 // is known of all servers then, also for what others have sent them. What cannot be bound changes
 // nothing: the index predicts, as without events.
 //
@@ -42,9 +50,10 @@ type KVOptions struct {
 // those of a Subscriber do not; otherwise it is safe for concurrent use, and no call waits for a decision,
 // or a decision for a call, longer than it takes to change the index in one place.
 type KVSink struct {
-	cache *PrefixCache
-	index *residency.Index
-	now   func() time.Time
+	cache  *PrefixCache
+	index  *residency.Index
+	now    func() time.Time
+	tokens bool // KVOptions.Model is set
 
 	mu     sync.RWMutex // taken last
 	byID   map[string]*toldServer
@@ -56,6 +65,7 @@ type KVSink struct {
 type toldServer struct {
 	number uint32
 	cached atomic.Pointer[cachedServer] // nil: not met by a decision yet, or it has gone
+	joined atomic.Bool                  // a decision has met it, or one that had its name before
 	at     atomic.Int64                 // when something was told last, Unix nanoseconds
 
 	mu    sync.Mutex
@@ -85,12 +95,13 @@ func (p *PrefixCache) KVSink(o KVOptions) (*KVSink, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	k := &KVSink{
-		cache: p, now: o.Now, byID: map[string]*toldServer{},
-		index: residency.New(residency.Options{
-			BlockBytes: p.index.Options().BlockBytes, MaxBlocks: o.MaxBlocks, MaxIdle: o.MaxIdle, MaxSessions: o.MaxSessions,
-		}),
+	index := residency.Options{
+		BlockBytes: p.index.Options().BlockBytes, MaxBlocks: o.MaxBlocks, MaxIdle: o.MaxIdle, MaxSessions: o.MaxSessions,
 	}
+	if o.Model != "" {
+		index.Seed = func(adapter, salt string) uint64 { return prefixindex.Seed(cmp.Or(adapter, o.Model), salt, "") }
+	}
+	k := &KVSink{cache: p, now: o.Now, tokens: o.Model != "", byID: map[string]*toldServer{}, index: residency.New(index)}
 	for _, s := range p.servers.all() {
 		if s != nil {
 			k.met(s)
@@ -206,6 +217,7 @@ func (k *KVSink) server(endpoint string) *toldServer {
 
 // join joins what is told of an endpoint to what decisions know of it.
 func (s *toldServer) join(cached *cachedServer) {
+	s.joined.Store(true)
 	s.cached.Store(cached)
 	cached.told.Store(s)
 }
@@ -223,8 +235,17 @@ func (k *KVSink) rank(s *toldServer, rank int) *toldRank {
 	return r
 }
 
-// met is told of an endpoint that a decision has met.
-func (k *KVSink) met(cached *cachedServer) { k.server(cached.id).join(cached) }
+// met is told of an endpoint that a decision has met. What was told of it before is told once more, beside
+// the decision. That is not done again if the endpoint leaves and comes back: it may be another server,
+// of which nothing was told yet.
+func (k *KVSink) met(cached *cachedServer) {
+	s := k.server(cached.id)
+	again := s.at.Load() != 0 && !s.joined.Load()
+	s.join(cached)
+	if again {
+		go k.index.Retell(s.number, k.change)
+	}
+}
 
 // change takes over what is known anew.
 func (k *KVSink) change(c residency.Change) {
@@ -259,15 +280,15 @@ func (k *KVSink) expect(session string, cached *cachedServer) {
 	}
 }
 
-// ended binds what is told of a request to its prompt, if the response says how long that was.
+// ended binds what is told of a request to its prompt. How many tokens that has the response says, or, if
+// it does not or the client did not wait for that, the events of an answer that came that far.
 func (k *KVSink) ended(req *types.Request, hashes []uint64, out *types.Outcome) {
-	tokens := out.Usage.PromptTokens.Or(0)
-	if !(tokens > 0) || out.Failed() || out.Status >= 400 || out.Retried {
+	if out.Failed() || out.Status >= 400 || out.Retried || out.Unsent {
 		k.index.Forget(req.EngineSession)
 		return
 	}
 	k.index.Bind(req.EngineSession, residency.Prompt{
-		Hashes: hashes, Bytes: req.Prompt.Bytes, Tokens: int(min(tokens, math.MaxInt32)),
+		Hashes: hashes, Bytes: req.Prompt.Bytes, Tokens: int(min(max(out.Usage.PromptTokens.Or(0), 0), math.MaxInt32)),
 	}, k.change)
 }
 
@@ -280,7 +301,7 @@ type KVStats struct {
 	Binds    uint64 // requests that were bound
 	Unrooted uint64 // requests that were not, since not all of their prompt was told of
 	Refused  uint64 // blocks beyond KVOptions.MaxBlocks
-	Conflict uint64 // blocks that were told with different ones before them
+	Conflict uint64 // blocks that were told with different ones before them, or with other tokens
 }
 
 // Stats returns the current counts.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,10 +23,10 @@ import (
 const (
 	// A page of a list has so many objects, if the server reads it from its database.
 	pageSize = 500
-	// A list that takes longer fails; a watch is cut if it outlives by so much the time after
-	// which the server should have ended it.
-	listTimeout = 2 * time.Minute
-	watchGrace  = 30 * time.Second
+	// An answer of which so long nothing has come fails; a watch, where nothing may happen, is
+	// cut if it outlives by so much the time after which the server should have ended it.
+	answerTimeout = 2 * time.Minute
+	watchGrace    = 30 * time.Second
 )
 
 // client reads from an API server.
@@ -43,7 +44,7 @@ func newClient(config *rest.Config) (*client, error) {
 		c.UserAgent = rest.DefaultKubernetesUserAgent()
 	}
 	if c.QPS == 0 && c.RateLimiter == nil {
-		c.QPS, c.Burst = 100, 200 // the default of 5 takes a minute for 200 pools
+		c.QPS, c.Burst = 200, 400 // the default of 5 takes more than a minute for 200 pools
 	}
 	httpClient, err := rest.HTTPClientFor(c)
 	if err != nil {
@@ -127,14 +128,12 @@ func (c *client) list(ctx context.Context, t target, after string, item func(dec
 }
 
 func (c *client) page(ctx context.Context, t target, params map[string]string, item func(decode func(any) error) error) (listMeta, error) {
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
-	body, err := c.stream(ctx, t.path(), params)
-	if err != nil {
-		return listMeta{}, err
-	}
-	defer body.Close()
-	return readList(body, item)
+	var meta listMeta
+	err := c.answer(ctx, t.path(), params, func(body io.Reader) (err error) {
+		meta, err = readList(body, item)
+		return err
+	})
+	return meta, err
 }
 
 // watch reads events from a resource version on until the server ends it or something fails.
@@ -163,8 +162,6 @@ func (c *client) watch(ctx context.Context, t target, from string, opened func()
 
 // served asks the server which resources it has.
 func (c *client) served(ctx context.Context) ([]resource, error) {
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
 	var groups metav1.APIGroupList
 	if err := c.get(ctx, "/apis", &groups); err != nil {
 		return nil, err
@@ -196,11 +193,54 @@ func (c *client) served(ctx context.Context) ([]resource, error) {
 	return choose(out), nil
 }
 
-func (c *client) get(ctx context.Context, path string, to any) error {
-	body, err := c.stream(ctx, path, nil)
-	if err != nil {
-		return err
+// absent returns nil if the server says of each of some resources that it does not have it. What
+// it says of all groups together is not enough: see presence.
+func (c *client) absent(ctx context.Context, resources []resource) error {
+	for _, r := range resources {
+		var list metav1.APIResourceList
+		switch err := c.get(ctx, "/apis/"+r.GroupVersion().String(), &list); {
+		case err != nil && classify(err) != notServed:
+			return err
+		case slices.ContainsFunc(list.APIResources, func(have metav1.APIResource) bool { return have.Name == r.Resource }):
+			return fmt.Errorf("the server serves %s, but does not list it", r)
+		}
 	}
-	defer body.Close()
-	return json.NewDecoder(body).Decode(to)
+	return nil
+}
+
+func (c *client) get(ctx context.Context, path string, to any) error {
+	return c.answer(ctx, path, nil, func(body io.Reader) error { return json.NewDecoder(body).Decode(to) })
+}
+
+// answer reads the answer to a request, however long it takes, as long as something comes.
+func (c *client) answer(ctx context.Context, path string, params map[string]string, read func(io.Reader) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	idle := time.AfterFunc(answerTimeout, func() { cancel(errIdle) })
+	defer idle.Stop()
+	body, err := c.stream(ctx, path, params)
+	if err == nil {
+		defer body.Close()
+		err = read(progress{body, idle})
+	}
+	if err != nil && context.Cause(ctx) == errIdle {
+		return errIdle
+	}
+	return err
+}
+
+var errIdle = fmt.Errorf("nothing has come for %v", answerTimeout)
+
+// progress puts a timer off whenever something is read.
+type progress struct {
+	io.Reader
+	idle *time.Timer
+}
+
+func (p progress) Read(b []byte) (int, error) {
+	n, err := p.Reader.Read(b)
+	if n > 0 {
+		p.idle.Reset(answerTimeout)
+	}
+	return n, err
 }

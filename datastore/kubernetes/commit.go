@@ -21,7 +21,10 @@ type committer struct {
 	refused map[objectKey]refusal
 	unset   map[types.NamespacedName]error // endpoints that the store refused
 
-	overlaps map[types.NamespacedName][]types.NamespacedName // pools with endpoints in common
+	// overlaps are pools with endpoints in common. moved: they are to be found anew. Few changes
+	// in a large pool do not count before the next audit.
+	overlaps map[types.NamespacedName][]types.NamespacedName
+	moved    bool
 }
 
 // refusal is a manifest that the store did not take.
@@ -64,97 +67,128 @@ func (c *committer) commit(want map[objectKey]*manifest, endpoints map[types.Nam
 	}
 	var pieces []piece
 	for key, m := range want {
-		if !m.like(c.objects[key]) && !m.like(c.refused[key].manifest) {
+		switch {
+		case m.like(c.objects[key]):
+			c.objects[key] = m // which makes the next comparison short
+		case !m.like(c.refused[key].manifest):
 			pieces = append(pieces, piece{manifest: m})
 		}
 	}
 	slices.SortFunc(pieces, func(a, b piece) int { return a.manifest.compare(b.manifest) })
 	for pool, specs := range endpoints {
-		if old, ok := c.endpoints[pool]; ok && slices.EqualFunc(old, specs, sameEndpoint) || want[objectKey{kindPool, pool}] == nil {
-			continue
+		old, ok := c.endpoints[pool]
+		key := objectKey{kindPool, pool}
+		switch {
+		case want[key] == nil || ok && slices.EqualFunc(old, specs, sameEndpoint):
+		case c.objects[key] == nil && c.refused[key].err != nil:
+			c.unset[pool] = c.refused[key].err
+		default:
+			pieces = append(pieces, piece{pool: pool, endpoints: specs})
 		}
-		pieces = append(pieces, piece{pool: pool, endpoints: specs})
 	}
-	c.try(pieces)
-	if len(pieces) > 0 {
-		c.overlaps = overlaps(c.endpoints)
+	c.put(pieces)
+	if c.moved {
+		c.moved, c.overlaps = false, overlaps(c.endpoints)
 	}
 }
 
-// try commits pieces, by halves if they are refused together.
-func (c *committer) try(pieces []piece) {
-	if len(pieces) == 0 {
+// put commits pieces, manifests first in them. If the store refuses some, the others go in; the
+// endpoints of a pool whose manifest is refused do not, as they would make it exist.
+func (c *committer) put(pieces []piece) {
+	if c.together(pieces) == nil {
 		return
 	}
+	endpoints := slices.IndexFunc(pieces, func(p piece) bool { return p.manifest == nil })
+	if endpoints < 0 {
+		endpoints = len(pieces)
+	}
+	c.byHalves(pieces[:endpoints])
+	c.byHalves(slices.DeleteFunc(pieces[endpoints:], func(p piece) bool {
+		key := objectKey{kindPool, p.pool}
+		if c.objects[key] == nil {
+			c.unset[p.pool] = c.refused[key].err
+		}
+		return c.objects[key] == nil
+	}))
+}
+
+// byHalves commits pieces, those that the store refuses left out.
+func (c *committer) byHalves(pieces []piece) {
+	err := c.together(pieces)
+	switch half := len(pieces) / 2; {
+	case err == nil:
+	case half > 0:
+		c.byHalves(pieces[:half])
+		c.byHalves(pieces[half:])
+	case pieces[0].manifest != nil:
+		c.refused[pieces[0].manifest.key()] = refusal{pieces[0].manifest, err}
+	default:
+		c.unset[pieces[0].pool] = err
+	}
+}
+
+// together commits pieces in one change, or nothing.
+func (c *committer) together(pieces []piece) error {
 	change := datastore.Change{Endpoints: make(map[types.NamespacedName][]datastore.EndpointSpec)}
+	var singly []piece
 	for _, p := range pieces {
 		switch {
 		case p.manifest != nil:
 			change.Objects = append(change.Objects, p.manifest.object)
-		case c.cluster == "":
+		case c.cluster != "" || c.few(p):
+			singly = append(singly, p)
+		default:
 			change.Endpoints[p.pool] = p.endpoints
 		}
 	}
-	err := c.store.Commit(change)
-	if err != nil && len(pieces) > 1 {
-		half := len(pieces) / 2
-		c.try(pieces[:half])
-		c.try(pieces[half:])
-		return
+	if len(change.Objects)+len(change.Endpoints) > 0 {
+		if err := c.store.Commit(change); err != nil {
+			return err
+		}
 	}
 	for _, p := range pieces {
 		if p.manifest != nil {
-			c.recordObject(p.manifest, err)
-			continue
+			delete(c.refused, p.manifest.key())
+			c.objects[p.manifest.key()] = p.manifest
 		}
-		if c.cluster != "" {
-			p.endpoints, err = c.share(p.pool, p.endpoints)
-			c.endpoints[p.pool] = p.endpoints
-		}
-		c.recordEndpoints(p, err)
 	}
+	c.moved = c.moved || len(change.Endpoints) > 0
+	for pool, specs := range change.Endpoints {
+		delete(c.unset, pool)
+		c.endpoints[pool] = specs
+	}
+	for _, p := range singly {
+		c.singly(p)
+	}
+	return nil
 }
 
-func (c *committer) recordObject(m *manifest, err error) {
-	if err != nil {
-		c.refused[m.key()] = refusal{m, err}
-		return
+// few reports whether so little has changed in a large pool that setting all of its endpoints
+// anew would cost much more: for 5,000 some ten milliseconds.
+func (c *committer) few(p piece) bool {
+	old := c.endpoints[p.pool]
+	if len(old) < 100 {
+		return false
 	}
-	delete(c.refused, m.key())
-	c.objects[m.key()] = m
+	set, gone := difference(old, p.endpoints)
+	return len(set)+len(gone) <= 10
 }
 
-func (c *committer) recordEndpoints(p piece, err error) {
-	if err != nil {
-		c.unset[p.pool] = err
-		return
+// singly sets endpoints of a pool one by one, and takes out those of this source that are gone.
+// Other sources may have endpoints in the pool too.
+func (c *committer) singly(p piece) {
+	set, gone := difference(c.endpoints[p.pool], p.endpoints)
+	for _, id := range gone {
+		c.store.RemoveEndpoint(p.pool, id)
 	}
-	delete(c.unset, p.pool)
 	c.endpoints[p.pool] = p.endpoints
-}
-
-// share sets this source's endpoints of a pool that other sources have endpoints in too. It
-// returns those that are set, and why others are not.
-func (c *committer) share(pool types.NamespacedName, specs []datastore.EndpointSpec) (set []datastore.EndpointSpec, err error) {
-	had := make(map[string]datastore.EndpointSpec)
-	for _, e := range c.endpoints[pool] {
-		had[e.ID] = e
-	}
-	for _, e := range specs {
-		old, ok := had[e.ID]
-		delete(had, e.ID)
-		if !ok || !sameEndpoint(old, e) {
-			if refused := c.store.UpsertEndpoint(pool, e); refused != nil {
-				err = cmp.Or(err, refused)
-				continue
-			}
+	delete(c.unset, p.pool)
+	for _, e := range set {
+		if err := c.store.UpsertEndpoint(p.pool, e); err != nil {
+			c.unset[p.pool] = err
+			c.endpoints[p.pool] = slices.DeleteFunc(slices.Clone(c.endpoints[p.pool]), func(o datastore.EndpointSpec) bool { return o.ID == e.ID })
 		}
-		set = append(set, e)
 	}
-	for id := range had {
-		c.store.RemoveEndpoint(pool, id)
-	}
-	return set, err
 }
 
 // remove takes a manifest out of the store, and with a pool its endpoints. A pool that has
@@ -167,10 +201,11 @@ func (c *committer) remove(key objectKey) {
 		return
 	}
 	if c.cluster != "" {
-		_, _ = c.share(key.name, nil) // nothing is added, so nothing can fail
+		c.singly(piece{pool: key.name})
 	}
 	delete(c.endpoints, key.name)
 	delete(c.unset, key.name)
+	c.moved = true
 	if c.cluster == "" || !c.foreign(key.name) {
 		c.store.Delete(key.kind, key.name)
 	}
@@ -192,8 +227,8 @@ func (c *committer) restore(lost []types.NamespacedName) {
 			continue
 		}
 		pieces := []piece{{manifest: m}, {pool: name, endpoints: c.endpoints[name]}}
-		delete(c.endpoints, name) // share is to set all of them
-		c.try(pieces)
+		delete(c.endpoints, name) // all of them are to be set
+		c.put(pieces)
 	}
 }
 
@@ -202,6 +237,7 @@ func (c *committer) restore(lost []types.NamespacedName) {
 // whose endpoints were refused.
 func (c *committer) audit() []types.NamespacedName {
 	clear(c.refused)
+	c.moved = true
 	for key, m := range c.objects {
 		if c.store.Object(key.kind, key.name) != nil {
 			continue
@@ -210,7 +246,7 @@ func (c *committer) audit() []types.NamespacedName {
 			c.restore([]types.NamespacedName{key.name})
 			continue
 		}
-		c.try([]piece{{manifest: m}})
+		c.put([]piece{{manifest: m}})
 	}
 	return slices.SortedFunc(maps.Keys(c.unset), types.NamespacedName.Compare)
 }

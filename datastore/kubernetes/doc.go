@@ -45,7 +45,8 @@
 // The source never gives up, and never makes less of what it knows because something failed.
 //
 //   - The API server is away, slow or overloaded: what is known stays in force. The source tries
-//     again after 0.8 s to 30 s, or when the server says, and goes on from where it was.
+//     again after 0.8 s to 30 s, or when the server says, and goes on from where it was. That a
+//     server which was away is back is noticed within 5 s.
 //   - A kind is not there, or reading it is forbidden: it is logged once, Kinds says what is
 //     missing, and it is tried again after 30 s to 5 min. Which kinds there are is asked every
 //     30 s. The other kinds work.
@@ -57,5 +58,6 @@
 //
 // A deleted CRD is no failure: the objects are gone, and so are their pools, here too. But it
 // takes the server's events for that, or two of its answers, 30 s apart, that it does not serve
-// the kind: a server that is starting, or a proxy before it, may say so once.
+// the kind: a proxy may say so once. What a server that is starting does not list yet is not
+// taken for removed at all.
 package kubernetes

@@ -1,6 +1,7 @@
 package kubernetes
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -61,6 +62,7 @@ func explain(err error, t target) error {
 // retry is how long to wait after failures. The zero value, with bounds, is good.
 type retry struct {
 	min, max time.Duration // for what is missing or forbidden, which somebody has to change
+	away     time.Duration // at most, for a server that is away; 0: longestTry
 
 	class failure
 	count int // failures of this class in a row
@@ -85,7 +87,7 @@ func (r *retry) failed(err error) time.Duration {
 	}
 	r.class = class
 	r.count++
-	low, high := shortestTry, longestTry
+	low, high := shortestTry, cmp.Or(r.away, longestTry)
 	switch {
 	case class == forbidden || class == notServed:
 		low, high = r.min, r.max

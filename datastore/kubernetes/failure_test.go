@@ -117,6 +117,28 @@ func TestDiscoveryHiccup(t *testing.T) {
 	})
 }
 
+// A server that starts lists its groups without those of CRDs, one earlier than another, and says
+// 503 for these: nothing is taken for removed, however long that lasts.
+func TestStartingServer(t *testing.T) {
+	inCluster(t, all, func(t *testing.T, w *world) {
+		both(w)
+		w.api.Apply(poolAlpha("old", "llama", 8000))
+		w.start(kubernetes.Options{})
+		w.api.Fail(func(r fakeapi.Request) *fakeapi.Failure {
+			switch {
+			case r.Path == "/apis":
+				return &fakeapi.Failure{Code: 200, Body: []byte(`{"kind": "APIGroupList", "groups": [
+					{"name": "inference.networking.k8s.io", "versions": [{"groupVersion": "inference.networking.k8s.io/v1", "version": "v1"}]}]}`)}
+			case r.Verb == "discover" && r.Path != "/apis/inference.networking.k8s.io/v1":
+				return &fakeapi.Failure{Code: 503, Reason: "ServiceUnavailable"}
+			}
+			return nil
+		})
+		w.after(10 * time.Minute)
+		require.Len(t, w.pools(), 2)
+	})
+}
+
 // A right that is missing for an optional kind is one line in the log, names the rule, and is
 // tried again after 30 s to 5 min.
 func TestForbidden(t *testing.T) {
@@ -227,6 +249,33 @@ func TestServerAway(t *testing.T) {
 		require.True(t, w.kind(fakeapi.Pods).Up)
 		require.Equal(t, 1, w.api.Count("list", "pods"))
 		require.Zero(t, w.kind(fakeapi.Pods).Relists)
+	})
+}
+
+// The first watch that reaches a server that was away brings the others back with it.
+func TestServerBack(t *testing.T) {
+	inCluster(t, all, func(t *testing.T, w *world) {
+		for i := range 30 {
+			name := fmt.Sprintf("p%02d", i)
+			w.api.Apply(poolV1(name, name, 8000), pod(name, name, fmt.Sprintf("10.0.0.%d", i+1)))
+		}
+		w.start(kubernetes.Options{})
+		w.api.Fail(fakeapi.Away)
+		w.api.CutWatches()
+		w.after(10 * time.Minute)
+		down := func() (n int) {
+			for _, k := range w.source.Kinds() {
+				if k.Kind == "Pod" && !k.Up {
+					n++
+				}
+			}
+			return n
+		}
+		require.Equal(t, 30, down())
+		w.api.Fail(nil)
+		for begun := time.Now(); down() > 0; w.after(100 * time.Millisecond) {
+			require.Less(t, time.Since(begun), 5*time.Second)
+		}
 	})
 }
 
@@ -343,7 +392,7 @@ func TestShortWatches(t *testing.T) {
 	})
 }
 
-// A slow list is waited for, up to two minutes.
+// A slow list is waited for, as long as something of it comes within two minutes.
 func TestSlowLists(t *testing.T) {
 	inCluster(t, all, func(t *testing.T, w *world) {
 		both(w)
@@ -353,6 +402,14 @@ func TestSlowLists(t *testing.T) {
 		w.after(100 * time.Second)
 		require.True(t, w.synced())
 
+		slow = &fakeapi.Failure{Pace: 110 * time.Second}
+		w.api.CutWatches()
+		w.api.Apply(pod("c", "llama", "10.0.0.3"))
+		w.api.Expire()
+		w.after(20 * time.Minute)
+		require.Len(t, w.pools()["default/llama"], 3)
+		require.Equal(t, 2, w.api.Count("list", "pods"))
+
 		slow = &fakeapi.Failure{Wait: time.Hour}
 		w.api.CutWatches()
 		w.api.Delete(fakeapi.Pods, "default", "b")
@@ -360,8 +417,8 @@ func TestSlowLists(t *testing.T) {
 		w.after(110 * time.Second)
 		w.api.Fail(nil)
 		w.after(20 * time.Second)
-		require.Equal(t, []string{endpointA}, w.pools()["default/llama"])
-		require.Equal(t, 3, w.api.Count("list", "pods"))
+		require.Equal(t, []string{endpointA, endpointC}, w.pools()["default/llama"])
+		require.Equal(t, 4, w.api.Count("list", "pods"))
 	})
 }
 

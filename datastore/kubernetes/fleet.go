@@ -24,6 +24,7 @@ func (f fleet[T]) adjust(r *runner, want []target, create func(target) *mirror[T
 		m.kick = make(chan struct{}, 1)
 		m.retry = retry{min: r.opt.MinRetry, max: r.opt.MaxRetry}
 		m.mu, m.update = &r.mu, func() { signal(r.wake) }
+		m.probe = r.probe
 		m.objects = make(map[types.NamespacedName]T)
 		var ctx context.Context
 		ctx, m.cancel = context.WithCancel(r.ctx)
@@ -31,6 +32,13 @@ func (f fleet[T]) adjust(r *runner, want []target, create func(target) *mirror[T
 		r.wait.Go(func() { m.run(ctx) })
 	}
 	return len(stop) > 0
+}
+
+// hurry ends the waits for a server that is there again.
+func (f fleet[T]) hurry() {
+	for m := range maps.Values(f) {
+		m.hurryLocked()
+	}
 }
 
 // report returns the state of each.

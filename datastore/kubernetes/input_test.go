@@ -3,6 +3,7 @@ package kubernetes_test
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +140,66 @@ func TestLimits(t *testing.T) {
 			require.NoError(t, o.Err)
 		}
 	})
+}
+
+// In a large pool few changes are made one by one, many at once; both ways lead to the same.
+func TestLargePool(t *testing.T) {
+	inCluster(t, all, func(t *testing.T, w *world) {
+		const n = 300
+		w.store = datastore.New(datastore.Options{MaxEndpoints: n})
+		name := func(i int) string { return fmt.Sprintf("p-%03d", i) }
+		ip := func(i int) string { return fmt.Sprintf("10.0.%d.%d", i/200, i%200+1) }
+		w.api.Apply(poolV1("llama", "llama", 8000))
+		for i := range n {
+			w.api.Apply(pod(name(i), "llama", ip(i)))
+		}
+		w.start(kubernetes.Options{})
+		require.Len(t, w.pools()["default/llama"], n)
+		check := func(want int, except ...int) {
+			t.Helper()
+			w.settle()
+			endpoints := w.store.Snapshot().Pools()[0].Endpoints()
+			require.Len(t, endpoints, want)
+			for _, e := range endpoints {
+				i := -1
+				fmt.Sscanf(e.ID, "default/p-%d-rank-0", &i)
+				require.Equal(t, slices.Contains(except, i), e.State != types.Ready, e.ID)
+			}
+		}
+		for _, i := range []int{7, 250} {
+			w.api.Change(fakeapi.Pods, "default", name(i), func(o map[string]any) { setReady(o, "False") })
+		}
+		check(n, 7, 250)
+		w.api.Delete(fakeapi.Pods, "default", name(7))
+		check(n-1, 250)
+		w.api.Apply(pod(name(n), "llama", ip(n)), pod(name(n+1), "llama", ip(n+1)))
+		check(n, 250)
+		require.ErrorIs(t, w.object(fakeapi.PoolV1, "default/llama").Err, datastore.ErrLimit, "one is too many")
+		for i := range 50 {
+			w.api.Delete(fakeapi.Pods, "default", name(i))
+		}
+		check(n+1-49, 250)
+		require.NoError(t, w.object(fakeapi.PoolV1, "default/llama").Err)
+	})
+}
+
+// A pool that the store does not take is not made by its endpoints either.
+func TestRefusedPool(t *testing.T) {
+	for _, cluster := range []string{"", "east"} {
+		inCluster(t, all, func(t *testing.T, w *world) {
+			w.store = datastore.New(datastore.Options{MaxObjects: 1})
+			both(w)
+			w.api.Apply(poolV1("more", "llama", 8000))
+			w.start(kubernetes.Options{Cluster: cluster})
+			require.Len(t, w.pools(), 1)
+			require.Len(t, w.pools()["default/llama"], 2)
+			require.ErrorIs(t, w.object(fakeapi.PoolV1, "default/more").Err, datastore.ErrLimit)
+			w.api.Delete(fakeapi.PoolV1, "default", "llama")
+			w.after(31 * time.Second)
+			require.Len(t, w.pools(), 1)
+			require.Len(t, w.pools()["default/more"], 2)
+		})
+	}
 }
 
 // What others take out of the store is put back: pools at once, the rest after a while.

@@ -45,6 +45,7 @@ type mirror[T any] struct {
 	carry   func(old, new T) (T, bool) // the object to keep, and whether it has changed; old may be zero
 	changed func(old, new T)           // an object is new, another or gone; what is not there is zero
 	update  func()                     // after one or more of these, or of status
+	probe   chan struct{}              // told when the server may be away
 	objects map[types.NamespacedName]T
 	synced  bool // a list was read
 	failing bool // and logged, with this class
@@ -234,6 +235,13 @@ func (m *mirror[T]) upLocked() {
 	m.update()
 }
 
+// hurryLocked ends the wait of a mirror that could not reach the server. Caller must hold m.mu.
+func (m *mirror[T]) hurryLocked() {
+	if !m.status.Up && m.class == otherFailure {
+		signal(m.kick)
+	}
+}
+
 // recovered notes that a failure is over: a watch alone that the server accepts is no sign of
 // that.
 func (m *mirror[T]) recovered() {
@@ -255,6 +263,9 @@ func (m *mirror[T]) down(err error, class failure) {
 	m.failing, m.class = true, class
 	m.update()
 	m.mu.Unlock()
+	if !known && class == otherFailure {
+		signal(m.probe)
+	}
 	if !known {
 		m.log.Warn("cannot read from the cluster; what is known stays in force", append(m.about(), slog.Any("error", err))...)
 	}

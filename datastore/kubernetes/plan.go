@@ -1,13 +1,46 @@
 package kubernetes
 
 import (
-	"maps"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/inferpick/inferpick/types"
 )
+
+// manifestTargets returns what to watch of the resources that a server has.
+func manifestTargets(served []resource, o *Options) []target {
+	namespaces := o.Namespaces
+	if len(namespaces) == 0 {
+		namespaces = []string{""}
+	}
+	var out []target
+	for _, r := range served {
+		for _, namespace := range namespaces {
+			t := target{resource: r, namespace: namespace}
+			if r.kind == kindPool {
+				t.labels = o.PoolSelector
+				t.fields = onlyName(o.Pools, namespace)
+			}
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// onlyName returns a field selector for the pool that is read in a namespace, if it is one.
+func onlyName(pools []types.NamespacedName, namespace string) string {
+	found := ""
+	for _, pool := range pools {
+		if pool.Namespace == namespace {
+			if found != "" {
+				return ""
+			}
+			found = "metadata.name=" + pool.Name
+		}
+	}
+	return found
+}
 
 // selector returns the label selector of a pool as the API takes it.
 func selector(pool *types.InferencePool) string {
@@ -45,13 +78,15 @@ func podWatches(wanted []string, running map[string]bool, most int) []string {
 
 // changes returns what to start and what to stop, given what runs and what should.
 func changes[K comparable, V any](running map[K]V, want []K) (start, stop []K) {
+	wanted := make(map[K]bool, len(want))
 	for _, k := range want {
+		wanted[k] = true
 		if _, ok := running[k]; !ok {
 			start = append(start, k)
 		}
 	}
-	for k := range maps.Keys(running) {
-		if !slices.Contains(want, k) {
+	for k := range running {
+		if !wanted[k] {
 			stop = append(stop, k)
 		}
 	}

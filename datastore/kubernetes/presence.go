@@ -6,9 +6,11 @@ import "slices"
 //
 // A deleted CRD takes its objects with it, so the source drops them too: normally by the events
 // that the server sends for each before it ends the watches. If those were missed, the server's
-// word that it does not serve the resource must do. But servers have been seen to say so while
-// they start, and proxies while they cannot reach one, so it is believed only the second time in
-// a row. That a list or discovery fails says nothing about objects.
+// word that it does not serve the resource must do: that the list of groups lacks it, as it does
+// for seconds while a server starts, and that the resource's own version is not found, which a
+// server that starts does not say. And as proxies may say anything while they cannot reach a
+// server, it is believed only the second time in a row. That a list or discovery fails says
+// nothing about objects.
 type presence struct {
 	known  bool             // the server has been asked successfully
 	served []resource       // in the order of choose
@@ -19,10 +21,7 @@ type presence struct {
 func (p *presence) update(answer []resource) bool {
 	next := slices.Clone(answer)
 	absent := make(map[resource]int)
-	for _, r := range p.served {
-		if slices.Contains(answer, r) {
-			continue
-		}
+	for _, r := range p.missing(answer) {
 		if n := p.absent[r] + 1; n < 2 {
 			absent[r] = n
 			next = append(next, r)
@@ -31,4 +30,9 @@ func (p *presence) update(answer []resource) bool {
 	changed := !p.known || !slices.Equal(p.served, next)
 	p.known, p.served, p.absent = true, next, absent
 	return changed
+}
+
+// missing returns the resources that were served and are not in an answer.
+func (p *presence) missing(answer []resource) []resource {
+	return slices.DeleteFunc(slices.Clone(p.served), func(r resource) bool { return slices.Contains(answer, r) })
 }

@@ -79,7 +79,7 @@ func (s *Source) Run(ctx context.Context, store *datastore.Store) error {
 	ctx, cancel := context.WithCancel(ctx)
 	// client-go logs what it finds remarkable, at levels below debug for the most part.
 	ctx = klog.NewContext(ctx, logr.FromSlogHandler(s.opt.Logger.Handler()))
-	r := &runner{Source: s, ctx: ctx, committer: newCommitter(store, s.opt.Cluster), lost: make(map[types.NamespacedName]bool)}
+	r := &runner{Source: s, ctx: ctx, committer: newCommitter(store, s.opt.Cluster), lost: make(map[types.NamespacedName]bool), probe: make(chan struct{}, 1)}
 	stop := store.WatchPools(r.poolEvent)
 	defer r.wait.Wait()
 	defer cancel()
@@ -107,6 +107,7 @@ type runner struct {
 	*Source
 	ctx       context.Context
 	wait      sync.WaitGroup
+	probe     chan struct{} // whether the server is away is to be found out
 	committer *committer
 
 	lostMu sync.Mutex
@@ -167,12 +168,14 @@ func (r *runner) poolEvent(ev datastore.PoolEvent) {
 	signal(r.wake)
 }
 
-// discover asks the server again and again which kinds it has.
+// discover asks the server again and again which kinds it has. It also finds out, at once when a
+// watch fails, that the server is away, and then when it is back: one that asks often does for
+// all watches, which wait longer and longer.
 func (r *runner) discover() {
-	again := retry{min: r.opt.MinRetry, max: r.opt.MaxRetry}
+	again := retry{min: r.opt.MinRetry, max: r.opt.MaxRetry, away: probeEvery}
 	failing := false
 	for {
-		served, err := r.client.served(r.ctx)
+		served, err := r.ask()
 		if r.ctx.Err() != nil {
 			return
 		}
@@ -185,22 +188,63 @@ func (r *runner) discover() {
 			}
 		default:
 			pause = again.failed(err)
-			if classify(err) == forbidden {
-				served = assumed() // whether they are there is seen when they are listed
-			}
 			if !failing {
 				r.opt.Logger.Warn("cannot ask the API server which kinds it has; what is known stays in force", slog.Any("error", err))
 			}
 		}
-		failing = err != nil
 		r.mu.Lock()
 		r.state.discovered(served, err)
+		if failing && err == nil {
+			r.state.hurry()
+		}
 		r.mu.Unlock()
+		failing = err != nil
 		signal(r.wake)
-		if !sleep(r.ctx, pause) {
+		if !r.sleepOrProbe(pause) {
 			return
 		}
 	}
+}
+
+// ask returns what the server has. Where it must not be asked that is a guess, and an error.
+func (r *runner) ask() ([]resource, error) {
+	served, err := r.client.served(r.ctx)
+	if err != nil && classify(err) == forbidden {
+		return assumed(), err // whether they are there is seen when they are listed
+	}
+	if err == nil {
+		err = r.client.absent(r.ctx, r.missing(served))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return served, nil
+}
+
+// probeEvery is how long a server that is away is left alone.
+const probeEvery = 5 * time.Second
+
+// sleepOrProbe is sleep that ends early if a watch fails.
+func (r *runner) sleepOrProbe(d time.Duration) bool {
+	if !sleep(r.ctx, min(d, probeEvery)) {
+		return false
+	}
+	rest := time.NewTimer(d - probeEvery)
+	defer rest.Stop()
+	select {
+	case <-r.ctx.Done():
+		return false
+	case <-r.probe:
+	case <-rest.C:
+	}
+	return true
+}
+
+// missing returns the resources that were served and are not in an answer.
+func (r *runner) missing(answer []resource) []resource {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.state.presence.missing(answer)
 }
 
 // signal puts a value into a channel of capacity 1, unless there is one.

@@ -73,6 +73,13 @@ func (st *state) discovered(served []resource, err error) {
 	}
 }
 
+// hurry ends the waits for a server that was away.
+func (st *state) hurry() {
+	st.manifests.hurry()
+	st.pods.hurry()
+	st.slices.hurry()
+}
+
 // plan decides what is in force, and what to watch for that.
 func (st *state) plan(r *runner) {
 	if st.presence.known {
@@ -84,49 +91,16 @@ func (st *state) plan(r *runner) {
 		st.dirty = false
 		st.settle()
 	}
+	running := st.running()
 	var pods, slices []target
 	for namespace, pools := range st.pools {
-		pods = append(pods, st.podTargets(namespace, pools)...)
+		pods = append(pods, st.podTargets(namespace, pools, running[namespace])...)
 	}
 	if st.opt.EndpointSlices {
 		pods, slices = nil, pods
 	}
 	st.pods.adjust(r, pods, st.newPods)
 	st.slices.adjust(r, slices, st.newSlices)
-}
-
-// manifestTargets returns what to watch of the resources that a server has.
-func manifestTargets(served []resource, o *Options) []target {
-	namespaces := o.Namespaces
-	if len(namespaces) == 0 {
-		namespaces = []string{""}
-	}
-	var out []target
-	for _, r := range served {
-		for _, namespace := range namespaces {
-			t := target{resource: r, namespace: namespace}
-			if r.kind == kindPool {
-				t.labels = o.PoolSelector
-				t.fields = onlyName(o.Pools, namespace)
-			}
-			out = append(out, t)
-		}
-	}
-	return out
-}
-
-// onlyName returns a field selector for the pool that is read in a namespace, if it is one.
-func onlyName(pools []types.NamespacedName, namespace string) string {
-	found := ""
-	for _, pool := range pools {
-		if pool.Namespace == namespace {
-			if found != "" {
-				return ""
-			}
-			found = "metadata.name=" + pool.Name
-		}
-	}
-	return found
 }
 
 // settle decides which manifests are in force.
@@ -165,88 +139,6 @@ func (st *state) planOf(pool *types.InferencePool) *poolPlan {
 		service = pool.Name
 	}
 	return &poolPlan{InferencePool: pool, selector: serviceLabel + "=" + service, service: service}
-}
-
-// podTargets returns what to watch for the endpoints of the pools of a namespace.
-func (st *state) podTargets(namespace string, pools []*poolPlan) []target {
-	wanted := make([]string, len(pools))
-	for i, p := range pools {
-		wanted[i] = p.selector
-	}
-	var out []target
-	for _, s := range podWatches(wanted, st.running(namespace), st.opt.MaxPodWatches) {
-		out = append(out, st.podTarget(namespace, s))
-	}
-	return out
-}
-
-func (st *state) podTarget(namespace, selector string) target {
-	r := pods
-	if st.opt.EndpointSlices {
-		r = endpointSlices
-	}
-	return target{resource: r, namespace: namespace, labels: selector}
-}
-
-// running returns the selectors that are watched in a namespace, and whether their lists were
-// read.
-func (st *state) running(namespace string) map[string]bool {
-	out := make(map[string]bool)
-	for t, m := range st.pods {
-		if t.namespace == namespace {
-			out[t.labels] = m.synced
-		}
-	}
-	for t, m := range st.slices {
-		if t.namespace == namespace {
-			out[t.labels] = m.synced
-		}
-	}
-	return out
-}
-
-func (st *state) newManifests(t target) *mirror[*manifest] {
-	return &mirror[*manifest]{
-		decode: decodeManifest(t.resource),
-		carry: func(old, m *manifest) (*manifest, bool) {
-			m = m.carry(old)
-			return m, old == nil || !old.same(m)
-		},
-		changed: func(_, _ *manifest) { st.dirty = true },
-	}
-}
-
-func (st *state) newPods(t target) *mirror[*pod] {
-	return &mirror[*pod]{
-		decode: decodePod,
-		carry:  func(old, p *pod) (*pod, bool) { return p, old == nil || !old.same(p) },
-		changed: func(old, p *pod) {
-			st.touch(t, func(pool *poolPlan) bool {
-				return old != nil && pool.Spec.Selector.Matches(old.labels) || p != nil && pool.Spec.Selector.Matches(p.labels)
-			})
-		},
-	}
-}
-
-func (st *state) newSlices(t target) *mirror[*endpointSlice] {
-	return &mirror[*endpointSlice]{
-		decode: decodeSlice,
-		carry:  func(old, s *endpointSlice) (*endpointSlice, bool) { return s, old == nil || !old.same(s) },
-		changed: func(old, s *endpointSlice) {
-			st.touch(t, func(pool *poolPlan) bool {
-				return old != nil && old.service == pool.service || s != nil && s.service == pool.service
-			})
-		},
-	}
-}
-
-// touch marks the pools that a change in a target concerns.
-func (st *state) touch(t target, concerns func(*poolPlan) bool) {
-	for _, p := range st.pools[t.namespace] {
-		if (t.labels == "" || t.labels == p.selector) && !st.dirtyPools[p.Key()] && concerns(p) {
-			st.dirtyPools[p.Key()] = true
-		}
-	}
 }
 
 // endpoints returns those of pools of which something has changed. Pools whose pods are not

@@ -20,7 +20,6 @@ import (
 
 // address is what of an endpoint's specification a target depends on.
 type address struct {
-	none                       bool
 	scheme, host, path, engine string
 	server                     string // where the models are asked for
 }
@@ -29,7 +28,7 @@ type address struct {
 const otherEngineLabel = "llm-d.ai/engine-type"
 
 func addressOf(spec datastore.EndpointSpec) address {
-	a := address{none: spec.NoMetrics, scheme: spec.MetricsScheme, host: spec.MetricsAddress, path: spec.MetricsPath, engine: spec.Engine}
+	a := address{scheme: spec.MetricsScheme, host: spec.MetricsAddress, path: spec.MetricsPath, engine: spec.Engine}
 	if a.scheme == "" {
 		a.scheme = "http"
 	}
@@ -52,10 +51,8 @@ func addressOf(spec datastore.EndpointSpec) address {
 // goroutine's stack, a timer and a connection; the memory for a page is borrowed
 // when one arrives.
 type target struct {
-	*run
+	*Scraper
 	ctx    context.Context
-	cancel context.CancelFunc
-	done   chan struct{} // closed when loop has returned
 	wake   chan struct{} // cuts a wait short
 	reborn atomic.Bool   // the server has started anew
 
@@ -63,7 +60,6 @@ type target struct {
 	id   string
 	load *types.Load
 	spec datastore.EndpointSpec
-	told address // of spec when the target was made
 
 	set   *settings
 	to    address // of spec by set
@@ -88,23 +84,20 @@ type target struct {
 	models *models   // nil: they are not asked for
 }
 
-func (r *run) newTarget(ev datastore.Event, told address) *target {
+func (s *Scraper) newTarget(ctx context.Context, ev datastore.Event) *target {
 	h := fnv.New64a()
 	h.Write([]byte(ev.Endpoint.ID))
 	t := &target{
-		run:  r,
-		done: make(chan struct{}),
-		wake: make(chan struct{}, 1),
-		pool: ev.Pool,
-		id:   ev.Endpoint.ID,
-		load: ev.Endpoint.Load,
-		spec: ev.Spec,
-		told: told,
-
-		rand: types.NewRand(r.opt.Seed ^ h.Sum64()),
+		Scraper: s,
+		ctx:     ctx,
+		wake:    make(chan struct{}, 1),
+		pool:    ev.Pool,
+		id:      ev.Endpoint.ID,
+		load:    ev.Endpoint.Load,
+		spec:    ev.Spec,
+		rand:    types.NewRand(s.opt.Seed ^ h.Sum64()),
 	}
-	t.ctx, t.cancel = context.WithCancel(r.ctx)
-	t.adopt(r.settingsOf(ev.Pool))
+	t.adopt(s.settingsOf(ev.Pool))
 	return t
 }
 
@@ -137,9 +130,9 @@ func (t *target) resetPaths() {
 	}
 }
 
-// restart makes the target forget what it has found out about the server, and
+// Restart makes the target forget what it has found out about the server, and
 // scrape it soon. It may be called from any goroutine.
-func (t *target) restart() {
+func (t *target) Restart() {
 	t.reborn.Store(true)
 	select {
 	case t.wake <- struct{}{}:
@@ -147,10 +140,8 @@ func (t *target) restart() {
 	}
 }
 
-// loop scrapes until the target is cancelled or its endpoint has gone.
-func (t *target) loop() {
-	defer close(t.done)
-	defer t.cancel()
+// Run scrapes until the target is cancelled or its endpoint has gone.
+func (t *target) Run() {
 	defer t.disconnect()
 
 	wait := time.Duration(t.rand.Float64() * float64(t.opt.Interval))

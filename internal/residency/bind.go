@@ -10,7 +10,7 @@ import (
 type Prompt struct {
 	Hashes []uint64 // of its whole blocks, chained; kept
 	Bytes  int
-	Tokens int // as the engine counted them; 0: not known
+	Tokens int // as the engine counted them; 0: not known, so that events are to tell it
 }
 
 // session is a request by the name that its engine repeats.
@@ -20,6 +20,53 @@ type session struct {
 	told     bool
 	size     int // tokens a block
 	prompt   Prompt
+	decode   decode
+}
+
+// decode finds where an answer begins, if nobody says how long the prompt was. An engine tells of what a
+// step has completed: of many blocks while it computes the prompt, or of its last few, and then, each time
+// that the answer has filled one, of one block alone. So the prompt ends within the block in which a row of
+// these begins. One that is told of at its end, as SGLang's, shows nothing.
+type decode struct {
+	batch uint64 // number of the batch that told last
+	grown int    // blocks that it told of
+	row   int    // batches in a row that told of one block each, up to that one
+	from  uint64 // the block before the first of them; 0: none
+}
+
+const decoding = 2 // batches in a row
+
+// tells takes an event of so many blocks.
+func (d *decode) tells(batch, before uint64, blocks int, follows bool) {
+	if d.row >= decoding {
+		return
+	}
+	if batch != d.batch {
+		d.batch, d.grown = batch, 0
+	}
+	switch d.grown += blocks; {
+	case d.grown > 1 || !follows:
+		d.row = 0
+	case d.row == 0:
+		d.row, d.from = 1, before
+	default:
+		d.row++
+	}
+}
+
+// tokens returns how many tokens the prompt has of which p and the answer are the blocks, 0 if that is
+// not known.
+func (x *Index) tokens(p []uint32, s *session) int {
+	if s.decode.row < decoding {
+		return 0
+	}
+	whole := 0
+	for s.decode.from != 0 && (whole == 0 || x.blocks.At(p[whole-1]).hash != s.decode.from) {
+		if whole++; whole > len(p) {
+			return 0
+		}
+	}
+	return whole*s.size + s.size/2
 }
 
 // Expect waits for what an endpoint tells of a request, until Forget or Bind. Beyond MaxSessions
@@ -48,7 +95,7 @@ func (x *Index) Bind(name string, p Prompt, emit func(Change)) {
 	if s == nil {
 		return
 	}
-	if p.Tokens <= 0 || len(p.Hashes) == 0 {
+	if len(p.Hashes) == 0 {
 		delete(x.sessions, name)
 		return
 	}
@@ -63,8 +110,8 @@ func (x *Index) Bind(name string, p Prompt, emit func(Change)) {
 	}
 }
 
-// heard notes which block a request has reached.
-func (x *Index) heard(r *Rank, ev *types.KVEvent, last uint64, emit func(Change)) {
+// heard notes which block a request has reached, with an event of so many blocks.
+func (x *Index) heard(r *Rank, ev *types.KVEvent, last uint64, blocks int, emit func(Change)) {
 	if ev.SessionID == "" || ev.BlockSize == 0 {
 		return
 	}
@@ -72,8 +119,13 @@ func (x *Index) heard(r *Rank, ev *types.KVEvent, last uint64, emit func(Change)
 	if s == nil || s.endpoint != r.endpoint {
 		return
 	}
+	before := uint64(0)
+	if ev.HasParent {
+		before = key(ev, ev.Parent)
+	}
+	s.decode.tells(x.batch, before, blocks, !s.told || before == s.last)
 	s.told, s.last, s.size = true, last, ev.BlockSize
-	if s.prompt.Tokens > 0 {
+	if len(s.prompt.Hashes) > 0 {
 		x.bind(s, emit)
 	}
 }
@@ -89,7 +141,17 @@ func (x *Index) bind(s *session, emit func(Change)) {
 		x.count.Unrooted++
 		return
 	}
-	p = p[:min(len(p), s.prompt.Tokens/s.size)]
+	if x.blocks.At(p[0]).is(exact) {
+		return // by tokens, which leave nothing to be learned
+	}
+	if s.prompt.Tokens <= 0 {
+		if s.prompt.Tokens = x.tokens(p, s); s.prompt.Tokens == 0 {
+			return
+		}
+	}
+	// The block in which the prompt ends and the answer begins is whole once there is an answer, and all of
+	// the prompt is found again by whoever goes on with it.
+	p = p[:min(len(p), s.prompt.Tokens/s.size+1)]
 	changed := x.match(p, s)
 	x.count.Binds++
 	if changed < len(p) {
@@ -231,9 +293,11 @@ func (x *Index) shorten(p []uint32, common int, s *session) (changed int) {
 }
 
 // set binds a block to the end of a text, and reports whether that is a change.
-func (x *Index) set(id uint32, hashes []uint64) bool {
+func (x *Index) set(id uint32, hashes []uint64) bool { return x.assign(id, x.textOf(hashes)) }
+
+// assign binds a block to the end of a text, and reports whether that is a change.
+func (x *Index) assign(id, at uint32) bool {
 	b := x.blocks.At(id)
-	at := x.textOf(hashes)
 	if b.is(bound) && b.text == at {
 		return false
 	}
@@ -257,19 +321,30 @@ func (x *Index) textOf(hashes []uint64) (at uint32) {
 			break
 		}
 	}
-	for i := known; i < len(hashes); i++ {
-		id := x.texts.Alloc()
-		*x.texts.At(id) = text{hash: hashes[i], parent: at, depth: uint32(i + 1)}
-		if at != 0 {
-			x.texts.At(at).refs++
-		}
-		x.byText.insert(id)
-		at = id
+	for _, hash := range hashes[known:] {
+		at = x.textAfter(at, hash)
 	}
 	return at
 }
 
-// announce tells who holds how much of a prompt of which the blocks from changed on were bound anew.
+// textAfter returns the block of text with a hash, which comes after another one, and which it enters if it
+// is new. It has no reference yet.
+func (x *Index) textAfter(before uint32, hash uint64) uint32 {
+	if at := x.byText.lookup(hash); at != 0 {
+		return at
+	}
+	at := x.texts.Alloc()
+	*x.texts.At(at) = text{hash: hash, parent: before, depth: 1}
+	if before != 0 {
+		x.texts.At(before).refs++
+		x.texts.At(at).depth += x.texts.At(before).depth
+	}
+	x.byText.insert(at)
+	return at
+}
+
+// announce tells who holds how much of a prompt of which the blocks from changed on were bound anew; by
+// the request s, or nil.
 func (x *Index) announce(p []uint32, changed int, s *session, emit func(Change)) {
 	var seen []uint32 // endpoints
 	x.holders.each(x.blocks.At(p[changed]).holders, func(holder uint32) {
@@ -283,7 +358,10 @@ func (x *Index) announce(p []uint32, changed int, s *session, emit func(Change))
 			last++
 		}
 		slowest, ok := x.deepest(endpoint, p[:last+1], emit)
-		if d := x.depth(p[last]); endpoint == s.endpoint && ok && slowest == 0 && d < len(s.prompt.Hashes) {
+		if s == nil || endpoint != s.endpoint {
+			continue
+		}
+		if d := x.depth(p[last]); ok && slowest == 0 && d < len(s.prompt.Hashes) {
 			emit(Change{Endpoint: endpoint, Path: s.prompt.Hashes, Held: d}) // no more than it says
 		}
 	}

@@ -16,6 +16,10 @@ type Options struct {
 	MaxBlocks   int // blocks of one rank; what is stored beyond is ignored
 	MaxIdle     int // blocks that are remembered although nobody holds them
 	MaxSessions int // requests that are waited for to be bound
+
+	// Seed is that of the hashes of prompts that are given as token ids, by adapter and salt. Nil: no
+	// prompts are.
+	Seed func(adapter, salt string) uint64
 }
 
 // Index keeps who holds what. Safe for concurrent use; emit is called with its lock held.
@@ -34,12 +38,15 @@ type Index struct {
 	idle     queue // bound blocks that nobody holds, without those before them
 	held     int   // blocks that somebody holds
 	sessions map[string]*session
-	ended    []string // names of those whose prompt is known
-	views    uint8    // tiers that were ever told of; the first always
+	ended    []string          // names of those whose prompt is known
+	batch    uint64            // number of the one that was applied last
+	views    uint8             // tiers that were ever told of; the first always
+	salts    map[uint32]string // by first block, of prompts whose tokens were told
 	count    Stats
 
-	ids  []uint32 // scratch
-	path []uint64
+	ids   []uint32 // scratch
+	path  []uint64
+	bytes []byte
 }
 
 // block is a block of an engine's cache.
@@ -57,7 +64,8 @@ const (
 	bound    = 1 << 0 // text is known, if only to be none
 	anchored = 1 << 1 // and known exactly, since prompts part here
 	queued   = 1 << 2 // is in Index.idle
-	child    = 1 << 3 // one of block.children
+	exact    = 1 << 3 // bound by its tokens, as all before it are
+	child    = 1 << 4 // one of block.children
 )
 
 func (b *block) is(flag uint32) bool { return b.children&flag != 0 }
@@ -97,14 +105,14 @@ type Stats struct {
 	Sessions int    // requests that are waited for
 	Refused  uint64 // blocks beyond MaxBlocks, since New
 	Unknown  uint64 // blocks of which only the hash was told, which was not known
-	Conflict uint64 // blocks that were told with another parent than before
+	Conflict uint64 // blocks that were told with another parent than before, or with other tokens
 	Unrooted uint64 // requests whose first block is not known
 	Binds    uint64 // requests that were bound
 }
 
 // New returns an empty Index.
 func New(o Options) *Index {
-	x := &Index{o: o, sessions: map[string]*session{}, members: map[uint32][]uint32{}, views: 1}
+	x := &Index{o: o, sessions: map[string]*session{}, members: map[uint32][]uint32{}, views: 1, salts: map[uint32]string{}}
 	x.byHash = table{mult: rand.Uint64() | 1, hash: func(id uint32) uint64 { return x.blocks.At(id).hash }}
 	x.byText = table{mult: rand.Uint64() | 1, hash: func(id uint32) uint64 { return x.texts.At(id).hash }}
 	x.ranks = make([]*Rank, 1)
@@ -170,11 +178,8 @@ func (x *Index) Reset(r *Rank) {
 
 // sweep takes a holder who is no more out of all blocks. It holds the lock for short times only.
 func (x *Index) sweep(holder uint32) {
-	var ids []uint32
 	var left []uint64 // hashes, since with one block others may be forgotten
-	for c, more := 0, true; more; c++ {
-		x.mu.Lock()
-		ids = x.blocks.AppendIDs(ids[:0], c)
+	x.inParts(func(ids []uint32) {
 		left = left[:0]
 		for _, id := range ids {
 			if x.drop(id, holder, allTiers) {
@@ -184,17 +189,66 @@ func (x *Index) sweep(holder uint32) {
 		for _, hash := range left {
 			x.settle(x.byHash.lookup(hash))
 		}
+	})
+	x.mu.Lock()
+	x.free = append(x.free, holder)
+	x.mu.Unlock()
+}
+
+// inParts calls f with all blocks, some of them at a time, with the lock held for each call alone.
+func (x *Index) inParts(f func(ids []uint32)) {
+	var ids []uint32
+	for c, more := 0, true; more; c++ {
+		x.mu.Lock()
+		ids = x.blocks.AppendIDs(ids[:0], c)
+		f(ids)
 		more = c+1 < x.blocks.Chunks()
-		if !more {
-			x.free = append(x.free, holder)
-		}
 		x.mu.Unlock()
 	}
+}
+
+// Retell tells what an endpoint holds of prompts, for somebody who did not listen before. It holds the
+// lock for short times only; what changes meanwhile is told as always.
+func (x *Index) Retell(endpoint uint32, emit func(Change)) {
+	x.mu.Lock()
+	known := x.count.Bound > 0
+	x.mu.Unlock()
+	if !known {
+		return // as when a process has just started
+	}
+	tier := func(id uint32) uint8 { // beyond all if it is not held
+		return x.holders.find(x.blocks.At(id).holders, x.members[endpoint]).fastest()
+	}
+	inner := map[uint32]bool{} // blocks with one behind them that says as much of them
+	x.inParts(func(ids []uint32) {
+		for _, id := range ids {
+			b := x.blocks.At(id)
+			if b.parent != 0 && b.parent != root && tier(id) <= tier(b.parent) && x.extends(b.text, x.blocks.At(b.parent).text) {
+				inner[b.parent] = true
+			}
+		}
+	})
+	x.inParts(func(ids []uint32) {
+		for _, id := range ids {
+			if !inner[id] && x.blocks.At(id).text != 0 && tier(id) < types.KVTiers {
+				x.confirm(endpoint, id, emit)
+			}
+		}
+	})
+}
+
+// extends reports whether one text begins with another one, which is not empty.
+func (x *Index) extends(at, start uint32) bool {
+	for at != start && at != 0 {
+		at = x.texts.At(at).parent
+	}
+	return at != 0
 }
 
 // Apply takes over what r told, in order, and tells what that changes.
 func (x *Index) Apply(r *Rank, events []types.KVEvent, emit func(Change)) {
 	x.mu.Lock()
+	x.batch++
 	var dead []uint32
 	for i := range events {
 		switch ev := &events[i]; {
@@ -266,8 +320,11 @@ func (x *Index) stored(r *Rank, ev *types.KVEvent, emit func(Change)) {
 	if len(x.ids) == 0 {
 		return
 	}
+	if at := x.bindTokens(ev, first); at < len(x.ids) && x.blocks.At(x.ids[at]).holders&isList != 0 {
+		x.announce(x.ids, at, nil, emit)
+	}
 	x.deepest(r.endpoint, x.ids, emit)
-	x.heard(r, ev, x.blocks.At(x.ids[len(x.ids)-1]).hash, emit)
+	x.heard(r, ev, x.blocks.At(x.ids[len(x.ids)-1]).hash, len(x.ids), emit)
 }
 
 // hold makes r hold a block in a tier.
@@ -492,6 +549,7 @@ func (x *Index) forget(id uint32) (before uint32) {
 		x.count.Bound--
 	}
 	x.unref(b.text)
+	delete(x.salts, id)
 	x.byHash.remove(id)
 	x.blocks.Release(id)
 	return before

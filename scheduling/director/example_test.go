@@ -145,3 +145,37 @@ func ExampleExchange() {
 	// send 63 bytes to 10.0.0.1:8000
 	// {"choices":[{"message":{"content":"Hello"}}]}
 }
+
+// Where pools come and go, each gets a scheduler of its own when it is first asked for.
+func ExampleOptions_newScheduler() {
+	store := datastore.New(datastore.Options{})
+	d, err := director.New(director.Options{
+		Store: store,
+		NewScheduler: func(pool *datastore.Pool) (*scheduling.Scheduler, error) {
+			fmt.Println("a scheduler for", pool.Name())
+			return scheduling.New(plugins.Default())
+		},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer d.Close()
+	for _, name := range []string{"llama", "qwen"} {
+		pool := types.NamespacedName{Name: name}
+		_ = store.SetEndpoints(pool, []datastore.EndpointSpec{{Address: "10.0.0.1:8000"}})
+		for range 2 {
+			route, err := d.Route(context.Background(), director.Incoming{
+				Path: "/v1/chat/completions", Pool: pool, Body: []byte(`{"model":"m","messages":[]}`),
+			})
+			if err != nil {
+				fmt.Println(err)
+				return
+			}
+			route.Done(nil)
+		}
+	}
+	// Output:
+	// a scheduler for default/llama
+	// a scheduler for default/qwen
+}

@@ -53,6 +53,7 @@ type Item struct {
 // too, as an EndpointPickerConfig in the data of a ConfigMap or in values for Helm. What
 // objects say of each other is not looked at. name says as in Parse whether data is JSON.
 func (l Loader) Inspect(name string, data []byte) []Item {
+	l.PoolsElsewhere = false
 	f := file{name: name, data: data}
 	docs, syntax := documents(data, f.isJSON())
 	var items []Item

@@ -169,6 +169,10 @@ func (a *App) listenMetrics() (err error) {
 			return err
 		}
 		pages = guard(token, pages, a.o.Logger)
+	} else if k := a.o.Kubernetes; k != nil && k.MetricsAuth {
+		if pages, err = newReviewer(k.API, pages, a.o.Logger); err != nil {
+			return err
+		}
 	}
 	encryption := a.o.MetricsTLS
 	encryption.Off = encryption.CertFile == "" && encryption.KeyFile == ""
@@ -252,8 +256,8 @@ func (a *App) Reload() error {
 	return a.watcher.Load()
 }
 
-// Err returns what is wrong with the configuration as it was read last, nil if that is in force.
-func (a *App) Err() error {
+// wrong returns what is wrong with the configuration as it was read last, nil if that is in force.
+func (a *App) wrong() error {
 	if a.watcher == nil {
 		return nil
 	}

@@ -31,6 +31,10 @@ type Kubernetes struct {
 	// is elected and this one writes. Its Logger is the App's.
 	Lease lease.Options
 
+	// MetricsAuth lets only those at MetricsAddr who show a token of an account of the cluster that
+	// may get the path. It needs the rights to create tokenreviews and subjectaccessreviews.
+	MetricsAuth bool
+
 	// SyncTimeout is how long the App says by its health that it is not ready while it has not
 	// read all pools and their pods. After that it is ready as soon as it knows a server.
 	// Default 30s.

@@ -54,7 +54,7 @@ func (a *App) configPage(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	c := a.fleet.config.Load()
 	fmt.Fprintf(w, "%s: %d pools, %d manifests, %d objects rejected, %d warnings\n", a.o.Config, len(c.Pools()), len(c.Change.Objects), len(c.Rejected), len(c.Warnings))
-	if err := a.Err(); err != nil {
+	if err := a.wrong(); err != nil {
 		fmt.Fprintf(w, "\nThe files as they are now are not in force:\n%v\n", err)
 	}
 	for _, r := range c.Rejected {

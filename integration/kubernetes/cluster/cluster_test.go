@@ -15,7 +15,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 
-	"github.com/inferpick/inferpick/datastore/kubernetes/crds"
 	"github.com/inferpick/inferpick/integration/kubernetes/cluster"
 	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
 )
@@ -102,19 +101,4 @@ func TestGrant(t *testing.T) {
 		}
 		return nil
 	})
-}
-
-// A server that was killed comes back at its address with what it had.
-func TestRestart(t *testing.T) {
-	t.Parallel()
-	c := cluster.Start(t)
-	c.InstallCRDs(t, crds.CRDs)
-	ns := c.Namespace(t)
-	c.Pod(t, cluster.PodOptions{Namespace: ns, Name: "a", Silent: true})
-	c.Kill(t)
-	_, err := c.Dynamic.Resource(pods).Namespace(ns).Get(t.Context(), "a", metav1.GetOptions{})
-	require.Error(t, err)
-	c.Restart(t)
-	_, err = c.Dynamic.Resource(pods).Namespace(ns).Get(t.Context(), "a", metav1.GetOptions{})
-	require.NoError(t, err)
 }

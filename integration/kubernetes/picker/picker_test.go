@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -243,4 +244,51 @@ func TestOutage(t *testing.T) {
 	t.Logf("%d requests", l.sent.Load())
 	w.Apply(t, w.ns, modelYAML("more", "more", "llama"))
 	w.says("inferencemodels", "more", "True Accepted ")
+}
+
+// TestMetricsAuth: the API server says who may see the metrics.
+func TestMetricsAuth(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, cluster.Shared(t))
+	w.Apply(t, w.ns, strings.ReplaceAll(`
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: NS-reviews}
+rules:
+- {apiGroups: [authentication.k8s.io], resources: [tokenreviews], verbs: [create]}
+- {apiGroups: [authorization.k8s.io], resources: [subjectaccessreviews], verbs: [create]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: NS-reviews}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: NS-reviews}
+subjects: [{apiGroup: rbac.authorization.k8s.io, kind: User, name: picker}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: NS-metrics}
+rules: [{nonResourceURLs: [/metrics], verbs: [get]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: NS-metrics}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: NS-metrics}
+subjects: [{kind: ServiceAccount, name: prometheus, namespace: NS}]
+`, "NS", w.ns))
+	p := start(t, "epp", w.kubeconfig, w.ns, "--metrics-endpoint-auth")
+	for token, want := range map[string]int{
+		"": http.StatusUnauthorized, "nonsense": http.StatusUnauthorized,
+		w.ServiceAccount(t, w.ns, "other").BearerToken:      http.StatusForbidden,
+		w.ServiceAccount(t, w.ns, "prometheus").BearerToken: http.StatusOK,
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", p.metrics, nil)
+		require.NoError(t, err)
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, want, resp.StatusCode)
+	}
 }

@@ -31,6 +31,16 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(cluster.Run(m)) }
 
+// own starts a server of the test's own. In short, as with the race detector, one that all share
+// must do: what happens to a source meanwhile is tested with fakes there.
+func own(t *testing.T) *cluster.Server {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("needs an API server of its own")
+	}
+	return cluster.Start(t)
+}
+
 // patience is how long tests wait for what should take milliseconds.
 const patience = 30 * time.Second
 
@@ -57,7 +67,7 @@ func podOptions(namespace string) cluster.PodOptions {
 
 // quick is how tests would have options: they wait for what is missing no longer than need be.
 func quick(o kubernetes.Options) kubernetes.Options {
-	o.Refresh, o.MinRetry, o.MaxRetry = 5*time.Second, 50*time.Millisecond, 500*time.Millisecond
+	o.Refresh, o.MinRetry, o.MaxRetry = 100*time.Millisecond, 50*time.Millisecond, 500*time.Millisecond
 	return o
 }
 

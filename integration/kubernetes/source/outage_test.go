@@ -18,7 +18,7 @@ import (
 // killed and comes back. What is known goes on being served throughout.
 func TestOutage(t *testing.T) {
 	t.Parallel()
-	c := cluster.Start(t)
+	c := own(t)
 	ns := c.Namespace(t)
 	g := newGateway(t)
 	source := g.follow(t, c.Config(), quick(kubernetes.Options{Namespaces: []string{ns}}))

@@ -17,7 +17,7 @@ import (
 // pool; the other's part goes on.
 func TestClusters(t *testing.T) {
 	t.Parallel()
-	west, east := cluster.Shared(t), cluster.Start(t)
+	west, east := cluster.Shared(t), own(t)
 	g := newGateway(t)
 	ns := west.Namespace(t)
 	east.Apply(t, "", "{apiVersion: v1, kind: Namespace, metadata: {name: "+ns+"}}")

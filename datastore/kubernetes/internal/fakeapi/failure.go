@@ -23,6 +23,8 @@ type Failure struct {
 
 	// InStream sends the failure as an event of type ERROR in a watch that began with 200.
 	InStream bool
+	// Pace sends a list in ten pieces, each so long after the one before.
+	Pace time.Duration
 	// Truncate ends the body of a list after so many bytes. 0: it does not.
 	Truncate int
 	// Body is sent with Code as it is, instead of a Status. Nil: a Status.

@@ -33,7 +33,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if q.Verb == "discover" {
-		s.discover(w, q.path)
+		s.discover(w, q.Path)
 		return
 	}
 	s.mu.Lock()
@@ -57,7 +57,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // parse reads verb and resource from method and path: /api/v1/… or /apis/GROUP/VERSION/…, then
 // [namespaces/NAMESPACE/]PLURAL[/NAME[/SUBRESOURCE]].
 func parse(r *http.Request) Request {
-	q := Request{Query: r.URL.RawQuery, Header: r.Header, path: r.URL.Path, sent: new(int64), Selector: r.URL.Query().Get("labelSelector")}
+	q := Request{Query: r.URL.RawQuery, Header: r.Header, Path: r.URL.Path, sent: new(int64), Selector: r.URL.Query().Get("labelSelector")}
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	fixed := 2
 	if parts[0] == "apis" {
@@ -98,7 +98,7 @@ func verb(method string, named bool, query url.Values) string {
 }
 
 func (q Request) groupVersion() string {
-	parts := strings.Split(strings.Trim(q.path, "/"), "/")
+	parts := strings.Split(strings.Trim(q.Path, "/"), "/")
 	if parts[0] == "apis" {
 		return parts[1] + "/" + parts[2]
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -78,6 +79,16 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request, resource Resource,
 	if f != nil && f.Truncate > 0 {
 		w.Header().Set("Content-Length", strconv.Itoa(len(data)))
 		data = data[:min(f.Truncate, len(data))]
+	}
+	if f != nil && f.Pace > 0 {
+		for piece := range slices.Chunk(data, len(data)/10+1) {
+			_, _ = w.Write(piece)
+			_ = http.NewResponseController(w).Flush()
+			if !wait(r, f.Pace) {
+				return
+			}
+		}
+		return
 	}
 	_, _ = w.Write(data)
 }

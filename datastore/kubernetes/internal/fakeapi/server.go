@@ -45,9 +45,8 @@ func (r Resource) GroupVersion() string {
 
 // Server is an API server. Its methods are safe for concurrent use.
 type Server struct {
-	handler *http.Server
-	config  rest.Config
-	close   func()
+	config rest.Config
+	close  func()
 
 	mu        sync.Mutex
 	resources map[Resource]map[string]object // objects by namespace/name
@@ -71,7 +70,7 @@ type Request struct {
 	Query       string
 	Header      http.Header
 	Sent        int64 // bytes of the answer so far; set in Requests
-	path        string
+	Path        string
 	sent        *int64
 }
 

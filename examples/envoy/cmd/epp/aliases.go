@@ -199,8 +199,8 @@ func (f *flags) settle() error {
 	if t.insecure {
 		o.TLS = epp.TLS{Off: true}
 	}
-	if t.metricsAuth && o.MetricsTokenFile == "" && o.MetricsTLS.ClientCAFile == "" {
-		return fmt.Errorf("-metrics-endpoint-auth: there is no Kubernetes here to ask who somebody is: say -metrics-token-file")
+	if t.metricsAuth && !*f.kube.on && o.MetricsTokenFile == "" && o.MetricsTLS.ClientCAFile == "" {
+		return fmt.Errorf("-metrics-endpoint-auth: there is no Kubernetes here to ask who somebody is: say -metrics-token-file, or -kubernetes")
 	}
 	if t.configFile != "" && t.configText != "" {
 		return fmt.Errorf("-config-file and -config-text: want one of the two")

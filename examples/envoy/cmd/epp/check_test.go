@@ -50,6 +50,16 @@ func folder(t *testing.T, files map[string]string) string {
 	return dir
 }
 
+// TestCheckForCluster: a configuration for a cluster needs no pool.
+func TestCheckForCluster(t *testing.T) {
+	dir := folder(t, map[string]string{"a.yaml": "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\npoolRef: {name: llama}\nplugins: [{type: queue-scorer}]\n"})
+	code, out := runCheck(t, dir, "-kubernetes", "-config", dir)
+	require.Equal(t, exitOK, code, out)
+	code, out = runCheck(t, dir, "-config", dir)
+	require.Equal(t, exitError, code)
+	require.Contains(t, out, "there is no InferencePool")
+}
+
 // TestCheck: in the files of a whole project ours are found, with what is wrong with them,
 // and the others are counted.
 func TestCheck(t *testing.T) {

@@ -89,7 +89,7 @@ func (f *flags) cluster() (*epp.Kubernetes, error) {
 	if f.theirs.poolName != "" && f.theirs.poolNamespace == "" {
 		pool.Namespace = namespace
 	}
-	o := &epp.Kubernetes{API: api, Source: k.source, WriteStatus: k.writeStatus, SyncTimeout: k.syncTimeout}
+	o := &epp.Kubernetes{API: api, Source: k.source, WriteStatus: k.writeStatus, MetricsAuth: f.theirs.metricsAuth, SyncTimeout: k.syncTimeout}
 	o.Source.Pools = k.pools
 	if k.endpointSelector != "" {
 		declared, err := k.declared(*pool, namespace)

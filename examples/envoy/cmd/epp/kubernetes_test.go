@@ -78,6 +78,8 @@ func TestKubernetesFlags(t *testing.T) {
 			return o.Pool.IsZero() && len(k.Source.Pools) == 2 && k.Source.Pools[0].String() == "a/b" && len(k.Source.Namespaces) == 2 &&
 				k.Source.PoolSelector == "tier=gold" && k.Source.EndpointSlices && k.SyncTimeout == 5*time.Second && len(k.Lease.Name) == len("inferpick-epp-01234567")
 		}},
+		{"-kubeconfig F --metrics-endpoint-auth", func(_ *epp.Options, k *epp.Kubernetes) bool { return k.MetricsAuth }},
+		{"-kubeconfig F --metrics-endpoint-auth=false", func(_ *epp.Options, k *epp.Kubernetes) bool { return !k.MetricsAuth }},
 		{"-kubeconfig F -write-status=false", func(_ *epp.Options, k *epp.Kubernetes) bool { return !k.WriteStatus }},
 		{"-kubeconfig F -leader-election=false", func(_ *epp.Options, k *epp.Kubernetes) bool { return k.WriteStatus && k.Lease.Name == "" }},
 		{"-kubeconfig F -lease a/b", func(_ *epp.Options, k *epp.Kubernetes) bool { return k.Lease.Namespace == "a" && k.Lease.Name == "b" }},

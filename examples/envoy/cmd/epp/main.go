@@ -50,11 +50,18 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "epp: %v\nRun with -h for usage.\n", err)
 		return exitUsage
 	}
+	if f.version {
+		fmt.Fprint(stdout, versionText())
+		return exitOK
+	}
 	if f.inspect != "" {
-		return check(f.inspect, f.options.Config, epp.Loader(f.options.Strict), stdout, stderr)
+		loader := epp.Loader(f.options.Strict)
+		loader.PoolsElsewhere = *f.kube.on
+		return check(f.inspect, f.options.Config, loader, stdout, stderr)
 	}
 	logger := f.logger(stderr)
 	f.options.Logger = logger
+	f.options.Version, f.options.Commit = build()
 	for _, note := range f.notes {
 		logger.Warn(note)
 	}
