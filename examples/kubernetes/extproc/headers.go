@@ -73,7 +73,8 @@ func mutateHeader(h http.Header, m *extprocv3.HeaderMutation) {
 		}
 		switch {
 		case fixed[name] || strings.HasPrefix(name, ":"):
-		case o.GetAppend().GetValue(): //nolint:staticcheck // deprecated, and in use
+		//lint:ignore SA1019 pickers still set it
+		case o.GetAppend().GetValue():
 			h.Add(name, value)
 		case o.GetAppendAction() == corev3.HeaderValueOption_ADD_IF_ABSENT && len(h[name]) > 0:
 		default:

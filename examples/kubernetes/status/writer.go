@@ -75,7 +75,7 @@ func (w *Writer) Write(ctx context.Context, s *routing.Status) bool {
 	if w.away && !was {
 		w.Logger.Warn("statuses cannot be written: the API server does not answer")
 	}
-	return all
+	return all && ctx.Err() == nil // else what comes after it was not tried
 }
 
 // changes are those of all objects, in order of how much depends on them.
