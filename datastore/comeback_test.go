@@ -171,12 +171,16 @@ func TestWatchPools(t *testing.T) {
 	stop := s.WatchPools(func(ev datastore.PoolEvent) { got = append(got, ev.Kind.String()+" "+ev.Pool.Name) })
 	must(t, s.Apply(pool("a"), pool("b")))
 	must(t, s.SetEndpoints(name("c"), specs(1)))
-	must(t, s.Replace([]types.Object{pool("b")}))
+	noted := pool("b")
+	noted.Annotations = map[string]string{"note": "1"}
+	must(t, s.Apply(noted))
+	must(t, s.Replace([]types.Object{noted}))
 	s.Delete("InferencePool", name("c"))
+	must(t, s.Apply(pool("c")))
 	must(t, s.Apply(pool("c")))
 	stop()
 	must(t, s.Apply(pool("d")))
-	if want := []string{"added a", "added b", "added c", "removed a", "removed c", "added c"}; !slices.Equal(got, want) {
+	if want := []string{"added a", "added b", "added c", "changed b", "removed a", "removed c", "added c"}; !slices.Equal(got, want) {
 		t.Errorf("told %q, want %q", got, want)
 	}
 }

@@ -2,9 +2,11 @@ package datastore
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/inferpick/inferpick/types"
@@ -50,8 +52,9 @@ type anyRoute struct {
 
 // Status returns the conditions of a manifest, and whether it is in the snapshot. Every
 // manifest has the condition Accepted, which is True; False, with reason ModelNameInUse, if an
-// older model in the pool has the same name; or Unknown, with reason Pending, if its pool does
-// not exist.
+// older model in the pool has the same name, or older rewrites match all that a rewrite does; or
+// Unknown, with reason Pending, if its pool does not exist. The message says which, also of what
+// has no effect in a manifest that is accepted.
 func (sn *Snapshot) Status(kind string, name types.NamespacedName) ([]types.Condition, bool) {
 	conditions, ok := sn.config.status[objectName{kind, withNamespace(name)}]
 	return slices.Clone(conditions), ok
@@ -187,15 +190,18 @@ func (b *configBuilder) objective(o *types.InferenceObjective) {
 		}
 	}
 	found := false
+	var missing []string
 	for _, name := range pools {
 		if i, ok := b.poolIndex[name]; ok {
 			b.routes[i].objectives[o.Name] = o
 			found = true
+		} else {
+			missing = append(missing, "pool "+name.String()+" does not exist")
 		}
 	}
 	switch {
 	case found:
-		b.report(o, types.ConditionTrue, types.ReasonAccepted, "")
+		b.report(o, types.ConditionTrue, types.ReasonAccepted, strings.Join(missing, "; "))
 	case len(pools) == 0:
 		b.report(o, types.ConditionUnknown, types.ReasonPending, "no pool has the labels of spec.poolSelector")
 	case len(pools) == 1:
@@ -211,22 +217,45 @@ func (b *configBuilder) rewrite(w *types.InferenceModelRewrite, created map[stri
 		return
 	}
 	r := b.routes[i]
+	var taken []string // what rules before it match already
+	effective := false
 	for n, rule := range w.Spec.Rules {
 		route := &rewriteRoute{rewrite: w, rule: n}
 		for _, t := range rule.Targets {
 			route.targets.add(t.ModelRewrite, t.Weight)
 		}
 		route.targets.finish()
-		if len(rule.Matches) == 0 && r.generic == nil {
-			r.generic = route
-		}
-		for _, match := range rule.Matches {
-			if r.exact[match.Model.Value] == nil {
-				r.exact[match.Model.Value] = route
-				b.claim(match.Model.Value, anyRoute{i, w.Pool()}, w.CreationTimestamp, created)
+		if len(rule.Matches) == 0 {
+			if r.generic == nil {
+				r.generic, effective = route, true
+			} else {
+				taken = append(taken, route.after(r.generic, "all models"))
 			}
 		}
+		for _, match := range rule.Matches {
+			name := match.Model.Value
+			if first := r.exact[name]; first != nil {
+				taken = append(taken, route.after(first, "model name "+shorten(name)))
+				continue
+			}
+			r.exact[name], effective = route, true
+			b.claim(name, anyRoute{i, w.Pool()}, w.CreationTimestamp, created)
+		}
 	}
+	switch {
+	case len(taken) > 0 && effective:
+		b.report(w, types.ConditionTrue, types.ReasonAccepted, strings.Join(taken, "; "))
+	case len(taken) > 0:
+		b.report(w, types.ConditionFalse, types.ReasonModelNameInUse, strings.Join(taken, "; "))
+	}
+}
+
+// after says that a rule has no effect for what is rewritten by another one.
+func (r *rewriteRoute) after(first *rewriteRoute, what string) string {
+	if first.rewrite == r.rewrite {
+		return fmt.Sprintf("rule %d: %s: rule %d goes before", r.rule, what, first.rule)
+	}
+	return fmt.Sprintf("rule %d: %s: rewrite %s goes before, which is older", r.rule, what, first.rewrite.Key())
 }
 
 // report sets the condition Accepted of an object. LastTransitionTime changes only with Status.

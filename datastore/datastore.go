@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -220,7 +221,7 @@ func (s *Store) commit(c Change) (map[types.NamespacedName]given, error) {
 	for _, o := range objects {
 		s.objects[nameOf(o)] = o
 		if pool, ok := o.(*types.InferencePool); ok {
-			s.poolLocked(pool.Key()).manifest = pool
+			s.declareLocked(pool)
 		}
 	}
 	out := make(map[types.NamespacedName]given, len(endpoints))
@@ -389,6 +390,17 @@ func (s *Store) poolLocked(name types.NamespacedName) *poolState {
 		s.onPools.queueLocked(PoolEvent{Added, name})
 	}
 	return p
+}
+
+// declareLocked gives a pool its manifest. Caller must hold s.mu.
+func (s *Store) declareLocked(manifest *types.InferencePool) {
+	name := manifest.Key()
+	_, there := s.pools[name]
+	p := s.poolLocked(name)
+	if there && !reflect.DeepEqual(p.manifest, manifest) {
+		s.onPools.queueLocked(PoolEvent{Changed, name})
+	}
+	p.manifest = manifest
 }
 
 // deleteLocked removes a manifest, and with a pool its endpoints. Caller must hold s.mu.

@@ -404,6 +404,34 @@ func TestReplaceAndDelete(t *testing.T) {
 	}
 }
 
+// TestStatusSaysWhatHasNoEffect: rewrites that older ones leave nothing are not accepted, and
+// what has no effect in others, and in objectives, is told.
+func TestStatusSaysWhatHasNoEffect(t *testing.T) {
+	s := datastore.New(datastore.Options{})
+	several := objective("several", "", 1)
+	several.Spec.PoolRef = types.PoolRef{}
+	several.Spec.PoolRefs = []types.PoolRef{{Name: "p"}, {Name: "q"}}
+	require.NoError(t, s.Apply(pool("p"), several,
+		rewrite("first", "p", 1, rule("x", "a", "b"), rule("y", "a")),
+		rewrite("second", "p", 2, rule("x", "b"), rule("y")),
+		rewrite("third", "p", 3, rule("x", "a"), rule("y")),
+	))
+	got := make(map[string]string)
+	for kind, names := range map[string][]string{"InferenceModelRewrite": {"first", "second", "third"}, "InferenceObjective": {"several"}} {
+		for _, n := range names {
+			c, ok := s.Status(kind, name(n))
+			require.True(t, ok)
+			got[n] = fmt.Sprint(c[0].Status, " ", c[0].Reason, " ", c[0].Message)
+		}
+	}
+	require.Equal(t, map[string]string{
+		"first":   `True Accepted rule 1: model name "a": rule 0 goes before`,
+		"second":  `True Accepted rule 0: model name "b": rewrite default/first goes before, which is older`,
+		"third":   `False ModelNameInUse rule 0: model name "a": rewrite default/first goes before, which is older; rule 1: all models: rewrite default/second goes before, which is older`,
+		"several": "True Accepted pool default/q does not exist",
+	}, got)
+}
+
 func TestStatus(t *testing.T) {
 	now := at(1000)
 	var log bytes.Buffer

@@ -395,7 +395,7 @@ func TestObjectiveOfPools(t *testing.T) {
 		must(t, err)
 		require.Equal(t, tt.want, r.Priority, "priority of %s in %s", tt.objective, tt.pool)
 	}
-	for n, want := range map[string]string{"named": "", "selected": "", "none": "no pool has the labels of spec.poolSelector", "nowhere": "no pool of spec.poolRefs exists"} {
+	for n, want := range map[string]string{"named": "pool default/nil does not exist", "selected": "", "none": "no pool has the labels of spec.poolSelector", "nowhere": "no pool of spec.poolRefs exists"} {
 		status, ok := s.Status("InferenceObjective", name(n))
 		if !ok || status[0].Message != want {
 			t.Errorf("status of %s: %+v, want message %q", n, status, want)

@@ -13,7 +13,8 @@ type EventKind uint8
 const (
 	// Added: the endpoint is new, or existed when Watch was called.
 	Added EventKind = iota
-	// Changed: its spec or state changed. New readings are not reported.
+	// Changed: its spec or state changed, or the manifest of a pool. New readings are not
+	// reported.
 	Changed
 	// Removed: it is gone. A later endpoint with the same ID is a different one.
 	Removed
@@ -53,16 +54,17 @@ func (s *Store) Watch(fn func(Event)) (stop func()) {
 
 // PoolEvent is a change of a pool.
 type PoolEvent struct {
-	// Kind is Added, also for pools that existed when WatchPools was called, or Removed. A later
-	// pool with the same name is a different one and does not have the first one's endpoints.
+	// Kind is Added, also for pools that existed when WatchPools was called, Changed, if the pool
+	// has another manifest, or Removed. A later pool with the same name is a different one and
+	// does not have the first one's endpoints.
 	Kind EventKind
 	Pool types.NamespacedName
 }
 
-// WatchPools calls fn with Added for each existing pool, and then for each that is created or
-// deleted, under the same rules as Watch.
+// WatchPools calls fn with Added for each existing pool, and then for each that is created,
+// changed or deleted, under the same rules as Watch.
 //
-// It is for sources of endpoints. Deleting a pool deletes its endpoints; if the pool is created
+// It is for sources of endpoints, and for what is there once a pool. Deleting a pool deletes its endpoints; if the pool is created
 // again, its source must set them again with SetEndpoints or UpsertEndpoint, from fn or from a
 // goroutine that fn wakes. Setting what is there already does no harm. FileSource and DNSSource
 // watch pools while they run.

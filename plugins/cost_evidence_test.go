@@ -14,7 +14,9 @@ import (
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
+	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 // plain is a model server as simple as can be, and not like the one that Cost has in mind: so
@@ -485,4 +487,66 @@ func TestManyAdaptersInALife(t *testing.T) {
 	if here.Contribution <= there.Contribution {
 		t.Errorf("the adapter costs %v s (%s) where it is loaded and %v s (%s) where it is not", -here.Contribution, here.Detail, -there.Contribution, there.Detail)
 	}
+}
+
+// prefillRate is what an engine measures of itself while it computes prompts, as SGLang tells it.
+func prefillRate(t *testing.T, c engine.Calibration) float64 {
+	e, err := engine.New(engine.Config{Calibration: c})
+	require.NoError(t, err)
+	tokens, now := 0, time.Duration(0)
+	for id := range uint64(10) {
+		require.NoError(t, e.Submit(engine.Request{ID: id, Prompt: 2000, Output: 1}))
+		for step, busy := e.Step(now); busy; step, busy = e.Step(now) {
+			tokens += step.Tokens
+			now += step.Duration
+		}
+	}
+	return float64(tokens) / now.Seconds()
+}
+
+// A gateway that has just started knows from the engines themselves how fast they compute prompts.
+func TestEnginesTellTheirPrefillRate(t *testing.T) {
+	large := prefillRate(t, engine.Llama70H100x4())
+	newBench := func(rate types.Gauge) *costBench {
+		var eps []*types.Endpoint
+		for i := range 3 {
+			ep := schedulingtest.Endpoint(fmt.Sprint("s", i))
+			ep.Metrics.PrefillRate = rate
+			eps = append(eps, ep)
+		}
+		return newCostBench(t, plugins.CostOptions{}, eps...)
+	}
+	seconds := func(b *costBench) float64 {
+		rates, ok := b.cost.Rates(b.eps[0])
+		require.True(t, ok)
+		return rates.TokenSeconds
+	}
+	b := newBench(types.Known(large))
+	_, err := b.s.Explain(ctx, prompt("x", 2000), b.eps)
+	require.NoError(t, err)
+	require.InEpsilon(t, 1/large, seconds(b), .05)
+
+	t.Log("what is not told changes nothing")
+	silent := newBench(types.Gauge{})
+	_, err = silent.s.Explain(ctx, prompt("x", 2000), silent.eps)
+	require.NoError(t, err)
+	require.Less(t, seconds(silent), .6/large, "an engine of one GPU with a small model is taken for granted")
+
+	t.Log("another reading of the same rate teaches nothing anew, another rate does")
+	b.pass(time.Second)
+	for i, ep := range b.eps {
+		m := ep.Metrics
+		m.UpdatedAt, m.PrefillRate = b.now, types.Known(large/2)
+		b.eps[i] = ep.WithMetrics(m)
+	}
+	for range 3 { // rates change some time apart
+		b.schedule(prompt("x", 2000)).Done(types.Outcome{Cancelled: true})
+		b.pass(time.Second)
+		for i, ep := range b.eps {
+			m := ep.Metrics
+			m.UpdatedAt = b.now
+			b.eps[i] = ep.WithMetrics(m)
+		}
+	}
+	require.InEpsilon(t, 2/large, seconds(b), .05)
 }

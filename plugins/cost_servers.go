@@ -75,6 +75,13 @@ func (c *Cost) fresh(ep *types.Endpoint, cell *costCell) {
 
 // takeOver takes over a reading. Who decides at the same time may have a newer one already.
 func (c *Cost) takeOver(s *costServer, ep *types.Endpoint, now cost.Seconds) {
+	if rates, learned := c.takeReading(s, ep, now); learned && !rates.Near(c.rates.Load(), c.model.Engine.Step) {
+		c.renewAll(rates, now)
+	}
+}
+
+// takeReading is takeOver for one server. It returns the rates that the reading taught, if it did.
+func (c *Cost) takeReading(s *costServer, ep *types.Endpoint, now cost.Seconds) (rates cost.Rates, learned bool) {
 	m := &ep.Metrics
 	var room [2][8]cost.AdapterID
 	waiting, running := room[0][:0], room[1][:0]
@@ -85,14 +92,28 @@ func (c *Cost) takeOver(s *costServer, ep *types.Endpoint, now cost.Seconds) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.gone || s.reading == ep || s.reading != nil && m.UpdatedAt.Before(s.reading.Metrics.UpdatedAt) {
-		return
+		return rates, false
 	}
 	s.reading = ep
 	s.Read(c.reading(ep))
 	if reports {
 		s.Adapters.Report(waiting, running)
 	}
+	rates, learned = c.told(s, m.PrefillRate.Or(0), now)
 	c.refresh(s, now)
+	return rates, learned
+}
+
+// told learns from a rate of prefill that a server tells, 0 if it does not, as often as rates may change.
+// Caller must hold s.mu.
+func (c *Cost) told(s *costServer, rate float64, now cost.Seconds) (rates cost.Rates, learned bool) {
+	if rate <= 0 || rate == s.rate || c.o.FixedRates || float64(now) < c.renewed.Load()+cost.RenewEvery || !c.learning.TryLock() {
+		return rates, false
+	}
+	defer c.learning.Unlock()
+	s.rate = rate
+	c.learner.Told(&c.model, s.Server, rate, now)
+	return c.publishLearned(), true
 }
 
 // refresh derives and publishes what follows from a reading, and notes when its age will matter

@@ -29,7 +29,8 @@ type costServer struct {
 	// guarded by mu
 	*cost.Server
 	reading *types.Endpoint
-	gone    bool // it was forgotten: only the requests that are there know it
+	rate    float64 // of prefill, as the server told it when that was learned from; 0: it does not tell
+	gone    bool    // it was forgotten: only the requests that are there know it
 }
 
 // publish makes the state what decisions see. Caller must hold s.mu.

@@ -34,7 +34,7 @@ type KVOptions struct {
 //
 // Engines name blocks by hashes of tokens. Which part of a prompt a block is, is learned from requests
 // whose Request.EngineSession comes back in the events that they cause, once their response tells how
-// many tokens the prompt had. Where engines hash alike, as vLLM does by default from 0.33 on, that
+// many tokens the prompt had, or events show where the answer begins. Where engines hash alike, as vLLM does by default from 0.33 on, that
 // is known of all servers then, also for what others have sent them. What cannot be bound changes
 // nothing: the index predicts, as without events.
 //
@@ -56,6 +56,7 @@ type KVSink struct {
 type toldServer struct {
 	number uint32
 	cached atomic.Pointer[cachedServer] // nil: not met by a decision yet, or it has gone
+	joined atomic.Bool                  // a decision has met it, or one that had its name before
 	at     atomic.Int64                 // when something was told last, Unix nanoseconds
 
 	mu    sync.Mutex
@@ -206,6 +207,7 @@ func (k *KVSink) server(endpoint string) *toldServer {
 
 // join joins what is told of an endpoint to what decisions know of it.
 func (s *toldServer) join(cached *cachedServer) {
+	s.joined.Store(true)
 	s.cached.Store(cached)
 	cached.told.Store(s)
 }
@@ -223,8 +225,17 @@ func (k *KVSink) rank(s *toldServer, rank int) *toldRank {
 	return r
 }
 
-// met is told of an endpoint that a decision has met.
-func (k *KVSink) met(cached *cachedServer) { k.server(cached.id).join(cached) }
+// met is told of an endpoint that a decision has met. What was told of it before is told once more, beside
+// the decision. That is not done again if the endpoint leaves and comes back: it may be another server,
+// of which nothing was told yet.
+func (k *KVSink) met(cached *cachedServer) {
+	s := k.server(cached.id)
+	again := s.at.Load() != 0 && !s.joined.Load()
+	s.join(cached)
+	if again {
+		go k.index.Retell(s.number, k.change)
+	}
+}
 
 // change takes over what is known anew.
 func (k *KVSink) change(c residency.Change) {
@@ -259,15 +270,15 @@ func (k *KVSink) expect(session string, cached *cachedServer) {
 	}
 }
 
-// ended binds what is told of a request to its prompt, if the response says how long that was.
+// ended binds what is told of a request to its prompt. How many tokens that has the response says, or, if
+// it does not or the client did not wait for that, the events of an answer that came that far.
 func (k *KVSink) ended(req *types.Request, hashes []uint64, out *types.Outcome) {
-	tokens := out.Usage.PromptTokens.Or(0)
-	if !(tokens > 0) || out.Failed() || out.Status >= 400 || out.Retried {
+	if out.Failed() || out.Status >= 400 || out.Retried || out.Unsent {
 		k.index.Forget(req.EngineSession)
 		return
 	}
 	k.index.Bind(req.EngineSession, residency.Prompt{
-		Hashes: hashes, Bytes: req.Prompt.Bytes, Tokens: int(min(tokens, math.MaxInt32)),
+		Hashes: hashes, Bytes: req.Prompt.Bytes, Tokens: int(min(max(out.Usage.PromptTokens.Or(0), 0), math.MaxInt32)),
 	}, k.change)
 }
 

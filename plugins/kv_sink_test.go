@@ -2,8 +2,10 @@ package plugins_test
 
 import (
 	"context"
+	"fmt"
 	"hash/fnv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/inferpick/inferpick/plugins"
@@ -117,6 +119,66 @@ func TestKVSinkLearnsWhatOthersSent(t *testing.T) {
 	x.wants(prompt, 0, 0)
 	x.serve(prompt, "s1", 0) // only now it is known which prompt that was
 	x.wants(prompt, 1, .625)
+}
+
+// A server may tell what it holds before the first decision meets it, as one that other gateways
+// found sooner.
+func TestKVSinkRemembersWhatWasToldBeforeADecision(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := newTold(t, 3)
+		early := x.eps[2]
+		x.eps = x.eps[:2]
+		prompts := []string{text("a", 8*blockBytes), text("b", 8*blockBytes)}
+		longer := prompts[0] + text("c", 4*blockBytes)
+		for i, prompt := range append(prompts, longer) {
+			x.serve(prompt, fmt.Sprint("s", i), 0)
+		}
+		hashes := engineHashes(longer)
+		x.sink.Apply(early.ID, 0, []types.KVEvent{
+			stored("", hashes[:20], 0), stored("", engineHashes(text("unknown", 999)), 0), stored("", engineHashes(prompts[1]), 0),
+			removed(engineHashes(prompts[1])[16:]...),
+		})
+		x.eps = append(x.eps, early)
+		prefixScores(t, x.cache, schedulingtest.Request("any"), x.eps...) // meets it
+		synctest.Wait()
+		x.wants(prompts[0], 1, 0, .625)
+		x.wants(prompts[1], 1, 0, .5)
+		x.wants(longer, 1, 0, 5./12)
+
+		t.Log("it leaves, and another server comes by its name: only what that one tells counts")
+		x.cache.Forget(early)
+		x.eps[2] = schedulingtest.Endpoint(early.ID)
+		prefixScores(t, x.cache, schedulingtest.Request("any"), x.eps...)
+		synctest.Wait()
+		x.wants(prompts[0], 1, 0, 0)
+	})
+}
+
+// Streams have no usage unless clients ask for it, and clients leave. An engine that tells of the answer's
+// blocks one by one, as vLLM does, shows by that where the prompt ends.
+func TestKVSinkWithoutUsage(t *testing.T) {
+	for name, out := range map[string]types.Outcome{"a stream": {Status: 200}, "the client left": {Status: 200, Cancelled: true}} {
+		t.Run(name, func(t *testing.T) {
+			x := newTold(t, 2)
+			prompt := text("a", 8*blockBytes)
+			hashes := engineHashes(prompt + text("answer", 5*engineBlock))
+			req := schedulingtest.Request(prompt)
+			req.EngineSession = "s1"
+			x.cache.Picked(req, x.eps[0])
+			x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{stored("s1", hashes[:20], 0)})
+			x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{stored("s1", hashes[:32], 20)})
+			x.cache.FirstToken(req, x.eps[0])
+			x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{stored("s1", hashes[:33], 32)})
+			x.cache.Finished(req, x.eps[0], out)
+			require.Zero(t, x.sink.Stats().Binds, "that may have been the end of the prompt")
+			x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{stored("s1", hashes[:34], 33)})
+			require.Equal(t, uint64(1), x.sink.Stats().Binds)
+			x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{removed(hashes[16:]...)})
+			x.wants(prompt, .375, 0) // half of it, less the block in which that ends
+			x.sink.Apply(x.eps[1].ID, 0, []types.KVEvent{stored("", hashes[:32], 0)})
+			x.wants(prompt, .375, .875)
+		})
+	}
 }
 
 func TestKVSinkLeavesTheRestToPrediction(t *testing.T) {

@@ -98,6 +98,8 @@ func (e *Endpoint) Next(m Metrics, now time.Time) (next *Endpoint, restarted boo
 	}
 	if restarted = known && ok && math.Abs(after-before) > 1; restarted {
 		next.Models = nil
+	} else if !next.Metrics.PrefillRate.IsKnown() {
+		next.Metrics.PrefillRate = e.Metrics.PrefillRate
 	}
 	return next, restarted
 }
@@ -149,6 +151,10 @@ type Metrics struct {
 	BlockSize Gauge // tokens in a KV cache block
 	NumBlocks Gauge // KV cache blocks
 
+	// PrefillRate is how many prompt tokens a second the engine computes while it computes prompts,
+	// those in the cache not counted, if it measures that: SGLang does.
+	PrefillRate Gauge
+
 	// StartedAt is when the server process started, in Unix seconds. A change means that its
 	// caches are empty.
 	StartedAt Gauge
@@ -158,16 +164,16 @@ type Metrics struct {
 const maxCount = 1e9
 
 // Sensible returns m with implausible values made unknown, so that a server gains nothing by
-// reporting them: counts below 0 or above 1e9, BlockSize or NumBlocks below 1, a KVUsage
+// reporting them: counts below 0 or above 1e9, BlockSize, NumBlocks or PrefillRate below 1, a KVUsage
 // outside 0..1 (up to 1.05 is taken as 1), an Awake other than 0 and 1, a StartedAt below 0
 // or from 1e12.
 func (m Metrics) Sensible() Metrics {
-	for _, g := range [...]*Gauge{&m.Waiting, &m.Running, &m.MaxAdapters, &m.BlockSize, &m.NumBlocks} {
+	for _, g := range [...]*Gauge{&m.Waiting, &m.Running, &m.MaxAdapters, &m.BlockSize, &m.NumBlocks, &m.PrefillRate} {
 		if v := g.Or(0); !(v >= 0 && v <= maxCount) {
 			*g = Gauge{}
 		}
 	}
-	for _, g := range [...]*Gauge{&m.BlockSize, &m.NumBlocks} {
+	for _, g := range [...]*Gauge{&m.BlockSize, &m.NumBlocks, &m.PrefillRate} {
 		if g.Or(1) < 1 {
 			*g = Gauge{}
 		}

@@ -73,22 +73,59 @@ func (c *committer) commit(want map[objectKey]*manifest, endpoints map[types.Nam
 	}
 	slices.SortFunc(pieces, func(a, b piece) int { return a.manifest.compare(b.manifest) })
 	for pool, specs := range endpoints {
-		if old, ok := c.endpoints[pool]; ok && slices.EqualFunc(old, specs, sameEndpoint) || want[objectKey{kindPool, pool}] == nil {
-			continue
+		old, ok := c.endpoints[pool]
+		key := objectKey{kindPool, pool}
+		switch {
+		case want[key] == nil || ok && slices.EqualFunc(old, specs, sameEndpoint):
+		case c.objects[key] == nil && c.refused[key].err != nil:
+			c.unset[pool] = c.refused[key].err
+		default:
+			pieces = append(pieces, piece{pool: pool, endpoints: specs})
 		}
-		pieces = append(pieces, piece{pool: pool, endpoints: specs})
 	}
-	c.try(pieces)
+	c.put(pieces)
 	if len(pieces) > 0 {
 		c.overlaps = overlaps(c.endpoints)
 	}
 }
 
-// try commits pieces, by halves if they are refused together.
-func (c *committer) try(pieces []piece) {
-	if len(pieces) == 0 {
+// put commits pieces, manifests first in them. If the store refuses some, the others go in; the
+// endpoints of a pool whose manifest is refused do not, as they would make it exist.
+func (c *committer) put(pieces []piece) {
+	if c.together(pieces) == nil {
 		return
 	}
+	endpoints := slices.IndexFunc(pieces, func(p piece) bool { return p.manifest == nil })
+	if endpoints < 0 {
+		endpoints = len(pieces)
+	}
+	c.byHalves(pieces[:endpoints])
+	c.byHalves(slices.DeleteFunc(pieces[endpoints:], func(p piece) bool {
+		key := objectKey{kindPool, p.pool}
+		if c.objects[key] == nil {
+			c.unset[p.pool] = c.refused[key].err
+		}
+		return c.objects[key] == nil
+	}))
+}
+
+// byHalves commits pieces, those that the store refuses left out.
+func (c *committer) byHalves(pieces []piece) {
+	err := c.together(pieces)
+	switch half := len(pieces) / 2; {
+	case err == nil:
+	case half > 0:
+		c.byHalves(pieces[:half])
+		c.byHalves(pieces[half:])
+	case pieces[0].manifest != nil:
+		c.refused[pieces[0].manifest.key()] = refusal{pieces[0].manifest, err}
+	default:
+		c.unset[pieces[0].pool] = err
+	}
+}
+
+// together commits pieces in one change, or nothing.
+func (c *committer) together(pieces []piece) error {
 	change := datastore.Change{Endpoints: make(map[types.NamespacedName][]datastore.EndpointSpec)}
 	for _, p := range pieces {
 		switch {
@@ -98,57 +135,41 @@ func (c *committer) try(pieces []piece) {
 			change.Endpoints[p.pool] = p.endpoints
 		}
 	}
-	err := c.store.Commit(change)
-	if err != nil && len(pieces) > 1 {
-		half := len(pieces) / 2
-		c.try(pieces[:half])
-		c.try(pieces[half:])
-		return
+	if len(change.Objects)+len(change.Endpoints) > 0 {
+		if err := c.store.Commit(change); err != nil {
+			return err
+		}
 	}
 	for _, p := range pieces {
-		if p.manifest != nil {
-			c.recordObject(p.manifest, err)
-			continue
-		}
-		if c.cluster != "" {
-			p.endpoints, err = c.share(p.pool, p.endpoints)
+		switch {
+		case p.manifest != nil:
+			delete(c.refused, p.manifest.key())
+			c.objects[p.manifest.key()] = p.manifest
+		case c.cluster == "":
+			delete(c.unset, p.pool)
 			c.endpoints[p.pool] = p.endpoints
+		default:
+			c.share(p.pool, p.endpoints)
 		}
-		c.recordEndpoints(p, err)
 	}
+	return nil
 }
 
-func (c *committer) recordObject(m *manifest, err error) {
-	if err != nil {
-		c.refused[m.key()] = refusal{m, err}
-		return
-	}
-	delete(c.refused, m.key())
-	c.objects[m.key()] = m
-}
-
-func (c *committer) recordEndpoints(p piece, err error) {
-	if err != nil {
-		c.unset[p.pool] = err
-		return
-	}
-	delete(c.unset, p.pool)
-	c.endpoints[p.pool] = p.endpoints
-}
-
-// share sets this source's endpoints of a pool that other sources have endpoints in too. It
-// returns those that are set, and why others are not.
-func (c *committer) share(pool types.NamespacedName, specs []datastore.EndpointSpec) (set []datastore.EndpointSpec, err error) {
+// share sets this source's endpoints of a pool that other sources have endpoints in too, and
+// notes those that are set, and why others are not.
+func (c *committer) share(pool types.NamespacedName, specs []datastore.EndpointSpec) {
 	had := make(map[string]datastore.EndpointSpec)
 	for _, e := range c.endpoints[pool] {
 		had[e.ID] = e
 	}
+	var set []datastore.EndpointSpec
+	delete(c.unset, pool)
 	for _, e := range specs {
 		old, ok := had[e.ID]
 		delete(had, e.ID)
 		if !ok || !sameEndpoint(old, e) {
-			if refused := c.store.UpsertEndpoint(pool, e); refused != nil {
-				err = cmp.Or(err, refused)
+			if err := c.store.UpsertEndpoint(pool, e); err != nil {
+				c.unset[pool] = err
 				continue
 			}
 		}
@@ -157,7 +178,7 @@ func (c *committer) share(pool types.NamespacedName, specs []datastore.EndpointS
 	for id := range had {
 		c.store.RemoveEndpoint(pool, id)
 	}
-	return set, err
+	c.endpoints[pool] = set
 }
 
 // remove takes a manifest out of the store, and with a pool its endpoints. A pool that has
@@ -170,7 +191,7 @@ func (c *committer) remove(key objectKey) {
 		return
 	}
 	if c.cluster != "" {
-		_, _ = c.share(key.name, nil) // nothing is added, so nothing can fail
+		c.share(key.name, nil)
 	}
 	delete(c.endpoints, key.name)
 	delete(c.unset, key.name)
@@ -196,7 +217,7 @@ func (c *committer) restore(lost []types.NamespacedName) {
 		}
 		pieces := []piece{{manifest: m}, {pool: name, endpoints: c.endpoints[name]}}
 		delete(c.endpoints, name) // share is to set all of them
-		c.try(pieces)
+		c.put(pieces)
 	}
 }
 
@@ -213,7 +234,7 @@ func (c *committer) audit() []types.NamespacedName {
 			c.restore([]types.NamespacedName{key.name})
 			continue
 		}
-		c.try([]piece{{manifest: m}})
+		c.put([]piece{{manifest: m}})
 	}
 	return slices.SortedFunc(maps.Keys(c.unset), types.NamespacedName.Compare)
 }

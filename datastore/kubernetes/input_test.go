@@ -141,6 +141,25 @@ func TestLimits(t *testing.T) {
 	})
 }
 
+// A pool that the store does not take is not made by its endpoints either.
+func TestRefusedPool(t *testing.T) {
+	for _, cluster := range []string{"", "east"} {
+		inCluster(t, all, func(t *testing.T, w *world) {
+			w.store = datastore.New(datastore.Options{MaxObjects: 1})
+			both(w)
+			w.api.Apply(poolV1("more", "llama", 8000))
+			w.start(kubernetes.Options{Cluster: cluster})
+			require.Len(t, w.pools(), 1)
+			require.Len(t, w.pools()["default/llama"], 2)
+			require.ErrorIs(t, w.object(fakeapi.PoolV1, "default/more").Err, datastore.ErrLimit)
+			w.api.Delete(fakeapi.PoolV1, "default", "llama")
+			w.after(31 * time.Second)
+			require.Len(t, w.pools(), 1)
+			require.Len(t, w.pools()["default/more"], 2)
+		})
+	}
+}
+
 // What others take out of the store is put back: pools at once, the rest after a while.
 func TestRestored(t *testing.T) {
 	inCluster(t, all, func(t *testing.T, w *world) {

@@ -15,7 +15,7 @@
 //	--kv-events-config '{"enable_kv_cache_events":true,"publisher":"zmq","endpoint":"tcp://*:5557","replay_endpoint":"tcp://*:5558"}'
 //
 // (SGLang takes the same without enable_kv_cache_events.) The endpoint must have the *: with a host
-// in it vLLM connects to there instead of waiting for connections. With a replay_endpoint, what was
+// in it vLLM connects to there instead of waiting for connections, which is what Options.Listen is for. With a replay_endpoint, what was
 // missed is made up for; without, a gateway that comes late or loses a message knows less until
 // the engine restarts or clears its cache. See Source for those that cannot say themselves where
 // they publish.
@@ -36,7 +36,7 @@
 //
 // An engine speaks for itself only: what comes by the connection to an endpoint is about that
 // endpoint, whatever it says, and addresses that an engine gives have their host replaced by its
-// own. There is no authentication in the protocol; keep it inside the network of the servers.
+// own. Who connects to us speaks for an endpoint at the host that it comes from. There is no authentication in the protocol; keep it inside the network of the servers.
 // What cannot be read is counted, told once to the Logger and never fatal: unknown fields, kinds of
 // events, media and types of hashes are skipped. Lengths are believed as bytes come in. Each source
 // has a goroutine, so none waits for another one, and a decision waits for none.

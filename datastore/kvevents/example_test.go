@@ -84,3 +84,11 @@ func ExampleOptions_sources() {
 	fmt.Println(o.Sources(types.NamespacedName{}, nil)[0].Endpoint)
 	// Output: tcp://*:5557
 }
+
+// Engines whose endpoint names the gateway's host connect to it.
+func ExampleOptions_listen() {
+	store, sink := datastore.New(datastore.Options{}), printer{}
+	sub, err := kvevents.New(store, kvevents.Options{Sink: sink, Listen: []string{":5557"}})
+	fmt.Println(sub.Addrs(), err) // where it listens, once it runs
+	// Output: [] <nil>
+}

@@ -111,7 +111,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-func (r *run) tellFailure(f Failure) {
+func (r run) tellFailure(f Failure) {
 	if r.opt.OnFailure != nil {
 		defer func() {
 			if v := recover(); v != nil {
@@ -123,7 +123,7 @@ func (r *run) tellFailure(f Failure) {
 }
 
 // recovered is to be deferred around what may panic and is not ours.
-func (r *run) recovered(f Failure) {
+func (r run) recovered(f Failure) {
 	if v := recover(); v != nil {
 		r.counts.errors[panicError].Add(1)
 		f.Err = fmt.Errorf("kvevents: panic: %v", v)
@@ -132,7 +132,7 @@ func (r *run) recovered(f Failure) {
 	}
 }
 
-func (r *run) log(level slog.Level, msg string, f Failure, err error) {
+func (r run) log(level slog.Level, msg string, f Failure, err error) {
 	if l := r.opt.Logger; l != nil {
 		defer func() { _ = recover() }() // there is nobody left to tell
 		attrs := []slog.Attr{slog.String("pool", f.Pool.String()), slog.String("endpoint", f.Endpoint), slog.Int("rank", f.Rank), slog.String("url", f.URL)}

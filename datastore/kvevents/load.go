@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/msgpack"
-	"github.com/inferpick/inferpick/internal/zmtp"
 )
 
 // Load is what one rank of an engine pushes about its load.
@@ -47,7 +46,7 @@ func (t *target) newLoadStream(s rankSource) *loadStream {
 func (s *loadStream) loop(ctx context.Context) { s.health.persist(ctx, s.session) }
 
 func (s *loadStream) session(ctx context.Context) error {
-	conn, err := s.dial(ctx, s.source.load, zmtp.Options{Socket: "SUB", Peers: []string{"PUB", "XPUB"}})
+	conn, err := s.dial(ctx, s.source.load, subscriber)
 	if err != nil {
 		return err
 	}

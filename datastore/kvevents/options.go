@@ -26,6 +26,18 @@ type Options struct {
 	// quick. Default: all engines are asked.
 	Sources func(pool types.NamespacedName, ep *types.Endpoint) []Source
 
+	// Listen are the addresses, host:port, where engines connect to that do not wait to be connected to
+	// themselves: vLLM if its endpoint has this gateway's host in place of the *. Rank r connects to the
+	// port that is r above the one in its endpoint, and so to Listen[r]. If there are any, no engine's
+	// Endpoint is connected to, but its Replay is. A connection belongs to the endpoint from whose host it
+	// comes; where several are at one host, topics must say which it is, by its address, as in
+	// "kv@10.0.0.7:8000@llama". Who comes from elsewhere is refused.
+	Listen []string
+
+	// MaxPending bounds the connections that are not known yet to belong to an endpoint. Default 64, at
+	// most 4,096; from one host no more than an eighth of it, rounded up. Further ones are closed.
+	MaxPending int
+
 	// Name gives an endpoint the name that the Sink knows it by. Of endpoints with the same name,
 	// as those of two pools that share servers, one is listened to at a time. Default: its ID.
 	Name func(pool types.NamespacedName, ep *types.Endpoint) string
@@ -97,6 +109,9 @@ type Failure struct {
 	Err      error
 }
 
+// alive is how peers that are gone are noticed within half a minute.
+var alive = net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
+
 // withDefaults returns o with its defaults filled in, or what is wrong with it.
 func (o Options) withDefaults() (Options, error) {
 	c := check.Checks{Package: "kvevents"}
@@ -115,11 +130,12 @@ func (o Options) withDefaults() (Options, error) {
 	check.Default(&c, "MaxMessage", &o.MaxMessage, 16<<20, 1<<10, 1<<30)
 	check.Default(&c, "MaxBody", &o.MaxBody, 16<<20, 1<<10, 1<<30)
 	check.Default(&c, "MaxRanks", &o.MaxRanks, 64, 1, 4096)
+	check.Default(&c, "MaxPending", &o.MaxPending, 64, 1, 4096)
+	c.Want(len(o.Listen) <= max(o.MaxRanks, 0), "Listen", o.Listen, "an address for each rank, MaxRanks at most")
 	if o.Name == nil {
 		o.Name = func(_ types.NamespacedName, ep *types.Endpoint) string { return ep.ID }
 	}
 	if o.Dial == nil {
-		alive := net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3}
 		o.Dial = (&net.Dialer{KeepAliveConfig: alive}).DialContext
 	}
 	if o.Transport == nil {

@@ -40,6 +40,7 @@ type rankSource struct {
 	events, replay, topic string
 	load, loadTopic       string
 	poll                  string
+	inbound               bool // events come by a connection that the engine makes to us
 }
 
 // expand returns the sources of all ranks of s, of an endpoint at the given host. If the engine

@@ -12,6 +12,7 @@ type Stats struct {
 	Loads   uint64 // readings of load that were pushed
 
 	Connects uint64 // connections to publishers
+	Refused  uint64 // connections that came in and belong to no endpoint, or are too many
 	Gaps     uint64 // batches that came where an earlier one was wanted
 	Replays  uint64 // asked for
 	Replayed uint64 // batches of replays that were told
@@ -32,7 +33,7 @@ func (s *Subscriber) Stats() Stats {
 	return Stats{
 		Batches: c.batches.Load(), Events: c.events.Load(), Blocks: c.blocks.Load(),
 		Skipped: c.skipped.Load(), Foreign: c.foreign.Load(), Loads: c.loads.Load(),
-		Connects: c.connects.Load(), Gaps: c.gaps.Load(),
+		Connects: c.connects.Load(), Refused: c.refused.Load(), Gaps: c.gaps.Load(),
 		Replays: c.replays.Load(), Replayed: c.replayed.Load(), Resets: c.resets.Load(),
 		DiscoveryErrors: c.errors[discoveryError].Load(), ConnectionErrors: c.errors[connectionError].Load(),
 		ProtocolErrors: c.errors[protocolError].Load(), BatchErrors: c.errors[batchError].Load(),
@@ -41,9 +42,9 @@ func (s *Subscriber) Stats() Stats {
 }
 
 type counters struct {
-	batches, events, blocks, skipped, foreign, loads atomic.Uint64
-	connects, gaps, replays, replayed, resets        atomic.Uint64
-	errors                                           [failureKinds]atomic.Uint64
+	batches, events, blocks, skipped, foreign, loads   atomic.Uint64
+	connects, refused, gaps, replays, replayed, resets atomic.Uint64
+	errors                                             [failureKinds]atomic.Uint64
 }
 
 // failureKind is what kind of failure one is, for the counts.

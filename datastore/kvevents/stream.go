@@ -31,7 +31,11 @@ type stream struct {
 }
 
 func (t *target) newStream(s rankSource) *stream {
-	h := t.newHealth(s.rank, "tcp://"+s.events)
+	from := s.events
+	if s.inbound {
+		from = t.opt.Listen[s.rank]
+	}
+	h := t.newHealth(s.rank, "tcp://"+from)
 	return &stream{target: t, source: s, health: h, teller: teller{target: t, rank: s.rank, failure: h.failure}}
 }
 
@@ -48,17 +52,19 @@ var errPanicked = errors.New("kvevents: the Sink panicked, so what it was told i
 
 // session connects and follows until something fails.
 func (s *stream) session(ctx context.Context) error {
-	conn, err := s.dial(ctx, s.source.events, zmtp.Options{Socket: "SUB", Peers: []string{"PUB", "XPUB"}})
+	conn, first, err := s.connect(ctx)
 	if err != nil {
 		return err
-	}
-	if err := conn.Subscribe(s.source.topic); err != nil {
-		return fmt.Errorf("kvevents: %w", err)
 	}
 	s.health.connects()
 	s.second = time.Now().Add(s.opt.ReplayIdle)
 	if s.take(ctx, s.where.connect(s.canReplay()), nil); s.where.synced {
 		s.health.works()
+	}
+	if first != nil {
+		if err := s.message(ctx, first); err != nil {
+			return err
+		}
 	}
 	for {
 		if at, ok := s.nextTry(); ok && !time.Now().Before(at) {
@@ -85,6 +91,21 @@ func (s *stream) session(ctx context.Context) error {
 		}
 		s.health.works()
 	}
+}
+
+// connect returns a connection to the publisher, on which everything is subscribed to, and the first message
+// if that was read already.
+func (s *stream) connect(ctx context.Context) (conn *zmtp.Conn, first [][]byte, err error) {
+	if s.source.inbound {
+		return s.await(ctx)
+	}
+	if conn, err = s.dial(ctx, s.source.events, subscriber); err != nil {
+		return nil, nil, err
+	}
+	if err = conn.Subscribe(s.source.topic); err != nil {
+		return nil, nil, fmt.Errorf("kvevents: %w", err)
+	}
+	return conn, nil, nil
 }
 
 // nextTry returns when a replay is to be made though no batch shows that one is missing, if it is.
@@ -116,6 +137,9 @@ func (s *stream) tellState() error {
 func (s *stream) message(ctx context.Context, frames [][]byte) error {
 	if len(frames) != 3 || len(frames[1]) != 8 {
 		return notBatch(frames)
+	}
+	if s.source.inbound && !s.named(frames[0], false) {
+		return fmt.Errorf("kvevents: the topic %.100q is about another endpoint than %s", frames[0], s.plan.address)
 	}
 	if s.source.topic != "" && string(frames[0]) != s.source.topic {
 		s.counts.foreign.Add(1) // a subscription is to a prefix

@@ -3,11 +3,11 @@ package kvevents
 import (
 	"context"
 	"errors"
-	"reflect"
-	"sync"
+	"net"
+	"sync/atomic"
 
 	"github.com/inferpick/inferpick/datastore"
-	"github.com/inferpick/inferpick/types"
+	"github.com/inferpick/inferpick/datastore/internal/follow"
 )
 
 // Store is where endpoints come from: a *datastore.Store.
@@ -23,9 +23,8 @@ type Subscriber struct {
 	opt     Options
 	counts  counters
 	replays chan struct{} // has a value for each replay that is under way
-
-	mu      sync.Mutex
-	running bool
+	running atomic.Bool
+	inbound atomic.Pointer[inbound] // of Run; nil: nobody connects to us
 }
 
 // ErrRunning is the error of Run of a Subscriber that is running.
@@ -43,77 +42,61 @@ func New(store Store, o Options) (*Subscriber, error) {
 
 // Run listens to the endpoints of the store, those that come later included, until ctx is done.
 // It returns when all its goroutines have ended and its connections are closed: nil, or ErrRunning
-// if another Run has not returned. What the Sink was told stays with it, and is Unsynced then.
+// if another Run has not returned, or at once that an address of Options.Listen cannot be had. What the
+// Sink was told stays with it, and is Unsynced then.
 //
 // An engine that cannot be listened to is not an error of Run: see Options.OnFailure and
 // Options.Logger.
 func (s *Subscriber) Run(ctx context.Context) error {
-	s.mu.Lock()
-	if s.running {
-		s.mu.Unlock()
+	if !s.running.CompareAndSwap(false, true) {
 		return ErrRunning
 	}
-	s.running = true
-	s.mu.Unlock()
-
-	r := &run{Subscriber: s, ctx: ctx, targets: map[*types.Load]*target{}}
-	stop := s.store.Watch(r.event)
-	<-ctx.Done()
-	stop()
-	r.wg.Wait()
+	defer s.running.Store(false)
+	r := run{s, ctx}
+	in, err := r.listenIn()
+	if err != nil {
+		return err
+	}
+	s.inbound.Store(in)
+	defer s.inbound.Store(nil)
+	defer in.wg.Wait()
+	follow.Run(ctx, s.store, r)
 	if t, ok := s.opt.Transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()
 	}
-
-	s.mu.Lock()
-	s.running = false
-	s.mu.Unlock()
 	return nil
+}
+
+// Addrs returns where Run listens, in the order of Options.Listen; nothing while it does not run.
+func (s *Subscriber) Addrs() (addrs []net.Addr) {
+	if in := s.inbound.Load(); in != nil {
+		for _, l := range in.listeners {
+			addrs = append(addrs, l.Addr())
+		}
+	}
+	return addrs
 }
 
 // run is what lives as long as one call of Run.
 type run struct {
 	*Subscriber
-	ctx   context.Context
-	wg    sync.WaitGroup // targets
-	names turns          // the Sink is not to hear of two targets of one name at once
-
-	// Only event uses this, and the store calls it one at a time.
-	targets map[*types.Load]*target
+	ctx context.Context
 }
 
-// event starts and stops targets. It waits for nothing.
-func (r *run) event(ev datastore.Event) {
-	load := ev.Endpoint.Load
-	old := r.targets[load]
-	switch ev.Kind {
-	case datastore.Removed:
-		if old != nil {
-			old.cancel()
-			delete(r.targets, load)
-		}
-	case datastore.Restarted:
-		if old != nil {
-			old.restart()
-		}
-	default: // Added, Changed
-		p := r.planOf(ev)
-		if old != nil && reflect.DeepEqual(old.plan, p) {
-			return
-		}
-		if old != nil {
-			old.cancel()
-		}
-		t := r.newTarget(p)
-		r.targets[load] = t
-		r.wg.Go(func() {
-			defer t.cancel()
-			if leave, ok := r.names.take(t.ctx, p.name); ok {
-				defer leave()
-				t.loop()
-			}
-		})
+// Plan implements follow.Work. The Sink is not to hear of two targets of one name at once.
+func (r run) Plan(ev datastore.Event) (p plan, turn any, work bool) {
+	p = r.planOf(ev)
+	return p, p.name, true
+}
+
+// Worker implements follow.Work.
+func (r run) Worker(ctx context.Context, _ datastore.Event, p plan) follow.Worker {
+	t := &target{run: r, plan: p, ctx: ctx, reborn: make(chan struct{}, 1)}
+	for range r.opt.Listen {
+		t.arrivals = append(t.arrivals, make(chan arrival))
 	}
+	t.expect(false)
+	return t
 }
 
 var _ Store = (*datastore.Store)(nil)

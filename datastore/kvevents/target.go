@@ -17,19 +17,18 @@ type plan struct {
 	name    string
 	pool    types.NamespacedName
 	server  string // scheme://host:port
-	host    string
+	address string // host:port
 	engine  string
 	sources []Source
 	ask     bool // the engine where it publishes
 }
 
-func (r *run) planOf(ev datastore.Event) plan {
+func (r run) planOf(ev datastore.Event) plan {
 	spec, ep := ev.Spec, ev.Endpoint
-	p := plan{pool: ev.Pool, name: ep.ID, server: "http://" + ep.Address, engine: engineOf(spec), ask: true}
+	p := plan{pool: ev.Pool, name: ep.ID, server: "http://" + ep.Address, address: ep.Address, engine: engineOf(spec), ask: true}
 	if spec.MetricsScheme != "" && (spec.MetricsAddress == "" || spec.MetricsAddress == ep.Address) {
 		p.server = spec.MetricsScheme + "://" + ep.Address
 	}
-	p.host, _, _ = net.SplitHostPort(ep.Address)
 	defer r.recovered(Failure{Pool: p.pool, Endpoint: p.name, URL: p.server})
 	p.name = r.opt.Name(ev.Pool, ep)
 	if r.opt.Sources != nil {
@@ -50,33 +49,28 @@ func engineOf(spec datastore.EndpointSpec) string {
 
 // target listens to one endpoint: a goroutine that finds out where to, and one for each source.
 type target struct {
-	*run
+	run
 	plan   plan
-	ctx    context.Context
-	cancel context.CancelFunc
-	reborn chan struct{} // the engine has started anew
-	sink   sync.Mutex    // held for each call of the Sink
+	ctx    context.Context // ends before that of the run, if the endpoint goes
+	reborn chan struct{}   // the engine has started anew
+	sink   sync.Mutex      // held for each call of the Sink
+
+	arrivals []chan arrival // by rank: connections that the engine makes to us
 
 	sources []rankSource // that are listened to
 	stop    func()       // stops that, and forgets the endpoint
 }
 
-func (r *run) newTarget(p plan) *target {
-	t := &target{run: r, plan: p, reborn: make(chan struct{}, 1)}
-	t.ctx, t.cancel = context.WithCancel(r.ctx)
-	return t
-}
-
-// restart makes the target forget what it knows of the engine. It may be called by any goroutine.
-func (t *target) restart() {
+// Restart makes the target forget what it knows of the engine. It may be called by any goroutine.
+func (t *target) Restart() {
 	select {
 	case t.reborn <- struct{}{}:
 	default:
 	}
 }
 
-// loop finds out where the engine publishes, from time to time, and listens there.
-func (t *target) loop() {
+// Run finds out where the engine publishes, from time to time, and listens there.
+func (t *target) Run() {
 	defer t.listen(nil)
 	h := t.newHealth(0, t.plan.server)
 	timer := time.NewTimer(0)
@@ -89,6 +83,7 @@ func (t *target) loop() {
 			t.listen(nil)
 		case <-timer.C:
 		}
+		t.expect(true)
 		sources, err := t.find()
 		if t.ctx.Err() != nil {
 			return
@@ -115,10 +110,11 @@ func (t *target) find() ([]rankSource, error) {
 			return nil, err
 		}
 	}
+	host, _, _ := net.SplitHostPort(t.plan.address)
 	var all []rankSource
 	told := map[int]bool{} // ranks that have events
 	for _, s := range sources {
-		ranks, err := s.expand(t.plan.host, t.plan.ask)
+		ranks, err := s.expand(host, t.plan.ask)
 		if err != nil {
 			return nil, err
 		}
@@ -132,6 +128,9 @@ func (t *target) find() ([]rankSource, error) {
 			told[r.rank] = true
 		}
 		all = append(all, ranks...)
+	}
+	if len(t.arrivals) > 0 {
+		all = t.comingIn(all)
 	}
 	return all[:min(len(all), t.opt.MaxRanks)], nil
 }
@@ -153,7 +152,7 @@ func (t *target) listen(sources []rankSource) {
 	ctx, cancel := context.WithCancel(t.ctx)
 	var wg sync.WaitGroup
 	for _, s := range sources {
-		if s.events != "" && t.opt.Sink != nil {
+		if (s.events != "" || s.inbound) && t.opt.Sink != nil {
 			wg.Go(func() { t.newStream(s).loop(ctx) })
 		}
 		if s.poll != "" && t.opt.Sink != nil {

@@ -28,6 +28,11 @@
 // as its figures may be as old as that and no older. A figure that makes no sense, as a
 // negative queue or a KV usage of 37.5, is unknown, and so is a sum of which one part is.
 //
+// How many requests a server has refused (vllm:admission_rejections_total) is not read. Those of this
+// process are known from their answers, sooner, with what the server says of when to come again, and count
+// there: for ejection, admission and concurrency that is learned. Those of others show on the same page as the
+// queue that is at its limit. Whoever draws graphs has the engine's own series.
+//
 // # What servers serve
 //
 // Each endpoint is also asked for GET /v1/models, seldom: see Options.ModelsInterval.

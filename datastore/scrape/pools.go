@@ -1,11 +1,14 @@
 package scrape
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"reflect"
 
+	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -17,6 +20,29 @@ type PoolOptions struct {
 	// InsecureSkipVerify takes every certificate of servers whose metrics are at https.
 	// Options.Transport is not used then.
 	InsecureSkipVerify bool
+
+	// Scheme, Path and Port say where the metrics of endpoints are whose specifications do not
+	// say it; see datastore.EndpointSpec. Zero: the defaults there.
+	Scheme, Path string
+	Port         int
+	// EngineLabel is the label of endpoints that names their engine, if their specifications do
+	// not, before those that are always looked at. Engine is that of endpoints of which neither
+	// says it. Empty: none, and it is found out from the page.
+	EngineLabel, Engine string
+}
+
+// fill returns what a specification says of its metrics, with what it does not say itself.
+func (o *PoolOptions) fill(spec datastore.EndpointSpec) datastore.EndpointSpec {
+	spec.MetricsScheme = cmp.Or(spec.MetricsScheme, o.Scheme)
+	spec.MetricsPath = cmp.Or(spec.MetricsPath, o.Path)
+	if spec.MetricsAddress == "" && o.Port > 0 {
+		spec.MetricsAddress = fmt.Sprintf(":%d", o.Port)
+	}
+	for _, label := range []string{o.EngineLabel, datastore.EngineLabel, otherEngineLabel} {
+		spec.Engine = cmp.Or(spec.Engine, spec.Labels[label])
+	}
+	spec.Engine = cmp.Or(spec.Engine, o.Engine)
+	return spec
 }
 
 // settings are PoolOptions made ready. Immutable.
@@ -62,17 +88,28 @@ func (s *Scraper) settingsOf(pool types.NamespacedName) *settings {
 // not hold by them.
 func (t *target) adopt(set *settings) {
 	insecure := t.set != nil && t.set.options.InsecureSkipVerify
-	fresh := t.set == nil
+	fresh, before := t.set == nil, t.to
 	t.set, t.table = set, set.table
+	t.to = addressOf(set.options.fill(t.spec))
 	t.engine = -1
 	if t.to.engine != "" {
 		t.engine = t.table.find(t.to.engine)
 	}
 	t.fixed = t.engine >= 0
 	t.resetPaths()
-	if fresh || insecure != set.options.InsecureSkipVerify {
+	if t.to.engine != "" && !t.fixed {
+		t.log(slog.LevelWarn, "the endpoint's engine is not known, so it is found out from the page", slog.String("engine", t.to.engine))
+	}
+	if fresh || t.to.host != before.host || t.to.scheme != before.scheme || insecure != set.options.InsecureSkipVerify {
 		t.disconnect()
 		t.transport, t.plain = t.newTransport()
+	}
+	if fresh || t.to != before {
+		t.request, t.invalid = nil, nil
+		if err := t.validate(); err != nil {
+			t.invalid = fmt.Errorf("scrape: the endpoint's metrics cannot be asked for: %w", err)
+		}
+		t.models = t.newModels(t.spec.Address)
 	}
 }
 

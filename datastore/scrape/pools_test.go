@@ -4,8 +4,10 @@ import (
 	"context"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -124,4 +126,49 @@ func TestPoolSkipsVerification(t *testing.T) {
 	}
 	require.NoError(t, s.SetPools(nil))
 	wait("they are verified again", &bad)
+}
+
+// TestPoolsSayWhere: what an endpoint's specification does not say of its metrics its pool
+// says, from the next scrape on.
+func TestPoolsSayWhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store := newStore(t,
+			datastore.EndpointSpec{ID: "plain", Address: "plain:1"},
+			datastore.EndpointSpec{ID: "own", Address: "own:1", MetricsScheme: "http", MetricsAddress: ":7", MetricsPath: "/own", Engine: "vllm"},
+			datastore.EndpointSpec{ID: "labelled", Address: "labelled:1", Labels: map[string]string{"engine": "sglang"}},
+		)
+		f := &fleet{answer: page("vllm:num_requests_waiting 1\nsglang:num_queue_reqs 2\nmine 3\n")}
+		s, err := scrape.New(store, scrape.Options{Transport: f})
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Run(ctx) }()
+		expect := func(waiting map[string]float64, urls ...string) {
+			t.Helper()
+			time.Sleep(time.Second)
+			f.take()
+			time.Sleep(time.Second)
+			synctest.Wait()
+			asked := make(map[string]bool)
+			for _, r := range f.take() {
+				asked[r.url] = true
+			}
+			require.ElementsMatch(t, urls, slices.Collect(maps.Keys(asked)))
+			got := make(map[string]float64)
+			for id := range waiting {
+				got[id], _ = endpoint(t, store, id).Metrics.Waiting.Value()
+			}
+			require.Equal(t, waiting, got)
+		}
+		expect(map[string]float64{"own": 1}, "http://plain:1/metrics", "http://own:7/own", "http://labelled:1/metrics")
+		mine := scrape.Engine{Name: "mine", Waiting: []scrape.Metric{{Name: "mine"}}}
+		require.NoError(t, s.SetPools(map[types.NamespacedName]scrape.PoolOptions{pool: {
+			Scheme: "https", Path: "/m", Port: 9, EngineLabel: "engine", Engine: "mine", Engines: append(scrape.DefaultEngines(), mine),
+		}}))
+		expect(map[string]float64{"plain": 3, "own": 1, "labelled": 2}, "https://plain:9/m", "http://own:7/own", "https://labelled:9/m")
+		require.NoError(t, s.SetPools(nil))
+		expect(map[string]float64{"own": 1}, "http://plain:1/metrics", "http://own:7/own", "http://labelled:1/metrics")
+		cancel()
+		require.NoError(t, <-done)
+	})
 }

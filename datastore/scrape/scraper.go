@@ -3,10 +3,10 @@ package scrape
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/internal/follow"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -29,9 +29,7 @@ type Scraper struct {
 	settings *settings // of pools without any of their own
 	pools    atomic.Pointer[map[types.NamespacedName]*settings]
 	pool     bufferPool
-
-	mu      sync.Mutex
-	running bool
+	running  atomic.Bool
 }
 
 // ErrRunning is the error of Run of a Scraper that is running.
@@ -61,76 +59,26 @@ func New(store Store, o Options) (*Scraper, error) {
 // and grows old, which makes it unknown to a scheduler after a while. See
 // Options.OnScrape and Options.Logger.
 func (s *Scraper) Run(ctx context.Context) error {
-	s.mu.Lock()
-	if s.running {
-		s.mu.Unlock()
+	if !s.running.CompareAndSwap(false, true) {
 		return ErrRunning
 	}
-	s.running = true
-	s.mu.Unlock()
-
-	r := &run{Scraper: s, ctx: ctx, targets: map[*types.Load]*target{}}
-	stop := s.store.Watch(r.event)
-	<-ctx.Done()
-	stop()
-	r.wg.Wait()
-
-	s.mu.Lock()
-	s.running = false
-	s.mu.Unlock()
+	defer s.running.Store(false)
+	follow.Run(ctx, s.store, work{s})
 	return nil
 }
 
-// run is what lives as long as one call of Run.
-type run struct {
-	*Scraper
-	ctx context.Context
-	wg  sync.WaitGroup // targets
+// work is what is done for each endpoint.
+type work struct{ *Scraper }
 
-	// Only event uses these, and the store calls it one at a time.
-	targets map[*types.Load]*target
+// Plan implements follow.Work. One reading of an endpoint at a time: what the old address said last
+// must not come after what the new one says.
+func (w work) Plan(ev datastore.Event) (to address, turn any, work bool) {
+	return addressOf(w.settingsOf(ev.Pool).options.fill(ev.Spec)), ev.Endpoint.Load, !ev.Spec.NoMetrics
 }
 
-// event starts and stops targets. It waits for nothing: the goroutine of a
-// target may be the one that calls.
-func (r *run) event(ev datastore.Event) {
-	load := ev.Endpoint.Load
-	old := r.targets[load]
-	switch ev.Kind {
-	case datastore.Removed:
-		if old != nil {
-			old.cancel()
-			delete(r.targets, load)
-		}
-	case datastore.Restarted:
-		if old != nil {
-			old.restart()
-		}
-	default: // Added, Changed
-		to := addressOf(ev.Spec)
-		if old != nil && old.to == to {
-			return
-		}
-		var after <-chan struct{}
-		if old != nil {
-			old.cancel()
-			delete(r.targets, load)
-			after = old.done
-		}
-		if ev.Spec.NoMetrics {
-			return
-		}
-		t := r.newTarget(ev, to)
-		r.targets[load] = t
-		r.wg.Go(func() {
-			// One reading at a time: what the old address said last must not come
-			// after what the new one says.
-			if after != nil {
-				<-after
-			}
-			t.loop()
-		})
-	}
+// Worker implements follow.Work.
+func (w work) Worker(ctx context.Context, ev datastore.Event, _ address) follow.Worker {
+	return w.newTarget(ctx, ev)
 }
 
 var (

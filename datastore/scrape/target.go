@@ -20,7 +20,6 @@ import (
 
 // address is what of an endpoint's specification a target depends on.
 type address struct {
-	none                       bool
 	scheme, host, path, engine string
 	server                     string // where the models are asked for
 }
@@ -29,7 +28,7 @@ type address struct {
 const otherEngineLabel = "llm-d.ai/engine-type"
 
 func addressOf(spec datastore.EndpointSpec) address {
-	a := address{none: spec.NoMetrics, scheme: spec.MetricsScheme, host: spec.MetricsAddress, path: spec.MetricsPath, engine: spec.Engine}
+	a := address{scheme: spec.MetricsScheme, host: spec.MetricsAddress, path: spec.MetricsPath, engine: spec.Engine}
 	if a.scheme == "" {
 		a.scheme = "http"
 	}
@@ -44,11 +43,6 @@ func addressOf(spec datastore.EndpointSpec) address {
 	if a.host == spec.Address {
 		a.server = a.scheme + "://" + spec.Address
 	}
-	for _, label := range []string{datastore.EngineLabel, otherEngineLabel} {
-		if a.engine == "" {
-			a.engine = spec.Labels[label]
-		}
-	}
 	return a
 }
 
@@ -57,19 +51,18 @@ func addressOf(spec datastore.EndpointSpec) address {
 // goroutine's stack, a timer and a connection; the memory for a page is borrowed
 // when one arrives.
 type target struct {
-	*run
+	*Scraper
 	ctx    context.Context
-	cancel context.CancelFunc
-	done   chan struct{} // closed when loop has returned
 	wake   chan struct{} // cuts a wait short
 	reborn atomic.Bool   // the server has started anew
 
 	pool types.NamespacedName
 	id   string
 	load *types.Load
-	to   address
+	spec datastore.EndpointSpec
 
 	set   *settings
+	to    address // of spec by set
 	table *table
 
 	invalid   error // what is wrong with the specification: nothing is asked for
@@ -91,29 +84,20 @@ type target struct {
 	models *models   // nil: they are not asked for
 }
 
-func (r *run) newTarget(ev datastore.Event, to address) *target {
+func (s *Scraper) newTarget(ctx context.Context, ev datastore.Event) *target {
 	h := fnv.New64a()
 	h.Write([]byte(ev.Endpoint.ID))
 	t := &target{
-		run:  r,
-		done: make(chan struct{}),
-		wake: make(chan struct{}, 1),
-		pool: ev.Pool,
-		id:   ev.Endpoint.ID,
-		load: ev.Endpoint.Load,
-		to:   to,
-
-		rand: types.NewRand(r.opt.Seed ^ h.Sum64()),
+		Scraper: s,
+		ctx:     ctx,
+		wake:    make(chan struct{}, 1),
+		pool:    ev.Pool,
+		id:      ev.Endpoint.ID,
+		load:    ev.Endpoint.Load,
+		spec:    ev.Spec,
+		rand:    types.NewRand(s.opt.Seed ^ h.Sum64()),
 	}
-	t.ctx, t.cancel = context.WithCancel(r.ctx)
-	t.adopt(r.settingsOf(ev.Pool))
-	if to.engine != "" && !t.fixed {
-		t.log(slog.LevelWarn, "the endpoint's engine is not known, so it is found out from the page", slog.String("engine", to.engine))
-	}
-	if err := t.validate(); err != nil {
-		t.invalid = fmt.Errorf("scrape: the endpoint's metrics cannot be asked for: %w", err)
-	}
-	t.models = t.newModels(ev.Spec.Address)
+	t.adopt(s.settingsOf(ev.Pool))
 	return t
 }
 
@@ -146,9 +130,9 @@ func (t *target) resetPaths() {
 	}
 }
 
-// restart makes the target forget what it has found out about the server, and
+// Restart makes the target forget what it has found out about the server, and
 // scrape it soon. It may be called from any goroutine.
-func (t *target) restart() {
+func (t *target) Restart() {
 	t.reborn.Store(true)
 	select {
 	case t.wake <- struct{}{}:
@@ -156,10 +140,8 @@ func (t *target) restart() {
 	}
 }
 
-// loop scrapes until the target is cancelled or its endpoint has gone.
-func (t *target) loop() {
-	defer close(t.done)
-	defer t.cancel()
+// Run scrapes until the target is cancelled or its endpoint has gone.
+func (t *target) Run() {
 	defer t.disconnect()
 
 	wait := time.Duration(t.rand.Float64() * float64(t.opt.Interval))

@@ -24,6 +24,9 @@ const (
 	// a fleet far from it, and only decides what rows leave open (TestFleetFarFromThePrior). Not
 	// varied.
 	fleetPrior = .01
+	// toldRows is the weight, in rows of nothing but prefill, of how long servers say that a prompt token
+	// takes: it decides where little was seen, and no more where requests tell. 10 fails TestFleetIsTold.
+	toldRows = 1
 	// growthPrior is the same for Growth, whose prior is 0. Not varied.
 	growthPrior = .02
 	// growthDoubt is how far rows must support Growth, relative to chance. With a constant number of

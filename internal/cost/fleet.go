@@ -54,6 +54,7 @@ type Fleet struct {
 	seen  float64               // rows
 
 	step, token common // by what all servers differ from that together: see Compare
+	told        common // Token, as servers tell it themselves, as logarithms: see Told
 }
 
 // NewFleet returns a Fleet that believes in start until it is shown better. The Transport in
@@ -62,7 +63,7 @@ func NewFleet(start Rates) *Fleet {
 	return &Fleet{start: start, x: [terms]float64{1, 1, 0, 1}}
 }
 
-const growth = 2 // index of Growth
+const growth, tokens = 2, 3 // indices of Growth and Token
 
 // Rates returns what is believed now.
 func (f *Fleet) Rates() Rates {
@@ -109,6 +110,21 @@ func (f *Fleet) Observe(r Sample, seconds, weight float64) {
 	f.seen = min(f.seen+weight, fleetMemory)
 }
 
+// Told learns from a server itself by which factor its prompt tokens take longer than those of the
+// reference engine. What it told before counts no more.
+func (f *Fleet) Told(s *Learned, factor, now float64) {
+	told := math.Log(factor / f.start.Token)
+	if math.IsNaN(told) || math.IsInf(told, 0) {
+		return
+	}
+	f.told.add(&s.told, -1)
+	s.told = offset{mean: told, weight: 1}
+	f.told.add(&s.told, 1)
+	f.x = solve(f.withPrior())
+	step, token := s.Difference(f.Common(), now)
+	f.Compare(s, longMoment, told-math.Log(f.x[tokens])-step-token, 0, 1, firstWeight, now)
+}
+
 // withPrior returns the sums with what was believed at first in them: the square of the
 // logarithm of a factor, as it curves where the factor is now.
 func (f *Fleet) withPrior() (a [terms][terms]float64, b [terms]float64) {
@@ -121,6 +137,11 @@ func (f *Fleet) withPrior() (a [terms][terms]float64, b [terms]float64) {
 		}
 		a[i][i] += fleetPrior / (x * x)
 		b[i] += fleetPrior * (1 - math.Log(x)) / x
+	}
+	if f.told.weight > 0 {
+		token := math.Exp(f.told.mean())
+		a[tokens][tokens] += toldRows / (token * token)
+		b[tokens] += toldRows / token
 	}
 	hold(&a, f.a, f.left)
 	return a, b

@@ -320,3 +320,50 @@ func TestOneOddAnswer(t *testing.T) {
 		t.Errorf("after one odd answer of 31 %v is believed", step)
 	}
 }
+
+// What servers tell of their prefill is believed at once where nothing was seen, replaces what they told
+// before, and gives way to what is seen; what it says of steps is nothing.
+func TestFleetIsTold(t *testing.T) {
+	f := NewFleet(Rates{Transport: .003, Step: 1, Token: 1})
+	servers := make([]Learned, 3)
+	tell := func(factor, now float64) {
+		for i := range servers {
+			f.Told(&servers[i], factor, now)
+		}
+	}
+	tell(20, 1)
+	if r := f.Rates(); !within(r.Token, 20, 1.05) || !within(r.Step, 1, 1.05) {
+		t.Errorf("told that a token takes 20 times as long: %+v", r)
+	}
+	tell(.3, 2)
+	if r := f.Rates(); !within(r.Token, .3, 1.05) {
+		t.Errorf("told anew: %+v", r)
+	}
+	for i := range servers {
+		f.Forget(&servers[i])
+		servers[i] = Learned{}
+	}
+	for range 10 {
+		f.x = solve(f.withPrior())
+	}
+	if r := f.Rates(); !within(r.Token, 1, 1.05) {
+		t.Errorf("those who told it have gone: %+v", r)
+	}
+
+	tell(3, 3)
+	e := &engine{rates: Rates{Transport: .003, Step: 2, Token: 1}, noise: .1, rnd: rand.New(rand.NewPCG(1, 1))}
+	for range 300 {
+		q := draw(e.rnd)
+		f.Observe(q.first(), e.took(q.first()), 1)
+		f.Observe(q.decode(), e.took(q.decode()), 1)
+	}
+	if r := f.Rates(); !within(r.Token, 1, 1.15) || !within(r.Step, 2, 1.15) {
+		t.Errorf("seen otherwise: %+v", r)
+	}
+	for _, factor := range []float64{0, -1, math.NaN(), math.Inf(1)} {
+		before := f.Rates()
+		if tell(factor, 4); f.Rates() != before {
+			t.Errorf("told %v: %+v", factor, f.Rates())
+		}
+	}
+}

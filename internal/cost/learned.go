@@ -12,6 +12,7 @@ import "math"
 // server that seemed slow once is asked again. The zero value has seen nothing.
 type Learned struct {
 	step, token  offset
+	told         offset  // of a prompt token, as the server told it last; its weight is 0 or 1
 	seen         float64 // when what was learned was last aged
 	heard, fresh float64 // when something was learned last, and how much of it was news
 }
@@ -40,6 +41,7 @@ func (f *Fleet) Compare(s *Learned, there, off, steps, prefill, weight, now floa
 	s.token.add(token+prefill*share, weight*prefill*prefill)
 	f.step.add(&s.step, 1)
 	f.token.add(&s.token, 1)
+	f.told.add(&s.told, 1)
 }
 
 // news is how much of what was seen in the seconds up to now was not seen before.
@@ -55,6 +57,7 @@ func (s *Learned) news(seconds, now float64) float64 {
 func (f *Fleet) Forget(s *Learned) {
 	f.step.add(&s.step, -1)
 	f.token.add(&s.token, -1)
+	f.told.add(&s.told, -1)
 }
 
 // common is the mean of what was learned of all servers, each by its weight.

@@ -34,6 +34,12 @@ func (l *Learner) Forget(s *Server) {
 	s.learned = Learned{}
 }
 
+// Told learns from how many prompt tokens a second a server says that it computes. It is of use where
+// little was seen yet, as when a gateway has just started.
+func (l *Learner) Told(m *Model, s *Server, rate float64, now Seconds) {
+	l.fleet.Told(&s.learned, 1/(rate*m.Engine.Token*math.Exp(s.start.Step+s.start.Token)), float64(now))
+}
+
 // answer is a request that has ended as it should.
 type answer struct {
 	*Learner

@@ -40,7 +40,7 @@ type tablePart struct {
 }
 
 type tableSlot struct {
-	tag  uint32 // low half of the hash: saves visiting most nodes that are not it
+	tag  uint32 // low half of the hash: saves visiting most nodes that are not it (see package residency, which has none)
 	node uint32 // 0: free
 }
 

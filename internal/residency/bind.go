@@ -10,7 +10,7 @@ import (
 type Prompt struct {
 	Hashes []uint64 // of its whole blocks, chained; kept
 	Bytes  int
-	Tokens int // as the engine counted them; 0: not known
+	Tokens int // as the engine counted them; 0: not known, so that events are to tell it
 }
 
 // session is a request by the name that its engine repeats.
@@ -20,6 +20,53 @@ type session struct {
 	told     bool
 	size     int // tokens a block
 	prompt   Prompt
+	decode   decode
+}
+
+// decode finds where an answer begins, if nobody says how long the prompt was. An engine tells of what a
+// step has completed: of many blocks while it computes the prompt, or of its last few, and then, each time
+// that the answer has filled one, of one block alone. So the prompt ends within the block in which a row of
+// these begins. One that is told of at its end, as SGLang's, shows nothing.
+type decode struct {
+	batch uint64 // number of the batch that told last
+	grown int    // blocks that it told of
+	row   int    // batches in a row that told of one block each, up to that one
+	from  uint64 // the block before the first of them; 0: none
+}
+
+const decoding = 2 // batches in a row
+
+// tells takes an event of so many blocks.
+func (d *decode) tells(batch, before uint64, blocks int, follows bool) {
+	if d.row >= decoding {
+		return
+	}
+	if batch != d.batch {
+		d.batch, d.grown = batch, 0
+	}
+	switch d.grown += blocks; {
+	case d.grown > 1 || !follows:
+		d.row = 0
+	case d.row == 0:
+		d.row, d.from = 1, before
+	default:
+		d.row++
+	}
+}
+
+// tokens returns how many tokens the prompt has of which p and the answer are the blocks, 0 if that is
+// not known.
+func (x *Index) tokens(p []uint32, s *session) int {
+	if s.decode.row < decoding {
+		return 0
+	}
+	whole := 0
+	for s.decode.from != 0 && (whole == 0 || x.blocks.At(p[whole-1]).hash != s.decode.from) {
+		if whole++; whole > len(p) {
+			return 0
+		}
+	}
+	return whole*s.size + s.size/2
 }
 
 // Expect waits for what an endpoint tells of a request, until Forget or Bind. Beyond MaxSessions
@@ -48,7 +95,7 @@ func (x *Index) Bind(name string, p Prompt, emit func(Change)) {
 	if s == nil {
 		return
 	}
-	if p.Tokens <= 0 || len(p.Hashes) == 0 {
+	if len(p.Hashes) == 0 {
 		delete(x.sessions, name)
 		return
 	}
@@ -63,8 +110,8 @@ func (x *Index) Bind(name string, p Prompt, emit func(Change)) {
 	}
 }
 
-// heard notes which block a request has reached.
-func (x *Index) heard(r *Rank, ev *types.KVEvent, last uint64, emit func(Change)) {
+// heard notes which block a request has reached, with an event of so many blocks.
+func (x *Index) heard(r *Rank, ev *types.KVEvent, last uint64, blocks int, emit func(Change)) {
 	if ev.SessionID == "" || ev.BlockSize == 0 {
 		return
 	}
@@ -72,8 +119,13 @@ func (x *Index) heard(r *Rank, ev *types.KVEvent, last uint64, emit func(Change)
 	if s == nil || s.endpoint != r.endpoint {
 		return
 	}
+	before := uint64(0)
+	if ev.HasParent {
+		before = key(ev, ev.Parent)
+	}
+	s.decode.tells(x.batch, before, blocks, !s.told || before == s.last)
 	s.told, s.last, s.size = true, last, ev.BlockSize
-	if s.prompt.Tokens > 0 {
+	if len(s.prompt.Hashes) > 0 {
 		x.bind(s, emit)
 	}
 }
@@ -88,6 +140,11 @@ func (x *Index) bind(s *session, emit func(Change)) {
 	if p == nil {
 		x.count.Unrooted++
 		return
+	}
+	if s.prompt.Tokens <= 0 {
+		if s.prompt.Tokens = x.tokens(p, s); s.prompt.Tokens == 0 {
+			return
+		}
 	}
 	p = p[:min(len(p), s.prompt.Tokens/s.size)]
 	changed := x.match(p, s)

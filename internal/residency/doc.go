@@ -19,6 +19,9 @@
 // how many blocks two prompts have in common is known in both worlds, so the end of what they have
 // in common is an anchor. Between anchors the lengths are those of the text between them.
 //
+// Where nobody says how many tokens a prompt has, the events of a long enough answer show it, to within half
+// a block: from where it begins, blocks are told of one by one.
+//
 // Equal prompts have equal hashes on all servers if the engines hash alike, so that one binding
 // serves all of them, also for what they were sent by others. Where they do not, each binds its own.
 //

@@ -108,8 +108,11 @@ func (e *engine) serve(prompt, answer, session string) (cached, count int, event
 	}
 	slices.Reverse(stored)
 	first := len(hashes) - len(stored)
-	for len(stored) > 0 { // in chunks, as the prefill goes
-		n := min(len(stored), 32)
+	for len(stored) > 0 { // in chunks, as the prefill goes, then one by one, as the answer does
+		n := 1
+		if first < count/blockSize {
+			n = min(count/blockSize-first, 32)
+		}
 		ev := types.KVEvent{Kind: types.KVStored, Hashes: stored[:n], BlockSize: blockSize, SessionID: session, Full: true}
 		if first > 0 {
 			ev.HasParent, ev.Parent = true, hashes[first-1]

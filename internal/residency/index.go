@@ -35,6 +35,7 @@ type Index struct {
 	held     int   // blocks that somebody holds
 	sessions map[string]*session
 	ended    []string // names of those whose prompt is known
+	batch    uint64   // number of the one that was applied last
 	views    uint8    // tiers that were ever told of; the first always
 	count    Stats
 
@@ -170,11 +171,8 @@ func (x *Index) Reset(r *Rank) {
 
 // sweep takes a holder who is no more out of all blocks. It holds the lock for short times only.
 func (x *Index) sweep(holder uint32) {
-	var ids []uint32
 	var left []uint64 // hashes, since with one block others may be forgotten
-	for c, more := 0, true; more; c++ {
-		x.mu.Lock()
-		ids = x.blocks.AppendIDs(ids[:0], c)
+	x.inParts(func(ids []uint32) {
 		left = left[:0]
 		for _, id := range ids {
 			if x.drop(id, holder, allTiers) {
@@ -184,17 +182,66 @@ func (x *Index) sweep(holder uint32) {
 		for _, hash := range left {
 			x.settle(x.byHash.lookup(hash))
 		}
+	})
+	x.mu.Lock()
+	x.free = append(x.free, holder)
+	x.mu.Unlock()
+}
+
+// inParts calls f with all blocks, some of them at a time, with the lock held for each call alone.
+func (x *Index) inParts(f func(ids []uint32)) {
+	var ids []uint32
+	for c, more := 0, true; more; c++ {
+		x.mu.Lock()
+		ids = x.blocks.AppendIDs(ids[:0], c)
+		f(ids)
 		more = c+1 < x.blocks.Chunks()
-		if !more {
-			x.free = append(x.free, holder)
-		}
 		x.mu.Unlock()
 	}
+}
+
+// Retell tells what an endpoint holds of prompts, for somebody who did not listen before. It holds the
+// lock for short times only; what changes meanwhile is told as always.
+func (x *Index) Retell(endpoint uint32, emit func(Change)) {
+	x.mu.Lock()
+	known := x.count.Bound > 0
+	x.mu.Unlock()
+	if !known {
+		return // as when a process has just started
+	}
+	tier := func(id uint32) uint8 { // beyond all if it is not held
+		return x.holders.find(x.blocks.At(id).holders, x.members[endpoint]).fastest()
+	}
+	inner := map[uint32]bool{} // blocks with one behind them that says as much of them
+	x.inParts(func(ids []uint32) {
+		for _, id := range ids {
+			b := x.blocks.At(id)
+			if b.parent != 0 && b.parent != root && tier(id) <= tier(b.parent) && x.extends(b.text, x.blocks.At(b.parent).text) {
+				inner[b.parent] = true
+			}
+		}
+	})
+	x.inParts(func(ids []uint32) {
+		for _, id := range ids {
+			if !inner[id] && x.blocks.At(id).text != 0 && tier(id) < types.KVTiers {
+				x.confirm(endpoint, id, emit)
+			}
+		}
+	})
+}
+
+// extends reports whether one text begins with another one, which is not empty.
+func (x *Index) extends(at, start uint32) bool {
+	for at != start && at != 0 {
+		at = x.texts.At(at).parent
+	}
+	return at != 0
 }
 
 // Apply takes over what r told, in order, and tells what that changes.
 func (x *Index) Apply(r *Rank, events []types.KVEvent, emit func(Change)) {
 	x.mu.Lock()
+	x.batch++
 	var dead []uint32
 	for i := range events {
 		switch ev := &events[i]; {
@@ -267,7 +314,7 @@ func (x *Index) stored(r *Rank, ev *types.KVEvent, emit func(Change)) {
 		return
 	}
 	x.deepest(r.endpoint, x.ids, emit)
-	x.heard(r, ev, x.blocks.At(x.ids[len(x.ids)-1]).hash, emit)
+	x.heard(r, ev, x.blocks.At(x.ids[len(x.ids)-1]).hash, len(x.ids), emit)
 }
 
 // hold makes r hold a block in a tier.

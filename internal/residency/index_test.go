@@ -51,8 +51,9 @@ func (w *workload) answered(prompt, answer string) {
 }
 
 // play lets servers serve requests, told of by events, and returns by how many blocks of prompts the
-// view was wrong about what the next prompt has cached, at each server.
-func play(t *testing.T, x *Index, seeds []uint64, room, requests int, late int) (wrong []float64) {
+// view was wrong about what the next prompt has cached, at each server. Without usage no response tells
+// how many tokens a prompt had.
+func play(t *testing.T, x *Index, seeds []uint64, room, requests int, late int, usage bool) (wrong []float64) {
 	w, v := newWorkload(7), newView()
 	var engines []*engine
 	var ranks []*Rank
@@ -66,7 +67,9 @@ func play(t *testing.T, x *Index, seeds []uint64, room, requests int, late int) 
 	}
 	var waiting []told
 	tell := func() {
-		x.Apply(ranks[waiting[0].at], waiting[0].events, v.apply)
+		for _, ev := range waiting[0].events { // each is of a step of its own
+			x.Apply(ranks[waiting[0].at], []types.KVEvent{ev}, v.apply)
+		}
 		waiting = waiting[1:]
 	}
 	for n := range requests {
@@ -82,6 +85,9 @@ func play(t *testing.T, x *Index, seeds []uint64, room, requests int, late int) 
 		at, session := w.IntN(len(engines)), fmt.Sprint("r", n)
 		x.Expect(session, uint32(at))
 		_, count, events := engines[at].serve(prompt, answer, session)
+		if !usage {
+			count = 0
+		}
 		waiting = append(waiting, told{at, events})
 		for len(waiting) > late {
 			tell()
@@ -110,15 +116,18 @@ func TestBindingIsRight(t *testing.T) {
 		name  string
 		seeds []uint64
 		late  int
+		usage bool
 		close float64
 	}{
-		{"engines that hash alike", []uint64{1, 1, 1}, 0, .97},
-		{"each hashes its own way", []uint64{1, 2, 3}, 0, .97},
-		{"events come after the answer", []uint64{1, 1, 1}, 5, .9},
+		{"engines that hash alike", []uint64{1, 1, 1}, 0, true, .97},
+		{"each hashes its own way", []uint64{1, 2, 3}, 0, true, .97},
+		{"events come after the answer", []uint64{1, 1, 1}, 5, true, .9},
+		{"responses have no usage", []uint64{1, 1, 1}, 0, false, .97},
+		{"nor that before the events", []uint64{1, 1, 1}, 5, false, .9},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			wrong := play(t, newTest(), tt.seeds, 3000, 900, tt.late)
+			wrong := play(t, newTest(), tt.seeds, 3000, 900, tt.late, tt.usage)
 			t.Logf("within 1.5 blocks: %.3f, within 4: %.3f", share(wrong, -1.5, 1.5), share(wrong, -4, 4))
 			for _, q := range []float64{-50, -20, -8, -4, -2, -1.5, 1.5, 2, 4, 8, 20, 50} {
 				t.Logf("%v: %.4f", q, share(wrong, -1e9, q))

@@ -149,6 +149,32 @@ func (x *Index) check(t *testing.T) {
 	require.LessOrEqual(t, s.Sessions, x.o.MaxSessions)
 }
 
+// checkRetell compares what is retold with what each block that is held says.
+func (x *Index) checkRetell(t *testing.T, endpoint uint32) {
+	t.Helper()
+	type place struct {
+		hash uint64
+		tier types.KVTier
+	}
+	want, got := map[place]bool{}, map[place]bool{}
+	into := func(all map[place]bool) func(Change) {
+		return func(c Change) {
+			require.Equal(t, endpoint, c.Endpoint)
+			for _, hash := range c.Path[:c.Held] {
+				all[place{hash, c.Tier}] = true
+			}
+		}
+	}
+	require.NoError(t, x.blocks.Each(func(id uint32, b *block) error {
+		if b.text != 0 {
+			x.confirm(endpoint, id, into(want))
+		}
+		return nil
+	}))
+	x.Retell(endpoint, into(got))
+	require.Equal(t, want, got)
+}
+
 func newScript(x *Index, data []byte) *script {
 	s := &script{data: data}
 	for i := range 5 { // two endpoints with two ranks, one with one
@@ -213,6 +239,9 @@ func TestHoldersAreThoseOfAMap(t *testing.T) {
 				return nil
 			}))
 			require.Equal(t, want, got, "seed %d, step %d", seed, n)
+			for endpoint := range uint32(3) {
+				x.checkRetell(t, endpoint)
+			}
 		}
 		require.NotZero(t, x.Stats().Conflict)
 		for _, r := range s.ranks {
@@ -248,6 +277,7 @@ func FuzzEvents(f *testing.F) {
 				require.LessOrEqual(t, r.blocks, x.o.MaxBlocks)
 			}
 			if n%64 == 0 {
+				x.Retell(0, emit)
 				x.check(t)
 			}
 		}

@@ -1,6 +1,6 @@
 // Package zmtp speaks the wire protocol of ZeroMQ, ZMTP 3.0 and 3.1 (https://rfc.zeromq.org/spec/23),
 // over one connection: multi-part messages with bounds, without security, identities, queues or
-// reconnects. That is all it takes to listen to publishers and to ask routers.
+// reconnects, whoever of the two has made it. That is all it takes to listen to publishers and to ask routers.
 package zmtp
 
 import (

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"net/textproto"
 	"runtime/debug"
@@ -26,11 +25,18 @@ import (
 type Options struct {
 	// Store knows pools, models and endpoints. Required.
 	Store *datastore.Store
-	// Scheduler decides for the pools that have none of their own in Schedulers.
-	// Required unless every pool has.
+	// Scheduler decides for the pools that have none of their own, by Schedulers or
+	// NewScheduler. Required unless every pool has.
 	Scheduler *scheduling.Scheduler
 	// Schedulers are those of single pools. Optional. SetSchedulers changes them.
 	Schedulers map[types.NamespacedName]*scheduling.Scheduler
+	// NewScheduler makes the scheduler of a pool that has none in Schedulers, for gateways whose
+	// pools come and go. It is called when the pool is first asked for, when its manifest has
+	// changed and after Renew, and may return the one that the pool has; a pool that is deleted
+	// gives its scheduler back. With nil, Scheduler decides; with an error, who has decided so
+	// far, or else the request is refused. It is called under no lock, also by several requests
+	// at a time, of which one result counts. Optional.
+	NewScheduler func(pool *datastore.Pool) (*scheduling.Scheduler, error)
 
 	// Admission makes the options of the admission control of a pool, each time new ones:
 	// detectors learn of one pool only. It is called when the pool is first asked for, under
@@ -95,15 +101,9 @@ type Director struct {
 	retryAfter time.Duration
 	seed       uint64
 	routed     atomic.Uint64
-	schedulers atomic.Pointer[schedulers]
+	schedulers schedulers
 	gates      gates
 	stop       []func()
-}
-
-// schedulers say who decides for which pool. Immutable.
-type schedulers struct {
-	others *scheduling.Scheduler // for pools that are not in pools; may be nil
-	pools  map[types.NamespacedName]*scheduling.Scheduler
 }
 
 // New returns a Director, which follows what happens to endpoints in the store so
@@ -122,6 +122,7 @@ func New(o Options) (*Director, error) {
 	for d.seed == 0 {
 		d.seed = rand.Uint64()
 	}
+	d.schedulers.make = o.NewScheduler
 	if err := d.SetSchedulers(o.Scheduler, o.Schedulers); err != nil {
 		return nil, err
 	}
@@ -133,9 +134,13 @@ func New(o Options) (*Director, error) {
 	d.stop = append(d.stop, o.Store.WatchReadings(d.gates.reading), o.Store.Watch(func(e datastore.Event) {
 		d.gates.event(e)
 		if e.Kind == datastore.Removed || e.Kind == datastore.Restarted {
-			if s := d.scheduler(e.Pool); s != nil {
+			if s := d.schedulers.of(e.Pool); s != nil {
 				s.Forget(e.Endpoint)
 			}
+		}
+	}), o.Store.WatchPools(func(e datastore.PoolEvent) {
+		if e.Kind == datastore.Removed {
+			d.schedulers.giveBack(e.Pool)
 		}
 	}))
 	return d, nil
@@ -148,30 +153,6 @@ func (d *Director) Close() {
 		stop()
 	}
 	d.gates.close()
-}
-
-// SetSchedulers changes who decides, for all requests from now on: pools by name,
-// and others, which may be nil, for those that are not in it. Requests under way
-// end with who decided on them. With an error nothing is changed.
-func (d *Director) SetSchedulers(others *scheduling.Scheduler, pools map[types.NamespacedName]*scheduling.Scheduler) error {
-	if others == nil && len(pools) == 0 {
-		return errors.New("director: Options.Scheduler is required, or one for every pool in Schedulers")
-	}
-	for name, s := range pools {
-		if s == nil {
-			return fmt.Errorf("director: Options.Schedulers[%v] is nil", name)
-		}
-	}
-	d.schedulers.Store(&schedulers{others, maps.Clone(pools)})
-	return nil
-}
-
-func (d *Director) scheduler(pool types.NamespacedName) *scheduling.Scheduler {
-	now := d.schedulers.Load()
-	if s, ok := now.pools[pool]; ok {
-		return s
-	}
-	return now.others
 }
 
 // Incoming is a request as it came in, and what the gateway knows of it.
@@ -199,6 +180,9 @@ type Incoming struct {
 
 	// Pool is the pool of the gateway's route. Zero: the one that serves the model.
 	Pool types.NamespacedName
+	// AllowPath says that the gateway's route is for this very path, which clients may then ask
+	// for as if Options.AllowPath had it.
+	AllowPath bool
 	// HasSubset says that the gateway restricts the candidates to Subset: a list
 	// of ip:port, and of hosts for all ports of one. An empty list allows nobody.
 	HasSubset bool
@@ -360,7 +344,10 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 		r.Request.EngineSession = crand.Text() // not to be guessed: clients may set the field, too
 	}
 	r.Request.TargetModel, r.Request.Priority = resolved.TargetModel, resolved.Priority
-	if r.scheduler = d.scheduler(r.Pool); r.scheduler == nil {
+	if r.scheduler, err = d.schedulerFor(resolved.Pool); err != nil {
+		return nil, err
+	}
+	if r.scheduler == nil {
 		return nil, &Error{Status: 503, Code: CodeNoEndpoint, Message: fmt.Sprintf("pool %v has no scheduler", r.Pool)}
 	}
 	if in.HasSubset {
@@ -374,7 +361,7 @@ func (d *Director) allow(r *Route, in *Incoming) (class, error) {
 	kind := forbidden
 	if r.setPath(in.Path) {
 		kind = classOf(in.Method, r.path)
-		if kind == forbidden && d.o.AllowPath != nil && d.o.AllowPath(in.Method, r.path) {
+		if kind == forbidden && (in.AllowPath || d.o.AllowPath != nil && d.o.AllowPath(in.Method, r.path)) {
 			kind = resource
 		}
 	}

@@ -38,7 +38,8 @@
 //  5. admission control, for what takes a place at a server.  429, 503
 //  6. Scheduler: filter, score, pick; the decision is booked.  429, 503
 //     It is the caller's: plugins.Default is the profile to start with, and each
-//     pool that serves another model gets one of its own ([Options.Schedulers]).
+//     pool that serves another model gets one of its own ([Options.Schedulers], or
+//     [Options.NewScheduler] where pools come and go).
 //  7. the body with the target model spliced in.
 //
 // # How a request ends

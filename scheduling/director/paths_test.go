@@ -100,6 +100,15 @@ func TestAllowPath(t *testing.T) {
 	if got, want := strings.Join(asked, ", "), "GET /metrics, POST /metrics"; got != want {
 		t.Errorf("asked for %s, want %s", got, want)
 	}
+	for path, allowed := range map[string]bool{"/metrics": true, "/v1/../metrics": false} {
+		r, err := d.Route(ctx, director.Incoming{Path: path, Method: "POST", Body: []byte(`{}`), AllowPath: true})
+		if got := err == nil; got != allowed {
+			t.Errorf("%s of a route: %v", path, err)
+		}
+		if err == nil {
+			r.Done(nil)
+		}
+	}
 }
 
 // TestErrorsHaveTheFormOfTheAPI, also below /v1/messages and of what a path is disguised as.

@@ -29,7 +29,6 @@ type replica struct {
 
 	jobs map[uint64]*live // submitted to the engine and not ended
 	live int              // on their way included
-	owed int              // prompt tokens to be computed, as far as was known when they were sent
 
 	names map[uint32]string // of adapters
 	out   ReplicaReport
@@ -199,8 +198,6 @@ func (s *sim) firstToken(l *live, cached int) {
 		return
 	}
 	l.started, l.first, l.cached = true, s.now, cached
-	l.at.owed -= l.owed
-	l.owed = 0
 	l.at.out.HitTokens += cached
 	if !l.req.Stream {
 		return

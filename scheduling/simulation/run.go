@@ -75,7 +75,6 @@ type live struct {
 	decision    *scheduling.Decision
 	tried       int           // fallbacks gone on to
 	at          *replica      // nil: not submitted
-	owed        int           // prompt tokens to be computed there
 	scheduledAt time.Duration // when it was scheduled
 	first       time.Duration
 	started     bool // the first token was seen
@@ -225,9 +224,6 @@ func (s *sim) check() error {
 	}
 	for _, r := range s.replicas {
 		live += r.live
-		if r.live == 0 && r.owed != 0 {
-			return fmt.Errorf("simulation: replica %s owes %d tokens to nobody", r.Name, r.owed)
-		}
 	}
 	if open+waiting != s.running || live+waiting != s.running {
 		return fmt.Errorf("simulation: %d jobs are under way at the end, %d decisions open, %d at replicas, %d waiting to be let in", s.running, open, live, waiting)
@@ -407,8 +403,6 @@ func (s *sim) send(l *live, ep *types.Endpoint) {
 	r := s.replicas[ep.Slot]
 	r.live++
 	l.at = r
-	l.owed = l.prompt - min(r.engine.Cached(l.hashes, l.adapter)*blockTokens, l.prompt-1)
-	r.owed += l.owed
 	l.planned++
 	s.queue.push(event{at: s.now + s.cfg.APIIn + s.late(l), kind: submit, a: int32(r.index), b: r.incarnation, live: l})
 }
@@ -423,10 +417,8 @@ func (s *sim) late(l *live) time.Duration {
 
 // unbook takes a job off its replica's books.
 func (s *sim) unbook(l *live) {
-	r := l.at
-	r.live--
-	r.owed -= l.owed
-	l.at, l.owed = nil, 0
+	l.at.live--
+	l.at = nil
 }
 
 // retry goes on to the next fallback of a job that had no token yet, as a gateway

@@ -26,6 +26,10 @@ type Options struct {
 	NoReplay bool   // no address for replay is named, and none is answered
 	Arrays   bool   // events are arrays, as of vLLM before 0.24
 	NoTopic  bool   // replays lack the topic, as of vLLM before 0.26
+
+	// Connect is where the publisher connects to, host:port, again and again, instead of waiting for
+	// connections, as vLLM does if its endpoint has no *.
+	Connect string
 }
 
 // Publisher publishes batches on a port of loopback, and replays them on another one. All methods
@@ -65,7 +69,10 @@ func New(o Options) (*Publisher, error) {
 	}
 	p := &Publisher{opt: o, waiting: map[*subscriber]bool{}, started: time.Now()}
 	var err error
-	if p.live, err = listen(zmtp.Options{Socket: "PUB", Peers: []string{"SUB", "XSUB"}}, p.serveSubscriber); err != nil {
+	pub := zmtp.Options{Socket: "PUB", Peers: []string{"SUB", "XSUB"}}
+	if o.Connect != "" {
+		p.live = connect(o.Connect, pub, p.serveSubscriber)
+	} else if p.live, err = listen(pub, p.serveSubscriber); err != nil {
 		return nil, err
 	}
 	if p.replays, err = listen(zmtp.Options{Socket: "ROUTER", Peers: []string{"DEALER", "REQ"}}, p.serveReplay); err != nil {
@@ -76,7 +83,12 @@ func New(o Options) (*Publisher, error) {
 }
 
 // Endpoint returns where batches are published, as "tcp://127.0.0.1:40001".
-func (p *Publisher) Endpoint() string { return "tcp://" + p.live.address() }
+func (p *Publisher) Endpoint() string {
+	if p.opt.Connect != "" {
+		return "tcp://" + p.opt.Connect
+	}
+	return "tcp://" + p.live.address()
+}
 
 // ReplayEndpoint returns where they are replayed, empty if they are not.
 func (p *Publisher) ReplayEndpoint() string {
@@ -259,9 +271,10 @@ func (p *Publisher) sendReplayed(c *zmtp.Conn, topic, seq, payload []byte) error
 	return c.Send(nil, topic, seq, payload)
 }
 
-// socket takes connections.
+// socket takes connections, or makes one.
 type socket struct {
 	l     net.Listener
+	stop  context.CancelFunc // of connecting
 	opt   zmtp.Options
 	serve func(*zmtp.Conn)
 	wg    sync.WaitGroup
@@ -281,6 +294,25 @@ func listen(o zmtp.Options, serve func(*zmtp.Conn)) (*socket, error) {
 	return s, nil
 }
 
+// connect returns a socket that connects until it is closed.
+func connect(address string, o zmtp.Options, serve func(*zmtp.Conn)) *socket {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &socket{stop: cancel, opt: o, serve: serve, conns: map[net.Conn]bool{}}
+	s.wg.Go(func() {
+		for ctx.Err() == nil {
+			var d net.Dialer
+			if conn, err := d.DialContext(ctx, "tcp", address); err == nil && s.enter(conn) {
+				s.handle(conn)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+	})
+	return s
+}
+
 func (s *socket) address() string { return s.l.Addr().String() }
 
 func (s *socket) accept() {
@@ -289,15 +321,22 @@ func (s *socket) accept() {
 		if err != nil {
 			return
 		}
-		s.mu.Lock()
-		if s.closed {
-			conn.Close()
-		} else {
-			s.conns[conn] = true
+		if s.enter(conn) {
 			s.wg.Go(func() { s.handle(conn) })
 		}
-		s.mu.Unlock()
 	}
+}
+
+// enter notes a connection, or closes it if the socket is closed.
+func (s *socket) enter(conn net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		conn.Close()
+		return false
+	}
+	s.conns[conn] = true
+	return true
 }
 
 func (s *socket) handle(conn net.Conn) {
@@ -329,7 +368,11 @@ func (s *socket) close() {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
-	s.l.Close()
+	if s.l != nil {
+		s.l.Close()
+	} else {
+		s.stop()
+	}
 	s.cut()
 	s.wg.Wait()
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -25,15 +26,16 @@ import (
 
 var pool = types.NamespacedName{Namespace: "default", Name: "p"}
 
-// subscribe runs a Subscriber of one endpoint, "a", until the end of the test.
-func subscribe(t *testing.T, source kvevents.Source) (*kveventstest.Index, *kvevents.Subscriber) {
+// subscribe runs a Subscriber of one endpoint, "a", until the end of the test. With an address it lets
+// the endpoint connect to it.
+func subscribe(t *testing.T, source kvevents.Source, listen ...string) (*kveventstest.Index, *kvevents.Subscriber) {
 	t.Helper()
 	index := &kveventstest.Index{}
 	store := datastore.New(datastore.Options{})
 	require.NoError(t, store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: "a", Address: "127.0.0.1:1"}))
 	sub, err := kvevents.New(store, kvevents.Options{
 		Sink: index, MinBackoff: time.Millisecond, MaxBackoff: 10 * time.Millisecond,
-		Sources: func(types.NamespacedName, *types.Endpoint) []kvevents.Source { return []kvevents.Source{source} },
+		Listen: listen, Sources: func(types.NamespacedName, *types.Endpoint) []kvevents.Source { return []kvevents.Source{source} },
 	})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -43,6 +45,9 @@ func subscribe(t *testing.T, source kvevents.Source) (*kveventstest.Index, *kvev
 		cancel()
 		require.NoError(t, <-done)
 	})
+	for len(sub.Addrs()) < len(listen) {
+		time.Sleep(time.Millisecond)
+	}
 	return index, sub
 }
 
@@ -70,9 +75,12 @@ type engine struct {
 	kept [][]byte
 }
 
-func newEngine(t *testing.T) *engine {
+// newEngine returns one whose publisher waits for connections, unless it is to connect.
+func newEngine(t *testing.T, connect bool) *engine {
 	e := &engine{t: t, pub: zmq4.NewPub(context.Background()), router: zmq4.NewRouter(context.Background())}
-	require.NoError(t, e.pub.Listen("tcp://127.0.0.1:0"))
+	if !connect {
+		require.NoError(t, e.pub.Listen("tcp://127.0.0.1:0"))
+	}
 	require.NoError(t, e.router.Listen("tcp://127.0.0.1:0"))
 	done := make(chan struct{})
 	go func() {
@@ -96,7 +104,11 @@ func newEngine(t *testing.T) *engine {
 }
 
 func (e *engine) source() kvevents.Source {
-	return kvevents.Source{Endpoint: "tcp://" + e.pub.Addr().String(), Replay: "tcp://" + e.router.Addr().String(), Topic: "kv"}
+	live := "tcp://gateway:5557"
+	if addr := e.pub.Addr(); addr != nil {
+		live = "tcp://" + addr.String()
+	}
+	return kvevents.Source{Endpoint: live, Replay: "tcp://" + e.router.Addr().String(), Topic: "kv"}
 }
 
 func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
@@ -127,9 +139,24 @@ func event(kind kvevents.Kind, hashes ...uint64) kvevents.Event {
 }
 
 func TestGoZeroMQ(t *testing.T) {
-	e := newEngine(t)
+	e := newEngine(t, false)
 	e.publish(false, event(kvevents.Stored, 1, 2))
 	index, sub := subscribe(t, e.source())
+	e.runs(index, sub)
+}
+
+// One that connects to us is followed likewise.
+func TestGoZeroMQConnects(t *testing.T) {
+	e := newEngine(t, true)
+	index, sub := subscribe(t, e.source(), "127.0.0.1:0")
+	e.publish(false, event(kvevents.Stored, 1, 2))
+	require.NoError(t, e.pub.Dial("tcp://"+sub.Addrs()[0].String()))
+	e.runs(index, sub)
+}
+
+// runs publishes this and that, of which nothing may be missed.
+func (e *engine) runs(index *kveventstest.Index, sub *kvevents.Subscriber) {
+	t := e.t
 	holds(t, index, sub, 1, 2)
 	e.publish(false, event(kvevents.Stored, 3), event(kvevents.Removed, 1))
 	holds(t, index, sub, 2, 3)
@@ -150,13 +177,7 @@ func TestGoZeroMQ(t *testing.T) {
 // TestLibZMQ: a publisher by pyzmq and msgspec, as engines have them, is followed with nothing
 // missing, although it is joined while it publishes, and restarted.
 func TestLibZMQ(t *testing.T) {
-	python := os.Getenv("KVEVENTS_PYTHON")
-	if python == "" {
-		python = "python3"
-	}
-	if out, err := exec.Command(python, "-c", "import zmq, msgspec").CombinedOutput(); err != nil {
-		t.Skipf("%s has no pyzmq and msgspec (set KVEVENTS_PYTHON): %v %.200s", python, err, out)
-	}
+	python := libZMQ(t)
 	first := startPython(t, python, 0, 0)
 	source := kvevents.Source{Endpoint: fmt.Sprintf("tcp://127.0.0.1:%d", first.port), Replay: fmt.Sprintf("tcp://127.0.0.1:%d", first.replay), Topic: "kv"}
 	index, sub := subscribe(t, source)
@@ -169,17 +190,51 @@ func TestLibZMQ(t *testing.T) {
 	t.Logf("%+v", s)
 }
 
+// TestLibZMQConnects: the same if the publisher connects to us, as libzmq's sockets do with an address that
+// has a host in it.
+func TestLibZMQConnects(t *testing.T) {
+	python := libZMQ(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	l.Close()
+	replay := l.Addr().(*net.TCPAddr).Port
+	index, sub := subscribe(t, kvevents.Source{Endpoint: "tcp://gateway:5557", Replay: fmt.Sprintf("tcp://127.0.0.1:%d", replay), Topic: "kv"}, "127.0.0.1:0")
+	address := "tcp://" + sub.Addrs()[0].String()
+	first := startPython(t, python, 0, replay, address)
+	holds(t, index, sub, first.held(t)...)
+	first.stop()
+	second := startPython(t, python, 0, replay, address)
+	holds(t, index, sub, second.held(t)...)
+	s := sub.Stats()
+	require.Zero(t, s.BatchErrors+s.ProtocolErrors+s.Skipped, "%+v", s)
+	require.Positive(t, s.Batches-s.Replayed, "batches came by the connection")
+	t.Logf("%+v", s)
+}
+
+// libZMQ returns a python that has libzmq.
+func libZMQ(t *testing.T) string {
+	python := os.Getenv("KVEVENTS_PYTHON")
+	if python == "" {
+		python = "python3"
+	}
+	if out, err := exec.Command(python, "-c", "import zmq, msgspec").CombinedOutput(); err != nil {
+		t.Skipf("%s has no pyzmq and msgspec (set KVEVENTS_PYTHON): %v %.200s", python, err, out)
+	}
+	return python
+}
+
 type pythonEngine struct {
 	port, replay int
 	lines        *bufio.Scanner
 	stop         func()
 }
 
-// startPython starts testdata/publisher.py at these ports, any if 0.
-func startPython(t *testing.T, python string, port, replay int) *pythonEngine {
+// startPython starts testdata/publisher.py at these ports, any if 0. With an address it connects to that.
+func startPython(t *testing.T, python string, port, replay int, connect ...string) *pythonEngine {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	cmd := exec.CommandContext(ctx, python, "testdata/publisher.py", fmt.Sprint(port), fmt.Sprint(replay))
+	args := append([]string{"testdata/publisher.py", fmt.Sprint(port), fmt.Sprint(replay)}, connect...)
+	cmd := exec.CommandContext(ctx, python, args...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)

@@ -108,10 +108,9 @@ func newBuilder(l Loader, previous *Config) *builder {
 	return &builder{
 		Loader: l,
 		config: &Config{
-			Change:   datastore.Change{OnlyObjects: true, Endpoints: make(map[types.NamespacedName][]datastore.EndpointSpec)},
-			Skipped:  make(map[string]int),
-			registry: l.Registry,
-			pools:    make(map[types.NamespacedName]*scheduler),
+			Change:  datastore.Change{OnlyObjects: !l.PoolsElsewhere, Endpoints: make(map[types.NamespacedName][]datastore.EndpointSpec)},
+			Skipped: make(map[string]int),
+			pools:   make(map[types.NamespacedName]bool),
 		},
 		previous: previous,
 		seen:     make(map[identity]place),
@@ -226,10 +225,12 @@ func (b *builder) object(top fields, kind, version string) {
 			kind, check.Show(version), nearestOf(version, versions), list(versions)))
 		return
 	}
-	switch kind {
-	case kindPicker:
+	switch {
+	case kind == kindPicker:
 		b.picker(top)
-	case kindStatic:
+	case b.PoolsElsewhere:
+		b.reject(b.under, b.identify(top, kind), fmt.Errorf("%s: it has no effect here: all but %s comes from the cluster", kind, kindPicker))
+	case kind == kindStatic:
 		b.static(top)
 	default:
 		b.manifest(top, kind)
@@ -376,22 +377,25 @@ func (b *builder) keep() {
 func (b *builder) connect() {
 	for _, o := range b.config.Change.Objects {
 		if p, ok := o.(*types.InferencePool); ok {
-			b.config.pools[p.Key()] = nil
+			b.config.pools[p.Key()] = true
 			b.config.Change.Endpoints[p.Key()] = nil
 		}
 	}
-	if len(b.config.pools) == 0 {
+	if b.poolless() {
 		return
 	}
 	b.connectPickers()
 	b.connectStatics()
 }
 
+// poolless reports whether there is no pool although there must be.
+func (b *builder) poolless() bool { return len(b.config.pools) == 0 && !b.PoolsElsewhere }
+
 // verdict returns why the configuration cannot be put in force at all: there would be no
 // pool, or an EndpointPickerConfig is bad and there is none before to go on with.
 func (b *builder) verdict(path string) error {
 	var errs []error
-	stop := len(b.config.pools) == 0
+	stop := b.poolless()
 	for _, r := range b.config.Rejected {
 		errs = append(errs, r.Err)
 		stop = stop || r.Kind == kindPicker && b.previous == nil && !r.follows

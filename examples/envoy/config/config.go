@@ -7,17 +7,16 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/plugins"
-	"github.com/inferpick/inferpick/scheduling"
-	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
 )
 
 // Config is one version of a configuration, complete and valid but for what is in
-// Rejected: every pool has a profile that can be built, and admission control that can, if
+// Rejected: every Policy has a profile that can be built, and admission control that can, if
 // it has any. It must not be modified; its methods may be called from any goroutine.
 type Config struct {
 	// Change is for datastore.Store.Commit: all manifests, as the whole set
-	// (OnlyObjects), and the endpoints of every pool, of which there may be none.
+	// (OnlyObjects), and the endpoints of every pool, of which there may be none. It is empty
+	// with Loader.PoolsElsewhere.
 	// Endpoints that another source finds for a pool are taken away by it; delete
 	// the pool from Change.Endpoints, in a copy, to leave them alone.
 	Change datastore.Change
@@ -37,8 +36,8 @@ type Config struct {
 	// LegacyMetrics: a document has the feature gate enableLegacyMetrics.
 	LegacyMetrics bool
 
-	registry *plugins.Registry
-	pools    map[types.NamespacedName]*scheduler
+	pools    map[types.NamespacedName]bool
+	policies policies
 	objects  []*object // in force
 }
 
@@ -52,6 +51,10 @@ type Loader struct {
 	// Strict makes fields that are not known errors. Without, they are in
 	// Config.Warnings.
 	Strict bool
+	// PoolsElsewhere says that pools, models and endpoints come from another source, as from a
+	// cluster. A configuration holds EndpointPickerConfigs then, for whatever pools, or
+	// nothing; objects of other kinds that are ours are rejected.
+	PoolsElsewhere bool
 	// CheckEndpoint, if set, returns what is wrong with an endpoint for who is to use it.
 	// An object with such an endpoint is rejected.
 	CheckEndpoint func(datastore.EndpointSpec) error
@@ -91,67 +94,10 @@ func (l Loader) Parse(name string, data []byte) (*Config, error) {
 	return l.parse(name, []file{{name: name, data: data}}, nil)
 }
 
-// Pools returns the names of all pools, sorted. There is at least one.
+// Pools returns the names of its pools, sorted. There is at least one, unless
+// Loader.PoolsElsewhere is set.
 func (c *Config) Pools() []types.NamespacedName {
 	return slices.SortedFunc(maps.Keys(c.pools), types.NamespacedName.Compare)
-}
-
-// Profile returns the scheduling profile of a pool, for scheduling.New: that of
-// the EndpointPickerConfig bound to it, or else of the one that holds for all, or
-// else plugins.Default. Its plugins are new at each call and have learned
-// nothing. Hooks and clock are the caller's to add.
-//
-// The error is that there is no such pool: that profiles can be built was found
-// out by Load, so that no other is to be expected.
-func (c *Config) Profile(pool types.NamespacedName) (scheduling.Profile, error) {
-	s, ok := c.pools[withNamespace(pool)]
-	if !ok {
-		return scheduling.Profile{}, fmt.Errorf("config: there is no pool %s", pool)
-	}
-	p, err := s.build(c.registry)
-	if err != nil {
-		return scheduling.Profile{}, fmt.Errorf("config: pool %s: %w", pool, err)
-	}
-	return p, nil
-}
-
-// Passthrough reports whether the bodies of a pool's requests are not to be looked at: they
-// are routed by their headers alone.
-func (c *Config) Passthrough(pool types.NamespacedName) bool {
-	s, ok := c.pools[withNamespace(pool)]
-	return ok && s.Passthrough
-}
-
-// ProfileKey returns a digest of how a pool's profile is declared, "" if there is
-// no such pool. While it stays the same from one Config to the next, so does the
-// profile: a reload should then keep the pool's scheduler, with what it learned.
-func (c *Config) ProfileKey(pool types.NamespacedName) string {
-	s, ok := c.pools[withNamespace(pool)]
-	if !ok {
-		return ""
-	}
-	return s.key
-}
-
-// Admission returns new options of the admission control of a pool, nil if it has none,
-// for director.Options.Admission. Hooks and clock are the caller's to add.
-func (c *Config) Admission(pool types.NamespacedName) *admission.Options {
-	s, ok := c.pools[withNamespace(pool)]
-	if !ok || s.admission == nil {
-		return nil
-	}
-	return s.admission()
-}
-
-// AdmissionKey is ProfileKey for how a pool's admission control is declared, "" if it
-// has none: while it is the same, options that were made may be used on, with what their
-// detectors have learned.
-func (c *Config) AdmissionKey(pool types.NamespacedName) string {
-	s, ok := c.pools[withNamespace(pool)]
-	if !ok {
-		return ""
-	}
-	return s.admissionKey
 }
 
 func withNamespace(n types.NamespacedName) types.NamespacedName {

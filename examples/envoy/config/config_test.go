@@ -46,6 +46,15 @@ func parse(t testing.TB, text string) *config.Config {
 	return c
 }
 
+// policy returns what holds for a pool that is new.
+func policy(c *config.Config, pool types.NamespacedName) *config.Policy {
+	p, err := c.Policy(pool, nil, nil)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
 // wrong joins all that is wrong with what was parsed.
 func wrong(c *config.Config, err error) error {
 	if err != nil {
@@ -486,7 +495,7 @@ func wiring(p scheduling.Profile) string {
 
 func wiringOf(t testing.TB, c *config.Config, pool types.NamespacedName) string {
 	t.Helper()
-	p, err := c.Profile(pool)
+	p, err := policy(c, pool).Profile()
 	must(t, err)
 	if _, err := scheduling.New(p); err != nil {
 		t.Error(err)

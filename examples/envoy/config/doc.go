@@ -6,13 +6,16 @@
 //	store := datastore.New(datastore.Options{})
 //	err = store.Commit(c.Change)
 //	for _, pool := range c.Pools() {
-//		profile, err := c.Profile(pool)
+//		policy, err := c.Policy(pool, nil, nil)
+//		profile, err := policy.Profile()
 //		scheduler, err := scheduling.New(profile)
 //		…
 //	}
 //
-// A [Watcher] does it again for every change of the files; [Config.ProfileKey] and
-// [Config.AdmissionKey] say which schedulers and options of admission control to keep.
+// A [Watcher] does it again for every change of the files; [Policy.Key] and
+// [Policy.AdmissionKey] say which schedulers and options of admission control to keep. Where
+// pools and the rest come from a cluster (Loader.PoolsElsewhere), a configuration has
+// EndpointPickerConfigs alone.
 //
 // # Documents
 //
@@ -101,7 +104,10 @@
 //	  - {pluginRef: prefix-cache-scorer, weight: 3}
 //
 // With poolRef: {name: …} at the top the document is for that pool, in the
-// namespace of metadata; without, for every pool that has none of its own. A pool
+// namespace of metadata; without, for every pool that has none of its own. There may be
+// several of those if one of them has no name, or the name default: the others are for
+// pools that choose them, and any other that has a name, by the annotation
+// inferpick.io/scheduling-profile. A pool
 // without any, and a document that declares no plugins, have plugins.Default. A
 // profile may have the further fields of
 // plugins.ProfileConfig (fallbacks, metricsTTL, bookingTTL, outputTokens, seed);
@@ -194,14 +200,14 @@
 // answer has ended, as dynamic metadata, by expressions of the Common Expression Language:
 // numbers, + - * / %, comparisons, && || !, ?: and has(), over usage.prompt_tokens,
 // usage.completion_tokens, usage.total_tokens and
-// usage.prompt_tokens_details.cached_tokens. See [Config.Reports].
+// usage.prompt_tokens_details.cached_tokens. See [Policy.Reports].
 //
 // # Parsers
 //
 // parser, or parsers of requestHandler, refer to parsers. Requests are told apart by their
 // path, whatever parsers are named: OpenAI's API, Anthropic's, vLLM's /inference/v1/generate
 // and its gRPC service are read in any case. Only if all that are named are
-// passthrough-parser, bodies are not looked at: see [Config.Passthrough].
+// passthrough-parser, bodies are not looked at: see [Policy.Passthrough].
 //
 // Of featureGates, which =true and =false may follow, enableLegacyMetrics is handed on
 // (Config.LegacyMetrics); dataLayer and prepareDataPlugins are so in any case; flowControl
@@ -215,7 +221,7 @@
 // endpoint that does not say it itself is the value of its label engineLabelKey, or
 // defaultEngine, and if there is neither it is found out from the page; engineConfigs are
 // engines of one's own, or others in the place of those of package scrape. See
-// [Config.ServerMetrics].
+// [Policy.ServerMetrics].
 //
 //	plugins:
 //	- type: metrics-data-source
@@ -230,7 +236,7 @@
 //
 // Without the gate flowControl requests never wait: they are scheduled as they come,
 // and those of negative priority are shed while no endpoint has room. With it, they
-// wait in the picker where there is no room, see [Config.Admission] and package
+// wait in the picker where there is no room, see [Policy.Admission] and package
 // admission:
 //
 //	featureGates: [flowControl]

@@ -17,7 +17,12 @@ func ExampleLoad() {
 		return
 	}
 	for _, pool := range c.Pools() {
-		profile, err := c.Profile(pool)
+		policy, err := c.Policy(pool, nil, nil)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		profile, err := policy.Profile()
 		if err != nil {
 			fmt.Println(err)
 			return
@@ -33,7 +38,7 @@ func ExampleLoad() {
 // A reload keeps the schedulers of pools whose profile is declared as before.
 func ExampleWatcher() {
 	type entry struct {
-		key       string
+		policy    *config.Policy
 		scheduler *scheduling.Scheduler
 	}
 	store := datastore.New(datastore.Options{})
@@ -43,16 +48,20 @@ func ExampleWatcher() {
 		next := map[types.NamespacedName]entry{}
 		for _, pool := range c.Pools() {
 			e := inForce[pool]
-			if e.key != c.ProfileKey(pool) {
-				profile, err := c.Profile(pool)
+			policy, err := c.Policy(pool, nil, e.policy) // annotations left out
+			if err != nil {
+				return err
+			}
+			if e.policy == nil || e.policy.Key() != policy.Key() {
+				profile, err := policy.Profile()
 				if err != nil {
 					return err
 				}
 				if e.scheduler, err = scheduling.New(profile); err != nil {
 					return err
 				}
-				e.key = c.ProfileKey(pool)
 			}
+			e.policy = policy
 			next[pool] = e
 		}
 		if err := store.Commit(c.Change); err != nil {

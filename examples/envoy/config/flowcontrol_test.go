@@ -18,15 +18,15 @@ import (
 // admissionOf says how requests wait, in one line.
 func admissionOf(t testing.TB, c *config.Config, pool types.NamespacedName) string {
 	t.Helper()
-	o := c.Admission(pool)
+	o := policy(c, pool).Admission()
 	if o == nil {
-		if key := c.AdmissionKey(pool); key != "" {
+		if key := policy(c, pool).AdmissionKey(); key != "" {
 			t.Errorf("AdmissionKey = %q without admission control", key)
 		}
 		return "none"
 	}
 	must(t, o.Validate())
-	if c.AdmissionKey(pool) == "" || o == c.Admission(pool) {
+	if policy(c, pool).AdmissionKey() == "" || o == policy(c, pool).Admission() {
 		t.Error("no key, or not new options each time")
 	}
 	var b strings.Builder
@@ -122,22 +122,18 @@ func TestAdmissionKey(t *testing.T) {
 	gated := parse(t, poolYAML+pickerHead+text+gate)
 	again := parse(t, poolYAML+pickerHead+gate+"plugins:\n- {type: queue-scorer}\n")
 	other := parse(t, poolYAML+pickerHead+text+gate+"flowControl: {maxRequests: 5}\n")
-	if plain.ProfileKey(llama) != gated.ProfileKey(llama) || gated.ProfileKey(llama) != other.ProfileKey(llama) {
+	if policy(plain, llama).Key() != policy(gated, llama).Key() || policy(gated, llama).Key() != policy(other, llama).Key() {
 		t.Error("the profile's key follows admission control")
 	}
-	if plain.AdmissionKey(llama) != "" || gated.AdmissionKey(llama) == "" || gated.AdmissionKey(llama) != again.AdmissionKey(llama) || gated.AdmissionKey(llama) == other.AdmissionKey(llama) {
+	if policy(plain, llama).AdmissionKey() != "" || policy(gated, llama).AdmissionKey() == "" || policy(gated, llama).AdmissionKey() != policy(again, llama).AdmissionKey() || policy(gated, llama).AdmissionKey() == policy(other, llama).AdmissionKey() {
 		t.Error("the key must follow what is declared of admission control")
-	}
-	gone := types.NamespacedName{Name: "gone"}
-	if gated.AdmissionKey(gone) != "" || gated.Admission(gone) != nil {
-		t.Error("there is admission control of no pool")
 	}
 }
 
 // What a profile says of the same endpoints holds for admission control too.
 func TestAdmissionTakesOfTheProfile(t *testing.T) {
 	c := parse(t, poolYAML+pickerHead+gate+"plugins: [{type: queue-scorer}]\nschedulingProfiles: [{name: p, metricsTTL: 2s, outputTokens: 64, plugins: [{pluginRef: queue-scorer}]}]\n")
-	if o := c.Admission(llama); o.MetricsTTL != 2*time.Second || o.OutputTokens != 64 {
+	if o := policy(c, llama).Admission(); o.MetricsTTL != 2*time.Second || o.OutputTokens != 64 {
 		t.Errorf("MetricsTTL %v, OutputTokens %d; want 2s and 64", o.MetricsTTL, o.OutputTokens)
 	}
 }
@@ -150,7 +146,7 @@ func TestRegistryOfDetectors(t *testing.T) {
 	})
 	c, err := config.Loader{Registry: reg}.Parse("c.yaml", []byte(poolYAML+pickerHead+"admission: {detectors: [{type: spy-detector}]}\n"))
 	must(t, err)
-	if got := c.Admission(llama).Detector; got != (admission.Backlog{Tokens: 7}) {
+	if got := policy(c, llama).Admission().Detector; got != (admission.Backlog{Tokens: 7}) {
 		t.Errorf("Detector = %+v", got)
 	}
 }
@@ -170,7 +166,7 @@ func TestQuantities(t *testing.T) {
 		}
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
-		} else if got := c.Admission(llama).MaxBytes; got != want {
+		} else if got := policy(c, llama).Admission().MaxBytes; got != want {
 			t.Errorf("%s is %d, want %d", text, got, want)
 		}
 	}

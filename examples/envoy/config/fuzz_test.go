@@ -70,17 +70,17 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%d manifests, Inspect found %d", len(c.Change.Objects), loads)
 		}
 		for _, pool := range c.Pools() {
-			p, err := c.Profile(pool)
+			p, err := policy(c, pool).Profile()
 			must(t, err)
 			if _, err := scheduling.New(p); err != nil {
 				t.Fatal(err)
 			}
-			if o := c.Admission(pool); o != nil {
+			if o := policy(c, pool).Admission(); o != nil {
 				c, err := admission.New(*o)
 				must(t, err)
 				c.Close()
 			}
-			if c.ProfileKey(pool) == "" {
+			if policy(c, pool).Key() == "" {
 				t.Fatalf("pool %s has no key", pool)
 			}
 			if _, ok := c.Change.Endpoints[pool]; !ok {
@@ -91,7 +91,7 @@ func FuzzParse(f *testing.F) {
 		again, err := config.Loader{}.Parse(name, data)
 		must(t, err)
 		for _, pool := range c.Pools() {
-			if c.ProfileKey(pool) != again.ProfileKey(pool) || c.AdmissionKey(pool) != again.AdmissionKey(pool) {
+			if policy(c, pool).Key() != policy(again, pool).Key() || policy(c, pool).AdmissionKey() != policy(again, pool).AdmissionKey() {
 				t.Fatalf("the key of pool %s is another the second time", pool)
 			}
 		}

@@ -49,7 +49,7 @@ schedulingProfiles:
 			for i, w := range tt.warnings {
 				require.Contains(t, c.Warnings[i], w)
 			}
-			p, err := c.Profile(llama)
+			p, err := policy(c, llama).Profile()
 			require.NoError(t, err)
 			require.Equal(t, safe+"shed-filter{0 0} | queue-scorer*2 | MaxScore | 0", wiring(p))
 			require.Equal(t, "3s", p.MetricsTTL.String())
@@ -90,7 +90,7 @@ schedulingProfiles:
 - {name: default, plugins: [{pluginRef: slo-aware-routing, weight: 0}, {pluginRef: queue-scorer}, {pluginRef: prefix-cache-scorer}]}
 - {name: slo, plugins: [{pluginRef: slo-aware-routing}, {pluginRef: slo-scorer}]}
 `)
-	p, err := c.Profile(llama)
+	p, err := policy(c, llama).Profile()
 	require.NoError(t, err)
 	require.Len(t, p.Rules, 1)
 	require.Equal(t, "slo", p.Rules[0].Name)

@@ -14,7 +14,7 @@ import (
 func key(t *testing.T, declarations string) (string, []string) {
 	t.Helper()
 	c := parse(t, poolYAML+pickerHead+declarations)
-	return c.ProfileKey(llama), c.Warnings
+	return policy(c, llama).Key(), c.Warnings
 }
 
 // TestOriginals: types of the Inference Extension and of llm-d are the same profile as the
@@ -161,7 +161,7 @@ func TestPassthrough(t *testing.T) {
 		"requestHandler: {parsers: [{pluginRef: vllmgrpc-parser}]}":                                                               false,
 	} {
 		c := parse(t, poolYAML+pickerHead+text+"\n")
-		require.Equal(t, want, c.Passthrough(llama), text)
+		require.Equal(t, want, policy(c, llama).Passthrough(), text)
 		require.Empty(t, strings.Join(c.Warnings, "\n"), text)
 	}
 }

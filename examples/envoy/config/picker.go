@@ -13,10 +13,10 @@ import (
 // pickerConfig is a document of kind EndpointPickerConfig.
 type pickerConfig struct {
 	origin
-	id        identity
-	pool      types.NamespacedName // zero: every pool that has none of its own
-	scheduler *scheduler
-	legacy    bool // the gate enableLegacyMetrics is open
+	id     identity
+	pool   types.NamespacedName // zero: every pool that has none of its own
+	policy *Policy
+	legacy bool // the gate enableLegacyMetrics is open
 }
 
 // Feature gates of the Inference Extension. Two of them ask for what is so here in any
@@ -44,7 +44,7 @@ func (b *builder) picker(top fields) {
 		fields: top, registry: b.Registry, byName: make(map[string]*declared),
 		warn: r.warnf,
 	}
-	p.scheduler = t.translate(gates[gateFlowControl])
+	p.policy = t.translate(gates[gateFlowControl])
 	top.done()
 	for _, text := range r.warnings {
 		b.warn(o, text, text)
@@ -87,55 +87,79 @@ func featureGates(top fields) map[string]bool {
 	return open
 }
 
-// connectPickers gives each pool its scheduler.
+// nameGeneral is the name of the one that holds for all other pools, where pools choose the
+// others by name.
+const nameGeneral = "default"
+
+// connectPickers finds out which holds for whom.
 func (b *builder) connectPickers() {
-	var general *pickerConfig
-	own := make(map[types.NamespacedName]*pickerConfig)
-	bad := func(p *pickerConfig, format string, args ...any) {
-		b.reject(p.origin, p.id, fmt.Errorf(format, args...)).follows = b.leftOut(identity{kind: kindPool, name: p.pool})
+	p := &b.config.policies
+	p.own, p.byName = make(map[types.NamespacedName]*Policy), make(map[types.NamespacedName]*Policy)
+	general := b.general()
+	places := make(map[types.NamespacedName]place)
+	bad := func(one *pickerConfig, format string, args ...any) {
+		b.reject(one.origin, one.id, fmt.Errorf(format, args...)).follows = b.leftOut(identity{kind: kindPool, name: one.pool})
 	}
-	for _, p := range b.pickers {
-		_, exists := b.config.pools[p.pool]
+	for _, one := range b.pickers {
+		byName := one.id.name.Name != "" && one.id.name.Name != nameGeneral && general.byDefault()
 		switch {
-		case p.pool.IsZero() && general != nil:
-			bad(p, "holds for every pool that has none of its own, as does that at %s: bind one of them to a pool by poolRef", general.place)
-		case p.pool.IsZero():
-			general = p
-		case !exists:
-			bad(p, "poolRef: there is no InferencePool %s", p.pool)
-		case own[p.pool] != nil:
-			bad(p, "poolRef: pool %s has one already, at %s", p.pool, own[p.pool].place)
+		case one.pool.IsZero() && one != general && !byName:
+			bad(one, "holds for every pool that has none of its own, as does that at %s: bind one of them to a pool by poolRef, or call one of them %s and let pools choose the others by their annotation %s", general.place, nameGeneral, ProfileAnnotation)
+			continue
+		case one.pool.IsZero():
+		case !b.config.pools[one.pool] && !b.PoolsElsewhere:
+			bad(one, "poolRef: there is no InferencePool %s", one.pool)
+			continue
+		case p.own[one.pool] != nil:
+			bad(one, "poolRef: pool %s has one already, at %s", one.pool, places[one.pool])
+			continue
 		default:
-			own[p.pool] = p
+			p.own[one.pool], places[one.pool] = one.policy, one.place
+		}
+		if one.id.name.Name != "" {
+			p.byName[one.id.name] = one.policy
 		}
 	}
-	for pool := range b.config.pools {
-		switch {
-		case own[pool] != nil:
-			b.config.pools[pool] = own[pool].scheduler
-		case b.before(pool) != nil:
-			b.config.pools[pool] = b.before(pool)
-		case general != nil:
-			b.config.pools[pool] = general.scheduler
-		default:
-			b.config.pools[pool] = newScheduler()
-		}
+	if p.general = newPolicy(b.Registry); general != nil {
+		p.general = general.policy
 	}
-	if general != nil && len(own) == len(b.config.pools) {
+	p.unsure = b.previous != nil && slices.ContainsFunc(b.config.Rejected, func(r *Rejected) bool { return r.Kind == kindPicker && !r.Kept })
+	b.connectPools()
+	if general != nil && general.id.name.Name == "" && len(p.own) == len(b.config.pools) && !b.PoolsElsewhere {
 		b.warn(general.origin, "", "holds for no pool: each has one of its own")
+	}
+}
+
+// general returns the one that holds for every pool that has none of its own: the first that is
+// not bound to a pool, or of several the first without a name or with that of the general one.
+func (b *builder) general() *pickerConfig {
+	var found *pickerConfig
+	for _, one := range b.pickers {
+		if one.pool.IsZero() && (found == nil || !found.byDefault() && one.byDefault()) {
+			found = one
+		}
+	}
+	return found
+}
+
+// byDefault reports whether it is named as the general one is, or not at all.
+func (p *pickerConfig) byDefault() bool {
+	return p != nil && (p.id.name.Name == "" || p.id.name.Name == nameGeneral)
+}
+
+// connectPools says of the pools whose annotation names none that there is.
+func (b *builder) connectPools() {
+	for _, o := range b.config.objects {
+		if o.manifest == nil || o.id.kind != kindPool {
+			continue
+		}
+		if _, err := b.config.Policy(o.id.name, o.manifest.Meta().Annotations, nil); err != nil {
+			b.config.Warnings = append(b.config.Warnings, o.place.String()+": "+strings.TrimPrefix(err.Error(), "config: "))
+		}
 	}
 }
 
 // leftOut reports whether an object was rejected and has no version in force.
 func (b *builder) leftOut(id identity) bool {
 	return slices.ContainsFunc(b.config.Rejected, func(r *Rejected) bool { return r.id == id && !r.Kept })
-}
-
-// before returns the scheduler that a pool had, if one was left out that may have been
-// meant for it: the pool goes on as it was.
-func (b *builder) before(pool types.NamespacedName) *scheduler {
-	if b.previous == nil || !slices.ContainsFunc(b.config.Rejected, func(r *Rejected) bool { return r.Kind == kindPicker && !r.Kept }) {
-		return nil
-	}
-	return b.previous.pools[pool]
 }

@@ -121,7 +121,7 @@ func TestPrefixParameters(t *testing.T) {
 		t.Run(tt.parameters, func(t *testing.T) {
 			key := func(p string) (string, []string) {
 				c := parse(t, poolYAML+pickerHead+"plugins: [{type: prefix-cache-scorer, parameters: "+p+"}]\n")
-				return c.ProfileKey(llama), c.Warnings
+				return policy(c, llama).Key(), c.Warnings
 			}
 			got, warnings := key(tt.parameters)
 			if want, _ := key(tt.want); got != want {
@@ -135,8 +135,8 @@ func TestPrefixParameters(t *testing.T) {
 			}
 		})
 	}
-	if parse(t, poolYAML+pickerHead+"plugins: [{type: prefix-cache-scorer}]\n").ProfileKey(llama) ==
-		parse(t, poolYAML+pickerHead+"plugins: [{type: prefix-cache-scorer, parameters: {blockSizeTokens: 16}}]\n").ProfileKey(llama) {
+	if policy(parse(t, poolYAML+pickerHead+"plugins: [{type: prefix-cache-scorer}]\n"), llama).Key() ==
+		policy(parse(t, poolYAML+pickerHead+"plugins: [{type: prefix-cache-scorer, parameters: {blockSizeTokens: 16}}]\n"), llama).Key() {
 		t.Error("the parameters make no difference to the key")
 	}
 }
@@ -162,9 +162,9 @@ func TestProfileKey(t *testing.T) {
 	c := parse(t, poolYAML+"---\n"+lab+general+bound)
 	name := types.NamespacedName{Name: "lab"}
 
-	p1, err := c.Profile(llama)
+	p1, err := policy(c, llama).Profile()
 	must(t, err)
-	p2, err := c.Profile(llama)
+	p2, err := policy(c, llama).Profile()
 	must(t, err)
 	if p1.Scorers[0].Scorer == p2.Scorers[0].Scorer {
 		t.Error("two profiles share a plugin that learns")
@@ -172,23 +172,17 @@ func TestProfileKey(t *testing.T) {
 	if got := wiringOf(t, c, name); !strings.Contains(got, "| queue-scorer*1 |") {
 		t.Errorf("profile of the pool with one of its own: %s", got)
 	}
-	if _, err := c.Profile(types.NamespacedName{Name: "gone"}); err == nil || !strings.Contains(err.Error(), "config: there is no pool gone") {
-		t.Errorf("Profile of no pool: %v", err)
-	}
-	if key := c.ProfileKey(types.NamespacedName{Name: "gone"}); key != "" {
-		t.Errorf("ProfileKey of no pool = %q", key)
-	}
-	if c.ProfileKey(llama) == c.ProfileKey(name) || c.ProfileKey(llama) == "" {
+	if policy(c, llama).Key() == policy(c, name).Key() || policy(c, llama).Key() == "" {
 		t.Error("the keys of different profiles are the same, or empty")
 	}
 
 	again := parse(t, poolYAML+"---\n"+lab+"---\n# moved\n"+bound+pickerHead+
 		"plugins:\n- parameters:\n    maxBytes: 2097152\n    blockBytes: 128\n  type: prefix-cache-scorer\n- {type: inflight-load-producer}\n")
-	if c.ProfileKey(llama) != again.ProfileKey(llama) || c.ProfileKey(name) != again.ProfileKey(name) {
+	if policy(c, llama).Key() != policy(again, llama).Key() || policy(c, name).Key() != policy(again, name).Key() {
 		t.Error("the same declarations in another form have other keys")
 	}
 	changed := parse(t, poolYAML+"---\n"+lab+strings.Replace(general, "128", "192", 1)+bound)
-	if c.ProfileKey(llama) == changed.ProfileKey(llama) || c.ProfileKey(name) != changed.ProfileKey(name) {
+	if policy(c, llama).Key() == policy(changed, llama).Key() || policy(c, name).Key() != policy(changed, name).Key() {
 		t.Error("the key must follow the pool's declaration and no other")
 	}
 

@@ -182,7 +182,7 @@ admission: {bands: [{name: a, colour: red}], tenant: {}}
 		}
 		require.True(t, found, "%s\nin\n%s", w, strings.Join(c.Warnings, "\n"))
 	}
-	require.NotNil(t, c.Admission(llama))
+	require.NotNil(t, policy(c, llama).Admission())
 
 	err := wrong(config.Loader{Strict: true}.Parse("c.yaml", []byte(text)))
 	for _, w := range []string{"spec.endpointPickerRef.namespace", "spec.apProtocol"} {
@@ -246,7 +246,7 @@ func TestReloadKeeps(t *testing.T) {
 	require.ErrorContains(t, c.Rejected[1].Err, "spec.modelName is immutable")
 	require.ElementsMatch(t, []string{"InferenceModel/more=more", "InferencePool/mistral", "InferencePool/llama", "InferenceModel/chat=chat"}, names(c))
 	require.Equal(t, "10.0.0.1:80", c.Change.Endpoints[llama][0].Address)
-	require.Equal(t, first.ProfileKey(llama), c.ProfileKey(llama))
+	require.Equal(t, policy(first, llama).Key(), policy(c, llama).Key())
 
 	// Once more the same is not told again.
 	told := strings.Count(r.log.String(), "level=ERROR")
@@ -270,7 +270,7 @@ func TestReloadKeeps(t *testing.T) {
 	c = load()
 	requireRejected(t, c, `EndpointPickerConfig  kept: `)
 	require.ErrorContains(t, c.Rejected[0].Err, `plugins[0].type is "queue-scorre", which is unknown; the nearest is queue-scorer`)
-	require.Equal(t, first.ProfileKey(llama), c.ProfileKey(llama))
+	require.Equal(t, policy(first, llama).Key(), policy(c, llama).Key())
 	require.ElementsMatch(t, []string{"InferencePool/llama", "InferenceModel/chat=chat", "InferencePool/mistral"}, names(c), "what was taken away is gone")
 	require.Empty(t, c.Change.Endpoints[llama])
 
@@ -278,7 +278,10 @@ func TestReloadKeeps(t *testing.T) {
 	file("b.yaml", labYAML+pickerHead+"poolRef: {name: mistral, namespace: lab}\nplugins: [{type: warp}]\n")
 	c = load()
 	requireRejected(t, c, "EndpointPickerConfig : ", "EndpointPickerConfig  kept: ")
-	require.Equal(t, first.ProfileKey(mistral), c.ProfileKey(mistral))
+	had := policy(first, llama)
+	goesOn, err := c.Policy(mistral, nil, had)
+	require.NoError(t, err)
+	require.Same(t, had, goesOn)
 
 	// Everything good again.
 	file("a.yaml", poolYAML+rackYAML)
@@ -286,7 +289,7 @@ func TestReloadKeeps(t *testing.T) {
 	file("c.yaml", strings.Replace(queue, "queue", "kv-cache-utilization", 1))
 	c = load()
 	require.Empty(t, rejected(c))
-	require.NotEqual(t, first.ProfileKey(llama), c.ProfileKey(llama))
+	require.NotEqual(t, policy(first, llama).Key(), policy(c, llama).Key())
 	require.NoError(t, w.Err())
 }
 

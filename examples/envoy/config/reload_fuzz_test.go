@@ -44,8 +44,8 @@ func FuzzReload(f *testing.F) {
 			}
 			seen[o.id] = true
 		}
-		for pool, s := range after.pools {
-			if s == nil {
+		for pool := range after.pools {
+			if p, _ := after.Policy(pool, nil, nil); p == nil {
 				t.Fatalf("nobody schedules for %s", pool)
 			}
 		}

@@ -80,12 +80,3 @@ func (t *translation) expression(f fields, field, text string) *expression.Expre
 	}
 	return e
 }
-
-// Reports returns what of the usage of a pool's requests Envoy is to be told. It must not be
-// modified.
-func (c *Config) Reports(pool types.NamespacedName) []Report {
-	if s, ok := c.pools[withNamespace(pool)]; ok {
-		return s.Reports
-	}
-	return nil
-}

@@ -23,7 +23,7 @@ func TestReports(t *testing.T) {
       expression: usage.prompt_tokens_details.cached_tokens * 100 / usage.prompt_tokens
 `)
 	require.Empty(t, c.Warnings)
-	reports := c.Reports(llama)
+	reports := policy(c, llama).Reports()
 	require.Len(t, reports, 2)
 	require.Equal(t, []string{"envoy.lb", "x-gateway-inference-request-cost", "mine", "cached"}, []string{reports[0].Namespace, reports[0].Name, reports[1].Namespace, reports[1].Name})
 	for _, tt := range []struct {

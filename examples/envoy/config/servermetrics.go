@@ -7,69 +7,27 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/internal/check"
-	"github.com/inferpick/inferpick/types"
 )
-
-// serverMetrics says how the metrics of a pool's servers are read: the parameters of a
-// metrics-data-source and a core-metrics-extractor. Immutable once made; the zero value is
-// as package scrape has it.
-type serverMetrics struct {
-	scheme, path  string
-	engineLabel   string // of endpoints, that names the engine
-	defaultEngine string // of those that have no such label
-	scrape        scrape.PoolOptions
-}
-
-// ServerMetrics returns how the metrics of the pools' servers are read, for
-// scrape.Scraper.SetPools. Where they are is in Change.
-func (c *Config) ServerMetrics() map[types.NamespacedName]scrape.PoolOptions {
-	pools := make(map[types.NamespacedName]scrape.PoolOptions, len(c.pools))
-	for name, s := range c.pools {
-		pools[name] = s.metrics.scrape
-	}
-	return pools
-}
-
-// of returns an endpoint with what it does not say itself of its metrics.
-func (m *serverMetrics) of(e datastore.EndpointSpec) datastore.EndpointSpec {
-	if e.MetricsScheme == "" {
-		e.MetricsScheme = m.scheme
-	}
-	if e.MetricsPath == "" {
-		e.MetricsPath = m.path
-	}
-	if e.Engine == "" && m.engineLabel != "" {
-		e.Engine = e.Labels[m.engineLabel]
-	}
-	if e.Engine == "" && !slices.ContainsFunc(engineLabels, func(label string) bool { return e.Labels[label] != "" }) {
-		e.Engine = m.defaultEngine
-	}
-	return e
-}
-
-// engineLabels are those that package scrape looks at by itself.
-var engineLabels = []string{datastore.EngineLabel, "llm-d.ai/engine-type"}
 
 // metricsSource reads the parameters of a metrics-data-source.
 func (t *translation) metricsSource(d *declared, p fields) {
-	m := &serverMetrics{scheme: p.str("scheme"), path: p.str("path")}
-	if m.scheme != "" && m.scheme != "http" && m.scheme != "https" {
-		p.Want(false, p.at("scheme"), m.scheme, "http or https")
+	m := &scrape.PoolOptions{Scheme: p.str("scheme"), Path: p.str("path")}
+	if m.Scheme != "" && m.Scheme != "http" && m.Scheme != "https" {
+		p.Want(false, p.at("scheme"), m.Scheme, "http or https")
 	}
-	if m.path != "" {
-		if m.path[0] != '/' {
-			m.path = "/" + m.path // as there
+	if m.Path != "" {
+		if m.Path[0] != '/' {
+			m.Path = "/" + m.Path // as there
 		}
-		_, err := url.Parse("http://host" + m.path)
-		if err != nil || strings.ContainsFunc(m.path, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '#' }) {
-			p.Want(false, p.at("path"), m.path, "the path of a URL")
+		_, err := url.Parse("http://host" + m.Path)
+		if err != nil || strings.ContainsFunc(m.Path, func(c rune) bool { return c <= ' ' || c >= 0x7f || c == '#' }) {
+			p.Want(false, p.at("path"), m.Path, "the path of a URL")
 		}
 	}
-	m.scrape.InsecureSkipVerify = p.boolean("insecureSkipVerify")
-	if m.scheme == "https" && p.m["insecureSkipVerify"] == nil {
+	m.InsecureSkipVerify = p.boolean("insecureSkipVerify")
+	if m.Scheme == "https" && p.m["insecureSkipVerify"] == nil {
 		t.warn("%s: certificates are verified; insecureSkipVerify: true takes every one, which is the default there", p.path)
 	}
 	for _, name := range []string{"caCertPath", "clientCertPath", "clientKeyPath", "interval", "families"} {
@@ -83,7 +41,7 @@ func (t *translation) metricsSource(d *declared, p fields) {
 
 // metricsExtractor reads the parameters of a core-metrics-extractor.
 func (t *translation) metricsExtractor(d *declared, p fields) {
-	m := &serverMetrics{engineLabel: p.str("engineLabelKey"), defaultEngine: p.str("defaultEngine")}
+	m := &scrape.PoolOptions{EngineLabel: p.str("engineLabelKey"), Engine: p.str("defaultEngine")}
 	engines := scrape.DefaultEngines()
 	var own []scrape.Engine
 	p.each("engineConfigs", func(f fields) {
@@ -98,13 +56,13 @@ func (t *translation) metricsExtractor(d *declared, p fields) {
 		engines = slices.DeleteFunc(engines, func(e scrape.Engine) bool {
 			return slices.ContainsFunc(own, func(o scrape.Engine) bool { return namedSo(&e, o.Name) })
 		})
-		m.scrape.Engines = append(own, engines...)
-		engines = m.scrape.Engines
+		m.Engines = append(own, engines...)
+		engines = m.Engines
 		if _, err := scrape.NewParser(engines); err != nil {
 			p.Add(p.at("engineConfigs"), err)
 		}
 	}
-	if e := m.defaultEngine; e != "" && !slices.ContainsFunc(engines, func(known scrape.Engine) bool { return namedSo(&known, e) }) {
+	if e := m.Engine; e != "" && !slices.ContainsFunc(engines, func(known scrape.Engine) bool { return namedSo(&known, e) }) {
 		names := make([]string, len(engines))
 		for i := range engines {
 			names[i] = engines[i].Name
@@ -207,14 +165,14 @@ var unescape = strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\n`, "\n")
 
 // serverMetrics joins what the plugins say: those that dataLayer refers to, or else the
 // first of each type.
-func (t *translation) serverMetrics() serverMetrics {
-	var m serverMetrics
+func (t *translation) serverMetrics() scrape.PoolOptions {
+	var m scrape.PoolOptions
 	if d := t.ofType(typeSource); d != nil && d.source != nil {
 		m = *d.source
 	}
 	if d := t.ofType(typeExtractor); d != nil && d.source != nil {
 		x := d.source
-		m.engineLabel, m.defaultEngine, m.scrape.Engines = x.engineLabel, x.defaultEngine, x.scrape.Engines
+		m.EngineLabel, m.Engine, m.Engines = x.EngineLabel, x.Engine, x.Engines
 	}
 	return m
 }

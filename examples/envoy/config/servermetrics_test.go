@@ -19,8 +19,8 @@ const serversYAML = "---\n" + endpointsHead + `spec:
   - {id: usual, address: '10.0.0.4:80', labels: {llm-d.ai/engine-type: trtllm}}
 `
 
-// where says of each endpoint of a pool where its metrics are.
-func where(c *config.Config) map[string]string {
+// said is what endpoints say themselves of their metrics.
+func said(c *config.Config) map[string]string {
 	out := make(map[string]string)
 	for _, e := range c.Change.Endpoints[llama] {
 		out[e.ID] = strings.Join([]string{e.MetricsScheme, e.MetricsPath, e.Engine}, " ")
@@ -28,23 +28,21 @@ func where(c *config.Config) map[string]string {
 	return out
 }
 
-// TestMetricsSource: its parameters hold for the endpoints that say nothing else.
+// TestMetricsSource: its parameters are for the scraper, which leaves what endpoints say.
 func TestMetricsSource(t *testing.T) {
 	c := parse(t, poolYAML+serversYAML+pickerHead+`plugins:
 - {type: queue-scorer}
 - {type: metrics-data-source, parameters: {scheme: https, path: /custom/metrics, insecureSkipVerify: true}}
 - {type: core-metrics-extractor, parameters: {engineLabelKey: engine, defaultEngine: vllm}}
 `)
-	require.Equal(t, map[string]string{
-		"plain": "https /custom/metrics vllm", "own": "http /m tgi",
-		"labelled": "https /custom/metrics sglang", "usual": "https /custom/metrics ",
-	}, where(c))
-	require.Equal(t, scrape.PoolOptions{InsecureSkipVerify: true}, c.ServerMetrics()[llama])
+	require.Equal(t, map[string]string{"plain": "  ", "own": "http /m tgi", "labelled": "  ", "usual": "  "}, said(c))
+	require.Equal(t, scrape.PoolOptions{
+		Scheme: "https", Path: "/custom/metrics", InsecureSkipVerify: true, EngineLabel: "engine", Engine: "vllm",
+	}, policy(c, llama).ServerMetrics())
 	require.Empty(t, c.Warnings)
 
 	c = parse(t, poolYAML+serversYAML)
-	require.Equal(t, "  ", where(c)["plain"])
-	require.Equal(t, scrape.PoolOptions{}, c.ServerMetrics()[llama])
+	require.Equal(t, scrape.PoolOptions{}, policy(c, llama).ServerMetrics())
 
 	// Of several the one that is referred to, and what is not known is told.
 	c = parse(t, poolYAML+serversYAML+pickerHead+`plugins:
@@ -52,8 +50,7 @@ func TestMetricsSource(t *testing.T) {
 - {type: metrics-data-source, name: b, parameters: {path: b, scheme: https, interval: 1s, speed: 5}}
 dataLayer: {sources: [{pluginRef: b}]}
 `)
-	require.Equal(t, "https /b ", where(c)["plain"])
-	require.False(t, c.ServerMetrics()[llama].InsecureSkipVerify, "certificates are verified by default")
+	require.Equal(t, scrape.PoolOptions{Scheme: "https", Path: "/b"}, policy(c, llama).ServerMetrics(), "certificates are verified by default")
 	require.Len(t, c.Warnings, 3)
 	require.Contains(t, c.Warnings[0], "plugins[1].parameters: certificates are verified; insecureSkipVerify: true takes every one")
 	require.Contains(t, c.Warnings[1], "plugins[1].parameters.interval has no effect here")
@@ -80,8 +77,8 @@ func TestEngineConfigs(t *testing.T) {
 `)
 	require.Len(t, c.Warnings, 1)
 	require.Contains(t, c.Warnings[0], "engineConfigs[2].customMetrics has no effect here")
-	require.Equal(t, "  mine", where(c)["plain"])
-	engines := c.ServerMetrics()[llama].Engines
+	require.Equal(t, "mine", policy(c, llama).ServerMetrics().Engine)
+	engines := policy(c, llama).ServerMetrics().Engines
 	var names []string
 	for _, e := range engines {
 		names = append(names, e.Name)

@@ -121,7 +121,7 @@ func (b *builder) connectStatics() {
 	}
 	first := make(map[inPool]place)
 	for _, s := range b.statics {
-		if _, ok := b.config.pools[s.pool]; !ok && !s.pool.IsZero() {
+		if !s.pool.IsZero() && !b.config.pools[s.pool] {
 			b.reject(s.origin, s.id, fmt.Errorf("spec.poolRef: there is no InferencePool %s", s.pool))
 			continue
 		}
@@ -138,7 +138,7 @@ func (b *builder) connectStatics() {
 					continue
 				}
 				first[key] = s.place
-				b.config.Change.Endpoints[pool] = append(b.config.Change.Endpoints[pool], b.config.pools[pool].metrics.of(e.spec))
+				b.config.Change.Endpoints[pool] = append(b.config.Change.Endpoints[pool], e.spec)
 			}
 		}
 		if len(errs) > 0 {

@@ -86,12 +86,12 @@ flowControl:
 `)
 	require.Empty(t, c.Warnings)
 	require.False(t, c.LegacyMetrics)
-	require.Equal(t, 90*time.Second, c.Admission(llama).WaitForEndpoints)
+	require.Equal(t, 90*time.Second, policy(c, llama).Admission().WaitForEndpoints)
 	require.Equal(t, "0 0 first-come fifo | 101=above 100{0 0 5s 0} 100=100{9 0 5s 0} 0=above -10{0 0 5s 0} -9=above -10, negative{3 0 5s 0} -10=-10{1 0 5s 0} rest=below -10{3 0 5s 0} | Concurrency{Requests:7 Tokens:0}",
 		admissionOf(t, c, llama))
 
 	c = parse(t, poolYAML+pickerHead+"featureGates: [flowControl=false]\nflowControl: {enableEviction: true, defaultNegativePriorityBand: {}}\nplugins: [{type: queue-scorer}]\n")
-	require.Nil(t, c.Admission(llama))
+	require.Nil(t, policy(c, llama).Admission())
 
 	// The section moved: the new place counts.
 	c = parse(t, poolYAML+pickerHead+"saturationDetector: {queueDepthThreshold: 1}\nflowControl: {saturationDetector: {queueDepthThreshold: 2}}\nplugins: [{type: queue-scorer}]\n")

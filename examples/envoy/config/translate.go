@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/plugins"
@@ -67,10 +68,10 @@ type declared struct {
 	needs     []*declared // others that it asks
 	picker    bool
 	scorer    bool
-	endpoints int            // maxNumOfEndpoints of a picker; 0: not given
-	flow      bool           // one of flowControlTypes, and nothing to a profile
-	threshold float64        // of a static-usage-limit-policy; 0: not given
-	source    *serverMetrics // of a metrics-data-source or core-metrics-extractor
+	endpoints int                 // maxNumOfEndpoints of a picker; 0: not given
+	flow      bool                // one of flowControlTypes, and nothing to a profile
+	threshold float64             // of a static-usage-limit-policy; 0: not given
+	source    *scrape.PoolOptions // of a metrics-data-source or core-metrics-extractor
 	used      bool
 	inTree    bool // a decision tree has one like it
 }
@@ -86,7 +87,7 @@ const (
 
 // translate reads what is about plugins and admission, and returns nil if something is
 // wrong with it. flow: the feature gate flowControl is open.
-func (t *translation) translate(flow bool) *scheduler {
+func (t *translation) translate(flow bool) *Policy {
 	t.each("plugins", t.plugin)
 	for _, d := range t.declared {
 		t.convert(d)
@@ -104,7 +105,7 @@ func (t *translation) translate(flow bool) *scheduler {
 		return nil
 	}
 
-	s := &scheduler{Admission: admits, Passthrough: t.passthrough, Reports: t.reports, metrics: t.serverMetrics()}
+	s := &Policy{registry: t.registry, admits: admits, passthrough: t.passthrough, reports: t.reports, metrics: t.serverMetrics()}
 	profile := profiles.main.config
 	if admits != nil { // about the same endpoints in the same document
 		if admits.MetricsTTL == 0 {
@@ -121,15 +122,15 @@ func (t *translation) translate(flow bool) *scheduler {
 			rule.Plugins, rule.Fallbacks = t.wire(r.profile, detector)
 			profile.Rules = append(profile.Rules, rule)
 		}
-		s.Profiles.Profiles = []plugins.ProfileConfig{profile}
+		s.profiles.Profiles = []plugins.ProfileConfig{profile}
 		for _, d := range t.declared {
 			if d.used && !d.nothing {
-				s.Profiles.Plugins = append(s.Profiles.Plugins, d.plugin)
+				s.profiles.Plugins = append(s.profiles.Plugins, d.plugin)
 			}
 		}
 	} else {
 		detector.used = true
-		if err := json.Unmarshal(detector.plugin.Parameters, &s.Limits); err != nil && len(detector.plugin.Parameters) > 0 {
+		if err := json.Unmarshal(detector.plugin.Parameters, &s.limits); err != nil && len(detector.plugin.Parameters) > 0 {
 			t.Add(detector.path, err)
 		}
 	}
@@ -145,9 +146,9 @@ func (t *translation) translate(flow bool) *scheduler {
 		return nil
 	}
 	s.finish()
-	_, err := s.build(t.registry)
+	_, err := s.Profile()
 	if err == nil {
-		err = s.connectAdmission(t.registry)
+		err = s.connectAdmission()
 	}
 	if err != nil {
 		t.Add("", err)

@@ -35,9 +35,9 @@ type WatchOptions struct {
 	Registry *plugins.Registry
 	MaxBytes int64
 
-	// Strict and CheckEndpoint are those of Loader.
-	Strict        bool
-	CheckEndpoint func(datastore.EndpointSpec) error
+	// Strict, PoolsElsewhere and CheckEndpoint are those of Loader.
+	Strict, PoolsElsewhere bool
+	CheckEndpoint          func(datastore.EndpointSpec) error
 
 	// Logger hears of new versions with their warnings, of what was left out of one
 	// because it is bad, and of what is wrong with one that is not in force, once each.
@@ -152,7 +152,7 @@ func (w *Watcher) look(read func() (*filewatch.Version, error)) error {
 	before := w.Err()
 	w.sum = version.Sum
 
-	loader := Loader{Registry: w.opt.Registry, MaxBytes: w.opt.MaxBytes, Strict: w.opt.Strict, CheckEndpoint: w.opt.CheckEndpoint}
+	loader := Loader{Registry: w.opt.Registry, MaxBytes: w.opt.MaxBytes, Strict: w.opt.Strict, PoolsElsewhere: w.opt.PoolsElsewhere, CheckEndpoint: w.opt.CheckEndpoint}
 	c, err := loader.parse(w.path, filesOf(version), w.inForce)
 	if err == nil {
 		if err = w.opt.Apply(c); err != nil {

@@ -23,7 +23,6 @@ import (
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
-	"github.com/inferpick/inferpick/scheduling/telemetry"
 )
 
 // App is an endpoint picker. Make it with New, and Run it.
@@ -33,7 +32,8 @@ type App struct {
 	fleet    *fleet // who schedules for which pool
 	director *director.Director
 	scraper  *scrape.Scraper
-	watcher  *config.Watcher
+	watcher  *config.Watcher // nil: there is no configuration
+	cluster  *cluster        // nil: pools and the rest are those of the configuration
 
 	health  *health.Server
 	unwatch context.CancelFunc // ends watches of health at the picker's port
@@ -69,19 +69,15 @@ func (a *App) wire() (err error) {
 		unknown = datastore.Refuse
 	}
 	a.store = datastore.New(datastore.Options{Logger: a.o.Logger, UnknownModels: unknown, StickySessions: true})
-	a.fleet = &fleet{store: a.store, logger: a.o.Logger, servers: a.o.ServerMetrics, counting: telemetry.Options{Names: a.o.MetricNames, MetricsTTL: a.o.MetricsTTL}}
-	a.watcher = config.NewWatcher(a.o.Config, config.WatchOptions{
-		More: a.o.MoreConfig, Interval: a.o.ReloadInterval, Registry: newRegistry(), Logger: a.o.Logger, Apply: a.fleet.apply,
-		Strict: a.o.Strict, CheckEndpoint: checkAddress,
-	})
-	if err := a.watcher.Load(); err != nil {
+	a.fleet = newFleet(a.store, a.o)
+	if err := a.configure(); err != nil {
 		return err
 	}
 	if err := a.checkPool(); err != nil {
 		return err
 	}
 	a.director, err = director.New(director.Options{
-		Store: a.store, Schedulers: a.fleet.schedulers(),
+		Store: a.store, NewScheduler: a.fleet.scheduler, Admission: a.fleet.admission,
 		RestoreModel: !a.o.KeepTargetModel, SessionHeader: a.o.SessionHeader, TrustRequestHeaders: !a.o.IgnoreRequestHeaders,
 		Limits:      openai.Limits{MaxBytes: a.o.MaxBody, MaxFormBytes: a.o.MaxBody},
 		Passthrough: a.fleet.passes, OnRefused: a.refused, Logger: a.o.Logger,
@@ -89,12 +85,11 @@ func (a *App) wire() (err error) {
 	if err != nil {
 		return err
 	}
-	a.fleet.attach(a.director)
 	a.scraper, err = scrape.New(a.store, scrape.Options{Interval: a.o.ScrapeInterval, Transport: a.o.ServerMetrics.transport(), Logger: a.o.Logger})
 	if err != nil {
 		return err
 	}
-	a.fleet.scrapeWith(a.scraper)
+	a.fleet.attach(a.director, a.scraper)
 	server, err := picker.New(picker.Options{
 		Director: a.director, Pool: a.o.Pool, MaxBody: a.o.MaxBody, MaxDestinations: a.o.MaxDestinations,
 		MaxStreams: a.o.MaxStreams, IdleTimeout: a.o.IdleTimeout,
@@ -115,10 +110,31 @@ func (a *App) wire() (err error) {
 	return nil
 }
 
+// configure reads the configuration, if there is one, and puts it in force.
+func (a *App) configure() (err error) {
+	if a.o.Kubernetes != nil {
+		if a.cluster, err = newCluster(a.o.Kubernetes, a.store, a.o.Logger); err != nil {
+			return err
+		}
+	}
+	if a.o.Config == "" {
+		none, err := config.Loader{Registry: newRegistry(), PoolsElsewhere: true}.Parse("", nil)
+		if err != nil {
+			return err
+		}
+		return a.fleet.apply(none)
+	}
+	a.watcher = config.NewWatcher(a.o.Config, config.WatchOptions{
+		More: a.o.MoreConfig, Interval: a.o.ReloadInterval, Registry: newRegistry(), Logger: a.o.Logger, Apply: a.fleet.apply,
+		Strict: a.o.Strict, PoolsElsewhere: a.cluster != nil, CheckEndpoint: checkAddress,
+	})
+	return a.watcher.Load()
+}
+
 // checkPool sees to it that the pool of every request is there: without it none could be
-// served. A reload may take it away.
+// served. A reload may take it away, and in a cluster it may come later.
 func (a *App) checkPool() error {
-	if a.o.Pool.IsZero() || a.store.Snapshot().Pool(a.o.Pool) != nil {
+	if a.o.Pool.IsZero() || a.cluster != nil || a.store.Snapshot().Pool(a.o.Pool) != nil {
 		return nil
 	}
 	var there []string
@@ -207,6 +223,11 @@ func (a *App) HealthAddress() string { return addressOf(a.listeners.health) }
 // MetricsAddress returns where metrics are served, empty if nowhere.
 func (a *App) MetricsAddress() string { return addressOf(a.listeners.metrics) }
 
+// addresses are for the log.
+func (a *App) addresses() []slog.Attr {
+	return []slog.Attr{slog.String("grpc", a.Address()), slog.String("health", a.HealthAddress()), slog.String("metrics", a.MetricsAddress())}
+}
+
 func addressOf(ln net.Listener) string {
 	if ln == nil {
 		return ""
@@ -223,8 +244,21 @@ func (a *App) Store() *datastore.Store { return a.store }
 // Open returns how many requests are booked and not done.
 func (a *App) Open() int { return a.fleet.open() }
 
-// Reload reads the configuration now. With an error what was in force stays.
-func (a *App) Reload() error { return a.watcher.Load() }
+// Reload reads the configuration now, if there is one. With an error what was in force stays.
+func (a *App) Reload() error {
+	if a.watcher == nil {
+		return nil
+	}
+	return a.watcher.Load()
+}
+
+// Err returns what is wrong with the configuration as it was read last, nil if that is in force.
+func (a *App) Err() error {
+	if a.watcher == nil {
+		return nil
+	}
+	return a.watcher.Err()
+}
 
 // Run serves until ctx is done, drains and returns nil; or an error if a listener
 // fails before. Everything has ended and the App is closed when it returns.
@@ -232,8 +266,7 @@ func (a *App) Run(ctx context.Context) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, running := errgroup.WithContext(running)
-	group.Go(func() error { a.watcher.Run(running); return nil })
-	group.Go(func() error { return a.scraper.Run(running) })
+	a.work(running, group)
 	serve := func(what string, fn func() error) {
 		group.Go(func() error {
 			if err := fn(); err != nil && ctx.Err() == nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, http.ErrServerClosed) {
@@ -249,10 +282,12 @@ func (a *App) Run(ctx context.Context) error {
 	if a.metrics != nil {
 		serve("metrics", func() error { return a.metrics.Serve(a.listeners.metrics) })
 	}
-	setReady(a.health, true)
-	a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "serving", slog.String("grpc", a.Address()),
-		slog.String("health", a.HealthAddress()), slog.String("metrics", a.MetricsAddress()))
-
+	select {
+	case <-a.ready(running, group):
+		setReady(a.health, true)
+		a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "serving", a.addresses()...)
+	case <-ctx.Done():
+	}
 	select {
 	case <-ctx.Done():
 		a.drain()
@@ -261,6 +296,35 @@ func (a *App) Run(ctx context.Context) error {
 	stop()
 	a.Close()
 	return group.Wait()
+}
+
+// work begins what there is beside serving: it ends when ctx is done.
+func (a *App) work(ctx context.Context, group *errgroup.Group) {
+	group.Go(func() error { a.fleet.follow(ctx); return nil })
+	group.Go(func() error { return a.scraper.Run(ctx) })
+	if a.watcher != nil {
+		group.Go(func() error { return a.watcher.Run(ctx) })
+	}
+	if a.cluster != nil {
+		group.Go(func() error { return a.cluster.read(ctx) })
+		group.Go(func() error { return a.cluster.tell(ctx) })
+	}
+}
+
+// ready returns a channel that is closed once there is something to choose from, or ctx is done.
+func (a *App) ready(ctx context.Context, group *errgroup.Group) <-chan struct{} {
+	ready := make(chan struct{})
+	if a.cluster == nil {
+		close(ready)
+		return ready
+	}
+	a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "listening, and waiting for the cluster to be read", append(a.addresses(), slog.String("api", a.o.Kubernetes.API.Host))...)
+	group.Go(func() error {
+		defer close(ready)
+		a.cluster.synced(ctx)
+		return nil
+	})
+	return ready
 }
 
 // drain lets requests under way finish, within bounds. Those that wait to be let in are

@@ -51,7 +51,7 @@ func TestConfigPage(t *testing.T) {
 
 	put(t, r.path, base)
 	must(t, r.Reload())
-	require.Equal(t, r.path+": 1 pools, 2 manifests, 0 objects rejected, 0 warnings\n", config())
+	require.Equal(t, r.path+": 1 pools, 2 manifests, 0 objects rejected, 0 warnings\n\npools:\ndefault/llama: 3 endpoints, 3 ready\n", config())
 
 	code, header, _ := r.page("POST", "/config", "Bearer secret")
 	require.Equal(t, http.StatusMethodNotAllowed, code)

@@ -9,8 +9,8 @@ import (
 
 // Schedulers returns those in force, without keeping them alive.
 func (a *App) Schedulers() (all []weak.Pointer[scheduling.Scheduler]) {
-	for _, s := range a.fleet.schedulers() {
-		all = append(all, weak.Make(s))
+	for _, m := range *a.fleet.members.Load() {
+		all = append(all, weak.Make(m.scheduler))
 	}
 	return all
 }

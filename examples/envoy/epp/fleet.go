@@ -1,6 +1,7 @@
 package epp
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -21,9 +22,10 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// fleet holds a scheduler for each pool of the configuration in force, and the options of
-// its admission control. A pool whose declaration of either is the same after a reload
-// keeps it, with what has been learned.
+// fleet gives each pool of the store what the configuration in force says of it: a scheduler,
+// the options of its admission control, and how its servers' metrics are read. It follows both,
+// wherever pools come from. A pool for which the same is declared as before keeps what it has,
+// with what has been learned.
 type fleet struct {
 	store    *datastore.Store
 	logger   *slog.Logger
@@ -33,159 +35,306 @@ type fleet struct {
 	telemetry *telemetry.Metrics
 	legacy    bool // it has the legacy names
 
-	mu       sync.Mutex
+	wake    chan struct{}                 // a pool has come, changed or gone
+	config  atomic.Pointer[config.Config] // in force; nil before the first
+	members atomic.Pointer[members]       // never nil
+
+	mu       sync.Mutex         // held by who replaces config and members
 	director *director.Director // nil while the first configuration is read
 	scraper  *scrape.Scraper    // nil as long
-	pools    map[types.NamespacedName]scheduled
-	admitted admissions // for the pools that have admission control
 	// Replaced, with requests still under way: those keep them alive, and nothing else.
 	retired []weak.Pointer[scheduling.Scheduler]
-
-	config atomic.Pointer[config.Config] // in force; nil before the first
 }
 
-type scheduled struct {
-	key       string // of the declaration
+// members is what pools have. It is not modified once it is published.
+type members map[types.NamespacedName]*member
+
+// member is what one pool has. Immutable.
+type member struct {
+	manifest  *types.InferencePool // nil: the pool has none
+	config    *config.Config       // by which this was found
+	policy    *config.Policy
 	scheduler *scheduling.Scheduler
+	// admission is nil if there is none. While its declaration is the same, so is it: the
+	// controller that is made of it, or configured by it, is one.
+	admission *admission.Options
+	wrong     string // with the pool's annotations
 }
 
-// admissions are the options of pools' admission controls. It is not modified once the
-// director knows it.
-type admissions map[types.NamespacedName]admits
-
-type admits struct {
-	key     string // of the declaration
-	options *admission.Options
+func newFleet(store *datastore.Store, o Options) *fleet {
+	f := &fleet{
+		store: store, logger: o.Logger, servers: o.ServerMetrics, wake: make(chan struct{}, 1),
+		counting: telemetry.Options{Names: o.MetricNames, MetricsTTL: o.MetricsTTL},
+	}
+	f.members.Store(&members{})
+	return f
 }
 
-// of is for director.Options.Admission. The options that it returns for a pool are the
-// same ones each time: the controller that is made of them, or configured by them, is one.
-func (a admissions) of(pool types.NamespacedName) *admission.Options { return a[pool].options }
+// follow keeps the members in step with the pools of the store until ctx is done.
+func (f *fleet) follow(ctx context.Context) {
+	stop := f.store.WatchPools(func(datastore.PoolEvent) {
+		select {
+		case f.wake <- struct{}{}:
+		default:
+		}
+	})
+	defer stop()
+	for {
+		select {
+		case <-f.wake:
+			f.settle()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
 
-// apply puts a configuration in force, whole or not at all.
+// apply puts a configuration in force, whole or not at all. What of it are objects goes into
+// the store, unless pools are found elsewhere.
 func (f *fleet) apply(c *config.Config) error {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.telemetry == nil {
-		var err error
-		counting := f.counting
-		counting.LegacyNames = c.LegacyMetrics
-		if f.telemetry, err = newTelemetry(counting, f.store, f.admissions); err != nil {
-			return err
-		}
-		f.legacy = c.LegacyMetrics
+	before := *f.members.Load()
+	next, err := f.applyLocked(c)
+	f.mu.Unlock()
+	if err == nil {
+		f.admit(before, next)
 	}
-	next := make(map[types.NamespacedName]scheduled)
-	for _, pool := range c.Pools() {
-		key := c.ProfileKey(pool)
-		if old, ok := f.pools[pool]; ok && old.key == key {
-			next[pool] = old
-			continue
-		}
-		profile, err := c.Profile(pool)
-		if err != nil {
-			return err
-		}
-		profile.Hooks = f.telemetry.Hooks(pool, profile.Hooks)
-		s, err := scheduling.New(profile)
-		if err != nil {
-			return fmt.Errorf("epp: pool %s: %w", pool, err)
-		}
-		next[pool] = scheduled{key, s}
+	return err
+}
+
+func (f *fleet) applyLocked(c *config.Config) (members, error) {
+	if err := f.countLocked(c); err != nil {
+		return nil, err
 	}
-	admitted, err := f.admissionsLocked(c)
+	next, err := f.assign(c, f.poolsOf(c), *f.members.Load())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	// New pools have who schedules for them before they can be seen, and old ones
-	// until they cannot.
-	both := make(map[types.NamespacedName]scheduled)
-	bothAdmitted := make(admissions)
-	for pool := range next {
-		if _, old := f.pools[pool]; !old && admitted[pool].options != nil {
-			bothAdmitted[pool] = admitted[pool]
+	// Requests for pools that come with this wait for the lock to find what they have.
+	if c.Change.OnlyObjects {
+		if err := f.store.Commit(c.Change); err != nil {
+			return nil, err
+		}
+		if next, err = f.assign(c, f.pools(), next); err != nil {
+			return nil, err
 		}
 	}
-	fresh := len(bothAdmitted) > 0
-	maps.Copy(bothAdmitted, f.admitted)
-	for pool, s := range f.pools {
-		both[pool] = s
-	}
-	for pool, s := range next {
-		both[pool] = s
-	}
-	f.setLocked(both)
-	if fresh {
-		f.admitLocked(bothAdmitted)
-	}
-	if err := f.store.Commit(f.servers.of(c.Change)); err != nil {
-		f.setLocked(f.pools)
-		if fresh {
-			f.admitLocked(f.admitted)
-		}
-		return err
-	}
-	f.setLocked(next)
-	f.scrapeLocked(c)
-	if !maps.Equal(admitted, f.admitted) {
-		f.admitLocked(admitted)
-		f.admitted = admitted
-	}
-	for pool, old := range f.pools {
-		if next[pool].scheduler != old.scheduler {
-			f.retired = append(f.retired, weak.Make(old.scheduler))
-		}
-	}
-	f.pools = next
 	f.config.Store(c)
-	f.openLocked() // forgets those that are idle
+	f.publishLocked(next)
 	if c.LegacyMetrics != f.legacy {
 		f.logger.Warn("the feature gate enableLegacyMetrics counts when the picker starts: restart it")
-	}
-	return nil
-}
-
-// setLocked tells the director. Caller must hold f.mu.
-func (f *fleet) setLocked(pools map[types.NamespacedName]scheduled) {
-	if f.director == nil || len(pools) == 0 {
-		return
-	}
-	if err := f.director.SetSchedulers(nil, schedulersOf(pools)); err != nil {
-		panic(err) // it is none of the errors that SetSchedulers has
-	}
-}
-
-// admissionsLocked returns the options of the pools' admission controls by c: those that
-// there are, if they are declared as before. Caller must hold f.mu.
-func (f *fleet) admissionsLocked(c *config.Config) (admissions, error) {
-	next := make(admissions)
-	for _, pool := range c.Pools() {
-		key := c.AdmissionKey(pool)
-		if key == "" {
-			continue
-		}
-		if old, ok := f.admitted[pool]; ok && old.key == key {
-			next[pool] = old
-			continue
-		}
-		o := c.Admission(pool)
-		if err := o.Validate(); err != nil {
-			return nil, fmt.Errorf("epp: pool %s: %w", pool, err)
-		}
-		o.Hooks = f.telemetry.AdmissionHooks(pool, *o)
-		next[pool] = admits{key, o}
 	}
 	return next, nil
 }
 
-// admitLocked tells the director. Caller must hold f.mu.
-func (f *fleet) admitLocked(a admissions) {
-	if f.director == nil {
+// countLocked makes the telemetry for the first configuration. Caller must hold f.mu.
+func (f *fleet) countLocked(c *config.Config) (err error) {
+	if f.telemetry != nil {
+		return nil
+	}
+	counting := f.counting
+	counting.LegacyNames = c.LegacyMetrics
+	f.legacy = c.LegacyMetrics
+	f.telemetry, err = newTelemetry(counting, f.store, f.admissions)
+	return err
+}
+
+// declared is a pool as it is declared.
+type declared struct {
+	name     types.NamespacedName
+	manifest *types.InferencePool
+}
+
+// pools returns those of the store.
+func (f *fleet) pools() (all []declared) {
+	for _, p := range f.store.Snapshot().Pools() {
+		all = append(all, declared{p.Name(), p.Manifest()})
+	}
+	return all
+}
+
+// poolsOf returns those that there are with a configuration.
+func (f *fleet) poolsOf(c *config.Config) (all []declared) {
+	if !c.Change.OnlyObjects {
+		return f.pools()
+	}
+	for _, o := range c.Change.Objects {
+		if p, ok := o.(*types.InferencePool); ok {
+			all = append(all, declared{p.Key(), p})
+		}
+	}
+	return all
+}
+
+// settle gives the pools of the store what they lack, and takes what those had that have gone.
+func (f *fleet) settle() {
+	f.mu.Lock()
+	before := *f.members.Load()
+	next, err := f.assign(f.config.Load(), f.pools(), before)
+	if err == nil {
+		f.publishLocked(next)
+	}
+	f.mu.Unlock()
+	if err != nil {
+		f.logger.Error("pools are served as before", slog.Any("error", err)) // profiles can be built, as config has found out
 		return
 	}
-	if err := f.director.SetAdmission(a.of); err != nil {
+	f.admit(before, next)
+}
+
+// assign returns what pools have by a configuration; before is what they have so far.
+func (f *fleet) assign(c *config.Config, pools []declared, before members) (members, error) {
+	next := make(members, len(pools))
+	for _, p := range pools {
+		had := before[p.name]
+		if had != nil && had.config == c && had.manifest == p.manifest {
+			next[p.name] = had
+			continue
+		}
+		m, err := f.member(c, p, had)
+		if err != nil {
+			return nil, fmt.Errorf("epp: pool %s: %w", p.name, err)
+		}
+		next[p.name] = m
+	}
+	return next, nil
+}
+
+// member returns what a pool has by a configuration; had is what it has so far, nil if it is new.
+func (f *fleet) member(c *config.Config, p declared, had *member) (*member, error) {
+	m := &member{manifest: p.manifest, config: c}
+	if had == nil {
+		had = &member{}
+	}
+	var annotations map[string]string
+	if p.manifest != nil {
+		annotations = p.manifest.Annotations
+	}
+	var err error
+	if m.policy, err = c.Policy(p.name, annotations, had.policy); err != nil {
+		m.wrong = err.Error()
+	}
+	m.scheduler, m.admission = had.scheduler, had.admission
+	if had.policy == nil || m.policy.Key() != had.policy.Key() {
+		profile, err := m.policy.Profile()
+		if err != nil {
+			return nil, err
+		}
+		profile.Hooks = f.telemetry.Hooks(p.name, profile.Hooks)
+		if m.scheduler, err = scheduling.New(profile); err != nil {
+			return nil, err
+		}
+	}
+	if had.policy == nil || m.policy.AdmissionKey() != had.policy.AdmissionKey() {
+		if m.admission = m.policy.Admission(); m.admission != nil {
+			if err := m.admission.Validate(); err != nil {
+				return nil, err
+			}
+			m.admission.Hooks = f.telemetry.AdmissionHooks(p.name, *m.admission)
+		}
+	}
+	return m, nil
+}
+
+// publishLocked makes members those that there are. Caller must hold f.mu.
+func (f *fleet) publishLocked(next members) {
+	before := *f.members.Load()
+	f.members.Store(&next)
+	for pool, old := range before {
+		if m := next[pool]; m == nil || m.scheduler != old.scheduler {
+			f.retired = append(f.retired, weak.Make(old.scheduler))
+		}
+	}
+	f.openLocked() // forgets those that are idle
+	for pool, m := range next {
+		if old := before[pool]; m.wrong != "" && (old == nil || old.wrong != m.wrong) {
+			f.logger.Warn("pool has another policy than it asks for", slog.String("pool", pool.String()), slog.String("error", m.wrong))
+		}
+	}
+	if f.director != nil {
+		f.director.Renew()
+	}
+	f.scrapeLocked()
+}
+
+// scrapeLocked tells the scraper. Caller must hold f.mu.
+func (f *fleet) scrapeLocked() {
+	if f.scraper == nil {
+		return
+	}
+	pools := make(map[types.NamespacedName]scrape.PoolOptions)
+	for pool, m := range *f.members.Load() {
+		pools[pool] = f.servers.of(m.policy.ServerMetrics())
+	}
+	if err := f.scraper.SetPools(pools); err != nil {
+		panic(err) // engines were validated
+	}
+}
+
+// admit tells the director, if the admission control of a pool is another than before. Caller
+// must not hold f.mu: the director asks, also about pools that have come meanwhile.
+func (f *fleet) admit(before, next members) {
+	f.mu.Lock()
+	d := f.director
+	f.mu.Unlock()
+	if d == nil || maps.Equal(before.admissions(), next.admissions()) {
+		return
+	}
+	if err := d.SetAdmission(f.admission); err != nil {
 		panic(err) // they were validated
 	}
+}
+
+// admissions are the options of the pools that have admission control.
+func (m members) admissions() map[types.NamespacedName]*admission.Options {
+	all := make(map[types.NamespacedName]*admission.Options)
+	for pool, one := range m {
+		if one.admission != nil {
+			all[pool] = one.admission
+		}
+	}
+	return all
+}
+
+// attach makes the director and the scraper follow from now on.
+func (f *fleet) attach(d *director.Director, s *scrape.Scraper) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.director, f.scraper = d, s
+	f.scrapeLocked()
+}
+
+// of returns what a pool has, nil if it has gone.
+func (f *fleet) of(pool types.NamespacedName) *member {
+	if m := (*f.members.Load())[pool]; m != nil {
+		return m
+	}
+	if f.store.Snapshot().Pool(pool) == nil {
+		return nil
+	}
+	f.settle() // it has just come
+	return (*f.members.Load())[pool]
+}
+
+// scheduler is for director.Options.NewScheduler.
+func (f *fleet) scheduler(p *datastore.Pool) (*scheduling.Scheduler, error) {
+	m := f.of(p.Name())
+	if m != nil && m.manifest != p.Manifest() {
+		f.settle() // it has just changed
+		m = f.of(p.Name())
+	}
+	if m == nil {
+		return nil, datastore.ErrNoPool
+	}
+	return m.scheduler, nil
+}
+
+// admission is for director.Options.Admission.
+func (f *fleet) admission(pool types.NamespacedName) *admission.Options {
+	if m := f.of(pool); m != nil {
+		return m.admission
+	}
+	return nil
 }
 
 // admissions are what the admission controls are like now.
@@ -203,47 +352,6 @@ func (f *fleet) admissions(yield func(types.NamespacedName, admission.Stats) boo
 	}
 }
 
-// scrapeLocked tells the scraper. Caller must hold f.mu.
-func (f *fleet) scrapeLocked(c *config.Config) {
-	if f.scraper == nil {
-		return
-	}
-	if err := f.scraper.SetPools(c.ServerMetrics()); err != nil {
-		panic(err) // engines were validated
-	}
-}
-
-// scrapeWith makes the scraper follow the configuration from now on.
-func (f *fleet) scrapeWith(s *scrape.Scraper) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.scraper = s
-	f.scrapeLocked(f.config.Load())
-}
-
-// attach makes the director follow the configuration from now on.
-func (f *fleet) attach(d *director.Director) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.director = d
-	f.setLocked(f.pools)
-	f.admitLocked(f.admitted)
-}
-
-func (f *fleet) schedulers() map[types.NamespacedName]*scheduling.Scheduler {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return schedulersOf(f.pools)
-}
-
-func schedulersOf(pools map[types.NamespacedName]scheduled) map[types.NamespacedName]*scheduling.Scheduler {
-	m := make(map[types.NamespacedName]*scheduling.Scheduler, len(pools))
-	for pool, s := range pools {
-		m[pool] = s.scheduler
-	}
-	return m
-}
-
 // open returns how many requests are booked, also with schedulers that were replaced.
 func (f *fleet) open() int {
 	f.mu.Lock()
@@ -253,8 +361,8 @@ func (f *fleet) open() int {
 
 // openLocked forgets replaced schedulers that have none, too. Caller must hold f.mu.
 func (f *fleet) openLocked() (n int) {
-	for _, s := range f.pools {
-		n += s.scheduler.Open()
+	for _, m := range *f.members.Load() {
+		n += m.scheduler.Open()
 	}
 	f.retired = slices.DeleteFunc(f.retired, func(p weak.Pointer[scheduling.Scheduler]) bool {
 		s := p.Value()
@@ -279,12 +387,12 @@ func checkAddress(s datastore.EndpointSpec) error {
 // report returns what Envoy is to be told of the usage of a pool's request: numbers by name,
 // by namespace.
 func (f *fleet) report(pool types.NamespacedName, u types.Usage) map[string]map[string]any {
-	c := f.config.Load()
-	if c == nil {
+	m := f.of(pool)
+	if m == nil {
 		return nil
 	}
 	var told map[string]map[string]any
-	for _, r := range c.Reports(pool) {
+	for _, r := range m.policy.Reports() {
 		v, ok := r.Value(u)
 		if !ok {
 			continue
@@ -302,6 +410,6 @@ func (f *fleet) report(pool types.NamespacedName, u types.Usage) map[string]map[
 
 // passes reports whether the bodies of a pool's requests are not to be looked at.
 func (f *fleet) passes(pool types.NamespacedName) bool {
-	c := f.config.Load()
-	return c != nil && c.Passthrough(pool)
+	m := f.of(pool)
+	return m != nil && m.policy.Passthrough()
 }

@@ -139,6 +139,16 @@ func start(t testing.TB, text string, change func(*epp.Options)) *running {
 // tryStart is start of what may not be good.
 func tryStart(t testing.TB, text string, change func(*epp.Options)) (*running, error) {
 	t.Helper()
+	r, err := launch(t, text, change)
+	if err == nil {
+		eventually(t, "serving", func() bool { return strings.Contains(r.log.String(), "msg=serving") })
+	}
+	return r, err
+}
+
+// launch is tryStart that does not wait.
+func launch(t testing.TB, text string, change func(*epp.Options)) (*running, error) {
+	t.Helper()
 	r := &running{t: t, path: filepath.Join(t.TempDir(), "epp.yaml"), log: new(logbuffer.Buffer), done: make(chan error, 1)}
 	put(t, r.path, text)
 	o := options(r.path)
@@ -165,7 +175,6 @@ func tryStart(t testing.TB, text string, change func(*epp.Options)) (*running, e
 			t.Error("Run does not return")
 		}
 	})
-	eventually(t, "serving", func() bool { return strings.Contains(r.log.String(), "msg=serving") })
 	return r, nil
 }
 

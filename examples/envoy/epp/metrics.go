@@ -50,6 +50,9 @@ func (a *App) routed(r *director.Route) {
 func (a *App) pages() http.Handler {
 	process := prometheus.NewRegistry()
 	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), rejections{a.fleet})
+	if a.cluster != nil {
+		process.MustRegister(clusterMetrics{a.cluster})
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{a.fleet.telemetry, process}, promhttp.HandlerOpts{
 		EnableOpenMetrics: true,

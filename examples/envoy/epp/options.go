@@ -12,10 +12,13 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// Options of an App. Config is required; the rest has good defaults.
+// Options of an App. Config is required, unless Kubernetes is set; the rest has good defaults.
 type Options struct {
 	// Config is the file or folder of the configuration, see package config.
 	Config string
+	// Kubernetes, if set, is the cluster from which pools, models, objectives, rewrites and
+	// endpoints come. Config has policies for them then, and may be left out.
+	Kubernetes *Kubernetes
 	// Strict makes fields of the configuration that are not known errors. Default: they
 	// are logged.
 	Strict bool
@@ -113,9 +116,15 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	if o.Kubernetes != nil {
+		var err error
+		if o.Kubernetes, err = o.Kubernetes.complete(o.Logger); err != nil {
+			return o, err
+		}
+	}
 	switch {
-	case o.Config == "":
-		return o, errors.New("epp: Options.Config is required: a file or folder")
+	case o.Config == "" && o.Kubernetes == nil:
+		return o, errors.New("epp: Options.Config is required: a file or folder; or Options.Kubernetes")
 	case o.DrainDelay < 0:
 		return o, fmt.Errorf("epp: Options.DrainDelay is %v, must not be negative", o.DrainDelay)
 	case o.DrainTimeout < 0:

@@ -2,11 +2,13 @@ package epp
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/inferpick/inferpick/examples/envoy/config"
+	"github.com/inferpick/inferpick/types"
 )
 
 // Loader returns what an App reads its configuration with, to check files for one.
@@ -46,12 +48,13 @@ func (r rejections) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// configPage says what of the configuration is in force, and what is wrong with it.
+// configPage says what of the configuration and of the cluster is in force, and what is wrong with
+// them.
 func (a *App) configPage(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	c := a.fleet.config.Load()
 	fmt.Fprintf(w, "%s: %d pools, %d manifests, %d objects rejected, %d warnings\n", a.o.Config, len(c.Pools()), len(c.Change.Objects), len(c.Rejected), len(c.Warnings))
-	if err := a.watcher.Err(); err != nil {
+	if err := a.Err(); err != nil {
 		fmt.Fprintf(w, "\nThe files as they are now are not in force:\n%v\n", err)
 	}
 	for _, r := range c.Rejected {
@@ -66,6 +69,28 @@ func (a *App) configPage(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, "\nwarnings:\n")
 		}
 		fmt.Fprintln(w, text)
+	}
+	a.fleet.page(w)
+	if a.cluster != nil {
+		a.cluster.page(w)
+	}
+}
+
+// page says which pools there are.
+func (f *fleet) page(w io.Writer) {
+	members := *f.members.Load()
+	fmt.Fprint(w, "\npools:\n")
+	for _, p := range f.store.Snapshot().Pools() {
+		ready := 0
+		for _, ep := range p.Endpoints() {
+			if ep.State == types.Ready {
+				ready++
+			}
+		}
+		fmt.Fprintf(w, "%s: %d endpoints, %d ready\n", p.Name(), len(p.Endpoints()), ready)
+		if m := members[p.Name()]; m != nil && m.wrong != "" {
+			fmt.Fprintln(w, m.wrong)
+		}
 	}
 }
 

@@ -3,13 +3,10 @@ package epp
 import (
 	"cmp"
 	"crypto/tls"
-	"fmt"
-	"maps"
 	"net/http"
-	"slices"
 	"time"
 
-	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/scrape"
 )
 
 // ServerMetrics says where servers' metrics are. What is left out is as it is without.
@@ -21,24 +18,10 @@ type ServerMetrics struct {
 	InsecureSkipVerify bool
 }
 
-// of returns a change in which servers' metrics are where m says, unless the change does.
-func (m ServerMetrics) of(c datastore.Change) datastore.Change {
-	if m.Scheme == "" && m.Path == "" && m.Port == 0 {
-		return c
-	}
-	c.Endpoints = maps.Clone(c.Endpoints)
-	for pool, specs := range c.Endpoints {
-		specs = slices.Clone(specs)
-		for i := range specs {
-			s := &specs[i]
-			s.MetricsScheme, s.MetricsPath = cmp.Or(s.MetricsScheme, m.Scheme), cmp.Or(s.MetricsPath, m.Path)
-			if s.MetricsAddress == "" && m.Port > 0 {
-				s.MetricsAddress = fmt.Sprintf(":%d", m.Port)
-			}
-		}
-		c.Endpoints[pool] = specs
-	}
-	return c
+// of returns how the metrics of a pool's servers are read, where the configuration leaves it to m.
+func (m ServerMetrics) of(o scrape.PoolOptions) scrape.PoolOptions {
+	o.Scheme, o.Path, o.Port = cmp.Or(o.Scheme, m.Scheme), cmp.Or(o.Path, m.Path), cmp.Or(o.Port, m.Port)
+	return o
 }
 
 // transport returns nil if that of package scrape will do.

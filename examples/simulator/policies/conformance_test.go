@@ -27,21 +27,10 @@ func profile(p simulation.Policy) scheduling.Profile {
 	return p.Profile()
 }
 
-// flat is a world in which every engine has its ledger's work, an empty cache and
-// steps of 10 ms and 1 ms a sequence.
+// flat is a world in which every engine has an empty cache.
 type flat struct{}
 
-func (flat) Outstanding(ep *types.Endpoint) (requests, prefillTokens, contextTokens int) {
-	if ep.Load == nil {
-		return 0, 0, 0
-	}
-	return int(ep.Load.Requests()), int(ep.Load.PrefillTokens()), int(ep.Load.ContextTokens())
-}
 func (flat) Cached(*types.Request, *types.Endpoint) int { return 0 }
-func (flat) Output(*types.Request) int                  { return 100 }
-func (flat) StepTime(_ *types.Endpoint, sequences, _ int) time.Duration {
-	return 10*time.Millisecond + time.Duration(sequences)*time.Millisecond
-}
 
 func TestConformance(t *testing.T) {
 	for _, p := range policies.All() {

@@ -44,7 +44,7 @@ func naive(t *testing.T, endpoints []string) http.Handler {
 			r.SetURL(&url.URL{Scheme: "http", Host: endpoints[int(next.Add(1))%len(endpoints)]})
 		},
 		Transport: transport,
-		ErrorLog:  log.New(io.Discard, "", 0),
+		ErrorLog:  log.New(t.Output(), "", 0),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"k8s.io/client-go/rest"
 )
@@ -184,7 +185,7 @@ func (s *Server) Requests(keep func(Request) bool) []Request {
 	var out []Request
 	for _, r := range s.requests {
 		if keep == nil || keep(r) {
-			r.Sent = *r.sent
+			r.Sent = atomic.LoadInt64(r.sent)
 			out = append(out, r)
 		}
 	}

@@ -1,6 +1,7 @@
 """Publishes KV events by libzmq and msgspec: batches with their numbers at one port, replays at
-another. Arguments: the two ports, 0 for any. Prints the ports, then, once all is published, the
-hashes that are held; replays until it is killed."""
+another. Arguments: the two ports, 0 for any, and, if batches are to go to somebody who waits for
+connections, their address. Prints the ports, then, once all is published, the hashes that are held; replays
+until it is killed."""
 import random
 import sys
 import time
@@ -55,7 +56,12 @@ context = zmq.Context()
 pub, router = context.socket(zmq.PUB), context.socket(zmq.ROUTER)
 pub.set_hwm(100_000)
 router.set_hwm(0)
-print(bind(pub, int(sys.argv[1])), bind(router, int(sys.argv[2])), flush=True)
+port = 0
+if len(sys.argv) > 3:
+    pub.connect(sys.argv[3])
+else:
+    port = bind(pub, int(sys.argv[1]))
+print(port, bind(router, int(sys.argv[2])), flush=True)
 
 encode = msgspec.msgpack.Encoder().encode
 kept = deque(maxlen=10_000)

@@ -41,13 +41,17 @@ var aliases = []alias{
 	{name: "pool-name", set: text(func(f *flags) *string { return &f.theirs.poolName })},
 	{name: "pool-namespace", set: text(func(f *flags) *string { return &f.theirs.poolNamespace })},
 	{name: "pool-group", set: only("pools of both groups are read", "inference.networking.k8s.io", "inference.networking.x-k8s.io")},
-	{name: "endpoint-selector", set: refused("there is no Kubernetes here to find pods in: list them in StaticEndpoints, with an InferencePool whose selector matches their labels")},
-	{name: "endpoint-target-ports", set: refused("there is no Kubernetes here to find pods in: StaticEndpoints has the ports")},
+	{name: "endpoint-selector", set: text(func(f *flags) *string { return &f.kube.endpointSelector })},
+	{name: "endpoint-target-ports", set: text(func(f *flags) *string { return &f.kube.endpointPorts })},
 	{name: "destination-endpoint-hint-key", set: only("it is what the protocol says", "x-gateway-destination-endpoint")},
 	{name: "destination-endpoint-hint-metadata-namespace", set: only("it is what the protocol says", "envoy.lb")},
 	{name: "disable-endpoint-subset-filter", isBool: true, set: refusedUnless("false", "the subset is what a gateway allows, and always holds")},
 	{name: "emit-endpoint-scores", isBool: true, set: unless("false", "scores are not told to Envoy: /explain has them, with -explain")},
-	{name: "ha-enable-leader-election", isBool: true, set: unless("false", "there is no leader: every picker serves, and each knows what it sent itself and what servers report")},
+	{name: "ha-enable-leader-election", isBool: true, set: func(f *flags, s string) (string, error) {
+		on, err := strconv.ParseBool(s)
+		f.theirs.election = &on
+		return "", err
+	}},
 
 	{name: "config-file", set: text(func(f *flags) *string { return &f.theirs.configFile })},
 	{name: "config-text", set: text(func(f *flags) *string { return &f.theirs.configText })},
@@ -153,6 +157,7 @@ type theirs struct {
 	encoder, devel          string
 	insecure, metricsAuth   bool
 	skipVerify              *bool
+	election                *bool
 }
 
 // settle puts together what several flags say.
@@ -165,8 +170,17 @@ func (f *flags) settle() error {
 			namespace = "default"
 		}
 		o.Pool.Namespace, o.Pool.Name = namespace, t.poolName
-	case t.poolNamespace != "":
-		f.note("pool-namespace", "it is the namespace of -pool-name, which is not there: all pools of the configuration are served")
+	case t.poolNamespace != "" && f.kube.endpointSelector == "":
+		f.note("pool-namespace", "it is the namespace of -pool-name, which is not there: all pools are served")
+	}
+	if err := f.kube.settle(f); err != nil {
+		return err
+	}
+	if t.election != nil {
+		f.kube.elect = *t.election
+		if *t.election && !*f.kube.on {
+			f.note("ha-enable-leader-election", "there is no leader: every picker serves, and each knows what it sent itself and what servers report")
+		}
 	}
 	for _, l := range []*slog.Level{t.verbosity, t.level} {
 		if l != nil {

@@ -46,14 +46,21 @@ var effects = map[string][]effect{
 	"pool-namespace": {{args: "--pool-namespace prod --pool-name llama", does: func(_ *flags, o *epp.Options) bool {
 		return o.Pool == types.NamespacedName{Namespace: "prod", Name: "llama"}
 	}}, {args: "--pool-namespace prod", note: "-pool-name"}},
-	"pool-group":                                   {{args: "--pool-group inference.networking.k8s.io", does: nothing}, {args: "--pool-group example.com", err: "inference.networking.x-k8s.io"}},
-	"endpoint-selector":                            {{args: "--endpoint-selector app=llama", err: "StaticEndpoints"}},
-	"endpoint-target-ports":                        {{args: "--endpoint-target-ports 8000,8001", err: "StaticEndpoints"}},
+	"pool-group":        {{args: "--pool-group inference.networking.k8s.io", does: nothing}, {args: "--pool-group example.com", err: "inference.networking.x-k8s.io"}},
+	"endpoint-selector": {{args: "--endpoint-selector app=llama", err: "StaticEndpoints"}, {args: "-kubernetes --endpoint-selector app=llama", does: func(f *flags, _ *epp.Options) bool { return f.kube.endpointSelector == "app=llama" }}},
+	"endpoint-target-ports": {
+		{args: "--endpoint-target-ports 8000,8001", err: "StaticEndpoints"}, {args: "-kubernetes --endpoint-target-ports 8000", err: "-endpoint-selector"},
+		{args: "-kubernetes --endpoint-selector app=llama --endpoint-target-ports 8000", does: func(f *flags, _ *epp.Options) bool { return f.kube.endpointPorts == "8000" }},
+	},
 	"destination-endpoint-hint-key":                {{args: "--destination-endpoint-hint-key x-gateway-destination-endpoint", does: nothing}, {args: "--destination-endpoint-hint-key x", err: "protocol"}},
 	"destination-endpoint-hint-metadata-namespace": {{args: "-DestinationEndpointHintMetadataNamespace envoy.lb", does: nothing}, {args: "--destination-endpoint-hint-metadata-namespace x", err: "protocol"}},
 	"disable-endpoint-subset-filter":               {{args: "--disable-endpoint-subset-filter", err: "always holds"}, {args: "--disable-endpoint-subset-filter=false", does: nothing}},
 	"emit-endpoint-scores":                         {{args: "--emit-endpoint-scores", note: "/explain"}, {args: "--emit-endpoint-scores=false", does: nothing}},
-	"ha-enable-leader-election":                    {{args: "--ha-enable-leader-election", note: "every picker serves"}, {args: "--ha-enable-leader-election=false", does: nothing}},
+	"ha-enable-leader-election": {
+		{args: "--ha-enable-leader-election", note: "every picker serves"}, {args: "--ha-enable-leader-election=false", does: nothing},
+		{args: "-kubernetes --ha-enable-leader-election", does: func(f *flags, _ *epp.Options) bool { return f.kube.elect }},
+		{args: "-kubernetes --ha-enable-leader-election=false", does: func(f *flags, _ *epp.Options) bool { return !f.kube.elect }},
+	},
 
 	"config-file": {{args: "--config-file y", does: func(_ *flags, o *epp.Options) bool {
 		return o.Config == "x" && len(o.MoreConfig) == 1 && o.MoreConfig[0] == "y"

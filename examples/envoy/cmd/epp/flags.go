@@ -21,6 +21,7 @@ import (
 type flags struct {
 	options   epp.Options
 	trace     traceFlags
+	kube      kubeFlags
 	logLevel  slog.Level
 	logFormat string
 	inspect   string // what to look at instead of serving
@@ -74,7 +75,7 @@ func dashed(name string) string {
 }
 
 func usage(fs *pflag.FlagSet, out io.Writer) {
-	fmt.Fprint(out, "Usage: epp -config FILE_OR_FOLDER [flags]\n\n", fs.FlagUsagesWrapped(100))
+	fmt.Fprint(out, "Usage: epp -config FILE_OR_FOLDER [flags]\n       epp -kubernetes [flags]\n\n", fs.FlagUsagesWrapped(100))
 	fmt.Fprint(out, "\nOne dash or two. Flags of the pickers of the Inference Extension and llm-d that are taken as\n"+
 		"well; of one that has no effect here the log says why. Those of version 0.5 and before\n(-grpcPort) are, too:\n")
 	for _, a := range aliases {
@@ -89,7 +90,7 @@ func (f *flags) own() *pflag.FlagSet {
 	fs.Usage = func() {} // see usage
 	f.ownPorts(fs)
 
-	fs.StringVar(&o.Config, "config", "", "`file or folder` of YAML documents: InferencePool, InferenceModel, InferenceObjective, InferenceModelRewrite, EndpointPickerConfig, StaticEndpoints (required)")
+	fs.StringVar(&o.Config, "config", "", "`file or folder` of YAML documents: InferencePool, InferenceModel, InferenceObjective, InferenceModelRewrite, EndpointPickerConfig, StaticEndpoints (required without -kubernetes)")
 	fs.BoolVar(&o.Strict, "strict", false, "take fields that are not known for errors; without, they are warned of")
 	fs.StringVar(&f.inspect, "check", "", "say which objects of a `file or folder`, with all that are inside, would be read and what is wrong with the others, and end: with 1 if there is something; with -config, that is looked at as a whole, too")
 	fs.DurationVar(&o.ReloadInterval, "reload-interval", time.Second, "time between two looks at the configuration")
@@ -118,6 +119,7 @@ func (f *flags) own() *pflag.FlagSet {
 	fs.DurationVar(&o.DrainDelay, "drain-delay", 0, "how long to go on after SIGTERM with health NOT_SERVING, so that gateways notice")
 	fs.DurationVar(&o.DrainTimeout, "drain-timeout", 30*time.Second, "how long requests under way may take after that")
 
+	f.kube.add(fs)
 	f.trace.add(fs)
 	fs.Func("log-level", "`level`: debug, info, warn or error (default info)", func(s string) error { return f.logLevel.UnmarshalText([]byte(s)) })
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
@@ -166,8 +168,8 @@ func (f *flags) check() error {
 	o := &f.options
 	switch {
 	case f.inspect != "":
-	case o.Config == "" && f.theirs.configText == "":
-		return errors.New("-config is required")
+	case o.Config == "" && f.theirs.configText == "" && !*f.kube.on:
+		return errors.New("-config is required, or -kubernetes")
 	case f.logFormat != "text" && f.logFormat != "json":
 		return fmt.Errorf("-log-format %q, want text or json", f.logFormat)
 	case o.MaxBody <= 0:

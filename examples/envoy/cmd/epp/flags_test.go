@@ -126,7 +126,7 @@ func TestHelp(t *testing.T) {
 		if code := command(context.Background(), []string{arg}, &stdout, &stderr); code != exitOK {
 			t.Errorf("%s: exit code %d", arg, code)
 		}
-		for _, want := range []string{"Usage: epp -config", "-grpc-addr address", "(required)", "-drain-timeout duration", "-otlp-endpoint URL", "  -pool-name"} {
+		for _, want := range []string{"Usage: epp -config", "-grpc-addr address", "(required without -kubernetes)", "-drain-timeout duration", "-otlp-endpoint URL", "  -pool-name"} {
 			require.Contains(t, stdout.String(), want)
 		}
 		if stderr.Len() > 0 {

@@ -2,6 +2,10 @@
 // Picker Protocol over ext_proc.
 //
 //	epp -config DIR_OR_FILE [flags]
+//	epp -kubernetes [flags]
+//
+// What it serves is in files, or in a cluster: InferencePools, their pods, and what else there is
+// for them; then files have policies alone, and there need be none.
 //
 // SIGHUP reads the configuration again at once; a change of its files is noticed
 // within a second. SIGINT and SIGTERM drain: health says NOT_SERVING, requests under
@@ -62,6 +66,10 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	defer shutdown()
 	if tracer != nil {
 		f.options.Tracer = tracer
+	}
+	if f.options.Kubernetes, err = f.cluster(); err != nil {
+		fmt.Fprintf(stderr, "epp: %v\n", err)
+		return exitError
 	}
 	remove, err := f.writeConfigText()
 	if err != nil {

@@ -1,0 +1,134 @@
+package epp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"k8s.io/client-go/rest"
+
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/kubernetes"
+	"github.com/inferpick/inferpick/datastore/kubernetes/lease"
+	"github.com/inferpick/inferpick/datastore/kubernetes/status"
+)
+
+// Kubernetes says where the cluster is from which pools, models, objectives, rewrites and
+// endpoints come, and what of it is read.
+type Kubernetes struct {
+	// API is where the API server is. Required.
+	API *rest.Config
+	// Source says what is read. Its Logger is the App's.
+	Source kubernetes.Options
+
+	// WriteStatus writes into the objects whether they are in force.
+	WriteStatus bool
+	// Lease elects the one of several pickers that does so; all of them serve. Without Name, none
+	// is elected and this one writes. Its Logger is the App's.
+	Lease lease.Options
+
+	// SyncTimeout is how long the App says by its health that it is not ready while it has not
+	// read all pools and their pods. After that it is ready as soon as it knows a server.
+	// Default 30s.
+	SyncTimeout time.Duration
+}
+
+func (k *Kubernetes) complete(logger *slog.Logger) (*Kubernetes, error) {
+	c := *k
+	switch {
+	case c.API == nil:
+		return nil, errors.New("epp: Options.Kubernetes.API is required")
+	case c.SyncTimeout < 0:
+		return nil, fmt.Errorf("epp: Options.Kubernetes.SyncTimeout is %v, must not be negative", c.SyncTimeout)
+	case c.SyncTimeout == 0:
+		c.SyncTimeout = 30 * time.Second
+	}
+	c.Source.Logger, c.Lease.Logger = logger, logger
+	return &c, nil
+}
+
+// cluster is what an App has of a cluster.
+type cluster struct {
+	o      *Kubernetes
+	logger *slog.Logger
+	store  *datastore.Store
+	source *kubernetes.Source
+	status *status.Writer // nil: none is written
+	leads  atomic.Bool    // this one writes it
+}
+
+func newCluster(o *Kubernetes, store *datastore.Store, logger *slog.Logger) (*cluster, error) {
+	c := &cluster{o: o, logger: logger, store: store}
+	var err error
+	if c.source, err = kubernetes.New(o.API, o.Source); err != nil {
+		return nil, fmt.Errorf("epp: %w", err)
+	}
+	if o.WriteStatus {
+		if c.status, err = status.New(o.API, c.source, store, status.Options{Logger: logger}); err != nil {
+			return nil, fmt.Errorf("epp: %w", err)
+		}
+	}
+	return c, nil
+}
+
+// read keeps the store in step with the cluster until ctx is done.
+func (c *cluster) read(ctx context.Context) error { return c.source.Run(ctx, c.store) }
+
+// tell writes statuses until ctx is done, whenever it is this one's turn.
+func (c *cluster) tell(ctx context.Context) error {
+	lead := func(ctx context.Context) {
+		c.leads.Store(true)
+		defer c.leads.Store(false)
+		c.status.Run(ctx)
+	}
+	switch {
+	case c.status == nil:
+		return nil
+	case c.o.Lease.Name == "":
+		lead(ctx)
+		return nil
+	}
+	return lease.Elect(ctx, c.o.API, c.o.Lease, lead)
+}
+
+// synced returns once enough is known to serve, or ctx is done.
+func (c *cluster) synced(ctx context.Context) {
+	timer := time.NewTimer(c.o.SyncTimeout)
+	defer timer.Stop()
+	select {
+	case <-c.source.Synced():
+		return
+	case <-ctx.Done():
+		return
+	case <-timer.C:
+	}
+	c.logger.LogAttrs(ctx, slog.LevelWarn, "the cluster could not be read as a whole; requests are taken as soon as a server is known",
+		slog.Duration("after", c.o.SyncTimeout), slog.String("missing", strings.Join(c.missing(), "; ")))
+	known := make(chan struct{}, 1)
+	stop := c.store.Watch(func(datastore.Event) {
+		select {
+		case known <- struct{}{}:
+		default:
+		}
+	})
+	defer stop()
+	select {
+	case <-known:
+	case <-c.source.Synced(): // there are none
+	case <-ctx.Done():
+	}
+}
+
+// missing says what of the cluster is not read, and why.
+func (c *cluster) missing() (all []string) {
+	for _, k := range c.source.Kinds() {
+		if !k.Up && k.Err != nil {
+			all = append(all, k.Err.Error())
+		}
+	}
+	return all
+}
