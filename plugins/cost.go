@@ -96,7 +96,8 @@ type costed struct {
 	likely    *types.Load // the same, and what it holds of the prompt
 	held      cost.Blocks
 
-	at *costServer // the endpoint chosen last, from Picked to Finished
+	at     *costServer // the endpoint chosen last, from Picked to Finished
+	pulled cost.Tokens // that it pulls from a peer
 }
 
 // NewCost returns a Cost, or an error that names the option that is out of range.
@@ -171,6 +172,9 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, sc *cos
 			}
 		}
 		q.Best = q.Cached(most)
+		if c.o.PullLabel != "" {
+			q.Peer = q.Best
+		}
 		q.Share = 1 / (1 + c.alike(r, most, others)/float64(holders+1))
 	}
 	if r.adapter != 0 {
@@ -266,6 +270,9 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 		}
 		s.cell.row.Load(&f)
 		p.Hit = q.Cached(s.blocks)
+		if q.Peer > 0 {
+			p.Hit += c.pull(q, eps[k], p.Hit, cost.Seconds(f.Token))
+		}
 		if r.contended || q.Special {
 			c.place(r, eps[k], s, &p)
 		}
@@ -282,6 +289,7 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 func (c *Cost) terms(r *costed, ep *types.Endpoint, s *costSeen, f *cost.Figures, p *cost.Place, t *cost.Terms) (adapter string) {
 	s.cell.row.Load(f)
 	p.Hit = r.query.Cached(s.blocks)
+	p.Hit += c.pull(&r.query, ep, p.Hit, cost.Seconds(f.Token))
 	adapter = c.place(r, ep, s, p)
 	c.model.Terms(&r.query, f, p, t)
 	return adapter
@@ -344,7 +352,13 @@ func (c *Cost) ExpectedOutput(req *types.Request) int { return int(c.of(req).Out
 // CachedTokens implements scheduling.CacheEstimator.
 func (c *Cost) CachedTokens(req *types.Request, ep *types.Endpoint) int {
 	r := c.of(req)
-	return int(math.Round(float64(r.query.Cached(c.holds(req, r, ep)))))
+	hit := r.query.Cached(c.holds(req, r, ep))
+	if r.query.Peer > 0 {
+		if cell := c.table.lookup(ep); cell != nil {
+			hit += c.pull(&r.query, ep, hit, cost.Seconds(cell.server.facts().Token))
+		}
+	}
+	return int(math.Round(float64(hit)))
 }
 
 // holds is how many blocks of the prompt ep holds: what the decision saw, if it is likely to

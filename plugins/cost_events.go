@@ -20,7 +20,8 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	r.at = s
 	c.joins(r)
 	v := c.view()
-	s.Add(&r.Request, r.query.Cached(cost.Blocks(r.before)+c.prefix.lanes.prices.Worth(r.lower)), &c.model, &v, now)
+	held := r.query.Cached(cost.Blocks(r.before) + c.prefix.lanes.prices.Worth(r.lower))
+	s.Add(&r.Request, c.pulls(r, ep, s, held), &c.model, &v, now)
 	if r.adapter != 0 {
 		s.Adapters.Count(r.adapter, 1, 0, now)
 	}
@@ -177,8 +178,12 @@ func (c *Cost) learnTier(r *costed, s *costServer) {
 			from, most = types.KVTier(t), n
 		}
 	}
+	tokens := r.query.Cached(cost.Blocks(most))
+	if r.pulled > tokens {
+		from, tokens = cost.Peer, r.pulled
+	}
 	if from != types.KVGPU && r.Streamed {
-		c.prefix.lanes.prices.Learn(from, r.query.Cached(cost.Blocks(most)), r.Lateness(), cost.Seconds(s.Facts().Token))
+		c.prefix.lanes.prices.Learn(from, tokens, r.Lateness(), cost.Seconds(s.Facts().Token))
 	}
 }
 

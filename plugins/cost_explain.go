@@ -29,7 +29,7 @@ func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostIt
 	if p.Home {
 		cached += fmt.Sprintf(", %.0f expected", p.Hit)
 	}
-	cached += c.prefix.source(req, ep)
+	cached += c.describePull(q, ep, q.Cached(seen.blocks), cost.Seconds(facts.Token)) + c.prefix.source(req, ep)
 	kv := "size of the KV cache unknown"
 	if facts.KVKnown {
 		kv = fmt.Sprintf("%.0f %% of the KV cache in use", 100*facts.KV)

@@ -70,6 +70,10 @@ type CostOptions struct {
 	// "NVIDIA-H100-80GB-HBM3", for which Accelerators gives the likely speed of a new server.
 	// Capacity.Speed takes precedence. Default "accelerator".
 	AcceleratorLabel string `json:"acceleratorLabel,omitempty"`
+	// PullLabel is the endpoint label of servers that pull what they lack of a prompt's KV cache from
+	// another server of the pool, or from a store that all fill, in place of computing it: those where it is
+	// "true". What pulling takes is learned. Default: none is asked for, and nobody pulls.
+	PullLabel string `json:"pullLabel,omitempty"`
 	// FixedRates turns learning off.
 	FixedRates bool `json:"fixedRates,omitempty"`
 }

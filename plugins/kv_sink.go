@@ -1,6 +1,7 @@
 package plugins
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/prefixindex"
 	"github.com/inferpick/inferpick/internal/residency"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
@@ -24,6 +26,12 @@ type KVOptions struct {
 	MaxIdle int
 	// MaxSessions is how many requests may wait at once for events about them. Default 8,192.
 	MaxSessions int
+	// Model is the name by which requests ask the engines for their model without an adapter
+	// (Request.Target). It is for gateways that give prompts as token ids (types.TokenPrompt,
+	// director.Options.Tokenize) and listen with kvevents.Options.Tokens: which part of a prompt a
+	// block is, its tokens say then, and nothing need be learned. PrefixOptions.BlockBytes must be
+	// 4 times the engine's block in tokens: 64 for blocks of 16. Default: token ids say nothing.
+	Model string
 	// Now is the clock, by which explanations say how old what is told is. Default time.Now.
 	Now func() time.Time
 }
@@ -42,9 +50,10 @@ type KVOptions struct {
 // those of a Subscriber do not; otherwise it is safe for concurrent use, and no call waits for a decision,
 // or a decision for a call, longer than it takes to change the index in one place.
 type KVSink struct {
-	cache *PrefixCache
-	index *residency.Index
-	now   func() time.Time
+	cache  *PrefixCache
+	index  *residency.Index
+	now    func() time.Time
+	tokens bool // KVOptions.Model is set
 
 	mu     sync.RWMutex // taken last
 	byID   map[string]*toldServer
@@ -86,12 +95,13 @@ func (p *PrefixCache) KVSink(o KVOptions) (*KVSink, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	k := &KVSink{
-		cache: p, now: o.Now, byID: map[string]*toldServer{},
-		index: residency.New(residency.Options{
-			BlockBytes: p.index.Options().BlockBytes, MaxBlocks: o.MaxBlocks, MaxIdle: o.MaxIdle, MaxSessions: o.MaxSessions,
-		}),
+	index := residency.Options{
+		BlockBytes: p.index.Options().BlockBytes, MaxBlocks: o.MaxBlocks, MaxIdle: o.MaxIdle, MaxSessions: o.MaxSessions,
 	}
+	if o.Model != "" {
+		index.Seed = func(adapter, salt string) uint64 { return prefixindex.Seed(cmp.Or(adapter, o.Model), salt, "") }
+	}
+	k := &KVSink{cache: p, now: o.Now, tokens: o.Model != "", byID: map[string]*toldServer{}, index: residency.New(index)}
 	for _, s := range p.servers.all() {
 		if s != nil {
 			k.met(s)
@@ -291,7 +301,7 @@ type KVStats struct {
 	Binds    uint64 // requests that were bound
 	Unrooted uint64 // requests that were not, since not all of their prompt was told of
 	Refused  uint64 // blocks beyond KVOptions.MaxBlocks
-	Conflict uint64 // blocks that were told with different ones before them
+	Conflict uint64 // blocks that were told with different ones before them, or with other tokens
 }
 
 // Stats returns the current counts.

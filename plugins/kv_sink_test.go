@@ -224,6 +224,25 @@ func TestKVSinkLeavesTheRestToPrediction(t *testing.T) {
 	}
 }
 
+// The block in which the prompt ends and its answer begins is worth all of the prompt to who goes on from there.
+func TestKVSinkOfTheBlockWithTheAnswer(t *testing.T) {
+	x := newTold(t, 1)
+	prompt := text("a", 2*blockBytes) // 128 tokens: two blocks of 48, and 32 tokens of the third
+	req := schedulingtest.Request(prompt)
+	req.EngineSession = "s"
+	x.cache.Picked(req, x.eps[0])
+	x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{{Hashes: []uint64{1, 2}, BlockSize: 48, SessionID: "s", Full: true}})
+	x.cache.FirstToken(req, x.eps[0])
+	x.cache.Finished(req, x.eps[0], types.Outcome{Status: 200, Usage: usage(128, 0)})
+	x.wants(prompt, .5)
+	x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{{Hashes: []uint64{3, 4}, HasParent: true, Parent: 2, BlockSize: 48, SessionID: "s", Full: true}})
+	x.wants(prompt, 1)
+	x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{removed(4)})
+	x.wants(prompt, 1)
+	x.sink.Apply(x.eps[0].ID, 0, []types.KVEvent{removed(3)})
+	x.wants(prompt, .5)
+}
+
 func TestKVSinkTiers(t *testing.T) {
 	x := newTold(t, 2)
 	prompt := text("a", 8*blockBytes)

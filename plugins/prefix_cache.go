@@ -326,6 +326,9 @@ func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 // the index if that has changed. It returns nil if ep was removed.
 func (p *PrefixCache) serverOf(ep *types.Endpoint) *cachedServer {
 	tokens := cacheTokens(ep)
+	if k := p.told.Load(); k != nil && k.tokens {
+		tokens += tokens / 4 // it tells what it drops: what seems too much is about to go
+	}
 	s := p.servers.lookup(ep)
 	if s != nil && s.tokens.Load() == int64(tokens) {
 		return s

@@ -25,7 +25,13 @@ type KVEvent struct {
 	// of attention. 0 for all others. Blocks of different groups may have the same hash.
 	Group int
 
+	// Tokens are the token ids of the blocks, BlockSize of each. Those of the last blocks are missing
+	// if they depend on more than tokens, Adapter and Salt, as those of images do. Valid as Hashes
+	// are. Empty where the engine does not tell, and if nobody asked (kvevents.Options.Tokens).
+	Tokens []uint32
+
 	Adapter   string // LoRA adapter, empty for none or where the engine does not tell
+	Salt      string // cache_salt, of the start of a prompt; told together with Tokens
 	SessionID string // of the request that stored the blocks; empty for most engines
 
 	Kind      KVChange

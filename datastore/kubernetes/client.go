@@ -44,7 +44,7 @@ func newClient(config *rest.Config) (*client, error) {
 		c.UserAgent = rest.DefaultKubernetesUserAgent()
 	}
 	if c.QPS == 0 && c.RateLimiter == nil {
-		c.QPS, c.Burst = 100, 200 // the default of 5 takes a minute for 200 pools
+		c.QPS, c.Burst = 200, 400 // the default of 5 takes more than a minute for 200 pools
 	}
 	httpClient, err := rest.HTTPClientFor(c)
 	if err != nil {

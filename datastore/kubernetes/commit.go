@@ -21,7 +21,10 @@ type committer struct {
 	refused map[objectKey]refusal
 	unset   map[types.NamespacedName]error // endpoints that the store refused
 
-	overlaps map[types.NamespacedName][]types.NamespacedName // pools with endpoints in common
+	// overlaps are pools with endpoints in common. moved: they are to be found anew. Few changes
+	// in a large pool do not count before the next audit.
+	overlaps map[types.NamespacedName][]types.NamespacedName
+	moved    bool
 }
 
 // refusal is a manifest that the store did not take.
@@ -84,8 +87,8 @@ func (c *committer) commit(want map[objectKey]*manifest, endpoints map[types.Nam
 		}
 	}
 	c.put(pieces)
-	if len(pieces) > 0 {
-		c.overlaps = overlaps(c.endpoints)
+	if c.moved {
+		c.moved, c.overlaps = false, overlaps(c.endpoints)
 	}
 }
 
@@ -127,11 +130,14 @@ func (c *committer) byHalves(pieces []piece) {
 // together commits pieces in one change, or nothing.
 func (c *committer) together(pieces []piece) error {
 	change := datastore.Change{Endpoints: make(map[types.NamespacedName][]datastore.EndpointSpec)}
+	var singly []piece
 	for _, p := range pieces {
 		switch {
 		case p.manifest != nil:
 			change.Objects = append(change.Objects, p.manifest.object)
-		case c.cluster == "":
+		case c.cluster != "" || c.few(p):
+			singly = append(singly, p)
+		default:
 			change.Endpoints[p.pool] = p.endpoints
 		}
 	}
@@ -141,44 +147,48 @@ func (c *committer) together(pieces []piece) error {
 		}
 	}
 	for _, p := range pieces {
-		switch {
-		case p.manifest != nil:
+		if p.manifest != nil {
 			delete(c.refused, p.manifest.key())
 			c.objects[p.manifest.key()] = p.manifest
-		case c.cluster == "":
-			delete(c.unset, p.pool)
-			c.endpoints[p.pool] = p.endpoints
-		default:
-			c.share(p.pool, p.endpoints)
 		}
+	}
+	c.moved = c.moved || len(change.Endpoints) > 0
+	for pool, specs := range change.Endpoints {
+		delete(c.unset, pool)
+		c.endpoints[pool] = specs
+	}
+	for _, p := range singly {
+		c.singly(p)
 	}
 	return nil
 }
 
-// share sets this source's endpoints of a pool that other sources have endpoints in too, and
-// notes those that are set, and why others are not.
-func (c *committer) share(pool types.NamespacedName, specs []datastore.EndpointSpec) {
-	had := make(map[string]datastore.EndpointSpec)
-	for _, e := range c.endpoints[pool] {
-		had[e.ID] = e
+// few reports whether so little has changed in a large pool that setting all of its endpoints
+// anew would cost much more: for 5,000 some ten milliseconds.
+func (c *committer) few(p piece) bool {
+	old := c.endpoints[p.pool]
+	if len(old) < 100 {
+		return false
 	}
-	var set []datastore.EndpointSpec
-	delete(c.unset, pool)
-	for _, e := range specs {
-		old, ok := had[e.ID]
-		delete(had, e.ID)
-		if !ok || !sameEndpoint(old, e) {
-			if err := c.store.UpsertEndpoint(pool, e); err != nil {
-				c.unset[pool] = err
-				continue
-			}
+	set, gone := difference(old, p.endpoints)
+	return len(set)+len(gone) <= 10
+}
+
+// singly sets endpoints of a pool one by one, and takes out those of this source that are gone.
+// Other sources may have endpoints in the pool too.
+func (c *committer) singly(p piece) {
+	set, gone := difference(c.endpoints[p.pool], p.endpoints)
+	for _, id := range gone {
+		c.store.RemoveEndpoint(p.pool, id)
+	}
+	c.endpoints[p.pool] = p.endpoints
+	delete(c.unset, p.pool)
+	for _, e := range set {
+		if err := c.store.UpsertEndpoint(p.pool, e); err != nil {
+			c.unset[p.pool] = err
+			c.endpoints[p.pool] = slices.DeleteFunc(slices.Clone(c.endpoints[p.pool]), func(o datastore.EndpointSpec) bool { return o.ID == e.ID })
 		}
-		set = append(set, e)
 	}
-	for id := range had {
-		c.store.RemoveEndpoint(pool, id)
-	}
-	c.endpoints[pool] = set
 }
 
 // remove takes a manifest out of the store, and with a pool its endpoints. A pool that has
@@ -191,10 +201,11 @@ func (c *committer) remove(key objectKey) {
 		return
 	}
 	if c.cluster != "" {
-		c.share(key.name, nil)
+		c.singly(piece{pool: key.name})
 	}
 	delete(c.endpoints, key.name)
 	delete(c.unset, key.name)
+	c.moved = true
 	if c.cluster == "" || !c.foreign(key.name) {
 		c.store.Delete(key.kind, key.name)
 	}
@@ -216,7 +227,7 @@ func (c *committer) restore(lost []types.NamespacedName) {
 			continue
 		}
 		pieces := []piece{{manifest: m}, {pool: name, endpoints: c.endpoints[name]}}
-		delete(c.endpoints, name) // share is to set all of them
+		delete(c.endpoints, name) // all of them are to be set
 		c.put(pieces)
 	}
 }
@@ -226,6 +237,7 @@ func (c *committer) restore(lost []types.NamespacedName) {
 // whose endpoints were refused.
 func (c *committer) audit() []types.NamespacedName {
 	clear(c.refused)
+	c.moved = true
 	for key, m := range c.objects {
 		if c.store.Object(key.kind, key.name) != nil {
 			continue

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,8 +87,35 @@ func TestEndpoints(t *testing.T) {
 				}
 			}
 			got := c.shape.endpoints(poolOf("x", c.ports...), map[string]*pod{"p": c.pod})
-			require.Empty(t, cmp.Diff(c.want, got, cmpopts.IgnoreFields(datastore.EndpointSpec{}, "Attrs")))
+			require.Empty(t, cmp.Diff(c.want, got, cmpopts.IgnoreFields(datastore.EndpointSpec{}, "Attrs"), cmpopts.EquateEmpty()))
 		})
+	}
+}
+
+func TestDifference(t *testing.T) {
+	list := func(ids ...string) (out []datastore.EndpointSpec) {
+		for _, id := range ids {
+			e := datastore.EndpointSpec{ID: strings.TrimSuffix(id, "!")}
+			if id != e.ID {
+				e.State = types.Draining
+			}
+			out = append(out, e)
+		}
+		return out
+	}
+	for _, c := range []struct{ old, next, set, gone []string }{
+		{nil, nil, nil, nil},
+		{nil, []string{"a", "b"}, []string{"a", "b"}, nil},
+		{[]string{"a", "b"}, nil, nil, []string{"a", "b"}},
+		{[]string{"a", "b", "c"}, []string{"a", "b!", "c"}, []string{"b!"}, nil},
+		{[]string{"a", "b", "c"}, []string{"a", "c"}, nil, []string{"b"}},
+		{[]string{"a", "c"}, []string{"a", "b", "c"}, []string{"b"}, nil},
+		{[]string{"a", "b", "c", "d"}, []string{"a!", "c", "d!", "e"}, []string{"a!", "d!", "e"}, []string{"b"}},
+		{[]string{"a", "b"}, []string{"b", "a"}, nil, nil},
+	} {
+		set, gone := difference(list(c.old...), list(c.next...))
+		require.Equal(t, list(c.set...), set, "%v to %v", c.old, c.next)
+		require.Equal(t, c.gone, gone, "%v to %v", c.old, c.next)
 	}
 }
 

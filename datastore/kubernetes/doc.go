@@ -58,5 +58,6 @@
 //
 // A deleted CRD is no failure: the objects are gone, and so are their pools, here too. But it
 // takes the server's events for that, or two of its answers, 30 s apart, that it does not serve
-// the kind: a server that is starting, or a proxy before it, may say so once.
+// the kind: a proxy may say so once. What a server that is starting does not list yet is not
+// taken for removed at all.
 package kubernetes

@@ -23,7 +23,7 @@ type shape struct {
 // each of the pool's ports that takes requests. The rank in an endpoint's ID is the index of its
 // port. Pods that are not ready, or being deleted, finish what they have: they are draining.
 func (s shape) endpoints(pool *types.InferencePool, pods map[string]*pod) []datastore.EndpointSpec {
-	var out []datastore.EndpointSpec
+	out := make([]datastore.EndpointSpec, 0, len(pods)*len(pool.Spec.TargetPorts))
 	for _, name := range slices.Sorted(maps.Keys(pods)) {
 		p := pods[name]
 		if _, err := netip.ParseAddr(p.ip); err != nil || p.finished {
@@ -90,6 +90,28 @@ func lists(active string, port int32) bool {
 // comes from pods only.
 func sameEndpoint(a, b datastore.EndpointSpec) bool {
 	return a.ID == b.ID && a.Address == b.Address && a.State == b.State && maps.Equal(a.Labels, b.Labels)
+}
+
+// difference returns which endpoints are new or other than before, and the IDs of those that are
+// gone. Mostly one pod of many has changed, so what is equal at both ends is left out first.
+func difference(old, next []datastore.EndpointSpec) (set []datastore.EndpointSpec, gone []string) {
+	for len(old) > 0 && len(next) > 0 && sameEndpoint(old[0], next[0]) {
+		old, next = old[1:], next[1:]
+	}
+	for len(old) > 0 && len(next) > 0 && sameEndpoint(old[len(old)-1], next[len(next)-1]) {
+		old, next = old[:len(old)-1], next[:len(next)-1]
+	}
+	had := make(map[string]datastore.EndpointSpec, len(old))
+	for _, e := range old {
+		had[e.ID] = e
+	}
+	for _, e := range next {
+		if before, ok := had[e.ID]; !ok || !sameEndpoint(before, e) {
+			set = append(set, e)
+		}
+		delete(had, e.ID)
+	}
+	return set, slices.Sorted(maps.Keys(had))
 }
 
 // overlaps returns, for pools that have addresses in common with others, those others. Each pool

@@ -3,6 +3,7 @@ package kubernetes_test
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,6 +139,47 @@ func TestLimits(t *testing.T) {
 		for _, o := range w.source.Objects() {
 			require.NoError(t, o.Err)
 		}
+	})
+}
+
+// In a large pool few changes are made one by one, many at once; both ways lead to the same.
+func TestLargePool(t *testing.T) {
+	inCluster(t, all, func(t *testing.T, w *world) {
+		const n = 300
+		w.store = datastore.New(datastore.Options{MaxEndpoints: n})
+		name := func(i int) string { return fmt.Sprintf("p-%03d", i) }
+		ip := func(i int) string { return fmt.Sprintf("10.0.%d.%d", i/200, i%200+1) }
+		w.api.Apply(poolV1("llama", "llama", 8000))
+		for i := range n {
+			w.api.Apply(pod(name(i), "llama", ip(i)))
+		}
+		w.start(kubernetes.Options{})
+		require.Len(t, w.pools()["default/llama"], n)
+		check := func(want int, except ...int) {
+			t.Helper()
+			w.settle()
+			endpoints := w.store.Snapshot().Pools()[0].Endpoints()
+			require.Len(t, endpoints, want)
+			for _, e := range endpoints {
+				i := -1
+				fmt.Sscanf(e.ID, "default/p-%d-rank-0", &i)
+				require.Equal(t, slices.Contains(except, i), e.State != types.Ready, e.ID)
+			}
+		}
+		for _, i := range []int{7, 250} {
+			w.api.Change(fakeapi.Pods, "default", name(i), func(o map[string]any) { setReady(o, "False") })
+		}
+		check(n, 7, 250)
+		w.api.Delete(fakeapi.Pods, "default", name(7))
+		check(n-1, 250)
+		w.api.Apply(pod(name(n), "llama", ip(n)), pod(name(n+1), "llama", ip(n+1)))
+		check(n, 250)
+		require.ErrorIs(t, w.object(fakeapi.PoolV1, "default/llama").Err, datastore.ErrLimit, "one is too many")
+		for i := range 50 {
+			w.api.Delete(fakeapi.Pods, "default", name(i))
+		}
+		check(n+1-49, 250)
+		require.NoError(t, w.object(fakeapi.PoolV1, "default/llama").Err)
 	})
 }
 

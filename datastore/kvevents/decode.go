@@ -17,10 +17,14 @@ const (
 
 // decoder turns what engines publish into events. It keeps its memory for the next batch.
 type decoder struct {
+	withTokens bool // Event.Tokens is wanted
+
 	r       msgpack.Reader
 	events  []Event
 	spans   []span // of the hashes of each event
 	hashes  []uint64
+	tokens  []uint32
+	tspans  []span // of the tokens of each event, if they are wanted
 	names   names
 	skipped int // events of the batch that are of an unknown kind, or have hashes of one
 	tooMany bool
@@ -56,6 +60,11 @@ func (d *decoder) batch(payload []byte) (at float64, events []Event, err error) 
 	for i, s := range d.spans {
 		d.events[i].Hashes = d.hashes[s.from:s.to:s.to]
 	}
+	for i, s := range d.tspans {
+		if s.from < s.to {
+			d.events[i].Tokens = d.tokens[s.from:s.to:s.to]
+		}
+	}
 	return at, d.events, nil
 }
 
@@ -63,7 +72,11 @@ func (d *decoder) reset() {
 	if cap(d.events) > keepBatch || cap(d.hashes) > keepBatch {
 		d.events, d.spans, d.hashes = nil, nil, nil
 	}
+	if cap(d.tokens) > 16*keepBatch {
+		d.tokens = nil
+	}
 	d.events, d.spans, d.hashes, d.skipped = d.events[:0], d.spans[:0], d.hashes[:0], 0
+	d.tokens, d.tspans = d.tokens[:0], d.tspans[:0]
 	d.tooMany = false
 }
 
@@ -71,7 +84,7 @@ func (d *decoder) reset() {
 type field uint8
 
 const (
-	other field = iota // of no interest: token ids above all, which are most of what comes
+	other field = iota // of no interest
 	tag
 	hashes
 	parent
@@ -82,12 +95,15 @@ const (
 	specKind
 	locality
 	sessionID
+	tokenIDs // most of what comes; read only if they are wanted, as the next two
+	extraKeys
+	cacheSalt
 )
 
 // Before vLLM 0.24 and in SGLang before 0.5.23 events are arrays: the tag and these, the last
 // ones missing where they have their defaults.
 var (
-	storedFields  = []field{hashes, parent, other, blockSize, other, medium, loraName, other, groupIndex, specKind}
+	storedFields  = []field{hashes, parent, tokenIDs, blockSize, other, medium, loraName, extraKeys, groupIndex, specKind}
 	removedFields = []field{hashes, medium, groupIndex}
 )
 
@@ -114,6 +130,12 @@ func fieldOf(name []byte) field {
 		return locality
 	case "session_id":
 		return sessionID
+	case "token_ids":
+		return tokenIDs
+	case "extra_keys":
+		return extraKeys
+	case "cache_salt":
+		return cacheSalt
 	}
 	return other
 }
@@ -124,11 +146,14 @@ type reading struct {
 	known  bool // it has a tag that is known
 	odd    bool // it has a hash of an unknown type
 	remote bool // another server holds the blocks
+
+	foreign bool // it has keys that are not known here,
+	pure    int  // from this block on
 }
 
 // event decodes the next event and appends it to the batch, if it is of a known kind.
 func (d *decoder) event() {
-	from := len(d.hashes)
+	from, tokens := len(d.hashes), len(d.tokens)
 	e := reading{Event: Event{Full: true}}
 	switch d.r.Kind() {
 	case msgpack.Array:
@@ -149,7 +174,7 @@ func (d *decoder) event() {
 	}
 	if !e.known || e.odd {
 		d.skipped++
-		d.hashes = d.hashes[:from]
+		d.hashes, d.tokens = d.hashes[:from], d.tokens[:tokens]
 		return
 	}
 	if e.remote {
@@ -160,6 +185,9 @@ func (d *decoder) event() {
 		e.Event, d.hashes = Event{Kind: Cleared, Full: true}, d.hashes[:from]
 	case Removed:
 		e.Parent, e.HasParent, e.BlockSize = 0, false, 0
+	}
+	if d.withTokens {
+		d.tspans = append(d.tspans, d.ofTokens(&e, len(d.hashes)-from, tokens))
 	}
 	d.events = append(d.events, e.Event)
 	d.spans = append(d.spans, span{from, len(d.hashes)})
@@ -211,6 +239,12 @@ func (d *decoder) value(e *reading, f field) {
 		e.BlockSize = clampInt(d.r.Uint64())
 	case f == groupIndex && kind == msgpack.Int:
 		e.Group = clampInt(d.r.Uint64())
+	case f >= tokenIDs && !d.withTokens:
+		d.r.Skip()
+	case f == tokenIDs && kind == msgpack.Array:
+		d.readTokens()
+	case f == extraKeys && kind == msgpack.Array:
+		d.readKeys(e)
 	case f != other && kind == msgpack.String:
 		d.text(e, f, d.r.Bytes())
 	default:
@@ -241,6 +275,8 @@ func (d *decoder) text(e *reading, f field, v []byte) {
 		e.Adapter = d.names.of(v)
 	case sessionID:
 		e.SessionID = d.names.of(v)
+	case cacheSalt:
+		e.Salt = d.names.of(v)
 	case specKind:
 		switch string(v) {
 		case "full_attention", "mla_attention", "sink_full_attention", "":

@@ -3,6 +3,9 @@ package kvevents
 // Decoder gives tests the decoder of batches.
 type Decoder struct{ d decoder }
 
+// NewDecoder returns one that reads token ids, too.
+func NewDecoder() *Decoder { return &Decoder{decoder{withTokens: true}} }
+
 func (d *Decoder) Batch(payload []byte) (float64, []Event, error) { return d.d.batch(payload) }
 
 func (d *Decoder) Skipped() int { return d.d.skipped }

@@ -16,6 +16,10 @@ type Options struct {
 	// Sink takes what engines say. Required, unless OnLoad is set.
 	Sink Sink
 
+	// Tokens makes events bring the token ids of blocks (types.KVEvent.Tokens), for a Sink that knows
+	// prompts by them. Default: they are skipped.
+	Tokens bool
+
 	// OnLoad is told of the load that engines push, as SGLang does. Calls about one rank come one
 	// at a time, at once with those of others and with those of the Sink. It must be quick.
 	// Optional.

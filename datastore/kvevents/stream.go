@@ -36,7 +36,10 @@ func (t *target) newStream(s rankSource) *stream {
 		from = t.opt.Listen[s.rank]
 	}
 	h := t.newHealth(s.rank, "tcp://"+from)
-	return &stream{target: t, source: s, health: h, teller: teller{target: t, rank: s.rank, failure: h.failure}}
+	return &stream{
+		target: t, source: s, health: h, decode: decoder{withTokens: t.opt.Tokens},
+		teller: teller{target: t, rank: s.rank, failure: h.failure},
+	}
 }
 
 func (s *stream) loop(ctx context.Context) {

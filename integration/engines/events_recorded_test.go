@@ -263,13 +263,13 @@ func hear(t *testing.T, s *stage, replays bool) (*ledger, string, *kvevents.Subs
 	return l, name, listenTo(t, l, name, source)
 }
 
-// listenTo tells a ledger what comes from a source, until the end of the test.
-func listenTo(t *testing.T, l *ledger, name string, source kvevents.Source) *kvevents.Subscriber {
+// listenTo tells a Sink what comes from a source, until the end of the test.
+func listenTo(t *testing.T, l kvevents.Sink, name string, source kvevents.Source) *kvevents.Subscriber {
 	t.Helper()
 	store := datastore.New(datastore.Options{})
 	require.NoError(t, store.UpsertEndpoint(pool, datastore.EndpointSpec{Address: name}))
 	sub, err := kvevents.New(store, kvevents.Options{
-		Sink: l, MinBackoff: time.Millisecond, MaxBackoff: 10 * time.Millisecond, ReplayCooldown: 10 * time.Millisecond,
+		Sink: l, Tokens: true, MinBackoff: time.Millisecond, MaxBackoff: 10 * time.Millisecond, ReplayCooldown: 10 * time.Millisecond,
 		Sources: func(types.NamespacedName, *types.Endpoint) []kvevents.Source { return []kvevents.Source{source} },
 	})
 	require.NoError(t, err)

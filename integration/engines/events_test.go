@@ -182,16 +182,18 @@ func TestEventsTellWhatIsCached(t *testing.T) {
 	w := m.make()
 	for _, tt := range []struct {
 		blockBytes, atOnce int
-		close              float64
-	}{{256, 1, .98}, {64, 1, .98}, {256, 6, .95}} {
-		t.Run(fmt.Sprintf("blocks of %d bytes, %d at once", tt.blockBytes, tt.atOnce), func(t *testing.T) {
+		tokens             bool
+		close              float64 // part within a block of the engine, and one of the index on top
+		exact              float64 // and without that
+	}{{256, 1, false, .98, .5}, {64, 1, false, .99, .97}, {tokenBlock, 1, true, .99, .99}, {256, 6, false, .95, .5}} {
+		t.Run(fmt.Sprintf("blocks of %d bytes, %d at once, tokens %v", tt.blockBytes, tt.atOnce, tt.tokens), func(t *testing.T) {
 			emptied(t, all)
 			o := plugins.PrefixOptions{BlockBytes: tt.blockBytes}
 			profile, err := plugins.DefaultWith(plugins.CostOptions{Prefix: o})
 			require.NoError(t, err)
 			without := newShadow(t, o)
 			profile.Trackers = append(profile.Trackers, without)
-			g := listening(t, setup{profile: &profile}, all)
+			g := listening(t, setup{profile: &profile, tokens: tt.tokens}, all)
 			answers := w.run("told", tt.atOnce, g.URL)
 			allGood(t, answers)
 			told, predicted := misses{of: "told by events"}, misses{of: "predicted"}
@@ -215,6 +217,11 @@ func TestEventsTellWhatIsCached(t *testing.T) {
 			t.Logf("index: %+v", g.sink.Stats())
 			t.Logf("events: %+v", g.events.Stats())
 			require.Greater(t, told.within(1, 1), tt.close)
+			require.Greater(t, told.within(1, 0), tt.exact)
+			if tt.tokens {
+				t.Logf("tokenizer: %+v", g.tokens.Stats())
+				require.Equal(t, g.sink.Stats().Blocks, g.sink.Stats().Bound)
+			}
 			held := 0
 			for _, s := range all {
 				a := g.ledger.look(s.Address)
@@ -226,6 +233,9 @@ func TestEventsTellWhatIsCached(t *testing.T) {
 		})
 	}
 }
+
+// tokenBlock is the size of a block of the index that is one of the engine, where prompts are token ids.
+const tokenBlock = 4 * vllm.BlockSize
 
 // bytesPerToken is how long tokens of the tiny model are in prose of workload_test.go.
 const bytesPerToken = 3.6

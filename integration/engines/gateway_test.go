@@ -21,11 +21,14 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/kvevents"
 	"github.com/inferpick/inferpick/datastore/scrape"
+	"github.com/inferpick/inferpick/integration/engines/vllm"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
+	"github.com/inferpick/inferpick/scheduling/director/tokenize"
 	"github.com/inferpick/inferpick/types"
+	"github.com/stretchr/testify/require"
 )
 
 var pool = types.NamespacedName{Name: "pool"}
@@ -39,6 +42,7 @@ type gateway struct {
 	ledger   *ledger // of events, nil without
 	sink     *plugins.KVSink
 	events   *kvevents.Subscriber
+	tokens   *tokenize.Client // nil without
 
 	mu   sync.Mutex
 	whys map[string]*scheduling.Explanation // by request id
@@ -52,6 +56,10 @@ type setup struct {
 	listen *kvevents.Options
 	// unnamed leaves requests without a session_id although it listens.
 	unnamed bool
+	// tokens has the servers tokenize prompts, or tokenize if it is set, and events bring token ids; requests
+	// have no session_id.
+	tokens   bool
+	tokenize func(ctx context.Context, r *director.Route, among []*types.Endpoint) ([]uint32, bool)
 }
 
 // newGateway starts a gateway before servers until the end of the test.
@@ -78,7 +86,19 @@ func newGatewayWith(t *testing.T, o setup, addresses ...string) *gateway {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g.director, err = director.New(director.Options{Store: g.store, Scheduler: scheduler, EngineSessions: func(types.NamespacedName) bool { return o.listen != nil && !o.unnamed }}); err != nil {
+	do := director.Options{
+		Store: g.store, Scheduler: scheduler,
+		EngineSessions: func(types.NamespacedName) bool { return o.listen != nil && !o.unnamed && !o.tokens },
+	}
+	if o.tokens {
+		g.tokens, err = tokenize.New(tokenize.Options{Budget: time.Second}) // these servers have the processor for themselves
+		require.NoError(t, err)
+		do.Tokenize = g.tokens.Of
+	}
+	if o.tokenize != nil {
+		do.Tokenize = o.tokenize
+	}
+	if g.director, err = director.New(do); err != nil {
 		t.Fatal(err)
 	}
 	scraper, err := scrape.New(g.store, scrape.Options{})
@@ -88,7 +108,7 @@ func newGatewayWith(t *testing.T, o setup, addresses ...string) *gateway {
 	var running sync.WaitGroup
 	running.Go(func() { _ = scraper.Run(ctx) })
 	if o.listen != nil {
-		g.listen(t, profile, *o.listen)
+		g.listen(t, profile, o)
 		running.Go(func() { _ = g.events.Run(ctx) })
 	}
 	transport := httptransport.New(g.director)
@@ -116,10 +136,14 @@ func newGatewayWith(t *testing.T, o setup, addresses ...string) *gateway {
 }
 
 // listen makes the subscriber of a gateway.
-func (g *gateway) listen(t *testing.T, profile scheduling.Profile, o kvevents.Options) {
+func (g *gateway) listen(t *testing.T, profile scheduling.Profile, with setup) {
 	t.Helper()
 	var err error
-	if g.sink, err = plugins.KVSinkOf(profile, plugins.KVOptions{}); err != nil {
+	o, k := *with.listen, plugins.KVOptions{}
+	if with.tokens {
+		o.Tokens, k.Model = true, vllm.ModelName
+	}
+	if g.sink, err = plugins.KVSinkOf(profile, k); err != nil {
 		t.Fatal(err)
 	}
 	g.ledger = newLedger(g.sink)
@@ -236,6 +260,7 @@ type question struct {
 	prompt string
 	tokens int // exactly so many
 	stream bool
+	salt   string // cache_salt
 
 	messages []message // instead of the prompt
 }
@@ -260,6 +285,9 @@ func (q question) body() string {
 		messages = []message{{"user", q.prompt}}
 	}
 	body := map[string]any{"model": q.model, "max_tokens": q.tokens, "ignore_eos": true, "messages": messages}
+	if q.salt != "" {
+		body["cache_salt"] = q.salt
+	}
 	if q.stream {
 		body["stream"], body["stream_options"] = true, map[string]bool{"include_usage": true}
 	}

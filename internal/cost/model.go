@@ -58,6 +58,7 @@ type Query struct {
 	Way            Seconds // until then, and what first tokens take beyond all that is in the model
 
 	Best   Tokens  // most tokens cached at one server, or expected at the home
+	Peer   Tokens  // most tokens cached at one server, for others to pull; 0: none can
 	Else   float64 // part of the prompt that is cached nowhere
 	Share  float64 // 1/(1 + requests in flight that begin alike, for each copy)
 	Scarce float64 // part of the servers whose adapter slots are full

@@ -12,10 +12,16 @@ import (
 // scorer credits one in the host's memory with 0.8, Dynamo's with 0.75, and one on a disk with 0.25. Safe for
 // concurrent use.
 type TierPrices struct {
-	learned [types.KVTiers]Float // beyond the price at the start
+	learned [types.KVTiers + 1]Float // beyond the price at the start
 }
 
-var startPrice = [types.KVTiers]float64{types.KVCPU: .25, types.KVDisk: .75, types.KVRemote: .55}
+// Peer is the tier of what another server holds, and an engine pulls from there.
+const Peer types.KVTier = types.KVTiers
+
+var startPrice = [types.KVTiers + 1]float64{types.KVCPU: .25, types.KVDisk: .75, types.KVRemote: .55, Peer: .55}
+
+// pullOnce is what a pull from a peer takes besides its tokens, by the same measurement.
+const pullOnce Seconds = .027
 
 const (
 	priceGain = .05 // of one answer; not varied
@@ -45,6 +51,16 @@ func (p *TierPrices) Worth(blocks [types.KVTiers]int) Blocks {
 		sum += float64(n) * (1 - p.Of(types.KVTier(t)))
 	}
 	return Blocks(sum)
+}
+
+// Pull returns how many more tokens a server is as good as having that holds some of a prompt and can pull what
+// a peer holds, where computing one takes perToken seconds: 0 if computing them is no slower.
+func (p *TierPrices) Pull(held, peer Tokens, perToken Seconds) Tokens {
+	if perToken <= 0 {
+		return 0
+	}
+	saved := (peer-held)*Tokens(1-p.Of(Peer)) - Tokens(pullOnce/perToken)
+	return max(saved, 0)
 }
 
 // Lateness is by how much the first token of r came later than was expected when it was sent.

@@ -33,3 +33,21 @@ func TestTierPricesStaySane(t *testing.T) {
 	}
 	require.Equal(t, 0., p.Of(types.KVDisk))
 }
+
+// Pulling is worth what it saves of the time to compute, by brute force in seconds.
+func TestPull(t *testing.T) {
+	const prompt = Tokens(20000)
+	for _, perToken := range []Seconds{5e-6, 24e-6, 400e-6} {
+		for held := Tokens(0); held <= prompt; held += 700 {
+			for peer := held; peer <= prompt; peer += 900 {
+				var p TierPrices
+				alone := Seconds(prompt-held) * perToken
+				pulled := pullOnce + Seconds(peer-held)*perToken*.55 + Seconds(prompt-peer)*perToken
+				got := Seconds(prompt-held-p.Pull(held, peer, perToken)) * perToken
+				require.InDelta(t, float64(min(alone, pulled)), float64(got), 1e-9)
+			}
+		}
+	}
+	var p TierPrices
+	require.Zero(t, p.Pull(0, 1000, 0))
+}

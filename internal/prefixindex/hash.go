@@ -77,6 +77,14 @@ func NewHasher(blockBytes int, seed uint64) Hasher {
 	return h
 }
 
+// ResumeHasher returns a Hasher that goes on where another one with the same seed was after a whole block:
+// chain is the hash of that.
+func ResumeHasher(blockBytes int, seed, chain uint64) Hasher {
+	h := NewHasher(blockBytes, seed)
+	h.chain = chain
+	return h
+}
+
 func checkBlockBytes(n int) error {
 	if n < minBlockBytes || n > maxBlockBytes || n%stripeBytes != 0 {
 		return fmt.Errorf("prefixindex: block size %d is not a multiple of %d between %d and %d bytes",

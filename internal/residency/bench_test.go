@@ -16,17 +16,30 @@ type steady struct {
 	texts   []uint64
 	seq     uint64
 	shared  []uint64 // the beginning of all prompts
-	bind    bool
+	bind    binding
 	emitted int
 }
+
+// binding is how blocks are bound to prompts.
+type binding int
+
+const (
+	byNothing binding = iota
+	bySession
+	byTokens
+)
 
 const (
 	promptBlocks = 256 // of an engine
 	textBlocks   = promptBlocks / 4
 )
 
-func newSteady(ranks, prompts int, bind bool) *steady {
-	s := &steady{x: New(Options{BlockBytes: blockBytes, MaxBlocks: 1 << 20, MaxIdle: 1 << 10, MaxSessions: 1 << 10}), bind: bind}
+func newSteady(ranks, prompts int, bind binding) *steady {
+	o := Options{BlockBytes: blockBytes, MaxBlocks: 1 << 20, MaxIdle: 1 << 10, MaxSessions: 1 << 10}
+	if bind == byTokens {
+		o.BlockBytes, o.Seed = 16*tokenBytes, func(string, string) uint64 { return 1 }
+	}
+	s := &steady{x: New(o), bind: bind}
 	s.shared = s.chain(nil, 32)
 	for range ranks {
 		s.ranks = append(s.ranks, s.x.Add(uint32(len(s.ranks))))
@@ -54,7 +67,7 @@ func (s *steady) chain(from []uint64, n int) []uint64 {
 func (s *steady) batch(rank int) []types.KVEvent {
 	hashes := s.chain(s.shared, promptBlocks)
 	batch := []types.KVEvent{
-		{Kind: types.KVStored, Hashes: hashes[32:], HasParent: true, Parent: hashes[31], BlockSize: 16, Full: true},
+		{Kind: types.KVStored, Hashes: hashes[32:], HasParent: true, Parent: hashes[31], BlockSize: 16, Full: true, Tokens: s.tokens(hashes[32:])},
 	}
 	if old := s.prompts[rank]; len(old) > 0 {
 		first := old[0]
@@ -72,13 +85,26 @@ func (s *steady) batch(rank int) []types.KVEvent {
 func (s *steady) store(rank int) {
 	hashes := s.chain(s.shared, promptBlocks)
 	s.prompts[rank] = append(s.prompts[rank], hashes)
-	s.apply(rank, []types.KVEvent{{Kind: types.KVStored, Hashes: hashes, BlockSize: 16, Full: true}})
+	s.apply(rank, []types.KVEvent{{Kind: types.KVStored, Hashes: hashes, BlockSize: 16, Full: true, Tokens: s.tokens(hashes)}})
+}
+
+// tokens are token ids of blocks, if they are told.
+func (s *steady) tokens(hashes []uint64) (ids []uint32) {
+	if s.bind != byTokens {
+		return nil
+	}
+	for _, h := range hashes {
+		for i := range uint64(16) {
+			ids = append(ids, uint32(h>>(2*i))&0x1ffff)
+		}
+	}
+	return ids
 }
 
 // apply applies a batch; if prompts are bound, that of the new one.
 func (s *steady) apply(rank int, batch []types.KVEvent) {
 	emit := func(Change) { s.emitted++ }
-	if !s.bind {
+	if s.bind != bySession {
 		s.x.Apply(s.ranks[rank], batch, emit)
 		return
 	}
@@ -107,8 +133,8 @@ func (s *steady) apply(rank int, batch []types.KVEvent) {
 func BenchmarkApply(b *testing.B) {
 	for _, bb := range []struct {
 		name string
-		bind bool
-	}{{"bound=none", false}, {"bound=all", true}} {
+		bind binding
+	}{{"bound=none", byNothing}, {"bound=all", bySession}, {"bound=tokens", byTokens}} {
 		b.Run(bb.name, func(b *testing.B) {
 			s := newSteady(10, 100, bb.bind)
 			b.ReportAllocs()
@@ -135,14 +161,15 @@ func BenchmarkApply(b *testing.B) {
 func TestMemory(t *testing.T) {
 	tests := []struct {
 		name    string
-		bind    bool
+		bind    binding
 		ranks   int
 		prompts int
 		most    float64
 	}{
-		{"not bound", false, 10, 150, 40},
-		{"bound", true, 10, 150, 48},
-		{"one rank", true, 1, 1000, 48},
+		{"not bound", byNothing, 10, 150, 40},
+		{"bound", bySession, 10, 150, 48},
+		{"one rank", bySession, 1, 1000, 48},
+		{"by tokens", byTokens, 10, 150, 64},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -153,7 +180,7 @@ func TestMemory(t *testing.T) {
 				}
 			}
 			st := s.x.Stats()
-			if tt.bind {
+			if tt.bind != byNothing {
 				require.Greater(t, st.Bound, st.Blocks/2)
 			}
 			per := float64(st.Bytes) / float64(st.Held)
@@ -165,7 +192,7 @@ func TestMemory(t *testing.T) {
 
 // Applying events allocates nothing, once as much was held before.
 func TestApplyDoesNotAllocate(t *testing.T) {
-	s := newSteady(4, 50, true)
+	s := newSteady(4, 50, bySession)
 	hashes := s.prompts[0][49]
 	stored := types.KVEvent{Kind: types.KVStored, Hashes: hashes, BlockSize: 16, Full: true}
 	removed := types.KVEvent{Kind: types.KVRemoved, Full: true}

@@ -141,12 +141,17 @@ func (x *Index) bind(s *session, emit func(Change)) {
 		x.count.Unrooted++
 		return
 	}
+	if x.blocks.At(p[0]).is(exact) {
+		return // by tokens, which leave nothing to be learned
+	}
 	if s.prompt.Tokens <= 0 {
 		if s.prompt.Tokens = x.tokens(p, s); s.prompt.Tokens == 0 {
 			return
 		}
 	}
-	p = p[:min(len(p), s.prompt.Tokens/s.size)]
+	// The block in which the prompt ends and the answer begins is whole once there is an answer, and all of
+	// the prompt is found again by whoever goes on with it.
+	p = p[:min(len(p), s.prompt.Tokens/s.size+1)]
 	changed := x.match(p, s)
 	x.count.Binds++
 	if changed < len(p) {
@@ -288,9 +293,11 @@ func (x *Index) shorten(p []uint32, common int, s *session) (changed int) {
 }
 
 // set binds a block to the end of a text, and reports whether that is a change.
-func (x *Index) set(id uint32, hashes []uint64) bool {
+func (x *Index) set(id uint32, hashes []uint64) bool { return x.assign(id, x.textOf(hashes)) }
+
+// assign binds a block to the end of a text, and reports whether that is a change.
+func (x *Index) assign(id, at uint32) bool {
 	b := x.blocks.At(id)
-	at := x.textOf(hashes)
 	if b.is(bound) && b.text == at {
 		return false
 	}
@@ -314,19 +321,30 @@ func (x *Index) textOf(hashes []uint64) (at uint32) {
 			break
 		}
 	}
-	for i := known; i < len(hashes); i++ {
-		id := x.texts.Alloc()
-		*x.texts.At(id) = text{hash: hashes[i], parent: at, depth: uint32(i + 1)}
-		if at != 0 {
-			x.texts.At(at).refs++
-		}
-		x.byText.insert(id)
-		at = id
+	for _, hash := range hashes[known:] {
+		at = x.textAfter(at, hash)
 	}
 	return at
 }
 
-// announce tells who holds how much of a prompt of which the blocks from changed on were bound anew.
+// textAfter returns the block of text with a hash, which comes after another one, and which it enters if it
+// is new. It has no reference yet.
+func (x *Index) textAfter(before uint32, hash uint64) uint32 {
+	if at := x.byText.lookup(hash); at != 0 {
+		return at
+	}
+	at := x.texts.Alloc()
+	*x.texts.At(at) = text{hash: hash, parent: before, depth: 1}
+	if before != 0 {
+		x.texts.At(before).refs++
+		x.texts.At(at).depth += x.texts.At(before).depth
+	}
+	x.byText.insert(at)
+	return at
+}
+
+// announce tells who holds how much of a prompt of which the blocks from changed on were bound anew; by
+// the request s, or nil.
 func (x *Index) announce(p []uint32, changed int, s *session, emit func(Change)) {
 	var seen []uint32 // endpoints
 	x.holders.each(x.blocks.At(p[changed]).holders, func(holder uint32) {
@@ -340,7 +358,10 @@ func (x *Index) announce(p []uint32, changed int, s *session, emit func(Change))
 			last++
 		}
 		slowest, ok := x.deepest(endpoint, p[:last+1], emit)
-		if d := x.depth(p[last]); endpoint == s.endpoint && ok && slowest == 0 && d < len(s.prompt.Hashes) {
+		if s == nil || endpoint != s.endpoint {
+			continue
+		}
+		if d := x.depth(p[last]); ok && slowest == 0 && d < len(s.prompt.Hashes) {
 			emit(Change{Endpoint: endpoint, Path: s.prompt.Hashes, Held: d}) // no more than it says
 		}
 	}

@@ -25,6 +25,9 @@
 // Equal prompts have equal hashes on all servers if the engines hash alike, so that one binding
 // serves all of them, also for what they were sent by others. Where they do not, each binds its own.
 //
+// Where events bring token ids, and prompts are given as such, none of this is needed: a block of the engine
+// is a block of text then, whose hash its tokens and that of the one before it give.
+//
 // # What comes out
 //
 // Changes, in blocks of prompts, tier by tier, as a prefix index takes them. An endpoint holds what is

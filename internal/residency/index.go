@@ -16,6 +16,10 @@ type Options struct {
 	MaxBlocks   int // blocks of one rank; what is stored beyond is ignored
 	MaxIdle     int // blocks that are remembered although nobody holds them
 	MaxSessions int // requests that are waited for to be bound
+
+	// Seed is that of the hashes of prompts that are given as token ids, by adapter and salt. Nil: no
+	// prompts are.
+	Seed func(adapter, salt string) uint64
 }
 
 // Index keeps who holds what. Safe for concurrent use; emit is called with its lock held.
@@ -34,13 +38,15 @@ type Index struct {
 	idle     queue // bound blocks that nobody holds, without those before them
 	held     int   // blocks that somebody holds
 	sessions map[string]*session
-	ended    []string // names of those whose prompt is known
-	batch    uint64   // number of the one that was applied last
-	views    uint8    // tiers that were ever told of; the first always
+	ended    []string          // names of those whose prompt is known
+	batch    uint64            // number of the one that was applied last
+	views    uint8             // tiers that were ever told of; the first always
+	salts    map[uint32]string // by first block, of prompts whose tokens were told
 	count    Stats
 
-	ids  []uint32 // scratch
-	path []uint64
+	ids   []uint32 // scratch
+	path  []uint64
+	bytes []byte
 }
 
 // block is a block of an engine's cache.
@@ -58,7 +64,8 @@ const (
 	bound    = 1 << 0 // text is known, if only to be none
 	anchored = 1 << 1 // and known exactly, since prompts part here
 	queued   = 1 << 2 // is in Index.idle
-	child    = 1 << 3 // one of block.children
+	exact    = 1 << 3 // bound by its tokens, as all before it are
+	child    = 1 << 4 // one of block.children
 )
 
 func (b *block) is(flag uint32) bool { return b.children&flag != 0 }
@@ -98,14 +105,14 @@ type Stats struct {
 	Sessions int    // requests that are waited for
 	Refused  uint64 // blocks beyond MaxBlocks, since New
 	Unknown  uint64 // blocks of which only the hash was told, which was not known
-	Conflict uint64 // blocks that were told with another parent than before
+	Conflict uint64 // blocks that were told with another parent than before, or with other tokens
 	Unrooted uint64 // requests whose first block is not known
 	Binds    uint64 // requests that were bound
 }
 
 // New returns an empty Index.
 func New(o Options) *Index {
-	x := &Index{o: o, sessions: map[string]*session{}, members: map[uint32][]uint32{}, views: 1}
+	x := &Index{o: o, sessions: map[string]*session{}, members: map[uint32][]uint32{}, views: 1, salts: map[uint32]string{}}
 	x.byHash = table{mult: rand.Uint64() | 1, hash: func(id uint32) uint64 { return x.blocks.At(id).hash }}
 	x.byText = table{mult: rand.Uint64() | 1, hash: func(id uint32) uint64 { return x.texts.At(id).hash }}
 	x.ranks = make([]*Rank, 1)
@@ -312,6 +319,9 @@ func (x *Index) stored(r *Rank, ev *types.KVEvent, emit func(Change)) {
 	x.settle(first)
 	if len(x.ids) == 0 {
 		return
+	}
+	if at := x.bindTokens(ev, first); at < len(x.ids) && x.blocks.At(x.ids[at]).holders&isList != 0 {
+		x.announce(x.ids, at, nil, emit)
 	}
 	x.deepest(r.endpoint, x.ids, emit)
 	x.heard(r, ev, x.blocks.At(x.ids[len(x.ids)-1]).hash, len(x.ids), emit)
@@ -539,6 +549,7 @@ func (x *Index) forget(id uint32) (before uint32) {
 		x.count.Bound--
 	}
 	x.unref(b.text)
+	delete(x.salts, id)
 	x.byHash.remove(id)
 	x.blocks.Release(id)
 	return before

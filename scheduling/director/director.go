@@ -67,6 +67,14 @@ type Options struct {
 	// (plugins.KVSink). It is for engines that know the field: vLLM from 0.30 on, SGLang. Nil: bodies
 	// pass as they are.
 	EngineSessions func(pool types.NamespacedName) bool
+	// Tokenize returns the token ids of a prompt as the engine will have it, or of its beginning
+	// (whole is false), or none, if they are not known: then the prompt is bytes, as without. By
+	// token ids its length is exact, and KV events can be told to belong to it
+	// (plugins.KVOptions.Model). r has the request and its pool, and as Body what the engine will get,
+	// which must not be kept; among are the endpoints that may serve it. The decision waits for it, so
+	// it must be quick or give up. It is not asked about prompts with images or other parts. If it
+	// panics, Logger hears of it. Package tokenize has one that asks engines. Nil: prompts are bytes.
+	Tokenize func(ctx context.Context, r *Route, among []*types.Endpoint) (ids []uint32, whole bool)
 	// SessionHeader names the request header that holds the session, in any
 	// case; it goes before what the body says. Default HeaderSession.
 	SessionHeader string
@@ -229,6 +237,7 @@ func (d *Director) route(ctx context.Context, r *Route, in Incoming) error {
 	if err != nil {
 		return err
 	}
+	d.tokenize(ctx, r, candidates)
 	if !r.generates {
 		r.Request.Admitted = true // it takes no place, so nobody need let it in
 	} else if candidates, err = d.admit(ctx, r, candidates, &in); err != nil {
@@ -236,10 +245,6 @@ func (d *Director) route(ctx context.Context, r *Route, in Incoming) error {
 	}
 	if err := d.decide(ctx, r, candidates, in.Explain); err != nil {
 		return err
-	}
-	r.Body = in.Body
-	if target := r.Request.Target(); target != r.Request.Model {
-		r.Body = r.parsed.SpliceModel(nil, in.Body, target)
 	}
 	if session := r.Request.EngineSession; session != "" {
 		r.Body = r.parsed.SpliceSession(r.Body, session)
@@ -310,6 +315,7 @@ func (d *Director) Explain(ctx context.Context, in Incoming) (*scheduling.Explan
 	if err != nil {
 		return nil, d.translate(err, r)
 	}
+	d.tokenize(ctx, r, candidates)
 	ex, err := r.scheduler.Explain(ctx, &r.Request, candidates)
 	if err != nil {
 		return ex, d.translate(err, r)
@@ -353,7 +359,29 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 	if in.HasSubset {
 		r.subset = newSubset(in.Subset)
 	}
+	r.Body = in.Body
+	if target := r.Request.Target(); target != r.Request.Model {
+		r.Body = r.parsed.SpliceModel(nil, in.Body, target)
+	}
 	return r.subset.of(resolved.Pool.Endpoints()), nil
+}
+
+// tokenize makes the prompt one of token ids, if they are to be had.
+func (d *Director) tokenize(ctx context.Context, r *Route, among []*types.Endpoint) {
+	p := &r.Request.Prompt
+	if d.o.Tokenize == nil || !r.generates || r.opaque || len(p.Spans) == 0 || p.Images+p.Audio+p.Other > 0 {
+		return
+	}
+	defer d.recovered("Options.Tokenize", nil)
+	ids, whole := d.o.Tokenize(ctx, r, among)
+	if len(ids) == 0 {
+		return
+	}
+	estimated := p.Tokens
+	*p = types.TokenPrompt(ids)
+	if !whole && estimated > p.Tokens {
+		p.Bytes, p.Tokens = p.Bytes/p.Tokens*estimated, estimated // as if the rest were there, which matches nothing
+	}
 }
 
 // allow returns what kind of path it is, or an error if clients may not ask for it.

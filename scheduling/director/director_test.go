@@ -531,3 +531,36 @@ func TestEngineSessions(t *testing.T) {
 	defer route.Done(nil)
 	require.Equal(t, string(chat("bulk")), string(route.Body))
 }
+
+// A prompt is what Options.Tokenize says that it is, for Route and Explain alike; without an answer it is
+// bytes, also if the function panics.
+func TestTokenize(t *testing.T) {
+	var asked []string
+	answer := func() ([]uint32, bool) { return nil, false }
+	d := newDirector(t, newStore(t, 2, datastore.Options{}), func(o *director.Options) {
+		o.Tokenize = func(_ context.Context, r *director.Route, among []*types.Endpoint) ([]uint32, bool) {
+			require.Len(t, among, 2)
+			require.Equal(t, pool, r.Pool)
+			asked = append(asked, string(r.Body))
+			return answer()
+		}
+	})
+	prompt := func() types.Prompt {
+		r, err := d.Route(ctx, incoming("food"))
+		require.NoError(t, err)
+		r.Done(nil)
+		return r.Request.Prompt
+	}
+	bytes := prompt()
+	require.Nil(t, bytes.Data)
+	require.Equal(t, []string{string(chat("food-v1"))}, asked, "what the engine will get")
+	answer = func() ([]uint32, bool) { panic("tokenizer") }
+	require.Equal(t, bytes, prompt())
+	answer = func() ([]uint32, bool) { return []uint32{1, 2, 3}, true }
+	require.Equal(t, types.TokenPrompt([]uint32{1, 2, 3}), prompt())
+	answer = func() ([]uint32, bool) { return []uint32{1}, false }
+	require.Equal(t, bytes.Tokens, prompt().Tokens)
+	_, err := d.Explain(ctx, incoming("food"))
+	require.NoError(t, err)
+	require.Len(t, asked, 5)
+}

@@ -64,7 +64,7 @@ type member struct {
 func newFleet(store *datastore.Store, o Options) *fleet {
 	f := &fleet{
 		store: store, logger: o.Logger, servers: o.ServerMetrics, wake: make(chan struct{}, 1),
-		counting: telemetry.Options{Names: o.MetricNames, MetricsTTL: o.MetricsTTL},
+		counting: telemetry.Options{Names: o.MetricNames, MetricsTTL: o.MetricsTTL, Version: o.Version, Commit: o.Commit},
 	}
 	f.members.Store(&members{})
 	return f

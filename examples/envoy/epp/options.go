@@ -49,6 +49,8 @@ type Options struct {
 	MetricsTLS TLS
 	// MetricNames are the names of metrics. Default: those of the Inference Extension.
 	MetricNames telemetry.Names
+	// Version and Commit say in the metrics which build of the program this is.
+	Version, Commit string
 	// MetricsTTL is the age beyond which what a server reported is left out of the metrics
 	// of its pool. Default that of package telemetry.
 	MetricsTTL time.Duration

@@ -59,7 +59,7 @@ func (in Install) Router(log, policy string, servers ...string) (address string,
 	return local(ports[0]), p, err
 }
 
-// Mock is one of Dynamo's mock engines with a front of its own, which together are a server.
+// Mock is one of Dynamo's mock engines with a front of its own, which together are a server, or several.
 type Mock struct {
 	Address      string // of the front
 	Live, Replay string // of its events
@@ -70,24 +70,48 @@ type Mock struct {
 // Mock starts a mock engine with a cache of so many blocks, of the given size in tokens. It
 // logs to files in the folder dir. Flags are added to those of the engine.
 func (in Install) Mock(dir string, blocks, blockSize int, flags ...string) (*Mock, error) {
-	ports, err := freePorts(3)
-	if err != nil {
-		return nil, err
-	}
-	m := &Mock{Address: local(ports[0]), Live: "tcp://" + local(ports[1]), Replay: "tcp://" + local(ports[2])}
+	return in.mocks(dir, 1, blocks, blockSize, nil, flags)
+}
+
+// KVRouted starts so many mock engines behind one front, Dynamo's router by KV events. Live and Replay are those of
+// the last engine.
+func (in Install) KVRouted(dir string, engines, blocks, blockSize int, flags ...string) (*Mock, error) {
+	return in.mocks(dir, engines, blocks, blockSize,
+		[]string{"--router-mode", "kv", "--kv-cache-block-size", strconv.Itoa(blockSize), "--router-min-initial-workers", strconv.Itoa(engines)}, flags)
+}
+
+func (in Install) mocks(dir string, engines, blocks, blockSize int, front, flags []string) (*Mock, error) {
+	m := &Mock{}
 	env := []string{"DYN_FILE_KV=" + filepath.Join(dir, "discovery"), "DYN_TCP_RPC_HOST=127.0.0.1", "HF_HUB_OFFLINE=1"}
-	planes := []string{"--discovery-backend", "file", "--request-plane", "tcp", "--event-plane", "zmq"}
-	engine := append([]string{"-m", "dynamo.mocker", "--model-path", in.Model, "--model-name", "tiny",
-		"--num-gpu-blocks-override", strconv.Itoa(blocks), "--block-size", strconv.Itoa(blockSize), "--speedup-ratio", "10",
-		"--zmq-kv-events-ports", strconv.Itoa(ports[1]), "--zmq-replay-ports", strconv.Itoa(ports[2])}, planes...)
-	front := append([]string{"-m", "dynamo.frontend", "--http-host", "127.0.0.1", "--http-port", strconv.Itoa(ports[0])}, planes...)
-	for name, args := range map[string][]string{"engine": append(engine, flags...), "front": front} {
+	start := func(name string, args ...string) error {
+		args = append(args, "--discovery-backend", "file", "--request-plane", "tcp", "--event-plane", "zmq")
 		p, err := process.Start(filepath.Join(dir, name+".log"), env, in.Python, args...)
+		if err == nil {
+			m.parts = append(m.parts, p)
+		}
+		return err
+	}
+	for i := range engines {
+		ports, err := freePorts(2)
+		if err == nil {
+			m.Live, m.Replay = "tcp://"+local(ports[0]), "tcp://"+local(ports[1])
+			err = start(fmt.Sprintf("engine%d", i), append([]string{"-m", "dynamo.mocker", "--model-path", in.Model, "--model-name", "tiny",
+				"--num-gpu-blocks-override", strconv.Itoa(blocks), "--block-size", strconv.Itoa(blockSize), "--speedup-ratio", "10",
+				"--zmq-kv-events-ports", strconv.Itoa(ports[0]), "--zmq-replay-ports", strconv.Itoa(ports[1])}, flags...)...)
+		}
 		if err != nil {
 			_ = m.Close()
 			return nil, err
 		}
-		m.parts = append(m.parts, p)
+	}
+	ports, err := freePorts(1)
+	if err == nil {
+		m.Address = local(ports[0])
+		err = start("front", append([]string{"-m", "dynamo.frontend", "--http-host", "127.0.0.1", "--http-port", strconv.Itoa(ports[0])}, front...)...)
+	}
+	if err != nil {
+		_ = m.Close()
+		return nil, err
 	}
 	return m, nil
 }

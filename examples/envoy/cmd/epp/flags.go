@@ -25,6 +25,7 @@ type flags struct {
 	logLevel  slog.Level
 	logFormat string
 	inspect   string // what to look at instead of serving
+	version   bool   // to be told, instead of serving
 	theirs    theirs
 	notes     []string // what has no effect
 	// -tls self-signed was said; it is the default, but not beside files.
@@ -121,6 +122,7 @@ func (f *flags) own() *pflag.FlagSet {
 
 	f.kube.add(fs)
 	f.trace.add(fs)
+	fs.BoolVar(&f.version, "version", false, "say which build this is, and end")
 	fs.Func("log-level", "`level`: debug, info, warn or error (default info)", func(s string) error { return f.logLevel.UnmarshalText([]byte(s)) })
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 
@@ -167,7 +169,7 @@ func (f *flags) ownPorts(fs *pflag.FlagSet) {
 func (f *flags) check() error {
 	o := &f.options
 	switch {
-	case f.inspect != "":
+	case f.inspect != "" || f.version:
 	case o.Config == "" && f.theirs.configText == "" && !*f.kube.on:
 		return errors.New("-config is required, or -kubernetes")
 	case f.logFormat != "text" && f.logFormat != "json":

@@ -50,6 +50,10 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "epp: %v\nRun with -h for usage.\n", err)
 		return exitUsage
 	}
+	if f.version {
+		fmt.Fprint(stdout, versionText())
+		return exitOK
+	}
 	if f.inspect != "" {
 		loader := epp.Loader(f.options.Strict)
 		loader.PoolsElsewhere = *f.kube.on
@@ -57,6 +61,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	logger := f.logger(stderr)
 	f.options.Logger = logger
+	f.options.Version, f.options.Commit = build()
 	for _, note := range f.notes {
 		logger.Warn(note)
 	}
