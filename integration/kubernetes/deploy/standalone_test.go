@@ -196,5 +196,5 @@ func TestStandaloneWithoutPool(t *testing.T) {
 	who, err := r.chat(ctx, "llama-8b", 1)
 	require.NoError(t, err)
 	require.Equal(t, pod.IP+":8000", who)
-	require.NotContains(t, r.picker.log(), "cannot ", "it is refused nothing")
+	require.NotContains(t, r.picker.log(), "is forbidden", "it is refused nothing")
 }
