@@ -96,11 +96,13 @@ func (g *Gateway) options() gateway.Options {
 // Run serves until ctx is done and the requests that are under way then have ended, or their
 // time is over. The error is that of a port that is not for clients.
 func (g *Gateway) Run(ctx context.Context) error {
+	ctx, end := context.WithCancel(ctx)
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx while requests end
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer g.inference.Close()
 	defer stop()
+	defer end()
 	all.Go(func() { _ = g.source.Run(inner, g.inference.Store) }) // always nil
 	all.Go(func() { _ = g.inference.Run(inner) })                 // runs once
 	all.Go(func() { g.watcher.Run(inner) })

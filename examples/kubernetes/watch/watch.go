@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -44,13 +45,14 @@ type Watcher struct {
 	logger  *slog.Logger
 	kinds   []*kind
 	changed chan struct{}
-	known   sync.WaitGroup // kinds of which nothing is known yet, not even why
+	synced  chan struct{}
+	unknown atomic.Int32 // kinds of which nothing is known yet, not even why
 }
 
 // New returns a Watcher, which knows nothing before Run.
 func New(client dynamic.Interface, logger *slog.Logger, kinds ...Kind) *Watcher {
-	w := &Watcher{client: client, logger: logger, changed: make(chan struct{}, 1)}
-	w.known.Add(len(kinds))
+	w := &Watcher{client: client, logger: logger, changed: make(chan struct{}, 1), synced: make(chan struct{})}
+	w.unknown.Store(int32(len(kinds)))
 	for _, k := range kinds {
 		w.kinds = append(w.kinds, &kind{Kind: k, w: w, objects: make(map[types.NamespacedName]object)})
 	}
@@ -67,11 +69,7 @@ func (w *Watcher) Run(ctx context.Context) {
 }
 
 // Synced returns a channel that is closed when each kind was listed, or could not be.
-func (w *Watcher) Synced() <-chan struct{} {
-	synced := make(chan struct{})
-	go func() { w.known.Wait(); close(synced) }()
-	return synced
-}
+func (w *Watcher) Synced() <-chan struct{} { return w.synced }
 
 // Changed returns a channel that has a value when objects may have changed since the last one.
 func (w *Watcher) Changed() <-chan struct{} { return w.changed }
@@ -111,6 +109,13 @@ func (w *Watcher) Failures() map[schema.GroupVersionResource]error {
 	return failures
 }
 
+// learned counts a kind of which something is known now.
+func (w *Watcher) learned() {
+	if w.unknown.Add(-1) == 0 {
+		close(w.synced)
+	}
+}
+
 func (w *Watcher) kind(resource schema.GroupVersionResource) *kind {
 	for _, k := range w.kinds {
 		if k.GroupVersionResource == resource {
@@ -131,7 +136,7 @@ func (w *Watcher) signal() {
 type kind struct {
 	Kind
 	w     *Watcher
-	first sync.Once // of Watcher.known
+	first sync.Once // of learned
 
 	mu      sync.Mutex
 	objects map[types.NamespacedName]object
@@ -190,7 +195,7 @@ func (k *kind) failed(ctx context.Context, err error) {
 		}
 		k.w.logger.Log(ctx, level, "a kind cannot be read and is tried again", slog.String("kind", k.Name), slog.String("resource", k.GroupResource().String()), slog.Any("error", err))
 	}
-	k.first.Do(k.w.known.Done)
+	k.first.Do(k.w.learned)
 }
 
 // putLocked keeps an object. Caller must hold k.mu.
@@ -254,7 +259,7 @@ func (k *kind) Replace(list []any, _ string) error {
 		k.w.logger.Info("a kind is read again", slog.String("resource", k.GroupResource().String()))
 		k.err = nil
 	}
-	k.first.Do(k.w.known.Done)
+	k.first.Do(k.w.learned)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -14,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/datastore/kubernetes"
+	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
 	"github.com/inferpick/inferpick/integration/kubernetes/cluster"
 	"github.com/inferpick/inferpick/types"
@@ -43,8 +45,8 @@ func service(name, address string, port int) string {
 }
 
 // epp runs the picker of examples/envoy for a pool that is there, with the endpoints that a
-// header names, and makes a Service for it.
-func (r *rig) epp(name, pool string) {
+// header names, makes a Service for it, and returns its address.
+func (r *rig) epp(name, pool string) string {
 	r.Helper()
 	file := filepath.Join(r.TempDir(), "epp.yaml")
 	require.NoError(r, os.WriteFile(file, []byte(`
@@ -70,6 +72,7 @@ plugins: [{type: header-based-testing-filter}, {type: random-picker}]
 		require.NoError(r, <-done)
 	})
 	r.apply(service(name, host, grpc))
+	return net.JoinHostPort(host, fmt.Sprint(grpc))
 }
 
 func freePort(t testing.TB, host string) int {
@@ -88,6 +91,12 @@ func (r *rig) followsEPP() {
 	r.epp("following-epp", "following")
 	r.apply(route("following", "primary", "rules: ["+toPool("/v1/completions", "following")+"]"))
 	r.parents(inferencePools, "following", map[string]string{"primary": good})
+	r.goesWherePicked()
+}
+
+// goesWherePicked: requests go to the pods that their header names, and to no others.
+func (r *rig) goesWherePicked() {
+	r.Helper()
 	pods := r.pods["primary"]
 	for _, chosen := range [][]*cluster.Pod{pods[:1], pods[1:2], pods[2:], pods[1:], pods} {
 		var ips []string
@@ -113,6 +122,12 @@ func (r *rig) followsEPPByPort() {
 	r.apply(pool("dp", "dp", "endpointPickerRef: {name: dp-epp, port: {number: 9002}}"))
 	r.epp("dp-epp", "dp")
 	r.apply(route("dp", "primary", "rules: ["+toPool("/v1", "dp")+"]"))
+	r.goesToRankPicked()
+}
+
+// goesToRankPicked: an address alone is all ports of a pod, with a port that one.
+func (r *rig) goesToRankPicked() {
+	r.Helper()
 	pods := r.pods["dp"]
 	for chosen, want := range map[string][]string{
 		pods[0].IP:           {"dp-0:3000", "dp-0:3002", "dp-0:3004"},
@@ -127,6 +142,39 @@ func (r *rig) followsEPPByPort() {
 			got = append(got, at)
 		}
 		require.ElementsMatch(r, want, got, chosen)
+	}
+}
+
+// TestEnvoy is the picker's cases with a real Envoy in the place of the gateway.
+func TestEnvoy(t *testing.T) {
+	bin, err := envoyproxy.Find("../../../examples/envoy")
+	if errors.Is(err, envoyproxy.ErrNotFound) {
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+	r := newRig(t)
+	r.servers("dp", 3000, 3002, 3004)
+	for _, c := range []struct {
+		name, pool string
+		run        func(*rig)
+	}{
+		{"GatewayFollowingEPPRouting", "primary", (*rig).goesWherePicked},
+		{"GatewayFollowingEPPRoutingWithDataParallelism", "dp", (*rig).goesToRankPicked},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			sub := *r
+			sub.T = t
+			sub.apply(pool("envoy-"+c.pool, c.pool, ""))
+			picker := sub.epp("envoy-epp-"+c.pool, "envoy-"+c.pool)
+			b, err := envoyproxy.ReadBootstrap("../../../examples/envoy/envoy-original-dst.yaml")
+			require.NoError(t, err)
+			require.NoError(t, errors.Join(b.Listen("127.0.0.1:0", "127.0.0.1:0"), b.Picker(picker)))
+			envoy, err := envoyproxy.Start(context.Background(), envoyproxy.StartOptions{Bin: bin, Bootstrap: b, Concurrency: 1})
+			require.NoError(t, err)
+			t.Cleanup(envoy.Stop)
+			sub.url = envoy.URL()
+			c.run(&sub)
+		})
 	}
 }
 

@@ -44,6 +44,7 @@ type rig struct {
 	*testing.T
 	*cluster.Server
 	host string // where the gateway listens
+	url  string // of the gateway
 	pods map[string][]*cluster.Pod
 }
 
@@ -88,6 +89,7 @@ func newRig(t *testing.T) *rig {
 		r.InstallCRD(t, string(crd))
 	}
 	r.host = fmt.Sprintf("127.%d.%d.%d", 2+rand.IntN(250), 2+rand.IntN(250), 2+rand.IntN(250))
+	r.url = "http://" + net.JoinHostPort(r.host, fmt.Sprint(port))
 	for _, group := range []string{"primary", "secondary"} {
 		r.servers(group, 3000)
 	}
@@ -173,8 +175,7 @@ func (r *rig) do(q request) (answer, error) {
 	if q.Body != "" {
 		method = http.MethodPost
 	}
-	url := fmt.Sprintf("http://%s%s", net.JoinHostPort(r.host, fmt.Sprint(port)), cmp.Or(q.Path, "/"))
-	req, err := http.NewRequest(method, url, strings.NewReader(q.Body))
+	req, err := http.NewRequest(method, r.url+cmp.Or(q.Path, "/"), strings.NewReader(q.Body))
 	if err != nil {
 		return answer{}, err
 	}
