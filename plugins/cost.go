@@ -57,6 +57,7 @@ type Cost struct {
 	foreign  cost.Float    // cost.View.Foreign
 	believed cost.Float    // cost.View.Believed
 	context  cost.Float    // cost.View.Context
+	arriving cost.Float    // requests of this process in a second
 	reuse    cost.Float    // part of prompts that engines found in their caches
 	renewed  cost.Float    // when the figures of all servers were last worked out by new rates
 	recheck  cost.Float    // when trust in some reading falls
@@ -69,8 +70,9 @@ type Cost struct {
 
 	// Each is taken for itself, or within the lock of one server.
 	crowding sync.Mutex
-	crowd    cost.Crowd // guarded by crowding
-	heads    cost.Heads // guarded by crowding
+	crowd    cost.Crowd  // guarded by crowding
+	heads    cost.Heads  // guarded by crowding
+	arrivals cost.Fading // guarded by crowding
 	learning sync.Mutex
 	learner  *cost.Learner // guarded by learning
 	listing  sync.Mutex
@@ -163,6 +165,7 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, sc *cos
 		Now: now, At: now + cost.Seconds(rates.Transport), Way: cost.Seconds(rates.Transport + c.late.Load()),
 		Share: 1, SLO: cost.Targets{TTFT: cost.Seconds(req.SLO.TTFT.Seconds()), TPOT: cost.Seconds(req.SLO.TPOT.Seconds())},
 	}
+	q.Arriving = c.arriving.Load() / (1 - min(others, cost.MostOthers)) / float64(len(eps))
 	if most > 0 {
 		holders, half := 0, float64(most)/2
 		for _, k := range sc.holders {

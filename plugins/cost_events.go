@@ -18,7 +18,7 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	}
 	defer s.mu.Unlock()
 	r.at = s
-	c.joins(r)
+	c.joins(r, now)
 	v := c.view()
 	s.Add(&r.Request, r.query.Cached(cost.Blocks(r.before)+c.prefix.lanes.prices.Worth(r.lower)), &c.model, &v, now)
 	if r.adapter != 0 {
@@ -54,7 +54,7 @@ func (c *Cost) lockServer(ep *types.Endpoint, now cost.Seconds) *costServer {
 }
 
 // joins counts a request among those in flight.
-func (c *Cost) joins(r *costed) {
+func (c *Cost) joins(r *costed, now cost.Seconds) {
 	size := float64(r.Context())
 	c.context.Update(func(mean float64) float64 {
 		if mean == 0 {
@@ -66,6 +66,8 @@ func (c *Cost) joins(r *costed) {
 	defer c.crowding.Unlock()
 	c.crowd.Add(r.hashes, 1)
 	c.heads.Add(r.hashes)
+	c.arrivals.Add(1, now)
+	c.arriving.Store(c.arrivals.PerSecond(now))
 }
 
 // FirstToken implements scheduling.Tracker.
