@@ -92,6 +92,7 @@ type costed struct {
 	// The question, from Cost to Picked, for Items.
 	query     cost.Query
 	homes     cost.Homes
+	meets     bool      // some endpoint is expected to meet the SLO
 	contended bool      // others decide at this moment
 	claimed   *costCell // where it is likely to be booked; nil: it was, or is not known
 	claimedIn cost.Moment
@@ -165,7 +166,8 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, sc *cos
 		Now: now, At: now + cost.Seconds(rates.Transport), Way: cost.Seconds(rates.Transport + c.late.Load()),
 		Share: 1, SLO: cost.Targets{TTFT: cost.Seconds(req.SLO.TTFT.Seconds()), TPOT: cost.Seconds(req.SLO.TPOT.Seconds())},
 	}
-	q.Arriving = c.arriving.Load() / (1 - min(others, cost.MostOthers)) / float64(len(eps))
+	q.EmptyStep = c.model.Engine.Step * rates.Step
+	q.Arriving = c.arriving.Load() / float64(len(eps))
 	if most > 0 {
 		holders, half := 0, float64(most)/2
 		for _, k := range sc.holders {
@@ -251,16 +253,8 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 			}
 		}
 	}
-	if q.SLO != (cost.Targets{}) {
-		for k := range seen {
-			if seen[k].cell != nil && !q.Meets {
-				c.terms(r, eps[k], &seen[k], &f, &p, &t)
-				q.Meets = t.Late == 0
-			}
-		}
-	}
 	least := math.Inf(1)
-	best = -1
+	best, r.meets = -1, false
 	for k := range seen {
 		s := &seen[k]
 		if s.cell == nil {
@@ -273,6 +267,7 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 			c.place(r, eps[k], s, &p)
 		}
 		v := float64(c.model.Terms(q, &f, &p, &t))
+		r.meets = r.meets || t.Late == 0
 		if costs[k] = v; v < least {
 			least, best = v, k
 		}

@@ -92,7 +92,7 @@ func (c *Cost) meets(ctx context.Context, req *types.Request, eps []*types.Endpo
 	r := newRanking(len(eps))
 	defer r.free()
 	err := c.Cost(ctx, req, eps, r.values)
-	return c.of(req).query.Meets, err
+	return c.of(req).meets, err
 }
 
 // CostStats is what a Cost has learned so far, and how large its prefix index is.

@@ -176,19 +176,16 @@ const (
 
 // The terms: Model, Claims, Crowd, Outputs.
 const (
-	// sloMiss is added for a server that misses the SLO where another meets it, and sloLate for being
-	// late by as much as the target, both in weighted seconds: more than other terms as a rule, and less
-	// than what is at stake where prefills take most of the time. At 1,000, requests whose targets hardly any
-	// server could meet emptied caches of what others had there: goodput 7.7 % in place of 43.4 % in one drawn
-	// case. 3, 10 and 30 differ by half a point there, and by nothing in eight others.
-	sloMiss = 30
-	sloLate = 30
-	// sloSpare is the weight of a second of a request's own time while it meets its SLO, as a part of
-	// that without one. Chosen on ten drawn cases: at 0, TTFT p90 and p99 are 1.06 and 1.07 times
-	// those at 0.5, at 1 0.99 and 0.98, with goodput 0.3 points lower and the same.
-	sloSpare = .5
+	// sloWorth is what it is worth that one request meets its SLO, in weighted seconds. On 14
+	// drawn cases 0.5, 1, and 2 differ by a point of goodput; at 5 TPOT p90 is up to 1.25 times as high where
+	// few requests can meet theirs, at 30 1.8 times.
+	sloWorth = 1
+	// ttftDoubt and tpotDoubt are how far times may be off what is expected, as a part of the target.
+	ttftDoubt = .2
+	tpotDoubt = .07
 	// ownSteps is the number of steps that a request waits for without a queue of prefills: the rest of
-	// that under way, and its own. At 1, TTFT p99 of 12 drawn cases is 1.04 times that at 2.
+	// that under way, and its own. At 1, TTFT p99 of 12 drawn cases is 1.04
+	// times that at 2, at 3 1.02 times.
 	ownSteps = 2
 	// mostKV is the fraction of the KV cache above which its cost grows no faster. Not varied.
 	mostKV = .95

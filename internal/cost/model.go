@@ -57,7 +57,7 @@ type Query struct {
 	At             Seconds // when the request reaches an engine
 	Way            Seconds // until then, and what first tokens take beyond all that is in the model
 
-	Arriving float64 // requests that come to a server in a second, in the mean of all
+	Arriving float64 // requests of this process that come to a server in a second, in the mean of all
 
 	Best   Tokens  // most tokens cached at one server, or expected at the home
 	Else   float64 // part of the prompt that is cached nowhere
@@ -67,10 +67,10 @@ type Query struct {
 	Lean   float64 // part of the cost of output by which a server that only this process uses is better
 	Mine   float64 // part of the requests at the servers that are this process's
 
-	SLO     Targets
-	Meets   bool    // some server meets it
-	Dearest float64 // cost per hour
-	Special bool    // it has terms that most requests do not have: see Model.special
+	SLO       Targets
+	EmptyStep float64 // seconds of a step that serves nobody
+	Dearest   float64 // cost per hour
+	Special   bool    // it has terms that most requests do not have: see Model.special
 }
 
 // Cached is how many tokens of the prompt so many blocks are: an engine always computes the last.
@@ -240,8 +240,9 @@ func (m *Model) special(q *Query, f *Figures, p *Place, t *Terms) {
 		return
 	}
 	m.slo(q, f, t)
-	if t.Late == 0 {
-		t.Price = price(m.Price, q, p)
+	t.Price = price(m.Price, q, p)
+	if t.Late > 0 {
+		t.Price = Seconds(m.Price) // it is no bargain
 	}
 }
 
