@@ -19,7 +19,7 @@ import (
 //	cost = 5·(wait + prefill + step)            time to the first token
 //	     + output·(0.2·step'/(1-stalled) + load) its own output, and what that takes from others
 //	     + decoding·(1.5·recompute + 0.3·long)  how long its prefill holds up those that decode
-//	     + 15·joining·prefill                   and those that are computed in the same step
+//	     + 15·(joining + behind)·prefill        and those in the same step, or behind it
 //	     + adapter + kv - home
 //
 // wait is the rest of the step under way and the prefills that go before; their end is
@@ -33,7 +33,8 @@ import (
 // would be: a beginning that many share is worth another copy, until there are enough. It counts
 // less where most of the prompt is to be computed anywhere, and more the more of the time prefills
 // take. CostOptions.FavorTTFT shifts the balance between first tokens and the others.
-// long is what a prefill exceeds six steps by. kv is by how much k/(1-k) grows with what the
+// long is what a prefill exceeds six steps by. behind is how many requests are expected to come while
+// it waits for prefills before it. kv is by how much k/(1-k) grows with what the
 // request adds to the part k of the KV cache in use. home draws a prompt to the endpoint that all gateways agree on,
 // where there are others.
 //
