@@ -19,7 +19,7 @@ import (
 //	cost = 5·(wait + prefill + step)            time to the first token
 //	     + output·(0.2·step'/(1-stalled) + load) its own output, and what that takes from others
 //	     + decoding·(1.5·recompute + 0.3·long)  how long its prefill holds up those that decode
-//	     + 15·joining·prefill                   and those that are computed in the same step
+//	     + 15·(joining + behind)·prefill        and those in the same step, or behind it
 //	     + adapter + kv - home
 //
 // wait is the rest of the step under way and the prefills that go before; their end is
@@ -33,7 +33,8 @@ import (
 // would be: a beginning that many share is worth another copy, until there are enough. It counts
 // less where most of the prompt is to be computed anywhere, and more the more of the time prefills
 // take. CostOptions.FavorTTFT shifts the balance between first tokens and the others.
-// long is what a prefill exceeds six steps by. kv is by how much k/(1-k) grows with what the
+// long is what a prefill exceeds six steps by. behind is how many requests are expected to come while
+// it waits for prefills before it. kv is by how much k/(1-k) grows with what the
 // request adds to the part k of the KV cache in use. home draws a prompt to the endpoint that all gateways agree on,
 // where there are others.
 //
@@ -57,6 +58,7 @@ type Cost struct {
 	foreign  cost.Float    // cost.View.Foreign
 	believed cost.Float    // cost.View.Believed
 	context  cost.Float    // cost.View.Context
+	arriving cost.Float    // requests of this process in a second
 	reuse    cost.Float    // part of prompts that engines found in their caches
 	renewed  cost.Float    // when the figures of all servers were last worked out by new rates
 	recheck  cost.Float    // when trust in some reading falls
@@ -69,8 +71,9 @@ type Cost struct {
 
 	// Each is taken for itself, or within the lock of one server.
 	crowding sync.Mutex
-	crowd    cost.Crowd // guarded by crowding
-	heads    cost.Heads // guarded by crowding
+	crowd    cost.Crowd  // guarded by crowding
+	heads    cost.Heads  // guarded by crowding
+	arrivals cost.Fading // guarded by crowding
 	learning sync.Mutex
 	learner  *cost.Learner // guarded by learning
 	listing  sync.Mutex
@@ -90,6 +93,7 @@ type costed struct {
 	// The question, from Cost to Picked, for Items.
 	query     cost.Query
 	homes     cost.Homes
+	meets     bool      // some endpoint is expected to meet the SLO
 	contended bool      // others decide at this moment
 	claimed   *costCell // where it is likely to be booked; nil: it was, or is not known
 	claimedIn cost.Moment
@@ -164,6 +168,8 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, sc *cos
 		Now: now, At: now + cost.Seconds(rates.Transport), Way: cost.Seconds(rates.Transport + c.late.Load()),
 		Share: 1, SLO: cost.Targets{TTFT: cost.Seconds(req.SLO.TTFT.Seconds()), TPOT: cost.Seconds(req.SLO.TPOT.Seconds())},
 	}
+	q.EmptyStep = c.model.Engine.Step * rates.Step
+	q.Arriving = c.arriving.Load() / float64(len(eps))
 	if most > 0 {
 		holders, half := 0, float64(most)/2
 		for _, k := range sc.holders {
@@ -252,16 +258,8 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 			}
 		}
 	}
-	if q.SLO != (cost.Targets{}) {
-		for k := range seen {
-			if seen[k].cell != nil && !q.Meets {
-				c.terms(r, eps[k], &seen[k], &f, &p, &t)
-				q.Meets = t.Late == 0
-			}
-		}
-	}
 	least := math.Inf(1)
-	best = -1
+	best, r.meets = -1, false
 	for k := range seen {
 		s := &seen[k]
 		if s.cell == nil {
@@ -277,6 +275,7 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 			c.place(r, eps[k], s, &p)
 		}
 		v := float64(c.model.Terms(q, &f, &p, &t))
+		r.meets = r.meets || t.Late == 0
 		if costs[k] = v; v < least {
 			least, best = v, k
 		}

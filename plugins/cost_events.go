@@ -18,7 +18,7 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	}
 	defer s.mu.Unlock()
 	r.at = s
-	c.joins(r)
+	c.joins(r, now)
 	v := c.view()
 	held := r.query.Cached(cost.Blocks(r.before) + c.prefix.lanes.prices.Worth(r.lower))
 	s.Add(&r.Request, c.pulls(r, ep, s, held), &c.model, &v, now)
@@ -55,7 +55,7 @@ func (c *Cost) lockServer(ep *types.Endpoint, now cost.Seconds) *costServer {
 }
 
 // joins counts a request among those in flight.
-func (c *Cost) joins(r *costed) {
+func (c *Cost) joins(r *costed, now cost.Seconds) {
 	size := float64(r.Context())
 	c.context.Update(func(mean float64) float64 {
 		if mean == 0 {
@@ -67,6 +67,8 @@ func (c *Cost) joins(r *costed) {
 	defer c.crowding.Unlock()
 	c.crowd.Add(r.hashes, 1)
 	c.heads.Add(r.hashes)
+	c.arrivals.Add(1, now)
+	c.arriving.Store(c.arrivals.PerSecond(now))
 }
 
 // FirstToken implements scheduling.Tracker.

@@ -40,7 +40,7 @@ func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostIt
 		item("prefill", first*t.Prefill, cached),
 		item("output", t.Output, fmt.Sprintf("%.0f tokens expected, a step takes %s", r.Output, forPeople(facts.Step))),
 		item("disturb", t.Disturb, fmt.Sprintf("%.0f decoding", facts.Decoding)),
-		item("join", t.Join, fmt.Sprintf("%.0f other first tokens in its step", f.JoinedAt(q.At)+p.Claimed.Requests)),
+		item("join", t.Join, fmt.Sprintf("%.0f other first tokens in its step%s", f.JoinedAt(q.At)+p.Claimed.Requests, behind(q.Behind(&f, t.Wait)))),
 		item("kv", t.KV, kv),
 	}
 	if r.adapter != 0 {
@@ -71,6 +71,14 @@ func item(name string, seconds cost.Seconds, detail string) scheduling.CostItem 
 	return scheduling.CostItem{Name: name, Seconds: float64(seconds), Detail: detail}
 }
 
+// behind says how many requests are expected behind one that waits, if that is not few.
+func behind(requests float64) string {
+	if requests < .5 {
+		return ""
+	}
+	return fmt.Sprintf(", %.0f expected while it waits", requests)
+}
+
 // forPeople prints a time.
 func forPeople(t cost.Seconds) string {
 	if t < 1 {
@@ -84,7 +92,7 @@ func (c *Cost) meets(ctx context.Context, req *types.Request, eps []*types.Endpo
 	r := newRanking(len(eps))
 	defer r.free()
 	err := c.Cost(ctx, req, eps, r.values)
-	return c.of(req).query.Meets, err
+	return c.of(req).meets, err
 }
 
 // CostStats is what a Cost has learned so far, and how large its prefix index is.

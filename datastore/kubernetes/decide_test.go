@@ -306,6 +306,7 @@ func TestRetry(t *testing.T) {
 	for _, want := range []time.Duration{800, 1600, 3200, 6400, 12800, 25600, 30000, 30000} {
 		within(r.failed(io.EOF), want*time.Millisecond)
 	}
+	require.Zero(t, r.failed(gone), "the server is back, and does not know where the watch was")
 	within(r.failed(no), 30*time.Second)
 	for _, want := range []time.Duration{60, 120, 240, 300, 300} {
 		within(r.failed(no), want*time.Second)

@@ -82,8 +82,8 @@ func (r *retry) succeeded() { r.count = 0 }
 // failed returns how long to wait after an error.
 func (r *retry) failed(err error) time.Duration {
 	class := classify(err)
-	if class != r.class && r.count > 0 && (class == forbidden || class == notServed) {
-		r.count = 0
+	if class != r.class && (class == forbidden || class == notServed || class == expired) {
+		r.count = 0 // the server answers, so failures to reach it are over
 	}
 	r.class = class
 	r.count++

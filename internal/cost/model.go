@@ -57,6 +57,8 @@ type Query struct {
 	At             Seconds // when the request reaches an engine
 	Way            Seconds // until then, and what first tokens take beyond all that is in the model
 
+	Arriving float64 // requests of this process that come to a server in a second, in the mean of all
+
 	Best   Tokens  // most tokens cached at one server, or expected at the home
 	Peer   Tokens  // most tokens cached at one server, for others to pull; 0: none can
 	Else   float64 // part of the prompt that is cached nowhere
@@ -66,10 +68,10 @@ type Query struct {
 	Lean   float64 // part of the cost of output by which a server that only this process uses is better
 	Mine   float64 // part of the requests at the servers that are this process's
 
-	SLO     Targets
-	Meets   bool    // some server meets it
-	Dearest float64 // cost per hour
-	Special bool    // it has terms that most requests do not have: see Model.special
+	SLO       Targets
+	EmptyStep float64 // seconds of a step that serves nobody
+	Dearest   float64 // cost per hour
+	Special   bool    // it has terms that most requests do not have: see Model.special
 }
 
 // Cached is how many tokens of the prompt so many blocks are: an engine always computes the last.
@@ -138,7 +140,7 @@ func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) Seconds {
 	}
 	wait := m.wait(q, f, compute, step, beside, queued)
 	output, disturb, kv := m.output(q, f, &p.Claimed), m.disturb(q, f, p.Hit, own), m.pressure(q, f, compute)
-	join := Seconds(m.Join*m.FirstToken*joining) * own
+	join := Seconds(m.Join*m.FirstToken*(joining+q.Behind(f, wait))) * own
 	// Field by field: a whole one would be made elsewhere and copied.
 	t.Wait, t.Prefill, t.Output, t.Disturb, t.Join, t.KV, t.First = wait, own, output, disturb, join, kv, wait+own
 	t.Adapter, t.Home, t.SLO, t.Price, t.Late = 0, 0, 0, 0, 0
@@ -163,6 +165,16 @@ func (m *Model) wait(q *Query, f *Figures, compute Tokens, step, beside, queued 
 		wait += min(short/float64(f.KV), 1) * float64(q.Output) * decode
 	}
 	return Seconds(wait)
+}
+
+// Behind is how many requests are expected behind one that waits so long for its prefill, while those
+// before it are computed: what they wait for is longer by its prefill.
+func (q *Query) Behind(f *Figures, wait Seconds) float64 {
+	backlog := float64(wait-q.Way) - ownSteps*float64(f.Step)
+	if backlog <= 0 {
+		return 0
+	}
+	return q.Arriving * backlog
 }
 
 // before is what until returns, and what is queued, if decisions under way were booked: as if
@@ -229,8 +241,9 @@ func (m *Model) special(q *Query, f *Figures, p *Place, t *Terms) {
 		return
 	}
 	m.slo(q, f, t)
-	if t.Late == 0 {
-		t.Price = price(m.Price, q, p)
+	t.Price = price(m.Price, q, p)
+	if t.Late > 0 {
+		t.Price = Seconds(m.Price) // it is no bargain
 	}
 }
 

@@ -31,8 +31,7 @@ type Server struct {
 	start   Start
 	learned Learned
 	done    float64 // base seconds of prefill so far
-	sent    float64 // base seconds of prefill that were sent, each the less the longer ago that was
-	sentAt  Seconds // when that was so
+	sent    Fading  // base seconds of prefill
 
 	// What follows from all that: see Derive.
 	longer     Start   // how much longer it takes than the others, as Start has it
@@ -136,12 +135,7 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 // decodes, as it was of late. Those of others are left out: from the few requests that one of many
 // gateways has at a server they cannot be told.
 func (s *Server) stalls(m *Model, now Seconds) float64 {
-	return min(s.sentBy(now)/stallMemory*s.token/m.Engine.Token, mostStalls)
-}
-
-// sentBy returns what is left of sent.
-func (s *Server) sentBy(now Seconds) float64 {
-	return s.sent * math.Exp(-max(float64(now-s.sentAt), 0)/stallMemory)
+	return min(s.sent.PerSecond(now)*s.token/m.Engine.Token, mostStalls)
 }
 
 // Figures returns what decisions look at.
@@ -205,7 +199,7 @@ func (s *Server) Add(r *Request, hit Tokens, m *Model, v *View, now Seconds) {
 	}
 	s.pending += r.work
 	s.joining++
-	s.sent, s.sentAt = s.sentBy(now)+r.base, now
+	s.sent.Add(r.base, now)
 	s.enqueue(r)
 	s.requests++
 	s.since += r.compute

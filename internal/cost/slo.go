@@ -1,5 +1,7 @@
 package cost
 
+import "math"
+
 // Targets are those of an SLO; 0: none.
 type Targets struct{ TTFT, TPOT Seconds }
 
@@ -14,21 +16,26 @@ func (o Targets) missed(ttft, tpot Seconds) (late float64) {
 	return late
 }
 
-// slo changes the terms of a request that has an SLO. Among servers that meet it, its own time
-// counts for less than what others lose, and the price counts. If none does, the least late is best.
+// slo adds what it is worth that a request meets its SLO, and that those there go on meeting it: they
+// are taken to have the same. Where a step is far below the target, or far above, one more request
+// changes nothing for them; at the brink it makes several miss it. So servers are filled up to the
+// brink and not beyond it, and what is too much for all goes to few of them.
 func (m *Model) slo(q *Query, f *Figures, t *Terms) {
-	step := Seconds(f.Step / (1 - f.Stalled))
-	switch t.Late = q.SLO.missed(t.First+t.Adapter, step); {
-	case t.Late > 0 && q.Meets:
-		t.SLO = Seconds(sloMiss + sloLate*t.Late)
-	case t.Late > 0:
-		// No server meets it. To go where the tokens come least late would empty one server
-		// after another of what it has cached, for a target that is missed all the same: what
-		// a step takes is in the output's seconds already.
-		t.SLO = Seconds(sloLate * Targets{TTFT: q.SLO.TTFT}.missed(t.First+t.Adapter, 0))
-	default:
-		// How much sooner it is served than it must be matters less than what others lose by it.
-		t.Wait, t.Prefill = sloSpare*t.Wait, sloSpare*t.Prefill
-		t.Output -= min(t.Output, (1-sloSpare)*Seconds(m.Weights.Output)*Seconds(q.Output)*step)
+	first, step := t.First+t.Adapter, Seconds(f.Step/(1-f.Stalled))
+	t.Late = q.SLO.missed(first, step)
+	meets, others := 1., 0.
+	if q.SLO.TTFT > 0 {
+		meets = likely(float64(first/q.SLO.TTFT), ttftDoubt)
 	}
+	if q.SLO.TPOT > 0 {
+		likely := likely(float64(step/q.SLO.TPOT), tpotDoubt)
+		meets *= likely
+		// Of a step, what the requests there make it longer: one more of n adds the n-th part of it for n.
+		grown := max(float64(f.Step)-q.EmptyStep, 0) / (1 - float64(f.Stalled))
+		others = grown / float64(q.SLO.TPOT) * likely * (1 - likely) / tpotDoubt
+	}
+	t.SLO = Seconds(sloWorth * (1 - meets + others))
 }
+
+// likely is how likely a time meets its target, of which it is expected to be such a part.
+func likely(part, doubt float64) float64 { return 1 / (1 + math.Exp((part-1)/doubt)) }

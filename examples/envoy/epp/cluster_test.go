@@ -321,6 +321,34 @@ func TestClusterStatus(t *testing.T) {
 	require.True(t, leads(second))
 }
 
+// TestClusterLeaseLost: without the Lease nothing is written, and all is served.
+func TestClusterLeaseLost(t *testing.T) {
+	t.Parallel()
+	api := newAPI(t)
+	api.Apply(clusterPool("llama", ""), clusterPod("a", "llama", "127.7.0.1"), clusterModel("chat", "llama", "llama-8b"))
+	r := startCluster(t, api, "", func(o *epp.Options) {
+		o.Kubernetes.WriteStatus = true
+		o.Kubernetes.Lease = lease.Options{Namespace: "default", Name: "epp", Duration: time.Second}
+	})
+	r.ready()
+	written := func() int { return api.Count("patch", "inferencemodels") }
+	eventually(t, "a status", func() bool { return written() == 1 })
+	api.Fail(func(q fake.Request) *fake.Failure {
+		if q.Resource == "leases" {
+			return fake.Forbidden(q)
+		}
+		return nil
+	})
+	eventually(t, "the lease is lost", func() bool { return strings.Contains(r.metrics(), "inferpick_kubernetes_status_leader 0") })
+	require.Contains(t, r.log.String(), "lease cannot be claimed")
+	api.Apply(clusterModel("more", "llama", "llama-8b"))
+	require.Equal(t, podA, exchanged(t, r.client(), "more"))
+	require.True(t, r.serves())
+	require.Equal(t, 1, written(), "nothing is written")
+	api.Fail(nil)
+	eventually(t, "the other status", func() bool { return written() == 2 })
+}
+
 func TestClusterOptions(t *testing.T) {
 	t.Parallel()
 	api := newAPI(t)

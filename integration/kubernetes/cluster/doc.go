@@ -13,8 +13,8 @@
 //		err := pod.Terminate(ctx, time.Second)
 //	}
 //
-// A server starts in about 4 seconds and takes 290 MB, so tests that only need a namespace
-// share one. Those that stop it, or change what is cluster-wide, Start their own.
+// A server takes 2 seconds of computing to start, and 400 MB, so tests that only need a
+// namespace share one. Those that stop it, or change what is cluster-wide, Start their own.
 //
 // Tests are skipped where the program is not there; apiserver/build.sh builds it. There are no
 // controllers: nobody makes pods of Deployments, EndpointSlices of Services or deletes what is

@@ -14,6 +14,9 @@ import (
 
 // program returns the path of the API server, or an error that says how to get it.
 var program = sync.OnceValues(func() (string, error) {
+	if runtime.GOOS != "linux" {
+		return "", errors.New("cluster: pods have addresses in 127.0.0.0/8, all of which only Linux has")
+	}
 	_, here, _, _ := runtime.Caller(0)
 	build := filepath.Join(filepath.Dir(here), "..", "apiserver", "build.sh")
 	out, err := exec.Command(build, "-path").Output()
