@@ -120,6 +120,7 @@ func NewCost(o CostOptions) (*Cost, error) {
 		scratch: sync.Pool{New: func() any { return new(costScratch) }},
 	}
 	c.rates.Store(rates)
+	c.reuse.Store(cost.FirstReuse)
 	c.renewed.Store(math.Inf(-1))
 	return c, nil
 }

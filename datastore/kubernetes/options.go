@@ -70,7 +70,7 @@ type Options struct {
 
 // ServiceAnnotation is the annotation of a pool that names its service, for
 // Options.EndpointSlices.
-const ServiceAnnotation = "inferpick.dev/service"
+const ServiceAnnotation = "inferpick.io/service"
 
 // ClusterLabel is the label of endpoints with the value of Options.Cluster.
 const ClusterLabel = "cluster"

@@ -34,7 +34,7 @@ const objects = `
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
 metadata: {name: ours, generation: 1}
-spec: {controllerName: inferpick.dev/gateway}
+spec: {controllerName: inferpick.io/gateway}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -166,7 +166,7 @@ func TestGateway(t *testing.T) {
 	r.eventually(`404`, r.answer)
 	r.apply(route)
 	r.eventually(`200 {"object":"list","data":[{"id":"served"`, r.answer)
-	r.eventually(`"controllerName":"inferpick.dev/gateway"`, r.status(routes, "app", "r"))
+	r.eventually(`"controllerName":"inferpick.io/gateway"`, r.status(routes, "app", "r"))
 	r.eventually(`"reason":"ResolvedRefs"`, r.status(kubernetestest.PoolV1, "app", "llama"))
 	r.eventually("200 ok", func() string { status, body := r.get(r.admin, "/readyz"); return fmt.Sprint(status, " ", body) })
 

@@ -15,7 +15,7 @@ import (
 )
 
 // DefaultController is the default of Options.Controller.
-const DefaultController = "inferpick.dev/gateway"
+const DefaultController = "inferpick.io/gateway"
 
 // Options of a Gateway.
 type Options struct {

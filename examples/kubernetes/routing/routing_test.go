@@ -13,13 +13,13 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-const controller = "inferpick.dev/gateway"
+const controller = "inferpick.io/gateway"
 
 // base has a class, a Gateway gw that takes routes from everywhere on port 80, and a pool.
 const base = `
 kind: GatewayClass
 metadata: {name: ours, generation: 1}
-spec: {controllerName: inferpick.dev/gateway}
+spec: {controllerName: inferpick.io/gateway}
 ---
 kind: Gateway
 metadata: {name: gw, namespace: infra, generation: 3, creationTimestamp: "2026-01-01T00:00:00Z"}

@@ -65,14 +65,14 @@ func newRig(t *testing.T) *rig {
 func (r *rig) set(rules string, oldnew ...string) {
 	r.Helper()
 	route := "\n---\nkind: HTTPRoute\nmetadata: {name: r, namespace: app}\nspec:\n  parentRefs: [{name: gw}]\n  rules:\n" + rules
-	table, _ := routing.Build(manifests.Read(r.T, strings.NewReplacer(oldnew...).Replace(r.objects)+route), routing.Options{Controller: "inferpick.dev/gateway"})
+	table, _ := routing.Build(manifests.Read(r.T, strings.NewReplacer(oldnew...).Replace(r.objects)+route), routing.Options{Controller: "inferpick.io/gateway"})
 	require.Empty(r, r.Set(table))
 }
 
 const objects = `
 kind: GatewayClass
 metadata: {name: ours}
-spec: {controllerName: inferpick.dev/gateway}
+spec: {controllerName: inferpick.io/gateway}
 ---
 kind: Gateway
 metadata: {name: gw, namespace: app}
@@ -248,7 +248,7 @@ func TestPortInUse(t *testing.T) {
 	r := newRig(t)
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", r.port))
 	require.NoError(t, err)
-	table, _ := routing.Build(manifests.Read(t, r.objects), routing.Options{Controller: "inferpick.dev/gateway"})
+	table, _ := routing.Build(manifests.Read(t, r.objects), routing.Options{Controller: "inferpick.io/gateway"})
 	require.Len(t, r.Set(table), 1)
 	l.Close()
 	require.Empty(t, r.Set(table))

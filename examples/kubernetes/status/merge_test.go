@@ -14,7 +14,7 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-const ours = "inferpick.dev/gateway"
+const ours = "inferpick.io/gateway"
 
 var now = metav1.NewTime(time.Date(2026, 2, 1, 0, 0, 0, 0, time.UTC))
 

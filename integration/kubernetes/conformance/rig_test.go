@@ -268,7 +268,7 @@ func (r *rig) parents(resource schema.GroupVersionResource, name string, want ma
 		for _, p := range list {
 			p := p.(map[string]any)
 			ref := p["parentRef"].(map[string]any)
-			if p["controllerName"] != "inferpick.dev/gateway" || ref["namespace"] != infra {
+			if p["controllerName"] != "inferpick.io/gateway" || ref["namespace"] != infra {
 				return fmt.Errorf("%s %s has a parent %v", resource.Resource, name, p)
 			}
 			got[strings.TrimPrefix(ref["name"].(string), "conformance-")] = said(p["conditions"])

@@ -35,6 +35,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// skipShort skips what takes long, and runs in programs of their own, which the race detector does not see.
+func skipShort(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("not in short")
+	}
+}
+
 var update = flag.Bool("update", false, "write the golden files anew")
 
 // root is the top of the repository.

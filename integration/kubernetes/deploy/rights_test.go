@@ -91,6 +91,7 @@ func role(name string, all []right, but right) string {
 // refused nothing. Each single right is needed: without it the picker says what is missing,
 // and goes on.
 func TestRights(t *testing.T) {
+	skipShort(t)
 	s := server(t)
 	ns := s.Namespace(t)
 	objects := renderIn(t, ns, needed)

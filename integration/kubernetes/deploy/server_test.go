@@ -82,6 +82,7 @@ func create(t *testing.T, client dynamic.Interface, o object, dryRun ...string) 
 
 // TestDryRun: a real API server would take everything that is rendered.
 func TestDryRun(t *testing.T) {
+	skipShort(t)
 	s := server(t)
 	check := func(t *testing.T, objects []object) {
 		t.Helper()

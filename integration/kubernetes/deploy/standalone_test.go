@@ -101,6 +101,7 @@ func question(model string, tokens int64) openai.ChatCompletionNewParams {
 // TestStandalone: the chart's picker and Envoy serve what the cluster says, from the first pod
 // that is ready to the drain at the end, and lose no request.
 func TestStandalone(t *testing.T) {
+	skipShort(t)
 	r := newRig(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
@@ -188,6 +189,7 @@ func (r *rig) drains(ctx context.Context, t *testing.T) {
 
 // TestStandaloneWithoutPool: without an InferencePool the picker finds pods by their labels.
 func TestStandaloneWithoutPool(t *testing.T) {
+	skipShort(t)
 	r := newRig(t, `{inferenceExtension: {endpointsServer: {createInferencePool: false, endpointSelector: "app=llama"}}}`)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()

@@ -4,6 +4,7 @@ package picker
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,7 +23,14 @@ import (
 	"github.com/inferpick/inferpick/integration/kubernetes/cluster"
 )
 
-func TestMain(m *testing.M) { os.Exit(cluster.Run(m)) }
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		fmt.Println("not in short: the picker is a program of its own, and the tests wait for leases to expire")
+		return
+	}
+	os.Exit(cluster.Run(m))
+}
 
 // patience is how long tests wait for what should take milliseconds.
 const patience = 60 * time.Second
