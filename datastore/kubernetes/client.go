@@ -119,8 +119,11 @@ func (c *client) list(ctx context.Context, t target, after string, item func(dec
 		if err != nil {
 			return "", err
 		}
-		if page.Continue == "" {
+		switch page.Continue {
+		case "":
 			return page.ResourceVersion, nil
+		case params["continue"]:
+			return "", errors.New("the answer is a page of a list that names itself as the next one")
 		}
 		params["continue"] = page.Continue
 		delete(params, "resourceVersion")

@@ -376,6 +376,18 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
+// But nobody stays away for a day because a proxy says so.
+func TestRetryAfterIsBounded(t *testing.T) {
+	inCluster(t, all, func(t *testing.T, w *world) {
+		both(w)
+		w.api.Fail(only("pods", func(fakeapi.Request) *fakeapi.Failure { return fakeapi.TooBusy(86400) }, "list"))
+		w.start(kubernetes.Options{})
+		w.api.Fail(nil)
+		w.after(5 * time.Minute)
+		require.True(t, w.synced())
+	})
+}
+
 // A watch that ends at once, again and again, is not begun again at once.
 func TestShortWatches(t *testing.T) {
 	inCluster(t, all, func(t *testing.T, w *world) {
@@ -390,6 +402,77 @@ func TestShortWatches(t *testing.T) {
 		require.Equal(t, []string{endpointA, endpointB}, w.pools()["default/llama"])
 		require.Less(t, w.log.lines("pods"), 50)
 	})
+}
+
+// Nor is one that brings something before it ends, breaks, or has lost its place.
+func TestWatchesThatBreakAtOnce(t *testing.T) {
+	const news = `{"type": "BOOKMARK", "object": {"kind": "Pod", "metadata": {"resourceVersion": "1500"}}}`
+	for name, end := range map[string]string{
+		"ends": "", "breaks": "<html>",
+		"is expired": `{"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inCluster(t, all, func(t *testing.T, w *world) {
+				both(w)
+				watches := 0
+				w.api.Fail(only("pods", func(fakeapi.Request) *fakeapi.Failure {
+					if watches++; watches > 100 { // in virtual time what does not wait goes on forever
+						return &fakeapi.Failure{Wait: time.Hour}
+					}
+					return &fakeapi.Failure{Code: http.StatusOK, Body: []byte(news + end)}
+				}, "watch"))
+				w.start(kubernetes.Options{})
+				w.after(10 * time.Minute)
+				require.Less(t, watches, 40)
+				require.LessOrEqual(t, w.api.Count("list", "pods"), watches+1)
+				require.Less(t, w.log.lines("pods"), 80)
+				w.api.Fail(nil)
+				w.after(31 * time.Second)
+				require.Equal(t, []string{endpointA, endpointB}, w.pools()["default/llama"])
+				require.True(t, w.kind(fakeapi.Pods).Up)
+			})
+		})
+	}
+}
+
+// A list that is not complete, or never will be, is not one: it is tried again, not too often, and
+// takes nothing away.
+func TestBrokenLists(t *testing.T) {
+	for name, body := range map[string]string{
+		"without items": `{"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1500"}}`,
+		"ends early":    `{"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1500"}, "items": [`,
+		"page is its own next one": `{"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1500", "continue": "x"},
+			"items": []}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inCluster(t, all, func(t *testing.T, w *world) {
+				both(w)
+				w.start(kubernetes.Options{})
+				lists := 0
+				w.api.Fail(func(r fakeapi.Request) *fakeapi.Failure {
+					switch {
+					case r.Resource == "pods" && r.Verb == "watch":
+						return fakeapi.Expired()
+					case r.Resource == "pods" && r.Verb == "list":
+						if lists++; lists > 200 {
+							return &fakeapi.Failure{Wait: time.Hour}
+						}
+						return &fakeapi.Failure{Code: http.StatusOK, Body: []byte(body)}
+					}
+					return nil
+				})
+				w.api.CutWatches()
+				w.after(10 * time.Minute)
+				require.Equal(t, []string{endpointA, endpointB}, w.pools()["default/llama"])
+				require.Greater(t, lists, 5)
+				require.Less(t, lists, 100)
+				require.False(t, w.kind(fakeapi.Pods).Up)
+				w.api.Fail(nil)
+				w.after(31 * time.Second)
+				require.True(t, w.kind(fakeapi.Pods).Up)
+			})
+		})
+	}
 }
 
 // A slow list is waited for, as long as something of it comes within two minutes.
