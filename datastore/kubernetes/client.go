@@ -204,6 +204,8 @@ func (c *client) absent(ctx context.Context, resources []resource) error {
 		switch err := c.get(ctx, "/apis/"+r.GroupVersion().String(), &list); {
 		case err != nil && classify(err) != notServed:
 			return err
+		case err == nil && list.Kind != "APIResourceList":
+			return fmt.Errorf("the answer to /apis/%s is no APIResourceList, but %q", r.GroupVersion(), list.Kind)
 		case slices.ContainsFunc(list.APIResources, func(have metav1.APIResource) bool { return have.Name == r.Resource }):
 			return fmt.Errorf("the server serves %s, but does not list it", r)
 		}

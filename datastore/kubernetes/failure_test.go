@@ -117,6 +117,27 @@ func TestDiscoveryHiccup(t *testing.T) {
 	})
 }
 
+// That a server answers something else when it is asked for a group's version is no word that the
+// kind is gone, however often it says so.
+func TestDiscoveryNonsense(t *testing.T) {
+	for _, version := range []string{`{}`, `{"kind": "Status", "status": "Success"}`, `<html>`} {
+		t.Run(version, func(t *testing.T) {
+			inCluster(t, all, func(t *testing.T, w *world) {
+				both(w)
+				w.start(kubernetes.Options{})
+				w.api.Fail(only("", func(r fakeapi.Request) *fakeapi.Failure {
+					if r.Path == "/apis" {
+						return &fakeapi.Failure{Code: http.StatusOK, Body: []byte(`{"kind": "APIGroupList", "groups": []}`)}
+					}
+					return &fakeapi.Failure{Code: http.StatusOK, Body: []byte(version)}
+				}, "discover"))
+				w.after(10 * time.Minute)
+				require.Equal(t, map[string][]string{"default/llama": {endpointA, endpointB}}, w.pools())
+			})
+		})
+	}
+}
+
 // A server that starts lists its groups without those of CRDs, one earlier than another, and says
 // 503 for these: nothing is taken for removed, however long that lasts.
 func TestStartingServer(t *testing.T) {
