@@ -59,10 +59,15 @@ func TestNoCRDs(t *testing.T) {
 	inCluster(t, []fakeapi.Resource{fakeapi.Pods}, func(t *testing.T, w *world) {
 		w.start(kubernetes.Options{})
 		require.True(t, w.synced())
+		w.after(10 * time.Minute)
+		require.Equal(t, 1, w.log.lines("CRDs are not installed"))
+		require.Equal(t, 1, w.log.lines("level=WARN"))
 		w.api.Install(fakeapi.PoolAlpha)
 		w.api.Apply(poolAlpha("llama", "llama", 8000), pod("a", "llama", "10.0.0.1"))
 		w.after(31 * time.Second)
 		require.Equal(t, map[string][]string{"default/llama": {endpointA}}, w.pools())
+		require.Equal(t, 1, w.log.lines("level=WARN"))
+		require.Equal(t, 1, w.log.lines(`kinds="[InferenceModel InferenceObjective InferenceModelRewrite]"`))
 	})
 }
 
