@@ -119,8 +119,11 @@ func (c *client) list(ctx context.Context, t target, after string, item func(dec
 		if err != nil {
 			return "", err
 		}
-		if page.Continue == "" {
+		switch page.Continue {
+		case "":
 			return page.ResourceVersion, nil
+		case params["continue"]:
+			return "", errors.New("the answer is a page of a list that names itself as the next one")
 		}
 		params["continue"] = page.Continue
 		delete(params, "resourceVersion")
@@ -201,6 +204,8 @@ func (c *client) absent(ctx context.Context, resources []resource) error {
 		switch err := c.get(ctx, "/apis/"+r.GroupVersion().String(), &list); {
 		case err != nil && classify(err) != notServed:
 			return err
+		case err == nil && list.Kind != "APIResourceList":
+			return fmt.Errorf("the answer to /apis/%s is no APIResourceList, but %q", r.GroupVersion(), list.Kind)
 		case slices.ContainsFunc(list.APIResources, func(have metav1.APIResource) bool { return have.Name == r.Resource }):
 			return fmt.Errorf("the server serves %s, but does not list it", r)
 		}

@@ -74,6 +74,7 @@ const (
 	firstWait   = 100 * time.Millisecond
 	shortestTry = 800 * time.Millisecond
 	longestTry  = 30 * time.Second
+	longestHint = 5 * time.Minute // that a server, or a proxy before it, may ask for
 )
 
 // succeeded forgets the failures.
@@ -103,7 +104,7 @@ func (r *retry) failed(err error) time.Duration {
 	wait = min(wait, high)
 	wait -= rand.N(wait/5 + 1)
 	if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
-		wait = max(wait, time.Duration(seconds)*time.Second)
+		wait = max(wait, min(time.Duration(seconds)*time.Second, longestHint))
 	}
 	return wait
 }

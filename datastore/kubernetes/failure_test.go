@@ -59,10 +59,15 @@ func TestNoCRDs(t *testing.T) {
 	inCluster(t, []fakeapi.Resource{fakeapi.Pods}, func(t *testing.T, w *world) {
 		w.start(kubernetes.Options{})
 		require.True(t, w.synced())
+		w.after(10 * time.Minute)
+		require.Equal(t, 1, w.log.lines("CRDs are not installed"))
+		require.Equal(t, 1, w.log.lines("level=WARN"))
 		w.api.Install(fakeapi.PoolAlpha)
 		w.api.Apply(poolAlpha("llama", "llama", 8000), pod("a", "llama", "10.0.0.1"))
 		w.after(31 * time.Second)
 		require.Equal(t, map[string][]string{"default/llama": {endpointA}}, w.pools())
+		require.Equal(t, 1, w.log.lines("level=WARN"))
+		require.Equal(t, 1, w.log.lines(`kinds="[InferenceModel InferenceObjective InferenceModelRewrite]"`))
 	})
 }
 
@@ -115,6 +120,27 @@ func TestDiscoveryHiccup(t *testing.T) {
 		require.Equal(t, 1, w.api.Count("list", "pods"))
 		require.Equal(t, 1, w.log.lines("cannot ask the API server"))
 	})
+}
+
+// That a server answers something else when it is asked for a group's version is no word that the
+// kind is gone, however often it says so.
+func TestDiscoveryNonsense(t *testing.T) {
+	for _, version := range []string{`{}`, `{"kind": "Status", "status": "Success"}`, `<html>`} {
+		t.Run(version, func(t *testing.T) {
+			inCluster(t, all, func(t *testing.T, w *world) {
+				both(w)
+				w.start(kubernetes.Options{})
+				w.api.Fail(only("", func(r fakeapi.Request) *fakeapi.Failure {
+					if r.Path == "/apis" {
+						return &fakeapi.Failure{Code: http.StatusOK, Body: []byte(`{"kind": "APIGroupList", "groups": []}`)}
+					}
+					return &fakeapi.Failure{Code: http.StatusOK, Body: []byte(version)}
+				}, "discover"))
+				w.after(10 * time.Minute)
+				require.Equal(t, map[string][]string{"default/llama": {endpointA, endpointB}}, w.pools())
+			})
+		})
+	}
 }
 
 // A server that starts lists its groups without those of CRDs, one earlier than another, and says
@@ -376,6 +402,18 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
+// But nobody stays away for a day because a proxy says so.
+func TestRetryAfterIsBounded(t *testing.T) {
+	inCluster(t, all, func(t *testing.T, w *world) {
+		both(w)
+		w.api.Fail(only("pods", func(fakeapi.Request) *fakeapi.Failure { return fakeapi.TooBusy(86400) }, "list"))
+		w.start(kubernetes.Options{})
+		w.api.Fail(nil)
+		w.after(5 * time.Minute)
+		require.True(t, w.synced())
+	})
+}
+
 // A watch that ends at once, again and again, is not begun again at once.
 func TestShortWatches(t *testing.T) {
 	inCluster(t, all, func(t *testing.T, w *world) {
@@ -390,6 +428,77 @@ func TestShortWatches(t *testing.T) {
 		require.Equal(t, []string{endpointA, endpointB}, w.pools()["default/llama"])
 		require.Less(t, w.log.lines("pods"), 50)
 	})
+}
+
+// Nor is one that brings something before it ends, breaks, or has lost its place.
+func TestWatchesThatBreakAtOnce(t *testing.T) {
+	const news = `{"type": "BOOKMARK", "object": {"kind": "Pod", "metadata": {"resourceVersion": "1500"}}}`
+	for name, end := range map[string]string{
+		"ends": "", "breaks": "<html>",
+		"is expired": `{"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inCluster(t, all, func(t *testing.T, w *world) {
+				both(w)
+				watches := 0
+				w.api.Fail(only("pods", func(fakeapi.Request) *fakeapi.Failure {
+					if watches++; watches > 100 { // in virtual time what does not wait goes on forever
+						return &fakeapi.Failure{Wait: time.Hour}
+					}
+					return &fakeapi.Failure{Code: http.StatusOK, Body: []byte(news + end)}
+				}, "watch"))
+				w.start(kubernetes.Options{})
+				w.after(10 * time.Minute)
+				require.Less(t, watches, 40)
+				require.LessOrEqual(t, w.api.Count("list", "pods"), watches+1)
+				require.Less(t, w.log.lines("pods"), 80)
+				w.api.Fail(nil)
+				w.after(31 * time.Second)
+				require.Equal(t, []string{endpointA, endpointB}, w.pools()["default/llama"])
+				require.True(t, w.kind(fakeapi.Pods).Up)
+			})
+		})
+	}
+}
+
+// A list that is not complete, or never will be, is not one: it is tried again, not too often, and
+// takes nothing away.
+func TestBrokenLists(t *testing.T) {
+	for name, body := range map[string]string{
+		"without items": `{"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1500"}}`,
+		"ends early":    `{"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1500"}, "items": [`,
+		"page is its own next one": `{"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "1500", "continue": "x"},
+			"items": []}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inCluster(t, all, func(t *testing.T, w *world) {
+				both(w)
+				w.start(kubernetes.Options{})
+				lists := 0
+				w.api.Fail(func(r fakeapi.Request) *fakeapi.Failure {
+					switch {
+					case r.Resource == "pods" && r.Verb == "watch":
+						return fakeapi.Expired()
+					case r.Resource == "pods" && r.Verb == "list":
+						if lists++; lists > 200 {
+							return &fakeapi.Failure{Wait: time.Hour}
+						}
+						return &fakeapi.Failure{Code: http.StatusOK, Body: []byte(body)}
+					}
+					return nil
+				})
+				w.api.CutWatches()
+				w.after(10 * time.Minute)
+				require.Equal(t, []string{endpointA, endpointB}, w.pools()["default/llama"])
+				require.Greater(t, lists, 5)
+				require.Less(t, lists, 100)
+				require.False(t, w.kind(fakeapi.Pods).Up)
+				w.api.Fail(nil)
+				w.after(31 * time.Second)
+				require.True(t, w.kind(fakeapi.Pods).Up)
+			})
+		})
+	}
 }
 
 // A slow list is waited for, as long as something of it comes within two minutes.

@@ -38,6 +38,7 @@ type mirror[T any] struct {
 	stale bool   // a list is needed
 	exact bool   // which must be the newest: the server does not have at
 	retry retry
+	begun time.Time // when the watch did
 
 	// mu is that of the source. It guards the rest and is held during the calls of carry,
 	// changed and update.
@@ -56,8 +57,12 @@ type mirror[T any] struct {
 // errShort is a watch that the server ended as soon as it began.
 var errShort = errors.New("the server ends watches at once")
 
-// calm is how long a watch lives until earlier failures are forgotten.
-const calm = 10 * time.Second
+// A watch that lives so long, or brings something after brief, ends what failed before: one that
+// breaks at once after its first event, again and again, does not.
+const (
+	brief = time.Second
+	calm  = 10 * time.Second
+)
 
 // run keeps the mirror up to date until ctx is done.
 func (m *mirror[T]) run(ctx context.Context) {
@@ -141,13 +146,13 @@ func (m *mirror[T]) replace(objects map[types.NamespacedName]T) {
 
 // watch follows changes until the server ends the watch, which is no error.
 func (m *mirror[T]) watch(ctx context.Context) error {
-	begun := time.Now()
+	m.begun = time.Now()
 	err := m.client.watch(ctx, m.target, m.at, m.opened, m.event)
-	lived := time.Since(begun)
+	lived := time.Since(m.begun)
 	if lived >= calm {
 		m.retry.succeeded()
 	}
-	if err == nil && lived < time.Second {
+	if err == nil && lived < brief {
 		return errShort
 	}
 	return err
@@ -168,7 +173,9 @@ func (m *mirror[T]) event(kind string, object json.RawMessage) error {
 	if m.unreadable(err) != nil {
 		return err
 	}
-	m.retry.succeeded()
+	if time.Since(m.begun) >= brief {
+		m.retry.succeeded()
+	}
 	m.recovered()
 	if d.version != "" {
 		m.at = d.version

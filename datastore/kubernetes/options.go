@@ -61,7 +61,7 @@ type Options struct {
 	Refresh time.Duration
 	// MinRetry and MaxRetry bound the wait before a kind that is missing or forbidden is tried
 	// again; it doubles from one to the other. Default 30 s and 5 min. After other failures the
-	// source waits 0.8 s to 30 s, or as long as the server says.
+	// source waits 0.8 s to 30 s, or as long as the server says, at most 5 min.
 	MinRetry, MaxRetry time.Duration
 
 	// Logger receives changes and failures, repeated ones only once. Nil: no logging.

@@ -174,6 +174,7 @@ func (r *runner) poolEvent(ev datastore.PoolEvent) {
 func (r *runner) discover() {
 	again := retry{min: r.opt.MinRetry, max: r.opt.MaxRetry, away: probeEvery}
 	failing := false
+	var told []string // kinds that are missing
 	for {
 		served, err := r.ask()
 		if r.ctx.Err() != nil {
@@ -197,13 +198,32 @@ func (r *runner) discover() {
 		if failing && err == nil {
 			r.state.hurry()
 		}
+		missing := r.state.missingKinds()
 		r.mu.Unlock()
+		if !slices.Equal(missing, told) {
+			told = missing
+			r.tellMissing(missing)
+		}
 		failing = err != nil
 		signal(r.wake)
 		if !r.sleepOrProbe(pause) {
 			return
 		}
 	}
+}
+
+// tellMissing logs which kinds the cluster does not have. Without pools nothing is served.
+func (r *runner) tellMissing(kinds []string) {
+	if len(kinds) == 0 {
+		r.opt.Logger.Info("the cluster serves all kinds now")
+		return
+	}
+	level := slog.LevelInfo
+	if slices.Contains(kinds, kindPool) && len(r.opt.Declared) == 0 {
+		level = slog.LevelWarn
+	}
+	r.opt.Logger.Log(r.ctx, level, "kinds that the cluster does not serve, as their CRDs are not installed; they are noticed when they come",
+		slog.Any("kinds", kinds))
 }
 
 // ask returns what the server has. Where it must not be asked that is a guess, and an error.

@@ -73,6 +73,16 @@ func (st *state) discovered(served []resource, err error) {
 	}
 }
 
+// missingKinds returns the kinds of which the server has no version, if it was asked.
+func (st *state) missingKinds() (out []string) {
+	for _, k := range kinds {
+		if st.presence.known && !slices.ContainsFunc(st.presence.served, func(r resource) bool { return r.kind == k.kind }) {
+			out = append(out, k.kind)
+		}
+	}
+	return out
+}
+
 // hurry ends the waits for a server that was away.
 func (st *state) hurry() {
 	st.manifests.hurry()

@@ -29,7 +29,7 @@ func readList(r io.Reader, item func(decode func(any) error) error) (meta listMe
 	if err := begin(d, '{'); err != nil {
 		return meta, err
 	}
-	kind := ""
+	kind, items := "", false
 	for d.More() {
 		key, err := d.Token()
 		if err != nil {
@@ -41,6 +41,7 @@ func readList(r io.Reader, item func(decode func(any) error) error) (meta listMe
 		case "metadata":
 			err = d.Decode(&meta)
 		case "items":
+			items = true
 			err = readItems(d, in, item)
 		default:
 			var skipped json.RawMessage
@@ -55,6 +56,9 @@ func readList(r io.Reader, item func(decode func(any) error) error) (meta listMe
 	}
 	if !strings.HasSuffix(kind, "List") || meta.ResourceVersion == "" {
 		return meta, fmt.Errorf("the answer is no list of the API: its kind is %q and its resourceVersion %q", kind, meta.ResourceVersion)
+	}
+	if !items {
+		return meta, fmt.Errorf("the answer is a %s without items", kind)
 	}
 	return meta, nil
 }
