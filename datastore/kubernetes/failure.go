@@ -43,13 +43,13 @@ func classify(err error) failure {
 
 // explain says what an error means for a target, and what to do.
 func explain(err error, t target) error {
-	where := "in all namespaces (by a ClusterRole, or set Options.Namespaces)"
+	where, remedy := "in all namespaces", " (by a ClusterRole, or set Options.Namespaces)"
 	if t.namespace != "" {
-		where = "in namespace " + t.namespace
+		where, remedy = "in namespace "+t.namespace, ""
 	}
 	switch classify(err) {
 	case forbidden:
-		return fmt.Errorf("kubernetes: needs get, list, watch on %s %s: %w", t.GroupResource(), where, err)
+		return fmt.Errorf("kubernetes: needs get, list, watch on %s %s%s: %w", t.GroupResource(), where, remedy, err)
 	case notServed:
 		return fmt.Errorf("%w: %s, %w", ErrNotServed, t.GroupVersionResource.GroupResource(), err)
 	}

@@ -270,6 +270,25 @@ func TestOddPods(t *testing.T) {
 		w.settle()
 		require.Equal(t, 2, w.log.lines("cannot be read"))
 		require.Equal(t, 1, w.api.Count("list", "pods"), "the watch goes on")
+
+		// What was good and can no longer be read stays as it was, whether it comes by a watch or
+		// by a list; deleted it is gone.
+		six := []string{"default/six-rank-0 [fd00::1]:8000", "default/six-rank-1 [fd00::1]:8001"}
+		change("six", func(_, _, st map[string]any) { st["podIPs"] = "fd00::2" })
+		w.settle()
+		require.Subset(t, w.pools()["default/llama"], six)
+		w.api.Fail(only("pods", fakeapi.Away, "list", "watch"))
+		w.api.CutWatches()
+		w.settle()
+		change("six", func(_, _, st map[string]any) { st["podIPs"] = "fd00::3" })
+		w.api.Expire()
+		w.api.Fail(nil)
+		w.after(30 * time.Second)
+		require.Positive(t, w.kind(fakeapi.Pods).Relists)
+		require.Subset(t, w.pools()["default/llama"], six)
+		w.api.Delete(fakeapi.Pods, "default", "six")
+		w.settle()
+		require.NotContains(t, w.pools()["default/llama"], six[0])
 	})
 }
 

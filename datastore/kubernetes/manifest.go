@@ -30,11 +30,9 @@ type manifest struct {
 type manifestForm struct {
 	APIVersion string `json:"apiVersion"`
 	Metadata   struct {
-		Name            string `json:"name"`
-		Namespace       string `json:"namespace"`
-		UID             string `json:"uid"`
-		ResourceVersion string `json:"resourceVersion"`
-		Generation      int64  `json:"generation"`
+		identity
+		UID        string `json:"uid"`
+		Generation int64  `json:"generation"`
 	} `json:"metadata"`
 	Status json.RawMessage `json:"status"`
 }
@@ -51,13 +49,16 @@ func decodeManifest(r resource) func(func(any) error) (decoded[*manifest], error
 			return d, err
 		}
 		var f manifestForm
-		if err := json.Unmarshal(raw, &f); err != nil {
+		err = json.Unmarshal(raw, &f)
+		d.identify(&f.Metadata.identity)
+		if err != nil {
 			return d, err
 		}
 		m := &manifest{
-			resource: r, name: types.NamespacedName{Namespace: f.Metadata.Namespace, Name: f.Metadata.Name},
-			uid: f.Metadata.UID, version: f.Metadata.ResourceVersion, generation: f.Metadata.Generation,
+			resource: r, name: d.name, version: d.version,
+			uid: f.Metadata.UID, generation: f.Metadata.Generation,
 		}
+		d.object = m
 		if r.kind != kindPool {
 			var status types.ObjectStatus
 			_ = json.Unmarshal(f.Status, &status) // that others wrote nonsense is no reason to fail
@@ -69,14 +70,14 @@ func decodeManifest(r resource) func(func(any) error) (decoded[*manifest], error
 		object, unknown, err := types.DecodeManifestLenient(raw)
 		if err != nil {
 			m.err = plain(err)
-			return decoded[*manifest]{m.name, m.version, m}, nil
+			return d, nil
 		}
 		delete(object.Meta().Annotations, lastApplied)
 		m.object = object
 		for _, field := range unknown {
 			m.ignored = append(m.ignored, field.Field)
 		}
-		return decoded[*manifest]{m.name, m.version, m}, nil
+		return d, nil
 	}
 }
 

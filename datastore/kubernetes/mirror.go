@@ -18,6 +18,17 @@ type decoded[T any] struct {
 	object  T
 }
 
+// identity is the part of the metadata that says which version of which object it is.
+type identity struct {
+	Name            string `json:"name"`
+	Namespace       string `json:"namespace"`
+	ResourceVersion string `json:"resourceVersion"`
+}
+
+func (d *decoded[T]) identify(i *identity) {
+	d.name, d.version = types.NamespacedName{Namespace: i.Namespace, Name: i.Name}, i.ResourceVersion
+}
+
 // mirror is a copy of the objects of a target, kept up to date by a list and watches. It never
 // gives up, and it drops an object only when the server says that it is gone: by an event, or by
 // a list that was read to its end.
@@ -28,7 +39,7 @@ type decoded[T any] struct {
 type mirror[T any] struct {
 	target
 	client *client
-	decode func(decode func(any) error) (decoded[T], error)
+	decode func(decode func(any) error) (decoded[T], error) // with the name also of what is wrong otherwise
 	log    *slog.Logger
 	kick   chan struct{}      // ends the wait after a failure
 	cancel context.CancelFunc // ends run
@@ -113,8 +124,13 @@ func (m *mirror[T]) list(ctx context.Context) error {
 	objects := make(map[types.NamespacedName]T)
 	version, err := m.client.list(ctx, m.target, after, func(decode func(any) error) error {
 		d, err := m.decode(decode)
+		if d.name.Name == "" {
+			return m.unreadable(err)
+		}
 		if err == nil {
 			objects[d.name] = d.object
+		} else if old, ok := m.object(d.name); ok {
+			objects[d.name] = old // it is there, whatever it is like now
 		}
 		return m.unreadable(err)
 	})
@@ -184,12 +200,12 @@ func (m *mirror[T]) event(kind string, object json.RawMessage) error {
 	defer m.mu.Unlock()
 	m.status.LastEvent = time.Now()
 	switch {
-	case err != nil: // it is ignored
-	case kind == "ADDED" || kind == "MODIFIED":
-		m.putLocked(d.name, d.object)
-		m.update()
+	case d.name.Name == "": // a bookmark, or nobody knows of what
 	case kind == "DELETED":
 		m.removeLocked(d.name)
+		m.update()
+	case err == nil: // ADDED, MODIFIED
+		m.putLocked(d.name, d.object)
 		m.update()
 	}
 	return nil
@@ -215,6 +231,13 @@ func (m *mirror[T]) unreadable(err error) error {
 		return nil
 	}
 	return err
+}
+
+func (m *mirror[T]) object(name types.NamespacedName) (T, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	o, ok := m.objects[name]
+	return o, ok
 }
 
 // putLocked stores an object. Caller must hold m.mu.

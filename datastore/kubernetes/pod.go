@@ -3,8 +3,6 @@ package kubernetes
 import (
 	"maps"
 	"unique"
-
-	"github.com/inferpick/inferpick/types"
 )
 
 // pod is what the source keeps of a pod. Immutable.
@@ -24,9 +22,7 @@ type pod struct {
 // podForm is the JSON form of a pod, of which all else is skipped.
 type podForm struct {
 	Metadata struct {
-		Name              string            `json:"name"`
-		Namespace         string            `json:"namespace"`
-		ResourceVersion   string            `json:"resourceVersion"`
+		identity
 		Labels            map[string]string `json:"labels"`
 		DeletionTimestamp *string           `json:"deletionTimestamp"`
 		Annotations       struct {
@@ -50,7 +46,9 @@ type podForm struct {
 // decodePod decodes a pod from JSON.
 func decodePod(decode func(any) error) (d decoded[*pod], err error) {
 	var f podForm
-	if err := decode(&f); err != nil {
+	err = decode(&f)
+	d.identify(&f.Metadata.identity)
+	if err != nil {
 		return d, err
 	}
 	m, st := &f.Metadata, &f.Status
@@ -73,7 +71,8 @@ func decodePod(decode func(any) error) (d decoded[*pod], err error) {
 			p.limited, p.active = true, *active
 		}
 	}
-	return decoded[*pod]{types.NamespacedName{Namespace: m.Namespace, Name: m.Name}, m.ResourceVersion, p}, nil
+	d.object = p
+	return d, nil
 }
 
 // same reports whether nothing has changed that matters.

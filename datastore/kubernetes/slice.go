@@ -3,8 +3,6 @@ package kubernetes
 import (
 	"cmp"
 	"slices"
-
-	"github.com/inferpick/inferpick/types"
 )
 
 // endpointSlice is what the source keeps of an EndpointSlice. Immutable.
@@ -26,10 +24,8 @@ const serviceLabel = "kubernetes.io/service-name"
 
 type sliceForm struct {
 	Metadata struct {
-		Name            string            `json:"name"`
-		Namespace       string            `json:"namespace"`
-		ResourceVersion string            `json:"resourceVersion"`
-		Labels          map[string]string `json:"labels"`
+		identity
+		Labels map[string]string `json:"labels"`
 	} `json:"metadata"`
 	AddressType string `json:"addressType"`
 	Endpoints   []struct {
@@ -49,7 +45,9 @@ type sliceForm struct {
 // decodeSlice decodes an EndpointSlice from JSON. One of host names has no endpoints.
 func decodeSlice(decode func(any) error) (d decoded[*endpointSlice], err error) {
 	var f sliceForm
-	if err := decode(&f); err != nil {
+	err = decode(&f)
+	d.identify(&f.Metadata.identity)
+	if err != nil {
 		return d, err
 	}
 	s := &endpointSlice{service: f.Metadata.Labels[serviceLabel], ipv6: f.AddressType == "IPv6"}
@@ -67,7 +65,8 @@ func decodeSlice(decode func(any) error) (d decoded[*endpointSlice], err error) 
 		}
 		s.endpoints = append(s.endpoints, one)
 	}
-	return decoded[*endpointSlice]{types.NamespacedName{Namespace: f.Metadata.Namespace, Name: f.Metadata.Name}, f.Metadata.ResourceVersion, s}, nil
+	d.object = s
+	return d, nil
 }
 
 func (s *endpointSlice) same(o *endpointSlice) bool {
