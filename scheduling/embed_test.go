@@ -174,7 +174,7 @@ var needs = map[string]func(t *testing.T, left bool) (kept bool){
 		return told == nil
 	},
 	"Endpoint.Metrics": func(t *testing.T, left bool) bool { // what others send is seen
-		return avoidsBusy(t, left, types.Metrics{UpdatedAt: time.Unix(1_000_000, 0), Waiting: types.Known(40), Running: types.Known(100), KVUsage: types.Known(0.9)})
+		return avoidsBusy(t, left, types.Metrics{UpdatedAt: time.Unix(1_000_000, 0), Waiting: types.Known(100), Running: types.Known(300), KVUsage: types.Known(0.9)})
 	},
 	"Metrics.UpdatedAt": func(t *testing.T, left bool) bool { // a reading without a date is none
 		m := types.Metrics{UpdatedAt: time.Unix(1_000_000, 0), Waiting: types.Known(40), Running: types.Known(100), KVUsage: types.Known(0.9)}

@@ -79,8 +79,8 @@ func (a *App) wire() (err error) {
 	a.director, err = director.New(director.Options{
 		Store: a.store, NewScheduler: a.fleet.scheduler, Admission: a.fleet.admission,
 		RestoreModel: !a.o.KeepTargetModel, SessionHeader: a.o.SessionHeader, TrustRequestHeaders: !a.o.IgnoreRequestHeaders,
-		Limits:      openai.Limits{MaxBytes: a.o.MaxBody, MaxFormBytes: a.o.MaxBody},
-		Passthrough: a.fleet.passes, OnRefused: a.refused, Logger: a.o.Logger,
+		Limits:    openai.Limits{MaxBytes: a.o.MaxBody, MaxFormBytes: a.o.MaxBody},
+		AllowPath: a.o.allows, Passthrough: a.fleet.passes, OnRefused: a.refused, Logger: a.o.Logger,
 	})
 	if err != nil {
 		return err

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/inferpick/inferpick/examples/envoy/picker"
@@ -74,6 +76,10 @@ type Options struct {
 	// longest wait unread. Default: they are trusted, for Envoy can set them, and must strip
 	// those of clients that are not to choose their priority, model and tenant.
 	IgnoreRequestHeaders bool
+	// AllowPaths are paths that clients may ask for, with all below them, beside those that
+	// director.Options.AllowPath says are for clients anyway. "/" allows all: for an Envoy whose
+	// routes are the only ones to say what is asked for.
+	AllowPaths []string
 	// SessionHeader names the header that holds a session. Default that of package
 	// director.
 	SessionHeader string
@@ -97,6 +103,15 @@ type Options struct {
 
 	// Logger hears of everything. Nil: silence.
 	Logger *slog.Logger
+}
+
+// allows reports whether a path, in lower case, is among AllowPaths or below one of them.
+func (o *Options) allows(_, path string) bool {
+	return slices.ContainsFunc(o.AllowPaths, func(allowed string) bool {
+		allowed = strings.ToLower(strings.TrimRight(allowed, "/"))
+		below, ok := strings.CutPrefix(path, allowed)
+		return ok && (below == "" || below[0] == '/')
+	})
 }
 
 // withDefaults returns o with its defaults, or what is wrong with it.
@@ -127,6 +142,8 @@ func (o Options) withDefaults() (Options, error) {
 	switch {
 	case o.Config == "" && o.Kubernetes == nil:
 		return o, errors.New("epp: Options.Config is required: a file or folder; or Options.Kubernetes")
+	case slices.ContainsFunc(o.AllowPaths, func(p string) bool { return !strings.HasPrefix(p, "/") }):
+		return o, fmt.Errorf("epp: Options.AllowPaths has %q, must begin with a slash", o.AllowPaths)
 	case o.DrainDelay < 0:
 		return o, fmt.Errorf("epp: Options.DrainDelay is %v, must not be negative", o.DrainDelay)
 	case o.DrainTimeout < 0:

@@ -103,3 +103,30 @@ func TestLargeMessages(t *testing.T) {
 		}
 	}
 }
+
+// TestAllowPaths: clients may ask for what an operator allows, and for nothing beside it.
+func TestAllowPaths(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		allowed []string
+		path    string
+		want    int
+	}{
+		{nil, "/primary-gateway-test", 403},
+		{[]string{"/other", "/Primary-gateway-test/"}, "/primary-gateway-test", 200},
+		{[]string{"/primary"}, "/primary-gateway-test", 403},
+		{[]string{"/primary"}, "/primary/x?y", 200},
+		{[]string{"/"}, "/anything", 200},
+		{[]string{"/v1"}, "/metrics", 403},
+	} {
+		r := start(t, base+roundRobin, func(o *epp.Options) { o.AllowPaths = tt.allowed })
+		c := r.client()
+		if tt.want == 200 {
+			exchanged(t, c, "chat", ":path", tt.path)
+			continue
+		}
+		if status, _ := refused(t, c, "chat", ":path", tt.path); status != tt.want {
+			t.Errorf("%v: %s: status %d, want %d", tt.allowed, tt.path, status, tt.want)
+		}
+	}
+}

@@ -115,6 +115,7 @@ func (f *flags) own() *pflag.FlagSet {
 	})
 	fs.BoolVar(&o.KeepTargetModel, "keep-target-model", false, "leave the target model's name in responses")
 	fs.BoolVar(&o.IgnoreRequestHeaders, "ignore-request-headers", false, "do not read the objective, fairness and rewrite headers, for clients that are not trusted with them")
+	fs.StringArrayVar(&o.AllowPaths, "allow-path", nil, "`path` that clients may ask for, with all below it, beside those of the inference APIs; may be repeated; / for all that Envoy's routes let through")
 	fs.StringVar(&o.SessionHeader, "session-header", "", "`header` that holds a session (default x-session-id)")
 	fs.DurationVar(&o.ScrapeInterval, "scrape-interval", 50*time.Millisecond, "time between two readings of a server's metrics")
 	fs.DurationVar(&o.DrainDelay, "drain-delay", 0, "how long to go on after SIGTERM with health NOT_SERVING, so that gateways notice")
