@@ -46,7 +46,7 @@ func TestEnvoyVersion(t *testing.T) {
 	require.Len(t, version, 2)
 	deployment := find(t, render(t, needed, `{proxy: {enabled: true}}`), "Deployment")
 	sidecar := deployment.at("spec", "template", "spec", "initContainers").([]any)[0].(map[string]any)
-	require.Equal(t, "docker.io/envoyproxy/envoy:distroless-v"+version[1], sidecar["image"])
+	require.Equal(t, "envoyproxy/envoy:distroless-v"+version[1], sidecar["image"])
 }
 
 // TestEnvoyTakesIt: Envoy would start with the bootstrap.
