@@ -165,7 +165,9 @@ func TestListenHostile(t *testing.T) {
 	}
 	_, ok = greeted(t, at[0])
 	require.False(t, ok, "there are two that say nothing")
-	eventually(t, "a refusal", func() bool { return strings.Contains(r.failed(), "2 connections from 127.0.0.1 that belong to no endpoint yet") })
+	eventually(t, "a refusal", func() bool {
+		return strings.Contains(r.failed(), "2 connections from 127.0.0.1 that belong to no endpoint yet")
+	})
 	for _, c := range silent { // they are closed after a while
 		_, err := io.Copy(io.Discard, c)
 		require.NoError(t, err)
