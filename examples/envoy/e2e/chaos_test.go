@@ -93,7 +93,7 @@ func TestTrailersUnderLoad(t *testing.T) {
 		s := newRawServer(t, check.react)
 		servers, addresses = append(servers, s), append(addresses, s.address)
 	}
-	r := newRig(t, rigOptions{envoy: http1Trailers, servers: addresses})
+	r := newRig(t, rigOptions{inShort: true, envoy: http1Trailers, servers: addresses})
 	h2 := h2Client(t)
 	var next, retried, gone, lost atomic.Int64
 	start := time.Now()

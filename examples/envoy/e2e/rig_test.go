@@ -32,6 +32,7 @@ const (
 
 // rigOptions say what a rig is made of.
 type rigOptions struct {
+	inShort   bool   // it is run in short too, where the race detector is
 	bootstrap string // default overrideHost
 	envoy     func(*testing.T, *envoyproxy.Bootstrap)
 	picker    func(*epp.Options)
@@ -80,6 +81,9 @@ type runningPicker struct {
 // newRig starts everything and ends it with the test.
 func newRig(t *testing.T, o rigOptions) *rig {
 	t.Helper()
+	if testing.Short() && !o.inShort {
+		t.Skip("one request after the other through Envoy is not for short")
+	}
 	bin, err := envoyproxy.Find("..")
 	if errors.Is(err, envoyproxy.ErrNotFound) {
 		t.Skipf("skipped: %v", err)
