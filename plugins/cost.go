@@ -93,6 +93,7 @@ type costed struct {
 	// The question, from Cost to Picked, for Items.
 	query     cost.Query
 	homes     cost.Homes
+	special   bool      // it has terms everywhere that most requests do not have
 	meets     bool      // some endpoint is expected to meet the SLO
 	contended bool      // others decide at this moment
 	claimed   *costCell // where it is likely to be booked; nil: it was, or is not known
@@ -199,7 +200,7 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, sc *cos
 	if !r.homes.Any() {
 		q.Else = 1 - float64(q.Best/q.Prompt)
 	}
-	q.Special = r.adapter != 0 || r.homes.Any() || q.SLO != (cost.Targets{}) || c.o.PriceWithoutSLO > 0
+	r.special = r.adapter != 0 || q.SLO != (cost.Targets{}) || c.o.PriceWithoutSLO > 0
 }
 
 // others is the part of the requests at the servers that others sent.
@@ -230,7 +231,7 @@ func (c *Cost) findHome(r *costed, sc *costScratch, others float64) {
 	sc.places = sc.places[:0]
 	for k := range sc.seen {
 		if cell := sc.seen[k].cell; cell != nil {
-			sc.places = append(sc.places, cell.place)
+			sc.places = append(sc.places, sc.seen[k].place)
 		}
 	}
 	share := cost.HomeShare(len(sc.places), float64(c.own.Load())+c.foreign.Load())
@@ -238,7 +239,7 @@ func (c *Cost) findHome(r *costed, sc *costScratch, others float64) {
 	r.homes = c.heads.Homes(r.hashes, sc.places, share)
 	c.crowding.Unlock()
 	for k := range sc.seen {
-		if cell := sc.seen[k].cell; cell != nil && r.homes.Have(cell.place) {
+		if cell := sc.seen[k].cell; cell != nil && r.homes.Have(sc.seen[k].place) {
 			q.Best = max(q.Best, expected)
 			q.Home = cost.Seconds(c.o.Home * c.model.FirstToken * cell.server.facts().Token * float64(q.Best) * sure)
 			return
@@ -259,7 +260,7 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 			}
 		}
 	}
-	least := math.Inf(1)
+	homes, least := r.homes.Any(), math.Inf(1)
 	best, r.meets = -1, false
 	for k := range seen {
 		s := &seen[k]
@@ -272,8 +273,10 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 		if q.Peer > 0 {
 			p.Hit += c.pull(q, eps[k], p.Hit, cost.Seconds(f.Token))
 		}
-		if r.contended || q.Special {
+		if p.Home = homes && r.homes.Have(s.place); r.contended || r.special || p.Home {
 			c.place(r, eps[k], s, &p)
+		} else {
+			p.Special = false
 		}
 		v := float64(c.model.Terms(q, &f, &p, &t))
 		r.meets = r.meets || t.Late == 0
@@ -300,10 +303,11 @@ func (c *Cost) place(r *costed, ep *types.Endpoint, s *costSeen, p *cost.Place) 
 	if r.contended {
 		p.Claimed = c.claimedAt(s.cell, r)
 	}
-	if !r.query.Special {
+	p.Home = r.homes.Have(s.place)
+	if p.Special = r.special || p.Home; !p.Special {
 		return ""
 	}
-	if p.Home = r.homes.Have(s.cell.place); p.Home {
+	if p.Home {
 		p.Hit = max(p.Hit, r.query.Best)
 	}
 	p.PerHour = ep.Capacity.CostPerHour

@@ -14,12 +14,13 @@ type costScratch struct {
 	view *tableView[costCell]
 
 	holders []int32  // places in seen whose blocks are not 0
-	places  []uint64 // of homes: costCell.place of each
+	places  []uint64 // of homes: those of all that are there
 }
 
 // costSeen is what a decision sees of one endpoint.
 type costSeen struct {
 	cell   *costCell // nil: it has gone
+	place  uint64    // that of the cell
 	handle int32     // of the row
 	blocks cost.Blocks
 }
@@ -72,7 +73,7 @@ func (sc *costScratch) look(view *tableView[costCell], eps []*types.Endpoint) (o
 			ok = false
 			continue
 		}
-		sc.seen[k] = costSeen{cell: cell, handle: cell.row.Handle}
+		sc.seen[k] = costSeen{cell: cell, place: cell.place, handle: cell.row.Handle}
 		if cell.reading.Load() != ep {
 			ok = false
 			continue

@@ -18,7 +18,7 @@ func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostIt
 		return nil
 	}
 	held, _ := c.prefix.match(req, ep)
-	seen := costSeen{cell: cell, blocks: cost.Blocks(held)}
+	seen := costSeen{cell: cell, place: cell.place, blocks: cost.Blocks(held)}
 	var f cost.Figures
 	var p cost.Place
 	var t cost.Terms

@@ -71,7 +71,6 @@ type Query struct {
 	SLO       Targets
 	EmptyStep float64 // seconds of a step that serves nobody
 	Dearest   float64 // cost per hour
-	Special   bool    // it has terms that most requests do not have: see Model.special
 }
 
 // Cached is how many tokens of the prompt so many blocks are: an engine always computes the last.
@@ -91,6 +90,7 @@ type Place struct {
 	Claimed Claimed // by decisions under way
 	Delay   Seconds // by the LoRA adapter
 	Home    bool    // is it the prompt's
+	Special bool    // it has terms that most do not have: see Model.special
 	PerHour float64 // what it costs
 }
 
@@ -144,7 +144,7 @@ func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) Seconds {
 	// Field by field: a whole one would be made elsewhere and copied.
 	t.Wait, t.Prefill, t.Output, t.Disturb, t.Join, t.KV, t.First = wait, own, output, disturb, join, kv, wait+own
 	t.Adapter, t.Home, t.SLO, t.Price, t.Late = 0, 0, 0, 0, 0
-	if q.Special {
+	if p.Special {
 		m.special(q, f, p, t)
 		return m.sum(t)
 	}
