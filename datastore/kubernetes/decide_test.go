@@ -325,8 +325,8 @@ func TestExplain(t *testing.T) {
 		t    target
 		want string
 	}{
-		{refused, in, "kubernetes: needs get, list, watch on pods in namespace prod: "},
-		{refused, target{resource: v1Pools}, "kubernetes: needs get, list, watch on InferencePools.inference.networking.k8s.io in all namespaces (by a ClusterRole, or set Options.Namespaces): "},
+		{refused, in, "kubernetes: needs list and watch on pods in namespace prod: "},
+		{refused, target{resource: v1Pools}, "kubernetes: needs list and watch on InferencePools.inference.networking.k8s.io in all namespaces (by a ClusterRole, or set Options.Namespaces): "},
 		{apierrors.NewUnauthorized("who"), in, "kubernetes: the API server does not accept the credentials: who"},
 		{apierrors.NewNotFound(schema.GroupResource{Resource: "pods"}, ""), in, "its CRD is not installed: pods"},
 		{io.EOF, in, "kubernetes: pods in namespace prod: EOF"},

@@ -49,7 +49,7 @@ func explain(err error, t target) error {
 	}
 	switch classify(err) {
 	case forbidden:
-		return fmt.Errorf("kubernetes: needs get, list, watch on %s %s%s: %w", t.GroupResource(), where, remedy, err)
+		return fmt.Errorf("kubernetes: needs list and watch on %s %s%s: %w", t.GroupResource(), where, remedy, err)
 	case notServed:
 		return fmt.Errorf("%w: %s, %w", ErrNotServed, t.GroupVersionResource.GroupResource(), err)
 	}

@@ -7,8 +7,8 @@
 //	err = lease.Elect(ctx, config, lease.Options{Namespace: "models", Name: "epp"}, writer.Run)
 //
 // Several gateways that read the same objects would write the same; package lease lets one of
-// them do it. The rights to get and patch the resources inferencemodels/status,
-// inferenceobjectives/status and inferencemodelrewrites/status are needed; where one is missing,
+// them do it. The right to patch the resources inferencemodels/status,
+// inferenceobjectives/status and inferencemodelrewrites/status is needed; where it is missing,
 // that is logged and tried again later.
 //
 // # What is written

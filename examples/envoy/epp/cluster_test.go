@@ -244,7 +244,7 @@ func TestClusterNotReady(t *testing.T) {
 		return nil
 	})
 	r := startCluster(t, api, "", func(o *epp.Options) { o.Kubernetes.SyncTimeout = 300 * time.Millisecond })
-	for _, text := range []string{"the cluster could not be read as a whole", "needs get, list, watch on pods in namespace default"} {
+	for _, text := range []string{"the cluster could not be read as a whole", "needs list and watch on pods in namespace default"} {
 		eventually(t, "the missing right is told", func() bool { return strings.Contains(r.log.String(), text) })
 	}
 	require.False(t, r.serves())

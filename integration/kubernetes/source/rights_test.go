@@ -76,7 +76,7 @@ func onlyMissing(source *kubernetes.Source, rule cluster.Rule, ns string) error 
 			}
 			continue
 		}
-		want := fmt.Sprintf("needs get, list, watch on %s in namespace %s", k.GroupResource(), ns)
+		want := fmt.Sprintf("needs list and watch on %s in namespace %s", k.GroupResource(), ns)
 		if k.Up || k.Err == nil || !strings.Contains(k.Err.Error(), want) {
 			return fmt.Errorf("%s says %v, want %q", k.GroupVersionResource, k.Err, want)
 		}
