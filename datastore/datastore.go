@@ -36,6 +36,10 @@ type Options struct {
 	// few sessions as possible. Default: each request is drawn independently.
 	StickySessions bool
 
+	// RoleLabel is the endpoint label that names the stages of a request an endpoint may serve, in the
+	// words of types.ParseRoles. Default types.RoleLabel, that of llm-d.
+	RoleLabel string
+
 	// DeclaredPoolsOnly refuses endpoints for pools without a manifest. Default: a pool is
 	// created with its first endpoints.
 	DeclaredPoolsOnly bool

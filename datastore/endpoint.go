@@ -1,6 +1,7 @@
 package datastore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -27,6 +28,9 @@ type EndpointSpec struct {
 
 	Labels   map[string]string
 	Capacity types.Capacity // zero fields: unknown
+	// Roles are the stages of a request that the endpoint may serve. Default: those that the label
+	// Options.RoleLabel names; a label that names something else is of no effect.
+	Roles types.Roles
 	// State is the initial state. When the spec is set again, State is applied only if it has
 	// changed since the previous spec, so that it does not undo SetState.
 	State types.State
@@ -61,6 +65,7 @@ type cell struct {
 	// Guarded by Store.mu: the parts of the spec that are not in an Endpoint.
 	removed   bool
 	state     types.State // in the spec
+	roles     types.Roles // in the spec
 	noMetrics bool
 	metrics   *metricsSpec // nil: all empty, the usual case
 }
@@ -243,7 +248,7 @@ func (c *cell) specLocked() EndpointSpec {
 	e := c.newest.Load()
 	spec := EndpointSpec{
 		ID: c.id, Address: c.address, Labels: e.Labels, Capacity: e.Capacity,
-		State: c.state, NoMetrics: c.noMetrics, Attrs: e.Attrs,
+		State: c.state, Roles: c.roles, NoMetrics: c.noMetrics, Attrs: e.Attrs,
 	}
 	if m := c.metrics; m != nil {
 		spec.Engine, spec.MetricsAddress, spec.MetricsPath, spec.MetricsScheme = m.engine, m.address, m.path, m.scheme
@@ -282,11 +287,11 @@ func (s *Store) setLocked(p *poolState, specs []EndpointSpec) {
 func (s *Store) addLocked(p *poolState, spec EndpointSpec) *cell {
 	c := &cell{
 		load: types.NewLoad(), pool: p, slot: s.slots.Take(),
-		id: spec.ID, address: spec.Address, state: spec.State,
+		id: spec.ID, address: spec.Address, state: spec.State, roles: spec.Roles,
 	}
 	c.setMetricsSpec(spec)
 	c.newest.Store(&types.Endpoint{
-		Load: c.load, Slot: c.slot, State: spec.State, Capacity: spec.Capacity,
+		Load: c.load, Slot: c.slot, State: spec.State, Roles: s.rolesOf(&spec), Capacity: spec.Capacity,
 		ID: spec.ID, Address: spec.Address, Labels: spec.Labels, Attrs: spec.Attrs,
 	})
 	p.byID[c.id] = c
@@ -315,10 +320,10 @@ func (s *Store) reconfigureLocked(c *cell, spec EndpointSpec) {
 		return
 	}
 	moved := spec.State != c.state
-	c.state = spec.State
+	c.state, c.roles = spec.State, spec.Roles
 	c.setMetricsSpec(spec)
 	c.modify(func(e *types.Endpoint) {
-		e.Labels, e.Capacity, e.Attrs = spec.Labels, spec.Capacity, spec.Attrs
+		e.Labels, e.Roles, e.Capacity, e.Attrs = spec.Labels, s.rolesOf(&spec), spec.Capacity, spec.Attrs
 		if moved {
 			e.State = spec.State
 		}
@@ -335,6 +340,15 @@ func (c *cell) setMetricsSpec(spec EndpointSpec) {
 	}
 }
 
+// rolesOf returns the roles that a spec says, or else its labels do.
+func (s *Store) rolesOf(spec *EndpointSpec) types.Roles {
+	if spec.Roles != 0 {
+		return spec.Roles
+	}
+	roles, _ := types.ParseRoles(spec.Labels[cmp.Or(s.opt.RoleLabel, types.RoleLabel)])
+	return roles
+}
+
 func (s *Store) countLocked() int {
 	n := 0
 	for _, p := range s.pools {
@@ -344,7 +358,7 @@ func (s *Store) countLocked() int {
 }
 
 func sameSpec(a, b *EndpointSpec) bool {
-	return a.ID == b.ID && a.Address == b.Address && a.Capacity == b.Capacity && a.State == b.State &&
+	return a.ID == b.ID && a.Address == b.Address && a.Capacity == b.Capacity && a.State == b.State && a.Roles == b.Roles &&
 		a.Engine == b.Engine && a.MetricsAddress == b.MetricsAddress && a.MetricsPath == b.MetricsPath &&
 		a.MetricsScheme == b.MetricsScheme && a.NoMetrics == b.NoMetrics &&
 		maps.Equal(a.Labels, b.Labels) && reflect.DeepEqual(a.Attrs, b.Attrs)
@@ -393,6 +407,7 @@ func (s *EndpointSpec) validate() error {
 	if s.MetricsScheme != "" {
 		c.OneOf("metrics.scheme", s.MetricsScheme, "http", "https")
 	}
+	c.Want(s.Roles <= types.RoleEncode|types.RolePrefill|types.RoleDecode, "roles", uint8(s.Roles), "encode, prefill, decode or several of them")
 	c.Want(s.State <= types.Unhealthy, "state", uint8(s.State), "ready, draining or unhealthy")
 	check.Range(&c, "capacity.speed", s.Capacity.Speed, 0, 0)
 	check.Range(&c, "capacity.maxConcurrency", s.Capacity.MaxConcurrency, 0, 0)

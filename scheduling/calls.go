@@ -129,36 +129,79 @@ func (s *Scheduler) rejected(req *types.Request, err error) {
 	h(req, err)
 }
 
-// eachTracker calls f for every tracker. If one panics it continues with the next.
-func (s *Scheduler) eachTracker(req *types.Request, f func(Tracker)) {
-	for i := 0; i < len(s.trackers); {
-		i = s.trackersFrom(i, req, f)
+// eachOf calls f for every tracker in all. If one panics it continues with the next.
+func eachOf[T any](s *Scheduler, all []T, req *types.Request, f func(T)) {
+	for i := 0; i < len(all); {
+		i = eachFrom(s, all, i, req, f)
 	}
 }
 
-func (s *Scheduler) trackersFrom(i int, req *types.Request, f func(Tracker)) (next int) {
+func eachFrom[T any](s *Scheduler, all []T, i int, req *types.Request, f func(T)) (next int) {
 	defer func() {
 		if v := recover(); v != nil {
-			s.failed(req, panicked("tracker", nameOf("", s.trackers[i]), v))
+			s.failed(req, panicked("tracker", nameOf("", all[i]), v))
 			next = i + 1
 		}
 	}()
-	for ; i < len(s.trackers); i++ {
-		f(s.trackers[i])
+	for ; i < len(all); i++ {
+		f(all[i])
 	}
 	return i
 }
 
 func (s *Scheduler) picked(req *types.Request, ep *types.Endpoint) {
-	s.eachTracker(req, func(t Tracker) { t.Picked(req, ep) })
+	eachOf(s, s.trackers, req, func(t Tracker) { t.Picked(req, ep) })
 }
 
 func (s *Scheduler) firstToken(req *types.Request, ep *types.Endpoint) {
-	s.eachTracker(req, func(t Tracker) { t.FirstToken(req, ep) })
+	eachOf(s, s.trackers, req, func(t Tracker) { t.FirstToken(req, ep) })
 }
 
 func (s *Scheduler) finished(req *types.Request, ep *types.Endpoint, out *types.Outcome) {
-	s.eachTracker(req, func(t Tracker) { t.Finished(req, ep, *out) })
+	eachOf(s, s.trackers, req, func(t Tracker) { t.Finished(req, ep, *out) })
+}
+
+func (s *Scheduler) prefillPicked(req *types.Request, prefill, answer *types.Endpoint) {
+	eachOf(s, s.prefills, req, func(t PrefillTracker) { t.PrefillPicked(req, prefill, answer) })
+}
+
+func (s *Scheduler) prefillFinished(req *types.Request, prefill *types.Endpoint, out *types.Outcome) {
+	eachOf(s, s.prefills, req, func(t PrefillTracker) { t.PrefillFinished(req, prefill, *out) })
+}
+
+// legBooking returns the booking of a request at an endpoint that computes its prompt for another.
+func (s *Scheduler) legBooking(req *types.Request, ep *types.Endpoint) types.Booking {
+	b := s.booking(req, ep)
+	b.ContextTokens = int64(req.Prompt.Tokens)
+	return b
+}
+
+func (s *Scheduler) runSplitter(ctx context.Context, p *pipeline, req *types.Request, eps, prefill []*types.Endpoint, by []int32, gains []float64) (err *PluginError) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = panicked("splitter", p.splitterName, v)
+		}
+	}()
+	if err := p.splitter.Split(ctx, req, eps, prefill, by, gains); err != nil {
+		return &PluginError{"splitter", p.splitterName, err}
+	}
+	return nil
+}
+
+// prefillTime asks how long an endpoint would take for a prompt, if anybody can tell.
+func (s *Scheduler) prefillTime(req *types.Request, ep *types.Endpoint) (takes time.Duration, known bool) {
+	p := s.pipelineOf(req)
+	e, known := p.splitter.(PrefillEstimator)
+	if !known {
+		return 0, false
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			s.failed(req, panicked("splitter", p.splitterName, v))
+			takes, known = 0, false
+		}
+	}()
+	return e.PrefillTime(req, ep), true
 }
 
 // booking returns the booking of a request at ep, by the estimates of plugins. Without estimates it is

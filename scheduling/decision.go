@@ -40,8 +40,11 @@ type Decision struct {
 	done    bool
 	outcome types.Outcome // once it is done
 	ender   Ender
-	telling bool    // a goroutine is delivering events
-	pending []event // to be delivered after that
+	leg     leg           // where the prompt is computed
+	alone   bool          // it is among Scheduler.alone
+	telling bool          // a goroutine is delivering events
+	pending []event       // to be delivered after that
+	idle    chan struct{} // closed when nobody is delivering; nil: nobody waits for that
 
 	// guarded by scheduler.mu
 	listed  list.Node[Decision]
@@ -93,6 +96,10 @@ func (d *Decision) firstTokenLocked(at, now time.Time) {
 	d.first, d.firstAt = true, at
 	d.scheduler.renew(d, now)
 	d.release(types.Booking{Prefilling: d.booked.Prefilling, PrefillTokens: d.booked.PrefillTokens})
+	if d.leg.at != nil {
+		d.leg.release(d.leg.booked)
+	}
+	d.notAlone()
 	d.tell(event{kind: firstToken, at: at, Event: d.event(d.current)})
 }
 
@@ -114,21 +121,34 @@ func past(method string, t, earliest, now time.Time) (time.Time, error) {
 }
 
 // Retry reports that the data plane moved on to ep, usually one of Fallbacks, and how the previous
-// attempt ended. The booking moves to ep, with its prefill still to be computed. After Done, or with
-// a nil ep, it does nothing.
-func (d *Decision) Retry(ep *types.Endpoint, left types.Outcome) {
+// attempt ended. The booking moves to ep, with its prefill still to be computed, all of it there: see
+// RetryApart for a data plane that knows better. After Done, or with a nil ep, it does nothing.
+func (d *Decision) Retry(ep *types.Endpoint, left types.Outcome) { d.retry(ep, nil, left) }
+
+// retry moves d to ep, where prefill computes the prompt unless it is nil.
+func (d *Decision) retry(ep, prefill *types.Endpoint, left types.Outcome) {
 	now := d.scheduler.profile.Now()
 	d.mu.Lock()
 	if d.done || ep == nil {
 		d.mu.Unlock()
 		return
 	}
-	e := event{kind: retried, at: now, Event: d.event(ep)}
-	e.From, e.Outcome = d.current, d.timed(left, now)
-	e.Outcome.Retried = true
+	ended, tell := d.dropLeg(now)
+	from, out := d.current, d.timed(left, now)
+	out.Retried = true
 	d.release(d.booked)
+	if ep.Load != from.Load {
+		d.notAlone()
+	}
 	d.current, d.since, d.first = ep, now, false
+	d.leg = leg{at: prefill, since: now, open: prefill != nil}
+	e := event{kind: retried, at: now, Event: d.event(ep)}
+	e.From, e.Outcome = from, out
 	d.scheduler.renew(d, now)
+	if tell {
+		d.tellBoth(ended, e)
+		return
+	}
 	d.tell(e)
 }
 
@@ -163,9 +183,15 @@ func (d *Decision) doneLocked(out types.Outcome, at time.Time) {
 	}
 	d.done, d.outcome = true, d.timed(out, at)
 	d.scheduler.unlist(d)
+	ended, tell := d.dropLeg(at)
 	d.release(d.booked)
+	d.notAlone()
 	e := event{kind: finished, at: at, Event: d.event(d.current)}
 	e.Outcome = d.outcome
+	if tell {
+		d.tellBoth(ended, e)
+		return
+	}
 	d.tell(e)
 }
 
@@ -225,7 +251,7 @@ func (d *Decision) timed(out types.Outcome, now time.Time) types.Outcome {
 
 // event returns an Event at ep. Caller must hold d.mu, or be d's only owner.
 func (d *Decision) event(ep *types.Endpoint) Event {
-	return Event{Request: d.Request, At: d.At, Chosen: d.Endpoint, Fallbacks: d.Fallbacks, Endpoint: ep}
+	return Event{Request: d.Request, At: d.At, Chosen: d.Endpoint, Fallbacks: d.Fallbacks, Endpoint: ep, Prefill: d.leg.at}
 }
 
 // release releases b in the ledger. Caller must hold d.mu.
@@ -244,13 +270,17 @@ func (d *Decision) book() {
 	d.scheduler.list(d, d.At)
 	d.mu.Lock()
 	d.since = d.At
+	d.leg.since, d.leg.open = d.At, d.leg.at != nil
 	d.tell(event{kind: scheduled, at: d.At, Event: d.event(d.Endpoint)})
 }
 
-// enter books the request at ep, unless it has ended or moved on meanwhile. It calls plugins, for
-// estimates, without the lock, and returns what they come to.
-func (d *Decision) enter(ep *types.Endpoint) (b types.Booking) {
+// enter books the request at ep, unless it has ended or moved on meanwhile. apart: its prompt is computed
+// elsewhere. It calls plugins, for estimates, without the lock, and returns what they come to.
+func (d *Decision) enter(ep *types.Endpoint, apart bool) (b types.Booking) {
 	b = d.scheduler.booking(d.Request, ep)
+	if apart {
+		b.PrefillTokens = 0
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.done || d.current != ep || d.booked != (types.Booking{}) {
@@ -272,6 +302,8 @@ type eventKind uint8
 const (
 	scheduled eventKind = iota
 	firstToken
+	prefillPicked
+	prefilled
 	retried
 	finished
 )
@@ -304,6 +336,17 @@ func (d *Decision) tell(e event) {
 	d.told()
 }
 
+// tellBoth delivers two events, one after the other. It is called with d.mu held, and returns without.
+func (d *Decision) tellBoth(first, then event) {
+	if d.telling {
+		d.pending = append(d.pending, first)
+	} else {
+		d.pending = append(d.pending, then)
+		then = first
+	}
+	d.tell(then)
+}
+
 // told continues with the events that came while one was delivered.
 func (d *Decision) told() {
 	d.mu.Lock()
@@ -319,6 +362,10 @@ func (d *Decision) told() {
 		ender, d.ender = d.ender, nil
 	}
 	out := d.outcome
+	if d.idle != nil {
+		close(d.idle)
+		d.idle = nil
+	}
 	d.mu.Unlock()
 	if ender != nil {
 		ender.Done(out)
@@ -332,19 +379,34 @@ func (d *Decision) deliver(e *event) {
 	d.Request.Now = e.at
 	switch e.kind {
 	case scheduled:
-		e.Booked = d.enter(e.Endpoint)
-		s.picked(d.Request, e.Endpoint)
+		d.picked(e)
 		s.hook(h.Scheduled, "Scheduled", &e.Event)
 	case firstToken:
 		s.firstToken(d.Request, e.Endpoint)
 		s.hook(h.FirstToken, "FirstToken", &e.Event)
+	case prefillPicked:
+		d.enterLeg(e.Prefill)
+		s.prefillPicked(d.Request, e.Prefill, e.Endpoint)
+	case prefilled:
+		s.prefillFinished(d.Request, e.Prefill, &e.Outcome)
+		s.hook(h.Prefilled, "Prefilled", &e.Event)
 	case retried:
 		s.finished(d.Request, e.From, &e.Outcome)
-		e.Booked = d.enter(e.Endpoint)
-		s.picked(d.Request, e.Endpoint)
+		d.picked(e)
 		s.hook(h.Retried, "Retried", &e.Event)
 	case finished:
 		s.finished(d.Request, e.Endpoint, &e.Outcome)
 		s.hook(h.Finished, "Finished", &e.Event)
 	}
+}
+
+// picked books what an event says was picked, and tells the plugins.
+func (d *Decision) picked(e *event) {
+	s := d.scheduler
+	if e.Prefill != nil {
+		d.enterLeg(e.Prefill)
+		s.prefillPicked(d.Request, e.Prefill, e.Endpoint)
+	}
+	e.Booked = d.enter(e.Endpoint, e.Prefill != nil)
+	s.picked(d.Request, e.Endpoint)
 }

@@ -53,7 +53,7 @@ func (l *EndpointList) Endpoints() []*types.Endpoint {
 }
 
 // Set makes specs the complete list and returns it. If it returns an error nothing has changed: each
-// spec needs a unique Address. ID defaults to Address. An address that was in the list before keeps
+// spec needs a unique Address. ID defaults to Address, Roles to those of the label types.RoleLabel. An address that was in the list before keeps
 // its Load, Slot and reading, and its Models if the spec has none; all other fields are replaced.
 // Load, Slot and Sent of specs are ignored. Metrics are a reading as for Update if UpdatedAt,
 // Waiting, Running or KVUsage is set.
@@ -101,6 +101,9 @@ func (l *EndpointList) mergeLocked(spec *types.Endpoint) (ep *types.Endpoint, re
 	merged := *spec
 	if merged.ID == "" {
 		merged.ID = merged.Address
+	}
+	if merged.Roles == 0 {
+		merged.Roles, _ = types.ParseRoles(merged.Labels[types.RoleLabel])
 	}
 	if old := l.byAddress[spec.Address]; old != nil {
 		merged.Load, merged.Slot, merged.Metrics, merged.Sent = old.Load, old.Slot, old.Metrics, old.Sent

@@ -20,14 +20,20 @@ var (
 
 // NoEndpointError says which filter left no candidates. It wraps ErrNoEndpoint.
 type NoEndpointError struct {
-	Filter     string // that removed the last candidates; empty: there were none at the start
+	Filter     string // that removed the last candidates, "role" if it was their roles; empty: there were none at the start
 	Candidates int    // number of candidates at the start
 }
+
+// roleFilter is the name under which endpoints are left out because of their Roles.
+const roleFilter = "role"
 
 // Error names the filter and the number of candidates.
 func (e *NoEndpointError) Error() string {
 	if e.Filter == "" {
 		return ErrNoEndpoint.Error() + ": there are no candidates"
+	}
+	if e.Filter == roleFilter {
+		return fmt.Sprintf("%v: none of %d candidates may answer, by their roles", ErrNoEndpoint, e.Candidates)
 	}
 	return fmt.Sprintf("%v: filter %q left none of %d candidates", ErrNoEndpoint, e.Filter, e.Candidates)
 }
@@ -37,7 +43,7 @@ func (e *NoEndpointError) Unwrap() error { return ErrNoEndpoint }
 
 // PluginError is an error of a plugin, with the plugin's name in the profile.
 type PluginError struct {
-	// Stage is "filter", "scorer", "cost" or "picker", for panics also "tracker", "hook",
+	// Stage is "filter", "scorer", "cost", "splitter" or "picker", for panics also "tracker", "hook",
 	// "estimator", "patience", "forgetter" or "rule".
 	Stage  string
 	Plugin string

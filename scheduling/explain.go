@@ -18,6 +18,12 @@ type Explanation struct {
 	// Endpoint and Fallbacks are as in a Decision; nil if Err is set.
 	Endpoint  *types.Endpoint   `json:"-"`
 	Fallbacks []*types.Endpoint `json:"-"`
+	// Prefill explains the endpoints that may compute the prompt for another one that answers, if the
+	// request may be split and there are such. Rank 1 is the one that was chosen for it.
+	Prefill []Candidate `json:",omitempty"`
+	// Alone and Apart are the best ways to serve the request at one endpoint, and at two. Nil: there is
+	// none, or it was not asked.
+	Alone, Apart *Way `json:",omitempty"`
 	// Dropped lists scorers and costs that failed and were left out.
 	Dropped []string `json:",omitempty"`
 	// Err is why there is no decision.
@@ -40,6 +46,14 @@ type Candidate struct {
 	Total float64
 	// Rank is 1 for the chosen endpoint, 2 for the first fallback and so on, and 0 for the rest.
 	Rank int
+}
+
+// Way is a way to serve a request.
+type Way struct {
+	Endpoint string  // the ID of who answers
+	Prefill  string  `json:",omitempty"` // and of who computes the prompt, if that is another
+	Total    float64 // as in Candidate
+	Terms    []Term
 }
 
 // Term is the contribution of a scorer, or of a part of a cost, to one candidate.
@@ -110,8 +124,31 @@ func (x *Explanation) String() string {
 		fmt.Fprintln(w)
 	}
 	w.Flush()
+	for _, way := range [...]*Way{x.Alone, x.Apart} {
+		if way != nil {
+			fmt.Fprintln(&b, way)
+		}
+	}
 	if x.Err != nil {
 		fmt.Fprintf(&b, "no decision: %v\n", x.Err)
+	}
+	return b.String()
+}
+
+// String returns the way and its terms in a line.
+func (w *Way) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "alone at %s", w.Endpoint)
+	if w.Prefill != "" {
+		b.Reset()
+		fmt.Fprintf(&b, "prompt at %s, answer at %s", w.Prefill, w.Endpoint)
+	}
+	fmt.Fprintf(&b, ": %.3f", w.Total)
+	for _, t := range w.Terms {
+		fmt.Fprintf(&b, "  %s %.3f", t.Scorer, t.Contribution)
+		if t.Detail != "" {
+			fmt.Fprintf(&b, " (%s)", t.Detail)
+		}
 	}
 	return b.String()
 }
@@ -130,6 +167,18 @@ func newExplanation(eps []*types.Endpoint) *Explanation {
 func (x *Explanation) rule(name string) {
 	if x != nil {
 		x.Rule = name
+	}
+}
+
+// roles strikes out those that may not answer.
+func (x *Explanation) roles(eps []*types.Endpoint) {
+	if x == nil {
+		return
+	}
+	for i, ep := range eps {
+		if !ep.Roles.Answers() {
+			x.Candidates[i].FilteredBy, x.Candidates[i].FilterDetail = roleFilter, ep.Roles.String()
+		}
 	}
 }
 
@@ -231,6 +280,65 @@ func (x *Explanation) picked(ep *types.Endpoint, rank int) {
 func (x *Explanation) reserved(ep *types.Endpoint) {
 	if x != nil {
 		x.Fallbacks = append(x.Fallbacks, ep)
+	}
+}
+
+// split explains what a Splitter found, before that is added to totals.
+func (x *Explanation) split(p *pipeline, req *types.Request, eps, prefill []*types.Endpoint, totals []float64, by []int32, gains []float64) {
+	if x == nil {
+		return
+	}
+	itemizer, _ := p.splitter.(SplitItemizer)
+	for _, ep := range prefill {
+		c := Candidate{Endpoint: ep, ID: ep.ID, Address: ep.Address}
+		if itemizer != nil {
+			c.Terms = terms(func() []CostItem { return itemizer.PrefillItems(req, ep) })
+		}
+		for _, t := range c.Terms {
+			c.Total += t.Contribution
+		}
+		x.Prefill = append(x.Prefill, c)
+	}
+	alone, apart := -1, -1
+	for i := range eps {
+		if alone < 0 || totals[i] > totals[alone] {
+			alone = i
+		}
+		if by[i] >= 0 && int(by[i]) < len(prefill) && (apart < 0 || totals[i]+gains[i] > totals[apart]+gains[apart]) {
+			apart = i
+		}
+	}
+	next := 0
+	x.Alone = &Way{Endpoint: eps[alone].ID, Total: totals[alone], Terms: x.of(eps[alone], &next).Terms}
+	if apart < 0 {
+		return
+	}
+	helper := int(by[apart])
+	x.Apart = &Way{Endpoint: eps[apart].ID, Prefill: prefill[helper].ID, Total: totals[apart] + gains[apart], Terms: x.Prefill[helper].Terms}
+	if itemizer != nil {
+		x.Apart.Terms = append(x.Apart.Terms[:len(x.Apart.Terms):len(x.Apart.Terms)],
+			terms(func() []CostItem { return itemizer.AnswerItems(req, eps[apart], prefill[helper]) })...)
+	}
+}
+
+// terms returns the items of a Splitter as terms, none if it panics.
+func terms(items func() []CostItem) (all []Term) {
+	defer func() { _ = recover() }()
+	for _, it := range items() {
+		all = append(all, Term{Scorer: it.Name, Cost: true, Contribution: -it.Seconds, Detail: it.Detail})
+	}
+	return all
+}
+
+// helped records who computes the prompt for the endpoint that was chosen; nil: nobody else.
+func (x *Explanation) helped(prefill *types.Endpoint) {
+	if x == nil || prefill == nil {
+		return
+	}
+	for i := range x.Prefill {
+		if x.Prefill[i].Endpoint == prefill {
+			x.Prefill[i].Rank = 1
+		}
 	}
 }
 

@@ -23,6 +23,9 @@ type Hooks struct {
 	Warned func(req *types.Request, err error)
 	// FirstToken is called for the first token of a response.
 	FirstToken func(Event)
+	// Prefilled is called when the request for a prompt that Event.Prefill computes for another endpoint
+	// ended, as Event.Outcome says.
+	Prefilled func(Event)
 	// Retried is called when the request moved from Event.From to another endpoint.
 	Retried func(Event)
 	// Finished is called when a decision ended. An expired booking ends with ErrExpired.
@@ -40,11 +43,13 @@ type Event struct {
 	Fallbacks []*types.Endpoint
 	// Endpoint is the current or final endpoint.
 	Endpoint *types.Endpoint
+	// Prefill is the endpoint that computes the prompt, nil if Endpoint does.
+	Prefill *types.Endpoint
 	// Booked is what the request is estimated to take at Endpoint: its PrefillTokens are those of the
 	// prompt that are not taken to be cached there. Only for Scheduled and Retried.
 	Booked types.Booking
 	// From is the previous endpoint. Only for Retried.
 	From *types.Endpoint
-	// Outcome is how the attempt or the request ended. Only for Retried and Finished.
+	// Outcome is how the attempt or the request ended. Only for Prefilled, Retried and Finished.
 	Outcome types.Outcome
 }

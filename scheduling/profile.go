@@ -13,6 +13,8 @@ const (
 	DefaultBookingTTL   = 30 * time.Minute
 	DefaultOutputTokens = 256
 	MaxFallbacks        = 8
+	DefaultAlonePrefill = time.Second
+	DefaultAloneShare   = 0.1
 )
 
 // Profile is a scheduling policy: plugins, their order and their weights. Only Picker is required.
@@ -23,6 +25,9 @@ type Profile struct {
 	Scorers []Weighted
 	// Costs are in seconds, and are subtracted from the sum of scores.
 	Costs []Costed
+	// Splitter decides for which requests one endpoint computes the prompt and another one answers.
+	// Default: the first of Costs that is a Splitter, if there is one.
+	Splitter Splitter
 	// Picker chooses by the totals. Required.
 	Picker Picker
 	// Rules schedule some requests differently: the first rule whose When is true replaces the
@@ -45,6 +50,9 @@ type Profile struct {
 	// OutputTokens is the expected output of a request, for the context tokens in the ledger. The
 	// request's MaxTokens bounds it. Default 256.
 	OutputTokens int
+
+	// Alone bounds what happens where those fail that were to compute the prompt for another endpoint.
+	Alone AloneLimits
 
 	Hooks Hooks
 
@@ -101,6 +109,15 @@ func (p Profile) withDefaults() (Profile, error) {
 	}
 	if p.OutputTokens == 0 {
 		p.OutputTokens = DefaultOutputTokens
+	}
+	if p.Alone.Prefill == 0 {
+		p.Alone.Prefill = DefaultAlonePrefill
+	}
+	if p.Alone.Share == 0 {
+		p.Alone.Share = DefaultAloneShare
+	}
+	if !(p.Alone.Share > 0 && p.Alone.Share <= 1) {
+		return p, fmt.Errorf("scheduling: Alone.Share is %v, want above 0 and at most 1, or 0 for the default %v", p.Alone.Share, DefaultAloneShare)
 	}
 	if p.Now == nil {
 		p.Now = time.Now

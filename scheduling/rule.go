@@ -21,6 +21,7 @@ type Rule struct {
 	Filters   []Named
 	Scorers   []Weighted
 	Costs     []Costed
+	Splitter  Splitter
 	Picker    Picker // required
 	Fallbacks int
 }
@@ -30,7 +31,11 @@ type pipeline struct {
 	Rule
 	picker string // the picker's name in errors
 	ranker Ranker // the picker; nil: it is none
-	limits []Constrainer
+	// splitter is the rule's own, or the first coster that is one; nil: every request is served at one
+	// endpoint.
+	splitter     Splitter
+	splitterName string
+	limits       []Constrainer
 	// screens are the filters that are Screeners, by their places; nil: it is none.
 	screens  []Screener
 	screened uint64 // their places, as bits; who comes after the 64th is not asked
@@ -61,6 +66,15 @@ func (r Rule) pipeline() (*pipeline, error) {
 	}
 	p := &pipeline{Rule: r, picker: nameOf("", r.Picker)}
 	p.ranker, _ = r.Picker.(Ranker)
+	p.splitter = r.Splitter
+	for _, c := range r.Costs {
+		if both, ok := c.Coster.(Splitter); ok && p.splitter == nil {
+			p.splitter, p.splitterName = both, c.Name
+		}
+	}
+	if r.Splitter != nil {
+		p.splitterName = nameOf("", r.Splitter)
+	}
 	p.screens = make([]Screener, len(r.Filters))
 	for i, f := range r.Filters {
 		if c, ok := f.Filter.(Constrainer); ok {
@@ -90,7 +104,7 @@ func (p *Profile) pipelines() ([]*pipeline, error) {
 		}
 		all = append(all, one)
 	}
-	others, err := Rule{Filters: p.Filters, Scorers: p.Scorers, Costs: p.Costs, Picker: p.Picker, Fallbacks: p.Fallbacks}.pipeline()
+	others, err := Rule{Filters: p.Filters, Scorers: p.Scorers, Costs: p.Costs, Splitter: p.Splitter, Picker: p.Picker, Fallbacks: p.Fallbacks}.pipeline()
 	if err != nil {
 		return nil, fmt.Errorf("scheduling: %w", err)
 	}

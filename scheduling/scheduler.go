@@ -24,6 +24,8 @@ type Scheduler struct {
 	estimator CacheEstimator  // nil: every prompt token counts as uncached
 	outputs   OutputEstimator // nil: Profile.OutputTokens
 	impatient []Impatient
+	prefills  []PrefillTracker // of the trackers, those that are
+	alone     atomic.Int64     // requests served alone within Profile.Alone
 
 	seed  uint64
 	calls atomic.Uint64 // decisions so far: seeds the next one
@@ -80,6 +82,9 @@ func (s *Scheduler) wireAll(p *pipeline) {
 	for _, c := range p.Costs {
 		s.wire(c.Coster)
 	}
+	if p.splitter != nil {
+		s.wire(p.splitter)
+	}
 	s.wire(p.Picker)
 }
 
@@ -87,6 +92,9 @@ func (s *Scheduler) wireAll(p *pipeline) {
 func (s *Scheduler) wire(plugin any) {
 	if t, ok := plugin.(Tracker); ok && !contains(s.trackers, t) {
 		s.trackers = append(s.trackers, t)
+	}
+	if t, ok := plugin.(PrefillTracker); ok && !contains(s.prefills, t) {
+		s.prefills = append(s.prefills, t)
 	}
 	if f, ok := plugin.(Forgetter); ok && !contains(s.forgetter, f) {
 		s.forgetter = append(s.forgetter, f)
@@ -181,13 +189,18 @@ func (s *Scheduler) decide(ctx context.Context, req *types.Request, eps []*types
 
 	p := s.pipelineOf(req)
 	ex.rule(p.Name)
-	left, err := s.filter(ctx, p, req, eps, sc, ex)
+	able := sc.look(eps)
+	if ex.roles(eps); len(able) == 0 {
+		return &NoEndpointError{roleFilter, len(eps)}
+	}
+	left, err := s.filter(ctx, p, req, able, &sc.overview, sc, ex)
 	if err != nil {
 		return err
 	}
 	totals := s.score(ctx, p, req, left, sc, ex)
 	ex.totals(left, totals)
-	if err := s.pick(ctx, p, req, left, totals, sc, d, ex); err != nil {
+	by := s.split(ctx, p, req, left, totals, sc, ex)
+	if err := s.pick(ctx, p, req, left, totals, by, sc, d, ex); err != nil {
 		return err
 	}
 	if len(d.Fallbacks) < p.Fallbacks && len(req.Reserve) > 0 {
@@ -197,9 +210,9 @@ func (s *Scheduler) decide(ctx context.Context, req *types.Request, eps []*types
 }
 
 // filter returns the endpoints that no filter strikes out: eps itself, or a list
-// in sc.
-func (s *Scheduler) filter(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, sc *scratch, ex *Explanation) ([]*types.Endpoint, error) {
-	left, idle := eps, s.screen(p, req, sc.look(eps))
+// in sc. o summarizes a list that eps is part of.
+func (s *Scheduler) filter(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, o *Overview, sc *scratch, ex *Explanation) ([]*types.Endpoint, error) {
+	left, idle := eps, s.screen(p, req, o)
 	for i := range p.Filters {
 		if idle&(1<<i) != 0 {
 			continue
@@ -366,7 +379,13 @@ func addIrregular(totals, scores []float64, w float64, i int) (mean float64) {
 func clamp(v float64) float64 { return min(max(v, 0), 1) }
 
 // pick fills in d.Endpoint and d.Fallbacks.
-func (s *Scheduler) pick(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, totals []float64, sc *scratch, d *Decision, ex *Explanation) error {
+func (s *Scheduler) pick(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, totals []float64, by []int32, sc *scratch, d *Decision, ex *Explanation) error {
+	helper := func(i int) *types.Endpoint {
+		if by == nil || by[i] < 0 {
+			return nil
+		}
+		return sc.second.left[by[i]]
+	}
 	more := min(p.Fallbacks, len(eps)-1)
 	if more > 0 {
 		d.Fallbacks = d.room[:0:more]
@@ -375,7 +394,7 @@ func (s *Scheduler) pick(ctx context.Context, p *pipeline, req *types.Request, e
 				if eps[i].Load == nil {
 					return noLoad(p, eps[i])
 				}
-				d.choose(eps[i], rank, ex)
+				d.choose(eps[i], helper(i), rank, ex)
 			}
 			return nil
 		}
@@ -396,12 +415,15 @@ func (s *Scheduler) pick(ctx context.Context, p *pipeline, req *types.Request, e
 		case eps[i].Load == nil:
 			return noLoad(p, eps[i])
 		}
-		if d.choose(eps[i], rank, ex); rank == more {
+		if d.choose(eps[i], helper(i), rank, ex); rank == more {
 			return nil
 		}
 		last := len(eps) - 1
 		eps[i], totals[i] = eps[last], totals[last]
 		eps, totals = eps[:last], totals[:last]
+		if by != nil {
+			by[i] = by[last]
+		}
 	}
 }
 
@@ -409,11 +431,13 @@ func noLoad(p *pipeline, ep *types.Endpoint) error {
 	return &PluginError{"picker", p.picker, fmt.Errorf("endpoint %q has no Load: %w", ep.ID, ErrNoLoad)}
 }
 
-// choose makes ep the endpoint, or the next fallback.
-func (d *Decision) choose(ep *types.Endpoint, rank int, ex *Explanation) {
+// choose makes ep the endpoint, for which prefill computes the prompt unless it is nil; or the next fallback,
+// of which it is decided when it comes to it.
+func (d *Decision) choose(ep, prefill *types.Endpoint, rank int, ex *Explanation) {
 	ex.picked(ep, rank)
 	if rank == 0 {
-		d.Endpoint, d.current = ep, ep
+		d.Endpoint, d.current, d.leg.at = ep, ep, prefill
+		ex.helped(prefill)
 	} else {
 		d.Fallbacks = append(d.Fallbacks, ep)
 	}
@@ -424,7 +448,7 @@ func (d *Decision) choose(ep *types.Endpoint, rank int, ex *Explanation) {
 func (s *Scheduler) fallBack(ctx context.Context, p *pipeline, req *types.Request, d *Decision, ex *Explanation) {
 	sc := getScratch(len(req.Reserve))
 	defer sc.free()
-	left, err := s.filter(ctx, p, req, req.Reserve, sc, nil)
+	left, err := s.filter(ctx, p, req, sc.look(req.Reserve), &sc.overview, sc, nil)
 	if err != nil {
 		return
 	}

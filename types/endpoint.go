@@ -29,6 +29,10 @@ type Endpoint struct {
 	// State says whether the endpoint takes new requests. Default Ready.
 	State State
 
+	// Roles are the stages of a request that the endpoint may serve. Default: whole requests.
+	// datastore.Store and scheduling.EndpointList read them from the label RoleLabel.
+	Roles Roles
+
 	// Metrics is what the server last reported.
 	Metrics Metrics
 

@@ -44,6 +44,10 @@ type Request struct {
 	// Empty: none.
 	EngineSession string
 
+	// Split says that the data plane can have the prompt computed by one endpoint and the answer
+	// produced by another. Without it each request is served by one. See scheduling.Splitter.
+	Split bool
+
 	// PreviousID is the ID of the response that this request continues or fetches, as assigned
 	// by the server, which may be the only one to know it. Empty: none. Unlike a SessionID it
 	// changes with every turn. At most 1 KiB, unless openai.Limits say otherwise.

@@ -1,0 +1,126 @@
+package scheduling
+
+import (
+	"context"
+	"time"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// A Splitter decides for which endpoints the prompt of a request is better computed at another one, which
+// hands its KV cache over to the one that answers: disaggregated serving. A Coster of a profile that is a
+// Splitter is used as one, unless the profile has its own (Profile.Splitter).
+//
+// It is asked only about requests with types.Request.Split, and only where endpoints have
+// types.RolePrefill.
+type Splitter interface {
+	// Split finds for each of eps, which may answer the request, the best of prefill to compute its prompt.
+	// Both lists have passed the profile's filters. An endpoint with both roles is in both.
+	//
+	// by and gains are as long as eps. by[i] is set to the place in prefill of who is to compute the prompt
+	// for eps[i], and gains[i] to how much better than by itself eps[i] then is, in the unit of the totals;
+	// below 0 the prompt is computed there only if the endpoint must not do it itself. by is -1 in the
+	// beginning, for nobody, and gains 0. Split is called after the scorers and costers, under the same rules
+	// as Filter. With an error, no endpoint is helped.
+	Split(ctx context.Context, req *types.Request, eps, prefill []*types.Endpoint, by []int32, gains []float64) error
+}
+
+// A SplitItemizer is a Splitter that can break down for Explain what it compared. It is called after Split,
+// for the same request.
+type SplitItemizer interface {
+	// PrefillItems returns what it costs to have the prompt computed at prefill.
+	PrefillItems(req *types.Request, prefill *types.Endpoint) []CostItem
+	// AnswerItems returns what it costs that ep answers with a prompt computed at prefill, transfer included.
+	AnswerItems(req *types.Request, ep, prefill *types.Endpoint) []CostItem
+}
+
+// A PrefillEstimator is a Splitter that can tell how long an endpoint would take to compute what it
+// lacks of a prompt. See Profile.Alone.
+type PrefillEstimator interface {
+	PrefillTime(req *types.Request, ep *types.Endpoint) time.Duration
+}
+
+// A PrefillTracker is a Tracker that also learns of prompts that are computed at another endpoint than the
+// one that answers. PrefillPicked comes before Picked, or after it if the prompt goes to another endpoint
+// because the first one failed; each is followed by one PrefillFinished.
+type PrefillTracker interface {
+	PrefillPicked(req *types.Request, prefill, answer *types.Endpoint)
+	// PrefillFinished is told how the request for the prompt ended. If out.Served(), the KV cache is there
+	// to be fetched.
+	PrefillFinished(req *types.Request, prefill *types.Endpoint, out types.Outcome)
+}
+
+// AloneLimits bound how often an endpoint computes a prompt by itself, although it is for answers only
+// (types.RoleDecode without RolePrefill), because those that were to compute it failed. Without bounds, a
+// burst of failures at the prefill endpoints makes all others compute prompts, and slows down every answer.
+type AloneLimits struct {
+	// Prefill is the longest that the endpoint may be expected to take for it. Default 1s. Negative: none may.
+	Prefill time.Duration
+	// Share is the part of the endpoints that answer that may do so at a time, at least one of them.
+	// Default 0.1.
+	Share float64
+}
+
+// maxPrefills is how many endpoints are asked to compute one prompt for one that answers.
+const maxPrefills = 3
+
+// split chooses who computes the prompt, for each of the endpoints that may answer: the result is an index
+// of prefill by the place in eps, -1 for nobody. It is nil if nobody is helped. What that is worth is added
+// to totals.
+func (s *Scheduler) split(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, totals []float64, sc *scratch, ex *Explanation) (by []int32) {
+	helpers := sc.helpers(s, ctx, p, req)
+	if len(helpers) == 0 {
+		return nil
+	}
+	by, gains := sc.by[:len(eps)], sc.scores[:len(eps)]
+	for i := range by {
+		by[i] = -1
+	}
+	clear(gains)
+	if err := s.runSplitter(ctx, p, req, eps, helpers, by, gains); err != nil {
+		s.drop(req, err, ex)
+		return nil
+	}
+	ex.split(p, req, eps, helpers, totals, by, gains)
+	helped := false
+	for i, k := range by {
+		if k < 0 || int(k) >= len(helpers) || !(gains[i] >= 0) || helpers[k].Load == nil || helpers[k].Load == eps[i].Load {
+			by[i] = -1
+			continue
+		}
+		totals[i] += gains[i]
+		helped = true
+	}
+	if !helped {
+		return nil
+	}
+	return by
+}
+
+// helpers returns those that may compute the prompt and that no filter strikes out.
+func (sc *scratch) helpers(s *Scheduler, ctx context.Context, p *pipeline, req *types.Request) []*types.Endpoint {
+	if p.splitter == nil || !req.Split || len(sc.prefill) == 0 {
+		return nil
+	}
+	if sc.second == nil {
+		sc.second = new(scratch)
+	}
+	sc.second.grow(len(sc.prefill))
+	left, err := s.filter(ctx, p, req, sc.prefill, &sc.overview, sc.second, nil)
+	if err != nil {
+		left = nil // so nobody helps
+	}
+	sc.second.left = left
+	return left
+}
+
+// rest returns those of eps for which keep is true.
+func rest(eps []*types.Endpoint, keep func(*types.Endpoint) bool) []*types.Endpoint {
+	var left []*types.Endpoint
+	for _, ep := range eps {
+		if keep(ep) {
+			left = append(left, ep)
+		}
+	}
+	return left
+}
