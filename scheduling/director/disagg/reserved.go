@@ -3,7 +3,7 @@ package disagg
 import (
 	"bytes"
 	"cmp"
-	"net/textproto"
+	"strings"
 
 	"github.com/inferpick/inferpick/internal/jsonedit"
 	"github.com/inferpick/inferpick/internal/jsonscan"
@@ -84,9 +84,9 @@ func isReserved(key string) bool {
 // the side-cars before them: the rank, and where to prefill, encode, or get a cache from. From
 // clients it is to be removed.
 func ReservedHeader(name string) bool {
-	switch textproto.CanonicalMIMEHeaderKey(name) {
-	case "X-Data-Parallel-Rank", "X-Data-Parallel-Host-Port", "X-Prefiller-Host-Port", "X-Encoder-Hosts-Ports",
-		"X-Kv-Cache-Source-Host-Port":
+	switch strings.ToLower(name) {
+	case "x-data-parallel-rank", "x-data-parallel-host-port", "x-prefiller-host-port", "x-encoder-hosts-ports",
+		"x-kv-cache-source-host-port":
 		return true
 	}
 	return false
