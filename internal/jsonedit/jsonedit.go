@@ -129,8 +129,8 @@ func Quote(s string) []byte { return jsonscan.AppendQuote(nil, s) }
 type writer struct {
 	body, out []byte
 	edits     []Edit
-	done      int  // of body
-	any       bool // there is a member in out
+	done      int    // of body
+	any       bool   // there is a member in out
 	made      []bool // by the index of the edit: the value is in out
 }
 
