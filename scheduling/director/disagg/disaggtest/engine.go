@@ -170,7 +170,7 @@ func (e *Engine) start() error {
 			handler = e.serveBootstrap
 		}
 		s := &http.Server{
-			Handler:     http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if !p.enter() {
 					panic(http.ErrAbortHandler)
 				}
