@@ -87,8 +87,6 @@ func both(prefill, decode func() reply) (p, d reply) {
 	return p, d
 }
 
-func (g *gateway) id() string { return fmt.Sprintf("r-%d", g.serial.Add(1)) }
-
 // capped is the prefill leg's body for vLLM.
 func (a ask) capped(params string) string {
 	limit := "max_tokens"
@@ -125,7 +123,8 @@ func relay(answer []byte) string {
 
 // serve serves a request by two legs.
 func (g *gateway) serve(ctx context.Context, p, d *dt.Engine, a ask, protocol dt.Protocol) reply {
-	id := g.id()
+	serial := g.serial.Add(1)
+	id := fmt.Sprintf("r-%d", serial)
 	switch protocol {
 	case dt.NIXL:
 		got := g.post(ctx, p, a.path, id, a.capped(nixlAsk))
@@ -152,7 +151,7 @@ func (g *gateway) serve(ctx context.Context, p, d *dt.Engine, a ask, protocol dt
 		})
 		return got
 	case dt.SGLang:
-		body := with(a.body(), room(p, g.serial.Load())+`,"rid":"`+id+`-"`)
+		body := with(a.body(), room(p, serial)+`,"rid":"`+id+`-"`)
 		_, got := both(func() reply { return g.post(ctx, p, a.path, id, body) }, func() reply { return g.post(ctx, d, a.path, id, body) })
 		return got
 	default:

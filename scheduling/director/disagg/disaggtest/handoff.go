@@ -93,7 +93,9 @@ func (l *leg) wait(h *handoff, done func() bool) bool {
 		select {
 		case <-changed:
 		case <-timer.C:
-			return false
+			l.c.mu.Lock()
+			defer l.c.mu.Unlock()
+			return done() // it may have come meanwhile, on a busy machine
 		case <-l.ctx.Done():
 			l.leave()
 		}
