@@ -268,8 +268,13 @@ func (r *reading) readModel() {
 		return
 	}
 	if equalString(r.data[v.span.Start:v.span.End], r.s.target) {
-		r.s.scratch.edits = append(r.s.scratch.edits, types.Span{Start: v.span.Start - 1, End: v.span.End + 1})
+		r.edit(types.Span{Start: v.span.Start - 1, End: v.span.End + 1}, r.s.public)
 	}
+}
+
+// edit puts value in the place of what is at the span.
+func (r *reading) edit(at types.Span, value []byte) {
+	r.s.scratch.edits = append(r.s.scratch.edits, edit{at, value})
 }
 
 // commit moves what was found to the stream.

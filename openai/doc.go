@@ -43,8 +43,8 @@
 //
 // Nothing is decoded and encoded again. A request is validated and read in one
 // pass that keeps positions; [Parsed.SpliceModel] replaces the bytes of one
-// string; [Stream] replaces the model's name in responses and leaves every other
-// byte. Big integers, key order, duplicates, white space and escapes survive.
+// string; [Stream] replaces the model's name in responses, and how many tokens were
+// cached where it is told, and leaves every other byte. Big integers, key order, duplicates, white space and escapes survive.
 // Both may change the length of a body, so that Content-Length must be set anew
 // (request) or removed (response).
 //

@@ -14,9 +14,15 @@ const maxResponseDepth = 512
 
 // scratch is memory for reading one event.
 type scratch struct {
-	edits  []types.Span // where the target model stands, in what is read
-	joined []byte       // data of several lines
-	lines  []dataLine   // where the lines of joined come from
+	edits  []edit     // of what is read
+	joined []byte     // data of several lines
+	lines  []dataLine // where the lines of joined come from
+}
+
+// edit is what is to be put in a place.
+type edit struct {
+	types.Span
+	value []byte
 }
 
 // dataLine says that the data from joined on was at raw in the event.
@@ -84,8 +90,8 @@ func (s *Stream) readEvent(raw []byte) {
 	c.shiftEdits()
 }
 
-// shiftEdits converts the edits from ranges of the data to those of the event. A
-// JSON string has no line end in it, so that a range lies on one line.
+// shiftEdits converts the edits from ranges of the data to those of the event. Neither a JSON
+// string nor a number has a line end in it, so that a range lies on one line.
 func (c *scratch) shiftEdits() {
 	for j := range c.edits {
 		span := &c.edits[j]

@@ -60,7 +60,7 @@ func (s *Stream) Close() []byte {
 
 // holds reports whether what cannot be judged yet is held back.
 func (s *Stream) holds() bool {
-	return s.kind != grpcStream && (s.public != nil || s.holdFirst && !s.begun && s.kind != jsonBody)
+	return s.kind != grpcStream && (s.public != nil || s.corrects || s.holdFirst && !s.begun && s.kind != jsonBody)
 }
 
 // feedEvents follows server-sent events (WHATWG HTML, section 9.2). An event
@@ -223,7 +223,7 @@ func (s *Stream) feedJSON(chunk []byte) []byte {
 		}
 		s.begun = true
 		if body[0] != '{' && body[0] != byteOrderMark[0] {
-			s.public = nil // only in an object there is something to restore
+			s.public, s.corrects = nil, false // only in an object there is something to restore or correct
 		}
 	}
 	space := chunk[:len(chunk)-len(body)]
@@ -292,19 +292,18 @@ func endsObject(b []byte) bool {
 	return len(b) > 0 && b[len(b)-1] == '}'
 }
 
-// appendEdited appends b to out with the public name in the places that the last
-// read found.
+// appendEdited appends b to out with the edits that the last read found.
 func (s *Stream) appendEdited(b []byte) {
 	from := s.appendEdits(b, 0, 0)
 	s.out = append(s.out, b[from:]...)
 }
 
-// appendEdits is appendEdited from the offset from on, as far as the last place; what was
+// appendEdits is appendEdited from the offset from on, as far as the last edit; what was
 // read is at the offset at. It returns where it stopped.
 func (s *Stream) appendEdits(b []byte, from, at int) int {
 	for _, e := range s.scratch.edits {
 		s.out = append(s.out, b[from:at+e.Start]...)
-		s.out = append(s.out, s.public...)
+		s.out = append(s.out, e.value...)
 		from = at + e.End
 	}
 	return from

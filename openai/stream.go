@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/inferpick/inferpick/internal/jsonscan"
@@ -30,6 +31,17 @@ type StreamOptions struct {
 	// both are the same, the body passes as it is.
 	TargetModel, Model string
 
+	// CachedTokens is how many tokens of the prompt were found in a prefix cache, if the
+	// server does not know it: one that was given the prompt's KV cache by another may count
+	// all of it as found. Where a response says "cached_tokens" in the details of its usage,
+	// a number or null, this is put; where it does not, nothing is. Usage reports it in any
+	// case. Unknown: what the server says stands.
+	CachedTokens types.Gauge
+
+	// CachedLater says that CachedTokens will be told while the response passes, by
+	// Stream.SetCachedTokens.
+	CachedLater bool
+
 	// HoldFirst holds back the first event with data until it is complete, so that
 	// an error in its place can still be answered in another way: see
 	// Stream.Begun. Other bodies are not held back.
@@ -44,8 +56,8 @@ type StreamOptions struct {
 	MaxBodyBytes int
 }
 
-// Stream follows one response as it passes: it restores the public model name,
-// reads what was generated and used and which error was reported, and whether
+// Stream follows one response as it passes: it restores the public model name, corrects
+// how many tokens were cached, reads what was generated and used and which error was reported, and whether
 // the response came to its end. It says only what it has read: of a body in a
 // form that it does not know it says nothing, and passes it as it is. However the
 // body is cut into chunks, the result is the same.
@@ -54,12 +66,12 @@ type StreamOptions struct {
 //	for each chunk { w.Write(s.Feed(chunk)) }
 //	w.Write(s.Close())
 //
-// If no name is to be restored, every chunk is passed on at once and as it is,
+// If nothing is to be restored or corrected, every chunk is passed on at once and as it is,
 // without a copy; but for a first event with HoldFirst. Otherwise an event is
 // passed on as soon as it is complete, and the part of one that is not is held
 // back; a JSON object is held back until it is complete. Comments and empty lines
 // before an event, and white space before a JSON value, keep a connection alive
-// and are never held back. Restoring may change the length of the body: a
+// and are never held back. Either may change the length of the body: a
 // Content-Length must be removed, or the whole be waited for.
 //
 // A Stream is for one goroutine. Reset makes one ready for the next response.
@@ -67,6 +79,9 @@ type Stream struct {
 	api       API
 	target    string
 	public    []byte // the public name as a JSON string; nil: nothing to restore
+	corrects  bool   // how many tokens were cached is put right
+	cached    types.Gauge
+	number    []byte // cached as it is written
 	holdFirst bool   // the first event with data is held back, too
 	event     int    // limits
 	body      int
@@ -141,6 +156,7 @@ func (s *Stream) Reset(o StreamOptions) {
 	}
 	public := s.public[:0]
 	*s = Stream{
+		corrects: o.CachedLater, number: s.number[:0],
 		api: o.API, holdFirst: o.HoldFirst, event: o.MaxEventBytes, body: o.MaxBodyBytes,
 		kind: bodyKindOf(o.API, o.ContentType, o.ContentEncoding), lineTop: true,
 		buf: kept(s.buf), out: kept(s.out),
@@ -149,6 +165,21 @@ func (s *Stream) Reset(o StreamOptions) {
 	if o.TargetModel != "" && o.Model != "" && o.TargetModel != o.Model {
 		s.target, s.public = o.TargetModel, jsonscan.AppendQuote(public, o.Model)
 	}
+	if o.CachedTokens.IsKnown() {
+		s.corrects = true
+		s.SetCachedTokens(o.CachedTokens)
+	}
+}
+
+// SetCachedTokens tells what StreamOptions.CachedTokens would have, which must have been known,
+// or announced by CachedLater. What has been passed on stays as it was. If it is unknown,
+// negative, or beyond 2^53, it changes nothing.
+func (s *Stream) SetCachedTokens(n types.Gauge) {
+	if v := n.Or(-1); !s.corrects || v < 0 || v > 1<<53 {
+		return
+	}
+	s.cached = n
+	s.number = strconv.AppendFloat(s.number[:0], n.Or(0), 'f', 0, 64)
 }
 
 func kept(b []byte) []byte {
@@ -202,7 +233,14 @@ func (s *Stream) Tokens() int { return s.tokens }
 // Usage returns what the server reported so far, the last report of each figure.
 // With Anthropic's figures PromptTokens includes what was read from the cache
 // and written to it, as it does in OpenAI's.
-func (s *Stream) Usage() types.Usage { return s.usage.sum() }
+// CachedTokens is that of StreamOptions, if it is known.
+func (s *Stream) Usage() types.Usage {
+	sum := s.usage.sum()
+	if s.cached.IsKnown() {
+		sum.CachedTokens = s.cached
+	}
+	return sum
+}
 
 // ResponseID returns the id of an answer of the Responses API, by which a later
 // request may continue it, or "" if none was read or it is longer than 256 bytes.
@@ -211,8 +249,8 @@ func (s *Stream) ResponseID() string { return s.id }
 // Begun reports whether the response itself has begun: the first event with data
 // was read whole, or was too long for that; of other bodies, the first byte came
 // that is no white space. As long as it has not, nothing but comments, empty
-// events and white space was passed on if HoldFirst is set or a name is restored
-// in an event stream. After the call of Feed or Close in which it begins, Err tells
+// events and white space was passed on if HoldFirst is set, or something is restored or
+// corrected in an event stream. After the call of Feed or Close in which it begins, Err tells
 // whether it began with an error: then what that call returned may be thrown away
 // and the request be sent to another server. Close does not make the fragment of
 // a first event a begin.

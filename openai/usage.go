@@ -67,11 +67,15 @@ func (r *reading) readUsage() {
 
 func (r *reading) readDetails() {
 	for ok := r.scan.EnterObject(); ok && r.scan.Key(); {
-		if string(keyOf(&r.scan, r.data)) == "cached_tokens" {
-			r.readCount(&r.usage.cached)
+		if string(keyOf(&r.scan, r.data)) != "cached_tokens" {
+			r.scan.Skip()
 			continue
 		}
-		r.scan.Skip()
+		kind, at := r.scan.Peek()
+		r.readCount(&r.usage.cached)
+		if r.s.cached.IsKnown() && (kind == jsonscan.Number || kind == jsonscan.Null) {
+			r.edit(types.Span{Start: at, End: r.scan.Pos()}, r.s.number)
+		}
 	}
 }
 
@@ -110,7 +114,7 @@ func (s *Stream) readTail() {
 	if len(rest) == 0 || rest[0] != ':' {
 		return
 	}
-	r := reading{data: rest[1:], scan: jsonscan.New(rest[1:], maxResponseDepth)}
+	r := reading{s: s, data: rest[1:], scan: jsonscan.New(rest[1:], maxResponseDepth)}
 	r.readUsage()
 	if r.scan.OK() {
 		s.usage.update(r.usage)
