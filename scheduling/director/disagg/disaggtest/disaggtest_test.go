@@ -357,7 +357,12 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 	require.Error(t, (<-done).err)
 	require.Error(t, (<-done).err)
 	transport.CloseIdleConnections()
-	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before }, 5*time.Second, time.Millisecond)
+	for end := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			stacks := make([]byte, 1<<20)
+			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+		}
+	}
 }
 
 func TestOptions(t *testing.T) {
