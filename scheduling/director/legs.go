@@ -203,7 +203,7 @@ func (r *Route) prefillDone(l *Legs, out types.Outcome) {
 		r.mu.Unlock()
 		return
 	}
-	r.again = !out.Served()
+	r.again = !out.Served() && !out.Cancelled
 	r.mu.Unlock()
 	r.decision.PrefillDone(out)
 }
@@ -231,6 +231,16 @@ func (l *Legs) Decode() disagg.Leg {
 // Patience returns for how long to wait for the prefill leg's answer before it is given up: see
 // scheduling.Impatient. 0: for as long as it takes.
 func (l *Legs) Patience() time.Duration { return l.route.decision.PrefillPatience() }
+
+// Awaited reports whether the decode leg needs the prefill leg yet, if AtOnce: nothing of the
+// answer has come that says that the prompt is computed.
+func (l *Legs) Awaited() bool {
+	r := l.route
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := &r.attempt
+	return !(a.first || a.size > 0 && !a.events)
+}
 
 // PrefillFailed says that the prefill leg has failed: err is why, and unsent that nothing was
 // sent, or that the endpoint is not to blame for another reason. End the decode leg and ask
