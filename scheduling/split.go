@@ -14,15 +14,16 @@ import (
 // It is asked only about requests with types.Request.Split, and only where endpoints have
 // types.RolePrefill.
 type Splitter interface {
-	// Split finds for each of eps, which may answer the request, the best of prefill to compute its prompt.
-	// Both lists have passed the profile's filters. An endpoint with both roles is in both.
+	// Split finds for each of eps, which may answer the request, who of prefill is to compute its prompt.
+	// Both lists have passed the profile's filters. An endpoint with both roles is in both. must says that
+	// none of eps is to compute it itself, if that can be helped: somebody failed before.
 	//
-	// by and gains are as long as eps. by[i] is set to the place in prefill of who is to compute the prompt
-	// for eps[i], and gains[i] to how much better than by itself eps[i] then is, in the unit of the totals;
-	// below 0 the prompt is computed there only if the endpoint must not do it itself. by is -1 in the
-	// beginning, for nobody, and gains 0. Split is called after the scorers and costers, under the same rules
-	// as Filter. With an error, no endpoint is helped.
-	Split(ctx context.Context, req *types.Request, eps, prefill []*types.Endpoint, by []int32, gains []float64) error
+	// by and gains are as long as eps. by[i] is set to a place in prefill, and left at -1 if eps[i] is to
+	// compute the prompt itself. gains[i], which is 0, is set to what is to be added to the total of eps[i],
+	// in either case: so it may be worth more, or less, than it was taken for as long as nobody else could
+	// compute the prompt. Split is called after the scorers and costers, under the same rules as Filter. With
+	// an error, each computes the prompt itself.
+	Split(ctx context.Context, req *types.Request, eps, prefill []*types.Endpoint, must bool, by []int32, gains []float64) error
 }
 
 // A SplitItemizer is a Splitter that can break down for Explain what it compared. It is called after Split,
@@ -65,8 +66,8 @@ type AloneLimits struct {
 const maxPrefills = 3
 
 // split chooses who computes the prompt, for each of the endpoints that may answer: the result is an index
-// of prefill by the place in eps, -1 for nobody. It is nil if nobody is helped. What that is worth is added
-// to totals.
+// of prefill by the place in eps, -1 for nobody. It is nil if nobody is helped. What the Splitter finds is
+// added to totals.
 func (s *Scheduler) split(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, totals []float64, sc *scratch, ex *Explanation) (by []int32) {
 	helpers := sc.helpers(s, ctx, p, req)
 	if len(helpers) == 0 {
@@ -77,18 +78,20 @@ func (s *Scheduler) split(ctx context.Context, p *pipeline, req *types.Request, 
 		by[i] = -1
 	}
 	clear(gains)
-	if err := s.runSplitter(ctx, p, req, eps, helpers, by, gains); err != nil {
+	if err := s.runSplitter(ctx, p, req, eps, helpers, false, by, gains); err != nil {
 		s.drop(req, err, ex)
 		return nil
 	}
 	ex.split(p, req, eps, helpers, totals, by, gains)
 	helped := false
 	for i, k := range by {
-		if k < 0 || int(k) >= len(helpers) || !(gains[i] >= 0) || helpers[k].Load == nil || helpers[k].Load == eps[i].Load {
+		if finite(gains[i]) {
+			totals[i] += gains[i]
+		}
+		if k < 0 || int(k) >= len(helpers) || helpers[k].Load == nil || helpers[k].Load == eps[i].Load {
 			by[i] = -1
 			continue
 		}
-		totals[i] += gains[i]
 		helped = true
 	}
 	if !helped {

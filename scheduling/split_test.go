@@ -19,16 +19,17 @@ import (
 // split is a Splitter that prefers the first that may compute a prompt, and the rest in order.
 type split struct {
 	gain  float64
+	worse bool // by itself is better
 	takes time.Duration
 	err   error
 	seen  []string
 }
 
-func (s *split) Split(_ context.Context, _ *types.Request, eps, prefill []*types.Endpoint, by []int32, gains []float64) error {
+func (s *split) Split(_ context.Context, _ *types.Request, eps, prefill []*types.Endpoint, must bool, by []int32, gains []float64) error {
 	s.seen = append(s.seen, ids(eps)+" by "+ids(prefill))
 	for i := range eps {
 		by[i], gains[i] = 0, s.gain
-		if prefill[0].Load == eps[i].Load {
+		if prefill[0].Load == eps[i].Load || s.worse && !must {
 			by[i] = -1
 		}
 	}
@@ -110,13 +111,13 @@ func TestSplit(t *testing.T) {
 		asked  []string
 	}{
 		"better":           {eps: withRoles(roles, "p1", "d1", "d2"), answer: "d1", by: "p1", asked: []string{"d1 d2 by p1"}},
-		"worse":            {split: split{gain: -1}, eps: withRoles(roles, "p1", "d1"), answer: "d1", asked: []string{"d1 by p1"}},
+		"worse":            {split: split{worse: true}, eps: withRoles(roles, "p1", "d1"), answer: "d1", asked: []string{"d1 by p1"}},
 		"not to be split":  {whole: true, eps: withRoles(roles, "p1", "d1"), answer: "d1"},
 		"nobody helps":     {eps: withRoles(roles, "d1", "d2"), answer: "d1"},
 		"no roles":         {eps: endpoints("a", "b"), answer: "a"},
 		"both":             {eps: withRoles(roles, "both", "d1"), answer: "both", asked: []string{"both d1 by both"}},
 		"it fails":         {split: split{err: errors.New("no")}, eps: withRoles(roles, "p1", "d1"), answer: "d1", asked: []string{"d1 by p1"}},
-		"not a number":     {split: split{gain: math.NaN()}, eps: withRoles(roles, "p1", "d1"), answer: "d1", asked: []string{"d1 by p1"}},
+		"not a number":     {split: split{gain: math.NaN()}, eps: withRoles(roles, "p1", "d1"), answer: "d1", by: "p1", asked: []string{"d1 by p1"}},
 		"unlabelled alone": {eps: append(endpoints("a"), withRoles(roles, "p1")...), answer: "a", by: "p1", asked: []string{"a by p1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
