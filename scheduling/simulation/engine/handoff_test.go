@@ -463,7 +463,7 @@ func FuzzHandoffs(f *testing.F) {
 	f.Add(uint64(3), uint8(30), uint8(1), uint8(255), uint8(3), false)
 	f.Fuzz(func(t *testing.T, seed uint64, blocks, seqs, tokens, loras uint8, whole bool) {
 		handoffs(t, seed, engine.Config{
-			Blocks: int(blocks), MaxSeqs: int(seqs), MaxBatchedTokens: int(tokens), MaxLoRAs: int(loras), WholePromptMustFit: whole,
+			Blocks: 1 + int(blocks), MaxSeqs: int(seqs), MaxBatchedTokens: int(tokens), MaxLoRAs: int(loras), WholePromptMustFit: whole,
 		})
 	})
 }
