@@ -110,6 +110,9 @@ type Replica struct {
 	// Role is what it does in disaggregated serving, in the words of the label
 	// llm-d.ai/role: prefill, decode, or prefill-decode, which is both. Empty: it has no such label.
 	Role string
+	// Ports is how many network ports it has, as one for each of its GPUs: it sends and
+	// receives so many times Links.BytesPerSecond. Default 1, at most 64.
+	Ports int
 }
 
 // Uniform returns a fleet of n equal replicas.
@@ -213,6 +216,9 @@ func (c *Config) Validate() error {
 }
 
 func (r *Replica) validate() error {
+	if r.Ports < 0 || r.Ports > 64 {
+		return fmt.Errorf("Ports is %d, want 1 to 64, or 0 for 1", r.Ports)
+	}
 	switch r.Role {
 	case "", "prefill", "decode", "prefill-decode":
 		return nil

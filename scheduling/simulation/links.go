@@ -16,7 +16,7 @@ type Links struct {
 	Handshake time.Duration
 	// BytesPerToken of the prompt. Default 131072, that of Llama-3.1-8B in 16 bits.
 	BytesPerToken int
-	// BytesPerSecond of a replica's link. Default 25e9, which is 200 Gb/s.
+	// BytesPerSecond of each port of a replica. Default 25e9, which is 200 Gb/s.
 	BytesPerSecond float64
 	// Classes are the shorter ways, the shortest first: the first that two replicas are in
 	// together is theirs, apart from all else that they send and receive. At most 8.
@@ -32,7 +32,7 @@ type LinkClass struct {
 	// Label is the key in Replica.Labels. Replicas with the same value, not empty, are in
 	// the class together. Required.
 	Label string
-	// BytesPerSecond of a replica's link to all others of the class. Required.
+	// BytesPerSecond of each port of a replica, to all others of the class. Required.
 	BytesPerSecond float64
 	// Setup is that of Links, for this class. Default: the same; negative: nothing.
 	Setup time.Duration

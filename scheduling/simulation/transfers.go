@@ -11,19 +11,25 @@ import (
 // transfer's end is rounded up. Time only goes on: no call may have a now before the last.
 type transfers struct {
 	links  Links
-	labels []map[string]string
+	sites  []site      // of the replicas
 	active []*transfer // in the order in which they started
 	ended  []uint64    // not told yet
 	now    time.Duration
 	met    map[pair]time.Duration // when the handshake is over
-	load   map[port]int           // transfers that flow
+	load   map[lane]int           // transfers that flow
+}
+
+// site is what a replica has.
+type site struct {
+	labels map[string]string
+	ports  float64
 }
 
 // pair is two replicas, in the direction of the transfer.
 type pair struct{ from, to int }
 
-// port is one direction of a replica's link of one class.
-type port struct {
+// lane is one direction of a replica's link of one class.
+type lane struct {
 	replica, class int
 	in             bool
 }
@@ -31,8 +37,8 @@ type port struct {
 // transfer is one of them.
 type transfer struct {
 	id     uint64
-	from   port
-	to     port
+	from   lane
+	to     lane
 	begins time.Duration // its bytes flow
 	flows  bool
 	left   float64       // bytes
@@ -42,24 +48,26 @@ type transfer struct {
 
 // newTransfers takes Links with their defaults.
 func newTransfers(l Links) *transfers {
-	return &transfers{links: l, met: map[pair]time.Duration{}, load: map[port]int{}}
+	return &transfers{links: l, met: map[pair]time.Duration{}, load: map[lane]int{}}
 }
 
 // add adds the next replica. They are numbered from 0.
-func (t *transfers) add(labels map[string]string) { t.labels = append(t.labels, labels) }
+func (t *transfers) add(r *Replica) {
+	t.sites = append(t.sites, site{r.Labels, float64(max(r.Ports, 1))})
+}
 
 // start begins to transfer the keys and values of so many tokens. The id must not be that of
 // another transfer under way.
 func (t *transfers) start(id uint64, from, to, tokens int, now time.Duration) {
 	t.advance(now)
 	l := &t.links
-	class := l.class(t.labels[from], t.labels[to])
+	class := l.class(t.sites[from].labels, t.sites[to].labels)
 	p := pair{from, to}
 	if _, ok := t.met[p]; !ok {
 		t.met[p] = now + l.Handshake
 	}
 	t.active = append(t.active, &transfer{
-		id: id, from: port{from, class, false}, to: port{to, class, true},
+		id: id, from: lane{from, class, false}, to: lane{to, class, true},
 		begins: max(now, t.met[p]) + l.way(class).Setup,
 		left:   float64(tokens) * float64(l.BytesPerToken) * (1 - l.Overlap),
 	})
@@ -164,7 +172,7 @@ func (t *transfers) share() {
 		if !x.flows {
 			continue
 		}
-		rate := t.links.way(x.from.class).BytesPerSecond / float64(max(t.load[x.from], t.load[x.to]))
+		rate := t.links.way(x.from.class).BytesPerSecond * min(t.part(x.from), t.part(x.to))
 		if rate == x.rate {
 			continue // its end is what it was
 		}
@@ -173,12 +181,17 @@ func (t *transfers) share() {
 	}
 }
 
+// part is how many network ports each transfer has there.
+func (t *transfers) part(l lane) float64 {
+	return t.sites[l.replica].ports / float64(t.load[l])
+}
+
 // remove takes the load of a transfer off its links.
 func (t *transfers) remove(x *transfer) {
 	if !x.flows {
 		return
 	}
-	for _, p := range []port{x.from, x.to} {
+	for _, p := range []lane{x.from, x.to} {
 		if t.load[p]--; t.load[p] == 0 {
 			delete(t.load, p)
 		}

@@ -20,7 +20,7 @@ func plain() Links {
 func fleetOf(n int, l Links) *transfers {
 	t := newTransfers(l.withDefaults())
 	for range n {
-		t.add(nil)
+		t.add(&Replica{})
 	}
 	return t
 }
@@ -60,8 +60,8 @@ func TestOneTransfer(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			require.NoError(t, tt.l.Validate())
 			x := newTransfers(tt.l.withDefaults())
-			x.add(map[string]string{"host": "a", "zone": "z", "rack": "1"})
-			x.add(map[string]string{"host": "a", "zone": "z", "rack": "2"})
+			x.add(&Replica{Labels: map[string]string{"host": "a", "zone": "z", "rack": "1"}})
+			x.add(&Replica{Labels: map[string]string{"host": "a", "zone": "z", "rack": "2"}})
 			x.start(1, 0, 1, 2000, 10*s)
 			require.Equal(t, map[uint64]time.Duration{1: 10*s + tt.want}, finish(x))
 		})
@@ -94,6 +94,19 @@ func TestTransfersShare(t *testing.T) {
 			require.Empty(t, x.load)
 		})
 	}
+}
+
+// TestPorts: each end shares as much as it has.
+func TestPorts(t *testing.T) {
+	const s = time.Second
+	x := newTransfers(plain().withDefaults())
+	for _, ports := range []int{0, 1, 4, 4} {
+		x.add(&Replica{Ports: ports})
+	}
+	x.start(1, 0, 2, 1000, 0)
+	x.start(2, 1, 2, 1000, 0)
+	x.start(3, 2, 3, 4000, 0)
+	require.Equal(t, map[uint64]time.Duration{1: s, 2: s, 3: s}, finish(x), "one port at the other end, and four at both")
 }
 
 func TestTransfersLater(t *testing.T) {
@@ -149,7 +162,7 @@ func TestTransfersAgainstSmallSteps(t *testing.T) {
 			Classes: []LinkClass{{Label: "rack", BytesPerSecond: 2500}}, Overlap: .5}
 		x := newTransfers(l.withDefaults())
 		for i := range replicas {
-			x.add(map[string]string{"rack": string(rune('a' + i%2))})
+			x.add(&Replica{Labels: map[string]string{"rack": string(rune('a' + i%2))}})
 		}
 		type naive struct {
 			from, to, class int
@@ -217,19 +230,19 @@ func TestTransfersAgainstSmallSteps(t *testing.T) {
 
 		want := map[uint64]time.Duration{}
 		for now := time.Duration(0); len(want)+len(cancels) < n; now += step {
-			load := map[port]int{}
+			load := map[lane]int{}
 			for i, a := range all {
 				if c, ok := cancels[i]; ok && now >= c || a.over || now < a.begins {
 					continue
 				}
-				load[port{a.from, a.class, false}]++
-				load[port{a.to, a.class, true}]++
+				load[lane{a.from, a.class, false}]++
+				load[lane{a.to, a.class, true}]++
 			}
 			for i, a := range all {
 				if c, ok := cancels[i]; ok && now >= c || a.over || now < a.begins {
 					continue
 				}
-				rate := []float64{2500, 1000}[a.class] / float64(max(load[port{a.from, a.class, false}], load[port{a.to, a.class, true}]))
+				rate := []float64{2500, 1000}[a.class] / float64(max(load[lane{a.from, a.class, false}], load[lane{a.to, a.class, true}]))
 				if a.left -= rate * step.Seconds(); a.left <= 0 {
 					a.over = true
 					want[uint64(i)] = now + step
@@ -257,5 +270,6 @@ func TestLinksValidate(t *testing.T) {
 		require.ErrorContains(t, l.Validate(), want)
 	}
 	require.ErrorContains(t, (&Replica{Role: "prefiller"}).validate(), `Role is "prefiller"`)
+	require.ErrorContains(t, (&Replica{Ports: 65}).validate(), "Ports is 65")
 	require.NoError(t, (&Replica{Role: "prefill-decode"}).validate())
 }
