@@ -196,13 +196,13 @@ func (c *Config) Validate() error {
 	}
 	for i := range c.Fleet.Replicas {
 		if err := c.Fleet.Replicas[i].validate(); err != nil {
-			return fmt.Errorf("simulation: Fleet.Replicas[%d]: %w", i, err)
+			return fmt.Errorf("simulation: Fleet.Replicas[%d]%w", i, err)
 		}
 	}
 	for i, f := range c.Faults {
 		if f.Kind == Add {
 			if err := f.Replica.validate(); err != nil {
-				return fmt.Errorf("simulation: Faults[%d]: %w", i, err)
+				return fmt.Errorf("simulation: Faults[%d].Replica%w", i, err)
 			}
 		}
 		if f.Kind > Add || f.At < 0 || f.Kind != Add && f.Index < 0 {
@@ -215,15 +215,16 @@ func (c *Config) Validate() error {
 	return nil
 }
 
+// validate reports the first thing that is wrong with r, by the name of its field behind a dot.
 func (r *Replica) validate() error {
 	if r.Ports < 0 || r.Ports > 64 {
-		return fmt.Errorf("Ports is %d, want 1 to 64, or 0 for 1", r.Ports)
+		return fmt.Errorf(".Ports is %d, want 1 to 64, or 0 for 1", r.Ports)
 	}
 	switch r.Role {
 	case "", "prefill", "decode", "prefill-decode":
 		return nil
 	}
-	return fmt.Errorf("Role is %q, want prefill, decode, prefill-decode or nothing", r.Role)
+	return fmt.Errorf(".Role is %q, want prefill, decode, prefill-decode or nothing", r.Role)
 }
 
 // withDefaults returns a copy with the defaults filled in.

@@ -166,7 +166,7 @@ func TestTransfersAgainstSmallSteps(t *testing.T) {
 		}
 		type naive struct {
 			from, to, class int
-			begins, ends    time.Duration // ends: when cancelled, or seen to end
+			begins          time.Duration
 			left            float64
 			over            bool
 		}
@@ -269,7 +269,7 @@ func TestLinksValidate(t *testing.T) {
 	} {
 		require.ErrorContains(t, l.Validate(), want)
 	}
-	require.ErrorContains(t, (&Replica{Role: "prefiller"}).validate(), `Role is "prefiller"`)
-	require.ErrorContains(t, (&Replica{Ports: 65}).validate(), "Ports is 65")
+	require.ErrorContains(t, (&Replica{Role: "prefiller"}).validate(), `.Role is "prefiller"`)
+	require.ErrorContains(t, (&Replica{Ports: 65}).validate(), ".Ports is 65")
 	require.NoError(t, (&Replica{Role: "prefill-decode"}).validate())
 }
