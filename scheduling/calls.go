@@ -176,13 +176,13 @@ func (s *Scheduler) legBooking(req *types.Request, ep *types.Endpoint) types.Boo
 	return b
 }
 
-func (s *Scheduler) runSplitter(ctx context.Context, p *pipeline, req *types.Request, eps, prefill []*types.Endpoint, by []int32, gains []float64) (err *PluginError) {
+func (s *Scheduler) runSplitter(ctx context.Context, p *pipeline, req *types.Request, eps, prefill []*types.Endpoint, must bool, by []int32, gains []float64) (err *PluginError) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = panicked("splitter", p.splitterName, v)
 		}
 	}()
-	if err := p.splitter.Split(ctx, req, eps, prefill, by, gains); err != nil {
+	if err := p.splitter.Split(ctx, req, eps, prefill, must, by, gains); err != nil {
 		return &PluginError{"splitter", p.splitterName, err}
 	}
 	return nil

@@ -124,7 +124,7 @@ func (d *Decision) PrefillAgain(ctx context.Context, eps []*types.Endpoint) *typ
 	if l.at != nil || l.fails >= maxPrefills {
 		return nil
 	}
-	ep, _ := d.scheduler.prefillFor(ctx, d.Request, answer, eps, &l)
+	ep := d.scheduler.prefillFor(ctx, d.Request, answer, eps, &l, true)
 	if ep == nil {
 		return nil
 	}
@@ -141,20 +141,27 @@ func (d *Decision) PrefillAgain(ctx context.Context, eps []*types.Endpoint) *typ
 }
 
 // RetryApart is Retry for a data plane that can have the prompt computed by another endpoint: one of eps,
-// where that is better. Prefill says whom, or that ep does all. It must not be called by plugins and hooks.
-func (d *Decision) RetryApart(ctx context.Context, ep *types.Endpoint, left types.Outcome, eps []*types.Endpoint) {
+// where that is better. Prefill says whom, or that ep does all. The error, which wraps ErrNoPrefill, says that ep
+// may not, and nobody else can: then the booking stays where it is. It must not be called by plugins and hooks.
+func (d *Decision) RetryApart(ctx context.Context, ep *types.Endpoint, left types.Outcome, eps []*types.Endpoint) error {
 	if ep == nil || !d.own() {
-		return
+		return nil
 	}
 	d.mu.Lock()
 	l := d.leg
 	d.mu.Unlock()
-	prefill, gain := d.scheduler.prefillFor(ctx, d.Request, ep, eps, &l)
-	if !(gain >= 0) {
-		prefill = nil
-	}
+	must := ep.Roles.Has(types.RoleNotAlone)
+	prefill := d.scheduler.prefillFor(ctx, d.Request, ep, eps, &l, must)
 	d.told()
+	if must && prefill == nil {
+		return notAlone(ep)
+	}
 	d.retry(ep, prefill, left)
+	return nil
+}
+
+func notAlone(ep *types.Endpoint) error {
+	return fmt.Errorf("%w: %s answers only where another does, by its role %s", ErrNoPrefill, ep.ID, ep.Roles)
 }
 
 // Alone has Current compute the prompt itself, after those failed that were to do it and PrefillAgain knows
@@ -178,6 +185,9 @@ func (d *Decision) Alone(left types.Outcome, eps []*types.Endpoint) error {
 func (s *Scheduler) mayBeAlone(d *Decision, ep *types.Endpoint, eps []*types.Endpoint) error {
 	if ep.Roles == 0 || ep.Roles.Has(types.RolePrefill) {
 		return nil // it computes prompts anyway
+	}
+	if ep.Roles.Has(types.RoleNotAlone) {
+		return notAlone(ep)
 	}
 	limits := &s.profile.Alone
 	if takes, known := s.prefillTime(d.Request, ep); known && takes > limits.Prefill {
@@ -212,8 +222,9 @@ func (d *Decision) notAlone() {
 	}
 }
 
-// prefillFor asks who of eps is best to compute the prompt for one that answers, and what that is worth.
-func (s *Scheduler) prefillFor(ctx context.Context, req *types.Request, answer *types.Endpoint, eps []*types.Endpoint, l *leg) (*types.Endpoint, float64) {
+// prefillFor asks who of eps is to compute the prompt for one that answers; nil: nobody else. must is that of
+// Splitter.
+func (s *Scheduler) prefillFor(ctx context.Context, req *types.Request, answer *types.Endpoint, eps []*types.Endpoint, l *leg, must bool) *types.Endpoint {
 	sc := getScratch(len(eps))
 	defer sc.free()
 	p := s.pipelineOf(req)
@@ -221,17 +232,17 @@ func (s *Scheduler) prefillFor(ctx context.Context, req *types.Request, answer *
 	helpers := sc.helpers(s, ctx, p, req)
 	left := rest(helpers, func(ep *types.Endpoint) bool { return ep.Load != nil && ep.Load != answer.Load && !l.hasFailed(ep) })
 	if len(left) == 0 {
-		return nil, nan
+		return nil
 	}
 	by, gains := [1]int32{-1}, [1]float64{}
-	if err := s.runSplitter(ctx, p, req, []*types.Endpoint{answer}, left, by[:], gains[:]); err != nil {
+	if err := s.runSplitter(ctx, p, req, []*types.Endpoint{answer}, left, must, by[:], gains[:]); err != nil {
 		s.failed(req, err)
-		return nil, nan
+		return nil
 	}
 	if k := by[0]; k >= 0 && int(k) < len(left) {
-		return left[k], gains[0]
+		return left[k]
 	}
-	return nil, nan
+	return nil
 }
 
 // own makes the caller the one who delivers events, so that nobody else calls plugins for d meanwhile; told

@@ -2,6 +2,7 @@ package scheduling
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -182,6 +183,16 @@ func (x *Explanation) roles(eps []*types.Endpoint) {
 	}
 }
 
+// strike records that a filter struck out ep.
+func (x *Explanation) strike(ep *types.Endpoint, filter, detail string) {
+	if x == nil {
+		return
+	}
+	next := 0
+	c := x.of(ep, &next)
+	c.FilteredBy, c.FilterDetail = filter, detail
+}
+
 // of returns the candidate of ep. Since the pipeline keeps the order of endpoints up to the picker,
 // the search continues from the last hit and is linear in total.
 func (x *Explanation) of(ep *types.Endpoint, from *int) *Candidate {
@@ -300,16 +311,25 @@ func (x *Explanation) split(p *pipeline, req *types.Request, eps, prefill []*typ
 		x.Prefill = append(x.Prefill, c)
 	}
 	alone, apart := -1, -1
-	for i := range eps {
-		if alone < 0 || totals[i] > totals[alone] {
-			alone = i
-		}
-		if by[i] >= 0 && int(by[i]) < len(prefill) && (apart < 0 || totals[i]+gains[i] > totals[apart]+gains[apart]) {
-			apart = i
+	best := func(of *int, i int) {
+		if *of < 0 || totals[i]+gains[i] > totals[*of]+gains[*of] {
+			*of = i
 		}
 	}
-	next := 0
-	x.Alone = &Way{Endpoint: eps[alone].ID, Total: totals[alone], Terms: x.of(eps[alone], &next).Terms}
+	for i := range eps {
+		if by[i] >= 0 && int(by[i]) < len(prefill) {
+			best(&apart, i)
+		} else {
+			best(&alone, i)
+		}
+	}
+	if next := 0; alone >= 0 {
+		terms := slices.Clone(x.of(eps[alone], &next).Terms)
+		if gains[alone] != 0 {
+			terms = append(terms, Term{Scorer: p.splitterName, Cost: true, Contribution: gains[alone], Detail: "another could compute the prompt"})
+		}
+		x.Alone = &Way{Endpoint: eps[alone].ID, Total: totals[alone] + gains[alone], Terms: terms}
+	}
 	if apart < 0 {
 		return
 	}

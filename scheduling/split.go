@@ -14,15 +14,18 @@ import (
 // It is asked only about requests with types.Request.Split, and only where endpoints have
 // types.RolePrefill.
 type Splitter interface {
-	// Split finds for each of eps, which may answer the request, the best of prefill to compute its prompt.
-	// Both lists have passed the profile's filters. An endpoint with both roles is in both.
+	// Split finds for each of eps, which may answer the request, who of prefill is to compute its prompt.
+	// Both lists have passed the profile's filters. An endpoint with both roles is in both. must says that
+	// none of eps is to compute it itself, if that can be helped: somebody failed before.
 	//
-	// by and gains are as long as eps. by[i] is set to the place in prefill of who is to compute the prompt
-	// for eps[i], and gains[i] to how much better than by itself eps[i] then is, in the unit of the totals;
-	// below 0 the prompt is computed there only if the endpoint must not do it itself. by is -1 in the
-	// beginning, for nobody, and gains 0. Split is called after the scorers and costers, under the same rules
-	// as Filter. With an error, no endpoint is helped.
-	Split(ctx context.Context, req *types.Request, eps, prefill []*types.Endpoint, by []int32, gains []float64) error
+	// An endpoint with types.RoleNotAlone cannot compute it at all, and is left out if nobody else does.
+	//
+	// by and gains are as long as eps. by[i] is set to a place in prefill, and left at -1 if eps[i] is to
+	// compute the prompt itself. gains[i], which is 0, is set to what is to be added to the total of eps[i],
+	// in either case: so it may be worth more, or less, than it was taken for as long as nobody else could
+	// compute the prompt. Split is called after the scorers and costers, under the same rules as Filter. With
+	// an error, each computes the prompt itself.
+	Split(ctx context.Context, req *types.Request, eps, prefill []*types.Endpoint, must bool, by []int32, gains []float64) error
 }
 
 // A SplitItemizer is a Splitter that can break down for Explain what it compared. It is called after Split,
@@ -65,8 +68,8 @@ type AloneLimits struct {
 const maxPrefills = 3
 
 // split chooses who computes the prompt, for each of the endpoints that may answer: the result is an index
-// of prefill by the place in eps, -1 for nobody. It is nil if nobody is helped. What that is worth is added
-// to totals.
+// of prefill by the place in eps, -1 for nobody. It is nil if nobody is helped. What the Splitter finds is
+// added to totals.
 func (s *Scheduler) split(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, totals []float64, sc *scratch, ex *Explanation) (by []int32) {
 	helpers := sc.helpers(s, ctx, p, req)
 	if len(helpers) == 0 {
@@ -77,24 +80,51 @@ func (s *Scheduler) split(ctx context.Context, p *pipeline, req *types.Request, 
 		by[i] = -1
 	}
 	clear(gains)
-	if err := s.runSplitter(ctx, p, req, eps, helpers, by, gains); err != nil {
+	if err := s.runSplitter(ctx, p, req, eps, helpers, false, by, gains); err != nil {
 		s.drop(req, err, ex)
 		return nil
 	}
 	ex.split(p, req, eps, helpers, totals, by, gains)
 	helped := false
 	for i, k := range by {
-		if k < 0 || int(k) >= len(helpers) || !(gains[i] >= 0) || helpers[k].Load == nil || helpers[k].Load == eps[i].Load {
+		if finite(gains[i]) {
+			totals[i] += gains[i]
+		}
+		if k < 0 || int(k) >= len(helpers) || helpers[k].Load == nil || helpers[k].Load == eps[i].Load {
 			by[i] = -1
 			continue
 		}
-		totals[i] += gains[i]
 		helped = true
 	}
 	if !helped {
 		return nil
 	}
 	return by
+}
+
+// notAlone leaves out of eps those that may not answer alone, and for which nobody computes the prompt. The lists
+// that it returns are the scratch's own.
+func (sc *scratch) notAlone(eps []*types.Endpoint, totals []float64, by []int32, ex *Explanation) ([]*types.Endpoint, []float64, []int32) {
+	if !sc.overview.Roles.Has(types.RoleNotAlone) {
+		return eps, totals, by
+	}
+	left := sc.eps[:0] // which is eps, or is not used yet
+	for i, ep := range eps {
+		if ep.Roles.Has(types.RoleNotAlone) && (by == nil || by[i] < 0) {
+			ex.strike(ep, roleFilter, ep.Roles.String())
+			continue
+		}
+		totals[len(left)] = totals[i]
+		if by != nil {
+			by[len(left)] = by[i]
+		}
+		left = append(left, ep)
+	}
+	totals = totals[:len(left)]
+	if by != nil {
+		by = by[:len(left)]
+	}
+	return left, totals, by
 }
 
 // helpers returns those that may compute the prompt and that no filter strikes out.

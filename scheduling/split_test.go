@@ -19,16 +19,17 @@ import (
 // split is a Splitter that prefers the first that may compute a prompt, and the rest in order.
 type split struct {
 	gain  float64
+	worse bool // by itself is better
 	takes time.Duration
 	err   error
 	seen  []string
 }
 
-func (s *split) Split(_ context.Context, _ *types.Request, eps, prefill []*types.Endpoint, by []int32, gains []float64) error {
+func (s *split) Split(_ context.Context, _ *types.Request, eps, prefill []*types.Endpoint, must bool, by []int32, gains []float64) error {
 	s.seen = append(s.seen, ids(eps)+" by "+ids(prefill))
 	for i := range eps {
 		by[i], gains[i] = 0, s.gain
-		if prefill[0].Load == eps[i].Load {
+		if prefill[0].Load == eps[i].Load || s.worse && !must {
 			by[i] = -1
 		}
 	}
@@ -64,7 +65,7 @@ func withRoles(roles map[string]types.Roles, names ...string) []*types.Endpoint 
 
 var roles = map[string]types.Roles{
 	"p1": types.RolePrefill, "p2": types.RolePrefill, "p3": types.RolePrefill, "p4": types.RolePrefill,
-	"d1": types.RoleDecode, "d2": types.RoleDecode, "both": types.RolePrefill | types.RoleDecode, "enc": types.RoleEncode,
+	"d1": types.RoleDecode, "d2": types.RoleDecode, "only": types.RoleDecode | types.RoleNotAlone, "both": types.RolePrefill | types.RoleDecode, "enc": types.RoleEncode,
 }
 
 func splittable(tokens int) *types.Request {
@@ -110,13 +111,13 @@ func TestSplit(t *testing.T) {
 		asked  []string
 	}{
 		"better":           {eps: withRoles(roles, "p1", "d1", "d2"), answer: "d1", by: "p1", asked: []string{"d1 d2 by p1"}},
-		"worse":            {split: split{gain: -1}, eps: withRoles(roles, "p1", "d1"), answer: "d1", asked: []string{"d1 by p1"}},
+		"worse":            {split: split{worse: true}, eps: withRoles(roles, "p1", "d1"), answer: "d1", asked: []string{"d1 by p1"}},
 		"not to be split":  {whole: true, eps: withRoles(roles, "p1", "d1"), answer: "d1"},
 		"nobody helps":     {eps: withRoles(roles, "d1", "d2"), answer: "d1"},
 		"no roles":         {eps: endpoints("a", "b"), answer: "a"},
 		"both":             {eps: withRoles(roles, "both", "d1"), answer: "both", asked: []string{"both d1 by both"}},
 		"it fails":         {split: split{err: errors.New("no")}, eps: withRoles(roles, "p1", "d1"), answer: "d1", asked: []string{"d1 by p1"}},
-		"not a number":     {split: split{gain: math.NaN()}, eps: withRoles(roles, "p1", "d1"), answer: "d1", asked: []string{"d1 by p1"}},
+		"not a number":     {split: split{gain: math.NaN()}, eps: withRoles(roles, "p1", "d1"), answer: "d1", by: "p1", asked: []string{"d1 by p1"}},
 		"unlabelled alone": {eps: append(endpoints("a"), withRoles(roles, "p1")...), answer: "a", by: "p1", asked: []string{"a by p1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -138,6 +139,32 @@ func TestSplit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who may not serve a request alone is left out if nobody helps.
+func TestNotAlone(t *testing.T) {
+	eps := withRoles(roles, "p1", "only", "d1")
+	s := splitter(t, &split{worse: true}, nil)
+	d, err := s.Schedule(ctx, splittable(10), eps)
+	require.NoError(t, err)
+	require.Equal(t, "d1", d.Endpoint.ID)
+	require.ErrorContains(t, d.RetryApart(ctx, eps[1], types.Outcome{}, eps[1:]), "only answers only where another does, by its role decode-only")
+	require.NoError(t, d.RetryApart(ctx, eps[1], types.Outcome{}, eps))
+	require.Equal(t, "p1", d.Prefill().ID)
+	d.PrefillDone(types.Outcome{Status: 500})
+	require.ErrorIs(t, d.Alone(types.Outcome{}, eps), scheduling.ErrNoPrefill)
+	d.Done(types.Outcome{})
+
+	_, err = s.Schedule(ctx, splittable(10), eps[:2])
+	require.EqualError(t, err, "scheduling: no endpoint can serve the request: none of 2 candidates may answer, by their roles")
+	ex, err := s.Explain(ctx, splittable(10), eps)
+	require.NoError(t, err)
+	require.Equal(t, "decode-only", ex.Candidates[1].FilterDetail)
+
+	d, err = splitter(t, &split{}, nil).Schedule(ctx, splittable(10), eps[:2])
+	require.NoError(t, err)
+	require.Equal(t, "only", d.Endpoint.ID)
+	d.Done(types.Outcome{})
 }
 
 // Filters hold for those that compute prompts, too, each list for itself.
@@ -279,7 +306,7 @@ func TestSplitConcurrently(t *testing.T) {
 					case 3:
 						_ = d.Alone(types.Outcome{Unsent: true}, eps)
 					case 4:
-						d.RetryApart(ctx, eps[3+rnd.IntN(2)], types.Outcome{}, eps)
+						_ = d.RetryApart(ctx, eps[3+rnd.IntN(2)], types.Outcome{}, eps)
 					case 5:
 						d.FirstToken()
 					case 6:

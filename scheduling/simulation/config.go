@@ -47,6 +47,9 @@ type Config struct {
 	// Faults happen to replicas during the run, in any order.
 	Faults []Fault
 
+	// Links are what lies between the replicas, where one prefills for another.
+	Links Links
+
 	// APIIn and APIOut are what the server's API adds before and after the engine.
 	// Default 4 ms and 1 ms; negative: nothing.
 	APIIn, APIOut time.Duration
@@ -104,6 +107,12 @@ type Replica struct {
 	// Adapters are the LoRA adapters it can serve; nil: all that are asked for.
 	Adapters []string
 	Labels   map[string]string
+	// Role is what it does in disaggregated serving, in the words of the label
+	// llm-d.ai/role: prefill, decode, or prefill-decode, which is both. Empty: it has no such label.
+	Role string
+	// Ports is how many network ports it has, as one for each of its GPUs: it sends and
+	// receives so many times Links.BytesPerSecond. Default 1, at most 64.
+	Ports int
 }
 
 // Uniform returns a fleet of n equal replicas.
@@ -182,7 +191,20 @@ func (c *Config) Validate() error {
 	case c.Scrape.Delay < 0 || c.Scrape.Jitter > 1:
 		return fmt.Errorf("simulation: Scrape has delay %v and jitter %v, want at least 0 and at most 1", c.Scrape.Delay, c.Scrape.Jitter)
 	}
+	if err := c.Links.Validate(); err != nil {
+		return fmt.Errorf("simulation: %w", err)
+	}
+	for i := range c.Fleet.Replicas {
+		if err := c.Fleet.Replicas[i].validate(); err != nil {
+			return fmt.Errorf("simulation: Fleet.Replicas[%d]%w", i, err)
+		}
+	}
 	for i, f := range c.Faults {
+		if f.Kind == Add {
+			if err := f.Replica.validate(); err != nil {
+				return fmt.Errorf("simulation: Faults[%d].Replica%w", i, err)
+			}
+		}
 		if f.Kind > Add || f.At < 0 || f.Kind != Add && f.Index < 0 {
 			return fmt.Errorf("simulation: Faults[%d] is %+v", i, f)
 		}
@@ -193,6 +215,18 @@ func (c *Config) Validate() error {
 	return nil
 }
 
+// validate reports the first thing that is wrong with r, by the name of its field behind a dot.
+func (r *Replica) validate() error {
+	if r.Ports < 0 || r.Ports > 64 {
+		return fmt.Errorf(".Ports is %d, want 1 to 64, or 0 for 1", r.Ports)
+	}
+	switch r.Role {
+	case "", "prefill", "decode", "prefill-decode":
+		return nil
+	}
+	return fmt.Errorf(".Role is %q, want prefill, decode, prefill-decode or nothing", r.Role)
+}
+
 // withDefaults returns a copy with the defaults filled in.
 func (c Config) withDefaults() Config {
 	if c.Gateways == 0 {
@@ -200,6 +234,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.Scrape = c.Scrape.withDefaults()
 	c.World.Events = c.World.Events.withDefaults()
+	c.Links = c.Links.withDefaults()
 	if c.Drain == 0 {
 		c.Drain = time.Hour
 	}

@@ -253,7 +253,7 @@ func TestUnsupported(t *testing.T) {
 
 // A prefill engine that takes no part, or answers what nobody can use.
 func TestAnswers(t *testing.T) {
-	big := `{"x":"` + strings.Repeat("x", 2<<20) + `"}`
+	big := `{"x":"` + strings.Repeat("x", 2000) + `"}`
 	for _, tt := range []struct {
 		protocol, answer string
 		ignored          bool
@@ -266,7 +266,7 @@ func TestAnswers(t *testing.T) {
 		{"nixl", `{"kv_transfer_params":{"a":1},"kv_transfer_params":null}`, true, ""},
 		{"nixl", `{"kv_transfer_params":[1]}`, false, "kv_transfer_params are an array, want an object"},
 		{"nixl", `{"kv_transfer_params":"x"}`, false, "kv_transfer_params are a string, want an object"},
-		{"nixl", `{"kv_transfer_params":` + big + `}`, false, "kv_transfer_params have 2097160 bytes; the limit is 1048576"},
+		{"nixl", `{"kv_transfer_params":` + big + `}`, false, "kv_transfer_params have 2008 bytes; the limit is 1000"},
 		{"nixl", ``, false, "no JSON object: jsonscan: unexpected end"},
 		{"nixl", `<html>`, false, "no JSON object"},
 		{"nixl", "\r\ndata: {}\n\n", false, "a stream of events"},
@@ -284,11 +284,13 @@ func TestAnswers(t *testing.T) {
 		{"trtllm", `{"choices":[{"disaggregated_params":{"ctx_request_id":1}}],"prompt_token_ids":[1]}`, false, "no finish_reason"},
 		{"trtllm", `{"choices":[{"finish_reason":"length","disaggregated_params":{"ctx_request_id":1}}]}`, false, "prompt_token_ids are no value, want an array"},
 		{"trtllm", `{"choices":[{"finish_reason":"length","disaggregated_params":{"x":1}}],"prompt_token_ids":[1]}`, false, "no ctx_request_id"},
-		{"trtllm", `{"choices":[{"finish_reason":"length","disaggregated_params":` + big + `}],"prompt_token_ids":[1]}`, false, "the limit is 1048576"},
-		{"trtllm", `{"choices":[{"finish_reason":"length","disaggregated_params":{"ctx_request_id":1}}],"prompt_token_ids":[1` + strings.Repeat(",1", 5<<20) + `]}`, false, "the limit is 8388608"},
+		{"trtllm", `{"choices":[{"finish_reason":"length","disaggregated_params":` + big + `}],"prompt_token_ids":[1]}`, false, "disaggregated_params have 2008 bytes; the limit is 1000"},
+		{"trtllm", `{"choices":[{"finish_reason":"length","disaggregated_params":{"ctx_request_id":1}}],"prompt_token_ids":[1` + strings.Repeat(",1", 4000) + `]}`, false, "prompt_token_ids have 8003 bytes; the limit is 8000"},
 	} {
 		const body = `{"prompt":"hi","max_tokens":7}`
-		h := begin(t, protocol(t, tt.protocol, options()), request(openai.Completions, body))
+		o := options()
+		o.MaxParams = 1000
+		h := begin(t, protocol(t, tt.protocol, o), request(openai.Completions, body))
 		d, err := h.Decode([]byte(tt.answer))
 		name := tt.protocol + ": " + tt.answer[:min(len(tt.answer), 100)]
 		if tt.err != "" {
@@ -303,6 +305,14 @@ func TestAnswers(t *testing.T) {
 			require.Equal(t, body, string(d.Body), name)
 		}
 	}
+}
+
+// A message of 10 MB goes nowhere, whoever has set nothing.
+func TestParametersAreBounded(t *testing.T) {
+	h := begin(t, protocol(t, "nixl", options()), request(openai.ChatCompletions, `{}`))
+	_, err := h.Decode([]byte(`{"kv_transfer_params":{"x":"` + strings.Repeat("x", 10<<20) + `"}}`))
+	require.ErrorIs(t, err, disagg.ErrPrefill)
+	require.EqualError(t, err, "disagg: the prefill engine: its kv_transfer_params have 10485768 bytes; the limit is 1048576")
 }
 
 // An answer of TensorRT-LLM's that ends with its first token is the client's.

@@ -11,6 +11,7 @@ func blocksFor(n int) int { return (n + BlockTokens - 1) / BlockTokens }
 type block struct {
 	key        uint64 // what it holds, as found in pool.cached; 0: nothing to find
 	refs       int32
+	pins       int32 // those of refs that are of pinned sequences
 	prev, next int32 // neighbours on the free list, while refs == 0
 }
 
@@ -22,6 +23,7 @@ type block struct {
 type pool struct {
 	blocks []block
 	free   int
+	pinned int              // blocks with pins
 	cached map[uint64]int32 // key to the block that holds it
 
 	tells   bool // of what is cached and dropped, in changes
@@ -82,6 +84,22 @@ func (p *pool) release(i int32) {
 	p.blocks[last].next = i
 	p.blocks[s].prev = i
 	p.free++
+}
+
+// pin marks one of a block's references as that of a pinned sequence.
+func (p *pool) pin(i int32) {
+	b := &p.blocks[i]
+	if b.pins++; b.pins == 1 {
+		p.pinned++
+	}
+}
+
+// unpin takes the mark back. The reference stays.
+func (p *pool) unpin(i int32) {
+	b := &p.blocks[i]
+	if b.pins--; b.pins == 0 {
+		p.pinned--
+	}
 }
 
 // name makes block i findable under key, behind the block with the key before in

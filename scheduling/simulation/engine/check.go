@@ -1,13 +1,16 @@
 package engine
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Check walks the whole engine and returns an error if its books do not
 // balance. It takes time in proportion to the KV cache and is meant for tests,
 // after each step.
 func (e *Engine) Check() error {
 	for _, check := range []func() error{
-		e.checkRequests, e.checkBlocks, e.checkFreeList, e.checkCache, e.checkAdapters, e.checkBatch,
+		e.checkRequests, e.checkHandoff, e.checkBlocks, e.checkFreeList, e.checkCache, e.checkAdapters, e.checkBatch,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -18,9 +21,9 @@ func (e *Engine) Check() error {
 
 // checkRequests: each request is in one place, and ended once or is there.
 func (e *Engine) checkRequests() error {
-	here := len(e.inbox) + e.waiting.len + len(e.running)
-	if here != len(e.byID) {
-		return fmt.Errorf("engine: %d requests in the inbox, queue and batch, %d by ID", here, len(e.byID))
+	here := len(e.inbox) + e.waiting.len + e.receiving + e.ready.len + len(e.running)
+	if here+e.kept != len(e.byID) {
+		return fmt.Errorf("engine: %d requests on their way through and %d kept, %d by ID", here, e.kept, len(e.byID))
 	}
 	if ended := e.counters.Finished + e.counters.Cancelled; e.submitted != ended+uint64(here) {
 		return fmt.Errorf("engine: %d requests submitted, %d ended and %d here", e.submitted, ended, here)
@@ -51,16 +54,56 @@ func (e *Engine) checkRequests() error {
 	return nil
 }
 
-// checkBlocks: the references of each block are those of the running sequences.
-func (e *Engine) checkBlocks() error {
-	refs := make([]int32, e.pool.total())
-	for _, s := range e.running {
-		for _, i := range s.blocks {
-			refs[i]++
+// checkHandoff: each request between two engines is in one place, with its blocks.
+func (e *Engine) checkHandoff() error {
+	in := map[state]int{}
+	for _, s := range e.byID {
+		in[s.state]++
+		switch s.state {
+		case receiving, ready:
+			if s.generated != 0 || s.computed >= s.Prompt || len(s.blocks) != blocksFor(s.Prompt) {
+				return fmt.Errorf("engine: request %d is being received with %d tokens here, %d blocks and %d tokens produced", s.ID, s.computed, len(s.blocks), s.generated)
+			}
+		case pinned, held:
+			if !s.Pin || s.generated != s.Output || len(s.blocks) != blocksFor(s.total()-1) {
+				return fmt.Errorf("engine: request %d is pinned with %d of %d tokens produced and %d blocks", s.ID, s.generated, s.Output, len(s.blocks))
+			}
 		}
 	}
-	free := 0
+	if in[receiving] != e.receiving || in[ready] != e.ready.len || in[pinned] != e.leased.len || in[pinned]+in[held] != e.kept {
+		return fmt.Errorf("engine: %d requests receiving, %d ready, %d pinned and %d held; counted %d, %d, %d and %d kept",
+			in[receiving], in[ready], in[pinned], in[held], e.receiving, e.ready.len, e.leased.len, e.kept)
+	}
+	before := time.Duration(0)
+	for at := e.leased.Head; at != nil; at = at.Next {
+		if s := at.Of; s.state != pinned || s.lease < before {
+			return fmt.Errorf("engine: the lease of request %d, in state %d, ends at %v, behind one that ends at %v", s.ID, s.state, s.lease, before)
+		}
+		before = at.Of.lease
+	}
+	return nil
+}
+
+// checkBlocks: the references of each block are those of the sequences that hold
+// it, and its pins those of the pinned.
+func (e *Engine) checkBlocks() error {
+	refs, pins := make([]int32, e.pool.total()), make([]int32, e.pool.total())
+	for _, s := range e.byID {
+		for _, i := range s.blocks {
+			refs[i]++
+			if s.state == pinned || s.state == held {
+				pins[i]++
+			}
+		}
+	}
+	free, pinned := 0, 0
 	for i, want := range refs {
+		if got := e.pool.blocks[i].pins; got != pins[i] {
+			return fmt.Errorf("engine: block %d has %d pins, %d pinned sequences hold it", i, got, pins[i])
+		}
+		if pins[i] > 0 {
+			pinned++
+		}
 		if got := e.pool.blocks[i].refs; got != want {
 			return fmt.Errorf("engine: block %d has %d references, %d sequences hold it", i, got, want)
 		}
@@ -68,8 +111,8 @@ func (e *Engine) checkBlocks() error {
 			free++
 		}
 	}
-	if free != e.pool.free {
-		return fmt.Errorf("engine: %d blocks are free, the pool says %d", free, e.pool.free)
+	if free != e.pool.free || pinned != e.pool.pinned {
+		return fmt.Errorf("engine: %d blocks are free and %d pinned, the pool says %d and %d", free, pinned, e.pool.free, e.pool.pinned)
 	}
 	return nil
 }
@@ -119,8 +162,12 @@ func (e *Engine) checkAdapters() error {
 		runs[s.Adapter]++
 	}
 	for at := e.waiting.Head; at != nil; at = at.Next {
-		s := at.Of
-		waits[s.Adapter]++
+		waits[at.Of.Adapter]++
+	}
+	for _, s := range e.byID {
+		if s.state == receiving || s.state == ready {
+			waits[s.Adapter]++
+		}
 	}
 	slots, host, active := 0, 0, 0
 	for _, a := range e.adapters.all {

@@ -34,6 +34,18 @@
 // to load. The duration of a step follows a [Calibration] and, on
 // request, [Noise], which is the same for the same seed.
 //
+// In disaggregated serving one engine computes a prompt, a request with Pin, and
+// another one the output, the same request with Remote. What is between the two, the
+// way there and the transfer, is the caller's:
+//
+//	prefill.Submit(engine.Request{ID: 1, Prompt: 5000, Output: 1, Pin: true})
+//	// its token left: the prefill is done
+//	prefill.Hold(1) // false: the lease has ended
+//	decode.Submit(engine.Request{ID: 1, Prompt: 5000, Output: 250, Remote: true})
+//	// it is in Step.Admitted: begin to transfer what it lacks
+//	decode.Received(1) // the transfer has ended
+//	prefill.Release(1)
+//
 // New requests are seen by the step after the one under way, and [Metrics]
 // change at the end of a step only, as they do in the real engine.
 package engine

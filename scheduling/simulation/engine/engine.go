@@ -39,6 +39,9 @@ type Config struct {
 	// WholePromptMustFit admits a sequence only if there is room for all of its
 	// prompt, not only for the first chunk. Newer engines can do so.
 	WholePromptMustFit bool
+	// KVLease is for how long the blocks of a request with Pin are kept after its last
+	// token, unless Hold or Release come before. Default 30 s.
+	KVLease time.Duration
 	// Quiet leaves out the events of tokens that are neither the first nor the last
 	// of their request, for a caller that does not pass tokens on. Nothing else
 	// changes: steps, times and metrics are the same.
@@ -77,12 +80,16 @@ func (c *Config) complete() error {
 			return fmt.Errorf("engine: %s is %d: want at least %d", field.name, field.value, field.least)
 		}
 	}
+	if c.KVLease = cmp.Or(c.KVLease, 30*time.Second); c.KVLease < 0 {
+		return fmt.Errorf("engine: KVLease is %v: want more than 0", c.KVLease)
+	}
 	return c.Noise.check()
 }
 
 // Request is what an engine is asked to compute.
 type Request struct {
-	// ID is the caller's name for the request, unique among those not ended.
+	// ID is the caller's name for the request, unique among those that have not ended or
+	// are pinned.
 	ID uint64
 	// Prompt is the number of tokens in the prompt, at least 1.
 	Prompt int
@@ -96,6 +103,17 @@ type Request struct {
 	Hashes []uint64
 	// Adapter is the LoRA adapter; 0 is the base model.
 	Adapter uint32
+
+	// Pin keeps the request's blocks when it has ended, for another engine to fetch:
+	// with an Output of 1 it is the prefill leg of disaggregated serving. The blocks are
+	// in use until Release or until Config.KVLease is over.
+	Pin bool
+	// Remote says that the keys and values of the prompt come from another engine: the
+	// decode leg. Once there is room for the whole prompt the request takes its blocks,
+	// is named in Step.Admitted, and takes no part in the batch until Received. Then it
+	// has but the last token of its prompt to compute, and produces all of its Output. If it
+	// is preempted, its prompt is computed here.
+	Remote bool
 }
 
 // Kind says what an [Event] is.
@@ -119,6 +137,13 @@ type Event struct {
 	Cached    int  // prompt tokens found in the prefix cache at the first admission
 }
 
+// Admission is a request with Remote that has taken its blocks.
+type Admission struct {
+	ID     uint64
+	Cached int // prompt tokens that the prefix cache had here
+	Lacks  int // those to be transferred: the rest, at least 1
+}
+
 // Step is what one call of [Engine.Step] did.
 type Step struct {
 	// Duration of the step. All events happen at its end.
@@ -126,6 +151,10 @@ type Step struct {
 	// Events in a deterministic order: preemptions, then tokens in the order of
 	// admission. Valid until the next call of Step.
 	Events []Event
+	// Admitted are the requests with Remote that took their blocks at the beginning of the
+	// step, for the caller to transfer what they lack, and tell with Received. Valid until
+	// the next call of Step.
+	Admitted []Admission
 	// Changes of the prefix cache, in order, if Config.Changes asks for them. Valid
 	// until the next call of Step.
 	Changes []Change
@@ -150,8 +179,13 @@ type Metrics struct {
 	Running int           // sequences in the batch
 	Waiting int           // sequences in the queue, without those submitted since the step began
 
-	Blocks     int // KV cache, in blocks
-	FreeBlocks int // blocks nobody refers to, cached content or not
+	// Receiving is the requests with Remote that have their blocks and are not in the batch
+	// yet: in neither Running nor Waiting. (vLLM counts them among the waiting.)
+	Receiving int
+
+	Blocks       int // KV cache, in blocks
+	FreeBlocks   int // blocks nobody refers to, cached content or not
+	PinnedBlocks int // blocks that ended requests with Pin refer to, alone or with others
 
 	// RunningAdapters and WaitingAdapters are sorted ids. Valid until the next
 	// call of Step; not to be written to.
@@ -166,6 +200,8 @@ type Metrics struct {
 	Preemptions     uint64
 	Finished        uint64 // requests that produced all of their output
 	Cancelled       uint64
+	ReceivedTokens  uint64 // prompt tokens that came from other engines
+	LeasesEnded     uint64 // requests with Pin whose blocks nobody held or released in time
 }
 
 // KVUsage returns the share of the KV cache in use, 0 to 1. Blocks that hold
@@ -187,10 +223,16 @@ type Engine struct {
 	byID    map[uint64]*sequence
 	inbox   []*sequence
 	waiting queue
+	ready   queue
 	running []*sequence // in the order of admission
+	leased  queue       // the pinned, in the order in which their leases end
+
+	receiving int // sequences in that state
+	kept      int // sequences pinned or held
 
 	end       time.Duration // of the last step
 	events    []Event
+	admitted  []Admission
 	last      batch // of the last step, for Check
 	spare     []*sequence
 	submitted uint64
@@ -243,7 +285,9 @@ func (e *Engine) Submit(r Request) error {
 	return nil
 }
 
-// Cancel ends a request before its time and reports whether there was one.
+// Cancel ends a request before its time and reports whether there was one. One that
+// is pinned is released. One that was being received gives its blocks up at once: the
+// caller ends the transfer.
 func (e *Engine) Cancel(id uint64) bool {
 	s := e.byID[id]
 	if s == nil {
@@ -254,6 +298,16 @@ func (e *Engine) Cancel(id uint64) bool {
 		e.inbox = slices.DeleteFunc(e.inbox, func(x *sequence) bool { return x == s })
 	case waiting:
 		e.unqueue(s)
+	case receiving:
+		e.receiving--
+		e.adapters.wait(s.adapter, -1)
+		e.free(s)
+	case ready:
+		e.ready.remove(s)
+		e.adapters.wait(s.adapter, -1)
+		e.free(s)
+	case pinned, held:
+		return e.Release(id)
 	case running:
 		e.running = slices.DeleteFunc(e.running, func(x *sequence) bool { return x == s })
 		e.evict(s)
@@ -264,24 +318,35 @@ func (e *Engine) Cancel(id uint64) bool {
 }
 
 // Step schedules and carries out one step that begins at time now, and returns
-// what it did. It reports false, and takes no time, if there is nothing to do.
-// A now before the end of the step before counts as that end.
+// what it did. It reports false, and takes no time, if there is nothing to compute;
+// requests that wait for memory, in an engine whose memory is pinned or being received
+// into, then need another Step after Release, Received, Cancel or the end of a lease.
+// Requests can be admitted and preempted, and cached blocks dropped, in a step
+// that computes nothing. A now before the end of the step before counts as that end.
 func (e *Engine) Step(now time.Duration) (Step, bool) {
 	now = max(now, e.end)
+	e.endLeases(now)
 	for _, s := range e.inbox {
 		e.enqueue(s, e.waiting.pushBack)
 	}
 	e.inbox = e.inbox[:0]
-	e.events, e.pool.changes = e.events[:0], e.pool.changes[:0]
-	if len(e.running) == 0 && e.waiting.len == 0 {
+	e.events, e.admitted, e.pool.changes = e.events[:0], e.admitted[:0], e.pool.changes[:0]
+	if len(e.running) == 0 && e.waiting.len == 0 && e.ready.len == 0 {
 		e.publish(now)
 		return Step{}, false
 	}
 
 	e.counters.Steps++
 	b := batch{budget: e.cfg.MaxBatchedTokens}
-	if preempted := e.scheduleRunning(&b); !preempted {
+	if preempted := e.scheduleRunning(&b); !preempted || b.sequences == 0 {
+		e.scheduleReady(&b)
 		e.scheduleWaiting(&b)
+	}
+	if b.sequences == 0 { // others hold the memory, from where no preemption gets it
+		e.counters.Steps--
+		e.last = b
+		e.publish(now)
+		return Step{Events: e.events, Admitted: e.admitted, Changes: e.pool.changes}, false
 	}
 	b.adapters = e.adapters.active
 	d := e.noise.apply(e.cfg.Calibration.stepTime(&b))
@@ -290,7 +355,7 @@ func (e *Engine) Step(now time.Duration) (Step, bool) {
 	e.end = now + d
 	e.commit()
 	e.publish(e.end)
-	return Step{Duration: d, Events: e.events, Changes: e.pool.changes, Sequences: b.sequences, Tokens: b.tokens}, true
+	return Step{Duration: d, Events: e.events, Admitted: e.admitted, Changes: e.pool.changes, Sequences: b.sequences, Tokens: b.tokens}, true
 }
 
 // Metrics returns what the engine had published by time now: the figures of
@@ -324,7 +389,8 @@ func (e *Engine) publish(at time.Duration) {
 	*m = e.counters
 	m.At = at
 	m.Running, m.Waiting = len(e.running), e.waiting.len
-	m.Blocks, m.FreeBlocks = e.pool.total(), e.pool.free
+	m.Receiving = e.receiving + e.ready.len
+	m.Blocks, m.FreeBlocks, m.PinnedBlocks = e.pool.total(), e.pool.free, e.pool.pinned
 	if !e.adapters.changed {
 		m.RunningAdapters = append(runningIDs[:0], before.RunningAdapters...)
 		m.WaitingAdapters = append(waitingIDs[:0], before.WaitingAdapters...)

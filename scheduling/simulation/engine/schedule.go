@@ -50,7 +50,7 @@ func (e *Engine) admit(s *sequence, b *batch) bool {
 	n := min(s.total()-BlockTokens*len(hits), b.budget)
 
 	need := blocksFor(BlockTokens*len(hits)+n) - len(hits)
-	if e.cfg.WholePromptMustFit {
+	if e.cfg.WholePromptMustFit || s.Remote {
 		need = blocksFor(s.total()) - len(hits)
 	}
 	available := e.pool.free
@@ -77,12 +77,21 @@ func (e *Engine) admit(s *sequence, b *batch) bool {
 			e.counters.QueriedTokens += uint64(s.Prompt)
 		}
 	}
+	if s.Remote {
+		e.receive(s)
+		return true
+	}
+	e.grow(s, n)
+	e.join(s, n, b)
+	return true
+}
+
+// join puts a sequence that has its blocks into the batch, with n tokens.
+func (e *Engine) join(s *sequence, n int, b *batch) {
 	b.loads += e.adapters.run(s.adapter, e.counters.Steps, &e.cfg.Calibration)
 	s.state = running
 	e.running = append(e.running, s)
-	e.grow(s, n)
 	e.schedule(s, n, b)
-	return true
 }
 
 // lookup finds the longest cached prefix, in whole blocks, and leaves it in
@@ -159,6 +168,10 @@ func (e *Engine) commit() {
 			continue
 		}
 		e.counters.Finished++
+		if s.Pin {
+			e.pin(s)
+			continue
+		}
 		e.evict(s)
 		e.drop(s)
 	}
@@ -196,19 +209,24 @@ func (e *Engine) preempt(s *sequence) {
 	e.events = append(e.events, Event{ID: s.ID, Kind: Preempted, Generated: s.generated, Cached: s.cached})
 }
 
-// evict takes blocks and adapter from a sequence that left the batch. The
-// blocks go last one first, so that the tail is reused before the head that
-// others are likelier to share.
+// evict takes blocks and adapter from a sequence that left the batch.
 func (e *Engine) evict(s *sequence) {
+	e.free(s)
+	e.adapters.leave(s.adapter, e.counters.Steps)
+}
+
+// free takes a sequence's blocks from it. They go last one first, so that the
+// tail is reused before the head that others are likelier to share.
+func (e *Engine) free(s *sequence) {
 	for i := len(s.blocks) - 1; i >= 0; i-- {
 		e.pool.release(s.blocks[i])
 	}
 	s.blocks = s.blocks[:0]
-	e.adapters.leave(s.adapter, e.counters.Steps)
 }
 
 func (e *Engine) enqueue(s *sequence, push func(*sequence)) {
 	push(s)
+	s.state = waiting
 	e.adapters.wait(s.adapter, 1)
 }
 

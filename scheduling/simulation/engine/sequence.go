@@ -1,6 +1,10 @@
 package engine
 
-import "github.com/inferpick/inferpick/internal/list"
+import (
+	"time"
+
+	"github.com/inferpick/inferpick/internal/list"
+)
 
 // state says where in the engine a sequence is.
 type state uint8
@@ -8,7 +12,11 @@ type state uint8
 const (
 	arriving state = iota // in the inbox: the step under way does not know it
 	waiting
+	receiving // holds the blocks of its prompt, whose content is on its way
+	ready     // the content has come: waits for its place in the batch
 	running
+	pinned // ended, and keeps its blocks until its lease ends
+	held   // the same without a lease
 )
 
 // sequence is a request inside the engine.
@@ -25,7 +33,9 @@ type sequence struct {
 	named  int // leading blocks that were offered to the prefix cache
 	cached int // tokens found in the prefix cache at the first admission; -1: not admitted yet
 
-	inQueue list.Node[sequence] // its place in the waiting queue
+	lease time.Duration // when it ends, while pinned
+
+	inQueue list.Node[sequence] // its place in the queue of its state
 }
 
 // total is the number of tokens known so far.
@@ -34,22 +44,20 @@ func (s *sequence) total() int { return s.Prompt + s.generated }
 // decoding reports whether all but the newest token is computed.
 func (s *sequence) decoding() bool { return s.generated > 0 && s.computed == s.total()-1 }
 
-// queue is the waiting line: first come first served, with a place at the head
-// for those that were thrown out of the batch, and removal from the middle for
-// those that are cancelled or overtake a blocked adapter.
+// queue is a line: first come first served, with a place at the head for those
+// that were thrown out of the batch, and removal from the middle for those that
+// are cancelled or overtake a blocked adapter.
 type queue struct {
 	list.List[sequence]
 	len int
 }
 
 func (q *queue) pushBack(s *sequence) {
-	s.state = waiting
 	q.Push(s, &s.inQueue)
 	q.len++
 }
 
 func (q *queue) pushFront(s *sequence) {
-	s.state = waiting
 	q.PushFront(s, &s.inQueue)
 	q.len++
 }

@@ -197,6 +197,6 @@ func (e *Engine) abort(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(rids) > 1 || prefix == "" {
-		e.c.violations = append(e.c.violations, fmt.Sprintf("/abort_request with rid %q at %s ends the legs of %d requests", prefix, e.address, len(rids)))
+		e.c.violations = append(e.c.violations, violation{text: fmt.Sprintf("/abort_request with rid %q at %s ends the legs of %d requests", prefix, e.address, len(rids))})
 	}
 }
