@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"context"
 	crand "crypto/rand"
 	"errors"
@@ -55,7 +56,7 @@ func (r *Route) Legs(ctx context.Context) (*Legs, error) {
 			}
 			eps := r.within()
 			if p = r.decision.PrefillAgain(ctx, eps); p == nil {
-				return nil, r.alone(ctx, eps)
+				return nil, r.alone(eps)
 			}
 		}
 		l, err := r.handOver(ctx, p)
@@ -63,8 +64,7 @@ func (r *Route) Legs(ctx context.Context) (*Legs, error) {
 		case l != nil:
 			return l, nil
 		case err == nil, errors.Is(err, disagg.ErrUnsupported):
-			r.whole()
-			return nil, nil
+			return nil, r.whole(err)
 		case errors.Is(err, disagg.ErrPrefill):
 			r.director.warn(ctx, "no hand-over", p, err)
 			r.prefillDone(nil, types.Outcome{Err: err})
@@ -144,11 +144,19 @@ func attemptID(client string) string {
 	return string(append(id, crand.Text()[:16]...))
 }
 
-// whole has the endpoint serve the request without the other one. It has to.
-func (r *Route) whole() {
-	r.decision.Retry(r.Endpoint(), types.Outcome{Unsent: true})
+// whole has the endpoint serve the request without the other one, because they cannot hand it
+// over: why is nil if there is no protocol.
+func (r *Route) whole(why error) error {
+	ep := r.Endpoint()
+	if ep.Roles.Has(types.RoleNotAlone) {
+		return r.goOn(fmt.Errorf("%w: %s does not answer alone: %w", scheduling.ErrNoPrefill, ep.ID, cmp.Or(why, errNoProtocol)))
+	}
+	r.decision.Retry(ep, types.Outcome{Unsent: true})
 	r.forget()
+	return nil
 }
+
+var errNoProtocol = errors.New("Options.Handover has no protocol for it")
 
 // forget forgets what is known of the attempt.
 func (r *Route) forget() {
@@ -163,12 +171,16 @@ func (r *Route) forgetLocked() {
 }
 
 // alone has an endpoint serve the request, after those failed that were to compute the prompt.
-func (r *Route) alone(ctx context.Context, eps []*types.Endpoint) error {
-	err := r.decision.Alone(types.Outcome{Unsent: true}, eps)
-	if err == nil {
-		r.forget()
-		return nil
+func (r *Route) alone(eps []*types.Endpoint) error {
+	if err := r.decision.Alone(types.Outcome{Unsent: true}, eps); err != nil {
+		return r.goOn(err)
 	}
+	r.forget()
+	return nil
+}
+
+// goOn goes on to a fallback that computes prompts anyway, or returns the error for the client.
+func (r *Route) goOn(why error) error {
 	for i, ep := range r.Fallbacks() {
 		if ep.Roles == 0 || ep.Roles.Has(types.RolePrefill) {
 			r.tried += i + 1
@@ -178,8 +190,8 @@ func (r *Route) alone(ctx context.Context, eps []*types.Endpoint) error {
 			return nil
 		}
 	}
-	r.director.warn(ctx, "no endpoint could compute the prompt", r.Endpoint(), err)
-	return r.unsent(err)
+	r.director.warn(r.ctx, "no endpoint could compute the prompt", r.Endpoint(), why)
+	return r.unsent(why)
 }
 
 // unsent returns the error for a request that cannot be sent, for which Endpoint is not to blame.
@@ -326,6 +338,12 @@ func (l *Legs) made(out types.Outcome, body []byte) (*Answer, error) {
 		l.decode = decode.Leg
 		return decode, err
 	}()
+	if err == nil && decode.Ignored {
+		l.route.director.ignored(l.route, l.endpoint)
+		if l.route.Endpoint().Roles.Has(types.RoleNotAlone) {
+			err = fmt.Errorf("%w ignores hand-overs", disagg.ErrPrefill)
+		}
+	}
 	if err != nil {
 		out.Err = err
 		l.route.prefillDone(l, out)
@@ -339,8 +357,7 @@ func (l *Legs) made(out types.Outcome, body []byte) (*Answer, error) {
 	case decode.Complete != nil:
 		return &Answer{Status: 200, Header: map[string][]string{"Content-Type": {decode.ContentType}}, Body: decode.Complete}, nil
 	case decode.Ignored:
-		l.route.director.ignored(l.route, l.endpoint)
-		l.route.whole()
+		_ = l.route.whole(nil) // it may be alone
 	}
 	return nil, nil
 }

@@ -99,13 +99,14 @@ func (r *Route) Failed(err error, unsent bool) {
 // (see Failed). It returns nil if there is none left. Call it only while no byte of a
 // response has gone to the client.
 func (r *Route) Next() *types.Endpoint {
-	if r.tried >= len(r.decision.Fallbacks) {
-		return nil
+	for r.tried < len(r.decision.Fallbacks) {
+		ep := r.decision.Fallbacks[r.tried]
+		r.tried++
+		if r.moveTo(ep) == nil {
+			return ep
+		}
 	}
-	ep := r.decision.Fallbacks[r.tried]
-	r.tried++
-	r.moveTo(ep)
-	return ep
+	return nil
 }
 
 // Served reports the address that served the request where the data plane does
@@ -119,16 +120,16 @@ func (r *Route) Served(address string) bool {
 	for _, among := range [][]*types.Endpoint{{r.decision.Endpoint}, r.decision.Fallbacks, r.Resolution.Pool.Endpoints()} {
 		for _, ep := range among {
 			if ep.Address == address {
-				r.moveTo(ep)
-				return true
+				return r.moveTo(ep) == nil
 			}
 		}
 	}
 	return false
 }
 
-// moveTo ends the attempt at one endpoint and moves the booking to another.
-func (r *Route) moveTo(ep *types.Endpoint) {
+// moveTo ends the attempt at one endpoint and moves the booking to another, unless that one cannot
+// serve the request for want of somebody who computes its prompt.
+func (r *Route) moveTo(ep *types.Endpoint) error {
 	r.mu.Lock()
 	a := &r.attempt
 	how, err := broken, a.err
@@ -142,19 +143,25 @@ func (r *Route) moveTo(ep *types.Endpoint) {
 	if r.apart {
 		left.Usage.CachedTokens = types.Gauge{}
 	}
-	r.forgetLocked()
+	if !r.Request.Split {
+		r.forgetLocked()
+	}
 	r.mu.Unlock()
 	if r.Request.Split {
 		ctx := r.ctx
 		if ctx == nil {
 			ctx = context.Background()
 		}
-		r.decision.RetryApart(ctx, ep, left, r.within())
+		if err := r.decision.RetryApart(ctx, ep, left, r.within()); err != nil {
+			return err
+		}
+		r.forget()
 		r.begun()
 	} else {
 		r.decision.Retry(ep, left)
 	}
 	r.booked(ep)
+	return nil
 }
 
 // OnRevoke says how the request can be ended while it is under way, should one of a
