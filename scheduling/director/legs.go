@@ -254,6 +254,15 @@ func (l *Legs) Awaited() bool {
 	return !(a.first || a.size > 0 && !a.events)
 }
 
+// KeepBack reports whether what has come of the decode leg's answer had better not go to the client
+// yet, if AtOnce: it has begun, without a token, and may yet have to be thrown away.
+func (l *Legs) KeepBack() bool {
+	r := l.route
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return l.atOnce && r.attempt.events && !r.attempt.first && r.attempt.status < 300 && r.stream.Begun()
+}
+
 // PrefillFailed says that the prefill leg has failed: err is why, and unsent that nothing was
 // sent, or that the endpoint is not to blame for another reason. End the decode leg and ask
 // Route.Legs how to go on.

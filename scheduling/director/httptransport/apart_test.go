@@ -227,6 +227,16 @@ func (a *apart) empty(t testing.TB) {
 	}
 }
 
+// told requires that hooks were told of so many ends. It is to be called when all is quiet.
+func (a *apart) told(t testing.TB, finished, prefilled int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.finished) == finished && len(a.prefilled) == prefilled
+	}, time.Second, time.Millisecond)
+}
+
 func (a *apart) endpoint(id string) *types.Endpoint {
 	for _, ep := range a.store.Snapshot().Pool(pool).Endpoints() {
 		if ep.ID == id {
@@ -278,10 +288,9 @@ func TestApart(t *testing.T) {
 				for _, leg := range a.c.Legs() {
 					require.Regexp(t, `^client1-[A-Z2-7]{16}$`, leg.RequestID)
 				}
-				require.Len(t, a.finished, 1)
+				a.told(t, 1, 1)
 				require.False(t, a.finished[0].Usage.CachedTokens.IsKnown(), "none of its own")
 				require.True(t, a.finished[0].Served())
-				require.Len(t, a.prefilled, 1)
 				if protocol != dt.SGLang || name != "sse" { // where the prefill engine streams, too, without usage
 					require.Equal(t, types.Known(2), a.prefilled[0].Outcome.Usage.CachedTokens)
 				}
@@ -329,4 +338,8 @@ func member(t testing.TB, body []byte, keys ...string) any {
 		v = m[key]
 	}
 	return v
+}
+
+func limits(prefill time.Duration, share float64) scheduling.AloneLimits {
+	return scheduling.AloneLimits{Prefill: prefill, Share: share}
 }

@@ -76,10 +76,11 @@ func (a *attempt) take(resp *http.Response, b *routedBody) error {
 }
 
 // passesOver reports whether the answer so far is worth asking another server: also if it began
-// well, and then says in place of a first token that the server failed.
+// well, and then says in place of a first token that the server failed. One that was to get a
+// prompt from another may have failed for want of it, whatever the status.
 func (a *attempt) passesOver() bool {
 	status := a.route.Status()
-	return !a.last && (director.Retryable(status) || status >= 500 && a.head < 300)
+	return !a.last && (director.Retryable(status) || status >= 500 && (a.head < 300 || a.legs != nil))
 }
 
 // failed tells the route why there was no answer, for which the server is to blame.

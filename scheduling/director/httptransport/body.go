@@ -34,7 +34,7 @@ func newBody(a *attempt, resp *http.Response) *routedBody {
 // not: the body broke off before, or says something that is worth asking another server.
 func (b *routedBody) begin() error {
 	buf := make([]byte, 4096)
-	for len(b.ready) == 0 && b.err == nil {
+	for (len(b.ready) == 0 || b.legs.keepsBack(len(b.ready))) && b.err == nil {
 		n, err := b.read(buf)
 		if n > 0 {
 			b.clock.alive()

@@ -188,6 +188,18 @@ func (p *pair) serves() bool {
 	return true
 }
 
+// keepsBack reports whether what has come of the decode leg's answer, so many bytes, is kept back
+// while the prefill leg may fail.
+func (p *pair) keepsBack(size int) bool {
+	const most = 64 << 10
+	if p == nil || size > most || !p.KeepBack() {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.course.prefill == runningLeg
+}
+
 // prefillFailed reports whether the attempt failed because the prompt was not computed.
 func (p *pair) prefillFailed() bool {
 	if p == nil {
