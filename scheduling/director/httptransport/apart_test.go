@@ -340,6 +340,9 @@ func member(t testing.TB, body []byte, keys ...string) any {
 	return v
 }
 
+// notAlone are the roles of engines that answer only where another computes the prompt.
+var notAlone = map[string]string{"d0": "decode-only", "d1": "decode-only", "d2": "decode-only"}
+
 func limits(prefill time.Duration, share float64) scheduling.AloneLimits {
 	return scheduling.AloneLimits{Prefill: prefill, Share: share}
 }
