@@ -36,7 +36,7 @@ func wantOf(f dt.Fault, stream bool) want {
 }
 
 // got is which of them it is.
-func (a *apart) got(t *testing.T, body string, g given) want {
+func (a *apart) got(t testing.TB, body string, g given) want {
 	switch {
 	case g.err != nil:
 		return broken
@@ -56,6 +56,7 @@ func TestApartFaults(t *testing.T) {
 		kinds = kinds[1:4]
 	}
 	eachProtocol(t, func(t *testing.T, protocol dt.Protocol) {
+		tests := map[string]func(testing.TB){}
 		for _, leg := range []dt.Leg{dt.Prefill, dt.Decode} {
 			for _, phase := range phases {
 				for _, kind := range kinds {
@@ -71,24 +72,25 @@ func TestApartFaults(t *testing.T) {
 							f.Delay = 20 * time.Millisecond
 						}
 						name := fmt.Sprintf("%v %v %v stream=%v", leg, phase, kind, stream)
-						t.Run(name, func(t *testing.T) {
-							t.Parallel()
-							testFault(t, protocol, f, stream)
-						})
+						tests[name] = func(t testing.TB) { testFault(t, protocol, f, stream) }
 					}
 				}
 			}
 		}
+		together(t, tests)
 	})
 }
 
-func testFault(t *testing.T, protocol dt.Protocol, f dt.Fault, stream bool) {
-	const wait = 400 * time.Millisecond
+func testFault(t testing.TB, protocol dt.Protocol, f dt.Fault, stream bool) {
+	const wait = time.Second
 	a := newApart(t, dt.Options{
 		Protocol: protocol, Prefill: 2, Decode: 2, Wait: 20 * time.Second, Settle: 5 * time.Second,
 		Behaviour: dt.Behaviour{TokenTime: time.Millisecond},
 	}, func(s *setup) {
 		s.profile.Splitter = always{patience: wait}
+		if protocol == dt.SGLang {
+			s.roles = notAlone
+		}
 	})
 	engine := a.c.Prefill[0]
 	if f.Leg == dt.Decode {

@@ -50,13 +50,13 @@ func TestClientLeaves(t *testing.T) {
 		"before anything was sent at all": {after: time.Nanosecond},
 	}
 	eachProtocol(t, func(t *testing.T, protocol dt.Protocol) {
+		tests := map[string]func(testing.TB){}
 		for name, at := range points {
 			for _, stream := range []bool{true, false} {
 				if at.bytes > 0 && !stream {
 					continue
 				}
-				t.Run(fmt.Sprintf("%s stream=%v", name, stream), func(t *testing.T) {
-					t.Parallel()
+				tests[fmt.Sprintf("%s stream=%v", name, stream)] = func(t testing.TB) {
 					ctx, leave := context.WithCancel(t.Context())
 					defer leave()
 					a := newApart(t, dt.Options{
@@ -85,39 +85,43 @@ func TestClientLeaves(t *testing.T) {
 						resp.Body.Close()
 					}
 					a.quietNow(t)
-				})
+				}
 			}
 		}
+		together(t, tests)
 	})
 }
 
 // A server that goes away and comes back is not missed as long as there are others.
 func TestEngineEnds(t *testing.T) {
-	eachProtocol(t, func(t *testing.T, protocol dt.Protocol) {
+	tests := map[string]func(testing.TB){}
+	for _, protocol := range protocols() {
 		for _, role := range []dt.Leg{dt.Prefill, dt.Decode} {
-			t.Run(role.String(), func(t *testing.T) {
-				t.Parallel()
-				a := newApart(t, dt.Options{
-					Protocol: protocol, Prefill: 2, Decode: 2, Settle: 4 * time.Second,
-					Behaviour: dt.Behaviour{PrefillTime: 100 * time.Millisecond, TokenTime: 50 * time.Millisecond},
-				}, nil)
-				engine := a.c.Prefill[0]
-				if role == dt.Decode {
-					engine = a.c.Decode[0]
-				}
-				body := `{"model":"m","messages":[{"role":"user","content":"hello there"}]}`
-				for _, kill := range []time.Duration{0, 50 * time.Millisecond, 250 * time.Millisecond} {
-					ended := make(chan struct{})
-					time.AfterFunc(kill, func() { engine.Kill(); close(ended) })
-					if kill == 0 {
-						<-ended
-					}
-					a.right(t, chatPath, body, a.ask(t.Context(), chatPath, body))
-					<-ended
-					require.NoError(t, engine.Restart())
-				}
-				a.quietNow(t)
-			})
+			tests[fmt.Sprintf("%v %v", protocol, role)] = func(t testing.TB) { testEnds(t, protocol, role) }
 		}
-	})
+	}
+	together(t, tests)
+}
+
+func testEnds(t testing.TB, protocol dt.Protocol, role dt.Leg) {
+	a := newApart(t, dt.Options{
+		Protocol: protocol, Prefill: 2, Decode: 2, Settle: 4 * time.Second,
+		Behaviour: dt.Behaviour{PrefillTime: 60 * time.Millisecond, TokenTime: 35 * time.Millisecond},
+	}, nil)
+	engine := a.c.Prefill[0]
+	if role == dt.Decode {
+		engine = a.c.Decode[0]
+	}
+	body := `{"model":"m","messages":[{"role":"user","content":"hello there"}]}`
+	for _, kill := range []time.Duration{0, 30 * time.Millisecond, 150 * time.Millisecond} {
+		ended := make(chan struct{})
+		time.AfterFunc(kill, func() { engine.Kill(); close(ended) })
+		if kill == 0 {
+			<-ended
+		}
+		a.right(t, chatPath, body, a.ask(t.Context(), chatPath, body))
+		<-ended
+		require.NoError(t, engine.Restart())
+	}
+	a.quietNow(t)
 }

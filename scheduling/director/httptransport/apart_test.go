@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -79,6 +80,20 @@ type apart struct {
 	prefilled []scheduling.Event
 	ignored   []string
 	base      *http.Transport
+	log       bytes.Buffer
+}
+
+// Write has the log of the gateway in what a test that fails says.
+func (a *apart) Write(p []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.log.Write(p)
+}
+
+func (a *apart) logged() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.log.String()
 }
 
 // setup is what tests change.
@@ -135,7 +150,7 @@ func newApart(t testing.TB, o dt.Options, change func(*setup)) *apart {
 	add(a.c.Decode, "decode", "d")
 	add(a.c.Plain, "", "x")
 	var err error
-	s.director.Store = a.store
+	s.director.Store, s.director.Logger = a.store, slog.New(slog.NewTextHandler(a, nil))
 	s.director.Scheduler, err = scheduling.New(s.profile)
 	require.NoError(t, err)
 	if s.director.Handover == nil {
@@ -198,7 +213,7 @@ func (a *apart) ask(ctx context.Context, path, body string) given {
 func (a *apart) right(t testing.TB, path, body string, g given) dt.Answer {
 	t.Helper()
 	require.NoError(t, g.err)
-	require.Equal(t, 200, g.status, "%s", g.body)
+	require.Equal(t, 200, g.status, "%s\n%s\n%v", g.body, a.logged(), a.c.Legs())
 	answer, err := dt.Read(g.body)
 	require.NoError(t, err, "%s", g.body)
 	want, err := a.c.Want(path, []byte(body))
@@ -338,6 +353,45 @@ func member(t testing.TB, body []byte, keys ...string) any {
 		v = m[key]
 	}
 	return v
+}
+
+// side is a test beside others: they wait much and do little.
+type side struct {
+	testing.TB
+	name string
+
+	mu      sync.Mutex
+	cleanup []func()
+}
+
+func (s *side) Errorf(format string, args ...any) { s.TB.Errorf(s.name+": "+format, args...) }
+func (s *side) FailNow()                          { runtime.Goexit() }
+func (s *side) Helper()                           {}
+func (s *side) Cleanup(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cleanup = append(s.cleanup, f)
+}
+
+// together runs tests by their names, some at a time.
+func together(t *testing.T, tests map[string]func(t testing.TB)) {
+	t.Helper()
+	room := make(chan struct{}, 12)
+	var all sync.WaitGroup
+	for name, test := range tests {
+		room <- struct{}{}
+		all.Go(func() {
+			s := &side{TB: t, name: name}
+			defer func() {
+				for _, f := range s.cleanup {
+					f()
+				}
+				<-room
+			}()
+			test(s)
+		})
+	}
+	all.Wait()
 }
 
 // notAlone are the roles of engines that answer only where another computes the prompt.

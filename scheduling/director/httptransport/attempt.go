@@ -47,11 +47,7 @@ func (a *attempt) run() (*http.Response, error) {
 		return nil, err
 	}
 	b := newBody(a, resp)
-	err = a.take(resp, b)
-	if err == nil && b.err != io.EOF && !a.legs.serves() {
-		err = errPrefillLeg
-	}
-	if err != nil {
+	if err := a.take(resp, b); err != nil {
 		a.keepStatus(resp)
 		a.cancel(nil)
 		resp.Body.Close()
@@ -96,7 +92,7 @@ func (a *attempt) failed(err error) error {
 func (a *attempt) roundTrip() (*http.Response, error) {
 	p, resend := parcel{endpoint: a.endpoint, body: a.route.Body}, true
 	if a.legs != nil {
-		p, resend = a.legs.decode, !a.legs.AtOnce()
+		p, resend = a.legs.decode, false // the cache is fetched but once
 	}
 	resp, seen, err := a.deliver(a.ctx, p, resend)
 	if err == nil {

@@ -58,6 +58,9 @@ func (b *routedBody) begin() error {
 	if why := revoked(b.exchange.ctx); why != nil && b.err != io.EOF {
 		return why // the client has had nothing of what came
 	}
+	if !b.legs.serves() {
+		return errPrefillLeg
+	}
 	if b.err == io.EOF {
 		b.finish()
 	}
@@ -119,6 +122,9 @@ func (b *routedBody) finish() []byte {
 
 // close takes the end of the server's body.
 func (b *routedBody) close(err error) {
+	if err == io.EOF && !b.legs.serves() {
+		err = errPrefillLeg // the end is that of an abort
+	}
 	switch why := revoked(b.exchange.ctx); {
 	case err == nil:
 		return
