@@ -45,8 +45,9 @@ type Route struct {
 	subset    subset            // nil: none
 	tried     int               // fallbacks gone on to
 
-	sent string          // the path as it came; only if the request may be split
-	ctx  context.Context // of the last call of Legs
+	sent   string          // the path as it came; only if the request may be split
+	ctx    context.Context // of the last call of Legs
+	redone bool            // see there
 
 	opaque    bool // what comes back is not looked at
 	keepModel bool // KeepModel was called
