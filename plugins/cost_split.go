@@ -144,7 +144,7 @@ func (c *Cost) pair(r *costed, eps []*types.Endpoint, sc *costScratch, must bool
 		apart += c.model.Answer(&answer, &f, &p, &t)
 		elsewhere := c.model.Elsewhere(&r.query, &f, p.Hit)
 		cost := alone + float64(elsewhere)
-		if helper >= 0 && (must || float64(apart)+splitMargin < cost) {
+		if helper >= 0 && (must || eps[i].Roles.Has(types.RoleNotAlone) || float64(apart)+splitMargin < cost) {
 			by[i], cost = helper, float64(apart)
 		}
 		if gains[i] = alone - cost; cost < least {
