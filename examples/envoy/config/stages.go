@@ -290,7 +290,11 @@ func (t *translation) ownStaged(d *declared, p fields) map[string]any {
 		if other := t.byName[use.str("pluginRef")]; other != nil && other != d {
 			t.convert(other)
 			other.used = true
-			d.needs = append(append(d.needs, other), other.needs...)
+			for _, one := range append([]*declared{other}, other.needs...) {
+				if !slices.Contains(d.needs, one) {
+					d.needs = append(d.needs, one)
+				}
+			}
 		}
 	})
 	return p.m

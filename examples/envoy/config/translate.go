@@ -323,10 +323,8 @@ func (t *translation) probe(d *declared) {
 		for _, plugin := range c.Plugins {
 			p.Plugins = append(p.Plugins, plugins.PluginRef{PluginRef: plugin.Name})
 		}
-		for i, other := range d.needs {
-			if !slices.Contains(d.needs[:i], other) {
-				c.Plugins = append(c.Plugins, other.plugin)
-			}
+		for _, other := range d.needs {
+			c.Plugins = append(c.Plugins, other.plugin)
 		}
 		c.Profiles = []plugins.ProfileConfig{p}
 		profiles, err := t.registry.Build(c)

@@ -59,8 +59,8 @@
 // know what to do with chat, completions and responses; other requests are served by one endpoint.
 // Of these headers, and x-kv-cache-source-host-port, nothing that a client sends gets through.
 //
-// What the side-car does is not seen. The prompt counts as computed when an answer begins; an error
-// is held against no one but the endpoint that the request went to.
+// What the side-car does is not seen. The prompt counts as computed when an answer begins, and how
+// long it took is not learned; an error is held against no one but the endpoint that the request went to.
 //
 // # Streams
 //

@@ -21,9 +21,9 @@ var (
 	keysRank     = []string{"x-data-parallel-host-port"}
 )
 
-// understood reports whether side-cars have the prompts of such requests computed elsewhere. They hand
-// others over as they are.
-func understood(path string) bool {
+// Splits reports whether side-cars have the prompts of requests for a path computed elsewhere, if they are
+// told to. Others they hand over as they are.
+func Splits(path string) bool {
 	path, _, _ = strings.Cut(path, "?")
 	switch openai.APIOf(path) {
 	case openai.ChatCompletions, openai.Completions, openai.Responses:
@@ -76,11 +76,12 @@ func (x *exchange) atPrimary() string {
 	return atPort(x.core.Route().Endpoint().Address, x.apart.PrimaryPort)
 }
 
-// prefilled tells how the prompt's part went, of which nothing is seen but the answer: if it is one, the
-// prompt was computed.
+// prefilled tells that the prompt was computed, when an answer with a status begins. The side-car does
+// not say when that was, so nobody may learn from the time: it counts as not sent from here. Without it
+// the prompt would not be taken to be cached there.
 func (x *exchange) prefilled(status int) {
 	if status < 400 {
-		x.core.Route().PrefillDone(types.Outcome{Status: status})
+		x.core.Route().PrefillDone(types.Outcome{Status: status, Unsent: true})
 	}
 }
 

@@ -170,3 +170,37 @@ func TestSidecarLedger(t *testing.T) {
 		})
 	}
 }
+
+// TestSidecarLearns: prompts that begin alike are computed at one endpoint, which has them from the first
+// answer on, and of which nothing else is learned.
+func TestSidecarLearns(t *testing.T) {
+	cache, err := plugins.NewPrefixCache(plugins.PrefixOptions{})
+	require.NoError(t, err)
+	random := scheduling.EachScorer(func(req *types.Request, _ *types.Endpoint) float64 { return req.Rand.Float64() / 2 })
+	staged, err := plugins.NewStaged(plugins.StagedOptions{
+		Always: true, Scorers: []scheduling.Weighted{{Scorer: random, Name: "random", Weight: 1}, {Scorer: cache, Name: "cache", Weight: 1}}, Picker: plugins.MaxScore{},
+	}, cache)
+	require.NoError(t, err)
+	var told []types.Outcome
+	f := newApart(t, "ppd", func(_ *picker.Options, p *scheduling.Profile) {
+		p.Splitter = staged
+		p.Hooks.Prefilled = func(e scheduling.Event) { told = append(told, e.Outcome) }
+	})
+	asked := map[string]int{}
+	for range 12 {
+		s := open(t, f.dial(t), duplex, none)
+		s.send(requestHeaders(false))
+		s.send(requestBody(chatBody(500), true))
+		asked[mutationOf(t, s.recv().GetRequestHeaders().GetResponse().GetHeaderMutation()).set["x-prefiller-host-port"]]++
+		s.chunks()
+		s.send(responseHeaders(200, "application/json", true))
+		s.recv()
+		s.s.CloseSend()
+		require.NoError(t, s.ends())
+		f.free(t)
+	}
+	require.Len(t, asked, 1, "%v", asked)
+	require.Len(t, told, 12)
+	require.False(t, told[0].Served())
+	require.False(t, told[0].Failed())
+}
