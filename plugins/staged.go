@@ -82,9 +82,6 @@ func (o *StagedOptions) check(c *check.Checks) {
 
 // Split implements scheduling.Splitter.
 func (s *Staged) Split(ctx context.Context, req *types.Request, eps, prefill []*types.Endpoint, must bool, by []int32, _ []float64) error {
-	if !must && !s.wants(req) {
-		return nil
-	}
 	sc := stagedPool.Get().(*stagedScratch)
 	defer stagedPool.Put(sc)
 	apart, err := s.apart(ctx, req, eps, must, sc)
@@ -110,20 +107,27 @@ func (s *Staged) wants(req *types.Request) bool {
 		(!s.o.MediaOnly || p.Images+p.Audio+p.Other > 0)
 }
 
-// apart says of each endpoint whether it lacks so much of the prompt that another one is to compute
-// it.
+// apart says of each endpoint whether another one is to compute the prompt: it lacks so much of it, or it
+// must not do so itself.
 func (s *Staged) apart(ctx context.Context, req *types.Request, eps []*types.Endpoint, must bool, sc *stagedScratch) ([]bool, error) {
 	apart := grown(&sc.apart, len(eps))
-	if must || s.o.Always || s.cache == nil {
+	switch {
+	case must, s.wants(req) && (s.o.Always || s.cache == nil):
 		keepAll(apart)
 		return apart, nil
+	case s.wants(req):
+		cached := grown(&sc.scores, len(eps))
+		if err := s.cache.cachedTokens(ctx, req, eps, cached); err != nil {
+			return nil, err
+		}
+		for i := range eps {
+			apart[i] = float64(req.Prompt.Tokens)-cached[i] >= float64(s.o.UncachedTokens)
+		}
+	default:
+		clear(apart)
 	}
-	cached := grown(&sc.scores, len(eps))
-	if err := s.cache.cachedTokens(ctx, req, eps, cached); err != nil {
-		return nil, err
-	}
-	for i := range eps {
-		apart[i] = float64(req.Prompt.Tokens)-cached[i] >= float64(s.o.UncachedTokens)
+	for i, ep := range eps {
+		apart[i] = apart[i] || ep.Roles.Has(types.RoleNotAlone)
 	}
 	return apart, nil
 }

@@ -19,7 +19,7 @@ func apart(letters string) []*types.Endpoint {
 	eps := idle(len(letters))
 	for i, l := range letters {
 		eps[i].ID = string(l) + string(rune('0'+i))
-		eps[i].Roles = map[rune]types.Roles{'p': types.RolePrefill, 'd': types.RoleDecode, 'b': types.RolePrefill | types.RoleDecode}[l]
+		eps[i].Roles = map[rune]types.Roles{'p': types.RolePrefill, 'd': types.RoleDecode, 'b': types.RolePrefill | types.RoleDecode, 'n': types.RoleDecode | types.RoleNotAlone}[l]
 	}
 	return eps
 }
@@ -86,6 +86,7 @@ func TestStagedDecides(t *testing.T) {
 		{"text alone", "ppdd", plugins.StagedOptions{Always: true, MediaOnly: true}, nil, 0, ""},
 		{"an image", "ppdd", plugins.StagedOptions{Always: true, MediaOnly: true}, func(r *types.Request) { r.Prompt.Images = 1 }, 0, "p1"},
 		{"speech", "ppdd", plugins.StagedOptions{Always: true, MediaOnly: true}, func(r *types.Request) { r.Prompt.Audio = 1 }, 0, "p1"},
+		{"one that cannot do it itself", "ppn", plugins.StagedOptions{UncachedTokens: 5000}, nil, 0, "p1"},
 		{"a plane that cannot", "ppdd", plugins.StagedOptions{Always: true}, func(r *types.Request) { r.Split = false }, 0, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
