@@ -93,7 +93,7 @@ func (c *Cost) FirstToken(req *types.Request, ep *types.Endpoint) {
 	defer s.mu.Unlock()
 	s.First(&r.Request, now)
 	if r.Apart {
-		c.learnHop(r.leg, s, now)
+		c.learnHop(&r.leg.handover, s, now)
 	} else {
 		c.learnTier(r, s)
 	}
@@ -116,6 +116,7 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 	}
 	r.at = nil
 	if r.leg != nil {
+		r.leg.arrives()
 		r.leg.answer = nil
 	}
 	c.crowding.Lock()

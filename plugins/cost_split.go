@@ -24,12 +24,19 @@ type costedLeg struct {
 	recorded
 	cost.Request
 
-	at     *costServer  // who does it, from PrefillPicked to PrefillFinished
-	answer *types.Load  // for whom; nil: for nobody any more
-	class  int          // of how far they are apart
-	lacks  cost.Tokens  // that are handed over
-	ended  cost.Seconds // when it was there
-	served bool         // it is
+	at     *costServer // who does it, from PrefillPicked to PrefillFinished
+	answer *types.Load // for whom; nil: for nobody any more
+	handover
+}
+
+// handover is the prompt of a request on its way from one endpoint to another.
+type handover struct {
+	between [2]*costCell // these
+	class   int          // of how far they are apart
+	lacks   cost.Tokens  // that are handed over
+	others  cost.Tokens  // of others, that were on their way from or to either when it began
+	began   cost.Seconds // when the prompt was there
+	moving  bool         // it has begun, and not ended
 }
 
 // splitMargin is how many weighted seconds a pair must be better than one endpoint: so that little does not change
@@ -85,7 +92,7 @@ func (c *Cost) fillPrefill(r *costed, prefill []*types.Endpoint, sc *costScratch
 	var f cost.Figures
 	var p cost.Place
 	var t cost.Terms
-	l, seen := r.leg, sc.second.seen
+	l, seen, hops := r.leg, sc.second.seen, c.allHops()
 	sc.best.Reset(len(prefill) * (len(c.o.Links) + 1))
 	plain := !l.contended && !l.special && !l.homes.Any() && c.o.PullLabel == ""
 	for k := range seen {
@@ -101,9 +108,10 @@ func (c *Cost) fillPrefill(r *costed, prefill []*types.Endpoint, sc *costScratch
 		}
 		v := c.model.Terms(&l.query, &f, &p, &t)
 		if kin := s.cell.kin.Load(); kin != nil {
-			for _, group := range kin.groups[:len(c.o.Links)+1] {
+			moving := cost.Seconds(c.model.FirstToken * s.cell.moving.Load())
+			for class, group := range kin.groups[:len(c.o.Links)+1] {
 				if group != 0 {
-					sc.best.Add(group, int32(k), v)
+					sc.best.Add(group, int32(k), v+moving*hops[class].Token)
 				}
 			}
 		}
@@ -116,10 +124,7 @@ func (c *Cost) pair(r *costed, eps []*types.Endpoint, sc *costScratch, must bool
 	var f cost.Figures
 	var p cost.Place
 	var t cost.Terms
-	var hops [mostLinks + 1]cost.Hop
-	for class := range len(c.o.Links) + 1 {
-		hops[class] = c.hopOf(class)
-	}
+	hops := c.allHops()
 	answer := r.query
 	answer.SLO.TTFT = 0 // that is a matter of who computes the prompt
 	plain := !r.contended && !r.special && !r.homes.Any() && c.o.PullLabel == ""
@@ -158,7 +163,7 @@ func (c *Cost) pair(r *costed, eps []*types.Endpoint, sc *costScratch, must bool
 // what that costs, the hand-over included; -1: nobody.
 func (c *Cost) helper(sc *costScratch, cell *costCell, hops *[mostLinks + 1]cost.Hop, lacks cost.Tokens) (least cost.Seconds, at int32) {
 	at = -1
-	kin := cell.kin.Load()
+	kin, moving := cell.kin.Load(), cost.Tokens(cell.moving.Load())
 	if kin == nil {
 		return 0, at
 	}
@@ -174,7 +179,7 @@ func (c *Cost) helper(sc *costScratch, cell *costCell, hops *[mostLinks + 1]cost
 		if places[n] < 0 {
 			continue
 		}
-		v := costs[n] + cost.Seconds(c.model.FirstToken)*hops[class].Takes(lacks)
+		v := costs[n] + cost.Seconds(c.model.FirstToken)*hops[class].Takes(lacks+moving)
 		if at < 0 || v < least {
 			least, at = v, places[n]
 		}
@@ -204,7 +209,8 @@ func (c *Cost) PrefillPicked(req *types.Request, prefill, answer *types.Endpoint
 	l := r.leg
 	r.prefix.leg = &l.recorded
 	c.prefix.PrefillPicked(req, prefill, answer)
-	l.at, l.answer, l.served, l.likely = nil, answer.Load, false, nil
+	l.arrives()
+	l.at, l.answer, l.likely = nil, answer.Load, nil
 	c.withdraw(&l.question)
 	now := c.seconds(req.Now)
 	s := c.lockServer(prefill, now)
@@ -212,8 +218,9 @@ func (c *Cost) PrefillPicked(req *types.Request, prefill, answer *types.Endpoint
 		return
 	}
 	defer s.mu.Unlock()
-	l.at, l.class = s, c.classOf(s.cell, c.table.lookup(answer))
-	l.Request = cost.Request{Prompt: r.Prompt, Output: 1}
+	other := c.table.lookup(answer)
+	l.at, l.between, l.class = s, [2]*costCell{s.cell, other}, c.classOf(s.cell, other)
+	l.Request = cost.Request{Prompt: r.Prompt, Output: 1, Streamed: true} // it ends when PrefillFinished says so
 	v := c.view()
 	held := r.query.Cached(cost.Blocks(l.before) + c.prefix.lanes.prices.Worth(l.lower))
 	s.Add(&l.Request, held, &c.model, &v, now)
@@ -239,7 +246,9 @@ func (c *Cost) PrefillFinished(req *types.Request, prefill *types.Endpoint, out 
 	s := l.at
 	l.at = nil
 	if out.Served() {
-		l.ended, l.served = now, true
+		if l.answer != nil && !r.Begun() {
+			l.departs(now)
+		}
 		c.learnReuse(r, &out.Usage)
 	} else {
 		l.answer = nil
@@ -248,16 +257,41 @@ func (c *Cost) PrefillFinished(req *types.Request, prefill *types.Endpoint, out 
 	c.renew(rates, learned, now)
 }
 
-// learnHop learns from the first token of an answer how long it took to hand the prompt over. Caller must hold s.mu,
-// that of the server which answers.
-func (c *Cost) learnHop(l *costedLeg, s *costServer, now cost.Seconds) {
-	if !l.served || c.o.FixedRates {
-		return // who knows when it was there
+// departs notes that the prompt is there, and begins to be handed over.
+func (h *handover) departs(now cost.Seconds) {
+	h.began, h.moving, h.others = now, true, 0
+	for _, cell := range h.between {
+		if cell != nil {
+			h.others += cost.Tokens(cell.moving.Add(float64(h.lacks))) - h.lacks
+		}
 	}
-	took := now - l.ended - s.Facts().Step*1.5
+}
+
+// arrives notes that it was handed over, or will not be any more, and reports whether it was on its way.
+func (h *handover) arrives() (was bool) {
+	if was = h.moving; !was {
+		return false
+	}
+	h.moving = false
+	for _, cell := range h.between {
+		if cell != nil {
+			cell.moving.Add(-float64(h.lacks))
+		}
+	}
+	return true
+}
+
+// learnHop learns from the first token of an answer how long it took to hand the prompt over. Endpoints share what
+// they can send and receive among all prompts that are on their way, so that it took as long as all of them. Caller
+// must hold s.mu, that of the server which answers.
+func (c *Cost) learnHop(h *handover, s *costServer, now cost.Seconds) {
+	if !h.arrives() || c.o.FixedRates {
+		return // who knows when the prompt was there
+	}
+	took := now - h.began - s.Facts().Step*1.5
 	c.handing.Lock()
 	defer c.handing.Unlock()
-	c.hops.Learn(l.class, l.lacks, took)
+	c.hops.Learn(h.class, h.lacks+h.others, took)
 	c.publishHops()
 }
 
@@ -271,6 +305,14 @@ func (c *Cost) publishHops() {
 		c.hop[class].setup.Store(float64(hop.Setup))
 		c.hop[class].token.Store(float64(hop.Token))
 	}
+}
+
+// allHops returns what is believed of all classes.
+func (c *Cost) allHops() (hops [mostLinks + 1]cost.Hop) {
+	for class := range len(c.o.Links) + 1 {
+		hops[class] = c.hopOf(class)
+	}
+	return hops
 }
 
 func (c *Cost) hopOf(class int) cost.Hop {
@@ -392,10 +434,14 @@ func (c *Cost) AnswerItems(req *types.Request, ep, prefill *types.Endpoint) []sc
 	answer.SLO.TTFT = 0
 	c.model.Answer(&answer, &f, &p, &t)
 	lacks := r.Prompt - p.Hit
-	hop := c.hopOf(c.classOf(cell, c.table.lookup(prefill)))
+	other := c.table.lookup(prefill)
+	hop, before := c.hopOf(c.classOf(cell, other)), cost.Tokens(cell.moving.Load())
+	if other != nil {
+		before += cost.Tokens(other.moving.Load())
+	}
 	first := cost.Seconds(c.model.FirstToken)
 	return nonZero(
-		item("transfer", first*hop.Takes(lacks), fmt.Sprintf("%.0f tokens in %s", lacks, forPeople(hop.Takes(lacks)))),
+		item("transfer", first*hop.Takes(lacks+before), fmt.Sprintf("%.0f tokens in %s, with %.0f of others", lacks, forPeople(hop.Takes(lacks+before)), before)),
 		item("step", first*t.Wait, fmt.Sprintf("%s each", forPeople(cost.Seconds(f.Step)))),
 		item("answer", t.Output, fmt.Sprintf("%.0f tokens expected", r.Output)),
 		item("kv there", t.KV, ""), item("adapter there", first*t.Adapter, adapter), item("slo there", t.SLO, ""), item("price there", t.Price, ""),

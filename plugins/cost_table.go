@@ -20,8 +20,9 @@ type costCell struct {
 	server  *costServer
 	// kin says with whom it can serve a request together; nil: it is not known, as where nobody
 	// computes prompts for others.
-	kin atomic.Pointer[kinship]
-	_   [16]byte
+	kin    atomic.Pointer[kinship]
+	moving cost.Float // tokens of prompts that are handed over, from here or to here
+	_      [8]byte
 }
 
 // costServer is the state of one endpoint, and its lock.
