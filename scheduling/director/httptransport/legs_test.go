@@ -19,6 +19,7 @@ func TestCourse(t *testing.T) {
 		"the first fails":                 {{e: prefillSent}, {e: prefillFailed, awaited: awaits}},
 		"the second fails":                {{e: prefillSent}, {e: prefillServed}, {e: decodeSent}, {e: decodeFailed}},
 		"prefill fails at once":           {{e: prefillSent}, {e: decodeSent}, {prefillFailed, awaits, endDecode | abortDecode}, {e: decodeFailed}},
+		"prefill fails before the other":  {{e: prefillSent}, {e: prefillFailed, awaited: awaits}, {e: decodeSent, want: endDecode}, {e: decodeFailed}},
 		"decode fails at once":            {{e: prefillSent}, {e: decodeSent}, {decodeFailed, false, endPrefill | abortPrefill}, {e: prefillFailed, awaited: awaits}},
 		"decode ends first":               {{e: prefillSent}, {e: decodeSent}, {e: decodeServed}, {e: decodeEnded}, {e: clientLeft, want: endPrefill}},
 		"prefill fails after":             {{e: prefillSent}, {e: decodeSent}, {e: decodeServed}, {e: decodeEnded}, {e: prefillFailed, awaited: awaits}},

@@ -124,7 +124,7 @@ func (p *pair) runDecode() (*http.Response, error) {
 	if aborts {
 		p.abort(p.endpoint)
 	}
-	if p.answer != nil {
+	if p.answer != nil || p.prefillFailed() {
 		return p.instead()
 	}
 	return nil, err
