@@ -55,8 +55,8 @@ func TestApartFaults(t *testing.T) {
 	if testing.Short() {
 		kinds = kinds[1:4]
 	}
-	eachProtocol(t, func(t *testing.T, protocol dt.Protocol) {
-		tests := map[string]func(testing.TB){}
+	tests := map[string]func(testing.TB){}
+	for _, protocol := range protocols() {
 		for _, leg := range []dt.Leg{dt.Prefill, dt.Decode} {
 			for _, phase := range phases {
 				for _, kind := range kinds {
@@ -71,14 +71,14 @@ func TestApartFaults(t *testing.T) {
 						if kind == dt.Slow {
 							f.Delay = 20 * time.Millisecond
 						}
-						name := fmt.Sprintf("%v %v %v stream=%v", leg, phase, kind, stream)
+						name := fmt.Sprintf("%v %v %v %v stream=%v", protocol, leg, phase, kind, stream)
 						tests[name] = func(t testing.TB) { testFault(t, protocol, f, stream) }
 					}
 				}
 			}
 		}
-		together(t, tests)
-	})
+	}
+	together(t, tests)
 }
 
 func testFault(t testing.TB, protocol dt.Protocol, f dt.Fault, stream bool) {

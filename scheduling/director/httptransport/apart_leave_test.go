@@ -49,14 +49,14 @@ func TestClientLeaves(t *testing.T) {
 		"when the whole answer has come":  {bytes: 1 << 20},
 		"before anything was sent at all": {after: time.Nanosecond},
 	}
-	eachProtocol(t, func(t *testing.T, protocol dt.Protocol) {
-		tests := map[string]func(testing.TB){}
+	tests := map[string]func(testing.TB){}
+	for _, protocol := range protocols() {
 		for name, at := range points {
 			for _, stream := range []bool{true, false} {
 				if at.bytes > 0 && !stream {
 					continue
 				}
-				tests[fmt.Sprintf("%s stream=%v", name, stream)] = func(t testing.TB) {
+				tests[fmt.Sprintf("%v %s stream=%v", protocol, name, stream)] = func(t testing.TB) {
 					ctx, leave := context.WithCancel(t.Context())
 					defer leave()
 					a := newApart(t, dt.Options{
@@ -88,8 +88,8 @@ func TestClientLeaves(t *testing.T) {
 				}
 			}
 		}
-		together(t, tests)
-	})
+	}
+	together(t, tests)
 }
 
 // A server that goes away and comes back is not missed as long as there are others.

@@ -3,7 +3,6 @@ package httptransport_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log"
@@ -252,15 +251,6 @@ func (a *apart) told(t testing.TB, finished, prefilled int) {
 	}, time.Second, time.Millisecond)
 }
 
-func (a *apart) endpoint(id string) *types.Endpoint {
-	for _, ep := range a.store.Snapshot().Pool(pool).Endpoints() {
-		if ep.ID == id {
-			return ep
-		}
-	}
-	return nil
-}
-
 func protocols() []dt.Protocol { return []dt.Protocol{dt.NIXL, dt.Mooncake, dt.SGLang, dt.TensorRT} }
 
 func eachProtocol(t *testing.T, test func(t *testing.T, p dt.Protocol)) {
@@ -342,19 +332,6 @@ func noLeaks(t *testing.T, do func()) {
 	}
 }
 
-// member returns the value of a member of an object.
-func member(t testing.TB, body []byte, keys ...string) any {
-	t.Helper()
-	var v any
-	require.NoError(t, json.NewDecoder(bytes.NewReader(body)).Decode(&v), "%s", body)
-	for _, key := range keys {
-		m, ok := v.(map[string]any)
-		require.True(t, ok, "%s", body)
-		v = m[key]
-	}
-	return v
-}
-
 // side is a test beside others: they wait much and do little.
 type side struct {
 	testing.TB
@@ -376,7 +353,7 @@ func (s *side) Cleanup(f func()) {
 // together runs tests by their names, some at a time.
 func together(t *testing.T, tests map[string]func(t testing.TB)) {
 	t.Helper()
-	room := make(chan struct{}, 12)
+	room := make(chan struct{}, 24)
 	var all sync.WaitGroup
 	for name, test := range tests {
 		room <- struct{}{}
