@@ -135,6 +135,7 @@ func (l *leg) fault(at Phase) *Fault {
 
 // reset closes the connection such that the client sees it reset.
 func (l *leg) reset() {
+	l.end(Died) // before the client can know
 	if conn, _, err := http.NewResponseController(l.w).Hijack(); err == nil {
 		if tcp, ok := conn.(interface{ SetLinger(int) error }); ok {
 			_ = tcp.SetLinger(0)
