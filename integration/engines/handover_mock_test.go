@@ -1,12 +1,14 @@
 package engines_test
 
 import (
-	"context"
+	"bufio"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -43,7 +45,7 @@ func TestHandoverOfDynamo(t *testing.T) {
 			return start(t, m, err)
 		}
 	}
-	warm, w := arrivals(24, 8, 1), arrivals(120, 4, 11)
+	warm := arrivals(24, 8, 1)
 	for _, c := range []struct {
 		name  string
 		start func(*testing.T) string
@@ -68,19 +70,21 @@ func TestHandoverOfDynamo(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			url := c.start(t)
 			for _, a := range warm.run(url) {
-				require.NoError(t, a.good())
+				require.NoError(t, a.err)
 			}
-			var first, short, step []time.Duration
-			for i, a := range w.run(url) {
-				require.NoError(t, a.good())
-				require.Equal(t, w[i].q.tokens, a.tokens)
-				first, step = append(first, a.first), append(step, (a.last-a.first)/time.Duration(a.tokens-1))
-				if !w[i].long {
-					short = append(short, a.first)
+			for _, perSecond := range []float64{4, 12} {
+				w := arrivals(int(20*perSecond), perSecond, uint64(perSecond))
+				var first, short, step []time.Duration
+				for i, a := range w.run(url) {
+					require.NoError(t, a.err)
+					require.NotZero(t, a.first)
+					first, step = append(first, a.first), append(step, (a.last-a.first)/time.Duration(w[i].q.tokens-1))
+					if !w[i].long {
+						short = append(short, a.first)
+					}
 				}
+				t.Logf("%g a second: first token %s; of short prompts %s; a token after %s", perSecond, spread(first), spread(short), spread(step))
 			}
-			t.Logf("first token: %s; of short prompts: %s", spread(first), spread(short))
-			t.Logf("a token after: %s", spread(step))
 		})
 	}
 }
@@ -112,16 +116,45 @@ func arrivals(n int, perSecond float64, seed uint64) (w timed) {
 	return w
 }
 
-func (w timed) run(url string) []answer {
-	got := make([]answer, len(w))
+func (w timed) run(url string) []paced {
+	got := make([]paced, len(w))
 	var all sync.WaitGroup
 	began := time.Now()
 	for i, a := range w {
 		time.Sleep(time.Until(began.Add(a.at)))
-		all.Go(func() { got[i] = ask(context.Background(), url, a.q) })
+		all.Go(func() { got[i] = pace(url, a.q) })
 	}
 	all.Wait()
 	return got
+}
+
+// paced is when the first token came, and the last. Mock engines make tokens at random, most of which are no text: the
+// first is seen by the chunk that names the assistant, which Dynamo's front sends with it.
+type paced struct {
+	first, last time.Duration
+	err         error
+}
+
+func pace(url string, q question) (p paced) {
+	began := time.Now()
+	resp, err := http.Post(url+"/v1/chat/completions", "application/json", strings.NewReader(q.body()))
+	if err != nil {
+		return paced{err: err}
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if p.first == 0 && strings.Contains(lines.Text(), `"role":"assistant"`) {
+			p.first = time.Since(began)
+		}
+		if strings.Contains(lines.Text(), `"finish_reason":"length"`) {
+			p.last = time.Since(began)
+		}
+	}
+	if p.err = lines.Err(); p.err == nil && (resp.StatusCode != http.StatusOK || p.last == 0) {
+		p.err = fmt.Errorf("status %d, cut off", resp.StatusCode)
+	}
+	return p
 }
 
 // spread is the median, the 90th and the 99th percentile.

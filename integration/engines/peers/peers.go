@@ -98,7 +98,7 @@ func (in Install) Disaggregated(dir string, prefill, decode, blocks, blockSize i
 	for range decode {
 		each = append(each, []string{"--disaggregation-mode", "decode"})
 	}
-	return in.mocks(dir, each, blocks, blockSize, append(routed(blockSize, decode), front...), flags)
+	return in.mocks(dir, each, blocks, blockSize, append(routed(blockSize, 1), front...), flags)
 }
 
 // mocks starts an engine for each of some flags, which it has beside those of all.
