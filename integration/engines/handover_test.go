@@ -122,14 +122,7 @@ func TestHandover(t *testing.T) {
 	// shorter than the lease of what is not fetched.
 	idle := func(t *testing.T) {
 		t.Helper()
-		within(t, 5*time.Second, "ledgers of 0", func() bool {
-			for _, ep := range g.endpoints() {
-				if ep.Load.Held() != (types.Booking{}) {
-					return false
-				}
-			}
-			return true
-		})
+		unbooked(t, g)
 		within(t, lease/3, "KV caches of 0 blocks in use", func() bool { return usage(p)+usage(d) == 0 })
 	}
 	// alone is what the second server says by itself to a body, with an empty cache.
@@ -266,6 +259,26 @@ func TestHandover(t *testing.T) {
 		})
 	})
 
+	t.Run("where the default policy decides", func(t *testing.T) {
+		protocol := &between{Protocol: disagg.NIXL(disagg.Options{})}
+		g := newGatewayWith(t, setup{
+			handover: protocol,
+			roles:    map[string]types.Roles{p.Address: types.RolePrefill, d.Address: types.RoleDecode},
+		}, p.Address, d.Address)
+		ready(t, g)
+		const n = 12
+		for i := range n {
+			path, body := whole("chat", fmt.Sprintf("by default %d ", i), 40+i*200, i%2 == 0)
+			want := alone(t, path, body)
+			status, got := post(ctx, t, g.URL+path, body)
+			require.Equal(t, http.StatusOK, status, "%s", got)
+			require.Equal(t, want, said(t, got))
+		}
+		unbooked(t, g)
+		t.Logf("%d of %d were handed over", protocol.handed.Load(), n)
+		idle(t)
+	})
+
 	t.Run("a server that ends", func(t *testing.T) {
 		if !p.Ours() {
 			t.Skip("the servers were running already")
@@ -288,14 +301,20 @@ func TestHandover(t *testing.T) {
 		t.Logf("gone: status %d after %s", status, time.Since(began).Round(time.Millisecond))
 		require.Equal(t, http.StatusOK, status, "%s", got)
 		require.Equal(t, want, said(t, got))
-		within(t, 5*time.Second, "ledgers of 0", func() bool {
-			for _, ep := range g.endpoints() {
-				if ep.Load.Held() != (types.Booking{}) {
-					return false
-				}
+		unbooked(t, g)
+	})
+}
+
+// unbooked waits until nothing is booked on any server of a gateway.
+func unbooked(t *testing.T, g *gateway) {
+	t.Helper()
+	within(t, 5*time.Second, "ledgers of 0", func() bool {
+		for _, ep := range g.endpoints() {
+			if ep.Load.Held() != (types.Booking{}) {
+				return false
 			}
-			return true
-		})
+		}
+		return true
 	})
 }
 
