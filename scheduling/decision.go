@@ -229,9 +229,19 @@ func (d *Decision) Settled() bool {
 
 // Patience returns how long to wait for a response from the current endpoint before moving on to a
 // fallback, see Impatient. 0: no limit.
-func (d *Decision) Patience() time.Duration {
+func (d *Decision) Patience() time.Duration { return d.patience(d.Current()) }
+
+// PrefillPatience is Patience with the endpoint that computes the prompt. 0 also if there is none.
+func (d *Decision) PrefillPatience() time.Duration {
+	ep := d.Prefill()
+	if ep == nil {
+		return 0
+	}
+	return d.patience(ep)
+}
+
+func (d *Decision) patience(ep *types.Endpoint) time.Duration {
 	var least time.Duration
-	ep := d.Current()
 	for _, p := range d.scheduler.impatient {
 		if w := d.scheduler.patience(p, d.Request, ep); w > 0 && (least == 0 || w < least) {
 			least = w

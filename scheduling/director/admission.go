@@ -2,6 +2,7 @@ package director
 
 import (
 	"context"
+	"slices"
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
@@ -31,11 +32,36 @@ func (d *Director) admit(ctx context.Context, r *Route, candidates []*types.Endp
 	if r.Waited > 0 {
 		candidates = r.subset.of(endpointsOf(d.o.Store.Snapshot(), r.Pool))
 	}
-	have := withPlace(r.ticket, a.Match, candidates)
-	if len(have) < len(candidates) {
-		r.Request.Reserve = without(candidates, have)
+	answer, helpers := byRole(candidates)
+	have := withPlace(r.ticket, a.Match, answer)
+	if len(have) == len(answer) {
+		return candidates, nil
 	}
-	return have, nil
+	r.Request.Reserve = without(answer, have)
+	return append(slices.Clip(have), helpers...), nil
+}
+
+// byRole returns those of eps that may answer, which take a place, and the others, which at most
+// compute prompts for them.
+func byRole(eps []*types.Endpoint) (answer, helpers []*types.Endpoint) {
+	if answerAll(eps) {
+		return eps, nil
+	}
+	for _, ep := range eps {
+		if ep.Roles.Answers() {
+			answer = append(answer, ep)
+		} else {
+			helpers = append(helpers, ep)
+		}
+	}
+	return answer, helpers
+}
+
+func answers(ep *types.Endpoint) bool { return ep.Roles.Answers() }
+
+// answerAll reports whether all of eps may answer.
+func answerAll(eps []*types.Endpoint) bool {
+	return !slices.ContainsFunc(eps, func(ep *types.Endpoint) bool { return !ep.Roles.Answers() })
 }
 
 // without returns those of all that are not in some, a part of it in the same order.
@@ -72,15 +98,23 @@ func arrival(r *Route, candidates []*types.Endpoint, in *Incoming) admission.Arr
 		a.Candidates, a.Match, a.Preferred = c.Name, c.Match, c.Preferred
 	}
 	if s := r.subset; s != nil {
-		a.Preferred = false // a subset is what the gateway allows
-		a.Candidates += "\x00subset " + s.name()
-		if match := a.Match; match != nil {
-			a.Match = func(ep *types.Endpoint) bool { return match(ep) && s.has(ep) }
-		} else {
-			a.Match = s.has
-		}
+		restrict(&a, "subset "+s.name(), s.has)
+	}
+	if !answerAll(candidates) {
+		restrict(&a, "answers", answers)
 	}
 	return a
+}
+
+// restrict makes match a condition, too. What the gateway allows is no preference.
+func restrict(a *admission.Arrival, name string, match func(*types.Endpoint) bool) {
+	a.Preferred = false
+	a.Candidates += "\x00" + name
+	if before := a.Match; before != nil {
+		a.Match = func(ep *types.Endpoint) bool { return before(ep) && match(ep) }
+	} else {
+		a.Match = match
+	}
 }
 
 // ExplainAdmission returns what admission control would do with a request now, and why,

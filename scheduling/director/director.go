@@ -18,6 +18,7 @@ import (
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/scheduling/director/disagg"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -88,6 +89,18 @@ type Options struct {
 	// RetryAfter is what clients of shed requests are told. Default 1 s.
 	RetryAfter time.Duration
 
+	// Handover says how prefill hands the KV cache of a prompt over to answer, so that two
+	// endpoints serve a request together where that is better (scheduling.Splitter). It is for data
+	// planes that run both legs: see Route.Legs. It is asked after the decision; with a nil result
+	// answer serves the request alone. It must be quick, and may be called from any goroutine; if it
+	// panics, or the protocol does, the request gets a 500. Nil: no request is split, but for data
+	// planes in which something before the engines runs the legs.
+	Handover func(prefill, answer *types.Endpoint) disagg.Protocol
+	// OnIgnored is told of each request of which prefill computed the prompt in vain, because it
+	// knows nothing of hand-overs: it is not configured for them. Logger hears of each such endpoint
+	// once. It must be quick. Optional.
+	OnIgnored func(r *Route, prefill *types.Endpoint)
+
 	// OnRefused is told of each request for which Route returns an error, or that
 	// Refuse is called for, with as much of the request as was understood, the pool
 	// if it is known, and the error. It must be quick. Optional. What becomes of the others
@@ -111,6 +124,7 @@ type Director struct {
 	routed     atomic.Uint64
 	schedulers schedulers
 	gates      gates
+	ignorers   ignorers
 	stop       []func()
 }
 
@@ -142,6 +156,7 @@ func New(o Options) (*Director, error) {
 	d.stop = append(d.stop, o.Store.WatchReadings(d.gates.reading), o.Store.Watch(func(e datastore.Event) {
 		d.gates.event(e)
 		if e.Kind == datastore.Removed || e.Kind == datastore.Restarted {
+			d.ignorers.forget(e.Endpoint)
 			if s := d.schedulers.of(e.Pool); s != nil {
 				s.Forget(e.Endpoint)
 			}
@@ -204,8 +219,10 @@ type Incoming struct {
 	SLO        types.SLO     // what the client wants; each field for itself
 	MaxWait    time.Duration // how long it may wait to be let in; it can only shorten that of its band
 
-	// Split says that the gateway can have the prompt computed by one endpoint and the answer produced by
-	// another: then Route.Prefill may name one.
+	// Split says that the data plane can have the prompt computed by one endpoint and the answer
+	// produced by another. Either it asks Route.Legs before each attempt, for which
+	// Director.HandsOver must be true, or something before the engine runs the legs, to which it
+	// tells Route.Prefill (the side-cars of llm-d). Without it the request is served by one endpoint.
 	Split bool
 
 	// Explain keeps the explanation of the decision in Route.Explanation.
@@ -368,7 +385,15 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 	if target := r.Request.Target(); target != r.Request.Model {
 		r.Body = r.parsed.SpliceModel(nil, in.Body, target)
 	}
-	return r.subset.of(resolved.Pool.Endpoints()), nil
+	eps := resolved.Pool.Endpoints()
+	if err := d.reserved(r, in, eps); err != nil {
+		return nil, err
+	}
+	eps = r.subset.of(eps)
+	if in.Split && r.splittable(in, eps) {
+		r.Request.Split, r.sent = true, in.Path
+	}
+	return eps, nil
 }
 
 // tokenize makes the prompt one of token ids, if they are to be had.
@@ -541,6 +566,9 @@ func (d *Director) decide(ctx context.Context, r *Route, candidates []*types.End
 	if r.ticket != nil && r.decision != nil {
 		r.decision.EndWith(r.ticket)
 		r.ticket.Booked(r.decision.Endpoint)
+	}
+	if r.Request.Split && err == nil {
+		r.begun()
 	}
 	return err
 }

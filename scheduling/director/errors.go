@@ -23,6 +23,8 @@ const (
 	CodeUpstream      = "upstream_unavailable" // 502
 	CodeEncoding      = "unsupported_encoding" // 415
 	CodePath          = "path_not_allowed"     // 403
+	CodeReserved      = "reserved_field"       // 400
+	CodeNoPrefill     = "no_prefill_endpoint"  // 503
 )
 
 // HeaderReason is the response header that tells a client's gateway why a request
@@ -117,6 +119,9 @@ func (d *Director) translate(err error, r *Route) *Error {
 	case errors.Is(err, scheduling.ErrSaturated):
 		e.Status, e.Code, e.RetryAfter = 429, CodeSaturated, d.retryAfter
 		e.Message = "all servers of the model " + model + " are busy, try again later"
+	case errors.Is(err, scheduling.ErrNoPrefill):
+		e.Status, e.Code, e.RetryAfter = 503, CodeNoPrefill, d.retryAfter
+		e.Message = "no endpoint could compute the prompt, try again later"
 	case errors.Is(err, datastore.ErrNoPool), errors.Is(err, scheduling.ErrNoEndpoint):
 		e.Status, e.Code = 503, CodeNoEndpoint
 		e.Message = "no server of the model " + model + " is available"

@@ -52,12 +52,17 @@ var sidecarHeaders = []string{
 	"X-Llm-D-Prefiller-Host-Port", "X-Llm-D-Encoder-Hosts-Ports", "X-Llm-D-Kv-Cache-Source-Host-Port",
 }
 
+// HeaderRank is the request header by which engines are told which of their data-parallel ranks
+// is to serve.
+const HeaderRank = "X-Data-Parallel-Rank"
+
 var controlHeaders = append([]string{
-	HeaderDestination, HeaderSubset, HeaderServed, HeaderFallback, "X-Gateway-Destination-Endpoint-Scores",
+	HeaderDestination, HeaderSubset, HeaderServed, HeaderFallback, "X-Gateway-Destination-Endpoint-Scores", HeaderRank,
 }, sidecarHeaders...)
 
 // ControlHeaders returns the headers that no client may set, in canonical form: those
-// between gateways and endpoint pickers, and those between llm-d's picker and its proxies.
+// between gateways and endpoint pickers, those between llm-d's picker and its proxies, and
+// what else disagg.ReservedHeader knows.
 func ControlHeaders() []string { return slices.Clone(controlHeaders) }
 
 // StripControlHeaders removes ControlHeaders from h, however they are spelled, also with

@@ -45,6 +45,9 @@ type Route struct {
 	subset    subset            // nil: none
 	tried     int               // fallbacks gone on to
 
+	sent string          // the path as it came; only if the request may be split
+	ctx  context.Context // of the last call of Legs
+
 	opaque    bool // what comes back is not looked at
 	keepModel bool // KeepModel was called
 	holdFirst bool // HoldFirst was
@@ -54,6 +57,14 @@ type Route struct {
 	attempt attempt
 	stream  openai.Stream
 	done    bool
+
+	// Of an attempt by two endpoints, also guarded by mu.
+	apart       bool        // another endpoint computes the prompt
+	legs        *Legs       // by these
+	again       bool        // it has failed
+	elsewhere   bool        // the answer is another endpoint's, and says nothing of when its tokens came
+	cached      types.Gauge // what the other one had in its prefix cache
+	cachedLater bool        // it will tell while the answer passes
 }
 
 // API returns what kind of request this is.
@@ -95,13 +106,14 @@ func (r *Route) Failed(err error, unsent bool) {
 // (see Failed). It returns nil if there is none left. Call it only while no byte of a
 // response has gone to the client.
 func (r *Route) Next() *types.Endpoint {
-	if r.tried >= len(r.decision.Fallbacks) {
-		return nil
+	for r.tried < len(r.decision.Fallbacks) {
+		ep := r.decision.Fallbacks[r.tried]
+		r.tried++
+		if r.moveTo(ep) == nil {
+			return ep
+		}
 	}
-	ep := r.decision.Fallbacks[r.tried]
-	r.tried++
-	r.moveTo(ep)
-	return ep
+	return nil
 }
 
 // Served reports the address that served the request where the data plane does
@@ -115,16 +127,16 @@ func (r *Route) Served(address string) bool {
 	for _, among := range [][]*types.Endpoint{{r.decision.Endpoint}, r.decision.Fallbacks, r.Resolution.Pool.Endpoints()} {
 		for _, ep := range among {
 			if ep.Address == address {
-				r.moveTo(ep)
-				return true
+				return r.moveTo(ep) == nil
 			}
 		}
 	}
 	return false
 }
 
-// moveTo ends the attempt at one endpoint and moves the booking to another.
-func (r *Route) moveTo(ep *types.Endpoint) {
+// moveTo ends the attempt at one endpoint and moves the booking to another, unless that one cannot
+// serve the request for want of somebody who computes its prompt.
+func (r *Route) moveTo(ep *types.Endpoint) error {
 	r.mu.Lock()
 	a := &r.attempt
 	how, err := broken, a.err
@@ -135,12 +147,28 @@ func (r *Route) moveTo(ep *types.Endpoint) {
 		}
 	}
 	left := judge(a, &r.stream, how, err)
-	r.attempt = attempt{}
-	r.mu.Unlock()
-	r.decision.Retry(ep, left)
-	if r.ticket != nil {
-		r.ticket.Booked(ep)
+	if r.apart {
+		left.Usage.CachedTokens = types.Gauge{}
 	}
+	if !r.Request.Split {
+		r.forgetLocked()
+	}
+	r.mu.Unlock()
+	if r.Request.Split {
+		ctx := r.ctx
+		if ctx == nil {
+			ctx = context.Background()
+		}
+		if err := r.decision.RetryApart(ctx, ep, left, r.within()); err != nil {
+			return err
+		}
+		r.forget()
+		r.begun()
+	} else {
+		r.decision.Retry(ep, left)
+	}
+	r.booked(ep)
+	return nil
 }
 
 // OnRevoke says how the request can be ended while it is under way, should one of a
@@ -198,21 +226,41 @@ func (r *Route) begin(status int, contentType, encoding string, after time.Durat
 	if r.opaque {
 		o.ContentType = "application/octet-stream"
 	}
-	if r.RestoresModel() {
+	if r.restores() {
 		o.TargetModel, o.Model = r.Request.TargetModel, r.Request.Model
+	}
+	if r.corrects() {
+		o.CachedTokens, o.CachedLater = r.cached, r.cachedLater
 	}
 	o.HoldFirst = r.holdFirst && status < 300 && len(r.Fallbacks()) > 0
 	r.stream.Reset(o)
 }
 
 // RestoresModel reports whether the response may leave with another length than
-// it came: then Content-Length must go.
+// it came: then Content-Length must go. That is so if the model's name is put back, and if
+// another endpoint computed the prompt: then the cached tokens in the usage are corrected to what
+// that one had in its cache.
 func (r *Route) RestoresModel() bool {
+	if r.restores() {
+		return true
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.corrects()
+}
+
+// restores reports whether the model's name is put back.
+func (r *Route) restores() bool {
 	return r.director.o.RestoreModel && !r.keepModel && !r.opaque && r.Request.TargetModel != r.Request.Model
 }
 
+// corrects reports whether the cached tokens are corrected. Caller must hold r.mu.
+func (r *Route) corrects() bool {
+	return r.apart && !r.keepModel && (r.cachedLater || r.cached.IsKnown())
+}
+
 // KeepModel leaves the target model's name in the response whatever
-// Options.RestoreModel says, so that Data returns every chunk at once and as it is:
+// Options.RestoreModel says, and its usage, so that Data returns every chunk at once and as it is:
 // for data planes that can neither hold bytes back nor add some at the end. Call it
 // before Response.
 func (r *Route) KeepModel() { r.keepModel = true }
@@ -234,11 +282,16 @@ func (r *Route) Status() int {
 	return r.attempt.status
 }
 
-// Usage returns what the server reported so far that the request took.
+// Usage returns what the server reported so far that the request took. If another endpoint
+// computed the prompt, the cached tokens are those that it had in its prefix cache.
 func (r *Route) Usage() types.Usage {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.stream.Usage()
+	u := r.stream.Usage()
+	if r.apart {
+		u.CachedTokens = r.cached
+	}
+	return u
 }
 
 // Data takes the next bytes of the response and returns those to pass on now,
@@ -263,9 +316,12 @@ func (r *Route) Data(chunk []byte) []byte {
 		a.first = true
 		a.reads++
 	}
-	now := a.first
+	now, split := a.first && !r.elsewhere, r.apart
 	r.mu.Unlock()
 	if now && !before {
+		if split && !r.handsOver() {
+			r.decision.PrefillDone(types.Outcome{Status: 200}) // as far as anybody can tell
+		}
 		r.decision.FirstToken()
 		if r.ticket != nil {
 			r.ticket.FirstToken()
@@ -338,8 +394,18 @@ func (r *Route) finish(how ending, err error) {
 	if how <= accepted && r.attempt.status == 0 {
 		how = gone
 	}
+	if r.again && how == broken && r.attempt.status != 0 {
+		how = gone // it was ended for want of the prompt
+	}
 	out := judge(&r.attempt, &r.stream, how, err)
+	split := r.apart
+	if split {
+		out.Usage.CachedTokens = types.Gauge{} // what was handed over counts as found there
+	}
 	r.mu.Unlock()
+	if split && out.Served() && r.handsOver() {
+		r.decision.PrefillDone(types.Outcome{Status: 200}) // unless it is known better
+	}
 	r.decision.Done(out) // and the ticket with it
 }
 

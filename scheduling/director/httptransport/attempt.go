@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
 	"strconv"
 	"time"
 
@@ -25,6 +24,9 @@ type attempt struct {
 	cancel context.CancelCauseFunc
 	clock  *patience
 
+	legs   *pair // if another endpoint computes the prompt
+	unsent bool  // nothing was sent to the endpoint, as far as is known
+
 	refusal *http.Response // set if the server is busy: its answer, for a client that gets no other
 }
 
@@ -35,7 +37,9 @@ var errBusy = errors.New("answered")
 // the request is its body's then. With an error the client has had nothing, and what is
 // known of the attempt is with the route.
 func (a *attempt) run() (*http.Response, error) {
-	a.ctx, a.cancel = context.WithCancelCause(a.exchange.ctx)
+	if a.legs == nil {
+		a.ctx, a.cancel = context.WithCancelCause(a.exchange.ctx)
+	}
 	a.clock = a.startPatience()
 	defer a.clock.stop()
 	resp, err := a.roundTrip()
@@ -43,7 +47,11 @@ func (a *attempt) run() (*http.Response, error) {
 		return nil, err
 	}
 	b := newBody(a, resp)
-	if err := a.take(resp, b); err != nil {
+	err = a.take(resp, b)
+	if err == nil && b.err != io.EOF && !a.legs.serves() {
+		err = errPrefillLeg
+	}
+	if err != nil {
 		a.keepStatus(resp)
 		a.cancel(nil)
 		resp.Body.Close()
@@ -83,73 +91,22 @@ func (a *attempt) failed(err error) error {
 	return err
 }
 
-// roundTrip sends the request and returns the head of the answer. A connection that was
-// kept alive may be closed by the server at the very moment at which it is used again,
-// which says nothing about the server: then the request is sent once more.
+// roundTrip sends the request and returns the head of the answer.
 func (a *attempt) roundTrip() (*http.Response, error) {
-	resp, seen, err := a.trip(a.t.base())
-	if err != nil && seen.stale() && a.ctx.Err() == nil {
-		resp, seen, err = a.trip(a.t.once())
+	p, resend := parcel{endpoint: a.endpoint, body: a.route.Body}, true
+	if a.legs != nil {
+		p, resend = a.legs.decode, !a.legs.AtOnce()
 	}
+	resp, seen, err := a.deliver(a.ctx, p, resend)
 	if err == nil {
 		return resp, nil
 	}
 	if cause := context.Cause(a.ctx); errors.Is(cause, errPatience) {
 		return nil, a.failed(cause)
 	}
+	a.unsent = !seen.wrote
 	a.route.Failed(err, unsent(err, seen))
 	return nil, err
-}
-
-func (a *attempt) trip(rt http.RoundTripper) (*http.Response, facts, error) {
-	var tr trace
-	out := a.outgoing(httptrace.WithClientTrace(a.ctx, tr.hooks()))
-	_, traced := rt.(*http.Transport)
-	if !traced {
-		markReplayable(out.Header)
-	}
-	resp, err := rt.RoundTrip(out)
-	if err == nil && resp.Body == nil {
-		resp.Body = http.NoBody
-	}
-	if err == nil && resp.Header == nil {
-		resp.Header = http.Header{}
-	}
-	return resp, tr.facts(traced), err
-}
-
-// outgoing is the request as the endpoint gets it.
-func (a *attempt) outgoing(ctx context.Context) *http.Request {
-	out := a.req.Clone(ctx)
-	out.URL.Scheme, out.URL.Host, out.Host = "http", a.endpoint.Address, ""
-	if a.t.Scheme != "" {
-		out.URL.Scheme = a.t.Scheme
-	}
-	out.URL.User, out.URL.Opaque = nil, ""
-	out.Body, out.ContentLength, out.GetBody = http.NoBody, 0, nil
-	if body := a.route.Body; len(body) > 0 {
-		out.Body, out.ContentLength = a.sent.read(body), int64(len(body))
-		out.GetBody = func() (io.ReadCloser, error) { return a.sent.read(body), nil }
-	}
-	out.TransferEncoding, out.Trailer, out.Close = nil, nil, false
-	if out.Header == nil {
-		out.Header = http.Header{}
-	}
-	removeConnectionHeaders(out.Header)
-	out.Header.Del("Accept-Encoding") // usage and model name are read from the response
-	out.Header.Del("Expect")          // all of the body is here
-	director.StripControlHeaders(out.Header)
-	return out
-}
-
-// markReplayable says to an http.Transport inside of another RoundTripper, by a header that
-// is not sent, that it may send the request again over another connection if one that it
-// kept alive was closed.
-func markReplayable(h http.Header) {
-	const key = "X-Idempotency-Key"
-	if _, ok := h["Idempotency-Key"]; !ok && len(h[key]) == 0 {
-		h[key] = nil
-	}
 }
 
 // commit makes the response the client's.
@@ -163,6 +120,9 @@ func (a *attempt) commit(resp *http.Response, b *routedBody) {
 			resp.ContentLength = int64(len(b.ready))
 			resp.Header.Set("Content-Length", strconv.Itoa(len(b.ready)))
 		}
+	}
+	if a.route.Status() >= 400 {
+		a.legs.on(decodeFailed)
 	}
 	a.name(resp)
 }
@@ -216,33 +176,3 @@ func (a *attempt) keepStatus(resp *http.Response) {
 	a.refusal = respond(a.req, status, h, e.Body())
 	a.name(a.refusal)
 }
-
-// errPatience is the cause of the end of an attempt that gave no sign of life.
-var errPatience = fmt.Errorf("no sign of life: %w", context.DeadlineExceeded)
-
-// patience ends an attempt that gives no sign of life for too long. Nil waits for ever.
-type patience struct {
-	timer *time.Timer
-	wait  time.Duration
-}
-
-func (a *attempt) startPatience() *patience {
-	if a.last {
-		return nil
-	}
-	wait := a.route.Patience()
-	if wait <= 0 {
-		return nil
-	}
-	return &patience{time.AfterFunc(wait, func() { a.cancel(errPatience) }), wait}
-}
-
-// alive gives the server as long again.
-func (p *patience) alive() {
-	if p != nil && p.timer.Stop() {
-		p.timer.Reset(p.wait)
-	}
-}
-
-// stop ends it, and reports whether it has not ended the attempt.
-func (p *patience) stop() bool { return p == nil || p.timer.Stop() }

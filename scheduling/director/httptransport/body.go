@@ -112,6 +112,7 @@ func (b *routedBody) readTimed(p []byte) (int, error) {
 
 // finish ends the route, and returns what it still held back.
 func (b *routedBody) finish() []byte {
+	b.legs.on(decodeEnded)
 	b.route.ResponseTrailer(b.resp.Trailer)
 	return b.route.End()
 }
@@ -125,10 +126,13 @@ func (b *routedBody) close(err error) {
 		b.ready = append(b.ready, b.finish()...)
 	case why != nil:
 		err = why
+		b.legs.on(clientLeft)
 	case b.req.Context().Err() != nil:
 		b.route.Done(context.Canceled)
+		b.legs.on(clientLeft)
 	default:
 		b.ready = append(b.ready, b.route.Break(err)...)
+		b.legs.on(decodeFailed)
 	}
 	b.err = err
 }

@@ -3,6 +3,7 @@ package httptransport
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -27,6 +28,9 @@ type exchange struct {
 	ctx    context.Context // of all attempts; its cause says whether the request was revoked
 	cancel context.CancelCauseFunc
 
+	room int  // of MaxBodies, beside the body
+	hung bool // a pair of engines that were asked at once did not answer
+
 	handedOver bool // to the response
 	once       sync.Once
 }
@@ -36,10 +40,11 @@ func (x *exchange) arrive() (err error) {
 	defer recoverAs(&err, "Transport.Incoming")
 	x.in = director.Incoming{
 		Method: x.req.Method, Path: x.req.URL.EscapedPath(), Header: x.req.Header, Body: x.body.data,
-		Pool: x.t.Pool, Explain: x.t.Explain,
+		Pool: x.t.Pool, Explain: x.t.Explain, Split: x.t.Director.HandsOver(),
 	}
 	if x.t.Incoming != nil {
 		x.t.Incoming(x.req, &x.in)
+		x.in.Split = x.in.Split && x.t.Director.HandsOver() // legs run here, or nowhere
 	}
 	return nil
 }
@@ -85,7 +90,10 @@ func (x *exchange) abandon() {
 // end accounts the end of the request, unless that was done, and gives back what it held.
 func (x *exchange) end(err error) {
 	x.once.Do(func() {
-		defer func() { x.body.release(x.unread()) }()
+		defer func() {
+			x.t.held.Add(-int64(x.room))
+			x.body.release(x.unread())
+		}()
 		if x.route != nil {
 			defer x.cancel(nil)
 			x.route.Done(err)
@@ -98,14 +106,33 @@ func (x *exchange) unread() bool {
 	return x.sent.idle() && x.route != nil && x.route.Settled()
 }
 
+// hold counts memory against MaxBodies until the request ends.
+func (x *exchange) hold(size int) error {
+	if err := x.body.charge(size); err != nil {
+		return err
+	}
+	x.room += size
+	return nil
+}
+
 // send tries the endpoints in order and returns the first answer that is fit for the
 // client.
 func (x *exchange) send() (*http.Response, error) {
 	var tried []string
 	var busy *http.Response // the last answer of a server that has too much to do
-	for ep := x.route.Endpoint(); ; {
+	for {
+		legs, err := x.route.Legs(x.ctx)
+		if err != nil {
+			return x.giveUp(err)
+		}
+		ep := x.route.Endpoint()
 		a := &attempt{exchange: x, endpoint: ep, last: len(x.route.Fallbacks()) == 0}
-		resp, err := a.run()
+		var resp *http.Response
+		if legs == nil {
+			resp, err = a.run()
+		} else {
+			resp, err = a.runApart(legs)
+		}
 		if err == nil {
 			x.handedOver = true
 			return resp, nil
@@ -116,6 +143,14 @@ func (x *exchange) send() (*http.Response, error) {
 		}
 		if ctxErr := x.req.Context().Err(); ctxErr != nil {
 			return nil, ctxErr // and abandon
+		}
+		if fatal := ownFault(err); fatal != nil {
+			x.route.Failed(err, true)
+			return x.giveUp(fatal)
+		}
+		if a.legs.prefillFailed() {
+			tried = append(tried, fmt.Sprintf("%s: %v", ep.ID, err))
+			continue
 		}
 		if a.refusal != nil {
 			busy = a.refusal
@@ -130,8 +165,31 @@ func (x *exchange) send() (*http.Response, error) {
 			return x.refuse(&director.Error{Status: 502, Code: director.CodeUpstream, Err: err, Message: "no server answered"})
 		}
 		tried = append(tried, fmt.Sprintf("%s: %v", ep.ID, err))
-		ep = next
+		if a.legs.strands() {
+			a.legs.free(next)
+		}
 	}
+}
+
+// giveUp answers a request that no server can.
+func (x *exchange) giveUp(err error) (*http.Response, error) {
+	if why := revoked(x.ctx); why != nil {
+		return x.refuse(why)
+	}
+	x.end(err)
+	return x.refuse(err)
+}
+
+// ownFault returns the answer to a request that failed by a fault of the gateway's, nil if it did
+// not.
+func ownFault(err error) *director.Error {
+	if e, ok := errors.AsType[*director.Error](err); ok {
+		return e
+	}
+	if _, ok := errors.AsType[*scheduling.PanicError](err); ok {
+		return &director.Error{Status: 500, Code: director.CodeInternal, Message: "the request could not be processed", Err: err}
+	}
+	return nil
 }
 
 // revoked returns why a request was revoked, nil if it was not.

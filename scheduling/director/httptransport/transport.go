@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
@@ -52,6 +53,13 @@ type Transport struct {
 	// they come in and until their requests have ended: beyond it 503. Default
 	// DefaultMaxBodies.
 	MaxBodies int64
+	// PrefillTimeout bounds how long an endpoint may take to compute a prompt for another.
+	// Default DefaultPrefillTimeout.
+	PrefillTimeout time.Duration
+	// MaxPrefillAnswer bounds, in bytes, the answer of an endpoint that computed a prompt for
+	// another: what it says to that one, and about itself. It counts against MaxBodies. Default
+	// DefaultMaxPrefillAnswer. See also disagg.Options.MaxParams.
+	MaxPrefillAnswer int64
 	// NameEndpoint adds HeaderEndpoint to responses.
 	NameEndpoint bool
 	// Explain keeps the explanation of each decision in its Route.

@@ -30,7 +30,7 @@ func (l *leg) context() {
 	h.ids = ids(l.q.prompts[0])
 	l.rec.Key, l.keys = id, []string{id}
 	own := orNull(l.params.get("disagg_request_id"))
-	h.relay = fmt.Appendf(nil, `{"request_type":"context_only","first_gen_tokens":[%d],"ctx_request_id":%s,"encoded_opaque_state":"b3BhcXVl\/Zm9y%d=","draft_tokens":null,"disagg_request_id":%s}`,
+	h.relay = fmt.Appendf(nil, `{"request_type":"context_only","first_gen_tokens":[%d],"ctx_request_id":%s,"encoded_opaque_state":"b3BhcXVl\/Zm9y%d=","draft_tokens":null,"ctx_usage":null,"disagg_request_id":%s}`,
 		100+c.serial, id, c.serial, own)
 	a := answer{
 		cached: l.b.CachedTokens,

@@ -1,0 +1,76 @@
+package httptransport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// This file is what is sent to engines beside the requests of clients.
+
+// abort tells an engine that it need not wait for the other one, if the protocol has words for it.
+func (p *pair) abort(ep *types.Endpoint) {
+	if leg, ok := p.Abort(); ok {
+		p.aside(parcelOf(ep, leg, p.in.Path), abortTime)
+	}
+}
+
+// free has another engine than the one that could not be reached fetch what the prefill engine
+// keeps for it, and let it go.
+func (p *pair) free(ep *types.Endpoint) {
+	parcel := p.decode
+	parcel.endpoint = ep
+	p.aside(parcel, lingerTime)
+}
+
+// aside sends a parcel of whose answer no more matters than that it begins, and waits for that for
+// a limited time, but keeps nobody waiting.
+func (x *exchange) aside(p parcel, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.ctx), limit)
+	out := x.outgoing(ctx, p)
+	go func() {
+		defer cancel()
+		defer func() { _ = recover() }() // the client has another answer
+		resp, err := x.t.base().RoundTrip(out)
+		if err != nil || resp.Body == nil {
+			return
+		}
+		defer resp.Body.Close()
+		_, _ = io.ReadFull(resp.Body, make([]byte, 1))
+	}()
+}
+
+// maxQuery bounds what an engine says of itself.
+const maxQuery = 1 << 20
+
+// Query returns a function for disagg.Options.Query that asks by base: the default is a transport
+// of its own, as New has it. It reads 1 MiB at most and follows no redirects.
+func Query(base http.RoundTripper) func(ctx context.Context, url string) ([]byte, error) {
+	if base == nil {
+		base = newBase()
+	}
+	return func(ctx context.Context, url string) ([]byte, error) {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := base.RoundTrip(req)
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return nil, fmt.Errorf("httptransport: answered with status %d", resp.StatusCode)
+		}
+		body, err := io.ReadAll(io.LimitReader(resp.Body, maxQuery+1))
+		if len(body) > maxQuery {
+			return nil, errors.New("httptransport: the answer is longer than 1 MiB")
+		}
+		return body, err
+	}
+}
