@@ -54,6 +54,10 @@ type Config struct {
 	// Default 4 ms and 1 ms; negative: nothing.
 	APIIn, APIOut time.Duration
 
+	// Hop is how long a gateway takes, once a replica has computed a prompt, to send the request to
+	// the one that answers, besides APIIn. Default 2 ms; negative: nothing.
+	Hop time.Duration
+
 	// World is what gateways meet that a plain model has not.
 	World World
 	// Goodput is what a job must meet to count in Report.Goodput, in place of what its own SLO
@@ -240,6 +244,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.APIIn = durationOr(c.APIIn, 4*time.Millisecond)
 	c.APIOut = durationOr(c.APIOut, time.Millisecond)
+	c.Hop = durationOr(c.Hop, 2*time.Millisecond)
 	if c.SampleEvery == 0 {
 		c.SampleEvery = max(c.Duration/100, 10*time.Millisecond)
 		if c.Duration == 0 {
