@@ -77,6 +77,10 @@ type Cost struct {
 	learning sync.Mutex
 	learner  *cost.Learner // guarded by learning
 	listing  sync.Mutex
+	handing  sync.Mutex
+	splits   atomic.Bool              // there is somebody who computes prompts for others
+	hops     *cost.Hops               // guarded by handing
+	hop      [mostLinks + 1]sharedHop // what is believed, by class
 
 	start   sync.Once
 	epoch   time.Time
@@ -90,19 +94,25 @@ type costed struct {
 	adapter     cost.AdapterID
 	model, pair uint64 // by what the lengths of answers are learned: see outputs
 
-	// The question, from Cost to Picked, for Items.
+	question              // of who is to serve it, from Cost to Picked, for Items
+	meets    bool         // some endpoint is expected to meet the SLO
+	leg      *costedLeg   // of who is to compute the prompt for another; nil: it was not asked
+	scratch  *costScratch // what Cost found, for Split; nil: it was not called, or is not needed
+
+	at     *costServer // the endpoint chosen last, from Picked to Finished
+	pulled cost.Tokens // that it pulls from a peer
+}
+
+// question is what is asked about a request, and what was found.
+type question struct {
 	query     cost.Query
 	homes     cost.Homes
 	special   bool      // it has terms everywhere that most requests do not have
-	meets     bool      // some endpoint is expected to meet the SLO
 	contended bool      // others decide at this moment
 	claimed   *costCell // where it is likely to be booked; nil: it was, or is not known
 	claimedIn cost.Moment
 	likely    *types.Load // the same, and what it holds of the prompt
 	held      cost.Blocks
-
-	at     *costServer // the endpoint chosen last, from Picked to Finished
-	pulled cost.Tokens // that it pulls from a peer
 }
 
 // NewCost returns a Cost, or an error that names the option that is out of range.
@@ -120,6 +130,8 @@ func NewCost(o CostOptions) (*Cost, error) {
 		o: o, model: o.model(), prefix: prefix, key: types.NewKey[*costed]("cost"), learner: cost.NewLearner(rates),
 		scratch: sync.Pool{New: func() any { return new(costScratch) }},
 	}
+	c.hops = cost.NewHops(len(o.Links)+1, cost.Hop{Setup: cost.Seconds(o.Transfer.Setup), Token: cost.Seconds(o.Transfer.Token)})
+	c.publishHops()
 	c.rates.Store(rates)
 	c.reuse.Store(cost.FirstReuse)
 	c.renewed.Store(math.Inf(-1))
@@ -141,32 +153,40 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 		return nil
 	}
 	r := c.of(req)
-	sc := c.scratch.Get().(*costScratch)
-	defer c.scratch.Put(sc)
-	held := c.prefix.matchAll(r.hashes, &sc.held)
-	now := c.seconds(req.Now)
 	c.disclaim(r)
+	sc := r.scratch
+	if r.scratch = nil; sc == nil {
+		sc = c.scratch.Get().(*costScratch)
+	}
+	sc.matched = c.prefix.matchAll(r.hashes, &sc.held)
+	now := c.seconds(req.Now)
 
-	most := c.find(eps, sc, held, now)
-	c.ask(req, r, eps, sc, most, now)
+	most := c.find(eps, sc, sc.matched, now)
+	r.adapter = c.adapters.Of(req.Target()) // which may just have been listed
+	c.ask(req, r, &r.question, eps, sc, most, now)
 	seen := sc.seen
 	best := c.fill(r, eps, seen, costs)
 	if r.contended {
 		best = breakTie(seen, costs, &req.Rand)
 	}
-	c.claim(r, eps, seen, best)
+	c.claim(&r.question, eps, seen, best)
+	if req.Split {
+		sc.costs = append(sc.costs[:0], costs...)
+		r.scratch = sc
+		return nil
+	}
+	c.scratch.Put(sc)
 	return nil
 }
 
-// ask fills in r.query.
-func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, sc *costScratch, most cost.Blocks, now cost.Seconds) {
+// ask fills in a question about a request for eps, of whom one holds most.
+func (c *Cost) ask(req *types.Request, r *costed, a *question, eps []*types.Endpoint, sc *costScratch, most cost.Blocks, now cost.Seconds) {
 	seen := sc.seen
 	rates, others := c.rates.Load(), c.others()
-	r.adapter = c.adapters.Of(req.Target()) // which may just have been listed
-	r.homes, r.contended = cost.Homes{}, c.claims.At(cost.MomentOf(now)) > 0
-	q := &r.query
+	a.homes, a.contended = cost.Homes{}, c.claims.At(cost.MomentOf(now)) > 0
+	q := &a.query
 	*q = cost.Query{
-		Prompt: r.Prompt, Output: r.Output, PerBlock: q.PerBlock,
+		Prompt: r.Prompt, Output: r.Output, PerBlock: r.query.PerBlock,
 		Now: now, At: now + cost.Seconds(rates.Transport), Way: cost.Seconds(rates.Transport + c.late.Load()),
 		Share: 1, SLO: cost.Targets{TTFT: cost.Seconds(req.SLO.TTFT.Seconds()), TPOT: cost.Seconds(req.SLO.TPOT.Seconds())},
 	}
@@ -193,14 +213,14 @@ func (c *Cost) ask(req *types.Request, r *costed, eps []*types.Endpoint, sc *cos
 		}
 	}
 	if len(eps) > 1 && others > cost.LeastOthers {
-		if c.findHome(r, sc, others); !r.homes.Any() {
+		if c.findHome(r, a, sc, others); !a.homes.Any() {
 			q.Lean, q.Mine = c.o.Lean, 1-others
 		}
 	}
-	if !r.homes.Any() {
+	if !a.homes.Any() {
 		q.Else = 1 - float64(q.Best/q.Prompt)
 	}
-	r.special = r.adapter != 0 || q.SLO != (cost.Targets{}) || c.o.PriceWithoutSLO > 0
+	a.special = r.adapter != 0 || q.SLO != (cost.Targets{}) || c.o.PriceWithoutSLO > 0
 }
 
 // others is the part of the requests at the servers that others sent.
@@ -221,8 +241,8 @@ func (c *Cost) alike(r *costed, blocks cost.Blocks, others float64) float64 {
 
 // findHome finds where the prompt is at home, where as much is taken to be cached as is
 // anywhere, or as is of prompts in general.
-func (c *Cost) findHome(r *costed, sc *costScratch, others float64) {
-	q := &r.query
+func (c *Cost) findHome(r *costed, a *question, sc *costScratch, others float64) {
+	q := &a.query
 	sure := cost.Sure(others)
 	expected := q.Expected(c.reuse.Load(), sure)
 	if expected < cost.LeastHome {
@@ -236,10 +256,10 @@ func (c *Cost) findHome(r *costed, sc *costScratch, others float64) {
 	}
 	share := cost.HomeShare(len(sc.places), float64(c.own.Load())+c.foreign.Load())
 	c.crowding.Lock()
-	r.homes = c.heads.Homes(r.hashes, sc.places, share)
+	a.homes = c.heads.Homes(r.hashes, sc.places, share)
 	c.crowding.Unlock()
 	for k := range sc.seen {
-		if cell := sc.seen[k].cell; cell != nil && r.homes.Have(sc.seen[k].place) {
+		if cell := sc.seen[k].cell; cell != nil && a.homes.Have(sc.seen[k].place) {
 			q.Best = max(q.Best, expected)
 			q.Home = cost.Seconds(c.o.Home * c.model.FirstToken * cell.server.facts().Token * float64(q.Best) * sure)
 			return
@@ -274,7 +294,7 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 			p.Hit += c.pull(q, eps[k], p.Hit, cost.Seconds(f.Token))
 		}
 		if p.Home = homes && r.homes.Have(s.place); r.contended || r.special || p.Home {
-			c.place(r, eps[k], s, &p)
+			c.place(r, &r.question, eps[k], s, &p)
 		} else {
 			p.Special = false
 		}
@@ -289,34 +309,40 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 
 // terms fills in what the request costs at one endpoint, and what that is made of. It returns
 // what there is to say about its adapter.
-func (c *Cost) terms(r *costed, ep *types.Endpoint, s *costSeen, f *cost.Figures, p *cost.Place, t *cost.Terms) (adapter string) {
-	s.cell.row.Load(f)
-	p.Hit = r.query.Cached(s.blocks)
-	p.Hit += c.pull(&r.query, ep, p.Hit, cost.Seconds(f.Token))
-	adapter = c.place(r, ep, s, p)
-	c.model.Terms(&r.query, f, p, t)
+func (c *Cost) terms(r *costed, a *question, ep *types.Endpoint, s *costSeen, f *cost.Figures, p *cost.Place, t *cost.Terms) (adapter string) {
+	adapter = c.lookAt(r, a, ep, s, f, p)
+	c.model.Terms(&a.query, f, p, t)
 	return adapter
 }
 
+// lookAt fills in what a question is about at one endpoint.
+func (c *Cost) lookAt(r *costed, a *question, ep *types.Endpoint, s *costSeen, f *cost.Figures, p *cost.Place) (adapter string) {
+	s.cell.row.Load(f)
+	p.Hit = a.query.Cached(s.blocks)
+	p.Hit += c.pull(&a.query, ep, p.Hit, cost.Seconds(f.Token))
+	return c.place(r, a, ep, s, p)
+}
+
 // place fills in what few decisions ask beside the tokens that are cached there.
-func (c *Cost) place(r *costed, ep *types.Endpoint, s *costSeen, p *cost.Place) (adapter string) {
-	if r.contended {
-		p.Claimed = c.claimedAt(s.cell, r)
+func (c *Cost) place(r *costed, a *question, ep *types.Endpoint, s *costSeen, p *cost.Place) (adapter string) {
+	p.Claimed = cost.Claimed{}
+	if a.contended {
+		p.Claimed = c.claimedAt(s.cell, a)
 	}
-	p.Home = r.homes.Have(s.place)
-	if p.Special = r.special || p.Home; !p.Special {
+	p.Home = a.homes.Have(s.place)
+	if p.Special = a.special || p.Home; !p.Special {
 		return ""
 	}
 	if p.Home {
-		p.Hit = max(p.Hit, r.query.Best)
+		p.Hit = max(p.Hit, a.query.Best)
 	}
 	p.PerHour = ep.Capacity.CostPerHour
-	p.Delay, adapter = c.adapterDelay(r, ep, s.cell.server)
+	p.Delay, adapter = c.adapterDelay(r, a, ep, s.cell.server)
 	return adapter
 }
 
 // adapterDelay is the delay by the request's LoRA adapter at an endpoint.
-func (c *Cost) adapterDelay(r *costed, ep *types.Endpoint, s *costServer) (delay cost.Seconds, what string) {
+func (c *Cost) adapterDelay(r *costed, a *question, ep *types.Endpoint, s *costServer) (delay cost.Seconds, what string) {
 	if r.adapter == 0 {
 		return 0, ""
 	}
@@ -326,7 +352,7 @@ func (c *Cost) adapterDelay(r *costed, ep *types.Endpoint, s *costServer) (delay
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.AdapterDelay(&c.model, r.adapter, m, r.Output, r.query.Scarce)
+	return s.AdapterDelay(&c.model, r.adapter, m, r.Output, a.query.Scarce)
 }
 
 // of returns what is kept with a request, making it at the first call.
@@ -371,6 +397,9 @@ func (c *Cost) holds(req *types.Request, r *costed, ep *types.Endpoint) cost.Blo
 	if r.likely != nil && r.likely == ep.Load {
 		return r.held
 	}
+	if r.leg != nil && r.leg.likely == ep.Load {
+		return r.leg.held
+	}
 	held, _ := c.prefix.match(req, ep)
 	return cost.Blocks(held)
 }
@@ -382,10 +411,14 @@ func (c *Cost) seconds(t time.Time) cost.Seconds {
 }
 
 var (
-	_ scheduling.Coster          = (*Cost)(nil)
-	_ scheduling.Itemizer        = (*Cost)(nil)
-	_ scheduling.Tracker         = (*Cost)(nil)
-	_ scheduling.Forgetter       = (*Cost)(nil)
-	_ scheduling.CacheEstimator  = (*Cost)(nil)
-	_ scheduling.OutputEstimator = (*Cost)(nil)
+	_ scheduling.Coster           = (*Cost)(nil)
+	_ scheduling.Itemizer         = (*Cost)(nil)
+	_ scheduling.Tracker          = (*Cost)(nil)
+	_ scheduling.Forgetter        = (*Cost)(nil)
+	_ scheduling.CacheEstimator   = (*Cost)(nil)
+	_ scheduling.OutputEstimator  = (*Cost)(nil)
+	_ scheduling.Splitter         = (*Cost)(nil)
+	_ scheduling.SplitItemizer    = (*Cost)(nil)
+	_ scheduling.PrefillEstimator = (*Cost)(nil)
+	_ scheduling.PrefillTracker   = (*Cost)(nil)
 )

@@ -8,10 +8,15 @@ import (
 // costScratch is the memory of decisions that come one after the other. Most of them have the
 // same candidates as the one before: what was found of these is remembered.
 type costScratch struct {
-	held []uint32
-	seen []costSeen
-	eps  []*types.Endpoint // whom seen is of; nil: to be looked up
-	view *tableView[costCell]
+	held    []uint32
+	matched []uint32 // held, or nil if nobody holds any
+	seen    []costSeen
+	costs   []float64 // of seen, for Split
+
+	second *costScratch      // of those that may compute the prompt for others; nil: not used yet
+	best   cost.Best         // of these
+	eps    []*types.Endpoint // whom seen is of; nil: to be looked up
+	view   *tableView[costCell]
 
 	holders []int32  // places in seen whose blocks are not 0
 	places  []uint64 // of homes: those of all that are there

@@ -28,8 +28,8 @@ func breakTie(seen []costSeen, costs []float64, rnd *types.Rand) int {
 	return best
 }
 
-// claim notes that r is likely to be booked at the best of the endpoints.
-func (c *Cost) claim(r *costed, eps []*types.Endpoint, seen []costSeen, best int) {
+// claim notes where a request is likely to be booked: at the best of the endpoints.
+func (c *Cost) claim(r *question, eps []*types.Endpoint, seen []costSeen, best int) {
 	r.likely = nil
 	if best < 0 {
 		return
@@ -45,6 +45,13 @@ func (c *Cost) claim(r *costed, eps []*types.Endpoint, seen []costSeen, best int
 
 // disclaim takes that back: r was booked, or will not be.
 func (c *Cost) disclaim(r *costed) {
+	c.withdraw(&r.question)
+	if r.leg != nil {
+		c.withdraw(&r.leg.question)
+	}
+}
+
+func (c *Cost) withdraw(r *question) {
 	if r.claimed == nil {
 		return
 	}
@@ -54,7 +61,7 @@ func (c *Cost) disclaim(r *costed) {
 }
 
 // claimedAt returns the claims at an endpoint.
-func (c *Cost) claimedAt(cell *costCell, r *costed) cost.Claimed {
+func (c *Cost) claimedAt(cell *costCell, r *question) cost.Claimed {
 	n := cell.claims.At(cost.MomentOf(r.query.Now))
 	if n == 0 {
 		return cost.Claimed{}

@@ -18,10 +18,16 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	}
 	defer s.mu.Unlock()
 	r.at = s
+	r.Apart = r.leg != nil && r.leg.answer == ep.Load
 	c.joins(r, now)
 	v := c.view()
 	held := r.query.Cached(cost.Blocks(r.before) + c.prefix.lanes.prices.Worth(r.lower))
-	s.Add(&r.Request, c.pulls(r, ep, s, held), &c.model, &v, now)
+	if r.Apart {
+		r.leg.lacks = r.Prompt - held
+	} else {
+		held = c.pulls(r, ep, s, held)
+	}
+	s.Add(&r.Request, held, &c.model, &v, now)
 	if r.adapter != 0 {
 		s.Adapters.Count(r.adapter, 1, 0, now)
 	}
@@ -82,7 +88,11 @@ func (c *Cost) FirstToken(req *types.Request, ep *types.Endpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.First(&r.Request, now)
-	c.learnTier(r, s)
+	if r.Apart {
+		c.learnHop(r.leg, s, now)
+	} else {
+		c.learnTier(r, s)
+	}
 	if r.adapter != 0 {
 		s.Adapters.Count(r.adapter, 0, 1, now)
 	}
@@ -101,43 +111,51 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 		return
 	}
 	r.at = nil
+	if r.leg != nil {
+		r.leg.answer = nil
+	}
 	c.crowding.Lock()
 	c.crowd.Add(r.hashes, -1)
 	c.crowding.Unlock()
 	if out.Served() {
 		c.learnRequest(r, &out)
 	}
-	rates, learned := c.leaves(s, r, &out, now)
-	if learned && float64(now) >= c.renewed.Load()+cost.RenewEvery && !rates.Near(c.rates.Load(), c.model.Engine.Step) {
-		c.renewAll(rates, now)
-	} else {
-		c.renewOne(now)
-	}
+	rates, learned := c.leaves(s, &r.Request, r.adapter, &out, now)
+	c.renew(rates, learned, now)
 	if again := c.table.lookup(ep); again != nil && again != s.cell {
 		c.deriveAnew(again.server, now) // it was forgotten and came back: the ledger is the same
 	}
 }
 
+// renew works out anew the figures of all servers if the rates have changed, or else of one of them.
+func (c *Cost) renew(rates cost.Rates, learned bool, now cost.Seconds) {
+	if learned && float64(now) >= c.renewed.Load()+cost.RenewEvery && !rates.Near(c.rates.Load(), c.model.Engine.Step) {
+		c.renewAll(rates, now)
+	} else {
+		c.renewOne(now)
+	}
+}
+
 // leaves takes r off the server, and returns the rates that it taught, if it did.
-func (c *Cost) leaves(s *costServer, r *costed, out *types.Outcome, now cost.Seconds) (rates cost.Rates, learned bool) {
+func (c *Cost) leaves(s *costServer, r *cost.Request, adapter cost.AdapterID, out *types.Outcome, now cost.Seconds) (rates cost.Rates, learned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := c.view()
 	if out.Served() {
-		s.Served(&r.Request)
+		s.Served(r)
 		rates, learned = c.learn(s, r, out, &v, now)
 	}
 	begun := r.Begun()
-	s.Remove(&r.Request, now)
+	s.Remove(r, now)
 	if !s.gone {
 		c.own.Add(-1)
 	}
-	if r.adapter != 0 {
+	if adapter != 0 {
 		running := int32(0)
 		if begun {
 			running = -1
 		}
-		s.Adapters.Count(r.adapter, -1, running, now)
+		s.Adapters.Count(adapter, -1, running, now)
 	}
 	c.derive(s, now)
 	if out.Served() {
@@ -151,12 +169,12 @@ func (c *Cost) leaves(s *costServer, r *costed, out *types.Outcome, now cost.Sec
 
 // learn learns from how a request went. While another one is learned from, this one is left
 // out: where there are so many, one more or less tells nothing.
-func (c *Cost) learn(s *costServer, r *costed, out *types.Outcome, v *cost.View, now cost.Seconds) (rates cost.Rates, learned bool) {
+func (c *Cost) learn(s *costServer, r *cost.Request, out *types.Outcome, v *cost.View, now cost.Seconds) (rates cost.Rates, learned bool) {
 	if c.o.FixedRates || !c.learning.TryLock() {
 		return rates, false
 	}
 	defer c.learning.Unlock()
-	c.learner.Observe(&c.model, v, s.Server, &r.Request, out, now)
+	c.learner.Observe(&c.model, v, s.Server, r, out, now)
 	return c.publishLearned(), true
 }
 
@@ -193,6 +211,11 @@ func (c *Cost) learnTier(r *costed, s *costServer) {
 func (c *Cost) learnRequest(r *costed, out *types.Outcome) {
 	u := &out.Usage
 	c.outputs.Add(r.model, r.pair, cost.Tokens(u.CompletionTokens.Or(float64(out.Tokens))))
+	c.learnReuse(r, u)
+}
+
+// learnReuse learns which part of a prompt was found in the cache.
+func (c *Cost) learnReuse(r *costed, u *types.Usage) {
 	if cached, ok := u.CachedTokens.Value(); ok && cached >= 0 {
 		c.reuse.Update(func(reuse float64) float64 {
 			return reuse + cost.ReuseGain*(min(cached/float64(r.Prompt), 1)-reuse)

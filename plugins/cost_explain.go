@@ -22,7 +22,7 @@ func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostIt
 	var f cost.Figures
 	var p cost.Place
 	var t cost.Terms
-	adapter := c.terms(r, ep, &seen, &f, &p, &t)
+	adapter := c.terms(r, &r.question, ep, &seen, &f, &p, &t)
 	facts := cell.server.facts()
 
 	cached := fmt.Sprintf("%.0f of %.0f tokens cached", q.Cached(seen.blocks), r.Prompt)

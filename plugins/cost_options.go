@@ -74,6 +74,17 @@ type CostOptions struct {
 	// another server of the pool, or from a store that all fill, in place of computing it: those where it is
 	// "true". What pulling takes is learned. Default: none is asked for, and nobody pulls.
 	PullLabel string `json:"pullLabel,omitempty"`
+	// Links are the labels that say how near two endpoints are to each other, the nearest first, such as
+	// "kubernetes.io/hostname", "topology.kubernetes.io/zone": at most 3. What it takes to hand over a prompt
+	// that one computes for another is learned for each, and for endpoints that have none in common.
+	// Default: none.
+	Links []string `json:"links,omitempty"`
+	// PairLabels are labels of which two endpoints must have the same values, or neither has any, to serve a
+	// request together: those of a revision, or of a set of servers that belong together. Default:
+	// "disaggregatedset.x-k8s.io/revision". An empty list that is not nil: none.
+	PairLabels []string `json:"pairLabels,omitempty"`
+	// Transfer is what it takes to hand over a prompt, from which learning starts.
+	Transfer TransferRates `json:"transfer"`
 	// FixedRates turns learning off.
 	FixedRates bool `json:"fixedRates,omitempty"`
 }
@@ -93,6 +104,17 @@ type EngineRates struct {
 	// Batch is the maximum number of tokens in a step. Default 8192.
 	Batch float64 `json:"batch,omitempty"`
 }
+
+// TransferRates models what it takes to hand the KV cache of a prompt over from the endpoint that computes it to
+// the one that answers, in seconds: Setup, which includes the second request, and Token for each token that the
+// other lacks. Zero fields have the defaults, those of an 8-billion-parameter model over 400 Gb/s.
+type TransferRates struct {
+	Setup float64 `json:"setup,omitempty"` // default 7e-3
+	Token float64 `json:"token,omitempty"` // default 3e-6
+}
+
+// mostLinks is how many CostOptions.Links there may be.
+const mostLinks = 3
 
 // withDefaults returns o with defaults filled in, or an error that lists all invalid options.
 func (o CostOptions) withDefaults() (CostOptions, error) {
@@ -122,8 +144,14 @@ func (o CostOptions) withDefaults() (CostOptions, error) {
 		{"engine.token", &o.Engine.Token, 24e-6},
 		{"engine.attention", &o.Engine.Attention, 50e-6},
 		{"engine.batch", &o.Engine.Batch, 8192},
+		{"transfer.setup", &o.Transfer.Setup, 7e-3},
+		{"transfer.token", &o.Transfer.Token, 3e-6},
 	} {
 		check.Positive(&c, f.name, f.value, f.def)
+	}
+	c.Want(len(o.Links) <= mostLinks, "links", len(o.Links), "at most 3 labels")
+	if o.PairLabels == nil {
+		o.PairLabels = []string{"disaggregatedset.x-k8s.io/revision"}
 	}
 	check.Range(&c, "favorTTFT", o.FavorTTFT, -1, 1)
 	c.Want(!math.IsNaN(o.Transport) && !math.IsInf(o.Transport, 0), "transport", o.Transport, "a number")

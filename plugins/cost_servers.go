@@ -75,6 +75,9 @@ func (c *Cost) fresh(ep *types.Endpoint, cell *costCell) {
 
 // takeOver takes over a reading. Who decides at the same time may have a newer one already.
 func (c *Cost) takeOver(s *costServer, ep *types.Endpoint, now cost.Seconds) {
+	if ep.Roles.Has(types.RolePrefill) {
+		c.helps()
+	}
 	if rates, learned := c.takeReading(s, ep, now); learned && !rates.Near(c.rates.Load(), c.model.Engine.Step) {
 		c.renewAll(rates, now)
 	}
@@ -95,6 +98,7 @@ func (c *Cost) takeReading(s *costServer, ep *types.Endpoint, now cost.Seconds) 
 		return rates, false
 	}
 	s.reading = ep
+	c.setKin(s, ep)
 	s.Read(c.reading(ep))
 	if reports {
 		s.Adapters.Report(waiting, running)

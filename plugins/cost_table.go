@@ -18,7 +18,10 @@ type costCell struct {
 	partly  atomic.Bool // its reading is not believed in full
 	place   uint64      // see cost.HomeRank; it does not change
 	server  *costServer
-	_       [24]byte
+	// kin says with whom it can serve a request together; nil: it is not known, as where nobody
+	// computes prompts for others.
+	kin atomic.Pointer[kinship]
+	_   [16]byte
 }
 
 // costServer is the state of one endpoint, and its lock.

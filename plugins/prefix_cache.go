@@ -82,8 +82,13 @@ type prefix struct {
 	hashes []uint64
 	room   [160]uint64 // so that a prompt of up to 40 KiB takes one allocation
 
-	// About the endpoint chosen last, from Picked to Finished.
-	server *cachedServer
+	recorded           // at the endpoint chosen last, from Picked to Finished
+	leg      *recorded // at the one that computes the prompt for it; nil: there was none
+}
+
+// recorded is what was recorded of a prompt at one endpoint.
+type recorded struct {
+	server *cachedServer      // nil: nothing
 	before int                // blocks that it held when it was chosen
 	lower  [types.KVTiers]int // and beyond these in each lower tier
 	early  bool               // some of these may have been still in prefill
@@ -211,18 +216,23 @@ func (p *PrefixCache) source(req *types.Request, ep *types.Endpoint) string {
 // requests with the same prefix stays together.
 func (p *PrefixCache) Picked(req *types.Request, ep *types.Endpoint) {
 	pr := p.prefixOf(req)
-	pr.server, pr.before, pr.first = nil, 0, false
-	if len(pr.hashes) == 0 || ep.Load == nil {
+	p.record(req, pr.hashes, &pr.recorded, ep)
+}
+
+// record records a prompt at ep in r.
+func (p *PrefixCache) record(req *types.Request, hashes []uint64, r *recorded, ep *types.Endpoint) {
+	*r = recorded{}
+	if len(hashes) == 0 || ep.Load == nil {
 		return
 	}
 	s := p.serverOf(ep)
 	if s == nil {
 		return
 	}
-	pr.server = s
-	pr.early = s.prefilling.Add(1) > 1
-	pr.before = p.index.RecordOver(s.handle, pr.hashes)
-	pr.lower = p.lanes.beyond(p.index, s, pr.hashes, pr.before)
+	r.server = s
+	r.early = s.prefilling.Add(1) > 1
+	r.before = p.index.RecordOver(s.handle, hashes)
+	r.lower = p.lanes.beyond(p.index, s, hashes, r.before)
 	if k := p.told.Load(); k != nil && req.EngineSession != "" {
 		k.expect(req.EngineSession, s)
 	}
@@ -230,10 +240,14 @@ func (p *PrefixCache) Picked(req *types.Request, ep *types.Endpoint) {
 
 // FirstToken implements scheduling.Tracker.
 func (p *PrefixCache) FirstToken(req *types.Request, _ *types.Endpoint) {
-	pr := p.prefixOf(req)
-	if pr.server != nil && !pr.first {
-		pr.first = true
-		pr.server.prefilling.Add(-1)
+	p.prefixOf(req).computed()
+}
+
+// computed notes that the prompt was.
+func (r *recorded) computed() {
+	if r.server != nil && !r.first {
+		r.first = true
+		r.server.prefilling.Add(-1)
 	}
 }
 
@@ -241,18 +255,23 @@ func (p *PrefixCache) FirstToken(req *types.Request, _ *types.Endpoint) {
 // assumed cache size by the cached tokens that the response reports.
 func (p *PrefixCache) Finished(req *types.Request, _ *types.Endpoint, out types.Outcome) {
 	pr := p.prefixOf(req)
-	s := pr.server
+	if k := p.told.Load(); k != nil && req.EngineSession != "" && pr.server != nil {
+		k.ended(req, pr.hashes, &out)
+	}
+	p.finish(req, pr.hashes, &pr.recorded, &out)
+}
+
+// finish is Finished at the endpoint of r.
+func (p *PrefixCache) finish(req *types.Request, hashes []uint64, r *recorded, out *types.Outcome) {
+	s := r.server
 	if s == nil {
 		return
 	}
-	pr.server = nil
-	if k := p.told.Load(); k != nil && req.EngineSession != "" {
-		k.ended(req, pr.hashes, &out)
-	}
-	if !pr.first {
+	r.server = nil
+	if !r.first {
 		s.prefilling.Add(-1)
 		if out.Failed() || out.Status >= 400 || out.Retried || out.Cancelled { // 4xx: the engine did not take it
-			p.index.Truncate(s.handle, pr.hashes, pr.before)
+			p.index.Truncate(s.handle, hashes, r.before)
 			return
 		}
 	}
@@ -264,13 +283,29 @@ func (p *PrefixCache) Finished(req *types.Request, _ *types.Endpoint, out types.
 	// The engine counts in its own blocks, includes the chat template, and always recomputes the
 	// last token: a small shortfall is not an error.
 	actual := int(min(max(cached/tokens, 0), 1) * float64(req.Prompt.Bytes) / float64(p.index.Options().BlockBytes))
-	if slack := 1 + pr.before/8; actual+slack >= pr.before {
-		actual = max(actual, pr.before)
+	if slack := 1 + r.before/8; actual+slack >= r.before {
+		actual = max(actual, r.before)
 	}
-	if actual < pr.before && pr.early {
+	if actual < r.before && r.early {
 		return // perhaps not evicted, but not yet computed when this request came
 	}
-	p.index.Observe(s.handle, pr.before, actual)
+	p.index.Observe(s.handle, r.before, actual)
+}
+
+// PrefillPicked implements scheduling.PrefillTracker: who computes the prompt holds it, too.
+func (p *PrefixCache) PrefillPicked(req *types.Request, prefill, _ *types.Endpoint) {
+	pr := p.prefixOf(req)
+	if pr.leg == nil {
+		pr.leg = new(recorded)
+	}
+	p.record(req, pr.hashes, pr.leg, prefill)
+}
+
+// PrefillFinished implements scheduling.PrefillTracker.
+func (p *PrefixCache) PrefillFinished(req *types.Request, _ *types.Endpoint, out types.Outcome) {
+	if pr := p.prefixOf(req); pr.leg != nil {
+		p.finish(req, pr.hashes, pr.leg, &out)
+	}
 }
 
 // Forget implements scheduling.Forgetter.

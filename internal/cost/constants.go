@@ -247,3 +247,18 @@ const (
 	// crowdBits is the base-2 logarithm of the size of the table of shared prefixes. Not varied.
 	crowdBits = 16
 )
+
+// Prompts that one server computes for another: Hops.
+const (
+	// hopMemory is how many prompts are remembered, as the constant of forgetting. Not varied.
+	hopMemory = 100
+	// hopPrior is the weight of each of the two points that the belief of the start is made of, one of no
+	// tokens and one of hopPriorTokens. Not varied.
+	hopPrior       = 1
+	hopPriorTokens = 8000
+	// hopOutlier is how many times longer than expected one may count. Not varied.
+	hopOutlier = 8
+	// hopSpread is by how much prompts must differ in length, as the square of a part, for what is by the
+	// token to be told from what is not. Not varied.
+	hopSpread = .02
+)

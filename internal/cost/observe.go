@@ -59,6 +59,9 @@ func (l *Learner) Observe(m *Model, v *View, s *Server, r *Request, out *types.O
 	a := answer{Learner: l, m: m, v: v, s: s, r: r, now: float64(now), out: out}
 	a.tokens = out.Usage.CompletionTokens.Or(float64(out.Tokens))
 	a.own, a.weight = a.computed()
+	if r.Apart && !(r.begun && a.timed()) {
+		return // the time until its first token is not this server's
+	}
 	if !r.begun || !a.timed() {
 		if out.Stalled.Seconds() > mostStalled*(a.now-float64(r.sent)) {
 			return // the client's time, of which it is not known what the server worked through
@@ -66,8 +69,10 @@ func (l *Learner) Observe(m *Model, v *View, s *Server, r *Request, out *types.O
 		a.whole()
 		return
 	}
-	a.first()
-	if r.behind == 0 { // else it may have waited for those before it to end, where places are few
+	if !r.Apart {
+		a.first()
+	}
+	if r.behind == 0 && !r.Apart { // else it may have waited for those before it to end, where places are few
 		l.late.Add(float64(r.firstAfter - (r.predicted - r.late + r.work)))
 	}
 	if a.tokens > leastDecoded {

@@ -7,10 +7,12 @@ import "github.com/inferpick/inferpick/internal/list"
 type Request struct {
 	Prompt, Output Tokens // Output is what is expected
 	Streamed       bool
+	Apart          bool // its prompt is computed at another server
 
 	// From Server.Add on.
 	waiting   list.Node[Request] // among the server's without a first token
-	compute   Tokens             // that are not cached there
+	compute   Tokens             // that are not cached there, and are to be computed
+	fills     Tokens             // that are not cached there: they take up KV cache of their own
 	base      float64            // base seconds of their prefill
 	work      Seconds            // the same on that server
 	predicted Seconds            // until the first token, without work

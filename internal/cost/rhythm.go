@@ -17,9 +17,11 @@ func (s *Server) StepEnded(v *View, now Seconds) {
 	n := 0
 	for at := s.waiting.Head; at != nil && n < manyPrefills; at = at.Next {
 		r := at.Of
-		if r.sent+transport < now {
+		switch {
+		case r.Apart: // it is not known when it comes
+		case r.sent+transport < now:
 			s.stepEnds += r.work
-		} else {
+		default:
 			s.pending += r.work
 			s.joining++
 		}

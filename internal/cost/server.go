@@ -181,7 +181,11 @@ func (s *Server) ClaimedBy(m *Model, requests float64) Claimed {
 func (s *Server) Add(r *Request, hit Tokens, m *Model, v *View, now Seconds) {
 	s.expire(now)
 	r.sent, r.begun = now, false
-	r.compute = max(r.Prompt-hit, 1)
+	r.fills = max(r.Prompt-hit, 1)
+	r.compute = r.fills
+	if r.Apart {
+		r.compute = 1
+	}
 	r.base = float64(m.Engine.Prefill(m.Engine.Token, r.Prompt, r.compute))
 	r.work = Seconds(r.base * s.token / m.Engine.Token)
 	transport := Seconds(v.Rates.Transport)
@@ -194,17 +198,19 @@ func (s *Server) Add(r *Request, hit Tokens, m *Model, v *View, now Seconds) {
 	r.predicted += r.late
 	r.ahead, r.joined, r.behind, r.crowd = s.owed, beside*s.perSecond(m), float64(s.prefilling), float64(s.requests)
 	r.stepThen, r.beside, r.doneThen = s.baseStep, s.decoding, s.done
-	if s.stepEnds <= at {
-		s.stepEnds, s.pending, s.joining = at+wait, 0, 0
+	if !r.Apart { // else it is not known when it comes there
+		if s.stepEnds <= at {
+			s.stepEnds, s.pending, s.joining = at+wait, 0, 0
+		}
+		s.pending += r.work
+		s.joining++
+		s.sent.Add(r.base, now)
 	}
-	s.pending += r.work
-	s.joining++
-	s.sent.Add(r.base, now)
 	s.enqueue(r)
 	s.requests++
-	s.since += r.compute
+	s.since += r.fills
 	s.context += r.Context()
-	s.computed += r.compute + r.Output/2
+	s.computed += r.fills + r.Output/2
 }
 
 // enqueue puts r behind those that wait for their first token.
@@ -272,7 +278,7 @@ func (s *Server) Remove(r *Request, now Seconds) {
 	s.endsOne(now)
 	s.requests--
 	s.context -= r.Context()
-	s.computed -= r.compute + r.Output/2
+	s.computed -= r.fills + r.Output/2
 	if s.requests == 0 {
 		s.context, s.computed = 0, 0
 	}

@@ -1,10 +1,10 @@
 package disagg
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"sync"
@@ -187,26 +187,28 @@ func readEngine(answer []byte, address string, limit int) ([]engineRank, error) 
 	if len(answer) > limit {
 		return nil, blame("%s/query answered with %d bytes; the limit is %d", address, len(answer), limit)
 	}
-	var ranks []engineRank
+	ids := map[int][]byte{}
 	err := jsonedit.Each(answer, func(key, value []byte) {
 		rank, err := strconv.ParseUint(string(key), 10, 31)
 		if err != nil {
 			return
 		}
+		delete(ids, int(rank))
 		if f, err := read(value, "engine_id"); err == nil && jsonedit.Text(f["engine_id"]) != "" {
-			ranks = append(ranks, engineRank{int(rank), slices.Clone(f["engine_id"])})
+			ids[int(rank)] = slices.Clone(f["engine_id"])
 		}
 	})
 	if err != nil {
 		return nil, blame("%s/query: %v", address, err)
 	}
-	if len(ranks) == 0 {
+	if len(ids) == 0 {
 		return nil, blame("%s/query names no engine_id: %s", address, short(answer))
 	}
-	// Of a rank that occurs twice the last one counts.
-	slices.Reverse(ranks)
-	slices.SortStableFunc(ranks, func(a, b engineRank) int { return cmp.Compare(a.rank, b.rank) })
-	return slices.CompactFunc(ranks, func(a, b engineRank) bool { return a.rank == b.rank }), nil
+	ranks := make([]engineRank, 0, len(ids))
+	for _, rank := range slices.Sorted(maps.Keys(ids)) {
+		ranks = append(ranks, engineRank{rank, ids[rank]})
+	}
+	return ranks, nil
 }
 
 type mooncakeHandover struct {

@@ -51,6 +51,7 @@ type gateway struct {
 	c      *dt.Cluster
 	http   *http.Client
 	serial atomic.Int64
+	tidy   bool // ends a leg if the other fails
 }
 
 func start(t *testing.T, opts dt.Options) *gateway {
@@ -85,6 +86,28 @@ func both(prefill, decode func() reply) (p, d reply) {
 	d = decode()
 	wait.Wait()
 	return p, d
+}
+
+// pair is both; a tidy client ends each leg if the other fails.
+func (g *gateway) pair(ctx context.Context, prefill, decode func(context.Context) reply) reply {
+	pctx, endPrefill := context.WithCancel(ctx)
+	dctx, endDecode := context.WithCancel(ctx)
+	defer endPrefill()
+	defer endDecode()
+	_, d := both(func() reply {
+		p := prefill(pctx)
+		if g.tidy && (p.err != nil || p.status != 200) {
+			endDecode()
+		}
+		return p
+	}, func() reply {
+		d := decode(dctx)
+		if g.tidy && (d.err != nil || d.status != 200) {
+			endPrefill()
+		}
+		return d
+	})
+	return d
 }
 
 // capped is the prefill leg's body for vLLM.
@@ -144,16 +167,14 @@ func (g *gateway) serve(ctx context.Context, p, d *dt.Engine, a ask, protocol dt
 		defer res.Body.Close()
 		all, _ := io.ReadAll(res.Body)
 		engine := member(all, "0", "engine_id")
-		_, got := both(func() reply {
+		return g.pair(ctx, func(ctx context.Context) reply {
 			return g.post(ctx, p, a.path, id, a.capped(fmt.Sprintf(`{"do_remote_decode":true,"do_remote_prefill":false,"transfer_id":"xfer-%s"}`, id)), "X-data-parallel-rank", "0")
-		}, func() reply {
+		}, func(ctx context.Context) reply {
 			return g.post(ctx, d, a.path, id, with(a.body(), fmt.Sprintf(`,"kv_transfer_params":{"do_remote_decode":false,"do_remote_prefill":true,"transfer_id":"xfer-%s","remote_bootstrap_addr":"http://%s","remote_engine_id":%s}`, id, p.Bootstrap(), engine)))
 		})
-		return got
 	case dt.SGLang:
 		body := with(a.body(), room(p, serial)+`,"rid":"`+id+`-"`)
-		_, got := both(func() reply { return g.post(ctx, p, a.path, id, body) }, func() reply { return g.post(ctx, d, a.path, id, body) })
-		return got
+		return g.pair(ctx, func(ctx context.Context) reply { return g.post(ctx, p, a.path, id, body) }, func(ctx context.Context) reply { return g.post(ctx, d, a.path, id, body) })
 	default:
 		got := g.post(ctx, p, a.path, id, contextBody(a))
 		if got.err != nil || got.status != 200 || strings.Contains(string(got.body), `"finish_reason":"stop"`) {

@@ -187,11 +187,13 @@ func TestViolations(t *testing.T) {
 		}, 500, "KVTransferError(bootstrap_room=1)", "prefill leg never came"},
 		{"sglang room in use", dt.SGLang, func(g world) reply {
 			body := with(a.body(), room(g.c.Prefill[0], 1))
-			_, d := both(func() reply { return decode(g, body) }, func() reply {
+			ctx, cancel := context.WithCancel(context.Background())
+			_, d := both(func() reply { return g.post(ctx, g.c.Decode[0], chat, "p", body) }, func() reply {
+				defer cancel()
 				for g.c.Stats().Decode == 0 {
 					time.Sleep(time.Millisecond)
 				}
-				time.Sleep(5 * time.Millisecond)
+				time.Sleep(50 * time.Millisecond) // it goes into the room at once
 				return g.post(context.Background(), g.c.Decode[0], chat, "q", body)
 			})
 			return d
@@ -221,7 +223,11 @@ func TestViolations(t *testing.T) {
 		}, 500, "answered finally", "answered finally"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := start(t, dt.Options{Protocol: c.protocol, Prefill: 1, Decode: 1, Plain: 1, Wait: 50 * time.Millisecond, Settle: time.Millisecond})
+			opts := dt.Options{Protocol: c.protocol, Prefill: 1, Decode: 1, Plain: 1, Settle: 20 * time.Millisecond}
+			if strings.Contains(c.found, "never came") {
+				opts.Wait = 50 * time.Millisecond
+			}
+			g := start(t, opts)
 			got := c.do(g)
 			require.NoError(t, got.err)
 			require.Equal(t, c.status, got.status, "%s", got.body)
@@ -240,7 +246,7 @@ func TestViolations(t *testing.T) {
 func TestLease(t *testing.T) {
 	var now atomic.Int64
 	a := asks()["chat_sse"]
-	g := start(t, dt.Options{Lease: time.Minute, Settle: 200 * time.Millisecond, Now: func() time.Time { return time.Unix(now.Load(), 0) }})
+	g := start(t, dt.Options{Lease: time.Minute, Settle: 2 * time.Second, Now: func() time.Time { return time.Unix(now.Load(), 0) }})
 	p, d := g.c.Prefill[0], g.c.Decode[0]
 	first := func(id string) string {
 		return with(a.body(), `,"kv_transfer_params":`+relay(g.post(t.Context(), p, a.path, id, a.capped(nixlAsk)).body))
@@ -253,7 +259,12 @@ func TestLease(t *testing.T) {
 	body := first("2")
 	require.Equal(t, 1, g.c.Stats().Pinned)
 	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(20*time.Millisecond, cancel)
+	go func() {
+		for g.c.Stats().Running == 0 && t.Context().Err() == nil {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+	}()
 	require.Error(t, g.post(ctx, d, a.path, "2", body).err)
 	require.NoError(t, g.c.Check())
 	require.Equal(t, 1, g.c.Stats().Freed)
@@ -357,7 +368,12 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 	require.Error(t, (<-done).err)
 	require.Error(t, (<-done).err)
 	transport.CloseIdleConnections()
-	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before }, 5*time.Second, time.Millisecond)
+	for end := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			stacks := make([]byte, 1<<20)
+			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+		}
+	}
 }
 
 func TestOptions(t *testing.T) {

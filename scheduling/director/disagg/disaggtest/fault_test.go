@@ -35,10 +35,16 @@ func TestFaults(t *testing.T) {
 					}
 					e.Fail(f)
 					ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-					if kind == dt.Hang && phase != dt.AfterAnswer {
-						ctx, cancel = context.WithTimeout(t.Context(), 30*time.Millisecond)
-					}
 					defer cancel()
+					if kind == dt.Hang && phase != dt.AfterAnswer {
+						go func() {
+							for ctx.Err() == nil && !(len(g.c.Legs()) > 0 && g.c.Legs()[0].Faulted) {
+								time.Sleep(time.Millisecond)
+							}
+							time.Sleep(30 * time.Millisecond) // what was sent arrives
+							cancel()
+						}()
+					}
 					begun := time.Now()
 					got := g.post(ctx, e, a.path, "1", a.body())
 					outcome := dt.Died
@@ -50,7 +56,7 @@ func TestFaults(t *testing.T) {
 							require.GreaterOrEqual(t, time.Since(begun), f.Delay)
 						}
 					case kind == dt.Hang:
-						require.ErrorIs(t, got.err, context.DeadlineExceeded)
+						require.ErrorIs(t, got.err, context.Canceled)
 						require.Equal(t, phase == dt.Body, len(got.body) > 0)
 						outcome = dt.Cancelled
 					case kind == dt.Status && phase != dt.Body:
@@ -126,7 +132,11 @@ func TestFaultsOfPairs(t *testing.T) {
 		{dt.TensorRT, dt.Fault{Leg: dt.Decode, Phase: dt.BeforeTransfer, Kind: dt.Status}, 500, "fault", false},
 	} {
 		t.Run(fmt.Sprintf("%v/%v_%v_%v", c.protocol, c.fault.Leg, c.fault.Phase, c.fault.Kind), func(t *testing.T) {
-			g := start(t, dt.Options{Protocol: c.protocol, Wait: 60 * time.Millisecond})
+			opts := dt.Options{Protocol: c.protocol}
+			if c.waits {
+				opts.Wait = 60 * time.Millisecond
+			}
+			g := start(t, opts)
 			for _, e := range []*dt.Engine{g.c.Prefill[0], g.c.Decode[0]} {
 				e.Fail(c.fault)
 			}
@@ -151,7 +161,11 @@ func TestPrefillIsCancelled(t *testing.T) {
 	a := asks()["chat"]
 	for _, protocol := range []dt.Protocol{dt.Mooncake, dt.SGLang} {
 		for _, tidy := range []bool{false, true} {
-			g := start(t, dt.Options{Protocol: protocol, Wait: 80 * time.Millisecond, Behaviour: dt.Behaviour{PrefillTime: time.Hour}})
+			wait := 80 * time.Millisecond
+			if tidy {
+				wait = time.Minute
+			}
+			g := start(t, dt.Options{Protocol: protocol, Wait: wait, Behaviour: dt.Behaviour{PrefillTime: time.Hour}})
 			p, d := g.c.Prefill[0], g.c.Decode[0]
 			first := a.capped(`{"do_remote_decode":true,"transfer_id":"x"}`)
 			second := with(a.body(), fmt.Sprintf(`,"kv_transfer_params":{"do_remote_prefill":true,"transfer_id":"x","remote_bootstrap_addr":"http://%s","remote_engine_id":%q}`, p.Bootstrap(), p.EngineID(0)))
@@ -160,25 +174,33 @@ func TestPrefillIsCancelled(t *testing.T) {
 				second = first
 			}
 			ctx, cancel := context.WithCancel(t.Context())
-			if protocol == dt.Mooncake || !tidy {
-				time.AfterFunc(20*time.Millisecond, cancel)
-			} else {
-				time.AfterFunc(20*time.Millisecond, func() {
-					cancel()
+			leave := func() {
+				for g.c.Stats().Running < 2 && t.Context().Err() == nil {
+					time.Sleep(time.Millisecond)
+				}
+				cancel()
+				if protocol == dt.SGLang && tidy {
 					g.post(t.Context(), d, "/abort_request", "", `{"rid":"x-0001"}`)
-				})
+				}
 			}
 			decode := t.Context()
 			if tidy && protocol == dt.Mooncake {
 				decode = ctx
 			}
-			begun := time.Now()
-			_, got := both(func() reply { return g.post(ctx, p, a.path, "1", first) }, func() reply { return g.post(decode, d, a.path, "1", second) })
+			_, got := both(func() reply { return g.post(ctx, p, a.path, "1", first) }, func() reply {
+				for g.c.Stats().Prefill == 0 {
+					time.Sleep(time.Millisecond)
+				}
+				begun := time.Now()
+				go leave()
+				got := g.post(decode, d, a.path, "1", second)
+				require.True(t, tidy || time.Since(begun) >= wait)
+				return got
+			})
 			switch {
 			case !tidy:
-				require.GreaterOrEqual(t, time.Since(begun), 80*time.Millisecond)
 				require.Equal(t, 500, got.status)
-				require.ErrorContains(t, g.c.Check(), "its prefill leg ended first (cancelled)")
+				require.ErrorContains(t, g.c.Check(), "did not do its part")
 			case protocol == dt.SGLang:
 				require.Equal(t, 200, got.status)
 				require.Contains(t, string(got.body), `"finish_reason":"abort"`)
@@ -265,9 +287,14 @@ func TestChaos(t *testing.T) {
 	}
 	for _, protocol := range protocols() {
 		t.Run(protocol.String(), func(t *testing.T) {
-			g := start(t, dt.Options{Protocol: protocol, Prefill: 3, Decode: 3, Wait: time.Second, Seed: 7})
+			g := start(t, dt.Options{Protocol: protocol, Prefill: 3, Decode: 3, Seed: 7})
+			g.tidy = true
 			for _, e := range append(g.c.Prefill[:2:2], g.c.Decode[:2]...) {
-				for phase := dt.Before; phase <= dt.AfterAnswer; phase++ {
+				last := dt.AfterAnswer
+				if protocol == dt.Mooncake { // KV that is lost after an answer of 200 shows nowhere: the decode leg waits
+					last = dt.Body
+				}
+				for phase := dt.Before; phase <= last; phase++ {
 					for _, kind := range []dt.Kind{dt.Die, dt.Refuse, dt.Status} {
 						e.Fail(dt.Fault{Phase: phase, Kind: kind, Chance: 0.02})
 					}

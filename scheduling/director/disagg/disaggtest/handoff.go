@@ -1,6 +1,7 @@
 package disaggtest
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -110,13 +111,11 @@ func (l *leg) vain(h *handoff) {
 	if l == h.prefill {
 		other, which = h.decode, Decode
 	}
-	switch {
-	case l.c.excused[h.key]:
-	case other == nil:
-		l.violateLocked("its %v leg never came", which)
-	default:
-		l.violateLocked("its %v leg ended first (%v), and nobody ended this one", which, other.rec.Outcome)
+	text := fmt.Sprintf("%v: its %v leg never came", l.rec, which)
+	if other != nil {
+		text = fmt.Sprintf("%v: its %v leg (%v) did not do its part, and nobody ended this one", l.rec, which, other.rec.Outcome)
 	}
+	l.c.violations = append(l.c.violations, violation{text, h.key})
 }
 
 // takeLocked moves the KV to the decode leg, if it is still there. Caller must hold c.mu.

@@ -90,7 +90,7 @@ func (l *leg) violate(format string, args ...any) {
 }
 
 func (l *leg) violateLocked(format string, args ...any) {
-	l.c.violations = append(l.c.violations, fmt.Sprintf("%v: %s", l.rec, fmt.Sprintf(format, args...)))
+	l.c.violations = append(l.c.violations, violation{text: fmt.Sprintf("%v: %s", l.rec, fmt.Sprintf(format, args...))})
 }
 
 // String names the leg in reports.

@@ -2,6 +2,7 @@ package disaggtest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,7 +22,7 @@ type room struct {
 func (q *request) rooms() ([]room, error) {
 	raw := q.get("bootstrap_room")
 	if raw == nil {
-		return nil, fmt.Errorf("Disaggregated request received without bootstrap room id") //nolint:staticcheck // the engine's words
+		return nil, errors.New("disaggregated request received without bootstrap room id")
 	}
 	if !q.batch {
 		one, err := readRoom(q.get("bootstrap_host"), q.get("bootstrap_port"), raw)
@@ -68,7 +69,7 @@ func (l *leg) sglang() {
 	rooms, err := l.q.rooms()
 	if err != nil {
 		l.violate("%v", err)
-		l.refuse(&refusal{status: http.StatusBadRequest, kind: "BadRequestError", message: "Invalid request: " + err.Error()})
+		l.refuse(&refusal{status: http.StatusBadRequest, kind: "BadRequestError", message: "Invalid request: " + strings.ToUpper(err.Error()[:1]) + err.Error()[1:]})
 	}
 	if l.rid != "" && l.e.ridInUse(l) {
 		l.violate("its rid is in use")
@@ -196,6 +197,6 @@ func (e *Engine) abort(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(rids) > 1 || prefix == "" {
-		e.c.violations = append(e.c.violations, fmt.Sprintf("/abort_request with rid %q at %s ends the legs of %d requests", prefix, e.address, len(rids)))
+		e.c.violations = append(e.c.violations, violation{text: fmt.Sprintf("/abort_request with rid %q at %s ends the legs of %d requests", prefix, e.address, len(rids))})
 	}
 }

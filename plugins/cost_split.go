@@ -1,0 +1,413 @@
+package plugins
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/inferpick/inferpick/internal/cost"
+	"github.com/inferpick/inferpick/internal/prefixindex"
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// This file is Cost as a scheduling.Splitter. All ways to serve a request have a cost in weighted seconds: at one
+// endpoint as Cost has it, and, where another could compute the prompt, with all that the prefill takes from those
+// that decode there; at two, what the prompt costs at the one, the hand-over, and what the answer costs at the
+// other. The hand-over depends on who they are only by their distance, of which there are few classes. So the best
+// pair of all is found from the best of each class, without looking at all pairs.
+
+// costedLeg is what Cost keeps with a request about who computes its prompt for another.
+type costedLeg struct {
+	question // of who is to do it
+	recorded
+	cost.Request
+
+	at     *costServer  // who does it, from PrefillPicked to PrefillFinished
+	answer *types.Load  // for whom; nil: for nobody any more
+	class  int          // of how far they are apart
+	lacks  cost.Tokens  // that are handed over
+	ended  cost.Seconds // when it was there
+	served bool         // it is
+}
+
+// splitMargin is how many weighted seconds a pair must be better than one endpoint: so that little does not change
+// the decision from one request to the next.
+const splitMargin = .01
+
+// Split implements scheduling.Splitter.
+func (c *Cost) Split(ctx context.Context, req *types.Request, eps, prefill []*types.Endpoint, must bool, by []int32, gains []float64) error {
+	r := c.of(req)
+	if r.scratch == nil || len(r.scratch.costs) != len(eps) {
+		if err := c.Cost(ctx, req, eps, gains); err != nil {
+			return err
+		}
+	}
+	sc := r.scratch
+	if r.scratch = nil; sc == nil {
+		return nil // requests of which Split is not set are not split
+	}
+	defer c.scratch.Put(sc)
+	if sc.second == nil {
+		sc.second = new(costScratch)
+	}
+	c.askPrefill(req, r, prefill, sc)
+	c.fillPrefill(r, prefill, sc)
+	best := c.pair(r, eps, sc, must, by, gains)
+	c.withdraw(&r.question)
+	c.claim(&r.question, eps, sc.seen, best)
+	if best >= 0 && by[best] >= 0 {
+		c.claim(&r.leg.question, prefill, sc.second.seen, int(by[best]))
+	}
+	return nil
+}
+
+// askPrefill fills in r.leg.question about who computes the prompt.
+func (c *Cost) askPrefill(req *types.Request, r *costed, prefill []*types.Endpoint, sc *costScratch) {
+	if r.leg == nil {
+		r.leg = new(costedLeg)
+	}
+	l, now := r.leg, c.seconds(req.Now)
+	most := c.find(prefill, sc.second, sc.matched, now)
+	c.ask(req, r, &l.question, prefill, sc.second, most, now)
+	q := &l.query
+	q.Output, q.Lean = 1, 0
+	q.Best, q.Else, q.Share = q.Prompt-1, 0, 1 // another could always do it: see cost.Model.Elsewhere
+	q.SLO.TPOT = 0
+	if q.SLO.TTFT > 0 { // the hand-over takes a part of it, which is about that of those the farthest apart
+		q.SLO.TTFT = max(q.SLO.TTFT-c.hopOf(len(c.o.Links)).Takes(q.Prompt), 1e-3)
+	}
+}
+
+// fillPrefill finds the best endpoints to compute the prompt, in each group of those that can reach each other.
+func (c *Cost) fillPrefill(r *costed, prefill []*types.Endpoint, sc *costScratch) {
+	var f cost.Figures
+	var p cost.Place
+	var t cost.Terms
+	l, seen := r.leg, sc.second.seen
+	sc.best.Reset(len(prefill) * (len(c.o.Links) + 1))
+	plain := !l.contended && !l.special && !l.homes.Any() && c.o.PullLabel == ""
+	for k := range seen {
+		s := &seen[k]
+		if s.cell == nil {
+			continue
+		}
+		if plain {
+			s.cell.row.Load(&f)
+			p.Hit = l.query.Cached(s.blocks)
+		} else {
+			c.lookAt(r, &l.question, prefill[k], s, &f, &p)
+		}
+		v := c.model.Terms(&l.query, &f, &p, &t)
+		if kin := s.cell.kin.Load(); kin != nil {
+			for _, group := range kin.groups[:len(c.o.Links)+1] {
+				if group != 0 {
+					sc.best.Add(group, int32(k), v)
+				}
+			}
+		}
+	}
+}
+
+// pair compares for each of eps the best that could compute the prompt for it with itself, and returns which of eps
+// has the least cost then; -1: there is none.
+func (c *Cost) pair(r *costed, eps []*types.Endpoint, sc *costScratch, must bool, by []int32, gains []float64) (best int) {
+	var f cost.Figures
+	var p cost.Place
+	var t cost.Terms
+	var hops [mostLinks + 1]cost.Hop
+	for class := range len(c.o.Links) + 1 {
+		hops[class] = c.hopOf(class)
+	}
+	answer := r.query
+	answer.SLO.TTFT = 0 // that is a matter of who computes the prompt
+	plain := !r.contended && !r.special && !r.homes.Any() && c.o.PullLabel == ""
+	least := math.Inf(1)
+	best = -1
+	for i := range sc.seen {
+		s := &sc.seen[i]
+		gains[i] = 0
+		if s.cell == nil {
+			continue
+		}
+		if plain {
+			s.cell.row.Load(&f)
+			p.Hit = r.query.Cached(s.blocks)
+		} else {
+			c.lookAt(r, &r.question, eps[i], s, &f, &p)
+			p.Hit = min(p.Hit, r.query.Cached(s.blocks)) // what it is only expected to hold is handed over
+			p.Home = false
+		}
+		alone := sc.costs[i]
+		apart, helper := c.helper(sc, s.cell, &hops, r.Prompt-p.Hit)
+		apart += c.model.Answer(&answer, &f, &p, &t)
+		elsewhere := c.model.Elsewhere(&r.query, &f, p.Hit)
+		cost := alone + float64(elsewhere)
+		if helper >= 0 && (must || float64(apart)+splitMargin < cost) {
+			by[i], cost = helper, float64(apart)
+		}
+		if gains[i] = alone - cost; cost < least {
+			least, best = cost, i
+		}
+	}
+	return best
+}
+
+// helper returns who is best to compute the prompt for the endpoint of a cell, which lacks so many tokens of it, and
+// what that costs, the hand-over included; -1: nobody.
+func (c *Cost) helper(sc *costScratch, cell *costCell, hops *[mostLinks + 1]cost.Hop, lacks cost.Tokens) (least cost.Seconds, at int32) {
+	at = -1
+	kin := cell.kin.Load()
+	if kin == nil {
+		return 0, at
+	}
+	for class, group := range kin.groups[:len(c.o.Links)+1] {
+		if group == 0 {
+			continue
+		}
+		places, costs := sc.best.Find(group)
+		n := 0
+		if places[0] >= 0 && sc.second.seen[places[0]].cell == cell {
+			n = 1 // it need not help itself
+		}
+		if places[n] < 0 {
+			continue
+		}
+		v := costs[n] + cost.Seconds(c.model.FirstToken)*hops[class].Takes(lacks)
+		if at < 0 || v < least {
+			least, at = v, places[n]
+		}
+	}
+	return least, at
+}
+
+// PrefillTime implements scheduling.PrefillEstimator.
+func (c *Cost) PrefillTime(req *types.Request, ep *types.Endpoint) time.Duration {
+	r := c.of(req)
+	cell := c.table.lookup(ep)
+	if cell == nil {
+		return 0
+	}
+	facts := cell.server.facts()
+	compute := r.Prompt - r.query.Cached(c.holds(req, r, ep))
+	return time.Duration(float64(c.model.Engine.Prefill(facts.Token, r.Prompt, compute)) * float64(time.Second))
+}
+
+// PrefillPicked implements scheduling.PrefillTracker.
+func (c *Cost) PrefillPicked(req *types.Request, prefill, answer *types.Endpoint) {
+	r := c.of(req)
+	if r.leg == nil { // another Splitter decides
+		r.leg = new(costedLeg)
+		r.leg.query.PerBlock, r.leg.query.Prompt = r.query.PerBlock, r.Prompt
+	}
+	l := r.leg
+	r.prefix.leg = &l.recorded
+	c.prefix.PrefillPicked(req, prefill, answer)
+	l.at, l.answer, l.served, l.likely = nil, answer.Load, false, nil
+	c.withdraw(&l.question)
+	now := c.seconds(req.Now)
+	s := c.lockServer(prefill, now)
+	if s == nil {
+		return
+	}
+	defer s.mu.Unlock()
+	l.at, l.class = s, c.classOf(s.cell, c.table.lookup(answer))
+	l.Request = cost.Request{Prompt: r.Prompt, Output: 1}
+	v := c.view()
+	held := r.query.Cached(cost.Blocks(l.before) + c.prefix.lanes.prices.Worth(l.lower))
+	s.Add(&l.Request, held, &c.model, &v, now)
+	if r.adapter != 0 {
+		s.Adapters.Count(r.adapter, 1, 0, now)
+	}
+	if !s.gone {
+		c.own.Add(1)
+	}
+	c.derive(s, now)
+	s.publish()
+	c.recheckAt(s, now)
+}
+
+// PrefillFinished implements scheduling.PrefillTracker.
+func (c *Cost) PrefillFinished(req *types.Request, prefill *types.Endpoint, out types.Outcome) {
+	c.prefix.PrefillFinished(req, prefill, out)
+	r := c.of(req)
+	l, now := r.leg, c.seconds(req.Now)
+	if l == nil || l.at == nil {
+		return
+	}
+	s := l.at
+	l.at = nil
+	if out.Served() {
+		l.ended, l.served = now, true
+		c.learnReuse(r, &out.Usage)
+	} else {
+		l.answer = nil
+	}
+	rates, learned := c.leaves(s, &l.Request, r.adapter, &out, now)
+	c.renew(rates, learned, now)
+}
+
+// learnHop learns from the first token of an answer how long it took to hand the prompt over. Caller must hold s.mu,
+// that of the server which answers.
+func (c *Cost) learnHop(l *costedLeg, s *costServer, now cost.Seconds) {
+	if !l.served || c.o.FixedRates {
+		return // who knows when it was there
+	}
+	took := now - l.ended - s.Facts().Step*1.5
+	c.handing.Lock()
+	defer c.handing.Unlock()
+	c.hops.Learn(l.class, l.lacks, took)
+	c.publishHops()
+}
+
+// sharedHop is a cost.Hop that is read without a lock.
+type sharedHop struct{ setup, token cost.Float }
+
+// publishHops publishes what is believed of hand-overs. Caller must hold c.handing, or be the only one.
+func (c *Cost) publishHops() {
+	for class := range len(c.o.Links) + 1 {
+		hop := c.hops.Of(class)
+		c.hop[class].setup.Store(float64(hop.Setup))
+		c.hop[class].token.Store(float64(hop.Token))
+	}
+}
+
+func (c *Cost) hopOf(class int) cost.Hop {
+	h := &c.hop[class]
+	return cost.Hop{Setup: cost.Seconds(h.setup.Load()), Token: cost.Seconds(h.token.Load())}
+}
+
+// kinship says with whom an endpoint can serve a request together, and how near they are: two that have the same
+// group at a place are as near as that one of CostOptions.Links says, or the last one, that all have who can reach
+// each other at all. 0: it is not known.
+type kinship struct{ groups [mostLinks + 1]uint64 }
+
+// kinOf returns that of an endpoint.
+func (o *CostOptions) kinOf(ep *types.Endpoint) *kinship {
+	var room [8]string
+	values := room[:0]
+	for _, label := range o.PairLabels {
+		values = append(values, ep.Labels[label])
+	}
+	var kin kinship
+	n := len(values)
+	for i, label := range o.Links {
+		if v := ep.Labels[label]; v != "" {
+			kin.groups[i] = max(prefixindex.Seed(append(values[:n], label, v)...), 1)
+		}
+	}
+	kin.groups[len(o.Links)] = max(prefixindex.Seed(append(values[:n], "")...), 1)
+	return &kin
+}
+
+// setKin publishes with whom ep, of which s is, can serve a request, from when there is anybody who computes prompts
+// for others. Caller must hold s.mu.
+func (c *Cost) setKin(s *costServer, ep *types.Endpoint) {
+	if !c.splits.Load() {
+		return
+	}
+	kin := c.o.kinOf(ep)
+	if old := s.cell.kin.Load(); old == nil || *old != *kin {
+		s.cell.kin.Store(kin)
+	}
+}
+
+// helps notes that there is somebody who computes prompts for others. Caller must hold no lock of a server.
+func (c *Cost) helps() {
+	if c.splits.Swap(true) {
+		return
+	}
+	for _, cell := range c.table.all() {
+		if cell != nil {
+			cell.server.mu.Lock()
+			if ep := cell.server.reading; ep != nil {
+				c.setKin(cell.server, ep)
+			}
+			cell.server.mu.Unlock()
+		}
+	}
+}
+
+// classOf returns the class of how far two endpoints are apart.
+func (c *Cost) classOf(a, b *costCell) int {
+	last := len(c.o.Links)
+	if a == nil || b == nil {
+		return last
+	}
+	one, other := a.kin.Load(), b.kin.Load()
+	if one == nil || other == nil {
+		return last
+	}
+	for class, group := range one.groups[:last] {
+		if group != 0 && group == other.groups[class] {
+			return class
+		}
+	}
+	return last
+}
+
+// PrefillItems implements scheduling.SplitItemizer.
+func (c *Cost) PrefillItems(req *types.Request, prefill *types.Endpoint) []scheduling.CostItem {
+	r := c.of(req)
+	cell := c.table.lookup(prefill)
+	if r.leg == nil || cell == nil {
+		return nil
+	}
+	c.disclaim(r)
+	held, _ := c.prefix.match(req, prefill)
+	seen := costSeen{cell: cell, place: cell.place, blocks: cost.Blocks(held)}
+	var f cost.Figures
+	var p cost.Place
+	var t cost.Terms
+	l := r.leg
+	adapter := c.terms(r, &l.question, prefill, &seen, &f, &p, &t)
+	first := cost.Seconds(c.model.FirstToken)
+	return nonZero(
+		item("wait", first*t.Wait, fmt.Sprintf("%d before it", cell.server.facts().Prefilling)),
+		item("prefill", first*t.Prefill, fmt.Sprintf("%.0f of %.0f tokens cached", p.Hit, r.Prompt)),
+		item("output", t.Output, "its one token"),
+		item("disturb", t.Disturb, fmt.Sprintf("%.0f decoding", f.Decoding)),
+		item("join", t.Join, fmt.Sprintf("%.0f other first tokens in its step%s", f.JoinedAt(l.query.At)+p.Claimed.Requests, behind(l.query.Behind(&f, t.Wait)))),
+		item("kv", t.KV, ""), item("adapter", first*t.Adapter, adapter), item("home", t.Home, "the prompt's home"), item("slo", t.SLO, ""), item("price", t.Price, ""),
+	)
+}
+
+// AnswerItems implements scheduling.SplitItemizer.
+func (c *Cost) AnswerItems(req *types.Request, ep, prefill *types.Endpoint) []scheduling.CostItem {
+	r := c.of(req)
+	cell := c.table.lookup(ep)
+	if cell == nil {
+		return nil
+	}
+	c.disclaim(r)
+	held, _ := c.prefix.match(req, ep)
+	seen := costSeen{cell: cell, place: cell.place, blocks: cost.Blocks(held)}
+	var f cost.Figures
+	var p cost.Place
+	var t cost.Terms
+	adapter := c.lookAt(r, &r.question, ep, &seen, &f, &p)
+	p.Hit, p.Home = min(p.Hit, r.query.Cached(seen.blocks)), false
+	answer := r.query
+	answer.SLO.TTFT = 0
+	c.model.Answer(&answer, &f, &p, &t)
+	lacks := r.Prompt - p.Hit
+	hop := c.hopOf(c.classOf(cell, c.table.lookup(prefill)))
+	first := cost.Seconds(c.model.FirstToken)
+	return nonZero(
+		item("transfer", first*hop.Takes(lacks), fmt.Sprintf("%.0f tokens in %s", lacks, forPeople(hop.Takes(lacks)))),
+		item("step", first*t.Wait, fmt.Sprintf("%s each", forPeople(cost.Seconds(f.Step)))),
+		item("answer", t.Output, fmt.Sprintf("%.0f tokens expected", r.Output)),
+		item("kv there", t.KV, ""), item("adapter there", first*t.Adapter, adapter), item("slo there", t.SLO, ""), item("price there", t.Price, ""),
+	)
+}
+
+// nonZero returns the items that cost anything.
+func nonZero(items ...scheduling.CostItem) (some []scheduling.CostItem) {
+	for _, it := range items {
+		if it.Seconds != 0 {
+			some = append(some, it)
+		}
+	}
+	return some
+}
