@@ -203,6 +203,8 @@ func (r *Result) Write(out io.Writer) {
 	}
 	r.writeCapacities(out)
 	r.writeExcesses(out)
+	r.writeTraffics(out)
+	r.writeGain(out)
 	r.writeRegrets(out, len(r.Cases)-overloaded)
 }
 
@@ -212,6 +214,10 @@ func (c *Case) write(out io.Writer) {
 		fmt.Fprintf(out, ", capacity %.4g/s", c.Capacity)
 	}
 	fmt.Fprintln(out)
+	if c.Unbounded == errRoles {
+		c.writeApart(out)
+		return
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "policy\tTTFT\tratio\tover seeds\tTTFT p50\tp99\tTPOT\tratio\tover seeds\tp99\tend-to-end\tratio\tover seeds\tmean\tgoodput\tprefix hits\tnot served\t")
 	for _, row := range c.Rows {
