@@ -41,6 +41,49 @@ func (c *Case) writeApart(out io.Writer) {
 	w.Flush()
 }
 
+// writeCells prints, for each case of a Grid in which any policy kept up, the E2E p90 of each policy over the best
+// one's on the same fleet.
+func (r *Result) writeCells(out io.Writer) {
+	cells := slices.DeleteFunc(slices.Clone(r.Cases), func(c Case) bool { return c.Traffic == "" || c.Overloaded() })
+	if len(cells) == 0 {
+		return
+	}
+	fmt.Fprintf(out, "\nCELLS: E2E p90 over that of the best policy on the same fleet, and of %s the part of jobs that it served apart\n* did not keep up\n", r.Policies[0])
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprint(w, "case\t")
+	for _, policy := range r.Policies {
+		fmt.Fprintf(w, "%s\t", policy)
+	}
+	fmt.Fprintln(w, "apart\tbest\t")
+	for i := range cells {
+		c := &cells[i]
+		fmt.Fprintf(w, "%s\t", c.Title())
+		best := ""
+		for _, row := range c.Rows {
+			mark := ""
+			if row.Err == nil && !row.Steady {
+				mark = "*"
+			}
+			if row.Ratio[2] == 1 {
+				best = row.Policy
+			}
+			fmt.Fprintf(w, "%s%s\t", number(row.Ratio[2]), mark)
+		}
+		fmt.Fprintf(w, "%.0f %%\t%s\t\n", 100*c.Rows[0].Apart, best)
+	}
+	fmt.Fprint(w, "worst\t")
+	regrets := r.regretsOf(func(c *Case) bool { return c.Traffic != "" })
+	for _, g := range regrets {
+		fmt.Fprintf(w, "%s\t", number(g.Worst[2]))
+	}
+	fmt.Fprint(w, "\t\t\nmean\t")
+	for _, g := range regrets {
+		fmt.Fprintf(w, "%s\t", number(g.Mean[2]))
+	}
+	fmt.Fprintln(w, "\t\t")
+	w.Flush()
+}
+
 // Traffic is one workload at one rate, with one kind of links, on all fleets that have as many replicas: those of a
 // Grid. It is there to choose between fleets as well as between policies.
 type Traffic struct {

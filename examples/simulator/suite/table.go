@@ -203,6 +203,7 @@ func (r *Result) Write(out io.Writer) {
 	}
 	r.writeCapacities(out)
 	r.writeExcesses(out)
+	r.writeCells(out)
 	r.writeTraffics(out)
 	r.writeGain(out)
 	r.writeRegrets(out, len(r.Cases)-overloaded)
