@@ -29,7 +29,8 @@ type EndpointSpec struct {
 	Labels   map[string]string
 	Capacity types.Capacity // zero fields: unknown
 	// Roles are the stages of a request that the endpoint may serve. Default: those that the label
-	// Options.RoleLabel names; a label that names something else is of no effect.
+	// Options.RoleLabel names; a label that names something else is of no effect. Of an engine that is said
+	// to be "sglang", decode is decode-only.
 	Roles types.Roles
 	// State is the initial state. When the spec is set again, State is applied only if it has
 	// changed since the previous spec, so that it does not undo SetState.
@@ -346,6 +347,10 @@ func (s *Store) rolesOf(spec *EndpointSpec) types.Roles {
 		return spec.Roles
 	}
 	roles, _ := types.ParseRoles(spec.Labels[cmp.Or(s.opt.RoleLabel, types.RoleLabel)])
+	engine := cmp.Or(spec.Engine, spec.Labels[EngineLabel], spec.Labels["llm-d.ai/engine-type"])
+	if engine == "sglang" && roles == types.RoleDecode {
+		roles |= types.RoleNotAlone // in decode mode it refuses prompts that nobody has computed
+	}
 	return roles
 }
 
@@ -407,7 +412,7 @@ func (s *EndpointSpec) validate() error {
 	if s.MetricsScheme != "" {
 		c.OneOf("metrics.scheme", s.MetricsScheme, "http", "https")
 	}
-	c.Want(s.Roles <= types.RoleEncode|types.RolePrefill|types.RoleDecode, "roles", uint8(s.Roles), "encode, prefill, decode or several of them")
+	c.Want(s.Roles <= types.RoleEncode|types.RolePrefill|types.RoleDecode|types.RoleNotAlone, "roles", uint8(s.Roles), "encode, prefill, decode or several of them")
 	c.Want(s.State <= types.Unhealthy, "state", uint8(s.State), "ready, draining or unhealthy")
 	check.Range(&c, "capacity.speed", s.Capacity.Speed, 0, 0)
 	check.Range(&c, "capacity.maxConcurrency", s.Capacity.MaxConcurrency, 0, 0)

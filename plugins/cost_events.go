@@ -12,6 +12,10 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	now := c.seconds(req.Now)
 	r.at, r.likely = nil, nil
 	c.disclaim(r)
+	if r.scratch != nil { // Split was not called
+		c.scratch.Put(r.scratch)
+		r.scratch = nil
+	}
 	s := c.lockServer(ep, now)
 	if s == nil {
 		return

@@ -52,10 +52,10 @@ func (c *Cost) Split(ctx context.Context, req *types.Request, eps, prefill []*ty
 	if sc.second == nil {
 		sc.second = new(costScratch)
 	}
+	c.withdraw(&r.question) // its own claim is not one of others
 	c.askPrefill(req, r, prefill, sc)
 	c.fillPrefill(r, prefill, sc)
 	best := c.pair(r, eps, sc, must, by, gains)
-	c.withdraw(&r.question)
 	c.claim(&r.question, eps, sc.seen, best)
 	if best >= 0 && by[best] >= 0 {
 		c.claim(&r.leg.question, prefill, sc.second.seen, int(by[best]))
@@ -144,7 +144,7 @@ func (c *Cost) pair(r *costed, eps []*types.Endpoint, sc *costScratch, must bool
 		apart += c.model.Answer(&answer, &f, &p, &t)
 		elsewhere := c.model.Elsewhere(&r.query, &f, p.Hit)
 		cost := alone + float64(elsewhere)
-		if helper >= 0 && (must || float64(apart)+splitMargin < cost) {
+		if helper >= 0 && (must || eps[i].Roles.Has(types.RoleNotAlone) || float64(apart)+splitMargin < cost) {
 			by[i], cost = helper, float64(apart)
 		}
 		if gains[i] = alone - cost; cost < least {

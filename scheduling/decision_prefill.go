@@ -141,17 +141,27 @@ func (d *Decision) PrefillAgain(ctx context.Context, eps []*types.Endpoint) *typ
 }
 
 // RetryApart is Retry for a data plane that can have the prompt computed by another endpoint: one of eps,
-// where that is better. Prefill says whom, or that ep does all. It must not be called by plugins and hooks.
-func (d *Decision) RetryApart(ctx context.Context, ep *types.Endpoint, left types.Outcome, eps []*types.Endpoint) {
+// where that is better. Prefill says whom, or that ep does all. The error, which wraps ErrNoPrefill, says that ep
+// may not, and nobody else can: then the booking stays where it is. It must not be called by plugins and hooks.
+func (d *Decision) RetryApart(ctx context.Context, ep *types.Endpoint, left types.Outcome, eps []*types.Endpoint) error {
 	if ep == nil || !d.own() {
-		return
+		return nil
 	}
 	d.mu.Lock()
 	l := d.leg
 	d.mu.Unlock()
-	prefill := d.scheduler.prefillFor(ctx, d.Request, ep, eps, &l, false)
+	must := ep.Roles.Has(types.RoleNotAlone)
+	prefill := d.scheduler.prefillFor(ctx, d.Request, ep, eps, &l, must)
 	d.told()
+	if must && prefill == nil {
+		return notAlone(ep)
+	}
 	d.retry(ep, prefill, left)
+	return nil
+}
+
+func notAlone(ep *types.Endpoint) error {
+	return fmt.Errorf("%w: %s answers only where another does, by its role %s", ErrNoPrefill, ep.ID, ep.Roles)
 }
 
 // Alone has Current compute the prompt itself, after those failed that were to do it and PrefillAgain knows
@@ -175,6 +185,9 @@ func (d *Decision) Alone(left types.Outcome, eps []*types.Endpoint) error {
 func (s *Scheduler) mayBeAlone(d *Decision, ep *types.Endpoint, eps []*types.Endpoint) error {
 	if ep.Roles == 0 || ep.Roles.Has(types.RolePrefill) {
 		return nil // it computes prompts anyway
+	}
+	if ep.Roles.Has(types.RoleNotAlone) {
+		return notAlone(ep)
 	}
 	limits := &s.profile.Alone
 	if takes, known := s.prefillTime(d.Request, ep); known && takes > limits.Prefill {

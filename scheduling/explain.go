@@ -183,6 +183,16 @@ func (x *Explanation) roles(eps []*types.Endpoint) {
 	}
 }
 
+// strike records that a filter struck out ep.
+func (x *Explanation) strike(ep *types.Endpoint, filter, detail string) {
+	if x == nil {
+		return
+	}
+	next := 0
+	c := x.of(ep, &next)
+	c.FilteredBy, c.FilterDetail = filter, detail
+}
+
 // of returns the candidate of ep. Since the pipeline keeps the order of endpoints up to the picker,
 // the search continues from the last hit and is linear in total.
 func (x *Explanation) of(ep *types.Endpoint, from *int) *Candidate {

@@ -200,6 +200,9 @@ func (s *Scheduler) decide(ctx context.Context, req *types.Request, eps []*types
 	totals := s.score(ctx, p, req, left, sc, ex)
 	ex.totals(left, totals)
 	by := s.split(ctx, p, req, left, totals, sc, ex)
+	if left, totals, by = sc.notAlone(left, totals, by, ex); len(left) == 0 {
+		return &NoEndpointError{roleFilter, len(eps)}
+	}
 	if err := s.pick(ctx, p, req, left, totals, by, sc, d, ex); err != nil {
 		return err
 	}

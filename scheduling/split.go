@@ -18,6 +18,8 @@ type Splitter interface {
 	// Both lists have passed the profile's filters. An endpoint with both roles is in both. must says that
 	// none of eps is to compute it itself, if that can be helped: somebody failed before.
 	//
+	// An endpoint with types.RoleNotAlone cannot compute it at all, and is left out if nobody else does.
+	//
 	// by and gains are as long as eps. by[i] is set to a place in prefill, and left at -1 if eps[i] is to
 	// compute the prompt itself. gains[i], which is 0, is set to what is to be added to the total of eps[i],
 	// in either case: so it may be worth more, or less, than it was taken for as long as nobody else could
@@ -98,6 +100,31 @@ func (s *Scheduler) split(ctx context.Context, p *pipeline, req *types.Request, 
 		return nil
 	}
 	return by
+}
+
+// notAlone leaves out of eps those that may not answer alone, and for which nobody computes the prompt. The lists
+// that it returns are the scratch's own.
+func (sc *scratch) notAlone(eps []*types.Endpoint, totals []float64, by []int32, ex *Explanation) ([]*types.Endpoint, []float64, []int32) {
+	if !sc.overview.Roles.Has(types.RoleNotAlone) {
+		return eps, totals, by
+	}
+	left := sc.eps[:0] // which is eps, or is not used yet
+	for i, ep := range eps {
+		if ep.Roles.Has(types.RoleNotAlone) && (by == nil || by[i] < 0) {
+			ex.strike(ep, roleFilter, ep.Roles.String())
+			continue
+		}
+		totals[len(left)] = totals[i]
+		if by != nil {
+			by[len(left)] = by[i]
+		}
+		left = append(left, ep)
+	}
+	totals = totals[:len(left)]
+	if by != nil {
+		by = by[:len(left)]
+	}
+	return left, totals, by
 }
 
 // helpers returns those that may compute the prompt and that no filter strikes out.

@@ -65,7 +65,7 @@ func withRoles(roles map[string]types.Roles, names ...string) []*types.Endpoint 
 
 var roles = map[string]types.Roles{
 	"p1": types.RolePrefill, "p2": types.RolePrefill, "p3": types.RolePrefill, "p4": types.RolePrefill,
-	"d1": types.RoleDecode, "d2": types.RoleDecode, "both": types.RolePrefill | types.RoleDecode, "enc": types.RoleEncode,
+	"d1": types.RoleDecode, "d2": types.RoleDecode, "only": types.RoleDecode | types.RoleNotAlone, "both": types.RolePrefill | types.RoleDecode, "enc": types.RoleEncode,
 }
 
 func splittable(tokens int) *types.Request {
@@ -139,6 +139,32 @@ func TestSplit(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who may not serve a request alone is left out if nobody helps.
+func TestNotAlone(t *testing.T) {
+	eps := withRoles(roles, "p1", "only", "d1")
+	s := splitter(t, &split{worse: true}, nil)
+	d, err := s.Schedule(ctx, splittable(10), eps)
+	require.NoError(t, err)
+	require.Equal(t, "d1", d.Endpoint.ID)
+	require.ErrorContains(t, d.RetryApart(ctx, eps[1], types.Outcome{}, eps[1:]), "only answers only where another does, by its role decode-only")
+	require.NoError(t, d.RetryApart(ctx, eps[1], types.Outcome{}, eps))
+	require.Equal(t, "p1", d.Prefill().ID)
+	d.PrefillDone(types.Outcome{Status: 500})
+	require.ErrorIs(t, d.Alone(types.Outcome{}, eps), scheduling.ErrNoPrefill)
+	d.Done(types.Outcome{})
+
+	_, err = s.Schedule(ctx, splittable(10), eps[:2])
+	require.EqualError(t, err, "scheduling: no endpoint can serve the request: none of 2 candidates may answer, by their roles")
+	ex, err := s.Explain(ctx, splittable(10), eps)
+	require.NoError(t, err)
+	require.Equal(t, "decode-only", ex.Candidates[1].FilterDetail)
+
+	d, err = splitter(t, &split{}, nil).Schedule(ctx, splittable(10), eps[:2])
+	require.NoError(t, err)
+	require.Equal(t, "only", d.Endpoint.ID)
+	d.Done(types.Outcome{})
 }
 
 // Filters hold for those that compute prompts, too, each list for itself.
@@ -280,7 +306,7 @@ func TestSplitConcurrently(t *testing.T) {
 					case 3:
 						_ = d.Alone(types.Outcome{Unsent: true}, eps)
 					case 4:
-						d.RetryApart(ctx, eps[3+rnd.IntN(2)], types.Outcome{}, eps)
+						_ = d.RetryApart(ctx, eps[3+rnd.IntN(2)], types.Outcome{}, eps)
 					case 5:
 						d.FirstToken()
 					case 6:

@@ -12,6 +12,7 @@ func TestParseRoles(t *testing.T) {
 		"": 0, "encode": types.RoleEncode, "prefill": types.RolePrefill, "decode": types.RoleDecode,
 		"both": types.RolePrefill | types.RoleDecode, "prefill-decode": types.RolePrefill | types.RoleDecode,
 		"encode-prefill": types.RoleEncode | types.RolePrefill, "encode-decode": types.RoleEncode | types.RoleDecode,
+		"decode-only":           types.RoleDecode | types.RoleNotAlone,
 		"encode-prefill-decode": types.RoleEncode | types.RolePrefill | types.RoleDecode,
 	} {
 		got, err := types.ParseRoles(s)
@@ -21,7 +22,7 @@ func TestParseRoles(t *testing.T) {
 			require.Equal(t, s, got.String())
 		}
 	}
-	for _, s := range []string{"Prefill", "prefill-", "-", "router", "prefill,decode", " decode"} {
+	for _, s := range []string{"Prefill", "prefill-", "-", "router", "prefill,decode", " decode", "only", "prefill-only"} {
 		_, err := types.ParseRoles(s)
 		require.ErrorContains(t, err, "want encode, prefill, decode", s)
 	}

@@ -87,7 +87,7 @@ func (h *Hops) Learn(class int, lacks Tokens, took Seconds) {
 }
 
 func (c *hops) fade() {
-	const keep = 1 - 1/hopMemory
+	const keep = 1 - 1./hopMemory
 	c.n *= keep
 	c.tokens *= keep
 	c.squares *= keep
