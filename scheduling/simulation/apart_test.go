@@ -170,6 +170,13 @@ func TestApartThroughFaults(t *testing.T) {
 			Links: Links{BytesPerSecond: 1e9, Handshake: time.Duration(rnd.IntN(2)) * 300 * time.Millisecond, Overlap: float64(rnd.IntN(2)) / 2},
 			World: World{Jitter: time.Duration(rnd.IntN(2)) * 20 * time.Millisecond, Unstreamed: float64(rnd.IntN(2)) / 2},
 		}
+		if rnd.IntN(2) == 0 {
+			for i := range c.Fleet.Replicas {
+				if r := &c.Fleet.Replicas[i]; r.Role == "decode" {
+					r.Role = "decode-only"
+				}
+			}
+		}
 		for range 12 {
 			f := Fault{
 				At: time.Duration(rnd.Float64() * 12e9), Kind: FaultKind(rnd.IntN(3)), Index: rnd.IntN(len(c.Fleet.Replicas)),
@@ -231,6 +238,24 @@ func TestPrefillersAreGone(t *testing.T) {
 		require.Equal(t, lost, r.Failed > 1, "share %v: %d failed", share, r.Failed)
 		require.Greater(t, r.Completed-r.Apart.Jobs, 5)
 	}
+}
+
+// Who answers only where another computes the prompt never does so alone.
+func TestDecodeOnly(t *testing.T) {
+	c := Config{Fleet: roles(engine.Config{}, 1, 1, 1), Workload: twoPieces(5), Duration: 20 * time.Second, Policy: anywhere(.5)}
+	c.Fleet.Replicas[1].Role = "decode-only"
+	c.Faults = []Fault{{At: 10 * time.Second, Kind: Die, Index: 2}}
+	c.Policy = anywhere(.5, func(p *scheduling.Profile) {
+		p.Hooks.Scheduled = func(e scheduling.Event) {
+			if e.Endpoint.ID == "r1" {
+				require.NotNil(t, e.Prefill)
+			}
+		}
+		p.Hooks.Retried = p.Hooks.Scheduled
+	})
+	_, r := played(t, c)
+	require.Positive(t, r.Replicas[1].Jobs)
+	require.Positive(t, r.Replicas[2].Jobs)
 }
 
 // Links without bounds, nothing to wait for and no load: nobody's tokens are held up.

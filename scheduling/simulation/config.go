@@ -112,7 +112,8 @@ type Replica struct {
 	Adapters []string
 	Labels   map[string]string
 	// Role is what it does in disaggregated serving, in the words of the label
-	// llm-d.ai/role: prefill, decode, or prefill-decode, which is both. Empty: it has no such label.
+	// llm-d.ai/role: prefill, decode, prefill-decode, which is both, or decode-only, which never
+	// computes a prompt that its gateway could have computed elsewhere. Empty: it has no such label.
 	Role string
 	// Ports is how many network ports it has, as one for each of its GPUs: it sends and
 	// receives so many times Links.BytesPerSecond. Default 1, at most 64.
@@ -225,10 +226,10 @@ func (r *Replica) validate() error {
 		return fmt.Errorf(".Ports is %d, want 1 to 64, or 0 for 1", r.Ports)
 	}
 	switch r.Role {
-	case "", "prefill", "decode", "prefill-decode":
+	case "", "prefill", "decode", "decode-only", "prefill-decode":
 		return nil
 	}
-	return fmt.Errorf(".Role is %q, want prefill, decode, prefill-decode or nothing", r.Role)
+	return fmt.Errorf(".Role is %q, want prefill, decode, decode-only, prefill-decode or nothing", r.Role)
 }
 
 // withDefaults returns a copy with the defaults filled in.

@@ -458,21 +458,21 @@ func (s *sim) unbook(l *live) {
 func (s *sim) retry(l *live) {
 	s.letGo(l, false)
 	s.unbook(l)
-	if l.started || l.tried == len(l.decision.Fallbacks) {
-		s.end(l, failed)
+	for !l.started && l.tried < len(l.decision.Fallbacks) {
+		ep := l.decision.Fallbacks[l.tried]
+		l.tried++
+		if !s.split {
+			l.decision.Retry(ep, types.Outcome{Err: errLost})
+		} else if l.decision.RetryApart(context.Background(), ep, types.Outcome{Err: errLost}, l.gateway.eps) != nil {
+			continue // it may not be alone, and would have to
+		}
+		if l.ticket != nil {
+			l.ticket.Booked(ep)
+		}
+		s.send(l, ep)
 		return
 	}
-	ep := l.decision.Fallbacks[l.tried]
-	l.tried++
-	if s.split {
-		l.decision.RetryApart(context.Background(), ep, types.Outcome{Err: errLost}, l.gateway.eps)
-	} else {
-		l.decision.Retry(ep, types.Outcome{Err: errLost})
-	}
-	if l.ticket != nil {
-		l.ticket.Booked(ep)
-	}
-	s.send(l, ep)
+	s.end(l, failed)
 }
 
 // cancel ends a job whose client has gone.
