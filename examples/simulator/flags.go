@@ -78,6 +78,7 @@ type config struct {
 	own      bool                                // each policy's capacity, too
 	records  string                              // file of runs; empty: none
 	fresh    []string                            // policies that are not taken from it
+	svg      string                              // file of a figure; empty: none
 	traces   map[string]string                   // files of the traces of a suite, by name
 
 	command string // that does the same again
@@ -158,6 +159,7 @@ func (cfg *config) groups(g *given) []group {
 	f.StringVar(&g.capacity, "capacity", "suite", "with -suite: whose capacity is measured, `WHOSE`: suite, that of the one policy of which its loads are fractions; "+
 		"own, that of each policy, too, in the first case of each family: some six runs each")
 	f.StringVar(&cfg.records, "records", "", "take runs that were played before from `FILE`, and add those that are. Throw it away when the simulator changes")
+	f.StringVar(&cfg.svg, "svg", "", "with -suite: a figure to `FILE`, of in how many cases each policy is within so many times the best")
 	f.StringVar(&g.fresh, "fresh", "", "with -records: `LIST` of policies to be played anew")
 	f.BoolVar(&cfg.quick, "quick", false, "with -anchors, -overload or -suite: less of it, to see that it runs")
 	return all
@@ -333,11 +335,11 @@ func checkMode(given map[string]bool) error {
 	case given["overload"]:
 		mode, with = "-overload", []string{"overload", "quick", "seed", "seeds", "trace", "admission"}
 	case given["suite"]:
-		mode, with = "-suite", []string{"suite", "policy", "profile", "seed", "seeds", "trace", "quick", "tuning", "records", "fresh", "capacity"}
+		mode, with = "-suite", []string{"suite", "policy", "profile", "seed", "seeds", "trace", "quick", "tuning", "records", "fresh", "capacity", "svg"}
 	case given["admission"]:
 		return errors.New("-admission is for -overload")
-	case given["quick"], given["trace"], given["tuning"], given["records"], given["fresh"], given["capacity"]:
-		return errors.New("-quick, -trace, -tuning, -records, -fresh and -capacity are for -suite, -quick and -trace for -overload and -quick for -anchors too")
+	case given["quick"], given["trace"], given["tuning"], given["records"], given["fresh"], given["capacity"], given["svg"]:
+		return errors.New("-quick, -trace, -tuning, -records, -fresh, -capacity and -svg are for -suite, -quick and -trace for -overload and -quick for -anchors too")
 	default:
 		return nil
 	}

@@ -83,6 +83,9 @@ func runSuite(ctx context.Context, cfg config, stdout, stderr io.Writer) int {
 		return fail(stderr, err)
 	}
 	result.Write(stdout)
+	if err := toFile(cfg.svg, stdout, result.WriteProfile); err != nil {
+		return fail(stderr, err)
+	}
 	if len(result.Broken()) > 0 {
 		return exitError
 	}

@@ -100,6 +100,7 @@ func TestParseFlagsErrors(t *testing.T) {
 		{[]string{"-link", "100"}, "-link goes with -prefill, -decode or -both"},
 		{[]string{"-suite", "s.json", "-prefill", "2"}, "-prefill does not go with -suite"},
 		{[]string{"-quick"}, "-quick"},
+		{[]string{"-svg", "x"}, "are for -suite"},
 		{[]string{"-records", "x"}, "are for -suite"},
 		{[]string{"-suite", "s.json", "-fresh", "default"}, "-fresh goes with -records"},
 		{[]string{"-suite", "s.json", "-capacity", "mine"}, `-capacity is "mine", want suite or own`},
