@@ -48,6 +48,10 @@ func allFilters() []madeFilter {
 		{"lora-soft-affinity", value(plugins.LoRASoftAffinity{})},
 		{"lora-soft-affinity at a half", value(plugins.LoRASoftAffinity{Affinity: .5})},
 		{"decision-tree", value(tree)},
+		{"revision", func() scheduling.Filter {
+			f, _ := plugins.NewRevision(plugins.RevisionOptions{Label: "zone"})
+			return f
+		}},
 		{"label expression", value(expression(plugins.OpIn, false, "a"))},
 		{"attribute", value(rule("waiting", plugins.AttributeRule{Type: "topK", TopK: &plugins.TopKRule{K: 2}}))},
 		{"context-length", value(plugins.ContextLengthFilter{ContextLength: plugins.ContextLength{Label: "zone"}})},
@@ -133,6 +137,7 @@ var needed = map[string]string{
 	"decision-tree-filter":      `{"rule": {"type": "low-queue-filter"}}`,
 	"endpoint-attribute-filter": `{"attribute": "waiting", "algorithm": {"type": "topK", "topK": {"k": 3}}}`,
 	"endpoint-attribute-scorer": `{"attributeKey": "kvUsage", "algorithm": {"type": "linear_lower_is_better"}}`,
+	"staged-splitter":           `{"always": true, "plugins": [{"pluginRef": "default"}]}`,
 }
 
 // TestRegistryTypes builds every registered type from its name and what it needs, and
@@ -149,6 +154,7 @@ func TestRegistryTypes(t *testing.T) {
 		tested[fmt.Sprintf("%T", p.make())] = true
 	}
 	tested[fmt.Sprintf("%T", new(plugins.Cost))] = true
+	tested[fmt.Sprintf("%T", new(plugins.Staged))] = true
 	r := plugins.NewRegistry()
 	for _, name := range r.Types() {
 		variants := []string{``, `, "parameters": {}`, `, "parameters": null`}
@@ -175,6 +181,9 @@ func TestRegistryTypes(t *testing.T) {
 			}
 			if len(p.Costs) > 0 {
 				made = p.Costs[0].Coster
+			}
+			if p.Splitter != nil {
+				made = p.Splitter
 			}
 			if !tested[fmt.Sprintf("%T", made)] {
 				t.Errorf("%s makes a %T, which is not in the conformance tables", name, made)

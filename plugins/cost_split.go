@@ -213,7 +213,7 @@ func (c *Cost) PrefillPicked(req *types.Request, prefill, answer *types.Endpoint
 	}
 	defer s.mu.Unlock()
 	l.at, l.class = s, c.classOf(s.cell, c.table.lookup(answer))
-	l.Request = cost.Request{Prompt: r.Prompt, Output: 1}
+	l.Request = cost.Request{Prompt: r.Prompt, Output: 1, Streamed: true} // it ends when PrefillFinished says so
 	v := c.view()
 	held := r.query.Cached(cost.Blocks(l.before) + c.prefix.lanes.prices.Worth(l.lower))
 	s.Add(&l.Request, held, &c.model, &v, now)

@@ -54,6 +54,11 @@ func (b *builder) connect() {
 		}
 		reader.cache, reader.owner = owner.prefixCache(), owner
 	}
+	for _, d := range b.order {
+		if s, ok := b.plugins[d.name].(*Staged); ok {
+			b.connectStaged(d.path+".parameters", s)
+		}
+	}
 }
 
 // owner returns the plugin of that name if it has a prefix index, for an empty name the first

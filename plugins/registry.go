@@ -13,7 +13,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/admission"
 )
 
-// A Factory creates a plugin, a value that is a Filter, Scorer, Coster or Picker or several of them,
+// A Factory creates a plugin, a value that is a Filter, Scorer, Coster, Splitter or Picker or several of them,
 // from the parameters of its declaration, nil if there are none. Decode them with Parameters. Its
 // error should name the invalid parameter.
 type Factory func(parameters json.RawMessage) (any, error)
@@ -36,6 +36,7 @@ func NewRegistry() *Registry {
 		"model-served-filter":    each[ModelServed],
 		"previous-answer-filter": made(NewPreviousAnswer),
 		"label-filter":           decoded[Labels],
+		"revision-filter":        made(NewRevision),
 
 		"endpoint-attribute-filter":    decoded[AttributeFilter],
 		"prefix-cache-affinity-filter": made(func(o AffinityOptions) (*PrefixAffinity, error) { return NewPrefixAffinity(o, nil) }),
@@ -65,7 +66,8 @@ func NewRegistry() *Registry {
 		"endpoint-attribute-scorer":    decoded[AttributeScorer],
 		"token-load-scorer":            decoded[TokenLoad],
 
-		"latency-cost": made(NewCost),
+		"latency-cost":    made(NewCost),
+		"staged-splitter": newStagedFrom,
 
 		"max-score-picker":       fixed(MaxScore{}),
 		"weighted-random-picker": fixed(WeightedRandom{}),
@@ -256,7 +258,7 @@ func (b *builder) plugin(path string, p PluginConfig) {
 		return
 	}
 	if !isPlugin(v) {
-		b.Failf(path+".type", "is %q, whose factory returned a %T, which is no Filter, Scorer, Coster or Picker", p.Type, v)
+		b.Failf(path+".type", "is %q, whose factory returned a %T, which is no Filter, Scorer, Coster, Splitter or Picker", p.Type, v)
 		return
 	}
 	b.plugins[name] = v
@@ -264,7 +266,7 @@ func (b *builder) plugin(path string, p PluginConfig) {
 
 func isPlugin(v any) bool {
 	switch v.(type) {
-	case scheduling.Filter, scheduling.Scorer, scheduling.Coster, scheduling.Picker:
+	case scheduling.Filter, scheduling.Scorer, scheduling.Coster, scheduling.Splitter, scheduling.Picker:
 		return true
 	}
 	return false
@@ -334,6 +336,9 @@ func (b *builder) use(p *scheduling.Profile, at string, ref PluginRef, v any) {
 	}
 	if c, ok := v.(scheduling.Coster); ok {
 		p.Costs = append(p.Costs, scheduling.Costed{Name: ref.PluginRef, Coster: c})
+	}
+	if one, ok := v.(scheduling.Splitter); ok {
+		b.useSplitter(p, at, ref, one)
 	}
 	if k, ok := v.(scheduling.Picker); ok {
 		if p.Picker != nil {

@@ -310,8 +310,8 @@ func TestRegistryRegister(t *testing.T) {
 	for plugin, want := range map[string]string{
 		`{"type": "acme-gate", "name": "mine", "parameters": {"level": -1}}`: "plugins[0].parameters: level is below 0",
 		`{"type": "acme-gate", "name": "mine", "parameters": {"lewel": 1}}`:  "plugins[0].parameters.lewel is not a field; the nearest is level",
-		`{"type": "acme-nothing", "name": "mine"}`:                           `is "acme-nothing", whose factory returned a struct {}, which is no Filter, Scorer, Coster or Picker`,
-		`{"type": "acme-nil", "name": "mine"}`:                               `which is no Filter, Scorer, Coster or Picker`,
+		`{"type": "acme-nothing", "name": "mine"}`:                           `is "acme-nothing", whose factory returned a struct {}, which is no Filter, Scorer, Coster, Splitter or Picker`,
+		`{"type": "acme-nil", "name": "mine"}`:                               `which is no Filter, Scorer, Coster, Splitter or Picker`,
 	} {
 		if _, err := load(plugin); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Load of %s: %v, want %q", plugin, err, want)

@@ -108,7 +108,8 @@ func (b *builder) rules(path string, configs []RuleConfig) (rules []scheduling.R
 		b.check(at, before, p)
 		rules = append(rules, scheduling.Rule{
 			Name: rc.Name, When: rc.When.match(),
-			Filters: p.Filters, Scorers: p.Scorers, Costs: p.Costs, Picker: p.Picker, Fallbacks: p.Fallbacks,
+			Filters: p.Filters, Scorers: p.Scorers, Costs: p.Costs, Splitter: p.Splitter, PrefillFilters: p.PrefillFilters,
+			Picker: p.Picker, Fallbacks: p.Fallbacks,
 		})
 		b.trackers = append(b.trackers, p.Trackers...)
 	}

@@ -28,6 +28,9 @@ type Profile struct {
 	// Splitter decides for which requests one endpoint computes the prompt and another one answers.
 	// Default: the first of Costs that is a Splitter, if there is one.
 	Splitter Splitter
+	// PrefillFilters take the place of Filters for the endpoints that are to compute the prompt for
+	// another one. Nil: Filters are for these, too.
+	PrefillFilters []Named
 	// Picker chooses by the totals. Required.
 	Picker Picker
 	// Rules schedule some requests differently: the first rule whose When is true replaces the

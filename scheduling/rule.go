@@ -18,12 +18,13 @@ type Rule struct {
 	When func(*types.Request) bool
 
 	// The following replace the fields of Profile of the same names.
-	Filters   []Named
-	Scorers   []Weighted
-	Costs     []Costed
-	Splitter  Splitter
-	Picker    Picker // required
-	Fallbacks int
+	Filters        []Named
+	Scorers        []Weighted
+	Costs          []Costed
+	Splitter       Splitter
+	PrefillFilters []Named
+	Picker         Picker // required
+	Fallbacks      int
 }
 
 // pipeline is what a request goes through.
@@ -38,7 +39,8 @@ type pipeline struct {
 	limits       []Constrainer
 	// screens are the filters that are Screeners, by their places; nil: it is none.
 	screens  []Screener
-	screened uint64 // their places, as bits; who comes after the 64th is not asked
+	screened uint64    // their places, as bits; who comes after the 64th is not asked
+	helpers  *pipeline // the filters of endpoints that compute prompts for others; may be the pipeline itself
 }
 
 // pipeline checks a rule and returns it, ready to be run.
@@ -75,8 +77,24 @@ func (r Rule) pipeline() (*pipeline, error) {
 	if r.Splitter != nil {
 		p.splitterName = nameOf("", r.Splitter)
 	}
-	p.screens = make([]Screener, len(r.Filters))
-	for i, f := range r.Filters {
+	p.look()
+	p.helpers = p
+	if r.PrefillFilters != nil {
+		filters, err := nameAll("PrefillFilters", "Filter", r.PrefillFilters, func(f *Named) (*string, any) { return &f.Name, f.Filter })
+		if err != nil {
+			return nil, err
+		}
+		p.helpers = &pipeline{Rule: Rule{Name: r.Name, Filters: filters}}
+		p.helpers.look()
+		p.helpers.limits = nil // admission control is about who answers
+	}
+	return p, nil
+}
+
+// look finds what the filters can do beside filtering.
+func (p *pipeline) look() {
+	p.screens = make([]Screener, len(p.Filters))
+	for i, f := range p.Filters {
 		if c, ok := f.Filter.(Constrainer); ok {
 			p.limits = append(p.limits, c)
 		}
@@ -85,7 +103,6 @@ func (r Rule) pipeline() (*pipeline, error) {
 			p.screened |= 1 << i
 		}
 	}
-	return p, nil
 }
 
 // pipelines returns those of the rules of p, in order, and at last that for all other
@@ -104,7 +121,7 @@ func (p *Profile) pipelines() ([]*pipeline, error) {
 		}
 		all = append(all, one)
 	}
-	others, err := Rule{Filters: p.Filters, Scorers: p.Scorers, Costs: p.Costs, Splitter: p.Splitter, Picker: p.Picker, Fallbacks: p.Fallbacks}.pipeline()
+	others, err := Rule{Filters: p.Filters, Scorers: p.Scorers, Costs: p.Costs, Splitter: p.Splitter, PrefillFilters: p.PrefillFilters, Picker: p.Picker, Fallbacks: p.Fallbacks}.pipeline()
 	if err != nil {
 		return nil, fmt.Errorf("scheduling: %w", err)
 	}

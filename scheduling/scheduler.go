@@ -85,6 +85,16 @@ func (s *Scheduler) wireAll(p *pipeline) {
 	if p.splitter != nil {
 		s.wire(p.splitter)
 	}
+	if c, ok := p.splitter.(Composite); ok {
+		for _, part := range c.Plugins() {
+			s.wire(part)
+		}
+	}
+	if p.helpers != p {
+		for _, f := range p.helpers.Filters {
+			s.wire(f.Filter)
+		}
+	}
 	s.wire(p.Picker)
 }
 

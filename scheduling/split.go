@@ -28,6 +28,12 @@ type Splitter interface {
 	Split(ctx context.Context, req *types.Request, eps, prefill []*types.Endpoint, must bool, by []int32, gains []float64) error
 }
 
+// A Composite is a Splitter that is made of other plugins. What they can do beside what it uses them for,
+// such as Tracker, they do as if the profile had them itself.
+type Composite interface {
+	Plugins() []any
+}
+
 // A SplitItemizer is a Splitter that can break down for Explain what it compared. It is called after Split,
 // for the same request.
 type SplitItemizer interface {
@@ -136,7 +142,7 @@ func (sc *scratch) helpers(s *Scheduler, ctx context.Context, p *pipeline, req *
 		sc.second = new(scratch)
 	}
 	sc.second.grow(len(sc.prefill))
-	left, err := s.filter(ctx, p, req, sc.prefill, &sc.overview, sc.second, nil)
+	left, err := s.filter(ctx, p.helpers, req, sc.prefill, &sc.overview, sc.second, nil)
 	if err != nil {
 		left = nil // so nobody helps
 	}

@@ -204,6 +204,10 @@ type Incoming struct {
 	SLO        types.SLO     // what the client wants; each field for itself
 	MaxWait    time.Duration // how long it may wait to be let in; it can only shorten that of its band
 
+	// Split says that the gateway can have the prompt computed by one endpoint and the answer produced by
+	// another: then Route.Prefill may name one.
+	Split bool
+
 	// Explain keeps the explanation of the decision in Route.Explanation.
 	Explain bool
 }
@@ -346,6 +350,7 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 		r.generates = true // as far as anybody can tell
 	}
 	r.Pool, r.Resolution = resolved.Pool.Name(), resolved
+	r.Request.Split = in.Split && r.generates && !r.opaque
 	if r.generates && !r.opaque && d.o.EngineSessions != nil && d.o.EngineSessions(r.Pool) {
 		r.Request.EngineSession = crand.Text() // not to be guessed: clients may set the field, too
 	}

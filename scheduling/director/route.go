@@ -63,6 +63,13 @@ func (r *Route) API() openai.API { return r.parsed.API }
 // or what Next or Served moved it to.
 func (r *Route) Endpoint() *types.Endpoint { return r.decision.Current() }
 
+// Prefill returns the endpoint that is to compute the prompt for Endpoint, nil if that does it itself, as
+// always without Incoming.Split.
+func (r *Route) Prefill() *types.Endpoint { return r.decision.Prefill() }
+
+// PrefillDone reports how the request to Prefill ended. Only the first call counts.
+func (r *Route) PrefillDone(out types.Outcome) { r.decision.PrefillDone(out) }
+
 // Fallbacks returns the endpoints that Next will go on to, best first.
 func (r *Route) Fallbacks() []*types.Endpoint { return r.decision.Fallbacks[r.tried:] }
 

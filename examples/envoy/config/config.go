@@ -55,6 +55,10 @@ type Loader struct {
 	// cluster. A configuration holds EndpointPickerConfigs then, for whatever pools, or
 	// nothing; objects of other kinds that are ours are rejected.
 	PoolsElsewhere bool
+	// RoleLabel is the label by which the picker knows what servers are for, see
+	// datastore.Options.RoleLabel. A configuration that goes by another is warned of. Default
+	// types.RoleLabel.
+	RoleLabel string
 	// CheckEndpoint, if set, returns what is wrong with an endpoint for who is to use it.
 	// An object with such an endpoint is rejected.
 	CheckEndpoint func(datastore.EndpointSpec) error

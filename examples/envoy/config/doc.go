@@ -140,8 +140,8 @@
 //     profile that has them and no latency-cost gets one. latency-slo-admitter is used by
 //     every profile. The SLO is that of the request's headers.
 //
-// Types that need disaggregation (pd-profile-handler, disagg-headers-handler, deciders) or
-// KV events (precise-prefix-cache-scorer) are refused by name.
+// Types that need KV events (precise-prefix-cache-scorer) or the topology of servers
+// (topology-affinity-filter), and p2p-source-producer, are refused by name.
 //
 // prefix-cache-scorer takes the parameters of the Inference Extension too.
 // blockSizeTokens (4 bytes each), blockSize and hashBlockSize are blockBytes,
@@ -189,10 +189,61 @@
 //
 // header-profile-handler runs the profile that a header names (headerName, EPP-Profile by
 // default), and otherwise defaultProfile, which is decode by default; there a name that no
-// profile has is an error, and here it is as none. disagg-profile-handler without deciders
-// runs decode alone. slo-aware-profile-handler runs slo where the header
+// profile has is an error, and here it is as none. slo-aware-profile-handler runs slo where the header
 // x-prediction-based-scheduling is true, and otherwise default. data-parallel-profile-handler
 // and single-profile-handler have one profile.
+//
+// # Servers for single steps
+//
+// In disaggregated serving one server computes the prompt of a request (prefill) and another
+// one answers (decode); a third may turn images and other media into embeddings (encode). The
+// request goes to llm-d's side-car in front of the server that answers, and headers tell it whom
+// to ask before: see package picker. What a server is for is what its label llm-d.ai/role says, or
+// another that the picker is told (-role-label, Loader.RoleLabel); one without answers. The
+// configuration is llm-d's:
+//
+//	plugins:
+//	- {type: decode-filter}
+//	- {type: prefill-filter}
+//	- {type: prefix-cache-scorer}
+//	- {type: queue-scorer}
+//	- {type: prefix-based-pd-decider, parameters: {promptTokens: 256, nonCachedTokens: 512}}
+//	- {type: disagg-profile-handler, parameters: {deciders: {prefill: prefix-based-pd-decider}}}
+//	schedulingProfiles:
+//	- {name: decode, plugins: [{pluginRef: decode-filter}, {pluginRef: prefix-cache-scorer}]}
+//	- {name: prefill, plugins: [{pluginRef: prefill-filter}, {pluginRef: queue-scorer}]}
+//
+// It means this:
+//
+//   - The profile for decode chooses who answers. The decider for prefill says whether another
+//     one computes the prompt, and the profile for prefill which. That becomes a
+//     staged-splitter (plugins.Staged), which may also be declared as such; latency-cost
+//     decides both at once, by what it costs, and needs no decider and no further profile.
+//   - prefix-based-pd-decider: the prompt has promptTokens, and nonCachedTokens of them are not
+//     cached where it is answered, by the index of prefixMatchInfoProducerName or the first that
+//     there is. With nonCachedTokens 0 it never is so. always-disagg-pd-decider: always.
+//     always-disagg-multimodal-decider: if there is an image, audio or another part that is no
+//     text; for encode it or always-disagg-pd-decider is wanted.
+//   - With stageOrder prefill-first every prompt is computed elsewhere, as there; the order
+//     makes no further difference here.
+//   - Of the encode profile all that its picker chooses (maxNumOfEndpoints) are named.
+//   - Where a step has no server, or only those that are drained, unhealthy or not known to be
+//     fresh, who answers does it. There, the request fails, or goes by profiles.fallback, which
+//     has no effect here.
+//   - pd-profile-handler is the same with other names. With threshold, or without it and
+//     without a plugin prefix-based-pd-decider, it is as in the first versions of llm-d: threshold
+//     bytes of prompt that are not cached, and 0 for always.
+//   - disagg-headers-handler and prefill-header-handler have no effect: headers are written in
+//     any case.
+//   - disaggregatedset-rollout-screener is a revision-filter of all profiles: all parts of a
+//     request are served by one revision, by revisionLabelKey. Each request draws its own among
+//     the endpoints that may answer. Headers that name a revision are not read, nor set.
+//   - primaryPort of data-parallel-profile-handler (8000 by default) and pd-profile-handler: a
+//     request goes to that port of the server that is chosen, and a header says for which
+//     endpoint it is. Without, and with primaryPort 0, it goes to the endpoint itself.
+//
+// A picker for the servers of one step alone, whose label says so (as llm-d has for its
+// coordinator), is started with -role-label -.
 //
 // # What Envoy is told of usage
 //

@@ -31,6 +31,9 @@ func FuzzParse(f *testing.F) {
 		gate + "flowControl: {maxBytes: 1.5Gi, maxRequests: \"1k\", defaultRequestTTL: 30s, defaultPriorityBand: {maxRequests: 5}, priorityBands: [{priority: 100, maxBytes: 5e6}, {priority: -1, fairnessPolicyRef: round-robin-fairness-policy}]}\n",
 		gate + "plugins: [{type: concurrency-detector, parameters: {concurrencyMode: tokens}}, {type: static-usage-limit-policy, parameters: {threshold: 0.5}}]\nsaturationDetector: {pluginRef: concurrency-detector}\n",
 		"admission: {bands: [{name: a, priority: 1, floor: 0.1}, {name: b, ceiling: 0.5, maxRequests: -1}], tenants: {x: {weight: 2}}, budgets: [{tenant: x, tokensPerMinute: 5}], detectors: [{type: learned-batch-detector}]}\n",
+		"plugins:\n- {type: disagg-profile-handler, parameters: {stageOrder: decode-first, profiles: {decode: decode}, deciders: {prefill: prefix-based-pd-decider, encode: always-disagg-multimodal-decider}}}\n- {type: prefix-based-pd-decider, parameters: {nonCachedTokens: 5}}\n- {type: always-disagg-multimodal-decider}\n- {type: disaggregatedset-rollout-screener, parameters: {revisionGating: {mode: sum}}}" + stageProfiles,
+		"plugins:\n- {type: pd-profile-handler, parameters: {threshold: 5, primaryPort: 8000}}" + stageProfiles,
+		"plugins: [{type: staged-splitter, parameters: {always: true, plugins: [{pluginRef: s}]}}, {type: max-score-picker, name: s}]\n",
 	} {
 		f.Add([]byte(poolYAML+pickerHead+s), false)
 	}

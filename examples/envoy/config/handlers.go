@@ -14,13 +14,12 @@ const (
 	typeSingle       = "single-profile-handler"
 	typeDataParallel = "data-parallel-profile-handler"
 	typeHeader       = "header-profile-handler"
-	typeDisagg       = "disagg-profile-handler"
 	typeSLOAware     = "slo-aware-profile-handler"
 	typePredicted    = "predicted-latency-profile-handler"
 	typeRequest      = "request-profile-handler" // ours
 )
 
-var handlerTypes = []string{typeDataParallel, typeDisagg, typeHeader, typePredicted, typeRequest, typeSingle, typeSLOAware}
+var handlerTypes = []string{typeDataParallel, typeDisagg, typeHeader, typePD, typePredicted, typeRequest, typeSingle, typeSLOAware}
 
 // selection is what a profile handler says.
 type selection struct {
@@ -32,6 +31,11 @@ type selection struct {
 	byHeader string
 	// spare may be left unused, for what they are for is done in the others.
 	spare []string
+	// prefill and encode are the steps that may have servers of their own.
+	prefill, encode stage
+	// primaryPort is where the proxy in front of a server with several ranks takes requests for all of
+	// them. 0: requests go to the port of their rank.
+	primaryPort int
 }
 
 type selectionRule struct {
@@ -46,10 +50,8 @@ func (t *translation) handler(d *declared, p fields) bool {
 	case typeSingle:
 		d.selects = &selection{}
 	case typeDataParallel:
-		if _, ok := p.integer("primaryPort", 0, math.MaxUint16); ok {
-			t.warn("%s has no effect here: a request goes to the port of the rank that is chosen, which a server with a port for each rank takes", p.at("primaryPort"))
-		}
 		d.selects = &selection{}
+		d.selects.readPrimaryPort(p, 8000)
 	case typeHeader:
 		s := &selection{byHeader: p.str("headerName"), others: p.str("defaultProfile"), named: p.at("defaultProfile")}
 		if s.byHeader == "" {
@@ -60,7 +62,9 @@ func (t *translation) handler(d *declared, p fields) bool {
 		}
 		d.selects = s
 	case typeDisagg:
-		d.selects = t.decodeOnly(d, p)
+		d.selects = t.staged(p)
+	case typePD:
+		d.selects = t.stagedOlder(p)
 	case typeSLOAware, typePredicted:
 		d.selects = &selection{others: "default", named: d.path, spare: []string{"prefix"}, rules: []selectionRule{{
 			at: d.path, profile: "slo", when: plugins.When{Header: &plugins.HeaderMatch{Name: "x-prediction-based-scheduling", Values: []string{"true", "True", "TRUE", "1", "t", "T"}}},
@@ -72,28 +76,6 @@ func (t *translation) handler(d *declared, p fields) bool {
 	}
 	p.done()
 	return true
-}
-
-// decodeOnly is a handler of disaggregation that is asked for none.
-func (t *translation) decodeOnly(d *declared, p fields) *selection {
-	profiles, deciders := p.object("profiles"), p.object("deciders")
-	s := &selection{others: profiles.str("decode"), named: profiles.at("decode")}
-	if s.others == "" {
-		s.others = "decode"
-	}
-	for _, stage := range []string{"prefill", "encode"} {
-		name := profiles.str(stage)
-		if name == "" {
-			name = stage
-		}
-		s.spare = append(s.spare, name)
-		if deciders.has(stage) {
-			t.Failf(deciders.at(stage), "is of %s, which is not supported with a decider: %s", d.typeName, needsDisaggregation)
-		}
-	}
-	profiles.done()
-	deciders.done()
-	return s
 }
 
 // byRequest reads our own handler: profiles by priority, model and header.
@@ -144,14 +126,18 @@ type profileRule struct {
 	when    plugins.When
 }
 
-// choose returns the profile for most requests and those for some, out of all.
-func (t *translation) choose(all []*profileSpec) (main *profileSpec, rules []profileRule) {
+// choose returns the profiles for most requests, for some, and for single steps, out of all.
+func (t *translation) choose(all []*profileSpec) (set profileSet) {
 	s, path := t.selection()
-	if len(all) == 1 && (s == nil || len(s.rules) == 0) {
-		return all[0], nil // there is nothing to choose, as in the originals
+	if s != nil {
+		set.primaryPort = s.primaryPort
+	}
+	set.main = all[0]
+	if len(all) == 1 && (s == nil || len(s.rules) == 0 && s.prefill.by == nil && s.encode.by == nil) {
+		return set // there is nothing to choose, as in the originals
 	}
 	if s == nil && slices.ContainsFunc(t.declared, func(d *declared) bool { return d.bad }) {
-		return all[0], nil // told: it may be the handler
+		return set // told: it may be the handler
 	}
 	if s == nil || s.others == "" {
 		what := "no profile handler is declared"
@@ -159,7 +145,7 @@ func (t *translation) choose(all []*profileSpec) (main *profileSpec, rules []pro
 			what = path + " has one"
 		}
 		t.Failf("schedulingProfiles", "has %d profiles, want at most one, as %s; of several %s, %s or %s choose", len(all), what, typeRequest, typeHeader, typeDisagg)
-		return all[0], nil
+		return set
 	}
 	use := func(name, at string) *profileSpec {
 		i := slices.IndexFunc(all, func(p *profileSpec) bool { return p.config.Name == name })
@@ -170,28 +156,36 @@ func (t *translation) choose(all []*profileSpec) (main *profileSpec, rules []pro
 		all[i].used = true
 		return all[i]
 	}
-	main = use(s.others, s.named)
+	if main := use(s.others, s.named); main != nil {
+		set.main = main
+	}
 	for _, r := range s.rules {
 		if p := use(r.profile, r.at); p != nil {
-			rules = append(rules, profileRule{p, r.when})
+			set.rules = append(set.rules, profileRule{p, r.when})
+		}
+	}
+	set.prefill, set.encode = s.prefill, s.encode
+	for _, one := range []*stage{&set.prefill, &set.encode} {
+		if one.by != nil && !(one.optional && !slices.ContainsFunc(all, func(p *profileSpec) bool { return p.config.Name == one.profile })) {
+			one.spec = use(one.profile, one.named)
 		}
 	}
 	for _, p := range all {
 		switch {
-		case s.byHeader != "" && p != main:
+		case s.byHeader != "" && p != set.main:
 			p.used = true
-			rules = append(rules, profileRule{p, plugins.When{Header: &plugins.HeaderMatch{Name: s.byHeader, Values: []string{p.config.Name}}}})
+			set.rules = append(set.rules, profileRule{p, plugins.When{Header: &plugins.HeaderMatch{Name: s.byHeader, Values: []string{p.config.Name}}}})
 		case !p.used && !slices.Contains(s.spare, p.config.Name):
 			t.warn("%s (%s) is used for no request", p.path, p.config.Name)
 		}
 	}
-	if main == nil {
-		main = all[0]
-	}
-	return main, rules
+	return set
 }
 
 func noProfile(name string, all []*profileSpec) string {
+	if len(all) == 0 {
+		return fmt.Sprintf("is given, but there is no profile %q: schedulingProfiles has none", check.Shorten(name))
+	}
 	names := make([]string, len(all))
 	for i, p := range all {
 		names[i] = p.config.Name

@@ -39,6 +39,7 @@ func init() {
 		"prefix-cache-affinity-filter": {"", (*translation).prefixAffinity},
 
 		typeReporter:            {"", (*translation).reporter},
+		typeStaged:              {"", (*translation).ownStaged},
 		"context-length-aware":  {"", (*translation).contextLength},
 		"kv-cache-scorer":       {"kv-cache-utilization-scorer", nil},
 		typeDetector:            {typeShed, (*translation).detectorFilter},
@@ -46,9 +47,11 @@ func init() {
 		"by-label-selector":     {typeLabels, (*translation).labelSelector},
 		"by-label":              {typeLabels, (*translation).byLabel},
 		"decode-filter":         {typeLabels, role(true, "decode", "prefill-decode", "both", "encode-prefill-decode")},
-		"prefill-filter":        {typeLabels, role(false, "prefill", "encode-prefill", "prefill-decode", "both", "encode-prefill-decode")},
-		"encode-filter":         {typeLabels, role(false, "encode", "encode-prefill", "encode-prefill-decode")},
+		typePrefillFilter:       {typeLabels, role(false, "prefill", "encode-prefill", "prefill-decode", "both", "encode-prefill-decode")},
+		typeEncodeFilter:        {typeLabels, role(false, "encode", "encode-prefill", "encode-prefill-decode")},
 		"active-request-filter": {"endpoint-attribute-filter", (*translation).activeRequestFilter},
+
+		"disaggregatedset-rollout-screener": {typeRevision, (*translation).rolloutScreener},
 
 		"latency-scorer":             {typeCost, (*translation).predicted},
 		"predicted-latency-scorer":   {typeCost, (*translation).predicted},
@@ -92,22 +95,21 @@ var (
 var tokenizers = []string{"token-producer", "tokenizer"}
 
 const (
-	needsDisaggregation = "it needs prefill and decode on servers of their own, which this picker does not schedule; without it each server does both"
-	needsKVEvents       = "it needs the KV events of the servers, which this picker does not read; prefix-cache-scorer tells what is cached where from what was sent there"
+	noFetching    = "no server is told here to fetch what another one has cached; each computes what it lacks"
+	needsTopology = "who answers is chosen here without regard to where the prompt is computed; label-filter keeps to servers of one place"
+	needsKVEvents = "it needs the KV events of the servers, which this picker does not read; prefix-cache-scorer tells what is cached where from what was sent there"
 )
 
 // notHere are types that are known, and why they are refused.
 var notHere = map[string]string{
-	"pd-profile-handler":               needsDisaggregation,
-	"prefill-header-handler":           needsDisaggregation,
-	"disagg-headers-handler":           needsDisaggregation,
-	"prefix-based-pd-decider":          needsDisaggregation,
-	"always-disagg-pd-decider":         needsDisaggregation,
-	"always-disagg-multimodal-decider": needsDisaggregation,
-	"p2p-source-producer":              needsDisaggregation,
-	"precise-prefix-cache-scorer":      needsKVEvents,
-	"precise-prefix-cache-producer":    needsKVEvents,
-	"kv-events":                        needsKVEvents,
+	"p2p-source-producer":           noFetching,
+	"topology-affinity-filter":      needsTopology,
+	"topology-affinity-scorer":      needsTopology,
+	"topology-extractor":            needsTopology,
+	"topology-stamp-handler":        needsTopology,
+	"precise-prefix-cache-scorer":   needsKVEvents,
+	"precise-prefix-cache-producer": needsKVEvents,
+	"kv-events":                     needsKVEvents,
 }
 
 // unused warns of the parameters of some names that are given, and returns all others.
@@ -175,7 +177,7 @@ func (t *translation) activeRequestFilter(_ *declared, p fields) map[string]any 
 
 func (t *translation) contextLength(_ *declared, p fields) map[string]any {
 	if p.str("reusableTokensProducerName") != "" {
-		p.Failf(p.at("reusableTokensProducerName"), "is not supported: %s", needsDisaggregation)
+		p.Failf(p.at("reusableTokensProducerName"), "is not supported: %s", noFetching)
 	}
 	return without(p.m, "reusableTokensProducerName")
 }

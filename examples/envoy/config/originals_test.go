@@ -32,8 +32,8 @@ func TestOriginals(t *testing.T) {
 		{"by label, or without", "{type: by-label, name: x, parameters: {label: role, validValues: [a], allowsNoLabel: true}}", "{type: label-filter, name: x, parameters: {expressions: [{key: role, operator: In, values: [a], optional: true}]}}", nil},
 		{"without a label", "{type: by-label, name: x, parameters: {label: role, allowsNoLabel: true}}", "{type: label-filter, name: x, parameters: {expressions: [{key: role, operator: DoesNotExist}]}}", nil},
 		{"decode", "{type: decode-filter, name: x}", "{type: label-filter, name: x, parameters: {expressions: [{key: llm-d.ai/role, operator: In, values: [decode, prefill-decode, both, encode-prefill-decode], optional: true}]}}", nil},
-		{"prefill", "{type: prefill-filter, name: x}", "{type: label-filter, name: x, parameters: {expressions: [{key: llm-d.ai/role, operator: In, values: [prefill, encode-prefill, prefill-decode, both, encode-prefill-decode]}]}}", nil},
-		{"encode", "{type: encode-filter, name: x}", "{type: label-filter, name: x, parameters: {expressions: [{key: llm-d.ai/role, operator: In, values: [encode, encode-prefill, encode-prefill-decode]}]}}", nil},
+		{"prefill", "{type: prefill-filter, name: x}", "{type: label-filter, name: x, parameters: {expressions: [{key: llm-d.ai/role, operator: In, values: [prefill, encode-prefill, prefill-decode, both, encode-prefill-decode]}]}}", []string{"plugins[0] (x): servers that are not for decode"}},
+		{"encode", "{type: encode-filter, name: x}", "{type: label-filter, name: x, parameters: {expressions: [{key: llm-d.ai/role, operator: In, values: [encode, encode-prefill, encode-prefill-decode]}]}}", []string{"plugins[0] (x): servers that are not for decode"}},
 		{"active requests", "{type: active-request-scorer, parameters: {requestTimeout: 2m, idleThreshold: 2, maxBusyScore: 0.5}}", "{type: active-request-scorer, parameters: {idleThreshold: 2, maxBusyScore: 0.5}}",
 			[]string{"plugins[0].parameters.requestTimeout has no effect here"}},
 		{"active requests as a filter", "{type: active-request-filter, name: x, parameters: {maxRequests: 10, fallbackOnEmpty: true}}",
@@ -57,7 +57,7 @@ func TestOriginals(t *testing.T) {
 			"{type: low-queue-filter, name: low, parameters: {threshold: 128}}, {type: lora-affinity-filter, name: lora}, {type: least-kv-cache-filter, name: kv}]\nschedulingProfiles: [{name: p, plugins: [{pluginRef: x}]}",
 			"{type: decision-tree-filter, name: x, parameters: {rule: {type: low-queue-filter, name: low, parameters: {below: 128}}, onSuccess: {rule: {type: lora-affinity-filter, name: lora}, onSuccess: {rule: {type: least-kv-cache-filter, name: kv}}, onFailure: {rule: {type: least-kv-cache-filter, name: kv}}}, onFailure: {rule: {type: least-kv-cache-filter, name: kv}}}}, " +
 				"{type: low-queue-filter, name: low, parameters: {below: 128}}, {type: lora-affinity-filter, name: lora}, {type: least-kv-cache-filter, name: kv}]\nschedulingProfiles: [{name: p, plugins: [{pluginRef: x}]}", nil},
-		{"data parallel", "{type: data-parallel-profile-handler, parameters: {primaryPort: 8000}}, {type: queue-scorer}", "{type: queue-scorer}", []string{"plugins[0].parameters.primaryPort has no effect here"}},
+		{"data parallel", "{type: data-parallel-profile-handler, parameters: {primaryPort: 8000}}, {type: queue-scorer}", "{type: queue-scorer}", nil},
 		{"decode only", "{type: disagg-profile-handler}, {type: queue-scorer}", "{type: queue-scorer}", nil},
 		{"tokens", "{type: token-producer, parameters: {estimate: {image: {mode: static}}}}, {type: tokenizer}, {type: queue-scorer}", "{type: queue-scorer}", []string{"plugins[0].parameters (token-producer) has no effect here: tokens are estimated"}},
 		{"parsers", "{type: openai-parser}, {type: anthropic-parser}, {type: vllmhttp-parser}, {type: vllmgrpc-parser}, {type: queue-scorer}", "{type: queue-scorer}", nil},
@@ -116,9 +116,11 @@ schedulingProfiles:
 
 func TestOriginalErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"plugins: [{type: pd-profile-handler}]":                                                                                                           `plugins[0].type is "pd-profile-handler", which is not supported: it needs prefill and decode on servers of their own`,
+		"plugins: [{type: pd-profile-handler}]":                                                                                                           `plugins[0].parameters.prefillProfile is given, but there is no profile "prefill": schedulingProfiles has none`,
 		"plugins: [{type: precise-prefix-cache-scorer, parameters: {indexerConfig: {a: 1}}}]":                                                             `plugins[0].type is "precise-prefix-cache-scorer", which is not supported: it needs the KV events`,
-		"plugins: [{type: disagg-profile-handler, parameters: {deciders: {prefill: p}}}]":                                                                 "plugins[0].parameters.deciders.prefill is of disagg-profile-handler, which is not supported with a decider: it needs prefill and decode on servers of their own, which this picker does not schedule; without it each server does both",
+		"plugins: [{type: disagg-profile-handler, parameters: {deciders: {prefill: p}}}]":                                                                 `plugins[0].parameters.deciders.prefill is "p", which no plugin is named; in plugins there are disagg-profile-handler`,
+		"plugins: [{type: topology-affinity-filter}]":                                                                                                     `plugins[0].type is "topology-affinity-filter", which is not supported: who answers is chosen here without regard to where the prompt is computed`,
+		"plugins: [{type: p2p-source-producer}]":                                                                                                          `plugins[0].type is "p2p-source-producer", which is not supported: no server is told here to fetch what another one has cached`,
 		"plugins: [{type: active-requests-scorer}]":                                                                                                       `plugins[0].type is "active-requests-scorer", which is unknown; the nearest is active-request-scorer; known are `,
 		"plugins: [{type: label-select-filter}]":                                                                                                          "the nearest is label-selector-filter;",
 		"plugins: [{type: label-selector-filter, parameters: {matchExpressions: [{key: a, operator: in}]}}]":                                              `matchExpressions[0].operator is "in", which is unknown; the nearest is In`,

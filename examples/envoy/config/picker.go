@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -42,7 +43,7 @@ func (b *builder) picker(top fields) {
 	p.legacy = gates[gateLegacyMetrics]
 	t := translation{
 		fields: top, registry: b.Registry, byName: make(map[string]*declared),
-		warn: r.warnf,
+		warn: r.warnf, roleLabel: cmp.Or(b.RoleLabel, types.RoleLabel),
 	}
 	p.policy = t.translate(gates[gateFlowControl])
 	top.done()

@@ -34,6 +34,8 @@ type Policy struct {
 	admits      *admission.Config
 	passthrough bool
 	reports     []Report
+	encode      *Encode // nil: who answers encodes
+	primaryPort int
 	metrics     scrape.PoolOptions
 
 	key, admissionKey string
@@ -104,7 +106,9 @@ func (p *Policy) finish() {
 	p.key = digestOfJSON(struct {
 		Profiles plugins.Config
 		Limits   plugins.Room
-	}{p.profiles, p.limits})
+		Encode   *plugins.Config `json:",omitempty"`
+		Revision string          `json:",omitempty"`
+	}{p.profiles, p.limits, p.encode.declared(), p.encode.pairedBy()})
 	if p.admits != nil {
 		p.admissionKey = digestOfJSON(p.admits)
 	}
@@ -165,6 +169,15 @@ func (p *Policy) AdmissionKey() string { return p.admissionKey }
 // Passthrough reports whether the bodies of requests are not to be looked at: they are routed by
 // their headers alone.
 func (p *Policy) Passthrough() bool { return p.passthrough }
+
+// Encode returns how those are chosen that turn images and other media into embeddings for who answers
+// a request, nil if nobody is: who answers does it then.
+func (p *Policy) Encode() *Encode { return p.encode }
+
+// PrimaryPort is the port at which the proxy in front of a server takes the requests for all of its
+// data-parallel ranks, each of which is an endpoint; a header says which is meant. 0: requests go to
+// the endpoint's own port.
+func (p *Policy) PrimaryPort() int { return p.primaryPort }
 
 // Reports returns what of the usage of requests Envoy is to be told. It must not be modified.
 func (p *Policy) Reports() []Report { return p.reports }

@@ -26,11 +26,13 @@ type profileSpec struct {
 	used   bool
 }
 
-// profileSet is the profile for most requests, and those for some.
+// profileSet is the profile for most requests, those for some, and those for single steps.
 type profileSet struct {
-	main  *profileSpec
-	rules []profileRule
-	given bool // there was one
+	main            *profileSpec
+	rules           []profileRule
+	prefill, encode stage
+	primaryPort     int  // see selection
+	given           bool // there was one
 }
 
 // profiles reads the profiles and the plugins that they use, or if there is none makes one
@@ -39,20 +41,38 @@ func (t *translation) profiles() profileSet {
 	var all []*profileSpec
 	t.each("schedulingProfiles", func(f fields) { all = append(all, t.profile(f)) })
 	if len(all) == 0 {
-		t.selection()
-		return profileSet{main: &profileSpec{refs: t.allPlugins(), config: plugins.ProfileConfig{Name: "default"}}}
+		set := profileSet{main: &profileSpec{refs: t.allPlugins(), config: plugins.ProfileConfig{Name: "default"}}}
+		if s, _ := t.selection(); s != nil {
+			set.primaryPort = s.primaryPort
+			for _, one := range []stage{s.prefill, s.encode} {
+				if one.by != nil && !one.optional {
+					t.Failf(one.named, "%s", noProfile(one.profile, nil))
+				}
+			}
+		}
+		return set
 	}
 	for i, p := range all {
 		if slices.ContainsFunc(all[:i], func(o *profileSpec) bool { return o.config.Name == p.config.Name && o.config.Name != "" }) {
 			t.Failf(p.path+".name", "is %q, which is used twice", p.config.Name)
 		}
 	}
-	set := profileSet{given: true}
-	set.main, set.rules = t.choose(all)
+	set := t.choose(all)
+	set.given = true
+	parts := make([]*profileSpec, 0, len(set.rules)+1)
 	for _, r := range set.rules {
+		parts = append(parts, r.profile)
+	}
+	if p := set.prefill.spec; p != nil {
+		parts = append(parts, p)
+		if p.config.Fallbacks > 0 {
+			t.warn("%s has no effect here: one server computes a prompt", p.fields.at("fallbacks"))
+		}
+	}
+	for _, p := range parts {
 		for _, name := range []string{"metricsTTL", "bookingTTL", "outputTokens", "seed"} {
-			if r.profile.fields.m[name] != nil {
-				t.Failf(r.profile.fields.at(name), "is for all requests alike: give it to the profile %q", set.main.config.Name)
+			if p.fields.m[name] != nil {
+				t.Failf(p.fields.at(name), "is for all requests alike: give it to the profile %q", set.main.config.Name)
 			}
 		}
 	}

@@ -46,6 +46,8 @@ type translation struct {
 	declared []*declared
 	byName   map[string]*declared
 
+	roleLabel string // by which the picker knows what servers are for
+
 	passthrough bool     // bodies are not looked at
 	reports     []Report // what Envoy is told of usage
 
@@ -65,6 +67,7 @@ type declared struct {
 	predicts  bool        // it asks for predicted latency, which a latency-cost knows
 	everyone  bool        // it is used by every profile, without being named there
 	selects   *selection  // a profile handler
+	decider   *decider    // says when a step has a server of its own
 	needs     []*declared // others that it asks
 	picker    bool
 	scorer    bool
@@ -105,7 +108,10 @@ func (t *translation) translate(flow bool) *Policy {
 		return nil
 	}
 
-	s := &Policy{registry: t.registry, admits: admits, passthrough: t.passthrough, reports: t.reports, metrics: t.serverMetrics()}
+	s := &Policy{
+		registry: t.registry, admits: admits, passthrough: t.passthrough, reports: t.reports, metrics: t.serverMetrics(),
+		primaryPort: profiles.primaryPort,
+	}
 	profile := profiles.main.config
 	if admits != nil { // about the same endpoints in the same document
 		if admits.MetricsTTL == 0 {
@@ -117,6 +123,13 @@ func (t *translation) translate(flow bool) *Policy {
 	}
 	if profiles.given || len(profiles.main.refs) > 0 {
 		profile.Plugins, profile.Fallbacks = t.wire(profiles.main, detector)
+		t.checkRoles(profiles)
+		if one := profiles.prefill; one.spec != nil && !one.by.never() {
+			profile.Plugins = append(profile.Plugins, t.prefillStage(one))
+		}
+		if one := profiles.encode; one.spec != nil {
+			s.encode = t.encodeStage(one)
+		}
 		for _, r := range profiles.rules {
 			rule := plugins.RuleConfig{Name: r.profile.config.Name, When: r.when}
 			rule.Plugins, rule.Fallbacks = t.wire(r.profile, detector)
@@ -136,7 +149,7 @@ func (t *translation) translate(flow bool) *Policy {
 	}
 	for _, d := range t.declared {
 		switch cost := t.first(typeCost); {
-		case d.everyone && (cost == nil || !cost.used):
+		case d.everyone && d.predicts && (cost == nil || !cost.used):
 			t.warn("%s (%s) has no effect without latency-scorer in the profile, or another that estimates latency", d.path, d.plugin.Name)
 		case !d.used && !d.inTree && !d.nothing:
 			t.warn("%s (%s) is used by no profile", d.path, d.plugin.Name)
@@ -147,6 +160,9 @@ func (t *translation) translate(flow bool) *Policy {
 	}
 	s.finish()
 	_, err := s.Profile()
+	if err == nil && s.encode != nil {
+		_, err = s.Encode().Profile()
+	}
 	if err == nil {
 		err = s.connectAdmission()
 	}
@@ -225,7 +241,7 @@ func (t *translation) parameters(d *declared, p fields) map[string]any {
 	switch {
 	case t.knows(typeName):
 		return p.m
-	case t.handler(d, p), slices.Contains(parserTypes, typeName):
+	case t.handler(d, p), t.decides(d, p), t.writesHeaders(d, p), slices.Contains(parserTypes, typeName):
 		d.nothing = true
 	case typeName == typeSource:
 		d.nothing = true
@@ -262,7 +278,7 @@ func (t *translation) originals() []string {
 		}
 	}
 	slices.Sort(names)
-	return slices.Concat(names, handlerTypes, parserTypes, nothingToDo, flowControlTypes)
+	return slices.Concat(names, handlerTypes, deciderTypes, headersTypes, parserTypes, nothingToDo, flowControlTypes)
 }
 
 // knownTypes are all types that a plugin may be of, and those that are refused by name.

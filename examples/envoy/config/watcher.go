@@ -35,8 +35,9 @@ type WatchOptions struct {
 	Registry *plugins.Registry
 	MaxBytes int64
 
-	// Strict, PoolsElsewhere and CheckEndpoint are those of Loader.
+	// Strict, PoolsElsewhere, RoleLabel and CheckEndpoint are those of Loader.
 	Strict, PoolsElsewhere bool
+	RoleLabel              string
 	CheckEndpoint          func(datastore.EndpointSpec) error
 
 	// Logger hears of new versions with their warnings, of what was left out of one
@@ -152,7 +153,10 @@ func (w *Watcher) look(read func() (*filewatch.Version, error)) error {
 	before := w.Err()
 	w.sum = version.Sum
 
-	loader := Loader{Registry: w.opt.Registry, MaxBytes: w.opt.MaxBytes, Strict: w.opt.Strict, PoolsElsewhere: w.opt.PoolsElsewhere, CheckEndpoint: w.opt.CheckEndpoint}
+	loader := Loader{
+		Registry: w.opt.Registry, MaxBytes: w.opt.MaxBytes, Strict: w.opt.Strict, PoolsElsewhere: w.opt.PoolsElsewhere,
+		RoleLabel: w.opt.RoleLabel, CheckEndpoint: w.opt.CheckEndpoint,
+	}
 	c, err := loader.parse(w.path, filesOf(version), w.inForce)
 	if err == nil {
 		if err = w.opt.Apply(c); err != nil {

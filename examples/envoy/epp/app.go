@@ -68,7 +68,7 @@ func (a *App) wire() (err error) {
 	if a.o.RefuseUnknownModels {
 		unknown = datastore.Refuse
 	}
-	a.store = datastore.New(datastore.Options{Logger: a.o.Logger, UnknownModels: unknown, StickySessions: true})
+	a.store = datastore.New(datastore.Options{Logger: a.o.Logger, UnknownModels: unknown, StickySessions: true, RoleLabel: a.o.RoleLabel})
 	a.fleet = newFleet(a.store, a.o)
 	if err := a.configure(); err != nil {
 		return err
@@ -94,7 +94,7 @@ func (a *App) wire() (err error) {
 		Director: a.director, Pool: a.o.Pool, MaxBody: a.o.MaxBody, MaxDestinations: a.o.MaxDestinations,
 		MaxStreams: a.o.MaxStreams, IdleTimeout: a.o.IdleTimeout,
 		RequestBody: a.o.RequestBody, ResponseBody: a.o.ResponseBody,
-		Report: a.fleet.report, OnRoute: a.routed, OnServed: a.o.OnServed, Tracer: a.o.Tracer, Logger: a.o.Logger,
+		Report: a.fleet.report, Apart: a.fleet.apart, OnRoute: a.routed, OnServed: a.o.OnServed, Tracer: a.o.Tracer, Logger: a.o.Logger,
 	})
 	if err != nil {
 		return err
@@ -126,7 +126,7 @@ func (a *App) configure() (err error) {
 	}
 	a.watcher = config.NewWatcher(a.o.Config, config.WatchOptions{
 		More: a.o.MoreConfig, Interval: a.o.ReloadInterval, Registry: newRegistry(), Logger: a.o.Logger, Apply: a.fleet.apply,
-		Strict: a.o.Strict, PoolsElsewhere: a.cluster != nil, CheckEndpoint: checkAddress,
+		Strict: a.o.Strict, PoolsElsewhere: a.cluster != nil, CheckEndpoint: checkAddress, RoleLabel: a.o.RoleLabel,
 	})
 	return a.watcher.Load()
 }

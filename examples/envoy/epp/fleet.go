@@ -55,6 +55,7 @@ type member struct {
 	config    *config.Config       // by which this was found
 	policy    *config.Policy
 	scheduler *scheduling.Scheduler
+	encoders  *scheduling.Scheduler // nil: nobody encodes for others
 	// admission is nil if there is none. While its declaration is the same, so is it: the
 	// controller that is made of it, or configured by it, is one.
 	admission *admission.Options
@@ -214,7 +215,7 @@ func (f *fleet) member(c *config.Config, p declared, had *member) (*member, erro
 	if m.policy, err = c.Policy(p.name, annotations, had.policy); err != nil {
 		m.wrong = err.Error()
 	}
-	m.scheduler, m.admission = had.scheduler, had.admission
+	m.scheduler, m.encoders, m.admission = had.scheduler, had.encoders, had.admission
 	if had.policy == nil || m.policy.Key() != had.policy.Key() {
 		profile, err := m.policy.Profile()
 		if err != nil {
@@ -222,6 +223,9 @@ func (f *fleet) member(c *config.Config, p declared, had *member) (*member, erro
 		}
 		profile.Hooks = f.telemetry.Hooks(p.name, profile.Hooks)
 		if m.scheduler, err = scheduling.New(profile); err != nil {
+			return nil, err
+		}
+		if m.encoders, err = newEncoders(m.policy.Encode()); err != nil {
 			return nil, err
 		}
 	}

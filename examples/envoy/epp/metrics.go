@@ -97,6 +97,7 @@ func (a *App) explain(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	in.Split = picker.Splits(in.Path)
 	ex, err := a.director.Explain(r.Context(), in)
 	if ex == nil {
 		e := director.AsError(err)

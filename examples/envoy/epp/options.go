@@ -80,6 +80,9 @@ type Options struct {
 	// director.Options.AllowPath says are for clients anyway. "/" allows all: for an Envoy whose
 	// routes are the only ones to say what is asked for.
 	AllowPaths []string
+	// RoleLabel is the label of servers that says which steps of a request they are for, see
+	// types.ParseRoles. Default that of llm-d, types.RoleLabel.
+	RoleLabel string
 	// SessionHeader names the header that holds a session. Default that of package
 	// director.
 	SessionHeader string

@@ -49,6 +49,19 @@
 // client sent are overwritten or removed. A request that is not routed is answered
 // by an immediate response with the status, headers and body of director.Error.
 //
+// # Side-cars
+//
+// Where another endpoint is to compute the prompt than the one that the request goes to, a
+// header says so to llm-d's proxy in front of that, its side-car: x-prefiller-host-port, with
+// ip:port. So do x-encoder-hosts-ports (a list with commas) of those that encode images and other
+// media, and x-data-parallel-host-port of the data-parallel rank, where Options.Apart says so. The
+// first two are written under their newer names, too (x-llm-d-…), with the same value. Side-cars
+// know what to do with chat, completions and responses; other requests are served by one endpoint.
+// Of these headers, and x-kv-cache-source-host-port, nothing that a client sends gets through.
+//
+// What the side-car does is not seen. The prompt counts as computed when an answer begins, and how
+// long it took is not learned; an error is held against no one but the endpoint that the request went to.
+//
 // # Streams
 //
 // One ext_proc stream is one HTTP exchange. Where the director has admission control, a

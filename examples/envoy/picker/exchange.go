@@ -55,6 +55,7 @@ type exchange struct {
 	// what comes passes as it is: Envoy may answer a request itself before it was complete.
 	core     *director.Exchange
 	reported bool // Options.Report was asked
+	apart    Apart
 }
 
 func newExchange(ctx context.Context, o *Options, warn *seldom.Logger, w wishes, send func(*extprocv3.ProcessingResponse) error) *exchange {
@@ -157,6 +158,7 @@ func (x *exchange) close() {
 	if x.phase < responseBody || x.responseMode != modev3.ProcessingMode_NONE {
 		err = context.Canceled
 	}
+	defer x.encoded()
 	x.core.Close(err)
 }
 
@@ -168,6 +170,9 @@ func (x *exchange) decided(a *director.Answer, reply func(*exchange) error) erro
 	}
 	route := x.core.Route()
 	x.phase = awaitResponse
+	if x.o.Apart != nil {
+		x.apart = x.o.Apart(x.ctx, &x.core.Incoming, route)
+	}
 	x.span.Routed(route)
 	if x.o.OnRoute != nil {
 		x.o.OnRoute(route)

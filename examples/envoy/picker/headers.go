@@ -120,6 +120,7 @@ func valueOf(hv *corev3.HeaderValue) string {
 func (x *exchange) requestMutation(to destinations, withBody bool) *headerMutation {
 	pairs := make([]string, 0, 8)
 	pairs = append(pairs, keyDestination, to.all)
+	pairs = x.tellSidecar(pairs)
 	if withBody {
 		pairs = append(pairs, "content-length", strconv.Itoa(len(x.core.Route().Body)))
 	}
@@ -127,8 +128,8 @@ func (x *exchange) requestMutation(to destinations, withBody bool) *headerMutati
 		pairs = append(pairs, director.HeaderRequestID, x.id)
 	}
 	return &headerMutation{
+		RemoveHeaders: removing(pairs),
 		SetHeaders:    setHeaders(x.span.Propagate(pairs)...),
-		RemoveHeaders: removedHeaders,
 	}
 }
 

@@ -22,12 +22,18 @@ type destinations struct{ all, fallback string }
 
 func (x *exchange) destinations() (to destinations) {
 	route := x.core.Route()
+	if to.all = x.atPrimary(); to.all != "" { // a header says for which rank, of one server
+		return to
+	}
 	addresses := append(make([]string, 0, 4), route.Endpoint().Address)
-	for i, ep := range route.Fallbacks() {
-		if i == x.wishes.destinations-1 {
+	prefill := x.prefill()
+	for _, ep := range route.Fallbacks() {
+		if len(addresses) == x.wishes.destinations {
 			break
 		}
-		addresses = append(addresses, ep.Address)
+		if prefill == nil || ep.Load != prefill.Load { // its side-car would ask itself
+			addresses = append(addresses, ep.Address)
+		}
 	}
 	if len(addresses) > 1 {
 		to.fallback = addresses[1]

@@ -21,6 +21,7 @@ func (x *exchange) requestHeaders(m *extprocv3.HttpHeaders, msg *extprocv3.Proce
 	in.Pool = x.wishes.pool
 	in.HeadersOnly = m.EndOfStream || x.tunnel || x.requestMode == modev3.ProcessingMode_NONE
 	in.MaxBody, in.KeepBody = int64(x.o.MaxBody), true // each piece has memory of its own
+	in.Split = Splits(in.Path)
 	readSubset(msg.GetMetadataContext(), &in)
 	// Where there is no room the request waits in the director, here or when its body is
 	// complete. The stream need not be read meanwhile: if the client goes away, or Envoy

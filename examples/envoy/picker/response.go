@@ -18,9 +18,11 @@ func (x *exchange) responseHeaders(m *extprocv3.HttpHeaders, msg *extprocv3.Proc
 		x.core = new(director.Exchange) // of a request that nobody has heard of
 	}
 	if route := x.core.Route(); route != nil {
-		if address := servedBy(msg.GetMetadataContext()); address != "" {
+		if address := servedBy(msg.GetMetadataContext()); address != "" && address != x.atPrimary() {
 			route.Served(address)
 		}
+		x.prefilled(head.status)
+		x.encoded()
 		if x.responseMode == modev3.ProcessingMode_STREAMED {
 			// Chunk by chunk nothing can be added at the end, so nothing may be held back.
 			route.KeepModel()

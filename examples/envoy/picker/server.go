@@ -57,6 +57,9 @@ type Options struct {
 	// RequestBody and ResponseBody are the modes of an Envoy that does not tell
 	// them. Default FULL_DUPLEX_STREAMED.
 	RequestBody, ResponseBody BodyMode
+	// Apart says what llm-d's side-car in front of a server is to be told of a request beside who
+	// computes its prompt. Optional; it must be quick.
+	Apart func(context.Context, *director.Incoming, *director.Route) Apart
 	// OnRoute is told of each request that was routed, before Envoy is. Optional; it
 	// must be quick.
 	OnRoute func(*director.Route)

@@ -16,6 +16,7 @@ import (
 	"github.com/inferpick/inferpick/examples/envoy/epp"
 	"github.com/inferpick/inferpick/examples/envoy/internal/commandline"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/types"
 )
 
 type flags struct {
@@ -117,6 +118,7 @@ func (f *flags) own() *pflag.FlagSet {
 	fs.BoolVar(&o.IgnoreRequestHeaders, "ignore-request-headers", false, "do not read the objective, fairness and rewrite headers, for clients that are not trusted with them")
 	fs.StringArrayVar(&o.AllowPaths, "allow-path", nil, "`path` that clients may ask for, with all below it, beside those of the inference APIs; may be repeated; / for all that Envoy's routes let through")
 	fs.StringVar(&o.SessionHeader, "session-header", "", "`header` that holds a session (default x-session-id)")
+	fs.StringVar(&o.RoleLabel, "role-label", "", "`label` of servers that says which steps of a request they are for: prefill, decode, encode, or several (default "+types.RoleLabel+")")
 	fs.DurationVar(&o.ScrapeInterval, "scrape-interval", 50*time.Millisecond, "time between two readings of a server's metrics")
 	fs.DurationVar(&o.DrainDelay, "drain-delay", 0, "how long to go on after SIGTERM with health NOT_SERVING, so that gateways notice")
 	fs.DurationVar(&o.DrainTimeout, "drain-timeout", 30*time.Second, "how long requests under way may take after that")

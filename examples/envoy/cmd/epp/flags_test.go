@@ -55,8 +55,8 @@ func TestFlags(t *testing.T) {
 		{"-keep-target-model -ignore-request-headers -pprof", func(_ *flags, o *epp.Options) bool {
 			return o.KeepTargetModel && o.IgnoreRequestHeaders && o.Pprof
 		}},
-		{"-max-body 5 -max-destinations 1 -session-header X-S", func(_ *flags, o *epp.Options) bool {
-			return o.MaxBody == 5 && o.MaxDestinations == 1 && o.SessionHeader == "X-S"
+		{"-max-body 5 -max-destinations 1 -session-header X-S -role-label role", func(_ *flags, o *epp.Options) bool {
+			return o.MaxBody == 5 && o.MaxDestinations == 1 && o.SessionHeader == "X-S" && o.RoleLabel == "role"
 		}},
 		{"-scrape-interval 2s -reload-interval 3s -drain-delay 4s -drain-timeout 5s", func(_ *flags, o *epp.Options) bool {
 			return o.ScrapeInterval == 2*time.Second && o.ReloadInterval == 3*time.Second && o.DrainDelay == 4*time.Second && o.DrainTimeout == 5*time.Second

@@ -56,7 +56,7 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if f.inspect != "" {
 		loader := epp.Loader(f.options.Strict)
-		loader.PoolsElsewhere = *f.kube.on
+		loader.PoolsElsewhere, loader.RoleLabel = *f.kube.on, f.options.RoleLabel
 		return check(f.inspect, f.options.Config, loader, stdout, stderr)
 	}
 	logger := f.logger(stderr)
