@@ -151,7 +151,7 @@ func llmdInFlight(nonCached int) scheduling.Profile {
 	p := rule("requests+prefix", cache)
 	p.Scorers = []scheduling.Weighted{
 		{Name: "prefix-cache", Scorer: cache, Weight: 1},
-		{Name: "in-flight", Scorer: plugins.InFlightRequests{Spread: 16}, Weight: 2},
+		{Name: "in-flight", Scorer: plugins.InFlightRequests{Spread: 16}, Weight: 1},
 	}
 	p.Splitter = decodeFirst{
 		prefill: []scheduling.Weighted{{Name: "token-load", Weight: 1, Scorer: lowest{"uncached tokens", func(req *types.Request, ep *types.Endpoint) float64 {
@@ -178,8 +178,8 @@ const (
 func DynamoApart() scheduling.Profile { return dynamoApart(dynamoPrefill, dynamoUncached, math.Inf(1)) }
 
 // DynamoApartTuned is DynamoApart with the prefill weight of DynamoTuned, and servers that are busy, in that they
-// have more than 8,192 prompt tokens to compute.
-func DynamoApartTuned() scheduling.Profile { return dynamoApart(8*dynamoPrefill, dynamoUncached, 8192) }
+// have more than 2,048 prompt tokens to compute.
+func DynamoApartTuned() scheduling.Profile { return dynamoApart(8*dynamoPrefill, dynamoUncached, 2048) }
 
 func dynamoApart(prefill float64, most int, busy float64) scheduling.Profile {
 	sentThere := newHistory(bounds{ttl: dynamoTTL})

@@ -90,12 +90,12 @@ func TestDynamoApartTuned(t *testing.T) {
 	s := start(t, policies.DynamoApartTuned(), c)
 	_, _, d := split(t, s, blocks("x", 200), eps)
 	answered(d)
-	for i := range 5 {
+	for i := range 2 {
 		by, _, _ := split(t, s, blocks("x", 200, i, 110), eps)
 		require.Empty(t, by, "request %d", i)
 	}
 	by, _, _ := split(t, s, blocks("x", 200, "y", 100), eps)
-	require.Equal(t, "a", by, "more than 8,192 tokens are pending")
+	require.Equal(t, "a", by, "more than 2,048 tokens are pending")
 }
 
 // Where all do both, the best to compute a prompt may be who answers.
