@@ -379,6 +379,9 @@ func (r *Result) rank() {
 					continue
 				}
 				row.Ratio[f] = row.P90[f] / rows[best].P90[f]
+				if r.Cases[i].Traffic != "" && !row.Steady {
+					row.Ratio[f] = max(row.Ratio[f], 1) // it is no better for having served less
+				}
 				row.Low[f], row.High[f] = math.Inf(1), 0
 				for k, run := range row.Runs {
 					q := run.P90[f] / rows[best].Runs[k].P90[f]

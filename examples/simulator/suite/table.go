@@ -131,9 +131,10 @@ func (c *Case) best() (ttftP99, goodput float64) {
 // geometric is the mean of ratios, and the largest of them.
 type geometric struct{ logs, n, most float64 }
 
-// add adds a ratio, and reports whether it is the largest. A NaN is left out.
+// add adds a ratio, and reports whether it is the largest. A NaN is left out, and so is 0: of a run in which no job
+// that counts ended.
 func (g *geometric) add(ratio float64) (largest bool) {
-	if math.IsNaN(ratio) {
+	if math.IsNaN(ratio) || ratio == 0 {
 		return false
 	}
 	g.logs += math.Log(ratio)
