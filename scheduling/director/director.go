@@ -367,7 +367,6 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 		r.generates = true // as far as anybody can tell
 	}
 	r.Pool, r.Resolution = resolved.Pool.Name(), resolved
-	r.Request.Split = in.Split && r.generates && !r.opaque
 	if r.generates && !r.opaque && d.o.EngineSessions != nil && d.o.EngineSessions(r.Pool) {
 		r.Request.EngineSession = crand.Text() // not to be guessed: clients may set the field, too
 	}

@@ -42,6 +42,38 @@
 //     [Options.NewScheduler] where pools come and go).
 //  7. the body with the target model spliced in.
 //
+// # Two endpoints for one request
+//
+// A data plane that can send two requests for one sets Incoming.Split, and before each attempt
+// asks [Route.Legs], which needs [Options.Handover]: one endpoint computes the prompt, another
+// answers with its KV cache (package disagg has the protocols).
+//
+//	legs, err := route.Legs(ctx) // an error is the answer: nobody could compute the prompt
+//	if legs == nil {
+//		… // as ever: send route.Body to route.Endpoint()
+//	}
+//	p, leg := legs.Prefill()
+//	// send leg to p; if that fails, legs.PrefillFailed, and ask route.Legs again
+//	answer, err := legs.PrefillAnswer(status, header, body)
+//	// err: ask route.Legs again; answer: legs.FromPrefill, and it is the client's, through the route
+//	// else send legs.Decode() to route.Endpoint(); what comes of it is the route's, as ever
+//
+// With legs.AtOnce both are sent at the same time. Where something before the engine runs the legs,
+// as llm-d's side-cars do, the data plane sets Incoming.Split, and tells it Route.Prefill.
+//
+// The request is split if the scheduler finds that better (scheduling.Splitter), and if it can be:
+// the rest, such as what wants several answers, is served by one endpoint. Admission control counts
+// the endpoints that may answer. In a pool whose endpoints have roles, and with Options.Handover in
+// any, a request is refused whose body has a field by which gateways tell engines whom to fetch a KV
+// cache from (disagg.Reserved).  400
+//
+// If the endpoint that is to compute the prompt fails, up to two others are tried; then the one that
+// answers may do so itself, within scheduling.Profile.Alone; then a fallback is gone on to that
+// computes prompts anyway; then it is a 503. The cached tokens that a client is told, and
+// Route.Usage, are those of the endpoint that computed the prompt. The Outcome of the one that
+// answers says none: what was handed over counts as found in its cache with some engines, and must
+// not be learned as such.
+//
 // # How a request ends
 //
 // The adapter says what it has seen, and the Route judges: an answer is complete when HTTP

@@ -51,10 +51,17 @@ func (r *Route) Legs(ctx context.Context) (*Legs, error) {
 	for {
 		p := r.decision.Prefill()
 		if p == nil {
-			if !r.prefillFailed() {
+			again, begun := r.prefillFailed()
+			if !again {
 				return nil, nil
 			}
 			eps := r.within()
+			if begun && !r.redone {
+				r.redone = true // by chance, and not for ever
+				if r.redo(ctx, eps) {
+					continue
+				}
+			}
 			if p = r.decision.PrefillAgain(ctx, eps); p == nil {
 				return nil, r.alone(eps)
 			}
@@ -201,11 +208,22 @@ func (r *Route) unsent(err error) error {
 	return r.director.translate(err, r)
 }
 
-// prefillFailed reports whether the prompt is to be computed by yet another endpoint.
-func (r *Route) prefillFailed() bool {
+// prefillFailed reports whether the prompt is to be computed by yet another endpoint, and whether
+// the decode leg had a token at the very moment at which it was ended for want of it.
+func (r *Route) prefillFailed() (again, begun bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.again
+	return r.again, r.attempt.first
+}
+
+// redo has the endpoint begin anew, after a first token that is thrown away.
+func (r *Route) redo(ctx context.Context, eps []*types.Endpoint) bool {
+	if r.decision.RetryApart(ctx, r.Endpoint(), types.Outcome{Cancelled: true}, eps) != nil {
+		return false
+	}
+	r.forget()
+	r.begun()
+	return true
 }
 
 // prefillDone accounts the end of a prefill leg: that of l, unless the request has moved on.
@@ -252,6 +270,15 @@ func (l *Legs) Awaited() bool {
 	defer r.mu.Unlock()
 	a := &r.attempt
 	return !(a.first || a.size > 0 && !a.events)
+}
+
+// KeepBack reports whether what has come of the decode leg's answer had better not go to the client
+// yet, if AtOnce: it has begun, without a token, and may yet have to be thrown away.
+func (l *Legs) KeepBack() bool {
+	r := l.route
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return l.atOnce && r.attempt.events && !r.attempt.first && r.attempt.status < 300 && r.stream.Begun()
 }
 
 // PrefillFailed says that the prefill leg has failed: err is why, and unsent that nothing was

@@ -45,8 +45,9 @@ type Route struct {
 	subset    subset            // nil: none
 	tried     int               // fallbacks gone on to
 
-	sent string          // the path as it came; only if the request may be split
-	ctx  context.Context // of the last call of Legs
+	sent   string          // the path as it came; only if the request may be split
+	ctx    context.Context // of the last call of Legs
+	redone bool            // see there
 
 	opaque    bool // what comes back is not looked at
 	keepModel bool // KeepModel was called
@@ -74,11 +75,8 @@ func (r *Route) API() openai.API { return r.parsed.API }
 // or what Next or Served moved it to.
 func (r *Route) Endpoint() *types.Endpoint { return r.decision.Current() }
 
-// Prefill returns the endpoint that is to compute the prompt for Endpoint, nil if that does it itself, as
-// always without Incoming.Split.
-func (r *Route) Prefill() *types.Endpoint { return r.decision.Prefill() }
-
-// PrefillDone reports how the request to Prefill ended. Only the first call counts.
+// PrefillDone reports how the request to Prefill ended, for data planes in which something before
+// the engine runs the legs. Only the first call counts.
 func (r *Route) PrefillDone(out types.Outcome) { r.decision.PrefillDone(out) }
 
 // Fallbacks returns the endpoints that Next will go on to, best first.
@@ -288,7 +286,7 @@ func (r *Route) Usage() types.Usage {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	u := r.stream.Usage()
-	if r.apart {
+	if r.apart && r.handsOver() { // what comes from others may be corrected already
 		u.CachedTokens = r.cached
 	}
 	return u
@@ -316,12 +314,9 @@ func (r *Route) Data(chunk []byte) []byte {
 		a.first = true
 		a.reads++
 	}
-	now, split := a.first && !r.elsewhere, r.apart
+	now := a.first && !r.elsewhere
 	r.mu.Unlock()
 	if now && !before {
-		if split && !r.handsOver() {
-			r.decision.PrefillDone(types.Outcome{Status: 200}) // as far as anybody can tell
-		}
 		r.decision.FirstToken()
 		if r.ticket != nil {
 			r.ticket.FirstToken()

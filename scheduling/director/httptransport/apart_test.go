@@ -3,10 +3,10 @@ package httptransport_test
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -79,6 +79,20 @@ type apart struct {
 	prefilled []scheduling.Event
 	ignored   []string
 	base      *http.Transport
+	log       bytes.Buffer
+}
+
+// Write has the log of the gateway in what a test that fails says.
+func (a *apart) Write(p []byte) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.log.Write(p)
+}
+
+func (a *apart) logged() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.log.String()
 }
 
 // setup is what tests change.
@@ -135,7 +149,7 @@ func newApart(t testing.TB, o dt.Options, change func(*setup)) *apart {
 	add(a.c.Decode, "decode", "d")
 	add(a.c.Plain, "", "x")
 	var err error
-	s.director.Store = a.store
+	s.director.Store, s.director.Logger = a.store, slog.New(slog.NewTextHandler(a, nil))
 	s.director.Scheduler, err = scheduling.New(s.profile)
 	require.NoError(t, err)
 	if s.director.Handover == nil {
@@ -198,7 +212,7 @@ func (a *apart) ask(ctx context.Context, path, body string) given {
 func (a *apart) right(t testing.TB, path, body string, g given) dt.Answer {
 	t.Helper()
 	require.NoError(t, g.err)
-	require.Equal(t, 200, g.status, "%s", g.body)
+	require.Equal(t, 200, g.status, "%s\n%s\n%v", g.body, a.logged(), a.c.Legs())
 	answer, err := dt.Read(g.body)
 	require.NoError(t, err, "%s", g.body)
 	want, err := a.c.Want(path, []byte(body))
@@ -227,13 +241,14 @@ func (a *apart) empty(t testing.TB) {
 	}
 }
 
-func (a *apart) endpoint(id string) *types.Endpoint {
-	for _, ep := range a.store.Snapshot().Pool(pool).Endpoints() {
-		if ep.ID == id {
-			return ep
-		}
-	}
-	return nil
+// told requires that hooks were told of so many ends. It is to be called when all is quiet.
+func (a *apart) told(t testing.TB, finished, prefilled int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.finished) == finished && len(a.prefilled) == prefilled
+	}, time.Second, time.Millisecond)
 }
 
 func protocols() []dt.Protocol { return []dt.Protocol{dt.NIXL, dt.Mooncake, dt.SGLang, dt.TensorRT} }
@@ -278,10 +293,9 @@ func TestApart(t *testing.T) {
 				for _, leg := range a.c.Legs() {
 					require.Regexp(t, `^client1-[A-Z2-7]{16}$`, leg.RequestID)
 				}
-				require.Len(t, a.finished, 1)
+				a.told(t, 1, 1)
 				require.False(t, a.finished[0].Usage.CachedTokens.IsKnown(), "none of its own")
 				require.True(t, a.finished[0].Served())
-				require.Len(t, a.prefilled, 1)
 				if protocol != dt.SGLang || name != "sse" { // where the prefill engine streams, too, without usage
 					require.Equal(t, types.Known(2), a.prefilled[0].Outcome.Usage.CachedTokens)
 				}
@@ -318,15 +332,48 @@ func noLeaks(t *testing.T, do func()) {
 	}
 }
 
-// member returns the value of a member of an object.
-func member(t testing.TB, body []byte, keys ...string) any {
+// side is a test beside others: they wait much and do little.
+type side struct {
+	testing.TB
+	name string
+
+	mu      sync.Mutex
+	cleanup []func()
+}
+
+func (s *side) Errorf(format string, args ...any) { s.TB.Errorf(s.name+": "+format, args...) }
+func (s *side) FailNow()                          { runtime.Goexit() }
+func (s *side) Helper()                           {}
+func (s *side) Cleanup(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cleanup = append(s.cleanup, f)
+}
+
+// together runs tests by their names, some at a time.
+func together(t *testing.T, tests map[string]func(t testing.TB)) {
 	t.Helper()
-	var v any
-	require.NoError(t, json.NewDecoder(bytes.NewReader(body)).Decode(&v), "%s", body)
-	for _, key := range keys {
-		m, ok := v.(map[string]any)
-		require.True(t, ok, "%s", body)
-		v = m[key]
+	room := make(chan struct{}, 24)
+	var all sync.WaitGroup
+	for name, test := range tests {
+		room <- struct{}{}
+		all.Go(func() {
+			s := &side{TB: t, name: name}
+			defer func() {
+				for _, f := range s.cleanup {
+					f()
+				}
+				<-room
+			}()
+			test(s)
+		})
 	}
-	return v
+	all.Wait()
+}
+
+// notAlone are the roles of engines that answer only where another computes the prompt.
+var notAlone = map[string]string{"d0": "decode-only", "d1": "decode-only", "d2": "decode-only"}
+
+func limits(prefill time.Duration, share float64) scheduling.AloneLimits {
+	return scheduling.AloneLimits{Prefill: prefill, Share: share}
 }

@@ -47,11 +47,7 @@ func (a *attempt) run() (*http.Response, error) {
 		return nil, err
 	}
 	b := newBody(a, resp)
-	err = a.take(resp, b)
-	if err == nil && b.err != io.EOF && !a.legs.serves() {
-		err = errPrefillLeg
-	}
-	if err != nil {
+	if err := a.take(resp, b); err != nil {
 		a.keepStatus(resp)
 		a.cancel(nil)
 		resp.Body.Close()
@@ -76,10 +72,11 @@ func (a *attempt) take(resp *http.Response, b *routedBody) error {
 }
 
 // passesOver reports whether the answer so far is worth asking another server: also if it began
-// well, and then says in place of a first token that the server failed.
+// well, and then says in place of a first token that the server failed. One that was to get a
+// prompt from another may have failed for want of it, whatever the status.
 func (a *attempt) passesOver() bool {
 	status := a.route.Status()
-	return !a.last && (director.Retryable(status) || status >= 500 && a.head < 300)
+	return !a.last && (director.Retryable(status) || status >= 500 && (a.head < 300 || a.legs != nil))
 }
 
 // failed tells the route why there was no answer, for which the server is to blame.
@@ -95,7 +92,7 @@ func (a *attempt) failed(err error) error {
 func (a *attempt) roundTrip() (*http.Response, error) {
 	p, resend := parcel{endpoint: a.endpoint, body: a.route.Body}, true
 	if a.legs != nil {
-		p, resend = a.legs.decode, !a.legs.AtOnce()
+		p, resend = a.legs.decode, false // the cache is fetched but once
 	}
 	resp, seen, err := a.deliver(a.ctx, p, resend)
 	if err == nil {

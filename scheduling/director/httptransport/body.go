@@ -34,7 +34,7 @@ func newBody(a *attempt, resp *http.Response) *routedBody {
 // not: the body broke off before, or says something that is worth asking another server.
 func (b *routedBody) begin() error {
 	buf := make([]byte, 4096)
-	for len(b.ready) == 0 && b.err == nil {
+	for (len(b.ready) == 0 || b.legs.keepsBack(len(b.ready))) && b.err == nil {
 		n, err := b.read(buf)
 		if n > 0 {
 			b.clock.alive()
@@ -57,6 +57,9 @@ func (b *routedBody) begin() error {
 	}
 	if why := revoked(b.exchange.ctx); why != nil && b.err != io.EOF {
 		return why // the client has had nothing of what came
+	}
+	if !b.legs.serves() {
+		return errPrefillLeg
 	}
 	if b.err == io.EOF {
 		b.finish()
@@ -119,6 +122,9 @@ func (b *routedBody) finish() []byte {
 
 // close takes the end of the server's body.
 func (b *routedBody) close(err error) {
+	if err == io.EOF && !b.legs.serves() {
+		err = errPrefillLeg // the end is that of an abort
+	}
 	switch why := revoked(b.exchange.ctx); {
 	case err == nil:
 		return

@@ -31,6 +31,30 @@
 // have been closed by the server while nobody used it: the request is sent once more to the
 // same endpoint, over a connection of its own.
 //
+// # Two endpoints for one request
+//
+// If the director has an Options.Handover, a request may be served in two places: one endpoint
+// computes the prompt, another answers. Each attempt at a pair has a request id of its own, which
+// begins with the client's.
+//
+//   - One after the other: the prefill leg's answer is read whole (MaxPrefillAnswer,
+//     PrefillTimeout), then the decode leg is sent, and streams at once.
+//   - At once: the decode leg streams as soon as it has a token. If the prefill leg fails before
+//     that, the decode leg's connection is closed, its engine told, and the request begins anew. If
+//     bytes without a token have gone to the client, the answer breaks off at once: the engine
+//     might wait for minutes. With a token there, the prefill leg does not matter any more; and it
+//     may take longer than the decode leg.
+//   - A prefill leg that fails (429, any 5xx, a connection, no sign of life for longer than the
+//     scheduler's patience) is sent to another endpoint: see Route.Legs. Any other 4xx is the
+//     client's.
+//   - A decode leg that fails as above, or with any 5xx, as long as the client has had no byte, begins
+//     anew at the fallback, with another hand-over: what the first endpoint had was maybe the reason.
+//   - If the client leaves, or the request is revoked, both legs end. A decode leg of which
+//     nothing has come goes on for a quarter of a second: an engine that was never asked cannot tell
+//     the other one to free the cache, which would be kept for a lease.
+//
+// No leg is sent twice over another connection, but for a prefill leg that is not one of two at once.
+//
 // # Who is to blame
 //
 // What the director is told of an attempt is what happened there. Where nothing was sent for

@@ -62,6 +62,10 @@ func (c *course) on(e event, awaited bool) (do todo) {
 		}
 		c.blame(e)
 	case decodeSent:
+		if c.fault == prefillFailed { // it was quicker
+			c.decode = endedLeg
+			return endDecode
+		}
 		c.decode = runningLeg
 	case decodeServed:
 		if c.decode == runningLeg {

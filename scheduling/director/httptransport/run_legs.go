@@ -54,6 +54,8 @@ type pair struct {
 	mu     sync.Mutex
 	course course
 	headed bool      // the prefill leg's answer has begun
+	begun  bool      // served is closed
+	aborts bool      // the decode leg's engine is to be told when the connection is closed, lest it answers
 	idle   *patience // with the decode leg, to begin when the prompt is computed
 }
 
@@ -116,7 +118,13 @@ func (p *pair) runDecode() (*http.Response, error) {
 		p.on(decodeFailed)
 	}
 	<-p.over
-	if p.answer != nil {
+	p.mu.Lock()
+	aborts := p.aborts
+	p.mu.Unlock()
+	if aborts {
+		p.abort(p.endpoint)
+	}
+	if p.answer != nil || p.prefillFailed() {
 		return p.instead()
 	}
 	return nil, err
@@ -146,7 +154,8 @@ func (p *pair) on(e event) {
 	p.mu.Lock()
 	do := p.course.on(e, awaited)
 	headed := p.headed
-	idle := p.idle
+	idle, begun := p.idle, p.begun
+	p.aborts = p.aborts || do&abortDecode != 0 && !begun
 	p.mu.Unlock()
 	switch {
 	case e == prefillServed:
@@ -165,7 +174,7 @@ func (p *pair) on(e event) {
 		p.cancel(errPrefillLeg)
 	}
 	switch {
-	case do&abortDecode != 0:
+	case do&abortDecode != 0 && begun:
 		p.abort(p.endpoint)
 	case do&abortPrefill != 0:
 		p.abort(p.prefill.endpoint)
@@ -183,9 +192,24 @@ func (p *pair) serves() bool {
 	if p.course.fault == prefillFailed && p.course.decode == endedLeg {
 		return false
 	}
-	p.course.on(decodeServed, false)
-	close(p.served)
+	if !p.begun {
+		p.course.on(decodeServed, false)
+		p.begun = true
+		close(p.served)
+	}
 	return true
+}
+
+// keepsBack reports whether what has come of the decode leg's answer, so many bytes, is kept back
+// while the prefill leg may fail.
+func (p *pair) keepsBack(size int) bool {
+	const most = 64 << 10
+	if p == nil || size > most || !p.KeepBack() {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.course.prefill == runningLeg
 }
 
 // prefillFailed reports whether the attempt failed because the prompt was not computed.

@@ -159,7 +159,9 @@ func (e *Engine) start() error {
 			}
 			return fmt.Errorf("disaggtest: %w", err)
 		}
-		*address = l.Addr().String()
+		if got := l.Addr().String(); got != *address { // other engines read it, when this one has started once
+			*address = got
+		}
 		listeners = append(listeners, l)
 	}
 	ctx, kill := context.WithCancelCause(context.Background())
