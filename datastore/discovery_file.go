@@ -48,7 +48,12 @@ type FileOptions struct {
 //	  ]
 //	}
 //
-// An endpoint requires only address. Without pool it belongs to all pools in manifests whose
+// An endpoint requires only address. With ranks, as in
+//
+//	{"address": "10.0.0.2:8000", "ranks": 8}
+//
+// it stands for the endpoints of that many data-parallel ranks behind one address, see
+// EndpointSpec.PerRank; with rank too, as in "rank": 3, it is one of them. Without pool it belongs to all pools in manifests whose
 // selector matches its labels, at least one.
 //
 // If manifests is present, even empty, it is the complete set of the store's manifests, so a
@@ -224,6 +229,8 @@ type fileEndpoint struct {
 type endpointForm struct {
 	ID       string            `json:"id"`
 	Address  string            `json:"address"`
+	Rank     *int              `json:"rank"`
+	Ranks    *int              `json:"ranks"`
 	Labels   map[string]string `json:"labels"`
 	State    string            `json:"state"`
 	Engine   string            `json:"engine"`
@@ -238,20 +245,51 @@ type endpointForm struct {
 
 // DecodeEndpoint decodes one endpoint from JSON as FileSource describes it, without pool, for
 // use in other configuration files. Field names are case-sensitive; unknown and duplicate fields
-// are errors. The error lists all problems with their positions in data.
+// are errors, and so is ranks without rank, which stands for several. The error lists all problems
+// with their positions in data.
 func DecodeEndpoint(data []byte) (EndpointSpec, error) {
-	doc, err := strictjson.Parse(data, strictjson.Options{Package: "datastore"})
+	specs, err := decodeEndpoints(data, true)
 	if err != nil {
 		return EndpointSpec{}, err
 	}
-	var form endpointForm
-	if err := doc.Decode(&form); err != nil {
-		return EndpointSpec{}, err
-	}
-	spec, err := form.spec()
-	return spec, doc.Locate(err)
+	return specs[0], nil
 }
 
+// DecodeEndpoints is DecodeEndpoint for JSON that may stand for the endpoints of all ranks of a server.
+func DecodeEndpoints(data []byte) ([]EndpointSpec, error) { return decodeEndpoints(data, false) }
+
+func decodeEndpoints(data []byte, one bool) ([]EndpointSpec, error) {
+	doc, err := strictjson.Parse(data, strictjson.Options{Package: "datastore"})
+	if err != nil {
+		return nil, err
+	}
+	var form endpointForm
+	if err := doc.Decode(&form); err != nil {
+		return nil, err
+	}
+	specs, err := form.specs()
+	if err == nil && one && form.Ranks != nil && form.Rank == nil {
+		err = check.Errors{{Field: "ranks", Problem: "stands for several endpoints, where one is wanted: add rank"}}
+	}
+	if err != nil {
+		return nil, doc.Locate(err)
+	}
+	return specs, nil
+}
+
+// specs returns the endpoints that e stands for: one, or one for each rank.
+func (e *endpointForm) specs() ([]EndpointSpec, error) {
+	spec, err := e.spec()
+	if err != nil {
+		return nil, err
+	}
+	if e.Ranks != nil && e.Rank == nil {
+		return spec.PerRank(*e.Ranks), nil
+	}
+	return []EndpointSpec{spec}, nil
+}
+
+// spec returns the endpoint, or if e stands for several what they have in common.
 func (e *endpointForm) spec() (EndpointSpec, error) {
 	spec := EndpointSpec{
 		ID: e.ID, Address: e.Address, Labels: e.Labels, Engine: e.Engine, Capacity: e.Capacity,
@@ -259,6 +297,14 @@ func (e *endpointForm) spec() (EndpointSpec, error) {
 		MetricsScheme: e.Metrics.Scheme, NoMetrics: e.Metrics.Disabled,
 	}
 	var c check.Checks
+	switch {
+	case e.Rank != nil && e.Ranks == nil:
+		c.Failf("rank", "is of no effect without ranks: how many the server has")
+	case e.Rank != nil:
+		spec.Rank = types.Rank{Index: *e.Rank, Of: *e.Ranks}
+	case e.Ranks != nil:
+		check.Range(&c, "ranks", *e.Ranks, 1, types.LimitRanks)
+	}
 	switch e.State {
 	case "", types.Ready.String():
 	case types.Draining.String():
@@ -271,6 +317,9 @@ func (e *endpointForm) spec() (EndpointSpec, error) {
 	c.Add("", spec.validate())
 	return spec, c.Err()
 }
+
+// maxFileEndpoints bounds the endpoints that a file makes, of which ranks may make many out of little.
+const maxFileEndpoints = 1 << 20
 
 // parseFile decodes a file as FileSource describes it. The error lists all problems, one per
 // line, unless the JSON itself does not have this form.
@@ -297,17 +346,22 @@ func parseFile(path string, data []byte) (Change, error) {
 	}
 	if form.Endpoints != nil {
 		change.Endpoints = make(map[types.NamespacedName][]EndpointSpec)
+		n := 0
 		for i := range *form.Endpoints {
 			e, path := &(*form.Endpoints)[i], fmt.Sprintf("endpoints[%d]", i)
-			spec, err := e.spec()
+			specs, err := e.specs()
 			if err != nil {
 				errs = append(errs, check.Under(path, err)...)
 				continue
 			}
 			pools, err := e.pools(change.Objects)
 			errs = append(errs, check.Under(path, err)...)
+			if n += len(specs) * len(pools); n > maxFileEndpoints {
+				errs = append(errs, &check.Error{Field: path, Problem: fmt.Sprintf("ranks make more than %d endpoints of the file", maxFileEndpoints)})
+				break
+			}
 			for _, pool := range pools {
-				change.Endpoints[pool] = append(change.Endpoints[pool], spec)
+				change.Endpoints[pool] = append(change.Endpoints[pool], specs...)
 			}
 		}
 	}

@@ -392,6 +392,7 @@ func FuzzFile(f *testing.F) {
 	f.Add([]byte(`{"endpoints": [{"pool": "p", "address": "[::1]:80"}]}`))
 	f.Add([]byte(`{"manifests": null, "endpoints": [{}]} x`))
 	f.Add([]byte(`{"endpoints": [{"pool": "p", "address": "a:1", "labels": {"a": "b", "a": "c"}}]}`))
+	f.Add([]byte(`{"endpoints": [{"pool": "p", "address": "a:1", "ranks": 3}, {"pool": "p", "address": "b:1", "ranks": 2, "rank": 1}]}`))
 	path := filepath.Join(f.TempDir(), "f.json")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		must(t, os.WriteFile(path, data, 0o600))
@@ -432,7 +433,7 @@ func TestDecodeEndpoint(t *testing.T) {
 		`{"address": "a:1", "metrics": {"port": 1}}`:        "line 1, column 32: metrics.port is not a field; known are address, path, scheme, disabled",
 		`{"address": "a:1", "metrics": {"Path": "/m"}}`:     "line 1, column 32: metrics.Path is not a field; the nearest is path",
 		`{"Address": "a:1"}`:                                "line 1, column 2: Address is not a field; the nearest is address",
-		`{"address": "a:1", "pool": "p"}`:                   "line 1, column 20: pool is not a field; known are id, address, labels, state, engine, capacity, metrics",
+		`{"address": "a:1", "pool": "p"}`:                   "line 1, column 20: pool is not a field; known are id, address, rank, ranks, labels, state, engine, capacity, metrics",
 		`{"address": "a:1", "address": "b:1"}`:              "line 1, column 20: address is there twice, first at line 1, column 2",
 		`{"address": "a:1", "state": "idle"}`:               `line 1, column 20: state is "idle", want one of ready, draining, unhealthy`,
 		`{"address": "a:1", "capacity": {"kvTokens": 0.5}}`: "line 1, column 33: capacity.kvTokens is 0.5, want an integer",

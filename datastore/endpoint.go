@@ -21,10 +21,16 @@ const EngineLabel = "inference.networking.k8s.io/engine-type"
 
 // EndpointSpec describes an endpoint, from configuration or discovery.
 type EndpointSpec struct {
-	// ID is unique within the pool, at most 512 bytes. Default Address.
+	// ID is unique within the pool, at most 512 bytes. Default Address, and for a rank what PerRank
+	// makes of it.
 	ID string
 	// Address is host:port, IPv6 in brackets. Required.
 	Address string
+	// Rank says that the endpoint is one of the data-parallel ranks of the server at Address, which
+	// requests choose by types.Endpoint.RankHeader: see PerRank. Default: it is all of the server. Of
+	// the endpoints of a pool with one Address either all are different ranks of as many, or none is
+	// a rank.
+	Rank types.Rank
 
 	Labels   map[string]string
 	Capacity types.Capacity // zero fields: unknown
@@ -62,6 +68,7 @@ type cell struct {
 	id      string
 	address string
 	slot    uint32
+	rank    types.Rank
 
 	// Guarded by Store.mu: the parts of the spec that are not in an Endpoint.
 	removed   bool
@@ -74,7 +81,7 @@ type cell struct {
 type metricsSpec struct{ engine, address, path, scheme string }
 
 // SetEndpoints makes specs the complete list of a pool's endpoints. If it returns an error,
-// nothing has changed. An endpoint that has the same ID and Address as before keeps its ledger,
+// nothing has changed. An endpoint that has the same ID, Address and Rank as before keeps its ledger,
 // slot and reading; any other is new. A pool that does not exist is created, unless
 // Options.DeclaredPoolsOnly is set, and stays, even empty, until Delete.
 func (s *Store) SetEndpoints(pool types.NamespacedName, specs []EndpointSpec) error {
@@ -97,6 +104,9 @@ func (s *Store) UpsertEndpoint(pool types.NamespacedName, spec EndpointSpec) err
 	if s.opt.DeclaredPoolsOnly && (!ok || p.manifest == nil) {
 		return fmt.Errorf("datastore: %w: endpoint for %s, which has no manifest (Options.DeclaredPoolsOnly)", ErrNoPool, pool)
 	}
+	if err := p.rankLocked(&spec); err != nil {
+		return err
+	}
 	if !ok || p.byID[spec.ID] == nil {
 		if err := s.roomLocked(s.countLocked() + 1); err != nil {
 			return err
@@ -109,7 +119,7 @@ func (s *Store) UpsertEndpoint(pool types.NamespacedName, spec EndpointSpec) err
 	switch {
 	case old == nil:
 		p.cells = append(p.cells, s.addLocked(p, spec))
-	case old.address == spec.Address:
+	case old.is(&spec):
 		s.reconfigureLocked(old, spec)
 	default:
 		s.dropLocked(old)
@@ -248,7 +258,7 @@ func (c *cell) modify(change func(*types.Endpoint)) *types.Endpoint {
 func (c *cell) specLocked() EndpointSpec {
 	e := c.newest.Load()
 	spec := EndpointSpec{
-		ID: c.id, Address: c.address, Labels: e.Labels, Capacity: e.Capacity,
+		ID: c.id, Address: c.address, Rank: c.rank, Labels: e.Labels, Capacity: e.Capacity,
 		State: c.state, Roles: c.roles, NoMetrics: c.noMetrics, Attrs: e.Attrs,
 	}
 	if m := c.metrics; m != nil {
@@ -259,13 +269,13 @@ func (c *cell) specLocked() EndpointSpec {
 
 // setLocked makes specs the endpoints of p. Caller must hold s.mu.
 func (s *Store) setLocked(p *poolState, specs []EndpointSpec) {
-	keep := make(map[string]string, len(specs)) // ID to address
+	keep := make(map[string]*EndpointSpec, len(specs)) // by ID
 	for i := range specs {
-		keep[specs[i].ID] = specs[i].Address
+		keep[specs[i].ID] = &specs[i]
 	}
 	// Removed endpoints free their slots before new ones take them.
 	for _, c := range p.cells {
-		if address, ok := keep[c.id]; !ok || address != c.address {
+		if spec := keep[c.id]; spec == nil || !c.is(spec) {
 			s.dropLocked(c)
 		}
 	}
@@ -288,12 +298,12 @@ func (s *Store) setLocked(p *poolState, specs []EndpointSpec) {
 func (s *Store) addLocked(p *poolState, spec EndpointSpec) *cell {
 	c := &cell{
 		load: types.NewLoad(), pool: p, slot: s.slots.Take(),
-		id: spec.ID, address: spec.Address, state: spec.State, roles: spec.Roles,
+		id: spec.ID, address: spec.Address, rank: spec.Rank, state: spec.State, roles: spec.Roles,
 	}
 	c.setMetricsSpec(spec)
 	c.newest.Store(&types.Endpoint{
 		Load: c.load, Slot: c.slot, State: spec.State, Roles: s.rolesOf(&spec), Capacity: spec.Capacity,
-		ID: spec.ID, Address: spec.Address, Labels: spec.Labels, Attrs: spec.Attrs,
+		ID: spec.ID, Address: spec.Address, Rank: spec.Rank, Labels: spec.Labels, Attrs: spec.Attrs,
 	})
 	p.byID[c.id] = c
 	p.changed = true
@@ -363,7 +373,7 @@ func (s *Store) countLocked() int {
 }
 
 func sameSpec(a, b *EndpointSpec) bool {
-	return a.ID == b.ID && a.Address == b.Address && a.Capacity == b.Capacity && a.State == b.State && a.Roles == b.Roles &&
+	return a.ID == b.ID && a.Address == b.Address && a.Rank == b.Rank && a.Capacity == b.Capacity && a.State == b.State && a.Roles == b.Roles &&
 		a.Engine == b.Engine && a.MetricsAddress == b.MetricsAddress && a.MetricsPath == b.MetricsPath &&
 		a.MetricsScheme == b.MetricsScheme && a.NoMetrics == b.NoMetrics &&
 		maps.Equal(a.Labels, b.Labels) && reflect.DeepEqual(a.Attrs, b.Attrs)
@@ -380,6 +390,9 @@ func prepareSpecs(pool types.NamespacedName, specs []EndpointSpec) ([]EndpointSp
 	for i, spec := range specs {
 		if spec.ID == "" {
 			spec.ID = spec.Address
+			if spec.Rank.IsSet() {
+				spec.ID = rankID(spec.Address, spec.Rank.Index)
+			}
 		}
 		for _, e := range check.From(spec.validate()) {
 			errs = append(errs, fmt.Errorf("datastore: pool %s: endpoint %d, %s: %w", withNamespace(pool), i, shorten(spec.ID), e))
@@ -391,6 +404,9 @@ func prepareSpecs(pool types.NamespacedName, specs []EndpointSpec) ([]EndpointSp
 		spec.Labels = maps.Clone(spec.Labels)
 		out[i] = spec
 	}
+	for _, clash := range clashes(out) {
+		errs = append(errs, fmt.Errorf("datastore: pool %s: endpoint %d, %s: %w", withNamespace(pool), clash.at, shorten(out[clash.at].ID), clash.err))
+	}
 	return out, errors.Join(errs...)
 }
 
@@ -401,6 +417,11 @@ func (s *EndpointSpec) validate() error {
 		c.Failf("id", "has %d bytes, want at most 512", n)
 	}
 	checkAddress(&c, "address", s.Address)
+	if err := s.Rank.Validate(); err != nil {
+		r := s.Rank
+		c.Want(r.Of >= 1 && r.Of <= types.LimitRanks, "ranks", r.Of, "1 to %d", types.LimitRanks)
+		c.Want(r.Of < 1 || r.Index >= 0 && r.Index < r.Of, "rank", r.Index, "from 0 to %d, one less than ranks", r.Of-1)
+	}
 	switch m := s.MetricsAddress; {
 	case m == "":
 	case m[0] == ':': // another port of the same host

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/cost"
+	"github.com/inferpick/inferpick/internal/list"
 	"github.com/inferpick/inferpick/internal/prefixindex"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
@@ -79,6 +80,7 @@ type Cost struct {
 	listing  sync.Mutex
 	handing  sync.Mutex
 	splits   atomic.Bool              // there is somebody who computes prompts for others
+	underway list.List[handover]      // guarded by handing: prompts that are handed over, the oldest first
 	hops     *cost.Hops               // guarded by handing
 	hop      [mostLinks + 1]sharedHop // what is believed, by class
 

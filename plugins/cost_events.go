@@ -116,7 +116,7 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 	}
 	r.at = nil
 	if r.leg != nil {
-		r.leg.arrives()
+		c.arrives(&r.leg.handover)
 		r.leg.answer = nil
 	}
 	c.crowding.Lock()

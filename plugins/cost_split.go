@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/cost"
+	"github.com/inferpick/inferpick/internal/list"
 	"github.com/inferpick/inferpick/internal/prefixindex"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
@@ -37,6 +38,10 @@ type handover struct {
 	others  cost.Tokens  // of others, that were on their way from or to either when it began
 	began   cost.Seconds // when the prompt was there
 	moving  bool         // it has begun, and not ended
+
+	// Guarded by Cost.handing.
+	listed list.Node[handover] // among those that are on their way
+	warned cost.Seconds        // the age at which it taught that it takes long; 0: it has not
 }
 
 // splitMargin is how many weighted seconds a pair must be better than one endpoint: so that little does not change
@@ -60,6 +65,7 @@ func (c *Cost) Split(ctx context.Context, req *types.Request, eps, prefill []*ty
 		sc.second = new(costScratch)
 	}
 	c.withdraw(&r.question) // its own claim is not one of others
+	c.learnOverdue(c.seconds(req.Now))
 	c.askPrefill(req, r, prefill, sc)
 	c.fillPrefill(r, prefill, sc)
 	best := c.pair(r, eps, sc, must, by, gains)
@@ -209,7 +215,7 @@ func (c *Cost) PrefillPicked(req *types.Request, prefill, answer *types.Endpoint
 	l := r.leg
 	r.prefix.leg = &l.recorded
 	c.prefix.PrefillPicked(req, prefill, answer)
-	l.arrives()
+	c.arrives(&l.handover)
 	l.at, l.answer, l.likely = nil, answer.Load, nil
 	c.withdraw(&l.question)
 	now := c.seconds(req.Now)
@@ -247,7 +253,7 @@ func (c *Cost) PrefillFinished(req *types.Request, prefill *types.Endpoint, out 
 	l.at = nil
 	if out.Served() {
 		if l.answer != nil && !r.Begun() {
-			l.departs(now)
+			c.departs(&l.handover, now)
 		}
 		c.learnReuse(r, &out.Usage)
 	} else {
@@ -258,17 +264,20 @@ func (c *Cost) PrefillFinished(req *types.Request, prefill *types.Endpoint, out 
 }
 
 // departs notes that the prompt is there, and begins to be handed over.
-func (h *handover) departs(now cost.Seconds) {
-	h.began, h.moving, h.others = now, true, 0
+func (c *Cost) departs(h *handover, now cost.Seconds) {
+	h.began, h.moving, h.others, h.warned = now, true, 0, 0
 	for _, cell := range h.between {
 		if cell != nil {
 			h.others += cost.Tokens(cell.moving.Add(float64(h.lacks))) - h.lacks
 		}
 	}
+	c.handing.Lock()
+	defer c.handing.Unlock()
+	c.underway.Push(h, &h.listed)
 }
 
 // arrives notes that it was handed over, or will not be any more, and reports whether it was on its way.
-func (h *handover) arrives() (was bool) {
+func (c *Cost) arrives(h *handover) (was bool) {
 	if was = h.moving; !was {
 		return false
 	}
@@ -278,6 +287,11 @@ func (h *handover) arrives() (was bool) {
 			cell.moving.Add(-float64(h.lacks))
 		}
 	}
+	c.handing.Lock()
+	defer c.handing.Unlock()
+	if h.listed.Of != nil {
+		c.underway.Remove(&h.listed)
+	}
 	return true
 }
 
@@ -285,15 +299,34 @@ func (h *handover) arrives() (was bool) {
 // they can send and receive among all prompts that are on their way, so that it took as long as all of them. Caller
 // must hold s.mu, that of the server which answers.
 func (c *Cost) learnHop(h *handover, s *costServer, now cost.Seconds) {
-	if !h.arrives() || c.o.FixedRates {
+	if !c.arrives(h) || c.o.FixedRates {
 		return // who knows when the prompt was there
 	}
-	took := now - h.began - s.Facts().Step*1.5
 	c.handing.Lock()
 	defer c.handing.Unlock()
-	c.hops.Learn(h.class, h.lacks+h.others, took)
+	c.hops.Learn(h.class, h.lacks+h.others, now-h.began-s.Facts().Step*1.5)
 	c.publishHops()
 }
+
+// learnOverdue learns from the prompt that has been on its way the longest, if it should have been there long ago: over
+// a slow link the first one that tells comes when many have been sent after it. It teaches again when it is twice as
+// old.
+func (c *Cost) learnOverdue(now cost.Seconds) {
+	c.handing.Lock()
+	defer c.handing.Unlock()
+	if c.underway.Head == nil || c.o.FixedRates {
+		return
+	}
+	h := c.underway.Head.Of
+	if age := now - h.began; age > max(overdue*c.hops.Of(h.class).Takes(h.lacks+h.others), 2*h.warned) {
+		h.warned = age
+		c.hops.Learn(h.class, h.lacks+h.others, age)
+		c.publishHops()
+	}
+}
+
+// overdue is how many times longer than expected a prompt is on its way when that teaches something.
+const overdue = 2
 
 // sharedHop is a cost.Hop that is read without a lock.
 type sharedHop struct{ setup, token cost.Float }

@@ -50,12 +50,18 @@ import (
 // doubling is taken back per period, as long as the last ejection, since a request was last served
 // completely.
 //
+// If one endpoint computes the prompt and another one answers, the request for the prompt is an
+// attempt of its own: only the endpoint that computes it is to blame for that. The one that answers
+// is not taken to hang, and clients who leave do not count against it, until the prompt has been
+// computed, as only then it is asked, or can go on. What is usual is learned separately for prompts
+// alone and for answers alone.
+//
 // If no candidate would be left all are kept, unless FailClosed is set. Simultaneous decisions do
 // not see each other, so an endpoint on probation may get more than one request. types.Load.Out
 // reports endpoints that get no requests, including those whose trial request is in flight.
 //
 // Create it with NewEjection, and place it after the filters that narrow the candidates. It is a
-// Tracker. While all endpoints serve, it costs one atomic load per decision. It may be used by
+// Tracker and a PrefillTracker. While all endpoints serve, it costs one atomic load per decision. It may be used by
 // several Schedulers, which then share what it learned.
 //
 // The states of an endpoint are a table in internal/ejection; this type adds locks and a clock.
@@ -151,12 +157,87 @@ func (f *Ejection) Patience(req *types.Request, ep *types.Endpoint) time.Duratio
 	if !out {
 		return 0
 	}
-	return f.baseline.patience(ejection.Class(req))
+	whole := ejection.Class(req, ejection.Whole)
+	if req.Split && !f.baseline.knows(whole) {
+		return f.baseline.patience(ejection.Class(req, ejection.Prompt), ejection.Class(req, ejection.Answer))
+	}
+	return f.baseline.patience(whole)
 }
 
 // Picked implements scheduling.Tracker.
 func (f *Ejection) Picked(req *types.Request, ep *types.Endpoint) {
-	a := f.startAttempt(req)
+	a := f.requestOf(req)
+	a.held = a.prefill != nil
+	f.pick(a, req, ep)
+	if !a.held {
+		f.start(a, req, ejection.Whole)
+	}
+}
+
+// PrefillPicked implements scheduling.PrefillTracker.
+func (f *Ejection) PrefillPicked(req *types.Request, prefill, _ *types.Endpoint) {
+	a := f.requestOf(req)
+	a.stop()
+	a.held = true
+	if a.prefill != nil { // the end of which was not reported
+		f.recycle(a.prefill)
+	}
+	leg := f.attempts.Get().(*attempt)
+	leg.wait.Counted, a.prefill = a.wait.Counted, leg
+	f.pick(leg, req, prefill)
+	f.start(leg, req, ejection.Prompt)
+}
+
+// FirstToken implements scheduling.Tracker. An answer that begins before the request for its prompt
+// has ended is a sign of life of the endpoint that computed it, too.
+func (f *Ejection) FirstToken(req *types.Request, ep *types.Endpoint) {
+	a := f.attemptOf(req)
+	if leg := a.prefill; leg != nil {
+		f.began(leg, req, leg.endpoint)
+	}
+	f.began(a, req, ep)
+}
+
+// PrefillFinished implements scheduling.PrefillTracker.
+func (f *Ejection) PrefillFinished(req *types.Request, prefill *types.Endpoint, out types.Outcome) {
+	a := f.attemptOf(req)
+	leg := a.prefill
+	if leg == nil {
+		return
+	}
+	f.finish(leg, req, prefill, out)
+	if leg.wait.Counted {
+		a.stop()
+		a.wait.Counted = true
+	}
+	a.prefill = nil
+	f.recycle(leg)
+	if out.Served() && a.held && !a.begun && a.endpoint != nil {
+		a.held = false
+		f.start(a, req, ejection.Answer)
+	}
+}
+
+// Finished implements scheduling.Tracker. If the request is retried, the next attempt inherits
+// whether it has counted against an endpoint.
+func (f *Ejection) Finished(req *types.Request, ep *types.Endpoint, out types.Outcome) {
+	a := f.attemptOf(req)
+	f.finish(a, req, ep, out)
+	a.endpoint = nil
+	if a.prefill != nil { // the end of which was not reported
+		f.recycle(a.prefill)
+		a.prefill = nil
+	}
+	if !out.Retried {
+		f.key.Set(&req.Attrs, nil)
+		f.recycle(a)
+	}
+}
+
+// pick begins an attempt at ep.
+func (f *Ejection) pick(a *attempt, req *types.Request, ep *types.Endpoint) {
+	a.stop() // if the end of the previous attempt was not reported
+	a.endpoint, a.begun, a.wait.Trial, a.wait.Sent = ep, false, false, req.Now
 	// The order of these two matters: an ejection changes out first. So a request that keeps
 	// this number was also counted as a trial.
 	a.ejections = f.ejections.Load()
@@ -169,20 +250,24 @@ func (f *Ejection) Picked(req *types.Request, ep *types.Endpoint) {
 		}
 		f.table.mu.Unlock()
 	}
-	if a.stalls = f.stallsOf(ep); a.stalls != nil && a.stalls.send(&a.wait, req.Now) {
-		f.stalled(req, ep)
+}
+
+// start begins to wait for a response to that part of the request.
+func (f *Ejection) start(a *attempt, req *types.Request, part ejection.Part) {
+	a.wait.Sent, a.wait.Class = req.Now, ejection.Class(req, part)
+	if a.stalls = f.stallsOf(a.endpoint); a.stalls != nil && a.stalls.send(&a.wait, req.Now) {
+		f.stalled(req, a.endpoint)
 	}
 }
 
-// FirstToken implements scheduling.Tracker.
-func (f *Ejection) FirstToken(req *types.Request, ep *types.Endpoint) {
-	a := f.attemptOf(req)
+// began notes the first token of an attempt.
+func (f *Ejection) began(a *attempt, req *types.Request, ep *types.Endpoint) {
 	if a.begun {
 		return
 	}
 	a.begun = true
-	if a.stalls != nil {
-		a.stalls.begin(&a.wait, req.Now)
+	if s := f.stallsFor(a, ep); s != nil {
+		s.begin(&a.wait, req.Now, !a.held)
 	}
 	if f.unsettled.Load() == 0 {
 		return
@@ -194,15 +279,19 @@ func (f *Ejection) FirstToken(req *types.Request, ep *types.Endpoint) {
 	}
 }
 
-// Finished implements scheduling.Tracker.
-func (f *Ejection) Finished(req *types.Request, ep *types.Endpoint, out types.Outcome) {
-	a := f.attemptOf(req)
+// finish judges how an attempt ended.
+func (f *Ejection) finish(a *attempt, req *types.Request, ep *types.Endpoint, out types.Outcome) {
 	v := judge(out, a.begun)
-	if a.stalls != nil && a.stalls.end(&a.wait, req.Now, responded(out, v), v == ejection.Left, v == ejection.Served && !a.begun) {
+	if a.held && unasked(out, v) {
+		v = ejection.Ended
+	}
+	if s := f.stallsFor(a, ep); s != nil && s.end(&a.wait, req.Now, responded(out, v), v == ejection.Left, v == ejection.Served && !a.begun && !a.held) {
 		f.stalled(req, ep)
 	}
+	a.stalls = nil
 	if bad := v == ejection.Failed || v == ejection.Unanswered || v == ejection.Busy; bad || f.unsettled.Load() > 0 {
 		f.table.mu.Lock()
+		defer f.table.mu.Unlock()
 		s := f.table.lookup(ep)
 		if s == nil && bad && !a.wait.Counted {
 			s = f.healthOf(ep)
@@ -210,9 +299,7 @@ func (f *Ejection) Finished(req *types.Request, ep *types.Endpoint, out types.Ou
 		if s != nil && a.ejections >= s.number {
 			f.ended(s, a, v, req.Now, out)
 		}
-		f.table.mu.Unlock()
 	}
-	f.release(req, a, out.Retried)
 }
 
 // ended applies the end of an attempt to s. Caller must hold the lock for writing.
@@ -327,37 +414,52 @@ func (f *Ejection) stallsOf(ep *types.Endpoint) *stalls {
 	return f.stalls.enter(ep, func(s *stalls) { s.baseline = &f.baseline })
 }
 
-// startAttempt returns a new attempt of req.
-func (f *Ejection) startAttempt(req *types.Request) *attempt {
+// stallsFor returns the stalls of ep, where a is or, since it is held, will be; nil if ep was removed
+// or never heard of.
+func (f *Ejection) stallsFor(a *attempt, ep *types.Endpoint) *stalls {
+	if !a.held {
+		return a.stalls
+	}
+	f.stalls.mu.RLock()
+	defer f.stalls.mu.RUnlock()
+	return f.stalls.lookup(ep)
+}
+
+// requestOf returns the attempt of req, or a new one that has not begun.
+func (f *Ejection) requestOf(req *types.Request) *attempt {
 	a, ok := f.key.Get(&req.Attrs)
 	if !ok || a == nil || a.owner != req {
 		a = f.attempts.Get().(*attempt)
 		a.owner = req
 		f.key.Set(&req.Attrs, a)
 	}
-	if a.stalls != nil { // the end of the previous attempt was not reported
-		a.stalls.forget(&a.wait)
-	}
-	a.wait.Sent, a.wait.Class, a.wait.Trial, a.begun = req.Now, ejection.Class(req), false, false
 	return a
 }
 
-// attemptOf returns the current attempt of req.
+// attemptOf returns the current attempt of req, or one that begins now if it has none.
 func (f *Ejection) attemptOf(req *types.Request) *attempt {
 	if a, ok := f.key.Get(&req.Attrs); ok && a != nil && a.owner == req {
 		return a
 	}
-	return &attempt{owner: req, ejections: f.ejections.Load(), wait: ejection.Wait{Sent: req.Now, Class: ejection.Class(req)}}
+	return &attempt{owner: req, ejections: f.ejections.Load(), wait: ejection.Wait{Sent: req.Now, Class: ejection.Class(req, ejection.Whole)}}
 }
 
-// release ends an attempt. If the request is retried, the new attempt inherits whether the request
-// has counted against an endpoint.
-func (f *Ejection) release(req *types.Request, a *attempt, retried bool) {
-	a.stalls = nil
-	if retried {
-		return
+// stop ends the wait of an attempt.
+func (a *attempt) stop() {
+	if a.stalls != nil {
+		a.stalls.forget(&a.wait)
+		a.stalls = nil
 	}
-	f.key.Set(&req.Attrs, nil)
+}
+
+// recycle ends an attempt for good.
+func (f *Ejection) recycle(a *attempt) {
+	a.stop()
 	*a = attempt{}
 	f.attempts.Put(a)
 }
+
+var (
+	_ scheduling.Filter         = (*Ejection)(nil)
+	_ scheduling.PrefillTracker = (*Ejection)(nil)
+)

@@ -8,13 +8,17 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// attempt is the state of a request from Picked to Finished.
+// attempt is the state of a request at an endpoint: from Picked to Finished, or of its prompt from
+// PrefillPicked to PrefillFinished.
 type attempt struct {
 	owner     *types.Request // a copy of a request has no attempt
-	stalls    *stalls        // of its endpoint; nil: that was removed
-	ejections uint64         // number of all ejections when it was sent
-	begun     bool           // a first token was seen
-	wait      ejection.Wait  // guarded by stalls.mu while stalls is not nil
+	endpoint  *types.Endpoint
+	stalls    *stalls       // of endpoint; nil: that was removed
+	ejections uint64        // number of all ejections when it was sent
+	begun     bool          // a first token was seen
+	held      bool          // it waits for a prompt from elsewhere: endpoint has not been sent all it needs
+	wait      ejection.Wait // guarded by stalls.mu while stalls is not nil and held is not set
+	prefill   *attempt      // of the prompt at another endpoint, while that lasts
 }
 
 // stalls is an endpoint's ejection.Stalls under a lock. The lock of the Baseline is taken second.
@@ -41,15 +45,15 @@ func (s *stalls) send(w *ejection.Wait, now time.Time) bool {
 	return stalled
 }
 
-// begin notes the first token of a request.
-func (s *stalls) begin(w *ejection.Wait, now time.Time) {
+// begin notes the first token of a request, whose time is a sample for the baseline if took is set.
+func (s *stalls) begin(w *ejection.Wait, now time.Time, took bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.respond(w, now, true)
+	s.respond(w, now, took)
 }
 
-// end removes a request that ended, and reports whether the endpoint stalls. unseen means that
-// it was served without a first token being seen.
+// end removes a request that ended, and reports whether the endpoint stalls. left means that it was
+// abandoned, and unseen that it was served without a first token being seen.
 func (s *stalls) end(w *ejection.Wait, now time.Time, responded, left, unseen bool) (stalled bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,15 +108,25 @@ func (b *baseline) median(class int) (time.Duration, bool) {
 	return b.Median(class)
 }
 
-// patience returns how long to wait for an endpoint on probation.
-func (b *baseline) patience(class int) time.Duration {
+// patience returns how long to wait for an endpoint on probation: for one class after the other.
+func (b *baseline) patience(classes ...int) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	high, known := b.High(class)
-	if !known {
-		return UnknownPatience
+	var all time.Duration
+	for _, class := range classes {
+		high, known := b.High(class)
+		if !known {
+			return UnknownPatience
+		}
+		all += high
 	}
-	return max(high+high/2, MinPatience)
+	return max(all+all/2, MinPatience)
+}
+
+// knows reports whether the usual time of a class is known.
+func (b *baseline) knows(class int) bool {
+	_, known := b.median(class)
+	return known
 }
 
 // endpointHealth is the state of an endpoint that has failed or was busy.

@@ -34,6 +34,12 @@ func judge(out types.Outcome, begun bool) ejection.Event {
 	return ejection.Served
 }
 
+// unasked reports whether an outcome with that verdict does not show that the endpoint was asked at all:
+// of a request whose prompt another endpoint was still to compute.
+func unasked(out types.Outcome, verdict ejection.Event) bool {
+	return verdict == ejection.Left || verdict == ejection.Unanswered && out.Err == nil && out.Status == 0
+}
+
 func unlessBegun(begun bool, event, ifBegun ejection.Event) ejection.Event {
 	if begun {
 		return ifBegun

@@ -53,7 +53,7 @@ func (l *EndpointList) Endpoints() []*types.Endpoint {
 }
 
 // Set makes specs the complete list and returns it. If it returns an error nothing has changed: each
-// spec needs a unique Address. ID defaults to Address, Roles to those of the label types.RoleLabel. An address that was in the list before keeps
+// spec needs a unique Address, and no Rank. ID defaults to Address, Roles to those of the label types.RoleLabel. An address that was in the list before keeps
 // its Load, Slot and reading, and its Models if the spec has none; all other fields are replaced.
 // Load, Slot and Sent of specs are ignored. Metrics are a reading as for Update if UpdatedAt,
 // Waiting, Running or KVUsage is set.
@@ -170,6 +170,8 @@ func checkAddresses(specs []types.Endpoint) (map[string]int, error) {
 		switch first, twice := at[specs[i].Address]; {
 		case specs[i].Address == "":
 			errs = append(errs, fmt.Errorf("scheduling: endpoint %d, ID %q: Address is empty, want host:port", i, specs[i].ID))
+		case specs[i].Rank.IsSet():
+			errs = append(errs, fmt.Errorf("scheduling: endpoint %d, Address %q: Rank is set, but a list has one endpoint for each address: want a datastore.Store for ranks", i, specs[i].Address))
 		case twice:
 			errs = append(errs, fmt.Errorf("scheduling: endpoint %d: Address %q is that of endpoint %d too, want one of its own", i, specs[i].Address, first))
 		default:

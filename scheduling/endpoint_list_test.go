@@ -128,6 +128,10 @@ func TestEndpointListRefuses(t *testing.T) {
 	_, err = l.Set(bad)
 	require.EqualError(t, err, `scheduling: endpoint 1, ID "nameless": Address is empty, want host:port`+"\n"+
 		`scheduling: endpoint 2: Address "c:8000" is that of endpoint 0 too, want one of its own`)
+	bad = discovered("c")
+	bad[0].Rank = types.Rank{Of: 2}
+	_, err = l.Set(bad)
+	require.EqualError(t, err, `scheduling: endpoint 0, Address "c:8000": Rank is set, but a list has one endpoint for each address: want a datastore.Store for ranks`)
 	require.Equal(t, "a:8000 b:8000", ids(l.Endpoints()), "nothing has changed")
 }
 

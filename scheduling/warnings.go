@@ -44,7 +44,11 @@ func (s *Scheduler) warn(req *types.Request, eps []*types.Endpoint) {
 
 func (s *Scheduler) warnOfList(req *types.Request, eps []*types.Endpoint) {
 	slots := make(map[uint32]bool, len(eps))
-	addresses := make(map[string]int, len(eps))
+	type place struct {
+		address string
+		rank    types.Rank
+	}
+	places := make(map[place]int, len(eps))
 	for i, ep := range eps {
 		if ep.Load == nil {
 			s.warnOnce(&s.warnings.load, req, fmt.Errorf("%w (endpoint %d, ID %q, has none)", ErrNoLoad, i, ep.ID))
@@ -52,12 +56,13 @@ func (s *Scheduler) warnOfList(req *types.Request, eps []*types.Endpoint) {
 		if slots[ep.Slot] {
 			s.warnOnce(&s.warnings.slots, req, fmt.Errorf("%w (endpoint %d, ID %q, Slot %d)", ErrNoSlots, i, ep.ID, ep.Slot))
 		}
-		if first, twice := addresses[ep.Address]; ep.Address == "" {
+		at := place{ep.Address, ep.Rank}
+		if first, twice := places[at]; ep.Address == "" {
 			s.warnOnce(&s.warnings.address, req, fmt.Errorf("%w: that of endpoint %d, ID %q, is empty, want host:port", ErrAddress, i, ep.ID))
 		} else if twice {
 			s.warnOnce(&s.warnings.address, req, fmt.Errorf("%w: that of endpoint %d, %q, is that of endpoint %d too", ErrAddress, i, ep.Address, first))
 		}
-		slots[ep.Slot], addresses[ep.Address] = true, i
+		slots[ep.Slot], places[at] = true, i
 	}
 }
 

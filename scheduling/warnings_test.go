@@ -16,6 +16,10 @@ func TestWarned(t *testing.T) {
 	a, b := types.NewEndpoint("a", "a:1"), types.NewEndpoint("b", "b:1")
 	b.Slot = 1
 	slotted := func(ep *types.Endpoint) *types.Endpoint { ep.Slot = 2; return ep }
+	ranked := func(ep *types.Endpoint, index int) *types.Endpoint {
+		ep.Rank, ep.Slot = types.Rank{Index: index, Of: 2}, uint32(2+index)
+		return ep
+	}
 	whole := types.TextPrompt("hello")
 	for name, tt := range map[string]struct {
 		prompt types.Prompt
@@ -29,6 +33,7 @@ func TestWarned(t *testing.T) {
 		"no slots":       {whole, list(a, types.NewEndpoint("c", "c:1")), scheduling.ErrNoSlots, `(endpoint 1, ID "c", Slot 0)`},
 		"no address":     {whole, list(a, slotted(types.NewEndpoint("c", ""))), scheduling.ErrAddress, `that of endpoint 1, ID "c", is empty, want host:port`},
 		"same address":   {whole, list(a, b, slotted(types.NewEndpoint("c", "a:1"))), scheduling.ErrAddress, `that of endpoint 2, "a:1", is that of endpoint 0 too`},
+		"ranks":          {whole, list(a, ranked(types.NewEndpoint("r0", "c:1"), 0), ranked(types.NewEndpoint("r1", "c:1"), 1)), nil, ""},
 		"nothing booked": {whole, list(a, &types.Endpoint{ID: "c", Address: "c:1", Slot: 2}), scheduling.ErrNoLoad, `(endpoint 1, ID "c", has none)`},
 	} {
 		t.Run(name, func(t *testing.T) {

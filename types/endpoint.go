@@ -47,6 +47,10 @@ type Endpoint struct {
 	Address string // host:port, IPv6 in brackets
 	Labels  map[string]string
 
+	// Rank says that the endpoint is one of the data-parallel ranks at Address. Default: it is all
+	// of the server.
+	Rank Rank
+
 	// Attrs holds values for custom plugins. Set them before publishing.
 	Attrs Attrs
 }

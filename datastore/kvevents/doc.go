@@ -20,6 +20,10 @@
 // the engine restarts or clears its cache. See Source for those that cannot say themselves where
 // they publish.
 //
+// An endpoint that is one of the data-parallel ranks of a server (types.Endpoint.Rank) is told what
+// that rank says, and nothing else; the Sink has both the endpoint's name and the rank. Any other
+// endpoint is told what all ranks say.
+//
 // # How far it can be believed
 //
 // Batches of events are numbered by the process that publishes them. A Subscriber keeps account of

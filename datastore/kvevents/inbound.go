@@ -72,7 +72,7 @@ func (in *inbound) accept(rank int, l net.Listener) {
 			continue
 		}
 		host := hostOf(conn.RemoteAddr())
-		if err := in.enter(host); err != nil {
+		if err := in.enter(host, rank); err != nil {
 			conn.Close()
 			in.refuse(conn, rank, err)
 			continue
@@ -101,7 +101,7 @@ func (in *inbound) introduce(conn net.Conn, rank int, host netip.Addr) error {
 		return fmt.Errorf("kvevents: %w", err)
 	}
 	a := arrival{Conn: c}
-	targets := in.at(host)
+	targets := in.at(host, rank)
 	if len(targets) > 1 {
 		if a.first, targets, err = byTopic(c, targets); err != nil {
 			return err
@@ -155,13 +155,13 @@ func (t *target) named(topic []byte, exact bool) bool {
 	return parts[1] == t.plan.address || !exact && strings.Trim(parts[1], "[]") == host
 }
 
-// enter counts a connection from a host, or says why it is not welcome.
-func (in *inbound) enter(host netip.Addr) error {
+// enter counts a connection of a rank from a host, or says why it is not welcome.
+func (in *inbound) enter(host netip.Addr, rank int) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	switch known := len(in.atLocked(host)) > 0; {
+	switch known := len(in.atLocked(host, rank)) > 0; {
 	case !known:
-		return fmt.Errorf("kvevents: a connection from %s, which is no endpoint's host", host)
+		return fmt.Errorf("kvevents: a connection from %s, which is no endpoint's host, or of none that is rank %d", host, rank)
 	case in.total >= in.opt.MaxPending:
 		return fmt.Errorf("kvevents: %d connections that belong to no endpoint yet, the most there may be", in.total)
 	case in.pending[host] >= (in.opt.MaxPending+7)/8:
@@ -200,17 +200,20 @@ func (in *inbound) refuse(conn net.Conn, rank int, err error) {
 	}
 }
 
-// at returns the targets at a host, one of each name.
-func (in *inbound) at(host netip.Addr) []*target {
+// at returns the targets at a host that have that rank, one of each name.
+func (in *inbound) at(host netip.Addr, rank int) []*target {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return in.atLocked(host)
+	return in.atLocked(host, rank)
 }
 
 // atLocked is at. Caller must hold in.mu.
-func (in *inbound) atLocked(host netip.Addr) []*target {
+func (in *inbound) atLocked(host netip.Addr, rank int) []*target {
 	byName := map[string]*target{}
 	for t, e := range in.expected {
+		if own := t.plan.rank; own.IsSet() && own.Index != rank {
+			continue
+		}
 		if slices.Contains(e.hosts, host) && (byName[t.plan.name] == nil || e.runs) {
 			byName[t.plan.name] = t
 		}
@@ -262,7 +265,8 @@ func (t *target) lookUp(host string) []netip.Addr {
 }
 
 // comingIn returns the sources as they are if the engine connects to us: what it says of the place of its
-// events does not matter, and if it is asked and says nothing, events may come for rank 0.
+// events does not matter, and if it is asked and says nothing, events may come for rank 0, or the one that the
+// endpoint is.
 func (t *target) comingIn(all []rankSource) []rankSource {
 	told := false
 	for i := range all {
@@ -271,8 +275,8 @@ func (t *target) comingIn(all []rankSource) []rankSource {
 		s.events = ""
 		told = told || s.inbound || s.poll != ""
 	}
-	if !told && t.plan.ask {
-		all = append(all, rankSource{inbound: true})
+	if !told && t.plan.ask && t.plan.rank.Index < len(t.arrivals) {
+		all = append(all, rankSource{rank: t.plan.rank.Index, inbound: true})
 	}
 	return all
 }

@@ -26,15 +26,16 @@ type Options struct {
 	OnLoad func(endpoint string, rank int, l Load)
 
 	// Sources says where the events of an endpoint come from: nil if the engine is to be asked,
-	// none if there are none. It is called where the Store calls its watchers, so it must be
-	// quick. Default: all engines are asked.
+	// none if there are none. Of an endpoint that is a rank, those of other ranks are left out. It
+	// is called where the Store calls its watchers, so it must be quick. Default: all engines are
+	// asked.
 	Sources func(pool types.NamespacedName, ep *types.Endpoint) []Source
 
 	// Listen are the addresses, host:port, where engines connect to that do not wait to be connected to
 	// themselves: vLLM if its endpoint has this gateway's host in place of the *. Rank r connects to the
 	// port that is r above the one in its endpoint, and so to Listen[r]. If there are any, no engine's
 	// Endpoint is connected to, but its Replay is. A connection belongs to the endpoint from whose host it
-	// comes; where several are at one host, topics must say which it is, by its address, as in
+	// comes, and which has rank r if it is a rank; where several are at one host, topics must say which it is, by its address, as in
 	// "kv@10.0.0.7:8000@llama". Who comes from elsewhere is refused.
 	Listen []string
 
@@ -43,7 +44,8 @@ type Options struct {
 	MaxPending int
 
 	// Name gives an endpoint the name that the Sink knows it by. Of endpoints with the same name,
-	// as those of two pools that share servers, one is listened to at a time. Default: its ID.
+	// as those of two pools that share servers, one is listened to at a time; ranks of one server
+	// need different names. Default: its ID.
 	Name func(pool types.NamespacedName, ep *types.Endpoint) string
 
 	// DiscoverInterval is the time after which an engine is asked again where it publishes.

@@ -11,7 +11,8 @@ import "github.com/inferpick/inferpick/types"
 // except Stats. If it panics, the Logger hears of it, and the source starts anew.
 //
 // An endpoint is named by its ID, unless Options.Name says otherwise. A rank is one of the
-// engines behind it that share a batch of requests but no cache (data parallel), 0 for most.
+// engines behind it that share a batch of requests but no cache (data parallel), 0 for most; of an
+// endpoint that is a rank itself, always that one.
 type Sink interface {
 	// Apply applies one batch of events of one rank of an endpoint, in order. Neither the batch
 	// nor its slices may be kept; the strings may. A batch may come twice. Storing what is stored

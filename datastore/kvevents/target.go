@@ -18,6 +18,7 @@ type plan struct {
 	pool    types.NamespacedName
 	server  string // scheme://host:port
 	address string // host:port
+	rank    types.Rank
 	engine  string
 	sources []Source
 	ask     bool // the engine where it publishes
@@ -25,7 +26,7 @@ type plan struct {
 
 func (r run) planOf(ev datastore.Event) plan {
 	spec, ep := ev.Spec, ev.Endpoint
-	p := plan{pool: ev.Pool, name: ep.ID, server: "http://" + ep.Address, address: ep.Address, engine: engineOf(spec), ask: true}
+	p := plan{pool: ev.Pool, name: ep.ID, server: "http://" + ep.Address, address: ep.Address, rank: ep.Rank, engine: engineOf(spec), ask: true}
 	if spec.MetricsScheme != "" && (spec.MetricsAddress == "" || spec.MetricsAddress == ep.Address) {
 		p.server = spec.MetricsScheme + "://" + ep.Address
 	}
@@ -72,7 +73,7 @@ func (t *target) Restart() {
 // Run finds out where the engine publishes, from time to time, and listens there.
 func (t *target) Run() {
 	defer t.listen(nil)
-	h := t.newHealth(0, t.plan.server)
+	h := t.newHealth(t.plan.rank.Index, t.plan.server)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -129,10 +130,32 @@ func (t *target) find() ([]rankSource, error) {
 		}
 		all = append(all, ranks...)
 	}
+	if t.plan.rank.IsSet() {
+		var err error
+		if all, err = ofRank(all, t.plan.rank.Index); err != nil {
+			return nil, err
+		}
+	}
 	if len(t.arrivals) > 0 {
 		all = t.comingIn(all)
 	}
 	return all[:min(len(all), t.opt.MaxRanks)], nil
+}
+
+// ofRank returns the sources of one rank of a server whose ranks are endpoints of their own.
+func ofRank(all []rankSource, rank int) (own []rankSource, err error) {
+	for _, s := range all {
+		if s.poll != "" {
+			return nil, fmt.Errorf("kvevents: %s has the events of all ranks, and can be asked by one endpoint alone: want the server to be one", s.poll)
+		}
+		if s.rank == rank {
+			own = append(own, s)
+		}
+	}
+	if len(own) == 0 && len(all) > 0 {
+		return nil, fmt.Errorf("kvevents: %d sources, and none of rank %d, which the endpoint is", len(all), rank)
+	}
+	return own, nil
 }
 
 // listen makes the sources those that are listened to. If they are others than before, the
@@ -166,7 +189,7 @@ func (t *target) listen(sources []rankSource) {
 		cancel()
 		wg.Wait()
 		if t.run.ctx.Err() == nil && t.opt.Sink != nil {
-			t.call(t.failure(0, t.plan.server), func() { t.opt.Sink.Remove(t.plan.name) })
+			t.call(t.failure(t.plan.rank.Index, t.plan.server), func() { t.opt.Sink.Remove(t.plan.name) })
 		}
 	}
 }

@@ -33,6 +33,13 @@
 // there: for ejection, admission and concurrency that is learned. Those of others show on the same page as the
 // queue that is at its limit. Whoever draws graphs has the engine's own series.
 //
+// # Data-parallel ranks
+//
+// An endpoint that is all of its server has the sums over its ranks. Ranks that are endpoints of
+// their own (datastore.EndpointSpec.PerRank) each have what the page says of them, by Engine.RankLabel;
+// what the page says of the process, as when it started, holds for each. The page is fetched once for
+// all of those that ask for the same one, and so is the list of models.
+//
 // # What servers serve
 //
 // Each endpoint is also asked for GET /v1/models, seldom: see Options.ModelsInterval.
@@ -43,7 +50,7 @@
 //
 // # What it costs
 //
-// Each endpoint has a goroutine, so that a server that hangs delays no other, and a
+// Each endpoint has a goroutine (of ranks of one server one works for all), so that a server that hangs delays no other, and a
 // kept connection, for which over TLS net/http has two more: 20 KiB in all without TLS,
 // the endpoint in the store included. Workers that are shared would have to be as many as
 // there may be hanging servers, or wait for them. Memory for pages is shared by all, and

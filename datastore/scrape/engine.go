@@ -40,6 +40,12 @@ type Engine struct {
 
 	Adapters []AdapterMetric // LoRA adapters
 
+	// RankLabel is the label that has the number of the data-parallel rank that a series is about. It
+	// is for endpoints that are one rank of a server (types.Endpoint.Rank), whose readings have
+	// nothing of the others: of load what has their number, and else also what has no such label.
+	// Empty: ranks cannot be told apart.
+	RankLabel string
+
 	// OverlapLabels are labels whose series count the same requests again: the
 	// ranks of tensor parallelism, each reporting what all do, or a total beside
 	// its parts. Of series that differ in nothing else only the largest counts.
@@ -94,6 +100,7 @@ func DefaultEngines() []Engine {
 				Running: "running_lora_adapters",
 				Waiting: "waiting_lora_adapters",
 			}},
+			RankLabel: "engine",
 		},
 		{
 			Name:      "sglang",
@@ -102,6 +109,7 @@ func DefaultEngines() []Engine {
 			KVUsage:   named("sglang:token_usage"),
 			BlockSize: []Metric{{Name: "sglang:page_size"}, {Name: "sglang:cache_config_info", Label: "page_size"}},
 			NumBlocks: []Metric{{Name: "sglang:num_pages"}, {Name: "sglang:cache_config_info", Label: "num_pages"}},
+			RankLabel: "dp_rank",
 			// All ranks of one replica report its requests, and a series with an
 			// empty priority is the total of those with one.
 			OverlapLabels: []string{"tp_rank", "pp_rank", "moe_ep_rank", "priority"},
@@ -154,6 +162,8 @@ func DefaultEngines() []Engine {
 			Waiting: named("lmdeploy:num_requests_waiting"),
 			Running: named("lmdeploy:num_requests_running"),
 			KVUsage: named("lmdeploy:gpu_cache_usage_perc"),
+
+			RankLabel: "engine",
 		},
 		{
 			Name:    "dynamo",

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/inferpick/inferpick/types"
@@ -97,12 +98,12 @@ func (t *target) askModels() (stays bool) {
 	case err == nil:
 		m.failures = 0
 		wait = t.opt.ModelsInterval
-		stays = m.store.SetModels(t.load, names)
+		stays = t.setModels(names)
 	case answered(status):
 		// The server has no list for us. Perhaps it is behind a gateway of its own.
 		m.failures = 0
 		wait = 6 * t.opt.ModelsInterval
-		stays = m.store.SetModels(t.load, nil)
+		stays = t.setModels(nil)
 	default:
 		// It is down, or has too much to do: it serves what it did. However slowly it
 		// fails, the page must not wait for it often.
@@ -112,7 +113,21 @@ func (t *target) askModels() (stays bool) {
 	m.due = time.Now().Add(t.jitter(wait))
 	if t.opt.OnModels != nil {
 		defer t.recovered("Options.OnModels", nil)
-		t.opt.OnModels(ModelsResult{Pool: t.pool, Endpoint: t.id, URL: m.request.url, Status: status, Models: names, Duration: took, Err: err})
+		for _, one := range t.members() {
+			t.opt.OnModels(ModelsResult{Pool: t.pool, Endpoint: one.id, URL: m.request.url, Status: status, Models: names, Duration: took, Err: err})
+		}
+	}
+	return stays
+}
+
+// setModels stores what the server serves for all that the target works for. It returns false if the
+// endpoint has gone.
+func (t *target) setModels(names []string) (stays bool) {
+	stays = true
+	for _, one := range t.members() {
+		if has := t.models.store.SetModels(one.load, slices.Clone(names)); one.load == t.load {
+			stays = has
+		}
 	}
 	return stays
 }

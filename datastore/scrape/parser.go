@@ -42,7 +42,9 @@ func (p *Parser) Parse(page []byte, engine string) (m types.Metrics, name string
 			return m, "", fmt.Errorf("scrape: engine %q is not known: leave it out to find out which it is, or add it to the engines", engine)
 		}
 	}
-	m, index, err = p.reader.read(p.table, page, false, index, false, &p.cache)
+	if index, err = p.reader.read(p.table, page, false, index, false, nil); err == nil {
+		m = p.reader.metrics(0, &p.cache)
+	}
 	if index >= 0 {
 		name = p.table.engines[index].Name
 	}

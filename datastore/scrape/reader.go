@@ -3,6 +3,7 @@ package scrape
 import (
 	"hash/maphash"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/inferpick/inferpick/internal/promtext"
@@ -12,10 +13,14 @@ import (
 // reader reads pages. It keeps the memory that reading takes, and nothing of a
 // page: one reader serves any number of endpoints, one after the other.
 type reader struct {
-	scan     promtext.Scanner
-	seed     maphash.Seed
-	figures  []figure // engine x signal
-	adapters []adapterFigure
+	scan promtext.Scanner
+	seed maphash.Seed
+
+	ranks    []int           // what is told apart, in order; nil: nothing, all of a page is one set
+	engines  int             // those that are looked for
+	engine   int             // the one among them that was found
+	figures  []figure        // set x engine x signal; after the sets of ranks comes what the page says of all
+	adapters []adapterFigure // set x engine
 }
 
 // figure gathers the samples of one signal of one engine.
@@ -52,28 +57,41 @@ func newReader() *reader { return &reader{seed: maphash.MakeSeed()} }
 // takes the first engine of the table that the page has a load figure of, and
 // returns which. It does so also, without being asked, if redetect is set and
 // the page has nothing of the given engine.
-func (r *reader) read(t *table, page []byte, openMetrics bool, engine int, redetect bool, cache *adapterCache) (types.Metrics, int, error) {
-	r.scan.OpenMetrics = openMetrics
+//
+// If ranks, which are in order, are not nil, what the page says is told apart by them. metrics returns
+// what was read.
+func (r *reader) read(t *table, page []byte, openMetrics bool, engine int, redetect bool, ranks []int) (found int, err error) {
+	r.scan.OpenMetrics, r.ranks = openMetrics, ranks
 	if engine >= 0 {
 		if err := r.gather(t.plans[engine], page); err != nil {
-			return types.Metrics{}, engine, err
+			return engine, err
 		}
-		if r.hasLoad(0) {
-			return r.metrics(0, cache), engine, nil
+		if r.find() {
+			return engine, nil
 		}
 		if !redetect {
-			return types.Metrics{}, engine, noMetrics(page, t.engines[engine:engine+1])
+			return engine, noMetrics(page, t.engines[engine:engine+1])
 		}
 	}
 	if err := r.gather(t.all, page); err != nil {
-		return types.Metrics{}, -1, err
+		return -1, err
 	}
-	for e := range t.engines {
-		if r.hasLoad(e) {
-			return r.metrics(e, cache), e, nil
+	if r.find() {
+		return r.engine, nil
+	}
+	return -1, noMetrics(page, t.engines)
+}
+
+// find finds the first engine of which the page says how much it has to do, and reports whether there is one.
+func (r *reader) find() bool {
+	for r.engine = range r.engines {
+		for set := range len(r.ranks) + 1 {
+			if r.hasLoad(set) {
+				return true
+			}
 		}
 	}
-	return types.Metrics{}, -1, noMetrics(page, t.engines)
+	return false
 }
 
 // gather collects all samples of the page that the plan wants.
@@ -83,10 +101,17 @@ func (r *reader) gather(p *plan, page []byte) error {
 	for r.scan.Next() {
 		rules := p.rules[r.scan.Index()]
 		for i := range rules {
-			if rule := &rules[i]; rule.adapter != nil {
-				r.addAdapters(rule)
-			} else if r.matches(rule) {
-				r.add(rule, p.overlaps[rule.engine])
+			rule := &rules[i]
+			set := 0
+			if r.ranks != nil {
+				set = r.setOf(p.rankLabels[rule.engine])
+			}
+			switch {
+			case set < 0: // another rank's
+			case rule.adapter != nil:
+				r.addAdapters(rule, set)
+			case r.matches(rule):
+				r.add(rule, set, p.overlaps[rule.engine])
 			}
 		}
 	}
@@ -96,19 +121,46 @@ func (r *reader) gather(p *plan, page []byte) error {
 	return nil
 }
 
+// setOf returns the set of the current sample: that of its rank, -1 if that is not looked for, and the one
+// after all ranks if it has none.
+func (r *reader) setOf(rankLabel string) int {
+	if rankLabel == "" {
+		return len(r.ranks)
+	}
+	text, ok := r.scan.Label(rankLabel)
+	if !ok {
+		return len(r.ranks)
+	}
+	rank, err := strconv.Atoi(string(text))
+	if err != nil {
+		return -1
+	}
+	if set, ok := slices.BinarySearch(r.ranks, rank); ok {
+		return set
+	}
+	return -1
+}
+
 func (r *reader) reset(engines int) {
-	for len(r.adapters) < engines {
-		r.adapters = append(r.adapters, adapterFigure{})
+	r.engines = engines
+	sets := len(r.ranks) + 1
+	if n := sets * engines; len(r.adapters) < n {
+		r.adapters = append(r.adapters, make([]adapterFigure, n-len(r.adapters))...)
 	}
-	for n := engines * int(numSignals); len(r.figures) < n; {
-		r.figures = append(r.figures, figure{})
+	if n := sets * engines * int(numSignals); len(r.figures) < n {
+		r.figures = append(r.figures, make([]figure, n-len(r.figures))...)
 	}
-	for i := range r.figures {
+	for i := range r.figures[:sets*engines*int(numSignals)] {
 		r.figures[i] = figure{groups: r.figures[i].groups[:0]}
 	}
-	for i := range r.adapters {
+	for i := range r.adapters[:sets*engines] {
 		r.adapters[i].known = false
 	}
+}
+
+// figuresOf returns the figures of a set and an engine, by signal.
+func (r *reader) figuresOf(set, engine int) []figure {
+	return r.figures[(set*r.engines+engine)*int(numSignals):][:numSignals]
 }
 
 // matches reports whether the sample has the labels that the rule asks for.
@@ -124,7 +176,7 @@ func (r *reader) matches(rule *rule) bool {
 // add adds the current sample to its figure. What cannot be a figure of any of
 // the signals, all of which are finite and not negative, makes that of its candidate
 // unknown; a candidate that has nothing else is as good as missing.
-func (r *reader) add(rule *rule, overlap overlap) {
+func (r *reader) add(rule *rule, set int, overlap overlap) {
 	v := r.scan.Value()
 	if rule.label != "" {
 		text, _ := r.scan.Label(rule.label)
@@ -134,7 +186,7 @@ func (r *reader) add(rule *rule, overlap overlap) {
 		}
 	}
 	v *= rule.scale
-	f := &r.figures[rule.engine*int(numSignals)+int(rule.signal)]
+	f := &r.figuresOf(set, rule.engine)[rule.signal]
 	if !(v >= 0 && v <= math.MaxFloat64) {
 		f.bad |= 1 << rule.rank
 		return
@@ -183,13 +235,13 @@ func (r *reader) series(overlap overlap) (key uint64) {
 }
 
 // addAdapters keeps the current sample if it is the newest list of adapters.
-func (r *reader) addAdapters(rule *rule) {
+func (r *reader) addAdapters(rule *rule, set int) {
 	text, _ := r.scan.Label(rule.adapter.Max)
 	fit, err := strconv.ParseFloat(string(text), 64)
 	if err != nil || !(fit >= 0 && fit <= math.MaxFloat64) {
 		return
 	}
-	a := &r.adapters[rule.engine]
+	a := &r.adapters[set*r.engines+rule.engine]
 	at := r.scan.Value()
 	if a.known && (rule.rank > a.rank || rule.rank == a.rank && !(at >= a.at)) {
 		return
@@ -201,27 +253,38 @@ func (r *reader) addAdapters(rule *rule) {
 	a.waiting = append(a.waiting[:0], text...)
 }
 
-// hasLoad reports whether the page says anything of the engine's load. Static
+// hasLoad reports whether the page says anything of the load of the engine in a set. Static
 // figures alone do not make a reading.
-func (r *reader) hasLoad(engine int) bool {
-	f := r.figures[engine*int(numSignals):]
+func (r *reader) hasLoad(set int) bool {
+	f := r.figuresOf(set, r.engine)
 	m := types.Metrics{Waiting: f[waiting].total(), Running: f[running].total(), KVUsage: f[kvUsage].fraction()}.Sensible()
 	return m.Waiting.IsKnown() || m.Running.IsKnown() || m.KVUsage.IsKnown()
 }
 
-// metrics turns what was gathered of an engine into a reading.
-func (r *reader) metrics(engine int, cache *adapterCache) types.Metrics {
-	f := r.figures[engine*int(numSignals):]
+// metrics turns what was gathered of the engine that was found into a reading: of a rank by its place, or
+// if nothing is told apart of all, 0. What the page says without a rank holds for each, but for load.
+func (r *reader) metrics(set int, cache *adapterCache) types.Metrics {
+	f, all := r.figuresOf(set, r.engine), r.figuresOf(len(r.ranks), r.engine)
+	either := func(s signal) *figure {
+		if f[s].n == 0 && f[s].bad == 0 {
+			return &all[s]
+		}
+		return &f[s]
+	}
 	m := types.Metrics{
 		Waiting:   f[waiting].total(),
 		Running:   f[running].total(),
 		KVUsage:   f[kvUsage].fraction(),
-		BlockSize: f[blockSize].largest(),
-		NumBlocks: f[numBlocks].total(),
-		Awake:     f[awake].every(),
-		StartedAt: f[startedAt].largest(),
+		BlockSize: either(blockSize).largest(),
+		NumBlocks: either(numBlocks).total(),
+		Awake:     either(awake).every(),
+		StartedAt: either(startedAt).largest(),
 	}
-	if a := &r.adapters[engine]; a.known {
+	a := &r.adapters[set*r.engines+r.engine]
+	if !a.known {
+		a = &r.adapters[len(r.ranks)*r.engines+r.engine]
+	}
+	if a.known {
 		m.MaxAdapters = types.Known(a.max)
 		m.RunningAdapters = cache.running.get(a.running)
 		m.WaitingAdapters = cache.waiting.get(a.waiting)

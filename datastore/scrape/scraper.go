@@ -63,22 +63,34 @@ func (s *Scraper) Run(ctx context.Context) error {
 		return ErrRunning
 	}
 	defer s.running.Store(false)
-	follow.Run(ctx, s.store, work{s})
+	follow.Run(ctx, s.store, work{s, &servers{}})
 	return nil
 }
 
 // work is what is done for each endpoint.
-type work struct{ *Scraper }
+type work struct {
+	*Scraper
+	servers *servers
+}
 
 // Plan implements follow.Work. One reading of an endpoint at a time: what the old address said last
-// must not come after what the new one says.
+// must not come after what the new one says. Endpoints that are ranks of one server have one turn, as
+// one page is for all of them.
 func (w work) Plan(ev datastore.Event) (to address, turn any, work bool) {
-	return addressOf(w.settingsOf(ev.Pool).options.fill(ev.Spec)), ev.Endpoint.Load, !ev.Spec.NoMetrics
+	to, turn = addressOf(w.settingsOf(ev.Pool).options.fill(ev.Spec)), ev.Endpoint.Load
+	if ev.Endpoint.Rank.IsSet() {
+		turn = serverKey{ev.Pool, to}
+	}
+	return to, turn, !ev.Spec.NoMetrics
 }
 
 // Worker implements follow.Work.
-func (w work) Worker(ctx context.Context, ev datastore.Event, _ address) follow.Worker {
-	return w.newTarget(ctx, ev)
+func (w work) Worker(ctx context.Context, ev datastore.Event, to address) follow.Worker {
+	t := w.newTarget(ctx, ev)
+	if ev.Endpoint.Rank.IsSet() {
+		t.server = w.servers.join(ctx, serverKey{ev.Pool, to}, memberOf(ev))
+	}
+	return t
 }
 
 var (

@@ -32,6 +32,8 @@ type plan struct {
 	set      *promtext.Set
 	rules    [][]rule // by index in set
 	overlaps []overlap
+	// by engine, as overlaps: the label that tells ranks apart
+	rankLabels []string
 }
 
 // rule is what a sample of one name means to one engine.
@@ -110,6 +112,7 @@ func newPlan(engines []Engine) *plan {
 			o[label] = true
 		}
 		p.overlaps = append(p.overlaps, o)
+		p.rankLabels = append(p.rankLabels, engine.RankLabel)
 	}
 	p.set = promtext.NewSet(names...)
 	return p

@@ -46,7 +46,7 @@ func addressOf(spec datastore.EndpointSpec) address {
 	return a
 }
 
-// target scrapes one endpoint, in a goroutine of its own: however long a server
+// target scrapes one endpoint, or all ranks of its server, in a goroutine of its own: however long a server
 // takes to answer, no other waits for it. Between scrapes it costs that
 // goroutine's stack, a timer and a connection; the memory for a page is borrowed
 // when one arrives.
@@ -61,6 +61,10 @@ type target struct {
 	load *types.Load
 	spec datastore.EndpointSpec
 
+	server *server    // whose ranks it works for; nil: the endpoint is none
+	alone  [1]*member // the endpoint, if it is none
+	ranks  []int      // memory
+
 	set   *settings
 	to    address // of spec by set
 	table *table
@@ -74,7 +78,6 @@ type target struct {
 	paths    []string // to be tried; the first is the one that is read now
 	engine   int      // index in the table, -1 if it is not known
 	fixed    bool     // the engine is given, not found out
-	cache    adapterCache
 	rand     types.Rand
 	moved    bool // paths[0] is where the server sent us on to
 	failures int  // in a row
@@ -95,6 +98,7 @@ func (s *Scraper) newTarget(ctx context.Context, ev datastore.Event) *target {
 		id:      ev.Endpoint.ID,
 		load:    ev.Endpoint.Load,
 		spec:    ev.Spec,
+		alone:   [1]*member{memberOf(ev)},
 		rand:    types.NewRand(s.opt.Seed ^ h.Sum64()),
 	}
 	t.adopt(s.settingsOf(ev.Pool))
@@ -245,7 +249,8 @@ func (t *target) backoff(failures int) time.Duration {
 func (t *target) scrape() (stays bool) {
 	start := time.Now()
 	asked := t.paths[0]
-	size, stays, err := t.read(start.Add(t.opt.Timeout))
+	members := t.members()
+	size, stays, err := t.read(start.Add(t.opt.Timeout), members)
 	if t.ctx.Err() != nil {
 		return false // what went wrong is that it was cancelled
 	}
@@ -253,28 +258,40 @@ func (t *target) scrape() (stays bool) {
 		err = fmt.Errorf("scrape: no complete page within %v: %w", t.opt.Timeout, err)
 	}
 	t.tell(err)
-	if t.opt.OnScrape != nil {
-		r := Result{Pool: t.pool, Endpoint: t.id, URL: t.pageURL(asked), Bytes: size, Duration: time.Since(start), Err: err}
-		if t.engine >= 0 {
-			r.Engine = t.table.engines[t.engine].Name
+	r := Result{Pool: t.pool, URL: t.pageURL(asked), Bytes: size, Duration: time.Since(start)}
+	if t.engine >= 0 {
+		r.Engine = t.table.engines[t.engine].Name
+	}
+	for _, m := range members {
+		r.Endpoint, r.Err = m.id, m.err
+		if err == nil {
+			t.tellOf(m)
+		} else if m.err == nil {
+			r.Err = err
 		}
-		func() {
-			defer t.recovered("Options.OnScrape", nil)
-			t.opt.OnScrape(r)
-		}()
+		if t.opt.OnScrape != nil {
+			func() {
+				defer t.recovered("Options.OnScrape", nil)
+				t.opt.OnScrape(r)
+			}()
+		}
 	}
 	return stays
 }
 
-// read is scrape without telling anybody.
-func (t *target) read(deadline time.Time) (size int, stays bool, err error) {
+// read is scrape without telling anybody. It fails if it has a reading for nobody. The error of a member
+// alone is with it.
+func (t *target) read(deadline time.Time, members []*member) (size int, stays bool, err error) {
+	for _, m := range members {
+		m.err = nil
+	}
 	at := t.opt.Now() // the figures on the page are not older than this
 	b, err := t.page(deadline)
 	if err != nil {
 		return 0, true, err
 	}
 	defer t.Scraper.pool.put(b)
-	m, engine, err := b.reader.read(t.table, b.page, b.openMetrics, t.engine, !t.fixed, &t.cache)
+	engine, err := b.reader.read(t.table, b.page, b.openMetrics, t.engine, !t.fixed, t.ranksOf(members))
 	if err != nil {
 		if !t.fixed && errors.Is(err, ErrNoMetrics) {
 			t.engine = -1
@@ -285,11 +302,26 @@ func (t *target) read(deadline time.Time) (size int, stays bool, err error) {
 		return len(b.page), true, err
 	}
 	t.engine = engine
-	if t.ctx.Err() != nil {
-		return len(b.page), false, nil
+	stays, found := true, false
+	for i, m := range members {
+		if t.ctx.Err() != nil {
+			return len(b.page), false, nil
+		}
+		if !b.reader.hasLoad(i) {
+			m.err = noRank(&t.table.engines[engine], m.rank)
+			continue
+		}
+		found = true
+		reading := b.reader.metrics(i, &m.cache)
+		reading.UpdatedAt = at
+		if has := t.store.UpdateMetrics(m.load, reading); m.load == t.load {
+			stays = has
+		}
 	}
-	m.UpdatedAt = at
-	return len(b.page), t.store.UpdateMetrics(t.load, m), nil
+	if !found && len(members) > 0 {
+		return len(b.page), stays, members[0].err
+	}
+	return len(b.page), stays, nil
 }
 
 // page gets the page. Some frameworks send "/metrics" on to "/metrics/": where a
@@ -372,6 +404,17 @@ func (t *target) tell(err error) {
 	t.failing = err != nil
 }
 
+// tellOf logs that a page has nothing of a member, or again has it, where that is new.
+func (t *target) tellOf(m *member) {
+	switch failing := m.err != nil; {
+	case failing && !m.failing:
+		t.log(slog.LevelWarn, "the endpoint's rank is not among the metrics", slog.String("rank", m.id), slog.Any("error", m.err))
+	case !failing && m.failing:
+		t.log(slog.LevelInfo, "the endpoint's rank is among the metrics again", slog.String("rank", m.id))
+	}
+	m.failing = m.err != nil
+}
+
 // recovered is to be deferred around what may panic and is not ours. It logs a panic and
 // calls after, if there was one.
 func (t *target) recovered(what string, after func()) {
@@ -383,9 +426,10 @@ func (t *target) recovered(what string, after func()) {
 	}
 }
 
-func (t *target) log(level slog.Level, msg string, attr slog.Attr) {
+func (t *target) log(level slog.Level, msg string, attrs ...slog.Attr) {
 	if l := t.opt.Logger; l != nil {
 		defer func() { _ = recover() }() // there is nobody left to tell
-		l.LogAttrs(t.ctx, level, msg, slog.String("pool", t.pool.String()), slog.String("endpoint", t.id), slog.String("url", t.url(t.paths[0])), attr)
+		all := []slog.Attr{slog.String("pool", t.pool.String()), slog.String("endpoint", t.id), slog.String("url", t.url(t.paths[0]))}
+		l.LogAttrs(t.ctx, level, msg, append(all, attrs...)...)
 	}
 }

@@ -19,7 +19,7 @@ type column struct {
 type report = simulation.Report
 
 // columns are the figures of the table.
-func columns(cpu bool) []column {
+func columns(cpu, roles bool) []column {
 	cs := []column{
 		{"TTFT p50", "ms", 1000, func(r *report) float64 { return r.TTFT.P50 }},
 		{"p90", "ms", 1000, func(r *report) float64 { return r.TTFT.P90 }},
@@ -33,12 +33,24 @@ func columns(cpu bool) []column {
 		{"hits", "%", 100, func(r *report) float64 { return r.PrefixHits }},
 		{"imbalance", "", 1, func(r *report) float64 { return r.Imbalance }},
 	}
+	if roles {
+		cs = append(cs,
+			column{"apart", "%", 100, func(r *report) float64 { return apart(r).Share }},
+			column{"transfer", "ms", 1000, func(r *report) float64 { return apart(r).Transfer.Mean }})
+	}
 	if cpu {
 		cs = append(cs,
 			column{"decision", "µs", 1, func(r *report) float64 { return decision(r).Mean }},
 			column{"p99", "µs", 1, func(r *report) float64 { return decision(r).P99 }})
 	}
 	return cs
+}
+
+func apart(r *report) simulation.ApartReport {
+	if r.Apart == nil {
+		return simulation.ApartReport{}
+	}
+	return *r.Apart
 }
 
 func decision(r *report) simulation.Distribution {

@@ -30,6 +30,7 @@ const (
 	maxRate     = 1e5
 	maxLoad     = 10
 	maxDuration = 24 * time.Hour
+	maxLink     = 1e5
 )
 
 // defaultHTML is the page that is written if no other output is asked for.
@@ -44,6 +45,12 @@ type config struct {
 	replicas int
 	gateways int
 	scrape   time.Duration // 0: metrics are never read
+
+	// Of the replicas, so many compute prompts for others only, so many answer, and the rest of them, if these or
+	// both are set, do both; with links of so many Gb/s.
+	prefill, decode int
+	both            bool
+	link            float64
 
 	// Of loads and rates at most one is not empty; if both are, the workload's own
 	// rate is played.
@@ -71,6 +78,7 @@ type config struct {
 	own      bool                                // each policy's capacity, too
 	records  string                              // file of runs; empty: none
 	fresh    []string                            // policies that are not taken from it
+	svg      string                              // file of a figure; empty: none
 	traces   map[string]string                   // files of the traces of a suite, by name
 
 	command string // that does the same again
@@ -123,6 +131,11 @@ func (cfg *config) groups(g *given) []group {
 	f.StringVar(&g.engine, "engine", engine.Llama31H100().Name, "what a replica is, by `NAME`: "+strings.Join(engines, ", ")+", or FILE.json with an engine.Config")
 	f.IntVar(&cfg.replicas, "replicas", 10, fmt.Sprintf("number of servers, `N` from 1 to %d", maxReplicas))
 	f.IntVar(&cfg.gateways, "gateways", 1, "number `N` of gateways that share the fleet and nothing else")
+	f.IntVar(&cfg.prefill, "prefill", 0, "`N` of the servers only compute prompts, for others that answer. With this, -decode or -both, the rest of them do both. "+
+		"Policies that send prompts elsewhere: "+strings.Join(apartNames(), ", "))
+	f.IntVar(&cfg.decode, "decode", 0, "`N` of the servers answer, with prompts that others compute or by themselves. -replicas is by default the sum of both")
+	f.BoolVar(&cfg.both, "both", false, "all servers may compute prompts for each other")
+	f.Float64Var(&cfg.link, "link", 200, "what they send prompts over, in `Gb/s` of each server")
 	f.DurationVar(&cfg.scrape, "scrape", 50*time.Millisecond, "they read the replicas' metrics every `D`; 0 is never")
 
 	f = add("What is written")
@@ -146,6 +159,7 @@ func (cfg *config) groups(g *given) []group {
 	f.StringVar(&g.capacity, "capacity", "suite", "with -suite: whose capacity is measured, `WHOSE`: suite, that of the one policy of which its loads are fractions; "+
 		"own, that of each policy, too, in the first case of each family: some six runs each")
 	f.StringVar(&cfg.records, "records", "", "take runs that were played before from `FILE`, and add those that are. Throw it away when the simulator changes")
+	f.StringVar(&cfg.svg, "svg", "", "with -suite: a figure to `FILE`, of in how many cases each policy is within so many times the best")
 	f.StringVar(&g.fresh, "fresh", "", "with -records: `LIST` of policies to be played anew")
 	f.BoolVar(&cfg.quick, "quick", false, "with -anchors, -overload or -suite: less of it, to see that it runs")
 	return all
@@ -206,8 +220,14 @@ func parseFlags(args []string) (config, error) {
 	if !g.flags["warmup"] {
 		cfg.warmup = cfg.duration / 4
 	}
+	if n := cfg.prefill + cfg.decode; !g.flags["replicas"] && n > 0 {
+		cfg.replicas = n
+	}
 	if err := cfg.check(); err != nil {
 		return cfg, err
+	}
+	if g.flags["link"] && !cfg.roles() {
+		return cfg, errors.New("-link goes with -prefill, -decode or -both: else nothing is sent")
 	}
 	if g.seeds < 1 || g.seeds > maxSeeds {
 		return cfg, fmt.Errorf("-seeds is %d, want 1 to %d", g.seeds, maxSeeds)
@@ -315,11 +335,11 @@ func checkMode(given map[string]bool) error {
 	case given["overload"]:
 		mode, with = "-overload", []string{"overload", "quick", "seed", "seeds", "trace", "admission"}
 	case given["suite"]:
-		mode, with = "-suite", []string{"suite", "policy", "profile", "seed", "seeds", "trace", "quick", "tuning", "records", "fresh", "capacity"}
+		mode, with = "-suite", []string{"suite", "policy", "profile", "seed", "seeds", "trace", "quick", "tuning", "records", "fresh", "capacity", "svg"}
 	case given["admission"]:
 		return errors.New("-admission is for -overload")
-	case given["quick"], given["trace"], given["tuning"], given["records"], given["fresh"], given["capacity"]:
-		return errors.New("-quick, -trace, -tuning, -records, -fresh and -capacity are for -suite, -quick and -trace for -overload and -quick for -anchors too")
+	case given["quick"], given["trace"], given["tuning"], given["records"], given["fresh"], given["capacity"], given["svg"]:
+		return errors.New("-quick, -trace, -tuning, -records, -fresh, -capacity and -svg are for -suite, -quick and -trace for -overload and -quick for -anchors too")
 	default:
 		return nil
 	}
@@ -367,6 +387,14 @@ func (cfg *config) check() error {
 	switch {
 	case cfg.replicas < 1 || cfg.replicas > maxReplicas:
 		return fmt.Errorf("-replicas is %d, want 1 to %d", cfg.replicas, maxReplicas)
+	case cfg.prefill < 0 || cfg.decode < 0 || cfg.prefill+cfg.decode > cfg.replicas:
+		return fmt.Errorf("-prefill is %d and -decode %d, want at least 0, and together at most the %d of -replicas", cfg.prefill, cfg.decode, cfg.replicas)
+	case cfg.prefill == cfg.replicas:
+		return fmt.Errorf("-prefill is %d of %d servers, want fewer: none would answer", cfg.prefill, cfg.replicas)
+	case cfg.prefill == 0 && cfg.decode == cfg.replicas:
+		return fmt.Errorf("-decode is %d of %d servers, want fewer, or none: none would compute prompts for others", cfg.decode, cfg.replicas)
+	case !(cfg.link > 0 && cfg.link <= maxLink):
+		return fmt.Errorf("-link is %v, want above 0 and at most %v", cfg.link, float64(maxLink))
 	case cfg.gateways < 1 || cfg.gateways > maxGateways:
 		return fmt.Errorf("-gateways is %d, want 1 to %d", cfg.gateways, maxGateways)
 	case cfg.scrape < 0 || cfg.scrape > 0 && cfg.scrape < time.Millisecond:

@@ -72,6 +72,9 @@ func loadPolicies(list, files string) ([]simulation.Policy, error) {
 	return ps, nil
 }
 
+// apartNames are the policies that may send a prompt to another server than the one that answers.
+func apartNames() []string { return names(policies.Apart()) }
+
 // suitePolicies is loadPolicies, with no policies at all for two empty lists: the
 // suite says then which.
 func suitePolicies(list, files string) ([]simulation.Policy, error) {

@@ -131,7 +131,7 @@ func newPage(s summary, cfg config) (p page, err error) {
 		p.Overload = rows
 	}
 	for l := range s.levels {
-		if rows := levelRows(s, l, cfg.cpu); len(rows) > 1 {
+		if rows := levelRows(s, l, cfg.cpu, cfg.roles()); len(rows) > 1 {
 			p.Levels = append(p.Levels, levelTable{s.levels[l].String(), rows})
 		}
 	}

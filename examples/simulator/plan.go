@@ -62,7 +62,8 @@ func (l level) Short() string {
 // baseConfig is what all runs of cfg have in common.
 func (cfg *config) baseConfig() simulation.Config {
 	c := simulation.Config{
-		Fleet:    simulation.Uniform(cfg.replicas, cfg.engine),
+		Fleet:    cfg.replicasWithRoles(),
+		Links:    simulation.Links{BytesPerSecond: cfg.link / 8 * 1e9},
 		Workload: cfg.spec,
 		Gateways: cfg.gateways, ClosedLoop: cfg.clients,
 		Scrape:   simulation.Scrape{Period: cfg.scrape},
@@ -75,6 +76,28 @@ func (cfg *config) baseConfig() simulation.Config {
 		c.Scrape.Period = -1
 	}
 	return c
+}
+
+// roles tells whether some servers compute prompts for others.
+func (cfg *config) roles() bool { return cfg.prefill > 0 || cfg.decode > 0 || cfg.both }
+
+// replicasWithRoles makes the fleet.
+func (cfg *config) replicasWithRoles() simulation.Fleet {
+	f := simulation.Uniform(cfg.replicas, cfg.engine)
+	if !cfg.roles() {
+		return f
+	}
+	for i := range f.Replicas {
+		switch {
+		case i < cfg.prefill:
+			f.Replicas[i].Role = "prefill"
+		case i < cfg.prefill+cfg.decode:
+			f.Replicas[i].Role = "decode"
+		default:
+			f.Replicas[i].Role = "prefill-decode"
+		}
+	}
+	return f
 }
 
 // ownRate tells whether the workload is played as it is.
@@ -112,6 +135,7 @@ func (cfg *config) levels(ctx context.Context) ([]level, float64, error) {
 func (cfg *config) capacity(ctx context.Context) (float64, error) {
 	c := cfg.baseConfig()
 	c.Duration, c.Warmup = 0, capacityWarmup
+	c.Fleet = simulation.Uniform(cfg.replicas, cfg.engine) // where nobody waits for another
 	var err error
 	if c.Workload, err = endless(cfg.spec); err != nil {
 		return 0, err

@@ -67,12 +67,12 @@ func runSuite(ctx context.Context, cfg config, stdout, stderr io.Writer) int {
 	o.Capacity = by[0]
 	chosen := cfg.policies
 	if len(chosen) == 0 {
-		list := "all"
+		list := cmp.Or(s.Policies, "all")
 		if cfg.quick {
 			list = cmp.Or(s.Quick.Policies, list)
 		}
 		if chosen, err = policies.ByName(list); err != nil {
-			return fail(stderr, fmt.Errorf("%s: quick.policies: %w", cfg.suite, err))
+			return fail(stderr, fmt.Errorf("%s: policies: %w", cfg.suite, err))
 		}
 	}
 	p, tell := watchPart(stderr)
@@ -83,6 +83,9 @@ func runSuite(ctx context.Context, cfg config, stdout, stderr io.Writer) int {
 		return fail(stderr, err)
 	}
 	result.Write(stdout)
+	if err := toFile(cfg.svg, stdout, result.WriteProfile); err != nil {
+		return fail(stderr, err)
+	}
 	if len(result.Broken()) > 0 {
 		return exitError
 	}

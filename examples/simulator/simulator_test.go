@@ -93,7 +93,14 @@ func TestParseFlagsErrors(t *testing.T) {
 		{[]string{"-overload", "-admission", "testdata/bad-admission.json"}, `bands[0].ceiling`},
 		{[]string{"-suite", "s.json", "-html", "x"}, "-html does not go with -suite"},
 		{[]string{"-suite", "s.json", "-trace", "mooncake"}, `-trace: "mooncake", want NAME=FILE`},
+		{[]string{"-prefill", "3", "-decode", "8", "-replicas", "10"}, "-prefill is 3 and -decode 8, want at least 0, and together at most the 10"},
+		{[]string{"-prefill", "10", "-replicas", "10"}, "none would answer"},
+		{[]string{"-decode", "10"}, "none would compute prompts for others"},
+		{[]string{"-both", "-link", "0"}, "-link is 0"},
+		{[]string{"-link", "100"}, "-link goes with -prefill, -decode or -both"},
+		{[]string{"-suite", "s.json", "-prefill", "2"}, "-prefill does not go with -suite"},
 		{[]string{"-quick"}, "-quick"},
+		{[]string{"-svg", "x"}, "are for -suite"},
 		{[]string{"-records", "x"}, "are for -suite"},
 		{[]string{"-suite", "s.json", "-fresh", "default"}, "-fresh goes with -records"},
 		{[]string{"-suite", "s.json", "-capacity", "mine"}, `-capacity is "mine", want suite or own`},
@@ -140,6 +147,15 @@ func TestParseFlags(t *testing.T) {
 		}},
 		{[]string{"-policy", "", "-profile", profile}, func(c config) bool { return len(c.policies) == 1 }},
 		{[]string{"-workload", "mooncake:" + trace}, func(c config) bool { return c.loads == nil && c.rates == nil }},
+		{[]string{"-prefill", "2", "-decode", "6", "-link", "100"}, func(c config) bool {
+			base := c.baseConfig()
+			return c.replicas == 8 && base.Fleet.Replicas[1].Role == "prefill" && base.Fleet.Replicas[2].Role == "decode" && base.Links.BytesPerSecond == 12.5e9
+		}},
+		{[]string{"-prefill", "1", "-replicas", "3"}, func(c config) bool {
+			return c.replicas == 3 && c.baseConfig().Fleet.Replicas[2].Role == "prefill-decode"
+		}},
+		{[]string{"-both"}, func(c config) bool { return c.baseConfig().Fleet.Replicas[0].Role == "prefill-decode" }},
+		{nil, func(c config) bool { return c.baseConfig().Fleet.Replicas[0].Role == "" }},
 		{[]string{"-scrape", "0"}, func(c config) bool { return c.baseConfig().Scrape.Period < 0 }},
 		{[]string{"-suite", "s.json", "-quick"}, func(c config) bool { return c.suite == "s.json" && c.quick && !c.own && c.seeds == nil }},
 		{[]string{"-suite", "s.json", "-capacity", "own"}, func(c config) bool { return c.own }},

@@ -20,7 +20,7 @@ func writeTable(w io.Writer, s summary, cfg config) error {
 	}
 	fmt.Fprintf(&b, "simulated %s, the first %s not counted; %s\n", durationText(cfg.duration), durationText(cfg.warmup), seedsText(cfg.seeds))
 	for l := range s.levels {
-		if rows := levelRows(s, l, cfg.cpu); len(rows) > 1 {
+		if rows := levelRows(s, l, cfg.cpu, cfg.roles()); len(rows) > 1 {
 			fmt.Fprintf(&b, "\n%s\n", s.levels[l])
 			writeGrid(&b, rows)
 		}
@@ -34,9 +34,9 @@ func writeTable(w io.Writer, s summary, cfg config) error {
 }
 
 // levelRows are the cells of the table of a level, the head first.
-func levelRows(s summary, l int, cpu bool) [][]string {
+func levelRows(s summary, l int, cpu, roles bool) [][]string {
 	head := []string{"policy"}
-	cs := columns(cpu)
+	cs := columns(cpu, roles)
 	for _, c := range cs {
 		head = append(head, strings.TrimSpace(c.head+" "+c.unit))
 	}
@@ -120,6 +120,9 @@ func writeGrid(b *strings.Builder, rows [][]string) {
 // fleet says what the replicas are.
 func (cfg *config) fleet() string {
 	s := fmt.Sprintf("%d x %s", cfg.replicas, engineName(cfg.engine))
+	if cfg.roles() {
+		s += fmt.Sprintf(" (%d prefill, %d decode, %d both, %v Gb/s)", cfg.prefill, cfg.decode, cfg.replicas-cfg.prefill-cfg.decode, cfg.link)
+	}
 	if cfg.gateways > 1 {
 		s += fmt.Sprintf(", %d gateways", cfg.gateways)
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/director/disagg"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
 	"github.com/inferpick/inferpick/scheduling/director/tokenize"
 	"github.com/inferpick/inferpick/types"
@@ -60,6 +61,9 @@ type setup struct {
 	// have no session_id.
 	tokens   bool
 	tokenize func(ctx context.Context, r *director.Route, among []*types.Endpoint) ([]uint32, bool)
+	// roles are those of the servers, by their addresses; handover is between two that have one each.
+	roles    map[string]types.Roles
+	handover disagg.Protocol
 }
 
 // newGateway starts a gateway before servers until the end of the test.
@@ -73,7 +77,7 @@ func newGatewayWith(t *testing.T, o setup, addresses ...string) *gateway {
 	ctx, cancel := context.WithCancel(context.Background())
 	g := &gateway{store: datastore.New(datastore.Options{}), outcomes: &outcomes{}, whys: make(map[string]*scheduling.Explanation)}
 	for _, address := range addresses {
-		if err := g.store.UpsertEndpoint(pool, datastore.EndpointSpec{Address: address}); err != nil {
+		if err := g.store.UpsertEndpoint(pool, datastore.EndpointSpec{Address: address, Roles: o.roles[address]}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,6 +101,9 @@ func newGatewayWith(t *testing.T, o setup, addresses ...string) *gateway {
 	}
 	if o.tokenize != nil {
 		do.Tokenize = o.tokenize
+	}
+	if o.handover != nil {
+		do.Handover = func(_, _ *types.Endpoint) disagg.Protocol { return o.handover }
 	}
 	if g.director, err = director.New(do); err != nil {
 		t.Fatal(err)

@@ -29,7 +29,9 @@ type answer struct {
 }
 
 const (
-	classes  = 4 + 4*4
+	wholeClasses = 4 + 4*4
+	classes      = 2*wholeClasses + 4
+
 	buckets  = 64  // a third of an octave each, from 1 ms to 40 minutes
 	fullAt   = 512 // samples at which a histogram is halved
 	leastFor = 20  // samples below which nothing is known
@@ -40,18 +42,33 @@ const (
 	outlierQuantile = 0.97
 )
 
-// Class returns the class of a request, by streaming, length of the prompt and, if not streamed,
-// maximum output. Requests of one class have similar times to the first response.
-func Class(req *types.Request) int {
+// Part is the part of a request that a server serves.
+type Part uint8
+
+// The parts of a request.
+const (
+	Whole  Part = iota
+	Answer      // with a prompt that another server computed
+	Prompt      // for another server, which answers
+)
+
+// Class returns the class of a part of a request, by streaming, length of the prompt and, if not
+// streamed, maximum output. Those of one class have similar times to the first response, so the parts
+// have classes of their own: an answer alone begins much sooner, and a prompt alone is never streamed.
+func Class(req *types.Request, part Part) int {
 	prompt := sizeOf(req.Prompt.Tokens, 1<<10, 8<<10, 64<<10)
+	if part == Prompt {
+		return 2*wholeClasses + prompt
+	}
+	first := int(part) * wholeClasses
 	if req.Stream {
-		return prompt
+		return first + prompt
 	}
 	output := 3 // unlimited
 	if req.MaxTokens > 0 {
 		output = sizeOf(req.MaxTokens, 64, 512, math.MaxInt)
 	}
-	return 4 + 4*prompt + output
+	return first + 4 + 4*prompt + output
 }
 
 // sizeOf returns how many of the three ascending bounds n reaches.

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/inferpick/inferpick/types"
 )
 
 const ms = time.Millisecond
@@ -129,4 +131,24 @@ func TestBaseline(t *testing.T) {
 	require.InDelta(t, 10, high.Seconds()*1000, 3)
 	_, known = b.High(2)
 	require.False(t, known)
+}
+
+// Each part of a request has classes of its own.
+func TestClasses(t *testing.T) {
+	seen := map[int]Part{}
+	for part := Whole; part <= Prompt; part++ {
+		for _, stream := range []bool{true, false} {
+			for _, tokens := range []int{0, 1 << 10, 8 << 10, 64 << 10} {
+				for _, output := range []int{0, 1, 64, 512} {
+					class := Class(&types.Request{Stream: stream, MaxTokens: output, Prompt: types.Prompt{Tokens: tokens}}, part)
+					require.Less(t, class, classes)
+					if was, ok := seen[class]; ok {
+						require.Equal(t, was, part)
+					}
+					seen[class] = part
+				}
+			}
+		}
+	}
+	require.Len(t, seen, classes)
 }

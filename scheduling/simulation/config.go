@@ -54,6 +54,10 @@ type Config struct {
 	// Default 4 ms and 1 ms; negative: nothing.
 	APIIn, APIOut time.Duration
 
+	// Hop is how long a gateway takes, once a replica has computed a prompt, to send the request to
+	// the one that answers, besides APIIn. Default 2 ms; negative: nothing.
+	Hop time.Duration
+
 	// World is what gateways meet that a plain model has not.
 	World World
 	// Goodput is what a job must meet to count in Report.Goodput, in place of what its own SLO
@@ -108,7 +112,8 @@ type Replica struct {
 	Adapters []string
 	Labels   map[string]string
 	// Role is what it does in disaggregated serving, in the words of the label
-	// llm-d.ai/role: prefill, decode, or prefill-decode, which is both. Empty: it has no such label.
+	// llm-d.ai/role: prefill, decode, prefill-decode, which is both, or decode-only, which never
+	// computes a prompt that its gateway could have computed elsewhere. Empty: it has no such label.
 	Role string
 	// Ports is how many network ports it has, as one for each of its GPUs: it sends and
 	// receives so many times Links.BytesPerSecond. Default 1, at most 64.
@@ -221,10 +226,10 @@ func (r *Replica) validate() error {
 		return fmt.Errorf(".Ports is %d, want 1 to 64, or 0 for 1", r.Ports)
 	}
 	switch r.Role {
-	case "", "prefill", "decode", "prefill-decode":
+	case "", "prefill", "decode", "decode-only", "prefill-decode":
 		return nil
 	}
-	return fmt.Errorf(".Role is %q, want prefill, decode, prefill-decode or nothing", r.Role)
+	return fmt.Errorf(".Role is %q, want prefill, decode, decode-only, prefill-decode or nothing", r.Role)
 }
 
 // withDefaults returns a copy with the defaults filled in.
@@ -240,6 +245,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.APIIn = durationOr(c.APIIn, 4*time.Millisecond)
 	c.APIOut = durationOr(c.APIOut, time.Millisecond)
+	c.Hop = durationOr(c.Hop, 2*time.Millisecond)
 	if c.SampleEvery == 0 {
 		c.SampleEvery = max(c.Duration/100, 10*time.Millisecond)
 		if c.Duration == 0 {

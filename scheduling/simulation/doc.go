@@ -27,6 +27,12 @@
 // engines' state and the future are not reachable from there, but for those that are
 // made as Policy.Clairvoyant.
 //
+// # Two servers for one job
+//
+// Replicas with a Role may compute prompts for others: where the profile has a
+// scheduling.Splitter that says so, a job is served by two, with Config.Links between them.
+// Report.Apart has how many were, and what it took.
+//
 // # Time
 //
 // Times of the simulation are durations since its start. A Job that arrives at a

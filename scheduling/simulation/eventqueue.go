@@ -22,19 +22,23 @@ type event struct {
 type eventKind uint8
 
 const (
-	arrive     eventKind = iota // live comes to a gateway
-	submit                      // live comes to the engine of replica a
-	stepEnds                    // of replica a; b is the incarnation of its engine
-	hears                       // live's gateway hears from replica a, whose incarnation was b
-	scrapeNow                   // gateway b reads replica a
-	scrapeDone                  // the reading is there
-	giveUp                      // live's client gives up if it has no token
-	admitted                    // live was let in, or refused, after it waited
-	timer                       // of gateway b
-	fault                       // number a
-	resume                      // replica a goes on; b is the incarnation of its engine
-	told                        // gateway b hears what replica a has published
-	replayed                    // gateway b has what it missed of replica a
+	arrive         eventKind = iota // live comes to a gateway
+	submit                          // live comes to the engine of replica a
+	submitPrompt                    // live's prompt comes to the engine that computes it for another
+	answeredPrompt                  // its gateway hears that this is done
+	transferred                     // a transfer may have ended
+	leaseEnds                       // of replica a; b is the incarnation of its engine
+	stepEnds                        // of replica a; b is the incarnation of its engine
+	hears                           // live's gateway hears from replica a, whose incarnation was b
+	scrapeNow                       // gateway b reads replica a
+	scrapeDone                      // the reading is there
+	giveUp                          // live's client gives up if it has no token
+	admitted                        // live was let in, or refused, after it waited
+	timer                           // of gateway b
+	fault                           // number a
+	resume                          // replica a goes on; b is the incarnation of its engine
+	told                            // gateway b hears what replica a has published
+	replayed                        // gateway b has what it missed of replica a
 	sample
 )
 

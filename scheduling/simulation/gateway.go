@@ -3,6 +3,7 @@ package simulation
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -66,7 +67,14 @@ func newGateway(s *sim, index int) (*gateway, error) {
 // within a run.
 func (g *gateway) discover(r *replica) {
 	ep := types.NewEndpoint(r.Name, r.Name+":8000")
-	ep.Slot, ep.Labels = uint32(r.index), r.Labels
+	ep.Slot, ep.Labels, ep.Roles = uint32(r.index), r.Labels, r.roles
+	if r.Role != "" {
+		ep.Labels = maps.Clone(r.Labels)
+		if ep.Labels == nil {
+			ep.Labels = map[string]string{}
+		}
+		ep.Labels[types.RoleLabel] = r.Role
+	}
 	g.eps = append(g.eps, ep)
 	g.room = make([]*types.Endpoint, 0, len(g.eps))
 	g.updateAdmission()
@@ -147,7 +155,7 @@ func (s *sim) metrics(r *replica) types.Metrics {
 	c := r.engine.Config()
 	return types.Metrics{
 		UpdatedAt:       epoch.Add(s.now),
-		Waiting:         types.Known(float64(m.Waiting)),
+		Waiting:         types.Known(float64(m.Waiting + m.Receiving)),
 		Running:         types.Known(float64(m.Running)),
 		KVUsage:         types.Known(m.KVUsage()),
 		MaxAdapters:     types.Known(float64(c.MaxLoRAs)),

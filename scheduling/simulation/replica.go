@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+	"github.com/inferpick/inferpick/types"
 )
 
 const blockTokens = engine.BlockTokens
@@ -27,6 +29,11 @@ type replica struct {
 	changes     []engine.Change
 	started     time.Duration // of this incarnation
 
+	roles   types.Roles
+	legs    map[uint64]*live // prompts that are computed for others; nil: it never does
+	watched bool             // the end of a lease is planned
+	ended   int              // leases that ended before it was restarted
+
 	jobs map[uint64]*live // submitted to the engine and not ended
 	live int              // on their way included
 
@@ -41,10 +48,17 @@ func (s *sim) addReplica(c Replica) error {
 	if r.Name == "" {
 		r.Name = fmt.Sprintf("r%d", r.index)
 	}
-	r.out.Name = r.Name
+	r.out.Name, r.out.Role = r.Name, r.Role
 	r.Engine.Quiet = true // only first and last tokens matter here
 	r.Engine.Changes = s.cfg.Policy.Sink != nil
 	var err error
+	if r.roles, err = types.ParseRoles(r.Role); err != nil {
+		return fmt.Errorf("simulation: replica %s: %w", r.Name, err)
+	}
+	if r.roles.Has(types.RolePrefill) {
+		s.split, r.legs = true, map[uint64]*live{}
+	}
+	s.transfers.add(&c)
 	if r.engine, err = s.newEngine(r); err != nil {
 		return fmt.Errorf("simulation: replica %s: %w", r.Name, err)
 	}
@@ -92,16 +106,24 @@ func (s *sim) submits(l *live, r *replica, incarnation int32) {
 		return
 	}
 	if !r.serves(l.job.Adapter) {
+		s.letGo(l, true)
 		s.unbook(l)
 		s.end(l, failed)
 		return
 	}
-	err := r.engine.Submit(engine.Request{ID: l.id, Prompt: l.prompt, Output: l.job.Output, Hashes: l.hashes, Adapter: l.adapter})
+	if l.handoff != nil && !l.handoff.hold() {
+		s.retry(l) // what it should fetch is gone
+		return
+	}
+	err := r.engine.Submit(engine.Request{
+		ID: l.id, Prompt: l.prompt, Output: l.job.Output, Hashes: l.hashes, Adapter: l.adapter, Remote: l.handoff != nil,
+	})
 	if err != nil {
 		if !errors.Is(err, engine.ErrTooLong) {
 			s.err = fmt.Errorf("simulation: job %d: %w", l.number, err)
 			return
 		}
+		s.letGo(l, true)
 		s.unbook(l)
 		s.end(l, failed)
 		return
@@ -120,12 +142,28 @@ func (s *sim) step(r *replica) {
 		return
 	}
 	st, ok := r.engine.Step(s.now)
+	s.watchLeases(r)
+	if len(st.Admitted) > 0 {
+		if again := s.admits(r, st.Admitted); again && !ok {
+			s.stepped(r, st)
+			s.step(r)
+			return
+		}
+	}
 	if !ok {
+		s.stepped(r, st)
 		return
 	}
 	r.busy, r.events, r.changes = true, st.Events, st.Changes
 	r.work += st.Duration
 	s.queue.push(event{at: s.now + st.Duration, kind: stepEnds, a: int32(r.index), b: r.incarnation})
+}
+
+// stepped tells what a step changed that had nothing to compute.
+func (s *sim) stepped(r *replica, st engine.Step) {
+	r.changes = st.Changes
+	s.publishChanges(r)
+	r.out.Preemptions += len(st.Events) // there are no others
 }
 
 // stepEnded deals out what a step produced, and begins the next.
@@ -146,7 +184,13 @@ func (s *sim) stepEnded(r *replica, incarnation int32) {
 		}
 		l := r.jobs[e.ID]
 		if l == nil {
-			continue // cancelled while the step was under way
+			if l = r.legs[e.ID]; l != nil {
+				s.promptEnded(l, e.Cached)
+			}
+			continue // else cancelled while the step was under way
+		}
+		if e.First && l.handoff != nil {
+			s.releaseAt(l.handoff)
 		}
 		if e.Last {
 			delete(r.jobs, e.ID)
@@ -199,6 +243,9 @@ func (s *sim) firstToken(l *live, cached int) {
 	}
 	l.started, l.first, l.cached = true, s.now, cached
 	l.at.out.HitTokens += cached
+	if l.handoff != nil {
+		l.cached = l.handoff.cached
+	}
 	if !l.req.Stream {
 		return
 	}
@@ -206,6 +253,12 @@ func (s *sim) firstToken(l *live, cached int) {
 	if l.ticket != nil {
 		l.ticket.FirstToken()
 	}
+}
+
+// leasesEnded counts them over all incarnations.
+func (r *replica) leasesEnded() int {
+	m := r.engine.Metrics(math.MaxInt64)
+	return r.ended + int(m.LeasesEnded)
 }
 
 // inject lets a fault happen.
@@ -225,6 +278,7 @@ func (s *sim) inject(f Fault) {
 	case Restart:
 		s.die(r)
 		r.dead, r.hung, r.started = false, false, s.now
+		r.ended = r.leasesEnded()
 		r.engine, s.err = s.newEngine(r)
 		s.publish(r, published{what: restarted})
 	case Hang:
@@ -248,5 +302,8 @@ func (s *sim) die(r *replica) {
 	r.jobs = map[uint64]*live{}
 	for _, id := range slices.Sorted(maps.Keys(jobs)) {
 		s.retry(jobs[id])
+	}
+	if s.split {
+		s.dieApart(r)
 	}
 }

@@ -51,6 +51,10 @@ type Report struct {
 	// Priority is that of their first job.
 	Tenants []TenantReport `json:",omitempty"`
 
+	// Apart is the jobs whose prompt another replica computed than the one that answered, if
+	// there are replicas that can.
+	Apart *ApartReport `json:",omitempty"`
+
 	Replicas []ReplicaReport
 	Timeline []Sample `json:",omitempty"`
 
@@ -83,11 +87,27 @@ type TenantReport struct {
 // ReplicaReport is one replica's part.
 type ReplicaReport struct {
 	Name        string
-	Jobs        int
-	Tokens      int // produced
+	Role        string `json:",omitempty"`
+	Jobs        int    // those that it answered
+	Prompts     int    `json:",omitempty"` // that it computed for others
+	Received    int    `json:",omitempty"` // tokens that others had computed
+	Tokens      int    // produced
 	HitTokens   int
 	Preemptions int
 	Busy        float64 // part of the time in which a step was under way
+}
+
+// ApartReport is the jobs that two replicas served. Times are in seconds.
+type ApartReport struct {
+	Jobs int
+	// Share is the part of the completed jobs, 0..1.
+	Share float64
+	// Prefill is from the decision until the gateway has the answer of the one that computes the
+	// prompt, Wait from then until the other has made room for it, Config.Hop included, and Transfer
+	// from then until it is there.
+	Prefill, Wait, Transfer Distribution
+	// LeasesEnded counts prompts that were computed, and that nobody fetched in time.
+	LeasesEnded int
 }
 
 // Sample is the state of the fleet at one moment.

@@ -48,6 +48,13 @@ type sim struct {
 	adapters map[string]uint32
 	key      *types.Key[*live] // where a request keeps its job; no policy has it
 
+	// Of fleets in which some compute prompts for others.
+	split     bool // there are such
+	transfers *transfers
+	moving    map[uint64]*live // jobs for which something is transferred, by ID
+	wake      time.Duration    // when transfers are looked at next; -1: never
+	done      []uint64         // memory for those that have ended
+
 	last    time.Duration // when jobs stop arriving: an upper bound until known
 	arrived int
 	running int
@@ -75,6 +82,8 @@ type live struct {
 	decision    *scheduling.Decision
 	tried       int           // fallbacks gone on to
 	at          *replica      // nil: not submitted
+	handoff     *handoff      // nil: at computes the prompt itself
+	legs        int           // how often others were asked to
 	scheduledAt time.Duration // when it was scheduled
 	first       time.Duration
 	started     bool // the first token was seen
@@ -90,7 +99,7 @@ func newSim(c Config) (*sim, error) {
 	s := &sim{
 		cfg: c, source: c.Workload.Start(c.Seed), rand: types.NewRand(c.Seed ^ 0x5851f42d4c957f2d),
 		adapters: map[string]uint32{"": 0}, key: types.NewKey[*live]("simulated job"),
-		last: c.Duration,
+		last: c.Duration, transfers: newTransfers(c.Links), moving: map[uint64]*live{}, wake: -1,
 	}
 	if c.Duration == 0 {
 		s.last = 1<<63 - 1
@@ -228,7 +237,7 @@ func (s *sim) check() error {
 	if open+waiting != s.running || live+waiting != s.running {
 		return fmt.Errorf("simulation: %d jobs are under way at the end, %d decisions open, %d at replicas, %d waiting to be let in", s.running, open, live, waiting)
 	}
-	return nil
+	return s.checkApart()
 }
 
 // drained reports whether no event is left that can bring a job.
@@ -253,6 +262,19 @@ func (s *sim) handle(e event) {
 	case submit:
 		s.submits(e.live, s.replicas[e.a], e.b)
 		s.release(e.live)
+	case submitPrompt:
+		s.submitsPrompt(e.live)
+		s.release(e.live)
+	case answeredPrompt:
+		s.answersPrompt(e.live)
+		s.release(e.live)
+	case transferred:
+		s.transferEnded()
+	case leaseEnds:
+		if r := s.replicas[e.a]; r.incarnation == e.b {
+			r.watched = false
+			s.step(r)
+		}
 	case stepEnds:
 		s.stepEnded(s.replicas[e.a], e.b)
 	case hears:
@@ -361,6 +383,9 @@ func (s *sim) possible(l *live) error {
 	fits, serves := false, false
 	most := 0
 	for _, r := range s.replicas {
+		if !r.roles.Answers() {
+			continue
+		}
 		tokens := r.tokens()
 		most = max(most, tokens)
 		fits = fits || l.prompt+l.job.Output <= tokens
@@ -386,7 +411,7 @@ func (s *sim) fillRequest(l *live) {
 		Tokens: l.prompt,
 	}
 	r.FairnessID, r.SessionID, r.SLO = l.job.Tenant, l.job.Session, l.job.SLO
-	r.Priority, r.MaxTokens, r.Stream = l.job.Priority, l.job.MaxTokens, true
+	r.Priority, r.MaxTokens, r.Stream, r.Split = l.job.Priority, l.job.MaxTokens, true, s.split
 	if l.gateway.sink != nil {
 		r.EngineSession = l.session()
 	}
@@ -403,8 +428,15 @@ func (s *sim) send(l *live, ep *types.Endpoint) {
 	r := s.replicas[ep.Slot]
 	r.live++
 	l.at = r
+	if !s.split || !s.ask(l) {
+		s.sendTo(l, r, 0)
+	}
+}
+
+// sendTo puts a job on its way to the replica that answers, after a while.
+func (s *sim) sendTo(l *live, r *replica, after time.Duration) {
 	l.planned++
-	s.queue.push(event{at: s.now + s.cfg.APIIn + s.late(l), kind: submit, a: int32(r.index), b: r.incarnation, live: l})
+	s.queue.push(event{at: s.now + after + s.cfg.APIIn + s.late(l), kind: submit, a: int32(r.index), b: r.incarnation, live: l})
 }
 
 // late is by how much a server's API is late with the next message about a job.
@@ -424,26 +456,36 @@ func (s *sim) unbook(l *live) {
 // retry goes on to the next fallback of a job that had no token yet, as a gateway
 // does, or gives it up.
 func (s *sim) retry(l *live) {
+	s.letGo(l, false)
 	s.unbook(l)
-	if l.started || l.tried == len(l.decision.Fallbacks) {
-		s.end(l, failed)
+	for !l.started && l.tried < len(l.decision.Fallbacks) {
+		ep := l.decision.Fallbacks[l.tried]
+		l.tried++
+		if !s.split {
+			l.decision.Retry(ep, types.Outcome{Err: errLost})
+		} else if l.decision.RetryApart(context.Background(), ep, types.Outcome{Err: errLost}, l.gateway.eps) != nil {
+			continue // it may not be alone, and would have to
+		}
+		if l.ticket != nil {
+			l.ticket.Booked(ep)
+		}
+		s.send(l, ep)
 		return
 	}
-	ep := l.decision.Fallbacks[l.tried]
-	l.tried++
-	l.decision.Retry(ep, types.Outcome{Err: errLost})
-	if l.ticket != nil {
-		l.ticket.Booked(ep)
-	}
-	s.send(l, ep)
+	s.end(l, failed)
 }
 
 // cancel ends a job whose client has gone.
 func (s *sim) cancel(l *live) {
 	if l.at != nil { // else it waits to be let in
-		l.at.engine.Cancel(l.id)
-		delete(l.at.jobs, l.id)
+		at := l.at
+		s.letGo(l, true)
+		at.engine.Cancel(l.id)
+		delete(at.jobs, l.id)
 		s.unbook(l)
+		if s.split { // others may have waited for its memory, in an engine that does nothing
+			s.step(at)
+		}
 	}
 	s.end(l, cancelled)
 }
@@ -473,8 +515,10 @@ func (s *sim) end(l *live, how ending) {
 			out = types.Outcome{Status: 200, Usage: types.Usage{
 				PromptTokens:     types.Known(float64(l.prompt)),
 				CompletionTokens: types.Known(float64(l.job.Output)),
-				CachedTokens:     types.Known(float64(l.cached)),
 			}}
+			if l.handoff == nil { // what an engine says that has received the prompt means nothing
+				out.Usage.CachedTokens = types.Known(float64(l.cached))
+			}
 		case cancelled:
 			out.Cancelled = true
 		default:

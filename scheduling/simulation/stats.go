@@ -31,6 +31,7 @@ type stats struct {
 	outputTokens, inputTokens, hitTokens         int
 	throughput                                   int // output tokens
 
+	apart            apartStats
 	timeline         []Sample
 	inSystem         []int // jobs under way at each sample
 	imbalance        float64
@@ -152,6 +153,9 @@ func (st *stats) ended(s *sim, l *live, how ending) {
 		return
 	}
 	st.completed++
+	if l.handoff != nil {
+		st.apart.served(l)
+	}
 	st.lastEnd = s.now + s.cfg.APIOut
 	st.inputTokens += l.prompt
 	st.outputTokens += l.job.Output
@@ -285,12 +289,18 @@ func (s *sim) report() *Report {
 	for _, name := range slices.Sorted(maps.Keys(st.tenants)) {
 		r.Tenants = append(r.Tenants, TenantReport{name, st.tenants[name].report()})
 	}
+	if s.split {
+		r.Apart = st.apart.report(st.completed)
+	}
 	for _, rep := range s.replicas {
 		out := rep.out
 		if s.now > 0 {
 			out.Busy = min(rep.work.Seconds()/s.now.Seconds(), 1)
 		}
 		r.Preemptions += out.Preemptions
+		if s.split {
+			r.Apart.LeasesEnded += rep.leasesEnded()
+		}
 		r.Replicas = append(r.Replicas, out)
 	}
 	r.Steady, r.Why = st.steady()

@@ -81,7 +81,11 @@ func (s *sim) publishChanges(r *replica) {
 		return
 	}
 	s.publish(r, published{batch: engine.KVEvents(r.changes, func(id uint64) (session, adapter string) {
-		if l := r.jobs[id]; l != nil {
+		l := r.jobs[id]
+		if l == nil {
+			l = r.legs[id]
+		}
+		if l != nil {
 			return l.req.EngineSession, l.job.Adapter
 		}
 		return "", ""

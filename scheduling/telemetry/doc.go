@@ -135,6 +135,20 @@
 //	inferpick_plugin_failures_total{pool,stage,plugin}
 //	inferpick_bookings_expired_total{pool}
 //
+// Of pools where one endpoint may compute a prompt for another one that answers, of
+// requests that their data plane can split (types.Request.Split). A prompt is computed
+// apart, or alone by the endpoint that answers, or as a fallback by that because others
+// failed. Prefills are the requests for prompts alone; cancelled are also those that the
+// data plane did not report before the answer had ended:
+//
+//	inferpick_split_requests_total{pool,prompt}   prompt: apart, alone, fallback
+//	inferpick_prefills_total{pool,outcome}        outcome: served, failed, cancelled
+//	inferpick_prefill_retries_total{pool}
+//	inferpick_prefill_duration_seconds{pool}      of those that were served
+//
+// Times to the first token have the computing of prompts in them, wherever that is, and
+// inferpick_retries_total has the fallbacks.
+//
 // Of pools with admission control, for autoscalers: what waits and for how long already
 // says that there are too few servers before anything fails, and those with room tell
 // whether it is for want of servers that it waits. A priority is there once a

@@ -36,7 +36,7 @@ func everything(t testing.TB) *fixture { return everythingAs(t, telemetry.NamesG
 func everythingAs(t testing.TB, names telemetry.Names) *fixture {
 	f := newFixture(t, telemetry.Options{Names: names, LegacyNames: true, Version: "v1.2.3", Commit: "abc"}, scheduling.Profile{Fallbacks: 1}, endpoint("default/a"), endpoint("default/b"))
 	req := request("chat", "llama-lora")
-	req.SLO = types.SLO{TTFT: 1, TPOT: 1}
+	req.SLO, req.Split = types.SLO{TTFT: 1, TPOT: 1}, true
 	d := f.schedule(req)
 	d.Retry(d.Fallbacks[0], types.Outcome{Err: io.ErrUnexpectedEOF})
 	f.pass(time.Second)
@@ -48,7 +48,12 @@ func everythingAs(t testing.TB, names telemetry.Names) *fixture {
 	f.Refused(request("chat", "llama-lora"), pool, "saturated", 429)
 	f.Rewritten("canary", "chat", "llama-lora")
 	f.admission(t)
-	f.Hooks(pool, scheduling.Hooks{}).PluginFailed(nil, &scheduling.PluginError{Stage: "scorer", Plugin: "weather"})
+	h := f.Hooks(pool, scheduling.Hooks{})
+	h.PluginFailed(nil, &scheduling.PluginError{Stage: "scorer", Plugin: "weather"})
+	req = request("chat", "llama-lora")
+	req.Split = true
+	h.Prefilled(scheduling.Event{Request: req, Outcome: types.Outcome{Status: 500}})
+	h.Prefilled(scheduling.Event{Request: req, Outcome: types.Outcome{Status: 200, Duration: time.Second}})
 	return f
 }
 

@@ -83,6 +83,14 @@ var (
 	refusals = own(counter, "inferpick_refused_requests_total", "Requests that were refused after their pool was known, by why.", "error_code", "pool")
 )
 
+// Metrics of requests whose prompt one endpoint may compute for another.
+var (
+	splitRequests    = own(counter, "inferpick_split_requests_total", "Requests that ended well and whose prompt another endpoint might have computed, by who did: another one (apart), the one that answered (alone), or that because others failed (fallback).", "pool", "prompt")
+	prefills         = own(counter, "inferpick_prefills_total", "Requests to compute a prompt for another endpoint, by how they ended.", "outcome", "pool")
+	prefillRetries   = own(counter, "inferpick_prefill_retries_total", "Requests to compute a prompt for another endpoint that were made because one for the same prompt had failed.", "pool")
+	prefillDurations = own(hist, "inferpick_prefill_duration_seconds", "Time from the decision to the end of requests that computed a prompt for another endpoint.", "pool")
+)
+
 // Metrics of models.
 var (
 	modelInFlight   = own(gauge, "inferpick_model_in_flight_requests", "Requests that were sent to an endpoint and are not done.", ofUse...)

@@ -101,4 +101,5 @@ func (p *pool) gather(g page) {
 	for k, n := range p.failures.all() {
 		g.count(&failures, n.Load(), label(k.plugin), p.label, label(k.stage))
 	}
+	p.splits.gather(g, p.label)
 }

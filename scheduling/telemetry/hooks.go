@@ -25,9 +25,14 @@ func (m *Metrics) Hooks(pool types.NamespacedName, next scheduling.Hooks) schedu
 		Rejected:     before2(next.Rejected, func(req *types.Request, err error) { m.rejected(p, req, err) }),
 		PluginFailed: before2(next.PluginFailed, func(_ *types.Request, err *scheduling.PluginError) { p.failed(err.Stage, err.Plugin) }),
 		Warned:       next.Warned,
-		FirstToken:   next.FirstToken, // it is counted at the end: a retry may bring another
-		Retried:      before(next.Retried, func(scheduling.Event) { p.retries.Add(1) }),
-		Finished:     before(next.Finished, func(e scheduling.Event) { m.finished(p, e.Request, &e.Outcome) }),
+		// Its time is counted at the end: a retry may bring another.
+		FirstToken: before(next.FirstToken, func(e scheduling.Event) { m.began(&e) }),
+		Prefilled:  before(next.Prefilled, func(e scheduling.Event) { m.prefilled(p, &e) }),
+		Retried: before(next.Retried, func(e scheduling.Event) {
+			p.retries.Add(1)
+			m.sent(&e)
+		}),
+		Finished: before(next.Finished, func(e scheduling.Event) { m.finished(p, e.Request, &e.Outcome) }),
 	}
 }
 
@@ -61,6 +66,7 @@ func (m *Metrics) scheduled(in *pool, e *scheduling.Event) {
 	m.decided(p, e.Endpoint)
 	u.inFlight.Add(1)
 	m.key.Set(&e.Request.Attrs, u)
+	m.sent(e)
 }
 
 func (m *Metrics) rejected(in *pool, req *types.Request, err error) {
@@ -90,7 +96,9 @@ func (m *Metrics) finished(in *pool, req *types.Request, out *types.Outcome) {
 		in.expired.Add(1)
 	}
 	u.spent(req, out)
-	u.pair.finished(req, out)
+	if well := u.pair.finished(req, out); well && req.Split {
+		m.answered(in, req)
+	}
 }
 
 // spent counts the tokens that a request took, however it ended.
@@ -130,8 +138,8 @@ func tokens(reported types.Gauge) (int64, bool) {
 }
 
 // finished counts the end of a request: of one that was answered all that is
-// known of it, of another why it was not.
-func (p *pair) finished(req *types.Request, out *types.Outcome) {
+// known of it, of another why it was not. It reports whether it was.
+func (p *pair) finished(req *types.Request, out *types.Outcome) (well bool) {
 	if req.Stream && req.SLO.TTFT > 0 {
 		first := out.TTFT
 		if first == 0 {
@@ -143,7 +151,7 @@ func (p *pair) finished(req *types.Request, out *types.Outcome) {
 	}
 	if c, failed := failure(out); failed {
 		p.failed(c)
-		return
+		return false
 	}
 	p.duration.observe(int64(out.Duration))
 	p.responseSize.observe(out.ResponseBytes)
@@ -154,7 +162,7 @@ func (p *pair) finished(req *types.Request, out *types.Outcome) {
 		p.ntpot.observe(int64(out.Duration) / n)
 	}
 	if !req.Stream || out.TTFT <= 0 {
-		return
+		return true
 	}
 	p.ttft.observe(int64(out.TTFT))
 	if n > 1 {
@@ -164,4 +172,5 @@ func (p *pair) finished(req *types.Request, out *types.Outcome) {
 			p.lateFollowing.Add(1)
 		}
 	}
+	return true
 }

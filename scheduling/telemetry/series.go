@@ -183,6 +183,7 @@ type pool struct {
 	expired  atomic.Uint64
 	refused  [len(codes)]atomic.Uint64
 	failures table[pluginName, *atomic.Uint64]
+	splits   splits
 
 	gates      table[int, *admitted] // by priority
 	gateOthers admitted              // of priorities that are too many
@@ -197,6 +198,7 @@ func (m *Metrics) pool(name types.NamespacedName) *pool {
 		// A pool's name comes from the wiring or from a manifest.
 		p, _ = m.pools.add(name, math.MaxInt, func(name types.NamespacedName) (types.NamespacedName, *pool) {
 			p := &pool{label: poolLabel(name)}
+			p.splits.duration = newHistogram(durationBuckets)
 			p.gateOthers.pool, p.gateOthers.priority = p.label, other
 			return name, p
 		})

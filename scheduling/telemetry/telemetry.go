@@ -102,6 +102,8 @@ type Metrics struct {
 	// key is where a request keeps what it counts for, between its first hook and
 	// its last.
 	key *types.Key[*use]
+	// progress is where one keeps what is known of its prompt, if it can be split.
+	progress *types.Key[progress]
 
 	room         room
 	decisionTime histogram
@@ -148,7 +150,7 @@ func New(o Options) (*Metrics, error) {
 	o.MaxBytes = cmp.Or(o.MaxBytes, DefaultMaxBytes)
 	o.QueueThreshold = cmp.Or(o.QueueThreshold, DefaultQueueThreshold)
 	o.KVThreshold = cmp.Or(o.KVThreshold, DefaultKVThreshold)
-	m := &Metrics{o: o, key: types.NewKey[*use]("telemetry"), decisionTime: newHistogram(decisionBuckets)}
+	m := &Metrics{o: o, key: types.NewKey[*use]("telemetry"), progress: types.NewKey[progress]("telemetry prompt"), decisionTime: newHistogram(decisionBuckets)}
 	m.room.left.Store(o.Names.within(int64(o.MaxBytes) - fixedBytes))
 	m.room.spared = o.Names.within(int64(o.MaxBytes)) / 4
 	// A client may call its model "other" too: both count here.

@@ -2,6 +2,7 @@ package policies
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/inferpick/inferpick/scheduling"
@@ -51,21 +52,23 @@ func All() []simulation.Policy {
 	}
 }
 
-// Names returns the names of All, in its order.
+// Names returns the names of All, in its order, and those that only Apart has.
 func Names() []string {
 	var names []string
-	for _, p := range All() {
-		names = append(names, p.Name)
+	for _, p := range append(All(), Apart()...) {
+		if !slices.Contains(names, p.Name) {
+			names = append(names, p.Name)
+		}
 	}
 	return names
 }
 
 // ByName returns the policies of a list of names separated by commas, in the order
-// of the list; "all" stands for All. An error names the first that is unknown, empty
+// of the list, of All and of Apart; "all" stands for All. An error names the first that is unknown, empty
 // or there twice, and lists those that are known.
 func ByName(list string) ([]simulation.Policy, error) {
 	known := map[string]simulation.Policy{}
-	for _, p := range All() {
+	for _, p := range append(Apart(), All()...) {
 		known[p.Name] = p
 	}
 	var chosen []simulation.Policy

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"text/tabwriter"
 	"time"
 
@@ -21,6 +22,10 @@ func (p *player) boundAll(cases []Case, configs []simulation.Config) error {
 
 // bound sets Bound, or Unbounded.
 func (c *Case) bound(config simulation.Config, seeds []uint64) {
+	if config.Fleet.Replicas[0].Role != "" {
+		c.Unbounded = errRoles
+		return
+	}
 	n := float64(len(seeds))
 	for k, seed := range seeds {
 		config.Seed = seed
@@ -96,6 +101,9 @@ func (r *Result) Excesses() []Excess {
 }
 
 func (r *Result) writeExcesses(out io.Writer) {
+	if !slices.ContainsFunc(r.Cases, func(c Case) bool { return c.Unbounded != errRoles }) {
+		return
+	}
 	fmt.Fprintln(out, "\nABOVE THE BOUND, which no policy can go below and perhaps none can reach: worst and geometric mean of the ratios")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "policy\tTTFT p90\tmean\tTTFT p99\tmean\tTPOT p90\tmean\tend-to-end mean\tmean\tcases\t")

@@ -28,12 +28,16 @@ type Suite struct {
 	Minutes string `json:"minutes"`
 	// Tuning is other data, for whoever chooses the constants of a policy. Optional.
 	Tuning Tuning `json:"tuning"`
+	// Policies is a list of those to play, for whoever chooses them; not read here. Default: all.
+	Policies string `json:"policies"`
 	// Capacity is the name of the policy under which capacity is measured. Required.
 	Capacity string `json:"capacity"`
-	// Scenarios are the cases. At least one, unless there is a Draw.
+	// Scenarios are the cases. At least one, unless there is a Draw or a Grid.
 	Scenarios []Scenario `json:"scenarios"`
 	// Draw makes more. Optional.
 	Draw *Draw `json:"draw"`
+	// Grid makes more. Optional.
+	Grid *Grid `json:"grid"`
 	// Require is what must hold, where the policy it names is played.
 	Require []Requirement `json:"require"`
 }
@@ -86,7 +90,8 @@ type Scenario struct {
 	// Goodput is what jobs without an SLO must meet to count as good. Default: to be served.
 	Goodput Goodput `json:"goodput"`
 
-	spec simulation.Spec // nil: a trace that is not there
+	spec    simulation.Spec // nil: a trace that is not there
+	traffic string          // of a Grid: what several fleets have to do
 }
 
 // Fleet is the replicas of a scenario.
@@ -99,6 +104,15 @@ type Fleet struct {
 	// Noise makes steps irregular, of each replica in its own way. Default: none.
 	// Capacity is measured without it.
 	Noise Noise `json:"noise"`
+	// Prefill and Decode are the numbers of replicas, the first ones, that compute prompts for others
+	// only, and that answer. If either is above 0, the rest of them do both. Capacity is measured as if all
+	// did all by themselves.
+	Prefill int `json:"prefill"`
+	Decode  int `json:"decode"`
+	// Both says that all replicas may compute prompts for each other, as where Prefill or Decode are above 0.
+	Both bool `json:"both"`
+	// Link is what lies between replicas, in Gb/s. Default 200. Nothing moves if there are no roles.
+	Link float64 `json:"link"`
 }
 
 // Noise is that of each engine of a fleet: see engine.Noise. It follows from the
@@ -207,6 +221,13 @@ func (s *Suite) check() error {
 			s.Seeds = s.Draw.seeds()
 		}
 	}
+	if s.Grid != nil {
+		cells, err := s.Grid.scenarios()
+		if err != nil {
+			return err
+		}
+		s.Scenarios = append(s.Scenarios, cells...)
+	}
 	switch {
 	case len(s.Seeds) == 0:
 		return errors.New("seeds is empty, want at least one")
@@ -259,6 +280,9 @@ func (c *Scenario) check() error {
 		}
 	}
 	if err := c.Fleet.Noise.check(); err != nil {
+		return err
+	}
+	if err := c.Fleet.checkRoles(); err != nil {
 		return err
 	}
 	replicas := c.Fleet.Replicas
@@ -368,9 +392,40 @@ func (n *Noise) check() error {
 	return nil
 }
 
-// quiet returns the fleet without noise.
+// checkRoles reports what is wrong with the roles of the replicas.
+func (f *Fleet) checkRoles() error {
+	switch {
+	case f.Prefill < 0 || f.Decode < 0 || f.Prefill+f.Decode > f.Replicas:
+		return fmt.Errorf("fleet.prefill is %d and fleet.decode %d, want at least 0, and together at most the %d replicas", f.Prefill, f.Decode, f.Replicas)
+	case f.Prefill == f.Replicas:
+		return fmt.Errorf("fleet.prefill is %d, want fewer than the replicas: none would answer", f.Prefill)
+	case f.Prefill == 0 && f.Decode == f.Replicas:
+		return fmt.Errorf("fleet.decode is %d, want fewer than the replicas, or no roles at all: none would compute prompts for others", f.Decode)
+	case !(f.Link >= 0 && f.Link <= 1e5):
+		return fmt.Errorf("fleet.link is %v Gb/s, want above 0 and at most 100000, or 0 for 200", f.Link)
+	}
+	return nil
+}
+
+// roles tells whether replicas have roles.
+func (f *Fleet) roles() bool { return f.Prefill > 0 || f.Decode > 0 || f.Both }
+
+// role is that of the i-th replica.
+func (f *Fleet) role(i int) string {
+	switch {
+	case !f.roles():
+		return ""
+	case i < f.Prefill:
+		return "prefill"
+	case i < f.Prefill+f.Decode:
+		return "decode"
+	}
+	return "prefill-decode"
+}
+
+// quiet returns the fleet without noise and without roles.
 func (f Fleet) quiet() Fleet {
-	f.Noise = Noise{}
+	f.Noise, f.Prefill, f.Decode, f.Both, f.Link = Noise{}, 0, 0, false, 0
 	return f
 }
 
@@ -381,6 +436,9 @@ func (f Fleet) key() string {
 	key := fmt.Sprintf("{Replicas:%d Engine:%s Speeds:%v}", f.Replicas, f.Engine, f.Speeds)
 	if n := f.Noise; n != (Noise{}) {
 		key += fmt.Sprintf(" noise %v, %v every %d steps", n.Spread, time.Duration(n.Stall), n.StallEvery)
+	}
+	if f.roles() {
+		key += fmt.Sprintf(" prefill %d, decode %d, %v Gb/s", f.Prefill, f.Decode, f.Link)
 	}
 	return key
 }
@@ -414,7 +472,7 @@ func (f *Fleet) replica(i int) simulation.Replica {
 	if n := len(f.Speeds); n > 0 {
 		c.Speed = f.Speeds[i%n]
 	}
-	return simulation.Replica{Engine: engine.Config{
+	return simulation.Replica{Role: f.role(i), Engine: engine.Config{
 		Calibration: c, Quiet: true,
 		Noise: engine.Noise{Spread: f.Noise.Spread, StallEvery: f.Noise.StallEvery, Stall: time.Duration(f.Noise.Stall)},
 	}}

@@ -19,17 +19,35 @@ type Record struct {
 	Policy string `json:"policy"`
 	Seed   uint64 `json:"seed"`
 
-	P90        [figures]float64 `json:"p90"` // seconds, in the order of Figures
-	TTFTP50    float64          `json:"ttft_p50,omitempty"`
-	TTFTP99    float64          `json:"ttft_p99,omitempty"`
-	TPOTP99    float64          `json:"tpot_p99,omitempty"`
-	E2EMean    float64          `json:"e2e_mean,omitempty"`
-	Goodput    float64          `json:"goodput,omitempty"`
-	Hits       float64          `json:"hits,omitempty"` // part of prompt tokens found in prefix caches
-	Steady     bool             `json:"steady,omitempty"`
-	Incomplete int              `json:"incomplete,omitempty"` // jobs that failed, were shed or did not end
-	End        float64          `json:"end,omitempty"`        // when the last job had ended, seconds
-	Rate       float64          `json:"rate,omitempty"`       // the capacity, jobs per second
+	P90     [figures]float64 `json:"p90"` // seconds, in the order of Figures
+	TTFTP50 float64          `json:"ttft_p50,omitempty"`
+	TTFTP99 float64          `json:"ttft_p99,omitempty"`
+	TPOTP99 float64          `json:"tpot_p99,omitempty"`
+	E2EMean float64          `json:"e2e_mean,omitempty"`
+	Percentiles
+	Apart      float64 `json:"apart,omitempty"`    // part of the jobs
+	Transfer   float64 `json:"transfer,omitempty"` // mean, seconds
+	Goodput    float64 `json:"goodput,omitempty"`
+	Hits       float64 `json:"hits,omitempty"` // part of prompt tokens found in prefix caches
+	Steady     bool    `json:"steady,omitempty"`
+	Incomplete int     `json:"incomplete,omitempty"` // jobs that failed, were shed or did not end
+	End        float64 `json:"end,omitempty"`        // when the last job had ended, seconds
+	Rate       float64 `json:"rate,omitempty"`       // the capacity, jobs per second
+}
+
+// Percentiles are those of Row that only fleets with roles show.
+type Percentiles struct {
+	TPOTP50  float64 `json:"tpot_p50,omitempty"`
+	E2EP50   float64 `json:"e2e_p50,omitempty"`
+	E2EP99   float64 `json:"e2e_p99,omitempty"`
+	NTPOTP90 float64 `json:"ntpot_p90,omitempty"`
+}
+
+func (p *Percentiles) add(q Percentiles, part float64) {
+	p.TPOTP50 += q.TPOTP50 * part
+	p.E2EP50 += q.E2EP50 * part
+	p.E2EP99 += q.E2EP99 * part
+	p.NTPOTP90 += q.NTPOTP90 * part
 }
 
 func (r *Record) fill(from *simulation.Report) {
@@ -37,6 +55,10 @@ func (r *Record) fill(from *simulation.Report) {
 		r.P90[f] = of(from)
 	}
 	r.TTFTP50, r.TTFTP99, r.TPOTP99 = from.TTFT.P50, from.TTFT.P99, from.TPOT.P99
+	r.TPOTP50, r.E2EP50, r.E2EP99, r.NTPOTP90 = from.TPOT.P50, from.E2E.P50, from.E2E.P99, from.NTPOT.P90
+	if from.Apart != nil {
+		r.Apart, r.Transfer = from.Apart.Share, from.Apart.Transfer.Mean
+	}
 	r.E2EMean, r.End = from.E2E.Mean, from.Simulated
 	r.Goodput, r.Hits, r.Steady = from.Goodput, from.PrefixHits, from.Steady
 	r.Incomplete = from.Failed + from.Shed + from.Cancelled + from.Unfinished

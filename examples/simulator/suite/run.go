@@ -63,7 +63,9 @@ type Case struct {
 	Load     float64 // fraction of capacity; 0: the workload's own rate
 	Rate     float64 // jobs, or sessions, per second; 0: the workload's own
 	Capacity float64 // measured; 0 if it was not
-	Rows     []Row   // one for each policy, in the order of Result.Policies
+	// Traffic is what this case has in common with others of other fleets, of a Grid; empty: nothing.
+	Traffic string
+	Rows    []Row // one for each policy, in the order of Result.Policies
 
 	// Bound is what no policy that serves all jobs can go below: the mean over the seeds.
 	Bound bound.Bound
@@ -80,6 +82,11 @@ type Row struct {
 	TTFTP50, TTFTP99, TPOTP99 float64
 	// E2EMean is the mean end-to-end time, in seconds; 0 in records of before it was kept.
 	E2EMean float64
+	// Of fleets with roles also: Apart is the part of jobs that two replicas served, and Transfer the mean time, in
+	// seconds, that it took to hand their prompts over.
+	Apart, Transfer float64
+	// More are the other percentiles, in seconds: 0 in records of before they were kept.
+	More Percentiles
 	// Goodput is the part of jobs that met Scenario.Goodput.
 	Goodput float64
 	// Ratio is P90 over the lowest of all policies. NaN if there is none.
@@ -199,7 +206,7 @@ func (p *player) plan() (plans []plan, skipped []string, err error) {
 			Fleet: c.Fleet.fleet(), Workload: spec, Gateways: c.Gateways,
 			Scrape:   simulation.Scrape{Period: time.Duration(c.Scrape)},
 			Duration: d, Warmup: d / 4,
-			Faults: c.faults(),
+			Faults: c.faults(), Links: simulation.Links{BytesPerSecond: c.Fleet.Link / 8 * 1e9},
 			World: simulation.World{
 				Jitter: time.Duration(c.World.Jitter), Unstreamed: c.World.Unstreamed, TokenError: c.World.TokenError,
 				Events: simulation.Events{
@@ -233,7 +240,7 @@ func (p *player) play(plans []plan) ([]Case, error) {
 			loads = []float64{0}
 		}
 		for _, load := range loads {
-			one := Case{Scenario: c.Name, Family: c.Family, Load: load, Rate: load * c.capacity, Capacity: c.capacity}
+			one := Case{Scenario: c.Name, Family: c.Family, Traffic: c.traffic, Load: load, Rate: load * c.capacity, Capacity: c.capacity}
 			config := c.config
 			if load > 0 {
 				var err error
@@ -300,6 +307,9 @@ func summarize(policy string, runs []Record, failures []error) Row {
 		row.TPOTP99 += r.TPOTP99 / n
 		row.E2EMean += r.E2EMean / n
 		row.Goodput += r.Goodput / n
+		row.Apart += r.Apart / n
+		row.Transfer += r.Transfer / n
+		row.More.add(r.Percentiles, 1/n)
 		row.Hits += r.Hits / n
 		row.Steady = row.Steady && r.Steady
 		row.Incomplete += r.Incomplete
@@ -353,6 +363,11 @@ func (r *Result) rank() {
 		for f := range figures {
 			best := -1
 			for j, row := range rows {
+				// Where what is handed over waits for links, nothing disturbs what decodes: a policy of a Grid is
+				// compared with those that keep up.
+				if r.Cases[i].Traffic != "" && !row.Steady && !r.Cases[i].Overloaded() {
+					continue
+				}
 				if row.Err == nil && row.P90[f] > 0 && (best < 0 || row.P90[f] < rows[best].P90[f]) {
 					best = j
 				}
@@ -360,10 +375,13 @@ func (r *Result) rank() {
 			for j := range rows {
 				row := &rows[j]
 				row.Ratio[f], row.Low[f], row.High[f] = math.NaN(), math.NaN(), math.NaN()
-				if row.Err != nil || best < 0 {
+				if row.Err != nil || best < 0 || row.P90[f] == 0 { // of none that count any ended
 					continue
 				}
 				row.Ratio[f] = row.P90[f] / rows[best].P90[f]
+				if r.Cases[i].Traffic != "" && !row.Steady {
+					row.Ratio[f] = max(row.Ratio[f], 1) // it is no better for having served less
+				}
 				row.Low[f], row.High[f] = math.Inf(1), 0
 				for k, run := range row.Runs {
 					q := run.P90[f] / rows[best].Runs[k].P90[f]

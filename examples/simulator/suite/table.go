@@ -131,9 +131,10 @@ func (c *Case) best() (ttftP99, goodput float64) {
 // geometric is the mean of ratios, and the largest of them.
 type geometric struct{ logs, n, most float64 }
 
-// add adds a ratio, and reports whether it is the largest. A NaN is left out.
+// add adds a ratio, and reports whether it is the largest. A NaN is left out, and so is 0: of a run in which no job
+// that counts ended.
 func (g *geometric) add(ratio float64) (largest bool) {
-	if math.IsNaN(ratio) {
+	if math.IsNaN(ratio) || ratio == 0 {
 		return false
 	}
 	g.logs += math.Log(ratio)
@@ -203,6 +204,9 @@ func (r *Result) Write(out io.Writer) {
 	}
 	r.writeCapacities(out)
 	r.writeExcesses(out)
+	r.writeCells(out)
+	r.writeTraffics(out)
+	r.writeGain(out)
 	r.writeRegrets(out, len(r.Cases)-overloaded)
 }
 
@@ -212,6 +216,10 @@ func (c *Case) write(out io.Writer) {
 		fmt.Fprintf(out, ", capacity %.4g/s", c.Capacity)
 	}
 	fmt.Fprintln(out)
+	if c.Unbounded == errRoles {
+		c.writeApart(out)
+		return
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "policy\tTTFT\tratio\tover seeds\tTTFT p50\tp99\tTPOT\tratio\tover seeds\tp99\tend-to-end\tratio\tover seeds\tmean\tgoodput\tprefix hits\tnot served\t")
 	for _, row := range c.Rows {

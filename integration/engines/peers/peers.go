@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/inferpick/inferpick/integration/engines/process"
@@ -70,17 +71,38 @@ type Mock struct {
 // Mock starts a mock engine with a cache of so many blocks, of the given size in tokens. It
 // logs to files in the folder dir. Flags are added to those of the engine.
 func (in Install) Mock(dir string, blocks, blockSize int, flags ...string) (*Mock, error) {
-	return in.mocks(dir, 1, blocks, blockSize, nil, flags)
+	return in.mocks(dir, make([][]string, 1), blocks, blockSize, nil, flags)
 }
 
 // KVRouted starts so many mock engines behind one front, Dynamo's router by KV events. Live and Replay are those of
 // the last engine.
 func (in Install) KVRouted(dir string, engines, blocks, blockSize int, flags ...string) (*Mock, error) {
-	return in.mocks(dir, engines, blocks, blockSize,
-		[]string{"--router-mode", "kv", "--kv-cache-block-size", strconv.Itoa(blockSize), "--router-min-initial-workers", strconv.Itoa(engines)}, flags)
+	return in.mocks(dir, make([][]string, engines), blocks, blockSize, routed(blockSize, engines), flags)
 }
 
-func (in Install) mocks(dir string, engines, blocks, blockSize int, front, flags []string) (*Mock, error) {
+func routed(blockSize, engines int) []string {
+	return []string{"--router-mode", "kv", "--kv-cache-block-size", strconv.Itoa(blockSize), "--router-min-initial-workers", strconv.Itoa(engines)}
+}
+
+// Disaggregated starts mock engines that compute prompts and mock engines that answer them behind one front, Dynamo's
+// router by KV events of both, with more flags for it. A prompt is handed over before the end of the first leg.
+func (in Install) Disaggregated(dir string, prefill, decode, blocks, blockSize int, front []string, flags ...string) (*Mock, error) {
+	each := make([][]string, 0, prefill+decode)
+	for range prefill {
+		ports, err := freePorts(1)
+		if err != nil {
+			return nil, err
+		}
+		each = append(each, []string{"--disaggregation-mode", "prefill", "--bootstrap-ports", strconv.Itoa(ports[0])})
+	}
+	for range decode {
+		each = append(each, []string{"--disaggregation-mode", "decode"})
+	}
+	return in.mocks(dir, each, blocks, blockSize, append(routed(blockSize, 1), front...), flags)
+}
+
+// mocks starts an engine for each of some flags, which it has beside those of all.
+func (in Install) mocks(dir string, each [][]string, blocks, blockSize int, front, flags []string) (*Mock, error) {
 	m := &Mock{}
 	env := []string{"DYN_FILE_KV=" + filepath.Join(dir, "discovery"), "DYN_TCP_RPC_HOST=127.0.0.1", "HF_HUB_OFFLINE=1"}
 	start := func(name string, args ...string) error {
@@ -91,13 +113,13 @@ func (in Install) mocks(dir string, engines, blocks, blockSize int, front, flags
 		}
 		return err
 	}
-	for i := range engines {
+	for i, own := range each {
 		ports, err := freePorts(2)
 		if err == nil {
 			m.Live, m.Replay = "tcp://"+local(ports[0]), "tcp://"+local(ports[1])
 			err = start(fmt.Sprintf("engine%d", i), append([]string{"-m", "dynamo.mocker", "--model-path", in.Model, "--model-name", "tiny",
 				"--num-gpu-blocks-override", strconv.Itoa(blocks), "--block-size", strconv.Itoa(blockSize), "--speedup-ratio", "10",
-				"--zmq-kv-events-ports", strconv.Itoa(ports[0]), "--zmq-replay-ports", strconv.Itoa(ports[1])}, flags...)...)
+				"--zmq-kv-events-ports", strconv.Itoa(ports[0]), "--zmq-replay-ports", strconv.Itoa(ports[1])}, slices.Concat(own, flags)...)...)
 		}
 		if err != nil {
 			_ = m.Close()

@@ -1,6 +1,7 @@
 // Record asks running vLLM servers everything that testdata keeps, and writes it down.
 //
 //	go run ./record -plain 127.0.0.1:8001 -adapters 127.0.0.1:8002 -limited 127.0.0.1:8003 -limit 18 -into testdata/vllm-0.32
+//	go run ./record -prefill 127.0.0.1:8001 -decode 127.0.0.1:8002 -into testdata/vllm-0.32-nixl
 //
 // It puts the plain server to sleep for a moment and fills the limited one, so they should
 // have nothing else to do.
@@ -31,13 +32,23 @@ func main() {
 	adapters := flag.String("adapters", "", "host:port of one with the adapter")
 	limited := flag.String("limited", "", "host:port of one with a queue limit")
 	limit := flag.Int("limit", 0, "how many requests the limited one takes")
+	prefill := flag.String("prefill", "", "instead: host:port of a server that hands over KV caches")
+	decode := flag.String("decode", "", "and of one that takes them")
 	into := flag.String("into", "", "folder to write to")
 	flag.Parse()
-	if *plain == "" || *adapters == "" || *limited == "" || *limit <= 0 || *into == "" {
-		log.Fatal("all of the flags are needed")
-	}
-	if err := os.MkdirAll(*into, 0o755); err != nil {
+	if err := os.MkdirAll(*into, 0o755); *into != "" && err != nil {
 		log.Fatal(err)
+	}
+	if *prefill != "" && *decode != "" && *into != "" {
+		r := recorder{into: *into}
+		r.handedOver(*prefill, *decode)
+		if err := errors.Join(r.failed...); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	if *plain == "" || *adapters == "" || *limited == "" || *limit <= 0 || *into == "" {
+		log.Fatal("all of the flags are needed, or -prefill, -decode and -into")
 	}
 	r := recorder{into: *into}
 	r.answers(*plain)

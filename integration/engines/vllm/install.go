@@ -31,6 +31,8 @@ type Install struct {
 	Bin     string // the executable
 	Model   string // the folder of a model
 	Adapter string // the folder of a LoRA adapter for it; empty: there is none
+	NIXL    string // the folder of the Python package that hands over KV caches; empty: there is none
+	Weights string // the folder of the model with weights; empty: there is none
 }
 
 // Find returns the installation that the environment names, or else that in the cache
@@ -63,7 +65,18 @@ func Find(getenv func(string) string) (Install, error) {
 	if _, err := os.Stat(filepath.Join(adapter, "adapter_config.json")); err == nil {
 		in.Adapter = adapter
 	}
+	beside := filepath.Dir(filepath.Clean(in.Model))
+	for path, folder := range map[string]*string{"nixl/sitecustomize.py": &in.NIXL, "weights/model.safetensors": &in.Weights} {
+		if path = filepath.Join(beside, path); exists(path) {
+			*folder = filepath.Dir(path)
+		}
+	}
 	return in, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // Running returns the servers that EnvServers names, nil if it is not set.

@@ -30,6 +30,11 @@ func TestFind(t *testing.T) {
 	whole := layout(t, "venv/bin/vllm", "model/config.json", "adapter/adapter_config.json")
 	bare := layout(t, "venv/bin/vllm", "model/config.json")
 	noModel := layout(t, "venv/bin/vllm")
+	pairs := layout(t, "venv/bin/vllm", "model/config.json", "nixl/sitecustomize.py", "weights/model.safetensors")
+	handsOver := vllm.Install{
+		Bin: filepath.Join(pairs, "venv/bin/vllm"), Model: filepath.Join(pairs, "model"),
+		NIXL: filepath.Join(pairs, "nixl"), Weights: filepath.Join(pairs, "weights"),
+	}
 	installed := func(dir, adapter string) vllm.Install {
 		in := vllm.Install{Bin: filepath.Join(dir, "venv/bin/vllm"), Model: filepath.Join(dir, "model")}
 		if adapter != "" {
@@ -46,6 +51,7 @@ func TestFind(t *testing.T) {
 	}{
 		{"cache folder", map[string]string{vllm.EnvCache: whole}, installed(whole, "adapter"), "", false},
 		{"without an adapter", map[string]string{vllm.EnvCache: bare}, installed(bare, ""), "", false},
+		{"with NIXL and weights", map[string]string{vllm.EnvCache: pairs}, handsOver, "", false},
 		{"named goes before the cache", map[string]string{
 			vllm.EnvBin: filepath.Join(bare, "venv/bin/vllm"), vllm.EnvModel: filepath.Join(bare, "model"), vllm.EnvCache: whole,
 		}, installed(bare, ""), "", false},

@@ -2,6 +2,7 @@ package vllm_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -91,6 +92,9 @@ func TestStartFails(t *testing.T) {
 	}
 	if _, err := (vllm.Install{Bin: bin, Model: dir}).Start(filepath.Join(dir, "log"), vllm.Options{Adapter: true}); err == nil {
 		t.Error("started with an adapter that is not there")
+	}
+	if _, err := (vllm.Install{Bin: bin, Model: dir}).Start(filepath.Join(dir, "log"), vllm.Options{KVRole: "kv_both"}); !errors.Is(err, vllm.ErrNone) {
+		t.Errorf("Start without NIXL: %v, want ErrNone", err)
 	}
 }
 

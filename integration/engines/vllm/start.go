@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -29,6 +30,9 @@ type Options struct {
 	// QueueLimit is how many requests it takes, running and waiting together, before it
 	// refuses. 0: any number.
 	QueueLimit int
+	// KVRole makes it hand over KV caches by NIXL ("kv_producer"), take them ("kv_consumer") or
+	// both ("kv_both"). What it cannot fetch it computes. The model is then that with weights, whose answers depend on the prompt.
+	KVRole string
 }
 
 // Start starts a server on a free port of the loopback and returns at once: Ready waits for
@@ -38,13 +42,27 @@ func (in Install) Start(log string, o Options) (*Server, error) {
 	if o.Adapter && in.Adapter == "" {
 		return nil, fmt.Errorf("vllm: no adapter beside %s", in.Model)
 	}
+	if o.KVRole != "" && (in.NIXL == "" || in.Weights == "") {
+		return nil, fmt.Errorf("%w that hands over KV caches: run integration/engines/install-nixl.sh", ErrNone)
+	}
 	port, err := freePort()
 	if err != nil {
 		return nil, fmt.Errorf("vllm: %w", err)
 	}
+	env := environment
+	if o.KVRole != "" {
+		side, err := freePort()
+		if err != nil {
+			return nil, fmt.Errorf("vllm: %w", err)
+		}
+		env = slices.Concat(env, []string{
+			"PYTHONPATH=" + in.NIXL, "UCX_NET_DEVICES=lo", "UCX_TLS=tcp,sm,self",
+			"VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1", "VLLM_NIXL_SIDE_CHANNEL_PORT=" + strconv.Itoa(side),
+		})
+	}
 	s := &Server{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Log: log}
 	s.start = func() (err error) {
-		s.process, err = process.Start(log, environment, in.Bin, in.args(port, o)...)
+		s.process, err = process.Start(log, env, in.Bin, in.args(port, o)...)
 		return err
 	}
 	return s, s.start()
@@ -62,6 +80,14 @@ func (s *Server) Restart() error {
 	return s.start()
 }
 
+// Kill kills a server that Start started, as the lack of memory does.
+func (s *Server) Kill() error {
+	if s.process == nil {
+		return fmt.Errorf("vllm: %s was running already: it is not ours to kill", s.Address)
+	}
+	return s.process.Kill()
+}
+
 // Ours reports whether Start started the server.
 func (s *Server) Ours() bool { return s.start != nil }
 
@@ -76,9 +102,13 @@ var environment = []string{
 const events = `{"enable_kv_cache_events":true,"publisher":"zmq","topic":"` + Topic + `","endpoint":"tcp://*:0","replay_endpoint":"tcp://*:0"}`
 
 func (in Install) args(port int, o Options) []string {
-	args := []string{"serve", in.Model, "--served-model-name", ModelName,
+	model, format := in.Model, "dummy"
+	if o.KVRole != "" {
+		model, format = in.Weights, "auto"
+	}
+	args := []string{"serve", model, "--served-model-name", ModelName,
 		"--host", "127.0.0.1", "--port", strconv.Itoa(port),
-		"--load-format", "dummy", "--dtype", "float32", "--enforce-eager",
+		"--load-format", format, "--dtype", "float32", "--enforce-eager",
 		"--max-model-len", "8192", "--max-num-seqs", strconv.Itoa(Places),
 		"--block-size", strconv.Itoa(BlockSize), "--num-gpu-blocks-override", strconv.Itoa(Blocks),
 		"--enable-prefix-caching", "--enable-prompt-tokens-details",
@@ -89,6 +119,10 @@ func (in Install) args(port int, o Options) []string {
 	}
 	if o.QueueLimit > 0 {
 		args = append(args, "--max-num-queued-reqs", strconv.Itoa(o.QueueLimit))
+	}
+	if o.KVRole != "" {
+		args = append(args, "--kv-transfer-config", fmt.Sprintf(
+			`{"kv_connector":"NixlConnector","kv_role":%q,"kv_buffer_device":"cpu","kv_load_failure_policy":"recompute"}`, o.KVRole))
 	}
 	return args
 }

@@ -73,6 +73,19 @@ func (e *Engine) Hold(id uint64) bool {
 	return true
 }
 
+// Unhold is what the end of those heartbeats does, as when that engine has died: the lease begins
+// anew at now. It reports false if no such request is held.
+func (e *Engine) Unhold(id uint64, now time.Duration) bool {
+	s := e.byID[id]
+	if s == nil || s.state != held {
+		return false
+	}
+	s.state = pinned
+	s.lease = max(now, e.end) + e.cfg.KVLease
+	e.leased.pushBack(s)
+	return true
+}
+
 // Release gives the blocks of a pinned request back. It reports false if no such
 // request is pinned.
 func (e *Engine) Release(id uint64) bool {
