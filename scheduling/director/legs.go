@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/textproto"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -326,7 +328,7 @@ func (l *Legs) PrefillAnswer(status int, h map[string][]string, body []byte) (an
 	switch {
 	case out.Status >= 400 && out.Status < 500 && !Retryable(out.Status):
 		l.route.prefillDone(l, out)
-		return &Answer{Status: status, Header: plain(h), Body: body}, nil
+		return &Answer{Status: out.Status, Header: plain(h), Body: body}, nil // a stream that ends with 200 would be an answer without text
 	case out.Status != 200:
 		if out.Err == nil {
 			out.Err = fmt.Errorf("%w answered with status %d", disagg.ErrPrefill, out.Status)
@@ -401,10 +403,15 @@ func (l *Legs) served(out types.Outcome) {
 	r.prefillDone(l, out)
 }
 
-// plain returns the headers of an answer that is all there.
+// plain returns the headers of an answer that is all there, without those of the connection on which it came.
 func plain(h map[string][]string) map[string][]string {
 	h = maps.Clone(h)
-	for _, name := range []string{"Connection", "Content-Length", "Keep-Alive", "Trailer", "Transfer-Encoding"} {
+	for _, list := range h["Connection"] {
+		for name := range strings.SplitSeq(list, ",") {
+			delete(h, textproto.CanonicalMIMEHeaderKey(strings.TrimSpace(name)))
+		}
+	}
+	for _, name := range []string{"Connection", "Content-Length", "Keep-Alive", "Proxy-Connection", "Trailer", "Transfer-Encoding", "Upgrade"} {
 		delete(h, name)
 	}
 	return h

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -41,7 +42,9 @@ func (x *exchange) aside(p parcel, limit time.Duration) {
 			return
 		}
 		defer resp.Body.Close()
-		_, _ = io.ReadFull(resp.Body, make([]byte, 1))
+		if director.IsAnswer(resp.StatusCode) { // a connection that was upgraded ends with no context
+			_, _ = io.ReadFull(resp.Body, make([]byte, 1))
+		}
 	}()
 }
 

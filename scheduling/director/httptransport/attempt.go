@@ -62,7 +62,7 @@ func (a *attempt) take(resp *http.Response, b *routedBody) error {
 	a.head = resp.StatusCode
 	a.route.ResponseHeader(resp.StatusCode, resp.Header)
 	if !director.IsAnswer(resp.StatusCode) {
-		return a.failed(fmt.Errorf("answered with status %d, which is none", resp.StatusCode))
+		return a.failed(noAnswer(resp.StatusCode))
 	}
 	if a.passesOver() {
 		a.keepRefusal(resp)
@@ -78,6 +78,9 @@ func (a *attempt) passesOver() bool {
 	status := a.route.Status()
 	return !a.last && (director.Retryable(status) || status >= 500 && (a.head < 300 || a.legs != nil))
 }
+
+// noAnswer is why there is none where a status is not one.
+func noAnswer(status int) error { return fmt.Errorf("answered with status %d, which is none", status) }
 
 // failed tells the route why there was no answer, for which the server is to blame.
 func (a *attempt) failed(err error) error {

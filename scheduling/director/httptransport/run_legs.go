@@ -268,6 +268,9 @@ func (p *pair) fetch() error {
 		return p.lost(ctx, err, unsent(err, seen))
 	}
 	defer resp.Body.Close()
+	if !director.IsAnswer(resp.StatusCode) { // a connection that was upgraded ends with no context
+		return p.lost(ctx, noAnswer(resp.StatusCode), false)
+	}
 	p.mu.Lock()
 	p.headed = true
 	p.mu.Unlock()
@@ -306,7 +309,7 @@ func (p *pair) lost(ctx context.Context, err error, unsent bool) error {
 
 // readPrefill reads the prefill leg's answer, all of it even if it is too long to be kept.
 func (p *pair) readPrefill(resp *http.Response, body *held, clock *patience) error {
-	most := p.t.maxPrefillAnswer()
+	most, long := p.t.maxPrefillAnswer(), false
 	for {
 		if len(body.data) == cap(body.data) {
 			if err := body.grow(nextRoom(cap(body.data), resp.ContentLength, most)); err != nil {
@@ -319,15 +322,16 @@ func (p *pair) readPrefill(resp *http.Response, body *held, clock *patience) err
 			clock.alive()
 		}
 		switch {
-		case int64(len(body.data)) > most && p.AtOnce():
-			_, err := io.Copy(io.Discard, resp.Body)
-			return errors.Join(errLongPrefill, err)
-		case int64(len(body.data)) > most:
+		case int64(len(body.data)) > most && !p.AtOnce():
 			return fmt.Errorf("%w, %d bytes", errLongPrefill, most)
+		case err == io.EOF && (long || int64(len(body.data)) > most):
+			return errLongPrefill
 		case err == io.EOF:
 			return nil
 		case err != nil:
 			return fmt.Errorf("broke off: %w", err)
+		case int64(len(body.data)) > most:
+			long, body.data = true, body.data[:0]
 		}
 	}
 }
