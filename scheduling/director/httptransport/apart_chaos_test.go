@@ -19,7 +19,7 @@ import (
 // Engines fail in every way, end and come back, and clients leave, all at once: what a client gets is
 // right, or is an error; no answer is given twice; and in the end nothing is left.
 func TestApartChaos(t *testing.T) {
-	length := 2 * time.Second
+	length := time.Second
 	if testing.Short() {
 		length = 500 * time.Millisecond
 	}

@@ -50,6 +50,7 @@ func (a *apart) got(t testing.TB, body string, g given) want {
 // Whatever an engine does at any point of either leg, the client gets its answer from others, or
 // what it has had breaks off at once; and nothing is left.
 func TestApartFaults(t *testing.T) {
+	t.Parallel()
 	phases := []dt.Phase{dt.Before, dt.BeforeTransfer, dt.Head, dt.Body, dt.AfterAnswer}
 	kinds := []dt.Kind{dt.Die, dt.Refuse, dt.Status, dt.Hang, dt.Slow}
 	if testing.Short() {
@@ -130,52 +131,58 @@ func TestPrefillRefuses(t *testing.T) {
 // If nobody computes the prompt, as many engines that answer do so themselves as may, and the others
 // refuse at once.
 func TestPrefillsFail(t *testing.T) {
-	eachProtocol(t, func(t *testing.T, protocol dt.Protocol) {
-		t.Parallel()
-		const requests = 12
-		a := newApart(t, dt.Options{
-			Protocol: protocol, Prefill: 4, Decode: 2, Settle: 5 * time.Second, Wait: 20 * time.Second,
-			Behaviour: dt.Behaviour{PrefillTime: time.Second},
-		}, func(s *setup) {
-			s.profile.Alone = limits(time.Second, 0.5)
-			if protocol == dt.SGLang {
-				s.roles = notAlone // its decode engines refuse what they are to compute alone
-			}
-		})
-		for _, e := range a.c.Prefill {
-			e.Fail(dt.Fault{Leg: dt.Prefill, Phase: dt.Before, Kind: dt.Status, Code: 502})
-		}
-		all := make(chan given, requests)
-		for range requests {
-			go func() { all <- a.ask(t.Context(), chatPath, streamedChat) }()
-		}
-		alone := 1 // half of 2
+	t.Parallel()
+	tests := map[string]func(testing.TB){}
+	for _, protocol := range protocols() {
+		tests[protocol.String()] = func(t testing.TB) { testPrefillsFail(t, protocol) }
+	}
+	together(t, tests)
+}
+
+func testPrefillsFail(t testing.TB, protocol dt.Protocol) {
+	const requests = 12
+	a := newApart(t, dt.Options{
+		Protocol: protocol, Prefill: 4, Decode: 2, Settle: 5 * time.Second, Wait: 20 * time.Second,
+		Behaviour: dt.Behaviour{PrefillTime: time.Second},
+	}, func(s *setup) {
+		s.profile.Alone = limits(time.Second, 0.5)
 		if protocol == dt.SGLang {
-			alone = 0
+			s.roles = notAlone // its decode engines refuse what they are to compute alone
 		}
-		for i := range requests {
-			g := <-all
-			require.NoError(t, g.err)
-			if i >= requests-alone {
-				a.right(t, chatPath, streamedChat, g)
-				continue
-			}
-			require.Equal(t, 503, g.status, "%s", g.body)
-			require.Equal(t, "1", g.header.Get("Retry-After"))
-			require.Equal(t, "no_prefill_endpoint", g.header.Get("X-Inferpick-Reason"))
-			require.Contains(t, string(g.body), "no endpoint could compute the prompt")
-		}
-		whole := 0
-		for _, leg := range a.c.Legs() { // one that was cut off while its body came counts as ordinary
-			if leg.Leg == dt.Ordinary && leg.Outcome == dt.Complete {
-				whole++
-			}
-		}
-		require.Equal(t, alone, whole)
-		require.Equal(t, 3*requests, a.c.Stats().Prefill, "three for each request")
-		require.NoError(t, a.c.Check())
-		a.empty(t)
 	})
+	for _, e := range a.c.Prefill {
+		e.Fail(dt.Fault{Leg: dt.Prefill, Phase: dt.Before, Kind: dt.Status, Code: 502})
+	}
+	all := make(chan given, requests)
+	for range requests {
+		go func() { all <- a.ask(t.Context(), chatPath, streamedChat) }()
+	}
+	alone := 1 // half of 2
+	if protocol == dt.SGLang {
+		alone = 0
+	}
+	for i := range requests {
+		g := <-all
+		require.NoError(t, g.err)
+		if i >= requests-alone {
+			a.right(t, chatPath, streamedChat, g)
+			continue
+		}
+		require.Equal(t, 503, g.status, "%s", g.body)
+		require.Equal(t, "1", g.header.Get("Retry-After"))
+		require.Equal(t, "no_prefill_endpoint", g.header.Get("X-Inferpick-Reason"))
+		require.Contains(t, string(g.body), "no endpoint could compute the prompt")
+	}
+	whole := 0
+	for _, leg := range a.c.Legs() { // one that was cut off while its body came counts as ordinary
+		if leg.Leg == dt.Ordinary && leg.Outcome == dt.Complete {
+			whole++
+		}
+	}
+	require.Equal(t, alone, whole)
+	require.Equal(t, 3*requests, a.c.Stats().Prefill, "three for each request")
+	require.NoError(t, a.c.Check())
+	a.empty(t)
 }
 
 // One engine that was set up wrongly is noticed, and the answer is right all the same.

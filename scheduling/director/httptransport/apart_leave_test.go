@@ -94,6 +94,7 @@ func TestClientLeaves(t *testing.T) {
 
 // A server that goes away and comes back is not missed as long as there are others.
 func TestEngineEnds(t *testing.T) {
+	t.Parallel()
 	tests := map[string]func(testing.TB){}
 	for _, protocol := range protocols() {
 		for _, role := range []dt.Leg{dt.Prefill, dt.Decode} {

@@ -353,7 +353,11 @@ func (s *side) Cleanup(f func()) {
 // together runs tests by their names, some at a time.
 func together(t *testing.T, tests map[string]func(t testing.TB)) {
 	t.Helper()
-	room := make(chan struct{}, 24)
+	most := 64
+	if raceEnabled { // in which they do ten times as much
+		most = 24
+	}
+	room := make(chan struct{}, most)
 	var all sync.WaitGroup
 	for name, test := range tests {
 		room <- struct{}{}

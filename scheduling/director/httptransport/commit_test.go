@@ -295,6 +295,7 @@ func TestHangs(t *testing.T) {
 		"pings, then slow":   {[]string{chunked + "8\r\n: ping\n\n\r\n", "", "", "", "e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			body, pause := hasty, 25*time.Millisecond
 			if tt.waits {
 				body, pause = steady, 350*time.Millisecond
