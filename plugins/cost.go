@@ -43,6 +43,8 @@ import (
 // them it adds the requests of others. How long steps and prefills take is learned for
 // each endpoint from the answers. The constants are in CostOptions.
 //
+// It is a scheduling.Splitter, too: where others compute prompts, all pairs are among what is compared.
+//
 // Make it with NewCost; it belongs to one Scheduler, which serves one kind of model.
 // Safe for concurrent use; decisions run in parallel.
 type Cost struct {

@@ -112,7 +112,7 @@ func (c *Cost) fillPrefill(r *costed, prefill []*types.Endpoint, sc *costScratch
 		} else {
 			c.lookAt(r, &l.question, prefill[k], s, &f, &p)
 		}
-		v := c.model.Terms(&l.query, &f, &p, &t)
+		v := c.model.PrefillFor(&l.query, &f, &p, &t)
 		if kin := s.cell.kin.Load(); kin != nil {
 			moving := cost.Seconds(c.model.FirstToken * s.cell.moving.Load())
 			for class, group := range kin.groups[:len(c.o.Links)+1] {
@@ -263,8 +263,14 @@ func (c *Cost) PrefillFinished(req *types.Request, prefill *types.Endpoint, out 
 	c.renew(rates, learned, now)
 }
 
-// departs notes that the prompt is there, and begins to be handed over.
+// departs notes that the prompt is there, and begins to be handed over: unless it waits for memory where it is to
+// go, which is no matter of the way.
 func (c *Cost) departs(h *handover, now cost.Seconds) {
+	if to := h.between[1]; to != nil {
+		if f := to.server.facts(); f.KVKnown && f.KV > fullKV {
+			return
+		}
+	}
 	h.began, h.moving, h.others, h.warned = now, true, 0, 0
 	for _, cell := range h.between {
 		if cell != nil {
@@ -324,6 +330,9 @@ func (c *Cost) learnOverdue(now cost.Seconds) {
 		c.publishHops()
 	}
 }
+
+// fullKV is the part of a KV cache in use from which on prompts are taken to wait for memory.
+const fullKV = .9
 
 // overdue is how many times longer than expected a prompt is on its way when that teaches something.
 const overdue = 2
@@ -436,7 +445,8 @@ func (c *Cost) PrefillItems(req *types.Request, prefill *types.Endpoint) []sched
 	var p cost.Place
 	var t cost.Terms
 	l := r.leg
-	adapter := c.terms(r, &l.question, prefill, &seen, &f, &p, &t)
+	adapter := c.lookAt(r, &l.question, prefill, &seen, &f, &p)
+	c.model.PrefillFor(&l.query, &f, &p, &t)
 	first := cost.Seconds(c.model.FirstToken)
 	return nonZero(
 		item("wait", first*t.Wait, fmt.Sprintf("%d before it", cell.server.facts().Prefilling)),

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -160,4 +161,66 @@ func checkSplit(t *testing.T, ctx context.Context, f *splitFleet, req *types.Req
 		require.InDelta(t, best, got, 1e-6, "%s with the help of %s", d.ID, p.ID)
 	}
 	return apart, alone
+}
+
+// Decisions that run at the same time, and end in all ways, leave nothing behind.
+func TestSplitInParallel(t *testing.T) {
+	var eps []*types.Endpoint
+	for i := range 6 {
+		eps = append(eps, roleServer(fmt.Sprint("s", i), []types.Roles{types.RolePrefill, types.RoleDecode, types.RolePrefill | types.RoleDecode}[i%3]))
+	}
+	cost, err := plugins.NewCost(plugins.CostOptions{})
+	require.NoError(t, err)
+	s, err := scheduling.New(scheduling.Profile{Costs: []scheduling.Costed{{Name: "cost", Coster: cost}}, Picker: plugins.MaxScore{}, Fallbacks: 2})
+	require.NoError(t, err)
+	for i, ep := range eps {
+		ep.Slot = uint32(i)
+	}
+	var all sync.WaitGroup
+	for g := range uint64(4) {
+		all.Go(func() {
+			rnd := rand.New(rand.NewPCG(g, 1))
+			var open []*scheduling.Decision
+			for range 200 {
+				d, err := s.Schedule(ctx, splitPrompt(fmt.Sprint(rnd.IntN(3)), 64*rnd.IntN(20), 1300+rnd.IntN(4000)), eps)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				open = append(open, d)
+				d = open[rnd.IntN(len(open))]
+				switch rnd.IntN(7) {
+				case 0, 1:
+					d.PrefillDone(types.Outcome{Status: 200})
+				case 2:
+					d.PrefillDone(types.Outcome{Status: 500})
+					d.PrefillAgain(ctx, eps)
+				case 3:
+					_ = d.RetryApart(ctx, eps[1], types.Outcome{Status: 503}, eps)
+				case 4:
+					s.Forget(eps[rnd.IntN(len(eps))])
+				case 5:
+					d.FirstToken()
+				case 6:
+					d.Done(types.Outcome{Status: 200})
+				}
+			}
+			for _, d := range open {
+				d.Done(types.Outcome{Cancelled: true})
+			}
+		})
+	}
+	all.Wait()
+	for _, ep := range eps {
+		require.Zero(t, ep.Load.Held(), ep.ID)
+	}
+	// Who can be reached by an idle way again costs what it did: nothing is left of what was on its way.
+	req := splitPrompt("new", 0, 4000)
+	ex, err := s.Explain(ctx, req, eps)
+	require.NoError(t, err)
+	for _, term := range ex.Apart.Terms {
+		if term.Scorer == "transfer" {
+			require.Contains(t, term.Detail, "with 0 of others")
+		}
+	}
 }

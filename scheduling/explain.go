@@ -294,11 +294,9 @@ func (x *Explanation) reserved(ep *types.Endpoint) {
 	}
 }
 
-// split explains what a Splitter found, before that is added to totals.
-func (x *Explanation) split(p *pipeline, req *types.Request, eps, prefill []*types.Endpoint, totals []float64, by []int32, gains []float64) {
-	if x == nil {
-		return
-	}
+// apart explains those that may compute the prompt, and the best pair, as a Splitter found it that was told that
+// another endpoint must.
+func (x *Explanation) apart(p *pipeline, req *types.Request, eps, prefill []*types.Endpoint, totals []float64, by []int32, gains []float64) {
 	itemizer, _ := p.splitter.(SplitItemizer)
 	for _, ep := range prefill {
 		c := Candidate{Endpoint: ep, ID: ep.ID, Address: ep.Address}
@@ -310,35 +308,40 @@ func (x *Explanation) split(p *pipeline, req *types.Request, eps, prefill []*typ
 		}
 		x.Prefill = append(x.Prefill, c)
 	}
-	alone, apart := -1, -1
-	best := func(of *int, i int) {
-		if *of < 0 || totals[i]+gains[i] > totals[*of]+gains[*of] {
-			*of = i
-		}
-	}
-	for i := range eps {
-		if by[i] >= 0 && int(by[i]) < len(prefill) {
-			best(&apart, i)
-		} else {
-			best(&alone, i)
-		}
-	}
-	if next := 0; alone >= 0 {
-		terms := slices.Clone(x.of(eps[alone], &next).Terms)
-		if gains[alone] != 0 {
-			terms = append(terms, Term{Scorer: p.splitterName, Cost: true, Contribution: gains[alone], Detail: "another could compute the prompt"})
-		}
-		x.Alone = &Way{Endpoint: eps[alone].ID, Total: totals[alone] + gains[alone], Terms: terms}
-	}
-	if apart < 0 {
+	best := bestWay(totals, gains, func(i int) bool { return by[i] >= 0 && int(by[i]) < len(prefill) })
+	if best < 0 {
 		return
 	}
-	helper := int(by[apart])
-	x.Apart = &Way{Endpoint: eps[apart].ID, Prefill: prefill[helper].ID, Total: totals[apart] + gains[apart], Terms: x.Prefill[helper].Terms}
+	helper := int(by[best])
+	x.Apart = &Way{Endpoint: eps[best].ID, Prefill: prefill[helper].ID, Total: totals[best] + gains[best], Terms: slices.Clone(x.Prefill[helper].Terms)}
 	if itemizer != nil {
-		x.Apart.Terms = append(x.Apart.Terms[:len(x.Apart.Terms):len(x.Apart.Terms)],
-			terms(func() []CostItem { return itemizer.AnswerItems(req, eps[apart], prefill[helper]) })...)
+		x.Apart.Terms = append(x.Apart.Terms, terms(func() []CostItem { return itemizer.AnswerItems(req, eps[best], prefill[helper]) })...)
 	}
+}
+
+// alone explains the best endpoint to serve the request by itself.
+func (x *Explanation) alone(p *pipeline, eps []*types.Endpoint, totals, gains []float64) {
+	best := bestWay(totals, gains, func(i int) bool { return !eps[i].Roles.Has(types.RoleNotAlone) })
+	if best < 0 {
+		return
+	}
+	next := 0
+	terms := slices.Clone(x.of(eps[best], &next).Terms)
+	if gains[best] != 0 {
+		terms = append(terms, Term{Scorer: p.splitterName, Cost: true, Contribution: gains[best], Detail: "another could compute the prompt"})
+	}
+	x.Alone = &Way{Endpoint: eps[best].ID, Total: totals[best] + gains[best], Terms: terms}
+}
+
+// bestWay returns the best of those that are ways of a kind; -1: there is none.
+func bestWay(totals, gains []float64, is func(i int) bool) (best int) {
+	best = -1
+	for i := range totals {
+		if is(i) && (best < 0 || totals[i]+gains[i] > totals[best]+gains[best]) {
+			best = i
+		}
+	}
+	return best
 }
 
 // terms returns the items of a Splitter as terms, none if it panics.

@@ -16,7 +16,8 @@ import (
 type Splitter interface {
 	// Split finds for each of eps, which may answer the request, who of prefill is to compute its prompt.
 	// Both lists have passed the profile's filters. An endpoint with both roles is in both. must says that
-	// none of eps is to compute it itself, if that can be helped: somebody failed before.
+	// none of eps is to compute it itself, if that can be helped: somebody failed before. prefill may be empty, for
+	// an explanation of what it would be like if there were nobody.
 	//
 	// An endpoint with types.RoleNotAlone cannot compute it at all, and is left out if nobody else does.
 	//
@@ -82,15 +83,23 @@ func (s *Scheduler) split(ctx context.Context, p *pipeline, req *types.Request, 
 		return nil
 	}
 	by, gains := sc.by[:len(eps)], sc.scores[:len(eps)]
-	for i := range by {
-		by[i] = -1
+	if ex != nil { // it shows the best of both ways, whichever is chosen
+		rand := req.Rand
+		noHelp(by, gains)
+		if err := s.runSplitter(ctx, p, req, eps, nil, false, by, gains); err == nil {
+			ex.alone(p, eps, totals, gains)
+		}
+		noHelp(by, gains)
+		if err := s.runSplitter(ctx, p, req, eps, helpers, true, by, gains); err == nil {
+			ex.apart(p, req, eps, helpers, totals, by, gains)
+		}
+		req.Rand = rand
 	}
-	clear(gains)
+	noHelp(by, gains)
 	if err := s.runSplitter(ctx, p, req, eps, helpers, false, by, gains); err != nil {
 		s.drop(req, err, ex)
 		return nil
 	}
-	ex.split(p, req, eps, helpers, totals, by, gains)
 	helped := false
 	for i, k := range by {
 		if finite(gains[i]) {
@@ -106,6 +115,14 @@ func (s *Scheduler) split(ctx context.Context, p *pipeline, req *types.Request, 
 		return nil
 	}
 	return by
+}
+
+// noHelp fills in what a Splitter is given.
+func noHelp(by []int32, gains []float64) {
+	for i := range by {
+		by[i] = -1
+	}
+	clear(gains)
 }
 
 // notAlone leaves out of eps those that may not answer alone, and for which nobody computes the prompt. The lists

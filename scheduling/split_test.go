@@ -26,6 +26,9 @@ type split struct {
 }
 
 func (s *split) Split(_ context.Context, _ *types.Request, eps, prefill []*types.Endpoint, must bool, by []int32, gains []float64) error {
+	if len(prefill) == 0 {
+		return nil
+	}
 	s.seen = append(s.seen, ids(eps)+" by "+ids(prefill))
 	for i := range eps {
 		by[i], gains[i] = 0, s.gain
@@ -134,6 +137,13 @@ func TestSplit(t *testing.T) {
 			}
 			require.Equal(t, tt.asked, tt.split.seen)
 			d.Done(types.Outcome{})
+			ex, err := s.Explain(ctx, req, tt.eps)
+			require.NoError(t, err)
+			require.Equal(t, tt.answer, ex.Endpoint.ID)
+			if len(tt.asked) > 0 && tt.split.err == nil {
+				require.NotNil(t, ex.Apart, "the best pair is shown whether it is chosen or not")
+				require.NotNil(t, ex.Alone, "and the best endpoint")
+			}
 			for _, ep := range tt.eps {
 				require.Zero(t, ep.Load.Held(), ep.ID)
 			}

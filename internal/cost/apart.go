@@ -31,7 +31,15 @@ func (m *Model) Answer(q *Query, f *Figures, p *Place, t *Terms) Seconds {
 func (m *Model) Elsewhere(q *Query, f *Figures, hit Tokens) Seconds {
 	all := *q
 	all.Best, all.Else, all.Share = q.Prompt-1, 0, 1
-	return m.disturb(&all, f, hit, 0) - m.disturb(q, f, hit, 0)
+	return elsewhereWorth*m.disturb(&all, f, hit, 0) - m.disturb(q, f, hit, 0)
+}
+
+// PrefillFor fills in what it costs that a server computes a prompt for another one, and returns the sum in weighted
+// seconds. That it holds up those that decode there counts as much as Elsewhere has it.
+func (m *Model) PrefillFor(q *Query, f *Figures, p *Place, t *Terms) Seconds {
+	sum := m.Terms(q, f, p, t) + (elsewhereWorth-1)*t.Disturb
+	t.Disturb *= elsewhereWorth
+	return sum
 }
 
 // Hop is what it takes to hand a prompt over: the second request, the setup of the transfer, and for each token

@@ -103,8 +103,18 @@ func TestAnswer(t *testing.T) {
 	require.Greater(t, float64(terms.Wait), .1, "it waits for room")
 
 	f.KV = .5
-	require.InDelta(t, 10*m.Recompute*1e-4*999, float64(m.Elsewhere(q, &f, 0)), 1e-4, "all of it could be computed elsewhere")
-	require.InDelta(t, 10*m.Recompute*1e-4*599, float64(m.Elsewhere(q, &f, 400)), 1e-4)
+	require.InDelta(t, elsewhereWorth*10*m.Recompute*1e-4*999, float64(m.Elsewhere(q, &f, 0)), 1e-4, "all of it could be computed elsewhere")
+	require.InDelta(t, elsewhereWorth*10*m.Recompute*1e-4*599, float64(m.Elsewhere(q, &f, 400)), 1e-4)
 	q.Best, q.Share = 400, 1
-	require.InDelta(t, 10*m.Recompute*1e-4*999, float64(m.Elsewhere(q, &f, 0)+m.disturb(q, &f, 0, 0)), 1e-2, "what is charged already is not charged twice")
+	require.InDelta(t, elsewhereWorth*10*m.Recompute*1e-4*999, float64(m.Elsewhere(q, &f, 0)+m.disturb(q, &f, 0, 0)), 1e-2, "what is charged already is not charged twice")
+}
+
+func TestPrefillFor(t *testing.T) {
+	m := model()
+	q := &Query{Prompt: 1000, Output: 1, PerBlock: 100, At: 1, Best: 999, Share: 1}
+	f := Figures{StepEnds: .99, Step: .02, Token: 1e-4, Decoding: 10, OutputCost: .002}
+	var alone, leg Terms
+	sum := m.Terms(q, &f, &Place{Hit: 300}, &alone)
+	require.InDelta(t, float64(sum+(elsewhereWorth-1)*alone.Disturb), float64(m.PrefillFor(q, &f, &Place{Hit: 300}, &leg)), 1e-12)
+	require.InDelta(t, float64(m.sum(&leg)), float64(m.PrefillFor(q, &f, &Place{Hit: 300}, &leg)), 1e-12)
 }

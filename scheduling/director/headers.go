@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/inferpick/inferpick/types"
 )
 
 // Request headers that are read, in the canonical form of net/http. The names
@@ -52,12 +54,8 @@ var sidecarHeaders = []string{
 	"X-Llm-D-Prefiller-Host-Port", "X-Llm-D-Encoder-Hosts-Ports", "X-Llm-D-Kv-Cache-Source-Host-Port",
 }
 
-// HeaderRank is the request header by which engines are told which of their data-parallel ranks
-// is to serve.
-const HeaderRank = "X-Data-Parallel-Rank"
-
 var controlHeaders = append([]string{
-	HeaderDestination, HeaderSubset, HeaderServed, HeaderFallback, "X-Gateway-Destination-Endpoint-Scores", HeaderRank,
+	HeaderDestination, HeaderSubset, HeaderServed, HeaderFallback, "X-Gateway-Destination-Endpoint-Scores", types.HeaderRank,
 }, sidecarHeaders...)
 
 // ControlHeaders returns the headers that no client may set, in canonical form: those

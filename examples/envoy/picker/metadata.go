@@ -25,11 +25,15 @@ func (x *exchange) destinations() (to destinations) {
 	if to.all = x.atPrimary(); to.all != "" { // a header says for which rank, of one server
 		return to
 	}
-	addresses := append(make([]string, 0, 4), route.Endpoint().Address)
+	first := route.Endpoint()
+	addresses := append(make([]string, 0, 4), first.Address)
 	prefill := x.prefill()
 	for _, ep := range route.Fallbacks() {
 		if len(addresses) == x.wishes.destinations {
 			break
+		}
+		if ep.Rank.IsSet() != first.Rank.IsSet() || ep.Rank.Index != first.Rank.Index {
+			continue // the header that says for which rank is the same for all
 		}
 		if prefill == nil || ep.Load != prefill.Load { // its side-car would ask itself
 			addresses = append(addresses, ep.Address)

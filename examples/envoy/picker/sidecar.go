@@ -19,6 +19,8 @@ var (
 	keysPrefill  = []string{"x-prefiller-host-port", "x-llm-d-prefiller-host-port"}
 	keysEncoders = []string{"x-encoder-hosts-ports", "x-llm-d-encoder-hosts-ports"}
 	keysRank     = []string{"x-data-parallel-host-port"}
+
+	keysEngineRank = []string{lower(types.HeaderRank)} // for the engine itself
 )
 
 // Splits reports whether side-cars have the prompts of requests for a path computed elsewhere, if they are
@@ -60,6 +62,9 @@ func (x *exchange) tellSidecar(pairs []string) []string {
 	}
 	if len(x.apart.Encoders) > 0 {
 		set(keysEncoders, strings.Join(x.apart.Encoders, ","))
+	}
+	if _, rank, is := x.core.Route().Endpoint().RankHeader(); is {
+		set(keysEngineRank, rank)
 	}
 	if x.apart.PrimaryPort > 0 {
 		set(keysRank, x.core.Route().Endpoint().Address)

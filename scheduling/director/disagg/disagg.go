@@ -110,8 +110,8 @@ type Options struct {
 	PortLabel string
 
 	// Rank tells which data-parallel rank of its engine an endpoint stands for, and how many
-	// there are. Where there is more than one, the legs are bound to the rank. Nil or a size
-	// below 2: the engine chooses. It must be safe for concurrent use.
+	// there are. Where there is more than one, the legs are bound to the rank; with a size below 2
+	// the engine chooses. It must be safe for concurrent use. Nil: Endpoint.Rank.
 	Rank func(*types.Endpoint) (rank, size int)
 
 	// Query gets a URL, for Mooncake, and returns the body of an answer whose status is 200.

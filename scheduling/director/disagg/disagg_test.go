@@ -434,6 +434,12 @@ func TestRanks(t *testing.T) {
 	require.ErrorIs(t, err, disagg.ErrPrefill)
 	require.ErrorContains(t, err, "knows no rank 3")
 
+	o.Rank = nil
+	r := request(openai.ChatCompletions, `{}`)
+	ranked := *r.Prefill
+	ranked.Rank, r.Prefill = types.Rank{Index: 3, Of: 8}, &ranked
+	require.Equal(t, "3", begin(t, protocol(t, "nixl", o), r).Prefill().Header[types.HeaderRank])
+
 	o.Rank = func(*types.Endpoint) (int, int) { return 7, 4 } // nonsense
 	h = begin(t, protocol(t, "nixl", o), request(openai.ChatCompletions, `{}`))
 	require.NotContains(t, h.Prefill().Header, "X-Data-Parallel-Rank")

@@ -164,7 +164,7 @@ func (r Request) leg(body []byte, rank string) Leg {
 		header["X-Request-Id"] = r.ID
 	}
 	if rank != "" {
-		header["X-Data-Parallel-Rank"] = rank
+		header[types.HeaderRank] = rank
 	}
 	return Leg{Path: r.Path, Header: header, Body: body}
 }
@@ -172,10 +172,14 @@ func (r Request) leg(body []byte, rank string) Leg {
 // rankOf returns the rank that an endpoint stands for, and of how many; 0 and 1 if it stands
 // for the engine.
 func (o *Options) rankOf(ep *types.Endpoint) (rank, size int) {
-	if o.Rank == nil || ep == nil {
+	if ep == nil {
 		return 0, 1
 	}
-	if rank, size = o.Rank(ep); size < 2 || rank < 0 || rank >= size {
+	rank, size = ep.Rank.Index, ep.Rank.Of
+	if o.Rank != nil {
+		rank, size = o.Rank(ep)
+	}
+	if size < 2 || rank < 0 || rank >= size {
 		return 0, 1
 	}
 	return rank, size

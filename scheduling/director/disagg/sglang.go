@@ -15,7 +15,7 @@ import (
 // needs Port, PortLabel, Rank and Rand.
 //
 // A prefill engine that has several data-parallel ranks takes the one that the room names by
-// its remainder; Options.Rank must tell it if Endpoints are ranks.
+// its remainder; Endpoint.Rank or Options.Rank must tell it if Endpoints are ranks.
 func SGLang(o Options) Protocol {
 	p := &sglang{o: o.withDefaults(8998)}
 	p.rooms = newIDs(p.o.Rand)

@@ -86,6 +86,9 @@ func (x *exchange) outgoing(ctx context.Context, p parcel) *http.Request {
 	out.Header.Del("Accept-Encoding") // usage and model name are read from the response
 	out.Header.Del("Expect")          // all of the body is here
 	director.StripControlHeaders(out.Header)
+	if name, value, is := p.endpoint.RankHeader(); is {
+		out.Header[name] = []string{value}
+	}
 	for name, value := range p.header {
 		out.Header[name] = []string{value}
 	}
