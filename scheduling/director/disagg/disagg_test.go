@@ -109,7 +109,7 @@ func TestLegs(t *testing.T) {
 		{
 			protocol: "nixl", name: "responses", api: openai.Responses,
 			body:    `{"input":"hi","max_output_tokens":100,"stream":true}`,
-			prefill: `{"input":"hi","max_output_tokens":1,"stream":false,` + askNIXL + `}`,
+			prefill: `{"input":"hi","max_output_tokens":1,"stream":false,` + askNIXL + `,"store":false}`,
 			answer:  `{"usage":{"input_tokens_details":{"cached_tokens":7}},"kv_transfer_params":{"a":1}}`, cached: types.Known(7),
 			decode: `{"input":"hi","max_output_tokens":100,"stream":true,"kv_transfer_params":{"a":1}}`,
 		},

@@ -22,9 +22,9 @@ func unmarshal(t *testing.T, body []byte, v any) {
 
 // edited are the members that each protocol may set or remove, in either leg.
 var edited = map[string]string{
-	"nixl":     "kv_transfer_params stream stream_options max_tokens max_completion_tokens max_output_tokens min_tokens min_completion_tokens sampling_params",
-	"mooncake": "kv_transfer_params stream stream_options max_tokens max_completion_tokens max_output_tokens min_tokens min_completion_tokens sampling_params",
-	"p2p":      "kv_transfer_params stream stream_options max_tokens max_completion_tokens max_output_tokens min_tokens min_completion_tokens sampling_params",
+	"nixl":     "kv_transfer_params stream stream_options max_tokens max_completion_tokens max_output_tokens store min_tokens min_completion_tokens sampling_params",
+	"mooncake": "kv_transfer_params stream stream_options max_tokens max_completion_tokens max_output_tokens store min_tokens min_completion_tokens sampling_params",
+	"p2p":      "kv_transfer_params stream stream_options max_tokens max_completion_tokens max_output_tokens store min_tokens min_completion_tokens sampling_params",
 	"sglang":   "bootstrap_host bootstrap_port bootstrap_room rid data_parallel_rank routed_dp_rank disagg_prefill_dp_rank",
 	"trtllm":   "disaggregated_params stream stream_options",
 }

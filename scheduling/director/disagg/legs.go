@@ -133,7 +133,8 @@ func (a *asked) oneToken(params []byte) ([]byte, error) {
 	}
 	switch a.API {
 	case openai.Responses:
-		edits = append(edits, jsonedit.Edit{Key: "max_output_tokens", Value: one})
+		// The engine would store an answer that nobody can ask for.
+		edits = append(edits, jsonedit.Edit{Key: "max_output_tokens", Value: one}, jsonedit.Edit{Key: "store", Value: []byte("false")})
 	case openai.Generate:
 		sampling := a.fields["sampling_params"]
 		if sampling == nil {
