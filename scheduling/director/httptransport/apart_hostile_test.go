@@ -322,6 +322,36 @@ func TestHostileAtOnce(t *testing.T) {
 	})
 }
 
+// What frees a KV cache that waits for an engine that cannot be reached goes to another, and names no rank that
+// only the first one has.
+func TestFreeNamesNoRankOfOthers(t *testing.T) {
+	type sent struct{ rank, path string }
+	got := make(chan sent, 9)
+	a := newRawApart(t, disagg.NIXL(disagg.Options{}), map[string]func(net.Conn, *http.Request) bool{
+		"p0": says(answerOf("", goodPrefill)),
+		"d1": func(c net.Conn, r *http.Request) bool {
+			got <- sent{r.Header.Get(types.HeaderRank), r.URL.Path}
+			return says(answerOf("", goodAnswer))(c, r)
+		},
+	}, nil)
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	nobody.Close()
+	require.NoError(t, a.store.UpsertEndpoint(pool, datastore.EndpointSpec{
+		ID: "d0", Address: nobody.Addr().String(), Rank: types.Rank{Index: 3, Of: 4}, Labels: map[string]string{types.RoleLabel: "decode"},
+	}))
+	status, body, _ := a.post(t, `{"model":"m","messages":[{"role":"user","content":"hi"}]}`)
+	require.Equal(t, 200, status, body)
+	for range 2 { // one that frees, and the request
+		select {
+		case s := <-got:
+			require.Equal(t, sent{"", chatPath}, s)
+		case <-time.After(5 * time.Second):
+			t.Fatal("d1 was not asked")
+		}
+	}
+}
+
 // badFirst marks the decode leg of a hand-over from p0.
 type badFirst struct{ disagg.Protocol }
 

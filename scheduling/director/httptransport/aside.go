@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"time"
 
@@ -26,6 +27,8 @@ func (p *pair) abort(ep *types.Endpoint) {
 func (p *pair) free(ep *types.Endpoint) {
 	parcel := p.decode
 	parcel.endpoint = ep
+	parcel.header = maps.Clone(parcel.header)
+	delete(parcel.header, types.HeaderRank) // it has its own, or none
 	p.aside(parcel, lingerTime)
 }
 
