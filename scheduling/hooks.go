@@ -26,7 +26,8 @@ type Hooks struct {
 	// Prefilled is called when the request for a prompt that Event.Prefill computes for another endpoint
 	// ended, as Event.Outcome says.
 	Prefilled func(Event)
-	// Retried is called when the request moved from Event.From to another endpoint.
+	// Retried is called when the request moved from Event.From to another endpoint. They are the same if the
+	// endpoint begins anew: because nobody computes the prompt for it, say.
 	Retried func(Event)
 	// Finished is called when a decision ended. An expired booking ends with ErrExpired.
 	Finished func(Event)

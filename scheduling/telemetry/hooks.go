@@ -29,7 +29,9 @@ func (m *Metrics) Hooks(pool types.NamespacedName, next scheduling.Hooks) schedu
 		FirstToken: before(next.FirstToken, func(e scheduling.Event) { m.began(&e) }),
 		Prefilled:  before(next.Prefilled, func(e scheduling.Event) { m.prefilled(p, &e) }),
 		Retried: before(next.Retried, func(e scheduling.Event) {
-			p.retries.Add(1)
+			if e.From != e.Endpoint { // else the one that answers begins anew, without help
+				p.retries.Add(1)
+			}
 			m.sent(&e)
 		}),
 		Finished: before(next.Finished, func(e scheduling.Event) { m.finished(p, e.Request, &e.Outcome) }),

@@ -102,6 +102,7 @@ func TestSplit(t *testing.T) {
 			require.NoError(f.t, d.Alone(unsent, f.eps))
 			d.FirstToken()
 			d.Done(served)
+			require.Equal(f.t, "0", scrape(f.t, f.Metrics)[`inferpick_retries_total{pool="llama"}`], "it went on to nobody else")
 		}, "split_requests fallback, prefills failed 2, prefill_retries 1"},
 		{"the one that answers fails, another answers apart", func(f *fixture, d *scheduling.Decision) {
 			d.PrefillDone(prompt)
