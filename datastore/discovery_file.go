@@ -56,6 +56,12 @@ type FileOptions struct {
 // EndpointSpec.PerRank; with rank too, as in "rank": 3, it is one of them. Without pool it belongs to all pools in manifests whose
 // selector matches its labels, at least one.
 //
+// What an endpoint is for in disaggregated serving its labels say, as in
+//
+//	{"address": "10.0.0.3:8000", "labels": {"llm-d.ai/role": "prefill"}}
+//
+// see EndpointSpec.Roles.
+//
 // If manifests is present, even empty, it is the complete set of the store's manifests, so a
 // store should have only one such source. If endpoints is present, it is the complete list for
 // each pool that it or an earlier version names; other pools are left to other sources. A new

@@ -115,7 +115,8 @@ type Options struct {
 	Rank func(*types.Endpoint) (rank, size int)
 
 	// Query gets a URL, for Mooncake, and returns the body of an answer whose status is 200.
-	// It must be safe for concurrent use, and bound what it reads. It has 5 seconds.
+	// It must be safe for concurrent use, and bound what it reads. It has 5 seconds. Package
+	// httptransport has one.
 	Query func(ctx context.Context, url string) ([]byte, error)
 
 	// Remember is for how long what Query returned is used again. Default: 1 minute.
