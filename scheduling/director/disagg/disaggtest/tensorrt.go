@@ -24,7 +24,7 @@ func (l *leg) context() {
 	c := l.c
 	c.mu.Lock()
 	c.serial++
-	id := fmt.Sprint(1<<60 + c.serial) // more than a float64 can hold
+	id := fmt.Sprint(1<<60 + int64(c.serial)) // more than a float64 can hold
 	h := c.handoffLocked(id)
 	h.p, h.prefill, h.q, h.cached, h.final = l.e, l, l.q, min(l.b.CachedTokens, l.q.promptTokens()), l.b.Complete
 	h.ids = ids(l.q.prompts[0])
