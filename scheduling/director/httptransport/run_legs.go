@@ -307,6 +307,21 @@ func (p *pair) lost(ctx context.Context, err error, unsent bool) error {
 // readPrefill reads the prefill leg's answer, all of it even if it is too long to be kept.
 func (p *pair) readPrefill(resp *http.Response, body *held, clock *patience) error {
 	most := p.t.maxPrefillAnswer()
+	err := readWhole(resp, body, most, clock)
+	switch {
+	case !errors.Is(err, errLong):
+		return err
+	case p.AtOnce():
+		_, err := io.Copy(io.Discard, resp.Body)
+		return errors.Join(errLongPrefill, err)
+	}
+	return fmt.Errorf("%w, %d bytes", errLongPrefill, most)
+}
+
+var errLong = errors.New("httptransport: the answer is too long")
+
+// readWhole reads the answer of a leg into body, up to so many bytes and one more.
+func readWhole(resp *http.Response, body *held, most int64, clock *patience) error {
 	for {
 		if len(body.data) == cap(body.data) {
 			if err := body.grow(nextRoom(cap(body.data), resp.ContentLength, most)); err != nil {
@@ -319,11 +334,8 @@ func (p *pair) readPrefill(resp *http.Response, body *held, clock *patience) err
 			clock.alive()
 		}
 		switch {
-		case int64(len(body.data)) > most && p.AtOnce():
-			_, err := io.Copy(io.Discard, resp.Body)
-			return errors.Join(errLongPrefill, err)
 		case int64(len(body.data)) > most:
-			return fmt.Errorf("%w, %d bytes", errLongPrefill, most)
+			return fmt.Errorf("%w: more than %d bytes", errLong, most)
 		case err == io.EOF:
 			return nil
 		case err != nil:
