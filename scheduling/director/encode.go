@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/inferpick/inferpick/openai"
@@ -95,6 +96,7 @@ type Encodes struct {
 
 	mu     sync.Mutex
 	items  []encoding
+	legs   []*EncodeLeg // that were begun
 	stats  EncodeStats
 	over   bool
 	merged []byte // for prompt, until it gets it
@@ -199,16 +201,41 @@ func (e *Encodes) Begin(ctx context.Context, i int) *EncodeLeg {
 	}
 	d, err := e.o.Scheduler.Schedule(ctx, e.request(i), able)
 	if err != nil {
-		e.failed(fmt.Errorf("no encoder: %w", err))
+		e.failed(nil, err)
 		return nil
 	}
 	l := &EncodeLeg{of: e, item: i, decision: d, leg: e.media.Leg(i)}
+	if !e.keep(l, item.tries) {
+		l.Cancelled()
+		return nil
+	}
+	return l
+}
+
+// keep notes a leg, unless the stage is over meanwhile.
+func (e *Encodes) keep(l *EncodeLeg, try int) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.items[i].tried[item.tries] = d.Endpoint.Load
-	e.items[i].tries++
+	if e.over {
+		return false
+	}
+	item := &e.items[l.item]
+	item.tried[try], item.tries = l.Endpoint().Load, try+1
+	e.legs = append(e.legs, l)
 	e.stats.Legs++
-	return l
+	return true
+}
+
+// abandon ends legs that nobody has ended, and begins no more.
+func (e *Encodes) abandon() (was bool) {
+	e.mu.Lock()
+	was, e.over = e.over, true
+	legs := e.legs
+	e.mu.Unlock()
+	for _, l := range legs {
+		l.Cancelled()
+	}
+	return was
 }
 
 // request is item i as a request of its own.
@@ -230,25 +257,28 @@ func (e *Encodes) request(i int) *types.Request {
 	return req
 }
 
-// failed keeps why an item was not encoded, the first of several.
-func (e *Encodes) failed(err error) {
+// failed keeps why an item was not encoded, the first of several; l is nil if nobody was asked.
+func (e *Encodes) failed(l *EncodeLeg, err error) {
+	if l == nil {
+		err = fmt.Errorf("no encoder: %w", err)
+	} else {
+		err = fmt.Errorf("%s: %w", l.Endpoint().ID, err)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.stats.Err == nil {
+	if !e.over && e.stats.Err == nil {
 		e.stats.Err = err
 	}
 }
 
-// Done ends the stage, when all its legs have ended: what the encoders have given is put together. The
+// Done ends the stage, and its legs if any has not ended: what the encoders have given is put together. The
 // clock of the attempt begins now.
 func (e *Encodes) Done() {
-	r := e.route
-	e.mu.Lock()
-	if e.over {
-		e.mu.Unlock()
+	if e.abandon() {
 		return
 	}
-	e.over = true
+	r := e.route
+	e.mu.Lock()
 	params := make([][]byte, 0, len(e.items))
 	for _, item := range e.items {
 		if item.params != nil {
@@ -314,7 +344,7 @@ type EncodeLeg struct {
 	decision *scheduling.Decision
 	leg      disagg.Leg
 
-	once sync.Once
+	ended atomic.Bool
 }
 
 // Endpoint returns the encoder.
@@ -330,35 +360,41 @@ func (l *EncodeLeg) Patience() time.Duration { return l.decision.Patience() }
 // Failed says that the leg has failed: err is why, and unsent that nothing was sent, or that the encoder is
 // not to blame for another reason.
 func (l *EncodeLeg) Failed(err error, unsent bool) {
-	l.once.Do(func() {
+	if l.ends() {
+		l.of.failed(l, err)
 		l.decision.Done(types.Outcome{Err: err, Unsent: unsent})
-		l.of.failed(fmt.Errorf("%s: %w", l.Endpoint().ID, err))
-	})
+	}
 }
 
 // Cancelled says that the leg was ended because nobody needs it any more.
 func (l *EncodeLeg) Cancelled() {
-	l.once.Do(func() { l.decision.Done(types.Outcome{Cancelled: true}) })
+	if l.ends() {
+		l.decision.Done(types.Outcome{Cancelled: true})
+	}
 }
+
+// ends reports whether the leg ends by this.
+func (l *EncodeLeg) ends() bool { return l.ended.CompareAndSwap(false, true) }
 
 // Answer takes the encoder's answer: its status, headers in the form of net/http, and the whole body. An
 // error says that the leg has failed. An answer that is not nil is for the client, whose request is at fault:
 // end the legs of all items, call Done, then FromEncoder, and pass it through the Route.
 func (l *EncodeLeg) Answer(status int, h map[string][]string, body []byte) (answer *Answer, err error) {
-	l.once.Do(func() {
-		out := types.Outcome{Cancelled: true} // nobody is to blame for a panic
-		defer func() {
-			if v := recover(); v != nil {
-				err = &scheduling.PanicError{Value: v, Stack: debug.Stack()}
-				l.of.route.director.log(context.Background(), "an encoder of Options.Encode panicked", panicAttrs(v)...)
-			}
-			if err != nil {
-				l.of.failed(fmt.Errorf("%s: %w", l.Endpoint().ID, err))
-			}
-			l.decision.Done(out)
-		}()
-		out, answer, err = l.judge(status, h, body)
-	})
+	if !l.ends() {
+		return nil, nil
+	}
+	out := types.Outcome{Cancelled: true} // nobody is to blame for a panic
+	defer func() {
+		if v := recover(); v != nil {
+			err = &scheduling.PanicError{Value: v, Stack: debug.Stack()}
+			l.of.route.director.log(context.Background(), "an encoder of Options.Encode panicked", panicAttrs(v)...)
+		}
+		if err != nil {
+			l.of.failed(l, err)
+		}
+		l.decision.Done(out)
+	}()
+	out, answer, err = l.judge(status, h, body)
 	return answer, err
 }
 
@@ -392,6 +428,9 @@ func (l *EncodeLeg) judge(status int, h map[string][]string, body []byte) (out t
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.over {
+		return out, nil, nil
+	}
 	if made.Ignored {
 		e.stats.Ignored++
 		return out, nil, nil

@@ -401,6 +401,9 @@ func (r *Route) finish(how ending, err error) {
 		out.Usage.CachedTokens = types.Gauge{} // what was handed over counts as found there
 	}
 	r.mu.Unlock()
+	if r.encodes != nil {
+		r.encodes.abandon()
+	}
 	if split && out.Served() && r.handsOver() {
 		r.decision.PrefillDone(types.Outcome{Status: 200}) // unless it is known better
 	}
