@@ -148,7 +148,7 @@ func (r *Route) Encodes() *Encodes {
 // encoders returns those that may encode for the one that computes the prompt.
 func (e *Encodes) encoders() (able []*types.Endpoint) {
 	for _, ep := range e.route.within() {
-		if ep.Roles.Has(types.RoleEncode) && ep.Load != e.prompt.Load && e.encoder(ep) != nil {
+		if ep.Roles.Has(types.RoleEncode) && e.encoder(ep) != nil {
 			one := *ep
 			one.Roles = 0
 			able = append(able, &one)
@@ -403,7 +403,7 @@ func (l *EncodeLeg) judge(status int, h map[string][]string, body []byte) (out t
 	out = l.of.route.readWhole(status, h, body)
 	switch {
 	case isClients(out.Status):
-		return out, &Answer{Status: status, Header: plain(h), Body: bytes.Clone(body)}, nil
+		return out, &Answer{Status: status, Header: plain(h), Body: body}, nil
 	case out.Status != 200:
 		if out.Err == nil {
 			out.Err = fmt.Errorf("%w answered with status %d", disagg.ErrEncode, out.Status)

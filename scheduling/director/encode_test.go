@@ -1,6 +1,7 @@
 package director_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -212,4 +213,82 @@ func TestEncodesAllocations(t *testing.T) {
 			t.Error("there is nothing to be encoded")
 		}
 	}))
+}
+
+// tracker counts what it is told.
+type tracker struct{ picked, first, finished, forgotten []string }
+
+func (t *tracker) Picked(_ *types.Request, ep *types.Endpoint)     { t.picked = append(t.picked, ep.ID) }
+func (t *tracker) FirstToken(_ *types.Request, ep *types.Endpoint) { t.first = append(t.first, ep.ID) }
+func (t *tracker) Finished(_ *types.Request, ep *types.Endpoint, _ types.Outcome) {
+	t.finished = append(t.finished, ep.ID)
+}
+func (t *tracker) Forget(ep *types.Endpoint) { t.forgotten = append(t.forgotten, ep.ID) }
+
+// What is learned of times is not of those in which encoders were waited for; and of an encoder it is the
+// time of its one token.
+func TestEncodeTimes(t *testing.T) {
+	var own, others tracker
+	store := newStore(t, 0, datastore.Options{})
+	require.NoError(t, store.SetEndpoints(pool, []datastore.EndpointSpec{
+		{ID: "x", Address: "10.0.0.1:8000"}, {ID: "e", Address: "10.0.0.2:8000", Labels: map[string]string{types.RoleLabel: "encode"}},
+	}))
+	scheduler := func(t *tracker) *scheduling.Scheduler {
+		return scheduling.Must(scheduling.New(scheduling.Profile{Picker: plugins.MaxScore{}, Trackers: []scheduling.Tracker{t}}))
+	}
+	e := encoding(t)
+	e.Scheduler = scheduler(&others)
+	d, err := director.New(director.Options{Store: store, Scheduler: scheduler(&own), Encode: e})
+	require.NoError(t, err)
+	defer d.Close()
+	r, err := d.Route(t.Context(), director.Incoming{Path: "/v1/chat/completions", Body: []byte(twoImages)})
+	require.NoError(t, err)
+	stage := r.Encodes()
+	_, err = stage.Begin(t.Context(), 0).Answer(200, nil, answerOf("a"))
+	require.NoError(t, err)
+	stage.Done()
+	require.Equal(t, tracker{picked: []string{"x", "x"}, finished: []string{"x"}}, own)
+	require.Equal(t, tracker{picked: []string{"e"}, first: []string{"e"}, finished: []string{"e"}}, others)
+	r.Done(nil)
+	require.NoError(t, store.SetEndpoints(pool, []datastore.EndpointSpec{{ID: "x", Address: "10.0.0.1:8000"}}))
+	require.Equal(t, []string{"e"}, others.forgotten)
+}
+
+// choosy cannot hand over what p1 has.
+type choosy struct{ disagg.Protocol }
+
+func (c choosy) Begin(ctx context.Context, r disagg.Request) (disagg.Handover, error) {
+	if r.Prefill.ID == "p1" {
+		return nil, fmt.Errorf("%w: not that one", disagg.ErrPrefill)
+	}
+	return c.Protocol.Begin(ctx, r)
+}
+
+// What was made for one endpoint does not go to another.
+func TestEncodedForAnother(t *testing.T) {
+	e := encoding(t)
+	d, _ := apart(t, choosy{disagg.NIXL(disagg.Options{})}, func(o *director.Options) { o.Encode = e }, "e1 encode", "p1 prefill", "p2 prefill", "d1 decode")
+	r, err := d.Route(t.Context(), director.Incoming{Path: "/v1/chat/completions", Body: []byte(twoImages), Split: true})
+	require.NoError(t, err)
+	defer r.Done(nil)
+	stage := r.Encodes()
+	_, err = stage.Begin(t.Context(), 0).Answer(200, nil, answerOf("a"))
+	require.NoError(t, err)
+	stage.Done()
+	legs, err := r.Legs(t.Context())
+	require.NoError(t, err)
+	ep, leg := legs.Prefill()
+	require.Equal(t, "p2", ep.ID)
+	require.NotContains(t, string(leg.Body), "ec_transfer_params")
+}
+
+// With the stage no client may say what encoders say, whoever is in the pool.
+func TestEncodeReserves(t *testing.T) {
+	d, err := director.New(director.Options{
+		Store: newStore(t, 1, datastore.Options{}), Scheduler: scheduling.Must(scheduling.New(plugins.Default())), Encode: encoding(t),
+	})
+	require.NoError(t, err)
+	defer d.Close()
+	_, err = d.Route(t.Context(), director.Incoming{Path: "/v1/chat/completions", Body: []byte(`{"model":"food","ec_transfer_params":{"a":1}}`)})
+	require.Equal(t, director.CodeReserved, director.AsError(err).Code)
 }

@@ -154,7 +154,7 @@ func (f *finder) messages(messages []byte) {
 		return
 	}
 	_ = jsonedit.Elements(messages, func(message []byte) { // read before as a part
-		if f.full || jsonedit.KindOf(message) != jsonscan.Object {
+		if jsonedit.KindOf(message) != jsonscan.Object {
 			return
 		}
 		content, _ := jsonedit.Find(message, "content")
@@ -207,10 +207,9 @@ func (f *finder) add(item Item, key string, source, uuid []byte) {
 	var h maphash.Hash
 	h.SetSeed(f.seed)
 	_, _ = h.WriteString(key)
-	_, _ = h.Write(uuid)
-	_ = h.WriteByte(0) // is in no JSON
+	_, _ = h.Write(uuid) // both are JSON, so that there is no telling them apart in another way
 	_, _ = h.Write(source)
-	sum := h.Sum64() // two that are equal by chance are as good as one that was left out
+	sum := h.Sum64() // of two that are equal by chance one is left out, which does no harm
 	if f.known[sum] {
 		return
 	}

@@ -51,8 +51,8 @@ func TestFindMedia(t *testing.T) {
 		want       []string
 	}{
 		{name: "one", body: conversation(`"model":"m",`, text, image), want: []string{"image " + image}},
-		{name: "all kinds", body: conversation(``, image, sound, `{"type":"audio_url","audio_url":{"url":"http://a"}}`, `{"type":"video_url","video_url":{"url":"http://a"}}`),
-			want: []string{"image " + image, "audio " + sound, `audio {"type":"audio_url","audio_url":{"url":"http://a"}}`, `video {"type":"video_url","video_url":{"url":"http://a"}}`}},
+		{name: "all kinds", body: conversation(``, image, sound, `{"type":"audio_url","audio_url":{"url":"http://a"}}`, `{"type":"video_url","video_url":{"url":null,"data":"a"}}`),
+			want: []string{"image " + image, "audio " + sound, `audio {"type":"audio_url","audio_url":{"url":"http://a"}}`, `video {"type":"video_url","video_url":{"url":null,"data":"a"}}`}},
 		{name: "the same twice", body: conversation(``, image, low, other, image, other), want: []string{"image " + image, "image " + other}},
 		{name: "the same under another name", body: conversation(``, image, named, named), want: []string{"image " + image, "image " + named}},
 		{name: "in several messages", body: `{"messages":[{"content":"x","role":"system"},{"role":"tool","content":[` + image + `]},7,{"content":[` + other + `,` + image + `]}]}`,

@@ -448,3 +448,64 @@ func TestEncoderNotReady(t *testing.T) {
 		require.Equal(t, a.c.Encode[1].Address(), leg.Engine)
 	}
 }
+
+// One item that nobody encodes ends the wait for the others.
+func TestEncodeGivesUp(t *testing.T) {
+	a := newApart(t, dt.Options{Plain: 1, Encode: 2}, nil)
+	for _, e := range a.c.Encode {
+		e.Fail(dt.Fault{Leg: dt.Encode, Kind: dt.Status, Match: func(r *dt.Record) bool { return strings.Contains(string(r.Body), "2.png") }})
+		e.Fail(dt.Fault{Leg: dt.Encode, Kind: dt.Hang, Phase: dt.BeforeTransfer})
+	}
+	body := seen(``, image1, image2)
+	a.right(t, chatPath, body, a.ask(t.Context(), chatPath, body)) // long before Encoding.Timeout
+	a.quietNow(t)
+	require.ErrorContains(t, a.stats(t).Err, "answered with status 500")
+	cancelled := 0
+	for _, out := range a.encodes {
+		if out.Cancelled {
+			cancelled++
+		}
+	}
+	require.Equal(t, 1, cancelled, "it is not to blame")
+}
+
+// An encoder that gives no sign of life for long is not waited for.
+func TestEncodePatience(t *testing.T) {
+	a := newApart(t, dt.Options{Plain: 1, Encode: 2}, func(s *setup) {
+		s.encode = func(e *director.Encoding) {
+			patient := always{patience: 50 * time.Millisecond}
+			e.Scheduler = scheduling.Must(scheduling.New(scheduling.Profile{Picker: plugins.MaxScore{}, Scorers: []scheduling.Weighted{{Weight: 1, Scorer: patient}}}))
+		}
+	})
+	a.c.Encode[0].Fail(dt.Fault{Leg: dt.Encode, Kind: dt.Hang, Phase: dt.BeforeTransfer, Times: 1})
+	a.c.Encode[1].Fail(dt.Fault{Leg: dt.Encode, Kind: dt.Hang, Phase: dt.Body, Times: 1})
+	body := seen(``, image1)
+	a.right(t, chatPath, body, a.ask(t.Context(), chatPath, body))
+	a.quietNow(t)
+	require.ErrorContains(t, a.stats(t).Err, "no sign of life")
+}
+
+// Memory that the stage takes is given back, however it ends.
+func TestEncodeMemory(t *testing.T) {
+	for name, fault := range map[string]dt.Fault{
+		"served": {Leg: dt.Prefill}, "refused": {Leg: dt.Encode, Kind: dt.Status, Code: 400}, "failed": {Leg: dt.Encode, Kind: dt.Die, Phase: dt.Body},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newApart(t, dt.Options{Plain: 1, Encode: 1}, func(s *setup) {
+				s.transport = func(tr *httptransport.Transport) { tr.MaxBodies = 1 << 20 }
+				s.encode = func(e *director.Encoding) {
+					e.Scheduler = scheduling.Must(scheduling.New(scheduling.Profile{Picker: plugins.MaxScore{}})) // which ejects nobody
+				}
+			})
+			a.c.Encode[0].Fail(fault)
+			body := seen(``, image1, strings.Replace(image2, "2.png", strings.Repeat("2", 100<<10), 1))
+			for range 12 {
+				require.NotEqual(t, 503, a.ask(t.Context(), chatPath, body).status)
+			}
+			if name == "served" {
+				require.Equal(t, 24, a.c.Stats().EncodedElsewhere)
+			}
+			a.empty(t)
+		})
+	}
+}
