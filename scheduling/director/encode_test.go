@@ -282,6 +282,25 @@ func TestEncodedForAnother(t *testing.T) {
 	require.NotContains(t, string(leg.Body), "ec_transfer_params")
 }
 
+// Nor to one that answers alone since there is no hand-over for it.
+func TestEncodedForNobody(t *testing.T) {
+	e := encoding(t)
+	d, _ := apart(t, nil, func(o *director.Options) {
+		o.Encode, o.Handover = e, func(_, _ *types.Endpoint) disagg.Protocol { return nil }
+	}, encodeRoles...)
+	r, err := d.Route(t.Context(), director.Incoming{Path: "/v1/chat/completions", Body: []byte(twoImages), Split: true})
+	require.NoError(t, err)
+	defer r.Done(nil)
+	stage := r.Encodes()
+	_, err = stage.Begin(t.Context(), 0).Answer(200, nil, answerOf("a"))
+	require.NoError(t, err)
+	stage.Done()
+	legs, err := r.Legs(t.Context())
+	require.NoError(t, err)
+	require.Nil(t, legs)
+	require.Nil(t, r.EncodedBody())
+}
+
 // With the stage no client may say what encoders say, whoever is in the pool.
 func TestEncodeReserves(t *testing.T) {
 	d, err := director.New(director.Options{

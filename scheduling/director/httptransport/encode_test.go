@@ -500,7 +500,7 @@ func TestEncodeMemory(t *testing.T) {
 			a.c.Encode[0].Fail(fault)
 			body := seen(``, image1, strings.Replace(image2, "2.png", strings.Repeat("2", 100<<10), 1))
 			for range 12 {
-				require.NotEqual(t, 503, a.ask(t.Context(), chatPath, body).status)
+				require.Equal(t, map[bool]int{true: 400, false: 200}[name == "refused"], a.ask(t.Context(), chatPath, body).status)
 			}
 			if name == "served" {
 				require.Equal(t, 24, a.c.Stats().EncodedElsewhere)
