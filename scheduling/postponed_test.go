@@ -29,7 +29,7 @@ func TestPostponed(t *testing.T) {
 	now = now.Add(time.Second)
 	d.Postponed()
 	require.Equal(t, held, []types.Booking{eps[0].Load.Held(), eps[1].Load.Held()})
-	require.Equal(t, append(append([]string{"prefilled p1 failed", "finished d1 true"}, before...)), l.log[len(before):])
+	require.Equal(t, append([]string{"prefilled p1 failed", "finished d1 true"}, before...), l.log[len(before):])
 	require.Same(t, eps[0], d.Prefill())
 	require.Error(t, d.FirstTokenAt(now.Add(-time.Millisecond)), "it was not sent then")
 

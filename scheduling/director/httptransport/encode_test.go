@@ -509,3 +509,45 @@ func TestEncodeMemory(t *testing.T) {
 		})
 	}
 }
+
+// The default policy decides who computes prompts, and who encodes: the same picture goes to who has it.
+func TestEncodeByDefault(t *testing.T) {
+	a := newApart(t, dt.Options{Prefill: 2, Decode: 2, Encode: 3, Behaviour: dt.Behaviour{EncodeTime: 5 * time.Millisecond}}, func(s *setup) {
+		s.profile = plugins.Default()
+		s.profile.Splitter = always{}
+		s.encode = func(e *director.Encoding) { e.Scheduler = scheduling.Must(scheduling.New(plugins.Default())) }
+	})
+	pictures := make([]string, 3)
+	for i := range pictures {
+		pictures[i] = strings.Replace(image1, "AAAA", strings.Repeat(fmt.Sprint(i), 8<<10), 1)
+	}
+	var clients sync.WaitGroup
+	for n := range 4 {
+		clients.Go(func() {
+			for i := range 6 {
+				body := strings.Replace(seen(``, pictures[(n+i)%3]), `"u1"`, fmt.Sprintf(`"%d-%d"`, n, i), 1)
+				a.right(t, chatPath, body, a.ask(t.Context(), chatPath, body))
+			}
+		})
+	}
+	clients.Wait()
+	a.quietNow(t)
+	s := a.c.Stats()
+	require.Equal(t, []int{24, 24, 0}, []int{s.Encode, s.EncodedElsewhere, s.EncodedHere})
+	for i := range 6 {
+		body := strings.Replace(seen(``, pictures[i%3]), `"u1"`, fmt.Sprintf(`"after %d"`, i), 1)
+		a.right(t, chatPath, body, a.ask(t.Context(), chatPath, body))
+	}
+	a.quietNow(t)
+	at := map[string]string{}
+	for _, leg := range a.c.Legs() {
+		if leg.Leg == dt.Encode && strings.HasPrefix(leg.User, "after") {
+			picture := string(leg.Body[len(leg.Body)-100:])
+			if at[picture] != "" {
+				require.Equal(t, at[picture], leg.Engine)
+			}
+			at[picture] = leg.Engine
+		}
+	}
+	require.Len(t, at, 3)
+}
