@@ -31,7 +31,7 @@ func (e EC) String() string { return name(e, "NIXL", "storage") }
 type embedding struct {
 	part  []byte // of the message
 	relay []byte // what the leg must bring that takes it; nil: it is stored
-	taken bool
+	taken *leg
 }
 
 // medium is an item of a request.
@@ -198,10 +198,11 @@ func (l *leg) takeEmbeddingLocked(item medium, relay []byte) bool {
 		if relay != nil && string(e.part) != string(item.part) && !l.hasPart(e.part) {
 			l.violateLocked("an encoder was sent an item that is not as it stands in the request:\n%.300s---\n%.300s", e.part, item.part)
 		}
-		if e.taken && relay != nil {
+		// A leg may be sent once more, if it seems that its connection was closed before it came.
+		if e.taken != nil && relay != nil && (e.taken.e != l.e || e.taken.rec.RequestID != l.rec.RequestID) {
 			l.violateLocked("its ec_transfer_params of %s went to another leg already", item.hash)
 		}
-		e.taken = true
+		e.taken = l
 		return true
 	}
 	if relay != nil {

@@ -85,8 +85,8 @@ func TestEncodeViolations(t *testing.T) {
 		},
 		"went to another leg already": func(t *testing.T, g *gateway) {
 			params := g.encodedBy(t, g.c.Encode[0])
-			for range 2 {
-				g.post(t.Context(), g.c.Plain[0], chat, "r", with(sees, `,"ec_transfer_params":`+params))
+			for _, id := range []string{"r", "r", "s"} {
+				g.post(t.Context(), g.c.Plain[0], chat, id, with(sees, `,"ec_transfer_params":`+params))
 			}
 		},
 		"not as it stands in the request": func(t *testing.T, g *gateway) {
