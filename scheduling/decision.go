@@ -152,6 +152,29 @@ func (d *Decision) retry(ep, prefill *types.Endpoint, left types.Outcome) {
 	d.tell(e)
 }
 
+// Postponed says that nothing has been sent so far, neither to Current nor to Prefill, because something
+// else had to be done before: nobody is to learn from that time that these are slow. Plugins are told
+// that the request was not sent there, and that it was picked again; hooks are not told. It does nothing
+// once something has come back: after FirstToken, PrefillDone and Done.
+func (d *Decision) Postponed() {
+	now := d.scheduler.profile.Now()
+	d.mu.Lock()
+	l := &d.leg
+	if d.done || d.first || l.at == nil && l.fails > 0 || l.at != nil && !l.open {
+		d.mu.Unlock()
+		return
+	}
+	d.release(d.booked)
+	if l.at != nil {
+		l.release(l.booked)
+	}
+	d.since, l.since = now, now
+	e := event{kind: postponed, at: now, Event: d.event(d.current)}
+	e.Outcome = d.timed(types.Outcome{Unsent: true, Retried: true}, now)
+	d.scheduler.renew(d, now)
+	d.tell(e)
+}
+
 // Done reports how the request ended and releases its booking. Later calls do nothing. It must be
 // called for every Decision, also after errors and disconnects: use defer.
 func (d *Decision) Done(out types.Outcome) {
@@ -314,6 +337,7 @@ const (
 	firstToken
 	prefillPicked
 	prefilled
+	postponed
 	retried
 	finished
 )
@@ -400,6 +424,12 @@ func (d *Decision) deliver(e *event) {
 	case prefilled:
 		s.prefillFinished(d.Request, e.Prefill, &e.Outcome)
 		s.hook(h.Prefilled, "Prefilled", &e.Event)
+	case postponed:
+		if e.Prefill != nil {
+			s.prefillFinished(d.Request, e.Prefill, &types.Outcome{Unsent: true})
+		}
+		s.finished(d.Request, e.Endpoint, &e.Outcome)
+		d.picked(e)
 	case retried:
 		s.finished(d.Request, e.From, &e.Outcome)
 		d.picked(e)

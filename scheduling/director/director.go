@@ -101,6 +101,11 @@ type Options struct {
 	// once. It must be quick. Optional.
 	OnIgnored func(r *Route, prefill *types.Endpoint)
 
+	// Encode says how endpoints with types.RoleEncode encode the images, audio and videos of chat
+	// requests, before the prompt is computed elsewhere. It is for data planes that run these legs:
+	// see Route.Encodes. Nil: whoever computes the prompt does it. Experimental.
+	Encode *Encoding
+
 	// OnRefused is told of each request for which Route returns an error, or that
 	// Refuse is called for, with as much of the request as was understood, the pool
 	// if it is known, and the error. It must be quick. Optional. What becomes of the others
@@ -144,6 +149,12 @@ func New(o Options) (*Director, error) {
 	for d.seed == 0 {
 		d.seed = rand.Uint64()
 	}
+	if o.Encode != nil {
+		var err error
+		if d.o.Encode, err = o.Encode.withDefaults(); err != nil {
+			return nil, err
+		}
+	}
 	d.schedulers.make = o.NewScheduler
 	if err := d.SetSchedulers(o.Scheduler, o.Schedulers); err != nil {
 		return nil, err
@@ -157,6 +168,9 @@ func New(o Options) (*Director, error) {
 		d.gates.event(e)
 		if e.Kind == datastore.Removed || e.Kind == datastore.Restarted {
 			d.ignorers.forget(e.Endpoint)
+			if d.o.Encode != nil && e.Endpoint.Roles.Has(types.RoleEncode) {
+				d.o.Encode.Scheduler.Forget(e.Endpoint)
+			}
 			if s := d.schedulers.of(e.Pool); s != nil {
 				s.Forget(e.Endpoint)
 			}
@@ -389,9 +403,7 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 		return nil, err
 	}
 	eps = r.subset.of(eps)
-	if in.Split && r.splittable(in, eps) {
-		r.Request.Split, r.sent = true, in.Path
-	}
+	r.sent, r.Request.Split = in.Path, in.Split && r.splittable(in, eps)
 	return eps, nil
 }
 

@@ -74,6 +74,27 @@
 // answers says none: what was handed over counts as found in its cache with some engines, and must
 // not be learned as such.
 //
+// # Encoders
+//
+// This is experimental, and may change in any release. With [Options.Encode], images, audio and videos of
+// chat requests are encoded by the endpoints of the pool with types.RoleEncode, before the prompt is
+// computed elsewhere, if the data plane asks [Route.Encodes] before it asks Legs:
+//
+//	if e := route.Encodes(); e != nil {
+//		// for each item i of e.Len(), e.AtOnce() at a time, until e.Begin returns nil or a leg does not fail:
+//		leg := e.Begin(ctx, i)
+//		answer, err := leg.Answer(status, header, body) // or leg.Failed, or leg.Cancelled
+//		// answer: end all legs, and after e.Done it is the client's, by leg.FromEncoder
+//		e.Done()
+//	}
+//	legs, err := route.Legs(ctx) // whose prefill leg has what the encoders gave
+//	// and where one answers alone, route.EncodedBody() goes in place of route.Body, unless it is nil
+//
+// A scheduler of its own ([Encoding.Scheduler]) chooses the encoder of each item and learns of it. Whoever
+// computes the prompt can encode, too, so that no failure here is one of the request: an item goes to
+// another encoder once, and then the request goes on without. Only what an encoder says of the request,
+// with 400, 413, 415 or 422, is the client's answer. What encoders made goes with one attempt.
+//
 // # How a request ends
 //
 // The adapter says what it has seen, and the Route judges: an answer is complete when HTTP

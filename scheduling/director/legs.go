@@ -111,6 +111,7 @@ func (r *Route) handOver(ctx context.Context, p *types.Endpoint) (l *Legs, err e
 	}
 	h, err := protocol.Begin(ctx, disagg.Request{
 		API: r.parsed.API, Path: r.sent, Body: r.Body, ID: attemptID(r.Request.ID), Prefill: p, Decode: answer,
+		Encoded: r.encoded(p),
 	})
 	if err != nil {
 		return nil, err
@@ -324,7 +325,7 @@ func (l *Legs) PrefillAnswer(status int, h map[string][]string, body []byte) (an
 			l.route.prefillDone(l, types.Outcome{Cancelled: true}) // nobody is to blame
 		}
 	}()
-	out := l.read(status, h, body)
+	out := l.route.readWhole(status, h, body)
 	switch {
 	case out.Status >= 400 && out.Status < 500 && !Retryable(out.Status):
 		l.route.prefillDone(l, out)
@@ -342,11 +343,11 @@ func (l *Legs) PrefillAnswer(status int, h map[string][]string, body []byte) (an
 	return l.made(out, body)
 }
 
-// read judges an answer as that of a request.
-func (l *Legs) read(status int, h map[string][]string, body []byte) types.Outcome {
+// readWhole judges a leg's whole answer as that of a request.
+func (r *Route) readWhole(status int, h map[string][]string, body []byte) types.Outcome {
 	a := attempt{status: status, retryAfter: retryAfter(get(h, "Retry-After"))}
 	s := openai.NewStream(openai.StreamOptions{
-		API: l.route.parsed.API, ContentType: get(h, "Content-Type"), ContentEncoding: get(h, "Content-Encoding"),
+		API: r.parsed.API, ContentType: get(h, "Content-Type"), ContentEncoding: get(h, "Content-Encoding"),
 		MaxEventBytes: len(body) + 1, MaxBodyBytes: len(body) + 1,
 	})
 	s.Feed(body)

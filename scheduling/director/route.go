@@ -45,9 +45,11 @@ type Route struct {
 	subset    subset            // nil: none
 	tried     int               // fallbacks gone on to
 
-	sent   string          // the path as it came; only if the request may be split
+	sent   string          // the path as it came
 	ctx    context.Context // of the last call of Legs
 	redone bool            // see there
+
+	encodes *Encodes // nil: nothing is encoded by others
 
 	opaque    bool // what comes back is not looked at
 	keepModel bool // KeepModel was called
@@ -64,6 +66,7 @@ type Route struct {
 	legs        *Legs       // by these
 	again       bool        // it has failed
 	elsewhere   bool        // the answer is another endpoint's, and says nothing of when its tokens came
+	encoders    bool        // it is that of one at which the request is not booked
 	cached      types.Gauge // what the other one had in its prefix cache
 	cachedLater bool        // it will tell while the answer passes
 }
@@ -219,7 +222,7 @@ func (r *Route) begin(status int, contentType, encoding string, after time.Durat
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	mediaType, _, _ := strings.Cut(contentType, ";")
-	r.attempt = attempt{status: status, retryAfter: after, events: strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")}
+	r.attempt = attempt{status: status, retryAfter: after, unsent: r.encoders, events: strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")}
 	o := openai.StreamOptions{API: r.parsed.API, ContentType: contentType, ContentEncoding: encoding}
 	if r.opaque {
 		o.ContentType = "application/octet-stream"
@@ -398,6 +401,9 @@ func (r *Route) finish(how ending, err error) {
 		out.Usage.CachedTokens = types.Gauge{} // what was handed over counts as found there
 	}
 	r.mu.Unlock()
+	if r.encodes != nil {
+		r.encodes.abandon()
+	}
 	if split && out.Served() && r.handsOver() {
 		r.decision.PrefillDone(types.Outcome{Status: 200}) // unless it is known better
 	}

@@ -29,7 +29,7 @@ func (r *Route) splittable(in *Incoming, eps []*types.Endpoint) bool {
 // reserved returns an error for a request that tells engines where to get a KV cache from, if
 // there are engines of a pool that would.
 func (d *Director) reserved(r *Route, in *Incoming, eps []*types.Endpoint) error {
-	if len(in.Body) == 0 || d.o.Handover == nil && !slices.ContainsFunc(eps, func(ep *types.Endpoint) bool { return ep.Roles != 0 }) {
+	if len(in.Body) == 0 || d.o.Handover == nil && d.o.Encode == nil && !slices.ContainsFunc(eps, func(ep *types.Endpoint) bool { return ep.Roles != 0 }) {
 		return nil
 	}
 	name, found := disagg.Reserved(r.parsed.API, in.Body)

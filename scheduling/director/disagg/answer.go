@@ -2,6 +2,7 @@ package disagg
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
 
 	"github.com/inferpick/inferpick/internal/jsonedit"
@@ -64,13 +65,23 @@ func readAnswer(answer []byte, keys ...string) (fields, error) {
 // relayed returns the parameters that an engine gave for another: nil if it gave none. They
 // are not looked into.
 func relayed(key string, value []byte, limit int) ([]byte, error) {
+	params, err := bounded(key, value, limit)
+	if err != nil {
+		return nil, blame("%v", err)
+	}
+	return params, nil
+}
+
+// bounded returns an object that an engine's answer has under a key: nil if it has none, or one without
+// members.
+func bounded(key string, value []byte, limit int) ([]byte, error) {
 	switch kind := jsonedit.KindOf(value); {
 	case kind == jsonscan.Invalid:
 		return nil, nil
 	case kind != jsonscan.Object:
-		return nil, blame("its %s are %s, want an object", key, kind)
+		return nil, fmt.Errorf("its %s are %s, want an object", key, kind)
 	case len(value) > limit:
-		return nil, blame("its %s have %d bytes; the limit is %d", key, len(value), limit)
+		return nil, fmt.Errorf("its %s have %d bytes; the limit is %d", key, len(value), limit)
 	}
 	empty := true
 	_ = jsonedit.Each(value, func([]byte, []byte) { empty = false }) // read before as a part

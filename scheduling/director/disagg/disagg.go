@@ -22,6 +22,11 @@ type Request struct {
 	// joined. It should be new for every attempt. Empty: none goes.
 	ID string
 
+	// Encoded is what encode engines have for the engine that computes the prompt, by
+	// MergeEncoded. It goes with the prefill leg of the protocols of vLLM. Nil: nothing.
+	// Experimental.
+	Encoded []byte
+
 	// Prefill and Decode are the engines. Of Decode only its rank is looked at.
 	Prefill, Decode *types.Endpoint
 }

@@ -38,6 +38,25 @@
 //
 // No client may write what is written here: see Reserved and ReservedHeader.
 //
+// # Encoders
+//
+// Before the prompt is computed, engines of another kind may encode the images, audio and videos of a
+// chat request. This is experimental. FindMedia finds them, Media.Leg makes a request of each, an
+// Encoder reads what came of it, MergeEncoded puts that together, and Request.Encoded or WithEncoded
+// brings it to who computes the prompt:
+//
+//	m, err := disagg.FindMedia(disagg.Request{API: api, Path: path, Body: body, ID: id}, disagg.MediaLimits{})
+//	for i := range m.Items() {
+//		made, err := encoder.Encoded(answer) // to m.Leg(i)
+//		params = append(params, made.Params)
+//	}
+//	merged, _ := disagg.MergeEncoded(1<<20, params...)
+//	body, err = disagg.WithEncoded(body, merged)
+//
+// EncoderNIXL is for engines that answer with parameters, EncoderStorage for those that share a storage.
+// The protocols of vLLM have a place for parameters. With the others they are not sent, and the engine
+// that computes the prompt encodes again.
+//
 // # What goes wrong
 //
 //   - An engine without a connector ignores what it is told, and the decode engine then computes

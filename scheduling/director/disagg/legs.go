@@ -131,6 +131,9 @@ func (a *asked) oneToken(params []byte) ([]byte, error) {
 		{Key: "stream", Value: []byte("false")},
 		{Key: "stream_options"},
 	}
+	if a.Encoded != nil {
+		edits = append(edits, jsonedit.Edit{Key: keyEC, Value: a.Encoded})
+	}
 	switch a.API {
 	case openai.Responses:
 		// The engine would store an answer that nobody can ask for.

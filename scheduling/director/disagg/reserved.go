@@ -71,7 +71,7 @@ func isContainer(key string) bool {
 
 func isReserved(key string) bool {
 	switch key {
-	case keyKV, "ec_transfer_params", // vLLM
+	case keyKV, keyEC, // vLLM
 		"bootstrap_host", "bootstrap_port", "bootstrap_room", "bootstrap_pair_key", "decode_tp_size", // SGLang
 		"disagg_prefill_dp_rank", "routed_dp_rank", "data_parallel_rank",
 		keyDisagg: // TensorRT-LLM

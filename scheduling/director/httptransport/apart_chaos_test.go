@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,9 +36,9 @@ func TestApartChaos(t *testing.T) {
 func chaos(t testing.TB, protocol dt.Protocol, length time.Duration) {
 	const seed = 7
 	a := newApart(t, dt.Options{
-		Protocol: protocol, Prefill: 3, Decode: 3, Settle: 3 * time.Second, Wait: time.Hour, Lease: time.Hour, Seed: seed,
+		Protocol: protocol, Prefill: 3, Decode: 3, Encode: 2, Settle: 3 * time.Second, Wait: time.Hour, Lease: time.Hour, Seed: seed,
 		// An answer takes longer than a leg lingers that nobody wants.
-		Behaviour: dt.Behaviour{PrefillTime: 20 * time.Millisecond, TransferTime: 5 * time.Millisecond, TokenTime: 40 * time.Millisecond},
+		Behaviour: dt.Behaviour{PrefillTime: 20 * time.Millisecond, TransferTime: 5 * time.Millisecond, TokenTime: 40 * time.Millisecond, EncodeTime: 10 * time.Millisecond},
 	}, func(s *setup) {
 		s.profile.Splitter = always{patience: 2 * time.Second}
 		s.profile.Alone = limits(time.Second, 1)
@@ -45,7 +46,7 @@ func chaos(t testing.TB, protocol dt.Protocol, length time.Duration) {
 			s.roles = notAlone
 		}
 	})
-	for _, engines := range [][]*dt.Engine{a.c.Prefill, a.c.Decode} {
+	for _, engines := range [][]*dt.Engine{a.c.Prefill, a.c.Decode, a.c.Encode} {
 		for _, e := range engines {
 			for _, phase := range []dt.Phase{dt.Before, dt.BeforeTransfer, dt.Head, dt.Body} {
 				for _, kind := range []dt.Kind{dt.Die, dt.Refuse, dt.Status} {
@@ -66,7 +67,11 @@ func chaos(t testing.TB, protocol dt.Protocol, length time.Duration) {
 				if leaves {
 					time.AfterFunc(time.Duration(rnd.IntN(300))*time.Millisecond, cancel)
 				}
-				body := fmt.Sprintf(`{"model":"m","messages":[{"role":"user","content":"hello %d"}],"user":"%d-%d","stream":%v}`, rnd.IntN(100), n, i, rnd.IntN(2) == 0)
+				content := fmt.Sprintf(`"hello %d"`, rnd.IntN(100))
+				if rnd.IntN(3) == 0 {
+					content = fmt.Sprintf(`[{"type":"image_url","image_url":{"url":"http://a/%d"}},{"type":"image_url","image_url":{"url":"http://a/b"}}]`, rnd.IntN(10))
+				}
+				body := fmt.Sprintf(`{"model":"m","messages":[{"role":"user","content":%s}],"user":"%d-%d","stream":%v}`, content, n, i, rnd.IntN(2) == 0)
 				g := a.ask(ctx, chatPath, body)
 				switch {
 				case errors.Is(ctx.Err(), context.DeadlineExceeded):
@@ -87,7 +92,7 @@ func chaos(t testing.TB, protocol dt.Protocol, length time.Duration) {
 		rnd := rand.New(rand.NewPCG(seed, 1<<32))
 		for time.Now().Before(end) {
 			time.Sleep(100 * time.Millisecond)
-			engines := append(append([]*dt.Engine(nil), a.c.Prefill...), a.c.Decode...)
+			engines := slices.Concat(a.c.Prefill, a.c.Decode, a.c.Encode)
 			e := engines[rnd.IntN(len(engines))]
 			e.Kill()
 			time.Sleep(50 * time.Millisecond)
@@ -97,6 +102,7 @@ func chaos(t testing.TB, protocol dt.Protocol, length time.Duration) {
 		}
 	})
 	clients.Wait()
+	require.Positive(t, a.c.Stats().Encode)
 	require.Greater(t, right.Load(), failed.Load(), "%d have left", left.Load())
 	a.empty(t)
 	var rest []string

@@ -78,6 +78,8 @@ type apart struct {
 	finished  []types.Outcome
 	prefilled []scheduling.Event
 	ignored   []string
+	encoded   []director.EncodeStats
+	encodes   []types.Outcome
 	base      *http.Transport
 	log       bytes.Buffer
 }
@@ -100,6 +102,7 @@ type setup struct {
 	profile   scheduling.Profile
 	director  director.Options
 	transport func(*httptransport.Transport)
+	encode    func(*director.Encoding)
 	disagg    disagg.Options
 	roles     map[string]string // by id; default: "prefill" and "decode"
 }
@@ -148,10 +151,17 @@ func newApart(t testing.TB, o dt.Options, change func(*setup)) *apart {
 	add(a.c.Prefill, "prefill", "p")
 	add(a.c.Decode, "decode", "d")
 	add(a.c.Plain, "", "x")
+	add(a.c.Encode, "encode", "e")
 	var err error
 	s.director.Store, s.director.Logger = a.store, slog.New(slog.NewTextHandler(a, nil))
 	s.director.Scheduler, err = scheduling.New(s.profile)
 	require.NoError(t, err)
+	if o.Encode > 0 && s.director.Encode == nil {
+		s.director.Encode = a.encoding(t, o.EC)
+		if s.encode != nil {
+			s.encode(s.director.Encode)
+		}
+	}
 	if s.director.Handover == nil {
 		protocol, err := disagg.ByName(map[dt.Protocol]string{dt.NIXL: "nixl", dt.Mooncake: "mooncake", dt.SGLang: "sglang", dt.TensorRT: "trtllm"}[o.Protocol], s.disagg)
 		require.NoError(t, err)

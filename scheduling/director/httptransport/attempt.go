@@ -17,8 +17,9 @@ import (
 type attempt struct {
 	*exchange
 	endpoint *types.Endpoint
-	last     bool // there is no fallback left
-	head     int  // status of the answer
+	body     []byte // what to send, if it answers alone
+	last     bool   // there is no fallback left
+	head     int    // status of the answer
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -93,7 +94,7 @@ func (a *attempt) failed(err error) error {
 
 // roundTrip sends the request and returns the head of the answer.
 func (a *attempt) roundTrip() (*http.Response, error) {
-	p, resend := parcel{endpoint: a.endpoint, body: a.route.Body}, true
+	p, resend := parcel{endpoint: a.endpoint, body: a.body}, true
 	if a.legs != nil {
 		p, resend = a.legs.decode, false // the cache is fetched but once
 	}

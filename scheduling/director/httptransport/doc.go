@@ -55,6 +55,15 @@
 //
 // No leg is sent twice over another connection, but for a prefill leg that is not one of two at once.
 //
+// # Encoders
+//
+// If the director has an Options.Encode (experimental), the images, audio and videos of a chat request are
+// sent to encoders before its first attempt, several at a time, and the request waits for them, for
+// Encoding.Timeout at most. An item whose encoder fails is sent to another one. If that fails, too, or the
+// time is over, the legs of all other items are ended, and the request goes on with what there is. If the
+// client leaves, or the request is revoked, they end as well. The bodies of legs under way, and their
+// answers, count against MaxBodies; where there is no room for them, nothing is encoded before.
+//
 // # Who is to blame
 //
 // What the director is told of an attempt is what happened there. Where nothing was sent for

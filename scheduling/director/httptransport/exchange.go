@@ -118,6 +118,9 @@ func (x *exchange) hold(size int) error {
 // send tries the endpoints in order and returns the first answer that is fit for the
 // client.
 func (x *exchange) send() (*http.Response, error) {
+	if resp, err := x.encode(); resp != nil || err != nil {
+		return resp, err
+	}
 	var tried []string
 	var busy *http.Response // the last answer of a server that has too much to do
 	for {
@@ -129,6 +132,7 @@ func (x *exchange) send() (*http.Response, error) {
 		a := &attempt{exchange: x, endpoint: ep, last: len(x.route.Fallbacks()) == 0}
 		var resp *http.Response
 		if legs == nil {
+			a.body = x.whole()
 			resp, err = a.run()
 		} else {
 			resp, err = a.runApart(legs)

@@ -309,7 +309,21 @@ func (p *pair) lost(ctx context.Context, err error, unsent bool) error {
 
 // readPrefill reads the prefill leg's answer, all of it even if it is too long to be kept.
 func (p *pair) readPrefill(resp *http.Response, body *held, clock *patience) error {
-	most, long := p.t.maxPrefillAnswer(), false
+	most := p.t.maxPrefillAnswer()
+	err := readWhole(resp, body, most, clock)
+	switch {
+	case !errors.Is(err, errLong):
+		return err
+	case p.AtOnce():
+		return discard(resp, body.data[:cap(body.data)], clock)
+	}
+	return fmt.Errorf("%w, %d bytes", errLongPrefill, most)
+}
+
+var errLong = errors.New("httptransport: the answer is too long")
+
+// readWhole reads the answer of a leg into body, up to so many bytes and one more.
+func readWhole(resp *http.Response, body *held, most int64, clock *patience) error {
 	for {
 		if len(body.data) == cap(body.data) {
 			if err := body.grow(nextRoom(cap(body.data), resp.ContentLength, most)); err != nil {
@@ -322,16 +336,30 @@ func (p *pair) readPrefill(resp *http.Response, body *held, clock *patience) err
 			clock.alive()
 		}
 		switch {
-		case int64(len(body.data)) > most && !p.AtOnce():
-			return fmt.Errorf("%w, %d bytes", errLongPrefill, most)
-		case err == io.EOF && (long || int64(len(body.data)) > most):
-			return errLongPrefill
+		case int64(len(body.data)) > most:
+			return fmt.Errorf("%w: more than %d bytes", errLong, most)
 		case err == io.EOF:
 			return nil
 		case err != nil:
 			return fmt.Errorf("broke off: %w", err)
-		case int64(len(body.data)) > most:
-			long, body.data = true, body.data[:0]
+		}
+	}
+}
+
+// discard reads the rest of an answer that is too long to be kept, by way of room, so that its engine is not cut off. It
+// returns errLongPrefill if the answer came to its end.
+func discard(resp *http.Response, room []byte, clock *patience) error {
+	for {
+		n, err := resp.Body.Read(room)
+		if n > 0 {
+			clock.alive()
+		}
+		switch err {
+		case nil:
+		case io.EOF:
+			return errLongPrefill
+		default:
+			return fmt.Errorf("broke off: %w", err)
 		}
 	}
 }

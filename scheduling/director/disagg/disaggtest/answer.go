@@ -100,7 +100,7 @@ func longest(said []generated) (n int) {
 }
 
 func (l *leg) tokenTime() time.Duration {
-	if l.rec.Leg == Prefill {
+	if l.rec.Leg == Prefill || l.rec.Leg == Encode {
 		return 0
 	}
 	return l.b.TokenTime

@@ -13,8 +13,8 @@ import (
 // Cluster is a number of fake engines that reach each other. Its methods may be called from any
 // goroutine.
 type Cluster struct {
-	// Prefill, Decode and Plain are the engines by role. They do not change.
-	Prefill, Decode, Plain []*Engine
+	// Prefill, Decode, Plain and Encode are the engines by role. They do not change.
+	Prefill, Decode, Plain, Encode []*Engine
 
 	opts Options
 	all  []*Engine
@@ -24,7 +24,8 @@ type Cluster struct {
 	rng        *rand.Rand
 	legs       []*leg
 	handoffs   map[string]*handoff
-	excused    map[string]bool // keys of handoffs that a fault or an end of an engine touched
+	embeddings map[string][]*embedding // by the hash of the item
+	excused    map[string]bool         // keys of handoffs that a fault or an end of an engine touched
 	violations []violation
 	serial     int
 	queries    int
@@ -51,12 +52,12 @@ func New(opts Options) *Cluster {
 	if err := opts.complete(); err != nil {
 		panic(err)
 	}
-	c := &Cluster{opts: opts, rng: rand.New(rand.NewPCG(opts.Seed, 0)), handoffs: map[string]*handoff{}, excused: map[string]bool{}}
+	c := &Cluster{opts: opts, rng: rand.New(rand.NewPCG(opts.Seed, 0)), handoffs: map[string]*handoff{}, embeddings: map[string][]*embedding{}, excused: map[string]bool{}}
 	for _, kind := range []struct {
 		role Leg
 		n    int
 		to   *[]*Engine
-	}{{Prefill, opts.Prefill, &c.Prefill}, {Decode, opts.Decode, &c.Decode}, {Ordinary, opts.Plain, &c.Plain}} {
+	}{{Prefill, opts.Prefill, &c.Prefill}, {Decode, opts.Decode, &c.Decode}, {Ordinary, opts.Plain, &c.Plain}, {Encode, opts.Encode, &c.Encode}} {
 		for i := range kind.n {
 			e := &Engine{c: c, role: kind.role, id: fmt.Sprintf("%v-%d", kind.role, i), b: opts.Behaviour, live: map[*leg]struct{}{}, address: "127.0.0.1:0"}
 			if kind.role == Prefill && (opts.Protocol == Mooncake || opts.Protocol == SGLang) {
@@ -120,15 +121,18 @@ func (c *Cluster) Legs() []Record {
 
 // Stats are counts since the cluster was started.
 type Stats struct {
-	Prefill, Decode, Ordinary int // legs received
-	Running                   int // legs that run now
-	Transferred               int // decode legs that got their KV
-	Recomputed                int // decode legs that computed the prompt themselves
-	Pinned                    int // KV kept now for a decode leg
-	Stranded                  int // KV whose lease ended
-	Freed                     int // KV freed since its decode leg was cancelled
-	Queries                   int // of bootstrap servers
-	Violations                int
+	Prefill, Decode, Ordinary, Encode int // legs received
+	Running                           int // legs that run now
+	Transferred                       int // decode legs that got their KV
+	Recomputed                        int // decode legs that computed the prompt themselves
+	Pinned                            int // KV kept now for a decode leg
+	Stranded                          int // KV whose lease ended
+	Freed                             int // KV freed since its decode leg was cancelled
+	Queries                           int // of bootstrap servers
+	Violations                        int
+	// EncodedElsewhere are the images, audio and videos that who computed the prompt got from encoders,
+	// EncodedHere those that it had to encode itself.
+	EncodedElsewhere, EncodedHere int
 }
 
 // Stats returns the counts.
@@ -144,9 +148,13 @@ func (c *Cluster) Stats() Stats {
 			s.Decode++
 			s.Transferred += count(l.rec.Transferred)
 			s.Recomputed += count(l.rec.Recomputed)
+		case Encode:
+			s.Encode++
 		default:
 			s.Ordinary++
 		}
+		s.EncodedElsewhere += l.rec.Encoded
+		s.EncodedHere += l.rec.Media - l.rec.Encoded
 		s.Running += count(l.rec.Outcome == Running)
 	}
 	for _, h := range c.handoffs {
@@ -195,7 +203,7 @@ func (c *Cluster) wrong() (forever, passing []error) {
 		switch h := c.handoffs[r.Key]; {
 		case r.Outcome == Running:
 			passing = append(passing, fmt.Errorf("disaggtest: still running: %v", r))
-		case r.Outcome == Complete && r.User != "" && (r.Leg != Prefill || h != nil && h.final):
+		case r.Outcome == Complete && r.User != "" && r.Leg != Encode && (r.Leg != Prefill || h != nil && h.final):
 			answers[r.User] = append(answers[r.User], r.String())
 		}
 	}

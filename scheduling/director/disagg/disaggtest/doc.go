@@ -29,6 +29,13 @@
 // Answers follow from the prompt, the "user" and the cap of tokens alone, whichever engine gives them.
 // What a prefill leg generates is another text, so that a client who gets it can tell.
 //
+// # Encoders
+//
+// With [Options.Encode] there are engines that encode images, audio and videos, a leg for each item, before
+// the prompt is computed. Whoever computes it takes what they have made ([EC]), once, and encodes the rest
+// itself; [Stats] and [Record] tell how many. A violation is an encode leg that is not for one item byte for
+// byte, or asks for more than one token, and parameters that nobody handed out, or that a decode leg brings.
+//
 // # Faults
 //
 // A [Fault] makes an engine fail at any [Phase] of a leg, for chosen requests, a number of times or by

@@ -63,7 +63,7 @@ func (e *Engine) Address() string { return e.address }
 // URL returns the address as a base URL, without a slash at the end.
 func (e *Engine) URL() string { return "http://" + e.address }
 
-// Role returns Prefill, Decode, or Ordinary for an engine that is not disaggregated.
+// Role returns Prefill, Decode, Encode, or Ordinary for an engine that is not disaggregated.
 func (e *Engine) Role() Leg { return e.role }
 
 // Bootstrap returns host:port of the bootstrap server of a prefiller of Mooncake or SGLang, "" for others.
@@ -285,7 +285,11 @@ func (e *Engine) infer(w http.ResponseWriter, r *http.Request) {
 
 // classify finds out which leg it is, and what joins it to the other.
 func (l *leg) classify() {
-	if l.e.role == Ordinary {
+	switch l.e.role {
+	case Ordinary:
+		return
+	case Encode:
+		l.rec.Leg = Encode
 		return
 	}
 	switch l.c.opts.Protocol {
@@ -361,6 +365,11 @@ func (l *leg) checkRole() {
 // run serves the leg.
 func (l *leg) run() {
 	p, leg := l.c.opts.Protocol, l.rec.Leg
+	if leg == Encode {
+		l.encode()
+		return
+	}
+	l.embed()
 	if p == SGLang && l.e.role != Ordinary {
 		l.sglang()
 		return

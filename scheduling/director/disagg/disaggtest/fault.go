@@ -70,7 +70,7 @@ type rule struct {
 // Fail adds a rule. Of those that fit a phase of a leg the first applies. Fail panics if f makes no sense.
 func (e *Engine) Fail(f Fault) {
 	switch {
-	case f.Leg > Ordinary || f.Phase > AfterAnswer || f.Kind > Slow || f.Times < 0 || f.Chance < 0 || f.Chance > 1:
+	case f.Leg > Encode || f.Phase > AfterAnswer || f.Kind > Slow || f.Times < 0 || f.Chance < 0 || f.Chance > 1:
 		panic(fmt.Sprintf("disaggtest: no such fault: %+v", f))
 	case f.Code != 0 && (f.Kind != Status || f.Code < 400 || f.Code > 599):
 		panic(fmt.Sprintf("disaggtest: a fault of kind %v with code %d", f.Kind, f.Code))

@@ -48,6 +48,9 @@ type Record struct {
 	Transferred                           bool   // its KV moved
 	Recomputed                            bool   // a decode leg computed the prompt itself
 	Faulted                               bool   // a Fault applied
+	// Media are the distinct images, audio and videos of a leg that computes the prompt, and Encoded those
+	// of them that it got from encoders; the rest it has encoded itself.
+	Media, Encoded int
 }
 
 // leg is a request at an engine.

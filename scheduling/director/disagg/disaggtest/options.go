@@ -37,10 +37,11 @@ const (
 	Prefill             // computes the prompt, and hands over its KV
 	Decode              // takes the KV, and generates the answer
 	Ordinary            // both, by one engine
+	Encode              // encodes an image, audio or video for who computes the prompt
 )
 
 // String returns the name.
-func (l Leg) String() string { return name(l, "any", "prefill", "decode", "ordinary") }
+func (l Leg) String() string { return name(l, "any", "prefill", "decode", "ordinary", "encode") }
 
 func name[T ~uint8](v T, names ...string) string {
 	if int(v) < len(names) {
@@ -57,6 +58,9 @@ type Options struct {
 	// each. Plain engines are not disaggregated: they serve ordinary requests and ignore what they do not
 	// know.
 	Prefill, Decode, Plain int
+	// Encode is the number of engines that encode media for the others, and EC how these get it.
+	Encode int
+	EC     EC
 	// Lease is how long a prefiller keeps KV that no decode leg asks for. Default 30 s for NIXL, 480 s
 	// for Mooncake, 60 s for TensorRT. SGLang has none.
 	Lease time.Duration
@@ -85,13 +89,16 @@ type Behaviour struct {
 	// PrefillTime is the time before the first token where the prompt is computed, TransferTime that in
 	// which KV moves, TokenTime that of each token of a decode or ordinary leg.
 	PrefillTime, TransferTime, TokenTime time.Duration
+	// EncodeTime is the time that an image, audio or video takes that is encoded.
+	EncodeTime time.Duration
 	// CachedTokens is how much of a prompt the engine finds in its prefix cache.
 	CachedTokens int
 
 	// NoConnector: the engine was started without a connector. It ignores kv_transfer_params, so that a
-	// decode leg computes the whole prompt again. NIXL and Mooncake.
+	// decode leg computes the whole prompt again. NIXL and Mooncake. An encoder: nobody can get what it makes.
 	NoConnector bool
-	// NullParams: prefill legs answer null for kv_transfer_params, and keep nothing. NIXL.
+	// NullParams: prefill legs answer null for kv_transfer_params, and keep nothing; encoders the same
+	// with ec_transfer_params. NIXL.
 	NullParams bool
 	// ParamsBytes is the least size of kv_transfer_params. NIXL.
 	ParamsBytes int
@@ -122,6 +129,7 @@ func (o *Options) complete() error {
 	}{
 		{"Protocol", int64(o.Protocol), 0, int64(TensorRT)},
 		{"Prefill", int64(o.Prefill), 0, 1 << 10}, {"Decode", int64(o.Decode), 0, 1 << 10}, {"Plain", int64(o.Plain), 0, 1 << 10},
+		{"Encode", int64(o.Encode), 0, 1 << 10}, {"EC", int64(o.EC), 0, int64(ECStorage)},
 		{"Lease", int64(o.Lease), 0, 1 << 62}, {"Wait", int64(o.Wait), 0, 1 << 62}, {"Settle", int64(o.Settle), 0, 1 << 62},
 		{"Ranks", int64(o.Ranks), 0, 1 << 10}, {"MaxBody", o.MaxBody, 0, 1 << 40},
 	} {

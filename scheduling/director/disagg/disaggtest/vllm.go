@@ -10,7 +10,7 @@ import (
 
 // What a gateway edits in the body of a prefill leg for vLLM.
 func vllmEdits() []string {
-	return []string{"kv_transfer_params", "stream", "stream_options", "min_tokens", "min_completion_tokens", "n", "max_tokens", "max_completion_tokens"}
+	return []string{"kv_transfer_params", "ec_transfer_params", "stream", "stream_options", "min_tokens", "min_completion_tokens", "n", "max_tokens", "max_completion_tokens"}
 }
 
 // oneToken refuses a prefill leg that asks for more than the prompt.
