@@ -151,8 +151,10 @@ func (d *Decision) RetryApart(ctx context.Context, ep *types.Endpoint, left type
 	l := d.leg
 	d.mu.Unlock()
 	must := ep.Roles.Has(types.RoleNotAlone)
-	prefill := d.scheduler.prefillFor(ctx, d.Request, ep, eps, &l, must)
-	d.told()
+	prefill := func() *types.Endpoint {
+		defer d.told() // also if a plugin ends the goroutine
+		return d.scheduler.prefillFor(ctx, d.Request, ep, eps, &l, must)
+	}()
 	if must && prefill == nil {
 		return notAlone(ep)
 	}
@@ -173,8 +175,10 @@ func (d *Decision) Alone(left types.Outcome, eps []*types.Endpoint) error {
 		return nil
 	}
 	ep := d.Current()
-	err := d.scheduler.mayBeAlone(d, ep, eps)
-	d.told()
+	err := func() error {
+		defer d.told() // also if a plugin ends the goroutine
+		return d.scheduler.mayBeAlone(d, ep, eps)
+	}()
 	if err == nil {
 		d.retry(ep, nil, left)
 	}

@@ -2,6 +2,7 @@ package scheduling
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/inferpick/inferpick/types"
@@ -162,9 +163,22 @@ func (sc *scratch) helpers(s *Scheduler, ctx context.Context, p *pipeline, req *
 	left, err := s.filter(ctx, p.helpers, req, sc.prefill, &sc.overview, sc.second, nil)
 	if err != nil {
 		left = nil // so nobody helps
+		s.helpersFailed(req, err)
 	}
 	sc.second.left = left
 	return left
+}
+
+// helpersFailed tells of a filter that failed for those that may compute the prompt. That it leaves none, or would shed
+// the request, is no failure, and a panic was told already.
+func (s *Scheduler) helpersFailed(req *types.Request, err error) {
+	failed, ok := errors.AsType[*PluginError](err)
+	if !ok || errors.Is(err, ErrSaturated) || errors.Is(err, ErrNoEndpoint) {
+		return
+	}
+	if _, told := errors.AsType[*PanicError](err); !told {
+		s.failed(req, failed)
+	}
 }
 
 // rest returns those of eps for which keep is true.
