@@ -42,7 +42,11 @@ func TestRecordedHandover(t *testing.T) {
 			})
 			require.NoError(t, err)
 			require.False(t, h.AtOnce())
-			require.JSONEq(t, string(body[name+"-prefill"]), string(h.Prefill().Body))
+			recorded := string(body[name+"-prefill"])
+			if name == "responses" { // it was recorded when the server was still let to store what nobody asks for again
+				recorded = strings.Replace(recorded, "{", `{"store":false,`, 1)
+			}
+			require.JSONEq(t, recorded, string(h.Prefill().Body))
 
 			d, err := h.Decode(answer[name+"-prefill"])
 			require.NoError(t, err)
