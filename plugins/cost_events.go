@@ -24,16 +24,26 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	r.at = s
 	r.Apart = r.leg != nil && r.leg.answer == ep.Load
 	c.joins(r, now)
-	v := c.view()
-	held := r.query.Cached(cost.Blocks(r.before) + c.prefix.lanes.prices.Worth(r.lower))
+	held := c.had(r, &r.recorded)
 	if r.Apart {
 		r.leg.lacks = r.Prompt - held
 	} else {
 		held = c.pulls(r, ep, s, held)
 	}
-	s.Add(&r.Request, held, &c.model, &v, now)
-	if r.adapter != 0 {
-		s.Adapters.Count(r.adapter, 1, 0, now)
+	c.enters(s, &r.Request, r.adapter, held, now)
+}
+
+// had returns how many tokens of a prompt an endpoint had cached when the prompt was recorded there.
+func (c *Cost) had(r *costed, at *recorded) cost.Tokens {
+	return r.query.Cached(cost.Blocks(at.before) + c.prefix.lanes.prices.Worth(at.lower))
+}
+
+// enters enters a request at a server that has so many tokens of it cached; leaves takes it off. Caller must hold s.mu.
+func (c *Cost) enters(s *costServer, r *cost.Request, adapter cost.AdapterID, held cost.Tokens, now cost.Seconds) {
+	v := c.view()
+	s.Add(r, held, &c.model, &v, now)
+	if adapter != 0 {
+		s.Adapters.Count(adapter, 1, 0, now)
 	}
 	if !s.gone {
 		c.own.Add(1)

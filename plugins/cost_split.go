@@ -100,7 +100,7 @@ func (c *Cost) fillPrefill(r *costed, prefill []*types.Endpoint, sc *costScratch
 	var t cost.Terms
 	l, seen, hops := r.leg, sc.second.seen, c.allHops()
 	sc.best.Reset(len(prefill) * (len(c.o.Links) + 1))
-	plain := !l.contended && !l.special && !l.homes.Any() && c.o.PullLabel == ""
+	plain := c.plain(&l.question)
 	for k := range seen {
 		s := &seen[k]
 		if s.cell == nil {
@@ -124,6 +124,11 @@ func (c *Cost) fillPrefill(r *costed, prefill []*types.Endpoint, sc *costScratch
 	}
 }
 
+// plain reports whether of a question no more matters at any endpoint than its figures and what it has cached.
+func (c *Cost) plain(a *question) bool {
+	return !a.contended && !a.special && !a.homes.Any() && c.o.PullLabel == ""
+}
+
 // pair compares for each of eps the best that could compute the prompt for it with itself, and returns which of eps
 // has the least cost then; -1: there is none.
 func (c *Cost) pair(r *costed, eps []*types.Endpoint, sc *costScratch, must bool, by []int32, gains []float64) (best int) {
@@ -133,7 +138,7 @@ func (c *Cost) pair(r *costed, eps []*types.Endpoint, sc *costScratch, must bool
 	hops := c.allHops()
 	answer := r.query
 	answer.SLO.TTFT = 0 // that is a matter of who computes the prompt
-	plain := !r.contended && !r.special && !r.homes.Any() && c.o.PullLabel == ""
+	plain := c.plain(&r.question)
 	least := math.Inf(1)
 	best = -1
 	for i := range sc.seen {
@@ -154,12 +159,12 @@ func (c *Cost) pair(r *costed, eps []*types.Endpoint, sc *costScratch, must bool
 		apart, helper := c.helper(sc, s.cell, &hops, r.Prompt-p.Hit)
 		apart += c.model.Answer(&answer, &f, &p, &t)
 		elsewhere := c.model.Elsewhere(&r.query, &f, p.Hit)
-		cost := alone + float64(elsewhere)
-		if helper >= 0 && (must || eps[i].Roles.Has(types.RoleNotAlone) || float64(apart)+splitMargin < cost) {
-			by[i], cost = helper, float64(apart)
+		total := alone + float64(elsewhere)
+		if helper >= 0 && (must || eps[i].Roles.Has(types.RoleNotAlone) || float64(apart)+splitMargin < total) {
+			by[i], total = helper, float64(apart)
 		}
-		if gains[i] = alone - cost; cost < least {
-			least, best = cost, i
+		if gains[i] = alone - total; total < least {
+			least, best = total, i
 		}
 	}
 	return best
@@ -227,18 +232,7 @@ func (c *Cost) PrefillPicked(req *types.Request, prefill, answer *types.Endpoint
 	other := c.table.lookup(answer)
 	l.at, l.between, l.class = s, [2]*costCell{s.cell, other}, c.classOf(s.cell, other)
 	l.Request = cost.Request{Prompt: r.Prompt, Output: 1, Streamed: true} // it ends when PrefillFinished says so
-	v := c.view()
-	held := r.query.Cached(cost.Blocks(l.before) + c.prefix.lanes.prices.Worth(l.lower))
-	s.Add(&l.Request, held, &c.model, &v, now)
-	if r.adapter != 0 {
-		s.Adapters.Count(r.adapter, 1, 0, now)
-	}
-	if !s.gone {
-		c.own.Add(1)
-	}
-	c.derive(s, now)
-	s.publish()
-	c.recheckAt(s, now)
+	c.enters(s, &l.Request, r.adapter, c.had(r, &l.recorded), now)
 }
 
 // PrefillFinished implements scheduling.PrefillTracker.
@@ -310,7 +304,7 @@ func (c *Cost) learnHop(h *handover, s *costServer, now cost.Seconds) {
 	}
 	c.handing.Lock()
 	defer c.handing.Unlock()
-	c.hops.Learn(h.class, h.lacks+h.others, now-h.began-s.Facts().Step*1.5)
+	c.hops.Learn(h.class, h.lacks+h.others, now-h.began-cost.AnswerWait(s.Facts().Step))
 	c.publishHops()
 }
 

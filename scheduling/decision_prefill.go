@@ -233,7 +233,7 @@ func (s *Scheduler) prefillFor(ctx context.Context, req *types.Request, answer *
 	defer sc.free()
 	p := s.pipelineOf(req)
 	sc.look(eps)
-	helpers := sc.helpers(s, ctx, p, req)
+	helpers := s.helpers(ctx, p, req, sc)
 	left := rest(helpers, func(ep *types.Endpoint) bool { return ep.Load != nil && ep.Load != answer.Load && !l.hasFailed(ep) })
 	if len(left) == 0 {
 		return nil

@@ -79,7 +79,7 @@ const maxPrefills = 3
 // of prefill by the place in eps, -1 for nobody. It is nil if nobody is helped. What the Splitter finds is
 // added to totals.
 func (s *Scheduler) split(ctx context.Context, p *pipeline, req *types.Request, eps []*types.Endpoint, totals []float64, sc *scratch, ex *Explanation) (by []int32) {
-	helpers := sc.helpers(s, ctx, p, req)
+	helpers := s.helpers(ctx, p, req, sc)
 	if len(helpers) == 0 {
 		return nil
 	}
@@ -152,7 +152,7 @@ func (sc *scratch) notAlone(eps []*types.Endpoint, totals []float64, by []int32,
 }
 
 // helpers returns those that may compute the prompt and that no filter strikes out.
-func (sc *scratch) helpers(s *Scheduler, ctx context.Context, p *pipeline, req *types.Request) []*types.Endpoint {
+func (s *Scheduler) helpers(ctx context.Context, p *pipeline, req *types.Request, sc *scratch) []*types.Endpoint {
 	if p.splitter == nil || !req.Split || len(sc.prefill) == 0 {
 		return nil
 	}

@@ -26,6 +26,10 @@ func (m *Model) Answer(q *Query, f *Figures, p *Place, t *Terms) Seconds {
 	return m.sum(t)
 }
 
+// AnswerWait is how long a prompt that is there waits for its first token, where a step takes so long: when it comes is
+// not known, so that half of the step under way is left, and its own follows.
+func AnswerWait(step Seconds) Seconds { return step * 1.5 }
+
 // Elsewhere is by how much more a prefill at a server costs where another could compute all of the prompt: it
 // holds up all that decodes there, and need not. Model.Terms counts as far as another holds the prompt.
 func (m *Model) Elsewhere(q *Query, f *Figures, hit Tokens) Seconds {

@@ -125,7 +125,7 @@ func (s *encodeStage) ask(leg *director.EncodeLeg) (answer *director.Answer, err
 	}
 	defer resp.Body.Close()
 	defer func() { body.release(false) }()
-	if err := readWhole(resp, &body, int64(s.MaxAnswer()), clock); err != nil {
+	if err := body.fill(resp.Body, resp.ContentLength, int64(s.MaxAnswer()), clock); err != nil {
 		_, ours := errors.AsType[*director.Error](err)
 		return nil, lostEncode(ctx, leg, err, ours)
 	}

@@ -19,7 +19,7 @@ const CodeBodies = "request_bodies_full" // 503
 // firstRoom is how much memory a body gets on its mere promise.
 const firstRoom = 64 << 10
 
-// held is a request body in memory. It counts against MaxBodies until it is released.
+// held is a body in memory, of a request or of the answer to a leg. It counts against MaxBodies until it is released.
 type held struct {
 	t    *Transport
 	data []byte
@@ -37,24 +37,51 @@ func (h *held) read(req *http.Request) error {
 	if req.ContentLength > most {
 		return tooLarge(most)
 	}
+	err := h.fill(req.Body, req.ContentLength, most, nil)
+	if broken, ok := errors.AsType[*readError](err); ok {
+		return unreadable(broken.error)
+	}
+	if errors.Is(err, errLong) {
+		return tooLarge(most)
+	}
+	return err
+}
+
+// fill reads all of src, of which so many bytes were promised, but no more than most and one more. clock, which may
+// be nil, is given a sign of life with each piece. Errors are errLong, a *readError, and what grow returns.
+func (h *held) fill(src io.Reader, promised, most int64, clock *patience) error {
 	for {
 		if len(h.data) == cap(h.data) {
-			if err := h.grow(nextRoom(cap(h.data), req.ContentLength, most)); err != nil {
+			if err := h.grow(nextRoom(cap(h.data), promised, most)); err != nil {
 				return err
 			}
 		}
-		n, err := req.Body.Read(h.data[len(h.data):cap(h.data)])
+		n, err := src.Read(h.data[len(h.data):cap(h.data)])
 		h.data = h.data[:len(h.data)+n]
+		if n > 0 {
+			clock.alive()
+		}
 		switch {
 		case int64(len(h.data)) > most:
-			return tooLarge(most)
+			return fmt.Errorf("%w: more than %d bytes", errLong, most)
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return unreadable(err)
+			return &readError{err}
 		}
 	}
 }
+
+var errLong = errors.New("httptransport: the answer is too long") // of a request nobody sees it
+
+// readError is an error of who was to send a body.
+type readError struct{ error }
+
+// Error says that the body is not whole.
+func (e *readError) Error() string { return "broke off: " + e.error.Error() }
+
+// Unwrap returns the error of the reader.
+func (e *readError) Unwrap() error { return e.error }
 
 func (t *Transport) maxBody() int64 {
 	if t.MaxBody > 0 {

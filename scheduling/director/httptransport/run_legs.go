@@ -310,7 +310,7 @@ func (p *pair) lost(ctx context.Context, err error, unsent bool) error {
 // readPrefill reads the prefill leg's answer, all of it even if it is too long to be kept.
 func (p *pair) readPrefill(resp *http.Response, body *held, clock *patience) error {
 	most := p.t.maxPrefillAnswer()
-	err := readWhole(resp, body, most, clock)
+	err := body.fill(resp.Body, resp.ContentLength, most, clock)
 	switch {
 	case !errors.Is(err, errLong):
 		return err
@@ -318,32 +318,6 @@ func (p *pair) readPrefill(resp *http.Response, body *held, clock *patience) err
 		return discard(resp, body.data[:cap(body.data)], clock)
 	}
 	return fmt.Errorf("%w, %d bytes", errLongPrefill, most)
-}
-
-var errLong = errors.New("httptransport: the answer is too long")
-
-// readWhole reads the answer of a leg into body, up to so many bytes and one more.
-func readWhole(resp *http.Response, body *held, most int64, clock *patience) error {
-	for {
-		if len(body.data) == cap(body.data) {
-			if err := body.grow(nextRoom(cap(body.data), resp.ContentLength, most)); err != nil {
-				return err
-			}
-		}
-		n, err := resp.Body.Read(body.data[len(body.data):cap(body.data)])
-		body.data = body.data[:len(body.data)+n]
-		if n > 0 {
-			clock.alive()
-		}
-		switch {
-		case int64(len(body.data)) > most:
-			return fmt.Errorf("%w: more than %d bytes", errLong, most)
-		case err == io.EOF:
-			return nil
-		case err != nil:
-			return fmt.Errorf("broke off: %w", err)
-		}
-	}
 }
 
 // discard reads the rest of an answer that is too long to be kept, by way of room, so that its engine is not cut off. It
@@ -359,7 +333,7 @@ func discard(resp *http.Response, room []byte, clock *patience) error {
 		case io.EOF:
 			return errLongPrefill
 		default:
-			return fmt.Errorf("broke off: %w", err)
+			return &readError{err}
 		}
 	}
 }
