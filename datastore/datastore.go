@@ -20,7 +20,8 @@ type Options struct {
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 
-	// Logger receives warnings about manifests that are not in force. Nil: no logging.
+	// Logger receives warnings about manifests that are not in force, and role labels that name no role. Nil:
+	// no logging.
 	Logger *slog.Logger
 
 	// UnknownModels says what happens to requests for models that no manifest names. Default
@@ -92,6 +93,8 @@ type Store struct {
 
 	snap  atomic.Pointer[Snapshot]
 	cells sync.Map // *types.Load to *cell
+
+	misread misread // role labels that were told of
 
 	// For publishing readings.
 	dirty  atomic.Bool  // a pool has unpublished readings
@@ -196,7 +199,7 @@ func (s *Store) commit(c Change) (map[types.NamespacedName]given, error) {
 	}
 	endpoints := make(map[types.NamespacedName][]EndpointSpec, len(c.Endpoints))
 	for pool, specs := range c.Endpoints {
-		prepared, err := prepareSpecs(pool, specs)
+		prepared, err := s.prepare(pool, specs)
 		if err != nil {
 			return nil, err
 		}

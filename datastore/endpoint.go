@@ -1,7 +1,6 @@
 package datastore
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -35,7 +34,7 @@ type EndpointSpec struct {
 	Labels   map[string]string
 	Capacity types.Capacity // zero fields: unknown
 	// Roles are the stages of a request that the endpoint may serve. Default: those that the label
-	// Options.RoleLabel names; a label that names something else is of no effect. Of an engine that is said
+	// Options.RoleLabel names; a label that names something else is of no effect, and Options.Logger is told. Of an engine that is said
 	// to be "sglang", decode is decode-only.
 	Roles types.Roles
 	// State is the initial state. When the spec is set again, State is applied only if it has
@@ -91,7 +90,7 @@ func (s *Store) SetEndpoints(pool types.NamespacedName, specs []EndpointSpec) er
 // UpsertEndpoint adds an endpoint to a pool or replaces the one with the same ID, as
 // SetEndpoints does. For many endpoints SetEndpoints is cheaper.
 func (s *Store) UpsertEndpoint(pool types.NamespacedName, spec EndpointSpec) error {
-	prepared, err := prepareSpecs(pool, []EndpointSpec{spec})
+	prepared, err := s.prepare(pool, []EndpointSpec{spec})
 	if err != nil {
 		return err
 	}
@@ -349,19 +348,6 @@ func (c *cell) setMetricsSpec(spec EndpointSpec) {
 	if m := (metricsSpec{spec.Engine, spec.MetricsAddress, spec.MetricsPath, spec.MetricsScheme}); m != (metricsSpec{}) {
 		c.metrics = &m
 	}
-}
-
-// rolesOf returns the roles that a spec says, or else its labels do.
-func (s *Store) rolesOf(spec *EndpointSpec) types.Roles {
-	if spec.Roles != 0 {
-		return spec.Roles
-	}
-	roles, _ := types.ParseRoles(spec.Labels[cmp.Or(s.opt.RoleLabel, types.RoleLabel)])
-	engine := cmp.Or(spec.Engine, spec.Labels[EngineLabel], spec.Labels["llm-d.ai/engine-type"])
-	if engine == "sglang" && roles == types.RoleDecode {
-		roles |= types.RoleNotAlone // in decode mode it refuses prompts that nobody has computed
-	}
-	return roles
 }
 
 func (s *Store) countLocked() int {

@@ -224,3 +224,83 @@ func TestSplitInParallel(t *testing.T) {
 		}
 	}
 }
+
+// How long hand-overs take is learned from first tokens, for each distance; and from one that does not arrive.
+func TestHandOversAreLearned(t *testing.T) {
+	only := types.RoleDecode | types.RoleNotAlone
+	p, near, far := roleServer("p", types.RolePrefill, "zone", "a"), roleServer("near", only, "zone", "a"), roleServer("far", only, "zone", "b")
+	f := newSplitFleet(t, plugins.CostOptions{Links: []string{"zone"}}, p, near, far)
+	wait := func(d float64) { f.now = f.now.Add(time.Duration(d * float64(time.Second))) }
+	asked := 0
+	transfer := func(answer *types.Endpoint) float64 {
+		asked++
+		req := splitPrompt(fmt.Sprint("asked ", asked), 6000, 6000)
+		ex, err := f.Explain(ctx, req, []*types.Endpoint{p, answer})
+		require.NoError(t, err)
+		for _, term := range ex.Apart.Terms {
+			if term.Scorer == "transfer" {
+				require.Contains(t, term.Detail, "6000 tokens in")
+				return -term.Contribution / 5 // its weight
+			}
+		}
+		t.Fatal("no transfer in ", ex.Apart)
+		return 0
+	}
+	before := transfer(near)
+	require.InDelta(t, .007+6000*3e-6, before, 1e-3, "as it is believed at first")
+	rnd := rand.New(rand.NewPCG(1, 1))
+	for i := range 120 {
+		tokens := 1300 + rnd.IntN(9000)
+		answer, takes := near, .02+2e-6*float64(tokens)
+		if i%2 == 0 {
+			answer, takes = far, .2+40e-6*float64(tokens)
+		}
+		d, err := f.Schedule(ctx, splitPrompt(fmt.Sprint("topic ", i), tokens, tokens), []*types.Endpoint{p, answer})
+		require.NoError(t, err)
+		require.Equal(t, p, d.Prefill())
+		wait(.02 + 24e-6*float64(tokens))
+		d.PrefillDone(types.Outcome{Status: 200, Usage: types.Usage{CompletionTokens: types.Known(1)}})
+		wait(takes + .012)
+		d.FirstToken()
+		wait(.5)
+		d.Done(types.Outcome{Status: 200, Usage: types.Usage{CompletionTokens: types.Known(60)}})
+	}
+	require.InEpsilon(t, .02+6000*2e-6, transfer(near), .25)
+	require.InEpsilon(t, .2+6000*40e-6, transfer(far), .25)
+
+	d, err := f.Schedule(ctx, splitPrompt("lost", 6000, 6000), []*types.Endpoint{p, near})
+	require.NoError(t, err)
+	d.PrefillDone(types.Outcome{Status: 200})
+	usual := transfer(near)
+	wait(5)
+	transfer(near) // which sees that it is overdue
+	require.Greater(t, transfer(near), 1.05*usual)
+	d.Done(types.Outcome{Cancelled: true})
+}
+
+// After a request that two have served both hold its prompt; after one that failed, who did not compute it does not.
+func TestBothHoldThePrompt(t *testing.T) {
+	p, d := roleServer("p", types.RolePrefill), roleServer("d", types.RoleDecode|types.RoleNotAlone)
+	f := newSplitFleet(t, plugins.CostOptions{}, p, d)
+	serve := func(topic string, prefilled, answered types.Outcome) {
+		one, err := f.Schedule(ctx, splitPrompt(topic, 4000, 4000), []*types.Endpoint{p, d})
+		require.NoError(t, err)
+		one.PrefillDone(prefilled)
+		if answered.Served() {
+			one.FirstToken()
+		}
+		one.Done(answered)
+	}
+	held := func(topic string, ep *types.Endpoint) int {
+		return f.cost.CachedTokens(splitPrompt(topic, 4000, 4000), ep)
+	}
+	serve("both", types.Outcome{Status: 200}, types.Outcome{Status: 200})
+	require.Greater(t, held("both", p), 3900)
+	require.Greater(t, held("both", d), 3900)
+	serve("answer fails", types.Outcome{Status: 200}, types.Outcome{Status: 500})
+	require.Greater(t, held("answer fails", p), 3900)
+	require.Zero(t, held("answer fails", d))
+	serve("prompt fails", types.Outcome{Status: 500}, types.Outcome{Status: 500})
+	require.Zero(t, held("prompt fails", p))
+	require.Zero(t, held("prompt fails", d))
+}

@@ -301,6 +301,27 @@ func TestEncodedForNobody(t *testing.T) {
 	require.Nil(t, r.EncodedBody())
 }
 
+// By the default policy an image goes to the encoder that has encoded it before.
+func TestEncodeAgain(t *testing.T) {
+	d, _ := encode(t, nil, "e1 encode", "e2 encode", "e3 encode", "e4 encode", "d1 decode")
+	image := fmt.Sprintf(`{"type":"image_url","image_url":{"url":"data:image/png;base64,%s"}}`, strings.Repeat("abcdefgh", 1<<10))
+	var before string
+	for range 5 {
+		r, err := d.Route(t.Context(), director.Incoming{Path: "/v1/chat/completions", Body: []byte(`{"model":"food","messages":[{"role":"user","content":[` + image + `]}]}`)})
+		require.NoError(t, err)
+		e := r.Encodes()
+		l := e.Begin(t.Context(), 0)
+		_, err = l.Answer(200, nil, answerOf("a"))
+		require.NoError(t, err)
+		e.Done()
+		r.Done(nil)
+		if before != "" {
+			require.Equal(t, before, l.Endpoint().ID)
+		}
+		before = l.Endpoint().ID
+	}
+}
+
 // With the stage no client may say what encoders say, whoever is in the pool.
 func TestEncodeReserves(t *testing.T) {
 	d, err := director.New(director.Options{

@@ -36,7 +36,7 @@ func newApart(t *testing.T, roles string, change func(*picker.Options, *scheduli
 	var specs []datastore.EndpointSpec
 	for i, r := range roles {
 		specs = append(specs, datastore.EndpointSpec{ID: string(rune('a' + i)), Address: addresses[i], Labels: map[string]string{"app": "llama"},
-			Roles: map[rune]types.Roles{'p': types.RolePrefill, 'd': types.RoleDecode, 'b': types.RolePrefill | types.RoleDecode, 'e': types.RoleEncode}[r]})
+			Roles: map[rune]types.Roles{'p': types.RolePrefill, 'd': types.RoleDecode, 'b': types.RolePrefill | types.RoleDecode, 'e': types.RoleEncode, 'o': types.RoleDecode | types.RoleNotAlone}[r]})
 	}
 	require.NoError(t, f.store.SetEndpoints(types.NamespacedName{Name: "llama"}, specs))
 	return f
@@ -203,4 +203,31 @@ func TestSidecarLearns(t *testing.T) {
 	require.Len(t, told, 12)
 	require.False(t, told[0].Served())
 	require.False(t, told[0].Failed())
+}
+
+// TestSidecarByDefault: the default policy names who computes the prompt for an endpoint that does not answer alone, and
+// takes both to hold the prompt when it is answered.
+func TestSidecarByDefault(t *testing.T) {
+	costs := plugins.Default().Costs
+	f := newApart(t, "ppo", func(_ *picker.Options, p *scheduling.Profile) {
+		p.Splitter, p.Costs, p.Picker = nil, costs, plugins.MaxScore{}
+	})
+	asked := map[string]int{}
+	for range 6 {
+		s := open(t, f.dial(t), duplex, none)
+		s.send(requestHeaders(false))
+		s.send(requestBody(chatBody(4000), true))
+		m := s.recv()
+		mutated := m.GetRequestHeaders().GetResponse().GetHeaderMutation()
+		require.Equal(t, addresses[2], destinationOf(t, m, mutated))
+		asked[mutationOf(t, mutated).set["x-prefiller-host-port"]]++
+		s.chunks()
+		s.send(responseHeaders(200, "application/json", true))
+		s.recv()
+		s.s.CloseSend()
+		require.NoError(t, s.ends())
+		f.free(t)
+	}
+	require.Len(t, asked, 1, "the one that has the prompt, and not %v", asked)
+	require.NotContains(t, asked, "", "somebody is named")
 }
