@@ -87,6 +87,41 @@ type Costed struct {
 	Coster Coster
 }
 
+// Plugins returns the plugins of the profile and of its Rules, each once: filters, scorers, costs, splitters with
+// their parts, filters of prefill endpoints, pickers; and at last the trackers.
+func (p Profile) Plugins() (all []any) {
+	add := func(plugin any) {
+		if plugin != nil && !contains(all, plugin) {
+			all = append(all, plugin)
+		}
+	}
+	for _, r := range append([]Rule{p.rest()}, p.Rules...) {
+		for _, f := range r.Filters {
+			add(f.Filter)
+		}
+		for _, s := range r.Scorers {
+			add(s.Scorer)
+		}
+		for _, c := range r.Costs {
+			add(c.Coster)
+		}
+		add(r.Splitter)
+		if c, ok := r.Splitter.(Composite); ok {
+			for _, part := range c.Plugins() {
+				add(part)
+			}
+		}
+		for _, f := range r.PrefillFilters {
+			add(f.Filter)
+		}
+		add(r.Picker)
+	}
+	for _, t := range p.Trackers {
+		add(t)
+	}
+	return all
+}
+
 // withDefaults returns p with defaults filled in, or an error.
 func (p Profile) withDefaults() (Profile, error) {
 	if p.Picker == nil {

@@ -121,11 +121,16 @@ func (p *Profile) pipelines() ([]*pipeline, error) {
 		}
 		all = append(all, one)
 	}
-	others, err := Rule{Filters: p.Filters, Scorers: p.Scorers, Costs: p.Costs, Splitter: p.Splitter, PrefillFilters: p.PrefillFilters, Picker: p.Picker, Fallbacks: p.Fallbacks}.pipeline()
+	others, err := p.rest().pipeline()
 	if err != nil {
 		return nil, fmt.Errorf("scheduling: %w", err)
 	}
 	return append(all, others), nil
+}
+
+// rest is the rule for requests that no other is for.
+func (p *Profile) rest() Rule {
+	return Rule{Filters: p.Filters, Scorers: p.Scorers, Costs: p.Costs, Splitter: p.Splitter, PrefillFilters: p.PrefillFilters, Picker: p.Picker, Fallbacks: p.Fallbacks}
 }
 
 // pipelineOf returns what a request goes through: that of the first rule that is for it.

@@ -52,13 +52,8 @@ func New(p Profile) (*Scheduler, error) {
 	for s.seed == 0 {
 		s.seed = rand.Uint64()
 	}
-	last := len(pipelines) - 1
-	s.wireAll(pipelines[last]) // its estimators go before those of rules
-	for _, one := range pipelines[:last] {
-		s.wireAll(one)
-	}
-	for _, t := range p.Trackers {
-		s.wire(t)
+	for _, plugin := range p.Plugins() { // those of rules come last, and so do their estimators
+		s.wire(plugin)
 	}
 	return s, nil
 }
@@ -70,32 +65,6 @@ func Must(s *Scheduler, err error) *Scheduler {
 		panic(err)
 	}
 	return s
-}
-
-func (s *Scheduler) wireAll(p *pipeline) {
-	for _, f := range p.Filters {
-		s.wire(f.Filter)
-	}
-	for _, sc := range p.Scorers {
-		s.wire(sc.Scorer)
-	}
-	for _, c := range p.Costs {
-		s.wire(c.Coster)
-	}
-	if p.splitter != nil {
-		s.wire(p.splitter)
-	}
-	if c, ok := p.splitter.(Composite); ok {
-		for _, part := range c.Plugins() {
-			s.wire(part)
-		}
-	}
-	if p.helpers != p {
-		for _, f := range p.helpers.Filters {
-			s.wire(f.Filter)
-		}
-	}
-	s.wire(p.Picker)
 }
 
 // wire finds what else a plugin can do. A plugin in several places is told once.

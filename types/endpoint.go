@@ -36,8 +36,8 @@ type Endpoint struct {
 	// Metrics is what the server last reported.
 	Metrics Metrics
 
-	// Sent is what the ledger held when Metrics was read: any load reported beyond it came
-	// from other clients. WithMetrics and datastore.Store set it.
+	// Sent is what the ledger held when Metrics was read, with what peers had said (Load.Known): any
+	// load reported beyond it came from other clients. WithMetrics and datastore.Store set it.
 	Sent Booking
 
 	// Capacity describes the server, from configuration. Optional.
@@ -75,7 +75,7 @@ func (e *Endpoint) WithMetrics(m Metrics) *Endpoint {
 	}
 	c.Metrics = m.Sensible()
 	if c.Load != nil {
-		c.Sent = c.Load.Held()
+		c.Sent = c.Load.Known()
 	}
 	return &c
 }

@@ -19,7 +19,8 @@ type Load struct {
 	context    atomic.Int64
 	retired    atomic.Bool
 	out        atomic.Pointer[time.Time] // nil: not ejected
-	_          [16]byte                  // fills a cache line: other cores book in the neighbours
+	peers      atomic.Pointer[Booking]   // nil: nothing
+	_          [8]byte                   // fills a cache line: other cores book in the neighbours
 }
 
 // NewLoad returns an empty ledger.
@@ -68,6 +69,25 @@ func (l *Load) Out(now time.Time) (until time.Time, out bool) {
 	return *p, true
 }
 
+// SetPeers records what other gateways have booked at the endpoint, as they say. Package scheduling/sharing
+// calls it.
+func (l *Load) SetPeers(b Booking) {
+	if b == (Booking{}) {
+		l.peers.Store(nil)
+		return
+	}
+	l.peers.Store(&b)
+}
+
+// Peers returns what other gateways have booked at the endpoint, as they said last. It is not part of what the
+// other methods return.
+func (l *Load) Peers() Booking {
+	if p := l.peers.Load(); p != nil {
+		return *p
+	}
+	return Booking{}
+}
+
 // Forever is a time that never comes.
 var Forever = time.Unix(1<<62/int64(time.Second), 0)
 
@@ -96,4 +116,12 @@ func (l *Load) Release(b Booking) {
 // Held returns the total of what is booked.
 func (l *Load) Held() Booking {
 	return Booking{l.Requests(), l.Prefilling(), l.PrefillTokens(), l.ContextTokens()}
+}
+
+// Known returns what is booked by this process and by other gateways together.
+func (l *Load) Known() Booking { return l.Held().Plus(l.Peers()) }
+
+// Plus returns the sum.
+func (b Booking) Plus(c Booking) Booking {
+	return Booking{b.Requests + c.Requests, b.Prefilling + c.Prefilling, b.PrefillTokens + c.PrefillTokens, b.ContextTokens + c.ContextTokens}
 }

@@ -1,0 +1,75 @@
+package sharing
+
+import (
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/types"
+)
+
+// This file is what takes part in sharing: plugins and controllers of admission that implement any of these
+// interfaces. Endpoints are named by types.Endpoint.ID. All methods are called by one goroutine at a time, without
+// a lock, and beside decisions. Peers are numbered from 1; a number means the same gateway, from its start to
+// its end, for as long as a part has not been told that it is lost.
+
+// LoadPart keeps figures of its own of how busy endpoints are.
+type LoadPart interface {
+	// PeersChanged is told that types.Load.Peers of eps has changed.
+	PeersChanged(eps []*types.Endpoint)
+	// PeersAlive is told how many peers there are.
+	PeersAlive(n int)
+}
+
+// PrefixPart knows which endpoints have which prompts in their caches.
+type PrefixPart interface {
+	// SharePlacements calls tell for what has been sent where since the last call. It keeps nothing before
+	// the first call, and a bounded amount between two.
+	SharePlacements(tell func(types.Placement))
+	// HearPlacement is told of a placement of a peer.
+	HearPlacement(p types.Placement)
+}
+
+// EjectionPart knows which endpoints fail.
+type EjectionPart interface {
+	// ShareEjections calls tell for each endpoint that this gateway has ejected.
+	ShareEjections(now time.Time, tell func(types.Ejected))
+	// HearEjection is told of an endpoint that a peer has ejected, again and again while it has.
+	HearEjection(peer int, e types.Ejected, now time.Time)
+	// LosePeer forgets what was heard of a peer, which has gone.
+	LosePeer(peer int)
+}
+
+// BindingPart keeps what belongs to which endpoint.
+type BindingPart interface {
+	// ShareBindings calls tell for what has been bound since the last call.
+	ShareBindings(now time.Time, tell func(types.Binding))
+	// HearBinding is told of a binding of a peer.
+	HearBinding(b types.Binding, now time.Time)
+}
+
+// AccountPart keeps accounts of tenants and budgets.
+type AccountPart interface {
+	// ShareAccounts calls tell for the accounts that were charged since the last call, or, if whole, for all
+	// that were of late.
+	ShareAccounts(whole bool, tell func(types.Account))
+	// HearAccount is told what a peer has charged.
+	HearAccount(peer int, a types.Account)
+	// LosePeer forgets a peer, which has gone. What it has charged stays charged.
+	LosePeer(peer int)
+	// PeersAlive is told how many peers there are.
+	PeersAlive(n int)
+}
+
+// SnapshotPart has something that is worth keeping over a restart.
+type SnapshotPart interface {
+	// SnapshotName names what it is, and the version of its form.
+	SnapshotName() string
+	// AppendSnapshot appends it to dst, in at most room bytes: what matters most, if it is more.
+	AppendSnapshot(dst []byte, room int, now time.Time) []byte
+	// Restore takes over what AppendSnapshot wrote. age is how long ago that was. With an error nothing has
+	// changed.
+	Restore(snapshot []byte, age time.Duration, now time.Time) error
+}
+
+// PartsOf returns the plugins of a profile.
+func PartsOf(p scheduling.Profile) []any { return p.Plugins() }
