@@ -119,7 +119,7 @@ func TestTrapServerAnswersNonsense(t *testing.T) {
 			require.Eventually(t, func() bool {
 				_ = transport.Broadcast(t.Context(), []byte("x"))
 				stats := transport.Stats()
-				return stats.ReceiveErr != nil && (stats.SendErr != nil || stats.Sent > 0)
+				return stats.ReceiveErr != nil && (stats.SendErr != nil || stats.MessagesOut > 0)
 			}, 20*time.Second, time.Millisecond)
 			require.NoError(t, transport.Close())
 			store, err := NewStore(StoreOptions{Server: Server{Address: l.Addr().String()}, Timeout: 100 * time.Millisecond, MaxBytes: 1000})

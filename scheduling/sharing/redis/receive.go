@@ -8,31 +8,18 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
-	"github.com/inferpick/inferpick/scheduling/sharing"
-	"github.com/inferpick/inferpick/scheduling/sharing/internal/outbox"
+	"github.com/inferpick/inferpick/scheduling/sharing/internal/mailbox"
 )
 
 // Receive subscribes, and has handle called with each message, one after the other. from is the server: who
-// published a message, Redis does not say. A handle that is slow misses the oldest of what waits.
+// published a message, Redis does not say. A handle that is slow misses the oldest of what waits; one that panics
+// has lost its message.
 func (t *Transport) Receive(handle func(from string, msg []byte)) {
 	if t.receiving.Swap(true) {
 		panic("redis: Receive is called once")
 	}
-	t.group.Go(func() { t.handle(handle) })
+	t.group.Go(func() { t.in.Run(t.ctx, func(msg []byte) { handle(t.connection.name, msg) }) })
 	t.group.Go(t.subscribe)
-}
-
-func (t *Transport) handle(handle func(from string, msg []byte)) {
-	for {
-		select {
-		case <-t.ctx.Done():
-			return
-		case msg := <-t.received.Messages():
-			if t.ctx.Err() == nil { // of two that are ready, either may be chosen
-				handle(t.connection.name, msg)
-			}
-		}
-	}
 }
 
 // subscribe is subscribed, and if that is lost subscribes anew, until Close.
@@ -46,7 +33,7 @@ func (t *Transport) subscribe() {
 		}
 		t.subscribed, t.err = false, err
 		t.mu.Unlock()
-		outbox.Sleep(t.ctx, outbox.Backoff(failures))
+		mailbox.Sleep(t.ctx, mailbox.Backoff(failures))
 	}
 }
 
@@ -90,7 +77,7 @@ func (t *Transport) listen() (err error) {
 // ask asks for a sign of life when nothing else comes.
 func (t *Transport) ask(ctx context.Context, subscription *goredis.PubSub, heard *atomic.Bool) {
 	for {
-		outbox.Sleep(ctx, t.timeout)
+		mailbox.Sleep(ctx, t.timeout)
 		if ctx.Err() != nil {
 			return
 		}
@@ -108,13 +95,7 @@ func (t *Transport) take(came any) bool {
 	case *goredis.Subscription:
 		t.subscribed, t.err = true, nil
 	case *goredis.Message:
-		t.messages.Add(1)
-		t.bytes.Add(uint64(len(came.Payload)))
-		if len(came.Payload) > sharing.MaxMessage { // a Server.Client reads them
-			t.tooLong.Add(1)
-			break
-		}
-		t.received.Put([]byte(came.Payload))
+		t.in.Put([]byte(came.Payload))
 	}
 	return t.subscribed
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling/sharing"
-	"github.com/inferpick/inferpick/scheduling/sharing/internal/outbox"
+	"github.com/inferpick/inferpick/scheduling/sharing/internal/mailbox"
 )
 
 // Options are those of a Transport. The zero value is good for a server on this machine.
@@ -33,10 +33,10 @@ type Transport struct {
 	channel    string
 	timeout    time.Duration
 
-	sender   *outbox.Sender
-	received *outbox.Queue // what has come and is to be handled
+	out *mailbox.Outbox
+	in  *mailbox.Inbox
 
-	messages, bytes, tooLong, lost atomic.Uint64
+	lost atomic.Uint64 // subscriptions
 
 	mu         sync.Mutex
 	subscribed bool
@@ -63,10 +63,11 @@ func New(o Options) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Transport{connection: connection, channel: o.Prefix + ":messages", timeout: o.Timeout, received: outbox.NewQueue(o.Queue)}
-	t.sender = outbox.NewSender(o.Queue, o.Timeout, t.send)
+	t := &Transport{connection: connection, channel: o.Prefix + ":messages", timeout: o.Timeout}
+	t.out = mailbox.NewOutbox(o.Queue, o.Timeout, t.send)
+	t.in = mailbox.NewInbox(o.Queue, sharing.MaxMessage)
 	t.ctx, t.cancel = context.WithCancel(context.Background())
-	t.group.Go(func() { t.sender.Run(t.ctx) })
+	t.group.Go(func() { t.out.Run(t.ctx) })
 	return t, nil
 }
 
@@ -88,7 +89,7 @@ func (t *Transport) Broadcast(ctx context.Context, msg []byte) error {
 	case len(msg) > sharing.MaxMessage:
 		return fmt.Errorf("%s: a message of %d bytes, at most %d are allowed", t.connection.name, len(msg), sharing.MaxMessage)
 	}
-	return t.sender.Put(msg)
+	return t.out.Put(msg)
 }
 
 func (t *Transport) closed() error { return fmt.Errorf("%s: %w", t.connection.name, net.ErrClosed) }
@@ -115,25 +116,26 @@ func (t *Transport) Ping(ctx context.Context) error {
 
 // Stats is what a Transport has done since New.
 type Stats struct {
-	Sent, SentBytes         uint64 // messages that the server took
-	Dropped                 uint64 // that it did not: it could not be reached, or too many waited
-	Received, ReceivedBytes uint64 // messages that came, our own among them
-	Missed                  uint64 // that came and were not handled: too many waited, or too long
-	Lost                    uint64 // how often a subscription ended, and what others sent was not heard for a while
-	Subscribed              bool   // messages come
-	SendErr, ReceiveErr     error  // why messages cannot be sent, or do not come; nil: they can, or it was not tried yet
+	MessagesOut, BytesOut uint64 // that the server took
+	Dropped               uint64 // messages that it did not: it could not be reached, or too many waited
+	MessagesIn, BytesIn   uint64 // that came, our own among them
+	Missed                uint64 // messages that came and were not handled: too many waited, or too long
+	Panics                uint64 // messages whose handle panicked
+	PanicErr              error  // the last panic, and where it was
+	Lost                  uint64 // how often a subscription ended: for a while nothing was heard
+	Subscribed            bool   // messages come
+	SendErr, ReceiveErr   error  // why messages cannot be sent, or do not come; nil: they can, or it was not tried yet
 }
 
 // Stats returns them.
 func (t *Transport) Stats() Stats {
-	out := t.sender.Stats()
+	out, in := t.out.Stats(), t.in.Stats()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return Stats{
-		Sent: out.Sent, SentBytes: out.Bytes, Dropped: out.Dropped,
-		Received: t.messages.Load(), ReceivedBytes: t.bytes.Load(),
-		Missed: t.received.Lost() + t.tooLong.Load(), Lost: t.lost.Load(),
-		Subscribed: t.subscribed, SendErr: out.Err, ReceiveErr: t.err,
+		MessagesOut: out.Messages, BytesOut: out.Bytes, Dropped: out.Dropped,
+		MessagesIn: in.Messages, BytesIn: in.Bytes, Missed: in.Missed, Panics: in.Panics, PanicErr: in.PanicErr,
+		Lost: t.lost.Load(), Subscribed: t.subscribed, SendErr: out.Err, ReceiveErr: t.err,
 	}
 }
 

@@ -52,10 +52,10 @@ func TestTellsAll(t *testing.T) {
 	stats := a.Stats()
 	require.NoError(t, stats.SendErr)
 	require.NoError(t, stats.ReceiveErr)
-	require.EqualValues(t, 1, stats.Sent)
-	require.EqualValues(t, len(whole), stats.SentBytes)
-	require.EqualValues(t, 3, stats.Received)
-	require.EqualValues(t, len(whole)+4, stats.ReceivedBytes)
+	require.EqualValues(t, 1, stats.MessagesOut)
+	require.EqualValues(t, len(whole), stats.BytesOut)
+	require.EqualValues(t, 3, stats.MessagesIn)
+	require.EqualValues(t, len(whole)+4, stats.BytesIn)
 	require.Zero(t, stats.Dropped+stats.Missed+stats.Lost)
 
 	require.ErrorContains(t, a.Broadcast(t.Context(), make([]byte, sharing.MaxMessage+1)),
@@ -284,7 +284,7 @@ func TestTooLong(t *testing.T) {
 	before := heap()
 	require.NoError(t, stranger.Publish(t.Context(), "inferpick:messages", make([]byte, 16<<20)).Err())
 	require.Eventually(t, func() bool { return own.Stats().Lost == 1 && given.Stats().Missed == 1 }, 20*time.Second, time.Millisecond)
-	require.Zero(t, own.Stats().Received)
+	require.Zero(t, own.Stats().MessagesIn)
 	subscribed(t, own)
 	reaches(t, own, "x", own, given)
 	require.Less(t, heap()-before, int64(4<<20))

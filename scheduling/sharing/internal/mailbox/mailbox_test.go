@@ -1,4 +1,4 @@
-package outbox_test
+package mailbox
 
 import (
 	"context"
@@ -10,34 +10,32 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/inferpick/inferpick/scheduling/sharing/internal/outbox"
 )
 
 func TestQueueTheOldestGivesWay(t *testing.T) {
-	q := outbox.NewQueue(3)
+	q := newQueue(3)
 	for i := range 5 {
-		q.Put([]byte{byte(i)})
+		q.put([]byte{byte(i)})
 	}
-	require.EqualValues(t, 2, q.Lost())
+	require.EqualValues(t, 2, q.lost.Load())
 	for i := 2; i < 5; i++ {
-		require.Equal(t, []byte{byte(i)}, <-q.Messages())
+		require.Equal(t, []byte{byte(i)}, <-q.messages)
 	}
-	q.Put([]byte{9})
-	q.Clear()
-	require.EqualValues(t, 3, q.Lost())
-	require.Empty(t, q.Messages())
+	q.put([]byte{9})
+	q.clear()
+	require.EqualValues(t, 3, q.lost.Load())
+	require.Empty(t, q.messages)
 }
 
 // Of what many put in at once, all is either taken or counted as lost.
 func TestQueueConcurrent(t *testing.T) {
 	const writers, each = 8, 500
-	q := outbox.NewQueue(4)
+	q := newQueue(4)
 	done := make(chan struct{})
 	for range writers {
 		go func() {
 			for range each {
-				q.Put([]byte{1})
+				q.put([]byte{1})
 			}
 			done <- struct{}{}
 		}()
@@ -45,28 +43,28 @@ func TestQueueConcurrent(t *testing.T) {
 	taken := 0
 	for ended := 0; ended < writers; {
 		select {
-		case <-q.Messages():
+		case <-q.messages:
 			taken++
 		case <-done:
 			ended++
 		}
 	}
-	taken += len(q.Messages())
-	require.EqualValues(t, writers*each, uint64(taken)+q.Lost())
+	taken += len(q.messages)
+	require.EqualValues(t, writers*each, uint64(taken)+q.lost.Load())
 }
 
-// run runs a sender until the test, or what stop ends, is over.
-func run(t *testing.T, s *outbox.Sender) (stop func()) {
+// run runs an outbox until the test, or what stop ends, is over.
+func run(t *testing.T, b interface{ Run(context.Context) }) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	go func() { s.Run(ctx); close(ended) }()
+	go func() { b.Run(ctx); close(ended) }()
 	return func() { cancel(); <-ended }
 }
 
-func TestSenderSendsACopyInOrder(t *testing.T) {
+func TestOutboxSendsACopyInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string
-		s := outbox.NewSender(64, time.Second, func(_ context.Context, batch [][]byte) error {
+		s := NewOutbox(64, time.Second, func(_ context.Context, batch [][]byte) error {
 			require.LessOrEqual(t, len(batch), 16)
 			for _, msg := range batch {
 				got = append(got, string(msg))
@@ -83,18 +81,18 @@ func TestSenderSendsACopyInOrder(t *testing.T) {
 		synctest.Wait()
 		stop()
 		require.Equal(t, want, got)
-		require.Equal(t, outbox.Stats{Sent: 40, Bytes: 10*2 + 30*3}, s.Stats())
+		require.Equal(t, OutStats{Messages: 40, Bytes: 10*2 + 30*3}, s.Stats())
 	})
 }
 
 // While messages cannot be sent, those that come are refused with the reason, none is kept, and attempts are
 // made ever more seldom, but at least once a second.
-func TestSenderFailure(t *testing.T) {
+func TestOutboxFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down, away := true, errors.New("away")
 		var attempts []time.Time
 		var got int
-		s := outbox.NewSender(4, time.Second, func(_ context.Context, batch [][]byte) error {
+		s := NewOutbox(4, time.Second, func(_ context.Context, batch [][]byte) error {
 			if down {
 				attempts = append(attempts, time.Now())
 				return away
@@ -129,16 +127,16 @@ func TestSenderFailure(t *testing.T) {
 		require.Equal(t, 1, got, "nothing old is sent")
 		stats := s.Stats()
 		require.NoError(t, stats.Err)
-		require.EqualValues(t, 1, stats.Sent)
+		require.EqualValues(t, 1, stats.Messages)
 		require.EqualValues(t, 1002, stats.Dropped)
 	})
 }
 
 // A send that hangs makes nobody wait; what is too much for the queue gives way to what is newer.
-func TestSenderHangs(t *testing.T) {
+func TestOutboxHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var calls atomic.Int32
-		s := outbox.NewSender(4, time.Second, func(ctx context.Context, _ [][]byte) error {
+		s := NewOutbox(4, time.Second, func(ctx context.Context, _ [][]byte) error {
 			calls.Add(1)
 			<-ctx.Done()
 			return ctx.Err()
@@ -163,10 +161,51 @@ func TestBackoff(t *testing.T) {
 	for failures, most := range []time.Duration{50, 100, 200, 400, 800, 1000, 1000} {
 		most *= time.Millisecond
 		for range 100 {
-			wait := outbox.Backoff(failures)
+			wait := Backoff(failures)
 			require.LessOrEqual(t, wait, most)
 			require.Greater(t, wait, most*3/4-1)
 		}
 	}
-	require.LessOrEqual(t, outbox.Backoff(1<<40), time.Second)
+	require.LessOrEqual(t, Backoff(1<<40), time.Second)
+}
+
+// While handle is busy, the newest wait; a message that makes it panic is lost, and no other; none is handled when
+// Run has returned.
+func TestInbox(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewInbox(3, 5)
+		var got []string
+		free := make(chan struct{})
+		handle := func(msg []byte) {
+			got = append(got, string(msg))
+			if len(got) == 1 {
+				<-free
+			}
+			if string(msg) == "boom" {
+				panic("handled badly")
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { b.Run(ctx, handle); close(ended) }()
+		b.Put([]byte("first"))
+		synctest.Wait()
+		for _, msg := range []string{"old", "longer", "boom", "new", ""} {
+			b.Put([]byte(msg))
+		}
+		require.EqualValues(t, 2, b.Stats().Missed)
+		close(free)
+		synctest.Wait()
+		require.Equal(t, []string{"first", "boom", "new", ""}, got)
+		stats := b.Stats()
+		require.ErrorContains(t, stats.PanicErr, "handled badly")
+		require.ErrorContains(t, stats.PanicErr, "TestInbox")
+		stats.PanicErr = nil
+		require.Equal(t, InStats{Messages: 6, Bytes: 21, Missed: 2, Panics: 1}, stats)
+		cancel()
+		<-ended
+		b.Put([]byte("late"))
+		synctest.Wait()
+		require.Len(t, got, 4)
+	})
 }
