@@ -52,8 +52,9 @@ type connection struct {
 	err error // the last that was wrong with it; nil: all is well
 }
 
-// connect makes a connection in the background. told is told what the server complains about.
-func (s Server) connect(timeout time.Duration, told func(error)) (*connection, error) {
+// connect makes a connection in the background. It may take timeout to connect, and patience to write, and for a
+// sign of life. told is told what the server complains about.
+func (s Server) connect(timeout, patience time.Duration, told func(error)) (*connection, error) {
 	c := &connection{name: "nats", given: s.Conn != nil, timeout: timeout, ready: make(chan struct{}), conn: s.Conn}
 	if c.given {
 		close(c.ready)
@@ -64,7 +65,7 @@ func (s Server) connect(timeout time.Duration, told func(error)) (*connection, e
 		return nil, err
 	}
 	c.name += " " + hosts
-	options := s.options(c, told)
+	options := s.options(c, patience, told)
 	go func() {
 		// It looks up names, and tries each server once, before it goes on in the background.
 		c.conn, c.never = natsio.Connect(s.url(), options...)
@@ -114,7 +115,7 @@ func (s Server) hosts() (string, error) {
 	return strings.Join(hosts, ","), nil
 }
 
-func (s Server) options(c *connection, told func(error)) []natsio.Option {
+func (s Server) options(c *connection, patience time.Duration, told func(error)) []natsio.Option {
 	note := func(_ *natsio.Conn, err error) { c.note(err) }
 	well := func(*natsio.Conn) { c.note(nil) }
 	options := []natsio.Option{
@@ -123,7 +124,7 @@ func (s Server) options(c *connection, told func(error)) []natsio.Option {
 		natsio.RetryOnFailedConnect(true), natsio.MaxReconnects(-1), natsio.IgnoreAuthErrorAbort(),
 		natsio.CustomReconnectDelay(func(attempts int) time.Duration { return mailbox.Backoff(attempts - 1) }),
 		natsio.ReconnectBufSize(-1), // nothing is kept for later
-		natsio.Timeout(c.timeout), natsio.FlusherTimeout(c.timeout), natsio.PingInterval(c.timeout), natsio.MaxPingsOutstanding(2),
+		natsio.Timeout(c.timeout), natsio.FlusherTimeout(patience), natsio.PingInterval(patience), natsio.MaxPingsOutstanding(2),
 		natsio.DisconnectErrHandler(note), natsio.ReconnectErrHandler(note),
 		natsio.ConnectHandler(well), natsio.ReconnectHandler(well),
 		natsio.ErrorHandler(func(_ *natsio.Conn, _ *natsio.Subscription, err error) { // without it they are written to stderr

@@ -52,7 +52,7 @@ func NewStore(o StoreOptions) (*Store, error) {
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
-	connection, err := o.connect(min(o.Timeout, 2*time.Second), func(error) {}) // of one message, not of a snapshot
+	connection, err := o.connect(min(o.Timeout, 2*time.Second), o.Timeout, func(error) {})
 	if err != nil {
 		return nil, err
 	}

@@ -30,6 +30,12 @@ type Options struct {
 	Timeout time.Duration
 }
 
+// What has arrived and is not yet in the queue is so much at most.
+const (
+	maxArrived      = 64 << 10
+	maxArrivedBytes = 16 << 20
+)
+
 // Transport carries messages between all that use the same servers and prefix.
 type Transport struct {
 	connection *connection
@@ -38,7 +44,6 @@ type Transport struct {
 	out *mailbox.Outbox
 	in  *mailbox.Inbox
 
-	queue        int
 	subscription atomic.Pointer[natsio.Subscription]
 	connected    atomic.Bool
 	lost         atomic.Uint64
@@ -64,9 +69,9 @@ func New(o Options) (*Transport, error) {
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
-	t := &Transport{subject: o.Prefix + ".messages", queue: o.Queue}
+	t := &Transport{subject: o.Prefix + ".messages"}
 	var err error
-	if t.connection, err = o.connect(o.Timeout, t.told); err != nil {
+	if t.connection, err = o.connect(o.Timeout, o.Timeout, t.told); err != nil {
 		return nil, err
 	}
 	t.out = mailbox.NewOutbox(o.Queue, o.Timeout, t.send)
@@ -173,8 +178,8 @@ func (t *Transport) subscribe() {
 		t.connection.note(err)
 		return
 	}
-	// What arrives is taken at once; this is for a machine that does not get to it.
-	_ = subscription.SetPendingLimits(4*t.queue, 4*t.queue*sharing.MaxMessage) // it can only be closed
+	// What arrives is taken at once. This is for a machine that does not get to it: here the newest gives way.
+	_ = subscription.SetPendingLimits(maxArrived, maxArrivedBytes) // it can only be closed
 	t.subscription.Store(subscription)
 	<-t.ctx.Done()
 	_ = subscription.Unsubscribe() // it can only be closed
