@@ -227,7 +227,7 @@ func (g *Group) settle(s *scope, now time.Time) {
 		return
 	}
 	for _, part := range s.parts.loads {
-		g.call(func() { part.PeersChanged(g.changed) })
+		g.call(func() { part.PeersChanged(g.changed, now) })
 	}
 	clear(g.changed)
 }
