@@ -20,6 +20,8 @@
 //	Told          .                 .                 .                 .                 .
 //	Told, enough  doubt > Doubted   doubt > Doubted   never             never             never
 //	Told, later   never             never             never             put off           put off > Out
+//	Quiet         .                 .                 .                 .                 .
+//	Quiet, sooner never             never             never             hasten            never
 //	time is over  never             never             never             > Trial           never
 //
 // "Failed, row" is the failure that completes a row of Rules.Failures. "Left, long" is the abandoned
@@ -38,12 +40,13 @@
 // A request that is answered settles the votes that were heard before it was sent: each ejection of a
 // peer counts once. Unless the server had failed here, too, these peers are not believed for a while,
 // which doubles: a peer that lies costs a bounded number of trials. Silence proves nothing: peers that no
-// longer have the server out do not end a doubt or an ejection.
+// longer say so do not end a doubt or an ejection.
 //
 // A dead server need not be tried by all gateways. "Told, later" is the word of a peer that has it out
 // for longer, as its own trial failed: the own trial waits until then, and a little longer, by a time in
 // which the gateways differ, so that mostly one of them is the first to try. Each peer may extend an
-// ejection once by as much as it lasts.
+// ejection once by as much as it lasts, and for as long as it says so: "Quiet, sooner" is that there is no
+// need to wait any more, as when the trial of a peer was served.
 //
 // [Stalls] detects servers that hang, by a [Baseline] of response times.
 package ejection

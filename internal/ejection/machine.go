@@ -25,23 +25,25 @@ type Event uint8
 
 // The events. Served to Ended are ends of a request.
 const (
-	Sent       Event = iota // a request was sent
-	Began                   // the first token of a request arrived
-	Stalled                 // requests waited in vain, one after the other: see Stalls
-	Served                  // a request was served completely
-	Failed                  // a request failed
-	rowFull                 // and completed a row of failures
-	rowVoted                // and completed it with the votes of peers
-	Unanswered              // a request got no answer
-	Left                    // a request was abandoned before its first token
-	leftLong                // and such requests waited long enough in total
-	Busy                    // the server said that it is overloaded
-	Ended                   // a request ended in a way that says nothing about the server
-	Told                    // a peer says that it has ejected the server
-	toldEnough              // and that is enough to doubt it
-	toldLater               // and there is no need to try it before the peer does
-	timeOver                // the time of an ejection is over
-	events     = iota
+	Sent        Event = iota // a request was sent
+	Began                    // the first token of a request arrived
+	Stalled                  // requests waited in vain, one after the other: see Stalls
+	Served                   // a request was served completely
+	Failed                   // a request failed
+	rowFull                  // and completed a row of failures
+	rowVoted                 // and completed it with the votes of peers
+	Unanswered               // a request got no answer
+	Left                     // a request was abandoned before its first token
+	leftLong                 // and such requests waited long enough in total
+	Busy                     // the server said that it is overloaded
+	Ended                    // a request ended in a way that says nothing about the server
+	Told                     // a peer says that it has ejected the server
+	toldEnough               // and that is enough to doubt it
+	toldLater                // and there is no need to try it before the peer does
+	Quiet                    // time has passed, in which peers may have stopped to say so
+	quietSooner              // and the server can be tried sooner
+	timeOver                 // the time of an ejection is over
+	events      = iota
 )
 
 // action is what a step does besides changing the state.
@@ -61,6 +63,7 @@ const (
 	eject                 // eject for Base, or twice as long as the last time
 	doubt                 // allow one request at a time
 	putOff                // extend an ejection
+	hasten                // extend it less
 )
 
 // step is what an event does in a state.
@@ -72,22 +75,24 @@ type step struct {
 // table defines what each event does in each state. Ends of requests also reduce those in flight.
 var table = [events][states]step{
 	//            In               Suspect            Doubted            Out               Trial
-	Sent:       {{admit, In}, {admit, Suspect}, {flight, Doubted}, {flight, Out}, {flight, Trial}},
-	Began:      {{ignore, In}, {carry, Suspect}, {carry, Suspect}, {excuse, Suspect}, {excuse, Suspect}},
-	Stalled:    {{eject, Out}, {eject, Out}, {eject, Out}, {ignore, Out}, {ignore, Trial}},
-	Served:     {{restore, In}, {restore, In}, {restore, In}, {restore, In}, {restore, In}},
-	Failed:     {{count, Suspect}, {count, Suspect}, {eject, Out}, {ignore, Out}, {eject, Out}},
-	rowFull:    {{eject, Out}, {eject, Out}, {eject, Out}, {ignore, Out}, {eject, Out}},
-	rowVoted:   {{doubt, Doubted}, {doubt, Doubted}, {never, Doubted}, {never, Out}, {never, Trial}},
-	Unanswered: {{eject, Out}, {eject, Out}, {eject, Out}, {ignore, Out}, {eject, Out}},
-	Left:       {{ignore, In}, {ignore, Suspect}, {wait, Doubted}, {wait, Out}, {wait, Trial}},
-	leftLong:   {{ignore, In}, {ignore, Suspect}, {eject, Out}, {wait, Out}, {eject, Out}},
-	Busy:       {{spare, In}, {spare, Suspect}, {spare, Doubted}, {spare, Out}, {spare, Trial}},
-	Ended:      {{ignore, In}, {ignore, Suspect}, {ignore, Doubted}, {ignore, Out}, {ignore, Trial}},
-	Told:       {{ignore, In}, {ignore, Suspect}, {ignore, Doubted}, {ignore, Out}, {ignore, Trial}},
-	toldEnough: {{doubt, Doubted}, {doubt, Doubted}, {never, Doubted}, {never, Out}, {never, Trial}},
-	toldLater:  {{never, In}, {never, Suspect}, {never, Doubted}, {putOff, Out}, {putOff, Out}},
-	timeOver:   {{never, In}, {never, Suspect}, {never, Doubted}, {ignore, Trial}, {never, Trial}},
+	Sent:        {{admit, In}, {admit, Suspect}, {flight, Doubted}, {flight, Out}, {flight, Trial}},
+	Began:       {{ignore, In}, {carry, Suspect}, {carry, Suspect}, {excuse, Suspect}, {excuse, Suspect}},
+	Stalled:     {{eject, Out}, {eject, Out}, {eject, Out}, {ignore, Out}, {ignore, Trial}},
+	Served:      {{restore, In}, {restore, In}, {restore, In}, {restore, In}, {restore, In}},
+	Failed:      {{count, Suspect}, {count, Suspect}, {eject, Out}, {ignore, Out}, {eject, Out}},
+	rowFull:     {{eject, Out}, {eject, Out}, {eject, Out}, {ignore, Out}, {eject, Out}},
+	rowVoted:    {{doubt, Doubted}, {doubt, Doubted}, {never, Doubted}, {never, Out}, {never, Trial}},
+	Unanswered:  {{eject, Out}, {eject, Out}, {eject, Out}, {ignore, Out}, {eject, Out}},
+	Left:        {{ignore, In}, {ignore, Suspect}, {wait, Doubted}, {wait, Out}, {wait, Trial}},
+	leftLong:    {{ignore, In}, {ignore, Suspect}, {eject, Out}, {wait, Out}, {eject, Out}},
+	Busy:        {{spare, In}, {spare, Suspect}, {spare, Doubted}, {spare, Out}, {spare, Trial}},
+	Ended:       {{ignore, In}, {ignore, Suspect}, {ignore, Doubted}, {ignore, Out}, {ignore, Trial}},
+	Told:        {{ignore, In}, {ignore, Suspect}, {ignore, Doubted}, {ignore, Out}, {ignore, Trial}},
+	toldEnough:  {{doubt, Doubted}, {doubt, Doubted}, {never, Doubted}, {never, Out}, {never, Trial}},
+	toldLater:   {{never, In}, {never, Suspect}, {never, Doubted}, {putOff, Out}, {putOff, Out}},
+	Quiet:       {{ignore, In}, {ignore, Suspect}, {ignore, Doubted}, {ignore, Out}, {ignore, Trial}},
+	quietSooner: {{never, In}, {never, Suspect}, {never, Doubted}, {hasten, Out}, {never, Trial}},
+	timeOver:    {{never, In}, {never, Suspect}, {never, Doubted}, {ignore, Trial}, {never, Trial}},
 }
 
 // Rules define when a server is ejected, and for how long.
@@ -127,7 +132,8 @@ type Server struct {
 	carried   int           // failures before the last first token, until a request is served
 	waited    time.Duration // Doubted, Out and Trial: total wait of abandoned requests
 	lasted    time.Duration // duration of the last ejection
-	ends      time.Time     // end of the last ejection, if peers do not put it off
+	ends      time.Time     // end of the last ejection
+	own       time.Time     // when to try the server after it, if peers do not put it off
 	luck      float64       // of the last ejection
 	doublings int           // of Base, for the next ejection
 	good      time.Time     // when a request was first served completely since the ejection; zero: none was
@@ -147,14 +153,17 @@ func (s *Server) State(now time.Time) State {
 // Found reports whether the state is Out or Trial: this gateway itself saw the server fail.
 func (s *Server) Found() bool { return s.state == Out || s.state == Trial }
 
+// Doubted reports whether the state is Doubted: only peers say that the server fails.
+func (s *Server) Doubted() bool { return s.state == Doubted }
+
 // Ejected reports whether the state is Out, Trial or Doubted.
-func (s *Server) Ejected() bool { return s.Found() || s.state == Doubted }
+func (s *Server) Ejected() bool { return s.Found() || s.Doubted() }
 
 // Settled reports whether a served request would change nothing.
 func (s *Server) Settled() bool { return s.state == In && s.Spared.IsZero() && !s.pending() }
 
 // Left returns how much longer the last ejection lasts, whatever peers say.
-func (s *Server) Left(now time.Time) time.Duration { return max(s.ends.Sub(now), 0) }
+func (s *Server) Left(now time.Time) time.Duration { return clamp(s.ends.Sub(now), s.lasted) }
 
 // Barred returns until when it gets no requests; zero if it gets them now.
 func (s *Server) Barred() time.Time {
@@ -207,8 +216,12 @@ func (s *Server) refine(r Rules, in Input) Event {
 		switch {
 		case from <= Suspect && s.convinces(r, in):
 			return toldEnough
-		case from >= Out && s.InFlight == 0 && s.later(r, in).After(s.Until):
+		case from >= Out && s.InFlight == 0 && s.said(in) != nil && s.due(in.Now).After(s.Until):
 			return toldLater
+		}
+	case Quiet:
+		if from == Out && s.due(in.Now).Before(s.Until) {
+			return quietSooner
 		}
 	}
 	return in.Event
@@ -265,8 +278,8 @@ func (s *Server) act(do action, r Rules, in Input) {
 			s.count(in.Begun)
 		}
 		s.doubted, s.InFlight, s.waited = in.Now, 0, 0
-	case putOff:
-		s.Until = s.later(r, in)
+	case putOff, hasten:
+		s.Until = s.due(in.Now)
 	}
 }
 
@@ -278,15 +291,20 @@ func (s *Server) count(begun bool) {
 	}
 }
 
-// eject begins an ejection. Each lasts twice as long as the previous one; one doubling is taken back
-// per period of good time as long as the last ejection. While peers say that the server is dead, they
-// and this gateway do not all try it at the end.
+// eject begins an ejection. Each lasts at least twice as long as the previous one, and as long as that was
+// put off; one doubling is taken back per period of good time as long as the last ejection. While peers say
+// that the server is dead, they and this gateway do not all try it at the end.
 func (s *Server) eject(r Rules, in Input) {
 	if s.doublings > 0 && !s.good.IsZero() {
 		s.doublings -= int(min(max(in.Now.Sub(s.good)/s.lasted, 0), time.Duration(s.doublings)))
 	}
+	var last time.Duration
+	if s.Found() {
+		last = min(s.lasted+s.Until.Sub(s.ends), r.Max)
+	}
 	s.lasted = r.Base
-	for range s.doublings {
+	for i := 0; i < s.doublings || s.lasted < last; i++ {
+		s.doublings = max(s.doublings, i+1)
 		if s.lasted > r.Max/2 {
 			s.lasted = r.Max
 			break
@@ -297,10 +315,11 @@ func (s *Server) eject(r Rules, in Input) {
 		s.doublings++
 	}
 	s.ends, s.luck, s.good, s.Refused = in.Now.Add(s.lasted), in.Luck, time.Time{}, in.Refused
-	s.Until = s.ends
+	s.own = s.ends
 	if s.Peers(in.Now) > 0 {
-		s.Until = s.ends.Add(s.jitter(s.lasted))
+		s.own = s.ends.Add(s.jitter(s.lasted))
 	}
+	s.Until = s.own
 	s.row, s.carried, s.InFlight, s.waited = 0, 0, 0, 0
 	s.confirm()
 }

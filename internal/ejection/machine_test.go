@@ -18,10 +18,10 @@ var (
 	rules = Rules{Failures: 3, Base: time.Second, Max: time.Minute}
 
 	stateNames  = [states]string{"In", "Suspect", "Doubted", "Out", "Trial"}
-	actionNames = [...]string{"never", "", "admit", "flight", "count", "carry", "excuse", "restore", "wait", "spare", "eject", "doubt", "put off"}
+	actionNames = [...]string{"never", "", "admit", "flight", "count", "carry", "excuse", "restore", "wait", "spare", "eject", "doubt", "put off", "hasten"}
 	eventNames  = [events]string{
 		"Sent", "Began", "Stalled", "Served", "Failed", "Failed, row", "Failed, votes", "Unanswered", "Left", "Left, long", "Busy", "Ended",
-		"Told", "Told, enough", "Told, later", "time is over",
+		"Told", "Told, enough", "Told, later", "Quiet", "Quiet, sooner", "time is over",
 	}
 )
 
@@ -53,7 +53,7 @@ func possible(event Event, from State) bool {
 		return from <= Suspect
 	case toldLater:
 		return from >= Out
-	case timeOver:
+	case quietSooner, timeOver:
 		return from == Out
 	}
 	return true
@@ -104,6 +104,9 @@ func TestEveryStep(t *testing.T) {
 					in.Event, in.Refused = Told, true
 				case toldLater:
 					in.Event, in.Remaining = Told, time.Minute
+				case quietSooner:
+					s.Apply(rules, Input{Event: Told, Now: start.Add(-voteLife), Peer: 2, Number: 1, Remaining: time.Minute})
+					in.Event = Quiet
 				}
 				before := *s
 				ejected, counted := s.Apply(rules, in)
@@ -149,6 +152,9 @@ func TestEveryStep(t *testing.T) {
 				case putOff:
 					require.Equal(t, before.ends.Add(rules.Base), s.Barred())
 					require.Equal(t, before.ends, s.ends)
+				case hasten:
+					require.Equal(t, s.ends.Add(rules.Base), before.Until)
+					require.Equal(t, s.ends, s.Barred())
 				default:
 					t.Fatal("no such step")
 				}
@@ -189,7 +195,7 @@ type naive struct {
 	row, before, flight, doublings int
 	out, doubt, unsure             bool
 	until, good, spared, asked     time.Time
-	end, doubted                   time.Time
+	end, alone, doubted            time.Time
 	silent, lasted                 time.Duration
 	luck                           float64
 	words                          map[int]*word
@@ -197,10 +203,15 @@ type naive struct {
 
 // word is what a peer said last.
 type word struct {
-	number, checked       uint64
-	refused               bool
-	first, over, distrust time.Time
-	wrong                 int
+	number, checked                  uint64
+	refused                          bool
+	first, said, probation, distrust time.Time
+	long                             time.Duration
+	wrong                            int
+}
+
+func (w *word) holds(now time.Time) bool {
+	return w.said.After(now.Add(-3*time.Second)) && !now.Before(w.distrust)
 }
 
 func (n *naive) state(now time.Time, wasEjected bool) State {
@@ -220,7 +231,7 @@ func (n *naive) state(now time.Time, wasEjected bool) State {
 // out and news count the peers that say that it is out, and those whose word was not checked.
 func (n *naive) peers(now time.Time) (out, news int) {
 	for _, w := range n.words {
-		if now.Before(w.over) && !now.Before(w.distrust) {
+		if w.holds(now) {
 			out++
 			if w.number > w.checked {
 				news++
@@ -238,6 +249,9 @@ func (n *naive) eject(r Rules, in Input) bool {
 	for n.doublings > 0 && !n.good.IsZero() && now.Sub(n.good) >= n.lasted {
 		n.doublings, n.good = n.doublings-1, n.good.Add(n.lasted)
 	}
+	for n.out && r.Base<<n.doublings < min(n.lasted+n.until.Sub(n.end), r.Max) {
+		n.doublings++
+	}
 	n.lasted = min(r.Base<<n.doublings, r.Max)
 	if n.lasted < r.Max {
 		n.doublings++
@@ -253,7 +267,7 @@ func (n *naive) eject(r Rules, in Input) bool {
 		until = end.Add(time.Duration(in.Luck * float64(n.lasted/2)))
 	}
 	*n = naive{
-		out: true, until: until, end: end, lasted: n.lasted, doublings: n.doublings, spared: n.spared, asked: n.asked,
+		out: true, until: until, alone: until, end: end, lasted: n.lasted, doublings: n.doublings, spared: n.spared, asked: n.asked,
 		luck: in.Luck, words: n.words,
 	}
 	return true
@@ -269,28 +283,42 @@ func (n *naive) told(r Rules, in Input) {
 	if in.Number < w.number {
 		return
 	}
-	if in.Number > w.number {
-		w.first = in.Now
-	}
 	left := min(in.Remaining, r.Max)
-	w.number, w.refused, w.over = in.Number, in.Refused, in.Now.Add(left).Add(3*time.Second)
-	if in.Now.Before(w.distrust) {
-		return
+	if in.Number > w.number {
+		if w.number == w.checked {
+			w.first = in.Now
+		}
+		w.number, w.long, w.probation = in.Number, 0, in.Now
 	}
-	out, news := n.peers(in.Now)
+	w.long = max(w.long, left)
+	if over := in.Now.Add(left); left > 0 || w.probation.After(over) {
+		w.probation = over
+	}
+	w.refused, w.said = in.Refused, in.Now
+	_, news := n.peers(in.Now)
 	switch {
 	case n.doubt:
-	case n.out && n.flight == 0 && left > 0:
-		at := in.Now.Add(left).Add(time.Duration(n.luck * float64(left/2)))
-		most := n.end.Add(time.Duration(out) * n.lasted).Add(time.Duration(n.luck * float64(n.lasted/2)))
-		if at.After(most) {
-			at = most
-		}
-		n.until = later(n.until, at)
-	case n.out || w.number == w.checked:
+	case n.out && n.flight == 0:
+		n.until = later(n.until, n.patient(in.Now))
+	case n.out || w.number == w.checked || in.Now.Before(w.distrust):
 	case in.Refused, n.row+news >= r.Failures && (n.row > 0 || news > 1):
 		n.doubting(in.Now)
 	}
+}
+
+// patient returns how long to wait as long as peers say so.
+func (n *naive) patient(now time.Time) time.Time {
+	wait := n.alone
+	for _, w := range n.words {
+		if w.holds(now) {
+			wait = later(wait, w.probation.Add(time.Duration(n.luck*float64(w.long/2))))
+		}
+	}
+	out, _ := n.peers(now)
+	if most := n.end.Add(time.Duration(out) * n.lasted).Add(time.Duration(n.luck * float64(n.lasted/2))); wait.After(most) {
+		wait = later(most, n.alone)
+	}
+	return wait
 }
 
 func (n *naive) doubting(now time.Time) {
@@ -304,7 +332,7 @@ func (n *naive) answered(r Rules, in Input) {
 			continue
 		}
 		w.checked = w.number
-		if n.out {
+		if n.out || in.Now.Before(w.distrust) {
 			continue
 		}
 		wait := 60 * r.Max
@@ -347,6 +375,11 @@ func (n *naive) apply(r Rules, in Input) (ejected bool) {
 		return !n.out && n.eject(r, in)
 	case Told:
 		n.told(r, in)
+		return false
+	case Quiet:
+		if wait := n.patient(in.Now); n.out && in.Now.Before(n.until) && wait.Before(n.until) {
+			n.until = wait
+		}
 		return false
 	}
 	if in.Early && in.Event != Unanswered && in.Event != Busy {
@@ -409,8 +442,11 @@ func TestAgainstNaive(t *testing.T) {
 			if peers {
 				in.Luck, in.Refused, in.Early = rnd.Float64(), rnd.IntN(4) == 0, rnd.IntN(4) == 0
 				in.Peer, in.Number, in.Remaining = rnd.IntN(4), uint64(1+i/4-rnd.IntN(2)*rnd.IntN(i/4+1)), time.Duration(rnd.IntN(12))*500*time.Millisecond
-				if rnd.IntN(3) == 0 {
+				switch rnd.IntN(6) {
+				case 0, 1:
 					in.Event = Told
+				case 2:
+					in.Event = Quiet
 				}
 			}
 			if s.state == Out && s.State(now) == Trial {

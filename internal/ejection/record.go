@@ -37,7 +37,7 @@ func (c Record) Check() error {
 func Resume(r Rules, c Record, now time.Time) Server {
 	until := now.Add(min(c.Left, r.Max))
 	return Server{
-		state: Out, Until: until, ends: until, lasted: clamp(c.Lasted, r.Max), doublings: c.Doublings,
+		state: Out, Until: until, ends: until, own: until, lasted: clamp(c.Lasted, r.Max), doublings: c.Doublings,
 		Refused: c.Refused, Cause: c.Cause,
 	}
 }

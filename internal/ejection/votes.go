@@ -7,8 +7,7 @@ import (
 )
 
 const (
-	// voteLife is how long what a peer says counts after it was last said, or after the ejection that it
-	// told of is over.
+	// voteLife is how long what a peer says counts after it was last said.
 	voteLife = 3 * time.Second
 	// maxVotes bounds the peers that are listened to about one server.
 	maxVotes = 64
@@ -23,17 +22,21 @@ const (
 // vote is what a peer says of the server.
 type vote struct {
 	peer    int
-	refused bool      // the peer could not connect to it
-	number  uint64    // of its last ejection there
-	settled uint64    // ejections up to that number no longer count
-	since   time.Time // when that number was first heard of
-	until   time.Time // when it is taken to be over
-	mute    time.Time // the peer is not believed until then
-	strikes int       // how often it was disproved since it was last right
+	refused bool          // the peer could not connect to it
+	number  uint64        // of its last ejection there
+	settled uint64        // ejections up to that number no longer count
+	since   time.Time     // when one was first heard of that is not settled
+	heard   time.Time     // when it was last said
+	left    time.Duration // how much longer the ejection lasted when it was first heard of
+	until   time.Time     // when that was, or will be, over
+	mute    time.Time     // the peer is not believed until then
+	strikes int           // how often it was disproved since it was last right
 }
 
 // believed reports whether the peer is taken to have the server out at now.
-func (v *vote) believed(now time.Time) bool { return now.Before(v.until) && !now.Before(v.mute) }
+func (v *vote) believed(now time.Time) bool {
+	return now.Sub(v.heard) < voteLife && !now.Before(v.mute)
+}
 
 // pending reports whether the server has not been tried here since the peer ejected it.
 func (v *vote) pending() bool { return v.number > v.settled }
@@ -49,13 +52,20 @@ func (s *Server) hear(r Rules, in Input) {
 			return
 		}
 	}
-	switch {
-	case in.Number < v.number:
+	if in.Number < v.number {
 		return
-	case in.Number > v.number:
-		v.number, v.since = in.Number, in.Now
 	}
-	v.refused, v.until = in.Refused, in.Now.Add(clamp(in.Remaining, r.Max)+voteLife)
+	left := clamp(in.Remaining, r.Max)
+	if in.Number > v.number {
+		if !v.pending() {
+			v.since = in.Now
+		}
+		v.number, v.left, v.until = in.Number, left, in.Now
+	}
+	v.refused, v.heard, v.left = in.Refused, in.Now, max(v.left, left)
+	if left > 0 || v.until.After(in.Now) {
+		v.until = in.Now.Add(left)
+	}
 }
 
 // voteOf returns the vote of a peer, or nil.
@@ -83,7 +93,7 @@ func (s *Server) voter(in Input) *vote {
 		return &s.votes[len(s.votes)-1]
 	}
 	for i := range s.votes {
-		if v := &s.votes[i]; !in.Now.Before(v.until) && !in.Now.Before(v.mute) {
+		if v := &s.votes[i]; in.Now.Sub(v.heard) >= voteLife && !in.Now.Before(v.mute) {
 			*v = vote{peer: in.Peer}
 			return v
 		}
@@ -141,19 +151,21 @@ func (s *Server) votedFor(r Rules, row int, now time.Time) bool {
 	return n > 0 && row+n >= r.Failures && (row > 0 || n >= leastPeers)
 }
 
-// later returns when to try the server, since a peer has it out for longer. Each peer that has it out
-// may extend the ejection by as much as it lasts, so that none keeps the server out for long alone.
-func (s *Server) later(r Rules, in Input) time.Time {
-	v := s.said(in)
-	if v == nil || in.Remaining <= 0 || !v.believed(in.Now) {
-		return time.Time{}
+// due returns when to try the server, as far as is known at now. While peers have it out for longer that is
+// when they try it, too. Each may extend the ejection by as much as it lasts, so that none keeps the server
+// out for long alone.
+func (s *Server) due(now time.Time) time.Time {
+	due, n := s.own, 0
+	for i := range s.votes {
+		if v := &s.votes[i]; v.believed(now) {
+			n++
+			due = later(due, v.until.Add(s.jitter(v.left)))
+		}
 	}
-	left := clamp(in.Remaining, r.Max)
-	end := in.Now.Add(left + s.jitter(left))
-	if most := s.ends.Add(time.Duration(s.Peers(in.Now))*s.lasted + s.jitter(s.lasted)); end.After(most) {
-		return most
+	if most := s.ends.Add(time.Duration(n)*s.lasted + s.jitter(s.lasted)); due.After(most) {
+		return later(most, s.own)
 	}
-	return end
+	return due
 }
 
 // jitter spreads the trials of the gateways over half the duration of an ejection.
@@ -169,7 +181,7 @@ func (s *Server) confirm() {
 }
 
 // disprove settles the votes that were heard before a request was sent that the server has answered. If
-// the server has not failed here, those peers are not believed for a while.
+// the server has not failed here, the peers that were believed are not for a while.
 func (s *Server) disprove(r Rules, in Input) {
 	for i := range s.votes {
 		v := &s.votes[i]
@@ -177,7 +189,7 @@ func (s *Server) disprove(r Rules, in Input) {
 			continue
 		}
 		v.settled = v.number
-		if !s.Found() {
+		if !s.Found() && !in.Now.Before(v.mute) {
 			v.mute = in.Now.Add(s.muted(r, v.strikes, in.Now))
 			v.strikes++
 		}
