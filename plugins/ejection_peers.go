@@ -31,7 +31,7 @@ func (n *names) forget(load *types.Load) {
 // seconds ago does not count any more.
 func (f *Ejection) ShareEjections(now time.Time, tell func(types.Ejected)) {
 	f.names.mu.Lock()
-	f.names.sweep(now)
+	f.names.tidy(now)
 	f.unmet.Store(int64(f.names.unmet))
 	f.names.mu.Unlock()
 	for _, e := range f.found(now) {

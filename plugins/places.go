@@ -24,6 +24,7 @@ type places[T any] struct {
 	byLoad map[*types.Load]*place[T]
 	unmet  int // heard of only
 	gone   int
+	swept  time.Time
 }
 
 // place is an endpoint.
@@ -60,7 +61,7 @@ func (s *places[T]) named(id string, now time.Time) *place[T] {
 	switch {
 	case p == nil:
 		if s.unmet+s.gone >= LimitUnmet {
-			s.sweep(now)
+			s.tidy(now)
 		}
 		if s.unmet+s.gone >= LimitUnmet {
 			return nil
@@ -101,11 +102,16 @@ func (s *places[T]) forget(load *types.Load) {
 	s.count(p, 1)
 }
 
+// tidy removes what was not met in time. To be called often.
+func (s *places[T]) tidy(now time.Time) {
+	if s.unmet+s.gone > 0 && now.Sub(s.swept) >= time.Second {
+		s.swept = now
+		s.sweep(now)
+	}
+}
+
 // sweep removes what was not met in time.
 func (s *places[T]) sweep(now time.Time) {
-	if s.unmet+s.gone == 0 {
-		return
-	}
 	for id, p := range s.byID {
 		if p.ep == nil && s.passed(p, now) {
 			s.count(p, -1)
