@@ -59,6 +59,7 @@ type Cost struct {
 	common   [3]cost.Float    // cost.Common
 	late     cost.Float
 	foreign  cost.Float    // cost.View.Foreign
+	peers    cost.Float    // requests of other gateways, as they say
 	believed cost.Float    // cost.View.Believed
 	context  cost.Float    // cost.View.Context
 	arriving cost.Float    // requests of this process in a second
@@ -229,7 +230,7 @@ func (c *Cost) ask(req *types.Request, r *costed, a *question, eps []*types.Endp
 
 // others is the part of the requests at the servers that others sent.
 func (c *Cost) others() float64 {
-	foreign := c.foreign.Load()
+	foreign := c.foreign.Load() + c.peers.Load()
 	if foreign <= 0 {
 		return 0
 	}
@@ -258,7 +259,7 @@ func (c *Cost) findHome(r *costed, a *question, sc *costScratch, others float64)
 			sc.places = append(sc.places, sc.seen[k].place)
 		}
 	}
-	share := cost.HomeShare(len(sc.places), float64(c.own.Load())+c.foreign.Load())
+	share := cost.HomeShare(len(sc.places), float64(c.own.Load())+c.foreign.Load()+c.peers.Load())
 	c.crowding.Lock()
 	a.homes = c.heads.Homes(r.hashes, sc.places, share)
 	c.crowding.Unlock()

@@ -187,6 +187,7 @@ func (c *Cost) derive(s *costServer, now cost.Seconds) {
 	ledger := 0.
 	if s.reading != nil {
 		ledger = float64(s.reading.Load.Requests())
+		c.hearPeers(s)
 	}
 	v := c.view()
 	s.Derive(&c.model, &v, ledger, now)
@@ -235,5 +236,6 @@ func (c *Cost) Forget(ep *types.Endpoint) {
 	foreign, believed := s.Trust()
 	c.foreign.Add(-foreign)
 	c.believed.Add(-believed)
+	c.peers.Add(s.SetPeers(cost.Peers{}))
 	c.setPartly(s, false)
 }

@@ -22,6 +22,8 @@ type Server struct {
 	context    Tokens             // of all of them, at half of their output
 	computed   Tokens             // that take up KV cache of their own
 
+	peers Peers // what other gateways have there, as they say
+
 	// The rhythm of its steps.
 	stepEnds Seconds // when the one under way is believed to end
 	pending  Seconds // of prefill that go into the next one
@@ -93,6 +95,21 @@ func (s *Server) Trusted(now Seconds) (foreign, believed float64) {
 // Trust returns what it is a part of View.Foreign and View.Believed.
 func (s *Server) Trust() (foreign, believed float64) { return s.foreign, s.believed }
 
+// Peers is what other gateways say that they have at a server.
+type Peers struct {
+	Requests, Prefilling float64 // Prefilling: of the requests, those without a first token
+	Prefill              Tokens  // that they have to compute
+	Context              Tokens
+}
+
+// SetPeers takes over what other gateways have there, and returns by how many requests that is more than before.
+// Derive is to be called after it.
+func (s *Server) SetPeers(p Peers) (more float64) {
+	more = p.Requests - s.peers.Requests
+	s.peers = p
+	return more
+}
+
 // Derive works out what follows from the state, after anything has changed. ledger is how many
 // requests all of this process has there: other Schedulers book in the same.
 func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
@@ -103,9 +120,9 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 		foreign += (1 - s.believed) * v.Foreign / v.Believed
 	}
 	foreign += max(ledger-float64(s.requests), 0)
-	n := float64(s.requests) + foreign
-	reading := float64(s.context) + foreign*float64(v.Context)
-	s.decoding = max(n-float64(s.prefilling), 0)
+	n := float64(s.requests) + foreign + s.peers.Requests
+	reading := float64(s.context) + foreign*float64(v.Context) + float64(s.peers.Context)
+	s.decoding = max(n-float64(s.prefilling)-s.peers.Prefilling, 0)
 	step, token := s.difference(v.Common, now)
 	s.longer = Start{step, token}
 	own := math.Exp(step)
@@ -124,7 +141,7 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 	}
 	s.kv = 0
 	if kvTokens := s.last.KVTokens; kvTokens > 0 {
-		s.kv = float64(s.computed) / kvTokens
+		s.kv = float64(s.computed+s.peers.Context) / kvTokens
 		if k, ok := s.last.KVUsage.Value(); ok && s.believed > 0 {
 			s.kv = k*s.stay() + float64(s.since)/kvTokens
 		}

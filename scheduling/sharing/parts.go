@@ -15,7 +15,7 @@ import (
 // LoadPart keeps figures of its own of how busy endpoints are.
 type LoadPart interface {
 	// PeersChanged is told that types.Load.Peers of eps has changed.
-	PeersChanged(eps []*types.Endpoint)
+	PeersChanged(eps []*types.Endpoint, now time.Time)
 	// PeersAlive is told how many peers there are.
 	PeersAlive(n int)
 }

@@ -1,0 +1,95 @@
+package hearsay
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestTable(t *testing.T) {
+	x := New(1000, time.Minute)
+	const a, b = 0x123456789abcdef0, 0x123456789abcdef1 // in one bucket
+	x.Put(a, 1, 0)
+	x.Put(a, 2, time.Second)
+	x.Put(a, 1, 2*time.Second)
+	x.Put(b, 3, 0)
+	x.Put(0, 9, 0)
+	require.True(t, x.Any(a))
+	require.False(t, x.Any(a+2))
+	require.ElementsMatch(t, []uint32{1, 2}, x.Take(a, nil, time.Minute))
+	require.False(t, x.Any(a))
+	require.Empty(t, x.Take(a, nil, time.Minute))
+	require.Equal(t, []uint32{7, 3}, x.Take(b, []uint32{7}, time.Minute))
+	require.Empty(t, x.Take(0, nil, 0))
+
+	x.Put(a, 1, 0)
+	require.Empty(t, x.Take(a, nil, time.Minute+1), "too long ago")
+	require.False(t, x.Any(a))
+}
+
+// Where a bucket is full, what was said the longest ago makes room.
+func TestOldestMakesRoom(t *testing.T) {
+	x := New(16, time.Hour)
+	const hash = 1 << 40
+	for i := range uint32(20) {
+		x.Put(hash, i+1, time.Duration(i))
+	}
+	who := x.Take(hash, nil, 20)
+	slices.Sort(who)
+	require.Equal(t, []uint32{13, 14, 15, 16, 17, 18, 19, 20}, who)
+}
+
+// Of what fits, nothing is lost, whatever the order.
+func TestNothingIsLost(t *testing.T) {
+	x := New(1<<14, time.Hour)
+	r := rand.New(rand.NewPCG(1, 2))
+	said := map[uint64][]uint32{}
+	for i := range 2000 {
+		h := r.Uint64()
+		for n := range uint32(1 + r.IntN(2)) {
+			x.Put(h, n, time.Duration(i))
+			said[h] = append(said[h], n)
+		}
+	}
+	for h, who := range said {
+		require.ElementsMatch(t, who, x.Take(h, nil, 2000))
+	}
+}
+
+func TestConcurrently(t *testing.T) {
+	x := New(64, time.Hour)
+	var all sync.WaitGroup
+	for g := range uint32(4) {
+		all.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(g), 0))
+			for i := range 5000 {
+				h := r.Uint64N(100) << 57
+				x.Put(h, g, time.Duration(i))
+				if x.Any(h) {
+					x.Take(h, nil, time.Duration(i))
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func BenchmarkAny(b *testing.B) {
+	x := New(1<<20, time.Hour)
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 1 << 19 {
+		x.Put(r.Uint64(), 1, 0)
+	}
+	hashes := make([]uint64, 1<<16)
+	for i := range hashes {
+		hashes[i] = r.Uint64()
+	}
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		x.Any(hashes[i%len(hashes)])
+	}
+}

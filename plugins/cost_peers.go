@@ -1,0 +1,40 @@
+package plugins
+
+import (
+	"time"
+
+	"github.com/inferpick/inferpick/internal/cost"
+	"github.com/inferpick/inferpick/types"
+)
+
+// PeersChanged implements sharing.LoadPart: what other gateways have at a server counts as what this one has, and
+// readings say only what neither explains.
+func (c *Cost) PeersChanged(eps []*types.Endpoint, at time.Time) {
+	now := c.seconds(at)
+	for _, ep := range eps {
+		if cell := c.table.lookup(ep); cell != nil {
+			c.deriveAnew(cell.server, now)
+		}
+	}
+}
+
+// PeersAlive implements sharing.LoadPart.
+func (c *Cost) PeersAlive(int) {}
+
+// SharePlacements implements sharing.PrefixPart.
+func (c *Cost) SharePlacements(tell func(types.Placement)) { c.prefix.SharePlacements(tell) }
+
+// HearPlacement implements sharing.PrefixPart.
+func (c *Cost) HearPlacement(p types.Placement) { c.prefix.HearPlacement(p) }
+
+// hearPeers takes over what other gateways have at s. Caller must hold s.mu.
+func (c *Cost) hearPeers(s *costServer) {
+	if s.gone {
+		return
+	}
+	b := s.reading.Load.Peers()
+	c.peers.Add(s.SetPeers(cost.Peers{
+		Requests: float64(b.Requests), Prefilling: float64(b.Prefilling),
+		Prefill: cost.Tokens(b.PrefillTokens), Context: cost.Tokens(b.ContextTokens),
+	}))
+}
