@@ -1,7 +1,7 @@
 package plugins
 
 import (
-	"math/bits"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,7 +48,7 @@ func (o *placedOut) note(s *cachedServer, hashes []uint64, before int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	from := len(o.anchors)
-	for d := nextAnchor(before); d <= len(hashes); d = nextAnchor(d) {
+	for _, d := range prefixindex.Anchors(len(hashes))[len(prefixindex.Anchors(before)):] {
 		if len(o.anchors) >= mostPlaced {
 			o.dropped++
 			break
@@ -58,14 +58,6 @@ func (o *placedOut) note(s *cachedServer, hashes []uint64, before int) {
 	if n := len(o.anchors) - from; n > 0 {
 		o.prompts = append(o.prompts, placed{s, n})
 	}
-}
-
-// nextAnchor is the depth of the first anchor deeper than a depth: see prefixindex.IsAnchor.
-func nextAnchor(depth int) int {
-	if depth < prefixindex.AnchorEvery {
-		return 1 << bits.Len(uint(depth))
-	}
-	return depth - depth%prefixindex.AnchorEvery + prefixindex.AnchorEvery
 }
 
 // SharePlacements implements sharing.PrefixPart.
@@ -167,16 +159,25 @@ func (in *placedIn) forgets(s *cachedServer) {
 	}
 }
 
-// settle takes over into the index what was heard of a prompt.
+// settle takes over into the index what was heard of a prompt: of the deepest of its anchors that anybody spoke of.
+// Who has an anchor has those before it, so that is found by bisection; where some were lost on their way, or
+// forgotten, it may be missed.
 func (p *PrefixCache) settle(hashes []uint64) {
 	in := p.peers.in.Load()
 	if in == nil {
 		return
 	}
-	for d := nextAnchor(0); d <= len(hashes); d = nextAnchor(d) {
-		if in.table.Any(hashes[d-1]) {
-			p.settleAt(in, hashes[:d])
+	anchors := prefixindex.Anchors(len(hashes))
+	fresh := false
+	n := sort.Search(len(anchors), func(i int) bool {
+		known, new := in.table.Look(hashes[anchors[i]-1])
+		if known {
+			fresh = new // of the deepest so far
 		}
+		return !known
+	})
+	if fresh {
+		p.settleAt(in, hashes[:anchors[n-1]])
 	}
 }
 

@@ -1,6 +1,6 @@
-// Package hearsay remembers what others say: which endpoints hold what, by hashes. It is a table of a fixed size,
-// in which what was said the longest ago makes room; looking for a hash that nobody spoke of takes one cache line
-// and no lock.
+// Package hearsay remembers what others say: who holds what, by hashes. It is a table of a fixed size, in which
+// what was said the longest ago makes room. To look whether anybody spoke of a hash takes one line of the
+// processor's cache and no lock.
 package hearsay
 
 import (
@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// ways is how many words have the choice of places: the hashes of a bucket are one cache line.
-const ways = 8
+// ways is how many words have the choice of places. With the marks, their hashes are one line of the cache.
+const ways = 7
 
 // Table is what was heard. Make it with New. Safe for concurrent use.
 type Table struct {
@@ -22,8 +22,11 @@ type Table struct {
 	values []value // guarded by mu: those of a bucket are together
 }
 
-// bucket is the hashes that are looked at without the lock; 0: the place is free.
-type bucket [ways]atomic.Uint64
+// bucket is what is looked at without the lock, and changed with it.
+type bucket struct {
+	hashes [ways]atomic.Uint64 // 0: the place is free
+	fresh  atomic.Uint64       // a bit for each that nobody took yet
+}
 
 type value struct {
 	who uint32
@@ -50,10 +53,11 @@ func (t *Table) Put(hash uint64, who uint32, now time.Duration) {
 	defer t.mu.Unlock()
 	values := t.values[i*ways:][:ways]
 	at := -1
-	for k := range b {
-		switch h := b[k].Load(); {
+	for k := range values {
+		switch h := b.hashes[k].Load(); {
 		case h == hash && values[k].who == who:
 			values[k].at = now
+			b.fresh.Or(1 << k)
 			return
 		case at < 0 && (h == 0 || now-values[k].at > t.ttl):
 			at = k
@@ -63,7 +67,8 @@ func (t *Table) Put(hash uint64, who uint32, now time.Duration) {
 		at = oldest(values)
 	}
 	values[at] = value{who, now}
-	b[at].Store(hash)
+	b.hashes[at].Store(hash)
+	b.fresh.Or(1 << at)
 }
 
 func oldest(values []value) (at int) {
@@ -75,28 +80,29 @@ func oldest(values []value) (at int) {
 	return at
 }
 
-// Any reports whether a hash was spoken of, perhaps too long ago.
-func (t *Table) Any(hash uint64) bool {
+// Look reports whether a hash was spoken of, perhaps too long ago, and whether Take would return somebody new.
+func (t *Table) Look(hash uint64) (known, fresh bool) {
 	b := &t.buckets[hash>>t.shift]
-	for k := range b {
-		if b[k].Load() == hash {
-			return true
+	for k := range b.hashes {
+		if b.hashes[k].Load() == hash {
+			known = true
+			fresh = fresh || b.fresh.Load()&(1<<k) != 0
 		}
 	}
-	return false
+	return known, fresh
 }
 
-// Take appends who holds what a hash stands for to dst, and forgets it.
+// Take appends to dst who holds what a hash stands for, as far as they were said since the last Take.
 func (t *Table) Take(hash uint64, dst []uint32, now time.Duration) []uint32 {
 	i := hash >> t.shift
 	b := &t.buckets[i]
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for k := range b {
-		if b[k].Load() != hash || hash == 0 {
+	for k := range b.hashes {
+		if b.hashes[k].Load() != hash || b.fresh.Load()&(1<<k) == 0 {
 			continue
 		}
-		b[k].Store(0)
+		b.fresh.And(^uint64(1 << k))
 		if v := t.values[int(i)*ways+k]; now-v.at <= t.ttl {
 			dst = append(dst, v.who)
 		}
