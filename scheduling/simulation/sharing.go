@@ -27,7 +27,7 @@ type Gateway struct {
 	Seed      uint64
 	Profile   scheduling.Profile
 	Admission *admission.Controller // nil: none
-	// Endpoints returns those that discovery knows now. They are valid until Tell or Hear returns.
+	// Endpoints returns those that discovery knows now, with what was read of them last.
 	Endpoints func() []*types.Endpoint
 }
 
@@ -112,7 +112,7 @@ func (s *sim) share(g *gateway, profile scheduling.Profile) error {
 	var err error
 	g.sharer, err = sharer(Gateway{
 		Name: g.name(), Seed: rand.Uint64(), Profile: profile, Admission: g.admission,
-		Endpoints: func() []*types.Endpoint { return g.eps },
+		Endpoints: func() []*types.Endpoint { return slices.Clone(g.eps) },
 	})
 	if err != nil {
 		return fmt.Errorf("simulation: policy %s: %w", s.cfg.Policy.Name, err)
