@@ -24,7 +24,9 @@ type Sharer interface {
 type Gateway struct {
 	Name string // g0, g1, …; the same after a restart
 	// Seed is for what it draws. After a restart it is another.
-	Seed      uint64
+	Seed uint64
+	// Every is Config.Sharing.Every.
+	Every     time.Duration
 	Profile   scheduling.Profile
 	Admission *admission.Controller // nil: none
 	// Endpoints returns those that discovery knows now, with what was read of them last.
@@ -111,7 +113,7 @@ func (s *sim) share(g *gateway, profile scheduling.Profile) error {
 	rand := types.NewRand(derive(derive(derive(s.cfg.Seed, streamSharing), uint64(g.index)), uint64(g.incarnation)))
 	var err error
 	g.sharer, err = sharer(Gateway{
-		Name: g.name(), Seed: rand.Uint64(), Profile: profile, Admission: g.admission,
+		Name: g.name(), Seed: rand.Uint64(), Every: s.cfg.Sharing.Every, Profile: profile, Admission: g.admission,
 		Endpoints: func() []*types.Endpoint { return slices.Clone(g.eps) },
 	})
 	if err != nil {

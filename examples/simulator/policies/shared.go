@@ -15,9 +15,9 @@ func Shared() []simulation.Policy {
 	}
 }
 
-// Sharer makes a gateway share what it knows by package sharing, with all options at their defaults.
+// Sharer makes a gateway share what it knows by package sharing, with the defaults of its options.
 func Sharer(g simulation.Gateway) (simulation.Sharer, error) {
-	group, err := sharing.New(sharing.Options{Name: g.Name})
+	group, err := sharing.New(sharing.Options{Name: g.Name, Every: g.Every})
 	if err != nil {
 		return nil, err
 	}
