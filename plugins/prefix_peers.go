@@ -60,6 +60,9 @@ func (o *placedOut) note(s *cachedServer, hashes []uint64, before int) {
 	}
 }
 
+// tells reports whether this gateway and its peers tell each other where prompts are.
+func (p *PrefixCache) tells() bool { return p.peers.in.Load() != nil && p.peers.out.Load() != nil }
+
 // SharePlacements implements sharing.PrefixPart.
 func (p *PrefixCache) SharePlacements(tell func(types.Placement)) {
 	o := p.peers.out.Load()

@@ -158,7 +158,7 @@ func (s *Server) stalls(m *Model, now Seconds) float64 {
 // Figures returns what decisions look at.
 func (s *Server) Figures() Figures {
 	f := Figures{
-		StepEnds: s.stepEnds, Pending: float32(s.pending), Queued: float32(s.queued),
+		StepEnds: s.stepEnds, Pending: float32(s.pending) + float32(s.peers.Prefill)*float32(s.token), Queued: float32(s.queued + s.peers.Prefill),
 		Step: float32(s.step), Token: float32(s.token), Decoding: float32(s.decoding),
 		OutputCost: float32(s.outputCost), PerContext: float32(s.perContext),
 		KV: float32(s.kv), Mine: float32(s.mine), Joining: float32(s.joining), Stalled: float32(s.stalled),

@@ -50,7 +50,7 @@ func TestOldestMakesRoom(t *testing.T) {
 
 // Of what fits, nothing is lost, whatever the order.
 func TestNothingIsLost(t *testing.T) {
-	x := New(1<<14, time.Hour)
+	x := New(1<<16, time.Hour)
 	r := rand.New(rand.NewPCG(1, 2))
 	said := map[uint64][]uint32{}
 	for i := range 2000 {
