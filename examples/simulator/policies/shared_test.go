@@ -151,7 +151,6 @@ func TestDeadGatewayIsForgotten(t *testing.T) {
 		const dies, back = 10, 20
 		last := map[string]float64{} // when anything was believed of a gateway that has nothing, in seconds
 		heard, start := 0., time.Time{}
-		// Both gateways have jobs until one dies; the other gets none, so that all it is told of is the dead one's.
 		c := simulation.Config{
 			Fleet: simulation.Uniform(4, engine.Config{}), Workload: simulation.ShareGPT{Rate: 40}, Gateways: 2, Seed: 5,
 			Duration: 30 * time.Second, Sharing: w,
@@ -182,7 +181,9 @@ func TestDeadGatewayIsForgotten(t *testing.T) {
 		c.Policy = looked(t, look, look)
 		mustRun(t, c)
 		require.Greater(t, last["g0"], dies+2., "it is not lost at the first message that does not come")
-		require.LessOrEqual(t, last["g0"], dies+4., "with %+v", w)
+		// The last message may be as late as any, and is looked at when others are told.
+		late := max(w.Delay, time.Millisecond) + 4*w.Jitter + 100*time.Millisecond
+		require.LessOrEqual(t, last["g0"], dies+4+late.Seconds(), "with %+v", w)
 		require.Less(t, heard, back+2.)
 	}
 }
