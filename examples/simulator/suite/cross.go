@@ -189,6 +189,10 @@ func (r *Result) writeAgainst(out io.Writer) {
 func (r *Result) writeAgainstCase(w io.Writer, c *Case) {
 	for j := range c.Rows {
 		row := &c.Rows[j]
+		if row.Err != nil {
+			fmt.Fprintf(w, "%s\t%s\t%v\t\t\t\t\t\t\t\t\t\t\t\t\n", c.Title(), row.Policy, row.Err)
+			continue
+		}
 		mark := ""
 		if !row.Steady {
 			mark = "*"
