@@ -78,13 +78,17 @@ func TestPlacementsAreShared(t *testing.T) {
 	require.Positive(t, exchange(b, a, now))
 
 	// What was heard of a server before it restarted is not of the new one.
-	c := mustPrefix(t, plugins.PrefixOptions{})
+	c, again := mustPrefix(t, plugins.PrefixOptions{}), strings.Repeat("again ", 500)
 	atC := of()
 	score(c, "x", atC)
-	a.Picked(promptOf(strings.Repeat("again ", 500)), atA[0])
+	a.Picked(promptOf(again), atA[0])
 	exchange(a, c, now)
+	score(c, "y", atC)
+	require.NotZero(t, score(c, again, atC)[0])
+	exchange(b, c, now)
 	c.Forget(atC[0])
-	require.Zero(t, score(c, strings.Repeat("again ", 500), atC)[0])
+	require.Zero(t, score(c, again, atC)[0])
+	require.Zero(t, score(c, talk, atC)[0])
 }
 
 // Words about servers that are not known yet wait for them; nothing is believed for ever.
