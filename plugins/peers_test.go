@@ -123,13 +123,18 @@ func TestCostCountsPeers(t *testing.T) {
 		return x.Endpoint.ID
 	}
 	first := best()
+	changed := func(ep *types.Endpoint) {
+		cost.PeersChanged([]*types.Endpoint{ep}, now)
+		now = now.Add(time.Second)
+		cost.PeersChanged([]*types.Endpoint{ep}, now)
+	}
 	for i, ep := range eps {
 		busy := types.Booking{Requests: 20, ContextTokens: 20_000}
 		ep.Load.SetPeers(busy)
-		cost.PeersChanged(eps[i:i+1], now)
+		changed(ep)
 		require.Equal(t, eps[1-i].ID, best())
 		ep.Load.SetPeers(types.Booking{})
-		cost.PeersChanged(eps[i:i+1], now)
+		changed(ep)
 	}
 	require.Equal(t, first, best())
 }
