@@ -125,7 +125,7 @@ func TestCostCountsPeers(t *testing.T) {
 	first := best()
 	changed := func(ep *types.Endpoint) {
 		cost.PeersChanged([]*types.Endpoint{ep}, now)
-		now = now.Add(time.Second)
+		now = now.Add(10 * time.Second)
 		cost.PeersChanged([]*types.Endpoint{ep}, now)
 	}
 	for i, ep := range eps {

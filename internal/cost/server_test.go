@@ -52,11 +52,11 @@ func TestDerive(t *testing.T) {
 func TestPeers(t *testing.T) {
 	m, v := model(), view()
 	s := NewServer(Start{})
-	s.Derive(m, v, 0, -1)
+	s.Derive(m, v, 0, -9)
 	require.EqualValues(t, 5, s.SetPeers(Peers{Requests: 5, Prefilling: 2, Prefill: 3000, Context: 4000}))
-	s.Derive(m, v, 0, -1)
+	s.Derive(m, v, 0, -9)
 	require.Zero(t, s.Facts().Decoding, "a word counts within a moment")
-	s.Derive(m, v, 0, -1+peersMoment)
+	s.Derive(m, v, 0, -9+peersMoment)
 	require.InDelta(t, 3*(1-math.Exp(-1)), s.Facts().Decoding, 1e-9)
 	s.Derive(m, v, 0, 0)
 	require.InDelta(t, 3, s.Facts().Decoding, 1e-9)
@@ -71,7 +71,7 @@ func TestPeers(t *testing.T) {
 	s.Derive(m, v, 0, 19)
 	require.InDelta(t, 7, s.Facts().Decoding, 1e-6)
 	require.EqualValues(t, -5, s.SetPeers(Peers{}))
-	s.Derive(m, v, 0, 20)
+	s.Derive(m, v, 0, 29)
 	require.InDelta(t, 4, s.Facts().Decoding, 1e-6)
 }
 
