@@ -69,6 +69,7 @@ type View struct {
 	Late     Seconds // that first tokens take longer than the model has it
 	Foreign  float64 // requests of others at all servers, as far as they are believed in
 	Believed float64 // servers, as far as their readings are
+	Peers    float64 // how far to follow what peers tell: Witness.Peers
 	Context  Tokens  // of a request in the mean, at half of its output
 }
 
@@ -105,13 +106,23 @@ type Peers struct {
 	Context              Tokens
 }
 
-// less returns p without a part of it that is not believed.
-func (p Peers) less(part float64) Peers {
-	if part <= 0 {
-		return p
+// times returns a part of p.
+func (p Peers) times(part float64) Peers {
+	return Peers{p.Requests * part, p.Prefilling * part, p.Prefill * Tokens(part), p.Context * Tokens(part)}
+}
+
+// peersThere returns what is believed of what peers have there: by their word, as far as that is to be followed,
+// and otherwise by readings, which may know of more.
+func (s *Server) peersThere(v *View) (peers Peers, more float64) {
+	doubt := (1 - v.Peers) * s.believed
+	if doubt <= 0 || s.peers == (Peers{}) {
+		return s.peers, 0
 	}
-	f := 1 - part
-	return Peers{p.Requests * f, p.Prefilling * f, p.Prefill * Tokens(f), p.Context * Tokens(f)}
+	read := max(max(s.all, 0)-max(s.raw, 0), 0)
+	if read >= s.peers.Requests {
+		return s.peers, doubt * (read - s.peers.Requests)
+	}
+	return s.peers.times(1 - doubt*(1-read/s.peers.Requests)), 0
 }
 
 // SetPeers takes over what other gateways have there, and returns by how many requests that is more than before.
@@ -152,7 +163,8 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 		foreign += (1 - s.believed) * v.Foreign / v.Believed
 	}
 	foreign += max(ledger-float64(s.requests), 0)
-	peers := s.peers.less(s.wrong)
+	peers, more := s.peersThere(v)
+	foreign += more
 	n := float64(s.requests) + foreign + peers.Requests
 	reading := float64(s.context) + foreign*float64(v.Context) + float64(peers.Context)
 	s.decoding = max(n-float64(s.prefilling)-peers.Prefilling, 0)
@@ -335,8 +347,8 @@ func (s *Server) Remove(r *Request, now Seconds) {
 	}
 }
 
-// Read takes over another reading. Trusted and Derive are to be called after it.
-func (s *Server) Read(r Reading) { s.read(r, s.told.Requests) }
+// Read takes over another reading. Trusted and Derive are to be called after it. What it returns is for Witness.
+func (s *Server) Read(r Reading) (byPeers, byReadings float64, ok bool) { return s.read(r) }
 
 // Facts are what explanations say of a server.
 type Facts struct {
