@@ -45,7 +45,6 @@ func (c *Cost) hearPeers(s *costServer) {
 	}
 	b := s.reading.Load.Peers()
 	c.peers.Add(s.SetPeers(cost.Peers{
-		Requests: float64(b.Requests), Prefilling: float64(b.Prefilling),
-		Prefill: cost.Tokens(b.PrefillTokens), Context: cost.Tokens(b.ContextTokens),
+		Requests: float64(b.Requests), Prefilling: float64(b.Prefilling), Context: cost.Tokens(b.ContextTokens),
 	}))
 }

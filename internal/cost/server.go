@@ -42,7 +42,6 @@ type Server struct {
 	believed   float64 // how far the reading is, 0 to 1
 	foreign    float64 // requests of others, as far as that
 	decoding   float64 // sequences, those of others included
-	ahead      Tokens  // that peers have to compute there
 	baseStep   float64 // base seconds of a step that only decodes
 	step       float64 // seconds of it
 	mine       float64 // part of the requests there that are this process's, averaged
@@ -99,16 +98,16 @@ func (s *Server) Trusted(now Seconds) (foreign, believed float64) {
 // Trust returns what it is a part of View.Foreign and View.Believed.
 func (s *Server) Trust() (foreign, believed float64) { return s.foreign, s.believed }
 
-// Peers is what other gateways say that they have at a server.
+// Peers is what other gateways say that they have at a server. What they have to compute there is not in it: it is
+// computed before their word comes.
 type Peers struct {
 	Requests, Prefilling float64 // Prefilling: of the requests, those without a first token
-	Prefill              Tokens  // that they have to compute
 	Context              Tokens
 }
 
 // times returns a part of p.
 func (p Peers) times(part float64) Peers {
-	return Peers{p.Requests * part, p.Prefilling * part, p.Prefill * Tokens(part), p.Context * Tokens(part)}
+	return Peers{p.Requests * part, p.Prefilling * part, p.Context * Tokens(part)}
 }
 
 // peersThere returns what is believed of what peers have there: by their word, as far as that is to be followed,
@@ -148,7 +147,6 @@ func (s *Server) averagePeers(now Seconds) {
 	}
 	s.peers.Requests += gain * (s.told.Requests - s.peers.Requests)
 	s.peers.Prefilling += gain * (s.told.Prefilling - s.peers.Prefilling)
-	s.peers.Prefill += Tokens(gain) * (s.told.Prefill - s.peers.Prefill)
 	s.peers.Context += Tokens(gain) * (s.told.Context - s.peers.Context)
 }
 
@@ -168,7 +166,6 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 	n := float64(s.requests) + foreign + peers.Requests
 	reading := float64(s.context) + foreign*float64(v.Context) + float64(peers.Context)
 	s.decoding = max(n-float64(s.prefilling)-peers.Prefilling, 0)
-	s.ahead = peers.Prefill
 	step, token := s.difference(v.Common, now)
 	s.longer = Start{step, token}
 	own := math.Exp(step)
@@ -204,7 +201,7 @@ func (s *Server) stalls(m *Model, now Seconds) float64 {
 // Figures returns what decisions look at.
 func (s *Server) Figures() Figures {
 	f := Figures{
-		StepEnds: s.stepEnds, Pending: float32(s.pending) + float32(s.ahead)*float32(s.token), Queued: float32(s.queued + s.ahead),
+		StepEnds: s.stepEnds, Pending: float32(s.pending), Queued: float32(s.queued),
 		Step: float32(s.step), Token: float32(s.token), Decoding: float32(s.decoding),
 		OutputCost: float32(s.outputCost), PerContext: float32(s.perContext),
 		KV: float32(s.kv), Mine: float32(s.mine), Joining: float32(s.joining), Stalled: float32(s.stalled),

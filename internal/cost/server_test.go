@@ -53,16 +53,13 @@ func TestPeers(t *testing.T) {
 	m, v := model(), view()
 	s := NewServer(Start{})
 	s.Derive(m, v, 0, -9)
-	require.EqualValues(t, 5, s.SetPeers(Peers{Requests: 5, Prefilling: 2, Prefill: 3000, Context: 4000}))
+	require.EqualValues(t, 5, s.SetPeers(Peers{Requests: 5, Prefilling: 2, Context: 4000}))
 	s.Derive(m, v, 0, -9)
 	require.Zero(t, s.Facts().Decoding, "a word counts within a moment")
 	s.Derive(m, v, 0, -9+peersMoment)
 	require.InDelta(t, 3*(1-math.Exp(-1)), s.Facts().Decoding, 1e-9)
 	s.Derive(m, v, 0, 0)
 	require.InDelta(t, 3, s.Facts().Decoding, 1e-9)
-	f := s.Figures()
-	require.EqualValues(t, 3000, f.Queued)
-	require.InDelta(t, 3000*1e-5, f.Pending, 1e-6)
 
 	for at := range time.Duration(20) { // 5 of peers, 4 of somebody who tells nothing
 		s.Read(Reading{At: at * time.Second, Read: true, Counts: true, There: 9, Sent: 5, Told: 5})
@@ -91,7 +88,7 @@ func TestWitness(t *testing.T) {
 
 	m, v := model(), view()
 	s := NewServer(Start{})
-	s.SetPeers(Peers{Requests: 10_000, Prefilling: 5000, Prefill: 1e7, Context: 1e7})
+	s.SetPeers(Peers{Requests: 10_000, Prefilling: 5000, Context: 1e7})
 	for at := range time.Duration(20) {
 		s.Read(Reading{At: at * time.Second, Read: true, Counts: true, There: 4, Sent: 10_000, Told: 10_000})
 	}
@@ -99,7 +96,6 @@ func TestWitness(t *testing.T) {
 	v.Peers = 0
 	s.Derive(m, v, 0, 19)
 	require.InDelta(t, 2, s.Facts().Decoding, 1e-3, "of 4 that are there, half decode, as peers have it")
-	require.InDelta(t, 1e7*4/10_000, s.Figures().Queued, 1)
 }
 
 // Whatever happens to requests, nothing is left of them.
