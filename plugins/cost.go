@@ -59,7 +59,9 @@ type Cost struct {
 	common   [3]cost.Float    // cost.Common
 	late     cost.Float
 	foreign  cost.Float    // cost.View.Foreign
+	peers    cost.Float    // requests of other gateways, as they say
 	believed cost.Float    // cost.View.Believed
+	follow   cost.Float    // cost.View.Peers
 	context  cost.Float    // cost.View.Context
 	arriving cost.Float    // requests of this process in a second
 	reuse    cost.Float    // part of prompts that engines found in their caches
@@ -77,6 +79,8 @@ type Cost struct {
 	crowd    cost.Crowd  // guarded by crowding
 	heads    cost.Heads  // guarded by crowding
 	arrivals cost.Fading // guarded by crowding
+	seeing   sync.Mutex
+	witness  cost.Witness // guarded by seeing
 	learning sync.Mutex
 	learner  *cost.Learner // guarded by learning
 	listing  sync.Mutex
@@ -134,6 +138,7 @@ func NewCost(o CostOptions) (*Cost, error) {
 		o: o, model: o.model(), prefix: prefix, key: types.NewKey[*costed]("cost"), learner: cost.NewLearner(rates),
 		scratch: sync.Pool{New: func() any { return new(costScratch) }},
 	}
+	c.follow.Store(c.witness.Peers())
 	c.hops = cost.NewHops(len(o.Links)+1, cost.Hop{Setup: cost.Seconds(o.Transfer.Setup), Token: cost.Seconds(o.Transfer.Token)})
 	c.publishHops()
 	c.rates.Store(rates)
@@ -217,7 +222,13 @@ func (c *Cost) ask(req *types.Request, r *costed, a *question, eps []*types.Endp
 		}
 	}
 	if len(eps) > 1 && others > cost.LeastOthers {
-		if c.findHome(r, a, sc, others); !a.homes.Any() {
+		// Where all others tell where prompts are, only those that are nowhere yet need a home: gateways that
+		// meet one at the same time agree, and those that meet several do not all choose who is the least busy.
+		told := c.prefix.tells() && c.strangers() < cost.FewStrangers
+		if !told || q.Best < cost.Cold*q.Prompt {
+			c.findHome(r, a, sc, others)
+		}
+		if !a.homes.Any() {
 			q.Lean, q.Mine = c.o.Lean, 1-others
 		}
 	}
@@ -227,13 +238,18 @@ func (c *Cost) ask(req *types.Request, r *costed, a *question, eps []*types.Endp
 	a.special = r.adapter != 0 || q.SLO != (cost.Targets{}) || c.o.PriceWithoutSLO > 0
 }
 
-// others is the part of the requests at the servers that others sent.
-func (c *Cost) others() float64 {
-	foreign := c.foreign.Load()
-	if foreign <= 0 {
+// others is the part of the requests at the servers that others sent, peers among them.
+func (c *Cost) others() float64 { return c.part(c.foreign.Load() + c.peers.Load()) }
+
+// strangers is the part of the requests at the servers that nobody told of.
+func (c *Cost) strangers() float64 { return c.part(c.foreign.Load()) }
+
+// part is which part of the requests at the servers so many are.
+func (c *Cost) part(n float64) float64 {
+	if n <= 0 {
 		return 0
 	}
-	return foreign / (float64(c.own.Load()) + foreign)
+	return n / (float64(c.own.Load()) + c.foreign.Load() + c.peers.Load())
 }
 
 // alike is how many requests in flight are likely to have the first blocks of the prompt.
@@ -258,7 +274,7 @@ func (c *Cost) findHome(r *costed, a *question, sc *costScratch, others float64)
 			sc.places = append(sc.places, sc.seen[k].place)
 		}
 	}
-	share := cost.HomeShare(len(sc.places), float64(c.own.Load())+c.foreign.Load())
+	share := cost.HomeShare(len(sc.places), float64(c.own.Load())+c.foreign.Load()+c.peers.Load())
 	c.crowding.Lock()
 	a.homes = c.heads.Homes(r.hashes, sc.places, share)
 	c.crowding.Unlock()

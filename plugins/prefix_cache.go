@@ -63,6 +63,7 @@ type PrefixCache struct {
 	servers endpointTable[cachedServer]
 	matches sync.Pool // of *[]uint32, for Score
 
+	peers prefixPeers
 	told  atomic.Pointer[KVSink] // nil: nobody tells what engines hold
 	lanes lanes
 }
@@ -233,6 +234,9 @@ func (p *PrefixCache) record(req *types.Request, hashes []uint64, r *recorded, e
 	r.early = s.prefilling.Add(1) > 1
 	r.before = p.index.RecordOver(s.handle, hashes)
 	r.lower = p.lanes.beyond(p.index, s, hashes, r.before)
+	if o := p.peers.out.Load(); o != nil {
+		o.note(s, hashes, r.before)
+	}
 	if k := p.told.Load(); k != nil && req.EngineSession != "" {
 		k.expect(req.EngineSession, s)
 	}
@@ -314,6 +318,9 @@ func (p *PrefixCache) Forget(ep *types.Endpoint) {
 	defer p.servers.mu.Unlock()
 	if s := p.servers.remove(ep); s != nil {
 		p.index.Remove(s.handle)
+		if in := p.peers.in.Load(); in != nil {
+			in.forgets(s)
+		}
 		p.lanes.remove(p.index, s)
 		if t := s.told.Load(); t != nil {
 			t.cached.CompareAndSwap(s, nil)
@@ -353,6 +360,7 @@ func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 	if most := p.index.Options().MaxPromptBlocks; len(pr.hashes) > most {
 		pr.hashes = pr.hashes[:most]
 	}
+	p.settle(pr.hashes, req.Now)
 	p.key.Set(&req.Attrs, pr)
 	return pr
 }
@@ -377,7 +385,7 @@ func (p *PrefixCache) serverOf(ep *types.Endpoint) *cachedServer {
 
 // meet enters endpoints that somebody may tell of although nothing was sent there.
 func (p *PrefixCache) meet(eps []*types.Endpoint) {
-	if p.told.Load() == nil {
+	if p.told.Load() == nil && p.peers.in.Load() == nil {
 		return
 	}
 	view := p.servers.view.Load()
@@ -395,6 +403,9 @@ func (p *PrefixCache) enter(eps []*types.Endpoint) {
 	defer p.servers.mu.Unlock()
 	p.servers.enterAll(eps, func(ep *types.Endpoint, s *cachedServer) {
 		s.id, s.handle = ep.ID, p.index.Add()
+		if in := p.peers.in.Load(); in != nil {
+			in.met(s)
+		}
 		if k := p.told.Load(); k != nil {
 			k.met(s)
 		}

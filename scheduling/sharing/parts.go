@@ -15,18 +15,18 @@ import (
 // LoadPart keeps figures of its own of how busy endpoints are.
 type LoadPart interface {
 	// PeersChanged is told that types.Load.Peers of eps has changed.
-	PeersChanged(eps []*types.Endpoint)
+	PeersChanged(eps []*types.Endpoint, now time.Time)
 	// PeersAlive is told how many peers there are.
 	PeersAlive(n int)
 }
 
 // PrefixPart knows which endpoints have which prompts in their caches.
 type PrefixPart interface {
-	// SharePlacements calls tell for what has been sent where since the last call. It keeps nothing before
-	// the first call, and a bounded amount between two.
+	// SharePlacements calls tell for what has been sent where since the last call, or the one before it, as
+	// messages may be lost. It keeps nothing before the first call, and a bounded amount between two.
 	SharePlacements(tell func(types.Placement))
 	// HearPlacement is told of a placement of a peer.
-	HearPlacement(p types.Placement)
+	HearPlacement(p types.Placement, now time.Time)
 }
 
 // EjectionPart knows which endpoints fail.
