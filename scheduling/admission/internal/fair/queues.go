@@ -199,7 +199,8 @@ func (q *Queues) Start(it *Item) {
 	q.running++
 	b.wake(f)
 	f.running++
-	b.virtual = max(b.virtual, f.counter)
+	b.virtual = max(b.virtual, f.at())
+	b.elsewhere.start(f, it.Charge)
 	f.spend(it.Charge)
 	q.payFloors(b, it.Charge)
 }
