@@ -26,7 +26,8 @@ type PeerStats struct {
 }
 
 // ShareAccounts calls tell for what was charged to budgets and tenants since the last call; or,
-// if whole, of late. Nothing is kept for it before the first call. tell may call any method.
+// if whole, of late. Nothing is kept for it before the first call of any method that is for
+// sharing. tell may call any method.
 // Calls of the methods that are for sharing must come one at a time.
 func (c *Controller) ShareAccounts(whole bool, tell func(types.Account)) {
 	for _, a := range c.accountsToTell(whole) {
@@ -59,8 +60,8 @@ func (c *Controller) LosePeer(peer int) {
 func (c *Controller) PeersAlive(n int) {
 	d := c.lock()
 	defer c.unlock()
+	d.shared.begin(d.now)
 	d.shared.peers = max(n, 0)
-	d.shared.on = d.shared.on || n > 0
 }
 
 // PeersChanged takes note that other gateways have more or less at endpoints (types.Load.Peers).
@@ -80,12 +81,20 @@ func (c *Controller) PeersChanged(eps []*types.Endpoint, _ time.Time) {
 
 // shared is what is kept for other gateways, and of them.
 type shared struct {
-	on     bool // somebody asks
+	on     bool          // somebody asks
+	since  time.Duration // it is
 	book   *accounts.Book
 	peers  int
 	epochs accounts.Epochs
 	delay  time.Duration          // until peers have heard a message
 	kept   map[keptKey]remembered // of a snapshot, until it is of use
+}
+
+// begin has accounts kept, from the first call on.
+func (s *shared) begin(now time.Duration) {
+	if !s.on {
+		s.on, s.since = true, now
+	}
 }
 
 // active reports whether accounts are of use.
@@ -115,7 +124,9 @@ type sharedMeter struct {
 	account          *accounts.Account
 	requests, tokens accounts.Guard
 	at               time.Duration // to which these are aged
-	largest          float64       // tokens of one request here
+	metRequests      accounts.Meeting
+	metTokens        accounts.Meeting
+	largest          float64 // tokens of one request here
 }
 
 // The kinds of accounts.
@@ -152,8 +163,9 @@ func (s *shared) use(m *meter, now time.Duration) {
 // would give it out anew.
 func (s *shared) open(m *meter, now time.Duration) {
 	m.shared.account = s.book.Account(keyOfMeter(m), m, now)
-	s.book.Said(m.shared.account.Key, now, func(a types.Account, age time.Duration) {
-		m.atMost(a.RequestsLeft, a.TokensLeft, age)
+	s.book.Said(m.shared.account.Key, now, func(said *accounts.Said, age time.Duration) {
+		m.atMost(said.RequestsLeft, said.TokensLeft, age)
+		said.Took(m.mostRequests()-m.requests, m.mostTokens()-m.tokens) // by it, or by others
 	})
 	s.recallMeter(m, now)
 }
@@ -230,9 +242,7 @@ func (m *meter) hear(n *accounts.News, a types.Account, now time.Duration) (cut 
 	m.age(now)
 	s := m.shared
 	if n.First {
-		const soon = 2.0 / 60 // minutes
-		n.Requests = m.requests - accounts.Met(m.requests, m.mostRequests(), a.Requests, a.RequestsLeft, s.requests.Fresh(), soon*m.RequestsPerMinute)
-		n.Tokens = m.tokens - accounts.Met(m.tokens, m.mostTokens(), a.Tokens, a.TokensLeft, s.tokens.Fresh(), soon*m.TokensPerMinute)
+		n.Requests, n.Tokens = m.meet(a, now)
 	}
 	leastRequests, leastTokens := m.floors()
 	requests, cutRequests := accounts.Drop(m.requests, n.Requests, leastRequests)
@@ -241,8 +251,28 @@ func (m *meter) hear(n *accounts.News, a types.Account, now time.Duration) (cut 
 		s.requests.Hear(m.requests - requests)
 		s.tokens.Hear(m.tokens - tokens)
 	}
+	n.Took(m.requests-requests, m.tokens-tokens)
 	m.requests, m.tokens = requests, tokens
 	return cutRequests && m.RequestsPerMinute > 0 || cutTokens && m.TokensPerMinute > 0
+}
+
+// justStarted is for how long a gateway has, and soon what flows in while gateways get to know each other.
+const (
+	justStarted = 5 * time.Second
+	soon        = 2 * time.Second
+)
+
+// meet returns what a peer has taken that is not known, when it is heard for the first time.
+func (m *meter) meet(a types.Account, now time.Duration) (requests, tokens float64) {
+	s := m.shared
+	isNew := now-s.since <= justStarted
+	requests = s.metRequests.Take(accounts.Met{
+		Taken: a.Requests, Left: a.RequestsLeft, Size: m.mostRequests(), Level: m.requests, Fresh: s.requests.Fresh(), Soon: soon.Minutes() * m.RequestsPerMinute,
+	}, isNew)
+	tokens = s.metTokens.Take(accounts.Met{
+		Taken: a.Tokens, Left: a.TokensLeft, Size: m.mostTokens(), Level: m.tokens, Fresh: s.tokens.Fresh(), Soon: soon.Minutes() * m.TokensPerMinute,
+	}, isNew)
+	return requests, tokens
 }
 
 // said is the account of a meter as peers are told of it.
@@ -286,7 +316,7 @@ func (d *desk) charge(t *Ticket, requests, tokens float64) {
 
 func (d *desk) tellAccounts(whole bool) (told []types.Account) {
 	s := d.shared
-	s.on = true
+	s.begin(d.now)
 	d.queues.Settle(s.elsewhere(d.now))
 	notFull := func(a *accounts.Account) bool {
 		m, ok := a.Of.(*meter)
@@ -307,7 +337,7 @@ func (d *desk) tellAccounts(whole bool) (told []types.Account) {
 
 func (d *desk) hearAccount(peer int, a types.Account) {
 	s := d.shared
-	s.on = true
+	s.begin(d.now)
 	n, ok := s.book.Hear(peer, a, d.now)
 	if !ok {
 		return
@@ -337,6 +367,7 @@ func (d *desk) hearTenant(f *fair.Flow, n *accounts.News) (cut bool) {
 	}
 	tokens := min(max(n.Tokens, -mostHeard), mostHeard)
 	cut = tokens != n.Tokens
+	n.Took(n.Requests, tokens)
 	d.queues.Hear(f, n.Requests, tokens)
 	n.Own.Elsewhere += tokens
 	infoOf(f.Band(), d.o.Bands).counts.Elsewhere += tokens

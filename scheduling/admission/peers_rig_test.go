@@ -17,7 +17,8 @@ import (
 type gateways struct {
 	t     *testing.T
 	clock *fakeClock
-	rnd   *rand.Rand
+	rnd   *rand.Rand // what comes
+	net   *rand.Rand // what becomes of messages
 	all   []*gateway
 
 	every, whole, delay time.Duration
@@ -48,7 +49,7 @@ func (g *gateways) now() time.Duration { return g.clock.now.Sub(epoch) }
 
 func newGateways(t *testing.T, n int, seed uint64, o func(i int) admission.Options) *gateways {
 	t.Helper()
-	g := &gateways{t: t, clock: newClock(), rnd: rand.New(rand.NewPCG(seed, 5)), every: 100 * time.Millisecond, whole: time.Second, delay: 100 * time.Millisecond, lost: 0.01, repeated: 0.01}
+	g := &gateways{t: t, clock: newClock(), rnd: rand.New(rand.NewPCG(seed, 5)), net: rand.New(rand.NewPCG(seed, 6)), every: 100 * time.Millisecond, whole: time.Second, delay: 100 * time.Millisecond, lost: 0.01, repeated: 0.01}
 	for i := range n {
 		o := o(i)
 		o.Clock = g.clock
@@ -82,7 +83,7 @@ func (g *gateways) pass(d time.Duration) {
 }
 
 func (g *gateways) tell(i int, w *gateway) {
-	w.next = g.now() + time.Duration(float64(g.every)*(0.9+0.2*g.rnd.Float64()))
+	w.next = g.now() + time.Duration(float64(g.every)*(0.9+0.2*g.net.Float64()))
 	w.tick++
 	m := message{from: i, tick: w.tick}
 	whole := g.now()-w.whole >= g.whole
@@ -91,12 +92,12 @@ func (g *gateways) tell(i int, w *gateway) {
 	}
 	w.ShareAccounts(whole, func(a types.Account) { m.accounts = append(m.accounts, a) })
 	for to := range g.all {
-		if to == i || g.rnd.Float64() < g.lost || g.cut != nil && g.cut(i, to) {
+		if to == i || g.net.Float64() < g.lost || g.cut != nil && g.cut(i, to) {
 			continue
 		}
 		m.to = to
-		for n := 1; n == 1 || g.rnd.Float64() < g.repeated; n++ {
-			m.at = g.now() + time.Duration(float64(g.delay)*(0.5+g.rnd.Float64()))
+		for n := 1; n == 1 || g.net.Float64() < g.repeated; n++ {
+			m.at = g.now() + time.Duration(float64(g.delay)*(0.5+g.net.Float64()))
 			g.onTheWay = append(g.onTheWay, m)
 		}
 	}

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"math"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/admission/internal/room"
@@ -182,7 +183,7 @@ func (p *pool) presumed(x *cell) int {
 	if theirs <= 0 {
 		return own
 	}
-	return own + int(p.silent.Of(float64(own), float64(x.ep.Load.Prefilling()))*float64(theirs))
+	return own + int(math.Round(p.silent.Of(float64(own), float64(x.ep.Load.Prefilling()))*float64(theirs)))
 }
 
 // measure keeps how many requests are in flight at a cell's endpoint.

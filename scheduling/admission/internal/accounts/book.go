@@ -17,7 +17,7 @@ const (
 	// kept is for how long an account is kept that is not charged. Of what a peer said nothing counts any more
 	// after heardTTL: one that has forgotten an account, and begins it anew, is not misunderstood.
 	kept     = 10 * time.Minute
-	heardTTL = 2 * time.Minute
+	heardTTL = 9 * time.Minute
 	// lateCharged is how long ago an account was charged that is told again and again, and mostTold how many are.
 	lateCharged = 10 * time.Second
 	mostTold    = 4096
@@ -92,7 +92,8 @@ type Said struct {
 	types.Account
 	At time.Duration
 
-	node list.Node[Said]
+	requests, tokens float64 // what was taken off here for it
+	node             list.Node[Said]
 }
 
 // New returns a Book of at most so many accounts.
@@ -181,6 +182,17 @@ type News struct {
 	// First is set where the peer was not heard of this account before, or is not known to have been: then
 	// Requests and Tokens are all that it has charged since it started.
 	First bool
+
+	said *Said
+}
+
+// Took notes how much of it was taken off here.
+func (n *News) Took(requests, tokens float64) { n.said.Took(requests, tokens) }
+
+// Took notes how much was taken off here: the peer can give back no more.
+func (s *Said) Took(requests, tokens float64) {
+	s.requests = max(s.requests+requests, 0)
+	s.tokens = max(s.tokens+tokens, 0)
 }
 
 // Hear takes what a peer says of an account. Of those that are not here only budgets are kept, for they may come
@@ -198,14 +210,16 @@ func (b *Book) Hear(from int, a types.Account, now time.Duration) (n News, ok bo
 	if n.Own != nil && n.Own.Of == nil {
 		n.Own = nil
 	}
-	s := b.said(from, a.Key)
-	if s.node.Of != nil {
+	s, known := b.said(from, a.Key)
+	if known {
 		b.peers[from].list.Remove(&s.node)
-		if now-s.At <= heardTTL && !beganAnew(&s.Account, &a) {
-			n = News{Own: n.Own, Requests: a.Requests - s.Requests, Tokens: a.Tokens - s.Tokens}
-		}
 	}
-	s.Account, s.At = a, now
+	if known && now-s.At <= heardTTL && !beganAnew(&s.Account, &a) {
+		n.Requests, n.Tokens, n.First = max(a.Requests-s.Requests, -s.requests), max(a.Tokens-s.Tokens, -s.tokens), false
+	} else {
+		s.requests, s.tokens = 0, 0
+	}
+	n.said, s.Account, s.At = s, a, now
 	b.peers[from].list.Push(s, &s.node)
 	return n, n.Own != nil
 }
@@ -221,16 +235,16 @@ func beganAnew(was, is *types.Account) bool {
 	return fell(was.Requests, is.Requests) || fell(was.Tokens, is.Tokens)
 }
 
-// said returns where what a peer says of an account is kept: its node is in no list if that is new. Of the peer
-// that said the most what it said the longest ago makes room.
-func (b *Book) said(from int, key uint64) *Said {
+// said returns where what a peer says of an account is kept, and whether it said something before. Of the peer that
+// said the most what it said the longest ago makes room.
+func (b *Book) said(from int, key uint64) (s *Said, known bool) {
 	p := b.peers[from]
 	if p == nil {
 		p = &peer{said: map[uint64]*Said{}}
 		b.peers[from] = p
 	}
-	s := p.said[key]
-	if s == nil {
+	s = p.said[key]
+	if known = s != nil; !known {
 		for b.heard >= perAccount*b.most {
 			b.forgetOldest()
 		}
@@ -238,7 +252,7 @@ func (b *Book) said(from int, key uint64) *Said {
 		p.said[key] = s
 		b.heard++
 	}
-	return s
+	return s, known
 }
 
 func (b *Book) forgetOldest() {
@@ -263,10 +277,10 @@ func (b *Book) LosePeer(from int) {
 }
 
 // Said calls f with what each peer said of an account, not too long ago, and how long ago.
-func (b *Book) Said(key uint64, now time.Duration, f func(a types.Account, age time.Duration)) {
+func (b *Book) Said(key uint64, now time.Duration, f func(s *Said, age time.Duration)) {
 	for _, p := range b.peers {
 		if s := p.said[key]; s != nil && now-s.At <= heardTTL {
-			f(s.Account, now-s.At)
+			f(s, now-s.At)
 		}
 	}
 }

@@ -128,22 +128,41 @@ func TestHear(t *testing.T) {
 		n, ok := b.Hear(from, a, now)
 		require.True(t, ok)
 		require.Same(t, own, n.Own)
+		n.Took(n.Requests, n.Tokens)
+		n.said = nil
 		b.check(t)
 		return n
 	}
-	require.Equal(t, News{own, 5, 500, true}, hear(1, said(1, 5, 500), 0))
-	require.Equal(t, News{own, 0, 0, false}, hear(1, said(1, 5, 500), 0), "told again")
-	require.Equal(t, News{own, 2, -100, false}, hear(1, said(1, 7, 400), 0))
-	require.Equal(t, News{own, 9, 900, true}, hear(2, said(1, 9, 900), 0), "another peer")
-	require.Equal(t, News{own, 1, 0, false}, hear(1, said(1, 8, 400), heardTTL))
-	require.Equal(t, News{own, 9, 400, true}, hear(1, said(1, 9, 400), 2*heardTTL+1), "too long ago")
+	require.Equal(t, News{Own: own, Requests: 5, Tokens: 500, First: true}, hear(1, said(1, 5, 500), 0))
+	require.Equal(t, News{Own: own, Requests: 0, Tokens: 0, First: false}, hear(1, said(1, 5, 500), 0), "told again")
+	require.Equal(t, News{Own: own, Requests: 2, Tokens: -100, First: false}, hear(1, said(1, 7, 400), 0))
+	require.Equal(t, News{Own: own, Requests: 9, Tokens: 900, First: true}, hear(2, said(1, 9, 900), 0), "another peer")
+	require.Equal(t, News{Own: own, Requests: 1, Tokens: 0, First: false}, hear(1, said(1, 8, 400), heardTTL))
+	require.Equal(t, News{Own: own, Requests: 9, Tokens: 400, First: true}, hear(1, said(1, 9, 400), 2*heardTTL+1), "too long ago")
 	b.LosePeer(1)
-	require.Equal(t, News{own, 9, 400, true}, hear(1, said(1, 9, 400), 2*heardTTL+1), "another of its number")
+	require.Equal(t, News{Own: own, Requests: 9, Tokens: 400, First: true}, hear(1, said(1, 9, 400), 2*heardTTL+1), "another of its number")
 	b.LosePeer(3)
 
 	hear(1, said(1, 10, 1e9), 2*heardTTL)
-	require.Equal(t, News{own, 10, 300, true}, hear(1, said(1, 10, 300), 2*heardTTL), "it has begun anew")
-	require.Equal(t, News{own, 0, -200, false}, hear(1, said(1, 10, 100), 2*heardTTL))
+	require.Equal(t, News{Own: own, Requests: 10, Tokens: 300, First: true}, hear(1, said(1, 10, 300), 2*heardTTL), "it has begun anew")
+	require.Equal(t, News{Own: own, Requests: 0, Tokens: -200, First: false}, hear(1, said(1, 10, 100), 2*heardTTL))
+}
+
+// A peer gives back what was taken off for it, and no more.
+func TestPeersGiveBack(t *testing.T) {
+	b := New(10)
+	b.Account(1, "one", 0)
+	hear := func(requests, tokens, tookRequests, tookTokens float64) News {
+		n, _ := b.Hear(1, said(1, requests, tokens), 0)
+		n.Took(tookRequests, tookTokens)
+		return n
+	}
+	hear(100, 10_000, 3, 300)
+	require.Equal(t, -200.0, hear(100, 9800, 0, -200).Tokens)
+	n := hear(90, 9000, -3, -100)
+	require.Equal(t, []float64{-3, -100}, []float64{n.Requests, n.Tokens})
+	n = hear(80, 8000, 0, 0)
+	require.Zero(t, n.Requests+n.Tokens)
 }
 
 func TestHearWhatIsNotHere(t *testing.T) {
@@ -158,11 +177,11 @@ func TestHearWhatIsNotHere(t *testing.T) {
 	budget.RequestsLeft = 5
 	b.Hear(2, budget, time.Second)
 	var left []float64
-	b.Said(8, 2*time.Second, func(a types.Account, age time.Duration) { left = append(left, a.TokensLeft, age.Seconds()) })
+	b.Said(8, 2*time.Second, func(a *Said, age time.Duration) { left = append(left, a.TokensLeft, age.Seconds()) })
 	require.ElementsMatch(t, []float64{99, 2, 99, 1}, left)
-	b.Said(8, heardTTL+1, func(a types.Account, _ time.Duration) { require.Equal(t, 5.0, a.RequestsLeft) })
+	b.Said(8, heardTTL+1, func(a *Said, _ time.Duration) { require.Equal(t, 5.0, a.RequestsLeft) })
 	b.LosePeer(2)
-	b.Said(8, heardTTL+1, func(types.Account, time.Duration) { t.Fatal("too long ago") })
+	b.Said(8, heardTTL+1, func(*Said, time.Duration) { t.Fatal("too long ago") })
 	require.Zero(t, b.Len(), "a peer makes no account")
 	b.check(t)
 }
@@ -218,6 +237,7 @@ func TestBooksAgree(t *testing.T) {
 		a.Tell(whole, now, func(*Account) bool { return false }, func(x *Account) {
 			for again := lost; rnd.Float64() >= again; again = 0.5 {
 				n, _ := b.Hear(1, said(x.Key, x.Requests, x.Tokens), now)
+				n.Took(n.Requests, n.Tokens)
 				sums[x.Key] += n.Tokens
 			}
 		})

@@ -64,24 +64,46 @@ func (g *Guard) Others(want float64, b *Bucket) float64 {
 	return g.there/b.late()*b.Unknown + more*(all/here-1)
 }
 
-// Met returns what is left of a bucket of a size once a peer is heard for the first time. It has taken x since it
-// started, and says that left is left; fresh is what was taken here and it may not know, and soon what flows in
-// while gateways get to know each other.
+// Meeting is what peers are heard of a bucket for the first time. The zero value begins.
+type Meeting struct {
+	sum   float64 // taken by those that may have filled nothing up since
+	known float64 // what was taken over
+}
+
+// Met is what a peer says when it is heard for the first time.
+type Met struct {
+	Taken float64 // since it started
+	Left  float64 // as it sees it; NaN: it knows no bound
+	// Size is that of the bucket, Level what is left here, and Fresh what was taken here and peers may not know. Soon
+	// is what flows in while gateways get to know each other.
+	Size, Level, Fresh, Soon float64
+}
+
+// Take returns how much the peer has taken that is not known here.
 //
-// Who has heard of the others says less than is known here: then that is taken over, for the rest of x is long
-// filled up again. Who has just started says what it took itself, and no more.
-func Met(level, size, x, left, fresh, soon float64) float64 {
-	if math.IsNaN(left) {
-		return level
+// If it is less than what is gone, all that it took counts; else most of it is long filled up again, and what it
+// sees is taken over. Of a gateway that has just started, new, all others say what they know of each other: the most
+// of that is taken, or what they say of themselves, if that is more, for they may all have just started.
+func (m *Meeting) Take(p Met, new bool) float64 {
+	if !(p.Taken > 0) || math.IsNaN(p.Left) {
+		return 0
 	}
-	left = min(left, size)
-	switch gone := size - left; {
-	case left <= level:
-		return max(left-fresh, level-x)
-	case x <= gone+soon:
-		return level - min(x, gone)
+	left := min(p.Left, p.Size)
+	gone, less := p.Size-left, max(p.Level-(left-p.Fresh), 0)
+	recent := p.Taken <= gone+p.Soon
+	if !new {
+		if recent {
+			return min(p.Taken, gone)
+		}
+		return min(p.Taken, less)
 	}
-	return level
+	if recent {
+		m.sum += min(p.Taken, gone)
+	}
+	all := max(min(gone, m.known+less), m.sum)
+	take := max(all-m.known, 0)
+	m.known += take
+	return take
 }
 
 // Drop returns a level less what a peer has taken, but no lower than a floor, if it is not below that already: no

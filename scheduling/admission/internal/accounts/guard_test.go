@@ -112,27 +112,43 @@ func TestGuardForgets(t *testing.T) {
 	require.GreaterOrEqual(t, g.there, 0.0)
 }
 
-func TestMet(t *testing.T) {
+func TestMeeting(t *testing.T) {
 	const size, soon = 100, 3
+	type peer struct{ taken, left float64 }
 	nan := math.NaN()
 	for _, tt := range []struct {
-		name                  string
-		level, x, left, fresh float64
-		want                  float64
+		name         string
+		new          bool
+		level, fresh float64
+		peers        []peer
+		want         float64
 	}{
-		{"it knows no bound", 50, 10, nan, 0, 50},
-		{"this one has just started", 100, 1e6, 5, 0, 5},
-		{"and has let in something", 90, 1e6, 5, 10, -5},
-		{"another that says the same", 5, 1e6, 5, 0, 5},
-		{"and one that knows a little less", 3, 1e6, 5, 0, 3},
-		{"it has just started, and heard", 50, 10, 40, 0, 40},
-		{"it has just started, and heard nothing", 50, 10, 90, 0, 40},
-		{"some time ago", 50, 12, 90, 0, 40},
-		{"it has let in nothing for long", 50, 30, 100, 0, 50},
-		{"it says that all is gone", 50, 10, math.Inf(-1), 0, 40},
-		{"more is left than there may be", 50, 10, 1e300, 0, 50},
+		{"it knows no bound", false, 50, 0, []peer{{10, nan}}, 50},
+		{"it has taken nothing", true, 50, 0, []peer{{0, 10}}, 50},
+		{"it has just started, and heard", false, 50, 0, []peer{{10, 40}}, 40},
+		{"it has just started, and heard nothing", false, 50, 0, []peer{{10, 90}}, 40},
+		{"some time ago", false, 50, 0, []peer{{12, 90}}, 40},
+		{"it has let in nothing for long", false, 50, 0, []peer{{30, 100}}, 50},
+		{"it comes back, and knows more", false, 50, 0, []peer{{1e6, 20}}, 20},
+		{"it comes back, and knows less", false, 50, 0, []peer{{1e6, 80}}, 50},
+		{"it says that all is gone", false, 50, 0, []peer{{10, math.Inf(-1)}}, 40},
+		{"more is left than there may be", true, 50, 0, []peer{{10, 1e300}}, 50},
+
+		{"this one has just started", true, 100, 0, []peer{{1e6, 5}, {1e6, 5}, {1e6, 6}}, 5},
+		{"and has let in something", true, 97, 3, []peer{{1e6, 5}, {1e6, 5}}, 2},
+		{"of which the others have heard", true, 97, 0, []peer{{1e6, 5}, {1e6, 5}}, 5},
+		{"all have, and none has heard", true, 95, 0, []peer{{5, 95}, {5, 95}, {5, 95}}, 80},
+		{"all have, and some have heard", true, 95, 0, []peer{{5, 95}, {5, 90}, {5, 95}}, 80},
+		{"the others are not full", true, 100, 0, []peer{{10, 70}, {20, 70}}, 70},
 	} {
-		t.Run(tt.name, func(t *testing.T) { require.Equal(t, tt.want, Met(tt.level, size, tt.x, tt.left, tt.fresh, soon)) })
+		t.Run(tt.name, func(t *testing.T) {
+			var m Meeting
+			level := tt.level
+			for _, p := range tt.peers {
+				level -= m.Take(Met{p.taken, p.left, size, level, tt.fresh, soon}, tt.new)
+			}
+			require.Equal(t, tt.want, level)
+		})
 	}
 }
 
