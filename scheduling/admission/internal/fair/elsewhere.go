@@ -122,6 +122,7 @@ func (q *Queues) Hear(f *Flow, requests, tokens float64) {
 // first bound a tenant that had other gateways for itself would wait here for as long, and without the second one
 // that corrects what it was charged would be preferred here for as long.
 func (q *Queues) Settle(e Elsewhere) {
+	q.elsewhere = e
 	for _, b := range q.bands {
 		b.elsewhere.Elsewhere = e
 		b.hearAll(q.c.Credit)
