@@ -578,7 +578,7 @@ func TestStickSnapshotInPieces(t *testing.T) {
 				case <-done:
 					return
 				default:
-					s.Picked(turn(fmt.Sprint("s", i%n), 20*time.Second), eps[0])
+					s.Picked(turn(fmt.Sprint("s", i%n), 20*time.Second+time.Duration(i)), eps[0])
 				}
 			}
 		})
