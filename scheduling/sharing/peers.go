@@ -57,6 +57,8 @@ type peers struct {
 	list    []*peer // alive ones
 	numbers int
 	refused uint64 // messages of those beyond the bound
+	// forgotten is what was counted of those that are not in of any more.
+	forgotten peerCounts
 }
 
 // meet returns the peer that a message is of; nil: there are too many.
@@ -85,6 +87,7 @@ func (p *peers) forgetOldest() {
 		}
 	}
 	if oldest != nil {
+		p.forgotten.add(&oldest.counts)
 		delete(p.of, oldest.origin)
 	}
 }

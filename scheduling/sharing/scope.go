@@ -60,8 +60,10 @@ func appendIf[T any](list []T, part any) []T {
 	return list
 }
 
+func hashOf(name string) uint64 { return prefixindex.Seed("sharing", name) }
+
 func newScope(s Scope) *scope {
-	return &scope{Scope: s, hash: prefixindex.Seed("sharing", s.Name), parts: partsOf(s.Parts), byKey: map[uint64]*place{}, byID: map[string]*place{}}
+	return &scope{Scope: s, hash: hashOf(s.Name), parts: partsOf(s.Parts), byKey: map[uint64]*place{}, byID: map[string]*place{}}
 }
 
 // keyOf returns the name of an endpoint in messages.
