@@ -24,7 +24,7 @@ type Stats struct {
 }
 
 // Alive returns how many peers there are.
-func (s *Stats) Alive() (n int) {
+func (s Stats) Alive() (n int) {
 	for i := range s.Peers {
 		if s.Peers[i].Alive {
 			n++

@@ -1,0 +1,97 @@
+package gateway
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/scheduling/sharing"
+	"github.com/inferpick/inferpick/types"
+)
+
+// This file is what a Gateway shares with its peers: in one scope all endpoints and what the scheduler's plugins
+// know, and in one for each pool what its admission control has charged. Pools have other names than that scope.
+
+const schedulerScope = "all pools"
+
+// admissionsEvery is how often is looked for admission controls that have come or gone: the director makes that of
+// a pool with the first request for it.
+const admissionsEvery = 100 * time.Millisecond
+
+// join makes the Group, if there is to be one.
+func (g *Gateway) join(o Options) (err error) {
+	if o.Sharing == nil {
+		return nil
+	}
+	options := *o.Sharing
+	if options.Transport == nil {
+		return errors.New("gateway: Options.Sharing has no Transport, without which nobody is told or heard")
+	}
+	options.Logger = cmp.Or(options.Logger, o.Logger)
+	g.Sharing, err = sharing.New(options)
+	g.wire = options.Transport
+	return err
+}
+
+// shareDecisions shares what the scheduler knows.
+func (g *Gateway) shareDecisions(p scheduling.Profile) error {
+	if g.Sharing == nil {
+		return nil
+	}
+	return g.Sharing.Add(sharing.Scope{Name: schedulerScope, Endpoints: g.endpoints, Parts: sharing.PartsOf(p)})
+}
+
+// endpoints returns those of all pools.
+func (g *Gateway) endpoints() (all []*types.Endpoint) {
+	pools := g.Store.Snapshot().Pools()
+	if len(pools) == 1 {
+		return pools[0].Endpoints()
+	}
+	for _, pool := range pools {
+		all = append(all, pool.Endpoints()...)
+	}
+	return all
+}
+
+// sharedAdmissions are the admission controls that are shared.
+type sharedAdmissions struct {
+	mu sync.Mutex
+	of map[types.NamespacedName]*admission.Controller // guarded by mu
+}
+
+// followAdmissions shares the admission control of each pool that has one, until ctx is done.
+func (g *Gateway) followAdmissions(ctx context.Context) {
+	tick := time.NewTicker(admissionsEvery)
+	defer tick.Stop()
+	for {
+		g.shareAdmissions()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// shareAdmissions shares the admission controls that there are now, and no others.
+func (g *Gateway) shareAdmissions() {
+	g.shared.mu.Lock()
+	defer g.shared.mu.Unlock()
+	now := map[types.NamespacedName]*admission.Controller{}
+	for pool, c := range g.Director.Admissions() {
+		now[pool] = c
+		if g.shared.of[pool] != c {
+			g.Sharing.Set(sharing.Scope{Name: pool.String(), Parts: []any{c}}) // no error: it has a name
+		}
+	}
+	for pool := range g.shared.of {
+		if now[pool] == nil {
+			g.Sharing.Remove(pool.String())
+		}
+	}
+	g.shared.of = now
+}
