@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"os"
 	"sync"
 	"time"
 
@@ -32,6 +33,9 @@ func (g *Gateway) join(o Options) (err error) {
 		return errors.New("gateway: Options.Sharing has no Transport, without which nobody is told or heard")
 	}
 	options.Logger = cmp.Or(options.Logger, o.Logger)
+	if options.Name == "" {
+		options.Name, _ = os.Hostname() // peers tell gateways without a name by their addresses
+	}
 	g.Sharing, err = sharing.New(options)
 	g.wire = options.Transport
 	return err

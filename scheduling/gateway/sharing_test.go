@@ -68,6 +68,7 @@ func TestSharing(t *testing.T) {
 			}
 		}
 		require.EqualValues(t, 3, said)
+		require.Contains(t, page(t, two), "inferpick_peer_requests{peer=\"one\"} 3\n")
 
 		close(s.held)
 		time.Sleep(time.Second)
