@@ -105,8 +105,7 @@ type Gateway struct {
 	// Sharing is this gateway among its peers, of which Stats and Explain tell. Nil: nothing is shared.
 	Sharing *sharing.Group
 
-	wire    sharing.Transport // of Sharing; nil: none
-	shared  sharedAdmissions
+	wire    sharing.Transport     // of Sharing; nil: none
 	file    *datastore.FileSource // nil: none
 	scraper *scrape.Scraper
 	pool    types.NamespacedName
@@ -253,7 +252,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	if g.Sharing != nil {
 		more.Go(func() { g.Sharing.Run(ctx) }) // an error is that another Run does it
-		more.Go(func() { g.followAdmissions(ctx) })
+		more.Go(func() { g.shareAdmissions(ctx) })
 	}
 	return g.scraper.Run(ctx)
 }

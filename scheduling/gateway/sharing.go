@@ -5,11 +5,9 @@ import (
 	"context"
 	"errors"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
-	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/types"
 )
@@ -61,41 +59,20 @@ func (g *Gateway) endpoints() (all []*types.Endpoint) {
 	return all
 }
 
-// sharedAdmissions are the admission controls that are shared.
-type sharedAdmissions struct {
-	mu sync.Mutex
-	of map[types.NamespacedName]*admission.Controller // guarded by mu
-}
-
-// followAdmissions shares the admission control of each pool that has one, until ctx is done.
-func (g *Gateway) followAdmissions(ctx context.Context) {
+// shareAdmissions shares the admission control of each pool that has one, until ctx is done.
+func (g *Gateway) shareAdmissions(ctx context.Context) {
 	tick := time.NewTicker(admissionsEvery)
 	defer tick.Stop()
 	for {
-		g.shareAdmissions()
+		var scopes []sharing.Scope
+		for pool, c := range g.Director.Admissions() {
+			scopes = append(scopes, sharing.Scope{Name: pool.String(), Parts: []any{c}})
+		}
+		g.Sharing.Keep(scopes...) // they have names, so there is no error
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
 	}
-}
-
-// shareAdmissions shares the admission controls that there are now, and no others.
-func (g *Gateway) shareAdmissions() {
-	g.shared.mu.Lock()
-	defer g.shared.mu.Unlock()
-	now := map[types.NamespacedName]*admission.Controller{}
-	for pool, c := range g.Director.Admissions() {
-		now[pool] = c
-		if g.shared.of[pool] != c {
-			g.Sharing.Set(sharing.Scope{Name: pool.String(), Parts: []any{c}}) // no error: it has a name
-		}
-	}
-	for pool := range g.shared.of {
-		if now[pool] == nil {
-			g.Sharing.Remove(pool.String())
-		}
-	}
-	g.shared.of = now
 }

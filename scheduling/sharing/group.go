@@ -31,6 +31,7 @@ type Group struct {
 	// guarded by turn
 	origin  origin
 	scopes  []*scope
+	kept    []string // scopes of the last Keep
 	writer  writer
 	mac     hash.Hash // nil: no key
 	whole   time.Time // when all was told last

@@ -266,6 +266,37 @@ func TestScopesChange(t *testing.T) {
 	require.ErrorContains(t, a.Set(sharing.Scope{}), "has no Name")
 }
 
+// Keep shares what there is now. A scope that stays as it is keeps what it has.
+func TestKeep(t *testing.T) {
+	a, b := newWatched(t, sharing.Options{}, "s:1"), newWatched(t, sharing.Options{Name: "b"}, "s:1")
+	shared := func(name string) bool {
+		if a.Add(sharing.Scope{Name: name}) != nil {
+			return true
+		}
+		a.Remove(name)
+		return false
+	}
+	part := &changes{}
+	scope := func(name string, parts ...any) sharing.Scope {
+		return sharing.Scope{Name: name, Parts: parts, Endpoints: func() []*types.Endpoint { return a.eps }}
+	}
+	require.NoError(t, a.Keep(scope("one", part), scope("two")))
+	require.True(t, shared("one") && shared("two") && shared("scope"))
+	require.NoError(t, b.Add(sharing.Scope{Name: "one", Endpoints: func() []*types.Endpoint { return b.eps }}))
+	b.eps[0].Load.Book(types.Booking{Requests: 1})
+	b.tells(epoch, "b", a)
+	require.NotEmpty(t, part.take())
+	require.EqualValues(t, 1, a.eps[0].Load.Peers().Requests)
+	require.NoError(t, a.Keep(scope("one", part), scope("three", []int{1})))
+	require.Empty(t, part.take(), "it is as it was")
+	require.EqualValues(t, 1, a.eps[0].Load.Peers().Requests)
+	require.True(t, shared("one") && !shared("two") && shared("three") && shared("scope"), "what was added is not Keep's")
+	require.NoError(t, a.Keep(scope("three", []int{1})), "a part that cannot be compared")
+	require.False(t, shared("one"))
+	require.ErrorContains(t, a.Keep(scope(""), scope("four")), "has no Name")
+	require.True(t, shared("four") && !shared("three"))
+}
+
 // wire is a transport to one other.
 type wire struct {
 	mu     sync.Mutex
