@@ -31,7 +31,8 @@ type Group struct {
 	// guarded by turn
 	origin  origin
 	scopes  []*scope
-	kept    []string // scopes of the last Keep
+	kept    []string  // scopes of the last Keep
+	now     time.Time // of the last Tell or Hear
 	writer  writer
 	mac     hash.Hash // nil: no key
 	whole   time.Time // when all was told last
@@ -118,6 +119,7 @@ func (g *Group) Run(ctx context.Context) error {
 func (g *Group) Tell(now time.Time, send func(msg []byte)) {
 	g.turn.Lock()
 	defer g.turn.Unlock()
+	g.now = now
 	g.expire(now)
 	w := g.begin(send)
 	if whole := now.Sub(g.whole) >= g.o.Whole; whole {

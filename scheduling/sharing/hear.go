@@ -15,6 +15,7 @@ import (
 func (g *Group) Hear(from string, msg []byte, now time.Time) {
 	g.turn.Lock()
 	defer g.turn.Unlock()
+	g.now = now
 	m, err := readMessage(msg, g.mac)
 	if err != nil {
 		g.ignore(from, err)

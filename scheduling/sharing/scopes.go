@@ -87,7 +87,7 @@ func (g *Group) put(n *scope) {
 	n.look()
 	g.scopes[i] = n
 	g.tellAlive(n, g.alive)
-	g.tellChanged(n, n.eps, time.Now())
+	g.tellChanged(n, n.eps, g.now)
 }
 
 // Remove shares a scope no longer: what peers have at its endpoints counts for nothing from now on. It does nothing
@@ -104,18 +104,17 @@ func (g *Group) remove(name string) {
 	if s == nil {
 		return
 	}
-	now := time.Now()
 	for _, p := range s.places {
 		p.stale = len(p.heard) > 0
 		p.heard = nil
 	}
-	g.settle(s, now)
+	g.settle(s, g.now)
 	g.scopes = slices.DeleteFunc(g.scopes, func(other *scope) bool { return other == s })
 	for _, other := range g.scopes { // that may have the same endpoints
 		for _, p := range other.places {
 			p.stale = p.stale || len(p.heard) > 0
 		}
-		g.settle(other, now)
+		g.settle(other, g.now)
 	}
 }
 
