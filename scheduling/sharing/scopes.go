@@ -87,7 +87,10 @@ func (g *Group) put(n *scope) {
 	n.look()
 	g.scopes[i] = n
 	g.tellAlive(n, g.alive)
-	g.tellChanged(n, n.eps, g.now)
+	busy := slices.DeleteFunc(slices.Clone(n.eps), func(ep *types.Endpoint) bool { return ep.Load.Peers() == types.Booking{} })
+	if len(busy) > 0 {
+		g.tellChanged(n, busy, g.now)
+	}
 }
 
 // Remove shares a scope no longer: what peers have at its endpoints counts for nothing from now on. It does nothing
