@@ -3,6 +3,8 @@ package sharing
 import (
 	"slices"
 	"time"
+
+	"github.com/inferpick/inferpick/types"
 )
 
 // peer is a gateway that was heard.
@@ -17,6 +19,7 @@ type peer struct {
 	left   bool // it said so
 	rate   allowance
 	counts peerCounts
+	held   types.Booking // of Stats
 }
 
 type peerCounts struct {

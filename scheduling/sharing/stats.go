@@ -73,17 +73,16 @@ func (g *Group) Stats(now time.Time) Stats {
 		return Stats{}
 	}
 	g.turn.Lock()
-	held := g.held(now)
-	g.turn.Unlock()
-
+	defer g.turn.Unlock()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.sumHeld(now)
 	c, sum := &g.counts, g.peers.forgotten
 	s := Stats{Told: Traffic{c.messages, c.bytes}, Failed: c.failed, Panics: c.panics, Without: g.o.Without}
 	for _, at := range g.peers.of {
 		sum.add(&at.counts)
 		if at.alive || !at.heard.IsZero() && now.Sub(at.heard) < goneShown {
-			s.Peers = append(s.Peers, at.stats(held[at], now))
+			s.Peers = append(s.Peers, at.stats(now))
 		}
 	}
 	s.Heard = Traffic{sum.messages, sum.bytes}
@@ -97,11 +96,11 @@ func (g *Group) Stats(now time.Time) Stats {
 	return s
 }
 
-// stats returns what is known of a peer, which has that much in flight. Caller must hold Group.mu.
-func (p *peer) stats(held types.Booking, now time.Time) PeerStats {
+// stats returns what is known of a peer. Caller must hold Group.turn and mu.
+func (p *peer) stats(now time.Time) PeerStats {
 	c := &p.counts
 	return PeerStats{
-		Name: cmp.Or(p.name, p.from), From: p.from, Age: now.Sub(p.heard), Alive: p.alive, Held: held,
+		Name: cmp.Or(p.name, p.from), From: p.from, Age: now.Sub(p.heard), Alive: p.alive, Held: p.held,
 		Traffic: Traffic{c.messages, c.bytes}, Old: c.old, Flooded: c.flooded, Broken: c.broken, Elsewhere: c.elsewhere,
 	}
 }
@@ -116,31 +115,42 @@ func (c *peerCounts) add(o *peerCounts) {
 	c.elsewhere += o.elsewhere
 }
 
-// held returns what each peer has in flight. An endpoint of several scopes counts once. Caller must hold g.turn.
-func (g *Group) held(now time.Time) map[*peer]types.Booking {
-	all := map[*peer]types.Booking{}
-	seen := map[*types.Load]bool{}
-	for _, s := range g.scopes {
+// sumHeld works out what each peer has in flight. An endpoint of several scopes counts once. Caller must hold g.turn
+// and g.mu.
+func (g *Group) sumHeld(now time.Time) {
+	for _, p := range g.peers.of {
+		p.held = types.Booking{}
+	}
+	for i, s := range g.scopes {
 		for _, p := range s.places {
-			if len(p.heard) == 0 || seen[p.ep.Load] {
+			if len(p.heard) == 0 || heardIn(g.scopes[:i], p) {
 				continue
 			}
-			seen[p.ep.Load] = true
-			for i := range p.heard {
-				c := &p.heard[i]
-				all[c.peer] = all[c.peer].Plus(c.counts(now, g.o.TTL))
+			for k := range p.heard {
+				c := &p.heard[k]
+				c.peer.held = c.peer.held.Plus(c.counts(now, g.o.TTL))
 			}
 		}
 	}
-	return all
+}
+
+// heardIn reports whether peers said something of the endpoint of a place in one of some scopes.
+func heardIn(scopes []*scope, p *place) bool {
+	return slices.ContainsFunc(scopes, func(s *scope) bool {
+		other := s.byKey[p.key]
+		return other != nil && other.ep.Load == p.ep.Load && len(other.heard) > 0
+	})
 }
 
 // counts returns what a claim is worth at now.
 func (c *claim) counts(now time.Time, ttl time.Duration) types.Booking {
-	if c.peer.left {
+	switch f := c.fade(now, ttl); {
+	case c.peer.left:
 		return types.Booking{}
+	case f < 1:
+		return scaled(c.Booking, f)
 	}
-	return scaled(c.Booking, c.fade(now, ttl))
+	return c.Booking
 }
 
 // Claim is what a peer says of an endpoint.
