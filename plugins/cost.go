@@ -218,7 +218,13 @@ func (c *Cost) ask(req *types.Request, r *costed, a *question, eps []*types.Endp
 		}
 	}
 	if len(eps) > 1 && others > cost.LeastOthers {
-		if c.findHome(r, a, sc, others); !a.homes.Any() {
+		// Where all others tell where prompts are, only those that are nowhere yet need a home: gateways that
+		// meet one at the same time agree, and those that meet several do not all choose who is the least busy.
+		told := c.prefix.tells() && c.strangers() < cost.FewStrangers
+		if !told || q.Best < cost.Cold*q.Prompt {
+			c.findHome(r, a, sc, others)
+		}
+		if !a.homes.Any() {
 			q.Lean, q.Mine = c.o.Lean, 1-others
 		}
 	}
@@ -228,13 +234,18 @@ func (c *Cost) ask(req *types.Request, r *costed, a *question, eps []*types.Endp
 	a.special = r.adapter != 0 || q.SLO != (cost.Targets{}) || c.o.PriceWithoutSLO > 0
 }
 
-// others is the part of the requests at the servers that others sent.
-func (c *Cost) others() float64 {
-	foreign := c.foreign.Load() + c.peers.Load()
-	if foreign <= 0 {
+// others is the part of the requests at the servers that others sent, peers among them.
+func (c *Cost) others() float64 { return c.part(c.foreign.Load() + c.peers.Load()) }
+
+// strangers is the part of the requests at the servers that nobody told of.
+func (c *Cost) strangers() float64 { return c.part(c.foreign.Load()) }
+
+// part is which part of the requests at the servers so many are.
+func (c *Cost) part(n float64) float64 {
+	if n <= 0 {
 		return 0
 	}
-	return foreign / (float64(c.own.Load()) + foreign)
+	return n / (float64(c.own.Load()) + c.foreign.Load() + c.peers.Load())
 }
 
 // alike is how many requests in flight are likely to have the first blocks of the prompt.

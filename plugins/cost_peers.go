@@ -25,7 +25,7 @@ func (c *Cost) PeersAlive(int) {}
 func (c *Cost) SharePlacements(tell func(types.Placement)) { c.prefix.SharePlacements(tell) }
 
 // HearPlacement implements sharing.PrefixPart.
-func (c *Cost) HearPlacement(p types.Placement) { c.prefix.HearPlacement(p) }
+func (c *Cost) HearPlacement(p types.Placement, now time.Time) { c.prefix.HearPlacement(p, now) }
 
 // hearPeers takes over what other gateways have at s. Caller must hold s.mu.
 func (c *Cost) hearPeers(s *costServer) {

@@ -360,7 +360,7 @@ func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 	if most := p.index.Options().MaxPromptBlocks; len(pr.hashes) > most {
 		pr.hashes = pr.hashes[:most]
 	}
-	p.settle(pr.hashes)
+	p.settle(pr.hashes, req.Now)
 	p.key.Set(&req.Attrs, pr)
 	return pr
 }

@@ -60,6 +60,9 @@ func (o *placedOut) note(s *cachedServer, hashes []uint64, before int) {
 	}
 }
 
+// tells reports whether this gateway and its peers tell each other where prompts are.
+func (p *PrefixCache) tells() bool { return p.peers.in.Load() != nil && p.peers.out.Load() != nil }
+
 // SharePlacements implements sharing.PrefixPart.
 func (p *PrefixCache) SharePlacements(tell func(types.Placement)) {
 	o := p.peers.out.Load()
@@ -88,20 +91,19 @@ type placedIn struct {
 	last    uint32                   // guarded by mu
 }
 
-func (in *placedIn) now() time.Duration { return time.Since(in.start) }
+func (in *placedIn) since(now time.Time) time.Duration { return now.Sub(in.start) }
 
 // HearPlacement implements sharing.PrefixPart.
-func (p *PrefixCache) HearPlacement(at types.Placement) {
-	in := p.hears()
+func (p *PrefixCache) HearPlacement(at types.Placement, now time.Time) {
+	in := p.hears(now)
 	number := in.number(at.Endpoint)
-	now := in.now()
 	for _, a := range at.Anchors {
-		in.table.Put(a, number, now)
+		in.table.Put(a, number, in.since(now))
 	}
 }
 
 // hears returns what was heard, making it at the first call.
-func (p *PrefixCache) hears() *placedIn {
+func (p *PrefixCache) hears(now time.Time) *placedIn {
 	if in := p.peers.in.Load(); in != nil {
 		return in
 	}
@@ -110,7 +112,7 @@ func (p *PrefixCache) hears() *placedIn {
 	if in := p.peers.in.Load(); in != nil {
 		return in
 	}
-	in := &placedIn{table: hearsay.New(heardWords, heardTTL), start: time.Now(), numbers: map[string]uint32{}, servers: map[uint32]*cachedServer{}}
+	in := &placedIn{table: hearsay.New(heardWords, heardTTL), start: now, numbers: map[string]uint32{}, servers: map[uint32]*cachedServer{}}
 	for _, s := range p.servers.all() {
 		if s != nil {
 			in.met(s)
@@ -162,7 +164,7 @@ func (in *placedIn) forgets(s *cachedServer) {
 // settle takes over into the index what was heard of a prompt: of the deepest of its anchors that anybody spoke of.
 // Who has an anchor has those before it, so that is found by bisection; where some were lost on their way, or
 // forgotten, it may be missed.
-func (p *PrefixCache) settle(hashes []uint64) {
+func (p *PrefixCache) settle(hashes []uint64, now time.Time) {
 	in := p.peers.in.Load()
 	if in == nil {
 		return
@@ -177,14 +179,13 @@ func (p *PrefixCache) settle(hashes []uint64) {
 		return !known
 	})
 	if fresh {
-		p.settleAt(in, hashes[:anchors[n-1]])
+		p.settleAt(in, hashes[:anchors[n-1]], in.since(now))
 	}
 }
 
 // settleAt takes over who has all of hashes.
-func (p *PrefixCache) settleAt(in *placedIn, hashes []uint64) {
+func (p *PrefixCache) settleAt(in *placedIn, hashes []uint64, now time.Duration) {
 	var room [mostSettled]uint32
-	now := in.now()
 	last := hashes[len(hashes)-1]
 	for _, n := range in.table.Take(last, room[:0], now) {
 		in.mu.RLock()

@@ -226,6 +226,16 @@ const (
 	// LeastOthers is the fraction of foreign requests below which a gateway counts as alone. Not
 	// varied.
 	LeastOthers = .02
+	// Peers may have up to peersGrown times as many requests at a server as its reading leaves for them, and
+	// peersAhead more: the reading is older, or younger, than what they tell. More than that they cannot invent
+	// where servers are read. Not varied.
+	peersGrown = 1.5
+	peersAhead = 8
+	// FewStrangers is the part of requests below which those that nobody told of count as none, where peers tell
+	// of theirs: readings and what peers tell are not of one time. Not varied.
+	FewStrangers = .1
+	// Cold is the part of a prompt below which what is cached anywhere counts as nothing. .1: the same.
+	Cold = .4
 	// MostOthers bounds the fraction of foreign requests by which this process's counts of shared
 	// prefixes are scaled up. Not varied.
 	MostOthers = .9

@@ -23,12 +23,14 @@ type reported struct {
 	last  Reading
 	since Tokens    // to compute that were sent since
 	raw   float64   // requests of others, averaged over readings
+	wrong float64   // part of what peers say that readings contradict, averaged over readings
 	known bool      // raw is
 	ended []Seconds // when own requests ended, since it was read
 }
 
-// read takes over another reading.
-func (p *reported) read(r Reading) {
+// read takes over another reading, at a time when peers said that they have so many requests there. They are part
+// of Reading.Sent.
+func (p *reported) read(r Reading, peers float64) {
 	elapsed := math.Inf(1)
 	if p.known {
 		if elapsed = (r.At - p.last.At).Seconds(); !r.Read {
@@ -48,11 +50,16 @@ func (p *reported) read(r Reading) {
 		p.raw = 0
 		return
 	}
-	excess := r.There - r.Sent
+	gain := 1 - math.Exp(-elapsed/foreignSmoothing)
+	lies := max(peers-peersGrown*max(r.There-r.Sent+peers, 0)-peersAhead, 0)
+	if peers > 0 {
+		p.wrong += gain * (lies/peers - p.wrong)
+	}
+	excess := r.There - r.Sent + lies
 	if excess > 0 {
 		excess = max(excess-float64(ended), 0)
 	}
-	p.raw += (1 - math.Exp(-elapsed/foreignSmoothing)) * (excess - p.raw)
+	p.raw += gain * (excess - p.raw)
 }
 
 // stay is the part of the requests on the page read last that have not ended since.

@@ -40,6 +40,7 @@ type Server struct {
 	believed   float64 // how far the reading is, 0 to 1
 	foreign    float64 // requests of others, as far as that
 	decoding   float64 // sequences, those of others included
+	ahead      Tokens  // that peers have to compute there
 	baseStep   float64 // base seconds of a step that only decodes
 	step       float64 // seconds of it
 	mine       float64 // part of the requests there that are this process's, averaged
@@ -102,6 +103,15 @@ type Peers struct {
 	Context              Tokens
 }
 
+// less returns p without a part of it that is not believed.
+func (p Peers) less(part float64) Peers {
+	if part <= 0 {
+		return p
+	}
+	f := 1 - part
+	return Peers{p.Requests * f, p.Prefilling * f, p.Prefill * Tokens(f), p.Context * Tokens(f)}
+}
+
 // SetPeers takes over what other gateways have there, and returns by how many requests that is more than before.
 // Derive is to be called after it.
 func (s *Server) SetPeers(p Peers) (more float64) {
@@ -120,9 +130,11 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 		foreign += (1 - s.believed) * v.Foreign / v.Believed
 	}
 	foreign += max(ledger-float64(s.requests), 0)
-	n := float64(s.requests) + foreign + s.peers.Requests
-	reading := float64(s.context) + foreign*float64(v.Context) + float64(s.peers.Context)
-	s.decoding = max(n-float64(s.prefilling)-s.peers.Prefilling, 0)
+	peers := s.peers.less(s.wrong)
+	n := float64(s.requests) + foreign + peers.Requests
+	reading := float64(s.context) + foreign*float64(v.Context) + float64(peers.Context)
+	s.decoding = max(n-float64(s.prefilling)-peers.Prefilling, 0)
+	s.ahead = peers.Prefill
 	step, token := s.difference(v.Common, now)
 	s.longer = Start{step, token}
 	own := math.Exp(step)
@@ -141,7 +153,7 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 	}
 	s.kv = 0
 	if kvTokens := s.last.KVTokens; kvTokens > 0 {
-		s.kv = float64(s.computed+s.peers.Context) / kvTokens
+		s.kv = float64(s.computed+peers.Context) / kvTokens
 		if k, ok := s.last.KVUsage.Value(); ok && s.believed > 0 {
 			s.kv = k*s.stay() + float64(s.since)/kvTokens
 		}
@@ -158,7 +170,7 @@ func (s *Server) stalls(m *Model, now Seconds) float64 {
 // Figures returns what decisions look at.
 func (s *Server) Figures() Figures {
 	f := Figures{
-		StepEnds: s.stepEnds, Pending: float32(s.pending), Queued: float32(s.queued),
+		StepEnds: s.stepEnds, Pending: float32(s.pending) + float32(s.ahead)*float32(s.token), Queued: float32(s.queued + s.ahead),
 		Step: float32(s.step), Token: float32(s.token), Decoding: float32(s.decoding),
 		OutputCost: float32(s.outputCost), PerContext: float32(s.perContext),
 		KV: float32(s.kv), Mine: float32(s.mine), Joining: float32(s.joining), Stalled: float32(s.stalled),
@@ -302,7 +314,7 @@ func (s *Server) Remove(r *Request, now Seconds) {
 }
 
 // Read takes over another reading. Trusted and Derive are to be called after it.
-func (s *Server) Read(r Reading) { s.read(r) }
+func (s *Server) Read(r Reading) { s.read(r, s.peers.Requests) }
 
 // Facts are what explanations say of a server.
 type Facts struct {

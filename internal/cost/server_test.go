@@ -48,6 +48,48 @@ func TestDerive(t *testing.T) {
 	require.InDelta(t, 4, s.Facts().Decoding, 1e-9)
 }
 
+// What peers have there counts as what this gateway has, and readings add what neither explains.
+func TestPeers(t *testing.T) {
+	m, v := model(), view()
+	s := NewServer(Start{})
+	require.EqualValues(t, 5, s.SetPeers(Peers{Requests: 5, Prefilling: 2, Prefill: 3000, Context: 4000}))
+	s.Derive(m, v, 0, 0)
+	require.InDelta(t, 3, s.Facts().Decoding, 1e-9)
+	f := s.Figures()
+	require.EqualValues(t, 3000, f.Queued)
+	require.InDelta(t, 3000*1e-5, f.Pending, 1e-6)
+
+	for at := range time.Duration(20) { // 5 of peers, 4 of somebody who tells nothing
+		s.Read(Reading{At: at * time.Second, Read: true, Counts: true, There: 9, Sent: 5})
+	}
+	s.Trusted(19)
+	s.Derive(m, v, 0, 19)
+	require.InDelta(t, 7, s.Facts().Decoding, 1e-6)
+	require.EqualValues(t, -5, s.SetPeers(Peers{}))
+	s.Derive(m, v, 0, 19)
+	require.InDelta(t, 4, s.Facts().Decoding, 1e-6)
+}
+
+// What readings contradict is not believed for long, and does not hide those who tell nothing.
+func TestPeersThatLie(t *testing.T) {
+	m, v := model(), view()
+	s := NewServer(Start{})
+	s.SetPeers(Peers{Requests: 10_000, Prefill: 1e7, Context: 1e7})
+	read := func(from, to time.Duration, there, sent float64) {
+		for at := from; at < to; at++ {
+			s.Read(Reading{At: at * time.Second, Read: true, Counts: true, There: there, Sent: sent})
+		}
+		s.Trusted(Seconds(to - 1))
+		s.Derive(m, v, 0, Seconds(to-1))
+	}
+	read(0, 20, 4, 10_000)
+	require.InDelta(t, peersGrown*4+peersAhead, s.Facts().Decoding, 1e-3)
+	require.Less(t, s.Figures().Queued, float32(1e7/500))
+	s.SetPeers(Peers{Requests: 3})
+	read(20, 40, 4, 3)
+	require.InDelta(t, 4, s.Facts().Decoding, .01, "who says the truth is believed again")
+}
+
 // Whatever happens to requests, nothing is left of them.
 func TestServerEndsAtNothing(t *testing.T) {
 	m, v := model(), view()

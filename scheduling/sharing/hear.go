@@ -99,7 +99,7 @@ func (g *Group) hearSection(from *peer, k kind, hash uint64, r reader, newest bo
 	case k == kindLoad && newest && !off.Load:
 		return g.hearLoads(from, s, r, now)
 	case k == kindPlacement && !off.Placements:
-		return g.hearPlacements(s, r)
+		return g.hearPlacements(s, r, now)
 	case k == kindEjection && newest && !off.Ejections:
 		return g.hearEjections(from, s, r, now)
 	case k == kindBinding && !off.Bindings:
@@ -156,7 +156,7 @@ func (g *Group) hearLoads(from *peer, s *scope, r reader, now time.Time) error {
 	return r.err()
 }
 
-func (g *Group) hearPlacements(s *scope, r reader) error {
+func (g *Group) hearPlacements(s *scope, r reader, now time.Time) error {
 	var room [mostAnchors]uint64
 	for r.more() {
 		key := r.uint64()
@@ -173,7 +173,7 @@ func (g *Group) hearPlacements(s *scope, r reader) error {
 			continue
 		}
 		for _, part := range s.parts.prefixes {
-			g.call(func() { part.HearPlacement(types.Placement{Endpoint: at.ep.ID, Anchors: anchors}) })
+			g.call(func() { part.HearPlacement(types.Placement{Endpoint: at.ep.ID, Anchors: anchors}, now) })
 		}
 	}
 	return r.err()

@@ -9,7 +9,7 @@ import (
 
 // Defaults of Options.
 const (
-	DefaultEvery    = 100 * time.Millisecond
+	DefaultEvery    = 50 * time.Millisecond
 	DefaultWhole    = time.Second
 	DefaultTTL      = 3 * time.Second
 	DefaultMaxPeers = 64
@@ -30,7 +30,7 @@ type Options struct {
 	Transport Transport
 	// Name is what people are to call this gateway, such as its host name; at most 256 bytes.
 	Name string
-	// Every is how often what has changed is told. Default 100 ms; 10 ms to 10 s.
+	// Every is how often what has changed is told. Default 50 ms; 10 ms to 10 s.
 	Every time.Duration
 	// Whole is how often all that is the case is told, whether it has changed or not, so that what was lost is
 	// made up for. Default 1 s, and at least Every.

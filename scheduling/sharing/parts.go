@@ -26,7 +26,7 @@ type PrefixPart interface {
 	// the first call, and a bounded amount between two.
 	SharePlacements(tell func(types.Placement))
 	// HearPlacement is told of a placement of a peer.
-	HearPlacement(p types.Placement)
+	HearPlacement(p types.Placement, now time.Time)
 }
 
 // EjectionPart knows which endpoints fail.
