@@ -23,6 +23,9 @@ func TestConforms(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if testing.Short() && (name == "plain" || name == "tls") {
+				t.Skip("the others do all that these do")
+			}
 			sharingtest.Run(t, func(t *testing.T) sharingtest.Fleet {
 				p := newPlan(t, sharingtest.Names()...)
 				return sharingtest.Fleet{

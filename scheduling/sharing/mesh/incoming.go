@@ -72,6 +72,9 @@ func (t *Transport) serve(conn net.Conn) {
 	case t.live.Err() != nil, errors.Is(err, errSelf):
 	case errors.Is(err, io.EOF): // it leaves, or has only looked whether somebody is there
 	case in == nil, errors.As(err, &bad):
+		if errors.Is(err, net.ErrClosed) {
+			err = errors.New("it has not said who it is, and gives way to newer ones")
+		}
 		t.counts.refused.Add(1)
 		t.tell(slog.LevelWarn, "a connection is refused", host(from), err)
 	default:

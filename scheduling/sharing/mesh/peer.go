@@ -34,7 +34,7 @@ type peer struct {
 }
 
 // recheck is how long an address is left alone that is this gateway itself, or one that it is connected to.
-const recheck = time.Minute
+const recheck = 30 * time.Second
 
 func (t *Transport) newPeer(host string, addr netip.AddrPort) *peer {
 	p := &peer{t: t, host: host, addr: addr, queue: newQueue(t.opt.Queue)}
