@@ -1,7 +1,6 @@
 package epp
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -130,8 +129,8 @@ type Peers struct {
 	// Addresses are those of all pickers, as host:port. If host is a name, such as that of a headless Service,
 	// all its addresses are pickers. This one may be among them.
 	Addresses []string
-	// KeyFile is a file with a secret that all pickers have, of 16 bytes at least; further lines are older or
-	// newer ones that are taken, too. What is around them is cut off. It is read once.
+	// KeyFile is a file with a secret that all pickers have, of 16 bytes at least: see mesh.ReadKeyFile. It is
+	// read once.
 	KeyFile string
 	// CertFile, CertKeyFile and CAFile are PEM files of a certificate for both sides of connections, which is
 	// read again when it changes, and of the authorities that have signed those of the others. All or none.
@@ -144,20 +143,15 @@ type Peers struct {
 	Logger *slog.Logger
 }
 
-// maxKeys bounds a file of keys, in bytes.
-const maxKeys = 64 << 10
-
 // NewMesh returns a transport for Options.Sharing.
 func NewMesh(p Peers) (*mesh.Transport, error) {
 	o := mesh.Options{Listen: p.Addr, Peers: p.Addresses, Insecure: p.Insecure, Logger: p.Logger}
-	if p.KeyFile != "" {
-		keys, err := readKeys(p.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("epp: key of peers: %w", err)
-		}
-		o.Key, o.MoreKeys = keys[0], keys[1:]
-	}
 	var err error
+	if p.KeyFile != "" {
+		if o.Key, o.MoreKeys, err = mesh.ReadKeyFile(p.KeyFile); err != nil {
+			return nil, fmt.Errorf("epp: peers: %w", err)
+		}
+	}
 	if o.TLS, err = p.tls(); err != nil {
 		return nil, err
 	}
@@ -166,31 +160,6 @@ func NewMesh(p Peers) (*mesh.Transport, error) {
 		return nil, fmt.Errorf("epp: peers: %w", err)
 	}
 	return t, nil
-}
-
-// readKeys returns the keys of a file, one at least.
-func readKeys(path string) (keys [][]byte, err error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxKeys+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(text) > maxKeys:
-		return nil, fmt.Errorf("%s has more than %d bytes", path, maxKeys)
-	}
-	for line := range bytes.Lines(text) {
-		if key := bytes.TrimSpace(line); len(key) > 0 {
-			keys = append(keys, key)
-		}
-	}
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("%s is empty", path)
-	}
-	return keys, nil
 }
 
 // tls returns nil if there is to be none.

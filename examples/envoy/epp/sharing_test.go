@@ -157,7 +157,7 @@ func TestNewMesh(t *testing.T) {
 		want string
 	}{
 		{"nothing", epp.Peers{}, "set Key, TLS, or Insecure"},
-		{"no file", epp.Peers{KeyFile: filepath.Join(dir, "none")}, "epp: key of peers: "},
+		{"no file", epp.Peers{KeyFile: filepath.Join(dir, "none")}, "epp: peers: mesh: key file: "},
 		{"an empty key", epp.Peers{KeyFile: write(t, dir, "empty", " \n")}, "is empty"},
 		{"a short key", epp.Peers{KeyFile: write(t, dir, "short", "short")}, "has 5 bytes, want 16 at least"},
 		{"a long file", epp.Peers{KeyFile: write(t, dir, "long", strings.Repeat("x", 65<<10))}, "more than 65536 bytes"},
