@@ -78,13 +78,17 @@ func TestPlacementsAreShared(t *testing.T) {
 	require.Positive(t, exchange(b, a, now))
 
 	// What was heard of a server before it restarted is not of the new one.
-	c := mustPrefix(t, plugins.PrefixOptions{})
+	c, again := mustPrefix(t, plugins.PrefixOptions{}), strings.Repeat("again ", 500)
 	atC := of()
 	score(c, "x", atC)
-	a.Picked(promptOf(strings.Repeat("again ", 500)), atA[0])
+	a.Picked(promptOf(again), atA[0])
 	exchange(a, c, now)
+	score(c, "y", atC)
+	require.NotZero(t, score(c, again, atC)[0])
+	exchange(b, c, now)
 	c.Forget(atC[0])
-	require.Zero(t, score(c, strings.Repeat("again ", 500), atC)[0])
+	require.Zero(t, score(c, again, atC)[0])
+	require.Zero(t, score(c, talk, atC)[0])
 }
 
 // Words about servers that are not known yet wait for them; nothing is believed for ever.
@@ -119,13 +123,18 @@ func TestCostCountsPeers(t *testing.T) {
 		return x.Endpoint.ID
 	}
 	first := best()
+	changed := func(ep *types.Endpoint) {
+		cost.PeersChanged([]*types.Endpoint{ep}, now)
+		now = now.Add(time.Second)
+		cost.PeersChanged([]*types.Endpoint{ep}, now)
+	}
 	for i, ep := range eps {
 		busy := types.Booking{Requests: 20, ContextTokens: 20_000}
 		ep.Load.SetPeers(busy)
-		cost.PeersChanged(eps[i:i+1], now)
+		changed(ep)
 		require.Equal(t, eps[1-i].ID, best())
 		ep.Load.SetPeers(types.Booking{})
-		cost.PeersChanged(eps[i:i+1], now)
+		changed(ep)
 	}
 	require.Equal(t, first, best())
 }

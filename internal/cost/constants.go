@@ -226,6 +226,9 @@ const (
 	// LeastOthers is the fraction of foreign requests below which a gateway counts as alone. Not
 	// varied.
 	LeastOthers = .02
+	// peersMoment is the time constant, in seconds, over which what peers say is averaged. With 8 gateways,
+	// messages 100 ms late, none: TTFT of agents 1.03, of chats 1.02; twice as long: E2E of agents 1.01.
+	peersMoment = .04
 	// Peers may have up to peersGrown times as many requests at a server as its reading leaves for them, and
 	// peersAhead more: the reading is older, or younger, than what they tell. More than that they cannot invent
 	// where servers are read. Not varied.

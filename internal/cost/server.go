@@ -22,7 +22,9 @@ type Server struct {
 	context    Tokens             // of all of them, at half of their output
 	computed   Tokens             // that take up KV cache of their own
 
-	peers Peers // what other gateways have there, as they say
+	told     Peers   // what other gateways have there, as they say
+	peers    Peers   // the same, averaged over a moment
+	averaged Seconds // when that was
 
 	// The rhythm of its steps.
 	stepEnds Seconds // when the one under way is believed to end
@@ -115,15 +117,35 @@ func (p Peers) less(part float64) Peers {
 // SetPeers takes over what other gateways have there, and returns by how many requests that is more than before.
 // Derive is to be called after it.
 func (s *Server) SetPeers(p Peers) (more float64) {
-	more = p.Requests - s.peers.Requests
-	s.peers = p
+	more = p.Requests - s.told.Requests
+	s.told = p
 	return more
+}
+
+// averagePeers has what peers say count up to now. What they tell is a moment old, so that what it was before says
+// as much of what it is; and gateways that all follow the last word at once go to the same server.
+func (s *Server) averagePeers(now Seconds) {
+	if s.peers == s.told {
+		s.averaged = now
+		return
+	}
+	gain := 1 - math.Exp(-max(float64(now-s.averaged), 0)/peersMoment)
+	s.averaged = max(s.averaged, now)
+	if gain > .99 {
+		s.peers = s.told
+		return
+	}
+	s.peers.Requests += gain * (s.told.Requests - s.peers.Requests)
+	s.peers.Prefilling += gain * (s.told.Prefilling - s.peers.Prefilling)
+	s.peers.Prefill += Tokens(gain) * (s.told.Prefill - s.peers.Prefill)
+	s.peers.Context += Tokens(gain) * (s.told.Context - s.peers.Context)
 }
 
 // Derive works out what follows from the state, after anything has changed. ledger is how many
 // requests all of this process has there: other Schedulers book in the same.
 func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 	e := m.Engine.at(v.Rates)
+	s.averagePeers(now)
 	foreign := s.foreign
 	// Where nothing is known there are as many as elsewhere.
 	if s.believed < 1 && v.Believed > leastBelieved {
@@ -314,7 +336,7 @@ func (s *Server) Remove(r *Request, now Seconds) {
 }
 
 // Read takes over another reading. Trusted and Derive are to be called after it.
-func (s *Server) Read(r Reading) { s.read(r, s.peers.Requests) }
+func (s *Server) Read(r Reading) { s.read(r, s.told.Requests) }
 
 // Facts are what explanations say of a server.
 type Facts struct {

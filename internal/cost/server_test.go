@@ -52,7 +52,12 @@ func TestDerive(t *testing.T) {
 func TestPeers(t *testing.T) {
 	m, v := model(), view()
 	s := NewServer(Start{})
+	s.Derive(m, v, 0, -1)
 	require.EqualValues(t, 5, s.SetPeers(Peers{Requests: 5, Prefilling: 2, Prefill: 3000, Context: 4000}))
+	s.Derive(m, v, 0, -1)
+	require.Zero(t, s.Facts().Decoding, "a word counts within a moment")
+	s.Derive(m, v, 0, -1+peersMoment)
+	require.InDelta(t, 3*(1-math.Exp(-1)), s.Facts().Decoding, 1e-9)
 	s.Derive(m, v, 0, 0)
 	require.InDelta(t, 3, s.Facts().Decoding, 1e-9)
 	f := s.Figures()
@@ -66,7 +71,7 @@ func TestPeers(t *testing.T) {
 	s.Derive(m, v, 0, 19)
 	require.InDelta(t, 7, s.Facts().Decoding, 1e-6)
 	require.EqualValues(t, -5, s.SetPeers(Peers{}))
-	s.Derive(m, v, 0, 19)
+	s.Derive(m, v, 0, 20)
 	require.InDelta(t, 4, s.Facts().Decoding, 1e-6)
 }
 

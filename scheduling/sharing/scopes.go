@@ -107,16 +107,14 @@ func (g *Group) remove(name string) {
 	if s == nil {
 		return
 	}
+	s.doubt()
 	for _, p := range s.places {
-		p.stale = len(p.heard) > 0
 		p.heard = nil
 	}
 	g.settle(s, g.now)
 	g.scopes = slices.DeleteFunc(g.scopes, func(other *scope) bool { return other == s })
 	for _, other := range g.scopes { // that may have the same endpoints
-		for _, p := range other.places {
-			p.stale = p.stale || len(p.heard) > 0
-		}
+		other.doubt()
 		g.settle(other, g.now)
 	}
 }

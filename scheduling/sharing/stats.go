@@ -144,7 +144,7 @@ func heardIn(scopes []*scope, p *place) bool {
 
 // counts returns what a claim is worth at now.
 func (c *claim) counts(now time.Time, ttl time.Duration) types.Booking {
-	switch f := c.fade(now, ttl); {
+	switch f := c.peer.fade(now, ttl); {
 	case c.peer.left:
 		return types.Booking{}
 	case f < 1:
@@ -190,8 +190,11 @@ func (g *Group) Explain(ep *types.Endpoint, now time.Time) (claims []Claim) {
 	defer g.mu.Unlock()
 	for i := range p.heard {
 		c := &p.heard[i]
+		if c.Booking == (types.Booking{}) {
+			continue
+		}
 		claims = append(claims, Claim{
-			Name: cmp.Or(c.peer.name, c.peer.from), From: c.peer.from, Age: now.Sub(c.at), Counts: c.fade(now, g.o.TTL), Booking: c.Booking,
+			Name: cmp.Or(c.peer.name, c.peer.from), From: c.peer.from, Age: now.Sub(c.at), Counts: c.peer.fade(now, g.o.TTL), Booking: c.Booking,
 		})
 	}
 	slices.SortFunc(claims, func(a, b Claim) int {
