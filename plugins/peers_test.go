@@ -23,10 +23,12 @@ var (
 
 // exchange tells b what a has placed.
 func exchange(a, b sharing.PrefixPart, now time.Time) (anchors int) {
-	a.SharePlacements(func(p types.Placement) {
-		anchors += len(p.Anchors)
-		b.HearPlacement(p, now)
-	})
+	for range 2 { // all is told twice
+		a.SharePlacements(func(p types.Placement) {
+			anchors += len(p.Anchors)
+			b.HearPlacement(p, now)
+		})
+	}
 	return anchors
 }
 
@@ -125,7 +127,7 @@ func TestCostCountsPeers(t *testing.T) {
 	first := best()
 	changed := func(ep *types.Endpoint) {
 		cost.PeersChanged([]*types.Endpoint{ep}, now)
-		now = now.Add(time.Second)
+		now = now.Add(10 * time.Second)
 		cost.PeersChanged([]*types.Endpoint{ep}, now)
 	}
 	for i, ep := range eps {

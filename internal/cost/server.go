@@ -42,7 +42,6 @@ type Server struct {
 	believed   float64 // how far the reading is, 0 to 1
 	foreign    float64 // requests of others, as far as that
 	decoding   float64 // sequences, those of others included
-	ahead      Tokens  // that peers have to compute there
 	baseStep   float64 // base seconds of a step that only decodes
 	step       float64 // seconds of it
 	mine       float64 // part of the requests there that are this process's, averaged
@@ -69,6 +68,7 @@ type View struct {
 	Late     Seconds // that first tokens take longer than the model has it
 	Foreign  float64 // requests of others at all servers, as far as they are believed in
 	Believed float64 // servers, as far as their readings are
+	Peers    float64 // how far to follow what peers tell: Witness.Peers
 	Context  Tokens  // of a request in the mean, at half of its output
 }
 
@@ -98,20 +98,30 @@ func (s *Server) Trusted(now Seconds) (foreign, believed float64) {
 // Trust returns what it is a part of View.Foreign and View.Believed.
 func (s *Server) Trust() (foreign, believed float64) { return s.foreign, s.believed }
 
-// Peers is what other gateways say that they have at a server.
+// Peers is what other gateways say that they have at a server. What they have to compute there is not in it: it is
+// computed before their word comes.
 type Peers struct {
 	Requests, Prefilling float64 // Prefilling: of the requests, those without a first token
-	Prefill              Tokens  // that they have to compute
 	Context              Tokens
 }
 
-// less returns p without a part of it that is not believed.
-func (p Peers) less(part float64) Peers {
-	if part <= 0 {
-		return p
+// times returns a part of p.
+func (p Peers) times(part float64) Peers {
+	return Peers{p.Requests * part, p.Prefilling * part, p.Context * Tokens(part)}
+}
+
+// peersThere returns what is believed of what peers have there: by their word, as far as that is to be followed,
+// and otherwise by readings, which may know of more.
+func (s *Server) peersThere(v *View) (peers Peers, more float64) {
+	doubt := (1 - v.Peers) * s.believed
+	if doubt <= 0 || s.peers == (Peers{}) {
+		return s.peers, 0
 	}
-	f := 1 - part
-	return Peers{p.Requests * f, p.Prefilling * f, p.Prefill * Tokens(f), p.Context * Tokens(f)}
+	read := max(max(s.all, 0)-max(s.raw, 0), 0)
+	if read >= s.peers.Requests {
+		return s.peers, doubt * (read - s.peers.Requests)
+	}
+	return s.peers.times(1 - doubt*(1-read/s.peers.Requests)), 0
 }
 
 // SetPeers takes over what other gateways have there, and returns by how many requests that is more than before.
@@ -137,7 +147,6 @@ func (s *Server) averagePeers(now Seconds) {
 	}
 	s.peers.Requests += gain * (s.told.Requests - s.peers.Requests)
 	s.peers.Prefilling += gain * (s.told.Prefilling - s.peers.Prefilling)
-	s.peers.Prefill += Tokens(gain) * (s.told.Prefill - s.peers.Prefill)
 	s.peers.Context += Tokens(gain) * (s.told.Context - s.peers.Context)
 }
 
@@ -152,11 +161,11 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 		foreign += (1 - s.believed) * v.Foreign / v.Believed
 	}
 	foreign += max(ledger-float64(s.requests), 0)
-	peers := s.peers.less(s.wrong)
+	peers, more := s.peersThere(v)
+	foreign += more
 	n := float64(s.requests) + foreign + peers.Requests
 	reading := float64(s.context) + foreign*float64(v.Context) + float64(peers.Context)
 	s.decoding = max(n-float64(s.prefilling)-peers.Prefilling, 0)
-	s.ahead = peers.Prefill
 	step, token := s.difference(v.Common, now)
 	s.longer = Start{step, token}
 	own := math.Exp(step)
@@ -192,7 +201,7 @@ func (s *Server) stalls(m *Model, now Seconds) float64 {
 // Figures returns what decisions look at.
 func (s *Server) Figures() Figures {
 	f := Figures{
-		StepEnds: s.stepEnds, Pending: float32(s.pending) + float32(s.ahead)*float32(s.token), Queued: float32(s.queued + s.ahead),
+		StepEnds: s.stepEnds, Pending: float32(s.pending), Queued: float32(s.queued),
 		Step: float32(s.step), Token: float32(s.token), Decoding: float32(s.decoding),
 		OutputCost: float32(s.outputCost), PerContext: float32(s.perContext),
 		KV: float32(s.kv), Mine: float32(s.mine), Joining: float32(s.joining), Stalled: float32(s.stalled),
@@ -335,8 +344,8 @@ func (s *Server) Remove(r *Request, now Seconds) {
 	}
 }
 
-// Read takes over another reading. Trusted and Derive are to be called after it.
-func (s *Server) Read(r Reading) { s.read(r, s.told.Requests) }
+// Read takes over another reading. Trusted and Derive are to be called after it. What it returns is for Witness.
+func (s *Server) Read(r Reading) (byPeers, byReadings float64, ok bool) { return s.read(r) }
 
 // Facts are what explanations say of a server.
 type Facts struct {

@@ -206,6 +206,7 @@ func (g *Group) hearEjections(from *peer, s *scope, r reader, now time.Time) err
 func (g *Group) hearBindings(s *scope, r reader, now time.Time) error {
 	for r.more() {
 		b, key := types.Binding{Key: r.uint64()}, r.uint64()
+		b.Version = r.uint64()
 		b.Age = time.Duration(r.uvarint(mostMillis)) * time.Millisecond
 		if r.failed {
 			break

@@ -22,8 +22,8 @@ type LoadPart interface {
 
 // PrefixPart knows which endpoints have which prompts in their caches.
 type PrefixPart interface {
-	// SharePlacements calls tell for what has been sent where since the last call. It keeps nothing before
-	// the first call, and a bounded amount between two.
+	// SharePlacements calls tell for what has been sent where since the last call, or the one before it, as
+	// messages may be lost. It keeps nothing before the first call, and a bounded amount between two.
 	SharePlacements(tell func(types.Placement))
 	// HearPlacement is told of a placement of a peer.
 	HearPlacement(p types.Placement, now time.Time)

@@ -24,6 +24,7 @@ type replica struct {
 	incarnation int32
 	dead        bool
 	hung        bool
+	removed     bool // discovery has taken it away
 	busy        bool // a step is under way
 	events      []engine.Event
 	changes     []engine.Change
@@ -263,8 +264,15 @@ func (r *replica) leasesEnded() int {
 
 // inject lets a fault happen.
 func (s *sim) inject(f Fault) {
-	if f.Kind == Add {
+	switch f.Kind {
+	case Add:
 		s.err = s.addReplica(f.Replica)
+		return
+	case DieGateway:
+		s.dieGateway(s.gateways[f.Index])
+		return
+	case RestartGateway:
+		s.restartGateway(f.Index)
 		return
 	}
 	if f.Index >= len(s.replicas) {
@@ -287,6 +295,7 @@ func (s *sim) inject(f Fault) {
 			s.queue.push(event{at: s.now + f.For, kind: resume, a: int32(r.index), b: r.incarnation})
 		}
 	case Remove:
+		r.removed = true
 		for _, g := range s.gateways {
 			g.removeReplica(r)
 		}
