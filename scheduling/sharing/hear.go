@@ -173,7 +173,9 @@ func (g *Group) hearPlacements(s *scope, r reader, now time.Time) error {
 			continue
 		}
 		for _, part := range s.parts.prefixes {
-			g.call(func() { part.HearPlacement(types.Placement{Endpoint: at.ep.ID, Anchors: anchors}, now) })
+			for ep := range at.endpoints {
+				g.call(func() { part.HearPlacement(types.Placement{Endpoint: ep.ID, Anchors: anchors}, now) })
+			}
 		}
 	}
 	return r.err()
@@ -195,9 +197,11 @@ func (g *Group) hearEjections(from *peer, s *scope, r reader, now time.Time) err
 			g.unknown()
 			continue
 		}
-		e.Endpoint = at.ep.ID
-		for _, part := range s.parts.ejections {
-			g.call(func() { part.HearEjection(from.number, e, now) })
+		for ep := range at.endpoints {
+			e.Endpoint = ep.ID
+			for _, part := range s.parts.ejections {
+				g.call(func() { part.HearEjection(from.number, e, now) })
+			}
 		}
 	}
 	return r.err()

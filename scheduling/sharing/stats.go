@@ -206,14 +206,15 @@ func (g *Group) Explain(ep *types.Endpoint, now time.Time) (claims []Claim) {
 // placeOf returns where an endpoint is in the first scope that has it, nil if none has. Caller must hold g.turn.
 func (g *Group) placeOf(ep *types.Endpoint) *place {
 	for _, s := range g.scopes {
-		if p := s.byID[ep.ID]; p != nil && p.ep.Load == ep.Load {
-			return p
-		}
-		for _, p := range s.places { // IDs are unique within a pool only
-			if p.ep.Load == ep.Load {
-				return p
+		p := s.byID[ep.ID]
+		if p == nil || p.ep.Load != ep.Load { // IDs are unique within a pool only
+			i := slices.IndexFunc(s.places, func(p *place) bool { return p.ep.Load == ep.Load })
+			if i < 0 {
+				continue
 			}
+			p = s.places[i]
 		}
+		return cmp.Or(p.first, p)
 	}
 	return nil
 }

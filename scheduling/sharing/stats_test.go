@@ -113,6 +113,36 @@ func TestStatsOfScopesThatOverlap(t *testing.T) {
 	require.Equal(t, int64(3), a.eps[0].Load.Peers().Requests)
 }
 
+// A server in two pools is one server: what is at it is the sum, and is known in both.
+func TestServerInTwoPools(t *testing.T) {
+	a, b := newWatched(t, sharing.Options{}, "s:1", "s:1", "s:2"), newWatched(t, sharing.Options{Name: "b"}, "s:1", "s:2", "s:1")
+	b.eps[0].Load.Book(types.Booking{Requests: 3})
+	b.eps[2].Load.Book(types.Booking{Requests: 4})
+	a.eps[1].Load.Book(types.Booking{Requests: 1})
+	peers := func(w *watched) (n []int64) {
+		for _, ep := range w.eps {
+			n = append(n, ep.Load.Peers().Requests)
+		}
+		return n
+	}
+	b.tells(epoch, "b", a)
+	a.tells(epoch, "a", b)
+	require.Equal(t, []int64{7, 7, 0}, peers(a))
+	require.Equal(t, []int64{1, 0, 1}, peers(b))
+	require.Equal(t, int64(7), a.Stats(epoch).Peers[0].Held.Requests)
+	for _, ep := range a.eps[:2] {
+		require.Equal(t, int64(7), a.Explain(ep, epoch)[0].Requests)
+	}
+	// It leaves one of them, and then both.
+	a.eps = a.eps[1:]
+	b.tells(after(time.Second), "b", a)
+	require.Equal(t, []int64{7, 0}, peers(a))
+	b.eps[0].Load.Release(types.Booking{Requests: 3})
+	b.eps = b.eps[:1]
+	b.tells(after(2*time.Second), "b", a)
+	require.Equal(t, []int64{0, 0}, peers(a))
+}
+
 func TestStatsOfWhatIsIgnored(t *testing.T) {
 	key := []byte("0123456789abcdef")
 	a := newWatched(t, sharing.Options{Name: "a", Key: key, MaxPeers: 2, MaxRate: sharing.MaxMessage}, "s:1")
