@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,6 +16,8 @@ import (
 	"github.com/inferpick/inferpick/examples/kubernetes/app"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/scheduling/sharing"
+	"github.com/inferpick/inferpick/scheduling/sharing/mesh"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -30,6 +33,8 @@ type flags struct {
 	ownPicker, trust    bool
 	nameEndpoint        bool
 	drainDelay, drain   time.Duration
+	peers               []string
+	peersAt, peersKey   string
 	logLevel            slog.Level
 	logFormat           string
 }
@@ -54,6 +59,9 @@ func parseFlags(args []string, out io.Writer) (*flags, error) {
 	fs.BoolVar(&f.ownPicker, "own-picker", false, "pick endpoints here also where a pool names a picker")
 	fs.BoolVar(&f.trust, "trust-request-headers", false, "let clients set their objective, tenant and target model")
 	fs.BoolVar(&f.nameEndpoint, "name-endpoint", false, "say in responses which endpoint served them")
+	fs.StringSliceVar(&f.peers, "peers", nil, "`host:port` of the replicas, with which this one shares what it knows; all addresses of a name are (default: nothing is shared)")
+	fs.StringVar(&f.peersAt, "peers-addr", ":7946", "`address` at which they are heard")
+	fs.StringVar(&f.peersKey, "peers-key-file", "", "`file` with a secret that all replicas have (required with -peers)")
 	fs.DurationVar(&f.drainDelay, "drain-delay", 0, "how long requests are still taken when the process is to end and /readyz says so")
 	fs.DurationVar(&f.drain, "drain", 30*time.Second, "how long requests under way may take after that")
 	fs.TextVar(&f.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
@@ -107,8 +115,30 @@ func (f *flags) options(w io.Writer) (o app.Options, err error) {
 	if o.Policy.Admission == nil && f.admission {
 		o.Policy.Admission = func() *admission.Options { return new(admission.Options) }
 	}
-	o.Config, err = f.config()
+	if o.Config, err = f.config(); err != nil {
+		return o, err
+	}
+	o.Sharing, err = f.sharing(o.Logger)
 	return o, err
+}
+
+// sharing begins to listen to peers, if there are any.
+func (f *flags) sharing(logger *slog.Logger) (*sharing.Options, error) {
+	if len(f.peers) == 0 {
+		return nil, nil
+	}
+	if f.peersKey == "" {
+		return nil, errors.New("-peers: want -peers-key-file, too")
+	}
+	key, more, err := mesh.ReadKeyFile(f.peersKey)
+	if err != nil {
+		return nil, fmt.Errorf("-peers-key-file: %w", err)
+	}
+	transport, err := mesh.New(mesh.Options{Listen: f.peersAt, Peers: f.peers, Key: key, MoreKeys: more, Logger: logger})
+	if err != nil {
+		return nil, fmt.Errorf("-peers: %w", err)
+	}
+	return &sharing.Options{Transport: transport}, nil
 }
 
 // config returns the cluster: that of the pod that the process is in, unless another one is

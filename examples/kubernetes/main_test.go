@@ -37,6 +37,9 @@ func TestCommand(t *testing.T) {
 		{[]string{"-log-format=xml"}, exitUsage, `-log-format: "xml" is neither text nor json`},
 		{[]string{"-profile", "/nowhere"}, exitUsage, "/nowhere"},
 		{[]string{"-kubeconfig", "/nowhere"}, exitUsage, "/nowhere"},
+		{[]string{"-kubeconfig", file, "-peers=a:1"}, exitUsage, "-peers: want -peers-key-file"},
+		{[]string{"-kubeconfig", file, "-peers=a:1", "-peers-key-file=/nowhere"}, exitUsage, "/nowhere"},
+		{[]string{"-kubeconfig", file, "-peers=a", "-peers-key-file", file}, exitUsage, "want host:port"},
 		{[]string{"-kubeconfig", file, "-admin", "127.0.0.1:99999"}, exitError, "invalid port"},
 	} {
 		var stdout, stderr bytes.Buffer
@@ -59,6 +62,15 @@ func TestOptions(t *testing.T) {
 	require.Equal(t, 5*time.Second, o.Drain)
 	require.Equal(t, "http://127.0.0.1:1", o.Config.Host)
 	require.NotNil(t, o.Policy.Admission())
+	require.Nil(t, o.Sharing)
+
+	key := filepath.Join(t.TempDir(), "key")
+	require.NoError(t, os.WriteFile(key, []byte("the secret of all replicas"), 0o600))
+	f, err = parseFlags([]string{"-kubeconfig", file, "-peers=127.0.0.1:1", "-peers-addr=127.0.0.1:0", "-peers-key-file", key}, nil)
+	require.NoError(t, err)
+	o, err = f.options(new(bytes.Buffer))
+	require.NoError(t, err)
+	require.NoError(t, o.Sharing.Transport.Close())
 }
 
 // TestEndsWithoutCluster: a cluster that does not answer does not keep the program from ending.

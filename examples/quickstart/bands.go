@@ -134,14 +134,9 @@ type admissionView struct {
 // admissionView returns what the admission control of the fleet's pool is like now, nil if
 // it has none, and what becomes of the requests of each priority, highest first.
 func (f *fleet) admissionView(now time.Time) (*admissionView, []bandView) {
-	c, err := f.Director.Admission(pool())
-	if c == nil || err != nil {
+	s, stats := f.admissionStats()
+	if stats == nil {
 		return nil, f.log.bandViews(bandsOf(f.bands), now)
-	}
-	s := c.Stats()
-	stats := map[int]admission.BandStats{}
-	for _, b := range s.Bands {
-		stats[b.Priority] = b
 	}
 	bands := f.log.bandViews(bandsOf(f.bands, slices.Collect(maps.Keys(stats))...), now)
 	for i := range bands {
@@ -152,6 +147,31 @@ func (f *fleet) admissionView(now time.Time) (*admissionView, []bandView) {
 		}
 	}
 	return &admissionView{s.Endpoints, pointer(types.Known(s.Saturation)), s.Queued, milliseconds(s.Oldest)}, bands
+}
+
+// admissionStats returns what the admission control of the fleet's pool is like in the first
+// gateway, with what waits and runs in all of them, and the same of each priority. Nil: there is none.
+func (f *fleet) admissionStats() (sum admission.Stats, bands map[int]admission.BandStats) {
+	for _, g := range f.running() {
+		c, err := g.Director.Admission(pool())
+		if c == nil || err != nil {
+			continue
+		}
+		s := c.Stats()
+		if bands == nil {
+			sum, bands = s, map[int]admission.BandStats{}
+		} else {
+			sum.Queued, sum.Oldest = sum.Queued+s.Queued, max(sum.Oldest, s.Oldest)
+		}
+		for _, b := range s.Bands {
+			if had, ok := bands[b.Priority]; ok {
+				b.Queued, b.Running, b.Oldest = b.Queued+had.Queued, b.Running+had.Running, max(b.Oldest, had.Oldest)
+				b.Room, b.Tenants = had.Room, max(b.Tenants, had.Tenants)
+			}
+			bands[b.Priority] = b
+		}
+	}
+	return sum, bands
 }
 
 // reportView is an admission.Report that can be written as JSON: what is unknown is nil.

@@ -302,7 +302,7 @@ func TestPageInBrowser(t *testing.T) {
 
 	// A name is text, whatever is in it.
 	call := call{path: "/v1/chat/completions", body: streamBody(`<img src=x onerror="throw 1">`, []message{{"user", "hi"}}, 8)}
-	c := newClient(url)
+	c := newClient(func() string { return url })
 	defer c.close()
 	c.do(context.Background(), call)
 	b.waitFor(t, `document.querySelectorAll("#requests tbody tr").length > 5`)

@@ -24,21 +24,21 @@ type call struct {
 	output  int // exact length of the reply in tokens; 0: the server's choice
 }
 
-// client makes calls to one gateway.
+// client makes calls to the gateways of one fleet.
 type client struct {
-	url  string
+	next func() string // the URL of the gateway whose turn it is
 	http *http.Client
 }
 
-func newClient(url string) *client {
-	return &client{url: url, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true}}}
+func newClient(next func() string) *client {
+	return &client{next: next, http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 512, DisableCompression: true}}}
 }
 
 func (c *client) close() { c.http.CloseIdleConnections() }
 
 // do makes a call and returns the text of the answer when it has ended.
 func (c *client) do(ctx context.Context, call call) (text string, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+call.path, bytes.NewReader(call.body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.next()+call.path, bytes.NewReader(call.body))
 	if err != nil {
 		return "", err
 	}

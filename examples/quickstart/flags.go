@@ -33,6 +33,8 @@ type config struct {
 
 	duration  time.Duration // 0: until ctx is done or the replay is through
 	endpoints int
+	gateways  int     // of each fleet
+	share     bool    // they tell each other what they know
 	rate      float64 // requests, or sessions of a replay, per second
 	policy    policy
 	compare   policy // of the second fleet; its name is empty if there is none
@@ -63,6 +65,9 @@ FILE.json has a section.`)
 	f.StringVar(&cfg.given.compare, "compare", defaultCompare, "policy `NAME` of the second fleet; same values as -policy")
 	f.BoolVar(&cfg.noCompare, "no-compare", false, "no second fleet: half the CPU")
 	f.IntVar(&cfg.endpoints, "endpoints", 8, fmt.Sprintf("model servers in a fleet, `N` from 1 to %d", maxEndpoints))
+	f.IntVar(&cfg.gateways, "gateways", 1, fmt.Sprintf("gateways in front of a fleet, `N` from 1 to %d, which get the requests in turn. The\n"+
+		"page shows what they know of each other, and stops and starts them.", maxGateways))
+	f.BoolVar(&cfg.share, "share", true, "several gateways tell each other what they know; -share=false shows what\nhappens without")
 	f.Float64Var(&cfg.rate, "rate", 0, fmt.Sprintf("requests per second of the built-in workload, `R` up to %d. Default %g for each\n"+
 		"endpoint; about %g for each is more than they can do. With -replay: sessions\nstarted per second, default %g.",
 		maxRate, ratePerEndpoint, rateOfTooMuch, replayRate))
@@ -95,6 +100,7 @@ Examples:
   go run ./examples/quickstart
   go run ./examples/quickstart -policy classic -compare least-requests
   go run ./examples/quickstart -endpoints 3 -rate 18
+  go run ./examples/quickstart -gateways 4
   go run ./examples/quickstart -duration 60s -json - 2>/dev/null
   curl http://127.0.0.1:8080/v1/chat/completions \
       -d '{"model":"chat","messages":[{"role":"user","content":"hi"}]}'
@@ -140,6 +146,8 @@ func (cfg *config) check() error {
 		return fmt.Errorf("-duration is %v, want at least 0", cfg.duration)
 	case cfg.endpoints < 1 || cfg.endpoints > maxEndpoints:
 		return fmt.Errorf("-endpoints is %d, want 1 to %d", cfg.endpoints, maxEndpoints)
+	case cfg.gateways < 1 || cfg.gateways > maxGateways:
+		return fmt.Errorf("-gateways is %d, want 1 to %d", cfg.gateways, maxGateways)
 	case !(cfg.rate > 0 && cfg.rate <= maxRate): // NaN included
 		return fmt.Errorf("-rate is %v, want more than 0 and at most %d", cfg.rate, maxRate)
 	case cfg.think < 0 || cfg.think > maxThink:

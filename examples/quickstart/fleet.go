@@ -1,20 +1,17 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/inferpick/inferpick/datastore"
-	"github.com/inferpick/inferpick/datastore/kvevents"
 	"github.com/inferpick/inferpick/datastore/kvevents/kveventstest"
-	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling/admission"
-	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/gateway"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
@@ -52,27 +49,26 @@ func smallGPU() engine.Calibration {
 	return c
 }
 
-// fleet is a number of simulated model servers and all that a gateway in front of
-// them needs.
+// fleet is a number of simulated model servers and the gateways in front of them.
 type fleet struct {
-	policy           string
+	policy           policy
 	bands            []admission.Band // of its admission control, if it says what they are
 	servers          []*modelserver.Server
-	log              *requestLog
-	sink             *plugins.KVSink // of what servers tell that they hold; nil: nobody asks
-	unsubscribe      func()          // from what servers tell; nil: nobody listens
-	*gateway.Gateway                 // nil until it is wired
+	objects          []types.Object // the manifests
+	log              *requestLog    // of all gateways
+	gateways         []*instance
+	turn             atomic.Uint64 // of who gets the next request
+	*gateway.Gateway               // the first; nil until it is wired
 }
 
-// startFleet starts the servers and wires a scheduler with the policy in front of
-// them. Fleets of the same config are the same, whatever their policies. Close it.
+// startFleet starts the servers and wires gateways with the policy in front of them. Fleets
+// of the same config are the same, whatever their policies. Close it.
 func startFleet(ctx context.Context, cfg config, p policy) (*fleet, error) {
-	f := &fleet{policy: p.name, log: newRequestLog()}
-	f.sink, _ = plugins.KVSinkOf(p.profile, plugins.KVOptions{}) // nil: the policy does not ask what is cached
-	f.log.predicts = f.sink != nil
-	err := f.startServers(ctx, cfg)
-	if err == nil {
-		err = f.wire(ctx, cfg, p)
+	f := &fleet{policy: p, log: newRequestLog()}
+	_, err := plugins.KVSinkOf(p.profile, plugins.KVOptions{})
+	f.log.predicts = err == nil
+	if err = f.startServers(ctx, cfg); err == nil {
+		err = f.wire(ctx, cfg)
 	}
 	if err != nil {
 		f.close()
@@ -83,7 +79,7 @@ func startFleet(ctx context.Context, cfg config, p policy) (*fleet, error) {
 
 func (f *fleet) startServers(ctx context.Context, cfg config) error {
 	var events func() (modelserver.Publisher, error)
-	if f.sink != nil {
+	if f.log.predicts {
 		events = func() (modelserver.Publisher, error) { return kveventstest.New(kveventstest.Options{}) }
 	}
 	for i := range cfg.endpoints {
@@ -99,83 +95,67 @@ func (f *fleet) startServers(ctx context.Context, cfg config) error {
 	return nil
 }
 
-// wire makes the gateway: what it knows, how it decides, and how requests pass.
-func (f *fleet) wire(ctx context.Context, cfg config, p policy) (err error) {
-	o := gateway.Options{
-		Profile: p.profile, Pool: pool(),
-		Store:  datastore.Options{UnknownModels: datastore.Refuse, StickySessions: true},
-		Scrape: scrape.Options{Seed: cfg.seed},
-		Director: director.Options{
-			RestoreModel: true, Seed: cfg.seed, OnRefused: f.log.refused,
-			EngineSessions:      func(types.NamespacedName) bool { return f.sink != nil },
-			TrustRequestHeaders: true, // the gateway has made sure of them: see identify
-		},
+// wire makes the gateways.
+func (f *fleet) wire(ctx context.Context, cfg config) (err error) {
+	if f.policy.admission != nil {
+		f.bands = f.policy.admission().Bands
 	}
-	o.Profile.Hooks = f.log.hooks()
-	o.Profile.Seed = cmp.Or(p.profile.Seed, cfg.seed)
-	if p.admission != nil {
-		f.bands = p.admission().Bands
-		o.Admission = func() *admission.Options {
-			a := p.admission()
-			a.Hooks = f.log.admissionHooks()
-			return a
+	if f.objects, err = types.DecodeManifests(manifests); err != nil {
+		return err
+	}
+	if err := f.hire(ctx, cfg); err != nil {
+		return err
+	}
+	for i, g := range f.gateways {
+		p := f.policy
+		if i > 0 { // plugins that learn are of one gateway
+			if p, err = loadPolicy(p.arg); err != nil {
+				return err
+			}
+		}
+		if err := g.open(p); err != nil {
+			return err
 		}
 	}
-	if f.Gateway, err = gateway.New(o); err != nil {
-		return fmt.Errorf("policy %s: %w", p.name, err)
-	}
-	f.Transport.NameEndpoint, f.Transport.Explain = true, true
-	f.Transport.Incoming, f.Transport.OnRoute = identify, f.log.routed
-	objects, err := types.DecodeManifests(manifests)
-	if err != nil {
-		return err
-	}
-	if err := f.Store.Apply(objects...); err != nil {
-		return err
-	}
-	var specs []datastore.EndpointSpec
+	f.Gateway = f.gateways[0].now.Load().Gateway
+	return nil
+}
+
+// specs are the servers as gateways are told of them.
+func (f *fleet) specs() (specs []datastore.EndpointSpec) {
 	for _, s := range f.servers {
 		specs = append(specs, datastore.EndpointSpec{ID: s.Name(), Address: s.Address(), Labels: map[string]string{"app": "llama"}, Engine: "vllm"})
 	}
-	go f.Run(ctx)
-	if f.sink != nil {
-		events, err := kvevents.New(f.Store, kvevents.Options{Sink: f.sink, Seed: cfg.seed})
-		if err != nil {
-			return err
-		}
-		ctx, stop := context.WithCancel(ctx)
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			events.Run(ctx)
-		}()
-		f.unsubscribe = func() { stop(); <-done }
-	}
-	return f.SetServers(specs)
+	return specs
 }
 
-// waitForReadings returns when every server was scraped, or ctx is done.
+// waitForReadings returns when every server was scraped by all gateways, or ctx is done.
 func (f *fleet) waitForReadings(ctx context.Context) {
 	unread := func(ep *types.Endpoint) bool { return ep.Metrics.UpdatedAt.IsZero() }
-	for slices.ContainsFunc(f.endpoints(), unread) && sleep(ctx, 10*time.Millisecond) {
+	for _, g := range f.running() {
+		for slices.ContainsFunc(g.endpoints(), unread) && sleep(ctx, 10*time.Millisecond) {
+		}
 	}
 }
 
 // refuseWaiting refuses what waits to be let in, and what comes from now on.
 func (f *fleet) refuseWaiting() {
-	for _, c := range f.Director.Admissions() {
-		c.Close()
+	for _, g := range f.running() {
+		for _, c := range g.Director.Admissions() {
+			c.Close()
+		}
 	}
 }
 
 // close ends everything that startFleet started and returns when it has ended.
-// The gateway must be closed before.
+// The fronts must be closed before.
 func (f *fleet) close() {
-	if f.unsubscribe != nil {
-		f.unsubscribe()
-	}
-	if f.Gateway != nil {
-		f.Gateway.Close()
+	for _, g := range f.gateways {
+		g.turn.Lock()
+		if r := g.now.Load(); r != nil {
+			r.close()
+		}
+		g.turn.Unlock()
 	}
 	for _, s := range f.servers {
 		s.Close()

@@ -14,19 +14,20 @@ import (
 
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/gateway"
 )
 
-// front is an HTTP server in front of a fleet.
+// front is an HTTP server that has a gateway.
 type front struct {
 	server *http.Server
 	done   chan struct{} // closed when it no longer serves
 }
 
-// startFront serves the fleet's OpenAI API under /v1/ and pages, if there are
-// any, elsewhere.
-func startFront(f *fleet, ln net.Listener, pages http.Handler) *front {
+// startFront serves a gateway's OpenAI API under /v1/ and pages, if there are any,
+// elsewhere.
+func startFront(gw *gateway.Gateway, ln net.Listener, pages http.Handler) *front {
 	mux := http.NewServeMux()
-	mux.Handle("/v1/", proxy(f))
+	mux.Handle("/v1/", proxy(gw))
 	if pages != nil {
 		mux.Handle("/", pages)
 	}
@@ -48,8 +49,8 @@ func startFront(f *fleet, ln net.Listener, pages http.Handler) *front {
 }
 
 // proxy is the gateway's own, with errors of the form that clients know.
-func proxy(f *fleet) http.Handler {
-	p := f.Proxy()
+func proxy(gw *gateway.Gateway) http.Handler {
+	p := gw.Proxy()
 	p.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
 		if r.Context().Err() != nil {
 			return // nobody is there to read it

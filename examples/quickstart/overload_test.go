@@ -197,7 +197,7 @@ func TestTrapManyClients(t *testing.T) {
 	loads = append(loads, f.endpoints()...)
 
 	ln := newPipes()
-	g := startFront(f, ln, nil)
+	g := startFront(f.Gateway, ln, nil)
 	control, err := f.Director.Admission(pool())
 	require.NoError(t, err)
 	transport := &http.Transport{DialContext: ln.dial, MaxIdleConnsPerHost: clients, DisableCompression: true}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/inferpick/inferpick/scheduling"
@@ -31,10 +32,11 @@ func newPages(ctx context.Context, v *viewer) http.Handler {
 		writeJSON(w, latest)
 	})
 	mux.HandleFunc("GET /api/requests/{id}", func(w http.ResponseWriter, r *http.Request) { serveRequest(w, r, v) })
+	mux.HandleFunc("POST /api/gateways/{name}/{what}", func(w http.ResponseWriter, r *http.Request) { serveGateway(ctx, w, r, v) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, fmt.Sprintf("nothing at %s; the API is under /v1/, the page at /", r.URL.Path), "not_found")
 	})
-	return secured(mux)
+	return secured(http.NewCrossOriginProtection().Handler(mux))
 }
 
 // secured says what the page may do: load from here, and nothing else.
@@ -103,5 +105,36 @@ func serveRequest(w http.ResponseWriter, r *http.Request, v *viewer) {
 		Policy      string                  `json:"policy"`
 		Admission   *reportView             `json:"admission"`   // null if it was refused, or there is no admission control
 		Explanation *scheduling.Explanation `json:"explanation"` // null if it was refused, or waits
-	}{e, v.fleets[0].policy, newReportView(report), e.explanation})
+		// Peers are what other gateways had said of servers, by their IDs.
+		Peers map[string][]string `json:"peers"`
+	}{e, v.fleets[0].policy.name, newReportView(report), e.explanation, e.peers})
+}
+
+// serveGateway stops, starts, cuts off or joins a gateway of the first fleet. Stopping goes on when it has answered.
+func serveGateway(ctx context.Context, w http.ResponseWriter, r *http.Request, v *viewer) {
+	gateways := v.fleets[0].gateways
+	i := slices.IndexFunc(gateways, func(g *instance) bool { return g.name == r.PathValue("name") })
+	if i < 0 {
+		writeError(w, http.StatusNotFound, fmt.Sprintf("no gateway %.40q", r.PathValue("name")), "not_found")
+		return
+	}
+	g := gateways[i]
+	switch what := r.PathValue("what"); {
+	case what == "cut", what == "join":
+		g.cut(what == "cut")
+	case i == 0:
+		writeError(w, http.StatusBadRequest, "the first gateway has the page, and goes on", "invalid_request")
+		return
+	case what == "stop":
+		go g.stop(ctx)
+	case what == "start":
+		if err := g.start(ctx); err != nil {
+			writeError(w, http.StatusInternalServerError, err.Error(), "internal")
+			return
+		}
+	default:
+		writeError(w, http.StatusNotFound, fmt.Sprintf("%.40q is not stop, start, cut or join", what), "not_found")
+		return
+	}
+	w.WriteHeader(http.StatusAccepted)
 }

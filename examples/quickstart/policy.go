@@ -21,6 +21,7 @@ const (
 // policy is a scheduling policy under the name that tables and the page show.
 type policy struct {
 	name    string
+	arg     string // of loadPolicy
 	profile scheduling.Profile
 	// admission makes the options of admission control, new ones at each call. Nil: the
 	// policy says nothing of it.
@@ -47,13 +48,13 @@ func policyNames() []string { return slices.Sorted(maps.Keys(readyMade())) }
 // FILE.json#PROFILE if it declares several.
 func loadPolicy(arg string) (policy, error) {
 	if ready, ok := readyMade()[arg]; ok {
-		return policy{name: arg, profile: ready()}, nil
+		return policy{name: arg, arg: arg, profile: ready()}, nil
 	}
 	if !strings.Contains(arg, ".json") && !strings.ContainsRune(arg, filepath.Separator) {
 		return policy{}, fmt.Errorf("unknown policy %q, want one of %s, or FILE.json[#PROFILE]", arg, strings.Join(policyNames(), ", "))
 	}
 	p, err := plugins.LoadProfile(arg)
-	return policy{p.Name, p.Profile, p.Admission}, err
+	return policy{p.Name, arg, p.Profile, p.Admission}, err
 }
 
 // loadAdmission returns what makes the options of admission control, nil for none: for "on"

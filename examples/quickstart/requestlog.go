@@ -13,6 +13,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -41,7 +42,8 @@ type entry struct {
 	Model    string    `json:"model"`
 	Target   string    `json:"target"`
 	Endpoint string    `json:"endpoint"`
-	Yours    bool      `json:"yours"` // not of the workload
+	Gateway  string    `json:"gateway"` // that sent it there
+	Yours    bool      `json:"yours"`   // not of the workload
 	Priority int       `json:"priority"`
 	Tenant   string    `json:"tenant,omitempty"`
 
@@ -65,6 +67,7 @@ type entry struct {
 	ticket      *admission.Ticket // while it waits
 	report      *admission.Report // of when it came; nil: it was not let in, or none is kept
 	explanation *scheduling.Explanation
+	peers       map[string][]string // what other gateways had said of servers, by their IDs
 }
 
 // requestLog follows requests by the hooks of their admission control and their
@@ -124,14 +127,14 @@ func (l *requestLog) admissionHooks() admission.Hooks {
 	}
 }
 
-// hooks returns what the scheduler is to call.
-func (l *requestLog) hooks() scheduling.Hooks {
+// hooks returns what the scheduler of a gateway is to call.
+func (l *requestLog) hooks(gateway string) scheduling.Hooks {
 	return scheduling.Hooks{
 		Scheduled: func(ev scheduling.Event) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			e := l.openLocked(ev.Request)
-			e.Outcome = outcomeRunning
+			e.Outcome, e.Gateway = outcomeRunning, gateway
 			l.sentLocked(e, ev.Endpoint.ID)
 			l.predictedLocked(e, &ev)
 		},
@@ -150,10 +153,16 @@ func (l *requestLog) hooks() scheduling.Hooks {
 	}
 }
 
-// routed is the transport's OnRoute: it has the explanation of what the hook Scheduled was
-// told just before.
-func (l *requestLog) routed(_ *http.Request, r *director.Route) {
-	l.change(&r.Request, func(e *entry) { e.explanation, e.report = r.Explanation, r.Admission })
+// routed is told of a route by the transport: it has the explanation of what the hook
+// Scheduled was told just before. Others are what peers had said then.
+func (l *requestLog) routed(r *director.Route, others *sharing.Group) {
+	peers := map[string][]string{}
+	for _, c := range r.Explanation.Candidates {
+		for _, claim := range others.Explain(c.Endpoint, time.Now()) {
+			peers[c.ID] = append(peers[c.ID], claim.String())
+		}
+	}
+	l.change(&r.Request, func(e *entry) { e.explanation, e.report, e.peers = r.Explanation, r.Admission, peers })
 }
 
 // refused is the director's OnRefused: it hears of every request that is not routed,

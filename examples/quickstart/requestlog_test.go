@@ -19,7 +19,7 @@ import (
 func TestRequestLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newRequestLog()
-		hooks := l.hooks()
+		hooks := l.hooks("gateway-1")
 		request := func(workload bool) *types.Request {
 			req := &types.Request{Model: "m"}
 			if workload {

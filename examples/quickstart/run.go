@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"sync"
 	"time"
 )
@@ -23,12 +22,16 @@ const (
 // run does what cfg says until it is done, the duration is over or ctx is done,
 // and returns what it came to. Nothing of it is left running then.
 func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) {
-	policies, addresses := []policy{cfg.policy}, []string{cfg.listen}
+	policies := []policy{cfg.policy}
 	if cfg.compare.name != "" {
-		policies, addresses = append(policies, cfg.compare), append(addresses, "127.0.0.1:0")
+		policies = append(policies, cfg.compare)
 	}
-	var listeners []net.Listener // first of all the one thing that often fails
-	for _, address := range addresses {
+	var listeners []net.Listener // of all gateways; first of all the one thing that often fails
+	for i := range len(policies) * cfg.gateways {
+		address := "127.0.0.1:0"
+		if i == 0 {
+			address = cfg.listen
+		}
 		ln, err := listen(address)
 		if err != nil {
 			return s, err
@@ -42,13 +45,13 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 	defer end()
 	var fleets []*fleet
 	var clients []*client
-	for i, p := range policies {
+	for _, p := range policies {
 		f, err := startFleet(alive, cfg, p)
 		if err != nil {
 			return s, err
 		}
 		defer f.close()
-		c := newClient("http://" + dialable(listeners[i].Addr()))
+		c := newClient(f.next)
 		defer c.close()
 		fleets, clients = append(fleets, f), append(clients, c)
 	}
@@ -65,7 +68,7 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 	v := newViewer(fleets, t)
 	stop := serve(alive, fleets, listeners, v)
 	defer stop()
-	greet(out, cfg, clients[0].url)
+	greet(out, cfg, "http://"+dialable(listeners[0].Addr()))
 	work(ctx, alive, cfg, t, v, newTerminal(out))
 	stop()
 
@@ -74,27 +77,28 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 	return s, nil
 }
 
-// serve starts a gateway for each fleet, the first with the page, and returns what ends
-// them: it lets requests finish, within gatewayDrainTime.
+// serve has all gateways serve, the first with the page, and returns what ends that: it
+// lets requests finish, within gatewayDrainTime.
 func serve(ctx context.Context, fleets []*fleet, listeners []net.Listener, v *viewer) (stop func()) {
 	pages, closePages := context.WithCancel(ctx)
-	var gateways []*front
-	for i, f := range fleets {
-		var handler http.Handler
-		if i == 0 {
-			handler = newPages(pages, v)
+	handler := newPages(pages, v)
+	var gateways []*instance
+	for _, f := range fleets {
+		for _, g := range f.gateways {
+			g.serve(listeners[len(gateways)], handler)
+			gateways, handler = append(gateways, g), nil
 		}
-		gateways = append(gateways, startFront(f, listeners[i], handler))
 	}
 	return sync.OnceFunc(func() {
 		closePages()
 		drain, cancel := context.WithTimeout(ctx, gatewayDrainTime)
 		defer cancel()
+		for _, f := range fleets { // an answer is better than to be cut off
+			defer time.AfterFunc(gatewayDrainTime/2, f.refuseWaiting).Stop()
+		}
 		var wg sync.WaitGroup
-		for i, g := range gateways {
+		for _, g := range gateways {
 			wg.Go(func() { g.shutdown(drain) })
-			// An answer is better than to be cut off.
-			defer time.AfterFunc(gatewayDrainTime/2, fleets[i].refuseWaiting).Stop()
 		}
 		wg.Wait()
 	})
@@ -149,6 +153,13 @@ func dialable(a net.Addr) string {
 // greet says what runs and where to look.
 func greet(out io.Writer, cfg config, url string) {
 	fmt.Fprintf(out, "%d simulated model servers behind policy %s", cfg.endpoints, cfg.policy.name)
+	if cfg.gateways > 1 {
+		how := "share what they know"
+		if !cfg.share {
+			how = "share nothing"
+		}
+		fmt.Fprintf(out, " in %d gateways that %s", cfg.gateways, how)
+	}
 	if cfg.compare.name != "" {
 		fmt.Fprintf(out, ", the same again behind %s", cfg.compare.name)
 	}

@@ -22,11 +22,13 @@ type view struct {
 	Point    point       `json:"point"`
 	Skipped  int64       `json:"skipped"`
 	Replay   *progress   `json:"replay,omitempty"`
+	Shared   bool        `json:"shared"` // gateways share what they know
 }
 
 // fleetView is one fleet in a view.
 type fleetView struct {
 	Policy    string         `json:"policy"`
+	Gateways  []gatewayView  `json:"gateways"`
 	Endpoints []endpointView `json:"endpoints"`
 	Models    []modelView    `json:"models"`
 	Now       figures        `json:"now"`       // of the workload's requests of the last 60 s
@@ -39,7 +41,7 @@ type fleetView struct {
 // that no scrape has read are nil.
 type endpointView struct {
 	ID       string   `json:"id"`
-	InFlight int64    `json:"inFlight"` // by the ledger
+	InFlight int64    `json:"inFlight"` // by the ledgers of all gateways
 	Waiting  *float64 `json:"waiting"`
 	Running  *float64 `json:"running"`
 	KVUsage  *float64 `json:"kvUsage"`
@@ -91,7 +93,7 @@ func newViewer(fleets []*fleet, t traffic) *viewer {
 func (v *viewer) refresh(now time.Time) view {
 	view := view{
 		Uptime: now.Sub(v.started).Seconds(), Requests: v.fleets[0].log.requests(shownRequests),
-		Point: point{At: now},
+		Point: point{At: now}, Shared: len(v.fleets[0].gateways[0].peers) > 0,
 	}
 	view.Replay, view.Skipped = v.traffic.progress()
 	for _, f := range v.fleets {
@@ -123,7 +125,7 @@ func (v *viewer) current() (view, []point, <-chan struct{}) {
 	return v.latest, slices.Clone(v.history), v.next
 }
 
-// view returns what the gateway knows of the fleet.
+// view returns what the gateways know of the fleet; the first, where all know the same.
 func (f *fleet) view(now time.Time) fleetView {
 	total, recent := f.log.counts(now)
 	byEndpoint, byModel, routed := map[string]uint64{}, map[string]uint64{}, map[string]uint64{}
@@ -135,13 +137,16 @@ func (f *fleet) view(now time.Time) fleetView {
 		all += recent[t]
 	}
 	part := func(n, of uint64) float64 { return float64(n) / float64(max(of, 1)) }
-	v := fleetView{Policy: f.policy, Models: []modelView{}}
+	v := fleetView{Policy: f.policy.name, Models: []modelView{}}
 	v.Now, v.Total = f.log.figures(now)
 	v.Admission, v.Bands = f.admissionView(now)
-	eps := f.endpoints()
+	for _, g := range f.gateways {
+		v.Gateways = append(v.Gateways, g.view(now))
+	}
+	eps, held := f.endpoints(), f.held()
 	for _, ep := range eps {
 		v.Endpoints = append(v.Endpoints, endpointView{
-			ID: ep.ID, InFlight: ep.Load.Requests(),
+			ID: ep.ID, InFlight: held[ep.ID],
 			Waiting: pointer(ep.Metrics.Waiting), Running: pointer(ep.Metrics.Running), KVUsage: pointer(ep.Metrics.KVUsage),
 			Adapters: ep.Metrics.RunningAdapters, Routed: routed[ep.ID], Share: part(byEndpoint[ep.ID], all),
 		})
@@ -156,7 +161,16 @@ func (f *fleet) view(now time.Time) fleetView {
 	return v
 }
 
-// endpoints returns the latest readings.
-func (f *fleet) endpoints() []*types.Endpoint {
-	return f.Store.Snapshot().Pool(pool()).Endpoints()
+// endpoints returns the latest readings of the first gateway.
+func (f *fleet) endpoints() []*types.Endpoint { return f.gateways[0].now.Load().endpoints() }
+
+// held returns the requests in the ledgers of all gateways, by the endpoint's ID.
+func (f *fleet) held() map[string]int64 {
+	held := map[string]int64{}
+	for _, g := range f.running() {
+		for _, ep := range g.endpoints() {
+			held[ep.ID] += ep.Load.Requests()
+		}
+	}
+	return held
 }

@@ -6,9 +6,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"time"
 
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling/gateway"
+	"github.com/inferpick/inferpick/scheduling/sharing"
+	"github.com/inferpick/inferpick/scheduling/sharing/mesh"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
 )
 
@@ -38,7 +41,7 @@ func ExampleOptions_metrics() {
 	g, err := gateway.New(gateway.Options{
 		Profile: plugins.Default(),
 		Metrics: func(g *gateway.Gateway) (_ gateway.Metrics, err error) {
-			metrics, err = telemetry.New(telemetry.Options{Pools: g.Pools, Admissions: g.Admissions})
+			metrics, err = telemetry.New(telemetry.Options{Pools: g.Pools, Admissions: g.Admissions, Sharing: g.Sharing.Stats})
 			return metrics, err
 		},
 	})
@@ -47,4 +50,44 @@ func ExampleOptions_metrics() {
 	}
 	defer g.Close()
 	http.Handle("GET /metrics", metrics.Handler())
+}
+
+// Gateways that act as one: each connects to all others.
+func ExampleOptions_sharing() {
+	key, more, err := mesh.ReadKeyFile("peers.key") // a secret of all gateways
+	if err != nil {
+		panic(err)
+	}
+	transport, err := mesh.New(mesh.Options{
+		Listen: ":7946",
+		Peers:  []string{"gateways.default.svc.cluster.local:7946"}, // all of its addresses
+		Key:    key, MoreKeys: more,
+	})
+	if err != nil {
+		panic(err)
+	}
+	g, err := gateway.New(gateway.Options{
+		Profile: plugins.Default(),
+		Sharing: &sharing.Options{Transport: transport},
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer g.Close() // takes leave, and closes the transport
+	go g.Run(context.Background())
+}
+
+// What peers say.
+func ExampleGateway_sharing() {
+	var g *gateway.Gateway // of ExampleOptions_sharing
+
+	stats := g.Sharing.Stats(time.Now())
+	for _, p := range stats.Peers {
+		fmt.Println(p.Name, p.Alive, p.Age, p.Held.Requests)
+	}
+	for _, eps := range g.Pools {
+		for _, claim := range g.Sharing.Explain(eps[0], time.Now()) {
+			fmt.Println(claim) // gateway-2: 3 in flight, 900 prompt tokens owed, 40ms ago
+		}
+	}
 }

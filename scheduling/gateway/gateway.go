@@ -27,6 +27,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
+	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -47,8 +48,13 @@ type Options struct {
 	// Config is a file with manifests and endpoints for a datastore.FileSource. New fails if
 	// it is not good; Run takes over its changes. Empty: none.
 	Config string
-	// Metrics makes who counts what happens, such as a telemetry.Metrics of g.Pools and
-	// g.Admissions. It is called once, by New, when only Store is there. Nil: nobody counts.
+	// Sharing makes this gateway and its peers, which are in front of the same servers, act as
+	// one: see package sharing. It needs a Transport, which Close closes. Default of its Name is
+	// that of the host, and of its Logger the one below. Nil: nothing is shared.
+	Sharing *sharing.Options
+	// Metrics makes who counts what happens, such as a telemetry.Metrics of g.Pools,
+	// g.Admissions and g.Sharing. It is called once, by New, when only Store and Sharing are
+	// there. Nil: nobody counts.
 	Metrics func(g *Gateway) (Metrics, error)
 	// Logger is that of the parts which have none of their own below. Nil: silence.
 	Logger *slog.Logger
@@ -96,7 +102,10 @@ type Gateway struct {
 	Scheduler *scheduling.Scheduler
 	Director  *director.Director
 	Transport *httptransport.Transport
+	// Sharing is this gateway among its peers, of which Stats and Explain tell. Nil: nothing is shared.
+	Sharing *sharing.Group
 
+	wire    sharing.Transport     // of Sharing; nil: none
 	file    *datastore.FileSource // nil: none
 	scraper *scrape.Scraper
 	pool    types.NamespacedName
@@ -112,6 +121,9 @@ func New(o Options) (*Gateway, error) {
 	o = o.withDefaults()
 	g := &Gateway{Store: datastore.New(o.Store), pool: o.Pool, logger: o.Logger}
 	if err := g.feed(o); err != nil {
+		return nil, err
+	}
+	if err := g.join(o); err != nil {
 		return nil, err
 	}
 	if err := g.decide(o); err != nil {
@@ -160,6 +172,9 @@ func (g *Gateway) decide(o Options) (err error) {
 	}
 	o.Profile.Hooks = metrics.Hooks(o.Pool, o.Profile.Hooks)
 	if g.Scheduler, err = scheduling.New(o.Profile); err != nil {
+		return err
+	}
+	if err := g.shareDecisions(o.Profile); err != nil {
 		return err
 	}
 	d, told := o.Director, o.Director.OnRefused
@@ -221,19 +236,23 @@ func (g *Gateway) Proxy() *httputil.ReverseProxy {
 	}
 }
 
-// Run reads the servers' metrics, and Options.Config when that changes, until ctx is done or
-// the Gateway is closed. It returns when all that it started has ended: nil, or
-// scrape.ErrRunning if another Run has not returned.
+// Run reads the servers' metrics, and Options.Config when that changes, and tells and hears the
+// gateway's peers, until ctx is done or the Gateway is closed. It returns when all that it
+// started has ended: nil, or scrape.ErrRunning if another Run has not returned.
 func (g *Gateway) Run(ctx context.Context) error {
 	g.running.RLock()
 	defer g.running.RUnlock()
 	ctx, stop := context.WithCancel(ctx)
 	defer context.AfterFunc(g.closed, stop)()
-	var file sync.WaitGroup
-	defer file.Wait()
+	var more sync.WaitGroup
+	defer more.Wait()
 	defer stop()
 	if g.file != nil {
-		file.Go(func() { g.file.Run(ctx) })
+		more.Go(func() { g.file.Run(ctx) })
+	}
+	if g.Sharing != nil {
+		more.Go(func() { g.Sharing.Run(ctx) }) // an error is that another Run does it
+		more.Go(func() { g.shareAdmissions(ctx) })
 	}
 	return g.scraper.Run(ctx)
 }
@@ -246,4 +265,7 @@ func (g *Gateway) Close() {
 	defer g.running.Unlock()
 	g.Director.Close()
 	g.Transport.CloseIdleConnections()
+	if g.wire != nil {
+		g.wire.Close() // an error is of no use to anybody
+	}
 }

@@ -6,12 +6,13 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
-	"fmt"
+	"errors"
 	"hash"
 	mathrand "math/rand/v2"
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/inferpick/inferpick/types"
@@ -20,8 +21,10 @@ import (
 // Group is this gateway among its peers. Make it with New, Add what is to be shared, and Run it; or, without a
 // Transport, call Tell and Hear. All methods may be called from any goroutine.
 type Group struct {
-	o      Options
-	origin origin
+	o Options
+
+	running atomic.Bool
+	receive sync.Once // of the Transport
 
 	telling sync.Mutex // held by Tell; taken before turn
 	outbox  outbox     // guarded by telling
@@ -29,7 +32,10 @@ type Group struct {
 	// turn is held while something is read or written, in which parts are called, but not while it is sent.
 	turn sync.Mutex
 	// guarded by turn
+	origin  origin
 	scopes  []*scope
+	kept    []string  // scopes of the last Keep
+	now     time.Time // of the last Tell or Hear
 	writer  writer
 	mac     hash.Hash // nil: no key
 	whole   time.Time // when all was told last
@@ -57,44 +63,35 @@ func New(o Options) (*Group, error) {
 		return nil, err
 	}
 	g := &Group{o: o, peers: peers{of: map[origin]*peer{}}, logged: map[string]time.Time{}}
-	rand.Read(g.origin[:])
 	if len(o.Key) > 0 {
 		g.mac = hmac.New(sha256.New, o.Key)
 	}
-	g.writer = writer{origin: g.origin, mac: g.mac, send: g.outbox.add}
+	g.writer = writer{mac: g.mac, send: g.outbox.add}
+	g.reborn()
 	return g, nil
 }
 
-// Add shares a scope from now on. The error says what is wrong with it.
-func (g *Group) Add(s Scope) error {
-	if s.Name == "" {
-		return fmt.Errorf("sharing: the scope has no Name")
-	}
-	n := newScope(s)
-	g.turn.Lock()
-	defer g.turn.Unlock()
-	for _, old := range g.scopes {
-		if old.hash == n.hash {
-			return fmt.Errorf("sharing: there is a scope %q already", s.Name)
-		}
-	}
-	n.look()
-	g.scopes = append(g.scopes, n)
-	g.tellAlive(n, g.alive)
-	return nil
-}
+// ErrRunning is the error of Run beside another Run.
+var ErrRunning = errors.New("sharing: the Group runs already")
 
-// Run tells peers, and hears them, until ctx is done; then it says that it leaves. It returns nil, or an error
-// if there is no Transport. It does not close the Transport.
+// Run tells peers, and hears them, until ctx is done; then it says that it leaves. It returns nil, or an error:
+// there is no Transport, or ErrRunning. It does not close the Transport. It may be called again when it has
+// returned; peers then take it for another gateway.
 func (g *Group) Run(ctx context.Context) error {
 	t := g.o.Transport
 	if t == nil {
-		return fmt.Errorf("sharing: Run without a Transport")
+		return errors.New("sharing: Run without a Transport")
 	}
-	t.Receive(func(from string, msg []byte) {
-		if ctx.Err() == nil {
-			g.Hear(from, msg, time.Now())
-		}
+	if !g.running.CompareAndSwap(false, true) {
+		return ErrRunning
+	}
+	defer g.running.Store(false)
+	g.receive.Do(func() {
+		t.Receive(func(from string, msg []byte) {
+			if g.running.Load() {
+				g.Hear(from, msg, time.Now())
+			}
+		})
 	})
 	send := func(ctx context.Context) func([]byte) {
 		return func(msg []byte) {
@@ -124,6 +121,7 @@ func (g *Group) Run(ctx context.Context) error {
 // during the call only. It is to be called each Options.Every; Run does.
 func (g *Group) Tell(now time.Time, send func(msg []byte)) {
 	g.write(send, func(w *writer) {
+		g.now = now
 		g.expire(now)
 		if whole := now.Sub(g.whole) >= g.o.Whole; whole {
 			g.whole = now
@@ -138,9 +136,18 @@ func (g *Group) Tell(now time.Time, send func(msg []byte)) {
 	})
 }
 
-// leave tells peers that this gateway ends.
+// leave tells peers that this gateway ends. What it tells from then on is another's.
 func (g *Group) leave(send func([]byte)) {
 	g.write(send, func(w *writer) { g.hello(w, kindLeave) })
+	g.turn.Lock()
+	defer g.turn.Unlock()
+	g.reborn()
+}
+
+// reborn makes this gateway another one for its peers. Caller must hold g.turn.
+func (g *Group) reborn() {
+	rand.Read(g.origin[:])
+	g.writer.origin, g.whole = g.origin, time.Time{}
 }
 
 // write sends what fill writes, when it has been written: whoever hears it may tell something in turn.
@@ -250,14 +257,15 @@ func (g *Group) lose(s *scope, gone *peer) {
 	s.doubt()
 }
 
-// settle takes over what peers have at the endpoints of a scope.
+// settle takes over what peers have at the endpoints of a scope, and tells the parts of all scopes: another one may
+// have the parts that are about them.
 func (g *Group) settle(s *scope, now time.Time) {
 	g.changed = s.settle(now, g.o.TTL, g.changed[:0])
 	if len(g.changed) == 0 {
 		return
 	}
-	for _, part := range s.parts.loads {
-		g.call(func() { part.PeersChanged(g.changed, now) })
+	for _, other := range g.scopes {
+		g.tellChanged(other, g.changed, now)
 	}
 	clear(g.changed)
 }

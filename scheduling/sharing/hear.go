@@ -15,6 +15,7 @@ import (
 func (g *Group) Hear(from string, msg []byte, now time.Time) {
 	g.turn.Lock()
 	defer g.turn.Unlock()
+	g.now = now
 	m, err := readMessage(msg, g.mac)
 	if err != nil {
 		g.ignore(from, err)
@@ -172,7 +173,9 @@ func (g *Group) hearPlacements(s *scope, r reader, now time.Time) error {
 			continue
 		}
 		for _, part := range s.parts.prefixes {
-			g.call(func() { part.HearPlacement(types.Placement{Endpoint: at.ep.ID, Anchors: anchors}, now) })
+			for ep := range at.endpoints {
+				g.call(func() { part.HearPlacement(types.Placement{Endpoint: ep.ID, Anchors: anchors}, now) })
+			}
 		}
 	}
 	return r.err()
@@ -194,9 +197,11 @@ func (g *Group) hearEjections(from *peer, s *scope, r reader, now time.Time) err
 			g.unknown()
 			continue
 		}
-		e.Endpoint = at.ep.ID
-		for _, part := range s.parts.ejections {
-			g.call(func() { part.HearEjection(from.number, e, now) })
+		for ep := range at.endpoints {
+			e.Endpoint = ep.ID
+			for _, part := range s.parts.ejections {
+				g.call(func() { part.HearEjection(from.number, e, now) })
+			}
 		}
 	}
 	return r.err()

@@ -23,11 +23,27 @@ const (
 type place struct {
 	key uint64
 	ep  *types.Endpoint
+	// A server that is in several pools has several endpoints, and one of the places is the first: what is told and
+	// heard is its.
+	first *place   // nil: this one is
+	twins []*place // of the first: the others
 
 	told    types.Booking // what this gateway said of it last
 	stopped time.Time     // when that became nothing
 	heard   []claim       // what peers say
 	stale   bool          // the sum of that is to be worked out anew
+}
+
+// endpoints yields those of a first place.
+func (p *place) endpoints(yield func(*types.Endpoint) bool) {
+	if !yield(p.ep) {
+		return
+	}
+	for _, twin := range p.twins {
+		if !yield(twin.ep) {
+			return
+		}
+	}
 }
 
 // claim is what a peer says of a place.
@@ -88,7 +104,10 @@ func scaled(b types.Booking, f float64) types.Booking {
 
 // tells reports whether something is to be told of a place, and what.
 func (p *place) tells(whole bool, now time.Time, ttl time.Duration) (b types.Booking, tell bool) {
-	b = positive(p.ep.Load.Held())
+	for ep := range p.endpoints {
+		b = b.Plus(ep.Load.Held())
+	}
+	b = positive(b)
 	none := b == types.Booking{}
 	switch changed := b != p.told; {
 	case changed:

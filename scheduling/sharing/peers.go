@@ -3,6 +3,8 @@ package sharing
 import (
 	"slices"
 	"time"
+
+	"github.com/inferpick/inferpick/types"
 )
 
 // peer is a gateway that was heard.
@@ -17,6 +19,7 @@ type peer struct {
 	left   bool // it said so
 	rate   allowance
 	counts peerCounts
+	held   types.Booking // of Stats
 }
 
 type peerCounts struct {
@@ -57,6 +60,8 @@ type peers struct {
 	list    []*peer // alive ones
 	numbers int
 	refused uint64 // messages of those beyond the bound
+	// forgotten is what was counted of those that are not in of any more.
+	forgotten peerCounts
 }
 
 // meet returns the peer that a message is of; nil: there are too many.
@@ -85,6 +90,7 @@ func (p *peers) forgetOldest() {
 		}
 	}
 	if oldest != nil {
+		p.forgotten.add(&oldest.counts)
 		delete(p.of, oldest.origin)
 	}
 }

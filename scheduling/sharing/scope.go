@@ -60,8 +60,10 @@ func appendIf[T any](list []T, part any) []T {
 	return list
 }
 
+func hashOf(name string) uint64 { return prefixindex.Seed("sharing", name) }
+
 func newScope(s Scope) *scope {
-	return &scope{Scope: s, hash: prefixindex.Seed("sharing", s.Name), parts: partsOf(s.Parts), byKey: map[uint64]*place{}, byID: map[string]*place{}}
+	return &scope{Scope: s, hash: hashOf(s.Name), parts: partsOf(s.Parts), byKey: map[uint64]*place{}, byID: map[string]*place{}}
 }
 
 // keyOf returns the name of an endpoint in messages.
@@ -112,12 +114,28 @@ func (s *scope) lookAnew() {
 		if p == nil {
 			p = &place{key: keyOf(ep)}
 		}
-		p.ep = ep
+		s.enter(p, ep)
 		places = append(places, p)
-		s.byKey[p.key] = p
 		s.byID[ep.ID] = p
 	}
 	s.places = places
+}
+
+// enter makes a place that of an endpoint: the first of its server, or a twin of that.
+func (s *scope) enter(p *place, ep *types.Endpoint) {
+	was := p.first
+	p.ep, p.twins, p.first = ep, nil, s.byKey[p.key]
+	switch {
+	case p.first == nil:
+		s.byKey[p.key] = p
+		p.stale = p.stale || was != nil
+	case p.first != was:
+		p.heard = nil
+		p.first.stale = p.first.stale || len(p.first.heard) > 0
+		fallthrough
+	default:
+		p.first.twins = append(p.first.twins, p)
+	}
 }
 
 // doubt has settle look at all that was heard.
@@ -131,12 +149,15 @@ func (s *scope) doubt() {
 // changed.
 func (s *scope) settle(now time.Time, ttl time.Duration, changed []*types.Endpoint) []*types.Endpoint {
 	for _, p := range s.places {
-		if !p.stale {
+		if !p.stale || p.first != nil {
 			continue
 		}
-		if sum := p.sum(now, ttl); sum != p.ep.Load.Peers() {
-			p.ep.Load.SetPeers(sum)
-			changed = append(changed, p.ep)
+		sum := p.sum(now, ttl)
+		for ep := range p.endpoints {
+			if sum != ep.Load.Peers() {
+				ep.Load.SetPeers(sum)
+				changed = append(changed, ep)
+			}
 		}
 	}
 	return changed

@@ -13,6 +13,9 @@ import (
 func (g *Group) tellLoads(w *writer, s *scope, whole bool, now time.Time) {
 	w.begin(kindLoad, s.hash)
 	for _, p := range s.places {
+		if p.first != nil {
+			continue
+		}
 		if b, tell := p.tells(whole, now, g.o.TTL); tell {
 			w.end(appendLoad(w.item(loadSize), p.key, b))
 		}

@@ -189,6 +189,18 @@
 // with the time since the request was done as its age. Its mean is the true rate,
 // and it halves every 21 s when nothing comes.
 //
+// Of gateways that share what they know (package sharing). Those of one name are one peer here.
+// Told and heard are messages of this gateway and of its peers, ignored ones included; reasons are the
+// fields of sharing.Ignored:
+//
+//	inferpick_peers
+//	inferpick_peer_age_seconds{peer}
+//	inferpick_peer_requests{peer}
+//	inferpick_sharing_messages_total{direction}   direction: told, heard
+//	inferpick_sharing_bytes_total{direction}
+//	inferpick_sharing_ignored_total{reason}       old, flooded, broken, version, unsigned, refused, elsewhere, unknown
+//	inferpick_sharing_failures_total{what}        send, panic
+//
 // # Labels
 //
 // A pool is called by its name, with namespace/ before it unless that is
@@ -197,7 +209,8 @@
 // U+FFFD stands for what is no UTF-8.
 //
 // What clients can make up, and what comes and goes, is bounded: see Options. An endpoint
-// whose Load is retired is exported once more and then forgotten. Beyond 32 priorities of a
+// whose Load is retired is exported once more and then forgotten. Peers, which choose their names, are
+// as many as sharing.Options.MaxPeers. Beyond 32 priorities of a
 // model or a pool, and 256 plugins of a pool that failed, it is "other"; gauges of queues have
 // as many priorities as the admission control has queues. Series of models and pools stay
 // until the process ends.

@@ -138,3 +138,15 @@ var (
 	admissionRefused    = own(counter, "inferpick_admission_refused_total", "Requests that were not let in, at once or after they had waited, by why.", "pool", "priority", "reason")
 	admissionTokens     = own(counter, "inferpick_admission_weighted_tokens_total", "Weighted tokens that requests took, counted when they end: what tenants share by.", ofPriority...)
 )
+
+// Metrics of peers.
+var (
+	peers        = own(gauge, "inferpick_peers", "Gateways that this one shares what it knows with.")
+	peerAge      = own(gauge, "inferpick_peer_age_seconds", "How long ago the newest message of a peer came.", "peer")
+	peerRequests = own(gauge, "inferpick_peer_requests", "Requests that a peer has in flight at endpoints of this gateway, as it says.", "peer")
+
+	sharingMessages = own(counter, "inferpick_sharing_messages_total", "Messages that peers were told, and that were heard of them.", "direction")
+	sharingBytes    = own(counter, "inferpick_sharing_bytes_total", "Bytes of the messages that peers were told, and that were heard of them.", "direction")
+	sharingIgnored  = own(counter, "inferpick_sharing_ignored_total", "What was ignored of messages, by why.", "reason")
+	sharingFailures = own(counter, "inferpick_sharing_failures_total", "Messages that could not be sent (send), and panics of what takes part in sharing (panic).", "what")
+)

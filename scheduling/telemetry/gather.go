@@ -39,6 +39,7 @@ func (m *Metrics) gather() page {
 	saturation := map[string]float64{} // by pool
 	m.gatherPools(g, now, saturation)
 	m.gatherQueues(g, saturation) // which know better
+	m.gatherSharing(g, now)
 	for pool, full := range saturation {
 		g.add(&flowSaturation, full, flowSaturation.with(pool))
 	}

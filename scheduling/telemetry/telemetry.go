@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -44,6 +45,10 @@ type Options struct {
 	//	}
 	Admissions iter.Seq2[types.NamespacedName, admission.Stats]
 
+	// Sharing says what a gateway shares with its peers, for what is exported of them. It is
+	// called as Pools is. Optional; of a gateway.Gateway it is g.Sharing.Stats.
+	Sharing func(now time.Time) sharing.Stats
+
 	// Now is the clock: the one of the schedulers whose hooks these are. Default
 	// time.Now.
 	Now func() time.Time
@@ -69,8 +74,8 @@ type Options struct {
 	MaxQueueSeries int
 
 	// MaxBytes bounds a page in the text format, in bytes, but for what configuration makes of it: about
-	// 10 KiB for each pool and 100 bytes for each endpoint, more where names are long. At
-	// least 256 KiB. Models make most of a page: one that is served takes some 40 KB with
+	// 10 KiB for each pool, 100 bytes for each endpoint and 200 for each peer, more where names
+	// are long. At least 256 KiB. Models make most of a page: one that is served takes some 40 KB with
 	// all its histograms, 55 KB with LegacyNames, and more if its name is long. The first
 	// to come have their series, and keep them. A quarter of the page is for counters
 	// alone: when the rest is used up, histograms of further models count under the model

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -23,6 +24,7 @@ import (
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/sharing"
 )
 
 // App is an endpoint picker. Make it with New, and Run it.
@@ -34,6 +36,8 @@ type App struct {
 	scraper  *scrape.Scraper
 	watcher  *config.Watcher // nil: there is no configuration
 	cluster  *cluster        // nil: pools and the rest are those of the configuration
+	group    *sharing.Group  // nil: nothing is shared
+	sharing  sync.WaitGroup  // of group
 
 	health  *health.Server
 	unwatch context.CancelFunc // ends watches of health at the picker's port
@@ -69,7 +73,13 @@ func (a *App) wire() (err error) {
 		unknown = datastore.Refuse
 	}
 	a.store = datastore.New(datastore.Options{Logger: a.o.Logger, UnknownModels: unknown, StickySessions: true, RoleLabel: a.o.RoleLabel})
+	if err := a.joinPeers(); err != nil {
+		return err
+	}
 	a.fleet = newFleet(a.store, a.o)
+	if a.group != nil {
+		a.fleet.counting.Sharing = a.group.Stats
+	}
 	if err := a.configure(); err != nil {
 		return err
 	}
@@ -306,6 +316,7 @@ func (a *App) Run(ctx context.Context) error {
 func (a *App) work(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { a.fleet.follow(ctx); return nil })
 	group.Go(func() error { return a.scraper.Run(ctx) })
+	a.share(ctx)
 	if a.watcher != nil {
 		group.Go(func() error { return a.watcher.Run(ctx) })
 	}
@@ -377,4 +388,5 @@ func (a *App) Close() {
 	if a.director != nil {
 		a.director.Close()
 	}
+	a.leavePeers()
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
 )
@@ -55,6 +56,7 @@ type member struct {
 	config    *config.Config       // by which this was found
 	policy    *config.Policy
 	scheduler *scheduling.Scheduler
+	parts     []any                 // of scheduler, that take part in sharing
 	encoders  *scheduling.Scheduler // nil: nobody encodes for others
 	// admission is nil if there is none. While its declaration is the same, so is it: the
 	// controller that is made of it, or configured by it, is one.
@@ -215,7 +217,7 @@ func (f *fleet) member(c *config.Config, p declared, had *member) (*member, erro
 	if m.policy, err = c.Policy(p.name, annotations, had.policy); err != nil {
 		m.wrong = err.Error()
 	}
-	m.scheduler, m.encoders, m.admission = had.scheduler, had.encoders, had.admission
+	m.scheduler, m.parts, m.encoders, m.admission = had.scheduler, had.parts, had.encoders, had.admission
 	if had.policy == nil || m.policy.Key() != had.policy.Key() {
 		profile, err := m.policy.Profile()
 		if err != nil {
@@ -225,6 +227,7 @@ func (f *fleet) member(c *config.Config, p declared, had *member) (*member, erro
 		if m.scheduler, err = scheduling.New(profile); err != nil {
 			return nil, err
 		}
+		m.parts = sharing.PartsOf(profile)
 		if m.encoders, err = newEncoders(m.policy.Encode()); err != nil {
 			return nil, err
 		}

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"net/http"
 	"net/http/pprof"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -109,6 +110,7 @@ func (a *App) explain(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, report)
 	}
 	fmt.Fprintln(w, ex)
+	a.explainPeers(w, ex, time.Now())
 	if err != nil {
 		fmt.Fprintln(w, err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
 )
@@ -86,6 +87,10 @@ type Options struct {
 	// SessionHeader names the header that holds a session. Default that of package
 	// director.
 	SessionHeader string
+
+	// Sharing makes this picker and its peers act as one: see package sharing. It needs a Transport, such as
+	// NewMesh makes, which the App closes. Default of its Name is that of the host. Nil: nothing is shared.
+	Sharing *sharing.Options
 
 	// ScrapeInterval is the time between two readings of a server's metrics. Default
 	// that of package scrape.

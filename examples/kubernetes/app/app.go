@@ -76,7 +76,7 @@ func New(o Options) (*Gateway, error) {
 // options are those of the library's gateway: one scheduler for each pool.
 func (g *Gateway) options() gateway.Options {
 	return gateway.Options{
-		Profile: g.o.Policy.Profile, Admission: g.o.Policy.Admission, Logger: g.o.Logger,
+		Profile: g.o.Policy.Profile, Admission: g.o.Policy.Admission, Sharing: g.o.Sharing, Logger: g.o.Logger,
 		Director: director.Options{
 			TrustRequestHeaders: true, // clients' are stripped before those of routes are set
 			Passthrough:         func(pool types.NamespacedName) bool { return g.server.PicksElsewhere(pool) },
@@ -87,7 +87,7 @@ func (g *Gateway) options() gateway.Options {
 			},
 		},
 		Metrics: func(parts *gateway.Gateway) (_ gateway.Metrics, err error) {
-			g.metrics, err = telemetry.New(telemetry.Options{Pools: parts.Pools, Admissions: parts.Admissions})
+			g.metrics, err = telemetry.New(telemetry.Options{Pools: parts.Pools, Admissions: parts.Admissions, Sharing: parts.Sharing.Stats})
 			return g.metrics, err
 		},
 	}

@@ -11,6 +11,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/inferpick/inferpick/plugins"
+	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -43,6 +44,8 @@ type Options struct {
 	OwnPicker bool
 	// TrustRequestHeaders lets clients say what matters: objective, tenant, target model.
 	TrustRequestHeaders bool
+	// Sharing makes the replicas act as one: see gateway.Options. Nil: nothing is shared.
+	Sharing *sharing.Options
 	// NameEndpoint adds the header X-Inferpick-Endpoint to responses.
 	NameEndpoint bool
 	// DrainDelay is how long requests are still taken when the gateway ends and /readyz says

@@ -112,6 +112,54 @@ function drawFleets(v) {
   v.fleets.forEach((f, i) => drawHeat(fleetRows[i].heat, f));
 }
 
+// The table of gateways has a row for what each one knows, and a column for of whom.
+let gatewayRows = [];
+
+function buildGateways(gateways) {
+  const table = $("gateways").querySelector("table");
+  const act = (name, what) => fetch(`/api/gateways/${name}/${what}`, { method: "POST" });
+  gatewayRows = gateways.map((g, i) => {
+    const row = { state: el("span"), cells: gateways.map((_, j) => el("td", { class: i === j ? "own" : null })), stop: null };
+    row.cut = el("button", { type: "button" });
+    row.cut.addEventListener("click", () => act(g.name, row.cut.value));
+    if (i) { // the first has this page
+      row.stop = el("button", { type: "button" });
+      row.stop.addEventListener("click", () => act(g.name, row.stop.value));
+    }
+    row.tr = el("tr", {}, el("th", { scope: "row" }, g.name, el("small", {}, row.state)), row.cells, el("td", {}, row.cut, row.stop));
+    return row;
+  });
+  table.replaceChildren(el("thead", {}, el("tr", {}, ["", ...gateways.map((g) => g.name), ""].map((t) => el("th", { scope: "col" }, t)))),
+    el("tbody", {}, gatewayRows.map((r) => r.tr)));
+}
+
+function drawGateways(v) {
+  const gateways = v.fleets[0].gateways;
+  $("gateways").hidden = gateways.length < 2;
+  if (gateways.length < 2) return;
+  if (gatewayRows.length !== gateways.length) buildGateways(gateways);
+  $("gateways-note").textContent = v.shared
+    ? "Requests in flight: each gateway’s own, and what it has heard that the others have, with the age of that. Requests go to them in turn."
+    : "Requests in flight. The gateways share nothing (-share=false): each knows its own alone. Requests go to them in turn.";
+  gateways.forEach((g, i) => {
+    const row = gatewayRows[i], runs = g.state === "running" || g.state === "cut off";
+    row.tr.classList.toggle("off", !runs);
+    row.state.textContent = g.state;
+    row.cells.forEach((cell, j) => {
+      const p = i === j ? null : g.peers.find((p) => p.name === gateways[j].name && p.alive);
+      cell.replaceChildren(...(i === j ? [runs || g.inFlight ? count(g.inFlight) : "–"] : p ? [count(p.inFlight), el("small", {}, ms(p.ageMs) + " ago")] : ["–"]));
+    });
+    const button = (b, value, text, off) => {
+      if (!b) return;
+      b.value = value;
+      if (b.textContent !== text) b.textContent = text;
+      b.disabled = off;
+    };
+    button(row.stop, g.state === "stopped" ? "start" : "stop", g.state === "stopped" ? "Start" : "Stop", g.state === "stopping");
+    button(row.cut, g.state === "cut off" ? "join" : "cut", g.state === "cut off" ? "Join" : "Cut off", !runs || !v.shared);
+  });
+}
+
 // drawHeat draws a row for each model and a cell for each server: the darker, the
 // more of the model's requests went there.
 function drawHeat(table, f) {
@@ -358,10 +406,10 @@ function waiting(r, a) {
 }
 
 // explanation returns what to show of a decision.
-function explanation({ request: r, policy, admission: a, explanation: x }) {
+function explanation({ request: r, policy, admission: a, explanation: x, peers }) {
   const why = r.endpoint ? `Why ${r.endpoint}? ` : r.outcome === "queued" ? "Why does it wait? " : `Why was it ${r.outcome}? `;
   const out = [
-    el("h2", {}, why, el("small", {}, `request #${r.id}, policy ${policy}`)),
+    el("h2", {}, why, el("small", {}, `request #${r.id}, policy ${policy}` + (latest && latest.fleets[0].gateways.length > 1 && r.gateway ? `, by ${r.gateway}` : ""))),
     el("div", { class: "facts" },
       fact("model", r.target === r.model ? r.model : `${r.model} → ${r.target}`),
       fact("priority", String(r.priority)), r.tenant ? fact("tenant", r.tenant) : null,
@@ -401,7 +449,7 @@ function explanation({ request: r, policy, admission: a, explanation: x }) {
     .sort(({ c: a }, { c: b }) => !!a.FilteredBy - !!b.FilteredBy || b.Total - a.Total || (a.Rank || 99) - (b.Rank || 99));
   const body = order.map(({ c, row }) => {
     const rank = c.Rank === 1 ? "chosen" : c.Rank ? `fallback ${c.Rank - 1}` : "";
-    const name = el("th", { scope: "row" }, c.ID, rank ? el("small", {}, rank) : null);
+    const name = el("th", { scope: "row" }, c.ID, rank ? el("small", {}, rank) : null, ((peers || {})[c.ID] || []).map((p) => el("small", {}, p)));
     if (c.FilteredBy) {
       return el("tr", { class: "out" }, name, el("td", { colspan: keys.length + 1 }, `struck out by ${c.FilteredBy}`, c.FilterDetail ? el("small", {}, c.FilterDetail) : null));
     }
@@ -429,6 +477,7 @@ function draw(v) {
   latest = v;
   drawTiles(v);
   drawFleets(v);
+  drawGateways(v);
   drawAdmission(v);
   drawCharts(v);
   drawRequests(v);

@@ -23,6 +23,7 @@ func TestBadValues(t *testing.T) {
 		{"llm-d's names", `{router: {epp: {replicas: 2}}}`, []string{"'router' not allowed"}},
 		{"type", `{inferenceExtension: {replicas: two}}`, []string{"/inferenceExtension/replicas", "got string, want integer"}},
 		{"label that is no string", `{inferencePool: {modelServers: {matchLabels: {size: 8}}}}`, []string{"/inferencePool/modelServers/matchLabels/size", "got number, want string"}},
+		{"Secret", `{inferenceExtension: {peers: {keySecret: My_Secret}}}`, []string{"/inferenceExtension/peers/keySecret", "does not match pattern"}},
 		{"port", `{inferencePool: {targetPorts: [{number: 70000}]}}`, []string{"/inferencePool/targetPorts/0/number", "maximum: got 70,000, want 65,535"}},
 		{"ports twice", `{inferencePool: {targetPorts: [{number: 1}, {number: 1}]}}`, []string{"/inferencePool/targetPorts", "items at 0 and 1 are equal"}},
 		{"nine ports", `{inferencePool: {targetPorts: [{number: 1}, {number: 2}, {number: 3}, {number: 4}, {number: 5}, {number: 6}, {number: 7}, {number: 8}, {number: 9}]}}`, []string{"/inferencePool/targetPorts", "maxItems: got 9, want 8"}},

@@ -19,6 +19,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/inferpick/inferpick/plugins"
+	"github.com/inferpick/inferpick/scheduling/sharing/internal/chaos"
 	"github.com/inferpick/inferpick/scheduling/sharing/redis"
 )
 
@@ -38,6 +40,7 @@ func (j *journal) Printf(_ context.Context, format string, v ...any) {
 }
 
 func TestMain(m *testing.M) {
+	chaos.Main(plugins.Default, join)
 	var logged journal
 	goredis.SetLogger(&logged)
 	code := m.Run()

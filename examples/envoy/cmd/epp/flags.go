@@ -23,6 +23,7 @@ type flags struct {
 	options   epp.Options
 	trace     traceFlags
 	kube      kubeFlags
+	peers     peerFlags
 	logLevel  slog.Level
 	logFormat string
 	inspect   string // what to look at instead of serving
@@ -124,6 +125,7 @@ func (f *flags) own() *pflag.FlagSet {
 	fs.DurationVar(&o.DrainTimeout, "drain-timeout", 30*time.Second, "how long requests under way may take after that")
 
 	f.kube.add(fs)
+	f.peers.add(fs)
 	f.trace.add(fs)
 	fs.BoolVar(&f.version, "version", false, "say which build this is, and end")
 	fs.Func("log-level", "`level`: debug, info, warn or error (default info)", func(s string) error { return f.logLevel.UnmarshalText([]byte(s)) })
@@ -182,7 +184,7 @@ func (f *flags) check() error {
 	case f.selfSigned && (o.TLS.CertFile != "" || o.TLS.KeyFile != ""):
 		return errors.New("-tls self-signed and -tls-cert: want one of the two")
 	}
-	return nil
+	return f.peers.check()
 }
 
 func bodyMode(to *picker.BodyMode, also ...string) func(string) error {

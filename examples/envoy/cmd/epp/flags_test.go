@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/examples/envoy/epp"
+	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
 )
@@ -61,6 +62,15 @@ func TestFlags(t *testing.T) {
 		{"-scrape-interval 2s -reload-interval 3s -drain-delay 4s -drain-timeout 5s", func(_ *flags, o *epp.Options) bool {
 			return o.ScrapeInterval == 2*time.Second && o.ReloadInterval == 3*time.Second && o.DrainDelay == 4*time.Second && o.DrainTimeout == 5*time.Second
 		}},
+		{"-peers a:1,b:2 -peers c:3 -peers-key-file k -peers-name me -peers-without load,accounts", func(f *flags, _ *epp.Options) bool {
+			p := f.peers
+			return reflect.DeepEqual(p.Addresses, []string{"a:1", "b:2", "c:3"}) && p.Addr == ":9004" && p.KeyFile == "k" && p.name == "me" &&
+				p.without == sharing.Kinds{Load: true, Accounts: true}
+		}},
+		{"-peers a:1 -peers-addr x:1 -peers-tls-cert c -peers-tls-key k -peers-tls-ca a -peers-tls-name n", func(f *flags, _ *epp.Options) bool {
+			p := f.peers.Peers
+			return p.Addr == "x:1" && p.CertFile == "c" && p.CertKeyFile == "k" && p.CAFile == "a" && p.ServerName == "n" && !p.Insecure
+		}},
 		{"-log-level debug -log-format json -otlp-endpoint a:1", func(f *flags, _ *epp.Options) bool {
 			return f.logLevel == slog.LevelDebug && f.logFormat == "json" && f.trace.wanted() == "a:1"
 		}},
@@ -105,6 +115,9 @@ func TestBadFlags(t *testing.T) {
 		{"-config x -reload-interval 1", []string{"-reload-interval", `"1"`}},
 		{"-config x -pprof=perhaps", []string{"-pprof", "perhaps"}},
 		{"-config x -log-level loud", []string{"-log-level", "loud"}},
+		{"-config x -peers a:1", []string{"-peers: want -peers-key-file"}},
+		{"-config x -peers-key-file k", []string{"no -peers"}},
+		{"-config x -peers a:1 -peers-insecure -peers-without everything", []string{"-peers-without", `"everything"`, "load, placements"}},
 		{"-config x -log-format xml", []string{"-log-format", "xml", "text or json"}},
 	} {
 		var stdout, stderr bytes.Buffer

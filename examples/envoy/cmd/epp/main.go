@@ -84,6 +84,10 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitError
 	}
 	defer remove()
+	if f.options.Sharing, err = f.peers.sharing(logger); err != nil {
+		fmt.Fprintf(stderr, "%v\n", err)
+		return exitError
+	}
 	app, err := epp.New(f.options)
 	if err != nil {
 		fmt.Fprintf(stderr, "epp: %s\n", strings.TrimPrefix(err.Error(), "epp: "))

@@ -156,6 +156,8 @@ func TestCommandRefusesToStart(t *testing.T) {
 		{"a pool that is not there", good, []string{"-pool-name", "lama"}, []string{"epp: there is no InferencePool default/lama", "default/llama"}},
 		{"an endpoint of spans", good, []string{"-otlp-endpoint", "ftp://x:1"}, []string{"epp: spans: ", "ftp://x:1", "https://host:port"}},
 		{"authorities of spans", good, []string{"-otlp-endpoint", "https://x:1", "-otlp-ca", good}, []string{"epp: spans: -otlp-ca", good}},
+		{"key of peers", good, []string{"-peers", "x:1", "-peers-key-file", filepath.Join(dir, "missing")}, []string{"epp: peers: ", "missing"}},
+		{"address of peers", good, []string{"-peers", "x:1", "-peers-insecure", "-peers-addr", "nonsense"}, []string{"epp: peers: ", "nonsense"}},
 		{"address", good, []string{"-metrics-addr", "nonsense"}, []string{"epp: metrics address: ", "nonsense"}},
 	} {
 		log, stop := run(t, tt.config, tt.args...)

@@ -34,6 +34,11 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The Service by which replicas find each other. */}}
+{{- define "inferpick.peersName" -}}
+{{- printf "%s-peers" (include "inferpick.name" . | trunc 57 | trimSuffix "-") -}}
+{{- end -}}
+
 {{- define "inferpick.selectorLabels" -}}
 app.kubernetes.io/name: inferpick
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -83,6 +88,11 @@ labels:
 - -drain-timeout={{ $epp.drain.timeoutSeconds }}s
 {{- if include "inferpick.metricsToken" . }}
 - -metrics-token-file=/var/run/secrets/inferpick/metrics/token
+{{- end }}
+{{- if $epp.peers.keySecret }}
+- -peers={{ include "inferpick.peersName" . }}:9004
+- -peers-key-file=/var/run/secrets/inferpick/peers/key
+- -peers-name=$(POD_NAME)
 {{- end }}
 {{- with $epp.metricsDataSource }}
 {{- if eq .scheme "https" }}
