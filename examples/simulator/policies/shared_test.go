@@ -45,6 +45,9 @@ func TestAllLostIsNotShared(t *testing.T) {
 		"one":     {Fleet: four, Workload: simulation.SharedPrefix{Rate: 40, Groups: 100, Skew: 1}, Gateways: 1},
 	} {
 		for _, policy := range []string{"default", "default+events"} {
+			if testing.Short() && (name != "agents" || policy != "default") {
+				continue
+			}
 			c.Duration, c.Seed, c.Policy, c.Sharing = 20*time.Second, 1, named(t, policy), simulation.Sharing{Lost: 1}
 			alone := mustRun(t, c)
 			c.Policy = named(t, policy+"+sharing")
@@ -56,7 +59,8 @@ func TestAllLostIsNotShared(t *testing.T) {
 	}
 }
 
-// What gateways know of each other brings them near to one, which agents need most.
+// What gateways know of each other brings agents, whose turns go to all of them, near to one gateway, and does no harm to
+// anybody else. (On chats one gateway is better by what no message can carry: it knows when each step ends.)
 func TestSharedIsNearOne(t *testing.T) {
 	if testing.Short() || raceEnabled {
 		t.Skip("many simulated runs")
@@ -65,26 +69,29 @@ func TestSharedIsNearOne(t *testing.T) {
 	for name, tt := range map[string]struct {
 		workload simulation.Spec
 		duration time.Duration
-		most     float64 // times what one gateway has of the TTFT p90, mean of the seeds
+		seeds    uint64
+		// Times what one gateway has of the TTFT p90, at most, and what eight have that share nothing.
+		one, alone float64
 	}{
-		"agents":  {simulation.Agentic{Rate: 3.7}, time.Minute, 1.10},
-		"chat":    {simulation.ShareGPT{Rate: 421}, 30 * time.Second, 1.05},
-		"tenants": {simulation.SharedPrefix{Rate: 124, Groups: 500, Skew: 1}, time.Minute, 1.05},
+		"agents":  {simulation.Agentic{Rate: 3.7}, time.Minute, 4, 1.10, .8},
+		"chat":    {simulation.ShareGPT{Rate: 400}, 16 * time.Second, 1, 1.18, 1.04},
+		"tenants": {simulation.SharedPrefix{Rate: 124, Groups: 500, Skew: 1}, time.Minute, 1, 1.15, 1.05},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var one, eight float64
-			for seed := range uint64(4) {
-				c := simulation.Config{
-					Fleet: ten, Workload: tt.workload, Duration: tt.duration, Warmup: tt.duration / 4, Seed: 101 + seed,
-					Policy:  named(t, "default+sharing"),
-					Sharing: simulation.Sharing{Delay: 100 * time.Millisecond, Lost: .01},
+			p90 := func(policy string, gateways int) (sum float64) {
+				for seed := range tt.seeds {
+					sum += mustRun(t, simulation.Config{
+						Fleet: ten, Workload: tt.workload, Duration: tt.duration, Warmup: tt.duration / 4, Seed: 101 + seed,
+						Policy: named(t, policy), Gateways: gateways,
+						Sharing: simulation.Sharing{Delay: 100 * time.Millisecond, Lost: .01},
+					}).TTFT.P90
 				}
-				one += mustRun(t, c).TTFT.P90
-				c.Gateways = 8
-				eight += mustRun(t, c).TTFT.P90
+				return sum / float64(tt.seeds)
 			}
-			t.Logf("TTFT p90 of 8 gateways %.1f ms, of one %.1f ms: %.3f times", 250*eight, 250*one, eight/one)
-			require.Less(t, eight/one, tt.most)
+			one, alone, shared := p90("default", 1), p90("default", 8), p90("default+sharing", 8)
+			t.Logf("TTFT p90 of 8 gateways %.1f ms, %.3f times that of one and %.3f times that without sharing", 1000*shared, shared/one, shared/alone)
+			require.Less(t, shared/one, tt.one)
+			require.Less(t, shared/alone, tt.alone)
 		})
 	}
 }
@@ -191,7 +198,11 @@ func TestDeadGatewayIsForgotten(t *testing.T) {
 // Whatever becomes of messages and gateways, all jobs end, Run finds that in the end nobody believes that others have
 // any, and a seed says all.
 func TestSharedThroughFaults(t *testing.T) {
-	for seed := range uint64(6) {
+	seeds := uint64(6)
+	if testing.Short() {
+		seeds = 2
+	}
+	for seed := range seeds {
 		rnd := types.NewRand(seed + 9)
 		c := agents(2+rnd.IntN(6), seed)
 		c.Duration, c.Warmup = 20*time.Second, 0
