@@ -191,6 +191,11 @@ func TestBindingsHeard(t *testing.T) {
 			s.Picked(turn("s", 0), eps[2])
 			hear(s, "ep-0", 0, 0, time.Hour)
 		}, time.Hour, "ep-0"},
+		{"bound here, moved to the same there, and elsewhere before", func(s sessions, eps []*types.Endpoint) {
+			s.Picked(turn("s", 0), eps[1])
+			hear(s, "ep-1", 3*moved, 0, 0)
+			hear(s, "ep-2", 2*moved, 0, 0)
+		}, 0, "ep-1"},
 		{"the same version", func(s sessions, _ []*types.Endpoint) {
 			hear(s, "ep-1", 7, 0, 0)
 			hear(s, "ep-0", 7, 0, 0)
@@ -578,7 +583,7 @@ func TestStickSnapshotInPieces(t *testing.T) {
 				case <-done:
 					return
 				default:
-					s.Picked(turn(fmt.Sprint("s", i%n), 20*time.Second), eps[0])
+					s.Picked(turn(fmt.Sprint("s", i%n), 20*time.Second+time.Duration(i)), eps[0])
 				}
 			}
 		})

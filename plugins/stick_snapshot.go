@@ -62,10 +62,14 @@ const inOneGo = 1024
 // meanwhile come to the front.
 func (t *stickTable) latestOf(l *list.List[stickEntry], most int, now time.Time) []stickKept {
 	var all []stickKept
-	for at, left := (mark{}), 2*t.Len(); left > 0; left -= inOneGo {
-		if all, at = t.someOf(l, at, all, now); at.next == nil {
+	var at mark
+	for n := t.Len(); len(all) <= 2*n; {
+		if all, at = t.someOf(l, inOneGo, at, all, now); at.next == nil {
 			break
 		}
+	}
+	if at.next != nil { // they are used faster than they are looked at
+		all, _ = t.someOf(l, LimitMaxSessions, at, all, now)
 	}
 	slices.Reverse(all)
 	return all[:min(len(all), most)]
@@ -78,7 +82,7 @@ type mark struct {
 }
 
 // someOf appends the next entries of a list.
-func (t *stickTable) someOf(l *list.List[stickEntry], at mark, all []stickKept, now time.Time) ([]stickKept, mark) {
+func (t *stickTable) someOf(l *list.List[stickEntry], most int, at mark, all []stickKept, now time.Time) ([]stickKept, mark) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := l.Tail
@@ -88,7 +92,7 @@ func (t *stickTable) someOf(l *list.List[stickEntry], at mark, all []stickKept, 
 	for n != nil && n.Of.used.Before(at.used) {
 		n = n.Prev
 	}
-	for i := 0; i < inOneGo && n != nil; i++ {
+	for i := 0; i < most && n != nil; i++ {
 		if e := n.Of; e.at != nil && now.Sub(e.used) <= t.ttl {
 			all = append(all, stickKept{e.id, e.version, e.at.id, now.Sub(e.used)})
 		}

@@ -17,7 +17,7 @@ type Placement struct {
 // not among them.
 type Ejected struct {
 	Endpoint string
-	// Number counts the ejections of a gateway: each is one vote.
+	// Number counts the ejections of a gateway, from 1: each is one vote.
 	Number uint64
 	// Refused says that the server could not be connected to.
 	Refused bool

@@ -178,17 +178,23 @@ const (
 	// DieGateway: a gateway is gone, and says nothing any more. Its jobs fail, and servers hear that nobody waits for
 	// them. Others come to the gateways that are left; if there are none, they fail.
 	DieGateway
-	// RestartGateway: a gateway is back, and knows nothing. One that lives dies first.
+	// RestartGateway: a gateway is back. One that lives dies first.
 	RestartGateway
+	// ReplaceGateway: a new gateway has the jobs that one would have got, which goes on with those that it has, and
+	// tells others of them, until the last has ended.
+	ReplaceGateway
 )
 
 // Fault is something that happens to a replica or a gateway during a run.
 type Fault struct {
 	At      time.Duration
 	Kind    FaultKind
-	Index   int           // of the replica or gateway; for Add, unused
+	Index   int           // of the replica or gateway, or of what has taken its place; for Add, unused
 	For     time.Duration // Hang
 	Replica Replica       // Add
+	// Warm, for RestartGateway and ReplaceGateway: the new one is given the last snapshot of the one before, if its
+	// Sharer is a Keeper. Else it knows nothing.
+	Warm bool
 }
 
 // Validate reports the first thing that is wrong with c.
@@ -231,7 +237,7 @@ func (c *Config) Validate() error {
 				return fmt.Errorf("simulation: Faults[%d].Replica%w", i, err)
 			}
 		}
-		if f.Kind > RestartGateway || f.At < 0 || f.Kind != Add && f.Index < 0 || f.Kind >= DieGateway && f.Index >= max(c.Gateways, 1) {
+		if f.Kind > ReplaceGateway || f.Warm && f.Kind < RestartGateway || f.At < 0 || f.Kind != Add && f.Index < 0 || f.Kind >= DieGateway && f.Index >= max(c.Gateways, 1) {
 			return fmt.Errorf("simulation: Faults[%d] is %+v", i, f)
 		}
 	}

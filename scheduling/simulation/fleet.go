@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"fmt"
 	"hash/fnv"
 	"maps"
 	"math"
@@ -30,7 +31,7 @@ func (s *sim) reaches(j *Job) *gateway {
 func (s *sim) next() (next *gateway) {
 	total := 0.
 	for _, g := range s.gateways {
-		if g.dead {
+		if g.dead || g.leaving {
 			continue
 		}
 		total += g.share
@@ -50,8 +51,8 @@ func (s *sim) stuck(session string) (stuck *gateway) {
 	h.Write([]byte(session))
 	best := math.Inf(1)
 	for _, g := range s.gateways {
-		rand := types.NewRand(derive(h.Sum64(), uint64(g.index)))
-		if wait := -math.Log(unit(&rand)) / g.share; !g.dead && wait < best {
+		rand := types.NewRand(derive(h.Sum64(), uint64(g.place)))
+		if wait := -math.Log(unit(&rand)) / g.share; !g.dead && !g.leaving && wait < best {
 			stuck, best = g, wait
 		}
 	}
@@ -69,15 +70,42 @@ func (s *sim) dieGateway(g *gateway) {
 	}
 }
 
-// restartGateway puts a new gateway in the place of one.
-func (s *sim) restartGateway(index int) {
-	before := s.gateways[index]
+// place is where a gateway is, and what is left of those before.
+type place struct {
+	gateway  *gateway
+	snapshot []byte // the last one; nil: there is none
+	at       time.Duration
+}
+
+// restartGateway puts a new gateway in the place of one that dies.
+func (s *sim) restartGateway(p *place, warm bool) {
+	before := p.gateway
 	s.dieGateway(before)
-	g, err := newGateway(s, index, before.incarnation+1)
+	s.begins(p, before.index, before.incarnation+1, warm)
+}
+
+// replaceGateway puts a new gateway in the place of one that ends its jobs.
+func (s *sim) replaceGateway(p *place, warm bool) {
+	p.gateway.leaving = true
+	p.gateway.lacks(nil)
+	s.begins(p, len(s.gateways), 0, warm)
+	for _, r := range s.replicas {
+		s.scrapes(p.gateway, r)
+	}
+}
+
+// begins begins a gateway that was not there at the start.
+func (s *sim) begins(p *place, index int, incarnation int32, warm bool) {
+	g, err := newGateway(s, index, p.gateway.place, incarnation)
 	if s.err = err; err != nil {
 		return
 	}
-	s.gateways[index] = g
+	p.gateway = g
+	if index < len(s.gateways) {
+		s.gateways[index] = g
+	} else {
+		s.gateways = append(s.gateways, g)
+	}
 	for _, r := range s.replicas {
 		if r.removed {
 			continue
@@ -87,4 +115,28 @@ func (s *sim) restartGateway(index int) {
 			g.sink.State(r.Name, 0, types.KVLate)
 		}
 	}
+	if warm && p.snapshot != nil && s.err == nil {
+		if err := g.sharer.(Keeper).Restore(p.snapshot, s.now-p.at, s.time()); err != nil {
+			s.err = fmt.Errorf("simulation: gateway %s takes over no snapshot: %w", g.name(), err)
+		}
+	}
+}
+
+// keep writes a snapshot of a gateway, if it is time.
+func (s *sim) keep(g *gateway) {
+	p := &s.places[g.place]
+	if !s.keeps || g != p.gateway || p.snapshot != nil && s.now-p.at < s.cfg.Sharing.Snapshots {
+		return
+	}
+	if k, ok := g.sharer.(Keeper); ok {
+		p.snapshot, p.at = k.Snapshot(s.time()), s.now
+	}
+}
+
+// lacks is told that a job of the gateway has ended.
+func (g *gateway) lacks(l *live) {
+	if l != nil {
+		delete(g.jobs, l.number)
+	}
+	g.dead = g.dead || g.leaving && len(g.jobs) == 0
 }

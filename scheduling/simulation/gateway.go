@@ -17,7 +17,8 @@ import (
 // own, readings of its own.
 type gateway struct {
 	s         *sim
-	index     int
+	index     int // in sim.gateways
+	place     int // that of the gateways of Config which it is, or in the place of which
 	scheduler *scheduling.Scheduler
 	admission *admission.Controller // nil: none
 	eps       []*types.Endpoint     // the readings of the replicas that discovery knows
@@ -30,6 +31,7 @@ type gateway struct {
 	sharer      Sharer // nil: it tells nobody
 	incarnation int32  // counts restarts
 	dead        bool
+	leaving     bool          // it gets no jobs, and is dead when it has none
 	jobs        map[int]*live // under way, by number; nil: no gateway ever dies
 	share       float64       // of the jobs, relative to others
 	due         float64       // by how much fewer it has had
@@ -41,16 +43,16 @@ type reading struct {
 	incarnation int32
 }
 
-func newGateway(s *sim, index int, incarnation int32) (*gateway, error) {
+func newGateway(s *sim, index, place int, incarnation int32) (*gateway, error) {
 	g := &gateway{
-		s: s, index: index, incarnation: incarnation, share: 1,
+		s: s, index: index, place: place, incarnation: incarnation, share: 1,
 		lossy: types.NewRand(derive(derive(s.cfg.Seed, streamEvents), uint64(index))),
 	}
 	if s.mortal {
 		g.jobs = map[int]*live{}
 	}
 	if s.cfg.Shares != nil {
-		g.share = s.cfg.Shares[index]
+		g.share = s.cfg.Shares[place]
 	}
 	p := s.cfg.Policy
 	var profile scheduling.Profile

@@ -66,12 +66,17 @@ func (s *sim) addReplica(c Replica) error {
 	s.replicas = append(s.replicas, r)
 	for _, g := range s.gateways {
 		g.discover(r)
-		if s.cfg.Scrape.Period > 0 {
-			phase := time.Duration(s.rand.Float64() * float64(s.cfg.Scrape.Period))
-			s.queue.push(event{at: s.now + phase, kind: scrapeNow, a: int32(r.index), b: int32(g.index)})
-		}
+		s.scrapes(g, r)
 	}
 	return nil
+}
+
+// scrapes begins to read the metrics of a replica, at a phase of its own.
+func (s *sim) scrapes(g *gateway, r *replica) {
+	if s.cfg.Scrape.Period > 0 {
+		phase := time.Duration(s.rand.Float64() * float64(s.cfg.Scrape.Period))
+		s.queue.push(event{at: s.now + phase, kind: scrapeNow, a: int32(r.index), b: int32(g.index)})
+	}
 }
 
 // newEngine makes the engine of a replica's present incarnation.
@@ -269,10 +274,13 @@ func (s *sim) inject(f Fault) {
 		s.err = s.addReplica(f.Replica)
 		return
 	case DieGateway:
-		s.dieGateway(s.gateways[f.Index])
+		s.dieGateway(s.places[f.Index].gateway)
 		return
 	case RestartGateway:
-		s.restartGateway(f.Index)
+		s.restartGateway(&s.places[f.Index], f.Warm)
+		return
+	case ReplaceGateway:
+		s.replaceGateway(&s.places[f.Index], f.Warm)
 		return
 	}
 	if f.Index >= len(s.replicas) {

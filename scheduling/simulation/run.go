@@ -62,7 +62,9 @@ type sim struct {
 	spare   []*live
 	err     error
 
+	places  []place       // where gateways are, as Config has them
 	mortal  bool          // gateways may die
+	keeps   bool          // snapshots are written
 	way     types.Rand    // what becomes of messages
 	settled time.Duration // above 0: jobs have ended, and what gateways believe is settled by then
 
@@ -103,19 +105,22 @@ func newSim(c Config) (*sim, error) {
 	s := &sim{
 		cfg: c, source: c.Workload.Start(c.Seed), rand: types.NewRand(c.Seed ^ 0x5851f42d4c957f2d),
 		adapters: map[string]uint32{"": 0}, key: types.NewKey[*live]("simulated job"),
-		way: types.NewRand(derive(c.Seed, streamSharing)), mortal: slices.ContainsFunc(c.Faults, func(f Fault) bool { return f.Kind >= DieGateway }),
-		last: c.Duration, transfers: newTransfers(c.Links), moving: map[uint64]*live{}, wake: -1,
+		way:    types.NewRand(derive(c.Seed, streamSharing)),
+		mortal: slices.ContainsFunc(c.Faults, func(f Fault) bool { return f.Kind >= DieGateway }),
+		keeps:  slices.ContainsFunc(c.Faults, func(f Fault) bool { return f.Warm }),
+		last:   c.Duration, transfers: newTransfers(c.Links), moving: map[uint64]*live{}, wake: -1,
 	}
 	if c.Duration == 0 {
 		s.last = 1<<63 - 1
 	}
 	s.stats.init(&s.cfg)
 	for i := range c.Gateways {
-		g, err := newGateway(s, i, 0)
+		g, err := newGateway(s, i, i, 0)
 		if err != nil {
 			return nil, err
 		}
 		s.gateways = append(s.gateways, g)
+		s.places = append(s.places, place{gateway: g})
 	}
 	for _, r := range c.Fleet.Replicas {
 		if err := s.addReplica(r); err != nil {
@@ -526,7 +531,7 @@ func (s *sim) end(l *live, how ending) {
 	s.running--
 	s.stats.ended(s, l, how)
 	if l.gateway != nil {
-		delete(l.gateway.jobs, l.number)
+		l.gateway.lacks(l)
 	}
 	var out types.Outcome
 	if d := l.decision; d != nil {

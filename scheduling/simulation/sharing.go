@@ -20,10 +20,19 @@ type Sharer interface {
 	Hear(from string, msg []byte, now time.Time)
 }
 
+// Keeper is a Sharer that writes snapshots of what is worth keeping over a restart.
+type Keeper interface {
+	Sharer
+	// Snapshot returns one, which is kept.
+	Snapshot(now time.Time) []byte
+	// Restore takes over what Snapshot of the gateway before returned so long ago. It is called before all else.
+	Restore(snapshot []byte, age time.Duration, now time.Time) error
+}
+
 // Gateway is one gateway of a run, for its Sharer.
 type Gateway struct {
-	Name string // g0, g1, …; the same after a restart
-	// Seed is for what it draws. After a restart it is another.
+	Name string // g0, g1, …; the same after RestartGateway, and the next one after ReplaceGateway
+	// Seed is for what it draws: another for each one, and after each restart.
 	Seed uint64
 	// Every is Config.Sharing.Every.
 	Every     time.Duration
@@ -44,6 +53,8 @@ type Sharing struct {
 	Jitter time.Duration
 	// Lost is the part of messages, 0 to 1, that do not come to a gateway to which others may come.
 	Lost float64
+	// Snapshots is how often each gateway writes a snapshot, where a Fault is Warm. Default 1 s.
+	Snapshots time.Duration
 	// Partitions are times in which some gateways are cut off from others.
 	Partitions []Partition
 }
@@ -60,8 +71,8 @@ type Partition struct {
 const maxMessage = 64 << 10
 
 func (c *Sharing) validate(gateways int) error {
-	if c.Every < 0 || c.Jitter < 0 || !(c.Lost >= 0 && c.Lost <= 1) {
-		return fmt.Errorf("simulation: Sharing has Every %v, Jitter %v and Lost %v, want at least 0, and Lost at most 1", c.Every, c.Jitter, c.Lost)
+	if c.Every < 0 || c.Jitter < 0 || c.Snapshots < 0 || !(c.Lost >= 0 && c.Lost <= 1) {
+		return fmt.Errorf("simulation: Sharing has Every %v, Jitter %v, Snapshots %v and Lost %v, want at least 0, and Lost at most 1", c.Every, c.Jitter, c.Snapshots, c.Lost)
 	}
 	for i, p := range c.Partitions {
 		if p.At < 0 || p.Until != 0 && p.Until <= p.At {
@@ -81,6 +92,9 @@ func (c *Sharing) validate(gateways int) error {
 func (c Sharing) withDefaults() Sharing {
 	if c.Every == 0 {
 		c.Every = 100 * time.Millisecond
+	}
+	if c.Snapshots == 0 {
+		c.Snapshots = time.Second
 	}
 	c.Delay = durationOr(c.Delay, time.Millisecond)
 	return c
@@ -132,6 +146,7 @@ func (s *sim) tells(g *gateway, incarnation int32) {
 	if s.running > 0 || s.now < s.settled || !s.drained() {
 		s.queue.push(event{at: s.now + s.cfg.Sharing.Every, kind: tellOthers, a: g.incarnation, b: int32(g.index)})
 	}
+	s.keep(g)
 	g.sharer.Tell(s.time(), func(msg []byte) { s.broadcast(g, msg) })
 }
 
@@ -148,7 +163,7 @@ func (s *sim) broadcast(g *gateway, msg []byte) {
 		if other.index == g.index {
 			continue
 		}
-		if s.lost(g.index, other.index) {
+		if s.lost(g.place, other.place) {
 			s.stats.sharing.Lost++
 			continue
 		}
@@ -160,7 +175,7 @@ func (s *sim) broadcast(g *gateway, msg []byte) {
 	}
 }
 
-// lost tells whether a message does not come. While all settles, each does.
+// lost tells whether a message from one place does not come to another. While all settles, each does.
 func (s *sim) lost(from, to int) bool {
 	c := &s.cfg.Sharing
 	if s.settled > 0 {

@@ -294,7 +294,7 @@ func TestSharedOut(t *testing.T) {
 func TestSticky(t *testing.T) {
 	s := &sim{cfg: Config{Sticky: true}}
 	for i, share := range []float64{2, 1, 1} {
-		s.gateways = append(s.gateways, &gateway{s: s, index: i, share: share})
+		s.gateways = append(s.gateways, &gateway{s: s, index: i, place: i, share: share})
 	}
 	sessions := map[string]*gateway{}
 	n := map[*gateway]int{}
@@ -370,6 +370,98 @@ func TestNoGatewayIsLeft(t *testing.T) {
 	}
 }
 
+// Who is replaced goes on with its jobs, and tells others of them; the new one has what it would have got.
+func TestGatewayIsReplaced(t *testing.T) {
+	var l gossipLog
+	c := several(3, &l)
+	c.Faults = []Fault{{At: 6 * time.Second, Kind: ReplaceGateway, Index: 1}, {At: 12 * time.Second, Kind: ReplaceGateway, Index: 1}}
+	had := map[string]int64{} // the last thing that each told
+	l.believed = func(g *gossip, _ time.Time) {
+		had[g.Name] = 0
+		for _, ep := range g.Endpoints() {
+			had[g.Name] += ep.Load.Requests()
+		}
+	}
+	c.Policy.Sharer = l.sharer(false)
+	s, r := played(t, c)
+	require.Equal(t, r.Arrived, r.Completed, "nothing is lost")
+	require.Len(t, s.gateways, 5)
+	require.Len(t, l.seeds, 5)
+	require.True(t, s.gateways[1].dead && s.gateways[3].dead)
+	last := func(name string) float64 { return l.told[name][len(l.told[name])-1].Sub(epoch).Seconds() }
+	require.Greater(t, last("g1"), 6.5)
+	require.Less(t, last("g1"), 30.)
+	require.LessOrEqual(t, had["g1"], int64(3), "it tells of its jobs until there are nearly none")
+	first := l.told["g3"][0].Sub(epoch).Seconds()
+	require.True(t, first >= 6 && first < 6.1)
+	require.Same(t, s.gateways[4], s.places[1].gateway)
+}
+
+// keeper is a gossip whose snapshot is when it was written.
+type keeper struct {
+	*gossip
+	written  []time.Time
+	restored []string
+}
+
+func (k *keeper) Snapshot(now time.Time) []byte {
+	k.written = append(k.written, now)
+	return fmt.Append(nil, k.Name, " ", len(k.written))
+}
+
+func (k *keeper) Restore(snapshot []byte, age time.Duration, _ time.Time) error {
+	if len(k.log.told[k.Name]) > 100 {
+		return fmt.Errorf("it is full")
+	}
+	k.restored = append(k.restored, fmt.Sprintf("%s %v", snapshot, age < time.Second && age > 0))
+	return nil
+}
+
+func TestGatewayIsWarm(t *testing.T) {
+	var l gossipLog
+	var keepers []*keeper
+	c := several(2, &l)
+	gossips := l.sharer(false)
+	c.Policy.Sharer = func(g Gateway) (Sharer, error) {
+		s, err := gossips(g)
+		keepers = append(keepers, &keeper{gossip: s.(*gossip)})
+		return keepers[len(keepers)-1], err
+	}
+	c.Sharing.Snapshots = 500 * time.Millisecond
+	c.Faults = []Fault{
+		{At: 4 * time.Second, Kind: RestartGateway, Index: 0, Warm: true},
+		{At: 6 * time.Second, Kind: RestartGateway, Index: 0},
+		{At: 7 * time.Second, Kind: ReplaceGateway, Index: 1, Warm: true},
+	}
+	played(t, c)
+	require.Len(t, keepers, 5)
+	require.Equal(t, []string{"g0 8 true"}, keepers[2].restored)
+	require.Empty(t, keepers[3].restored, "it is not warm")
+	require.Equal(t, []string{"g1 14 true"}, keepers[4].restored)
+	require.Len(t, keepers[1].written, 14, "who has been replaced writes none")
+
+	c.Faults = []Fault{{At: 15 * time.Second, Kind: RestartGateway, Warm: true}}
+	c.Policy.Sharer = func(g Gateway) (Sharer, error) {
+		s, err := gossips(g)
+		return &keeper{gossip: s.(*gossip)}, err
+	}
+	_, err := Run(context.Background(), c)
+	require.ErrorContains(t, err, "gateway g0 takes over no snapshot: it is full")
+
+	gossips = l.sharer(false)
+	c.Policy.Sharer = gossips
+	played(t, c) // a Sharer that keeps nothing is as one that is not warm
+	c.Faults[0].Kind = Die
+	require.ErrorContains(t, c.Validate(), "Faults[0]")
+}
+
+// gatewayFault is anything that may happen to one of n gateways.
+func gatewayFault(rnd *types.Rand, n int) Fault {
+	f := Fault{At: time.Duration(rnd.Float64() * 12e9), Kind: DieGateway + FaultKind(rnd.IntN(3)), Index: rnd.IntN(n)}
+	f.Warm = f.Kind != DieGateway && rnd.IntN(2) == 0
+	return f
+}
+
 // Whatever happens to gateways, servers, clients and messages, every job ends and every booking with it, and in the
 // end nobody believes that others have any: Run checks that.
 func TestGatewaysThroughFaults(t *testing.T) {
@@ -397,7 +489,7 @@ func TestGatewaysThroughFaults(t *testing.T) {
 		}
 		for range 8 {
 			c.Faults = append(c.Faults,
-				Fault{At: time.Duration(rnd.Float64() * 12e9), Kind: DieGateway + FaultKind(rnd.IntN(2)), Index: rnd.IntN(n)},
+				gatewayFault(&rnd, n),
 				Fault{At: time.Duration(rnd.Float64() * 12e9), Kind: Restart, Index: rnd.IntN(4)})
 		}
 		_, r := played(t, c)

@@ -92,8 +92,9 @@ func TestCrossErrors(t *testing.T) {
 		{`"until": "5s"`, `"until": "2s"`, "partitions[0] is from 3s until 2s"},
 		{`[3, 1, 1, 1]`, `[3, 1, 1]`, "shares is [3 1 1], want one"},
 		{`"gateways": [1, 2]}`, `"gateways": [1, 7]}`, "gateways has 7, want 0 to 3"},
-		{`"gateways": [1, 2]}`, `"replicas": [1, 2]}`, "want gateways for die-gateway"},
-		{`"kind": "die-gateway"`, `"kind": "die"`, "want gateways for die-gateway"},
+		{`"gateways": [1, 2]}`, `"replicas": [1, 2]}`, "want gateways for those of gateways"},
+		{`"kind": "die-gateway"`, `"kind": "die"`, "want gateways for those of gateways"},
+		{`"kind": "die-gateway"`, `"warm": true, "kind": "die-gateway"`, "warm is set for the kind die-gateway"},
 		{`"case": "agents, all lost"`, `"case": "agents, one"`, "require[0]: policy"},
 		{`"against": 0.5`, `"worst": 0.5`, "require[0]: policy"},
 	} {

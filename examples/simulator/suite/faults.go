@@ -12,15 +12,16 @@ import (
 // Fault is what happens to some replicas or gateways at the same time.
 type Fault struct {
 	At       Duration `json:"at"`       // after the beginning
-	Kind     string   `json:"kind"`     // die, restart, hang, remove or add; die-gateway or restart-gateway
+	Kind     string   `json:"kind"`     // die, restart, hang, remove or add; die-gateway, restart-gateway or replace-gateway
 	Replicas []int    `json:"replicas"` // from 0; add: the numbers after those there are
 	Gateways []int    `json:"gateways"` // from 0; in place of replicas
 	For      Duration `json:"for"`      // hang
+	Warm     bool     `json:"warm"`     // restart-gateway or replace-gateway: from the last snapshot
 }
 
 var faultKinds = map[string]simulation.FaultKind{
 	"die": simulation.Die, "restart": simulation.Restart, "hang": simulation.Hang, "remove": simulation.Remove, "add": simulation.Add,
-	"die-gateway": simulation.DieGateway, "restart-gateway": simulation.RestartGateway,
+	"die-gateway": simulation.DieGateway, "restart-gateway": simulation.RestartGateway, "replace-gateway": simulation.ReplaceGateway,
 }
 
 // check reports the first thing that is wrong with f, after which there are more replicas
@@ -28,10 +29,13 @@ var faultKinds = map[string]simulation.FaultKind{
 func (f *Fault) check(replicas *int, gateways int) error {
 	kind, ok := faultKinds[f.Kind]
 	if !ok {
-		return fmt.Errorf("kind is %q, want die, restart, hang, remove, add, die-gateway or restart-gateway", f.Kind)
+		return fmt.Errorf("kind is %q, want die, restart, hang, remove, add, die-gateway, restart-gateway or replace-gateway", f.Kind)
 	}
 	if ofGateways := kind >= simulation.DieGateway; ofGateways != (f.Gateways != nil) || ofGateways && f.Replicas != nil {
-		return fmt.Errorf("gateways is %v and replicas %v for the kind %s, want gateways for die-gateway and restart-gateway alone", f.Gateways, f.Replicas, f.Kind)
+		return fmt.Errorf("gateways is %v and replicas %v for the kind %s, want gateways for those of gateways alone", f.Gateways, f.Replicas, f.Kind)
+	}
+	if f.Warm && kind < simulation.RestartGateway {
+		return fmt.Errorf("warm is set for the kind %s, want it for restart-gateway and replace-gateway alone", f.Kind)
 	}
 	for _, i := range f.Gateways {
 		if i < 0 || i >= gateways {
@@ -63,7 +67,7 @@ func faultsKey(all []Fault) string {
 		}
 		fmt.Fprintf(&b, "{At:%d Kind:%s Replicas:%v", f.At, f.Kind, f.Replicas)
 		if f.Gateways != nil {
-			fmt.Fprintf(&b, " Gateways:%v", f.Gateways)
+			fmt.Fprintf(&b, " Gateways:%v Warm:%t", f.Gateways, f.Warm)
 		}
 		fmt.Fprintf(&b, " For:%d}", f.For)
 	}
@@ -75,7 +79,7 @@ func (c *Scenario) faults() []simulation.Fault {
 	var all []simulation.Fault
 	for _, f := range c.Faults {
 		for _, i := range slices.Concat(f.Replicas, f.Gateways) {
-			one := simulation.Fault{At: time.Duration(f.At), Kind: faultKinds[f.Kind], Index: i, For: time.Duration(f.For)}
+			one := simulation.Fault{At: time.Duration(f.At), Kind: faultKinds[f.Kind], Index: i, For: time.Duration(f.For), Warm: f.Warm}
 			if one.Kind == simulation.Add {
 				one.Replica = c.Fleet.replica(i)
 			}

@@ -15,7 +15,7 @@ import (
 func TestStore(t *testing.T) {
 	s := start(t)
 	open := func(o redis.StoreOptions) *redis.Store {
-		o.Address = s.address()
+		o.Address, o.Timeout = s.address(), time.Minute
 		store, err := redis.NewStore(o)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, store.Close()) })

@@ -21,7 +21,7 @@ type Options struct {
 	// Prefix is what all gateways that share have in common, and no others on the server. Default inferpick.
 	Prefix string
 	// Queue is how many messages at most wait to be sent, and as many to be handled; the oldest give
-	// way. Default 64, at most 4,096.
+	// way. Default 64, which is 8 MiB in all of messages as long as they may be; at most 4,096.
 	Queue int
 	// Timeout is how long it may take to connect, to send, and to answer. Default 1 s, from 10 ms to 1 m.
 	Timeout time.Duration

@@ -398,3 +398,35 @@ func TestOptions(t *testing.T) {
 		require.ErrorContains(t, err, tt.want)
 	}
 }
+
+// BenchmarkBroadcast is what a call takes, and the time until the message is handled elsewhere.
+func BenchmarkBroadcast(b *testing.B) {
+	s := start(b)
+	o := redis.Options{Server: redis.Server{Address: s.address()}}
+	from, err := redis.New(o)
+	require.NoError(b, err)
+	defer from.Close()
+	to, err := redis.New(o)
+	require.NoError(b, err)
+	defer to.Close()
+	heard := make(chan struct{}, 1)
+	to.Receive(func(string, []byte) { heard <- struct{}{} })
+	require.Eventually(b, func() bool { return to.Stats().Subscribed }, 20*time.Second, time.Millisecond)
+	msg := make([]byte, 12<<10) // of 1,000 endpoints
+	b.Run("call", func(b *testing.B) {
+		o.Prefix = "nobody"
+		alone, err := redis.New(o)
+		require.NoError(b, err)
+		defer alone.Close()
+		b.ReportAllocs()
+		for b.Loop() {
+			_ = alone.Broadcast(b.Context(), msg)
+		}
+	})
+	b.Run("heard", func(b *testing.B) {
+		for b.Loop() {
+			require.NoError(b, from.Broadcast(b.Context(), msg))
+			<-heard
+		}
+	})
+}
