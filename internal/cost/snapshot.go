@@ -346,3 +346,24 @@ func ReadHeads(r *wire.Reader) *Heads {
 	}
 	return h
 }
+
+// Append appends the rates.
+func (r Rates) Append(dst []byte) []byte {
+	for _, v := range []float64{r.Transport, r.Step, r.Growth, r.Token} {
+		dst = wire.AppendFloat(dst, v)
+	}
+	return dst
+}
+
+// ReadRates reads what Append wrote.
+func ReadRates(r *wire.Reader) Rates {
+	return Rates{
+		Transport: r.Float("time on the way", 0, mostLate), Step: r.Float("factor of a step", leastFactor, mostFactor),
+		Growth: r.Float("growth of a step", 0, mostFactor), Token: r.Float("factor of a prompt token", leastFactor, mostFactor),
+	}
+}
+
+// ReadContext reads the mean of Request.Context; 0: nothing was seen.
+func ReadContext(r *wire.Reader) Tokens {
+	return Tokens(r.Float("tokens of a request", 0, 2*mostTokens))
+}

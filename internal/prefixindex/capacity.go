@@ -1,8 +1,8 @@
 package prefixindex
 
 const (
-	// maxCapacity keeps counts of blocks in 32 bits on every platform.
-	maxCapacity = 1 << 30
+	// MaxCapacity bounds capacities in blocks: it keeps counts in 32 bits on every platform.
+	MaxCapacity = 1 << 30
 
 	// One prediction that was too long weighs as much as twenty that held, so the learned capacity
 	// settles where about 1 in 20 is too long: a block wrongly assumed costs a prefill, a block
@@ -28,7 +28,7 @@ func (x *Index) SetCapacity(e Endpoint, blocks int) {
 	if blocks <= 0 {
 		blocks = x.opts.DefaultCapacity
 	}
-	blocks = min(blocks, maxCapacity)
+	blocks = min(blocks, MaxCapacity)
 	if blocks == ep.set {
 		return
 	}

@@ -132,7 +132,7 @@ func (x *Index) Reset(e Endpoint) {
 
 func (x *Index) clearLocked(slot uint32) {
 	for x.eps[slot].tail != 0 {
-		x.dropTail(slot, maxCapacity)
+		x.dropTail(slot, MaxCapacity)
 	}
 }
 

@@ -89,7 +89,7 @@ func (x *Index) enforceBytesLocked() {
 		if !ok {
 			return
 		}
-		x.evicted += uint64(x.dropTail(slot, maxCapacity))
+		x.evicted += uint64(x.dropTail(slot, MaxCapacity))
 	}
 }
 
