@@ -157,7 +157,8 @@ func (c *Cost) Restore(snapshot []byte, age time.Duration, at time.Time) error {
 	if err := r.End(); err != nil {
 		return err
 	}
-	c.takeKept(k, now)
+	c.takeTables(&k)
+	c.takeLearner(&k, now)
 	c.prefix.restore(k.prefix, age, at)
 	return nil
 }
@@ -209,9 +210,8 @@ func (c *Cost) readFit(r *wire.Reader) {
 	}
 }
 
-// takeKept takes over what was kept. What was learned meanwhile of endpoints that were kept is forgotten, and of the
-// fleet.
-func (c *Cost) takeKept(k costKept, now cost.Seconds) {
+// takeTables takes over what was kept but for how fast the fleet is. What was learned meanwhile is forgotten.
+func (c *Cost) takeTables(k *costKept) {
 	c.crowding.Lock()
 	c.heads = *k.heads
 	c.crowding.Unlock()
@@ -223,12 +223,16 @@ func (c *Cost) takeKept(k costKept, now cost.Seconds) {
 	c.handing.Unlock()
 	c.context.Store(float64(k.context))
 	c.reuse.Store(k.reuse)
-	c.takeLearner(k.learner, k.servers, now)
+}
+
+// takeLearner takes over what was kept of the fleet and its endpoints. What was learned meanwhile of the fleet is
+// forgotten, and of endpoints that were kept.
+func (c *Cost) takeLearner(k *costKept, now cost.Seconds) {
+	c.exchangeLearner(k.learner, k.servers, now)
 	c.renewAll(k.rates, now)
 }
 
-// takeLearner takes over what was learned of the fleet and its endpoints.
-func (c *Cost) takeLearner(learner *cost.Learner, servers map[string]*cost.Kept, now cost.Seconds) {
+func (c *Cost) exchangeLearner(learner *cost.Learner, servers map[string]*cost.Kept, now cost.Seconds) {
 	c.table.mu.Lock()
 	defer c.table.mu.Unlock()
 	// All at once: what servers have in common would be wrong if one learned meanwhile.
@@ -304,4 +308,23 @@ func (c *Cost) dropKept(now cost.Seconds) {
 	}
 	c.kept = nil
 	c.publishLearned()
+}
+
+// RestoreFromPeer implements sharing.PeerSnapshotPart. Where this process knows its fleet by now it goes on with that.
+func (c *Cost) RestoreFromPeer(snapshot []byte, at time.Time) error {
+	now := c.seconds(at)
+	r := wire.NewReader(snapshot)
+	k := c.readSnapshot(r, now)
+	if err := r.End(); err != nil {
+		return err
+	}
+	c.takeTables(&k)
+	c.learning.Lock()
+	knows := c.learner.Knows()
+	c.learning.Unlock()
+	if !knows {
+		c.takeLearner(&k, now)
+	}
+	c.prefix.restore(k.prefix, 0, at)
+	return nil
 }

@@ -236,3 +236,8 @@ func (p *PrefixCache) readFit(r *wire.Reader) {
 		r.Failf("has other hashes")
 	}
 }
+
+// RestoreFromPeer implements sharing.PeerSnapshotPart.
+func (p *PrefixCache) RestoreFromPeer(snapshot []byte, now time.Time) error {
+	return p.Restore(snapshot, 0, now)
+}

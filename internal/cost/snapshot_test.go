@@ -15,11 +15,11 @@ import (
 )
 
 // taught returns a Learner that was shown so many requests of a fleet, and two of its servers.
-func taught(seed uint64, n int, truth Rates, noise float64) (*Learner, []Server) {
+func taught(seed uint64, n int, truth Rates, noise float64) (*Learner, []*Server) {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	e := engine{truth, noise, rnd}
 	l := NewLearner(Rates{Transport: .003, Step: 1, Token: 1})
-	servers := []Server{*NewServer(Start{}), *NewServer(Start{.5, -.25})}
+	servers := []*Server{NewServer(Start{}), NewServer(Start{.5, -.25})}
 	for i := range n {
 		q, now := draw(rnd), float64(i)/3
 		for k, row := range []Sample{q.first(), q.decode(), q.whole()} {
@@ -37,7 +37,7 @@ func taught(seed uint64, n int, truth Rates, noise float64) (*Learner, []Server)
 
 // again makes of a Learner and its servers those of a process that begins where theirs ended, whose clock is 1000
 // seconds behind.
-func again(t testing.TB, l *Learner, servers []Server, now Seconds) (*Learner, []Server) {
+func again(t testing.TB, l *Learner, servers []*Server, now Seconds) (*Learner, []*Server) {
 	t.Helper()
 	b := l.Append(nil)
 	for i := range servers {
@@ -48,11 +48,11 @@ func again(t testing.TB, l *Learner, servers []Server, now Seconds) (*Learner, [
 	}
 	r := wire.NewReader(b)
 	next := ReadLearner(r, l.fleet.start)
-	resumed := make([]Server, len(servers))
+	resumed := make([]*Server, len(servers))
 	for i := range servers {
 		k := ReadKept(r, now-1000)
 		next.Expect(&k)
-		resumed[i] = *NewServer(servers[i].start)
+		resumed[i] = NewServer(servers[i].start)
 		require.True(t, resumed[i].Resume(&k))
 	}
 	require.NoError(t, r.End())
@@ -104,7 +104,7 @@ func TestResumeAnotherKind(t *testing.T) {
 	for _, start := range []Start{{.5, 0}, {0, -.25}} {
 		s := NewServer(start)
 		require.False(t, s.Resume(&k))
-		require.Equal(t, *NewServer(start), *s)
+		require.Equal(t, NewServer(start), s)
 	}
 	l, _ := taught(1, 100, Rates{.003, 1, 0, 1}, .1)
 	before := l.fleet.Common()

@@ -33,6 +33,8 @@ type Group struct {
 	alive   int       // peers, as parts were told
 	changed []*types.Endpoint
 
+	keeping keeping
+
 	mu sync.Mutex
 	// guarded by mu
 	peers  peers
@@ -54,6 +56,7 @@ func New(o Options) (*Group, error) {
 		return nil, err
 	}
 	g := &Group{o: o, peers: peers{of: map[origin]*peer{}}, logged: map[string]time.Time{}}
+	g.keeping.sizes = map[partKey]int{}
 	rand.Read(g.origin[:])
 	if len(o.Key) > 0 {
 		g.mac = hmac.New(sha256.New, o.Key)
@@ -81,12 +84,18 @@ func (g *Group) Add(s Scope) error {
 	return nil
 }
 
-// Run tells peers, and hears them, until ctx is done; then it says that it leaves. It returns nil, or an error
-// if there is no Transport. It does not close the Transport.
+// Run tells peers, and hears them, until ctx is done; then it says that it leaves. Meanwhile, and then, it saves
+// snapshots, if there is an Options.Store. It returns nil, or an error if there is neither a Transport nor a Store. It
+// does not close the Transport.
 func (g *Group) Run(ctx context.Context) error {
+	var saving sync.WaitGroup
+	defer saving.Wait()
+	if g.o.Store != nil {
+		saving.Go(func() { g.keep(ctx) })
+	}
 	t := g.o.Transport
 	if t == nil {
-		return fmt.Errorf("sharing: Run without a Transport")
+		return g.alone(ctx)
 	}
 	t.Receive(func(from string, msg []byte) {
 		if ctx.Err() == nil {
@@ -117,9 +126,26 @@ func (g *Group) Run(ctx context.Context) error {
 	}
 }
 
+// alone is Run without a Transport.
+func (g *Group) alone(ctx context.Context) error {
+	if g.o.Store == nil {
+		return fmt.Errorf("sharing: Run without a Transport, and without a Store")
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(g.o.Every):
+			g.claim(time.Now())
+		}
+	}
+}
+
 // Tell hands to send what peers are to be told now, in messages of at most MaxMessage bytes, which are valid
 // during the call only. It is to be called each Options.Every; Run does.
 func (g *Group) Tell(now time.Time, send func(msg []byte)) {
+	g.claim(now)
+	g.pass(now)
 	g.turn.Lock()
 	defer g.turn.Unlock()
 	g.expire(now)
@@ -131,6 +157,7 @@ func (g *Group) Tell(now time.Time, send func(msg []byte)) {
 	} else {
 		g.tell(w, false, now)
 	}
+	g.tellSnapshots(w, now)
 	if len(w.buf) == 0 { // silence would be taken for the end
 		g.hello(w, kindHello)
 	}

@@ -85,6 +85,10 @@ func (g *Group) hearSection(from *peer, k kind, hash uint64, r reader, newest bo
 	switch k {
 	case kindHello, kindLeave:
 		return g.hearHello(from, k, r)
+	case kindWant:
+		return g.hearWant(from, r, now)
+	case kindPage:
+		return g.hearPage(from, r, now)
 	}
 	s := g.scopeOf(hash)
 	if s == nil {

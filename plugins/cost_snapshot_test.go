@@ -20,8 +20,8 @@ import (
 )
 
 var (
-	_ sharing.SnapshotPart = (*plugins.Cost)(nil)
-	_ sharing.SnapshotPart = (*plugins.PrefixCache)(nil)
+	_ sharing.PeerSnapshotPart = (*plugins.Cost)(nil)
+	_ sharing.PeerSnapshotPart = (*plugins.PrefixCache)(nil)
 )
 
 // costFleet is a fleet of four servers, one of which is slow, with the load of others.
