@@ -61,6 +61,7 @@ type Cost struct {
 	foreign  cost.Float    // cost.View.Foreign
 	peers    cost.Float    // requests of other gateways, as they say
 	believed cost.Float    // cost.View.Believed
+	follow   cost.Float    // cost.View.Peers
 	context  cost.Float    // cost.View.Context
 	arriving cost.Float    // requests of this process in a second
 	reuse    cost.Float    // part of prompts that engines found in their caches
@@ -78,6 +79,8 @@ type Cost struct {
 	crowd    cost.Crowd  // guarded by crowding
 	heads    cost.Heads  // guarded by crowding
 	arrivals cost.Fading // guarded by crowding
+	seeing   sync.Mutex
+	witness  cost.Witness // guarded by seeing
 	learning sync.Mutex
 	learner  *cost.Learner // guarded by learning
 	listing  sync.Mutex
@@ -139,6 +142,7 @@ func NewCost(o CostOptions) (*Cost, error) {
 	}
 	rates := c.firstRates()
 	c.learner = cost.NewLearner(rates)
+	c.follow.Store(c.witness.Peers())
 	c.hops = cost.NewHops(len(o.Links)+1, cost.Hop{Setup: cost.Seconds(o.Transfer.Setup), Token: cost.Seconds(o.Transfer.Token)})
 	c.publishHops()
 	c.rates.Store(rates)

@@ -27,6 +27,17 @@ func (c *Cost) SharePlacements(tell func(types.Placement)) { c.prefix.SharePlace
 // HearPlacement implements sharing.PrefixPart.
 func (c *Cost) HearPlacement(p types.Placement, now time.Time) { c.prefix.HearPlacement(p, now) }
 
+// compare learns how far to follow peers from what a reading showed.
+func (c *Cost) compare(byPeers, byReadings float64, ok bool) {
+	if !ok || c.peers.Load() == 0 {
+		return
+	}
+	c.seeing.Lock()
+	defer c.seeing.Unlock()
+	c.witness.Saw(byPeers, byReadings)
+	c.follow.Store(c.witness.Peers())
+}
+
 // hearPeers takes over what other gateways have at s. Caller must hold s.mu.
 func (c *Cost) hearPeers(s *costServer) {
 	if s.gone {
@@ -34,7 +45,6 @@ func (c *Cost) hearPeers(s *costServer) {
 	}
 	b := s.reading.Load.Peers()
 	c.peers.Add(s.SetPeers(cost.Peers{
-		Requests: float64(b.Requests), Prefilling: float64(b.Prefilling),
-		Prefill: cost.Tokens(b.PrefillTokens), Context: cost.Tokens(b.ContextTokens),
+		Requests: float64(b.Requests), Prefilling: float64(b.Prefilling), Context: cost.Tokens(b.ContextTokens),
 	}))
 }

@@ -101,7 +101,7 @@ func (c *Cost) takeReading(s *costServer, ep *types.Endpoint, now cost.Seconds) 
 	}
 	s.reading = ep
 	c.setKin(s, ep)
-	s.Read(c.reading(ep))
+	c.compare(s.Read(c.reading(ep)))
 	if reports {
 		s.Adapters.Report(waiting, running)
 	}
@@ -143,7 +143,7 @@ func (c *Cost) reading(ep *types.Endpoint) cost.Reading {
 	return cost.Reading{
 		At: m.UpdatedAt.Sub(c.epoch), Read: !m.UpdatedAt.IsZero(),
 		Counts: m.Waiting.IsKnown() || m.Running.IsKnown(), There: m.Waiting.Or(0) + m.Running.Or(0),
-		Sent: float64(ep.Sent.Requests), KVUsage: m.KVUsage, KVTokens: float64(cacheTokens(ep)),
+		Sent: float64(ep.Sent.Requests), Told: float64(ep.Told.Requests), KVUsage: m.KVUsage, KVTokens: float64(cacheTokens(ep)),
 	}
 }
 
@@ -172,7 +172,7 @@ func (c *Cost) view() cost.View {
 	return cost.View{
 		Rates:  c.rates.Load(),
 		Common: cost.Common{Step: c.common[0].Load(), Token: c.common[1].Load(), Left: c.common[2].Load()},
-		Late:   cost.Seconds(c.late.Load()), Foreign: c.foreign.Load(), Believed: c.believed.Load(), Context: cost.Tokens(c.context.Load()),
+		Late:   cost.Seconds(c.late.Load()), Foreign: c.foreign.Load(), Believed: c.believed.Load(), Peers: c.follow.Load(), Context: cost.Tokens(c.context.Load()),
 	}
 }
 

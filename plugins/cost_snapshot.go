@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/cost"
-	"github.com/inferpick/inferpick/internal/wire"
+	"github.com/inferpick/inferpick/internal/figures"
 )
 
 // This file is Cost as a sharing.SnapshotPart: what it has learned, of its fleet and of each endpoint, and what its
@@ -97,18 +97,18 @@ func (o *CostOptions) fit() (names []string, values []float64) {
 func (c *Cost) appendFleet(dst []byte) []byte {
 	_, values := c.o.fit()
 	for _, v := range values {
-		dst = wire.AppendFloat(dst, v)
+		dst = figures.AppendFloat(dst, v)
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(c.o.Links)))
 	for _, link := range c.o.Links {
-		dst = wire.AppendString(dst, link)
+		dst = figures.AppendString(dst, link)
 	}
 	dst = c.rates.Load().Append(dst)
 	c.learning.Lock()
 	dst = c.learner.Append(dst)
 	c.learning.Unlock()
-	dst = wire.AppendFloat(dst, c.context.Load())
-	dst = wire.AppendFloat(dst, c.reuse.Load())
+	dst = figures.AppendFloat(dst, c.context.Load())
+	dst = figures.AppendFloat(dst, c.reuse.Load())
 	c.handing.Lock()
 	dst = c.hops.Append(dst)
 	c.handing.Unlock()
@@ -119,7 +119,7 @@ func (c *Cost) appendFleet(dst []byte) []byte {
 func (c *Cost) appendServers(now cost.Seconds) (parts [][]byte) {
 	add := func(id string, k cost.Kept) {
 		if len(id) <= mostKeptID && len(parts) < mostKept {
-			parts = append(parts, k.Append(wire.AppendString(nil, id), now))
+			parts = append(parts, k.Append(figures.AppendString(nil, id), now))
 		}
 	}
 	for _, cell := range c.table.all() {
@@ -152,7 +152,7 @@ func (c *Cost) appendHeads() []byte {
 // saw before, but not twice at the same time.
 func (c *Cost) Restore(snapshot []byte, age time.Duration, at time.Time) error {
 	now := c.seconds(at)
-	r := wire.NewReader(snapshot)
+	r := figures.NewReader(snapshot)
 	k := c.readSnapshot(r, now-cost.Seconds(age.Seconds()))
 	if err := r.End(); err != nil {
 		return err
@@ -164,7 +164,7 @@ func (c *Cost) Restore(snapshot []byte, age time.Duration, at time.Time) error {
 }
 
 // readSnapshot reads what AppendSnapshot wrote at a time that was then by this process's clock.
-func (c *Cost) readSnapshot(r *wire.Reader, then cost.Seconds) (k costKept) {
+func (c *Cost) readSnapshot(r *figures.Reader, then cost.Seconds) (k costKept) {
 	c.readFit(r)
 	k.rates = cost.ReadRates(r)
 	k.learner = cost.ReadLearner(r, c.firstRates())
@@ -194,7 +194,7 @@ func (c *Cost) readSnapshot(r *wire.Reader, then cost.Seconds) (k costKept) {
 }
 
 // readFit fails if figures mean something else here.
-func (c *Cost) readFit(r *wire.Reader) {
+func (c *Cost) readFit(r *figures.Reader) {
 	names, values := c.o.fit()
 	for i, name := range names {
 		if v := r.Float(name, 0, math.MaxFloat64); v != values[i] {
@@ -249,7 +249,7 @@ func (c *Cost) exchangeLearner(learner *cost.Learner, servers map[string]*cost.K
 		learner.Expect(k)
 	}
 	c.kept = servers
-	c.keptUntil.Store(float64(now) + unmetFor.Seconds()) // who does not come by then has gone
+	c.keptUntil.Store(float64(now) + metWithin.Seconds()) // who does not come by then has gone
 	for _, cell := range c.table.all() {
 		if cell == nil {
 			continue
@@ -311,9 +311,9 @@ func (c *Cost) dropKept(now cost.Seconds) {
 }
 
 // RestoreFromPeer implements sharing.PeerSnapshotPart. Where this process knows its fleet by now it goes on with that.
-func (c *Cost) RestoreFromPeer(snapshot []byte, at time.Time) error {
+func (c *Cost) RestoreFromPeer(snapshot []byte, id func(string) string, at time.Time) error {
 	now := c.seconds(at)
-	r := wire.NewReader(snapshot)
+	r := figures.NewReader(snapshot)
 	k := c.readSnapshot(r, now)
 	if err := r.End(); err != nil {
 		return err
@@ -323,8 +323,13 @@ func (c *Cost) RestoreFromPeer(snapshot []byte, at time.Time) error {
 	knows := c.learner.Knows()
 	c.learning.Unlock()
 	if !knows {
+		servers := make(map[string]*cost.Kept, len(k.servers))
+		for peers, server := range k.servers {
+			servers[id(peers)] = server
+		}
+		k.servers = servers
 		c.takeLearner(&k, now)
 	}
-	c.prefix.restore(k.prefix, 0, at)
+	c.prefix.restore(renamed(k.prefix, id), 0, at)
 	return nil
 }

@@ -384,3 +384,34 @@ func BenchmarkSnapshot(b *testing.B) {
 		}
 	})
 }
+
+// What a peer knows is as good, whatever it calls the servers; but who knows its fleet goes on with that.
+func TestCostGoesOnFromPeer(t *testing.T) {
+	a := taughtBench(t, plugins.CostOptions{}, 300)
+	snapshot := a.snapshot()
+	ours := func(id string) string { return "our-" + id }
+	b := a.successor(t, plugins.CostOptions{})
+	for i, ep := range b.eps {
+		again := *ep
+		again.ID = ours(ep.ID)
+		b.eps[i] = &again
+	}
+	require.NoError(t, b.cost.RestoreFromPeer(snapshot, ours, b.now))
+	for _, req := range topics(20) {
+		x, y := a.explain(req()), b.explain(req())
+		for id := range x {
+			require.InEpsilon(t, x[id].Total, y[ours(id)].Total, 1e-6, "%+v\n%+v", x[id], y[ours(id)])
+		}
+	}
+
+	fast := newCostBench(t, plugins.CostOptions{}, unreadAll("a", "b", "c", "d")...)
+	for range 300 {
+		fast.serve(fast.schedule(prompt("x", 2000)), 10*time.Millisecond, 2*time.Millisecond, 50, 1999)
+	}
+	fast.pass(time.Minute)
+	wait := func() float64 { return itemOf(t, fast.explain(prompt("new", 2000))["d"], "wait").Contribution }
+	before := wait()
+	require.NoError(t, fast.cost.RestoreFromPeer(snapshot, func(id string) string { return id }, fast.now))
+	require.Equal(t, before, wait())
+	require.Error(t, fast.cost.RestoreFromPeer(snapshot[:100], ours, fast.now))
+}

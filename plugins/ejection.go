@@ -56,6 +56,15 @@ import (
 // computed, as only then it is asked, or can go on. What is usual is learned separately for prompts
 // alone and for answers alone.
 //
+// Where several gateways share what they know (package scheduling/sharing), each tells the others which
+// endpoints it has out because its own requests failed there. To the others this is a vote. It puts an
+// endpoint on probation at once if the peer was refused a connection, and else together with failures
+// here or the votes of several peers, one each, that complete the row; it never ejects. A request sent
+// later that is answered ends such a probation, and peers that it proves wrong are not believed for a
+// while, which doubles. While peers have the same endpoint out, a gateway whose ejection is over waits
+// until theirs are, too, and a random time longer, so that mostly one of them tries a dead endpoint; each
+// peer may extend an ejection once by as much as it lasts.
+//
 // If no candidate would be left all are kept, unless FailClosed is set. Simultaneous decisions do
 // not see each other, so an endpoint on probation may get more than one request. types.Load.Out
 // reports endpoints that get no requests, including those whose trial request is in flight.
@@ -63,6 +72,9 @@ import (
 // Create it with NewEjection, and place it after the filters that narrow the candidates. It is a
 // Tracker and a PrefillTracker. While all endpoints serve, it costs one atomic load per decision. It may be used by
 // several Schedulers, which then share what it learned.
+//
+// What a restart should not lose are the endpoints that are out and the usual response times: it is a
+// sharing.SnapshotPart.
 //
 // The states of an endpoint are a table in internal/ejection; this type adds locks and a clock.
 type Ejection struct {
@@ -73,7 +85,7 @@ type Ejection struct {
 	baseline baseline
 	stalls   endpointTable[stalls]
 
-	// Number of ejections so far. Changed under the lock of table.
+	// Number of ejections and doubts so far. Changed under the lock of table.
 	ejections atomic.Uint64
 	// Number of endpoints that are ejected, on probation or busy; that are ejected or on
 	// probation; and whose state a success would change. The lock is only taken if there are any.
@@ -81,6 +93,10 @@ type Ejection struct {
 
 	// Endpoints that have ever failed or been busy, until they are forgotten.
 	table endpointTable[endpointHealth]
+
+	// Endpoints by ID, and how many of them only peers or a snapshot have told of.
+	names names
+	unmet atomic.Int64
 }
 
 // NewEjection returns an Ejection, or an error that lists all invalid options.
@@ -97,10 +113,15 @@ func NewEjection(o EjectionOptions) (*Ejection, error) {
 }
 
 // Screen implements scheduling.Screener.
-func (f *Ejection) Screen(*types.Request, *scheduling.Overview) bool { return f.out.Load() == 0 }
+func (f *Ejection) Screen(*types.Request, *scheduling.Overview) bool {
+	return f.out.Load() == 0 && f.unmet.Load() == 0
+}
 
 // Filter implements scheduling.Filter.
 func (f *Ejection) Filter(_ context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error {
+	if f.unmet.Load() > 0 {
+		f.meet(eps...)
+	}
 	if f.out.Load() == 0 {
 		return nil
 	}
@@ -113,10 +134,23 @@ func (f *Ejection) Filter(_ context.Context, req *types.Request, eps []*types.En
 			struck++
 		}
 	}
-	if struck == len(eps) && !f.o.FailClosed {
-		keepAll(keep)
+	if struck == len(eps) {
+		f.keepFailing(req, eps, keep)
 	}
 	return nil
+}
+
+// keepFailing keeps all endpoints, or, with FailClosed, those that only peers say to fail. Caller must
+// hold the lock.
+func (f *Ejection) keepFailing(req *types.Request, eps []*types.Endpoint, keep []bool) {
+	if !f.o.FailClosed {
+		keepAll(keep)
+		return
+	}
+	for i, ep := range eps {
+		s := f.table.lookup(ep)
+		keep[i] = s.Doubted() && !req.Now.Before(s.Spared)
+	}
 }
 
 // Describe implements scheduling.Describer.
@@ -130,15 +164,34 @@ func (f *Ejection) Describe(req *types.Request, ep *types.Endpoint) string {
 	left := func(until time.Time) time.Duration { return until.Sub(req.Now).Round(time.Millisecond) }
 	switch {
 	case s.State(req.Now) == ejection.Out:
-		return fmt.Sprintf("ejected for %v more after %s", left(s.Until), s.Cause)
+		return fmt.Sprintf("ejected for %v more after %s", left(s.Until), s.Cause) + peersToo(s.Peers(req.Now))
 	case s.Ejected() && s.InFlight > 0:
-		return "on probation, with a request in flight"
+		return "on probation, with a request in flight" + doubtOf(s)
 	case req.Now.Before(s.Spared):
 		return fmt.Sprintf("busy, spared for %v more", left(s.Spared))
 	case s.Ejected():
-		return "on probation"
+		return "on probation" + doubtOf(s)
 	}
 	return ""
+}
+
+// peersToo describes how many peers have an ejected endpoint out.
+func peersToo(n int) string {
+	switch n {
+	case 0:
+		return ""
+	case 1:
+		return "; 1 peer has it out, too"
+	}
+	return fmt.Sprintf("; %d peers have it out, too", n)
+}
+
+// doubtOf describes why peers have an endpoint on probation, if they do.
+func doubtOf(s *endpointHealth) string {
+	if !s.Doubted() {
+		return ""
+	}
+	return ": " + s.Cause
 }
 
 // Patience implements scheduling.Impatient. For an endpoint that is ejected or on probation it is
@@ -236,6 +289,9 @@ func (f *Ejection) Finished(req *types.Request, ep *types.Endpoint, out types.Ou
 
 // pick begins an attempt at ep.
 func (f *Ejection) pick(a *attempt, req *types.Request, ep *types.Endpoint) {
+	if f.unmet.Load() > 0 {
+		f.meet(ep)
+	}
 	a.stop() // if the end of the previous attempt was not reported
 	a.endpoint, a.begun, a.wait.Trial, a.wait.Sent = ep, false, false, req.Now
 	// The order of these two matters: an ejection changes out first. So a request that keeps
@@ -275,7 +331,7 @@ func (f *Ejection) began(a *attempt, req *types.Request, ep *types.Endpoint) {
 	f.table.mu.Lock()
 	defer f.table.mu.Unlock()
 	if s := f.table.lookup(ep); s != nil && a.ejections >= s.number {
-		f.apply(s, ejection.Input{Event: ejection.Began, Now: req.Now})
+		f.apply(s, ejection.Input{Event: ejection.Began, Now: req.Now, Sent: a.wait.Sent, Early: a.ejections < s.doubt})
 	}
 }
 
@@ -297,14 +353,17 @@ func (f *Ejection) finish(a *attempt, req *types.Request, ep *types.Endpoint, ou
 			s = f.healthOf(ep)
 		}
 		if s != nil && a.ejections >= s.number {
-			f.ended(s, a, v, req.Now, out)
+			f.ended(s, a, v, req, out)
 		}
 	}
 }
 
 // ended applies the end of an attempt to s. Caller must hold the lock for writing.
-func (f *Ejection) ended(s *endpointHealth, a *attempt, v ejection.Event, now time.Time, out types.Outcome) {
-	in := ejection.Input{Event: v, Now: now, Sent: a.wait.Sent, Begun: a.begun}
+func (f *Ejection) ended(s *endpointHealth, a *attempt, v ejection.Event, req *types.Request, out types.Outcome) {
+	in := ejection.Input{
+		Event: v, Now: req.Now, Sent: a.wait.Sent, Begun: a.begun, Early: a.ejections < s.doubt,
+		Refused: v == ejection.Unanswered && refused(out.Err), Luck: luck(req),
+	}
 	switch {
 	case a.wait.Counted && v != ejection.Served:
 		in.Event = ejection.Ended
@@ -314,7 +373,7 @@ func (f *Ejection) ended(s *endpointHealth, a *attempt, v ejection.Event, now ti
 			in.Spare = min(out.RetryAfter, f.o.MaxSpare)
 		}
 	case v == ejection.Left && s.Ejected() && !out.Retried:
-		in.Waited, in.Patience = f.waited(a, now, out.Cancelled)
+		in.Waited, in.Patience = f.waited(a, req.Now, out.Cancelled)
 	}
 	if f.apply(s, in) {
 		a.wait.Counted = true
@@ -340,14 +399,14 @@ func (f *Ejection) stalled(req *types.Request, ep *types.Endpoint) {
 	f.table.mu.Lock()
 	defer f.table.mu.Unlock()
 	if s := f.healthOf(ep); s != nil {
-		f.apply(s, ejection.Input{Event: ejection.Stalled, Now: req.Now})
+		f.apply(s, ejection.Input{Event: ejection.Stalled, Now: req.Now, Luck: luck(req)})
 	}
 }
 
 // healthOf returns the health of ep, adding it if it is new, and nil if ep was removed. Caller
 // must hold the lock for writing.
 func (f *Ejection) healthOf(ep *types.Endpoint) *endpointHealth {
-	return f.table.enter(ep, func(s *endpointHealth) { s.load = ep.Load })
+	return f.table.enter(ep, func(s *endpointHealth) { s.id, s.load = ep.ID, ep.Load })
 }
 
 // Forget implements scheduling.Forgetter. A server that restarted is a new one.
@@ -355,29 +414,35 @@ func (f *Ejection) Forget(ep *types.Endpoint) {
 	f.stalls.mu.Lock()
 	f.stalls.remove(ep)
 	f.stalls.mu.Unlock()
+	f.names.forget(ep.Load)
 	f.table.mu.Lock()
 	defer f.table.mu.Unlock()
 	if s := f.table.remove(ep); s != nil {
-		s.Server, s.number = ejection.Server{}, 0
+		s.Server, s.number, s.doubt = ejection.Server{}, 0, 0
 		f.account(s)
 	}
 }
 
-// Ejected returns the number of endpoints that are ejected or on probation, not counting those
-// that are merely busy.
+// Ejected returns the number of endpoints that are ejected or on probation, be it by the word of peers,
+// not counting those that are merely busy.
 func (f *Ejection) Ejected() int { return int(f.ejected.Load()) }
 
 // apply applies an input to s, and reports whether it counts against the endpoint. Caller must
 // hold the lock for writing.
 func (f *Ejection) apply(s *endpointHealth, in ejection.Input) (counted bool) {
+	doubted := s.Doubted()
 	ejected, counted := s.Apply(f.rules, in)
-	if !ejected {
-		f.account(s)
-		return counted
+	next := f.ejections.Load() + 1
+	switch {
+	case ejected:
+		s.number = next
+	case !doubted && s.Doubted():
+		s.doubt = next
+	default:
+		next--
 	}
-	s.number = f.ejections.Load() + 1
 	f.account(s)
-	f.ejections.Store(s.number) // after account: see Picked
+	f.ejections.Store(next) // after account: see pick
 	return counted
 }
 
@@ -410,8 +475,12 @@ func (f *Ejection) stallsOf(ep *types.Endpoint) *stalls {
 		return s
 	}
 	f.stalls.mu.Lock()
-	defer f.stalls.mu.Unlock()
-	return f.stalls.enter(ep, func(s *stalls) { s.baseline = &f.baseline })
+	s = f.stalls.enter(ep, func(s *stalls) { s.baseline = &f.baseline })
+	f.stalls.mu.Unlock()
+	if s != nil {
+		f.greet(ep)
+	}
+	return s
 }
 
 // stallsFor returns the stalls of ep, where a is or, since it is held, will be; nil if ep was removed

@@ -41,7 +41,8 @@ type EjectionOptions struct {
 	// Spare if that is longer; at most LimitEjectionMax.
 	MaxSpare time.Duration `json:"maxSpare,omitempty"`
 	// FailClosed ends the call with a *scheduling.NoEndpointError if all candidates are ejected.
-	// By default all are kept then: a request that may fail is better than one that must.
+	// By default all are kept then: a request that may fail is better than one that must. Endpoints
+	// of which only peers say that they fail are kept in any case.
 	FailClosed bool `json:"failClosed,omitempty"`
 }
 

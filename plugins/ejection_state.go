@@ -129,11 +129,13 @@ func (b *baseline) knows(class int) bool {
 	return known
 }
 
-// endpointHealth is the state of an endpoint that has failed or was busy.
+// endpointHealth is the state of an endpoint that has failed or was busy, here or for peers.
 type endpointHealth struct {
 	ejection.Server
+	id     string
 	load   *types.Load
 	number uint64 // of its last ejection; 0: none
+	doubt  uint64 // the same of when peers last had it doubted
 
 	barred                        time.Time // gets no requests until then, as its Load says too
 	struckOut, ejected, unsettled bool      // whether it is counted in the fields of Ejection

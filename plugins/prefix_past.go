@@ -23,8 +23,8 @@ type past struct {
 	met     atomic.Uint32                  // how many times one was
 }
 
-// unmetFor is for how long after a restart endpoints may be met for the first time that were known before it.
-const unmetFor = time.Minute
+// metWithin is for how long after a restart endpoints may be met for the first time that were known before it.
+const metWithin = time.Minute
 
 // goneServer stands for one that has gone: if its ID comes back that may be another, which is empty.
 var goneServer = new(cachedServer)
@@ -32,7 +32,7 @@ var goneServer = new(cachedServer)
 func newPast(kept []keptServer, age time.Duration, now time.Time) *past {
 	o := &past{
 		kept: kept, byID: make(map[string]int, len(kept)), made: now.Add(-age),
-		until: now.Add(unmetFor), servers: make([]atomic.Pointer[cachedServer], len(kept)),
+		until: now.Add(metWithin), servers: make([]atomic.Pointer[cachedServer], len(kept)),
 	}
 	held := make([][]uint64, len(kept))
 	for i, k := range kept {

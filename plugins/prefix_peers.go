@@ -32,12 +32,27 @@ const (
 // placedOut is what is to be told.
 type placedOut struct {
 	mu      sync.Mutex
-	anchors []uint64 // guarded by mu
-	prompts []placed // guarded by mu
-	dropped uint64   // guarded by mu: anchors for which there was no room
+	next    placements // guarded by mu
+	dropped uint64     // guarded by mu: anchors for which there was no room
+
+	told placements // by the last call, for SharePlacements alone
 }
 
-// placed is a prompt that went to a server: the next n of placedOut.anchors.
+// placements are prompts, with the anchors of all of them one after the other.
+type placements struct {
+	anchors []uint64
+	prompts []placed
+}
+
+func (p *placements) tell(tell func(types.Placement)) {
+	anchors := p.anchors
+	for _, at := range p.prompts {
+		tell(types.Placement{Endpoint: at.server.id, Anchors: anchors[:at.n]})
+		anchors = anchors[at.n:]
+	}
+}
+
+// placed is a prompt that went to a server: the next n of the anchors.
 type placed struct {
 	server *cachedServer
 	n      int
@@ -47,37 +62,36 @@ type placed struct {
 func (o *placedOut) note(s *cachedServer, hashes []uint64, before int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	from := len(o.anchors)
+	at := &o.next
+	from := len(at.anchors)
 	for _, d := range prefixindex.Anchors(len(hashes))[len(prefixindex.Anchors(before)):] {
-		if len(o.anchors) >= mostPlaced {
+		if len(at.anchors) >= mostPlaced {
 			o.dropped++
 			break
 		}
-		o.anchors = append(o.anchors, hashes[d-1])
+		at.anchors = append(at.anchors, hashes[d-1])
 	}
-	if n := len(o.anchors) - from; n > 0 {
-		o.prompts = append(o.prompts, placed{s, n})
+	if n := len(at.anchors) - from; n > 0 {
+		at.prompts = append(at.prompts, placed{s, n})
 	}
 }
 
 // tells reports whether this gateway and its peers tell each other where prompts are.
 func (p *PrefixCache) tells() bool { return p.peers.in.Load() != nil && p.peers.out.Load() != nil }
 
-// SharePlacements implements sharing.PrefixPart.
+// SharePlacements implements sharing.PrefixPart. All is told twice, by this call and the next: what goes with it is
+// lost now and then.
 func (p *PrefixCache) SharePlacements(tell func(types.Placement)) {
 	o := p.peers.out.Load()
 	if o == nil {
 		p.peers.out.Store(new(placedOut))
 		return
 	}
+	o.told.tell(tell)
 	o.mu.Lock()
-	anchors, prompts := o.anchors, o.prompts
-	o.anchors, o.prompts = nil, nil
+	o.told, o.next = o.next, placements{}
 	o.mu.Unlock()
-	for _, at := range prompts {
-		tell(types.Placement{Endpoint: at.server.id, Anchors: anchors[:at.n]})
-		anchors = anchors[at.n:]
-	}
+	o.told.tell(tell)
 }
 
 // placedIn is what was heard.

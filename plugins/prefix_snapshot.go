@@ -6,9 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/figures"
 	"github.com/inferpick/inferpick/internal/hearsay"
 	"github.com/inferpick/inferpick/internal/prefixindex"
-	"github.com/inferpick/inferpick/internal/wire"
 )
 
 // This file is a PrefixCache as a sharing.SnapshotPart. What is kept of the index are anchors, as they are told to
@@ -22,8 +22,6 @@ import (
 const (
 	mostKept   = 1 << 16 // endpoints
 	mostKeptID = 1 << 10 // bytes of an endpoint's ID
-	// keptSize is what an endpoint takes at least in a snapshot: a length, a capacity, a part, and a count.
-	keptSize = 1 + 1 + 8 + 1
 )
 
 // keptCapacity is what was learned of the size of a cache: see prefixindex.Index.Learned.
@@ -51,9 +49,9 @@ func (p *PrefixCache) AppendSnapshot(dst []byte, room int, now time.Time) []byte
 	dst = p.appendFit(dst)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(kept)))
 	for _, k := range kept {
-		dst = wire.AppendString(dst, k.id)
+		dst = figures.AppendString(dst, k.id)
 		dst = binary.AppendUvarint(dst, uint64(k.set))
-		dst = wire.AppendFloat(dst, k.learned)
+		dst = figures.AppendFloat(dst, k.learned)
 		dst = binary.AppendUvarint(dst, uint64(len(k.anchors)))
 		for _, a := range k.anchors {
 			dst = binary.BigEndian.AppendUint64(dst, a)
@@ -190,7 +188,7 @@ func (w *keptWords) addHeard(in *placedIn, now time.Time) {
 
 // Restore implements sharing.SnapshotPart.
 func (p *PrefixCache) Restore(snapshot []byte, age time.Duration, now time.Time) error {
-	r := wire.NewReader(snapshot)
+	r := figures.NewReader(snapshot)
 	kept := p.readSnapshot(r)
 	if err := r.End(); err != nil {
 		return err
@@ -200,7 +198,7 @@ func (p *PrefixCache) Restore(snapshot []byte, age time.Duration, now time.Time)
 }
 
 // readSnapshot reads what AppendSnapshot wrote.
-func (p *PrefixCache) readSnapshot(r *wire.Reader) []keptServer {
+func (p *PrefixCache) readSnapshot(r *figures.Reader) []keptServer {
 	p.readFit(r)
 	var kept []keptServer
 	n := r.Uint32()
@@ -224,7 +222,7 @@ func (p *PrefixCache) readSnapshot(r *wire.Reader) []keptServer {
 }
 
 // readFit fails if hashes mean something else here.
-func (p *PrefixCache) readFit(r *wire.Reader) {
+func (p *PrefixCache) readFit(r *figures.Reader) {
 	block, apart, fingerprint := r.Uint32(), r.Byte() != 0, r.Uint64()
 	switch own := p.index.Options().BlockBytes; {
 	case r.Err() != nil:
@@ -238,6 +236,20 @@ func (p *PrefixCache) readFit(r *wire.Reader) {
 }
 
 // RestoreFromPeer implements sharing.PeerSnapshotPart.
-func (p *PrefixCache) RestoreFromPeer(snapshot []byte, now time.Time) error {
-	return p.Restore(snapshot, 0, now)
+func (p *PrefixCache) RestoreFromPeer(snapshot []byte, id func(string) string, now time.Time) error {
+	r := figures.NewReader(snapshot)
+	kept := p.readSnapshot(r)
+	if err := r.End(); err != nil {
+		return err
+	}
+	p.restore(renamed(kept, id), 0, now)
+	return nil
+}
+
+// renamed gives endpoints the IDs that they have here.
+func renamed(kept []keptServer, id func(string) string) []keptServer {
+	for i := range kept {
+		kept[i].id = id(kept[i].id)
+	}
+	return kept
 }

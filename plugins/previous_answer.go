@@ -17,11 +17,14 @@ const (
 // AnswerOptions configure PreviousAnswer. The zero value works.
 type AnswerOptions struct {
 	// MaxAnswers bounds the number of remembered responses; beyond it the least recently used one
-	// is forgotten. Default DefaultMaxAnswers, at most LimitMaxSessions. Each takes about 130
-	// bytes.
+	// is forgotten. Default DefaultMaxAnswers, at most LimitMaxSessions. Each takes about 150
+	// bytes. Those that other gateways tell of take at most half of it from those used here.
 	MaxAnswers int `json:"maxAnswers,omitempty"`
 	// TTL is how long a response is remembered after its last use. Default DefaultAnswerTTL.
 	TTL time.Duration `json:"ttl,omitempty"`
+	// MaxUntold bounds how many of them wait to be told to other gateways; beyond it the oldest is not
+	// told. Default DefaultMaxUntold, at most LimitMaxSessions.
+	MaxUntold int `json:"maxUntold,omitempty"`
 }
 
 // PreviousAnswer is a Filter that keeps, for a request that continues or fetches an earlier response
@@ -34,21 +37,26 @@ type AnswerOptions struct {
 // it costs other requests nothing. Leave it out if servers share a store of responses, and use
 // SessionAffinity for the benefit of their prefix caches.
 //
+// Gateways that share what they know (package scheduling/sharing) tell each other of responses: it is a
+// sharing.BindingPart and, for those that restart, a sharing.SnapshotPart. What this gateway saw a server
+// answer no peer can deny.
+//
 // Create it with NewPreviousAnswer, and place it before Ejection, so that an ejected server still
 // gets the requests that no other can answer. It is a Tracker. It may be used by several
 // Schedulers, which then share what it learned.
 type PreviousAnswer struct {
 	pickedOnly
-	table *stickTable
+	*stickTable
 }
 
 // NewPreviousAnswer returns a PreviousAnswer, or an error that lists all invalid options.
 func NewPreviousAnswer(o AnswerOptions) (*PreviousAnswer, error) {
-	t, err := newStickTable("maxAnswers", o.MaxAnswers, DefaultMaxAnswers, o.TTL, DefaultAnswerTTL)
+	t, err := newStickTable("previous-answer", answersOnly, "maxAnswers",
+		stickBounds{o.MaxAnswers, o.TTL, o.MaxUntold}, stickBounds{DefaultMaxAnswers, DefaultAnswerTTL, DefaultMaxUntold})
 	if err != nil {
 		return nil, err
 	}
-	return &PreviousAnswer{table: t}, nil
+	return &PreviousAnswer{stickTable: t}, nil
 }
 
 // Filter implements scheduling.Filter.
@@ -83,34 +91,24 @@ func (f *PreviousAnswer) Constraint(req *types.Request, eps []*types.Endpoint) s
 
 // holder returns the index of the endpoint that gave the response that req continues, or -1.
 func (f *PreviousAnswer) holder(req *types.Request, eps []*types.Endpoint) int {
-	if at := f.table.answerAt(req); at != nil {
-		for i, ep := range eps {
-			if ep.Load == at {
-				return i
-			}
-		}
-	}
-	return -1
+	return f.find(f.answerAt(req), eps)
 }
 
 // Describe implements scheduling.Describer.
 func (f *PreviousAnswer) Describe(req *types.Request, ep *types.Endpoint) string {
-	if at := f.table.answerAt(req); at != nil {
+	if at := f.answerAt(req); at.known() {
 		return describeAnswer(at, ep)
 	}
 	return ""
 }
 
 // Picked implements scheduling.Tracker.
-func (f *PreviousAnswer) Picked(req *types.Request, ep *types.Endpoint) { f.table.keepAnswer(req, ep) }
+func (f *PreviousAnswer) Picked(req *types.Request, ep *types.Endpoint) { f.keepAnswer(req, ep) }
 
 // Finished implements scheduling.Tracker.
 func (f *PreviousAnswer) Finished(req *types.Request, ep *types.Endpoint, out types.Outcome) {
-	f.table.addAnswer(req, ep, out)
+	f.addAnswer(req, ep, out)
 }
 
 // Forget implements scheduling.Forgetter.
-func (f *PreviousAnswer) Forget(ep *types.Endpoint) { f.table.forget(ep.Load) }
-
-// Len returns the number of remembered responses.
-func (f *PreviousAnswer) Len() int { return f.table.len() }
+func (f *PreviousAnswer) Forget(ep *types.Endpoint) { f.forget(ep) }

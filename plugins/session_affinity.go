@@ -17,11 +17,15 @@ const (
 type SessionOptions struct {
 	// MaxSessions bounds the number of remembered sessions and responses; beyond it the least
 	// recently used one is forgotten. Default DefaultMaxSessions, at most LimitMaxSessions. Each
-	// takes about 130 bytes.
+	// takes about 150 bytes. Those that other gateways tell of take at most half of it from those
+	// used here.
 	MaxSessions int `json:"maxSessions,omitempty"`
 	// TTL is how long a session or response is remembered after its last use. Default
 	// DefaultSessionTTL.
 	TTL time.Duration `json:"ttl,omitempty"`
+	// MaxUntold bounds how many of them wait to be told to other gateways; beyond it the oldest is not
+	// told. Default DefaultMaxUntold, at most LimitMaxSessions.
+	MaxUntold int `json:"maxUntold,omitempty"`
 }
 
 // SessionAffinity is a Scorer that prefers the endpoint that gave the response that the request
@@ -32,52 +36,50 @@ type SessionOptions struct {
 // A session follows its last request, unless that failed. A response stays where it was given. Other
 // scorers may outweigh this preference; PreviousAnswer is the corresponding constraint.
 //
+// Gateways that share what they know (package scheduling/sharing) tell each other of sessions and
+// responses: it is a sharing.BindingPart and, for those that restart, a sharing.SnapshotPart.
+//
 // Create it with NewSessionAffinity. It is a Tracker. It may be used by several Schedulers, which
 // then share their sessions.
 type SessionAffinity struct {
 	pickedOnly
-	table *stickTable
+	*stickTable
 }
 
 // NewSessionAffinity returns a SessionAffinity, or an error that lists all invalid options.
 func NewSessionAffinity(o SessionOptions) (*SessionAffinity, error) {
-	t, err := newStickTable("maxSessions", o.MaxSessions, DefaultMaxSessions, o.TTL, DefaultSessionTTL)
+	t, err := newStickTable("session-affinity", bothKinds, "maxSessions",
+		stickBounds{o.MaxSessions, o.TTL, o.MaxUntold}, stickBounds{DefaultMaxSessions, DefaultSessionTTL, DefaultMaxUntold})
 	if err != nil {
 		return nil, err
 	}
-	return &SessionAffinity{table: t}, nil
+	return &SessionAffinity{stickTable: t}, nil
 }
 
 // Score implements scheduling.Scorer.
 func (s *SessionAffinity) Score(_ context.Context, req *types.Request, eps []*types.Endpoint, scores []float64) error {
-	at := s.table.answerAt(req)
-	if at == nil {
+	at := s.answerAt(req)
+	if !at.known() {
 		at = s.session(req)
 	}
-	if at == nil {
-		return nil
-	}
-	for i, ep := range eps {
-		if ep.Load == at {
-			clear(scores)
-			scores[i] = 1
-			return nil
-		}
+	if i := s.find(at, eps); i >= 0 {
+		clear(scores)
+		scores[i] = 1
 	}
 	return nil
 }
 
 // Describe implements scheduling.Describer.
 func (s *SessionAffinity) Describe(req *types.Request, ep *types.Endpoint) string {
-	if at := s.table.answerAt(req); at != nil {
+	if at := s.answerAt(req); at.known() {
 		return describeAnswer(at, ep)
 	}
 	switch at := s.session(req); {
 	case req.SessionID == "":
 		return "no session"
-	case at == nil:
+	case !at.known():
 		return "new session"
-	case at == ep.Load:
+	case at.is(ep):
 		return "served the session's last request"
 	}
 	return ""
@@ -86,29 +88,26 @@ func (s *SessionAffinity) Describe(req *types.Request, ep *types.Endpoint) strin
 // Picked implements scheduling.Tracker.
 func (s *SessionAffinity) Picked(req *types.Request, ep *types.Endpoint) {
 	if req.SessionID != "" {
-		s.table.put(s.table.idOf(sessionKind, req.FairnessID, req.SessionID), ep.Load, req.Now)
+		s.put(keyOf(sessionKind, req.FairnessID, req.SessionID), ep, req, false)
 	}
-	s.table.keepAnswer(req, ep)
+	s.keepAnswer(req, ep)
 }
 
 // Finished implements scheduling.Tracker. A session does not stay with an endpoint that failed it.
 func (s *SessionAffinity) Finished(req *types.Request, ep *types.Endpoint, out types.Outcome) {
 	if req.SessionID != "" && (out.Failed() || out.Retried) {
-		s.table.drop(s.table.idOf(sessionKind, req.FairnessID, req.SessionID), ep.Load)
+		s.drop(keyOf(sessionKind, req.FairnessID, req.SessionID), ep)
 	}
-	s.table.addAnswer(req, ep, out)
+	s.addAnswer(req, ep, out)
 }
 
 // Forget implements scheduling.Forgetter.
-func (s *SessionAffinity) Forget(ep *types.Endpoint) { s.table.forget(ep.Load) }
+func (s *SessionAffinity) Forget(ep *types.Endpoint) { s.forget(ep) }
 
-// Len returns the number of remembered sessions and responses.
-func (s *SessionAffinity) Len() int { return s.table.len() }
-
-// session returns the last endpoint of the request's session, or nil.
-func (s *SessionAffinity) session(req *types.Request) *types.Load {
+// session returns the last endpoint of the request's session, if it is known.
+func (s *SessionAffinity) session(req *types.Request) found {
 	if req.SessionID == "" {
-		return nil
+		return found{}
 	}
-	return s.table.get(s.table.idOf(sessionKind, req.FairnessID, req.SessionID), req.Now)
+	return s.get(keyOf(sessionKind, req.FairnessID, req.SessionID), req.Now)
 }

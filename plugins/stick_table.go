@@ -1,12 +1,11 @@
 package plugins
 
 import (
-	"container/list"
-	"hash/maphash"
 	"sync"
 	"time"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/list"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -17,155 +16,261 @@ const LimitMaxSessions = 16 << 20
 // stores a hash of their names, which come from clients or servers and may have any length. Safe
 // for concurrent use.
 type stickTable struct {
-	max  int
-	ttl  time.Duration
-	seed maphash.Seed
+	name      string // of its snapshot
+	kinds     kinds  // that it has use for
+	max       int
+	maxUntold int
+	ttl       time.Duration
 
 	mu sync.Mutex
 	// guarded by mu
-	byID   map[uint64]*list.Element
-	recent *list.List // of *stickEntry, the most recently used one in front
+	byID   map[uint64]*stickEntry
+	used   list.List[stickEntry] // here, the most recently used one in front
+	heard  list.List[stickEntry] // from peers, and not used here yet, in the same order
+	nHeard int
+	names  places[struct{}]
+	news   news
 }
+
+// seat is an endpoint of a stickTable.
+type seat = place[struct{}]
 
 type stickEntry struct {
-	id   uint64
-	at   *types.Load // identifies the endpoint
-	used time.Time
+	id      uint64
+	at      *seat // nil: nowhere any more
+	used    time.Time
+	version uint64
+	told    int64 // when it was last to be told to peers, in Unix nanoseconds
+	tells   uint8 // how often it is still to be told
+	sure    bool  // this gateway itself saw it given there
+	hearsay bool  // it is in stickTable.heard
+	listed  list.Node[stickEntry]
+	queued  list.Node[stickEntry] // in news
 }
 
-// newStickTable returns a table with the given bounds, 0 for defaults. name is the name of most in
-// errors.
-func newStickTable(name string, most, def int, ttl, defTTL time.Duration) (*stickTable, error) {
+// stickBounds are the options of a stickTable, 0 for defaults.
+type stickBounds struct {
+	max       int
+	ttl       time.Duration
+	maxUntold int
+}
+
+// newStickTable returns a table with the given bounds and defaults. most is the name of max in errors.
+func newStickTable(name string, k kinds, most string, b, def stickBounds) (*stickTable, error) {
 	c := check.Checks{Package: "plugins"}
-	check.Default(&c, name, &most, def, 1, LimitMaxSessions)
-	check.Positive(&c, "ttl", &ttl, defTTL)
+	check.Default(&c, most, &b.max, def.max, 1, LimitMaxSessions)
+	check.Positive(&c, "ttl", &b.ttl, def.ttl)
+	check.Default(&c, "maxUntold", &b.maxUntold, def.maxUntold, 1, LimitMaxSessions)
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
-	return &stickTable{max: most, ttl: ttl, seed: maphash.MakeSeed(), byID: map[uint64]*list.Element{}, recent: list.New()}, nil
+	return &stickTable{name: name, kinds: k, max: b.max, maxUntold: b.maxUntold, ttl: b.ttl, byID: map[uint64]*stickEntry{}}, nil
 }
 
-// kind distinguishes the entries of a stickTable.
-type kind byte
+// found is the endpoint of an entry: by its ledger or, if no request went there yet, by its ID.
+type found struct {
+	load *types.Load
+	id   string
+}
 
-const (
-	sessionKind kind = iota
-	answerKind
-)
+// known reports whether there is one.
+func (f found) known() bool { return f != found{} }
 
-// idOf returns the hash of a name. Those of different tenants differ.
-func (t *stickTable) idOf(k kind, tenant, name string) uint64 {
-	var m maphash.Hash
-	m.SetSeed(t.seed)
-	m.WriteByte(byte(k))
-	for n := len(tenant); ; n >>= 7 { // marks where the tenant ends and the name begins
-		if n < 0x80 {
-			m.WriteByte(byte(n))
-			break
+// is reports whether it is ep.
+func (f found) is(ep *types.Endpoint) bool {
+	if f.load == nil {
+		return f.id != "" && f.id == ep.ID && ep.Load != nil
+	}
+	return f.load == ep.Load
+}
+
+// put sets the endpoint of id, unless the endpoint was removed. sure means that req was served there, so
+// that no peer knows better.
+func (t *stickTable) put(id uint64, ep *types.Endpoint, req *types.Request, sure bool) {
+	if ep.Load == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ep.Load.Retired() {
+		return
+	}
+	e := t.byID[id]
+	if e != nil && e.at != nil && e.at.ep != nil && e.at.ep.Load == ep.Load {
+		t.use(e, req.Now, sure)
+		t.announce(e, req.Now, tellAgain)
+		return
+	}
+	at := t.names.meet(ep)
+	if e == nil {
+		t.makeRoom()
+		e = &stickEntry{id: id, at: at, version: versionOf(0, at, req)}
+		t.byID[id] = e
+		t.used.PushFront(e, &e.listed)
+	} else if e.at != at {
+		moves := e.version >> 32
+		if e.at != nil { // else they were counted when it was dropped
+			moves++
 		}
-		m.WriteByte(byte(n) | 0x80)
+		e.at, e.version, e.sure = at, versionOf(moves, at, req), false
 	}
-	m.WriteString(tenant)
-	m.WriteString(name)
-	return m.Sum64()
+	t.use(e, req.Now, sure)
+	t.announce(e, req.Now, 0)
 }
 
-// put sets the endpoint of id, unless the endpoint was removed.
-func (t *stickTable) put(id uint64, at *types.Load, now time.Time) {
-	if at == nil {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if at.Retired() {
-		return
-	}
-	if e, ok := t.byID[id]; ok {
-		entry := e.Value.(*stickEntry)
-		entry.at, entry.used = at, now
-		t.recent.MoveToFront(e)
-		return
-	}
-	if t.recent.Len() >= t.max {
-		t.removeLocked(t.recent.Back())
-	}
-	t.byID[id] = t.recent.PushFront(&stickEntry{id, at, now})
+// use notes that an entry was used here. Caller must hold t.mu.
+func (t *stickTable) use(e *stickEntry, now time.Time, sure bool) {
+	t.unlist(e)
+	e.used, e.sure = now, e.sure || sure
+	t.used.PushFront(e, &e.listed)
 }
 
-// get returns the endpoint of id, or nil.
-func (t *stickTable) get(id uint64, now time.Time) *types.Load {
+// get returns the endpoint of id, if it is known.
+func (t *stickTable) get(id uint64, now time.Time) found {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e, ok := t.byID[id]
-	if !ok {
-		return nil
+	e := t.byID[id]
+	switch {
+	case e == nil || e.at == nil || now.Sub(e.used) > t.ttl:
+	case e.at.ep != nil:
+		return found{load: e.at.ep.Load}
+	case !e.at.gone && now.Sub(e.at.since) < unmetFor:
+		return found{id: e.at.id}
 	}
-	if entry := e.Value.(*stickEntry); now.Sub(entry.used) <= t.ttl {
-		return entry.at
-	}
-	return nil
+	return found{}
 }
 
-// drop removes id if it is at that endpoint.
-func (t *stickTable) drop(id uint64, at *types.Load) {
+// find returns the index of an endpoint, or -1.
+func (t *stickTable) find(at found, eps []*types.Endpoint) int {
+	if !at.known() {
+		return -1
+	}
+	for i, ep := range eps {
+		if at.is(ep) {
+			if at.load == nil {
+				t.meet(ep)
+			}
+			return i
+		}
+	}
+	return -1
+}
+
+// meet notes that an endpoint that peers have named is there.
+func (t *stickTable) meet(ep *types.Endpoint) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e, ok := t.byID[id]; ok && e.Value.(*stickEntry).at == at {
-		t.removeLocked(e)
+	if !ep.Load.Retired() {
+		t.names.meet(ep)
+	}
+}
+
+// drop ends that id is at that endpoint, if it is.
+func (t *stickTable) drop(id uint64, ep *types.Endpoint) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.byID[id]
+	switch {
+	case e == nil || e.at == nil || e.at.ep == nil || e.at.ep.Load != ep.Load:
+	case t.news.on: // peers may still say that it is there
+		t.news.remove(e)
+		e.at, e.sure, e.version = nil, false, versionOf(e.version>>32+1, nil, nil)
+	default:
+		t.remove(e)
 	}
 }
 
 // forget removes all entries of an endpoint.
-func (t *stickTable) forget(at *types.Load) {
+func (t *stickTable) forget(ep *types.Endpoint) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for e := t.recent.Front(); e != nil; {
-		next := e.Next()
-		if e.Value.(*stickEntry).at == at {
-			t.removeLocked(e)
+	at := t.names.byLoad[ep.Load]
+	if at == nil {
+		return
+	}
+	for _, l := range [...]*list.List[stickEntry]{&t.used, &t.heard} {
+		for n := l.Head; n != nil; {
+			e := n.Of
+			n = n.Next
+			if e.at == at {
+				t.remove(e)
+			}
 		}
-		e = next
+	}
+	t.names.forget(ep.Load)
+}
+
+// makeRoom makes room for another entry that is used here. Caller must hold t.mu.
+func (t *stickTable) makeRoom() {
+	switch {
+	case len(t.byID) < t.max:
+	case t.nHeard > t.max/2:
+		t.remove(t.heard.Tail.Of)
+	default:
+		t.remove(t.oldest())
 	}
 }
 
-// len returns the number of entries.
-func (t *stickTable) len() int {
+// oldest returns the least recently used entry of those used here and those heard of. Caller must hold
+// t.mu.
+func (t *stickTable) oldest() *stickEntry {
+	used, heard := t.used.Tail, t.heard.Tail
+	if used == nil || heard != nil && heard.Of.used.Before(used.Of.used) {
+		return heard.Of
+	}
+	return used.Of
+}
+
+// Len returns the number of sessions and responses that are remembered.
+func (t *stickTable) Len() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.recent.Len()
+	return len(t.byID)
 }
 
-// removeLocked removes an entry. Caller must hold t.mu.
-func (t *stickTable) removeLocked(e *list.Element) {
-	t.recent.Remove(e)
-	delete(t.byID, e.Value.(*stickEntry).id)
+// remove removes an entry. Caller must hold t.mu.
+func (t *stickTable) remove(e *stickEntry) {
+	t.unlist(e)
+	t.news.remove(e)
+	delete(t.byID, e.id)
 }
 
-// answerAt returns the endpoint of the response that req continues, or nil.
-func (t *stickTable) answerAt(req *types.Request) *types.Load {
-	if req.PreviousID == "" {
-		return nil
+// unlist takes an entry out of the list that it is in. Caller must hold t.mu.
+func (t *stickTable) unlist(e *stickEntry) {
+	if e.hearsay {
+		t.heard.Remove(&e.listed)
+		e.hearsay = false
+		t.nHeard--
+		return
 	}
-	return t.get(t.idOf(answerKind, req.FairnessID, req.PreviousID), req.Now)
+	t.used.Remove(&e.listed)
+}
+
+// answerAt returns the endpoint of the response that req continues, if it is known.
+func (t *stickTable) answerAt(req *types.Request) found {
+	if req.PreviousID == "" {
+		return found{}
+	}
+	return t.get(keyOf(answerKind, req.FairnessID, req.PreviousID), req.Now)
 }
 
 // keepAnswer marks the response that req continues as used, if it is at ep, where req went.
 func (t *stickTable) keepAnswer(req *types.Request, ep *types.Endpoint) {
-	if at := t.answerAt(req); at != nil && at == ep.Load {
-		t.put(t.idOf(answerKind, req.FairnessID, req.PreviousID), at, req.Now)
+	if at := t.answerAt(req); at.is(ep) {
+		t.put(keyOf(answerKind, req.FairnessID, req.PreviousID), ep, req, false)
 	}
 }
 
 // addAnswer adds the response to req at ep, if it was completed.
 func (t *stickTable) addAnswer(req *types.Request, ep *types.Endpoint, out types.Outcome) {
 	if out.ResponseID != "" && out.Served() {
-		t.put(t.idOf(answerKind, req.FairnessID, out.ResponseID), ep.Load, req.Now)
+		t.put(keyOf(answerKind, req.FairnessID, out.ResponseID), ep, req, true)
 	}
 }
 
 // describeAnswer describes whether ep has the response.
-func describeAnswer(at *types.Load, ep *types.Endpoint) string {
-	if at == ep.Load {
+func describeAnswer(at found, ep *types.Endpoint) string {
+	if at.is(ep) {
 		return "gave the answer that this continues"
 	}
 	return "does not have the answer that this continues"

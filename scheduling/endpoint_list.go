@@ -106,12 +106,12 @@ func (l *EndpointList) mergeLocked(spec *types.Endpoint) (ep *types.Endpoint, re
 		merged.Roles, _ = types.ParseRoles(merged.Labels[types.RoleLabel])
 	}
 	if old := l.byAddress[spec.Address]; old != nil {
-		merged.Load, merged.Slot, merged.Metrics, merged.Sent = old.Load, old.Slot, old.Metrics, old.Sent
+		merged.Load, merged.Slot, merged.Metrics, merged.Sent, merged.Told = old.Load, old.Slot, old.Metrics, old.Sent, old.Told
 		if merged.Models == nil {
 			merged.Models = old.Models
 		}
 	} else {
-		merged.Load, merged.Slot, merged.Metrics, merged.Sent = types.NewLoad(), l.slots.Take(), types.Metrics{}, types.Booking{}
+		merged.Load, merged.Slot, merged.Metrics, merged.Sent, merged.Told = types.NewLoad(), l.slots.Take(), types.Metrics{}, types.Booking{}, types.Booking{}
 	}
 	if isReading(&spec.Metrics) {
 		if next, restarted := merged.Next(spec.Metrics, l.now()); next != nil {

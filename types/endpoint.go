@@ -40,6 +40,9 @@ type Endpoint struct {
 	// load reported beyond it came from other clients. WithMetrics and datastore.Store set it.
 	Sent Booking
 
+	// Told is the part of Sent that peers had said.
+	Told Booking
+
 	// Capacity describes the server, from configuration. Optional.
 	Capacity Capacity
 
@@ -75,7 +78,8 @@ func (e *Endpoint) WithMetrics(m Metrics) *Endpoint {
 	}
 	c.Metrics = m.Sensible()
 	if c.Load != nil {
-		c.Sent = c.Load.Known()
+		c.Told = c.Load.Peers()
+		c.Sent = c.Load.Held().Plus(c.Told)
 	}
 	return &c
 }

@@ -17,7 +17,7 @@ type Placement struct {
 // not among them.
 type Ejected struct {
 	Endpoint string
-	// Number counts the ejections of a gateway: each is one vote.
+	// Number counts the ejections of a gateway, from 1: each is one vote.
 	Number uint64
 	// Refused says that the server could not be connected to.
 	Refused bool
@@ -29,8 +29,11 @@ type Ejected struct {
 type Binding struct {
 	Key      uint64 // hash of the name, the same in all gateways
 	Endpoint string
-	// Age is how long ago it was bound. Of two that bind the same, the younger counts.
+	// Age is how long ago it was last used.
 	Age time.Duration
+	// Version is higher the more often it was moved to another endpoint, and random beyond that. Of two that
+	// bind the same, the one of the higher version counts.
+	Version uint64
 }
 
 // Account is what one gateway has charged to a tenant or a budget.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/inferpick/inferpick/examples/simulator/policies"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
@@ -31,6 +32,7 @@ const (
 	maxLoad     = 10
 	maxDuration = 24 * time.Hour
 	maxLink     = 1e5
+	maxShare    = 1e6
 )
 
 // defaultHTML is the page that is written if no other output is asked for.
@@ -44,6 +46,10 @@ type config struct {
 	engine   engine.Config
 	replicas int
 	gateways int
+	share    bool               // all policies share
+	sharing  simulation.Sharing // how messages come
+	shares   []float64          // of the jobs; nil: all the same
+	sticky   bool
 	scrape   time.Duration // 0: metrics are never read
 
 	// Of the replicas, so many compute prompts for others only, so many answer, and the rest of them, if these or
@@ -87,10 +93,10 @@ type config struct {
 
 // given are values of flags as they are given, to be read once all flags are.
 type given struct {
-	policy, profile, engine, load, rate, admission, fresh, trace, capacity string
-	seed                                                                   uint64
-	seeds                                                                  int
-	flags                                                                  map[string]bool // those on the command line
+	policy, profile, engine, load, rate, admission, fresh, trace, capacity, shares string
+	seed                                                                           uint64
+	seeds                                                                          int
+	flags                                                                          map[string]bool // those on the command line
 }
 
 // group is flags that belong together.
@@ -130,13 +136,22 @@ func (cfg *config) groups(g *given) []group {
 	f = add("The fleet")
 	f.StringVar(&g.engine, "engine", engine.Llama31H100().Name, "what a replica is, by `NAME`: "+strings.Join(engines, ", ")+", or FILE.json with an engine.Config")
 	f.IntVar(&cfg.replicas, "replicas", 10, fmt.Sprintf("number of servers, `N` from 1 to %d", maxReplicas))
-	f.IntVar(&cfg.gateways, "gateways", 1, "number `N` of gateways that share the fleet and nothing else")
 	f.IntVar(&cfg.prefill, "prefill", 0, "`N` of the servers only compute prompts, for others that answer. With this, -decode or -both, the rest of them do both. "+
 		"Policies that send prompts elsewhere: "+strings.Join(apartNames(), ", "))
 	f.IntVar(&cfg.decode, "decode", 0, "`N` of the servers answer, with prompts that others compute or by themselves. -replicas is by default the sum of both")
 	f.BoolVar(&cfg.both, "both", false, "all servers may compute prompts for each other")
 	f.Float64Var(&cfg.link, "link", 200, "what they send prompts over, in `Gb/s` of each server")
 	f.DurationVar(&cfg.scrape, "scrape", 50*time.Millisecond, "they read the replicas' metrics every `D`; 0 is never")
+
+	f = add("The gateways")
+	f.IntVar(&cfg.gateways, "gateways", 1, "number `N` of gateways that share the fleet")
+	f.BoolVar(&cfg.share, "share", false, "they tell each other what they know, whatever the policy. Those that do by themselves: "+strings.Join(names(policies.Shared()), ", "))
+	f.DurationVar(&cfg.sharing.Every, "share-every", 100*time.Millisecond, "each tells the others every `D`")
+	f.DurationVar(&cfg.sharing.Delay, "share-delay", time.Millisecond, "messages take `D`")
+	f.DurationVar(&cfg.sharing.Jitter, "share-jitter", 0, "they are late by an exponential time with mean `D`: some overtake others")
+	f.Float64Var(&cfg.sharing.Lost, "share-loss", 0, "the `PART` of messages, 0 to 1, that do not come to one of those they are for")
+	f.StringVar(&g.shares, "shares", "", "`LIST` of what part of the requests each gateway gets, relative to the others. Default: all get as many")
+	f.BoolVar(&cfg.sticky, "sticky", false, "all requests of a session go to the same gateway, not to each in turn")
 
 	f = add("What is written")
 	f.StringVar(&cfg.html, "html", defaultHTML, "page `FILE` with plots and tables, unless -json or -csv is given; -html \"\" writes none")
@@ -229,6 +244,9 @@ func parseFlags(args []string) (config, error) {
 	if g.flags["link"] && !cfg.roles() {
 		return cfg, errors.New("-link goes with -prefill, -decode or -both: else nothing is sent")
 	}
+	if err := cfg.checkGateways(&g); err != nil {
+		return cfg, err
+	}
 	if g.seeds < 1 || g.seeds > maxSeeds {
 		return cfg, fmt.Errorf("-seeds is %d, want 1 to %d", g.seeds, maxSeeds)
 	}
@@ -247,6 +265,44 @@ func parseFlags(args []string) (config, error) {
 		return cfg, cfg.loadSuite(&g)
 	}
 	return cfg, cfg.loadRun(&g)
+}
+
+// checkGateways checks what is said of the gateways.
+func (cfg *config) checkGateways(g *given) (err error) {
+	if g.shares != "" {
+		if cfg.shares, err = list(g.shares, maxShare); err != nil {
+			return fmt.Errorf("-shares: %w", err)
+		}
+		if len(cfg.shares) != cfg.gateways {
+			return fmt.Errorf("-shares has %d numbers, want one for each of the %d of -gateways", len(cfg.shares), cfg.gateways)
+		}
+	}
+	s := &cfg.sharing
+	for _, d := range []struct {
+		flag        string
+		value       time.Duration
+		least, most time.Duration
+	}{
+		{"-share-every", s.Every, 10 * time.Millisecond, 10 * time.Second},
+		{"-share-delay", s.Delay, 0, time.Minute},
+		{"-share-jitter", s.Jitter, 0, time.Minute},
+	} {
+		if d.value < d.least || d.value > d.most {
+			return fmt.Errorf("%s is %v, want %v to %v", d.flag, d.value, d.least, d.most)
+		}
+	}
+	if !(s.Lost >= 0 && s.Lost <= 1) {
+		return fmt.Errorf("-share-loss is %v, want 0 to 1", s.Lost)
+	}
+	if s.Delay == 0 {
+		s.Delay = -1 // none
+	}
+	return nil
+}
+
+// tells reports whether gateways tell each other anything, with some of the policies.
+func (cfg *config) tells() bool {
+	return slices.ContainsFunc(cfg.policies, func(p simulation.Policy) bool { return p.Sharer != nil })
 }
 
 // parseArgs is f.Parse for long names with one dash or two, and no arguments that are no flags.
@@ -300,6 +356,16 @@ func (cfg *config) loadRun(g *given) (err error) {
 	}
 	if cfg.policies, err = loadPolicies(g.policy, g.profile); err != nil {
 		return err
+	}
+	for i := range cfg.policies {
+		if cfg.share {
+			cfg.policies[i].Sharer = policies.Sharer
+		}
+	}
+	for _, name := range []string{"share-every", "share-delay", "share-jitter", "share-loss"} {
+		if g.flags[name] && !cfg.tells() {
+			return fmt.Errorf("-%s goes with -share, or with one of the policies %s: else nobody tells anything", name, strings.Join(names(policies.Shared()), ", "))
+		}
 	}
 	if cfg.show != "" && !slices.ContainsFunc(cfg.policies, func(p simulation.Policy) bool { return p.Name == cfg.show }) {
 		return fmt.Errorf("-show is %q, want one of the policies that are played: %s", cfg.show, strings.Join(names(cfg.policies), ", "))
@@ -438,20 +504,28 @@ func checkOutput(flagName, path string) error {
 	return err
 }
 
-// floats reads a list of numbers above 0, and sorts it.
-func floats(list string, most float64) ([]float64, error) {
+// floats reads a list of numbers above 0, each of which is there once, and sorts it.
+func floats(text string, most float64) ([]float64, error) {
+	xs, err := list(text, most)
+	slices.Sort(xs)
+	for i := range xs {
+		if i > 0 && xs[i] == xs[i-1] {
+			return nil, fmt.Errorf("%g is there twice", xs[i])
+		}
+	}
+	return xs, err
+}
+
+// list reads a list of numbers above 0.
+func list(text string, most float64) ([]float64, error) {
 	var xs []float64
-	for _, s := range strings.Split(list, ",") {
+	for _, s := range strings.Split(text, ",") {
 		x, err := strconv.ParseFloat(strings.TrimSpace(s), 64)
 		if err != nil || math.IsNaN(x) || x <= 0 || x > most {
 			return nil, fmt.Errorf("%q, want numbers above 0 and at most %g, separated by commas", s, most)
 		}
-		if slices.Contains(xs, x) {
-			return nil, fmt.Errorf("%g is there twice", x)
-		}
 		xs = append(xs, x)
 	}
-	slices.Sort(xs)
 	return xs, nil
 }
 

@@ -65,12 +65,13 @@ func (cfg *config) baseConfig() simulation.Config {
 		Fleet:    cfg.replicasWithRoles(),
 		Links:    simulation.Links{BytesPerSecond: cfg.link / 8 * 1e9},
 		Workload: cfg.spec,
-		Gateways: cfg.gateways, ClosedLoop: cfg.clients,
-		Scrape:   simulation.Scrape{Period: cfg.scrape},
-		Duration: cfg.duration,
-		Warmup:   cfg.warmup,
-		Seed:     cfg.seeds[0],
-		CPU:      cfg.cpu,
+		Gateways: cfg.gateways, Sharing: cfg.sharing, Shares: cfg.shares, Sticky: cfg.sticky,
+		ClosedLoop: cfg.clients,
+		Scrape:     simulation.Scrape{Period: cfg.scrape},
+		Duration:   cfg.duration,
+		Warmup:     cfg.warmup,
+		Seed:       cfg.seeds[0],
+		CPU:        cfg.cpu,
 	}
 	if cfg.scrape == 0 {
 		c.Scrape.Period = -1

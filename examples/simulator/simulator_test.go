@@ -69,6 +69,14 @@ func TestParseFlagsErrors(t *testing.T) {
 		{[]string{"-engine", unknownField}, "MaxSequences"},
 		{[]string{"-replicas", "0"}, "-replicas is 0, want 1 to 1000"},
 		{[]string{"-gateways", "-1"}, "-gateways is -1"},
+		{[]string{"-share-loss", "1.1", "-share"}, "-share-loss is 1.1, want 0 to 1"},
+		{[]string{"-share-delay", "-1s", "-share"}, "-share-delay is -1s, want 0s to 1m0s"},
+		{[]string{"-share-every", "1ms", "-share"}, "-share-every is 1ms, want 10ms to 10s"},
+		{[]string{"-share-jitter", "1h", "-share"}, "-share-jitter is 1h0m0s"},
+		{[]string{"-share-jitter", "1s"}, "-share-jitter goes with -share, or with one of the policies default+sharing"},
+		{[]string{"-gateways", "3", "-shares", "1,2"}, "-shares has 2 numbers, want one for each of the 3"},
+		{[]string{"-gateways", "2", "-shares", "1,0"}, `-shares: "0", want numbers above 0`},
+		{[]string{"-suite", "s.json", "-share"}, "-share does not go with -suite"},
 		{[]string{"-clients", "-1"}, "-clients is -1"},
 		{[]string{"-clients", "5", "-rate", "3"}, "-clients is a closed loop"},
 		{[]string{"-scrape", "-1s"}, "-scrape is -1s"},
@@ -137,6 +145,13 @@ func TestParseFlags(t *testing.T) {
 		{[]string{"-json", "-"}, func(c config) bool { return c.json == "-" }},
 		{[]string{"-json", "out.json", "-html", "x.html"}, func(c config) bool { return c.json == "out.json" && c.html == "x.html" }},
 		{[]string{"-html", ""}, func(c config) bool { return c.html == "" && strings.Contains(c.command, "-html '' -seed 1") }},
+		{[]string{"-gateways", "3", "-shares", "2,1,1", "-sticky", "-share", "-share-delay", "0s", "-share-loss", "0.1"}, func(c config) bool {
+			return slices.Equal(c.shares, []float64{2, 1, 1}) && c.sticky && c.sharing.Delay < 0 && c.sharing.Lost == .1 && c.tells() && c.policies[0].Sharer != nil &&
+				strings.HasSuffix(c.fleet(), ", 3 gateways with shares 2,1,1, each session at one, telling each other every 100ms, in 0s, 10 % lost, metrics read every 50ms")
+		}},
+		{[]string{"-policy", "default,default+sharing", "-share-jitter", "20ms"}, func(c config) bool {
+			return c.policies[0].Sharer == nil && c.tells() && c.sharing.Jitter == 20*time.Millisecond
+		}},
 		{[]string{"-rate", "20, 5"}, func(c config) bool { return slices.Equal(c.rates, []float64{5, 20}) && c.loads == nil }},
 		{[]string{"-seed", "7", "-seeds", "3"}, func(c config) bool { return slices.Equal(c.seeds, []uint64{7, 8, 9}) }},
 		{[]string{"-engine", engine.Qwen3H100x2().Name}, func(c config) bool { return c.engine.Calibration.Name == engine.Qwen3H100x2().Name }},

@@ -124,12 +124,34 @@ func (cfg *config) fleet() string {
 		s += fmt.Sprintf(" (%d prefill, %d decode, %d both, %v Gb/s)", cfg.prefill, cfg.decode, cfg.replicas-cfg.prefill-cfg.decode, cfg.link)
 	}
 	if cfg.gateways > 1 {
-		s += fmt.Sprintf(", %d gateways", cfg.gateways)
+		s += fmt.Sprintf(", %d gateways", cfg.gateways) + cfg.togetherText()
 	}
 	if cfg.scrape == 0 {
 		return s + ", metrics never read"
 	}
 	return s + fmt.Sprintf(", metrics read every %v", cfg.scrape)
+}
+
+// togetherText says what gateways have to do with each other.
+func (cfg *config) togetherText() (s string) {
+	if cfg.shares != nil {
+		s += " with shares " + joinFloats(cfg.shares)
+	}
+	if cfg.sticky {
+		s += ", each session at one"
+	}
+	if !cfg.tells() {
+		return s
+	}
+	w := &cfg.sharing
+	s += fmt.Sprintf(", telling each other every %v, in %v", w.Every, max(w.Delay, 0))
+	if w.Jitter > 0 {
+		s += fmt.Sprintf(" and a mean of %v more", w.Jitter)
+	}
+	if w.Lost > 0 {
+		s += fmt.Sprintf(", %.4g %% lost", 100*w.Lost)
+	}
+	return s
 }
 
 func seedsText(seeds []uint64) string {

@@ -226,6 +226,15 @@ const (
 	// LeastOthers is the fraction of foreign requests below which a gateway counts as alone. Not
 	// varied.
 	LeastOthers = .02
+	// peersMoment is the time constant, in seconds, over which what peers say is averaged: who follows the last
+	// word of all others at once goes where they go. Of .15, .4 and 1 none is better than the others by more than
+	// seeds differ; without it TTFT of agents over 8 gateways is 1.03, of chats 1.02.
+	peersMoment = .3
+	// witnessGain is how much one reading of a server changes how far peers are followed: 10 servers that are
+	// read each 50 ms are remembered for a second. witnessDoubt is the square of as many requests as mean
+	// nothing. Not varied.
+	witnessGain  = .005
+	witnessDoubt = .01
 	// FewStrangers is the part of requests below which those that nobody told of count as none, where peers tell
 	// of theirs: readings and what peers tell are not of one time. Not varied.
 	FewStrangers = .1

@@ -13,7 +13,8 @@ type Reading struct {
 	Read     bool          // it was read at all
 	Counts   bool          // it says how many requests there are
 	There    float64       // requests, waiting and running
-	Sent     float64       // of these, those that this process had sent by then
+	Sent     float64       // of these, those that this process and its peers had sent by then, as far as it knew
+	Told     float64       // of these, the peers'
 	KVUsage  types.Gauge
 	KVTokens float64 // size of the KV cache; 0: not known
 }
@@ -22,13 +23,15 @@ type Reading struct {
 type reported struct {
 	last  Reading
 	since Tokens    // to compute that were sent since
-	raw   float64   // requests of others, averaged over readings
-	known bool      // raw is
+	raw   float64   // requests of others that nobody told of, averaged over readings
+	all   float64   // requests of others, peers among them, averaged over readings
+	known bool      // raw and all are
 	ended []Seconds // when own requests ended, since it was read
 }
 
-// read takes over another reading.
-func (p *reported) read(r Reading) {
+// read takes over another reading. It returns how many requests of others there are, beyond what was to be
+// expected by what peers had told, and by the readings before; not ok if there is nothing to compare.
+func (p *reported) read(r Reading) (byPeers, byReadings float64, ok bool) {
 	elapsed := math.Inf(1)
 	if p.known {
 		if elapsed = (r.At - p.last.At).Seconds(); !r.Read {
@@ -39,20 +42,28 @@ func (p *reported) read(r Reading) {
 	p.last = r
 	if elapsed <= 0 {
 		p.last.KVTokens = kvTokens
-		return
+		return 0, 0, false
 	}
 	// A page is of the time when it was asked for: what has ended since may still be on it.
-	ended := p.endedSince(Seconds(r.At.Seconds()))
+	ended := float64(p.endedSince(Seconds(r.At.Seconds())))
 	p.since = 0
 	if p.known = r.Read && r.Counts; !p.known {
-		p.raw = 0
-		return
+		p.raw, p.all = 0, 0
+		return 0, 0, false
 	}
-	excess := r.There - r.Sent
-	if excess > 0 {
-		excess = max(excess-float64(ended), 0)
+	beyond := func(sent float64) float64 {
+		excess := r.There - sent
+		if excess > 0 {
+			excess = max(excess-ended, 0)
+		}
+		return excess
 	}
-	p.raw += (1 - math.Exp(-elapsed/foreignSmoothing)) * (excess - p.raw)
+	raw, all := beyond(r.Sent), beyond(r.Sent-r.Told)
+	byPeers, byReadings, ok = all-r.Told-max(p.raw, 0), all-p.all, elapsed < staleAge.Seconds()
+	gain := 1 - math.Exp(-elapsed/foreignSmoothing)
+	p.raw += gain * (raw - p.raw)
+	p.all += gain * (all - p.all)
+	return byPeers, byReadings, ok
 }
 
 // stay is the part of the requests on the page read last that have not ended since.
@@ -108,4 +119,21 @@ func (s *Server) Recheck(now Seconds) Seconds {
 // trust is how far a reading of such an age is believed, 0 to 1.
 func trust(age time.Duration) float64 {
 	return min(max(float64(staleAge-age)/float64(staleAge-freshAge), 0), 1)
+}
+
+// Witness says how far to follow what peers tell of how many requests they have at a server, and how far what
+// its readings said of late: each as it has foretold the readings of all servers until now (the weights of two
+// unbiased estimates by the inverses of their variances). Word that is late, lost or a lie is worse than readings, and readings are
+// worse where they are rare. The zero value knows nothing. It is guarded by its owner's lock.
+type Witness struct{ peers, readings float64 }
+
+// Saw takes what Read has returned.
+func (w *Witness) Saw(byPeers, byReadings float64) {
+	w.peers += witnessGain * (byPeers*byPeers - w.peers)
+	w.readings += witnessGain * (byReadings*byReadings - w.readings)
+}
+
+// Peers is how far to follow peers, 0 to 1.
+func (w *Witness) Peers() float64 {
+	return (w.readings + witnessDoubt) / (w.peers + w.readings + 2*witnessDoubt)
 }

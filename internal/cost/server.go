@@ -22,7 +22,9 @@ type Server struct {
 	context    Tokens             // of all of them, at half of their output
 	computed   Tokens             // that take up KV cache of their own
 
-	peers Peers // what other gateways have there, as they say
+	told     Peers   // what other gateways have there, as they say
+	peers    Peers   // the same, averaged over a moment
+	averaged Seconds // when that was
 
 	// The rhythm of its steps.
 	stepEnds Seconds // when the one under way is believed to end
@@ -66,6 +68,7 @@ type View struct {
 	Late     Seconds // that first tokens take longer than the model has it
 	Foreign  float64 // requests of others at all servers, as far as they are believed in
 	Believed float64 // servers, as far as their readings are
+	Peers    float64 // how far to follow what peers tell: Witness.Peers
 	Context  Tokens  // of a request in the mean, at half of its output
 }
 
@@ -95,34 +98,74 @@ func (s *Server) Trusted(now Seconds) (foreign, believed float64) {
 // Trust returns what it is a part of View.Foreign and View.Believed.
 func (s *Server) Trust() (foreign, believed float64) { return s.foreign, s.believed }
 
-// Peers is what other gateways say that they have at a server.
+// Peers is what other gateways say that they have at a server. What they have to compute there is not in it: it is
+// computed before their word comes.
 type Peers struct {
 	Requests, Prefilling float64 // Prefilling: of the requests, those without a first token
-	Prefill              Tokens  // that they have to compute
 	Context              Tokens
+}
+
+// times returns a part of p.
+func (p Peers) times(part float64) Peers {
+	return Peers{p.Requests * part, p.Prefilling * part, p.Context * Tokens(part)}
+}
+
+// peersThere returns what is believed of what peers have there: by their word, as far as that is to be followed,
+// and otherwise by readings, which may know of more.
+func (s *Server) peersThere(v *View) (peers Peers, more float64) {
+	doubt := (1 - v.Peers) * s.believed
+	if doubt <= 0 || s.peers == (Peers{}) {
+		return s.peers, 0
+	}
+	read := max(max(s.all, 0)-max(s.raw, 0), 0)
+	if read >= s.peers.Requests {
+		return s.peers, doubt * (read - s.peers.Requests)
+	}
+	return s.peers.times(1 - doubt*(1-read/s.peers.Requests)), 0
 }
 
 // SetPeers takes over what other gateways have there, and returns by how many requests that is more than before.
 // Derive is to be called after it.
 func (s *Server) SetPeers(p Peers) (more float64) {
-	more = p.Requests - s.peers.Requests
-	s.peers = p
+	more = p.Requests - s.told.Requests
+	s.told = p
 	return more
+}
+
+// averagePeers has what peers say count up to now. What they tell is a moment old, so that what it was before says
+// as much of what it is; and gateways that all follow the last word at once go to the same server.
+func (s *Server) averagePeers(now Seconds) {
+	if s.peers == s.told {
+		s.averaged = now
+		return
+	}
+	gain := 1 - math.Exp(-max(float64(now-s.averaged), 0)/peersMoment)
+	s.averaged = max(s.averaged, now)
+	if gain > .99 {
+		s.peers = s.told
+		return
+	}
+	s.peers.Requests += gain * (s.told.Requests - s.peers.Requests)
+	s.peers.Prefilling += gain * (s.told.Prefilling - s.peers.Prefilling)
+	s.peers.Context += Tokens(gain) * (s.told.Context - s.peers.Context)
 }
 
 // Derive works out what follows from the state, after anything has changed. ledger is how many
 // requests all of this process has there: other Schedulers book in the same.
 func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 	e := m.Engine.at(v.Rates)
+	s.averagePeers(now)
 	foreign := s.foreign
 	// Where nothing is known there are as many as elsewhere.
 	if s.believed < 1 && v.Believed > leastBelieved {
 		foreign += (1 - s.believed) * v.Foreign / v.Believed
 	}
 	foreign += max(ledger-float64(s.requests), 0)
-	n := float64(s.requests) + foreign + s.peers.Requests
-	reading := float64(s.context) + foreign*float64(v.Context) + float64(s.peers.Context)
-	s.decoding = max(n-float64(s.prefilling)-s.peers.Prefilling, 0)
+	peers, more := s.peersThere(v)
+	foreign += more
+	n := float64(s.requests) + foreign + peers.Requests
+	reading := float64(s.context) + foreign*float64(v.Context) + float64(peers.Context)
+	s.decoding = max(n-float64(s.prefilling)-peers.Prefilling, 0)
 	step, token := s.difference(v.Common, now)
 	s.longer = Start{step, token}
 	own := math.Exp(step)
@@ -141,7 +184,7 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 	}
 	s.kv = 0
 	if kvTokens := s.last.KVTokens; kvTokens > 0 {
-		s.kv = float64(s.computed+s.peers.Context) / kvTokens
+		s.kv = float64(s.computed+peers.Context) / kvTokens
 		if k, ok := s.last.KVUsage.Value(); ok && s.believed > 0 {
 			s.kv = k*s.stay() + float64(s.since)/kvTokens
 		}
@@ -158,7 +201,7 @@ func (s *Server) stalls(m *Model, now Seconds) float64 {
 // Figures returns what decisions look at.
 func (s *Server) Figures() Figures {
 	f := Figures{
-		StepEnds: s.stepEnds, Pending: float32(s.pending) + float32(s.peers.Prefill)*float32(s.token), Queued: float32(s.queued + s.peers.Prefill),
+		StepEnds: s.stepEnds, Pending: float32(s.pending), Queued: float32(s.queued),
 		Step: float32(s.step), Token: float32(s.token), Decoding: float32(s.decoding),
 		OutputCost: float32(s.outputCost), PerContext: float32(s.perContext),
 		KV: float32(s.kv), Mine: float32(s.mine), Joining: float32(s.joining), Stalled: float32(s.stalled),
@@ -301,8 +344,8 @@ func (s *Server) Remove(r *Request, now Seconds) {
 	}
 }
 
-// Read takes over another reading. Trusted and Derive are to be called after it.
-func (s *Server) Read(r Reading) { s.read(r) }
+// Read takes over another reading. Trusted and Derive are to be called after it. What it returns is for Witness.
+func (s *Server) Read(r Reading) (byPeers, byReadings float64, ok bool) { return s.read(r) }
 
 // Facts are what explanations say of a server.
 type Facts struct {

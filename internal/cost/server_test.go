@@ -48,6 +48,56 @@ func TestDerive(t *testing.T) {
 	require.InDelta(t, 4, s.Facts().Decoding, 1e-9)
 }
 
+// What peers have there counts as what this gateway has, and readings add what neither explains.
+func TestPeers(t *testing.T) {
+	m, v := model(), view()
+	s := NewServer(Start{})
+	s.Derive(m, v, 0, -9)
+	require.EqualValues(t, 5, s.SetPeers(Peers{Requests: 5, Prefilling: 2, Context: 4000}))
+	s.Derive(m, v, 0, -9)
+	require.Zero(t, s.Facts().Decoding, "a word counts within a moment")
+	s.Derive(m, v, 0, -9+peersMoment)
+	require.InDelta(t, 3*(1-math.Exp(-1)), s.Facts().Decoding, 1e-9)
+	s.Derive(m, v, 0, 0)
+	require.InDelta(t, 3, s.Facts().Decoding, 1e-9)
+
+	for at := range time.Duration(20) { // 5 of peers, 4 of somebody who tells nothing
+		s.Read(Reading{At: at * time.Second, Read: true, Counts: true, There: 9, Sent: 5, Told: 5})
+	}
+	s.Trusted(19)
+	for _, follow := range []float64{0, .5, 1} {
+		v.Peers = follow
+		s.Derive(m, v, 0, 19)
+		require.InDelta(t, 7, s.Facts().Decoding, 1e-6, "all agree")
+	}
+	require.EqualValues(t, -5, s.SetPeers(Peers{}))
+	s.Derive(m, v, 0, 29)
+	require.InDelta(t, 4, s.Facts().Decoding, 1e-6)
+}
+
+// Peers are followed as far as they have foretold readings: who lies, or is late, is not for long.
+func TestWitness(t *testing.T) {
+	var w Witness
+	require.InDelta(t, .5, w.Peers(), 1e-9)
+	for range 1000 {
+		w.Saw(.5, 5)
+	}
+	require.Greater(t, w.Peers(), .95)
+	w.Saw(10_000, 5)
+	require.Less(t, w.Peers(), .01)
+
+	m, v := model(), view()
+	s := NewServer(Start{})
+	s.SetPeers(Peers{Requests: 10_000, Prefilling: 5000, Context: 1e7})
+	for at := range time.Duration(20) {
+		s.Read(Reading{At: at * time.Second, Read: true, Counts: true, There: 4, Sent: 10_000, Told: 10_000})
+	}
+	s.Trusted(19)
+	v.Peers = 0
+	s.Derive(m, v, 0, 19)
+	require.InDelta(t, 2, s.Facts().Decoding, 1e-3, "of 4 that are there, half decode, as peers have it")
+}
+
 // Whatever happens to requests, nothing is left of them.
 func TestServerEndsAtNothing(t *testing.T) {
 	m, v := model(), view()

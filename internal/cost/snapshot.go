@@ -4,11 +4,11 @@ import (
 	"encoding/binary"
 	"math"
 
-	"github.com/inferpick/inferpick/internal/wire"
+	"github.com/inferpick/inferpick/internal/figures"
 )
 
 // This file is what was learned as bytes, for a process that begins where another one ended. Who reads them believes
-// only what learning could have come to: the first error of the wire.Reader says what was not.
+// only what learning could have come to: the first error of the figures.Reader says what was not.
 
 const (
 	// mostFactor is an upper bound of factors that are believed of a snapshot, as leastFactor is a lower one of all.
@@ -27,23 +27,23 @@ func (l *Learner) Append(dst []byte) []byte {
 	f := l.fleet
 	for i := range terms {
 		for _, v := range f.a[i][:i+1] {
-			dst = wire.AppendFloat(dst, v)
+			dst = figures.AppendFloat(dst, v)
 		}
 	}
 	for _, v := range f.b {
-		dst = wire.AppendFloat(dst, v)
+		dst = figures.AppendFloat(dst, v)
 	}
 	for _, v := range f.x {
-		dst = wire.AppendFloat(dst, v)
+		dst = figures.AppendFloat(dst, v)
 	}
 	for _, v := range []float64{f.c, f.left, f.seen, l.late.value, l.late.spread} {
-		dst = wire.AppendFloat(dst, v)
+		dst = figures.AppendFloat(dst, v)
 	}
 	return dst
 }
 
 // ReadLearner reads what Append wrote, of a Learner that believed in the same start.
-func ReadLearner(r *wire.Reader, start Rates) *Learner {
+func ReadLearner(r *figures.Reader, start Rates) *Learner {
 	l := NewLearner(start)
 	f := l.fleet
 	for i := range terms {
@@ -159,11 +159,11 @@ var mostLogarithm = math.Log(mostFactor)
 func (k *Kept) Append(dst []byte, now Seconds) []byte {
 	s := &k.learned
 	for _, v := range []float64{k.start.Step, k.start.Token, k.carried, k.mine, float64(now) - s.seen, float64(now) - s.heard, s.fresh} {
-		dst = wire.AppendFloat(dst, v)
+		dst = figures.AppendFloat(dst, v)
 	}
 	for _, o := range []*offset{&s.step, &s.token, &s.told} {
 		for _, v := range []float64{o.mean, o.spread, o.weight} {
-			dst = wire.AppendFloat(dst, v)
+			dst = figures.AppendFloat(dst, v)
 		}
 	}
 	return dst
@@ -173,7 +173,7 @@ func (k *Kept) Append(dst []byte, now Seconds) []byte {
 const KeptSize = 16 * 8
 
 // ReadKept reads what Append wrote at a time that was then by the clock of this process.
-func ReadKept(r *wire.Reader, then Seconds) (k Kept) {
+func ReadKept(r *figures.Reader, then Seconds) (k Kept) {
 	const ever = 1e9 // seconds
 	s := &k.learned
 	k.start.Step = r.Float("logarithm of what a step takes", -mostLogarithm, mostLogarithm)
@@ -214,7 +214,7 @@ func (o *Outputs) Append(dst []byte) []byte {
 }
 
 // ReadOutputs reads what Append wrote.
-func ReadOutputs(r *wire.Reader) *Outputs {
+func ReadOutputs(r *figures.Reader) *Outputs {
 	o := new(Outputs)
 	o.all.read(r)
 	for _, table := range [][]mean{o.models[:], o.pairs[:]} {
@@ -230,7 +230,7 @@ func ReadOutputs(r *wire.Reader) *Outputs {
 	return o
 }
 
-func (m *mean) read(r *wire.Reader) {
+func (m *mean) read(r *figures.Reader) {
 	packed := r.Uint64()
 	value, n := m.of(packed)
 	if none := packed == 0; !none && !(value > 0 && value <= mostTokens && n > 0 && n <= outputMemory) {
@@ -256,14 +256,14 @@ func (h *Hops) Append(dst []byte) []byte {
 	for i := range h.classes {
 		c := &h.classes[i]
 		for _, v := range []float64{c.n, c.tokens, c.squares, c.took, c.product, float64(c.now.Setup), float64(c.now.Token)} {
-			dst = wire.AppendFloat(dst, v)
+			dst = figures.AppendFloat(dst, v)
 		}
 	}
 	return dst
 }
 
 // ReadHops reads what Append wrote, of so many classes.
-func ReadHops(r *wire.Reader, classes int) *Hops {
+func ReadHops(r *figures.Reader, classes int) *Hops {
 	const most = hopMemory + 2*hopPrior
 	h := &Hops{make([]hops, classes)}
 	for i := range h.classes {
@@ -285,13 +285,13 @@ func ReadHops(r *wire.Reader, classes int) *Hops {
 // Append appends what was learned.
 func (p *TierPrices) Append(dst []byte) []byte {
 	for i := range p.learned {
-		dst = wire.AppendFloat(dst, p.learned[i].Load())
+		dst = figures.AppendFloat(dst, p.learned[i].Load())
 	}
 	return dst
 }
 
 // ReadTierPrices reads what Append wrote.
-func ReadTierPrices(r *wire.Reader) *TierPrices {
+func ReadTierPrices(r *figures.Reader) *TierPrices {
 	p := new(TierPrices)
 	for i, start := range startPrice {
 		p.learned[i].Store(r.Float("price of a tier", -start, mostPrice-start))
@@ -311,8 +311,8 @@ const leastHead = .02
 
 // Append appends the beginnings that count.
 func (h *Heads) Append(dst []byte) []byte {
-	dst = wire.AppendFloat(dst, float64(h.one))
-	dst = wire.AppendFloat(dst, float64(h.all))
+	dst = figures.AppendFloat(dst, float64(h.one))
+	dst = figures.AppendFloat(dst, float64(h.all))
 	at := len(dst)
 	dst = append(dst, 0, 0, 0, 0)
 	n := uint32(0)
@@ -328,7 +328,7 @@ func (h *Heads) Append(dst []byte) []byte {
 }
 
 // ReadHeads reads what Append wrote.
-func ReadHeads(r *wire.Reader) *Heads {
+func ReadHeads(r *figures.Reader) *Heads {
 	h := new(Heads)
 	h.one = float32(r.Float("count of a prompt", 0, mostCount))
 	h.all = float32(r.Float("count of all prompts", 0, 2*headMemory*mostCount))
@@ -350,13 +350,13 @@ func ReadHeads(r *wire.Reader) *Heads {
 // Append appends the rates.
 func (r Rates) Append(dst []byte) []byte {
 	for _, v := range []float64{r.Transport, r.Step, r.Growth, r.Token} {
-		dst = wire.AppendFloat(dst, v)
+		dst = figures.AppendFloat(dst, v)
 	}
 	return dst
 }
 
 // ReadRates reads what Append wrote.
-func ReadRates(r *wire.Reader) Rates {
+func ReadRates(r *figures.Reader) Rates {
 	return Rates{
 		Transport: r.Float("time on the way", 0, mostLate), Step: r.Float("factor of a step", leastFactor, mostFactor),
 		Growth: r.Float("growth of a step", 0, mostFactor), Token: r.Float("factor of a prompt token", leastFactor, mostFactor),
@@ -364,6 +364,6 @@ func ReadRates(r *wire.Reader) Rates {
 }
 
 // ReadContext reads the mean of Request.Context; 0: nothing was seen.
-func ReadContext(r *wire.Reader) Tokens {
+func ReadContext(r *figures.Reader) Tokens {
 	return Tokens(r.Float("tokens of a request", 0, 2*mostTokens))
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
-	"github.com/inferpick/inferpick/internal/wire"
+	"github.com/inferpick/inferpick/internal/figures"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -46,7 +46,7 @@ func again(t testing.TB, l *Learner, servers []*Server, now Seconds) (*Learner, 
 		b = k.Append(b, now)
 		require.Len(t, b, before+KeptSize)
 	}
-	r := wire.NewReader(b)
+	r := figures.NewReader(b)
 	next := ReadLearner(r, l.fleet.start)
 	resumed := make([]*Server, len(servers))
 	for i := range servers {
@@ -118,7 +118,7 @@ func TestOutputsAgain(t *testing.T) {
 	for i := range uint64(300) {
 		o.Add(i<<56, i<<52, Tokens(i+1))
 	}
-	r := wire.NewReader(o.Append(nil))
+	r := figures.NewReader(o.Append(nil))
 	read := ReadOutputs(r)
 	require.NoError(t, r.End())
 	var next Outputs
@@ -137,18 +137,18 @@ func TestHopsAgain(t *testing.T) {
 		lacks := Tokens(rnd.Float64() * 10000)
 		h.Learn(rnd.IntN(3), lacks, .01+Seconds(lacks)*1e-5)
 	}
-	r := wire.NewReader(h.Append(nil))
+	r := figures.NewReader(h.Append(nil))
 	next := ReadHops(r, 3)
 	require.NoError(t, r.End())
 	require.Empty(t, cmp.Diff(h, next, cmp.AllowUnexported(Hops{}, hops{})))
-	ReadHops(wire.NewReader(NewHops(1, Hop{.007, 0}).Append(nil)), 1)
+	ReadHops(figures.NewReader(NewHops(1, Hop{.007, 0}).Append(nil)), 1)
 }
 
 func TestTierPricesAgain(t *testing.T) {
 	var p, next TierPrices
 	p.Learn(types.KVDisk, 100, 1, .01)
 	p.Learn(Peer, 100, -1, .01)
-	r := wire.NewReader(p.Append(nil))
+	r := figures.NewReader(p.Append(nil))
 	next.Take(ReadTierPrices(r))
 	require.NoError(t, r.End())
 	for tier := range Peer + 1 {
@@ -173,7 +173,7 @@ func TestHeadsAgain(t *testing.T) {
 	}
 	b := h.Append(nil)
 	require.Less(t, len(b), 300<<10)
-	r := wire.NewReader(b)
+	r := figures.NewReader(b)
 	next := ReadHeads(r)
 	require.NoError(t, r.End())
 	places := []uint64{1 << 60, 2 << 60, 3 << 60, 4 << 60, 5 << 60}
@@ -195,13 +195,13 @@ func TestSnapshotsThatLie(t *testing.T) {
 	var h Heads
 	h.Add([]uint64{1, 2, 3})
 	heads := h.Append(nil)
-	readers := map[string]func(*wire.Reader){
-		"learner": func(r *wire.Reader) { ReadLearner(r, l.fleet.start) },
-		"server":  func(r *wire.Reader) { ReadKept(r, 0) },
-		"hops":    func(r *wire.Reader) { ReadHops(r, 1) },
-		"outputs": func(r *wire.Reader) { ReadOutputs(r) },
-		"heads":   func(r *wire.Reader) { ReadHeads(r) },
-		"tiers":   func(r *wire.Reader) { ReadTierPrices(r) },
+	readers := map[string]func(*figures.Reader){
+		"learner": func(r *figures.Reader) { ReadLearner(r, l.fleet.start) },
+		"server":  func(r *figures.Reader) { ReadKept(r, 0) },
+		"hops":    func(r *figures.Reader) { ReadHops(r, 1) },
+		"outputs": func(r *figures.Reader) { ReadOutputs(r) },
+		"heads":   func(r *figures.Reader) { ReadHeads(r) },
+		"tiers":   func(r *figures.Reader) { ReadTierPrices(r) },
 	}
 	float := func(b []byte, at int, v float64) []byte {
 		b = append([]byte(nil), b...)
@@ -242,7 +242,7 @@ func TestSnapshotsThatLie(t *testing.T) {
 		{"price", "tiers", float(make([]byte, 8*(types.KVTiers+1)), 1, 2), "price of a tier"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := wire.NewReader(c.in)
+			r := figures.NewReader(c.in)
 			readers[c.what](r)
 			err := r.End()
 			require.Error(t, err)
@@ -259,7 +259,7 @@ func FuzzReadLearner(f *testing.F) {
 		f.Add(k.Append(l.Append(nil), 10))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r := wire.NewReader(b)
+		r := figures.NewReader(b)
 		l := ReadLearner(r, Rates{Transport: .003, Step: 1, Token: 1})
 		k := ReadKept(r, 5)
 		if r.End() != nil {
@@ -290,7 +290,7 @@ func FuzzReadTables(f *testing.F) {
 	h.Add([]uint64{1, 2, 3})
 	f.Add(h.Append(o.Append(NewHops(2, Hop{.007, 3e-6}).Append(new(TierPrices).Append(nil)))))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r := wire.NewReader(b)
+		r := figures.NewReader(b)
 		prices, hops, outputs, heads := ReadTierPrices(r), ReadHops(r, 2), ReadOutputs(r), ReadHeads(r)
 		if r.End() != nil {
 			return
@@ -298,7 +298,7 @@ func FuzzReadTables(f *testing.F) {
 		hops.Learn(0, 100, 1)
 		require.False(t, math.IsNaN(float64(hops.Of(0).Takes(100))))
 		again := heads.Append(outputs.Append(hops.Append(prices.Append(nil))))
-		r = wire.NewReader(again)
+		r = figures.NewReader(again)
 		ReadTierPrices(r)
 		ReadHops(r, 2)
 		ReadOutputs(r)

@@ -15,6 +15,7 @@ func (d *desk) arrive(a *Arrival, t *Ticket) *Refusal {
 	}
 	d.queues.Assign(it, t.req.FairnessID, d.now)
 	d.queues.Estimate(it, t.req.Prompt.Tokens, t.req.MaxTokens)
+	d.accountOf(t) // what its tenant is served elsewhere is heard from now on
 	if over := d.spend(t); over.wait > 0 {
 		r := d.refuse(t, over.why, over.detail)
 		r.RetryAfter = max(over.wait.Truncate(time.Second)+time.Second, time.Second)

@@ -26,6 +26,8 @@ const (
 	DefaultMaxWait      = 30 * time.Second
 	DefaultMaxRetry     = time.Minute
 	DefaultTicketTTL    = 30 * time.Minute
+	DefaultPeerDelay    = 150 * time.Millisecond
+	DefaultMaxAccounts  = 50_000
 )
 
 // Band is a class of requests: those of at least its Priority that belong to no

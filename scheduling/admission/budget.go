@@ -10,8 +10,12 @@ import (
 )
 
 // Budget bounds what requests may use in a minute: those of a tenant, of a model, or of
-// a tenant with a model. A request must be within every Budget that fits it. Budgets are
-// kept in this process: each of several gateways has its own.
+// a tenant with a model. A request must be within every Budget that fits it.
+//
+// Gateways that share (see package scheduling/sharing) have their budgets in common: what one
+// lets in is taken off at the others as soon as they hear of it, and until then each takes no
+// more than its part of what is left, by what it let in of late. Gateways that do not, or do
+// not hear of each other, have each its own.
 type Budget struct {
 	// Tenant is the fairness id that it is for. Empty: all requests together. "*": each
 	// tenant has one of its own.
@@ -37,6 +41,9 @@ func (b Budget) String() string {
 // mostRequests is how many may come at once: one at least, or none ever could.
 func (b *Budget) mostRequests() float64 { return max(b.RequestsPerMinute*b.Burst, 1) }
 
+// mostTokens is how many may come at once.
+func (b *Budget) mostTokens() float64 { return b.TokensPerMinute * b.Burst }
+
 const (
 	anyName = "*"
 	// maxMeters bounds what is kept of the Budgets that are for each tenant or model.
@@ -57,6 +64,7 @@ type meter struct {
 	requests, tokens float64
 	at               time.Duration
 	links            list.Node[meter] // in budgets.used
+	shared           *sharedMeter     // nil: it was not used since budgets are shared
 }
 
 // budgets are the meters of a Controller. The zero value has none.
@@ -64,18 +72,19 @@ type budgets struct {
 	of     []Budget
 	meters map[meterKey]*meter
 	used   list.List[meter] // the longest unused first
+	shared *shared
 }
 
 // configure takes new Budgets. Meters of those that stay go on.
 func (b *budgets) configure(all []Budget) {
 	old := *b
-	*b = budgets{of: all, meters: map[meterKey]*meter{}}
+	*b = budgets{of: all, meters: map[meterKey]*meter{}, shared: b.shared}
 	for n := old.used.Head; n != nil; {
 		m, next := n.Of, n.Next
 		for i := range all {
 			if n := &all[i]; n.Tenant == m.Tenant && n.Model == m.Model {
 				m.requests = kept(m.requests, m.RequestsPerMinute, n.mostRequests())
-				m.tokens = kept(m.tokens, m.TokensPerMinute, n.TokensPerMinute*n.Burst)
+				m.tokens = kept(m.tokens, m.TokensPerMinute, n.mostTokens())
 				m.Budget, m.key.budget = n, i
 				b.meters[m.key] = m
 				b.used.Push(m, &m.links)
@@ -118,30 +127,80 @@ func (b *budgets) spend(u use, now time.Duration) (spent []*meter, over excess) 
 			continue
 		}
 		spent = append(spent, m)
-		if w := m.wait(m.requests, 1, m.RequestsPerMinute); w > over.wait {
-			over = excess{Requests, fmt.Sprintf("the budget of %v is %g requests per minute", m.Budget, m.RequestsPerMinute), w}
+		if w := m.waitForRequest(); w > over.wait {
+			over = excess{Requests, fmt.Sprintf("the budget of %v is %g requests per minute%s", m.Budget, m.RequestsPerMinute, b.shared.ofAll()), w}
 		}
-		// What is larger than the whole budget passes when that is full: it would never else.
-		if w := m.wait(m.tokens, min(u.tokens, m.TokensPerMinute*m.Burst), m.TokensPerMinute); w > over.wait {
-			over = excess{Tokens, fmt.Sprintf("the budget of %v is %g tokens per minute", m.Budget, m.TokensPerMinute), w}
+		if w := m.waitForTokens(u.tokens); w > over.wait {
+			over = excess{Tokens, fmt.Sprintf("the budget of %v is %g tokens per minute%s", m.Budget, m.TokensPerMinute, b.shared.ofAll()), w}
 		}
 	}
 	if over.wait > 0 {
 		return nil, over
 	}
 	for _, m := range spent {
-		m.requests--
-		m.tokens -= u.tokens
+		m.take(1, u.tokens)
 	}
 	return spent, over
 }
 
-// wait returns when there will be enough.
-func (m *meter) wait(have, want, perMinute float64) time.Duration {
+// waitForRequest returns when there will be enough for a request.
+func (m *meter) waitForRequest() time.Duration {
+	if w := wait(m.requests, 1, m.RequestsPerMinute); w > 0 || m.shared == nil {
+		return w
+	}
+	requests, _ := m.buckets()
+	return m.shared.wait(&m.shared.requests, m.requests, 1, requests)
+}
+
+// waitForTokens returns when there will be enough for so many tokens. What is larger than the
+// whole budget passes when that is full: it would never else.
+func (m *meter) waitForTokens(tokens float64) time.Duration {
+	tokens = min(tokens, m.mostTokens())
+	if w := wait(m.tokens, tokens, m.TokensPerMinute); w > 0 || m.shared == nil {
+		return w
+	}
+	_, bucket := m.buckets()
+	return m.shared.wait(&m.shared.tokens, m.tokens, tokens, bucket)
+}
+
+// wait returns when there will be enough in a bucket.
+func wait(have, want, perMinute float64) time.Duration {
 	if perMinute == 0 || have >= want {
 		return 0
 	}
 	return time.Duration(min((want-have)/perMinute*60, math.MaxInt32) * float64(time.Second))
+}
+
+// take takes off what a request uses, or, if that is negative, gives it back.
+func (m *meter) take(requests, tokens float64) {
+	if requests > 0 {
+		m.spill()
+	}
+	m.requests -= requests
+	m.tokens -= tokens
+	if m.shared != nil {
+		m.shared.take(requests, tokens)
+	}
+}
+
+// fill fills the buckets up to now.
+func (m *meter) fill(now time.Duration) {
+	minutes := (now - m.at).Minutes()
+	over := m.shared.over()
+	m.requests = min(m.requests+minutes*m.RequestsPerMinute, m.mostRequests()+over*m.RequestsPerMinute)
+	m.tokens = min(m.tokens+minutes*m.TokensPerMinute, m.mostTokens()+over*m.TokensPerMinute)
+	m.at = now
+}
+
+// spill takes off what is in the buckets beyond what they hold.
+func (m *meter) spill() {
+	m.requests = min(m.requests, m.mostRequests())
+	m.tokens = min(m.tokens, m.mostTokens())
+}
+
+// full reports whether nothing is used of it.
+func (m *meter) full() bool {
+	return (m.RequestsPerMinute == 0 || m.requests >= m.mostRequests()) && (m.TokensPerMinute == 0 || m.tokens >= m.mostTokens())
 }
 
 // meterOf returns the meter of budget i for a request, filled up to now; nil if the
@@ -172,30 +231,27 @@ func (b *budgets) meterOf(i int, u use, now time.Duration) *meter {
 			b.used.Remove(b.used.Head)
 		}
 		key.tenant, key.model = strings.Clone(key.tenant), strings.Clone(key.model)
-		m = &meter{key: key, Budget: budget, requests: budget.mostRequests(), tokens: budget.TokensPerMinute * budget.Burst, at: now}
+		m = &meter{key: key, Budget: budget, requests: budget.mostRequests(), tokens: budget.mostTokens(), at: now}
 		b.meters[key] = m
 	} else {
 		b.used.Remove(&m.links)
-		minutes := (now - m.at).Minutes()
-		m.requests = min(m.requests+minutes*m.RequestsPerMinute, m.mostRequests())
-		m.tokens = min(m.tokens+minutes*m.TokensPerMinute, m.TokensPerMinute*m.Burst)
-		m.at = now
+		m.fill(now)
 	}
 	b.used.Push(m, &m.links)
+	b.shared.use(m, now)
 	return m
 }
 
 // refund gives back what a request that was not let in had spent.
 func refund(spent []*meter, tokens float64) {
 	for _, m := range spent {
-		m.requests++
-		m.tokens += tokens
+		m.take(-1, -tokens)
 	}
 }
 
 // correct makes what was spent what was used.
 func correct(spent []*meter, expected, used float64) {
 	for _, m := range spent {
-		m.tokens += expected - used
+		m.take(0, used-expected)
 	}
 }

@@ -65,7 +65,8 @@ func (c Config) MarshalJSON() ([]byte, error) {
 		MaxRetryAfter    string `json:"maxRetryAfter,omitempty"`
 		MetricsTTL       string `json:"metricsTTL,omitempty"`
 		TicketTTL        string `json:"ticketTTL,omitempty"`
-	}{config(c), nil, text(c.WaitForEndpoints), text(c.FlowIdle), text(c.MaxRetryAfter), text(c.MetricsTTL), text(c.TicketTTL)}
+		PeerDelay        string `json:"peerDelay,omitempty"`
+	}{config(c), nil, text(c.WaitForEndpoints), text(c.FlowIdle), text(c.MaxRetryAfter), text(c.MetricsTTL), text(c.TicketTTL), text(c.PeerDelay)}
 	for _, b := range c.Bands {
 		out.Bands = append(out.Bands, band{b, text(b.MaxWait)})
 	}

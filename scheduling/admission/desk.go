@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"time"
 
+	"github.com/inferpick/inferpick/scheduling/admission/internal/accounts"
 	"github.com/inferpick/inferpick/scheduling/admission/internal/fair"
 	"github.com/inferpick/inferpick/scheduling/admission/internal/room"
 )
@@ -21,6 +22,7 @@ type desk struct {
 
 	queues   *fair.Queues
 	budgets  budgets
+	shared   *shared
 	drained  room.Pace // requests let in
 	prefixes maphash.Seed
 	changed  bool // somebody who waits may go
@@ -31,7 +33,8 @@ type desk struct {
 }
 
 func newDesk() desk {
-	return desk{pool: newPool(), queues: fair.New(fair.Config{}), prefixes: maphash.MakeSeed()}
+	s := &shared{book: accounts.New(DefaultMaxAccounts)}
+	return desk{pool: newPool(), queues: fair.New(fair.Config{}), prefixes: maphash.MakeSeed(), shared: s, budgets: budgets{shared: s}}
 }
 
 // configure takes Options. What waits keeps its place.
@@ -48,6 +51,9 @@ func (d *desk) configure(o Options, by *detector) {
 		d.relabel(it.Of.(*Ticket))
 	}
 	d.budgets.configure(o.Budgets)
+	d.recallDetector()
+	d.shared.delay = o.PeerDelay
+	d.shared.book.SetMost(o.MaxAccounts)
 	for _, t := range d.setClasses(len(o.Bands)) {
 		d.enlist(t)
 	}
@@ -155,7 +161,7 @@ func (d *desk) heard(x *cell, q *question, n *news) {
 	d.answered(x, q)
 	if n.booked != nil {
 		d.landed(n.booked)
-		d.table.LearnBooking(&x.room, &d.whole.room, x.ep.Load.Prefilling())
+		d.table.LearnBooking(&x.room, &d.whole.room, x.ep.Load.Known().Prefilling)
 	}
 }
 
@@ -205,6 +211,7 @@ func (d *desk) dispatch() {
 func (d *desk) grant(t *Ticket) {
 	d.letIn.grant(t, d.now)
 	d.queues.Start(&t.item)
+	d.charge(t, 1, t.item.Charge)
 	d.drained.Add(d.now)
 	counts := d.countsOf(t)
 	counts.Dispatched++

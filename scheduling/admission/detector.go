@@ -41,10 +41,10 @@ type Query struct {
 	// milliseconds so that there are few of them; 0 if they have none. It is set only
 	// for a Detector that is a TargetDetector.
 	TTFT time.Duration
-	// Presumed is how many requests of this process at the endpoint count in its ledger
-	// as without a first token, though they are believed to have had it: their answers are
-	// not streamed, so it is not seen, and they were sent longer ago than a first token
-	// takes. Set for Fill.
+	// Presumed is how many requests at the endpoint count in its ledger as without a first
+	// token, though they are believed to have had it: their answers are not streamed, so it
+	// is not seen, and they were sent longer ago than a first token takes. Of those of other
+	// gateways (types.Load.Peers) as large a part is taken to be such. Set for Fill.
 	Presumed int
 }
 
@@ -66,19 +66,21 @@ func (q Query) away(ep *types.Endpoint) bool {
 	return q.asleep(ep)
 }
 
-// prefilling returns how many requests wait for their first token, by the ledger.
-func (q Query) prefilling(ep *types.Endpoint) float64 {
-	return max(float64(ep.Load.Prefilling())-float64(q.Presumed), 0)
+// prefilling returns how many requests wait for their first token, by the ledger and by what
+// peers say.
+func (q Query) prefilling(known types.Booking) float64 {
+	return max(float64(known.Prefilling)-float64(q.Presumed), 0)
 }
 
-// owed returns the tokens of prompts that are owed, by the ledger: those of requests of
-// which the first token is presumed are taken to be like the others'.
+// owed returns the tokens of prompts that are owed, by the ledger and by what peers say: those
+// of requests of which the first token is presumed are taken to be like the others'.
 func (q Query) owed(ep *types.Endpoint) float64 {
-	tokens := float64(ep.Load.PrefillTokens())
+	known := ep.Load.Known()
+	tokens := float64(known.PrefillTokens)
 	if q.Presumed == 0 {
 		return tokens
 	}
-	return tokens * q.prefilling(ep) / max(float64(ep.Load.Prefilling()), 1)
+	return tokens * q.prefilling(known) / max(float64(known.Prefilling), 1)
 }
 
 // reported returns how many requests wait and run by the last reading; not ok if it does not
@@ -119,11 +121,12 @@ type Served struct {
 	// At is the instant, and Took the time since it was booked there.
 	At   time.Time
 	Took time.Duration
-	// With is how many requests were in flight there, its own included: when it was booked
-	// or, at the end, in the mean since if that is less.
+	// With is how many requests were in flight there, its own and those of other gateways
+	// (types.Load.Peers) included: when it was booked or, at the end, in the mean since if
+	// that is less.
 	With float64
-	// Ahead is how many tokens of prompts, its own included, were owed there when it was
-	// booked.
+	// Ahead is how many tokens of prompts, its own and those of other gateways included, were
+	// owed there when it was booked.
 	Ahead int64
 	// Prompt and Output are its tokens, Output at the end; what is not known is expected.
 	Prompt, Output float64
@@ -160,9 +163,9 @@ type SlotDetector interface {
 
 // Utilization takes an endpoint as full when its queue or its KV cache is, as the
 // utilization detector of the Inference Extension does, but by what this process
-// knows first: what it sent since the reading, and which of its requests have had a
-// first token, are counted in, so that a burst within one scrape is seen, and a slot
-// that came free is too.
+// knows first: what it and other gateways sent since the reading, and which of these
+// requests have had a first token, are counted in, so that a burst within one scrape is
+// seen, and a slot that came free is too.
 //
 // An endpoint without a fresh reading is judged by the ledger alone, or not at all.
 type Utilization struct {
@@ -194,22 +197,27 @@ func fuller(a, b float64) float64 {
 
 // queueAt estimates the requests that wait for their first token at ep: those that
 // the server said were queued, and what the ledger says happened since; or, without a
-// fresh reading, all of this process's own.
+// fresh reading, all that are known of.
 func (u Utilization) queueAt(q Query, ep *types.Endpoint) float64 {
 	reported, ok := ep.Metrics.Waiting.Value()
 	switch {
 	case ok && q.fresh(ep):
-		own := 0.0
-		if ep.Load != nil {
-			own = float64(ep.Load.Prefilling())
-		}
-		return max(reported+own-float64(ep.Sent.Prefilling), 0)
+		return max(reported+float64(known(ep).Prefilling-ep.Sent.Prefilling), 0)
 	case u.ReadingsOnly:
 		return math.NaN()
 	case ep.Load == nil:
 		return 0
 	}
-	return q.prefilling(ep)
+	return q.prefilling(known(ep))
+}
+
+// known returns what this process and other gateways have booked at an endpoint; nothing, if
+// it has no ledger.
+func known(ep *types.Endpoint) types.Booking {
+	if ep.Load == nil {
+		return types.Booking{}
+	}
+	return ep.Load.Known()
 }
 
 // kvUsage estimates the part of the KV cache in use, NaN if nothing is known: the last
@@ -221,10 +229,7 @@ func kvUsage(q Query, ep *types.Endpoint) float64 {
 			size = block * n
 		}
 	}
-	held := 0.0
-	if ep.Load != nil {
-		held = float64(ep.Load.ContextTokens())
-	}
+	held := float64(known(ep).ContextTokens)
 	used, ok := ep.Metrics.KVUsage.Value()
 	ok = ok && q.fresh(ep)
 	switch {
@@ -238,9 +243,9 @@ func kvUsage(q Query, ep *types.Endpoint) float64 {
 	return max(used+(held-float64(ep.Sent.ContextTokens))/size, 0)
 }
 
-// Concurrency takes an endpoint as full when so many of this process's requests are
-// in flight there, as the concurrency detector of the Inference Extension does. It
-// needs no metrics.
+// Concurrency takes an endpoint as full when so many requests of this process, and of those
+// that share with it, are in flight there, as the concurrency detector of the Inference
+// Extension does. It needs no metrics.
 type Concurrency struct {
 	// Requests is how many a full endpoint has. An endpoint's Capacity.MaxConcurrency
 	// goes before it. Default 100.
@@ -259,9 +264,10 @@ func (c Concurrency) Fill(_ Query, ep *types.Endpoint) float64 {
 		most = n
 	}
 	def(&most, 100)
-	fill := float64(ep.Load.Requests()) / float64(most)
+	known := ep.Load.Known()
+	fill := float64(known.Requests) / float64(most)
 	if c.Tokens > 0 {
-		fill = max(fill, float64(ep.Load.ContextTokens())/float64(c.Tokens))
+		fill = max(fill, float64(known.ContextTokens)/float64(c.Tokens))
 	}
 	return fill
 }
@@ -289,6 +295,9 @@ type rate struct {
 
 func (r *rate) value() float64 { return math.Float64frombits(r.bits.Load()) }
 
+// recall makes it what it was in another run of the program, unless it is known.
+func (r *rate) recall(rate float64) { r.bits.CompareAndSwap(0, math.Float64bits(rate)) }
+
 // learn makes the rate what f makes of it and of what was seen.
 func (r *rate) learn(ep *types.Endpoint, tokens int64, took time.Duration, f func(rate, seen float64) float64) {
 	if tokens < leastLearned || took <= 0 {
@@ -298,6 +307,20 @@ func (r *rate) learn(ep *types.Endpoint, tokens int64, took time.Duration, f fun
 	defer r.mu.Unlock()
 	seen := float64(tokens) / took.Seconds() / speed(ep)
 	r.bits.Store(math.Float64bits(f(r.value(), seen)))
+}
+
+// keep implements keeper.
+func (b *LearnedBacklog) keep(ep *types.Endpoint, note func(keptKind, float64, float64)) {
+	if rate := b.rate.value(); ep == nil && rate > 0 {
+		note(keptBacklogRate, rate, 0)
+	}
+}
+
+// recall implements keeper.
+func (b *LearnedBacklog) recall(_ *types.Endpoint, k keptKind, rate, _ float64) {
+	if k == keptBacklogRate {
+		b.rate.recall(rate)
+	}
 }
 
 // Fill implements Detector.
@@ -335,7 +358,7 @@ func (b *LearnedBacklog) FirstToken(ep *types.Endpoint, tokens int64, took time.
 func (c Concurrency) Slots(q Query, ep *types.Endpoint) float64 { return c.Fill(q, ep) }
 
 // Backlog takes an endpoint as full when so many tokens of prompts are owed there, by the
-// ledger: more only wait for their turn, and whoever comes then waits behind them.
+// ledger and by what peers say: more only wait for their turn, and whoever comes then waits behind them.
 type Backlog struct {
 	// Tokens is how many a full endpoint owes. Default 16,384, which is two of the steps
 	// that engines take with their usual bound of 8,192 tokens: enough that none is short
@@ -390,6 +413,20 @@ func (p *PredictedTTFT) known(rate float64) float64 {
 	def(&rate, p.Rate)
 	def(&rate, defaultRate)
 	return rate
+}
+
+// keep implements keeper.
+func (p *PredictedTTFT) keep(ep *types.Endpoint, note func(keptKind, float64, float64)) {
+	if rate := p.rate.value(); ep == nil && rate > 0 {
+		note(keptTTFTRate, rate, 0)
+	}
+}
+
+// recall implements keeper.
+func (p *PredictedTTFT) recall(_ *types.Endpoint, k keptKind, rate, _ float64) {
+	if k == keptTTFTRate {
+		p.rate.recall(rate)
+	}
 }
 
 // UsesTarget implements TargetDetector.

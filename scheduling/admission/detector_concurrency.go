@@ -8,10 +8,10 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// LearnedConcurrency takes an endpoint as full when so many of this process's requests are
-// in flight there as it serves well, and learns how many that are from how they are served:
-// it is for endpoints that do not report how many run and wait, and has no opinion on
-// others. Capacity.MaxConcurrency, where it is given, goes before what is learned.
+// LearnedConcurrency takes an endpoint as full when so many requests of this process, and of
+// those that share with it, are in flight there as it serves well, and learns how many that
+// are from how this process's are served: it is for endpoints that do not report how many run
+// and wait, and has no opinion on others. Capacity.MaxConcurrency, where it is given, goes before what is learned.
 //
 // What an endpoint can do at a time is as many requests as are in flight there, divided by
 // how much longer they take than where there was room: what comes beyond that only waits.
@@ -58,7 +58,7 @@ func (l *LearnedConcurrency) Fill(q Query, ep *types.Endpoint) float64 {
 	if size <= 0 {
 		size = l.sizeAt(ep)
 	}
-	return float64(ep.Load.Requests()) / size
+	return float64(ep.Load.Known().Requests) / size
 }
 
 // Slots implements SlotDetector.
@@ -102,6 +102,35 @@ func (l *LearnedConcurrency) Served(ep *types.Endpoint, s Served) {
 	default:
 		w.Began(s.Took, promptToBegin+s.Prompt, s.With, s.At)
 	}
+}
+
+// keep implements keeper.
+func (l *LearnedConcurrency) keep(ep *types.Endpoint, note func(keptKind, float64, float64)) {
+	if ep == nil {
+		return
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if w := l.known[ep.Load]; w != nil {
+		note(keptWindowOf, w.Size(), 0)
+	}
+}
+
+// recall implements keeper.
+func (l *LearnedConcurrency) recall(ep *types.Endpoint, k keptKind, size, _ float64) {
+	if k != keptWindowOf {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.known[ep.Load] != nil {
+		return
+	}
+	if l.known == nil {
+		l.known = map[*types.Load]*window.Window{}
+	}
+	_, least, most := l.bounds()
+	l.known[ep.Load] = window.New(min(max(size, least), most), least, most)
 }
 
 // Forget implements Forgetter.

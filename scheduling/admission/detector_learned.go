@@ -100,14 +100,14 @@ func (b *batch) more() float64 {
 func (b *LearnedBatch) Slots(q Query, ep *types.Endpoint) float64 { return b.Fill(q, ep) }
 
 // inFlight estimates the requests at ep: those that the server reported, others' too,
-// and what the ledger says happened since.
+// and what the ledger, and peers, say happened since. Its own are there for certain.
 func inFlight(q Query, ep *types.Endpoint) float64 {
-	own := float64(ep.Load.Requests())
+	known := ep.Load.Known().Requests
 	w, r, ok := reported(ep)
 	if !ok || !q.fresh(ep) {
-		return own
+		return float64(known)
 	}
-	return max(w+r+own-float64(ep.Sent.Requests), own, 0)
+	return max(w+r+float64(known-ep.Sent.Requests), float64(ep.Load.Requests()), 0)
 }
 
 // Reading implements ReadingLearner.
@@ -166,6 +166,35 @@ func (b *batch) full(running float64, now time.Time) {
 		b.probe = firstProbe
 	}
 	b.places, b.next, b.trying, b.same = running, now.Add(b.probe), false, 0
+}
+
+// keep implements keeper.
+func (b *LearnedBatch) keep(ep *types.Endpoint, note func(keptKind, float64, float64)) {
+	if ep == nil {
+		return
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if known := b.batches[ep.Load]; known != nil && !math.IsInf(known.places, 1) {
+		note(keptPlacesOf, known.places, known.probe.Seconds())
+	}
+}
+
+// recall implements keeper.
+func (b *LearnedBatch) recall(ep *types.Endpoint, k keptKind, places, probe float64) {
+	if k != keptPlacesOf {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.batches[ep.Load] != nil {
+		return
+	}
+	if b.batches == nil {
+		b.batches = map[*types.Load]*batch{}
+	}
+	wait := min(max(time.Duration(probe*float64(time.Second)), firstProbe), lastProbe)
+	b.batches[ep.Load] = &batch{places: places, probe: wait}
 }
 
 // Forget implements ReadingLearner.

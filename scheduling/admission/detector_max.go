@@ -66,6 +66,20 @@ func (m Max) Forget(ep *types.Endpoint) {
 	}
 }
 
+// keep implements keeper.
+func (m Max) keep(ep *types.Endpoint, note func(keptKind, float64, float64)) {
+	for k := range those[keeper](m) {
+		k.keep(ep, note)
+	}
+}
+
+// recall implements keeper.
+func (m Max) recall(ep *types.Endpoint, kind keptKind, a, b float64) {
+	for k := range those[keeper](m) {
+		k.recall(ep, kind, a, b)
+	}
+}
+
 // those returns the detectors that are a T beside.
 func those[T any](m Max) iter.Seq[T] {
 	return func(yield func(T) bool) {

@@ -10,7 +10,7 @@ func (c *Controller) SetEndpoints(eps []*types.Endpoint) {
 	cells := make([]*cell, 0, len(eps))
 	for _, ep := range eps {
 		if ep != nil && ep.Load != nil {
-			x, _ := d.hear(ep)
+			x, _ := d.hearReading(ep)
 			cells = append(cells, x)
 		}
 	}
@@ -47,7 +47,7 @@ func (c *Controller) put(ep *types.Endpoint, joins bool) {
 	if ep == nil || ep.Load == nil || !joins && d.cellOf(ep) == nil {
 		return
 	}
-	x, changed := d.hear(ep)
+	x, changed := d.hearReading(ep)
 	if !x.room.Member() {
 		c.askAll()
 		if d.byLoad[ep.Load] == x { // nobody has let it go meanwhile

@@ -1,6 +1,10 @@
 package admission
 
-import "time"
+import (
+	"time"
+
+	"github.com/inferpick/inferpick/scheduling/admission/internal/accounts"
+)
 
 // foresee is Controller.Explain for a ticket that was made of an arrival.
 func (d *desk) foresee(a *Arrival, t *Ticket) (r Report) {
@@ -59,8 +63,16 @@ func (d *desk) report(t *Ticket, l *lane) Report {
 	return Report{
 		Band: d.bandOf(t).Name, Priority: t.item.Priority, Tenant: t.item.Tenant(),
 		Ceiling: d.table.Ceiling(k), Candidates: by.Members(), Room: by.RoomAt(k), Saturation: by.Saturation(),
-		Counter: t.item.Counter(),
+		Counter: t.item.Counter(), Elsewhere: elsewhere(t),
 	}
+}
+
+// elsewhere is what other gateways have let in of a ticket's tenant.
+func elsewhere(t *Ticket) float64 {
+	if a, ok := t.item.Flow().Of.(*accounts.Account); ok {
+		return a.Elsewhere
+	}
+	return 0
 }
 
 // queuedReport fills in what is before a request that waits, or would.

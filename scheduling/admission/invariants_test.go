@@ -24,6 +24,7 @@ func (c *Controller) CheckInvariants(fills bool) error {
 	k.waiting()
 	k.tickets(fills)
 	k.budgets()
+	k.accounts()
 	return k.err
 }
 
@@ -202,6 +203,39 @@ func (k *checker) budgets() {
 		n++
 	}
 	k.check(n == len(b.meters) && n <= maxMeters, "budgets: %d meters in the list, %d in the map, at most %d", n, len(b.meters), maxMeters)
+}
+
+func (k *checker) accounts() {
+	d := &k.c.desk
+	k.check(d.shared.book.Len() <= d.o.MaxAccounts, "%d accounts, of at most %d", d.shared.book.Len(), d.o.MaxAccounts)
+	for m := range each(k, &d.budgets.used, func(m *meter) *list.Node[meter] { return &m.links }) {
+		for _, v := range []float64{m.requests, m.tokens} {
+			k.check(!math.IsNaN(v) && !math.IsInf(v, 0), "budgets: %v are left of %v", v, m.key)
+		}
+		if s := m.shared; s != nil && s.account != nil {
+			k.check(s.account.Dropped() || s.account.Of == m, "budgets: the account of %v is another's", m.key)
+		}
+	}
+}
+
+// Left returns what is left of each Budget of one name, as it is now.
+func (c *Controller) Left(tenant string) (requests, tokens float64) {
+	d := c.lock()
+	defer c.unlock()
+	for key, m := range d.budgets.meters {
+		if key.tenant == tenant {
+			m.fill(d.now)
+			return m.requests, m.tokens
+		}
+	}
+	return math.NaN(), math.NaN()
+}
+
+// Meters returns how many Budgets there are that are used.
+func (c *Controller) Meters() int {
+	d := c.lock()
+	defer c.unlock()
+	return len(d.budgets.meters)
 }
 
 // Counters returns what each tenant of a priority was served, as the order goes by it.

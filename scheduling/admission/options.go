@@ -81,6 +81,14 @@ type Tuning struct {
 	// twice as long. Default 30 minutes.
 	TicketTTL time.Duration `json:"ticketTTL,omitempty"`
 
+	// PeerDelay is how long it takes until other gateways have heard a message, where budgets
+	// are shared: so much later than they were told they know what was let in here. Default
+	// 150 ms.
+	PeerDelay time.Duration `json:"peerDelay,omitempty"`
+	// MaxAccounts bounds the budgets and tenants of which other gateways are told; of what they
+	// say four times as many are kept. Default 50,000.
+	MaxAccounts int `json:"maxAccounts,omitempty"`
+
 	// Clock tells the time. Nil: the real one.
 	Clock Clock `json:"-"`
 }

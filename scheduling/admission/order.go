@@ -76,8 +76,9 @@ type BandCounts struct {
 	Dispatched uint64
 	Cancelled  uint64
 	Refused    map[Reason]uint64
-	// Tokens is the weighted tokens of all that was let in.
-	Tokens float64
+	// Tokens is the weighted tokens of all that was let in. Elsewhere is those that other
+	// gateways were heard to have let in, of tenants that have been here.
+	Tokens, Elsewhere float64
 }
 
 func (n *BandCounts) refused(why Reason) {

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"math"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/admission/internal/room"
@@ -21,6 +22,7 @@ type pool struct {
 	renewAt time.Duration // when to look for readings that have become too old
 	changes time.Duration // when a cell may change though nothing happens there, at the earliest
 	ttft    room.FirstTokens
+	silent  room.Part // of requests without a first token, those of which it is presumed
 
 	todo    backlog
 	version uint64 // of what is asked: later ones are newer
@@ -111,7 +113,7 @@ func (p *pool) join(x *cell) {
 	}
 	p.byLoad[x.ep.Load] = x
 	x.gone, x.forget = false, false
-	x.room.Measure(p.now, 0)
+	p.measure(x)
 	if p.table.Join(&x.room) { // some lane is newer than what was asked
 		p.later(x, news{})
 	}
@@ -168,10 +170,24 @@ func (p *pool) question(q *question, x *cell, lanes []*room.Lane) {
 	x.asking++
 	p.version++
 	q.d, q.ep, q.lanes, q.version = p.detector, x.ep, lanes, p.version
-	q.now, q.presumed, q.answers = p.date(), x.room.Presumed(), p.spare[:0]
+	q.now, q.presumed, q.answers = p.date(), p.presumed(x), p.spare[:0]
 	q.oldest = q.now.Add(-p.metricsTTL)
 	p.spare = nil
 }
+
+// presumed returns of how many requests at a cell's endpoint the first token is presumed: of
+// those of other gateways, which do not say, as large a part as of this one's of late.
+func (p *pool) presumed(x *cell) int {
+	own := x.room.Presumed()
+	theirs := x.ep.Load.Peers().Prefilling
+	if theirs <= 0 {
+		return own
+	}
+	return own + int(math.Round(p.silent.Of(float64(own), float64(x.ep.Load.Prefilling()))*float64(theirs)))
+}
+
+// measure keeps how many requests are in flight at a cell's endpoint.
+func (p *pool) measure(x *cell) { x.room.Measure(p.now, float64(x.ep.Load.Known().Requests)) }
 
 // answered takes the answers. A later one is never overwritten by one that was asked for
 // earlier.

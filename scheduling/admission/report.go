@@ -31,6 +31,9 @@ type Report struct {
 	// Counter is the weighted tokens that its tenant was served, and Least that of the
 	// tenant at its priority whose turn it is. Only their difference means anything.
 	Counter, Least float64
+	// Elsewhere is the weighted tokens of those of its tenant that other gateways were heard to
+	// have let in.
+	Elsewhere float64
 
 	// Waited is how long it has waited, Left how long it may yet, and Expected how long
 	// it has to at the rate of late; 0: not known.
@@ -53,6 +56,9 @@ func (r Report) String() string {
 	if r.Verdict == "queued" {
 		fmt.Fprintf(&b, "\nbefore it: %d of higher priority, %d of other tenants, %d of its own", r.Higher, r.OtherTenants, r.OwnTenant)
 		fmt.Fprintf(&b, "; its tenant has had %.0f weighted tokens more than the one that is next", r.Counter-r.Least)
+		if r.Elsewhere > 0 {
+			fmt.Fprintf(&b, ", %.0f of its own at other gateways", r.Elsewhere)
+		}
 		fmt.Fprintf(&b, "; waited %v, may wait %v more", r.Waited.Round(time.Millisecond), r.Left.Round(time.Millisecond))
 		if r.Expected > 0 {
 			fmt.Fprintf(&b, ", expected %v", r.Expected.Round(time.Millisecond))

@@ -15,7 +15,8 @@ func (d *desk) booked(t *Ticket, ep *types.Endpoint) {
 	t.booking = room.Booking{Since: d.now}
 	t.at, t.ep, t.state = x, ep, running
 	if ep.Load != nil {
-		t.booking.Ahead, t.booking.With = ep.Load.PrefillTokens(), float64(ep.Load.Requests())
+		known := ep.Load.Known()
+		t.booking.Ahead, t.booking.With = known.PrefillTokens, float64(known.Requests)
 	}
 	d.live(t, d.now)
 	d.enlist(t)
@@ -23,7 +24,7 @@ func (d *desk) booked(t *Ticket, ep *types.Endpoint) {
 		d.landed(t)
 	} else {
 		if d.detector.served != nil {
-			x.room.Measure(d.now, float64(x.ep.Load.Requests()))
+			d.measure(x)
 		}
 		// The first token will be seen if the answer is streamed; else it is presumed.
 		x.room.Book(&t.booking, !t.req.Stream)
@@ -79,7 +80,7 @@ func (d *desk) whatItShows(t *Ticket, out *types.Outcome) (n news) {
 	if t.at == nil || d.detector.served == nil {
 		return n
 	}
-	t.at.room.Measure(d.now, float64(t.at.ep.Load.Requests()))
+	d.measure(t.at)
 	if !out.Busy() && !out.Served() {
 		return n // of one that failed, or was given up, the time says nothing
 	}
@@ -134,7 +135,9 @@ func (d *desk) correct(t *Ticket, out *types.Outcome) {
 			in = 0 // it never got to a server
 		}
 	}
-	d.countsOf(t).Tokens += d.queues.End(&t.item, in, output, d.now)
+	correction := d.queues.End(&t.item, in, output, d.now)
+	d.countsOf(t).Tokens += correction
+	d.charge(t, 0, correction)
 	correct(t.spent, expected, in+output)
 	t.spent = nil
 }

@@ -18,6 +18,8 @@ type Stats struct {
 	Oldest time.Duration
 	// Rate is how many requests were let in per second, of late.
 	Rate float64
+	// Peers is what is known of other gateways.
+	Peers PeerStats
 	// Bands are the priorities that have been seen lately, highest first.
 	Bands []BandStats
 }
@@ -43,6 +45,7 @@ func (d *desk) stats() Stats {
 	s := Stats{
 		Endpoints: d.whole.room.Members(), Saturation: d.whole.room.Saturation(),
 		Queued: d.queues.Len(), Bytes: d.queues.Bytes(), Rate: d.drained.Rate(d.now),
+		Peers: d.peerStats(),
 	}
 	for _, b := range d.queues.Bands() {
 		settings, info := &d.o.Bands[b.Class], infoOf(b, d.o.Bands)

@@ -44,6 +44,8 @@ func (o Options) checked(wrong *check.Checks) Options {
 	check.Positive(wrong, "maxRetryAfter", &o.MaxRetryAfter, DefaultMaxRetry)
 	check.Positive(wrong, "metricsTTL", &o.MetricsTTL, defaultMetricsTTL)
 	check.Positive(wrong, "ticketTTL", &o.TicketTTL, DefaultTicketTTL)
+	check.Positive(wrong, "peerDelay", &o.PeerDelay, DefaultPeerDelay)
+	check.Positive(wrong, "maxAccounts", &o.MaxAccounts, DefaultMaxAccounts)
 	check.Range(wrong, "waitForEndpoints", o.WaitForEndpoints, 0, 0)
 	check.Default(wrong, "inputWeight", &o.InputWeight, DefaultInputWeight, 0, 1e9)
 	check.Default(wrong, "outputWeight", &o.OutputWeight, DefaultOutputWeight, 0, 1e9)

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash"
 	mathrand "math/rand/v2"
@@ -23,7 +24,10 @@ type Group struct {
 	o      Options
 	origin origin
 
-	// turn is held while something is told or heard, in which parts are called.
+	telling sync.Mutex // held by Tell; taken before turn
+	outbox  outbox     // guarded by telling
+
+	// turn is held while something is read or written, in which parts are called, but not while it is sent.
 	turn sync.Mutex
 	// guarded by turn
 	scopes  []*scope
@@ -61,7 +65,7 @@ func New(o Options) (*Group, error) {
 	if len(o.Key) > 0 {
 		g.mac = hmac.New(sha256.New, o.Key)
 	}
-	g.writer = writer{origin: g.origin, mac: g.mac}
+	g.writer = writer{origin: g.origin, mac: g.mac, send: g.outbox.add}
 	return g, nil
 }
 
@@ -116,7 +120,7 @@ func (g *Group) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			last, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer stop()
-			g.leave(time.Now(), send(last))
+			g.leave(send(last))
 			return nil
 		case <-time.After(wait):
 		}
@@ -129,7 +133,7 @@ func (g *Group) Run(ctx context.Context) error {
 // alone is Run without a Transport.
 func (g *Group) alone(ctx context.Context) error {
 	if g.o.Store == nil {
-		return fmt.Errorf("sharing: Run without a Transport, and without a Store")
+		return errors.New("sharing: Run without a Transport")
 	}
 	for {
 		select {
@@ -146,43 +150,69 @@ func (g *Group) alone(ctx context.Context) error {
 func (g *Group) Tell(now time.Time, send func(msg []byte)) {
 	g.claim(now)
 	g.pass(now)
-	g.turn.Lock()
-	defer g.turn.Unlock()
-	g.expire(now)
-	w := g.begin(send)
-	if whole := now.Sub(g.whole) >= g.o.Whole; whole {
-		g.whole = now
-		g.hello(w, kindHello)
-		g.tell(w, true, now)
-	} else {
-		g.tell(w, false, now)
-	}
-	g.tellSnapshots(w, now)
-	if len(w.buf) == 0 { // silence would be taken for the end
-		g.hello(w, kindHello)
-	}
-	w.flush()
+	g.write(send, func(w *writer) {
+		g.expire(now)
+		if whole := now.Sub(g.whole) >= g.o.Whole; whole {
+			g.whole = now
+			g.hello(w, kindHello)
+			g.tell(w, true, now)
+		} else {
+			g.tell(w, false, now)
+		}
+		g.tellSnapshots(w, now)
+		if len(w.buf) == 0 { // silence would be taken for the end
+			g.hello(w, kindHello)
+		}
+	})
 }
 
 // leave tells peers that this gateway ends.
-func (g *Group) leave(now time.Time, send func([]byte)) {
-	g.turn.Lock()
-	defer g.turn.Unlock()
-	w := g.begin(send)
-	g.hello(w, kindLeave)
-	w.flush()
+func (g *Group) leave(send func([]byte)) {
+	g.write(send, func(w *writer) { g.hello(w, kindLeave) })
 }
 
-// begin begins the messages of another tick. Caller must hold g.turn.
-func (g *Group) begin(send func([]byte)) *writer {
-	w := &g.writer
-	w.tick++
-	w.buf, w.at = w.buf[:0], 0
-	w.send = func(msg []byte) {
+// write sends what fill writes, when it has been written: whoever hears it may tell something in turn.
+func (g *Group) write(send func([]byte), fill func(*writer)) {
+	g.telling.Lock()
+	defer g.telling.Unlock()
+	g.outbox.n = 0
+	func() {
+		g.turn.Lock()
+		defer g.turn.Unlock()
+		w := &g.writer
+		w.tick++
+		w.buf, w.at = w.buf[:0], 0
+		fill(w)
+		w.flush()
+	}()
+	for _, msg := range g.outbox.messages[:g.outbox.n] {
 		g.count(func(c *groupCounts) { c.messages++; c.bytes += uint64(len(msg)) })
 		send(msg)
 	}
-	return w
+	g.outbox.trim()
+}
+
+// outbox is messages that were written, with memory for the next.
+type outbox struct {
+	messages [][]byte
+	n        int // those that are to be sent
+}
+
+func (o *outbox) add(msg []byte) {
+	if o.n == len(o.messages) {
+		o.messages = append(o.messages, nil)
+	}
+	o.messages[o.n] = append(o.messages[o.n][:0], msg...)
+	o.n++
+}
+
+// trim gives back the memory of an exceptional amount.
+func (o *outbox) trim() {
+	const few = 4
+	if len(o.messages) > few {
+		clear(o.messages[few:])
+		o.messages = o.messages[:few]
+	}
 }
 
 // hello writes the name of this gateway.
@@ -195,6 +225,9 @@ func (g *Group) hello(w *writer, k kind) {
 func (g *Group) tell(w *writer, whole bool, now time.Time) {
 	for _, s := range g.scopes {
 		s.look()
+		if whole {
+			s.doubt()
+		}
 		if !g.o.Without.Load {
 			g.tellLoads(w, s, whole, now)
 		}
@@ -242,9 +275,7 @@ func (g *Group) lose(s *scope, gone *peer) {
 	for _, part := range s.parts.accounts {
 		g.call(func() { part.LosePeer(gone.number) })
 	}
-	for _, p := range s.places {
-		p.stale = p.stale || len(p.heard) > 0
-	}
+	s.doubt()
 }
 
 // settle takes over what peers have at the endpoints of a scope.

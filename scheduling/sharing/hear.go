@@ -27,7 +27,7 @@ func (g *Group) Hear(from string, msg []byte, now time.Time) {
 	if peer == nil {
 		return
 	}
-	err = m.each(func(k kind, hash uint64, r reader) error { return g.hearSection(peer, k, hash, r, newest, now) })
+	err = m.each(func(k kind, hash uint64, r reader) error { return g.hearSection(peer, &m, k, hash, r, newest, now) })
 	if err != nil {
 		g.mu.Lock()
 		peer.counts.broken++
@@ -81,7 +81,7 @@ func (g *Group) met(from string, m *message, size int, now time.Time) (*peer, bo
 }
 
 // hearSection takes over what is in a section. Of kinds whose newest value counts, what is older is passed over.
-func (g *Group) hearSection(from *peer, k kind, hash uint64, r reader, newest bool, now time.Time) error {
+func (g *Group) hearSection(from *peer, m *message, k kind, hash uint64, r reader, newest bool, now time.Time) error {
 	switch k {
 	case kindHello, kindLeave:
 		return g.hearHello(from, k, r)
@@ -99,8 +99,8 @@ func (g *Group) hearSection(from *peer, k kind, hash uint64, r reader, newest bo
 	}
 	off := &g.o.Without
 	switch {
-	case k == kindLoad && newest && !off.Load:
-		return g.hearLoads(from, s, r, now)
+	case k == kindLoad && !off.Load:
+		return g.hearLoads(from, m.tick, s, r, now)
 	case k == kindPlacement && !off.Placements:
 		return g.hearPlacements(s, r, now)
 	case k == kindEjection && newest && !off.Ejections:
@@ -144,14 +144,14 @@ func (g *Group) hearHello(from *peer, k kind, r reader) error {
 // unknown counts an endpoint that is none of this gateway's.
 func (g *Group) unknown() { g.count(func(c *groupCounts) { c.unknown++ }) }
 
-func (g *Group) hearLoads(from *peer, s *scope, r reader, now time.Time) error {
+func (g *Group) hearLoads(from *peer, tick uint64, s *scope, r reader, now time.Time) error {
 	for r.more() {
 		key, b := r.load()
 		if r.failed {
 			break
 		}
 		if p := s.byKey[key]; p != nil {
-			p.hears(from, b, now)
+			p.hears(from, tick, b, now)
 		} else {
 			g.unknown()
 		}
@@ -209,6 +209,7 @@ func (g *Group) hearEjections(from *peer, s *scope, r reader, now time.Time) err
 func (g *Group) hearBindings(s *scope, r reader, now time.Time) error {
 	for r.more() {
 		b, key := types.Binding{Key: r.uint64()}, r.uint64()
+		b.Version = r.uint64()
 		b.Age = time.Duration(r.uvarint(mostMillis)) * time.Millisecond
 		if r.failed {
 			break

@@ -21,9 +21,8 @@ const (
 
 // place is an endpoint of a scope.
 type place struct {
-	key  uint64
-	ep   *types.Endpoint
-	seen bool // it is still there
+	key uint64
+	ep  *types.Endpoint
 
 	told    types.Booking // what this gateway said of it last
 	stopped time.Time     // when that became nothing
@@ -34,46 +33,47 @@ type place struct {
 // claim is what a peer says of a place.
 type claim struct {
 	peer *peer
+	tick uint64 // of the message that said so
 	at   time.Time
 	types.Booking
 }
 
-// fade is how far a claim counts, 0 to 1.
-func (c *claim) fade(now time.Time, ttl time.Duration) float64 {
-	over := now.Sub(c.at) - ttl
+// fade is how far what a peer said counts, 0 to 1.
+func (p *peer) fade(now time.Time, ttl time.Duration) float64 {
+	over := now.Sub(p.heard) - ttl
 	if over <= 0 {
 		return 1
 	}
 	return max(1-float64(over)/float64(fadeTime), 0)
 }
 
-// hears takes over what a peer says.
-func (p *place) hears(from *peer, b types.Booking, now time.Time) {
-	p.stale = true
+// hears takes over what a peer says in a message, unless a newer one was heard.
+func (p *place) hears(from *peer, tick uint64, b types.Booking, now time.Time) {
 	i := slices.IndexFunc(p.heard, func(c claim) bool { return c.peer == from })
-	switch {
-	case i >= 0 && b == types.Booking{}:
-		p.heard = slices.Delete(p.heard, i, i+1)
-	case i >= 0:
-		p.heard[i].at, p.heard[i].Booking = now, b
-	case b != types.Booking{}:
-		p.heard = append(p.heard, claim{from, now, b})
+	if i < 0 {
+		i = len(p.heard)
+		p.heard = append(p.heard, claim{peer: from})
+	}
+	if c := &p.heard[i]; c.tick <= tick {
+		c.tick, c.at, c.Booking = tick, now, b
+		p.stale = true
 	}
 }
 
-// sum returns what all peers have there, and forgets those whose word is too old.
+// unsaid is after how many times Options.TTL a claim is dropped that its peer, who still speaks, says no more.
+const unsaid = 4
+
+// sum returns what all peers have there, and forgets what counts no more.
 func (p *place) sum(now time.Time, ttl time.Duration) (sum types.Booking) {
 	p.stale = false
 	p.heard = slices.DeleteFunc(p.heard, func(c claim) bool {
-		f := c.fade(now, ttl)
-		if f <= 0 || c.peer.left {
+		f := c.peer.fade(now, ttl)
+		if f <= 0 || c.peer.left || now.Sub(c.at) > unsaid*ttl {
 			return true
 		}
 		if f < 1 {
 			p.stale = true
 			c.Booking = scaled(c.Booking, f)
-		} else if now.Sub(c.at) > ttl/2 {
-			p.stale = true // it may begin to fade
 		}
 		sum = sum.Plus(c.Booking)
 		return false
@@ -97,7 +97,7 @@ func (p *place) tells(whole bool, now time.Time, ttl time.Duration) (b types.Boo
 			p.stopped = now
 		}
 	case none: // peers may not have heard of it
-		tell = whole && !p.stopped.IsZero() && now.Sub(p.stopped) <= ttl
+		tell = whole && !p.stopped.IsZero() && now.Sub(p.stopped) <= unsaid*ttl
 	default:
 		tell = whole
 	}

@@ -359,7 +359,7 @@ func (g *Group) pass(now time.Time) {
 	g.turn.Unlock()
 	if needs {
 		room := min(g.o.MaxSnapshot, int(sendFor.Seconds()*g.pageRate()))
-		made := g.appendSnapshot([]byte{}, room, ofPeers, now)
+		made := g.appendSnapshot([]byte{}, room, true, now)
 		g.turn.Lock()
 		k.pages.has(made, now)
 		g.turn.Unlock()

@@ -10,21 +10,23 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/inferpick/inferpick/types"
 )
 
 // lossy is a network on which messages come late, twice, in another order, or not at all, and its clock.
 type lossy struct {
-	t                 testing.TB
-	now               time.Duration
-	rand              *rand.Rand
-	lost, twice       float64
-	delay, jitter     time.Duration
-	groups            []*Group
-	from              []time.Duration // when each begins to tell
-	until             []time.Duration // and when it has gone; 0: never
-	events            events
-	messages, largest int
-	change            func(from, to int, msg []byte) []byte // what becomes of a message; nil: nothing
+	t             testing.TB
+	now           time.Duration
+	rand          *rand.Rand
+	lost, twice   float64
+	delay, jitter time.Duration
+	groups        []*Group
+	from          []time.Duration // when each begins to tell
+	until         []time.Duration // and when it has gone; 0: never
+	events        events
+	messages      int
+	change        func(from, to int, msg []byte) []byte // what becomes of a message; nil: nothing
 }
 
 type happening struct {
@@ -168,6 +170,32 @@ func TestGatewayThatBeginsIsTold(t *testing.T) {
 			require.GreaterOrEqual(t, told, seeds)
 		})
 	}
+}
+
+// Endpoints are the same that have the same address, whatever gateways call them.
+func TestPeersHaveOtherNames(t *testing.T) {
+	l := newLossy(t, 1)
+	scope := func(x *renaming, eps ...*types.Endpoint) Scope {
+		return Scope{Name: "pool", Endpoints: func() []*types.Endpoint { return eps }, Parts: []any{x}}
+	}
+	their, x := &renaming{peerBlob: knowing("x", 1000)}, &renaming{peerBlob: knowing("x", 10)}
+	l.join(newGroup(t, Options{}, scope(their, types.NewEndpoint("their-one", "10.0.0.1:80"), types.NewEndpoint("their-two", "10.0.0.2:80"))))
+	l.run(6 * time.Second)
+	l.join(newGroup(t, Options{}, scope(x, types.NewEndpoint("our-one", "10.0.0.1:80"), types.NewEndpoint("their-two", "10.0.0.3:80"))))
+	l.run(2 * time.Second)
+	require.Equal(t, []string{"our-one", "their-two", "another"}, []string{x.id("their-one"), x.id("their-two"), x.id("another")})
+	require.Len(t, x.has(), 1000)
+}
+
+// renaming is told what endpoints are called.
+type renaming struct {
+	*peerBlob
+	id func(string) string
+}
+
+func (r *renaming) RestoreFromPeer(snapshot []byte, id func(string) string, now time.Time) error {
+	r.id = id
+	return r.Restore(snapshot, 0, now)
 }
 
 // A snapshot that is more than can be sent in time is cut, not sent in vain, and does not crowd out what is told else.

@@ -22,8 +22,8 @@ type LoadPart interface {
 
 // PrefixPart knows which endpoints have which prompts in their caches.
 type PrefixPart interface {
-	// SharePlacements calls tell for what has been sent where since the last call. It keeps nothing before
-	// the first call, and a bounded amount between two.
+	// SharePlacements calls tell for what has been sent where since the last call, or the one before it, as
+	// messages may be lost. It keeps nothing before the first call, and a bounded amount between two.
 	SharePlacements(tell func(types.Placement))
 	// HearPlacement is told of a placement of a peer.
 	HearPlacement(p types.Placement, now time.Time)
@@ -76,8 +76,9 @@ type SnapshotPart interface {
 // gateway that begins and has no snapshot of its own.
 type PeerSnapshotPart interface {
 	SnapshotPart
-	// RestoreFromPeer is Restore of what a peer, which lives, has written just now.
-	RestoreFromPeer(snapshot []byte, now time.Time) error
+	// RestoreFromPeer is Restore of what a peer, which lives, has written just now. id returns the ID by which
+	// this gateway knows the endpoint of an ID of the peer.
+	RestoreFromPeer(snapshot []byte, id func(string) string, now time.Time) error
 }
 
 // PartsOf returns the plugins of a profile.

@@ -120,6 +120,13 @@ func (s *scope) lookAnew() {
 	s.places = places
 }
 
+// doubt has settle look at all that was heard.
+func (s *scope) doubt() {
+	for _, p := range s.places {
+		p.stale = p.stale || len(p.heard) > 0
+	}
+}
+
 // settle works out what peers have at endpoints of which they said something, and returns those where that has
 // changed.
 func (s *scope) settle(now time.Time, ttl time.Duration, changed []*types.Endpoint) []*types.Endpoint {

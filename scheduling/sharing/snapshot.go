@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/inferpick/inferpick/internal/wire"
+	"github.com/inferpick/inferpick/internal/figures"
 )
 
 // This file is the form of snapshots, which are what a gateway that begins is told by the one before it, or by a peer:
@@ -22,7 +22,8 @@ import (
 //	sections: name of a scope, name of a part, which one of that name it is (1 byte),
 //	          length (4), checksum of the section but for this (4), and what the part wrote
 //
-// Fixed numbers are big-endian, names have their length as a uvarint before them, checksums are CRC-32C.
+// In a snapshot for a peer a section without a name of a part goes before those of a scope: the keys of its endpoints
+// in messages (8 bytes each), and the IDs that they have there. Fixed numbers are big-endian, names have their length as a uvarint before them, checksums are CRC-32C.
 
 const (
 	snapshotMagic  = "ipw\x01"
@@ -102,51 +103,91 @@ type partKey struct {
 // keptPart is a part with its name in snapshots.
 type keptPart struct {
 	partKey
-	part SnapshotPart
+	part SnapshotPart // nil: the names of the endpoints
+	of   *scope
 }
 
-// keptParts returns the parts that have snapshots, each once: one that is in several scopes is of the first.
-func (g *Group) keptParts(want func(SnapshotPart) bool) (all []keptPart) {
+// mostNames bounds the endpoints of a scope in a snapshot for a peer.
+const mostNames = 1 << 16
+
+// appendNames appends the keys and the IDs of the endpoints of a scope, in so many bytes.
+func (g *Group) appendNames(dst []byte, of *scope, room int) []byte {
+	g.turn.Lock()
+	defer g.turn.Unlock()
+	of.look()
+	room += len(dst)
+	for i, at := range of.places {
+		if i == mostNames || len(at.ep.ID) > mostPartName || len(dst)+8+binary.MaxVarintLen16+len(at.ep.ID) > room {
+			break
+		}
+		dst = figures.AppendString(binary.BigEndian.AppendUint64(dst, at.key), at.ep.ID)
+	}
+	return dst
+}
+
+// readNames returns what gives the endpoints of a peer the IDs that they have here.
+func (g *Group) readNames(b []byte, of *scope) (func(string) string, error) {
+	g.turn.Lock()
+	defer g.turn.Unlock()
+	of.look()
+	ids := map[string]string{}
+	r := figures.NewReader(b)
+	for n := 0; r.More() && n < mostNames; n++ {
+		key, id := r.Uint64(), r.String("ID of an endpoint", mostPartName)
+		if at := of.byKey[key]; at != nil {
+			ids[id] = at.ep.ID
+		}
+	}
+	return func(id string) string { return cmp.Or(ids[id], id) }, r.End()
+}
+
+// keptParts returns the parts that have snapshots, each once: one that is in several scopes is of the first. forPeers,
+// it returns those that have some for peers, and before those of a scope a nil one, for its names.
+func (g *Group) keptParts(forPeers bool) (all []keptPart) {
 	g.turn.Lock()
 	scopes := slices.Clone(g.scopes)
 	g.turn.Unlock()
 	seen := map[any]bool{}
 	for _, s := range scopes {
+		if len(s.Name) > mostPartName {
+			continue
+		}
 		of := map[string]int{}
 		for _, part := range s.parts.snapshots {
-			if comparable := reflect.TypeOf(part).Comparable(); comparable && seen[part] || !want(part) {
+			if comparable := reflect.TypeOf(part).Comparable(); comparable && seen[part] || forPeers && !ofPeers(part) {
 				continue
 			} else if comparable {
 				seen[part] = true
 			}
 			name := ""
 			g.call(func() { name = part.SnapshotName() })
-			if name == "" || len(name) > mostPartName || len(s.Name) > mostPartName || of[name] > mostSameName {
+			if name == "" || len(name) > mostPartName || of[name] > mostSameName {
 				continue
 			}
-			all = append(all, keptPart{partKey{s.Name, name, of[name]}, part})
+			if forPeers && len(of) == 0 {
+				all = append(all, keptPart{partKey: partKey{scope: s.Name}, of: s})
+			}
+			all = append(all, keptPart{partKey{s.Name, name, of[name]}, part, s})
 			of[name]++
 		}
 	}
 	return all
 }
 
-func anyPart(SnapshotPart) bool { return true }
-
 // AppendSnapshot appends a snapshot of all parts that have one, of at most Options.MaxSnapshot bytes: nothing if there
 // are none. Parts are called beside all else that goes on.
 func (g *Group) AppendSnapshot(dst []byte, now time.Time) []byte {
-	return g.appendSnapshot(dst, g.o.MaxSnapshot, anyPart, now)
+	return g.appendSnapshot(dst, g.o.MaxSnapshot, false, now)
 }
 
-// appendSnapshot appends a snapshot of some parts, in so many bytes.
-func (g *Group) appendSnapshot(dst []byte, room int, want func(SnapshotPart) bool, now time.Time) []byte {
+// appendSnapshot appends a snapshot of all parts, or of those that have one for peers, in so many bytes.
+func (g *Group) appendSnapshot(dst []byte, room int, forPeers bool, now time.Time) []byte {
 	g.keeping.mu.Lock()
 	defer g.keeping.mu.Unlock()
-	parts := g.keptParts(want)
-	// What took little the last time goes first, so that what it leaves is for the others.
+	parts := g.keptParts(forPeers)
+	// Names go first, and then what took little the last time, so that what it leaves is for the others.
 	slices.SortStableFunc(parts, func(a, b keptPart) int {
-		return cmp.Compare(g.keeping.sizes[a.partKey], g.keeping.sizes[b.partKey])
+		return cmp.Or(cmp.Compare(min(len(a.name), 1), min(len(b.name), 1)), cmp.Compare(g.keeping.sizes[a.partKey], g.keeping.sizes[b.partKey]))
 	})
 	begin := len(dst)
 	dst = append(dst, snapshotMagic...)
@@ -158,7 +199,11 @@ func (g *Group) appendSnapshot(dst []byte, room int, want func(SnapshotPart) boo
 		if most <= 0 {
 			continue
 		}
-		g.call(func() { s.body = p.part.AppendSnapshot(nil, most, now) })
+		if p.part == nil {
+			s.body = g.appendNames(nil, p.of, most)
+		} else {
+			g.call(func() { s.body = p.part.AppendSnapshot(nil, most, now) })
+		}
 		if len(s.body) > most {
 			g.log("a part took more than its room for a snapshot", "", "part", p.name, "bytes", len(s.body), "room", most)
 			continue
@@ -187,8 +232,8 @@ func (s *keptSection) size() int {
 
 func (s *keptSection) append(dst []byte) []byte {
 	begin := len(dst)
-	dst = wire.AppendString(dst, s.scope)
-	dst = wire.AppendString(dst, s.name)
+	dst = figures.AppendString(dst, s.scope)
+	dst = figures.AppendString(dst, s.name)
 	dst = append(dst, byte(s.n))
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(s.body)))
 	dst = binary.BigEndian.AppendUint32(dst, s.sum(dst[begin:]))
@@ -203,7 +248,7 @@ func (s *keptSection) sum(head []byte) uint32 {
 // readSection reads a section, at the beginning of b, and returns what is after it. wrong is what is wrong with what
 // the part wrote; err, that nothing more can be read.
 func readSection(b []byte) (s keptSection, rest []byte, wrong, err error) {
-	r := wire.NewReader(b)
+	r := figures.NewReader(b)
 	s.scope = r.String("name of a scope", mostPartName)
 	s.name = r.String("name of a part", mostPartName)
 	s.n = int(r.Byte())
@@ -211,7 +256,7 @@ func readSection(b []byte) (s keptSection, rest []byte, wrong, err error) {
 	head := b[:len(b)-r.Len()]
 	sum := r.Uint32()
 	if uint64(n) > uint64(r.Len()) {
-		r.Fail(wire.ErrCut)
+		r.Fail(figures.ErrCut)
 	}
 	s.body = r.Bytes(int(n))
 	if r.Err() == nil && s.sum(head) != sum {
@@ -258,7 +303,8 @@ func (g *Group) restore(snapshot []byte, age time.Duration, now time.Time, ofPee
 	g.keeping.mu.Lock()
 	defer g.keeping.mu.Unlock()
 	done.Age = age
-	parts := g.keptParts(func(p SnapshotPart) bool { return !ofPeer || ofPeers(p) })
+	parts := g.keptParts(ofPeer)
+	names := map[string]func(string) string{}
 	w := waiting{made: now.Add(-age), until: now.Add(claimFor)}
 	for b := snapshot[snapshotHeader:]; len(b) > 0; {
 		s, rest, wrong, err := readSection(b)
@@ -274,15 +320,26 @@ func (g *Group) restore(snapshot []byte, age time.Duration, now time.Time, ofPee
 			wrong = ErrNoPart
 			s.body = slices.Clone(s.body)
 			w.sections = append(w.sections, s)
+		case parts[i].part == nil:
+			names[s.scope], wrong = g.readNames(s.body, parts[i].of)
 		default:
-			wrong = g.restorePart(parts[i].part, s.body, age, now, ofPeer)
+			id := names[s.scope]
+			if id == nil && ofPeer {
+				id = func(id string) string { return id }
+			}
+			wrong = g.restorePart(parts[i].part, s.body, age, now, id)
 		}
 		if i >= 0 {
 			parts = slices.Delete(parts, i, i+1)
 		}
-		done.Parts = append(done.Parts, RestoredPart{s.scope, s.name, len(s.body), wrong})
+		if s.name != "" || wrong != nil {
+			done.Parts = append(done.Parts, RestoredPart{s.scope, s.name, len(s.body), wrong})
+		}
 	}
 	for _, p := range parts {
+		if p.part == nil {
+			continue
+		}
 		done.Parts = append(done.Parts, RestoredPart{Scope: p.scope, Name: p.name, Err: ErrNotKept})
 	}
 	g.turn.Lock()
@@ -296,11 +353,12 @@ func (g *Group) restore(snapshot []byte, age time.Duration, now time.Time, ofPee
 	return done
 }
 
-func (g *Group) restorePart(part SnapshotPart, body []byte, age time.Duration, now time.Time, ofPeer bool) error {
+// restorePart hands a part what was kept of it: by a peer, if names say how that calls endpoints.
+func (g *Group) restorePart(part SnapshotPart, body []byte, age time.Duration, now time.Time, names func(string) string) error {
 	err := errors.New("it panicked")
 	g.call(func() {
-		if p, ok := part.(PeerSnapshotPart); ofPeer && ok {
-			err = p.RestoreFromPeer(body, now)
+		if p, ok := part.(PeerSnapshotPart); ok && names != nil {
+			err = p.RestoreFromPeer(body, names, now)
 		} else {
 			err = part.Restore(body, age, now)
 		}
@@ -322,13 +380,13 @@ func (g *Group) claim(now time.Time) {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	parts := g.keptParts(anyPart)
+	parts := g.keptParts(false)
 	left := slices.DeleteFunc(slices.Clone(w.sections), func(s keptSection) bool {
 		i := slices.IndexFunc(parts, func(p keptPart) bool { return p.partKey == s.partKey })
 		if i < 0 {
 			return false
 		}
-		err := g.restorePart(parts[i].part, s.body, now.Sub(w.made), now, false)
+		err := g.restorePart(parts[i].part, s.body, now.Sub(w.made), now, nil)
 		g.o.Logger.Info("sharing: a part was restored", "scope", s.scope, "part", s.name, "error", err)
 		return true
 	})

@@ -65,7 +65,7 @@ func (b *blob) has() string {
 // peerBlob is one that is asked of peers, too.
 type peerBlob struct{ blob }
 
-func (b *peerBlob) RestoreFromPeer(snapshot []byte, now time.Time) error {
+func (b *peerBlob) RestoreFromPeer(snapshot []byte, _ func(string) string, now time.Time) error {
 	return b.Restore(snapshot, 0, now)
 }
 
@@ -375,7 +375,7 @@ func TestRunSaves(t *testing.T) {
 		_, err = newGroup(t, Options{}, of("a", z)).Warm(t.Context())
 		require.ErrorIs(t, err, fs.ErrNotExist)
 	})
-	require.ErrorContains(t, newGroup(t, Options{}).Run(t.Context()), "without a Transport, and without a Store")
+	require.ErrorContains(t, newGroup(t, Options{}).Run(t.Context()), "Run without a Transport")
 }
 
 func TestSnapshotOptions(t *testing.T) {

@@ -81,8 +81,9 @@ func (g *Group) tellBindings(w *writer, s *scope, now time.Time) {
 				if at == nil {
 					return
 				}
-				buf := binary.BigEndian.AppendUint64(w.item(16+binary.MaxVarintLen64), b.Key)
+				buf := binary.BigEndian.AppendUint64(w.item(24+binary.MaxVarintLen64), b.Key)
 				buf = binary.BigEndian.AppendUint64(buf, at.key)
+				buf = binary.BigEndian.AppendUint64(buf, b.Version)
 				w.end(binary.AppendUvarint(buf, millis(b.Age)))
 			})
 		})

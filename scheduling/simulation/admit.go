@@ -50,7 +50,7 @@ func (s *sim) refused(l *live, err error) {
 // simClock is the clock of the simulated world.
 type simClock struct{ s *sim }
 
-func (c simClock) Now() time.Time { return epoch.Add(c.s.now) }
+func (c simClock) Now() time.Time { return c.s.time() }
 
 func (c simClock) AfterFunc(d time.Duration, f func()) func() {
 	t := &timerFunc{f}

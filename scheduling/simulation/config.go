@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
@@ -24,8 +25,15 @@ type Config struct {
 	// as it comes.
 	Admission func() admission.Options
 
-	// Gateways share the fleet and nothing else; jobs go to them in turn. Default 1.
+	// Gateways share the fleet, and what Policy.Sharer tells. Default 1.
 	Gateways int
+	// Shares are what part of the jobs goes to each gateway, relative to the others. Nil: jobs go to all that live
+	// in turn.
+	Shares []float64
+	// Sticky has all jobs of a session go to the same gateway for as long as that lives.
+	Sticky bool
+	// Sharing is how messages come from one gateway to another.
+	Sharing Sharing
 	// Scrape is how the gateways read the replicas' metrics.
 	Scrape Scrape
 
@@ -44,7 +52,7 @@ type Config struct {
 
 	// Seed of everything random. The same Config and Seed give the same Report.
 	Seed uint64
-	// Faults happen to replicas during the run, in any order.
+	// Faults happen to replicas and gateways during the run, in any order.
 	Faults []Fault
 
 	// Links are what lies between the replicas, where one prefills for another.
@@ -149,9 +157,11 @@ type Policy struct {
 	// Sink returns what takes the KV events of all replicas, of a profile that one of the
 	// others made. Then requests have an EngineSession. Nil: the policy takes none.
 	Sink func(scheduling.Profile) (KVSink, error)
+	// Sharer returns what tells the other gateways what one of them knows. Nil: each is alone.
+	Sharer func(Gateway) (Sharer, error)
 }
 
-// FaultKind says what happens to a replica.
+// FaultKind says what happens to a replica or to a gateway.
 type FaultKind uint8
 
 const (
@@ -165,15 +175,26 @@ const (
 	Remove
 	// Add: discovery adds the Replica of the fault to the fleet.
 	Add
+	// DieGateway: a gateway is gone, and says nothing any more. Its jobs fail, and servers hear that nobody waits for
+	// them. Others come to the gateways that are left; if there are none, they fail.
+	DieGateway
+	// RestartGateway: a gateway is back. One that lives dies first.
+	RestartGateway
+	// ReplaceGateway: a new gateway has the jobs that one would have got, which goes on with those that it has, and
+	// tells others of them, until the last has ended.
+	ReplaceGateway
 )
 
-// Fault is something that happens to a replica during a run.
+// Fault is something that happens to a replica or a gateway during a run.
 type Fault struct {
 	At      time.Duration
 	Kind    FaultKind
-	Index   int           // of the replica; for Add, unused
+	Index   int           // of the replica or gateway, or of what has taken its place; for Add, unused
 	For     time.Duration // Hang
 	Replica Replica       // Add
+	// Warm, for RestartGateway and ReplaceGateway: the new one is given the last snapshot of the one before, if its
+	// Sharer is a Keeper. Else it knows nothing.
+	Warm bool
 }
 
 // Validate reports the first thing that is wrong with c.
@@ -199,6 +220,12 @@ func (c *Config) Validate() error {
 	if err := c.Links.Validate(); err != nil {
 		return fmt.Errorf("simulation: %w", err)
 	}
+	if len(c.Shares) > 0 && len(c.Shares) != max(c.Gateways, 1) || slices.ContainsFunc(c.Shares, func(v float64) bool { return !(v > 0 && v <= maxShare) }) {
+		return fmt.Errorf("simulation: Shares is %v, want one above 0 and at most %v for each of the %d gateways", c.Shares, float64(maxShare), max(c.Gateways, 1))
+	}
+	if err := c.Sharing.validate(max(c.Gateways, 1)); err != nil {
+		return err
+	}
 	for i := range c.Fleet.Replicas {
 		if err := c.Fleet.Replicas[i].validate(); err != nil {
 			return fmt.Errorf("simulation: Fleet.Replicas[%d]%w", i, err)
@@ -210,7 +237,7 @@ func (c *Config) Validate() error {
 				return fmt.Errorf("simulation: Faults[%d].Replica%w", i, err)
 			}
 		}
-		if f.Kind > Add || f.At < 0 || f.Kind != Add && f.Index < 0 {
+		if f.Kind > ReplaceGateway || f.Warm && f.Kind < RestartGateway || f.At < 0 || f.Kind != Add && f.Index < 0 || f.Kind >= DieGateway && f.Index >= max(c.Gateways, 1) {
 			return fmt.Errorf("simulation: Faults[%d] is %+v", i, f)
 		}
 	}
@@ -239,6 +266,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.Scrape = c.Scrape.withDefaults()
 	c.World.Events = c.World.Events.withDefaults()
+	c.Sharing = c.Sharing.withDefaults()
 	c.Links = c.Links.withDefaults()
 	if c.Drain == 0 {
 		c.Drain = time.Hour

@@ -33,6 +33,12 @@
 // scheduling.Splitter that says so, a job is served by two, with Config.Links between them.
 // Report.Apart has how many were, and what it took.
 //
+// # Several gateways
+//
+// Each of Config.Gateways has a scheduler, readings and ledgers of its own. Those of a Policy with a Sharer tell each
+// other what they know; Config.Sharing is what becomes of their messages, and Config.Faults of gateways. In the
+// end, when nothing is under way and messages come, no gateway may believe that others have anything: Run checks it.
+//
 // # Time
 //
 // Times of the simulation are durations since its start. A Job that arrives at a

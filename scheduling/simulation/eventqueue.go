@@ -17,6 +17,7 @@ type event struct {
 	passed    passed
 	timer     *timerFunc
 	published *published
+	message   *message
 }
 
 type eventKind uint8
@@ -39,6 +40,8 @@ const (
 	resume                          // replica a goes on; b is the incarnation of its engine
 	told                            // gateway b hears what replica a has published
 	replayed                        // gateway b has what it missed of replica a
+	tellOthers                      // gateway b, whose incarnation is a, tells the others what it knows
+	hearOther                       // gateway b hears of another
 	sample
 )
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
@@ -16,7 +17,8 @@ import (
 // own, readings of its own.
 type gateway struct {
 	s         *sim
-	index     int
+	index     int // in sim.gateways
+	place     int // that of the gateways of Config which it is, or in the place of which
 	scheduler *scheduling.Scheduler
 	admission *admission.Controller // nil: none
 	eps       []*types.Endpoint     // the readings of the replicas that discovery knows
@@ -25,6 +27,14 @@ type gateway struct {
 	sink          KVSink         // nil: it takes no KV events
 	subscriptions []subscription // by replica
 	lossy         types.Rand     // which batches are lost
+
+	sharer      Sharer // nil: it tells nobody
+	incarnation int32  // counts restarts
+	dead        bool
+	leaving     bool          // it gets no jobs, and is dead when it has none
+	jobs        map[int]*live // under way, by number; nil: no gateway ever dies
+	share       float64       // of the jobs, relative to others
+	due         float64       // by how much fewer it has had
 }
 
 // reading is what a scrape brings.
@@ -33,8 +43,17 @@ type reading struct {
 	incarnation int32
 }
 
-func newGateway(s *sim, index int) (*gateway, error) {
-	g := &gateway{s: s, index: index, lossy: types.NewRand(derive(derive(s.cfg.Seed, streamEvents), uint64(index)))}
+func newGateway(s *sim, index, place int, incarnation int32) (*gateway, error) {
+	g := &gateway{
+		s: s, index: index, place: place, incarnation: incarnation, share: 1,
+		lossy: types.NewRand(derive(derive(s.cfg.Seed, streamEvents), uint64(index))),
+	}
+	if s.mortal {
+		g.jobs = map[int]*live{}
+	}
+	if s.cfg.Shares != nil {
+		g.share = s.cfg.Shares[place]
+	}
 	p := s.cfg.Policy
 	var profile scheduling.Profile
 	if p.Clairvoyant != nil {
@@ -43,7 +62,10 @@ func newGateway(s *sim, index int) (*gateway, error) {
 		profile = p.Profile()
 	}
 	profile.Seed = mix(s.cfg.Seed+1, uint64(index)+1) | 1
-	profile.Now = func() time.Time { return epoch.Add(s.now) }
+	if incarnation > 0 {
+		profile.Seed = derive(profile.Seed, uint64(incarnation)) | 1
+	}
+	profile.Now = s.time
 	var err error
 	if g.scheduler, err = scheduling.New(profile); err != nil {
 		return nil, fmt.Errorf("simulation: policy %s: %w", p.Name, err)
@@ -60,8 +82,10 @@ func newGateway(s *sim, index int) (*gateway, error) {
 			return nil, fmt.Errorf("simulation: %w", err)
 		}
 	}
-	return g, nil
+	return g, s.share(g, profile)
 }
+
+func (g *gateway) name() string { return "g" + strconv.Itoa(g.index) }
 
 // discover enters a replica. Slot is its index for good: numbers are not used again
 // within a run.
@@ -142,7 +166,7 @@ func (s *sim) scrape(g *gateway, r *replica) {
 	if s.running > 0 || !s.drained() {
 		s.queue.push(event{at: s.now + wait, kind: scrapeNow, a: int32(r.index), b: int32(g.index)})
 	}
-	if r.dead || r.hung {
+	if r.dead || r.hung || g.dead {
 		return
 	}
 	s.queue.push(event{at: s.now + sc.Delay, kind: scrapeDone, a: int32(r.index), b: int32(g.index),

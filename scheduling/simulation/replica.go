@@ -24,6 +24,7 @@ type replica struct {
 	incarnation int32
 	dead        bool
 	hung        bool
+	removed     bool // discovery has taken it away
 	busy        bool // a step is under way
 	events      []engine.Event
 	changes     []engine.Change
@@ -65,12 +66,17 @@ func (s *sim) addReplica(c Replica) error {
 	s.replicas = append(s.replicas, r)
 	for _, g := range s.gateways {
 		g.discover(r)
-		if s.cfg.Scrape.Period > 0 {
-			phase := time.Duration(s.rand.Float64() * float64(s.cfg.Scrape.Period))
-			s.queue.push(event{at: s.now + phase, kind: scrapeNow, a: int32(r.index), b: int32(g.index)})
-		}
+		s.scrapes(g, r)
 	}
 	return nil
+}
+
+// scrapes begins to read the metrics of a replica, at a phase of its own.
+func (s *sim) scrapes(g *gateway, r *replica) {
+	if s.cfg.Scrape.Period > 0 {
+		phase := time.Duration(s.rand.Float64() * float64(s.cfg.Scrape.Period))
+		s.queue.push(event{at: s.now + phase, kind: scrapeNow, a: int32(r.index), b: int32(g.index)})
+	}
 }
 
 // newEngine makes the engine of a replica's present incarnation.
@@ -263,8 +269,18 @@ func (r *replica) leasesEnded() int {
 
 // inject lets a fault happen.
 func (s *sim) inject(f Fault) {
-	if f.Kind == Add {
+	switch f.Kind {
+	case Add:
 		s.err = s.addReplica(f.Replica)
+		return
+	case DieGateway:
+		s.dieGateway(s.places[f.Index].gateway)
+		return
+	case RestartGateway:
+		s.restartGateway(&s.places[f.Index], f.Warm)
+		return
+	case ReplaceGateway:
+		s.replaceGateway(&s.places[f.Index], f.Warm)
 		return
 	}
 	if f.Index >= len(s.replicas) {
@@ -287,6 +303,7 @@ func (s *sim) inject(f Fault) {
 			s.queue.push(event{at: s.now + f.For, kind: resume, a: int32(r.index), b: r.incarnation})
 		}
 	case Remove:
+		r.removed = true
 		for _, g := range s.gateways {
 			g.removeReplica(r)
 		}

@@ -55,6 +55,9 @@ type Report struct {
 	// there are replicas that can.
 	Apart *ApartReport `json:",omitempty"`
 
+	// Sharing is what gateways told each other, if Policy.Sharer.
+	Sharing *SharingReport `json:",omitempty"`
+
 	Replicas []ReplicaReport
 	Timeline []Sample `json:",omitempty"`
 
@@ -108,6 +111,15 @@ type ApartReport struct {
 	Prefill, Wait, Transfer Distribution
 	// LeasesEnded counts prompts that were computed, and that nobody fetched in time.
 	LeasesEnded int
+}
+
+// SharingReport is what gateways told each other.
+type SharingReport struct {
+	// Messages and Bytes were sent, each counted once, however many others there are, and Largest is how many
+	// bytes one message had at most.
+	Messages, Bytes, Largest int
+	// Lost is how many messages did not come, counted for each gateway that they were to come to.
+	Lost int
 }
 
 // Sample is the state of the fleet at one moment.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
@@ -58,9 +59,14 @@ type sim struct {
 	last    time.Duration // when jobs stop arriving: an upper bound until known
 	arrived int
 	running int
-	turn    int // of the gateways
 	spare   []*live
 	err     error
+
+	places  []place       // where gateways are, as Config has them
+	mortal  bool          // gateways may die
+	keeps   bool          // snapshots are written
+	way     types.Rand    // what becomes of messages
+	settled time.Duration // above 0: jobs have ended, and what gateways believe is settled by then
 
 	stats stats
 }
@@ -99,18 +105,22 @@ func newSim(c Config) (*sim, error) {
 	s := &sim{
 		cfg: c, source: c.Workload.Start(c.Seed), rand: types.NewRand(c.Seed ^ 0x5851f42d4c957f2d),
 		adapters: map[string]uint32{"": 0}, key: types.NewKey[*live]("simulated job"),
-		last: c.Duration, transfers: newTransfers(c.Links), moving: map[uint64]*live{}, wake: -1,
+		way:    types.NewRand(derive(c.Seed, streamSharing)),
+		mortal: slices.ContainsFunc(c.Faults, func(f Fault) bool { return f.Kind >= DieGateway }),
+		keeps:  slices.ContainsFunc(c.Faults, func(f Fault) bool { return f.Warm }),
+		last:   c.Duration, transfers: newTransfers(c.Links), moving: map[uint64]*live{}, wake: -1,
 	}
 	if c.Duration == 0 {
 		s.last = 1<<63 - 1
 	}
 	s.stats.init(&s.cfg)
 	for i := range c.Gateways {
-		g, err := newGateway(s, i)
+		g, err := newGateway(s, i, i, 0)
 		if err != nil {
 			return nil, err
 		}
 		s.gateways = append(s.gateways, g)
+		s.places = append(s.places, place{gateway: g})
 	}
 	for _, r := range c.Fleet.Replicas {
 		if err := s.addReplica(r); err != nil {
@@ -237,7 +247,10 @@ func (s *sim) check() error {
 	if open+waiting != s.running || live+waiting != s.running {
 		return fmt.Errorf("simulation: %d jobs are under way at the end, %d decisions open, %d at replicas, %d waiting to be let in", s.running, open, live, waiting)
 	}
-	return s.checkApart()
+	if err := s.checkApart(); err != nil {
+		return err
+	}
+	return s.settle()
 }
 
 // drained reports whether no event is left that can bring a job.
@@ -286,7 +299,7 @@ func (s *sim) handle(e event) {
 		s.gateways[e.b].read(s.replicas[e.a], e.reading)
 	case giveUp:
 		if !e.live.ended && !e.live.started {
-			s.cancel(e.live)
+			s.cancel(e.live, cancelled)
 		}
 		s.release(e.live)
 	case admitted:
@@ -305,6 +318,10 @@ func (s *sim) handle(e event) {
 		s.gateways[e.b].told(s.replicas[e.a], e.published)
 	case replayed:
 		s.gateways[e.b].replayed(s.replicas[e.a])
+	case tellOthers:
+		s.tells(s.gateways[e.b], e.a)
+	case hearOther:
+		s.gateways[e.b].heard(e.message)
 	case sample:
 		s.stats.sample(s)
 		if s.running > 0 || !s.drained() {
@@ -334,8 +351,13 @@ func (s *sim) arrives(l *live) {
 		return
 	}
 	l.hashes = appendHashes(l.hashes, l.job.Content)
-	l.gateway = s.gateways[s.turn%len(s.gateways)]
-	s.turn++
+	if l.gateway = s.reaches(&l.job); l.gateway == nil {
+		s.end(l, failed) // its connection is refused
+		return
+	}
+	if l.gateway.jobs != nil {
+		l.gateway.jobs[l.number] = l
+	}
 	switch {
 	case l.job.OutputID != 0:
 		l.hashes = appendOutputHashes(l.hashes, &l.job, l.job.OutputID)
@@ -475,8 +497,8 @@ func (s *sim) retry(l *live) {
 	s.end(l, failed)
 }
 
-// cancel ends a job whose client has gone.
-func (s *sim) cancel(l *live) {
+// cancel ends a job whose client, or gateway, has gone.
+func (s *sim) cancel(l *live, how ending) {
 	if l.at != nil { // else it waits to be let in
 		at := l.at
 		s.letGo(l, true)
@@ -487,7 +509,7 @@ func (s *sim) cancel(l *live) {
 			s.step(at)
 		}
 	}
-	s.end(l, cancelled)
+	s.end(l, how)
 }
 
 // ending is how a job ended.
@@ -508,6 +530,9 @@ func (s *sim) end(l *live, how ending) {
 	l.ended = true
 	s.running--
 	s.stats.ended(s, l, how)
+	if l.gateway != nil {
+		l.gateway.lacks(l)
+	}
 	var out types.Outcome
 	if d := l.decision; d != nil {
 		switch how {

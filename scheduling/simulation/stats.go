@@ -32,6 +32,7 @@ type stats struct {
 	throughput                                   int // output tokens
 
 	apart            apartStats
+	sharing          sharingStats
 	timeline         []Sample
 	inSystem         []int // jobs under way at each sample
 	imbalance        float64
@@ -291,6 +292,9 @@ func (s *sim) report() *Report {
 	}
 	if s.split {
 		r.Apart = st.apart.report(st.completed)
+	}
+	if s.cfg.Policy.Sharer != nil {
+		r.Sharing = &st.sharing.SharingReport
 	}
 	for _, rep := range s.replicas {
 		out := rep.out

@@ -95,8 +95,8 @@ func (s *sim) publishChanges(r *replica) {
 
 // told takes over what a replica published, if it was not lost on the way.
 func (g *gateway) told(r *replica, p *published) {
-	if g.find(r) < 0 {
-		return // it was taken away
+	if g.dead || g.find(r) < 0 {
+		return // of those, it was taken away
 	}
 	sub := g.subscription(r)
 	world := &g.s.cfg.World.Events

@@ -33,6 +33,7 @@ const (
 	streamNoise // of the engines
 	streamWorld
 	streamEvents
+	streamSharing
 )
 
 // finalize is the output function of SplitMix64: a bijection of 64-bit words.

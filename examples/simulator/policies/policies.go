@@ -52,10 +52,13 @@ func All() []simulation.Policy {
 	}
 }
 
-// Names returns the names of All, in its order, and those that only Apart has.
+// known are those of All, and then those of the other lists.
+func known() []simulation.Policy { return slices.Concat(All(), Apart(), Shared()) }
+
+// Names returns the names of All, in its order, and those that only Apart or Shared has.
 func Names() []string {
 	var names []string
-	for _, p := range append(All(), Apart()...) {
+	for _, p := range known() {
 		if !slices.Contains(names, p.Name) {
 			names = append(names, p.Name)
 		}
@@ -64,21 +67,21 @@ func Names() []string {
 }
 
 // ByName returns the policies of a list of names separated by commas, in the order
-// of the list, of All and of Apart; "all" stands for All. An error names the first that is unknown, empty
+// of the list, of All, Apart and Shared; "all" stands for All. An error names the first that is unknown, empty
 // or there twice, and lists those that are known.
 func ByName(list string) ([]simulation.Policy, error) {
-	known := map[string]simulation.Policy{}
-	for _, p := range append(Apart(), All()...) {
-		known[p.Name] = p
+	byName := map[string]simulation.Policy{}
+	for _, p := range known() {
+		byName[p.Name] = p
 	}
 	var chosen []simulation.Policy
 	seen := map[string]bool{}
 	for name := range strings.SplitSeq(list, ",") {
 		name = strings.TrimSpace(name)
-		more := []simulation.Policy{known[name]}
+		more := []simulation.Policy{byName[name]}
 		if name == "all" {
 			more = All()
-		} else if _, ok := known[name]; !ok {
+		} else if _, ok := byName[name]; !ok {
 			return nil, fmt.Errorf("policies: unknown policy %q, want a list of: all, %s", name, strings.Join(Names(), ", "))
 		}
 		for _, p := range more {

@@ -26,6 +26,10 @@ func (c *Case) bound(config simulation.Config, seeds []uint64) {
 		c.Unbounded = errRoles
 		return
 	}
+	if c.Against != "" { // with the same jobs
+		c.Unbounded = fmt.Errorf("at least: see %s", c.Against)
+		return
+	}
 	n := float64(len(seeds))
 	for k, seed := range seeds {
 		config.Seed = seed

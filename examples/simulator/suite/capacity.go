@@ -67,6 +67,7 @@ func (p *player) site(c *plan, spec simulation.Spec) site {
 	config, fleet := c.config, c.Fleet.quiet()
 	config.Fleet, config.Workload, config.Seed = fleet.fleet(), spec, p.seeds[0]
 	config.Gateways, config.Scrape, config.World, config.Faults = 1, simulation.Scrape{}, simulation.World{}, nil
+	config.Sharing, config.Shares, config.Sticky = simulation.Sharing{}, nil, false
 	return site{Scenario: c.Scenario, config: config, key: c.clean().key(p, fleet, 0)}
 }
 

@@ -32,12 +32,14 @@ type Suite struct {
 	Policies string `json:"policies"`
 	// Capacity is the name of the policy under which capacity is measured. Required.
 	Capacity string `json:"capacity"`
-	// Scenarios are the cases. At least one, unless there is a Draw or a Grid.
+	// Scenarios are the cases. At least one, unless there is a Draw, a Grid or a Cross.
 	Scenarios []Scenario `json:"scenarios"`
 	// Draw makes more. Optional.
 	Draw *Draw `json:"draw"`
 	// Grid makes more. Optional.
 	Grid *Grid `json:"grid"`
+	// Cross makes more. Optional.
+	Cross *Cross `json:"cross"`
 	// Require is what must hold, where the policy it names is played.
 	Require []Requirement `json:"require"`
 }
@@ -79,13 +81,21 @@ type Scenario struct {
 	Scrape Duration `json:"scrape"`
 	// Gateways share the fleet. Default 1.
 	Gateways int `json:"gateways"`
+	// Sharing is how messages come from one gateway to another, of policies that share. Capacity is measured without.
+	Sharing Sharing `json:"sharing"`
+	// Shares are what part of the jobs each gateway gets, relative to the others. Default: all get as many.
+	Shares []float64 `json:"shares"`
+	// Sticky has all jobs of a session go to the same gateway.
+	Sticky bool `json:"sticky"`
+	// Against is the name of a scenario that this one is compared with. Default: none.
+	Against string `json:"against"`
 	// Duration is for how long jobs arrive. Default: the suite's.
 	Duration Duration `json:"duration"`
 	// Family is what cases are grouped by. Default: each is alone.
 	Family string `json:"family"`
 	// World makes the outside irregular. Capacity is measured without it.
 	World World `json:"world"`
-	// Faults happen to replicas. Capacity is measured without them.
+	// Faults happen to replicas and gateways. Capacity is measured without them.
 	Faults []Fault `json:"faults"`
 	// Goodput is what jobs without an SLO must meet to count as good. Default: to be served.
 	Goodput Goodput `json:"goodput"`
@@ -159,6 +169,9 @@ type Requirement struct {
 	Figure string  `json:"figure"` // one of Figures
 	Worst  float64 `json:"worst"`  // largest ratio to the best; 0: no bound
 	Mean   float64 `json:"mean"`   // geometric mean of the ratios; 0: no bound
+	// Against is the largest ratio of Case to the one that it is compared with, in place of Worst and Mean.
+	Against float64 `json:"against"`
+	Case    string  `json:"case"` // name of a scenario that has Against
 }
 
 // Duration is a time.Duration that is a string in JSON, as in "90s"; "never" is
@@ -228,6 +241,13 @@ func (s *Suite) check() error {
 		}
 		s.Scenarios = append(s.Scenarios, cells...)
 	}
+	if s.Cross != nil {
+		crossed, err := s.Cross.scenarios()
+		if err != nil {
+			return err
+		}
+		s.Scenarios = append(s.Scenarios, crossed...)
+	}
 	switch {
 	case len(s.Seeds) == 0:
 		return errors.New("seeds is empty, want at least one")
@@ -253,9 +273,20 @@ func (s *Suite) check() error {
 			return fmt.Errorf("scenario %q: %w", c.Name, err)
 		}
 	}
+	for _, c := range s.Scenarios {
+		if c.Against != "" && !seen[c.Against] {
+			return fmt.Errorf("scenario %q: against is %q, want the name of another", c.Name, c.Against)
+		}
+	}
 	for i, r := range s.Require {
 		if _, ok := figureOf(r.Figure); !ok {
 			return fmt.Errorf("require[%d]: figure is %q, want one of %s", i, r.Figure, strings.Join(Figures(), ", "))
+		}
+		if r.Case != "" || r.Against != 0 {
+			if err := r.checkAgainst(s.Scenarios); err != nil {
+				return fmt.Errorf("require[%d]: %w", i, err)
+			}
+			continue
 		}
 		if r.Policy == "" || r.Worst < 0 || r.Mean < 0 || r.Worst == 0 && r.Mean == 0 {
 			return fmt.Errorf("require[%d]: policy is %q, worst %v and mean %v, want a policy and a bound", i, r.Policy, r.Worst, r.Mean)
@@ -274,6 +305,9 @@ func (c *Scenario) check() error {
 	if c.Gateways < 0 || c.Gateways > 1000 {
 		return fmt.Errorf("gateways is %d, want 1 to 1000", c.Gateways)
 	}
+	if err := c.checkTogether(); err != nil {
+		return err
+	}
 	for _, v := range c.Fleet.Speeds {
 		if !(v > 0 && v <= 100) {
 			return fmt.Errorf("fleet.speeds has %v, want above 0 and at most 100", v)
@@ -287,7 +321,7 @@ func (c *Scenario) check() error {
 	}
 	replicas := c.Fleet.Replicas
 	for i, f := range c.Faults {
-		if err := f.check(&replicas); err != nil {
+		if err := f.check(&replicas, max(c.Gateways, 1)); err != nil {
 			return fmt.Errorf("faults[%d]: %w", i, err)
 		}
 	}

@@ -19,11 +19,12 @@ type Record struct {
 	Policy string `json:"policy"`
 	Seed   uint64 `json:"seed"`
 
-	P90     [figures]float64 `json:"p90"` // seconds, in the order of Figures
-	TTFTP50 float64          `json:"ttft_p50,omitempty"`
-	TTFTP99 float64          `json:"ttft_p99,omitempty"`
-	TPOTP99 float64          `json:"tpot_p99,omitempty"`
-	E2EMean float64          `json:"e2e_mean,omitempty"`
+	P90      [figures]float64 `json:"p90"` // seconds, in the order of Figures
+	TTFTP50  float64          `json:"ttft_p50,omitempty"`
+	TTFTMean float64          `json:"ttft_mean,omitempty"`
+	TTFTP99  float64          `json:"ttft_p99,omitempty"`
+	TPOTP99  float64          `json:"tpot_p99,omitempty"`
+	E2EMean  float64          `json:"e2e_mean,omitempty"`
 	Percentiles
 	Apart      float64 `json:"apart,omitempty"`    // part of the jobs
 	Transfer   float64 `json:"transfer,omitempty"` // mean, seconds
@@ -59,7 +60,7 @@ func (r *Record) fill(from *simulation.Report) {
 	if from.Apart != nil {
 		r.Apart, r.Transfer = from.Apart.Share, from.Apart.Transfer.Mean
 	}
-	r.E2EMean, r.End = from.E2E.Mean, from.Simulated
+	r.TTFTMean, r.E2EMean, r.End = from.TTFT.Mean, from.E2E.Mean, from.Simulated
 	r.Goodput, r.Hits, r.Steady = from.Goodput, from.PrefixHits, from.Steady
 	r.Incomplete = from.Failed + from.Shed + from.Cancelled + from.Unfinished
 }
@@ -143,15 +144,16 @@ func (c *plan) key(p *player, fleet Fleet, rate float64) string {
 	key := fmt.Sprintf("%s | %.6g/s | %s | scrape %v | %d gateways | %v", workload, rate, fleet.key(),
 		time.Duration(c.Scrape), max(c.Gateways, 1), c.config.Duration)
 	if c.World != (World{}) || c.Faults != nil || c.Goodput != (Goodput{}) {
-		key += fmt.Sprintf(" | %v %+v %+v", c.World.key(), c.Faults, c.Goodput)
+		key += fmt.Sprintf(" | %v %v %+v", c.World.key(), faultsKey(c.Faults), c.Goodput)
 	}
-	return key
+	return key + c.togetherKey()
 }
 
 // clean returns the case as capacity is measured, without what makes it irregular.
 func (c plan) clean() *plan {
 	one := *c.Scenario
 	one.World, one.Faults, one.Goodput = World{}, nil, Goodput{}
+	one.Sharing, one.Shares, one.Sticky = Sharing{}, nil, false
 	c.Scenario = &one
 	return &c
 }

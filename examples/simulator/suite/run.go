@@ -63,6 +63,8 @@ type Case struct {
 	Load     float64 // fraction of capacity; 0: the workload's own rate
 	Rate     float64 // jobs, or sessions, per second; 0: the workload's own
 	Capacity float64 // measured; 0 if it was not
+	// Against is the scenario that this one is compared with, at the same load; empty: none.
+	Against string
 	// Traffic is what this case has in common with others of other fleets, of a Grid; empty: nothing.
 	Traffic string
 	Rows    []Row // one for each policy, in the order of Result.Policies
@@ -80,6 +82,8 @@ type Row struct {
 	P90 [figures]float64
 	// TTFTP50, TTFTP99 and TPOTP99 are other percentiles, in seconds.
 	TTFTP50, TTFTP99, TPOTP99 float64
+	// TTFTMean is the mean time to first token, in seconds; 0 in records of before it was kept.
+	TTFTMean float64
 	// E2EMean is the mean end-to-end time, in seconds; 0 in records of before it was kept.
 	E2EMean float64
 	// Of fleets with roles also: Apart is the part of jobs that two replicas served, and Transfer the mean time, in
@@ -203,7 +207,7 @@ func (p *player) plan() (plans []plan, skipped []string, err error) {
 		}
 		d = time.Duration(float64(d) * p.part)
 		plans = append(plans, plan{Scenario: c, spec: spec, config: simulation.Config{
-			Fleet: c.Fleet.fleet(), Workload: spec, Gateways: c.Gateways,
+			Fleet: c.Fleet.fleet(), Workload: spec, Gateways: c.Gateways, Sharing: c.Sharing.simulated(), Shares: c.Shares, Sticky: c.Sticky,
 			Scrape:   simulation.Scrape{Period: time.Duration(c.Scrape)},
 			Duration: d, Warmup: d / 4,
 			Faults: c.faults(), Links: simulation.Links{BytesPerSecond: c.Fleet.Link / 8 * 1e9},
@@ -240,7 +244,7 @@ func (p *player) play(plans []plan) ([]Case, error) {
 			loads = []float64{0}
 		}
 		for _, load := range loads {
-			one := Case{Scenario: c.Name, Family: c.Family, Traffic: c.traffic, Load: load, Rate: load * c.capacity, Capacity: c.capacity}
+			one := Case{Scenario: c.Name, Family: c.Family, Traffic: c.traffic, Against: c.Against, Load: load, Rate: load * c.capacity, Capacity: c.capacity}
 			config := c.config
 			if load > 0 {
 				var err error
@@ -306,6 +310,7 @@ func summarize(policy string, runs []Record, failures []error) Row {
 		row.TTFTP99 += r.TTFTP99 / n
 		row.TPOTP99 += r.TPOTP99 / n
 		row.E2EMean += r.E2EMean / n
+		row.TTFTMean += r.TTFTMean / n
 		row.Goodput += r.Goodput / n
 		row.Apart += r.Apart / n
 		row.Transfer += r.Transfer / n

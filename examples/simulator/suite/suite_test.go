@@ -108,7 +108,7 @@ func TestCancelled(t *testing.T) {
 
 // TestCommittedSuites: they load, and what they name exists.
 func TestCommittedSuites(t *testing.T) {
-	for _, file := range []string{"suite.json", "robust.json", "kv-events.json"} {
+	for _, file := range []string{"suite.json", "robust.json", "kv-events.json", "sharing.json"} {
 		s, err := suite.Load(file)
 		require.NoError(t, err)
 		for _, list := range []string{s.Capacity, s.Quick.Policies} {

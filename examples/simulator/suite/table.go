@@ -160,6 +160,9 @@ func (r *Result) Broken() []string {
 	for _, g := range r.Regrets() {
 		for _, q := range r.Suite.Require {
 			f, _ := figureOf(q.Figure)
+			if q.Case != "" {
+				continue
+			}
 			if q.Policy != g.Policy || math.IsNaN(g.Mean[f]) {
 				continue
 			}
@@ -169,6 +172,11 @@ func (r *Result) Broken() []string {
 			if q.Mean > 0 && !(g.Mean[f] <= q.Mean) {
 				broken = append(broken, fmt.Sprintf("%s: mean regret of the %s p90 is %.3g, required at most %.3g", g.Policy, q.Figure, g.Mean[f], q.Mean))
 			}
+		}
+	}
+	for i := range r.Suite.Require {
+		if q := &r.Suite.Require[i]; q.Case != "" {
+			broken = append(broken, r.brokenAgainst(q)...)
 		}
 	}
 	return broken
@@ -207,6 +215,7 @@ func (r *Result) Write(out io.Writer) {
 	r.writeCells(out)
 	r.writeTraffics(out)
 	r.writeGain(out)
+	r.writeAgainst(out)
 	r.writeRegrets(out, len(r.Cases)-overloaded)
 }
 

@@ -26,6 +26,8 @@ type Band struct {
 
 	virtual float64 // what a tenant that comes back starts from
 	owed    float64 // weighted tokens that the floor owes the band
+
+	elsewhere bandElsewhere
 }
 
 // Tenants returns how many tenants are known.
@@ -64,7 +66,7 @@ func (b *Band) flowOf(tenant string, c *Config, now time.Duration) *flow {
 		if len(b.flows) >= c.MaxFlows && tenant != "" && !b.forget(now, c, true) {
 			return b.flowOf("", c, now)
 		}
-		f = &flow{name: strings.Clone(tenant), counter: b.virtual - c.Credit}
+		f = &flow{band: b, name: strings.Clone(tenant), counter: b.virtual - c.Credit}
 		b.flows[f.name] = f
 	}
 	f.weight = c.weightOf(f.name)
@@ -122,12 +124,12 @@ func (b *Band) lift(f *flow, credit float64) (behind bool) {
 		base = math.Inf(1)
 		for _, q := range b.queues {
 			if len(q.heap) > 0 {
-				base = min(base, q.heap[0].Of.flow.counter)
+				base = min(base, q.heap[0].Of.flow.at())
 			}
 		}
 	}
-	f.counter = max(f.counter, base-credit)
-	return f.counter < base
+	f.counter = max(f.counter, base-credit-f.beside)
+	return f.at() < base
 }
 
 // queueFor returns the band's queue of a lane.

@@ -8,10 +8,13 @@ import (
 
 // flow is a tenant at one priority.
 type flow struct {
+	Of     any // what callers keep of it
+	band   *Band
 	name   string
 	weight float64
 
 	counter float64 // weighted tokens that it was served, divided by its weight, by VTC
+	beside  float64 // what it is taken to be served elsewhere that is not known here, in counter
 	output  float64 // mean tokens of its outputs; 0: not known
 	queued  int
 	running int
@@ -24,15 +27,25 @@ type flow struct {
 	links     list.Node[flow]
 	resting   bool // in idle
 	idleSince time.Duration
+
+	elsewhere *flowElsewhere // nil: it was not served of late while there were other gateways
 }
 
 // spend adds to what a tenant was served, or takes off.
 func (f *flow) spend(tokens float64) {
-	f.counter += tokens / f.weight
+	f.move(f.counter + tokens/f.weight)
+}
+
+// move sets what a tenant was served.
+func (f *flow) move(counter float64) {
+	f.counter = counter
 	for _, s := range f.shares {
 		s.queue.fix(s)
 	}
 }
+
+// at is where the tenant is in the order.
+func (f *flow) at() float64 { return f.counter + f.beside }
 
 // shareOf returns the flow's part of a queue.
 func (f *flow) shareOf(q *queue) *share {

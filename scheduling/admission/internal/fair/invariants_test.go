@@ -2,6 +2,7 @@ package fair
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -48,7 +49,8 @@ func (b *Band) check(t *testing.T, q *Queues, lanes map[*Lane]int) {
 		}
 		require.Equal(t, f.queued, n, "of tenant %q", name)
 		require.Equal(t, f.queued == 0 && f.running == 0, f.resting, "tenant %q rests", name)
-		require.False(t, math.IsNaN(f.counter) || math.IsInf(f.counter, 0) || f.running < 0)
+		require.False(t, math.IsNaN(f.at()) || math.IsInf(f.at(), 0) || f.running < 0)
+		require.True(t, f.band == b && (f.elsewhere != nil) == slices.Contains(b.elsewhere.active, f), "tenant %q is active elsewhere", name)
 		queued += n
 		running += f.running
 		if f.resting {

@@ -26,6 +26,7 @@ type Queues struct {
 	seq       uint64
 	deadlines heap.Heap[Item] // all that wait
 	output    float64         // mean tokens of outputs; 0: not known
+	elsewhere Elsewhere
 }
 
 // New returns empty Queues.
@@ -199,7 +200,8 @@ func (q *Queues) Start(it *Item) {
 	q.running++
 	b.wake(f)
 	f.running++
-	b.virtual = max(b.virtual, f.counter)
+	b.virtual = max(b.virtual, f.at())
+	b.elsewhere.start(f, it.Charge)
 	f.spend(it.Charge)
 	q.payFloors(b, it.Charge)
 }
@@ -251,6 +253,7 @@ func (q *Queues) Band(priority int) *Band {
 		}
 	}
 	b = &Band{Priority: priority, Class: q.c.ClassOf(priority), flows: map[string]*flow{}}
+	b.elsewhere.Elsewhere = q.elsewhere
 	q.bands = slices.Insert(q.bands, i, b)
 	return b
 }

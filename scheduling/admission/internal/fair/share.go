@@ -145,7 +145,7 @@ func (s *share) removeGroup(it *Item) {
 // turn is the share's place in the order of its queue: by what its tenant was served. With
 // a quantum, tenants within the same one are equal.
 func (s *share) turn(quantum float64) heap.Item[share] {
-	key := s.flow.counter
+	key := s.flow.at()
 	if quantum > 0 {
 		key = math.Floor(key / quantum)
 	}

@@ -39,6 +39,13 @@ func (p *Pace) Rate(now time.Duration) float64 {
 	return p.n / p.time
 }
 
+// Recall makes it what it was in another run of the program, unless something is known.
+func (p *Pace) Recall(rate float64, now time.Duration) {
+	if p.n == 0 {
+		p.n, p.time, p.last = rate*paceTime/2, paceTime/2, now
+	}
+}
+
 // FirstTokens is how long first tokens take: mean and mean deviation, as TCP keeps those of
 // round trips.
 type FirstTokens struct{ mean, dev float64 } // seconds
@@ -59,6 +66,16 @@ func (f *FirstTokens) Expected() time.Duration {
 	return time.Duration((f.mean + 2*f.dev) * float64(time.Second))
 }
 
+// Keep returns what is known, for Recall; 0: nothing.
+func (f *FirstTokens) Keep() (mean, dev float64) { return f.mean, f.dev }
+
+// Recall makes it what it was in another run of the program, unless something is known.
+func (f *FirstTokens) Recall(mean, dev float64) {
+	if f.mean == 0 {
+		f.mean, f.dev = mean, dev
+	}
+}
+
 // Presumed is after how long a request that will not tell of its first token is presumed to
 // have had it.
 func (f *FirstTokens) Presumed() time.Duration {
@@ -71,3 +88,18 @@ const (
 	presumedTTFT = 400 * time.Millisecond
 	maxPresumed  = 5 * time.Second
 )
+
+// Part is which part of some things are of a kind, by what was seen of late.
+type Part struct{ some, all float64 }
+
+const partKept = 0.98 // of what was seen before, each time
+
+// Of takes note that some of all are, and returns which part are; 0 while none were seen.
+func (p *Part) Of(some, all float64) float64 {
+	p.some = p.some*partKept + some
+	p.all = p.all*partKept + all
+	if p.all <= 0 {
+		return 0
+	}
+	return min(p.some/p.all, 1)
+}

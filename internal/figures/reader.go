@@ -1,6 +1,6 @@
-// Package wire reads and writes figures in binary, one after another: fixed numbers big-endian, counts as uvarints,
+// Package figures reads and writes figures in binary, one after another: fixed numbers big-endian, counts as uvarints,
 // names with their length. A Reader believes nothing: it checks the range of each figure.
-package wire
+package figures
 
 import (
 	"encoding/binary"
