@@ -90,6 +90,9 @@ type Cost struct {
 	hops     *cost.Hops               // guarded by handing
 	hop      [mostLinks + 1]sharedHop // what is believed, by class
 
+	kept      map[string]*cost.Kept // guarded by table.mu: of endpoints by ID that were not met since Restore
+	keptUntil cost.Float            // when those have gone that were not met by then
+
 	start   sync.Once
 	epoch   time.Time
 	scratch sync.Pool // of *costScratch
@@ -133,18 +136,25 @@ func NewCost(o CostOptions) (*Cost, error) {
 	if err != nil {
 		return nil, err
 	}
-	rates := cost.Rates{Transport: o.Transport, Step: 1, Token: 1}
 	c := &Cost{
-		o: o, model: o.model(), prefix: prefix, key: types.NewKey[*costed]("cost"), learner: cost.NewLearner(rates),
+		o: o, model: o.model(), prefix: prefix, key: types.NewKey[*costed]("cost"),
 		scratch: sync.Pool{New: func() any { return new(costScratch) }},
 	}
+	rates := c.firstRates()
+	c.learner = cost.NewLearner(rates)
 	c.follow.Store(c.witness.Peers())
 	c.hops = cost.NewHops(len(o.Links)+1, cost.Hop{Setup: cost.Seconds(o.Transfer.Setup), Token: cost.Seconds(o.Transfer.Token)})
 	c.publishHops()
 	c.rates.Store(rates)
 	c.reuse.Store(cost.FirstReuse)
 	c.renewed.Store(math.Inf(-1))
+	c.keptUntil.Store(math.Inf(1))
 	return c, nil
+}
+
+// firstRates are those from which learning starts.
+func (c *Cost) firstRates() cost.Rates {
+	return cost.Rates{Transport: c.o.Transport, Step: 1, Token: 1}
 }
 
 // mustCost is NewCost for options that are known to be valid.
@@ -167,10 +177,14 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 	if r.scratch = nil; sc == nil {
 		sc = c.scratch.Get().(*costScratch)
 	}
-	sc.matched = c.prefix.matchAll(r.hashes, &sc.held)
 	now := c.seconds(req.Now)
 
+	sc.matched = c.prefix.matchAll(r.hashes, &sc.held)
 	most := c.find(eps, sc, sc.matched, now)
+	if c.prefix.remembersMore(&r.prefix, req.Now) { // of endpoints that it has just met
+		sc.matched = c.prefix.matchAll(r.hashes, &sc.held)
+		most = c.find(eps, sc, sc.matched, now)
+	}
 	r.adapter = c.adapters.Of(req.Target()) // which may just have been listed
 	c.ask(req, r, &r.question, eps, sc, most, now)
 	seen := sc.seen
@@ -246,7 +260,7 @@ func (c *Cost) strangers() float64 { return c.part(c.foreign.Load()) }
 
 // part is which part of the requests at the servers so many are.
 func (c *Cost) part(n float64) float64 {
-	if n <= 0 {
+	if n <= 1e-6 { // what many additions have left
 		return 0
 	}
 	return n / (float64(c.own.Load()) + c.foreign.Load() + c.peers.Load())

@@ -11,6 +11,7 @@ import (
 // catchUp enters endpoints that are new and takes over readings that are.
 func (c *Cost) catchUp(eps []*types.Endpoint, now cost.Seconds) {
 	c.lookAgain(now)
+	c.dropKept(now)
 	c.enterNew(eps)
 	for _, ep := range eps {
 		if cell := c.table.lookup(ep); cell != nil && cell.reading.Load() != ep {
@@ -71,6 +72,7 @@ func (c *Cost) fresh(ep *types.Endpoint, cell *costCell) {
 	}
 	cell.place = prefixindex.Seed(ep.Address)
 	cell.server = &costServer{cell: cell, Server: cost.NewServer(c.o.startRates(ep))}
+	c.resume(ep.ID, cell.server.Server)
 }
 
 // takeOver takes over a reading. Who decides at the same time may have a newer one already.

@@ -83,6 +83,10 @@ func (c *Cost) askPrefill(req *types.Request, r *costed, prefill []*types.Endpoi
 	}
 	l, now := r.leg, c.seconds(req.Now)
 	most := c.find(prefill, sc.second, sc.matched, now)
+	if c.prefix.remembersMore(&r.prefix, req.Now) {
+		sc.matched = c.prefix.matchAll(r.hashes, &sc.held)
+		most = c.find(prefill, sc.second, sc.matched, now)
+	}
 	c.ask(req, r, &l.question, prefill, sc.second, most, now)
 	q := &l.query
 	q.Output, q.Lean = 1, 0

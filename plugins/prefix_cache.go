@@ -6,6 +6,7 @@ import (
 	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/internal/prefixindex"
@@ -64,6 +65,7 @@ type PrefixCache struct {
 	matches sync.Pool // of *[]uint32, for Score
 
 	peers prefixPeers
+	past  atomic.Pointer[past]   // what one before this one knew; nil: nothing, or nothing any more
 	told  atomic.Pointer[KVSink] // nil: nobody tells what engines hold
 	lanes lanes
 }
@@ -81,6 +83,7 @@ type cachedServer struct {
 // prefix is the state of a request.
 type prefix struct {
 	hashes []uint64
+	round  uint32      // in which the past was asked: see PrefixCache.remember
 	room   [160]uint64 // so that a prompt of up to 40 KiB takes one allocation
 
 	recorded           // at the endpoint chosen last, from Picked to Finished
@@ -135,8 +138,10 @@ func (p *PrefixCache) Score(_ context.Context, req *types.Request, eps []*types.
 	clear(scores)
 	buf := p.matches.Get().(*[]uint32)
 	defer p.matches.Put(buf)
-	p.meet(eps)
-	hashes := p.prefixOf(req).hashes
+	p.meet(eps, req.Now)
+	pr := p.prefixOf(req)
+	p.remembersMore(pr, req.Now) // if it was looked at before
+	hashes := pr.hashes
 	held := p.matchAll(hashes, buf)
 	if held == nil {
 		return nil
@@ -321,6 +326,9 @@ func (p *PrefixCache) Forget(ep *types.Endpoint) {
 		if in := p.peers.in.Load(); in != nil {
 			in.forgets(s)
 		}
+		if o := p.past.Load(); o != nil {
+			o.forgets(s)
+		}
 		p.lanes.remove(p.index, s)
 		if t := s.told.Load(); t != nil {
 			t.cached.CompareAndSwap(s, nil)
@@ -330,6 +338,9 @@ func (p *PrefixCache) Forget(ep *types.Endpoint) {
 
 // reset forgets what is known and predicted of a server.
 func (p *PrefixCache) reset(s *cachedServer) {
+	if o := p.past.Load(); o != nil {
+		o.forgets(s)
+	}
 	p.index.Reset(s.handle)
 	p.lanes.reset(p.index, s)
 }
@@ -361,6 +372,7 @@ func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 		pr.hashes = pr.hashes[:most]
 	}
 	p.settle(pr.hashes, req.Now)
+	pr.round = p.remember(pr.hashes, req.Now)
 	p.key.Set(&req.Attrs, pr)
 	return pr
 }
@@ -384,8 +396,8 @@ func (p *PrefixCache) serverOf(ep *types.Endpoint) *cachedServer {
 }
 
 // meet enters endpoints that somebody may tell of although nothing was sent there.
-func (p *PrefixCache) meet(eps []*types.Endpoint) {
-	if p.told.Load() == nil && p.peers.in.Load() == nil {
+func (p *PrefixCache) meet(eps []*types.Endpoint, now time.Time) {
+	if p.told.Load() == nil && p.peers.in.Load() == nil && !p.past.Load().awaits(now) {
 		return
 	}
 	view := p.servers.view.Load()
@@ -405,6 +417,9 @@ func (p *PrefixCache) enter(eps []*types.Endpoint) {
 		s.id, s.handle = ep.ID, p.index.Add()
 		if in := p.peers.in.Load(); in != nil {
 			in.met(s)
+		}
+		if o := p.past.Load(); o != nil {
+			o.meets(p.index, s)
 		}
 		if k := p.told.Load(); k != nil {
 			k.met(s)

@@ -438,3 +438,36 @@ func explainWaits(t *testing.T, b *browser) {
 		}
 	}
 }
+
+// The page shows what gateways know of each other, and stops and starts them.
+func TestGatewaysInBrowser(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a browser")
+	}
+	b := startBrowser(t)
+	url, stop := startRun(t, pageConfig(t, "-gateways", "3", "-rate", "12", "-no-compare"))
+	defer stop()
+	b.open(t, url+"/", 1280, 1400)
+	const row = `document.querySelector("#gateways tbody tr:nth-child(2)")`
+	button := func(text string) string {
+		return `[...` + row + `.querySelectorAll("button")].find((b) => b.textContent === "` + text + `")`
+	}
+	b.waitFor(t, row+`?.querySelectorAll("td small").length === 2`) // it hears two
+	for _, step := range []struct{ click, shows string }{
+		{"Cut off", `querySelectorAll("td small").length === 0`}, {"Join", `querySelectorAll("td small").length === 2`},
+		{"Stop", `textContent.includes("stopped")`}, {"Start", `textContent.includes("running")`},
+	} {
+		b.waitFor(t, `!!`+button(step.click))
+		b.eval(t, button(step.click)+`.click()`)
+		b.waitFor(t, row+"."+step.shows)
+	}
+	b.shoot(t, "gateways")
+	b.open(t, url+"/", 390, 2600)
+	b.waitFor(t, `!!`+row)
+	if got := b.eval(t, "document.documentElement.scrollWidth"); got != float64(390) {
+		t.Errorf("at a width of 390 the page is %v wide", got)
+	}
+	if wrong := b.errors(); len(wrong) > 0 {
+		t.Errorf("the browser says: %q", wrong)
+	}
+}

@@ -39,9 +39,7 @@ func (f *Fleet) Compare(s *Learned, there, off, steps, prefill, weight, now floa
 	s.age(now)
 	s.step.add(step+steps*share, weight*steps*steps)
 	s.token.add(token+prefill*share, weight*prefill*prefill)
-	f.step.add(&s.step, 1)
-	f.token.add(&s.token, 1)
-	f.told.add(&s.told, 1)
+	f.count(s, 1)
 }
 
 // news is how much of what was seen in the seconds up to now was not seen before.
@@ -54,10 +52,13 @@ func (s *Learned) news(seconds, now float64) float64 {
 }
 
 // Forget takes s out of what the servers of a fleet have in common: it has gone.
-func (f *Fleet) Forget(s *Learned) {
-	f.step.add(&s.step, -1)
-	f.token.add(&s.token, -1)
-	f.told.add(&s.told, -1)
+func (f *Fleet) Forget(s *Learned) { f.count(s, -1) }
+
+// count adds s to what the servers of a fleet have in common so many times.
+func (f *Fleet) count(s *Learned, times float64) {
+	f.step.add(&s.step, times)
+	f.token.add(&s.token, times)
+	f.told.add(&s.told, times)
 }
 
 // common is the mean of what was learned of all servers, each by its weight.

@@ -171,3 +171,39 @@ func (t *Table) Take(hash uint64, dst []uint32, now time.Duration) []uint32 {
 	})
 	return dst
 }
+
+// Word is what somebody said.
+type Word struct {
+	Hash uint64
+	Who  uint32
+	Age  time.Duration
+}
+
+// page is how many buckets are looked at before others have their turn.
+const page = 256
+
+// Fresh appends to dst all that was said since it was taken last, in any order.
+func (t *Table) Fresh(dst []Word, now time.Duration) []Word {
+	for from, more := 0, true; more; from += page {
+		dst, more = t.fresh(dst, from, now)
+	}
+	return dst
+}
+
+// fresh appends the fresh words of some buckets, and reports whether there are more. While the table grows some may be
+// there twice, or missing.
+func (t *Table) fresh(dst []Word, from int, now time.Duration) ([]Word, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w := t.words.Load()
+	to := min(from+page, len(w.buckets))
+	for i := from; i < to; i++ {
+		b := &w.buckets[i]
+		for k := range ways {
+			if v := w.values[i*ways+k]; b.fresh.Load()&(1<<k) != 0 && now-v.at <= t.ttl {
+				dst = append(dst, Word{b.hashes[k].Load(), v.who, now - v.at})
+			}
+		}
+	}
+	return dst, to < len(w.buckets)
+}

@@ -104,6 +104,21 @@ func TestGrows(t *testing.T) {
 	require.Equal(t, known, new)
 }
 
+func TestFresh(t *testing.T) {
+	x := New(1<<14, time.Minute)
+	x.Put(1, 1, 0)
+	x.Put(2, 3, 20*time.Second)
+	x.Take(2, nil, 0)
+	for i := range uint64(2000) {
+		x.Put(i*0x9e3779b97f4a7c15, uint32(i), 10*time.Second)
+	}
+	words := x.Fresh(nil, 65*time.Second)
+	require.Greater(t, len(words), 1980)
+	for _, w := range words {
+		require.Equal(t, Word{uint64(w.Who) * 0x9e3779b97f4a7c15, w.Who, 55 * time.Second}, w)
+	}
+}
+
 func TestConcurrently(t *testing.T) {
 	x := New(64, time.Hour)
 	var all sync.WaitGroup

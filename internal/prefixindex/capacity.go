@@ -1,8 +1,8 @@
 package prefixindex
 
 const (
-	// maxCapacity keeps counts of blocks in 32 bits on every platform.
-	maxCapacity = 1 << 30
+	// MaxCapacity bounds capacities in blocks: it keeps counts in 32 bits on every platform.
+	MaxCapacity = 1 << 30
 
 	// One prediction that was too long weighs as much as twenty that held, so the learned capacity
 	// settles where about 1 in 20 is too long: a block wrongly assumed costs a prefill, a block
@@ -28,12 +28,43 @@ func (x *Index) SetCapacity(e Endpoint, blocks int) {
 	if blocks <= 0 {
 		blocks = x.opts.DefaultCapacity
 	}
-	blocks = min(blocks, maxCapacity)
+	blocks = min(blocks, MaxCapacity)
 	if blocks == ep.set {
 		return
 	}
 	ep.set, ep.learned = blocks, 1
+	if blocks == ep.keptSet {
+		ep.learned = ep.kept
+	}
 	x.shrinkLocked(e.slot, ep.capacity())
+}
+
+// Learned returns the capacity as it was set, and the part of it that is believed in by what Observe has learned.
+// Both are 0 if e was removed.
+func (x *Index) Learned(e Endpoint) (set int, learned float64) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	ep := x.endpointLocked(e)
+	if ep == nil {
+		return 0, 0
+	}
+	return ep.set, ep.learned
+}
+
+// Relearn takes over what Learned has returned of e in an index of before: at once, or when the capacity is set to the
+// same. learned is 1/32 to 1.
+func (x *Index) Relearn(e Endpoint, set int, learned float64) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	ep := x.endpointLocked(e)
+	if ep == nil {
+		return
+	}
+	ep.keptSet, ep.kept = set, min(max(learned, minLearned), 1)
+	if set == ep.set {
+		ep.learned = ep.kept
+		x.shrinkLocked(e.slot, ep.capacity())
+	}
 }
 
 // SetCapacityTokens is SetCapacity in tokens, which are an engine's number of blocks times its tokens

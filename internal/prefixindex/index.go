@@ -38,6 +38,9 @@ type Index struct {
 	// Scratch of the writer, guarded by mu.
 	path      []uint32
 	keepNodes bool // do not join nodes now: somebody keeps entries in path
+
+	walking sync.Mutex // held by AppendAnchors
+	walkAt  uint32     // the entry that it looks at next, 0: none; guarded by mu, and by walking for reading
 }
 
 // endpoint is the state of one slot.
@@ -49,6 +52,8 @@ type endpoint struct {
 	used       int     // blocks held
 	set        int     // capacity in blocks as told
 	learned    float64 // part of it believed in, in [minLearned, 1]
+	keptSet    int     // if set is this, kept is what learned begins with; 0: none is
+	kept       float64
 }
 
 // Endpoint identifies an endpoint of an Index. Methods called with the zero Endpoint or with one that
@@ -97,7 +102,7 @@ func (x *Index) Add() Endpoint {
 	}
 	ep := &x.eps[slot]
 	ep.gen++
-	ep.live, ep.set, ep.learned = true, x.opts.DefaultCapacity, 1
+	ep.live, ep.set, ep.learned, ep.keptSet = true, x.opts.DefaultCapacity, 1, 0
 	x.enforceBytesLocked()
 	return Endpoint{slot: slot, gen: ep.gen}
 }
@@ -127,7 +132,7 @@ func (x *Index) Reset(e Endpoint) {
 
 func (x *Index) clearLocked(slot uint32) {
 	for x.eps[slot].tail != 0 {
-		x.dropTail(slot, maxCapacity)
+		x.dropTail(slot, MaxCapacity)
 	}
 }
 

@@ -501,6 +501,7 @@ func TestConcurrentUse(t *testing.T) {
 						t.Errorf("Match = %d, and %d slots are positive", n, positive)
 					}
 					x.MatchOne(e, p)
+					x.AppendAnchors(nil, e, 1+r.IntN(50))
 				}
 			}
 			x.Remove(own)

@@ -24,6 +24,7 @@ func (x *Index) pushFront(ep *endpoint, id uint32) {
 
 // insertBefore links id in as the next more recent to at.
 func (x *Index) insertBefore(ep *endpoint, id, at uint32) {
+	x.walksOn(at, id)
 	en, old := x.entries.At(id), x.entries.At(at)
 	en.prev, en.next = old.prev, at
 	if old.prev != 0 {
@@ -36,6 +37,7 @@ func (x *Index) insertBefore(ep *endpoint, id, at uint32) {
 
 func (x *Index) unlink(ep *endpoint, id uint32) {
 	en := x.entries.At(id)
+	x.walksOn(id, en.next)
 	if en.prev != 0 {
 		x.entries.At(en.prev).next = en.next
 	} else {
@@ -87,7 +89,7 @@ func (x *Index) enforceBytesLocked() {
 		if !ok {
 			return
 		}
-		x.evicted += uint64(x.dropTail(slot, maxCapacity))
+		x.evicted += uint64(x.dropTail(slot, MaxCapacity))
 	}
 }
 

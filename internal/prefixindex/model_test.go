@@ -1,6 +1,7 @@
 package prefixindex_test
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -104,6 +105,23 @@ func (m *model) match(ep prefixindex.Endpoint, chain []uint64) int {
 		}
 	}
 	return len(chain)
+}
+
+// anchors are those of what an endpoint holds, the last used first.
+func (m *model) anchors(ep prefixindex.Endpoint) (hashes []uint64) {
+	e := m.eps[ep]
+	if e == nil {
+		return nil
+	}
+	for h, b := range e.blocks {
+		if prefixindex.IsAnchor(b.depth + 1) {
+			hashes = append(hashes, h)
+		}
+	}
+	slices.SortFunc(hashes, func(a, b uint64) int {
+		return cmp.Or(cmp.Compare(e.blocks[b].used, e.blocks[a].used), cmp.Compare(e.blocks[a].depth, e.blocks[b].depth))
+	})
+	return hashes
 }
 
 // driver applies the same operations to the index and to the model. Its
@@ -235,6 +253,10 @@ func (d *driver) compare() error {
 		return err
 	}
 	held := 0
+	some := d.known[d.m.now%uint64(len(d.known))]
+	if got, want := d.x.AppendAnchors(nil, some, 1<<20), d.m.anchors(some); !slices.Equal(got, want) {
+		return fmt.Errorf("anchors of %v: %x, want %x", some, got, want)
+	}
 	for _, e := range d.known {
 		want, capacity := 0, 0
 		if me := d.m.eps[e]; me != nil {

@@ -59,12 +59,12 @@ func (o Options) complete() (Options, error) {
 	if c.Len() > 0 {
 		return o, c.Err()
 	}
-	check.Default(&c, "capacityBlocks", &o.DefaultCapacity, o.blocks(unknownCacheTokens), 1, maxCapacity)
+	check.Default(&c, "capacityBlocks", &o.DefaultCapacity, o.blocks(unknownCacheTokens), 1, MaxCapacity)
 	return o, c.Err()
 }
 
 // blocks converts tokens to whole blocks, at least 1.
 func (o Options) blocks(tokens int) int {
 	b := float64(tokens) * o.BytesPerToken / float64(o.BlockBytes)
-	return int(min(max(b, 1), maxCapacity))
+	return int(min(max(b, 1), MaxCapacity))
 }

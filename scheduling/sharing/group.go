@@ -42,6 +42,8 @@ type Group struct {
 	alive   int       // peers, as parts were told
 	changed []*types.Endpoint
 
+	keeping keeping
+
 	mu sync.Mutex
 	// guarded by mu
 	peers  peers
@@ -63,6 +65,7 @@ func New(o Options) (*Group, error) {
 		return nil, err
 	}
 	g := &Group{o: o, peers: peers{of: map[origin]*peer{}}, logged: map[string]time.Time{}}
+	g.keeping.sizes = map[partKey]int{}
 	if len(o.Key) > 0 {
 		g.mac = hmac.New(sha256.New, o.Key)
 	}
@@ -74,18 +77,27 @@ func New(o Options) (*Group, error) {
 // ErrRunning is the error of Run beside another Run.
 var ErrRunning = errors.New("sharing: the Group runs already")
 
-// Run tells peers, and hears them, until ctx is done; then it says that it leaves. It returns nil, or an error:
-// there is no Transport, or ErrRunning. It does not close the Transport. It may be called again when it has
-// returned; peers then take it for another gateway.
+// Run tells peers, and hears them, until ctx is done; then it says that it leaves. Meanwhile, and then, it saves
+// snapshots, if there is an Options.Store. It returns nil, or an error: there is neither a Transport nor a Store, or
+// ErrRunning. It does not close the Transport. It may be called again when it has returned; peers then take it for
+// another gateway.
 func (g *Group) Run(ctx context.Context) error {
 	t := g.o.Transport
-	if t == nil {
+	if t == nil && g.o.Store == nil {
 		return errors.New("sharing: Run without a Transport")
 	}
 	if !g.running.CompareAndSwap(false, true) {
 		return ErrRunning
 	}
 	defer g.running.Store(false)
+	var saving sync.WaitGroup
+	defer saving.Wait()
+	if g.o.Store != nil {
+		saving.Go(func() { g.keep(ctx) })
+	}
+	if t == nil {
+		return g.alone(ctx)
+	}
 	g.receive.Do(func() {
 		t.Receive(func(from string, msg []byte) {
 			if g.running.Load() {
@@ -117,9 +129,23 @@ func (g *Group) Run(ctx context.Context) error {
 	}
 }
 
+// alone is Run without a Transport.
+func (g *Group) alone(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(g.o.Every):
+			g.claim(time.Now())
+		}
+	}
+}
+
 // Tell hands to send what peers are to be told now, in messages of at most MaxMessage bytes, which are valid
 // during the call only. It is to be called each Options.Every; Run does.
 func (g *Group) Tell(now time.Time, send func(msg []byte)) {
+	g.claim(now)
+	g.pass(now)
 	g.write(send, func(w *writer) {
 		g.now = now
 		g.expire(now)
@@ -130,6 +156,7 @@ func (g *Group) Tell(now time.Time, send func(msg []byte)) {
 		} else {
 			g.tell(w, false, now)
 		}
+		g.tellSnapshots(w, now)
 		if len(w.buf) == 0 { // silence would be taken for the end
 			g.hello(w, kindHello)
 		}

@@ -86,6 +86,10 @@ func (g *Group) hearSection(from *peer, m *message, k kind, hash uint64, r reade
 	switch k {
 	case kindHello, kindLeave:
 		return g.hearHello(from, k, r)
+	case kindWant:
+		return g.hearWant(from, r, now)
+	case kindPage:
+		return g.hearPage(from, r, now)
 	}
 	s := g.scopeOf(hash)
 	if s == nil {

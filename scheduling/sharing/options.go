@@ -14,6 +14,11 @@ const (
 	DefaultTTL      = 3 * time.Second
 	DefaultMaxPeers = 64
 	DefaultMaxRate  = 8 << 20
+
+	DefaultSnapshotName   = "gateway"
+	DefaultSaveEvery      = 10 * time.Second
+	DefaultMaxSnapshot    = 8 << 20
+	DefaultMaxSnapshotAge = 10 * time.Minute
 )
 
 // Bounds of Options.
@@ -22,6 +27,10 @@ const (
 	MostEvery     = 10 * time.Second
 	LimitMaxPeers = 256
 	mostName      = 256
+
+	LeastSaveEvery   = 100 * time.Millisecond
+	LeastMaxSnapshot = 64 << 10
+	LimitMaxSnapshot = 64 << 20
 )
 
 // Options configure a Group. The zero value shares everything, and needs a Transport only for Run.
@@ -47,6 +56,20 @@ type Options struct {
 	// at least 16 bytes and is the same for all peers. It does not hide what is told: that is for the Transport.
 	Key []byte
 
+	// Store is where snapshots are kept, for the gateway that comes after this one: see Warm. Nil: nowhere.
+	Store Store
+	// SnapshotName is the name of the snapshot in the Store. Gateways of one name may take it in turns to write
+	// it, since each serves any of them that begins. Default "gateway".
+	SnapshotName string
+	// SaveEvery is how often Run saves a snapshot. It saves the last one when it ends. Default 10 s, and at least
+	// 100 ms.
+	SaveEvery time.Duration
+	// MaxSnapshot bounds a snapshot in bytes: of what is more, what matters most is kept. 64 KiB to 64 MiB.
+	// Default 8 MiB.
+	MaxSnapshot int
+	// MaxSnapshotAge is how old a snapshot may be that is restored. Default 10 min, and at most a day.
+	MaxSnapshotAge time.Duration
+
 	// Without switches kinds off, in both directions.
 	Without Kinds
 
@@ -61,6 +84,7 @@ type Kinds struct {
 	Ejections  bool // servers found to fail
 	Bindings   bool // sessions and answers that belong to a server
 	Accounts   bool // what tenants and budgets have used
+	Snapshots  bool // what a gateway that begins is told by a peer
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -69,6 +93,10 @@ func (o Options) withDefaults() (Options, error) {
 	o.TTL = cmp.Or(o.TTL, max(DefaultTTL, 3*o.Whole))
 	o.MaxPeers = cmp.Or(o.MaxPeers, DefaultMaxPeers)
 	o.MaxRate = cmp.Or(o.MaxRate, DefaultMaxRate)
+	o.SnapshotName = cmp.Or(o.SnapshotName, DefaultSnapshotName)
+	o.SaveEvery = cmp.Or(o.SaveEvery, DefaultSaveEvery)
+	o.MaxSnapshot = cmp.Or(o.MaxSnapshot, DefaultMaxSnapshot)
+	o.MaxSnapshotAge = cmp.Or(o.MaxSnapshotAge, DefaultMaxSnapshotAge)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	switch {
 	case o.Every < LeastEvery || o.Every > MostEvery:
@@ -85,6 +113,14 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("sharing: Key has %d bytes, want at least 16", len(o.Key))
 	case len(o.Name) > mostName:
 		return o, fmt.Errorf("sharing: Name has %d bytes, want at most %d", len(o.Name), mostName)
+	case len(o.SnapshotName) > mostName:
+		return o, fmt.Errorf("sharing: SnapshotName has %d bytes, want at most %d", len(o.SnapshotName), mostName)
+	case o.SaveEvery < LeastSaveEvery || o.SaveEvery > time.Hour:
+		return o, fmt.Errorf("sharing: SaveEvery is %v, want %v to an hour, or 0 for the default %v", o.SaveEvery, LeastSaveEvery, DefaultSaveEvery)
+	case o.MaxSnapshot < LeastMaxSnapshot || o.MaxSnapshot > LimitMaxSnapshot:
+		return o, fmt.Errorf("sharing: MaxSnapshot is %d, want %d to %d, or 0 for the default %d", o.MaxSnapshot, LeastMaxSnapshot, LimitMaxSnapshot, DefaultMaxSnapshot)
+	case o.MaxSnapshotAge < 0 || o.MaxSnapshotAge > 24*time.Hour:
+		return o, fmt.Errorf("sharing: MaxSnapshotAge is %v, want at most a day, or 0 for the default %v", o.MaxSnapshotAge, DefaultMaxSnapshotAge)
 	}
 	return o, nil
 }

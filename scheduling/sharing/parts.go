@@ -60,7 +60,8 @@ type AccountPart interface {
 	PeersAlive(n int)
 }
 
-// SnapshotPart has something that is worth keeping over a restart.
+// SnapshotPart has something that is worth keeping over a restart. Its methods are called one at a time, but beside
+// the others of this file.
 type SnapshotPart interface {
 	// SnapshotName names what it is, and the version of its form.
 	SnapshotName() string
@@ -69,6 +70,15 @@ type SnapshotPart interface {
 	// Restore takes over what AppendSnapshot wrote. age is how long ago that was. With an error nothing has
 	// changed.
 	Restore(snapshot []byte, age time.Duration, now time.Time) error
+}
+
+// PeerSnapshotPart is a SnapshotPart of which what one gateway knows is as good for another: it is asked of a peer by a
+// gateway that begins and has no snapshot of its own.
+type PeerSnapshotPart interface {
+	SnapshotPart
+	// RestoreFromPeer is Restore of what a peer, which lives, has written just now. id returns the ID by which
+	// this gateway knows the endpoint of an ID of the peer.
+	RestoreFromPeer(snapshot []byte, id func(string) string, now time.Time) error
 }
 
 // PartsOf returns the plugins of a profile.

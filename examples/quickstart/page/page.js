@@ -86,7 +86,7 @@ function buildFleets(v) {
     fleetRows.push(rows);
     rows.heat = heat;
     return el("article", { class: `panel fleet c${i}` },
-      el("h2", {}, f.policy, " ", el("small", {}, i ? "the same requests, an identical fleet" : "this gateway")),
+      el("h2", {}, f.policy, " ", el("small", {}, i ? "the same requests, an identical fleet" : f.gateways.length > 1 ? `${f.gateways.length} gateways` : "this gateway")),
       el("table", {}, el("thead", {}, el("tr", {}, ["Server", "In flight", "KV cache", "Share of requests"].map((t) => el("th", { scope: "col" }, t)),
         el("th", { scope: "col", class: "narrow wide num" }, "LoRA"))), body),
       el("p", { class: "note heat-title" }, "Where the requests of each model go, in percent, last 60 s"), heat);

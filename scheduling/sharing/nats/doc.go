@@ -9,8 +9,8 @@
 //
 // New does not wait for a server: a gateway starts, and goes on, without one. What cannot be sent is forgotten, for
 // it is state that is told again soon; Broadcast says why, and so does Stats. Broadcast itself only puts a message
-// into a queue and never waits, whatever the server does. What was published is confirmed by the server once for
-// all that was published at a time. Connections are made anew, with waits of 50 ms to 1 s, for as long as the
+// into a queue and never waits, whatever the server does; Close still sends what waits. What is published at a time
+// is confirmed by the server once. Connections are made anew, with waits of 50 ms to 1 s, for as long as the
 // Transport lives, also after the server has refused the credentials. A server that does not answer is left after
 // two to three times Options.Timeout. Ping is for programs that want to know at their start whether all is well.
 //

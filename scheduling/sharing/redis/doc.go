@@ -9,9 +9,10 @@
 //
 // New does not wait for the server: a gateway starts, and goes on, without it. What cannot be sent is
 // forgotten, for it is state that is told again soon; Broadcast says why, and so does Stats. Broadcast itself
-// only puts a message into a queue and never waits, whatever the server does. The connection is made anew, with
-// waits of 50 ms to 1 s, for as long as the Transport lives. A server that does not answer is left after three
-// times Options.Timeout. Ping is for programs that want to know at their start whether all is well.
+// only puts a message into a queue and never waits, whatever the server does; Close still sends what waits. The
+// connection is made anew, with waits of 50 ms to 1 s, for as long as the Transport lives. A server that does not
+// answer is left after three times Options.Timeout. Ping is for programs that want to know at their start whether
+// all is well.
 //
 // # What is in the server
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"sync"
 	"time"
 
 	"github.com/inferpick/inferpick/internal/check"
@@ -30,6 +31,8 @@ type Store struct {
 	ttl        time.Duration
 	max        int
 	timeout    time.Duration
+
+	calls sync.RWMutex // Close waits for those that go on
 }
 
 // NewStore returns a store. It does not wait for the server; errors are of the options.
@@ -46,7 +49,7 @@ func NewStore(o StoreOptions) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{connection, o.Prefix + ":snapshot:", o.TTL, o.MaxBytes, o.Timeout}, nil
+	return &Store{connection: connection, prefix: o.Prefix + ":snapshot:", ttl: o.TTL, max: o.MaxBytes, timeout: o.Timeout}, nil
 }
 
 // Save keeps a snapshot under a name, in place of the one before.
@@ -54,8 +57,8 @@ func (s *Store) Save(ctx context.Context, name string, snapshot []byte) error {
 	if len(snapshot) > s.max {
 		return fmt.Errorf("%s: snapshot %q has %d bytes, at most %d are allowed", s.connection.name, name, len(snapshot), s.max)
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
+	ctx, done := s.begin(ctx)
+	defer done()
 	if err := s.connection.Set(ctx, s.prefix+name, snapshot, s.ttl).Err(); err != nil {
 		return fmt.Errorf("snapshot %q: %w", name, s.connection.explain(err))
 	}
@@ -64,8 +67,8 @@ func (s *Store) Save(ctx context.Context, name string, snapshot []byte) error {
 
 // Load returns the snapshot of a name. If there is none, or an empty one, the error is an fs.ErrNotExist.
 func (s *Store) Load(ctx context.Context, name string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
+	ctx, done := s.begin(ctx)
+	defer done()
 	// Unlike GET it does not have the server send what is too long.
 	snapshot, err := s.connection.GetRange(ctx, s.prefix+name, 0, int64(s.max)).Bytes()
 	switch {
@@ -81,13 +84,25 @@ func (s *Store) Load(ctx context.Context, name string) ([]byte, error) {
 
 // Ping says whether the server can be reached and knows us.
 func (s *Store) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
+	ctx, done := s.begin(ctx)
+	defer done()
 	return s.connection.ping(ctx)
 }
 
-// Close closes the connections. What goes on fails.
+// begin begins a call, for which there is some time.
+func (s *Store) begin(ctx context.Context) (_ context.Context, done func()) {
+	s.calls.RLock()
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	return ctx, func() {
+		cancel()
+		s.calls.RUnlock()
+	}
+}
+
+// Close closes the connections, after the calls that go on. Later ones fail.
 func (s *Store) Close() error {
+	s.calls.Lock()
+	defer s.calls.Unlock()
 	s.connection.close()
 	return nil
 }

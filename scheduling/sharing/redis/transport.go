@@ -78,16 +78,16 @@ func checkPrefix(c *check.Checks, prefix *string) {
 	c.Want(len(*prefix) <= 256, "Prefix", *prefix, "at most 256 bytes")
 }
 
-// Broadcast has a message sent to all that are subscribed. It never waits: an error says that the message is
-// too long, or why the server could not be reached a moment ago.
+// Broadcast has a message of 1 to sharing.MaxMessage bytes sent to all that are subscribed. It never waits: an
+// error says that the message has another length, or why the server could not be reached a moment ago.
 func (t *Transport) Broadcast(ctx context.Context, msg []byte) error {
 	switch {
 	case t.ctx.Err() != nil:
 		return t.closed()
 	case ctx.Err() != nil:
-		return ctx.Err()
-	case len(msg) > sharing.MaxMessage:
-		return fmt.Errorf("%s: a message of %d bytes, at most %d are allowed", t.connection.name, len(msg), sharing.MaxMessage)
+		return fmt.Errorf("%s: not sent: %w", t.connection.name, ctx.Err())
+	case len(msg) == 0 || len(msg) > sharing.MaxMessage:
+		return fmt.Errorf("%s: a message has %d bytes, want 1 to %d", t.connection.name, len(msg), sharing.MaxMessage)
 	}
 	return t.out.Put(msg)
 }
@@ -119,7 +119,7 @@ type Stats struct {
 	MessagesOut, BytesOut uint64 // that the server took
 	Dropped               uint64 // messages that it did not: it could not be reached, or too many waited
 	MessagesIn, BytesIn   uint64 // that came, our own among them
-	Missed                uint64 // messages that came and were not handled: too many waited, or too long
+	Missed                uint64 // messages that came and were not handled: too many waited, or they were empty or too long
 	Panics                uint64 // messages whose handle panicked
 	PanicErr              error  // the last panic, and where it was
 	Lost                  uint64 // how often a subscription ended: for a while nothing was heard
@@ -139,10 +139,11 @@ func (t *Transport) Stats() Stats {
 	}
 }
 
-// Close ends the transport, within about Options.Timeout. What waits to be sent is forgotten.
+// Close sends what waits to be sent, and ends the transport. It takes at most about three times Options.Timeout,
+// and what handle takes.
 func (t *Transport) Close() error {
 	t.cancel()
-	t.connection.close()
 	t.group.Wait()
+	t.connection.close()
 	return nil
 }

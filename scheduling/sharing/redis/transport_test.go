@@ -41,8 +41,8 @@ func TestTellsAll(t *testing.T) {
 	whole := strings.Repeat("x", sharing.MaxMessage)
 	require.NoError(t, a.Broadcast(t.Context(), []byte(whole)))
 	require.NoError(t, b.Broadcast(t.Context(), []byte{0, '\r', '\n', 0xff}))
-	require.NoError(t, b.Broadcast(t.Context(), nil))
-	for _, msg := range []string{whole, "\x00\r\n\xff", ""} {
+	require.ErrorContains(t, b.Broadcast(t.Context(), nil), "a message has 0 bytes, want 1 to 65536")
+	for _, msg := range []string{whole, "\x00\r\n\xff"} {
 		for _, g := range []*gateway{a, b, c} {
 			require.Eventually(t, func() bool { return g.has(msg) }, 20*time.Second, time.Millisecond)
 		}
@@ -54,12 +54,12 @@ func TestTellsAll(t *testing.T) {
 	require.NoError(t, stats.ReceiveErr)
 	require.EqualValues(t, 1, stats.MessagesOut)
 	require.EqualValues(t, len(whole), stats.BytesOut)
-	require.EqualValues(t, 3, stats.MessagesIn)
+	require.EqualValues(t, 2, stats.MessagesIn)
 	require.EqualValues(t, len(whole)+4, stats.BytesIn)
 	require.Zero(t, stats.Dropped+stats.Missed+stats.Lost)
 
 	require.ErrorContains(t, a.Broadcast(t.Context(), make([]byte, sharing.MaxMessage+1)),
-		"redis "+s.address()+": a message of 65537 bytes, at most 65536 are allowed")
+		"redis "+s.address()+": a message has 65537 bytes, want 1 to 65536")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorIs(t, a.Broadcast(ended, []byte("x")), context.Canceled)
@@ -85,8 +85,11 @@ func TestServerRestarts(t *testing.T) {
 		_ = a.Broadcast(t.Context(), msg)
 	}
 	require.Less(t, heap()-before, int64(64*sharing.MaxMessage+1<<20))
-	require.Eventually(t, func() bool { return a.Stats().SendErr != nil }, 20*time.Second, time.Millisecond)
-	require.ErrorContains(t, a.Stats().SendErr, "redis "+s.address()+": connect: connection refused")
+	require.Eventually(t, func() bool {
+		err := a.Broadcast(t.Context(), msg)
+		return err != nil && err.Error() == "not sent: redis "+s.address()+": connect: connection refused"
+	}, 20*time.Second, time.Millisecond)
+	require.Error(t, a.Stats().SendErr)
 	require.Eventually(t, func() bool {
 		err := b.Stats().ReceiveErr
 		return err != nil && strings.Contains(err.Error(), "connection refused")
@@ -158,7 +161,7 @@ func TestStartsWithoutServer(t *testing.T) {
 	s.kill()
 	a := open(t, redis.Options{Server: redis.Server{Address: s.address()}})
 	require.ErrorContains(t, a.Ping(t.Context()), "connection refused")
-	require.Eventually(t, func() bool { return a.Broadcast(t.Context(), nil) != nil }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return a.Broadcast(t.Context(), []byte("?")) != nil }, 20*time.Second, time.Millisecond)
 	s.run()
 	reaches(t, a, "now", a)
 	require.NoError(t, a.Ping(t.Context()))
@@ -192,7 +195,7 @@ func TestPassword(t *testing.T) {
 			}
 			require.ErrorContains(t, g.Ping(t.Context()), "redis "+s.address()+": "+tt.want)
 			require.Eventually(t, func() bool {
-				err := g.Broadcast(t.Context(), nil)
+				err := g.Broadcast(t.Context(), []byte("?"))
 				return err != nil && strings.Contains(err.Error(), tt.want)
 			}, 20*time.Second, time.Millisecond)
 			require.Eventually(t, func() bool { return g.Stats().ReceiveErr != nil }, 20*time.Second, time.Millisecond)
@@ -222,7 +225,7 @@ func TestUser(t *testing.T) {
 	other := open(t, redis.Options{Server: redis.Server{Address: "redis://other:secret@" + s.address()}})
 	require.Eventually(t, func() bool { return other.Stats().ReceiveErr != nil }, 20*time.Second, time.Millisecond)
 	require.ErrorContains(t, other.Stats().ReceiveErr, "the user may not do what is needed")
-	require.Eventually(t, func() bool { return other.Broadcast(t.Context(), nil) != nil }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return other.Broadcast(t.Context(), []byte("?")) != nil }, 20*time.Second, time.Millisecond)
 	require.ErrorContains(t, other.Stats().SendErr, "NOPERM")
 }
 
@@ -322,6 +325,22 @@ func TestSlowHandler(t *testing.T) {
 	require.NoError(t, transport.Close())
 }
 
+// What was told before Close is heard.
+func TestLastWords(t *testing.T) {
+	s := start(t)
+	o := redis.Options{Server: redis.Server{Address: s.address()}}
+	a, b := open(t, o), open(t, o)
+	reaches(t, b, "x", a)
+	reaches(t, a, "y", b)
+	for i := range 40 {
+		require.NoError(t, a.Broadcast(t.Context(), fmt.Append(nil, "word ", i)))
+	}
+	require.NoError(t, a.Close())
+	for i := range 40 {
+		require.Eventually(t, func() bool { return b.has(fmt.Sprint("word ", i)) }, 20*time.Second, time.Millisecond)
+	}
+}
+
 // After Close nothing is handled, nothing runs, and what is asked fails; a client that was given still works.
 func TestClose(t *testing.T) {
 	s := start(t)
@@ -350,7 +369,7 @@ func TestClose(t *testing.T) {
 		require.Eventually(t, handled.Load, 20*time.Second, time.Millisecond)
 		require.NoError(t, transport.Close())
 		closed.Store(true)
-		require.ErrorIs(t, transport.Broadcast(t.Context(), nil), net.ErrClosed)
+		require.ErrorIs(t, transport.Broadcast(t.Context(), []byte("?")), net.ErrClosed)
 		require.ErrorIs(t, transport.Ping(t.Context()), net.ErrClosed)
 		require.NoError(t, transport.Close())
 		require.Panics(t, func() { transport.Receive(func(string, []byte) {}) })

@@ -14,21 +14,21 @@ type Inbox struct {
 	queue           *queue
 	limit           int
 	messages, bytes atomic.Uint64
-	tooLong, panics atomic.Uint64
+	unfit, panics   atomic.Uint64
 
 	mu  sync.Mutex
 	err error // of the last panic
 }
 
-// NewInbox returns an inbox in which at most max messages wait, none longer than limit.
+// NewInbox returns an inbox in which at most max messages wait, of 1 to limit bytes.
 func NewInbox(max, limit int) *Inbox { return &Inbox{queue: newQueue(max), limit: limit} }
 
 // Put puts a message in, which is the inbox's from now on. It never waits: the oldest gives way.
 func (b *Inbox) Put(msg []byte) {
 	b.messages.Add(1)
 	b.bytes.Add(uint64(len(msg)))
-	if len(msg) > b.limit {
-		b.tooLong.Add(1)
+	if len(msg) == 0 || len(msg) > b.limit {
+		b.unfit.Add(1)
 		return
 	}
 	b.queue.put(msg)
@@ -64,7 +64,7 @@ func (b *Inbox) handle(handle func(msg []byte), msg []byte) {
 // InStats is what an Inbox has had since it was made.
 type InStats struct {
 	Messages, Bytes uint64 // that came
-	Missed          uint64 // messages that gave way, or were too long
+	Missed          uint64 // messages that gave way, or were empty or too long
 	Panics          uint64 // messages whose handle panicked
 	PanicErr        error  // the last panic, and where it was; nil: there was none
 }
@@ -74,7 +74,7 @@ func (b *Inbox) Stats() InStats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return InStats{
-		Messages: b.messages.Load(), Bytes: b.bytes.Load(), Missed: b.queue.lost.Load() + b.tooLong.Load(),
+		Messages: b.messages.Load(), Bytes: b.bytes.Load(), Missed: b.queue.lost.Load() + b.unfit.Load(),
 		Panics: b.panics.Load(), PanicErr: b.err,
 	}
 }

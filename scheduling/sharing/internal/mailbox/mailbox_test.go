@@ -158,6 +158,46 @@ func TestOutboxHangs(t *testing.T) {
 	})
 }
 
+// What waits when Run has to end is sent still, within the time of one attempt, unless the last has failed.
+func TestOutboxEnd(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		takes         time.Duration // each attempt
+		fails         bool
+		waits         int
+		sent, dropped int
+		ends          time.Duration
+	}{
+		{"nothing waits", 0, false, 0, 1, 0, 0},
+		{"all is sent", 0, false, 40, 41, 0, 0},
+		{"what there is time for", 400 * time.Millisecond, false, 40, 1 + 32, 8, 1400 * time.Millisecond},
+		{"in vain", 400 * time.Millisecond, true, 40, 0, 41, 400 * time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := NewOutbox(64, time.Second, func(ctx context.Context, _ [][]byte) error {
+					Sleep(ctx, tt.takes)
+					if tt.fails {
+						return errors.New("away")
+					}
+					return ctx.Err()
+				})
+				stop := run(t, b)
+				require.NoError(t, b.Put([]byte("x")))
+				synctest.Wait() // it is being sent
+				for range tt.waits {
+					require.NoError(t, b.Put([]byte("x")))
+				}
+				start := time.Now()
+				stop()
+				require.Equal(t, tt.ends, time.Since(start))
+				require.EqualValues(t, tt.sent, b.Stats().Messages)
+				require.EqualValues(t, tt.dropped, b.Stats().Dropped)
+			})
+		})
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	for failures, most := range []time.Duration{50, 100, 200, 400, 800, 1000, 1000} {
 		most *= time.Millisecond
@@ -191,18 +231,18 @@ func TestInbox(t *testing.T) {
 		go func() { b.Run(ctx, handle); close(ended) }()
 		b.Put([]byte("first"))
 		synctest.Wait()
-		for _, msg := range []string{"old", "longer", "boom", "new", ""} {
+		for _, msg := range []string{"old", "longer", "boom", "", "new", "x"} {
 			b.Put([]byte(msg))
 		}
-		require.EqualValues(t, 2, b.Stats().Missed)
+		require.EqualValues(t, 3, b.Stats().Missed)
 		close(free)
 		synctest.Wait()
-		require.Equal(t, []string{"first", "boom", "new", ""}, got)
+		require.Equal(t, []string{"first", "boom", "new", "x"}, got)
 		stats := b.Stats()
 		require.ErrorContains(t, stats.PanicErr, "handled badly")
 		require.ErrorContains(t, stats.PanicErr, "TestInbox")
 		stats.PanicErr = nil
-		require.Equal(t, InStats{Messages: 6, Bytes: 21, Missed: 2, Panics: 1}, stats)
+		require.Equal(t, InStats{Messages: 7, Bytes: 22, Missed: 3, Panics: 1}, stats)
 		cancel()
 		<-ended
 		b.Put([]byte("late"))

@@ -45,17 +45,15 @@ func (b *Outbox) Put(msg []byte) error {
 	return nil
 }
 
-// Run sends until ctx ends.
+// Run sends until ctx ends, and then what waits, for at most one timeout, unless the last attempt has failed.
 func (b *Outbox) Run(ctx context.Context) {
 	for failures := 0; ; {
 		batch := b.take(ctx)
 		if batch == nil {
+			b.finish(context.WithoutCancel(ctx))
 			return
 		}
-		err := b.try(ctx, batch)
-		if ctx.Err() != nil {
-			return
-		}
+		err := b.try(context.WithoutCancel(ctx), batch)
 		if err == nil {
 			failures = 0
 			b.set(nil, false)
@@ -71,13 +69,19 @@ func (b *Outbox) Run(ctx context.Context) {
 
 // take waits for a message and returns it, and those that wait too; nil: ctx has ended.
 func (b *Outbox) take(ctx context.Context) [][]byte {
-	var batch [][]byte
+	if ctx.Err() != nil { // of two that are ready, either may be chosen
+		return nil
+	}
 	select {
 	case <-ctx.Done():
 		return nil
 	case msg := <-b.queue.messages:
-		batch = append(batch, msg)
+		return b.more([][]byte{msg})
 	}
+}
+
+// more adds messages that wait to a batch, until it is full.
+func (b *Outbox) more(batch [][]byte) [][]byte {
 	for len(batch) < maxBatch {
 		select {
 		case msg := <-b.queue.messages:
@@ -101,6 +105,19 @@ func (b *Outbox) try(ctx context.Context, batch [][]byte) error {
 		b.bytes.Add(uint64(len(msg)))
 	}
 	return nil
+}
+
+// finish sends what waits.
+func (b *Outbox) finish(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
+	defer cancel()
+	for b.Stats().Err == nil && ctx.Err() == nil {
+		batch := b.more(nil)
+		if batch == nil {
+			return
+		}
+		b.set(b.try(ctx, batch), false)
+	}
 }
 
 func (b *Outbox) set(err error, waiting bool) {
