@@ -106,7 +106,7 @@ func TestHearingIsBounded(t *testing.T) {
 		o.Hear(o.of["a"], 1, 100)
 		o.settle()
 	}
-	most := 1000 + onTheWay*100.0
+	most := 1000 + 3*250.0 // what is heard in the time of a message
 	require.InDelta(t, most, o.of["a"].at()-o.of["b"].at(), 100)
 	for range 100 { // and b is put right again and again
 		o.Hear(o.of["b"], 0, -100)
