@@ -220,3 +220,72 @@ func (q *listQueue) rest(place int) {
 	}
 	q.mu.Unlock()
 }
+
+// BenchmarkSharing is what sharing costs: a request that finds room, with budgets, alone and beside seven other
+// gateways; an account that is heard of; and what is told, of as many tenants as are charged meanwhile.
+func BenchmarkSharing(b *testing.B) {
+	const tenants = 5000
+	reqs := benchRequests()
+	made := func(b *testing.B, peers int) (*admission.Controller, func(i int)) {
+		c, err := admission.New(admission.Options{Detector: admission.Concurrency{Requests: 100}, Budgets: []admission.Budget{{Tenant: "*", RequestsPerMinute: 1e9, TokensPerMinute: 1e12}}})
+		if err != nil {
+			b.Fatal(err)
+		}
+		ep := types.NewEndpoint("e", "10.0.0.1:8000")
+		c.Put(ep)
+		if peers > 0 {
+			c.PeersAlive(peers)
+		}
+		pass := func(i int) {
+			ticket, _, err := c.Offer(admission.Arrival{Request: &reqs[i%len(reqs)]}, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			ticket.Booked(ep)
+			ticket.Done(types.Outcome{})
+		}
+		for i := range 2 * tenants {
+			pass(i)
+		}
+		return c, pass
+	}
+	for _, peers := range []int{0, 7} {
+		b.Run(fmt.Sprintf("pass/tenants=5000/peers=%d", peers), func(b *testing.B) {
+			_, pass := made(b, peers)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				pass(i)
+			}
+		})
+	}
+	b.Run("hear/accounts=10000", func(b *testing.B) {
+		c, _ := made(b, 7)
+		var all []types.Account
+		c.ShareAccounts(true, func(a types.Account) { all = append(all, a) })
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			a := &all[i%len(all)]
+			a.Requests++
+			a.Tokens += 100
+			c.HearAccount(1+i%7, *a)
+		}
+	})
+	b.Run("tell/accounts=10000", func(b *testing.B) {
+		c, pass := made(b, 7)
+		for b.Loop() {
+			b.StopTimer()
+			for i := range tenants {
+				pass(i)
+			}
+			b.StartTimer()
+			c.ShareAccounts(false, func(types.Account) {})
+		}
+	})
+	b.Run("snapshot/bytes=262144", func(b *testing.B) {
+		c, _ := made(b, 7)
+		var buf []byte
+		for b.Loop() {
+			buf = c.AppendSnapshot(buf[:0], 1<<18, time.Time{})
+		}
+	})
+}

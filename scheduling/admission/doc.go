@@ -56,6 +56,36 @@
 // misjudged by, in sum, when they were let in, which is put right when they end. VTC, which
 // charges for each token as it is made, has the tokens in the batch in the place of E.
 //
+// # Several gateways
+//
+// A [Controller] takes part in package scheduling/sharing: gateways that share have their
+// budgets and tenants in common, and each counts what the others have at an endpoint. Nothing
+// waits for that: a request is judged by what has been heard. Without messages all is as
+// without sharing.
+//
+// A [Budget] is given out once over all gateways: what each lets in is taken off at all of
+// them. Until it is heard, others are taken to go on as they did, or, if here more is let in
+// than usually, to do so too; so that in any time all together let in 5 % more than one would,
+// and a request of each, at most, as long as demand does not come from nothing in the time of a
+// message. Where the Burst is less than what flows in within some seconds, about a tenth less
+// may be let in than by one.
+//
+// A tenant's counter is what all gateways have served it. While two tenants both have requests
+// that wait at every gateway, what they were served over all gateways differs by at most the
+// bound above, of what is under way at all gateways, and
+//
+//	4·V
+//
+// where V is the most that all gateways together serve one tenant, divided by its weight, in
+// the time until they have heard of each other: two intervals between messages
+// (sharing.Options.Every) and the time that a message takes. A tenant that waits only at some
+// gateways is preferred there by no more than Credit and 3·V; so it gets its share where what
+// it waits for suffices.
+//
+// What peers say is bounded: it makes no budget, tenant or endpoint, takes a budget no lower
+// than minus one Burst (and a request of each gateway), gives back no more than it took, and
+// moves no tenant further than said above. See [PeerStats] for what was not believed.
+//
 // # Bounds
 //
 // Queues, bands, tenants, sets of candidates and budgets are all bounded, and each bound

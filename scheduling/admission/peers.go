@@ -267,10 +267,10 @@ func (m *meter) meet(a types.Account, now time.Duration) (requests, tokens float
 	s := m.shared
 	isNew := now-s.since <= justStarted
 	requests = s.metRequests.Take(accounts.Met{
-		Taken: a.Requests, Left: a.RequestsLeft, Size: m.mostRequests(), Level: m.requests, Fresh: s.requests.Fresh(), Soon: soon.Minutes() * m.RequestsPerMinute,
+		Taken: a.Requests, Left: a.RequestsLeft, Size: m.mostRequests(), Level: m.requests, Own: s.account.Requests, Fresh: s.requests.Fresh(), Soon: soon.Minutes() * m.RequestsPerMinute,
 	}, isNew)
 	tokens = s.metTokens.Take(accounts.Met{
-		Taken: a.Tokens, Left: a.TokensLeft, Size: m.mostTokens(), Level: m.tokens, Fresh: s.tokens.Fresh(), Soon: soon.Minutes() * m.TokensPerMinute,
+		Taken: a.Tokens, Left: a.TokensLeft, Size: m.mostTokens(), Level: m.tokens, Own: s.account.Tokens, Fresh: s.tokens.Fresh(), Soon: soon.Minutes() * m.TokensPerMinute,
 	}, isNew)
 	return requests, tokens
 }

@@ -114,22 +114,25 @@ func budgetRun(t *testing.T, n int, seed uint64, b admission.Budget, s spread, d
 // TestBudgetsOfManyGateways: in any window eight gateways let in no more than one, but for 5 % and a request of each
 // other one; and in all hardly less.
 func TestBudgetsOfManyGateways(t *testing.T) {
+	if raceEnabled {
+		t.Skip("it is for one goroutine, and long")
+	}
 	const gateways = 8
-	run := 2 * time.Minute
-	if testing.Short() || raceEnabled {
-		run = 30 * time.Second
+	run := 80 * time.Second
+	if testing.Short() {
+		run = 40 * time.Second
 	}
 	for _, tt := range []struct {
 		b       admission.Budget
 		demands []float64
 		least   float64 // of what one lets in
 	}{
-		{admission.Budget{RequestsPerMinute: 600, Burst: 1}, []float64{1.5, 10, 100}, 0.95},
+		{admission.Budget{RequestsPerMinute: 600, Burst: 1}, []float64{1.5, 10, 40}, 0.95},
 		{admission.Budget{RequestsPerMinute: 60, Burst: 1}, []float64{1.5, 10}, 0.95},
 		{admission.Budget{TokensPerMinute: 1_200_000, Burst: 0.1}, []float64{0.9, 1.5, 10}, 0.95},
 		{admission.Budget{TokensPerMinute: 120_000, Burst: 0.05}, []float64{0.9, 1.5, 10}, 0.93},
 		// What comes in half a second is more than there is at a time.
-		{admission.Budget{RequestsPerMinute: 600, Burst: 0.01}, []float64{0.9, 1.5, 10}, 0.85},
+		{admission.Budget{RequestsPerMinute: 600, Burst: 0.01}, []float64{0.9, 1.5, 10}, 0.83},
 	} {
 		for name, s := range map[string]spread{"even": even, "uneven": uneven, "alone": alone, "moving": moving} {
 			t.Run(fmt.Sprintf("%g requests, %g tokens, burst %g, %s", tt.b.RequestsPerMinute, tt.b.TokensPerMinute, tt.b.Burst, name), func(t *testing.T) {
@@ -143,7 +146,9 @@ func TestBudgetsOfManyGateways(t *testing.T) {
 							t.Errorf("%g times as many: %g let in within %v, want at most %g", demand, got, window, may)
 						}
 					}
-					if part := total(all) / total(one); part < tt.least || part > 1.05 {
+					part := total(all) / total(one)
+					t.Logf("%g times as many: %.3f of what one gateway lets in", demand, part)
+					if part < tt.least || part > 1.05 {
 						t.Errorf("%g times as many: %.3f of what one gateway lets in, want %g to 1.05", demand, part, tt.least)
 					}
 				}

@@ -479,3 +479,53 @@ func TestSharingConcurrently(t *testing.T) {
 		require.NoError(t, c.CheckInvariants(true))
 	}
 }
+
+// TestGroupsShareControllers: by a sharing.Group each, as a program does it.
+func TestGroupsShareControllers(t *testing.T) {
+	now, ep := newClock(), types.NewEndpoint("e", "10.0.0.1:8000")
+	var groups []*sharing.Group
+	var all []*admission.Controller
+	for range 3 {
+		c, err := admission.New(admission.Options{Detector: idle, Budgets: []admission.Budget{{Tenant: "*", RequestsPerMinute: 0.06, Burst: 1000}}, Tuning: admission.Tuning{Clock: now}})
+		require.NoError(t, err)
+		c.Put(ep)
+		g, err := sharing.New(sharing.Options{})
+		require.NoError(t, err)
+		require.NoError(t, g.Add(sharing.Scope{Name: "pool", Parts: []any{c}}))
+		groups, all = append(groups, g), append(all, c)
+	}
+	exchange := func() {
+		now.pass(time.Second)
+		for i, g := range groups {
+			g.Tell(now.Now(), func(msg []byte) {
+				for k, other := range groups {
+					if k != i {
+						other.Hear("peer", msg, now.Now())
+					}
+				}
+			})
+		}
+	}
+	exchange()
+	require.Equal(t, 2, all[0].Stats().Peers.Alive)
+	for range 10 {
+		for _, c := range all {
+			ticket, _, err := c.Offer(admission.Arrival{Request: request("r", 0, "t")}, nil)
+			require.NoError(t, err)
+			ticket.Booked(ep)
+			ticket.Done(types.Outcome{Usage: types.Usage{CompletionTokens: types.Known(100)}})
+		}
+		exchange()
+	}
+	exchange()
+	for _, c := range all {
+		requests, _ := c.Left("t")
+		require.InDelta(t, 30, requests, 0.2)
+		require.InDelta(t, 2*10*300, c.Stats().Bands[0].Elsewhere, 1e-6)
+	}
+	now.pass(10 * time.Second)
+	for _, g := range groups {
+		g.Tell(now.Now(), func([]byte) {})
+	}
+	require.Zero(t, all[0].Stats().Peers.Alive)
+}

@@ -74,16 +74,16 @@ type Meeting struct {
 type Met struct {
 	Taken float64 // since it started
 	Left  float64 // as it sees it; NaN: it knows no bound
-	// Size is that of the bucket, Level what is left here, and Fresh what was taken here and peers may not know. Soon
-	// is what flows in while gateways get to know each other.
-	Size, Level, Fresh, Soon float64
+	// Size is that of the bucket, and Level what is left here. Own is what was taken here since this gateway started,
+	// and Fresh the part of it that peers may not know. Soon is what flows in while gateways get to know each other.
+	Size, Level, Own, Fresh, Soon float64
 }
 
 // Take returns how much the peer has taken that is not known here.
 //
 // If it is less than what is gone, all that it took counts; else most of it is long filled up again, and what it
-// sees is taken over. Of a gateway that has just started, new, all others say what they know of each other: the most
-// of that is taken, or what they say of themselves, if that is more, for they may all have just started.
+// sees is taken over. To a gateway that has just started, new, all others say what they know of each other: the most
+// of that counts, or what they say of themselves, if that is more, for they may all have just started.
 func (m *Meeting) Take(p Met, new bool) float64 {
 	if !(p.Taken > 0) || math.IsNaN(p.Left) {
 		return 0
@@ -97,11 +97,12 @@ func (m *Meeting) Take(p Met, new bool) float64 {
 		}
 		return min(p.Taken, less)
 	}
+	all := min(gone, m.known+less)
 	if recent {
 		m.sum += min(p.Taken, gone)
+		all = min(gone-p.Own, all) // it may have heard of all that was taken here
 	}
-	all := max(min(gone, m.known+less), m.sum)
-	take := max(all-m.known, 0)
+	take := max(all-m.known, m.sum-m.known, 0)
 	m.known += take
 	return take
 }

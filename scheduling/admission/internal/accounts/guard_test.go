@@ -119,7 +119,7 @@ func TestMeeting(t *testing.T) {
 	for _, tt := range []struct {
 		name         string
 		new          bool
-		level, fresh float64
+		level, fresh float64 // and all that is gone here was taken here, of one that is new
 		peers        []peer
 		want         float64
 	}{
@@ -139,13 +139,14 @@ func TestMeeting(t *testing.T) {
 		{"of which the others have heard", true, 97, 0, []peer{{1e6, 5}, {1e6, 5}}, 5},
 		{"all have, and none has heard", true, 95, 0, []peer{{5, 95}, {5, 95}, {5, 95}}, 80},
 		{"all have, and some have heard", true, 95, 0, []peer{{5, 95}, {5, 90}, {5, 95}}, 80},
+		{"each has heard of those before it", true, 99, 1, []peer{{1, 98}, {1, 97}, {1, 96}}, 96},
 		{"the others are not full", true, 100, 0, []peer{{10, 70}, {20, 70}}, 70},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var m Meeting
 			level := tt.level
 			for _, p := range tt.peers {
-				level -= m.Take(Met{p.taken, p.left, size, level, tt.fresh, soon}, tt.new)
+				level -= m.Take(Met{Taken: p.taken, Left: p.left, Size: size, Level: level, Own: size - tt.level, Fresh: tt.fresh, Soon: soon}, tt.new)
 			}
 			require.Equal(t, tt.want, level)
 		})

@@ -1,8 +1,6 @@
 package fair
 
 import (
-	"math"
-
 	"github.com/inferpick/inferpick/internal/heap"
 	"github.com/inferpick/inferpick/scheduling/admission/internal/accounts"
 )
@@ -43,8 +41,7 @@ type flowElsewhere struct {
 type bandElsewhere struct {
 	Elsewhere
 	active []*flow // that were served here or there of late
-	heard  []*flow // that others have served
-	moved  float64 // the most by which one of those was moved, of late
+	heard  []*flow // that others have served, since Settle
 
 	here, there float64 // weighted tokens let in, of late
 	one         float64 // those of a request
@@ -117,10 +114,10 @@ func (q *Queues) Hear(f *Flow, requests, tokens float64) {
 
 // Settle is called now and then with what is known of other gateways.
 //
-// It bounds how far what was heard has put tenants ahead of those that wait, or behind: by Credit, and by what is
-// served elsewhere while messages are on their way, which is some times what was heard of one at a time. Without the
-// first bound a tenant that had other gateways for itself would wait here for as long, and without the second one
-// that corrects what it was charged would be preferred here for as long.
+// It bounds how far what was heard has put tenants ahead of those that wait, or behind: by Credit, and three times what
+// others serve one while messages are on their way. Less would be lost by chance; without the first bound a tenant
+// that had other gateways for itself would wait here for as long, and without the second one that was charged too
+// much there would be preferred here for as long.
 func (q *Queues) Settle(e Elsewhere) {
 	q.elsewhere = e
 	for _, b := range q.bands {
@@ -130,16 +127,13 @@ func (q *Queues) Settle(e Elsewhere) {
 	}
 }
 
-// onTheWay is how many times of what was heard at one time may not have been heard yet.
-const onTheWay = 6
-
 func (b *Band) hearAll(credit float64) {
 	all := &b.elsewhere
-	all.moved *= 0.75
-	for _, f := range all.heard {
-		all.moved = max(all.moved, math.Abs(f.counter-f.elsewhere.before))
+	onTheWay := 0.0
+	for _, f := range all.active {
+		onTheWay = max(onTheWay, f.elsewhere.there*all.Unknown)
 	}
-	slack := credit + onTheWay*all.moved
+	slack := credit + 3*onTheWay
 	for _, f := range all.heard {
 		if b.flows[f.name] != f {
 			continue
