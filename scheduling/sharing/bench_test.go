@@ -41,8 +41,8 @@ func (w *busy) works() {
 	}
 }
 
-// BenchmarkTick is what one gateway of eight does in one tick of 100 ms: it tells, and hears its seven peers, each of
-// which has requests at all endpoints, and others than before at some of them. One tick in ten tells all. cpu-% is how
+// BenchmarkTick is what one gateway of eight does in one tick of DefaultEvery: it tells, and hears its seven peers, each
+// of which has requests at all endpoints, and others than before at some of them. One tick each DefaultWhole tells all. cpu-% is how
 // much of a core that takes; told and heard are bytes a second.
 func BenchmarkTick(b *testing.B) {
 	const peers, ahead = 7, 32
