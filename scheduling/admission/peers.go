@@ -60,8 +60,11 @@ func (c *Controller) LosePeer(peer int) {
 func (c *Controller) PeersAlive(n int) {
 	d := c.lock()
 	defer c.unlock()
-	d.shared.begin(d.now)
-	d.shared.peers = max(n, 0)
+	s := d.shared
+	s.begin(d.now)
+	if s.alive = max(n, 0); s.tells {
+		s.peers = s.alive
+	}
 }
 
 // PeersChanged takes note that other gateways have more or less at endpoints (types.Load.Peers).
@@ -84,10 +87,13 @@ type shared struct {
 	on     bool          // somebody asks
 	since  time.Duration // it is
 	book   *accounts.Book
-	peers  int
+	alive  int // other gateways
+	tells  bool
+	peers  int // those that accounts are shared with: none, if that is switched off
 	epochs accounts.Epochs
 	delay  time.Duration          // until peers have heard a message
 	kept   map[keptKey]remembered // of a snapshot, until it is of use
+	until  time.Duration          // it may be
 }
 
 // begin has accounts kept, from the first call on.
@@ -98,7 +104,12 @@ func (s *shared) begin(now time.Duration) {
 }
 
 // active reports whether accounts are of use.
-func (s *shared) active() bool { return s.on || len(s.kept) > 0 }
+func (s *shared) active(now time.Duration) bool {
+	if s.kept != nil && now > s.until {
+		s.kept = nil
+	}
+	return s.on || len(s.kept) > 0
+}
 
 // elsewhere notes that peers are told at an instant, and returns what is known of them.
 func (s *shared) elsewhere(now time.Duration) fair.Elsewhere {
@@ -147,7 +158,7 @@ func keyOfTenant(priority int, tenant string) uint64 {
 
 // use prepares a meter that is filled up to now to be charged.
 func (s *shared) use(m *meter, now time.Duration) {
-	if !s.active() {
+	if !s.active(now) {
 		return
 	}
 	if m.shared == nil {
@@ -291,7 +302,7 @@ func (m *meter) said(now time.Duration) (requestsLeft, tokensLeft float64) {
 // accountOf returns the account of a ticket's tenant, nil if tenants do not count or nobody asks.
 func (d *desk) accountOf(t *Ticket) *accounts.Account {
 	s := d.shared
-	if !s.active() || d.o.Fairness == FirstCome {
+	if !s.active(d.now) || d.o.Fairness == FirstCome {
 		return nil
 	}
 	f := t.item.Flow()
@@ -317,6 +328,7 @@ func (d *desk) charge(t *Ticket, requests, tokens float64) {
 func (d *desk) tellAccounts(whole bool) (told []types.Account) {
 	s := d.shared
 	s.begin(d.now)
+	s.tells, s.peers = true, s.alive
 	d.queues.Settle(s.elsewhere(d.now))
 	notFull := func(a *accounts.Account) bool {
 		m, ok := a.Of.(*meter)
@@ -377,5 +389,5 @@ func (d *desk) hearTenant(f *fair.Flow, n *accounts.News) (cut bool) {
 // peerStats returns what is known of other gateways.
 func (d *desk) peerStats() PeerStats {
 	s := d.shared
-	return PeerStats{Alive: s.peers, Accounts: s.book.Len(), Heard: s.book.Heard, Ignored: s.book.Wild, Cut: s.book.Cut}
+	return PeerStats{Alive: s.alive, Accounts: s.book.Len(), Heard: s.book.Heard, Ignored: s.book.Wild, Cut: s.book.Cut}
 }

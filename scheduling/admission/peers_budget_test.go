@@ -329,10 +329,20 @@ func TestCorrectionsAreShared(t *testing.T) {
 	require.InDelta(t, 100_000-1100-70, tokens(g.all[0]), 10)
 }
 
+// TestAccountsThatAreNotShared: where gateways share only their load, each has its own budgets.
+func TestAccountsThatAreNotShared(t *testing.T) {
+	g := budgetOf(t, 3)
+	g.connect()
+	for _, w := range g.all {
+		require.Equal(t, 60, g.spend(w, 100))
+	}
+}
+
 // A refusal says whose budget it is.
 func TestRefusalSaysThatBudgetsAreShared(t *testing.T) {
 	g := budgetOf(t, 3)
 	g.connect()
+	g.pass(time.Second)
 	g.spend(g.all[0], 1)
 	_, _, err := g.all[0].Offer(admission.Arrival{Request: request("r", 0, "t")}, nil)
 	for range 100 {

@@ -271,7 +271,7 @@ func (r *record) check() error {
 // restore takes over records that were written an age ago.
 func (d *desk) restore(records []record, age time.Duration) {
 	s := d.shared
-	s.kept = make(map[keptKey]remembered, len(records))
+	s.kept, s.until = make(map[keptKey]remembered, len(records)), d.now+keptFor
 	for _, r := range records {
 		if past := r.at + min(age, 2*keptFor); past <= keptFor {
 			s.kept[r.keptKey] = remembered{r.a, r.b, d.now - past}

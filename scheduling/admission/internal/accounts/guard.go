@@ -82,16 +82,16 @@ type Met struct {
 // Take returns how much the peer has taken that is not known here.
 //
 // If it is less than what is gone, all that it took counts; else most of it is long filled up again, and what it
-// sees is taken over. To a gateway that has just started, new, all others say what they know of each other: the most
+// sees is taken over. To a gateway that has just started, young, all others say what they know of each other: the most
 // of that counts, or what they say of themselves, if that is more, for they may all have just started.
-func (m *Meeting) Take(p Met, new bool) float64 {
+func (m *Meeting) Take(p Met, young bool) float64 {
 	if !(p.Taken > 0) || math.IsNaN(p.Left) {
 		return 0
 	}
 	left := min(p.Left, p.Size)
 	gone, less := p.Size-left, max(p.Level-(left-p.Fresh), 0)
 	recent := p.Taken <= gone+p.Soon
-	if !new {
+	if !young {
 		if recent {
 			return min(p.Taken, gone)
 		}

@@ -118,7 +118,7 @@ func TestMeeting(t *testing.T) {
 	nan := math.NaN()
 	for _, tt := range []struct {
 		name         string
-		new          bool
+		young        bool
 		level, fresh float64 // and all that is gone here was taken here, of one that is new
 		peers        []peer
 		want         float64
@@ -146,7 +146,7 @@ func TestMeeting(t *testing.T) {
 			var m Meeting
 			level := tt.level
 			for _, p := range tt.peers {
-				level -= m.Take(Met{Taken: p.taken, Left: p.left, Size: size, Level: level, Own: size - tt.level, Fresh: tt.fresh, Soon: soon}, tt.new)
+				level -= m.Take(Met{Taken: p.taken, Left: p.left, Size: size, Level: level, Own: size - tt.level, Fresh: tt.fresh, Soon: soon}, tt.young)
 			}
 			require.Equal(t, tt.want, level)
 		})
