@@ -1,6 +1,9 @@
 package policies
 
 import (
+	"fmt"
+	"time"
+
 	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/scheduling/simulation"
 )
@@ -15,7 +18,8 @@ func Shared() []simulation.Policy {
 	}
 }
 
-// Sharer makes a gateway share what it knows by package sharing, with the defaults of its options.
+// Sharer makes a gateway share what it knows by package sharing, with the defaults of its options. What it returns is
+// a simulation.Keeper.
 func Sharer(g simulation.Gateway) (simulation.Sharer, error) {
 	group, err := sharing.New(sharing.Options{Name: g.Name, Every: g.Every})
 	if err != nil {
@@ -25,5 +29,19 @@ func Sharer(g simulation.Gateway) (simulation.Sharer, error) {
 	if g.Admission != nil {
 		parts = append(parts, g.Admission)
 	}
-	return group, group.Add(sharing.Scope{Name: "fleet", Endpoints: g.Endpoints, Parts: parts})
+	return keeper{group}, group.Add(sharing.Scope{Name: "fleet", Endpoints: g.Endpoints, Parts: parts})
+}
+
+// keeper is a Group as simulations restart it.
+type keeper struct{ *sharing.Group }
+
+// Restore implements simulation.Keeper.
+func (k keeper) Restore(snapshot []byte, now time.Time) error {
+	done, err := k.Group.Restore(snapshot, now)
+	for _, p := range done.Parts {
+		if p.Err != nil {
+			return fmt.Errorf("%s of %s: %w", p.Name, p.Scope, p.Err)
+		}
+	}
+	return err
 }
