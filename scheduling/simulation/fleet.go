@@ -73,7 +73,7 @@ func (s *sim) dieGateway(g *gateway) {
 // place is where a gateway is, and what is left of those before.
 type place struct {
 	gateway  *gateway
-	snapshot []byte // the last one; nil: there is none
+	snapshot []byte // the last one; empty: there is none
 	at       time.Duration
 }
 
@@ -115,8 +115,8 @@ func (s *sim) begins(p *place, index int, incarnation int32, warm bool) {
 			g.sink.State(r.Name, 0, types.KVLate)
 		}
 	}
-	if warm && p.snapshot != nil && s.err == nil {
-		if err := g.sharer.(Keeper).Restore(p.snapshot, s.now-p.at, s.time()); err != nil {
+	if warm && len(p.snapshot) > 0 && s.err == nil {
+		if err := g.sharer.(Keeper).Restore(p.snapshot, s.time()); err != nil {
 			s.err = fmt.Errorf("simulation: gateway %s takes over no snapshot: %w", g.name(), err)
 		}
 	}
@@ -125,11 +125,11 @@ func (s *sim) begins(p *place, index int, incarnation int32, warm bool) {
 // keep writes a snapshot of a gateway, if it is time.
 func (s *sim) keep(g *gateway) {
 	p := &s.places[g.place]
-	if !s.keeps || g != p.gateway || p.snapshot != nil && s.now-p.at < s.cfg.Sharing.Snapshots {
+	if !s.keeps || g != p.gateway || len(p.snapshot) > 0 && s.now-p.at < s.cfg.Sharing.Snapshots {
 		return
 	}
 	if k, ok := g.sharer.(Keeper); ok {
-		p.snapshot, p.at = k.Snapshot(s.time()), s.now
+		p.snapshot, p.at = k.AppendSnapshot(p.snapshot[:0], s.time()), s.now
 	}
 }
 

@@ -39,8 +39,8 @@ type gateway struct {
 
 // reading is what a scrape brings.
 type reading struct {
-	metrics     types.Metrics
-	incarnation int32
+	metrics types.Metrics
+	by      int32 // incarnation of the gateway
 }
 
 func newGateway(s *sim, index, place int, incarnation int32) (*gateway, error) {
@@ -170,7 +170,7 @@ func (s *sim) scrape(g *gateway, r *replica) {
 		return
 	}
 	s.queue.push(event{at: s.now + sc.Delay, kind: scrapeDone, a: int32(r.index), b: int32(g.index),
-		reading: reading{s.metrics(r), r.incarnation}})
+		reading: reading{s.metrics(r), g.incarnation}})
 }
 
 // metrics is what a replica's page says now.
@@ -204,7 +204,7 @@ func (r *replica) adapterNames(ids []uint32) []string {
 // read takes a reading over.
 func (g *gateway) read(r *replica, n reading) {
 	i := g.find(r)
-	if i < 0 {
+	if i < 0 || n.by != g.incarnation {
 		return
 	}
 	ep := g.eps[i]

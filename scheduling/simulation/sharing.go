@@ -23,10 +23,10 @@ type Sharer interface {
 // Keeper is a Sharer that writes snapshots of what is worth keeping over a restart.
 type Keeper interface {
 	Sharer
-	// Snapshot returns one, which is kept.
-	Snapshot(now time.Time) []byte
-	// Restore takes over what Snapshot of the gateway before returned so long ago. It is called before all else.
-	Restore(snapshot []byte, age time.Duration, now time.Time) error
+	// AppendSnapshot appends one to dst; nothing, if there is nothing to keep.
+	AppendSnapshot(dst []byte, now time.Time) []byte
+	// Restore takes over what AppendSnapshot of the gateway before appended. It is called before all else.
+	Restore(snapshot []byte, now time.Time) error
 }
 
 // Gateway is one gateway of a run, for its Sharer.

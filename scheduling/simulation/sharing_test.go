@@ -404,16 +404,16 @@ type keeper struct {
 	restored []string
 }
 
-func (k *keeper) Snapshot(now time.Time) []byte {
+func (k *keeper) AppendSnapshot(dst []byte, now time.Time) []byte {
 	k.written = append(k.written, now)
-	return fmt.Append(nil, k.Name, " ", len(k.written))
+	return fmt.Append(dst, k.Name, " ", len(k.written))
 }
 
-func (k *keeper) Restore(snapshot []byte, age time.Duration, _ time.Time) error {
+func (k *keeper) Restore(snapshot []byte, now time.Time) error {
 	if len(k.log.told[k.Name]) > 100 {
 		return fmt.Errorf("it is full")
 	}
-	k.restored = append(k.restored, fmt.Sprintf("%s %v", snapshot, age < time.Second && age > 0))
+	k.restored = append(k.restored, fmt.Sprintf("%s at %v", snapshot, now.Sub(epoch)))
 	return nil
 }
 
@@ -435,9 +435,9 @@ func TestGatewayIsWarm(t *testing.T) {
 	}
 	played(t, c)
 	require.Len(t, keepers, 5)
-	require.Equal(t, []string{"g0 8 true"}, keepers[2].restored)
+	require.Equal(t, []string{"g0 8 at 4s"}, keepers[2].restored)
 	require.Empty(t, keepers[3].restored, "it is not warm")
-	require.Equal(t, []string{"g1 14 true"}, keepers[4].restored)
+	require.Equal(t, []string{"g1 14 at 7s"}, keepers[4].restored)
 	require.Len(t, keepers[1].written, 14, "who has been replaced writes none")
 
 	c.Faults = []Fault{{At: 15 * time.Second, Kind: RestartGateway, Warm: true}}

@@ -1,7 +1,7 @@
 package policies
 
 import (
-	"errors"
+	"fmt"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/sharing"
@@ -18,37 +18,30 @@ func Shared() []simulation.Policy {
 	}
 }
 
-// Sharer makes a gateway share what it knows by package sharing, with the defaults of its options.
-func Sharer(g simulation.Gateway) (simulation.Sharer, error) { return SharerWith(sharing.Options{})(g) }
-
-// SharerWith is Sharer with other options.
-func SharerWith(o sharing.Options) func(simulation.Gateway) (simulation.Sharer, error) {
-	return func(g simulation.Gateway) (simulation.Sharer, error) {
-		o := o
-		o.Name, o.Every = g.Name, g.Every
-		group, err := sharing.New(o)
-		if err != nil {
-			return nil, err
-		}
-		parts := sharing.PartsOf(g.Profile)
-		if g.Admission != nil {
-			parts = append(parts, g.Admission)
-		}
-		return keeper{group}, group.Add(sharing.Scope{Name: "fleet", Endpoints: g.Endpoints, Parts: parts})
+// Sharer makes a gateway share what it knows by package sharing, with the defaults of its options. What it returns is
+// a simulation.Keeper.
+func Sharer(g simulation.Gateway) (simulation.Sharer, error) {
+	group, err := sharing.New(sharing.Options{Name: g.Name, Every: g.Every})
+	if err != nil {
+		return nil, err
 	}
+	parts := sharing.PartsOf(g.Profile)
+	if g.Admission != nil {
+		parts = append(parts, g.Admission)
+	}
+	return keeper{group}, group.Add(sharing.Scope{Name: "fleet", Endpoints: g.Endpoints, Parts: parts})
 }
 
-// keeper is a sharing.Group as a simulation.Keeper.
+// keeper is a Group as simulations restart it.
 type keeper struct{ *sharing.Group }
 
-// Snapshot implements simulation.Keeper.
-func (k keeper) Snapshot(now time.Time) []byte { return k.AppendSnapshot(nil, now) }
-
 // Restore implements simulation.Keeper.
-func (k keeper) Restore(snapshot []byte, _ time.Duration, now time.Time) error {
+func (k keeper) Restore(snapshot []byte, now time.Time) error {
 	done, err := k.Group.Restore(snapshot, now)
-	for _, part := range done.Parts {
-		err = errors.Join(err, part.Err)
+	for _, p := range done.Parts {
+		if p.Err != nil {
+			return fmt.Errorf("%s of %s: %w", p.Name, p.Scope, p.Err)
+		}
 	}
 	return err
 }

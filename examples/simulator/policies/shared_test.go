@@ -226,3 +226,40 @@ func TestSharedThroughFaults(t *testing.T) {
 		require.Equal(t, r, mustRun(t, c), "it is the same again")
 	}
 }
+
+// A gateway that takes the place of another is as good as that from the first second on if it starts from a snapshot, or
+// if a peer tells it.
+func TestWarmStart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many simulated runs")
+	}
+	const at, seeds = 30 * time.Second, 4
+	type figures struct{ hits, ttft float64 }
+	run := func(gateways int, policy string, faults ...simulation.Fault) (f figures) {
+		for seed := range uint64(seeds) {
+			// Jobs that come in the first five seconds count.
+			r := mustRun(t, simulation.Config{
+				Fleet: simulation.Uniform(4, engine.Config{}), Workload: simulation.SharedPrefix{Rate: 48, Groups: 200, Skew: 1}, Gateways: gateways,
+				Duration: at + 5*time.Second, Warmup: at, Seed: 31 + seed, Policy: named(t, policy), Faults: faults,
+			})
+			f.hits += r.PrefixHits / seeds
+			f.ttft += r.TTFT.P90 / seeds
+		}
+		return f
+	}
+	again := func(kind simulation.FaultKind, warm bool) simulation.Fault {
+		return simulation.Fault{At: at, Kind: kind, Warm: warm}
+	}
+	same, cold, warm := run(1, "default+sharing"), run(1, "default", again(simulation.RestartGateway, false)), run(1, "default+sharing", again(simulation.RestartGateway, true))
+	t.Logf("the first 5 s of one gateway: hits %.1f %%, cold %.1f %%, warm %.1f %%; TTFT p90 %.0f, %.0f and %.0f ms",
+		100*same.hits, 100*cold.hits, 100*warm.hits, 1000*same.ttft, 1000*cold.ttft, 1000*warm.ttft)
+	cold2, warm2 := run(1, "default", again(simulation.ReplaceGateway, false)), run(1, "default+sharing", again(simulation.ReplaceGateway, true))
+	t.Logf("replaced: cold %.1f %%, warm %.1f %%; TTFT p90 %.0f and %.0f ms", 100*cold2.hits, 100*warm2.hits, 1000*cold2.ttft, 1000*warm2.ttft)
+	three, alone, peers := run(3, "default+sharing"), run(3, "default", again(simulation.ReplaceGateway, false)), run(3, "default+sharing", again(simulation.ReplaceGateway, false))
+	t.Logf("of three, one of which is replaced: hits %.1f %%, alone %.1f %%, with peers %.1f %%; TTFT p90 %.0f, %.0f and %.0f ms",
+		100*three.hits, 100*alone.hits, 100*peers.hits, 1000*three.ttft, 1000*alone.ttft, 1000*peers.ttft)
+	require.Less(t, cold.hits, same.hits-.1, "a cold start is to cost something")
+	require.Greater(t, warm.hits, same.hits-.02)
+	require.Less(t, warm.ttft, 1.1*same.ttft)
+	require.Greater(t, peers.hits, alone.hits)
+}
