@@ -93,6 +93,7 @@ type Cost struct {
 	kept      map[string]*cost.Kept // guarded by table.mu: of endpoints by ID that were not met since Restore
 	keptUntil cost.Float            // when those have gone that were not met by then
 
+	before  before
 	start   sync.Once
 	epoch   time.Time
 	scratch sync.Pool // of *costScratch
@@ -205,7 +206,7 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 // ask fills in a question about a request for eps, of whom one holds most.
 func (c *Cost) ask(req *types.Request, r *costed, a *question, eps []*types.Endpoint, sc *costScratch, most cost.Blocks, now cost.Seconds) {
 	seen := sc.seen
-	rates, others := c.rates.Load(), c.others()
+	rates, others := c.rates.Load(), c.others(now)
 	a.homes, a.contended = cost.Homes{}, c.claims.At(cost.MomentOf(now)) > 0
 	q := &a.query
 	*q = cost.Query{
@@ -238,7 +239,7 @@ func (c *Cost) ask(req *types.Request, r *costed, a *question, eps []*types.Endp
 	if len(eps) > 1 && others > cost.LeastOthers {
 		// Where all others tell where prompts are, only those that are nowhere yet need a home: gateways that
 		// meet one at the same time agree, and those that meet several do not all choose who is the least busy.
-		told := c.prefix.tells() && c.strangers() < cost.FewStrangers
+		told := c.prefix.tells() && c.strangers(now) < cost.FewStrangers
 		if !told || q.Best < cost.Cold*q.Prompt {
 			c.findHome(r, a, sc, others)
 		}
@@ -253,10 +254,14 @@ func (c *Cost) ask(req *types.Request, r *costed, a *question, eps []*types.Endp
 }
 
 // others is the part of the requests at the servers that others sent, peers among them.
-func (c *Cost) others() float64 { return c.part(c.foreign.Load() + c.peers.Load()) }
+func (c *Cost) others(now cost.Seconds) float64 {
+	return c.before.most(c.part(c.foreign.Load()+c.peers.Load()), &c.before.others, now)
+}
 
 // strangers is the part of the requests at the servers that nobody told of.
-func (c *Cost) strangers() float64 { return c.part(c.foreign.Load()) }
+func (c *Cost) strangers(now cost.Seconds) float64 {
+	return c.before.most(c.part(c.foreign.Load()), &c.before.strangers, now)
+}
 
 // part is which part of the requests at the servers so many are.
 func (c *Cost) part(n float64) float64 {

@@ -16,8 +16,32 @@ import (
 // The form of a snapshot: the options by which figures mean the same; what was learned of the fleet; the endpoints,
 // each with its ID; lengths of answers; what prompts begin with; and the snapshot of the PrefixCache.
 
+// before is which parts of the requests at the servers others had sent when a snapshot was made that was restored. For
+// a while they are taken to have sent no more: what seems to be theirs is left of the gateway that made it, and
+// where others send requests prompts go to homes, not where they are cached.
+type before struct{ others, strangers, until cost.Float }
+
+// beforeLasts is how long that is, in seconds: requests of a gateway that is replaced end meanwhile.
+const beforeLasts = 30
+
+func (b *before) take(k *costKept, now cost.Seconds) {
+	b.others.Store(k.others)
+	b.strangers.Store(k.strangers)
+	b.until.Store(float64(now) + beforeLasts)
+}
+
+// most is such a part as it seems now, and at most as it was.
+func (b *before) most(part float64, was *cost.Float, now cost.Seconds) float64 {
+	if float64(now) >= b.until.Load() {
+		return part
+	}
+	return min(part, was.Load())
+}
+
 // costKept is what was kept.
 type costKept struct {
+	others, strangers float64 // Cost.others and Cost.strangers
+
 	rates   cost.Rates
 	learner *cost.Learner
 	context cost.Tokens
@@ -38,7 +62,7 @@ func (c *Cost) AppendSnapshot(dst []byte, room int, at time.Time) []byte {
 	now := c.seconds(at)
 	c.dropKept(now)
 	w := keptWriter{dst, len(dst) + room}
-	if !w.try(c.appendFleet(nil)) {
+	if !w.try(c.appendFleet(nil, now)) {
 		return dst
 	}
 	w.each(c.appendServers(now))
@@ -94,7 +118,7 @@ func (o *CostOptions) fit() (names []string, values []float64) {
 }
 
 // appendFleet appends the options, and what is believed of the fleet.
-func (c *Cost) appendFleet(dst []byte) []byte {
+func (c *Cost) appendFleet(dst []byte, now cost.Seconds) []byte {
 	_, values := c.o.fit()
 	for _, v := range values {
 		dst = figures.AppendFloat(dst, v)
@@ -103,6 +127,8 @@ func (c *Cost) appendFleet(dst []byte) []byte {
 	for _, link := range c.o.Links {
 		dst = figures.AppendString(dst, link)
 	}
+	dst = figures.AppendFloat(dst, c.others(now))
+	dst = figures.AppendFloat(dst, c.strangers(now))
 	dst = c.rates.Load().Append(dst)
 	c.learning.Lock()
 	dst = c.learner.Append(dst)
@@ -158,6 +184,7 @@ func (c *Cost) Restore(snapshot []byte, age time.Duration, at time.Time) error {
 		return err
 	}
 	c.takeTables(&k)
+	c.before.take(&k, now)
 	c.takeLearner(&k, now)
 	c.prefix.restore(k.prefix, age, at)
 	return nil
@@ -166,6 +193,8 @@ func (c *Cost) Restore(snapshot []byte, age time.Duration, at time.Time) error {
 // readSnapshot reads what AppendSnapshot wrote at a time that was then by this process's clock.
 func (c *Cost) readSnapshot(r *figures.Reader, then cost.Seconds) (k costKept) {
 	c.readFit(r)
+	k.others = r.Float("part of the requests that others sent", 0, 1)
+	k.strangers = r.Float("part of the requests that nobody told of", 0, 1)
 	k.rates = cost.ReadRates(r)
 	k.learner = cost.ReadLearner(r, c.firstRates())
 	k.context = cost.ReadContext(r)
@@ -319,6 +348,7 @@ func (c *Cost) RestoreFromPeer(snapshot []byte, id func(string) string, at time.
 		return err
 	}
 	c.takeTables(&k)
+	c.before.take(&k, now)
 	c.learning.Lock()
 	knows := c.learner.Knows()
 	c.learning.Unlock()
