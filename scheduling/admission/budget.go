@@ -138,7 +138,7 @@ func (b *budgets) spend(u use, now time.Duration) (spent []*meter, over excess) 
 		return nil, over
 	}
 	for _, m := range spent {
-		m.take(1, u.tokens)
+		m.take(1, u.tokens, now)
 	}
 	return spent, over
 }
@@ -172,13 +172,14 @@ func wait(have, want, perMinute float64) time.Duration {
 }
 
 // take takes off what a request uses, or, if that is negative, gives it back.
-func (m *meter) take(requests, tokens float64) {
+func (m *meter) take(requests, tokens float64, now time.Duration) {
 	if requests > 0 {
 		m.spill()
 	}
 	m.requests -= requests
 	m.tokens -= tokens
 	if m.shared != nil {
+		m.age(now)
 		m.shared.take(requests, tokens)
 	}
 }
@@ -243,15 +244,15 @@ func (b *budgets) meterOf(i int, u use, now time.Duration) *meter {
 }
 
 // refund gives back what a request that was not let in had spent.
-func refund(spent []*meter, tokens float64) {
+func refund(spent []*meter, tokens float64, now time.Duration) {
 	for _, m := range spent {
-		m.take(-1, -tokens)
+		m.take(-1, -tokens, now)
 	}
 }
 
 // correct makes what was spent what was used.
-func correct(spent []*meter, expected, used float64) {
+func correct(spent []*meter, expected, used float64, now time.Duration) {
 	for _, m := range spent {
-		m.take(0, used-expected)
+		m.take(0, used-expected, now)
 	}
 }

@@ -162,7 +162,7 @@ func (s *shared) use(m *meter, now time.Duration) {
 		return
 	}
 	if m.shared == nil {
-		m.shared = &sharedMeter{shared: s, at: now}
+		m.shared = &sharedMeter{shared: s, at: now - 1} // it is aged next
 	}
 	if a := m.shared.account; a == nil || a.Dropped() {
 		s.open(m, now)
@@ -195,6 +195,9 @@ func (m *meter) atMost(requests, tokens float64, age time.Duration) {
 // age has what was taken of late count less.
 func (m *meter) age(now time.Duration) {
 	s := m.shared
+	if s.at == now {
+		return
+	}
 	epoch, past := s.epochs.At(now, s.delay), (now - s.at).Seconds()
 	s.at = now
 	requests, tokens := m.buckets()

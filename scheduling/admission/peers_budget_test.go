@@ -329,6 +329,22 @@ func TestCorrectionsAreShared(t *testing.T) {
 	require.InDelta(t, 100_000-1100-70, tokens(g.all[0]), 10)
 }
 
+// What is put right a long time after it was charged is told until it was heard.
+func TestLateCorrectionsAreTold(t *testing.T) {
+	r := newRig(t, 1, admission.Options{Budgets: []admission.Budget{{Tenant: "t", TokensPerMinute: 1e6}}, Fairness: admission.FirstCome, Tuning: admission.Tuning{OutputTokens: 1000}})
+	told(r.c, false)
+	c := r.offer(request("r", 0, "t"))
+	c.Booked(r.eps[0])
+	r.clock.pass(5 * time.Minute)
+	told(r.c, false)
+	c.Done(types.Outcome{Usage: types.Usage{CompletionTokens: types.Known(10)}})
+	require.Len(t, told(r.c, false), 1)
+	r.clock.pass(5 * time.Second)
+	all := told(r.c, true)
+	require.Len(t, all, 1)
+	require.Equal(t, 110.0, all[0].Tokens)
+}
+
 // TestAccountsThatAreNotShared: where gateways share only their load, each has its own budgets.
 func TestAccountsThatAreNotShared(t *testing.T) {
 	g := budgetOf(t, 3)

@@ -53,7 +53,7 @@ func (d *desk) retryAfter(t *Ticket) time.Duration {
 
 // refund gives back to its budgets what a request had spent.
 func (d *desk) refund(t *Ticket) {
-	refund(t.spent, t.expected())
+	refund(t.spent, t.expected(), d.now)
 	t.spent = nil
 }
 

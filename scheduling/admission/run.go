@@ -138,7 +138,7 @@ func (d *desk) correct(t *Ticket, out *types.Outcome) {
 	correction := d.queues.End(&t.item, in, output, d.now)
 	d.countsOf(t).Tokens += correction
 	d.charge(t, 0, correction)
-	correct(t.spent, expected, in+output)
+	correct(t.spent, expected, in+output, d.now)
 	t.spent = nil
 }
 
