@@ -92,8 +92,8 @@ type Cost struct {
 
 	kept      map[string]*cost.Kept // guarded by table.mu: of endpoints by ID that were not met since Restore
 	keptUntil cost.Float            // when those have gone that were not met by then
+	before    before
 
-	before  before
 	start   sync.Once
 	epoch   time.Time
 	scratch sync.Pool // of *costScratch

@@ -16,19 +16,10 @@ import (
 // The form of a snapshot: the options by which figures mean the same; what was learned of the fleet; the endpoints,
 // each with its ID; lengths of answers; what prompts begin with; and the snapshot of the PrefixCache.
 
-// before is which parts of the requests at the servers others had sent when a snapshot was made that was restored. For
-// a while they are taken to have sent no more: what seems to be theirs is left of the gateway that made it, and
-// where others send requests prompts go to homes, not where they are cached.
+// before is which parts of the requests at the servers others had sent when a snapshot was made that was restored, and
+// those that nobody told of. For a while they are taken to have sent no more: what seems to be theirs is of the gateway
+// before this one, which put it where this one would.
 type before struct{ others, strangers, until cost.Float }
-
-// beforeLasts is how long that is, in seconds: requests of a gateway that is replaced end meanwhile.
-const beforeLasts = 30
-
-func (b *before) take(k *costKept, now cost.Seconds) {
-	b.others.Store(k.others)
-	b.strangers.Store(k.strangers)
-	b.until.Store(float64(now) + beforeLasts)
-}
 
 // most is such a part as it seems now, and at most as it was.
 func (b *before) most(part float64, was *cost.Float, now cost.Seconds) float64 {
@@ -40,7 +31,7 @@ func (b *before) most(part float64, was *cost.Float, now cost.Seconds) float64 {
 
 // costKept is what was kept.
 type costKept struct {
-	others, strangers float64 // Cost.others and Cost.strangers
+	others, strangers float64
 
 	rates   cost.Rates
 	learner *cost.Learner
@@ -127,8 +118,12 @@ func (c *Cost) appendFleet(dst []byte, now cost.Seconds) []byte {
 	for _, link := range c.o.Links {
 		dst = figures.AppendString(dst, link)
 	}
-	dst = figures.AppendFloat(dst, c.others(now))
-	dst = figures.AppendFloat(dst, c.strangers(now))
+	others, strangers := c.others(now), c.strangers(now)
+	if float64(now) < c.before.until.Load() { // what they seem to be is not to be trusted yet
+		others, strangers = c.before.others.Load(), c.before.strangers.Load()
+	}
+	dst = figures.AppendFloat(dst, others)
+	dst = figures.AppendFloat(dst, strangers)
 	dst = c.rates.Load().Append(dst)
 	c.learning.Lock()
 	dst = c.learner.Append(dst)
@@ -183,8 +178,7 @@ func (c *Cost) Restore(snapshot []byte, age time.Duration, at time.Time) error {
 	if err := r.End(); err != nil {
 		return err
 	}
-	c.takeTables(&k)
-	c.before.take(&k, now)
+	c.takeTables(&k, now)
 	c.takeLearner(&k, now)
 	c.prefix.restore(k.prefix, age, at)
 	return nil
@@ -193,8 +187,8 @@ func (c *Cost) Restore(snapshot []byte, age time.Duration, at time.Time) error {
 // readSnapshot reads what AppendSnapshot wrote at a time that was then by this process's clock.
 func (c *Cost) readSnapshot(r *figures.Reader, then cost.Seconds) (k costKept) {
 	c.readFit(r)
-	k.others = r.Float("part of the requests that others sent", 0, 1)
-	k.strangers = r.Float("part of the requests that nobody told of", 0, 1)
+	k.others = r.Float("part of the requests of others", 0, 1)
+	k.strangers = r.Float("part of the requests of strangers", 0, 1)
 	k.rates = cost.ReadRates(r)
 	k.learner = cost.ReadLearner(r, c.firstRates())
 	k.context = cost.ReadContext(r)
@@ -240,7 +234,10 @@ func (c *Cost) readFit(r *figures.Reader) {
 }
 
 // takeTables takes over what was kept but for how fast the fleet is. What was learned meanwhile is forgotten.
-func (c *Cost) takeTables(k *costKept) {
+func (c *Cost) takeTables(k *costKept, now cost.Seconds) {
+	c.before.others.Store(k.others)
+	c.before.strangers.Store(k.strangers)
+	c.before.until.Store(float64(now) + metWithin.Seconds())
 	c.crowding.Lock()
 	c.heads = *k.heads
 	c.crowding.Unlock()
@@ -347,8 +344,7 @@ func (c *Cost) RestoreFromPeer(snapshot []byte, id func(string) string, at time.
 	if err := r.End(); err != nil {
 		return err
 	}
-	c.takeTables(&k)
-	c.before.take(&k, now)
+	c.takeTables(&k, now)
 	c.learning.Lock()
 	knows := c.learner.Knows()
 	c.learning.Unlock()

@@ -49,8 +49,10 @@ type Options struct {
 	// it is not good; Run takes over its changes. Empty: none.
 	Config string
 	// Sharing makes this gateway and its peers, which are in front of the same servers, act as
-	// one: see package sharing. It needs a Transport, which Close closes. Default of its Name is
-	// that of the host, and of its Logger the one below. Nil: nothing is shared.
+	// one: see package sharing. With a Transport, which Close closes, they tell each other; with a
+	// Store New begins with what the gateway before this one knew, and Run saves what this one
+	// does. Default of its Name is that of the host, and of its Logger the one below. Nil:
+	// nothing is shared or kept.
 	Sharing *sharing.Options
 	// Metrics makes who counts what happens, such as a telemetry.Metrics of g.Pools,
 	// g.Admissions and g.Sharing. It is called once, by New, when only Store and Sharing are

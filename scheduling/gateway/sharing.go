@@ -27,8 +27,8 @@ func (g *Gateway) join(o Options) (err error) {
 		return nil
 	}
 	options := *o.Sharing
-	if options.Transport == nil {
-		return errors.New("gateway: Options.Sharing has no Transport, without which nobody is told or heard")
+	if options.Transport == nil && options.Store == nil {
+		return errors.New("gateway: Options.Sharing has neither a Transport, without which nobody is told or heard, nor a Store for a warm start")
 	}
 	options.Logger = cmp.Or(options.Logger, o.Logger)
 	if options.Name == "" {
@@ -39,12 +39,16 @@ func (g *Gateway) join(o Options) (err error) {
 	return err
 }
 
-// shareDecisions shares what the scheduler knows.
+// shareDecisions shares what the scheduler knows, and begins with what the gateway before this one knew.
 func (g *Gateway) shareDecisions(p scheduling.Profile) error {
 	if g.Sharing == nil {
 		return nil
 	}
-	return g.Sharing.Add(sharing.Scope{Name: schedulerScope, Endpoints: g.endpoints, Parts: sharing.PartsOf(p)})
+	if err := g.Sharing.Add(sharing.Scope{Name: schedulerScope, Endpoints: g.endpoints, Parts: sharing.PartsOf(p)}); err != nil {
+		return err
+	}
+	_, _ = g.Sharing.Warm(context.Background()) // what is wrong the logger is told
+	return nil
 }
 
 // endpoints returns those of all pools.

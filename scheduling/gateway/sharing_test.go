@@ -1,7 +1,12 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,13 +128,63 @@ func TestSharingRunsAgain(t *testing.T) {
 	})
 }
 
+// A gateway that begins where another has ended knows what that has learned.
+func TestWarmStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "snapshot")
+	begin := func() (g *gateway.Gateway, logged string) {
+		var log bytes.Buffer
+		g = newGateway(t, servers{}, gateway.Options{
+			Servers: gateway.Addresses("a:1", "b:1"), Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Sharing: &sharing.Options{Store: sharing.File(path)},
+		})
+		return g, log.String()
+	}
+	explain := func(g *gateway.Gateway) string {
+		var all strings.Builder
+		req := &types.Request{Model: "tiny", Body: bytes.Repeat([]byte("a long prompt "), 300)}
+		req.Prompt = types.Prompt{Spans: []types.Span{{End: len(req.Body)}}, Bytes: len(req.Body), Tokens: 1000}
+		for _, eps := range g.Pools {
+			d, err := g.Scheduler.Schedule(t.Context(), req, eps)
+			require.NoError(t, err)
+			d.FirstToken()
+			d.Done(types.Outcome{Status: 200})
+			x, err := g.Scheduler.Explain(t.Context(), req, eps)
+			require.NoError(t, err)
+			all.WriteString(x.String())
+		}
+		return all.String()
+	}
+	run := func(g *gateway.Gateway) {
+		ctx, stop := context.WithCancel(t.Context())
+		stop() // it saves when it ends
+		require.NoError(t, g.Run(ctx))
+		g.Close()
+	}
+	first, logged := begin()
+	require.Contains(t, logged, "there is no snapshot")
+	explain(first)
+	run(first)
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	again, logged := begin()
+	require.Contains(t, logged, "restored a snapshot of before")
+	require.Contains(t, explain(again), "cached")
+	again.Close()
+
+	require.NoError(t, os.WriteFile(path, []byte("this is none"), 0o600))
+	broken, logged := begin()
+	require.Contains(t, logged, "the snapshot was not restored")
+	broken.Close()
+}
+
 func TestSharingOptions(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		o    sharing.Options
 		want string
 	}{
-		{"no transport", sharing.Options{}, "has no Transport"},
+		{"no transport", sharing.Options{}, "neither a Transport"},
 		{"wrong", sharing.Options{Transport: sharingtest.NewNetwork(sharingtest.NetworkOptions{}).Open("x"), MaxPeers: -1}, "MaxPeers"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
