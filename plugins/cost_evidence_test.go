@@ -169,6 +169,9 @@ var how = map[string]func(i int) bool{
 // without, fast and slow, with places and without.
 func TestBurstsOverEqualServers(t *testing.T) {
 	if raceEnabled {
+		t.Skip("it is one goroutine, and long")
+	}
+	if raceEnabled {
 		t.Skip("it is one goroutine, and takes long with the race detector")
 	}
 	servers := map[string]plain{
@@ -410,6 +413,9 @@ var errOther = fmt.Errorf("something else")
 // What is learned of equal servers does not drift apart, though each tenant keeps to one.
 func TestEqualServersStayEqual(t *testing.T) {
 	if raceEnabled {
+		t.Skip("it is one goroutine, and long")
+	}
+	if raceEnabled {
 		t.Skip("it is one goroutine, and takes minutes with the race detector")
 	}
 	for kind, streams := range how {
@@ -466,6 +472,9 @@ func (w *world) playSorted() {
 // As long as engines list new adapters, they are told apart: names that are listed no more make
 // room for others.
 func TestManyAdaptersInALife(t *testing.T) {
+	if raceEnabled {
+		t.Skip("it is one goroutine, and long")
+	}
 	eps := []*types.Endpoint{schedulingtest.Endpoint("a", schedulingtest.Adapters(4)), schedulingtest.Endpoint("b", schedulingtest.Adapters(4))}
 	b := newCostBench(t, plugins.CostOptions{}, eps...)
 	list := func(i int, names ...string) {

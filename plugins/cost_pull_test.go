@@ -110,6 +110,9 @@ func TestCostPullsWhereThatIsFastest(t *testing.T) {
 
 // What a pull takes is learned from first tokens, and said.
 func TestCostLearnsWhatPullingTakes(t *testing.T) {
+	if raceEnabled {
+		t.Skip("it is one goroutine, and long")
+	}
 	for _, price := range []float64{.1, .9} {
 		x := newPullers(t, 2)
 		request := func(n int) *types.Request {

@@ -346,6 +346,9 @@ func BenchmarkMemory(b *testing.B) {
 // runtime finds.
 func TestMemory(t *testing.T) {
 	if raceEnabled {
+		t.Skip("it is one goroutine, and long")
+	}
+	if raceEnabled {
 		t.Skip("the race detector changes what is allocated")
 	}
 	for _, c := range memoryCases {

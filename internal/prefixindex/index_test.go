@@ -293,6 +293,9 @@ func TestMaxPromptBlocks(t *testing.T) {
 
 // Memory stays within its bound under every mix, and what was used last stays.
 func TestMaxBytes(t *testing.T) {
+	if raceEnabled {
+		t.Skip("it is one goroutine, and long")
+	}
 	const limit = 2 << 20
 	x, eps := newIndex(t, prefixindex.Options{MaxBytes: limit}, 50)
 	r := rand.New(rand.NewPCG(1, 1))
@@ -362,6 +365,9 @@ func TestMaxBytesEvictsGloballyLeastRecent(t *testing.T) {
 // A million tokens on top of a head that everybody has, parting at every block:
 // time and nodes grow with what is sent, not with its square.
 func TestAdversarialDivergences(t *testing.T) {
+	if raceEnabled {
+		t.Skip("it is one goroutine, and long")
+	}
 	x, eps := newIndex(t, prefixindex.Options{DefaultCapacity: 20000}, 20)
 	long := prompt(nil, 4096, 1)
 	for _, e := range eps {
@@ -400,6 +406,9 @@ func TestAdversarialDivergences(t *testing.T) {
 // Equal hashes where none should be, which somebody who knows the seed could
 // construct, may mislead but must not break anything.
 func TestForgedHashes(t *testing.T) {
+	if raceEnabled {
+		t.Skip("it is one goroutine, and long")
+	}
 	x, eps := newIndex(t, prefixindex.Options{DefaultCapacity: 50}, 3)
 	r := rand.New(rand.NewPCG(5, 6))
 	out := make([]uint32, 3)

@@ -159,6 +159,9 @@ func BenchmarkApply(b *testing.B) {
 
 // A block that is held takes no more memory than this, with what binds it to text.
 func TestMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	tests := []struct {
 		name    string
 		bind    binding

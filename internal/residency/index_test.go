@@ -112,6 +112,9 @@ func share(values []float64, low, high float64) float64 {
 }
 
 func TestBindingIsRight(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	tests := []struct {
 		name  string
 		seeds []uint64
