@@ -149,7 +149,7 @@ func TestDrawErrors(t *testing.T) {
 
 func TestFaultErrors(t *testing.T) {
 	for fault, want := range map[string]string{
-		`{"at": "1s", "kind": "melt", "replicas": [0]}`:             `kind is "melt", want die, restart, hang, remove or add`,
+		`{"at": "1s", "kind": "melt", "replicas": [0]}`:             `kind is "melt", want die, restart, hang, remove, add, die-gateway, restart-gateway or replace-gateway`,
 		`{"at": "1s", "kind": "hang", "replicas": [0]}`:             "for is 0s for the kind hang",
 		`{"at": "1s", "kind": "die", "for": "1s", "replicas": [0]}`: "for is 1s for the kind die",
 		`{"at": "1s", "kind": "die", "replicas": [10]}`:             "replicas has 10, want 0 to 9",
