@@ -104,10 +104,11 @@ func heapInUse() int64 {
 
 func (w *world) close() {
 	m := w.open("a", "c")
-	slow := w.openWith("b", func([]byte) { time.Sleep(5 * time.Millisecond) })
+	slow := w.openWith("b", func([]byte) { time.Sleep(2 * time.Millisecond) })
 	w.meet(append(m, slow)...)
 
-	// While messages come in and go out.
+	// While messages come in and go out: more than b can handle, so that some wait, but not so many that hardly
+	// any is heard, of which a transport may drop whichever it likes.
 	stop := make(chan struct{})
 	var senders sync.WaitGroup
 	send := func(from *member) {
@@ -115,7 +116,7 @@ func (w *world) close() {
 			select {
 			case <-stop:
 				return
-			case <-time.After(time.Millisecond):
+			case <-time.After(5 * time.Millisecond):
 			}
 		}
 	}
