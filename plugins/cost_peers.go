@@ -18,9 +18,6 @@ func (c *Cost) PeersChanged(eps []*types.Endpoint, at time.Time) {
 	}
 }
 
-// PeersAlive implements sharing.LoadPart.
-func (c *Cost) PeersAlive(int) {}
-
 // SharePlacements implements sharing.PrefixPart.
 func (c *Cost) SharePlacements(tell func(types.Placement)) { c.prefix.SharePlacements(tell) }
 

@@ -101,27 +101,27 @@ func (f *Ejection) Restore(snapshot []byte, age time.Duration, now time.Time) er
 	return nil
 }
 
-func readEjections(r *snapshotReader) (kept []ejectionKept, samples []ejection.Sample, err error) {
-	for range r.number("number of endpoints", LimitUnmet) {
+func readEjections(r snapshotReader) (kept []ejectionKept, samples []ejection.Sample, err error) {
+	for range r.Count("number of endpoints", LimitUnmet) {
 		k := ejectionKept{id: r.text("ID"), Record: ejection.Record{
-			Left: r.span("rest"), Lasted: r.span("duration"), Doublings: int(r.number("doublings", 1<<10)),
-			Refused: r.number("refused", 1) == 1, Cause: r.text("cause"),
+			Left: r.span("rest"), Lasted: r.span("duration"), Doublings: int(r.Count("doublings", 1<<10)),
+			Refused: r.Count("refused", 1) == 1, Cause: r.text("cause"),
 		}}
-		if r.err == nil && k.Check() != nil {
-			r.failf("endpoint %q: %w", k.id, k.Check())
+		if r.Err() == nil && k.Check() != nil {
+			r.Failf("endpoint %q: %w", k.id, k.Check())
 		}
-		if r.err != nil {
-			return nil, nil, r.err
+		if r.Err() != nil {
+			return nil, nil, r.end()
 		}
 		kept = append(kept, k)
 	}
-	for range r.number("number of samples", 1<<16) {
-		m := ejection.Sample{Class: int(r.number("class", 1<<10)), Bucket: int(r.number("bucket", 1<<10)), Count: int(r.number("count", 1<<16))}
-		if r.err == nil && m.Check() != nil {
-			r.failf("%w", m.Check())
+	for range r.Count("number of samples", 1<<16) {
+		m := ejection.Sample{Class: int(r.Count("class", 1<<10)), Bucket: int(r.Count("bucket", 1<<10)), Count: int(r.Count("count", 1<<16))}
+		if r.Err() == nil && m.Check() != nil {
+			r.Failf("%w", m.Check())
 		}
-		if r.err != nil {
-			return nil, nil, r.err
+		if r.Err() != nil {
+			return nil, nil, r.end()
 		}
 		samples = append(samples, m)
 	}

@@ -106,7 +106,7 @@ func (t *stickTable) someOf(l *list.List[stickEntry], most int, at mark, all []s
 
 // appendStick appends an entry. Its endpoint is a number, or 0 and its ID if it is the next one.
 func appendStick(dst []byte, k stickKept, seats map[string]uint64) []byte {
-	dst = binary.LittleEndian.AppendUint64(dst, k.id)
+	dst = binary.BigEndian.AppendUint64(dst, k.id)
 	seat := seats[k.at]
 	if dst = binary.AppendUvarint(dst, seat); seat == 0 {
 		dst = appendText(dst, k.at)
@@ -147,23 +147,23 @@ func (t *stickTable) restore(all []stickKept, age time.Duration, now time.Time) 
 	}
 }
 
-func readStick(r *snapshotReader, allowed kinds) (all []stickKept, err error) {
+func readStick(r snapshotReader, allowed kinds) (all []stickKept, err error) {
 	var seats []string
-	for range r.number("number of entries", LimitMaxSessions) {
-		k := stickKept{id: r.fixed("key")}
-		switch seat := r.number("endpoint", uint64(len(seats))); {
+	for range r.Count("number of entries", LimitMaxSessions) {
+		k := stickKept{id: r.Uint64()}
+		switch seat := r.Count("endpoint", uint64(len(seats))); {
 		case seat > 0:
 			k.at = seats[seat-1]
-		case r.err == nil:
+		case r.Err() == nil:
 			k.at = r.text("ID")
 			seats = append(seats, k.at)
 		}
-		k.age, k.version = r.span("age"), r.number("version", 1<<64-1)
-		if r.err == nil && !allowed.has(k.id) {
-			r.failf("key %x is of another kind", k.id)
+		k.age, k.version = r.span("age"), r.Count("version", 1<<64-1)
+		if r.Err() == nil && !allowed.has(k.id) {
+			r.Failf("key %x is of another kind", k.id)
 		}
-		if r.err != nil {
-			return nil, r.err
+		if r.Err() != nil {
+			return nil, r.end()
 		}
 		all = append(all, k)
 	}

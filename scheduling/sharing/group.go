@@ -297,7 +297,7 @@ func (g *Group) settle(s *scope, now time.Time) {
 	clear(g.changed)
 }
 
-// alivePeers tells all parts how many peers there are.
+// alivePeers tells the parts with accounts how many peers there are.
 func (g *Group) alivePeers(n int) {
 	g.alive = n
 	for _, s := range g.scopes {
@@ -306,9 +306,6 @@ func (g *Group) alivePeers(n int) {
 }
 
 func (g *Group) tellAlive(s *scope, n int) {
-	for _, part := range s.parts.loads {
-		g.call(func() { part.PeersAlive(n) })
-	}
 	for _, part := range s.parts.accounts {
 		g.call(func() { part.PeersAlive(n) })
 	}

@@ -124,8 +124,8 @@ func (g *Group) scopeOf(hash uint64) *scope {
 }
 
 func (g *Group) hearHello(from *peer, k kind, r reader) error {
-	name := r.bytes(int(r.uvarint(mostName)))
-	if err := r.err(); err != nil {
+	name := r.Bytes(int(r.Count("length of the name", mostName)))
+	if err := r.Err(); err != nil {
 		return err
 	}
 	g.mu.Lock()
@@ -146,9 +146,9 @@ func (g *Group) hearHello(from *peer, k kind, r reader) error {
 func (g *Group) unknown() { g.count(func(c *groupCounts) { c.unknown++ }) }
 
 func (g *Group) hearLoads(from *peer, tick uint64, s *scope, r reader, now time.Time) error {
-	for r.more() {
+	for r.More() {
 		key, b := r.load()
-		if r.failed {
+		if r.Err() != nil {
 			break
 		}
 		if p := s.byKey[key]; p != nil {
@@ -157,18 +157,18 @@ func (g *Group) hearLoads(from *peer, tick uint64, s *scope, r reader, now time.
 			g.unknown()
 		}
 	}
-	return r.err()
+	return r.Err()
 }
 
 func (g *Group) hearPlacements(s *scope, r reader, now time.Time) error {
 	var room [mostAnchors]uint64
-	for r.more() {
-		key := r.uint64()
-		anchors := room[:r.uvarint(mostAnchors)]
+	for r.More() {
+		key := r.Uint64()
+		anchors := room[:r.Count("number of anchors", mostAnchors)]
 		for i := range anchors {
-			anchors[i] = r.uint64()
+			anchors[i] = r.Uint64()
 		}
-		if r.failed {
+		if r.Err() != nil {
 			break
 		}
 		at := s.byKey[key]
@@ -182,18 +182,16 @@ func (g *Group) hearPlacements(s *scope, r reader, now time.Time) error {
 			}
 		}
 	}
-	return r.err()
+	return r.Err()
 }
 
 func (g *Group) hearEjections(from *peer, s *scope, r reader, now time.Time) error {
-	for r.more() {
-		key := r.uint64()
-		e := types.Ejected{Number: r.uint64()}
-		if flags := r.bytes(1); flags != nil {
-			e.Refused = flags[0]&refused != 0
-		}
-		e.Left = time.Duration(r.uvarint(mostMillis)) * time.Millisecond
-		if r.failed {
+	for r.More() {
+		key := r.Uint64()
+		e := types.Ejected{Number: r.Uint64()}
+		e.Refused = r.Byte()&refused != 0
+		e.Left = time.Duration(r.Count("milliseconds", mostMillis)) * time.Millisecond
+		if r.Err() != nil {
 			break
 		}
 		at := s.byKey[key]
@@ -208,15 +206,15 @@ func (g *Group) hearEjections(from *peer, s *scope, r reader, now time.Time) err
 			}
 		}
 	}
-	return r.err()
+	return r.Err()
 }
 
 func (g *Group) hearBindings(s *scope, r reader, now time.Time) error {
-	for r.more() {
-		b, key := types.Binding{Key: r.uint64()}, r.uint64()
-		b.Version = r.uint64()
-		b.Age = time.Duration(r.uvarint(mostMillis)) * time.Millisecond
-		if r.failed {
+	for r.More() {
+		b, key := types.Binding{Key: r.Uint64()}, r.Uint64()
+		b.Version = r.Uint64()
+		b.Age = time.Duration(r.Count("milliseconds", mostMillis)) * time.Millisecond
+		if r.Err() != nil {
 			break
 		}
 		at := s.byKey[key]
@@ -229,13 +227,13 @@ func (g *Group) hearBindings(s *scope, r reader, now time.Time) error {
 			g.call(func() { part.HearBinding(b, now) })
 		}
 	}
-	return r.err()
+	return r.Err()
 }
 
 func (g *Group) hearAccounts(from *peer, s *scope, r reader) error {
-	for r.more() {
-		a := types.Account{Key: r.uint64(), Requests: r.float64(), Tokens: r.float64(), RequestsLeft: r.float64(), TokensLeft: r.float64()}
-		if r.failed {
+	for r.More() {
+		a := types.Account{Key: r.Uint64(), Requests: r.float64(), Tokens: r.float64(), RequestsLeft: r.float64(), TokensLeft: r.float64()}
+		if r.Err() != nil {
 			break
 		}
 		if math.IsNaN(a.Requests) || math.IsNaN(a.Tokens) || math.IsInf(a.Requests, 0) || math.IsInf(a.Tokens, 0) {
@@ -245,5 +243,5 @@ func (g *Group) hearAccounts(from *peer, s *scope, r reader) error {
 			g.call(func() { part.HearAccount(from.number, a) })
 		}
 	}
-	return r.err()
+	return r.Err()
 }

@@ -142,10 +142,10 @@ func appendLoad(dst []byte, key uint64, b types.Booking) []byte {
 	return dst
 }
 
-func (r *reader) load() (key uint64, b types.Booking) {
-	key = r.uint64()
-	b.Requests, b.Prefilling = int64(r.uvarint(mostRequests)), int64(r.uvarint(mostRequests))
-	b.PrefillTokens, b.ContextTokens = int64(r.uvarint(mostTokens)), int64(r.uvarint(mostTokens))
+func (r reader) load() (key uint64, b types.Booking) {
+	key = r.Uint64()
+	b.Requests, b.Prefilling = int64(r.Count("requests", mostRequests)), int64(r.Count("requests", mostRequests))
+	b.PrefillTokens, b.ContextTokens = int64(r.Count("tokens", mostTokens)), int64(r.Count("tokens", mostTokens))
 	b.Prefilling = min(b.Prefilling, b.Requests)
 	return key, b
 }

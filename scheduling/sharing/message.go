@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"hash"
 	"math"
+
+	"github.com/inferpick/inferpick/internal/figures"
 )
 
 // This file is the form of messages:
@@ -160,7 +162,7 @@ func (m *message) each(f func(kind, uint64, reader) error) error {
 		if len(body) < section+n {
 			return errCut
 		}
-		if err := f(kind(body[0]), binary.BigEndian.Uint64(body[1:]), reader{b: body[section : section+n]}); err != nil {
+		if err := f(kind(body[0]), binary.BigEndian.Uint64(body[1:]), reader{figures.NewReader(body[section : section+n])}); err != nil {
 			return err
 		}
 		body = body[section+n:]
@@ -168,49 +170,10 @@ func (m *message) each(f func(kind, uint64, reader) error) error {
 	return nil
 }
 
-var errCut = errors.New("is cut off")
+var errCut = figures.ErrCut
 
-// reader reads items. After the first error it reads zeros.
-type reader struct {
-	b      []byte
-	failed bool
-}
+// reader reads items.
+type reader struct{ *figures.Reader }
 
-func (r *reader) more() bool { return len(r.b) > 0 && !r.failed }
-
-func (r *reader) err() error {
-	if r.failed {
-		return errCut
-	}
-	return nil
-}
-
-func (r *reader) bytes(n int) []byte {
-	if n < 0 || n > len(r.b) {
-		r.failed = true
-		return nil
-	}
-	b := r.b[:n]
-	r.b = r.b[n:]
-	return b
-}
-
-func (r *reader) uint64() uint64 {
-	if b := r.bytes(8); b != nil {
-		return binary.BigEndian.Uint64(b)
-	}
-	return 0
-}
-
-func (r *reader) float64() float64 { return math.Float64frombits(r.uint64()) }
-
-// uvarint reads a number of at most most; a larger one is an error.
-func (r *reader) uvarint(most uint64) uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 || v > most {
-		r.failed = true
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
+// float64 reads any number, and what is none.
+func (r reader) float64() float64 { return math.Float64frombits(r.Uint64()) }

@@ -45,17 +45,17 @@ func TestMessages(t *testing.T) {
 			require.NoError(t, m.each(func(k kind, scope uint64, r reader) error {
 				if k != kindLoad {
 					require.Equal(t, [2]uint64{uint64(kindBinding), 7}, [2]uint64{uint64(k), scope})
-					other = string(r.b)
+					other = string(r.Bytes(r.Len()))
 					return nil
 				}
 				require.EqualValues(t, 6, scope)
-				for r.more() {
+				for r.More() {
 					k, b := r.load()
 					require.Equal(t, types.Booking{Requests: int64(k), ContextTokens: 1 << 33}, b)
 					require.False(t, seen[k])
 					seen[k] = true
 				}
-				return r.err()
+				return r.Err()
 			}))
 		}
 		require.Len(t, seen, n)

@@ -304,12 +304,12 @@ func (w *want) append(dst []byte) []byte {
 	return dst
 }
 
-func (r *reader) want() (w want) {
-	copy(w.of[:], r.bytes(len(w.of)))
-	w.id = r.uint64()
-	for range r.uvarint(mostPages) {
-		w.missing = append(w.missing, int(r.uvarint(mostPages)))
-		if r.failed {
+func (r reader) want() (w want) {
+	copy(w.of[:], r.Bytes(len(w.of)))
+	w.id = r.Uint64()
+	for range r.Count("pages", mostPages) {
+		w.missing = append(w.missing, int(r.Count("pages", mostPages)))
+		if r.Err() != nil {
 			break
 		}
 	}
@@ -335,10 +335,10 @@ func (p *page) append(dst []byte, to origin) []byte {
 }
 
 // page reads the rest of a page that begins with for whom it is.
-func (r *reader) page() (p page) {
-	p.id = r.uint64()
-	p.size, p.number = int(r.uvarint(LimitMaxSnapshot)), int(r.uvarint(mostPages))
-	p.data = r.bytes(int(r.uvarint(pageSize)))
+func (r reader) page() (p page) {
+	p.id = r.Uint64()
+	p.size, p.number = int(r.Count("size of the snapshot", LimitMaxSnapshot)), int(r.Count("pages", mostPages))
+	p.data = r.Bytes(int(r.Count("size of the page", pageSize)))
 	return p
 }
 
@@ -425,7 +425,7 @@ func (g *Group) askable() []*peer {
 // hearWant takes over that a peer asks for a snapshot.
 func (g *Group) hearWant(from *peer, r reader, now time.Time) error {
 	w := r.want()
-	if err := r.err(); err != nil || w.of != g.origin || g.o.Without.Snapshots {
+	if err := r.Err(); err != nil || w.of != g.origin || g.o.Without.Snapshots {
 		return err
 	}
 	k := &g.keeping
@@ -435,11 +435,11 @@ func (g *Group) hearWant(from *peer, r reader, now time.Time) error {
 
 // hearPage takes over a page of a snapshot.
 func (g *Group) hearPage(from *peer, r reader, now time.Time) error {
-	if to := r.bytes(len(g.origin)); r.failed || !bytes.Equal(to, g.origin[:]) {
-		return r.err()
+	if to := r.Bytes(len(g.origin)); r.Err() != nil || !bytes.Equal(to, g.origin[:]) {
+		return r.Err()
 	}
 	p := r.page()
-	if err := r.err(); err != nil {
+	if err := r.Err(); err != nil {
 		return err
 	}
 	return g.keeping.pages.asker.hears(from.origin, p, g.o.MaxSnapshot, now)

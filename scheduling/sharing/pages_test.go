@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/inferpick/inferpick/internal/figures"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -288,9 +289,9 @@ func TestOtherPeersAreAsked(t *testing.T) {
 		m, err := readMessage(msg, nil)
 		require.NoError(t, err)
 		require.NoError(t, m.each(func(k kind, _ uint64, r reader) error {
-			if k == kindPage && len(r.b) > 500 {
-				for i := range r.b[100:] {
-					r.b[100+i] ^= 0x55
+			if b := r.Bytes(r.Len()); k == kindPage && len(b) > 500 {
+				for i := range b[100:] {
+					b[100+i] ^= 0x55
 				}
 			}
 			return nil
@@ -344,7 +345,7 @@ func TestPagesOfHostilePeers(t *testing.T) {
 			require.NoError(t, m.each(func(k kind, _ uint64, r reader) error {
 				if k == kindWant {
 					asked = r.want()
-					require.NoError(t, r.err())
+					require.NoError(t, r.Err())
 				}
 				return nil
 			}))
@@ -429,8 +430,8 @@ func FuzzPages(f *testing.F) {
 		g.peers.list = []*peer{from}
 		g.Tell(epoch, func([]byte) {})
 		g.keeping.pages.id = 2
-		_ = g.hearWant(from, reader{b: asks}, epoch)
-		_ = g.hearPage(from, reader{b: tells}, epoch)
+		_ = g.hearWant(from, reader{figures.NewReader(asks)}, epoch)
+		_ = g.hearPage(from, reader{figures.NewReader(tells)}, epoch)
 		for i := range 100 {
 			g.Tell(epoch.Add(time.Duration(i)*100*time.Millisecond), func(msg []byte) { require.LessOrEqual(t, len(msg), MaxMessage) })
 		}

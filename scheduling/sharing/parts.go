@@ -16,8 +16,6 @@ import (
 type LoadPart interface {
 	// PeersChanged is told that types.Load.Peers of eps has changed.
 	PeersChanged(eps []*types.Endpoint, now time.Time)
-	// PeersAlive is told how many peers there are.
-	PeersAlive(n int)
 }
 
 // PrefixPart knows which endpoints have which prompts in their caches.

@@ -248,7 +248,10 @@ func (c *changes) PeersChanged(eps []*types.Endpoint, _ time.Time) {
 	}
 }
 
-func (c *changes) PeersAlive(n int) { c.alive = n }
+func (c *changes) ShareAccounts(bool, func(types.Account)) {}
+func (c *changes) HearAccount(int, types.Account)          {}
+func (c *changes) LosePeer(int)                            {}
+func (c *changes) PeersAlive(n int)                        { c.alive = n }
 
 func (c *changes) take() []string {
 	c.mu.Lock()
