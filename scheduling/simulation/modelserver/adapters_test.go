@@ -155,7 +155,7 @@ func TestFaultyRequests(t *testing.T) {
 
 // A slow adapter takes so many times as long, streamed or not, and still says all of it.
 func TestSlowAdapter(t *testing.T) {
-	s, c := start(t, modelserver.Options{Models: []string{"m"}, Adapters: []string{"slow"}, TimeScale: 1}), client(t)
+	s, c := start(t, modelserver.Options{Models: []string{"m"}, Adapters: []string{"slow"}, TimeScale: 4}), client(t)
 	s.Fault("slow", modelserver.AdapterFault{Slowdown: 10})
 	for _, stream := range []bool{false, true} {
 		took := map[string]time.Duration{}
@@ -168,8 +168,8 @@ func TestSlowAdapter(t *testing.T) {
 				t.Errorf("stream %t: status %d, %d texts, want %d: %s", stream, status, chunks, want, body)
 			}
 		}
-		// A token takes 6 ms or more: ten times that and five tokens are 300 ms.
-		if took["slow"] < 150*time.Millisecond {
+		// A token takes 1.5 ms or more: ten times that and five tokens are 75 ms.
+		if took["slow"] < 60*time.Millisecond {
 			t.Errorf("stream %t: %v, without the fault %v", stream, took["slow"], took["m"])
 		}
 	}
