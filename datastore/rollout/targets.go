@@ -98,19 +98,9 @@ func weightAt(weights []Weight, i int) int32 {
 	return weights[i].Weight
 }
 
-// SameWeights reports whether two lists of weights say the same: in any order, and a weight of 0 is as
-// good as none.
-func SameWeights(a, b []Weight) bool {
-	within := func(a, b []Weight) bool {
-		for _, w := range a {
-			if w.Weight != weightAt(b, slices.IndexFunc(b, func(v Weight) bool { return v.Target == w.Target })) {
-				return false
-			}
-		}
-		return true
-	}
-	return within(a, b) && within(b, a)
-}
+// SameWeights reports whether two lists of weights split traffic alike, whatever they sum to and in which order
+// they are.
+func SameWeights(a, b []Weight) bool { return sameShares(a, b) }
 
 func ruleOf(o *types.InferenceModelRewrite, rule int) (*types.RewriteRule, error) {
 	if rule < 0 || rule >= len(o.Spec.Rules) {
