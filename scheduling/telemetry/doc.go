@@ -201,6 +201,17 @@
 //	inferpick_sharing_ignored_total{reason}       old, flooded, broken, version, unsigned, refused, elsewhere, unknown
 //	inferpick_sharing_failures_total{what}        send, panic
 //
+// Of rollouts (package rollout), by the kind and the name of their manifest. The phases are Loading, Stepping, Aborting,
+// Finishing, Failed and Done; servers are loaded, loading, failed, missing or unknown; results are those of a
+// rollout.Verdict, counted by the gateway that judges each time it looks. There are as many as
+// rollout.Options.MaxRollouts:
+//
+//	inferpick_rollout_phase{kind,name,phase}
+//	inferpick_rollout_paused{kind,name}
+//	inferpick_rollout_weight{kind,name,target}
+//	inferpick_rollout_servers{kind,name,state}
+//	inferpick_rollout_verdicts_total{kind,name,metric,result}
+//
 // # Labels
 //
 // A pool is called by its name, with namespace/ before it unless that is

@@ -150,3 +150,12 @@ var (
 	sharingIgnored  = own(counter, "inferpick_sharing_ignored_total", "What was ignored of messages, by why.", "reason")
 	sharingFailures = own(counter, "inferpick_sharing_failures_total", "Messages that could not be sent (send), and panics of what takes part in sharing (panic).", "what")
 )
+
+// Metrics of rollouts.
+var (
+	rolloutPhase    = own(gauge, "inferpick_rollout_phase", "1 for the phase that a rollout is in, and 0 for the others.", "kind", "name", "phase")
+	rolloutPaused   = own(gauge, "inferpick_rollout_paused", "1 while a rollout is paused.", "kind", "name")
+	rolloutWeight   = own(gauge, "inferpick_rollout_weight", "Share of the traffic that a target of a rollout is to have, 0 to 1.", "kind", "name", "target")
+	rolloutServers  = own(gauge, "inferpick_rollout_servers", "Servers by what is known of the new target there.", "kind", "name", "state")
+	rolloutVerdicts = own(counter, "inferpick_rollout_verdicts_total", "Looks at a metric of a rollout by this gateway, by what it was thought of.", "kind", "metric", "name", "result")
+)
