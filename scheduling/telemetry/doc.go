@@ -189,6 +189,11 @@
 // with the time since the request was done as its age. Its mean is the true rate,
 // and it halves every 21 s when nothing comes.
 //
+// By model and target, how the model ended its answers (types.Outcome.Finish), of those that ended
+// well and said so; shares that move after a change of model are worth a look:
+//
+//	inferpick_finish_reasons_total{model_name,target_model_name,reason}   reason: stop, length, filter, tools, other
+//
 // Of gateways that share what they know (package sharing). Those of one name are one peer here.
 // Told and heard are messages of this gateway and of its peers, ignored ones included; reasons are the
 // fields of sharing.Ignored:

@@ -68,6 +68,8 @@ var (
 	ntpots        = shared(hist, prefix+"normalized_time_per_output_token_seconds", "request_ntpot_seconds", "Time from the decision to the end, divided by the tokens of the output.", ofPair...)
 	ttfts         = shared(hist, prefix+"request_ttft_seconds", "request_ttft_seconds", "Time from the decision to the first token of streamed responses that ended well.", ofPair...)
 	tpots         = shared(hist, prefix+"request_tpot_seconds", "request_streaming_tpot_seconds", "Mean time for each token after the first of streamed responses that ended well.", ofPair...)
+
+	finishReasons = own(counter, "inferpick_finish_reasons_total", "Answers that ended well, by how the model ended them; those that do not say so are left out.", "model_name", "reason", "target_model_name")
 )
 
 // Metrics of decisions.
