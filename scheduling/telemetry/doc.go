@@ -203,8 +203,8 @@
 //	inferpick_peer_requests{peer}
 //	inferpick_sharing_messages_total{direction}   direction: told, heard
 //	inferpick_sharing_bytes_total{direction}
-//	inferpick_sharing_ignored_total{reason}       old, flooded, broken, version, unsigned, refused, elsewhere, unknown
-//	inferpick_sharing_failures_total{what}        send, panic
+//	inferpick_sharing_ignored_total{reason}       old, flooded, broken, version, unsigned, refused, elsewhere, note, unknown
+//	inferpick_sharing_failures_total{what}        send, panic, note
 //
 // # Labels
 //

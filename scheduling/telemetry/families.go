@@ -150,5 +150,5 @@ var (
 	sharingMessages = own(counter, "inferpick_sharing_messages_total", "Messages that peers were told, and that were heard of them.", "direction")
 	sharingBytes    = own(counter, "inferpick_sharing_bytes_total", "Bytes of the messages that peers were told, and that were heard of them.", "direction")
 	sharingIgnored  = own(counter, "inferpick_sharing_ignored_total", "What was ignored of messages, by why.", "reason")
-	sharingFailures = own(counter, "inferpick_sharing_failures_total", "Messages that could not be sent (send), and panics of what takes part in sharing (panic).", "what")
+	sharingFailures = own(counter, "inferpick_sharing_failures_total", "Messages that could not be sent (send), panics of what takes part in sharing (panic), and notes that became too long to be told (note).", "what")
 )
