@@ -7,6 +7,8 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/inferpick/inferpick/types"
 )
 
 // Gather returns what was counted so far, and what pools are like now: families in the order
@@ -86,6 +88,9 @@ func (m *Metrics) gatherPair(g page, p *pair, now time.Time) {
 	}
 	for i := range p.errors {
 		g.count(&requestErrors, p.errors[i].Load(), codes[i], p.model, p.target)
+	}
+	for i := range p.finishes {
+		g.count(&finishReasons, p.finishes[i].Load(), p.model, types.Finish(i).String(), p.target)
 	}
 	g.count(&sloViolations, p.lateFirst.Load(), p.model, p.target, "ttft")
 	g.count(&sloViolations, p.lateFollowing.Load(), p.model, p.target, "tpot")
