@@ -16,7 +16,7 @@
 // # What a successful Load means
 //
 // The server lists the adapter (GET /v1/models) with the wanted source as its root, and has answered a request of one
-// token under its name with status 200 and that name. A metric does not say as much: vllm:lora_requests_info has an
+// token (or, where it takes none, for an embedding) under its name with status 200 and that name. A metric does not say as much: vllm:lora_requests_info has an
 // adapter only while it has requests. Whether other requests will be answered well is for the rollout to judge.
 //
 // An adapter that is there already is not loaded again, and one that is there from another source is ErrTaken: a new

@@ -39,27 +39,27 @@ type Error struct {
 	Err     error  // one of the errors above, or what made the request fail; nil: neither
 }
 
-// Error returns all of it in one line.
+// Error returns all of it in one line. What is wrong comes first, for there are places that cut.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("loader: " + e.Op)
 	if e.Adapter != "" {
 		fmt.Fprintf(&b, " %q", e.Adapter)
 	}
-	if e.URL != "" {
-		b.WriteString(" at " + e.URL)
-	}
-	if e.Status != 0 {
-		fmt.Fprintf(&b, ": status %d", e.Status)
+	if e.Err != nil {
+		b.WriteString(": " + e.Err.Error())
 	}
 	if e.What != "" {
 		b.WriteString(": " + e.What)
 	}
-	if e.Err != nil {
-		b.WriteString(": " + e.Err.Error())
-	}
 	if e.Words != "" {
 		fmt.Fprintf(&b, ": the server says %q", e.Words)
+	}
+	switch {
+	case e.URL != "" && e.Status != 0:
+		fmt.Fprintf(&b, " (status %d of %s)", e.Status, e.URL)
+	case e.URL != "":
+		b.WriteString(" (" + e.URL + ")")
 	}
 	if e.Do != "" {
 		b.WriteString(": " + e.Do)

@@ -179,14 +179,14 @@ func TestProbe(t *testing.T) {
 		{"a completion", completed("v1"), 200, "", 0, ""},
 		{"chats alone, no path", "", 0, completed("v1"), 200, ""},
 		{"chats alone, refused", chatOnly, 400, completed("v1"), 200, ""},
-		{"neither path", "", 0, "", 0, "chat/completions: status 404"},
-		{"the model is not there", unknown, 404, unknown, 404, "/v1/completions: status 404"},
-		{"the model is not there for chats", "", 0, unknown, 404, "/v1/chat/completions: status 404"},
+		{"no path", "", 0, "", 0, "is it a model server?"},
+		{"the model is not there", unknown, 404, unknown, 404, "/v1/completions)"},
+		{"the model is not there for chats", "", 0, unknown, 404, "/v1/chat/completions)"},
 		{"both refused", chatOnly, 400, `{"error":{"message":"no chat template"}}`, 400, "Completions API"},
 		{"another model", completed("base"), 200, "", 0, `from model "base"`},
 		{"no model", `{"choices":[{}]}`, 200, "", 0, `from model ""`},
 		{"no choices", `{"model":"v1","choices":[]}`, 200, "", 0, "no choices"},
-		{"no JSON", "<html>", 200, "", 0, "no completion"},
+		{"no JSON", "<html>", 200, "", 0, "not what was asked for"},
 		{"broken", `{"error":{"message":"engine died"}}`, 500, completed("v1"), 200, "engine died"},
 		{"full", `{"error":"queue"}`, 503, "", 0, "too much to do"},
 		{"limited", "", 429, completed("v1"), 200, "too much to do"},
@@ -212,6 +212,26 @@ func TestProbe(t *testing.T) {
 			says(t, err, nil, "probe", tt.want)
 		})
 	}
+}
+
+func TestProbeOfEmbeddings(t *testing.T) {
+	reply := `{"model":"v1","data":[{"embedding":[0]}]}`
+	f := serve(t, func(_, path, body string, _ *http.Request) (int, string) {
+		switch path {
+		case "/v1/models":
+			return 200, list("vllm", "base", "v1=/a")
+		case "/v1/embeddings":
+			if body != `{"input":"Hello","model":"v1"}` {
+				return 400, `{"error":"bad request"}`
+			}
+			return 200, reply
+		}
+		return 0, ""
+	})
+	l := newClient(t, loader.Options{}).VLLM()
+	require.NoError(t, l.Load(t.Context(), f.Endpoint, "v1", "/a"))
+	reply = `{"model":"v1","data":[]}`
+	says(t, l.Load(t.Context(), f.Endpoint, "v1", "/a"), loader.ErrNotServed, "no data")
 }
 
 // A server that answers, but does not list what it answers with, is not trusted: another process may not have it.
