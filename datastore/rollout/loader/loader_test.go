@@ -343,30 +343,3 @@ func TestNames(t *testing.T) {
 		says(t, c.VLLM().Load(t.Context(), ep, tt.name, tt.source), loader.ErrName)
 	}
 }
-
-func ExampleClient() {
-	server, err := modelserver.Start(context.Background(), modelserver.Options{Models: []string{"base"}})
-	if err != nil {
-		panic(err)
-	}
-	defer server.Close()
-	c, err := loader.New(loader.Options{})
-	if err != nil {
-		panic(err)
-	}
-	defer c.Close()
-
-	ep := types.NewEndpoint("server-0", server.Address())
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	fmt.Println(c.Auto().Load(ctx, ep, "sql-v2", "/adapters/sql-v2"))
-	fmt.Println(c.Auto().Loaded(ctx, ep, "sql-v2", "/adapters/sql-v2"))
-
-	server.Fault("sql-v3", modelserver.AdapterFault{LoadFails: 404})
-	err = c.Auto().Load(ctx, ep, "sql-v3", "/adapters/sql-v3")
-	fmt.Println(errors.Is(err, loader.ErrNoSource))
-	// Output:
-	// <nil>
-	// true <nil>
-	// true
-}
