@@ -35,8 +35,10 @@ func loaders(t *testing.T, servers []*vllm.Server) (*loader.Client, []*types.End
 }
 
 // complete returns what a server says under a name, always the same for the same prompt.
-func complete(ctx context.Context, s *vllm.Server, name, prompt string, tokens int) (status int, text string, err error) {
-	body, err := json.Marshal(map[string]any{"model": name, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": true})
+func complete(ctx context.Context, s *vllm.Server, name, prompt string, tokens int) (int, string, error) {
+	body, err := json.Marshal(map[string]any{
+		"model": name, "prompt": prompt, "max_tokens": tokens, "temperature": 0, "ignore_eos": true,
+	})
 	if err != nil {
 		return 0, "", err
 	}
@@ -228,12 +230,13 @@ func TestLoaders(t *testing.T) {
 			say        string
 		}{
 			{"/v1/load_lora_adapter", fmt.Sprintf(`{"lora_name":"ld","lora_path":%q}`, v1), 400, "has already been loaded"},
-			{"/v1/load_lora_adapter", fmt.Sprintf(`{"lora_name":"tiny","lora_path":%q}`, v1), 400, "conflicts with a served base model"},
+			{"/v1/load_lora_adapter", fmt.Sprintf(`{"lora_name":"tiny","lora_path":%q}`, v1), 400, "conflicts with a served"},
 			{"/v1/load_lora_adapter", `{"lora_name":"x","lora_path":"/none"}`, 404, "NotFoundError"},
 			{"/v1/unload_lora_adapter", `{"lora_name":"ld"}`, 200, "removed successfully"},
 			{"/v1/unload_lora_adapter", `{"lora_name":"ld"}`, 404, "cannot be found"},
 		} {
-			if status, text, err := tell(ctx, s, tt.path, tt.body); err != nil || status != tt.status || !strings.Contains(text, tt.say) {
+			status, text, err := tell(ctx, s, tt.path, tt.body)
+			if err != nil || status != tt.status || !strings.Contains(text, tt.say) {
 				t.Errorf("%s %s: %d, %v: %s: want %d with %q", tt.path, tt.body, status, err, text, tt.status, tt.say)
 			}
 		}

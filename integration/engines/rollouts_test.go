@@ -37,7 +37,9 @@ type rolling struct {
 // roll starts a gateway before servers that all have the adapter ro-1 of a folder, which the model chat is.
 func roll(t *testing.T, servers []*vllm.Server, folder string) *rolling {
 	t.Helper()
-	r := &rolling{servers: servers, object: rollout.Object{Kind: "InferenceModel", Name: types.NamespacedName{Namespace: types.DefaultNamespace, Name: "chat"}}}
+	r := &rolling{servers: servers}
+	r.object.Kind = "InferenceModel"
+	r.object.Name = types.NamespacedName{Namespace: types.DefaultNamespace, Name: "chat"}
 	r.loader, r.eps = loaders(t, servers)
 	for _, ep := range r.eps {
 		require.NoError(t, r.loader.VLLM().Load(t.Context(), ep, "ro-1", folder))
@@ -45,7 +47,10 @@ func roll(t *testing.T, servers []*vllm.Server, folder string) *rolling {
 	var err error
 	r.Gateway, err = inferpick.New(inferpick.Options{
 		Profile: plugins.Default(), Servers: inferpick.Addresses(addresses(servers)...),
-		Rollouts: &rollout.Options{Loader: r.loader.VLLM(), Interval: 100 * time.Millisecond, OnEvent: func(e rollout.Event) { t.Logf("%s: %s", e.Kind, e.Text) }},
+		Rollouts: &rollout.Options{
+			Loader: r.loader.VLLM(), Interval: 100 * time.Millisecond,
+			OnEvent: func(e rollout.Event) { t.Logf("%s: %s", e.Kind, e.Text) },
+		},
 	})
 	require.NoError(t, err)
 	weight := int32(1)
@@ -81,7 +86,8 @@ func roll(t *testing.T, servers []*vllm.Server, folder string) *rolling {
 // ask asks for the model chat until ctx is done.
 func (r *rolling) ask(ctx context.Context, url string, client int) {
 	for i := 0; ctx.Err() == nil; i++ {
-		a := ask(ctx, url, question{model: "chat", prompt: fmt.Sprintf("client %d, question %d", client, i), tokens: 4, stream: i%2 == 0})
+		prompt := fmt.Sprintf("client %d, question %d", client, i)
+		a := ask(ctx, url, question{model: "chat", prompt: prompt, tokens: 4, stream: i%2 == 0})
 		if ctx.Err() != nil {
 			return
 		}
@@ -97,9 +103,12 @@ func (r *rolling) ask(ctx context.Context, url string, client int) {
 // begin begins a rollout of ro-2 from a folder.
 func (r *rolling) begin(t *testing.T, folder string) {
 	t.Helper()
+	steps := []rollout.Step{{SetWeight: 20}, {SetWeight: 50}, {SetWeight: 100}}
+	for i := range steps {
+		steps[i].Pause = time.Second
+	}
 	require.NoError(t, r.Rollouts.Start(rollout.Plan{
-		Object: r.object, Stable: "ro-1", Canary: "ro-2",
-		Steps: []rollout.Step{{SetWeight: 20, Pause: time.Second}, {SetWeight: 50, Pause: time.Second}, {SetWeight: 100, Pause: time.Second}},
+		Object: r.object, Stable: "ro-1", Canary: "ro-2", Steps: steps,
 		// Times of servers that share two processors say nothing.
 		Metrics: []rollout.Metric{{Name: rollout.Errors, MaxRise: 10}, {Name: rollout.TPOT, WarnOnly: true}},
 		Load:    rollout.LoadPlan{Source: folder, Timeout: time.Minute, Tries: 2, Unload: true, Grace: time.Second},
@@ -120,6 +129,15 @@ func (r *rolling) end(t *testing.T, want rollout.Phase) rollout.Status {
 		t.Errorf("it ended as %s, want %s; %+v", s.Phase, want, s)
 	}
 	return s
+}
+
+// only checks that a target has all weight.
+func (r *rolling) only(t *testing.T, target string) {
+	t.Helper()
+	w, err := rollout.WeightsOf(r.Store.Object(r.object.Kind, r.object.Name), 0)
+	if err != nil || len(w) != 1 || w[0].Target != target {
+		t.Errorf("weights %v, %v, want %s alone", w, err, target)
+	}
 }
 
 // serving returns which of the adapters of a rollout servers list.
@@ -156,9 +174,7 @@ func TestRollouts(t *testing.T) {
 		if n := r.failed.Load(); n != 0 {
 			t.Errorf("%d of %d requests failed", n, r.asked.Load())
 		}
-		if w, err := rollout.WeightsOf(r.Store.Object(r.object.Kind, r.object.Name), 0); err != nil || len(w) != 1 || w[0].Target != "ro-2" {
-			t.Errorf("weights %v, %v", w, err)
-		}
+		r.only(t, "ro-2")
 	})
 
 	t.Run("not there", func(t *testing.T) {
@@ -183,9 +199,7 @@ func TestRollouts(t *testing.T) {
 		status, text, err := tell(t.Context(), servers[1], "/v1/unload_lora_adapter", `{"lora_name":"ro-2"}`)
 		require.True(t, err == nil && status == http.StatusOK, "%d, %v: %s", status, err, text)
 		r.end(t, rollout.Failed)
-		if w, err := rollout.WeightsOf(r.Store.Object(r.object.Kind, r.object.Name), 0); err != nil || len(w) != 1 || w[0].Target != "ro-1" {
-			t.Errorf("weights %v, %v", w, err)
-		}
+		r.only(t, "ro-1")
 		failed := r.failed.Load()
 		asked := r.asked.Load()
 		within(t, 30*time.Second, "100 more requests", func() bool { return r.asked.Load() > asked+100 })

@@ -73,8 +73,9 @@ func startRuntime() (err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), *starting)
 	defer cancel()
+	progress := func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 	for _, s := range f.servers {
-		if err := s.Ready(ctx, func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }); err != nil {
+		if err := s.Ready(ctx, progress); err != nil {
 			return fmt.Errorf("%w\n%s", err, s.Tail(40))
 		}
 	}
@@ -105,7 +106,8 @@ func makeAdapter(t *testing.T, folder string, a adapter) string {
 	}
 	in := runtimeFleet.in
 	// The noise drowns the weights, which are next to nothing, so that what the model says depends on it.
-	cmd := exec.CommandContext(t.Context(), filepath.Join(filepath.Dir(in.Bin), "python"), "make_adapter.py", "--scale", "30",
+	python := filepath.Join(filepath.Dir(in.Bin), "python")
+	cmd := exec.CommandContext(t.Context(), python, "make_adapter.py", "--scale", "30",
 		"--rank", strconv.Itoa(a.rank), "--wider", strconv.Itoa(a.wider), "--seed", strconv.Itoa(a.seed), in.Model, folder)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("make_adapter.py: %v\n%s", err, out)

@@ -30,7 +30,7 @@ func TestResolver(t *testing.T) {
 			loaded["v1"] = true
 			return 200, completed("v1")
 		case path == "/v1/completions" && strings.Contains(body, `"wide"`):
-			return 400, `{"error":{"message":"LoRA adapter 'wide' was found but could not be loaded.","type":"BadRequestError","code":400}}`
+			return 400, `{"error":{"message":"LoRA adapter 'wide' was found but could not be loaded.","type":"BadRequestError"}}`
 		case path == "/v1/completions":
 			return 404, `{"error":{"message":"The model does not exist.","type":"NotFoundError","code":404}}`
 		}
@@ -108,7 +108,8 @@ func TestFuncPanics(t *testing.T) {
 	c := newClient(t, loader.Options{})
 	func() {
 		defer func() { _ = recover() }()
-		_ = c.Func(func(context.Context, *types.Endpoint, string, string) error { panic("x") }, nil).Load(t.Context(), ep, "v1", "")
+		panics := func(context.Context, *types.Endpoint, string, string) error { panic("x") }
+		_ = c.Func(panics, nil).Load(t.Context(), ep, "v1", "")
 		t.Error("it did not panic")
 	}()
 	require.NoError(t, c.VLLM().Load(t.Context(), ep, "v1", "/a"))
@@ -150,7 +151,9 @@ func TestAuto(t *testing.T) {
 
 func TestNamed(t *testing.T) {
 	c := newClient(t, loader.Options{})
-	for name, want := range map[string]string{"": "Auto", "vLLM": "VLLM", "sglang": "SGLang", "resolver": "Resolver", "manual": "Manual"} {
+	for name, want := range map[string]string{
+		"": "Auto", "vLLM": "VLLM", "sglang": "SGLang", "resolver": "Resolver", "manual": "Manual",
+	} {
 		l, err := c.Named(name)
 		if got := fmt.Sprintf("%T", l); err != nil || got != "loader."+want {
 			t.Errorf("Named(%q) = %s, %v, want %s", name, got, err, want)
@@ -159,14 +162,15 @@ func TestNamed(t *testing.T) {
 	if _, err := c.Named("triton"); err == nil || !strings.Contains(err.Error(), "triton") {
 		t.Errorf("Named(triton): %v", err)
 	}
-	if _, err := loader.New(loader.Options{Every: time.Nanosecond}); err == nil || !strings.Contains(err.Error(), "Every") {
+	_, err := loader.New(loader.Options{Every: time.Nanosecond})
+	if err == nil || !strings.Contains(err.Error(), "Every") {
 		t.Errorf("New with Every 1ns: %v", err)
 	}
 }
 
 // What a server answers to a probe, and what that means.
 func TestProbe(t *testing.T) {
-	const chatOnly = `{"object":"error","message":"The model does not support Completions API","type":"BadRequestError","code":400}`
+	const chatOnly = `{"message":"The model does not support Completions API","type":"BadRequestError","code":400}`
 	unknown := `{"error":{"message":"The model v1 does not exist.","type":"NotFoundError","code":404}}`
 	for _, tt := range []struct {
 		name             string
@@ -247,7 +251,8 @@ func TestAnsweredButNotListed(t *testing.T) {
 		}
 		return 0, ""
 	})
-	says(t, newClient(t, loader.Options{}).VLLM().Load(t.Context(), f.Endpoint, "v1", "/a"), loader.ErrNotServed, "not listed")
+	err := newClient(t, loader.Options{}).VLLM().Load(t.Context(), f.Endpoint, "v1", "/a")
+	says(t, err, loader.ErrNotServed, "not listed")
 }
 
 func TestHostileAnswers(t *testing.T) {
@@ -310,7 +315,8 @@ func TestURLs(t *testing.T) {
 	store := datastore.New(datastore.Options{})
 	pool := types.NamespacedName{Namespace: "default", Name: "p"}
 	require.NoError(t, store.SetEndpoints(pool, []datastore.EndpointSpec{
-		{Address: "a:1"}, {Address: "b:1", MetricsScheme: "https"}, {Address: "c:1", MetricsScheme: "https", MetricsAddress: ":2"},
+		{Address: "a:1"}, {Address: "b:1", MetricsScheme: "https"},
+		{Address: "c:1", MetricsScheme: "https", MetricsAddress: ":2"},
 		{Address: "d:1", MetricsScheme: "https", MetricsAddress: ":1"},
 	}))
 	of, stop := loader.URLs(store)
@@ -331,7 +337,8 @@ func TestURLs(t *testing.T) {
 		says(t, c.VLLM().Load(t.Context(), types.NewEndpoint("e", "e:1"), "v1", "/a"), nil, "Options.URL", `"e"`)
 	}
 	c := newClient(t, loader.Options{URL: func(*types.Endpoint) string { return "http://user:secret@127.0.0.1:1" }})
-	if _, err := c.VLLM().Loaded(t.Context(), types.NewEndpoint("e", "e:1"), "v1", "/a"); err == nil || strings.Contains(err.Error(), "secret") {
+	_, err := c.VLLM().Loaded(t.Context(), types.NewEndpoint("e", "e:1"), "v1", "/a")
+	if err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("error %v, want one without the password", err)
 	}
 }
@@ -339,7 +346,9 @@ func TestURLs(t *testing.T) {
 func TestNames(t *testing.T) {
 	c := newClient(t, loader.Options{})
 	ep := types.NewEndpoint("e", "127.0.0.1:1")
-	for _, tt := range []struct{ name, source string }{{"", "/a"}, {strings.Repeat("a", 257), ""}, {"a", strings.Repeat("/", 4097)}} {
+	for _, tt := range []struct{ name, source string }{
+		{"", "/a"}, {strings.Repeat("a", 257), ""}, {"a", strings.Repeat("/", 4097)},
+	} {
 		says(t, c.VLLM().Load(t.Context(), ep, tt.name, tt.source), loader.ErrName)
 	}
 }

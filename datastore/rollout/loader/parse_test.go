@@ -25,8 +25,8 @@ func TestSays(t *testing.T) {
 // FuzzAnswers reads whatever a server may answer.
 func FuzzAnswers(f *testing.F) {
 	for _, seed := range []string{
-		`{"data":[{"id":"a","root":"/a","parent":null}]}`, `{"model":"m","choices":[{}]}`, `{"error":{"message":"m","type":"t"}}`,
-		`{"error":"x"}`, "\xff\xfe", strings.Repeat("é\n ", 400),
+		`{"data":[{"id":"a","root":"/a","parent":null}]}`, `{"model":"m","choices":[{}]}`,
+		`{"error":{"message":"m","type":"t"}}`, `{"error":"x"}`, "\xff\xfe", strings.Repeat("é\n ", 400),
 	} {
 		f.Add([]byte(seed), 200)
 	}

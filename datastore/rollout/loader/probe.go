@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 
 	"github.com/inferpick/inferpick/types"
@@ -18,7 +19,9 @@ var probes = [...]struct {
 	reply string         // field of the answer that is a list, and not empty
 }{
 	{"/v1/completions", map[string]any{"prompt": "Hello", "max_tokens": 1, "temperature": 0}, "choices"},
-	{"/v1/chat/completions", map[string]any{"messages": []map[string]string{{"role": "user", "content": "Hello"}}, "max_tokens": 1, "temperature": 0}, "choices"},
+	{"/v1/chat/completions", map[string]any{
+		"messages": []map[string]string{{"role": "user", "content": "Hello"}}, "max_tokens": 1, "temperature": 0,
+	}, "choices"},
 	{"/v1/embeddings", map[string]any{"input": "Hello"}, "data"},
 }
 
@@ -26,10 +29,8 @@ var probes = [...]struct {
 func (c *Client) probe(ctx context.Context, ep *types.Endpoint, name string) error {
 	var first, last error
 	for _, p := range probes {
-		body := map[string]any{"model": name}
-		for field, v := range p.body {
-			body[field] = v
-		}
+		body := maps.Clone(p.body)
+		body["model"] = name
 		a, err := c.ask(ctx, ep, "probe", http.MethodPost, p.path, body)
 		if err != nil {
 			return err
@@ -54,7 +55,10 @@ func (c *Client) probe(ctx context.Context, ep *types.Endpoint, name string) err
 // mayTakeAnother reports whether a server may answer another path than the one with this error.
 func mayTakeAnother(err error) bool {
 	var e *Error
-	return errors.As(err, &e) && !e.Permanent() && e.Status >= 400 && e.Status < 500 && e.Status != http.StatusTooManyRequests
+	if !errors.As(err, &e) || e.Permanent() || e.Status == http.StatusTooManyRequests {
+		return false
+	}
+	return e.Status >= 400 && e.Status < 500
 }
 
 // noPath reports whether a server does not know the path that it was asked by. Engines have a message in a 404 about
