@@ -287,7 +287,7 @@ func (h *StoreHome) load() error {
 				return fmt.Errorf("rollout: %s: the plan of %s: %w", h.path, object, err)
 			}
 		}
-		h.kept[object] = &keptRecord{written: o.Written, base: o.Base, state: o.State, plan: o.Plan}
+		h.kept[object] = &keptRecord{written: o.Written, base: o.Base, state: compact(o.State), plan: o.Plan}
 	}
 	return nil
 }
@@ -304,7 +304,7 @@ func (h *StoreHome) save() {
 	slices.SortFunc(f.Rollouts, func(a, b stateObject) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Rule, b.Rule))
 	})
-	data, err := json.MarshalIndent(f, "", "\t")
+	data, err := json.Marshal(f)
 	if err == nil {
 		err = atomicfile.Write(h.path, append(data, '\n'))
 	}
