@@ -1,7 +1,6 @@
 package rollouts
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -35,8 +34,8 @@ func judge(state []byte, advice string) verdict {
 	if len(state) == 0 {
 		return verdict{}
 	}
-	var s rollout.State
-	if err := json.Unmarshal(state, &s); err != nil {
+	s, err := rollout.DecodeState(state)
+	if err != nil {
 		return verdict{string(types.ConditionUnknown), "Invalid", bounded(rollout.StateAnnotation + ": " + err.Error())}
 	}
 	v := verdict{status: string(types.ConditionTrue), reason: string(s.Phase)}
@@ -53,7 +52,9 @@ func judge(state []byte, advice string) verdict {
 	case s.Paused != "":
 		v.status, v.reason = string(types.ConditionUnknown), ReasonPaused
 		say("paused: " + s.Paused)
-		say(advice)
+		if s.Changed {
+			say(advice)
+		}
 	case s.Holding != "":
 		v.status, v.reason = string(types.ConditionUnknown), ReasonHolding
 		say("holds: " + s.Holding)

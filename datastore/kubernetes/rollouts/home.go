@@ -128,6 +128,9 @@ func (h *Home) Read(ctx context.Context, o rollout.Object) (rollout.Record, erro
 		return rollout.Record{}, fmt.Errorf("rollouts: %s %s: %w", o.Kind, o.Name, err)
 	}
 	h.noteEditor(o, object)
+	if h.Leads() {
+		h.teller.catchUp(o, object, r.State)
+	}
 	return r, nil
 }
 
@@ -167,7 +170,7 @@ func (h *Home) replace(ctx context.Context, o rollout.Object, r rollout.Record) 
 	case err != nil:
 		return "", fmt.Errorf("rollouts: %s %s: %w", o.Kind, o.Name, err)
 	case have.Revision == r.Revision:
-	case len(r.State) > 0 && bytes.Equal(have.State, r.State) && sameWeights(have.Weights, r.Weights):
+	case len(r.State) > 0 && bytes.Equal(have.State, r.State) && rollout.SameWeights(have.Weights, r.Weights):
 		return have.Revision, nil // it was written before, and the answer was lost
 	default:
 		h.noteEditor(o, object)
@@ -200,7 +203,16 @@ func (h *Home) get(ctx context.Context, o rollout.Object) (schema.GroupVersionRe
 	ctx, cancel := context.WithTimeout(ctx, h.o.Timeout)
 	defer cancel()
 	object, err := h.client.Resource(known.Resource).Namespace(o.Name.Namespace).Get(ctx, o.Name.Name, metav1.GetOptions{})
-	return known.Resource, object, explain(err, "get", known.Resource, o.Name)
+	if err = explain(err, "get", known.Resource, o.Name); errors.Is(err, ErrGone) {
+		h.forget(o)
+	}
+	return known.Resource, object, err
+}
+
+func (h *Home) forget(o rollout.Object) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.editors, o)
 }
 
 // find returns what the source knows of an object: of those of the name in several API groups the one in force.
@@ -216,12 +228,12 @@ func (h *Home) find(o rollout.Object) (kubernetes.Object, error) {
 // noteEditor keeps who else has written the weights last.
 func (h *Home) noteEditor(o rollout.Object, object *unstructured.Unstructured) {
 	editor := editorOf(object, o.Kind)
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if editor == "" {
-		delete(h.editors, o)
+		h.forget(o)
 		return
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.editors[o] = editor
 }
 

@@ -3,6 +3,7 @@ package rollouts
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -66,10 +67,10 @@ func (h *Home) Stats() Stats {
 // out, and so is the same text again within 10 minutes; of one object 20 are told at once, and one more each 30 s. It
 // does not block.
 func (h *Home) Event(e rollout.Event) {
-	if h.o.NoEvents || e.Kind == "Verdict" {
+	if h.o.NoEvents || e.Kind == rollout.Judged {
 		return
 	}
-	if e.Kind == "Paused" {
+	if e.Kind == rollout.Paused {
 		if more := advice(h.Editor(e.Object), e.Object.Kind); more != "" {
 			e.Text += "; " + more
 		}
@@ -87,7 +88,7 @@ func (h *Home) Event(e rollout.Event) {
 		b = new(budget)
 		t.budgets[e.Object] = b
 	}
-	if len(t.queue) >= maxQueue || !b.allow(e.Kind+": "+e.Text, e.At) {
+	if len(t.queue) >= maxQueue || !b.allow(string(e.Kind)+": "+e.Text, e.At) {
 		t.stats.Dropped++
 		return
 	}
@@ -104,6 +105,17 @@ func (t *teller) state(o rollout.Object, state []byte) {
 	defer t.mu.Unlock()
 	t.states[o] = append([]byte(nil), state...)
 	t.signal()
+}
+
+// catchUp has a condition written that the writer of the state, who may have ended since, has not.
+func (t *teller) catchUp(o rollout.Object, object *unstructured.Unstructured, state []byte) {
+	if t.home.o.NoConditions {
+		return
+	}
+	v := judge(state, advice(t.home.Editor(o), o.Kind))
+	if _, differ, err := conditionsWith(object, v, time.Time{}); err == nil && differ {
+		t.state(o, state)
+	}
 }
 
 func (t *teller) signal() {
@@ -145,7 +157,7 @@ func (t *teller) next(ctx context.Context) bool {
 			t.count(err == nil, &t.stats.Conditions, nil)
 		}
 		t.tell(ctx, "condition", o, err)
-		if err == nil || isGone(err, o.Name.Name) || apierrors.IsInvalid(err) {
+		if err == nil || errors.Is(err, ErrGone) || apierrors.IsInvalid(err) {
 			continue
 		}
 		done = false
@@ -180,7 +192,7 @@ func (t *teller) event(ctx context.Context, e rollout.Event) error {
 	}
 	kind := "Normal"
 	switch e.Kind {
-	case "Paused", "Failed", "Aborted", "Held", "Warning":
+	case rollout.Paused, rollout.Held, rollout.Aborted, rollout.Ended, rollout.Warned:
 		kind = "Warning"
 	}
 	note := e.Text
@@ -194,7 +206,7 @@ func (t *teller) event(ctx context.Context, e rollout.Event) error {
 			"namespace": e.Object.Name.Namespace,
 			"name":      fmt.Sprintf("%s.%x%x", cut(e.Object.Name.Name, maxName), e.At.UnixNano(), t.names.Add(1)),
 		},
-		"eventTime": e.At.UTC().Format(metav1.RFC3339Micro), "type": kind, "reason": "Rollout" + e.Kind, "action": "Rollout",
+		"eventTime": e.At.UTC().Format(metav1.RFC3339Micro), "type": kind, "reason": "Rollout" + string(e.Kind), "action": "Rollout",
 		"note": cut(note, maxNote), "reportingController": h.o.Component, "reportingInstance": cut(h.o.Instance, 128),
 		"regarding": map[string]any{
 			"apiVersion": known.Resource.GroupVersion().String(), "kind": known.Kind, "uid": known.UID,

@@ -181,7 +181,7 @@ func patchOf(object *unstructured.Unstructured, o rollout.Object, r rollout.Reco
 	if err != nil {
 		return nil, err
 	}
-	if r.Weights != nil && !sameWeights(have, r.Weights) {
+	if r.Weights != nil && !rollout.SameWeights(have, r.Weights) {
 		list, err := t.with(r.Weights)
 		if err != nil {
 			return nil, err
@@ -205,21 +205,4 @@ func specWith(object *unstructured.Unstructured, o rollout.Object, list []any) (
 	}
 	rules[o.Rule].(map[string]any)["targets"] = list
 	return map[string]any{"rules": rules}, nil
-}
-
-// sameWeights reports whether targets have the same weights, in whichever order, where one that is not listed has 0.
-func sameWeights(a, b []rollout.Weight) bool {
-	sum := make(map[string]int64)
-	for _, w := range a {
-		sum[w.Target] += int64(w.Weight)
-	}
-	for _, w := range b {
-		sum[w.Target] -= int64(w.Weight)
-	}
-	for _, left := range sum {
-		if left != 0 {
-			return false
-		}
-	}
-	return true
 }
