@@ -138,12 +138,12 @@ func TestJudge(t *testing.T) {
 	}
 	for want, data := range map[string][]byte{
 		"": nil,
-		"True Stepping: loaded; step 1; v1 9900, v2 100":                             state(func(*rollout.State) {}),
-		"Unknown Paused: paused: lunch; step 1; v1 9900, v2 100":                     state(func(s *rollout.State) { s.Paused = "lunch" }),
-		"Unknown Paused: paused: weights changed; ask them; step 1; v1 9900, v2 100": state(func(s *rollout.State) { s.Paused, s.Changed = "weights changed", true }),
-		"Unknown Holding: holds: no traffic; step 1; v1 9900, v2 100":                state(func(s *rollout.State) { s.Holding = "no traffic" }),
-		"False Failed: errors; v1 9900, v2 100":                                      state(func(s *rollout.State) { s.Phase, s.Reason = rollout.Failed, "errors" }),
-		"True Loading: loaded; v1 9900, v2 100":                                      state(func(s *rollout.State) { s.Phase = rollout.Loading }),
+		"True Stepping: loaded; step 1; v1 9900, v2 100":              state(func(*rollout.State) {}),
+		"Unknown Paused: paused: lunch; step 1; v1 9900, v2 100":      state(func(s *rollout.State) { s.Paused = "lunch" }),
+		"Unknown Paused: paused: weights changed; ask them; step 1":   state(func(s *rollout.State) { s.Paused, s.Changed, s.Weights = "weights changed", true, nil }),
+		"Unknown Holding: holds: no traffic; step 1; v1 9900, v2 100": state(func(s *rollout.State) { s.Holding = "no traffic" }),
+		"False Failed: errors; v1 9900, v2 100":                       state(func(s *rollout.State) { s.Phase, s.Reason = rollout.Failed, "errors" }),
+		"True Loading: loaded; v1 9900, v2 100":                       state(func(s *rollout.State) { s.Phase = rollout.Loading }),
 	} {
 		v := judge(data, "ask them")
 		got := ""
