@@ -12,6 +12,7 @@ import (
 	"weak"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/rollout"
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/examples/envoy/config"
 	"github.com/inferpick/inferpick/internal/check"
@@ -30,8 +31,9 @@ import (
 type fleet struct {
 	store    *datastore.Store
 	logger   *slog.Logger
-	servers  ServerMetrics     // where metrics are of which the configuration does not say it
-	counting telemetry.Options // of telemetry
+	servers  ServerMetrics       // where metrics are of which the configuration does not say it
+	counting telemetry.Options   // of telemetry
+	rollouts *rollout.Controller // nil: there are none
 	// Made for the first configuration, and the same from then on.
 	telemetry *telemetry.Metrics
 	legacy    bool // it has the legacy names
@@ -223,6 +225,7 @@ func (f *fleet) member(c *config.Config, p declared, had *member) (*member, erro
 		if err != nil {
 			return nil, err
 		}
+		profile = f.judged(profile)
 		profile.Hooks = f.telemetry.Hooks(p.name, profile.Hooks)
 		if m.scheduler, err = scheduling.New(profile); err != nil {
 			return nil, err
