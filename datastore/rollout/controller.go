@@ -284,7 +284,7 @@ func (c *Controller) wanted(manifests []types.Object) map[Object]want {
 		if text == "" {
 			continue
 		}
-		p, err := planOf(m, text)
+		p, err := c.planOf(m, text)
 		if err == nil && len(wanted) >= c.o.MaxRollouts {
 			err = fmt.Errorf("rollout: %w: Options.MaxRollouts is %d", ErrTooMany, c.o.MaxRollouts)
 		}
@@ -457,20 +457,51 @@ func (c *Controller) command(o Object, f func(*Machine, time.Time) error) error 
 	return r.command(f)
 }
 
-// planOf reads the plan of a manifest. Of a rewrite it is for the first rule that has its stable target.
-func planOf(m types.Object, text string) (Plan, error) {
+// planOf reads the plan of a manifest. Caller must hold c.mu.
+func (c *Controller) planOf(m types.Object, text string) (Plan, error) {
 	p, err := DecodePlan([]byte(text), objectOf(m, 0))
 	if err != nil {
 		return p, err
 	}
 	if w, ok := m.(*types.InferenceModelRewrite); ok {
-		i := slices.IndexFunc(w.Spec.Rules, func(r types.RewriteRule) bool {
-			return slices.ContainsFunc(r.Targets, func(t types.RewriteTarget) bool { return t.ModelRewrite == p.Stable })
-		})
-		p.Object.Rule = max(i, 0)
+		p.Object.Rule = c.ruleFor(w, &p)
 	}
 	_, err = WeightsOf(m, p.Object.Rule)
 	return p, err
+}
+
+// ruleFor returns the rule of a rewrite that a plan in its annotation is for: the one it was for before, else the first
+// one with both targets, else with the stable one, else with the canary, which has all when the rollout is done.
+// Caller must hold c.mu.
+func (c *Controller) ruleFor(w *types.InferenceModelRewrite, p *Plan) int {
+	has := func(name string) func(types.RewriteRule) bool {
+		return func(r types.RewriteRule) bool {
+			return slices.ContainsFunc(r.Targets, func(t types.RewriteTarget) bool { return t.ModelRewrite == name })
+		}
+	}
+	stable, canary := has(p.Stable), has(p.Canary)
+	may := func(i int) bool {
+		return i < len(w.Spec.Rules) && (stable(w.Spec.Rules[i]) || canary(w.Spec.Rules[i]))
+	}
+	for o, r := range c.rollouts {
+		if o.Kind == w.Kind() && o.Name == w.Key() && r.source == fromManifest && may(o.Rule) {
+			return o.Rule
+		}
+	}
+	if home, ok := c.o.Home.(interface {
+		Rules(string, types.NamespacedName) []int
+	}); ok {
+		if rules := home.Rules(w.Kind(), w.Key()); len(rules) > 0 && may(rules[0]) {
+			return rules[0]
+		}
+	}
+	both := func(r types.RewriteRule) bool { return stable(r) && canary(r) }
+	for _, fits := range [...]func(types.RewriteRule) bool{both, stable, canary} {
+		if i := slices.IndexFunc(w.Spec.Rules, fits); i >= 0 {
+			return i
+		}
+	}
+	return 0
 }
 
 func objectOf(m types.Object, rule int) Object {

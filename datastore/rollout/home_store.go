@@ -151,16 +151,25 @@ func (h *StoreHome) Plans() []Plan {
 		if k.plan == nil {
 			continue
 		}
-		var p Plan
-		if err := json.Unmarshal(k.plan, &p); err != nil {
-			h.logger.Error("rollout: a plan that was kept cannot be read", "object", o.String(), "error", err)
-			continue
+		if p, err := DecodePlan(k.plan, o); err == nil { // load has looked at it
+			all = append(all, p)
 		}
-		p.Object = o
-		all = append(all, p)
 	}
 	slices.SortFunc(all, func(a, b Plan) int { return compareObjects(a.Object, b.Object) })
 	return all
+}
+
+// Rules returns the rules of an InferenceModelRewrite of which something is kept.
+func (h *StoreHome) Rules(kind string, name types.NamespacedName) (rules []int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for o := range h.kept {
+		if o.Kind == kind && o.Name == name {
+			rules = append(rules, o.Rule)
+		}
+	}
+	slices.Sort(rules)
+	return rules
 }
 
 // KeepPlan keeps a plan that is in no manifest, for the program that comes after this one.
@@ -273,6 +282,11 @@ func (h *StoreHome) load() error {
 	}
 	for _, o := range f.Rollouts {
 		object := Object{Kind: o.Kind, Name: types.NamespacedName{Namespace: o.Namespace, Name: o.Name}, Rule: o.Rule}
+		if o.Plan != nil {
+			if _, err := DecodePlan(o.Plan, object); err != nil {
+				return fmt.Errorf("rollout: %s: the plan of %s: %w", h.path, object, err)
+			}
+		}
 		h.kept[object] = &keptRecord{written: o.Written, base: o.Base, state: o.State, plan: o.Plan}
 	}
 	return nil

@@ -40,6 +40,8 @@ type rollout struct {
 	state    State     // the last that is known
 	known    bool      // state is
 	claim    time.Time // since when it waits for the one that leads to take its state over; zero: it does not
+	wrote    bool      // a state, into the Home
+	lacking  time.Time // since when the Home says that there is none
 	verdicts []Verdict
 	looks    map[look]uint64
 	events   []Event // the last ones
@@ -176,6 +178,15 @@ func (r *rollout) lead(ctx context.Context, now time.Time, record *Record) {
 	}
 
 	r.mu.Lock()
+	if r.wrote && record != nil && len(record.State) == 0 && r.machine != nil {
+		if r.lacks(now) {
+			r.machine, r.wrote = nil, false // the manifest is another one of the same name
+		} else {
+			w.Record = nil
+		}
+	} else {
+		r.lacking = time.Time{}
+	}
 	if r.machine == nil && !r.open(now, record) {
 		r.mu.Unlock()
 		return
@@ -208,6 +219,18 @@ func (r *rollout) lead(ctx context.Context, now time.Time, record *Record) {
 		}
 	}
 	r.tend(ctx, w.Servers)
+}
+
+// believed is how long a Home may say that there is no state, although it has kept one, before that is believed: it
+// may have been read from a cache that is late.
+const believed = 5 * time.Second
+
+// lacks reports whether it is to be believed that the state has gone. Caller must hold r.mu.
+func (r *rollout) lacks(now time.Time) bool {
+	if r.lacking.IsZero() || now.Before(r.lacking) {
+		r.lacking = now
+	}
+	return now.Sub(r.lacking) >= believed
 }
 
 // open makes the Machine. It reports whether there is one. Caller must hold r.mu.
@@ -281,6 +304,7 @@ func (r *rollout) write(ctx context.Context, record Record) {
 	now := r.c.o.Now()
 	r.mu.Lock()
 	r.machine.Written(now, revision, err)
+	r.wrote = r.wrote || err == nil
 	r.learn()
 	r.mu.Unlock()
 	if err != nil {

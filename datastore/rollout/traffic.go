@@ -39,19 +39,19 @@ func (m members) of(ep *types.Endpoint) *member {
 	return nil
 }
 
-// watched returns the target of a request, nil if no rollout is about it.
-func (c *Controller) watched(req *types.Request) *target {
+// watched returns a target, nil if no rollout is about it.
+func (c *Controller) watched(name string) *target {
 	t := c.traffic.Load()
 	if t == nil {
 		return nil
 	}
-	return t.targets[req.Target()]
+	return t.targets[name]
 }
 
 // Scheduled counts a request that was sent to a server: see scheduling.Hooks. It costs next to
 // nothing while there is no rollout, and allocates nothing.
 func (c *Controller) Scheduled(req *types.Request) {
-	if t := c.watched(req); t != nil {
+	if t := c.watched(req.Target()); t != nil {
 		t.inFlight.n.Add(1)
 		c.key.Set(&req.Attrs, t.inFlight)
 	}
@@ -60,7 +60,7 @@ func (c *Controller) Scheduled(req *types.Request) {
 // Retried judges an attempt of a request that goes on elsewhere, and Finished the end of one. ep is the
 // server, and o what became of it there.
 func (c *Controller) Retried(req *types.Request, ep *types.Endpoint, o types.Outcome) {
-	if t := c.watched(req); t != nil {
+	if t := c.watched(req.Target()); t != nil {
 		t.observe(req, ep, o)
 	}
 }
@@ -74,7 +74,7 @@ func (c *Controller) Finished(req *types.Request, ep *types.Endpoint, o types.Ou
 		counted.n.Add(-1)
 		c.key.Set(&req.Attrs, nil)
 	}
-	if t := c.watched(req); t != nil {
+	if t := c.watched(req.Target()); t != nil {
 		t.observe(req, ep, o)
 	}
 }
@@ -106,14 +106,14 @@ func (c *Controller) Gate() Gate { return Gate{c} }
 
 // Idle reports whether Filter would keep all endpoints, whatever they are.
 func (g Gate) Idle(req *types.Request) bool {
-	t := g.c.watched(req)
+	t := g.c.watched(req.Target())
 	return t == nil || len(t.canaryOf) == 0
 }
 
 // Filter strikes out the servers of which it is not known that they have the target. If nobody has it
 // none is left, and the rollout takes the traffic back.
 func (g Gate) Filter(_ context.Context, req *types.Request, eps []*types.Endpoint, keep []bool) error {
-	t := g.c.watched(req)
+	t := g.c.watched(req.Target())
 	if t == nil {
 		return nil
 	}
@@ -123,10 +123,16 @@ func (g Gate) Filter(_ context.Context, req *types.Request, eps []*types.Endpoin
 	return nil
 }
 
-// Match reports whether Filter keeps ep.
-func (g Gate) Match(req *types.Request, ep *types.Endpoint) bool {
-	keep := [1]bool{true}
-	_ = g.Filter(context.Background(), req, []*types.Endpoint{ep}, keep[:]) // it has no error
+// Match reports whether Filter keeps ep for requests for a target.
+func (g Gate) Match(name string, ep *types.Endpoint) bool {
+	t := g.c.watched(name)
+	if t == nil {
+		return true
+	}
+	eps, keep := [1]*types.Endpoint{ep}, [1]bool{true}
+	for _, r := range t.canaryOf {
+		r.strike(eps[:], keep[:])
+	}
 	return keep[0]
 }
 

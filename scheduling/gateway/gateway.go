@@ -22,6 +22,7 @@ import (
 	"sync"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/rollout"
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
@@ -54,9 +55,13 @@ type Options struct {
 	// does. Default of its Name is that of the host, and of its Logger the one below. Nil:
 	// nothing is shared or kept.
 	Sharing *sharing.Options
+	// Rollouts has new target models judge themselves: see package rollout. New fills in Store, Name, Peers,
+	// Logger and Saturation where they are not set. With Sharing the gateways judge as one. Nil: weights of
+	// targets are what manifests say.
+	Rollouts *rollout.Options
 	// Metrics makes who counts what happens, such as a telemetry.Metrics of g.Pools,
-	// g.Admissions and g.Sharing. It is called once, by New, when only Store and Sharing are
-	// there. Nil: nobody counts.
+	// g.Admissions, g.Sharing and g.Rollouts. It is called once, by New, when only Store, Sharing and
+	// Rollouts are there. Nil: nobody counts.
 	Metrics func(g *Gateway) (Metrics, error)
 	// Logger is that of the parts which have none of their own below. Nil: silence.
 	Logger *slog.Logger
@@ -106,6 +111,8 @@ type Gateway struct {
 	Transport *httptransport.Transport
 	// Sharing is this gateway among its peers, of which Stats and Explain tell. Nil: nothing is shared.
 	Sharing *sharing.Group
+	// Rollouts moves traffic to new target models. Its Handler is for an administrative port. Nil: there are none.
+	Rollouts *rollout.Controller
 
 	wire    sharing.Transport     // of Sharing; nil: none
 	file    *datastore.FileSource // nil: none
@@ -126,6 +133,9 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	if err := g.join(o); err != nil {
+		return nil, err
+	}
+	if err := g.roll(o); err != nil {
 		return nil, err
 	}
 	if err := g.decide(o); err != nil {
@@ -173,6 +183,9 @@ func (g *Gateway) decide(o Options) (err error) {
 		return err
 	}
 	o.Profile.Hooks = metrics.Hooks(o.Pool, o.Profile.Hooks)
+	if g.Rollouts != nil {
+		o.Profile = withRollouts(o.Profile, g.Rollouts)
+	}
 	if g.Scheduler, err = scheduling.New(o.Profile); err != nil {
 		return err
 	}
@@ -238,8 +251,8 @@ func (g *Gateway) Proxy() *httputil.ReverseProxy {
 	}
 }
 
-// Run reads the servers' metrics, and Options.Config when that changes, and tells and hears the
-// gateway's peers, until ctx is done or the Gateway is closed. It returns when all that it
+// Run reads the servers' metrics, and Options.Config when that changes, tells and hears the
+// gateway's peers, and runs rollouts, until ctx is done or the Gateway is closed. It returns when all that it
 // started has ended: nil, or scrape.ErrRunning if another Run has not returned.
 func (g *Gateway) Run(ctx context.Context) error {
 	g.running.RLock()
@@ -255,6 +268,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if g.Sharing != nil {
 		more.Go(func() { g.Sharing.Run(ctx) }) // an error is that another Run does it
 		more.Go(func() { g.shareAdmissions(ctx) })
+	}
+	if g.Rollouts != nil {
+		more.Go(func() { g.Rollouts.Run(ctx) }) // an error is that another Run does it
 	}
 	return g.scraper.Run(ctx)
 }

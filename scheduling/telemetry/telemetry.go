@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inferpick/inferpick/datastore/rollout"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/sharing"
@@ -48,6 +49,10 @@ type Options struct {
 	// Sharing says what a gateway shares with its peers, for what is exported of them. It is
 	// called as Pools is. Optional; of a gateway.Gateway it is g.Sharing.Stats.
 	Sharing func(now time.Time) sharing.Stats
+
+	// Rollouts returns where rollouts are, for what is exported of them. It is called as Pools is.
+	// Optional; of a gateway.Gateway that has some it is g.Rollouts.Status.
+	Rollouts func() []rollout.Status
 
 	// Now is the clock: the one of the schedulers whose hooks these are. Default
 	// time.Now.
