@@ -19,6 +19,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/gateway"
 	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
@@ -225,7 +226,9 @@ func (f *fleet) member(c *config.Config, p declared, had *member) (*member, erro
 		if err != nil {
 			return nil, err
 		}
-		profile = f.judged(profile)
+		if f.rollouts != nil {
+			profile = gateway.WithRollouts(profile, f.rollouts)
+		}
 		profile.Hooks = f.telemetry.Hooks(p.name, profile.Hooks)
 		if m.scheduler, err = scheduling.New(profile); err != nil {
 			return nil, err

@@ -10,7 +10,6 @@ import (
 
 	"github.com/inferpick/inferpick/datastore/rollout"
 	"github.com/inferpick/inferpick/datastore/rollout/loader"
-	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/types"
 )
@@ -62,12 +61,12 @@ func (a *App) newRollouts() error {
 	if err != nil {
 		return fmt.Errorf("epp: Options.Rollouts: %w", err)
 	}
-	a.fleet.rollouts = a.rollouts.controller
+	a.fleet.rollouts, a.fleet.counting.Rollouts = a.rollouts.controller, a.rollouts.controller.Status
 	return nil
 }
 
 func (a *App) rolloutOptions(client *loader.Client) (o rollout.Options, err error) {
-	o = rollout.Options{Store: a.store, Saturation: a.fleet.saturation, Logger: a.o.Logger}
+	o = rollout.Options{Store: a.store, Saturation: a.fleet.saturation, Peers: a.group != nil, Logger: a.o.Logger}
 	o.Name, _ = os.Hostname()
 	if o.Loader, err = client.Named(a.o.Rollouts.Loader); err != nil {
 		return o, err
@@ -87,53 +86,6 @@ func (a *App) rolloutScopes() []sharing.Scope {
 		return nil
 	}
 	return []sharing.Scope{{Name: "rollouts", Parts: []any{a.rollouts.controller}}}
-}
-
-// judged returns a profile whose requests for a canary go only to servers that have it, and whose outcomes the
-// rollouts hear.
-func (f *fleet) judged(p scheduling.Profile) scheduling.Profile {
-	c := f.rollouts
-	if c == nil {
-		return p
-	}
-	gated := func(filters []scheduling.Named) []scheduling.Named {
-		return append([]scheduling.Named{{Name: "rollout", Filter: c.Gate()}}, filters...)
-	}
-	p.Filters = gated(p.Filters)
-	if p.PrefillFilters != nil {
-		p.PrefillFilters = gated(p.PrefillFilters)
-	}
-	rules := make([]scheduling.Rule, 0, len(p.Rules))
-	for _, r := range p.Rules {
-		r.Filters = gated(r.Filters)
-		if r.PrefillFilters != nil {
-			r.PrefillFilters = gated(r.PrefillFilters)
-		}
-		rules = append(rules, r)
-	}
-	p.Rules = rules
-	next := p.Hooks
-	p.Hooks.Scheduled = func(e scheduling.Event) {
-		c.Scheduled(e.Request)
-		if next.Scheduled != nil {
-			next.Scheduled(e)
-		}
-	}
-	p.Hooks.Retried = func(e scheduling.Event) {
-		if e.From != e.Endpoint {
-			c.Retried(e.Request, e.From, e.Outcome)
-		}
-		if next.Retried != nil {
-			next.Retried(e)
-		}
-	}
-	p.Hooks.Finished = func(e scheduling.Event) {
-		c.Finished(e.Request, e.Endpoint, e.Outcome)
-		if next.Finished != nil {
-			next.Finished(e)
-		}
-	}
-	return p
 }
 
 // saturation is that of a pool with admission control; 0: not known.
