@@ -47,7 +47,6 @@ const quickly = `{
 // lab is a world with a model whose adapter v1 is to become v2, on two pods, under load.
 type lab struct {
 	*world
-	user string
 	pods []*cluster.Pod
 }
 
