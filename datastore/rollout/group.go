@@ -33,7 +33,7 @@ const (
 	// maxGateway bounds the name of a gateway, in bytes.
 	maxGateway = 256
 	// noteRoom bounds a note, in bytes, and mostNoted the rollouts in it.
-	noteRoom  = 48 << 10
+	noteRoom  = 16 << 10
 	mostNoted = 1000
 	// settling is how long a gateway that begins listens before it leads.
 	settling = 3 * time.Second

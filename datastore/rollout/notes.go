@@ -9,7 +9,7 @@ import (
 // This file makes a Controller one among several: it is a sharing.NotePart.
 
 // noteEvery is how long a note is told again before another one is made.
-const noteEvery = 200 * time.Millisecond
+const noteEvery = 250 * time.Millisecond
 
 // lastNote is the note that was made last.
 type lastNote struct {

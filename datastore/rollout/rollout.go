@@ -197,7 +197,7 @@ func (r *rollout) lead(ctx context.Context, now time.Time, record *Record) {
 	}
 	actions := r.machine.Tick(now, w)
 	r.learn()
-	for _, v := range r.verdicts {
+	for _, v := range r.machine.Verdicts() {
 		r.looks[look{v.Metric, v.Result}]++
 	}
 	r.mu.Unlock()
@@ -292,7 +292,10 @@ func percent(s State, p *Plan) float64 { return 100 * float64(s.Weight(p.Canary)
 // learn takes over what the Machine says of itself. Caller must hold r.mu.
 func (r *rollout) learn() {
 	before := r.state.Phase
-	r.state, r.known, r.verdicts = r.machine.State(), true, r.machine.Verdicts()
+	r.state, r.known = r.machine.State(), true
+	if v := r.machine.Verdicts(); v != nil || r.state.Phase == Loading || r.state.Phase == Stepping {
+		r.verdicts = v // else it has ended, and people want to know by what
+	}
 	if (before == Failed) != (r.state.Phase == Failed) {
 		r.c.look() // which servers requests may go to is another matter now
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore/rollout"
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -117,4 +118,5 @@ var (
 	_ scheduling.Screener    = gate{}
 	_ scheduling.Constrainer = gate{}
 	_ scheduling.Describer   = gate{}
+	_ sharing.NotePart       = (*rollout.Controller)(nil)
 )
