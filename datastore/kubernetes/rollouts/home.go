@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	k8stypes "k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
@@ -50,9 +50,21 @@ type Home struct {
 	teller *teller
 
 	mu      sync.Mutex
-	leading context.Context           // nil: nobody has asked this one to lead
-	editors map[rollout.Object]string // who else has written the weights; guarded by mu
+	leading context.Context              // nil: nobody has asked this one to lead
+	seen    map[rollout.Object]*lastSeen // guarded by mu
 }
+
+// lastSeen is an object as the server has shown it last.
+type lastSeen struct {
+	uid, version string
+	at           time.Time
+	record       rollout.Record
+	editor       string // who else has written the weights; empty: nobody since the rollout did
+}
+
+// freshFor is for how long an object is not read again of which the source knows no other version: a source may be cut
+// off without noticing.
+const freshFor = 10 * time.Second
 
 // fieldManager is the name under which the server keeps what is written here.
 const fieldManager = "inferpick-rollouts"
@@ -82,7 +94,7 @@ func New(config *rest.Config, source Source, o Options) (*Home, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rollouts: %w", err)
 	}
-	h := &Home{o: o, client: client, source: source, editors: make(map[rollout.Object]string)}
+	h := &Home{o: o, client: client, source: source, seen: make(map[rollout.Object]*lastSeen)}
 	h.teller = newTeller(h)
 	return h, nil
 }
@@ -116,21 +128,53 @@ func (h *Home) term(ctx context.Context) (context.Context, context.CancelFunc, e
 	return ctx, func() { stop(); cancel(nil) }, nil
 }
 
-// Read implements rollout.Home. What it returns is what the server has now, not what a watch has told. An object that
-// is not there is ErrGone.
+// Read implements rollout.Home. It asks the server, unless it has done so within 10 s and the source knows of no other
+// version since. An object that is not there is ErrGone.
 func (h *Home) Read(ctx context.Context, o rollout.Object) (rollout.Record, error) {
-	_, object, err := h.get(ctx, o)
+	known, err := h.find(o)
 	if err != nil {
 		return rollout.Record{}, err
 	}
+	if r, ok := h.fresh(o, known); ok {
+		return r, nil
+	}
+	object, err := h.get(ctx, o, known)
+	if err != nil {
+		return rollout.Record{}, err
+	}
+	r, err := h.see(o, object)
+	if err == nil && h.Leads() {
+		h.teller.catchUp(o, object, r.State)
+	}
+	return r, err
+}
+
+// fresh returns what was read last, if that is still what the source knows.
+func (h *Home) fresh(o rollout.Object, known kubernetes.Object) (rollout.Record, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	last := h.seen[o]
+	if last == nil || last.uid != known.UID || last.version != known.ResourceVersion || time.Since(last.at) >= freshFor {
+		return rollout.Record{}, false
+	}
+	r := last.record
+	r.Weights, r.State = slices.Clone(r.Weights), bytes.Clone(r.State)
+	return r, true
+}
+
+// see takes note of an object as the server has shown it, and returns what it holds.
+func (h *Home) see(o rollout.Object, object *unstructured.Unstructured) (rollout.Record, error) {
 	r, err := recordOf(object, o)
 	if err != nil {
 		return rollout.Record{}, fmt.Errorf("rollouts: %s %s: %w", o.Kind, o.Name, err)
 	}
-	h.noteEditor(o, object)
-	if h.Leads() {
-		h.teller.catchUp(o, object, r.State)
+	last := &lastSeen{
+		uid: string(object.GetUID()), version: object.GetResourceVersion(), at: time.Now(), editor: editorOf(object, o.Kind),
+		record: rollout.Record{Revision: r.Revision, Weights: slices.Clone(r.Weights), State: bytes.Clone(r.State)},
 	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.seen[o] = last
 	return r, nil
 }
 
@@ -148,32 +192,46 @@ func (h *Home) Write(ctx context.Context, o rollout.Object, r rollout.Record) (s
 		switch {
 		case apierrors.IsConflict(err):
 			continue // somebody has written between its two requests, perhaps what does not matter
-		case err != nil && errors.Is(context.Cause(ctx), ErrNotLeader):
-			return "", fmt.Errorf("%w any more; it may have been written: %w", ErrNotLeader, err)
-		case err != nil:
-			return "", err
+		case err == nil:
+			h.teller.state(o, r.State)
+			return revision, nil
+		case errors.Is(context.Cause(ctx), ErrNotLeader):
+			err = fmt.Errorf("%w any more; it may have been written: %w", ErrNotLeader, err)
 		}
-		h.teller.state(o, r.State)
-		return revision, nil
+		h.outdate(o)
+		return "", err
 	}
+	h.outdate(o)
 	return "", fmt.Errorf("%w: others write %s %s all the time", rollout.ErrConflict, o.Kind, o.Name)
+}
+
+// outdate has the next Read ask the server.
+func (h *Home) outdate(o rollout.Object) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if last := h.seen[o]; last != nil {
+		last.at = time.Time{}
+	}
 }
 
 // replace writes r if what is there is what r was made from.
 func (h *Home) replace(ctx context.Context, o rollout.Object, r rollout.Record) (string, error) {
-	gvr, object, err := h.get(ctx, o)
+	known, err := h.find(o)
 	if err != nil {
 		return "", err
 	}
-	have, err := recordOf(object, o)
+	object, err := h.get(ctx, o, known)
+	if err != nil {
+		return "", err
+	}
+	have, err := h.see(o, object)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("rollouts: %s %s: %w", o.Kind, o.Name, err)
+		return "", err
 	case have.Revision == r.Revision:
 	case len(r.State) > 0 && bytes.Equal(have.State, r.State) && rollout.SameWeights(have.Weights, r.Weights):
 		return have.Revision, nil // it was written before, and the answer was lost
 	default:
-		h.noteEditor(o, object)
 		return "", fmt.Errorf("%w: %s %s", rollout.ErrConflict, o.Kind, o.Name)
 	}
 	patch, err := patchOf(object, o, r)
@@ -182,37 +240,21 @@ func (h *Home) replace(ctx context.Context, o rollout.Object, r rollout.Record) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, h.o.Timeout)
 	defer cancel()
-	object, err = h.client.Resource(gvr).Namespace(o.Name.Namespace).
+	object, err = h.client.Resource(known.Resource).Namespace(o.Name.Namespace).
 		Patch(ctx, o.Name.Name, k8stypes.MergePatchType, patch, metav1.PatchOptions{FieldManager: fieldManager})
 	if err != nil {
-		return "", explain(err, "patch", gvr, o.Name)
+		return "", explain(err, "patch", known.Resource, o.Name)
 	}
-	if have, err = recordOf(object, o); err != nil {
-		return "", fmt.Errorf("rollouts: %s %s: %w", o.Kind, o.Name, err)
-	}
-	h.noteEditor(o, object)
-	return have.Revision, nil
+	have, err = h.see(o, object)
+	return have.Revision, err
 }
 
 // get reads an object from the server.
-func (h *Home) get(ctx context.Context, o rollout.Object) (schema.GroupVersionResource, *unstructured.Unstructured, error) {
-	known, err := h.find(o)
-	if err != nil {
-		return schema.GroupVersionResource{}, nil, err
-	}
+func (h *Home) get(ctx context.Context, o rollout.Object, known kubernetes.Object) (*unstructured.Unstructured, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.o.Timeout)
 	defer cancel()
 	object, err := h.client.Resource(known.Resource).Namespace(o.Name.Namespace).Get(ctx, o.Name.Name, metav1.GetOptions{})
-	if err = explain(err, "get", known.Resource, o.Name); errors.Is(err, ErrGone) {
-		h.forget(o)
-	}
-	return known.Resource, object, err
-}
-
-func (h *Home) forget(o rollout.Object) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.editors, o)
+	return object, explain(err, "get", known.Resource, o.Name)
 }
 
 // find returns what the source knows of an object: of those of the name in several API groups the one in force.
@@ -222,19 +264,10 @@ func (h *Home) find(o rollout.Object) (kubernetes.Object, error) {
 			return one, nil
 		}
 	}
-	return kubernetes.Object{}, fmt.Errorf("rollouts: %s %s: %w", o.Kind, o.Name, ErrGone)
-}
-
-// noteEditor keeps who else has written the weights last.
-func (h *Home) noteEditor(o rollout.Object, object *unstructured.Unstructured) {
-	editor := editorOf(object, o.Kind)
-	if editor == "" {
-		h.forget(o)
-		return
-	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.editors[o] = editor
+	delete(h.seen, o)
+	h.mu.Unlock()
+	return kubernetes.Object{}, fmt.Errorf("rollouts: %s %s: %w", o.Kind, o.Name, ErrGone)
 }
 
 // Editor returns who else has written an object's weights last, as the server has it of who wrote them, when it was
@@ -242,7 +275,10 @@ func (h *Home) noteEditor(o rollout.Object, object *unstructured.Unstructured) {
 func (h *Home) Editor(o rollout.Object) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.editors[o]
+	if last := h.seen[o]; last != nil {
+		return last.editor
+	}
+	return ""
 }
 
 var (

@@ -4,10 +4,12 @@ import (
 	"context"
 	"net/http"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/inferpick/inferpick/datastore/kubernetes"
 	"github.com/inferpick/inferpick/datastore/kubernetes/internal/fakeapi"
 	"github.com/inferpick/inferpick/datastore/kubernetes/rollouts"
 	"github.com/inferpick/inferpick/datastore/rollout"
@@ -315,6 +317,73 @@ func TestCancelled(t *testing.T) {
 	_, err := home.Write(ctx, chat, r)
 	require.ErrorIs(t, err, context.Canceled)
 	require.NotErrorIs(t, err, rollouts.ErrNotLeader)
+}
+
+// watched is a source that tells versions, late if it is told to.
+type watched struct {
+	source
+	lag *kubernetes.Object
+}
+
+func (w watched) Objects() []kubernetes.Object {
+	all := w.source.Objects()
+	for i := range all {
+		all[i].ResourceVersion = w.server.Get(fakeapi.Model, "default", "chat")["metadata"].(map[string]any)["resourceVersion"].(string)
+		if w.lag.ResourceVersion != "" {
+			all[i].ResourceVersion = w.lag.ResourceVersion
+		}
+	}
+	return all
+}
+
+// What the source knows to be as it was is not asked for again, for a while; what was just written is known.
+func TestReadsAreFew(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server, lag := newServer(t), new(kubernetes.Object)
+		home, err := rollouts.New(server.Config(), watched{source{server}, lag}, quiet)
+		require.NoError(t, err)
+		stop := lead(t, home)
+		defer stop()
+		gets := func() int { return server.Count("get", "inferencemodels") }
+		first := read(t, home, chat)
+		for range 9 {
+			time.Sleep(time.Second)
+			first.Weights[0].Weight++ // is the caller's
+			again := read(t, home, chat)
+			require.EqualValues(t, 10000, again.Weights[0].Weight)
+		}
+		require.Equal(t, 1, gets())
+		time.Sleep(time.Second)
+		r := read(t, home, chat)
+		require.Equal(t, 2, gets(), "a source may be cut off")
+
+		lag.ResourceVersion = server.Get(fakeapi.Model, "default", "chat")["metadata"].(map[string]any)["resourceVersion"].(string)
+		r.State = []byte(`{"seq":1}`)
+		r.Revision, err = home.Write(t.Context(), chat, r)
+		require.NoError(t, err)
+		require.Equal(t, r, read(t, home, chat), "although the source is late")
+		lag.ResourceVersion = ""
+		before := gets()
+		require.Equal(t, r, read(t, home, chat))
+		require.Equal(t, before, gets())
+
+		server.Change(fakeapi.Model, "default", "chat", func(o map[string]any) { delete(o["spec"].(map[string]any), "targetModels") })
+		require.Equal(t, []rollout.Weight{{Target: "chat", Weight: 1}}, read(t, home, chat).Weights)
+
+		// After a failure nothing is taken for known.
+		server.Fail(func(q fakeapi.Request) *fakeapi.Failure {
+			if q.Verb == "patch" {
+				return &fakeapi.Failure{Drop: true}
+			}
+			return nil
+		})
+		_, err = home.Write(t.Context(), chat, read(t, home, chat))
+		require.Error(t, err)
+		before = gets()
+		read(t, home, chat)
+		require.Equal(t, before+1, gets())
+	})
 }
 
 func TestOptions(t *testing.T) {

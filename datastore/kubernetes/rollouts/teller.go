@@ -225,7 +225,11 @@ func (t *teller) condition(ctx context.Context, o rollout.Object, state []byte) 
 	h := t.home
 	v := judge(state, advice(h.Editor(o), o.Kind))
 	for range attempts {
-		gvr, object, err := h.get(ctx, o)
+		known, err := h.find(o)
+		if err != nil {
+			return false, err
+		}
+		object, err := h.get(ctx, o, known)
 		if err != nil {
 			return false, err
 		}
@@ -240,7 +244,7 @@ func (t *teller) condition(ctx context.Context, o rollout.Object, state []byte) 
 		if err != nil {
 			return false, err
 		}
-		err = t.patchStatus(ctx, gvr, o, patch)
+		err = t.patchStatus(ctx, known.Resource, o, patch)
 		if !apierrors.IsConflict(err) {
 			return true, err
 		}

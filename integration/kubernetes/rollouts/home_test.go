@@ -119,9 +119,13 @@ func TestEdits(t *testing.T) {
 
 	// A controller that applies what is in a repository: it takes the weights back, and the annotations stay.
 	w.Apply(t, w.ns, manifests)
-	now := read(t, home, w.chat())
-	require.Equal(t, []rollout.Weight{{Target: "v1", Weight: 100}}, now.Weights)
-	require.NotEmpty(t, now.State)
+	cluster.Eventually(t, patience, func() error {
+		now := read(t, home, w.chat())
+		if len(now.Weights) != 1 || now.Weights[0].Weight != 100 || len(now.State) == 0 {
+			return fmt.Errorf("it has %v with the state %s", now.Weights, now.State)
+		}
+		return nil
+	})
 	require.Equal(t, "inferpick-test", home.Editor(w.chat()))
 
 	// And one that does so without force is told whose they are.
@@ -150,14 +154,18 @@ func TestMadeAnew(t *testing.T) {
 	require.NoError(t, objects.Delete(t.Context(), "chat", metav1.DeleteOptions{}))
 	_, err = home.Write(t.Context(), w.chat(), r)
 	require.ErrorIs(t, err, rollouts.ErrGone)
-	_, err = home.Read(t.Context(), w.chat())
-	require.ErrorIs(t, err, rollouts.ErrGone)
 
 	copied.SetResourceVersion("")
 	copied.SetUID("")
 	_, err = objects.Create(t.Context(), copied, metav1.CreateOptions{})
 	require.NoError(t, err)
-	cluster.Eventually(t, patience, func() error { _, err := home.Read(t.Context(), w.chat()); return err })
+	cluster.Eventually(t, patience, func() error {
+		now, err := home.Read(t.Context(), w.chat())
+		if err == nil && len(now.State) > 0 {
+			err = fmt.Errorf("it has the state %s", now.State)
+		}
+		return err
+	})
 	require.NotEmpty(t, w.get(models, "chat").GetAnnotations()[rollout.StateAnnotation])
 	require.Empty(t, read(t, home, w.chat()).State)
 	_, err = home.Write(t.Context(), w.chat(), r)
