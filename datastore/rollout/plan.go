@@ -24,7 +24,8 @@ type Plan struct {
 	Steps []Step `json:"steps,omitempty"`
 	// Metrics are what is judged. Default DefaultMetrics.
 	Metrics []Metric `json:"metrics,omitempty"`
-	// MinRequests is how many requests of the canary a verdict takes, but for a hard stop. Default 20.
+	// MinRequests is how many requests of the canary a verdict takes, but for a hard stop. Default 20, at least 10: fewer
+	// tell nothing.
 	MinRequests int `json:"minRequests,omitempty"`
 	// Deadline is how long a step may stay without a verdict. Default 1 hour. OnUnsure is what to do then.
 	Deadline time.Duration `json:"deadline,omitempty"` // in JSON as "1h"
@@ -87,13 +88,3 @@ type LoadPlan struct {
 	Unload   bool          `json:"unload,omitempty"`   // what has lost is unloaded after its last request
 	Grace    time.Duration `json:"grace,omitempty"`    // how long after its last request; default 30 seconds
 }
-
-// DecodePlan reads a plan from JSON strictly: an unknown field, and whatever Validate refuses, is an error with its
-// place. The result has its defaults.
-func DecodePlan(data []byte, o Object) (Plan, error) { panic("soon") }
-
-// WithDefaults returns p with its defaults, or all that is wrong with it, one a line.
-func (p Plan) WithDefaults() (Plan, error) { panic("soon") }
-
-// Fingerprint tells plans apart: it is the same for the same plan, with its defaults filled in or not.
-func (p Plan) Fingerprint() string { panic("soon") }

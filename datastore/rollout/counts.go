@@ -1,0 +1,141 @@
+package rollout
+
+import (
+	"math/bits"
+	"time"
+)
+
+// Counts are those of one target.
+type Counts struct {
+	Requests int // as Window says, and only those of which SampleOf is true
+	Errors   int // of Requests
+	Told     int // answers of which it is known whether they are Empty
+	Empty    int
+	// Blind is how many first tokens came from servers that did not say how much of the prompt was cached.
+	Blind int
+	// Finish is how many answers ended in each way.
+	Finish [finishes]int
+
+	// recent are the last ends of requests, whenever they were sent: 1 has failed. recents is how many there are.
+	recent  uint64
+	recents int
+
+	ttft   strata
+	tpot   strata // has one stratum
+	length strata // the same, of counts
+}
+
+// recentMost is how many of the last ends are remembered.
+const recentMost = 64
+
+func (c *Counts) observe(s *Sample, old bool) {
+	c.recent <<= 1
+	if s.Failed {
+		c.recent |= 1
+	}
+	c.recents = min(c.recents+1, recentMost)
+	if old && !s.Failed {
+		return
+	}
+	c.Requests++
+	if s.Failed {
+		c.Errors++
+		return
+	}
+	if s.Told {
+		c.Told++
+		if s.Empty {
+			c.Empty++
+		}
+	}
+	if int(s.Finish) < finishes {
+		c.Finish[s.Finish]++
+	}
+	if s.Tokens > 0 {
+		c.length.count(0, bucketOfCount(s.Tokens))
+	}
+	if s.TTFT > 0 {
+		if !s.CacheTold {
+			c.Blind++
+		}
+		c.ttft.count(stratumOf(s.Uncached), bucketOf(float64(s.TTFT)))
+	}
+	if s.TPOT > 0 {
+		c.tpot.count(0, bucketOf(float64(s.TPOT)))
+	}
+}
+
+// recently returns how many of the last ends were failures, and of how many.
+func (c *Counts) recently() (failed, of int) { return bits.OnesCount64(c.recent), c.recents }
+
+// TTFTs returns how many first tokens there are.
+func (c *Counts) TTFTs() int { return c.ttft.len() }
+
+// TPOTs returns of how many answers the time between tokens is known.
+func (c *Counts) TPOTs() int { return c.tpot.len() }
+
+// Lengths returns of how many answers the length is known.
+func (c *Counts) Lengths() int { return c.length.len() }
+
+// merge adds what another gateway has seen.
+func (c *Counts) merge(o *Counts) {
+	c.Requests += o.Requests
+	c.Errors += o.Errors
+	c.Told += o.Told
+	c.Empty += o.Empty
+	c.Blind += o.Blind
+	for i, n := range o.Finish {
+		c.Finish[i] += n
+	}
+	c.ttft.merge(&o.ttft)
+	c.tpot.merge(&o.tpot)
+	c.length.merge(&o.length)
+}
+
+// Window is what one gateway saw of both targets since an epoch began. Gateways that do not write keep one of their
+// own, tell it as a whole to the one that writes (AppendBinary), which replaces what it had from them (Machine.Hear).
+// It is for one goroutine.
+type Window struct {
+	Epoch  uint64    // State.Epoch
+	Began  time.Time // on the clock of this gateway
+	Stable Counts
+	Canary Counts
+
+	stable, canary string
+}
+
+// NewWindow returns an empty window of a plan, for the epoch of a state that was seen at now.
+func NewWindow(p *Plan, epoch uint64, now time.Time) *Window {
+	return &Window{Epoch: epoch, Began: now, stable: p.Stable, canary: p.Canary}
+}
+
+// Observe counts a sample, if it is of one of both targets. It allocates nothing once each kind was seen.
+func (w *Window) Observe(s Sample) { w.observe(&s) }
+
+func (w *Window) observe(s *Sample) *Counts {
+	var c *Counts
+	switch s.Target {
+	case w.stable:
+		c = &w.Stable
+	case w.canary:
+		c = &w.Canary
+	default:
+		return nil
+	}
+	c.observe(s, s.Sent.Before(w.Began))
+	return c
+}
+
+// hard reports whether the canary is to be stopped at once: of its last ends at least 5, and more than half, are
+// failures, and those of the stable target are not as bad.
+func (w *Window) hard() bool {
+	k, n := w.Canary.recently()
+	if k < hardErrors || 2*k <= n {
+		return false
+	}
+	others, of := w.Stable.recently()
+	return 2*others*n < k*of || of == 0
+}
+
+// hardErrors is how many failures a hard stop takes.
+const hardErrors = 5
