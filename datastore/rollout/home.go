@@ -40,7 +40,7 @@ func (m *Machine) settled() bool {
 // read takes note of what the Home has.
 func (m *Machine) read(r *Record) {
 	h := &m.home
-	if r == nil || h.pending != nil || m.begun && h.known && r.Revision == h.base.Revision {
+	if r == nil || m.dropped || h.pending != nil || m.begun && h.known && r.Revision == h.base.Revision {
 		return
 	}
 	s, err := DecodeState(r.State)
@@ -50,6 +50,9 @@ func (m *Machine) read(r *Record) {
 	switch {
 	case !m.begun:
 		m.start(r, s, err)
+	case err == nil && s.Plan != m.print && s.Seq > h.written.Seq:
+		m.dropped = true
+		m.tell(Warned, "another plan is in force: this one does nothing any more")
 	case err != nil || s.Plan != m.print:
 		m.known(r)
 		if len(r.State) == 0 {
@@ -200,7 +203,7 @@ func (m *Machine) refuse(format string, args ...any) {
 // write writes what has changed.
 func (m *Machine) write() {
 	h := &m.home
-	if !m.begun || !h.known || h.pending != nil || !m.dirty() {
+	if !m.begun || m.dropped || !h.known || h.pending != nil || !m.dirty() {
 		return
 	}
 	s := m.state

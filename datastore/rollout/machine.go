@@ -20,7 +20,8 @@ type Machine struct {
 	print string // of the plan
 
 	state   State
-	begun   bool      // the weights that it found are such that it can begin
+	begun   bool      // it has looked at the weights that were there
+	dropped bool      // another plan is in force
 	home    home      // what is kept of the state
 	window  *Window   // what the own gateway has seen since the epoch began
 	peers   peers     // what the others have
@@ -108,9 +109,11 @@ func (m *Machine) Plan() Plan { return m.plan }
 // State returns where it is.
 func (m *Machine) State() State { return m.state }
 
-// Over reports whether it is Done or Failed and all is written: until Retry, or another plan, Tick does nothing.
+// Over reports whether it is Done or Failed and all is written, or another plan is in force: until Retry Tick does
+// nothing.
 func (m *Machine) Over() bool {
-	return (m.state.Phase == Done || m.state.Phase == Failed) && m.home.pending == nil && !m.dirty()
+	ended := m.state.Phase == Done || m.state.Phase == Failed
+	return m.dropped || ended && m.begun && m.home.pending == nil && !m.dirty()
 }
 
 // Window returns what this machine's own gateway has seen since the epoch began. It must not be changed.
@@ -157,7 +160,7 @@ func (m *Machine) Tick(now time.Time, w World) []Action {
 	m.now, m.world = now, w
 	m.servers.see(now, w.Servers, m.plan.Load.Timeout)
 	m.read(w.Record)
-	if m.begun {
+	if m.begun && !m.dropped {
 		switch m.state.Phase {
 		case Loading:
 			m.load()

@@ -1,7 +1,6 @@
 package rollout
 
 import (
-	"cmp"
 	"math"
 	"time"
 )
@@ -12,7 +11,6 @@ type judging struct {
 	told      []Result  // by metric: what people were told last
 	next      int       // requests of the canary at which it is looked at again
 	troubled  time.Time // since when the environment is in trouble; the zero time if it is not
-	promoted  string    // why it goes on without a verdict; empty: it does not
 	full      bool      // people were told that servers have no place
 	unloading unloading
 }
@@ -54,10 +52,9 @@ func (m *Machine) step() {
 	}
 	canary, stable := m.canary(), m.stable()
 	if trouble := m.trouble(stable); trouble != "" {
-		m.verdicts = nil
-		if m.state.Paused == "" {
+		m.blameless(trouble)
+		if m.state.Paused == "" && !m.overdue(trouble) {
 			m.holds(heldTrouble, "%s: the canary is not to blame", trouble)
-			m.overdue(canary)
 		}
 		return
 	}
@@ -192,21 +189,18 @@ func (m *Machine) tellOf(i int, v Verdict) {
 // proceed goes to the next step once all verdicts are good, or says what it waits for.
 func (m *Machine) proceed(canary *Counts) {
 	step := &m.plan.Steps[m.state.Step]
-	promoted := m.judging.promoted != "" || m.state.Full
 	have, need := len(m.servers.holders), m.need()
 	waits := m.waits(canary)
 	switch {
-	case have < need && !promoted:
+	case have < need && !m.state.Full:
 		m.holds(heldServers, "%d of %d servers have %s, want %d", have, m.servers.ready, m.plan.Canary, need)
-	case m.judging.promoted != "":
-		m.forward(m.judging.promoted)
 	case m.now.Sub(m.inForce) < step.Pause:
 		m.holds(notHeld, "")
 	case m.state.Full:
 		m.forward("it was promoted to the end")
+	case waits != "" && m.overdue(waits):
 	case waits != "":
 		m.holds(heldUnsure, "%s", waits)
-		m.overdue(canary)
 	case step.Manual:
 		m.holds(heldManual, "it waits for somebody to promote it")
 	default:
@@ -227,13 +221,27 @@ func (m *Machine) waits(canary *Counts) string {
 	return ""
 }
 
-// overdue does what the plan says about a step that has taken too long.
-func (m *Machine) overdue(canary *Counts) {
-	took := m.now.Sub(m.inForce)
-	if took < m.plan.Deadline || m.plan.OnUnsure != Abort || m.state.Full {
-		return
+// overdue does what the plan says about a step that has taken too long, and reports whether it has.
+func (m *Machine) overdue(waits string) bool {
+	if m.now.Sub(m.state.Since) < m.plan.Deadline || m.state.Full {
+		return false
 	}
-	m.abort(sprintf("after %v there is no verdict: %s", m.plan.Deadline, cmp.Or(m.waits(canary), m.state.Holding)))
+	text := sprintf("after %v there is no verdict: %s", m.plan.Deadline, waits)
+	if m.plan.OnUnsure == Abort {
+		m.abort(text)
+	} else {
+		m.holds(heldDeadline, "%s", text)
+	}
+	return true
+}
+
+// blameless makes verdicts that blame nobody.
+func (m *Machine) blameless(trouble string) {
+	m.verdicts = make([]Verdict, len(m.plan.Metrics))
+	for i, metric := range m.plan.Metrics {
+		v := Verdict{Metric: metric.Name, WarnOnly: metric.WarnOnly, Canary: math.NaN(), Stable: math.NaN()}
+		m.verdicts[i] = v.is(Environment, "%s", trouble)
+	}
 }
 
 // forward goes to the next step, or to the end.
@@ -243,6 +251,5 @@ func (m *Machine) forward(why string) {
 		return
 	}
 	m.enter(Finishing, m.state.Step, why)
-	m.judging.promoted = ""
 	m.tell(Judged, "%s may keep all traffic: %s", m.plan.Canary, why)
 }
