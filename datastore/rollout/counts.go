@@ -58,10 +58,10 @@ func (c *Counts) observe(s *Sample, old bool) {
 		if !s.CacheTold {
 			c.Blind++
 		}
-		c.ttft.count(stratumOf(s.Uncached), bucketOf(float64(s.TTFT)))
+		c.ttft.count(stratumOf(s.Uncached), bucketOf(s.TTFT))
 	}
 	if s.TPOT > 0 {
-		c.tpot.count(0, bucketOf(float64(s.TPOT)))
+		c.tpot.count(0, bucketOf(s.TPOT))
 	}
 }
 

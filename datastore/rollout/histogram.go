@@ -6,35 +6,47 @@ import (
 	"time"
 )
 
-// A histogram has 32 buckets for each doubling, which are 2.2 % wide, from 2^16 ns (66 µs) to 2^40 (18 minutes).
+// A histogram has 32 buckets of equal width for each doubling (as HdrHistogram has), from 2^16 ns (66 µs) to 2^40
+// (18 minutes): a value is known to within 1.6 to 3.1 %.
 const (
-	perDoubling = 32
+	subBits     = 5
+	perDoubling = 1 << subBits
+	leastLog    = 16
 	doublings   = 24
 	buckets     = perDoubling * doublings
-	leastLog    = 16 // of the least value, to the base 2
 )
 
-// histogram counts values in buckets of equal ratio. Those of several gateways are added up.
+// histogram counts values in buckets of nearly equal ratio. Those of several gateways are added up.
 type histogram struct {
 	n      int
 	counts [buckets]uint32
 }
 
-// bucketOf returns that of a value above 0; what is outside is in the first or last one.
-func bucketOf(v float64) int {
-	at := math.Floor((math.Log2(v) - leastLog) * perDoubling)
-	return int(min(max(at, 0), buckets-1))
+// bucketOf returns that of a time; what is outside is in the first or last one.
+func bucketOf(d time.Duration) int {
+	e := bits.Len64(uint64(max(d, 0))) - 1
+	switch {
+	case e < leastLog:
+		return 0
+	case e >= leastLog+doublings:
+		return buckets - 1
+	}
+	return (e-leastLog)*perDoubling + int(d>>(e-subBits))&(perDoubling-1)
 }
 
-// valueOf returns the value in the middle of a bucket, in seconds for a histogram of durations.
-func valueOf(bucket int) float64 {
-	return math.Exp2((float64(bucket)+.5)/perDoubling+leastLog) / float64(time.Second)
+// valueOf returns the time in the middle of a bucket, in seconds.
+func valueOf(bucket int) float64 { return countOf(bucket) * (1 << leastLog) / float64(time.Second) }
+
+// Counts of things, such as tokens, are kept as if each was the least time.
+func bucketOfCount(n int) int { return bucketOf(time.Duration(n) << leastLog) }
+
+func countOf(bucket int) float64 {
+	within := (float64(bucket%perDoubling) + .5) / perDoubling
+	return math.Ldexp(1+within, bucket/perDoubling)
 }
 
-// Counts of things, such as tokens, are kept as if each was the least value.
-func bucketOfCount(n int) int { return bucketOf(float64(n) * (1 << leastLog)) }
-
-func countOf(bucket int) float64 { return math.Exp2((float64(bucket) + .5) / perDoubling) }
+// ratioOf returns how many times the value of a that of b is.
+func ratioOf(a, b int) float64 { return countOf(a) / countOf(b) }
 
 // countAt counts a value, and leaves it out where the counter is full.
 func (h *histogram) countAt(bucket int, n uint32) {

@@ -9,6 +9,8 @@ const (
 	// sureFail is how sure it must be that the canary is worse before it is stopped: it is looked at again and again,
 	// and each look may be wrong. See TestIdenticalCanary for what that makes of whole runs.
 	sureFail = 3.3
+	// chanceFail is how likely a figure may be by chance that stops the canary: the same on one side.
+	chanceFail = 4.8e-4
 )
 
 // wilson returns the score interval of a share of which k of n were seen (E. B. Wilson, 1927): unlike that of the
@@ -52,4 +54,24 @@ func ranks(n, q, z float64) (low, high float64) {
 	skew := (1 - 2*q) * (z*z - 1) / 6
 	half := z * math.Sqrt(n*q*(1-q))
 	return (n*q + skew - half) / n, (n*q + skew + half + 1) / n
+}
+
+// chance returns how likely it is that of n requests drawn at random from all, at least a are among the a+b bad ones
+// (R. A. Fisher's exact test, 1935). It holds for few requests and for failures that come in bursts: a canary that is
+// as good as the stable target gets a random part of the requests.
+func chance(a, n, b, m int) float64 {
+	bad, all := a+b, n+m
+	p := math.Exp(logChoose(bad, a) + logChoose(all-bad, n-a) - logChoose(all, n))
+	sum := 0.
+	for k := a; k <= min(bad, n) && p > 1e-12; k++ {
+		sum += p
+		p *= float64(bad-k) * float64(n-k) / (float64(k+1) * float64(all-bad-n+k+1))
+	}
+	return min(sum, 1)
+}
+
+// logChoose returns the logarithm of how many ways there are to take k of n.
+func logChoose(n, k int) float64 {
+	lg := func(x int) float64 { v, _ := math.Lgamma(float64(x) + 1); return v }
+	return lg(n) - lg(k) - lg(n-k)
 }

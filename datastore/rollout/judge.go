@@ -63,7 +63,8 @@ type comparison struct {
 	canary, stable *Counts
 	weight         float64 // of the canary, in percent
 	least          int     // Plan.MinRequests
-	// kept is set if stable is from before: then times may differ twice as much, in logs, for the load may have changed.
+	// kept is set if stable is from before: the load may be another one now. Then times are told of and stop nothing, and
+	// shares pass once enough requests do not surely break the limit: what was kept may be too little to prove more.
 	kept bool
 }
 
@@ -110,10 +111,10 @@ func (c *comparison) rise(v Verdict, m *Metric, what string, canary, stable part
 		against += " before"
 	}
 	if stable.n == 0 && c.weight >= 100 {
-		stable = part{0, math.MaxInt32} // there is nothing else to compare with
+		stable = part{0, 1_000_000} // there is nothing else to compare with
 		against = "of the stable target nothing is known"
 	}
-	least, _ := canary.less(stable, sureFail)
+	least := canary.surelyMore(stable)
 	low, most := canary.less(stable, sure95)
 	limit := m.MaxRise / 100
 	switch {
@@ -121,6 +122,8 @@ func (c *comparison) rise(v Verdict, m *Metric, what string, canary, stable part
 		return v.is(Fail, "%v %s, %s: at least %.1f points more, %.1f allowed", canary, what, against, 100*least, m.MaxRise)
 	case most < limit:
 		return v.is(Pass, "%v %s, %s: less than %.1f points more", canary, what, against, m.MaxRise)
+	case c.kept && canary.n >= enough && low <= limit:
+		return v.is(Pass, "%v %s, %s: not surely more than %.1f points more", canary, what, against, m.MaxRise)
 	}
 	return v.is(Unsure, "%v %s, %s: %.1f to %.1f points more, %.1f allowed: more requests will tell", canary, what, against,
 		100*low, 100*most, m.MaxRise)
@@ -136,6 +139,15 @@ func (p part) share() float64 {
 // less returns the interval of p less q.
 func (p part) less(q part, z float64) (low, high float64) {
 	return newcombe(float64(p.k), float64(p.n), float64(q.k), float64(q.n), z)
+}
+
+// surelyMore returns by how much p is more than q at least, which is less than nothing if it may be by chance.
+func (p part) surelyMore(q part) float64 {
+	low, _ := p.less(q, sureFail)
+	if low > 0 && chance(p.k, p.n, q.k, q.n) > chanceFail {
+		return -1
+	}
+	return low
 }
 
 // empty compares empty answers, where the servers say how long answers are.
@@ -187,9 +199,7 @@ func (c *comparison) times(v Verdict, m *Metric, what string, canary, stable *st
 			canary.len(), n, what)
 	}
 	limit := m.MaxRatio
-	if c.kept {
-		limit *= limit
-	}
+	v.WarnOnly = v.WarnOnly || c.kept
 	a, b := first.quantile(latencyLevel, sureFail), second.quantile(latencyLevel, sureFail)
 	v.Canary, v.Stable = valueOf(a.middle), valueOf(b.middle)
 	text := fmt.Sprintf("p90 of the %s %s against %s", what, seconds(v.Canary), seconds(v.Stable))
@@ -242,8 +252,7 @@ func (c *comparison) finish(v Verdict, m *Metric) Verdict {
 	}
 	for i := 1; i < finishes; i++ {
 		canary, stable := part{c.canary.Finish[i], n}, part{c.stable.Finish[i], of}
-		low, high := canary.less(stable, sureFail)
-		if max(low, -high) > m.MaxRise/100 {
+		if max(canary.surelyMore(stable), stable.surelyMore(canary)) > m.MaxRise/100 {
 			v.Canary, v.Stable = canary.share(), stable.share()
 			return v.is(Fail, "%v answers end with %q, against %v: more than %.1f points apart", canary, finishName(i), stable, m.MaxRise)
 		}

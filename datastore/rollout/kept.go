@@ -30,15 +30,23 @@ const (
 	keptLeast = 50
 )
 
-// keep sums up c. It is nil if there is too little.
-func keep(c *Counts) *Kept {
+// keep sums up c, and what was kept before: the shares of both, the times of c alone. It returns before if c has too
+// little.
+func keep(before *Kept, c *Counts) *Kept {
 	if c.Requests < keptLeast {
-		return nil
+		return before
 	}
-	return &Kept{
+	k := &Kept{
 		Requests: c.Requests, Errors: c.Errors, Told: c.Told, Empty: c.Empty, Blind: c.Blind,
 		TTFT: c.ttft.keep(), TPOT: c.tpot.keep(), Length: c.length.keep(),
 	}
+	if before != nil && before.Requests+k.Requests <= mostCounted {
+		k.Requests += before.Requests
+		k.Errors += before.Errors
+		k.Told += before.Told
+		k.Empty += before.Empty
+	}
+	return k
 }
 
 func (s *strata) keep() []KeptTimes {
@@ -48,7 +56,7 @@ func (s *strata) keep() []KeptTimes {
 			continue
 		}
 		k := KeptTimes{i, min(h.n, keptMost)}
-		one := mixture{of: [maxStrata]*histogram{h}, weight: [maxStrata]float64{1}}
+		one := only(h)
 		for j, level := range keptLevels {
 			k[2+j] = one.at(level)
 		}

@@ -192,8 +192,8 @@ func (m *Machine) enter(p Phase, step int, why string) {
 // weigh enters a phase in which the canary has another weight, and a window of its own. What the window before says of
 // the stable target is kept.
 func (m *Machine) weigh(p Phase, step int, percent float64, why string) {
-	if k := keep(m.stable()); k != nil && !m.state.Changed {
-		m.state.Kept = k
+	if !m.state.Changed {
+		m.state.Kept = keep(m.state.Kept, m.stable())
 	}
 	m.enter(p, step, why)
 	m.state.Epoch, m.state.Weights, m.state.Changed = m.state.Seq, weightsAt(&m.plan, percent), false

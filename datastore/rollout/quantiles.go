@@ -1,17 +1,19 @@
 package rollout
 
-import "math"
+import "sort"
 
 // mixture is a distribution that is put together from strata, each with a weight; they sum to 1.
 type mixture struct {
 	of     [maxStrata]*histogram
 	weight [maxStrata]float64
+	below  [buckets]float64 // share of what is below the end of each bucket
 }
 
 // alike returns the distributions of two targets over the strata that both have, the second one with as much of each
 // stratum as the first one has (direct standardization): so the two are compared like for like. covered is the share
 // of the first one's values that are in such strata.
-func alike(a, b *strata, least int) (first, second mixture, covered float64, n int) {
+func alike(a, b *strata, least int) (first, second *mixture, covered float64, n int) {
+	first, second = new(mixture), new(mixture)
 	for i := range a {
 		if a[i] != nil && b[i] != nil && a[i].n > 0 && b[i].n >= least {
 			n += a[i].n
@@ -24,6 +26,8 @@ func alike(a, b *strata, least int) (first, second mixture, covered float64, n i
 			second.weight[i] = first.weight[i]
 		}
 	}
+	first.sum()
+	second.sum()
 	return first, second, float64(n) / float64(max(a.len(), 1)), n
 }
 
@@ -47,26 +51,34 @@ func (m *mixture) quantile(q, z float64) estimate {
 	return e
 }
 
-// at returns the bucket at which a level is reached.
-func (m *mixture) at(level float64) int {
-	var per [maxStrata]float64
+// only returns a mixture of one histogram.
+func only(h *histogram) *mixture {
+	m := &mixture{of: [maxStrata]*histogram{h}, weight: [maxStrata]float64{1}}
+	m.sum()
+	return m
+}
+
+// sum fills in below.
+func (m *mixture) sum() {
 	for i, h := range m.of {
-		if h != nil {
-			per[i] = m.weight[i] / float64(h.n)
+		if h == nil {
+			continue
+		}
+		per := m.weight[i] / float64(h.n)
+		for b, n := range h.counts {
+			m.below[b] += per * float64(n)
 		}
 	}
 	sum := 0.
-	for b := range buckets {
-		for i, h := range m.of {
-			if h != nil && h.counts[b] > 0 {
-				sum += per[i] * float64(h.counts[b])
-			}
-		}
-		if sum >= level-1e-9 {
-			return b
-		}
+	for b := range m.below {
+		sum += m.below[b]
+		m.below[b] = sum
 	}
-	return buckets - 1
+}
+
+// at returns the bucket at which a level is reached.
+func (m *mixture) at(level float64) int {
+	return min(sort.SearchFloat64s(m.below[:], level-1e-9), buckets-1)
 }
 
 // effective returns how many values of a plain sample would tell the level at a bucket as well.
@@ -85,6 +97,3 @@ func (m *mixture) effective(q float64, bucket int) float64 {
 	}
 	return q * (1 - q) / variance
 }
-
-// ratio of two buckets.
-func ratioOf(a, b int) float64 { return math.Exp2(float64(a-b) / perDoubling) }

@@ -51,7 +51,7 @@ type State struct {
 	Full bool `json:"full,omitempty"`
 	// Weights are those that belong to this state; they sum to TotalWeight.
 	Weights []Weight `json:"weights,omitempty"`
-	// Kept sums up what was seen of the stable target in the step before, for when it has no traffic any more.
+	// Kept sums up what was seen of the stable target in the steps before, for when it has no traffic any more.
 	Kept *Kept `json:"kept,omitempty"`
 }
 

@@ -9,7 +9,8 @@ import (
 type judging struct {
 	streaks   []int     // by metric: how many looks in a row have failed
 	told      []Result  // by metric: what people were told last
-	next      int       // requests of the canary at which it is looked at again
+	look      int       // requests of the canary at which it is looked at again
+	glance    int       // the same of what may let it pass
 	troubled  time.Time // since when the environment is in trouble; the zero time if it is not
 	full      bool      // people were told that servers have no place
 	unloading unloading
@@ -19,6 +20,8 @@ const (
 	// between is by how much the requests of the canary must have grown from one look to the next: looking more often
 	// would find no more, and be wrong more often.
 	between = 1.25
+	// glances is the same for whether it may pass. A verdict is no other one before.
+	glances = 1.05
 	// troubledAbove is the share of failures of the stable target above which the environment is in trouble, and
 	// recentlyAbove that of its last requests. It is over when the latter is at most calmBelow.
 	troubledAbove, recentlyAbove, calmBelow = .1, .25, .1
@@ -127,22 +130,31 @@ func (m *Machine) troubles(stable *Counts) string {
 	switch {
 	case n >= leastTroubled && recently > recentlyAbove:
 		return sprintf("%d of the last %d requests of %s failed", k, n, m.plan.Stable)
-	case stable.Requests >= leastTroubled && float64(stable.Errors) > troubledAbove*float64(stable.Requests):
+	case surely(stable.Errors, stable.Requests) > troubledAbove:
 		return sprintf("%d of %d requests of %s failed", stable.Errors, stable.Requests, m.plan.Stable)
 	}
 	return ""
 }
 
+// surely returns the least share of which k of n are seen.
+func surely(k, n int) float64 {
+	low, _ := wilson(float64(k), float64(n), sure95)
+	return low
+}
+
 // judge makes verdicts, and reports whether one of them has stopped the canary.
 func (m *Machine) judge(canary, stable *Counts) (stopped bool) {
+	j := &m.judging
+	look := canary.Requests >= max(j.look, m.plan.MinRequests)
+	if look {
+		j.look = int(math.Ceil(between * float64(canary.Requests)))
+	} else if m.verdicts != nil && canary.Requests < j.glance {
+		return false
+	}
+	j.glance = int(math.Ceil(glances * float64(canary.Requests)))
 	c := comparison{canary: canary, stable: stable, weight: m.percent(), least: m.plan.MinRequests}
 	if c.weight >= 100 {
 		c.stable, c.kept = m.state.Kept.counts(), true
-	}
-	j := &m.judging
-	look := canary.Requests >= max(j.next, m.plan.MinRequests)
-	if look {
-		j.next = int(math.Ceil(between * float64(canary.Requests)))
 	}
 	m.verdicts = make([]Verdict, len(m.plan.Metrics))
 	for i := range m.plan.Metrics {

@@ -12,7 +12,7 @@ import (
 const windowVersion = 1
 
 // mostCounted is the largest count that a window may have.
-const mostCounted = math.MaxInt32
+const mostCounted = math.MaxInt32 / 4
 
 // AppendBinary appends the window to b for DecodeWindow: counts as uvarints, of histograms only the buckets that have
 // something. That is some KiB. The names of the targets and Began are not in it.
