@@ -3,6 +3,8 @@ package rollout
 import (
 	"math/bits"
 	"time"
+
+	"github.com/inferpick/inferpick/types"
 )
 
 // Counts are those of one target.
@@ -13,7 +15,7 @@ type Counts struct {
 	Empty    int
 	// Blind is how many first tokens came from servers that did not say how much of the prompt was cached.
 	Blind int
-	// Finish is how many answers ended in each way.
+	// Finish is how many answers ended in each way, by types.Finish.
 	Finish [finishes]int
 
 	// recent are the last ends of requests, whenever they were sent: 1 has failed. recents is how many there are.
@@ -24,6 +26,9 @@ type Counts struct {
 	tpot   strata // has one stratum
 	length strata // the same, of counts
 }
+
+// finishes is how many ways there are in which an answer ends.
+const finishes = int(types.FinishOther) + 1
 
 // recentMost is how many of the last ends are remembered.
 const recentMost = 64
