@@ -25,7 +25,7 @@ type home struct {
 const (
 	// mostTried is how many states are remembered of which it is not known whether they were written.
 	mostTried = 16
-	// staleFor is for how long an older state of ours is taken for one that was read from a cache that is late.
+	// staleFor is for how long the Record may show an older state of ours until it is tried whether that is there.
 	staleFor = 30 * time.Second
 )
 
@@ -132,16 +132,19 @@ func (m *Machine) adopt(r *Record, s State) {
 	}
 }
 
-// older is told of a state of ours from before: for a while it is taken for one that was read late.
+// older is told of a state of ours from before. Either it was read late, as from a cache, or somebody has put it back:
+// a write tells, which in the latter case is a conflict, after which it is believed.
 func (m *Machine) older(r *Record, s State) {
 	h := &m.home
 	if h.known {
-		if h.behind.IsZero() {
+		switch {
+		case h.behind.IsZero():
 			h.behind = m.now
+		case m.now.Sub(h.behind) >= staleFor:
+			h.behind = m.now
+			m.change()
 		}
-		if m.now.Sub(h.behind) < staleFor {
-			return
-		}
+		return
 	}
 	h.written.Seq = max(h.written.Seq, s.Seq)
 	m.known(r)

@@ -210,13 +210,17 @@ type holdKind string
 
 const (
 	notHeld      holdKind = ""
-	heldServers  holdKind = "servers"     // too few have the canary
-	heldTrouble  holdKind = "environment" // the stable target is in trouble too
-	heldUnsure   holdKind = "unsure"      // a verdict takes more
-	heldDeadline holdKind = "deadline"    // the same for too long
-	heldManual   holdKind = "manual"      // somebody must promote it
-	heldUnknown  holdKind = "unknown"     // it is not known which servers have the canary
-	heldRequests holdKind = "requests"    // requests of what has lost are under way
+	heldServers  holdKind = "servers"  // too few have the canary
+	heldUnknown  holdKind = "unknown"  // it is not known which have it
+	heldUnsure   holdKind = "unsure"   // a verdict takes more
+	heldDeadline holdKind = "deadline" // the same for too long
+	heldManual   holdKind = "manual"   // somebody must promote it
+	heldRequests holdKind = "requests" // requests of what has lost are under way
+
+	// The environment is in trouble.
+	troubleReady  holdKind = "ready"     // too few servers are
+	troubleFull   holdKind = "saturated" // the servers are full
+	troubleStable holdKind = "stable"    // requests of the stable target fail
 )
 
 // holds notes what holds it: only another kind of reason is a change, figures are not.
