@@ -150,8 +150,7 @@ func (m *Machine) suspect(w *Window) bool {
 		return false
 	}
 	k, n := w.Canary.recently()
-	others, of := w.Stable.recently()
-	m.stop = fmt.Sprintf("%d of the last %d requests failed, of the stable target %d of %d", k, n, others, of)
+	m.stop = fmt.Sprintf("%d of the last %d requests failed, of the stable target %v", k, n, part{w.Stable.Errors, w.Stable.Requests})
 	return true
 }
 
