@@ -130,8 +130,9 @@ func TestAbortsAtOnce(t *testing.T) {
 	r.tick(time.Hour)
 	require.Len(t, r.asked, 4)
 	r.flight["v2"] = 0
-	r.tick(time.Second)
-	r.tick(31 * time.Second)
+	for range 4 {
+		r.tick(10 * time.Second)
+	}
 	require.Len(t, r.asked, 8)
 	r.tick(time.Second)
 	require.Equal(t, rollout.Failed, r.phase())
