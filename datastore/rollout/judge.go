@@ -3,6 +3,8 @@ package rollout
 import (
 	"fmt"
 	"math"
+
+	"github.com/inferpick/inferpick/types"
 )
 
 // The names of metrics.
@@ -210,9 +212,9 @@ func (c *comparison) times(v Verdict, m *Metric, what string, canary, stable *st
 		return v.is(Fail, "%s of %d and %d answers: at least %.2f times, %.2f allowed", text, n, stable.len(),
 			ratioOf(a.low, b.high), limit)
 	}
-	low, high := first.quantile(latencyLevel, sure95), second.quantile(latencyLevel, sure95)
+	likely, others := first.quantile(latencyLevel, sure95), second.quantile(latencyLevel, sure95)
 	switch {
-	case low.high < buckets && high.low >= 0 && ratioOf(low.high, high.low) < limit:
+	case likely.high < buckets && others.low >= 0 && ratioOf(likely.high, others.low) < limit:
 		return v.is(Pass, "%s: less than %.2f times", text, limit)
 	case n >= enough && ratioOf(a.middle, b.middle) <= limit:
 		return v.is(Pass, "%s: within %.2f times", text, limit)
@@ -254,7 +256,7 @@ func (c *comparison) finish(v Verdict, m *Metric) Verdict {
 		canary, stable := part{c.canary.Finish[i], n}, part{c.stable.Finish[i], of}
 		if max(canary.surelyMore(stable), stable.surelyMore(canary)) > m.MaxRise/100 {
 			v.Canary, v.Stable = canary.share(), stable.share()
-			return v.is(Fail, "%v answers end with %q, against %v: more than %.1f points apart", canary, finishName(i), stable, m.MaxRise)
+			return v.is(Fail, "%v answers end with %q, against %v: more than %.1f points apart", canary, types.Finish(i).String(), stable, m.MaxRise)
 		}
 	}
 	return v.is(Pass, "%d answers end as those of the stable target", n)

@@ -95,7 +95,8 @@ func (m *Machine) failed(s *server) bool {
 	return s.hung || s.Canary == HasFailed && s.Tries >= m.plan.Load.Tries
 }
 
-// load gets the canary onto the servers, and goes to the step once enough have it.
+// load gets the canary onto the servers, and goes to the step once enough have it. The weights are those of the stable
+// target alone all the time, so that to fail needs no write of its own.
 func (m *Machine) load() {
 	have, need := len(m.servers.holders), m.need()
 	switch {
@@ -115,6 +116,11 @@ func (m *Machine) load() {
 	}
 	if left := m.servers.ready - m.servers.count(m.failed); left < need {
 		m.enter(Failed, m.state.Step, "the canary could not be loaded: "+m.lastWords())
+		m.tell(Ended, "%s", m.state.Reason)
+		return
+	}
+	if took := m.now.Sub(m.state.Since); took >= m.plan.Deadline && m.plan.OnUnsure == Abort {
+		m.enter(Failed, m.state.Step, sprintf("after %v only %d of %d servers have the canary", m.plan.Deadline, have, m.servers.ready))
 		m.tell(Ended, "%s", m.state.Reason)
 		return
 	}

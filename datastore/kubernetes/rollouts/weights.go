@@ -181,7 +181,7 @@ func patchOf(object *unstructured.Unstructured, o rollout.Object, r rollout.Reco
 	if err != nil {
 		return nil, err
 	}
-	if r.Weights != nil && !rollout.SameWeights(have, r.Weights) {
+	if r.Weights != nil && !rollout.SameShares(have, r.Weights) {
 		list, err := t.with(r.Weights)
 		if err != nil {
 			return nil, err
