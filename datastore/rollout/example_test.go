@@ -31,7 +31,7 @@ func Example() {
 		for _, a := range m.Tick(now, rollout.World{Record: &home, Servers: servers}) {
 			switch a.Do {
 			case rollout.DoTell:
-				fmt.Printf("%s: %s\n", a.Event.Kind, a.Event.Text)
+				fmt.Println(a.Event.Kind) // and a.Event.Text says it in words
 			case rollout.DoLoad:
 				servers[0].Canary = rollout.HasIt
 			case rollout.DoWrite:
@@ -50,13 +50,15 @@ func Example() {
 		}
 	}
 	tick()
+	fmt.Println(m.State().Reason)
 	fmt.Println(home.Weights)
 	// Output:
-	// Started: from sql-v1 to sql-v2 in 2 steps
-	// Loaded: 1 of 1 servers have sql-v2
-	// Stepped: step 1 of 2: 10 % for sql-v2: the canary is loaded
-	// Held: errors: 0 of at least 20 requests
-	// Judged: errors failed: 5 of 40 requests failed, against 0 of 1000: at least 3.2 points more, 1.0 allowed
-	// Aborted: sql-v1 has all traffic again: errors: 5 of 40 requests failed, against 0 of 1000: at least 3.2 points more, 1.0 allowed
+	// Started
+	// Loaded
+	// Stepped
+	// Held
+	// Judged
+	// Aborted
+	// errors: 5 of 40 requests failed, against 0 of 1000: at least 3.2 points more, 1.0 allowed
 	// [{sql-v1 10000}]
 }

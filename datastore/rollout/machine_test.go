@@ -12,14 +12,6 @@ import (
 	"github.com/inferpick/inferpick/datastore/rollout"
 )
 
-// kinds returns those of the events so far.
-func (r *rig) kinds() (all []rollout.EventKind) {
-	for _, e := range r.events {
-		all = append(all, e.Kind)
-	}
-	return all
-}
-
 // said returns all texts of events.
 func (r *rig) said() string {
 	var b strings.Builder
@@ -461,11 +453,14 @@ func TestStart(t *testing.T) {
 		phase   rollout.Phase
 		says    string
 	}{
-		{"another target", []rollout.Weight{{"v1", 5}, {"v0", 5}}, rollout.Failed, "there are other targets than v1 and v2: the weights are v1 50 %, v0 50 %"},
-		{"no stable one", []rollout.Weight{{"v0", 5}}, rollout.Failed, "the stable target v1 has no traffic: the weights are v0 100 %"},
+		{"another target", []rollout.Weight{{"v1", 5}, {"v0", 5}}, rollout.Failed,
+			"there are other targets than v1 and v2: the weights are v1 50 %, v0 50 %"},
+		{"no stable one", []rollout.Weight{{"v0", 5}}, rollout.Failed,
+			"the stable target v1 has no traffic: the weights are v0 100 %"},
 		{"nothing", nil, rollout.Failed, "the stable target v1 has no traffic: the weights are none"},
 		{"all done", []rollout.Weight{{"v2", 1}}, rollout.Failed, "the canary v2 has all traffic already"},
-		{"the canary has some", []rollout.Weight{{"v1", 9}, {"v2", 1}}, rollout.Loading, "the canary has traffic already: v1 90 %, v2 10 %"},
+		{"the canary has some", []rollout.Weight{{"v1", 9}, {"v2", 1}}, rollout.Loading,
+			"the canary has traffic already: v1 90 %, v2 10 %"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(plan(10, 100))
@@ -509,7 +504,8 @@ func TestCommands(t *testing.T) {
 	p.Steps[0].Manual = true
 	r := newRig(p)
 	require.ErrorContains(t, r.m.Pause(r.now, ""), "it has not begun")
-	require.ErrorContains(t, r.m.Promote(r.now, false, ""), "rollout: cannot promote the rollout of v2 in phase Loading: it is in no step")
+	require.ErrorContains(t, r.m.Promote(r.now, false, ""),
+		"rollout: cannot promote the rollout of v2 in phase Loading: it is in no step")
 	r = stepping(t, p)
 	r.good(600, 0)
 	r.tick(time.Second)
