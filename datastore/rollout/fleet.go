@@ -333,20 +333,36 @@ func (v *fleet) ask(ctx context.Context, s *member, ep *types.Endpoint, incarnat
 	plan := &v.r.plan
 	call, stop := context.WithTimeout(ctx, min(probeTime, plan.Load.Timeout))
 	defer stop()
-	has := false
+	var has bool
+	var stable Has
 	hangs, err := contain(call, func(ctx context.Context) error {
 		found, err := v.r.c.o.Loader.Loaded(ctx, ep, plan.Canary, plan.Load.Source)
 		has = found
-		return err
+		if err != nil || !plan.Load.Unload {
+			return err
+		}
+		// Somebody else has loaded it, and it is to be unloaded in the end.
+		switch there, err := v.r.c.o.Loader.Loaded(ctx, ep, plan.Stable, ""); {
+		case err != nil:
+		case there:
+			stable = HasIt
+		default:
+			stable = HasNot
+		}
+		return nil
 	})
 	v.loose(s, hangs)
-	if v.answered(ctx, s, incarnation, err == nil && has, err) {
+	if err != nil { // what hangs may still write to has and stable
+		v.answered(ctx, s, incarnation, false, HasUnknown, err)
+		return
+	}
+	if v.answered(ctx, s, incarnation, has, stable, nil) {
 		v.r.kick()
 	}
 }
 
 // answered takes over what a server has said, and reports whether it is something new.
-func (v *fleet) answered(ctx context.Context, s *member, incarnation uint64, has bool, err error) bool {
+func (v *fleet) answered(ctx context.Context, s *member, incarnation uint64, has bool, stable Has, err error) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s.probing = false
@@ -366,6 +382,9 @@ func (v *fleet) answered(ctx context.Context, s *member, incarnation uint64, has
 		s.canary, s.tries, s.err = HasIt, 0, ""
 	case s.canary != HasFailed: // else it is as it was
 		s.canary, s.err = HasNot, ""
+	}
+	if stable != HasUnknown && s.stable != HasFailed {
+		s.stable = stable
 	}
 	s.presumed = false
 	s.settle()
