@@ -155,7 +155,7 @@ func TestWeights(t *testing.T) {
 	require.Equal(t, []rollout.Weight{{Target: "a", Weight: 1}, {Target: "c", Weight: 3}}, got)
 	require.Len(t, rewrite.Spec.Rules[0].Targets, 2)
 	require.Error(t, rollout.SetWeights(rewrite, 0, []rollout.Weight{{Target: "a", Weight: 0}}))
-	require.True(t, rollout.SameWeights([]rollout.Weight{{Target: "a", Weight: 1}, {Target: "b", Weight: 3}}, []rollout.Weight{{Target: "b", Weight: 75}, {Target: "a", Weight: 25}}))
+	require.True(t, rollout.SameShares([]rollout.Weight{{Target: "a", Weight: 1}, {Target: "b", Weight: 3}}, []rollout.Weight{{Target: "b", Weight: 75}, {Target: "a", Weight: 25}}))
 }
 
 // A manifest that is read from its file again moves no traffic back; somebody's edit stops the rollout.

@@ -463,7 +463,7 @@ func (r *rollout) adopt(ctx context.Context, record *Record, state State) bool {
 		weights = record.Weights
 	}
 	had, err := DecodeState(record.State)
-	if err == nil && had.Plan == state.Plan && had.Seq == state.Seq && had.Phase == state.Phase && sameShares(record.Weights, weights) {
+	if err == nil && had.Plan == state.Plan && had.Seq == state.Seq && had.Phase == state.Phase && SameShares(record.Weights, weights) {
 		return true
 	}
 	_, err = r.home.write(ctx, Record{Revision: record.Revision, Weights: weights, State: state.Encode()})

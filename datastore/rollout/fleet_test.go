@@ -41,7 +41,7 @@ func (w *world) startedAt(id string, seconds float64) {
 }
 
 // Servers that come, begin anew or lose an adapter in silence get it, and until then no requests for it.
-func TestServersComeAndGo(t *testing.T) {
+func TestControllerServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2, nil)
 		w.loader.took = 3 * time.Second
@@ -270,7 +270,7 @@ func BenchmarkGate(b *testing.B) {
 }
 
 // What it costs to count a request and to take a sample of it.
-func BenchmarkObserve(b *testing.B) {
+func BenchmarkControllerObserve(b *testing.B) {
 	for _, target := range []string{"other", "v1"} {
 		b.Run("target="+target, func(b *testing.B) {
 			w := benchWorld(b, 10)
