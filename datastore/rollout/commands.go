@@ -56,6 +56,8 @@ func (m *Machine) Promote(now time.Time, full bool, why string) error {
 		return m.cannot("promote", "it is in no step")
 	case m.state.Changed:
 		return m.cannot("promote", "somebody else has changed the weights: resume it first")
+	case !m.settled():
+		return m.cannot("promote", "the weights of the step are not written yet")
 	case len(m.servers.holders) == 0:
 		return m.cannot("promote", "no server that is ready has the canary")
 	case m.stop != "":
@@ -102,7 +104,7 @@ func (m *Machine) Retry(now time.Time, why string) error {
 }
 
 // running reports whether it is not over.
-func (m *Machine) running() bool { return m.begun && m.state.Phase != Failed && m.state.Phase != Done }
+func (m *Machine) running() bool { return m.begun && !m.state.over() }
 
 func (m *Machine) idle() string {
 	if !m.begun {

@@ -319,6 +319,10 @@ func (c *Controller) make(wanted map[Object]want) {
 	for o, r := range c.rollouts {
 		w, ok := wanted[o]
 		if ok && r.is(w) {
+			if w.of != r.of {
+				r.of = w.of
+				r.kick() // somebody may have changed the weights
+			}
 			continue
 		}
 		delete(c.rollouts, o)

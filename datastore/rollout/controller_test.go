@@ -91,7 +91,7 @@ func (l *fakeLoader) set(id, name string, has bool) {
 	l.has[id][name] = has
 }
 
-// world is a store with a pool and a model, a controller, and traffic.
+// world is a store with a llamaPool and a model, a controller, and traffic.
 type world struct {
 	t      *testing.T
 	store  *datastore.Store
@@ -104,8 +104,8 @@ type world struct {
 }
 
 var (
-	pool   = types.NamespacedName{Namespace: "default", Name: "llama"}
-	object = rollout.Object{Kind: "InferenceModel", Name: types.NamespacedName{Namespace: "default", Name: "chat"}}
+	llamaPool = types.NamespacedName{Namespace: "default", Name: "llama"}
+	chatModel = rollout.Object{Kind: "InferenceModel", Name: types.NamespacedName{Namespace: "default", Name: "chat"}}
 )
 
 // manifest is the model, with a plan in its annotation unless that is empty.
@@ -145,13 +145,13 @@ func newWorld(t *testing.T, servers int, change func(*rollout.Options)) *world {
 	return w
 }
 
-// servers makes the pool one of n servers.
+// servers makes the llamaPool one of n servers.
 func (w *world) servers(n int) {
 	var specs []datastore.EndpointSpec
 	for i := range n {
 		specs = append(specs, datastore.EndpointSpec{ID: fmt.Sprintf("s%d", i), Address: fmt.Sprintf("10.0.%d.%d:8000", i/250, i%250)})
 	}
-	require.NoError(w.t, w.store.SetEndpoints(pool, specs))
+	require.NoError(w.t, w.store.SetEndpoints(llamaPool, specs))
 }
 
 // run runs the controller, and ends it with the test.
@@ -208,11 +208,11 @@ func (w *world) until(most time.Duration, bad bool, done func(rollout.Status) bo
 	w.t.Helper()
 	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		w.send(100, bad)
-		if s, ok := w.c.Get(object); ok && done(s) {
+		if s, ok := w.c.Get(chatModel); ok && done(s) {
 			return s
 		}
 	}
-	s, _ := w.c.Get(object)
+	s, _ := w.c.Get(chatModel)
 	text, _ := json.MarshalIndent(s, "", " ")
 	w.t.Fatalf("it did not come so far in %v: %s", most, text)
 	return s
@@ -224,7 +224,7 @@ func in(phase rollout.Phase) func(rollout.Status) bool {
 
 // weights returns those in the store, as text.
 func (w *world) weights() string {
-	all, err := rollout.WeightsOf(w.store.Object(object.Kind, object.Name), 0)
+	all, err := rollout.WeightsOf(w.store.Object(chatModel.Kind, chatModel.Name), 0)
 	require.NoError(w.t, err)
 	var parts []string
 	for _, one := range all {

@@ -3,6 +3,8 @@ package rollout
 import (
 	"math/bits"
 	"time"
+
+	"github.com/inferpick/inferpick/types"
 )
 
 // Counts are those of one target.
@@ -13,10 +15,11 @@ type Counts struct {
 	Empty    int
 	// Blind is how many first tokens came from servers that did not say how much of the prompt was cached.
 	Blind int
-	// Finish is how many answers ended in each way.
+	// Finish is how many answers ended in each way, by types.Finish.
 	Finish [finishes]int
 
-	// recent are the last ends of requests, whenever they were sent: 1 has failed. recents is how many there are.
+	// recent are the last ends of requests, whenever they were sent: 1 has failed. recents is how many there are. Those
+	// of the canary are without failures at times when the stable target was in trouble too.
 	recent  uint64
 	recents int
 
@@ -25,15 +28,29 @@ type Counts struct {
 	length strata // the same, of counts
 }
 
+// finishes is how many ways there are in which an answer ends.
+const finishes = int(types.FinishOther) + 1
+
 // recentMost is how many of the last ends are remembered.
 const recentMost = 64
 
-func (c *Counts) observe(s *Sample, old bool) {
+// ended takes note of the end of a request.
+func (c *Counts) ended(failed bool) {
 	c.recent <<= 1
-	if s.Failed {
+	if failed {
 		c.recent |= 1
 	}
 	c.recents = min(c.recents+1, recentMost)
+}
+
+// troubled reports whether a quarter of the last requests has failed.
+func (c *Counts) troubled() bool {
+	const last = 16
+	n := min(c.recents, last)
+	return n > 0 && 4*bits.OnesCount64(c.recent&(1<<n-1)) >= n
+}
+
+func (c *Counts) observe(s *Sample, old bool) {
 	if old && !s.Failed {
 		return
 	}
@@ -117,8 +134,12 @@ func (w *Window) observe(s *Sample) *Counts {
 	switch s.Target {
 	case w.stable:
 		c = &w.Stable
+		c.ended(s.Failed)
 	case w.canary:
 		c = &w.Canary
+		if !s.Failed || !w.Stable.troubled() {
+			c.ended(s.Failed)
+		}
 	default:
 		return nil
 	}
@@ -127,14 +148,10 @@ func (w *Window) observe(s *Sample) *Counts {
 }
 
 // hard reports whether the canary is to be stopped at once: of its last ends at least 5, and more than half, are
-// failures, and those of the stable target are not as bad.
+// failures at times when the stable target was well.
 func (w *Window) hard() bool {
 	k, n := w.Canary.recently()
-	if k < hardErrors || 2*k <= n {
-		return false
-	}
-	others, of := w.Stable.recently()
-	return 2*others*n < k*of || of == 0
+	return k >= hardErrors && 2*k > n
 }
 
 // hardErrors is how many failures a hard stop takes.

@@ -49,10 +49,10 @@ type group struct {
 
 	mu sync.Mutex
 	// guarded by mu
-	peers map[int]*peer
-	first time.Time // when it was asked who leads for the first time
-	turn  int       // which rollout is the first of the next note
-	lost  []string  // peers that have gone, to be told of
+	peers   map[int]*peer
+	first   time.Time // when it was asked who leads for the first time
+	leading bool      // this gateway did when it was asked last
+	turn    int       // which rollout is the first of the next note
 }
 
 // peer is another gateway.
@@ -95,7 +95,8 @@ func newGroup(o Options) *group {
 func (g *group) least(now time.Time) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.settledLocked(now) && g.leaderLocked(now) == nil
+	g.leading = g.leaderLocked(now) == nil && g.settledLocked(now)
+	return g.leading
 }
 
 // settledLocked reports whether this gateway may lead: it has listened for a while, and knows who does.
@@ -113,7 +114,8 @@ func (g *group) settledLocked(now time.Time) bool {
 func (g *group) leaderLocked(now time.Time) *peer {
 	var best *peer
 	for _, p := range g.peers {
-		if p.settled && (best == nil || p.before(best.name, best.id)) {
+		// Who leads goes on until another one has listened; who does not waits for that one.
+		if (p.settled || !g.leading) && (best == nil || p.before(best.name, best.id)) {
 			best = p
 		}
 	}
@@ -195,19 +197,7 @@ func (g *group) hear(number int, note []byte) error {
 func (g *group) lose(number int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if p := g.peers[number]; p != nil {
-		g.lost = append(g.lost, p.name)
-		delete(g.peers, number)
-	}
-}
-
-// gone returns the peers that were lost since the last call.
-func (g *group) gone() []string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	lost := g.lost
-	g.lost = nil
-	return lost
+	delete(g.peers, number)
 }
 
 // names returns those of the peers, in order.
@@ -296,20 +286,22 @@ func (g *group) settle(r *rollout) {
 // else the one with less for the canary. It is the same whichever comes first, but for states as safe as each other:
 // then it is the first. Where the stable target may have been unloaded by then, the canary has won for good.
 func safer(p *Plan, a, b State) State {
-	rank := func(s State) int {
-		won := s.Phase == Finishing || s.Phase == Done
-		switch {
-		case won && p.Load.Unload:
-			return -1
-		case s.Phase == Aborting || s.Phase == Failed:
-			return 0
-		}
-		return 1 + int(s.Weight(p.Canary))
-	}
-	if rank(b) < rank(a) {
+	if danger(p, &b) < danger(p, &a) {
 		return b
 	}
 	return a
+}
+
+// danger orders states: the safest is the least.
+func danger(p *Plan, s *State) int {
+	won := s.Phase == Finishing || s.Phase == Done
+	switch {
+	case won && p.Load.Unload:
+		return -1
+	case s.Phase == Aborting || s.Phase == Failed:
+		return 0
+	}
+	return 1 + int(s.Weight(p.Canary))
 }
 
 // note is what this gateway says of a rollout.

@@ -25,7 +25,7 @@ type home struct {
 const (
 	// mostTried is how many states are remembered of which it is not known whether they were written.
 	mostTried = 16
-	// staleFor is for how long an older state of ours is taken for one that was read from a cache that is late.
+	// staleFor is for how long the Record may show an older state of ours until it is tried whether that is there.
 	staleFor = 30 * time.Second
 )
 
@@ -47,27 +47,28 @@ func (m *Machine) read(r *Record) {
 	if err == nil && s.Plan == m.print && s.Step >= len(m.plan.Steps) {
 		err = errorf("a state in step %d of a plan with %d steps", s.Step, len(m.plan.Steps))
 	}
+	later := err == nil && s.Seq > h.written.Seq
 	switch {
-	case !m.begun:
+	case !m.begun && !(later && s.Plan == m.print):
 		m.start(r, s, err)
-	case err == nil && s.Plan != m.print && s.Seq > h.written.Seq:
-		m.dropped = true
-		m.tell(Warned, "another plan is in force: this one does nothing any more")
-	case err != nil || s.Plan != m.print:
-		m.known(r)
-		if len(r.State) == 0 {
-			m.tell(Warned, "somebody has taken the state away: it is written again")
-		}
-		m.change()
-		m.compare(r)
-	case h.isOurs(&s):
+	case err == nil && h.isOurs(&s):
 		m.confirm(s)
 		m.known(r)
 		m.compare(r)
-	case s.Seq > h.written.Seq:
+	case later && s.Plan == m.print:
 		m.adopt(r, s)
+	case later:
+		m.dropped = true
+		m.tell(Warned, "another plan is in force: this one does nothing any more")
+	case h.written.Plan == "":
+		m.start(r, s, err) // somebody was quicker than its first state
+	case err != nil || s.Plan != m.print:
+		m.known(r)
+		m.tell(Warned, "somebody has taken the state away: it is written again")
+		m.change()
+		m.compare(r)
 	default:
-		m.older(r, s)
+		m.older(r)
 	}
 }
 
@@ -96,14 +97,14 @@ func (m *Machine) confirm(s State) {
 // compare pauses if the weights are not those of the state that is written.
 func (m *Machine) compare(r *Record) {
 	w := &m.home.written
-	if w.Plan == "" || m.state.Phase == Done || m.state.Phase == Failed || m.state.Changed {
+	if w.Plan == "" || w.over() || m.state.Changed {
 		return
 	}
 	expected := w.Weights
 	if w.Changed {
 		expected = m.home.overruled
 	}
-	if !sameShares(r.Weights, expected) {
+	if !SameShares(r.Weights, expected) {
 		m.changed(r)
 	}
 }
@@ -112,6 +113,10 @@ func (m *Machine) compare(r *Record) {
 func (m *Machine) changed(r *Record) {
 	s := m.change()
 	s.Changed, s.Weights = true, nil
+	if s.over() {
+		m.tell(Warned, "the weights were changed by somebody else, to %s: they are left as they are", words(r.Weights))
+		return
+	}
 	s.Paused = brief("changed by somebody else: " + words(r.Weights))
 	s.Reason = s.Paused
 	m.tell(Paused, "the weights were changed by somebody else, to %s: they are left as they are, until somebody resumes or aborts the rollout",
@@ -123,27 +128,31 @@ func (m *Machine) adopt(r *Record, s State) {
 	abort := m.state.Phase == Aborting && m.dirty()
 	why := m.state.Reason
 	m.known(r)
-	m.state, m.home.written, m.hold = s, s, notHeld
-	m.begin(m.now)
+	m.home.written, m.begun = s, true
+	if m.take(s); s.Epoch != m.window.Epoch {
+		m.begin(m.now)
+	}
 	m.tell(Restored, "another gateway has written it: it goes on in phase %s, step %d of %d", s.Phase, s.Step+1, len(m.plan.Steps))
 	m.compare(r)
-	if abort && !m.state.Changed && m.state.Phase != Aborting && m.state.Phase != Failed && m.state.Phase != Done {
+	if abort && !m.state.Changed && m.state.Phase != Aborting && !m.state.over() {
 		m.abort(why)
 	}
 }
 
-// older is told of a state of ours from before: for a while it is taken for one that was read late.
-func (m *Machine) older(r *Record, s State) {
+// older is told of a state of ours from before. Either it was read late, as from a cache, or somebody has put it back:
+// a write tells, which in the latter case is a conflict, after which it is believed.
+func (m *Machine) older(r *Record) {
 	h := &m.home
 	if h.known {
-		if h.behind.IsZero() {
+		switch {
+		case h.behind.IsZero():
 			h.behind = m.now
+		case m.now.Sub(h.behind) >= staleFor:
+			h.behind = m.now
+			m.change()
 		}
-		if m.now.Sub(h.behind) < staleFor {
-			return
-		}
+		return
 	}
-	h.written.Seq = max(h.written.Seq, s.Seq)
 	m.known(r)
 	m.change()
 	m.compare(r)
@@ -157,7 +166,7 @@ func (m *Machine) start(r *Record, before State, err error) {
 	ours := false // they were written by a rollout before
 	if err == nil {
 		seq = max(seq, before.Seq)
-		ours = !before.Changed && sameShares(before.Weights, r.Weights)
+		ours = !before.Changed && SameShares(before.Weights, r.Weights)
 	}
 	m.state = m.fresh(seq, m.now)
 	m.home.written = State{Seq: seq}

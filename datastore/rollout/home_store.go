@@ -97,9 +97,9 @@ func (h *StoreHome) Read(ctx context.Context, o Object) (Record, error) {
 	if k == nil {
 		k = &keptRecord{}
 	}
-	if k.written != nil && !SameWeights(weights, k.written) && SameWeights(weights, k.base) {
+	if k.written != nil && !SameShares(weights, k.written) && SameShares(weights, k.base) {
 		err := h.put(o, k.written, func(now []Weight) error {
-			if !SameWeights(now, k.base) {
+			if !SameShares(now, k.base) {
 				return ErrConflict
 			}
 			return nil
@@ -128,7 +128,7 @@ func (h *StoreHome) Write(ctx context.Context, o Object, r Record) (string, erro
 		if r.Revision != "" && r.Revision != revision(now, k.state) {
 			return ErrConflict
 		}
-		if k.written == nil || !SameWeights(now, k.written) { // somebody else's
+		if k.written == nil || !SameShares(now, k.written) { // somebody else's
 			k.base = slices.Clone(now)
 		}
 		return nil
@@ -287,7 +287,7 @@ func (h *StoreHome) load() error {
 				return fmt.Errorf("rollout: %s: the plan of %s: %w", h.path, object, err)
 			}
 		}
-		h.kept[object] = &keptRecord{written: o.Written, base: o.Base, state: o.State, plan: o.Plan}
+		h.kept[object] = &keptRecord{written: o.Written, base: o.Base, state: compact(o.State), plan: o.Plan}
 	}
 	return nil
 }
@@ -304,7 +304,7 @@ func (h *StoreHome) save() {
 	slices.SortFunc(f.Rollouts, func(a, b stateObject) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Rule, b.Rule))
 	})
-	data, err := json.MarshalIndent(f, "", "\t")
+	data, err := json.Marshal(f)
 	if err == nil {
 		err = atomicfile.Write(h.path, append(data, '\n'))
 	}

@@ -3,6 +3,8 @@ package rollout
 import (
 	"fmt"
 	"math"
+
+	"github.com/inferpick/inferpick/types"
 )
 
 // The names of metrics.
@@ -254,7 +256,7 @@ func (c *comparison) finish(v Verdict, m *Metric) Verdict {
 		canary, stable := part{c.canary.Finish[i], n}, part{c.stable.Finish[i], of}
 		if max(canary.surelyMore(stable), stable.surelyMore(canary)) > m.MaxRise/100 {
 			v.Canary, v.Stable = canary.share(), stable.share()
-			return v.is(Fail, "%v answers end with %q, against %v: more than %.1f points apart", canary, finishName(i), stable, m.MaxRise)
+			return v.is(Fail, "%v answers end with %q, against %v: more than %.1f points apart", canary, types.Finish(i).String(), stable, m.MaxRise)
 		}
 	}
 	return v.is(Pass, "%d answers end as those of the stable target", n)

@@ -34,12 +34,14 @@ type Machine struct {
 
 	// Of the Tick under way, and of the last one.
 	now      time.Time
+	before   time.Time // of the Tick before
 	world    World
 	actions  []Action
 	verdicts []Verdict
 }
 
-// NewMachine returns a machine that begins a plan anew. The first Tick that is told of a Record may refuse to begin.
+// NewMachine returns a machine that begins a plan, unless the first Record that it is told of has a state of it: then
+// it goes on from there. If the weights of that Record do not fit the plan, it refuses to begin.
 // The error is that of Plan.WithDefaults.
 func NewMachine(p Plan, now time.Time) (*Machine, error) { return begin(p, 0, now) }
 
@@ -86,10 +88,19 @@ func Restore(p Plan, s State, now time.Time) (*Machine, error) {
 	if s.Step >= len(m.plan.Steps) {
 		return nil, errorf("a state in step %d of a plan with %d steps", s.Step, len(m.plan.Steps))
 	}
-	m.state, m.home.written, m.begun = s, s, true
+	m.home.written, m.begun = s, true
+	m.take(s)
 	m.begin(now)
 	m.tell(Restored, "it goes on in phase %s, step %d of %d", s.Phase, s.Step+1, len(m.plan.Steps))
 	return m, nil
+}
+
+// take goes on from a state.
+func (m *Machine) take(s State) {
+	m.state, m.hold = s, notHeld
+	if s.Holding != "" {
+		m.hold = heldBefore
+	}
 }
 
 // Open is what a program calls with what it has read from a Home: NewMachine if there is no state, else Restore.
@@ -112,8 +123,7 @@ func (m *Machine) State() State { return m.state }
 // Over reports whether it is Done or Failed and all is written, or another plan is in force: until Retry Tick does
 // nothing.
 func (m *Machine) Over() bool {
-	ended := m.state.Phase == Done || m.state.Phase == Failed
-	return m.dropped || ended && m.begun && m.home.pending == nil && !m.dirty()
+	return m.dropped || m.state.over() && m.begun && m.home.pending == nil && !m.dirty()
 }
 
 // Window returns what this machine's own gateway has seen since the epoch began. It must not be changed.
@@ -150,14 +160,14 @@ func (m *Machine) suspect(w *Window) bool {
 		return false
 	}
 	k, n := w.Canary.recently()
-	others, of := w.Stable.recently()
-	m.stop = fmt.Sprintf("%d of the last %d requests failed, of the stable target %d of %d", k, n, others, of)
+	m.stop = fmt.Sprintf("%d of the last %d requests failed, of the stable target %v", k, n, part{w.Stable.Errors, w.Stable.Requests})
 	return true
 }
 
 // Tick goes on as far as it can, and says what is to be done. See World for what it must be told.
 func (m *Machine) Tick(now time.Time, w World) []Action {
 	m.now, m.world = now, w
+	defer func() { m.before = now }()
 	m.servers.see(now, w.Servers, m.plan.Load.Timeout)
 	m.read(w.Record)
 	if m.begun && !m.dropped {
@@ -210,18 +220,27 @@ type holdKind string
 
 const (
 	notHeld      holdKind = ""
-	heldServers  holdKind = "servers"     // too few have the canary
-	heldTrouble  holdKind = "environment" // the stable target is in trouble too
-	heldUnsure   holdKind = "unsure"      // a verdict takes more
-	heldDeadline holdKind = "deadline"    // the same for too long
-	heldManual   holdKind = "manual"      // somebody must promote it
-	heldUnknown  holdKind = "unknown"     // it is not known which servers have the canary
-	heldRequests holdKind = "requests"    // requests of what has lost are under way
+	heldBefore   holdKind = "before"   // by what a state says that was written by another, or before a restart
+	heldServers  holdKind = "servers"  // too few have the canary
+	heldUnknown  holdKind = "unknown"  // it is not known which have it
+	heldUnsure   holdKind = "unsure"   // a verdict takes more
+	heldDeadline holdKind = "deadline" // the same for too long
+	heldManual   holdKind = "manual"   // somebody must promote it
+	heldRequests holdKind = "requests" // requests of what has lost are under way
+
+	// The environment is in trouble.
+	troubleReady  holdKind = "ready"     // too few servers are
+	troubleFull   holdKind = "saturated" // the servers are full
+	troubleStable holdKind = "stable"    // requests of the stable target fail
 )
 
 // holds notes what holds it: only another kind of reason is a change, figures are not.
 func (m *Machine) holds(kind holdKind, format string, args ...any) {
-	if kind == m.hold && (kind == notHeld) == (m.state.Holding == "") {
+	if m.hold == heldBefore && kind != notHeld {
+		m.hold = kind // it need not be written again
+		return
+	}
+	if kind == m.hold {
 		return
 	}
 	m.hold = kind

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type rollout struct {
 	pool    types.NamespacedName
 	names   []string // public names of models whose requests count; none: all
 	source  string
+	of      types.Object    // as it was at the last scan; guarded by Controller.mu
 	before  <-chan struct{} // closed when the rollout before this one has ended; nil: there is none
 	members atomic.Pointer[members]
 	leading atomic.Bool // this gateway leads
@@ -41,13 +43,16 @@ type rollout struct {
 	state    State     // the last that is known
 	known    bool      // state is
 	claim    time.Time // since when it waits for the one that leads to take its state over; zero: it does not
+	dropped  bool      // the Home has the state of another plan, which is newer
 	wrote    bool      // a state, into the Home
+	peers    []string  // the names of those that are heard
+	lost     []string  // and of those that were, and of which nobody was told
 	lacking  time.Time // since when the Home says that there is none
 	verdicts []Verdict
 	looks    map[look]uint64
-	events   []Event // the last ones
-	counted  uint64  // all
-	trouble  string  // why it cannot do its work; empty: it can
+	events   []Event   // the last ones
+	counted  uint64    // all
+	troubles [3]string // why it cannot do its work, by trouble; empty: it can
 }
 
 // look is what a metric was thought of at one time.
@@ -63,7 +68,7 @@ func (c *Controller) newRollout(w want) (*rollout, error) {
 	}
 	r := &rollout{
 		c: c, object: w.plan.Object, plan: w.plan, print: w.plan.Fingerprint(), pool: pool, key: keyOf(w.plan.Object), names: publicNames(w.of, w.plan.Object.Rule),
-		source: w.source, before: c.ending[w.plan.Object], wake: make(chan struct{}, 1), looks: map[look]uint64{},
+		source: w.source, of: w.of, before: c.ending[w.plan.Object], wake: make(chan struct{}, 1), looks: map[look]uint64{},
 	}
 	r.hash = hashOf(r.print)
 	r.members.Store(new(members))
@@ -141,8 +146,9 @@ func (r *rollout) step(ctx context.Context) {
 	if err != nil {
 		trouble = err.Error()
 	}
-	r.grumble(trouble)
+	r.grumble(looking, trouble)
 	r.servers.sync(r.endpoints())
+	r.miss()
 	if leads {
 		r.lead(ctx, now, record)
 	} else {
@@ -194,6 +200,8 @@ func (r *rollout) lead(ctx context.Context, now time.Time, record *Record) {
 		return
 	}
 	r.claim = time.Time{}
+	lost := r.lost
+	r.lost = nil
 	for peer, window := range heard {
 		r.machine.Hear(peer, window)
 	}
@@ -202,9 +210,16 @@ func (r *rollout) lead(ctx context.Context, now time.Time, record *Record) {
 	for _, v := range r.machine.Verdicts() {
 		r.looks[look{v.Metric, v.Result}]++
 	}
+	if r.machine.Over() && r.state.Phase != Done && r.state.Phase != Failed {
+		r.machine, r.dropped = nil, true // another gateway has a newer plan
+	}
 	r.mu.Unlock()
 
+	for _, name := range lost {
+		r.tell(Event{At: now, Kind: Warned, Text: "gateway " + name + " is not heard any more: it goes on with what the others see"})
+	}
 	var byID map[string]*member
+	wrote := false
 	for _, a := range actions {
 		switch a.Do {
 		case DoLoad, DoUnload:
@@ -215,10 +230,14 @@ func (r *rollout) lead(ctx context.Context, now time.Time, record *Record) {
 				r.servers.order(ctx, a.Do, s, a.Target)
 			}
 		case DoWrite:
+			wrote = true
 			r.write(ctx, a.Record)
 		case DoTell:
 			r.tell(a.Event)
 		}
+	}
+	if !wrote && w.Record != nil { // there is nothing to write any more
+		r.grumble(writing, "")
 	}
 	r.tend(ctx, w.Servers)
 }
@@ -235,17 +254,36 @@ func (r *rollout) lacks(now time.Time) bool {
 	return now.Sub(r.lacking) >= believed
 }
 
+// miss notes which gateways are not heard any more.
+func (r *rollout) miss() {
+	now := r.c.peers.names()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, name := range r.peers {
+		if !slices.Contains(now, name) && len(r.lost) < r.c.o.MaxEvents {
+			r.lost = append(r.lost, name)
+		}
+	}
+	r.peers = now
+}
+
 // open makes the Machine. It reports whether there is one. Caller must hold r.mu.
 func (r *rollout) open(now time.Time, record *Record) bool {
 	if record == nil {
 		return false
 	}
+	if r.dropped {
+		if s, err := DecodeState(record.State); err == nil && s.Plan != r.print {
+			r.troubles[opening] = "another plan is in force, by another gateway"
+			return false
+		}
+	}
 	m, err := Open(r.plan, *record, now)
 	if err != nil {
-		r.trouble = err.Error()
+		r.troubles[opening] = err.Error()
 		return false
 	}
-	r.machine, r.window = m, nil
+	r.machine, r.window, r.dropped, r.troubles[opening] = m, nil, false, ""
 	r.learn()
 	if r.state.Weight(r.plan.Canary) > 0 {
 		r.servers.presume()
@@ -270,7 +308,7 @@ func (r *rollout) yield(ctx context.Context, record *Record) bool {
 	for _, s := range strangers {
 		safest = safer(&r.plan, safest, s)
 	}
-	if safest.Seq == mine.Seq && safest.Phase == mine.Phase && safest.Epoch == mine.Epoch {
+	if danger(&r.plan, &safest) == danger(&r.plan, &mine) {
 		r.c.peers.settle(r)
 		return false
 	}
@@ -308,12 +346,16 @@ func (r *rollout) write(ctx context.Context, record Record) {
 	revision, err := r.home.write(ctx, record)
 	now := r.c.o.Now()
 	r.mu.Lock()
-	r.machine.Written(now, revision, err)
+	if r.machine != nil {
+		r.machine.Written(now, revision, err)
+		r.learn()
+	}
 	r.wrote = r.wrote || err == nil
-	r.learn()
 	r.mu.Unlock()
 	if err != nil {
-		r.grumble("weights could not be written: " + err.Error())
+		r.grumble(writing, "weights could not be written: "+err.Error())
+	} else {
+		r.grumble(writing, "")
 	}
 	r.kick()
 }
@@ -321,7 +363,7 @@ func (r *rollout) write(ctx context.Context, record Record) {
 // tend keeps the canary on the servers after it has won: one that comes, or begins anew, has not got it.
 func (r *rollout) tend(ctx context.Context, servers []Server) {
 	r.mu.Lock()
-	over := r.known && r.state.Phase == Done && r.machine.Over()
+	over := r.known && r.state.Phase == Done && r.machine != nil && r.machine.Over()
 	r.mu.Unlock()
 	if !over || r.plan.Load.Source == "" {
 		return
@@ -394,7 +436,7 @@ func (r *rollout) said(ctx context.Context, now time.Time, record *Record) (Stat
 	if !claim.IsZero() {
 		both := len(r.c.peers.strangers(r)) > 0
 		waits := now.Sub(claim) >= 0 && now.Sub(claim) < insisting
-		if waits && (!ok || !leads || both && safer(&r.plan, state, mine).Seq != state.Seq) {
+		if waits && (!ok || !leads || both && danger(&r.plan, &mine) < danger(&r.plan, &state)) {
 			return mine, known
 		}
 		r.c.peers.settle(r)
@@ -423,12 +465,14 @@ func (r *rollout) adopt(ctx context.Context, record *Record, state State) bool {
 		weights = record.Weights
 	}
 	had, err := DecodeState(record.State)
-	if err == nil && had.Plan == state.Plan && had.Seq == state.Seq && had.Phase == state.Phase && sameShares(record.Weights, weights) {
+	if err == nil && had.Plan == state.Plan && had.Seq == state.Seq && had.Phase == state.Phase && SameShares(record.Weights, weights) {
 		return true
 	}
 	_, err = r.home.write(ctx, Record{Revision: record.Revision, Weights: weights, State: state.Encode()})
 	if err != nil {
-		r.grumble("the leader's weights could not be written: " + err.Error())
+		r.grumble(writing, "the leader's weights could not be written: "+err.Error())
+	} else {
+		r.grumble(writing, "")
 	}
 	return err == nil
 }
@@ -469,7 +513,7 @@ func (r *rollout) command(f func(*Machine, time.Time) error) error {
 	}
 	r.mu.Lock()
 	if r.machine == nil {
-		trouble := r.trouble
+		trouble := r.trouble()
 		r.mu.Unlock()
 		if trouble != "" {
 			return fmt.Errorf("rollout: %s: %w: %s", r.object, ErrNotBegun, trouble)
@@ -513,13 +557,33 @@ func (r *rollout) tell(e Event) {
 	}
 }
 
-// grumble says what is in the way of its work, and tells the Logger of something new. Empty: nothing is.
-func (r *rollout) grumble(trouble string) {
+// trouble is a part of the work that something may be in the way of.
+type trouble uint8
+
+const (
+	looking trouble = iota // who leads, and what the Home has
+	opening                // the plan and the state
+	writing                // the weights
+)
+
+// trouble returns all that is in the way. Caller must hold r.mu.
+func (r *rollout) trouble() string {
+	var all []string
+	for _, text := range r.troubles {
+		if text != "" {
+			all = append(all, text)
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+// grumble says what is in the way of a part of the work, and tells the Logger if that is new. Empty: nothing is.
+func (r *rollout) grumble(about trouble, text string) {
 	r.mu.Lock()
-	same := r.trouble == trouble
-	r.trouble = trouble
+	same := r.troubles[about] == text
+	r.troubles[about] = text
 	r.mu.Unlock()
-	if !same && trouble != "" {
-		r.c.o.Logger.Warn("rollout: "+trouble, "object", r.object.String())
+	if !same && text != "" {
+		r.c.o.Logger.Warn("rollout: "+text, "object", r.object.String())
 	}
 }

@@ -25,8 +25,8 @@ type Sample struct {
 	CacheTold bool
 	// Tokens is the length of the answer; -1: not known.
 	Tokens int
-	// Finish is why the answer has ended.
-	Finish finish
+	// Finish is how the answer has ended.
+	Finish types.Finish
 }
 
 // SampleOf returns what is judged of a request that has ended, or of an attempt that was retried elsewhere, as a
@@ -48,10 +48,11 @@ func SampleOf(req *types.Request, o types.Outcome) (Sample, bool) {
 	if failed {
 		return s, true
 	}
-	s.Finish = finishOf(o)
+	s.Finish = o.Finish
 	if n, ok := count(o.Usage.CompletionTokens); ok {
-		s.Tokens, s.Told = n, true
-		s.Empty = n == 0 && s.Finish != finishTools
+		s.Tokens = n
+		s.Told = n > 0 || o.Finish != types.FinishUnknown // else it may be an embedding, which has no tokens
+		s.Empty = s.Told && n == 0 && o.Finish != types.FinishTools
 	}
 	s.times(req, &o)
 	return s, true

@@ -163,6 +163,8 @@ type traffic struct {
 	load           float64 // log
 	stable, canary target
 	streamed       float64 // share
+	bursts         float64 // how many a second begin, in which half of all requests fail for 5 to 20 seconds
+	burst          int     // seconds left of one
 }
 
 func newTraffic(seed uint64, rate float64, both target) *traffic {
@@ -175,7 +177,7 @@ func (t *traffic) sample(now time.Time, canary bool) rollout.Sample {
 		of, name = &t.canary, "v2"
 	}
 	s := rollout.Sample{Target: name, Sent: now, Tokens: -1}
-	if t.Float64() < of.errors {
+	if t.Float64() < of.errors || t.burst > 0 && t.Float64() < .5 {
 		s.Failed = true
 		return s
 	}
@@ -211,6 +213,11 @@ func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Se
 func (t *traffic) second(r *rig, observe func(rollout.Sample) bool) (canary int) {
 	const memory = .97 // of the load: half a minute
 	t.load = memory*t.load + math.Sqrt(1-memory*memory)*.3*t.NormFloat64()
+	if t.burst > 0 {
+		t.burst--
+	} else if t.Float64() < t.bursts && r.share() < 1 { // then nobody could tell whose failures they are
+		t.burst = 5 + t.IntN(16)
+	}
 	share := r.share()
 	n := int(t.rate + t.Float64())
 	for range n {

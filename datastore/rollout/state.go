@@ -65,7 +65,7 @@ const (
 // DecodeState reads the JSON of a State strictly. The error says what is wrong with it.
 func DecodeState(data []byte) (State, error) {
 	var s State
-	if len(data) > 2*MaxState {
+	if len(data) > MaxState {
 		return s, errorf("a state of %d bytes, want at most %d", len(data), MaxState)
 	}
 	if err := strictjson.Decode(data, &s, strictjson.Options{Package: "rollout"}); err != nil {
@@ -103,6 +103,9 @@ func (s *State) check() error {
 	}
 	return nil
 }
+
+// over reports whether it is at its end.
+func (s *State) over() bool { return s.Phase == Done || s.Phase == Failed }
 
 var phases = []Phase{Loading, Stepping, Aborting, Finishing, Failed, Done}
 

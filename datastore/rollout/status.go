@@ -161,7 +161,7 @@ func (r *rollout) status() Status {
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s.Trouble = r.trouble
+	s.Trouble = r.trouble()
 	for _, e := range r.events {
 		s.Events = append(s.Events, EventStatus{e.At, e.Kind, e.Text})
 	}

@@ -12,6 +12,7 @@ type judging struct {
 	look      int       // requests of the canary at which it is looked at again
 	glance    int       // the same of what may let it pass
 	troubled  time.Time // since when the environment is in trouble; the zero time if it is not
+	trouble   holdKind  // what kind of trouble it was last
 	full      bool      // people were told that servers have no place
 	unloading unloading
 }
@@ -57,7 +58,7 @@ func (m *Machine) step() {
 	if trouble := m.trouble(stable); trouble != "" {
 		m.blameless(trouble)
 		if m.state.Paused == "" && !m.overdue(trouble) {
-			m.holds(heldTrouble, "%s: the canary is not to blame", trouble)
+			m.holds(m.judging.trouble, "%s: the canary is not to blame", trouble)
 		}
 		return
 	}
@@ -90,9 +91,10 @@ func (m *Machine) abort(why string) {
 // trouble says what is wrong with the environment, that is with both targets; empty: nothing is.
 func (m *Machine) trouble(stable *Counts) string {
 	j := &m.judging
-	what := m.troubles(stable)
+	kind, what := m.troubles(stable)
 	switch {
 	case what != "":
+		j.trouble = kind
 		if j.troubled.IsZero() {
 			j.troubled = m.now
 		}
@@ -109,31 +111,31 @@ func (m *Machine) trouble(stable *Counts) string {
 	return "it was in trouble just now"
 }
 
-func (m *Machine) troubles(stable *Counts) string {
+func (m *Machine) troubles(stable *Counts) (holdKind, string) {
 	all := len(m.world.Servers)
 	switch {
 	case m.servers.ready == 0 || 2*m.servers.ready < all:
-		return sprintf("%d of %d servers are ready", m.servers.ready, all)
+		return troubleReady, sprintf("%d of %d servers are ready", m.servers.ready, all)
 	case m.world.Saturation >= 1:
-		return sprintf("the servers are full (saturation %.2f)", m.world.Saturation)
+		return troubleFull, sprintf("the servers are full (saturation %.2f)", m.world.Saturation)
 	case m.percent() >= 100:
-		return ""
+		return notHeld, ""
 	}
 	k, n := m.peers.recently(&m.window.Stable, stableOf)
 	recently := float64(k) / math.Max(float64(n), 1)
 	if !m.judging.troubled.IsZero() {
 		if n > 0 && recently > calmBelow {
-			return sprintf("%d of the last %d requests of %s failed", k, n, m.plan.Stable)
+			return troubleStable, sprintf("%d of the last %d requests of %s failed", k, n, m.plan.Stable)
 		}
-		return ""
+		return notHeld, ""
 	}
 	switch {
 	case n >= leastTroubled && recently > recentlyAbove:
-		return sprintf("%d of the last %d requests of %s failed", k, n, m.plan.Stable)
+		return troubleStable, sprintf("%d of the last %d requests of %s failed", k, n, m.plan.Stable)
 	case surely(stable.Errors, stable.Requests) > troubledAbove:
-		return sprintf("%d of %d requests of %s failed", stable.Errors, stable.Requests, m.plan.Stable)
+		return troubleStable, sprintf("%d of %d requests of %s failed", stable.Errors, stable.Requests, m.plan.Stable)
 	}
-	return ""
+	return notHeld, ""
 }
 
 // surely returns the least share of which k of n are seen.

@@ -98,10 +98,6 @@ func weightAt(weights []Weight, i int) int32 {
 	return weights[i].Weight
 }
 
-// SameWeights reports whether two lists of weights split traffic alike, whatever they sum to and in which order
-// they are.
-func SameWeights(a, b []Weight) bool { return sameShares(a, b) }
-
 func ruleOf(o *types.InferenceModelRewrite, rule int) (*types.RewriteRule, error) {
 	if rule < 0 || rule >= len(o.Spec.Rules) {
 		return nil, fmt.Errorf("rollout: InferenceModelRewrite %s has %d rules, so that there is no rule %d, counted from 0", o.Key(), len(o.Spec.Rules), rule)

@@ -18,8 +18,8 @@ func weightsAt(p *Plan, percent float64) []Weight {
 	return all
 }
 
-// sameShares reports whether weights split traffic alike, whatever they sum to and in which order they are.
-func sameShares(a, b []Weight) bool {
+// SameShares reports whether weights split traffic alike, whatever they sum to and in which order they are.
+func SameShares(a, b []Weight) bool {
 	sum := func(all []Weight) (n int64) {
 		for _, w := range all {
 			n += int64(max(w.Weight, 0))
