@@ -229,7 +229,7 @@ func (h *Home) replace(ctx context.Context, o rollout.Object, r rollout.Record) 
 	case err != nil:
 		return "", err
 	case have.Revision == r.Revision:
-	case len(r.State) > 0 && bytes.Equal(have.State, r.State) && rollout.SameWeights(have.Weights, r.Weights):
+	case len(r.State) > 0 && bytes.Equal(have.State, r.State) && rollout.SameShares(have.Weights, r.Weights):
 		return have.Revision, nil // it was written before, and the answer was lost
 	default:
 		return "", fmt.Errorf("%w: %s %s", rollout.ErrConflict, o.Kind, o.Name)

@@ -47,7 +47,7 @@ func TestReadAndWriteModel(t *testing.T) {
 	again := read(t, home, chat)
 	require.Equal(t, revision, again.Revision)
 	require.Equal(t, r.State, again.State)
-	require.True(t, rollout.SameWeights(r.Weights, again.Weights))
+	require.True(t, rollout.SameShares(r.Weights, again.Weights))
 
 	// Only the state: who owns the weights, and the object's generation, stay.
 	generation := o["metadata"].(map[string]any)["generation"]
@@ -75,7 +75,7 @@ func TestReadAndWriteRule(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, fakeapi.Object(rewriteYAML)["spec"].(map[string]any)["rules"].([]any)[0],
 		server.Get(fakeapi.RewriteLLMD, "default", "all")["spec"].(map[string]any)["rules"].([]any)[0])
-	require.True(t, rollout.SameWeights(r.Weights, read(t, home, rewrite).Weights))
+	require.True(t, rollout.SameShares(r.Weights, read(t, home, rewrite).Weights))
 	require.Empty(t, server.Get(fakeapi.Rewrite, "default", "all")["metadata"].(map[string]any)["annotations"], "the one that is shadowed")
 
 	beyond := rewrite

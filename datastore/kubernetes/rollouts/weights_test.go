@@ -67,7 +67,7 @@ func TestWeightsAgree(t *testing.T) {
 		patch, err := patchOf(object, o, rollout.Record{Weights: next})
 		require.NoError(t, err)
 		require.NoError(t, rollout.SetWeights(manifest, o.Rule, next))
-		if rollout.SameWeights(want, next) {
+		if rollout.SameShares(want, next) {
 			require.NotContains(t, string(patch), "spec")
 			continue
 		}
