@@ -335,7 +335,7 @@ func (a *App) work(ctx context.Context, group *errgroup.Group) {
 		group.Go(func() error { return a.cluster.tell(ctx) })
 	}
 	if a.rollouts != nil {
-		group.Go(func() error { return a.rollouts.controller.Run(ctx) })
+		group.Go(func() error { return a.rollOut(ctx) })
 	}
 }
 
