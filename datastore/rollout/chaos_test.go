@@ -308,7 +308,7 @@ func (c *chaos) traffic() {
 func TestChaos(t *testing.T) {
 	t.Parallel()
 	ends := map[rollout.Phase]int{}
-	for i := range runs(400) {
+	for i := range runs(200) {
 		c := newChaos(t, uint64(i))
 		c.run(600)
 		ends[c.lastState.Phase]++

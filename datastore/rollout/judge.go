@@ -212,9 +212,9 @@ func (c *comparison) times(v Verdict, m *Metric, what string, canary, stable *st
 		return v.is(Fail, "%s of %d and %d answers: at least %.2f times, %.2f allowed", text, n, stable.len(),
 			ratioOf(a.low, b.high), limit)
 	}
-	low, high := first.quantile(latencyLevel, sure95), second.quantile(latencyLevel, sure95)
+	likely, others := first.quantile(latencyLevel, sure95), second.quantile(latencyLevel, sure95)
 	switch {
-	case low.high < buckets && high.low >= 0 && ratioOf(low.high, high.low) < limit:
+	case likely.high < buckets && others.low >= 0 && ratioOf(likely.high, others.low) < limit:
 		return v.is(Pass, "%s: less than %.2f times", text, limit)
 	case n >= enough && ratioOf(a.middle, b.middle) <= limit:
 		return v.is(Pass, "%s: within %.2f times", text, limit)

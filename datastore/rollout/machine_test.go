@@ -130,8 +130,9 @@ func TestAbortsAtOnce(t *testing.T) {
 	r.tick(time.Hour)
 	require.Len(t, r.asked, 4)
 	r.flight["v2"] = 0
-	r.tick(time.Second)
-	r.tick(31 * time.Second)
+	for range 4 {
+		r.tick(10 * time.Second)
+	}
 	require.Len(t, r.asked, 8)
 	r.tick(time.Second)
 	require.Equal(t, rollout.Failed, r.phase())
@@ -413,21 +414,43 @@ func TestServersComeAndGo(t *testing.T) {
 
 func TestSlots(t *testing.T) {
 	r := newRig(plan(10, 100))
-	for i := range r.servers {
+	for i := range 3 {
 		r.servers[i].Slots, r.servers[i].Used = 1, 1
 	}
-	r.tick(time.Second)
-	require.Equal(t, rollout.Failed, r.phase())
-	require.Contains(t, r.m.State().Reason, "all places for adapters are taken")
-	require.Empty(t, r.asked)
-
-	r.servers[0].Used = 0
-	require.NoError(t, r.m.Retry(r.now, ""))
 	for range 5 {
 		r.tick(time.Second)
 	}
 	require.Equal(t, rollout.Stepping, r.phase())
-	require.Contains(t, r.said(), "Warned: on 3 of 4 servers all places for adapters are taken")
+	require.Contains(t, r.said(), "Warned: on 3 of 4 servers all places for adapters are in use")
+}
+
+// TestUnloadsWhatIsUnknown: a server of which nobody has asked whether it has the stable target is asked to unload it,
+// once; one that does not do it is asked as often as the plan says.
+func TestUnloadsWhatIsUnknown(t *testing.T) {
+	p := plan(100)
+	p.Load = rollout.LoadPlan{Unload: true, Grace: time.Second}
+	r := newRig(p)
+	r.servers[0].Stable = rollout.HasUnknown
+	r.servers[1].Stable = rollout.HasNot
+	for range 3 {
+		r.tick(time.Second)
+	}
+	require.NoError(t, r.m.Promote(r.now, false, ""))
+	asked := map[string]int{}
+	for range 60 {
+		r.now = r.now.Add(time.Second)
+		for _, a := range r.m.Tick(r.now, r.world()) {
+			switch a.Do {
+			case rollout.DoUnload:
+				asked[a.Server]++
+			default:
+				r.do([]rollout.Action{a})
+			}
+		}
+	}
+	require.Equal(t, map[string]int{"s0": 1, "s2": 3, "s3": 3}, asked)
+	require.Equal(t, rollout.Done, r.phase())
+	require.Contains(t, r.said(), "2 servers have not unloaded v1")
 }
 
 // TestStart: weights that do not fit a plan are left as they are.

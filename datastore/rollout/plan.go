@@ -27,7 +27,8 @@ type Plan struct {
 	// MinRequests is how many requests of the canary a verdict takes, but for a hard stop. Default 20, at least 10: fewer
 	// tell nothing.
 	MinRequests int `json:"minRequests,omitempty"`
-	// Deadline is how long a step may stay without a verdict. Default 1 hour. OnUnsure is what to do then.
+	// Deadline is how long a step may stay without a verdict, and the canary not loaded. Default 1 hour. OnUnsure is what
+	// to do then.
 	Deadline time.Duration `json:"deadline,omitempty"` // in JSON as "1h"
 	OnUnsure OnUnsure      `json:"onUnsure,omitempty"`
 	// Load says how the canary comes onto the servers.

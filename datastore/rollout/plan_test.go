@@ -127,6 +127,10 @@ func FuzzPlan(f *testing.F) {
 		again, err := rollout.DecodePlan(text, object)
 		require.NoError(t, err, "%s", text)
 		require.Equal(t, p, again)
+		var plain rollout.Plan
+		require.NoError(t, json.Unmarshal(text, &plain))
+		plain.Object = object
+		require.Equal(t, p, plain)
 		require.Equal(t, p.Fingerprint(), again.Fingerprint())
 		m, err := rollout.NewMachine(p, start)
 		require.NoError(t, err)

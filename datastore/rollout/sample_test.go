@@ -67,9 +67,18 @@ func TestSampleOf(t *testing.T) {
 			s.TTFT, s.TPOT, s.Uncached, s.CacheTold = 0, 0, 0, false
 		})},
 		{"a slow client", with(func(o *types.Outcome) { o.Stalled = time.Second }), sample(func(s *rollout.Sample) { s.TPOT = 0 })},
-		{"one token", with(func(o *types.Outcome) { o.Usage.CompletionTokens = types.Known(1) }), sample(func(s *rollout.Sample) { s.Tokens, s.TPOT = 1, 0 })},
-		{"nothing is told", with(func(o *types.Outcome) { o.Usage, o.Tokens = types.Usage{}, 101 }), sample(func(s *rollout.Sample) {
-			s.Told, s.Tokens, s.Uncached, s.CacheTold = false, -1, 77, false
+		{"one token", with(func(o *types.Outcome) { o.Usage.CompletionTokens, o.Tokens = types.Known(1), 1 }), sample(func(s *rollout.Sample) { s.Tokens, s.TPOT = 1, 0 })},
+		{"the end is counted as a token", with(func(o *types.Outcome) { o.Usage.CompletionTokens, o.TTFT = types.Known(1), 0 }), sample(func(s *rollout.Sample) {
+			s.Empty, s.Tokens, s.TTFT, s.TPOT, s.Uncached, s.CacheTold = true, 1, 0, 0, 0, false
+		})},
+		{"one token was asked for", with(func(o *types.Outcome) { o.Usage.CompletionTokens, o.Finish = types.Known(1), types.FinishLength }), sample(func(s *rollout.Sample) {
+			s.Tokens, s.TPOT, s.Finish = 1, 0, types.FinishLength
+		})},
+		{"no usage is told", with(func(o *types.Outcome) { o.Usage, o.Tokens = types.Usage{}, 101 }), sample(func(s *rollout.Sample) {
+			s.Tokens, s.Uncached, s.CacheTold = -1, 77, false
+		})},
+		{"no usage and no end is told", with(func(o *types.Outcome) { o.Usage, o.Tokens, o.Finish = types.Usage{}, 101, 0 }), sample(func(s *rollout.Sample) {
+			s.Told, s.Tokens, s.Uncached, s.CacheTold, s.Finish = false, -1, 77, false, 0
 		})},
 		{"nonsense is told", with(func(o *types.Outcome) { o.Usage.CachedTokens = types.Known(-5) }), sample(func(s *rollout.Sample) { s.Uncached, s.CacheTold = 1000, false })},
 	} {

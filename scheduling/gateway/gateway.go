@@ -184,7 +184,7 @@ func (g *Gateway) decide(o Options) (err error) {
 	}
 	o.Profile.Hooks = metrics.Hooks(o.Pool, o.Profile.Hooks)
 	if g.Rollouts != nil {
-		o.Profile = withRollouts(o.Profile, g.Rollouts)
+		o.Profile = WithRollouts(o.Profile, g.Rollouts)
 	}
 	if g.Scheduler, err = scheduling.New(o.Profile); err != nil {
 		return err

@@ -46,8 +46,9 @@ func (g *Gateway) saturation(pool types.NamespacedName) float64 {
 	return 0
 }
 
-// withRollouts has c hear of the requests of a profile, and filter their endpoints.
-func withRollouts(p scheduling.Profile, c *rollout.Controller) scheduling.Profile {
+// WithRollouts returns a profile whose requests c hears of, and whose filters let requests for a new target go only to
+// servers that are known to have it: for who makes schedulers without a Gateway.
+func WithRollouts(p scheduling.Profile, c *rollout.Controller) scheduling.Profile {
 	gate := scheduling.Named{Name: "rollout", Filter: gate{c.Gate()}}
 	// It is the first: others, which keep some servers when they would strike out all, are to see those that can.
 	with := func(filters []scheduling.Named) []scheduling.Named {
