@@ -307,3 +307,19 @@ func benchWorld(b testing.TB, n int) *world {
 	require.Eventually(b, func() bool { s, _ := w.c.Get(chatModel); return s.Phase == rollout.Stepping }, 10*time.Second, time.Millisecond)
 	return w
 }
+
+// A grace that is shorter than the time between two looks is over nevertheless.
+func TestTrapShortGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, nil)
+		require.NoError(t, w.store.Apply(manifest("")))
+		w.run()
+		p, err := rollout.DecodePlan([]byte(`{"stable": "v1", "canary": "v2", "load": {"source": "x", "unload": true, "grace": "100ms"}}`), chatModel)
+		require.NoError(t, err)
+		require.NoError(t, w.c.Start(p))
+		for w.c.Abort(chatModel, "at once") != nil {
+			time.Sleep(time.Millisecond)
+		}
+		w.until(time.Minute, false, in(rollout.Failed))
+	})
+}
