@@ -28,6 +28,8 @@ type Recommendation struct {
 	Terms    []Term    `json:"terms"`    // all that were asked, in the order of the constants
 	// Variants is how many of which kind, if Signals has several. Their sum is Replicas.
 	Variants []VariantReplicas `json:"variants,omitempty"`
+	// StartUp is how long a new replica is taken to need until it serves.
+	StartUp time.Duration `json:"startUp"` // nanoseconds
 	// Partial says that not all gateways answered.
 	Partial bool `json:"partial,omitempty"`
 }
