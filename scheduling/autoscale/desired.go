@@ -337,7 +337,8 @@ func (l *law) whole(n float64) int {
 
 // most is how many replicas may be recommended at once.
 func (l *law) most() int {
-	return max(int(math.Ceil(float64(l.current)*l.p.StepUp)), l.current+leastStep, l.h.Last)
+	from := l.h.base(l.current)
+	return max(int(math.Ceil(float64(from)*l.p.StepUp)), from+leastStep, l.h.Last)
 }
 
 // leastStep is how many replicas may always be added.

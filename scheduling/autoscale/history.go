@@ -18,6 +18,8 @@ type History struct {
 	Recent []Past `json:"recent,omitempty"` // the largest that was wanted, by parts of the window, oldest first
 	Asked  []Past `json:"asked,omitempty"`  // what was recommended and is not there yet, oldest first
 
+	Step Past `json:"step,omitzero"` // what was there when replicas were added last, or could have been
+
 	StartUp float64     `json:"startUp,omitempty"` // seconds, learned; 0: nothing was
 	Speed   types.Speed `json:"speed,omitzero"`    // known last
 
@@ -41,6 +43,8 @@ const (
 	mostGap = 2 * time.Minute
 	// recentParts is of how many parts a window is made.
 	recentParts = 12
+	// stepEvery is how often replicas may be added by as much as Tuning.StepUp says.
+	stepEvery = 15 * time.Second
 	// mostAsked bounds the numbers asked for that are remembered.
 	mostAsked = 32
 	// leastStartUp and mostStartUp bound what is learned.
@@ -65,7 +69,7 @@ func (h *History) begin(now time.Time, current int) (elapsed time.Duration) {
 		if h.Quiet.After(now) {
 			h.Quiet = now
 		}
-		h.Recent = []Past{{now, last}}
+		h.Recent, h.Step = []Past{{now, last}}, Past{now, last}
 		elapsed = 0
 	}
 	h.At = now
@@ -90,6 +94,14 @@ func (h *History) largest(want int, window time.Duration) int {
 		most = max(most, p.Replicas)
 	}
 	return most
+}
+
+// base returns what the next step starts from: what there was when the last one began, for as long as that lasts.
+func (h *History) base(current int) int {
+	if h.At.Sub(h.Step.At) >= stepEvery {
+		h.Step = Past{h.At, max(current, h.Last)}
+	}
+	return h.Step.Replicas
 }
 
 // ask notes that replicas were recommended beyond those that there were.
@@ -160,7 +172,7 @@ func (h *History) repair() {
 	sane(&h.Speed.Token, 1e6)
 	sane(&h.Speed.Step, 1e6)
 	sane(&h.Speed.Sequence, 1e6)
-	h.Last = max(h.Last, 0)
+	h.Last, h.Step.Replicas = max(h.Last, 0), max(h.Step.Replicas, 0)
 	for _, list := range []*[]Past{&h.Recent, &h.Asked} {
 		if len(*list) > mostAsked {
 			*list = slices.Clone((*list)[len(*list)-mostAsked:])

@@ -60,7 +60,7 @@ type Tuning struct {
 	SLOMet  float64 `json:"sloMet,omitempty"`
 	SLOStep float64 `json:"sloStep,omitempty"`
 
-	// StepUp bounds how many replicas are added at once: to so many times those that there are, or 4 more if that is
+	// StepUp bounds how many replicas are added in 15 s: to so many times those that there were, or 4 more if that is
 	// more. Default DefaultStepUp.
 	StepUp float64 `json:"stepUp,omitempty"`
 	// Slack is by which part of a replica what is needed may be above the whole number below before one is added.
