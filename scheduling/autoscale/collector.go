@@ -103,6 +103,7 @@ type tally struct {
 	models  map[string]*account
 	waits   map[*types.Request]wait
 	gated   bool // admission control tells what comes
+	maxWait time.Duration
 	told    bool // refusals are told of by Refused
 	learner learner
 	speed   types.Speed // known last

@@ -26,6 +26,7 @@ type History struct {
 	Slow   float64   `json:"slow,omitempty"`    // arrivals of work, averaged over Tuning.Trend; 0: not known
 	KV     float64   `json:"kv,omitempty"`      // part of the KV cache in use, averaged over a moment
 	Batch  float64   `json:"batch,omitempty"`   // requests at a server, averaged over a moment
+	Each   float64   `json:"each,omitempty"`    // seconds of a full replica that a request takes, averaged
 	Bias   float64   `json:"bias,omitempty"`    // by which part more is needed than demand says, learned from targets missed
 	Enough time.Time `json:"enough,omitzero"`   // since when as many serve as were recommended; zero: fewer do
 	Biased time.Time `json:"biased,omitzero"`   // when Bias grew last
@@ -168,6 +169,7 @@ func (h *History) repair() {
 	sane(&h.Slow, mostFigure)
 	sane(&h.KV, 1e3)
 	sane(&h.Batch, mostFigure)
+	sane(&h.Each, 1e6)
 	sane(&h.Bias, mostBias)
 	sane(&h.Speed.Token, 1e6)
 	sane(&h.Speed.Step, 1e6)

@@ -55,6 +55,7 @@ func (s *Signals) take(o *Signals) {
 	s.Running += o.Running
 	s.PrefillTokens += o.PrefillTokens
 	s.ContextTokens += o.ContextTokens
+	s.MaxWait = max(s.MaxWait, o.MaxWait)
 	s.OldestWait = max(s.OldestWait, o.OldestWait)
 	for _, f := range [][2]*Figure{
 		{&s.Backlog, &o.Backlog}, {&s.Arrivals, &o.Arrivals}, {&s.ArrivalTokens, &o.ArrivalTokens},
