@@ -41,6 +41,7 @@ type law struct {
 	ruled    int     // which term said so
 	soon     float64 // what demand asked for; 0: it is not known
 	extra    float64 // what is needed until what waits is worked off
+	owed     float64 // seconds of a full replica that wait
 }
 
 // look brings what is remembered up to date.
@@ -216,6 +217,7 @@ func (l *law) backlog(t *Term, at int) {
 	}
 	comes := l.full(max(l.ArrivalWork.Or(0), l.RecentWork.Or(0)))
 	owed := max(float64(l.Backlog)/l.usable, (float64(l.Queued)+l.Waiting.Or(0)*float64(l.Ready))*l.h.Each)
+	l.owed = owed
 	lacks := comes - float64(l.Ready)
 	left := max(owed+lacks*l.startUp.Seconds(), 0)
 	// Who has waited for as long as may be goes. Where that is not known, what waits is believed when it does.
@@ -357,12 +359,18 @@ func (l *law) decide(r *Recommendation) {
 			r.Term, r.Reason = RuleWindow, fmt.Sprintf("%d would do now, %d were needed in the last %v", max(up, down), largest, l.p.window(l.startUp).Round(time.Second))
 		}
 	}
+	if l.owed > busyWait*float64(l.Ready) && r.Replicas < last { // else those that start would be given up, and asked for again
+		r.Replicas, r.Term, r.Reason = last, TermBacklog, r.Terms[termBacklog].Why
+	}
 	if why := l.unknown(); why != "" && r.Replicas < last {
 		r.Replicas, r.Term, r.Reason = last, RuleHold, why
 	}
 	l.bound(r)
 	l.remember(r)
 }
+
+// busyWait is how many seconds of work wait for each replica while none is given up.
+const busyWait = 1.
 
 // whole is how many whole replicas do for n.
 func (l *law) whole(n float64) int {
