@@ -110,7 +110,7 @@ func (p Policy) Validate() error {
 func LoadPolicy(data []byte) (p Policy, err error) {
 	doc, err := strictjson.Parse(data, strictjson.Options{Package: "autoscale"})
 	if err == nil {
-		err = doc.Decode(&p)
+		err = doc.Decode((*plainPolicy)(&p))
 	}
 	if err == nil {
 		err = doc.Locate(p.Validate())
@@ -118,11 +118,22 @@ func LoadPolicy(data []byte) (p Policy, err error) {
 	return p, err
 }
 
+// UnmarshalJSON implements json.Unmarshaler: it is LoadPolicy.
+func (p *Policy) UnmarshalJSON(data []byte) error {
+	read, err := LoadPolicy(data)
+	if err == nil {
+		*p = read
+	}
+	return err
+}
+
+// plainPolicy is a Policy without its methods.
+type plainPolicy Policy
+
 // MarshalJSON implements json.Marshaler. LoadPolicy reads what it returns.
 func (p Policy) MarshalJSON() ([]byte, error) {
-	type policy Policy // without this method
 	return json.Marshal(struct {
-		policy
+		plainPolicy
 		IdleAfter string `json:"idleAfter,omitempty"`
 		TTFT      string `json:"ttft,omitempty"`
 		TPOT      string `json:"tpot,omitempty"`
@@ -130,7 +141,7 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 		Drain     string `json:"drain,omitempty"`
 		Trend     string `json:"trend,omitempty"`
 		Window    string `json:"window,omitempty"`
-	}{policy(p), text(p.IdleAfter), text(p.TTFT), text(p.TPOT), text(p.StartUp), text(p.Drain), text(p.Trend), text(p.Window)})
+	}{plainPolicy(p), text(p.IdleAfter), text(p.TTFT), text(p.TPOT), text(p.StartUp), text(p.Drain), text(p.Trend), text(p.Window)})
 }
 
 // text is a duration as JSON has it; "" stands for none.
