@@ -38,6 +38,7 @@ type App struct {
 	cluster  *cluster        // nil: pools and the rest are those of the configuration
 	group    *sharing.Group  // nil: nothing is shared
 	sharing  sync.WaitGroup  // of group
+	scaling  *scaling        // nil: nobody is told how many replicas there should be
 
 	health  *health.Server
 	unwatch context.CancelFunc // ends watches of health at the picker's port
@@ -76,7 +77,12 @@ func (a *App) wire() (err error) {
 	if err := a.joinPeers(); err != nil {
 		return err
 	}
-	a.fleet = newFleet(a.store, a.o)
+	if a.fleet, err = newFleet(a.store, a.o); err != nil {
+		return err
+	}
+	if a.scaling, err = newScaling(a.fleet, a.o); err != nil {
+		return err
+	}
 	if a.group != nil {
 		a.fleet.counting.Sharing = a.group.Stats
 	}
@@ -126,6 +132,7 @@ func (a *App) configure() (err error) {
 		if a.cluster, err = newCluster(a.o.Kubernetes, a.store, a.o.Logger); err != nil {
 			return err
 		}
+		a.fleet.source.Store(a.cluster.source)
 	}
 	if a.o.Config == "" {
 		none, err := config.Loader{Registry: newRegistry(), PoolsElsewhere: true}.Parse("", nil)
@@ -164,6 +171,11 @@ func (a *App) listen() (err error) {
 		}
 		a.probes = grpc.NewServer()
 		healthpb.RegisterHealthServer(a.probes, a.health)
+	}
+	if a.scaling != nil {
+		if err = a.scaling.listen(a.o, a.grpc); err != nil {
+			return err
+		}
 	}
 	if a.o.MetricsAddr != "-" {
 		return a.listenMetrics()
@@ -239,7 +251,13 @@ func (a *App) MetricsAddress() string { return addressOf(a.listeners.metrics) }
 
 // addresses are for the log.
 func (a *App) addresses() []slog.Attr {
-	return []slog.Attr{slog.String("grpc", a.Address()), slog.String("health", a.HealthAddress()), slog.String("metrics", a.MetricsAddress())}
+	all := []slog.Attr{slog.String("grpc", a.Address()), slog.String("health", a.HealthAddress()), slog.String("metrics", a.MetricsAddress())}
+	for _, one := range []slog.Attr{slog.String("keda", a.KEDAAddress()), slog.String("externalMetrics", a.ExternalMetricsAddress())} {
+		if one.Value.String() != "" {
+			all = append(all, one)
+		}
+	}
+	return all
 }
 
 func addressOf(ln net.Listener) string {
@@ -296,6 +314,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.metrics != nil {
 		serve("metrics", func() error { return a.metrics.Serve(a.listeners.metrics) })
 	}
+	a.scaling.serve(serve)
 	select {
 	case <-a.ready(running, group):
 		setReady(a.health, true)
@@ -316,6 +335,7 @@ func (a *App) Run(ctx context.Context) error {
 func (a *App) work(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { a.fleet.follow(ctx); return nil })
 	group.Go(func() error { return a.scraper.Run(ctx) })
+	a.scaling.run(ctx, group)
 	a.share(ctx)
 	if a.watcher != nil {
 		group.Go(func() error { return a.watcher.Run(ctx) })
@@ -350,6 +370,7 @@ func (a *App) drain() {
 	a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "draining", slog.Int("requests", a.Open()))
 	time.Sleep(a.o.DrainDelay)
 	a.unwatch()
+	a.scaling.leave()
 	a.director.Close()
 	done := make(chan struct{})
 	go func() {
@@ -379,6 +400,7 @@ func (a *App) Close() {
 			s.Stop()
 		}
 	}
+	a.scaling.close()
 	if a.unwatch != nil {
 		a.unwatch()
 	}

@@ -92,6 +92,10 @@ type Options struct {
 	// NewMesh makes, which the App closes. Default of its Name is that of the host. Nil: nothing is shared.
 	Sharing *sharing.Options
 
+	// Autoscale tells outside autoscalers how many replicas pools should have. Nil: nothing is recommended, and
+	// /autoscale is not there.
+	Autoscale *Autoscale
+
 	// ScrapeInterval is the time between two readings of a server's metrics. Default
 	// that of package scrape.
 	ScrapeInterval time.Duration
@@ -157,5 +161,5 @@ func (o Options) withDefaults() (Options, error) {
 	case o.DrainTimeout < 0:
 		return o, fmt.Errorf("epp: Options.DrainTimeout is %v, must not be negative", o.DrainTimeout)
 	}
-	return o, nil
+	return o, o.checkAutoscale()
 }
