@@ -25,8 +25,8 @@ type Options struct {
 	Source metric.Source
 	// Models reports whether a pool, which there is, serves a model of that public name. Nil: all do.
 	Models func(pool types.NamespacedName, model string) bool
-	// MaxStreams bounds the streams at a time: one for each trigger of type external-push. Further ones are refused
-	// with RESOURCE_EXHAUSTED. Default 1,000.
+	// MaxStreams bounds the streams at a time, of which a trigger of type external-push has two. Further ones are refused
+	// with RESOURCE_EXHAUSTED. Default 2,000.
 	MaxStreams int
 	// Interval is how often is looked at what no event tells: whether a single model, or a metric with an
 	// activationTarget, has become active, and whether a pool is still there. Default 250 ms, at most a minute.
@@ -50,7 +50,7 @@ type Server struct {
 func New(o Options) (*Server, error) {
 	c := check.Checks{Package: "keda"}
 	c.Want(o.Source != nil, "Source", nil, "an Autoscaler")
-	check.Default(&c, "MaxStreams", &o.MaxStreams, 1000, 1, math.MaxInt32)
+	check.Default(&c, "MaxStreams", &o.MaxStreams, 2000, 1, math.MaxInt32)
 	check.Default(&c, "Interval", &o.Interval, 250*time.Millisecond, time.Millisecond, time.Minute)
 	if o.Called == nil {
 		o.Called = func(string, codes.Code) {}

@@ -182,6 +182,7 @@ func TestPolls(t *testing.T) {
 		{"metric kv target 0.8", 3, 2},
 		{"metric saturation target 0.7", 2, 1},
 		{"metric queued target 1 model chat", 2, 2},
+		{"metricFromEnv queued targetFromEnv 2 scalerAddressFromEnv x", 4, 7},
 		{"metric running target 16 model chat enableTLS true unsafeSsl false", 1, 3},
 		{"metric running target 16 model quiet", 0, 0},
 	} {
@@ -234,6 +235,8 @@ func TestRefused(t *testing.T) {
 		{"activationTarget -1", codes.InvalidArgument, []string{`activationTarget is "-1"`}},
 		{"model chat", codes.InvalidArgument, []string{`metric is "", want one of queued, queuedTokens`}},
 		{"model chat metric desired", codes.InvalidArgument, []string{`metric is "desired", want one of queued, queuedTokens`}},
+		{"metric queued metricFromEnv queued target 1", codes.InvalidArgument, []string{"has metric and metricFromEnv"}},
+		{"queueFromEnv 5", codes.InvalidArgument, []string{`"queueFromEnv", which is unknown`}},
 		{"threshold 5 metricName x metrik queued targt 1", codes.InvalidArgument, []string{`"threshold"`, `"metricName"`, `"metrik", which is unknown`, `"targt", which is unknown`}},
 	} {
 		ref := object(strings.Fields(test.metadata)...)
@@ -545,7 +548,7 @@ func TestManyCalls(t *testing.T) {
 	require.Equal(t, int64(3000), calls.Load())
 }
 
-// TestClients: what is too much for a client hangs nobody.
+// TestHugeMetadata: what is far too much is refused in few words.
 func TestHugeMetadata(t *testing.T) {
 	t.Parallel()
 	r := start(t, keda.Options{})

@@ -54,12 +54,7 @@ func (t *trigger) asks(name string) bool {
 // readTrigger reads the metadata. The error says all that is wrong with it.
 func readTrigger(ref *externalscaler.ScaledObjectRef) (*trigger, error) {
 	c := check.Checks{Package: "keda"}
-	data := ref.GetScalerMetadata()
-	for _, key := range slices.Sorted(maps.Keys(data)) {
-		if !slices.Contains(ourKeys, key) && !slices.Contains(kedaKeys, key) {
-			c.Unknown("metadata", key, ourKeys)
-		}
-	}
+	data := metadata(&c, ref.GetScalerMetadata())
 	t := &trigger{activation: math.NaN()}
 	t.Pool.Name = data[keyPool]
 	t.Pool.Namespace = cmp.Or(data[keyNamespace], ref.GetNamespace(), types.DefaultNamespace)
@@ -79,6 +74,25 @@ func readTrigger(ref *externalscaler.ScaledObjectRef) (*trigger, error) {
 		c.Failf(keyTarget, "is required: how much of %s is for one replica", check.Show(t.Metric))
 	}
 	return t, c.Err()
+}
+
+// metadata returns what is ours. Of a key with the suffix FromEnv KEDA sends the value that it found, and the key as it is.
+func metadata(c *check.Checks, data map[string]string) map[string]string {
+	ours := make(map[string]string, len(ourKeys))
+	for _, full := range slices.Sorted(maps.Keys(data)) { // a key comes before the same with the suffix
+		key := strings.TrimSuffix(full, "FromEnv")
+		_, twice := ours[key]
+		switch {
+		case slices.Contains(kedaKeys, key):
+		case !slices.Contains(ourKeys, key):
+			c.Unknown("metadata", full, ourKeys)
+		case twice:
+			c.Failf("metadata", "has %s and %s: want one of the two", key, full)
+		default:
+			ours[key] = data[full]
+		}
+	}
+	return ours
 }
 
 // number returns that of a key, NaN if it is not there.
