@@ -83,6 +83,9 @@ func (a *App) wire() (err error) {
 	if a.scaling, err = newScaling(a.fleet, a.o); err != nil {
 		return err
 	}
+	if a.scaling != nil {
+		a.fleet.counting.Autoscale = a.scaling.scaler.Recommended
+	}
 	if a.group != nil {
 		a.fleet.counting.Sharing = a.group.Stats
 	}

@@ -162,6 +162,7 @@ func TestAutoscalePages(t *testing.T) {
 	_, _, body = fetch(t, "GET", url+"/metrics", "")
 	require.Contains(t, body, `inferpick_keda_calls_total{code="InvalidArgument",method="GetMetrics"} 1`)
 	require.Contains(t, body, "inferpick_keda_streams 0")
+	require.Contains(t, body, "inferpick_pool_desired_replicas{")
 	require.Contains(t, body, "inferpick_autoscale_missing_gateways 0")
 
 	off := start(t, base, nil)

@@ -37,6 +37,7 @@ const (
 type FrontProxy struct {
 	client dynamic.ResourceInterface
 	rarely *seldom.Logger
+	now    func() time.Time
 
 	mu     sync.Mutex
 	known  *requestHeader // nil: never read
@@ -58,7 +59,7 @@ func NewFrontProxy(api *rest.Config, logger *slog.Logger) (*FrontProxy, error) {
 		return nil, fmt.Errorf("access: %w", err)
 	}
 	maps := client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(metav1.NamespaceSystem)
-	return &FrontProxy{client: maps, rarely: seldom.New(logger)}, nil
+	return &FrontProxy{client: maps, rarely: seldom.New(logger), now: time.Now}, nil
 }
 
 // User returns for whom the API server asks, and whether it is the API server that asks: whether the request came with
@@ -86,13 +87,13 @@ func (f *FrontProxy) get(ctx context.Context, atMost time.Duration) (*requestHea
 	if f.failed {
 		atMost = min(atMost, frontProxyRetry)
 	}
-	if f.known != nil && time.Since(f.at) < atMost {
+	if f.known != nil && f.now().Sub(f.at) < atMost {
 		return f.known, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
 	defer cancel()
 	next, err := f.read(ctx)
-	f.at, f.failed = time.Now(), err != nil
+	f.at, f.failed = f.now(), err != nil
 	if err == nil {
 		f.known = next
 		return next, nil

@@ -46,6 +46,7 @@ type Wish struct {
 // a minute, refusals for ten seconds. Its methods may be called from any goroutine.
 type Reviewer struct {
 	client dynamic.Interface
+	now    func() time.Time
 
 	mu    sync.Mutex
 	known map[[sha256.Size]byte]review
@@ -64,7 +65,7 @@ func NewReviewer(api *rest.Config) (*Reviewer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("access: %w", err)
 	}
-	return &Reviewer{client: client, known: make(map[[sha256.Size]byte]review)}, nil
+	return &Reviewer{client: client, now: time.Now, known: make(map[[sha256.Size]byte]review)}, nil
 }
 
 // Token returns whose token it is, and whether it is anybody's. The error is that the API server cannot be asked.
@@ -116,16 +117,16 @@ func (v *Reviewer) recall(key [sha256.Size]byte, ask func() (review, error)) (re
 	v.mu.Lock()
 	r, ok := v.known[key]
 	v.mu.Unlock()
-	if ok && time.Now().Before(r.until) {
+	if ok && v.now().Before(r.until) {
 		return r, nil
 	}
 	r, err := ask()
 	if err != nil {
 		return review{}, err
 	}
-	r.until = time.Now().Add(noFor)
+	r.until = v.now().Add(noFor)
 	if r.yes {
-		r.until = time.Now().Add(yesFor)
+		r.until = v.now().Add(yesFor)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
