@@ -101,6 +101,12 @@ func TestDryRun(t *testing.T) {
 	for name, text := range installations(t) {
 		t.Run("chart/"+name, func(t *testing.T) { check(t, render(t, text)) })
 	}
+	files, err := filepath.Glob(deployed("autoscaling", "*.yaml"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		t.Run("autoscaling/"+filepath.Base(file), func(t *testing.T) { check(t, parse(t, file, []byte(read(t, file)))) })
+	}
 	for name := range theSame {
 		t.Run("kustomize/"+name, func(t *testing.T) { check(t, build(t, filepath.Join("testdata", "kustomize", name))) })
 	}
