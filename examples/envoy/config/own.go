@@ -8,7 +8,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/autoscale"
 )
 
-// own reads a section of our own, which has the form of T, and returns nil if something is wrong with it, which is told.
+// own reads a section of our own, which has the form of T. It returns nil if something is wrong with it, which is told.
 func own[T any](t *translation, f fields) *T {
 	if f.m == nil {
 		return nil // told

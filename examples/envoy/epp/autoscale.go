@@ -51,9 +51,10 @@ func (o *Options) checkAutoscale() error {
 	case a == nil:
 		return nil
 	case a.ExternalMetricsAddr != "" && o.Kubernetes == nil:
-		return errors.New("epp: Options.Autoscale.ExternalMetricsAddr needs Options.Kubernetes: its API server says who may ask")
+		return errors.New("epp: Options.Autoscale.ExternalMetricsAddr needs Options.Kubernetes, which says who may ask")
 	case a.ExternalMetricsTLS.Off || a.ExternalMetricsTLS.ClientCAFile != "":
-		return errors.New("epp: Options.Autoscale.ExternalMetricsTLS is off, or has a ClientCAFile: API servers speak TLS, and their cluster says by which certificate they are known")
+		return errors.New("epp: Options.Autoscale.ExternalMetricsTLS is off, or has a ClientCAFile: " +
+			"API servers speak TLS, and their cluster says by which certificate they are known")
 	}
 	return nil
 }
@@ -115,7 +116,8 @@ func (s *scaling) listenKEDA(o Options) error {
 	if err != nil {
 		return err
 	}
-	options := append(keepalives(), grpc.UnaryInterceptor(recoveringCall(o.Logger)), grpc.StreamInterceptor(recovering(o.Logger)))
+	options := append(keepalives(),
+		grpc.UnaryInterceptor(recoveringCall(o.Logger)), grpc.StreamInterceptor(recovering(o.Logger)))
 	if c != nil {
 		options = append(options, grpc.Creds(newCreds(c, o.Logger)))
 	}
@@ -127,7 +129,8 @@ func (s *scaling) listenKEDA(o Options) error {
 
 func (s *scaling) listenExternal(o Options) error {
 	api, err := externalmetrics.New(externalmetrics.Options{
-		Asker: metric.Asker{Source: s.scaler, Models: s.fleet.serves}, API: o.Kubernetes.API, Answered: s.calls.external, Logger: o.Logger,
+		Asker: metric.Asker{Source: s.scaler, Models: s.fleet.serves}, API: o.Kubernetes.API,
+		Answered: s.calls.external, Logger: o.Logger,
 	})
 	if err != nil {
 		return err

@@ -49,10 +49,14 @@ func (c *scalingCalls) external(metric string, status int) {
 type scalingMetrics struct{ *scaling }
 
 var (
-	missingDesc  = prometheus.NewDesc("inferpick_autoscale_missing_gateways", "Pickers that have not said what they know of the pools.", nil, nil)
-	kedaDesc     = prometheus.NewDesc("inferpick_keda_calls_total", "Calls of KEDA that have ended.", []string{"method", "code"}, nil)
-	streamsDesc  = prometheus.NewDesc("inferpick_keda_streams", "Streams that KEDA holds open.", nil, nil)
-	externalDesc = prometheus.NewDesc("inferpick_external_metrics_requests_total", "Requests for external metrics, by metric and HTTP status.", []string{"metric", "status"}, nil)
+	missingDesc = prometheus.NewDesc("inferpick_autoscale_missing_gateways",
+		"Pickers that have not said what they know of the pools.", nil, nil)
+	kedaDesc = prometheus.NewDesc("inferpick_keda_calls_total",
+		"Calls of KEDA that have ended.", []string{"method", "code"}, nil)
+	streamsDesc = prometheus.NewDesc("inferpick_keda_streams",
+		"Streams that KEDA holds open.", nil, nil)
+	externalDesc = prometheus.NewDesc("inferpick_external_metrics_requests_total",
+		"Requests for external metrics, by metric and HTTP status.", []string{"metric", "status"}, nil)
 )
 
 // Describe implements prometheus.Collector.

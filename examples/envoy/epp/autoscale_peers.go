@@ -52,7 +52,8 @@ func NewPickers(p Pickers) (autoscale.Peers, error) {
 			address = "http://" + address
 		}
 		u, err := url.Parse(address)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Port() == "" || u.Path != "" {
+		switch {
+		case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Port() == "", u.Path != "":
 			return nil, fmt.Errorf("epp: Pickers.Addresses has %q, want host:port, which https:// may stand before", p.Addresses[i])
 		}
 		all[i] = u

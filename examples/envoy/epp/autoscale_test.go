@@ -296,3 +296,20 @@ func TestAutoscaleOptions(t *testing.T) {
 	require.Error(t, err)
 	require.True(t, strings.Contains(err.Error(), "autoscale"), err)
 }
+
+// TestRefusedWakes: without admission control nobody waits, but who is refused for want of servers wakes the pool.
+func TestRefusedWakes(t *testing.T) {
+	t.Parallel()
+	r := start(t, strings.Replace(scaled, "admission: {waitForEndpoints: 1m}\n", "", 1), withAutoscale)
+	c := r.scaler()
+	stream, err := c.StreamIsActive(t.Context(), scaledObject())
+	must(t, err)
+	m, err := stream.Recv()
+	must(t, err)
+	require.False(t, m.Result)
+	code, _ := refused(t, r.client(), "chat")
+	require.Equal(t, 503, code)
+	m, err = stream.Recv()
+	must(t, err)
+	require.True(t, m.Result)
+}

@@ -39,7 +39,8 @@ func (v *reviewer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case status == http.StatusOK:
 		v.next.ServeHTTP(w, r)
 	case status == http.StatusForbidden:
-		http.Error(w, "epp: the account may not "+strings.ToLower(r.Method)+" "+r.URL.Path+": it wants a ClusterRole with these verbs and nonResourceURLs", status)
+		http.Error(w, "epp: the account may not "+strings.ToLower(r.Method)+" "+r.URL.Path+
+			": it wants a ClusterRole with these verbs and nonResourceURLs", status)
 	default:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="metrics"`)
 		http.Error(w, "epp: want the header Authorization: Bearer and a token of the cluster", status)

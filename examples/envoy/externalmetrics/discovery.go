@@ -13,7 +13,9 @@ func apiGroup() metav1.APIGroup {
 }
 
 func (s *Server) groups(*http.Request) (any, *metav1.Status) {
-	return metav1.APIGroupList{TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}, Groups: []metav1.APIGroup{apiGroup()}}, nil
+	return metav1.APIGroupList{
+		TypeMeta: metav1.TypeMeta{Kind: "APIGroupList", APIVersion: "v1"}, Groups: []metav1.APIGroup{apiGroup()},
+	}, nil
 }
 
 func (s *Server) group(*http.Request) (any, *metav1.Status) {
@@ -26,6 +28,8 @@ func (s *Server) group(*http.Request) (any, *metav1.Status) {
 func (s *Server) resources(*http.Request) (any, *metav1.Status) {
 	return metav1.APIResourceList{
 		TypeMeta: metav1.TypeMeta{Kind: "APIResourceList", APIVersion: "v1"}, GroupVersion: groupVersion,
-		APIResources: []metav1.APIResource{{Name: "externalmetrics", Namespaced: true, Kind: listKind, Verbs: metav1.Verbs{"get"}}},
+		APIResources: []metav1.APIResource{
+			{Name: "externalmetrics", Namespaced: true, Kind: listKind, Verbs: metav1.Verbs{"get"}},
+		},
 	}, nil
 }

@@ -79,6 +79,12 @@ func New(o Options) (*Server, error) {
 	if s.front, err = access.NewFrontProxy(o.API, o.Logger); err != nil {
 		return nil, err
 	}
+	s.route()
+	return s, nil
+}
+
+// route says who answers what. All but health is for those who may ask.
+func (s *Server) route() {
 	for _, path := range []string{"/healthz", "/livez", "/readyz"} {
 		s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok")) })
 	}
@@ -86,13 +92,15 @@ func New(o Options) (*Server, error) {
 	s.mux.HandleFunc("GET /apis/"+Group, s.answer(s.group))
 	s.mux.HandleFunc("GET /apis/"+groupVersion, s.answer(s.resources))
 	s.mux.HandleFunc("GET /apis/"+groupVersion+"/namespaces/{namespace}/{metric}", s.answer(s.values))
-	s.mux.HandleFunc("/", s.answer(func(r *http.Request) (any, *metav1.Status) {
-		if r.Method != http.MethodGet {
-			return nil, failure(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed, "%s is not allowed here, GET is", r.Method)
-		}
-		return nil, failure(http.StatusNotFound, metav1.StatusReasonNotFound, "the server could not find the requested resource")
-	}))
-	return s, nil
+	s.mux.HandleFunc("/", s.answer(s.nothing))
+}
+
+func (s *Server) nothing(r *http.Request) (any, *metav1.Status) {
+	if r.Method != http.MethodGet {
+		return nil, failure(http.StatusMethodNotAllowed, metav1.StatusReasonMethodNotAllowed,
+			"%s is not allowed here, GET is", r.Method)
+	}
+	return nil, failure(http.StatusNotFound, metav1.StatusReasonNotFound, "there is nothing at %.80q", r.URL.Path)
 }
 
 // ServeHTTP implements http.Handler.

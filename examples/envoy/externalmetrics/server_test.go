@@ -370,3 +370,24 @@ func TestNew(t *testing.T) {
 	_, err = externalmetrics.New(externalmetrics.Options{Asker: metric.Asker{Source: new(metrictest.Source)}})
 	require.ErrorContains(t, err, "Options.API is required")
 }
+
+func FuzzSelector(f *testing.F) {
+	for _, selector := range []string{"", "pool=llama", "pool=llama,model=chat", "pool in (llama)", "pool!=a,b", "a=b,pool=llama", "pool in (", "!pool"} {
+		f.Add(selector)
+	}
+	var source metrictest.Source
+	source.Set(llama, autoscale.Signals{}, 1, true)
+	s, err := externalmetrics.New(externalmetrics.Options{Asker: metric.Asker{Source: &source}, API: &rest.Config{Host: "127.0.0.1:1"}})
+	require.NoError(f, err)
+	f.Fuzz(func(t *testing.T, selector string) {
+		code, body := externalmetrics.Value(s, "models", "inferpick_queued", selector)
+		switch code {
+		case 200:
+			require.Contains(t, selector, "llama")
+		case 400, 404:
+			require.Contains(t, body, `"kind":"Status"`)
+		default:
+			t.Fatalf("%d %s", code, body)
+		}
+	})
+}
