@@ -30,17 +30,21 @@ func own[T any](t *translation, f fields) *T {
 	return v
 }
 
+// policySection is an autoscale.Policy that does not read itself: fields that are not known are for own to warn of.
+type policySection autoscale.Policy
+
 // autoscale returns how pools are scaled.
 func (t *translation) autoscale() autoscale.Policy {
 	if t.get("autoscale") == nil {
 		return autoscale.Policy{}
 	}
-	p := own[autoscale.Policy](t, t.object("autoscale"))
-	if p == nil {
+	section := own[policySection](t, t.object("autoscale"))
+	if section == nil {
 		return autoscale.Policy{}
 	}
+	p := autoscale.Policy(*section)
 	if err := p.Validate(); err != nil {
 		t.Add("autoscale", err)
 	}
-	return *p
+	return p
 }
