@@ -168,7 +168,7 @@ func (g *gateway) schedule(l *live) error {
 func (s *sim) scrape(g *gateway, r *replica) {
 	sc := s.cfg.Scrape
 	wait := time.Duration(float64(sc.Period) * (1 + sc.Jitter*(2*s.rand.Float64()-1)))
-	if s.running > 0 || !s.drained() {
+	if s.goesOn() {
 		s.queue.push(event{at: s.now + wait, kind: scrapeNow, a: int32(r.index), b: int32(g.index)})
 	}
 	if r.dead || r.hung || g.dead {

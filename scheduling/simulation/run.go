@@ -69,6 +69,7 @@ type sim struct {
 	settled time.Duration // above 0: jobs have ended, and what gateways believe is settled by then
 
 	scale                *scale // nil: there is no Scaling
+	idle                 bool   // no more jobs come, and replicas cost still
 	queued, queuedTokens int    // jobs that wait to be let in
 
 	stats stats
@@ -223,6 +224,10 @@ func (s *sim) play(ctx context.Context) error {
 		if deadline < 0 && s.stats.lastArrival >= 0 && s.now > s.last {
 			deadline = s.last + s.cfg.Drain
 		}
+	}
+	s.idles()
+	if s.err != nil {
+		return s.err
 	}
 	return s.check()
 }

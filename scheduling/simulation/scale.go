@@ -79,7 +79,7 @@ func (x *scale) watch(gateway string, p *scheduling.Profile, o *admission.Option
 // scaleNow asks the Scaler, and plans the next time.
 func (s *sim) scaleNow() {
 	x := s.scale
-	if s.running > 0 || !s.drained() {
+	if s.goesOn() {
 		s.queue.push(event{at: s.now + x.Every, kind: scaleNow})
 	}
 	x.timeline = append(x.timeline, ScalingSample{
@@ -88,10 +88,35 @@ func (s *sim) scaleNow() {
 	s.scaleTo(x.scaler.Scale(s.observe()))
 }
 
+// idles goes on with scaling where no more jobs come before they would have stopped to: replicas cost what they cost.
+// Not where gateways share, which have to settle then: the number of replicas stays.
+func (s *sim) idles() {
+	if s.scale == nil || s.running > 0 || s.cfg.Policy.Sharer != nil {
+		return
+	}
+	end := s.now
+	defer func() { s.now = end }()
+	s.idle = true
+	for len(s.queue.heap) > 0 && s.err == nil {
+		e := s.queue.pop()
+		if e.at > s.cfg.Duration {
+			break
+		}
+		switch e.kind {
+		case scaleNow, scaleSample, serves, graceOver, scrapeNow, scrapeDone:
+			s.now = e.at
+			s.handle(e)
+		}
+	}
+}
+
+// goesOn tells whether there is something to read, and to scale for.
+func (s *sim) goesOn() bool { return s.idle || s.running > 0 || !s.drained() }
+
 // scaleSample lets a Sampler look, and plans the next time.
 func (s *sim) scaleSample() {
 	x := s.scale
-	if s.running > 0 || !s.drained() {
+	if s.goesOn() {
 		s.queue.push(event{at: s.now + x.Sample, kind: scaleSample})
 	}
 	x.scaler.(Sampler).Sample(s.observe())
@@ -169,7 +194,7 @@ func (s *sim) removeOne() {
 		x.report.Removed++
 	}
 	if last := len(x.starting) - 1; last >= 0 {
-		s.paid(x.starting[last].at)
+		s.paid(x.starting[last].at, s.now)
 		x.starting = x.starting[:last]
 		return
 	}
@@ -227,12 +252,12 @@ func (s *sim) emptied(r *replica) {
 	}
 	r.gone = true
 	s.scale.draining--
-	s.paid(r.ordered)
+	s.paid(r.ordered, s.now)
 }
 
-// paid counts what a replica costs that was ordered then and is gone now, within what is measured.
-func (s *sim) paid(ordered time.Duration) {
-	from, to := max(ordered, s.cfg.Warmup), min(s.now, s.last)
+// paid counts what a replica costs from its order until it is gone, within what is measured.
+func (s *sim) paid(ordered, gone time.Duration) {
+	from, to := max(ordered, s.cfg.Warmup), min(gone, s.last)
 	s.scale.secondsCounted += max(0, (to - from).Seconds())
 }
 
@@ -329,13 +354,14 @@ func (s *sim) reported() *ScalingReport {
 	}
 	r := x.report
 	r.Every = x.Every.Seconds()
+	end := max(s.now, s.cfg.Duration)
 	for _, rep := range s.replicas {
 		if !rep.gone {
-			s.paid(rep.ordered)
+			s.paid(rep.ordered, end)
 		}
 	}
 	for _, o := range x.starting {
-		s.paid(o.at)
+		s.paid(o.at, end)
 	}
 	r.Hours = x.secondsCounted / 3600
 	r.Timeline = x.timeline
