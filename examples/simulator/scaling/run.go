@@ -117,11 +117,11 @@ func Run(ctx context.Context, s *Suite, o Options) (*Result, error) {
 			}
 		}
 	}
+	for i := range r.Cases {
+		p.planNeed(&r.Cases[i])
+	}
 	if err := p.play(); err != nil {
 		return nil, err
-	}
-	for i := range r.Cases {
-		r.Cases[i].finish()
 	}
 	return r, nil
 }
@@ -144,13 +144,9 @@ type task struct {
 // plan plans the runs of one case.
 func (p *player) plan(c *Case, startUp suite.Duration) CaseResult {
 	r := CaseResult{Case: c.Name, What: c.What, StartUp: time.Duration(startUp)}
-	laws := p.o.Laws
-	if p.needed(c) {
-		laws = append(slices.Clone(laws), scalers.Fixed())
-	}
-	for _, law := range laws {
+	for _, law := range p.o.Laws {
 		one := LawResult{Law: law}
-		for _, s := range p.settings(law, c) {
+		for _, s := range p.settings(law) {
 			one.Points = append(one.Points, Point{Target: s.target, Tuned: s.tuned})
 		}
 		r.Laws = append(r.Laws, one)
@@ -178,19 +174,37 @@ func (p *player) plan(c *Case, startUp suite.Duration) CaseResult {
 	return r
 }
 
-// needed tells whether it matters how many replicas would do.
-func (p *player) needed(*Case) bool { return !p.o.Quick }
+// planNeed plans to find out how many replicas would do in a case, by bisection. It does not depend on how long they take
+// to start, and is asked with one seed.
+func (p *player) planNeed(r *CaseResult) {
+	if p.o.Quick {
+		return
+	}
+	c := &p.suite.Cases[slices.IndexFunc(p.suite.Cases, func(c Case) bool { return c.Name == r.Case })]
+	p.todo = append(p.todo, task{r.Case + ", how many would do", func(ctx context.Context) error {
+		low, high := 0, p.suite.Max+1
+		for high-low > 1 {
+			n := (low + high) / 2
+			f, _, err := p.playOne(ctx, c, time.Minute, setting{scalers.Fixed(), float64(n), false}, p.o.Seeds[0])
+			if err != nil {
+				return err
+			}
+			if f.Attainment >= 0.99 {
+				high = n
+			} else {
+				low = n
+			}
+		}
+		if high <= p.suite.Max {
+			r.Need = high
+		}
+		return nil
+	}})
+}
 
 // settings are what is played of a law.
-func (p *player) settings(law scalers.Law, c *Case) []setting {
+func (p *player) settings(law scalers.Law) []setting {
 	targets := law.Targets
-	if law.Name == scalers.Fixed().Name {
-		targets = nil
-		for n := 1; n <= p.suite.Max; n++ {
-			targets = append(targets, float64(n))
-		}
-		return settingsOf(law, targets, false)
-	}
 	if p.o.Quick {
 		targets = []float64{targets[0], targets[len(targets)/2], targets[len(targets)-1]}
 	}
@@ -289,6 +303,10 @@ func (p *player) playOne(ctx context.Context, c *Case, startUp time.Duration, s 
 	if err != nil {
 		return Figures{}, nil, err
 	}
+	line := rep.Scaling.Timeline
+	if s.target != s.law.Shipped {
+		line = nil
+	}
 	f := Figures{
 		Hours: rep.Scaling.Hours, Attainment: rep.Goodput, P90: rep.TTFT.P90, P99: rep.TTFT.P99,
 		Reversals: float64(rep.Scaling.Reversals), ColdStarts: float64(rep.Scaling.ColdStarts), Peak: float64(rep.Scaling.Peak),
@@ -298,7 +316,7 @@ func (p *player) playOne(ctx context.Context, c *Case, startUp time.Duration, s 
 			f.Recovery = (cfg.Duration - time.Duration(c.StepAt)).Seconds()
 		}
 	}
-	return f, rep.Scaling.Timeline, p.o.Records.put(key, f, rep.Scaling.Timeline)
+	return f, line, p.o.Records.put(key, f, line)
 }
 
 // add adds one seed's figures, of so many.
@@ -309,18 +327,4 @@ func (p *Point) add(f Figures, seeds float64) {
 	} {
 		*v.all += *v.one / seeds
 	}
-}
-
-// finish takes the fixed pools out, of which Need follows.
-func (r *CaseResult) finish() {
-	last := len(r.Laws) - 1
-	if last < 0 || r.Laws[last].Law.Name != scalers.Fixed().Name {
-		return
-	}
-	for _, p := range r.Laws[last].Points {
-		if p.Attainment >= 0.99 && (r.Need == 0 || int(p.Target) < r.Need) {
-			r.Need = int(p.Target)
-		}
-	}
-	r.Laws = r.Laws[:last]
 }
