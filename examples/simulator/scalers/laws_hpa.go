@@ -89,7 +89,7 @@ func kvUsage() Law {
 func queueAndRunning() Law {
 	return Law{
 		Name: "queue+running", What: "llm-d keda-epp: HPA on requests that wait at gateways, 1 for each replica, and that run",
-		Target: "requests that run", Shipped: 16, Targets: []float64{6, 8, 10, 12, 14}, Tunes: true,
+		Target: "requests that run", Shipped: 16, Targets: []float64{8, 10, 12, 13, 14}, Tunes: true,
 		make: func(target float64, tuned bool, w World) simulation.Scaler {
 			up, down := behavior(tuned, &Rules{Window: 5 * time.Minute}, &Rules{Window: 5 * time.Minute})
 			return drive(w, up, down, func(o *simulation.Observation) []Metric {
@@ -127,7 +127,7 @@ func saturation() Law {
 func tokenBacklog() Law {
 	return Law{
 		Name: "token backlog", What: "llm-d token-aware: prompt tokens that are to be computed within the SLO, and KV caches to 0.8",
-		Target: "part of what is shipped", Shipped: 1, Targets: []float64{0.3, 0.4, 0.5, 0.65, 0.8}, Tunes: true,
+		Target: "part of what is shipped", Shipped: 1, Targets: []float64{0.4, 0.5, 0.6, 0.7, 0.8}, Tunes: true,
 		make: func(target float64, tuned bool, w World) simulation.Scaler {
 			up, down := behavior(tuned,
 				&Rules{Policies: []RatePolicy{{Pods: 1, Period: 3 * time.Minute}}},
