@@ -51,7 +51,7 @@ func (m *Machine) step() {
 		m.tell(Held, "no server that is ready has %s any more", m.plan.Canary)
 		m.weigh(Loading, m.state.Step, 0, "no server that is ready had the canary any more: it is loaded again")
 		return
-	case !m.settled():
+	case !m.settled() || m.promote():
 		return
 	}
 	canary, stable := m.canary(), m.stable()
