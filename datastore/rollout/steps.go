@@ -47,7 +47,7 @@ func (m *Machine) step() {
 		return
 	case m.state.Changed:
 		return
-	case m.lost():
+	case m.lost() || len(m.servers.holders) == 0 && !m.weighed():
 		m.tell(Held, "no server that is ready has %s any more", m.plan.Canary)
 		m.weigh(Loading, m.state.Step, 0, "no server that is ready had the canary any more: it is loaded again")
 		return
