@@ -49,7 +49,8 @@ func (m *Machine) overrule() {
 }
 
 // Promote goes to the next step without waiting for a verdict, or with full to the last one, which is then not judged
-// but for a hard stop. If the weights of the step are not written yet, the former waits for that. It is an error if no server has the canary, or somebody else has changed the weights.
+// but for a hard stop. If the weights of the step are not written yet, the former waits for that. It is an error if no
+// server has the canary, or somebody else has changed the weights.
 func (m *Machine) Promote(now time.Time, full bool, why string) error {
 	switch {
 	case m.state.Phase != Stepping:
