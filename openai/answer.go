@@ -25,8 +25,12 @@ type reading struct {
 	output     bool // there is something generated
 	answer     bool // there is something else that is an answer, like an embedding
 	stopped    bool // delta has a reason to stop
+	finish     types.Finish
+	calls      bool  // there is a call that the client is to run, if it is a response
+	why        value // it is not complete
 	id         value
-	responseID value // that of the response in an event
+
+	responseID, responseWhy value // of the response in an event
 
 	hasError     bool        // there is a field error that says something
 	inner, outer errorFields // in it, and around it
@@ -60,7 +64,7 @@ func (r *reading) walk(at place) {
 		case inResponse:
 			r.readResponse(key)
 		default:
-			r.readOutput(key)
+			r.readMessage(key)
 		}
 	}
 }
@@ -106,6 +110,16 @@ func (r *reading) readTop(key []byte) {
 		r.outer.statusCode = readValue(&r.scan)
 	case "data", "results", "embedding", "embeddings":
 		r.answer = r.hasContent() || r.answer
+	case "output":
+		r.output = r.readItems() || r.output
+	case "item":
+		r.readItem()
+	case "incomplete_details":
+		r.readWhy(&r.why)
+	case "stop_reason", "done_reason": // the latter is Ollama's
+		r.readFinish()
+	case "meta_info", "details":
+		r.readMeta()
 	default:
 		r.readOutput(key)
 	}
@@ -118,9 +132,22 @@ func (r *reading) readResponse(key []byte) {
 		r.responseID = readValue(&r.scan)
 	case "error":
 		r.readError()
+	case "output":
+		r.readItems()
+	case "incomplete_details":
+		r.readWhy(&r.responseWhy)
 	default:
 		r.scan.Skip()
 	}
+}
+
+// readMessage reads the value of a key of the message in an event.
+func (r *reading) readMessage(key []byte) {
+	if string(key) == "stop_reason" {
+		r.readFinish()
+		return
+	}
+	r.readOutput(key)
 }
 
 // readOutput reads a value that is generated if its key says so.
@@ -157,7 +184,7 @@ func (r *reading) readChoices() {
 			case "index":
 				index = r.readIndex(index)
 			case "finish_reason":
-				ended = r.hasContent()
+				ended = r.readFinish()
 			case "delta", "message":
 				for ok := r.scan.EnterObject(); ok && r.scan.Key(); {
 					r.readOutput(keyOf(&r.scan, r.data))
@@ -197,10 +224,12 @@ func (r *reading) readDelta() {
 	}
 	for r.scan.Enter(); r.scan.Key(); {
 		key := keyOf(&r.scan, r.data)
-		stop, label := string(key) == "stop_reason", isLabel(key)
-		if some := r.hasContent(); some && stop {
-			r.stopped = true
-		} else if some && !label {
+		if string(key) == "stop_reason" {
+			r.stopped = r.readFinish() || r.stopped
+			continue
+		}
+		label := isLabel(key)
+		if some := r.hasContent(); some && !label {
 			r.output = true
 		}
 	}
@@ -281,6 +310,8 @@ func (r *reading) edit(at types.Span, value []byte) {
 func (r *reading) commit() {
 	r.s.usage.update(r.usage)
 	r.s.choices.merge(&r.choices)
+	r.readState()
+	r.s.finish, r.s.calls = rarer(r.s.finish, r.finish), r.s.calls || r.calls
 	if r.failure = r.serverError(); r.failure != nil {
 		r.s.failure = r.failure
 	}

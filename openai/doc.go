@@ -23,7 +23,7 @@
 //		client.Write(out)
 //	}
 //	client.Write(s.Close())
-//	// s.Usage(), s.Done(), s.CutOff(), s.Err() say how it went
+//	// s.Usage(), s.Finish(), s.Done(), s.CutOff(), s.Err() say how it went
 //
 // [ErrorBodyFor], [ErrorBody], [MessagesErrorBody] and [ModelList] write the answers
 // that a gateway gives by itself.
@@ -33,7 +33,8 @@
 // A [Stream] reports what it has read, and nothing that it supposes. A first token
 // is an event of a stream in which something was generated; an answer that is not
 // streamed has none. An error is an object that says something and stands beside no
-// answer; [ServerError] tells whose fault it is. Whether a response is complete, its
+// answer; [ServerError] tells whose fault it is. How the model ended its answer is what
+// the server says, in the words that the APIs have in common. Whether a response is complete, its
 // framing in HTTP says; beyond that, only a stream of an API whose end is known, all
 // of which was read, can be found cut off. What is in a form that is not known
 // (other engines' streams, compressed bodies, JSON with NaN, what is too long)

@@ -201,6 +201,8 @@ func (s *Stream) readComplete(w wire) {
 	s.done = true
 	for f, ok := w.next(); ok; f, ok = w.next() {
 		switch {
+		case f.kind == wireBytes && f.number == 2:
+			s.finish = rarer(s.finish, finishOf(w.data[f.start:f.end]))
 		case f.kind != wireVarint:
 		case f.number == 3:
 			s.usage.prompt = types.Known(float64(f.value))

@@ -143,6 +143,8 @@ func TestGRPCStream(t *testing.T) {
 				require.Equal(t, tt.usage, s.Usage(), "in pieces of %d", size)
 				require.Equal(t, []any{tt.tokens, tt.tokens > 0, tt.done, false}, []any{s.Tokens(), s.FirstToken(), s.Done(), s.CutOff()}, "in pieces of %d", size)
 				require.NoError(t, s.Err())
+				ended := tt.done && tt.api == openai.GRPCGenerate
+				require.Equal(t, ended, s.Finish() == types.FinishStop, "in pieces of %d", size)
 			}
 		})
 	}
@@ -204,6 +206,7 @@ func FuzzGRPC(f *testing.F) {
 			}
 			require.Equal(t, whole.Usage(), cut.Usage())
 			require.Equal(t, whole.Tokens(), cut.Tokens())
+			require.Equal(t, whole.Finish(), cut.Finish())
 		}
 	})
 }

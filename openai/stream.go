@@ -57,8 +57,8 @@ type StreamOptions struct {
 }
 
 // Stream follows one response as it passes: it restores the public model name, corrects
-// how many tokens were cached, reads what was generated and used and which error was reported, and whether
-// the response came to its end. It says only what it has read: of a body in a
+// how many tokens were cached, reads what was generated and used, how the model ended it and which error was
+// reported, and whether the response came to its end. It says only what it has read: of a body in a
 // form that it does not know it says nothing, and passes it as it is. However the
 // body is cut into chunks, the result is the same.
 //
@@ -94,6 +94,8 @@ type Stream struct {
 	tokens    int
 	id        string
 	choices   choices
+	finish    types.Finish
+	calls     bool // a response has calls that the client is to run
 
 	// What forbids to say that an event stream was cut off.
 	unread  bool // there was an event that could not be read

@@ -29,6 +29,7 @@ type result struct {
 	begun  bool
 	cutOff bool
 	id     string
+	finish types.Finish
 }
 
 // feed gives body to a new Stream, in chunks of the lengths that next returns.
@@ -48,7 +49,7 @@ func feed(o openai.StreamOptions, body []byte, next func() int) result {
 	out = append(out, s.Close()...)
 	r := result{
 		out: string(out), first: s.FirstToken(), done: s.Done(), usage: s.Usage(),
-		tokens: s.Tokens(), begun: s.Begun(), cutOff: s.CutOff(), id: s.ResponseID(),
+		tokens: s.Tokens(), begun: s.Begun(), cutOff: s.CutOff(), id: s.ResponseID(), finish: s.Finish(),
 	}
 	var e *openai.ServerError
 	if errors.As(s.Err(), &e) {
@@ -373,6 +374,7 @@ func FuzzStream(f *testing.F) {
 		": ping\ndata: {\"choices\":[{\"index\":1,\"delta\":{\"content\":\"x\"}}]}\n\n: ping\r\n\r\ndata: {\"choices\":[{\"index\":1,\"finish_reason\":\"stop\"}]}",
 		" \n{\"error\":{\"code\":404},\"object\":\"error\"}\n",
 		"{\"response\":\"x\"}\r\n{\"error\":\"y\"}\n",
+		"data: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"tool_use\"}}\n\ndata: {\"choices\":[{\"finish_reason\":\"length\"}]}\n\n",
 		"event: error\ndata: no\n\nevent: x\n\ndata: {\"response\":{\"id\":\"resp_1\"},\"type\":\"response.completed\"}\n\n",
 	} {
 		f.Add([]byte(body), uint64(1), true, uint16(0))

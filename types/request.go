@@ -128,6 +128,9 @@ type Outcome struct {
 	// requests refer to it. Empty: none.
 	ResponseID string
 
+	// Finish is how the model ended its answer; of several choices the rarest end, as
+	// openai.Stream.Finish says. FinishUnknown: it did not, or that was not read.
+	Finish Finish
 	// Tokens is the number of stream events with generated content, for responses without
 	// Usage. 0: not counted.
 	Tokens int

@@ -84,7 +84,7 @@ func judge(a *attempt, s *openai.Stream, how ending, err error) types.Outcome {
 		}
 		return out
 	}
-	out.Usage, out.ResponseID = s.Usage(), s.ResponseID()
+	out.Usage, out.ResponseID, out.Finish = s.Usage(), s.ResponseID(), s.Finish()
 	out.Tokens, out.Reads, out.Stalled = s.Tokens(), a.reads, a.stalled
 	if failure := failureOf(a, s); failure != nil {
 		out.Status = failure.Status

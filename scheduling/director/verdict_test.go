@@ -238,17 +238,20 @@ func TestWhatAStreamTells(t *testing.T) {
 		r.Stalled(time.Second)
 		r.Data([]byte(delta))
 		r.Data(nil)
-		r.Data([]byte("data: {\"type\":\"response.completed\",\"response\":{\"id\":\"resp_7\",\"usage\":{\"input_tokens\":3,\"output_tokens\":3}}}\n\n"))
+		r.Data([]byte("data: {\"type\":\"response.completed\",\"response\":{\"id\":\"resp_7\",\"output\":[{\"type\":\"function_call\"}],\"usage\":{\"input_tokens\":3,\"output_tokens\":3}}}\n\n"))
 		r.End()
 	})
-	if end.Tokens != 3 || end.Reads != 3 || end.Stalled != time.Second || end.ResponseID != "resp_7" || end.TTFT <= 0 || end.Usage.CompletionTokens.Or(0) != 3 {
+	if end.Tokens != 3 || end.Reads != 3 || end.Stalled != time.Second || end.ResponseID != "resp_7" || end.TTFT <= 0 || end.Usage.CompletionTokens.Or(0) != 3 || end.Finish != types.FinishTools {
 		t.Errorf("the end is %+v", end)
 	}
 	end, _ = played(t, incoming("food"), func(r *director.Route) {
 		r.Response(200, "application/json")
-		r.Data([]byte(`{"choices":[{"message":{"content":"hi"}}],"usage":{"prompt_tokens":3,"completion_tokens":1}}`))
+		r.Data([]byte(`{"choices":[{"message":{"content":"hi"},"finish_reason":"length"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}`))
 		r.End()
 	})
+	if end.Finish != types.FinishLength {
+		t.Errorf("it ended with %v, want length", end.Finish)
+	}
 	if end.TTFT != 0 || end.Tokens != 0 || end.Reads != 0 {
 		t.Errorf("the byte of an answer that is not streamed is taken for a token: %+v", end)
 	}

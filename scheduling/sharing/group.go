@@ -55,7 +55,8 @@ type groupCounts struct {
 	messages, bytes uint64 // told
 	broken, versions, unsigned, unknown,
 	failed uint64 // Broadcasts
-	panics uint64
+	panics           uint64
+	notes, longNotes uint64 // of names that are not known; too long
 }
 
 // New returns a Group that shares nothing yet. The error says which option is wrong.
@@ -249,6 +250,9 @@ func (g *Group) tell(w *writer, whole bool, now time.Time) {
 		if !g.o.Without.Accounts {
 			g.tellAccounts(w, s, whole)
 		}
+		if !g.o.Without.Notes {
+			g.tellNotes(w, s, whole, now)
+		}
 	}
 }
 
@@ -269,6 +273,7 @@ func (g *Group) expire(now time.Time) {
 		g.alivePeers(alive)
 	}
 	for _, s := range g.scopes {
+		g.expireNotes(s, now)
 		g.settle(s, now)
 	}
 }
@@ -281,6 +286,7 @@ func (g *Group) lose(s *scope, gone *peer) {
 	for _, part := range s.parts.accounts {
 		g.call(func() { part.LosePeer(gone.number) })
 	}
+	g.loseNotes(s, gone)
 	s.doubt()
 }
 
@@ -297,7 +303,7 @@ func (g *Group) settle(s *scope, now time.Time) {
 	clear(g.changed)
 }
 
-// alivePeers tells the parts with accounts how many peers there are.
+// alivePeers tells the parts that want to know how many peers there are.
 func (g *Group) alivePeers(n int) {
 	g.alive = n
 	for _, s := range g.scopes {
@@ -306,7 +312,7 @@ func (g *Group) alivePeers(n int) {
 }
 
 func (g *Group) tellAlive(s *scope, n int) {
-	for _, part := range s.parts.accounts {
+	for _, part := range s.parts.alive {
 		g.call(func() { part.PeersAlive(n) })
 	}
 }

@@ -110,6 +110,8 @@ func (g *Group) hearSection(from *peer, m *message, k kind, hash uint64, r reade
 		return g.hearBindings(s, r, now)
 	case k == kindAccount && newest && !off.Accounts:
 		return g.hearAccounts(from, s, r)
+	case k == kindNote && !off.Notes:
+		return g.hearNotes(from, m.tick, s, r, now)
 	}
 	return nil
 }

@@ -46,6 +46,7 @@ const (
 	kindAccount
 	kindWant // asks for a page of a snapshot
 	kindPage
+	kindNote
 	kinds
 )
 

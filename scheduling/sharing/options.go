@@ -84,6 +84,7 @@ type Kinds struct {
 	Ejections  bool // servers found to fail
 	Bindings   bool // sessions and answers that belong to a server
 	Accounts   bool // what tenants and budgets have used
+	Notes      bool // what parts tell in forms of their own
 	Snapshots  bool // what a gateway that begins is told by a peer
 }
 

@@ -58,6 +58,28 @@ type AccountPart interface {
 	PeersAlive(n int)
 }
 
+// NotePart tells peers a note in a form of its own, and hears theirs.
+type NotePart interface {
+	// NoteName names what it is, and the version of its form, in 1 to 128 bytes; no other part of the scope has it.
+	// It is the same in all calls. Peers pass over notes of a name that they do not know.
+	NoteName() string
+	// AppendNote appends to dst what this gateway says now, in at most MaxNote bytes, which takes the place of what it
+	// said before. If it appends nothing it says nothing. It is called each Options.Every and told whenever it has
+	// changed: what changes all the time had better do so no more often than peers need.
+	AppendNote(dst []byte, now time.Time) []byte
+	// HearNote is told what a peer says now, again and again while it does, in place of what it said before; empty:
+	// it says nothing any more. note is valid during the call.
+	HearNote(peer int, note []byte, now time.Time)
+	// LosePeer forgets what was heard of a peer, which has gone.
+	LosePeer(peer int)
+}
+
+// AlivePart wants to know how many peers there are; any part may.
+type AlivePart interface {
+	// PeersAlive is told when that has changed, and in the beginning.
+	PeersAlive(n int)
+}
+
 // SnapshotPart has something that is worth keeping over a restart. Its methods are called one at a time, but beside
 // the others of this file.
 type SnapshotPart interface {

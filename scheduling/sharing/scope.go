@@ -25,6 +25,7 @@ type scope struct {
 	Scope
 	hash   uint64
 	parts  parts
+	notes  []*note
 	eps    []*types.Endpoint // as Endpoints returned them last
 	places []*place
 	byKey  map[uint64]*place
@@ -38,6 +39,8 @@ type parts struct {
 	ejections []EjectionPart
 	bindings  []BindingPart
 	accounts  []AccountPart
+	notes     []NotePart
+	alive     []AlivePart
 	snapshots []SnapshotPart
 }
 
@@ -48,6 +51,8 @@ func partsOf(all []any) (p parts) {
 		p.ejections = appendIf(p.ejections, part)
 		p.bindings = appendIf(p.bindings, part)
 		p.accounts = appendIf(p.accounts, part)
+		p.notes = appendIf(p.notes, part)
+		p.alive = appendIf(p.alive, part)
 		p.snapshots = appendIf(p.snapshots, part)
 	}
 	return p
@@ -62,8 +67,11 @@ func appendIf[T any](list []T, part any) []T {
 
 func hashOf(name string) uint64 { return prefixindex.Seed("sharing", name) }
 
-func newScope(s Scope) *scope {
-	return &scope{Scope: s, hash: hashOf(s.Name), parts: partsOf(s.Parts), byKey: map[uint64]*place{}, byID: map[string]*place{}}
+// newScope returns what is known of a Scope. The error says what is wrong with its parts. Caller must hold g.turn.
+func (g *Group) newScope(of Scope) (s *scope, err error) {
+	s = &scope{Scope: of, hash: hashOf(of.Name), parts: partsOf(of.Parts), byKey: map[uint64]*place{}, byID: map[string]*place{}}
+	s.notes, err = g.notesOf(of.Name, s.parts.notes)
+	return s, err
 }
 
 // keyOf returns the name of an endpoint in messages.

@@ -23,7 +23,11 @@ func (g *Group) Add(s Scope) error {
 	if g.scopeOf(hashOf(s.Name)) != nil {
 		return fmt.Errorf("sharing: there is a scope %q already", s.Name)
 	}
-	g.put(newScope(s))
+	n, err := g.newScope(s)
+	if err != nil {
+		return err
+	}
+	g.put(n)
 	return nil
 }
 
@@ -45,7 +49,11 @@ func (g *Group) set(s Scope) error {
 		old.Endpoints = s.Endpoints
 		return nil
 	}
-	g.put(newScope(s))
+	n, err := g.newScope(s)
+	if err != nil {
+		return err
+	}
+	g.put(n)
 	return nil
 }
 
@@ -81,8 +89,12 @@ func (g *Group) put(n *scope) {
 	if i < 0 {
 		i = len(g.scopes)
 		g.scopes = append(g.scopes, n)
-	} else if old := g.scopes[i]; n.Endpoints != nil {
-		n.eps, n.places, n.byKey, n.byID = old.eps, old.places, old.byKey, old.byID
+	} else {
+		old := g.scopes[i]
+		if n.Endpoints != nil {
+			n.eps, n.places, n.byKey, n.byID = old.eps, old.places, old.byKey, old.byID
+		}
+		n.follow(old)
 	}
 	n.look()
 	g.scopes[i] = n

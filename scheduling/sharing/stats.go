@@ -19,6 +19,9 @@ type Stats struct {
 	Ignored     Ignored
 	// Failed counts messages that the Transport could not send, Panics those of parts.
 	Failed, Panics uint64
+	// LongNotes counts how often the note of a part became longer than MaxNote: until it is shorter peers hear that
+	// it says nothing.
+	LongNotes uint64
 	// Without is what is switched off.
 	Without Kinds
 }
@@ -61,6 +64,7 @@ type Ignored struct {
 	Unsigned  uint64 // messages that Options.Key has not signed
 	Refused   uint64 // messages of peers beyond Options.MaxPeers
 	Elsewhere uint64 // parts of messages, about scopes that this gateway does not have
+	Notes     uint64 // notes of which no part here knows the name
 	Unknown   uint64 // what was said of endpoints that this gateway does not have
 }
 
@@ -78,7 +82,7 @@ func (g *Group) Stats(now time.Time) Stats {
 	defer g.mu.Unlock()
 	g.sumHeld(now)
 	c, sum := &g.counts, g.peers.forgotten
-	s := Stats{Told: Traffic{c.messages, c.bytes}, Failed: c.failed, Panics: c.panics, Without: g.o.Without}
+	s := Stats{Told: Traffic{c.messages, c.bytes}, Failed: c.failed, Panics: c.panics, LongNotes: c.longNotes, Without: g.o.Without}
 	for _, at := range g.peers.of {
 		sum.add(&at.counts)
 		if at.alive || !at.heard.IsZero() && now.Sub(at.heard) < goneShown {
@@ -88,7 +92,7 @@ func (g *Group) Stats(now time.Time) Stats {
 	s.Heard = Traffic{sum.messages, sum.bytes}
 	s.Ignored = Ignored{
 		Old: sum.old, Flooded: sum.flooded, Broken: sum.broken + c.broken, Versions: c.versions, Unsigned: c.unsigned,
-		Refused: g.peers.refused, Elsewhere: sum.elsewhere, Unknown: c.unknown,
+		Refused: g.peers.refused, Elsewhere: sum.elsewhere, Notes: c.notes, Unknown: c.unknown,
 	}
 	slices.SortFunc(s.Peers, func(a, b PeerStats) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.From, b.From), cmp.Compare(a.Age, b.Age))

@@ -54,6 +54,14 @@ func (j *Job) Prompt() int {
 	return n
 }
 
+// finish returns how the model ends its answer.
+func (j *Job) finish() types.Finish {
+	if j.MaxTokens > 0 && j.Output >= j.MaxTokens {
+		return types.FinishLength
+	}
+	return types.FinishStop
+}
+
 // Spec describes a workload. Its fields are its parameters; it can be marshalled
 // as JSON. Start makes the stream of one run: the same seed, the same stream.
 // A Spec may be started any number of times.

@@ -537,7 +537,7 @@ func (s *sim) end(l *live, how ending) {
 	if d := l.decision; d != nil {
 		switch how {
 		case served:
-			out = types.Outcome{Status: 200, Usage: types.Usage{
+			out = types.Outcome{Status: 200, Finish: l.job.finish(), Usage: types.Usage{
 				PromptTokens:     types.Known(float64(l.prompt)),
 				CompletionTokens: types.Known(float64(l.job.Output)),
 			}}

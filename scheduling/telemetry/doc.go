@@ -205,6 +205,11 @@
 //	inferpick_model_arrivals_per_second{…}
 //	inferpick_model_arrival_work{…}
 //
+// By model and target, how the model ended its answers (types.Outcome.Finish), of those that ended
+// well and said so; shares that move after a change of model are worth a look:
+//
+//	inferpick_finish_reasons_total{model_name,target_model_name,reason}   reason: stop, length, filter, tools, other
+//
 // Of gateways that share what they know (package sharing). Those of one name are one peer here.
 // Told and heard are messages of this gateway and of its peers, ignored ones included; reasons are the
 // fields of sharing.Ignored:
@@ -214,8 +219,19 @@
 //	inferpick_peer_requests{peer}
 //	inferpick_sharing_messages_total{direction}   direction: told, heard
 //	inferpick_sharing_bytes_total{direction}
-//	inferpick_sharing_ignored_total{reason}       old, flooded, broken, version, unsigned, refused, elsewhere, unknown
-//	inferpick_sharing_failures_total{what}        send, panic
+//	inferpick_sharing_ignored_total{reason}       old, flooded, broken, version, unsigned, refused, elsewhere, note, unknown
+//	inferpick_sharing_failures_total{what}        send, panic, note
+//
+// Of rollouts (package rollout), by the kind and the name of their manifest. The phases are Loading, Stepping, Aborting,
+// Finishing, Failed and Done; servers are loaded, loading, failed, missing or unknown; results are those of a
+// rollout.Verdict, counted by the gateway that judges each time it looks. There are as many as
+// rollout.Options.MaxRollouts:
+//
+//	inferpick_rollout_phase{kind,name,phase}
+//	inferpick_rollout_paused{kind,name}
+//	inferpick_rollout_weight{kind,name,target}
+//	inferpick_rollout_servers{kind,name,state}
+//	inferpick_rollout_verdicts_total{kind,name,metric,result}
 //
 // # Labels
 //

@@ -68,6 +68,8 @@ var (
 	ntpots        = shared(hist, prefix+"normalized_time_per_output_token_seconds", "request_ntpot_seconds", "Time from the decision to the end, divided by the tokens of the output.", ofPair...)
 	ttfts         = shared(hist, prefix+"request_ttft_seconds", "request_ttft_seconds", "Time from the decision to the first token of streamed responses that ended well.", ofPair...)
 	tpots         = shared(hist, prefix+"request_tpot_seconds", "request_streaming_tpot_seconds", "Mean time for each token after the first of streamed responses that ended well.", ofPair...)
+
+	finishReasons = own(counter, "inferpick_finish_reasons_total", "Answers that ended well, by how the model ended them; those that do not say so are left out.", "model_name", "reason", "target_model_name")
 )
 
 // Metrics of decisions.
@@ -148,7 +150,16 @@ var (
 	sharingMessages = own(counter, "inferpick_sharing_messages_total", "Messages that peers were told, and that were heard of them.", "direction")
 	sharingBytes    = own(counter, "inferpick_sharing_bytes_total", "Bytes of the messages that peers were told, and that were heard of them.", "direction")
 	sharingIgnored  = own(counter, "inferpick_sharing_ignored_total", "What was ignored of messages, by why.", "reason")
-	sharingFailures = own(counter, "inferpick_sharing_failures_total", "Messages that could not be sent (send), and panics of what takes part in sharing (panic).", "what")
+	sharingFailures = own(counter, "inferpick_sharing_failures_total", "Messages that could not be sent (send), panics of what takes part in sharing (panic), and notes that became too long to be told (note).", "what")
+)
+
+// Metrics of rollouts.
+var (
+	rolloutPhase    = own(gauge, "inferpick_rollout_phase", "1 for the phase that a rollout is in, and 0 for the others.", "kind", "name", "phase")
+	rolloutPaused   = own(gauge, "inferpick_rollout_paused", "1 while a rollout is paused.", "kind", "name")
+	rolloutWeight   = own(gauge, "inferpick_rollout_weight", "Share of the traffic that a target of a rollout is to have, 0 to 1.", "kind", "name", "target")
+	rolloutServers  = own(gauge, "inferpick_rollout_servers", "Servers by what is known of the new target there.", "kind", "name", "state")
+	rolloutVerdicts = own(counter, "inferpick_rollout_verdicts_total", "Looks at a metric of a rollout by this gateway, by what it was thought of.", "kind", "metric", "name", "result")
 )
 
 // Metrics of autoscaling.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/inferpick/inferpick/types"
 )
 
 // Gather returns what was counted so far, and what pools are like now: families in the order
@@ -41,6 +43,7 @@ func (m *Metrics) gather() page {
 	m.gatherQueues(g, saturation) // which know better
 	m.gatherSharing(g, now)
 	m.gatherAutoscale(g)
+	m.gatherRollouts(g)
 	for pool, full := range saturation {
 		g.add(&flowSaturation, full, flowSaturation.with(pool))
 	}
@@ -86,6 +89,9 @@ func (m *Metrics) gatherPair(g page, p *pair, now time.Time) {
 	}
 	for i := range p.errors {
 		g.count(&requestErrors, p.errors[i].Load(), codes[i], p.model, p.target)
+	}
+	for i := range p.finishes {
+		g.count(&finishReasons, p.finishes[i].Load(), p.model, types.Finish(i).String(), p.target)
 	}
 	g.count(&sloViolations, p.lateFirst.Load(), p.model, p.target, "ttft")
 	g.count(&sloViolations, p.lateFollowing.Load(), p.model, p.target, "tpot")

@@ -157,6 +157,7 @@ func (p *pair) finished(req *types.Request, out *types.Outcome) (well bool) {
 	}
 	p.duration.observe(int64(out.Duration))
 	p.responseSize.observe(out.ResponseBytes)
+	p.ended(out.Finish)
 	p.input.observeTokens(out.Usage.PromptTokens)
 	p.cached.observeTokens(out.Usage.CachedTokens)
 	n := p.output.observeTokens(out.Usage.CompletionTokens)

@@ -15,7 +15,7 @@ import (
 )
 
 // served is how a request ends that took 2 s and gave 21 tokens.
-var served = types.Outcome{Status: 200, ResponseBytes: 5000, Usage: types.Usage{
+var served = types.Outcome{Status: 200, ResponseBytes: 5000, Finish: types.FinishLength, Usage: types.Usage{
 	PromptTokens: types.Known(1000), CompletionTokens: types.Known(21), CachedTokens: types.Known(640)}}
 
 func TestLifeOfARequest(t *testing.T) {
@@ -53,6 +53,7 @@ func TestLifeOfARequest(t *testing.T) {
 		0.08 inference_objective_request_tpot_seconds_sum{model_name="chat",target_model_name="llama-lora"}
 		0.095238095 inference_objective_normalized_time_per_output_token_seconds_sum{model_name="chat",target_model_name="llama-lora"}
 		5000 inference_objective_response_sizes_sum{model_name="chat",target_model_name="llama-lora"}
+		1 inferpick_finish_reasons_total{model_name="chat",reason="length",target_model_name="llama-lora"}
 		1000 inference_objective_input_tokens_sum{model_name="chat",target_model_name="llama-lora"}
 		21 inference_objective_output_tokens_sum{model_name="chat",target_model_name="llama-lora"}
 		640 inference_objective_prompt_cached_tokens_sum{model_name="chat",target_model_name="llama-lora"}
@@ -70,6 +71,26 @@ func TestLifeOfARequest(t *testing.T) {
 			t.Errorf("%s is there without an error", name)
 		}
 	}
+}
+
+// Answers are counted by how the model ended them, if they ended well and that was read.
+func TestFinishReasons(t *testing.T) {
+	f := newFixture(t, telemetry.Options{}, scheduling.Profile{}, endpoint("a"))
+	for finish := range types.FinishOther + 2 {
+		for n := range finish + 1 {
+			out := types.Outcome{Status: 200, Finish: finish, Cancelled: n == 0}
+			f.schedule(request("chat", "")).Done(out)
+		}
+	}
+	f.want(`
+		- inferpick_finish_reasons_total{model_name="chat",reason="unknown",target_model_name="chat"}
+		1 inferpick_finish_reasons_total{model_name="chat",reason="stop",target_model_name="chat"}
+		2 inferpick_finish_reasons_total{model_name="chat",reason="length",target_model_name="chat"}
+		3 inferpick_finish_reasons_total{model_name="chat",reason="filter",target_model_name="chat"}
+		4 inferpick_finish_reasons_total{model_name="chat",reason="tools",target_model_name="chat"}
+		5 inferpick_finish_reasons_total{model_name="chat",reason="other",target_model_name="chat"}
+		- inferpick_finish_reasons_total{model_name="chat",reason="invalid",target_model_name="chat"}
+	`)
 }
 
 func TestWithinItsSLO(t *testing.T) {

@@ -30,7 +30,8 @@ type pair struct {
 	uses       table[*pool, *use]
 
 	errors                   [len(codes)]atomic.Uint64
-	lateFirst, lateFollowing atomic.Uint64 // beyond the SLO's TTFT, TPOT
+	finishes                 [types.FinishOther + 1]atomic.Uint64 // but for FinishUnknown
+	lateFirst, lateFollowing atomic.Uint64                        // beyond the SLO's TTFT, TPOT
 
 	duration, ttft, tpot, ntpot histogram
 	requestSize, responseSize   histogram
@@ -140,6 +141,17 @@ func (p *pair) failed(c code) {
 		p = p.m.other
 	}
 	p.errors[c].Add(1)
+}
+
+// ended counts how a model ended an answer, likewise.
+func (p *pair) ended(f types.Finish) {
+	if f == types.FinishUnknown || int(f) >= len(p.finishes) {
+		return
+	}
+	if p.finishes[f].Load() == 0 && !p.m.room.take(finishReasons.size(p.values+len(f.String())), 0) {
+		p = p.m.other
+	}
+	p.finishes[f].Add(1)
 }
 
 func newCounter[K any](k K) (K, *atomic.Uint64) { return k, new(atomic.Uint64) }

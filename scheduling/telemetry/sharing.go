@@ -40,10 +40,11 @@ func (m *Metrics) gatherSharing(g page, now time.Time) {
 	g.count(&sharingBytes, s.Heard.Bytes, "heard")
 	for reason, n := range map[string]uint64{
 		"old": s.Ignored.Old, "flooded": s.Ignored.Flooded, "broken": s.Ignored.Broken, "version": s.Ignored.Versions,
-		"unsigned": s.Ignored.Unsigned, "refused": s.Ignored.Refused, "elsewhere": s.Ignored.Elsewhere, "unknown": s.Ignored.Unknown,
+		"unsigned": s.Ignored.Unsigned, "refused": s.Ignored.Refused, "elsewhere": s.Ignored.Elsewhere, "note": s.Ignored.Notes, "unknown": s.Ignored.Unknown,
 	} {
 		g.count(&sharingIgnored, n, reason)
 	}
 	g.count(&sharingFailures, s.Failed, "send")
 	g.count(&sharingFailures, s.Panics, "panic")
+	g.count(&sharingFailures, s.LongNotes, "note")
 }

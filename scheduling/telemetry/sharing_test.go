@@ -23,8 +23,8 @@ func twoPeers(time.Time) sharing.Stats {
 			{Name: "twin", Age: 20 * time.Millisecond, Alive: true, Held: types.Booking{Requests: 3}},
 		},
 		Told: sharing.Traffic{Messages: 10, Bytes: 1000}, Heard: sharing.Traffic{Messages: 20, Bytes: 3000},
-		Ignored: sharing.Ignored{Old: 1, Flooded: 2, Broken: 3, Versions: 4, Unsigned: 5, Refused: 6, Elsewhere: 7, Unknown: 8},
-		Failed:  9, Panics: 1,
+		Ignored: sharing.Ignored{Old: 1, Flooded: 2, Broken: 3, Versions: 4, Unsigned: 5, Refused: 6, Elsewhere: 7, Notes: 10, Unknown: 8},
+		Failed:  9, Panics: 1, LongNotes: 2,
 	}
 }
 
@@ -39,15 +39,17 @@ func TestSharing(t *testing.T) {
 		`inferpick_sharing_messages_total{direction="heard"} 20`,
 		`inferpick_sharing_bytes_total{direction="heard"} 3000`,
 		`inferpick_sharing_ignored_total{reason="unsigned"} 5`,
+		`inferpick_sharing_ignored_total{reason="note"} 10`,
 		`inferpick_sharing_ignored_total{reason="unknown"} 8`,
 		`inferpick_sharing_failures_total{what="send"} 9`,
 		`inferpick_sharing_failures_total{what="panic"} 1`,
+		`inferpick_sharing_failures_total{what="note"} 2`,
 	} {
 		require.Contains(t, page, want+"\n")
 	}
 	require.NotContains(t, page, `peer="gone"`)
 	require.Equal(t, 2, strings.Count(page, "\ninferpick_peer_requests{"))
-	require.Equal(t, 8, strings.Count(page, "\ninferpick_sharing_ignored_total{"))
+	require.Equal(t, 9, strings.Count(page, "\ninferpick_sharing_ignored_total{"))
 }
 
 // Who shares nothing has no such metrics, and a gateway without peers says so.

@@ -24,6 +24,8 @@
 //   - too_long: a longer one is an error, and nobody hears of it.
 //   - concurrent: members broadcast from several goroutines (run with -race) and use the memory of a message
 //     again at once.
+//   - bursts: of several messages that are sent at once, as what a gateway tells at one time may take, each comes
+//     through now and then.
 //   - slow: a handle that does not return keeps no Broadcast from returning and no other member from hearing,
 //     and what waits for it is bounded. It hears again when it goes on.
 //   - close: when Close returns, no handle runs and none will; it may be called again, beside Broadcasts, and

@@ -39,6 +39,7 @@ func Run(t *testing.T, fleet func(t *testing.T) Fleet) {
 		{"sizes", (*world).sizes},
 		{"too_long", (*world).tooLong},
 		{"concurrent", (*world).concurrent},
+		{"bursts", (*world).bursts},
 		{"slow", (*world).slow},
 		{"close", (*world).close},
 		{"returns", (*world).returns},

@@ -97,6 +97,28 @@ var mistakes = map[string]struct {
 			return nil
 		}
 	}},
+	"keeps_the_last_of_a_burst": {"bursts", "the one at place 1 is never heard by all", func(b *broken) {
+		var mu sync.Mutex
+		newest := 0
+		b.broadcast = func(ctx context.Context, msg []byte) error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			mu.Lock()
+			newest++
+			n, own := newest, bytes.Clone(msg)
+			mu.Unlock()
+			time.AfterFunc(5*time.Millisecond, func() {
+				mu.Lock()
+				late := n < newest
+				mu.Unlock()
+				if !late {
+					b.Member.Broadcast(context.Background(), own)
+				}
+			})
+			return nil
+		}
+	}},
 	"waits_for_ever": {"slow", "by a has not returned", func(b *broken) {
 		room := make(chan struct{}, 10)
 		b.broadcast = func(ctx context.Context, msg []byte) error {

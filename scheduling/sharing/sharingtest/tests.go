@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -56,6 +57,29 @@ func (w *world) concurrent() {
 	}
 	senders.Wait()
 	w.meet(m...)
+}
+
+// bursts checks that each of several messages that are sent at once comes through now and then: what a gateway tells at
+// one time may take several, always in the same order.
+func (w *world) bursts() {
+	m := w.open("a", "b", "c")
+	w.meet(m...)
+	unheard := []int{0, 1, 2, 3} // places in a burst
+	for until := time.Now().Add(w.fleet.Patience); len(unheard) > 0; {
+		hashes := make([]uint64, 4)
+		for i := range hashes {
+			msg := w.message(16<<10 + i)
+			hashes[i] = w.hash(msg)
+			if err := m[0].broadcast(context.Background(), msg); err == errLate {
+				return
+			}
+		}
+		unheard = slices.DeleteFunc(unheard, func(i int) bool { return len(w.wait(hashes[i], m[1:], 50*time.Millisecond)) == 0 })
+		if len(unheard) > 0 && time.Now().After(until) {
+			w.failf("of 4 messages that are sent at once the one at place %d is never heard by all, in %v", unheard[0]+1, w.fleet.Patience)
+			return
+		}
+	}
 }
 
 func (w *world) slow() {

@@ -72,6 +72,7 @@ var ofKinds = []struct {
 	{"ejections", func(k *sharing.Kinds) *bool { return &k.Ejections }},
 	{"bindings", func(k *sharing.Kinds) *bool { return &k.Bindings }},
 	{"accounts", func(k *sharing.Kinds) *bool { return &k.Accounts }},
+	{"notes", func(k *sharing.Kinds) *bool { return &k.Notes }},
 }
 
 func kindNames() (names []string) {
