@@ -67,7 +67,9 @@ func (a *Autoscaler) Own() Own { return Own{Gateway: a.gateway, Signals: a.o.Col
 func (a *Autoscaler) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /autoscale", a.servePage)
-	mux.HandleFunc("GET /autoscale/own", func(w http.ResponseWriter, _ *http.Request) { serveJSON(w, http.StatusOK, a.Own()) })
+	mux.HandleFunc("GET /autoscale/own", func(w http.ResponseWriter, _ *http.Request) {
+		serveJSON(w, http.StatusOK, a.Own())
+	})
 	return mux
 }
 

@@ -59,7 +59,8 @@ func (s *Signals) take(o *Signals) {
 	s.OldestWait = max(s.OldestWait, o.OldestWait)
 	for _, f := range [][2]*Figure{
 		{&s.Backlog, &o.Backlog}, {&s.Arrivals, &o.Arrivals}, {&s.ArrivalTokens, &o.ArrivalTokens},
-		{&s.ArrivalCompute, &o.ArrivalCompute}, {&s.ArrivalOutput, &o.ArrivalOutput}, {&s.ArrivalWork, &o.ArrivalWork}, {&s.RecentWork, &o.RecentWork},
+		{&s.ArrivalCompute, &o.ArrivalCompute}, {&s.ArrivalOutput, &o.ArrivalOutput},
+		{&s.ArrivalWork, &o.ArrivalWork}, {&s.RecentWork, &o.RecentWork},
 		{&s.ServedWork, &o.ServedWork}, {&s.OutputTokens, &o.OutputTokens}, {&s.Refused, &o.Refused},
 	} {
 		*f[0] += *f[1]
@@ -68,8 +69,8 @@ func (s *Signals) take(o *Signals) {
 	s.RecentNoise = Figure(math.Hypot(float64(s.RecentNoise), float64(o.RecentNoise)))
 	// What all see alike is that of who sees it, and of several the larger.
 	for _, f := range [][2]*Figure{
-		{&s.KVUsed, &o.KVUsed}, {&s.Batch, &o.Batch}, {&s.Waiting, &o.Waiting}, {&s.Slots, &o.Slots}, {&s.KVTokens, &o.KVTokens},
-		{&s.Saturation, &o.Saturation}, {&s.Duration, &o.Duration},
+		{&s.KVUsed, &o.KVUsed}, {&s.Batch, &o.Batch}, {&s.Waiting, &o.Waiting}, {&s.Slots, &o.Slots},
+		{&s.KVTokens, &o.KVTokens}, {&s.Saturation, &o.Saturation}, {&s.Duration, &o.Duration},
 	} {
 		*f[0] = larger(*f[0], *f[1])
 	}

@@ -126,8 +126,9 @@ func (s *Signals) UnmarshalJSON(data []byte) error {
 // figures are all that may be unknown, by their names in JSON.
 func (s *Signals) figures() map[string]*Figure {
 	return map[string]*Figure{
-		"backlogSeconds": &s.Backlog, "kvUsed": &s.KVUsed, "batch": &s.Batch, "engineWaiting": &s.Waiting, "maxConcurrency": &s.Slots,
-		"kvTokens": &s.KVTokens, "saturation": &s.Saturation, "arrivals": &s.Arrivals, "arrivalTokens": &s.ArrivalTokens,
+		"backlogSeconds": &s.Backlog, "kvUsed": &s.KVUsed, "batch": &s.Batch, "engineWaiting": &s.Waiting,
+		"maxConcurrency": &s.Slots,
+		"kvTokens":       &s.KVTokens, "saturation": &s.Saturation, "arrivals": &s.Arrivals, "arrivalTokens": &s.ArrivalTokens,
 		"arrivalCompute": &s.ArrivalCompute, "arrivalOutput": &s.ArrivalOutput, "arrivalWork": &s.ArrivalWork,
 		"recentArrivalWork": &s.RecentWork, "arrivalWorkNoise": &s.WorkNoise, "recentArrivalNoise": &s.RecentNoise,
 		"servedWork": &s.ServedWork, "outputTokens": &s.OutputTokens, "refused": &s.Refused, "duration": &s.Duration,
@@ -145,7 +146,8 @@ func (s *Signals) check() error {
 	}
 	for name, n := range map[string]int64{
 		"queued": s.Queued, "queuedTokens": s.QueuedTokens, "running": s.Running, "prefillTokens": s.PrefillTokens,
-		"contextTokens": s.ContextTokens, "ready": int64(s.Ready), "ttft.n": s.TTFT.N, "tpot.n": s.TPOT.N, "oldestWait": int64(s.OldestWait),
+		"contextTokens": s.ContextTokens, "ready": int64(s.Ready), "ttft.n": s.TTFT.N, "tpot.n": s.TPOT.N,
+		"oldestWait": int64(s.OldestWait),
 	} {
 		if n < 0 {
 			return fmt.Errorf("%s is %d, want at least 0", name, n)
