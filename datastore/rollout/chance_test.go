@@ -67,12 +67,15 @@ func TestFinds(t *testing.T) {
 		bad    func(*target)
 		within map[float64]int // by weight
 	}{
-		{"5 points more errors", 0, func(c *target) { c.errors += .05 }, map[float64]int{1: 400, 5: 400, 25: 500, 50: 900}},
-		{"5 points more errors, of 2 %", .02, func(c *target) { c.errors += .05 }, map[float64]int{1: 1000, 5: 1000, 25: 1300, 50: 2000}},
-		{"5 points more empty answers", 0, func(c *target) { c.empty += .05 }, map[float64]int{5: 400, 25: 500, 50: 900}},
-		{"1.5 times the time per token", .01, func(c *target) { c.tpot = 1.5 }, map[float64]int{1: 200, 5: 200, 25: 400, 50: 800}},
+		{"5 points more errors", 0, func(c *target) { c.errors += .05 }, map[float64]int{1: 400, 5: 400, 25: 700, 50: 900}},
+		{"5 points more errors, of 2 %", .02, func(c *target) { c.errors += .05 }, map[float64]int{1: 1000, 5: 1000,
+			25: 1300, 50: 2000}},
+		{"5 points more empty answers", 0, func(c *target) { c.empty += .05 }, map[float64]int{5: 400, 25: 700, 50: 900}},
+		{"1.5 times the time per token", .01, func(c *target) { c.tpot = 1.5 }, map[float64]int{1: 200, 5: 200, 25: 400,
+			50: 800}},
 		{"2 times the time per token", .01, func(c *target) { c.tpot = 2 }, map[float64]int{1: 60, 5: 60, 25: 160, 50: 400}},
-		{"1.5 times the time to first token", .01, func(c *target) { c.ttft = 1.5 }, map[float64]int{5: 2000, 25: 2800, 50: 4500}},
+		{"1.5 times the time to first token", .01, func(c *target) { c.ttft = 1.5 }, map[float64]int{5: 2000, 25: 2800,
+			50: 4500}},
 		{"2 times the time to first token", .01, func(c *target) { c.ttft = 2 }, map[float64]int{5: 400, 25: 600, 50: 1000}},
 		{"all errors", .01, func(c *target) { c.errors = 1 }, map[float64]int{1: 5, 50: 5}},
 	} {

@@ -83,9 +83,15 @@ func (m *Machine) unload(target string) bool {
 	left := under
 	for _, w := range m.world.Servers {
 		s := m.servers.of[w.ID]
-		waits := m.now.Before(s.next)
-		if !s.Ready || has(s) != HasIt || s.asked >= m.plan.Load.Tries && !waits {
-			continue // the last one: it will not
+		waits, most := m.now.Before(s.next), m.plan.Load.Tries
+		switch has(s) {
+		case HasNot, HasLoading:
+			continue
+		case HasUnknown:
+			most = 1 // if it does not have it, that is no error
+		}
+		if !s.Ready || s.asked >= most && !waits {
+			continue // it will not
 		}
 		left++
 		if !waits && under < m.plan.Load.Parallel {

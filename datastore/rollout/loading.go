@@ -95,7 +95,8 @@ func (m *Machine) failed(s *server) bool {
 	return s.hung || s.Canary == HasFailed && s.Tries >= m.plan.Load.Tries
 }
 
-// load gets the canary onto the servers, and goes to the step once enough have it.
+// load gets the canary onto the servers, and goes to the step once enough have it. The weights are those of the stable
+// target alone all the time, so that to fail needs no write of its own.
 func (m *Machine) load() {
 	have, need := len(m.servers.holders), m.need()
 	switch {
@@ -110,11 +111,16 @@ func (m *Machine) load() {
 			m.toStep(m.state.Step, "the canary is loaded")
 		}
 		return
-	case m.full():
-		return
 	}
+	m.full()
 	if left := m.servers.ready - m.servers.count(m.failed); left < need {
 		m.enter(Failed, m.state.Step, "the canary could not be loaded: "+m.lastWords())
+		m.tell(Ended, "%s", m.state.Reason)
+		return
+	}
+	if took := m.now.Sub(m.state.Since); took >= m.plan.Deadline && m.plan.OnUnsure == Abort {
+		m.enter(Failed, m.state.Step, sprintf("after %v only %d of %d servers have the canary", m.plan.Deadline, have,
+			m.servers.ready))
 		m.tell(Ended, "%s", m.state.Reason)
 		return
 	}
@@ -144,20 +150,15 @@ func (m *Machine) lastWords() string {
 	return first + ": " + text
 }
 
-// full fails if no server has a place for one more adapter, and warns if some have not.
-func (m *Machine) full() bool {
+// full warns if servers have no place for one more adapter at once. That is no reason to fail: how many are in use
+// changes, and servers keep more than they can use at once.
+func (m *Machine) full() {
 	full := m.servers.count(func(s *server) bool { return s.Canary != HasIt && s.Slots > 0 && s.Used >= s.Slots })
-	switch {
-	case full == 0:
-	case full == m.servers.ready:
-		m.enter(Failed, m.state.Step, "all places for adapters are taken on each of the servers: with one more, they would be loaded again and again")
-		m.tell(Ended, "%s", m.state.Reason)
-		return true
-	case !m.judging.full:
+	if full > 0 && !m.judging.full {
 		m.judging.full = true
-		m.tell(Warned, "on %d of %d servers all places for adapters are taken: there they will be loaded again and again", full, m.servers.ready)
+		m.tell(Warned, "on %d of %d servers all places for adapters are in use: requests for different adapters "+
+			"will wait for each other", full, m.servers.ready)
 	}
-	return false
 }
 
 // ask asks those servers to load the canary that do not have it: all but those that have failed too often, which are

@@ -12,14 +12,6 @@ import (
 	"github.com/inferpick/inferpick/datastore/rollout"
 )
 
-// kinds returns those of the events so far.
-func (r *rig) kinds() (all []rollout.EventKind) {
-	for _, e := range r.events {
-		all = append(all, e.Kind)
-	}
-	return all
-}
-
 // said returns all texts of events.
 func (r *rig) said() string {
 	var b strings.Builder
@@ -130,8 +122,9 @@ func TestAbortsAtOnce(t *testing.T) {
 	r.tick(time.Hour)
 	require.Len(t, r.asked, 4)
 	r.flight["v2"] = 0
-	r.tick(time.Second)
-	r.tick(31 * time.Second)
+	for range 4 {
+		r.tick(10 * time.Second)
+	}
 	require.Len(t, r.asked, 8)
 	r.tick(time.Second)
 	require.Equal(t, rollout.Failed, r.phase())
@@ -413,21 +406,43 @@ func TestServersComeAndGo(t *testing.T) {
 
 func TestSlots(t *testing.T) {
 	r := newRig(plan(10, 100))
-	for i := range r.servers {
+	for i := range 3 {
 		r.servers[i].Slots, r.servers[i].Used = 1, 1
 	}
-	r.tick(time.Second)
-	require.Equal(t, rollout.Failed, r.phase())
-	require.Contains(t, r.m.State().Reason, "all places for adapters are taken")
-	require.Empty(t, r.asked)
-
-	r.servers[0].Used = 0
-	require.NoError(t, r.m.Retry(r.now, ""))
 	for range 5 {
 		r.tick(time.Second)
 	}
 	require.Equal(t, rollout.Stepping, r.phase())
-	require.Contains(t, r.said(), "Warned: on 3 of 4 servers all places for adapters are taken")
+	require.Contains(t, r.said(), "Warned: on 3 of 4 servers all places for adapters are in use")
+}
+
+// TestUnloadsWhatIsUnknown: a server of which nobody has asked whether it has the stable target is asked to unload it,
+// once; one that does not do it is asked as often as the plan says.
+func TestUnloadsWhatIsUnknown(t *testing.T) {
+	p := plan(100)
+	p.Load = rollout.LoadPlan{Unload: true, Grace: time.Second}
+	r := newRig(p)
+	r.servers[0].Stable = rollout.HasUnknown
+	r.servers[1].Stable = rollout.HasNot
+	for range 3 {
+		r.tick(time.Second)
+	}
+	require.NoError(t, r.m.Promote(r.now, false, ""))
+	asked := map[string]int{}
+	for range 60 {
+		r.now = r.now.Add(time.Second)
+		for _, a := range r.m.Tick(r.now, r.world()) {
+			switch a.Do {
+			case rollout.DoUnload:
+				asked[a.Server]++
+			default:
+				r.do([]rollout.Action{a})
+			}
+		}
+	}
+	require.Equal(t, map[string]int{"s0": 1, "s2": 3, "s3": 3}, asked)
+	require.Equal(t, rollout.Done, r.phase())
+	require.Contains(t, r.said(), "2 servers have not unloaded v1")
 }
 
 // TestStart: weights that do not fit a plan are left as they are.
@@ -438,11 +453,14 @@ func TestStart(t *testing.T) {
 		phase   rollout.Phase
 		says    string
 	}{
-		{"another target", []rollout.Weight{{"v1", 5}, {"v0", 5}}, rollout.Failed, "there are other targets than v1 and v2: the weights are v1 50 %, v0 50 %"},
-		{"no stable one", []rollout.Weight{{"v0", 5}}, rollout.Failed, "the stable target v1 has no traffic: the weights are v0 100 %"},
+		{"another target", []rollout.Weight{{"v1", 5}, {"v0", 5}}, rollout.Failed,
+			"there are other targets than v1 and v2: the weights are v1 50 %, v0 50 %"},
+		{"no stable one", []rollout.Weight{{"v0", 5}}, rollout.Failed,
+			"the stable target v1 has no traffic: the weights are v0 100 %"},
 		{"nothing", nil, rollout.Failed, "the stable target v1 has no traffic: the weights are none"},
 		{"all done", []rollout.Weight{{"v2", 1}}, rollout.Failed, "the canary v2 has all traffic already"},
-		{"the canary has some", []rollout.Weight{{"v1", 9}, {"v2", 1}}, rollout.Loading, "the canary has traffic already: v1 90 %, v2 10 %"},
+		{"the canary has some", []rollout.Weight{{"v1", 9}, {"v2", 1}}, rollout.Loading,
+			"the canary has traffic already: v1 90 %, v2 10 %"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(plan(10, 100))
@@ -486,7 +504,8 @@ func TestCommands(t *testing.T) {
 	p.Steps[0].Manual = true
 	r := newRig(p)
 	require.ErrorContains(t, r.m.Pause(r.now, ""), "it has not begun")
-	require.ErrorContains(t, r.m.Promote(r.now, false, ""), "rollout: cannot promote the rollout of v2 in phase Loading: it is in no step")
+	require.ErrorContains(t, r.m.Promote(r.now, false, ""),
+		"rollout: cannot promote the rollout of v2 in phase Loading: it is in no step")
 	r = stepping(t, p)
 	r.good(600, 0)
 	r.tick(time.Second)

@@ -27,7 +27,8 @@ type Plan struct {
 	// MinRequests is how many requests of the canary a verdict takes, but for a hard stop. Default 20, at least 10: fewer
 	// tell nothing.
 	MinRequests int `json:"minRequests,omitempty"`
-	// Deadline is how long a step may stay without a verdict. Default 1 hour. OnUnsure is what to do then.
+	// Deadline is how long a step may stay without a verdict, and the canary not loaded. Default 1 hour. OnUnsure is what
+	// to do then.
 	Deadline time.Duration `json:"deadline,omitempty"` // in JSON as "1h"
 	OnUnsure OnUnsure      `json:"onUnsure,omitempty"`
 	// Load says how the canary comes onto the servers.
@@ -84,7 +85,7 @@ type LoadPlan struct {
 	Timeout  time.Duration `json:"timeout,omitempty"`  // of one call; default 2 minutes
 	Tries    int           `json:"tries,omitempty"`    // on one server; default 3, at most 100
 	Parallel int           `json:"parallel,omitempty"` // servers at once; default 4, at most 1000
-	Share    float64       `json:"share,omitempty"`    // of the ready servers that must have it before traffic moves, 0 to 1; default 1
+	Share    float64       `json:"share,omitempty"`    // of the ready servers, that must have it; 0.001 to 1, default 1
 	Unload   bool          `json:"unload,omitempty"`   // what has lost is unloaded after its last request
 	Grace    time.Duration `json:"grace,omitempty"`    // how long after its last request; default 30 seconds
 }

@@ -23,10 +23,12 @@ func DecodePlan(data []byte, o Object) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Object: o}
-	if err := doc.Decode(&p); err != nil {
+	var form planForm
+	if err := doc.Decode(&form); err != nil {
 		return Plan{}, err
 	}
+	p := form.plan()
+	p.Object = o
 	p, err = p.WithDefaults()
 	if err = doc.Locate(err); err != nil {
 		return Plan{}, err
@@ -49,32 +51,70 @@ func (p Plan) Fingerprint() string {
 	return strconv.FormatUint(h.Sum64(), 16)
 }
 
+// The forms of a plan in JSON, without the methods that read them: so that errors have their place in the whole.
+type (
+	planForm struct {
+		plainPlan
+		Steps []stepForm `json:"steps"`
+		Load  loadForm   `json:"load"`
+	}
+	plainPlan Plan
+	stepForm  Step
+	loadForm  LoadPlan
+)
+
+func (f *planForm) plan() Plan {
+	p := Plan(f.plainPlan)
+	p.Load = LoadPlan(f.Load)
+	for _, s := range f.Steps {
+		p.Steps = append(p.Steps, Step(s))
+	}
+	return p
+}
+
+// UnmarshalJSON reads what MarshalJSON writes, strictly, without defaults and checks: see DecodePlan.
+func (p *Plan) UnmarshalJSON(data []byte) error {
+	var f planForm
+	if err := strictjson.Decode(data, &f, strictjson.Options{Package: "rollout"}); err != nil {
+		return err
+	}
+	*p = f.plan()
+	return nil
+}
+
+// UnmarshalJSON reads what MarshalJSON writes, strictly.
+func (s *Step) UnmarshalJSON(data []byte) error {
+	return strictjson.Decode(data, (*stepForm)(s), strictjson.Options{Package: "rollout"})
+}
+
+// UnmarshalJSON reads what MarshalJSON writes, strictly.
+func (l *LoadPlan) UnmarshalJSON(data []byte) error {
+	return strictjson.Decode(data, (*loadForm)(l), strictjson.Options{Package: "rollout"})
+}
+
 // MarshalJSON writes the form that DecodePlan reads.
 func (p Plan) MarshalJSON() ([]byte, error) {
-	type plain Plan
 	return json.Marshal(struct {
-		plain
+		plainPlan
 		Deadline string `json:"deadline,omitempty"`
-	}{plain(p), duration(p.Deadline)})
+	}{plainPlan(p), duration(p.Deadline)})
 }
 
 // MarshalJSON writes the form that DecodePlan reads.
 func (s Step) MarshalJSON() ([]byte, error) {
-	type plain Step
 	return json.Marshal(struct {
-		plain
+		stepForm
 		Pause string `json:"pause,omitempty"`
-	}{plain(s), duration(s.Pause)})
+	}{stepForm(s), duration(s.Pause)})
 }
 
 // MarshalJSON writes the form that DecodePlan reads.
 func (l LoadPlan) MarshalJSON() ([]byte, error) {
-	type plain LoadPlan
 	return json.Marshal(struct {
-		plain
+		loadForm
 		Timeout string `json:"timeout,omitempty"`
 		Grace   string `json:"grace,omitempty"`
-	}{plain(l), duration(l.Timeout), duration(l.Grace)})
+	}{loadForm(l), duration(l.Timeout), duration(l.Grace)})
 }
 
 func duration(d time.Duration) string {

@@ -83,17 +83,18 @@ func (m *mixture) at(level float64) int {
 
 // effective returns how many values of a plain sample would tell the level at a bucket as well.
 func (m *mixture) effective(q float64, bucket int) float64 {
-	variance := 0.
+	variance, below := 0., 0.
 	for i, h := range m.of {
 		if h == nil {
 			continue
 		}
 		n := float64(h.n)
 		level := (h.level(bucket)*n + 2*q) / (n + 2) // few values that are all below it do not say that all are
+		below += m.weight[i] * level
 		variance += m.weight[i] * m.weight[i] * level * (1 - level) / n
 	}
 	if variance <= 0 {
 		return 0
 	}
-	return q * (1 - q) / variance
+	return below * (1 - below) / variance
 }

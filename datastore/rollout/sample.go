@@ -15,7 +15,7 @@ type Sample struct {
 	Sent time.Time
 	// Failed: 5xx, 404, a timeout, a connection that failed or was reset.
 	Failed bool
-	// Empty: it was answered without a token and without a call of a tool. Known only if Told is set.
+	// Empty: it was answered without text and without a call of a tool. Known only if Told is set.
 	Empty, Told bool
 	// TTFT and TPOT are times of streamed answers. 0: not known, or not to be believed.
 	TTFT, TPOT time.Duration
@@ -51,11 +51,25 @@ func SampleOf(req *types.Request, o types.Outcome) (Sample, bool) {
 	s.Finish = o.Finish
 	if n, ok := count(o.Usage.CompletionTokens); ok {
 		s.Tokens = n
-		s.Told = n > 0 || o.Finish != types.FinishUnknown // else it may be an embedding, which has no tokens
-		s.Empty = s.Told && n == 0 && o.Finish != types.FinishTools
 	}
+	s.empty(req, &o)
 	s.times(req, &o)
 	return s, true
+}
+
+// empty says whether nothing was said. Engines count the token that ends an answer, so that one of a single token which
+// has stopped may be empty: of a stream the events tell, else it is taken for one, for both targets alike.
+func (s *Sample) empty(req *types.Request, o *types.Outcome) {
+	ended := o.Finish != types.FinishUnknown // else it may be an embedding, which has no tokens
+	switch {
+	case s.Tokens >= 0:
+		s.Told = s.Tokens > 0 || ended
+		s.Empty = ended && o.Tokens == 0 && o.Finish != types.FinishTools &&
+			(s.Tokens == 0 || s.Tokens == 1 && o.Finish == types.FinishStop)
+	case req.Stream:
+		s.Told = ended
+		s.Empty = o.Tokens == 0 && o.Finish == types.FinishStop
+	}
 }
 
 // times fills in those of a streamed answer.

@@ -71,7 +71,8 @@ func (c *Client) bringNow(ctx context.Context, j job) error {
 	}
 	m := find(cards, j.listed)
 	if m == nil {
-		return a.fail("it answers, but is not listed", "the server may have several processes that do not know of each other's adapters", ErrNotServed)
+		return a.fail("it answers, but is not listed",
+			"the server may have several processes that do not know of each other's adapters", ErrNotServed)
 	}
 	return j.own(m, a)
 }
@@ -117,7 +118,8 @@ func (j *job) own(m *card, a answer) error {
 		return nil
 	}
 	what := fmt.Sprintf("it has %q from %q, not from %q", j.listed, shorten(m.Root), j.source)
-	return &Error{Op: "load", URL: a.url, What: what, Do: "give the new version another name, or unload the old one first", Err: ErrTaken}
+	const do = "give the new version another name, or unload the old one first"
+	return &Error{Op: "load", URL: a.url, What: what, Do: do, Err: ErrTaken}
 }
 
 // advise says what can be done about a failed probe.
@@ -130,7 +132,7 @@ func (j *job) advise(err error, listed bool) error {
 	case listed:
 		e.Do = "the server lists it, but does not serve it: unload and load it, or start the server anew"
 	case j.put == nil && e.Status == http.StatusNotFound:
-		e.Do = "the server has no such adapter, and found none by its name: give the plan a source, or see to what the server finds it by"
+		e.Do = "the server has no such adapter, and found none by its name: give the plan a source, or a place to find it in"
 	}
 	return err
 }

@@ -78,7 +78,8 @@ func (c *Client) Close() {
 // make us hand a key to whoever a server names. A POST that would become a GET is not followed either.
 func sameServer(req *http.Request, via []*http.Request) error {
 	first := via[0]
-	if len(via) > maxHops || req.URL.Scheme != first.URL.Scheme || req.URL.Host != first.URL.Host || req.Method != first.Method {
+	same := req.URL.Scheme == first.URL.Scheme && req.URL.Host == first.URL.Host && req.Method == first.Method
+	if len(via) > maxHops || !same {
 		return http.ErrUseLastResponse
 	}
 	return nil

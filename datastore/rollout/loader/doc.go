@@ -16,8 +16,9 @@
 // # What a successful Load means
 //
 // The server lists the adapter (GET /v1/models) with the wanted source as its root, and has answered a request of one
-// token under its name with status 200 and that name. A metric does not say as much: vllm:lora_requests_info has an
-// adapter only while it has requests. Whether other requests will be answered well is for the rollout to judge.
+// token (or, where it takes none, for an embedding) under its name with status 200 and that name. A metric does not say
+// as much: vllm:lora_requests_info has an adapter only while it has requests. Whether other requests will be answered
+// well is for the rollout to judge.
 //
 // An adapter that is there already is not loaded again, and one that is there from another source is ErrTaken: a new
 // version has a new name. Replacing weights under a name (load_inplace of vLLM) is never asked for: the flag stays
@@ -30,12 +31,12 @@
 //
 // Tried with vLLM 0.32, and read in the source of SGLang 0.5:
 //
-//   - vLLM has the two paths, and its resolvers, only with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment, and
-//     adapters at all only with --enable-lora; without the one it is ErrOff (404), without the other ErrRefused (500).
+//   - vLLM has the two paths, and its resolvers, only with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True in its environment,
+//     and adapters at all only with --enable-lora; without the one it is ErrOff (404), without the other ErrRefused (500).
 //     The paths let whoever reaches the server load files: do not let clients reach them through the gateway.
 //   - A source without an adapter is a 404 with a NotFoundError, whose text has no paths in it: errors here name the
-//     source. Whatever else the engine cannot load, a rank above --max-lora-rank or other shapes than those of the model,
-//     is a 500 with the reason in its text, not a 400 as in earlier versions; the engine goes on unharmed.
+//     source. Whatever else the engine cannot load, a rank above --max-lora-rank or other shapes than those of the
+//     model, is a 500 with the reason in its text, not a 400 as in earlier versions; the engine goes on unharmed.
 //   - --max-loras bounds how many adapters are in one batch, not how many are loaded.
 //   - Unloading makes vLLM forget the name at once. Requests under way end well, later ones get a 404. The weights stay
 //     in memory until others take their place. With a resolver the next request loads it again.

@@ -39,27 +39,27 @@ type Error struct {
 	Err     error  // one of the errors above, or what made the request fail; nil: neither
 }
 
-// Error returns all of it in one line.
+// Error returns all of it in one line. What is wrong comes first, for there are places that cut.
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("loader: " + e.Op)
 	if e.Adapter != "" {
 		fmt.Fprintf(&b, " %q", e.Adapter)
 	}
-	if e.URL != "" {
-		b.WriteString(" at " + e.URL)
-	}
-	if e.Status != 0 {
-		fmt.Fprintf(&b, ": status %d", e.Status)
+	if e.Err != nil {
+		b.WriteString(": " + e.Err.Error())
 	}
 	if e.What != "" {
 		b.WriteString(": " + e.What)
 	}
-	if e.Err != nil {
-		b.WriteString(": " + e.Err.Error())
-	}
 	if e.Words != "" {
 		fmt.Fprintf(&b, ": the server says %q", e.Words)
+	}
+	switch {
+	case e.URL != "" && e.Status != 0:
+		fmt.Fprintf(&b, " (status %d of %s)", e.Status, e.URL)
+	case e.URL != "":
+		b.WriteString(" (" + e.URL + ")")
 	}
 	if e.Do != "" {
 		b.WriteString(": " + e.Do)
@@ -73,8 +73,12 @@ func (e *Error) Unwrap() error { return e.Err }
 // Permanent reports whether the same call will fail again until somebody changes the server or the plan. Of an
 // adapter that is not at its source, or that an engine cannot load, that is not known: files may still be on their way.
 func (e *Error) Permanent() bool {
-	return errors.Is(e.Err, ErrOff) || errors.Is(e.Err, ErrTaken) || errors.Is(e.Err, ErrUnknownEngine) || errors.Is(e.Err, ErrName) ||
-		e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
+	for _, lasting := range []error{ErrOff, ErrTaken, ErrUnknownEngine, ErrName} {
+		if errors.Is(e.Err, lasting) {
+			return true
+		}
+	}
+	return e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
 }
 
 // fail returns an Error about an answer. The adapter is filled in by named.
@@ -90,7 +94,8 @@ func (a *answer) refused(err error) error {
 	case a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable:
 		return a.fail("the server has too much to do, or is not ready", "try again later", err)
 	case a.status >= 300 && a.status < 400:
-		return a.fail(fmt.Sprintf("it sends us on to %q, which is not followed", shorten(a.onward)), "let Options.URL name the server itself", err)
+		what := fmt.Sprintf("it sends us on to %q, which is not followed", shorten(a.onward))
+		return a.fail(what, "let Options.URL name the server itself", err)
 	}
 	return a.fail("", "", err)
 }

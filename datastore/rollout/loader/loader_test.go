@@ -30,7 +30,7 @@ func TestResolver(t *testing.T) {
 			loaded["v1"] = true
 			return 200, completed("v1")
 		case path == "/v1/completions" && strings.Contains(body, `"wide"`):
-			return 400, `{"error":{"message":"LoRA adapter 'wide' was found but could not be loaded.","type":"BadRequestError","code":400}}`
+			return 400, `{"error":{"message":"LoRA adapter 'wide' was found but could not be loaded.","type":"BadRequestError"}}`
 		case path == "/v1/completions":
 			return 404, `{"error":{"message":"The model does not exist.","type":"NotFoundError","code":404}}`
 		}
@@ -108,7 +108,8 @@ func TestFuncPanics(t *testing.T) {
 	c := newClient(t, loader.Options{})
 	func() {
 		defer func() { _ = recover() }()
-		_ = c.Func(func(context.Context, *types.Endpoint, string, string) error { panic("x") }, nil).Load(t.Context(), ep, "v1", "")
+		panics := func(context.Context, *types.Endpoint, string, string) error { panic("x") }
+		_ = c.Func(panics, nil).Load(t.Context(), ep, "v1", "")
 		t.Error("it did not panic")
 	}()
 	require.NoError(t, c.VLLM().Load(t.Context(), ep, "v1", "/a"))
@@ -150,7 +151,9 @@ func TestAuto(t *testing.T) {
 
 func TestNamed(t *testing.T) {
 	c := newClient(t, loader.Options{})
-	for name, want := range map[string]string{"": "Auto", "vLLM": "VLLM", "sglang": "SGLang", "resolver": "Resolver", "manual": "Manual"} {
+	for name, want := range map[string]string{
+		"": "Auto", "vLLM": "VLLM", "sglang": "SGLang", "resolver": "Resolver", "manual": "Manual",
+	} {
 		l, err := c.Named(name)
 		if got := fmt.Sprintf("%T", l); err != nil || got != "loader."+want {
 			t.Errorf("Named(%q) = %s, %v, want %s", name, got, err, want)
@@ -159,14 +162,15 @@ func TestNamed(t *testing.T) {
 	if _, err := c.Named("triton"); err == nil || !strings.Contains(err.Error(), "triton") {
 		t.Errorf("Named(triton): %v", err)
 	}
-	if _, err := loader.New(loader.Options{Every: time.Nanosecond}); err == nil || !strings.Contains(err.Error(), "Every") {
+	_, err := loader.New(loader.Options{Every: time.Nanosecond})
+	if err == nil || !strings.Contains(err.Error(), "Every") {
 		t.Errorf("New with Every 1ns: %v", err)
 	}
 }
 
 // What a server answers to a probe, and what that means.
 func TestProbe(t *testing.T) {
-	const chatOnly = `{"object":"error","message":"The model does not support Completions API","type":"BadRequestError","code":400}`
+	const chatOnly = `{"message":"The model does not support Completions API","type":"BadRequestError","code":400}`
 	unknown := `{"error":{"message":"The model v1 does not exist.","type":"NotFoundError","code":404}}`
 	for _, tt := range []struct {
 		name             string
@@ -179,14 +183,14 @@ func TestProbe(t *testing.T) {
 		{"a completion", completed("v1"), 200, "", 0, ""},
 		{"chats alone, no path", "", 0, completed("v1"), 200, ""},
 		{"chats alone, refused", chatOnly, 400, completed("v1"), 200, ""},
-		{"neither path", "", 0, "", 0, "chat/completions: status 404"},
-		{"the model is not there", unknown, 404, unknown, 404, "/v1/completions: status 404"},
-		{"the model is not there for chats", "", 0, unknown, 404, "/v1/chat/completions: status 404"},
+		{"no path", "", 0, "", 0, "is it a model server?"},
+		{"the model is not there", unknown, 404, unknown, 404, "/v1/completions)"},
+		{"the model is not there for chats", "", 0, unknown, 404, "/v1/chat/completions)"},
 		{"both refused", chatOnly, 400, `{"error":{"message":"no chat template"}}`, 400, "Completions API"},
 		{"another model", completed("base"), 200, "", 0, `from model "base"`},
 		{"no model", `{"choices":[{}]}`, 200, "", 0, `from model ""`},
 		{"no choices", `{"model":"v1","choices":[]}`, 200, "", 0, "no choices"},
-		{"no JSON", "<html>", 200, "", 0, "no completion"},
+		{"no JSON", "<html>", 200, "", 0, "not what was asked for"},
 		{"broken", `{"error":{"message":"engine died"}}`, 500, completed("v1"), 200, "engine died"},
 		{"full", `{"error":"queue"}`, 503, "", 0, "too much to do"},
 		{"limited", "", 429, completed("v1"), 200, "too much to do"},
@@ -214,6 +218,26 @@ func TestProbe(t *testing.T) {
 	}
 }
 
+func TestProbeOfEmbeddings(t *testing.T) {
+	reply := `{"model":"v1","data":[{"embedding":[0]}]}`
+	f := serve(t, func(_, path, body string, _ *http.Request) (int, string) {
+		switch path {
+		case "/v1/models":
+			return 200, list("vllm", "base", "v1=/a")
+		case "/v1/embeddings":
+			if body != `{"input":"Hello","model":"v1"}` {
+				return 400, `{"error":"bad request"}`
+			}
+			return 200, reply
+		}
+		return 0, ""
+	})
+	l := newClient(t, loader.Options{}).VLLM()
+	require.NoError(t, l.Load(t.Context(), f.Endpoint, "v1", "/a"))
+	reply = `{"model":"v1","data":[]}`
+	says(t, l.Load(t.Context(), f.Endpoint, "v1", "/a"), loader.ErrNotServed, "no data")
+}
+
 // A server that answers, but does not list what it answers with, is not trusted: another process may not have it.
 func TestAnsweredButNotListed(t *testing.T) {
 	f := serve(t, func(_, path, _ string, _ *http.Request) (int, string) {
@@ -227,7 +251,8 @@ func TestAnsweredButNotListed(t *testing.T) {
 		}
 		return 0, ""
 	})
-	says(t, newClient(t, loader.Options{}).VLLM().Load(t.Context(), f.Endpoint, "v1", "/a"), loader.ErrNotServed, "not listed")
+	err := newClient(t, loader.Options{}).VLLM().Load(t.Context(), f.Endpoint, "v1", "/a")
+	says(t, err, loader.ErrNotServed, "not listed")
 }
 
 func TestHostileAnswers(t *testing.T) {
@@ -290,7 +315,8 @@ func TestURLs(t *testing.T) {
 	store := datastore.New(datastore.Options{})
 	pool := types.NamespacedName{Namespace: "default", Name: "p"}
 	require.NoError(t, store.SetEndpoints(pool, []datastore.EndpointSpec{
-		{Address: "a:1"}, {Address: "b:1", MetricsScheme: "https"}, {Address: "c:1", MetricsScheme: "https", MetricsAddress: ":2"},
+		{Address: "a:1"}, {Address: "b:1", MetricsScheme: "https"},
+		{Address: "c:1", MetricsScheme: "https", MetricsAddress: ":2"},
 		{Address: "d:1", MetricsScheme: "https", MetricsAddress: ":1"},
 	}))
 	of, stop := loader.URLs(store)
@@ -311,7 +337,8 @@ func TestURLs(t *testing.T) {
 		says(t, c.VLLM().Load(t.Context(), types.NewEndpoint("e", "e:1"), "v1", "/a"), nil, "Options.URL", `"e"`)
 	}
 	c := newClient(t, loader.Options{URL: func(*types.Endpoint) string { return "http://user:secret@127.0.0.1:1" }})
-	if _, err := c.VLLM().Loaded(t.Context(), types.NewEndpoint("e", "e:1"), "v1", "/a"); err == nil || strings.Contains(err.Error(), "secret") {
+	_, err := c.VLLM().Loaded(t.Context(), types.NewEndpoint("e", "e:1"), "v1", "/a")
+	if err == nil || strings.Contains(err.Error(), "secret") {
 		t.Errorf("error %v, want one without the password", err)
 	}
 }
@@ -319,34 +346,9 @@ func TestURLs(t *testing.T) {
 func TestNames(t *testing.T) {
 	c := newClient(t, loader.Options{})
 	ep := types.NewEndpoint("e", "127.0.0.1:1")
-	for _, tt := range []struct{ name, source string }{{"", "/a"}, {strings.Repeat("a", 257), ""}, {"a", strings.Repeat("/", 4097)}} {
+	for _, tt := range []struct{ name, source string }{
+		{"", "/a"}, {strings.Repeat("a", 257), ""}, {"a", strings.Repeat("/", 4097)},
+	} {
 		says(t, c.VLLM().Load(t.Context(), ep, tt.name, tt.source), loader.ErrName)
 	}
-}
-
-func ExampleClient() {
-	server, err := modelserver.Start(context.Background(), modelserver.Options{Models: []string{"base"}})
-	if err != nil {
-		panic(err)
-	}
-	defer server.Close()
-	c, err := loader.New(loader.Options{})
-	if err != nil {
-		panic(err)
-	}
-	defer c.Close()
-
-	ep := types.NewEndpoint("server-0", server.Address())
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	fmt.Println(c.Auto().Load(ctx, ep, "sql-v2", "/adapters/sql-v2"))
-	fmt.Println(c.Auto().Loaded(ctx, ep, "sql-v2", "/adapters/sql-v2"))
-
-	server.Fault("sql-v3", modelserver.AdapterFault{LoadFails: 404})
-	err = c.Auto().Load(ctx, ep, "sql-v3", "/adapters/sql-v3")
-	fmt.Println(errors.Is(err, loader.ErrNoSource))
-	// Output:
-	// <nil>
-	// true <nil>
-	// true
 }

@@ -25,8 +25,8 @@ func TestSays(t *testing.T) {
 // FuzzAnswers reads whatever a server may answer.
 func FuzzAnswers(f *testing.F) {
 	for _, seed := range []string{
-		`{"data":[{"id":"a","root":"/a","parent":null}]}`, `{"model":"m","choices":[{}]}`, `{"error":{"message":"m","type":"t"}}`,
-		`{"error":"x"}`, "\xff\xfe", strings.Repeat("é\n ", 400),
+		`{"data":[{"id":"a","root":"/a","parent":null}]}`, `{"model":"m","choices":[{}]}`,
+		`{"error":{"message":"m","type":"t"}}`, `{"error":"x"}`, "\xff\xfe", strings.Repeat("é\n ", 400),
 	} {
 		f.Add([]byte(seed), 200)
 	}
@@ -42,8 +42,8 @@ func FuzzAnswers(f *testing.F) {
 			}
 		}
 		a := answer{status: status, body: body}
-		if a.completes("m") == nil && (status != 200 || !strings.Contains(string(body), "m")) {
-			t.Errorf("%d %q completes", status, body)
+		if a.repliesAs("m", "choices") == nil && (status != 200 || !strings.Contains(string(body), "m")) {
+			t.Errorf("%d %q is an answer", status, body)
 		}
 		if a.noPath() && status != 404 && status != 405 {
 			t.Errorf("%d %q: no path", status, body)

@@ -18,13 +18,18 @@ type SGLang struct{ c *Client }
 // SGLang returns the loader for SGLang.
 func (c *Client) SGLang() SGLang { return SGLang{c} }
 
-const sglangOff = "start SGLang with --enable-lora, and let nobody else reach that path"
+const (
+	sglangOff = "start SGLang with --enable-lora, and let nobody else reach that path"
+	sglangWhy = "a path that is not there, a rank above --max-lora-rank, modules that are not in " +
+		"--lora-target-modules, or --dp above 1 are reasons: see its log"
+)
 
 // adapterOf returns the adapter in a model name of SGLang, which is what follows the first colon.
 func adapterOf(op, name string) (string, error) {
 	base, adapter, ok := strings.Cut(name, ":")
 	if !ok || base == "" || adapter == "" {
-		return "", &Error{Op: op, Adapter: name, What: "SGLang would answer it with the base model", Do: "name it base:adapter", Err: ErrName}
+		const what = "SGLang would answer it with the base model"
+		return "", &Error{Op: op, Adapter: name, What: what, Do: "name it base:adapter", Err: ErrName}
 	}
 	return adapter, nil
 }
@@ -43,7 +48,8 @@ func (l SGLang) Load(ctx context.Context, ep *types.Endpoint, name, source strin
 }
 
 func (l SGLang) put(ctx context.Context, ep *types.Endpoint, adapter, source string) error {
-	a, err := l.c.ask(ctx, ep, "load", http.MethodPost, "/load_lora_adapter", map[string]string{"lora_name": adapter, "lora_path": source})
+	body := map[string]string{"lora_name": adapter, "lora_path": source}
+	a, err := l.c.ask(ctx, ep, "load", http.MethodPost, "/load_lora_adapter", body)
 	if err != nil {
 		return err
 	}
@@ -62,8 +68,7 @@ func (l SGLang) put(ctx context.Context, ep *types.Endpoint, adapter, source str
 	case strings.Contains(message, "already exists") || strings.Contains(message, "already loaded"):
 		return nil // since we looked: whether it is ours shows when we look again
 	case a.status == http.StatusBadRequest || a.status == http.StatusInternalServerError:
-		return a.fail(fmt.Sprintf("from %q", source), "a path that is not there, a rank above --max-lora-rank, modules that are not in --lora-target-modules, "+
-			"or --dp above 1 are reasons: see its log", ErrRefused)
+		return a.fail(fmt.Sprintf("from %q", source), sglangWhy, ErrRefused)
 	}
 	return a.refused(ErrRefused)
 }

@@ -55,7 +55,7 @@ func (s *sglang) answer(method, path, body string, _ *http.Request) (int, string
 			return 422, `{"detail":[]}`
 		}
 		if _, adapter, ok := strings.Cut(req.Model, ":"); ok && s.loaded[adapter] == "" {
-			return 400, `{"object":"error","message":"The following requested LoRA adapters are not loaded: ` + adapter + `","type":"BadRequestError","code":400}`
+			return 400, `{"object":"error","message":"The following requested LoRA adapters are not loaded: ` + adapter + `"}`
 		}
 		return 200, completed(req.Model) // any other name is the base model
 	}
@@ -103,7 +103,8 @@ func TestSGLang(t *testing.T) {
 		t.Errorf("loaded %d times, want once", n)
 	}
 	says(t, l.Load(ctx, s.Endpoint, "base:v1", "/a/v2"), loader.ErrTaken, `"/a/v1"`)
-	says(t, l.Load(ctx, s.Endpoint, "base:v2", "/missing"), loader.ErrRefused, `load "base:v2"`, `"/missing"`, "is not a folder")
+	says(t, l.Load(ctx, s.Endpoint, "base:v2", "/missing"), loader.ErrRefused,
+		`load "base:v2"`, `"/missing"`, "is not a folder")
 	says(t, l.Load(ctx, s.Endpoint, "base:v2", ""), loader.ErrNotServed, "are not loaded")
 	require.NoError(t, l.Unload(ctx, s.Endpoint, "base:v1"))
 	require.NoError(t, l.Unload(ctx, s.Endpoint, "base:v1"), "again")

@@ -18,8 +18,10 @@ type VLLM struct{ c *Client }
 func (c *Client) VLLM() VLLM { return VLLM{c} }
 
 const (
-	vllmOff = "start vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and --enable-lora, and let nobody else reach that path"
-	vllmWhy = "a rank above --max-lora-rank, weights of another model, or a server without --enable-lora are reasons: see its log"
+	vllmOff = "start vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True and --enable-lora, and let nobody else " +
+		"reach that path"
+	vllmWhy = "a rank above --max-lora-rank, weights of another model, or a server without --enable-lora are " +
+		"reasons: see its log"
 )
 
 // Load implements rollout.Loader. The source is what the server calls the adapter's place: a folder on its disk, or a
@@ -33,7 +35,8 @@ func (l VLLM) Load(ctx context.Context, ep *types.Endpoint, name, source string)
 }
 
 func (l VLLM) put(ctx context.Context, ep *types.Endpoint, name, source string) error {
-	a, err := l.c.ask(ctx, ep, "load", http.MethodPost, "/v1/load_lora_adapter", map[string]string{"lora_name": name, "lora_path": source})
+	body := map[string]string{"lora_name": name, "lora_path": source}
+	a, err := l.c.ask(ctx, ep, "load", http.MethodPost, "/v1/load_lora_adapter", body)
 	if err != nil {
 		return err
 	}

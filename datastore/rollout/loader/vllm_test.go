@@ -34,7 +34,8 @@ func TestVLLM(t *testing.T) {
 	loaded("v1", "/a/v2", false)
 	require.NoError(t, l.Load(ctx, ep, "v1", "/a/v1"), "again")
 	require.NoError(t, l.Load(ctx, ep, "v1", ""), "from anywhere")
-	says(t, l.Load(ctx, ep, "v1", "/a/v2"), loader.ErrTaken, `load "v1"`, ep.Address, `from "/a/v1"`, `"/a/v2"`, "another name")
+	says(t, l.Load(ctx, ep, "v1", "/a/v2"), loader.ErrTaken,
+		`load "v1"`, ep.Address, `from "/a/v1"`, `"/a/v2"`, "another name")
 	says(t, l.Load(ctx, ep, "base", "/a/v2"), loader.ErrTaken, `"base"`)
 	require.NoError(t, l.Load(ctx, ep, "base", ""), "a base model is served")
 	require.NoError(t, l.Unload(ctx, ep, "v1"))
@@ -43,7 +44,8 @@ func TestVLLM(t *testing.T) {
 	says(t, l.Load(ctx, ep, "v1", ""), loader.ErrNotServed, "status 404", "does not exist", "give the plan a source")
 
 	s.Fault("nowhere", modelserver.AdapterFault{LoadFails: 404})
-	e := says(t, l.Load(ctx, ep, "nowhere", "/a/none"), loader.ErrNoSource, `"/a/none"`, "status 404", "No adapter found", "on the server itself")
+	e := says(t, l.Load(ctx, ep, "nowhere", "/a/none"), loader.ErrNoSource,
+		`"/a/none"`, "status 404", "No adapter found", "on the server itself")
 	if e.Permanent() {
 		t.Error("a source may come later")
 	}
@@ -85,7 +87,7 @@ func TestVLLMLoadedByAnother(t *testing.T) {
 				}
 				return 200, list("vllm", "base", "v1="+root)
 			case "/v1/load_lora_adapter":
-				return 400, `{"object":"error","message":"The lora adapter 'v1' has already been loaded.","type":"InvalidUserInput","code":400}`
+				return 400, `{"message":"The lora adapter 'v1' has already been loaded.","type":"InvalidUserInput","code":400}`
 			case "/v1/completions":
 				return 200, completed("v1")
 			}
@@ -131,7 +133,8 @@ func TestVLLMAsksStrictly(t *testing.T) {
 	require.NoError(t, l.Load(t.Context(), f.Endpoint, "v1", "/a"))
 	require.NoError(t, l.Unload(t.Context(), f.Endpoint, "v1"))
 
-	e := says(t, newClient(t, loader.Options{}).VLLM().Load(t.Context(), f.Endpoint, "v1", "/a"), loader.ErrRefused, "status 401", "Unauthorized", "Options.Header")
+	err := newClient(t, loader.Options{}).VLLM().Load(t.Context(), f.Endpoint, "v1", "/a")
+	e := says(t, err, loader.ErrRefused, "status 401", "Unauthorized", "Options.Header")
 	if !e.Permanent() || strings.Contains(e.Error(), "Bearer") {
 		t.Errorf("Permanent() = %t of %v", e.Permanent(), e)
 	}

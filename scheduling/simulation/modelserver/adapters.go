@@ -91,7 +91,9 @@ func (f *faults) request(model string) (err *apiError, empty bool, slowdown floa
 	case one.Missing:
 		return unknownModel(model), false, 1
 	case draw() < one.Errors:
-		return &apiError{status: http.StatusInternalServerError, kind: "server_error", message: "This simulated adapter was told to fail."}, false, 1
+		err := &apiError{status: http.StatusInternalServerError, kind: "server_error"}
+		err.message = "This simulated adapter was told to fail."
+		return err, false, 1
 	}
 	return nil, draw() < one.Empty, min(max(one.Slowdown, 1), 1e3)
 }
@@ -131,8 +133,7 @@ func (p *process) loadAdapter(r *http.Request, body adapterBody) *apiError {
 	}
 	switch {
 	case f.LoadFails == http.StatusNotFound:
-		return &apiError{status: http.StatusNotFound, kind: "NotFoundError",
-			message: fmt.Sprintf("Loading lora %s failed: No adapter found for %s", body.Name, body.Path)}
+		return noAdapter("Loading lora %s failed: No adapter found for %s", body.Name, body.Path)
 	case f.LoadFails >= 400 && f.LoadFails < 600:
 		return &apiError{status: f.LoadFails, kind: "InternalServerError",
 			message: "Call to add_lora method failed: this simulated adapter was told not to load."}
@@ -148,7 +149,7 @@ func (p *process) serveUnloadAdapter(w http.ResponseWriter, r *http.Request) {
 	case body.Name == "":
 		err = invalidAdapter("'lora_name' needs to be provided to unload a LoRA adapter.")
 	case !p.models.unload(body.Name):
-		err = &apiError{status: http.StatusNotFound, kind: "NotFoundError", message: fmt.Sprintf("The lora adapter '%s' cannot be found.", body.Name)}
+		err = noAdapter("The lora adapter '%s' cannot be found.", body.Name)
 	}
 	answerAdapter(w, err, body.Name, "removed")
 }
@@ -157,6 +158,10 @@ func invalidAdapter(format string, args ...any) *apiError {
 	e := invalid("", format, args...)
 	e.kind = "InvalidUserInput"
 	return e
+}
+
+func noAdapter(format string, args ...any) *apiError {
+	return &apiError{status: http.StatusNotFound, kind: "NotFoundError", message: fmt.Sprintf(format, args...)}
 }
 
 func answerAdapter(w http.ResponseWriter, err *apiError, name, what string) {

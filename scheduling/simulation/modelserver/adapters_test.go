@@ -56,8 +56,9 @@ func TestAdaptersSayWhatVLLMSays(t *testing.T) {
 	if !s.Unload("k") || s.Unload("k") {
 		t.Error("Unload: want true and then false")
 	}
-	if status, _, _ := send(t, c, s.URL()+load, `{"lora_name":"k","lora_path":"/other"}`); status != 200 || cards(t, c, s)["k"].Root != "/other" {
-		t.Errorf("loaded again: status %d, %+v", status, cards(t, c, s)["k"])
+	status, _, _ := send(t, c, s.URL()+load, `{"lora_name":"k","lora_path":"/other"}`)
+	if k := cards(t, c, s)["k"]; status != 200 || k.Root != "/other" {
+		t.Errorf("loaded again: status %d, %+v", status, k)
 	}
 }
 
@@ -77,7 +78,8 @@ func TestSlowLoad(t *testing.T) {
 	s.Fault("slow", modelserver.AdapterFault{LoadTime: time.Hour})
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL()+"/v1/load_lora_adapter", strings.NewReader(`{"lora_name":"slow","lora_path":"/s"}`))
+	url, load := s.URL()+"/v1/load_lora_adapter", `{"lora_name":"slow","lora_path":"/s"}`
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(load))
 	require.NoError(t, err)
 	if resp, err := c.Do(req); err == nil {
 		t.Errorf("status %d within 50 ms, want none within the hour", resp.StatusCode)
@@ -87,19 +89,21 @@ func TestSlowLoad(t *testing.T) {
 	}
 	s.Fault("slow", modelserver.AdapterFault{LoadTime: 20 * time.Millisecond})
 	began := time.Now()
-	if status, _, body := send(t, c, s.URL()+"/v1/load_lora_adapter", `{"lora_name":"slow","lora_path":"/s"}`); status != 200 || time.Since(began) < 20*time.Millisecond {
+	if status, _, body := send(t, c, url, load); status != 200 || time.Since(began) < 20*time.Millisecond {
 		t.Errorf("status %d after %v: %s", status, time.Since(began), body)
 	}
 }
 
 func TestFaultyRequests(t *testing.T) {
-	s, c := start(t, modelserver.Options{Models: []string{"m"}, Adapters: []string{"good", "bad", "gone", "mute"}, TimeScale: 100}), client(t)
+	adapters := []string{"good", "bad", "gone", "mute"}
+	s, c := start(t, modelserver.Options{Models: []string{"m"}, Adapters: adapters}), client(t)
 	s.Fault("bad", modelserver.AdapterFault{Errors: .3, Empty: .5})
 	s.Fault("gone", modelserver.AdapterFault{Missing: true})
 	s.Fault("mute", modelserver.AdapterFault{Empty: 1})
-	ask := func(model, more string) (int, string) {
-		status, _, body := send(t, c, s.URL()+"/v1/completions", fmt.Sprintf(`{"model":%q,"prompt":"hello","x-sim-output-tokens":3%s}`, model, more))
-		return status, body
+	ask := func(model string) (int, string) {
+		body := fmt.Sprintf(`{"model":%q,"prompt":"hello","x-sim-output-tokens":3}`, model)
+		status, _, reply := send(t, c, s.URL()+"/v1/completions", body)
+		return status, reply
 	}
 	type answer struct {
 		Choices []struct {
@@ -111,23 +115,24 @@ func TestFaultyRequests(t *testing.T) {
 		}
 	}
 	for _, model := range []string{"m", "good"} {
-		if status, body := ask(model, ""); status != 200 || len(decode[answer](t, body).Choices[0].Text) != 12 {
+		if status, body := ask(model); status != 200 || len(decode[answer](t, body).Choices[0].Text) != 12 {
 			t.Errorf("%s: status %d: %s", model, status, body)
 		}
 	}
-	if status, _ := ask("gone", ""); status != 404 {
+	if status, _ := ask("gone"); status != 404 {
 		t.Errorf("missing: status %d, want 404", status)
 	}
 	if _, ok := cards(t, c, s)["gone"]; !ok {
 		t.Error("missing: it is not in the list")
 	}
-	if status, body := ask("mute", ""); status != 200 {
+	if status, body := ask("mute"); status != 200 {
 		t.Errorf("empty: status %d", status)
-	} else if a := decode[answer](t, body); a.Choices[0].Text != "" || a.Choices[0].Finish != "stop" || a.Usage.Tokens != 1 {
+	} else if a := decode[answer](t, body); a.Choices[0].Text+a.Choices[0].Finish != "stop" || a.Usage.Tokens != 1 {
 		t.Errorf("empty: %s", body)
 	}
 	for _, path := range []string{"/v1/chat/completions", "/v1/messages", "/v1/responses"} {
-		status, _, body := send(t, c, s.URL()+path, `{"model":"mute","max_tokens":9,"stream":true,"input":"a","messages":[{"role":"user","content":"a"}]}`)
+		status, _, body := send(t, c, s.URL()+path,
+			`{"model":"mute","max_tokens":9,"stream":true,"input":"a","messages":[{"role":"user","content":"a"}]}`)
 		if status != 200 || !strings.Contains(body, "data: ") {
 			t.Errorf("%s: empty stream: status %d: %s", path, status, body)
 		}
@@ -135,7 +140,7 @@ func TestFaultyRequests(t *testing.T) {
 	failed, empty := 0, 0
 	const n = 400
 	for range n {
-		switch status, body := ask("bad", ""); {
+		switch status, body := ask("bad"); {
 		case status == 500:
 			failed++
 		case decode[answer](t, body).Choices[0].Text == "":
@@ -147,7 +152,7 @@ func TestFaultyRequests(t *testing.T) {
 	}
 	s.Fault("bad", modelserver.AdapterFault{})
 	for range 20 {
-		if status, _ := ask("bad", ""); status != 200 {
+		if status, _ := ask("bad"); status != 200 {
 			t.Fatalf("without a fault: status %d", status)
 		}
 	}
@@ -161,7 +166,8 @@ func TestSlowAdapter(t *testing.T) {
 		took := map[string]time.Duration{}
 		for _, model := range []string{"m", "slow"} {
 			began := time.Now()
-			status, _, body := send(t, c, s.URL()+"/v1/completions", fmt.Sprintf(`{"model":%q,"prompt":"hello","x-sim-output-tokens":5,"stream":%t}`, model, stream))
+			status, _, body := send(t, c, s.URL()+"/v1/completions",
+				fmt.Sprintf(`{"model":%q,"prompt":"hello","x-sim-output-tokens":5,"stream":%t}`, model, stream))
 			took[model] = time.Since(began)
 			chunks := strings.Count(body, `"text":`)
 			if want := map[bool]int{false: 1, true: 6}[stream]; status != 200 || chunks != want {

@@ -41,7 +41,7 @@ func (w *world) startedAt(id string, seconds float64) {
 }
 
 // Servers that come, begin anew or lose an adapter in silence get it, and until then no requests for it.
-func TestControllerServers(t *testing.T) {
+func TestFleetComesAndGoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2, nil)
 		w.loader.took = 3 * time.Second
