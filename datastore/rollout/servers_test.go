@@ -307,3 +307,24 @@ func benchWorld(b testing.TB, n int) *world {
 	require.Eventually(b, func() bool { s, _ := w.c.Get(chatModel); return s.Phase == rollout.Stepping }, 10*time.Second, time.Millisecond)
 	return w
 }
+
+// A gateway that follows hears of the canary's first traffic by the weights, before it has asked the servers again: it
+// keeps the requests from nobody, as long as it knows of no server that has the canary. One that leads would.
+func TestGateOfAFollower(t *testing.T) {
+	for leads, want := range map[bool]int{false: 2, true: 0} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 2, func(o *rollout.Options) { o.Leader = func() bool { return leads } })
+			w.loader.took = time.Hour
+			require.NoError(t, w.store.Apply(manifest(quick)))
+			w.run()
+			synctest.Wait()
+			require.Len(t, w.admits("v2"), want, "leads: %v", leads)
+			if leads {
+				return
+			}
+			w.loader.set("s1", "v2", true)
+			w.until(time.Minute, false, func(rollout.Status) bool { return len(w.admits("v2")) == 1 })
+			require.Equal(t, []string{"s1"}, w.admits("v2"), "what it knows counts")
+		})
+	}
+}
