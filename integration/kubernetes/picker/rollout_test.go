@@ -230,7 +230,7 @@ func serves(pod *cluster.Pod, adapter string, want bool) error {
 func TestBadRollout(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]modelserver.AdapterFault{
-		"errors":  {Errors: 0.8},
+		"errors":  {Errors: 0.5}, // it may be loaded: probes can pass
 		"empty":   {Empty: 1},
 		"missing": {Missing: true}, // so that nobody can load it
 	} {
