@@ -25,6 +25,7 @@ import (
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/scheduling/autoscale"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
 	"github.com/inferpick/inferpick/scheduling/sharing"
@@ -54,9 +55,11 @@ type Options struct {
 	// does. Default of its Name is that of the host, and of its Logger the one below. Nil:
 	// nothing is shared or kept.
 	Sharing *sharing.Options
+	// Autoscale recommends how many servers each pool should have: see package autoscale. Nil: nothing does.
+	Autoscale *Autoscale
 	// Metrics makes who counts what happens, such as a telemetry.Metrics of g.Pools,
-	// g.Admissions and g.Sharing. It is called once, by New, when only Store and Sharing are
-	// there. Nil: nobody counts.
+	// g.Admissions, g.Sharing and g.Autoscaler. It is called once, by New, when only Store, Sharing
+	// and Autoscaler are there. Nil: nobody counts.
 	Metrics func(g *Gateway) (Metrics, error)
 	// Logger is that of the parts which have none of their own below. Nil: silence.
 	Logger *slog.Logger
@@ -106,15 +109,18 @@ type Gateway struct {
 	Transport *httptransport.Transport
 	// Sharing is this gateway among its peers, of which Stats and Explain tell. Nil: nothing is shared.
 	Sharing *sharing.Group
+	// Autoscaler recommends numbers of servers while Run runs. Nil: nothing does.
+	Autoscaler *autoscale.Autoscaler
 
-	wire    sharing.Transport     // of Sharing; nil: none
-	file    *datastore.FileSource // nil: none
-	scraper *scrape.Scraper
-	pool    types.NamespacedName
-	logger  *slog.Logger
-	closed  context.Context // done by close
-	close   context.CancelFunc
-	running sync.RWMutex // held for reading by Run
+	collector *autoscale.Collector  // of Autoscaler; nil: there is none
+	wire      sharing.Transport     // of Sharing; nil: none
+	file      *datastore.FileSource // nil: none
+	scraper   *scrape.Scraper
+	pool      types.NamespacedName
+	logger    *slog.Logger
+	closed    context.Context // done by close
+	close     context.CancelFunc
+	running   sync.RWMutex // held for reading by Run
 }
 
 // New returns a Gateway, which reads no metrics and no changes of files before Run. The error
@@ -126,6 +132,9 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	if err := g.join(o); err != nil {
+		return nil, err
+	}
+	if err := g.scale(o); err != nil {
 		return nil, err
 	}
 	if err := g.decide(o); err != nil {
@@ -172,7 +181,7 @@ func (g *Gateway) decide(o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	o.Profile.Hooks = metrics.Hooks(o.Pool, o.Profile.Hooks)
+	o.Profile.Hooks = metrics.Hooks(o.Pool, g.scalingHooks(o.Profile.Hooks))
 	if g.Scheduler, err = scheduling.New(o.Profile); err != nil {
 		return err
 	}
@@ -185,6 +194,7 @@ func (g *Gateway) decide(o Options) (err error) {
 		d.Admission = func(pool types.NamespacedName) *admission.Options {
 			options := o.Admission()
 			if options != nil {
+				options.Hooks = g.scalingAdmission(pool, *options)
 				options.Hooks = metrics.AdmissionHooks(pool, *options)
 			}
 			return options
@@ -192,6 +202,7 @@ func (g *Gateway) decide(o Options) (err error) {
 	}
 	d.OnRefused = func(req *types.Request, pool types.NamespacedName, err *director.Error) {
 		metrics.Refused(req, pool, err.Code, err.Status)
+		g.scalingRefused(req, pool, err)
 		if told != nil {
 			told(req, pool, err)
 		}
@@ -238,8 +249,8 @@ func (g *Gateway) Proxy() *httputil.ReverseProxy {
 	}
 }
 
-// Run reads the servers' metrics, and Options.Config when that changes, and tells and hears the
-// gateway's peers, until ctx is done or the Gateway is closed. It returns when all that it
+// Run reads the servers' metrics, and Options.Config when that changes, tells and hears the
+// gateway's peers, and recommends numbers of servers, until ctx is done or the Gateway is closed. It returns when all that it
 // started has ended: nil, or scrape.ErrRunning if another Run has not returned.
 func (g *Gateway) Run(ctx context.Context) error {
 	g.running.RLock()
@@ -255,6 +266,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	if g.Sharing != nil {
 		more.Go(func() { g.Sharing.Run(ctx) }) // an error is that another Run does it
 		more.Go(func() { g.shareAdmissions(ctx) })
+	}
+	if g.Autoscaler != nil {
+		more.Go(func() { g.Autoscaler.Run(ctx) }) // an error is that another Run does it
 	}
 	return g.scraper.Run(ctx)
 }

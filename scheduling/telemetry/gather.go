@@ -42,6 +42,7 @@ func (m *Metrics) gather() page {
 	m.gatherPools(g, now, saturation)
 	m.gatherQueues(g, saturation) // which know better
 	m.gatherSharing(g, now)
+	m.gatherAutoscale(g)
 	for pool, full := range saturation {
 		g.add(&flowSaturation, full, flowSaturation.with(pool))
 	}
