@@ -122,6 +122,13 @@ func TestHTTPPeers(t *testing.T) {
 	clock.pass(time.Hour)
 	g.lacks(t, 1)
 
+	// That this gateway does not reach itself does not matter.
+	book.set(nil, a.url, self.URL)
+	g.sees(t, 21)
+	self.Close()
+	clock.pass(time.Hour)
+	g.sees(t, 21)
+
 	// When it is no peer any more all is known.
 	book.set(nil, a.url, self.URL)
 	g.sees(t, 21)
@@ -223,7 +230,7 @@ func TestHTTPPeersThatLie(t *testing.T) {
 	peers := newHTTPPeers(t, autoscale.HTTPPeersOptions{Addresses: book.find, Now: clock.Now, MaxBytes: 8 << 10})
 	g := newPeerGateway(t, clock, peers, autoscale.CollectorOptions{}).holds(1)
 	book.set(nil, a.url)
-	check := func(says string) {
+	right := func() {
 		t.Helper()
 		a.answers(nil)
 		g.sees(t, 8)
@@ -236,7 +243,7 @@ func TestHTTPPeersThatLie(t *testing.T) {
 		g.lacks(t, 1)
 	}
 	for text, says := range badOwns(t, a.peerGateway) {
-		check(says)
+		right()
 		a.says(text)
 		refused(says)
 	}
@@ -254,11 +261,11 @@ func TestHTTPPeersThatLie(t *testing.T) {
 		},
 		"EOF": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
-		check(says)
+		right()
 		a.answers(f)
 		refused(says)
 	}
-	check("")
+	right()
 
 	// Of a version that knows more, that is left out; of one that knows less, that is unknown.
 	a.says(own(t, a.peerGateway, `"version":1`, `"version":1,"more":{"x":[1]}`, `"running":7`, `"running":7,"walking":3`))

@@ -51,6 +51,8 @@ type NotePeers struct {
 	number uint64
 	pages  [][]byte
 	soon   bool // it is to be made anew at once
+
+	zip zipper // of whoever tells
 }
 
 // NotePeersOptions say how peers are told. The zero value is good.
@@ -197,8 +199,14 @@ func readNote(whole []byte) (Own, error) {
 	return ParseOwn(data)
 }
 
-// appendNote appends what a gateway says.
-func appendNote(dst []byte, own Own) []byte {
+// zipper has memory for what a gateway says. It is for one goroutine.
+type zipper struct {
+	out bytes.Buffer
+	w   *flate.Writer
+}
+
+// note returns what a gateway says, which is valid until the next call.
+func (z *zipper) note(own Own) []byte {
 	own.Version = ownVersion
 	signals := make([]Signals, len(own.Signals))
 	for i, s := range own.Signals {
@@ -208,13 +216,15 @@ func appendNote(dst []byte, own Own) []byte {
 	own.Signals = signals
 	data, err := json.Marshal(own)
 	if err != nil {
-		return dst // no value of ours: Figures marshal whatever they are
+		return nil // no value of ours: Figures marshal whatever they are
 	}
-	b := bytes.NewBuffer(dst)
-	w, _ := flate.NewWriter(b, flate.BestSpeed) // the level is one that there is
-	_, _ = w.Write(data)
-	_ = w.Close() // a Buffer takes everything
-	return b.Bytes()
+	if z.out.Reset(); z.w == nil {
+		z.w, _ = flate.NewWriter(&z.out, flate.BestSpeed) // the level is one that there is
+	}
+	z.w.Reset(&z.out)
+	_, _ = z.w.Write(data)
+	_ = z.w.Close() // a Buffer takes everything
+	return z.out.Bytes()
 }
 
 // shorten rounds figures to 6 digits, for others do not need more.
@@ -244,7 +254,7 @@ func (p *NotePeers) make(now time.Time) {
 	if own == nil {
 		return
 	}
-	pages := pagesOf(appendNote(nil, own()), number, flags)
+	pages := pagesOf(p.zip.note(own()), number, flags)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pages = pages
