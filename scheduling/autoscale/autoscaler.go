@@ -189,11 +189,11 @@ func (a *Autoscaler) leave() { <-a.turn }
 // look makes a picture. The caller has the turn.
 func (a *Autoscaler) look(ctx context.Context) *picture {
 	a.load(ctx)
+	a.mu.Lock()
+	clear(a.woken) // what comes from here on may not be in what is known
+	a.mu.Unlock()
 	own := a.o.Collector.All()
 	answers, missing := a.ask(ctx)
-	a.mu.Lock()
-	clear(a.woken) // what comes from here on is not in what was asked before
-	a.mu.Unlock()
 	p := &picture{at: a.o.Collector.o.Now(), pools: map[types.NamespacedName]*pooled{}}
 	for _, s := range ofAll(own, answers, missing) {
 		if s.Model != "" {

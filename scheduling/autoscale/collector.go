@@ -56,9 +56,8 @@ type Collector struct {
 	key *types.Key[*use]
 
 	mu     sync.RWMutex
-	pools  map[types.NamespacedName]*tally // guarded by mu
-	byLoad atomic.Pointer[map[*types.Load]*tally]
-	looked atomic.Int64 // when byLoad was made, in nanoseconds
+	pools  map[types.NamespacedName]*tally        // guarded by mu
+	byLoad atomic.Pointer[map[*types.Load]*tally] // a nil one: it is in no pool
 	woken  atomic.Pointer[func(types.NamespacedName)]
 	uses   sync.Pool // of *use
 }
@@ -104,6 +103,7 @@ type tally struct {
 	models  map[string]*account
 	waits   map[*types.Request]wait
 	gated   bool // admission control tells what comes
+	maxWait time.Duration
 	told    bool // refusals are told of by Refused
 	learner learner
 	speed   types.Speed // known last
@@ -164,32 +164,31 @@ func (c *Collector) tallyOf(ep *types.Endpoint) *tally {
 		return nil
 	}
 	if m := c.byLoad.Load(); m != nil {
-		if p := (*m)[ep.Load]; p != nil {
+		if p, ok := (*m)[ep.Load]; ok {
 			return p
 		}
 	}
-	// It is new, or its pool is; not more often than anybody needs to know.
-	now := c.o.Now().UnixNano()
-	if before := c.looked.Load(); now-before < int64(100*time.Millisecond) && now >= before && c.byLoad.Load() != nil {
-		return nil
-	}
-	c.look()
-	return (*c.byLoad.Load())[ep.Load]
+	return c.look(ep.Load) // it is new, or its pool is
 }
 
-// look notes which endpoint is in which pool.
-func (c *Collector) look() {
-	c.looked.Store(c.o.Now().UnixNano())
-	m := map[*types.Load]*tally{}
+// look notes which endpoint is in which pool, and returns that of one. If it is in none that is noted too, until All is
+// called next: nobody looks twice for the same.
+func (c *Collector) look(load *types.Load) *tally {
+	m := map[*types.Load]*tally{load: nil}
 	for name, eps := range c.o.Pools {
-		p := c.tally(name)
-		for _, ep := range eps {
-			if ep.Load != nil {
-				m[ep.Load] = p
-			}
-		}
+		c.note(m, c.tally(name), eps)
 	}
 	c.byLoad.Store(&m)
+	return m[load]
+}
+
+// note notes that endpoints are of a pool.
+func (c *Collector) note(m map[*types.Load]*tally, p *tally, eps []*types.Endpoint) {
+	for _, ep := range eps {
+		if ep.Load != nil {
+			m[ep.Load] = p
+		}
+	}
 }
 
 // model returns the account of a model, nil if there are too many. Caller must hold p.mu.
@@ -274,11 +273,7 @@ func (c *Collector) all(only *types.NamespacedName) []Signals {
 	m := map[*types.Load]*tally{}
 	for name, eps := range c.o.Pools {
 		p := c.tally(name)
-		for _, ep := range eps {
-			if ep.Load != nil {
-				m[ep.Load] = p
-			}
-		}
+		c.note(m, p, eps)
 		if only != nil && name != *only {
 			continue
 		}
@@ -286,7 +281,6 @@ func (c *Collector) all(only *types.NamespacedName) []Signals {
 		all = c.read(all, p, eps, &stats, gated, now)
 	}
 	c.byLoad.Store(&m)
-	c.looked.Store(now.UnixNano())
 	slices.SortStableFunc(all, func(a, b Signals) int {
 		return cmp.Or(a.Pool.Compare(b.Pool), cmp.Compare(a.Model, b.Model))
 	})

@@ -1,6 +1,7 @@
 package autoscale
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -198,7 +199,7 @@ func (p *tally) countRefused(of *account, tokens float64, now time.Time) {
 func (c *Collector) AdmissionHooks(name types.NamespacedName, o admission.Options) admission.Hooks {
 	p, h := c.tally(name), o.Hooks
 	p.mu.Lock()
-	p.gated = true
+	p.gated, p.maxWait = true, maxWait(&o)
 	p.mu.Unlock()
 	next := h
 	h.Queued = before(next.Queued, func(t *admission.Ticket) { c.queued(p, t) })
@@ -231,6 +232,24 @@ func (c *Collector) AdmissionHooks(name types.NamespacedName, o admission.Option
 		}
 	}
 	return h
+}
+
+// maxWait is how long requests of no special priority wait at most.
+func maxWait(o *admission.Options) time.Duration {
+	bands := o.Bands
+	if len(bands) == 0 {
+		bands = admission.DefaultBands()
+	}
+	var of *admission.Band // the highest that they may belong to
+	for i := range bands {
+		if b := &bands[i]; b.Priority <= types.PriorityStandard && (of == nil || b.Priority > of.Priority) {
+			of = b
+		}
+	}
+	if of == nil {
+		return admission.DefaultMaxWait
+	}
+	return cmp.Or(of.MaxWait, admission.DefaultMaxWait)
 }
 
 // queued is told that a request waits.

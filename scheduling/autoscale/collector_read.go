@@ -38,7 +38,7 @@ func (c *Collector) read(all []Signals, p *tally, eps []*types.Endpoint, stats *
 	s.Speed = p.speed
 	p.all.read(&s, now)
 	f.read(&s)
-	s.Variants = f.variants(p)
+	s.Variants, s.MaxWait = f.variants(p), p.maxWait
 	if known {
 		s.Starting = max(starting, 0)
 	}

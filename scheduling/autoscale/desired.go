@@ -1,6 +1,7 @@
 package autoscale
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"time"
@@ -34,12 +35,13 @@ type law struct {
 	elapsed time.Duration // since the last one
 	startUp time.Duration
 	current int     // replicas there, those that start included
-	coming  float64 // of these, those that do not serve yet
 	usable  float64 // part of a replica's time that is left for work, by the target for the time per token
 
 	up, down float64 // what is needed: to have enough soon, and to have enough now
 	ruled    int     // which term said so
-	soon     float64 // what demand asked for
+	soon     float64 // what demand asked for; 0: it is not known
+	extra    float64 // what is needed until what waits is worked off
+	owed     float64 // seconds of a full replica that wait
 }
 
 // look brings what is remembered up to date.
@@ -57,7 +59,6 @@ func (l *law) look() {
 	if s.Starting < 0 {
 		l.current = s.Ready + h.asked(s.Ready)
 	}
-	l.coming = float64(l.current - s.Ready)
 	if s.Speed.Known() {
 		h.Speed = s.Speed
 	}
@@ -127,12 +128,15 @@ func (l *law) ask(t *Term, at int, up, down float64) {
 // terms asks all terms.
 func (l *law) terms() []Term {
 	terms := []Term{{Name: TermDemand}, {Name: TermBacklog}, {Name: TermKV}, {Name: TermConcurrency}, {Name: TermSLO}}
-	for i, term := range []func(*Term, int){l.demand, l.backlog, l.kv, l.concurrency, l.slo} {
+	for i, term := range [...]func(*Term, int){l.demand, termBacklog: l.backlog, l.kv, l.concurrency, l.slo} {
 		terms[i].Replicas = Unknown()
 		term(&terms[i], i)
 	}
 	return terms
 }
+
+// termBacklog is the index of that term.
+const termBacklog = 1
 
 // demand asks for what comes: work per second over what a replica does in one, as far as that is asked of it.
 func (l *law) demand(t *Term, at int) {
@@ -147,23 +151,31 @@ func (l *law) demand(t *Term, at int) {
 	l.ask(t, at, up, down)
 }
 
-// need is how many replicas work asks for that comes, so much in a second: as many as do it within their utilization, or
-// as many as hold the requests at once. Of a step of n requests the fixed part is shared by n: for D tokens of output in
-// a second it takes Step·D/n.
+// need is how many replicas work asks for that comes, so much in a second, if so much is asked of them as is to be.
 func (l *law) need(work float64) float64 {
-	n := work / (l.p.Utilization * l.usable)
+	return l.replicas(work, l.p.Utilization, l.p.SlotsTarget, l.p.KVTarget)
+}
+
+// full is how many replicas do work that comes, so much in a second, with nothing to spare.
+func (l *law) full(work float64) float64 { return l.replicas(work, 1, 1, 1) }
+
+// replicas is how many do work that comes, so much in a second, within a part of their time, of their places and of
+// their KV caches: as many as it takes to do it, or as many as hold the requests at once. Of a step of n requests the
+// fixed part is shared by n: for D tokens of output in a second it takes Step·D/n.
+func (l *law) replicas(work, time, slots, kv float64) float64 {
+	n := work / (time * l.usable)
 	out, base := l.ArrivalOutput.Or(0), l.ArrivalWork.Or(0)
-	if batch := l.batch(); out > 0 && base > 0 {
-		n = max(n, work+l.h.Speed.Step*out*(work/base)/batch)
+	if out > 0 && base > 0 {
+		n = max(n, work+l.h.Speed.Step*out*(work/base)/l.batch(slots, kv))
 	}
 	return n
 }
 
-// batch is how many requests a replica is to have at once, at most.
-func (l *law) batch() float64 {
-	most := l.p.SlotsTarget * l.Slots.Or(float64(l.p.Slots))
-	if kv := l.KVTokens.Or(0); kv > 0 && l.Running > 0 && l.ContextTokens > 0 {
-		most = min(most, l.p.KVTarget*kv*float64(l.Running)/float64(l.ContextTokens))
+// batch is how many requests a replica has at once with so much of its places and its KV cache in use.
+func (l *law) batch(slots, kv float64) float64 {
+	most := slots * l.Slots.Or(float64(l.p.Slots))
+	if tokens := l.KVTokens.Or(0); tokens > 0 && l.Running > 0 && l.ContextTokens > 0 {
+		most = min(most, kv*tokens*float64(l.Running)/float64(l.ContextTokens))
 	}
 	return max(most, 1)
 }
@@ -192,22 +204,36 @@ func (l *law) arrivals() (now, soon float64, why string) {
 // leastSurprise is the part by which arrivals must have grown to be a surprise.
 const leastSurprise = .1
 
-// backlog asks for what comes without anything to spare, and for what will be left to do when replicas asked for now
-// serve.
+// backlog asks for what will be left to do when replicas asked for now serve, beside what comes. It is counted in
+// seconds of a replica by what binds there: of requests that wait for a place, their share of a full replica for as long
+// as they run.
 func (l *law) backlog(t *Term, at int) {
 	if !l.h.Speed.Known() || !l.Backlog.Known() {
 		t.Why = "what waits is not known in seconds yet"
 		return
 	}
-	recent := max(l.ArrivalWork.Or(0), l.RecentWork.Or(0))
-	there := (float64(l.Ready) + l.coming/2) * l.usable // of those that start, half the time is over in the mean
-	left := max(float64(l.Backlog)+(recent-there)*l.startUp.Seconds(), 0)
+	if rate := l.Arrivals.Or(0); rate > 0 {
+		follow(&l.h.Each, l.full(l.ArrivalWork.Or(0))/rate, l.elapsed, RateWindow)
+	}
+	comes := l.full(max(l.ArrivalWork.Or(0), l.RecentWork.Or(0)))
+	owed := max(float64(l.Backlog)/l.usable, (float64(l.Queued)+l.Waiting.Or(0)*float64(l.Ready))*l.h.Each)
+	l.owed = owed
+	lacks := comes - float64(l.Ready)
+	left := max(owed+lacks*l.startUp.Seconds(), 0)
+	// Who has waited for as long as may be goes. Where that is not known, what waits is believed when it does.
+	wait := cmp.Or(l.MaxWait, defaultMaxWait).Seconds()
+	left = min(left, max(owed, wait*lacks))
 	drain := l.p.drain(l.startUp)
-	t.Why = fmt.Sprintf("%.1f s of work wait, %.1f will in %v, to be done in %.0f s beside what comes", float64(l.Backlog), left, l.startUp.Round(time.Second), drain)
-	up := (recent + left/drain) / l.usable
-	now := (l.ArrivalWork.Or(0) + float64(l.Backlog)/drain) / l.usable
-	l.ask(t, at, up, min(now, up))
+	n := comes + left/drain
+	t.Replicas = Figure(n)
+	t.Why = fmt.Sprintf("%.1f s of a replica wait, %.1f will in %v, to be done in %.0f s beside what comes", owed, left, l.startUp.Round(time.Second), drain)
+	if left > 0 {
+		l.extra = n
+	}
 }
+
+// defaultMaxWait is how long requests are taken to wait at most where that is not known.
+const defaultMaxWait = 30 * time.Second
 
 // kv asks for room in KV caches.
 func (l *law) kv(t *Term, at int) {
@@ -216,32 +242,40 @@ func (l *law) kv(t *Term, at int) {
 		return
 	}
 	follow(&l.h.KV, max(float64(l.KVUsed), 1e-9), l.elapsed, moment)
-	n := float64(l.Ready) * min(l.h.KV, 1) / l.p.KVTarget
+	n := l.within(float64(l.Ready) * min(l.h.KV, 1) / l.p.KVTarget)
 	t.Why = fmt.Sprintf("%.0f %% of the KV caches are in use, %.0f %% may be", 100*l.h.KV, 100*l.p.KVTarget)
 	l.ask(t, at, n, n)
 }
 
-// concurrency asks for places for the requests that are there. Where nothing is known in seconds, those that wait ask for
-// as many more as run.
+// concurrency asks for places for the requests that run. Where nothing is known in seconds, those that wait ask for as
+// many more.
 func (l *law) concurrency(t *Term, at int) {
 	if l.Ready == 0 {
 		t.Why = "no replica serves"
 		return
 	}
-	there := float64(l.Running) / float64(l.Ready)
-	if l.Batch.Known() {
-		there = max(there, float64(l.Batch)+l.Waiting.Or(0))
-	}
-	follow(&l.h.Batch, max(there, 1e-9), l.elapsed, moment)
+	follow(&l.h.Batch, max(l.Batch.Or(float64(l.Running)/float64(l.Ready)), 1e-9), l.elapsed, moment)
 	most := l.p.SlotsTarget * l.Slots.Or(float64(l.p.Slots))
-	n := float64(l.Ready) * min(l.h.Batch/most, 2)
-	t.Why = fmt.Sprintf("%.1f requests are at a server, %.0f may be", l.h.Batch, most)
-	if !l.h.Speed.Known() && l.Queued > 0 && l.Running > 0 {
-		n = max(n, float64(l.Ready)*(1+min(float64(l.Queued)/float64(l.Running), 1)))
-		t.Why += fmt.Sprintf(", and %d wait", l.Queued)
+	n := l.within(float64(l.Ready) * min(l.h.Batch/most, 2))
+	t.Why = fmt.Sprintf("%.1f requests are at a server, %.0f should be at most", l.h.Batch, most)
+	if waiting := float64(l.Queued) + l.Waiting.Or(0)*float64(l.Ready); l.soon == 0 && waiting > 0 && l.Running > 0 {
+		n = max(n, float64(l.Ready)*(1+min(waiting/float64(l.Running), 1)))
+		t.Why += fmt.Sprintf(", and %.0f wait", waiting)
 	}
 	l.ask(t, at, n, n)
 }
+
+// within bounds what a term asks for by how full servers are: what waited and was let in at once fills them for a while,
+// and says less of what comes than what comes.
+func (l *law) within(n float64) float64 {
+	if l.soon > 0 {
+		return min(n, mostBeyond*l.soon)
+	}
+	return n
+}
+
+// mostBeyond is by which factor.
+const mostBeyond = 1.1
 
 // slo asks for more than demand says if targets are missed although as many replicas serve as were recommended.
 func (l *law) slo(t *Term, at int) {
@@ -299,14 +333,18 @@ func (l *law) learnBias(met float64) {
 func (l *law) decide(r *Recommendation) {
 	h := l.h
 	last := h.Last
-	up, term := l.whole(l.up), r.Terms[l.ruled]
+	steady, term := l.whole(l.up), r.Terms[l.ruled]
+	up := steady
+	if n := l.whole(l.extra); n > up {
+		up, term = n, r.Terms[termBacklog]
+	}
 	down := l.whole(l.down * (1 + l.p.Margin))
 	r.Term, r.Reason = term.Name, term.Why
 	switch {
-	case l.up == 0 && l.current == 0 && l.active():
-		up, down = 1, 1
+	case up == 0 && l.current == 0 && l.active():
+		steady, up, down = 1, 1, 1
 		r.Term, r.Reason = RuleWake, fmt.Sprintf("there is no replica, and %d requests wait", l.Queued)
-	case l.up == 0 && !l.active():
+	case up == 0 && !l.active():
 		r.Term, r.Reason = RuleIdle, "nothing comes"
 	}
 	if most := l.most(); up > most {
@@ -314,11 +352,15 @@ func (l *law) decide(r *Recommendation) {
 		r.Term, r.Reason = RuleStep, fmt.Sprintf("no more than %d at once; %s", most, term.Why)
 	}
 	r.Replicas = up
-	if largest := h.largest(max(up, min(down, last)), l.p.window(l.startUp)); up < last {
-		r.Replicas = min(last, largest)
+	// What waits is gone soon: only what comes counts for as long as the window.
+	if largest := h.largest(min(max(steady, min(down, last)), max(up, last)), l.p.window(l.startUp)); up < last {
+		r.Replicas = max(up, min(last, largest))
 		if r.Replicas > up {
 			r.Term, r.Reason = RuleWindow, fmt.Sprintf("%d would do now, %d were needed in the last %v", max(up, down), largest, l.p.window(l.startUp).Round(time.Second))
 		}
+	}
+	if l.owed > busyWait*float64(l.Ready) && r.Replicas < last { // else those that start would be given up, and asked for again
+		r.Replicas, r.Term, r.Reason = last, TermBacklog, r.Terms[termBacklog].Why
 	}
 	if why := l.unknown(); why != "" && r.Replicas < last {
 		r.Replicas, r.Term, r.Reason = last, RuleHold, why
@@ -326,6 +368,9 @@ func (l *law) decide(r *Recommendation) {
 	l.bound(r)
 	l.remember(r)
 }
+
+// busyWait is how many seconds of work wait for each replica while none is given up.
+const busyWait = 1.
 
 // whole is how many whole replicas do for n.
 func (l *law) whole(n float64) int {
@@ -337,7 +382,8 @@ func (l *law) whole(n float64) int {
 
 // most is how many replicas may be recommended at once.
 func (l *law) most() int {
-	return max(int(math.Ceil(float64(l.current)*l.p.StepUp)), l.current+leastStep, l.h.Last)
+	from := l.h.base(l.current)
+	return max(int(math.Ceil(float64(from)*l.p.StepUp)), from+leastStep, l.h.Last)
 }
 
 // leastStep is how many replicas may always be added.

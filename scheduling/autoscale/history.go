@@ -18,12 +18,15 @@ type History struct {
 	Recent []Past `json:"recent,omitempty"` // the largest that was wanted, by parts of the window, oldest first
 	Asked  []Past `json:"asked,omitempty"`  // what was recommended and is not there yet, oldest first
 
+	Step Past `json:"step,omitzero"` // what was there when replicas were added last, or could have been
+
 	StartUp float64     `json:"startUp,omitempty"` // seconds, learned; 0: nothing was
 	Speed   types.Speed `json:"speed,omitzero"`    // known last
 
 	Slow   float64   `json:"slow,omitempty"`    // arrivals of work, averaged over Tuning.Trend; 0: not known
 	KV     float64   `json:"kv,omitempty"`      // part of the KV cache in use, averaged over a moment
 	Batch  float64   `json:"batch,omitempty"`   // requests at a server, averaged over a moment
+	Each   float64   `json:"each,omitempty"`    // seconds of a full replica that a request takes, averaged
 	Bias   float64   `json:"bias,omitempty"`    // by which part more is needed than demand says, learned from targets missed
 	Enough time.Time `json:"enough,omitzero"`   // since when as many serve as were recommended; zero: fewer do
 	Biased time.Time `json:"biased,omitzero"`   // when Bias grew last
@@ -41,6 +44,8 @@ const (
 	mostGap = 2 * time.Minute
 	// recentParts is of how many parts a window is made.
 	recentParts = 12
+	// stepEvery is how often replicas may be added by as much as Tuning.StepUp says.
+	stepEvery = 15 * time.Second
 	// mostAsked bounds the numbers asked for that are remembered.
 	mostAsked = 32
 	// leastStartUp and mostStartUp bound what is learned.
@@ -65,7 +70,7 @@ func (h *History) begin(now time.Time, current int) (elapsed time.Duration) {
 		if h.Quiet.After(now) {
 			h.Quiet = now
 		}
-		h.Recent = []Past{{now, last}}
+		h.Recent, h.Step = []Past{{now, last}}, Past{now, last}
 		elapsed = 0
 	}
 	h.At = now
@@ -90,6 +95,14 @@ func (h *History) largest(want int, window time.Duration) int {
 		most = max(most, p.Replicas)
 	}
 	return most
+}
+
+// base returns what the next step starts from: what there was when the last one began, for as long as that lasts.
+func (h *History) base(current int) int {
+	if h.At.Sub(h.Step.At) >= stepEvery {
+		h.Step = Past{h.At, max(current, h.Last)}
+	}
+	return h.Step.Replicas
 }
 
 // ask notes that replicas were recommended beyond those that there were.
@@ -156,11 +169,12 @@ func (h *History) repair() {
 	sane(&h.Slow, mostFigure)
 	sane(&h.KV, 1e3)
 	sane(&h.Batch, mostFigure)
+	sane(&h.Each, 1e6)
 	sane(&h.Bias, mostBias)
 	sane(&h.Speed.Token, 1e6)
 	sane(&h.Speed.Step, 1e6)
 	sane(&h.Speed.Sequence, 1e6)
-	h.Last = max(h.Last, 0)
+	h.Last, h.Step.Replicas = max(h.Last, 0), max(h.Step.Replicas, 0)
 	for _, list := range []*[]Past{&h.Recent, &h.Asked} {
 		if len(*list) > mostAsked {
 			*list = slices.Clone((*list)[len(*list)-mostAsked:])

@@ -90,6 +90,7 @@ func (s *Signals) take(o *Signals) {
 	s.Running += o.Running
 	s.PrefillTokens += o.PrefillTokens
 	s.ContextTokens += o.ContextTokens
+	s.MaxWait = max(s.MaxWait, o.MaxWait)
 	s.OldestWait = max(s.OldestWait, o.OldestWait)
 	s.WorkNoise, s.RecentNoise = both(s.WorkNoise, o.WorkNoise), both(s.RecentNoise, o.RecentNoise)
 	// What all see alike is that of who sees it, and of several the larger.

@@ -91,6 +91,9 @@ func (s *Signals) heard() error {
 			return fmt.Errorf("%s is %d, want at most %g", name, n, mostCount)
 		}
 	}
+	if s.MaxWait < 0 {
+		return fmt.Errorf("maxWait is %d, want at least 0", s.MaxWait)
+	}
 	for name, f := range map[string]Figure{"kvUsed": s.KVUsed, "ttft.met": s.TTFT.Met, "tpot.met": s.TPOT.Met} {
 		if f.Known() && f > 1.01 {
 			return fmt.Errorf("%s is %v, want 0 to 1", name, float64(f))

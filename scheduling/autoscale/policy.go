@@ -32,12 +32,12 @@ type Policy struct {
 // Tuning is the part of a Policy that few need to change: what the law is made of. Zero fields have the defaults below,
 // which were chosen on simulated fleets.
 type Tuning struct {
-	// Utilization is which part of the work that a replica can do is asked of it. Above 0, at most 1. Default
-	// DefaultUtilization.
+	// Utilization is which part of what a replica can do is asked of it. Less costs more replicas, and more requests meet
+	// their targets. Above 0, at most 1. Default DefaultUtilization.
 	Utilization float64 `json:"utilization,omitempty"`
-	// KVTarget is which part of the KV cache may be in use. Default DefaultKVTarget.
-	KVTarget float64 `json:"kvTarget,omitempty"`
-	// SlotsTarget is which part of the requests that a server can run at once may run. Default DefaultSlotsTarget.
+	// KVTarget and SlotsTarget are which part of the KV cache may be in use, and which part of the requests may run that a
+	// server can run at once. Default: with Utilization, DefaultKVTarget and DefaultSlotsTarget at its default.
+	KVTarget    float64 `json:"kvTarget,omitempty"`
 	SlotsTarget float64 `json:"slotsTarget,omitempty"`
 	// Slots is how many requests a server can run at once, where its types.Capacity does not say. Default DefaultSlots.
 	Slots int `json:"slots,omitempty"`
@@ -60,7 +60,7 @@ type Tuning struct {
 	SLOMet  float64 `json:"sloMet,omitempty"`
 	SLOStep float64 `json:"sloStep,omitempty"`
 
-	// StepUp bounds how many replicas are added at once: to so many times those that there are, or 4 more if that is
+	// StepUp bounds how many replicas are added in 15 s: to so many times those that there were, or 4 more if that is
 	// more. Default DefaultStepUp.
 	StepUp float64 `json:"stepUp,omitempty"`
 	// Slack is by which part of a replica what is needed may be above the whole number below before one is added.
@@ -87,7 +87,7 @@ const (
 	DefaultKVTarget    = .8
 	DefaultSlotsTarget = .8
 	DefaultSlots       = 256
-	DefaultDrainPart   = 1
+	DefaultDrainPart   = .4
 	DefaultTrend       = 3 * time.Minute
 	DefaultTrendMost   = .5
 	DefaultSurprise    = 3
@@ -110,7 +110,7 @@ func (p Policy) Validate() error {
 func LoadPolicy(data []byte) (p Policy, err error) {
 	doc, err := strictjson.Parse(data, strictjson.Options{Package: "autoscale"})
 	if err == nil {
-		err = doc.Decode(&p)
+		err = doc.Decode((*plainPolicy)(&p))
 	}
 	if err == nil {
 		err = doc.Locate(p.Validate())
@@ -118,11 +118,22 @@ func LoadPolicy(data []byte) (p Policy, err error) {
 	return p, err
 }
 
+// UnmarshalJSON implements json.Unmarshaler: it is LoadPolicy.
+func (p *Policy) UnmarshalJSON(data []byte) error {
+	read, err := LoadPolicy(data)
+	if err == nil {
+		*p = read
+	}
+	return err
+}
+
+// plainPolicy is a Policy without its methods.
+type plainPolicy Policy
+
 // MarshalJSON implements json.Marshaler. LoadPolicy reads what it returns.
 func (p Policy) MarshalJSON() ([]byte, error) {
-	type policy Policy // without this method
 	return json.Marshal(struct {
-		policy
+		plainPolicy
 		IdleAfter string `json:"idleAfter,omitempty"`
 		TTFT      string `json:"ttft,omitempty"`
 		TPOT      string `json:"tpot,omitempty"`
@@ -130,7 +141,7 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 		Drain     string `json:"drain,omitempty"`
 		Trend     string `json:"trend,omitempty"`
 		Window    string `json:"window,omitempty"`
-	}{policy(p), text(p.IdleAfter), text(p.TTFT), text(p.TPOT), text(p.StartUp), text(p.Drain), text(p.Trend), text(p.Window)})
+	}{plainPolicy(p), text(p.IdleAfter), text(p.TTFT), text(p.TPOT), text(p.StartUp), text(p.Drain), text(p.Trend), text(p.Window)})
 }
 
 // text is a duration as JSON has it; "" stands for none.
@@ -152,8 +163,9 @@ func (p Policy) withDefaults() (Policy, error) {
 	check.Default(&c, "tpot", &p.TPOT, DefaultTPOT, time.Microsecond, time.Hour)
 	check.Range(&c, "startUp", p.StartUp, 0, long)
 	check.Default(&c, "utilization", &p.Utilization, DefaultUtilization, .05, 1)
-	check.Default(&c, "kvTarget", &p.KVTarget, DefaultKVTarget, .05, 1)
-	check.Default(&c, "slotsTarget", &p.SlotsTarget, DefaultSlotsTarget, .05, 1)
+	scale := p.Utilization / DefaultUtilization
+	check.Default(&c, "kvTarget", &p.KVTarget, min(scale*DefaultKVTarget, 1), .01, 1)
+	check.Default(&c, "slotsTarget", &p.SlotsTarget, min(scale*DefaultSlotsTarget, 1), .01, 1)
 	check.Default(&c, "slots", &p.Slots, DefaultSlots, 1, 1_000_000)
 	check.Range(&c, "drain", p.Drain, 0, long)
 	check.Default(&c, "drainPart", &p.DrainPart, DefaultDrainPart, .01, 1000)

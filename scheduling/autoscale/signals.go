@@ -24,6 +24,7 @@ type Signals struct {
 	Queued        int64         `json:"queued"`        // requests that wait to be let in, or for an endpoint
 	QueuedTokens  int64         `json:"queuedTokens"`  // of their prompts
 	OldestWait    time.Duration `json:"oldestWait"`    // nanoseconds
+	MaxWait       time.Duration `json:"maxWait"`       // how long a request may wait at most, nanoseconds; 0: not known
 	Running       int64         `json:"running"`       // requests at servers
 	PrefillTokens int64         `json:"prefillTokens"` // prompt tokens that servers still have to compute
 	ContextTokens int64         `json:"contextTokens"` // that requests at servers hold, or will

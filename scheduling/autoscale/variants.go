@@ -12,13 +12,14 @@ func (l *law) split(r *Recommendation) {
 		return
 	}
 	kinds := make([]kind, len(l.Variants))
-	have := 0.
+	have, count := 0., 0 // work that they do, and how many they are
 	for i, v := range l.Variants {
 		does := l.does(&v)
 		k := kind{VariantReplicas: VariantReplicas{Name: v.Name, Replicas: v.Ready + max(v.Starting, 0)}, starts: v.Starting > 0, meets: does > leastDoes}
 		k.does = max(does, leastDoes)
 		k.price = v.CostPerHour / k.does
 		have += float64(k.Replicas) * k.does
+		count += k.Replicas
 		kinds[i] = k
 	}
 	slices.SortFunc(kinds, func(a, b kind) int {
@@ -26,17 +27,22 @@ func (l *law) split(r *Recommendation) {
 	})
 	want := float64(r.Replicas) - l.p.Slack
 	cheapest := &kinds[max(slices.IndexFunc(kinds, func(k kind) bool { return k.meets }), 0)]
-	for ; have < want; have += cheapest.does {
+	for ; have < want && count < l.p.Max; have += cheapest.does {
 		cheapest.Replicas++
+		count++
 	}
+	least := min(l.p.Min, r.Replicas)
 	for i := len(kinds) - 1; i >= 0; i-- {
-		for k := &kinds[i]; k.Replicas > 0 && !k.starts && have-k.does >= want; have -= k.does {
+		for k := &kinds[i]; k.Replicas > 0 && count > least && !k.starts && have-k.does >= want; have -= k.does {
 			k.Replicas--
+			count--
 		}
 	}
-	r.Replicas = 0
+	for ; count < least; count++ {
+		cheapest.Replicas++
+	}
+	r.Replicas = count
 	for _, k := range kinds {
-		r.Replicas += k.Replicas
 		r.Variants = append(r.Variants, k.VariantReplicas)
 	}
 	slices.SortFunc(r.Variants, func(a, b VariantReplicas) int { return cmp.Compare(a.Name, b.Name) })
