@@ -89,7 +89,9 @@ func TestAutoscaleWithPeers(t *testing.T) {
 			g := newGateway(t, s, gateway.Options{
 				Servers: gateway.Addresses("a:1", "b:1"), Sharing: &sharing.Options{Name: name, Transport: network.Open(name)},
 				Autoscale: &gateway.Autoscale{Options: autoscale.Options{
-					Policy: func(types.NamespacedName) (autoscale.Policy, bool) { return autoscale.Policy{ToZero: true, IdleAfter: time.Minute}, true },
+					Policy: func(types.NamespacedName) (autoscale.Policy, bool) {
+						return autoscale.Policy{ToZero: true, IdleAfter: time.Minute}, true
+					},
 				}},
 			})
 			t.Cleanup(g.Close)

@@ -31,7 +31,7 @@ type pair struct {
 
 	errors                   [len(codes)]atomic.Uint64
 	finishes                 [types.FinishOther + 1]atomic.Uint64 // but for FinishUnknown
-	lateFirst, lateFollowing atomic.Uint64 // beyond the SLO's TTFT, TPOT
+	lateFirst, lateFollowing atomic.Uint64                        // beyond the SLO's TTFT, TPOT
 
 	duration, ttft, tpot, ntpot histogram
 	requestSize, responseSize   histogram
