@@ -31,8 +31,8 @@ const (
 func newName() string { return crand.Text() }
 
 // ParseOwn reads an Own from JSON. Fields that are not known are left out, and figures that are left out unknown, as
-// gateways of several versions run side by side while they are updated. Another version of the form, figures that cannot
-// be, and what is said twice, are errors.
+// gateways of several versions run side by side while they are updated. Another version of the form, figures that
+// cannot be, and what is said twice, are errors.
 func ParseOwn(data []byte) (Own, error) {
 	var o Own
 	if err := json.Unmarshal(data, &o); err != nil {
@@ -78,41 +78,52 @@ func (s *Signals) heard() error {
 	if err := s.check(); err != nil {
 		return err
 	}
-	for name, text := range map[string]string{"pool.namespace": s.Pool.Namespace, "pool.name": s.Pool.Name, "model": s.Model} {
-		if len(text) > mostName {
-			return fmt.Errorf("%s has %d bytes, want at most %d", name, len(text), mostName)
-		}
-	}
-	for name, n := range map[string]int64{
-		"queued": s.Queued, "queuedTokens": s.QueuedTokens, "running": s.Running, "prefillTokens": s.PrefillTokens,
-		"contextTokens": s.ContextTokens, "ttft.n": s.TTFT.N, "tpot.n": s.TPOT.N,
+	for _, text := range [...]struct{ name, of string }{
+		{"pool.namespace", s.Pool.Namespace}, {"pool.name", s.Pool.Name}, {"model", s.Model},
 	} {
-		if n > mostCount {
-			return fmt.Errorf("%s is %d, want at most %g", name, n, mostCount)
+		if len(text.of) > mostName {
+			return fmt.Errorf("%s has %d bytes, want at most %d", text.name, len(text.of), mostName)
 		}
 	}
-	if s.MaxWait < 0 {
+	for _, n := range [...]struct {
+		name string
+		of   int64
+	}{
+		{"queued", s.Queued}, {"queuedTokens", s.QueuedTokens}, {"running", s.Running},
+		{"prefillTokens", s.PrefillTokens}, {"contextTokens", s.ContextTokens}, {"ttft.n", s.TTFT.N}, {"tpot.n", s.TPOT.N},
+	} {
+		if n.of > mostCount {
+			return fmt.Errorf("%s is %d, want at most %g", n.name, n.of, mostCount)
+		}
+	}
+	for _, f := range [...]struct {
+		name string
+		of   Figure
+	}{{"kvUsed", s.KVUsed}, {"ttft.met", s.TTFT.Met}, {"tpot.met", s.TPOT.Met}} {
+		if f.of.Known() && f.of > 1.01 {
+			return fmt.Errorf("%s is %v, want 0 to 1", f.name, float64(f.of))
+		}
+	}
+	switch {
+	case s.MaxWait < 0:
 		return fmt.Errorf("maxWait is %d, want at least 0", s.MaxWait)
+	case s.Ready > mostReplicas:
+		return fmt.Errorf("ready is %d, want at most %g", s.Ready, mostReplicas)
+	case s.Starting < -1 || s.Starting > mostReplicas:
+		return fmt.Errorf("starting is %d, want -1 to %g", s.Starting, mostReplicas)
 	}
-	for name, f := range map[string]Figure{"kvUsed": s.KVUsed, "ttft.met": s.TTFT.Met, "tpot.met": s.TPOT.Met} {
-		if f.Known() && f > 1.01 {
-			return fmt.Errorf("%s is %v, want 0 to 1", name, float64(f))
-		}
-	}
-	replicas := map[string]int{"ready": s.Ready, "starting": s.Starting}
-	for i, v := range s.Variants {
-		replicas[fmt.Sprintf("variants[%d].ready", i)] = v.Ready
-		replicas[fmt.Sprintf("variants[%d].starting", i)] = v.Starting
-		if !(v.CostPerHour >= 0 && v.CostPerHour <= mostFigure) || len(v.Name) > mostName || !plausible(v.Speed) || v.Ready < 0 {
-			return fmt.Errorf("variants[%d] is %+.100v, which cannot be", i, v)
-		}
-	}
-	for name, n := range replicas {
-		if n < -1 || n > mostReplicas {
-			return fmt.Errorf("%s is %d, want at most %g", name, n, mostReplicas)
+	for i := range s.Variants {
+		if !s.Variants[i].plausible() {
+			return fmt.Errorf("variants[%d] is %+.100v, which cannot be", i, s.Variants[i])
 		}
 	}
 	return nil
+}
+
+// plausible reports whether there can be such a variant.
+func (v *Variant) plausible() bool {
+	return len(v.Name) <= mostName && v.CostPerHour >= 0 && v.CostPerHour <= mostFigure && plausible(v.Speed) &&
+		v.Ready >= 0 && v.Ready <= mostReplicas && v.Starting >= -1 && v.Starting <= mostReplicas
 }
 
 func plausible(s types.Speed) bool {

@@ -11,8 +11,8 @@ import (
 	"github.com/inferpick/inferpick/scheduling/sharing"
 )
 
-// BenchmarkNotePeers is what telling and hearing one peer once takes, which happens once a second for each; B/peer is what
-// is sent to it.
+// BenchmarkNotePeers is what telling and hearing one peer once takes, which happens once a second for each; B/peer is
+// what is sent to it.
 func BenchmarkNotePeers(b *testing.B) {
 	for _, pools := range []int{1, 20, 500} {
 		b.Run(fmt.Sprintf("pools=%d", pools), func(b *testing.B) {

@@ -10,8 +10,8 @@ import (
 
 // book is what peers have said last. It has neither a lock nor a clock.
 //
-// A peer that does not answer is believed to be as it was, for as long as keep. After that what it has is not known, and
-// it is missing. One that is a peer no more, fades away within as long: so that a sum never falls because someone was
+// A peer that does not answer is believed to be as it was, for as long as keep. After that what it has is not known,
+// and it is missing. One that is a peer no more, fades away within as long: so that a sum never falls because someone was
 // not heard.
 type book struct {
 	keep time.Duration

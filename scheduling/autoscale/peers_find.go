@@ -19,9 +19,9 @@ func PeerList(addresses ...string) func(context.Context) ([]string, error) {
 	return func(context.Context) ([]string, error) { return addresses, nil }
 }
 
-// PeerService returns HTTPPeersOptions.Addresses that are those of a name, such as that of a headless Service, by scheme
-// http or https. A gateway that has an IPv4 and an IPv6 address is asked at the first one only: addresses are of one
-// family. resolver may be nil.
+// PeerService returns HTTPPeersOptions.Addresses that are those of a name, such as that of a headless Service, by
+// scheme http or https. A gateway that has an IPv4 and an IPv6 address is asked at the first one only: addresses are of
+// one family. resolver may be nil.
 func PeerService(resolver *net.Resolver, scheme, host string, port uint16) func(context.Context) ([]string, error) {
 	resolver = cmp.Or(resolver, net.DefaultResolver)
 	return func(ctx context.Context) ([]string, error) {

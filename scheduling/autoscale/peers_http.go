@@ -14,9 +14,9 @@ import (
 )
 
 // HTTPPeers is Peers that are asked by GET /autoscale/own (Autoscaler.Handler), all at the same time: for gateways that
-// share nothing. Make it with NewHTTPPeers. One that does not answer, or not in a form that is understood, is taken to be
-// as it was last for HTTPPeersOptions.Keep; after that it is missing. An address that is no more among Addresses counts
-// less and less for as long. A gateway may have several addresses, as long as each answers now and then.
+// share nothing. Make it with NewHTTPPeers. One that does not answer, or not in a form that is understood, is taken to
+// be as it was last for HTTPPeersOptions.Keep; after that it is missing. An address that is no more among Addresses
+// counts less and less for as long. A gateway may have several addresses, if each has answered once.
 type HTTPPeers struct {
 	o HTTPPeersOptions
 
@@ -69,7 +69,9 @@ func NewHTTPPeers(o HTTPPeersOptions) (*HTTPPeers, error) {
 	}
 	if o.Client == nil {
 		o.Client = &http.Client{
-			Transport:     &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 64 << 10},
+			Transport: &http.Transport{
+				MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 64 << 10,
+			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
 	}

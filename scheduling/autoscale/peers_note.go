@@ -33,8 +33,8 @@ import (
 //
 // All gateways of the Group must do so: one that is heard and has no notes of this kind is missing.
 //
-// What a peer has said stands for NotePeersOptions.Keep if nothing newer comes, then it is missing. What one had that has
-// gone counts less and less for as long.
+// What a peer has said stands for NotePeersOptions.Keep if nothing newer comes, then it is missing. What one had that
+// has gone counts less and less for as long.
 type NotePeers struct {
 	o     NotePeersOptions
 	parts [notePages]notePart
@@ -230,7 +230,7 @@ func (z *zipper) note(own Own) []byte {
 // shorten rounds figures to 6 digits, for others do not need more.
 func (s *Signals) shorten() {
 	for _, f := range s.figures() {
-		*f = Figure(round(float64(*f)))
+		*f.Figure = Figure(round(float64(*f.Figure)))
 	}
 	for _, v := range []*float64{&s.Speed.Token, &s.Speed.Step, &s.Speed.Sequence} {
 		*v = round(*v)

@@ -168,7 +168,7 @@ func manyPools(n int, name string, running int64) autoscale.CollectorOptions {
 // As much as a gateway knows takes several notes, some of which may be lost; too much is no small number.
 func TestNotePeersThatKnowMuch(t *testing.T) {
 	clock := newPeerClock()
-	const pools, name = 600, "%016[1]x%016[2]x%016[3]x%016[4]x"
+	const pools, name = 250, "%016[1]x%016[2]x%016[3]x%016[4]x"
 	a := newNoted(t, clock, 0, autoscale.NotePeersOptions{}, manyPools(pools, name, 1))
 	b := newNoted(t, clock, 0, autoscale.NotePeersOptions{}, manyPools(pools, name, 2))
 	talk(clock, time.Second, a, b)
@@ -201,6 +201,9 @@ func TestNotePeersThatKnowMuch(t *testing.T) {
 		require.EqualValues(t, 3*pools, sums(a))
 	}
 
+	if testing.Short() {
+		return
+	}
 	huge := newNoted(t, clock, 0, autoscale.NotePeersOptions{}, manyPools(3500, name+"%016[5]x%016[6]x%016[7]x%016[8]x", 2))
 	talk(clock, 1100*time.Millisecond, a, b, huge)
 	a.lacks(t, 1)
@@ -269,7 +272,7 @@ func TestNotePeersWake(t *testing.T) {
 func TestNotePeersInChaos(t *testing.T) {
 	seeds := uint64(24)
 	if testing.Short() {
-		seeds = 4
+		seeds = 2
 	}
 	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 3))
@@ -333,7 +336,7 @@ func TestNotePeersInChaos(t *testing.T) {
 func TestNotePagesOutOfOrder(t *testing.T) {
 	clock := newPeerClock()
 	const name = "%016[1]x%016[2]x%016[3]x%016[4]x"
-	b := newNoted(t, clock, 0, autoscale.NotePeersOptions{}, manyPools(600, name, 2))
+	b := newNoted(t, clock, 0, autoscale.NotePeersOptions{}, manyPools(250, name, 2))
 	notes := func() (pages [][]byte) {
 		clock.pass(time.Second)
 		for _, part := range b.peers.Parts() {
@@ -345,7 +348,7 @@ func TestNotePagesOutOfOrder(t *testing.T) {
 		return pages
 	}
 	older, newer := notes(), notes()
-	a := newNoted(t, clock, 0, autoscale.NotePeersOptions{}, manyPools(600, name, 1))
+	a := newNoted(t, clock, 0, autoscale.NotePeersOptions{}, manyPools(250, name, 1))
 	a.says(clock)
 	parts := a.peers.Parts()
 	hear := func(pages [][]byte, page int) { parts[page].(sharing.NotePart).HearNote(1, pages[page], clock.Now()) }
