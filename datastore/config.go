@@ -23,6 +23,7 @@ type config struct {
 	sticky      bool
 	models      []Model // named by manifests, sorted by name
 	status      map[objectName][]types.Condition
+	objects     []types.Object // all, oldest first
 }
 
 // routes indexes the manifests of one pool.
@@ -96,6 +97,9 @@ func (s *Store) configLocked(pools []*poolState, before *config) *config {
 	}
 
 	objects := slices.SortedFunc(maps.Values(s.objects), func(a, b types.Object) int { return a.Meta().CompareAge(b.Meta()) })
+	if cfg.objects = objects; slices.Equal(objects, before.objects) {
+		cfg.objects = before.objects
+	}
 	created := make(map[string]time.Time)
 	for _, o := range objects {
 		if m, ok := o.(*types.InferenceModel); ok {

@@ -111,6 +111,8 @@ type Store struct {
 	slots    slots.Set
 	watchers watchers[Event]
 	onPools  watchers[PoolEvent]
+	// told of each change of manifests
+	onManifests watchers[struct{}]
 }
 
 // objectName identifies a manifest.
@@ -237,7 +239,11 @@ func (s *Store) commit(c Change) (map[types.NamespacedName]given, error) {
 		s.setLocked(p, specs)
 		out[pool] = given{specs, p.born}
 	}
-	s.publishLocked()
+	if len(objects) > 0 || c.OnlyObjects {
+		s.publishManifestsLocked()
+	} else {
+		s.publishLocked()
+	}
 	return out, nil
 }
 
@@ -290,7 +296,7 @@ func (s *Store) Delete(kind string, name types.NamespacedName) bool {
 	if !s.deleteLocked(objectName{kind, withNamespace(name)}) {
 		return false
 	}
-	s.publishLocked()
+	s.publishManifestsLocked()
 	return true
 }
 

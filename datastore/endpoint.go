@@ -1,6 +1,7 @@
 package datastore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -56,6 +57,28 @@ type EndpointSpec struct {
 
 	// Attrs holds values for custom plugins. They must not change afterwards.
 	Attrs types.Attrs
+}
+
+// MetricsHost returns the host:port that serves metrics.
+func (s *EndpointSpec) MetricsHost() string {
+	switch m := s.MetricsAddress; {
+	case m == "":
+		return s.Address
+	case m[0] == ':': // another port of the same host
+		if host, _, err := net.SplitHostPort(s.Address); err == nil {
+			return net.JoinHostPort(host, m[1:])
+		}
+	}
+	return s.MetricsAddress
+}
+
+// ServerURL returns the base URL of the server itself, at Address, without a slash at the end: by MetricsScheme if its
+// metrics are there too, else by http.
+func (s *EndpointSpec) ServerURL() string {
+	if s.MetricsHost() != s.Address {
+		return "http://" + s.Address
+	}
+	return cmp.Or(s.MetricsScheme, "http") + "://" + s.Address
 }
 
 // cell holds the latest reading of one endpoint. Only newest and the fields guarded by

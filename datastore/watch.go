@@ -131,12 +131,15 @@ func (s *Store) tell(c *cell, kind EventKind) {
 // deliver delivers queued events. Caller must not hold s.mu.
 func (s *Store) deliver() {
 	s.mu.Lock()
-	watchers, onPools := s.watchers.all, s.onPools.all // never changed in place
+	watchers, onPools, onManifests := s.watchers.all, s.onPools.all, s.onManifests.all // never changed in place
 	s.mu.Unlock()
 	for _, w := range watchers {
 		w.deliver()
 	}
 	for _, w := range onPools {
+		w.deliver()
+	}
+	for _, w := range onManifests {
 		w.deliver()
 	}
 }

@@ -1,12 +1,12 @@
 package scrape
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -28,22 +28,10 @@ type address struct {
 const otherEngineLabel = "llm-d.ai/engine-type"
 
 func addressOf(spec datastore.EndpointSpec) address {
-	a := address{scheme: spec.MetricsScheme, host: spec.MetricsAddress, path: spec.MetricsPath, engine: spec.Engine}
-	if a.scheme == "" {
-		a.scheme = "http"
+	return address{
+		scheme: cmp.Or(spec.MetricsScheme, "http"), host: spec.MetricsHost(), path: spec.MetricsPath, engine: spec.Engine,
+		server: spec.ServerURL(),
 	}
-	if a.host == "" {
-		a.host = spec.Address
-	} else if a.host[0] == ':' { // another port of the same host
-		if host, _, err := net.SplitHostPort(spec.Address); err == nil {
-			a.host = net.JoinHostPort(host, a.host[1:])
-		}
-	}
-	a.server = "http://" + spec.Address
-	if a.host == spec.Address {
-		a.server = a.scheme + "://" + spec.Address
-	}
-	return a
 }
 
 // target scrapes one endpoint, or all ranks of its server, in a goroutine of its own: however long a server

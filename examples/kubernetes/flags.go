@@ -32,6 +32,8 @@ type flags struct {
 	admission           bool
 	ownPicker, trust    bool
 	nameEndpoint        bool
+	rollouts            string
+	rolloutCommands     bool
 	drainDelay, drain   time.Duration
 	peers               []string
 	peersAt, peersKey   string
@@ -59,6 +61,8 @@ func parseFlags(args []string, out io.Writer) (*flags, error) {
 	fs.BoolVar(&f.ownPicker, "own-picker", false, "pick endpoints here also where a pool names a picker")
 	fs.BoolVar(&f.trust, "trust-request-headers", false, "let clients set their objective, tenant and target model")
 	fs.BoolVar(&f.nameEndpoint, "name-endpoint", false, "say in responses which endpoint served them")
+	fs.StringVar(&f.rollouts, "rollouts", "", "move traffic from one adapter to another where the annotation inferpick.dev/rollout of a model or rewrite says so; adapters are loaded by this `loader`: auto, vllm, sglang, resolver or manual (default: none of that)")
+	fs.BoolVar(&f.rolloutCommands, "rollout-commands", false, "let everybody pause, promote and abort rollouts who reaches -admin")
 	fs.StringSliceVar(&f.peers, "peers", nil, "`host:port` of the replicas, with which this one shares what it knows; all addresses of a name are (default: nothing is shared)")
 	fs.StringVar(&f.peersAt, "peers-addr", ":7946", "`address` at which they are heard")
 	fs.StringVar(&f.peersKey, "peers-key-file", "", "`file` with a secret that all replicas have (required with -peers)")
@@ -89,7 +93,7 @@ func doubleDashes(fs *pflag.FlagSet, args []string) []string {
 func (f *flags) options(w io.Writer) (o app.Options, err error) {
 	o = app.Options{
 		Controller: f.controller, Addresses: f.addresses, Host: f.host, Admin: f.admin, OwnPicker: f.ownPicker,
-		TrustRequestHeaders: f.trust, NameEndpoint: f.nameEndpoint, DrainDelay: f.drainDelay, Drain: f.drain,
+		TrustRequestHeaders: f.trust, NameEndpoint: f.nameEndpoint, Rollouts: f.rollouts, RolloutCommands: f.rolloutCommands, DrainDelay: f.drainDelay, Drain: f.drain,
 	}
 	if o.Logger, err = f.logger(w); err != nil {
 		return o, err

@@ -40,6 +40,7 @@ func TestCommand(t *testing.T) {
 		{[]string{"-kubeconfig", file, "-peers=a:1"}, exitUsage, "-peers: want -peers-key-file"},
 		{[]string{"-kubeconfig", file, "-peers=a:1", "-peers-key-file=/nowhere"}, exitUsage, "/nowhere"},
 		{[]string{"-kubeconfig", file, "-peers=a", "-peers-key-file", file}, exitUsage, "want host:port"},
+		{[]string{"-kubeconfig", file, "-rollouts=tgi"}, exitError, `"tgi" is no loader: want auto, vllm`},
 		{[]string{"-kubeconfig", file, "-admin", "127.0.0.1:99999"}, exitError, "invalid port"},
 	} {
 		var stdout, stderr bytes.Buffer

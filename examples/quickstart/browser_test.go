@@ -471,3 +471,50 @@ func TestGatewaysInBrowser(t *testing.T) {
 		t.Errorf("the browser says: %q", wrong)
 	}
 }
+
+// A rollout is started, stopped and watched from the page.
+func TestRolloutInBrowser(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a browser")
+	}
+	b := startBrowser(t)
+	cfg := pageConfig(t, "-no-compare", "-rate", "1")
+	cfg.timeScale = 4 // so that there is something to see
+	url, stop := startRun(t, cfg)
+	defer stop()
+	chatter(t, url)
+
+	b.open(t, url+"/", 1280, 1400)
+	const state = `document.querySelector("#rollout-state").textContent`
+	press := func(button string) {
+		t.Helper()
+		find := fmt.Sprintf(`document.querySelector("#rollout [data-act='%s']:not(:disabled)")`, button)
+		b.waitFor(t, "!!"+find)
+		b.eval(t, find+".click()")
+	}
+	press("start?adapter=good")
+	b.waitFor(t, state+`.endsWith("stepping")`)
+	press("pause")
+	b.waitFor(t, state+`.endsWith("paused")`)
+	b.shoot(t, "rollout-paused")
+	press("resume")
+	b.waitFor(t, state+` === "chat-v1 → chat-v2 (good): done"`)
+	if got := b.eval(t, `[...document.querySelectorAll("#rollout-weights span")].map((e) => e.textContent).join()`); got != "chat-v1 0 %,chat-v2 100 %" {
+		t.Errorf("the weights are %v", got)
+	}
+	press("start?adapter=errors")
+	b.waitFor(t, state+` === "chat-v2 → chat-v3 (errors): failed"`)
+	if got, _ := b.eval(t, `document.querySelector("#rollout-events").innerText`).(string); !strings.Contains(got, "requests failed") {
+		t.Errorf("the events do not say why: %s", got)
+	}
+	b.shoot(t, "rollout-failed")
+	b.open(t, url+"/", 390, 2600)
+	b.waitFor(t, state+`.endsWith("failed")`)
+	if got := b.eval(t, "document.documentElement.scrollWidth"); got != float64(390) {
+		t.Errorf("at a width of 390 the page is %v wide", got)
+	}
+	b.shoot(t, "rollout-phone")
+	if errs := b.errors(); len(errs) > 0 {
+		t.Errorf("the page reports %v", errs)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,6 +43,7 @@ type config struct {
 	listen    string
 	replay    string // directory; empty: the built-in workload
 	sessions  []session
+	rollout   string        // kind of the adapter to roll out at the beginning; empty: none
 	think     time.Duration // longest pause between two turns of a replayed session
 	seed      uint64
 	json      string // file for the summary, "-" for stdout, empty for none
@@ -77,6 +79,8 @@ one .jsonl file a session, each line a turn: {"timestamp": MICROSECONDS,
 the one before was answered and the recorded pause is over.`)
 	f.DurationVar(&cfg.think, "think", 2*time.Second, "longest pause `D` between two turns of a replay")
 	f.DurationVar(&cfg.duration, "duration", 0, "stop after `D`, such as 30s; 0 is on Ctrl-C (default 0)")
+	f.StringVar(&cfg.rollout, "rollout", "", `begin with a rollout of the model chat to an adapter that is `+"`KIND`"+`: good, errors, slow
+or empty. The page starts others.`)
 	f.StringVar(&cfg.listen, "listen", "127.0.0.1:8080", "`ADDR` of gateway and page")
 	f.Uint64Var(&cfg.seed, "seed", 1, "same seed `N`, same workload and same draws")
 	f.StringVar(&cfg.json, "json", "", "write a summary to `FILE` at the end; - is stdout")
@@ -101,6 +105,7 @@ Examples:
   go run ./examples/quickstart -policy classic -compare least-requests
   go run ./examples/quickstart -endpoints 3 -rate 18
   go run ./examples/quickstart -gateways 4
+  go run ./examples/quickstart -rollout errors
   go run ./examples/quickstart -duration 60s -json - 2>/dev/null
   curl http://127.0.0.1:8080/v1/chat/completions \
       -d '{"model":"chat","messages":[{"role":"user","content":"hi"}]}'
@@ -152,6 +157,9 @@ func (cfg *config) check() error {
 		return fmt.Errorf("-rate is %v, want more than 0 and at most %d", cfg.rate, maxRate)
 	case cfg.think < 0 || cfg.think > maxThink:
 		return fmt.Errorf("-think is %v, want 0 to %v", cfg.think, maxThink)
+	}
+	if cfg.rollout != "" && !slices.Contains(kindsOfAdapter, cfg.rollout) {
+		return fmt.Errorf("-rollout is %q, want one of %s", cfg.rollout, strings.Join(kindsOfAdapter, ", "))
 	}
 	_, port, err := net.SplitHostPort(cfg.listen)
 	if err == nil {

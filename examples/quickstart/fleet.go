@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/kvevents/kveventstest"
+	"github.com/inferpick/inferpick/datastore/rollout/loader"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/gateway"
@@ -30,7 +31,7 @@ func pool() types.NamespacedName {
 
 // adapters are the LoRA adapters that the manifests name as targets.
 func adapters() []string {
-	return []string{"chat-canary", "sql-writer", "contract-reader", "ticket-triage"}
+	return []string{"chat-v1", "sql-writer", "contract-reader", "ticket-triage"}
 }
 
 // smallGPU is an 8B model on a GPU such as an A10: against the H100 of the
@@ -58,13 +59,16 @@ type fleet struct {
 	log              *requestLog    // of all gateways
 	gateways         []*instance
 	turn             atomic.Uint64 // of who gets the next request
-	*gateway.Gateway               // the first; nil until it is wired
+	rolls            rolls
+	loaders          *loader.Client // of adapters, onto the servers
+	*gateway.Gateway                // the first; nil until it is wired
 }
 
 // startFleet starts the servers and wires gateways with the policy in front of them. Fleets
 // of the same config are the same, whatever their policies. Close it.
 func startFleet(ctx context.Context, cfg config, p policy) (*fleet, error) {
 	f := &fleet{policy: p, log: newRequestLog()}
+	f.loaders, _ = loader.New(loader.Options{}) // the zero value has no error
 	_, err := plugins.KVSinkOf(p.profile, plugins.KVOptions{})
 	f.log.predicts = err == nil
 	if err = f.startServers(ctx, cfg); err == nil {
@@ -85,7 +89,7 @@ func (f *fleet) startServers(ctx context.Context, cfg config) error {
 	for i := range cfg.endpoints {
 		server, err := modelserver.Start(ctx, modelserver.Options{
 			Name: fmt.Sprintf("server-%d", i+1), Models: []string{baseModel}, Adapters: adapters(),
-			Events: events, Calibration: smallGPU(), MaxSeqs: 64, MaxOutput: 512, TimeScale: cfg.timeScale, Seed: cfg.seed,
+			Events: events, Calibration: smallGPU(), MaxSeqs: 64, MaxLoRAs: 8, MaxOutput: 512, TimeScale: cfg.timeScale, Seed: cfg.seed,
 		})
 		if err != nil {
 			return fmt.Errorf("model server %d: %w", i+1, err)
@@ -157,6 +161,7 @@ func (f *fleet) close() {
 		}
 		g.turn.Unlock()
 	}
+	f.loaders.Close()
 	for _, s := range f.servers {
 		s.Close()
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/kvevents"
+	"github.com/inferpick/inferpick/datastore/rollout"
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling/admission"
@@ -24,6 +25,9 @@ import (
 )
 
 const maxGateways = 8
+
+// rolloutInterval is how often a rollout looks at the world: a page shows what follows.
+const rolloutInterval = 250 * time.Millisecond
 
 // crew is what the gateways of a fleet have in common.
 type crew struct {
@@ -91,6 +95,7 @@ func (g *instance) open(p policy) (err error) {
 			TrustRequestHeaders: true, // the gateway has made sure of them: see identify
 		},
 	}
+	o.Rollouts = &rollout.Options{Loader: f.loaders.VLLM(), Name: g.name, Interval: rolloutInterval, OnEvent: f.rolled}
 	o.Profile.Hooks = f.log.hooks(g.name)
 	o.Profile.Seed = cmp.Or(p.profile.Seed, g.cfg.seed)
 	if f.policy.admission != nil {
@@ -123,7 +128,10 @@ func (g *instance) open(p policy) (err error) {
 		}
 	}
 	g.now.Store(r)
-	return r.SetServers(f.specs())
+	if err := r.SetServers(f.specs()); err != nil {
+		return err
+	}
+	return f.rolls.join(r)
 }
 
 // subscribe has the gateway hear what servers tell that they hold.

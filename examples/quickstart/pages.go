@@ -17,7 +17,7 @@ var pageFiles embed.FS
 
 // newPages returns the live page and what feeds it. Streams of events end when ctx
 // is done.
-func newPages(ctx context.Context, v *viewer) http.Handler {
+func newPages(ctx context.Context, v *viewer, cfg config) http.Handler {
 	mux := http.NewServeMux()
 	for route, file := range map[string]string{"GET /{$}": "index.html", "GET /page.css": "page.css", "GET /page.js": "page.js"} {
 		mux.HandleFunc(route, func(w http.ResponseWriter, r *http.Request) {
@@ -34,6 +34,7 @@ func newPages(ctx context.Context, v *viewer) http.Handler {
 	mux.Handle("GET /autoscale", serveScaling(v))
 	mux.HandleFunc("GET /api/requests/{id}", func(w http.ResponseWriter, r *http.Request) { serveRequest(w, r, v) })
 	mux.HandleFunc("POST /api/gateways/{name}/{what}", func(w http.ResponseWriter, r *http.Request) { serveGateway(ctx, w, r, v) })
+	mux.HandleFunc("POST /api/rollout/{what}", func(w http.ResponseWriter, r *http.Request) { serveRollout(w, r, v.fleets[0], cfg.timeScale) })
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, fmt.Sprintf("nothing at %s; the API is under /v1/, the page at /", r.URL.Path), "not_found")
 	})

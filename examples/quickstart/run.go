@@ -66,8 +66,13 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 		t = newReplay(clients, cfg)
 	}
 	v := newViewer(fleets, t)
-	stop := serve(alive, fleets, listeners, v)
+	stop := serve(alive, cfg, fleets, listeners, v)
 	defer stop()
+	if cfg.rollout != "" {
+		if err := fleets[0].beginRollout(cfg.rollout, cfg.timeScale); err != nil {
+			return s, err
+		}
+	}
 	greet(out, cfg, "http://"+dialable(listeners[0].Addr()))
 	work(ctx, alive, cfg, t, v, newTerminal(out))
 	stop()
@@ -79,9 +84,9 @@ func run(ctx context.Context, cfg config, out io.Writer) (s summary, err error) 
 
 // serve has all gateways serve, the first with the page, and returns what ends that: it
 // lets requests finish, within gatewayDrainTime.
-func serve(ctx context.Context, fleets []*fleet, listeners []net.Listener, v *viewer) (stop func()) {
+func serve(ctx context.Context, cfg config, fleets []*fleet, listeners []net.Listener, v *viewer) (stop func()) {
 	pages, closePages := context.WithCancel(ctx)
-	handler := newPages(pages, v)
+	handler := newPages(pages, v, cfg)
 	var gateways []*instance
 	for _, f := range fleets {
 		for _, g := range f.gateways {

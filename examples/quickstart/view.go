@@ -16,13 +16,14 @@ const (
 
 // view is everything that the page and the terminal show, at one time.
 type view struct {
-	Uptime   float64     `json:"uptimeSeconds"`
-	Fleets   []fleetView `json:"fleets"` // the policy's first
-	Requests []entry     `json:"requests"`
-	Point    point       `json:"point"`
-	Skipped  int64       `json:"skipped"`
-	Replay   *progress   `json:"replay,omitempty"`
-	Shared   bool        `json:"shared"` // gateways share what they know
+	Uptime   float64      `json:"uptimeSeconds"`
+	Fleets   []fleetView  `json:"fleets"` // the policy's first
+	Requests []entry      `json:"requests"`
+	Point    point        `json:"point"`
+	Skipped  int64        `json:"skipped"`
+	Replay   *progress    `json:"replay,omitempty"`
+	Shared   bool         `json:"shared"`  // gateways share what they know
+	Rollout  *rolloutView `json:"rollout"` // of the policy's fleet; nil: there was none
 }
 
 // fleetView is one fleet in a view.
@@ -97,6 +98,7 @@ func (v *viewer) refresh(now time.Time) view {
 		Point: point{At: now}, Shared: len(v.fleets[0].gateways[0].peers) > 0,
 	}
 	view.Replay, view.Skipped = v.traffic.progress()
+	view.Rollout = v.fleets[0].rolloutView()
 	for _, f := range v.fleets {
 		fv := f.view(now)
 		view.Fleets = append(view.Fleets, fv)

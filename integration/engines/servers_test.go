@@ -47,10 +47,11 @@ func TestMain(m *testing.M) {
 
 func stopFleet() {
 	var all sync.WaitGroup
+	defer all.Wait()
+	stopRuntime(&all)
 	for _, s := range fleet.servers {
 		all.Go(func() { _ = s.Close() })
 	}
-	all.Wait()
 }
 
 // servers returns the real servers, all of them awake. Without any the test is skipped.

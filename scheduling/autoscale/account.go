@@ -1,6 +1,7 @@
 package autoscale
 
 import (
+	"math"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling"
@@ -16,6 +17,7 @@ type account struct {
 
 	cached mean // part of a prompt that is to be computed, by its tokens
 	output mean // tokens of an answer
+	took   mean // seconds from the decision to the end
 
 	queued  int64 // requests that wait
 	tokens  int64 // of their prompts
@@ -64,6 +66,7 @@ func (a *account) ends(req *types.Request, out *types.Outcome, compute, waited f
 	if n > 0 {
 		a.output.add(n, 1, outputMemory)
 	}
+	a.took.add(out.Duration.Seconds(), 1, outputMemory)
 	if !req.Stream || out.TTFT <= 0 {
 		return
 	}
@@ -91,7 +94,7 @@ func (a *account) read(s *Signals, now time.Time) {
 	s.ArrivalWork, s.WorkNoise = lately.work(s.Speed)
 	s.RecentWork, s.RecentNoise = recently.work(s.Speed)
 	s.ServedWork, _ = ended.work(s.Speed)
-	s.OutputTokens, s.Refused = Figure(ended.output), Figure(refused.requests)
+	s.OutputTokens, s.Refused, s.Duration = Figure(ended.output), Figure(refused.requests), Figure(a.took.or(math.NaN()))
 	s.TTFT, s.TPOT = a.ttft.read(now), a.tpot.read(now)
 	switch {
 	case a.queued > 0 || a.running > 0:

@@ -104,6 +104,13 @@ func (p *Policy) window(startUp time.Duration) time.Duration {
 	return min(max(time.Duration(p.WindowPart*float64(startUp)), time.Minute), 10*time.Minute)
 }
 
+func (p *Policy) brief(startUp time.Duration) time.Duration {
+	if p.Brief > 0 {
+		return p.Brief
+	}
+	return min(max(time.Duration(p.BriefPart*float64(startUp)), 15*time.Second), time.Minute)
+}
+
 func (p *Policy) drain(startUp time.Duration) float64 {
 	if p.Drain > 0 {
 		return p.Drain.Seconds()
@@ -153,8 +160,24 @@ func (l *law) demand(t *Term, at int) {
 
 // need is how many replicas work asks for that comes, so much in a second, if so much is asked of them as is to be.
 func (l *law) need(work float64) float64 {
-	return l.replicas(work, l.p.Utilization, l.p.SlotsTarget, l.p.KVTarget)
+	return l.replicas(work, l.p.Utilization, l.p.SlotsTarget, l.p.KVTarget) + l.spare(work)
 }
+
+// spare is how many replicas more it takes because what is at servers at a time varies by chance: of requests that come
+// independently and are there for a time T, as many as in T come are there. The standard error of an average over W is
+// that of a sum over 2·W (see flow), and that over T is √(2·W/T) times it, as a part.
+func (l *law) spare(work float64) float64 {
+	took, base := l.Duration.Or(0), l.ArrivalWork.Or(0)
+	if took <= 0 || base <= 0 {
+		return 0
+	}
+	varies := l.WorkNoise.Or(0) / base * math.Sqrt(2*RateWindow.Seconds()/max(took, leastTook))
+	return l.p.Spare * l.full(work) * min(varies, 1)
+}
+
+// leastTook is the least time, in seconds, that requests are taken to be at a server: what comes and goes faster is
+// evened out by queues.
+const leastTook = 2.
 
 // full is how many replicas do work that comes, so much in a second, with nothing to spare.
 func (l *law) full(work float64) float64 { return l.replicas(work, 1, 1, 1) }
@@ -352,8 +375,12 @@ func (l *law) decide(r *Recommendation) {
 		r.Term, r.Reason = RuleStep, fmt.Sprintf("no more than %d at once; %s", most, term.Why)
 	}
 	r.Replicas = up
-	// What waits is gone soon: only what comes counts for as long as the window.
-	if largest := h.largest(min(max(steady, min(down, last)), max(up, last)), l.p.window(l.startUp)); up < last {
+	// What waits is gone soon, and so are trends and surprises: only what came counts for as long as the window.
+	largest := max(
+		h.largest(&h.Recent, min(down, max(up, last)), l.p.window(l.startUp)),
+		h.largest(&h.Brief, min(steady, up), l.p.brief(l.startUp)),
+	)
+	if up < last {
 		r.Replicas = max(up, min(last, largest))
 		if r.Replicas > up {
 			r.Term, r.Reason = RuleWindow, fmt.Sprintf("%d would do now, %d were needed in the last %v", max(up, down), largest, l.p.window(l.startUp).Round(time.Second))

@@ -40,7 +40,17 @@ type world struct {
 	lately, recently float64
 }
 
+// round are numbers of a law that are easy to reckon with, whatever the defaults are.
+var round = autoscale.Tuning{
+	Utilization: .7, KVTarget: .8, SlotsTarget: .8, Slack: .1, DrainPart: .4, WindowPart: 1.5, Trend: 3 * time.Minute, TrendMost: .5,
+	Spare: 1, Surprise: 3, Margin: .1, StepUp: 4, SLOStep: .25, SLOMet: .9,
+}
+
 func newWorld(t *testing.T, p autoscale.Policy) *world {
+	if drain := p.Drain; p.Tuning == (autoscale.Tuning{Drain: drain}) {
+		p.Tuning = round
+		p.Drain = drain
+	}
 	require.NoError(t, p.Validate())
 	return &world{t: t, policy: p, at: start}
 }
@@ -93,7 +103,7 @@ func term(t *testing.T, r autoscale.Recommendation, name string) autoscale.Term 
 // What each term asks for, by its formula.
 func TestTerms(t *testing.T) {
 	const usable = 1 - .01/.1 // of a replica: a step of 10 ms at a target of 100 ms
-	u := autoscale.DefaultUtilization
+	u := round.Utilization
 	tests := []struct {
 		name   string
 		change func(*autoscale.Signals)
@@ -125,6 +135,7 @@ func TestTerms(t *testing.T) {
 		{"little more than what comes", func(s *autoscale.Signals) { s.Slots, s.Batch, s.ArrivalWork, s.RecentWork = 32, 32, 1.9, 1.9 }, autoscale.Policy{}, "concurrency", 1.1 * 1.9 / (u * usable)},
 		{"no more than twice as many", func(s *autoscale.Signals) { s.Slots, s.Batch, s.Speed = 32, 1000, types.Speed{} }, autoscale.Policy{}, "concurrency", 8},
 		{"those that wait where seconds are not known", func(s *autoscale.Signals) { s.Speed, s.Queued, s.Running = types.Speed{}, 20, 40 }, autoscale.Policy{}, "concurrency", 4 * 1.5},
+		{"something to spare", func(s *autoscale.Signals) { s.Duration, s.WorkNoise = 30, .3 }, autoscale.Policy{}, "demand", 3/(u*usable) + 3/usable*.1*2},
 		{"unknown", func(s *autoscale.Signals) { s.ArrivalWork = autoscale.Unknown() }, autoscale.Policy{}, "demand", math.NaN()},
 		{"unknown", func(s *autoscale.Signals) { s.Backlog = autoscale.Unknown() }, autoscale.Policy{}, "backlog", math.NaN()},
 		{"unknown", func(s *autoscale.Signals) {}, autoscale.Policy{}, "kv", math.NaN()},
@@ -153,7 +164,7 @@ func TestUpAndDown(t *testing.T) {
 	r = w.works(10, 4, 25)
 	require.Equal(t, 16, r.Replicas)
 	require.Equal(t, autoscale.RuleStep, r.Term)
-	want := int(math.Ceil(25/(.9*autoscale.DefaultUtilization) - autoscale.DefaultSlack))
+	want := int(math.Ceil(25/(.9*round.Utilization) - round.Slack))
 	r = w.works(60, 16, 25)
 	require.InDelta(t, want+3, r.Replicas, 1, "and some for what waits")
 	require.Equal(t, autoscale.TermBacklog, r.Term)
@@ -347,16 +358,16 @@ func TestTrend(t *testing.T) {
 		s.RecentWork = autoscale.Figure(work)
 		s.WorkNoise, s.RecentNoise = .2, .5
 		d := term(t, w.step(s), "demand").Replicas
-		behind, ahead = work/(.9*autoscale.DefaultUtilization), float64(d)
+		behind, ahead = work/(.9*round.Utilization), float64(d)
 	}
-	require.InDelta(t, behind+3/(.9*autoscale.DefaultUtilization), ahead, 1, "what is needed when they serve")
+	require.InDelta(t, behind+3/(.9*round.Utilization), ahead, 1, "what is needed when they serve")
 }
 
 // Noise that is within chance, on a constant load, moves a recommendation hardly ever.
 func TestNoFlapping(t *testing.T) {
 	for _, replicas := range []float64{2.5, 5.02, 20, 77.7} {
 		t.Run(fmt.Sprint(replicas), func(t *testing.T) {
-			w := newWorld(t, autoscale.Policy{StartUp: 2 * time.Minute, Max: 1000})
+			w := newWorld(t, autoscale.Policy{StartUp: 2 * time.Minute, Max: 1000, Tuning: autoscale.Tuning{Utilization: autoscale.DefaultUtilization}})
 			rng := rand.New(rand.NewPCG(1, uint64(replicas*100)))
 			mean := replicas * .9 * autoscale.DefaultUtilization
 			// Two averages of the same noise, as a Collector makes them, of some requests per second and replica.

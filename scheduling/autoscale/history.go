@@ -15,7 +15,8 @@ type History struct {
 	Last  int       `json:"last,omitempty"` // recommended then
 	Quiet time.Time `json:"quiet,omitzero"` // since when nothing came; zero: something does
 
-	Recent []Past `json:"recent,omitempty"` // the largest that was wanted, by parts of the window, oldest first
+	Recent []Past `json:"recent,omitempty"` // the largest that was needed, by parts of the window, oldest first
+	Brief  []Past `json:"brief,omitempty"`  // the same of what was wanted for the sake of trends and surprises
 	Asked  []Past `json:"asked,omitempty"`  // what was recommended and is not there yet, oldest first
 
 	Step Past `json:"step,omitzero"` // what was there when replicas were added last, or could have been
@@ -77,21 +78,22 @@ func (h *History) begin(now time.Time, current int) (elapsed time.Duration) {
 	return elapsed
 }
 
-// largest notes what is wanted now, and returns the largest of what was within the window.
-func (h *History) largest(want int, window time.Duration) int {
-	part := window / recentParts
-	if n := len(h.Recent); n > 0 && h.At.Sub(h.Recent[n-1].At) < part {
-		h.Recent[n-1].Replicas = max(h.Recent[n-1].Replicas, want)
+// largest notes in a list what is wanted now, and returns the largest of what was within a window.
+func (h *History) largest(list *[]Past, want int, window time.Duration) int {
+	past, part := *list, window/recentParts
+	if n := len(past); n > 0 && h.At.Sub(past[n-1].At) < part {
+		past[n-1].Replicas = max(past[n-1].Replicas, want)
 	} else {
-		h.Recent = append(h.Recent, Past{h.At, want})
+		past = append(past, Past{h.At, want})
 	}
 	// A part counts until its last moment is over.
-	h.Recent = slices.DeleteFunc(h.Recent, func(p Past) bool { return h.At.Sub(p.At) >= window+part })
-	if extra := len(h.Recent) - 2*recentParts; extra > 0 { // the window was made longer
-		h.Recent = slices.Delete(h.Recent, 0, extra)
+	past = slices.DeleteFunc(past, func(p Past) bool { return h.At.Sub(p.At) >= window+part })
+	if extra := len(past) - 2*recentParts; extra > 0 { // the window was made longer
+		past = slices.Delete(past, 0, extra)
 	}
+	*list = past
 	most := want
-	for _, p := range h.Recent {
+	for _, p := range past {
 		most = max(most, p.Replicas)
 	}
 	return most
@@ -175,7 +177,7 @@ func (h *History) repair() {
 	sane(&h.Speed.Step, 1e6)
 	sane(&h.Speed.Sequence, 1e6)
 	h.Last, h.Step.Replicas = max(h.Last, 0), max(h.Step.Replicas, 0)
-	for _, list := range []*[]Past{&h.Recent, &h.Asked} {
+	for _, list := range []*[]Past{&h.Recent, &h.Brief, &h.Asked} {
 		if len(*list) > mostAsked {
 			*list = slices.Clone((*list)[len(*list)-mostAsked:])
 		}

@@ -42,6 +42,10 @@ type Tuning struct {
 	// Slots is how many requests a server can run at once, where its types.Capacity does not say. Default DefaultSlots.
 	Slots int `json:"slots,omitempty"`
 
+	// Spare is how many standard deviations, by which what is at servers varies by chance, are added to what comes: a
+	// small pool needs more to spare than a large one. Default DefaultSpare; negative: none.
+	Spare float64 `json:"spare,omitempty"`
+
 	// Drain is in how long what waits should be worked off once new replicas serve. Default 0: DrainPart of the
 	// start-up time.
 	Drain     time.Duration `json:"drain,omitempty"`
@@ -68,10 +72,13 @@ type Tuning struct {
 	Slack float64 `json:"slack,omitempty"`
 	// Margin is by which part what is needed is raised before replicas are taken away. Default DefaultMargin.
 	Margin float64 `json:"margin,omitempty"`
-	// Window is for how long a recommendation holds against smaller ones. Default 0: WindowPart of the start-up time, and
-	// from 1 to 10 minutes.
+	// Window is for how long what was needed holds against less. Default 0: WindowPart of the start-up time, and from 1 to
+	// 10 minutes. What was asked for a trend or a surprise holds for Brief: default BriefPart of the start-up time, and
+	// from 15 s to a minute.
 	Window     time.Duration `json:"window,omitempty"`
 	WindowPart float64       `json:"windowPart,omitempty"`
+	Brief      time.Duration `json:"brief,omitempty"`
+	BriefPart  float64       `json:"briefPart,omitempty"`
 }
 
 // Defaults of a Policy.
@@ -83,20 +90,22 @@ const (
 	DefaultTPOT      = 100 * time.Millisecond
 	DefaultStartUp   = 2 * time.Minute
 
-	DefaultUtilization = .7
-	DefaultKVTarget    = .8
-	DefaultSlotsTarget = .8
+	DefaultUtilization = .85
+	DefaultKVTarget    = .9
+	DefaultSlotsTarget = .95
 	DefaultSlots       = 256
-	DefaultDrainPart   = .4
-	DefaultTrend       = 3 * time.Minute
-	DefaultTrendMost   = .5
+	DefaultSpare       = .7
+	DefaultDrainPart   = .2
+	DefaultTrend       = 90 * time.Second
+	DefaultTrendMost   = 1
 	DefaultSurprise    = 3
 	DefaultSLOMet      = .9
 	DefaultSLOStep     = .25
 	DefaultStepUp      = 4
-	DefaultSlack       = .1
+	DefaultSlack       = .02
 	DefaultMargin      = .1
-	DefaultWindowPart  = 1.5
+	DefaultWindowPart  = .75
+	DefaultBriefPart   = .25
 )
 
 // Validate returns all that is wrong with the policy, nil if nothing is.
@@ -141,7 +150,11 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 		Drain     string `json:"drain,omitempty"`
 		Trend     string `json:"trend,omitempty"`
 		Window    string `json:"window,omitempty"`
-	}{plainPolicy(p), text(p.IdleAfter), text(p.TTFT), text(p.TPOT), text(p.StartUp), text(p.Drain), text(p.Trend), text(p.Window)})
+		Brief     string `json:"brief,omitempty"`
+	}{
+		plainPolicy(p), text(p.IdleAfter), text(p.TTFT), text(p.TPOT), text(p.StartUp),
+		text(p.Drain), text(p.Trend), text(p.Window), text(p.Brief),
+	})
 }
 
 // text is a duration as JSON has it; "" stands for none.
@@ -167,6 +180,7 @@ func (p Policy) withDefaults() (Policy, error) {
 	check.Default(&c, "kvTarget", &p.KVTarget, min(scale*DefaultKVTarget, 1), .01, 1)
 	check.Default(&c, "slotsTarget", &p.SlotsTarget, min(scale*DefaultSlotsTarget, 1), .01, 1)
 	check.Default(&c, "slots", &p.Slots, DefaultSlots, 1, 1_000_000)
+	check.Default(&c, "spare", &p.Spare, DefaultSpare, -1, 100)
 	check.Range(&c, "drain", p.Drain, 0, long)
 	check.Default(&c, "drainPart", &p.DrainPart, DefaultDrainPart, .01, 1000)
 	check.Default(&c, "trend", &p.Trend, DefaultTrend, time.Second, long)
@@ -179,6 +193,8 @@ func (p Policy) withDefaults() (Policy, error) {
 	check.Default(&c, "margin", &p.Margin, DefaultMargin, .0001, 10)
 	check.Range(&c, "window", p.Window, 0, long)
 	check.Default(&c, "windowPart", &p.WindowPart, DefaultWindowPart, .01, 1000)
-	p.TrendMost, p.SLOStep = max(p.TrendMost, 0), max(p.SLOStep, 0)
+	check.Range(&c, "brief", p.Brief, 0, long)
+	check.Default(&c, "briefPart", &p.BriefPart, DefaultBriefPart, .01, 1000)
+	p.Spare, p.TrendMost, p.SLOStep = max(p.Spare, 0), max(p.TrendMost, 0), max(p.SLOStep, 0)
 	return p, c.Err()
 }

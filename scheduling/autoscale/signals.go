@@ -53,6 +53,7 @@ type Signals struct {
 	ServedWork     Figure `json:"servedWork"`         // seconds of work per second of requests that ended
 	OutputTokens   Figure `json:"outputTokens"`       // per second, of requests that ended
 	Refused        Figure `json:"refused"`            // of the arrivals, those that were refused, per second
+	Duration       Figure `json:"duration"`           // seconds that requests are at a server, in the mean
 
 	TTFT Latency `json:"ttft"` // of late, against SLOs
 	TPOT Latency `json:"tpot"`
@@ -129,14 +130,15 @@ type namedFigure struct {
 }
 
 // figures are all that may be unknown.
-func (s *Signals) figures() [24]namedFigure {
+func (s *Signals) figures() [25]namedFigure {
 	return [...]namedFigure{
 		{"backlogSeconds", &s.Backlog}, {"kvUsed", &s.KVUsed}, {"batch", &s.Batch}, {"engineWaiting", &s.Waiting},
 		{"maxConcurrency", &s.Slots}, {"kvTokens", &s.KVTokens}, {"saturation", &s.Saturation}, {"arrivals", &s.Arrivals},
 		{"arrivalTokens", &s.ArrivalTokens}, {"arrivalCompute", &s.ArrivalCompute}, {"arrivalOutput", &s.ArrivalOutput},
 		{"arrivalWork", &s.ArrivalWork}, {"recentArrivalWork", &s.RecentWork}, {"arrivalWorkNoise", &s.WorkNoise},
 		{"recentArrivalNoise", &s.RecentNoise}, {"servedWork", &s.ServedWork}, {"outputTokens", &s.OutputTokens},
-		{"refused", &s.Refused}, {"ttft.p90", &s.TTFT.P90}, {"ttft.target", &s.TTFT.Target}, {"ttft.met", &s.TTFT.Met},
+		{"refused", &s.Refused}, {"duration", &s.Duration},
+		{"ttft.p90", &s.TTFT.P90}, {"ttft.target", &s.TTFT.Target}, {"ttft.met", &s.TTFT.Met},
 		{"tpot.p90", &s.TPOT.P90}, {"tpot.target", &s.TPOT.Target}, {"tpot.met", &s.TPOT.Met},
 	}
 }

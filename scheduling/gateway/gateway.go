@@ -22,6 +22,7 @@ import (
 	"sync"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/rollout"
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
@@ -57,9 +58,13 @@ type Options struct {
 	Sharing *sharing.Options
 	// Autoscale recommends how many servers each pool should have: see package autoscale. Nil: nothing does.
 	Autoscale *Autoscale
+	// Rollouts has new target models judge themselves: see package rollout. New fills in Store, Name, Peers,
+	// Logger and Saturation where they are not set. With Sharing the gateways judge as one. Nil: weights of
+	// targets are what manifests say.
+	Rollouts *rollout.Options
 	// Metrics makes who counts what happens, such as a telemetry.Metrics of g.Pools,
-	// g.Admissions, g.Sharing and g.Autoscaler. It is called once, by New, when only Store, Sharing
-	// and Autoscaler are there. Nil: nobody counts.
+	// g.Admissions, g.Sharing, g.Autoscaler and g.Rollouts. It is called once, by New, when only Store,
+	// Sharing, Autoscaler and Rollouts are there. Nil: nobody counts.
 	Metrics func(g *Gateway) (Metrics, error)
 	// Logger is that of the parts which have none of their own below. Nil: silence.
 	Logger *slog.Logger
@@ -111,6 +116,8 @@ type Gateway struct {
 	Sharing *sharing.Group
 	// Autoscaler recommends numbers of servers while Run runs. Nil: nothing does.
 	Autoscaler *autoscale.Autoscaler
+	// Rollouts moves traffic to new target models. Its Handler is for an administrative port. Nil: there are none.
+	Rollouts *rollout.Controller
 
 	collector *autoscale.Collector  // of Autoscaler; nil: there is none
 	wire      sharing.Transport     // of Sharing; nil: none
@@ -135,6 +142,9 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	if err := g.scale(o); err != nil {
+		return nil, err
+	}
+	if err := g.roll(o); err != nil {
 		return nil, err
 	}
 	if err := g.decide(o); err != nil {
@@ -182,6 +192,9 @@ func (g *Gateway) decide(o Options) (err error) {
 		return err
 	}
 	o.Profile.Hooks = metrics.Hooks(o.Pool, g.scalingHooks(o.Profile.Hooks))
+	if g.Rollouts != nil {
+		o.Profile = WithRollouts(o.Profile, g.Rollouts)
+	}
 	if g.Scheduler, err = scheduling.New(o.Profile); err != nil {
 		return err
 	}
@@ -250,8 +263,8 @@ func (g *Gateway) Proxy() *httputil.ReverseProxy {
 }
 
 // Run reads the servers' metrics, and Options.Config when that changes, tells and hears the
-// gateway's peers, and recommends numbers of servers, until ctx is done or the Gateway is closed. It returns when all that it
-// started has ended: nil, or scrape.ErrRunning if another Run has not returned.
+// gateway's peers, recommends numbers of servers, and runs rollouts, until ctx is done or the
+// Gateway is closed. It returns when all that it started has ended: nil, or scrape.ErrRunning if another Run has not returned.
 func (g *Gateway) Run(ctx context.Context) error {
 	g.running.RLock()
 	defer g.running.RUnlock()
@@ -269,6 +282,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	if g.Autoscaler != nil {
 		more.Go(func() { g.Autoscaler.Run(ctx) }) // an error is that another Run does it
+	}
+	if g.Rollouts != nil {
+		more.Go(func() { g.Rollouts.Run(ctx) }) // an error is that another Run does it
 	}
 	return g.scraper.Run(ctx)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // This file is what a Gateway shares with its peers: in one scope all endpoints and what the scheduler's plugins
-// know, and in one for each pool what its admission control has charged. Pools have other names than that scope.
+// and rollouts know, and in one for each pool what its admission control has charged. Pools have other names than that scope.
 
 const schedulerScope = "all pools"
 
@@ -31,12 +31,19 @@ func (g *Gateway) join(o Options) (err error) {
 		return errors.New("gateway: Options.Sharing has neither a Transport, without which nobody is told or heard, nor a Store for a warm start")
 	}
 	options.Logger = cmp.Or(options.Logger, o.Logger)
-	if options.Name == "" {
-		options.Name, _ = os.Hostname() // peers tell gateways without a name by their addresses
-	}
+	options.Name = nameOf(o) // peers tell gateways without a name by their addresses
 	g.Sharing, err = sharing.New(options)
 	g.wire = options.Transport
 	return err
+}
+
+// nameOf returns what this gateway is called among its peers.
+func nameOf(o Options) string {
+	if o.Sharing != nil && o.Sharing.Name != "" {
+		return o.Sharing.Name
+	}
+	name, _ := os.Hostname()
+	return name
 }
 
 // shareDecisions shares what the scheduler knows, and begins with what the gateway before this one knew.
@@ -44,7 +51,11 @@ func (g *Gateway) shareDecisions(p scheduling.Profile) error {
 	if g.Sharing == nil {
 		return nil
 	}
-	if err := g.Sharing.Add(sharing.Scope{Name: schedulerScope, Endpoints: g.endpoints, Parts: sharing.PartsOf(p)}); err != nil {
+	parts := sharing.PartsOf(p)
+	if g.Rollouts != nil {
+		parts = append(parts, g.Rollouts)
+	}
+	if err := g.Sharing.Add(sharing.Scope{Name: schedulerScope, Endpoints: g.endpoints, Parts: parts}); err != nil {
 		return err
 	}
 	_, _ = g.Sharing.Warm(context.Background()) // what is wrong the logger is told

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"io/fs"
 	mathrand "math/rand/v2"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/atomicfile"
 	"github.com/inferpick/inferpick/internal/filewatch"
 )
 
@@ -38,37 +37,7 @@ func (f *file) Save(ctx context.Context, _ string, snapshot []byte) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	name := f.path + ".new"
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) { // of one that did not come to its end
-		return err
-	}
-	if err := write(name, snapshot); err != nil {
-		return err
-	}
-	if err := os.Rename(name, f.path); err != nil {
-		return err
-	}
-	if dir, err := os.Open(filepath.Dir(f.path)); err == nil { // where directories can be synced
-		_ = dir.Sync()
-		_ = dir.Close()
-	}
-	return nil
-}
-
-// write writes a file that is not there, to the disk.
-func write(name string, data []byte) error {
-	to, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = to.Write(data)
-	if err == nil {
-		err = to.Sync()
-	}
-	if again := to.Close(); err == nil {
-		err = again
-	}
-	return err
+	return atomicfile.Write(f.path, snapshot)
 }
 
 // Load implements Store.

@@ -189,11 +189,6 @@
 // with the time since the request was done as its age. Its mean is the true rate,
 // and it halves every 21 s when nothing comes.
 //
-// By model and target, how the model ended its answers (types.Outcome.Finish), of those that ended
-// well and said so; shares that move after a change of model are worth a look:
-//
-//	inferpick_finish_reasons_total{model_name,target_model_name,reason}   reason: stop, length, filter, tools, other
-//
 // Of pools that are scaled (package autoscale), for autoscalers and people. They are of all gateways together, so
 // that each exports the same: take one or the largest, not the sum. Terms are demand, backlog, kv, concurrency and
 // slo; of what is not known there is no series. Models are those that have series of their own, and other:
@@ -210,6 +205,11 @@
 //	inferpick_model_arrivals_per_second{…}
 //	inferpick_model_arrival_work{…}
 //
+// By model and target, how the model ended its answers (types.Outcome.Finish), of those that ended
+// well and said so; shares that move after a change of model are worth a look:
+//
+//	inferpick_finish_reasons_total{model_name,target_model_name,reason}   reason: stop, length, filter, tools, other
+//
 // Of gateways that share what they know (package sharing). Those of one name are one peer here.
 // Told and heard are messages of this gateway and of its peers, ignored ones included; reasons are the
 // fields of sharing.Ignored:
@@ -221,6 +221,17 @@
 //	inferpick_sharing_bytes_total{direction}
 //	inferpick_sharing_ignored_total{reason}       old, flooded, broken, version, unsigned, refused, elsewhere, note, unknown
 //	inferpick_sharing_failures_total{what}        send, panic, note
+//
+// Of rollouts (package rollout), by the kind and the name of their manifest. The phases are Loading, Stepping, Aborting,
+// Finishing, Failed and Done; servers are loaded, loading, failed, missing or unknown; results are those of a
+// rollout.Verdict, counted by the gateway that judges each time it looks. There are as many as
+// rollout.Options.MaxRollouts:
+//
+//	inferpick_rollout_phase{kind,name,phase}
+//	inferpick_rollout_paused{kind,name}
+//	inferpick_rollout_weight{kind,name,target}
+//	inferpick_rollout_servers{kind,name,state}
+//	inferpick_rollout_verdicts_total{kind,name,metric,result}
 //
 // # Labels
 //

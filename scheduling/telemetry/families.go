@@ -153,6 +153,15 @@ var (
 	sharingFailures = own(counter, "inferpick_sharing_failures_total", "Messages that could not be sent (send), panics of what takes part in sharing (panic), and notes that became too long to be told (note).", "what")
 )
 
+// Metrics of rollouts.
+var (
+	rolloutPhase    = own(gauge, "inferpick_rollout_phase", "1 for the phase that a rollout is in, and 0 for the others.", "kind", "name", "phase")
+	rolloutPaused   = own(gauge, "inferpick_rollout_paused", "1 while a rollout is paused.", "kind", "name")
+	rolloutWeight   = own(gauge, "inferpick_rollout_weight", "Share of the traffic that a target of a rollout is to have, 0 to 1.", "kind", "name", "target")
+	rolloutServers  = own(gauge, "inferpick_rollout_servers", "Servers by what is known of the new target there.", "kind", "name", "state")
+	rolloutVerdicts = own(counter, "inferpick_rollout_verdicts_total", "Looks at a metric of a rollout by this gateway, by what it was thought of.", "kind", "metric", "name", "result")
+)
+
 // Metrics of autoscaling.
 var (
 	desiredReplicas = own(gauge, "inferpick_pool_desired_replicas", "Replicas that the pool should have.", "pool")

@@ -34,6 +34,7 @@ func Forbidden(r Request) *Failure { return fakeapi.Forbidden(r) }
 // The kinds that tests need.
 var (
 	Pods, Services, EndpointSlices, Leases = fakeapi.Pods, fakeapi.Services, fakeapi.EndpointSlices, fakeapi.Leases
+	Events                                 = fakeapi.Events
 
 	PoolV1, PoolAlpha, Model                       = fakeapi.PoolV1, fakeapi.PoolAlpha, fakeapi.Model
 	Objective, Rewrite, ObjectiveLLMD, RewriteLLMD = fakeapi.Objective, fakeapi.Rewrite, fakeapi.ObjectiveLLMD, fakeapi.RewriteLLMD

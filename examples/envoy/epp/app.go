@@ -36,6 +36,7 @@ type App struct {
 	scraper  *scrape.Scraper
 	watcher  *config.Watcher // nil: there is no configuration
 	cluster  *cluster        // nil: pools and the rest are those of the configuration
+	rollouts *roller         // nil: there are none
 	group    *sharing.Group  // nil: nothing is shared
 	sharing  sync.WaitGroup  // of group
 
@@ -80,6 +81,12 @@ func (a *App) wire() (err error) {
 	if a.group != nil {
 		a.fleet.counting.Sharing = a.group.Stats
 	}
+	if err := a.connect(); err != nil {
+		return err
+	}
+	if err := a.newRollouts(); err != nil {
+		return err
+	}
 	if err := a.configure(); err != nil {
 		return err
 	}
@@ -120,13 +127,16 @@ func (a *App) wire() (err error) {
 	return nil
 }
 
-// configure reads the configuration, if there is one, and puts it in force.
-func (a *App) configure() (err error) {
+// connect makes what there is of a cluster, if there is one.
+func (a *App) connect() (err error) {
 	if a.o.Kubernetes != nil {
-		if a.cluster, err = newCluster(a.o.Kubernetes, a.store, a.o.Logger); err != nil {
-			return err
-		}
+		a.cluster, err = newCluster(a.o.Kubernetes, a.store, a.o.Rollouts != nil, a.o.Logger)
 	}
+	return err
+}
+
+// configure reads the configuration, if there is one, and puts it in force.
+func (a *App) configure() error {
 	if a.o.Config == "" {
 		none, err := config.Loader{Registry: newRegistry(), PoolsElsewhere: true}.Parse("", nil)
 		if err != nil {
@@ -324,6 +334,9 @@ func (a *App) work(ctx context.Context, group *errgroup.Group) {
 		group.Go(func() error { return a.cluster.read(ctx) })
 		group.Go(func() error { return a.cluster.tell(ctx) })
 	}
+	if a.rollouts != nil {
+		group.Go(func() error { return a.rollouts.controller.Run(ctx) })
+	}
 }
 
 // ready returns a channel that is closed once there is something to choose from, or ctx is done.
@@ -387,6 +400,9 @@ func (a *App) Close() {
 	}
 	if a.director != nil {
 		a.director.Close()
+	}
+	if a.rollouts != nil {
+		a.rollouts.close()
 	}
 	a.leavePeers()
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/kubernetes"
 	"github.com/inferpick/inferpick/datastore/kubernetes/lease"
+	"github.com/inferpick/inferpick/datastore/kubernetes/rollouts"
 	"github.com/inferpick/inferpick/datastore/kubernetes/status"
 )
 
@@ -27,8 +29,8 @@ type Kubernetes struct {
 
 	// WriteStatus writes into the objects whether they are in force.
 	WriteStatus bool
-	// Lease elects the one of several pickers that does so; all of them serve. Without Name, none
-	// is elected and this one writes. Its Logger is the App's.
+	// Lease elects the one of several pickers that does so, and rolls out (Options.Rollouts); all of them
+	// serve. Without Name, none is elected and this one writes. Its Logger is the App's.
 	Lease lease.Options
 
 	// MetricsAuth lets only those at MetricsAddr who show a token of an account of the cluster that
@@ -62,10 +64,11 @@ type cluster struct {
 	store  *datastore.Store
 	source *kubernetes.Source
 	status *status.Writer // nil: none is written
-	leads  atomic.Bool    // this one writes it
+	home   *rollouts.Home // nil: there are no rollouts
+	leads  atomic.Bool    // this one writes
 }
 
-func newCluster(o *Kubernetes, store *datastore.Store, logger *slog.Logger) (*cluster, error) {
+func newCluster(o *Kubernetes, store *datastore.Store, rolls bool, logger *slog.Logger) (*cluster, error) {
 	c := &cluster{o: o, logger: logger, store: store}
 	var err error
 	if c.source, err = kubernetes.New(o.API, o.Source); err != nil {
@@ -76,27 +79,46 @@ func newCluster(o *Kubernetes, store *datastore.Store, logger *slog.Logger) (*cl
 			return nil, fmt.Errorf("epp: %w", err)
 		}
 	}
+	if rolls {
+		if c.home, err = rollouts.New(o.API, c.source, rollouts.Options{NoConditions: !o.WriteStatus, Logger: logger}); err != nil {
+			return nil, fmt.Errorf("epp: %w", err)
+		}
+	}
 	return c, nil
 }
 
 // read keeps the store in step with the cluster until ctx is done.
 func (c *cluster) read(ctx context.Context) error { return c.source.Run(ctx, c.store) }
 
-// tell writes statuses until ctx is done, whenever it is this one's turn.
+// tell writes statuses, and rollouts, until ctx is done, whenever it is this one's turn.
 func (c *cluster) tell(ctx context.Context) error {
-	lead := func(ctx context.Context) {
-		c.leads.Store(true)
-		defer c.leads.Store(false)
-		c.status.Run(ctx)
-	}
-	switch {
-	case c.status == nil:
-		return nil
-	case c.o.Lease.Name == "":
-		lead(ctx)
+	if c.status == nil && c.home == nil {
 		return nil
 	}
-	return lease.Elect(ctx, c.o.API, c.o.Lease, lead)
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	if c.home != nil {
+		telling.Go(func() { c.home.Run(ctx) })
+	}
+	if c.o.Lease.Name == "" {
+		c.lead(ctx)
+		return nil
+	}
+	return lease.Elect(ctx, c.o.API, c.o.Lease, c.lead)
+}
+
+// lead writes until ctx is done.
+func (c *cluster) lead(ctx context.Context) {
+	c.leads.Store(true)
+	defer c.leads.Store(false)
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	if c.status != nil {
+		writing.Go(func() { c.status.Run(ctx) })
+	}
+	if c.home != nil {
+		writing.Go(func() { c.home.Lead(ctx) })
+	}
 }
 
 // synced returns once enough is known to serve, or ctx is done.

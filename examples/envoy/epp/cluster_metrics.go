@@ -23,11 +23,14 @@ var (
 	statusWrites  = prometheus.NewDesc("inferpick_kubernetes_status_writes_total", "Statuses that this picker has written, or tried to.", []string{"result"}, nil)
 	statusPending = prometheus.NewDesc("inferpick_kubernetes_status_pending", "Statuses that this picker has yet to write; 0 if another one does.", nil, nil)
 	statusLeader  = prometheus.NewDesc("inferpick_kubernetes_status_leader", "Whether this picker is the one that writes statuses.", nil, nil)
+
+	rolloutLeader = prometheus.NewDesc("inferpick_kubernetes_rollout_leader", "Whether this picker is the one that judges rollouts and writes weights.", nil, nil)
+	rolloutTold   = prometheus.NewDesc("inferpick_kubernetes_rollout_told_total", "What this picker has told of rollouts: events, those that were dropped as there were too many or they failed, conditions, and requests for either that failed.", []string{"what"}, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (m clusterMetrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{sourceUp, sourceObjects, sourceEvent, sourceLists, sourceRelists, sourceWatches, refusedDesc, statusWrites, statusPending, statusLeader} {
+	for _, d := range []*prometheus.Desc{sourceUp, sourceObjects, sourceEvent, sourceLists, sourceRelists, sourceWatches, refusedDesc, statusWrites, statusPending, statusLeader, rolloutLeader, rolloutTold} {
 		ch <- d
 	}
 }
@@ -72,6 +75,9 @@ func (m clusterMetrics) Collect(ch chan<- prometheus.Metric) {
 	for kind, n := range m.refused() {
 		ch <- prometheus.MustNewConstMetric(refusedDesc, prometheus.GaugeValue, n, kind)
 	}
+	if m.home != nil {
+		m.collectRollouts(ch)
+	}
 	if m.status == nil {
 		return
 	}
@@ -80,6 +86,14 @@ func (m clusterMetrics) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(statusWrites, prometheus.CounterValue, float64(s.Failed), "failed")
 	ch <- prometheus.MustNewConstMetric(statusPending, prometheus.GaugeValue, float64(s.Pending))
 	ch <- prometheus.MustNewConstMetric(statusLeader, prometheus.GaugeValue, float(m.leads.Load()))
+}
+
+func (m clusterMetrics) collectRollouts(ch chan<- prometheus.Metric) {
+	ch <- prometheus.MustNewConstMetric(rolloutLeader, prometheus.GaugeValue, float(m.home.Leads()))
+	s := m.home.Stats()
+	for what, n := range map[string]uint64{"event": s.Events, "dropped": s.Dropped, "condition": s.Conditions, "failed": s.Failed} {
+		ch <- prometheus.MustNewConstMetric(rolloutTold, prometheus.CounterValue, float64(n), what)
+	}
 }
 
 // refused counts the objects that are not in force, by kind.

@@ -12,12 +12,14 @@ import (
 	"weak"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/rollout"
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/examples/envoy/config"
 	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/gateway"
 	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
 	"github.com/inferpick/inferpick/types"
@@ -30,8 +32,9 @@ import (
 type fleet struct {
 	store    *datastore.Store
 	logger   *slog.Logger
-	servers  ServerMetrics     // where metrics are of which the configuration does not say it
-	counting telemetry.Options // of telemetry
+	servers  ServerMetrics       // where metrics are of which the configuration does not say it
+	counting telemetry.Options   // of telemetry
+	rollouts *rollout.Controller // nil: there are none
 	// Made for the first configuration, and the same from then on.
 	telemetry *telemetry.Metrics
 	legacy    bool // it has the legacy names
@@ -222,6 +225,9 @@ func (f *fleet) member(c *config.Config, p declared, had *member) (*member, erro
 		profile, err := m.policy.Profile()
 		if err != nil {
 			return nil, err
+		}
+		if f.rollouts != nil {
+			profile = gateway.WithRollouts(profile, f.rollouts)
 		}
 		profile.Hooks = f.telemetry.Hooks(p.name, profile.Hooks)
 		if m.scheduler, err = scheduling.New(profile); err != nil {

@@ -60,6 +60,11 @@ func (a *App) pages() http.Handler {
 		ErrorHandling:     promhttp.ContinueOnError, // what of the process could not be found out is left out
 	}))
 	mux.HandleFunc("GET /config", a.configPage)
+	if a.rollouts != nil {
+		pages := a.rolloutPages()
+		mux.Handle("/rollouts", pages)
+		mux.Handle("/rollouts/", pages)
+	}
 	if a.o.Explain {
 		mux.HandleFunc("POST /explain", a.explain)
 	} else {

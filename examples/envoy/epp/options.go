@@ -92,6 +92,9 @@ type Options struct {
 	// NewMesh makes, which the App closes. Default of its Name is that of the host. Nil: nothing is shared.
 	Sharing *sharing.Options
 
+	// Rollouts move traffic from one target model to another where a manifest asks for it. Nil: they do not.
+	Rollouts *Rollouts
+
 	// ScrapeInterval is the time between two readings of a server's metrics. Default
 	// that of package scrape.
 	ScrapeInterval time.Duration

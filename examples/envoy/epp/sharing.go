@@ -55,7 +55,7 @@ func (a *App) shareScopes(ctx context.Context) {
 	tick := time.NewTicker(scopesEvery)
 	defer tick.Stop()
 	for {
-		a.group.Keep(a.fleet.scopes()...) // pools have names, so there is no error
+		a.group.Keep(append(a.fleet.scopes(), a.rolloutScopes()...)...) // pools have names, so there is no error
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -97,13 +97,18 @@ func TestHeadersAlone(t *testing.T) {
 func TestHeadersAloneAreNoWayIn(t *testing.T) {
 	f := newFixture(t, nil)
 	client := f.dial(t)
-	for _, mode := range []picker.BodyMode{none, duplex} {
-		m := requestHeaders(mode == duplex)
-		m.GetRequestHeaders().Headers.Headers[1].RawValue = []byte("/v1/load_lora_adapter")
-		s := open(t, client, mode, duplex)
-		s.send(m)
-		if status, _, _ := immediateOf(t, s.recv()); status != 403 {
-			t.Errorf("%v: status is %d, want 403", mode, status)
+	for _, path := range []string{
+		"/v1/load_lora_adapter", "/v1/unload_lora_adapter", // vLLM's
+		"/load_lora_adapter", "/unload_lora_adapter", "/load_lora_adapter_from_tensors", // SGLang's
+	} {
+		for _, mode := range []picker.BodyMode{none, duplex} {
+			m := requestHeaders(mode == duplex)
+			m.GetRequestHeaders().Headers.Headers[1].RawValue = []byte(path)
+			s := open(t, client, mode, duplex)
+			s.send(m)
+			if status, _, _ := immediateOf(t, s.recv()); status != 403 {
+				t.Errorf("%s, %v: status is %d, want 403", path, mode, status)
+			}
 		}
 	}
 }

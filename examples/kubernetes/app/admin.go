@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// serveAdmin serves /healthz, /readyz and /metrics, and returns what ends that.
+// serveAdmin serves /healthz, /readyz, /metrics and /rollouts, and returns what ends that.
 func (g *Gateway) serveAdmin(ctx context.Context) (closeAll func(), err error) {
 	if g.o.Admin == "" {
 		return func() {}, nil
@@ -29,6 +29,10 @@ func (g *Gateway) serveAdmin(ctx context.Context) (closeAll func(), err error) {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.Handle("GET /metrics", g.metricsPage())
+	if g.home != nil {
+		mux.Handle("/rollouts", g.rolloutsPage())
+		mux.Handle("/rollouts/", g.rolloutsPage())
+	}
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute}
 	go func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -15,7 +15,9 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/kubernetes"
 	"github.com/inferpick/inferpick/datastore/kubernetes/lease"
+	"github.com/inferpick/inferpick/datastore/kubernetes/rollouts"
 	kubestatus "github.com/inferpick/inferpick/datastore/kubernetes/status"
+	"github.com/inferpick/inferpick/datastore/rollout"
 	"github.com/inferpick/inferpick/examples/kubernetes/routing"
 	"github.com/inferpick/inferpick/examples/kubernetes/serve"
 	"github.com/inferpick/inferpick/examples/kubernetes/status"
@@ -38,6 +40,7 @@ type Gateway struct {
 	metrics   *telemetry.Metrics
 	source    *kubernetes.Source // of pools, their pods and models
 	models    *kubestatus.Writer // of what is said of models
+	home      *rollouts.Home     // of rollouts; nil: there are none
 	watcher   *watch.Watcher     // of what else there is
 	server    *serve.Server
 	statuses  statuses
@@ -59,7 +62,11 @@ func New(o Options) (*Gateway, error) {
 	if g.source, err = kubernetes.New(config, kubernetes.Options{Logger: o.Logger}); err != nil {
 		return nil, err
 	}
-	if g.inference, err = gateway.New(g.options()); err != nil {
+	rolls, err := g.rolls(config)
+	if err != nil {
+		return nil, err
+	}
+	if g.inference, err = gateway.New(g.options(rolls)); err != nil {
 		return nil, err
 	}
 	if g.models, err = kubestatus.New(config, g.source, g.inference.Store, kubestatus.Options{Logger: o.Logger}); err != nil {
@@ -74,20 +81,28 @@ func New(o Options) (*Gateway, error) {
 }
 
 // options are those of the library's gateway: one scheduler for each pool.
-func (g *Gateway) options() gateway.Options {
+func (g *Gateway) options(rolls *rollout.Options) gateway.Options {
+	var controller *rollout.Controller // nil: there are no rollouts
 	return gateway.Options{
-		Profile: g.o.Policy.Profile, Admission: g.o.Policy.Admission, Sharing: g.o.Sharing, Logger: g.o.Logger,
+		Profile: g.o.Policy.Profile, Admission: g.o.Policy.Admission, Sharing: g.o.Sharing, Rollouts: rolls, Logger: g.o.Logger,
 		Director: director.Options{
 			TrustRequestHeaders: true, // clients' are stripped before those of routes are set
 			Passthrough:         func(pool types.NamespacedName) bool { return g.server.PicksElsewhere(pool) },
 			NewScheduler: func(pool *datastore.Pool) (*scheduling.Scheduler, error) {
 				profile := g.o.Policy.Profile
+				if controller != nil {
+					profile = gateway.WithRollouts(profile, controller)
+				}
 				profile.Hooks = g.metrics.Hooks(pool.Name(), profile.Hooks)
 				return scheduling.New(profile)
 			},
 		},
 		Metrics: func(parts *gateway.Gateway) (_ gateway.Metrics, err error) {
-			g.metrics, err = telemetry.New(telemetry.Options{Pools: parts.Pools, Admissions: parts.Admissions, Sharing: parts.Sharing.Stats})
+			o := telemetry.Options{Pools: parts.Pools, Admissions: parts.Admissions, Sharing: parts.Sharing.Stats}
+			if controller = parts.Rollouts; controller != nil {
+				o.Rollouts = controller.Status
+			}
+			g.metrics, err = telemetry.New(o)
 			return g.metrics, err
 		},
 	}
@@ -108,6 +123,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	all.Go(func() { g.watcher.Run(inner) })
 	all.Go(func() { g.follow(inner) })
 	all.Go(func() { g.lead(ctx) })
+	if g.home != nil {
+		all.Go(func() { g.home.Run(inner) })
+	}
 	closeAdmin, err := g.serveAdmin(ctx)
 	if err != nil {
 		return err
@@ -178,10 +196,13 @@ func (g *Gateway) serviceAddresses() []string {
 // lead writes statuses for as long as this replica is to do so.
 func (g *Gateway) lead(ctx context.Context) {
 	write := func(ctx context.Context) {
-		var both sync.WaitGroup
-		both.Go(func() { g.models.Run(ctx) })
-		both.Go(func() { g.writeStatuses(ctx) })
-		both.Wait()
+		var all sync.WaitGroup
+		all.Go(func() { g.models.Run(ctx) })
+		all.Go(func() { g.writeStatuses(ctx) })
+		if g.home != nil {
+			all.Go(func() { g.home.Lead(ctx) })
+		}
+		all.Wait()
 	}
 	if g.o.Lease.IsZero() {
 		write(ctx)

@@ -70,16 +70,22 @@ type rig struct {
 }
 
 func newRig(t *testing.T, handler http.HandlerFunc, resources ...kubernetestest.Resource) *rig {
+	return newRigWith(t, handler, func(*app.Options) {}, resources...)
+}
+
+func newRigWith(t *testing.T, handler http.HandlerFunc, change func(*app.Options), resources ...kubernetestest.Resource) *rig {
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	_, serverPort, _ := net.SplitHostPort(server.Listener.Addr().String())
 	r := &rig{T: t, api: kubernetestest.New(resources...), port: freePort(t), admin: freePort(t)}
 	t.Cleanup(r.api.Close)
 	r.apply(strings.NewReplacer("LISTEN", strconv.Itoa(r.port), "SERVER", serverPort).Replace(objects))
-	g, err := app.New(app.Options{
+	o := app.Options{
 		Config: r.api.Config(), Host: "127.0.0.1", Addresses: []string{"127.0.0.1"}, Admin: fmt.Sprintf("127.0.0.1:%d", r.admin),
 		Lease: types.NamespacedName{Namespace: "app", Name: "gateway"}, Drain: 10 * time.Second,
-	})
+	}
+	change(&o)
+	g, err := app.New(o)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -54,7 +54,13 @@ type Options struct {
 	// Drain is how long requests under way may take after that. Default 30 s.
 	Drain time.Duration
 
-	// Lease is who writes statuses, if there are several replicas: one holds the Lease of that
+	// Rollouts says how adapters get onto servers for rollouts, which the annotation rollout.Annotation of a model or
+	// rewrite asks for: auto, vllm, sglang, resolver or manual. Empty: there are none.
+	Rollouts string
+	// RolloutCommands lets everybody pause, promote and abort them who reaches Admin.
+	RolloutCommands bool
+
+	// Lease is who writes statuses and rollouts, if there are several replicas: one holds the Lease of that
 	// name. Zero: this one does.
 	Lease types.NamespacedName
 	// Logger is told what happens. Nil: silence.

@@ -160,6 +160,67 @@ function drawGateways(v) {
   });
 }
 
+// A rollout moves the model chat to another adapter. What can be done about it depends on its phase.
+const starts = [["good", "A good adapter"], ["errors", "One that fails"], ["slow", "A slow one"], ["empty", "One with empty answers"]];
+let rolling = false; // a button was pressed that was not answered yet
+
+function rolloutButton(path, text, off) {
+  const b = el("button", { type: "button", "data-act": path, disabled: off || rolling }, text);
+  b.addEventListener("click", async () => {
+    rolling = true;
+    b.disabled = true;
+    const answer = await fetch(`/api/rollout/${path}`, { method: "POST" });
+    rolling = false;
+    $("rollout-note").textContent = answer.ok ? "" : (await answer.json()).error.message;
+  });
+  return b;
+}
+
+// redraw replaces the children of e only if what they show has changed, so that buttons can be pressed.
+function redraw(e, shows, children) {
+  const shape = JSON.stringify(shows) || "";
+  if (e.dataset.shape === shape) return;
+  e.dataset.shape = shape;
+  e.replaceChildren(...children().flat());
+}
+
+function drawRollout(v) {
+  const r = v.rollout, over = !r || r.phase === "Done" || r.phase === "Failed";
+  redraw($("rollout-starts"), [over, rolling], () => [el("span", { class: "note" }, "Roll out"), starts.map(([kind, text]) => rolloutButton(`start?adapter=${kind}`, text, !over))]);
+  $("rollout-body").hidden = !r;
+  if (!r) {
+    $("rollout-note").textContent ||= "The next LoRA adapter comes onto the servers without traffic, gets some, then more, and is judged by how its requests end against those of the present one. Choose what it is to be like.";
+    return;
+  }
+  const moving = r.phase === "Loading" || r.phase === "Stepping" || r.phase === "Finishing";
+  redraw($("rollout-acts"), [r.phase, !!r.paused, rolling], () => over ? [] : [
+    r.paused ? rolloutButton("resume", "Resume", !moving) : rolloutButton("pause", "Pause", !moving),
+    rolloutButton("promote", "Promote", r.phase !== "Stepping"), rolloutButton("abort", "Abort", r.phase === "Aborting")]);
+  const state = r.paused ? "paused" : r.phase.toLowerCase();
+  $("rollout-state").textContent = `${r.plan.stable} → ${r.plan.canary} (${r.adapter}): ${state}`;
+  $("rollout").dataset.phase = r.phase || "";
+  const [stable, canary] = r.targets;
+  redraw($("rollout-weights"), [stable.target, canary.target], () => r.targets.map((t) => el("div", { class: t.role }, el("i"), el("span"))));
+  r.targets.forEach((t, i) => {
+    const part = $("rollout-weights").children[i];
+    part.style.flexGrow = t.weight;
+    part.classList.toggle("none", !t.weight);
+    part.querySelector("span").textContent = `${t.target} ${Math.round(t.weight)} %`;
+    part.title = `${t.requests} requests in this step, ${t.errors} failed, ${t.inFlight} in flight`;
+  });
+  const servers = Object.entries(r.servers || {}).map(([what, n]) => `${n} ${what}`).join(", ");
+  $("rollout-steps").textContent = [
+    `Step ${r.step + 1} of ${r.plan.steps.length}`, `servers: ${servers}`, ...r.targets.map((t) => `${t.target}: ${count(t.requests)} requests, ${count(t.errors)} failed, ${count(t.inFlight)} in flight`),
+    r.paused && `paused: ${r.paused}`, r.holding && `waits: ${r.holding}`, r.trouble && `trouble: ${r.trouble}`, !r.leads && r.leader && `judged by ${r.leader}`,
+  ].filter(Boolean).join(" · ");
+  const figure = (m, x) => x == null ? "–" : m === "ttft" || m === "tpot" ? ms(x * 1000) : m === "length" ? count(x) : (x * 100).toFixed(1) + " %";
+  redraw($("rollout-verdicts"), [r.verdicts, canary.target], () => !r.verdicts ? [] : [
+    el("thead", {}, el("tr", {}, ["Judged by", stable.target, canary.target, "Verdict"].map((t) => el("th", { scope: "col" }, t)))),
+    el("tbody", {}, (r.verdicts || []).map((m) => el("tr", { class: m.result === "failed" ? "bad" : null }, el("th", { scope: "row" }, m.metric),
+      el("td", {}, figure(m.metric, m.stable)), el("td", {}, figure(m.metric, m.canary)), el("td", {}, m.result + (m.warnOnly ? " (warning only)" : ""), el("small", {}, m.reason)))))]);
+  redraw($("rollout-events"), r.events, () => (r.events || []).toReversed().map((e) => el("li", {}, el("b", {}, e.kind), " " + e.text)));
+}
+
 // drawHeat draws a row for each model and a cell for each server: the darker, the
 // more of the model's requests went there.
 function drawHeat(table, f) {
@@ -479,6 +540,7 @@ function draw(v) {
   drawFleets(v);
   drawGateways(v);
   $("scaling").textContent = v.fleets[0].scaling.join(" ");
+  drawRollout(v);
   drawAdmission(v);
   drawCharts(v);
   drawRequests(v);

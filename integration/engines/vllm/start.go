@@ -21,12 +21,18 @@ const (
 	Places      = 8         // requests in the batch at once
 	Blocks      = 320       // blocks in the KV cache
 	BlockSize   = 32        // tokens in a block
+	MaxLoRAs    = 2         // adapters in the batch at once
+	MaxRank     = 8         // the largest rank of an adapter
 )
 
 // Options say in what a server differs from the others. The zero value is a plain one.
 type Options struct {
 	// Adapter loads the LoRA adapter of the installation as AdapterName.
 	Adapter bool
+	// Runtime lets adapters be loaded while it runs, of rank MaxRank at most; none is there at first.
+	Runtime bool
+	// Resolver is a folder in which it finds adapters by their names by itself. Empty: none. It goes with Runtime.
+	Resolver string
 	// QueueLimit is how many requests it takes, running and waiting together, before it
 	// refuses. 0: any number.
 	QueueLimit int
@@ -59,6 +65,12 @@ func (in Install) Start(log string, o Options) (*Server, error) {
 			"PYTHONPATH=" + in.NIXL, "UCX_NET_DEVICES=lo", "UCX_TLS=tcp,sm,self",
 			"VLLM_NIXL_SIDE_CHANNEL_HOST=127.0.0.1", "VLLM_NIXL_SIDE_CHANNEL_PORT=" + strconv.Itoa(side),
 		})
+	}
+	if o.Runtime {
+		env = slices.Concat(env, []string{"VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"})
+	}
+	if o.Resolver != "" {
+		env = slices.Concat(env, []string{"VLLM_PLUGINS=lora_filesystem_resolver", "VLLM_LORA_RESOLVER_CACHE_DIR=" + o.Resolver})
 	}
 	s := &Server{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Log: log}
 	s.start = func() (err error) {
@@ -114,8 +126,11 @@ func (in Install) args(port int, o Options) []string {
 		"--enable-prefix-caching", "--enable-prompt-tokens-details",
 		"--kv-events-config", events,
 	}
+	if o.Adapter || o.Runtime {
+		args = append(args, "--enable-lora", "--max-loras", strconv.Itoa(MaxLoRAs), "--max-lora-rank", strconv.Itoa(MaxRank))
+	}
 	if o.Adapter {
-		args = append(args, "--enable-lora", "--max-loras", "2", "--max-lora-rank", "8", "--lora-modules", AdapterName+"="+in.Adapter)
+		args = append(args, "--lora-modules", AdapterName+"="+in.Adapter)
 	}
 	if o.QueueLimit > 0 {
 		args = append(args, "--max-num-queued-reqs", strconv.Itoa(o.QueueLimit))

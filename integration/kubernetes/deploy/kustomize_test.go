@@ -18,6 +18,7 @@ var theSame = map[string]string{
 	"base":              ``,
 	"high-availability": `{inferenceExtension: {replicas: 2}}`,
 	"peers":             `{inferenceExtension: {replicas: 2, peers: {keySecret: llama-epp-peers}}}`,
+	"rollouts":          `{inferenceExtension: {rollouts: {enabled: true}}}`,
 	"monitoring":        `{inferenceExtension: {monitoring: {prometheus: {enabled: true}}}}`,
 	"network-policy":    `{inferenceExtension: {networkPolicy: {enabled: true}}}`,
 	"standalone":        `{proxy: {enabled: true}}`,
@@ -51,8 +52,9 @@ func TestComponentsTogether(t *testing.T) {
 	require.Equal(t, []any{
 		"-kubernetes", "-write-status=true", "-lease=llama-epp", "-config=/config/default-plugins.yaml", "-log-format=json", "-drain-delay=5s", "-drain-timeout=120s",
 		"-peers=llama-epp-peers:9004", "-peers-key-file=/var/run/secrets/inferpick/peers/key", "-peers-name=$(POD_NAME)",
-		"-metrics-token-file=/var/run/secrets/inferpick/metrics/token",
+		"-metrics-token-file=/var/run/secrets/inferpick/metrics/token", "-rollouts", "-rollout-loader=auto",
 	}, container["args"])
+	require.Len(t, objects["ClusterRole serving-llama-epp"]["rules"], 9)
 	require.Len(t, pod["initContainers"], 1)
 	require.Len(t, pod["volumes"], 4)
 }

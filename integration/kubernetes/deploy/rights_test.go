@@ -176,3 +176,86 @@ func forget(t *testing.T, s *cluster.Server, ns string) {
 	s.Delete(t, ns, manifests)
 	s.Apply(t, ns, manifests)
 }
+
+// rolled are objects of each kind and group that rollouts write, with plans.
+const rolled = `
+apiVersion: inference.networking.x-k8s.io/v1alpha2
+kind: InferenceModel
+metadata: {name: chat, annotations: {inferpick.dev/rollout: '{"stable": "v1", "canary": "v2"}'}}
+spec: {modelName: chat, poolRef: {name: llama, group: inference.networking.k8s.io}, targetModels: [{name: v1}]}
+---
+apiVersion: inference.networking.x-k8s.io/v1alpha2
+kind: InferenceModelRewrite
+metadata: {name: old, annotations: {inferpick.dev/rollout: '{"stable": "v1", "canary": "v2"}'}}
+spec: {poolRef: {name: llama}, rules: [{matches: [{model: {value: old}}], targets: [{modelRewrite: v1}]}]}
+---
+apiVersion: llm-d.ai/v1alpha2
+kind: InferenceModelRewrite
+metadata: {name: older, annotations: {inferpick.dev/rollout: '{"stable": "v1", "canary": "v2"}'}}
+spec: {poolRef: {name: llama}, rules: [{matches: [{model: {value: older}}], targets: [{modelRewrite: v1}]}]}
+`
+
+// TestRolloutRights: with rollouts the Role has seven more rights, each of which is needed: without it the picker says
+// what is missing, and goes on.
+func TestRolloutRights(t *testing.T) {
+	skipShort(t)
+	s := server(t)
+	ns := s.Namespace(t)
+	without := rights(renderIn(t, ns, needed))
+	objects := renderIn(t, ns, needed, `{inferenceExtension: {rollouts: {enabled: true, loader: manual}}}`)
+	account := s.ServiceAccount(t, ns, "llama-epp")
+	install(t, s, objects, "Role", "RoleBinding", "InferencePool")
+	s.Apply(t, ns, rolled)
+	s.Pod(t, cluster.PodOptions{Namespace: ns, Labels: map[string]string{"app": "llama"}, Silent: true})
+	all := rights(objects)
+	begin := func(t *testing.T) *picker {
+		err := s.Dynamic.Resource(leases).Namespace(ns).Delete(t.Context(), "llama-epp", metav1.DeleteOptions{})
+		if !apierrors.IsNotFound(err) {
+			require.NoError(t, err)
+		}
+		s.Delete(t, ns, rolled)
+		s.Apply(t, ns, rolled)
+		return startPicker(t, s, account, objects)
+	}
+	t.Run("all", func(t *testing.T) {
+		p := begin(t)
+		p.listens(t)
+		for _, o := range mustDecode(t, rolled) {
+			hasCondition(t, s, ns, o, "Rollout")
+		}
+		require.NotContains(t, p.log(), "is forbidden", "it is refused nothing")
+	})
+	more := slices.DeleteFunc(slices.Clone(all), func(r right) bool { return slices.Contains(without, r) })
+	require.Len(t, more, 7)
+	for _, missing := range more {
+		t.Run(missing.String(), func(t *testing.T) {
+			s.Apply(t, ns, role(missing.role, all, missing))
+			t.Cleanup(func() { s.Apply(t, ns, role(missing.role, all, right{})) })
+			p := begin(t)
+			p.says(t, missing.refusal())
+			select {
+			case <-p.Ended():
+				require.Fail(t, "it has ended")
+			default:
+			}
+		})
+	}
+}
+
+// hasCondition waits until an object has a condition of a type.
+func hasCondition(t *testing.T, s *cluster.Server, ns string, o *unstructured.Unstructured, kind string) {
+	t.Helper()
+	of := object(o.Object)
+	of["metadata"].(map[string]any)["namespace"] = ns
+	cluster.Eventually(t, patience, func() error {
+		now, err := resourceOf(s.Dynamic, of).Get(t.Context(), o.GetName(), metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		conditions, _, _ := unstructured.NestedSlice(now.Object, "status", "conditions")
+		if slices.ContainsFunc(conditions, func(c any) bool { return object(c.(map[string]any))["type"] == kind }) {
+			return nil
+		}
+		return fmt.Errorf("%s %s has no %s: %v", o.GetKind(), o.GetName(), kind, conditions)
+	})
+}

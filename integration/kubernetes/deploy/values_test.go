@@ -28,6 +28,7 @@ func TestBadValues(t *testing.T) {
 		{"ports twice", `{inferencePool: {targetPorts: [{number: 1}, {number: 1}]}}`, []string{"/inferencePool/targetPorts", "items at 0 and 1 are equal"}},
 		{"nine ports", `{inferencePool: {targetPorts: [{number: 1}, {number: 2}, {number: 3}, {number: 4}, {number: 5}, {number: 6}, {number: 7}, {number: 8}, {number: 9}]}}`, []string{"/inferencePool/targetPorts", "maxItems: got 9, want 8"}},
 		{"failure mode", `{inferenceExtension: {failureMode: FailClosed}}`, []string{"/inferenceExtension/failureMode", "'FailOpen', 'FailClose'"}},
+		{"loader of rollouts", `{inferenceExtension: {rollouts: {loader: tgi}}}`, []string{"/inferenceExtension/rollouts/loader", "'auto', 'vllm', 'sglang', 'resolver', 'manual'"}},
 		{"provider", `{provider: {name: nginx}}`, []string{"/provider/name", "'none', 'gke', 'istio'"}},
 		{"namespace", `{inferenceExtension: {namespaces: [Serving]}}`, []string{"/inferenceExtension/namespaces/0", "does not match pattern"}},
 		{"configuration that is no text", `{inferenceExtension: {pluginsCustomConfig: {a.yaml: {kind: EndpointPickerConfig}}}}`, []string{"/inferenceExtension/pluginsCustomConfig/a.yaml", "want string"}},

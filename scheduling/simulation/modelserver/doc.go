@@ -31,5 +31,6 @@
 //
 // [Server.Kill] crashes a server in the middle of its streams and
 // [Server.Restart] brings it back with an empty cache. [Server.HangMetrics],
-// [Server.GarbageMetrics] and [Server.FailNext] make it misbehave.
+// [Server.GarbageMetrics] and [Server.FailNext] make it misbehave. [Server.Fault] makes a bad adapter: one that
+// loads slowly or not at all, or whose requests fail, are answered with nothing, or take long.
 package modelserver

@@ -60,14 +60,27 @@ type reply struct {
 	created int64
 	prompt  int    // tokens
 	text    []byte // of the whole reply
+	empty   bool   // its only token is its end, which has no text
 	finish  string // "stop" or "length", OpenAI's words
 	stream  *stream
 }
 
-func (r *reply) tokens() int        { return len(r.text) / tokenBytes }
-func (r *reply) token(i int) []byte { return r.text[i*tokenBytes : (i+1)*tokenBytes] }
-func (r *reply) truncated() bool    { return r.finish == "length" }
-func (r *reply) cached() int        { return r.stream.cached }
+func (r *reply) tokens() int {
+	if r.empty {
+		return 1
+	}
+	return len(r.text) / tokenBytes
+}
+
+func (r *reply) token(i int) []byte {
+	if r.empty {
+		return nil
+	}
+	return r.text[i*tokenBytes : (i+1)*tokenBytes]
+}
+
+func (r *reply) truncated() bool { return r.finish == "length" }
+func (r *reply) cached() int     { return r.stream.cached }
 
 // api is one of the APIs: how a request is read and how a reply is written. One value
 // serves one request.
@@ -186,6 +199,10 @@ func (p *process) plan(req *request, a api) (*reply, *apiError) {
 	if !ok {
 		return nil, unknownModel(req.Model)
 	}
+	failure, empty, slowdown := p.server.faults.request(req.Model)
+	if failure != nil {
+		return nil, failure
+	}
 	in := prompt.tokens()
 	if in == 0 {
 		return nil, invalid("prompt", "The prompt is empty.")
@@ -218,17 +235,27 @@ func (p *process) plan(req *request, a api) (*reply, *apiError) {
 		out, finish = most, "length"
 	}
 
+	if empty {
+		out, finish = 1, "stop"
+	}
+
 	content := drawWords(prompt, seed, out)
 	s := newStream(engine.Request{Prompt: in, Output: out, Hashes: blockHashes(req.CacheSalt, content), Adapter: adapter}, finish == "length")
+	s.slowdown = slowdown
 	if s.session = req.SessionID; adapter != 0 {
 		s.adapter = req.Model
+	}
+	text := append([]byte(nil), content[in*tokenBytes:]...) // the prompt need not stay
+	if empty {
+		text = nil
 	}
 	return &reply{
 		id:      a.kind() + "-sim-" + strconv.FormatUint(mix(uint64(p.started.UnixNano())^p.ids.Add(1)), 16),
 		model:   req.Model,
 		created: time.Now().Unix(),
 		prompt:  in,
-		text:    append([]byte(nil), content[in*tokenBytes:]...), // the prompt need not stay
+		text:    text,
+		empty:   empty,
 		finish:  finish,
 		stream:  s,
 	}, nil

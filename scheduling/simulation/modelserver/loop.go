@@ -34,12 +34,15 @@ type stream struct {
 
 	cached   int          // prompt tokens found in the prefix cache; set before produced leaves 0
 	produced atomic.Int64 // tokens
+	at       atomic.Int64 // when the last of them was produced, as a time since arrived
 	ended    atomic.Bool  // nothing more will come
 	updates  chan struct{}
+
+	slowdown float64 // makes tokens come so many times as late; set before the stream is submitted
 }
 
 func newStream(r engine.Request, truncated bool) *stream {
-	return &stream{request: r, arrived: time.Now(), truncated: truncated, updates: make(chan struct{}, 1)}
+	return &stream{request: r, arrived: time.Now(), truncated: truncated, updates: make(chan struct{}, 1), slowdown: 1}
 }
 
 // notify wakes who waits on a channel, or lets them go round once more.
@@ -60,7 +63,19 @@ func (s *stream) wait(ctx context.Context) (produced int, ended bool, err error)
 	}
 	// In this order: no token comes after ended.
 	ended = s.ended.Load()
-	return int(s.produced.Load()), ended, nil
+	produced = int(s.produced.Load())
+	if s.slowdown == 1 {
+		return produced, ended, nil
+	}
+	due := s.arrived.Add(time.Duration(float64(s.at.Load()) * s.slowdown))
+	late := time.NewTimer(time.Until(due))
+	defer late.Stop()
+	select {
+	case <-late.C:
+		return produced, ended, nil
+	case <-ctx.Done():
+		return 0, false, ctx.Err()
+	}
 }
 
 // loop drives one engine in real time. It is one goroutine; a step costs one
@@ -209,6 +224,7 @@ func (l *loop) deliver(step engine.Step, now time.Duration, began, ended time.Ti
 		} else {
 			later++
 		}
+		s.at.Store(int64(ended.Sub(s.arrived)))
 		s.produced.Store(int64(ev.Generated))
 		if ev.Last {
 			l.page.ended(s, ended)

@@ -1,7 +1,6 @@
 package modelserver
 
 import (
-	"io"
 	"net/http"
 	"slices"
 	"sync"
@@ -13,7 +12,7 @@ type models struct {
 
 	mu     sync.RWMutex
 	names  []string // every adapter ever loaded, by id - 1: a name keeps its id, and with it its cached blocks
-	loaded []bool   // by id - 1
+	loaded []string // by id - 1: the path that it was loaded from; empty: it is not loaded
 }
 
 // maxAdapters bounds what clients can make a server remember.
@@ -22,7 +21,7 @@ const maxAdapters = 4096
 func newModels(base, adapters []string) *models {
 	m := &models{base: base}
 	for _, name := range adapters {
-		m.load(name)
+		m.load(name, name)
 	}
 	return m
 }
@@ -35,23 +34,43 @@ func (m *models) find(name string) (adapter uint32, ok bool) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	i := slices.Index(m.names, name)
-	return uint32(i + 1), i >= 0 && m.loaded[i]
+	return uint32(i + 1), i >= 0 && m.loaded[i] != ""
 }
 
-// load adds an adapter and reports whether it is new, and there is room for it.
-func (m *models) load(name string) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+// check returns why an adapter of that name cannot be loaded, nil if it can.
+func (m *models) check(name string) *apiError {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.checkLocked(name)
+}
+
+// checkLocked is check. Caller must hold m.mu.
+func (m *models) checkLocked(name string) *apiError {
 	i := slices.Index(m.names, name)
 	switch {
-	case slices.Contains(m.base, name) || i >= 0 && m.loaded[i] || i < 0 && len(m.names) >= maxAdapters:
-		return false
-	case i < 0:
-		m.names, m.loaded = append(m.names, name), append(m.loaded, true)
-	default:
-		m.loaded[i] = true
+	case slices.Contains(m.base, name):
+		return invalidAdapter("The lora adapter '%s' conflicts with a served base model.", name)
+	case i >= 0 && m.loaded[i] != "":
+		return invalidAdapter("The lora adapter '%s' has already been loaded.", name)
+	case i < 0 && len(m.names) >= maxAdapters:
+		return invalidAdapter("This simulated server has seen %d adapters, and takes no more.", maxAdapters)
 	}
-	return true
+	return nil
+}
+
+// load adds an adapter, or returns what check does.
+func (m *models) load(name, path string) *apiError {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := m.checkLocked(name); err != nil {
+		return err
+	}
+	if i := slices.Index(m.names, name); i >= 0 {
+		m.loaded[i] = path
+		return nil
+	}
+	m.names, m.loaded = append(m.names, name), append(m.loaded, path)
+	return nil
 }
 
 // unload removes an adapter and reports whether it was there. Requests under
@@ -60,23 +79,22 @@ func (m *models) unload(name string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	i := slices.Index(m.names, name)
-	if i < 0 || !m.loaded[i] {
+	if i < 0 || m.loaded[i] == "" {
 		return false
 	}
-	m.loaded[i] = false
+	m.loaded[i] = ""
 	return true
 }
 
-// adapters returns the names of those loaded.
-func (m *models) adapters() (names []string) {
+// eachAdapter calls fn with those loaded.
+func (m *models) eachAdapter(fn func(name, path string)) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	for i, name := range m.names {
-		if m.loaded[i] {
-			names = append(names, name)
+		if m.loaded[i] != "" {
+			fn(name, m.loaded[i])
 		}
 	}
-	return names
 }
 
 // namesOf returns the names of adapters by their ids.
@@ -102,55 +120,12 @@ type modelEntry struct {
 
 func (p *process) serveModels(w http.ResponseWriter, _ *http.Request) {
 	data := []modelEntry{}
-	add := func(name string, parent *string, length int) {
-		data = append(data, modelEntry{name, "model", p.started.Unix(), "simulated", name, parent, length})
+	add := func(name, root string, parent *string, length int) {
+		data = append(data, modelEntry{name, "model", p.started.Unix(), "simulated", root, parent, length})
 	}
 	for _, name := range p.models.base {
-		add(name, nil, p.loop.capacity)
+		add(name, name, nil, p.loop.capacity)
 	}
-	for _, name := range p.models.adapters() {
-		add(name, &p.models.base[0], 0)
-	}
+	p.models.eachAdapter(func(name, path string) { add(name, path, &p.models.base[0], 0) })
 	writeJSON(w, http.StatusOK, object{"object": "list", "data": data})
-}
-
-// adapterBody is the body of requests to load and unload adapters.
-type adapterBody struct {
-	Name string `json:"lora_name"`
-	Path string `json:"lora_path"`
-}
-
-func (p *process) serveLoadAdapter(w http.ResponseWriter, r *http.Request) {
-	var body adapterBody
-	err := p.readJSON(w, r, &body)
-	switch {
-	case err != nil:
-	case body.Name == "" || body.Path == "":
-		err = invalid("lora_name", "both 'lora_name' and 'lora_path' must be given")
-	case !p.models.load(body.Name):
-		err = invalid("lora_name", "the LoRA adapter '%s' is loaded already, or there are too many", body.Name)
-	}
-	answerAdapter(w, err, body.Name, "added")
-}
-
-func (p *process) serveUnloadAdapter(w http.ResponseWriter, r *http.Request) {
-	var body adapterBody
-	err := p.readJSON(w, r, &body)
-	switch {
-	case err != nil:
-	case body.Name == "":
-		err = invalid("lora_name", "'lora_name' must be given")
-	case !p.models.unload(body.Name):
-		err = unknownModel(body.Name)
-	}
-	answerAdapter(w, err, body.Name, "removed")
-}
-
-func answerAdapter(w http.ResponseWriter, err *apiError, name, what string) {
-	if err != nil {
-		err.write(w)
-		return
-	}
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	io.WriteString(w, "Success: simulated LoRA adapter '"+name+"' "+what+".")
 }

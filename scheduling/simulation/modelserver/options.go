@@ -24,6 +24,9 @@ type Options struct {
 	// Adapters are the LoRA adapters known from the start, at most 4096. More can be
 	// loaded over HTTP. A name that is in Models too is an error.
 	Adapters []string
+	// FixedAdapters leaves the two paths out by which adapters are loaded and unloaded: they
+	// answer 404, as those of vLLM do without VLLM_ALLOW_RUNTIME_LORA_UPDATING.
+	FixedAdapters bool
 
 	// Calibration is the model and the machine. Default: engine.Llama31H100.
 	Calibration engine.Calibration

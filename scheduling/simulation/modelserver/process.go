@@ -120,8 +120,10 @@ func (p *process) handler() http.Handler {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { p.generate(w, r, newAPI()) })
 	}
 	mux.HandleFunc("GET /v1/models", p.serveModels)
-	mux.HandleFunc("POST /v1/load_lora_adapter", p.serveLoadAdapter)
-	mux.HandleFunc("POST /v1/unload_lora_adapter", p.serveUnloadAdapter)
+	if !p.opts.FixedAdapters {
+		mux.HandleFunc("POST /v1/load_lora_adapter", p.serveLoadAdapter)
+		mux.HandleFunc("POST /v1/unload_lora_adapter", p.serveUnloadAdapter)
+	}
 	mux.HandleFunc("GET /health", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /metrics", p.serveMetrics)
 	if p.events != nil {

@@ -22,6 +22,7 @@ type Server struct {
 	// Faults. They outlive a restart.
 	hang, garbage atomic.Bool
 	failures      atomic.Int64
+	faults        faults // of adapters
 
 	mu     sync.Mutex
 	detach func() bool // from the context given to Start

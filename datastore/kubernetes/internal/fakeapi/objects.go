@@ -92,6 +92,33 @@ func (s *Server) Get(r Resource, namespace, name string) map[string]any {
 	return nil
 }
 
+// List returns copies of all objects of a resource, by namespace and name.
+func (s *Server) List(r Resource) (out []map[string]any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.selectLocked(r, filter{labels: labels.Everything(), fields: fields.Everything()}) {
+		out = append(out, clone(o))
+	}
+	return out
+}
+
+// History returns copies of all versions that an object has had, and nil for each time that it was deleted, as far as
+// the server has not forgotten them (Expire).
+func (s *Server) History(r Resource, namespace, name string) (out []map[string]any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.log {
+		switch {
+		case c.bookmark || c.resource != r:
+		case c.new != nil && keyOf(c.new) == namespace+"/"+name:
+			out = append(out, clone(c.new))
+		case c.new == nil && keyOf(c.old) == namespace+"/"+name:
+			out = append(out, nil)
+		}
+	}
+	return out
+}
+
 func (s *Server) kindLocked(o object) Resource {
 	version, _ := text(o, "apiVersion")
 	kind, _ := text(o, "kind")

@@ -25,6 +25,7 @@ var (
 	Services       = Resource{"", "v1", "services", "Service", true}
 	EndpointSlices = Resource{"discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", false}
 	Leases         = Resource{"coordination.k8s.io", "v1", "leases", "Lease", false}
+	Events         = Resource{"events.k8s.io", "v1", "events", "Event", false}
 
 	PoolV1        = Resource{"inference.networking.k8s.io", "v1", "inferencepools", "InferencePool", true}
 	PoolAlpha     = Resource{"inference.networking.x-k8s.io", "v1alpha2", "inferencepools", "InferencePool", true}

@@ -53,6 +53,9 @@ func (s *Server) writeLocked(resource Resource, q Request, body object, patch st
 	if version, _ := text(body, "metadata", "resourceVersion"); exists && version != "" && version != meta(old)["resourceVersion"] {
 		return nil, 0, conflict(what)
 	}
+	if uid, _ := text(body, "metadata", "uid"); exists && uid != "" && uid != meta(old)["uid"] {
+		return nil, 0, conflict(what)
+	}
 	next := clone(body)
 	if exists && q.Verb == "patch" {
 		next = merge(clone(old), body, patch != "application/merge-patch+json")

@@ -24,6 +24,7 @@ type flags struct {
 	trace     traceFlags
 	kube      kubeFlags
 	peers     peerFlags
+	rollouts  rolloutFlags
 	logLevel  slog.Level
 	logFormat string
 	inspect   string // what to look at instead of serving
@@ -126,6 +127,7 @@ func (f *flags) own() *pflag.FlagSet {
 
 	f.kube.add(fs)
 	f.peers.add(fs)
+	f.rollouts.add(fs)
 	f.trace.add(fs)
 	fs.BoolVar(&f.version, "version", false, "say which build this is, and end")
 	fs.Func("log-level", "`level`: debug, info, warn or error (default info)", func(s string) error { return f.logLevel.UnmarshalText([]byte(s)) })
@@ -183,6 +185,9 @@ func (f *flags) check() error {
 		return fmt.Errorf("-max-body %d, want more than 0", o.MaxBody)
 	case f.selfSigned && (o.TLS.CertFile != "" || o.TLS.KeyFile != ""):
 		return errors.New("-tls self-signed and -tls-cert: want one of the two")
+	}
+	if err := f.rollouts.check(*f.kube.on); err != nil {
+		return err
 	}
 	return f.peers.check()
 }

@@ -36,6 +36,14 @@ func TestFlags(t *testing.T) {
 		{"-tls-cipher-suites TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", func(_ *flags, o *epp.Options) bool {
 			return len(o.TLS.CipherSuites) == 2 && o.TLS.CipherSuites[0] == tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
 		}},
+		{"-rollouts", func(f *flags, _ *epp.Options) bool {
+			o, err := f.rollouts.options()
+			return err == nil && reflect.DeepEqual(*o, epp.Rollouts{Loader: "auto"})
+		}},
+		{"-rollouts -rollout-loader vllm -rollout-state s -rollout-commands", func(f *flags, _ *epp.Options) bool {
+			o, err := f.rollouts.options()
+			return err == nil && reflect.DeepEqual(*o, epp.Rollouts{Loader: "vllm", StateFile: "s", Commands: true})
+		}},
 		{"-explain -metrics-token-file t -metric-names both", func(_ *flags, o *epp.Options) bool {
 			return o.Explain && o.MetricsTokenFile == "t" && o.MetricNames == telemetry.NamesBoth
 		}},
@@ -118,6 +126,9 @@ func TestBadFlags(t *testing.T) {
 		{"-config x -peers a:1", []string{"-peers: want -peers-key-file"}},
 		{"-config x -peers-key-file k", []string{"no -peers"}},
 		{"-config x -peers a:1 -peers-insecure -peers-without everything", []string{"-peers-without", `"everything"`, "load, placements"}},
+		{"-config x -rollout-loader vllm", []string{"no -rollouts"}},
+		{"-config x -rollouts -rollout-loader tgi", []string{"-rollout-loader \"tgi\"", "auto, vllm, sglang, resolver, manual"}},
+		{"-kubernetes -rollouts -rollout-state s", []string{"-rollout-state is for pickers without -kubernetes"}},
 		{"-config x -log-format xml", []string{"-log-format", "xml", "text or json"}},
 	} {
 		var stdout, stderr bytes.Buffer

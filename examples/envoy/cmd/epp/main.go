@@ -88,6 +88,10 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "%v\n", err)
 		return exitError
 	}
+	if f.options.Rollouts, err = f.rollouts.options(); err != nil {
+		fmt.Fprintf(stderr, "epp: %v\n", err)
+		return exitError
+	}
 	app, err := epp.New(f.options)
 	if err != nil {
 		fmt.Fprintf(stderr, "epp: %s\n", strings.TrimPrefix(err.Error(), "epp: "))

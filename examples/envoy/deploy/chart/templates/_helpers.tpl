@@ -86,6 +86,10 @@ labels:
 - -log-format=json
 - -drain-delay={{ $epp.drain.delaySeconds }}s
 - -drain-timeout={{ $epp.drain.timeoutSeconds }}s
+{{- if $epp.rollouts.enabled }}
+- -rollouts
+- -rollout-loader={{ $epp.rollouts.loader }}
+{{- end }}
 {{- if include "inferpick.metricsToken" . }}
 - -metrics-token-file=/var/run/secrets/inferpick/metrics/token
 {{- end }}

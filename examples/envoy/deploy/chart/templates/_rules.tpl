@@ -20,9 +20,20 @@
   resources: [inferenceobjectives/status, inferencemodelrewrites/status]
   verbs: [patch]
 {{- end }}
+{{- if .Values.inferenceExtension.rollouts.enabled }}
+- apiGroups: [inference.networking.x-k8s.io]
+  resources: [inferencemodels]
+  verbs: [get, patch]
+- apiGroups: [inference.networking.x-k8s.io, llm-d.ai]
+  resources: [inferencemodelrewrites]
+  verbs: [get, patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end }}
 {{- end -}}
 
-{{/* For who writes status: the lease by which replicas agree on one. */}}
+{{/* For who writes status and rollouts: the lease by which replicas agree on one. */}}
 {{- define "inferpick.leaderRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]

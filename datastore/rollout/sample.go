@@ -1,0 +1,119 @@
+package rollout
+
+import (
+	"math"
+	"time"
+
+	"github.com/inferpick/inferpick/types"
+)
+
+// Sample is what is judged of one request, or of one attempt of it.
+type Sample struct {
+	// Target is the model that the server was asked for.
+	Target string
+	// Sent is when the request was sent. Of requests from before a window began only failures count there.
+	Sent time.Time
+	// Failed: 5xx, 404, a timeout, a connection that failed or was reset.
+	Failed bool
+	// Empty: it was answered without text and without a call of a tool. Known only if Told is set.
+	Empty, Told bool
+	// TTFT and TPOT are times of streamed answers. 0: not known, or not to be believed.
+	TTFT, TPOT time.Duration
+	// Uncached is how many tokens of the prompt had to be computed, as far as is known; with CacheTold the server has
+	// said how many had not.
+	Uncached  int
+	CacheTold bool
+	// Tokens is the length of the answer; -1: not known.
+	Tokens int
+	// Finish is how the answer has ended.
+	Finish types.Finish
+}
+
+// SampleOf returns what is judged of a request that has ended, or of an attempt that was retried elsewhere, as a
+// scheduling.Tracker hears of it (req.Now is the time). It is false for what says nothing of the target: what was
+// never sent, what the client cancelled or did wrong, and refusals because of load (429 and 529).
+//
+// What a server did counts: a status from 500 on, an error of the connection, a timeout, and a 404, which is how a
+// server answers that does not have the adapter.
+func SampleOf(req *types.Request, o types.Outcome) (Sample, bool) {
+	missing := o.Status == 404 && req.PreviousID == "" // else it may be the response that is not there
+	failed := o.Failed() || missing
+	switch {
+	case o.Unsent, o.Cancelled, o.Status == 429, o.Status == 529:
+		return Sample{}, false
+	case !failed && (o.Status >= 400 || o.Retried):
+		return Sample{}, false
+	}
+	s := Sample{Target: req.Target(), Sent: req.Now.Add(-o.Duration), Failed: failed, Tokens: -1}
+	if failed {
+		return s, true
+	}
+	s.Finish = o.Finish
+	if n, ok := count(o.Usage.CompletionTokens); ok {
+		s.Tokens = n
+	}
+	s.empty(req, &o)
+	s.times(req, &o)
+	return s, true
+}
+
+// empty says whether nothing was said. Engines count the token that ends an answer, so that one of a single token which
+// has stopped may be empty: of a stream the events tell, else it is taken for one, for both targets alike.
+func (s *Sample) empty(req *types.Request, o *types.Outcome) {
+	ended := o.Finish != types.FinishUnknown // else it may be an embedding, which has no tokens
+	switch {
+	case s.Tokens >= 0:
+		s.Told = s.Tokens > 0 || ended
+		s.Empty = ended && o.Tokens == 0 && o.Finish != types.FinishTools &&
+			(s.Tokens == 0 || s.Tokens == 1 && o.Finish == types.FinishStop)
+	case req.Stream:
+		s.Told = ended
+		s.Empty = o.Tokens == 0 && o.Finish == types.FinishStop
+	}
+}
+
+// times fills in those of a streamed answer.
+func (s *Sample) times(req *types.Request, o *types.Outcome) {
+	if !req.Stream || o.TTFT <= 0 || o.TTFT > o.Duration {
+		return
+	}
+	tokens := o.Tokens
+	if s.Tokens >= 0 {
+		tokens = s.Tokens
+	}
+	took := o.Duration - o.TTFT
+	if tokens > leastDecoded {
+		if o.Reads > 0 && o.Reads*collected < tokens || took.Seconds() < instant*o.Duration.Seconds() {
+			return // something on the way has held it back
+		}
+	}
+	s.TTFT = o.TTFT
+	prompt := req.Prompt.Tokens
+	if n, ok := count(o.Usage.PromptTokens); ok && n > 0 {
+		prompt = n
+	}
+	s.Uncached = prompt
+	if n, ok := count(o.Usage.CachedTokens); ok && n <= prompt {
+		s.Uncached, s.CacheTold = prompt-n, true
+	}
+	if tokens > 1 && o.Stalled.Seconds() <= mostStalled*took.Seconds() {
+		s.TPOT = (took - o.Stalled) / time.Duration(tokens-1)
+	}
+}
+
+// What of the times of an answer is believed, as internal/cost has it.
+const (
+	leastDecoded = 8   // tokens above which their times must make sense
+	collected    = 8   // tokens for each piece of the response above which something on the way buffers them
+	instant      = .05 // share of the whole time below which all of them came at once
+	mostStalled  = .2  // share of the time since the first token for which a client may have left data unread
+)
+
+// count returns what a server reported as a number of tokens. What none can be is taken as not reported.
+func count(g types.Gauge) (int, bool) {
+	v, ok := g.Value()
+	if !ok || !(v >= 0 && v <= math.MaxInt32) {
+		return 0, false
+	}
+	return int(v), true
+}
