@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -80,6 +81,20 @@ func (l *fakeLoader) Loaded(_ context.Context, ep *types.Endpoint, name, _ strin
 	defer l.mu.Unlock()
 	l.asked++
 	return l.has[ep.ID][name], nil
+}
+
+// count returns how often Load was called.
+func (l *fakeLoader) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.loads
+}
+
+// unloaded returns what was unloaded.
+func (l *fakeLoader) unloaded() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.unload)
 }
 
 func (l *fakeLoader) set(id, name string, has bool) {
@@ -251,7 +266,7 @@ func TestRollout(t *testing.T) {
 		require.NoError(t, w.store.Apply(manifest(quick)))
 		w.run()
 		w.until(time.Minute, false, in(rollout.Stepping))
-		require.Equal(t, 3, w.loader.loads)
+		require.Equal(t, 3, w.loader.count())
 		s := w.until(10*time.Minute, false, in(rollout.Done))
 		require.Equal(t, "v2=10000", w.weights())
 		require.Equal(t, map[string]int{"loaded": 3}, s.Servers)

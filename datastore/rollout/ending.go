@@ -57,7 +57,7 @@ func (m *Machine) unloaded(target string) bool {
 		u.quiet = time.Time{}
 		m.holds(heldRequests, "%s may have requests under way", target)
 		return false
-	case u.quiet.IsZero() || m.now.Sub(m.before) > m.plan.Load.Grace:
+	case u.quiet.IsZero() || m.now.Sub(m.before) > max(m.plan.Load.Grace, time.Minute): // a Tick may come seldom
 		u.quiet = m.now // or nobody has looked for so long
 	}
 	if m.now.Sub(u.quiet) < m.plan.Load.Grace {

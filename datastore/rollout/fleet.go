@@ -328,37 +328,39 @@ func (v *fleet) prober(ctx context.Context) {
 	}
 }
 
-// ask asks one server whether it has the canary.
+// ask asks one server whether it has the canary, and the stable target if that is to be unloaded some day.
 func (v *fleet) ask(ctx context.Context, s *member, ep *types.Endpoint, incarnation uint64) {
 	plan := &v.r.plan
 	call, stop := context.WithTimeout(ctx, min(probeTime, plan.Load.Timeout))
 	defer stop()
-	var has bool
-	var stable Has
+	has, stable := false, HasUnknown
 	hangs, err := contain(call, func(ctx context.Context) error {
 		found, err := v.r.c.o.Loader.Loaded(ctx, ep, plan.Canary, plan.Load.Source)
 		has = found
-		if err != nil || !plan.Load.Unload {
-			return err
+		if err == nil && plan.Load.Unload {
+			stable = v.asked(ctx, ep, plan.Stable)
 		}
-		// Somebody else has loaded it, and it is to be unloaded in the end.
-		switch there, err := v.r.c.o.Loader.Loaded(ctx, ep, plan.Stable, ""); {
-		case err != nil:
-		case there:
-			stable = HasIt
-		default:
-			stable = HasNot
-		}
-		return nil
+		return err
 	})
 	v.loose(s, hangs)
-	if err != nil { // what hangs may still write to has and stable
-		v.answered(ctx, s, incarnation, false, HasUnknown, err)
-		return
+	told := HasUnknown
+	if hangs == nil { // else it may be written still
+		told = stable
 	}
-	if v.answered(ctx, s, incarnation, has, stable, nil) {
+	if v.answered(ctx, s, incarnation, err == nil && has, told, err) {
 		v.r.kick()
 	}
+}
+
+// asked asks a server whether it has the stable target.
+func (v *fleet) asked(ctx context.Context, ep *types.Endpoint, target string) Has {
+	switch has, err := v.r.c.o.Loader.Loaded(ctx, ep, target, ""); {
+	case err != nil:
+		return HasUnknown
+	case has:
+		return HasIt
+	}
+	return HasNot
 }
 
 // answered takes over what a server has said, and reports whether it is something new.
@@ -370,6 +372,9 @@ func (v *fleet) answered(ctx context.Context, s *member, incarnation uint64, has
 		return false // it says nothing of what is now
 	}
 	s.asked = v.r.c.o.Now()
+	if stable != HasUnknown {
+		s.stable = stable
+	}
 	before := s.canary
 	switch {
 	case err != nil:
@@ -382,9 +387,6 @@ func (v *fleet) answered(ctx context.Context, s *member, incarnation uint64, has
 		s.canary, s.tries, s.err = HasIt, 0, ""
 	case s.canary != HasFailed: // else it is as it was
 		s.canary, s.err = HasNot, ""
-	}
-	if stable != HasUnknown && s.stable != HasFailed {
-		s.stable = stable
 	}
 	s.presumed = false
 	s.settle()

@@ -220,9 +220,9 @@ func TestRestart(t *testing.T) {
 		s, _ = again.c.Get(chatModel)
 		require.Equal(t, 1, s.Step)
 		require.Len(t, again.admits("v2"), 2, "who had it is taken to have it until it was asked")
-		loads := w.loader.loads
+		loads := w.loader.count()
 		again.until(10*time.Minute, false, in(rollout.Done))
-		require.Equal(t, loads, w.loader.loads, "it was there")
+		require.Equal(t, loads, w.loader.count(), "it was there")
 		require.NoError(t, again.c.Delete(chatModel))
 		synctest.Wait()
 		require.Empty(t, again.c.Status())
@@ -504,7 +504,7 @@ func TestClockJumps(t *testing.T) {
 				mu.Unlock()
 				w.loader.set("s0", "v2", false)
 				time.Sleep(40 * time.Second)
-				require.True(t, w.loader.loads > 2, "servers are asked nevertheless")
+				require.True(t, w.loader.count() > 2, "servers are asked nevertheless")
 			})
 		})
 	}

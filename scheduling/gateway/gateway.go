@@ -56,15 +56,15 @@ type Options struct {
 	// does. Default of its Name is that of the host, and of its Logger the one below. Nil:
 	// nothing is shared or kept.
 	Sharing *sharing.Options
-	// Autoscale recommends how many servers each pool should have: see package autoscale. Nil: nothing does.
-	Autoscale *Autoscale
 	// Rollouts has new target models judge themselves: see package rollout. New fills in Store, Name, Peers,
 	// Logger and Saturation where they are not set. With Sharing the gateways judge as one. Nil: weights of
 	// targets are what manifests say.
 	Rollouts *rollout.Options
+	// Autoscale recommends how many servers each pool should have: see package autoscale. Nil: nothing does.
+	Autoscale *Autoscale
 	// Metrics makes who counts what happens, such as a telemetry.Metrics of g.Pools,
-	// g.Admissions, g.Sharing, g.Autoscaler and g.Rollouts. It is called once, by New, when only Store,
-	// Sharing, Autoscaler and Rollouts are there. Nil: nobody counts.
+	// g.Admissions, g.Sharing, g.Rollouts and g.Autoscaler. It is called once, by New, when only these and
+	// Store are there. Nil: nobody counts.
 	Metrics func(g *Gateway) (Metrics, error)
 	// Logger is that of the parts which have none of their own below. Nil: silence.
 	Logger *slog.Logger
@@ -114,10 +114,10 @@ type Gateway struct {
 	Transport *httptransport.Transport
 	// Sharing is this gateway among its peers, of which Stats and Explain tell. Nil: nothing is shared.
 	Sharing *sharing.Group
-	// Autoscaler recommends numbers of servers while Run runs. Nil: nothing does.
-	Autoscaler *autoscale.Autoscaler
 	// Rollouts moves traffic to new target models. Its Handler is for an administrative port. Nil: there are none.
 	Rollouts *rollout.Controller
+	// Autoscaler recommends numbers of servers while Run runs. Nil: nothing does.
+	Autoscaler *autoscale.Autoscaler
 
 	collector *autoscale.Collector  // of Autoscaler; nil: there is none
 	wire      sharing.Transport     // of Sharing; nil: none
@@ -141,10 +141,10 @@ func New(o Options) (*Gateway, error) {
 	if err := g.join(o); err != nil {
 		return nil, err
 	}
-	if err := g.scale(o); err != nil {
+	if err := g.roll(o); err != nil {
 		return nil, err
 	}
-	if err := g.roll(o); err != nil {
+	if err := g.scale(o); err != nil {
 		return nil, err
 	}
 	if err := g.decide(o); err != nil {
@@ -263,8 +263,8 @@ func (g *Gateway) Proxy() *httputil.ReverseProxy {
 }
 
 // Run reads the servers' metrics, and Options.Config when that changes, tells and hears the
-// gateway's peers, recommends numbers of servers, and runs rollouts, until ctx is done or the
-// Gateway is closed. It returns when all that it started has ended: nil, or scrape.ErrRunning if another Run has not returned.
+// gateway's peers, runs rollouts and recommends numbers of servers, until ctx is done or the Gateway is
+// closed. It returns when all that it started has ended: nil, or scrape.ErrRunning if another Run has not returned.
 func (g *Gateway) Run(ctx context.Context) error {
 	g.running.RLock()
 	defer g.running.RUnlock()
@@ -280,11 +280,11 @@ func (g *Gateway) Run(ctx context.Context) error {
 		more.Go(func() { g.Sharing.Run(ctx) }) // an error is that another Run does it
 		more.Go(func() { g.shareAdmissions(ctx) })
 	}
-	if g.Autoscaler != nil {
-		more.Go(func() { g.Autoscaler.Run(ctx) }) // an error is that another Run does it
-	}
 	if g.Rollouts != nil {
 		more.Go(func() { g.Rollouts.Run(ctx) }) // an error is that another Run does it
+	}
+	if g.Autoscaler != nil {
+		more.Go(func() { g.Autoscaler.Run(ctx) }) // an error is that another Run does it
 	}
 	return g.scraper.Run(ctx)
 }

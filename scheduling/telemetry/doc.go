@@ -189,6 +189,11 @@
 // with the time since the request was done as its age. Its mean is the true rate,
 // and it halves every 21 s when nothing comes.
 //
+// By model and target, how the model ended its answers (types.Outcome.Finish), of those that ended
+// well and said so; shares that move after a change of model are worth a look:
+//
+//	inferpick_finish_reasons_total{model_name,target_model_name,reason}   reason: stop, length, filter, tools, other
+//
 // Of pools that are scaled (package autoscale), for autoscalers and people. They are of all gateways together, so
 // that each exports the same: take one or the largest, not the sum. Terms are demand, backlog, kv, concurrency and
 // slo; of what is not known there is no series. Models are those that have series of their own, and other:
@@ -204,11 +209,6 @@
 //	inferpick_model_oldest_wait_seconds{…}
 //	inferpick_model_arrivals_per_second{…}
 //	inferpick_model_arrival_work{…}
-//
-// By model and target, how the model ended its answers (types.Outcome.Finish), of those that ended
-// well and said so; shares that move after a change of model are worth a look:
-//
-//	inferpick_finish_reasons_total{model_name,target_model_name,reason}   reason: stop, length, filter, tools, other
 //
 // Of gateways that share what they know (package sharing). Those of one name are one peer here.
 // Told and heard are messages of this gateway and of its peers, ignored ones included; reasons are the

@@ -42,8 +42,8 @@ func (m *Metrics) gather() page {
 	m.gatherPools(g, now, saturation)
 	m.gatherQueues(g, saturation) // which know better
 	m.gatherSharing(g, now)
-	m.gatherAutoscale(g)
 	m.gatherRollouts(g)
+	m.gatherAutoscale(g)
 	for pool, full := range saturation {
 		g.add(&flowSaturation, full, flowSaturation.with(pool))
 	}

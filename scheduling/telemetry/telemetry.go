@@ -51,13 +51,13 @@ type Options struct {
 	// called as Pools is. Optional; of a gateway.Gateway it is g.Sharing.Stats.
 	Sharing func(now time.Time) sharing.Stats
 
-	// Autoscale yields what is recommended for each pool, the signals of the pool and those of its models: of an
-	// autoscale.Autoscaler its Recommended. It is called as Pools is. Optional.
-	Autoscale func(yield func(autoscale.Recommendation, autoscale.Signals, []autoscale.Signals) bool)
-
 	// Rollouts returns where rollouts are, for what is exported of them. It is called as Pools is.
 	// Optional; of a gateway.Gateway that has some it is g.Rollouts.Status.
 	Rollouts func() []rollout.Status
+
+	// Autoscale yields what is recommended for each pool, the signals of the pool and those of its models: of an
+	// autoscale.Autoscaler its Recommended. It is called as Pools is. Optional.
+	Autoscale func(yield func(autoscale.Recommendation, autoscale.Signals, []autoscale.Signals) bool)
 
 	// Now is the clock: the one of the schedulers whose hooks these are. Default
 	// time.Now.

@@ -539,8 +539,8 @@ function draw(v) {
   drawTiles(v);
   drawFleets(v);
   drawGateways(v);
-  $("scaling").textContent = v.fleets[0].scaling.join(" ");
   drawRollout(v);
+  $("scaling").textContent = v.fleets[0].scaling.join(" ");
   drawAdmission(v);
   drawCharts(v);
   drawRequests(v);

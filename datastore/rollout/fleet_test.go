@@ -66,8 +66,8 @@ func TestFleetComesAndGoes(t *testing.T) {
 		w.until(time.Minute, false, func(rollout.Status) bool { return len(w.admits("v2")) == 3 })
 
 		w.loader.set("s1", "v2", false) // and no metric says so
-		loads := w.loader.loads
-		w.until(time.Minute, false, func(rollout.Status) bool { return w.loader.loads > loads })
+		loads := w.loader.count()
+		w.until(time.Minute, false, func(rollout.Status) bool { return w.loader.count() > loads })
 		w.until(10*time.Minute, false, func(s rollout.Status) bool { return s.Phase == rollout.Done && len(w.admits("v2")) == 3 })
 
 		// It has won, and still a server that begins anew gets it.
@@ -115,7 +115,7 @@ func TestLoads(t *testing.T) {
 		s := w.until(5*time.Minute, false, in(rollout.Failed))
 		require.Contains(t, s.Reason, "the disk is full")
 		require.LessOrEqual(t, w.loader.most, 4, "Parallel")
-		require.Equal(t, 29+3, w.loader.loads, "Tries")
+		require.Equal(t, 29+3, w.loader.count(), "Tries")
 		require.Equal(t, "v1=10000", w.weights())
 	})
 }
@@ -164,11 +164,11 @@ func TestUnload(t *testing.T) {
 			w.send(10, false)
 			time.Sleep(100 * time.Millisecond)
 		}
-		require.Empty(t, w.loader.unload, "a request is under way")
+		require.Empty(t, w.loader.unloaded(), "a request is under way")
 		require.ErrorContains(t, w.c.Pause(otherModel, ""), "no such rollout")
 		w.c.Finished(slow, ep, types.Outcome{Status: 200})
 		w.until(time.Minute, false, in(rollout.Failed))
-		require.Len(t, w.loader.unload, 2)
+		require.Len(t, w.loader.unloaded(), 2)
 	})
 }
 
@@ -188,7 +188,7 @@ func TestManyServers(t *testing.T) {
 		require.NoError(t, w.store.Apply(manifest(plan)))
 		w.run()
 		w.until(2*time.Minute, false, in(rollout.Stepping))
-		require.Equal(t, n, w.loader.loads)
+		require.Equal(t, n, w.loader.count())
 		require.LessOrEqual(t, w.loader.most, 100)
 		require.Len(t, w.admits("v2"), n)
 	})
@@ -306,4 +306,20 @@ func benchWorld(b testing.TB, n int) *world {
 	b.Cleanup(func() { stop(); <-done })
 	require.Eventually(b, func() bool { s, _ := w.c.Get(chatModel); return s.Phase == rollout.Stepping }, 10*time.Second, time.Millisecond)
 	return w
+}
+
+// A grace that is shorter than the time between two looks is over nevertheless.
+func TestTrapShortGrace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, nil)
+		require.NoError(t, w.store.Apply(manifest("")))
+		w.run()
+		p, err := rollout.DecodePlan([]byte(`{"stable": "v1", "canary": "v2", "load": {"source": "x", "unload": true, "grace": "100ms"}}`), chatModel)
+		require.NoError(t, err)
+		require.NoError(t, w.c.Start(p))
+		for w.c.Abort(chatModel, "at once") != nil {
+			time.Sleep(time.Millisecond)
+		}
+		w.until(time.Minute, false, in(rollout.Failed))
+	})
 }

@@ -1,0 +1,4 @@
+package scalers
+
+// Ours are those of scheduling/autoscale.
+func Ours() []Law { return nil }
