@@ -1,64 +1,87 @@
 package rollout_test
 
 import (
+	"context"
 	"fmt"
+	"log"
+	"net/http"
 	"time"
 
+	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/rollout"
+	"github.com/inferpick/inferpick/datastore/rollout/loader"
 	"github.com/inferpick/inferpick/types"
 )
 
-// A machine is driven by hand: what it wants done is printed and taken for done.
-func Example() {
-	plan, err := rollout.DecodePlan([]byte(`{
-		"stable": "sql-v1", "canary": "sql-v2",
-		"steps": [{"setWeight": 10}, {"setWeight": 100}]
-	}`), rollout.Object{Kind: "InferenceModel", Name: types.NamespacedName{Name: "sql"}})
-	if err != nil {
-		fmt.Println(err)
-		return
+// A plan in the annotation of a manifest moves its traffic.
+func ExampleController() {
+	store := datastore.New(datastore.Options{})
+	llama := types.NamespacedName{Name: "llama"}
+	if err := store.SetEndpoints(llama, []datastore.EndpointSpec{{ID: "a", Address: "10.0.0.1:8000"}}); err != nil {
+		panic(err)
 	}
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	home := rollout.Record{Revision: "1", Weights: []rollout.Weight{{Target: "sql-v1", Weight: 1}}}
-	servers := []rollout.Server{{ID: "a", Ready: true, Canary: rollout.HasNot}}
-	m, err := rollout.Open(plan, home, now)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	tick := func() {
-		now = now.Add(time.Second)
-		for _, a := range m.Tick(now, rollout.World{Record: &home, Servers: servers}) {
-			switch a.Do {
-			case rollout.DoTell:
-				fmt.Println(a.Event.Kind) // and a.Event.Text says it in words
-			case rollout.DoLoad:
-				servers[0].Canary = rollout.HasIt
-			case rollout.DoWrite:
-				home.Weights, home.State, home.Revision = a.Record.Weights, a.Record.State, now.String()
-				m.Written(now, home.Revision, nil)
+	told := make(chan string, 10)
+	c, err := rollout.New(rollout.Options{
+		Store:  store,
+		Loader: rollout.Served{}, // somebody else brings adapters onto servers
+		OnEvent: func(e rollout.Event) {
+			if e.Kind != rollout.Held && e.Kind != rollout.Continued {
+				told <- fmt.Sprint(e.Kind, ": ", e.Text)
 			}
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = c.Run(ctx) }()
+
+	objects, err := types.DecodeManifests([]byte(`
+		{"apiVersion": "inference.networking.x-k8s.io/v1alpha2", "kind": "InferenceModel",
+		 "metadata": {"name": "chat", "annotations": {"inferpick.dev/rollout": "{\"stable\": \"chat-v1\", \"canary\": \"chat-v2\"}"}},
+		 "spec": {"modelName": "chat", "poolRef": {"name": "llama"}, "targetModels": [{"name": "chat-v1"}]}}`))
+	if err != nil {
+		panic(err)
+	}
+	if err := store.Apply(objects...); err != nil {
+		panic(err)
+	}
+	for text := range told {
+		if fmt.Println(text); text[:7] == "Stepped" {
+			break
 		}
 	}
-	for range 4 {
-		tick()
+	// Requests would come now, of which hooks tell Scheduled and Finished. A person may end it.
+	object := rollout.Object{Kind: "InferenceModel", Name: types.NamespacedName{Name: "chat"}}
+	for c.Abort(object, "an example is over") != nil {
+		time.Sleep(time.Millisecond)
 	}
-	for i := range 1000 {
-		m.Observe(rollout.Sample{Target: "sql-v1", Sent: now})
-		if i < 40 {
-			m.Observe(rollout.Sample{Target: "sql-v2", Sent: now, Failed: i%8 == 0})
-		}
-	}
-	tick()
-	fmt.Println(m.State().Reason)
-	fmt.Println(home.Weights)
+	fmt.Println(<-told)
+	stop()
+	<-done
 	// Output:
-	// Started
-	// Loaded
-	// Stepped
-	// Held
-	// Judged
-	// Aborted
-	// errors: 5 of 40 requests failed, against 0 of 1000: at least 3.2 points more, 1.0 allowed
-	// [{sql-v1 10000}]
+	// Started: from chat-v1 to chat-v2 in 5 steps
+	// Loaded: 1 of 1 servers have chat-v2
+	// Stepped: step 1 of 5: 1 % for chat-v2: the canary is loaded
+	// Aborted: chat-v1 has all traffic again: an example is over
+}
+
+// A StoreHome with a file goes on after a restart; a Client's loaders speak to model servers.
+func ExampleNewStoreHome() {
+	store := datastore.New(datastore.Options{})
+	home, err := rollout.NewStoreHome(store, rollout.StoreHomeOptions{Path: "/var/lib/gateway/rollouts.json"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	servers, err := loader.New(loader.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer servers.Close()
+	c, err := rollout.New(rollout.Options{Store: store, Home: home, Loader: servers.Auto()})
+	if err != nil {
+		log.Fatal(err)
+	}
+	go http.ListenAndServe("127.0.0.1:9090", c.Handler()) // never where clients are
 }

@@ -37,6 +37,12 @@ func (m *Machine) settled() bool {
 	return m.home.written.Epoch == m.state.Epoch && m.home.written.Seq > 0 && m.home.written.Plan == m.state.Plan
 }
 
+// weighed reports whether the weights that are in force, as far as is known, are those of the state.
+func (m *Machine) weighed() bool {
+	w := &m.home.written
+	return w.Plan == m.state.Plan && !w.Changed && SameShares(w.Weights, m.state.Weights)
+}
+
 // read takes note of what the Home has.
 func (m *Machine) read(r *Record) {
 	h := &m.home

@@ -297,9 +297,9 @@ func TestHomeFails(t *testing.T) {
 				w.run()
 				w.until(time.Minute, false, in(rollout.Stepping))
 				home.set(fail.read, fail.write, nil)
-				for range 600 { // five minutes
-					w.send(20, false)
-					time.Sleep(500 * time.Millisecond)
+				for range 300 { // five minutes
+					w.send(10, false)
+					time.Sleep(time.Second)
 				}
 				s, _ := w.c.Get(chatModel)
 				if fail.write != nil {

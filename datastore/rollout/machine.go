@@ -29,6 +29,7 @@ type Machine struct {
 
 	judging judging // of the epoch
 	hold    holdKind
+	wish    wish   // of a person
 	stop    string // why the canary is to be stopped at once; empty: it is not
 	servers servers
 

@@ -582,3 +582,16 @@ func TestOldRequests(t *testing.T) {
 	r.m.Observe(rollout.Sample{Target: "v3", Sent: r.now, Failed: true})
 	require.Equal(t, 1, r.m.Window().Canary.Requests)
 }
+
+// TestPromotedTwice: a second promotion waits until the first one is written, so that no step is left out.
+func TestPromotedTwice(t *testing.T) {
+	r := stepping(t, plan(10, 50, 80, 100))
+	require.NoError(t, r.m.Promote(r.now, false, ""))
+	require.NoError(t, r.m.Promote(r.now, false, ""))
+	var shares []float64
+	for range 4 {
+		r.tick(time.Second)
+		shares = append(shares, r.share())
+	}
+	require.Equal(t, []float64{.5, .8, .8, .8}, shares)
+}

@@ -106,8 +106,11 @@ type LookStatus struct {
 	Count  uint64 `json:"count"`
 }
 
-// Status returns where all rollouts are, in the order of their objects.
+// Status returns where all rollouts are, in the order of their objects; of a nil Controller, none.
 func (c *Controller) Status() []Status {
+	if c == nil { // of a gateway without rollouts
+		return nil
+	}
 	c.mu.Lock()
 	rollouts, refused := slices.Collect(maps.Values(c.rollouts)), maps.Clone(c.refused)
 	c.mu.Unlock()

@@ -32,10 +32,12 @@ func (o others) Ask(context.Context) (answers []autoscale.Own, missing int, err 
 // recommended is a line for each pool of a fleet: how many servers there should be, and why.
 func (f *fleet) recommended() []string {
 	lines := []string{}
-	f.gateways[0].now.Load().Autoscaler.Recommended(func(r autoscale.Recommendation, s autoscale.Signals, _ []autoscale.Signals) bool {
-		lines = append(lines, fmt.Sprintf("Pool %s has %d servers and should have %d (%s: %s).", s.Pool.Name, s.Ready, r.Replicas, r.Term, r.Reason))
+	line := func(r autoscale.Recommendation, s autoscale.Signals, _ []autoscale.Signals) bool {
+		lines = append(lines, fmt.Sprintf("Pool %s has %d servers and should have %d (%s: %s).",
+			s.Pool.Name, s.Ready, r.Replicas, r.Term, r.Reason))
 		return true
-	})
+	}
+	f.gateways[0].now.Load().Autoscaler.Recommended(line)
 	return lines
 }
 

@@ -63,7 +63,7 @@ func chatter(t *testing.T, url string) {
 
 // A good adapter gets all traffic, and a bad one is stopped by what is bad about it.
 func TestRollout(t *testing.T) {
-	for kind, metric := range map[string]string{"good": "", "errors": rollout.Errors, "slow": rollout.TPOT, "empty": rollout.Empty} {
+	for kind, why := range map[string]string{"good": "", "errors": "requests failed", "slow": "time per token", "empty": "answers were empty"} {
 		t.Run(kind, func(t *testing.T) {
 			url, _ := startRun(t, testConfig(t, "-no-compare", "-rollout", kind, "-rate", "1"))
 			chatter(t, url)
@@ -71,18 +71,14 @@ func TestRollout(t *testing.T) {
 			r := rolled(t, url)
 			t.Logf("%s after %v: %s", r.Phase, time.Since(began).Round(100*time.Millisecond), r.Reason)
 			require.Equal(t, kind, r.Adapter)
-			if metric == "" {
+			if why == "" {
 				require.Equal(t, rollout.Done, r.Phase, "%s", r.Reason)
 				require.InDelta(t, 100, r.Weight, 0)
 				return
 			}
 			require.Equal(t, rollout.Failed, r.Phase, "%s", r.Reason)
 			require.Zero(t, r.Weight)
-			var said strings.Builder
-			for _, e := range r.Events {
-				said.WriteString(e.Text + "\n")
-			}
-			t.Log(said.String())
+			require.Contains(t, r.Reason, why)
 		})
 	}
 }

@@ -32,7 +32,10 @@ const (
 )
 
 func newAccount(now time.Time) *account {
-	a := &account{lately: flow{window: RateWindow}, recently: flow{window: RecentWindow}, ended: flow{window: RateWindow}, refused: flow{window: RateWindow}}
+	a := &account{
+		lately: flow{window: RateWindow}, recently: flow{window: RecentWindow},
+		ended: flow{window: RateWindow}, refused: flow{window: RateWindow},
+	}
 	for _, f := range []*flow{&a.lately, &a.recently, &a.ended, &a.refused} {
 		f.advance(now)
 	}
@@ -90,7 +93,8 @@ func (o *targets) of(own time.Duration, def float64) float64 {
 func (a *account) read(s *Signals, now time.Time) {
 	lately, recently, ended, refused := a.lately.read(now), a.recently.read(now), a.ended.read(now), a.refused.read(now)
 	s.Queued, s.QueuedTokens, s.Running = a.queued, a.tokens, a.running
-	s.Arrivals, s.ArrivalTokens, s.ArrivalCompute, s.ArrivalOutput = Figure(lately.requests), Figure(lately.prompt), Figure(lately.compute), Figure(lately.output)
+	s.Arrivals, s.ArrivalTokens = Figure(lately.requests), Figure(lately.prompt)
+	s.ArrivalCompute, s.ArrivalOutput = Figure(lately.compute), Figure(lately.output)
 	s.ArrivalWork, s.WorkNoise = lately.work(s.Speed)
 	s.RecentWork, s.RecentNoise = recently.work(s.Speed)
 	s.ServedWork, _ = ended.work(s.Speed)

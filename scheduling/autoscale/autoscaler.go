@@ -70,9 +70,9 @@ type Own struct {
 	Signals []Signals `json:"signals"` // of each pool and of its models
 }
 
-// Autoscaler recommends numbers of replicas, for all that ask: people, metrics, an external scaler. Make it with New and
-// Run it. All methods may be called from any goroutine. Each gateway recommends by the signals of all; what it remembers
-// is its own.
+// Autoscaler recommends numbers of replicas, for all that ask: people, metrics, an external scaler. Make it with New
+// and Run it. All methods may be called from any goroutine. Each gateway recommends by the signals of all; what it
+// remembers is its own.
 type Autoscaler struct {
 	o       Options
 	gateway string // Own.Gateway
@@ -144,8 +144,9 @@ func New(o Options) (*Autoscaler, error) {
 	return a, nil
 }
 
-// Run makes recommendations every Options.Every, and at once when a request comes for a pool without replicas, until ctx
-// is done. It saves what is remembered each ten seconds, and at its end. The error is that another Run has not returned.
+// Run makes recommendations every Options.Every, and at once when a request comes for a pool without replicas, until
+// ctx is done. It saves what is remembered each ten seconds, and at its end. The error is that another Run has not
+// returned.
 func (a *Autoscaler) Run(ctx context.Context) error {
 	if !a.running.CompareAndSwap(false, true) {
 		return errors.New("autoscale: Run is running already")
@@ -361,14 +362,17 @@ func (a *Autoscaler) known() (names []types.NamespacedName) {
 
 // Pools returns the pools that are scaled, in order of their names.
 func (a *Autoscaler) Pools() []types.NamespacedName {
-	names := slices.DeleteFunc(a.known(), func(name types.NamespacedName) bool { _, scaled := a.o.Policy(name); return !scaled })
+	names := slices.DeleteFunc(a.known(), func(name types.NamespacedName) bool {
+		_, scaled := a.o.Policy(name)
+		return !scaled
+	})
 	slices.SortFunc(names, types.NamespacedName.Compare)
 	return names
 }
 
-// Signals returns what all gateways know of a pool, or of one model of it: of a model that nobody asked for lately, that
-// nothing comes. An empty namespace is types.DefaultNamespace. Errors are ErrUnknownPool and ErrPartial, wrapped; with
-// the latter the Signals are of those that answered. They are a little more than Every old at most.
+// Signals returns what all gateways know of a pool, or of one model of it: of a model that nobody asked for lately,
+// that nothing comes. An empty namespace is types.DefaultNamespace. Errors are ErrUnknownPool and ErrPartial, wrapped;
+// with the latter the Signals are of those that answered. They are a little more than Every old at most.
 func (a *Autoscaler) Signals(ctx context.Context, pool types.NamespacedName, model string) (Signals, error) {
 	one, err := a.of(ctx, pool)
 	if err != nil {

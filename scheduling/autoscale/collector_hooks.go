@@ -137,8 +137,8 @@ func (c *Collector) rejected(p *tally, req *types.Request, err error) {
 	}
 }
 
-// Refused is told of a request that was answered with an error in place of a server: see director.Options.OnRefused. One
-// that found no endpoint wakes its pool.
+// Refused is told of a request that was answered with an error in place of a server: see director.Options.OnRefused.
+// One that found no endpoint wakes its pool.
 func (c *Collector) Refused(req *types.Request, pool types.NamespacedName, code string, _ int) {
 	none, full := code == codeNoEndpoint, code == codeSaturated
 	if pool.IsZero() || !none && !full {

@@ -10,7 +10,9 @@ import (
 )
 
 // read appends the signals of a pool, and of its models.
-func (c *Collector) read(all []Signals, p *tally, eps []*types.Endpoint, stats *admission.Stats, gated bool, now time.Time) []Signals {
+func (c *Collector) read(
+	all []Signals, p *tally, eps []*types.Endpoint, stats *admission.Stats, gated bool, now time.Time,
+) []Signals {
 	s := NewSignals(p.name, "", now)
 	f := fleet{c: c, seen: &types.Request{Now: now, StaleBefore: now.Add(-c.o.MetricsTTL)}}
 	for _, ep := range eps {

@@ -82,6 +82,9 @@ func TestCollector(t *testing.T) {
 
 // The standard error of what comes is what it varies by.
 func TestNoise(t *testing.T) {
+	if testing.Short() || raceEnabled {
+		t.Skip("it takes many requests")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, autoscale.CollectorOptions{Speeds: known(speed)}, nil)
 		rng := types.NewRand(1)

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Desired returns how many replicas a pool needs. It is a pure function of its arguments: the time is s.At. h is changed;
-// call it about once a second, and no more often than there are new signals. What is not known it leaves out, and if
-// that is too much, or not all gateways answered, it recommends no fewer replicas than before.
+// Desired returns how many replicas a pool needs. It is a pure function of its arguments: the time is s.At. h is
+// changed; call it about once a second, and no more often than there are new signals. What is not known it leaves out,
+// and if that is too much, or not all gateways answered, it recommends no fewer replicas than before.
 func Desired(s Signals, p Policy, h *History) Recommendation {
 	p, err := p.withDefaults()
 	l := law{Signals: s, p: p, h: h}
@@ -208,7 +208,8 @@ func (l *law) arrivals() (now, soon float64, why string) {
 	h := l.h
 	now = max(float64(l.ArrivalWork), 0)
 	recent, noise := max(l.RecentWork.Or(now), 0), max(l.WorkNoise.Or(0), 0)
-	if chance := math.Hypot(noise, l.RecentNoise.Or(0)); recent-now > l.p.Surprise*chance && recent > now*(1+leastSurprise) {
+	chance := math.Hypot(noise, l.RecentNoise.Or(0))
+	if recent-now > l.p.Surprise*chance && recent > now*(1+leastSurprise) {
 		soon = recent
 		h.Slow = recent // where it stays is not known: this is no trend
 		return now, soon, fmt.Sprintf(", %.2f of late", recent)
@@ -228,8 +229,8 @@ func (l *law) arrivals() (now, soon float64, why string) {
 const leastSurprise = .1
 
 // backlog asks for what will be left to do when replicas asked for now serve, beside what comes. It is counted in
-// seconds of a replica by what binds there: of requests that wait for a place, their share of a full replica for as long
-// as they run.
+// seconds of a replica by what binds there: of requests that wait for a place, their share of a full replica for as
+// long as they run.
 func (l *law) backlog(t *Term, at int) {
 	if !l.h.Speed.Known() || !l.Backlog.Known() {
 		t.Why = "what waits is not known in seconds yet"
@@ -249,7 +250,8 @@ func (l *law) backlog(t *Term, at int) {
 	drain := l.p.drain(l.startUp)
 	n := comes + left/drain
 	t.Replicas = Figure(n)
-	t.Why = fmt.Sprintf("%.1f s of a replica wait, %.1f will in %v, to be done in %.0f s beside what comes", owed, left, l.startUp.Round(time.Second), drain)
+	t.Why = fmt.Sprintf("%.1f s of a replica wait, %.1f will in %v, to be done in %.0f s beside what comes",
+		owed, left, l.startUp.Round(time.Second), drain)
 	if left > 0 {
 		l.extra = n
 	}
@@ -275,10 +277,15 @@ func (l *law) kv(t *Term, at int) {
 func (l *law) concurrency(t *Term, at int) {
 	if l.Ready == 0 {
 		t.Why = "no replica serves"
+		if l.soon == 0 && l.Queued > 0 { // what waits is all that there is to go by
+			n := float64(l.Queued+l.Running) / l.places()
+			t.Why = fmt.Sprintf("%d requests wait", l.Queued)
+			l.ask(t, at, n, n)
+		}
 		return
 	}
 	follow(&l.h.Batch, max(l.Batch.Or(float64(l.Running)/float64(l.Ready)), 1e-9), l.elapsed, moment)
-	most := l.p.SlotsTarget * l.Slots.Or(float64(l.p.Slots))
+	most := l.places()
 	n := l.within(float64(l.Ready) * min(l.h.Batch/most, 2))
 	t.Why = fmt.Sprintf("%.1f requests are at a server, %.0f should be at most", l.h.Batch, most)
 	if waiting := float64(l.Queued) + l.Waiting.Or(0)*float64(l.Ready); l.soon == 0 && waiting > 0 && l.Running > 0 {
@@ -288,8 +295,11 @@ func (l *law) concurrency(t *Term, at int) {
 	l.ask(t, at, n, n)
 }
 
-// within bounds what a term asks for by how full servers are: what waited and was let in at once fills them for a while,
-// and says less of what comes than what comes.
+// places is how many requests should be at a server, by the places that it has.
+func (l *law) places() float64 { return l.p.SlotsTarget * max(l.Slots.Or(float64(l.p.Slots)), 1) }
+
+// within bounds what a term asks for by how full servers are: what waited and was let in at once fills them for a
+// while, and says less of what comes than what comes.
 func (l *law) within(n float64) float64 {
 	if l.soon > 0 {
 		return min(n, mostBeyond*l.soon)
@@ -345,7 +355,10 @@ func (l *law) learnBias(met float64) {
 		}
 		return
 	}
-	if h.Enough.IsZero() || l.At.Sub(h.Enough) < biasEvery || !h.Biased.IsZero() && l.At.Sub(h.Biased) < biasEvery+l.startUp {
+	if h.Enough.IsZero() || l.At.Sub(h.Enough) < biasEvery {
+		return
+	}
+	if !h.Biased.IsZero() && l.At.Sub(h.Biased) < biasEvery+l.startUp {
 		return
 	}
 	h.Bias = min(h.Bias+l.p.SLOStep*min(2*(1-met/l.p.SLOMet), 1), mostBias)
@@ -364,7 +377,7 @@ func (l *law) decide(r *Recommendation) {
 	down := l.whole(l.down * (1 + l.p.Margin))
 	r.Term, r.Reason = term.Name, term.Why
 	switch {
-	case up == 0 && l.current == 0 && l.active():
+	case up <= 1 && l.current == 0 && l.active():
 		steady, up, down = 1, 1, 1
 		r.Term, r.Reason = RuleWake, fmt.Sprintf("there is no replica, and %d requests wait", l.Queued)
 	case up == 0 && !l.active():
@@ -383,14 +396,20 @@ func (l *law) decide(r *Recommendation) {
 	if up < last {
 		r.Replicas = max(up, min(last, largest))
 		if r.Replicas > up {
-			r.Term, r.Reason = RuleWindow, fmt.Sprintf("%d would do now, %d were needed in the last %v", max(up, down), largest, l.p.window(l.startUp).Round(time.Second))
+			r.Term = RuleWindow
+			r.Reason = fmt.Sprintf("%d would do now, %d were needed in the last %v",
+				max(up, down), largest, l.p.window(l.startUp).Round(time.Second))
 		}
 	}
-	if l.owed > busyWait*float64(l.Ready) && r.Replicas < last { // else those that start would be given up, and asked for again
+	if l.owed > busyWait*float64(l.Ready) && r.Replicas < last { // those that start would be given up, and asked for again
 		r.Replicas, r.Term, r.Reason = last, TermBacklog, r.Terms[termBacklog].Why
 	}
 	if why := l.unknown(); why != "" && r.Replicas < last {
 		r.Replicas, r.Term, r.Reason = last, RuleHold, why
+	}
+	if n := l.reserve(); r.Replicas < n {
+		r.Replicas, r.Term = n, RuleReserve
+		r.Reason = fmt.Sprintf("%d are kept for surges that are over before a replica has started", n)
 	}
 	l.bound(r)
 	l.remember(r)

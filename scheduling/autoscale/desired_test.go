@@ -21,6 +21,14 @@ var (
 	start = time.Unix(1_000_000_000, 0).UTC()
 )
 
+// some is how often something is tried at random: less in a short run, or under the race detector.
+func some(n int) int {
+	if testing.Short() || raceEnabled {
+		return max(n/10, 1)
+	}
+	return n
+}
+
 // load returns the signals of a pool of ready replicas for which so much work comes in a second.
 func load(at time.Time, ready int, work float64) autoscale.Signals {
 	s := autoscale.NewSignals(pool, "", at)
@@ -136,6 +144,9 @@ func TestTerms(t *testing.T) {
 		{"no more than twice as many", func(s *autoscale.Signals) { s.Slots, s.Batch, s.Speed = 32, 1000, types.Speed{} }, autoscale.Policy{}, "concurrency", 8},
 		{"those that wait where seconds are not known", func(s *autoscale.Signals) { s.Speed, s.Queued, s.Running = types.Speed{}, 20, 40 }, autoscale.Policy{}, "concurrency", 4 * 1.5},
 		{"something to spare", func(s *autoscale.Signals) { s.Duration, s.WorkNoise = 30, .3 }, autoscale.Policy{}, "demand", 3/(u*usable) + 3/usable*.1*2},
+		{"what waits for a first replica", func(s *autoscale.Signals) {
+			s.Ready, s.Speed, s.Queued, s.Running, s.Slots = 0, types.Speed{}, 50, 0, 16
+		}, autoscale.Policy{}, "concurrency", 50 / (.8 * 16)},
 		{"unknown", func(s *autoscale.Signals) { s.ArrivalWork = autoscale.Unknown() }, autoscale.Policy{}, "demand", math.NaN()},
 		{"unknown", func(s *autoscale.Signals) { s.Backlog = autoscale.Unknown() }, autoscale.Policy{}, "backlog", math.NaN()},
 		{"unknown", func(s *autoscale.Signals) {}, autoscale.Policy{}, "kv", math.NaN()},
@@ -323,6 +334,52 @@ func TestStartUpIsLearned(t *testing.T) {
 	require.InDelta(t, 45, r.StartUp.Seconds(), 5)
 }
 
+// A surge that is over before a replica could have started finds, the next time, those that it needed.
+func TestReserve(t *testing.T) {
+	w := newWorld(t, autoscale.Policy{StartUp: 2 * time.Minute})
+	surge := func(ready int) (r autoscale.Recommendation) {
+		for range 40 {
+			s := load(start, ready, 5)
+			s.RecentWork, s.Backlog = 10, autoscale.Figure(10*max(11-ready, 0))
+			r = w.step(s)
+		}
+		return r
+	}
+	quiet := load(start, 4, 1.5)
+	require.Equal(t, 3, w.steps(300, quiet).Replicas)
+	require.Greater(t, surge(4).Replicas, 11)
+	r := w.steps(600, quiet)
+	require.Equal(t, 12, r.Replicas, "10 s of work take 11.1 with nothing to spare")
+	require.Equal(t, autoscale.RuleReserve, r.Term)
+	surge(12)
+	require.Equal(t, 12, w.steps(14*60, quiet).Replicas, "it came again")
+	require.Equal(t, 3, w.steps(3*60, quiet).Replicas, "and no more")
+
+	t.Run("one that stays is none", func(t *testing.T) {
+		w := newWorld(t, autoscale.Policy{StartUp: 20 * time.Second})
+		w.steps(300, quiet)
+		for range 60 {
+			s := load(start, 4, 5)
+			s.RecentWork, s.Backlog = 10, 100
+			w.step(s)
+		}
+		require.Equal(t, 3, w.steps(300, quiet).Replicas)
+	})
+	t.Run("nothing is kept where nothing comes", func(t *testing.T) {
+		w := newWorld(t, autoscale.Policy{StartUp: 2 * time.Minute, ToZero: true, IdleAfter: time.Minute})
+		w.steps(300, quiet)
+		for range 40 {
+			s := load(start, 4, 5)
+			s.RecentWork, s.Backlog = 10, 100
+			w.step(s)
+		}
+		require.NotZero(t, w.steps(60, quiet).Replicas)
+		none := load(start, 12, 0)
+		none.Running, none.Idle = 0, 2*time.Minute
+		require.Zero(t, w.step(none).Replicas)
+	})
+}
+
 // Targets that are missed although there are as many replicas as were recommended teach that more are needed, and that
 // is forgotten slowly.
 func TestBias(t *testing.T) {
@@ -374,7 +431,7 @@ func TestNoFlapping(t *testing.T) {
 			perSecond := .35 * math.Sqrt(mean)
 			var lately, recently = mean, mean
 			last, changes, reversals, up := int(math.Ceil(replicas)), 0, 0, false
-			for range 6 * 3600 {
+			for range some(6 * 3600) {
 				x := mean + perSecond*rng.NormFloat64()
 				lately += (x - lately) / 60
 				recently += (x - recently) / 10
@@ -434,7 +491,7 @@ func signals(rng *rand.Rand, at time.Time) autoscale.Signals {
 
 // Whatever happens it stays within bounds, and what is remembered makes the same decisions after it was saved and read.
 func TestAnything(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(some(60)) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		p := autoscale.Policy{Min: 1 + rng.IntN(3), Max: 5 + rng.IntN(50), ToZero: rng.IntN(2) == 0, StartUp: time.Duration(rng.IntN(3)) * time.Minute}
 		var kept, saved autoscale.History
@@ -496,7 +553,7 @@ func TestMonotone(t *testing.T) {
 		"batch":   func(s *autoscale.Signals) { s.Batch *= 1.4 },
 		"waiting": func(s *autoscale.Signals) { s.Waiting += 20 },
 	}
-	for seed := range uint64(400) {
+	for seed := range uint64(some(400)) {
 		rng := rand.New(rand.NewPCG(seed, 9))
 		s := signals(rng, start)
 		s.Variants = nil
@@ -514,7 +571,7 @@ func TestMonotone(t *testing.T) {
 // N times the load on N times the replicas asks for N times as many, by each term.
 func TestScale(t *testing.T) {
 	const n = 16
-	for seed := range uint64(200) {
+	for seed := range uint64(some(200)) {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		p := autoscale.Policy{Max: 100_000, StartUp: time.Minute}
 		one, many := newWorld(t, p), newWorld(t, p)
@@ -543,7 +600,7 @@ func TestScale(t *testing.T) {
 
 // The same signals once more, at the same time, change nothing.
 func TestIdempotent(t *testing.T) {
-	for seed := range uint64(50) {
+	for seed := range uint64(some(50)) {
 		rng := rand.New(rand.NewPCG(seed, 7))
 		var h autoscale.History
 		at := start

@@ -20,17 +20,17 @@
 //	(prompt tokens that are not cached)·Token + (tokens of output)·Sequence
 //
 // seconds of a replica, whatever it is together with; what comes of that in a second is ArrivalWork. The fixed part of
-// steps is shared by all that are in one. With a target of τ for the time per token, of each second Step/τ goes to it at
-// most, and 1−Step/τ is left for work; with n places for requests and D tokens of output per second it takes
+// steps is shared by all that are in one. With a target of τ for the time per token, of each second Step/τ goes to it
+// at most, and 1−Step/τ is left for work; with n places for requests and D tokens of output per second it takes
 // Step·D/n replicas. Speeds are learned by the plugin that decides by them (plugins.Cost), or by the Collector.
 //
 // # The law
 //
 // Desired asks five terms, each for a number of replicas, and takes the largest: see docs/autoscaling.md for the
-// formulas. More replicas are recommended at once, within a bound on the step; fewer when nothing has asked for more for
-// as long as a window, which follows the time that a replica takes to start. What is not known is not 0: a term without
-// figures has no opinion, and where too little is known, or a gateway did not answer, no fewer are recommended than
-// before. It is a pure function of Signals, Policy and History, and says which term ruled and why.
+// formulas. More replicas are recommended at once, within a bound on the step; fewer when nothing has asked for more
+// for as long as a window, which follows the time that a replica takes to start. What is not known is not 0: a term
+// without figures has no opinion, and where too little is known, or a gateway did not answer, no fewer are recommended
+// than before. It is a pure function of Signals, Policy and History, and says which term ruled and why.
 //
 // # Several gateways
 //

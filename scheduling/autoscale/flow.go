@@ -7,8 +7,8 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// flow is what comes, over a window. It is kept in tokens, so that what was learned of speeds later counts for what came
-// before too.
+// flow is what comes, over a window. It is kept in tokens, so that what was learned of speeds later counts for what
+// came before too.
 type flow struct {
 	window time.Duration
 	began  time.Time

@@ -69,7 +69,9 @@ func (a *Autoscaler) Own() Own {
 func (a *Autoscaler) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /autoscale", a.servePage)
-	mux.HandleFunc("GET /autoscale/own", func(w http.ResponseWriter, _ *http.Request) { serveJSON(w, http.StatusOK, a.Own()) })
+	mux.HandleFunc("GET /autoscale/own", func(w http.ResponseWriter, _ *http.Request) {
+		serveJSON(w, http.StatusOK, a.Own())
+	})
 	return mux
 }
 

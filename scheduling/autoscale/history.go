@@ -21,6 +21,9 @@ type History struct {
 
 	Step Past `json:"step,omitzero"` // what was there when replicas were added last, or could have been
 
+	Surge   *Surge `json:"surge,omitempty"`  // under way; nil: there is none
+	Reserve Past   `json:"reserve,omitzero"` // replicas that are kept for another, and when it was there last
+
 	StartUp float64     `json:"startUp,omitempty"` // seconds, learned; 0: nothing was
 	Speed   types.Speed `json:"speed,omitzero"`    // known last
 
@@ -67,7 +70,10 @@ func (h *History) begin(now time.Time, current int) (elapsed time.Duration) {
 			last = max(current, h.Last)
 		}
 		keep := *h
-		*h = History{Last: last, StartUp: keep.StartUp, Speed: keep.Speed, Bias: keep.Bias, Quiet: keep.Quiet}
+		*h = History{Last: last, StartUp: keep.StartUp, Speed: keep.Speed, Bias: keep.Bias, Quiet: keep.Quiet, Reserve: keep.Reserve}
+		if h.Reserve.At.After(now) {
+			h.Reserve.At = now
+		}
 		if h.Quiet.After(now) {
 			h.Quiet = now
 		}
@@ -176,7 +182,10 @@ func (h *History) repair() {
 	sane(&h.Speed.Token, 1e6)
 	sane(&h.Speed.Step, 1e6)
 	sane(&h.Speed.Sequence, 1e6)
-	h.Last, h.Step.Replicas = max(h.Last, 0), max(h.Step.Replicas, 0)
+	if h.Surge != nil {
+		sane(&h.Surge.Need, mostFigure)
+	}
+	h.Last, h.Step.Replicas, h.Reserve.Replicas = max(h.Last, 0), max(h.Step.Replicas, 0), max(h.Reserve.Replicas, 0)
 	for _, list := range []*[]Past{&h.Recent, &h.Brief, &h.Asked} {
 		if len(*list) > mostAsked {
 			*list = slices.Clone((*list)[len(*list)-mostAsked:])

@@ -75,7 +75,9 @@ func (l *latencies) read(now time.Time) Latency {
 		return Latency{P90: Unknown(), Target: Unknown(), Met: Unknown()}
 	}
 	n := float64(all.n)
-	return Latency{P90: Figure(all.quantile(.9)), Target: Figure(all.target / n), Met: Figure(float64(all.met) / n), N: all.n}
+	return Latency{
+		P90: Figure(all.quantile(.9)), Target: Figure(all.target / n), Met: Figure(float64(all.met) / n), N: all.n,
+	}
 }
 
 // quantile returns the geometric middle of the bucket of a quantile.

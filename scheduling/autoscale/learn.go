@@ -63,8 +63,8 @@ func (l *learner) answered(every, others float64) {
 	l.steps++
 }
 
-// line returns what a step takes alone, and how much longer for each request in it. Where all were among as many, a tenth
-// of it is taken to be for those.
+// line returns what a step takes alone, and how much longer for each request in it. Where all were among as many, a
+// tenth of it is taken to be for those.
 func (l *learner) line() (step, more float64) {
 	if l.w <= 0 {
 		return 0, 0

@@ -95,8 +95,8 @@ func (s *Signals) take(o *Signals) {
 	s.WorkNoise, s.RecentNoise = both(s.WorkNoise, o.WorkNoise), both(s.RecentNoise, o.RecentNoise)
 	// What all see alike is that of who sees it, and of several the larger.
 	for _, f := range [][2]*Figure{
-		{&s.KVUsed, &o.KVUsed}, {&s.Batch, &o.Batch}, {&s.Waiting, &o.Waiting}, {&s.Slots, &o.Slots}, {&s.KVTokens, &o.KVTokens},
-		{&s.Saturation, &o.Saturation}, {&s.Duration, &o.Duration},
+		{&s.KVUsed, &o.KVUsed}, {&s.Batch, &o.Batch}, {&s.Waiting, &o.Waiting}, {&s.Slots, &o.Slots},
+		{&s.KVTokens, &o.KVTokens}, {&s.Saturation, &o.Saturation}, {&s.Duration, &o.Duration},
 	} {
 		*f[0] = larger(*f[0], *f[1])
 	}

@@ -59,6 +59,10 @@ type Tuning struct {
 	// count in their place. Default DefaultSurprise.
 	Surprise float64 `json:"surprise,omitempty"`
 
+	// Reserve is for how long replicas are kept that a surge needed which was over before one could have started, since it
+	// was there last. Default DefaultReserve; 1s: hardly at all.
+	Reserve time.Duration `json:"reserve,omitempty"`
+
 	// SLOMet is which part of the requests should meet their targets, and SLOStep by which part replicas are added at
 	// most while fewer do. Defaults DefaultSLOMet and DefaultSLOStep; a negative SLOStep: none are.
 	SLOMet  float64 `json:"sloMet,omitempty"`
@@ -99,6 +103,7 @@ const (
 	DefaultTrend       = 90 * time.Second
 	DefaultTrendMost   = 1
 	DefaultSurprise    = 3
+	DefaultReserve     = 15 * time.Minute
 	DefaultSLOMet      = .9
 	DefaultSLOStep     = .25
 	DefaultStepUp      = 4
@@ -114,8 +119,8 @@ func (p Policy) Validate() error {
 	return err
 }
 
-// LoadPolicy reads a Policy from JSON with durations as strings such as "90s"; unknown fields and values out of range are
-// errors, each with its place.
+// LoadPolicy reads a Policy from JSON with durations as strings such as "90s"; unknown fields and values out of range
+// are errors, each with its place.
 func LoadPolicy(data []byte) (p Policy, err error) {
 	doc, err := strictjson.Parse(data, strictjson.Options{Package: "autoscale"})
 	if err == nil {
@@ -151,9 +156,10 @@ func (p Policy) MarshalJSON() ([]byte, error) {
 		Trend     string `json:"trend,omitempty"`
 		Window    string `json:"window,omitempty"`
 		Brief     string `json:"brief,omitempty"`
+		Reserve   string `json:"reserve,omitempty"`
 	}{
 		plainPolicy(p), text(p.IdleAfter), text(p.TTFT), text(p.TPOT), text(p.StartUp),
-		text(p.Drain), text(p.Trend), text(p.Window), text(p.Brief),
+		text(p.Drain), text(p.Trend), text(p.Window), text(p.Brief), text(p.Reserve),
 	})
 }
 
@@ -186,6 +192,7 @@ func (p Policy) withDefaults() (Policy, error) {
 	check.Default(&c, "trend", &p.Trend, DefaultTrend, time.Second, long)
 	check.Default(&c, "trendMost", &p.TrendMost, DefaultTrendMost, -1, 100)
 	check.Default(&c, "surprise", &p.Surprise, DefaultSurprise, .1, 1000)
+	check.Default(&c, "reserve", &p.Reserve, DefaultReserve, time.Millisecond, long)
 	check.Default(&c, "sloMet", &p.SLOMet, DefaultSLOMet, .01, 1)
 	check.Default(&c, "sloStep", &p.SLOStep, DefaultSLOStep, -1, 10)
 	check.Default(&c, "stepUp", &p.StepUp, DefaultStepUp, 1.01, 1000)

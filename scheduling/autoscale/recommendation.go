@@ -10,13 +10,14 @@ const (
 	TermConcurrency = "concurrency" // requests that run
 	TermSLO         = "slo"         // requests that are late
 
-	RuleIdle   = "idle"   // nothing comes: the least, or zero
-	RuleWake   = "wake"   // something came while there was none
-	RuleMin    = "min"    // Policy.Min
-	RuleMax    = "max"    // Policy.Max
-	RuleStep   = "step"   // as many at once as allowed
-	RuleWindow = "window" // a larger recommendation is not long ago
-	RuleHold   = "hold"   // too little is known
+	RuleIdle    = "idle"    // nothing comes: the least, or zero
+	RuleWake    = "wake"    // something came while there was none
+	RuleMin     = "min"     // Policy.Min
+	RuleMax     = "max"     // Policy.Max
+	RuleStep    = "step"    // as many at once as allowed
+	RuleWindow  = "window"  // a larger recommendation is not long ago
+	RuleReserve = "reserve" // short surges came of late
+	RuleHold    = "hold"    // too little is known
 )
 
 // Recommendation is how many replicas there should be, and why.

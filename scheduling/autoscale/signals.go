@@ -152,7 +152,8 @@ func (s *Signals) check() error {
 	}
 	for name, n := range map[string]int64{
 		"queued": s.Queued, "queuedTokens": s.QueuedTokens, "running": s.Running, "prefillTokens": s.PrefillTokens,
-		"contextTokens": s.ContextTokens, "ready": int64(s.Ready), "ttft.n": s.TTFT.N, "tpot.n": s.TPOT.N, "oldestWait": int64(s.OldestWait),
+		"contextTokens": s.ContextTokens, "ready": int64(s.Ready), "ttft.n": s.TTFT.N, "tpot.n": s.TPOT.N,
+		"oldestWait": int64(s.OldestWait),
 	} {
 		if n < 0 {
 			return fmt.Errorf("%s is %d, want at least 0", name, n)

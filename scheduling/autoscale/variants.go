@@ -15,7 +15,8 @@ func (l *law) split(r *Recommendation) {
 	have, count := 0., 0 // work that they do, and how many they are
 	for i, v := range l.Variants {
 		does := l.does(&v)
-		k := kind{VariantReplicas: VariantReplicas{Name: v.Name, Replicas: v.Ready + max(v.Starting, 0)}, starts: v.Starting > 0, meets: does > leastDoes}
+		n := VariantReplicas{Name: v.Name, Replicas: v.Ready + max(v.Starting, 0)}
+		k := kind{VariantReplicas: n, starts: v.Starting > 0, meets: does > leastDoes}
 		k.does = max(does, leastDoes)
 		k.price = v.CostPerHour / k.does
 		have += float64(k.Replicas) * k.does

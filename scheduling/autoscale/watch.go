@@ -27,9 +27,10 @@ func (w *watcher) tell(active bool) {
 	w.active <- active
 }
 
-// Watch returns a channel with what Active is: now, and each time that it changes, which is at once when a request comes
-// for a pool for which no replica was recommended. Of several changes that nobody received only the last is kept. Call
-// stop when done; the channel is not closed. Changes other than waking need Run. The error is ErrUnknownPool, wrapped.
+// Watch returns a channel with what Active is: now, and each time that it changes, which is at once when a request
+// comes for a pool for which no replica was recommended. Of several changes that nobody received only the last is
+// kept. Call stop when done; the channel is not closed. Changes other than waking need Run. The error is
+// ErrUnknownPool, wrapped.
 func (a *Autoscaler) Watch(pool types.NamespacedName) (active <-chan bool, stop func(), err error) {
 	if pool.Namespace == "" {
 		pool.Namespace = types.DefaultNamespace

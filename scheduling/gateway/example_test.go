@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inferpick/inferpick/datastore/rollout"
+	"github.com/inferpick/inferpick/datastore/rollout/loader"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling/gateway"
 	"github.com/inferpick/inferpick/scheduling/sharing"
@@ -41,7 +43,7 @@ func ExampleOptions_metrics() {
 	g, err := gateway.New(gateway.Options{
 		Profile: plugins.Default(),
 		Metrics: func(g *gateway.Gateway) (_ gateway.Metrics, err error) {
-			metrics, err = telemetry.New(telemetry.Options{Pools: g.Pools, Admissions: g.Admissions, Sharing: g.Sharing.Stats})
+			metrics, err = telemetry.New(telemetry.Options{Pools: g.Pools, Admissions: g.Admissions, Sharing: g.Sharing.Stats, Rollouts: g.Rollouts.Status})
 			return metrics, err
 		},
 	})
@@ -75,6 +77,31 @@ func ExampleOptions_sharing() {
 	}
 	defer g.Close() // takes leave, and closes the transport
 	go g.Run(context.Background())
+}
+
+// New LoRA adapters get traffic step by step, and judge themselves.
+func ExampleOptions_rollouts() {
+	adapters, err := loader.New(loader.Options{})
+	if err != nil {
+		panic(err)
+	}
+	defer adapters.Close()
+	g, err := gateway.New(gateway.Options{
+		Profile: plugins.Default(),
+		Config:  "models.json", // manifests with annotations inferpick.dev/rollout
+		Rollouts: &rollout.Options{
+			Loader:  adapters.Auto(), // vLLM or SGLang, whichever a server is
+			OnEvent: func(e rollout.Event) { fmt.Println(e.Kind, e.Object, e.Text) },
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	defer g.Close()
+	go g.Run(context.Background())
+
+	// Who reaches this can move traffic: it is not for clients.
+	go http.ListenAndServe("127.0.0.1:9090", g.Rollouts.Handler())
 }
 
 // What peers say.

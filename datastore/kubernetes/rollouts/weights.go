@@ -164,8 +164,7 @@ func revisionOf(object *unstructured.Unstructured, r rollout.Record) string {
 }
 
 // patchOf returns the merge patch that makes r what an object holds, for just this version of it. Weights that split
-// traffic as they do already are not in it: so they stay as
-// somebody has written them, and his.
+// traffic as those there do are not in it: these stay, and so does who has written them.
 func patchOf(object *unstructured.Unstructured, o rollout.Object, r rollout.Record) ([]byte, error) {
 	notes := map[string]any{rollout.StateAnnotation: nil, UIDAnnotation: nil}
 	if len(r.State) > 0 {

@@ -41,7 +41,7 @@ const quickly = `{
 	"stable": "v1", "canary": "v2", "minRequests": 10,
 	"steps": [{"setWeight": 20, "pause": "1s"}, {"setWeight": 50, "pause": "1s"}, {"setWeight": 100, "pause": "1s"}],
 	"metrics": [{"name": "errors", "maxRise": 20}, {"name": "empty", "maxRise": 20}],
-	"load": {"source": "/adapters/v2", "unload": true, "grace": "100ms"}
+	"load": {"source": "/adapters/v2", "unload": true, "grace": "2s"}
 }`
 
 // lab is a world with a model whose adapter v1 is to become v2, on two pods, under load.
