@@ -56,7 +56,7 @@ type Store interface {
 	Load(ctx context.Context, name string) ([]byte, error)
 }
 
-// Peers asks the other gateways in front of the same servers what they know. HTTPPeers is one.
+// Peers asks the other gateways in front of the same servers what they know. HTTPPeers and NotePeers are.
 type Peers interface {
 	// Ask returns what each of the others knows, as far as they answer before ctx is done, and how many did not. An
 	// error says that it is not known who they are. It is called by one goroutine at a time.
@@ -65,6 +65,7 @@ type Peers interface {
 
 // Own is what one gateway knows itself: the JSON of GET /autoscale/own.
 type Own struct {
+	Version int       `json:"version"` // of this form: 1
 	Gateway string    `json:"gateway"` // a name that it has by itself, another after each start
 	Signals []Signals `json:"signals"` // of each pool and of its models
 }
@@ -135,6 +136,9 @@ func New(o Options) (*Autoscaler, error) {
 		o: o, gateway: newName(), kick: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 		histories: map[types.NamespacedName]*History{}, past: map[types.NamespacedName][]Recommendation{},
 		watchers: map[types.NamespacedName]map[*watcher]bool{}, woken: map[types.NamespacedName]bool{},
+	}
+	if p, ok := o.Peers.(binder); ok {
+		p.bind(a)
 	}
 	o.Collector.onWake(a.wake)
 	return a, nil

@@ -190,7 +190,7 @@ func TestMerge(t *testing.T) {
 	require.EqualValues(t, 5, ab.ArrivalWork)
 	require.EqualValues(t, 5, ab.Ready)
 	require.EqualValues(t, .5, ab.KVUsed)
-	require.Equal(t, autoscale.Latency{P90: 2, Target: 1.75, Met: .875, N: 40}, ab.TTFT)
+	require.Equal(t, autoscale.Latency{P90: 1.25, Target: 1.75, Met: .875, N: 40}, ab.TTFT)
 	require.Zero(t, ab.Idle)
 	require.Equal(t, b.At, ab.At)
 
@@ -323,78 +323,6 @@ func TestHandler(t *testing.T) {
 	w := httptest.NewRecorder()
 	a.Handler().ServeHTTP(w, httptest.NewRequest("POST", "/autoscale", strings.NewReader("{}")))
 	require.Equal(t, http.StatusMethodNotAllowed, w.Code)
-}
-
-// Gateways ask each other over HTTP; what does not answer, lies or answers too much is missing; one that has answered a
-// moment ago is not.
-func TestHTTPPeers(t *testing.T) {
-	b := newAutoscaler(t, newRig(t, 3, autoscale.CollectorOptions{}, nil), autoscale.Options{})
-	answer := b.Handler()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		require.Equal(t, "Bearer me", r.Header.Get("Authorization"))
-		answer.ServeHTTP(w, r)
-	}))
-	defer server.Close()
-	text := func(code int, body string) string {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(code)
-			_, _ = w.Write([]byte(body))
-		}))
-		t.Cleanup(s.Close)
-		return s.URL
-	}
-	addresses := []string{server.URL, server.URL}
-	ask := func(p *autoscale.HTTPPeers) ([]autoscale.Own, int) {
-		ctx, stop := context.WithTimeout(t.Context(), 5*time.Second)
-		defer stop()
-		own, missing, err := p.Ask(ctx)
-		require.NoError(t, err)
-		return own, missing
-	}
-	peers := func(keep time.Duration) *autoscale.HTTPPeers {
-		p, err := autoscale.NewHTTPPeers(autoscale.HTTPPeersOptions{
-			Addresses: func(context.Context) ([]string, error) { return addresses, nil },
-			Header:    http.Header{"Authorization": {"Bearer me"}}, Keep: keep, MaxBytes: 1 << 16,
-		})
-		require.NoError(t, err)
-		return p
-	}
-	p := peers(time.Minute)
-	own, missing := ask(p)
-	require.Len(t, own, 1, "of one with two addresses one answer counts")
-	require.Zero(t, missing)
-	require.Equal(t, 3, own[0].Signals[0].Ready)
-
-	for name, url := range map[string]string{
-		"an error":        text(500, `{"gateway":"x"}`),
-		"no JSON":         text(200, `<html>`),
-		"no gateway":      text(200, `{"signals":[]}`),
-		"figures":         text(200, `{"gateway":"x","signals":[{"arrivalWork":-1}]}`),
-		"too much":        text(200, `{"gateway":"x","signals":[`+strings.Repeat(" ", 1<<16)+`]}`),
-		"nobody":          "http://127.0.0.1:1",
-		"no address":      "::",
-		"somewhere else":  "http://[::1]:namedport",
-		"a negative wait": text(200, `{"gateway":"x","signals":[{"queued":-1}]}`),
-	} {
-		addresses = []string{server.URL, url}
-		own, missing = ask(peers(time.Minute))
-		require.Len(t, own, 1, name)
-		require.Equal(t, 1, missing, name)
-	}
-	addresses = []string{server.URL}
-	server.Close()
-	own, missing = ask(p)
-	require.Len(t, own, 1, "what it said a moment ago")
-	require.Zero(t, missing)
-	_, missing = ask(peers(time.Minute))
-	require.Equal(t, 1, missing)
-
-	_, err := autoscale.NewHTTPPeers(autoscale.HTTPPeersOptions{})
-	require.ErrorContains(t, err, "Addresses is required")
-	failing, err := autoscale.NewHTTPPeers(autoscale.HTTPPeersOptions{Addresses: func(context.Context) ([]string, error) { return nil, errors.New("no such host") }})
-	require.NoError(t, err)
-	_, _, err = failing.Ask(t.Context())
-	require.ErrorContains(t, err, "no such host")
 }
 
 func TestNewRefuses(t *testing.T) {

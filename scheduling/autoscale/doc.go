@@ -34,6 +34,12 @@
 //
 // # Several gateways
 //
-// Each knows what it has queued and sent itself; the Autoscaler asks its Peers and adds up what is theirs (Merge). A
-// part is never taken for the whole: ErrPartial says that some did not answer.
+// Each knows what it has queued and sent itself; the Autoscaler asks its Peers and adds up what is theirs (Merge):
+// NotePeers tell each other through package sharing, HTTPPeers are asked. What is queued, runs, comes and goes adds up;
+// of what all see alike (replicas, KV caches, saturation) the larger counts; times of requests count by how many
+// requests they are of.
+//
+// A part is never taken for the whole. A peer that does not answer is taken to be as it was for ten seconds, and what
+// one had that has gone fades away within as long; after that, and of one that never said anything, ErrPartial says so,
+// and a recommendation holds: so it does while gateways are updated from a version without this package.
 package autoscale

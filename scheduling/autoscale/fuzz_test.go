@@ -10,39 +10,6 @@ import (
 	"github.com/inferpick/inferpick/scheduling/autoscale"
 )
 
-// Whatever a peer says, it is refused or can be decided by.
-func FuzzParseOwn(f *testing.F) {
-	own := autoscale.Own{Gateway: "a", Signals: []autoscale.Signals{load(start, 3, 2)}}
-	data, err := json.Marshal(own)
-	require.NoError(f, err)
-	f.Add(data)
-	f.Add([]byte(`{"gateway":"b","signals":[{"speed":{"token":1e300},"ready":3,"idle":-5,"variants":[{"name":"x","speed":{"token":1,"step":1}}]}]}`))
-	f.Add([]byte(`{"gateway":"b","signals":[{"ready":2000000000,"starting":2000000000,"arrivalWork":1e15,"kvUsed":1e14}]}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		own, err := autoscale.ParseOwn(data)
-		if err != nil {
-			return
-		}
-		again, err := json.Marshal(own)
-		require.NoError(t, err)
-		_, err = autoscale.ParseOwn(again)
-		require.NoError(t, err)
-		if len(own.Signals) == 0 {
-			return
-		}
-		var h autoscale.History
-		s := autoscale.Merge(own.Signals, 0)
-		for i := range 3 {
-			s.At = start.Add(time.Duration(i) * time.Second)
-			r := autoscale.Desired(s, autoscale.Policy{}, &h)
-			require.GreaterOrEqual(t, r.Replicas, 0)
-			if len(r.Variants) == 0 {
-				require.LessOrEqual(t, r.Replicas, autoscale.DefaultMax)
-			}
-		}
-	})
-}
-
 // What was saved by whoever is refused or can be gone on with.
 func FuzzHistories(f *testing.F) {
 	f.Add([]byte(`{"pools":[{"pool":{"Namespace":"default","Name":"llama"},"history":{"at":"2001-09-09T01:46:40Z","last":4,"recent":[{"at":"2001-09-09T01:46:40Z","replicas":4}],"slow":1.5,"bias":0.2}}]}`))

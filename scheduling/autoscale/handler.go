@@ -60,7 +60,9 @@ func (a *Autoscaler) Page(ctx context.Context, pool types.NamespacedName) (Page,
 }
 
 // Own returns what this gateway itself knows: what Handler serves for peers.
-func (a *Autoscaler) Own() Own { return Own{Gateway: a.gateway, Signals: a.o.Collector.All()} }
+func (a *Autoscaler) Own() Own {
+	return Own{Version: ownVersion, Gateway: a.gateway, Signals: a.o.Collector.All()}
+}
 
 // Handler serves GET /autoscale, a Page as JSON, of one pool with ?pool=namespace/name; and GET /autoscale/own, an Own
 // for peers. It is not for the public: model names and loads are in it.

@@ -19,12 +19,47 @@ func mergeSignals(own []Signals, missing int) Signals {
 	}
 	all := own[0]
 	all.workAt(speed)
+	worked := []Signals{all}
 	for _, o := range own[1:] {
 		o.workAt(speed)
 		all.take(&o)
+		worked = append(worked, o)
+	}
+	for _, of := range sums {
+		*of(&all) = sum(worked, of)
 	}
 	all.Gateways, all.Missing = len(own), missing
 	return all
+}
+
+// sums are the figures that add up.
+var sums = []func(*Signals) *Figure{
+	func(s *Signals) *Figure { return &s.Backlog },
+	func(s *Signals) *Figure { return &s.Arrivals },
+	func(s *Signals) *Figure { return &s.ArrivalTokens },
+	func(s *Signals) *Figure { return &s.ArrivalCompute },
+	func(s *Signals) *Figure { return &s.ArrivalOutput },
+	func(s *Signals) *Figure { return &s.ArrivalWork },
+	func(s *Signals) *Figure { return &s.RecentWork },
+	func(s *Signals) *Figure { return &s.ServedWork },
+	func(s *Signals) *Figure { return &s.OutputTokens },
+	func(s *Signals) *Figure { return &s.Refused },
+}
+
+// sum is the sum of a figure. A gateway that does not know it is taken to have as much as those who do have in the mean:
+// it is neither 0, nor does it keep the sum from being known.
+func sum(all []Signals, of func(*Signals) *Figure) Figure {
+	total, known := 0., 0
+	for i := range all {
+		if f := *of(&all[i]); f.Known() {
+			total += float64(f)
+			known++
+		}
+	}
+	if known == 0 {
+		return Unknown()
+	}
+	return Figure(total * float64(len(all)) / float64(known))
 }
 
 // workAt fills in what is not known in seconds, for a gateway that has not learned yet how fast servers are, by what
@@ -57,16 +92,7 @@ func (s *Signals) take(o *Signals) {
 	s.ContextTokens += o.ContextTokens
 	s.MaxWait = max(s.MaxWait, o.MaxWait)
 	s.OldestWait = max(s.OldestWait, o.OldestWait)
-	for _, f := range [][2]*Figure{
-		{&s.Backlog, &o.Backlog}, {&s.Arrivals, &o.Arrivals}, {&s.ArrivalTokens, &o.ArrivalTokens},
-		{&s.ArrivalCompute, &o.ArrivalCompute}, {&s.ArrivalOutput, &o.ArrivalOutput},
-		{&s.ArrivalWork, &o.ArrivalWork}, {&s.RecentWork, &o.RecentWork},
-		{&s.ServedWork, &o.ServedWork}, {&s.OutputTokens, &o.OutputTokens}, {&s.Refused, &o.Refused},
-	} {
-		*f[0] += *f[1]
-	}
-	s.WorkNoise = Figure(math.Hypot(float64(s.WorkNoise), float64(o.WorkNoise)))
-	s.RecentNoise = Figure(math.Hypot(float64(s.RecentNoise), float64(o.RecentNoise)))
+	s.WorkNoise, s.RecentNoise = both(s.WorkNoise, o.WorkNoise), both(s.RecentNoise, o.RecentNoise)
 	// What all see alike is that of who sees it, and of several the larger.
 	for _, f := range [][2]*Figure{
 		{&s.KVUsed, &o.KVUsed}, {&s.Batch, &o.Batch}, {&s.Waiting, &o.Waiting}, {&s.Slots, &o.Slots},
@@ -83,6 +109,17 @@ func (s *Signals) take(o *Signals) {
 	}
 }
 
+// both is the standard error of a sum, by those of its parts, or that which is known.
+func both(a, b Figure) Figure {
+	switch {
+	case !a.Known():
+		return b
+	case !b.Known():
+		return a
+	}
+	return Figure(math.Hypot(float64(a), float64(b)))
+}
+
 // larger returns the larger of two figures, or that which is known.
 func larger(a, b Figure) Figure {
 	if !a.Known() || b.Known() && b > a {
@@ -91,7 +128,9 @@ func larger(a, b Figure) Figure {
 	return a
 }
 
-// together is what two gateways know of the times of requests: the larger quantile, as theirs together lies between.
+// together is what two gateways know of the times of requests: each counts by how many requests it has seen. That is
+// exact for the mean target and for the part that met it. Of quantiles, which do not add up, it is the mean: it lies
+// between, as theirs together does, and is theirs if they are alike; the larger of many that are alike would be too large.
 func together(a, b Latency) Latency {
 	switch {
 	case a.N <= 0:
@@ -101,9 +140,20 @@ func together(a, b Latency) Latency {
 	}
 	n := float64(a.N + b.N)
 	return Latency{
-		P90:    larger(a.P90, b.P90),
-		Target: Figure((float64(a.Target)*float64(a.N) + float64(b.Target)*float64(b.N)) / n),
-		Met:    Figure((float64(a.Met)*float64(a.N) + float64(b.Met)*float64(b.N)) / n),
+		P90:    mixed(a.P90, b.P90, float64(a.N)/n),
+		Target: mixed(a.Target, b.Target, float64(a.N)/n),
+		Met:    mixed(a.Met, b.Met, float64(a.N)/n),
 		N:      a.N + b.N,
 	}
+}
+
+// mixed is a part of a and the rest of b, or that which is known.
+func mixed(a, b Figure, part float64) Figure {
+	switch {
+	case !a.Known():
+		return b
+	case !b.Known():
+		return a
+	}
+	return a*Figure(part) + b*Figure(1-part)
 }

@@ -107,7 +107,7 @@ func Merge(own []Signals, missing int) Signals { return mergeSignals(own, missin
 func NewSignals(pool types.NamespacedName, model string, at time.Time) Signals {
 	s := Signals{Pool: pool, Model: model, At: at, Gateways: 1, Starting: -1, Idle: -1}
 	for _, f := range s.figures() {
-		*f = Unknown()
+		*f.Figure = Unknown()
 	}
 	return s
 }
@@ -123,25 +123,31 @@ func (s *Signals) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// figures are all that may be unknown, by their names in JSON.
-func (s *Signals) figures() map[string]*Figure {
-	return map[string]*Figure{
-		"backlogSeconds": &s.Backlog, "kvUsed": &s.KVUsed, "batch": &s.Batch, "engineWaiting": &s.Waiting,
-		"maxConcurrency": &s.Slots,
-		"kvTokens":       &s.KVTokens, "saturation": &s.Saturation, "arrivals": &s.Arrivals, "arrivalTokens": &s.ArrivalTokens,
-		"arrivalCompute": &s.ArrivalCompute, "arrivalOutput": &s.ArrivalOutput, "arrivalWork": &s.ArrivalWork,
-		"recentArrivalWork": &s.RecentWork, "arrivalWorkNoise": &s.WorkNoise, "recentArrivalNoise": &s.RecentNoise,
-		"servedWork": &s.ServedWork, "outputTokens": &s.OutputTokens, "refused": &s.Refused, "duration": &s.Duration,
-		"ttft.p90": &s.TTFT.P90, "ttft.target": &s.TTFT.Target, "ttft.met": &s.TTFT.Met,
-		"tpot.p90": &s.TPOT.P90, "tpot.target": &s.TPOT.Target, "tpot.met": &s.TPOT.Met,
+// namedFigure is a figure with its name in JSON.
+type namedFigure struct {
+	name string
+	*Figure
+}
+
+// figures are all that may be unknown.
+func (s *Signals) figures() [25]namedFigure {
+	return [...]namedFigure{
+		{"backlogSeconds", &s.Backlog}, {"kvUsed", &s.KVUsed}, {"batch", &s.Batch}, {"engineWaiting", &s.Waiting},
+		{"maxConcurrency", &s.Slots}, {"kvTokens", &s.KVTokens}, {"saturation", &s.Saturation}, {"arrivals", &s.Arrivals},
+		{"arrivalTokens", &s.ArrivalTokens}, {"arrivalCompute", &s.ArrivalCompute}, {"arrivalOutput", &s.ArrivalOutput},
+		{"arrivalWork", &s.ArrivalWork}, {"recentArrivalWork", &s.RecentWork}, {"arrivalWorkNoise", &s.WorkNoise},
+		{"recentArrivalNoise", &s.RecentNoise}, {"servedWork", &s.ServedWork}, {"outputTokens", &s.OutputTokens},
+		{"refused", &s.Refused}, {"duration", &s.Duration},
+		{"ttft.p90", &s.TTFT.P90}, {"ttft.target", &s.TTFT.Target}, {"ttft.met", &s.TTFT.Met},
+		{"tpot.p90", &s.TPOT.P90}, {"tpot.target", &s.TPOT.Target}, {"tpot.met", &s.TPOT.Met},
 	}
 }
 
 // check returns what cannot be in signals that another gateway told of.
 func (s *Signals) check() error {
-	for name, f := range s.figures() {
-		if f.Known() && (*f < 0 || *f > mostFigure) {
-			return fmt.Errorf("%s is %v, want 0 to %g", name, float64(*f), float64(mostFigure))
+	for _, f := range s.figures() {
+		if v := *f.Figure; v.Known() && (v < 0 || v > mostFigure) {
+			return fmt.Errorf("%s is %v, want 0 to %g", f.name, float64(v), float64(mostFigure))
 		}
 	}
 	for name, n := range map[string]int64{

@@ -74,8 +74,16 @@ func (a *Autoscaler) wake(pool types.NamespacedName) {
 		w.tell(true)
 	}
 	a.mu.Unlock()
+	if p, ok := a.o.Peers.(teller); ok {
+		p.tellSoon()
+	}
+	a.lookSoon()
+}
+
+// lookSoon has Run make recommendations at once.
+func (a *Autoscaler) lookSoon() {
 	select {
-	case a.kick <- struct{}{}: // Run makes a recommendation soon
+	case a.kick <- struct{}{}:
 	default:
 	}
 }

@@ -7,13 +7,15 @@ import (
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/autoscale"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/types"
 )
 
 // Autoscale says how a Gateway recommends numbers of servers. The zero value is good.
 type Autoscale struct {
 	// Options are those of the Autoscaler. What a Gateway has of its own takes the place of Collector; default of Logger
-	// is that of the Gateway.
+	// is that of the Gateway, and of Peers, with a Transport in Options.Sharing, those with whom it shares: all of them
+	// must recommend then.
 	autoscale.Options
 	// Signals are those of the Collector. What a Gateway has takes the place of Pools, Admissions and Policy; default of
 	// Speeds is what the Profile's plugins have learned, and of Now the Profile's clock.
@@ -37,9 +39,22 @@ func (g *Gateway) scale(o Options) (err error) {
 		return err
 	}
 	options.Collector, options.Logger = g.collector, cmp.Or(options.Logger, o.Logger)
+	if options.Peers == nil && g.wire != nil && !o.Sharing.Without.Notes {
+		peers, err := autoscale.NewNotePeers(autoscale.NotePeersOptions{})
+		if err != nil {
+			return err
+		}
+		if err := g.Sharing.Add(sharing.Scope{Name: scalingScope, Parts: peers.Parts()}); err != nil {
+			return err
+		}
+		options.Peers = peers
+	}
 	g.Autoscaler, err = autoscale.New(options)
 	return err
 }
+
+// scalingScope is that of what Autoscalers tell each other. No pool and no other scope has its name.
+const scalingScope = "autoscale"
 
 // scalingHooks has the Autoscaler hear of decisions: of all pools, which the same scheduler decides for.
 func (g *Gateway) scalingHooks(next scheduling.Hooks) scheduling.Hooks {

@@ -12,6 +12,8 @@ import (
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/autoscale"
 	"github.com/inferpick/inferpick/scheduling/gateway"
+	"github.com/inferpick/inferpick/scheduling/sharing"
+	"github.com/inferpick/inferpick/scheduling/sharing/sharingtest"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -73,5 +75,53 @@ func TestAutoscaleWithoutAdmission(t *testing.T) {
 		ok, err := g.Autoscaler.Active(ctx, types.NamespacedName{Name: "default"})
 		require.NoError(t, err)
 		require.True(t, ok)
+	})
+}
+
+// Gateways that share recommend by what all of them have, and a request that comes to one of them for a pool without
+// servers wakes it at all.
+func TestAutoscaleWithPeers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := servers{held: make(chan struct{})}
+		network := sharingtest.NewNetwork(sharingtest.NetworkOptions{})
+		var all []*gateway.Gateway
+		for _, name := range []string{"one", "two", "three"} {
+			g := newGateway(t, s, gateway.Options{
+				Servers: gateway.Addresses("a:1", "b:1"), Sharing: &sharing.Options{Name: name, Transport: network.Open(name)},
+				Autoscale: &gateway.Autoscale{Options: autoscale.Options{
+					Policy: func(types.NamespacedName) (autoscale.Policy, bool) {
+						return autoscale.Policy{ToZero: true, IdleAfter: time.Minute}, true
+					},
+				}},
+			})
+			t.Cleanup(g.Close)
+			go g.Run(t.Context())
+			all = append(all, g)
+		}
+		name := types.NamespacedName{Name: "default"}
+		time.Sleep(5 * time.Second)
+		for i := range 4 {
+			go ask(all[i%2], "tiny")
+		}
+		time.Sleep(3 * time.Second)
+		for _, g := range all {
+			s, err := g.Autoscaler.Signals(t.Context(), name, "tiny")
+			require.NoError(t, err)
+			require.EqualValues(t, 4, s.Running)
+			require.Equal(t, 3, s.Gateways)
+		}
+		close(s.held)
+		for _, g := range all {
+			require.NoError(t, g.SetServers(nil))
+		}
+		time.Sleep(8 * time.Minute)
+		active, stop, err := all[2].Autoscaler.Watch(name)
+		require.NoError(t, err)
+		defer stop()
+		require.False(t, <-active)
+		asked := time.Now()
+		require.Equal(t, 503, ask(all[0], "tiny").Code)
+		require.True(t, <-active)
+		require.Less(t, time.Since(asked), 300*time.Millisecond)
 	})
 }
