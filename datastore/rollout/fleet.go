@@ -19,6 +19,9 @@ const (
 	// that is not known, or that another gateway may have told to load it.
 	probeEvery = 30 * time.Second
 	probeSoon  = 5 * time.Second
+	// doubtEvery bounds how often a server is asked because of what it has answered to requests: clients can ask for
+	// what no server has.
+	doubtEvery = time.Second
 	// probeTime is how long an answer may take, and probesAtOnce how many servers are asked at a time.
 	probeTime    = 10 * time.Second
 	probesAtOnce = 16
@@ -42,6 +45,7 @@ type member struct {
 	probing     bool      // or it is queued for that
 	stuck       bool      // a call does not return
 	asked       time.Time // when it answered last, or did not; zero: it is to be asked
+	doubted     time.Time // when that was made so by what a request was answered, last
 	gone        bool
 }
 
@@ -123,6 +127,19 @@ func (v *fleet) restarted(load *types.Load) bool {
 		s.canary = HasUnknown
 	}
 	s.settle()
+	return true
+}
+
+// doubt makes it a server's turn to be asked, unless that was so just now. It reports whether it is. What requests were
+// answered is no proof: its doors are closed when it says itself that it has not got the canary.
+func (v *fleet) doubt(s *member) bool {
+	now := v.r.c.o.Now()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if since := now.Sub(s.doubted); since >= 0 && since < doubtEvery {
+		return false
+	}
+	s.asked, s.doubted = time.Time{}, now
 	return true
 }
 

@@ -83,6 +83,44 @@ func TestFleetComesAndGoes(t *testing.T) {
 	})
 }
 
+// A server that has lost the canary in silence is found out by the first 404; one that has it goes on having its requests.
+func TestTrapLostInSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, nil)
+		require.NoError(t, w.store.Apply(manifest(quick)))
+		w.run()
+		w.until(time.Minute, false, in(rollout.Stepping))
+		missing := func(id string) {
+			for _, ep := range w.store.Snapshot().Pool(llamaPool).Endpoints() {
+				if ep.ID == id {
+					req := &types.Request{Model: "chat", TargetModel: "v2", Now: time.Now()}
+					w.c.Scheduled(req)
+					w.c.Finished(req, ep, types.Outcome{Status: 404})
+				}
+			}
+			time.Sleep(50 * time.Millisecond)
+			synctest.Wait()
+		}
+		missing("s0")
+		require.Len(t, w.admits("v2"), 2, "a client may have asked for what no server has")
+		w.loader.took = 10 * time.Second
+		w.loader.set("s1", "v2", false)
+		missing("s1")
+		require.Equal(t, []string{"s0"}, w.admits("v2"), "at once")
+		w.until(2*time.Minute, false, func(rollout.Status) bool { return len(w.admits("v2")) == 2 })
+
+		w.loader.mu.Lock()
+		asked := w.loader.asked
+		w.loader.mu.Unlock()
+		for range 40 {
+			missing("s0")
+		}
+		w.loader.mu.Lock()
+		require.LessOrEqual(t, w.loader.asked-asked, 6, "not for each")
+		w.loader.mu.Unlock()
+	})
+}
+
 // If no server has the canary any more, it loses its traffic.
 func TestNobodyHasIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"sync/atomic"
 
@@ -85,6 +86,11 @@ func (t *target) observe(req *types.Request, ep *types.Endpoint, o types.Outcome
 	if ep == nil {
 		return
 	}
+	if o.Status == http.StatusNotFound {
+		for _, r := range t.canaryOf {
+			r.doubt(ep)
+		}
+	}
 	s, ok := SampleOf(req, o)
 	if !ok {
 		return
@@ -165,6 +171,13 @@ func (r *rollout) strike(eps []*types.Endpoint, keep []bool) {
 func (r *rollout) inPool(ep *types.Endpoint) bool {
 	p := r.c.o.Store.Snapshot().Pool(r.pool)
 	return p != nil && slices.ContainsFunc(p.Endpoints(), func(other *types.Endpoint) bool { return other.Load == ep.Load })
+}
+
+// doubt has a server asked at once whether it has the canary: it has answered as one that has not.
+func (r *rollout) doubt(ep *types.Endpoint) {
+	if s := r.members.Load().of(ep); s != nil && r.servers.doubt(s) {
+		r.kick()
+	}
 }
 
 // observe takes a sample of the rollout's own requests.
