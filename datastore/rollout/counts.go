@@ -11,6 +11,7 @@ import (
 type Counts struct {
 	Requests int // as Window says, and only those of which SampleOf is true
 	Errors   int // of Requests
+	Refused  int // beside Requests: what was Sample.Refused
 	Told     int // answers of which it is known whether they are Empty
 	Empty    int
 	// Blind is how many first tokens came from servers that did not say how much of the prompt was cached.
@@ -34,6 +35,9 @@ const finishes = int(types.FinishOther) + 1
 // recentMost is how many of the last ends are remembered.
 const recentMost = 64
 
+// answered returns how many requests there are, with those that were refused.
+func (c *Counts) answered() int { return c.Requests + c.Refused }
+
 // ended takes note of the end of a request.
 func (c *Counts) ended(failed bool) {
 	c.recent <<= 1
@@ -52,6 +56,10 @@ func (c *Counts) troubled() bool {
 
 func (c *Counts) observe(s *Sample, old bool) {
 	if old && !s.Failed {
+		return
+	}
+	if s.Refused {
+		c.Refused++
 		return
 	}
 	c.Requests++
@@ -98,6 +106,7 @@ func (c *Counts) Lengths() int { return c.length.len() }
 func (c *Counts) merge(o *Counts) {
 	c.Requests += o.Requests
 	c.Errors += o.Errors
+	c.Refused += o.Refused
 	c.Told += o.Told
 	c.Empty += o.Empty
 	c.Blind += o.Blind
@@ -134,10 +143,12 @@ func (w *Window) observe(s *Sample) *Counts {
 	switch s.Target {
 	case w.stable:
 		c = &w.Stable
-		c.ended(s.Failed)
+		if !s.Refused {
+			c.ended(s.Failed)
+		}
 	case w.canary:
 		c = &w.Canary
-		if !s.Failed || !w.Stable.troubled() {
+		if !s.Refused && (!s.Failed || !w.Stable.troubled()) {
 			c.ended(s.Failed)
 		}
 	default:

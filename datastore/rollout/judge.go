@@ -55,6 +55,8 @@ const (
 	leastAlike = .5
 	// leastInStratum is how many values of the stable target make a stratum.
 	leastInStratum = 3
+	// mostRefused is by how much more of the requests the canary may refuse.
+	mostRefused = .5
 	// blindFrom is the weight from which first tokens are judged although servers do not say what was cached: both
 	// targets then have caches as warm.
 	blindFrom = 50
@@ -75,6 +77,11 @@ func (c *comparison) judge(m *Metric) Verdict {
 	v := Verdict{Metric: m.Name, WarnOnly: m.WarnOnly, Canary: math.NaN(), Stable: math.NaN()}
 	if c.weight < m.From {
 		return v.is(NotJudged, "it is judged from %g %% on", m.From)
+	}
+	if m.Name == Errors {
+		if v, ok := c.refused(v); ok {
+			return v
+		}
 	}
 	if c.canary.Requests < c.least {
 		return v.is(Unsure, "%d of at least %d requests", c.canary.Requests, c.least)
@@ -153,6 +160,17 @@ func (p part) surelyMore(q part) float64 {
 	return low
 }
 
+// refused reports whether the canary refuses most requests, and much more of them than the stable target: then that is
+// not the fault of clients. If there are fewer it may be that of one client, all of whose requests are the canary's.
+func (c *comparison) refused(v Verdict) (Verdict, bool) {
+	canary, stable := part{c.canary.Refused, c.canary.answered()}, part{c.stable.Refused, c.stable.answered()}
+	if c.kept || canary.n < c.least || canary.surelyMore(stable) <= mostRefused {
+		return v, false
+	}
+	v.Canary, v.Stable = canary.share(), stable.share()
+	return v.is(Fail, "%v requests were refused (4xx), against %v", canary, stable), true
+}
+
 // empty compares empty answers, where the servers say how long answers are.
 func (c *comparison) empty(v Verdict, m *Metric) Verdict {
 	if v, ok := c.few(v, "length of answers", c.canary.Told, c.stable.Told); ok {
@@ -171,7 +189,7 @@ func (c *comparison) few(v Verdict, what string, n, of int) (Verdict, bool) {
 	case float64(n) <= hardlyAny*float64(served) && float64(of) <= hardlyAny*float64(others):
 		return v.is(NotJudged, "the %s is known of hardly any answer", what), true
 	}
-	return v.is(Unsure, "the %s is known of %d answers, want %d", what, n, c.least), true
+	return v.is(Unsure, "the %s is known of %d of %d answers, want %d", what, n, served, c.least), true
 }
 
 // ttft compares the time to first token of requests of which as much of the prompt had to be computed: the caches of

@@ -23,6 +23,27 @@ func verdict(t *testing.T, c comparison, m Metric) Verdict {
 	return c.judge(&p.Metrics[0])
 }
 
+// A canary that refuses most requests, which the stable target does not, is bad; clients that ask for nonsense, or one whose
+// requests are all the canary's, are not its fault.
+func TestRefusedVerdict(t *testing.T) {
+	for _, c := range []struct {
+		refused, n, others, of int
+		want                   Result
+	}{
+		{20, 0, 0, 1000, Fail},
+		{19, 0, 0, 1000, Unsure},
+		{20, 0, 1000, 0, Unsure},
+		{90, 10, 0, 1000, Fail},
+		{300, 700, 0, 1000, Pass},
+		{20, 0, 0, 0, Unsure},
+	} {
+		v := verdict(t, comparison{canary: &Counts{Requests: c.n, Refused: c.refused}, stable: &Counts{Requests: c.of, Refused: c.others}, weight: 10}, Metric{Name: Errors})
+		require.Equal(t, c.want, v.Result, "%+v: %s", c, v.Reason)
+	}
+	v := verdict(t, comparison{canary: &Counts{Refused: 50}, stable: &Counts{Requests: 990, Refused: 10}, weight: 10}, Metric{Name: Errors})
+	require.Equal(t, "50 of 50 requests were refused (4xx), against 10 of 1000", v.Reason)
+}
+
 func TestErrorsVerdict(t *testing.T) {
 	for _, c := range []struct {
 		k, n, others, of int

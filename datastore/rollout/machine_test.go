@@ -42,6 +42,23 @@ func stepping(t *testing.T, p rollout.Plan) *rig {
 	return r
 }
 
+// A canary that refuses everything is stopped, though no request of it counts for anything else.
+func TestRefusesAll(t *testing.T) {
+	r := stepping(t, plan(10, 100))
+	for range 1000 {
+		r.m.Observe(rollout.Sample{Target: "v1", Sent: r.now, Tokens: -1})
+	}
+	for range 19 {
+		r.m.Observe(rollout.Sample{Target: "v2", Sent: r.now, Refused: true, Tokens: -1})
+	}
+	r.tick(time.Second)
+	require.Equal(t, rollout.Stepping, r.phase())
+	r.m.Observe(rollout.Sample{Target: "v2", Sent: r.now, Refused: true, Tokens: -1})
+	r.tick(time.Second)
+	require.Contains(t, r.m.State().Reason, "20 of 20 requests were refused (4xx), against 0 of 1000")
+	require.Zero(t, r.share())
+}
+
 // TestWhole: from loading to the end, with each step judged, the last one at 100 % too.
 func TestWhole(t *testing.T) {
 	p := plan(10, 50, 100)

@@ -15,6 +15,8 @@ type Sample struct {
 	Sent time.Time
 	// Failed: 5xx, 404, a timeout, a connection that failed or was reset.
 	Failed bool
+	// Refused: 4xx, but for 404, 429 and 529: the server finds fault with the request. Of such nothing else is known.
+	Refused bool
 	// Empty: it was answered without text and without a call of a tool. Known only if Told is set.
 	Empty, Told bool
 	// TTFT and TPOT are times of streamed answers. 0: not known, or not to be believed.
@@ -31,18 +33,21 @@ type Sample struct {
 
 // SampleOf returns what is judged of a request that has ended, or of an attempt that was retried elsewhere, as a
 // scheduling.Tracker hears of it (req.Now is the time). It is false for what says nothing of the target: what was
-// never sent, what the client cancelled or did wrong, and refusals because of load (429 and 529).
+// never sent, what the client cancelled, and refusals because of load (429 and 529).
 //
 // What a server did counts: a status from 500 on, an error of the connection, a timeout, and a 404, which is how a
-// server answers that does not have the adapter.
+// server answers that does not have the adapter. Other 4xx are Refused: most are the fault of clients, but if the
+// canary refuses most requests and the stable target does not, it is its own.
 func SampleOf(req *types.Request, o types.Outcome) (Sample, bool) {
 	missing := o.Status == 404 && req.PreviousID == "" // else it may be the response that is not there
 	failed := o.Failed() || missing
 	switch {
 	case o.Unsent, o.Cancelled, o.Status == 429, o.Status == 529:
 		return Sample{}, false
-	case !failed && (o.Status >= 400 || o.Retried):
+	case !failed && (o.Retried || o.Status == 404):
 		return Sample{}, false
+	case !failed && o.Status >= 400:
+		return Sample{Target: req.Target(), Sent: req.Now.Add(-o.Duration), Refused: true, Tokens: -1}, true
 	}
 	s := Sample{Target: req.Target(), Sent: req.Now.Add(-o.Duration), Failed: failed, Tokens: -1}
 	if failed {

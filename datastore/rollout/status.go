@@ -65,9 +65,11 @@ type TargetStatus struct {
 	Role     string  `json:"role"`   // stable or canary
 	Weight   float64 `json:"weight"` // in percent
 	InFlight int     `json:"inFlight"`
-	// Requests and Errors are those of the step that this gateway has seen.
+	// Requests and Errors are those of the step that this gateway has seen, and Refused those beside them that the
+	// server answered with another 4xx than a 404 or 429.
 	Requests int `json:"requests"`
 	Errors   int `json:"errors"`
+	Refused  int `json:"refused,omitempty"`
 }
 
 // VerdictStatus is a Verdict; figures that are not known are nil.
@@ -175,8 +177,8 @@ func (r *rollout) status() Status {
 	stable := TargetStatus{Target: r.plan.Stable, Role: "stable", InFlight: flights[r.plan.Stable]}
 	canary := TargetStatus{Target: r.plan.Canary, Role: "canary", InFlight: flights[r.plan.Canary]}
 	if window != nil {
-		stable.Requests, stable.Errors = window.Stable.Requests, window.Stable.Errors
-		canary.Requests, canary.Errors = window.Canary.Requests, window.Canary.Errors
+		stable.Requests, stable.Errors, stable.Refused = window.Stable.Requests, window.Stable.Errors, window.Stable.Refused
+		canary.Requests, canary.Errors, canary.Refused = window.Canary.Requests, window.Canary.Errors, window.Canary.Refused
 	}
 	if r.known {
 		s.Phase, s.Step, s.Since = r.state.Phase, r.state.Step, r.state.Since

@@ -147,13 +147,14 @@ func surely(k, n int) float64 {
 // judge makes verdicts, and reports whether one of them has stopped the canary.
 func (m *Machine) judge(canary, stable *Counts) (stopped bool) {
 	j := &m.judging
-	look := canary.Requests >= max(j.look, m.plan.MinRequests)
+	n := canary.answered()
+	look := n >= max(j.look, m.plan.MinRequests)
 	if look {
-		j.look = int(math.Ceil(between * float64(canary.Requests)))
-	} else if m.verdicts != nil && canary.Requests < j.glance {
+		j.look = int(math.Ceil(between * float64(n)))
+	} else if m.verdicts != nil && n < j.glance {
 		return false
 	}
-	j.glance = int(math.Ceil(glances * float64(canary.Requests)))
+	j.glance = int(math.Ceil(glances * float64(n)))
 	c := comparison{canary: canary, stable: stable, weight: m.percent(), least: m.plan.MinRequests}
 	if c.weight >= 100 {
 		c.stable, c.kept = m.state.Kept.counts(), true

@@ -20,7 +20,7 @@ func (w *Window) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, windowVersion)
 	b = binary.AppendUvarint(b, w.Epoch)
 	for _, c := range [...]*Counts{&w.Stable, &w.Canary} {
-		for _, n := range [...]int{c.Requests, c.Errors, c.Told, c.Empty, c.Blind, c.recents} {
+		for _, n := range [...]int{c.Requests, c.Errors, c.Refused, c.Told, c.Empty, c.Blind, c.recents} {
 			b = binary.AppendUvarint(b, uint64(n))
 		}
 		b = binary.BigEndian.AppendUint64(b, c.recent)
@@ -77,6 +77,7 @@ func DecodeWindow(p *Plan, data []byte, now time.Time) (*Window, error) {
 func (c *Counts) read(r *figures.Reader) {
 	c.Requests = int(r.Count("requests", mostCounted))
 	c.Errors = int(r.Count("errors", uint64(c.Requests)))
+	c.Refused = int(r.Count("refused requests", mostCounted))
 	c.Told = int(r.Count("answers", uint64(c.Requests-c.Errors)))
 	c.Empty = int(r.Count("empty answers", uint64(c.Told)))
 	answers := uint64(c.Requests - c.Errors)

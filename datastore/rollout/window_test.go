@@ -17,6 +17,9 @@ func filled(t testing.TB, n int) (*rollout.Plan, *rollout.Window) {
 	tr := newTraffic(3, 1, target{errors: .05, empty: .02, cached: .5})
 	for i := range n {
 		w.Observe(tr.sample(start, i%3 == 0))
+		if i%10 == 0 {
+			w.Observe(rollout.Sample{Target: "v2", Sent: start, Refused: true, Tokens: -1})
+		}
 	}
 	return &p, w
 }
