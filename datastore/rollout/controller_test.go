@@ -302,3 +302,24 @@ func TestStateFile(t *testing.T) {
 	_, err = rollout.New(rollout.Options{Store: store, StateFile: t.TempDir()})
 	require.Error(t, err, "a folder")
 }
+
+// What has stopped a canary is there to be seen and counted afterwards.
+func TestTrapStoppingVerdictIsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1, nil)
+		require.NoError(t, w.store.Apply(manifest(quick)))
+		w.run()
+		w.until(time.Minute, false, in(rollout.Stepping))
+		var s rollout.Status
+		for n := 0; n < 1000 && s.Phase != rollout.Failed; n++ {
+			w.send(70, false)
+			w.send(30, true)
+			time.Sleep(100 * time.Millisecond)
+			s, _ = w.c.Get(chatModel)
+		}
+		require.Equal(t, rollout.Failed, s.Phase)
+		require.Equal(t, rollout.Fail, s.Verdicts[0].Result)
+		require.Equal(t, "errors: "+s.Verdicts[0].Reason, s.Reason)
+		require.True(t, slices.ContainsFunc(s.Looks, func(l rollout.LookStatus) bool { return l.Result == rollout.Fail && l.Count > 0 }))
+	})
+}

@@ -114,7 +114,7 @@ func (m *Machine) load() {
 	}
 	m.full()
 	if left := m.servers.ready - m.servers.count(m.failed); left < need {
-		m.enter(Failed, m.state.Step, "the canary could not be loaded: "+m.lastWords())
+		m.enter(Failed, m.state.Step, "the canary could not be loaded: "+m.words(m.failed))
 		m.tell(Ended, "%s", m.state.Reason)
 		return
 	}
@@ -125,29 +125,29 @@ func (m *Machine) load() {
 		return
 	}
 	m.ask()
-	if unknown := m.servers.count(func(s *server) bool { return s.Canary == HasUnknown }); m.servers.ready-unknown < need {
-		m.holds(heldUnknown, "of %d of %d servers it is not known whether they have the canary", unknown, m.servers.ready)
+	unknown := m.servers.count(func(s *server) bool { return s.Canary == HasUnknown })
+	if words := m.words(func(s *server) bool { return s.Canary == HasUnknown && s.Err != "" }); m.servers.ready-unknown < need && words != "" {
+		m.holds(heldUnknown, "of %d of %d servers it is not known whether they have the canary: %s", unknown, m.servers.ready, words)
 		return
 	}
 	m.holds(notHeld, "")
 }
 
-// lastWords returns what servers said that have failed, each once, and those first that have the lowest ID.
-func (m *Machine) lastWords() string {
-	first := ""
-	text := "it does not answer"
-	for id, s := range m.servers.of {
-		if s.Ready && m.failed(s) && (first == "" || id < first) {
-			first = id
-			if !s.hung && s.Err != "" {
-				text = s.Err
-			}
-			if s.hung {
-				text = "it does not answer"
-			}
+// words returns what the ready server of the lowest ID has said of those that are such; empty: none is.
+func (m *Machine) words(such func(*server) bool) string {
+	var first *server
+	for _, s := range m.servers.of {
+		if s.Ready && such(s) && (first == nil || s.ID < first.ID) {
+			first = s
 		}
 	}
-	return first + ": " + text
+	switch {
+	case first == nil:
+		return ""
+	case first.hung || first.Err == "":
+		return first.ID + ": it does not answer"
+	}
+	return first.ID + ": " + first.Err
 }
 
 // full warns if servers have no place for one more adapter at once. That is no reason to fail: how many are in use

@@ -39,6 +39,8 @@ type Machine struct {
 	world    World
 	actions  []Action
 	verdicts []Verdict
+	// stopped are the verdicts of which one has stopped the canary in this Tick; nil: none has.
+	stopped []Verdict
 }
 
 // NewMachine returns a machine that begins a plan, unless the first Record that it is told of has a state of it: then
@@ -168,7 +170,7 @@ func (m *Machine) suspect(w *Window) bool {
 
 // Tick goes on as far as it can, and says what is to be done. See World for what it must be told.
 func (m *Machine) Tick(now time.Time, w World) []Action {
-	m.now, m.world = now, w
+	m.now, m.world, m.stopped = now, w, nil
 	defer func() { m.before = now }()
 	m.servers.see(now, w.Servers, m.plan.Load.Timeout)
 	m.read(w.Record)

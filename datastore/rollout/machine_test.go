@@ -59,6 +59,35 @@ func TestRefusesAll(t *testing.T) {
 	require.Zero(t, r.share())
 }
 
+// A step that some metrics could not judge says so: without streams nobody knows of times.
+func TestSaysWhatIsNotJudged(t *testing.T) {
+	p := plan(10, 100)
+	p.Metrics = []rollout.Metric{{Name: rollout.Errors}, {Name: rollout.TTFT}, {Name: rollout.TPOT}}
+	r := stepping(t, p)
+	r.good(1000, 0)
+	r.tick(time.Second)
+	require.Contains(t, r.said(), "it is as good as v1, as far as can be told: not judged were ttft, tpot")
+}
+
+// A server that cannot be asked is named, with its words.
+func TestSaysWhyItIsNotKnown(t *testing.T) {
+	m, err := rollout.NewMachine(plan(100), start)
+	require.NoError(t, err)
+	w := rollout.World{Record: &rollout.Record{Weights: []rollout.Weight{{Target: "v1", Weight: 1}}}, Servers: []rollout.Server{{ID: "s0", Ready: true}}}
+	for range 3 {
+		for _, a := range m.Tick(start, w) {
+			if a.Do == rollout.DoWrite {
+				w.Record = &a.Record
+				m.Written(start, "1", nil)
+			}
+		}
+	}
+	require.Empty(t, m.State().Holding, "it was not asked yet")
+	w.Servers[0].Err = "no list of models"
+	m.Tick(start, w)
+	require.Equal(t, "of 1 of 1 servers it is not known whether they have the canary: s0: no list of models", m.State().Holding)
+}
+
 // TestWhole: from loading to the end, with each step judged, the last one at 100 % too.
 func TestWhole(t *testing.T) {
 	p := plan(10, 50, 100)

@@ -207,7 +207,7 @@ func (r *rollout) lead(ctx context.Context, now time.Time, record *Record) {
 	}
 	actions := r.machine.Tick(now, w)
 	r.learn()
-	for _, v := range r.machine.Verdicts() {
+	for _, v := range append(r.machine.Verdicts(), r.machine.stopped...) {
 		r.looks[look{v.Metric, v.Result}]++
 	}
 	if r.machine.Over() && r.state.Phase != Done && r.state.Phase != Failed {
@@ -333,7 +333,10 @@ func percent(s State, p *Plan) float64 { return 100 * float64(s.Weight(p.Canary)
 func (r *rollout) learn() {
 	before := r.state.Phase
 	r.state, r.known = r.machine.State(), true
-	if v := r.machine.Verdicts(); v != nil || r.state.Phase == Loading || r.state.Phase == Stepping {
+	switch v := r.machine.Verdicts(); {
+	case r.machine.stopped != nil:
+		r.verdicts = r.machine.stopped
+	case v != nil || r.state.Phase == Loading || r.state.Phase == Stepping:
 		r.verdicts = v // else it has ended, and people want to know by what
 	}
 	if (before == Failed) != (r.state.Phase == Failed) {

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"math"
+	"strings"
 	"time"
 )
 
@@ -177,7 +178,9 @@ func (m *Machine) judge(canary, stable *Counts) (stopped bool) {
 	}
 	for i, v := range m.verdicts {
 		if !v.WarnOnly && v.Result == Fail && v.Looks > m.plan.Metrics[i].FailureLimit {
+			all := m.verdicts
 			m.abort(v.Metric + ": " + v.Reason)
+			m.stopped = all
 			return true
 		}
 	}
@@ -219,8 +222,22 @@ func (m *Machine) proceed(canary *Counts) {
 	case step.Manual:
 		m.holds(heldManual, "it waits for somebody to promote it")
 	default:
-		m.forward("it is as good as " + m.plan.Stable)
+		m.forward("it is as good as " + m.plan.Stable + m.unjudged())
 	}
+}
+
+// unjudged says by which metrics nothing could be said of the canary; empty: by none.
+func (m *Machine) unjudged() string {
+	var names []string
+	for _, v := range m.verdicts {
+		if !v.WarnOnly && v.Result == NotJudged {
+			names = append(names, v.Metric)
+		}
+	}
+	if names == nil {
+		return ""
+	}
+	return ", as far as can be told: not judged were " + strings.Join(names, ", ")
 }
 
 // waits says for which verdict it waits; empty: for none.
