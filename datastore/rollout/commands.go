@@ -35,9 +35,14 @@ func (m *Machine) Resume(now time.Time, why string) error {
 		percent = 100
 	}
 	m.overrule()
-	m.weigh(m.state.Phase, m.state.Step, percent, cmp.Or(why, "resumed by hand"))
+	why = cmp.Or(brief(why), "resumed by hand")
+	reason := why
+	if m.state.Phase == Aborting {
+		reason = m.state.Reason // people want to know what it was aborted for
+	}
+	m.weigh(m.state.Phase, m.state.Step, percent, reason)
 	m.state.Paused = ""
-	m.tell(Resumed, "%s", m.state.Reason)
+	m.tell(Resumed, "%s", why)
 	return nil
 }
 

@@ -171,6 +171,9 @@ func (m *Machine) suspect(w *Window) bool {
 // Tick goes on as far as it can, and says what is to be done. See World for what it must be told.
 func (m *Machine) Tick(now time.Time, w World) []Action {
 	m.now, m.world, m.stopped = now, w, nil
+	if now.Before(m.inForce) { // the clock was set back, and must not put off what waits for it
+		m.inForce = now
+	}
 	defer func() { m.before = now }()
 	m.servers.see(now, w.Servers, m.plan.Load.Timeout)
 	m.read(w.Record)

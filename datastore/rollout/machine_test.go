@@ -88,6 +88,34 @@ func TestSaysWhyItIsNotKnown(t *testing.T) {
 	require.Equal(t, "of 1 of 1 servers it is not known whether they have the canary: s0: no list of models", m.State().Holding)
 }
 
+// A clock that is set back puts nothing off for as long.
+func TestTrapClockIsSetBack(t *testing.T) {
+	r := stepping(t, plan(10, 100))
+	r.good(1000, 0)
+	r.now = r.now.Add(-48 * time.Hour)
+	r.tick(time.Second)
+	r.good(2000, 0)
+	r.tick(10 * time.Minute)
+	require.Equal(t, 1, r.m.State().Step, "%v", r.m.Verdicts())
+}
+
+// What a canary was aborted for is not forgotten when somebody pauses and resumes it.
+func TestResumeKeepsTheReason(t *testing.T) {
+	p := plan(10, 100)
+	p.Load.Unload = true
+	r := stepping(t, p)
+	r.flight["v2"] = 1
+	r.good(0, 10)
+	r.tick(time.Second)
+	require.Equal(t, rollout.Aborting, r.phase())
+	reason := r.m.State().Reason
+	require.NoError(t, r.m.Pause(r.now, "one moment"))
+	require.NoError(t, r.m.Resume(r.now, "go on"))
+	require.Equal(t, reason, r.m.State().Reason)
+	require.Zero(t, r.share())
+	require.Contains(t, r.said(), "failed")
+}
+
 // TestWhole: from loading to the end, with each step judged, the last one at 100 % too.
 func TestWhole(t *testing.T) {
 	p := plan(10, 50, 100)
