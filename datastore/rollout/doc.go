@@ -48,6 +48,8 @@
 // 0 of 1000 is more. It passes when the interval of 95 % is below the limit, and fails when that of 3.3 standard
 // deviations is above it and Fisher's exact test agrees: the canary is looked at again and again, though only when it
 // has had a quarter more requests than at the last look.
+// A 4xx other than a 404 or 429 is its client's fault, and counts only if the canary refuses most requests, by more
+// than half of all than the stable target.
 //
 // Times (ttft, tpot) are compared by their 90th percentiles, whose intervals are those of order statistics, which ask
 // for no shape of a distribution. It fails when the lower end of the canary's is above MaxRatio times the upper end of

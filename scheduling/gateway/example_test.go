@@ -90,8 +90,9 @@ func ExampleOptions_rollouts() {
 		Profile: plugins.Default(),
 		Config:  "models.json", // manifests with annotations inferpick.dev/rollout
 		Rollouts: &rollout.Options{
-			Loader:  adapters.Auto(), // vLLM or SGLang, whichever a server is
-			OnEvent: func(e rollout.Event) { fmt.Println(e.Kind, e.Object, e.Text) },
+			Loader:    adapters.Auto(), // vLLM or SGLang, whichever a server is
+			StateFile: "/var/lib/gateway/rollouts.json",
+			OnEvent:   func(e rollout.Event) { fmt.Println(e.Kind, e.Object, e.Text) },
 		},
 	})
 	if err != nil {
