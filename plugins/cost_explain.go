@@ -137,3 +137,26 @@ func (c *Cost) Rates(ep *types.Endpoint) (EndpointRates, bool) {
 	f := cell.server.facts()
 	return EndpointRates{f.StepFactor, f.TokenFactor, float64(f.Step), f.Token}, true
 }
+
+// Speed returns how fast an endpoint is believed to be, and whether enough was seen to say so. It implements
+// autoscale.Speeds.
+func (c *Cost) Speed(ep *types.Endpoint) (types.Speed, bool) {
+	cell := c.table.lookup(ep)
+	if cell == nil || !c.confident() {
+		return types.Speed{}, false
+	}
+	v := c.view()
+	token, step, sequence := cell.server.speed(&c.model, &v)
+	s := types.Speed{Token: token, Step: step, Sequence: sequence}
+	return s, s.Known()
+}
+
+// confident reports whether the rates are more than what was believed at first.
+func (c *Cost) confident() bool {
+	if c.o.FixedRates {
+		return true
+	}
+	c.learning.Lock()
+	defer c.learning.Unlock()
+	return c.learner.Confident()
+}

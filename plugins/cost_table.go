@@ -46,6 +46,13 @@ func (s *costServer) publish() {
 	}
 }
 
+// speed is cost.Server.Speed.
+func (s *costServer) speed(m *cost.Model, v *cost.View) (token, step, sequence float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Speed(m, v)
+}
+
 // facts returns what explanations say of it.
 func (s *costServer) facts() cost.Facts {
 	s.mu.Lock()

@@ -244,6 +244,30 @@ func TestCostLearnsRates(t *testing.T) {
 	}
 }
 
+// How fast endpoints are, in seconds, for who counts work by it: what requests have shown, and nothing before.
+func TestCostSpeed(t *testing.T) {
+	b := newCostBench(t, plugins.CostOptions{}, unreadAll("slow", "fast")...)
+	_, known := b.cost.Speed(b.eps[0])
+	require.False(t, known, "it was not met")
+	b.explain(prompt("x", 1000))
+	_, known = b.cost.Speed(b.eps[0])
+	require.False(t, known, "nothing was seen of it")
+	for i := range 600 {
+		ep, factor := b.eps[i%2], time.Duration(2-i%2)
+		d := mustSchedule(t, b.s, prompt(i, 4000), []*types.Endpoint{ep})
+		b.serve(d, factor*127*time.Millisecond, factor*8*time.Millisecond, 50, 0)
+	}
+	slow, known := b.cost.Speed(b.eps[0])
+	require.True(t, known)
+	fast, _ := b.cost.Speed(b.eps[1])
+	require.InEpsilon(t, .1056/4000, fast.Token, .3)
+	require.InEpsilon(t, 8e-3, fast.Step, .3)
+	require.InEpsilon(t, 2, slow.Token/fast.Token, .2)
+	require.InEpsilon(t, 2, slow.Step/fast.Step, .2)
+	require.Greater(t, fast.Sequence, 0.)
+	require.Less(t, fast.Sequence, fast.Step/10)
+}
+
 func TestCostStartsFromCapacityAndAccelerator(t *testing.T) {
 	eps := unreadAll("plain", "double", "a100", "l40s", "made-up")
 	eps[1].Capacity.Speed = 2

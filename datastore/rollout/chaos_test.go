@@ -58,7 +58,8 @@ func newChaos(t *testing.T, seed uint64) *chaos {
 	c.error = []float64{0, 0, .1, 1}[c.IntN(4)]
 	c.home = newMemory(rollout.Weight{Target: "v1", Weight: 1})
 	for i := range 1 + c.IntN(4) {
-		c.servers = append(c.servers, rollout.Server{ID: fmt.Sprint("s", i), Ready: true, Canary: rollout.HasNot, Stable: rollout.HasIt})
+		c.servers = append(c.servers, rollout.Server{ID: fmt.Sprint("s", i), Ready: true, Canary: rollout.HasNot,
+			Stable: rollout.HasIt})
 	}
 	for i := range c.machines {
 		c.open(i)
@@ -149,7 +150,8 @@ func (c *chaos) written(i int, before, after rollout.Record) {
 	c.must(len(after.State) <= rollout.MaxState, "a state of %d bytes", len(after.State))
 	c.must(s.Seq > c.lastState.Seq, "seq %d after %d", s.Seq, c.lastState.Seq)
 	if s.Changed {
-		c.must(slices.Equal(before.Weights, after.Weights), "weights of somebody else were overwritten: %v by %v", before.Weights, after.Weights)
+		c.must(slices.Equal(before.Weights, after.Weights), "weights of somebody else were overwritten: %v by %v",
+			before.Weights, after.Weights)
 	} else {
 		sum := int32(0)
 		for _, w := range after.Weights {
@@ -161,8 +163,8 @@ func (c *chaos) written(i int, before, after rollout.Record) {
 			"an edit was overwritten: %v by %v", c.theirs, after.Weights)
 		was, is := canaryShare(before.Weights), canaryShare(after.Weights)
 		if is > was {
-			c.must(slices.ContainsFunc(c.servers, func(s rollout.Server) bool { return s.Ready && s.Canary == rollout.HasIt }) || s.Phase == rollout.Finishing,
-				"the weights rise, and no server has the canary")
+			has := func(s rollout.Server) bool { return s.Ready && s.Canary == rollout.HasIt }
+			c.must(slices.ContainsFunc(c.servers, has) || s.Phase == rollout.Finishing, "no server has what gets more")
 			c.must(s.Phase == rollout.Stepping || c.lastState.Changed, "the weights rise in phase %s", s.Phase)
 		}
 		switch s.Phase {
@@ -172,8 +174,10 @@ func (c *chaos) written(i int, before, after rollout.Record) {
 			c.must(is == 1, "the stable target has traffic in phase %s", s.Phase)
 		}
 	}
-	if failed := []rollout.Phase{rollout.Aborting, rollout.Failed}; slices.Contains(failed, c.lastState.Phase) && !slices.Contains(failed, s.Phase) {
-		c.must(c.retried && s.Phase == rollout.Loading, "phase %s follows %s, retried %v", s.Phase, c.lastState.Phase, c.retried)
+	failed := []rollout.Phase{rollout.Aborting, rollout.Failed}
+	if slices.Contains(failed, c.lastState.Phase) && !slices.Contains(failed, s.Phase) {
+		c.must(c.retried && s.Phase == rollout.Loading, "phase %s follows %s, retried %v", s.Phase, c.lastState.Phase,
+			c.retried)
 		c.retried = false
 	}
 	c.lastState = s
@@ -187,7 +191,8 @@ func (c *chaos) server(id string) *rollout.Server {
 
 func (c *chaos) load(i int, a rollout.Action) {
 	s := c.server(a.Server)
-	c.must(a.Target == "v2" && s.Ready && (s.Canary == rollout.HasNot || s.Canary == rollout.HasFailed), "load %+v on %+v", a, s)
+	c.must(a.Target == "v2" && s.Ready && (s.Canary == rollout.HasNot || s.Canary == rollout.HasFailed),
+		"load %+v on %+v", a, s)
 	c.say("machine %d loads %s on %s", i, a.Target, a.Server)
 	s.Canary = rollout.HasLoading
 }
@@ -195,7 +200,8 @@ func (c *chaos) load(i int, a rollout.Action) {
 func (c *chaos) unload(i int, a rollout.Action) {
 	s := c.server(a.Server)
 	since, quiet := c.quiet[i][a.Target]
-	c.must(c.flight[a.Target] == 0 && quiet && c.now.Sub(since) >= c.plan.Load.Grace, "%s is unloaded at %v with %d requests, quiet since %v",
+	c.must(c.flight[a.Target] == 0 && quiet && c.now.Sub(since) >= c.plan.Load.Grace,
+		"%s is unloaded at %v with %d requests, quiet since %v",
 		a.Target, c.now, c.flight[a.Target], since)
 	state := c.machines[i].State()
 	c.must(state.Paused == "", "it unloads while it is paused")
@@ -232,7 +238,8 @@ func (c *chaos) happen() {
 		s.Canary, s.Incarnation, s.Tries = rollout.HasNot, s.Incarnation+1, 0
 		c.say("%s restarts", s.ID)
 	case 2:
-		c.servers = append(c.servers, rollout.Server{ID: fmt.Sprint("n", c.now.Unix()), Ready: true, Canary: rollout.HasUnknown, Stable: rollout.HasIt})
+		c.servers = append(c.servers, rollout.Server{ID: fmt.Sprint("n", c.now.Unix()), Ready: true,
+			Canary: rollout.HasUnknown, Stable: rollout.HasIt})
 	case 3:
 		if len(c.servers) > 1 {
 			c.servers = c.servers[1:]

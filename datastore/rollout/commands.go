@@ -49,30 +49,49 @@ func (m *Machine) overrule() {
 }
 
 // Promote goes to the next step without waiting for a verdict, or with full to the last one, which is then not judged
-// but for a hard stop. It is an error if no server has the canary, or somebody else has changed the weights.
+// but for a hard stop. If the weights of the step are not written yet, the former waits for that. It is an error if no
+// server has the canary, or somebody else has changed the weights.
 func (m *Machine) Promote(now time.Time, full bool, why string) error {
 	switch {
 	case m.state.Phase != Stepping:
 		return m.cannot("promote", "it is in no step")
 	case m.state.Changed:
 		return m.cannot("promote", "somebody else has changed the weights: resume it first")
-	case !m.settled():
-		return m.cannot("promote", "the weights of the step are not written yet")
 	case len(m.servers.holders) == 0:
 		return m.cannot("promote", "no server that is ready has the canary")
 	case m.stop != "":
 		return m.cannot("promote", m.stop)
 	}
 	m.now = now
-	why = cmp.Or(why, "promoted by hand")
 	m.change().Paused = ""
-	if last := len(m.plan.Steps) - 1; full && m.state.Step < last {
-		m.toStep(last, why)
-	} else if !full {
-		m.forward(why)
+	m.wish = wish{epoch: m.state.Epoch, full: full, why: cmp.Or(why, "promoted by hand")}
+	if full || m.weighed() {
+		m.promote()
 	}
-	m.state.Full = m.state.Full || full
 	return nil
+}
+
+// wish is a promotion that waits until the weights of its step are written: else two steps would become one.
+type wish struct {
+	epoch uint64 // 0: there is none
+	full  bool
+	why   string
+}
+
+// promote does what was wished of this step, and reports whether something was.
+func (m *Machine) promote() bool {
+	w := m.wish
+	m.wish = wish{}
+	if w.epoch != m.state.Epoch {
+		return false
+	}
+	if last := len(m.plan.Steps) - 1; w.full && m.state.Step < last {
+		m.toStep(last, w.why)
+	} else if !w.full {
+		m.forward(w.why)
+	}
+	m.state.Full = m.state.Full || w.full
+	return true
 }
 
 // Abort gives the stable target everything, whatever state it is in, but Done and Failed, and once the stable target

@@ -328,25 +328,43 @@ func (v *fleet) prober(ctx context.Context) {
 	}
 }
 
-// ask asks one server whether it has the canary.
+// ask asks one server whether it has the canary, and the stable target if that is to be unloaded some day.
 func (v *fleet) ask(ctx context.Context, s *member, ep *types.Endpoint, incarnation uint64) {
 	plan := &v.r.plan
 	call, stop := context.WithTimeout(ctx, min(probeTime, plan.Load.Timeout))
 	defer stop()
-	has := false
+	has, stable := false, HasUnknown
 	hangs, err := contain(call, func(ctx context.Context) error {
 		found, err := v.r.c.o.Loader.Loaded(ctx, ep, plan.Canary, plan.Load.Source)
 		has = found
+		if err == nil && plan.Load.Unload {
+			stable = v.asked(ctx, ep, plan.Stable)
+		}
 		return err
 	})
 	v.loose(s, hangs)
-	if v.answered(ctx, s, incarnation, err == nil && has, err) {
+	told := HasUnknown
+	if hangs == nil { // else it may be written still
+		told = stable
+	}
+	if v.answered(ctx, s, incarnation, err == nil && has, told, err) {
 		v.r.kick()
 	}
 }
 
+// asked asks a server whether it has the stable target.
+func (v *fleet) asked(ctx context.Context, ep *types.Endpoint, target string) Has {
+	switch has, err := v.r.c.o.Loader.Loaded(ctx, ep, target, ""); {
+	case err != nil:
+		return HasUnknown
+	case has:
+		return HasIt
+	}
+	return HasNot
+}
+
 // answered takes over what a server has said, and reports whether it is something new.
-func (v *fleet) answered(ctx context.Context, s *member, incarnation uint64, has bool, err error) bool {
+func (v *fleet) answered(ctx context.Context, s *member, incarnation uint64, has bool, stable Has, err error) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s.probing = false
@@ -354,6 +372,9 @@ func (v *fleet) answered(ctx context.Context, s *member, incarnation uint64, has
 		return false // it says nothing of what is now
 	}
 	s.asked = v.r.c.o.Now()
+	if stable != HasUnknown {
+		s.stable = stable
+	}
 	before := s.canary
 	switch {
 	case err != nil:

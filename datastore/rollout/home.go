@@ -37,6 +37,12 @@ func (m *Machine) settled() bool {
 	return m.home.written.Epoch == m.state.Epoch && m.home.written.Seq > 0 && m.home.written.Plan == m.state.Plan
 }
 
+// weighed reports whether the weights that are in force, as far as is known, are those of the state.
+func (m *Machine) weighed() bool {
+	w := &m.home.written
+	return w.Plan == m.state.Plan && !w.Changed && SameShares(w.Weights, m.state.Weights)
+}
+
 // read takes note of what the Home has.
 func (m *Machine) read(r *Record) {
 	h := &m.home
@@ -119,8 +125,8 @@ func (m *Machine) changed(r *Record) {
 	}
 	s.Paused = brief("changed by somebody else: " + words(r.Weights))
 	s.Reason = s.Paused
-	m.tell(Paused, "the weights were changed by somebody else, to %s: they are left as they are, until somebody resumes or aborts the rollout",
-		words(r.Weights))
+	m.tell(Paused, "the weights were changed by somebody else, to %s: they are left as they are, until somebody resumes "+
+		"or aborts the rollout", words(r.Weights))
 }
 
 // adopt goes on from what another machine has written.
@@ -132,7 +138,8 @@ func (m *Machine) adopt(r *Record, s State) {
 	if m.take(s); s.Epoch != m.window.Epoch {
 		m.begin(m.now)
 	}
-	m.tell(Restored, "another gateway has written it: it goes on in phase %s, step %d of %d", s.Phase, s.Step+1, len(m.plan.Steps))
+	m.tell(Restored, "another gateway has written it: it goes on in phase %s, step %d of %d", s.Phase, s.Step+1,
+		len(m.plan.Steps))
 	m.compare(r)
 	if abort && !m.state.Changed && m.state.Phase != Aborting && !m.state.over() {
 		m.abort(why)

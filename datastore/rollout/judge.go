@@ -81,7 +81,8 @@ func (c *comparison) judge(m *Metric) Verdict {
 	}
 	switch m.Name {
 	case Errors:
-		return c.rise(v, m, "requests failed", part{c.canary.Errors, c.canary.Requests}, part{c.stable.Errors, c.stable.Requests})
+		return c.rise(v, m, "requests failed", part{c.canary.Errors, c.canary.Requests},
+			part{c.stable.Errors, c.stable.Requests})
 	case Empty:
 		return c.empty(v, m)
 	case TTFT:
@@ -127,8 +128,8 @@ func (c *comparison) rise(v Verdict, m *Metric, what string, canary, stable part
 	case c.kept && canary.n >= enough && low <= limit:
 		return v.is(Pass, "%v %s, %s: not surely more than %.1f points more", canary, what, against, m.MaxRise)
 	}
-	return v.is(Unsure, "%v %s, %s: %.1f to %.1f points more, %.1f allowed: more requests will tell", canary, what, against,
-		100*low, 100*most, m.MaxRise)
+	return v.is(Unsure, "%v %s, %s: %.1f to %.1f points more, %.1f allowed: more requests will tell", canary, what,
+		against, 100*low, 100*most, m.MaxRise)
 }
 
 func (p part) share() float64 {
@@ -178,8 +179,8 @@ func (c *comparison) few(v Verdict, what string, n, of int) (Verdict, bool) {
 func (c *comparison) ttft(v Verdict, m *Metric) Verdict {
 	blind := 2*c.canary.Blind > c.canary.ttft.len() || 2*c.stable.Blind > c.stable.ttft.len()
 	if blind && c.weight < blindFrom && c.canary.ttft.len() > 0 {
-		return v.is(NotJudged, "servers do not say how much of a prompt was cached: it is judged from %d %% on, where caches "+
-			"are as warm", blindFrom)
+		return v.is(NotJudged, "servers do not say how much of a prompt was cached: it is judged from %d %% on, where "+
+			"caches are as warm", blindFrom)
 	}
 	return c.times(v, m, "time to first token", &c.canary.ttft, &c.stable.ttft)
 }
@@ -219,7 +220,8 @@ func (c *comparison) times(v Verdict, m *Metric, what string, canary, stable *st
 	case n >= enough && ratioOf(a.middle, b.middle) <= limit:
 		return v.is(Pass, "%s: within %.2f times", text, limit)
 	}
-	return v.is(Unsure, "%s of %d and %d answers, %.2f times allowed: more requests will tell", text, n, stable.len(), limit)
+	return v.is(Unsure, "%s of %d and %d answers, %.2f times allowed: more requests will tell", text, n, stable.len(),
+		limit)
 }
 
 // length compares medians of lengths, in both directions.
@@ -256,7 +258,8 @@ func (c *comparison) finish(v Verdict, m *Metric) Verdict {
 		canary, stable := part{c.canary.Finish[i], n}, part{c.stable.Finish[i], of}
 		if max(canary.surelyMore(stable), stable.surelyMore(canary)) > m.MaxRise/100 {
 			v.Canary, v.Stable = canary.share(), stable.share()
-			return v.is(Fail, "%v answers end with %q, against %v: more than %.1f points apart", canary, types.Finish(i).String(), stable, m.MaxRise)
+			return v.is(Fail, "%v answers end with %q, against %v: more than %.1f points apart", canary,
+				types.Finish(i).String(), stable, m.MaxRise)
 		}
 	}
 	return v.is(Pass, "%d answers end as those of the stable target", n)

@@ -15,7 +15,8 @@ import (
 func verdict(t *testing.T, c comparison, m Metric) Verdict {
 	t.Helper()
 	p, err := Plan{
-		Object: Object{Kind: "InferenceModel", Name: types.NamespacedName{Name: "m"}}, Stable: "a", Canary: "b", Metrics: []Metric{m},
+		Object: Object{Kind: "InferenceModel", Name: types.NamespacedName{Name: "m"}},
+		Stable: "a", Canary: "b", Metrics: []Metric{m},
 	}.WithDefaults()
 	require.NoError(t, err)
 	c.least = p.MinRequests
@@ -40,7 +41,8 @@ func TestErrorsVerdict(t *testing.T) {
 		{800, 10_000, 500, 10_000, Fail, ""},
 		{20, 20, 0, 0, Unsure, ""}, // the stable target may be as bad
 	} {
-		v := verdict(t, comparison{canary: &Counts{Requests: c.n, Errors: c.k}, stable: &Counts{Requests: c.of, Errors: c.others}, weight: 10}, Metric{Name: Errors})
+		v := verdict(t, comparison{canary: &Counts{Requests: c.n, Errors: c.k}, stable: &Counts{Requests: c.of,
+			Errors: c.others}, weight: 10}, Metric{Name: Errors})
 		require.Equal(t, c.want, v.Result, "%+v: %s", c, v.Reason)
 		if c.reason != "" {
 			require.Equal(t, c.reason, v.Reason)
@@ -58,7 +60,8 @@ func TestErrorsVerdict(t *testing.T) {
 }
 
 func TestEmptyVerdict(t *testing.T) {
-	c := comparison{canary: &Counts{Requests: 500, Told: 500, Empty: 20}, stable: &Counts{Requests: 900, Told: 900, Empty: 1}, weight: 10}
+	c := comparison{canary: &Counts{Requests: 500, Told: 500, Empty: 20}, stable: &Counts{Requests: 900, Told: 900,
+		Empty: 1}, weight: 10}
 	require.Equal(t, Fail, verdict(t, c, Metric{Name: Empty}).Result)
 	c.canary.Empty = 0
 	require.Equal(t, Pass, verdict(t, c, Metric{Name: Empty}).Result)
@@ -126,7 +129,8 @@ func TestDrift(t *testing.T) {
 	lengths := func(n, tokens int, finish types.Finish) *Counts {
 		c := new(Counts)
 		for range n {
-			c.observe(&Sample{Tokens: 1 + int(float64(tokens)*math.Exp(.5*rng.NormFloat64())), Told: true, Finish: finish}, false)
+			c.observe(&Sample{Tokens: 1 + int(float64(tokens)*math.Exp(.5*rng.NormFloat64())), Told: true, Finish: finish},
+				false)
 		}
 		return c
 	}
@@ -149,7 +153,8 @@ func TestDrift(t *testing.T) {
 		require.Equal(t, c.ends, ends.Result, "%+v: %s", c, ends.Reason)
 		require.True(t, length.WarnOnly && ends.WarnOnly)
 	}
-	v := verdict(t, comparison{canary: lengths(300, 200, types.FinishLength), stable: stable, weight: 10}, Metric{Name: Finish})
+	v := verdict(t, comparison{canary: lengths(300, 200, types.FinishLength), stable: stable, weight: 10},
+		Metric{Name: Finish})
 	require.Equal(t, `0 of 300 answers end with "stop", against 2000 of 2000: more than 10.0 points apart`, v.Reason)
 }
 

@@ -119,7 +119,8 @@ func (m *Machine) load() {
 		return
 	}
 	if took := m.now.Sub(m.state.Since); took >= m.plan.Deadline && m.plan.OnUnsure == Abort {
-		m.enter(Failed, m.state.Step, sprintf("after %v only %d of %d servers have the canary", m.plan.Deadline, have, m.servers.ready))
+		m.enter(Failed, m.state.Step, sprintf("after %v only %d of %d servers have the canary", m.plan.Deadline, have,
+			m.servers.ready))
 		m.tell(Ended, "%s", m.state.Reason)
 		return
 	}
@@ -149,14 +150,14 @@ func (m *Machine) lastWords() string {
 	return first + ": " + text
 }
 
-// full warns if servers have no place for one more adapter at once. That is no reason to fail: how many there are in use
+// full warns if servers have no place for one more adapter at once. That is no reason to fail: how many are in use
 // changes, and servers keep more than they can use at once.
 func (m *Machine) full() {
 	full := m.servers.count(func(s *server) bool { return s.Canary != HasIt && s.Slots > 0 && s.Used >= s.Slots })
 	if full > 0 && !m.judging.full {
 		m.judging.full = true
-		m.tell(Warned, "on %d of %d servers all places for adapters are in use: requests for different adapters will wait for each other",
-			full, m.servers.ready)
+		m.tell(Warned, "on %d of %d servers all places for adapters are in use: requests for different adapters "+
+			"will wait for each other", full, m.servers.ready)
 	}
 }
 

@@ -29,6 +29,7 @@ type Machine struct {
 
 	judging judging // of the epoch
 	hold    holdKind
+	wish    wish   // of a person
 	stop    string // why the canary is to be stopped at once; empty: it is not
 	servers servers
 
@@ -160,7 +161,8 @@ func (m *Machine) suspect(w *Window) bool {
 		return false
 	}
 	k, n := w.Canary.recently()
-	m.stop = fmt.Sprintf("%d of the last %d requests failed, of the stable target %v", k, n, part{w.Stable.Errors, w.Stable.Requests})
+	m.stop = fmt.Sprintf("%d of the last %d requests failed, of the stable target %v", k, n,
+		part{w.Stable.Errors, w.Stable.Requests})
 	return true
 }
 
@@ -212,7 +214,8 @@ func (m *Machine) weigh(p Phase, step int, percent float64, why string) {
 
 // tell makes an event.
 func (m *Machine) tell(kind EventKind, format string, args ...any) {
-	m.actions = append(m.actions, Action{Do: DoTell, Event: Event{At: m.now, Object: m.plan.Object, Kind: kind, Text: fmt.Sprintf(format, args...)}})
+	m.actions = append(m.actions, Action{Do: DoTell, Event: Event{At: m.now, Object: m.plan.Object, Kind: kind,
+		Text: fmt.Sprintf(format, args...)}})
 }
 
 // holdKind is what holds a rollout.

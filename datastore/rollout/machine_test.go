@@ -12,14 +12,6 @@ import (
 	"github.com/inferpick/inferpick/datastore/rollout"
 )
 
-// kinds returns those of the events so far.
-func (r *rig) kinds() (all []rollout.EventKind) {
-	for _, e := range r.events {
-		all = append(all, e.Kind)
-	}
-	return all
-}
-
 // said returns all texts of events.
 func (r *rig) said() string {
 	var b strings.Builder
@@ -461,11 +453,14 @@ func TestStart(t *testing.T) {
 		phase   rollout.Phase
 		says    string
 	}{
-		{"another target", []rollout.Weight{{"v1", 5}, {"v0", 5}}, rollout.Failed, "there are other targets than v1 and v2: the weights are v1 50 %, v0 50 %"},
-		{"no stable one", []rollout.Weight{{"v0", 5}}, rollout.Failed, "the stable target v1 has no traffic: the weights are v0 100 %"},
+		{"another target", []rollout.Weight{{"v1", 5}, {"v0", 5}}, rollout.Failed,
+			"there are other targets than v1 and v2: the weights are v1 50 %, v0 50 %"},
+		{"no stable one", []rollout.Weight{{"v0", 5}}, rollout.Failed,
+			"the stable target v1 has no traffic: the weights are v0 100 %"},
 		{"nothing", nil, rollout.Failed, "the stable target v1 has no traffic: the weights are none"},
 		{"all done", []rollout.Weight{{"v2", 1}}, rollout.Failed, "the canary v2 has all traffic already"},
-		{"the canary has some", []rollout.Weight{{"v1", 9}, {"v2", 1}}, rollout.Loading, "the canary has traffic already: v1 90 %, v2 10 %"},
+		{"the canary has some", []rollout.Weight{{"v1", 9}, {"v2", 1}}, rollout.Loading,
+			"the canary has traffic already: v1 90 %, v2 10 %"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(plan(10, 100))
@@ -509,7 +504,8 @@ func TestCommands(t *testing.T) {
 	p.Steps[0].Manual = true
 	r := newRig(p)
 	require.ErrorContains(t, r.m.Pause(r.now, ""), "it has not begun")
-	require.ErrorContains(t, r.m.Promote(r.now, false, ""), "rollout: cannot promote the rollout of v2 in phase Loading: it is in no step")
+	require.ErrorContains(t, r.m.Promote(r.now, false, ""),
+		"rollout: cannot promote the rollout of v2 in phase Loading: it is in no step")
 	r = stepping(t, p)
 	r.good(600, 0)
 	r.tick(time.Second)
@@ -585,4 +581,17 @@ func TestOldRequests(t *testing.T) {
 	require.Equal(t, 1, r.m.Window().Canary.Errors)
 	r.m.Observe(rollout.Sample{Target: "v3", Sent: r.now, Failed: true})
 	require.Equal(t, 1, r.m.Window().Canary.Requests)
+}
+
+// TestPromotedTwice: a second promotion waits until the first one is written, so that no step is left out.
+func TestPromotedTwice(t *testing.T) {
+	r := stepping(t, plan(10, 50, 80, 100))
+	require.NoError(t, r.m.Promote(r.now, false, ""))
+	require.NoError(t, r.m.Promote(r.now, false, ""))
+	var shares []float64
+	for range 4 {
+		r.tick(time.Second)
+		shares = append(shares, r.share())
+	}
+	require.Equal(t, []float64{.5, .8, .8, .8}, shares)
 }

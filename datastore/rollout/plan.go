@@ -85,7 +85,7 @@ type LoadPlan struct {
 	Timeout  time.Duration `json:"timeout,omitempty"`  // of one call; default 2 minutes
 	Tries    int           `json:"tries,omitempty"`    // on one server; default 3, at most 100
 	Parallel int           `json:"parallel,omitempty"` // servers at once; default 4, at most 1000
-	Share    float64       `json:"share,omitempty"`    // of the ready servers that must have it before traffic moves, 0 to 1; default 1
+	Share    float64       `json:"share,omitempty"`    // of the ready servers, that must have it; 0.001 to 1, default 1
 	Unload   bool          `json:"unload,omitempty"`   // what has lost is unloaded after its last request
 	Grace    time.Duration `json:"grace,omitempty"`    // how long after its last request; default 30 seconds
 }

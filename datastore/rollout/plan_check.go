@@ -29,7 +29,8 @@ func DefaultSteps() []Step {
 // DefaultMetrics returns those of a plan that has none: all that there are, where times must have failed in two looks
 // in a row.
 func DefaultMetrics() []Metric {
-	return []Metric{{Name: Errors}, {Name: Empty}, {Name: TTFT, FailureLimit: 1}, {Name: TPOT, FailureLimit: 1}, {Name: Length}, {Name: Finish}}
+	return []Metric{{Name: Errors}, {Name: Empty}, {Name: TTFT, FailureLimit: 1}, {Name: TPOT, FailureLimit: 1},
+		{Name: Length}, {Name: Finish}}
 }
 
 // WithDefaults returns p with its defaults, or all that is wrong with it, one a line.
@@ -64,7 +65,8 @@ func (o *Object) check(c *check.Checks) {
 // name checks that of a target: one that is kept in a State takes as many bytes there.
 func name(c *check.Checks, field, s string) {
 	check.Required(c, field, s)
-	c.Want(len(s) <= maxName && plain(s), field, s, "at most %d bytes without quotes, backslashes and control characters", maxName)
+	c.Want(len(s) <= maxName && plain(s), field, s,
+		"at most %d bytes without quotes, backslashes and control characters", maxName)
 }
 
 func plain(s string) bool {
@@ -88,7 +90,8 @@ func (p *Plan) steps(c *check.Checks) {
 		before = s.SetWeight
 	}
 	last := len(p.Steps) - 1
-	c.Want(before == 100, check.Join("steps", index(last))+".setWeight", before, "100 in the last step: else it would never be done")
+	c.Want(before == 100, check.Join("steps", index(last))+".setWeight", before,
+		"100 in the last step: else it would never be done")
 }
 
 func isHundredths(percent float64) bool {

@@ -25,12 +25,15 @@ func TestDecodePlan(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, rollout.Plan{
 		Object: object, Stable: "sql-v1", Canary: "sql-v2",
-		Steps: []rollout.Step{{SetWeight: 1}, {SetWeight: 12.25, Pause: 10 * time.Minute}, {SetWeight: 50, Manual: true}, {SetWeight: 100, Pause: time.Hour}},
+		Steps: []rollout.Step{{SetWeight: 1}, {SetWeight: 12.25, Pause: 10 * time.Minute}, {SetWeight: 50, Manual: true},
+			{SetWeight: 100, Pause: time.Hour}},
 		Metrics: []rollout.Metric{
-			{Name: "errors", MaxRise: .5}, {Name: "ttft", MaxRatio: 1.5, FailureLimit: 2, From: 10}, {Name: "tpot", MaxRatio: 1.2, WarnOnly: true},
+			{Name: "errors", MaxRise: .5}, {Name: "ttft", MaxRatio: 1.5, FailureLimit: 2, From: 10},
+			{Name: "tpot", MaxRatio: 1.2, WarnOnly: true},
 		},
 		MinRequests: 50, Deadline: 2 * time.Hour, OnUnsure: rollout.Abort,
-		Load: rollout.LoadPlan{Source: "s3://adapters/sql-v2", Timeout: 3 * time.Minute, Tries: 5, Parallel: 2, Share: .9, Unload: true, Grace: time.Minute},
+		Load: rollout.LoadPlan{Source: "s3://adapters/sql-v2", Timeout: 3 * time.Minute, Tries: 5, Parallel: 2, Share: .9,
+			Unload: true, Grace: time.Minute},
 	}, p)
 
 	short, err := rollout.DecodePlan([]byte(`{"stable": "a", "canary": "b"}`), object)
@@ -81,7 +84,9 @@ func TestRefused(t *testing.T) {
 		require.True(t, strings.HasPrefix(err.Error(), "rollout: "), "%v", err)
 	}
 	for name, change := range map[string]func(*rollout.Plan){
-		"steps[0].setWeight is NaN": func(p *rollout.Plan) { p.Steps = []rollout.Step{{SetWeight: math.NaN()}, {SetWeight: 100}} },
+		"steps[0].setWeight is NaN": func(p *rollout.Plan) {
+			p.Steps = []rollout.Step{{SetWeight: math.NaN()}, {SetWeight: 100}}
+		},
 		"metrics[0].maxRatio is NaN": func(p *rollout.Plan) {
 			p.Metrics = []rollout.Metric{{Name: "ttft", MaxRatio: math.NaN()}}
 		},
@@ -134,7 +139,8 @@ func FuzzPlan(f *testing.F) {
 		require.Equal(t, p.Fingerprint(), again.Fingerprint())
 		m, err := rollout.NewMachine(p, start)
 		require.NoError(t, err)
-		m.Tick(start, rollout.World{Record: &rollout.Record{Revision: "1", Weights: []rollout.Weight{{Target: p.Stable, Weight: 1}}}})
+		m.Tick(start, rollout.World{Record: &rollout.Record{Revision: "1",
+			Weights: []rollout.Weight{{Target: p.Stable, Weight: 1}}}})
 		require.LessOrEqual(t, len(m.State().Encode()), rollout.MaxState)
 	})
 }

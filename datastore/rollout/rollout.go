@@ -28,6 +28,7 @@ type rollout struct {
 	of      types.Object    // as it was at the last scan; guarded by Controller.mu
 	before  <-chan struct{} // closed when the rollout before this one has ended; nil: there is none
 	members atomic.Pointer[members]
+	leading atomic.Bool // this gateway leads
 	servers fleet
 	wake    chan struct{}
 	cancel  context.CancelFunc
@@ -140,6 +141,7 @@ func (r *rollout) work(ctx context.Context) {
 func (r *rollout) step(ctx context.Context) {
 	now := r.c.o.Now()
 	leads, trouble := r.c.leads(now)
+	r.leading.Store(leads)
 	record, err := r.home.read(ctx, now)
 	if err != nil {
 		trouble = err.Error()

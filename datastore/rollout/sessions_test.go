@@ -17,7 +17,8 @@ import (
 func TestSessions(t *testing.T) {
 	for _, bad := range []bool{false, true} {
 		store := datastore.New(datastore.Options{StickySessions: true})
-		require.NoError(t, store.SetEndpoints(types.NamespacedName{Namespace: "default", Name: "pool"}, []datastore.EndpointSpec{{ID: "a", Address: "127.0.0.1:1"}}))
+		require.NoError(t, store.SetEndpoints(types.NamespacedName{Namespace: "default", Name: "pool"},
+			[]datastore.EndpointSpec{{ID: "a", Address: "127.0.0.1:1"}}))
 		apply := func(weights []rollout.Weight) {
 			m := types.InferenceModel{ObjectMeta: types.ObjectMeta{Name: "chat", Namespace: "default"}}
 			m.Spec.ModelName, m.Spec.PoolRef.Name = "chat", "pool"

@@ -86,7 +86,8 @@ func newRig(p rollout.Plan) *rig {
 	}
 	r := &rig{m: m, home: newMemory(rollout.Weight{Target: "v1", Weight: 1}), now: start, flight: map[string]int{}}
 	for i := range 4 {
-		r.servers = append(r.servers, rollout.Server{ID: fmt.Sprint("s", i), Ready: true, Canary: rollout.HasNot, Stable: rollout.HasIt})
+		r.servers = append(r.servers, rollout.Server{ID: fmt.Sprint("s", i), Ready: true, Canary: rollout.HasNot,
+			Stable: rollout.HasIt})
 	}
 	return r
 }

@@ -85,7 +85,8 @@ func (s *State) check() error {
 	case s.Step < 0 || s.Step >= maxSteps:
 		return errorf("a state in step %d, want 0 to %d", s.Step, maxSteps-1)
 	case s.Plan == "" || s.Seq == 0 || s.Epoch > s.Seq:
-		return errorf("a state of plan %q with seq %d and epoch %d, want a plan, and a seq from the epoch on", s.Plan, s.Seq, s.Epoch)
+		return errorf("a state of plan %q with seq %d and epoch %d, want a plan, and a seq from the epoch on", s.Plan,
+			s.Seq, s.Epoch)
 	case s.Changed != (len(s.Weights) == 0):
 		return errorf("a state with %d weights, want some, and none if they are somebody else's", len(s.Weights))
 	case !s.Kept.check():

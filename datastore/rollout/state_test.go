@@ -22,7 +22,8 @@ func TestStateIsSmall(t *testing.T) {
 	for i := range 30_000 {
 		for _, target := range []string{p.Stable, p.Canary} {
 			r.m.Observe(rollout.Sample{
-				Target: target, Sent: r.now, Told: true, Tokens: 1 + i*7919%10_000, TTFT: time.Duration(1+i*7919%100_000) * time.Millisecond,
+				Target: target, Sent: r.now, Told: true, Tokens: 1 +
+					i*7919%10_000, TTFT: time.Duration(1+i*7919%100_000) * time.Millisecond,
 				TPOT: time.Duration(1+i%1000) * time.Millisecond, Uncached: 1 << (i % 20), CacheTold: true,
 			})
 		}

@@ -47,11 +47,11 @@ func (m *Machine) step() {
 		return
 	case m.state.Changed:
 		return
-	case m.lost():
+	case m.lost() || len(m.servers.holders) == 0 && !m.weighed():
 		m.tell(Held, "no server that is ready has %s any more", m.plan.Canary)
 		m.weigh(Loading, m.state.Step, 0, "no server that is ready had the canary any more: it is loaded again")
 		return
-	case !m.settled():
+	case !m.settled() || m.promote():
 		return
 	}
 	canary, stable := m.canary(), m.stable()

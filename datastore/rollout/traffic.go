@@ -139,6 +139,9 @@ func (g Gate) Match(name string, ep *types.Endpoint) bool {
 // strike strikes out those of the rollout's pool that have not got the canary.
 func (r *rollout) strike(eps []*types.Endpoint, keep []bool) {
 	list := *r.members.Load()
+	if !r.leading.Load() && !slices.ContainsFunc(list, func(s *member) bool { return s != nil && s.open.Load() }) {
+		return // the gateway that leads gives the canary traffic, so it has made sure; here nobody was asked since
+	}
 	unknown := -1 // one that is no member: of another pool, or so new that nobody has asked it
 	for i, ep := range eps {
 		switch s := list.of(ep); {

@@ -105,6 +105,7 @@ func (g *instance) open(p policy) (err error) {
 			return a
 		}
 	}
+	o.Autoscale = g.scaling()
 	if len(g.peers) > 0 {
 		if r.wire, err = g.connect(); err != nil {
 			return err

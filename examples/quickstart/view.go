@@ -36,6 +36,7 @@ type fleetView struct {
 	Total     figures        `json:"total"`     // since the start
 	Bands     []bandView     `json:"bands"`     // by priority, highest first
 	Admission *admissionView `json:"admission"` // nil: it has no admission control
+	Scaling   []string       `json:"scaling"`   // how many servers each pool should have, in words
 }
 
 // endpointView is one endpoint in a view: what the gateway knows of it. Figures
@@ -142,6 +143,7 @@ func (f *fleet) view(now time.Time) fleetView {
 	v := fleetView{Policy: f.policy.name, Models: []modelView{}}
 	v.Now, v.Total = f.log.figures(now)
 	v.Admission, v.Bands = f.admissionView(now)
+	v.Scaling = f.recommended()
 	for _, g := range f.gateways {
 		v.Gateways = append(v.Gateways, g.view(now))
 	}

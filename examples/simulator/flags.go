@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/inferpick/inferpick/examples/simulator/policies"
+	"github.com/inferpick/inferpick/examples/simulator/scalers"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
@@ -79,6 +80,9 @@ type config struct {
 	overload bool
 	admit    map[string]func() admission.Options // beside the others, by name
 	suite    string                              // file; empty: none
+	scaling  string                              // file of a suite for laws of scaling; empty: none
+	laws     []scalers.Law                       // that are played; nil: all
+	cases    []string                            // of it that are; nil: all
 	quick    bool                                // less of them
 	tuning   bool                                // what the suite gives for tuning
 	own      bool                                // each policy's capacity, too
@@ -93,10 +97,10 @@ type config struct {
 
 // given are values of flags as they are given, to be read once all flags are.
 type given struct {
-	policy, profile, engine, load, rate, admission, fresh, trace, capacity, shares string
-	seed                                                                           uint64
-	seeds                                                                          int
-	flags                                                                          map[string]bool // those on the command line
+	policy, profile, engine, load, rate, admission, fresh, trace, capacity, shares, law, cases string
+	seed                                                                                       uint64
+	seeds                                                                                      int
+	flags                                                                                      map[string]bool // those on the command line
 }
 
 // group is flags that belong together.
@@ -169,6 +173,10 @@ func (cfg *config) groups(g *given) []group {
 	f.StringVar(&cfg.suite, "suite", "", "play the cases of the suite in `FILE`, such as examples/simulator/suite/suite.json, and print the regret of each policy: "+
 		"its p90 over the best policy's. Goes with -policy (default all), -profile, -seed, -seeds, -trace, -tuning, -capacity, -records and -fresh. "+
 		"The exit code is 1 if a requirement of the suite does not hold")
+	f.StringVar(&cfg.scaling, "scaling", "", "play laws that choose the number of replicas on the cases of `FILE`, such as examples/simulator/suite/autoscaling.json, "+
+		"and print what share of requests each serves in time for how many replica-hours. Goes with -law, -case, -seed, -seeds, -quick, -records and -html")
+	f.StringVar(&g.law, "law", "", "with -scaling: `LIST` of laws. Default: all. "+strings.Join(lawNames(), ", "))
+	f.StringVar(&g.cases, "case", "", "with -scaling: `LIST` of the cases to play. Default: all")
 	f.StringVar(&g.trace, "trace", "", "`LIST` of files of the traces that a suite names, as NAME=FILE")
 	f.BoolVar(&cfg.tuning, "tuning", false, "play the seeds and the half of the traces that the suite gives for choosing constants, not those of its claims")
 	f.StringVar(&g.capacity, "capacity", "suite", "with -suite: whose capacity is measured, `WHOSE`: suite, that of the one policy of which its loads are fractions; "+
@@ -176,7 +184,7 @@ func (cfg *config) groups(g *given) []group {
 	f.StringVar(&cfg.records, "records", "", "take runs that were played before from `FILE`, and add those that are. Throw it away when the simulator changes")
 	f.StringVar(&cfg.svg, "svg", "", "with -suite: a figure to `FILE`, of in how many cases each policy is within so many times the best")
 	f.StringVar(&g.fresh, "fresh", "", "with -records: `LIST` of policies to be played anew")
-	f.BoolVar(&cfg.quick, "quick", false, "with -anchors, -overload or -suite: less of it, to see that it runs")
+	f.BoolVar(&cfg.quick, "quick", false, "with -anchors, -overload, -suite or -scaling: less of it, to see that it runs")
 	return all
 }
 
@@ -260,6 +268,9 @@ func parseFlags(args []string) (config, error) {
 	}
 	if cfg.admit, err = admissionFiles(g.admission); err != nil {
 		return cfg, fmt.Errorf("-admission: %w", err)
+	}
+	if cfg.scaling != "" {
+		return cfg, cfg.loadScaling(&g)
 	}
 	if cfg.anchors || cfg.overload || cfg.suite != "" {
 		return cfg, cfg.loadSuite(&g)
@@ -346,6 +357,39 @@ func (cfg *config) loadSuite(g *given) (err error) {
 	return err
 }
 
+// loadScaling reads what the flags of a suite for scaling name.
+func (cfg *config) loadScaling(g *given) error {
+	if !g.flags["seed"] && !g.flags["seeds"] {
+		cfg.seeds = nil // those of the suite
+	}
+	if !g.flags["html"] {
+		cfg.html = ""
+	}
+	if g.cases != "" {
+		cfg.cases = strings.Split(g.cases, ",")
+	}
+	if g.law == "" {
+		return nil
+	}
+	for _, name := range strings.Split(g.law, ",") {
+		law, err := scalers.ByName(name)
+		if err != nil {
+			return fmt.Errorf("-law: %w", err)
+		}
+		cfg.laws = append(cfg.laws, law)
+	}
+	return nil
+}
+
+// lawNames are the laws that choose the number of replicas.
+func lawNames() []string {
+	var names []string
+	for _, l := range scalers.Laws() {
+		names = append(names, l.Name)
+	}
+	return names
+}
+
 // loadRun reads what the flags of a run name.
 func (cfg *config) loadRun(g *given) (err error) {
 	if cfg.engine, err = loadEngine(g.engine); err != nil {
@@ -402,10 +446,14 @@ func checkMode(given map[string]bool) error {
 		mode, with = "-overload", []string{"overload", "quick", "seed", "seeds", "trace", "admission"}
 	case given["suite"]:
 		mode, with = "-suite", []string{"suite", "policy", "profile", "seed", "seeds", "trace", "quick", "tuning", "records", "fresh", "capacity", "svg"}
+	case given["scaling"]:
+		mode, with = "-scaling", []string{"scaling", "law", "case", "quick", "seed", "seeds", "records", "html"}
+	case given["law"], given["case"]:
+		return errors.New("-law and -case are for -scaling")
 	case given["admission"]:
 		return errors.New("-admission is for -overload")
 	case given["quick"], given["trace"], given["tuning"], given["records"], given["fresh"], given["capacity"], given["svg"]:
-		return errors.New("-quick, -trace, -tuning, -records, -fresh, -capacity and -svg are for -suite, -quick and -trace for -overload and -quick for -anchors too")
+		return errors.New("-quick, -trace, -tuning, -records, -fresh, -capacity and -svg are for -suite, -quick and -trace for -overload, -quick and -records for -scaling and -quick for -anchors too")
 	default:
 		return nil
 	}

@@ -16,6 +16,8 @@ func run(ctx context.Context, cfg config, stdout, stderr io.Writer) int {
 		return runAnchors(ctx, cfg, stdout, stderr)
 	case cfg.overload:
 		return runOverload(ctx, cfg, stdout, stderr)
+	case cfg.scaling != "":
+		return runScaling(ctx, cfg, stdout, stderr)
 	case cfg.suite != "":
 		return runSuite(ctx, cfg, stdout, stderr)
 	}

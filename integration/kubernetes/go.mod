@@ -30,6 +30,7 @@ require (
 	github.com/go-openapi/swag/stringutils v0.26.0 // indirect
 	github.com/go-openapi/swag/typeutils v0.26.0 // indirect
 	github.com/go-openapi/swag/yamlutils v0.26.0 // indirect
+	github.com/inferpick/inferpick/scheduling/autoscale/keda v0.0.0 // indirect
 	github.com/pmezard/go-difflib v1.0.1-0.20181226105442-5d4384ee4fb2 // indirect
 	github.com/prometheus/client_golang v1.23.2 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
@@ -86,4 +87,5 @@ replace (
 	github.com/inferpick/inferpick/examples/envoy => ../../examples/envoy
 	github.com/inferpick/inferpick/examples/kubernetes => ../../examples/kubernetes
 	github.com/inferpick/inferpick/integration/engines => ../engines
+	github.com/inferpick/inferpick/scheduling/autoscale/keda => ../../scheduling/autoscale/keda
 )

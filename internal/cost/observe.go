@@ -25,6 +25,9 @@ func (l *Learner) Believed() (Rates, Common, Seconds) {
 // Knows reports whether enough was seen of the fleet for what others know of it to be no better.
 func (l *Learner) Knows() bool { return l.fleet.seen >= fleetMemory/2 }
 
+// Confident reports whether enough was seen of the fleet to say how fast it is.
+func (l *Learner) Confident() bool { return l.fleet.confidence() >= 1 }
+
 // lateness is how much longer than the sum of its parts a first token takes, in the median:
 // what is not in the model, such as an engine's API that has too little to run on. It is the
 // same for all servers, so it decides nothing by itself. It is learned from those that found

@@ -367,6 +367,15 @@ func (s *Server) Facts() Facts {
 	}
 }
 
+// Speed returns how many seconds a prompt token takes, a step that serves nobody, and how much longer a step is for each
+// request of mean length in it, by what was derived last.
+func (s *Server) Speed(m *Model, v *View) (token, step, sequence float64) {
+	own := math.Exp(s.longer.Step)
+	e := m.Engine.at(v.Rates)
+	sequence = own * (v.Rates.Step*(e.Sequence+e.Context*float64(v.Context)) + v.Rates.Growth*m.grown(1))
+	return s.token, own * v.Rates.Step * e.Step, sequence
+}
+
 // AdapterDelay is Adapters.Delay for a request of so much output on a server with so many slots.
 func (s *Server) AdapterDelay(m *Model, id AdapterID, slots float64, output Tokens, scarce float64) (Seconds, string) {
 	return s.Adapters.Delay(m, id, int(min(slots, maxAdapterStates)), float64(output)*s.step, scarce)

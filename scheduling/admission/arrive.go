@@ -91,7 +91,7 @@ func (d *desk) makeRoom(t *Ticket) (why Reason, detail string) {
 	for {
 		victim, displaced, full := d.queues.Victim(&t.item)
 		if full != "" {
-			return QueueFull, full
+			return d.whyFull(t), full
 		}
 		if victim == nil {
 			return "", ""
@@ -100,8 +100,20 @@ func (d *desk) makeRoom(t *Ticket) (why Reason, detail string) {
 	}
 }
 
+// whyFull is the reason of a request that finds the queue full: where there is no endpoint, that is why it is.
+func (d *desk) whyFull(t *Ticket) Reason {
+	if d.seen(t.lane).Members() == 0 {
+		return NoEndpoint
+	}
+	return QueueFull
+}
+
 // mostWait returns how long an arrival may wait.
 func (d *desk) mostWait(a *Arrival, t *Ticket) time.Duration {
+	if d.seen(t.lane).Members() == 0 {
+		// How long a server takes to start has nothing to do with bands and targets.
+		return orLess(d.o.WaitForEndpoints, a.MaxWait)
+	}
 	wait := d.bandOf(t).MaxWait
 	switch slo := t.req.SLO.TTFT; {
 	case a.MaxWait > 0:
@@ -109,8 +121,13 @@ func (d *desk) mostWait(a *Arrival, t *Ticket) time.Duration {
 	case slo > 0:
 		wait = min(wait, max(slo-d.ttft.Expected(), slo/2))
 	}
-	if d.seen(t.lane).Members() == 0 {
-		wait = min(wait, d.o.WaitForEndpoints)
+	return wait
+}
+
+// orLess returns the lesser of two bounds, of which a most of 0 is none.
+func orLess(wait, most time.Duration) time.Duration {
+	if most > 0 {
+		return min(wait, most)
 	}
 	return wait
 }

@@ -27,7 +27,7 @@ func (d *desk) wouldBe(a *Arrival, t *Ticket) Report {
 	default:
 		if r.Reason, r.Detail = d.mayNotWait(t); r.Reason == "" {
 			if _, _, r.Detail = d.queues.Victim(&t.item); r.Detail != "" {
-				r.Reason = QueueFull
+				r.Reason = d.whyFull(t)
 			}
 		}
 	}

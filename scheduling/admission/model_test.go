@@ -140,7 +140,8 @@ func (w *world) options(fairness admission.Fairness, order admission.Order) admi
 				if r.Detail == "" || r.Band == "" {
 					w.failf("%#v says too little", r)
 				}
-				if r.Reason.Unavailable() && r.RetryAfter != 0 || !r.Reason.Unavailable() && (r.RetryAfter < time.Second || r.RetryAfter > time.Minute) {
+				again := !r.Reason.Unavailable() || r.Reason == admission.NoEndpoint && w.m.o.WaitForEndpoints > 0
+				if !again && r.RetryAfter != 0 || again && (r.RetryAfter < time.Second || r.RetryAfter > time.Minute) {
 					w.failf("refused for %s, to come again after %v", r.Reason, r.RetryAfter)
 				}
 			},

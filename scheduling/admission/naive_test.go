@@ -627,13 +627,16 @@ func (m *naive) arrive(r *req) {
 			m.refuse(r, admission.NoEndpoint)
 			return
 		}
-		wait = min(wait, m.o.WaitForEndpoints)
+		wait = m.o.WaitForEndpoints
+		if r.maxWait > 0 {
+			wait = min(wait, r.maxWait)
+		}
 	} else if b.cfg.MaxRequests < 0 {
 		m.refuse(r, admission.Saturated)
 		return
 	}
 	if !m.makeRoom(r) {
-		m.refuse(r, admission.QueueFull)
+		m.refuse(r, m.whyFull(l))
 		return
 	}
 	m.seq++
@@ -642,6 +645,13 @@ func (m *naive) arrive(r *req) {
 	m.enqueue(r, l)
 	m.events = append(m.events, event{"queued", r.id, "", 0})
 	m.dispatch()
+}
+
+func (m *naive) whyFull(l *nlane) admission.Reason {
+	if len(m.members(l)) == 0 {
+		return admission.NoEndpoint
+	}
+	return admission.QueueFull
 }
 
 func (m *naive) enqueue(r *req, l *nlane) {
@@ -869,7 +879,7 @@ func (m *naive) setPriority(r *req, priority int) {
 		m.refuse(r, admission.Saturated)
 	case !m.makeRoom(r):
 		r.toldOf++
-		m.refuse(r, admission.QueueFull)
+		m.refuse(r, m.whyFull(l))
 	default:
 		r.deadline = min(r.deadline, r.arrived+int64(r.band.cfg.MaxWait))
 		m.enqueue(r, l)

@@ -22,8 +22,11 @@ type Options struct {
 	// Budgets bound what tenants and models may use. Optional.
 	Budgets []Budget `json:"budgets,omitempty"`
 
-	// WaitForEndpoints is how long requests wait while the pool has no endpoint that
-	// could serve them, for scaling from zero. Default 0: they are refused.
+	// WaitForEndpoints is how long requests wait if they come while the pool has no endpoint that
+	// could serve them, for scaling from zero: longer than a server takes to start. MaxWait of their
+	// band and their SLO, which servers that run can keep, do not count then; Arrival.MaxWait does, and
+	// so do the bounds on what waits. Those that wait in vain are refused with NoEndpoint and a
+	// RetryAfter. Default 0: they are refused at once.
 	WaitForEndpoints time.Duration `json:"waitForEndpoints,omitempty"`
 	// Revoke lets a request of a band that may Displace take the place of a running
 	// one of negative priority, if that has said how it can be ended (OnRevoke).

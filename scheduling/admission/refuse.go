@@ -33,11 +33,18 @@ func (d *desk) refusal(t *Ticket, why Reason, detail string) *Refusal {
 		Reason: why, Band: d.bandOf(t).Name, Priority: t.item.Priority, Tenant: t.req.FairnessID,
 		Waited: d.now - t.item.Arrived, Detail: detail,
 	}
-	if !why.Unavailable() {
+	switch {
+	case !why.Unavailable():
 		r.RetryAfter = d.retryAfter(t)
+	case why == NoEndpoint && d.o.WaitForEndpoints > 0: // some are expected
+		r.RetryAfter = min(max(d.o.WaitForEndpoints/startingParts, time.Second), d.o.MaxRetryAfter)
 	}
 	return r
 }
+
+// startingParts: who was refused because no endpoint had started is to come again after such a part of the time that one
+// is expected to take.
+const startingParts = 4
 
 // retryAfter is when there may be room for a request: when what waits before it has
 // been let in, at the rate of late.

@@ -44,9 +44,10 @@ const (
 // Ticket is a request that was let in, or waits to be. Done must be called for every
 // one that was, whatever happens. All methods may be called from any goroutine.
 type Ticket struct {
-	gate  gate
-	req   *types.Request
-	label atomic.Pointer[label] // of its band, for those who do not hold the lock
+	gate   gate
+	req    *types.Request
+	tokens int                   // of its prompt, when it came
+	label  atomic.Pointer[label] // of its band, for those who do not hold the lock
 
 	// Guarded by the Controller's lock.
 	item    fair.Item // its place in the order
@@ -97,6 +98,9 @@ type decider interface {
 
 // Request returns the request.
 func (t *Ticket) Request() *types.Request { return t.req }
+
+// PromptTokens returns the tokens of its prompt, as they were estimated when it came.
+func (t *Ticket) PromptTokens() int { return t.tokens }
 
 // Band returns the name of its band.
 func (t *Ticket) Band() string { return t.label.Load().name }
@@ -201,7 +205,7 @@ func (t *Ticket) unlist() {
 
 // place makes it one that has come at an instant.
 func (t *Ticket) place(l *lane, arrived time.Duration) {
-	t.lane = l
+	t.lane, t.tokens = l, t.req.Prompt.Tokens
 	t.item = fair.Item{Of: t, Lane: &l.order, Priority: t.req.Priority, Bytes: int64(len(t.req.Body)), Arrived: arrived}
 }
 

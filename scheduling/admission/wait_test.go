@@ -245,6 +245,24 @@ func TestWaitForEndpoints(t *testing.T) {
 	run("refused after the bound", bound, func(t *testing.T, p *pool) {
 		p.refused(<-arrive(p, 0), admission.NoEndpoint, bound)
 	})
+	run("bands and targets are for servers that run", 5*time.Minute, func(t *testing.T, p *pool) {
+		slow := request("r", 0, "t")
+		slow.SLO.TTFT = time.Second
+		got := <-p.admit(t.Context(), admission.Arrival{Request: slow})
+		p.refused(got, admission.NoEndpoint, 5*time.Minute)
+		if f := new(admission.Refusal); errors.As(got.err, &f) && f.RetryAfter != admission.DefaultMaxRetry {
+			t.Errorf("to come again after %v, want the most that clients are told", f.RetryAfter)
+		}
+		short := admission.Arrival{Request: request("r", 100, "t"), MaxWait: time.Second}
+		p.refused(<-p.admit(t.Context(), short), admission.NoEndpoint, time.Second)
+	})
+	run("a full queue is no fault of who comes", bound, func(t *testing.T, p *pool) {
+		require.NoError(t, p.c.Configure(admission.Options{WaitForEndpoints: bound, MaxRequests: 1}))
+		first := arrive(p, 0)
+		synctest.Wait()
+		p.refused(<-arrive(p, 0), admission.NoEndpoint, 0)
+		p.refused(<-first, admission.NoEndpoint, bound)
+	})
 	run("a band that does not wait is refused when one comes that is full", bound, func(t *testing.T, p *pool) {
 		low, ch := arrive(p, -100), arrive(p, 0)
 		p.full = 1

@@ -26,6 +26,7 @@ import (
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/scheduling/autoscale"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
 	"github.com/inferpick/inferpick/scheduling/sharing"
@@ -59,9 +60,11 @@ type Options struct {
 	// Logger and Saturation where they are not set. With Sharing the gateways judge as one. Nil: weights of
 	// targets are what manifests say.
 	Rollouts *rollout.Options
+	// Autoscale recommends how many servers each pool should have: see package autoscale. Nil: nothing does.
+	Autoscale *Autoscale
 	// Metrics makes who counts what happens, such as a telemetry.Metrics of g.Pools,
-	// g.Admissions, g.Sharing and g.Rollouts. It is called once, by New, when only Store, Sharing and
-	// Rollouts are there. Nil: nobody counts.
+	// g.Admissions, g.Sharing, g.Rollouts and g.Autoscaler. It is called once, by New, when only these and
+	// Store are there. Nil: nobody counts.
 	Metrics func(g *Gateway) (Metrics, error)
 	// Logger is that of the parts which have none of their own below. Nil: silence.
 	Logger *slog.Logger
@@ -113,15 +116,18 @@ type Gateway struct {
 	Sharing *sharing.Group
 	// Rollouts moves traffic to new target models. Its Handler is for an administrative port. Nil: there are none.
 	Rollouts *rollout.Controller
+	// Autoscaler recommends numbers of servers while Run runs. Nil: nothing does.
+	Autoscaler *autoscale.Autoscaler
 
-	wire    sharing.Transport     // of Sharing; nil: none
-	file    *datastore.FileSource // nil: none
-	scraper *scrape.Scraper
-	pool    types.NamespacedName
-	logger  *slog.Logger
-	closed  context.Context // done by close
-	close   context.CancelFunc
-	running sync.RWMutex // held for reading by Run
+	collector *autoscale.Collector  // of Autoscaler; nil: there is none
+	wire      sharing.Transport     // of Sharing; nil: none
+	file      *datastore.FileSource // nil: none
+	scraper   *scrape.Scraper
+	pool      types.NamespacedName
+	logger    *slog.Logger
+	closed    context.Context // done by close
+	close     context.CancelFunc
+	running   sync.RWMutex // held for reading by Run
 }
 
 // New returns a Gateway, which reads no metrics and no changes of files before Run. The error
@@ -136,6 +142,9 @@ func New(o Options) (*Gateway, error) {
 		return nil, err
 	}
 	if err := g.roll(o); err != nil {
+		return nil, err
+	}
+	if err := g.scale(o); err != nil {
 		return nil, err
 	}
 	if err := g.decide(o); err != nil {
@@ -182,7 +191,7 @@ func (g *Gateway) decide(o Options) (err error) {
 	if err != nil {
 		return err
 	}
-	o.Profile.Hooks = metrics.Hooks(o.Pool, o.Profile.Hooks)
+	o.Profile.Hooks = metrics.Hooks(o.Pool, g.scalingHooks(o.Profile.Hooks))
 	if g.Rollouts != nil {
 		o.Profile = WithRollouts(o.Profile, g.Rollouts)
 	}
@@ -198,6 +207,7 @@ func (g *Gateway) decide(o Options) (err error) {
 		d.Admission = func(pool types.NamespacedName) *admission.Options {
 			options := o.Admission()
 			if options != nil {
+				options.Hooks = g.scalingAdmission(pool, *options)
 				options.Hooks = metrics.AdmissionHooks(pool, *options)
 			}
 			return options
@@ -205,6 +215,7 @@ func (g *Gateway) decide(o Options) (err error) {
 	}
 	d.OnRefused = func(req *types.Request, pool types.NamespacedName, err *director.Error) {
 		metrics.Refused(req, pool, err.Code, err.Status)
+		g.scalingRefused(req, pool, err)
 		if told != nil {
 			told(req, pool, err)
 		}
@@ -252,8 +263,8 @@ func (g *Gateway) Proxy() *httputil.ReverseProxy {
 }
 
 // Run reads the servers' metrics, and Options.Config when that changes, tells and hears the
-// gateway's peers, and runs rollouts, until ctx is done or the Gateway is closed. It returns when all that it
-// started has ended: nil, or scrape.ErrRunning if another Run has not returned.
+// gateway's peers, runs rollouts and recommends numbers of servers, until ctx is done or the Gateway is
+// closed. It returns when all that it started has ended: nil, or scrape.ErrRunning if another Run has not returned.
 func (g *Gateway) Run(ctx context.Context) error {
 	g.running.RLock()
 	defer g.running.RUnlock()
@@ -271,6 +282,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	}
 	if g.Rollouts != nil {
 		more.Go(func() { g.Rollouts.Run(ctx) }) // an error is that another Run does it
+	}
+	if g.Autoscaler != nil {
+		more.Go(func() { g.Autoscaler.Run(ctx) }) // an error is that another Run does it
 	}
 	return g.scraper.Run(ctx)
 }

@@ -81,6 +81,9 @@ var counted = map[*gateway.Gateway]*telemetry.Metrics{}
 func count(o telemetry.Options) func(g *gateway.Gateway) (gateway.Metrics, error) {
 	return func(g *gateway.Gateway) (gateway.Metrics, error) {
 		o.Pools, o.Admissions, o.Sharing = g.Pools, g.Admissions, g.Sharing.Stats
+		if g.Autoscaler != nil {
+			o.Autoscale = g.Autoscaler.Recommended
+		}
 		m, err := telemetry.New(o)
 		counted[g] = m
 		return m, err

@@ -49,7 +49,8 @@ func (g *Group) notesOf(scope string, parts []NotePart) (all []*note, err error)
 		g.call(func() { n.name = part.NoteName() })
 		switch {
 		case n.name == "" || len(n.name) > mostNoteName:
-			return nil, fmt.Errorf("sharing: scope %q: NoteName of %T returns %d bytes, want 1 to %d", scope, part, len(n.name), mostNoteName)
+			return nil, fmt.Errorf("sharing: scope %q: NoteName of %T returns %d bytes, want 1 to %d",
+				scope, part, len(n.name), mostNoteName)
 		case slices.ContainsFunc(all, func(o *note) bool { return o.name == n.name }):
 			return nil, fmt.Errorf("sharing: scope %q has two parts with the NoteName %q", scope, n.name)
 		}
@@ -194,7 +195,8 @@ type Noted struct {
 
 // String returns it in a few words.
 func (n Noted) String() string {
-	return fmt.Sprintf("%s of %s: %d bytes from %s, %v ago", n.Note, n.Scope, n.Bytes, n.Name, n.Age.Round(time.Millisecond))
+	age := n.Age.Round(time.Millisecond)
+	return fmt.Sprintf("%s of %s: %d bytes from %s, %v ago", n.Note, n.Scope, n.Bytes, n.Name, age)
 }
 
 // Notes returns which notes of peers there are at now, by scope, note and peer; what is in them is for the parts to
@@ -217,7 +219,8 @@ func (g *Group) Notes(now time.Time) (all []Noted) {
 		}
 	}
 	slices.SortFunc(all, func(a, b Noted) int {
-		return cmp.Or(strings.Compare(a.Scope, b.Scope), strings.Compare(a.Note, b.Note), strings.Compare(a.Name, b.Name), strings.Compare(a.From, b.From), cmp.Compare(a.Age, b.Age))
+		return cmp.Or(strings.Compare(a.Scope, b.Scope), strings.Compare(a.Note, b.Note),
+			strings.Compare(a.Name, b.Name), strings.Compare(a.From, b.From), cmp.Compare(a.Age, b.Age))
 	})
 	return all
 }

@@ -13,8 +13,10 @@ import (
 
 // Config is one run.
 type Config struct {
-	// Fleet is the replicas at the start. At least one.
+	// Fleet is the replicas at the start. At least one, unless there is Scaling.
 	Fleet Fleet
+	// Scaling changes their number. Nil: it stays as it is, but for Faults.
+	Scaling *Scaling
 	// Workload makes the jobs. Required.
 	Workload Spec
 	// Policy decides. Required.
@@ -200,7 +202,7 @@ type Fault struct {
 // Validate reports the first thing that is wrong with c.
 func (c *Config) Validate() error {
 	switch {
-	case len(c.Fleet.Replicas) == 0:
+	case len(c.Fleet.Replicas) == 0 && c.Scaling == nil:
 		return fmt.Errorf("simulation: Fleet has no replicas")
 	case c.Workload == nil:
 		return fmt.Errorf("simulation: Workload is required")
@@ -225,6 +227,11 @@ func (c *Config) Validate() error {
 	}
 	if err := c.Sharing.validate(max(c.Gateways, 1)); err != nil {
 		return err
+	}
+	if c.Scaling != nil {
+		if err := c.Scaling.validate(c.Fleet); err != nil {
+			return err
+		}
 	}
 	for i := range c.Fleet.Replicas {
 		if err := c.Fleet.Replicas[i].validate(); err != nil {
@@ -263,6 +270,10 @@ func (r *Replica) validate() error {
 func (c Config) withDefaults() Config {
 	if c.Gateways == 0 {
 		c.Gateways = 1
+	}
+	if c.Scaling != nil {
+		scaling := c.Scaling.withDefaults()
+		c.Scaling = &scaling
 	}
 	c.Scrape = c.Scrape.withDefaults()
 	c.World.Events = c.World.Events.withDefaults()

@@ -39,6 +39,12 @@
 // other what they know; Config.Sharing is what becomes of their messages, and Config.Faults of gateways. In the
 // end, when nothing is under way and messages come, no gateway may believe that others have anything: Run checks it.
 //
+// # Replicas that come and go
+//
+// With Config.Scaling the number of replicas follows a [Scaler], which sees what a pool's metrics, gateways and cluster
+// tell, and is asked as often as a controller is. New replicas take minutes until they serve; removed ones end what they
+// have. Report.Scaling has what it cost.
+//
 // # Time
 //
 // Times of the simulation are durations since its start. A Job that arrives at a

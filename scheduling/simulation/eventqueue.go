@@ -42,6 +42,10 @@ const (
 	replayed                        // gateway b has what it missed of replica a
 	tellOthers                      // gateway b, whose incarnation is a, tells the others what it knows
 	hearOther                       // gateway b hears of another
+	scaleNow                        // the Scaler is asked
+	scaleSample                     // a Sampler looks
+	serves                          // the replica of order a does
+	graceOver                       // of replica a, which was removed
 	sample
 )
 

@@ -66,6 +66,13 @@ func newGateway(s *sim, index, place int, incarnation int32) (*gateway, error) {
 		profile.Seed = derive(profile.Seed, uint64(incarnation)) | 1
 	}
 	profile.Now = s.time
+	var control *admission.Options
+	if s.cfg.Admission != nil {
+		o := s.cfg.Admission()
+		o.Clock = simClock{s}
+		control = &o
+	}
+	s.scale.watch(g.name(), &profile, control)
 	var err error
 	if g.scheduler, err = scheduling.New(profile); err != nil {
 		return nil, fmt.Errorf("simulation: policy %s: %w", p.Name, err)
@@ -75,10 +82,8 @@ func newGateway(s *sim, index, place int, incarnation int32) (*gateway, error) {
 			return nil, fmt.Errorf("simulation: policy %s: %w", p.Name, err)
 		}
 	}
-	if s.cfg.Admission != nil {
-		o := s.cfg.Admission()
-		o.Clock = simClock{s}
-		if g.admission, err = admission.New(o); err != nil {
+	if control != nil {
+		if g.admission, err = admission.New(*control); err != nil {
 			return nil, fmt.Errorf("simulation: %w", err)
 		}
 	}
@@ -163,7 +168,7 @@ func (g *gateway) schedule(l *live) error {
 func (s *sim) scrape(g *gateway, r *replica) {
 	sc := s.cfg.Scrape
 	wait := time.Duration(float64(sc.Period) * (1 + sc.Jitter*(2*s.rand.Float64()-1)))
-	if s.running > 0 || !s.drained() {
+	if s.goesOn() {
 		s.queue.push(event{at: s.now + wait, kind: scrapeNow, a: int32(r.index), b: int32(g.index)})
 	}
 	if r.dead || r.hung || g.dead {

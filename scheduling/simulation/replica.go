@@ -25,6 +25,8 @@ type replica struct {
 	dead        bool
 	hung        bool
 	removed     bool // discovery has taken it away
+	gone        bool // and it has no jobs; where there is Scaling
+	ordered     time.Duration
 	busy        bool // a step is under way
 	events      []engine.Event
 	changes     []engine.Change
@@ -64,6 +66,7 @@ func (s *sim) addReplica(c Replica) error {
 		return fmt.Errorf("simulation: replica %s: %w", r.Name, err)
 	}
 	s.replicas = append(s.replicas, r)
+	s.scale.joined(r)
 	for _, g := range s.gateways {
 		g.discover(r)
 		s.scrapes(g, r)
@@ -248,6 +251,7 @@ func (s *sim) firstToken(l *live, cached int) {
 		return
 	}
 	l.started, l.first, l.cached = true, s.now, cached
+	s.scale.jobStarted(s.now, l)
 	l.at.out.HitTokens += cached
 	if l.handoff != nil {
 		l.cached = l.handoff.cached
@@ -307,6 +311,7 @@ func (s *sim) inject(f Fault) {
 		for _, g := range s.gateways {
 			g.removeReplica(r)
 		}
+		s.left(r)
 	}
 }
 

@@ -58,6 +58,9 @@ type Report struct {
 	// Sharing is what gateways told each other, if Policy.Sharer.
 	Sharing *SharingReport `json:",omitempty"`
 
+	// Scaling is what Config.Scaling came to, if there is one. Replicas are all that ever served then.
+	Scaling *ScalingReport `json:",omitempty"`
+
 	Replicas []ReplicaReport
 	Timeline []Sample `json:",omitempty"`
 

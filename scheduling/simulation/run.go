@@ -68,6 +68,10 @@ type sim struct {
 	way     types.Rand    // what becomes of messages
 	settled time.Duration // above 0: jobs have ended, and what gateways believe is settled by then
 
+	scale                *scale // nil: there is no Scaling
+	idle                 bool   // no more jobs come, and replicas cost still
+	queued, queuedTokens int    // jobs that wait to be let in
+
 	stats stats
 }
 
@@ -81,6 +85,7 @@ type live struct {
 	adapter uint32
 	gateway *gateway
 	counted bool // arrived after Warmup
+	waits   bool // to be let in
 
 	req         types.Request
 	ticket      *admission.Ticket // nil: none was needed
@@ -114,6 +119,9 @@ func newSim(c Config) (*sim, error) {
 		s.last = 1<<63 - 1
 	}
 	s.stats.init(&s.cfg)
+	if err := s.newScale(); err != nil {
+		return nil, err
+	}
 	for i := range c.Gateways {
 		g, err := newGateway(s, i, i, 0)
 		if err != nil {
@@ -216,6 +224,10 @@ func (s *sim) play(ctx context.Context) error {
 		if deadline < 0 && s.stats.lastArrival >= 0 && s.now > s.last {
 			deadline = s.last + s.cfg.Drain
 		}
+	}
+	s.idles()
+	if s.err != nil {
+		return s.err
 	}
 	return s.check()
 }
@@ -322,6 +334,14 @@ func (s *sim) handle(e event) {
 		s.tells(s.gateways[e.b], e.a)
 	case hearOther:
 		s.gateways[e.b].heard(e.message)
+	case scaleNow:
+		s.scaleNow()
+	case scaleSample:
+		s.scaleSample()
+	case serves:
+		s.serves(int(e.a))
+	case graceOver:
+		s.graceOver(s.replicas[e.a])
 	case sample:
 		s.stats.sample(s)
 		if s.running > 0 || !s.drained() {
@@ -346,6 +366,7 @@ func (s *sim) arrives(l *live) {
 	l.world = types.NewRand(derive(derive(s.cfg.Seed, streamWorld), l.id))
 	l.counted = s.now >= s.cfg.Warmup
 	s.stats.arrived(s, l)
+	s.scale.jobArrived(l)
 	if err := s.possible(l); err != nil {
 		s.err = err
 		return
@@ -371,11 +392,26 @@ func (s *sim) arrives(l *live) {
 	}
 	if l.gateway.admission == nil || s.admit(l) {
 		s.schedules(l)
+	} else if !l.ended {
+		l.waits = true
+		s.queued++
+		s.queuedTokens += l.prompt
+		s.wakes()
+	}
+}
+
+// waited notes that a job does not wait to be let in any more.
+func (s *sim) waited(l *live) {
+	if l.waits {
+		l.waits = false
+		s.queued--
+		s.queuedTokens -= l.prompt
 	}
 }
 
 // schedules decides about a job that was let in, and sends it.
 func (s *sim) schedules(l *live) {
+	s.waited(l)
 	if err := l.gateway.schedule(l); err != nil {
 		if errors.Is(err, scheduling.ErrSaturated) {
 			s.end(l, shed)
@@ -404,6 +440,11 @@ func (s *sim) possible(l *live) error {
 	l.adapter = id
 	fits, serves := false, false
 	most := 0
+	if x := s.scale; x != nil {
+		most = x.tokens
+		fits = l.prompt+l.job.Output <= most
+		serves = x.Template.Adapters == nil || slices.Contains(x.Template.Adapters, l.job.Adapter) || l.job.Adapter == ""
+	}
 	for _, r := range s.replicas {
 		if !r.roles.Answers() {
 			continue
@@ -471,8 +512,10 @@ func (s *sim) late(l *live) time.Duration {
 
 // unbook takes a job off its replica's books.
 func (s *sim) unbook(l *live) {
-	l.at.live--
+	r := l.at
+	r.live--
 	l.at = nil
+	s.emptied(r)
 }
 
 // retry goes on to the next fallback of a job that had no token yet, as a gateway
@@ -528,6 +571,7 @@ func (s *sim) end(l *live, how ending) {
 		return
 	}
 	l.ended = true
+	s.waited(l)
 	s.running--
 	s.stats.ended(s, l, how)
 	if l.gateway != nil {

@@ -131,9 +131,19 @@ func meets(l *live, slo types.SLO, first, end time.Duration) bool {
 	return n == 0 || slo.TPOT == 0 || (end-first)/n <= slo.TPOT
 }
 
+// good reports whether a job that is served now met its SLO, and Config.Goodput where it has none.
+func (s *sim) good(l *live) bool {
+	target := types.SLO{TTFT: cmp.Or(l.job.SLO.TTFT, s.cfg.Goodput.TTFT), TPOT: cmp.Or(l.job.SLO.TPOT, s.cfg.Goodput.TPOT)}
+	return meets(l, target, l.first+s.cfg.APIOut-l.job.Arrival, s.now+s.cfg.APIOut-l.job.Arrival)
+}
+
 func (st *stats) ended(s *sim, l *live, how ending) {
 	if how == served && s.now >= s.cfg.Warmup && s.now <= s.last {
 		st.throughput += l.job.Output
+	}
+	good := how == served && s.good(l)
+	if how == served {
+		s.scale.jobAnswered(s.now, l, good)
 	}
 	if !l.counted {
 		return
@@ -166,8 +176,7 @@ func (st *stats) ended(s *sim, l *live, how ending) {
 	for _, k := range kinds {
 		k.served(l, first, end)
 	}
-	target := types.SLO{TTFT: cmp.Or(l.job.SLO.TTFT, s.cfg.Goodput.TTFT), TPOT: cmp.Or(l.job.SLO.TPOT, s.cfg.Goodput.TPOT)}
-	if meets(l, target, first, end) {
+	if good {
 		st.good++
 	}
 	st.ttft.add(first)
@@ -293,6 +302,7 @@ func (s *sim) report() *Report {
 	if s.split {
 		r.Apart = st.apart.report(st.completed)
 	}
+	r.Scaling = s.reported()
 	if s.cfg.Policy.Sharer != nil {
 		r.Sharing = &st.sharing.SharingReport
 	}

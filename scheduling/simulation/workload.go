@@ -34,6 +34,7 @@ const (
 	streamWorld
 	streamEvents
 	streamSharing
+	streamScaling
 )
 
 // finalize is the output function of SplitMix64: a bijection of 64-bit words.

@@ -29,14 +29,16 @@ type Arrivals struct {
 const (
 	VarySteps = "steps" // Steps
 	VarySine  = "sine"  // Amplitude, Period
+	VaryRamps = "ramps" // Steps, with straight lines between them
 )
 
 // Vary multiplies a rate of arrivals by a factor that depends on the time.
 type Vary struct {
-	// Kind is VarySteps or VarySine.
+	// Kind is VarySteps, VarySine or VaryRamps.
 	Kind string `json:"kind"`
 	// Steps are moments, ascending, from which a factor holds. It is 1 before the
-	// first. 1 to 10,000 of them.
+	// first. 1 to 10,000 of them. Of VaryRamps, they are points that the factor goes through in straight lines: before
+	// the first it is that of the first.
 	Steps []Step `json:"steps,omitempty"`
 	// Amplitude, 0 to 1, and Period, in seconds, make the factor
 	// 1 + Amplitude·sin(2π·t/Period), with a mean of 1.
@@ -88,7 +90,7 @@ func (v *Vary) check() error {
 			return fmt.Errorf("period_s is %v, want 0.001 to %v", v.Period, week)
 		}
 		return nil
-	case VarySteps:
+	case VarySteps, VaryRamps:
 		if len(v.Steps) == 0 || len(v.Steps) > 10_000 {
 			return fmt.Errorf("steps has %d entries, want 1 to 10000", len(v.Steps))
 		}
@@ -102,7 +104,7 @@ func (v *Vary) check() error {
 		}
 		return nil
 	}
-	return fmt.Errorf("kind is %q, want steps or sine", v.Kind)
+	return fmt.Errorf("kind is %q, want steps, sine or ramps", v.Kind)
 }
 
 func (a Arrivals) withDefaults() Arrivals {
@@ -196,6 +198,9 @@ func (t *ArrivalTimes) invert(gap float64) time.Duration {
 	if t.vary.Kind == VarySine {
 		return toDuration(t.vary.invertSine(t.now, gap))
 	}
+	if t.vary.Kind == VaryRamps {
+		return t.invertRamps(gap)
+	}
 	at := t.now
 	for {
 		for t.step < len(t.vary.Steps) && toDuration(t.vary.Steps[t.step].At) <= at {
@@ -217,6 +222,44 @@ func (t *ArrivalTimes) invert(gap float64) time.Duration {
 		}
 		gap = max(0, gap-float64(factor*piece.Seconds()))
 		at += piece
+	}
+}
+
+// invertRamps is invert for straight lines: within each the integral is a quadratic.
+func (t *ArrivalTimes) invertRamps(gap float64) time.Duration {
+	steps := t.vary.Steps
+	at := t.now
+	for {
+		for t.step < len(steps) && toDuration(steps[t.step].At) <= at {
+			t.step++
+		}
+		if t.step == len(steps) {
+			factor := steps[t.step-1].Factor
+			if factor == 0 {
+				return math.MaxInt64 / 2
+			}
+			return at - t.now + toDuration(gap/factor)
+		}
+		next := steps[t.step]
+		from, slope := next.Factor, 0.0
+		piece := (toDuration(next.At) - at).Seconds()
+		if t.step > 0 {
+			before := steps[t.step-1]
+			slope = (next.Factor - before.Factor) / (next.At - before.At)
+			from = before.Factor + float64(slope*(at.Seconds()-before.At))
+		}
+		area := float64(piece*from) + float64(slope*piece*piece)/2
+		if gap < area {
+			// The smaller root of slope/2·d² + from·d = gap, in the form that does not cancel.
+			root := math.Sqrt(max(0, float64(from*from)+float64(2*slope*gap)))
+			d := 0.0 // a gap of 0 where the factor is 0, too
+			if from+root > 0 {
+				d = min(2*gap/(from+root), piece)
+			}
+			return at - t.now + toDuration(d)
+		}
+		gap = max(0, gap-area)
+		at = toDuration(next.At)
 	}
 }
 

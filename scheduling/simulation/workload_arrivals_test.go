@@ -113,3 +113,25 @@ func TestArrivalsValidate(t *testing.T) {
 		wantError(t, a.Validate(), "simulation: arrivals: ", name)
 	}
 }
+
+// Between two points the factor is a straight line: evenly spaced arrivals are as many as the area under it.
+func TestArrivalsOnRamps(t *testing.T) {
+	a := simulation.Arrivals{Rate: 100, CV: -1, Vary: &simulation.Vary{Kind: simulation.VaryRamps, Steps: []simulation.Step{
+		{At: 10, Factor: 1}, {At: 20, Factor: 3}, {At: 30, Factor: 0}, {At: 40, Factor: 0}, {At: 50, Factor: 2},
+	}}}
+	require.NoError(t, a.Validate())
+	times := a.Times(3)
+	counts := map[int]int{} // by five seconds
+	for at, ok := times.Next(); ok && at < time.Minute; at, ok = times.Next() {
+		counts[int(at/(5*time.Second))]++
+	}
+	for i, area := range []float64{5, 5, 7.5, 12.5, 11.25, 3.75, 0, 0, 2.5, 7.5, 10, 10} {
+		require.InDelta(t, 100*area, counts[i], 2, "from %d s", 5*i)
+	}
+	a.Vary.Steps[4].Factor = 0
+	times, n := a.Times(3), 0
+	for _, ok := times.Next(); ok; _, ok = times.Next() {
+		n++
+	}
+	require.InDelta(t, 100*45, n, 2, "it ends")
+}

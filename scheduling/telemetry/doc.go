@@ -194,6 +194,22 @@
 //
 //	inferpick_finish_reasons_total{model_name,target_model_name,reason}   reason: stop, length, filter, tools, other
 //
+// Of pools that are scaled (package autoscale), for autoscalers and people. They are of all gateways together, so
+// that each exports the same: take one or the largest, not the sum. Terms are demand, backlog, kv, concurrency and
+// slo; of what is not known there is no series. Models are those that have series of their own, and other:
+//
+//	inferpick_pool_desired_replicas{pool}
+//	inferpick_autoscale_term_replicas{pool,term}
+//	inferpick_pool_backlog_seconds{pool}
+//	inferpick_pool_arrival_work{pool}
+//	inferpick_pool_oldest_wait_seconds{pool}
+//	inferpick_pool_queued_tokens{pool}
+//	inferpick_model_queued_requests{model_name,pool}
+//	inferpick_model_queued_tokens{…}
+//	inferpick_model_oldest_wait_seconds{…}
+//	inferpick_model_arrivals_per_second{…}
+//	inferpick_model_arrival_work{…}
+//
 // Of gateways that share what they know (package sharing). Those of one name are one peer here.
 // Told and heard are messages of this gateway and of its peers, ignored ones included; reasons are the
 // fields of sharing.Ignored:

@@ -34,7 +34,7 @@ var update = flag.Bool("update", false, "write the golden file anew")
 func everything(t testing.TB) *fixture { return everythingAs(t, telemetry.NamesGIE) }
 
 func everythingAs(t testing.TB, names telemetry.Names) *fixture {
-	f := newFixture(t, telemetry.Options{Names: names, LegacyNames: true, Version: "v1.2.3", Commit: "abc", Sharing: twoPeers, Rollouts: oneRollout}, scheduling.Profile{Fallbacks: 1}, endpoint("default/a"), endpoint("default/b"))
+	f := newFixture(t, telemetry.Options{Names: names, LegacyNames: true, Version: "v1.2.3", Commit: "abc", Sharing: twoPeers, Rollouts: oneRollout, Autoscale: oneScaled}, scheduling.Profile{Fallbacks: 1}, endpoint("default/a"), endpoint("default/b"))
 	req := request("chat", "llama-lora")
 	req.SLO, req.Split = types.SLO{TTFT: 1, TPOT: 1}, true
 	d := f.schedule(req)

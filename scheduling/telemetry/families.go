@@ -161,3 +161,20 @@ var (
 	rolloutServers  = own(gauge, "inferpick_rollout_servers", "Servers by what is known of the new target there.", "kind", "name", "state")
 	rolloutVerdicts = own(counter, "inferpick_rollout_verdicts_total", "Looks at a metric of a rollout by this gateway, by what it was thought of.", "kind", "metric", "name", "result")
 )
+
+// Metrics of autoscaling.
+var (
+	desiredReplicas = own(gauge, "inferpick_pool_desired_replicas", "Replicas that the pool should have.", "pool")
+	termReplicas    = own(gauge, "inferpick_autoscale_term_replicas", "Replicas that one term of the recommendation asks for.", "pool", "term")
+	poolBacklog     = own(gauge, "inferpick_pool_backlog_seconds", "Seconds that one replica takes to compute the prompts that wait and that are owed.", "pool")
+	poolOldest      = own(gauge, "inferpick_pool_oldest_wait_seconds", "How long the request has waited that has the longest; 0 if none waits.", "pool")
+	poolTokens      = own(gauge, "inferpick_pool_queued_tokens", "Prompt tokens of the requests that wait.", "pool")
+	poolWork        = own(gauge, "inferpick_pool_arrival_work", "Seconds of one replica's work that come in a second.", "pool")
+
+	ofModel       = []string{"model_name", "pool"}
+	modelQueued   = own(gauge, "inferpick_model_queued_requests", "Requests that wait.", ofModel...)
+	modelTokens   = own(gauge, "inferpick_model_queued_tokens", "Prompt tokens of the requests that wait.", ofModel...)
+	modelOldest   = own(gauge, "inferpick_model_oldest_wait_seconds", "How long the request has waited that has the longest; 0 if none waits.", ofModel...)
+	modelArrivals = own(gauge, "inferpick_model_arrivals_per_second", "Requests that come in a second, refused ones included.", ofModel...)
+	modelWork     = own(gauge, "inferpick_model_arrival_work", "Seconds of one replica's work that come in a second.", ofModel...)
+)

@@ -43,6 +43,7 @@ func (m *Metrics) gather() page {
 	m.gatherQueues(g, saturation) // which know better
 	m.gatherSharing(g, now)
 	m.gatherRollouts(g)
+	m.gatherAutoscale(g)
 	for pool, full := range saturation {
 		g.add(&flowSaturation, full, flowSaturation.with(pool))
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/inferpick/inferpick/datastore/rollout"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/scheduling/autoscale"
 	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/types"
 )
@@ -53,6 +54,10 @@ type Options struct {
 	// Rollouts returns where rollouts are, for what is exported of them. It is called as Pools is.
 	// Optional; of a gateway.Gateway that has some it is g.Rollouts.Status.
 	Rollouts func() []rollout.Status
+
+	// Autoscale yields what is recommended for each pool, the signals of the pool and those of its models: of an
+	// autoscale.Autoscaler its Recommended. It is called as Pools is. Optional.
+	Autoscale func(yield func(autoscale.Recommendation, autoscale.Signals, []autoscale.Signals) bool)
 
 	// Now is the clock: the one of the schedulers whose hooks these are. Default
 	// time.Now.

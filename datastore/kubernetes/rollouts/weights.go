@@ -163,8 +163,8 @@ func revisionOf(object *unstructured.Unstructured, r rollout.Record) string {
 	return string(object.GetUID()) + "/" + base64.RawURLEncoding.EncodeToString(sum[:12])
 }
 
-// patchOf returns the merge patch that makes r what an object holds, for just this version of it. Fields that are
-// equal already are not in it, so that they stay who has written them.
+// patchOf returns the merge patch that makes r what an object holds, for just this version of it. Weights that split
+// traffic as those there do are not in it: these stay, and so does who has written them.
 func patchOf(object *unstructured.Unstructured, o rollout.Object, r rollout.Record) ([]byte, error) {
 	notes := map[string]any{rollout.StateAnnotation: nil, UIDAnnotation: nil}
 	if len(r.State) > 0 {

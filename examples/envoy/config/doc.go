@@ -337,4 +337,9 @@
 // Its revoke has no effect: Envoy cannot be told to end a request that is under way. In
 // both forms the profile's metricsTTL and outputTokens hold as well, if there are any. How
 // long a request may wait is bounded by Envoy too: see envoy.yaml.
+//
+// How many replicas are recommended is a section of our own as well, in the form of
+// autoscale.Policy; it counts where the picker is started with autoscaling on:
+//
+//	autoscale: {min: 1, max: 8, toZero: true, idleAfter: 15m, ttft: 2s, startUp: 90s}
 package config

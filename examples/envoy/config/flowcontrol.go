@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/inferpick/inferpick/internal/check"
-	"github.com/inferpick/inferpick/internal/strictjson"
 	"github.com/inferpick/inferpick/scheduling/admission"
 )
 
@@ -36,12 +34,12 @@ var (
 // by the feature gate and section of the Inference Extension. Nil: there is none.
 func (t *translation) admission(gate bool, detector *declared) *admission.Config {
 	var c *admission.Config
-	own, theirs := t.get("admission"), t.get("flowControl")
+	ours, theirs := t.get("admission"), t.get("flowControl")
 	switch {
-	case own != nil && (gate || theirs != nil):
+	case ours != nil && (gate || theirs != nil):
 		t.Failf("admission", "is beside the section flowControl, want that, with %s in featureGates: they are about the same", gateFlowControl)
-	case own != nil:
-		c = t.ownAdmission(t.object("admission"))
+	case ours != nil:
+		c = own[admission.Config](t, t.object("admission"))
 	default:
 		c = t.flowControl(t.object("flowControl"))
 		if !gate {
@@ -76,28 +74,6 @@ func (t *translation) unusedOfFlowControl(on bool) {
 			t.warn("%s (%s) is named by nothing", d.path, d.plugin.Name)
 		}
 	}
-}
-
-// ownAdmission reads a section in the form of admission.Config.
-func (t *translation) ownAdmission(f fields) *admission.Config {
-	if f.m == nil {
-		return nil // told
-	}
-	data, err := json.Marshal(f.m)
-	if err != nil {
-		t.Add(f.path, err)
-		return nil
-	}
-	o := strictjson.Options{}
-	if !t.strict {
-		o.Unknown = func(e *check.Error) { t.warnf("%s.%s; it has no effect", f.path, e.Text()) }
-	}
-	var c admission.Config
-	if err := strictjson.Decode(data, &c, o); err != nil {
-		t.Add(f.path, err)
-		return nil
-	}
-	return &c
 }
 
 // flowControl reads the section of the Inference Extension, which may be empty.

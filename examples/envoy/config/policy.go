@@ -14,6 +14,7 @@ import (
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/scheduling/autoscale"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -37,6 +38,7 @@ type Policy struct {
 	encode      *Encode // nil: who answers encodes
 	primaryPort int
 	metrics     scrape.PoolOptions
+	autoscale   autoscale.Policy
 
 	key, admissionKey string
 	options           func() *admission.Options // of admits; nil: none
@@ -184,6 +186,9 @@ func (p *Policy) Reports() []Report { return p.reports }
 
 // ServerMetrics returns how the metrics of servers are read, for scrape.Scraper.SetPools.
 func (p *Policy) ServerMetrics() scrape.PoolOptions { return p.metrics }
+
+// Autoscale returns how many replicas may be recommended, and by which law. The zero value has the defaults.
+func (p *Policy) Autoscale() autoscale.Policy { return p.autoscale }
 
 // connectAdmission finds what makes the options of admission control. The error is that
 // of Registry.BuildAll.

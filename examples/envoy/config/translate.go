@@ -101,6 +101,7 @@ func (t *translation) translate(flow bool) *Policy {
 	detector := t.saturation()
 	profiles := t.profiles()
 	admits := t.admission(flow, detector)
+	scaled := t.autoscale()
 	if t.concurrency != nil && admits == nil {
 		t.warn("saturationDetector: %s (%s) has no effect without %s in featureGates: requests are shed by what the servers report", t.concurrency.plugin.Name, typeConcurrency, gateFlowControl)
 	}
@@ -110,7 +111,7 @@ func (t *translation) translate(flow bool) *Policy {
 
 	s := &Policy{
 		registry: t.registry, admits: admits, passthrough: t.passthrough, reports: t.reports, metrics: t.serverMetrics(),
-		primaryPort: profiles.primaryPort,
+		primaryPort: profiles.primaryPort, autoscale: scaled,
 	}
 	profile := profiles.main.config
 	if admits != nil { // about the same endpoints in the same document

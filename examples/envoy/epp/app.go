@@ -39,6 +39,7 @@ type App struct {
 	rollouts *roller         // nil: there are none
 	group    *sharing.Group  // nil: nothing is shared
 	sharing  sync.WaitGroup  // of group
+	scaling  *scaling        // nil: nobody is told how many replicas there should be
 
 	health  *health.Server
 	unwatch context.CancelFunc // ends watches of health at the picker's port
@@ -77,7 +78,15 @@ func (a *App) wire() (err error) {
 	if err := a.joinPeers(); err != nil {
 		return err
 	}
-	a.fleet = newFleet(a.store, a.o)
+	if a.fleet, err = newFleet(a.store, a.o); err != nil {
+		return err
+	}
+	if a.scaling, err = newScaling(a.fleet, a.o); err != nil {
+		return err
+	}
+	if a.scaling != nil {
+		a.fleet.counting.Autoscale = a.scaling.scaler.Recommended
+	}
 	if a.group != nil {
 		a.fleet.counting.Sharing = a.group.Stats
 	}
@@ -130,9 +139,12 @@ func (a *App) wire() (err error) {
 // connect makes what there is of a cluster, if there is one.
 func (a *App) connect() (err error) {
 	if a.o.Kubernetes != nil {
-		a.cluster, err = newCluster(a.o.Kubernetes, a.store, a.o.Rollouts != nil, a.o.Logger)
+		if a.cluster, err = newCluster(a.o.Kubernetes, a.store, a.o.Rollouts != nil, a.o.Logger); err != nil {
+			return err
+		}
+		a.fleet.source.Store(a.cluster.source)
 	}
-	return err
+	return nil
 }
 
 // configure reads the configuration, if there is one, and puts it in force.
@@ -174,6 +186,11 @@ func (a *App) listen() (err error) {
 		}
 		a.probes = grpc.NewServer()
 		healthpb.RegisterHealthServer(a.probes, a.health)
+	}
+	if a.scaling != nil {
+		if err = a.scaling.listen(a.o, a.grpc); err != nil {
+			return err
+		}
 	}
 	if a.o.MetricsAddr != "-" {
 		return a.listenMetrics()
@@ -249,7 +266,13 @@ func (a *App) MetricsAddress() string { return addressOf(a.listeners.metrics) }
 
 // addresses are for the log.
 func (a *App) addresses() []slog.Attr {
-	return []slog.Attr{slog.String("grpc", a.Address()), slog.String("health", a.HealthAddress()), slog.String("metrics", a.MetricsAddress())}
+	all := []slog.Attr{slog.String("grpc", a.Address()), slog.String("health", a.HealthAddress()), slog.String("metrics", a.MetricsAddress())}
+	for _, one := range []slog.Attr{slog.String("keda", a.KEDAAddress()), slog.String("externalMetrics", a.ExternalMetricsAddress())} {
+		if one.Value.String() != "" {
+			all = append(all, one)
+		}
+	}
+	return all
 }
 
 func addressOf(ln net.Listener) string {
@@ -306,6 +329,7 @@ func (a *App) Run(ctx context.Context) error {
 	if a.metrics != nil {
 		serve("metrics", func() error { return a.metrics.Serve(a.listeners.metrics) })
 	}
+	a.scaling.serve(serve)
 	select {
 	case <-a.ready(running, group):
 		setReady(a.health, true)
@@ -326,6 +350,7 @@ func (a *App) Run(ctx context.Context) error {
 func (a *App) work(ctx context.Context, group *errgroup.Group) {
 	group.Go(func() error { a.fleet.follow(ctx); return nil })
 	group.Go(func() error { return a.scraper.Run(ctx) })
+	a.scaling.run(ctx, group)
 	a.share(ctx)
 	if a.watcher != nil {
 		group.Go(func() error { return a.watcher.Run(ctx) })
@@ -335,7 +360,7 @@ func (a *App) work(ctx context.Context, group *errgroup.Group) {
 		group.Go(func() error { return a.cluster.tell(ctx) })
 	}
 	if a.rollouts != nil {
-		group.Go(func() error { return a.rollouts.controller.Run(ctx) })
+		group.Go(func() error { return a.rollOut(ctx) })
 	}
 }
 
@@ -363,6 +388,7 @@ func (a *App) drain() {
 	a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "draining", slog.Int("requests", a.Open()))
 	time.Sleep(a.o.DrainDelay)
 	a.unwatch()
+	a.scaling.leave()
 	a.director.Close()
 	done := make(chan struct{})
 	go func() {
@@ -392,6 +418,7 @@ func (a *App) Close() {
 			s.Stop()
 		}
 	}
+	a.scaling.close()
 	if a.unwatch != nil {
 		a.unwatch()
 	}

@@ -12,12 +12,14 @@ import (
 	"weak"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/datastore/kubernetes"
 	"github.com/inferpick/inferpick/datastore/rollout"
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/examples/envoy/config"
 	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
+	"github.com/inferpick/inferpick/scheduling/autoscale"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/gateway"
 	"github.com/inferpick/inferpick/scheduling/sharing"
@@ -37,7 +39,9 @@ type fleet struct {
 	rollouts *rollout.Controller // nil: there are none
 	// Made for the first configuration, and the same from then on.
 	telemetry *telemetry.Metrics
-	legacy    bool // it has the legacy names
+	legacy    bool                              // it has the legacy names
+	collector *autoscale.Collector              // nil: nothing is recommended
+	source    atomic.Pointer[kubernetes.Source] // of pods; nil: not known, or there is none
 
 	wake    chan struct{}                 // a pool has come, changed or gone
 	config  atomic.Pointer[config.Config] // in force; nil before the first
@@ -60,6 +64,7 @@ type member struct {
 	policy    *config.Policy
 	scheduler *scheduling.Scheduler
 	parts     []any                 // of scheduler, that take part in sharing
+	speeds    autoscale.Speeds      // the plugin of scheduler that knows how fast servers are; nil: none does
 	encoders  *scheduling.Scheduler // nil: nobody encodes for others
 	// admission is nil if there is none. While its declaration is the same, so is it: the
 	// controller that is made of it, or configured by it, is one.
@@ -67,13 +72,15 @@ type member struct {
 	wrong     string // with the pool's annotations
 }
 
-func newFleet(store *datastore.Store, o Options) *fleet {
+func newFleet(store *datastore.Store, o Options) (*fleet, error) {
 	f := &fleet{
 		store: store, logger: o.Logger, servers: o.ServerMetrics, wake: make(chan struct{}, 1),
 		counting: telemetry.Options{Names: o.MetricNames, MetricsTTL: o.MetricsTTL, Version: o.Version, Commit: o.Commit},
 	}
 	f.members.Store(&members{})
-	return f
+	var err error
+	f.collector, err = f.newCollector(o)
+	return f, err
 }
 
 // follow keeps the members in step with the pools of the store until ctx is done.
@@ -220,7 +227,7 @@ func (f *fleet) member(c *config.Config, p declared, had *member) (*member, erro
 	if m.policy, err = c.Policy(p.name, annotations, had.policy); err != nil {
 		m.wrong = err.Error()
 	}
-	m.scheduler, m.parts, m.encoders, m.admission = had.scheduler, had.parts, had.encoders, had.admission
+	m.scheduler, m.parts, m.speeds, m.encoders, m.admission = had.scheduler, had.parts, had.speeds, had.encoders, had.admission
 	if had.policy == nil || m.policy.Key() != had.policy.Key() {
 		profile, err := m.policy.Profile()
 		if err != nil {
@@ -229,11 +236,11 @@ func (f *fleet) member(c *config.Config, p declared, had *member) (*member, erro
 		if f.rollouts != nil {
 			profile = gateway.WithRollouts(profile, f.rollouts)
 		}
-		profile.Hooks = f.telemetry.Hooks(p.name, profile.Hooks)
+		profile.Hooks = f.hooks(p.name, profile.Hooks)
 		if m.scheduler, err = scheduling.New(profile); err != nil {
 			return nil, err
 		}
-		m.parts = sharing.PartsOf(profile)
+		m.parts, m.speeds = sharing.PartsOf(profile), autoscale.SpeedsOf(profile)
 		if m.encoders, err = newEncoders(m.policy.Encode()); err != nil {
 			return nil, err
 		}
@@ -243,10 +250,26 @@ func (f *fleet) member(c *config.Config, p declared, had *member) (*member, erro
 			if err := m.admission.Validate(); err != nil {
 				return nil, err
 			}
-			m.admission.Hooks = f.telemetry.AdmissionHooks(p.name, *m.admission)
+			m.admission.Hooks = f.admissionHooks(p.name, *m.admission)
 		}
 	}
 	return m, nil
+}
+
+// hooks are those of a pool's scheduler.
+func (f *fleet) hooks(pool types.NamespacedName, next scheduling.Hooks) scheduling.Hooks {
+	if f.collector != nil {
+		next = f.collector.Hooks(pool, next)
+	}
+	return f.telemetry.Hooks(pool, next)
+}
+
+// admissionHooks are those of a pool's admission control.
+func (f *fleet) admissionHooks(pool types.NamespacedName, o admission.Options) admission.Hooks {
+	if f.collector != nil {
+		o.Hooks = f.collector.AdmissionHooks(pool, o)
+	}
+	return f.telemetry.AdmissionHooks(pool, o)
 }
 
 // publishLocked makes members those that there are. Caller must hold f.mu.

@@ -24,7 +24,7 @@ func newGRPC(o Options) (*grpc.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	options := append(ServerOptions(o.MaxBody), grpc.StreamInterceptor(recovering(o.Logger)))
+	options := append(ServerOptions(o.MaxBody), grpc.StreamInterceptor(recovering(o.Logger)), grpc.UnaryInterceptor(recoveringCall(o.Logger)))
 	if tls != nil {
 		options = append(options, grpc.Creds(newCreds(tls, o.Logger)))
 	}
@@ -37,17 +37,33 @@ func newGRPC(o Options) (*grpc.Server, error) {
 func recovering(logger *slog.Logger) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 		defer func() {
-			v := recover()
-			if v == nil {
-				return
+			if v := recover(); v != nil {
+				err = panicked(stream.Context(), logger, v)
 			}
-			err = status.Error(codes.Internal, "epp: panic while the request was processed")
-			defer func() { _ = recover() }() // of the logger: there is nobody left to tell
-			logger.LogAttrs(stream.Context(), slog.LevelError, "panic while a request was processed",
-				slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
 		}()
 		return handler(srv, stream)
 	}
+}
+
+// recoveringCall is recovering for calls that are no streams.
+func recoveringCall(logger *slog.Logger) grpc.UnaryServerInterceptor {
+	return func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
+		defer func() {
+			if v := recover(); v != nil {
+				answer, err = nil, panicked(ctx, logger, v)
+			}
+		}()
+		return handler(ctx, req)
+	}
+}
+
+// panicked tells of a panic, and returns what the client is told.
+func panicked(ctx context.Context, logger *slog.Logger, v any) (err error) {
+	err = status.Error(codes.Internal, "epp: panic while the request was processed")
+	defer func() { _ = recover() }() // of the logger: there is nobody left to tell
+	logger.LogAttrs(ctx, slog.LevelError, "panic while a request was processed",
+		slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+	return err
 }
 
 // ServerOptions fit a gRPC server for Envoy: a few connections, thousands of streams
@@ -57,13 +73,19 @@ func ServerOptions(maxBody int) []grpc.ServerOption {
 	if maxBody == 0 {
 		maxBody = picker.DefaultMaxBody
 	}
-	return []grpc.ServerOption{
+	return append(keepalives(),
 		grpc.ForceServerCodecV2(picker.NewCodec()),
 		// A body that is buffered comes as one message, with the headers' metadata.
-		grpc.MaxRecvMsgSize(min(maxBody, math.MaxInt32-1<<20) + 1<<20),
+		grpc.MaxRecvMsgSize(min(maxBody, math.MaxInt32-1<<20)+1<<20),
 		grpc.MaxConcurrentStreams(math.MaxUint32), // Envoy's circuit breaker bounds them
-		grpc.InitialWindowSize(1 << 20),
-		grpc.InitialConnWindowSize(16 << 20),
+		grpc.InitialWindowSize(1<<20),
+		grpc.InitialConnWindowSize(16<<20),
+	)
+}
+
+// keepalives find out that a client has gone without a word, and let it find out the same.
+func keepalives() []grpc.ServerOption {
+	return []grpc.ServerOption{
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	}

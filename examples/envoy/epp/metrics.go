@@ -22,19 +22,27 @@ import (
 
 func newTelemetry(o telemetry.Options, store *datastore.Store, admissions iter.Seq2[types.NamespacedName, admission.Stats]) (*telemetry.Metrics, error) {
 	o.Admissions = admissions
-	o.Pools = func(yield func(types.NamespacedName, []*types.Endpoint) bool) {
+	o.Pools = eachPool(store)
+	return telemetry.New(o)
+}
+
+// eachPool yields the pools of a store as they are when it is asked, with their endpoints.
+func eachPool(store *datastore.Store) iter.Seq2[types.NamespacedName, []*types.Endpoint] {
+	return func(yield func(types.NamespacedName, []*types.Endpoint) bool) {
 		for _, p := range store.Snapshot().Pools() {
 			if !yield(p.Name(), p.Endpoints()) {
 				return
 			}
 		}
 	}
-	return telemetry.New(o)
 }
 
 // refused counts a request that is not routed.
 func (a *App) refused(req *types.Request, pool types.NamespacedName, err *director.Error) {
 	a.fleet.telemetry.Refused(req, pool, err.Code, err.Status)
+	if a.fleet.collector != nil {
+		a.fleet.collector.Refused(req, pool, err.Code, err.Status)
+	}
 }
 
 // routed counts what the hooks of schedulers do not know.
@@ -54,7 +62,12 @@ func (a *App) pages() http.Handler {
 	if a.cluster != nil {
 		process.MustRegister(clusterMetrics{a.cluster})
 	}
+	if a.scaling != nil {
+		process.MustRegister(scalingMetrics{a.scaling})
+	}
 	mux := http.NewServeMux()
+	mux.Handle("/autoscale", a.scaling.page())
+	mux.Handle("/autoscale/", a.scaling.page())
 	mux.Handle("GET /metrics", promhttp.HandlerFor(prometheus.Gatherers{a.fleet.telemetry, process}, promhttp.HandlerOpts{
 		EnableOpenMetrics: true,
 		ErrorHandling:     promhttp.ContinueOnError, // what of the process could not be found out is left out

@@ -94,6 +94,9 @@ type Options struct {
 
 	// Rollouts move traffic from one target model to another where a manifest asks for it. Nil: they do not.
 	Rollouts *Rollouts
+	// Autoscale tells outside autoscalers how many replicas pools should have. Nil: nothing is recommended, and
+	// /autoscale is not there.
+	Autoscale *Autoscale
 
 	// ScrapeInterval is the time between two readings of a server's metrics. Default
 	// that of package scrape.
@@ -160,5 +163,5 @@ func (o Options) withDefaults() (Options, error) {
 	case o.DrainTimeout < 0:
 		return o, fmt.Errorf("epp: Options.DrainTimeout is %v, must not be negative", o.DrainTimeout)
 	}
-	return o, nil
+	return o, o.checkAutoscale()
 }

@@ -1,6 +1,7 @@
 package epp
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -78,6 +79,19 @@ func (a *App) rolloutOptions(client *loader.Client) (o rollout.Options, err erro
 	}
 	o.Home, err = rollout.NewStoreHome(a.store, rollout.StoreHomeOptions{Path: a.o.Rollouts.StateFile, Logger: a.o.Logger})
 	return o, err
+}
+
+// rollOut runs rollouts until ctx is done. It begins when the servers are known, lest it takes those of a cluster for
+// gone that are not read yet.
+func (a *App) rollOut(ctx context.Context) error {
+	if a.cluster != nil {
+		select {
+		case <-a.cluster.source.Synced():
+		case <-ctx.Done():
+			return nil
+		}
+	}
+	return a.rollouts.controller.Run(ctx)
 }
 
 // rolloutScopes is what is shared of rollouts, which are no pool's.

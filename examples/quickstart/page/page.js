@@ -540,6 +540,7 @@ function draw(v) {
   drawFleets(v);
   drawGateways(v);
   drawRollout(v);
+  $("scaling").textContent = v.fleets[0].scaling.join(" ");
   drawAdmission(v);
   drawCharts(v);
   drawRequests(v);

@@ -30,6 +30,15 @@ func arguments(dir string, port, verbosity int) []string {
 		// It would refuse pods in namespaces whose default account no controller makes.
 		"--disable-admission-plugins=ServiceAccount",
 
+		// Whom it asks of APIs that it does not have itself is told by these who is asking.
+		"--requestheader-client-ca-file=" + frontProxy(dir, "ca.crt"),
+		"--requestheader-allowed-names=" + frontProxyName,
+		"--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--proxy-client-cert-file=" + frontProxy(dir, "client.crt"),
+		"--proxy-client-key-file=" + frontProxy(dir, "client.key"),
+
 		// The address of the server would have to be an endpoint, which loopback cannot be.
 		"--endpoint-reconciler-type=none",
 		"--service-cluster-ip-range=10.96.0.0/16",

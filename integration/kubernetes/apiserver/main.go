@@ -1,7 +1,8 @@
 // Command kube-apiserver is a Kubernetes API server with its etcd in one process on
 // 127.0.0.1, for tests: it has everything that judges requests (schemas, CEL rules,
 // defaults, RBAC, optimistic locking, watches) and nothing that acts by itself. There are
-// no controllers, no scheduler and no kubelet: pods are what a test says they are.
+// no controllers, no scheduler and no kubelet: pods are what a test says they are. (That of
+// HorizontalPodAutoscalers runs for who asks for it by -autoscale.)
 //
 //	./build.sh                          # prints where the program is
 //	kube-apiserver -dir /tmp/server     # kubectl --kubeconfig /tmp/server/kubeconfig
@@ -33,6 +34,7 @@ func main() {
 	dir := flags.String("dir", "", "folder for data, keys, the certificate and the kubeconfig of its administrator")
 	port := flags.Int("port", 6443, "port on 127.0.0.1")
 	verbosity := flags.Int("v", 0, "verbosity of the log")
+	scale := flags.Duration("autoscale", 0, "run the controller of HorizontalPodAutoscalers with this period; 0: none")
 	flags.Parse(os.Args[1:])
 	if *dir == "" {
 		log.Fatal("kube-apiserver: -dir names no folder")
@@ -46,6 +48,9 @@ func main() {
 	}
 	if err != nil {
 		log.Fatal("kube-apiserver: ", err)
+	}
+	if *scale > 0 {
+		go autoscale(folder, *port, *scale) // ends with the process
 	}
 	server := app.NewAPIServerCommand()
 	server.SetArgs(arguments(folder, *port, *verbosity))
@@ -64,7 +69,10 @@ func prepare(dir string, port int) error {
 	if _, err := kept(serviceAccountKey(dir), newKey); err != nil {
 		return err
 	}
-	users := fmt.Sprintf("%s,admin,admin,system:masters\n", token)
+	if err := prepareFrontProxy(dir); err != nil {
+		return err
+	}
+	users := fmt.Sprintf("%s,admin,admin,system:masters\n%s,%s,autoscaler\n", token, autoscalerToken(token), autoscalerUser)
 	if err := os.WriteFile(tokens(dir), []byte(users), 0o600); err != nil {
 		return err
 	}

@@ -27,9 +27,10 @@ type Server struct {
 	// Dynamic is the client of the administrator, without a limit on its rate.
 	Dynamic dynamic.Interface
 
-	dir    string
-	port   int
-	config *rest.Config
+	dir       string
+	port      int
+	arguments []string // further ones
+	config    *rest.Config
 
 	mu      sync.Mutex
 	process *process.Process // nil: killed
@@ -39,14 +40,14 @@ type Server struct {
 	pods       atomic.Int64
 }
 
-// Start starts a server, which ends with the test. The test is skipped where the program is
-// not there.
-func Start(t testing.TB) *Server {
+// Start starts a server, which ends with the test; arguments are further ones of the program. The
+// test is skipped where the program is not there.
+func Start(t testing.TB, arguments ...string) *Server {
 	t.Helper()
 	if _, err := program(); err != nil {
 		t.Skip(err)
 	}
-	s, err := start()
+	s, err := start(arguments...)
 	require.NoError(t, err)
 	t.Cleanup(s.close)
 	return s
@@ -83,13 +84,13 @@ func Run(m *testing.M) int {
 
 // start starts a server in a new folder. Another process may take the port meanwhile, so it is
 // tried several times.
-func start() (*Server, error) {
+func start(arguments ...string) (*Server, error) {
 	// The name is short as there are sockets in it, whose paths have at most 108 characters.
 	dir, err := os.MkdirTemp("", "apiserver")
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir}
+	s := &Server{dir: dir, arguments: arguments}
 	for range 3 {
 		if s.port, err = freePort(); err != nil {
 			break
@@ -152,7 +153,8 @@ func (s *Server) run() (*rest.Config, error) {
 	}
 	log := filepath.Join(s.dir, "log")
 	// A quarter less to compute until it is ready, for 100 MB.
-	p, err := process.Start(log, []string{"GOGC=400"}, path, "-dir", s.dir, "-port", strconv.Itoa(s.port))
+	arguments := append([]string{"-dir", s.dir, "-port", strconv.Itoa(s.port)}, s.arguments...)
+	p, err := process.Start(log, []string{"GOGC=400"}, path, arguments...)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,7 @@ var theSame = map[string]string{
 	"rollouts":          `{inferenceExtension: {rollouts: {enabled: true}}}`,
 	"monitoring":        `{inferenceExtension: {monitoring: {prometheus: {enabled: true}}}}`,
 	"network-policy":    `{inferenceExtension: {networkPolicy: {enabled: true}}}`,
+	"keda":              `{inferenceExtension: {autoscaling: {keda: {enabled: true, deployment: llama}}}}`,
 	"standalone":        `{proxy: {enabled: true}}`,
 	"all-namespaces":    `{inferenceExtension: {namespaces: ["*"]}, inferencePool: {create: false}}`,
 }
@@ -44,14 +45,15 @@ func TestComponentsTogether(t *testing.T) {
 	require.ElementsMatch(t, []string{
 		"ClusterRole serving-llama-epp", "ClusterRoleBinding serving-llama-epp", "ConfigMap llama-epp", "ConfigMap llama-epp-proxy",
 		"Deployment llama-epp", "NetworkPolicy llama-epp", "PodDisruptionBudget llama-epp", "Role llama-epp-leader",
-		"RoleBinding llama-epp-leader", "Secret llama-epp-metrics-token", "Service llama-epp", "Service llama-epp-peers", "Service llama-proxy",
+		"RoleBinding llama-epp-leader", "ScaledObject llama", "Secret llama-epp-metrics-token", "Service llama-epp", "Service llama-epp-peers",
+		"Service llama-epp-pickers", "Service llama-proxy",
 		"ServiceAccount llama-epp", "ServiceAccount llama-epp-metrics-reader", "ServiceMonitor llama-epp",
 	}, slices.Collect(maps.Keys(objects)))
 	pod := objects["Deployment llama-epp"].at("spec", "template", "spec").(map[string]any)
 	container := pod["containers"].([]any)[0].(map[string]any)
 	require.Equal(t, []any{
 		"-kubernetes", "-write-status=true", "-lease=llama-epp", "-config=/config/default-plugins.yaml", "-log-format=json", "-drain-delay=5s", "-drain-timeout=120s",
-		"-peers=llama-epp-peers:9004", "-peers-key-file=/var/run/secrets/inferpick/peers/key", "-peers-name=$(POD_NAME)",
+		"-keda-addr=:9005", "-autoscale-peers=llama-epp-pickers:9090", "-peers=llama-epp-peers:9004", "-peers-key-file=/var/run/secrets/inferpick/peers/key", "-peers-name=$(POD_NAME)",
 		"-metrics-token-file=/var/run/secrets/inferpick/metrics/token", "-rollouts", "-rollout-loader=auto",
 	}, container["args"])
 	require.Len(t, objects["ClusterRole serving-llama-epp"]["rules"], 9)

@@ -25,6 +25,7 @@ import (
 // groups of GKE no module can be had.
 var foreign = map[string]struct{ module, file, name string }{
 	"gateway.networking.k8s.io": {"sigs.k8s.io/gateway-api@v1.6.1", "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml", "httproutes"},
+	"keda.sh":                   {"github.com/kedacore/keda/v2@v2.21.0", "config/crd/bases/keda.sh_scaledobjects.yaml", "scaledobjects"},
 	"monitoring.coreos.com":     {"github.com/prometheus-operator/prometheus-operator@v0.85.0", "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml", "servicemonitors"},
 	"networking.istio.io":       {"istio.io/api@v1.32.0", "kubernetes/customresourcedefinitions.gen.yaml", "destinationrules"},
 }
@@ -50,7 +51,7 @@ func server(t *testing.T) *cluster.Server {
 			var where struct{ Dir string }
 			require.NoError(t, json.Unmarshal(out, &where))
 			for _, crd := range strings.Split(read(t, filepath.Join(where.Dir, of.file)), "\n---\n") {
-				if strings.Contains(crd, "\n  name: "+of.name+"."+group) {
+				if strings.Contains(crd, "\n  name: "+of.name+"."+group+"\n") {
 					s.InstallCRD(t, crd)
 				}
 			}
@@ -99,6 +100,12 @@ func TestDryRun(t *testing.T) {
 	}
 	for name, text := range installations(t) {
 		t.Run("chart/"+name, func(t *testing.T) { check(t, render(t, text)) })
+	}
+	files, err := filepath.Glob(deployed("autoscaling", "*.yaml"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		t.Run("autoscaling/"+filepath.Base(file), func(t *testing.T) { check(t, parse(t, file, []byte(read(t, file)))) })
 	}
 	for name := range theSame {
 		t.Run("kustomize/"+name, func(t *testing.T) { check(t, build(t, filepath.Join("testdata", "kustomize", name))) })

@@ -67,10 +67,13 @@ func (e *envoy) ask(ctx context.Context, model string) (address string, err erro
 		return "", err
 	}
 	status, answer, err := e.send(ctx, address, sent)
-	if err != nil {
-		return address, err
+	if err == nil {
+		err = show(stream, status, answer)
 	}
-	return address, show(stream, status, answer)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("%s answers %d: %s", address, status, answer)
+	}
+	return address, err
 }
 
 // routed takes the picker's answer: where the request goes, and with what body.
@@ -108,9 +111,6 @@ func (e *envoy) send(ctx context.Context, address string, body []byte) (status i
 	}
 	defer resp.Body.Close()
 	answer, err = io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s answers %d: %s", address, resp.StatusCode, answer)
-	}
 	return resp.StatusCode, answer, err
 }
 

@@ -25,6 +25,7 @@ type flags struct {
 	kube      kubeFlags
 	peers     peerFlags
 	rollouts  rolloutFlags
+	scale     scaleFlags
 	logLevel  slog.Level
 	logFormat string
 	inspect   string // what to look at instead of serving
@@ -128,6 +129,7 @@ func (f *flags) own() *pflag.FlagSet {
 	f.kube.add(fs)
 	f.peers.add(fs)
 	f.rollouts.add(fs)
+	f.scale.add(fs)
 	f.trace.add(fs)
 	fs.BoolVar(&f.version, "version", false, "say which build this is, and end")
 	fs.Func("log-level", "`level`: debug, info, warn or error (default info)", func(s string) error { return f.logLevel.UnmarshalText([]byte(s)) })
@@ -187,6 +189,9 @@ func (f *flags) check() error {
 		return errors.New("-tls self-signed and -tls-cert: want one of the two")
 	}
 	if err := f.rollouts.check(*f.kube.on); err != nil {
+		return err
+	}
+	if err := f.checkAutoscale(); err != nil {
 		return err
 	}
 	return f.peers.check()

@@ -79,6 +79,25 @@ func TestFlags(t *testing.T) {
 			p := f.peers.Peers
 			return p.Addr == "x:1" && p.CertFile == "c" && p.CertKeyFile == "k" && p.CAFile == "a" && p.ServerName == "n" && !p.Insecure
 		}},
+		{"-autoscale", func(f *flags, _ *epp.Options) bool {
+			return autoscaleOf(t, f, func(a *epp.Autoscale) bool { return a != nil && reflect.DeepEqual(*a, epp.Autoscale{}) })
+		}},
+		{"-metrics-addr :1", func(f *flags, _ *epp.Options) bool {
+			return autoscaleOf(t, f, func(a *epp.Autoscale) bool { return a == nil })
+		}},
+		{"-keda-addr :9005 -keda-tls-cert c -keda-tls-key k -keda-tls-client-ca a -variant-label gpu", func(f *flags, _ *epp.Options) bool {
+			return autoscaleOf(t, f, func(a *epp.Autoscale) bool {
+				return a.KEDAAddr == ":9005" && reflect.DeepEqual(a.KEDATLS, epp.TLS{CertFile: "c", KeyFile: "k", ClientCAFile: "a"}) && a.VariantLabel == "gpu" && a.Peers == nil
+			})
+		}},
+		{"-kubernetes -external-metrics-addr :6443 -external-metrics-tls-cert c -external-metrics-tls-key k", func(f *flags, _ *epp.Options) bool {
+			return autoscaleOf(t, f, func(a *epp.Autoscale) bool {
+				return a.ExternalMetricsAddr == ":6443" && reflect.DeepEqual(a.ExternalMetricsTLS, epp.TLS{CertFile: "c", KeyFile: "k"})
+			})
+		}},
+		{"-autoscale-peers pickers:9090,https://others:9443", func(f *flags, _ *epp.Options) bool {
+			return autoscaleOf(t, f, func(a *epp.Autoscale) bool { return a.Peers != nil })
+		}},
 		{"-log-level debug -log-format json -otlp-endpoint a:1", func(f *flags, _ *epp.Options) bool {
 			return f.logLevel == slog.LevelDebug && f.logFormat == "json" && f.trace.wanted() == "a:1"
 		}},
@@ -157,4 +176,31 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%s: stderr is %q", arg, stderr.String())
 		}
 	}
+}
+
+// autoscaleOf judges what the flags of autoscaling say together.
+func autoscaleOf(t *testing.T, f *flags, ok func(*epp.Autoscale) bool) bool {
+	t.Helper()
+	a, err := f.autoscale(slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	return ok(a)
+}
+
+func TestBadAutoscaleFlags(t *testing.T) {
+	for args, want := range map[string]string{
+		"-keda-tls-cert c -keda-tls-key k":                         "are of a -keda-addr of its own",
+		"-keda-addr grpc -keda-tls-cert c -keda-tls-key k":         "are of a -keda-addr of its own",
+		"-keda-addr :1 -keda-tls-client-ca a":                      "want -keda-tls-cert",
+		"-external-metrics-tls-cert c":                             "are of -external-metrics-addr",
+		"-external-metrics-addr :1":                                "say -kubernetes",
+		"-autoscale-peers-ca a":                                    "is of -autoscale-peers",
+		"-kubernetes -autoscale-peers a:1 --metrics-endpoint-auth": "say -metrics-token-file",
+	} {
+		_, err := parseFlags(append([]string{"-config", "x"}, strings.Fields(args)...), new(bytes.Buffer))
+		require.ErrorContains(t, err, want, args)
+	}
+	f, err := parseFlags([]string{"-config", "x", "-autoscale-peers", "nowhere"}, new(bytes.Buffer))
+	require.NoError(t, err)
+	_, err = f.autoscale(slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, "want host:port")
 }

@@ -92,6 +92,10 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "epp: %v\n", err)
 		return exitError
 	}
+	if f.options.Autoscale, err = f.autoscale(logger); err != nil {
+		fmt.Fprintf(stderr, "epp: %s\n", strings.TrimPrefix(err.Error(), "epp: "))
+		return exitError
+	}
 	app, err := epp.New(f.options)
 	if err != nil {
 		fmt.Fprintf(stderr, "epp: %s\n", strings.TrimPrefix(err.Error(), "epp: "))

@@ -34,6 +34,18 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Whether others are told how many replicas of the servers there should be. */}}
+{{- define "inferpick.scales" -}}
+{{- with .Values.inferenceExtension.autoscaling -}}
+{{- if or .keda.enabled .externalMetrics.enabled -}}true{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The Service by which each asks all others what waits there. */}}
+{{- define "inferpick.pickersName" -}}
+{{- printf "%s-pickers" (include "inferpick.name" . | trunc 55 | trimSuffix "-") -}}
+{{- end -}}
+
 {{/* The Service by which replicas find each other. */}}
 {{- define "inferpick.peersName" -}}
 {{- printf "%s-peers" (include "inferpick.name" . | trunc 57 | trimSuffix "-") -}}
@@ -97,6 +109,15 @@ labels:
 - -peers={{ include "inferpick.peersName" . }}:9004
 - -peers-key-file=/var/run/secrets/inferpick/peers/key
 - -peers-name=$(POD_NAME)
+{{- end }}
+{{- if $epp.autoscaling.keda.enabled }}
+- -keda-addr=:9005
+{{- end }}
+{{- if $epp.autoscaling.externalMetrics.enabled }}
+- -external-metrics-addr=:6443
+{{- end }}
+{{- if include "inferpick.scales" . }}
+- -autoscale-peers={{ include "inferpick.pickersName" . }}:9090
 {{- end }}
 {{- with $epp.metricsDataSource }}
 {{- if eq .scheme "https" }}

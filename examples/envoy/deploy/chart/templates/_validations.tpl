@@ -31,6 +31,17 @@
 {{- if (dig "sidecar" "enabled" false $epp) -}}
 {{- fail "inferenceExtension.sidecar: for an Envoy of the picker's say proxy.enabled, for other containers inferenceExtension.extraContainers" -}}
 {{- end -}}
+{{- with $epp.autoscaling -}}
+{{- if and .keda.enabled .externalMetrics.enabled -}}
+{{- fail "inferenceExtension.autoscaling: keda and externalMetrics are both enabled: with KEDA in the cluster, KEDA is who serves external.metrics.k8s.io, and a cluster has one" -}}
+{{- end -}}
+{{- if and .keda.deployment (not .keda.enabled) -}}
+{{- fail "inferenceExtension.autoscaling.keda.deployment is of a ScaledObject that asks the picker: want keda.enabled: true with it" -}}
+{{- end -}}
+{{- if and .keda.deployment $epp.namespaces -}}
+{{- fail "inferenceExtension.autoscaling.keda.deployment is for the pool of this release, and namespaces serves many: make their ScaledObjects beside them" -}}
+{{- end -}}
+{{- end -}}
 {{- if and (eq .Values.provider.name "gke") (not (include "inferpick.hasPool" .)) -}}
 {{- fail "provider.name gke has policies for an InferencePool, and there is none" -}}
 {{- end -}}
