@@ -291,3 +291,14 @@ func TestRollout(t *testing.T) {
 		require.True(t, w.has(rollout.Aborted))
 	})
 }
+
+// A state file is for the Home that New makes.
+func TestStateFile(t *testing.T) {
+	store := datastore.New(datastore.Options{})
+	home, err := rollout.NewStoreHome(store, rollout.StoreHomeOptions{})
+	require.NoError(t, err)
+	_, err = rollout.New(rollout.Options{Store: store, Home: home, StateFile: "x"})
+	require.ErrorContains(t, err, `Options.StateFile is "x"`)
+	_, err = rollout.New(rollout.Options{Store: store, StateFile: t.TempDir()})
+	require.Error(t, err, "a folder")
+}

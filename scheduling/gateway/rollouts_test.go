@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -178,5 +179,35 @@ func TestRolloutGate(t *testing.T) {
 		require.Equal(t, 503, w.Code, w.Body.String())
 		require.Contains(t, w.Body.String(), "no_endpoint")
 		require.Equal(t, 200, ask(g, "v1").Code)
+	})
+}
+
+// With a state file a gateway that takes the place of another goes on where that was.
+func TestRolloutsSurvive(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "rollouts.json")
+	synctest.Test(t, func(t *testing.T) {
+		s := new(adapted)
+		begin := func() (g *gateway.Gateway, stop func()) {
+			o := gateway.Options{Profile: plugins.Default(), Servers: gateway.Addresses("a:1"), Rollouts: &rollout.Options{StateFile: file}}
+			o.Scrape.ModelsInterval, o.Scrape.Transport = -1, s
+			g, err := gateway.New(o)
+			require.NoError(t, err)
+			g.Transport.Base = s
+			require.NoError(t, g.Store.Apply(chatManifest(shortPlan)))
+			var running sync.WaitGroup
+			running.Go(func() { g.Run(t.Context()) })
+			stop = sync.OnceFunc(func() { g.Close(); running.Wait() })
+			t.Cleanup(stop)
+			return g, stop
+		}
+		s.bad.Store(true)
+		g, stop := begin()
+		roll(t, []*gateway.Gateway{g}, rollout.Failed)
+		reason := g.Rollouts.Status()[0].Reason
+		stop()
+		g, _ = begin()
+		time.Sleep(time.Minute)
+		require.Equal(t, rollout.Failed, g.Rollouts.Status()[0].Phase, "it does not begin anew")
+		require.Equal(t, reason, g.Rollouts.Status()[0].Reason)
 	})
 }
