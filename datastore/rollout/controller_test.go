@@ -221,7 +221,7 @@ func (w *world) send(n int, bad bool) (canary int) {
 // sent sends until done, or for a while.
 func (w *world) until(most time.Duration, bad bool, done func(rollout.Status) bool) rollout.Status {
 	w.t.Helper()
-	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		w.send(100, bad)
 		if s, ok := w.c.Get(chatModel); ok && done(s) {
 			return s
