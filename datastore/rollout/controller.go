@@ -32,8 +32,11 @@ type Options struct {
 	Store *datastore.Store
 	// Loader gets canaries onto servers. Default: Served, which loads nothing.
 	Loader Loader
-	// Home is where weights and states are kept. Default: a StoreHome without a file.
+	// Home is where weights and states are kept. Default: a StoreHome.
 	Home Home
+	// StateFile is the path of the file of that StoreHome, for who has no Store yet to make one of, such as with a
+	// gateway: see StoreHomeOptions. Empty: it has none. It cannot be set beside Home.
+	StateFile string
 	// Leader reports whether this gateway is the one that judges, loads and writes. It is called often and
 	// must be quick. Default: of the gateways that are heard (HearNote) the one of the least name, and with
 	// none of them this one.
@@ -78,6 +81,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("rollout: Options.MaxEvents is %d, want 1 to %d, or 0 for the default of %d", o.MaxEvents, LimitMaxEvents, DefaultMaxEvents)
 	case len(o.Name) > maxGateway:
 		return o, fmt.Errorf("rollout: Options.Name has %d bytes, want at most %d", len(o.Name), maxGateway)
+	case o.Home != nil && o.StateFile != "":
+		return o, fmt.Errorf("rollout: Options.StateFile is %q, want none beside Options.Home", o.StateFile)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -87,7 +92,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Loader = Served{}
 	}
 	if o.Home == nil {
-		home, err := NewStoreHome(o.Store, StoreHomeOptions{Logger: o.Logger})
+		home, err := NewStoreHome(o.Store, StoreHomeOptions{Path: o.StateFile, Logger: o.Logger})
 		if err != nil {
 			return o, err
 		}

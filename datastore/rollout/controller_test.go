@@ -221,7 +221,7 @@ func (w *world) send(n int, bad bool) (canary int) {
 // sent sends until done, or for a while.
 func (w *world) until(most time.Duration, bad bool, done func(rollout.Status) bool) rollout.Status {
 	w.t.Helper()
-	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		w.send(100, bad)
 		if s, ok := w.c.Get(chatModel); ok && done(s) {
 			return s
@@ -290,4 +290,15 @@ func TestRollout(t *testing.T) {
 		require.Zero(t, s.Weight)
 		require.True(t, w.has(rollout.Aborted))
 	})
+}
+
+// A state file is for the Home that New makes.
+func TestStateFile(t *testing.T) {
+	store := datastore.New(datastore.Options{})
+	home, err := rollout.NewStoreHome(store, rollout.StoreHomeOptions{})
+	require.NoError(t, err)
+	_, err = rollout.New(rollout.Options{Store: store, Home: home, StateFile: "x"})
+	require.ErrorContains(t, err, `Options.StateFile is "x"`)
+	_, err = rollout.New(rollout.Options{Store: store, StateFile: t.TempDir()})
+	require.Error(t, err, "a folder")
 }

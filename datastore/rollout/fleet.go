@@ -3,6 +3,7 @@ package rollout
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -240,6 +241,9 @@ func (v *fleet) done(ctx context.Context, do Do, s *member, target string, incar
 		*has, s.err = HasFailed, errorText(err)
 		if do == DoLoad {
 			s.tries++
+			if permanent(err) {
+				s.tries = max(s.tries, v.r.plan.Load.Tries)
+			}
 		}
 	case do == DoLoad:
 		*has, s.tries, s.err, s.asked = HasIt, 0, "", v.r.c.o.Now()
@@ -263,6 +267,12 @@ func (v *fleet) loose(s *member, hangs <-chan struct{}) {
 		defer v.mu.Unlock()
 		s.stuck, s.asked = false, time.Time{}
 	}()
+}
+
+// permanent reports whether an error says that the same call fails again, as those of package loader do.
+func permanent(err error) bool {
+	var p interface{ Permanent() bool }
+	return errors.As(err, &p) && p.Permanent()
 }
 
 // maxErrorText bounds what is kept of an error, in bytes.

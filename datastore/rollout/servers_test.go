@@ -120,6 +120,24 @@ func TestLoads(t *testing.T) {
 	})
 }
 
+// forGood is an error that says so.
+type forGood struct{ error }
+
+func (forGood) Permanent() bool { return true }
+
+// What fails for good is not tried again.
+func TestPermanentErrors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, nil)
+		w.loader.fail["s1"] = fmt.Errorf("loader: %w", forGood{errors.New("loading is switched off")})
+		require.NoError(t, w.store.Apply(manifest(quick)))
+		w.run()
+		s := w.until(time.Minute, false, in(rollout.Failed))
+		require.Contains(t, s.Reason, "switched off")
+		require.LessOrEqual(t, w.loader.count(), 3)
+	})
+}
+
 // A loader that does not return, or panics, holds up nothing but its server.
 func TestTrapLoaderHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -65,6 +65,9 @@ func chatter(t *testing.T, url string) {
 func TestRollout(t *testing.T) {
 	for kind, why := range map[string]string{"good": "", "errors": "requests failed", "slow": "time per token", "empty": "answers were empty"} {
 		t.Run(kind, func(t *testing.T) {
+			if testing.Short() && kind != "errors" {
+				t.Skip("takes seconds")
+			}
 			url, _ := startRun(t, testConfig(t, "-no-compare", "-rollout", kind, "-rate", "1"))
 			chatter(t, url)
 			began := time.Now()

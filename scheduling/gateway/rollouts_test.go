@@ -1,8 +1,11 @@
 package gateway_test
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,7 +27,21 @@ import (
 )
 
 // adapted are model servers which answer for all models, or fail for v2 if they are told to.
-type adapted struct{ bad atomic.Bool }
+type adapted struct{ bad, missing atomic.Bool }
+
+// Load implements rollout.Loader, as the following do: they have all adapters, or none.
+func (s *adapted) Load(ctx context.Context, ep *types.Endpoint, name, source string) error {
+	if s.missing.Load() {
+		return errors.New("there is none")
+	}
+	return nil
+}
+
+func (s *adapted) Unload(context.Context, *types.Endpoint, string) error { return nil }
+
+func (s *adapted) Loaded(context.Context, *types.Endpoint, string, string) (bool, error) {
+	return !s.missing.Load(), nil
+}
 
 func (s *adapted) RoundTrip(r *http.Request) (*http.Response, error) {
 	if strings.HasSuffix(r.URL.Path, "/metrics") {
@@ -56,7 +73,7 @@ func rolling(t *testing.T, s *adapted, names ...string) (all []*gateway.Gateway)
 	network := sharingtest.NewNetwork(sharingtest.NetworkOptions{})
 	for _, name := range names {
 		o := gateway.Options{
-			Profile: plugins.Default(), Servers: gateway.Addresses("a:1", "b:1"), Rollouts: &rollout.Options{},
+			Profile: plugins.Default(), Servers: gateway.Addresses("a:1", "b:1"), Rollouts: &rollout.Options{Loader: s},
 			Admission: func() *admission.Options { return new(admission.Options) },
 			Metrics: func(g *gateway.Gateway) (gateway.Metrics, error) {
 				m, err := telemetry.New(telemetry.Options{Rollouts: g.Rollouts.Status})
@@ -153,15 +170,44 @@ func TestRolloutGate(t *testing.T) {
 		s := new(adapted)
 		g := rolling(t, s, "one")[0]
 		roll(t, []*gateway.Gateway{g}, rollout.Stepping)
-		for _, ep := range g.Store.Snapshot().Pools()[0].Endpoints() {
-			g.Store.SetModels(ep.Load, []string{"v1"}) // it says that it has lost v2
+		s.missing.Store(true)
+		for _, ep := range g.Store.Snapshot().Pools()[0].Endpoints() { // they begin anew
 			g.Store.UpdateMetrics(ep.Load, types.Metrics{StartedAt: types.Known(1)})
 			g.Store.UpdateMetrics(ep.Load, types.Metrics{StartedAt: types.Known(100)})
-			g.Store.SetModels(ep.Load, []string{"v1"})
 		}
 		w := ask(g, "v2")
 		require.Equal(t, 503, w.Code, w.Body.String())
 		require.Contains(t, w.Body.String(), "no_endpoint")
 		require.Equal(t, 200, ask(g, "v1").Code)
+	})
+}
+
+// With a state file a gateway that takes the place of another goes on where that was.
+func TestRolloutsSurvive(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "rollouts.json")
+	synctest.Test(t, func(t *testing.T) {
+		s := new(adapted)
+		begin := func() (g *gateway.Gateway, stop func()) {
+			o := gateway.Options{Profile: plugins.Default(), Servers: gateway.Addresses("a:1"), Rollouts: &rollout.Options{StateFile: file}}
+			o.Scrape.ModelsInterval, o.Scrape.Transport = -1, s
+			g, err := gateway.New(o)
+			require.NoError(t, err)
+			g.Transport.Base = s
+			require.NoError(t, g.Store.Apply(chatManifest(shortPlan)))
+			var running sync.WaitGroup
+			running.Go(func() { g.Run(t.Context()) })
+			stop = sync.OnceFunc(func() { g.Close(); running.Wait() })
+			t.Cleanup(stop)
+			return g, stop
+		}
+		s.bad.Store(true)
+		g, stop := begin()
+		roll(t, []*gateway.Gateway{g}, rollout.Failed)
+		reason := g.Rollouts.Status()[0].Reason
+		stop()
+		g, _ = begin()
+		time.Sleep(time.Minute)
+		require.Equal(t, rollout.Failed, g.Rollouts.Status()[0].Phase, "it does not begin anew")
+		require.Equal(t, reason, g.Rollouts.Status()[0].Reason)
 	})
 }
