@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -70,6 +71,9 @@ func plainLine(v view) string {
 			fmt.Fprintf(&b, ", %d waiting", a.Queued)
 		}
 	}
+	if v.Rollout != nil {
+		fmt.Fprintf(&b, "  |  %s", rolloutLine(v.Rollout))
+	}
 	return b.String()
 }
 
@@ -97,6 +101,9 @@ func (t *terminal) table(v view) string {
 			duration(f.Now.TPOT50), duration(f.Now.TPOT90), percent(f.Now.HitShare), f.Total.Requests, f.Total.Shed, f.Total.Failed)
 	}
 	t.bands(&b, v.Fleets[0])
+	if v.Rollout != nil {
+		fmt.Fprintf(&b, "\n%s\n", shorten(rolloutLine(v.Rollout), 80))
+	}
 	if v.Replay != nil {
 		fmt.Fprintf(&b, "\nreplayed %d of %d turns of %d sessions\n", v.Replay.Done, v.Replay.Turns, v.Replay.Sessions)
 	}
@@ -120,6 +127,15 @@ func (t *terminal) bands(b *strings.Builder, f fleetView) {
 		fmt.Fprintf(b, "%-10s  %7d  %8s %6s  %8s  %8d  %7d  %7d  %s\n", shorten(a.Name, 10), a.Queued,
 			duration(a.Wait50), duration(a.Wait90), duration(a.Now.TTFT90), a.Served, a.Refused, a.Expired, room)
 	}
+}
+
+// rolloutLine is a rollout in one line.
+func rolloutLine(r *rolloutView) string {
+	line := fmt.Sprintf("rollout of %s: %s, %g %%", r.Plan.Canary, r.Phase, r.Weight)
+	if why := cmp.Or(r.Paused, r.Holding, r.Reason); why != "" {
+		line += ": " + why
+	}
+	return line
 }
 
 // Styles of text on a terminal.

@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
-	"github.com/stretchr/testify/require"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/inferpick/inferpick/datastore/rollout"
 )
 
 func TestTerminal(t *testing.T) {
@@ -25,6 +28,8 @@ func TestTerminal(t *testing.T) {
 	v.Fleets[0].Admission = &admissionView{Endpoints: 64, Queued: 10_000}
 	v.Fleets[0].Bands = []bandView{many, {band: band{"sheddable", -100}}}
 
+	v.Rollout = &rolloutView{Status: rollout.Status{Plan: rollout.Plan{Canary: "chat-v2"}, Phase: rollout.Failed, Reason: strings.Repeat("5 of 64 requests failed ", 5)}}
+
 	var out bytes.Buffer
 	live := &terminal{out: &out, live: true}
 	live.show(v)
@@ -34,7 +39,7 @@ func TestTerminal(t *testing.T) {
 			t.Errorf("line of %d columns: %q", n, line)
 		}
 	}
-	for _, want := range []string{"a policy wi…", "a policy with…", "… and 3 more", "12.3s", "replayed 5 of 10", "1 arrivals left out", "a band of…    10000", "3/64", "\nsheddable ", "–"} {
+	for _, want := range []string{"a policy wi…", "a policy with…", "… and 3 more", "12.3s", "replayed 5 of 10", "1 arrivals left out", "a band of…    10000", "3/64", "\nsheddable ", "–", "rollout of chat-v2: Failed, 0 %: 5 of 64"} {
 		require.Contains(t, first, want)
 	}
 	require.False(t, strings.Contains(first, "\x1b"), "table has colours that nobody asked for")
@@ -51,6 +56,7 @@ func TestTerminal(t *testing.T) {
 		v.Point.At = v.Point.At.Add(time.Second)
 	}
 	require.Contains(t, out.String(), "10000 waiting")
+	require.Contains(t, out.String(), "rollout of chat-v2: Failed")
 	if got := strings.Count(out.String(), "\n"); got != 2 || strings.Contains(out.String(), "\x1b") {
 		t.Errorf("7 seconds became %d lines, want 2: %q", got, out.String())
 	}
