@@ -66,7 +66,8 @@ func (a *account) ends(req *types.Request, out *types.Outcome, compute, waited f
 	}
 	n := out.Usage.CompletionTokens.Or(float64(out.Tokens))
 	a.ended.add(float64(req.Prompt.Tokens), compute, n, now)
-	if n > 0 {
+	// An answer whose usage is told, and no tokens, has made none: embeddings, say. Of one without usage it is not known.
+	if _, told := out.Usage.PromptTokens.Value(); n > 0 || told {
 		a.output.add(n, 1, outputMemory)
 	}
 	a.took.add(out.Duration.Seconds(), 1, outputMemory)

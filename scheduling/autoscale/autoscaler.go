@@ -21,6 +21,8 @@ var (
 	ErrUnknownPool = errors.New("autoscale: unknown pool")
 	// ErrPartial: not all gateways answered, so that a part would be taken for the whole.
 	ErrPartial = errors.New("autoscale: not all gateways answered")
+	// ErrTooManyModels: a model has no figures of its own, as others took all places: CollectorOptions.MaxModels.
+	ErrTooManyModels = errors.New("autoscale: too many models to tell all apart")
 )
 
 // Options of an Autoscaler. Collector is required.
@@ -371,23 +373,20 @@ func (a *Autoscaler) Pools() []types.NamespacedName {
 }
 
 // Signals returns what all gateways know of a pool, or of one model of it: of a model that nobody asked for lately,
-// that nothing comes. An empty namespace is types.DefaultNamespace. Errors are ErrUnknownPool and ErrPartial, wrapped;
-// with the latter the Signals are of those that answered. They are a little more than Every old at most.
+// that nothing comes. An empty namespace is types.DefaultNamespace. Errors are ErrUnknownPool, ErrTooManyModels and
+// ErrPartial, wrapped; with the latter the Signals are of those that answered. They are a little more than Every old at
+// most.
 func (a *Autoscaler) Signals(ctx context.Context, pool types.NamespacedName, model string) (Signals, error) {
 	one, err := a.of(ctx, pool)
 	if err != nil {
 		return Signals{}, err
 	}
-	s := one.signals
-	if model != "" {
-		i := slices.IndexFunc(one.models, func(m Signals) bool { return m.Model == model })
-		if i < 0 {
-			s = modelSignals(&one.signals, model)
-			newAccount(s.At).read(&s, s.At)
-			s.Missing = one.signals.Missing
-		} else {
-			s = one.models[i]
-		}
+	if model == "" {
+		return one.signals, partial(&one.signals)
+	}
+	s, err := a.o.Collector.modelOf(&one.signals, one.models, model)
+	if err != nil {
+		return s, err
 	}
 	return s, partial(&s)
 }

@@ -238,7 +238,7 @@ func (c *Collector) onWake(f func(types.NamespacedName)) { c.woken.Store(&f) }
 func (c *Collector) sleep(name types.NamespacedName, asleep bool) { c.tally(name).asleep.Store(asleep) }
 
 // Signals returns what this gateway knows of a pool, or of one model of it: of one that was not asked for lately, that
-// nothing comes. The error is ErrUnknownPool, wrapped.
+// nothing comes. Errors are ErrUnknownPool and ErrTooManyModels, wrapped.
 func (c *Collector) Signals(name types.NamespacedName, model string) (Signals, error) {
 	if name.Namespace == "" {
 		name.Namespace = types.DefaultNamespace
@@ -247,13 +247,23 @@ func (c *Collector) Signals(name types.NamespacedName, model string) (Signals, e
 	if len(all) == 0 {
 		return Signals{}, fmt.Errorf("%w %v", ErrUnknownPool, name)
 	}
-	for _, s := range all {
-		if s.Model == model {
-			return s, nil
-		}
+	if model == "" {
+		return all[0], nil
 	}
-	none := modelSignals(&all[0], model)
+	return c.modelOf(&all[0], all[1:], model)
+}
+
+// modelOf returns the signals of a model of a pool, of whose models some have signals.
+func (c *Collector) modelOf(pool *Signals, models []Signals, model string) (Signals, error) {
+	if i := slices.IndexFunc(models, func(m Signals) bool { return m.Model == model }); i >= 0 {
+		return models[i], nil
+	}
+	if len(models) >= c.o.MaxModels { // what comes for it may have found no place: that is not nothing
+		return Signals{}, fmt.Errorf("%w: %.80q of pool %v is none of %d", ErrTooManyModels, model, pool.Pool, len(models))
+	}
+	none := modelSignals(pool, model)
 	newAccount(none.At).read(&none, none.At)
+	none.Missing = pool.Missing
 	return none, nil
 }
 

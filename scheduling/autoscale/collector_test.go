@@ -228,6 +228,12 @@ func TestModelsAreBounded(t *testing.T) {
 		}
 		require.Len(t, r.collector.All(), 4)
 		require.Greater(t, float64(r.signals("").Arrivals), 3*float64(r.signals("m1").Arrivals))
+		_, err := r.collector.Signals(pool, "m9")
+		require.ErrorIs(t, err, autoscale.ErrTooManyModels, "what came for it is not nothing")
+		a, err := autoscale.New(autoscale.Options{Collector: r.collector})
+		require.NoError(t, err)
+		_, err = a.Signals(t.Context(), pool, "m9")
+		require.ErrorIs(t, err, autoscale.ErrTooManyModels)
 		time.Sleep(time.Hour)
 		d, err := r.send(t.Context(), request("new", 100))
 		require.NoError(t, err)

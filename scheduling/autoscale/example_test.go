@@ -3,7 +3,6 @@ package autoscale_test
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
@@ -19,6 +18,7 @@ func Example() {
 	policy := autoscale.Policy{Max: 20, ToZero: true, TTFT: 2 * time.Second, TPOT: 50 * time.Millisecond}
 	g, err := gateway.New(gateway.Options{
 		Profile: plugins.Default(),
+		Servers: gateway.Addresses(), // none yet: the pool is there all the same; g.SetServers says when there are
 		Admission: func() *admission.Options {
 			return &admission.Options{WaitForEndpoints: 10 * time.Minute} // longer than a server takes to start
 		},
@@ -46,13 +46,7 @@ func Example() {
 // Gateways that ask each other, found by a headless service.
 func ExampleNewHTTPPeers() {
 	peers, err := autoscale.NewHTTPPeers(autoscale.HTTPPeersOptions{
-		Addresses: func(ctx context.Context) (urls []string, err error) {
-			hosts, err := net.DefaultResolver.LookupHost(ctx, "gateways.default.svc.cluster.local")
-			for _, host := range hosts {
-				urls = append(urls, "http://"+net.JoinHostPort(host, "9090"))
-			}
-			return urls, err
-		},
+		Addresses: autoscale.PeerService(nil, "http", "gateways.default.svc.cluster.local", 9090), // all addresses of the name
 	})
 	if err != nil {
 		panic(err)

@@ -24,14 +24,19 @@ type flow struct {
 // leastAge is the least time that a rate is taken to have been counted for.
 const leastAge = 2 * time.Second
 
-// advance lets it decay until now. Events that are late count as of the latest.
+// advance lets it decay until now. Events that are late count as of the latest; by more than its window, the clock was
+// set back, and it goes on from there.
 func (f *flow) advance(now time.Time) {
 	if f.at.IsZero() {
 		f.began, f.at = now, now
 		return
 	}
 	age := now.Sub(f.at)
-	if age <= 0 {
+	switch {
+	case age < -f.window:
+		f.began, f.at = f.began.Add(age), now
+		return
+	case age <= 0:
 		return
 	}
 	f.at = now

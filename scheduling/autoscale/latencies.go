@@ -25,13 +25,13 @@ const (
 	latencyRatio   = 1.2  // between ends: up to half an hour
 )
 
-// advance makes the part of now the newest one.
+// advance makes the part of now the newest one. What is late counts as of the newest, unless the clock was set back.
 func (l *latencies) advance(now time.Time) {
 	at := now.UnixNano() / int64(latencyPartFor)
-	if at <= l.at {
+	if at <= l.at && l.at-at < latencyParts {
 		return
 	}
-	if at-l.at >= latencyParts {
+	if at < l.at || at-l.at >= latencyParts {
 		l.parts = [latencyParts]latencyPart{}
 	} else {
 		for i := l.at + 1; i <= at; i++ {

@@ -45,7 +45,7 @@ type Options struct {
 	// Pool is the name of the pool that Servers are in, and under which decisions are
 	// counted. Default "default", in the namespace types.DefaultNamespace.
 	Pool types.NamespacedName
-	// Servers are the endpoints of Pool: see Addresses.
+	// Servers are the endpoints of Pool: see Addresses. Not nil but empty: Pool has none yet. Nil: there may be no Pool.
 	Servers []datastore.EndpointSpec
 	// Config is a file with manifests and endpoints for a datastore.FileSource. New fails if
 	// it is not good; Run takes over its changes. Empty: none.
@@ -95,7 +95,8 @@ func (noMetrics) AdmissionHooks(_ types.NamespacedName, o admission.Options) adm
 }
 func (noMetrics) Refused(*types.Request, types.NamespacedName, string, int) {}
 
-// Addresses are endpoints of which no more is known than their addresses, host:port.
+// Addresses are endpoints of which no more is known than their addresses, host:port. Of none it is Servers of a pool that
+// is empty, and may be scaled from zero.
 func Addresses(addresses ...string) []datastore.EndpointSpec {
 	specs := make([]datastore.EndpointSpec, len(addresses))
 	for i, address := range addresses {
@@ -176,7 +177,7 @@ func (g *Gateway) feed(o Options) (err error) {
 			return err
 		}
 	}
-	if len(o.Servers) > 0 {
+	if o.Servers != nil {
 		if err := g.SetServers(o.Servers); err != nil {
 			return err
 		}

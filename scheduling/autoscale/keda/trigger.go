@@ -51,6 +51,12 @@ func (t *trigger) asks(name string) bool {
 	return name == t.name()
 }
 
+// leastTarget and mostTarget are what the HorizontalPodAutoscaler can hold, which counts in thousandths.
+const (
+	leastTarget = 1e-3
+	mostTarget  = 1e15
+)
+
 // readTrigger reads the metadata. The error says all that is wrong with it.
 func readTrigger(ref *externalscaler.ScaledObjectRef) (*trigger, error) {
 	c := check.Checks{Package: "keda"}
@@ -64,7 +70,8 @@ func readTrigger(ref *externalscaler.ScaledObjectRef) (*trigger, error) {
 		t.Metric = metric.Desired
 	}
 	c.OneOf(keyMetric, t.Metric, metric.Names(t.Model != "")...)
-	t.target = number(&c, data, keyTarget, func(v float64) bool { return v > 0 }, "a number above 0, which is for one replica")
+	t.target = number(&c, data, keyTarget, func(v float64) bool { return v >= leastTarget && v <= mostTarget },
+		"a number from 0.001, which is for one replica")
 	t.activation = number(&c, data, keyActivation, func(v float64) bool { return v >= 0 }, "a number from 0")
 	switch {
 	case data[keyTarget] != "":
