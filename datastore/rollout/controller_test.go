@@ -319,7 +319,7 @@ func TestTrapStoppingVerdictIsSeen(t *testing.T) {
 		}
 		require.Equal(t, rollout.Failed, s.Phase)
 		require.Equal(t, rollout.Fail, s.Verdicts[0].Result)
-		require.Equal(t, "errors: "+s.Verdicts[0].Reason, s.Reason)
+		require.Equal(t, "errors: "+s.Verdicts[0].Reason+"; the last one with status 500", s.Reason)
 		require.True(t, slices.ContainsFunc(s.Looks, func(l rollout.LookStatus) bool { return l.Result == rollout.Fail && l.Count > 0 }))
 	})
 }

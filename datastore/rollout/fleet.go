@@ -232,7 +232,9 @@ func (v *fleet) order(ctx context.Context, do Do, s *member, target string) {
 			}
 			return v.r.c.o.Loader.Unload(ctx, ep, target)
 		})
-		v.done(ctx, do, s, target, incarnation, err)
+		if v.done(ctx, do, s, target, incarnation, err) {
+			v.r.list(s.load)
+		}
 		v.loose(s, hangs)
 	})
 }
@@ -245,8 +247,8 @@ func (v *fleet) place(s *member, target string) *Has {
 	return &s.canary
 }
 
-// done says how a call has ended.
-func (v *fleet) done(ctx context.Context, do Do, s *member, target string, incarnation uint64, err error) {
+// done says how a call has ended, and reports whether the canary is there now.
+func (v *fleet) done(ctx context.Context, do Do, s *member, target string, incarnation uint64, err error) (there bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	has := v.place(s, target)
@@ -268,6 +270,7 @@ func (v *fleet) done(ctx context.Context, do Do, s *member, target string, incar
 		*has, s.err = HasNot, ""
 	}
 	s.settle()
+	return s.canary == HasIt
 }
 
 // loose asks nothing more of a server while a call hangs, if it does.
@@ -375,6 +378,9 @@ func (v *fleet) ask(ctx context.Context, s *member, ep *types.Endpoint, incarnat
 		told = stable
 	}
 	if v.answered(ctx, s, incarnation, err == nil && has, told, err) {
+		if err == nil && has {
+			v.r.list(s.load)
+		}
 		v.r.kick()
 	}
 }

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -30,6 +31,7 @@ type Machine struct {
 	judging judging // of the epoch
 	hold    holdKind
 	wish    wish   // of a person
+	failure int    // status of the last request of the canary that failed here; 0: it broke off, or there is none
 	stop    string // why the canary is to be stopped at once; empty: it is not
 	servers servers
 
@@ -73,7 +75,7 @@ func (m *Machine) fresh(seq uint64, now time.Time) State {
 func (m *Machine) begin(now time.Time) {
 	m.window = NewWindow(&m.plan, m.state.Epoch, now)
 	m.judging = judging{streaks: make([]int, len(m.plan.Metrics))}
-	m.inForce, m.stop, m.verdicts = now, "", nil
+	m.inForce, m.stop, m.failure, m.verdicts = now, "", 0, nil
 	m.peers.forget()
 }
 
@@ -144,6 +146,9 @@ func (m *Machine) Holders() []string { return m.servers.holders }
 // should follow at once: the canary is to be stopped.
 func (m *Machine) Observe(s Sample) (urgent bool) {
 	c := m.window.observe(&s)
+	if c == &m.window.Canary && s.Failed {
+		m.failure = s.Status
+	}
 	return c == &m.window.Canary && s.Failed && m.stop == "" && m.suspect(m.window)
 }
 
@@ -164,8 +169,16 @@ func (m *Machine) suspect(w *Window) bool {
 	}
 	k, n := w.Canary.recently()
 	m.stop = fmt.Sprintf("%d of the last %d requests failed, of the stable target %v", k, n,
-		part{w.Stable.Errors, w.Stable.Requests})
+		part{w.Stable.Errors, w.Stable.Requests}) + m.failedHow()
 	return true
+}
+
+// failedHow says how the last request of the canary has failed; empty: that is not known.
+func (m *Machine) failedHow() string {
+	if m.failure == 0 {
+		return ""
+	}
+	return "; the last one with status " + strconv.Itoa(m.failure)
 }
 
 // Tick goes on as far as it can, and says what is to be done. See World for what it must be told.

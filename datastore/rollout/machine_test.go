@@ -42,6 +42,17 @@ func stepping(t *testing.T, p rollout.Plan) *rig {
 	return r
 }
 
+// A stop says how the last request failed.
+func TestSaysHowItFailed(t *testing.T) {
+	r := stepping(t, plan(10, 100))
+	for range 5 {
+		r.m.Observe(rollout.Sample{Target: "v1", Sent: r.now, Tokens: -1})
+		r.m.Observe(rollout.Sample{Target: "v2", Sent: r.now, Failed: true, Status: 404})
+	}
+	r.tick(time.Second)
+	require.Equal(t, "5 of the last 5 requests failed, of the stable target 0 of 5; the last one with status 404", r.m.State().Reason)
+}
+
 // A canary that refuses everything is stopped, though no request of it counts for anything else.
 func TestRefusesAll(t *testing.T) {
 	r := stepping(t, plan(10, 100))

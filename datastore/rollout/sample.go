@@ -15,6 +15,8 @@ type Sample struct {
 	Sent time.Time
 	// Failed: 5xx, 404, a timeout, a connection that failed or was reset.
 	Failed bool
+	// Status is what the server answered if it has Failed; 0: nothing, or it broke off.
+	Status int
 	// Refused: 4xx, but for 404, 429 and 529: the server finds fault with the request. Of such nothing else is known.
 	Refused bool
 	// Empty: it was answered without text and without a call of a tool. Known only if Told is set.
@@ -51,6 +53,9 @@ func SampleOf(req *types.Request, o types.Outcome) (Sample, bool) {
 	}
 	s := Sample{Target: req.Target(), Sent: req.Now.Add(-o.Duration), Failed: failed, Tokens: -1}
 	if failed {
+		if o.Err == nil {
+			s.Status = o.Status
+		}
 		return s, true
 	}
 	s.Finish = o.Finish

@@ -31,7 +31,9 @@ func TestSampleOf(t *testing.T) {
 		change(&c)
 		return &c
 	}
-	failed := &rollout.Sample{Target: "v2", Sent: s.Sent, Failed: true, Tokens: -1}
+	failed := func(status int) *rollout.Sample {
+		return &rollout.Sample{Target: "v2", Sent: s.Sent, Failed: true, Status: status, Tokens: -1}
+	}
 	for _, c := range []struct {
 		name string
 		o    types.Outcome
@@ -40,12 +42,12 @@ func TestSampleOf(t *testing.T) {
 		{"all is well", whole, &s},
 		{"the zero outcome is a success", types.Outcome{Duration: whole.Duration}, &rollout.Sample{Target: "v2",
 			Sent: s.Sent, Tokens: -1}},
-		{"500", types.Outcome{Status: 500, Duration: whole.Duration}, failed},
-		{"503", types.Outcome{Status: 503, Duration: whole.Duration}, failed},
-		{"reset", types.Outcome{Err: errors.New("reset"), Status: 200, Duration: whole.Duration}, failed},
+		{"500", types.Outcome{Status: 500, Duration: whole.Duration}, failed(500)},
+		{"503", types.Outcome{Status: 503, Duration: whole.Duration}, failed(503)},
+		{"reset", types.Outcome{Err: errors.New("reset"), Status: 200, Duration: whole.Duration}, failed(0)},
 		{"reset, and tried elsewhere", types.Outcome{Err: errors.New("reset"), Retried: true, Duration: whole.Duration},
-			failed},
-		{"the adapter is not there", types.Outcome{Status: 404, Duration: whole.Duration}, failed},
+			failed(0)},
+		{"the adapter is not there", types.Outcome{Status: 404, Duration: whole.Duration}, failed(404)},
 		{"400", types.Outcome{Status: 400, Duration: whole.Duration}, &rollout.Sample{Target: "v2", Sent: s.Sent, Refused: true, Tokens: -1}},
 		{"400, and tried elsewhere", types.Outcome{Status: 400, Retried: true}, nil},
 		{"429", types.Outcome{Status: 429}, nil},

@@ -121,6 +121,25 @@ func TestTrapLostInSilence(t *testing.T) {
 	})
 }
 
+// What servers are known to serve is known of the canary as soon as they have it: not when they are asked next.
+func TestTrapListsAreOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3, nil)
+		eps := func() []*types.Endpoint { return w.store.Snapshot().Pool(llamaPool).Endpoints() }
+		for _, ep := range eps()[:2] {
+			w.store.SetModels(ep.Load, []string{"base", "v1"})
+		}
+		w.loader.set("s1", "v2", true)
+		require.NoError(t, w.store.Apply(manifest(quick)))
+		w.run()
+		w.until(time.Minute, false, in(rollout.Stepping))
+		synctest.Wait()
+		require.Equal(t, []string{"base", "v1", "v2"}, eps()[0].Models, "loaded")
+		require.Equal(t, []string{"base", "v1", "v2"}, eps()[1].Models, "there already")
+		require.Nil(t, eps()[2].Models, "not known")
+	})
+}
+
 // If no server has the canary any more, it loses its traffic.
 func TestNobodyHasIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -179,7 +179,11 @@ func (m *Machine) judge(canary, stable *Counts) (stopped bool) {
 	for i, v := range m.verdicts {
 		if !v.WarnOnly && v.Result == Fail && v.Looks > m.plan.Metrics[i].FailureLimit {
 			all := m.verdicts
-			m.abort(v.Metric + ": " + v.Reason)
+			why := v.Metric + ": " + v.Reason
+			if v.Metric == Errors {
+				why += m.failedHow()
+			}
+			m.abort(why)
 			m.stopped = all
 			return true
 		}

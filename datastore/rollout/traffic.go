@@ -180,6 +180,16 @@ func (r *rollout) doubt(ep *types.Endpoint) {
 	}
 }
 
+// list adds the canary to what the store knows that a server serves, if that is known: the list is from before it was
+// loaded, and who goes by it would send all requests to the few servers that were asked since.
+func (r *rollout) list(load *types.Load) {
+	for _, ep := range r.endpoints() {
+		if ep.Load == load && ep.Models != nil && !slices.Contains(ep.Models, r.plan.Canary) {
+			r.c.o.Store.SetModels(load, append(slices.Clone(ep.Models), r.plan.Canary))
+		}
+	}
+}
+
 // observe takes a sample of the rollout's own requests.
 func (r *rollout) observe(req *types.Request, ep *types.Endpoint, s Sample) {
 	if len(r.names) > 0 && !slices.Contains(r.names, req.Model) || r.members.Load().of(ep) == nil {
