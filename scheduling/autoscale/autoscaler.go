@@ -37,8 +37,9 @@ type Options struct {
 	PeerTimeout time.Duration
 	// Every is how often a recommendation is made. Default DefaultEvery.
 	Every time.Duration
-	// Store keeps what is remembered of all pools over a restart, by StoreName (default "autoscale"): sharing.File is
-	// one. Nil: nothing is kept, and a gateway that begins recommends no fewer replicas than there are for a while.
+	// Store keeps what is remembered of all pools over a restart, by StoreName (default "autoscale"): a sharing.File is
+	// one, with a path that nothing else is kept at. Nil: nothing is kept, and a gateway that begins recommends no fewer
+	// replicas than there are for a while.
 	Store     Store
 	StoreName string
 	// Logger hears of what goes wrong with peers and the Store, at most each minute. Nil: silence.

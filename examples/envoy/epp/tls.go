@@ -107,7 +107,7 @@ func (t TLS) listener(ln net.Listener, logger *slog.Logger) (net.Listener, error
 }
 
 // tellingCreds tell once of a connection that is not encrypted: it is what an Envoy does
-// whose cluster has no transport_socket, and gRPC does not tell of it.
+// whose cluster has no transport_socket, and KEDA without enableTLS, and gRPC does not tell of it.
 type tellingCreds struct {
 	credentials.TransportCredentials
 	logger *slog.Logger
@@ -124,8 +124,8 @@ func (c tellingCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthI
 	if _, plain := errors.AsType[tls.RecordHeaderError](err); plain {
 		c.once.Do(func() {
 			c.logger.LogAttrs(context.Background(), slog.LevelWarn,
-				"a connection to the picker's port is not TLS: give Envoy's cluster a transport_socket, or turn TLS off here (-tls off)",
-				slog.String("from", raw.RemoteAddr().String()))
+				"a connection is not TLS: give Envoy's cluster a transport_socket, KEDA's trigger enableTLS, or turn TLS off here (-tls off)",
+				slog.String("at", raw.LocalAddr().String()), slog.String("from", raw.RemoteAddr().String()))
 		})
 	}
 	return conn, info, err

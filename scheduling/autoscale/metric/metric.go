@@ -110,7 +110,11 @@ func (q Query) Validate() error {
 	case slices.Contains(Names(false), q.Metric):
 		return fmt.Errorf("%w: %s is of whole pools, of a model there are %s", ErrUnknownMetric, q.Metric, want)
 	}
-	return fmt.Errorf("%w: %.80q%s, want one of %s", ErrUnknownMetric, q.Metric, check.Suggest(q.Metric, known), want)
+	nearest := ""
+	if n := check.Nearest(q.Metric, known); n != "" {
+		nearest = "; the nearest is " + n
+	}
+	return fmt.Errorf("%w: %.80q%s, want one of %s", ErrUnknownMetric, q.Metric, nearest, want)
 }
 
 // Asker answers queries. Its methods may be called from any goroutine.

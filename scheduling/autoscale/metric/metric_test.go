@@ -99,6 +99,8 @@ func TestUnknown(t *testing.T) {
 	_, err = a.Value(context.Background(), metric.Query{Pool: pool, Metric: "queue"})
 	require.ErrorIs(t, err, metric.ErrUnknownMetric)
 	require.ErrorContains(t, err, `"queue"; the nearest is queued, want one of desired, queued`)
+	_, err = a.Value(context.Background(), metric.Query{Pool: pool, Metric: "nope"})
+	require.ErrorContains(t, err, `"nope", want one of desired, queued`)
 }
 
 var (
