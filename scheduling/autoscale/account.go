@@ -61,6 +61,11 @@ func (a *account) arrives(tokens, compute, output float64, now time.Time) {
 // ends counts the end of a request.
 func (a *account) ends(req *types.Request, out *types.Outcome, compute, waited float64, o *targets, now time.Time) {
 	a.active = now
+	ttft := o.of(req.SLO.TTFT, o.ttft)
+	// Whose client gave up without a token when one was due has missed its target: it would have come later still.
+	if late := waited + out.Duration.Seconds(); out.Cancelled && req.Stream && out.TTFT <= 0 && late > ttft {
+		a.ttft.add(late, ttft, now)
+	}
 	if !out.Served() {
 		return
 	}
@@ -74,7 +79,7 @@ func (a *account) ends(req *types.Request, out *types.Outcome, compute, waited f
 	if !req.Stream || out.TTFT <= 0 {
 		return
 	}
-	a.ttft.add(waited+out.TTFT.Seconds(), o.of(req.SLO.TTFT, o.ttft), now)
+	a.ttft.add(waited+out.TTFT.Seconds(), ttft, now)
 	if n > 1 {
 		a.tpot.add((out.Duration-out.TTFT).Seconds()/(n-1), o.of(req.SLO.TPOT, o.tpot), now)
 	}

@@ -65,3 +65,19 @@ func TestTrapAnswersWithoutTokens(t *testing.T) {
 		})
 	}
 }
+
+// Where servers are so slow that clients give up before a token comes, targets are missed, although nothing is answered.
+func TestTrapClientsGiveUp(t *testing.T) {
+	now := time.Unix(1_000_000_000, 0)
+	r := newRig(t, 1, autoscale.CollectorOptions{Speeds: known(speed), Now: func() time.Time { return now }}, nil)
+	for i := range 40 {
+		d, err := r.send(t.Context(), request("m", 400))
+		require.NoError(t, err)
+		now = now.Add([]time.Duration{autoscale.DefaultTTFT / 10, 2 * autoscale.DefaultTTFT}[i%2])
+		d.Done(types.Outcome{Cancelled: true})
+	}
+	s := r.signals("")
+	require.InDelta(t, 15, float64(s.TTFT.N), 5, "who leaves early says nothing")
+	require.Zero(t, s.TTFT.Met)
+	require.Greater(t, float64(s.TTFT.P90), autoscale.DefaultTTFT.Seconds())
+}
