@@ -17,6 +17,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/autoscale"
 	"github.com/inferpick/inferpick/scheduling/autoscale/keda"
 	"github.com/inferpick/inferpick/scheduling/autoscale/metric"
+	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -33,7 +34,8 @@ type Autoscale struct {
 	// ExternalMetricsTLS is its TLS. Default: a certificate that is made for it, which an APIService has to take
 	// unseen (insecureSkipTLSVerify).
 	ExternalMetricsTLS TLS
-	// Peers asks the other pickers in front of the same servers. Nil: there are none.
+	// Peers asks the other pickers in front of the same servers. Nil: those of Options.Sharing, if that is set and
+	// tells notes; there are none otherwise.
 	Peers autoscale.Peers
 	// VariantLabel is the label of servers whose values tell kinds of replicas apart. Empty: all are of one kind.
 	VariantLabel string
@@ -65,6 +67,7 @@ type scaling struct {
 	fleet  *fleet
 	scaler *autoscale.Autoscaler
 	calls  scalingCalls
+	notes  *autoscale.NotePeers // nil: pickers do not tell each other by Options.Sharing
 
 	keda     *keda.Server // nil: none
 	grpc     *grpc.Server // for keda alone; nil: there is none, or it is at the picker's port
@@ -80,9 +83,15 @@ func newScaling(f *fleet, o Options) (*scaling, error) {
 		return nil, nil
 	}
 	s := &scaling{o: o.Autoscale, fleet: f}
-	var err error
+	peers, err := s.o.Peers, error(nil)
+	if peers == nil && o.Sharing != nil && !o.Sharing.Without.Notes {
+		if s.notes, err = autoscale.NewNotePeers(autoscale.NotePeersOptions{Every: s.o.Every}); err != nil {
+			return nil, err
+		}
+		peers = s.notes
+	}
 	s.scaler, err = autoscale.New(autoscale.Options{
-		Collector: f.collector, Policy: f.scaled, Peers: s.o.Peers, Every: s.o.Every, Logger: o.Logger,
+		Collector: f.collector, Policy: f.scaled, Peers: peers, Every: s.o.Every, Logger: o.Logger,
 	})
 	if err != nil || s.o.KEDAAddr == "" {
 		return s, err
@@ -150,6 +159,14 @@ func (s *scaling) listenExternal(o Options) error {
 		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug), // of everybody who knocks
 	}
 	return nil
+}
+
+// scopes are what is shared of it.
+func (s *scaling) scopes() []sharing.Scope {
+	if s == nil || s.notes == nil {
+		return nil
+	}
+	return []sharing.Scope{{Name: "autoscale", Parts: s.notes.Parts()}}
 }
 
 // run recommends until ctx is done.

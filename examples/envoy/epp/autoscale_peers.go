@@ -63,16 +63,20 @@ func NewPickers(p Pickers) (autoscale.Peers, error) {
 			}
 		}
 	}
+	o := autoscale.HTTPPeersOptions{
+		Addresses: func(ctx context.Context) ([]string, error) { return p.resolve(ctx, all) }, Client: client,
+	}
 	if p.TokenFile != "" {
 		token, err := newToken(p.TokenFile, p.Logger)
 		if err != nil {
 			return nil, err
 		}
-		client.Transport = shown{token, transport}
+		o.Token = func() string {
+			t, _ := token.latest() // what is wrong with it is told; without it they refuse
+			return t
+		}
 	}
-	return autoscale.NewHTTPPeers(autoscale.HTTPPeersOptions{
-		Addresses: func(ctx context.Context) ([]string, error) { return p.resolve(ctx, all) }, Client: client,
-	})
+	return autoscale.NewHTTPPeers(o)
 }
 
 // tls verifies certificates for a name, whichever address it is asked at.
@@ -116,21 +120,4 @@ func (p *Pickers) resolve(ctx context.Context, all []*url.URL) (bases []string, 
 		}
 	}
 	return bases, nil
-}
-
-// shown shows a token with each request.
-type shown struct {
-	token *reread[string]
-	next  http.RoundTripper
-}
-
-// RoundTrip implements http.RoundTripper.
-func (s shown) RoundTrip(r *http.Request) (*http.Response, error) {
-	token, err := s.token.latest()
-	if err != nil {
-		return nil, err
-	}
-	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", "Bearer "+token)
-	return s.next.RoundTrip(r)
 }

@@ -22,6 +22,8 @@ import (
 	"github.com/inferpick/inferpick/examples/envoy/epp"
 	"github.com/inferpick/inferpick/scheduling/autoscale"
 	"github.com/inferpick/inferpick/scheduling/autoscale/keda/externalscaler"
+	"github.com/inferpick/inferpick/scheduling/sharing"
+	"github.com/inferpick/inferpick/scheduling/sharing/sharingtest"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -259,11 +261,49 @@ func TestOtherPickers(t *testing.T) {
 	require.ErrorContains(t, err, `Pickers.Addresses has "pickers", want host:port`)
 }
 
+// TestSharingPickers: pickers that share tell each other what waits, at once if that wakes a pool, without being told
+// who they are a second time.
+func TestSharingPickers(t *testing.T) {
+	t.Parallel()
+	network := sharingtest.NewNetwork(sharingtest.NetworkOptions{})
+	sharer := func(name string) *running {
+		return start(t, scaled, func(o *epp.Options) {
+			o.Autoscale = &epp.Autoscale{KEDAAddr: "127.0.0.1:0", Every: 200 * time.Millisecond}
+			o.Sharing = &sharing.Options{Name: name, Transport: network.Open(name), Every: sharing.LeastEvery}
+		})
+	}
+	one, two := sharer("one"), sharer("two")
+	c := two.scaler()
+	eventually(t, "they know each other, and that nothing waits", func() bool {
+		_, err := ask(t, c, scaledObject())
+		page, pageErr := two.Autoscaler().Page(t.Context(), types.NamespacedName{})
+		return err == nil && pageErr == nil && page.Pools[0].Signals.Gateways == 2
+	})
+	stream, err := c.StreamIsActive(t.Context(), scaledObject())
+	must(t, err)
+	m, err := stream.Recv()
+	must(t, err)
+	require.False(t, m.Result)
+
+	x := open(t, one.client())
+	begun := time.Now()
+	x.send(requestHeaders())
+	x.send(bodyFor("chat"))
+	m, err = stream.Recv()
+	must(t, err)
+	require.True(t, m.Result)
+	t.Logf("KEDA was told by the other picker after %v", time.Since(begun))
+	eventually(t, "what the other has is part of the sum", func() bool {
+		v, err := ask(t, c, scaledObject("metric", "queued", "target", "1"))
+		return err == nil && v == 1
+	})
+}
+
 // TestPickersTLS: certificates are for a name, whatever the address; those that changed count.
 func TestPickersTLS(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = w.Write([]byte(`{"gateway": "other", "signals": []}`))
+		_, _ = w.Write([]byte(`{"version": 1, "gateway": "other", "signals": []}`))
 	}))
 	defer server.Close()
 	ca := filepath.Join(t.TempDir(), "ca.pem")

@@ -55,7 +55,8 @@ func (a *App) shareScopes(ctx context.Context) {
 	tick := time.NewTicker(scopesEvery)
 	defer tick.Stop()
 	for {
-		a.group.Keep(append(a.fleet.scopes(), a.rolloutScopes()...)...) // pools have names, so there is no error
+		all := append(append(a.fleet.scopes(), a.rolloutScopes()...), a.scaling.scopes()...)
+		a.group.Keep(all...) // they have names, so there is no error
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -41,7 +41,12 @@
 {{- end -}}
 {{- end -}}
 
-{{/* The Service by which each asks all others what waits there. */}}
+{{/* Whether replicas ask each other what waits there: those that share what they know tell each other that, too. */}}
+{{- define "inferpick.asksPickers" -}}
+{{- if and (include "inferpick.scales" .) (not .Values.inferenceExtension.peers.keySecret) -}}true{{- end -}}
+{{- end -}}
+
+{{/* The Service by which they are found for that. */}}
 {{- define "inferpick.pickersName" -}}
 {{- printf "%s-pickers" (include "inferpick.name" . | trunc 55 | trimSuffix "-") -}}
 {{- end -}}
@@ -116,7 +121,7 @@ labels:
 {{- if $epp.autoscaling.externalMetrics.enabled }}
 - -external-metrics-addr=:6443
 {{- end }}
-{{- if include "inferpick.scales" . }}
+{{- if include "inferpick.asksPickers" . }}
 - -autoscale-peers={{ include "inferpick.pickersName" . }}:9090
 {{- end }}
 {{- with $epp.metricsDataSource }}
