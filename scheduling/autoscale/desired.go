@@ -101,8 +101,12 @@ func (p *Policy) window(startUp time.Duration) time.Duration {
 	if p.Window > 0 {
 		return p.Window
 	}
-	return min(max(time.Duration(p.WindowPart*float64(startUp)), time.Minute), 10*time.Minute)
+	return min(max(time.Duration(p.WindowPart*float64(startUp)), leastWindow), mostWindow)
 }
+
+// leastWindow and mostWindow bound a window that follows the time to start. A longer one costs more than it saves: what
+// falls seldom rises again within minutes.
+const leastWindow, mostWindow = time.Minute, 90 * time.Second
 
 func (p *Policy) brief(startUp time.Duration) time.Duration {
 	if p.Brief > 0 {

@@ -76,8 +76,8 @@ type Tuning struct {
 	Slack float64 `json:"slack,omitempty"`
 	// Margin is by which part what is needed is raised before replicas are taken away. Default DefaultMargin.
 	Margin float64 `json:"margin,omitempty"`
-	// Window is for how long what was needed holds against less. Default 0: WindowPart of the start-up time, and from 1 to
-	// 10 minutes. What was asked for a trend or a surprise holds for Brief: default BriefPart of the start-up time, and
+	// Window is for how long what was needed holds against less. Default 0: WindowPart of the start-up time, and from
+	// 1 to 1.5 minutes. What was asked for a trend or a surprise holds for Brief: default BriefPart of the start-up time, and
 	// from 15 s to a minute.
 	Window     time.Duration `json:"window,omitempty"`
 	WindowPart float64       `json:"windowPart,omitempty"`
