@@ -99,15 +99,15 @@ type tally struct {
 
 	mu sync.Mutex
 	// guarded by mu
-	all     *account
-	models  map[string]*account
-	waits   map[*types.Request]wait
-	gated   bool // admission control tells what comes
-	maxWait time.Duration
-	told    bool // refusals are told of by Refused
-	learner learner
-	speed   types.Speed // known last
-	targets targets
+	all                       *account
+	models                    map[string]*account
+	waits                     map[*types.Request]wait
+	gated                     bool // admission control tells what comes
+	maxWait, waitForEndpoints time.Duration
+	told                      bool // refusals are told of by Refused
+	learner                   learner
+	speed                     types.Speed // known last
+	targets                   targets
 }
 
 // wait is a request that waits, or has waited and is not booked yet.

@@ -199,7 +199,7 @@ func (p *tally) countRefused(of *account, tokens float64, now time.Time) {
 func (c *Collector) AdmissionHooks(name types.NamespacedName, o admission.Options) admission.Hooks {
 	p, h := c.tally(name), o.Hooks
 	p.mu.Lock()
-	p.gated, p.maxWait = true, maxWait(&o)
+	p.gated, p.maxWait, p.waitForEndpoints = true, maxWait(&o), o.WaitForEndpoints
 	p.mu.Unlock()
 	next := h
 	h.Queued = before(next.Queued, func(t *admission.Ticket) { c.queued(p, t) })

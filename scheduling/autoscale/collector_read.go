@@ -41,6 +41,9 @@ func (c *Collector) read(
 	p.all.read(&s, now)
 	f.read(&s)
 	s.Variants, s.MaxWait = f.variants(p), p.maxWait
+	if s.Ready == 0 {
+		s.MaxWait = cmp.Or(p.waitForEndpoints, p.maxWait)
+	}
 	if known {
 		s.Starting = max(starting, 0)
 	}

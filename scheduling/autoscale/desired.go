@@ -66,9 +66,14 @@ func (l *law) look() {
 	if h.Speed.Known() {
 		l.usable = max(1-h.Speed.Step/s.TPOT.Target.Or(l.p.TPOT.Seconds()), leastUsable)
 	}
-	if l.active() {
+	switch {
+	case l.active():
 		h.Quiet = time.Time{}
-	} else if h.Quiet.IsZero() {
+	case s.Missing > 0 && !h.Quiet.IsZero(): // what others have meanwhile is not known
+		h.Quiet = h.Quiet.Add(l.elapsed)
+	case s.Missing > 0:
+		h.Quiet = s.At
+	case h.Quiet.IsZero():
 		h.Quiet = s.At.Add(-max(s.Idle, 0))
 	}
 	if s.Ready >= h.Last && s.Ready > 0 {
@@ -444,10 +449,10 @@ func (l *law) unknown() string {
 	switch {
 	case l.Missing > 0:
 		return fmt.Sprintf("%d of %d gateways did not answer: no fewer than before", l.Missing, l.Missing+l.Gateways)
-	case !l.ArrivalWork.Known() && l.active():
-		return "what comes is not known: no fewer than before"
 	case !l.h.Speed.Known() && l.active():
 		return "how fast servers are is not known: no fewer than before"
+	case !l.ArrivalWork.Known() && l.active():
+		return "what comes is not known: no fewer than before"
 	}
 	return ""
 }

@@ -226,6 +226,27 @@ func TestZero(t *testing.T) {
 	s.Queued = 0 // its client went away
 	require.Equal(t, 1, w.step(s).Replicas, "something came of late")
 
+	t.Run("what was not seen was not quiet", func(t *testing.T) {
+		for _, away := range []bool{true, false} {
+			w := newWorld(t, p)
+			s := load(start, 2, 1)
+			w.steps(600, s)
+			s.ArrivalWork, s.RecentWork, s.Running, s.Idle = 0, 0, 0, -1 // as a gateway that has begun has it
+			if away {
+				w.steps(100, s)
+				w.at = w.at.Add(10 * time.Minute)
+			} else {
+				s.Missing = 1
+				w.steps(700, s)
+				s.Missing = 0
+			}
+			require.NotZero(t, w.step(s).Replicas, "away: %v", away)
+			w.steps(150, s)
+			require.NotZero(t, w.h.Last, "away: %v", away)
+			w.steps(151, s)
+			require.Zero(t, w.h.Last, "five minutes in all, away: %v", away)
+		}
+	})
 	t.Run("what is known of speeds counts at once", func(t *testing.T) {
 		s.Queued, s.ArrivalWork, s.RecentWork = 100, 2, 2
 		require.InDelta(t, 4, w.step(s).Replicas, 1)

@@ -74,8 +74,8 @@ func (h *History) begin(now time.Time, current int) (elapsed time.Duration) {
 		if h.Reserve.At.After(now) {
 			h.Reserve.At = now
 		}
-		if h.Quiet.After(now) {
-			h.Quiet = now
+		if !h.Quiet.IsZero() { // what came meanwhile is not known
+			h.Quiet = h.Quiet.Add(now.Sub(keep.At))
 		}
 		h.Recent, h.Step = []Past{{now, last}}, Past{now, last}
 		elapsed = 0
