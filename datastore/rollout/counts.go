@@ -16,6 +16,9 @@ type Counts struct {
 	Empty    int
 	// Blind is how many first tokens came from servers that did not say how much of the prompt was cached.
 	Blind int
+	// BlindWhole is how many answers that were not streamed have long prompts of which servers did not say how much was
+	// cached.
+	BlindWhole int
 	// Finish is how many answers ended in each way, by types.Finish.
 	Finish [finishes]int
 
@@ -27,6 +30,7 @@ type Counts struct {
 	ttft   strata
 	tpot   strata // has one stratum
 	length strata // the same, of counts
+	whole  strata // those of whole.go
 }
 
 // finishes is how many ways there are in which an answer ends.
@@ -88,6 +92,9 @@ func (c *Counts) observe(s *Sample, old bool) {
 	if s.TPOT > 0 {
 		c.tpot.count(0, bucketOf(s.TPOT))
 	}
+	if s.Whole > 0 {
+		c.countWhole(s)
+	}
 }
 
 // recently returns how many of the last ends were failures, and of how many.
@@ -98,6 +105,9 @@ func (c *Counts) TTFTs() int { return c.ttft.len() }
 
 // TPOTs returns of how many answers the time between tokens is known.
 func (c *Counts) TPOTs() int { return c.tpot.len() }
+
+// Wholes returns of how many answers that were not streamed the time is known.
+func (c *Counts) Wholes() int { return c.whole.len() }
 
 // Lengths returns of how many answers the length is known.
 func (c *Counts) Lengths() int { return c.length.len() }
@@ -110,12 +120,14 @@ func (c *Counts) merge(o *Counts) {
 	c.Told += o.Told
 	c.Empty += o.Empty
 	c.Blind += o.Blind
+	c.BlindWhole += o.BlindWhole
 	for i, n := range o.Finish {
 		c.Finish[i] += n
 	}
 	c.ttft.merge(&o.ttft)
 	c.tpot.merge(&o.tpot)
 	c.length.merge(&o.length)
+	c.whole.merge(&o.whole)
 }
 
 // Window is what one gateway saw of both targets since an epoch began. Gateways that do not write keep one of their

@@ -57,6 +57,11 @@
 // prompt had to be computed (strata, by doublings), and only from 5 % of the traffic on, because a server that sees an
 // adapter seldom loads it into a slot anew. Where servers do not report cached tokens it is judged from 50 % on.
 //
+// Of answers that are not streamed only the whole time is known (ntpot): it is compared for each token of the answer,
+// among answers of about the same length with about as much of the prompt to compute for each token, and of answers
+// without known tokens, such as embeddings, among those of about the same size. Waiting and the prompt are in it, so
+// that MaxRatio is 1.5. Where a tenth or fewer are streamed, or all others are, the few are left to the other metrics.
+//
 // A hard stop needs no interval: at least 5 and more than half of the last 64 requests of the canary have failed, each
 // at a time when the stable target was well. It is seen at the request itself, and by whichever gateway it befalls.
 //
@@ -85,6 +90,7 @@
 //	2 times                                   60     60    160    400
 //	1.5 times the time to first token          -   2000   2800   4500
 //	2 times                                    -    400    600   1000
+//	2 times the whole time, not streamed       -    300    400    800
 //	all requests fail                          5      5      5      5
 //
 // At 50 % more are needed, because both targets have as few.

@@ -23,6 +23,9 @@ type Sample struct {
 	Empty, Told bool
 	// TTFT and TPOT are times of streamed answers. 0: not known, or not to be believed.
 	TTFT, TPOT time.Duration
+	// Whole is the time of an answer that was not streamed, and Bytes its size. 0: not known.
+	Whole time.Duration
+	Bytes int
 	// Uncached is how many tokens of the prompt had to be computed, as far as is known; with CacheTold the server has
 	// said how many had not.
 	Uncached  int
@@ -82,9 +85,13 @@ func (s *Sample) empty(req *types.Request, o *types.Outcome) {
 	}
 }
 
-// times fills in those of a streamed answer.
+// times fills in those of an answer.
 func (s *Sample) times(req *types.Request, o *types.Outcome) {
-	if !req.Stream || o.TTFT <= 0 || o.TTFT > o.Duration {
+	if !req.Stream {
+		s.whole(req, o)
+		return
+	}
+	if o.TTFT <= 0 || o.TTFT > o.Duration {
 		return
 	}
 	tokens := o.Tokens
@@ -98,6 +105,23 @@ func (s *Sample) times(req *types.Request, o *types.Outcome) {
 		}
 	}
 	s.TTFT = o.TTFT
+	s.prompt(req, o)
+	if tokens > 1 && o.Stalled.Seconds() <= mostStalled*took.Seconds() {
+		s.TPOT = (took - o.Stalled) / time.Duration(tokens-1)
+	}
+}
+
+// whole fills in the time of an answer that was not streamed.
+func (s *Sample) whole(req *types.Request, o *types.Outcome) {
+	if o.Duration <= 0 || o.Stalled.Seconds() > mostStalled*o.Duration.Seconds() {
+		return
+	}
+	s.Whole, s.Bytes = o.Duration-o.Stalled, int(min(max(o.ResponseBytes, 0), math.MaxInt32))
+	s.prompt(req, o)
+}
+
+// prompt fills in how much of it had to be computed.
+func (s *Sample) prompt(req *types.Request, o *types.Outcome) {
 	prompt := req.Prompt.Tokens
 	if n, ok := count(o.Usage.PromptTokens); ok && n > 0 {
 		prompt = n
@@ -105,9 +129,6 @@ func (s *Sample) times(req *types.Request, o *types.Outcome) {
 	s.Uncached = prompt
 	if n, ok := count(o.Usage.CachedTokens); ok && n <= prompt {
 		s.Uncached, s.CacheTold = prompt-n, true
-	}
-	if tokens > 1 && o.Stalled.Seconds() <= mostStalled*took.Seconds() {
-		s.TPOT = (took - o.Stalled) / time.Duration(tokens-1)
 	}
 }
 

@@ -115,6 +115,14 @@ func TestSampleOf(t *testing.T) {
 			require.Zero(t, got.TTFT+got.TPOT, "only streamed answers have times")
 		})
 	}
-	_, ok := rollout.SampleOf(&types.Request{PreviousID: "resp_1"}, types.Outcome{Status: 404})
+	req := types.Request{TargetModel: "v2", Now: start, Prompt: types.Prompt{Tokens: 77}}
+	got, ok := rollout.SampleOf(&req, with(func(o *types.Outcome) { o.ResponseBytes = 5000 }))
+	require.True(t, ok)
+	require.Equal(t, *sample(func(s *rollout.Sample) {
+		s.TTFT, s.TPOT, s.Whole, s.Bytes = 0, 0, 2900*time.Millisecond, 5000
+	}), got, "it was not streamed")
+	got, _ = rollout.SampleOf(&req, with(func(o *types.Outcome) { o.Stalled = time.Second }))
+	require.Zero(t, got.Whole, "a slow client")
+	_, ok = rollout.SampleOf(&types.Request{PreviousID: "resp_1"}, types.Outcome{Status: 404})
 	require.False(t, ok, "it may be the response that is not there")
 }
