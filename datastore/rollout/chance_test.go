@@ -83,8 +83,8 @@ func TestFinds(t *testing.T) {
 			50: 4500}, 0},
 		{"2 times the time to first token", .01, func(c *target) { c.ttft = 2 }, map[float64]int{5: 400, 25: 600, 50: 1000}, 0},
 		{"all errors", .01, func(c *target) { c.errors = 1 }, map[float64]int{1: 5, 50: 5}, 0},
-		{"2 times the time, not streamed", .01, func(c *target) { c.ttft, c.tpot = 2, 2 }, map[float64]int{5: 300, 25: 400,
-			50: 800}, 1},
+		{"2 times the time, not streamed", .01, func(c *target) { c.ttft, c.tpot = 2, 2 }, map[float64]int{5: 200, 25: 300,
+			50: 600}, 1},
 		{"2 times the time, half of it streamed", .01, func(c *target) { c.ttft, c.tpot = 2, 2 }, map[float64]int{5: 150,
 			25: 300, 50: 700}, .5},
 	} {

@@ -48,7 +48,7 @@
 // 0 of 1000 is more. It passes when the interval of 95 % is below the limit, and fails when that of 3.3 standard
 // deviations is above it and Fisher's exact test agrees: the canary is looked at again and again, though only when it
 // has had a quarter more requests than at the last look.
-// A 4xx other than a 404 or 429 is its client's fault, and counts only if the canary refuses most requests, by more
+// A 4xx other than a 429, or a 404 of a model that is not there, is its client's fault, and counts only if the canary refuses most requests, by more
 // than half of all than the stable target.
 //
 // Times (ttft, tpot) are compared by their 90th percentiles, whose intervals are those of order statistics, which ask
@@ -90,7 +90,7 @@
 //	2 times                                   60     60    160    400
 //	1.5 times the time to first token          -   2000   2800   4500
 //	2 times                                    -    400    600   1000
-//	2 times the whole time, not streamed       -    300    400    800
+//	2 times the whole time, not streamed       -    200    300    600
 //	all requests fail                          5      5      5      5
 //
 // At 50 % more are needed, because both targets have as few.

@@ -13,11 +13,11 @@ type Sample struct {
 	Target string
 	// Sent is when the request was sent. Of requests from before a window began only failures count there.
 	Sent time.Time
-	// Failed: 5xx, 404, a timeout, a connection that failed or was reset.
+	// Failed: 5xx, a model that is not there, a timeout, a connection that failed or was reset.
 	Failed bool
 	// Status is what the server answered if it has Failed; 0: nothing, or it broke off.
 	Status int
-	// Refused: 4xx, but for 404, 429 and 529: the server finds fault with the request. Of such nothing else is known.
+	// Refused: 4xx, but for 429, 529 and a model that is not there: the server finds fault with the request. Of such nothing else is known.
 	Refused bool
 	// Empty: it was answered without text and without a call of a tool. Known only if Told is set.
 	Empty, Told bool
@@ -40,16 +40,16 @@ type Sample struct {
 // scheduling.Tracker hears of it (req.Now is the time). It is false for what says nothing of the target: what was
 // never sent, what the client cancelled, and refusals because of load (429 and 529).
 //
-// What a server did counts: a status from 500 on, an error of the connection, a timeout, and a 404, which is how a
-// server answers that does not have the adapter. Other 4xx are Refused: most are the fault of clients, but if the
-// canary refuses most requests and the stable target does not, it is its own.
+// What a server did counts: a status from 500 on, an error of the connection, a timeout, and a 404 with which it says
+// that it does not have the adapter (types.Outcome.ModelMissing): other 404s are the path's that a client has asked by,
+// say. They and other 4xx are Refused: most are the fault of clients, but if the canary refuses most requests and the
+// stable target does not, it is its own.
 func SampleOf(req *types.Request, o types.Outcome) (Sample, bool) {
-	missing := o.Status == 404 && req.PreviousID == "" // else it may be the response that is not there
-	failed := o.Failed() || missing
+	failed := o.Failed() || o.ModelMissing
 	switch {
 	case o.Unsent, o.Cancelled, o.Status == 429, o.Status == 529:
 		return Sample{}, false
-	case !failed && (o.Retried || o.Status == 404):
+	case !failed && (o.Retried || o.Status == 404 && req.PreviousID != ""): // the response may be another server's
 		return Sample{}, false
 	case !failed && o.Status >= 400:
 		return Sample{Target: req.Target(), Sent: req.Now.Add(-o.Duration), Refused: true, Tokens: -1}, true

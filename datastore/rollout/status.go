@@ -66,7 +66,7 @@ type TargetStatus struct {
 	Weight   float64 `json:"weight"` // in percent
 	InFlight int     `json:"inFlight"`
 	// Requests and Errors are those of the step that this gateway has seen, and Refused those beside them that the
-	// server answered with another 4xx than a 404 or 429.
+	// server answered with another 4xx than a 429, or a 404 because it has not got the model.
 	Requests int `json:"requests"`
 	Errors   int `json:"errors"`
 	Refused  int `json:"refused,omitempty"`
