@@ -12,8 +12,11 @@ type Counts struct {
 	Requests int // as Window says, and only those of which SampleOf is true
 	Errors   int // of Requests
 	Refused  int // beside Requests: what was Sample.Refused
-	Told     int // answers of which it is known whether they are Empty
-	Empty    int
+	Busy     int // beside both: what was Sample.Busy
+	// Unreadable is how many answers were.
+	Unreadable int
+	Told       int // answers of which it is known whether they are Empty
+	Empty      int
 	// Blind is how many first tokens came from servers that did not say how much of the prompt was cached.
 	Blind int
 	// BlindWhole is how many answers that were not streamed have long prompts of which servers did not say how much was
@@ -62,6 +65,10 @@ func (c *Counts) observe(s *Sample, old bool) {
 	if old && !s.Failed {
 		return
 	}
+	if s.Busy {
+		c.Busy++
+		return
+	}
 	if s.Refused {
 		c.Refused++
 		return
@@ -70,6 +77,9 @@ func (c *Counts) observe(s *Sample, old bool) {
 	if s.Failed {
 		c.Errors++
 		return
+	}
+	if s.Unreadable {
+		c.Unreadable++
 	}
 	if s.Told {
 		c.Told++
@@ -117,6 +127,8 @@ func (c *Counts) merge(o *Counts) {
 	c.Requests += o.Requests
 	c.Errors += o.Errors
 	c.Refused += o.Refused
+	c.Busy += o.Busy
+	c.Unreadable += o.Unreadable
 	c.Told += o.Told
 	c.Empty += o.Empty
 	c.Blind += o.Blind
@@ -155,12 +167,12 @@ func (w *Window) observe(s *Sample) *Counts {
 	switch s.Target {
 	case w.stable:
 		c = &w.Stable
-		if !s.Refused {
+		if !s.Refused && !s.Busy {
 			c.ended(s.Failed)
 		}
 	case w.canary:
 		c = &w.Canary
-		if !s.Refused && (!s.Failed || !w.Stable.troubled()) {
+		if !s.Refused && !s.Busy && (!s.Failed || !w.Stable.troubled()) {
 			c.ended(s.Failed)
 		}
 	default:

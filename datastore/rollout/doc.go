@@ -48,8 +48,8 @@
 // 0 of 1000 is more. It passes when the interval of 95 % is below the limit, and fails when that of 3.3 standard
 // deviations is above it and Fisher's exact test agrees: the canary is looked at again and again, though only when it
 // has had a quarter more requests than at the last look.
-// A 4xx other than a 429, or a 404 of a model that is not there, is its client's fault, and counts only if the canary refuses most requests, by more
-// than half of all than the stable target.
+// A 4xx other than a 429, or a 404 of a model that is not there, is its client's fault, and counts only if the canary
+// refuses most requests, by more than half of all than the stable target. So it is with answers that cannot be read.
 //
 // Times (ttft, tpot) are compared by their 90th percentiles, whose intervals are those of order statistics, which ask
 // for no shape of a distribution. It fails when the lower end of the canary's is above MaxRatio times the upper end of
@@ -60,7 +60,8 @@
 // Of answers that are not streamed only the whole time is known (ntpot): it is compared for each token of the answer,
 // among answers of about the same length with about as much of the prompt to compute for each token, and of answers
 // without known tokens, such as embeddings, among those of about the same size. Waiting and the prompt are in it, so
-// that MaxRatio is 1.5. Where a tenth or fewer are streamed, or all others are, the few are left to the other metrics.
+// that MaxRatio is 1.5. Streams, or whole answers, that are fewer than a tenth of the others
+// are not judged.
 //
 // A hard stop needs no interval: at least 5 and more than half of the last 64 requests of the canary have failed, each
 // at a time when the stable target was well. It is seen at the request itself, and by whichever gateway it befalls.

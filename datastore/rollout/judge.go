@@ -59,7 +59,7 @@ const (
 	leastAlike = .5
 	// leastInStratum is how many values of the stable target make a stratum.
 	leastInStratum = 3
-	// mostRefused is by how much more of the requests the canary may refuse.
+	// mostRefused is by how much more of the requests the canary may refuse, or answer with what cannot be read.
 	mostRefused = .5
 	// blindFrom is the weight from which first tokens are judged although servers do not say what was cached: both
 	// targets then have caches as warm.
@@ -177,8 +177,15 @@ func (c *comparison) refused(v Verdict) (Verdict, bool) {
 	return v.is(Fail, "%v requests were refused (4xx), against %v", canary, stable), true
 }
 
-// empty compares empty answers, where the servers say how long answers are.
+// empty compares empty answers, where the servers say how long answers are. Those that cannot be read, such as pages of
+// errors, are so if most are of the canary alone: else they may be those of one client, which compresses them, say.
 func (c *comparison) empty(v Verdict, m *Metric) Verdict {
+	served, others := c.canary.Requests-c.canary.Errors, c.stable.Requests-c.stable.Errors
+	canary, stable := part{c.canary.Unreadable, served}, part{c.stable.Unreadable, others}
+	if !c.kept && canary.n >= c.least && stable.n > 0 && canary.surelyMore(stable) > mostRefused {
+		v.Canary, v.Stable = canary.share(), stable.share()
+		return v.is(Fail, "%v answers have nothing that an answer has, against %v", canary, stable)
+	}
 	if v, ok := c.few(v, "length of answers", c.canary.Told, c.stable.Told); ok {
 		return v
 	}

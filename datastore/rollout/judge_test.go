@@ -88,6 +88,15 @@ func TestEmptyVerdict(t *testing.T) {
 	require.Equal(t, Pass, verdict(t, c, Metric{Name: Empty}).Result)
 	c.canary.Told = 0
 	require.Equal(t, Unsure, verdict(t, c, Metric{Name: Empty}).Result, "the stable target's servers tell")
+	c.canary.Unreadable = 500
+	v := verdict(t, c, Metric{Name: Empty})
+	require.Equal(t, Fail, v.Result)
+	require.Equal(t, "500 of 500 answers have nothing that an answer has, against 0 of 900", v.Reason)
+	c.canary.Unreadable = 200
+	require.Equal(t, Unsure, verdict(t, c, Metric{Name: Empty}).Result, "they may be those of one client")
+	c.canary.Unreadable, c.stable.Unreadable = 500, 900
+	require.Equal(t, Unsure, verdict(t, c, Metric{Name: Empty}).Result, "so it is with both")
+	c.canary.Unreadable, c.stable.Unreadable = 0, 0
 	c.stable.Told, c.stable.Empty = 0, 0
 	require.Equal(t, NotJudged, verdict(t, c, Metric{Name: Empty}).Result)
 }

@@ -17,10 +17,15 @@ type Sample struct {
 	Failed bool
 	// Status is what the server answered if it has Failed; 0: nothing, or it broke off.
 	Status int
-	// Refused: 4xx, but for 429, 529 and a model that is not there: the server finds fault with the request. Of such nothing else is known.
+	// Refused: 4xx, but for 429 and a model that is not there: the server finds fault with the request. Of such, and of
+	// those that are Busy, nothing else is known.
 	Refused bool
+	// Busy: 429 or 529, the server refused it because of load. That is told of, and not judged.
+	Busy bool
 	// Empty: it was answered without text and without a call of a tool. Known only if Told is set.
 	Empty, Told bool
+	// Unreadable: what came with a status of success had nothing in it that an answer has: no token, end or usage.
+	Unreadable bool
 	// TTFT and TPOT are times of streamed answers. 0: not known, or not to be believed.
 	TTFT, TPOT time.Duration
 	// Whole is the time of an answer that was not streamed, and Bytes its size. 0: not known.
@@ -38,7 +43,8 @@ type Sample struct {
 
 // SampleOf returns what is judged of a request that has ended, or of an attempt that was retried elsewhere, as a
 // scheduling.Tracker hears of it (req.Now is the time). It is false for what says nothing of the target: what was
-// never sent, what the client cancelled, and refusals because of load (429 and 529).
+// never sent, and what the client cancelled. Refusals because of load (429 and 529) are Busy, which is judged by
+// nothing.
 //
 // What a server did counts: a status from 500 on, an error of the connection, a timeout, and a 404 with which it says
 // that it does not have the adapter (types.Outcome.ModelMissing): other 404s are the path's that a client has asked by,
@@ -47,8 +53,10 @@ type Sample struct {
 func SampleOf(req *types.Request, o types.Outcome) (Sample, bool) {
 	failed := o.Failed() || o.ModelMissing
 	switch {
-	case o.Unsent, o.Cancelled, o.Status == 429, o.Status == 529:
+	case o.Unsent, o.Cancelled:
 		return Sample{}, false
+	case o.Status == 429, o.Status == 529:
+		return Sample{Target: req.Target(), Sent: req.Now.Add(-o.Duration), Busy: true, Tokens: -1}, true
 	case !failed && (o.Retried || o.Status == 404 && req.PreviousID != ""): // the response may be another server's
 		return Sample{}, false
 	case !failed && o.Status >= 400:
@@ -66,6 +74,8 @@ func SampleOf(req *types.Request, o types.Outcome) (Sample, bool) {
 		s.Tokens = n
 	}
 	s.empty(req, &o)
+	_, prompt := count(o.Usage.PromptTokens)
+	s.Unreadable = o.Status != 0 && o.Finish == types.FinishUnknown && o.Tokens == 0 && s.Tokens < 0 && !prompt
 	s.times(req, &o)
 	return s, true
 }

@@ -138,7 +138,12 @@ func TestTrapPathNotThere(t *testing.T) {
 		}
 		for range 9 {
 			answer(types.Outcome{Status: 404})
+			answer(types.Outcome{Status: 429})
 		}
+		s, ok := w.c.Get(chatModel)
+		require.True(t, ok)
+		got := s.Targets[1]
+		require.Equal(t, []int{0, 0, 18, 18}, []int{got.Requests, got.Errors, got.Refused, got.Busy})
 		w.until(10*time.Minute, false, in(rollout.Done))
 	})
 }

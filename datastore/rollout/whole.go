@@ -22,8 +22,8 @@ const (
 	promptHeavy = 32
 )
 
-// countWhole counts the time of an answer that was not streamed: for each of its tokens, or where those are not known, in
-// all.
+// countWhole counts the time of an answer that was not streamed: for each of its tokens, or where those are not known,
+// in all.
 func (c *Counts) countWhole(s *Sample) {
 	if s.Tokens <= 0 {
 		size := min(max(bits.Len(uint(s.Bytes))-8, 0)/2, wholeSizes-1)

@@ -9,7 +9,7 @@ import (
 )
 
 // windowVersion is the first byte of a window in binary.
-const windowVersion = 2 // 1 had no Refused, no BlindWhole and no whole
+const windowVersion = 2 // 1 had no Refused, Busy, Unreadable, BlindWhole and whole
 
 // mostCounted is the largest count that a window may have.
 const mostCounted = math.MaxInt32 / 4
@@ -20,7 +20,8 @@ func (w *Window) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, windowVersion)
 	b = binary.AppendUvarint(b, w.Epoch)
 	for _, c := range [...]*Counts{&w.Stable, &w.Canary} {
-		for _, n := range [...]int{c.Requests, c.Errors, c.Refused, c.Told, c.Empty, c.Blind, c.BlindWhole, c.recents} {
+		for _, n := range [...]int{c.Requests, c.Errors, c.Refused, c.Busy, c.Unreadable, c.Told, c.Empty, c.Blind,
+			c.BlindWhole, c.recents} {
 			b = binary.AppendUvarint(b, uint64(n))
 		}
 		b = binary.BigEndian.AppendUint64(b, c.recent)
@@ -78,6 +79,8 @@ func (c *Counts) read(r *figures.Reader) {
 	c.Requests = int(r.Count("requests", mostCounted))
 	c.Errors = int(r.Count("errors", uint64(c.Requests)))
 	c.Refused = int(r.Count("refused requests", mostCounted))
+	c.Busy = int(r.Count("busy answers", mostCounted))
+	c.Unreadable = int(r.Count("unreadable answers", uint64(c.Requests-c.Errors)))
 	c.Told = int(r.Count("answers", uint64(c.Requests-c.Errors)))
 	c.Empty = int(r.Count("empty answers", uint64(c.Told)))
 	answers := uint64(c.Requests - c.Errors)

@@ -20,6 +20,8 @@ func filled(t testing.TB, n int) (*rollout.Plan, *rollout.Window) {
 		w.Observe(tr.sample(start, i%3 == 0))
 		if i%10 == 0 {
 			w.Observe(rollout.Sample{Target: "v2", Sent: start, Refused: true, Tokens: -1})
+			w.Observe(rollout.Sample{Target: "v1", Sent: start, Busy: true, Tokens: -1})
+			w.Observe(rollout.Sample{Target: "v1", Sent: start, Unreadable: true, Tokens: -1})
 		}
 	}
 	return &p, w
