@@ -2,6 +2,7 @@ package openai
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -34,6 +35,27 @@ func (e *ServerError) Error() string {
 	}
 	return "openai: server reported " + name + ": " + e.Message
 }
+
+// ModelMissing reports whether the server says that it does not have the model that it was asked for, or the adapter:
+// with the code of OpenAI, or in the words of vLLM, Ollama and others. It is for answers with status 404. What a server says of a path, or of another
+// thing that a request named, is none of that.
+func (e *ServerError) ModelMissing() bool {
+	for _, name := range [...]string{e.Code, e.Type} {
+		if strings.TrimSuffix(normalizedName(name), "error") == "modelnotfound" {
+			return true
+		}
+	}
+	text := strings.TrimPrefix(strings.ToLower(e.Message), "the ")
+	for _, thing := range [...]string{"model ", "lora ", "adapter "} {
+		if strings.HasPrefix(text, thing) {
+			return slices.ContainsFunc(notThere[:], func(is string) bool { return strings.Contains(text, is) })
+		}
+	}
+	return false
+}
+
+// notThere is what servers say of what is not there.
+var notThere = [...]string{"not exist", "not found", "not be found", "not loaded"}
 
 // errorFields is where the fields of an error are.
 type errorFields struct {

@@ -112,6 +112,9 @@ type Outcome struct {
 	// and then reports in the body a bad request or that it is too busy, Status is the
 	// corresponding code.
 	Status int
+	// ModelMissing is set if the server said with a 404 that it does not have the model, and not something else, such as
+	// the path: as it does for an adapter that is not loaded.
+	ModelMissing bool
 	// Unsent is set if nothing was sent to the server, which is then not to blame.
 	Unsent bool
 	// RetryAfter is how long a busy server (see Busy) asked to be left alone. 0: it did not say.

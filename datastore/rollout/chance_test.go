@@ -29,7 +29,7 @@ func runs(whole int) int {
 
 // TestIdenticalCanary: of whole rollouts of a canary that is as good as the stable target, at most 1 in 100 is aborted,
 // whatever share of requests fails anyway, and however the load of the pool changes. In one half of the runs the caches
-// of the canary are colder, and in one third half of all requests of both targets fail now and then.
+// of the canary are colder, in some part of the answers is not streamed, and in one third half of all requests of both targets fail now and then.
 func TestIdenticalCanary(t *testing.T) {
 	t.Parallel()
 	whole := runs(1020)
@@ -40,6 +40,7 @@ func TestIdenticalCanary(t *testing.T) {
 		first := []float64{10, 25, 5, 10, 25, 10, 2, 25, 10, 1}[i/4%10]
 		r := newRig(plan(first, 50, 100))
 		tr := newTraffic(seed, 200, target{errors: base, empty: .003, cached: .5})
+		tr.streamed = []float64{1, 0, 1, .5, .03}[i/2%5]
 		if i%2 == 1 {
 			tr.canary.cached = .2
 		}
@@ -69,18 +70,23 @@ func TestFinds(t *testing.T) {
 		base   float64
 		bad    func(*target)
 		within map[float64]int // by weight
+		whole  float64         // share of answers that are not streamed
 	}{
-		{"5 points more errors", 0, func(c *target) { c.errors += .05 }, map[float64]int{1: 400, 5: 400, 25: 700, 50: 900}},
+		{"5 points more errors", 0, func(c *target) { c.errors += .05 }, map[float64]int{1: 400, 5: 400, 25: 700, 50: 900}, 0},
 		{"5 points more errors, of 2 %", .02, func(c *target) { c.errors += .05 }, map[float64]int{1: 1000, 5: 1000,
-			25: 1300, 50: 2000}},
-		{"5 points more empty answers", 0, func(c *target) { c.empty += .05 }, map[float64]int{5: 400, 25: 700, 50: 900}},
+			25: 1300, 50: 2000}, 0},
+		{"5 points more empty answers", 0, func(c *target) { c.empty += .05 }, map[float64]int{5: 400, 25: 700, 50: 900}, 0},
 		{"1.5 times the time per token", .01, func(c *target) { c.tpot = 1.5 }, map[float64]int{1: 200, 5: 200, 25: 400,
-			50: 800}},
-		{"2 times the time per token", .01, func(c *target) { c.tpot = 2 }, map[float64]int{1: 60, 5: 60, 25: 160, 50: 400}},
+			50: 800}, 0},
+		{"2 times the time per token", .01, func(c *target) { c.tpot = 2 }, map[float64]int{1: 60, 5: 60, 25: 160, 50: 400}, 0},
 		{"1.5 times the time to first token", .01, func(c *target) { c.ttft = 1.5 }, map[float64]int{5: 2000, 25: 2800,
-			50: 4500}},
-		{"2 times the time to first token", .01, func(c *target) { c.ttft = 2 }, map[float64]int{5: 400, 25: 600, 50: 1000}},
-		{"all errors", .01, func(c *target) { c.errors = 1 }, map[float64]int{1: 5, 50: 5}},
+			50: 4500}, 0},
+		{"2 times the time to first token", .01, func(c *target) { c.ttft = 2 }, map[float64]int{5: 400, 25: 600, 50: 1000}, 0},
+		{"all errors", .01, func(c *target) { c.errors = 1 }, map[float64]int{1: 5, 50: 5}, 0},
+		{"2 times the time, not streamed", .01, func(c *target) { c.ttft, c.tpot = 2, 2 }, map[float64]int{5: 200, 25: 300,
+			50: 600}, 1},
+		{"2 times the time, half of it streamed", .01, func(c *target) { c.ttft, c.tpot = 2, 2 }, map[float64]int{5: 150,
+			25: 300, 50: 700}, .5},
 	} {
 		for weight, within := range c.within {
 			whole := runs(40)
@@ -90,6 +96,7 @@ func TestFinds(t *testing.T) {
 				r := newRig(plan(weight, 100))
 				tr := newTraffic(uint64(firstSeed+i), 100, target{errors: c.base, cached: .5})
 				c.bad(&tr.canary)
+				tr.streamed = 1 - c.whole
 				n := 0
 				for range 20_000 {
 					r.tick(time.Second)

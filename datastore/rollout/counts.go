@@ -12,10 +12,16 @@ type Counts struct {
 	Requests int // as Window says, and only those of which SampleOf is true
 	Errors   int // of Requests
 	Refused  int // beside Requests: what was Sample.Refused
-	Told     int // answers of which it is known whether they are Empty
-	Empty    int
+	Busy     int // beside both: what was Sample.Busy
+	// Unreadable is how many answers were.
+	Unreadable int
+	Told       int // answers of which it is known whether they are Empty
+	Empty      int
 	// Blind is how many first tokens came from servers that did not say how much of the prompt was cached.
 	Blind int
+	// BlindWhole is how many answers that were not streamed have long prompts of which servers did not say how much was
+	// cached.
+	BlindWhole int
 	// Finish is how many answers ended in each way, by types.Finish.
 	Finish [finishes]int
 
@@ -27,6 +33,7 @@ type Counts struct {
 	ttft   strata
 	tpot   strata // has one stratum
 	length strata // the same, of counts
+	whole  strata // those of whole.go
 }
 
 // finishes is how many ways there are in which an answer ends.
@@ -58,6 +65,10 @@ func (c *Counts) observe(s *Sample, old bool) {
 	if old && !s.Failed {
 		return
 	}
+	if s.Busy {
+		c.Busy++
+		return
+	}
 	if s.Refused {
 		c.Refused++
 		return
@@ -66,6 +77,9 @@ func (c *Counts) observe(s *Sample, old bool) {
 	if s.Failed {
 		c.Errors++
 		return
+	}
+	if s.Unreadable {
+		c.Unreadable++
 	}
 	if s.Told {
 		c.Told++
@@ -88,6 +102,9 @@ func (c *Counts) observe(s *Sample, old bool) {
 	if s.TPOT > 0 {
 		c.tpot.count(0, bucketOf(s.TPOT))
 	}
+	if s.Whole > 0 {
+		c.countWhole(s)
+	}
 }
 
 // recently returns how many of the last ends were failures, and of how many.
@@ -99,6 +116,9 @@ func (c *Counts) TTFTs() int { return c.ttft.len() }
 // TPOTs returns of how many answers the time between tokens is known.
 func (c *Counts) TPOTs() int { return c.tpot.len() }
 
+// Wholes returns of how many answers that were not streamed the time is known.
+func (c *Counts) Wholes() int { return c.whole.len() }
+
 // Lengths returns of how many answers the length is known.
 func (c *Counts) Lengths() int { return c.length.len() }
 
@@ -107,15 +127,19 @@ func (c *Counts) merge(o *Counts) {
 	c.Requests += o.Requests
 	c.Errors += o.Errors
 	c.Refused += o.Refused
+	c.Busy += o.Busy
+	c.Unreadable += o.Unreadable
 	c.Told += o.Told
 	c.Empty += o.Empty
 	c.Blind += o.Blind
+	c.BlindWhole += o.BlindWhole
 	for i, n := range o.Finish {
 		c.Finish[i] += n
 	}
 	c.ttft.merge(&o.ttft)
 	c.tpot.merge(&o.tpot)
 	c.length.merge(&o.length)
+	c.whole.merge(&o.whole)
 }
 
 // Window is what one gateway saw of both targets since an epoch began. Gateways that do not write keep one of their
@@ -143,12 +167,12 @@ func (w *Window) observe(s *Sample) *Counts {
 	switch s.Target {
 	case w.stable:
 		c = &w.Stable
-		if !s.Refused {
+		if !s.Refused && !s.Busy {
 			c.ended(s.Failed)
 		}
 	case w.canary:
 		c = &w.Canary
-		if !s.Refused && (!s.Failed || !w.Stable.troubled()) {
+		if !s.Refused && !s.Busy && (!s.Failed || !w.Stable.troubled()) {
 			c.ended(s.Failed)
 		}
 	default:

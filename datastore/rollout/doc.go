@@ -48,14 +48,20 @@
 // 0 of 1000 is more. It passes when the interval of 95 % is below the limit, and fails when that of 3.3 standard
 // deviations is above it and Fisher's exact test agrees: the canary is looked at again and again, though only when it
 // has had a quarter more requests than at the last look.
-// A 4xx other than a 404 or 429 is its client's fault, and counts only if the canary refuses most requests, by more
-// than half of all than the stable target.
+// A 4xx other than a 429, or a 404 of a model that is not there, is its client's fault, and counts only if the canary
+// refuses most requests, by more than half of all than the stable target. So it is with answers that cannot be read.
 //
 // Times (ttft, tpot) are compared by their 90th percentiles, whose intervals are those of order statistics, which ask
 // for no shape of a distribution. It fails when the lower end of the canary's is above MaxRatio times the upper end of
 // the other's. Canaries have colder caches, so that first tokens are compared among requests of which as much of the
 // prompt had to be computed (strata, by doublings), and only from 5 % of the traffic on, because a server that sees an
 // adapter seldom loads it into a slot anew. Where servers do not report cached tokens it is judged from 50 % on.
+//
+// Of answers that are not streamed only the whole time is known (ntpot): it is compared for each token of the answer,
+// among answers of about the same length with about as much of the prompt to compute for each token, and of answers
+// without known tokens, such as embeddings, among those of about the same size. Waiting and the prompt are in it, so
+// that MaxRatio is 1.5. Streams, or whole answers, that are fewer than a tenth of the others
+// are not judged.
 //
 // A hard stop needs no interval: at least 5 and more than half of the last 64 requests of the canary have failed, each
 // at a time when the stable target was well. It is seen at the request itself, and by whichever gateway it befalls.
@@ -85,6 +91,7 @@
 //	2 times                                   60     60    160    400
 //	1.5 times the time to first token          -   2000   2800   4500
 //	2 times                                    -    400    600   1000
+//	2 times the whole time, not streamed       -    200    300    600
 //	all requests fail                          5      5      5      5
 //
 // At 50 % more are needed, because both targets have as few.

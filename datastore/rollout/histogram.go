@@ -72,10 +72,11 @@ func (h *histogram) level(bucket int) float64 {
 	return float64(sum) / float64(max(h.n, 1))
 }
 
-// strata are histograms of requests that are alike: by how many tokens of the prompt had to be computed.
+// strata are histograms of requests that are alike: first tokens by how many tokens of the prompt had to be computed,
+// whole answers as whole.go says.
 type strata [maxStrata]*histogram
 
-// maxStrata is how many there are, one for each doubling.
+// maxStrata is how many there are; of first tokens one for each doubling.
 const maxStrata = 22
 
 // stratumOf returns that of a request.

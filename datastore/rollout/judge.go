@@ -13,12 +13,13 @@ const (
 	Empty  = "empty"  // share of answers without a token
 	TTFT   = "ttft"   // 90th percentile of the time to first token of streamed answers
 	TPOT   = "tpot"   // the same of the time per token after the first
+	NTPOT  = "ntpot"  // the same of the whole time per token of answers that were not streamed
 	Length = "length" // median of the tokens of an answer
 	Finish = "finish" // shares of the ways in which answers end
 )
 
 // MetricNames are those that a Metric may have.
-var MetricNames = []string{Errors, Empty, TTFT, TPOT, Length, Finish}
+var MetricNames = []string{Errors, Empty, TTFT, TPOT, NTPOT, Length, Finish}
 
 // Result is what a verdict says.
 type Result string
@@ -51,11 +52,14 @@ const (
 	enough = 400
 	// hardlyAny is the share of answers below which those with a figure are too few to wait for.
 	hardlyAny = .02
+	// muchFewer is the share of one kind of times (streams, whole answers) in the other kind below which it is left to
+	// the other one: both are of the same servers, and to wait for the few would hold each step for long.
+	muchFewer = .1
 	// leastAlike is the share of the canary's values that must have something alike to be compared with.
 	leastAlike = .5
 	// leastInStratum is how many values of the stable target make a stratum.
 	leastInStratum = 3
-	// mostRefused is by how much more of the requests the canary may refuse.
+	// mostRefused is by how much more of the requests the canary may refuse, or answer with what cannot be read.
 	mostRefused = .5
 	// blindFrom is the weight from which first tokens are judged although servers do not say what was cached: both
 	// targets then have caches as warm.
@@ -95,7 +99,9 @@ func (c *comparison) judge(m *Metric) Verdict {
 	case TTFT:
 		return c.ttft(v, m)
 	case TPOT:
-		return c.times(v, m, "time per token", &c.canary.tpot, &c.stable.tpot)
+		return c.streams(v, m, "time per token", &c.canary.tpot, &c.stable.tpot)
+	case NTPOT:
+		return c.whole(v, m)
 	case Length:
 		return c.length(v, m)
 	default:
@@ -171,8 +177,15 @@ func (c *comparison) refused(v Verdict) (Verdict, bool) {
 	return v.is(Fail, "%v requests were refused (4xx), against %v", canary, stable), true
 }
 
-// empty compares empty answers, where the servers say how long answers are.
+// empty compares empty answers, where the servers say how long answers are. Those that cannot be read, such as pages of
+// errors, are so if most are of the canary alone: else they may be those of one client, which compresses them, say.
 func (c *comparison) empty(v Verdict, m *Metric) Verdict {
+	served, others := c.canary.Requests-c.canary.Errors, c.stable.Requests-c.stable.Errors
+	canary, stable := part{c.canary.Unreadable, served}, part{c.stable.Unreadable, others}
+	if !c.kept && canary.n >= c.least && stable.n > 0 && canary.surelyMore(stable) > mostRefused {
+		v.Canary, v.Stable = canary.share(), stable.share()
+		return v.is(Fail, "%v answers have nothing that an answer has, against %v", canary, stable)
+	}
 	if v, ok := c.few(v, "length of answers", c.canary.Told, c.stable.Told); ok {
 		return v
 	}
@@ -200,11 +213,37 @@ func (c *comparison) ttft(v Verdict, m *Metric) Verdict {
 		return v.is(NotJudged, "servers do not say how much of a prompt was cached: it is judged from %d %% on, where "+
 			"caches are as warm", blindFrom)
 	}
-	return c.times(v, m, "time to first token", &c.canary.ttft, &c.stable.ttft)
+	return c.streams(v, m, "time to first token", &c.canary.ttft, &c.stable.ttft)
 }
 
-// times compares quantiles of times.
-func (c *comparison) times(v Verdict, m *Metric, what string, canary, stable *strata) Verdict {
+// streams compares times of streamed answers, if those are not far fewer than the others.
+func (c *comparison) streams(v Verdict, m *Metric, what string, canary, stable *strata) Verdict {
+	if left(canary.len(), c.canary.whole.len()) && left(stable.len(), c.stable.whole.len()) {
+		return v.is(NotJudged, "hardly any answer is streamed: see %s", NTPOT)
+	}
+	return c.times(v, m, what, "prompts", canary, stable)
+}
+
+// whole compares times of answers that were not streamed, if those are not far fewer than the others. The caches of a
+// canary are colder, which matters where answers are short and prompts long.
+func (c *comparison) whole(v Verdict, m *Metric) Verdict {
+	canary, stable := &c.canary.whole, &c.stable.whole
+	switch {
+	case left(canary.len(), c.canary.ttft.len()) && left(stable.len(), c.stable.ttft.len()):
+		return v.is(NotJudged, "nearly all answers are streamed: see %s and %s", TTFT, TPOT)
+	case c.weight < blindFrom && (2*c.canary.BlindWhole > canary.len() || 2*c.stable.BlindWhole > stable.len()):
+		return v.is(NotJudged, "prompts are long, and servers do not say how much of them was cached: it is judged from "+
+			"%d %% on, where caches are as warm", blindFrom)
+	}
+	return c.times(v, m, "time per token of whole answers", "lengths", canary, stable)
+}
+
+// left reports whether n times are so few that the judgement is left to the others.
+func left(n, others int) bool { return float64(n) < muchFewer*float64(others) }
+
+// times compares quantiles of times. alikes is by what requests are alike.
+func (c *comparison) times(v Verdict, m *Metric, what, alikes string, canary, stable *strata) Verdict {
+	v.WarnOnly = v.WarnOnly || c.kept
 	if v, ok := c.few(v, what, canary.len(), stable.len()); ok {
 		return v
 	}
@@ -216,11 +255,10 @@ func (c *comparison) times(v Verdict, m *Metric, what string, canary, stable *st
 	}
 	first, second, covered, n := alike(canary, stable, leastInStratum)
 	if covered < leastAlike || n < c.least {
-		return v.is(Unsure, "of %d requests only %d have prompts like those of the stable target: the %s cannot be compared",
-			canary.len(), n, what)
+		return v.is(Unsure, "of %d requests only %d have %s like those of the stable target: the %s cannot be compared",
+			canary.len(), n, alikes, what)
 	}
 	limit := m.MaxRatio
-	v.WarnOnly = v.WarnOnly || c.kept
 	a, b := first.quantile(latencyLevel, sureFail), second.quantile(latencyLevel, sureFail)
 	v.Canary, v.Stable = valueOf(a.middle), valueOf(b.middle)
 	text := fmt.Sprintf("p90 of the %s %s against %s", what, seconds(v.Canary), seconds(v.Stable))

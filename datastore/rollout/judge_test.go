@@ -88,6 +88,15 @@ func TestEmptyVerdict(t *testing.T) {
 	require.Equal(t, Pass, verdict(t, c, Metric{Name: Empty}).Result)
 	c.canary.Told = 0
 	require.Equal(t, Unsure, verdict(t, c, Metric{Name: Empty}).Result, "the stable target's servers tell")
+	c.canary.Unreadable = 500
+	v := verdict(t, c, Metric{Name: Empty})
+	require.Equal(t, Fail, v.Result)
+	require.Equal(t, "500 of 500 answers have nothing that an answer has, against 0 of 900", v.Reason)
+	c.canary.Unreadable = 200
+	require.Equal(t, Unsure, verdict(t, c, Metric{Name: Empty}).Result, "they may be those of one client")
+	c.canary.Unreadable, c.stable.Unreadable = 500, 900
+	require.Equal(t, Unsure, verdict(t, c, Metric{Name: Empty}).Result, "so it is with both")
+	c.canary.Unreadable, c.stable.Unreadable = 0, 0
 	c.stable.Told, c.stable.Empty = 0, 0
 	require.Equal(t, NotJudged, verdict(t, c, Metric{Name: Empty}).Result)
 }
@@ -143,6 +152,83 @@ func TestTimesVerdict(t *testing.T) {
 	require.Equal(t, NotJudged, v.Result, "nobody streams")
 	v = judge(&Counts{Requests: 400}, stable, 50, false)
 	require.Equal(t, Unsure, v.Result, "the answers of the stable target are streamed")
+}
+
+// wholes fills counts with n answers that were not streamed.
+func wholes(rng *rand.Rand, n int, each float64, s Sample) *Counts {
+	c := new(Counts)
+	for range n {
+		s := s
+		v := each * math.Exp(.3*rng.NormFloat64())
+		if s.Tokens > 0 {
+			s.Tokens = 1 + int(float64(s.Tokens)*math.Exp(.8*rng.NormFloat64()))
+			v = .2 + float64(s.Tokens)*v
+		}
+		s.Whole = time.Duration(v * float64(time.Second))
+		c.observe(&s, false)
+	}
+	return c
+}
+
+func TestWholeVerdict(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	judge := func(metric string, canary, stable *Counts, weight float64) Verdict {
+		return verdict(t, comparison{canary: canary, stable: stable, weight: weight}, Metric{Name: metric})
+	}
+	both := func(a, b *Counts) *Counts {
+		a.merge(b)
+		return a
+	}
+	answer, embedding := Sample{Tokens: 100, Uncached: 300}, Sample{Tokens: -1, Bytes: 9000}
+	long := Sample{Tokens: 3, Uncached: 5000}
+	for _, s := range []Sample{answer, embedding} {
+		stable := wholes(rng, 3000, .02, s)
+		v := judge(NTPOT, wholes(rng, 400, .02, s), stable, 10)
+		require.Equal(t, Pass, v.Result, v.Reason)
+		v = judge(NTPOT, wholes(rng, 400, .05, s), stable, 10)
+		require.Equal(t, Fail, v.Result, v.Reason)
+		require.Contains(t, v.Reason, "p90 of the time per token of whole answers")
+		for _, metric := range []string{TTFT, TPOT} {
+			v = judge(metric, wholes(rng, 400, .02, s), stable, 50)
+			require.Equal(t, NotJudged, v.Result, "nobody streams")
+		}
+	}
+	stable := wholes(rng, 3000, .02, answer)
+	v := judge(NTPOT, wholes(rng, 400, .3, answer), stable, 1)
+	require.Equal(t, "it is judged from 5 % on", v.Reason)
+	short := answer
+	short.Tokens = 10
+	v = judge(NTPOT, wholes(rng, 400, .02, short), both(wholes(rng, 600, .02, short), stable), 10)
+	require.NotEqual(t, Fail, v.Result, "short answers have more of what is not the answer: %s", v.Reason)
+	v = judge(NTPOT, wholes(rng, 400, .02, embedding), stable, 10)
+	require.Equal(t, Unsure, v.Result)
+	require.Contains(t, v.Reason, "only 0 have lengths like those")
+
+	// Where prompts are long, what is cached makes the difference.
+	v = judge(NTPOT, wholes(rng, 400, .5, long), wholes(rng, 3000, .02, long), 10)
+	require.Equal(t, NotJudged, v.Result, v.Reason)
+	require.Contains(t, v.Reason, "servers do not say how much of them was cached")
+	v = judge(NTPOT, wholes(rng, 400, .5, long), wholes(rng, 3000, .02, long), 50)
+	require.Equal(t, Fail, v.Result, v.Reason)
+	long.CacheTold = true
+	v = judge(NTPOT, wholes(rng, 400, .5, long), wholes(rng, 3000, .02, long), 10)
+	require.Equal(t, Fail, v.Result, v.Reason)
+	cached := long
+	cached.Uncached = 50
+	v = judge(NTPOT, wholes(rng, 400, .5, long), wholes(rng, 3000, .02, cached), 10)
+	require.Equal(t, Unsure, v.Result, "the canary's caches are colder")
+
+	// The few that are streamed, or are not, hold nothing up.
+	for _, c := range []struct {
+		streams, wholes int
+		ttft, ntpot     Result
+	}{{300, 0, Pass, NotJudged}, {300, 9, Pass, NotJudged}, {300, 300, Pass, Pass}, {9, 400, NotJudged, Pass}} {
+		canary := both(answered(rng, c.streams, 500, 1, true), wholes(rng, c.wholes, .02, answer))
+		stable := both(answered(rng, 10*c.streams, 500, 1, true), wholes(rng, 10*c.wholes, .02, answer))
+		ttft, tpot, ntpot := judge(TTFT, canary, stable, 10), judge(TPOT, canary, stable, 10), judge(NTPOT, canary, stable, 10)
+		require.Equal(t, []Result{c.ttft, c.ttft, c.ntpot}, []Result{ttft.Result, tpot.Result, ntpot.Result}, "%+v: %s; %s; %s",
+			c, ttft.Reason, tpot.Reason, ntpot.Reason)
+	}
 }
 
 func TestDrift(t *testing.T) {

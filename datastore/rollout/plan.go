@@ -57,11 +57,11 @@ type Metric struct {
 	// empty (default 1) and finish (10).
 	MaxRise float64 `json:"maxRise,omitempty"`
 	// MaxRatio is how much longer the canary may take, or for length how much longer or shorter its answers may be:
-	// above 1. Default 1.2, for length 1.5.
+	// above 1. Default 1.2, for ntpot and length 1.5.
 	MaxRatio float64 `json:"maxRatio,omitempty"`
 	// FailureLimit is how many failed looks in a row are borne. Default 0: the first one counts.
 	FailureLimit int `json:"failureLimit,omitempty"`
-	// From is the weight in percent from which it is judged. Default 0, for ttft 5: a target with little traffic has
+	// From is the weight in percent from which it is judged. Default 0, for ttft and ntpot 5: a target with little traffic has
 	// cold caches and its adapter is loaded into a slot again and again, which the first requests pay for.
 	From float64 `json:"from,omitempty"`
 	// WarnOnly says that it is told of, and stops nothing. Always so for length and finish.

@@ -30,7 +30,7 @@ func DefaultSteps() []Step {
 // in a row.
 func DefaultMetrics() []Metric {
 	return []Metric{{Name: Errors}, {Name: Empty}, {Name: TTFT, FailureLimit: 1}, {Name: TPOT, FailureLimit: 1},
-		{Name: Length}, {Name: Finish}}
+		{Name: NTPOT, FailureLimit: 1}, {Name: Length}, {Name: Finish}}
 }
 
 // WithDefaults returns p with its defaults, or all that is wrong with it, one a line.
@@ -129,6 +129,8 @@ func (m *Metric) check(c *check.Checks, at string) {
 		ratio, from = 1.2, 5
 	case TPOT:
 		ratio = 1.2
+	case NTPOT:
+		ratio, from = 1.5, 5
 	}
 	if rise > 0 {
 		check.Default(c, at+".maxRise", &m.MaxRise, rise, .01, 100)

@@ -40,7 +40,7 @@ func TestDecodePlan(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, rollout.DefaultSteps(), short.Steps)
 	require.Equal(t, 5., short.Metrics[2].From)
-	require.True(t, short.Metrics[4].WarnOnly && short.Metrics[5].WarnOnly)
+	require.True(t, short.Metrics[5].WarnOnly && short.Metrics[6].WarnOnly)
 	require.Equal(t, rollout.Hold, short.OnUnsure)
 	again, err := short.WithDefaults()
 	require.NoError(t, err)
@@ -62,7 +62,7 @@ func TestRefused(t *testing.T) {
 		{`100, "pause"`, `90, "pause"`, `steps[3].setWeight is 90, want 100 in the last step: else it would never be done`},
 		{`"10m"`, `"-10m"`, `steps[1].pause is "-10m", want a duration above 0`},
 		{`"10m"`, `10`, `steps[1].pause is 10, want a duration above 0`},
-		{`"tpot"`, `"tpots"`, `metrics[2].name is "tpots", want one of errors, empty, ttft, tpot, length, finish; the nearest is tpot`},
+		{`"tpot"`, `"tpots"`, `metrics[2].name is "tpots", want one of errors, empty, ttft, tpot, ntpot, length, finish; the nearest is tpot`},
 		{`"tpot"`, `"errors"`, `metrics[2].name is "errors", want another metric than one before`},
 		{`"maxRise": 0.5`, `"maxRise": -1`, `metrics[0].maxRise is -1, want 0.01 to 100, or 0 for the default 1`},
 		{`"maxRise": 0.5`, `"maxRatio": 2`, `metrics[0].maxRatio is 2, want nothing: errors has a maxRise`},

@@ -47,11 +47,16 @@ func TestSampleOf(t *testing.T) {
 		{"reset", types.Outcome{Err: errors.New("reset"), Status: 200, Duration: whole.Duration}, failed(0)},
 		{"reset, and tried elsewhere", types.Outcome{Err: errors.New("reset"), Retried: true, Duration: whole.Duration},
 			failed(0)},
-		{"the adapter is not there", types.Outcome{Status: 404, Duration: whole.Duration}, failed(404)},
+		{"the adapter is not there", types.Outcome{Status: 404, ModelMissing: true, Duration: whole.Duration}, failed(404)},
+		{"the path is not there", types.Outcome{Status: 404, Duration: whole.Duration}, &rollout.Sample{Target: "v2",
+			Sent: s.Sent, Refused: true, Tokens: -1}},
 		{"400", types.Outcome{Status: 400, Duration: whole.Duration}, &rollout.Sample{Target: "v2", Sent: s.Sent, Refused: true, Tokens: -1}},
 		{"400, and tried elsewhere", types.Outcome{Status: 400, Retried: true}, nil},
-		{"429", types.Outcome{Status: 429}, nil},
-		{"529", types.Outcome{Status: 529}, nil},
+		{"429", types.Outcome{Status: 429}, &rollout.Sample{Target: "v2", Sent: start, Busy: true, Tokens: -1}},
+		{"529, and tried elsewhere", types.Outcome{Status: 529, Retried: true},
+			&rollout.Sample{Target: "v2", Sent: start, Busy: true, Tokens: -1}},
+		{"a page of HTML", types.Outcome{Status: 200, Duration: whole.Duration}, &rollout.Sample{Target: "v2", Sent: s.Sent,
+			Unreadable: true, Tokens: -1}},
 		{"cancelled", with(func(o *types.Outcome) { o.Cancelled = true }), nil},
 		{"cancelled, with an error", types.Outcome{Err: errors.New("gone"), Cancelled: true}, nil},
 		{"never sent", types.Outcome{Err: errors.New("refused"), Unsent: true}, nil},
@@ -115,6 +120,14 @@ func TestSampleOf(t *testing.T) {
 			require.Zero(t, got.TTFT+got.TPOT, "only streamed answers have times")
 		})
 	}
-	_, ok := rollout.SampleOf(&types.Request{PreviousID: "resp_1"}, types.Outcome{Status: 404})
+	req := types.Request{TargetModel: "v2", Now: start, Prompt: types.Prompt{Tokens: 77}}
+	got, ok := rollout.SampleOf(&req, with(func(o *types.Outcome) { o.ResponseBytes = 5000 }))
+	require.True(t, ok)
+	require.Equal(t, *sample(func(s *rollout.Sample) {
+		s.TTFT, s.TPOT, s.Whole, s.Bytes = 0, 0, 2900*time.Millisecond, 5000
+	}), got, "it was not streamed")
+	got, _ = rollout.SampleOf(&req, with(func(o *types.Outcome) { o.Stalled = time.Second }))
+	require.Zero(t, got.Whole, "a slow client")
+	_, ok = rollout.SampleOf(&types.Request{PreviousID: "resp_1"}, types.Outcome{Status: 404})
 	require.False(t, ok, "it may be the response that is not there")
 }

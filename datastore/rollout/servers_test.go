@@ -121,6 +121,51 @@ func TestTrapLostInSilence(t *testing.T) {
 	})
 }
 
+// A client that asks by a path that no server has is not the canary's fault, though its session is the canary's: only
+// what the server says of the model is.
+func TestTrapPathNotThere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, nil)
+		require.NoError(t, w.store.Apply(manifest(quick)))
+		w.run()
+		w.until(time.Minute, false, in(rollout.Stepping))
+		answer := func(o types.Outcome) {
+			for _, ep := range w.store.Snapshot().Pool(llamaPool).Endpoints() {
+				req := &types.Request{Model: "chat", TargetModel: "v2", Now: time.Now()}
+				w.c.Scheduled(req)
+				w.c.Finished(req, ep, o)
+			}
+		}
+		for range 9 {
+			answer(types.Outcome{Status: 404})
+			answer(types.Outcome{Status: 429})
+		}
+		s, ok := w.c.Get(chatModel)
+		require.True(t, ok)
+		got := s.Targets[1]
+		require.Equal(t, []int{0, 0, 18, 18}, []int{got.Requests, got.Errors, got.Refused, got.Busy})
+		w.until(10*time.Minute, false, in(rollout.Done))
+	})
+}
+
+// The same with what servers say of the model: that stops it at once.
+func TestModelMissing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, nil)
+		require.NoError(t, w.store.Apply(manifest(quick)))
+		w.run()
+		w.until(time.Minute, false, in(rollout.Stepping))
+		for range 5 {
+			for _, ep := range w.store.Snapshot().Pool(llamaPool).Endpoints() {
+				req := &types.Request{Model: "chat", TargetModel: "v2", Now: time.Now()}
+				w.c.Scheduled(req)
+				w.c.Finished(req, ep, types.Outcome{Status: 404, ModelMissing: true})
+			}
+		}
+		w.until(time.Minute, false, in(rollout.Failed))
+	})
+}
+
 // What servers are known to serve is known of the canary as soon as they have it: not when they are asked next.
 func TestTrapListsAreOld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

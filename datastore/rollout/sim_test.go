@@ -188,16 +188,18 @@ func (t *traffic) sample(now time.Time, canary bool) rollout.Sample {
 		s.Empty, s.Tokens = true, 0
 		return s
 	}
-	if t.Float64() >= t.streamed {
-		return s
-	}
 	prompt := 400 * math.Exp(t.NormFloat64())
 	if t.Float64() < of.cached {
 		prompt /= 10
 	}
 	s.Uncached, s.CacheTold = int(prompt), true
-	s.TTFT = seconds(factor(of.ttft) * (.03 + prompt*1e-4) * math.Exp(t.load+.4*t.NormFloat64()))
-	s.TPOT = seconds(factor(of.tpot) * .02 * math.Exp(t.load/2+.25*t.NormFloat64()))
+	first := seconds(factor(of.ttft) * (.03 + prompt*1e-4) * math.Exp(t.load+.4*t.NormFloat64()))
+	each := seconds(factor(of.tpot) * .02 * math.Exp(t.load/2+.25*t.NormFloat64()))
+	if t.streamed < 1 && t.Float64() >= t.streamed {
+		s.Whole = first + time.Duration(s.Tokens-1)*each
+		return s
+	}
+	s.TTFT, s.TPOT = first, each
 	return s
 }
 

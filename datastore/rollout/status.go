@@ -66,10 +66,12 @@ type TargetStatus struct {
 	Weight   float64 `json:"weight"` // in percent
 	InFlight int     `json:"inFlight"`
 	// Requests and Errors are those of the step that this gateway has seen, and Refused those beside them that the
-	// server answered with another 4xx than a 404 or 429.
+	// server answered with another 4xx than a 429, or a 404 because it has not got the model.
 	Requests int `json:"requests"`
 	Errors   int `json:"errors"`
 	Refused  int `json:"refused,omitempty"`
+	// Busy are those beside both that the server answered with 429 or 529, also if another one took them then.
+	Busy int `json:"busy,omitempty"`
 }
 
 // VerdictStatus is a Verdict; figures that are not known are nil.
@@ -177,8 +179,8 @@ func (r *rollout) status() Status {
 	stable := TargetStatus{Target: r.plan.Stable, Role: "stable", InFlight: flights[r.plan.Stable]}
 	canary := TargetStatus{Target: r.plan.Canary, Role: "canary", InFlight: flights[r.plan.Canary]}
 	if window != nil {
-		stable.Requests, stable.Errors, stable.Refused = window.Stable.Requests, window.Stable.Errors, window.Stable.Refused
-		canary.Requests, canary.Errors, canary.Refused = window.Canary.Requests, window.Canary.Errors, window.Canary.Refused
+		stable.count(&window.Stable)
+		canary.count(&window.Canary)
 	}
 	if r.known {
 		s.Phase, s.Step, s.Since = r.state.Phase, r.state.Step, r.state.Since
@@ -205,4 +207,8 @@ func figure(v float64) *float64 {
 		return nil
 	}
 	return &v
+}
+
+func (t *TargetStatus) count(c *Counts) {
+	t.Requests, t.Errors, t.Refused, t.Busy = c.Requests, c.Errors, c.Refused, c.Busy
 }

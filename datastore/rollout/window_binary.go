@@ -9,7 +9,7 @@ import (
 )
 
 // windowVersion is the first byte of a window in binary.
-const windowVersion = 1
+const windowVersion = 2 // 1 had no Refused, Busy, Unreadable, BlindWhole and whole
 
 // mostCounted is the largest count that a window may have.
 const mostCounted = math.MaxInt32 / 4
@@ -20,14 +20,15 @@ func (w *Window) AppendBinary(b []byte) ([]byte, error) {
 	b = append(b, windowVersion)
 	b = binary.AppendUvarint(b, w.Epoch)
 	for _, c := range [...]*Counts{&w.Stable, &w.Canary} {
-		for _, n := range [...]int{c.Requests, c.Errors, c.Refused, c.Told, c.Empty, c.Blind, c.recents} {
+		for _, n := range [...]int{c.Requests, c.Errors, c.Refused, c.Busy, c.Unreadable, c.Told, c.Empty, c.Blind,
+			c.BlindWhole, c.recents} {
 			b = binary.AppendUvarint(b, uint64(n))
 		}
 		b = binary.BigEndian.AppendUint64(b, c.recent)
 		for _, n := range c.Finish {
 			b = binary.AppendUvarint(b, uint64(n))
 		}
-		for _, s := range [...]*strata{&c.ttft, &c.tpot, &c.length} {
+		for _, s := range [...]*strata{&c.ttft, &c.tpot, &c.length, &c.whole} {
 			b = s.append(b)
 		}
 	}
@@ -78,10 +79,13 @@ func (c *Counts) read(r *figures.Reader) {
 	c.Requests = int(r.Count("requests", mostCounted))
 	c.Errors = int(r.Count("errors", uint64(c.Requests)))
 	c.Refused = int(r.Count("refused requests", mostCounted))
+	c.Busy = int(r.Count("busy answers", mostCounted))
+	c.Unreadable = int(r.Count("unreadable answers", uint64(c.Requests-c.Errors)))
 	c.Told = int(r.Count("answers", uint64(c.Requests-c.Errors)))
 	c.Empty = int(r.Count("empty answers", uint64(c.Told)))
 	answers := uint64(c.Requests - c.Errors)
 	c.Blind = int(r.Count("first tokens", answers))
+	c.BlindWhole = int(r.Count("whole answers", answers))
 	c.recents = int(r.Count("recent requests", recentMost))
 	c.recent = r.Uint64() & (1<<c.recents - 1)
 	for i := range c.Finish {
@@ -90,6 +94,7 @@ func (c *Counts) read(r *figures.Reader) {
 	c.ttft.read(r, maxStrata, answers)
 	c.tpot.read(r, 1, answers)
 	c.length.read(r, 1, answers)
+	c.whole.read(r, maxStrata, answers)
 }
 
 // read reads at most some strata, which have no more values than there were answers.

@@ -15,10 +15,13 @@ func filled(t testing.TB, n int) (*rollout.Plan, *rollout.Window) {
 	require.NoError(t, err)
 	w := rollout.NewWindow(&p, 7, start)
 	tr := newTraffic(3, 1, target{errors: .05, empty: .02, cached: .5})
+	tr.streamed = .5
 	for i := range n {
 		w.Observe(tr.sample(start, i%3 == 0))
 		if i%10 == 0 {
 			w.Observe(rollout.Sample{Target: "v2", Sent: start, Refused: true, Tokens: -1})
+			w.Observe(rollout.Sample{Target: "v1", Sent: start, Busy: true, Tokens: -1})
+			w.Observe(rollout.Sample{Target: "v1", Sent: start, Unreadable: true, Tokens: -1})
 		}
 	}
 	return &p, w
@@ -40,7 +43,7 @@ func TestWindowBinary(t *testing.T) {
 	_, err = rollout.DecodeWindow(p, append(data, 0), start)
 	require.ErrorContains(t, err, "too many")
 	_, err = rollout.DecodeWindow(p, append([]byte{9}, data[1:]...), start)
-	require.ErrorContains(t, err, "version 9, want 1")
+	require.ErrorContains(t, err, "version 9, want 2")
 }
 
 // FuzzWindow: whatever comes from a peer is refused, or is something that can be judged.

@@ -354,8 +354,9 @@ func (r *Route) readWhole(status int, h map[string][]string, body []byte) types.
 	s.Close()
 	out := judge(&a, s, accepted, nil)
 	return types.Outcome{ // of what it generated nothing counts
-		Status: out.Status, Err: out.Err, RetryAfter: out.RetryAfter, ResponseBytes: int64(len(body)),
-		Usage: types.Usage{PromptTokens: out.Usage.PromptTokens, CachedTokens: out.Usage.CachedTokens},
+		Status: out.Status, ModelMissing: out.ModelMissing, Err: out.Err, RetryAfter: out.RetryAfter,
+		ResponseBytes: int64(len(body)),
+		Usage:         types.Usage{PromptTokens: out.Usage.PromptTokens, CachedTokens: out.Usage.CachedTokens},
 	}
 }
 

@@ -86,6 +86,9 @@ func judge(a *attempt, s *openai.Stream, how ending, err error) types.Outcome {
 	}
 	out.Usage, out.ResponseID, out.Finish = s.Usage(), s.ResponseID(), s.Finish()
 	out.Tokens, out.Reads, out.Stalled = s.Tokens(), a.reads, a.stalled
+	if e, ok := s.Err().(*openai.ServerError); ok {
+		out.ModelMissing = (a.status == 404 || a.status < 300 && e.Status == 404) && e.ModelMissing()
+	}
 	if failure := failureOf(a, s); failure != nil {
 		out.Status = failure.Status
 		if failure.Status >= 500 {

@@ -140,6 +140,36 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// TestModelMissing: of a 404 it is known whether the server has not got the model, or the client has asked by a path that
+// is not there.
+func TestModelMissing(t *testing.T) {
+	const missing = `{"error":{"message":"The model ` + "`food-v2`" + ` does not exist.","type":"NotFoundError","param":"model","code":404}}`
+	for name, tt := range map[string]struct {
+		status int
+		body   string
+		want   bool
+	}{
+		"vLLM":            {404, missing, true},
+		"older vLLM":      {404, `{"object":"error","message":"The model x does not exist.","type":"NotFoundError","param":null,"code":404}`, true},
+		"Ollama":          {404, `{"error":"model 'x' not found"}`, true},
+		"OpenAI":          {404, `{"error":{"message":"No.","type":"invalid_request_error","code":"model_not_found"}}`, true},
+		"in a 200":        {200, missing, true},
+		"as a 400":        {400, missing, false},
+		"in a 500":        {500, missing, false},
+		"a path of vLLM":  {404, `{"detail":"Not Found"}`, false},
+		"a path":          {404, `{"error":{"message":"Not Found","type":"NotFoundError","code":404}}`, false},
+		"a response":      {404, `{"error":{"message":"Response with id 'model not found' not found.","type":"NotFoundError","code":404}}`, false},
+		"another trouble": {404, `{"error":{"message":"The model is tired.","code":404}}`, false},
+		"no JSON":         {404, `the model does not exist`, false},
+		"nothing":         {404, ``, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, _ := played(t, incoming("food"), answered{tt.status, "application/json", tt.body, ends}.play)
+			require.Equal(t, tt.want, got.ModelMissing)
+		})
+	}
+}
+
 // TestAttemptsThatAreLeft: an attempt that is left tells how it ended, and nothing of it is
 // there in the next one.
 func TestAttemptsThatAreLeft(t *testing.T) {
