@@ -485,7 +485,7 @@ func TestRolloutInBrowser(t *testing.T) {
 	chatter(t, url)
 
 	b.open(t, url+"/", 1280, 1400)
-	const state = `document.querySelector("#rollout-state").textContent`
+	const state = `(document.querySelector("#rollout-state")?.textContent ?? "")` // not there yet while the page loads
 	press := func(button string) {
 		t.Helper()
 		find := fmt.Sprintf(`document.querySelector("#rollout [data-act='%s']:not(:disabled)")`, button)

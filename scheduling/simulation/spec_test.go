@@ -102,7 +102,7 @@ func TestValidateErrors(t *testing.T) {
 		{simulation.B2B{Customers: 1e9}, "b2b: customers is 1000000000"},
 		{simulation.B2B{Questions: -1}, "b2b: questions is -1"},
 		{simulation.B2B{QuestionTokens: -1}, "b2b: question_tokens is -1"},
-		{simulation.B2B{Vary: &simulation.Vary{Kind: "x"}}, "b2b: vary: kind is \"x\", want steps or sine"},
+		{simulation.B2B{Vary: &simulation.Vary{Kind: "x"}}, "b2b: vary: kind is \"x\", want steps, sine or ramps"},
 		{simulation.MultiLoRA{Shares: []float64{0.7, 0.7}}, "multi-lora: shares add up to 1.4"},
 		{simulation.MultiLoRA{Shares: []float64{0, nan}}, "multi-lora: shares[1] is NaN"},
 		{simulation.MultiLoRA{Adapters: 3, Shares: []float64{0}}, "multi-lora: adapters is 3 and shares has 1"},
