@@ -102,31 +102,6 @@ func (p *Policy) startUp(h *History) time.Duration {
 	return DefaultStartUp
 }
 
-func (p *Policy) window(startUp time.Duration) time.Duration {
-	if p.Window > 0 {
-		return p.Window
-	}
-	return min(max(time.Duration(p.WindowPart*float64(startUp)), leastWindow), mostWindow)
-}
-
-// leastWindow and mostWindow bound a window that follows the time to start. A longer one costs more than it saves: what
-// falls seldom rises again within minutes.
-const leastWindow, mostWindow = time.Minute, 90 * time.Second
-
-func (p *Policy) brief(startUp time.Duration) time.Duration {
-	if p.Brief > 0 {
-		return p.Brief
-	}
-	return min(max(time.Duration(p.BriefPart*float64(startUp)), 15*time.Second), time.Minute)
-}
-
-func (p *Policy) drain(startUp time.Duration) float64 {
-	if p.Drain > 0 {
-		return p.Drain.Seconds()
-	}
-	return max(p.DrainPart*startUp.Seconds(), 1)
-}
-
 // active reports whether there is something to do, or was of late.
 func (l *law) active() bool {
 	return l.Queued > 0 || l.Running > 0 || l.Idle >= 0 && l.Idle < l.p.IdleAfter
@@ -256,8 +231,8 @@ func (l *law) backlog(t *Term, at int) {
 	// Who has waited for as long as may be goes. Where that is not known, what waits is believed when it does.
 	wait := cmp.Or(l.MaxWait, defaultMaxWait).Seconds()
 	left = min(left, max(owed, wait*lacks))
-	drain := l.p.drain(l.startUp)
-	n := comes + left/drain
+	drain := l.p.Drain.Seconds()
+	n := min(comes+left/drain, max(mostBacklog*comes, owed/l.startUp.Seconds()))
 	t.Replicas = Figure(n)
 	t.Why = fmt.Sprintf("%.1f s of a replica wait, %.1f will in %v, to be done in %.0f s beside what comes",
 		owed, left, l.startUp.Round(time.Second), drain)
@@ -265,6 +240,10 @@ func (l *law) backlog(t *Term, at int) {
 		l.extra = n
 	}
 }
+
+// mostBacklog bounds, by what comes, what is asked for so that what waits is done soon: it is late for its targets, and
+// each replica that helps costs its start. But what waits should not take longer than a start does.
+const mostBacklog = 2.
 
 // defaultMaxWait is how long requests are taken to wait at most where that is not known.
 const defaultMaxWait = 30 * time.Second
@@ -287,7 +266,11 @@ func (l *law) concurrency(t *Term, at int) {
 	if l.Ready == 0 {
 		t.Why = "no replica serves"
 		if l.soon == 0 && l.Queued > 0 { // what waits is all that there is to go by
-			n := float64(l.Queued+l.Running) / l.places()
+			n := float64(l.Queued + l.Running)
+			if rate := l.Arrivals.Or(0); rate > 0 {
+				n = min(n, max(rate*guessedTime, 1))
+			}
+			n /= l.places()
 			t.Why = fmt.Sprintf("%d requests wait", l.Queued)
 			l.ask(t, at, n, n)
 		}
@@ -303,6 +286,10 @@ func (l *law) concurrency(t *Term, at int) {
 	}
 	l.ask(t, at, n, n)
 }
+
+// guessedTime is how long, in seconds, a request is taken to run while none has ended: what has queued up for longer while
+// the first replica starts says how long that takes, and not how many it needs.
+const guessedTime = 30.
 
 // places is how many requests should be at a server, by the places that it has.
 func (l *law) places() float64 { return l.p.SlotsTarget * max(l.Slots.Or(float64(l.p.Slots)), 1) }
@@ -383,7 +370,7 @@ func (l *law) decide(r *Recommendation) {
 	if n := l.whole(l.extra); n > up {
 		up, term = n, r.Terms[termBacklog]
 	}
-	down := l.whole(l.down * (1 + l.p.Margin))
+	down := l.whole(l.down + max(l.p.Margin*l.down, leastMargin))
 	r.Term, r.Reason = term.Name, term.Why
 	switch {
 	case up <= 1 && l.current == 0 && l.active():
@@ -399,15 +386,15 @@ func (l *law) decide(r *Recommendation) {
 	r.Replicas = up
 	// What waits is gone soon, and so are trends and surprises: only what came counts for as long as the window.
 	largest := max(
-		h.largest(&h.Recent, min(down, max(up, last)), l.p.window(l.startUp)),
-		h.largest(&h.Brief, min(steady, up), l.p.brief(l.startUp)),
+		h.largest(&h.Recent, min(down, max(up, last)), l.p.Window),
+		h.largest(&h.Brief, min(steady, up), l.p.Brief),
 	)
 	if up < last {
 		r.Replicas = max(up, min(last, largest))
 		if r.Replicas > up {
 			r.Term = RuleWindow
 			r.Reason = fmt.Sprintf("%d would do now, %d were needed in the last %v",
-				max(up, down), largest, l.p.window(l.startUp).Round(time.Second))
+				max(up, down), largest, l.p.Window)
 		}
 	}
 	if l.owed > busyWait*float64(l.Ready) && r.Replicas < last { // those that start would be given up, and asked for again
@@ -423,6 +410,10 @@ func (l *law) decide(r *Recommendation) {
 	l.bound(r)
 	l.remember(r)
 }
+
+// leastMargin is how much of a replica must be to spare, beside what is asked for, before one is taken away: in a small
+// pool chance alone moves what is needed by as much, and one too few costs as long as another takes to start.
+const leastMargin = .8
 
 // busyWait is how many seconds of work wait for each replica while none is given up.
 const busyWait = 1.

@@ -50,14 +50,16 @@ type world struct {
 
 // round are numbers of a law that are easy to reckon with, whatever the defaults are.
 var round = autoscale.Tuning{
-	Utilization: .7, KVTarget: .8, SlotsTarget: .8, Slack: .1, DrainPart: .4, WindowPart: 1.5, Trend: 3 * time.Minute, TrendMost: .5,
+	Utilization: .7, KVTarget: .8, SlotsTarget: .8, Slack: .1, Drain: 24 * time.Second, Window: 90 * time.Second, Brief: 15 * time.Second, Trend: 3 * time.Minute, TrendMost: .5,
 	Spare: 1, Surprise: 3, Margin: .1, StepUp: 4, SLOStep: .25, SLOMet: .9,
 }
 
 func newWorld(t *testing.T, p autoscale.Policy) *world {
 	if drain := p.Drain; p.Tuning == (autoscale.Tuning{Drain: drain}) {
 		p.Tuning = round
-		p.Drain = drain
+		if drain > 0 {
+			p.Drain = drain
+		}
 	}
 	require.NoError(t, p.Validate())
 	return &world{t: t, policy: p, at: start}
@@ -315,7 +317,7 @@ func TestHolds(t *testing.T) {
 // A pool for which more replicas are started is not given more for the same.
 func TestStartingCounts(t *testing.T) {
 	for _, known := range []bool{true, false} {
-		w := newWorld(t, autoscale.Policy{StartUp: 120 * time.Second, Max: 1000})
+		w := newWorld(t, autoscale.Policy{StartUp: 120 * time.Second, Max: 1000, Tuning: autoscale.Tuning{Drain: 48 * time.Second}})
 		w.works(200, 4, 2)
 		most := 0
 		for range 120 {
@@ -366,7 +368,7 @@ func TestReserve(t *testing.T) {
 		}
 		return r
 	}
-	quiet := load(start, 4, 1.5)
+	quiet := load(start, 4, 1.2)
 	require.Equal(t, 3, w.steps(300, quiet).Replicas)
 	require.Greater(t, surge(4).Replicas, 11)
 	r := w.steps(600, quiet)
@@ -643,7 +645,7 @@ func TestClockJumps(t *testing.T) {
 		for range 60 {
 			require.Equal(t, 8, w.step(load(start, 8, 1)).Replicas, "%v", jump)
 		}
-		require.Equal(t, 2, w.steps(60, load(start, 8, 1)).Replicas, "%v", jump)
+		require.Equal(t, 3, w.steps(60, load(start, 8, 1)).Replicas, "%v", jump)
 	}
 }
 
@@ -669,8 +671,8 @@ func TestVariants(t *testing.T) {
 	}
 	// In units of what one of mean speed does a big one does 1.9/.9 and a small one .8/.9·.5.
 	require.Equal(t, map[string]int{"big": 2, "small": 13}, ask(autoscale.Policy{}, 4, 6, kinds(2, 2, 0)), "the small are cheaper for what they do")
-	require.Equal(t, map[string]int{"big": 0, "small": 3}, ask(autoscale.Policy{}, 4, .5, kinds(2, 3, 0)))
-	require.Equal(t, map[string]int{"big": 3, "small": 0}, ask(autoscale.Policy{}, 4, .5, kinds(2, 3, 1)), "one starts: of its kind none goes")
+	require.Equal(t, map[string]int{"big": 0, "small": 3}, ask(autoscale.Policy{}, 4, .1, kinds(2, 3, 0)))
+	require.Equal(t, map[string]int{"big": 3, "small": 0}, ask(autoscale.Policy{}, 4, .1, kinds(2, 3, 1)), "one starts: of its kind none goes")
 	strict := autoscale.Policy{TPOT: 18 * time.Millisecond}
 	got := ask(strict, 4, 6, kinds(2, 2, 0))
 	require.Greater(t, got["big"], 2)

@@ -67,5 +67,5 @@ func ExampleDesired() {
 	fmt.Println(r.Reason)
 	// Output:
 	// 5 demand
-	// 3.50 s of work come in a second; a replica is to do 0.77
+	// 3.50 s of work come in a second; a replica is to do 0.72
 }

@@ -57,7 +57,7 @@ const (
 	// startUpGain is how much one start counts.
 	startUpGain = .3
 	// moment is over which time readings of servers are averaged.
-	moment = 15 * time.Second
+	moment = 5 * time.Second
 )
 
 // begin takes the time of a call, and returns how long after the last one that is. After a gap, and where the clock was

@@ -46,10 +46,8 @@ type Tuning struct {
 	// small pool needs more to spare than a large one. Default DefaultSpare; negative: none.
 	Spare float64 `json:"spare,omitempty"`
 
-	// Drain is in how long what waits should be worked off once new replicas serve. Default 0: DrainPart of the
-	// start-up time.
-	Drain     time.Duration `json:"drain,omitempty"`
-	DrainPart float64       `json:"drainPart,omitempty"`
+	// Drain is in how long what waits should be worked off once new replicas serve. Default DefaultDrain.
+	Drain time.Duration `json:"drain,omitempty"`
 
 	// Trend is over how long the growth of arrivals is averaged, and TrendMost by which part it may raise them. Defaults
 	// DefaultTrend and DefaultTrendMost; a negative TrendMost: growth does not count.
@@ -74,15 +72,13 @@ type Tuning struct {
 	// Slack is by which part of a replica what is needed may be above the whole number below before one is added.
 	// Default DefaultSlack.
 	Slack float64 `json:"slack,omitempty"`
-	// Margin is by which part what is needed is raised before replicas are taken away. Default DefaultMargin.
+	// Margin is by which part what is needed is raised before replicas are taken away; by 0.8 of a replica at least.
+	// Default DefaultMargin.
 	Margin float64 `json:"margin,omitempty"`
-	// Window is for how long what was needed holds against less. Default 0: WindowPart of the start-up time, and from
-	// 1 to 1.5 minutes. What was asked for a trend or a surprise holds for Brief: default BriefPart of the start-up time, and
-	// from 15 s to a minute.
-	Window     time.Duration `json:"window,omitempty"`
-	WindowPart float64       `json:"windowPart,omitempty"`
-	Brief      time.Duration `json:"brief,omitempty"`
-	BriefPart  float64       `json:"briefPart,omitempty"`
+	// Window is for how long what was needed holds against less. What was asked for a trend or a surprise holds for Brief.
+	// Defaults DefaultWindow and DefaultBrief.
+	Window time.Duration `json:"window,omitempty"`
+	Brief  time.Duration `json:"brief,omitempty"`
 }
 
 // Defaults of a Policy.
@@ -94,12 +90,12 @@ const (
 	DefaultTPOT      = 100 * time.Millisecond
 	DefaultStartUp   = 2 * time.Minute
 
-	DefaultUtilization = .85
-	DefaultKVTarget    = .9
-	DefaultSlotsTarget = .95
+	DefaultUtilization = .8
+	DefaultKVTarget    = .85
+	DefaultSlotsTarget = .9
 	DefaultSlots       = 256
 	DefaultSpare       = .7
-	DefaultDrainPart   = .2
+	DefaultDrain       = 20 * time.Second
 	DefaultTrend       = 90 * time.Second
 	DefaultTrendMost   = 1
 	DefaultSurprise    = 3
@@ -108,9 +104,9 @@ const (
 	DefaultSLOStep     = .25
 	DefaultStepUp      = 4
 	DefaultSlack       = .02
-	DefaultMargin      = .1
-	DefaultWindowPart  = .75
-	DefaultBriefPart   = .25
+	DefaultMargin      = .05
+	DefaultWindow      = 75 * time.Second
+	DefaultBrief       = 15 * time.Second
 )
 
 // Validate returns all that is wrong with the policy, nil if nothing is.
@@ -187,8 +183,7 @@ func (p Policy) withDefaults() (Policy, error) {
 	check.Default(&c, "slotsTarget", &p.SlotsTarget, min(scale*DefaultSlotsTarget, 1), .01, 1)
 	check.Default(&c, "slots", &p.Slots, DefaultSlots, 1, 1_000_000)
 	check.Default(&c, "spare", &p.Spare, DefaultSpare, -1, 100)
-	check.Range(&c, "drain", p.Drain, 0, long)
-	check.Default(&c, "drainPart", &p.DrainPart, DefaultDrainPart, .01, 1000)
+	check.Default(&c, "drain", &p.Drain, DefaultDrain, time.Second, long)
 	check.Default(&c, "trend", &p.Trend, DefaultTrend, time.Second, long)
 	check.Default(&c, "trendMost", &p.TrendMost, DefaultTrendMost, -1, 100)
 	check.Default(&c, "surprise", &p.Surprise, DefaultSurprise, .1, 1000)
@@ -198,10 +193,8 @@ func (p Policy) withDefaults() (Policy, error) {
 	check.Default(&c, "stepUp", &p.StepUp, DefaultStepUp, 1.01, 1000)
 	check.Default(&c, "slack", &p.Slack, DefaultSlack, .0001, .99)
 	check.Default(&c, "margin", &p.Margin, DefaultMargin, .0001, 10)
-	check.Range(&c, "window", p.Window, 0, long)
-	check.Default(&c, "windowPart", &p.WindowPart, DefaultWindowPart, .01, 1000)
-	check.Range(&c, "brief", p.Brief, 0, long)
-	check.Default(&c, "briefPart", &p.BriefPart, DefaultBriefPart, .01, 1000)
+	check.Default(&c, "window", &p.Window, DefaultWindow, time.Second, long)
+	check.Default(&c, "brief", &p.Brief, DefaultBrief, time.Second, long)
 	p.Spare, p.TrendMost, p.SLOStep = max(p.Spare, 0), max(p.TrendMost, 0), max(p.SLOStep, 0)
 	return p, c.Err()
 }

@@ -15,7 +15,7 @@ import (
 // HPA, as a value with an average of 1 as its target. They are for one gateway.
 func Ours() []Law {
 	const target = "part of a replica's work that is asked of it"
-	targets := []float64{0.65, 0.75, 0.95}
+	targets := []float64{0.6, 0.7, 0.9}
 	return []Law{
 		{
 			Name: "inferpick", What: "scheduling/autoscale: what comes, waits and runs, in seconds of work by learned speeds",
