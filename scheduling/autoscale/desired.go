@@ -265,10 +265,11 @@ func (l *law) kv(t *Term, at int) {
 func (l *law) concurrency(t *Term, at int) {
 	if l.Ready == 0 {
 		t.Why = "no replica serves"
-		if l.soon == 0 && l.Queued > 0 { // what waits is all that there is to go by
+		if l.soon == 0 && l.Queued > 0 {
+			// What waits is all that there is to go by; but what came long ago says how long a start takes, and no more.
 			n := float64(l.Queued + l.Running)
 			if rate := l.Arrivals.Or(0); rate > 0 {
-				n = min(n, max(rate*guessedTime, 1))
+				n = min(n, max(rate*RateWindow.Seconds(), 1))
 			}
 			n /= l.places()
 			t.Why = fmt.Sprintf("%d requests wait", l.Queued)

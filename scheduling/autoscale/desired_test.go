@@ -149,6 +149,10 @@ func TestTerms(t *testing.T) {
 		{"what waits for a first replica", func(s *autoscale.Signals) {
 			s.Ready, s.Speed, s.Queued, s.Running, s.Slots = 0, types.Speed{}, 50, 0, 16
 		}, autoscale.Policy{}, "concurrency", 50 / (.8 * 16)},
+		{"no more of it than comes in a minute", func(s *autoscale.Signals) {
+			s.Ready, s.Speed, s.Queued, s.Running, s.Slots, s.Arrivals = 0, types.Speed{}, 500, 0, 16, 2
+		}, autoscale.Policy{}, "concurrency", 60 * 2 / (.8 * 16)},
+		{"no more than twice what comes", func(s *autoscale.Signals) { s.Ready, s.Backlog = 1, 200 }, autoscale.Policy{StartUp: 5 * time.Minute}, "backlog", 2 * 3 / usable},
 		{"unknown", func(s *autoscale.Signals) { s.ArrivalWork = autoscale.Unknown() }, autoscale.Policy{}, "demand", math.NaN()},
 		{"unknown", func(s *autoscale.Signals) { s.Backlog = autoscale.Unknown() }, autoscale.Policy{}, "backlog", math.NaN()},
 		{"unknown", func(s *autoscale.Signals) {}, autoscale.Policy{}, "kv", math.NaN()},
