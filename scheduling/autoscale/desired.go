@@ -288,10 +288,6 @@ func (l *law) concurrency(t *Term, at int) {
 	l.ask(t, at, n, n)
 }
 
-// guessedTime is how long, in seconds, a request is taken to run while none has ended: what has queued up for longer while
-// the first replica starts says how long that takes, and not how many it needs.
-const guessedTime = 30.
-
 // places is how many requests should be at a server, by the places that it has.
 func (l *law) places() float64 { return l.p.SlotsTarget * max(l.Slots.Or(float64(l.p.Slots)), 1) }
 
