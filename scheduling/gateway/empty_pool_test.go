@@ -3,6 +3,8 @@ package gateway_test
 import (
 	"context"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -53,4 +55,14 @@ func TestTrapPoolBeginsEmpty(t *testing.T) {
 			require.Equal(t, 1, r.Replicas)
 		})
 	}
+}
+
+// A list of no servers takes nothing away from a file's.
+func TestNoServersBesideConfig(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "models.json")
+	require.NoError(t, os.WriteFile(path, []byte(`{"endpoints": [{"pool": "default", "address": "10.0.0.1:8000"}]}`), 0o600))
+	g, err := gateway.New(gateway.Options{Profile: plugins.Default(), Servers: gateway.Addresses(), Config: path})
+	require.NoError(t, err)
+	defer g.Close()
+	require.Len(t, g.Store.Snapshot().Pools()[0].Endpoints(), 1)
 }

@@ -45,7 +45,8 @@ type Options struct {
 	// Pool is the name of the pool that Servers are in, and under which decisions are
 	// counted. Default "default", in the namespace types.DefaultNamespace.
 	Pool types.NamespacedName
-	// Servers are the endpoints of Pool: see Addresses. Not nil but empty: Pool has none yet. Nil: there may be no Pool.
+	// Servers are the endpoints of Pool: see Addresses. Not nil but empty, and without a
+	// Config: Pool has none yet. Nil: there may be no Pool.
 	Servers []datastore.EndpointSpec
 	// Config is a file with manifests and endpoints for a datastore.FileSource. New fails if
 	// it is not good; Run takes over its changes. Empty: none.
@@ -177,7 +178,7 @@ func (g *Gateway) feed(o Options) (err error) {
 			return err
 		}
 	}
-	if o.Servers != nil {
+	if len(o.Servers) > 0 || o.Servers != nil && o.Config == "" {
 		if err := g.SetServers(o.Servers); err != nil {
 			return err
 		}
