@@ -113,13 +113,13 @@ func (v *fleet) publishLocked() {
 	v.r.members.Store(&list)
 }
 
-// restarted forgets what a server had. It reports whether it is one of these.
-func (v *fleet) restarted(load *types.Load) bool {
+// restarted forgets what a server had, if it is one of these.
+func (v *fleet) restarted(load *types.Load) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	s := v.of[load]
 	if s == nil {
-		return false
+		return
 	}
 	s.incarnation++
 	s.presumed, s.tries, s.err, s.asked = false, 0, "", time.Time{}
@@ -128,7 +128,6 @@ func (v *fleet) restarted(load *types.Load) bool {
 		s.canary = HasUnknown
 	}
 	s.settle()
-	return true
 }
 
 // doubt makes it a server's turn to be asked, unless that was so just now. It reports whether it is. What requests were

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -119,7 +120,7 @@ func (m *Machine) load() {
 		return
 	}
 	if took := m.now.Sub(m.state.Since); took >= m.plan.Deadline && m.plan.OnUnsure == Abort {
-		m.enter(Failed, m.state.Step, sprintf("after %v only %d of %d servers have the canary", m.plan.Deadline, have,
+		m.enter(Failed, m.state.Step, fmt.Sprintf("after %v only %d of %d servers have the canary", m.plan.Deadline, have,
 			m.servers.ready))
 		m.tell(Ended, "%s", m.state.Reason)
 		return

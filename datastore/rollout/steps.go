@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"fmt"
 	"math"
 	"strings"
 	"time"
@@ -116,9 +117,9 @@ func (m *Machine) troubles(stable *Counts) (holdKind, string) {
 	all := len(m.world.Servers)
 	switch {
 	case m.servers.ready == 0 || 2*m.servers.ready < all:
-		return troubleReady, sprintf("%d of %d servers are ready", m.servers.ready, all)
+		return troubleReady, fmt.Sprintf("%d of %d servers are ready", m.servers.ready, all)
 	case m.world.Saturation >= 1:
-		return troubleFull, sprintf("the servers are full (saturation %.2f)", m.world.Saturation)
+		return troubleFull, fmt.Sprintf("the servers are full (saturation %.2f)", m.world.Saturation)
 	case m.percent() >= 100:
 		return notHeld, ""
 	}
@@ -126,15 +127,15 @@ func (m *Machine) troubles(stable *Counts) (holdKind, string) {
 	recently := float64(k) / math.Max(float64(n), 1)
 	if !m.judging.troubled.IsZero() {
 		if n > 0 && recently > calmBelow {
-			return troubleStable, sprintf("%d of the last %d requests of %s failed", k, n, m.plan.Stable)
+			return troubleStable, fmt.Sprintf("%d of the last %d requests of %s failed", k, n, m.plan.Stable)
 		}
 		return notHeld, ""
 	}
 	switch {
 	case n >= leastTroubled && recently > recentlyAbove:
-		return troubleStable, sprintf("%d of the last %d requests of %s failed", k, n, m.plan.Stable)
+		return troubleStable, fmt.Sprintf("%d of the last %d requests of %s failed", k, n, m.plan.Stable)
 	case surely(stable.Errors, stable.Requests) > troubledAbove:
-		return troubleStable, sprintf("%d of %d requests of %s failed", stable.Errors, stable.Requests, m.plan.Stable)
+		return troubleStable, fmt.Sprintf("%d of %d requests of %s failed", stable.Errors, stable.Requests, m.plan.Stable)
 	}
 	return notHeld, ""
 }
@@ -252,7 +253,7 @@ func (m *Machine) waits(canary *Counts) string {
 		}
 	}
 	if canary.Requests < m.plan.MinRequests {
-		return sprintf("%d of at least %d requests", canary.Requests, m.plan.MinRequests)
+		return fmt.Sprintf("%d of at least %d requests", canary.Requests, m.plan.MinRequests)
 	}
 	return ""
 }
@@ -262,7 +263,7 @@ func (m *Machine) overdue(waits string) bool {
 	if m.now.Sub(m.state.Since) < m.plan.Deadline || m.state.Full {
 		return false
 	}
-	text := sprintf("after %v there is no verdict: %s", m.plan.Deadline, waits)
+	text := fmt.Sprintf("after %v there is no verdict: %s", m.plan.Deadline, waits)
 	if m.plan.OnUnsure == Abort {
 		m.abort(text)
 	} else {

@@ -1,6 +1,9 @@
 package rollout
 
-import "strconv"
+import (
+	"fmt"
+	"strconv"
+)
 
 // This file is how things are called in logs and on pages.
 
@@ -29,3 +32,6 @@ func (h Has) String() string {
 	}
 	return "Has(" + strconv.Itoa(int(h)) + ")"
 }
+
+// errorf returns an error of this package.
+func errorf(format string, args ...any) error { return fmt.Errorf("rollout: "+format, args...) }

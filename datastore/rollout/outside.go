@@ -33,6 +33,11 @@ type Record struct {
 
 // Home is where the weights and the state of rollouts are kept, as one: a Write is seen as a whole or not at all.
 // Methods may be called from any goroutine.
+//
+// One that gateways have in common is written by the one that leads alone. Where each has its own, as a StoreHome is,
+// it has a method Local() bool that returns true: then those that follow write what the leader says. It may have two
+// more: Forget(Object), which is told of a rollout that was taken away, and Plans() []Plan with KeepPlan(Plan), which
+// keep what Controller.Start was given over a restart.
 type Home interface {
 	// Read returns what is there. That there is no such object is an error.
 	Read(ctx context.Context, o Object) (Record, error)
