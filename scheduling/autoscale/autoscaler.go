@@ -94,7 +94,8 @@ type Autoscaler struct {
 
 	mu       sync.Mutex
 	watchers map[types.NamespacedName]map[*watcher]bool // guarded by mu
-	woken    map[types.NamespacedName]bool              // guarded by mu: since the last picture
+	woken    map[types.NamespacedName]uint64            // guarded by mu: those that no picture shows, and looks then
+	looks    uint64                                     // guarded by mu: how many pictures were begun
 }
 
 // picture is what was known and recommended at one time. It does not change.
@@ -138,7 +139,7 @@ func New(o Options) (*Autoscaler, error) {
 	a := &Autoscaler{
 		o: o, gateway: newName(), kick: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 		histories: map[types.NamespacedName]*History{}, past: map[types.NamespacedName][]Recommendation{},
-		watchers: map[types.NamespacedName]map[*watcher]bool{}, woken: map[types.NamespacedName]bool{},
+		watchers: map[types.NamespacedName]map[*watcher]bool{}, woken: map[types.NamespacedName]uint64{},
 	}
 	if p, ok := o.Peers.(binder); ok {
 		p.bind(a)
@@ -194,7 +195,7 @@ func (a *Autoscaler) leave() { <-a.turn }
 func (a *Autoscaler) look(ctx context.Context) *picture {
 	a.load(ctx)
 	a.mu.Lock()
-	clear(a.woken) // what comes from here on may not be in what is known
+	a.looks++ // what comes from here on may not be in what is known
 	a.mu.Unlock()
 	own := a.o.Collector.All()
 	answers, missing := a.ask(ctx)
@@ -210,10 +211,19 @@ func (a *Autoscaler) look(ctx context.Context) *picture {
 	}
 	maps.DeleteFunc(a.histories, func(name types.NamespacedName, _ *History) bool { return p.pools[name] == nil })
 	maps.DeleteFunc(a.past, func(name types.NamespacedName, _ []Recommendation) bool { return p.pools[name] == nil })
-	a.picture.Store(p)
-	a.tell(p)
+	a.show(p)
 	a.save(ctx, p.at, false)
 	return p
+}
+
+// show puts a picture in the place of the one before, in which those that had woken before it was made are awake: who
+// asks sees the one or the other.
+func (a *Autoscaler) show(p *picture) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.picture.Store(p)
+	maps.DeleteFunc(a.woken, func(_ types.NamespacedName, look uint64) bool { return look < a.looks })
+	a.tell(p)
 }
 
 // recommend makes a recommendation for a pool.
@@ -417,11 +427,12 @@ func (a *Autoscaler) Desired(ctx context.Context, pool types.NamespacedName) (Re
 // first request has come for a pool for which none was, before the next recommendation. Errors are those of Desired,
 // but a pool may be active although not all gateways answered.
 func (a *Autoscaler) Active(ctx context.Context, pool types.NamespacedName) (bool, error) {
+	woken := a.isWoken(pool) // before it is in the recommendation instead
 	r, err := a.Desired(ctx, pool)
 	if err != nil && !errors.Is(err, ErrPartial) {
 		return false, err
 	}
-	if r.Replicas > 0 || a.isWoken(pool) {
+	if r.Replicas > 0 || woken {
 		return true, nil
 	}
 	return false, err
@@ -433,7 +444,8 @@ func (a *Autoscaler) isWoken(pool types.NamespacedName) bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.woken[pool]
+	_, woken := a.woken[pool]
+	return woken
 }
 
 // Recommended yields the last recommendation for each pool that is scaled, with the signals that it was made of, and

@@ -48,7 +48,7 @@ func (a *Autoscaler) Watch(pool types.NamespacedName) (active <-chan bool, stop 
 		a.watchers[pool] = map[*watcher]bool{}
 	}
 	a.watchers[pool][w] = true
-	now = now || a.woken[pool]
+	now = now || a.awake(a.picture.Load(), pool)
 	w.last = !now
 	w.tell(now)
 	return w.active, sync.OnceFunc(func() { a.unwatch(pool, w) }), nil
@@ -69,7 +69,7 @@ func (a *Autoscaler) wake(pool types.NamespacedName) {
 		return
 	}
 	a.mu.Lock()
-	a.woken[pool] = true
+	a.woken[pool] = a.looks
 	for w := range a.watchers[pool] {
 		w.tell(true)
 	}
@@ -88,13 +88,10 @@ func (a *Autoscaler) lookSoon() {
 	}
 }
 
-// tell tells watchers of a picture. What has woken meanwhile is awake.
+// tell tells watchers of a picture. What has woken meanwhile is awake. Caller must hold a.mu.
 func (a *Autoscaler) tell(p *picture) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	for name, all := range a.watchers {
-		one := p.pools[name]
-		active := one != nil && one.Replicas > 0 || a.woken[name]
+		one, active := p.pools[name], a.awake(p, name)
 		if one != nil && one.signals.Missing > 0 && !active {
 			continue // a part says nothing
 		}
@@ -102,4 +99,11 @@ func (a *Autoscaler) tell(p *picture) {
 			w.tell(active)
 		}
 	}
+}
+
+// awake reports whether a pool should have replicas by a picture, or has woken meanwhile. Caller must hold a.mu.
+func (a *Autoscaler) awake(p *picture, pool types.NamespacedName) bool {
+	_, woken := a.woken[pool]
+	one := p.pools[pool]
+	return woken || one != nil && one.Replicas > 0
 }
