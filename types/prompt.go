@@ -20,6 +20,10 @@ type Prompt struct {
 	Images int // image parts
 	Audio  int // audio parts
 	Other  int // parts of any other kind: files, video, unknown
+
+	// Media are these parts, in the order in which the model reads them, as far as they were looked at. Of many, the first
+	// ones.
+	Media []Media
 }
 
 // Span is the half-open range [Start, End) of Request.PromptData.

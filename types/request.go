@@ -35,8 +35,12 @@ type Request struct {
 	// all others.
 	Reserve []*Endpoint
 
+	// Work is what is asked of the server beside text.
+	Work Work
+
 	FairnessID string // the tenant, for fair sharing
 	SessionID  string // the conversation, for affinity
+	ProgramID  string // the agent's task that the conversation is part of: several may be; empty: unknown
 	CacheSalt  string // the body's cache_salt: prompts with different salts share no cache
 
 	// EngineSession is a name that only this request has and that goes to the engine as its
