@@ -161,6 +161,10 @@ func (s *Scheduler) finished(req *types.Request, ep *types.Endpoint, out *types.
 	eachOf(s, s.trackers, req, func(t Tracker) { t.Finished(req, ep, *out) })
 }
 
+func (s *Scheduler) answered(req *types.Request, ep *types.Endpoint, out *types.Outcome) {
+	eachOf(s, s.answers, req, func(t AnswerTracker) { t.Answered(req, ep, *out) })
+}
+
 func (s *Scheduler) prefillPicked(req *types.Request, prefill, answer *types.Endpoint) {
 	eachOf(s, s.prefills, req, func(t PrefillTracker) { t.PrefillPicked(req, prefill, answer) })
 }
@@ -207,6 +211,12 @@ func (s *Scheduler) prefillTime(req *types.Request, ep *types.Endpoint) (takes t
 // booking returns the booking of a request at ep, by the estimates of plugins. Without estimates it is
 // the whole prompt and the output expected by the profile.
 func (s *Scheduler) booking(req *types.Request, ep *types.Endpoint) types.Booking {
+	switch req.Work.Kind {
+	case types.Fetches:
+		return types.Booking{}
+	case types.Converses: // it speaks for as long as it lives, and nothing comes before
+		return types.Booking{Requests: 1, ContextTokens: int64(max(req.Work.Output, s.profile.OutputTokens))}
+	}
 	prompt, output := req.Prompt.Tokens, s.profile.OutputTokens
 	uncached := prompt
 	func() {
