@@ -215,7 +215,7 @@ func (s *Scheduler) booking(req *types.Request, ep *types.Endpoint) types.Bookin
 	case types.Denoises:
 		return types.Booking{Requests: 1, Denoise: s.denoise(req)}
 	case types.Converses: // it speaks for as long as it lives, and nothing comes before
-		return types.Booking{Requests: 1, ContextTokens: int64(max(req.Work.Output, s.profile.OutputTokens))}
+		return types.Booking{Requests: 1, ContextTokens: int64(req.Prompt.Tokens) + int64(max(req.Work.Output, s.profile.OutputTokens))}
 	case types.Fetches:
 		return types.Booking{}
 	}
