@@ -115,13 +115,13 @@ func FuzzKept(f *testing.F) {
 func TestFileIn(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"input_file_id":"file-1","endpoint":"/v1/chat/completions"}`:           "file-1",
-		`{"input_file_id":"a","input_file_id":"b\u0063"}`:                         "bc",
+		`{"input_file_id":"a","input_file_id":"b\u0063"}`:                        "bc",
 		`{"prompt":"x","image_reference":{"file_id":"f"}}`:                       "f",
 		`{"prompt":"x","input_reference":{"a":[{}],"file_id":"g"},"more":[1,2]}`: "g",
 		`{"input_reference":"f","input_file_id":7}`:                              "",
 		`{"input_file_id":null}`:                                                 "",
 		`{"metadata":{"input_file_id":"x"}}`:                                     "",
-		`{"input_file_id":"x"`: "", `["input_file_id"]`: "", ``: "", `--form`: "",
+		`{"input_file_id":"x"`:                                                   "", `["input_file_id"]`: "", ``: "", `--form`: "",
 		`{"input_file_id":"` + strings.Repeat("x", 257) + `"}`: "",
 	} {
 		require.Equal(t, want, openai.FileIn([]byte(body)), body)
