@@ -116,7 +116,7 @@ func (a ImageChat) Start(seed uint64) Source {
 	return &showing{
 		spec:     a,
 		times:    a.arrivals().Times(seed),
-		seed:     derive(seed, streamSession),
+		seed:     derive(uint64(newIDs(seed, "image-chat")), streamSession),
 		popular:  zipf(a.Popular, a.Skew),
 		system:   newIDs(seed, "image-chat/system"),
 		pictures: newIDs(seed, "image-chat/popular"),
