@@ -120,6 +120,7 @@ func TestWorkThatNobodyDoes(t *testing.T) {
 		{"text of a diffusion model", simulation.Fleet{Replicas: []simulation.Replica{{Diffusion: &engine.DiffusionConfig{}}}}, simulation.Job{Content: text, Output: 1}, "generates, which no replica does"},
 		{"nothing to denoise", simulation.Uniform(1, vision()), simulation.Job{Content: text, Work: types.Work{Kind: types.Denoises}}, "to know what to denoise"},
 		{"output of an embedding", simulation.Uniform(1, vision()), simulation.Job{Content: text, Output: 1, Work: types.Work{Kind: types.Pools}}, "no output"},
+		{"a picture too large", simulation.Uniform(1, vision()), simulation.Job{Content: []simulation.Segment{{ID: 1, Tokens: 20_000}}, Media: []simulation.Media{{ID: 1, Kind: types.Image}}, Output: 1}, "the encoder of any replica"},
 		{"a conversation", simulation.Uniform(1, vision()), simulation.Job{Content: text, Output: 1, Work: types.Work{Kind: types.Converses}}, "not simulated"},
 	} {
 		_, err := simulation.Run(context.Background(), simulation.Config{
@@ -150,6 +151,11 @@ func TestMediaAndDiffusionWithFaults(t *testing.T) {
 
 // Sessions show pictures that vary by ten times in size, repeat some, and share popular ones.
 func TestImageChat(t *testing.T) {
+	photos := simulation.ImageChat{MaxPixels: 12_845_056, MinPixels: 12_000_000}.Start(1)
+	for range 1000 {
+		j, _ := photos.Next()
+		require.LessOrEqual(t, j.Content[1].Tokens, 16_384)
+	}
 	src := simulation.ImageChat{Rate: 5, Addresses: .25}.Start(1)
 	shown, sizes, addresses, turns, repeated, sessions := map[uint64]int{}, []int{}, 0, 0, 0, 2000
 	for range sessions {

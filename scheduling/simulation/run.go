@@ -443,6 +443,7 @@ func (s *sim) possible(l *live) error {
 	case !l.job.whole() && (l.prompt < 1 || l.job.Output < 1):
 		return fmt.Errorf("%w: job %d has %d prompt and %d output tokens, want at least 1 of each", ErrImpossible, l.number, l.prompt, l.job.Output)
 	}
+	encodes := false
 	fits, serves := w.Kind == types.Denoises || w.Kind == types.Pools && w.Items > 1, false
 	id, ok := s.adapters[l.job.Adapter]
 	if !ok {
@@ -464,6 +465,10 @@ func (s *sim) possible(l *live) error {
 		most = max(most, tokens)
 		fits = fits || l.prompt+l.job.Output <= tokens
 		serves = serves || r.does(&l.job)
+		encodes = encodes || r.encodes(&l.job)
+	}
+	if !encodes && s.scale == nil {
+		return fmt.Errorf("%w: job %d has a medium of more tokens than the encoder of any replica takes", ErrImpossible, l.number)
 	}
 	if !serves && l.job.Adapter == "" {
 		return fmt.Errorf("%w: job %d %v, which no replica does", ErrImpossible, l.number, w.Kind)
