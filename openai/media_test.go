@@ -189,7 +189,7 @@ func TestManyMedia(t *testing.T) {
 		media, spans int // at most
 	}{
 		{"hundreds", 300, 8000, 640, 256, 5000},
-		{"thousands", 10_000, 3000, 64, 256, 13_000},
+		{"thousands", 4500, 3300, 64, 256, 13_000},
 		{"small ones", 10_000, 150, 64, 256, 1},
 	}
 	for _, tt := range tests {
