@@ -296,6 +296,7 @@ func (d *Decision) release(b types.Booking) {
 	d.booked.Prefilling -= b.Prefilling
 	d.booked.PrefillTokens -= b.PrefillTokens
 	d.booked.ContextTokens -= b.ContextTokens
+	d.booked.Denoise -= b.Denoise
 }
 
 // book adds the decision to the ledger and to the list of open bookings, and delivers the event.

@@ -21,8 +21,9 @@ type Scheduler struct {
 	pipelines []*pipeline // of Profile.Rules, and at last that for all other requests
 	trackers  []Tracker
 	forgetter []Forgetter
-	estimator CacheEstimator  // nil: every prompt token counts as uncached
-	outputs   OutputEstimator // nil: Profile.OutputTokens
+	estimator CacheEstimator   // nil: every prompt token counts as uncached
+	outputs   OutputEstimator  // nil: Profile.OutputTokens
+	denoises  DenoiseEstimator // nil: what requests say themselves
 	impatient []Impatient
 	prefills  []PrefillTracker // of the trackers, those that are
 	alone     atomic.Int64     // requests served alone within Profile.Alone
@@ -83,6 +84,9 @@ func (s *Scheduler) wire(plugin any) {
 	}
 	if e, ok := plugin.(OutputEstimator); ok && s.outputs == nil {
 		s.outputs = e
+	}
+	if e, ok := plugin.(DenoiseEstimator); ok && s.denoises == nil {
+		s.denoises = e
 	}
 	if p, ok := plugin.(Impatient); ok && !contains(s.impatient, p) {
 		s.impatient = append(s.impatient, p)
