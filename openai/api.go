@@ -123,10 +123,6 @@ func (a API) Kind() types.WorkKind {
 	return types.Generates
 }
 
-// Infers reports whether a model answers requests of the API: of Other that is not known, and a
-// count of tokens needs none.
-func (a API) Infers() bool { return a != Other && a != CountTokens && int(a) < len(ways) }
-
 func (a API) isGRPC() bool { return a == GRPCGenerate || a == GRPCEmbed }
 
 func (a API) lenient() bool { return int(a) < len(ways) && ways[a].lenient }
