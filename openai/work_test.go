@@ -237,7 +237,7 @@ func FuzzWork(f *testing.F) {
 						t.Fatalf("%v: %+v", api, w)
 					}
 				}
-				if w.Items < 0 || w.Items > len(body) || w.Output < 0 || w.Output > 1<<20 || req.Prompt.Tokens < 0 {
+				if w.Items < 0 || w.Items > max(len(body), 128) || w.Output < 0 || w.Output > 1<<20 || req.Prompt.Tokens < 0 {
 					t.Fatalf("%v: %+v, %d tokens", api, w, req.Prompt.Tokens)
 				}
 				for _, s := range req.Prompt.Spans {
