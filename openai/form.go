@@ -6,6 +6,7 @@ import (
 	"mime"
 	"strings"
 
+	"github.com/inferpick/inferpick/internal/media"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -50,7 +51,7 @@ func parseForm(api API, boundary string, body []byte, req *types.Request, limits
 		value := body[f.value.Start:f.value.End]
 		switch {
 		case f.file:
-			files.addFile(api, f.mediaType)
+			files.addFile(classOfFile(api, f.mediaType), f.value, body)
 		case f.name == "model":
 			p.Model = f.value
 			p.missing = missing{at: f.value, as: formValue}
@@ -65,7 +66,7 @@ func parseForm(api API, boundary string, body []byte, req *types.Request, limits
 		case f.name == "prompt":
 			prompt = part{span: f.value, tokens: int64(tokensOf(len(value)))}
 		case namesMedia(f.name) && len(value) > 0 && api != Transcriptions: // an address, or data in a text
-			files.addFile(api, nil)
+			files.addMedia(mediaOf(body, []piece{{span: f.value, class: classImage}}))
 		case f.name != "":
 			asked.set([]byte(f.name), value)
 		}
@@ -93,11 +94,15 @@ func parseForm(api API, boundary string, body []byte, req *types.Request, limits
 	if model := body[p.Model.Start:p.Model.End]; req.Model != string(model) {
 		req.Model = string(model)
 	}
-	req.CacheSalt, req.SessionID, req.PreviousID = "", "", ""
+	req.CacheSalt, req.SessionID, req.ProgramID, req.PreviousID = "", "", "", ""
 	req.Body, req.Stream, req.MaxTokens = body, stream || asked.events, 0
 	req.Work = types.Work{Kind: api.Kind()}
-	if api == ImageGenerations || api == Videos {
+	switch api {
+	case ImageGenerations, Videos:
 		req.Work = asked.denoise(api == Videos)
+	case Transcriptions:
+		req.Work.AudioSeconds = files.seconds()
+		req.Work.Output = outputTokens(req.Work.AudioSeconds.Or(0) * writtenTokens)
 	}
 	setPrompt(&req.Prompt, []part{prompt, files})
 	return p, nil
@@ -112,19 +117,62 @@ func namesMedia(name string) bool {
 	return false
 }
 
-// addFile counts a file as what the API takes files for.
-func (p *part) addFile(api API, mediaType []byte) {
-	switch class := classOfFile(api, mediaType); class {
-	case classAudio:
-		p.audio++
-		p.tokens += AudioTokens
-	case classImage:
+// addFile counts a file, by what its head says of it.
+func (p *part) addFile(class class, at types.Span, body []byte) {
+	data := body[at.Start:at.End]
+	m := types.Media{Kind: class.kind(), Span: at}
+	if len(data) > 0 {
+		head := media.Read(data)
+		m.Key, m.Seconds = media.Key(data), head.Seconds
+		if class != classAudio {
+			m.Width, m.Height = head.Width, head.Height
+		}
+	}
+	defaultFamily.weigh(&m)
+	p.addMedia(m)
+}
+
+func (p *part) addMedia(m types.Media) {
+	switch m.Kind {
+	case types.Image:
 		p.images++
-		p.tokens += ImageTokens
+	case types.Audio:
+		p.audio++
 	default:
 		p.other++
-		p.tokens += OtherTokens
 	}
+	p.tokens += int64(m.Tokens)
+	if len(p.media) < maxMedia {
+		p.media = append(p.media, m)
+	}
+}
+
+// seconds is how long the sound in it is, if that is known of all of it.
+func (p *part) seconds() types.Gauge {
+	sum := 0.0
+	for _, m := range p.media {
+		if m.Seconds <= 0 {
+			return types.Gauge{}
+		}
+		sum += m.Seconds
+	}
+	if sum == 0 || len(p.media) < p.images+p.audio+p.other {
+		return types.Gauge{}
+	}
+	return types.Known(sum)
+}
+
+// kind is the kind of media of a class.
+func (c class) kind() types.MediaKind {
+	switch c {
+	case classImage:
+		return types.Image
+	case classAudio:
+		return types.Audio
+	case classVideo:
+		return types.Video
+	}
+	return types.OtherMedia
 }
 
 // classOfFile returns what a file is to an API.
@@ -134,7 +182,7 @@ func classOfFile(api API, mediaType []byte) class {
 	case api == Transcriptions || is == "audio":
 		return classAudio // be it the sound of a film
 	case is == "video":
-		return classOther
+		return classVideo
 	case api == ImageGenerations || api == Videos || is == "image":
 		return classImage
 	}

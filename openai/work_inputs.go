@@ -14,6 +14,7 @@ type extra struct {
 	many  content // inputs, documents, questions
 	media content // pictures, and what else is not text
 	apart bool    // one and many are computed each for itself, and then compared
+	as    class   // what all inputs are that are texts; classUnknown: texts
 }
 
 func (a API) hasExtra() bool {
@@ -30,6 +31,12 @@ func parseExtra(api API, body []byte, req *types.Request, limits Limits) (Parsed
 	var d document
 	if err := d.scan(body, limits.MaxDepth, &x); err != nil {
 		return Parsed{}, err
+	}
+	if as := x.asked.modality; as >= classImage && api.Kind() == types.Pools {
+		d, x = document{}, extra{api: api, as: as}
+		if err := d.scan(body, limits.MaxDepth, &x); err != nil {
+			return Parsed{}, err
+		}
 	}
 	return d.fill(api, &x, req, limits)
 }
@@ -56,6 +63,9 @@ func (x *extra) read(s *jsonscan.Scanner, body, key []byte) bool {
 		case "image", "images", "mask", "input_image", "input_reference", "image_reference", "reference_url":
 			x.media.readMedia(s, body, classImage)
 			return true
+		case "video", "videos", "input_video":
+			x.media.readMedia(s, body, classVideo)
+			return true
 		}
 	case AudioSpeech:
 		if string(key) == "ref_audio" {
@@ -69,6 +79,9 @@ func (x *extra) read(s *jsonscan.Scanner, body, key []byte) bool {
 // readPooled reads the inputs of pooling models.
 func (x *extra) readPooled(s *jsonscan.Scanner, body []byte, key string) bool {
 	switch kind, _ := s.Peek(); {
+	case x.as != classUnknown && (key == "input" || key == "inputs"):
+		x.media.readMedia(s, body, x.as)
+		return true
 	case key == "modality":
 		return x.asked.readJSON(s, body, []byte(key))
 	case key == "input" && kind == jsonscan.Object: // Jina's, of one
@@ -114,7 +127,7 @@ func (c *content) readInputs(s *jsonscan.Scanner, body []byte) {
 		c.read(s, body)
 		return
 	}
-	*c = content{}
+	*c = content{body: body}
 	c.leaf(s, body)
 	c.items = 1
 }
@@ -140,8 +153,9 @@ func (c *content) readWhole(s *jsonscan.Scanner, body []byte) {
 	}
 }
 
-// readMedia reads a place in which each text is a picture, whether its data or its address.
+// readMedia reads a place in which each text is a picture, or something else of a class, whether its data or its address.
 func (c *content) readMedia(s *jsonscan.Scanner, body []byte, class class) {
+	c.body = body
 	switch kind, at := s.Peek(); kind {
 	case jsonscan.Array:
 		for s.Enter(); s.Elem(); {
@@ -157,26 +171,17 @@ func (c *content) readMedia(s *jsonscan.Scanner, body []byte, class class) {
 		}
 	case jsonscan.String:
 		if s.Str() && s.Token.End > s.Token.Start {
-			c.add(class, s.Token.End-at)
+			text := types.Span{Start: s.Token.Start, End: s.Token.End}
+			c.count(class, text.End-at)
+			c.push(piece{class: class, span: text, data: isData(body[text.Start:text.End])})
 			if !c.started {
 				c.started, c.span.Start = true, at
 			}
-			c.span.End = s.Token.End
+			c.span.End = text.End
 			c.items++
 		}
 	default:
 		s.Skip()
-	}
-}
-
-// retype makes media of texts that are such by what is said of all.
-func (x *extra) retype(c *content) {
-	if x.asked.modality < classImage || !c.started {
-		return
-	}
-	c.media, c.text = c.span.End-c.span.Start, false
-	for range c.items {
-		c.add(x.asked.modality, 0)
 	}
 }
 
@@ -186,9 +191,9 @@ func (x *extra) parts(parts *[4]part, n int) int {
 		if c.started && n < len(parts) {
 			parts[n] = c.part()
 			if c == &x.one {
-				parts[n].tokens *= int64(x.times(c, &x.many))
+				parts[n].more = x.again(c, &x.many)
 			} else if c == &x.many {
-				parts[n].tokens *= int64(x.times(c, &x.one))
+				parts[n].more = x.again(c, &x.one)
 			}
 			n++
 		}
@@ -196,12 +201,12 @@ func (x *extra) parts(parts *[4]part, n int) int {
 	return n
 }
 
-// times returns how often each of the texts of a is computed: with every one of b, if it is the only one.
-func (x *extra) times(a, b *content) int {
+// again returns how often each of the texts of a is computed again: with every one of b, if it is the only one.
+func (x *extra) again(a, b *content) int64 {
 	if x.apart || a.items > 1 || x.api != Rerank && x.api != Score {
-		return 1
+		return 0
 	}
-	return max(b.items, 1)
+	return int64(max(b.items-1, 0))
 }
 
 // work returns what is asked for.

@@ -1,9 +1,11 @@
 package openai_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math"
+	"os"
 	"strings"
 	"testing"
 
@@ -12,8 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// picture is the data of one, which is no text.
-var picture = "data:image/png;base64," + strings.Repeat("iVBORw0KGgo", 40)
+// picture is one of 512 x 256, or its head: 128 tokens.
+var picture = "data:image/png;base64," + base64.StdEncoding.EncodeToString(append(
+	[]byte("\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x02\x00\x00\x00\x01\x00\x08\x02\x00\x00\x00"), make([]byte, 400)...))
 
 // TestWork: what the APIs' bodies ask for, in the forms of vLLM, SGLang, text-embeddings-inference, Infinity, llama.cpp,
 // OpenAI, Cohere and Jina.
@@ -38,14 +41,14 @@ func TestWork(t *testing.T) {
 		{"/v1/embeddings", `{"input":[1,2,3]}`, `pools items=1`, 3, 0, none},
 		{"/v1/embeddings", `{"input":[[1,2,3],[4]]}`, `pools items=2`, 4, 0, none},
 		{"/v1/embeddings", `{"messages":[{"role":"user","content":"x"}]}`, `pools items=1`, 8, 0, none},
-		{"/v1/embeddings", `{"input":[{"text":"x"},{"image":"` + picture + `"}]}`, `pools items=2`, 768 + 6, 1, none},
-		{"/v1/embeddings", `{"input":{"image":"` + picture + `"}}`, `pools items=1`, 768 + 3, 1, none},
-		{"/v1/embeddings", `{"modality":"image","input":["http://x/a.png","` + picture + `"]}`, `pools items=2`, 2 * 768, 2, none},
+		{"/v1/embeddings", `{"input":[{"text":"x"},{"image":"` + picture + `"}]}`, `pools items=2`, 128 + 6, 1, none},
+		{"/v1/embeddings", `{"input":{"image":"` + picture + `"}}`, `pools items=1`, 128 + 3, 1, none},
+		{"/v1/embeddings", `{"modality":"image","input":["http://x/a.png","` + picture + `"]}`, `pools items=2`, openai.ImageTokens + 128, 2, none},
 		{"/v1/embeddings", `{"input":"","modality":"text"}`, `pools items=1`, 0, 0, none},
 		{"/api/embeddings", `{"prompt":"abcd"}`, `pools items=1`, 2, 0, none},
 		{"/v2/embed", `{"texts":["abcd","ef"],"input_type":"search_query"}`, `pools items=2`, 3, 0, none},
-		{"/v2/embed", `{"images":["` + picture + `"]}`, `pools items=1`, 768, 1, none},
-		{"/v2/embed", `{"inputs":[{"content":[{"type":"text","text":"x"},{"type":"image_url","image_url":{"url":"` + picture + `"}}]}]}`, `pools items=1`, 768 + 11, 1, none},
+		{"/v2/embed", `{"images":["` + picture + `"]}`, `pools items=1`, 128, 1, none},
+		{"/v2/embed", `{"inputs":[{"content":[{"type":"text","text":"x"},{"type":"image_url","image_url":{"url":"` + picture + `"}}]}]}`, `pools items=1`, 128 + 11, 1, none},
 		{"/embed", `{"inputs":"abcd"}`, `pools items=1`, 2, 0, `"abcd`},
 		{"/embed_all", `{"inputs":["abcd","ef","g"]}`, `pools items=3`, 4, 0, none},
 		{"/embed_sparse", `{"inputs":["abcd"]}`, `pools items=1`, 2, 0, none},
@@ -60,7 +63,8 @@ func TestWork(t *testing.T) {
 			`"` + q8 + `|"` + d3 + `","` + d3},
 		{"/rerank", `{"query":"` + q8 + `","texts":["` + d3 + `"]}`, `pools items=1`, 8 + 3, 0, none},
 		{"/v2/rerank", `{"query":"` + q8 + `","documents":[{"text":"a"},{"text":"b"}]}`, `pools items=2`, 16 + 7, 0, none},
-		{"/v1/rerank", `{"query":{"content":[{"type":"image_url","image_url":{"url":"` + picture + `"}}]},"documents":["a"]}`, `pools items=1`, 768 + 4 + 1, 1, none},
+		{"/v1/rerank", `{"query":{"content":[{"type":"image_url","image_url":{"url":"` + picture + `"}}]},"documents":["a"]}`, `pools items=1`, 128 + 4 + 1, 1, none},
+		{"/v1/rerank", `{"query":{"image":"` + picture + `"},"documents":["a","b","c"]}`, `pools items=3`, 3*(128+3) + 3, 1, none},
 		{"/v1/rerank", `{"query":"` + q8 + `","documents":[]}`, `pools`, 8, 0, none},
 		{"/v1/rerank", `{"query":"` + q8 + `","documents":[1,2,3]}`, `pools items=1`, 8 + 3, 0, none},
 		{"/v1/rerank", `{"query":5,"documents":"x"}`, `pools items=1`, 1, 0, none},
@@ -83,15 +87,15 @@ func TestWork(t *testing.T) {
 		{"/v1/images/generations", `{"prompt":"a","n":1000000,"size":"1000000000x1000000000","steps":-5}`, `denoises`, 1, 0, none},
 		{"/v1/images/generations", `{"prompt":"a","n":1e999,"size":"abc","steps":"NaN"}`, `denoises`, 1, 0, none},
 		{"/v1/images/generations", `{"prompt":"a","n":{},"size":["1x1"],"steps":true,"height":null}`, `denoises`, 1, 0, none},
-		{"/v1/images/edits", `{"prompt":"a cat","images":[{"image_url":"http://x/y.png"},{"file_id":"f"}],"mask":{"image_url":"` + picture + `"}}`, `denoises items=1`, 2 + 3*768, 3, none},
+		{"/v1/images/edits", `{"prompt":"a cat","images":[{"image_url":"http://x/y.png"},{"file_id":"f"}],"mask":{"image_url":"` + picture + `"}}`, `denoises items=1`, 2 + 2*openai.ImageTokens + 128, 3, none},
 		{"/v1/videos", `{"prompt":"a","seconds":"4","size":"832x480","num_inference_steps":40}`, `denoises items=1 steps=40 passes=40 latents=37440 pixels=38338560`, 1, 0, none},
 		{"/v1/videos/sync", `{"prompt":"a","seconds":2,"fps":16,"size":"160x160"}`, `denoises items=1 latents=800 pixels=819200`, 1, 0, none},
 		{"/v1/videos", `{"prompt":"a","num_frames":81,"seconds":4,"video_params":{"width":160,"height":160}}`, `denoises items=1 latents=2100 pixels=2073600`, 1, 0, none},
 		{"/v1/videos", `{"prompt":"a","size":"160x160"}`, `denoises items=1`, 1, 0, none},
 		{"/v1/videos", `{"prompt":"a","size":"160x160","num_frames":-1}`, `denoises items=1`, 1, 0, none},
-		{"/v1/videos", `{"prompt":"a","image_reference":{"image_url":"` + picture + `"}}`, `denoises items=1`, 1 + 768, 1, none},
+		{"/v1/videos", `{"prompt":"a","image_reference":{"image_url":"` + picture + `"}}`, `denoises items=1`, 1 + 128, 1, none},
 		{"/v1/videos/v/remix", `{"prompt":"abcdef"}`, `denoises items=1`, 2, 0, none},
-		{"/v1/meshes", `{"input_image":"` + picture + `","num_inference_steps":5}`, `denoises items=1 steps=5 passes=5`, 768, 1, none},
+		{"/v1/meshes", `{"input_image":"` + picture + `","num_inference_steps":5}`, `denoises items=1 steps=5 passes=5`, 128, 1, none},
 		{"/v1/actions/generations", `{"observation":{}}`, `denoises items=1`, 0, 0, none},
 		{"/v1/chat/completions", `{"messages":[{"content":"x"}],"extra_body":{"num_inference_steps":5,"size":"32x32"}}`, `denoises items=1 steps=5 passes=5 latents=4 pixels=1024`, 4, 0, none},
 		{"/v1/chat/completions", `{"messages":[{"content":"x"}],"num_inference_steps":5,"n":2}`, `denoises items=2 steps=5 passes=10`, 4, 0, none},
@@ -211,6 +215,64 @@ func TestFormWork(t *testing.T) {
 			require.Equal(t, []types.Span{{Start: i, End: i + 5}}, req.Prompt.Spans)
 		}
 		require.Contains(t, string(p.SpliceModel(nil, []byte(tt.body), "other")), "name=\"model\"\r\n\r\nother\r\n")
+	}
+}
+
+// TestFormMedia: the files of a form are looked at, and equal ones are the same.
+func TestFormMedia(t *testing.T) {
+	parse := func(path, contentType string, files ...string) types.Request {
+		var b strings.Builder
+		for _, name := range files {
+			data, err := os.ReadFile("../internal/media/testdata/files/" + name)
+			require.NoError(t, err)
+			b.WriteString("--XX\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\nContent-Type: " + contentType + "\r\n\r\n" + string(data) + "\r\n")
+		}
+		var req types.Request
+		_, err := openai.Parse(openai.APIOf(path), formType, []byte(b.String()+"--XX--"), &req, openai.Limits{ModelOptional: true})
+		require.NoError(t, err)
+		return req
+	}
+	req := parse("/v1/audio/transcriptions", "audio/wav", "wav-0.25s.wav")
+	require.Equal(t, "generates output=1 seconds=0", said(req.Work))
+	require.Equal(t, types.Known(0.25), req.Work.AudioSeconds)
+	m := req.Prompt.Media[0]
+	require.Equal(t, []any{types.Audio, 0.25, false, req.Prompt.Tokens}, []any{m.Kind, m.Seconds, m.Guessed, m.Tokens})
+	req = parse("/v1/audio/translations", "application/octet-stream", "flac-3s.flac")
+	require.Equal(t, "generates output=12 seconds=3", said(req.Work))
+	req = parse("/v1/audio/transcriptions", "video/mp4", "film-66x34-1s.mp4", "png-rgb-37x23.png")
+	require.Equal(t, "generates", said(req.Work), "not all of it is known")
+
+	req = parse("/v1/images/edits", "image/png", "png-rgb-37x23.png", "jpeg-320x240.jpg", "png-rgb-37x23.png")
+	media := req.Prompt.Media
+	require.Len(t, media, 3)
+	require.Equal(t, []int{37, 23, 320, 240}, []int{media[0].Width, media[0].Height, media[1].Width, media[1].Height})
+	require.NotZero(t, media[0].Key)
+	require.Equal(t, media[0].Key, media[2].Key)
+	require.NotEqual(t, media[0].Key, media[1].Key)
+	require.Equal(t, media[0].Tokens+media[1].Tokens+media[2].Tokens, req.Prompt.Tokens)
+	many := make([]string, 300)
+	for i := range many {
+		many[i] = "png-alpha-1x200.png"
+	}
+	req = parse("/v1/videos", "image/png", many...)
+	require.Equal(t, []int{300, 256}, []int{req.Prompt.Images, len(req.Prompt.Media)})
+	req = parse("/v1/videos", "Video/mp4", "film-66x34-1s.mp4")
+	require.Equal(t, types.Video, req.Prompt.Media[0].Kind)
+}
+
+// TestCompleteWork: what is said goes with what a model does otherwise.
+func TestCompleteWork(t *testing.T) {
+	families, err := openai.NewFamilies(openai.Family{Models: []string{"m"}, Diffusion: openai.DiffusionRule{Steps: 40, Passes: 2}})
+	require.NoError(t, err)
+	for body, passes := range map[string]float64{
+		`{"n":3}`: 3 * 40 * 2, `{"steps":10}`: 10 * 2, `{"steps":10,"true_cfg_scale":1}`: 10, `{"true_cfg_scale":1}`: 40,
+		`{"steps":10,"n":2,"true_cfg_scale":4}`: 2 * 10 * 2, `{"steps":0}`: 40 * 2,
+	} {
+		var req types.Request
+		_, err := openai.Parse(openai.ImageGenerations, "", []byte(body), &req, openai.Limits{ModelOptional: true})
+		require.NoError(t, err)
+		families.Of("m").Complete(&req.Work, false)
+		require.Equal(t, passes, req.Work.Denoise.Passes, body)
 	}
 }
 
