@@ -161,6 +161,10 @@ func (s *Scheduler) finished(req *types.Request, ep *types.Endpoint, out *types.
 	eachOf(s, s.trackers, req, func(t Tracker) { t.Finished(req, ep, *out) })
 }
 
+func (s *Scheduler) answered(req *types.Request, ep *types.Endpoint, out *types.Outcome) {
+	eachOf(s, s.answers, req, func(t AnswerTracker) { t.Answered(req, ep, *out) })
+}
+
 func (s *Scheduler) prefillPicked(req *types.Request, prefill, answer *types.Endpoint) {
 	eachOf(s, s.prefills, req, func(t PrefillTracker) { t.PrefillPicked(req, prefill, answer) })
 }
@@ -207,8 +211,13 @@ func (s *Scheduler) prefillTime(req *types.Request, ep *types.Endpoint) (takes t
 // booking returns the booking of a request at ep, by the estimates of plugins. Without estimates it is
 // the whole prompt and the output expected by the profile, or by what the request itself says of its Work.
 func (s *Scheduler) booking(req *types.Request, ep *types.Endpoint) types.Booking {
-	if req.Work.Kind == types.Denoises {
+	switch req.Work.Kind {
+	case types.Denoises:
 		return types.Booking{Requests: 1, Denoise: s.denoise(req)}
+	case types.Converses: // it speaks for as long as it lives, and nothing comes before
+		return types.Booking{Requests: 1, ContextTokens: int64(req.Prompt.Tokens) + int64(max(req.Work.Output, s.profile.OutputTokens))}
+	case types.Fetches:
+		return types.Booking{}
 	}
 	prompt, output := req.Prompt.Tokens, s.profile.OutputTokens
 	if req.Work.Output > 0 {

@@ -26,6 +26,7 @@ type Scheduler struct {
 	denoises  DenoiseEstimator // nil: what requests say themselves
 	impatient []Impatient
 	prefills  []PrefillTracker // of the trackers, those that are
+	answers   []AnswerTracker  // the same
 	alone     atomic.Int64     // requests served alone within Profile.Alone
 
 	seed  uint64
@@ -75,6 +76,9 @@ func (s *Scheduler) wire(plugin any) {
 	}
 	if t, ok := plugin.(PrefillTracker); ok && !contains(s.prefills, t) {
 		s.prefills = append(s.prefills, t)
+	}
+	if t, ok := plugin.(AnswerTracker); ok && !contains(s.answers, t) {
+		s.answers = append(s.answers, t)
 	}
 	if f, ok := plugin.(Forgetter); ok && !contains(s.forgetter, f) {
 		s.forgetter = append(s.forgetter, f)
@@ -510,7 +514,7 @@ func (s *Scheduler) Expire(now time.Time) {
 		if d == nil {
 			return
 		}
-		d.Done(types.Outcome{Err: ErrExpired})
+		d.Done(d.expired())
 	}
 }
 

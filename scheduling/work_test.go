@@ -39,7 +39,7 @@ func TestBookingByKindOfWork(t *testing.T) {
 		"no size":        {types.Work{Kind: types.Denoises, Denoise: types.Denoise{Passes: 50}}, 9, types.Booking{Requests: 1, Denoise: 9}, types.Booking{Requests: 1, Denoise: 9}},
 		"size too large": {types.Work{Kind: types.Denoises, Denoise: types.Denoise{Passes: 1e300, Latents: 1e300}}, 9, types.Booking{Requests: 1, Denoise: 1 << 40}, types.Booking{Requests: 1, Denoise: 1 << 40}},
 		"panic":          {types.Work{Kind: types.Denoises}, -1, types.Booking{Requests: 1}, types.Booking{Requests: 1}},
-		"session":        {types.Work{Kind: types.Converses, Output: 900}, 0, types.Booking{Requests: 1, Prefilling: 1, PrefillTokens: 100, ContextTokens: 1000}, types.Booking{Requests: 1, ContextTokens: 1000}},
+		"session":        {types.Work{Kind: types.Converses, Output: 900}, 0, types.Booking{Requests: 1, ContextTokens: 1000}, types.Booking{Requests: 1, ContextTokens: 1000}},
 	} {
 		s := mustNew(t, scheduling.Profile{Picker: first, Trackers: []scheduling.Tracker{&guess{tokens: tt.guess}}})
 		eps := endpoints("a")
