@@ -149,6 +149,18 @@ func TestMediaAndDiffusionWithFaults(t *testing.T) {
 	}
 }
 
+// What waits for longer than bookings last is still on the books.
+func TestLongWaits(t *testing.T) {
+	var seen []types.Request
+	r, err := simulation.Run(context.Background(), simulation.Config{
+		Fleet:    simulation.Fleet{Replicas: []simulation.Replica{{Diffusion: &engine.DiffusionConfig{}}}},
+		Workload: simulation.Diffusion{Rate: .3}, Policy: seeing(&seen), Duration: time.Hour, Drain: time.Hour, Scrape: simulation.Scrape{Period: time.Second},
+	})
+	require.NoError(t, err)
+	require.Positive(t, r.Unfinished)
+	require.False(t, r.Steady)
+}
+
 // Sessions show pictures that vary by ten times in size, repeat some, and share popular ones.
 func TestImageChat(t *testing.T) {
 	photos := simulation.ImageChat{MaxPixels: 12_845_056, MinPixels: 12_000_000}.Start(1)

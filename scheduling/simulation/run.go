@@ -267,6 +267,18 @@ func (s *sim) check() error {
 	return s.settle()
 }
 
+// alive tells the gateways' schedulers of the connections that are open, as data planes do: else bookings of jobs that
+// take long would expire.
+func (s *sim) alive() {
+	for _, r := range s.replicas {
+		for _, l := range r.jobs {
+			if l.decision != nil {
+				l.decision.Alive()
+			}
+		}
+	}
+}
+
 // drained reports whether no event is left that can bring a job.
 func (s *sim) drained() bool {
 	for i := range s.queue.heap {
@@ -346,6 +358,7 @@ func (s *sim) handle(e event) {
 		s.graceOver(s.replicas[e.a])
 	case sample:
 		s.stats.sample(s)
+		s.alive()
 		if s.running > 0 || !s.drained() {
 			s.queue.push(event{at: s.now + s.stats.every, kind: sample})
 		}
