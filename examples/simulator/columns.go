@@ -42,6 +42,14 @@ func (a answers) head() string {
 	return "latency"
 }
 
+// what is head in words.
+func (a answers) what() string {
+	if a.tokens {
+		return "time to first token"
+	}
+	return "latency"
+}
+
 // columns are the figures of the table.
 func columns(a answers, cpu, roles bool) []column {
 	whole := []column{

@@ -228,7 +228,7 @@ func lead(s summary) string {
 				rest = append(rest, fmt.Sprintf("%s %.2f times that", s.policies[p.policy], p.of(ttft90).mean/low))
 			}
 		}
-		text := fmt.Sprintf("At %s the p90 of the time to first token is lowest with %s: %s ms.", s.levels[l], s.policies[best.policy], figures(1000*low))
+		text := fmt.Sprintf("At %s the p90 of the "+s.answers().what()+" is lowest with %s: %s ms.", s.levels[l], s.policies[best.policy], figures(1000*low))
 		switch {
 		case len(rest) > 5:
 			text += fmt.Sprintf(" The others come to up to %.1f times that.", highest)

@@ -114,7 +114,7 @@ func ClassicMedia() scheduling.Profile { return classicMedia(1) }
 // ClassicMediaTuned is ClassicMedia with the weight that was best on the tuning seeds of suite/work.json.
 func ClassicMediaTuned() scheduling.Profile { return classicMedia(tunedMedia) }
 
-const tunedMedia = 0.25
+const tunedMedia = 4
 
 func classicMedia(weight float64) scheduling.Profile {
 	p := ClassicInFlight()
