@@ -75,6 +75,9 @@ type Options struct {
 	// it must be quick or give up. It is not asked about prompts with images or other parts. If it
 	// panics, Logger hears of it. Package tokenize has one that asks engines. Nil: prompts are bytes.
 	Tokenize func(ctx context.Context, r *Route, among []*types.Endpoint) (ids []uint32, whole bool)
+	// Families say what media in prompts weigh, by the name of the target model or else of the public one. Nil: as for the models
+	// that are known; see openai.Families.
+	Families *openai.Families
 	// SessionHeader names the request header that holds the session, and ProgramHeader that of the
 	// program, in any case; they go before what other headers and the body say. See the package
 	// comment. Defaults HeaderSession and HeaderProgram.
@@ -390,6 +393,7 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 		r.Request.EngineSession = crand.Text() // not to be guessed: clients may set the field, too
 	}
 	r.Request.TargetModel, r.Request.Priority = resolved.TargetModel, resolved.Priority
+	d.weigh(r)
 	if r.scheduler, err = d.schedulerFor(resolved.Pool); err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
@@ -58,6 +59,8 @@ type Options struct {
 	// of its pool. Default that of package telemetry.
 	MetricsTTL time.Duration
 
+	// Families say what media in prompts weigh: see director.Options.
+	Families *openai.Families
 	// Pool, MaxBody, MaxDestinations, MaxStreams, IdleTimeout, RequestBody and ResponseBody
 	// are those of picker.Options.
 	Pool                      types.NamespacedName
