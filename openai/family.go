@@ -189,8 +189,14 @@ func (f *Family) Complete(w *types.Work, film bool) {
 	}
 	d, r := &w.Denoise, &f.Diffusion
 	items := float64(max(w.Items, 1))
-	if !(d.Passes > 0) {
-		d.Passes = items * float64(r.Steps) * float64(r.Passes)
+	if steps, runs := d.Steps, d.Runs; !(d.Passes > 0) || steps > 0 && runs == 0 {
+		if steps == 0 {
+			steps = float64(r.Steps)
+		}
+		if runs == 0 {
+			runs = float64(r.Passes)
+		}
+		d.Passes = items * steps * runs
 	}
 	size, latent, frames := r.Size, 1.0, 1.0
 	if film {
