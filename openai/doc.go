@@ -69,10 +69,24 @@
 // A string starts with its opening quote and ends before its closing one; of an
 // array the span runs from its first element to its last, the commas between
 // included, so that one prompt and a list of one are the same. Empty tools and
-// instructions are no span. Images and other media are part of the span, because
-// the same image is the same prefix; their tokens are estimated apart from the
-// text (see [BytesPerToken]), whether they are parts of a message, the result of a
-// tool, or data under a key that is one of media.
+// instructions are no span.
+//
+// # Media
+//
+// Images, sound and films are part of the span, because the same image is the same
+// prefix, whether they are parts of a message, the result of a tool, or data under a
+// key that is one of media. How many tokens they are follows from their size, which
+// is read from the first bytes of their data: [Parse] counts by default rules, and a
+// [Family] counts again by those of a model, which [Families] finds by its name. An
+// address is never asked for what is there: what it names has a usual size, and
+// [types.Media].Guessed is set. Base64 has many more bytes than an image has tokens.
+// Of data that are longer than four bytes for each of their tokens (by the default
+// rules, whatever a family says, so that the spans of equal content are equal), the
+// spans therefore cover windows of 128 bytes, evenly spread from the first to the
+// last byte, of so many bytes in all. What differs only between the windows is taken
+// for the same; compressed data that differ anywhere differ in nearly all that
+// follows, but raw pixels and samples need not, and text in a file that was edited
+// in place neither. Of a prompt 256 media are looked at and 4,096 cut.
 //
 // # Limits
 //

@@ -139,7 +139,9 @@ func TestComplete(t *testing.T) {
 		{"a text", types.Work{Items: 3}, false, types.Denoise{}},
 		{"a picture", types.Work{Kind: types.Denoises}, false, types.Denoise{Passes: 56, Latents: 512, Pixels: 512 * 256}},
 		{"three", types.Work{Kind: types.Denoises, Items: 3}, false, types.Denoise{Passes: 168, Latents: 512, Pixels: 3 * 512 * 256}},
-		{"steps are known", types.Work{Kind: types.Denoises, Items: 3, Denoise: types.Denoise{Passes: 12}}, false, types.Denoise{Passes: 12, Latents: 512, Pixels: 3 * 512 * 256}},
+		{"steps are known", types.Work{Kind: types.Denoises, Items: 3, Denoise: types.Denoise{Steps: 4, Passes: 12}}, false, types.Denoise{Steps: 4, Passes: 24, Latents: 512, Pixels: 3 * 512 * 256}},
+		{"runs are known", types.Work{Kind: types.Denoises, Denoise: types.Denoise{Runs: 1}}, false, types.Denoise{Runs: 1, Passes: 28, Latents: 512, Pixels: 512 * 256}},
+		{"passes are known", types.Work{Kind: types.Denoises, Items: 3, Denoise: types.Denoise{Passes: 12}}, false, types.Denoise{Passes: 12, Latents: 512, Pixels: 3 * 512 * 256}},
 		{"all is known", types.Work{Kind: types.Denoises, Denoise: types.Denoise{Passes: 1, Latents: 2, Pixels: 3}}, true, types.Denoise{Passes: 1, Latents: 2, Pixels: 3}},
 		{"a film", types.Work{Kind: types.Denoises}, true, types.Denoise{Passes: 56, Latents: 52 * 30 * 21, Pixels: 832 * 480 * 81}},
 	}
