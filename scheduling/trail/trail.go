@@ -32,7 +32,7 @@ type Trail struct {
 
 	mu       sync.Mutex
 	sessions map[key]*session
-	recent   list.List[session]      // the one used last first
+	recent   list.List[session]       // the one used last first
 	open     map[*types.Request]*Step // under way
 }
 
@@ -115,7 +115,8 @@ func (t *Trail) Waited(req *types.Request, waited time.Duration) {
 	s.Waited = waited
 }
 
-// Refused takes note that a request was not routed, why, and with which status. It is for director.Options.OnRefused.
+// Refused takes note that a request was not routed, why, and with which status. It is for director.Options.OnRefused or, where
+// there is no director, for scheduling.Hooks.Rejected.
 func (t *Trail) Refused(req *types.Request, why string, status int) {
 	if !kept(req) {
 		return
