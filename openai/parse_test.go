@@ -641,7 +641,7 @@ func expect(tree map[string]any) (want types.Request, problem string) {
 }
 
 // checkPrompt checks what holds for every prompt.
-func checkPrompt(t *testing.T, req *types.Request) {
+func checkPrompt(t testing.TB, req *types.Request) {
 	t.Helper()
 	size := 0
 	for _, s := range req.Prompt.Spans {
@@ -651,7 +651,13 @@ func checkPrompt(t *testing.T, req *types.Request) {
 		size += s.End - s.Start
 	}
 	p := req.Prompt
-	if p.Bytes != size || p.Tokens < 0 || p.Tokens > size+(p.Images+p.Audio+p.Other)*openai.OtherTokens {
+	media := 0
+	for i, m := range p.Media {
+		if media += m.Tokens; m.Tokens <= 0 || m.Span.Start > m.Span.End || i > 0 && m.Span.End > 0 && m.Span == p.Media[i-1].Span {
+			t.Fatalf("media %+v of %q", p.Media, req.Body)
+		}
+	}
+	if rest := p.Images + p.Audio + p.Other - len(p.Media); p.Bytes != size || p.Tokens < 0 || p.Tokens > size+media+rest*openai.VideoTokens || rest < 0 {
 		t.Fatalf("prompt %+v of %q", p, req.Body)
 	}
 }
