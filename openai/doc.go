@@ -61,9 +61,12 @@
 //	responses          instructions, tools, then input
 //	messages           tools, system, then messages; the same to count its tokens
 //	completions        prompt
-//	embeddings         messages, input
-//	images             prompt
+//	embeddings         messages, input; the same, or inputs, texts and images, for other pooling models
+//	rerank, score      query or text_1, then documents or text_2
+//	decisions          input or state, then questions
+//	images, videos     prompt, then pictures to start from
 //	speech             input
+//	transcriptions     prompt; the sound is no span
 //	generate           token_ids; over gRPC the text, or the ids as they are encoded
 //
 // A string starts with its opening quote and ends before its closing one; of an
@@ -87,6 +90,25 @@
 // for the same; compressed data that differ anywhere differ in nearly all that
 // follows, but raw pixels and samples need not, and text in a file that was edited
 // in place neither. Of a prompt 256 media are looked at and 4,096 cut.
+//
+// # The work
+//
+// types.Request.Work is what is asked of a server beside the tokens of a prompt and of an answer:
+//
+//	embeddings, pooling    how many inputs; Prompt.Tokens are those of all
+//	rerank, score          how many pairs; Prompt.Tokens count a query with each document, as cross-encoders do
+//	decisions              how many questions, each answered in one step
+//	images, videos         pictures, steps, runs of the model in a step, its tokens in each (see types.Denoise); the same for
+//	                       chat completions with num_inference_steps, or with it or a size in extra_body
+//	speech                 about 25 tokens for each second, that is 15 letters; speed is taken into account
+//	transcriptions         the seconds of the sound, if its head tells, and about 4 tokens for each
+//
+// What a body does not say is unknown: what the model then does, a [Family] may know. Guidance has the model run twice in a
+// step if true_cfg_scale is above 1 or, without one, guidance_scale is and there is a negative_prompt: other models take guidance
+// as an input. Frames are num_frames, or else seconds at fps (24 if it is absent).
+//
+// For APIs that many engines offer, each in a form of its own, from [Pooling] on, no body is an error: of one that cannot be
+// read the work is unknown, and to refuse it is left to the server.
 //
 // # Limits
 //

@@ -477,6 +477,9 @@ func (r *Route) setPath(path string) bool {
 // parse reads the body, if the method has one to be read.
 func (d *Director) parse(r *Route, in *Incoming, kind class) error {
 	r.Request.Prompt.Spans = noPrompt
+	if kind == inference && in.Method == "POST" {
+		r.Request.Work.Kind = r.parsed.API.Kind() // as long as there is no more to be seen of it
+	}
 	if in.HeadersOnly || in.Method != "POST" && !(len(in.Body) > 0 && (in.Method == "PUT" || in.Method == "PATCH")) {
 		r.parsed.API, r.opaque = openai.Other, true
 		r.Request.Body = in.Body
