@@ -206,7 +206,9 @@ func sound(seconds int) []byte {
 }
 
 // upload is a file of a form, with its name.
-func upload(name, kind string, data []byte) io.Reader { return openai.File(bytes.NewReader(data), name, kind) }
+func upload(name, kind string, data []byte) io.Reader {
+	return openai.File(bytes.NewReader(data), name, kind)
+}
 
 // body returns the whole body of an answer.
 func body(t *testing.T, resp *http.Response, err error) []byte {
