@@ -42,7 +42,8 @@ type Options struct {
 	// MetricsAddr serves /metrics. Default ":9090"; "-": nowhere.
 	MetricsAddr string
 	// Explain adds /explain there, Pprof /debug/pprof. Both tell whoever may ask more than
-	// figures: Explain, for example, how much of a prompt of a tenant is cached.
+	// figures: Explain, for example, how much of a prompt of a tenant is cached, and what became of
+	// the last requests of each session (package trail).
 	Explain, Pprof bool
 	// MetricsTokenFile is a file with the token that all that is asked for at MetricsAddr
 	// has to show (Authorization: Bearer). What is put in its place counts at once. Default:

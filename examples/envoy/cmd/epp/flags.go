@@ -165,7 +165,7 @@ func (f *flags) ownPorts(fs *pflag.FlagSet) {
 
 	fs.StringVar(&o.HealthAddr, "health-addr", ":9003", "`address` of gRPC health, for probes; - for none")
 	fs.StringVar(&o.MetricsAddr, "metrics-addr", ":9090", "`address` of /metrics; - for none")
-	fs.BoolVar(&o.Explain, "explain", false, "serve /explain at -metrics-addr, too: it tells who asks what is cached for whom")
+	fs.BoolVar(&o.Explain, "explain", false, "serve /explain at -metrics-addr, too: it tells who asks what is cached for whom, and what became of sessions")
 	fs.BoolVar(&o.Pprof, "pprof", false, "serve /debug/pprof at -metrics-addr, too")
 	fs.StringVar(&o.MetricsTokenFile, "metrics-token-file", "", "`file` with the bearer token that what is served at -metrics-addr has to be asked for with")
 	fs.Func("metric-names", "`names` of metrics: gie, llm-d, or both (default gie)", func(s string) (err error) {
