@@ -16,8 +16,8 @@ import (
 //	qwen2-vl, qwen2.5-vl, qwen3-vl
 //	                  sides to the nearest multiple of Patch x Merge, MinPixels to MaxPixels in all; one token for each square of that side
 //	pixtral           no side longer than MaxSide, then a token for each square of Patch x Merge that is begun, and with Breaks one a row
-//	llama4            up to MaxTiles tiles of Tile pixels, in the shape that fits best, TileTokens each, and of several one more
-//	internvl          the same, the shape being the one with the nearest ratio of sides
+//	llama4            up to MaxTiles tiles of Tile pixels, in the shape that fits best, TileTokens each; of several one token more after each, and all of it
+//	internvl          tiles likewise, without such tokens, in the shape with the nearest ratio of sides
 //	llava-1.5         576 tokens
 //	llava-next        all of it as in llava-1.5, and up to four tiles of Tile pixels without what is beyond the edges
 //	phi4-mm           up to MaxTiles tiles without what is beyond the edges, and all of it
@@ -178,10 +178,10 @@ func (r *ImageRule) bestTiles(w, h, _, _ float64) float64 {
 			}
 		}
 	}
-	if tiles > 1 {
-		tiles++
+	if tiles == 1 {
+		return float64(r.TileTokens)
 	}
-	return float64(tiles * r.TileTokens)
+	return float64((tiles+1)*r.TileTokens + tiles) // after each tile comes a token of its own
 }
 
 // nearestTiles returns the shape whose ratio of sides is nearest to the picture's; of several that are as near, a

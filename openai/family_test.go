@@ -43,9 +43,9 @@ func TestImageRules(t *testing.T) {
 		{`"pixtral","patch":14,"merge":2,"maxSide":1540`, 1540, 1540, 55 * 55},
 		{`"llama4"`, 336, 336, 144},
 		{`"llama4"`, 200, 200, 144},
-		{`"llama4"`, 672, 672, 720},
-		{`"llama4"`, 672, 336, 3 * 144},
-		{`"llama4"`, 4000, 4000, 17 * 144},
+		{`"llama4"`, 672, 672, 724},
+		{`"llama4"`, 672, 336, 3*144 + 2},
+		{`"llama4"`, 4000, 4000, 17*144 + 16},
 		{`"internvl"`, 448, 448, 256},
 		{`"internvl"`, 1344, 1792, 3328}, // 3 x 4 and all of it
 		{`"internvl"`, 896, 448, 3 * 256},
@@ -139,7 +139,9 @@ func TestComplete(t *testing.T) {
 		{"a text", types.Work{Items: 3}, false, types.Denoise{}},
 		{"a picture", types.Work{Kind: types.Denoises}, false, types.Denoise{Passes: 56, Latents: 512, Pixels: 512 * 256}},
 		{"three", types.Work{Kind: types.Denoises, Items: 3}, false, types.Denoise{Passes: 168, Latents: 512, Pixels: 3 * 512 * 256}},
-		{"steps are known", types.Work{Kind: types.Denoises, Items: 3, Denoise: types.Denoise{Passes: 12}}, false, types.Denoise{Passes: 12, Latents: 512, Pixels: 3 * 512 * 256}},
+		{"steps are known", types.Work{Kind: types.Denoises, Items: 3, Denoise: types.Denoise{Steps: 4, Passes: 12}}, false, types.Denoise{Steps: 4, Passes: 24, Latents: 512, Pixels: 3 * 512 * 256}},
+		{"runs are known", types.Work{Kind: types.Denoises, Denoise: types.Denoise{Runs: 1}}, false, types.Denoise{Runs: 1, Passes: 28, Latents: 512, Pixels: 512 * 256}},
+		{"passes are known", types.Work{Kind: types.Denoises, Items: 3, Denoise: types.Denoise{Passes: 12}}, false, types.Denoise{Passes: 12, Latents: 512, Pixels: 3 * 512 * 256}},
 		{"all is known", types.Work{Kind: types.Denoises, Denoise: types.Denoise{Passes: 1, Latents: 2, Pixels: 3}}, true, types.Denoise{Passes: 1, Latents: 2, Pixels: 3}},
 		{"a film", types.Work{Kind: types.Denoises}, true, types.Denoise{Passes: 56, Latents: 52 * 30 * 21, Pixels: 832 * 480 * 81}},
 	}
@@ -173,7 +175,7 @@ func TestFamilies(t *testing.T) {
 		{[]string{"/models/Qwen2-VL-7B-Instruct"}, 1369},
 		{[]string{"Qwen/Qwen2-VL-mine"}, 4},
 		{[]string{"Qwen/Qwen2-VL-7B-Instruct", "acme/eye-large-2"}, 3}, // the table goes before what is known
-		{[]string{"meta-llama/Llama-4-Scout-17B-16E-Instruct"}, 144 * 17},
+		{[]string{"meta-llama/Llama-4-Scout-17B-16E-Instruct"}, 144*17 + 16},
 		{[]string{"", "a"}, 1024},
 		{nil, 1024},
 	}

@@ -532,6 +532,9 @@ func FuzzParse(f *testing.F) {
 		`{"model":"a","model":"b","cache_salt":"s","prompt_cache_key":"k","stream":null}`,
 		`{"model":"m","stream_options":{"include_usage":true}} x`, `[]`, `{"model":""}`, `{"model":"` + "\xff" + `"}`,
 		`{"model":"m","messages":[[[1,2],"x"],null,3]}`,
+		`{"model":"m","messages":[{"content":[{"type":"video","fps":2,"nframes":3,"video":["https://a",{"url":"data:,"}]}],"images":["` + strings.Repeat("iVBO", 300) + `"]}]}`,
+		`{"model":"m","messages":[{"content":[{"type":"image_url","image_url":{"url":"` + dataURL(pngOf(32, 16, 600)) + `"}}]}]}`,
+		`{"model":"m","messages":[{"content":[{"image_url":{"url":"` + wavOf(0) + `","detail":"low"},"type":"file"}]}]}`,
 	} {
 		f.Add([]byte(body), "other/model")
 	}

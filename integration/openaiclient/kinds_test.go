@@ -3,20 +3,17 @@ package openaiclient_test
 import (
 	"bytes"
 	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"image"
+	"image/png"
 	"io"
+	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/conversations"
-	"github.com/openai/openai-go/v3/option"
-	"github.com/openai/openai-go/v3/responses"
 )
-
-const served = "llama-8b" // the model that the servers know by that name, too
-
-// small makes a film of few frames.
-var small = option.WithJSONSet("num_frames", 9)
 
 func dataURL(kind string, data []byte) string {
 	return "data:" + kind + ";base64," + base64.StdEncoding.EncodeToString(data)
@@ -184,60 +181,63 @@ func TestModerations(t *testing.T) {
 	}
 }
 
-// What a response goes on from is at one server.
-func TestResponsesGoOn(t *testing.T) {
-	ctx := testContext(t)
-	said := strings.Repeat("The sea is wide, and ships are small. ", 40)
-	params := responses.ResponseNewParams{
-		Model: model, Input: responses.ResponseNewParamsInputUnion{OfString: openai.String(said)}, MaxOutputTokens: openai.Int(16),
-	}
-	first, err := client.Responses.New(ctx, params)
-	if err != nil {
+// picture returns a PNG.
+func picture(t *testing.T, width, height int) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	if err := png.Encode(&buf, image.NewGray(image.Rect(0, 0, width, height))); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 6 {
-		params.PreviousResponseID, params.Input.OfString = openai.String(first.ID), openai.String("And then?")
-		next, err := client.Responses.New(ctx, params)
-		if err != nil {
-			t.Fatalf("turn %d: %v", i, err)
-		}
-		if next.PreviousResponseID != first.ID || next.Usage.InputTokens <= first.Usage.InputTokens {
-			t.Errorf("turn %d does not go on from %s: %s", i, first.ID, next.RawJSON())
-		}
-		first = next
-	}
-	if got, err := client.Responses.Get(ctx, first.ID, responses.ResponseGetParams{}); err != nil || got.OutputText() != first.OutputText() {
-		t.Errorf("get: %+v, %v", got, err)
-	}
-	if err := client.Responses.Delete(ctx, first.ID); err != nil {
-		t.Errorf("delete: %v", err)
-	}
-	if _, err := client.Responses.Get(ctx, first.ID, responses.ResponseGetParams{}); status(err) != 404 {
-		t.Errorf("a response that was deleted: %v, want 404", err)
-	}
+	return buf.Bytes()
+}
 
-	talk, err := client.Conversations.New(ctx, conversations.ConversationNewParams{})
+// sound returns a WAV of silence, of 16,000 samples a second.
+func sound(seconds int) []byte {
+	const rate = 16000
+	size := uint32(rate * 2 * seconds)
+	var buf bytes.Buffer
+	for _, field := range []any{
+		[]byte("RIFF"), 36 + size, []byte("WAVEfmt "), uint32(16), uint16(1), uint16(1), uint32(rate), uint32(rate * 2), uint16(2), uint16(16),
+		[]byte("data"), size, make([]byte, size),
+	} {
+		_ = binary.Write(&buf, binary.LittleEndian, field) // a buffer takes all
+	}
+	return buf.Bytes()
+}
+
+// upload is a file of a form, with its name.
+func upload(name, kind string, data []byte) io.Reader {
+	return openai.File(bytes.NewReader(data), name, kind)
+}
+
+// body returns the whole body of an answer.
+func body(t *testing.T, resp *http.Response, err error) []byte {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
-	read := int64(0)
-	for i := range 6 {
-		stream := client.Responses.NewStreaming(ctx, responses.ResponseNewParams{
-			Model: model, Input: responses.ResponseNewParamsInputUnion{OfString: openai.String("And then?")}, MaxOutputTokens: openai.Int(16),
-			Conversation: responses.ResponseNewParamsConversationUnion{OfString: openai.String(talk.ID)},
-		})
-		var end responses.Response
-		for stream.Next() {
-			if e := stream.Current(); e.Type == "response.completed" || e.Type == "response.incomplete" {
-				end = e.Response
-			}
-		}
-		if stream.Err() != nil || end.Usage.InputTokens <= read || end.Conversation.ID != talk.ID {
-			t.Fatalf("turn %d: read %d tokens after %d, %v: %s", i, end.Usage.InputTokens, read, stream.Err(), end.RawJSON())
-		}
-		read = end.Usage.InputTokens
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if items, err := client.Conversations.Items.List(ctx, talk.ID, conversations.ItemListParams{}); err != nil || len(items.Data) != 12 {
-		t.Errorf("items: %+v, %v, want 12", items, err)
+	return data
+}
+
+// status returns the status of an error of the API, 0 of none.
+func status(err error) int {
+	var e *openai.Error
+	if errors.As(err, &e) {
+		return e.StatusCode
 	}
+	return 0
+}
+
+func decoded(t *testing.T, text string) image.Config {
+	t.Helper()
+	config, err := png.DecodeConfig(base64.NewDecoder(base64.StdEncoding, strings.NewReader(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config
 }
