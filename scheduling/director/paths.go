@@ -36,7 +36,7 @@ func classOf(method, path string) class {
 		}
 	}
 	switch last := s[len(s)-1]; {
-	case isInference(s):
+	case isInference(s), method == "POST" && makesJob(s):
 		return inference
 	case processes[last], tellsGRPC[path]:
 		return resource
@@ -159,7 +159,7 @@ var (
 	// resources are those of the OpenAI API and of Anthropic's below /v1. What is below them
 	// is for clients, whatever its name is.
 	resources = setOf(`models chat completions responses conversations messages embeddings moderations
-		images audio videos files uploads batches vector_stores fine_tuning assistants threads evals containers
+		images audio videos meshes files uploads batches vector_stores fine_tuning assistants threads evals containers
 		realtime rerank score classify pooling tokenize detokenize`)
 
 	// administers are words that no path for clients has in it, whatever stands before and
@@ -181,18 +181,6 @@ var (
 		wake_ set_ add_ remove_ delete_ clear_ dump_ get_ is_ collective_ scale_ abort_ freeze_
 		send_weights configure_ load- unload- update- reset- admin`)
 )
-
-// answerIn returns the id of the answer of the Responses API that a path is about, as it is
-// when a client asks for it again, deletes or cancels it: only the server that gave it knows
-// it. Empty: it is about none.
-func answerIn(path string) string {
-	_, rest, _ := strings.Cut(withoutQuery(path), "/responses/")
-	id, _, _ := strings.Cut(rest, "/")
-	if id = unescape(id); len(id) <= maxID {
-		return id
-	}
-	return ""
-}
 
 // maxEscapes is how often a path may be escaped over and over.
 const maxEscapes = 4
