@@ -199,10 +199,22 @@ func TestJobLetsGo(t *testing.T) {
 	r.End()
 	require.True(t, r.Settled())
 	require.Empty(t, r.Request.Body)
+	require.Empty(t, r.Body)
 	require.Empty(t, j.finished)
 	j.poll("video_1", "completed")
 	require.Equal(t, 200, j.finished[0].Outcome.Status)
 	require.False(t, j.finished[0].Outcome.Cancelled && j.finished[0].Outcome.Duration > time.Second)
+}
+
+// TestJobAtAnotherServer: what a server says of a job that it does not have counts for nothing.
+func TestJobAtAnotherServer(t *testing.T) {
+	j := newJobRig(t, func(_ *director.Options, p *scheduling.Profile) { *p = scheduling.Profile{Picker: &plugins.RoundRobin{}} })
+	at := j.put("video_1")
+	require.NotEqual(t, at, j.poll("video_1", "completed"))
+	require.NotEqual(t, at, j.ask("GET", "/v1/videos/video_1", "", 404, ""))
+	require.Equal(t, 1, j.Jobs())
+	require.Equal(t, at, j.poll("video_1", "completed"))
+	require.Zero(t, j.Jobs())
 }
 
 // TestJobsAreBounded in number and time, and answers that are no jobs are not followed.
