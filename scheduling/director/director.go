@@ -387,7 +387,9 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 	if err := d.parse(r, in, kind); err != nil {
 		return nil, err
 	}
-	if !r.generates && r.kept.collection != "" {
+	if AsksForWebsocket(in.Method, in.Header) {
+		r.converse(in)
+	} else if !r.generates && r.kept.collection != "" {
 		r.Request.Work.Kind = types.Fetches
 	}
 	if err := d.describe(r, in); err != nil {
@@ -423,7 +425,10 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 		return nil, err
 	}
 	eps = r.subset.of(eps)
-	r.sent, r.Request.Split = in.Path, in.Split && r.splittable(in, eps)
+	if r.sent = in.Path; r.session && r.Request.Model != "" {
+		r.sent = openai.SpliceQueryModel(in.Path, r.Request.Target())
+	}
+	r.Request.Split = in.Split && r.splittable(in, eps)
 	return eps, nil
 }
 

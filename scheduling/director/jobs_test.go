@@ -208,7 +208,9 @@ func TestJobLetsGo(t *testing.T) {
 
 // TestJobAtAnotherServer: what a server says of a job that it does not have counts for nothing.
 func TestJobAtAnotherServer(t *testing.T) {
-	j := newJobRig(t, func(_ *director.Options, p *scheduling.Profile) { *p = scheduling.Profile{Picker: &plugins.RoundRobin{}} })
+	j := newJobRig(t, func(_ *director.Options, p *scheduling.Profile) {
+		*p = scheduling.Profile{Picker: &plugins.RoundRobin{}}
+	})
 	at := j.put("video_1")
 	require.NotEqual(t, at, j.poll("video_1", "completed"))
 	require.NotEqual(t, at, j.ask("GET", "/v1/videos/video_1", "", 404, ""))

@@ -48,7 +48,7 @@ type Route struct {
 	subset    subset            // nil: none
 	tried     int               // fallbacks gone on to
 
-	sent   string          // the path as it came
+	sent   string          // the path, as RequestPath says
 	ctx    context.Context // of the last call of Legs
 	redone bool            // see there
 
@@ -56,6 +56,7 @@ type Route struct {
 
 	opaque    bool // what comes back is not looked at
 	polls     bool // but for what it says of a job
+	session   bool // it is a websocket
 	keepModel bool // KeepModel was called
 	holdFirst bool // HoldFirst was
 
@@ -225,6 +226,9 @@ func (r *Route) overGRPC() bool {
 
 func (r *Route) begin(status int, contentType, encoding string, after time.Duration) {
 	r.decision.Alive()
+	if r.session && status == switching {
+		r.decision.Answered(types.Outcome{Status: status})
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	mediaType, _, _ := strings.Cut(contentType, ";")
@@ -300,6 +304,9 @@ func (r *Route) Usage() types.Usage {
 	}
 	return u
 }
+
+// switching is the status of an answer after which a connection speaks another protocol.
+const switching = 101
 
 // Data takes the next bytes of the response and returns those to pass on now,
 // which may be none. The result is valid until the next call, and may be part of
