@@ -138,7 +138,7 @@ func (r *ImageRule) fixed(_, _, _, _ float64) float64 { return float64(r.Tokens)
 // squares is what Qwen's processors call smart_resize.
 func (r *ImageRule) squares(w, h, low, high float64) float64 {
 	side := float64(r.Patch * r.Merge)
-	cols, rows := max(math.RoundToEven(w/side), 1), max(math.RoundToEven(h/side), 1)
+	cols, rows := math.RoundToEven(w/side), math.RoundToEven(h/side) // a strip may have none, and grows
 	if pixels := cols * rows * side * side; pixels > high {
 		by := math.Sqrt(w * h / high)
 		cols, rows = max(math.Floor(w/by/side), 1), max(math.Floor(h/by/side), 1)
