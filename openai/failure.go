@@ -117,7 +117,7 @@ func (r *reading) meaningful(v value) bool {
 func (r *reading) serverError() *ServerError {
 	// The state of a thing that was asked for, like a batch or a film that failed, is no
 	// error of the answer.
-	state := !r.event && (r.s.api == Other || r.s.api == Videos || r.s.keeps) && len(r.object) > 0
+	state := !r.event && ((r.s.api == Other || r.s.api == Videos) && len(r.object) > 0 || r.s.keeps && (len(r.object) > 0 || !r.id.absent()))
 	old := r.named || string(r.object) == "error" // the fields of the error are at the top
 	switch {
 	case old, string(r.kind) == "error", string(r.kind) == "response.failed":

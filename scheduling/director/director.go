@@ -118,6 +118,10 @@ type Options struct {
 	// see Route.Encodes. Nil: whoever computes the prompt does it. Experimental.
 	Encode *Encoding
 
+	// Jobs bound for how long jobs are taken to be under way whose servers have answered no more than an id: films, responses
+	// in the background. What was booked for one stays booked until then.
+	Jobs JobOptions
+
 	// OnRefused is told of each request for which Route returns an error, or that
 	// Refuse is called for, with as much of the request as was understood, the pool
 	// if it is known, and the error. It must be quick. Optional. What becomes of the others
@@ -143,6 +147,7 @@ type Director struct {
 	schedulers schedulers
 	gates      gates
 	ignorers   ignorers
+	jobs       jobs
 	stop       []func()
 }
 
@@ -155,8 +160,12 @@ func New(o Options) (*Director, error) {
 	if o.RetryAfter < 0 {
 		return nil, fmt.Errorf("director: Options.RetryAfter is %v, want more than 0, or 0 for the default of 1s", o.RetryAfter)
 	}
+	if o.Jobs.Max < 0 || o.Jobs.Time < 0 {
+		return nil, fmt.Errorf("director: Options.Jobs is %+v, want nothing below 0", o.Jobs)
+	}
 	d := &Director{
-		o: o, seed: o.Seed, retryAfter: cmp.Or(o.RetryAfter, time.Second),
+		jobs: jobs{max: cmp.Or(o.Jobs.Max, DefaultMaxJobs), time: cmp.Or(o.Jobs.Time, DefaultJobTime)},
+		o:    o, seed: o.Seed, retryAfter: cmp.Or(o.RetryAfter, time.Second),
 		names: o.headerNames(),
 	}
 	for d.seed == 0 {
@@ -187,6 +196,9 @@ func New(o Options) (*Director, error) {
 		d.gates.event(e)
 		if e.Kind == datastore.Removed || e.Kind == datastore.Restarted {
 			d.ignorers.forget(e.Endpoint)
+			for _, j := range d.jobs.forget(e.Endpoint.Load) {
+				j.end()
+			}
 			if d.o.Encode != nil && e.Endpoint.Roles.Has(types.RoleEncode) {
 				d.o.Encode.Scheduler.Forget(e.Endpoint)
 			}
@@ -391,6 +403,11 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 	if err := d.parse(r, in, kind); err != nil {
 		return nil, err
 	}
+	if AsksForWebsocket(in.Method, in.Header) {
+		r.converse(in)
+	} else if kind != inference && r.kept.collection != "" {
+		r.Request.Work.Kind = types.Fetches
+	}
 	if err := d.describe(r, in); err != nil {
 		return nil, err
 	}
@@ -425,7 +442,10 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 		return nil, err
 	}
 	eps = r.subset.of(eps)
-	r.sent, r.Request.Split = in.Path, in.Split && r.splittable(in, eps)
+	if r.sent = in.Path; r.session && r.Request.Model != "" {
+		r.sent = openai.SpliceQueryModel(in.Path, r.Request.Target())
+	}
+	r.Request.Split = in.Split && r.splittable(in, eps)
 	return eps, nil
 }
 
@@ -480,8 +500,10 @@ func (d *Director) parse(r *Route, in *Incoming, kind class) error {
 	if kind == inference && in.Method == "POST" {
 		r.Request.Work.Kind = r.parsed.API.Kind() // as long as there is no more to be seen of it
 	}
+	r.method, r.kept = in.Method, keptIn(in.Path)
 	if in.HeadersOnly || in.Method != "POST" && !(len(in.Body) > 0 && (in.Method == "PUT" || in.Method == "PATCH")) {
 		r.parsed.API, r.opaque = openai.Other, true
+		r.polls = r.kept.tells() && (r.kept.id != "" || in.Method == "POST") && !d.passes(in.Pool)
 		r.Request.Body = in.Body
 		return nil
 	}
@@ -520,7 +542,10 @@ func (d *Director) describe(r *Route, in *Incoming) (err error) {
 	req.ID = getID(h, HeaderRequestID)
 	d.identify(req, in)
 	if req.PreviousID == "" {
-		req.PreviousID = answerIn(in.Path)
+		req.PreviousID = r.kept.named(in.Method)
+	}
+	if req.PreviousID == "" && in.Method == "POST" && r.kept.refers() {
+		req.PreviousID = openai.FileIn(in.Body)
 	}
 	if d.o.TrustRequestHeaders {
 		if err := trusted(in); err != nil {

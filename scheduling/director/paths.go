@@ -165,18 +165,6 @@ var (
 		send_weights configure_ merge_ unmerge_ list_ load- unload- update- reset- admin`)
 )
 
-// answerIn returns the id of the answer of the Responses API that a path is about, as it is
-// when a client asks for it again, deletes or cancels it: only the server that gave it knows
-// it. Empty: it is about none.
-func answerIn(path string) string {
-	_, rest, _ := strings.Cut(withoutQuery(path), "/responses/")
-	id, _, _ := strings.Cut(rest, "/")
-	if id = unescape(id); len(id) <= maxID {
-		return id
-	}
-	return ""
-}
-
 // maxEscapes is how often a path may be escaped over and over.
 const maxEscapes = 4
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/inferpick/inferpick/datastore"
@@ -37,6 +38,8 @@ type Route struct {
 	director  *Director
 	scheduler *scheduling.Scheduler
 	path      string // clean
+	method    string
+	kept      kept // what the path is about, as it came
 	parsed    openai.Parsed
 	generates bool // takes a place at a server, and waits for one
 	modelless bool // names no model, and is for whatever its pool serves
@@ -45,15 +48,19 @@ type Route struct {
 	subset    subset            // nil: none
 	tried     int               // fallbacks gone on to
 
-	sent   string          // the path as it came
+	sent   string          // the path, as RequestPath says
 	ctx    context.Context // of the last call of Legs
 	redone bool            // see there
 
 	encodes *Encodes // nil: nothing is encoded by others
 
 	opaque    bool // what comes back is not looked at
+	polls     bool // but for what it says of a job
+	session   bool // it is a websocket
 	keepModel bool // KeepModel was called
 	holdFirst bool // HoldFirst was
+
+	letGo atomic.Bool // nobody reads the body any more, although the request goes on
 
 	mu sync.Mutex
 	// guarded by mu, because Done may come from anywhere; no user code runs under it
@@ -89,9 +96,9 @@ func (r *Route) Fallbacks() []*types.Endpoint { return r.decision.Fallbacks[r.tr
 // to a fallback, if there is one: see scheduling.Impatient. 0: for as long as it takes.
 func (r *Route) Patience() time.Duration { return r.decision.Patience() }
 
-// Settled reports whether the request has ended and plugins and hooks have been told: from
-// then on the memory of its body may be used for something else.
-func (r *Route) Settled() bool { return r.decision.Settled() }
+// Settled reports whether the request has ended, or its answer has and its server goes on (see JobOptions), and plugins
+// and hooks have been told: from then on the memory of its body may be used for something else.
+func (r *Route) Settled() bool { return r.letGo.Load() || r.decision.Settled() }
 
 // Failed says how the attempt at Endpoint failed, for Next or Done to account: err is
 // why, and unsent that nothing was sent to it, so that it is not to blame. What came of a
@@ -219,12 +226,17 @@ func (r *Route) overGRPC() bool {
 
 func (r *Route) begin(status int, contentType, encoding string, after time.Duration) {
 	r.decision.Alive()
+	if r.session && status == switching {
+		r.decision.Answered(types.Outcome{Status: status})
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	r.attempt = attempt{status: status, retryAfter: after, unsent: r.encoders, events: strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")}
-	o := openai.StreamOptions{API: r.parsed.API, ContentType: contentType, ContentEncoding: encoding, Streamed: r.Request.Stream}
-	if r.opaque {
+	o := openai.StreamOptions{
+		API: r.parsed.API, ContentType: contentType, ContentEncoding: encoding, Streamed: r.Request.Stream, Kept: r.kept.tells(),
+	}
+	if r.opaque && (!r.polls || r.attempt.events) {
 		o.ContentType = "application/octet-stream"
 	}
 	if r.restores() {
@@ -294,6 +306,9 @@ func (r *Route) Usage() types.Usage {
 	}
 	return u
 }
+
+// switching is the status of an answer after which a connection speaks another protocol.
+const switching = 101
 
 // Data takes the next bytes of the response and returns those to pass on now,
 // which may be none. The result is valid until the next call, and may be part of
@@ -396,6 +411,7 @@ func (r *Route) finish(how ending, err error) {
 		how = gone // it was ended for want of the prompt
 	}
 	out := judge(&r.attempt, &r.stream, how, err)
+	said := r.stream.Job()
 	split := r.apart
 	if split {
 		out.Usage.CachedTokens = types.Gauge{} // what was handed over counts as found there
@@ -407,7 +423,10 @@ func (r *Route) finish(how ending, err error) {
 	if split && out.Served() && r.handsOver() {
 		r.decision.PrefillDone(types.Outcome{Status: 200}) // unless it is known better
 	}
-	r.decision.Done(out) // and the ticket with it
+	if !r.goesOn(&out, said) {
+		r.decision.Done(out) // and the ticket with it
+	}
+	r.tellsOf(&out, said)
 }
 
 // abandon gives back what a request has that does not become a Route.

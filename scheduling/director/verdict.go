@@ -85,6 +85,7 @@ func judge(a *attempt, s *openai.Stream, how ending, err error) types.Outcome {
 		return out
 	}
 	out.Usage, out.ResponseID, out.Finish = s.Usage(), s.ResponseID(), s.Finish()
+	out.OtherIDs, out.KeptUntil = s.OtherIDs(), keptFor(s.Job())
 	out.Tokens, out.Reads, out.Stalled = s.Tokens(), a.reads, a.stalled
 	if e, ok := s.Err().(*openai.ServerError); ok {
 		out.ModelMissing = (a.status == 404 || a.status < 300 && e.Status == 404) && e.ModelMissing()

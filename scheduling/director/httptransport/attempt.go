@@ -47,15 +47,21 @@ func (a *attempt) run() (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := newBody(a, resp)
-	if err := a.take(resp, b); err != nil {
+	if a.session && resp.StatusCode == http.StatusSwitchingProtocols {
+		if err = a.converse(resp); err == nil {
+			return resp, nil
+		}
+	} else {
+		b := newBody(a, resp)
+		if err = a.take(resp, b); err == nil {
+			a.commit(resp, b)
+			return resp, nil
+		}
 		a.keepStatus(resp)
-		a.cancel(nil)
-		resp.Body.Close()
-		return nil, err
 	}
-	a.commit(resp, b)
-	return resp, nil
+	a.cancel(nil)
+	resp.Body.Close()
+	return nil, err
 }
 
 // take takes the answer, or returns why not.
@@ -94,7 +100,10 @@ func (a *attempt) failed(err error) error {
 
 // roundTrip sends the request and returns the head of the answer.
 func (a *attempt) roundTrip() (*http.Response, error) {
-	p, resend := parcel{endpoint: a.endpoint, body: a.body}, true
+	p, resend := parcel{endpoint: a.endpoint, body: a.body, session: a.session}, true
+	if a.session {
+		p.path = a.route.RequestPath()
+	}
 	if a.legs != nil {
 		p, resend = a.legs.decode, false // the cache is fetched but once
 	}

@@ -28,6 +28,8 @@ type exchange struct {
 	ctx    context.Context // of all attempts; its cause says whether the request was revoked
 	cancel context.CancelCauseFunc
 
+	session bool // it asks for a websocket
+
 	room int  // of MaxBodies, beside the body
 	hung bool // a pair of engines that were asked at once did not answer
 
@@ -41,6 +43,9 @@ func (x *exchange) arrive() (err error) {
 	x.in = director.Incoming{
 		Method: x.req.Method, Path: x.req.URL.EscapedPath(), Header: x.req.Header, Body: x.body.data,
 		Pool: x.t.Pool, Explain: x.t.Explain, Split: x.t.Director.HandsOver(),
+	}
+	if x.session { // its query names the model
+		x.in.Path, x.in.HeadersOnly, x.in.Split = x.req.URL.RequestURI(), true, false
 	}
 	if x.t.Incoming != nil {
 		x.t.Incoming(x.req, &x.in)

@@ -19,6 +19,7 @@ type parcel struct {
 	body     []byte
 	header   map[string]string // canonical
 	path     string            // "": that of the request
+	session  bool              // it asks for a websocket
 	of       *http.Request     // nil: the client's, which must not be touched when the client has its answer
 }
 
@@ -83,6 +84,9 @@ func (x *exchange) outgoing(ctx context.Context, p parcel) *http.Request {
 		out.Header = http.Header{}
 	}
 	removeConnectionHeaders(out.Header)
+	if p.session {
+		out.Header["Connection"], out.Header["Upgrade"] = []string{"Upgrade"}, []string{"websocket"}
+	}
 	out.Header.Del("Accept-Encoding") // usage and model name are read from the response
 	out.Header.Del("Expect")          // all of the body is here
 	director.StripControlHeaders(out.Header)

@@ -31,8 +31,9 @@ const DefaultMaxBodies = 1 << 30
 //
 // A request that the director refuses gets a response with the error in the form
 // of the API, not an error of RoundTrip. GET /v1/models is answered from the
-// store. Headers that no client may set are removed. Websockets are refused; other
-// upgrades that a client offers are not taken up.
+// store. Headers that no client may set are removed. A websocket is a session: the body of its
+// response is the connection to the server, as a httputil.ReverseProxy expects it; see EndSessions.
+// Other upgrades that a client offers are not taken up.
 //
 // All methods may be called from any goroutine; the fields must not change after
 // the first use.
@@ -78,6 +79,7 @@ type Transport struct {
 	OnRoute func(*http.Request, *director.Route)
 
 	held      atomic.Int64 // of MaxBodies
+	sessions  sessions
 	freshOnce sync.Once
 	fresh     http.RoundTripper // for a connection that nobody has used
 }
@@ -133,15 +135,15 @@ func (t *Transport) once() http.RoundTripper {
 
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if asksForWebsocket(req.Header) {
+	if err := overHTTP2(req); err != nil {
 		closeBody(req)
-		return t.refuse(req, &director.Error{
-			Status: 501, Code: "unsupported", Param: "Upgrade", Message: "connections that are upgraded cannot be scheduled",
-		})
+		return t.refuse(req, err)
 	}
-	x := &exchange{t: t, req: req, body: held{t: t}}
+	x := &exchange{t: t, req: req, body: held{t: t}, session: director.AsksForWebsocket(req.Method, req.Header)}
 	defer x.abandon() // unless the response owns its end
-	if err := x.body.read(req); err != nil {
+	if x.session {
+		closeBody(req)
+	} else if err := x.body.read(req); err != nil {
 		return t.refuse(req, err)
 	}
 	if err := x.arrive(); err != nil {

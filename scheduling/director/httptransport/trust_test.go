@@ -62,8 +62,8 @@ func TestTargetsOfClients(t *testing.T) {
 	}
 }
 
-// TestUpgrades: offers that may be ignored are, and do not reach the server; websockets are
-// refused.
+// TestUpgrades: offers that may be ignored are, and do not reach the server. A websocket is one, unless it is asked for
+// by GET.
 func TestUpgrades(t *testing.T) {
 	var seen *http.Request
 	s := serveRaw(t, func(c net.Conn, r *http.Request) bool {
@@ -72,7 +72,7 @@ func TestUpgrades(t *testing.T) {
 	})
 	f := newRaw(t, nil, s.Addr().String())
 	for offer, status := range map[string]int{
-		"h2c": 200, "H2C": 200, "TLS/1.0": 200, "h2c, TLS/1.2": 200, "HTTP/2.0": 200, "foo": 200, "websocket": 501, "WebSocket": 501, "h2c, websocket": 501,
+		"h2c": 200, "H2C": 200, "TLS/1.0": 200, "h2c, TLS/1.2": 200, "HTTP/2.0": 200, "foo": 200, "websocket": 200, "WebSocket": 200, "h2c, websocket": 200,
 	} {
 		g := f.speak(t, post("/v1/chat/completions", "Connection: Upgrade, HTTP2-Settings", "Upgrade: "+offer, "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"))
 		if g.StatusCode != status || status == 200 && (g.body != streamed || seen.Header.Get("Upgrade")+seen.Header.Get("Http2-Settings")+seen.Header.Get("Connection") != "") {
