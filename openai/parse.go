@@ -89,7 +89,7 @@ type Parsed struct {
 //   - ProgramID is metadata.program_id, or the session_id of a trajectory or a thread, or
 //     nvext.agent_context.parent_session_id or parent_trajectory_id. Of all these but
 //     prompt_cache_key and conversation, what is no string or too long counts as absent.
-//   - PreviousID is previous_response_id, of Responses.
+//   - PreviousID is previous_response_id, of Responses, or else their conversation.
 //   - Prompt is as described at the top of the package, and Work says what is asked for beside it. Of the
 //     numbers that do, those that no server takes (a size of 10^9, -1 steps) are as good as absent.
 //   - What else is wrong with a body is left to the model server to say.
@@ -448,6 +448,9 @@ func (d *document) fill(api API, x *extra, req *types.Request, limits Limits) (P
 	var previous value
 	if api == Responses {
 		previous = d.fields[fPreviousResponseID]
+		if v := d.fields[fConversation]; previous.absent() && v.kind == jsonscan.String && v.span.End-v.span.Start <= limits.MaxIDBytes {
+			previous = v // it is at a server as well
+		}
 	}
 	if err := d.checkString("previous_response_id", previous, limits.MaxIDBytes); err != nil {
 		return p, err
