@@ -214,6 +214,11 @@ type document struct {
 	system       content
 	includeUsage bool
 	missing      missing
+
+	// Of a body that is no JSON: whether it may be the beginning of some, and the field in whose
+	// value it ends.
+	cut    bool
+	broken field
 }
 
 // scan reads the whole body. Types are looked at later: only the last of
@@ -234,9 +239,10 @@ func (d *document) scan(body []byte, maxDepth int) error {
 	}
 	s.Enter()
 	d.missing = missing{at: types.Span{Start: s.Pos(), End: s.Pos()}, as: onlyMember}
-	for s.Key() {
+	for d.broken = fUnknown; s.Key(); {
 		d.missing.as = firstMember
-		switch f := fieldOf(keyOf(&s, body)); f {
+		f := fieldOf(keyOf(&s, body))
+		switch f {
 		case fUnknown:
 			s.Skip()
 		case fStreamOptions:
@@ -260,8 +266,12 @@ func (d *document) scan(body []byte, maxDepth int) error {
 		default:
 			d.fields[f] = readValue(&s)
 		}
+		if !s.OK() {
+			d.broken = f
+		}
 	}
 	if err := s.End(); err != nil {
+		d.cut = s.Cut()
 		return notJSON(err, body)
 	}
 	return nil
