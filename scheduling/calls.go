@@ -161,6 +161,14 @@ func (s *Scheduler) finished(req *types.Request, ep *types.Endpoint, out *types.
 	eachOf(s, s.trackers, req, func(t Tracker) { t.Finished(req, ep, *out) })
 }
 
+func (s *Scheduler) reread(req *types.Request) {
+	eachOf(s, s.trackers, req, func(t Tracker) {
+		if r, ok := t.(Rereader); ok {
+			r.Reread(req)
+		}
+	})
+}
+
 func (s *Scheduler) prefillPicked(req *types.Request, prefill, answer *types.Endpoint) {
 	eachOf(s, s.prefills, req, func(t PrefillTracker) { t.PrefillPicked(req, prefill, answer) })
 }
