@@ -51,6 +51,9 @@ type Route struct {
 
 	encodes *Encodes // nil: nothing is encoded by others
 
+	early *types.Request // what the beginning of the body said; nil: all of it was there
+	rest  []byte         // the whole body, if Body is only the beginning
+
 	opaque    bool // what comes back is not looked at
 	keepModel bool // KeepModel was called
 	holdFirst bool // HoldFirst was
@@ -107,6 +110,7 @@ func (r *Route) Failed(err error, unsent bool) {
 // (see Failed). It returns nil if there is none left. Call it only while no byte of a
 // response has gone to the client.
 func (r *Route) Next() *types.Endpoint {
+	r.wholeBody()
 	for r.tried < len(r.decision.Fallbacks) {
 		ep := r.decision.Fallbacks[r.tried]
 		r.tried++
