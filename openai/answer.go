@@ -32,6 +32,8 @@ type reading struct {
 
 	responseID, responseWhy value // of the response in an event
 
+	kept *keptFields // nil: the answer is about nothing that the server keeps
+
 	hasError     bool        // there is a field error that says something
 	inner, outer errorFields // in it, and around it
 	failure      *ServerError
@@ -71,6 +73,9 @@ func (r *reading) walk(at place) {
 
 // readTop reads the value of a key at the top.
 func (r *reading) readTop(key []byte) {
+	if r.kept != nil && r.kept.read(r, key) {
+		return
+	}
 	switch string(key) {
 	case "choices":
 		r.readChoices()
@@ -315,6 +320,7 @@ func (r *reading) commit() {
 	if r.failure = r.serverError(); r.failure != nil {
 		r.s.failure = r.failure
 	}
+	r.commitKept()
 	if r.s.id != "" {
 		return
 	}

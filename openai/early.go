@@ -26,17 +26,16 @@ func ParseEarly(api API, contentType string, head []byte, size int64, req *types
 		return Parsed{}, false
 	}
 	limits.ModelOptional = false
-	var found types.Request // so that req stays as it is
+	found := *req // which stays as it is if that does not do
+	found.Prompt = types.Prompt{}
 	p, err := d.fill(api, &found, limits)
-	if err != nil || found.Prompt.Images+found.Prompt.Audio+found.Prompt.Other > 0 {
+	if err != nil || hasMedia(&found.Prompt) {
 		return Parsed{}, false
 	}
 	rest := int(size) - len(head)
 	found.Prompt.Bytes += rest
 	found.Prompt.Tokens += tokensOf(rest)
-	req.Model, req.Body, req.Prompt, req.Work = found.Model, found.Body, found.Prompt, found.Work
-	req.MaxTokens, req.Stream, req.CacheSalt = found.MaxTokens, found.Stream, found.CacheSalt
-	req.SessionID, req.PreviousID = found.SessionID, found.PreviousID
+	*req = found
 	return p, true
 }
 
@@ -64,6 +63,8 @@ func (d *document) contentOf(f field) *content {
 	return &d.prompt
 }
 
+func hasMedia(p *types.Prompt) bool { return p.Images+p.Audio+p.Other+len(p.Media) > 0 }
+
 // endsInData reports whether the last bytes look like base64: then it is not text that goes on.
 func endsInData(head []byte) bool {
 	const long = 256
@@ -81,15 +82,15 @@ func endsInData(head []byte) bool {
 
 // Began reports whether what ParseEarly said of the beginning of a body, p and early, is what Parse says
 // of all of it: whether the choice of a server would have depended on the same. The model is the same and
-// in the same place, so are the salt of the cache, session and previous response; the prompt begins with
+// in the same place, the same are the salt of the cache, session, program and previous response; the prompt begins with
 // what there was of it; and its estimate was not off by more than half or twice. What else came later
 // (a bound on tokens, whether it streams) may differ.
 func (p Parsed) Began(early *types.Request, whole Parsed, req *types.Request) bool {
 	a, b := &early.Prompt, &req.Prompt
-	if p.Model != whole.Model || early.Model != req.Model || early.CacheSalt != req.CacheSalt ||
-		early.SessionID != req.SessionID || early.PreviousID != req.PreviousID || early.Work.Kind != req.Work.Kind ||
-		a.Tokens > 2*b.Tokens || b.Tokens > 2*a.Tokens || b.Images+b.Audio+b.Other > 0 ||
-		len(a.Spans) != len(b.Spans) {
+	whole.IncludeUsage = p.IncludeUsage
+	if p != whole || early.Model != req.Model || early.CacheSalt != req.CacheSalt || early.SessionID != req.SessionID ||
+		early.ProgramID != req.ProgramID || early.PreviousID != req.PreviousID || early.Work.Kind != req.Work.Kind ||
+		a.Tokens > 2*b.Tokens || b.Tokens > 2*a.Tokens || hasMedia(b) || len(a.Spans) != len(b.Spans) {
 		return false
 	}
 	last := len(a.Spans) - 1

@@ -206,6 +206,9 @@ func (s *Stream) readBody(data []byte) bool {
 		r.scan.Skip()
 		return r.scan.OK()
 	}
+	if s.keeps {
+		r.kept = new(keptFields)
+	}
 	r.walk(atTop)
 	if !r.scan.OK() {
 		c.edits = c.edits[:0]

@@ -86,7 +86,7 @@ func parseForm(api API, boundary string, body []byte, req *types.Request, limits
 	if model := body[p.Model.Start:p.Model.End]; req.Model != string(model) {
 		req.Model = string(model)
 	}
-	req.CacheSalt, req.SessionID, req.PreviousID = "", "", ""
+	req.CacheSalt, req.SessionID, req.ProgramID, req.PreviousID = "", "", "", ""
 	req.Body, req.Stream, req.MaxTokens = body, stream, 0
 	setPrompt(&req.Prompt, []part{files})
 	return p, nil

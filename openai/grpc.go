@@ -40,7 +40,7 @@ func parseGRPC(api API, body []byte, req *types.Request, limits Limits) (Parsed,
 			Message: "the body is not one message of gRPC: a byte 0 or 1, the length in 4 bytes, and as many bytes",
 		}
 	}
-	req.Model, req.CacheSalt, req.SessionID, req.PreviousID = "", "", "", ""
+	req.Model, req.CacheSalt, req.SessionID, req.ProgramID, req.PreviousID = "", "", "", "", ""
 	req.Body, req.Stream, req.MaxTokens = body, false, 0
 	var prompt [1]part
 	n := 0

@@ -63,8 +63,8 @@ type Parsed struct {
 }
 
 // Parse reads a request in one pass and fills req from it: Model, Body, Prompt,
-// MaxTokens, Stream, CacheSalt, SessionID and PreviousID are set, whatever was there
-// before; all else is left alone. Spans of an earlier Prompt and strings that did not
+// MaxTokens, Stream, CacheSalt, SessionID, ProgramID and PreviousID are set, whatever was
+// there before; all else is left alone. Spans of an earlier Prompt and strings that did not
 // change are used again, so that a pooled Request costs no allocation. After an
 // error, an *Error, req is as it was.
 //
@@ -81,9 +81,14 @@ type Parsed struct {
 //   - max_completion_tokens, max_tokens or max_output_tokens, as the API has it,
 //     must be an integer as encoding/json reads one into an int: 1e2 and 1.0 are
 //     errors. A negative number is how some servers are told "no bound": 0.
-//   - SessionID is prompt_cache_key; for Responses otherwise conversation (a
-//     string or an object with an id). The fields user and safety_identifier are
-//     not read: who a tenant is, no client decides.
+//   - SessionID is the first of nvext.agent_context.trajectory_id, client_metadata.thread_id,
+//     nvext.agent_context.session_id, session_id, metadata.session_id (or the session in a
+//     metadata.user_id as Claude Code writes it), client_metadata.session_id, prompt_cache_key,
+//     for Responses conversation (a string or an object with an id), and conversation_id. The
+//     fields user and safety_identifier are not read: who a tenant is, no client decides.
+//   - ProgramID is metadata.program_id, or the session_id of a trajectory or a thread, or
+//     nvext.agent_context.parent_session_id or parent_trajectory_id. Of all these but
+//     prompt_cache_key and conversation, what is no string or too long counts as absent.
 //   - PreviousID is previous_response_id, of Responses.
 //   - Prompt is as described at the top of the package.
 //   - What else is wrong with a body is left to the model server to say.
@@ -138,6 +143,12 @@ const (
 
 	fStreamOptions
 	fSamplingParams
+	fSessionID
+	fConversationID
+	fMetadata
+	fClientMetadata
+	fNvext
+	fAgentContext // in nvext
 	fUnknown
 )
 
@@ -181,6 +192,16 @@ func fieldOf(key []byte) field {
 		return fStreamOptions
 	case "sampling_params":
 		return fSamplingParams
+	case "session_id":
+		return fSessionID
+	case "conversation_id":
+		return fConversationID
+	case "metadata":
+		return fMetadata
+	case "client_metadata":
+		return fClientMetadata
+	case "nvext":
+		return fNvext
 	}
 	return fUnknown
 }
@@ -212,6 +233,7 @@ type document struct {
 	tokenIDs     content
 	instructions content
 	system       content
+	ids          bodyIDs
 	includeUsage bool
 	missing      missing
 
@@ -263,6 +285,8 @@ func (d *document) scan(body []byte, maxDepth int) error {
 			d.fields[f] = d.system.read(&s, body)
 		case fConversation:
 			d.fields[f] = readConversation(&s, body)
+		case fSessionID, fConversationID, fMetadata, fClientMetadata, fNvext:
+			d.ids.read(f, &s, body)
 		default:
 			d.fields[f] = readValue(&s)
 		}
@@ -387,6 +411,7 @@ func (d *document) fill(api API, req *types.Request, limits Limits) (Parsed, err
 	if err := d.checkString(name, session, limits.MaxIDBytes); err != nil {
 		return p, err
 	}
+	session, program := d.idsOf(session, limits.MaxIDBytes)
 	var previous value
 	if api == Responses {
 		previous = d.fields[fPreviousResponseID]
@@ -403,6 +428,7 @@ func (d *document) fill(api API, req *types.Request, limits Limits) (Parsed, err
 	setString(&req.Model, d.body, model)
 	setString(&req.CacheSalt, d.body, salt)
 	setString(&req.SessionID, d.body, session)
+	setString(&req.ProgramID, d.body, program)
 	setString(&req.PreviousID, d.body, previous)
 	req.Body, req.Stream, req.MaxTokens = d.body, stream, maxTokens
 	setPrompt(&req.Prompt, parts[:n])
@@ -518,7 +544,7 @@ func setString(dst *string, body []byte, v value) {
 // parseOther reads what it can of a body of an unknown kind.
 func parseOther(body []byte, req *types.Request, limits Limits) Parsed {
 	p := Parsed{API: Other}
-	req.Model, req.CacheSalt, req.SessionID, req.PreviousID = "", "", "", ""
+	req.Model, req.CacheSalt, req.SessionID, req.ProgramID, req.PreviousID = "", "", "", "", ""
 	req.Body, req.Stream, req.MaxTokens = body, false, 0
 	setPrompt(&req.Prompt, nil)
 

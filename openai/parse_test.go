@@ -103,7 +103,7 @@ func TestParseFields(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			// What was in the Request before must not show.
-			req := types.Request{Model: "old", Stream: true, MaxTokens: 99, CacheSalt: "old", SessionID: "old", PreviousID: "old", FairnessID: "kept",
+			req := types.Request{Model: "old", Stream: true, MaxTokens: 99, CacheSalt: "old", SessionID: "old", ProgramID: "old", PreviousID: "old", FairnessID: "kept",
 				Prompt: types.Prompt{Spans: []types.Span{{Start: 1, End: 2}}, Tokens: 9, Images: 9}}
 			p, err := openai.Parse(tt.api, "application/json", []byte(tt.body), &req, openai.Limits{})
 			require.NoError(t, err, "Parse(%s)", tt.body)
@@ -543,7 +543,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		if req.Model != want.Model || req.Stream != want.Stream || req.MaxTokens != want.MaxTokens ||
-			req.CacheSalt != want.CacheSalt || req.SessionID != want.SessionID {
+			req.CacheSalt != want.CacheSalt || req.SessionID != want.SessionID || req.ProgramID != want.ProgramID {
 			t.Fatalf("Parse(%q) = %+v, want %+v", body, req, want)
 		}
 		checkPrompt(t, &req)
@@ -585,7 +585,7 @@ func expect(tree map[string]any) (want types.Request, problem string) {
 		problem = "model"
 	}
 	want.CacheSalt = str("cache_salt", 1024)
-	want.SessionID = str("prompt_cache_key", 1024)
+	want.SessionID, want.ProgramID = idsIn(tree, str("prompt_cache_key", 1024))
 	var ok bool
 	if want.Stream, ok = tree["stream"].(bool); !ok && tree["stream"] != nil {
 		problem = "stream"

@@ -1,27 +1,22 @@
 package openai
 
 import (
-	"math"
 	"strings"
 
 	"github.com/inferpick/inferpick/internal/jsonscan"
 	"github.com/inferpick/inferpick/types"
 )
 
-// How Prompt.Tokens is estimated. Text counts one token for four bytes as they
+// BytesPerToken is how Prompt.Tokens is estimated: text counts one token for four bytes as they
 // are written, escapes and the syntax around the text included, which stands for
 // what a chat template adds. That is close for English and for code, and high by
 // up to half for text written in \u escapes. Tokens given as numbers are counted.
-// Media count a constant each, whatever they weigh in the body.
-const (
-	BytesPerToken = 4
-	ImageTokens   = 768  // about an image of 1024 x 1024
-	AudioTokens   = 512  // about half a minute of speech
-	OtherTokens   = 1024 // a file, a video, a part of unknown type
-)
+// Media count by their size and length, whatever they weigh in the body: see Family.
+const BytesPerToken = 4
 
 // content is a prompt, or the part of it that grows from turn to turn.
 type content struct {
+	body    []byte
 	span    types.Span // from the first leaf to the last, without what closes it
 	started bool
 	text    bool // there are leaves that are not token numbers
@@ -29,13 +24,16 @@ type content struct {
 	media   int  // bytes of the span that are media
 	images  int
 	audio   int
-	other   int
+	other   int // videos included
+	videos  int
+	pieces  []piece // where they are, in the order of the body; of many, the first ones
+	hint    hint    // of the item that is walked
 }
 
 // read reads the value of messages, input or prompt into c: a string, or an
 // array of strings, token numbers, arrays of token numbers, and objects.
 func (c *content) read(s *jsonscan.Scanner, body []byte) value {
-	*c = content{}
+	*c = content{body: body, pieces: c.pieces[:0]}
 	kind, _ := s.Peek()
 	switch kind {
 	case jsonscan.String:
@@ -98,6 +96,7 @@ const (
 	classText
 	classImage
 	classAudio
+	classVideo
 	classOther
 )
 
@@ -107,6 +106,7 @@ const (
 func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 	start, before := s.Pos(), *c
 	byType, byKey := classUnknown, classUnknown
+	c.hint = hint{}
 	for s.Enter(); s.Key(); {
 		switch key := keyOf(s, body); string(key) {
 		case "type":
@@ -120,7 +120,9 @@ func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 			if class := classOfKey(key); class != classUnknown {
 				byKey = class
 			}
-			c.member(s, body, key)
+			if !c.hint.read(s, body, key) {
+				c.member(s, body, key)
+			}
 		}
 	}
 	if byType == classUnknown {
@@ -130,11 +132,14 @@ func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 		}
 	}
 	if byType == classText {
+		c.hint = before.hint
 		return
 	}
 	// What was counted inside belongs to the part that is counted now.
+	inside, hint := c.pieces, c.hint
 	*c = before
-	c.add(byType, s.Pos()-start)
+	c.count(byType, s.Pos()-start)
+	c.gather(byType, inside, hint)
 }
 
 // nested walks what a message or a tool's result consists of: parts, or one part.
@@ -173,9 +178,11 @@ func (c *content) data(s *jsonscan.Scanner, body []byte, class class) {
 	case kind == jsonscan.Object:
 		for s.Enter(); s.Key(); {
 			key := keyOf(s, body)
-			if class != classUnknown {
+			switch {
+			case c.hint.read(s, body, key):
+			case class != classUnknown:
 				c.data(s, body, class)
-			} else {
+			default:
 				c.member(s, body, key)
 			}
 		}
@@ -183,23 +190,33 @@ func (c *content) data(s *jsonscan.Scanner, body []byte, class class) {
 		for s.Enter(); s.Elem(); {
 			c.data(s, body, class)
 		}
-	case kind == jsonscan.String && class != classUnknown:
-		if s.Str() && isData(body[s.Token.Start:s.Token.End]) {
-			c.add(class, s.Token.End-at)
+	case kind == jsonscan.String:
+		start, end := s.Skip()
+		if start == end {
+			return
+		}
+		text := types.Span{Start: start + 1, End: end - 1}
+		c.hint.note(text, class != classUnknown)
+		if class != classUnknown && isData(body[text.Start:text.End]) {
+			c.count(class, text.End-at)
+			c.push(piece{class: class, span: text, data: true})
 		}
 	default:
 		s.Skip()
 	}
 }
 
-// add counts a piece of media, and its bytes.
-func (c *content) add(class class, bytes int) {
+// count counts a piece of media, and its bytes.
+func (c *content) count(class class, bytes int) {
 	c.media += bytes
 	switch class {
 	case classImage:
 		c.images++
 	case classAudio:
 		c.audio++
+	case classVideo:
+		c.videos++
+		c.other++
 	default:
 		c.other++
 	}
@@ -231,7 +248,9 @@ func classOfKey(key []byte) class {
 		return classImage
 	case "input_audio", "audio_url", "audio", "audio_data":
 		return classAudio
-	case "video_url", "video", "file", "file_data", "source", "data", "blob", "b64_json":
+	case "video_url", "video":
+		return classVideo
+	case "file", "file_data", "source", "data", "blob", "b64_json":
 		return classOther
 	}
 	return classUnknown
@@ -248,7 +267,9 @@ func classOfType(name []byte, part bool) class {
 		return classImage
 	case "input_audio", "audio_url", "audio", "audio_embeds":
 		return classAudio
-	case "input_file", "file", "document", "video_url", "video", "input_video":
+	case "video_url", "video", "input_video":
+		return classVideo
+	case "input_file", "file", "document":
 		return classOther
 	}
 	if part {
@@ -264,6 +285,12 @@ type part struct {
 	images int
 	audio  int
 	other  int
+
+	// Where the media of the span are, in a body. Their tokens above are those of media of unknown size.
+	pieces []piece
+	body   []byte
+	// media are others that count: their tokens above are their own.
+	media []types.Media
 }
 
 func (c *content) part() part {
@@ -279,11 +306,14 @@ func (c *content) part() part {
 // mediaPart returns a piece with so many bytes of text, and the media of c.
 func (c *content) mediaPart(span types.Span, text int) part {
 	return part{
-		span:   span,
-		tokens: int64(tokensOf(text)) + int64(c.images)*ImageTokens + int64(c.audio)*AudioTokens + int64(c.other)*OtherTokens,
+		span: span,
+		tokens: int64(tokensOf(text)) + int64(c.images)*ImageTokens + int64(c.audio)*AudioTokens +
+			int64(c.other-c.videos)*OtherTokens + int64(c.videos)*VideoTokens,
 		images: c.images,
 		audio:  c.audio,
 		other:  c.other,
+		pieces: c.pieces,
+		body:   c.body,
 	}
 }
 
@@ -345,25 +375,4 @@ func (d *document) parts(api API, parts *[4]part) (n int, err error) {
 		body("token_ids", fTokenIDs, &d.tokenIDs, false)
 	}
 	return n, err
-}
-
-// setPrompt sets p to the parts, and uses the memory of its spans again.
-func setPrompt(p *types.Prompt, parts []part) {
-	spans := p.Spans[:0]
-	if cap(spans) < len(parts) {
-		spans = make([]types.Span, 0, len(parts))
-	}
-	*p = types.Prompt{Spans: spans}
-	tokens := int64(0)
-	for _, part := range parts {
-		if part.span.End > part.span.Start {
-			p.Spans = append(p.Spans, part.span)
-			p.Bytes += part.span.End - part.span.Start
-		}
-		tokens += part.tokens
-		p.Images += part.images
-		p.Audio += part.audio
-		p.Other += part.other
-	}
-	p.Tokens = int(min(tokens, math.MaxInt))
 }

@@ -42,6 +42,10 @@ type StreamOptions struct {
 	// Stream.SetCachedTokens.
 	CachedLater bool
 
+	// Kept says that the answer is about something that the server keeps, by its path: a job, a file, pictures that are to
+	// be fetched. Then ResponseID, OtherIDs and Job tell of it, and that it failed is no error of the answer.
+	Kept bool
+
 	// HoldFirst holds back the first event with data until it is complete, so that
 	// an error in its place can still be answered in another way: see
 	// Stream.Begun. Other bodies are not held back.
@@ -93,6 +97,9 @@ type Stream struct {
 	usage     usage
 	tokens    int
 	id        string
+	keeps     bool     // StreamOptions.Kept
+	others    []string // more ids
+	job       Job
 	choices   choices
 	finish    types.Finish
 	calls     bool // a response has calls that the client is to run
@@ -159,7 +166,7 @@ func (s *Stream) Reset(o StreamOptions) {
 	public := s.public[:0]
 	*s = Stream{
 		corrects: o.CachedLater, number: s.number[:0],
-		api: o.API, holdFirst: o.HoldFirst, event: o.MaxEventBytes, body: o.MaxBodyBytes,
+		api: o.API, keeps: o.Kept, holdFirst: o.HoldFirst, event: o.MaxEventBytes, body: o.MaxBodyBytes,
 		kind: bodyKindOf(o.API, o.ContentType, o.ContentEncoding), lineTop: true,
 		buf: kept(s.buf), out: kept(s.out),
 		scratch: scratch{joined: kept(s.scratch.joined), lines: s.scratch.lines[:0], edits: s.scratch.edits[:0]},
@@ -245,7 +252,8 @@ func (s *Stream) Usage() types.Usage {
 }
 
 // ResponseID returns the id of an answer of the Responses API, by which a later
-// request may continue it, or "" if none was read or it is longer than 256 bytes.
+// request may continue it, or with StreamOptions.Kept that of the job or file that the
+// answer is about; "" if none was read or it is longer than 256 bytes.
 func (s *Stream) ResponseID() string { return s.id }
 
 // Begun reports whether the response itself has begun: the first event with data

@@ -246,9 +246,15 @@ func (f *Ejection) PrefillPicked(req *types.Request, prefill, _ *types.Endpoint)
 func (f *Ejection) FirstToken(req *types.Request, ep *types.Endpoint) {
 	a := f.attemptOf(req)
 	if leg := a.prefill; leg != nil {
-		f.began(leg, req, leg.endpoint)
+		f.began(leg, req, leg.endpoint, true)
 	}
-	f.began(a, req, ep)
+	f.began(a, req, ep, true)
+}
+
+// Answered implements scheduling.AnswerTracker. How quickly a server takes a job tells nothing of how long one waits for
+// other answers.
+func (f *Ejection) Answered(req *types.Request, ep *types.Endpoint, _ types.Outcome) {
+	f.began(f.attemptOf(req), req, ep, false)
 }
 
 // PrefillFinished implements scheduling.PrefillTracker.
@@ -316,14 +322,14 @@ func (f *Ejection) start(a *attempt, req *types.Request, part ejection.Part) {
 	}
 }
 
-// began notes the first token of an attempt.
-func (f *Ejection) began(a *attempt, req *types.Request, ep *types.Endpoint) {
+// began notes the first token of an attempt, or another answer if it is none.
+func (f *Ejection) began(a *attempt, req *types.Request, ep *types.Endpoint, token bool) {
 	if a.begun {
 		return
 	}
 	a.begun = true
 	if s := f.stallsFor(a, ep); s != nil {
-		s.begin(&a.wait, req.Now, !a.held)
+		s.begin(&a.wait, req.Now, token && !a.held)
 	}
 	if f.unsettled.Load() == 0 {
 		return

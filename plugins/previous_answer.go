@@ -12,32 +12,36 @@ import (
 const (
 	DefaultMaxAnswers = 65536
 	DefaultAnswerTTL  = time.Hour
+	DefaultAnswerKeep = 24 * time.Hour
 )
 
 // AnswerOptions configure PreviousAnswer. The zero value works.
 type AnswerOptions struct {
-	// MaxAnswers bounds the number of remembered responses; beyond it the least recently used one
-	// is forgotten. Default DefaultMaxAnswers, at most LimitMaxSessions. Each takes about 150
+	// MaxAnswers bounds the number of remembered responses, jobs and files; beyond it the least recently
+	// used one is forgotten. Default DefaultMaxAnswers, at most LimitMaxSessions. Each takes about 180
 	// bytes. Those that other gateways tell of take at most half of it from those used here.
 	MaxAnswers int `json:"maxAnswers,omitempty"`
-	// TTL is how long a response is remembered after its last use. Default DefaultAnswerTTL.
+	// TTL is how long a response, job or file is remembered after its last use. Default DefaultAnswerTTL.
 	TTL time.Duration `json:"ttl,omitempty"`
+	// Keep is how long one is remembered at most, whether it is used or not, of which its server says until
+	// when it keeps it. Default DefaultAnswerKeep. Other gateways remember it for their TTL.
+	Keep time.Duration `json:"keep,omitempty"`
 	// MaxUntold bounds how many of them wait to be told to other gateways; beyond it the oldest is not
 	// told. Default DefaultMaxUntold, at most LimitMaxSessions.
 	MaxUntold int `json:"maxUntold,omitempty"`
 }
 
-// PreviousAnswer is a Filter that keeps, for a request that continues or fetches an earlier response
-// (types.Request.PreviousID), only the endpoint that gave it: servers do not share responses, and
-// any other one answers 404. It keeps all endpoints if it does not know which one gave the
-// response, or if that one is not a candidate. Responses are kept apart by tenant, so that tenants
-// learn nothing about each other's.
+// PreviousAnswer is a Filter that keeps, for a request that continues or asks for what a server has made
+// before (types.Request.PreviousID), only the endpoint that has it: a response, a job such as a film that is
+// being made or a batch, a file. Servers do not share these, and any other one answers 404. It keeps all
+// endpoints if it does not know which one has it, or if that one is not a candidate. What tenants have is
+// kept apart, so that they learn nothing about each other's.
 //
-// It learns from Outcome.ResponseID of served requests. The ready-made profiles include it, since
-// it costs other requests nothing. Leave it out if servers share a store of responses, and use
-// SessionAffinity for the benefit of their prefix caches.
+// It learns from Outcome.ResponseID and OtherIDs of requests that were served, or answered with more to come
+// (scheduling.AnswerTracker). The ready-made profiles include it, since it costs other requests nothing. Leave
+// it out if servers share a store of all this, and use SessionAffinity for the benefit of their prefix caches.
 //
-// Gateways that share what they know (package scheduling/sharing) tell each other of responses: it is a
+// Gateways that share what they know (package scheduling/sharing) tell each other of them: it is a
 // sharing.BindingPart and, for those that restart, a sharing.SnapshotPart. What this gateway saw a server
 // answer no peer can deny.
 //
@@ -52,7 +56,8 @@ type PreviousAnswer struct {
 // NewPreviousAnswer returns a PreviousAnswer, or an error that lists all invalid options.
 func NewPreviousAnswer(o AnswerOptions) (*PreviousAnswer, error) {
 	t, err := newStickTable("previous-answer", answersOnly, "maxAnswers",
-		stickBounds{o.MaxAnswers, o.TTL, o.MaxUntold}, stickBounds{DefaultMaxAnswers, DefaultAnswerTTL, DefaultMaxUntold})
+		stickBounds{o.MaxAnswers, o.TTL, o.MaxUntold, o.Keep},
+		stickBounds{DefaultMaxAnswers, DefaultAnswerTTL, DefaultMaxUntold, DefaultAnswerKeep})
 	if err != nil {
 		return nil, err
 	}
@@ -89,7 +94,7 @@ func (f *PreviousAnswer) Constraint(req *types.Request, eps []*types.Endpoint) s
 	}
 }
 
-// holder returns the index of the endpoint that gave the response that req continues, or -1.
+// holder returns the index of the endpoint that has what req continues or asks for, or -1.
 func (f *PreviousAnswer) holder(req *types.Request, eps []*types.Endpoint) int {
 	return f.find(f.answerAt(req), eps)
 }
@@ -107,6 +112,11 @@ func (f *PreviousAnswer) Picked(req *types.Request, ep *types.Endpoint) { f.keep
 
 // Finished implements scheduling.Tracker.
 func (f *PreviousAnswer) Finished(req *types.Request, ep *types.Endpoint, out types.Outcome) {
+	f.addAnswer(req, ep, out)
+}
+
+// Answered implements scheduling.AnswerTracker: what is asked for from now on is there.
+func (f *PreviousAnswer) Answered(req *types.Request, ep *types.Endpoint, out types.Outcome) {
 	f.addAnswer(req, ep, out)
 }
 

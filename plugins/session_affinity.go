@@ -49,7 +49,7 @@ type SessionAffinity struct {
 // NewSessionAffinity returns a SessionAffinity, or an error that lists all invalid options.
 func NewSessionAffinity(o SessionOptions) (*SessionAffinity, error) {
 	t, err := newStickTable("session-affinity", bothKinds, "maxSessions",
-		stickBounds{o.MaxSessions, o.TTL, o.MaxUntold}, stickBounds{DefaultMaxSessions, DefaultSessionTTL, DefaultMaxUntold})
+		stickBounds{o.MaxSessions, o.TTL, o.MaxUntold, 0}, stickBounds{DefaultMaxSessions, DefaultSessionTTL, DefaultMaxUntold, 0})
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +98,11 @@ func (s *SessionAffinity) Finished(req *types.Request, ep *types.Endpoint, out t
 	if req.SessionID != "" && (out.Failed() || out.Retried) {
 		s.drop(keyOf(sessionKind, req.FairnessID, req.SessionID), ep)
 	}
+	s.addAnswer(req, ep, out)
+}
+
+// Answered implements scheduling.AnswerTracker.
+func (s *SessionAffinity) Answered(req *types.Request, ep *types.Endpoint, out types.Outcome) {
 	s.addAnswer(req, ep, out)
 }
 

@@ -110,7 +110,7 @@ func (t *stickTable) untold(now time.Time) []types.Binding {
 	for n := w.list.Head; n != nil; {
 		e := n.Of
 		n = n.Next
-		w.telling = append(w.telling, types.Binding{Key: e.id, Endpoint: e.at.id, Age: max(now.Sub(e.used), 0), Version: e.version})
+		w.telling = append(w.telling, types.Binding{Key: e.id, Endpoint: e.at.id, Age: max(now.Sub(e.lastUse(now, t.ttl)), 0), Version: e.version})
 		if e.tells--; e.tells == 0 {
 			w.remove(e)
 		}
@@ -143,11 +143,11 @@ func (t *stickTable) HearBinding(b types.Binding, now time.Time) {
 	case e.at == at:
 		e.version = max(e.version, b.Version)
 		t.renew(e, used)
-	case now.Sub(e.used) <= t.ttl && !yields(e, b):
+	case !t.expired(e, now) && !yields(e, b):
 		t.announce(e, now, correctAfter)
 	default:
 		t.news.remove(e)
-		e.at, e.sure, e.version = at, false, b.Version
+		e.at, e.sure, e.version, e.until = at, false, b.Version, time.Time{}
 		t.renew(e, used)
 	}
 }

@@ -93,8 +93,8 @@ func (t *stickTable) someOf(l *list.List[stickEntry], most int, at mark, all []s
 		n = n.Prev
 	}
 	for i := 0; i < most && n != nil; i++ {
-		if e := n.Of; e.at != nil && now.Sub(e.used) <= t.ttl {
-			all = append(all, stickKept{e.id, e.version, e.at.id, now.Sub(e.used)})
+		if e := n.Of; e.at != nil && !t.expired(e, now) {
+			all = append(all, stickKept{e.id, e.version, e.at.id, now.Sub(e.lastUse(now, t.ttl))})
 		}
 		n = n.Prev
 	}

@@ -21,6 +21,7 @@ type stickTable struct {
 	max       int
 	maxUntold int
 	ttl       time.Duration
+	keep      time.Duration // bounds what servers say of how long they keep something
 
 	mu sync.Mutex
 	// guarded by mu
@@ -39,6 +40,7 @@ type stickEntry struct {
 	id      uint64
 	at      *seat // nil: nowhere any more
 	used    time.Time
+	until   time.Time // so long the server keeps it, whether it is used or not; zero: it does not say
 	version uint64
 	told    int64 // when it was last to be told to peers, in Unix nanoseconds
 	tells   uint8 // how often it is still to be told
@@ -48,11 +50,31 @@ type stickEntry struct {
 	queued  list.Node[stickEntry] // in news
 }
 
+// lastUse returns when an entry was used that lives as long as this one, at a time: when this one was, or later if its
+// server keeps it longer than for the time to live from then on.
+func (e *stickEntry) lastUse(now time.Time, ttl time.Duration) time.Time {
+	at := e.used
+	if !e.until.IsZero() {
+		if as := e.until.Add(-ttl); as.After(now) {
+			return now
+		} else if as.After(at) {
+			return as
+		}
+	}
+	return at
+}
+
+// expired reports whether an entry counts no more. Caller must hold t.mu.
+func (t *stickTable) expired(e *stickEntry, now time.Time) bool {
+	return now.Sub(e.lastUse(now, t.ttl)) > t.ttl
+}
+
 // stickBounds are the options of a stickTable, 0 for defaults.
 type stickBounds struct {
 	max       int
 	ttl       time.Duration
 	maxUntold int
+	keep      time.Duration
 }
 
 // newStickTable returns a table with the given bounds and defaults. most is the name of max in errors.
@@ -61,10 +83,13 @@ func newStickTable(name string, k kinds, most string, b, def stickBounds) (*stic
 	check.Default(&c, most, &b.max, def.max, 1, LimitMaxSessions)
 	check.Positive(&c, "ttl", &b.ttl, def.ttl)
 	check.Default(&c, "maxUntold", &b.maxUntold, def.maxUntold, 1, LimitMaxSessions)
+	if def.keep > 0 {
+		check.Positive(&c, "keep", &b.keep, def.keep)
+	}
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
-	return &stickTable{name: name, kinds: k, max: b.max, maxUntold: b.maxUntold, ttl: b.ttl, byID: map[uint64]*stickEntry{}}, nil
+	return &stickTable{name: name, kinds: k, max: b.max, maxUntold: b.maxUntold, ttl: b.ttl, keep: b.keep, byID: map[uint64]*stickEntry{}}, nil
 }
 
 // found is the endpoint of an entry: by its ledger or, if no request went there yet, by its ID.
@@ -92,6 +117,10 @@ func (t *stickTable) put(id uint64, ep *types.Endpoint, req *types.Request, sure
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.putLocked(id, ep, req, sure)
+}
+
+func (t *stickTable) putLocked(id uint64, ep *types.Endpoint, req *types.Request, sure bool) {
 	if ep.Load.Retired() {
 		return
 	}
@@ -131,7 +160,7 @@ func (t *stickTable) get(id uint64, now time.Time) found {
 	defer t.mu.Unlock()
 	e := t.byID[id]
 	switch {
-	case e == nil || e.at == nil || now.Sub(e.used) > t.ttl:
+	case e == nil || e.at == nil || t.expired(e, now):
 	case e.at.ep != nil:
 		return found{load: e.at.ep.Load}
 	case !e.at.gone && now.Sub(e.at.since) < unmetFor:
@@ -246,7 +275,7 @@ func (t *stickTable) unlist(e *stickEntry) {
 	t.used.Remove(&e.listed)
 }
 
-// answerAt returns the endpoint of the response that req continues, if it is known.
+// answerAt returns the endpoint of the response that req continues, or of the job or file that it is about, if it is known.
 func (t *stickTable) answerAt(req *types.Request) found {
 	if req.PreviousID == "" {
 		return found{}
@@ -261,10 +290,32 @@ func (t *stickTable) keepAnswer(req *types.Request, ep *types.Endpoint) {
 	}
 }
 
-// addAnswer adds the response to req at ep, if it was completed.
+// mostIDs bounds what is remembered of one answer.
+const mostIDs = 16
+
+// addAnswer adds what req has made at ep: a response, if it was completed, or a job with its files.
 func (t *stickTable) addAnswer(req *types.Request, ep *types.Endpoint, out types.Outcome) {
-	if out.ResponseID != "" && out.Served() {
-		t.put(keyOf(answerKind, req.FairnessID, out.ResponseID), ep, req, true)
+	if !out.Served() || ep.Load == nil {
+		return
+	}
+	if out.ResponseID != "" {
+		t.addKept(out.ResponseID, req, ep, out.KeptUntil)
+	}
+	for _, id := range out.OtherIDs[:min(len(out.OtherIDs), mostIDs)] {
+		t.addKept(id, req, ep, out.KeptUntil)
+	}
+}
+
+func (t *stickTable) addKept(name string, req *types.Request, ep *types.Endpoint, until time.Time) {
+	id := keyOf(answerKind, req.FairnessID, name)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.putLocked(id, ep, req, true)
+	if e := t.byID[id]; e != nil && !until.IsZero() {
+		if most := req.Now.Add(t.keep); until.After(most) {
+			until = most
+		}
+		e.until = until
 	}
 }
 

@@ -169,6 +169,10 @@ func (s *Scheduler) reread(req *types.Request) {
 	})
 }
 
+func (s *Scheduler) answered(req *types.Request, ep *types.Endpoint, out *types.Outcome) {
+	eachOf(s, s.answers, req, func(t AnswerTracker) { t.Answered(req, ep, *out) })
+}
+
 func (s *Scheduler) prefillPicked(req *types.Request, prefill, answer *types.Endpoint) {
 	eachOf(s, s.prefills, req, func(t PrefillTracker) { t.PrefillPicked(req, prefill, answer) })
 }
@@ -213,9 +217,20 @@ func (s *Scheduler) prefillTime(req *types.Request, ep *types.Endpoint) (takes t
 }
 
 // booking returns the booking of a request at ep, by the estimates of plugins. Without estimates it is
-// the whole prompt and the output expected by the profile.
+// the whole prompt and the output expected by the profile, or by what the request itself says of its Work.
 func (s *Scheduler) booking(req *types.Request, ep *types.Endpoint) types.Booking {
+	switch req.Work.Kind {
+	case types.Denoises:
+		return types.Booking{Requests: 1, Denoise: s.denoise(req)}
+	case types.Converses: // it speaks for as long as it lives, and nothing comes before
+		return types.Booking{Requests: 1, ContextTokens: int64(req.Prompt.Tokens) + int64(max(req.Work.Output, s.profile.OutputTokens))}
+	case types.Fetches:
+		return types.Booking{}
+	}
 	prompt, output := req.Prompt.Tokens, s.profile.OutputTokens
+	if req.Work.Output > 0 {
+		output = req.Work.Output
+	}
 	uncached := prompt
 	func() {
 		defer func() {
@@ -230,11 +245,35 @@ func (s *Scheduler) booking(req *types.Request, ep *types.Endpoint) types.Bookin
 			output = max(s.outputs.ExpectedOutput(req), 0)
 		}
 	}()
+	if req.Work.Kind == types.Pools { // nothing comes of it that stays
+		return types.Booking{Requests: 1, Prefilling: 1, PrefillTokens: int64(uncached)}
+	}
 	if req.MaxTokens > 0 {
 		output = min(output, req.MaxTokens)
 	}
 	return types.Booking{Requests: 1, Prefilling: 1, PrefillTokens: int64(uncached), ContextTokens: int64(prompt) + int64(output)}
 }
+
+// denoise returns how many tokens of latents times passes a request is: as it says, or as a plugin estimates. 0: nobody
+// knows.
+func (s *Scheduler) denoise(req *types.Request) (tokens int64) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.failed(req, panicked("estimator", "", v))
+		}
+	}()
+	expected := req.Work.Denoise.Tokens()
+	if s.denoises != nil && !req.Work.Denoise.Known() {
+		expected = s.denoises.ExpectedDenoise(req)
+	}
+	if !(expected > 0) {
+		return 0
+	}
+	return int64(min(expected, mostDenoise))
+}
+
+// mostDenoise bounds what is booked of one request, so that sums of those do not overflow.
+const mostDenoise = 1 << 40
 
 func (s *Scheduler) patience(p Impatient, req *types.Request, ep *types.Endpoint) (wait time.Duration) {
 	defer func() {

@@ -38,7 +38,9 @@ type Decision struct {
 	first   bool            // the first token was seen
 	firstAt time.Time       // when, if it was
 	done    bool
-	outcome types.Outcome // once it is done
+	outcome types.Outcome  // once it is done
+	answer  *types.Outcome // after which the server went on; nil: it has not
+	letGo   bool           // the request has no body any more
 	ender   Ender
 	leg     leg           // where the prompt is computed
 	alone   bool          // it is among Scheduler.alone
@@ -303,6 +305,7 @@ func (d *Decision) release(b types.Booking) {
 	d.booked.Prefilling -= b.Prefilling
 	d.booked.PrefillTokens -= b.PrefillTokens
 	d.booked.ContextTokens -= b.ContextTokens
+	d.booked.Denoise -= b.Denoise
 }
 
 // book adds the decision to the ledger and to the list of open bookings, and delivers the event.
@@ -346,6 +349,7 @@ const (
 	prefilled
 	postponed
 	retried
+	answered
 	finished
 )
 
@@ -446,6 +450,9 @@ func (d *Decision) deliver(e *event) {
 		s.finished(d.Request, e.From, &e.Outcome)
 		d.picked(e)
 		s.hook(h.Retried, "Retried", &e.Event)
+	case answered:
+		s.answered(d.Request, e.Endpoint, &e.Outcome)
+		d.forgetPrompt()
 	case finished:
 		s.finished(d.Request, e.Endpoint, &e.Outcome)
 		s.hook(h.Finished, "Finished", &e.Event)

@@ -92,6 +92,7 @@ func (l *leg) release(b types.Booking) {
 	l.booked.Prefilling -= b.Prefilling
 	l.booked.PrefillTokens -= b.PrefillTokens
 	l.booked.ContextTokens -= b.ContextTokens
+	l.booked.Denoise -= b.Denoise
 }
 
 // dropLeg ends whatever l has, since the request ends or moves on, and reports whether e is to be told.

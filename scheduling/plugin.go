@@ -139,6 +139,12 @@ type OutputEstimator interface {
 	ExpectedOutput(req *types.Request) int
 }
 
+// A DenoiseEstimator is a plugin that estimates how many tokens of latents a diffusion model has to go through for a
+// request that does not say so, with each pass: see types.Denoise. The scheduler uses the first one in the profile.
+type DenoiseEstimator interface {
+	ExpectedDenoise(req *types.Request) float64
+}
+
 // An Impatient plugin knows of endpoints that may not answer. A data plane that can move on to a
 // fallback asks it once the request is sent.
 type Impatient interface {

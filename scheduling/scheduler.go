@@ -21,10 +21,12 @@ type Scheduler struct {
 	pipelines []*pipeline // of Profile.Rules, and at last that for all other requests
 	trackers  []Tracker
 	forgetter []Forgetter
-	estimator CacheEstimator  // nil: every prompt token counts as uncached
-	outputs   OutputEstimator // nil: Profile.OutputTokens
+	estimator CacheEstimator   // nil: every prompt token counts as uncached
+	outputs   OutputEstimator  // nil: Profile.OutputTokens
+	denoises  DenoiseEstimator // nil: what requests say themselves
 	impatient []Impatient
 	prefills  []PrefillTracker // of the trackers, those that are
+	answers   []AnswerTracker  // the same
 	alone     atomic.Int64     // requests served alone within Profile.Alone
 
 	seed  uint64
@@ -75,6 +77,9 @@ func (s *Scheduler) wire(plugin any) {
 	if t, ok := plugin.(PrefillTracker); ok && !contains(s.prefills, t) {
 		s.prefills = append(s.prefills, t)
 	}
+	if t, ok := plugin.(AnswerTracker); ok && !contains(s.answers, t) {
+		s.answers = append(s.answers, t)
+	}
 	if f, ok := plugin.(Forgetter); ok && !contains(s.forgetter, f) {
 		s.forgetter = append(s.forgetter, f)
 	}
@@ -83,6 +88,9 @@ func (s *Scheduler) wire(plugin any) {
 	}
 	if e, ok := plugin.(OutputEstimator); ok && s.outputs == nil {
 		s.outputs = e
+	}
+	if e, ok := plugin.(DenoiseEstimator); ok && s.denoises == nil {
+		s.denoises = e
 	}
 	if p, ok := plugin.(Impatient); ok && !contains(s.impatient, p) {
 		s.impatient = append(s.impatient, p)
@@ -506,7 +514,7 @@ func (s *Scheduler) Expire(now time.Time) {
 		if d == nil {
 			return
 		}
-		d.Done(types.Outcome{Err: ErrExpired})
+		d.Done(d.expired())
 	}
 }
 

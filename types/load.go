@@ -17,10 +17,11 @@ type Load struct {
 	prefilling atomic.Int64
 	prefill    atomic.Int64
 	context    atomic.Int64
+	denoise    atomic.Int64
 	retired    atomic.Bool
 	out        atomic.Pointer[time.Time] // nil: not ejected
 	peers      atomic.Pointer[Booking]   // nil: nothing
-	_          [8]byte                   // fills a cache line: other cores book in the neighbours
+	// That fills a cache line: other cores book in the neighbours.
 }
 
 // NewLoad returns an empty ledger.
@@ -39,6 +40,10 @@ func (l *Load) PrefillTokens() int64 { return l.prefill.Load() }
 // ContextTokens returns the context tokens held by the requests in flight: their prompts and
 // their expected output.
 func (l *Load) ContextTokens() int64 { return l.context.Load() }
+
+// DenoiseTokens returns what diffusion models have to do for the requests in flight: tokens of latents times passes. Of
+// what they have done of a request nobody tells before its end.
+func (l *Load) DenoiseTokens() int64 { return l.denoise.Load() }
 
 // Retire marks the endpoint as removed for good. The owner of the endpoints, for example a
 // datastore.Store, calls it before it tells anyone. Requests in flight are not affected.
@@ -97,6 +102,7 @@ type Booking struct {
 	Prefilling    int64 // how many of them have no first token yet
 	PrefillTokens int64
 	ContextTokens int64
+	Denoise       int64 // tokens of latents times passes of diffusion models: see Denoise.Tokens
 }
 
 // Book adds b. The caller must release the same amounts eventually, whatever happens; a
@@ -106,16 +112,19 @@ func (l *Load) Book(b Booking) {
 	l.prefilling.Add(b.Prefilling)
 	l.prefill.Add(b.PrefillTokens)
 	l.context.Add(b.ContextTokens)
+	if b.Denoise != 0 {
+		l.denoise.Add(b.Denoise)
+	}
 }
 
 // Release subtracts b.
 func (l *Load) Release(b Booking) {
-	l.Book(Booking{-b.Requests, -b.Prefilling, -b.PrefillTokens, -b.ContextTokens})
+	l.Book(Booking{-b.Requests, -b.Prefilling, -b.PrefillTokens, -b.ContextTokens, -b.Denoise})
 }
 
 // Held returns the total of what is booked.
 func (l *Load) Held() Booking {
-	return Booking{l.Requests(), l.Prefilling(), l.PrefillTokens(), l.ContextTokens()}
+	return Booking{l.Requests(), l.Prefilling(), l.PrefillTokens(), l.ContextTokens(), l.DenoiseTokens()}
 }
 
 // Known returns what is booked by this process and by other gateways together.
@@ -123,5 +132,8 @@ func (l *Load) Known() Booking { return l.Held().Plus(l.Peers()) }
 
 // Plus returns the sum.
 func (b Booking) Plus(c Booking) Booking {
-	return Booking{b.Requests + c.Requests, b.Prefilling + c.Prefilling, b.PrefillTokens + c.PrefillTokens, b.ContextTokens + c.ContextTokens}
+	return Booking{
+		b.Requests + c.Requests, b.Prefilling + c.Prefilling, b.PrefillTokens + c.PrefillTokens, b.ContextTokens + c.ContextTokens,
+		b.Denoise + c.Denoise,
+	}
 }

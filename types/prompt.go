@@ -11,6 +11,10 @@ type Prompt struct {
 	// Spans are ranges of Data in the order in which the model reads them: tools and
 	// instructions before messages. The bytes are as sent, JSON escapes included. Nil means
 	// that no prompt was extracted; a scheduler reports that to Hooks.Warned.
+	//
+	// Of media that have many more bytes than tokens the spans may cover samples only, the first and the last bytes
+	// among them, so that everywhere in a prompt about as many bytes stand for a token. The same content must have the
+	// same samples.
 	Spans []Span
 	// Data is what the spans index. Nil: the request's body. See Request.PromptData.
 	Data []byte
@@ -21,8 +25,8 @@ type Prompt struct {
 	Audio  int // audio parts
 	Other  int // parts of any other kind: files, video, unknown
 
-	// Media are these parts, in the order in which the model reads them, as far as they were looked at. Of many, the first
-	// ones.
+	// Media are these parts, in the order in which the model reads them, as far as they were looked at: of many, the first
+	// ones. The others are counted in Tokens all the same.
 	Media []Media
 }
 

@@ -52,9 +52,10 @@ type Request struct {
 	// produced by another. Without it each request is served by one. See scheduling.Splitter.
 	Split bool
 
-	// PreviousID is the ID of the response that this request continues or fetches, as assigned
-	// by the server, which may be the only one to know it. Empty: none. Unlike a SessionID it
-	// changes with every turn. At most 1 KiB, unless openai.Limits say otherwise.
+	// PreviousID is the ID of what this request continues, asks for or uses, and that a server has
+	// made or keeps: a response, a job, a file. It was assigned by the server, which may be the only
+	// one to know it. Empty: none. Unlike a SessionID it changes with every turn. At most 1 KiB,
+	// unless openai.Limits say otherwise.
 	PreviousID string
 
 	SLO       SLO
@@ -131,9 +132,13 @@ type Outcome struct {
 	Usage   Usage
 	// ResponseBytes is the size of the response body received from the server.
 	ResponseBytes int64
-	// ResponseID is the ID that the server assigned to its response, if the API lets later
-	// requests refer to it. Empty: none.
+	// ResponseID is the ID that the server assigned to its response, or to the job or file that it
+	// is about, if the API lets later requests refer to it. Empty: none.
 	ResponseID string
+	// OtherIDs are those of what else is to be had from that server alone: the files of a batch.
+	OtherIDs []string
+	// KeptUntil is until when the server keeps all that, as it says. Zero: it does not.
+	KeptUntil time.Time
 
 	// Finish is how the model ended its answer; of several choices the rarest end, as
 	// openai.Stream.Finish says. FinishUnknown: it did not, or that was not read.

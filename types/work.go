@@ -27,6 +27,7 @@ const (
 	Pools                     // a prompt is computed, and that is all: embeddings, rerank, score, classify. Nothing stays in the KV cache
 	Denoises                  // pictures or a film come out of noise, step by step, and all at the end
 	Converses                 // a session, in which the server listens and speaks for as long as the connection lives
+	Fetches                   // nothing is computed: something that a server keeps is put there, looked at, fetched or deleted
 )
 
 // String returns the name of the kind in lower case.
@@ -40,6 +41,8 @@ func (k WorkKind) String() string {
 		return "denoises"
 	case Converses:
 		return "converses"
+	case Fetches:
+		return "fetches"
 	}
 	return "invalid"
 }

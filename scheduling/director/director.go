@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net/textproto"
 	"runtime/debug"
 	"strings"
 	"sync/atomic"
@@ -76,9 +75,13 @@ type Options struct {
 	// it must be quick or give up. It is not asked about prompts with images or other parts. If it
 	// panics, Logger hears of it. Package tokenize has one that asks engines. Nil: prompts are bytes.
 	Tokenize func(ctx context.Context, r *Route, among []*types.Endpoint) (ids []uint32, whole bool)
-	// SessionHeader names the request header that holds the session, in any
-	// case; it goes before what the body says. Default HeaderSession.
-	SessionHeader string
+	// SessionHeader names the request header that holds the session, and ProgramHeader that of the
+	// program, in any case; they go before what other headers and the body say. See the package
+	// comment. Defaults HeaderSession and HeaderProgram.
+	SessionHeader, ProgramHeader string
+	// IgnoreClientIDs leaves Request.SessionID and ProgramID to Incoming: nothing that headers and
+	// bodies say of them is read.
+	IgnoreClientIDs bool
 	// TrustRequestHeaders reads from requests HeaderObjective, HeaderRewrite,
 	// HeaderFairness, HeaderTTFT, HeaderTPOT and HeaderMaxWait, and what llm-d calls them
 	// (HeaderLLMDObjective and so on), by which whoever sets them
@@ -123,7 +126,7 @@ type Options struct {
 // called from any goroutine. It starts no goroutine.
 type Director struct {
 	o          Options
-	session    string // canonical
+	names      headerNames
 	retryAfter time.Duration
 	seed       uint64
 	routed     atomic.Uint64
@@ -144,7 +147,7 @@ func New(o Options) (*Director, error) {
 	}
 	d := &Director{
 		o: o, seed: o.Seed, retryAfter: cmp.Or(o.RetryAfter, time.Second),
-		session: textproto.CanonicalMIMEHeaderKey(cmp.Or(o.SessionHeader, HeaderSession)),
+		names: o.headerNames(),
 	}
 	for d.seed == 0 {
 		d.seed = rand.Uint64()
@@ -225,9 +228,11 @@ type Incoming struct {
 	HasSubset bool
 	Subset    []string
 
-	// What the gateway says of the request. It goes before what the headers say, of which
-	// Options.TrustRequestHeaders decides whether they are read. All optional.
+	// What the gateway says of the request. It goes before what the headers say, of which, but for
+	// SessionID and ProgramID, Options.TrustRequestHeaders decides whether they are read. All optional.
 	FairnessID string        // the tenant
+	SessionID  string        // the conversation; with ProgramID it goes before all that clients say
+	ProgramID  string        // the agent's task that it is part of
 	Objective  string        // the name of an InferenceObjective, for the priority
 	Rewrite    string        // the target model
 	SLO        types.SLO     // what the client wants; each field for itself
@@ -498,9 +503,7 @@ func (d *Director) describe(req *types.Request, in *Incoming) (err error) {
 	h := in.Header
 	req.Header = h
 	req.ID = getID(h, HeaderRequestID)
-	if s := getID(h, d.session); s != "" {
-		req.SessionID = s
-	}
+	d.identify(req, in)
 	if req.PreviousID == "" {
 		req.PreviousID = answerIn(in.Path)
 	}

@@ -74,6 +74,25 @@
 // answers says none: what was handed over counts as found in its cache with some engines, and must
 // not be learned as such.
 //
+// # Conversations and programs
+//
+// To which conversation a request belongs (types.Request.SessionID), and to which agent's task
+// (ProgramID), the gateway may say in Incoming. Else the first of these counts:
+//
+//	Options.SessionHeader (X-Session-Id)        part of X-Parent-Session-Id
+//	X-Dynamo-Session-Id                         part of X-Dynamo-Parent-Session-Id
+//	X-Claude-Code-Session-Id, its -Agent-Id     all agents of the run are one program
+//	Session-Id, Thread-Id; with underscores too Codex: all threads of the run are one program
+//	X-Session-Affinity                          OpenCode, Pi; part of X-Parent-Session-Id
+//	X-Litellm-Session-Id                        part of X-Litellm-Trace-Id
+//	X-Conversation-Id, Conversation_id, X-Smg-Routing-Key
+//	the body                                    see openai.Parse
+//
+// Options.ProgramHeader (X-Program-Id) goes before what the others say of the program. A
+// conversation of no program is one of its own. Both are labels of at most 256 bytes that
+// count within a tenant: by them a client can group its own requests, and nobody else's.
+// Options.IgnoreClientIDs leaves them to the gateway.
+//
 // # Encoders
 //
 // This is experimental, and may change in any release. With [Options.Encode], images, audio and videos of

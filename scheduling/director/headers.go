@@ -13,8 +13,8 @@ import (
 )
 
 // Request headers that are read, in the canonical form of net/http. The names
-// are those of the Gateway API Inference Extension. All but HeaderRequestID and that of
-// the session, which are labels, are read only with Options.TrustRequestHeaders.
+// are those of the Gateway API Inference Extension. All but HeaderRequestID and those of
+// the session and the program, which are labels, are read only with Options.TrustRequestHeaders.
 const (
 	HeaderObjective = "X-Gateway-Inference-Objective"   // name of an InferenceObjective
 	HeaderFairness  = "X-Gateway-Inference-Fairness-Id" // the tenant

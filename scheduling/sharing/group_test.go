@@ -91,7 +91,7 @@ func TestKinds(t *testing.T) {
 	a, partA := groupOf(t, Options{Name: "first"}, epsA...)
 	b, partB := groupOf(t, Options{}, epsB...)
 	c, partC := groupOf(t, Options{Without: Kinds{true, true, true, true, true, true, true}}, epsC...)
-	booked := types.Booking{Requests: 3, Prefilling: 1, PrefillTokens: 500, ContextTokens: 900}
+	booked := types.Booking{Requests: 3, Prefilling: 1, PrefillTokens: 500, ContextTokens: 900, Denoise: 1 << 33}
 	epsA[1].Load.Book(booked)
 	anchors := make([]uint64, 3000)
 	for i := range anchors {

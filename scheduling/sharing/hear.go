@@ -102,6 +102,8 @@ func (g *Group) hearSection(from *peer, m *message, k kind, hash uint64, r reade
 	switch {
 	case k == kindLoad && !off.Load:
 		return g.hearLoads(from, m.tick, s, r, now)
+	case k == kindDenoise && !off.Load:
+		return g.hearDenoise(from, m.tick, s, r)
 	case k == kindPlacement && !off.Placements:
 		return g.hearPlacements(s, r, now)
 	case k == kindEjection && newest && !off.Ejections:
@@ -155,6 +157,21 @@ func (g *Group) hearLoads(from *peer, tick uint64, s *scope, r reader, now time.
 		}
 		if p := s.byKey[key]; p != nil {
 			p.hears(from, tick, b, now)
+		} else {
+			g.unknown()
+		}
+	}
+	return r.Err()
+}
+
+func (g *Group) hearDenoise(from *peer, tick uint64, s *scope, r reader) error {
+	for r.More() {
+		key, tokens := r.Uint64(), int64(r.Count("tokens of latents", mostDenoise))
+		if r.Err() != nil {
+			break
+		}
+		if p := s.byKey[key]; p != nil {
+			p.hearsDenoise(from, tick, tokens)
 		} else {
 			g.unknown()
 		}

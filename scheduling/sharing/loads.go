@@ -17,6 +17,7 @@ const fadeTime = time.Second
 const (
 	mostRequests = 1 << 20
 	mostTokens   = 1 << 34
+	mostDenoise  = 1 << 48
 )
 
 // place is an endpoint of a scope.
@@ -51,6 +52,8 @@ type claim struct {
 	peer *peer
 	tick uint64 // of the message that said so
 	at   time.Time
+	// denoiseTick is that of the message that said what Booking.Denoise is: it is told beside the rest.
+	denoiseTick uint64
 	types.Booking
 }
 
@@ -71,9 +74,22 @@ func (p *place) hears(from *peer, tick uint64, b types.Booking, now time.Time) {
 		p.heard = append(p.heard, claim{peer: from})
 	}
 	if c := &p.heard[i]; c.tick <= tick {
+		if c.denoiseTick == tick {
+			b.Denoise = c.Denoise // of a message that overtook this one
+		}
 		c.tick, c.at, c.Booking = tick, now, b
 		p.stale = true
 	}
+}
+
+// hearsDenoise takes over what diffusion models have to do by what a peer says, unless something newer was heard.
+func (p *place) hearsDenoise(from *peer, tick uint64, tokens int64) {
+	i := slices.IndexFunc(p.heard, func(c claim) bool { return c.peer == from })
+	if i < 0 || p.heard[i].tick > tick || p.heard[i].denoiseTick > tick {
+		return // of a peer that has nothing there, as far as was heard
+	}
+	p.heard[i].Denoise, p.heard[i].denoiseTick = tokens, tick
+	p.stale = true
 }
 
 // unsaid is after how many times Options.TTL a claim is dropped that its peer, who still speaks, says no more.
@@ -99,7 +115,7 @@ func (p *place) sum(now time.Time, ttl time.Duration) (sum types.Booking) {
 
 func scaled(b types.Booking, f float64) types.Booking {
 	by := func(v int64) int64 { return int64(math.Ceil(float64(v) * f)) }
-	return types.Booking{Requests: by(b.Requests), Prefilling: by(b.Prefilling), PrefillTokens: by(b.PrefillTokens), ContextTokens: by(b.ContextTokens)}
+	return types.Booking{Requests: by(b.Requests), Prefilling: by(b.Prefilling), PrefillTokens: by(b.PrefillTokens), ContextTokens: by(b.ContextTokens), Denoise: by(b.Denoise)}
 }
 
 // tells reports whether something is to be told of a place, and what.
@@ -129,6 +145,7 @@ func positive(b types.Booking) types.Booking {
 	return types.Booking{
 		Requests: min(max(b.Requests, 0), mostRequests), Prefilling: min(max(b.Prefilling, 0), mostRequests),
 		PrefillTokens: min(max(b.PrefillTokens, 0), mostTokens), ContextTokens: min(max(b.ContextTokens, 0), mostTokens),
+		Denoise: min(max(b.Denoise, 0), mostDenoise),
 	}
 }
 
@@ -140,6 +157,14 @@ func appendLoad(dst []byte, key uint64, b types.Booking) []byte {
 		dst = binary.AppendUvarint(dst, uint64(v))
 	}
 	return dst
+}
+
+// denoiseSize is an item's of kindDenoise, which is a kind of its own so that gateways that do not know of it read the
+// rest. It follows kindLoad, which says that there is none.
+const denoiseSize = 8 + binary.MaxVarintLen64
+
+func appendDenoise(dst []byte, key uint64, b types.Booking) []byte {
+	return binary.AppendUvarint(binary.BigEndian.AppendUint64(dst, key), uint64(b.Denoise))
 }
 
 func (r reader) load() (key uint64, b types.Booking) {

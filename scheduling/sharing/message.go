@@ -47,6 +47,7 @@ const (
 	kindWant // asks for a page of a snapshot
 	kindPage
 	kindNote
+	kindDenoise // follows kindLoad
 	kinds
 )
 

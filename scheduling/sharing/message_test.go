@@ -94,7 +94,7 @@ func TestBadMessages(t *testing.T) {
 // No bytes make reading panic, take long, or make a part hear of what cannot be.
 func FuzzHear(f *testing.F) {
 	some := types.NewEndpoint("one", "10.0.0.1:80")
-	some.Load.Book(types.Booking{Requests: 3, Prefilling: 1, PrefillTokens: 500, ContextTokens: 900})
+	some.Load.Book(types.Booking{Requests: 3, Prefilling: 1, PrefillTokens: 500, ContextTokens: 900, Denoise: 1 << 20})
 	a, part := groupOf(f, Options{}, some)
 	part.placed = []types.Placement{{Endpoint: "one", Anchors: []uint64{1, 2, 3}}}
 	part.ejected = []types.Ejected{{Endpoint: "one", Number: 4, Refused: true, Left: time.Second}}
@@ -109,6 +109,7 @@ func FuzzHear(f *testing.F) {
 		b := ep.Load.Peers()
 		require.True(t, b.Requests >= 0 && b.Requests <= mostRequests && b.Prefilling >= 0 && b.Prefilling <= b.Requests, b)
 		require.True(t, b.PrefillTokens >= 0 && b.PrefillTokens <= mostTokens && b.ContextTokens >= 0 && b.ContextTokens <= mostTokens, b)
+		require.True(t, b.Denoise >= 0 && b.Denoise <= mostDenoise, b)
 		for _, a := range part.heardAccounts {
 			require.False(t, math.IsNaN(a.Tokens) || math.IsInf(a.Requests, 0))
 		}
@@ -130,4 +131,34 @@ func TestKindsToCome(t *testing.T) {
 	w.end(appendLoad(w.item(loadSize), keyOf(ep), types.Booking{Requests: 2}))
 	w.flush()
 	require.EqualValues(t, 2, ep.Load.Peers().Requests)
+}
+
+// What diffusion models have to do is told beside the rest: whichever is read first, and with peers that do not tell
+// of it, of which there is nothing then.
+func TestDenoiseIsToldBeside(t *testing.T) {
+	ep := types.NewEndpoint("one", "10.0.0.1:80")
+	g, _ := groupOf(t, Options{}, ep)
+	tell := func(tick uint64, k kind, b types.Booking) {
+		w := &writer{origin: origin{9}, tick: tick, send: func(msg []byte) { g.Hear("", msg, start) }}
+		w.begin(k, g.scopes[0].hash)
+		if k == kindLoad {
+			w.end(appendLoad(w.item(loadSize), keyOf(ep), b))
+		} else {
+			w.end(appendDenoise(w.item(denoiseSize), keyOf(ep), b))
+		}
+		w.flush()
+	}
+	b := types.Booking{Requests: 2, Denoise: 7000}
+	tell(1, kindDenoise, b)
+	require.Zero(t, ep.Load.Peers(), "it is not known to have anything")
+	tell(2, kindLoad, b)
+	require.Equal(t, types.Booking{Requests: 2}, ep.Load.Peers())
+	tell(2, kindDenoise, b)
+	require.Equal(t, b, ep.Load.Peers())
+	tell(4, kindDenoise, types.Booking{Denoise: 9000})
+	tell(3, kindDenoise, b)
+	tell(4, kindLoad, b)
+	require.Equal(t, types.Booking{Requests: 2, Denoise: 9000}, ep.Load.Peers(), "one overtook the other")
+	tell(5, kindLoad, types.Booking{Requests: 1})
+	require.Equal(t, types.Booking{Requests: 1}, ep.Load.Peers())
 }

@@ -11,6 +11,7 @@ import (
 // This file is what is written, each kind beside its reading in hear.go.
 
 func (g *Group) tellLoads(w *writer, s *scope, whole bool, now time.Time) {
+	var denoising []*place
 	w.begin(kindLoad, s.hash)
 	for _, p := range s.places {
 		if p.first != nil {
@@ -18,7 +19,17 @@ func (g *Group) tellLoads(w *writer, s *scope, whole bool, now time.Time) {
 		}
 		if b, tell := p.tells(whole, now, g.o.TTL); tell {
 			w.end(appendLoad(w.item(loadSize), p.key, b))
+			if b.Denoise > 0 {
+				denoising = append(denoising, p)
+			}
 		}
+	}
+	if len(denoising) == 0 {
+		return
+	}
+	w.begin(kindDenoise, s.hash)
+	for _, p := range denoising {
+		w.end(appendDenoise(w.item(denoiseSize), p.key, p.told))
 	}
 }
 

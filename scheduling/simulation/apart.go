@@ -67,7 +67,7 @@ func (s *sim) submitsPrompt(l *live) {
 		s.promptLost(l)
 		return
 	}
-	q := engine.Request{ID: h.leg, Prompt: l.prompt, Output: 1, Hashes: l.hashes, Adapter: l.adapter, Pin: true}
+	q := engine.Request{ID: h.leg, Prompt: l.prompt, Output: 1, Hashes: l.hashes, Adapter: l.adapter, Pin: true, Media: l.job.engineMedia()}
 	if r.engine.Submit(q) != nil { // it is too long
 		s.promptLost(l)
 		return
@@ -263,10 +263,10 @@ func (s *sim) checkApart() error {
 			continue
 		}
 		at := s.now
-		for more := true; more; at, more = r.engine.LeaseEnds() {
+		for more := r.engine != nil; more; at, more = r.engine.LeaseEnds() {
 			r.engine.Step(at)
 		}
-		m := r.engine.Metrics(math.MaxInt64)
+		m := r.server.Metrics(math.MaxInt64)
 		if m.Running+m.Waiting+m.Receiving+m.PinnedBlocks+len(r.jobs)+len(r.legs) != 0 || m.FreeBlocks != m.Blocks {
 			return fmt.Errorf("simulation: replica %s has %d running, %d waiting and %d receiving, and %d of %d blocks free, %d pinned, at the end",
 				r.Name, m.Running, m.Waiting, m.Receiving, m.FreeBlocks, m.Blocks, m.PinnedBlocks)

@@ -14,7 +14,7 @@ import (
 // serve: the largest rate, to within 2 %, at which jobs under way do not grow for
 // as long as jobs arrive, and nine in ten wait less than a twentieth of that time
 // for their first token (a queue that takes longer may well grow, and is not seen
-// to). c.Policy decides; with none, each job goes to the replica with the fewest of
+// to), or of jobs without first tokens less than a quarter for the whole answer. c.Policy decides; with none, each job goes to the replica with the fewest of
 // its gateway's requests in flight. c.Duration is the length of each trial, by
 // default 4 minutes; it should be several times as long as a request or session.
 //
@@ -52,7 +52,7 @@ func capacity(ctx context.Context, c Config, rate, factor float64) (float64, err
 		if err != nil {
 			return false, err
 		}
-		return r.Steady && r.Failed+r.Shed == 0 && r.TTFT.P90 < c.Duration.Seconds()/20, nil
+		return r.Steady && r.Failed+r.Shed == 0 && r.TTFT.P90 < c.Duration.Seconds()/20 && r.Latency.P90 < c.Duration.Seconds()/4, nil
 	}
 	low, high := 0.0, math.Inf(1)
 	for high > low*1.02 {

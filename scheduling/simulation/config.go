@@ -118,6 +118,9 @@ type Fleet struct{ Replicas []Replica }
 type Replica struct {
 	Name   string        // default: r0, r1, …
 	Engine engine.Config // see there; Calibration.Speed makes it slower or faster, Noise less regular
+	// Diffusion, in place of Engine, is the server of a diffusion model: for jobs that Denoise, which no
+	// other serves.
+	Diffusion *engine.DiffusionConfig
 	// Adapters are the LoRA adapters it can serve; nil: all that are asked for.
 	Adapters []string
 	Labels   map[string]string
@@ -159,6 +162,8 @@ type Policy struct {
 	// Sink returns what takes the KV events of all replicas, of a profile that one of the
 	// others made. Then requests have an EngineSession. Nil: the policy takes none.
 	Sink func(scheduling.Profile) (KVSink, error)
+	// Sees changes what the policy sees of each request, such as one that knows nothing of media. Nil: it sees all.
+	Sees func(*types.Request)
 	// Sharer returns what tells the other gateways what one of them knows. Nil: each is alone.
 	Sharer func(Gateway) (Sharer, error)
 }
@@ -258,6 +263,9 @@ func (c *Config) Validate() error {
 func (r *Replica) validate() error {
 	if r.Ports < 0 || r.Ports > 64 {
 		return fmt.Errorf(".Ports is %d, want 1 to 64, or 0 for 1", r.Ports)
+	}
+	if r.Diffusion != nil && r.Role != "" {
+		return fmt.Errorf(".Role is %q, want none of one with Diffusion", r.Role)
 	}
 	switch r.Role {
 	case "", "prefill", "decode", "decode-only", "prefill-decode":

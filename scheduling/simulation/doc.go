@@ -27,6 +27,15 @@
 // engines' state and the future are not reachable from there, but for those that are
 // made as Policy.Clairvoyant.
 //
+// # Every kind of work
+//
+// Jobs may have pictures, sounds and films in their prompts ([Media], [ImageChat], [Transcription]), which the encoder of an
+// engine turns into tokens; ask for a batch of texts to be embedded ([Embeddings]); or ask a diffusion model for
+// pictures and films ([Diffusion], [Video]), of replicas with Diffusion. Policies see of that what a request parser would fill
+// in. Jobs whose answer comes all at once are in Report.Latency, and not in TTFT. In place of a medium's data the
+// prompt has four bytes for each of its tokens, as for text, so that what part of a prompt is alike
+// is the same in bytes and in tokens.
+//
 // # Two servers for one job
 //
 // Replicas with a Role may compute prompts for others: where the profile has a

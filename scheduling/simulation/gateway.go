@@ -180,7 +180,14 @@ func (s *sim) scrape(g *gateway, r *replica) {
 
 // metrics is what a replica's page says now.
 func (s *sim) metrics(r *replica) types.Metrics {
-	m := r.engine.Metrics(s.now)
+	m := r.server.Metrics(s.now)
+	if r.engine == nil {
+		page := types.Metrics{UpdatedAt: epoch.Add(s.now)}
+		if !r.Diffusion.Silent {
+			page.Waiting, page.Running = types.Known(float64(m.Waiting)), types.Known(float64(m.Running))
+		}
+		return page
+	}
 	c := r.engine.Config()
 	return types.Metrics{
 		UpdatedAt:       epoch.Add(s.now),

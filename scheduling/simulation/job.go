@@ -14,7 +14,16 @@ type Job struct {
 	// Content is the prompt, piece by piece, in order. Equal pieces at the beginning
 	// of two prompts of the same model are what a prefix cache can share.
 	Content []Segment
-	// Output is the number of tokens that will be produced, at least 1. The engine
+	// Media are the pictures, sounds and films among Content, in order: each is the next Segment
+	// with its ID.
+	Media []Media
+	// Work is what is asked of the server beside that, and what a gateway sees of it, unless it is
+	// Unsized. A job that Pools or Denoises has no Output, and of one that Denoises Work.Denoise is known.
+	Work types.Work
+	// Unsized says that the request does not tell how much Work.Denoise is, since it leaves that to the
+	// server's defaults, or how long what is to be heard.
+	Unsized bool
+	// Output is the number of tokens that will be produced, at least 1, unless Work.Kind is one without any. The engine
 	// knows it; no policy does.
 	Output int
 	// OutputID is the content of the output, for a later prompt that contains it
@@ -56,6 +65,9 @@ func (j *Job) Prompt() int {
 
 // finish returns how the model ends its answer.
 func (j *Job) finish() types.Finish {
+	if j.whole() {
+		return types.FinishUnknown
+	}
 	if j.MaxTokens > 0 && j.Output >= j.MaxTokens {
 		return types.FinishLength
 	}

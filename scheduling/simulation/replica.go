@@ -18,7 +18,8 @@ const blockTokens = engine.BlockTokens
 type replica struct {
 	Replica
 	index  int
-	engine *engine.Engine
+	server stepper
+	engine *engine.Engine // the same; nil: it is a Diffusion
 
 	// incarnation counts restarts: what was planned for an earlier one is void.
 	incarnation int32
@@ -36,6 +37,7 @@ type replica struct {
 	legs    map[uint64]*live // prompts that are computed for others; nil: it never does
 	watched bool             // the end of a lease is planned
 	ended   int              // leases that ended before it was restarted
+	encoded uint64           // tokens of media that were encoded before it was restarted
 
 	jobs map[uint64]*live // submitted to the engine and not ended
 	live int              // on their way included
@@ -43,6 +45,13 @@ type replica struct {
 	names map[uint32]string // of adapters
 	out   ReplicaReport
 	work  time.Duration // steps under way
+}
+
+// stepper is what replica.go needs of an engine of any kind.
+type stepper interface {
+	Step(now time.Duration) (engine.Step, bool)
+	Cancel(id uint64) bool
+	Metrics(now time.Duration) engine.Metrics
 }
 
 // addReplica adds a replica to the fleet and to what the gateways know.
@@ -62,7 +71,7 @@ func (s *sim) addReplica(c Replica) error {
 		s.split, r.legs = true, map[uint64]*live{}
 	}
 	s.transfers.add(&c)
-	if r.engine, err = s.newEngine(r); err != nil {
+	if err = s.newEngine(r); err != nil {
 		return fmt.Errorf("simulation: replica %s: %w", r.Name, err)
 	}
 	s.replicas = append(s.replicas, r)
@@ -83,22 +92,42 @@ func (s *sim) scrapes(g *gateway, r *replica) {
 }
 
 // newEngine makes the engine of a replica's present incarnation.
-func (s *sim) newEngine(r *replica) (*engine.Engine, error) {
-	c := r.Engine
+func (s *sim) newEngine(r *replica) (err error) {
+	noise := &r.Engine.Noise
+	if r.Diffusion != nil {
+		noise = &r.Diffusion.Noise
+	}
 	// Replicas of one configuration that stalled at the same step, each time they
 	// are started, would be noisy in a way that no fleet is.
 	seed := derive(s.cfg.Seed, streamNoise)
-	for _, n := range []uint64{c.Noise.Seed, uint64(r.index), uint64(r.incarnation)} {
+	for _, n := range []uint64{noise.Seed, uint64(r.index), uint64(r.incarnation)} {
 		seed = derive(seed, n)
 	}
+	if r.Diffusion != nil {
+		c := *r.Diffusion
+		c.Noise.Seed = seed
+		r.server, err = engine.NewDiffusion(c)
+		return err
+	}
+	c := r.Engine
 	c.Noise.Seed = seed
-	return engine.New(c)
+	r.engine, err = engine.New(c)
+	r.server = r.engine
+	return err
 }
 
 // tokens is the size of the KV cache.
 func (r *replica) tokens() int {
+	if r.engine == nil {
+		return 0
+	}
 	c := r.engine.Config()
 	return c.Blocks * blockTokens
+}
+
+// does reports whether it is a server for what a job asks for.
+func (r *replica) does(j *Job) bool {
+	return (r.engine == nil) == (j.Work.Kind == types.Denoises) && r.serves(j.Adapter)
 }
 
 func (r *replica) serves(adapter string) bool {
@@ -114,7 +143,7 @@ func (s *sim) submits(l *live, r *replica, incarnation int32) {
 		s.retry(l) // connection refused, or cut
 		return
 	}
-	if !r.serves(l.job.Adapter) {
+	if !r.does(&l.job) {
 		s.letGo(l, true)
 		s.unbook(l)
 		s.end(l, failed)
@@ -124,9 +153,7 @@ func (s *sim) submits(l *live, r *replica, incarnation int32) {
 		s.retry(l) // what it should fetch is gone
 		return
 	}
-	err := r.engine.Submit(engine.Request{
-		ID: l.id, Prompt: l.prompt, Output: l.job.Output, Hashes: l.hashes, Adapter: l.adapter, Remote: l.handoff != nil,
-	})
+	err := r.submit(l)
 	if err != nil {
 		if !errors.Is(err, engine.ErrTooLong) {
 			s.err = fmt.Errorf("simulation: job %d: %w", l.number, err)
@@ -145,12 +172,27 @@ func (s *sim) submits(l *live, r *replica, incarnation int32) {
 	s.step(r)
 }
 
+// submit hands a job to the engine.
+func (r *replica) submit(l *live) error {
+	if d, ok := r.server.(*engine.Diffusion); ok {
+		w := l.job.Work.Denoise
+		return d.Submit(l.id, engine.Denoise{Passes: w.Passes, Latents: w.Latents, Pixels: w.Pixels})
+	}
+	q := engine.Request{
+		ID: l.id, Prompt: l.prompt, Output: l.job.Output, Hashes: l.hashes, Adapter: l.adapter, Remote: l.handoff != nil, Media: l.job.engineMedia(),
+	}
+	if l.job.Work.Kind == types.Pools {
+		q.Pools, q.Items = true, l.job.Work.Items
+	}
+	return r.engine.Submit(q)
+}
+
 // step begins the next step of a replica that is free to.
 func (s *sim) step(r *replica) {
 	if r.busy || r.hung || r.dead {
 		return
 	}
-	st, ok := r.engine.Step(s.now)
+	st, ok := r.server.Step(s.now)
 	s.watchLeases(r)
 	if len(st.Admitted) > 0 {
 		if again := s.admits(r, st.Admitted); again && !ok {
@@ -267,8 +309,13 @@ func (s *sim) firstToken(l *live, cached int) {
 
 // leasesEnded counts them over all incarnations.
 func (r *replica) leasesEnded() int {
-	m := r.engine.Metrics(math.MaxInt64)
+	m := r.server.Metrics(math.MaxInt64)
 	return r.ended + int(m.LeasesEnded)
+}
+
+// encodedTokens counts them over all incarnations.
+func (r *replica) encodedTokens() uint64 {
+	return r.encoded + r.server.Metrics(math.MaxInt64).EncodedTokens
 }
 
 // inject lets a fault happen.
@@ -298,8 +345,8 @@ func (s *sim) inject(f Fault) {
 	case Restart:
 		s.die(r)
 		r.dead, r.hung, r.started = false, false, s.now
-		r.ended = r.leasesEnded()
-		r.engine, s.err = s.newEngine(r)
+		r.ended, r.encoded = r.leasesEnded(), r.encodedTokens()
+		s.err = s.newEngine(r)
 		s.publish(r, published{what: restarted})
 	case Hang:
 		if !r.dead {

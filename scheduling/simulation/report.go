@@ -17,10 +17,16 @@ type Report struct {
 	// OfferedRate is the jobs that arrived per second.
 	OfferedRate float64
 
+	// TTFT, TPOT and NTPOT are of jobs that produce tokens.
 	TTFT  Distribution // time to first token, seconds
 	TPOT  Distribution // time per output token after the first, seconds
 	NTPOT Distribution // end-to-end time / output tokens, seconds
-	E2E   Distribution // end-to-end time, seconds
+	E2E   Distribution // end-to-end time of all jobs, seconds
+	// Latency is the end-to-end time of jobs that produce none, and all of whose answer comes at once:
+	// that Pool or Denoise.
+	Latency Distribution `json:",omitzero"`
+	// ItemRate is how many inputs or pictures of those were completed per second.
+	ItemRate float64 `json:",omitempty"`
 
 	// OutputRate and InputRate are tokens per second, and RequestRate jobs per
 	// second, from the end of Warmup to the last completion.
@@ -33,7 +39,10 @@ type Report struct {
 	// they have none, 0..1.
 	Goodput float64
 	// PrefixHits is the part of prompt tokens found in a prefix cache, 0..1.
-	PrefixHits  float64
+	PrefixHits float64
+	// Encoded is how many tokens of media encoders computed, as a part of those in the prompts of all jobs: the rest
+	// was cached, as tokens or as outputs of the encoder.
+	Encoded     float64 `json:",omitempty"`
 	Preemptions int
 	// Imbalance is the mean over time of (max-mean)/mean of the replicas' running and
 	// waiting sequences.
@@ -78,8 +87,9 @@ type ClassReport struct {
 	// were served.
 	Met int
 	// Wait is the time until they were sent to a server, and TTFT that to the first
-	// token, of completed ones, seconds.
+	// token, of completed ones, seconds. Latency is that of those without first tokens.
 	Wait, TTFT Distribution
+	Latency    Distribution `json:",omitzero"`
 	// Tokens is prompt and output tokens of completed ones.
 	Tokens int
 }

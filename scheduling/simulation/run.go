@@ -182,7 +182,9 @@ func (s *sim) newLive(j Job) *live {
 	if n := len(s.spare); n > 0 {
 		l = s.spare[n-1]
 		s.spare = s.spare[:n-1]
-		*l = live{hashes: l.hashes[:0], req: types.Request{Body: l.req.Body[:0], Prompt: types.Prompt{Spans: l.req.Prompt.Spans[:0]}}}
+		*l = live{hashes: l.hashes[:0], req: types.Request{
+			Body: l.req.Body[:0], Prompt: types.Prompt{Spans: l.req.Prompt.Spans[:0], Media: l.req.Prompt.Media[:0]},
+		}}
 	} else {
 		l = new(live)
 	}
@@ -371,7 +373,9 @@ func (s *sim) arrives(l *live) {
 		s.err = err
 		return
 	}
-	l.hashes = appendHashes(l.hashes, l.job.Content)
+	if l.job.Work.Items <= 1 && l.job.Work.Kind != types.Denoises { // else nothing is found in a prefix cache
+		l.hashes = appendHashes(l.hashes, l.job.Content)
+	}
 	if l.gateway = s.reaches(&l.job); l.gateway == nil {
 		s.end(l, failed) // its connection is refused
 		return
@@ -380,6 +384,7 @@ func (s *sim) arrives(l *live) {
 		l.gateway.jobs[l.number] = l
 	}
 	switch {
+	case l.job.whole():
 	case l.job.OutputID != 0:
 		l.hashes = appendOutputHashes(l.hashes, &l.job, l.job.OutputID)
 	case l.gateway.sink != nil: // engines tell of output too, if nobody will ask for it again
@@ -429,20 +434,26 @@ func (s *sim) schedules(l *live) {
 
 // possible reports a job that no replica could ever serve.
 func (s *sim) possible(l *live) error {
-	if l.prompt < 1 || l.job.Output < 1 {
+	w := &l.job.Work
+	switch {
+	case w.Kind > types.Denoises:
+		return fmt.Errorf("%w: job %d %v, which is not simulated", ErrImpossible, l.number, w.Kind)
+	case l.job.whole() && (l.prompt < 1 || l.job.Output != 0 || w.Kind == types.Denoises && !w.Denoise.Known()):
+		return fmt.Errorf("%w: job %d, which %v, has %d prompt and %d output tokens and %+v, want a prompt, no output, and to know what to denoise", ErrImpossible, l.number, w.Kind, l.prompt, l.job.Output, w.Denoise)
+	case !l.job.whole() && (l.prompt < 1 || l.job.Output < 1):
 		return fmt.Errorf("%w: job %d has %d prompt and %d output tokens, want at least 1 of each", ErrImpossible, l.number, l.prompt, l.job.Output)
 	}
+	fits, serves := w.Kind == types.Denoises || w.Kind == types.Pools && w.Items > 1, false
 	id, ok := s.adapters[l.job.Adapter]
 	if !ok {
 		id = uint32(len(s.adapters))
 		s.adapters[l.job.Adapter] = id
 	}
 	l.adapter = id
-	fits, serves := false, false
 	most := 0
 	if x := s.scale; x != nil {
 		most = x.tokens
-		fits = l.prompt+l.job.Output <= most
+		fits = fits || l.prompt+l.job.Output <= most
 		serves = x.Template.Adapters == nil || slices.Contains(x.Template.Adapters, l.job.Adapter) || l.job.Adapter == ""
 	}
 	for _, r := range s.replicas {
@@ -452,7 +463,10 @@ func (s *sim) possible(l *live) error {
 		tokens := r.tokens()
 		most = max(most, tokens)
 		fits = fits || l.prompt+l.job.Output <= tokens
-		serves = serves || r.serves(l.job.Adapter)
+		serves = serves || r.does(&l.job)
+	}
+	if !serves && l.job.Adapter == "" {
+		return fmt.Errorf("%w: job %d %v, which no replica does", ErrImpossible, l.number, w.Kind)
 	}
 	if !serves {
 		return fmt.Errorf("%w: job %d asks for adapter %q, which no replica serves", ErrImpossible, l.number, l.job.Adapter)
@@ -467,21 +481,20 @@ func (s *sim) possible(l *live) error {
 func (s *sim) fillRequest(l *live) {
 	r := &l.req
 	r.Model, r.TargetModel = "base", l.job.Adapter
-	r.Body = appendText(r.Body[:0], l.job.Content)
-	r.Prompt = types.Prompt{
-		Spans:  append(r.Prompt.Spans[:0], types.Span{Start: 0, End: len(r.Body)}),
-		Bytes:  len(r.Body),
-		Tokens: l.prompt,
-	}
+	l.fillPrompt(r)
+	r.Work = l.job.work()
 	r.FairnessID, r.SessionID, r.SLO = l.job.Tenant, l.job.Session, l.job.SLO
-	r.Priority, r.MaxTokens, r.Stream, r.Split = l.job.Priority, l.job.MaxTokens, true, s.split
+	r.Priority, r.MaxTokens, r.Stream, r.Split = l.job.Priority, l.job.MaxTokens, !l.job.whole(), s.split
 	if l.gateway.sink != nil {
 		r.EngineSession = l.session()
 	}
 	if w := &s.cfg.World; w.Jitter > 0 || w.TokenError > 0 || w.Unstreamed > 0 {
 		wrong, stream := w.TokenError*(2*l.world.Float64()-1), l.world.Float64()
-		r.Prompt.Tokens = max(1, int(float64(l.prompt)*(1+wrong)))
-		r.Stream = stream >= w.Unstreamed
+		r.Prompt.Tokens = max(1, int(float64(r.Prompt.Tokens)*(1+wrong)))
+		r.Stream = r.Stream && stream >= w.Unstreamed
+	}
+	if see := s.cfg.Policy.Sees; see != nil {
+		see(r)
 	}
 	s.key.Set(&r.Attrs, l)
 }
@@ -545,7 +558,7 @@ func (s *sim) cancel(l *live, how ending) {
 	if l.at != nil { // else it waits to be let in
 		at := l.at
 		s.letGo(l, true)
-		at.engine.Cancel(l.id)
+		at.server.Cancel(l.id)
 		delete(at.jobs, l.id)
 		s.unbook(l)
 		if s.split { // others may have waited for its memory, in an engine that does nothing
@@ -581,11 +594,14 @@ func (s *sim) end(l *live, how ending) {
 	if d := l.decision; d != nil {
 		switch how {
 		case served:
-			out = types.Outcome{Status: 200, Finish: l.job.finish(), Usage: types.Usage{
-				PromptTokens:     types.Known(float64(l.prompt)),
-				CompletionTokens: types.Known(float64(l.job.Output)),
-			}}
-			if l.handoff == nil { // what an engine says that has received the prompt means nothing
+			out = types.Outcome{Status: 200, Finish: l.job.finish()}
+			if l.job.Work.Kind != types.Denoises {
+				out.Usage.PromptTokens = types.Known(float64(l.prompt))
+			}
+			if !l.job.whole() {
+				out.Usage.CompletionTokens = types.Known(float64(l.job.Output))
+			}
+			if l.handoff == nil && !l.job.whole() { // what an engine says that has received the prompt means nothing
 				out.Usage.CachedTokens = types.Known(float64(l.cached))
 			}
 		case cancelled:

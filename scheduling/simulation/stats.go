@@ -22,6 +22,7 @@ type stats struct {
 	every time.Duration
 
 	ttft, tpot, ntpot, e2e, decision histogram
+	latency                          histogram              // of jobs without first tokens
 	classes                          map[int]*classStats    // by priority
 	tenants                          map[string]*classStats // at most maxTenants
 
@@ -30,6 +31,8 @@ type stats struct {
 	lastArrival, lastEnd                         time.Duration
 	outputTokens, inputTokens, hitTokens         int
 	throughput                                   int // output tokens
+	items                                        int // of completed jobs that have any
+	mediaTokens                                  int // of all jobs
 
 	apart            apartStats
 	sharing          sharingStats
@@ -44,6 +47,7 @@ func (st *stats) init(c *Config) { st.cfg, st.every, st.lastArrival = c, c.Sampl
 
 func (st *stats) arrived(s *sim, l *live) {
 	st.lastArrival = s.now
+	st.mediaTokens += l.job.mediaTokens()
 	if l.counted {
 		st.arrivals++
 		for _, c := range st.classesOf(l) {
@@ -55,7 +59,7 @@ func (st *stats) arrived(s *sim, l *live) {
 // classStats is what a ClassReport is made of.
 type classStats struct {
 	ClassReport
-	wait, ttft histogram
+	wait, ttft, latency histogram
 }
 
 func (st *stats) class(l *live) *classStats {
@@ -95,7 +99,7 @@ func (st *stats) classesOf(l *live) []*classStats {
 }
 
 func (c *classStats) report() ClassReport {
-	c.Wait, c.TTFT = c.wait.distribution(), c.ttft.distribution()
+	c.Wait, c.TTFT, c.Latency = c.wait.distribution(), c.ttft.distribution(), c.latency.distribution()
 	return c.ClassReport
 }
 
@@ -116,7 +120,11 @@ func (c *classStats) served(l *live, first, end time.Duration) {
 	c.Completed++
 	c.Tokens += l.prompt + l.job.Output
 	c.wait.add(l.scheduledAt - l.job.Arrival)
-	c.ttft.add(first)
+	if l.job.whole() {
+		c.latency.add(end)
+	} else {
+		c.ttft.add(first)
+	}
 	if meets(l, l.job.SLO, first, end) {
 		c.Met++
 	}
@@ -128,7 +136,7 @@ func meets(l *live, slo types.SLO, first, end time.Duration) bool {
 		return false
 	}
 	n := time.Duration(l.job.Output - 1)
-	return n == 0 || slo.TPOT == 0 || (end-first)/n <= slo.TPOT
+	return n <= 0 || slo.TPOT == 0 || (end-first)/n <= slo.TPOT
 }
 
 // good reports whether a job that is served now met its SLO, and Config.Goodput where it has none.
@@ -179,8 +187,13 @@ func (st *stats) ended(s *sim, l *live, how ending) {
 	if good {
 		st.good++
 	}
-	st.ttft.add(first)
 	st.e2e.add(end)
+	if l.job.whole() {
+		st.latency.add(end)
+		st.items += max(1, l.job.Work.Items)
+		return
+	}
+	st.ttft.add(first)
 	st.ntpot.add(end / time.Duration(l.job.Output))
 	if n := l.job.Output - 1; n > 0 {
 		st.tpot.add((end - first) / time.Duration(n))
@@ -192,7 +205,7 @@ func (st *stats) sample(s *sim) {
 	one := Sample{At: s.now.Seconds()}
 	sum, most := 0, 0
 	for _, r := range s.replicas {
-		m := r.engine.Metrics(s.now)
+		m := r.server.Metrics(s.now)
 		one.Running = append(one.Running, m.Running)
 		one.Waiting = append(one.Waiting, m.Waiting)
 		one.KV = append(one.KV, m.KVUsage())
@@ -271,6 +284,7 @@ func (s *sim) report() *Report {
 		Arrived:   st.arrivals, Completed: st.completed, Failed: st.failed, Shed: st.shed, Cancelled: st.cancelled,
 		Unfinished: s.running,
 		TTFT:       st.ttft.distribution(), TPOT: st.tpot.distribution(), NTPOT: st.ntpot.distribution(), E2E: st.e2e.distribution(),
+		Latency:     st.latency.distribution(),
 		Timeline:    st.timeline,
 		Explanation: st.explanation,
 	}
@@ -282,6 +296,7 @@ func (s *sim) report() *Report {
 		r.OutputRate = float64(st.outputTokens) / d
 		r.InputRate = float64(st.inputTokens) / d
 		r.RequestRate = float64(st.completed) / d
+		r.ItemRate = float64(st.items) / d
 	}
 	if st.inputTokens > 0 {
 		r.PrefixHits = float64(st.hitTokens) / float64(st.inputTokens)
@@ -306,6 +321,7 @@ func (s *sim) report() *Report {
 	if s.cfg.Policy.Sharer != nil {
 		r.Sharing = &st.sharing.SharingReport
 	}
+	encoded := uint64(0)
 	for _, rep := range s.replicas {
 		out := rep.out
 		if s.now > 0 {
@@ -316,6 +332,10 @@ func (s *sim) report() *Report {
 			r.Apart.LeasesEnded += rep.leasesEnded()
 		}
 		r.Replicas = append(r.Replicas, out)
+		encoded += rep.encodedTokens()
+	}
+	if st.mediaTokens > 0 {
+		r.Encoded = float64(encoded) / float64(st.mediaTokens)
 	}
 	r.Steady, r.Why = st.steady()
 	if s.running > 0 {

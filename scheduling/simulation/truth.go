@@ -22,6 +22,10 @@ func (t truth) Cached(req *types.Request, ep *types.Endpoint) int {
 	if !ok {
 		return 0
 	}
-	n := t.s.replicas[ep.Slot].engine.Cached(l.hashes, l.adapter) * engine.BlockTokens
+	e := t.s.replicas[ep.Slot].engine
+	if e == nil {
+		return 0
+	}
+	n := e.Cached(l.hashes, l.adapter) * engine.BlockTokens
 	return min(n, l.prompt-1)
 }

@@ -35,6 +35,7 @@ const (
 	streamEvents
 	streamSharing
 	streamScaling
+	streamMedia
 )
 
 // finalize is the output function of SplitMix64: a bijection of 64-bit words.

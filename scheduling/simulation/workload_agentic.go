@@ -192,16 +192,17 @@ func (a *agents) Done(j *Job, at time.Duration, served bool) (Job, bool) {
 	content = append(content,
 		Segment{j.OutputID, j.Output},
 		Segment{t.ids().id(0), a.tool.Quantile(t.draw(drawTool))})
-	next := a.job(t, at+a.think(t), content, j.Session)
+	next := a.job(t, at+thinking(t, a.spec.Think, a.spec.ThinkSigma), content, j.Session)
 	if next.Prompt() > a.spec.MaxPrompt {
 		return Job{}, false
 	}
 	return next, true
 }
 
-func (a *agents) think(t turn) time.Duration {
+// thinking is the time before a turn, lognormal with that median, in seconds, and sigma.
+func thinking(t turn, median, sigma float64) time.Duration {
 	z := math.Sqrt2 * math.Erfinv(float64(2*t.draw(drawThink))-1)
-	return toDuration(min(86_400*7, a.spec.Think*math.Exp(a.spec.ThinkSigma*z)))
+	return toDuration(min(86_400*7, median*math.Exp(sigma*z)))
 }
 
 var (

@@ -42,6 +42,10 @@ func everyKind() []simulation.Spec {
 		simulation.MultiLoRA{Adapters: 10, Skew: 1, Base: 0.25, Prefix: "a"},
 		simulation.MultiLoRA{Shares: []float64{0.5, 0.25}},
 		simulation.Agentic{Rate: 2, Turns: 3, Think: -1}, simulation.RAG{Corpus: 50, Chunks: 4, Skew: -1},
+		simulation.ImageChat{Rate: 2, Turns: 4, Addresses: .2, MinPixels: 100_000, Think: -1}, simulation.ImageChat{Skew: -1, Pictures: 1, Repeat: .9},
+		simulation.Diffusion{Rate: 2, Sizes: []simulation.Size{{Width: 512, Height: 768}}, Steps: []simulation.Choice{{Value: 4, Share: 2}, {Value: 8}}, Unsized: .5},
+		simulation.Video{Rate: 1, Frames: []simulation.Choice{{Value: 17}}}, simulation.Transcription{Rate: 3, Median: 20, Unsized: .1},
+		simulation.Embeddings{Rate: 4, Items: simulation.Length{Kind: simulation.LengthFixed, Tokens: 9}},
 		&simulation.Mooncake{File: "testdata/mooncake.jsonl", Speed: 2, Loop: true},
 		&simulation.Azure{File: "testdata/azure.csv", Minutes: simulation.OddMinutes, Loop: true},
 		&simulation.LengthsCSV{File: "testdata/lengths.csv", Rate: 4, Shuffle: true},
@@ -109,7 +113,8 @@ func TestSourceContract(t *testing.T) {
 
 func checkJob(t *testing.T, j *simulation.Job) {
 	t.Helper()
-	if j.Output < 1 || len(j.Content) == 0 {
+	whole := j.Work.Kind == types.Pools || j.Work.Kind == types.Denoises
+	if (j.Output < 1) != whole || len(j.Content) == 0 || (j.Work.Kind == types.Denoises) != j.Work.Denoise.Known() {
 		t.Fatalf("job %+v has no output or no content", j)
 	}
 	for _, s := range j.Content {

@@ -128,6 +128,7 @@
 //	inferpick_pool_running_requests{name}
 //	inferpick_pool_in_flight_requests{name}
 //	inferpick_pool_prefill_tokens_owed{name}
+//	inferpick_pool_denoise_tokens_owed{name}
 //	inferpick_pool_endpoints{name,state}  state: ready, draining, unhealthy
 //	inferpick_pool_saturation{name}       mean of max(queue/QueueThreshold, KV usage/KVThreshold)
 //	inferpick_refused_requests_total{pool,error_code}

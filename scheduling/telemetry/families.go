@@ -115,6 +115,7 @@ var (
 	poolRunning    = own(gauge, "inferpick_pool_running_requests", "Requests in the batches of the engines that said so lately.", "name")
 	poolInFlight   = own(gauge, "inferpick_pool_in_flight_requests", "Requests that this process sent to the pool's endpoints and that are not done.", "name")
 	poolOwed       = own(gauge, "inferpick_pool_prefill_tokens_owed", "Tokens of prompts that this process sent to the pool's endpoints, not believed to be cached, with no first token yet.", "name")
+	poolDenoise    = own(gauge, "inferpick_pool_denoise_tokens_owed", "Tokens of latents times passes of diffusion models, for the requests that this process sent to the pool's endpoints and that are not done.", "name")
 	poolEndpoints  = own(gauge, "inferpick_pool_endpoints", "Endpoints by state.", "name", "state")
 	poolSaturation = own(gauge, "inferpick_pool_saturation", "Mean of how full the ready endpoints are of which something is known.", "name")
 )

@@ -26,7 +26,7 @@ func (m *Metrics) gatherPool(g page, name string, eps []*types.Endpoint, seen *t
 	var kv, queue, running, full mean // of the ready ones
 	var queued, batched mean          // of all
 	var states [types.Unhealthy + 1]int
-	var inFlight, owed int64
+	var inFlight, owed, denoise int64
 	for _, ep := range eps {
 		if int(ep.State) < len(states) {
 			states[ep.State]++
@@ -34,6 +34,7 @@ func (m *Metrics) gatherPool(g page, name string, eps []*types.Endpoint, seen *t
 		if ep.Load != nil {
 			inFlight += ep.Load.Requests()
 			owed += ep.Load.PrefillTokens()
+			denoise += ep.Load.DenoiseTokens()
 		}
 		waiting := ep.Waiting(seen)
 		queued.add(waiting)
@@ -64,6 +65,7 @@ func (m *Metrics) gatherPool(g page, name string, eps []*types.Endpoint, seen *t
 	}
 	g.add(&poolInFlight, float64(inFlight), poolInFlight.with(name))
 	g.add(&poolOwed, float64(owed), poolOwed.with(name))
+	g.add(&poolDenoise, float64(denoise), poolDenoise.with(name))
 	g.add(&readyPods, float64(states[types.Ready]), readyPods.with(name))
 	for s, n := range states {
 		g.add(&poolEndpoints, float64(n), poolEndpoints.with(name, types.State(s).String()))

@@ -37,6 +37,7 @@ func (p *pair) free(ep *types.Endpoint) {
 func (x *exchange) aside(p parcel, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.ctx), limit)
 	out := x.outgoing(ctx, p)
+	markReplayable(out.Header) // else a connection that the server has just closed would swallow it
 	go func() {
 		defer cancel()
 		defer func() { _ = recover() }() // the client has another answer

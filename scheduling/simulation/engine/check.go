@@ -10,7 +10,7 @@ import (
 // after each step.
 func (e *Engine) Check() error {
 	for _, check := range []func() error{
-		e.checkRequests, e.checkHandoff, e.checkBlocks, e.checkFreeList, e.checkCache, e.checkAdapters, e.checkBatch,
+		e.checkRequests, e.checkHandoff, e.checkBlocks, e.checkFreeList, e.checkCache, e.checkAdapters, e.checkEncoder, e.checkBatch,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -32,7 +32,7 @@ func (e *Engine) checkRequests() error {
 	for at := e.waiting.Head; at != nil; at = at.Next {
 		s := at.Of
 		n++
-		if s.state != waiting || s.computed != 0 || len(s.blocks) != 0 {
+		if s.state != waiting || s.computed != 0 && !s.apart() || len(s.blocks) != 0 {
 			return fmt.Errorf("engine: waiting request %d: state %d, %d tokens computed, %d blocks", s.ID, s.state, s.computed, len(s.blocks))
 		}
 	}
@@ -45,9 +45,9 @@ func (e *Engine) checkRequests() error {
 			return fmt.Errorf("engine: running request %d: state %d", s.ID, s.state)
 		case s.computed >= s.total():
 			return fmt.Errorf("engine: running request %d: all of %d tokens computed", s.ID, s.total())
-		case s.generated >= s.Output:
+		case s.generated >= max(s.Output, 1):
 			return fmt.Errorf("engine: running request %d: all of %d output tokens produced", s.ID, s.Output)
-		case len(s.blocks) != blocksFor(s.computed):
+		case len(s.blocks) != blocksFor(s.keeps(s.computed, 0)):
 			return fmt.Errorf("engine: running request %d: %d blocks for %d tokens", s.ID, len(s.blocks), s.computed)
 		}
 	}
@@ -197,7 +197,7 @@ func (e *Engine) checkAdapters() error {
 // checkBatch: the last step kept to its limits.
 func (e *Engine) checkBatch() error {
 	b := e.last
-	if b.tokens > e.cfg.MaxBatchedTokens || b.sequences > e.cfg.MaxSeqs || len(e.running) > e.cfg.MaxSeqs || b.adapters > e.cfg.MaxLoRAs {
+	if b.tokens > e.cfg.MaxBatchedTokens || b.sequences > e.cfg.MaxSeqs || len(e.running) > e.cfg.MaxSeqs || b.adapters > e.cfg.MaxLoRAs || b.encoded > e.cfg.EncoderBudget {
 		return fmt.Errorf("engine: a step of %d tokens, %d sequences and %d adapters", b.tokens, b.sequences, b.adapters)
 	}
 	return nil

@@ -34,6 +34,13 @@
 // to load. The duration of a step follows a [Calibration] and, on
 // request, [Noise], which is the same for the same seed.
 //
+// Media of a prompt go through an encoder, in the step in which the first of their tokens is
+// scheduled: all that is in the step waits for it. It keeps what it made, within Config.EncoderCache, and encodes
+// no more in a step than Config.EncoderBudget; media that the prefix cache covers cost nothing. Requests that Pool have
+// their prompt computed, and end with that.
+//
+// A [Diffusion] is the engine of a diffusion model: jobs one after the other, pass by pass.
+//
 // In disaggregated serving one engine computes a prompt, a request with Pin, and
 // another one the output, the same request with Remote. What is between the two, the
 // way there and the transfer, is the caller's:

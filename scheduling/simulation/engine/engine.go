@@ -34,6 +34,10 @@ type Config struct {
 	// MaxHostLoRAs is the number of adapters kept in host memory. Default: three
 	// times MaxLoRAs; at least MaxLoRAs.
 	MaxHostLoRAs int
+	// EncoderCache is the room for outputs of the encoder, in tokens: a medium that is there costs
+	// nothing. EncoderBudget is the most tokens that it encodes in one step. A medium with more than
+	// either is refused. Default 16,384 each.
+	EncoderCache, EncoderBudget int
 	// NoPrefixCache turns automatic prefix caching off.
 	NoPrefixCache bool
 	// WholePromptMustFit admits a sequence only if there is room for all of its
@@ -66,6 +70,8 @@ func (c *Config) complete() error {
 	c.MaxBatchedTokens = cmp.Or(c.MaxBatchedTokens, 8192)
 	c.MaxLoRAs = cmp.Or(c.MaxLoRAs, 4)
 	c.MaxHostLoRAs = cmp.Or(c.MaxHostLoRAs, 3*c.MaxLoRAs)
+	c.EncoderCache = cmp.Or(c.EncoderCache, 16_384)
+	c.EncoderBudget = cmp.Or(c.EncoderBudget, 16_384)
 	for _, field := range []struct {
 		name         string
 		value, least int
@@ -75,6 +81,8 @@ func (c *Config) complete() error {
 		{"MaxBatchedTokens", c.MaxBatchedTokens, 1},
 		{"MaxLoRAs", c.MaxLoRAs, 1},
 		{"MaxHostLoRAs", c.MaxHostLoRAs, c.MaxLoRAs},
+		{"EncoderCache", c.EncoderCache, 1},
+		{"EncoderBudget", c.EncoderBudget, 1},
 	} {
 		if field.value < field.least {
 			return fmt.Errorf("engine: %s is %d: want at least %d", field.name, field.value, field.least)
@@ -93,8 +101,18 @@ type Request struct {
 	ID uint64
 	// Prompt is the number of tokens in the prompt, at least 1.
 	Prompt int
-	// Output is the number of tokens to produce, at least 1.
+	// Output is the number of tokens to produce, at least 1; 0 if it Pools.
 	Output int
+	// Pools says that the prompt is computed, and that is all: embeddings, rerank, score. One event,
+	// the first and the last, tells that it is.
+	Pools bool
+	// Items is how many inputs the prompt of a request that Pools consists of, all of about the same
+	// length: none attends to another, and none keeps blocks when it is computed, or can be found in
+	// the prefix cache. Default 1.
+	Items int
+	// Media are what an encoder has to turn into tokens before those of the prompt that they are can
+	// be computed, in their order there. The engine keeps the slice until the request ends.
+	Media []Medium
 	// Hashes identify the content of the sequence block by block: Hashes[i]
 	// stands for all tokens up to the end of block i, so equal hashes mean equal
 	// prefixes. Blocks beyond the list, and the last, partial one, are never
@@ -177,7 +195,9 @@ type Change struct {
 type Metrics struct {
 	At      time.Duration // when they were published
 	Running int           // sequences in the batch
-	Waiting int           // sequences in the queue, without those submitted since the step began
+	// Waiting is the sequences in the queue, without those submitted since the step began, and the Items
+	// that are not computed of those that Pool, but for one each.
+	Waiting int
 
 	// Receiving is the requests with Remote that have their blocks and are not in the batch
 	// yet: in neither Running nor Waiting. (vLLM counts them among the waiting.)
@@ -192,16 +212,18 @@ type Metrics struct {
 	RunningAdapters, WaitingAdapters []uint32
 
 	// Counters since the start.
-	Steps           uint64
-	QueriedTokens   uint64 // prompt tokens looked up in the prefix cache, once per request
-	HitTokens       uint64 // those found
-	PromptTokens    uint64 // prompt tokens of requests whose prefill is complete
-	GeneratedTokens uint64
-	Preemptions     uint64
-	Finished        uint64 // requests that produced all of their output
-	Cancelled       uint64
-	ReceivedTokens  uint64 // prompt tokens that came from other engines
-	LeasesEnded     uint64 // requests with Pin whose blocks nobody held or released in time
+	Steps            uint64
+	QueriedTokens    uint64 // prompt tokens looked up in the prefix cache, once per request
+	HitTokens        uint64 // those found
+	PromptTokens     uint64 // prompt tokens of requests whose prefill is complete
+	GeneratedTokens  uint64
+	Preemptions      uint64
+	Finished         uint64 // requests that produced all of their output
+	Cancelled        uint64
+	ReceivedTokens   uint64 // prompt tokens that came from other engines
+	EncodedTokens    uint64 // tokens of media that the encoder made
+	EncoderHitTokens uint64 // those that its cache had
+	LeasesEnded      uint64 // requests with Pin whose blocks nobody held or released in time
 }
 
 // KVUsage returns the share of the KV cache in use, 0 to 1. Blocks that hold
@@ -219,6 +241,7 @@ type Engine struct {
 	pool     pool
 	adapters adapters
 	noise    noise
+	encoder  encoder
 
 	byID    map[uint64]*sequence
 	inbox   []*sequence
@@ -229,6 +252,7 @@ type Engine struct {
 
 	receiving int // sequences in that state
 	kept      int // sequences pinned or held
+	batches   int // sequences with Items
 
 	end       time.Duration // of the last step
 	events    []Event
@@ -252,6 +276,7 @@ func New(cfg Config) (*Engine, error) {
 		pool:     newPool(cfg.Blocks, cfg.Changes),
 		adapters: newAdapters(cfg.MaxLoRAs, cfg.MaxHostLoRAs),
 		noise:    newNoise(cfg.Noise),
+		encoder:  encoder{size: cfg.EncoderCache, byKey: make(map[uint64]*encoded)},
 		byID:     make(map[uint64]*sequence),
 	}
 	e.published[0] = Metrics{Blocks: cfg.Blocks, FreeBlocks: cfg.Blocks}
@@ -264,14 +289,26 @@ func (e *Engine) Config() Config { return e.cfg }
 
 // Submit hands a request to the engine. The next Step sees it.
 func (e *Engine) Submit(r Request) error {
-	if r.Prompt < 1 || r.Output < 1 {
+	switch {
+	case r.Pools && (r.Prompt < 1 || r.Output != 0 || r.Pin || r.Remote || r.Items < 0 || r.Items > r.Prompt):
+		return fmt.Errorf("%w: %d items with %d tokens, %d output tokens: want no more items than tokens, at least 1, no output and no other engine", ErrInvalid, r.Items, r.Prompt, r.Output)
+	case !r.Pools && (r.Prompt < 1 || r.Output < 1):
 		return fmt.Errorf("%w: %d prompt and %d output tokens: want at least 1 of each", ErrInvalid, r.Prompt, r.Output)
+	case !r.Pools && r.Items != 0:
+		return fmt.Errorf("%w: %d items in a request that does not pool", ErrInvalid, r.Items)
 	}
 	if _, ok := e.byID[r.ID]; ok {
 		return fmt.Errorf("%w: ID %d is in use", ErrInvalid, r.ID)
 	}
-	// The last token is never fed back.
-	if need := blocksFor(r.Prompt + r.Output - 1); need > e.cfg.Blocks {
+	if err := e.checkMedia(&r); err != nil {
+		return err
+	}
+	need := blocksFor(r.Prompt + max(r.Output, 1) - 1) // the last token is never fed back
+	if r.Items > 1 {
+		need = blocksFor(min(r.Prompt, e.cfg.MaxBatchedTokens))
+		r.Hashes = nil
+	}
+	if need > e.cfg.Blocks {
 		return fmt.Errorf("%w: %d prompt and %d output tokens need %d blocks of %d", ErrTooLong, r.Prompt, r.Output, need, e.cfg.Blocks)
 	}
 	s := e.newSequence()
@@ -280,6 +317,9 @@ func (e *Engine) Submit(r Request) error {
 	s.adapter = e.adapters.get(r.Adapter)
 	s.cached = -1
 	e.byID[r.ID] = s
+	if s.apart() {
+		e.batches++
+	}
 	e.inbox = append(e.inbox, s)
 	e.submitted++
 	return nil
@@ -388,7 +428,7 @@ func (e *Engine) publish(at time.Duration) {
 
 	*m = e.counters
 	m.At = at
-	m.Running, m.Waiting = len(e.running), e.waiting.len
+	m.Running, m.Waiting = len(e.running), e.waiting.len+e.itemsLeft()
 	m.Receiving = e.receiving + e.ready.len
 	m.Blocks, m.FreeBlocks, m.PinnedBlocks = e.pool.total(), e.pool.free, e.pool.pinned
 	if !e.adapters.changed {
@@ -416,7 +456,10 @@ func (e *Engine) newSequence() *sequence {
 // drop forgets a sequence that has ended.
 func (e *Engine) drop(s *sequence) {
 	delete(e.byID, s.ID)
-	s.Hashes = nil
+	if s.apart() {
+		e.batches--
+	}
+	s.Hashes, s.Media = nil, nil
 	s.adapter = nil
 	e.spare = append(e.spare, s)
 }

@@ -8,7 +8,7 @@ func (e *Engine) scheduleReady(b *batch) {
 	for at := e.ready.Head; at != nil && b.budget > 0 && len(e.running) < e.cfg.MaxSeqs; {
 		s := at.Of
 		at = at.Next
-		if !e.adapters.fits(s.adapter) {
+		if !e.adapters.fits(s.adapter) || e.encodable(s, s.Prompt-1, 1, b) == 0 {
 			continue
 		}
 		e.ready.remove(s)

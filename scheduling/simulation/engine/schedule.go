@@ -5,10 +5,10 @@ package engine
 func (e *Engine) scheduleRunning(b *batch) (preempted bool) {
 	for i := 0; i < len(e.running); i++ {
 		s := e.running[i]
-		n := min(s.total()-s.computed, b.budget)
+		n := e.encodable(s, s.computed, min(s.total()-s.computed, b.budget), b)
 		s.scheduled = 0
 		if n == 0 {
-			continue // no budget left
+			continue // no budget left, or none of the encoder
 		}
 		for !e.grow(s, n) {
 			// Whoever was admitted last has lost least.
@@ -37,20 +37,28 @@ func (e *Engine) scheduleWaiting(b *batch) {
 		// A blocked adapter does not hold up those behind it.
 		if e.adapters.fits(s.adapter) {
 			if !e.admit(s, b) {
-				return // memory does: first come, first served
+				return // memory or the encoder does: first come, first served
 			}
 		}
 		at = next
 	}
 }
 
-// admit moves a waiting sequence into the batch if there is memory for it.
+// admit moves a waiting sequence into the batch if there is memory for it, and if the encoder can
+// do what comes first.
 func (e *Engine) admit(s *sequence, b *batch) bool {
 	hits := e.lookup(s)
-	n := min(s.total()-BlockTokens*len(hits), b.budget)
+	from := BlockTokens * len(hits)
+	if s.apart() {
+		from = s.computed
+	}
+	n := min(s.total()-from, b.budget)
+	if !s.Remote {
+		n = e.encodable(s, from, n, b)
+	}
 
-	need := blocksFor(BlockTokens*len(hits)+n) - len(hits)
-	if e.cfg.WholePromptMustFit || s.Remote {
+	need := blocksFor(s.keeps(from, n)) - len(hits)
+	if (e.cfg.WholePromptMustFit || s.Remote) && !s.apart() {
 		need = blocksFor(s.total()) - len(hits)
 	}
 	available := e.pool.free
@@ -59,7 +67,7 @@ func (e *Engine) admit(s *sequence, b *batch) bool {
 			available-- // about to be taken off the free list
 		}
 	}
-	if need > available {
+	if need > available || n == 0 {
 		s.blocks = s.blocks[:0]
 		return false
 	}
@@ -68,11 +76,11 @@ func (e *Engine) admit(s *sequence, b *batch) bool {
 	for _, i := range hits {
 		e.pool.retain(i)
 	}
-	s.computed = BlockTokens * len(hits)
+	s.computed = from
 	s.named = len(hits)
 	if s.cached < 0 {
-		s.cached = s.computed
-		e.counters.HitTokens += uint64(s.computed)
+		s.cached = BlockTokens * len(hits)
+		e.counters.HitTokens += uint64(s.cached)
 		if !e.cfg.NoPrefixCache {
 			e.counters.QueriedTokens += uint64(s.Prompt)
 		}
@@ -115,7 +123,7 @@ func (e *Engine) lookup(s *sequence) []int32 {
 
 // grow gives s the blocks for n more tokens, all of them or none.
 func (e *Engine) grow(s *sequence, n int) bool {
-	need := blocksFor(s.computed+n) - len(s.blocks)
+	need := blocksFor(s.keeps(s.computed, n)) - len(s.blocks)
 	if need > e.pool.free {
 		return false
 	}
@@ -128,13 +136,18 @@ func (e *Engine) grow(s *sequence, n int) bool {
 // schedule puts n tokens of s into the batch. Blocks that this fills can be hit
 // from now on, by the next sequence of the same step already.
 func (e *Engine) schedule(s *sequence, n int, b *batch) {
+	e.encode(s, n, b)
 	s.scheduled = n
 	b.budget -= n
 	b.sequences++
 	b.tokens += n
-	if s.decoding() {
+	switch {
+	case s.decoding():
 		b.context += s.total()
-	} else {
+	case s.apart():
+		b.more += s.items(n) - 1
+		b.pairs += float64(n) * float64(s.Prompt) / float64(2*s.Items)
+	default:
 		b.pairs += float64(n) * (float64(s.computed) + float64(n)/2)
 	}
 	if e.cfg.NoPrefixCache {
@@ -160,10 +173,14 @@ func (e *Engine) commit() {
 		s.computed += s.scheduled
 		produced := s.scheduled > 0 && s.computed == s.total()
 		s.scheduled = 0
+		e.passMedia(s)
+		if s.apart() {
+			e.free(s)
+		}
 		if produced {
 			e.emit(s)
 		}
-		if s.generated < s.Output {
+		if s.generated < max(s.Output, 1) {
 			kept = append(kept, s)
 			continue
 		}
@@ -182,11 +199,13 @@ func (e *Engine) commit() {
 // emit counts one more token of s.
 func (e *Engine) emit(s *sequence) {
 	s.generated++
-	e.counters.GeneratedTokens++
 	if s.generated == 1 {
 		e.counters.PromptTokens += uint64(s.Prompt)
 	}
-	first, last := s.generated == 1, s.generated == s.Output
+	if !s.Pools {
+		e.counters.GeneratedTokens++
+	}
+	first, last := s.generated == 1, s.generated >= s.Output
 	if e.cfg.Quiet && !first && !last {
 		return
 	}
@@ -194,16 +213,33 @@ func (e *Engine) emit(s *sequence) {
 		ID:        s.ID,
 		First:     first,
 		Last:      last,
-		Generated: s.generated,
+		Generated: min(s.generated, s.Output),
 		Cached:    s.cached,
 	})
+}
+
+// itemsLeft is how many inputs are not computed of the sequences that have several, but for one each.
+func (e *Engine) itemsLeft() (left int) {
+	if e.batches == 0 {
+		return 0
+	}
+	for _, s := range e.running {
+		left += s.items(s.Prompt-s.computed) - 1
+	}
+	for at := e.waiting.Head; at != nil; at = at.Next {
+		left += at.Of.items(at.Of.Prompt-at.Of.computed) - 1
+	}
+	return left
 }
 
 // preempt sends a sequence that was taken out of the batch back to the head of
 // the queue, to be computed again.
 func (e *Engine) preempt(s *sequence) {
 	e.evict(s)
-	s.computed, s.scheduled, s.named = 0, 0, 0
+	s.scheduled, s.named = 0, 0
+	if !s.apart() { // of those, what is computed is done
+		s.computed = 0
+	}
 	e.enqueue(s, e.waiting.pushFront)
 	e.counters.Preemptions++
 	e.events = append(e.events, Event{ID: s.ID, Kind: Preempted, Generated: s.generated, Cached: s.cached})
@@ -212,6 +248,7 @@ func (e *Engine) preempt(s *sequence) {
 // evict takes blocks and adapter from a sequence that left the batch.
 func (e *Engine) evict(s *sequence) {
 	e.free(s)
+	e.dropMedia(s)
 	e.adapters.leave(s.adapter, e.counters.Steps)
 }
 

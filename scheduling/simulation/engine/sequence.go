@@ -31,11 +31,32 @@ type sequence struct {
 
 	blocks []int32
 	named  int // leading blocks that were offered to the prefix cache
+	passed int // media that are computed
+	held   int // and beyond these, those that it needs of the encoder
 	cached int // tokens found in the prefix cache at the first admission; -1: not admitted yet
 
 	lease time.Duration // when it ends, while pinned
 
 	inQueue list.Node[sequence] // its place in the queue of its state
+}
+
+// apart reports whether it consists of inputs that have nothing to do with each other.
+func (s *sequence) apart() bool { return s.Items > 1 }
+
+// keeps is how many tokens have blocks once n more than the first from of s are scheduled.
+func (s *sequence) keeps(from, n int) int {
+	if s.apart() {
+		return n
+	}
+	return from + n
+}
+
+// items is how many of its inputs are in n tokens: at least 1.
+func (s *sequence) items(n int) int {
+	if !s.apart() {
+		return 1
+	}
+	return max(1, (n*s.Items+s.Prompt-1)/s.Prompt)
 }
 
 // total is the number of tokens known so far.
