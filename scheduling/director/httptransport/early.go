@@ -14,13 +14,16 @@ import (
 // DefaultEarlyTimeout is the default of Transport.EarlyTimeout.
 const DefaultEarlyTimeout = 5 * time.Second
 
+// feedPiece is how much must have come before it is sent on, so that this is not done for every few bytes.
+const feedPiece = 64 << 10
+
 // errLost is why an attempt was broken off: the request is decided once more, when it is whole.
 var errLost = errors.New("httptransport: the request was not what it began like, or did not come in time")
 
 // early looks at the body of a request as it comes in.
 type early struct {
 	*exchange
-	next int64 // bytes at which a bet is tried
+	next int64 // bytes at which a bet is tried; or, if there is one, more is sent on
 	bet  *bet  // nil: there is none
 }
 
@@ -67,7 +70,10 @@ func (x *exchange) receive() (*bet, error) {
 func (e *early) came() error {
 	data := e.body.data
 	if e.bet != nil {
-		e.bet.feed.add(data[:len(data)-1], nil) // the server must not have all of it before it is known to be right
+		if int64(len(data)) >= e.next {
+			e.next = int64(len(data)) + feedPiece
+			e.bet.feed.add(data[:len(data)-1], nil) // the server must not have all of it before it is known to be right
+		}
 		return nil
 	}
 	if n := int64(len(data)); n < e.next || n >= e.req.ContentLength {
@@ -107,7 +113,7 @@ func (e *early) try(head []byte) error {
 	b.mu.Lock()
 	b.timer = time.AfterFunc(timeout, b.lose)
 	b.mu.Unlock()
-	e.bet = b
+	e.bet, e.next = b, int64(len(head))+feedPiece
 	go func() {
 		defer close(b.over)
 		defer func() { b.panicked = recover() }()

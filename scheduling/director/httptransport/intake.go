@@ -27,7 +27,8 @@ type held struct {
 
 	came   func() error // is called when more has come; nil: nobody waits for it
 	pinned bool         // others read what has come so far, so that its memory is kept
-	kept   int          // memory that was left behind for them
+	kept   int          // memory that was left behind for them,
+	behind []*[]byte    // and what of it was lent
 }
 
 // read takes the whole body of a request and closes it. The memory is to be released also
@@ -150,7 +151,9 @@ func (h *held) grow(size int) error {
 		next = make([]byte, len(h.data), size)
 	}
 	copy(next, h.data)
-	if !h.pinned {
+	if h.pinned {
+		h.behind = append(h.behind, h.lent)
+	} else {
 		rooms.takeBack(h.lent)
 	}
 	h.data, h.lent = next, lent
@@ -163,8 +166,11 @@ func (h *held) release(again bool) {
 	h.t.held.Add(-int64(cap(h.data) + h.kept))
 	if again {
 		rooms.takeBack(h.lent)
+		for _, lent := range h.behind {
+			rooms.takeBack(lent)
+		}
 	}
-	h.data, h.lent, h.kept = nil, nil, 0
+	h.data, h.lent, h.kept, h.behind = nil, nil, 0, nil
 }
 
 func tooLarge(most int64) error {

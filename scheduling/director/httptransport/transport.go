@@ -20,7 +20,7 @@ const DefaultMaxBodies = 1 << 30
 // Transport is an http.RoundTripper that sends each request to the endpoint that
 // a Director chooses. Of the request's URL only path and query matter.
 //
-// It reads the request body whole, asks the director, sends the body with the
+// It reads the request body whole (but see Early), asks the director, sends the body with the
 // target model's name in it, and goes on to the fallbacks as long as the client has had
 // no byte: see the package comment. Response bodies stream; what was used is accounted
 // when the body is read to its end or closed. To be able to go on, it returns a response
@@ -55,7 +55,8 @@ type Transport struct {
 	MaxBodies int64
 	// Early, if it is more than 0, is after how many bytes of a request body its server is chosen if that can be done,
 	// and the body sent on as it comes in: see the package comment. 32 KiB is a good value. It is for bodies of which
-	// the length is known and at least twice as much. Incoming and OnRoute then see the beginning of the body.
+	// the length is known and at least twice as much. Incoming then sees the beginning of the body, and OnRoute is told of
+	// a route for it, and of another one if the bet was lost. Default: bodies are read whole.
 	Early int64
 	// EarlyTimeout bounds for how long the rest of such a body may keep a place at its server. Default
 	// DefaultEarlyTimeout.
