@@ -18,7 +18,7 @@ func ParseEarly(api API, contentType string, head []byte, size int64, req *types
 		return Parsed{}, false
 	}
 	var d document
-	if err := d.scan(head, limits.MaxDepth); err == nil || !d.cut || d.broken != prompt || d.fields[fModel].absent() || endsInData(head) {
+	if err := d.scan(head, limits.MaxDepth, nil); err == nil || !d.cut || d.diffuses || d.broken != prompt || d.fields[fModel].absent() || endsInData(head) {
 		return Parsed{}, false
 	}
 	c := d.contentOf(prompt)
@@ -28,7 +28,7 @@ func ParseEarly(api API, contentType string, head []byte, size int64, req *types
 	limits.ModelOptional = false
 	found := *req // which stays as it is if that does not do
 	found.Prompt = types.Prompt{}
-	p, err := d.fill(api, &found, limits)
+	p, err := d.fill(api, nil, &found, limits)
 	if err != nil || hasMedia(&found.Prompt) {
 		return Parsed{}, false
 	}

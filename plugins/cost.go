@@ -9,6 +9,7 @@ import (
 
 	"github.com/inferpick/inferpick/internal/cost"
 	"github.com/inferpick/inferpick/internal/list"
+	"github.com/inferpick/inferpick/internal/mediaindex"
 	"github.com/inferpick/inferpick/internal/prefixindex"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
@@ -72,7 +73,11 @@ type Cost struct {
 	turn     atomic.Uint64 // whose figures are worked out anew next, for their age
 	claims   cost.Claims   // at all servers
 	outputs  cost.Outputs
-	adapters cost.AdapterNames // List by who holds listing
+	usual    cost.Usual
+	media    *mediaindex.Index // who has seen which media
+	// diffusing is what is believed of diffusion models; nil: nobody has asked for a picture or a film yet.
+	diffusing atomic.Pointer[cost.Diffusing]
+	adapters  cost.AdapterNames // List by who holds listing
 
 	// Each is taken for itself, or within the lock of one server.
 	crowding sync.Mutex
@@ -104,7 +109,9 @@ type costed struct {
 	prefix
 	cost.Request
 	adapter     cost.AdapterID
-	model, pair uint64 // by what the lengths of answers are learned: see outputs
+	model, pair uint64       // by what the lengths of answers are learned: see outputs
+	given       cost.Tokens  // of output, that the request itself lets expect; 0: it does not
+	media       *costedMedia // nil: there are none
 
 	question              // of who is to serve it, from Cost to Picked, for Items
 	meets    bool         // some endpoint is expected to meet the SLO
@@ -140,6 +147,7 @@ func NewCost(o CostOptions) (*Cost, error) {
 	c := &Cost{
 		o: o, model: o.model(), prefix: prefix, key: types.NewKey[*costed]("cost"),
 		scratch: sync.Pool{New: func() any { return new(costScratch) }},
+		media:   mediaindex.New(mediaindex.Options{Pairs: o.Media.Entries, ServerTokens: o.Media.EndpointTokens}),
 	}
 	rates := c.firstRates()
 	c.learner = cost.NewLearner(rates)
@@ -155,7 +163,7 @@ func NewCost(o CostOptions) (*Cost, error) {
 
 // firstRates are those from which learning starts.
 func (c *Cost) firstRates() cost.Rates {
-	return cost.Rates{Transport: c.o.Transport, Step: 1, Token: 1}
+	return cost.Rates{Transport: c.o.Transport, Step: 1, Token: 1, Encode: 1}
 }
 
 // mustCost is NewCost for options that are known to be valid.
@@ -179,6 +187,9 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 		sc = c.scratch.Get().(*costScratch)
 	}
 	now := c.seconds(req.Now)
+	if r.Kind == types.Denoises {
+		c.diffuse(now)
+	}
 
 	sc.matched = c.prefix.matchAll(r.hashes, &sc.held)
 	most := c.find(eps, sc, sc.matched, now)
@@ -210,7 +221,7 @@ func (c *Cost) ask(req *types.Request, r *costed, a *question, eps []*types.Endp
 	a.homes, a.contended = cost.Homes{}, c.claims.At(cost.MomentOf(now)) > 0
 	q := &a.query
 	*q = cost.Query{
-		Prompt: r.Prompt, Output: r.Output, PerBlock: r.query.PerBlock,
+		Prompt: r.Prompt, Output: r.Output, Items: r.Items, PerBlock: r.query.PerBlock,
 		Now: now, At: now + cost.Seconds(rates.Transport), Way: cost.Seconds(rates.Transport + c.late.Load()),
 		Share: 1, SLO: cost.Targets{TTFT: cost.Seconds(req.SLO.TTFT.Seconds()), TPOT: cost.Seconds(req.SLO.TPOT.Seconds())},
 	}
@@ -236,7 +247,7 @@ func (c *Cost) ask(req *types.Request, r *costed, a *question, eps []*types.Endp
 			}
 		}
 	}
-	if len(eps) > 1 && others > cost.LeastOthers {
+	if len(eps) > 1 && others > cost.LeastOthers && keepsCache(req) {
 		// Where all others tell where prompts are, only those that are nowhere yet need a home: gateways that
 		// meet one at the same time agree, and those that meet several do not all choose who is the least busy.
 		told := c.prefix.tells() && c.strangers(now) < cost.FewStrangers
@@ -250,7 +261,10 @@ func (c *Cost) ask(req *types.Request, r *costed, a *question, eps []*types.Endp
 	if !a.homes.Any() {
 		q.Else = 1 - float64(q.Best/q.Prompt)
 	}
-	a.special = r.adapter != 0 || q.SLO != (cost.Targets{}) || c.o.PriceWithoutSLO > 0
+	a.special = r.adapter != 0 || q.SLO != (cost.Targets{}) || c.o.PriceWithoutSLO > 0 || r.media != nil || c.diffusing.Load() != nil
+	if r.media != nil {
+		c.askMedia(r, a, seen, &rates)
+	}
 }
 
 // others is the part of the requests at the servers that others sent, peers among them.
@@ -319,7 +333,7 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 			}
 		}
 	}
-	homes, least := r.homes.Any(), math.Inf(1)
+	homes, least, denoises := r.homes.Any(), math.Inf(1), r.Kind == types.Denoises
 	best, r.meets = -1, false
 	for k := range seen {
 		s := &seen[k]
@@ -337,7 +351,12 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 		} else {
 			p.Special = false
 		}
-		v := float64(c.model.Terms(q, &f, &p, &t))
+		var v float64
+		if denoises {
+			v = float64(c.model.Denoise(q, &f, &p, &t))
+		} else {
+			v = float64(c.model.Terms(q, &f, &p, &t))
+		}
 		r.meets = r.meets || t.Late == 0
 		if costs[k] = v; v < least {
 			least, best = v, k
@@ -350,7 +369,11 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 // what there is to say about its adapter.
 func (c *Cost) terms(r *costed, a *question, ep *types.Endpoint, s *costSeen, f *cost.Figures, p *cost.Place, t *cost.Terms) (adapter string) {
 	adapter = c.lookAt(r, a, ep, s, f, p)
-	c.model.Terms(&a.query, f, p, t)
+	if r.Kind == types.Denoises {
+		c.model.Denoise(&a.query, f, p, t)
+	} else {
+		c.model.Terms(&a.query, f, p, t)
+	}
 	return adapter
 }
 
@@ -364,7 +387,7 @@ func (c *Cost) lookAt(r *costed, a *question, ep *types.Endpoint, s *costSeen, f
 
 // place fills in what few decisions ask beside the tokens that are cached there.
 func (c *Cost) place(r *costed, a *question, ep *types.Endpoint, s *costSeen, p *cost.Place) (adapter string) {
-	p.Claimed = cost.Claimed{}
+	p.Claimed, p.Encode, p.Backlog, p.Denoise = cost.Claimed{}, 0, 0, 0
 	if a.contended {
 		p.Claimed = c.claimedAt(s.cell, a)
 	}
@@ -376,6 +399,7 @@ func (c *Cost) place(r *costed, a *question, ep *types.Endpoint, s *costSeen, p 
 		p.Hit = max(p.Hit, a.query.Best)
 	}
 	p.PerHour = ep.Capacity.CostPerHour
+	c.placeWork(r, s, a.query.At, p)
 	p.Delay, adapter = c.adapterDelay(r, a, ep, s.cell.server)
 	return adapter
 }
@@ -417,15 +441,47 @@ func (c *Cost) prepare(req *types.Request, r *costed) {
 	c.prefix.prepare(req, &r.prefix)
 	r.Prompt, r.Streamed = cost.Tokens(max(float64(req.Prompt.Tokens), 1)), req.Stream
 	r.model, r.pair = prefixindex.Seed(req.Target()), prefixindex.Seed(req.Target(), req.FairnessID)
-	r.Output = c.outputs.Expect(r.model, r.pair, scheduling.DefaultOutputTokens)
+	if r.Kind = req.Work.Kind; r.Kind == types.Generates && req.Work.Output <= 0 {
+		r.Output = c.outputs.Expect(r.model, r.pair, scheduling.DefaultOutputTokens)
+	} else {
+		c.expectWork(req, r)
+	}
 	if req.MaxTokens > 0 {
 		r.Output = min(r.Output, cost.Tokens(req.MaxTokens))
 	}
-	r.Output = max(r.Output, 1)
+	if r.Kind != types.Pools {
+		r.Output = max(r.Output, 1)
+	}
+	if r.Kind != types.Denoises {
+		r.media = c.mediaOf(&req.Prompt)
+	}
 	r.adapter = c.adapters.Of(req.Target()) // for who books without having asked for the cost
 	r.query.Prompt = r.Prompt
 	r.query.PerBlock = r.Prompt * cost.Tokens(c.prefix.index.Options().BlockBytes) / cost.Tokens(max(req.Prompt.Bytes, 1))
 }
+
+// expectWork fills in what is expected of a request that is not like text, or says itself how much it is.
+func (c *Cost) expectWork(req *types.Request, r *costed) {
+	w := &req.Work
+	switch w.Kind {
+	case types.Pools:
+		r.Items = max(float64(w.Items), 1)
+		return
+	case types.Denoises:
+		d, guessed := c.usual.Denoise(r.model, w.Denoise)
+		r.Request.Denoise, r.Guessed = c.model.Engine.Denoise(d), guessed
+		return
+	case types.Converses: // not to be mixed with answers to prompts
+		r.model, r.pair = prefixindex.Seed(req.Target(), conversing), prefixindex.Seed(req.Target(), req.FairnessID, conversing)
+	}
+	if r.given = cost.Tokens(w.Output); r.given > 0 {
+		r.Output = c.usual.Output(r.model, r.given)
+		return
+	}
+	r.Output = c.outputs.Expect(r.model, r.pair, scheduling.DefaultOutputTokens)
+}
+
+const conversing = "a conversation by voice"
 
 // ExpectedOutput implements scheduling.OutputEstimator.
 func (c *Cost) ExpectedOutput(req *types.Request) int { return int(c.of(req).Output) }
@@ -468,6 +524,7 @@ var (
 	_ scheduling.Forgetter        = (*Cost)(nil)
 	_ scheduling.CacheEstimator   = (*Cost)(nil)
 	_ scheduling.OutputEstimator  = (*Cost)(nil)
+	_ scheduling.DenoiseEstimator = (*Cost)(nil)
 	_ scheduling.Splitter         = (*Cost)(nil)
 	_ scheduling.SplitItemizer    = (*Cost)(nil)
 	_ scheduling.PrefillEstimator = (*Cost)(nil)

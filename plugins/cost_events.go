@@ -10,6 +10,9 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	r := c.of(req)
 	c.prefix.Picked(req, ep)
 	now := c.seconds(req.Now)
+	if r.Kind == types.Denoises {
+		c.diffuse(now)
+	}
 	r.at, r.likely = nil, nil
 	c.disclaim(r)
 	if r.scratch != nil { // Split was not called
@@ -25,9 +28,10 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 	r.Apart = r.leg != nil && r.leg.answer == ep.Load
 	c.joins(r, now)
 	held := c.had(r, &r.recorded)
-	if r.Apart {
+	if r.Encode = 0; r.Apart {
 		r.leg.lacks = r.Prompt - held
 	} else {
+		r.Encode = c.seesMedia(r, s, &r.recorded)
 		held = c.pulls(r, ep, s, held)
 	}
 	c.enters(s, &r.Request, r.adapter, held, now)
@@ -76,13 +80,17 @@ func (c *Cost) lockServer(ep *types.Endpoint, now cost.Seconds) *costServer {
 
 // joins counts a request among those in flight.
 func (c *Cost) joins(r *costed, now cost.Seconds) {
-	size := float64(r.Context())
-	c.context.Update(func(mean float64) float64 {
-		if mean == 0 {
-			mean = size
-		}
-		return mean + cost.ContextGain*(size-mean)
-	})
+	if size := float64(r.Context()); size > 0 {
+		c.context.Update(func(mean float64) float64 {
+			if mean == 0 {
+				mean = size
+			}
+			return mean + cost.ContextGain*(size-mean)
+		})
+	}
+	if r.Kind == types.Denoises {
+		return // it puts off no first token
+	}
 	c.crowding.Lock()
 	defer c.crowding.Unlock()
 	c.crowd.Add(r.hashes, 1)
@@ -96,7 +104,7 @@ func (c *Cost) FirstToken(req *types.Request, ep *types.Endpoint) {
 	c.prefix.FirstToken(req, ep)
 	r := c.of(req)
 	s, now := r.at, c.seconds(req.Now)
-	if s == nil {
+	if s == nil || r.Kind == types.Denoises {
 		return
 	}
 	s.mu.Lock()
@@ -133,7 +141,11 @@ func (c *Cost) Finished(req *types.Request, ep *types.Endpoint, out types.Outcom
 	c.crowd.Add(r.hashes, -1)
 	c.crowding.Unlock()
 	if out.Served() {
-		c.learnRequest(r, &out)
+		c.learnRequest(req, r, &out)
+	} else if r.media != nil && !r.Begun() {
+		s.mu.Lock()
+		c.unseeMedia(r, s)
+		s.mu.Unlock()
 	}
 	rates, learned := c.leaves(s, &r.Request, r.adapter, &out, now)
 	c.renew(rates, learned, now)
@@ -173,9 +185,11 @@ func (c *Cost) leaves(s *costServer, r *cost.Request, adapter cost.AdapterID, ou
 		s.Adapters.Count(adapter, -1, running, now)
 	}
 	c.derive(s, now)
-	if out.Served() {
+	switch {
+	case r.Kind == types.Denoises: // it was in no step
+	case out.Served():
 		s.StepEnded(&v, now)
-	} else {
+	default:
 		s.Settle(&c.model, now)
 	}
 	s.publish()
@@ -201,6 +215,7 @@ func (c *Cost) publishLearned() cost.Rates {
 	c.common[1].Set(common.Token)
 	c.common[2].Set(common.Left)
 	c.late.Set(float64(late))
+	c.publishDiffusing()
 	return rates
 }
 
@@ -223,9 +238,20 @@ func (c *Cost) learnTier(r *costed, s *costServer) {
 }
 
 // learnRequest learns what a served request says of those like it.
-func (c *Cost) learnRequest(r *costed, out *types.Outcome) {
+func (c *Cost) learnRequest(req *types.Request, r *costed, out *types.Outcome) {
 	u := &out.Usage
-	c.outputs.Add(r.model, r.pair, cost.Tokens(u.CompletionTokens.Or(float64(out.Tokens))))
+	tokens := cost.Tokens(u.CompletionTokens.Or(float64(out.Tokens)))
+	switch {
+	case r.Kind == types.Denoises:
+		c.usual.AddDenoise(r.model, req.Work.Denoise)
+		return
+	case r.Kind == types.Pools:
+		return
+	case r.given > 0:
+		c.usual.AddOutput(r.model, r.given, tokens)
+	default:
+		c.outputs.Add(r.model, r.pair, tokens)
+	}
 	c.learnReuse(r, u)
 }
 

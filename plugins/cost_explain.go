@@ -3,6 +3,7 @@ package plugins
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/inferpick/inferpick/internal/cost"
 	"github.com/inferpick/inferpick/scheduling"
@@ -23,6 +24,9 @@ func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostIt
 	var p cost.Place
 	var t cost.Terms
 	adapter := c.terms(r, &r.question, ep, &seen, &f, &p, &t)
+	if r.Kind == types.Denoises {
+		return c.moreItems(c.denoiseItems(req, &seen, &p, &t), ep, r, q, &t, adapter, false)
+	}
 	facts := cell.server.facts()
 
 	cached := fmt.Sprintf("%.0f of %.0f tokens cached", q.Cached(seen.blocks), r.Prompt)
@@ -36,19 +40,27 @@ func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostIt
 	}
 	first := cost.Seconds(c.model.FirstToken)
 	items := []scheduling.CostItem{
-		item("wait", first*t.Wait, fmt.Sprintf("first token in %s, %d before it", forPeople(t.First+t.Adapter), facts.Prefilling)),
-		item("prefill", first*t.Prefill, cached),
+		item("wait", first*t.Wait, fmt.Sprintf("first token in %s, %d before it%s", forPeople(t.First+t.Adapter), facts.Prefilling, backlog(&p))),
+		item("prefill", first*(t.Prefill-t.Encode), cached),
 		item("output", t.Output, fmt.Sprintf("%.0f tokens expected, a step takes %s", r.Output, forPeople(facts.Step))),
 		item("disturb", t.Disturb, fmt.Sprintf("%.0f decoding", facts.Decoding)),
 		item("join", t.Join, fmt.Sprintf("%.0f other first tokens in its step%s", f.JoinedAt(q.At)+p.Claimed.Requests, behind(q.Behind(&f, t.Wait)))),
 		item("kv", t.KV, kv),
 	}
+	if r.media != nil {
+		items = slices.Insert(items, 2, item("encode", first*t.Encode, r.media.describe(&req.Prompt, cell, c.bytesOf(seen.blocks))))
+	}
+	return c.moreItems(items, ep, r, q, &t, adapter, p.Home)
+}
+
+// moreItems adds those of what few requests have.
+func (c *Cost) moreItems(items []scheduling.CostItem, ep *types.Endpoint, r *costed, q *cost.Query, t *cost.Terms, adapter string, atHome bool) []scheduling.CostItem {
 	if r.adapter != 0 {
-		items = append(items, item("adapter", first*t.Adapter, adapter))
+		items = append(items, item("adapter", cost.Seconds(c.model.FirstToken)*t.Adapter, adapter))
 	}
 	if r.homes.Any() {
 		what := ""
-		if p.Home {
+		if atHome {
 			what = "the prompt's home"
 		}
 		items = append(items, item("home", t.Home, what))
@@ -109,6 +121,8 @@ type FleetRates struct {
 	Step      float64 // factor of a step
 	Growth    float64 // factor by which a step of an empty engine grows with each sequence in it, beyond CostOptions.Engine
 	Token     float64 // factor of a prompt token
+	Encode    float64 // factor of encoding an image, a sound or a film
+	Denoise   float64 // factor of a pass of a diffusion model
 }
 
 // EndpointRates are what Cost believes of one endpoint.
@@ -118,13 +132,20 @@ type EndpointRates struct {
 	// StepSeconds is how long a step takes that decodes what is there now, TokenSeconds how
 	// long a prompt token.
 	StepSeconds, TokenSeconds float64
+	// Denoise is the factor by which it takes longer than the others to denoise. 0: nobody has asked for an image or a
+	// film yet.
+	Denoise float64
 }
 
 // Stats returns what was learned of all endpoints together, and the size of the prefix index.
 func (c *Cost) Stats() CostStats {
-	r := c.rates.Load()
+	r, denoise := c.rates.Load(), 1.
+	if d := c.diffusing.Load(); d != nil {
+		denoise = d.Rates.Step
+	}
 	return CostStats{c.prefix.Stats(), FleetRates{
 		Transport: r.Transport, Late: c.late.Load(), Step: r.Step, Growth: r.Growth * cost.GrowthUnit, Token: r.Token,
+		Encode: r.Encode, Denoise: denoise,
 	}}
 }
 
@@ -135,7 +156,11 @@ func (c *Cost) Rates(ep *types.Endpoint) (EndpointRates, bool) {
 		return EndpointRates{}, false
 	}
 	f := cell.server.facts()
-	return EndpointRates{f.StepFactor, f.TokenFactor, float64(f.Step), f.Token}, true
+	rates := EndpointRates{Step: f.StepFactor, Token: f.TokenFactor, StepSeconds: float64(f.Step), TokenSeconds: f.Token}
+	if b := cell.backlog.Load(); b != nil {
+		rates.Denoise = b.Slower
+	}
+	return rates, true
 }
 
 // Speed returns how fast an endpoint is believed to be, and whether enough was seen to say so. It implements

@@ -61,6 +61,9 @@ type CostOptions struct {
 	// are ignored.
 	PriceWithoutSLO float64 `json:"priceWithoutSLO,omitempty"`
 
+	// Media configures what is remembered of the images, sounds and films that endpoints have seen.
+	Media MediaOptions `json:"media"`
+
 	// Engine holds the assumed rates of servers, from which learning starts.
 	Engine EngineRates `json:"engine"`
 	// Transport is the assumed time, in seconds, for a request to get to the engine and back, from
@@ -103,6 +106,19 @@ type EngineRates struct {
 	Attention float64 `json:"attention,omitempty"` // default 50e-6
 	// Batch is the maximum number of tokens in a step. Default 8192.
 	Batch float64 `json:"batch,omitempty"`
+
+	// Before a prompt is computed, each image, sound or film in it is encoded, which takes EncodeItem, and for each of
+	// the tokens that come of it EncodeToken·(1 + EncodeAttention·tokens) more. Defaults 4e-3, 0.6 times Token, and
+	// 1/4096: what it takes grows faster than the tokens, and is twice as much as them at 4,096.
+	EncodeItem      float64 `json:"encodeItem,omitempty"`
+	EncodeToken     float64 `json:"encodeToken,omitempty"`
+	EncodeAttention float64 `json:"encodeAttention,omitempty"`
+	// A diffusion model takes for each token of latents and each pass DenoiseToken·(1 + DenoiseAttention·latents), and
+	// at the end Pixel for each pixel that is decoded. Defaults 50e-6, 20e-6 and 100e-9, those of a 20-billion-parameter
+	// model on one H100.
+	DenoiseToken     float64 `json:"denoiseToken,omitempty"`
+	DenoiseAttention float64 `json:"denoiseAttention,omitempty"`
+	Pixel            float64 `json:"pixel,omitempty"`
 }
 
 // TransferRates models what it takes to hand the KV cache of a prompt over from the endpoint that computes it to
@@ -144,11 +160,19 @@ func (o CostOptions) withDefaults() (CostOptions, error) {
 		{"engine.token", &o.Engine.Token, 24e-6},
 		{"engine.attention", &o.Engine.Attention, 50e-6},
 		{"engine.batch", &o.Engine.Batch, 8192},
+		{"engine.encodeItem", &o.Engine.EncodeItem, 4e-3},
+		{"engine.encodeAttention", &o.Engine.EncodeAttention, 1. / 4096},
+		{"engine.denoiseToken", &o.Engine.DenoiseToken, 50e-6},
+		{"engine.denoiseAttention", &o.Engine.DenoiseAttention, 20e-6},
+		{"engine.pixel", &o.Engine.Pixel, 100e-9},
 		{"transfer.setup", &o.Transfer.Setup, 7e-3},
 		{"transfer.token", &o.Transfer.Token, 3e-6},
 	} {
 		check.Positive(&c, f.name, f.value, f.def)
 	}
+	check.Positive(&c, "engine.encodeToken", &o.Engine.EncodeToken, .6*o.Engine.Token)
+	check.Positive(&c, "media.entries", &o.Media.Entries, 1<<16)
+	check.Positive(&c, "media.endpointTokens", &o.Media.EndpointTokens, 1<<14)
 	c.Want(len(o.Links) <= mostLinks, "links", len(o.Links), "at most 3 labels")
 	if o.PairLabels == nil {
 		o.PairLabels = []string{"disaggregatedset.x-k8s.io/revision"}

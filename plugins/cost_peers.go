@@ -42,6 +42,6 @@ func (c *Cost) hearPeers(s *costServer) {
 	}
 	b := s.reading.Load.Peers()
 	c.peers.Add(s.SetPeers(cost.Peers{
-		Requests: float64(b.Requests), Prefilling: float64(b.Prefilling), Context: cost.Tokens(b.ContextTokens),
+		Requests: float64(b.Requests), Prefilling: float64(b.Prefilling), Context: cost.Tokens(b.ContextTokens), Denoise: float64(b.Denoise),
 	}))
 }

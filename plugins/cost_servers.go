@@ -173,6 +173,7 @@ func (c *Cost) view() cost.View {
 		Rates:  c.rates.Load(),
 		Common: cost.Common{Step: c.common[0].Load(), Token: c.common[1].Load(), Left: c.common[2].Load()},
 		Late:   cost.Seconds(c.late.Load()), Foreign: c.foreign.Load(), Believed: c.believed.Load(), Peers: c.follow.Load(), Context: cost.Tokens(c.context.Load()),
+		Diffusion: c.diffusing.Load(),
 	}
 }
 
@@ -229,6 +230,7 @@ func (c *Cost) Forget(ep *types.Endpoint) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gone = true
+	c.forgetMedia(s)
 	c.learning.Lock()
 	c.learner.Forget(s.Server)
 	c.publishLearned()

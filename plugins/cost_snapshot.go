@@ -41,12 +41,13 @@ type costKept struct {
 	prices  *cost.TierPrices
 	servers map[string]*cost.Kept
 	outputs *cost.Outputs
+	usual   *cost.Usual
 	heads   *cost.Heads
 	prefix  []keptServer
 }
 
 // SnapshotName implements sharing.SnapshotPart.
-func (c *Cost) SnapshotName() string { return "cost/1" }
+func (c *Cost) SnapshotName() string { return "cost/2" }
 
 // AppendSnapshot implements sharing.SnapshotPart.
 func (c *Cost) AppendSnapshot(dst []byte, room int, at time.Time) []byte {
@@ -59,6 +60,9 @@ func (c *Cost) AppendSnapshot(dst []byte, room int, at time.Time) []byte {
 	w.each(c.appendServers(now))
 	if !w.try(c.outputs.Append(nil)) {
 		w.b = new(cost.Outputs).Append(w.b)
+	}
+	if !w.try(c.usual.Append(nil)) {
+		w.b = new(cost.Usual).Append(w.b)
 	}
 	if !w.try(c.appendHeads()) {
 		w.b = new(cost.Heads).Append(w.b)
@@ -73,7 +77,7 @@ type keptWriter struct {
 }
 
 // keptSpare is more than a count, outputs and heads take if nothing is known of them.
-const keptSpare = 64
+const keptSpare = 128
 
 // try appends what fits, with something to spare.
 func (w *keptWriter) try(part []byte) bool {
@@ -104,8 +108,10 @@ func (o *CostOptions) fit() (names []string, values []float64) {
 		fixed = 1
 	}
 	e := &o.Engine
-	return []string{"engine.step", "engine.sequence", "engine.context", "engine.token", "engine.attention", "engine.batch", "transport", "transfer.setup", "transfer.token", "fixedRates"},
-		[]float64{e.Step, e.Sequence, e.Context, e.Token, e.Attention, e.Batch, o.Transport, o.Transfer.Setup, o.Transfer.Token, fixed}
+	return []string{"engine.step", "engine.sequence", "engine.context", "engine.token", "engine.attention", "engine.batch",
+			"engine.encodeItem", "engine.encodeToken", "engine.encodeAttention", "engine.denoiseToken", "engine.denoiseAttention", "engine.pixel", "transport", "transfer.setup", "transfer.token", "fixedRates"},
+		[]float64{e.Step, e.Sequence, e.Context, e.Token, e.Attention, e.Batch,
+			e.EncodeItem, e.EncodeToken, e.EncodeAttention, e.DenoiseToken, e.DenoiseAttention, e.Pixel, o.Transport, o.Transfer.Setup, o.Transfer.Token, fixed}
 }
 
 // appendFleet appends the options, and what is believed of the fleet.
@@ -209,6 +215,7 @@ func (c *Cost) readSnapshot(r *figures.Reader, then cost.Seconds) (k costKept) {
 		k.servers[id] = &server
 	}
 	k.outputs = cost.ReadOutputs(r)
+	k.usual = cost.ReadUsual(r)
 	k.heads = cost.ReadHeads(r)
 	if r.More() {
 		k.prefix = c.prefix.readSnapshot(r)
@@ -242,6 +249,7 @@ func (c *Cost) takeTables(k *costKept, now cost.Seconds) {
 	c.heads = *k.heads
 	c.crowding.Unlock()
 	c.outputs.Take(k.outputs)
+	c.usual.Take(k.usual)
 	c.prefix.lanes.prices.Take(k.prices)
 	c.handing.Lock()
 	c.hops = k.hops

@@ -61,6 +61,9 @@ func (c *Cost) Split(ctx context.Context, req *types.Request, eps, prefill []*ty
 		return nil // requests of which Split is not set are not split
 	}
 	defer c.scratch.Put(sc)
+	if !keepsCache(req) {
+		return nil // there is nothing to hand over
+	}
 	if sc.second == nil {
 		sc.second = new(costScratch)
 	}
@@ -211,7 +214,12 @@ func (c *Cost) PrefillTime(req *types.Request, ep *types.Endpoint) time.Duration
 	}
 	facts := cell.server.facts()
 	compute := r.Prompt - r.query.Cached(c.holds(req, r, ep))
-	return time.Duration(float64(c.model.Engine.Prefill(facts.Token, r.Prompt, compute)) * float64(time.Second))
+	takes := c.model.Engine.Prefill(facts.Token, r.Prompt, compute)
+	if r.media != nil {
+		rates := c.rates.Load()
+		takes += r.media.left(cell, c.bytesOf(c.holds(req, r, ep))) * cost.Seconds(facts.Token*rates.Encode/(rates.Token*c.model.Engine.Token))
+	}
+	return time.Duration(float64(takes) * float64(time.Second))
 }
 
 // PrefillPicked implements scheduling.PrefillTracker.
@@ -236,6 +244,7 @@ func (c *Cost) PrefillPicked(req *types.Request, prefill, answer *types.Endpoint
 	other := c.table.lookup(answer)
 	l.at, l.between, l.class = s, [2]*costCell{s.cell, other}, c.classOf(s.cell, other)
 	l.Request = cost.Request{Prompt: r.Prompt, Output: 1, Streamed: true} // it ends when PrefillFinished says so
+	l.Encode = c.seesMedia(r, s, &l.recorded)
 	c.enters(s, &l.Request, r.adapter, c.had(r, &l.recorded), now)
 }
 
@@ -448,7 +457,8 @@ func (c *Cost) PrefillItems(req *types.Request, prefill *types.Endpoint) []sched
 	first := cost.Seconds(c.model.FirstToken)
 	return nonZero(
 		item("wait", first*t.Wait, fmt.Sprintf("%d before it", cell.server.facts().Prefilling)),
-		item("prefill", first*t.Prefill, fmt.Sprintf("%.0f of %.0f tokens cached", p.Hit, r.Prompt)),
+		item("prefill", first*(t.Prefill-t.Encode), fmt.Sprintf("%.0f of %.0f tokens cached", p.Hit, r.Prompt)),
+		item("encode", first*t.Encode, r.describeMedia(&req.Prompt, cell, c.bytesOf(seen.blocks))),
 		item("output", t.Output, "its one token"),
 		item("disturb", t.Disturb, fmt.Sprintf("%.0f decoding", f.Decoding)),
 		item("join", t.Join, fmt.Sprintf("%.0f other first tokens in its step%s", f.JoinedAt(l.query.At)+p.Claimed.Requests, behind(l.query.Behind(&f, t.Wait)))),

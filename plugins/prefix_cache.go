@@ -369,6 +369,10 @@ func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 	h := p.index.Hasher(prefixindex.Seed(req.Target(), req.CacheSalt, tenant))
 	again := pr.hashes != nil // who was given them may still have them
 	pr.hashes = pr.room[:0]
+	if !keepsCache(req) {
+		p.key.Set(&req.Attrs, pr)
+		return pr
+	}
 	if n := req.Prompt.Bytes / p.index.Options().BlockBytes; again || n > len(pr.room) {
 		pr.hashes = make([]uint64, 0, n)
 	}
@@ -383,6 +387,11 @@ func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 	pr.round = p.remember(pr.hashes, req.Now)
 	p.key.Set(&req.Attrs, pr)
 	return pr
+}
+
+// keepsCache reports whether a request leaves anything in the KV cache of who serves it.
+func keepsCache(req *types.Request) bool {
+	return req.Work.Kind != types.Pools && req.Work.Kind != types.Denoises
 }
 
 // serverOf returns the state of ep, which it adds if it is new, and sets the size of its cache in

@@ -15,7 +15,7 @@ func (m *Model) Answer(q *Query, f *Figures, p *Place, t *Terms) Seconds {
 	// When it comes is not known: half of the step under way is left, and its own follows. The KV cache
 	// is filled by all that it lacks.
 	step := float64(f.Step)
-	wait := Seconds(step * 1.5)
+	wait := Seconds(step*1.5) + p.Backlog
 	if short := float64(f.KV) + float64(lacks)*float64(f.PerKV) - 1; short > 0 && f.KV > 0 && f.PerKV > 0 {
 		wait += Seconds(min(short/float64(f.KV), 1) * float64(q.Output) * step)
 	}

@@ -177,6 +177,27 @@ const (
 	maxAdapterNames  = 4096
 )
 
+// Diffusion models. None was varied.
+const (
+	// mostDenoise is more than the tokens times passes, and the pixels, of any request.
+	mostDenoise = 1e12
+	// leastLeft is the part of what is under way that is taken to be left of it if it takes longer than expected.
+	leastLeft = .1
+	// besideOthers is the weight of a time that a server may have had for others, too, and guessedWeight that of one
+	// for which it is not known how much was to be done.
+	besideOthers  = .5
+	guessedWeight = .25
+	// usualPasses, usualLatents and latentPixels are what is taken of requests that say nothing before any did: 50
+	// steps, a picture of 1,024 x 1,024, and 16 x 16 pixels for a token of latents.
+	usualPasses  = 50
+	usualLatents = 4096
+	latentPixels = 256
+	// partGain is the gain, per request, of the average part that is to be denoised.
+	partGain = .05
+	// mostOutput bounds by which factor answers are longer or shorter than what goes in lets expect.
+	mostOutput = 32
+)
+
 // The terms: Model, Claims, Crowd, Outputs.
 const (
 	// sloWorth is what it is worth that one request meets its SLO, in weighted seconds. On 14 drawn cases

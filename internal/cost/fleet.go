@@ -1,6 +1,9 @@
 package cost
 
-import "math"
+import (
+	"cmp"
+	"math"
+)
 
 // Rates are how long a fleet takes: for what a request spends on its way, and by which
 // factors its engines differ from the reference engine.
@@ -9,6 +12,7 @@ type Rates struct {
 	Step      float64 // factor of a step
 	Growth    float64 // by how much a step grows with each sequence in it, beyond the reference: of GrowthUnit
 	Token     float64 // factor of a prompt token
+	Encode    float64 // factor of encoding pictures, sounds and films
 }
 
 // Near reports whether nothing takes noticeably longer or shorter by the one than by the
@@ -16,12 +20,13 @@ type Rates struct {
 func (r Rates) Near(o Rates, step float64) bool {
 	first := o.Transport + step*o.Step
 	return math.Abs(r.Transport-o.Transport) <= nearRates*first && math.Abs(r.Step-o.Step) <= nearRates*o.Step &&
-		math.Abs(r.Growth-o.Growth) <= nearRates*o.Step && math.Abs(r.Token-o.Token) <= nearRates*o.Token
+		math.Abs(r.Growth-o.Growth) <= nearRates*o.Step && math.Abs(r.Token-o.Token) <= nearRates*o.Token &&
+		math.Abs(r.Encode-o.Encode) <= nearRates*o.Encode
 }
 
 // Sample says what a time was spent on: the time it took is
 //
-//	Fixed·Transport + Steps·Step + Grown·Growth + Prefill·Token
+//	Fixed·Transport + Steps·Step + Grown·Growth + Prefill·Token + Encode·Encode
 //
 // in the Rates of a fleet.
 type Sample struct {
@@ -29,13 +34,14 @@ type Sample struct {
 	Steps   float64 // base seconds of steps, as the reference engine grows with sequences and context
 	Grown   float64 // base seconds of GrowthUnit, for each step and each sequence in it
 	Prefill float64 // base seconds of prefill
+	Encode  float64 // base seconds of encoding media
 }
 
-const terms = 4
+const terms = 5
 
 // scale is what a term is worth with its factor at 1.
 func (r Sample) scale(transport float64) [terms]float64 {
-	return [terms]float64{r.Fixed * transport, r.Steps, r.Grown, r.Prefill}
+	return [terms]float64{r.Fixed * transport, r.Steps, r.Grown, r.Prefill, r.Encode}
 }
 
 // Fleet learns Rates: a least-squares fit of the rows it was shown, in relative terms, in
@@ -58,23 +64,25 @@ type Fleet struct {
 }
 
 // NewFleet returns a Fleet that believes in start until it is shown better. The Transport in
-// it is where learning starts; 0 fixes it.
+// it is where learning starts; 0 fixes it. An Encode of 0 is the same as Token.
 func NewFleet(start Rates) *Fleet {
-	return &Fleet{start: start, x: [terms]float64{1, 1, 0, 1}}
+	start.Encode = cmp.Or(start.Encode, start.Token)
+	return &Fleet{start: start, x: [terms]float64{1, 1, 0, 1, 1}}
 }
 
-const growth, tokens = 2, 3 // indices of Growth and Token
+const growth, tokens, encode = 2, 3, 4 // indices of Growth, Token and Encode
 
 // Rates returns what is believed now.
 func (f *Fleet) Rates() Rates {
-	return Rates{f.start.Transport * f.x[0], f.start.Step * f.x[1], f.x[growth], f.start.Token * f.x[3]}
+	return Rates{f.start.Transport * f.x[0], f.start.Step * f.x[1], f.x[growth], f.start.Token * f.x[tokens], f.start.Encode * f.x[encode]}
 }
 
 // terms returns what the terms of a row are worth with all factors at 1.
 func (f *Fleet) terms(r Sample) [terms]float64 {
 	p := r.scale(f.start.Transport)
 	p[1] *= f.start.Step
-	p[3] *= f.start.Token
+	p[tokens] *= f.start.Token
+	p[encode] *= f.start.Encode
 	return p
 }
 
@@ -105,7 +113,7 @@ func (f *Fleet) Observe(r Sample, seconds, weight float64) {
 		f.b[i] = keep*f.b[i] + w*p[i]*seconds
 	}
 	f.c = keep*f.c + w*seconds*seconds
-	f.x = solve(f.withPrior())
+	f.fit()
 	f.left = f.unexplained()
 	f.seen = min(f.seen+weight, fleetMemory)
 }
@@ -120,9 +128,17 @@ func (f *Fleet) Told(s *Learned, factor, now float64) {
 	f.told.add(&s.told, -1)
 	s.told = offset{mean: told, weight: 1}
 	f.told.add(&s.told, 1)
-	f.x = solve(f.withPrior())
+	f.fit()
 	step, token := s.Difference(f.Common(), now)
 	f.Compare(s, longMoment, told-math.Log(f.x[tokens])-step-token, 0, 1, firstWeight, now)
+}
+
+// fit finds what fits best. Who computes prompts slowly is taken to encode slowly until it shows otherwise.
+func (f *Fleet) fit() {
+	f.x = solve(f.withPrior())
+	if f.a[encode][encode] == 0 {
+		f.x[encode] = f.x[tokens]
+	}
 }
 
 // withPrior returns the sums with what was believed at first in them: the square of the
@@ -135,8 +151,12 @@ func (f *Fleet) withPrior() (a [terms][terms]float64, b [terms]float64) {
 			a[i][i] += growthPrior
 			continue
 		}
+		like := 1.
+		if i == encode {
+			like = f.x[tokens]
+		}
 		a[i][i] += fleetPrior / (x * x)
-		b[i] += fleetPrior * (1 - math.Log(x)) / x
+		b[i] += fleetPrior * (1 - math.Log(x/like)) / x
 	}
 	if f.told.weight > 0 {
 		token := math.Exp(f.told.mean())
@@ -194,7 +214,7 @@ func hold(a *[terms][terms]float64, rows [terms][terms]float64, wrong float64) {
 
 // solve returns the x that fits best and has no negative part. a is positive definite.
 func solve(a [terms][terms]float64, b [terms]float64) (x [terms]float64) {
-	lowest := [terms]float64{leastFactor, leastFactor, 0, leastFactor}
+	lowest := [terms]float64{leastFactor, leastFactor, 0, leastFactor, leastFactor}
 	var fixed [terms]bool
 	for range terms {
 		x = solveFree(a, b, lowest, fixed)

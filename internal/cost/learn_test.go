@@ -56,7 +56,7 @@ func TestFleetFarFromThePrior(t *testing.T) {
 	for _, factors := range [][3]float64{
 		{1, 1, 1}, {100, 100, 100}, {.01, .01, .01}, {1, 100, 100}, {1, .01, .01}, {20, 3, 300}, {.1, 10, .1}, {1, 1, 100}, {30, 1, 1}, {0, 1, 1},
 	} {
-		truth := Rates{prior.Transport * factors[0], factors[1], 0, factors[2]}
+		truth := Rates{prior.Transport * factors[0], factors[1], 0, factors[2], factors[2]}
 		for _, how := range []string{"streamed", "unstreamed", "mixed"} {
 			for seed := range uint64(20) {
 				rnd := rand.New(rand.NewPCG(seed, 1))
@@ -105,7 +105,7 @@ func TestFleetFarFromThePrior(t *testing.T) {
 func TestFleetOutliers(t *testing.T) {
 	for name, off := range map[string]float64{"a thousand times as long": 1000, "in no time": 1e-9} {
 		rnd := rand.New(rand.NewPCG(1, 1))
-		e := engine{Rates{.003, 2, 0, 2}, .2, rnd}
+		e := engine{Rates{.003, 2, 0, 2, 2}, .2, rnd}
 		f := NewFleet(Rates{Transport: .003, Step: 1, Token: 1})
 		for range 100 {
 			q := draw(rnd)
@@ -119,7 +119,7 @@ func TestFleetOutliers(t *testing.T) {
 		}
 	}
 	rnd := rand.New(rand.NewPCG(1, 1))
-	e := engine{Rates{.003, 2, 0, 2}, .2, rnd}
+	e := engine{Rates{.003, 2, 0, 2, 2}, .2, rnd}
 	f := NewFleet(Rates{Transport: .003, Step: 1, Token: 1})
 	for i := range 400 {
 		q := draw(rnd)
@@ -137,7 +137,7 @@ func TestFleetOutliers(t *testing.T) {
 // What a step grows by with each sequence is told apart from the step.
 func TestFleetGrowth(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 1))
-	e := engine{Rates{.003, 2, 1.5, 2}, .1, rnd}
+	e := engine{Rates{.003, 2, 1.5, 2, 2}, .1, rnd}
 	f := NewFleet(Rates{Transport: .003, Step: 1, Token: 1})
 	for range 500 {
 		q := draw(rnd)
@@ -164,7 +164,7 @@ func TestFleetGrowth(t *testing.T) {
 // taken for the step.
 func TestFleetAlwaysAsFull(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(4, 1))
-	e := engine{Rates{.005, 1, 0, 1}, .1, rnd}
+	e := engine{Rates{.005, 1, 0, 1, 1}, .1, rnd}
 	f := NewFleet(Rates{Transport: .003, Step: 1, Token: 1})
 	for range 2000 {
 		q := draw(rnd)
@@ -179,7 +179,7 @@ func TestFleetAlwaysAsFull(t *testing.T) {
 // A fleet that is shown one kind of request alone stays right for that, whatever the rest.
 func TestFleetOfOneKind(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 1))
-	e := engine{Rates{.06, 5, 0, 200}, .1, rnd}
+	e := engine{Rates{.06, 5, 0, 200, 200}, .1, rnd}
 	f := NewFleet(Rates{Transport: .003, Step: 1, Token: 1})
 	q := request{prompt: 40, tokens: 60}
 	for range 10_000 {
@@ -204,7 +204,7 @@ func TestFleetNonsense(t *testing.T) {
 		t.Errorf("it learned from nonsense: %+v", f.Rates())
 	}
 	f.Observe(Sample{Steps: math.NaN()}, 1, 1)
-	if r := f.Rates(); r != (Rates{.003, 1, 0, 1}) {
+	if r := f.Rates(); r != (Rates{.003, 1, 0, 1, 1}) {
 		t.Errorf("rates are %+v", r)
 	}
 }

@@ -29,6 +29,14 @@ type Engine struct {
 	Step, Sequence, Context float64
 	Token, Attention        float64
 	Batch                   float64 // most tokens in a step
+
+	// Its encoder takes for one picture, sound or film EncodeItem, and for each of the tokens that come of it
+	// EncodeToken·(1 + EncodeAttention·tokens) more.
+	EncodeItem, EncodeToken, EncodeAttention float64
+	// A diffusion model takes for each token of the latents and each pass DenoiseToken·(1 + DenoiseAttention·latents),
+	// and Pixel for each pixel that is decoded at the end.
+	DenoiseToken, DenoiseAttention float64
+	Pixel                          float64
 }
 
 // at returns the engine of a fleet with these rates, but for the factors of steps and tokens
@@ -49,9 +57,25 @@ func (e *Engine) Prefill(token float64, prompt, compute Tokens) Seconds {
 	return Seconds(token * float64(compute) * (1 + e.Attention*float64(prompt-compute/2)))
 }
 
+// prefill is Prefill for a prompt of so many items that are computed apart from each other; 0: it is one.
+func (e *Engine) prefill(token float64, prompt, compute Tokens, items float64) Seconds {
+	if items > 1 {
+		prompt /= Tokens(items)
+		return Seconds(items) * e.Prefill(token, prompt, compute/Tokens(items))
+	}
+	return e.Prefill(token, prompt, compute)
+}
+
+// Encode is how long the engine takes to encode a picture, sound or film of so many tokens.
+func (e *Engine) Encode(tokens Tokens) Seconds {
+	t := float64(tokens)
+	return Seconds(e.EncodeItem + e.EncodeToken*t*(1+e.EncodeAttention*t))
+}
+
 // Query is what a decision asks of all servers alike.
 type Query struct {
 	Prompt, Output Tokens  // Output is what is expected
+	Items          float64 // above 0: the prompt is of so many items, computed apart from each other, and nothing of it stays
 	PerBlock       Tokens  // in a block of the prompt
 	Now            Seconds // when it is asked
 	At             Seconds // when the request reaches an engine
@@ -67,6 +91,10 @@ type Query struct {
 	Home   Seconds // what it is worth to go to the prompt's home, weighted
 	Lean   float64 // part of the cost of output by which a server that only this process uses is better
 	Mine   float64 // part of the requests at the servers that are this process's
+
+	Encode      Seconds // base seconds of encoding all of its media
+	LeastEncode Seconds // of those that are left at the server that has seen the most of them
+	PerEncode   float64 // a base second of encoding takes as long as so many of prefill, by Figures.Token in place of Engine.Token
 
 	SLO       Targets
 	EmptyStep float64 // seconds of a step that serves nobody
@@ -89,6 +117,9 @@ type Place struct {
 	Hit     Tokens  // cached there
 	Claimed Claimed // by decisions under way
 	Delay   Seconds // by the LoRA adapter
+	Encode  Seconds // base seconds of encoding the media that it has not seen
+	Backlog Seconds // until what is to be denoised there is done
+	Denoise Seconds // of denoising what the request asks for
 	Home    bool    // is it the prompt's
 	Special bool    // it has terms that most do not have: see Model.special
 	PerHour float64 // what it costs
@@ -103,7 +134,9 @@ type Claimed struct {
 // Terms are what a request costs at one server.
 type Terms struct {
 	Wait    Seconds // until its prefill is computed; not weighted
-	Prefill Seconds // of its own; not weighted
+	Prefill Seconds // of its own, media included; not weighted
+	Encode  Seconds // the part of Prefill that encodes media; not weighted
+	Denoise Seconds // of its own; not weighted
 	Output  Seconds
 	Disturb Seconds
 	Join    Seconds
@@ -119,7 +152,7 @@ type Terms struct {
 
 // sum is what the terms come to, in weighted seconds.
 func (m *Model) sum(t *Terms) Seconds {
-	return Seconds(m.FirstToken)*(t.Wait+t.Prefill) + t.Output + t.Disturb + t.Join + t.KV +
+	return Seconds(m.FirstToken)*(t.Wait+t.Prefill+t.Denoise) + t.Output + t.Disturb + t.Join + t.KV +
 		Seconds(m.FirstToken)*t.Adapter + t.Home + t.SLO + t.Price
 }
 
@@ -131,7 +164,12 @@ func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) Seconds {
 	if compute < 1 { // as everywhere here in place of max, which looks for NaN and -0
 		compute = 1
 	}
-	own := m.Engine.Prefill(float64(f.Token), q.Prompt, compute)
+	own := m.Engine.prefill(float64(f.Token), q.Prompt, compute, q.Items)
+	encode := Seconds(0)
+	if p.Encode > 0 {
+		encode = Seconds(float64(p.Encode) * q.PerEncode * float64(f.Token))
+		own += encode
+	}
 	step, beside := until(float64(q.At), float64(f.StepEnds), float64(f.Pending), float64(f.Step), float64(f.Decoding))
 	queued, joining := float64(f.Queued), f.JoinedAt(q.At)
 	if p.Claimed.Requests > 0 {
@@ -141,9 +179,13 @@ func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) Seconds {
 	wait := m.wait(q, f, compute, step, beside, queued)
 	output, disturb, kv := m.output(q, f, &p.Claimed), m.disturb(q, f, p.Hit, own), m.pressure(q, f, compute)
 	join := Seconds(m.Join*m.FirstToken*(joining+q.Behind(f, wait))) * own
+	if q.Items > 0 {
+		kv = 0 // nothing of it stays
+	}
+	wait += p.Backlog
 	// Field by field: a whole one would be made elsewhere and copied.
 	t.Wait, t.Prefill, t.Output, t.Disturb, t.Join, t.KV, t.First = wait, own, output, disturb, join, kv, wait+own
-	t.Adapter, t.Home, t.SLO, t.Price, t.Late = 0, 0, 0, 0, 0
+	t.Adapter, t.Home, t.SLO, t.Price, t.Late, t.Encode, t.Denoise = 0, 0, 0, 0, 0, encode, 0
 	if p.Special {
 		m.special(q, f, p, t)
 		return m.sum(t)
@@ -230,8 +272,22 @@ func full(k float64) float64 {
 	return k / (1 - k)
 }
 
+// reencode is what encoding media takes from those that decode there, as far as another server has seen them:
+// as disturb has it for the prompt.
+func (m *Model) reencode(q *Query, f *Figures, p *Place) Seconds {
+	avoidable := p.Encode - q.LeastEncode
+	if avoidable <= 0 || q.Encode <= 0 {
+		return 0
+	}
+	seen := 1 - float64(q.LeastEncode/q.Encode)
+	return Seconds(float64(f.Decoding)*m.Recompute*seen/(1-float64(f.Stalled))*q.PerEncode*float64(f.Token)) * avoidable
+}
+
 // special adds the terms that most requests do not have.
 func (m *Model) special(q *Query, f *Figures, p *Place, t *Terms) {
+	if t.Encode > 0 {
+		t.Disturb += m.reencode(q, f, p)
+	}
 	t.Adapter = p.Delay
 	if p.Home {
 		t.Home = -q.Home

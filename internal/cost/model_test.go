@@ -94,7 +94,7 @@ func TestTerms(t *testing.T) {
 
 func TestSum(t *testing.T) {
 	m := model()
-	require.InDelta(t, 5*(1+2)+3+4+5+6+5*7+8+9+10, float64(m.sum(&Terms{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 100, 100})), 1e-9)
+	require.InDelta(t, 5*(1+2+11)+3+4+5+6+5*7+8+9+10, float64(m.sum(&Terms{1, 2, 100, 11, 3, 4, 5, 6, 7, 8, 9, 10, 100, 100})), 1e-9)
 }
 
 // How much steps grow lies between how much longer they take than the reference's and how much

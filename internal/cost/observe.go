@@ -10,12 +10,15 @@ import (
 // differ. It is guarded by its owner's lock, and what it changes of a Server by that of the
 // Server. Make it with NewLearner.
 type Learner struct {
-	fleet *Fleet
-	late  Median
+	fleet     *Fleet
+	denoising *Fleet
+	late      Median
 }
 
 // NewLearner returns a Learner that believes in start until it is shown better.
-func NewLearner(start Rates) *Learner { return &Learner{fleet: NewFleet(start)} }
+func NewLearner(start Rates) *Learner {
+	return &Learner{fleet: NewFleet(start), denoising: NewFleet(Rates{Step: 1, Token: 1, Encode: 1})}
+}
 
 // Believed returns what is believed of the fleet.
 func (l *Learner) Believed() (Rates, Common, Seconds) {
@@ -38,6 +41,10 @@ func (l *Learner) lateness() Seconds { return Seconds(max(l.late.Value(), 0)) }
 func (l *Learner) Forget(s *Server) {
 	l.fleet.Forget(&s.learned)
 	s.learned = Learned{}
+	if s.diffusion != nil {
+		l.denoising.Forget(&s.diffusion.learned)
+		s.diffusion.learned = Learned{}
+	}
 }
 
 // Told learns from how many prompt tokens a second a server says that it computes. It is of use where
@@ -63,6 +70,13 @@ type answer struct {
 // Observe learns from how a request went that ends now, before it is removed.
 func (l *Learner) Observe(m *Model, v *View, s *Server, r *Request, out *types.Outcome, now Seconds) {
 	a := answer{Learner: l, m: m, v: v, s: s, r: r, now: float64(now), out: out}
+	switch r.Kind {
+	case types.Denoises:
+		a.denoised()
+		return
+	case types.Converses:
+		return // it takes as long as people talk
+	}
 	a.tokens = out.Usage.CompletionTokens.Or(float64(out.Tokens))
 	a.own, a.weight = a.computed()
 	if r.Apart && !(r.begun && a.timed()) {
@@ -84,9 +98,9 @@ func (l *Learner) Observe(m *Model, v *View, s *Server, r *Request, out *types.O
 	if a.tokens > leastDecoded {
 		// As many steps as there are tokens, and the prefills that came in between.
 		steps := a.tokens - 1
-		a.learn(Sample{
-			Steps: steps * (r.stepThen + s.baseStep) / 2, Grown: steps * m.grown((r.beside+s.decoding)/2), Prefill: s.done - r.doneThen,
-		}, a.now-float64(r.firstAt)-out.Stalled.Seconds(), 1)
+		row := Sample{Steps: steps * (r.stepThen + s.baseStep) / 2, Grown: steps * m.grown((r.beside+s.decoding)/2)}
+		a.prefills(&row, s.done-r.doneThen, s.encoded-r.encoded)
+		a.learn(row, a.now-float64(r.firstAt)-out.Stalled.Seconds(), 1)
 	}
 }
 
@@ -94,12 +108,17 @@ func (l *Learner) Observe(m *Model, v *View, s *Server, r *Request, out *types.O
 // tokens: it waited for a step that was under way.
 func (a *answer) first() {
 	r := a.r
-	took, steps, prefill := float64(r.firstAfter-r.wait), r.steps, a.own+r.joined
+	took, steps, others := float64(r.firstAfter-r.wait), r.steps, r.joined
 	if took < float64(r.firstAfter)/2 {
 		// How long it had to wait is not known so well that it could be left out.
-		took, steps, prefill = float64(r.firstAfter), r.steps+halfIf(r.wait > 0), a.own+r.ahead
+		took, steps, others = float64(r.firstAfter), r.steps+halfIf(r.wait > 0), r.ahead
 	}
-	row := Sample{Fixed: 1, Steps: steps * r.stepThen, Grown: steps * a.m.grown(r.beside), Prefill: prefill}
+	row := Sample{Fixed: 1, Steps: steps * r.stepThen, Grown: steps * a.m.grown(r.beside), Prefill: a.own, Encode: float64(r.Encode)}
+	encodes := 0.
+	if r.encodes > 0 { // in what is ahead; of what joins it the same part
+		encodes = r.encodes * min(others/r.ahead, 1)
+	}
+	a.prefills(&row, others, encodes)
 	took = a.beyondWay(&row, took, r.beside < idle && r.behind == 0)
 	a.learn(row, took, firstWeight*a.weight/(1+r.behind))
 }
@@ -130,11 +149,24 @@ func (a *answer) whole() {
 		between -= r.base
 	}
 	steps := r.steps + halfIf(r.wait > 0) + max(a.tokens, 1) - 1
-	row := Sample{
-		Fixed: 1, Steps: steps * (r.stepThen + s.baseStep) / 2, Grown: steps * a.m.grown((r.beside+s.decoding)/2), Prefill: a.own + max(between, r.ahead),
+	row := Sample{Fixed: 1, Steps: steps * (r.stepThen + s.baseStep) / 2, Grown: steps * a.m.grown((r.beside+s.decoding)/2), Prefill: a.own, Encode: float64(r.Encode)}
+	if r.ahead >= between {
+		a.prefills(&row, r.ahead, r.encodes)
+	} else {
+		encoded := s.encoded - r.encoded
+		if r.waiting.Of == nil {
+			encoded -= float64(r.Encode)
+		}
+		a.prefills(&row, between, encoded)
 	}
 	took := a.beyondWay(&row, a.now-float64(r.sent), r.crowd == 0)
 	a.learn(row, took, a.weight/(1+r.crowd/crowdDoubt))
+}
+
+// prefills adds those of others to a row: so many base seconds, with so many of encoding in them.
+func (a *answer) prefills(row *Sample, base, encoding float64) {
+	row.Prefill += max(base-encoding*a.r.perEncode, 0)
+	row.Encode += max(encoding, 0)
 }
 
 // beyondWay leaves the way out of a row, and of the time that it took, unless the time tells
@@ -173,7 +205,7 @@ func (a *answer) computed() (seconds, weight float64) {
 		weight = .5 // so it is believed
 	}
 	e := &a.m.Engine
-	return float64(e.Prefill(e.Token, Tokens(prompt), Tokens(max(prompt-cached, 1)))), weight
+	return float64(e.prefill(e.Token, Tokens(prompt), Tokens(max(prompt-cached, 1)), r.Items)), weight
 }
 
 // grown is what GrowthUnit makes of a step with so many sequences, in base seconds.
@@ -188,11 +220,12 @@ func (a *answer) learn(row Sample, seconds, weight float64) {
 	row.Steps *= step
 	row.Grown *= step
 	row.Prefill *= token
+	row.Encode *= token
 	a.fleet.Observe(row, seconds, weight)
 	if expected := a.fleet.Predict(row); expected > 0 && seconds > 0 {
 		rates := a.fleet.Rates()
 		steps := (row.Steps*rates.Step + row.Grown*rates.Growth) / expected
-		prefill := row.Prefill * rates.Token / expected
+		prefill := (row.Prefill*rates.Token + row.Encode*rates.Encode) / expected
 		a.fleet.Compare(&a.s.learned, a.now-float64(a.r.sent), math.Log(seconds/expected), steps, prefill, weight, a.now)
 	}
 }

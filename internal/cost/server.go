@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/inferpick/inferpick/internal/list"
+	"github.com/inferpick/inferpick/types"
 )
 
 // Server is the state of one server: this process's own requests there, what the engine
@@ -21,6 +22,8 @@ type Server struct {
 	owed       float64            // the same in base seconds
 	context    Tokens             // of all of them, at half of their output
 	computed   Tokens             // that take up KV cache of their own
+	encodes    float64            // base seconds of encoding in owed
+	diffusion  *diffusion         // what is to be denoised; nil: nothing ever was
 
 	told     Peers   // what other gateways have there, as they say
 	peers    Peers   // the same, averaged over a moment
@@ -35,6 +38,7 @@ type Server struct {
 	start   Start
 	learned Learned
 	done    float64 // base seconds of prefill so far
+	encoded float64 // of these, base seconds of encoding
 	sent    Fading  // base seconds of prefill
 
 	// What follows from all that: see Derive.
@@ -70,6 +74,9 @@ type View struct {
 	Believed float64 // servers, as far as their readings are
 	Peers    float64 // how far to follow what peers tell: Witness.Peers
 	Context  Tokens  // of a request in the mean, at half of its output
+
+	// Diffusion is how long diffusion models take; nil: none is known of.
+	Diffusion *Diffusing
 }
 
 // difference is what is believed of it: what it was taken for when it was met, and what was
@@ -103,11 +110,12 @@ func (s *Server) Trust() (foreign, believed float64) { return s.foreign, s.belie
 type Peers struct {
 	Requests, Prefilling float64 // Prefilling: of the requests, those without a first token
 	Context              Tokens
+	Denoise              float64 // tokens of latents times passes
 }
 
 // times returns a part of p.
 func (p Peers) times(part float64) Peers {
-	return Peers{p.Requests * part, p.Prefilling * part, p.Context * Tokens(part)}
+	return Peers{p.Requests * part, p.Prefilling * part, p.Context * Tokens(part), p.Denoise * part}
 }
 
 // peersThere returns what is believed of what peers have there: by their word, as far as that is to be followed,
@@ -148,6 +156,7 @@ func (s *Server) averagePeers(now Seconds) {
 	s.peers.Requests += gain * (s.told.Requests - s.peers.Requests)
 	s.peers.Prefilling += gain * (s.told.Prefilling - s.peers.Prefilling)
 	s.peers.Context += Tokens(gain) * (s.told.Context - s.peers.Context)
+	s.peers.Denoise += gain * (s.told.Denoise - s.peers.Denoise)
 }
 
 // Derive works out what follows from the state, after anything has changed. ledger is how many
@@ -163,24 +172,28 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 	foreign += max(ledger-float64(s.requests), 0)
 	peers, more := s.peersThere(v)
 	foreign += more
-	n := float64(s.requests) + foreign + peers.Requests
+	own := float64(s.requests)
+	if s.diffusion != nil {
+		own -= float64(s.diffusion.n) // they are no sequences
+	}
+	n := own + foreign + peers.Requests
 	reading := float64(s.context) + foreign*float64(v.Context) + float64(peers.Context)
 	s.decoding = max(n-float64(s.prefilling)-peers.Prefilling, 0)
 	step, token := s.difference(v.Common, now)
 	s.longer = Start{step, token}
-	own := math.Exp(step)
-	f, grown := v.Rates.Step*own, v.Rates.Growth*own*m.grown(1)
+	slower := math.Exp(step)
+	f, grown := v.Rates.Step*slower, v.Rates.Growth*slower*m.grown(1)
 	growing := f*(e.Sequence*n+e.Context*reading) + grown*n
 	s.perClaim = (m.Output + 1) * (f*(e.Sequence+e.Context*float64(v.Context)) + grown)
 	s.baseStep = e.Step + e.Sequence*s.decoding + e.Context*reading*s.decoding/max(n, 1)
 	s.step = f*s.baseStep + grown*s.decoding
-	s.token = e.Token * v.Rates.Token * own * math.Exp(token)
+	s.token = e.Token * v.Rates.Token * slower * math.Exp(token)
 	s.stalled = s.stalls(m, now)
 	s.outputCost = m.Output*(f*(e.Step+e.Sequence)+grown+growing)/(1-s.stalled) + growing
 	s.perContext = f * m.Output * e.Context
-	s.outputCost += s.crowded(m, float64(s.requests))
+	s.outputCost += s.crowded(m, own)
 	if n > 0 {
-		s.mine += mineGain * (float64(s.requests)/n - s.mine)
+		s.mine += mineGain * (own/n - s.mine)
 	}
 	s.kv = 0
 	if kvTokens := s.last.KVTokens; kvTokens > 0 {
@@ -189,6 +202,7 @@ func (s *Server) Derive(m *Model, v *View, ledger float64, now Seconds) {
 			s.kv = k*s.stay() + float64(s.since)/kvTokens
 		}
 	}
+	s.deriveDiffusion(m, v, peers.Denoise, foreign, now)
 }
 
 // stalls returns the part of the time in which prefills of this process's requests hold up what
@@ -223,7 +237,12 @@ func (s *Server) crowded(m *Model, sent float64) float64 {
 }
 
 // Served is told that a request was answered as it should be, before it is removed.
-func (s *Server) Served(r *Request) { s.carry(r.crowd + 1) }
+func (s *Server) Served(r *Request) {
+	r.served = true
+	if r.Kind != types.Denoises {
+		s.carry(r.crowd + 1)
+	}
+}
 
 // carry is told of so many requests that are, or were, served together.
 func (s *Server) carry(requests float64) {
@@ -241,12 +260,20 @@ func (s *Server) ClaimedBy(m *Model, requests float64) Claimed {
 func (s *Server) Add(r *Request, hit Tokens, m *Model, v *View, now Seconds) {
 	s.expire(now)
 	r.sent, r.begun = now, false
+	if s.diffusion != nil {
+		s.diffusion.came(r.Kind == types.Denoises)
+	}
+	if r.Kind == types.Denoises {
+		s.addDenoise(r, v, now)
+		return
+	}
 	r.fills = max(r.Prompt-hit, 1)
 	r.compute = r.fills
 	if r.Apart {
 		r.compute = 1
 	}
-	r.base = float64(m.Engine.Prefill(m.Engine.Token, r.Prompt, r.compute))
+	r.perEncode = v.Rates.Encode / v.Rates.Token
+	r.base = float64(m.Engine.prefill(m.Engine.Token, r.Prompt, r.compute, r.Items)) + float64(r.Encode)*r.perEncode
 	r.work = Seconds(r.base * s.token / m.Engine.Token)
 	transport := Seconds(v.Rates.Transport)
 	at := now + transport
@@ -257,7 +284,11 @@ func (s *Server) Add(r *Request, hit Tokens, m *Model, v *View, now Seconds) {
 	r.late = v.Late
 	r.predicted += r.late
 	r.ahead, r.joined, r.behind, r.crowd = s.owed, beside*s.perSecond(m), float64(s.prefilling), float64(s.requests)
-	r.stepThen, r.beside, r.doneThen = s.baseStep, s.decoding, s.done
+	r.encodes = s.encodes
+	r.stepThen, r.beside, r.doneThen, r.encoded = s.baseStep, s.decoding, s.done, s.encoded
+	if r.Kind == types.Pools {
+		r.fills = 0
+	}
 	if !r.Apart { // else it is not known when it comes there
 		if s.stepEnds <= at {
 			s.stepEnds, s.pending, s.joining = at+wait, 0, 0
@@ -270,7 +301,15 @@ func (s *Server) Add(r *Request, hit Tokens, m *Model, v *View, now Seconds) {
 	s.requests++
 	s.since += r.fills
 	s.context += r.Context()
-	s.computed += r.fills + r.Output/2
+	s.computed += r.keeps()
+}
+
+// keeps is what r takes up of the KV cache that is not shared, at half of its output.
+func (r *Request) keeps() Tokens {
+	if r.Kind == types.Pools {
+		return 0
+	}
+	return r.fills + r.Output/2
 }
 
 // enqueue puts r behind those that wait for their first token.
@@ -279,6 +318,7 @@ func (s *Server) enqueue(r *Request) {
 	s.prefilling++
 	s.queued += r.compute
 	s.owed += r.base
+	s.encodes += float64(r.Encode)
 }
 
 // perSecond is the base seconds of prefill in a second.
@@ -299,7 +339,7 @@ func (s *Server) First(r *Request, now Seconds) {
 // Began is told that the first token of r, which came now, is in what was derived.
 func (s *Server) Began(r *Request, v *View, now Seconds) {
 	s.StepEnded(v, now)
-	r.stepThen, r.beside, r.doneThen = s.baseStep, s.decoding, s.done
+	r.stepThen, r.beside, r.doneThen, r.encoded = s.baseStep, s.decoding, s.done, s.encoded
 }
 
 // prefilled takes r out of those that wait for their first token.
@@ -312,8 +352,10 @@ func (s *Server) prefilled(r *Request) {
 	s.queued -= r.compute
 	s.owed -= r.base
 	s.done += r.base
+	s.encodes -= float64(r.Encode)
+	s.encoded += float64(r.Encode)
 	if s.prefilling == 0 {
-		s.queued, s.owed = 0, 0 // no dust of many additions
+		s.queued, s.owed, s.encodes = 0, 0, 0 // no dust of many additions
 	}
 }
 
@@ -324,7 +366,7 @@ func (s *Server) expire(now Seconds) {
 	for n := 0; at != nil && n < manyPrefills; n++ {
 		r := at.Of
 		at = at.Next
-		if !r.Streamed && now > r.sent+r.predicted+r.work {
+		if !r.Streamed && r.Kind != types.Pools && now > r.sent+r.predicted+r.work {
 			s.prefilled(r)
 		}
 	}
@@ -334,11 +376,15 @@ func (s *Server) expire(now Seconds) {
 // server answered, or else Settle.
 func (s *Server) Remove(r *Request, now Seconds) {
 	s.expire(now)
-	s.prefilled(r)
 	s.endsOne(now)
 	s.requests--
+	if r.Kind == types.Denoises {
+		s.removeDenoise(r, now)
+		return
+	}
+	s.prefilled(r)
 	s.context -= r.Context()
-	s.computed -= r.fills + r.Output/2
+	s.computed -= r.keeps()
 	if s.requests == 0 {
 		s.context, s.computed = 0, 0
 	}

@@ -24,7 +24,12 @@ const (
 // Append appends what is believed of the fleet, and the sums that it comes from, but for what its servers have in
 // common: that comes from the servers.
 func (l *Learner) Append(dst []byte) []byte {
-	f := l.fleet
+	dst = l.denoising.append(l.fleet.append(dst))
+	dst = figures.AppendFloat(dst, l.late.value)
+	return figures.AppendFloat(dst, l.late.spread)
+}
+
+func (f *Fleet) append(dst []byte) []byte {
 	for i := range terms {
 		for _, v := range f.a[i][:i+1] {
 			dst = figures.AppendFloat(dst, v)
@@ -36,7 +41,7 @@ func (l *Learner) Append(dst []byte) []byte {
 	for _, v := range f.x {
 		dst = figures.AppendFloat(dst, v)
 	}
-	for _, v := range []float64{f.c, f.left, f.seen, l.late.value, l.late.spread} {
+	for _, v := range []float64{f.c, f.left, f.seen} {
 		dst = figures.AppendFloat(dst, v)
 	}
 	return dst
@@ -45,7 +50,14 @@ func (l *Learner) Append(dst []byte) []byte {
 // ReadLearner reads what Append wrote, of a Learner that believed in the same start.
 func ReadLearner(r *figures.Reader, start Rates) *Learner {
 	l := NewLearner(start)
-	f := l.fleet
+	l.fleet.read(r)
+	l.denoising.read(r)
+	l.late.value = r.Float("lateness", -mostLate, mostLate)
+	l.late.spread = r.Float("spread of the lateness", 0, mostLate)
+	return l
+}
+
+func (f *Fleet) read(r *figures.Reader) {
 	for i := range terms {
 		for j := range i + 1 {
 			v := r.Float("sum of products of terms", 0, mostSquare)
@@ -61,12 +73,9 @@ func ReadLearner(r *figures.Reader, start Rates) *Learner {
 	f.c = r.Float("sum of squares of times", 0, (1+longer)*fleetMemory*(1+rounding))
 	f.left = r.Float("part that is not explained", 0, 1)
 	f.seen = r.Float("number of rows", 0, fleetMemory)
-	l.late.value = r.Float("lateness", -mostLate, mostLate)
-	l.late.spread = r.Float("spread of the lateness", 0, mostLate)
 	if r.Err() == nil && !f.consistent() {
 		r.Failf("has sums of rows that contradict each other, or its rates")
 	}
-	return l
 }
 
 // consistent reports whether the sums can be those of rows, and what follows from them with the prior is in the range
@@ -129,11 +138,18 @@ func semidefinite(a [terms + 1][terms + 1]float64) bool {
 type Kept struct {
 	start         Start
 	learned       Learned
+	denoising     Learned
 	carried, mine float64
 }
 
 // Keep returns what is to be kept of s.
-func (s *Server) Keep() Kept { return Kept{s.start, s.learned, s.carried, s.mine} }
+func (s *Server) Keep() Kept {
+	k := Kept{start: s.start, learned: s.learned, carried: s.carried, mine: s.mine}
+	if s.diffusion != nil {
+		k.denoising = s.diffusion.learned
+	}
+	return k
+}
 
 // Resume takes over what was kept of s, of which the fleet knows by Learner.Expect, in place of what was learned. It
 // reports false, and does nothing, if s is taken for another kind of server than it was then.
@@ -142,23 +158,38 @@ func (s *Server) Resume(k *Kept) bool {
 		return false
 	}
 	s.learned, s.carried, s.mine = k.learned, k.carried, k.mine
+	if k.denoising != (Learned{}) {
+		s.diffuses().learned = k.denoising
+	}
 	return true
 }
 
 // Expect counts what was kept of a server in what the servers of the fleet have in common: it will be Resume'd, or
 // Dismiss'ed.
-func (l *Learner) Expect(k *Kept) { l.fleet.count(&k.learned, 1) }
+func (l *Learner) Expect(k *Kept) {
+	l.fleet.count(&k.learned, 1)
+	l.denoising.count(&k.denoising, 1)
+}
 
 // Dismiss takes back Expect.
-func (l *Learner) Dismiss(k *Kept) { l.fleet.count(&k.learned, -1) }
+func (l *Learner) Dismiss(k *Kept) {
+	l.fleet.count(&k.learned, -1)
+	l.denoising.count(&k.denoising, -1)
+}
 
 // mostLogarithm bounds the logarithms of factors that are believed of a snapshot.
 var mostLogarithm = math.Log(mostFactor)
 
 // Append appends what is kept, as it is at now.
 func (k *Kept) Append(dst []byte, now Seconds) []byte {
-	s := &k.learned
-	for _, v := range []float64{k.start.Step, k.start.Token, k.carried, k.mine, float64(now) - s.seen, float64(now) - s.heard, s.fresh} {
+	for _, v := range []float64{k.start.Step, k.start.Token, k.carried, k.mine} {
+		dst = figures.AppendFloat(dst, v)
+	}
+	return k.denoising.append(k.learned.append(dst, now), now)
+}
+
+func (s *Learned) append(dst []byte, now Seconds) []byte {
+	for _, v := range []float64{float64(now) - s.seen, float64(now) - s.heard, s.fresh} {
 		dst = figures.AppendFloat(dst, v)
 	}
 	for _, o := range []*offset{&s.step, &s.token, &s.told} {
@@ -170,16 +201,23 @@ func (k *Kept) Append(dst []byte, now Seconds) []byte {
 }
 
 // KeptSize is how many bytes Kept.Append appends.
-const KeptSize = 16 * 8
+const KeptSize = (4 + 2*12) * 8
 
 // ReadKept reads what Append wrote at a time that was then by the clock of this process.
 func ReadKept(r *figures.Reader, then Seconds) (k Kept) {
-	const ever = 1e9 // seconds
-	s := &k.learned
 	k.start.Step = r.Float("logarithm of what a step takes", -mostLogarithm, mostLogarithm)
 	k.start.Token = r.Float("logarithm of what a token takes", -mostLogarithm, mostLogarithm)
 	k.carried = r.Float("number of requests served together", 0, mostTokens)
 	k.mine = r.Float("part of the requests", 0, 1)
+	k.learned.read(r, then)
+	if k.denoising.read(r, then); k.denoising.step.weight == 0 {
+		k.denoising = Learned{} // whenever that was
+	}
+	return k
+}
+
+func (s *Learned) read(r *figures.Reader, then Seconds) {
+	const ever = 1e9 // seconds
 	s.seen = float64(then) - r.Float("time since a server was compared", -ever, ever)
 	s.heard = float64(then) - r.Float("time since a server was heard", -ever, ever)
 	s.fresh = r.Float("part that is news", 0, 1)
@@ -191,42 +229,48 @@ func ReadKept(r *figures.Reader, then Seconds) (k Kept) {
 	s.told.mean = r.Float("logarithm of what was told", -mostLogarithm, mostLogarithm)
 	s.told.spread = r.Float("spread of what was told", 0, 0)
 	s.told.weight = r.Float("weight of what was told", 0, 1)
-	return k
 }
 
 // Append appends what is known.
 func (o *Outputs) Append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, o.all.packed.Load())
-	for _, table := range [][]mean{o.models[:], o.pairs[:]} {
-		at := len(dst)
-		dst = append(dst, 0, 0)
-		n := 0
-		for i := range table {
-			if packed := table[i].packed.Load(); packed != 0 {
-				dst = binary.BigEndian.AppendUint16(dst, uint16(i))
-				dst = binary.BigEndian.AppendUint64(dst, packed)
-				n++
-			}
+	return appendMeans(appendMeans(dst, o.models[:]), o.pairs[:])
+}
+
+// appendMeans appends those of which something is known.
+func appendMeans(dst []byte, table []mean) []byte {
+	at := len(dst)
+	dst = append(dst, 0, 0)
+	n := 0
+	for i := range table {
+		if packed := table[i].packed.Load(); packed != 0 {
+			dst = binary.BigEndian.AppendUint16(dst, uint16(i))
+			dst = binary.BigEndian.AppendUint64(dst, packed)
+			n++
 		}
-		binary.BigEndian.PutUint16(dst[at:], uint16(n))
 	}
+	binary.BigEndian.PutUint16(dst[at:], uint16(n))
 	return dst
+}
+
+// readMeans reads what appendMeans wrote.
+func readMeans(r *figures.Reader, table []mean) {
+	for range r.Uint16() {
+		i := int(r.Uint16())
+		if r.Err() != nil || i >= len(table) {
+			r.Failf("has a mean at %d, want less than %d", i, len(table))
+			return
+		}
+		table[i].read(r)
+	}
 }
 
 // ReadOutputs reads what Append wrote.
 func ReadOutputs(r *figures.Reader) *Outputs {
 	o := new(Outputs)
 	o.all.read(r)
-	for _, table := range [][]mean{o.models[:], o.pairs[:]} {
-		for range r.Uint16() {
-			i := int(r.Uint16())
-			if r.Err() != nil || i >= len(table) {
-				r.Failf("has lengths of answers at %d, want less than %d", i, len(table))
-				return o
-			}
-			table[i].read(r)
-		}
-	}
+	readMeans(r, o.models[:])
+	readMeans(r, o.pairs[:])
 	return o
 }
 
@@ -234,10 +278,39 @@ func (m *mean) read(r *figures.Reader) {
 	packed := r.Uint64()
 	value, n := m.of(packed)
 	if none := packed == 0; !none && !(value > 0 && value <= mostTokens && n > 0 && n <= outputMemory) {
-		r.Failf("has %g as the mean length of %g answers, want above 0 to %g, of at most %d", value, n, float64(mostTokens), outputMemory)
+		r.Failf("has %g as the mean of %g answers, want above 0 to %g, of at most %d", value, n, float64(mostTokens), outputMemory)
 		return
 	}
 	m.packed.Store(packed)
+}
+
+// Append appends what is known.
+func (u *Usual) Append(dst []byte) []byte {
+	for _, m := range []*means{&u.passes, &u.latents, &u.output} {
+		dst = appendMeans(binary.BigEndian.AppendUint64(dst, m.all.packed.Load()), m.models[:])
+	}
+	return dst
+}
+
+// ReadUsual reads what Append wrote.
+func ReadUsual(r *figures.Reader) *Usual {
+	u := new(Usual)
+	for _, m := range []*means{&u.passes, &u.latents, &u.output} {
+		m.all.read(r)
+		readMeans(r, m.models[:])
+	}
+	return u
+}
+
+// Take makes what is known to one what another knows.
+func (u *Usual) Take(from *Usual) {
+	for i, m := range []*means{&u.passes, &u.latents, &u.output} {
+		other := []*means{&from.passes, &from.latents, &from.output}[i]
+		m.all.packed.Store(other.all.packed.Load())
+		for k := range m.models {
+			m.models[k].packed.Store(other.models[k].packed.Load())
+		}
+	}
 }
 
 // Take makes what is known to one what another knows.
@@ -349,7 +422,7 @@ func ReadHeads(r *figures.Reader) *Heads {
 
 // Append appends the rates.
 func (r Rates) Append(dst []byte) []byte {
-	for _, v := range []float64{r.Transport, r.Step, r.Growth, r.Token} {
+	for _, v := range []float64{r.Transport, r.Step, r.Growth, r.Token, r.Encode} {
 		dst = figures.AppendFloat(dst, v)
 	}
 	return dst
@@ -360,6 +433,7 @@ func ReadRates(r *figures.Reader) Rates {
 	return Rates{
 		Transport: r.Float("time on the way", 0, mostLate), Step: r.Float("factor of a step", leastFactor, mostFactor),
 		Growth: r.Float("growth of a step", 0, mostFactor), Token: r.Float("factor of a prompt token", leastFactor, mostFactor),
+		Encode: r.Float("factor of encoding", leastFactor, mostFactor),
 	}
 }
 

@@ -54,10 +54,12 @@ func (f *Float) Set(v float64) {
 }
 
 // SharedRates are Rates that are read and changed by many goroutines.
-type SharedRates [4]Float
+type SharedRates [5]Float
 
 // Load returns the rates.
-func (r *SharedRates) Load() Rates { return Rates{r[0].Load(), r[1].Load(), r[2].Load(), r[3].Load()} }
+func (r *SharedRates) Load() Rates {
+	return Rates{r[0].Load(), r[1].Load(), r[2].Load(), r[3].Load(), r[4].Load()}
+}
 
 // Store sets the rates, one after the other: who uses them meanwhile is to look again.
 func (r *SharedRates) Store(v Rates) {
@@ -65,4 +67,5 @@ func (r *SharedRates) Store(v Rates) {
 	r[1].Store(v.Step)
 	r[2].Store(v.Growth)
 	r[3].Store(v.Token)
+	r[4].Store(v.Encode)
 }
