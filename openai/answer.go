@@ -113,7 +113,7 @@ func (r *reading) readTop(key []byte) {
 		r.outer.status = readValue(&r.scan)
 	case "status_code":
 		r.outer.statusCode = readValue(&r.scan)
-	case "data", "results", "embedding", "embeddings":
+	case "data", "results", "embedding", "embeddings", "answers":
 		r.answer = r.hasContent() || r.answer
 	case "output":
 		r.output = r.readItems() || r.output
@@ -125,6 +125,12 @@ func (r *reading) readTop(key []byte) {
 		r.readFinish()
 	case "meta_info", "details":
 		r.readMeta()
+	case "meta":
+		if r.s.api.Kind() != types.Pools {
+			r.scan.Skip()
+			return
+		}
+		r.readBilled()
 	default:
 		r.readOutput(key)
 	}

@@ -1,6 +1,10 @@
 package openai
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/inferpick/inferpick/types"
+)
 
 // API is the kind of a request: it says where in a body the prompt is.
 type API uint8
@@ -20,13 +24,43 @@ const (
 	Generate                    // /inference/v1/generate, vLLM's: prompts are token ids
 	GRPCGenerate                // /vllm.grpc.engine.VllmEngine/Generate, vLLM's over gRPC
 	GRPCEmbed                   // /vllm.grpc.engine.VllmEngine/Embed, the same
+	Pooling                     // /pooling, /classify, /moderations, /embed and others: texts, each of which is computed for itself
+	Rerank                      // /rerank: a query, and documents that are compared with it
+	Score                       // /score, /generative_scoring, /similarity: texts that are compared with others
+	Decisions                   // /decisions, /systemone: questions about a text, each answered in one step
+	Videos                      // /videos and what else takes long to come out of noise: meshes, moves of a robot
+	Realtime                    // /realtime and other sessions over a connection that stays
 )
 
-// NamesModel reports whether requests of the API name the model that they want. Others go
-// to the only one that a server has.
-func (a API) NamesModel() bool { return a != Other && a != Generate && !a.isGRPC() }
-
-func (a API) isGRPC() bool { return a == GRPCGenerate || a == GRPCEmbed }
+// ways says of each API what becomes of its requests.
+var ways = [...]struct {
+	name string
+	kind types.WorkKind
+	// named: requests name the model that they want.
+	named bool
+	// lenient: no body is wrong. That of what many engines offer, each in a form of its own.
+	lenient bool
+}{
+	Other:            {name: "other", lenient: true},
+	ChatCompletions:  {name: "chat completions", named: true},
+	Completions:      {name: "completions", named: true},
+	Responses:        {name: "responses", named: true},
+	Embeddings:       {name: "embeddings", named: true, kind: types.Pools},
+	Messages:         {name: "messages", named: true},
+	ImageGenerations: {name: "image generations", named: true, kind: types.Denoises},
+	AudioSpeech:      {name: "audio speech", named: true},
+	Transcriptions:   {name: "transcriptions", named: true},
+	CountTokens:      {name: "count tokens", named: true},
+	Generate:         {name: "generate"},
+	GRPCGenerate:     {name: "gRPC generate"},
+	GRPCEmbed:        {name: "gRPC embed", kind: types.Pools},
+	Pooling:          {name: "pooling", kind: types.Pools, lenient: true},
+	Rerank:           {name: "rerank", kind: types.Pools, lenient: true},
+	Score:            {name: "score", kind: types.Pools, lenient: true},
+	Decisions:        {name: "decisions", lenient: true},
+	Videos:           {name: "videos", kind: types.Denoises, lenient: true},
+	Realtime:         {name: "realtime", kind: types.Converses, lenient: true},
+}
 
 // routes are matched in order: the longer of two with the same end comes first.
 var routes = [...]struct {
@@ -39,16 +73,59 @@ var routes = [...]struct {
 	{"/embeddings", Embeddings},
 	{"/v1/messages", Messages},
 	{"/v1/messages/count_tokens", CountTokens},
-	{"/images/generations", ImageGenerations},
-	{"/images/edits", ImageGenerations},
-	{"/images/variations", ImageGenerations},
-	{"/audio/speech", AudioSpeech},
-	{"/audio/transcriptions", Transcriptions},
-	{"/audio/translations", Transcriptions},
 	{"/inference/v1/generate", Generate},
 	{"/vllm.grpc.engine.VllmEngine/Generate", GRPCGenerate},
 	{"/vllm.grpc.engine.VllmEngine/Embed", GRPCEmbed},
+
+	{"/rerank", Rerank},
+	{"/score", Score},
+	{"/generative_scoring", Score},
+	{"/similarity", Score},
+	{"/pooling", Pooling},
+	{"/classify", Pooling},
+	{"/moderations", Pooling},
+	{"/embed", Pooling}, // Cohere's, text-embeddings-inference's and Ollama's
+	{"/embed_all", Pooling},
+	{"/embed_sparse", Pooling},
+	{"/predict", Pooling},
+	{"/embedding", Pooling}, // llama.cpp's
+	{"/encode", Pooling},    // SGLang's
+	{"/decisions", Decisions},
+	{"/systemone", Decisions},
+
+	{"/images/generations", ImageGenerations},
+	{"/images/edits", ImageGenerations},
+	{"/images/variations", ImageGenerations},
+	{"/videos", Videos},
+	{"/videos/sync", Videos},
+	{"/meshes", Videos},
+	{"/actions/generations", Videos},
+
+	{"/audio/speech", AudioSpeech},
+	{"/audio/transcriptions", Transcriptions},
+	{"/audio/translations", Transcriptions},
+	{"/realtime", Realtime},
+	{"/audio/speech/stream", Realtime},
+	{"/video/chat/stream", Realtime},
+	{"/duplex", Realtime},
+	{"/realtime_video/generate", Realtime},
 }
+
+// NamesModel reports whether requests of the API name the model that they want. Others go
+// to the only one that a server has, unless they do.
+func (a API) NamesModel() bool { return int(a) < len(ways) && ways[a].named }
+
+// Kind returns the kind of work that requests of the API are, as far as that can be told without their bodies.
+func (a API) Kind() types.WorkKind {
+	if int(a) < len(ways) {
+		return ways[a].kind
+	}
+	return types.Generates
+}
+
+func (a API) isGRPC() bool { return a == GRPCGenerate || a == GRPCEmbed }
+
+func (a API) lenient() bool { return int(a) < len(ways) && ways[a].lenient }
 
 // APIOf returns the API that a request path belongs to, by its end, so that
 // /v1 or any other prefix may stand before it. A query and slashes at the end
@@ -67,6 +144,9 @@ func APIOf(path string) API {
 		if strings.HasSuffix(path, suffix) || api.isGRPC() && strings.EqualFold(path, suffix) {
 			return api
 		}
+	}
+	if strings.HasSuffix(path, "/remix") && strings.Contains(path, "/videos/") {
+		return Videos
 	}
 	return Other
 }
@@ -87,15 +167,8 @@ func plainPath(path string) string {
 
 // String returns the name of the API in lower case.
 func (a API) String() string {
-	if int(a) < len(apis) {
-		return apis[a]
+	if int(a) < len(ways) {
+		return ways[a].name
 	}
 	return "invalid"
-}
-
-var apis = [...]string{
-	Other: "other", ChatCompletions: "chat completions", Completions: "completions", Responses: "responses",
-	Embeddings: "embeddings", Messages: "messages", ImageGenerations: "image generations",
-	AudioSpeech: "audio speech", Transcriptions: "transcriptions", CountTokens: "count tokens",
-	Generate: "generate", GRPCGenerate: "gRPC generate", GRPCEmbed: "gRPC embed",
 }

@@ -1,11 +1,13 @@
 package openai_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/inferpick/inferpick/internal/jsonscan"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/types"
 	"github.com/stretchr/testify/require"
@@ -186,4 +188,32 @@ func TestAllocations(t *testing.T) {
 			t.Errorf("%s allocates %v times, want at most %v", tt.name, n, tt.max)
 		}
 	}
+}
+
+// imageBody is a chat request with a picture of so many bytes in base64, as JSON says it: between these strings.
+func imageBody(size int) []byte {
+	return []byte(`{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"What is this?"},{"type":"image_url","image_url":{"url":"data:image/png;base64,` +
+		base64.StdEncoding.EncodeToString(pngOf(1024, 1024, size)) + `"}}]}]}`)
+}
+
+// BenchmarkParseImage parses a request with a large picture, and scans one.
+func BenchmarkParseImage(b *testing.B) {
+	body := imageBody(2 << 20)
+	b.Run("image=2MiB", func(b *testing.B) {
+		b.ReportAllocs()
+		var req types.Request
+		for b.Loop() {
+			if _, err := openai.Parse(openai.ChatCompletions, "application/json", body, &req, openai.Limits{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("scan", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := jsonscan.Check(body, 0); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -61,18 +61,54 @@
 //	responses          instructions, tools, then input
 //	messages           tools, system, then messages; the same to count its tokens
 //	completions        prompt
-//	embeddings         messages, input
-//	images             prompt
+//	embeddings         messages, input; the same, or inputs, texts and images, for other pooling models
+//	rerank, score      query or text_1, then documents or text_2
+//	decisions          input or state, then questions
+//	images, videos     prompt, then pictures to start from
 //	speech             input
+//	transcriptions     prompt; the sound is no span
 //	generate           token_ids; over gRPC the text, or the ids as they are encoded
 //
 // A string starts with its opening quote and ends before its closing one; of an
 // array the span runs from its first element to its last, the commas between
 // included, so that one prompt and a list of one are the same. Empty tools and
-// instructions are no span. Images and other media are part of the span, because
-// the same image is the same prefix; their tokens are estimated apart from the
-// text (see [BytesPerToken]), whether they are parts of a message, the result of a
-// tool, or data under a key that is one of media.
+// instructions are no span.
+//
+// # Media
+//
+// Images, sound and films are part of the span, because the same image is the same
+// prefix, whether they are parts of a message, the result of a tool, or data under a
+// key that is one of media. How many tokens they are follows from their size, which
+// is read from the first bytes of their data: [Parse] counts by default rules, and a
+// [Family] counts again by those of a model, which [Families] finds by its name. An
+// address is never asked for what is there: what it names has a usual size, and
+// [types.Media].Guessed is set. Base64 has many more bytes than an image has tokens.
+// Of data that are longer than four bytes for each of their tokens (by the default
+// rules, whatever a family says, so that the spans of equal content are equal), the
+// spans therefore cover windows of 128 bytes, evenly spread from the first to the
+// last byte, of so many bytes in all. What differs only between the windows is taken
+// for the same; compressed data that differ anywhere differ in nearly all that
+// follows, but raw pixels and samples need not, and text in a file that was edited
+// in place neither. Of a prompt 256 media are looked at and 4,096 cut.
+//
+// # The work
+//
+// types.Request.Work is what is asked of a server beside the tokens of a prompt and of an answer:
+//
+//	embeddings, pooling    how many inputs; Prompt.Tokens are those of all
+//	rerank, score          how many pairs; Prompt.Tokens count a query with each document, as cross-encoders do
+//	decisions              how many questions, each answered in one step
+//	images, videos         pictures, steps, runs of the model in a step, its tokens in each (see types.Denoise); the same for
+//	                       chat completions with num_inference_steps, or with it or a size in extra_body
+//	speech                 about 25 tokens for each second, that is 15 letters; speed is taken into account
+//	transcriptions         the seconds of the sound, if its head tells, and about 4 tokens for each
+//
+// What a body does not say is unknown: what the model then does, a [Family] may know. Guidance has the model run twice in a
+// step if true_cfg_scale is above 1 or, without one, guidance_scale is and there is a negative_prompt: other models take guidance
+// as an input. Frames are num_frames, or else seconds at fps (24 if it is absent).
+//
+// For APIs that many engines offer, each in a form of its own, from [Pooling] on, no body is an error: of one that cannot be
+// read the work is unknown, and to refuse it is left to the server.
 //
 // # Limits
 //

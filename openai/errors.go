@@ -3,6 +3,8 @@ package openai
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/inferpick/inferpick/internal/jsonscan"
 )
@@ -118,14 +120,37 @@ func messagesErrorType(status int) string {
 	return "invalid_request_error"
 }
 
-// ErrorBodyFor returns an error in the form that clients of the path expect:
-// MessagesErrorBody for Anthropic's /v1/messages and what is below it, ErrorBody for
-// all others.
+// ErrorBodyFor returns an error in the form that clients of the path expect: MessagesErrorBody for Anthropic's /v1/messages
+// and what is below it, {"error":message,"error_type":…} for text-embeddings-inference's own, {"message":…} before what
+// ErrorBody has for Cohere's, since others offer these too, and ErrorBody for all others.
 func ErrorBodyFor(path string, status int, message, param, code string) []byte {
-	if isAnthropic(path) {
+	switch {
+	case isAnthropic(path):
 		return MessagesErrorBody(status, message)
+	case hasEnd(path, "/v2/embed", "/v2/rerank", "/v2/chat", "/v1/embed"):
+		b := jsonscan.AppendQuote([]byte(`{"message":`), message)
+		return append(append(b, ','), ErrorBody(status, message, param, code)[1:]...)
+	case hasEnd(path, "/embed", "/embed_all", "/embed_sparse", "/predict", "/similarity"):
+		b := jsonscan.AppendQuote([]byte(`{"error":`), message)
+		return append(jsonscan.AppendQuote(append(b, `,"error_type":`...), inferenceErrorType(status)), '}')
 	}
 	return ErrorBody(status, message, param, code)
+}
+
+// inferenceErrorType returns the word that text-embeddings-inference has for an error.
+func inferenceErrorType(status int) string {
+	switch {
+	case status == 429 || status == 503:
+		return "overloaded"
+	case status >= 500:
+		return "backend"
+	}
+	return "validation"
+}
+
+func hasEnd(path string, ends ...string) bool {
+	path = plainPath(path)
+	return slices.ContainsFunc(ends, func(end string) bool { return strings.HasSuffix(path, end) })
 }
 
 func tooLarge(size, limit int) error {

@@ -115,9 +115,9 @@ func (r *reading) meaningful(v value) bool {
 
 // serverError returns the error that the body or event is, or nil.
 func (r *reading) serverError() *ServerError {
-	// The state of a thing that was asked for, like a batch that failed, is no
+	// The state of a thing that was asked for, like a batch or a film that failed, is no
 	// error of the answer.
-	state := !r.event && (r.s.api == Other || r.s.keeps) && len(r.object) > 0
+	state := !r.event && (r.s.api == Other || r.s.api == Videos || r.s.keeps) && len(r.object) > 0
 	old := r.named || string(r.object) == "error" // the fields of the error are at the top
 	switch {
 	case old, string(r.kind) == "error", string(r.kind) == "response.failed":

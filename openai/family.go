@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strconv"
@@ -88,7 +89,7 @@ func (f *Family) setDefaults() error {
 
 	v := &f.Video
 	check.Default(&c, "video.fps", &v.FPS, 2, 0.001, 1000)
-	check.Default(&c, "video.minFrames", &v.MinFrames, min(4, max(v.MaxFrames, 1)), 1, maxFamilyFrames)
+	check.Default(&c, "video.minFrames", &v.MinFrames, min(4, cmp.Or(max(v.MaxFrames, 0), 4)), 1, maxFamilyFrames)
 	check.Default(&c, "video.maxFrames", &v.MaxFrames, max(768, v.MinFrames), max(v.MinFrames, 1), maxFamilyFrames)
 	check.Default(&c, "video.temporal", &v.Temporal, 2, 1, 1000)
 	check.Range(&c, "video.frameTokens", v.FrameTokens, 0, maxFamilyTokens)
@@ -188,8 +189,14 @@ func (f *Family) Complete(w *types.Work, film bool) {
 	}
 	d, r := &w.Denoise, &f.Diffusion
 	items := float64(max(w.Items, 1))
-	if !(d.Passes > 0) {
-		d.Passes = items * float64(r.Steps) * float64(r.Passes)
+	if steps, runs := d.Steps, d.Runs; !(d.Passes > 0) || steps > 0 && runs == 0 {
+		if steps == 0 {
+			steps = float64(r.Steps)
+		}
+		if runs == 0 {
+			runs = float64(r.Passes)
+		}
+		d.Passes = items * steps * runs
 	}
 	size, latent, frames := r.Size, 1.0, 1.0
 	if film {
@@ -224,7 +231,9 @@ func (s *Size) UnmarshalText(text []byte) error {
 	w, _ := strconv.ParseUint(width, 10, 16) // 0 if it is none
 	h, _ := strconv.ParseUint(height, 10, 16)
 	if w < 1 || h < 1 || w > maxSide || h > maxSide {
-		return fmt.Errorf("is %.20q, want width and height in pixels such as \"1024x768\", each 1 to %d", text, maxSide)
+		var c check.Checks
+		c.Want(false, "", string(text), "width and height in pixels such as \"1024x768\", each 1 to %d", maxSide)
+		return c.Err()
 	}
 	*s = Size{int(w), int(h)}
 	return nil

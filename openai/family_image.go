@@ -16,8 +16,8 @@ import (
 //	qwen2-vl, qwen2.5-vl, qwen3-vl
 //	                  sides to the nearest multiple of Patch x Merge, MinPixels to MaxPixels in all; one token for each square of that side
 //	pixtral           no side longer than MaxSide, then a token for each square of Patch x Merge that is begun, and with Breaks one a row
-//	llama4            up to MaxTiles tiles of Tile pixels, in the shape that fits best, TileTokens each, and of several one more
-//	internvl          the same, the shape being the one with the nearest ratio of sides
+//	llama4            up to MaxTiles tiles of Tile pixels, in the shape that fits best, TileTokens each; of several one token more after each, and all of it
+//	internvl          tiles likewise, without such tokens, in the shape with the nearest ratio of sides
 //	llava-1.5         576 tokens
 //	llava-next        all of it as in llava-1.5, and up to four tiles of Tile pixels without what is beyond the edges
 //	phi4-mm           up to MaxTiles tiles without what is beyond the edges, and all of it
@@ -138,7 +138,7 @@ func (r *ImageRule) fixed(_, _, _, _ float64) float64 { return float64(r.Tokens)
 // squares is what Qwen's processors call smart_resize.
 func (r *ImageRule) squares(w, h, low, high float64) float64 {
 	side := float64(r.Patch * r.Merge)
-	cols, rows := max(math.RoundToEven(w/side), 1), max(math.RoundToEven(h/side), 1)
+	cols, rows := math.RoundToEven(w/side), math.RoundToEven(h/side) // a strip may have none, and grows
 	if pixels := cols * rows * side * side; pixels > high {
 		by := math.Sqrt(w * h / high)
 		cols, rows = max(math.Floor(w/by/side), 1), max(math.Floor(h/by/side), 1)
@@ -178,10 +178,10 @@ func (r *ImageRule) bestTiles(w, h, _, _ float64) float64 {
 			}
 		}
 	}
-	if tiles > 1 {
-		tiles++
+	if tiles == 1 {
+		return float64(r.TileTokens)
 	}
-	return float64(tiles * r.TileTokens)
+	return float64((tiles+1)*r.TileTokens + tiles) // after each tile comes a token of its own
 }
 
 // nearestTiles returns the shape whose ratio of sides is nearest to the picture's; of several that are as near, a

@@ -22,6 +22,9 @@ func (s *Stream) Feed(chunk []byte) []byte {
 		return chunk
 	}
 	s.begun = s.begun || len(trimSpace(chunk)) > 0
+	if s.sound {
+		s.heard = min(s.heard+len(chunk), maxSoundHeader+1)
+	}
 	return chunk
 }
 

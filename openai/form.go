@@ -6,6 +6,7 @@ import (
 	"mime"
 	"strings"
 
+	"github.com/inferpick/inferpick/internal/media"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -40,7 +41,8 @@ func parseForm(api API, boundary string, body []byte, req *types.Request, limits
 	}
 
 	stream := false
-	files := part{}
+	var asked asked
+	var prompt, files part
 	f := form{body: body, delimiter: []byte("\r\n--" + boundary)}
 	for n := 0; f.next(); n++ {
 		if n == maxFormParts {
@@ -49,7 +51,7 @@ func parseForm(api API, boundary string, body []byte, req *types.Request, limits
 		value := body[f.value.Start:f.value.End]
 		switch {
 		case f.file:
-			files.addFile(api)
+			files.addFile(classOfFile(api, f.mediaType), f.value, body)
 		case f.name == "model":
 			p.Model = f.value
 			p.missing = missing{at: f.value, as: formValue}
@@ -61,6 +63,12 @@ func parseForm(api API, boundary string, body []byte, req *types.Request, limits
 			if stream, ok = formBool(value); !ok {
 				return p, wrongFormField(CodeInvalidType, "stream", f.value.Start, "must be true or false")
 			}
+		case f.name == "prompt":
+			prompt = part{span: f.value, tokens: int64(tokensOf(len(value)))}
+		case namesMedia(f.name) && len(value) > 0 && api != Transcriptions: // an address, or data in a text
+			files.addMedia(mediaOf(body, []piece{{span: f.value, class: classImage}}))
+		case f.name != "":
+			asked.set([]byte(f.name), value)
 		}
 	}
 	if f.err != "" {
@@ -87,24 +95,98 @@ func parseForm(api API, boundary string, body []byte, req *types.Request, limits
 		req.Model = string(model)
 	}
 	req.CacheSalt, req.SessionID, req.ProgramID, req.PreviousID = "", "", "", ""
-	req.Body, req.Stream, req.MaxTokens = body, stream, 0
-	setPrompt(&req.Prompt, []part{files})
+	req.Body, req.Stream, req.MaxTokens = body, stream || asked.events, 0
+	req.Work = types.Work{Kind: api.Kind()}
+	switch api {
+	case ImageGenerations, Videos:
+		req.Work = asked.denoise(api == Videos)
+	case Transcriptions:
+		req.Work.AudioSeconds = files.seconds()
+		req.Work.Output = outputTokens(req.Work.AudioSeconds.Or(0) * writtenTokens)
+	}
+	setPrompt(&req.Prompt, []part{prompt, files})
 	return p, nil
 }
 
-// addFile counts a file as what the API takes files for.
-func (p *part) addFile(api API) {
-	switch api {
-	case Transcriptions:
-		p.audio++
-		p.tokens += AudioTokens
-	case ImageGenerations:
+// namesMedia reports whether a field may have a picture's address where others have a file.
+func namesMedia(name string) bool {
+	switch strings.TrimSuffix(name, "[]") {
+	case "image", "url", "image_url", "mask", "input_reference", "reference_url", "image_reference":
+		return true
+	}
+	return false
+}
+
+// addFile counts a file, by what its head says of it.
+func (p *part) addFile(class class, at types.Span, body []byte) {
+	data := body[at.Start:at.End]
+	m := types.Media{Kind: class.kind(), Span: at}
+	if len(data) > 0 {
+		head := media.Read(data)
+		m.Key, m.Seconds = media.Key(data), head.Seconds
+		if class != classAudio {
+			m.Width, m.Height = head.Width, head.Height
+		}
+	}
+	defaultFamily.weigh(&m)
+	p.addMedia(m)
+}
+
+func (p *part) addMedia(m types.Media) {
+	switch m.Kind {
+	case types.Image:
 		p.images++
-		p.tokens += ImageTokens
+	case types.Audio:
+		p.audio++
 	default:
 		p.other++
-		p.tokens += OtherTokens
 	}
+	p.tokens += int64(m.Tokens)
+	if len(p.media) < maxMedia {
+		p.media = append(p.media, m)
+	}
+}
+
+// seconds is how long the sound in it is, if that is known of all of it.
+func (p *part) seconds() types.Gauge {
+	sum := 0.0
+	for _, m := range p.media {
+		if m.Seconds <= 0 {
+			return types.Gauge{}
+		}
+		sum += m.Seconds
+	}
+	if sum == 0 || len(p.media) < p.images+p.audio+p.other {
+		return types.Gauge{}
+	}
+	return types.Known(sum)
+}
+
+// kind is the kind of media of a class.
+func (c class) kind() types.MediaKind {
+	switch c {
+	case classImage:
+		return types.Image
+	case classAudio:
+		return types.Audio
+	case classVideo:
+		return types.Video
+	}
+	return types.OtherMedia
+}
+
+// classOfFile returns what a file is to an API.
+func classOfFile(api API, mediaType []byte) class {
+	kind, _, _ := bytes.Cut(mediaType, []byte("/"))
+	switch is := string(bytes.ToLower(kind)); {
+	case api == Transcriptions || is == "audio":
+		return classAudio // be it the sound of a film
+	case is == "video":
+		return classVideo
+	case api == ImageGenerations || api == Videos || is == "image":
+		return classImage
+	}
+	return classOther
 }
 
 // form walks the parts of a multipart body.
@@ -117,10 +199,11 @@ type form struct {
 	err       string
 
 	// The part that next has read.
-	name   string
-	file   bool
-	value  types.Span
-	joined bool // the value is empty, and its line end is that of the header
+	name      string
+	mediaType []byte // as it is written
+	file      bool
+	value     types.Span
+	joined    bool // the value is empty, and its line end is that of the header
 }
 
 // next reads a part. It returns false at the end of the form or on an error.
@@ -165,7 +248,7 @@ func (f *form) next() bool {
 
 // header reads the header of a part, up to and with the empty line.
 func (f *form) header() bool {
-	f.name, f.file = "", false
+	f.name, f.file, f.mediaType = "", false, nil
 	for {
 		i := bytes.Index(f.body[f.pos:], []byte("\r\n"))
 		if i < 0 {
@@ -177,11 +260,14 @@ func (f *form) header() bool {
 		if len(line) == 0 {
 			return true
 		}
-		key, disposition, _ := bytes.Cut(line, []byte(":"))
+		key, value, _ := bytes.Cut(line, []byte(":"))
+		if value = bytes.TrimSpace(value); bytes.EqualFold(key, []byte("Content-Type")) {
+			f.mediaType = value
+		}
 		if !bytes.EqualFold(key, []byte("Content-Disposition")) {
 			continue
 		}
-		kind, params, err := mime.ParseMediaType(string(bytes.TrimSpace(disposition)))
+		kind, params, err := mime.ParseMediaType(string(value))
 		if err != nil || kind != "form-data" {
 			continue
 		}

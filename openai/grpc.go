@@ -41,7 +41,7 @@ func parseGRPC(api API, body []byte, req *types.Request, limits Limits) (Parsed,
 		}
 	}
 	req.Model, req.CacheSalt, req.SessionID, req.ProgramID, req.PreviousID = "", "", "", "", ""
-	req.Body, req.Stream, req.MaxTokens = body, false, 0
+	req.Body, req.Stream, req.MaxTokens, req.Work = body, false, 0, types.Work{Kind: api.Kind()}
 	var prompt [1]part
 	n := 0
 	w := grpcMessage(body)

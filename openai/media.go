@@ -185,7 +185,7 @@ func setPrompt(p *types.Prompt, parts []part) {
 	tokens, windows := int64(0), 0
 	for i := range parts {
 		part := &parts[i]
-		tokens += part.tokens
+		tokens += part.tokens * (1 + part.more)
 		p.Images += part.images
 		p.Audio += part.audio
 		p.Other += part.other
@@ -227,7 +227,7 @@ func (part *part) weigh(p *types.Prompt, tokens *int64, windows int) int {
 				}
 			}
 		}
-		*tokens += int64(weight - usual)
+		*tokens += int64(weight-usual) * (1 + part.more)
 		each := max(weight*BytesPerToken/n, leastData)
 		for i := range same {
 			c := &same[i]

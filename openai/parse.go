@@ -89,8 +89,9 @@ type Parsed struct {
 //   - ProgramID is metadata.program_id, or the session_id of a trajectory or a thread, or
 //     nvext.agent_context.parent_session_id or parent_trajectory_id. Of all these but
 //     prompt_cache_key and conversation, what is no string or too long counts as absent.
-//   - PreviousID is previous_response_id, of Responses.
-//   - Prompt is as described at the top of the package.
+//   - PreviousID is previous_response_id, or else the conversation, of Responses.
+//   - Prompt is as described at the top of the package, and Work says what is asked for beside it. Of the
+//     numbers that do, those that no server takes (a size of 10^9, -1 steps) are as good as absent.
 //   - What else is wrong with a body is left to the model server to say.
 //
 // Requests over gRPC are read as far as they are well formed, and name no model. For Other
@@ -99,22 +100,53 @@ type Parsed struct {
 func Parse(api API, contentType string, body []byte, req *types.Request, limits Limits) (Parsed, error) {
 	limits = limits.withDefaults()
 	if api == Other {
-		return parseOther(body, req, limits), nil
+		return parseOther(api, body, req, limits), nil
 	}
 	if api.isGRPC() {
 		return parseGRPC(api, body, req, limits)
 	}
-	if boundary, ok := formBoundary(contentType); ok {
-		return parseForm(api, boundary, body, req, limits)
+	if !api.NamesModel() && api != Generate {
+		limits.ModelOptional = true
 	}
+	var p Parsed
+	var err error
+	if boundary, ok := formBoundary(contentType); ok {
+		p, err = parseForm(api, boundary, body, req, limits)
+	} else {
+		p, err = parseJSON(api, body, req, limits)
+	}
+	if err != nil && api.lenient() {
+		return parseOther(api, body, req, limits), nil
+	}
+	return p, err
+}
+
+func parseJSON(api API, body []byte, req *types.Request, limits Limits) (Parsed, error) {
 	if len(body) > limits.MaxBytes {
 		return Parsed{}, tooLarge(len(body), limits.MaxBytes)
 	}
+	if api.hasExtra() {
+		return parseExtra(api, body, req, limits)
+	}
 	var d document
-	if err := d.scan(body, limits.MaxDepth); err != nil {
+	if err := d.scan(body, limits.MaxDepth, nil); err != nil {
 		return Parsed{}, err
 	}
-	return d.fill(api, req, limits)
+	p, err := d.fill(api, nil, req, limits)
+	if d.diffuses && api == ChatCompletions && err == nil {
+		req.Work = diffusion(body, limits.MaxDepth)
+	}
+	return p, err
+}
+
+// diffusion reads again, for what only diffusion models are asked, a body that has some of it.
+func diffusion(body []byte, maxDepth int) types.Work {
+	x := extra{api: Videos} // as films, since it does not matter: a picture is a film of one frame
+	var d document
+	if d.scan(body, maxDepth, &x) != nil || !x.asked.diffuses() {
+		return types.Work{}
+	}
+	return x.asked.denoise(x.asked.said[qFrames] || x.asked.said[qSeconds])
 }
 
 // field is a top-level key that Parse cares about.
@@ -143,6 +175,7 @@ const (
 
 	fStreamOptions
 	fSamplingParams
+	fDiffusion // what diffusion models behind /chat/completions take
 	fSessionID
 	fConversationID
 	fMetadata
@@ -192,6 +225,8 @@ func fieldOf(key []byte) field {
 		return fStreamOptions
 	case "sampling_params":
 		return fSamplingParams
+	case "num_inference_steps", "extra_body":
+		return fDiffusion
 	case "session_id":
 		return fSessionID
 	case "conversation_id":
@@ -235,12 +270,13 @@ type document struct {
 	system       content
 	ids          bodyIDs
 	includeUsage bool
+	diffuses     bool // there is something for diffusion models
 	missing      missing
 }
 
 // scan reads the whole body. Types are looked at later: only the last of
-// several values of a field must be right.
-func (d *document) scan(body []byte, maxDepth int) error {
+// several values of a field must be right. x reads what it knows of it; nil: all is as in APIs of text.
+func (d *document) scan(body []byte, maxDepth int, x *extra) error {
 	d.body = body
 	s := jsonscan.New(body, maxDepth)
 	s.SkipMark()
@@ -258,8 +294,15 @@ func (d *document) scan(body []byte, maxDepth int) error {
 	d.missing = missing{at: types.Span{Start: s.Pos(), End: s.Pos()}, as: onlyMember}
 	for s.Key() {
 		d.missing.as = firstMember
-		switch f := fieldOf(keyOf(&s, body)); f {
+		key := keyOf(&s, body)
+		if x != nil && x.read(&s, body, key) {
+			continue
+		}
+		switch f := fieldOf(key); f {
 		case fUnknown:
+			s.Skip()
+		case fDiffusion:
+			d.diffuses = true
 			s.Skip()
 		case fStreamOptions:
 			d.includeUsage = readIncludeUsage(&s, body)
@@ -362,7 +405,7 @@ func readConversation(s *jsonscan.Scanner, body []byte) value {
 
 // fill checks what was found and moves it to req. It sets nothing before all is
 // checked.
-func (d *document) fill(api API, req *types.Request, limits Limits) (Parsed, error) {
+func (d *document) fill(api API, x *extra, req *types.Request, limits Limits) (Parsed, error) {
 	p := Parsed{API: api, IncludeUsage: d.includeUsage}
 
 	model := d.fields[fModel]
@@ -404,15 +447,22 @@ func (d *document) fill(api API, req *types.Request, limits Limits) (Parsed, err
 	session, program := d.idsOf(session, limits.MaxIDBytes)
 	var previous value
 	if api == Responses {
-		previous = d.fields[fPreviousResponseID]
+		if previous = d.fields[fPreviousResponseID]; previous.absent() {
+			previous = d.first(limits.MaxIDBytes, d.fields[fConversation]) // a server has it, as it has responses
+		}
 	}
 	if err := d.checkString("previous_response_id", previous, limits.MaxIDBytes); err != nil {
 		return p, err
 	}
 	var parts [4]part
-	n, err := d.parts(api, &parts)
+	n, err := d.parts(api, x, &parts)
 	if err != nil {
 		return p, err
+	}
+	req.Work = types.Work{Kind: api.Kind()}
+	if x != nil {
+		stream = stream || x.asked.events
+		req.Work = x.work(d)
 	}
 
 	setString(&req.Model, d.body, model)
@@ -531,15 +581,15 @@ func setString(dst *string, body []byte, v value) {
 	}
 }
 
-// parseOther reads what it can of a body of an unknown kind.
-func parseOther(body []byte, req *types.Request, limits Limits) Parsed {
-	p := Parsed{API: Other}
+// parseOther reads what it can of a body of an unknown form.
+func parseOther(api API, body []byte, req *types.Request, limits Limits) Parsed {
+	p := Parsed{API: api}
 	req.Model, req.CacheSalt, req.SessionID, req.ProgramID, req.PreviousID = "", "", "", "", ""
-	req.Body, req.Stream, req.MaxTokens = body, false, 0
+	req.Body, req.Stream, req.MaxTokens, req.Work = body, false, 0, types.Work{Kind: api.Kind()}
 	setPrompt(&req.Prompt, nil)
 
 	var d document
-	if len(body) == 0 || len(body) > limits.MaxBytes || d.scan(body, limits.MaxDepth) != nil {
+	if len(body) == 0 || len(body) > limits.MaxBytes || d.scan(body, limits.MaxDepth, nil) != nil {
 		return p
 	}
 	model := d.fields[fModel]

@@ -38,8 +38,39 @@ func TestAPIOf(t *testing.T) {
 		{"/messages/count_tokens", openai.CountTokens},
 		{"/v1/messages/batches", openai.Other},
 		{"/v1/threads/thread_1/messages/count_tokens", openai.Other},
-		{"/v1/rerank", openai.Other},
-		{"/score", openai.Other},
+		{"/v1/rerank", openai.Rerank},
+		{"/v2/rerank", openai.Rerank},
+		{"/rerank", openai.Rerank},
+		{"/score", openai.Score},
+		{"/similarity", openai.Score},
+		{"/v1/score?x=1", openai.Score},
+		{"/generative_scoring", openai.Score},
+		{"/pooling", openai.Pooling},
+		{"/classify", openai.Pooling},
+		{"/v1/moderations", openai.Pooling},
+		{"/v2/embed", openai.Pooling},
+		{"/embed_all", openai.Pooling},
+		{"/embed_sparse", openai.Pooling},
+		{"/api/embed", openai.Pooling},
+		{"/api/embeddings", openai.Embeddings},
+		{"/v1/decisions", openai.Decisions},
+		{"/v1/systemone", openai.Decisions},
+		{"/v1/videos", openai.Videos},
+		{"/v1/videos/", openai.Videos},
+		{"/v1/videos/sync", openai.Videos},
+		{"/v1/videos/video_1/remix", openai.Videos},
+		{"/v1/videos/video_1", openai.Other},
+		{"/v1/videos/video_1/content", openai.Other},
+		{"/v1/meshes", openai.Videos},
+		{"/v1/actions/generations", openai.Videos},
+		{"/v1/images/variations", openai.ImageGenerations},
+		{"/v1/realtime?model=m", openai.Realtime},
+		{"/v1/audio/speech/stream", openai.Realtime},
+		{"/v1/realtime/sessions", openai.Other},
+		{"/tokenize", openai.Other},
+		{"/v1/chat/completions/render", openai.Other},
+		{"/v1/batches", openai.Other},
+		{"/v1/files", openai.Other},
 		{"/v1/threads/thread_1/messages", openai.Other},
 		{"/v1/images/generations", openai.ImageGenerations},
 		{"/v1/images/edits", openai.ImageGenerations},
@@ -89,11 +120,11 @@ func TestParseFields(t *testing.T) {
 		{"keys are matched by case", openai.ChatCompletions, `{"Model":"x","model":"m","STREAM":true}`, want{model: "m"}},
 		{"nested keys do not count", openai.ChatCompletions, `{"a":{"model":"x","stream":true},"model":"m"}`, want{model: "m"}},
 		{"conversation", openai.Responses, `{"model":"m","conversation":"c","previous_response_id":"p"}`, want{model: "m", session: "c", previous: "p"}},
-		{"conversation object", openai.Responses, `{"model":"m","conversation":{"x":1,"id":"c"}}`, want{model: "m", session: "c"}},
+		{"conversation object", openai.Responses, `{"model":"m","conversation":{"x":1,"id":"c"}}`, want{model: "m", session: "c", previous: "c"}},
 		{"previous response", openai.Responses, `{"model":"m","previous_response_id":"p\u0031"}`, want{model: "m", previous: "p1"}},
 		{"previous response of another API", openai.ChatCompletions, `{"model":"m","previous_response_id":7}`, want{model: "m"}},
 		{"counting tokens", openai.CountTokens, `{"model":"m","max_tokens":"x"}`, want{model: "m"}},
-		{"cache key before conversation", openai.Responses, `{"model":"m","conversation":"c","prompt_cache_key":"k"}`, want{model: "m", session: "k"}},
+		{"cache key before conversation", openai.Responses, `{"model":"m","conversation":"c","prompt_cache_key":"k"}`, want{model: "m", session: "k", previous: "c"}},
 		{"other", openai.Other, `{"model":"m","stream":true,"query":"x"}`, want{model: "m", stream: true}},
 		{"other without a model", openai.Other, `{"query":"x"}`, want{}},
 		{"other of a wrong type", openai.Other, `{"model":7,"stream":1}`, want{}},
@@ -501,6 +532,9 @@ func FuzzParse(f *testing.F) {
 		`{"model":"a","model":"b","cache_salt":"s","prompt_cache_key":"k","stream":null}`,
 		`{"model":"m","stream_options":{"include_usage":true}} x`, `[]`, `{"model":""}`, `{"model":"` + "\xff" + `"}`,
 		`{"model":"m","messages":[[[1,2],"x"],null,3]}`,
+		`{"model":"m","messages":[{"content":[{"type":"video","fps":2,"nframes":3,"video":["https://a",{"url":"data:,"}]}],"images":["` + strings.Repeat("iVBO", 300) + `"]}]}`,
+		`{"model":"m","messages":[{"content":[{"type":"image_url","image_url":{"url":"` + dataURL(pngOf(32, 16, 600)) + `"}}]}]}`,
+		`{"model":"m","messages":[{"content":[{"image_url":{"url":"` + wavOf(0) + `","detail":"low"},"type":"file"}]}]}`,
 	} {
 		f.Add([]byte(body), "other/model")
 	}
@@ -610,7 +644,7 @@ func expect(tree map[string]any) (want types.Request, problem string) {
 }
 
 // checkPrompt checks what holds for every prompt.
-func checkPrompt(t *testing.T, req *types.Request) {
+func checkPrompt(t testing.TB, req *types.Request) {
 	t.Helper()
 	size := 0
 	for _, s := range req.Prompt.Spans {
@@ -620,7 +654,13 @@ func checkPrompt(t *testing.T, req *types.Request) {
 		size += s.End - s.Start
 	}
 	p := req.Prompt
-	if p.Bytes != size || p.Tokens < 0 || p.Tokens > size+(p.Images+p.Audio+p.Other)*openai.OtherTokens {
+	media := 0
+	for i, m := range p.Media {
+		if media += m.Tokens; m.Tokens <= 0 || m.Span.Start > m.Span.End || i > 0 && m.Span.End > 0 && m.Span == p.Media[i-1].Span {
+			t.Fatalf("media %+v of %q", p.Media, req.Body)
+		}
+	}
+	if rest := p.Images + p.Audio + p.Other - len(p.Media); p.Bytes != size || p.Tokens < 0 || p.Tokens > size+media+rest*openai.VideoTokens || rest < 0 {
 		t.Fatalf("prompt %+v of %q", p, req.Body)
 	}
 }

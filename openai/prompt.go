@@ -21,6 +21,7 @@ type content struct {
 	started bool
 	text    bool // there are leaves that are not token numbers
 	numbers int  // tokens given as numbers
+	items   int  // texts, lists of token numbers, and objects: what a pooling model takes one by one
 	media   int  // bytes of the span that are media
 	images  int
 	audio   int
@@ -38,23 +39,34 @@ func (c *content) read(s *jsonscan.Scanner, body []byte) value {
 	switch kind {
 	case jsonscan.String:
 		c.leaf(s, body)
+		c.items = 1
 		return value{kind: kind, escaped: s.Token.Escaped, span: types.Span{Start: s.Token.Start, End: s.Token.End}}
 	case jsonscan.Array:
 		start := s.Pos()
-		c.elements(s, body)
+		c.items = c.elements(s, body)
 		return value{kind: kind, span: types.Span{Start: start, End: s.Pos()}}
 	}
 	return readValue(s)
 }
 
-func (c *content) elements(s *jsonscan.Scanner, body []byte) {
+// elements walks a list, and returns how many items it is.
+func (c *content) elements(s *jsonscan.Scanner, body []byte) (items int) {
 	for s.Enter(); s.Elem(); {
-		if kind, _ := s.Peek(); kind == jsonscan.Array {
+		kind, _ := s.Peek()
+		if kind == jsonscan.Array {
 			c.elements(s, body)
+			items++
 			continue
 		}
 		c.leaf(s, body)
+		if kind != jsonscan.Number {
+			items++
+		}
 	}
+	if items == 0 && c.numbers > 0 {
+		return 1
+	}
+	return items
 }
 
 func (c *content) leaf(s *jsonscan.Scanner, body []byte) {
@@ -282,6 +294,7 @@ type part struct {
 	images int
 	audio  int
 	other  int
+	more   int64 // how often it is computed again, with other texts
 
 	// Where the media of the span are, in a body. Their tokens above are those of media of unknown size.
 	pieces []piece
@@ -317,7 +330,7 @@ func (c *content) mediaPart(span types.Span, text int) part {
 func tokensOf(bytes int) int { return (bytes + BytesPerToken - 1) / BytesPerToken }
 
 // parts puts the pieces of the prompt in the order in which a model reads them.
-func (d *document) parts(api API, parts *[4]part) (n int, err error) {
+func (d *document) parts(api API, x *extra, parts *[4]part) (n int, err error) {
 	head := func(f field, c content) {
 		v := d.fields[f]
 		if v.kind == jsonscan.String {
@@ -361,15 +374,22 @@ func (d *document) parts(api API, parts *[4]part) (n int, err error) {
 		head(fInstructions, d.instructions)
 		head(fTools, content{})
 		body("input", fInput, &d.input, true)
-	case Embeddings:
+	case Embeddings, Pooling:
 		body("messages", fMessages, &d.messages, false)
 		body("input", fInput, &d.input, true)
-	case Completions, ImageGenerations:
+		if d.prompt.started { // Ollama's
+			parts[n] = d.prompt.part()
+			n++
+		}
+	case Completions, ImageGenerations, Videos:
 		body("prompt", fPrompt, &d.prompt, true)
 	case AudioSpeech:
 		body("input", fInput, &d.input, true)
 	case Generate:
 		body("token_ids", fTokenIDs, &d.tokenIDs, false)
+	}
+	if x != nil {
+		n = x.parts(parts, n)
 	}
 	return n, err
 }

@@ -15,6 +15,10 @@ type StreamOptions struct {
 	// else is read of a body is told from the body. Default: Other.
 	API API
 
+	// Streamed says that the request asked for a stream. Then the first bytes of sound, beyond a header, are a first
+	// token of AudioSpeech; otherwise it is not known whether all of it was there before.
+	Streamed bool
+
 	// ContentType is that of the response. With text/event-stream the body is
 	// read event by event, with a type of JSON lines line by line, with a JSON
 	// type or none as one JSON value, and with any other it is passed on and not
@@ -101,6 +105,8 @@ type Stream struct {
 	others    []string // more ids
 	job       Job
 	choices   choices
+	sound     bool // what comes is a stream of it
+	heard     int  // bytes of that
 	finish    types.Finish
 	calls     bool // a response has calls that the client is to run
 
@@ -145,6 +151,8 @@ const (
 	keptBytes = 64 << 10 // a buffer that grew beyond this is not kept
 	tailBytes = 8 << 10  // of a long body, what is searched for usage
 	maxID     = 256      // bytes of a response's id
+
+	maxSoundHeader = 128 // bytes that may come before any sound
 )
 
 // NewStream returns a Stream for one response.
@@ -171,6 +179,7 @@ func (s *Stream) Reset(o StreamOptions) {
 		buf: kept(s.buf), out: kept(s.out),
 		scratch: scratch{joined: kept(s.scratch.joined), lines: s.scratch.lines[:0], edits: s.scratch.edits[:0]},
 	}
+	s.sound = o.Streamed && o.API == AudioSpeech && s.kind == opaqueBody && strings.HasPrefix(strings.ToLower(o.ContentType), "audio/")
 	if o.TargetModel != "" && o.Model != "" && o.TargetModel != o.Model {
 		s.target, s.public = o.TargetModel, jsonscan.AppendQuote(public, o.Model)
 	}
@@ -231,8 +240,9 @@ func bodyKindOf(api API, contentType, encoding string) bodyKind {
 // with only a role or only a reason to finish, an event that only announces
 // (response.created, message_start), usage and errors. Neither is an event that
 // is too long to be read or no JSON object, nor any part of an answer that is not
-// streamed, which says nothing about when its tokens came.
-func (s *Stream) FirstToken() bool { return s.tokens > 0 }
+// streamed, which says nothing about when its tokens came. Of sound that is not in events, see
+// StreamOptions.Streamed.
+func (s *Stream) FirstToken() bool { return s.tokens > 0 || s.heard > maxSoundHeader }
 
 // Tokens returns how many events with something generated were read. Engines
 // send one for each step, so that it is about the number of tokens where no usage
@@ -245,6 +255,9 @@ func (s *Stream) Tokens() int { return s.tokens }
 // CachedTokens is that of StreamOptions, if it is known.
 func (s *Stream) Usage() types.Usage {
 	sum := s.usage.sum()
+	if !sum.PromptTokens.IsKnown() && s.api.Kind() == types.Pools {
+		sum.PromptTokens = s.usage.total // Jina's say no more
+	}
 	if s.cached.IsKnown() {
 		sum.CachedTokens = s.cached
 	}

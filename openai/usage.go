@@ -12,6 +12,7 @@ import (
 type usage struct {
 	prompt, input        types.Gauge // OpenAI's older and newer word
 	completion           types.Gauge
+	total                types.Gauge
 	cached               types.Gauge
 	cacheRead, cacheMade types.Gauge // Anthropic's: not part of its input
 }
@@ -25,6 +26,7 @@ func (u *usage) update(v usage) {
 	set(&u.prompt, v.prompt)
 	set(&u.input, v.input)
 	set(&u.completion, v.completion)
+	set(&u.total, v.total)
 	set(&u.cached, v.cached)
 	set(&u.cacheRead, v.cacheRead)
 	set(&u.cacheMade, v.cacheMade)
@@ -51,6 +53,8 @@ func (r *reading) readUsage() {
 			r.readCount(&u.input)
 		case "completion_tokens", "output_tokens":
 			r.readCount(&u.completion)
+		case "total_tokens":
+			r.readCount(&u.total)
 		case "prompt_tokens_details", "input_tokens_details":
 			r.readDetails()
 		case "prompt_cache_hit_tokens": // DeepSeek's
@@ -60,6 +64,29 @@ func (r *reading) readUsage() {
 		case "cache_creation_input_tokens":
 			r.readCount(&u.cacheMade)
 		default:
+			r.scan.Skip()
+		}
+	}
+}
+
+// readBilled reads what Cohere says about an answer beside it: what was computed, and what is to be paid.
+func (r *reading) readBilled() {
+	for ok := r.scan.EnterObject(); ok && r.scan.Key(); {
+		var dst *types.Gauge
+		switch string(keyOf(&r.scan, r.data)) {
+		case "tokens":
+			dst = &r.usage.prompt
+		case "billed_units":
+			dst = &r.usage.input
+		default:
+			r.scan.Skip()
+			continue
+		}
+		for ok := r.scan.EnterObject(); ok && r.scan.Key(); {
+			if string(keyOf(&r.scan, r.data)) == "input_tokens" {
+				r.readCount(dst)
+				continue
+			}
 			r.scan.Skip()
 		}
 	}

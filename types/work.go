@@ -7,7 +7,7 @@ type Work struct {
 	// Kind says through which stages of a server the request goes.
 	Kind WorkKind
 	// Items is the number of inputs that are computed apart from each other: texts to embed, pairs to rank. Their tokens
-	// together are Prompt.Tokens. 0: one.
+	// together are Prompt.Tokens. Of Denoises it is how many pictures or films come out. 0: one.
 	Items int
 	// Output is how many tokens the answer is likely to have, where that follows from the input, as of speech: 0: it
 	// does not.
@@ -49,8 +49,11 @@ func (k WorkKind) String() string {
 
 // Denoise is how much a diffusion model has to do. A field that is 0 is unknown.
 type Denoise struct {
-	// Passes is how often the model runs: pictures x steps, twice that where guidance has it run with and without the
-	// prompt.
+	// Steps is how many steps there are, and Runs how often the model runs in each of them for one picture: twice where
+	// guidance has it run with and without the prompt.
+	Steps, Runs float64
+	// Passes is how often the model runs in all: pictures (see Work.Items) x Steps x Runs. With Steps and no Runs, it is as
+	// if that were 1.
 	Passes float64
 	// Latents is the tokens in one pass: (width/16) x (height/16) for a picture, times 1 + (frames-1)/4 for a film.
 	Latents float64

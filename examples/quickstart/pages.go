@@ -32,6 +32,7 @@ func newPages(ctx context.Context, v *viewer, cfg config) http.Handler {
 		writeJSON(w, latest)
 	})
 	mux.Handle("GET /autoscale", serveScaling(v))
+	mux.Handle("GET /explain", v.fleets[0].log.trail.Handler())
 	mux.HandleFunc("GET /api/requests/{id}", func(w http.ResponseWriter, r *http.Request) { serveRequest(w, r, v) })
 	mux.HandleFunc("POST /api/gateways/{name}/{what}", func(w http.ResponseWriter, r *http.Request) { serveGateway(ctx, w, r, v) })
 	mux.HandleFunc("POST /api/rollout/{what}", func(w http.ResponseWriter, r *http.Request) { serveRollout(w, r, v.fleets[0], cfg.timeScale) })

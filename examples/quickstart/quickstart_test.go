@@ -9,6 +9,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -142,7 +143,7 @@ func TestRun(t *testing.T) {
 	routed := func(e entry) bool { return e.Endpoint != "" }
 	v := watchUntil(t, url, func(v view) bool {
 		return v.Fleets[0].Total.Requests > 40 && v.Fleets[1].Total.Requests > 40 && v.Point.Fleets[0].TTFT90 != nil &&
-			slices.ContainsFunc(v.Requests, routed)
+			slices.ContainsFunc(v.Requests, func(e entry) bool { return routed(e) && e.Session != "" })
 	})
 	if v.Fleets[0].Policy != "default" || v.Fleets[1].Policy != "round-robin" || len(v.Fleets[0].Endpoints) != 3 {
 		t.Errorf("fleets = %+v", v.Fleets)
@@ -172,6 +173,17 @@ func TestRun(t *testing.T) {
 			t.Errorf("%s has rank %d, the request went to %s", c.ID, c.Rank, explained.Request.Endpoint)
 		}
 	}
+
+	// What became of its session?
+	withSession := v.Requests[slices.IndexFunc(v.Requests, func(e entry) bool { return routed(e) && e.Session != "" })]
+	_, answer = get(t, url+"/explain?"+neturl.Values{"tenant": {withSession.Tenant}, "session": {withSession.Session}}.Encode())
+	var story struct {
+		Session string
+		Steps   []struct{ Endpoint, Outcome string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(answer), &story), answer)
+	require.Equal(t, withSession.Session, story.Session)
+	require.NotEmpty(t, story.Steps)
 
 	s := stop()
 	for _, p := range s.Policies {

@@ -14,6 +14,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/sharing"
+	"github.com/inferpick/inferpick/scheduling/trail"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -46,6 +47,8 @@ type entry struct {
 	Yours    bool      `json:"yours"`   // not of the workload
 	Priority int       `json:"priority"`
 	Tenant   string    `json:"tenant,omitempty"`
+	Session  string    `json:"session,omitempty"`
+	Program  string    `json:"program,omitempty"` // if it is not the session's own
 
 	PromptTokens int      `json:"promptTokens"` // estimated until the server reports
 	CachedTokens *float64 `json:"cachedTokens"` // nil: not reported
@@ -75,6 +78,7 @@ type entry struct {
 // methods may be called from any goroutine.
 type requestLog struct {
 	predicts bool // the policy knows what servers hold
+	trail    *trail.Trail
 
 	mu       sync.Mutex
 	last     uint64 // id
@@ -93,7 +97,8 @@ type requestLog struct {
 type target struct{ endpoint, model string }
 
 func newRequestLog() *requestLog {
-	return &requestLog{open: map[*types.Request]*entry{}, count: map[target]uint64{}, bands: map[int]*bandLog{}}
+	t, _ := trail.New(trail.Options{}) // the zero value has no error
+	return &requestLog{trail: t, open: map[*types.Request]*entry{}, count: map[target]uint64{}, bands: map[int]*bandLog{}}
 }
 
 // change calls f with the entry of a request that is under way, if there is one.
@@ -116,6 +121,7 @@ func (l *requestLog) admissionHooks() admission.Hooks {
 			e.Outcome, e.ticket = outcomeQueued, t
 		},
 		Dispatched: func(t *admission.Ticket, waited time.Duration) {
+			l.trail.Waited(t.Request(), waited)
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			ms := milliseconds(waited)
@@ -129,7 +135,7 @@ func (l *requestLog) admissionHooks() admission.Hooks {
 
 // hooks returns what the scheduler of a gateway is to call.
 func (l *requestLog) hooks(gateway string) scheduling.Hooks {
-	return scheduling.Hooks{
+	return l.trail.Hooks(scheduling.Hooks{
 		Scheduled: func(ev scheduling.Event) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -150,7 +156,7 @@ func (l *requestLog) hooks(gateway string) scheduling.Hooks {
 		Finished: func(ev scheduling.Event) {
 			l.change(ev.Request, func(e *entry) { l.finishedLocked(e, ev) })
 		},
-	}
+	})
 }
 
 // routed is told of a route by the transport: it has the explanation of what the hook
@@ -168,6 +174,7 @@ func (l *requestLog) routed(r *director.Route, others *sharing.Group) {
 // refused is the director's OnRefused: it hears of every request that is not routed,
 // whoever refused it. Those that were the client's own fault are not kept.
 func (l *requestLog) refused(req *types.Request, _ types.NamespacedName, err *director.Error) {
+	l.trail.Refused(req, err.Code, err.Status)
 	outcome := outcomeFailed
 	switch err.Status {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -236,8 +243,11 @@ func (l *requestLog) openLocked(req *types.Request) *entry {
 	}
 	l.last++
 	e := &entry{
-		ID: l.last, At: time.Now(), Model: req.Model, Target: req.Target(), Priority: req.Priority, Tenant: req.FairnessID,
+		ID: l.last, At: time.Now(), Model: req.Model, Target: req.Target(), Priority: req.Priority, Tenant: req.FairnessID, Session: req.SessionID,
 		PromptTokens: req.Prompt.Tokens, Yours: len(req.Header[workloadHeader]) == 0,
+	}
+	if req.ProgramID != req.SessionID {
+		e.Program = req.ProgramID
 	}
 	l.open[req] = e
 	return e

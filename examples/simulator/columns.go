@@ -18,8 +18,51 @@ type column struct {
 
 type report = simulation.Report
 
+// answers says how the jobs of runs are answered.
+type answers struct {
+	tokens bool // by one token after the other
+	whole  bool // all at once: these have no time to first token
+}
+
+// answers are those of all runs.
+func (s *summary) answers() (a answers) {
+	for _, r := range s.runs {
+		a.tokens = a.tokens || r.report.TTFT.Count > 0
+		a.whole = a.whole || r.report.Latency.Count > 0
+	}
+	a.tokens = a.tokens || !a.whole
+	return a
+}
+
+// head is what ttft90 is of.
+func (a answers) head() string {
+	if a.tokens {
+		return "TTFT"
+	}
+	return "latency"
+}
+
+// what is head in words.
+func (a answers) what() string {
+	if a.tokens {
+		return "time to first token"
+	}
+	return "latency"
+}
+
 // columns are the figures of the table.
-func columns(cpu, roles bool) []column {
+func columns(a answers, cpu, roles bool) []column {
+	whole := []column{
+		{"latency p50", "s", 1, func(r *report) float64 { return r.Latency.P50 }},
+		{"p90", "s", 1, func(r *report) float64 { return r.Latency.P90 }},
+		{"p99", "s", 1, func(r *report) float64 { return r.Latency.P99 }},
+		{"items", "/s", 1, func(r *report) float64 { return r.ItemRate }},
+	}
+	if !a.tokens {
+		cs := append(whole, column{"requests", "/s", 1, func(r *report) float64 { return r.RequestRate }},
+			column{"imbalance", "", 1, func(r *report) float64 { return r.Imbalance }})
+		return append(cs, decisions(cpu)...)
+	}
 	cs := []column{
 		{"TTFT p50", "ms", 1000, func(r *report) float64 { return r.TTFT.P50 }},
 		{"p90", "ms", 1000, func(r *report) float64 { return r.TTFT.P90 }},
@@ -33,17 +76,26 @@ func columns(cpu, roles bool) []column {
 		{"hits", "%", 100, func(r *report) float64 { return r.PrefixHits }},
 		{"imbalance", "", 1, func(r *report) float64 { return r.Imbalance }},
 	}
+	if a.whole {
+		cs = append(cs, whole...)
+	}
 	if roles {
 		cs = append(cs,
 			column{"apart", "%", 100, func(r *report) float64 { return apart(r).Share }},
 			column{"transfer", "ms", 1000, func(r *report) float64 { return apart(r).Transfer.Mean }})
 	}
-	if cpu {
-		cs = append(cs,
-			column{"decision", "µs", 1, func(r *report) float64 { return decision(r).Mean }},
-			column{"p99", "µs", 1, func(r *report) float64 { return decision(r).P99 }})
+	return append(cs, decisions(cpu)...)
+}
+
+// decisions are the columns of -cpu.
+func decisions(cpu bool) []column {
+	if !cpu {
+		return nil
 	}
-	return cs
+	return []column{
+		{"decision", "µs", 1, func(r *report) float64 { return decision(r).Mean }},
+		{"p99", "µs", 1, func(r *report) float64 { return decision(r).P99 }},
+	}
 }
 
 func apart(r *report) simulation.ApartReport {

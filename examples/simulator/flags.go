@@ -45,6 +45,7 @@ type config struct {
 	spec     simulation.Spec
 	policies []simulation.Policy
 	engine   engine.Config
+	denoises *engine.DiffusionConfig // in place of engine; nil: no diffusion model
 	replicas int
 	gateways int
 	share    bool               // all policies share
@@ -114,6 +115,9 @@ func (cfg *config) groups(g *given) []group {
 	var engines []string
 	for _, c := range engine.Calibrations() {
 		engines = append(engines, c.Name)
+	}
+	for _, d := range engine.Denoisers() {
+		engines = append(engines, d.Name)
 	}
 	var all []group
 	add := func(title string) *pflag.FlagSet {
@@ -392,7 +396,11 @@ func lawNames() []string {
 
 // loadRun reads what the flags of a run name.
 func (cfg *config) loadRun(g *given) (err error) {
-	if cfg.engine, err = loadEngine(g.engine); err != nil {
+	if cfg.denoises = loadDenoiser(g.engine); cfg.denoises != nil {
+		if cfg.roles() {
+			return fmt.Errorf("-engine: %s is a diffusion model, which knows no -prefill, -decode and -both", g.engine)
+		}
+	} else if cfg.engine, err = loadEngine(g.engine); err != nil {
 		return fmt.Errorf("-engine: %w", err)
 	}
 	if cfg.spec, err = loadWorkload(cfg.workload); err != nil {

@@ -17,6 +17,16 @@ import (
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
 )
 
+// loadDenoiser returns the denoiser of a name, if there is one.
+func loadDenoiser(name string) *engine.DiffusionConfig {
+	for _, d := range engine.Denoisers() {
+		if d.Name == name {
+			return &engine.DiffusionConfig{Denoiser: d}
+		}
+	}
+	return nil
+}
+
 // loadEngine returns the engine of a calibration's name or of a file.
 func loadEngine(name string) (engine.Config, error) {
 	var known []string

@@ -148,17 +148,25 @@ func newPage(s summary, cfg config) (p page, err error) {
 // figuresOf are the latencies over load.
 func figuresOf(s summary) ([]figure, error) {
 	var fs []figure
+	a := s.answers()
 	for _, c := range []struct {
+		shown  bool
 		title  string
 		figure func(*simulation.Report) float64
 	}{
-		{"Time to first token, p50", func(r *report) float64 { return r.TTFT.P50 }},
-		{"Time to first token, p90", func(r *report) float64 { return r.TTFT.P90 }},
-		{"Time per output token, p50", func(r *report) float64 { return r.TPOT.P50 }},
-		{"Time per output token, p90", func(r *report) float64 { return r.TPOT.P90 }},
-		{"End-to-end time, p50", func(r *report) float64 { return r.E2E.P50 }},
-		{"End-to-end time, p90", func(r *report) float64 { return r.E2E.P90 }},
+		{a.tokens, "Time to first token, p50", func(r *report) float64 { return r.TTFT.P50 }},
+		{a.tokens, "Time to first token, p90", func(r *report) float64 { return r.TTFT.P90 }},
+		{a.tokens, "Time per output token, p50", func(r *report) float64 { return r.TPOT.P50 }},
+		{a.tokens, "Time per output token, p90", func(r *report) float64 { return r.TPOT.P90 }},
+		{a.tokens, "End-to-end time, p50", func(r *report) float64 { return r.E2E.P50 }},
+		{a.tokens, "End-to-end time, p90", func(r *report) float64 { return r.E2E.P90 }},
+		{a.whole, "Latency of requests without tokens, p50", func(r *report) float64 { return r.Latency.P50 }},
+		{a.whole, "Latency of requests without tokens, p90", func(r *report) float64 { return r.Latency.P90 }},
+		{a.whole, "Latency of requests without tokens, p99", func(r *report) float64 { return r.Latency.P99 }},
 	} {
+		if !c.shown {
+			continue
+		}
 		drawn, err := overLoad(s, c.title+" over load, for each policy", c.figure)
 		if err != nil {
 			return nil, err
@@ -220,7 +228,7 @@ func lead(s summary) string {
 				rest = append(rest, fmt.Sprintf("%s %.2f times that", s.policies[p.policy], p.of(ttft90).mean/low))
 			}
 		}
-		text := fmt.Sprintf("At %s the p90 of the time to first token is lowest with %s: %s ms.", s.levels[l], s.policies[best.policy], figures(1000*low))
+		text := fmt.Sprintf("At %s the p90 of the "+s.answers().what()+" is lowest with %s: %s ms.", s.levels[l], s.policies[best.policy], figures(1000*low))
 		switch {
 		case len(rest) > 5:
 			text += fmt.Sprintf(" The others come to up to %.1f times that.", highest)

@@ -82,9 +82,18 @@ func (cfg *config) baseConfig() simulation.Config {
 // roles tells whether some servers compute prompts for others.
 func (cfg *config) roles() bool { return cfg.prefill > 0 || cfg.decode > 0 || cfg.both }
 
+// alike makes the fleet without roles.
+func (cfg *config) alike() simulation.Fleet {
+	f := simulation.Uniform(cfg.replicas, cfg.engine)
+	for i := range f.Replicas {
+		f.Replicas[i].Diffusion = cfg.denoises
+	}
+	return f
+}
+
 // replicasWithRoles makes the fleet.
 func (cfg *config) replicasWithRoles() simulation.Fleet {
-	f := simulation.Uniform(cfg.replicas, cfg.engine)
+	f := cfg.alike()
 	if !cfg.roles() {
 		return f
 	}
@@ -136,7 +145,7 @@ func (cfg *config) levels(ctx context.Context) ([]level, float64, error) {
 func (cfg *config) capacity(ctx context.Context) (float64, error) {
 	c := cfg.baseConfig()
 	c.Duration, c.Warmup = 0, capacityWarmup
-	c.Fleet = simulation.Uniform(cfg.replicas, cfg.engine) // where nobody waits for another
+	c.Fleet = cfg.alike() // where nobody waits for another
 	var err error
 	if c.Workload, err = endless(cfg.spec); err != nil {
 		return 0, err

@@ -385,6 +385,28 @@ func TestOverloadHasATableOfItsOwn(t *testing.T) {
 	parse(t, string(data))
 }
 
+// Where nothing has a first token, neither table nor page speaks of one.
+func TestDiffusionHasNoFirstTokens(t *testing.T) {
+	page := filepath.Join(t.TempDir(), "d.html")
+	var stdout, stderr bytes.Buffer
+	args := []string{"-workload", "diffusion", "-engine", "qwen-image-h100", "-policy", "least-req,llmd-diffusion", "-replicas", "2", "-duration", "10m", "-seeds", "1", "-rate", "0.06", "-html", page}
+	if code := command(t.Context(), args, &stdout, &stderr); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, &stderr)
+	}
+	require.Contains(t, stdout.String(), "2 x qwen-image-h100")
+	require.Contains(t, stdout.String(), "latency p50 s")
+	data, err := os.ReadFile(page)
+	require.NoError(t, err)
+	require.NotContains(t, stdout.String(), "TTFT")
+	for _, text := range []string{"TTFT p50", "Time to first token, p", "the time to first token is lowest"} {
+		require.False(t, bytes.Contains(data, []byte(text)), text)
+	}
+	parse(t, string(data))
+	if code := command(t.Context(), append(args, "-both"), &stdout, &stderr); code != exitUsage {
+		t.Errorf("exit code %d with -both", code)
+	}
+}
+
 // A profile that is declared in a file is played as a policy, anew in each run.
 func TestProfileIsPlayed(t *testing.T) {
 	profile := file(t, "mine.json", profileJSON)

@@ -152,4 +152,5 @@ func (p *point) firstRun() *finished {
 	return &p.runs[0]
 }
 
-func ttft90(r *simulation.Report) float64 { return r.TTFT.P90 }
+// ttft90 is the p90 of the time to first token, or until the whole answer where none has a first token.
+func ttft90(r *simulation.Report) float64 { return cmp.Or(r.TTFT.P90, r.Latency.P90) }

@@ -36,7 +36,7 @@ func writeTable(w io.Writer, s summary, cfg config) error {
 // levelRows are the cells of the table of a level, the head first.
 func levelRows(s summary, l int, cpu, roles bool) [][]string {
 	head := []string{"policy"}
-	cs := columns(cpu, roles)
+	cs := columns(s.answers(), cpu, roles)
 	for _, c := range cs {
 		head = append(head, strings.TrimSpace(c.head+" "+c.unit))
 	}
@@ -75,7 +75,7 @@ func (p *point) events() string {
 
 // overloadRows are the points at which the fleet did not keep up, the head first.
 func overloadRows(s summary) [][]string {
-	rows := [][]string{{"policy", "load", "runs", "TTFT p90 s", "completed /s", "offered /s", "why"}}
+	rows := [][]string{{"policy", "load", "runs", s.answers().head() + " p90 s", "completed /s", "offered /s", "why"}}
 	for i := range s.points {
 		p := &s.points[i]
 		if n, why := p.unsteady(); n > 0 {
@@ -119,7 +119,11 @@ func writeGrid(b *strings.Builder, rows [][]string) {
 
 // fleet says what the replicas are.
 func (cfg *config) fleet() string {
-	s := fmt.Sprintf("%d x %s", cfg.replicas, engineName(cfg.engine))
+	name := engineName(cfg.engine)
+	if cfg.denoises != nil {
+		name = cfg.denoises.Denoiser.Name
+	}
+	s := fmt.Sprintf("%d x %s", cfg.replicas, name)
 	if cfg.roles() {
 		s += fmt.Sprintf(" (%d prefill, %d decode, %d both, %v Gb/s)", cfg.prefill, cfg.decode, cfg.replicas-cfg.prefill-cfg.decode, cfg.link)
 	}

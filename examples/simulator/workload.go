@@ -24,6 +24,11 @@ func generators() []struct{ name, spec string } {
 		{"multi-lora", `{"kind": "multi-lora"}`},
 		{"agentic", `{"kind": "agentic"}`},
 		{"bursty", `{"kind": "bursty"}`},
+		{"image-chat", `{"kind": "image-chat"}`},
+		{"diffusion", `{"kind": "diffusion"}`},
+		{"video", `{"kind": "video"}`},
+		{"embeddings", `{"kind": "embeddings"}`},
+		{"transcription", `{"kind": "transcription"}`},
 	}
 }
 
@@ -102,7 +107,8 @@ func endless(s simulation.Spec) (simulation.Spec, error) {
 
 // arrivals are what the rate of a workload counts.
 func arrivals(s simulation.Spec) string {
-	if _, ok := s.(simulation.Agentic); ok {
+	switch s.(type) {
+	case simulation.Agentic, simulation.ImageChat:
 		return "sessions"
 	}
 	return "requests"

@@ -49,6 +49,7 @@ func stopFleet() {
 	var all sync.WaitGroup
 	defer all.Wait()
 	stopRuntime(&all)
+	stopKinds(&all)
 	for _, s := range fleet.servers {
 		all.Go(func() { _ = s.Close() })
 	}

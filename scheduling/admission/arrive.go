@@ -13,7 +13,7 @@ func (d *desk) arrive(a *Arrival, t *Ticket) *Refusal {
 	if d.closed {
 		return d.refuse(t, Closed, shuttingDown)
 	}
-	d.queues.Assign(it, t.req.FairnessID, d.now)
+	d.queues.Assign(it, t.req.FairnessID, t.req.ProgramID, d.now)
 	d.queues.Estimate(it, d.amount(t.req))
 	d.accountOf(t) // what its tenant is served elsewhere is heard from now on
 	if over := d.spend(t); over.wait > 0 {
@@ -164,7 +164,7 @@ func (d *desk) setPriority(t *Ticket, priority int) {
 	d.changed = true
 	it.Priority = priority
 	d.queues.Rank(it)
-	d.queues.Assign(it, t.req.FairnessID, d.now)
+	d.queues.Assign(it, t.req.FairnessID, t.req.ProgramID, d.now)
 	d.relabel(t)
 	why, detail := d.mayNotWait(t)
 	if why != Saturated { // one that waits for endpoints goes on

@@ -16,6 +16,7 @@ const (
 	DefaultMaxBytes      = 1 << 30
 	DefaultMaxBands      = 32
 	DefaultMaxFlows      = 10_000
+	DefaultMaxPrograms   = 1000
 	DefaultMaxLanes      = 64
 	DefaultFlowIdle      = 5 * time.Minute
 	DefaultInputWeight   = 1
@@ -125,13 +126,19 @@ func (f *Fairness) UnmarshalText(name []byte) (err error) {
 type Order uint8
 
 const (
-	// FIFO: who came first.
+	// FIFO: who came first. Where requests belong to programs (types.Request.ProgramID), these
+	// share alike what their tenant gets, by tokens: the program that was served the fewest while
+	// others waited is next, and one request in four is the one that has waited the longest.
 	FIFO Order = iota
-	// EarliestDeadline: who has the least time left.
+	// EarliestDeadline: who has the least time left, whatever its program.
 	EarliestDeadline
+	// LeastAttained is FIFO, but the program is next that was served the fewest tokens in all, in
+	// steps that double from 4,096 on: short programs go before long ones, and end the earlier.
+	// After Luo et al., Autellix, 2025.
+	LeastAttained
 )
 
-var orderNames = []string{"fifo", "earliest-deadline"}
+var orderNames = []string{"fifo", "earliest-deadline", "least-attained"}
 
 // String returns the name that a declaration has for it.
 func (o Order) String() string { return nameOf(orderNames, o) }

@@ -14,7 +14,7 @@ func TestAllocations(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	for _, fairness := range []admission.Fairness{admission.VirtualTokens, admission.PrefixLocality, admission.FirstCome} {
-		for _, order := range []admission.Order{admission.FIFO, admission.EarliestDeadline} {
+		for _, order := range []admission.Order{admission.FIFO, admission.EarliestDeadline, admission.LeastAttained} {
 			t.Run(fairness.String()+"/"+order.String(), func(t *testing.T) {
 				for _, budgets := range [][]admission.Budget{nil, {{Tenant: "*", RequestsPerMinute: 1e9}}} {
 					full := false

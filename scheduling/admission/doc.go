@@ -56,6 +56,12 @@
 // misjudged by, in sum, when they were let in, which is put right when they end. VTC, which
 // charges for each token as it is made, has the tokens in the batch in the place of E.
 //
+// The programs of a tenant (types.Request.ProgramID), such as an agent's task of which many
+// requests come at once, share what it gets, see [FIFO]. They are the client's own words, so that they
+// change nothing for other tenants, and who makes up many of them does not starve the rest of its own:
+// one request in four is the one that has waited the longest. Each gateway counts for itself what
+// programs were served. A tenant that names none has its requests served in order.
+//
 // # Several gateways
 //
 // A [Controller] takes part in package scheduling/sharing: gateways that share have their

@@ -14,7 +14,7 @@ type Reason string
 const (
 	Saturated  Reason = "saturated"           // no room, and the band does not wait
 	QueueFull  Reason = "queue_full"          // no room in the queue either
-	Displaced  Reason = "displaced"           // a request of a higher band, or of a tenant with less in it, took its place in the queue
+	Displaced  Reason = "displaced"           // a request of a higher band, or of a tenant or a program with less in it, took its place in the queue
 	TimedOut   Reason = "queue_timeout"       // it waited for as long as it may
 	NoEndpoint Reason = "no_endpoint"         // there is no endpoint that could serve it
 	Requests   Reason = "requests_per_minute" // over its Budget
@@ -42,6 +42,7 @@ type Refusal struct {
 	Band     string // the name of its band
 	Priority int
 	Tenant   string
+	Program  string // as the client named it; empty: it did not
 	// RetryAfter is when there may be room: at least a second; 0 if it is not known.
 	RetryAfter time.Duration
 	// Waited is how long it was in the queue.

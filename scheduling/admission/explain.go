@@ -9,7 +9,7 @@ import (
 // foresee is Controller.Explain for a ticket that was made of an arrival.
 func (d *desk) foresee(a *Arrival, t *Ticket) (r Report) {
 	d.queues.Rank(&t.item)
-	d.queues.Assign(&t.item, t.req.FairnessID, d.now)
+	d.queues.Assign(&t.item, t.req.FairnessID, t.req.ProgramID, d.now)
 	defer d.queues.Drop(&t.item, d.now)
 	d.queues.Estimate(&t.item, d.amount(t.req))
 	d.queues.Try(&t.item, func() { r = d.wouldBe(a, t) })
@@ -63,6 +63,7 @@ func (d *desk) report(t *Ticket, l *lane) Report {
 	return Report{
 		Band: d.bandOf(t).Name, Priority: t.item.Priority, Tenant: t.item.Tenant(),
 		Ceiling: d.table.Ceiling(k), Candidates: by.Members(), Room: by.RoomAt(k), Saturation: by.Saturation(),
+		Program: t.item.Program(), ProgramCounter: t.item.ProgramCounter(),
 		Counter: t.item.Counter(), Elsewhere: elsewhere(t),
 	}
 }
@@ -80,6 +81,7 @@ func (d *desk) queuedReport(r *Report, t *Ticket) {
 	a := d.queues.Ahead(&t.item)
 	r.Verdict, r.Detail = "queued", d.describe(t)
 	r.Higher, r.OtherTenants, r.OwnTenant, r.Least = a.Higher, a.OtherTenants, a.OwnTenant, a.Least
+	r.OwnProgram, r.LeastProgram = a.OwnProgram, a.LeastProgram
 	r.Waited = d.now - t.item.Arrived
 	if t.item.Deadline != 0 {
 		r.Left = max(t.item.Deadline-d.now, 0)

@@ -74,7 +74,12 @@ type Tuning struct {
 	// more share the flow of requests that have none. Default 10,000.
 	MaxFlows int `json:"maxFlows,omitempty"`
 
-	// FlowIdle is after how long a tenant with nothing under way is forgotten. Default
+	// MaxPrograms bounds the programs of one tenant that are remembered for each priority; of all
+	// tenants together they are at most MaxFlows. Requests of more count as of no program. Default
+	// 1,000; negative: no programs are told apart.
+	MaxPrograms int `json:"maxPrograms,omitempty"`
+
+	// FlowIdle is after how long a tenant or a program with nothing under way is forgotten. Default
 	// 5 minutes. A tenant to which nothing is held against is forgotten earlier.
 	FlowIdle time.Duration `json:"flowIdle,omitempty"`
 	// MaxRetryAfter bounds what refused clients are told, but for those over a Budget, who

@@ -14,6 +14,7 @@ func orderOf(o *Options, seed maphash.Seed) fair.Config {
 		MaxRequests: o.MaxRequests, MaxBytes: o.MaxBytes, MaxBands: o.MaxBands, MaxFlows: o.MaxFlows, FlowIdle: o.FlowIdle,
 		OneFlow: o.Fairness == FirstCome, Credit: o.Credit, EarliestDeadline: o.Order == EarliestDeadline,
 		InputWeight: o.InputWeight, OutputWeight: o.OutputWeight, OutputTokens: float64(o.OutputTokens),
+		Programs: programsOf(o), MaxPrograms: o.MaxPrograms,
 		Weights: make(map[string]float64, len(o.Tenants)),
 	}
 	for name, t := range o.Tenants {
@@ -27,6 +28,18 @@ func orderOf(o *Options, seed maphash.Seed) fair.Config {
 		c.Prefix = func(it *fair.Item) uint64 { return prefixOf(it.Of.(*Ticket).req, seed) }
 	}
 	return c
+}
+
+// programsOf says how the programs of a tenant share. Where tenants are not told apart, programs are not either: they
+// would be of several tenants.
+func programsOf(o *Options) fair.Programs {
+	switch {
+	case o.MaxPrograms < 0 || o.Fairness == FirstCome || o.Order == EarliestDeadline:
+		return fair.NoPrograms
+	case o.Order == LeastAttained:
+		return fair.LeastAttained
+	}
+	return fair.ShareAlike
 }
 
 // prefixOf returns a number that prompts have in common that begin alike.

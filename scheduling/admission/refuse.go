@@ -30,7 +30,7 @@ func (d *desk) refuse(t *Ticket, why Reason, detail string) *Refusal {
 // refusal makes a Refusal.
 func (d *desk) refusal(t *Ticket, why Reason, detail string) *Refusal {
 	r := &Refusal{
-		Reason: why, Band: d.bandOf(t).Name, Priority: t.item.Priority, Tenant: t.req.FairnessID,
+		Reason: why, Band: d.bandOf(t).Name, Priority: t.item.Priority, Tenant: t.req.FairnessID, Program: t.req.ProgramID,
 		Waited: d.now - t.item.Arrived, Detail: detail,
 	}
 	switch {

@@ -25,12 +25,16 @@ type Report struct {
 	// Saturation is how full the candidates are in the mean, 0..1; NaN: unknown.
 	Saturation float64
 
+	// Program is that of its tenant for which it counts; empty: none.
+	Program string
+
 	// Before is how many requests are before it: of higher priorities, of tenants that
-	// were served less, and of its own tenant.
-	Higher, OtherTenants, OwnTenant int
+	// were served less, and of its own tenant. OwnProgram is how many of these are of its program.
+	Higher, OtherTenants, OwnTenant, OwnProgram int
 	// Counter is the weighted tokens that its tenant was served, and Least that of the
-	// tenant at its priority whose turn it is. Only their difference means anything.
-	Counter, Least float64
+	// tenant at its priority whose turn it is. ProgramCounter and LeastProgram are the same of the
+	// programs of its tenant. Only their differences mean anything.
+	Counter, Least, ProgramCounter, LeastProgram float64
 	// Elsewhere is the weighted tokens of those of its tenant that other gateways were heard to
 	// have let in.
 	Elsewhere float64
@@ -56,6 +60,10 @@ func (r Report) String() string {
 	if r.Verdict == "queued" {
 		fmt.Fprintf(&b, "\nbefore it: %d of higher priority, %d of other tenants, %d of its own", r.Higher, r.OtherTenants, r.OwnTenant)
 		fmt.Fprintf(&b, "; its tenant has had %.0f weighted tokens more than the one that is next", r.Counter-r.Least)
+		if r.Program != "" {
+			fmt.Fprintf(&b, "; %d of its own are of program %q, which has had %.0f more than the one of its tenant that is next",
+				r.OwnProgram, r.Program, r.ProgramCounter-r.LeastProgram)
+		}
 		if r.Elsewhere > 0 {
 			fmt.Fprintf(&b, ", %.0f of its own at other gateways", r.Elsewhere)
 		}

@@ -39,6 +39,9 @@ func (o Options) checked(wrong *check.Checks) Options {
 	check.Positive(wrong, "maxBands", &o.MaxBands, DefaultMaxBands)
 	check.Positive(wrong, "maxLanes", &o.MaxLanes, DefaultMaxLanes)
 	check.Positive(wrong, "maxFlows", &o.MaxFlows, DefaultMaxFlows)
+	if o.MaxPrograms >= 0 {
+		check.Positive(wrong, "maxPrograms", &o.MaxPrograms, DefaultMaxPrograms)
+	}
 	check.Positive(wrong, "outputTokens", &o.OutputTokens, DefaultOutputTokens)
 	check.Positive(wrong, "flowIdle", &o.FlowIdle, DefaultFlowIdle)
 	check.Positive(wrong, "maxRetryAfter", &o.MaxRetryAfter, DefaultMaxRetry)

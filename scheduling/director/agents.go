@@ -41,7 +41,7 @@ func (o *Options) headerNames() headerNames {
 }
 
 // identify fills in to which conversation and to which agent's task a request belongs: what the gateway says goes before
-// the headers, and these before the body. A conversation of no task that is known is one of its own.
+// the headers, and these before the body.
 func (d *Director) identify(req *types.Request, in *Incoming) {
 	if d.o.IgnoreClientIDs {
 		req.SessionID, req.ProgramID = "", ""
@@ -54,9 +54,6 @@ func (d *Director) identify(req *types.Request, in *Incoming) {
 	}
 	if in.ProgramID != "" {
 		req.ProgramID = boundID(in.ProgramID)
-	}
-	if req.ProgramID == "" {
-		req.ProgramID = req.SessionID
 	}
 }
 

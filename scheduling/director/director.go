@@ -75,6 +75,9 @@ type Options struct {
 	// it must be quick or give up. It is not asked about prompts with images or other parts. If it
 	// panics, Logger hears of it. Package tokenize has one that asks engines. Nil: prompts are bytes.
 	Tokenize func(ctx context.Context, r *Route, among []*types.Endpoint) (ids []uint32, whole bool)
+	// Families say what media in prompts weigh, by the name of the target model or else of the public one. Nil: as for the models
+	// that are known; see openai.Families.
+	Families *openai.Families
 	// SessionHeader names the request header that holds the session, and ProgramHeader that of the
 	// program, in any case; they go before what other headers and the body say. See the package
 	// comment. Defaults HeaderSession and HeaderProgram.
@@ -82,6 +85,12 @@ type Options struct {
 	// IgnoreClientIDs leaves Request.SessionID and ProgramID to Incoming: nothing that headers and
 	// bodies say of them is read.
 	IgnoreClientIDs bool
+	// Lineage is how many prompts are remembered, for half an hour each, by which a chat that names no
+	// session is known to go on with an earlier one: its prompt begins with all of that one. Two that
+	// go on from the same prompt are two sessions of a program. Their ids are made up, and begin with
+	// a tilde. A prompt takes about 80 bytes, and looking at one of 32 KiB some 15 µs. At most
+	// 10,000,000. Default 0: none.
+	Lineage int
 	// TrustRequestHeaders reads from requests HeaderObjective, HeaderRewrite,
 	// HeaderFairness, HeaderTTFT, HeaderTPOT and HeaderMaxWait, and what llm-d calls them
 	// (HeaderLLMDObjective and so on), by which whoever sets them
@@ -127,6 +136,7 @@ type Options struct {
 type Director struct {
 	o          Options
 	names      headerNames
+	lineages   *lineages // nil: no prompts are remembered
 	retryAfter time.Duration
 	seed       uint64
 	routed     atomic.Uint64
@@ -151,6 +161,12 @@ func New(o Options) (*Director, error) {
 	}
 	for d.seed == 0 {
 		d.seed = rand.Uint64()
+	}
+	if o.Lineage < 0 || o.Lineage > mostLineage {
+		return nil, fmt.Errorf("director: Options.Lineage is %d, want 0 to %d", o.Lineage, mostLineage)
+	}
+	if o.Lineage > 0 {
+		d.lineages = newLineages(o.Lineage)
 	}
 	if o.Encode != nil {
 		var err error
@@ -375,7 +391,7 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 	if err := d.parse(r, in, kind); err != nil {
 		return nil, err
 	}
-	if err := d.describe(&r.Request, in); err != nil {
+	if err := d.describe(r, in); err != nil {
 		return nil, err
 	}
 	resolved, err := d.resolve(r, in)
@@ -390,6 +406,7 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 		r.Request.EngineSession = crand.Text() // not to be guessed: clients may set the field, too
 	}
 	r.Request.TargetModel, r.Request.Priority = resolved.TargetModel, resolved.Priority
+	d.weigh(r)
 	if r.scheduler, err = d.schedulerFor(resolved.Pool); err != nil {
 		return nil, err
 	}
@@ -460,6 +477,9 @@ func (r *Route) setPath(path string) bool {
 // parse reads the body, if the method has one to be read.
 func (d *Director) parse(r *Route, in *Incoming, kind class) error {
 	r.Request.Prompt.Spans = noPrompt
+	if kind == inference && in.Method == "POST" {
+		r.Request.Work.Kind = r.parsed.API.Kind() // as long as there is no more to be seen of it
+	}
 	if in.HeadersOnly || in.Method != "POST" && !(len(in.Body) > 0 && (in.Method == "PUT" || in.Method == "PATCH")) {
 		r.parsed.API, r.opaque = openai.Other, true
 		r.Request.Body = in.Body
@@ -494,8 +514,8 @@ func (d *Director) parse(r *Route, in *Incoming, kind class) error {
 var noPrompt = []types.Span{}
 
 // describe fills in what headers and the gateway say of the request.
-func (d *Director) describe(req *types.Request, in *Incoming) (err error) {
-	h := in.Header
+func (d *Director) describe(r *Route, in *Incoming) (err error) {
+	req, h := &r.Request, in.Header
 	req.Header = h
 	req.ID = getID(h, HeaderRequestID)
 	d.identify(req, in)
@@ -508,6 +528,12 @@ func (d *Director) describe(req *types.Request, in *Incoming) (err error) {
 		}
 	}
 	req.FairnessID, req.SLO = boundID(in.FairnessID), in.SLO
+	if d.lineages != nil && req.SessionID == "" {
+		d.lineages.find(r)
+	}
+	if req.ProgramID == "" {
+		req.ProgramID = req.SessionID
+	}
 	return nil
 }
 

@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/inferpick/inferpick/openai"
 )
 
 // What clients may ask servers for. Model servers have, on the port on which they serve,
@@ -36,7 +38,7 @@ func classOf(method, path string) class {
 		}
 	}
 	switch last := s[len(s)-1]; {
-	case isInference(s):
+	case isInference(path, s):
 		return inference
 	case processes[last], tellsGRPC[path]:
 		return resource
@@ -92,39 +94,17 @@ func namesModel(s []string) bool {
 	return false
 }
 
-// isInference reports whether a path ends like one of an inference API.
-func isInference(s []string) bool {
+// isInference reports whether a path is one of an inference API: of those that are known, or of a server's own.
+func isInference(path string, s []string) bool {
 	last := s[len(s)-1]
-	before := ""
-	if len(s) > 1 {
-		before = s[len(s)-2]
+	if s[0] == "v2" && len(s) > 1 && s[1] == "models" && !tritonModel(s) {
+		return false // about a model that has such a name
 	}
-	switch last {
-	case "completions", "responses", "embeddings",
-		"generate", "generate_stream", "completion", "infill", "embed", "embedding", "embed_all", "embed_sparse",
-		"encode", "rerank", "score", "pooling", "classify", "invocations", "predict", "similarity":
-		return s[0] != "v2" || len(s) == 2 || tritonModel(s)
-	case "infer":
-		return s[0] == "v2" && tritonModel(s)
-	case "messages", "count_tokens":
-		return isMessages(s)
-	case "generations", "edits", "variations":
-		return before == "images"
-	case "speech", "transcriptions", "translations":
-		return before == "audio"
-	case "chat":
-		return before == "api"
+	switch {
+	case natives[last], last == "infer" && s[0] == "v2", last == "chat" && len(s) > 1 && s[len(s)-2] == "api":
+		return true
 	}
-	return false
-}
-
-// isMessages reports whether it is Anthropic's /v1/messages, or its /count_tokens.
-func isMessages(s []string) bool {
-	if s[len(s)-1] == "count_tokens" {
-		s = s[:len(s)-1]
-	}
-	n := len(s)
-	return n > 0 && s[n-1] == "messages" && (n == 1 || s[n-2] == "v1")
+	return openai.APIOf(path) != openai.Other
 }
 
 // tritonModel reports whether it is /v2/models/NAME/…/LAST.
@@ -145,6 +125,9 @@ func setOf(words string) map[string]bool {
 }
 
 var (
+	// natives are how servers call what they generate in forms of their own.
+	natives = setOf("generate generate_stream completion infill invocations")
+
 	// processes take a text and give another without a model's work, or little of it.
 	processes = setOf("tokenize detokenize apply-template")
 
@@ -160,7 +143,7 @@ var (
 	// is for clients, whatever its name is.
 	resources = setOf(`models chat completions responses conversations messages embeddings moderations
 		images audio videos files uploads batches vector_stores fine_tuning assistants threads evals containers
-		realtime rerank score classify pooling tokenize detokenize`)
+		realtime rerank score classify pooling tokenize detokenize decisions systemone meshes actions`)
 
 	// administers are words that no path for clients has in it, whatever stands before and
 	// after: some servers serve all that is below such a path by it.
@@ -179,7 +162,7 @@ var (
 		loads terminate kill exec rpc wakeup distserve`)
 	verbs = strings.Fields(`load_ unload_ reload_ update_ start_ stop_ reset_ flush_ init_ destroy_ release_ resume_ pause_
 		wake_ set_ add_ remove_ delete_ clear_ dump_ get_ is_ collective_ scale_ abort_ freeze_
-		send_weights configure_ load- unload- update- reset- admin`)
+		send_weights configure_ merge_ unmerge_ list_ load- unload- update- reset- admin`)
 )
 
 // answerIn returns the id of the answer of the Responses API that a path is about, as it is

@@ -48,3 +48,24 @@ func FuzzDecimal(f *testing.F) {
 		}
 	})
 }
+
+// TestClasses: what takes a place at a server, and what does not.
+func TestClasses(t *testing.T) {
+	for request, want := range map[string]class{
+		"POST /v1/videos": inference, "POST /v1/videos/sync": inference, "POST /v1/videos/v/remix": inference,
+		"GET /v1/videos/v": resource, "GET /v1/videos/v/content": resource, "DELETE /v1/videos/v": resource,
+		"POST /v1/batches": resource, "POST /v1/files": resource, "GET /v1/files/f/content": resource,
+		"POST /v1/moderations": inference, "POST /v1/decisions": inference, "POST /generative_scoring": inference,
+		"POST /v1/meshes": inference, "POST /v1/actions/generations": inference, "GET /v1/actions/metadata": resource,
+		"GET /v1/realtime": inference, "POST /v1/realtime/sessions": resource, "GET /v1/audio/speech/stream": inference,
+		"POST /tokenize": resource, "POST /v1/chat/completions/render": resource, "POST /v1/messages/count_tokens": inference,
+		"POST /v2/models/m/infer": inference, "POST /v2/models/m/generate": inference, "POST /v2/models/rerank": forbidden,
+		"GET /v2/models/rerank": resource, "POST /v2/rerank": inference, "POST /api/chat": inference, "POST /invocations": inference,
+		"POST /vllm.grpc.engine.vllmengine/embed": inference, "POST /vllm.grpc.engine.vllmengine/abort": forbidden,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		if got := classOf(method, path); got != want {
+			t.Errorf("%s: class %d, want %d", request, got, want)
+		}
+	}
+}

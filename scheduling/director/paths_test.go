@@ -26,6 +26,11 @@ var (
 		"GET /v1/files", "POST /v1/files", "GET /v1/files/file-7/content", "DELETE /v1/files/file-7", "POST /v1/batches",
 		"GET /v1/responses/resp_1", "POST /v1/responses/resp_1/cancel", "DELETE /v1/responses/resp_1", "GET /v1/chat/completions/x/messages",
 		"POST /v1/vector_stores/vs/files", "POST /v1/conversations", "POST /v1/moderations", "PUT /v1/files/f", "GET /v1/files/50%25",
+		"POST /v1/videos", "POST /videos", "POST /v1/videos/sync", "POST /v1/videos/v/remix", "GET /v1/videos/v", "GET /v1/videos/v/content", "DELETE /v1/videos/v",
+		"POST /v1/meshes", "GET /v1/meshes/m/content", "POST /v1/actions/generations", "GET /v1/actions/metadata", "POST /v1/decisions", "POST /v1/systemone",
+		"POST /generative_scoring", "POST /similarity", "POST /predict", "POST /embed_all", "POST /embed_sparse", "POST /v1/embed", "POST /v2/embed",
+		"POST /v1/images/variations", "POST /v1/chat/completions/render", "POST /v1/batches", "GET /v1/realtime?model=m", "POST /v1/realtime/client_secrets",
+		"GET /v1/audio/speech/stream", "GET /v1/duplex", "POST /inference/v1/generate", "POST /v2/models/m/embeddings",
 		"OPTIONS /v1/chat/completions", "OPTIONS /v1/models/m", "HEAD /v1/chat/completions", "POST /v1/custom", "GET /v3/things/7",
 	}
 	notForClients = []string{
@@ -46,6 +51,8 @@ var (
 		"POST /models/load", "POST /models/apply", "DELETE /v1/models/m", "POST /v1/models", "POST /v1/update_weights", "POST /api/pull", "DELETE /api/delete",
 		"OPTIONS /metrics", "DELETE /v1/load_lora_adapter", "TRACE /v1/chat/completions", "CONNECT /v1/chat/completions", "trace /v1/chat/completions", "GET *", "GET ",
 		"POST /sleep/v1/chat/completions", "POST /collective_rpc/chat/completions",
+		"POST /v1/merge_lora_weights", "POST /v1/unmerge_lora_weights", "POST /v1/set_lora", "GET /v1/list_loras", "POST /v2/models/rerank",
+		"POST /v2/models/generate", "POST /sleep/v1/videos", "GET /v1/realtime/../metrics", "POST /rerank/metrics",
 		"GET /v1/loads", "POST /v1/terminate", "POST /v1/freeze_gc", "POST /v1/distserve/engine_info", "POST /v1/send_weights_to_remote_instance",
 	}
 )

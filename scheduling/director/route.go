@@ -223,7 +223,7 @@ func (r *Route) begin(status int, contentType, encoding string, after time.Durat
 	defer r.mu.Unlock()
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	r.attempt = attempt{status: status, retryAfter: after, unsent: r.encoders, events: strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")}
-	o := openai.StreamOptions{API: r.parsed.API, ContentType: contentType, ContentEncoding: encoding}
+	o := openai.StreamOptions{API: r.parsed.API, ContentType: contentType, ContentEncoding: encoding, Streamed: r.Request.Stream}
 	if r.opaque {
 		o.ContentType = "application/octet-stream"
 	}

@@ -120,6 +120,7 @@ func TestWorkThatNobodyDoes(t *testing.T) {
 		{"text of a diffusion model", simulation.Fleet{Replicas: []simulation.Replica{{Diffusion: &engine.DiffusionConfig{}}}}, simulation.Job{Content: text, Output: 1}, "generates, which no replica does"},
 		{"nothing to denoise", simulation.Uniform(1, vision()), simulation.Job{Content: text, Work: types.Work{Kind: types.Denoises}}, "to know what to denoise"},
 		{"output of an embedding", simulation.Uniform(1, vision()), simulation.Job{Content: text, Output: 1, Work: types.Work{Kind: types.Pools}}, "no output"},
+		{"a picture too large", simulation.Uniform(1, vision()), simulation.Job{Content: []simulation.Segment{{ID: 1, Tokens: 20_000}}, Media: []simulation.Media{{ID: 1, Kind: types.Image}}, Output: 1}, "the encoder of any replica"},
 		{"a conversation", simulation.Uniform(1, vision()), simulation.Job{Content: text, Output: 1, Work: types.Work{Kind: types.Converses}}, "not simulated"},
 	} {
 		_, err := simulation.Run(context.Background(), simulation.Config{
@@ -148,8 +149,25 @@ func TestMediaAndDiffusionWithFaults(t *testing.T) {
 	}
 }
 
+// What waits for longer than bookings last is still on the books.
+func TestLongWaits(t *testing.T) {
+	var seen []types.Request
+	r, err := simulation.Run(context.Background(), simulation.Config{
+		Fleet:    simulation.Fleet{Replicas: []simulation.Replica{{Diffusion: &engine.DiffusionConfig{}}}},
+		Workload: simulation.Diffusion{Rate: .3}, Policy: seeing(&seen), Duration: time.Hour, Drain: time.Hour, Scrape: simulation.Scrape{Period: time.Second},
+	})
+	require.NoError(t, err)
+	require.Positive(t, r.Unfinished)
+	require.False(t, r.Steady)
+}
+
 // Sessions show pictures that vary by ten times in size, repeat some, and share popular ones.
 func TestImageChat(t *testing.T) {
+	photos := simulation.ImageChat{MaxPixels: 12_845_056, MinPixels: 12_000_000}.Start(1)
+	for range 1000 {
+		j, _ := photos.Next()
+		require.LessOrEqual(t, j.Content[1].Tokens, 16_384)
+	}
 	src := simulation.ImageChat{Rate: 5, Addresses: .25}.Start(1)
 	shown, sizes, addresses, turns, repeated, sessions := map[uint64]int{}, []int{}, 0, 0, 0, 2000
 	for range sessions {

@@ -125,6 +125,20 @@ func (r *replica) tokens() int {
 	return c.Blocks * blockTokens
 }
 
+// encodes reports whether its encoder takes all media of a job.
+func (r *replica) encodes(j *Job) bool {
+	if r.engine == nil || len(j.Media) == 0 {
+		return true
+	}
+	c := r.engine.Config()
+	for _, m := range j.engineMedia() {
+		if m.Tokens > min(c.EncoderBudget, c.EncoderCache) {
+			return false
+		}
+	}
+	return true
+}
+
 // does reports whether it is a server for what a job asks for.
 func (r *replica) does(j *Job) bool {
 	return (r.engine == nil) == (j.Work.Kind == types.Denoises) && r.serves(j.Adapter)

@@ -267,6 +267,18 @@ func (s *sim) check() error {
 	return s.settle()
 }
 
+// alive tells the gateways' schedulers of the connections that are open, as data planes do: else bookings of jobs that
+// take long would expire.
+func (s *sim) alive() {
+	for _, r := range s.replicas {
+		for _, l := range r.jobs {
+			if l.decision != nil {
+				l.decision.Alive()
+			}
+		}
+	}
+}
+
 // drained reports whether no event is left that can bring a job.
 func (s *sim) drained() bool {
 	for i := range s.queue.heap {
@@ -346,6 +358,7 @@ func (s *sim) handle(e event) {
 		s.graceOver(s.replicas[e.a])
 	case sample:
 		s.stats.sample(s)
+		s.alive()
 		if s.running > 0 || !s.drained() {
 			s.queue.push(event{at: s.now + s.stats.every, kind: sample})
 		}
@@ -443,6 +456,7 @@ func (s *sim) possible(l *live) error {
 	case !l.job.whole() && (l.prompt < 1 || l.job.Output < 1):
 		return fmt.Errorf("%w: job %d has %d prompt and %d output tokens, want at least 1 of each", ErrImpossible, l.number, l.prompt, l.job.Output)
 	}
+	encodes := false
 	fits, serves := w.Kind == types.Denoises || w.Kind == types.Pools && w.Items > 1, false
 	id, ok := s.adapters[l.job.Adapter]
 	if !ok {
@@ -464,6 +478,10 @@ func (s *sim) possible(l *live) error {
 		most = max(most, tokens)
 		fits = fits || l.prompt+l.job.Output <= tokens
 		serves = serves || r.does(&l.job)
+		encodes = encodes || r.encodes(&l.job)
+	}
+	if !encodes && s.scale == nil {
+		return fmt.Errorf("%w: job %d has a medium of more tokens than the encoder of any replica takes", ErrImpossible, l.number)
 	}
 	if !serves && l.job.Adapter == "" {
 		return fmt.Errorf("%w: job %d %v, which no replica does", ErrImpossible, l.number, w.Kind)

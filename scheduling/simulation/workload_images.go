@@ -210,10 +210,15 @@ func (s *showing) picture(t turn, before []Media) (Media, int) {
 	return m, s.tokens(&m)
 }
 
-// tokens is how many a picture becomes: each side is rounded to whole patches.
+// tokens is how many a picture becomes: each side is rounded to whole patches, and cut if these are more
+// than the largest picture has.
 func (s *showing) tokens(m *Media) int {
-	patches := func(side int) int { return max(1, (side+s.spec.Patch/2)/s.spec.Patch) }
-	return patches(m.Width) * patches(m.Height)
+	patches := func(side, up int) int { return max(1, (side+up)/s.spec.Patch) }
+	most := max(1, s.spec.MaxPixels/(s.spec.Patch*s.spec.Patch))
+	if n := patches(m.Width, s.spec.Patch/2) * patches(m.Height, s.spec.Patch/2); n <= most {
+		return n
+	}
+	return patches(m.Width, 0) * patches(m.Height, 0)
 }
 
 // Done returns the next turn of the session.

@@ -105,6 +105,7 @@ func (a *App) wire() (err error) {
 	a.director, err = director.New(director.Options{
 		Store: a.store, NewScheduler: a.fleet.scheduler, Admission: a.fleet.admission,
 		RestoreModel: !a.o.KeepTargetModel, SessionHeader: a.o.SessionHeader, TrustRequestHeaders: !a.o.IgnoreRequestHeaders,
+		Families:  a.o.Families,
 		Limits:    openai.Limits{MaxBytes: a.o.MaxBody, MaxFormBytes: a.o.MaxBody},
 		AllowPath: a.o.allows, Passthrough: a.fleet.passes, OnRefused: a.refused, Logger: a.o.Logger,
 	})

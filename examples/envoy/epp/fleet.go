@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 	"weak"
 
 	"github.com/inferpick/inferpick/datastore"
@@ -24,6 +25,7 @@ import (
 	"github.com/inferpick/inferpick/scheduling/gateway"
 	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
+	"github.com/inferpick/inferpick/scheduling/trail"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -41,6 +43,7 @@ type fleet struct {
 	telemetry *telemetry.Metrics
 	legacy    bool                              // it has the legacy names
 	collector *autoscale.Collector              // nil: nothing is recommended
+	trail     *trail.Trail                      // nil: nobody may ask for it
 	source    atomic.Pointer[kubernetes.Source] // of pods; nil: not known, or there is none
 
 	wake    chan struct{}                 // a pool has come, changed or gone
@@ -79,6 +82,9 @@ func newFleet(store *datastore.Store, o Options) (*fleet, error) {
 	}
 	f.members.Store(&members{})
 	var err error
+	if o.Explain {
+		f.trail, _ = trail.New(trail.Options{}) // the zero value has no error
+	}
 	f.collector, err = f.newCollector(o)
 	return f, err
 }
@@ -261,6 +267,9 @@ func (f *fleet) hooks(pool types.NamespacedName, next scheduling.Hooks) scheduli
 	if f.collector != nil {
 		next = f.collector.Hooks(pool, next)
 	}
+	if f.trail != nil {
+		next = f.trail.Hooks(next)
+	}
 	return f.telemetry.Hooks(pool, next)
 }
 
@@ -268,6 +277,15 @@ func (f *fleet) hooks(pool types.NamespacedName, next scheduling.Hooks) scheduli
 func (f *fleet) admissionHooks(pool types.NamespacedName, o admission.Options) admission.Hooks {
 	if f.collector != nil {
 		o.Hooks = f.collector.AdmissionHooks(pool, o)
+	}
+	if f.trail != nil {
+		next := o.Hooks.Dispatched
+		o.Hooks.Dispatched = func(t *admission.Ticket, waited time.Duration) {
+			f.trail.Waited(t.Request(), waited)
+			if next != nil {
+				next(t, waited)
+			}
+		}
 	}
 	return f.telemetry.AdmissionHooks(pool, o)
 }

@@ -43,6 +43,9 @@ func (a *App) refused(req *types.Request, pool types.NamespacedName, err *direct
 	if a.fleet.collector != nil {
 		a.fleet.collector.Refused(req, pool, err.Code, err.Status)
 	}
+	if a.fleet.trail != nil {
+		a.fleet.trail.Refused(req, err.Code, err.Status)
+	}
 }
 
 // routed counts what the hooks of schedulers do not know.
@@ -80,6 +83,7 @@ func (a *App) pages() http.Handler {
 	}
 	if a.o.Explain {
 		mux.HandleFunc("POST /explain", a.explain)
+		mux.Handle("GET /explain", a.fleet.trail.Handler())
 	} else {
 		mux.HandleFunc("/explain", func(w http.ResponseWriter, _ *http.Request) {
 			http.Error(w, "epp: /explain is off, as it tells what is cached for whom: Options.Explain, or -explain, turns it on", http.StatusForbidden)
@@ -100,6 +104,10 @@ func (a *App) pages() http.Handler {
 // request to a model server; the query may say its path and pool.
 //
 //	curl localhost:9090/explain --data '{"model":"chat","messages":[…]}'
+//
+// GET is answered by the trail, with what became of a session or a program so far:
+//
+//	curl 'localhost:9090/explain?tenant=gold&session=9b1d'
 func (a *App) explain(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, int64(a.o.MaxBody)))
 	if err != nil {

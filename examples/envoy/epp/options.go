@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/sharing"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
@@ -42,7 +43,8 @@ type Options struct {
 	// MetricsAddr serves /metrics. Default ":9090"; "-": nowhere.
 	MetricsAddr string
 	// Explain adds /explain there, Pprof /debug/pprof. Both tell whoever may ask more than
-	// figures: Explain, for example, how much of a prompt of a tenant is cached.
+	// figures: Explain, for example, how much of a prompt of a tenant is cached, and what became of
+	// the last requests of each session (package trail).
 	Explain, Pprof bool
 	// MetricsTokenFile is a file with the token that all that is asked for at MetricsAddr
 	// has to show (Authorization: Bearer). What is put in its place counts at once. Default:
@@ -58,6 +60,8 @@ type Options struct {
 	// of its pool. Default that of package telemetry.
 	MetricsTTL time.Duration
 
+	// Families say what media in prompts weigh: see director.Options.
+	Families *openai.Families
 	// Pool, MaxBody, MaxDestinations, MaxStreams, IdleTimeout, RequestBody and ResponseBody
 	// are those of picker.Options.
 	Pool                      types.NamespacedName

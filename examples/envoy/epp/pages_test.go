@@ -180,7 +180,8 @@ func TestExplain(t *testing.T) {
 		{"unknown model", "POST", "", body("unheard-of"), 404, []string{"unheard-of"}},
 		{"no JSON", "POST", "", "{", 400, []string{"JSON"}},
 		{"too large", "POST", "", strings.Repeat(" ", 1<<20+1), 413, []string{"too large"}},
-		{"wrong method", "GET", "", "", 405, nil},
+		{"wrong method", "PUT", "", "", 405, nil},
+		{"an unknown session", "GET", "?session=x", "", 404, []string{"nothing is kept"}},
 	} {
 		status, header, text := fetch(t, tt.method, "http://"+r.MetricsAddress()+"/explain"+tt.query, tt.body)
 		if status != tt.status || !strings.HasPrefix(header.Get("Content-Type"), "text/plain") {
@@ -196,6 +197,23 @@ func TestExplain(t *testing.T) {
 	if n, _ := series(r.metrics(), "inference_objective_request_total"); n != 0 {
 		t.Errorf("%v requests were counted: explaining is none", n)
 	}
+}
+
+// What became of a session is told to who asks, by tenant.
+func TestExplainSession(t *testing.T) {
+	t.Parallel()
+	r := start(t, base, func(o *epp.Options) { o.Explain = true })
+	address := exchanged(t, r.client(), "chat", "x-session-id", "s", "x-parent-session-id", "p")
+	require.NotEmpty(t, address)
+	for _, query := range []string{"?session=s", "?program=p"} {
+		status, _, text := fetch(t, "GET", "http://"+r.MetricsAddress()+"/explain"+query, "")
+		require.Equal(t, 200, status, text)
+		for _, want := range []string{`"session":"s"`, `"program":"p"`, `"outcome":"done"`, `"outputTokens":5`} {
+			require.Contains(t, text, want)
+		}
+	}
+	status, _, _ := fetch(t, "GET", "http://"+r.MetricsAddress()+"/explain?tenant=other&session=s", "")
+	require.Equal(t, 404, status)
 }
 
 func TestPprofIsOff(t *testing.T) {

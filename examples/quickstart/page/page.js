@@ -466,6 +466,36 @@ function waiting(r, a) {
   ];
 }
 
+// sessionButton shows below what became of the session of a request so far.
+function sessionButton(r) {
+  const button = el("button", { type: "button", title: "What became of it?" }, r.session);
+  button.addEventListener("click", async () => {
+    const place = $("story");
+    try {
+      const response = await fetch("/explain?" + new URLSearchParams({ tenant: r.tenant || "", session: r.session }));
+      if (!response.ok) throw new Error(await response.text());
+      place.replaceChildren(...story(await response.json()));
+    } catch (e) {
+      place.replaceChildren(el("p", { class: "error" }, String(e.message || e)));
+    }
+  });
+  return button;
+}
+
+// story returns a table of the requests of a session, in the order in which they came.
+function story(s) {
+  const head = ["Turn", "Server", "Prompt", "Cached", "expected", "Waited", "TTFT", "Total", "End"];
+  return [
+    el("p", { class: "note" }, `Session ${s.session}: ${plural(s.requests, "request")} so far.`),
+    el("div", { class: "terms", tabindex: "0", role: "region", "aria-label": "Requests of the session" }, el("table", {},
+      el("thead", {}, el("tr", {}, head.map((t) => el("th", { scope: "col" }, t)))),
+      el("tbody", {}, (s.steps || []).map((t) => el("tr", {}, [
+        String(t.turn), t.endpoint || "–", count(t.promptTokens), t.cachedTokens == null ? "–" : count(t.cachedTokens), count(t.expectedCachedTokens),
+        t.waited ? ms(t.waited) : "", ms(t.ttft), ms(t.duration), t.reason || (t.finish ? `${t.outcome}, ${t.finish}` : t.outcome),
+      ].map((text) => el("td", {}, text))))))),
+  ];
+}
+
 // explanation returns what to show of a decision.
 function explanation({ request: r, policy, admission: a, explanation: x, peers }) {
   const why = r.endpoint ? `Why ${r.endpoint}? ` : r.outcome === "queued" ? "Why does it wait? " : `Why was it ${r.outcome}? `;
@@ -478,7 +508,9 @@ function explanation({ request: r, policy, admission: a, explanation: x, peers }
       fact("cached", r.cachedTokens == null ? "–" : count(r.cachedTokens)),
       r.predictedTokens == null ? null : fact("predicted", count(r.predictedTokens)),
       fact("output", r.outputTokens == null ? "–" : count(r.outputTokens)),
-      fact("TTFT", ms(r.ttft)), fact("total", ms(r.total)), fact("state", r.outcome)),
+      fact("TTFT", ms(r.ttft)), fact("total", ms(r.total)), fact("state", r.outcome),
+      r.session ? fact("session", sessionButton(r)) : null, r.program ? fact("program", r.program) : null),
+    el("div", { id: "story" }),
     ...waiting(r, a),
   ];
   if (r.error && r.outcome !== "refused") out.push(el("p", { class: "error" }, r.error));

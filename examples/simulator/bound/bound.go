@@ -65,6 +65,9 @@ func pool(c *simulation.Config) (*fleet, engine.Config, error) {
 		}
 	}
 	for i, r := range all {
+		if r.Diffusion != nil {
+			return unknown("servers of diffusion models")
+		}
 		sized, err := engine.New(r.Engine)
 		if err != nil {
 			return nil, first, err

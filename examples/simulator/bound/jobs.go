@@ -8,6 +8,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/simulation"
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
+	"github.com/inferpick/inferpick/types"
 )
 
 // ErrUnknown is wrapped by the error of a case that has no bound here.
@@ -38,6 +39,9 @@ func draw(c *simulation.Config) ([]job, error) {
 		j, ok := source.Next()
 		if !ok || c.Duration > 0 && j.Arrival > c.Duration || c.Jobs > 0 && len(all) == c.Jobs {
 			return all, nil
+		}
+		if j.Work.Kind != types.Generates {
+			return nil, fmt.Errorf("%w: of jobs without tokens", ErrUnknown)
 		}
 		if _, follows := source.Done(&j, j.Arrival, true); follows {
 			return nil, fmt.Errorf("%w: when turns of a session arrive depends on the policy", ErrUnknown)

@@ -53,9 +53,9 @@ func All() []simulation.Policy {
 }
 
 // known are those of All, and then those of the other lists.
-func known() []simulation.Policy { return slices.Concat(All(), Apart(), Shared()) }
+func known() []simulation.Policy { return slices.Concat(All(), Apart(), Shared(), Work()) }
 
-// Names returns the names of All, in its order, and those that only Apart or Shared has.
+// Names returns the names of All, in its order, and those that only Apart, Shared or Work has.
 func Names() []string {
 	var names []string
 	for _, p := range known() {
@@ -67,7 +67,7 @@ func Names() []string {
 }
 
 // ByName returns the policies of a list of names separated by commas, in the order
-// of the list, of All, Apart and Shared; "all" stands for All. An error names the first that is unknown, empty
+// of the list, of All, Apart, Shared and Work; "all" stands for All. An error names the first that is unknown, empty
 // or there twice, and lists those that are known.
 func ByName(list string) ([]simulation.Policy, error) {
 	byName := map[string]simulation.Policy{}

@@ -107,8 +107,11 @@ type Scenario struct {
 // Fleet is the replicas of a scenario.
 type Fleet struct {
 	Replicas int `json:"replicas"` // default 10
-	// Engine is the name of a calibration. Default llama-3.1-8b-h100.
+	// Engine is the name of a calibration or of a denoiser: of the servers of a diffusion model. Default
+	// llama-3.1-8b-h100.
 	Engine string `json:"engine"`
+	// Batch is how many jobs of the same shape the server of a diffusion model computes together. Default 1.
+	Batch int `json:"batch"`
 	// Speeds are relative speeds, given to the replicas in turn. Default: all 1.
 	Speeds []float64 `json:"speeds"`
 	// Noise makes steps irregular, of each replica in its own way. Default: none.
@@ -333,8 +336,14 @@ func (c *Scenario) check() error {
 			return fmt.Errorf("loads has %v, want above 0 and at most 10", l)
 		}
 	}
-	if _, err := c.Fleet.calibration(); err != nil {
+	if _, ok := c.Fleet.denoiser(); ok {
+		if c.Fleet.Batch < 0 || c.Fleet.Batch > 64 || c.Fleet.roles() {
+			return fmt.Errorf("fleet.batch is %d, want 1 to 64, and no roles for a diffusion model", c.Fleet.Batch)
+		}
+	} else if _, err := c.Fleet.calibration(); err != nil {
 		return err
+	} else if c.Fleet.Batch != 0 {
+		return fmt.Errorf("fleet.batch is %d, and the engine is none of a diffusion model", c.Fleet.Batch)
 	}
 	if len(c.Workload) == 0 {
 		return errors.New("workload is missing")
@@ -468,6 +477,9 @@ func (f Fleet) quiet() Fleet {
 // there was any.
 func (f Fleet) key() string {
 	key := fmt.Sprintf("{Replicas:%d Engine:%s Speeds:%v}", f.Replicas, f.Engine, f.Speeds)
+	if f.Batch > 1 {
+		key += fmt.Sprintf(" batch %d", f.Batch)
+	}
 	if n := f.Noise; n != (Noise{}) {
 		key += fmt.Sprintf(" noise %v, %v every %d steps", n.Spread, time.Duration(n.Stall), n.StallEvery)
 	}
@@ -485,7 +497,20 @@ func (f *Fleet) calibration() (engine.Calibration, error) {
 		}
 		known = append(known, c.Name)
 	}
+	for _, d := range engine.Denoisers() {
+		known = append(known, d.Name)
+	}
 	return engine.Calibration{}, fmt.Errorf("fleet.engine is %q, want one of %s", f.Engine, strings.Join(known, ", "))
+}
+
+// denoiser is that of Engine, if it is one.
+func (f *Fleet) denoiser() (engine.Denoiser, bool) {
+	for _, d := range engine.Denoisers() {
+		if d.Name == f.Engine {
+			return d, true
+		}
+	}
+	return engine.Denoiser{}, false
 }
 
 // fleet makes the replicas.
@@ -499,6 +524,13 @@ func (f *Fleet) fleet() simulation.Fleet {
 
 // replica makes the i-th replica.
 func (f *Fleet) replica(i int) simulation.Replica {
+	noise := engine.Noise{Spread: f.Noise.Spread, StallEvery: f.Noise.StallEvery, Stall: time.Duration(f.Noise.Stall)}
+	if d, ok := f.denoiser(); ok {
+		if n := len(f.Speeds); n > 0 {
+			d.Speed = f.Speeds[i%n]
+		}
+		return simulation.Replica{Diffusion: &engine.DiffusionConfig{Denoiser: d, Batch: f.Batch, Noise: noise}}
+	}
 	c, err := f.calibration()
 	if err != nil {
 		panic("suite: " + err.Error()) // check has seen it
@@ -508,6 +540,6 @@ func (f *Fleet) replica(i int) simulation.Replica {
 	}
 	return simulation.Replica{Role: f.role(i), Engine: engine.Config{
 		Calibration: c, Quiet: true,
-		Noise: engine.Noise{Spread: f.Noise.Spread, StallEvery: f.Noise.StallEvery, Stall: time.Duration(f.Noise.Stall)},
+		Noise: noise,
 	}}
 }

@@ -26,6 +26,7 @@ type Record struct {
 	TPOTP99  float64          `json:"tpot_p99,omitempty"`
 	E2EMean  float64          `json:"e2e_mean,omitempty"`
 	Percentiles
+	Whole
 	Apart      float64 `json:"apart,omitempty"`    // part of the jobs
 	Transfer   float64 `json:"transfer,omitempty"` // mean, seconds
 	Goodput    float64 `json:"goodput,omitempty"`
@@ -44,6 +45,23 @@ type Percentiles struct {
 	NTPOTP90 float64 `json:"ntpot_p90,omitempty"`
 }
 
+// Whole is how jobs did whose answer comes all at once, without a first token; zero if there were none.
+type Whole struct {
+	LatencyP50  float64 `json:"latency_p50,omitempty"` // time until it is there, seconds
+	LatencyP90  float64 `json:"latency_p90,omitempty"`
+	LatencyP99  float64 `json:"latency_p99,omitempty"`
+	LatencyMean float64 `json:"latency_mean,omitempty"`
+	Items       float64 `json:"items,omitempty"` // inputs or pictures per second
+}
+
+func (w *Whole) add(q Whole, part float64) {
+	w.LatencyP50 += q.LatencyP50 * part
+	w.LatencyP90 += q.LatencyP90 * part
+	w.LatencyP99 += q.LatencyP99 * part
+	w.LatencyMean += q.LatencyMean * part
+	w.Items += q.Items * part
+}
+
 func (p *Percentiles) add(q Percentiles, part float64) {
 	p.TPOTP50 += q.TPOTP50 * part
 	p.E2EP50 += q.E2EP50 * part
@@ -57,6 +75,9 @@ func (r *Record) fill(from *simulation.Report) {
 	}
 	r.TTFTP50, r.TTFTP99, r.TPOTP99 = from.TTFT.P50, from.TTFT.P99, from.TPOT.P99
 	r.TPOTP50, r.E2EP50, r.E2EP99, r.NTPOTP90 = from.TPOT.P50, from.E2E.P50, from.E2E.P99, from.NTPOT.P90
+	if l := from.Latency; l.Count > 0 {
+		r.Whole = Whole{l.P50, l.P90, l.P99, l.Mean, from.ItemRate}
+	}
 	if from.Apart != nil {
 		r.Apart, r.Transfer = from.Apart.Share, from.Apart.Transfer.Mean
 	}

@@ -91,6 +91,8 @@ type Row struct {
 	Apart, Transfer float64
 	// More are the other percentiles, in seconds: 0 in records of before they were kept.
 	More Percentiles
+	// Whole is of jobs without first tokens, which count in none of the figures of TTFT and TPOT.
+	Whole Whole
 	// Goodput is the part of jobs that met Scenario.Goodput.
 	Goodput float64
 	// Ratio is P90 over the lowest of all policies. NaN if there is none.
@@ -315,6 +317,7 @@ func summarize(policy string, runs []Record, failures []error) Row {
 		row.Apart += r.Apart / n
 		row.Transfer += r.Transfer / n
 		row.More.add(r.Percentiles, 1/n)
+		row.Whole.add(r.Whole, 1/n)
 		row.Hits += r.Hits / n
 		row.Steady = row.Steady && r.Steady
 		row.Incomplete += r.Incomplete

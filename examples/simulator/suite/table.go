@@ -229,6 +229,10 @@ func (c *Case) write(out io.Writer) {
 		c.writeApart(out)
 		return
 	}
+	if c.whole() {
+		c.writeWhole(out, "")
+		return
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "policy\tTTFT\tratio\tover seeds\tTTFT p50\tp99\tTPOT\tratio\tover seeds\tp99\tend-to-end\tratio\tover seeds\tmean\tgoodput\tprefix hits\tnot served\t")
 	for _, row := range c.Rows {
@@ -249,6 +253,9 @@ func (c *Case) write(out io.Writer) {
 	}
 	c.writeBound(w)
 	w.Flush()
+	if c.mixed() {
+		c.writeWhole(out, "and of these, the requests without first tokens, which TTFT and TPOT do not count:\n")
+	}
 	if c.Unbounded != nil {
 		fmt.Fprintf(out, "%v\n", c.Unbounded)
 	}

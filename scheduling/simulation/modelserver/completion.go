@@ -16,7 +16,7 @@ const defaultCompletion = 16
 
 func (c *completion) query(r *request) (prompt, int, *apiError) {
 	if r.N != nil && *r.N != 1 {
-		return nil, 0, invalid("n", "n is %d: this simulated server makes 1 choice", *r.N)
+		return prompt{}, 0, invalid("n", "n is %d: this simulated server makes 1 choice", *r.N)
 	}
 	c.usage = r.StreamOptions.IncludeUsage
 	limit := r.maxTokens()
@@ -33,10 +33,10 @@ func (c *completion) query(r *request) (prompt, int, *apiError) {
 	}
 	prompts, err := readInputs(r.Prompt)
 	if err != nil {
-		return nil, 0, invalid("prompt", "'prompt': %v", err)
+		return prompt{}, 0, invalid("prompt", "'prompt': %v", err)
 	}
 	if len(prompts) != 1 {
-		return nil, 0, invalid("prompt", "%d prompts: this simulated server takes 1", len(prompts))
+		return prompt{}, 0, invalid("prompt", "%d prompts: this simulated server takes 1", len(prompts))
 	}
 	return prompts[0], limit, nil
 }
@@ -79,7 +79,9 @@ type completionUsage struct {
 	Completion int `json:"completion_tokens"`
 	Total      int `json:"total_tokens"`
 	Details    struct {
-		Cached int `json:"cached_tokens"`
+		Cached int            `json:"cached_tokens"`
+		Audio  int            `json:"audio_tokens,omitempty"`
+		Media  map[string]int `json:"multimodal_tokens,omitempty"` // vLLM's
 	} `json:"prompt_tokens_details"`
 }
 
@@ -92,7 +94,16 @@ func (c *completion) body(r *reply, object string, choices ...choice) completion
 
 func newUsage(r *reply) *completionUsage {
 	u := &completionUsage{Prompt: r.prompt, Completion: r.tokens(), Total: r.prompt + r.tokens()}
-	u.Details.Cached = r.cached()
+	u.Details.Cached, u.Details.Audio = r.cached(), r.sounds
+	for kind, tokens := range map[string]int{"image": r.images, "audio": r.sounds} {
+		if tokens == 0 {
+			continue
+		}
+		if u.Details.Media == nil {
+			u.Details.Media = map[string]int{}
+		}
+		u.Details.Media[kind] = tokens
+	}
 	return u
 }
 

@@ -11,11 +11,19 @@
 //	defer s.Close()
 //	resp, err := http.Post(s.URL()+"/v1/chat/completions", …)
 //
-// A server looks like a vLLM server: the endpoints /v1/chat/completions,
-// /v1/completions, /v1/responses, /v1/messages, /v1/embeddings, /v1/models,
-// /v1/load_lora_adapter, /v1/unload_lora_adapter and /health, and /metrics with
-// vLLM's names. Every reply carries "simulated" in the Server header and the
-// server's name in X-Sim-Server.
+// A server looks like a vLLM server, with the APIs of others besides. By [Family]:
+//
+//   - text: /v1/chat/completions, /v1/completions, /v1/responses with /v1/conversations, /v1/messages
+//   - pooling: /v1/embeddings, /pooling, /classify, /score, /rerank (/v1/, /v2/), /v1/moderations
+//   - audio: /v1/audio/transcriptions, /v1/audio/translations, /v1/audio/speech
+//   - images: /v1/images/generations, /v1/images/edits, /v1/images/variations
+//   - videos: the jobs of /v1/videos, and /v1/videos/sync
+//   - batches: /v1/files and /v1/batches
+//   - realtime: /v1/realtime, sessions of text over a websocket
+//
+// All have /v1/models, /v1/load_lora_adapter, /v1/unload_lora_adapter, /health, and /metrics with vLLM's names. Every
+// reply carries "simulated" in the Server header and the server's name in X-Sim-Server. Films, files, batches,
+// responses and conversations are known to the server alone that made them, until it ends or has newer ones.
 //
 // # Text and tokens
 //
@@ -26,6 +34,10 @@
 // it. Words and length of a reply are drawn from a generator seeded by the
 // prompt: servers with the same Options.Seed answer alike. The request header
 // or field x-sim-output-tokens fixes the length instead, for replaying a trace.
+//
+// A picture in a chat counts one token for each 32 x 32 pixels, and sound 25 a second; a transcription 1,500 for each
+// 30 s of it. Pictures and films are made by a model of its own, one request after another, in passes x size of a
+// pass x Options.Denoise.
 //
 // # Failures
 //

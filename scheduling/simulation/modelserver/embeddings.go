@@ -12,10 +12,9 @@ const (
 	maxDimensions     = 4096
 )
 
-// embeddings is POST /v1/embeddings. The inputs pass through the engine as one prompt.
+// embeddings is POST /v1/embeddings. The inputs pass through the engine as one prompt, of which nothing is kept.
 type embeddings struct {
-	openAI
-	inputs     []prompt
+	pool
 	dimensions int
 	base64     bool
 }
@@ -23,23 +22,19 @@ type embeddings struct {
 func (a *embeddings) query(r *request) (prompt, int, *apiError) {
 	var err error
 	if a.inputs, err = readInputs(r.Input); err != nil {
-		return nil, 0, invalid("input", "'input': %v", err)
+		return prompt{}, 0, invalid("input", "'input': %v", err)
 	}
 	a.dimensions, a.base64 = defaultDimensions, r.Encoding == "base64"
 	if r.Dimensions != nil {
 		a.dimensions = *r.Dimensions
 	}
 	if a.dimensions < 1 || a.dimensions > maxDimensions {
-		return nil, 0, invalid("dimensions", "dimensions is %d: want 1 to %d", a.dimensions, maxDimensions)
+		return prompt{}, 0, invalid("dimensions", "dimensions is %d: want 1 to %d", a.dimensions, maxDimensions)
 	}
 	if r.Encoding != "" && r.Encoding != "float" && !a.base64 {
-		return nil, 0, invalid("encoding_format", "encoding_format is %q: want float or base64", r.Encoding)
+		return prompt{}, 0, invalid("encoding_format", "encoding_format is %q: want float or base64", r.Encoding)
 	}
-	var p prompt
-	for _, input := range a.inputs {
-		p = append(p, input...)
-	}
-	return p, 1, nil
+	return a.all()
 }
 
 func (a *embeddings) kind() string { return "embd" }
@@ -62,7 +57,7 @@ func (a *embeddings) whole(r *reply) any {
 
 // embedding returns a unit vector that depends on the text only.
 func embedding(text prompt, dimensions int) []float32 {
-	rng := rand.New(rand.NewPCG(hashBytes(0, text), 0x656d626564))
+	rng := rand.New(rand.NewPCG(hashBytes(0, text.data), 0x656d626564))
 	v := make([]float64, dimensions)
 	square := 0.0
 	for i := range v {

@@ -53,18 +53,23 @@ func (e *apiError) writeAnthropic(w http.ResponseWriter) {
 // readJSON reads the whole body into v.
 func (p *process) readJSON(w http.ResponseWriter, r *http.Request, v any) *apiError {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, p.opts.MaxBodyBytes))
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		e := invalid("", "The request body is larger than %d bytes.", tooLarge.Limit)
-		e.status = http.StatusRequestEntityTooLarge
-		return e
-	}
 	if err != nil {
-		return invalid("", "The request body could not be read: %v", err)
+		return unreadable(err)
 	}
 	if err := json.Unmarshal(body, v); err != nil {
 		return invalid("", "The request body is not valid: %v", err)
 	}
 	return nil
+}
+
+// unreadable is the reply to a body that broke off, or is too large.
+func unreadable(err error) *apiError {
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		e := invalid("", "The request body is larger than %d bytes.", tooLarge.Limit)
+		e.status = http.StatusRequestEntityTooLarge
+		return e
+	}
+	return invalid("", "The request body could not be read: %v", err)
 }
 
 type (

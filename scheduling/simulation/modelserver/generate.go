@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/simulation/engine"
@@ -44,6 +45,20 @@ type request struct {
 
 	Encoding   string `json:"encoding_format"`
 	Dimensions *int   `json:"dimensions"`
+
+	Text1           json.RawMessage `json:"text_1"`
+	Text2           json.RawMessage `json:"text_2"`
+	Queries         json.RawMessage `json:"queries"`
+	Query           json.RawMessage `json:"query"`
+	Documents       json.RawMessage `json:"documents"`
+	TopN            int             `json:"top_n"`
+	ReturnDocuments *bool           `json:"return_documents"`
+
+	Previous     string          `json:"previous_response_id"`
+	Conversation json.RawMessage `json:"conversation"`
+	Store        *bool           `json:"store"`
+
+	form *form // the body of APIs that take files, and only that
 }
 
 func (r *request) maxTokens() int {
@@ -58,11 +73,14 @@ type reply struct {
 	id      string
 	model   string
 	created int64
-	prompt  int    // tokens
+	prompt  int // tokens
+	images  int // those of them that are of pictures
+	sounds  int
 	text    []byte // of the whole reply
 	empty   bool   // its only token is its end, which has no text
 	finish  string // "stop" or "length", OpenAI's words
 	stream  *stream
+	more    []*stream // of a pooler: what of the prompt did not go into the first
 }
 
 func (r *reply) tokens() int {
@@ -90,7 +108,7 @@ type api interface {
 	query(*request) (prompt, int, *apiError)
 	// kind is the prefix of the reply's id.
 	kind() string
-	// whole returns the body of a reply that is not streamed.
+	// whole returns the body of a reply that is not streamed: a raw, or what becomes JSON.
 	whole(*reply) any
 	// fail writes an error in the API's form.
 	fail(http.ResponseWriter, *apiError)
@@ -104,6 +122,14 @@ type streamer interface {
 	end([]byte, *reply) []byte
 }
 
+// formAPI is an api whose body is read as a form.
+type formAPI interface{ takesForm() }
+
+// typed is a streamer whose streams are no server-sent events, or not always.
+type typed interface{ contentType() string }
+
+const eventStream = "text/event-stream; charset=utf-8"
+
 // openAI is how OpenAI's APIs fail.
 type openAI struct{}
 
@@ -111,12 +137,11 @@ func (openAI) fail(w http.ResponseWriter, e *apiError) { e.write(w) }
 
 func (p *process) generate(w http.ResponseWriter, r *http.Request, a api) {
 	if p.fails() {
-		e := &apiError{status: http.StatusInternalServerError, kind: "server_error", message: "This simulated server was told to fail."}
-		e.write(w)
+		toldToFail().write(w)
 		return
 	}
 	var req request
-	failure := p.readJSON(w, r, &req)
+	failure := p.readRequest(w, r, a, &req)
 	var rep *reply
 	if failure == nil {
 		req.SessionID = cmp.Or(req.SessionID, r.Header.Get("X-Session-ID"))
@@ -129,8 +154,10 @@ func (p *process) generate(w http.ResponseWriter, r *http.Request, a api) {
 	}
 	s, streams := a.(streamer)
 	rep.stream.streaming = streams && req.Stream
-	p.loop.submit(rep.stream)
-	defer p.loop.leave(rep.stream)
+	for _, s := range append(rep.more, rep.stream) {
+		p.loop.submit(s)
+		defer p.loop.leave(s)
+	}
 	if p.opts.Logger.Enabled(r.Context(), slog.LevelDebug) {
 		p.opts.Logger.Debug("request", "id", rep.id, "model", rep.model, "prompt", rep.prompt, "output", rep.tokens())
 	}
@@ -138,17 +165,40 @@ func (p *process) generate(w http.ResponseWriter, r *http.Request, a api) {
 		writeStream(w, r, s, rep)
 		return
 	}
-	if _, _, err := rep.stream.wait(r.Context()); err != nil {
-		panic(http.ErrAbortHandler)
+	for _, s := range append(rep.more, rep.stream) {
+		if _, _, err := s.wait(r.Context()); err != nil {
+			panic(http.ErrAbortHandler)
+		}
 	}
-	writeJSON(w, http.StatusOK, a.whole(rep))
+	writeAnswer(w, a.whole(rep))
+}
+
+func toldToFail() *apiError {
+	return &apiError{status: http.StatusInternalServerError, kind: "server_error", message: "This simulated server was told to fail."}
+}
+
+// readRequest reads the whole body.
+func (p *process) readRequest(w http.ResponseWriter, r *http.Request, a api, req *request) (failure *apiError) {
+	if _, ok := a.(formAPI); !ok {
+		return p.readJSON(w, r, req)
+	}
+	if req.form, failure = p.readForm(w, r); failure != nil {
+		return failure
+	}
+	req.Model, req.SimOutput = req.form.fields["model"], json.Number(req.form.fields["x-sim-output-tokens"])
+	req.Stream = req.form.choice("stream", "false", "true") == "true"
+	return nil
 }
 
 // writeStream writes a reply as it comes. A stream that is cut short is
 // aborted, so that the client cannot take it for a whole one.
 func writeStream(w http.ResponseWriter, r *http.Request, a streamer, rep *reply) {
 	flusher := http.NewResponseController(w)
-	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
+	kind := eventStream
+	if t, ok := a.(typed); ok {
+		kind = t.contentType()
+	}
+	w.Header().Set("Content-Type", kind)
 	w.Header().Set("Cache-Control", "no-cache")
 	w.WriteHeader(http.StatusOK)
 	// The real server sends its headers before the first token too.
@@ -208,6 +258,10 @@ func (p *process) plan(req *request, a api) (*reply, *apiError) {
 		return nil, invalid("prompt", "The prompt is empty.")
 	}
 	room := p.loop.capacity - in + 1 // the last token of a reply takes no place
+	pools, isPool := a.(pooler)
+	if isPool {
+		room = p.loop.capacity - pools.longest() + 1
+	}
 	if room < 1 {
 		e := invalid("prompt", "This simulated server's maximum context length is %d tokens; the prompt has %d.", p.loop.capacity, in)
 		e.code = "context_length_exceeded"
@@ -224,7 +278,10 @@ func (p *process) plan(req *request, a api) (*reply, *apiError) {
 		return nil, invalid("max_tokens", "'max_tokens' is %d and 'min_tokens' is %d: want at least 1 and 0", limit, req.MinTokens)
 	}
 
-	seed := hashBytes(p.opts.Seed^mix(uint64(req.Seed)), prompt)
+	if isPool {
+		return p.planPool(req, a, in, adapter, slowdown), nil
+	}
+	seed := hashBytes(p.opts.Seed^mix(uint64(req.Seed)), prompt.data)
 	natural := exact // the length at which the reply ends by itself
 	if natural == 0 {
 		natural = max(req.MinTokens, drawLength(seed, p.opts.MaxOutput))
@@ -239,7 +296,7 @@ func (p *process) plan(req *request, a api) (*reply, *apiError) {
 		out, finish = 1, "stop"
 	}
 
-	content := drawWords(prompt, seed, out)
+	content := drawWords(prompt.data, seed, out)
 	s := newStream(engine.Request{Prompt: in, Output: out, Hashes: blockHashes(req.CacheSalt, content), Adapter: adapter}, finish == "length")
 	s.slowdown = slowdown
 	if s.session = req.SessionID; adapter != 0 {
@@ -250,13 +307,42 @@ func (p *process) plan(req *request, a api) (*reply, *apiError) {
 		text = nil
 	}
 	return &reply{
-		id:      a.kind() + "-sim-" + strconv.FormatUint(mix(uint64(p.started.UnixNano())^p.ids.Add(1)), 16),
+		id:      p.newID(a.kind() + "-sim"),
 		model:   req.Model,
 		created: time.Now().Unix(),
 		prompt:  in,
+		images:  prompt.images,
+		sounds:  prompt.sounds,
 		text:    text,
 		empty:   empty,
 		finish:  finish,
 		stream:  s,
 	}, nil
+}
+
+// poolAtOnce is the most tokens of a pooler that are one request for the engine: more are several.
+const poolAtOnce = 4096
+
+// planPool is plan for an API of which nothing stays in the cache: its blocks have no hashes.
+func (p *process) planPool(req *request, a api, in int, adapter uint32, slowdown float64) *reply {
+	rep := &reply{model: req.Model, id: p.newID(a.kind() + "-sim"), created: time.Now().Unix(), prompt: in, finish: "stop"}
+	for most := min(poolAtOnce, p.loop.capacity); in > 0; in -= most {
+		s := newStream(engine.Request{Prompt: min(in, most), Output: 1, Adapter: adapter}, false)
+		if s.slowdown = slowdown; adapter != 0 {
+			s.adapter = req.Model
+		}
+		rep.more, rep.stream = append(rep.more, s), s
+	}
+	rep.more = rep.more[:len(rep.more)-1]
+	return rep
+}
+
+// newID returns an id that nobody else has: not on this server, and hardly on another.
+func (p *process) newID(prefix string) string {
+	dash := "_"
+	if strings.HasSuffix(prefix, "-sim") {
+		dash = "-"
+	}
+	seed := hashBytes(uint64(p.started.UnixNano()), []byte(p.opts.Name))
+	return prefix + dash + strconv.FormatUint(mix(seed^p.ids.Add(1)), 16)
 }

@@ -8,13 +8,13 @@ type messages struct{}
 func (a *messages) query(r *request) (prompt, int, *apiError) {
 	var p prompt
 	if r.maxTokens() < 1 {
-		return nil, 0, invalid("max_tokens", "max_tokens: must be given and at least 1")
+		return prompt{}, 0, invalid("max_tokens", "max_tokens: must be given and at least 1")
 	}
 	p.json(r.Tools)
 	if !absent(r.System) {
 		p.role("system")
 		if err := p.content(r.System); err != nil {
-			return nil, 0, invalid("system", "system: %v", err)
+			return prompt{}, 0, invalid("system", "system: %v", err)
 		}
 	}
 	failure := p.messages(r.Messages)

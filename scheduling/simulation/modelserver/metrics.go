@@ -143,8 +143,16 @@ func (p *process) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "<!doctype html><title>simulated garbage</title>\nvllm:num_requests_running{engine=\"0\" NaNaN\n\x00\xff{[\n")
 		return
 	}
-	page := p.loop.published()
+	page := p.published()
 	w.Write(p.appendMetrics(nil, &page))
+}
+
+// published returns what the engine publishes, and the diffusion model's requests with it.
+func (p *process) published() page {
+	page := p.loop.published()
+	page.metrics.Running += int(p.slot.running.Load())
+	page.metrics.Waiting += int(p.slot.waiting.Load())
+	return page
 }
 
 func (p *process) appendMetrics(buf []byte, page *page) []byte {

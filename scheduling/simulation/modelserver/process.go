@@ -23,10 +23,14 @@ type process struct {
 	models  *models
 	events  Publisher // nil: nobody publishes
 	loop    *loop
-	ids     atomic.Uint64 // of replies
+	slot    *slot
+	stores
+	ids atomic.Uint64 // of replies
 
 	http    http.Server
-	cancel  context.CancelFunc // ends the engine and every handler
+	mux     *http.ServeMux
+	ctx     context.Context    // of the engine, of every handler and every job
+	cancel  context.CancelFunc // ends it
 	ending  atomic.Bool        // the server has begun to end
 	running sync.WaitGroup     // the engine, the listener and each connection
 }
@@ -45,7 +49,8 @@ func newProcess(s *Server, listener net.Listener) (*process, error) {
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &process{server: s, opts: opts, started: time.Now(), models: newModels(opts.Models, opts.Adapters), events: events, cancel: cancel}
+	p := &process{server: s, opts: opts, started: time.Now(), models: newModels(opts.Models, opts.Adapters), events: events, ctx: ctx, cancel: cancel}
+	p.slot, p.stores = newSlot(opts.TimeScale, opts.Denoise), newStores()
 	p.loop = newLoop(e, opts.TimeScale, p.models, events)
 	p.http = http.Server{
 		Handler:           p.handler(),
@@ -110,15 +115,8 @@ func (p *process) countConnection(_ net.Conn, state http.ConnState) {
 // handler routes the requests of a process.
 func (p *process) handler() http.Handler {
 	mux := http.NewServeMux()
-	for path, newAPI := range map[string]func() api{
-		"/v1/chat/completions": func() api { return &completion{chat: true} },
-		"/v1/completions":      func() api { return &completion{} },
-		"/v1/responses":        func() api { return &responses{} },
-		"/v1/messages":         func() api { return &messages{} },
-		"/v1/embeddings":       func() api { return &embeddings{} },
-	} {
-		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { p.generate(w, r, newAPI()) })
-	}
+	p.mux = mux
+	p.handle(mux)
 	mux.HandleFunc("GET /v1/models", p.serveModels)
 	if !p.opts.FixedAdapters {
 		mux.HandleFunc("POST /v1/load_lora_adapter", p.serveLoadAdapter)

@@ -8,11 +8,21 @@ import (
 // responses is POST /v1/responses.
 type responses struct {
 	openAI
-	sequence int // number of the next event
+	p        *process
+	sequence int           // number of the next event
+	before   []object      // items of what the request goes on from
+	given    []object      // items of the request
+	read     prompt        // all that the model has read
+	talk     *conversation // to which the response is added
+	from     string        // the response before
+	store    bool
 }
 
 func (a *responses) query(r *request) (prompt, int, *apiError) {
-	var p prompt
+	p, failure := a.history(r)
+	if failure != nil {
+		return prompt{}, 0, failure
+	}
 	p.json(r.Tools)
 	if r.Instructions != "" {
 		p.role("system")
@@ -20,22 +30,22 @@ func (a *responses) query(r *request) (prompt, int, *apiError) {
 	}
 	items := []message{{Role: "user", Content: r.Input}}
 	if input := bytes.TrimSpace(r.Input); len(input) == 0 {
-		return nil, 0, invalid("input", "'input' must be a string or a list of items")
+		return prompt{}, 0, invalid("input", "'input' must be a string or a list of items")
 	} else if input[0] == '[' {
 		if err := json.Unmarshal(input, &items); err != nil {
-			return nil, 0, invalid("input", "'input': %v", err)
+			return prompt{}, 0, invalid("input", "'input': %v", err)
 		}
 	}
-	failure := p.messages(items)
-	if failure != nil {
+	if failure = p.messages(items); failure != nil {
 		failure.param = "input"
 	}
+	a.given, a.read = a.inputItems(r.Input), p
 	return p, r.MaxOutputTokens, failure
 }
 
 func (a *responses) kind() string { return "resp" }
 
-func (a *responses) whole(r *reply) any { return a.response(r, true) }
+func (a *responses) whole(r *reply) any { return a.keep(r) }
 
 // response is the object as it is at the start and at the end.
 func (a *responses) response(r *reply, done bool) object {
@@ -43,7 +53,13 @@ func (a *responses) response(r *reply, done bool) object {
 		"id": r.id, "object": "response", "created_at": r.created, "model": r.model,
 		"status": a.status(r, done), "error": nil, "incomplete_details": nil, "instructions": nil, "metadata": object{},
 		"output": list{}, "parallel_tool_calls": true, "temperature": 1, "tool_choice": "auto", "tools": list{}, "top_p": 1,
-		"usage": nil,
+		"usage": nil, "store": a.store, "previous_response_id": nil,
+	}
+	if a.from != "" {
+		resp["previous_response_id"] = a.from
+	}
+	if a.talk != nil {
+		resp["conversation"] = object{"id": a.talk.view()["id"]}
 	}
 	if !done {
 		return resp
@@ -114,5 +130,5 @@ func (a *responses) end(buf []byte, r *reply) []byte {
 	buf = a.textEvent(buf, r, "output_text.done", "text", string(r.text))
 	buf = a.textEvent(buf, r, "content_part.done", "part", a.part(string(r.text)))
 	buf = a.event(buf, "output_item.done", object{"output_index": 0, "item": a.message(r, true)})
-	return a.event(buf, a.status(r, true), object{"response": a.response(r, true)})
+	return a.event(buf, a.status(r, true), object{"response": a.keep(r)})
 }

@@ -179,7 +179,7 @@ func (s *Server) Stats() Stats {
 	if proc == nil {
 		return Stats{Name: s.Name(), Address: s.Address()}
 	}
-	page := proc.loop.published()
+	page := proc.published()
 	m := &page.metrics
 	return Stats{
 		Name: s.Name(), Address: s.Address(), Up: true, Started: proc.started,

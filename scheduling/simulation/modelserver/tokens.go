@@ -14,37 +14,38 @@ import (
 // tokenBytes is the length of a pseudo token.
 const tokenBytes = 4
 
-// imageTokens is what an image, a sound or a file in a prompt counts.
-const imageTokens = 256
-
 // blockBytes is the text in one block of KV cache.
 const blockBytes = engine.BlockTokens * tokenBytes
 
 // prompt is text cut into tokens: each part starts at a multiple of
 // tokenBytes, filled up with zeros.
-type prompt []byte
+type prompt struct {
+	data           []byte
+	parts          int // that are not text
+	images, sounds int // tokens of those
+}
 
-func (p *prompt) tokens() int { return len(*p) / tokenBytes }
+func (p *prompt) tokens() int { return len(p.data) / tokenBytes }
 
 // text appends a part.
 func (p *prompt) text(s string) {
-	*p = append(*p, s...)
-	if rest := len(*p) % tokenBytes; rest != 0 {
-		*p = append(*p, make([]byte, tokenBytes-rest)...)
+	p.data = append(p.data, s...)
+	if rest := len(p.data) % tokenBytes; rest != 0 {
+		p.data = append(p.data, make([]byte, tokenBytes-rest)...)
 	}
 }
 
 // role appends the token that opens a message.
 func (p *prompt) role(name string) {
-	*p = append(*p, '<', '?', '?', '>')
-	copy((*p)[len(*p)-3:len(*p)-1], name)
+	p.data = append(p.data, '<', '?', '?', '>')
+	copy(p.data[len(p.data)-3:len(p.data)-1], name)
 }
 
-// opaque appends the tokens of something that is not text.
-func (p *prompt) opaque(raw []byte) {
+// opaque appends n tokens of something that is not text.
+func (p *prompt) opaque(raw []byte, n int) {
 	seed := hashBytes(0, raw)
-	for i := range uint64(imageTokens) {
-		*p = binary.LittleEndian.AppendUint32(*p, uint32(mix(seed+i)))
+	for i := range uint64(n) {
+		p.data = binary.LittleEndian.AppendUint32(p.data, uint32(mix(seed+i)))
 	}
 }
 
@@ -114,7 +115,9 @@ func (p *prompt) content(raw json.RawMessage) error {
 		case fields.Type == "tool_use" || fields.Type == "tool_result":
 			p.text(string(part))
 		default:
-			p.opaque(part)
+			if err := p.part(fields.Type, part); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -150,7 +153,7 @@ func readInputs(raw json.RawMessage) (inputs []prompt, err error) {
 	for _, tokens := range lists {
 		var p prompt
 		for _, token := range tokens {
-			p = binary.LittleEndian.AppendUint32(p, token)
+			p.data = binary.LittleEndian.AppendUint32(p.data, token)
 		}
 		inputs = append(inputs, p)
 	}

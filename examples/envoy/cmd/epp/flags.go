@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/inferpick/inferpick/examples/envoy/epp"
 	"github.com/inferpick/inferpick/examples/envoy/internal/commandline"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -121,6 +123,14 @@ func (f *flags) own() *pflag.FlagSet {
 	fs.BoolVar(&o.IgnoreRequestHeaders, "ignore-request-headers", false, "do not read the objective, fairness and rewrite headers, for clients that are not trusted with them")
 	fs.StringArrayVar(&o.AllowPaths, "allow-path", nil, "`path` that clients may ask for, with all below it, beside those of the inference APIs; may be repeated; / for all that Envoy's routes let through")
 	fs.StringVar(&o.SessionHeader, "session-header", "", "`header` that holds a session (default x-session-id)")
+	fs.Func("families", "`file` of JSON that says how many tokens images, sound and films are for models by their names; see openai.Families (default: as for models that are known)", func(path string) error {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		o.Families, err = openai.ParseFamilies(data)
+		return err
+	})
 	fs.StringVar(&o.RoleLabel, "role-label", "", "`label` of servers that says which steps of a request they are for: prefill, decode, encode, or several (default "+types.RoleLabel+")")
 	fs.DurationVar(&o.ScrapeInterval, "scrape-interval", 50*time.Millisecond, "time between two readings of a server's metrics")
 	fs.DurationVar(&o.DrainDelay, "drain-delay", 0, "how long to go on after SIGTERM with health NOT_SERVING, so that gateways notice")
@@ -165,7 +175,7 @@ func (f *flags) ownPorts(fs *pflag.FlagSet) {
 
 	fs.StringVar(&o.HealthAddr, "health-addr", ":9003", "`address` of gRPC health, for probes; - for none")
 	fs.StringVar(&o.MetricsAddr, "metrics-addr", ":9090", "`address` of /metrics; - for none")
-	fs.BoolVar(&o.Explain, "explain", false, "serve /explain at -metrics-addr, too: it tells who asks what is cached for whom")
+	fs.BoolVar(&o.Explain, "explain", false, "serve /explain at -metrics-addr, too: it tells who asks what is cached for whom, and what became of sessions")
 	fs.BoolVar(&o.Pprof, "pprof", false, "serve /debug/pprof at -metrics-addr, too")
 	fs.StringVar(&o.MetricsTokenFile, "metrics-token-file", "", "`file` with the bearer token that what is served at -metrics-addr has to be asked for with")
 	fs.Func("metric-names", "`names` of metrics: gie, llm-d, or both (default gie)", func(s string) (err error) {

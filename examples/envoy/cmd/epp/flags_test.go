@@ -64,6 +64,7 @@ func TestFlags(t *testing.T) {
 		{"-keep-target-model -ignore-request-headers -pprof", func(_ *flags, o *epp.Options) bool {
 			return o.KeepTargetModel && o.IgnoreRequestHeaders && o.Pprof
 		}},
+		{"-families testdata/families.json", func(_ *flags, o *epp.Options) bool { return o.Families.Of("acme/eye-2").Image.Tokens == 100 }},
 		{"-max-body 5 -max-destinations 1 -session-header X-S -role-label role", func(_ *flags, o *epp.Options) bool {
 			return o.MaxBody == 5 && o.MaxDestinations == 1 && o.SessionHeader == "X-S" && o.RoleLabel == "role"
 		}},
@@ -129,6 +130,8 @@ func TestBadFlags(t *testing.T) {
 		{"-config x -tls on", []string{"-tls", `"on"`, "want off or self-signed"}},
 		{"-config x -pool a/b/c", []string{"-pool", "a/b/c", "namespace/name"}},
 		{"-config x -pool /", []string{"-pool", "namespace/name"}},
+		{"-config x -families testdata/none.json", []string{"-families", "testdata/none.json"}},
+		{"-config x -families flags.go", []string{"-families", "openai: line 1"}},
 		{"-config x -max-body 0", []string{"-max-body 0"}},
 		{"-config x -max-body -1", []string{"-max-body -1"}},
 		{"-config x -max-body many", []string{"-max-body", "many"}},

@@ -24,6 +24,8 @@ type Band struct {
 	longest int // the largest index of byLen that is not empty
 	queues  []*queue
 
+	programs int // that tenants have named, and that are remembered
+
 	virtual float64 // what a tenant that comes back starts from
 	owed    float64 // weighted tokens that the floor owes the band
 
@@ -91,6 +93,7 @@ func (b *Band) forget(now time.Duration, c *Config, must bool) bool {
 			s.queue.shares--
 		}
 		delete(b.flows, f.name)
+		b.programs -= max(len(f.programs.of)-1, 0)
 		forgot, must = true, false
 	}
 	return forgot
@@ -216,13 +219,17 @@ func (b *Band) lengthen(f *flow, by int) {
 }
 
 // hog returns the request that came last of the tenant that has the most in the band's
-// queues; nil if nothing waits.
+// queues, or of its program that has; nil if nothing waits.
 func (b *Band) hog() *Item {
 	if b.longest == 0 {
 		return nil
 	}
-	var newest *Item
-	for _, s := range b.byLen[b.longest].Head.Of.shares {
+	most := b.byLen[b.longest].Head.Of
+	newest, _ := most.hog()
+	if newest != nil {
+		return newest
+	}
+	for _, s := range most.shares {
 		if s.Tail != nil && (newest == nil || s.Tail.Of.Seq > newest.Seq) {
 			newest = s.Tail.Of
 		}

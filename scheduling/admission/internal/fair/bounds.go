@@ -13,6 +13,9 @@ func (q *Queues) Victim(it *Item) (victim *Item, why, full string) {
 		return nil, "", fmt.Sprintf("its body of %d bytes is larger than the queue", it.Bytes)
 	case b.Queued >= requests || b.Bytes+it.Bytes > bytes:
 		if victim = b.hog(); victim == nil || victim.flow.queued <= it.flow.queued+1 {
+			if victim = it.otherProgram(); victim != nil {
+				return victim, "a program of its tenant with fewer in the queue took its place", ""
+			}
 			return nil, "", fmt.Sprintf("%d requests of %d bytes wait at priority %d, of at most %d and %d", b.Queued, b.Bytes, b.Priority, requests, bytes)
 		}
 		return victim, "a tenant with fewer in the queue took its place", ""
@@ -40,7 +43,20 @@ func (q *Queues) lowest(it *Item) *Item {
 	if victim := b.hog(); victim != nil && victim.flow.queued > it.flow.queued+1 {
 		return victim
 	}
-	return nil
+	return it.otherProgram()
+}
+
+// otherProgram returns the request that came last of the program of the item's tenant that has the most in the queue, if
+// the item's own has fewer.
+func (it *Item) otherProgram() *Item {
+	if it.program == nil {
+		return nil
+	}
+	victim, queued := it.flow.hog()
+	if victim == nil || queued <= it.program.queued+1 {
+		return nil
+	}
+	return victim
 }
 
 // bounds are those of what waits in a band.

@@ -27,8 +27,12 @@ type Config struct {
 	Prefix  func(*Item) uint64
 	Quantum float64
 	// EarliestDeadline is the order of one tenant's requests; else first come, first
-	// served.
+	// served, among the programs that its tenant names.
 	EarliestDeadline bool
+	// Programs says how these share, and MaxPrograms bounds those that are remembered of each
+	// tenant; all together are at most MaxFlows.
+	Programs    Programs
+	MaxPrograms int
 
 	// InputWeight and OutputWeight are what a token counts as; OutputTokens is the output
 	// that is expected until some requests have ended.

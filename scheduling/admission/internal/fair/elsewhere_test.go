@@ -30,7 +30,7 @@ func newOthers(t *testing.T, credit float64, peers int) *others {
 func (o *others) come(tenant string) *Item {
 	it := &Item{Lane: &o.lane}
 	o.Rank(it)
-	o.Assign(it, tenant, 0)
+	o.Assign(it, tenant, "", 0)
 	o.Estimate(it, Amount{Prompt: 100})
 	o.Add(it)
 	o.of[tenant] = it.Flow()

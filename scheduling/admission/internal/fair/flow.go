@@ -19,6 +19,8 @@ type flow struct {
 	queued  int
 	running int
 
+	programs flowPrograms
+
 	shares []*share // one for each queue that it has waited in
 	first  share    // memory of the first of them
 	room   [1]*share

@@ -37,7 +37,7 @@ func (q *Queues) check(t *testing.T) {
 }
 
 func (b *Band) check(t *testing.T, q *Queues, lanes map[*Lane]int) {
-	queued, bytes, running, resting := 0, int64(0), 0, 0
+	queued, bytes, running, resting, named := 0, int64(0), 0, 0, 0
 	shares := map[*queue]int{}
 	for name, f := range b.flows {
 		n := 0
@@ -51,6 +51,7 @@ func (b *Band) check(t *testing.T, q *Queues, lanes map[*Lane]int) {
 		require.Equal(t, f.queued == 0 && f.running == 0, f.resting, "tenant %q rests", name)
 		require.False(t, math.IsNaN(f.at()) || math.IsInf(f.at(), 0) || f.running < 0)
 		require.True(t, f.band == b && (f.elsewhere != nil) == slices.Contains(b.elsewhere.active, f), "tenant %q is active elsewhere", name)
+		named += f.checkPrograms(t, &q.c)
 		queued += n
 		running += f.running
 		if f.resting {
@@ -58,6 +59,7 @@ func (b *Band) check(t *testing.T, q *Queues, lanes map[*Lane]int) {
 		}
 	}
 	require.Equal(t, []any{b.Queued, b.Bytes, b.Running}, []any{queued, bytes, running}, "at priority %d", b.Priority)
+	require.Equal(t, b.programs, named, "programs")
 	require.GreaterOrEqual(t, b.owed, 0.0)
 	for _, queue := range b.queues {
 		require.Equal(t, shares[queue], queue.shares)

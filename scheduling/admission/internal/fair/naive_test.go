@@ -116,7 +116,7 @@ func play(t *testing.T, edf bool, rnd *rand.Rand) {
 			it := &Item{Lane: lanes[rnd.IntN(3)], Priority: rnd.IntN(3) * 10, Bytes: 1, Arrived: now, Deadline: now + time.Duration(rnd.IntN(1e9))}
 			tenant := string(rune('a' + rnd.IntN(4)))
 			q.Rank(it)
-			q.Assign(it, tenant, now)
+			q.Assign(it, tenant, "", now)
 			q.Estimate(it, Amount{Prompt: 1 + rnd.IntN(400)})
 			q.Add(it)
 			n.arrive(it, tenant)
@@ -191,7 +191,7 @@ func FuzzQueues(f *testing.F) {
 		for i := range ops {
 			ops[i] = byte(rnd.Uint32())
 		}
-		f.Add(byte(seed), ops)
+		f.Add(byte(seed)|byte(seed%2)<<7, ops)
 	}
 	f.Fuzz(func(t *testing.T, how byte, ops []byte) {
 		q := New(configOf(how))
@@ -204,7 +204,7 @@ func FuzzQueues(f *testing.F) {
 			case 0, 1, 2:
 				it := &Item{Lane: lanes[pick%2], Priority: pick%8*3 - 4, Bytes: int64(op), Arrived: now, Deadline: now + time.Duration(op)}
 				q.Rank(it)
-				q.Assign(it, fmt.Sprint(pick%12), now)
+				q.Assign(it, fmt.Sprint(pick%12), programOf(how, op), now)
 				q.Estimate(it, Amount{Prompt: 10 * pick, MaxOutput: pick})
 				for {
 					victim, _, full := q.Victim(it)
@@ -271,6 +271,7 @@ func configOf(how byte) Config {
 		c.Quantum = 300
 		c.Prefix = func(it *Item) uint64 { return uint64(it.Bytes % 3) }
 	}
+	c.Programs, c.MaxPrograms = Programs(how&7%3), 3
 	if how&64 != 0 {
 		c.Weights = map[string]float64{"1": 2, "2": 0.5, "3": 1}
 	}

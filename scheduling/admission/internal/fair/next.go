@@ -72,8 +72,9 @@ const maxOwed = 65_536
 // Ahead is what is before an item.
 type Ahead struct {
 	Higher, OtherTenants, OwnTenant int
-	// Least is the counter of the tenant whose turn it is.
-	Least float64
+	OwnProgram                      int // of OwnTenant, where the tenant names programs
+	// Least is the counter of the tenant whose turn it is, LeastProgram that of its program's.
+	Least, LeastProgram float64
 }
 
 // Ahead counts what is before an item that waits, or would: of each other tenant those that
@@ -85,9 +86,13 @@ func (q *Queues) Ahead(it *Item) (a Ahead) {
 			a.Higher += b.Queued
 		}
 	}
-	for _, s := range it.flow.shares {
-		for n := s.Head; n != nil && n.Of != it; n = n.Next {
-			a.OwnTenant++
+	if it.program != nil && !q.c.EarliestDeadline {
+		it.program.before(it, &a)
+	} else {
+		for _, s := range it.flow.shares {
+			for n := s.Head; n != nil && n.Of != it; n = n.Next {
+				a.OwnTenant++
+			}
 		}
 	}
 	each := max(it.Charge, 1)

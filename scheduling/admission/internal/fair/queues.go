@@ -94,8 +94,17 @@ func (q *Queues) Configure(c Config) {
 		}
 		for _, f := range b.flows {
 			f.weight = c.weightOf(f.name)
+			if c.Programs == NoPrograms {
+				f.programs = flowPrograms{}
+			}
+		}
+		if c.Programs == NoPrograms {
+			b.programs = 0
 		}
 		for _, it := range waiting[i] {
+			if c.Programs == NoPrograms {
+				it.program = nil
+			}
 			q.place(it)
 			b.add(it, &q.c)
 		}
@@ -120,9 +129,13 @@ func (q *Queues) place(it *Item) {
 // Rank gives an item that does not wait the band of its priority.
 func (q *Queues) Rank(it *Item) { it.band = q.Band(it.Priority) }
 
-// Assign gives an item that has a band its tenant.
-func (q *Queues) Assign(it *Item, tenant string, now time.Duration) {
+// Assign gives an item that has a band its tenant, and the program of this that it names, if it does.
+func (q *Queues) Assign(it *Item, tenant, program string, now time.Duration) {
 	it.flow = it.band.flowOf(tenant, &q.c, now)
+	if program != "" && it.flow.name != tenant { // several tenants share it
+		program += "\x00" + tenant
+	}
+	it.program = it.flow.programOf(program, &q.c, now)
 }
 
 // Lift takes note of a tenant that has something to send, and sets Modest: the tenant is
@@ -131,6 +144,9 @@ func (q *Queues) Assign(it *Item, tenant string, now time.Duration) {
 func (q *Queues) Lift(it *Item) {
 	b := it.band
 	it.Modest = b.lift(it.flow, q.c.Credit)
+	if it.program != nil {
+		it.program.lift(&q.c)
+	}
 	if len(b.flows) >= 2 {
 		return
 	}
@@ -149,6 +165,9 @@ const muchAbove = 0.4
 // Try calls f as if an item's tenant had been lifted, and changes nothing.
 func (q *Queues) Try(it *Item, f func()) {
 	defer func(counter float64) { it.flow.counter = counter }(it.flow.counter)
+	if p := it.program; p != nil {
+		defer func(counter float64) { p.counter = counter }(p.counter)
+	}
 	q.Lift(it)
 	f()
 }
@@ -180,6 +199,9 @@ func (q *Queues) Take(it *Item, now time.Duration) {
 	if q.c.Prefix != nil {
 		s.follow(it, q.c.Quantum)
 	}
+	if s.sinceOldest++; it == s.Head.Of {
+		s.sinceOldest = 0
+	}
 	q.takeOut(it, now)
 	s.queue.last = s
 }
@@ -187,6 +209,9 @@ func (q *Queues) Take(it *Item, now time.Duration) {
 func (q *Queues) takeOut(it *Item, now time.Duration) {
 	it.band.remove(it, &q.c)
 	it.band.rest(it.flow, now)
+	if it.program != nil {
+		it.program.rest(now)
+	}
 	it.share = nil
 	q.queued--
 	q.bytes -= it.Bytes
@@ -202,6 +227,9 @@ func (q *Queues) Start(it *Item) {
 	f.running++
 	b.virtual = max(b.virtual, f.at())
 	b.elsewhere.start(f, it.Charge)
+	if it.program != nil {
+		it.program.start(it.Charge, &q.c)
+	}
 	f.spend(it.Charge)
 	q.payFloors(b, it.Charge)
 }
@@ -215,6 +243,9 @@ func (q *Queues) End(it *Item, prompt, output float64, now time.Duration) (corre
 	it.band.Running--
 	q.running--
 	it.flow.running--
+	if it.program != nil {
+		it.program.end(correction, &q.c, now)
+	}
 	it.flow.spend(correction)
 	it.band.rest(it.flow, now)
 	return correction
@@ -224,6 +255,9 @@ func (q *Queues) End(it *Item, prompt, output float64, now time.Duration) (corre
 func (q *Queues) Drop(it *Item, now time.Duration) {
 	if it.flow != nil {
 		it.band.rest(it.flow, now)
+	}
+	if it.program != nil {
+		it.program.rest(now)
 	}
 }
 

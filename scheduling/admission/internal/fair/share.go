@@ -24,15 +24,18 @@ type Item struct {
 	Beside float64 // weighted tokens of what it asks for beside a prompt and output
 	Modest bool    // its tenant asks for less than its share
 
-	band   *Band
-	flow   *flow
-	share  *share // while it waits
-	prefix uint64
-	group  *group
+	band  *Band
+	flow  *flow
+	share *share // while it waits
+	// Nil while its tenant has named no program; line is that of the share.
+	program *program
+	line    *line
+	prefix  uint64
+	group   *group
 
-	inShare, inGroup list.Node[Item]
-	place            int // in share.byDeadline
-	due              int // in Queues.deadlines
+	inShare, inGroup, inLine list.Node[Item]
+	place                    int // in share.byDeadline
+	due                      int // in Queues.deadlines
 }
 
 // Band returns the band that the item belongs to, nil before Assign.
@@ -57,11 +60,14 @@ type share struct {
 	n     int
 	// All its requests in order of arrival.
 	list.List[Item]
-	byDeadline heap.Heap[Item]   // if the order is EarliestDeadline
-	groups     map[uint64]*group // by how prompts begin, with prefix locality
-	group      *group            // that was served last
-	left       float64           // weighted tokens until it is another group's turn
-	index      int               // in queue.heap; -1: nothing waits
+	byDeadline heap.Heap[Item] // if the order is EarliestDeadline
+	lines      heap.Heap[line] // by program, if its tenant has named any
+	// How many were let in since it was the turn of the one that waited the longest.
+	sinceOldest int
+	groups      map[uint64]*group // by how prompts begin, with prefix locality
+	group       *group            // that was served last
+	left        float64           // weighted tokens until it is another group's turn
+	index       int               // in queue.heap; -1: nothing waits
 }
 
 // group is requests of a share whose prompts begin alike, in order of arrival.
@@ -79,6 +85,9 @@ func (s *share) add(it *Item, c *Config) {
 	if c.Prefix != nil {
 		s.insertGroup(it)
 	}
+	if it.program != nil {
+		s.enter(it, c)
+	}
 	s.n++
 }
 
@@ -91,6 +100,9 @@ func (s *share) remove(it *Item, c *Config) {
 	if c.Prefix != nil {
 		s.removeGroup(it)
 	}
+	if it.line != nil {
+		s.leave(it, c)
+	}
 	s.n--
 }
 
@@ -98,6 +110,9 @@ func (s *share) remove(it *Item, c *Config) {
 func (s *share) first() *Item {
 	if len(s.byDeadline) > 0 {
 		return s.byDeadline[0].Of
+	}
+	if len(s.lines) > 0 {
+		return s.byProgram()
 	}
 	return s.Head.Of
 }
