@@ -40,6 +40,10 @@ import (
 // request adds to the part k of the KV cache in use. home draws a prompt to the endpoint that all gateways agree on,
 // where there are others.
 //
+// Images, sounds and films of a prompt are encoded as part of its prefill, except for those that an endpoint has seen.
+// What a diffusion model makes costs the time until it is done: what is before it there, and its own. Embeddings are
+// prefill alone.
+//
 // All of it is read from what this process sent and saw: it needs no metrics, and with
 // them it adds the requests of others. How long steps and prefills take is learned for
 // each endpoint from the answers. The constants are in CostOptions.
