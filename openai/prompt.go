@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/inferpick/inferpick/internal/jsonscan"
@@ -110,18 +111,19 @@ const (
 )
 
 // item walks a message, an item of Responses, or (part) a content part, and
-// counts its media. A part whose type is not known counts as other; an item
+// counts its media. A part whose type is not known counts as other, unless it is long and text; an item
 // whose type is not known is text, but for data in it.
 func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 	start, before := s.Pos(), *c
-	byType, byKey := classUnknown, classUnknown
+	byType, byKey, sealed := classUnknown, classUnknown, false
 	c.hint = hint{}
 	for s.Enter(); s.Key(); {
 		switch key := keyOf(s, body); string(key) {
 		case "type":
 			byType = classUnknown
 			if v := readValue(s); v.kind == jsonscan.String {
-				byType = classOfType(body[v.span.Start:v.span.End], part)
+				name := body[v.span.Start:v.span.End]
+				byType, sealed = classOfType(name, part), string(name) == "redacted_thinking"
 			}
 		case "content", "output":
 			c.nested(s, body)
@@ -140,6 +142,13 @@ func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 			byType = byKey
 		}
 	}
+	if byType == classOther && c.isText(s.Pos()-start, &before) {
+		byType = classText
+	}
+	if sealed { // what is in it is text, though it looks like data
+		*c = before
+		return
+	}
 	if byType == classText {
 		c.hint = before.hint
 		return
@@ -149,6 +158,16 @@ func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 	*c = before
 	c.count(byType, s.Pos()-start)
 	c.gather(byType, inside, hint)
+}
+
+// isText reports whether a file, or a part of unknown type, of so many bytes has more text in it than a file counts for. It
+// counts as text then, and the media in it for themselves.
+func (c *content) isText(size int, before *content) bool {
+	text := size - (c.media - before.media)
+	if len(c.pieces) == len(before.pieces) && isData(c.body[c.hint.span.Start:c.hint.span.End]) {
+		text -= c.hint.span.End - c.hint.span.Start
+	}
+	return text > OtherTokens*BytesPerToken
 }
 
 // nested walks what a message or a tool's result consists of: parts, or one part.
@@ -281,7 +300,7 @@ func classOfType(name []byte, part bool) class {
 	case "input_file", "file", "document":
 		return classOther
 	}
-	if part {
+	if part && !bytes.HasSuffix(name, []byte("_tool_use")) && !bytes.HasSuffix(name, []byte("_tool_result")) {
 		return classOther
 	}
 	return classText
