@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 
@@ -169,6 +170,9 @@ func mediaOf(body []byte, pieces []piece) types.Media {
 	switch {
 	case m.Kind == types.Image && head.Kind == media.Image, m.Kind == types.Video && head.Kind == media.Image:
 		m.Width, m.Height = head.Width, head.Height
+		if n := bytes.Count(body[p.span.Start:p.span.End], []byte(",")); m.Kind == types.Video && m.Frames == 0 && n > 1 {
+			m.Frames = min(n, maxFamilyFrames) // data:video/jpeg;base64,FRAME,FRAME
+		}
 	case m.Kind == types.Video && head.Kind == media.Video:
 		m.Width, m.Height, m.Seconds = head.Width, head.Height, head.Seconds
 		if p.fps > 0 && m.Frames == 0 && m.Seconds > 0 {
@@ -196,7 +200,7 @@ func setPrompt(p *types.Prompt, parts []part) {
 		part.weigh(p, &tokens, &cuts)
 		found = p.Media
 	}
-	if most := len(parts) + cuts.windows + cuts.repeats; cap(spans) < most {
+	if most := len(parts) + cuts.pieces + cuts.windows + cuts.repeats; cap(spans) < most {
 		spans = make([]types.Span, 0, most)
 	}
 	p.Spans = spans
@@ -207,12 +211,15 @@ func setPrompt(p *types.Prompt, parts []part) {
 }
 
 // cuts is how many spans there are beside one for each part.
-type cuts struct{ windows, repeats int }
+type cuts struct{ pieces, windows, repeats int }
 
 // weigh appends the media of the part to p, corrects the counts by what they are, and decides into how many windows their data
 // are cut, or how often they are repeated. It adds that to cuts.
 func (part *part) weigh(p *types.Prompt, tokens *int64, cuts *cuts) {
 	before := part.span.Start
+	if part.apart {
+		cuts.pieces += len(part.pieces)
+	}
 	for rest := part.pieces; len(rest) > 0; {
 		n := 1
 		for n < len(rest) && rest[n].more {
@@ -243,7 +250,7 @@ func (part *part) weigh(p *types.Prompt, tokens *int64, cuts *cuts) {
 				c.windows = int32(max(min(each/windowBytes, maxWindows-cuts.windows), 2))
 				c.bytes = int32(each) / c.windows
 				cuts.windows += int(c.windows)
-			} else if seen && size > 0 {
+			} else if seen && size > 0 && !part.apart {
 				window := min(windowBytes, c.span.End-min(before, c.span.Start)) // with what stands before it, if it is short
 				if again := min((weight*BytesPerToken/n-size)/window, maxRepeats-cuts.repeats); again > 0 {
 					c.repeats, c.bytes = int32(again), int32(window)
@@ -266,6 +273,9 @@ func (part *part) cut(p *types.Prompt) {
 		}
 	}
 	for _, c := range part.pieces {
+		if part.apart {
+			at = c.span.Start
+		}
 		room := int64(c.span.End - c.span.Start - int(c.bytes))
 		for i := int32(0); i < c.windows; i++ {
 			start := c.span.Start + int(int64(i)*room/int64(c.windows-1))
@@ -280,6 +290,11 @@ func (part *part) cut(p *types.Prompt) {
 			add(c.span.End)
 			at = c.span.End - int(c.bytes)
 		}
+		if part.apart {
+			add(c.span.End)
+		}
 	}
-	add(part.span.End)
+	if !part.apart {
+		add(part.span.End)
+	}
 }

@@ -78,6 +78,8 @@ func TestMedia(t *testing.T) {
 			[]types.Media{{Kind: types.Video, Tokens: openai.VideoTokens, Guessed: true}}, []string{"https://x.example/a.mp4"}},
 		{"a film of frames", openai.ChatCompletions, `"messages":[{"content":[{"type":"video","video":["` + image + `","` + image + `","` + image + `"]}]}]`,
 			[]types.Media{{Kind: types.Video, Width: 640, Height: 480, Frames: 3, Tokens: 600}}, []string{image}},
+		{"a film of frames in one", openai.ChatCompletions, `"messages":[{"content":[{"type":"video_url","video_url":{"url":"data:video/jpeg;base64,` + image[22:] + `,` + image[22:] + `,` + image[22:] + `"}}]}]`,
+			[]types.Media{{Kind: types.Video, Width: 640, Height: 480, Frames: 3, Tokens: 600}}, []string{"data:video/jpeg;base64," + image[22:] + "," + image[22:] + "," + image[22:]}},
 		{"a film of frames elsewhere", openai.ChatCompletions, `"messages":[{"content":[{"type":"video","video":["https://a","https://bc"],"fps":2}]}]`,
 			[]types.Media{{Kind: types.Video, Frames: 2, Tokens: 225, Guessed: true}}, []string{"https://bc"}},
 		{"so many frames", openai.ChatCompletions, `"messages":[{"content":[{"type":"video_url","nframes":16,"video_url":{"url":"https://x.example/a.mp4"}}]}]`,

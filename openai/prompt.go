@@ -30,6 +30,7 @@ type content struct {
 	videos  int
 	pieces  []piece // where they are, in the order of the body; of many, the first ones
 	hint    hint    // of the item that is walked
+	apart   bool    // the pieces are all there is, whatever stands between them
 }
 
 // read reads the value of messages, input or prompt into c: a string, or an
@@ -116,6 +117,7 @@ const (
 func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 	start, before := s.Pos(), *c
 	byType, byKey, sealed := classUnknown, classUnknown, false
+	alone := true // there is no text beside media
 	c.hint = hint{}
 	for s.Enter(); s.Key(); {
 		switch key := keyOf(s, body); string(key) {
@@ -127,7 +129,9 @@ func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 			}
 		case "content", "output":
 			c.nested(s, body)
+			alone = false
 		default:
+			alone = alone && string(key) != "role" && string(key) != "text"
 			if class := classOfKey(key); class != classUnknown {
 				byKey = class
 			}
@@ -138,7 +142,7 @@ func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 	}
 	if byType == classUnknown {
 		byType = classText
-		if part && byKey != classUnknown {
+		if part && byKey != classUnknown || alone && byKey >= classImage && byKey <= classVideo { // {"image": "https://…"} in a list
 			byType = byKey
 		}
 	}
@@ -317,6 +321,7 @@ type part struct {
 
 	// Where the media of the span are, in a body. Their tokens above are those of media of unknown size.
 	pieces []piece
+	apart  bool // nothing else of the span counts
 	body   []byte
 	// media are others that count: their tokens above are their own.
 	media []types.Media
@@ -324,7 +329,7 @@ type part struct {
 
 func (c *content) part() part {
 	written := c.span.End - c.span.Start - c.media
-	if !c.text {
+	if !c.text || c.apart {
 		written = 0
 	}
 	p := c.mediaPart(c.span, written)
@@ -342,6 +347,7 @@ func (c *content) mediaPart(span types.Span, text int) part {
 		audio:  c.audio,
 		other:  c.other,
 		pieces: c.pieces,
+		apart:  c.apart,
 		body:   c.body,
 	}
 }
