@@ -272,6 +272,11 @@ type document struct {
 	includeUsage bool
 	diffuses     bool // there is something for diffusion models
 	missing      missing
+
+	// Of a body that is no JSON: whether it may be the beginning of some, and the field in whose
+	// value it ends.
+	cut    bool
+	broken field
 }
 
 // scan reads the whole body. Types are looked at later: only the last of
@@ -292,13 +297,14 @@ func (d *document) scan(body []byte, maxDepth int, x *extra) error {
 	}
 	s.Enter()
 	d.missing = missing{at: types.Span{Start: s.Pos(), End: s.Pos()}, as: onlyMember}
-	for s.Key() {
+	for d.broken = fUnknown; s.Key(); {
 		d.missing.as = firstMember
 		key := keyOf(&s, body)
 		if x != nil && x.read(&s, body, key) {
 			continue
 		}
-		switch f := fieldOf(key); f {
+		f := fieldOf(key)
+		switch f {
 		case fUnknown:
 			s.Skip()
 		case fDiffusion:
@@ -327,8 +333,12 @@ func (d *document) scan(body []byte, maxDepth int, x *extra) error {
 		default:
 			d.fields[f] = readValue(&s)
 		}
+		if !s.OK() {
+			d.broken = f
+		}
 	}
 	if err := s.End(); err != nil {
+		d.cut = s.Cut()
 		return notJSON(err, body)
 	}
 	return nil

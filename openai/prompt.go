@@ -76,10 +76,10 @@ func (c *content) leaf(s *jsonscan.Scanner, body []byte) {
 	end := start
 	switch kind {
 	case jsonscan.String:
-		s.Str()
-		if end = s.Token.End; end == s.Token.Start {
+		if s.Str() && s.Token.End == s.Token.Start {
 			return // an empty string is no prompt
 		}
+		end = s.Token.End
 		c.text = true
 	case jsonscan.Number:
 		_, end = s.Skip()
@@ -97,6 +97,9 @@ func (c *content) leaf(s *jsonscan.Scanner, body []byte) {
 		c.span.Start = start
 	}
 	c.span.End = end
+	if !s.OK() {
+		c.span.End = len(body) // for ParseEarly, to which it may be a beginning
+	}
 }
 
 // class is what a message or a part of one is.

@@ -40,6 +40,10 @@ import (
 // request adds to the part k of the KV cache in use. home draws a prompt to the endpoint that all gateways agree on,
 // where there are others.
 //
+// Images, sounds and films of a prompt are encoded as part of its prefill, except for those that an endpoint has seen.
+// What a diffusion model makes costs the time until it is done: what is before it there, and its own. Embeddings are
+// prefill alone.
+//
 // All of it is read from what this process sent and saw: it needs no metrics, and with
 // them it adds the requests of others. How long steps and prefills take is learned for
 // each endpoint from the answers. The constants are in CostOptions.
@@ -424,6 +428,20 @@ func (c *Cost) of(req *types.Request) *costed {
 		return r
 	}
 	r := new(costed)
+	c.prepare(req, r)
+	c.key.Set(&req.Attrs, r)
+	return r
+}
+
+// Reread implements scheduling.Rereader.
+func (c *Cost) Reread(req *types.Request) {
+	if r, ok := c.key.Get(&req.Attrs); ok {
+		c.prepare(req, r)
+	}
+}
+
+// prepare fills in what is kept with a request.
+func (c *Cost) prepare(req *types.Request, r *costed) {
 	c.prefix.prepare(req, &r.prefix)
 	r.Prompt, r.Streamed = cost.Tokens(max(float64(req.Prompt.Tokens), 1)), req.Stream
 	r.model, r.pair = prefixindex.Seed(req.Target()), prefixindex.Seed(req.Target(), req.FairnessID)
@@ -444,8 +462,6 @@ func (c *Cost) of(req *types.Request) *costed {
 	r.adapter = c.adapters.Of(req.Target()) // for who books without having asked for the cost
 	r.query.Prompt = r.Prompt
 	r.query.PerBlock = r.Prompt * cost.Tokens(c.prefix.index.Options().BlockBytes) / cost.Tokens(max(req.Prompt.Bytes, 1))
-	c.key.Set(&req.Attrs, r)
-	return r
 }
 
 // expectWork fills in what is expected of a request that is not like text, or says itself how much it is.

@@ -34,6 +34,9 @@ func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostIt
 		cached += fmt.Sprintf(", %.0f expected", p.Hit)
 	}
 	cached += c.describePull(q, ep, q.Cached(seen.blocks), cost.Seconds(facts.Token)) + c.prefix.source(req, ep)
+	if r.Kind == types.Pools {
+		cached = fmt.Sprintf("%s of %.0f tokens in all", several(int(r.Items), "input"), r.Prompt)
+	}
 	kv := "size of the KV cache unknown"
 	if facts.KVKnown {
 		kv = fmt.Sprintf("%.0f %% of the KV cache in use", 100*facts.KV)
@@ -49,6 +52,9 @@ func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostIt
 	}
 	if r.media != nil {
 		items = slices.Insert(items, 2, item("encode", first*t.Encode, r.media.describe(&req.Prompt, cell, c.bytesOf(seen.blocks))))
+	}
+	if r.Kind == types.Pools { // neither output, nor anything that stays
+		items = slices.DeleteFunc(items, func(it scheduling.CostItem) bool { return it.Name == "output" || it.Name == "kv" })
 	}
 	return c.moreItems(items, ep, r, q, &t, adapter, p.Home)
 }

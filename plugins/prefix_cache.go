@@ -353,6 +353,13 @@ func (p *PrefixCache) prefixOf(req *types.Request) *prefix {
 	return p.prepare(req, new(prefix))
 }
 
+// Reread implements scheduling.Rereader.
+func (p *PrefixCache) Reread(req *types.Request) {
+	if pr, ok := p.key.Get(&req.Attrs); ok {
+		p.prepare(req, pr)
+	}
+}
+
 // prepare fills in pr and attaches it to the request.
 func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 	tenant := ""
@@ -360,12 +367,13 @@ func (p *PrefixCache) prepare(req *types.Request, pr *prefix) *prefix {
 		tenant = req.FairnessID
 	}
 	h := p.index.Hasher(prefixindex.Seed(req.Target(), req.CacheSalt, tenant))
+	again := pr.hashes != nil // who was given them may still have them
 	pr.hashes = pr.room[:0]
 	if !keepsCache(req) {
 		p.key.Set(&req.Attrs, pr)
 		return pr
 	}
-	if n := req.Prompt.Bytes / p.index.Options().BlockBytes; n > len(pr.room) {
+	if n := req.Prompt.Bytes / p.index.Options().BlockBytes; again || n > len(pr.room) {
 		pr.hashes = make([]uint64, 0, n)
 	}
 	data := req.PromptData()

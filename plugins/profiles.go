@@ -25,6 +25,23 @@ func DefaultWith(o CostOptions) (scheduling.Profile, error) {
 	return defaultProfile(cost), nil
 }
 
+// SessionWorth is how many seconds of cost it is worth in the Agents profile that a server served a
+// session's last request.
+const SessionWorth = 0.3
+
+// Agents is Default for agents and other clients that name their sessions: what a session will need
+// again is where its last request was, and not all of that can be told by the prompt. The preference
+// is as large as SessionWorth; without a session all is as with Default. It is not for sessions that
+// many requests at a time have in common, such as a prompt_cache_key that a whole application uses:
+// they would all go to one server until that is so much dearer.
+func Agents() scheduling.Profile {
+	p := Default()
+	p.Scorers = append(p.Scorers, scheduling.Weighted{
+		Name: "session", Scorer: must(NewSessionAffinity(SessionOptions{})), Weight: SessionWorth,
+	})
+	return p
+}
+
 func defaultProfile(cost *Cost) scheduling.Profile {
 	filters := safetyFilters()
 	last := len(filters) - 1 // Shed, which looks at the endpoints that are left

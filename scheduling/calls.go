@@ -161,6 +161,14 @@ func (s *Scheduler) finished(req *types.Request, ep *types.Endpoint, out *types.
 	eachOf(s, s.trackers, req, func(t Tracker) { t.Finished(req, ep, *out) })
 }
 
+func (s *Scheduler) reread(req *types.Request) {
+	eachOf(s, s.trackers, req, func(t Tracker) {
+		if r, ok := t.(Rereader); ok {
+			r.Reread(req)
+		}
+	})
+}
+
 func (s *Scheduler) answered(req *types.Request, ep *types.Endpoint, out *types.Outcome) {
 	eachOf(s, s.answers, req, func(t AnswerTracker) { t.Answered(req, ep, *out) })
 }

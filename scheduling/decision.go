@@ -158,7 +158,14 @@ func (d *Decision) retry(ep, prefill *types.Endpoint, left types.Outcome) {
 // else had to be done before: nobody is to learn from that time that these are slow. Plugins are told
 // that the request was not sent there, and that it was picked again; hooks are not told. It does nothing
 // once something has come back: after FirstToken, PrefillDone and Done.
-func (d *Decision) Postponed() {
+func (d *Decision) Postponed() { d.postpone(nil) }
+
+// Reread is Postponed for a request of which more is known now than when it was decided: change fills in
+// what that is, before it is picked again, and booked as it is then. It is called at most once, by the
+// goroutine that delivers events, and must not call d.
+func (d *Decision) Reread(change func(*types.Request)) { d.postpone(change) }
+
+func (d *Decision) postpone(change func(*types.Request)) {
 	now := d.scheduler.profile.Now()
 	d.mu.Lock()
 	l := &d.leg
@@ -171,7 +178,7 @@ func (d *Decision) Postponed() {
 		l.release(l.booked)
 	}
 	d.since, l.since = now, now
-	e := event{kind: postponed, at: now, Event: d.event(d.current)}
+	e := event{kind: postponed, at: now, Event: d.event(d.current), change: change}
 	e.Outcome = d.timed(types.Outcome{Unsent: true, Retried: true}, now)
 	d.scheduler.renew(d, now)
 	d.tell(e)
@@ -351,6 +358,7 @@ type event struct {
 	kind eventKind
 	at   time.Time
 	Event
+	change func(*types.Request) // of the request, before it is picked again
 }
 
 // tell delivers an event and those that come meanwhile, or leaves it to the goroutine that is
@@ -433,6 +441,10 @@ func (d *Decision) deliver(e *event) {
 			s.prefillFinished(d.Request, e.Prefill, &types.Outcome{Unsent: true})
 		}
 		s.finished(d.Request, e.Endpoint, &e.Outcome)
+		if e.change != nil {
+			e.change(d.Request)
+			s.reread(d.Request)
+		}
 		d.picked(e)
 	case retried:
 		s.finished(d.Request, e.From, &e.Outcome)

@@ -112,6 +112,12 @@ type Tracker interface {
 	Finished(req *types.Request, ep *types.Endpoint, out types.Outcome)
 }
 
+// A Rereader is a Tracker that keeps with a request what it has found in it. Reread is called when the
+// request has changed since, between Finished and Picked: see Decision.Reread.
+type Rereader interface {
+	Reread(req *types.Request)
+}
+
 // A Forgetter is a plugin that has state about endpoints and can forget it when one was removed or
 // restarted with empty caches. See Scheduler.Forget.
 type Forgetter interface {

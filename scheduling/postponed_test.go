@@ -2,6 +2,7 @@ package scheduling_test
 
 import (
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -47,4 +48,35 @@ func TestPostponed(t *testing.T) {
 	for _, ep := range eps {
 		require.Equal(t, types.Booking{}, ep.Load.Held())
 	}
+}
+
+// rereads is a Tracker that notes what it is called with.
+type rereads struct{ told []string }
+
+func (r *rereads) note(what string, req *types.Request) {
+	r.told = append(r.told, what+" "+strconv.Itoa(req.Prompt.Tokens))
+}
+func (r *rereads) Picked(req *types.Request, _ *types.Endpoint)     { r.note("picked", req) }
+func (r *rereads) FirstToken(req *types.Request, _ *types.Endpoint) { r.note("first token", req) }
+func (r *rereads) Reread(req *types.Request)                        { r.note("reread", req) }
+func (r *rereads) Finished(req *types.Request, _ *types.Endpoint, out types.Outcome) {
+	r.note("finished", req)
+}
+
+// A request of which more becomes known is booked as it is then.
+func TestReread(t *testing.T) {
+	r, eps := new(rereads), withRoles(nil, "a")
+	d, err := mustNew(t, scheduling.Profile{Picker: first, OutputTokens: 10, Trackers: []scheduling.Tracker{r, r}}).Schedule(ctx, splittable(100), eps)
+	require.NoError(t, err)
+	more := func(n int) func(*types.Request) {
+		return func(req *types.Request) { req.Prompt.Tokens = n }
+	}
+	d.Reread(more(300))
+	require.Equal(t, types.Booking{Requests: 1, Prefilling: 1, PrefillTokens: 300, ContextTokens: 310}, eps[0].Load.Held())
+	d.FirstToken()
+	d.Reread(more(400))
+	d.Done(types.Outcome{Status: 200})
+	d.Reread(more(500))
+	require.Equal(t, []string{"picked 100", "finished 100", "reread 300", "picked 300", "first token 300", "finished 300"}, r.told)
+	require.Equal(t, types.Booking{}, eps[0].Load.Held())
 }

@@ -11,7 +11,7 @@
 //	go s.Run(ctx)
 //
 // Where to find which figure is a table of engines: vLLM, SGLang, TensorRT-LLM,
-// Triton, TGI, llama.cpp, LMDeploy and Dynamo are in DefaultEngines, and others
+// Triton, TGI, TEI, llama.cpp, LMDeploy and Dynamo are in DefaultEngines, and others
 // can be added. An endpoint's engine is what its specification or its labels say
 // (inference.networking.k8s.io/engine-type, else llm-d.ai/engine-type), or is
 // found out from the page: the first of the table that the page has a load figure

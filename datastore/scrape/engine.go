@@ -76,16 +76,17 @@ type AdapterMetric struct {
 }
 
 // DefaultEngines returns the engines that are known, in the order in which a page
-// is tried for them: vllm, sglang, trtllm, triton, tgi, llamacpp, lmdeploy,
+// is tried for them: vllm, sglang, trtllm, triton, tgi, tei, llamacpp, lmdeploy,
 // dynamo. Dynamo is the last as its workers pass the metrics of the engine inside
 // through, and those say more. The result is the caller's to change.
 func DefaultEngines() []Engine {
 	return []Engine{
 		{
 			Name: "vllm",
-			// vLLM renamed its KV gauge in 0.9.2 and removed the old name in 0.12.
-			Waiting: named("vllm:num_requests_waiting", "vllm:num_requests_waiting_by_reason", "vllm_omni:num_requests_waiting"),
-			Running: named("vllm:num_requests_running", "vllm_omni:num_requests_running"),
+			// vLLM renamed its KV gauge in 0.9.2 and removed the old name in 0.12. vLLM-Omni counts a request once, and
+			// has the gauges of vLLM for each stage of the pipeline that it goes through.
+			Waiting: named("vllm_omni:num_requests_waiting", "vllm:num_requests_waiting", "vllm:num_requests_waiting_by_reason"),
+			Running: named("vllm_omni:num_requests_running", "vllm:num_requests_running"),
 			KVUsage: named("vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
 			BlockSize: []Metric{
 				{Name: "vllm:cache_config_info", Label: "block_size"},
@@ -149,6 +150,11 @@ func DefaultEngines() []Engine {
 			Aliases: []string{"text-generation-inference"},
 			Waiting: named("tgi_queue_size"),
 			Running: named("tgi_batch_current_size"),
+		},
+		{
+			Name:    "tei",
+			Aliases: []string{"text-embeddings-inference"},
+			Waiting: named("te_queue_size"), // inputs, of which a request may have many; that is all that it says
 		},
 		{
 			Name:    "llamacpp",

@@ -48,6 +48,8 @@ func TestParseEngines(t *testing.T) {
 		{"trtllm", "trtllm", "waiting=2 running=18 kv=0.73 block=32 blocks=13901 started=1.76371898547e+09"},
 		{"triton", "triton", "waiting=4 running=7 kv=0.4875 block=64 blocks=6240"},
 		{"tgi", "tgi", "waiting=6 running=9"},
+		{"tei", "tei", "waiting=3"},
+		{"vllm-omni", "vllm", "waiting=2 running=6 block=16"},
 		{"llamacpp", "llamacpp", "waiting=1 running=3"},
 		{"lmdeploy", "lmdeploy", "waiting=2 running=40 kv=0.375"},
 		{"dynamo", "dynamo", "running=14 kv=0.36 blocks=9120"},

@@ -23,11 +23,13 @@ type front struct {
 	done   chan struct{} // closed when it no longer serves
 }
 
-// startFront serves a gateway's OpenAI API under /v1/ and pages, if there are any,
-// elsewhere.
+// startFront serves a gateway's APIs, nearly all of which are under /v1/, and pages, if there are any, elsewhere.
 func startFront(gw *gateway.Gateway, ln net.Listener, pages http.Handler) *front {
 	mux := http.NewServeMux()
-	mux.Handle("/v1/", proxy(gw))
+	apis := proxy(gw)
+	for _, path := range []string{"/v1/", "/v2/", "/rerank", "/score", "/classify", "/pooling"} {
+		mux.Handle(path, apis)
+	}
 	if pages != nil {
 		mux.Handle("/", pages)
 	}

@@ -179,6 +179,7 @@ func greet(out io.Writer, cfg config, url string) {
   Try it      curl %s/v1/chat/completions \
                 -d '{"model":"chat","messages":[{"role":"user","content":"hi"}]}'
   Models      chat, batch, sql-writer, contract-reader, ticket-triage, llama-8b
+  APIs        chats, responses, embeddings, rerank, images, videos, audio, files, batches, realtime
   Stop        Ctrl-C
 
 `, url, url)

@@ -181,6 +181,8 @@ const (
 const (
 	// mostDenoise is more than the tokens times passes, and the pixels, of any request.
 	mostDenoise = 1e12
+	// slowAge is serverAge for what diffusion models take, which do in minutes as much as others in seconds.
+	slowAge = 1800
 	// leastLeft is the part of what is under way that is taken to be left of it if it takes longer than expected.
 	leastLeft = .1
 	// besideOthers is the weight of a time that a server may have had for others, too, and guessedWeight that of one

@@ -112,7 +112,7 @@ func (d *diffusion) came(denoises bool) {
 // diffuses returns what the server has to denoise, making it at the first call.
 func (s *Server) diffuses() *diffusion {
 	if s.diffusion == nil {
-		s.diffusion = &diffusion{}
+		s.diffusion = &diffusion{learned: Learned{slowly: true}}
 		if s.requests == 0 {
 			s.diffusion.part = 1
 		}

@@ -8,7 +8,8 @@
 //	Learner, Fleet, Learned      how fast a fleet and its servers are, learned from how requests went
 //	Adapters, AdapterNames       LoRA adapters and their slots
 //	Crowd, HomeRank              who begins alike, and where a prompt is at home
-//	Claims, Outputs              decisions under way, and how long answers are
+//	Claims, Outputs, Usual       decisions under way, how long answers are, and what requests usually ask for
+//	Diffusing, Backlog           diffusion models: how fast they are, and what they have to do
 //
 // Times are in seconds. Base seconds are what something would take on the reference engine;
 // what is learned is by which factors a fleet differs from it, and a server from its fleet.

@@ -15,6 +15,15 @@ type Learned struct {
 	told         offset  // of a prompt token, as the server told it last; its weight is 0 or 1
 	seen         float64 // when what was learned was last aged
 	heard, fresh float64 // when something was learned last, and how much of it was news
+	slowly       bool    // it is learned slowly, and grows old slowly
+}
+
+// fades is the time constant with which evidence about an idle server fades.
+func (s *Learned) fades() float64 {
+	if s.slowly {
+		return slowAge
+	}
+	return serverAge
 }
 
 // offset is a weighted mean of logarithms, and how much is to be made of it.
@@ -90,7 +99,7 @@ func (f *Fleet) Common() Common { return Common{f.step.mean(), f.token.mean(), f
 func (s *Learned) Difference(c Common, now float64) (step, token float64) {
 	keep := 1.
 	if now > s.seen {
-		keep = math.Exp(-(now - s.seen) / serverAge)
+		keep = math.Exp(-(now - s.seen) / s.fades())
 	}
 	wrong := modelError + crudeError*c.Left
 	return s.step.beyond(c.Step, keep, wrong), s.token.beyond(c.Token, keep, wrong)
@@ -104,7 +113,7 @@ func (s *Learned) age(now float64) {
 	if now <= s.seen {
 		return
 	}
-	keep := math.Exp(-(now - s.seen) / serverAge)
+	keep := math.Exp(-(now - s.seen) / s.fades())
 	s.step.weight *= keep
 	s.token.weight *= keep
 	s.seen = now

@@ -164,7 +164,10 @@ func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) Seconds {
 	if compute < 1 { // as everywhere here in place of max, which looks for NaN and -0
 		compute = 1
 	}
-	own := m.Engine.prefill(float64(f.Token), q.Prompt, compute, q.Items)
+	own := m.Engine.Prefill(float64(f.Token), q.Prompt, compute)
+	if q.Items > 0 {
+		own = m.Engine.prefill(float64(f.Token), q.Prompt, compute, q.Items)
+	}
 	encode := Seconds(0)
 	if p.Encode > 0 {
 		encode = Seconds(float64(p.Encode) * q.PerEncode * float64(f.Token))

@@ -43,7 +43,7 @@ func (l *Learner) Forget(s *Server) {
 	s.learned = Learned{}
 	if s.diffusion != nil {
 		l.denoising.Forget(&s.diffusion.learned)
-		s.diffusion.learned = Learned{}
+		s.diffusion.learned = Learned{slowly: true}
 	}
 }
 

@@ -158,7 +158,7 @@ func (s *Server) Resume(k *Kept) bool {
 		return false
 	}
 	s.learned, s.carried, s.mine = k.learned, k.carried, k.mine
-	if k.denoising != (Learned{}) {
+	if k.denoising.step.weight > 0 {
 		s.diffuses().learned = k.denoising
 	}
 	return true
@@ -210,9 +210,8 @@ func ReadKept(r *figures.Reader, then Seconds) (k Kept) {
 	k.carried = r.Float("number of requests served together", 0, mostTokens)
 	k.mine = r.Float("part of the requests", 0, 1)
 	k.learned.read(r, then)
-	if k.denoising.read(r, then); k.denoising.step.weight == 0 {
-		k.denoising = Learned{} // whenever that was
-	}
+	k.denoising.read(r, then)
+	k.denoising.slowly = true
 	return k
 }
 

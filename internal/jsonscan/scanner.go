@@ -116,6 +116,10 @@ func (s *Scanner) Pos() int { return s.pos }
 // OK reports whether no error was met so far.
 func (s *Scanner) OK() bool { return !s.failed }
 
+// Cut reports whether the error is no more than that the data ended: they may be the beginning of a
+// document.
+func (s *Scanner) Cut() bool { return s.failed && s.errPos >= len(s.data) }
+
 // Err returns the error met so far: an *Error, or nil.
 func (s *Scanner) Err() error {
 	if !s.failed {

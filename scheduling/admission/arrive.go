@@ -14,7 +14,7 @@ func (d *desk) arrive(a *Arrival, t *Ticket) *Refusal {
 		return d.refuse(t, Closed, shuttingDown)
 	}
 	d.queues.Assign(it, t.req.FairnessID, t.req.ProgramID, d.now)
-	d.queues.Estimate(it, t.req.Prompt.Tokens, t.req.MaxTokens)
+	d.queues.Estimate(it, d.amount(t.req))
 	d.accountOf(t) // what its tenant is served elsewhere is heard from now on
 	if over := d.spend(t); over.wait > 0 {
 		r := d.refuse(t, over.why, over.detail)

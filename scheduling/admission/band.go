@@ -12,23 +12,24 @@ import (
 
 // Defaults of Options.
 const (
-	DefaultMaxRequests  = 10_000
-	DefaultMaxBytes     = 1 << 30
-	DefaultMaxBands     = 32
-	DefaultMaxFlows     = 10_000
-	DefaultMaxPrograms  = 1000
-	DefaultMaxLanes     = 64
-	DefaultFlowIdle     = 5 * time.Minute
-	DefaultInputWeight  = 1
-	DefaultOutputWeight = 2
-	DefaultCredit       = 8192
-	DefaultQuantum      = 16_384
-	DefaultOutputTokens = 256
-	DefaultMaxWait      = 30 * time.Second
-	DefaultMaxRetry     = time.Minute
-	DefaultTicketTTL    = 30 * time.Minute
-	DefaultPeerDelay    = 150 * time.Millisecond
-	DefaultMaxAccounts  = 50_000
+	DefaultMaxRequests   = 10_000
+	DefaultMaxBytes      = 1 << 30
+	DefaultMaxBands      = 32
+	DefaultMaxFlows      = 10_000
+	DefaultMaxPrograms   = 1000
+	DefaultMaxLanes      = 64
+	DefaultFlowIdle      = 5 * time.Minute
+	DefaultInputWeight   = 1
+	DefaultDenoiseWeight = 1
+	DefaultOutputWeight  = 2
+	DefaultCredit        = 8192
+	DefaultQuantum       = 16_384
+	DefaultOutputTokens  = 256
+	DefaultMaxWait       = 30 * time.Second
+	DefaultMaxRetry      = time.Minute
+	DefaultTicketTTL     = 30 * time.Minute
+	DefaultPeerDelay     = 150 * time.Millisecond
+	DefaultMaxAccounts   = 50_000
 )
 
 // Band is a class of requests: those of at least its Priority that belong to no

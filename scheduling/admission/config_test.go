@@ -30,7 +30,7 @@ const fullConfig = `{
 	],
 	"maxRequests": 500, "maxBytes": 123456, "maxBands": 5, "maxLanes": 6,
 	"fairness": "prefix-locality", "order": "earliest-deadline",
-	"inputWeight": 1.5, "outputWeight": 3, "credit": -1, "quantum": 2048,
+	"inputWeight": 1.5, "outputWeight": 3, "denoiseWeight": 0.5, "credit": -1, "quantum": 2048,
 	"tenants": {"gold": {"weight": 4}, "plain": {}},
 	"maxFlows": 77, "maxPrograms": 33, "flowIdle": "2m", "outputTokens": 99,
 	"waitForEndpoints": "45s", "revoke": true,
@@ -63,7 +63,7 @@ func TestConfigOptions(t *testing.T) {
 		Tenants:          map[string]admission.Tenant{"gold": {Weight: 4}, "plain": {}},
 		WaitForEndpoints: 45 * time.Second, Revoke: true,
 		Budgets: []admission.Budget{{Tenant: "*", Model: "m", RequestsPerMinute: 60, TokensPerMinute: 10_000, Burst: 2}},
-		Tuning:  admission.Tuning{MaxBytes: 123456, MaxBands: 5, MaxLanes: 6, Order: admission.EarliestDeadline, InputWeight: 1.5, OutputWeight: 3, Credit: -1, Quantum: 2048, MaxFlows: 77, FlowIdle: 2 * time.Minute, OutputTokens: 99, MaxPrograms: 33, MaxRetryAfter: 20 * time.Second, MetricsTTL: 3 * time.Second, TicketTTL: 7 * time.Minute, PeerDelay: 200 * time.Millisecond, MaxAccounts: 4321},
+		Tuning:  admission.Tuning{MaxBytes: 123456, MaxBands: 5, MaxLanes: 6, Order: admission.EarliestDeadline, InputWeight: 1.5, OutputWeight: 3, DenoiseWeight: .5, Credit: -1, Quantum: 2048, MaxFlows: 77, FlowIdle: 2 * time.Minute, OutputTokens: 99, MaxPrograms: 33, MaxRetryAfter: 20 * time.Second, MetricsTTL: 3 * time.Second, TicketTTL: 7 * time.Minute, PeerDelay: 200 * time.Millisecond, MaxAccounts: 4321},
 	}
 	if got := options(); !reflect.DeepEqual(got, want) {
 		t.Errorf("Options = %+v\nwant %+v", got, want)

@@ -130,6 +130,8 @@ type Served struct {
 	Ahead int64
 	// Prompt and Output are its tokens, Output at the end; what is not known is expected.
 	Prompt, Output float64
+	// Denoises: of a diffusion model. Prompt then includes tokens of latents times passes.
+	Denoises bool
 }
 
 // ReadingLearner is a Detector that learns from readings.

@@ -44,6 +44,9 @@ const (
 	tokensToBegin  = 8.0
 	// Prompt tokens that take as long as what else there is to do for a first token.
 	promptToBegin = 256.0
+	// Diffusion models work on one at a time, or a few: what such an endpoint is taken to have room for of which nothing
+	// is known yet.
+	firstDenoising = 4.0
 )
 
 // Fill implements Detector.
@@ -71,6 +74,9 @@ func (l *LearnedConcurrency) sizeAt(ep *types.Endpoint) float64 {
 		return w.Size()
 	}
 	first, _, _ := l.bounds()
+	if ep.Load.DenoiseTokens() > 0 {
+		first = min(first, firstDenoising)
+	}
 	return first
 }
 
@@ -91,7 +97,11 @@ func (l *LearnedConcurrency) Served(ep *types.Endpoint, s Served) {
 		if l.known == nil {
 			l.known = map[*types.Load]*window.Window{}
 		}
-		w = window.New(l.bounds())
+		first, least, most := l.bounds()
+		if s.Denoises {
+			first = min(first, firstDenoising)
+		}
+		w = window.New(max(first, least), least, most)
 		l.known[ep.Load] = w
 	}
 	switch {

@@ -11,7 +11,7 @@ func (d *desk) foresee(a *Arrival, t *Ticket) (r Report) {
 	d.queues.Rank(&t.item)
 	d.queues.Assign(&t.item, t.req.FairnessID, t.req.ProgramID, d.now)
 	defer d.queues.Drop(&t.item, d.now)
-	d.queues.Estimate(&t.item, t.req.Prompt.Tokens, t.req.MaxTokens)
+	d.queues.Estimate(&t.item, d.amount(t.req))
 	d.queues.Try(&t.item, func() { r = d.wouldBe(a, t) })
 	return r
 }

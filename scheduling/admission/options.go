@@ -47,6 +47,10 @@ type Tuning struct {
 	// counts as. Defaults 1 and 2, as in VTC.
 	InputWeight  float64 `json:"inputWeight,omitempty"`
 	OutputWeight float64 `json:"outputWeight,omitempty"`
+	// DenoiseWeight is what a token of the latents of a diffusion model counts as, with each pass: a picture of 1,024 x
+	// 1,024 in 50 steps has 204,800, as many as one is taken to have that does not say. Budgets count as much.
+	// Default 1.
+	DenoiseWeight float64 `json:"denoiseWeight,omitempty"`
 	// Credit is how many weighted tokens a tenant that sent nothing may be ahead of
 	// those that did: enough to go before them with the next request, and no more.
 	// Default 8,192; negative: none.

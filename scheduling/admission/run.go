@@ -87,8 +87,9 @@ func (d *desk) whatItShows(t *Ticket, out *types.Outcome) (n news) {
 	b := &t.booking
 	return news{ended: true, served: Served{
 		Ended: true, Busy: out.Busy(), At: d.date(), Took: d.now - b.Since, Ahead: b.Ahead, With: b.Beside(d.now),
-		Prompt: out.Usage.PromptTokens.Or(float64(t.req.Prompt.Tokens)),
-		Output: out.Usage.CompletionTokens.Or(max(t.item.Output, float64(out.Tokens))),
+		Prompt:   out.Usage.PromptTokens.Or(float64(t.req.Prompt.Tokens)) + denoise(&t.req.Work),
+		Output:   out.Usage.CompletionTokens.Or(max(t.item.Output, float64(out.Tokens))),
+		Denoises: t.req.Work.Kind == types.Denoises,
 	}}
 }
 
@@ -128,17 +129,19 @@ func (d *desk) correct(t *Ticket, out *types.Outcome) {
 	}
 	if v, ok := out.Usage.CompletionTokens.Value(); ok && v >= 0 {
 		output = v
-		d.queues.Learn(&t.item, output)
+		if teaches(&t.req.Work) {
+			d.queues.Learn(&t.item, output)
+		}
 	} else if !t.booking.First && (out.Cancelled || out.Failed()) {
 		output = 0
 		if t.ep == nil {
-			in = 0 // it never got to a server
+			in, t.item.Beside = 0, 0 // it never got to a server
 		}
 	}
 	correction := d.queues.End(&t.item, in, output, d.now)
 	d.countsOf(t).Tokens += correction
 	d.charge(t, 0, correction)
-	correct(t.spent, expected, in+output, d.now)
+	correct(t.spent, expected, in+output+t.item.Beside, d.now)
 	t.spent = nil
 }
 

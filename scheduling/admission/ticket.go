@@ -219,4 +219,6 @@ func (t *Ticket) tellReady(r *Refusal) {
 }
 
 // expected is how many tokens it is expected to take.
-func (t *Ticket) expected() float64 { return float64(t.req.Prompt.Tokens) + t.item.Output }
+func (t *Ticket) expected() float64 {
+	return float64(t.req.Prompt.Tokens) + t.item.Output + t.item.Beside
+}

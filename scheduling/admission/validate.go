@@ -52,6 +52,7 @@ func (o Options) checked(wrong *check.Checks) Options {
 	check.Range(wrong, "waitForEndpoints", o.WaitForEndpoints, 0, 0)
 	check.Default(wrong, "inputWeight", &o.InputWeight, DefaultInputWeight, 0, 1e9)
 	check.Default(wrong, "outputWeight", &o.OutputWeight, DefaultOutputWeight, 0, 1e9)
+	check.Default(wrong, "denoiseWeight", &o.DenoiseWeight, DefaultDenoiseWeight, 0, 1e9)
 	check.Default(wrong, "quantum", &o.Quantum, DefaultQuantum, 0, 1e9)
 	wrong.Want(!math.IsNaN(o.Credit) && !math.IsInf(o.Credit, 0), "credit", o.Credit, "a number")
 	def(&o.Credit, DefaultCredit)

@@ -44,11 +44,23 @@ func newAccount(now time.Time) *account {
 
 // part returns which part of a prompt is to be computed, and how much output is expected.
 func (a *account) expects(in *account, req *types.Request) (part, output float64) {
-	output = a.output.or(in.output.or(scheduling.DefaultOutputTokens))
+	switch {
+	case !keeps(req):
+		return 1, 0
+	case req.Work.Output > 0:
+		output = float64(req.Work.Output)
+	default:
+		output = a.output.or(in.output.or(scheduling.DefaultOutputTokens))
+	}
 	if req.MaxTokens > 0 {
 		output = min(output, float64(req.MaxTokens))
 	}
 	return min(a.cached.or(in.cached.or(1)), 1), output
+}
+
+// keeps reports whether a request has output, and leaves its prompt in a cache: others tell nothing of those that do.
+func keeps(req *types.Request) bool {
+	return req.Work.Kind != types.Pools && req.Work.Kind != types.Denoises
 }
 
 // arrives counts a request with a prompt of so many tokens, to be computed in part.
@@ -72,7 +84,7 @@ func (a *account) ends(req *types.Request, out *types.Outcome, compute, waited f
 	n := out.Usage.CompletionTokens.Or(float64(out.Tokens))
 	a.ended.add(float64(req.Prompt.Tokens), compute, n, now)
 	// An answer whose usage is told, and no tokens, has made none: embeddings, say. Of one without usage it is not known.
-	if _, told := out.Usage.PromptTokens.Value(); n > 0 || told {
+	if _, told := out.Usage.PromptTokens.Value(); (n > 0 || told) && keeps(req) && req.Work.Output <= 0 {
 		a.output.add(n, 1, outputMemory)
 	}
 	a.took.add(out.Duration.Seconds(), 1, outputMemory)

@@ -70,7 +70,7 @@ func (c *Collector) scheduled(p *tally, e *scheduling.Event) {
 		if a == nil {
 			continue
 		}
-		if prompt > 0 {
+		if prompt > 0 && keeps(req) {
 			a.cached.add(compute/prompt, prompt, promptMemory)
 		}
 		if !p.gated {

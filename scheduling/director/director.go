@@ -274,6 +274,8 @@ type Incoming struct {
 
 	// Explain keeps the explanation of the decision in Route.Explanation.
 	Explain bool
+
+	size int64 // of the body, of which Body is only the beginning; 0: it is all there
 }
 
 // Route decides where a request goes and books it there. The error is an *Error; a panic
@@ -519,6 +521,9 @@ func (d *Director) parse(r *Route, in *Incoming, kind class) error {
 	}
 	limits := d.o.Limits
 	limits.ModelOptional = true
+	if in.size > 0 {
+		return d.parseEarly(r, in, kind, limits)
+	}
 	parsed, err := openai.Parse(r.parsed.API, get(in.Header, "Content-Type"), in.Body, &r.Request, limits)
 	if err != nil {
 		return err

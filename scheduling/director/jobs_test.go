@@ -85,7 +85,7 @@ func TestJobGoesToItsServer(t *testing.T) {
 			[]string{"GET /v1/files/file-late/content"}},
 		{"picture", "POST", "/v1/images/generations", `{"created":1,"data":[{"url":"/v1/images/img-1/content"},{"url":"http://10.1.1.1:30000/v1/images/img-2/content"}]}`,
 			[]string{"GET /v1/images/img-1/content", "GET /v1/images/img-2/content"}},
-		{"conversation", "POST", "/v1/conversations", `{"id":"conv_1","object":"conversation"}`, []string{"GET /v1/conversations/conv_1/items", "DELETE /v1/conversations/conv_1"}},
+		{"conversation", "POST", "/v1/conversations", `{"id":"conv_1","object":"conversation"}`, []string{"GET /v1/conversations/conv_1/items", `POST /v1/responses {"model":"food","input":"hi","conversation":"conv_1"}`, `POST /v1/responses {"model":"food","input":"hi","stream":true,"conversation":{"id":"conv_1"}}`, "DELETE /v1/conversations/conv_1"}},
 		{"response", "POST", "/v1/responses", `{"id":"resp_1","object":"response","status":"completed"}`,
 			[]string{"GET /v1/responses/resp_1", "GET /v1/responses/resp_1/input_items", "POST /v1/responses/resp_1/cancel", `POST /v1/responses {"model":"food","input":"go on","previous_response_id":"resp_1"}`}},
 		{"upload", "POST", "/v1/uploads", `{"id":"upload_1","object":"upload","status":"pending"}`, []string{"POST /v1/uploads/upload_1/parts", "POST /v1/uploads/upload_1/complete"}},

@@ -54,6 +54,9 @@ type Route struct {
 
 	encodes *Encodes // nil: nothing is encoded by others
 
+	early *types.Request // what the beginning of the body said; nil: all of it was there
+	rest  []byte         // the whole body, if Body is only the beginning
+
 	opaque    bool // what comes back is not looked at
 	polls     bool // but for what it says of a job
 	session   bool // it is a websocket
@@ -114,6 +117,7 @@ func (r *Route) Failed(err error, unsent bool) {
 // (see Failed). It returns nil if there is none left. Call it only while no byte of a
 // response has gone to the client.
 func (r *Route) Next() *types.Endpoint {
+	r.wholeBody()
 	for r.tried < len(r.decision.Fallbacks) {
 		ep := r.decision.Fallbacks[r.tried]
 		r.tried++

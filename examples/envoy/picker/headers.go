@@ -124,6 +124,9 @@ func (x *exchange) requestMutation(to destinations, withBody bool) *headerMutati
 	if withBody {
 		pairs = append(pairs, "content-length", strconv.Itoa(len(x.core.Route().Body)))
 	}
+	if path := x.core.Route().RequestPath(); path != x.core.Incoming.Path { // of a session, whose model is in its query
+		pairs = append(pairs, ":path", path)
+	}
 	if x.named {
 		pairs = append(pairs, director.HeaderRequestID, x.id)
 	}

@@ -45,6 +45,7 @@ func (x *exchange) requestHeaders(m *extprocv3.HttpHeaders, msg *extprocv3.Proce
 
 func (x *exchange) requestBody(m *extprocv3.HttpBody) error {
 	if x.tunnel {
+		x.core.Route().Alive()
 		return sendChunks(x.send, request, m.GetBody(), m.EndOfStream)
 	}
 	if x.requestMode == modev3.ProcessingMode_BUFFERED { // all of it, also if trailers follow

@@ -178,7 +178,9 @@ func (s *Server) serve(stream extprocv3.ExternalProcessor_ProcessServer, busy fu
 	x := newExchange(ctx, &s.o, s.seldom, w, stream.Send)
 	defer s.close(x)
 	for !x.over() {
-		idle()
+		if !x.tunnel { // in a session nobody need say anything
+			idle()
+		}
 		msg, err := stream.Recv()
 		if !busy() {
 			return nil

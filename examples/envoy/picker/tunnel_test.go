@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/stretchr/testify/require"
@@ -33,6 +34,13 @@ func TestTunnel(t *testing.T) {
 	if got := destinationOf(t, m, m.GetRequestHeaders().GetResponse().GetHeaderMutation()); got != allThree {
 		t.Errorf("destination is %q", got)
 	}
+	path := ""
+	for _, h := range m.GetRequestHeaders().GetResponse().GetHeaderMutation().GetSetHeaders() {
+		if h.GetHeader().GetKey() == ":path" {
+			path = string(h.GetHeader().GetRawValue())
+		}
+	}
+	require.Equal(t, "/v1/realtime?model=llama-8b", path, "the model as the server knows it")
 	up := func(data string, end bool) {
 		t.Helper()
 		s.send(requestBody(data, end))
@@ -155,4 +163,22 @@ func isMisplaced(t testing.TB, s *stream) {
 			return
 		}
 	}
+}
+
+// TestTunnelIsNotIdle: in a session nobody need say anything.
+func TestTunnelIsNotIdle(t *testing.T) {
+	f := newFixture(t, func(o *picker.Options, _ *director.Options, _ *scheduling.Profile) {
+		o.IdleTimeout = 100 * time.Millisecond
+	})
+	s := open(t, f.dial(t), duplex, duplex)
+	s.send(upgrade())
+	s.recv()
+	s.send(responseHeaders(101, "", false, "upgrade", "websocket"))
+	s.recv()
+	time.Sleep(400 * time.Millisecond)
+	require.EqualValues(t, 1, f.load("a"))
+	s.send(responseBody("late", true))
+	s.recv()
+	require.NoError(t, s.ends())
+	f.free(t)
 }

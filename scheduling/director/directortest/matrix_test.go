@@ -43,6 +43,7 @@ var gateways = []struct {
 	{"by_hand_admission", true, byHand},
 	{"client", false, client},
 	{"client_admission", true, client},
+	{"reverse_proxy_early", false, early},
 }
 
 func TestRun(t *testing.T) {
@@ -124,6 +125,13 @@ func reverseProxy(t *testing.T, d *director.Director) http.Handler {
 		FlushInterval: -1,
 		ErrorLog:      log.New(io.Discard, "", 0),
 	}
+}
+
+// early is reverseProxy with bodies that go out as they come in.
+func early(t *testing.T, d *director.Director) http.Handler {
+	proxy := reverseProxy(t, d).(*httputil.ReverseProxy)
+	proxy.Transport.(*httptransport.Transport).Early = 64
+	return proxy
 }
 
 // client is a handler that sends requests on with an http.Client.

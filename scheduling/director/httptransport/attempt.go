@@ -18,6 +18,7 @@ type attempt struct {
 	*exchange
 	endpoint *types.Endpoint
 	body     []byte // what to send, if it answers alone
+	feed     *feed  // the same, as it comes in; nil: it is all there
 	last     bool   // there is no fallback left
 	head     int    // status of the answer
 
@@ -38,10 +39,12 @@ var errBusy = errors.New("answered")
 // the request is its body's then. With an error the client has had nothing, and what is
 // known of the attempt is with the route.
 func (a *attempt) run() (*http.Response, error) {
-	if a.legs == nil {
-		a.ctx, a.cancel = context.WithCancelCause(a.exchange.ctx)
+	if a.feed == nil {
+		if a.legs == nil {
+			a.ctx, a.cancel = context.WithCancelCause(a.exchange.ctx)
+		}
+		a.clock = a.startPatience()
 	}
-	a.clock = a.startPatience()
 	defer a.clock.stop()
 	resp, err := a.roundTrip()
 	if err != nil {
@@ -100,7 +103,7 @@ func (a *attempt) failed(err error) error {
 
 // roundTrip sends the request and returns the head of the answer.
 func (a *attempt) roundTrip() (*http.Response, error) {
-	p, resend := parcel{endpoint: a.endpoint, body: a.body, session: a.session}, true
+	p, resend := parcel{endpoint: a.endpoint, body: a.body, feed: a.feed, session: a.session}, true
 	if a.session {
 		p.path = a.route.RequestPath()
 	}
@@ -115,7 +118,8 @@ func (a *attempt) roundTrip() (*http.Response, error) {
 		return nil, a.failed(cause)
 	}
 	a.unsent = !seen.wrote
-	a.route.Failed(err, unsent(err, seen))
+	waited := seen.connected && a.feed.isOpen() // for the client, until it was enough
+	a.route.Failed(err, waited || unsent(err, seen))
 	return nil, err
 }
 

@@ -71,6 +71,24 @@
 // because the request cannot be sent, the endpoint is not to blame. A connection that is
 // refused or times out, and a TLS handshake that fails, are the endpoint's.
 //
+// # Large bodies
+//
+// With Transport.Early the server of a chat or completion is chosen when so much of its body is there, if
+// that says which model it is for, and that the rest is text of its prompt as far as is known; then the body is sent on as
+// it comes in. That is a bet, and when all is there it is settled (director.RouteEarly):
+//
+//   - The last byte goes out only when the whole was read, is valid, and is for the same model, cache and session, with a prompt that
+//     begins as it did. Plugins are told then what the prompt is, as if it had been sent only then.
+//   - If it is not, or has not come within Transport.EarlyTimeout, or the client leaves, the connection to the server is closed, the
+//     booking is given back, and nobody is to blame; the route ends as Cancelled and Unsent. What is whole is then decided as if
+//     there had been no bet, and refused in the same words. No server serves what another request was chosen it for.
+//   - An answer that comes before is held back. A server that fails before is left for a fallback, which gets the whole body; one
+//     that hangs up while it waits for the client is not to blame. Patience with a server begins when it has the whole body.
+//   - After a bet that was lost one request is not bet on, after the next one three, and so on up to 255, until one is won.
+//
+// It is for links to servers that take long for a body beside the time in which it comes in: what is gained is at most the time
+// for sending it there. It costs another goroutine a request, and some CPU time.
+//
 // # Bounds
 //
 // A request body is held in memory, because it may have to be sent again: Transport.MaxBody

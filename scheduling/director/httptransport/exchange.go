@@ -28,7 +28,9 @@ type exchange struct {
 	ctx    context.Context // of all attempts; its cause says whether the request was revoked
 	cancel context.CancelCauseFunc
 
-	session bool // it asks for a websocket
+	session bool            // it asks for a websocket
+	arrived bool            // in says what came in
+	lost    *director.Route // of the first part of the body; nil: there was none, or it is route
 
 	room int  // of MaxBodies, beside the body
 	hung bool // a pair of engines that were asked at once did not answer
@@ -37,11 +39,16 @@ type exchange struct {
 	once       sync.Once
 }
 
-// arrive says what came in.
-func (x *exchange) arrive() (err error) {
+// arrive says what came in: of the body, as much as there is.
+func (x *exchange) arrive(body []byte) (err error) {
+	if x.arrived {
+		x.in.Body = body
+		return nil
+	}
+	x.arrived = true
 	defer recoverAs(&err, "Transport.Incoming")
 	x.in = director.Incoming{
-		Method: x.req.Method, Path: x.req.URL.EscapedPath(), Header: x.req.Header, Body: x.body.data,
+		Method: x.req.Method, Path: x.req.URL.EscapedPath(), Header: x.req.Header, Body: body,
 		Pool: x.t.Pool, Explain: x.t.Explain, Split: x.t.Director.HandsOver(),
 	}
 	if x.session { // its query names the model
@@ -55,17 +62,24 @@ func (x *exchange) arrive() (err error) {
 }
 
 // book has the director decide.
-func (x *exchange) book() (err error) {
-	if x.route, err = x.t.Director.Route(x.req.Context(), x.in); err != nil {
+func (x *exchange) book() error {
+	route, err := x.t.Director.Route(x.req.Context(), x.in)
+	if err != nil {
 		return err
 	}
+	x.routed(route)
+	return nil
+}
+
+// routed takes the director's decision.
+func (x *exchange) routed(route *director.Route) {
+	x.route = route
 	x.ctx, x.cancel = context.WithCancelCause(x.req.Context())
 	x.route.HoldFirst()
 	x.route.OnRevoke(func(why *director.Error) {
 		x.cancel(why)
 		x.route.Done(why) // now, for nobody may be reading the body
 	})
-	return nil
 }
 
 // tell tells of the route.
@@ -108,7 +122,7 @@ func (x *exchange) end(err error) {
 
 // unread reports whether nobody reads the request's body any more.
 func (x *exchange) unread() bool {
-	return x.sent.idle() && x.route != nil && x.route.Settled()
+	return x.sent.idle() && x.route != nil && x.route.Settled() && (x.lost == nil || x.lost.Settled())
 }
 
 // hold counts memory against MaxBodies until the request ends.
@@ -121,8 +135,8 @@ func (x *exchange) hold(size int) error {
 }
 
 // send tries the endpoints in order and returns the first answer that is fit for the
-// client.
-func (x *exchange) send() (*http.Response, error) {
+// client. b, which may be nil, is the first attempt, if that is under way.
+func (x *exchange) send(b *bet) (*http.Response, error) {
 	if resp, err := x.encode(); resp != nil || err != nil {
 		return resp, err
 	}
@@ -136,7 +150,10 @@ func (x *exchange) send() (*http.Response, error) {
 		ep := x.route.Endpoint()
 		a := &attempt{exchange: x, endpoint: ep, last: len(x.route.Fallbacks()) == 0}
 		var resp *http.Response
-		if legs == nil {
+		if b != nil {
+			a, resp, err = b.result()
+			b = nil
+		} else if legs == nil {
 			a.body = x.whole()
 			resp, err = a.run()
 		} else {

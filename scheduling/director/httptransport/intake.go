@@ -24,6 +24,11 @@ type held struct {
 	t    *Transport
 	data []byte
 	lent *[]byte // what data is a part of, if it was lent by rooms
+
+	came   func() error // is called when more has come; nil: nobody waits for it
+	pinned bool         // others read what has come so far, so that its memory is kept
+	kept   int          // memory that was left behind for them,
+	behind []*[]byte    // and what of it was lent
 }
 
 // read takes the whole body of a request and closes it. The memory is to be released also
@@ -52,7 +57,11 @@ func (h *held) read(req *http.Request) error {
 func (h *held) fill(src io.Reader, promised, most int64, clock *patience) error {
 	for {
 		if len(h.data) == cap(h.data) {
-			if err := h.grow(nextRoom(cap(h.data), promised, most)); err != nil {
+			room := nextRoom(cap(h.data), promised, most)
+			if h.pinned && promised < 2*int64(room) {
+				room = int(promised) + 1 // what it has is left behind: not twice for a small rest
+			}
+			if err := h.grow(room); err != nil {
 				return err
 			}
 		}
@@ -61,9 +70,15 @@ func (h *held) fill(src io.Reader, promised, most int64, clock *patience) error 
 		if n > 0 {
 			clock.alive()
 		}
-		switch {
-		case int64(len(h.data)) > most:
+		if int64(len(h.data)) > most {
 			return fmt.Errorf("%w: more than %d bytes", errLong, most)
+		}
+		if n > 0 && h.came != nil {
+			if err := h.came(); err != nil {
+				return err
+			}
+		}
+		switch {
 		case err == io.EOF:
 			return nil
 		case err != nil:
@@ -120,9 +135,14 @@ func (h *held) grow(size int) error {
 	if size >= leastLent && size <= mostLent {
 		size, _ = roomOf(size)
 	}
-	if err := h.charge(size - cap(h.data)); err != nil {
+	back, kept := cap(h.data), 0
+	if h.pinned {
+		back, kept = 0, back
+	}
+	if err := h.charge(size - back); err != nil {
 		return err
 	}
+	h.kept += kept
 	lent := rooms.lend(size)
 	var next []byte
 	if lent != nil {
@@ -131,7 +151,11 @@ func (h *held) grow(size int) error {
 		next = make([]byte, len(h.data), size)
 	}
 	copy(next, h.data)
-	rooms.takeBack(h.lent)
+	if h.pinned {
+		h.behind = append(h.behind, h.lent)
+	} else {
+		rooms.takeBack(h.lent)
+	}
 	h.data, h.lent = next, lent
 	return nil
 }
@@ -139,11 +163,14 @@ func (h *held) grow(size int) error {
 // release gives the memory back. again says that nobody reads it any more, so that it may
 // be lent again; else the data may still be read by who has it.
 func (h *held) release(again bool) {
-	h.t.held.Add(-int64(cap(h.data)))
+	h.t.held.Add(-int64(cap(h.data) + h.kept))
 	if again {
 		rooms.takeBack(h.lent)
+		for _, lent := range h.behind {
+			rooms.takeBack(lent)
+		}
 	}
-	h.data, h.lent = nil, nil
+	h.data, h.lent, h.kept, h.behind = nil, nil, 0, nil
 }
 
 func tooLarge(most int64) error {

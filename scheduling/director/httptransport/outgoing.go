@@ -106,7 +106,9 @@ func dialWire(dial func(ctx context.Context, network, address string) (net.Conn,
 // ReadFrom implements io.ReaderFrom.
 func (w wire) ReadFrom(r io.Reader) (int64, error) {
 	if limited, ok := r.(*io.LimitedReader); ok { // as net/http has it
-		if b, ok := limited.R.(*outgoingBody); ok {
+		if b, ok := limited.R.(interface {
+			write(io.Writer, int64) (int64, error)
+		}); ok {
 			n, err := b.write(w.Conn, limited.N)
 			limited.N -= n
 			return n, err

@@ -17,6 +17,7 @@ import (
 type parcel struct {
 	endpoint *types.Endpoint
 	body     []byte
+	feed     *feed             // in place of body, if that still comes in
 	header   map[string]string // canonical
 	path     string            // "": that of the request
 	session  bool              // it asks for a websocket
@@ -78,6 +79,10 @@ func (x *exchange) outgoing(ctx context.Context, p parcel) *http.Request {
 	if body := p.body; len(body) > 0 {
 		out.Body, out.ContentLength = x.sent.read(body), int64(len(body))
 		out.GetBody = func() (io.ReadCloser, error) { return x.sent.read(body), nil }
+	}
+	if p.feed != nil {
+		out.Body, out.ContentLength = p.feed.read(), p.feed.size
+		out.GetBody = func() (io.ReadCloser, error) { return p.feed.read(), nil }
 	}
 	out.TransferEncoding, out.Trailer, out.Close = nil, nil, false
 	if out.Header == nil {

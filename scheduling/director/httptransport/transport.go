@@ -20,7 +20,7 @@ const DefaultMaxBodies = 1 << 30
 // Transport is an http.RoundTripper that sends each request to the endpoint that
 // a Director chooses. Of the request's URL only path and query matter.
 //
-// It reads the request body whole, asks the director, sends the body with the
+// It reads the request body whole (but see Early), asks the director, sends the body with the
 // target model's name in it, and goes on to the fallbacks as long as the client has had
 // no byte: see the package comment. Response bodies stream; what was used is accounted
 // when the body is read to its end or closed. To be able to go on, it returns a response
@@ -54,6 +54,14 @@ type Transport struct {
 	// they come in and until their requests have ended: beyond it 503. Default
 	// DefaultMaxBodies.
 	MaxBodies int64
+	// Early, if it is more than 0, is after how many bytes of a request body its server is chosen if that can be done,
+	// and the body sent on as it comes in: see the package comment. 32 KiB is a good value. It is for bodies of which
+	// the length is known and at least twice as much. Incoming then sees the beginning of the body, and OnRoute is told of
+	// a route for it, and of another one if the bet was lost. Default: bodies are read whole.
+	Early int64
+	// EarlyTimeout bounds for how long the rest of such a body may keep a place at its server. Default
+	// DefaultEarlyTimeout.
+	EarlyTimeout time.Duration
 	// PrefillTimeout bounds how long an endpoint may take to compute a prompt for another.
 	// Default DefaultPrefillTimeout.
 	PrefillTimeout time.Duration
@@ -80,6 +88,7 @@ type Transport struct {
 
 	held      atomic.Int64 // of MaxBodies
 	sessions  sessions
+	odds      odds // of Early
 	freshOnce sync.Once
 	fresh     http.RoundTripper // for a connection that nobody has used
 }
@@ -143,10 +152,12 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer x.abandon() // unless the response owns its end
 	if x.session {
 		closeBody(req)
-	} else if err := x.body.read(req); err != nil {
+	} else if b, err := x.receive(); err != nil {
 		return t.refuse(req, err)
+	} else if b != nil {
+		return x.send(b)
 	}
-	if err := x.arrive(); err != nil {
+	if err := x.arrive(x.body.data); err != nil {
 		return t.refuse(req, err)
 	}
 	if answer, ok := t.Director.Answer(x.in); ok {
@@ -158,7 +169,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := x.tell(); err != nil {
 		return t.refuse(req, err)
 	}
-	return x.send()
+	return x.send(nil)
 }
 
 func closeBody(req *http.Request) {

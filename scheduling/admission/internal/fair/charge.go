@@ -1,8 +1,17 @@
 package fair
 
+// Amount is how much an item asks for.
+type Amount struct {
+	Prompt    int     // tokens
+	MaxOutput int     // a limit of its own on the tokens of output, 0: none
+	Output    int     // that it lets expect itself, 0: it does not
+	Silent    bool    // nothing is put out
+	Beside    float64 // weighted tokens that are neither of the prompt nor of output
+}
+
 // Estimate works out what an item will be charged: by the outputs of its tenant's requests
-// of late, but for a limit of its own, 0 for none.
-func (q *Queues) Estimate(it *Item, prompt, maxOutput int) {
+// of late, unless it says itself how long they are, but for a limit of its own.
+func (q *Queues) Estimate(it *Item, a Amount) {
 	output := it.flow.output
 	if output == 0 {
 		output = q.output
@@ -10,11 +19,17 @@ func (q *Queues) Estimate(it *Item, prompt, maxOutput int) {
 	if output == 0 {
 		output = q.c.OutputTokens
 	}
-	if maxOutput > 0 {
-		output = min(output, float64(maxOutput))
+	if a.Output > 0 {
+		output = float64(a.Output)
 	}
-	it.Output = output
-	it.Charge = q.charge(float64(prompt), output)
+	if a.MaxOutput > 0 {
+		output = min(output, float64(a.MaxOutput))
+	}
+	if a.Silent {
+		output = 0
+	}
+	it.Output, it.Beside = output, a.Beside
+	it.Charge = q.charge(float64(a.Prompt), output) + a.Beside
 }
 
 // Learn takes note of how many tokens an item's output really had.

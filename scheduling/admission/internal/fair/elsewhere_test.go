@@ -31,7 +31,7 @@ func (o *others) come(tenant string) *Item {
 	it := &Item{Lane: &o.lane}
 	o.Rank(it)
 	o.Assign(it, tenant, "", 0)
-	o.Estimate(it, 100, 0)
+	o.Estimate(it, Amount{Prompt: 100})
 	o.Add(it)
 	o.of[tenant] = it.Flow()
 	return it

@@ -117,7 +117,7 @@ func play(t *testing.T, edf bool, rnd *rand.Rand) {
 			tenant := string(rune('a' + rnd.IntN(4)))
 			q.Rank(it)
 			q.Assign(it, tenant, "", now)
-			q.Estimate(it, 1+rnd.IntN(400), 0)
+			q.Estimate(it, Amount{Prompt: 1 + rnd.IntN(400)})
 			q.Add(it)
 			n.arrive(it, tenant)
 			n.waiting = append(n.waiting, it)
@@ -205,7 +205,7 @@ func FuzzQueues(f *testing.F) {
 				it := &Item{Lane: lanes[pick%2], Priority: pick%8*3 - 4, Bytes: int64(op), Arrived: now, Deadline: now + time.Duration(op)}
 				q.Rank(it)
 				q.Assign(it, fmt.Sprint(pick%12), programOf(how, op), now)
-				q.Estimate(it, 10*pick, pick)
+				q.Estimate(it, Amount{Prompt: 10 * pick, MaxOutput: pick})
 				for {
 					victim, _, full := q.Victim(it)
 					if full != "" {

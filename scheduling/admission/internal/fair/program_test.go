@@ -88,7 +88,7 @@ func (w *tasks) come(tenant, program string, tokens int) *Item {
 	it := &Item{Lane: &w.lane, Bytes: 1}
 	w.Rank(it)
 	w.Assign(it, tenant, program, w.now)
-	w.Estimate(it, tokens, 0)
+	w.Estimate(it, Amount{Prompt: tokens})
 	w.Add(it)
 	return it
 }

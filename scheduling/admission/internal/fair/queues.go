@@ -237,7 +237,7 @@ func (q *Queues) Start(it *Item) {
 // End puts an item's charge right: it has taken so many tokens of prompt and output. It
 // returns by how much the charge was changed.
 func (q *Queues) End(it *Item, prompt, output float64, now time.Duration) (correction float64) {
-	real := q.charge(prompt, output)
+	real := q.charge(prompt, output) + it.Beside
 	correction = real - it.Charge
 	it.Charge = real
 	it.band.Running--

@@ -21,6 +21,7 @@ type Item struct {
 	Seq    uint64  // by arrival, from 1; 0: it never waited
 	Charge float64 // weighted tokens that its tenant was charged
 	Output float64 // tokens of output that are expected
+	Beside float64 // weighted tokens of what it asks for beside a prompt and output
 	Modest bool    // its tenant asks for less than its share
 
 	band  *Band
