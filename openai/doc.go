@@ -109,7 +109,7 @@
 // as an input. Frames are num_frames, or else seconds at fps (24 if it is absent).
 //
 // For APIs that many engines offer, each in a form of its own, from [Pooling] on, no body is an error: of one that cannot be
-// read the work is unknown, and to refuse it is left to the server.
+// read the work is unknown, and to refuse it is left to the server, unless it may name a model.
 //
 // # Limits
 //

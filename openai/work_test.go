@@ -178,6 +178,17 @@ func TestLenient(t *testing.T) {
 			}
 		}
 	}
+	// One that cannot be read is refused if somebody else may read a model's name in it.
+	for _, body := range []string{`{"model":"m","query":"q","x":NaN}`, `{"mo\u0064el":"m","x":01}`, `{"model":"m"`, "--Y\r\nContent-Disposition: form-data; name=model\r\n\r\nm\r\n--Y--", `{"model":"m","x":"` + strings.Repeat("x", 100) + `"}`} {
+		for _, path := range []string{"/rerank", "/score", "/embed", "/v1/videos", "/v1/decisions"} {
+			for _, contentType := range []string{"application/json", formType, "multipart/form-data; boundary=a=b"} {
+				req := types.Request{Model: "old"}
+				_, err := openai.Parse(openai.APIOf(path), contentType, []byte(body), &req, openai.Limits{MaxBytes: 100})
+				require.Error(t, err, "%s %s %q", path, contentType, body)
+				require.Equal(t, types.Request{Model: "old"}, req)
+			}
+		}
+	}
 	var req types.Request
 	p, err := openai.Parse(openai.Rerank, "", []byte(`{"query":"a"}`), &req, openai.Limits{})
 	require.NoError(t, err, "without a model")
