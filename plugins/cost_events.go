@@ -19,6 +19,9 @@ func (c *Cost) Picked(req *types.Request, ep *types.Endpoint) {
 		c.scratch.Put(r.scratch)
 		r.scratch = nil
 	}
+	if r.Kind == types.Fetches {
+		return // nothing is computed
+	}
 	s := c.lockServer(ep, now)
 	if s == nil {
 		return
@@ -115,6 +118,22 @@ func (c *Cost) FirstToken(req *types.Request, ep *types.Endpoint) {
 	} else {
 		c.learnTier(r, s)
 	}
+	c.begun(r, s, now)
+}
+
+// Answered implements scheduling.AnswerTracker: a session speaks from now on.
+func (c *Cost) Answered(req *types.Request, _ *types.Endpoint, _ types.Outcome) {
+	r := c.of(req)
+	if s, now := r.at, c.seconds(req.Now); s != nil && r.Kind == types.Converses {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.First(&r.Request, now)
+		c.begun(r, s, now)
+	}
+}
+
+// begun works out what changes with a first token. Caller must hold s.mu.
+func (c *Cost) begun(r *costed, s *costServer, now cost.Seconds) {
 	if r.adapter != 0 {
 		s.Adapters.Count(r.adapter, 0, 1, now)
 	}

@@ -83,3 +83,28 @@ func TestManyIDsOfAnAnswer(t *testing.T) {
 	f.Finished(turn("", 0), eps[0], out)
 	require.Equal(t, 17, f.Len())
 }
+
+// TestCostOfOtherWork: a session is no prompt that waits once it has begun, and what is only fetched costs others nothing.
+func TestCostOfOtherWork(t *testing.T) {
+	s := scheduling.Must(scheduling.New(plugins.Default()))
+	eps := idle(2)
+	of := func(kind types.WorkKind) *types.Request {
+		return &types.Request{Model: "m", Work: types.Work{Kind: kind}, Prompt: types.Prompt{Spans: []types.Span{}}}
+	}
+	for range 20 { // a fetch leaves no trace
+		d, err := s.Schedule(t.Context(), of(types.Fetches), eps[:1])
+		require.NoError(t, err)
+		defer d.Done(types.Outcome{Status: 200})
+	}
+	ex, err := s.Explain(t.Context(), schedulingtest.Request("hello"), eps)
+	require.NoError(t, err)
+	require.InDelta(t, ex.Candidates[0].Total, ex.Candidates[1].Total, 1e-9)
+
+	session, err := s.Schedule(t.Context(), of(types.Converses), eps[:1])
+	require.NoError(t, err)
+	require.True(t, session.Answered(types.Outcome{Status: 101}))
+	require.EqualValues(t, 1, eps[0].Load.Requests())
+	require.Zero(t, eps[0].Load.Prefilling())
+	session.Done(types.Outcome{Status: 101})
+	require.Zero(t, eps[0].Load.Held())
+}

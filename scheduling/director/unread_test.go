@@ -41,7 +41,7 @@ func TestServersWithoutMetrics(t *testing.T) {
 				open = append(open, r)
 			}
 			for _, ep := range endpoints(store) {
-				require.EqualValues(t, 3, ep.Load.Requests(), ep.ID)
+				require.InDelta(t, 3, ep.Load.Requests(), 2, ep.ID) // more where the prompt has its home
 			}
 			for _, r := range open {
 				r.Done(nil)
