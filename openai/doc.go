@@ -78,7 +78,7 @@
 //
 // Images, sound and films are part of the span, because the same image is the same
 // prefix, whether they are parts of a message, the result of a tool, or data under a
-// key that is one of media. How many tokens they are follows from their size, which
+// key that is one of media. A file whose text is longer than a file counts for is text. How many tokens they are follows from their size, which
 // is read from the first bytes of their data: [Parse] counts by default rules, and a
 // [Family] counts again by those of a model, which [Families] finds by its name. An
 // address is never asked for what is there: what it names has a usual size, and
@@ -86,7 +86,8 @@
 // Of data that are longer than four bytes for each of their tokens (by the default
 // rules, whatever a family says, so that the spans of equal content are equal), the
 // spans therefore cover windows of 128 bytes, evenly spread from the first to the
-// last byte, of so many bytes in all. What differs only between the windows is taken
+// last byte, of so many bytes in all. Of what is shorter, as addresses are, the last 128 bytes are there again and again, so
+// that everywhere in a prompt about four bytes stand for a token. What differs only between the windows is taken
 // for the same; compressed data that differ anywhere differ in nearly all that
 // follows, but raw pixels and samples need not, and text in a file that was edited
 // in place neither. Of a prompt 256 media are looked at and 4,096 cut.
@@ -108,7 +109,7 @@
 // as an input. Frames are num_frames, or else seconds at fps (24 if it is absent).
 //
 // For APIs that many engines offer, each in a form of its own, from [Pooling] on, no body is an error: of one that cannot be
-// read the work is unknown, and to refuse it is left to the server.
+// read the work is unknown, and to refuse it is left to the server, unless it may name a model.
 //
 // # Limits
 //

@@ -267,13 +267,22 @@ func (f *form) header() bool {
 		if !bytes.EqualFold(key, []byte("Content-Disposition")) {
 			continue
 		}
-		kind, params, err := mime.ParseMediaType(string(value))
-		if err != nil || kind != "form-data" {
-			continue
-		}
+		_, params, err := mime.ParseMediaType(string(value)) // servers take it for form-data, whatever it is
 		f.name = params["name"]
 		_, f.file = params["filename"]
+		if (err != nil || f.name == "") && !f.guess(value) {
+			f.err = "the content-disposition of a part cannot be read, and may be that of the model; put its parameters in quotes"
+			return false
+		}
 	}
+}
+
+// guess reads a disposition that breaks the rules, as far as that matters: those of servers are other rules. It returns false
+// if it may be a field that a server takes for the model: that must not be another than what is read here.
+func (f *form) guess(disposition []byte) bool {
+	text := bytes.ToLower(bytes.ReplaceAll(disposition, []byte(`\`), nil))
+	f.name, f.file = "", bytes.Contains(text, []byte("filename"))
+	return !bytes.Contains(text, []byte("model")) && !bytes.ContainsAny(text, "*%") && !bytes.Contains(text, []byte("=?"))
 }
 
 // find returns the offset of the next delimiter at or after from, or -1. What

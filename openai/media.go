@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 
@@ -11,11 +12,13 @@ import (
 
 // What is looked at of the media of a request. The heads of the first maxMedia are read; the others count as media of
 // unknown size. Of the data of maxPieces no more than their tokens stand for is in the prompt's spans, in about maxWindows
-// windows of windowBytes, and in two each when these are used up. What comes after them is in the spans as it is.
+// windows of windowBytes, and in two each when these are used up. Of addresses, and of data that are shorter than that, the last
+// windowBytes are there again and again, up to maxRepeats times in all. What comes after them is in the spans as it is.
 const (
 	maxMedia    = 256
 	maxPieces   = 4096
 	maxWindows  = 4096
+	maxRepeats  = 2048
 	windowBytes = 128
 	leastData   = 2 * windowBytes // of data less is never left
 )
@@ -30,6 +33,7 @@ type piece struct {
 	data    bool
 	windows int32
 	bytes   int32
+	repeats int32   // how often its end is in the spans once more, and how many bytes of it
 	frames  int32   // as many as the client wants looked at, 0 if it does not say
 	fps     float32 // the same for a second
 }
@@ -166,6 +170,9 @@ func mediaOf(body []byte, pieces []piece) types.Media {
 	switch {
 	case m.Kind == types.Image && head.Kind == media.Image, m.Kind == types.Video && head.Kind == media.Image:
 		m.Width, m.Height = head.Width, head.Height
+		if n := bytes.Count(body[p.span.Start:p.span.End], []byte(",")); m.Kind == types.Video && m.Frames == 0 && n > 1 {
+			m.Frames = min(n, maxFamilyFrames) // data:video/jpeg;base64,FRAME,FRAME
+		}
 	case m.Kind == types.Video && head.Kind == media.Video:
 		m.Width, m.Height, m.Seconds = head.Width, head.Height, head.Seconds
 		if p.fps > 0 && m.Frames == 0 && m.Seconds > 0 {
@@ -182,7 +189,7 @@ func mediaOf(body []byte, pieces []piece) types.Media {
 func setPrompt(p *types.Prompt, parts []part) {
 	spans, found := p.Spans[:0], p.Media[:0]
 	*p = types.Prompt{}
-	tokens, windows := int64(0), 0
+	tokens, cuts := int64(0), cuts{}
 	for i := range parts {
 		part := &parts[i]
 		tokens += part.tokens * (1 + part.more)
@@ -190,10 +197,10 @@ func setPrompt(p *types.Prompt, parts []part) {
 		p.Audio += part.audio
 		p.Other += part.other
 		p.Media = append(found, part.media...)
-		windows = part.weigh(p, &tokens, windows)
+		part.weigh(p, &tokens, &cuts)
 		found = p.Media
 	}
-	if most := len(parts) + windows; cap(spans) < most {
+	if most := len(parts) + cuts.pieces + cuts.windows + cuts.repeats; cap(spans) < most {
 		spans = make([]types.Span, 0, most)
 	}
 	p.Spans = spans
@@ -203,18 +210,25 @@ func setPrompt(p *types.Prompt, parts []part) {
 	p.Tokens = int(min(tokens, math.MaxInt))
 }
 
+// cuts is how many spans there are beside one for each part.
+type cuts struct{ pieces, windows, repeats int }
+
 // weigh appends the media of the part to p, corrects the counts by what they are, and decides into how many windows their data
-// are cut. It returns how many there are with those before.
-func (part *part) weigh(p *types.Prompt, tokens *int64, windows int) int {
+// are cut, or how often they are repeated. It adds that to cuts.
+func (part *part) weigh(p *types.Prompt, tokens *int64, cuts *cuts) {
+	before := part.span.Start
+	if part.apart {
+		cuts.pieces += len(part.pieces)
+	}
 	for rest := part.pieces; len(rest) > 0; {
 		n := 1
 		for n < len(rest) && rest[n].more {
 			n++
 		}
-		same, usual := rest[:n], rest[0].class.usual()
+		same, usual, seen := rest[:n], rest[0].class.usual(), len(p.Media) < maxMedia
 		rest = rest[n:]
 		weight := usual
-		if len(p.Media) < maxMedia {
+		if seen {
 			m := mediaOf(part.body, same)
 			p.Media = append(p.Media, m)
 			weight = m.Tokens
@@ -231,19 +245,25 @@ func (part *part) weigh(p *types.Prompt, tokens *int64, windows int) int {
 		each := max(weight*BytesPerToken/n, leastData)
 		for i := range same {
 			c := &same[i]
-			if !c.data || c.span.End-c.span.Start <= each {
-				continue
+			size := c.span.End - c.span.Start
+			if c.data && size > each {
+				c.windows = int32(max(min(each/windowBytes, maxWindows-cuts.windows), 2))
+				c.bytes = int32(each) / c.windows
+				cuts.windows += int(c.windows)
+			} else if seen && size > 0 && !part.apart {
+				window := min(windowBytes, c.span.End-min(before, c.span.Start)) // with what stands before it, if it is short
+				if again := min((weight*BytesPerToken/n-size)/window, maxRepeats-cuts.repeats); again > 0 {
+					c.repeats, c.bytes = int32(again), int32(window)
+					cuts.repeats += again
+				}
 			}
-			c.windows = int32(max(min(each/windowBytes, maxWindows-windows), 2))
-			c.bytes = int32(each) / c.windows
-			windows += int(c.windows)
+			before = max(before, c.span.End)
 		}
 	}
-	return windows
 }
 
 // cut appends the spans of the part to p: all of it, but of data their windows, evenly spread, of which the first begins
-// with the data and the last ends with it.
+// with the data and the last ends with it. What is repeated has its last bytes again and again after it.
 func (part *part) cut(p *types.Prompt) {
 	at := part.span.Start
 	add := func(end int) {
@@ -253,6 +273,9 @@ func (part *part) cut(p *types.Prompt) {
 		}
 	}
 	for _, c := range part.pieces {
+		if part.apart {
+			at = c.span.Start
+		}
 		room := int64(c.span.End - c.span.Start - int(c.bytes))
 		for i := int32(0); i < c.windows; i++ {
 			start := c.span.Start + int(int64(i)*room/int64(c.windows-1))
@@ -263,6 +286,15 @@ func (part *part) cut(p *types.Prompt) {
 				add(start + int(c.bytes))
 			}
 		}
+		for range c.repeats {
+			add(c.span.End)
+			at = c.span.End - int(c.bytes)
+		}
+		if part.apart {
+			add(c.span.End)
+		}
 	}
-	add(part.span.End)
+	if !part.apart {
+		add(part.span.End)
+	}
 }

@@ -78,6 +78,8 @@ func TestMedia(t *testing.T) {
 			[]types.Media{{Kind: types.Video, Tokens: openai.VideoTokens, Guessed: true}}, []string{"https://x.example/a.mp4"}},
 		{"a film of frames", openai.ChatCompletions, `"messages":[{"content":[{"type":"video","video":["` + image + `","` + image + `","` + image + `"]}]}]`,
 			[]types.Media{{Kind: types.Video, Width: 640, Height: 480, Frames: 3, Tokens: 600}}, []string{image}},
+		{"a film of frames in one", openai.ChatCompletions, `"messages":[{"content":[{"type":"video_url","video_url":{"url":"data:video/jpeg;base64,` + image[22:] + `,` + image[22:] + `,` + image[22:] + `"}}]}]`,
+			[]types.Media{{Kind: types.Video, Width: 640, Height: 480, Frames: 3, Tokens: 600}}, []string{"data:video/jpeg;base64," + image[22:] + "," + image[22:] + "," + image[22:]}},
 		{"a film of frames elsewhere", openai.ChatCompletions, `"messages":[{"content":[{"type":"video","video":["https://a","https://bc"],"fps":2}]}]`,
 			[]types.Media{{Kind: types.Video, Frames: 2, Tokens: 225, Guessed: true}}, []string{"https://bc"}},
 		{"so many frames", openai.ChatCompletions, `"messages":[{"content":[{"type":"video_url","nframes":16,"video_url":{"url":"https://x.example/a.mp4"}}]}]`,
@@ -178,6 +180,65 @@ func TestSpansOfMedia(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, next.Prompt.Media)
 	require.Len(t, next.Prompt.Spans, 1)
+}
+
+// About four bytes stand for each token of a prompt, wherever its media are, so that who has the text before a picture has no
+// more of the prompt than that text.
+func TestBytesOfAddresses(t *testing.T) {
+	text := strings.Repeat("be helpful. ", 300)
+	chat := func(text, part string) string {
+		return `{"model":"m","messages":[{"role":"system","content":"` + text + `"},{"role":"user","content":[` + part + `]}`
+	}
+	parts := []string{
+		`{"type":"image_url","image_url":{"url":"https://x.example/a.png"}}`,
+		`{"type":"image_url","image_url":{"url":"https://x.example/b.png?` + strings.Repeat("s", 1000) + `"}}`,
+		`{"type":"image_url","image_url":null,"uuid":"7"}`,
+		`{"type":"image_url","image_url":{"url":"` + dataURL(pngOf(1024, 1024, 600)) + `"}}`, // a blank one
+		`{"type":"video_url","video_url":{"url":"https://x.example/a.mp4"}}`,
+		`{"type":"audio_url","audio_url":{"url":"https://x.example/a.mp3"}}`,
+		`{"type":"file","file":{"file_id":"file-123456"}}`,
+		`{"type":"video","video":["https://x.example/1.png","https://x.example/2.png"]}`,
+	}
+	for _, part := range parts {
+		req := parse(t, openai.ChatCompletions, chat(text, part)+`]}`)
+		require.InEpsilon(t, 4*req.Prompt.Tokens, req.Prompt.Bytes, 0.03, part[:40])
+		require.Less(t, len(req.Prompt.Spans), 100)
+		held := len(text) * req.Prompt.Tokens / req.Prompt.Bytes
+		require.InDelta(t, len(text)/4, held, 40, part[:40])
+		next := parse(t, openai.ChatCompletions, strings.Replace(chat(text, part), `{`, `{"n":1,`, 1)+`,{"role":"user","content":[`+part+`]}]}`)
+		require.True(t, bytes.HasPrefix(spansOf(next), spansOf(req)))
+	}
+	many := parse(t, openai.ChatCompletions, chat("", strings.TrimSuffix(strings.Repeat(`{"type":"image_url","image_url":{"url":"a"}},`, 10_000), ","))+`]}`)
+	require.LessOrEqual(t, len(many.Prompt.Spans), 2049)
+	require.LessOrEqual(t, many.Prompt.Bytes, len(many.Body)+256<<10)
+}
+
+// What is long and text counts as such, in whatever part it is.
+func TestTextInFiles(t *testing.T) {
+	text := strings.Repeat("hello world ", 2000)
+	data := base64.StdEncoding.EncodeToString(pngOf(640, 480, 20_000))
+	image := `{"type":"image","source":{"type":"base64","data":"` + data + `"}}`
+	tests := []struct {
+		name, part             string
+		tokens, images, others int
+	}{
+		{"a document", `{"type":"document","source":{"type":"text","media_type":"text/plain","data":"` + text + `"}}`, len(text) / 4, 0, 0},
+		{"one of parts", `{"type":"document","source":{"type":"content","content":[{"type":"text","text":"` + text + `"},` + image + `]}}`, len(text)/4 + 300, 1, 0},
+		{"a short one", `{"type":"document","source":{"type":"text","media_type":"text/plain","data":"hello"}}`, openai.OtherTokens, 0, 1},
+		{"a file", `{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"JVBERi0x` + data + `"}}`, openai.OtherTokens, 0, 1},
+		{"a result", `{"type":"mcp_tool_result","content":[{"type":"text","text":"` + text + `"},` + image + `]}`, len(text)/4 + 300, 1, 0},
+		{"of a new kind", `{"type":"new","lines":["` + text + `","` + text + `"]}`, len(text) / 2, 0, 0},
+		{"data of a new kind", `{"type":"new","bytes":"` + strings.ReplaceAll(data, "/", "x") + `"}`, 300, 1, 0},
+		{"a call", `{"type":"server_tool_use","input":{"image":"x"}},{"type":"mcp_tool_use","input":{}}`, 0, 0, 0},
+		{"sealed", `{"type":"redacted_thinking","data":"` + data + `"}`, len(data) / 4, 0, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := parse(t, openai.Messages, `{"model":"m","messages":[{"role":"user","content":[`+tt.part+`]}]}`).Prompt
+			require.InDelta(t, tt.tokens, p.Tokens, 70)
+			require.Equal(t, [2]int{tt.images, tt.others}, [2]int{p.Images, p.Other})
+		})
+	}
 }
 
 // Many pictures cost no more than their bytes and a bound.

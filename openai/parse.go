@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"math"
 	"unicode/utf8"
 
@@ -115,10 +116,20 @@ func Parse(api API, contentType string, body []byte, req *types.Request, limits 
 	} else {
 		p, err = parseJSON(api, body, req, limits)
 	}
-	if err != nil && api.lenient() {
+	if err != nil && api.lenient() && !hidesModel(body, limits) {
 		return parseOther(api, body, req, limits), nil
 	}
 	return p, err
+}
+
+// hidesModel reports whether a body cannot be read, but may name a model for who reads it otherwise: Python takes NaN for a
+// number. Who may not ask for a model must not get it so.
+func hidesModel(body []byte, limits Limits) bool {
+	if !bytes.Contains(body, []byte("model")) && !bytes.Contains(body, []byte(`\u`)) {
+		return false
+	}
+	var d document
+	return len(body) > limits.MaxBytes || d.scan(body, limits.MaxDepth, nil) != nil
 }
 
 func parseJSON(api API, body []byte, req *types.Request, limits Limits) (Parsed, error) {

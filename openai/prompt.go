@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"bytes"
 	"strings"
 
 	"github.com/inferpick/inferpick/internal/jsonscan"
@@ -29,6 +30,7 @@ type content struct {
 	videos  int
 	pieces  []piece // where they are, in the order of the body; of many, the first ones
 	hint    hint    // of the item that is walked
+	apart   bool    // the pieces are all there is, whatever stands between them
 }
 
 // read reads the value of messages, input or prompt into c: a string, or an
@@ -113,22 +115,26 @@ const (
 )
 
 // item walks a message, an item of Responses, or (part) a content part, and
-// counts its media. A part whose type is not known counts as other; an item
+// counts its media. A part whose type is not known counts as other, unless it is long and text; an item
 // whose type is not known is text, but for data in it.
 func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 	start, before := s.Pos(), *c
-	byType, byKey := classUnknown, classUnknown
+	byType, byKey, sealed := classUnknown, classUnknown, false
+	alone := true // there is no text beside media
 	c.hint = hint{}
 	for s.Enter(); s.Key(); {
 		switch key := keyOf(s, body); string(key) {
 		case "type":
 			byType = classUnknown
 			if v := readValue(s); v.kind == jsonscan.String {
-				byType = classOfType(body[v.span.Start:v.span.End], part)
+				name := body[v.span.Start:v.span.End]
+				byType, sealed = classOfType(name, part), string(name) == "redacted_thinking"
 			}
 		case "content", "output":
 			c.nested(s, body)
+			alone = false
 		default:
+			alone = alone && string(key) != "role" && string(key) != "text"
 			if class := classOfKey(key); class != classUnknown {
 				byKey = class
 			}
@@ -139,9 +145,16 @@ func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 	}
 	if byType == classUnknown {
 		byType = classText
-		if part && byKey != classUnknown {
+		if part && byKey != classUnknown || alone && byKey >= classImage && byKey <= classVideo { // {"image": "https://…"} in a list
 			byType = byKey
 		}
+	}
+	if byType == classOther && c.isText(s.Pos()-start, &before) {
+		byType = classText
+	}
+	if sealed { // what is in it is text, though it looks like data
+		*c = before
+		return
 	}
 	if byType == classText {
 		c.hint = before.hint
@@ -152,6 +165,16 @@ func (c *content) item(s *jsonscan.Scanner, body []byte, part bool) {
 	*c = before
 	c.count(byType, s.Pos()-start)
 	c.gather(byType, inside, hint)
+}
+
+// isText reports whether a file, or a part of unknown type, of so many bytes has more text in it than a file counts for. It
+// counts as text then, and the media in it for themselves.
+func (c *content) isText(size int, before *content) bool {
+	text := size - (c.media - before.media)
+	if len(c.pieces) == len(before.pieces) && isData(c.body[c.hint.span.Start:c.hint.span.End]) {
+		text -= c.hint.span.End - c.hint.span.Start
+	}
+	return text > OtherTokens*BytesPerToken
 }
 
 // nested walks what a message or a tool's result consists of: parts, or one part.
@@ -284,7 +307,7 @@ func classOfType(name []byte, part bool) class {
 	case "input_file", "file", "document":
 		return classOther
 	}
-	if part {
+	if part && !bytes.HasSuffix(name, []byte("_tool_use")) && !bytes.HasSuffix(name, []byte("_tool_result")) {
 		return classOther
 	}
 	return classText
@@ -301,6 +324,7 @@ type part struct {
 
 	// Where the media of the span are, in a body. Their tokens above are those of media of unknown size.
 	pieces []piece
+	apart  bool // nothing else of the span counts
 	body   []byte
 	// media are others that count: their tokens above are their own.
 	media []types.Media
@@ -308,7 +332,7 @@ type part struct {
 
 func (c *content) part() part {
 	written := c.span.End - c.span.Start - c.media
-	if !c.text {
+	if !c.text || c.apart {
 		written = 0
 	}
 	p := c.mediaPart(c.span, written)
@@ -326,6 +350,7 @@ func (c *content) mediaPart(span types.Span, text int) part {
 		audio:  c.audio,
 		other:  c.other,
 		pieces: c.pieces,
+		apart:  c.apart,
 		body:   c.body,
 	}
 }

@@ -107,6 +107,11 @@ func (x *extra) readPairs(s *jsonscan.Scanner, body []byte, key string) bool {
 	case "query", "queries", "text_1", "data_1", "source_sentence":
 		x.one.readInputs(s, body)
 	case "documents", "texts", "items", "text_2", "data_2", "sentences":
+		if kind, start := s.Peek(); kind == jsonscan.Object { // vLLM's: each part of its content is one
+			x.many.readInputs(s, body)
+			x.many.items = contentParts(body[start:s.Pos()])
+			break
+		}
 		x.many.readInputs(s, body)
 	case "inputs": // text-embeddings-inference's
 		x.apart = true
@@ -132,6 +137,23 @@ func (c *content) readInputs(s *jsonscan.Scanner, body []byte) {
 	c.items = 1
 }
 
+// contentParts returns how many parts the content of an object has, at least 1.
+func contentParts(object []byte) int {
+	s := jsonscan.New(object, 0)
+	n := 0
+	for ok := s.EnterObject(); ok && s.Key(); {
+		if kind, _ := s.Peek(); kind != jsonscan.Array || string(keyOf(&s, object)) != "content" {
+			s.Skip()
+			continue
+		}
+		n = 0
+		for s.Enter(); s.Elem(); n++ {
+			s.Skip()
+		}
+	}
+	return max(n, 1)
+}
+
 // readWhole reads a value of any kind as text.
 func (c *content) readWhole(s *jsonscan.Scanner, body []byte) {
 	*c = content{}
@@ -153,36 +175,52 @@ func (c *content) readWhole(s *jsonscan.Scanner, body []byte) {
 	}
 }
 
-// readMedia reads a place in which each text is a picture, or something else of a class, whether its data or its address.
+// readMedia reads a place in which each text is a picture, or something else of a class, whether its data or its address. Of
+// an object those are that have a name for it, or are data.
 func (c *content) readMedia(s *jsonscan.Scanner, body []byte, class class) {
-	c.body = body
+	c.body, c.apart = body, true
+	c.readMediaAs(s, class, true)
+}
+
+func (c *content) readMediaAs(s *jsonscan.Scanner, class class, named bool) {
 	switch kind, at := s.Peek(); kind {
 	case jsonscan.Array:
 		for s.Enter(); s.Elem(); {
-			c.readMedia(s, body, class)
+			c.readMediaAs(s, class, named)
 		}
 	case jsonscan.Object:
 		for s.Enter(); s.Key(); {
-			if string(keyOf(s, body)) == "file_name" {
-				s.Skip()
-				continue
-			}
-			c.readMedia(s, body, class)
+			key := keyOf(s, c.body)
+			c.readMediaAs(s, class, classOfKey(key) != classUnknown || addresses(key))
 		}
 	case jsonscan.String:
-		if s.Str() && s.Token.End > s.Token.Start {
-			text := types.Span{Start: s.Token.Start, End: s.Token.End}
-			c.count(class, text.End-at)
-			c.push(piece{class: class, span: text, data: isData(body[text.Start:text.End])})
-			if !c.started {
-				c.started, c.span.Start = true, at
-			}
-			c.span.End = text.End
-			c.items++
+		if !s.Str() || s.Token.End == s.Token.Start {
+			return
 		}
+		text := types.Span{Start: s.Token.Start, End: s.Token.End}
+		data := isData(c.body[text.Start:text.End])
+		if !named && !data {
+			return
+		}
+		c.count(class, text.End-at)
+		c.push(piece{class: class, span: text, data: data})
+		if !c.started {
+			c.started, c.span.Start = true, text.Start
+		}
+		c.span.End = text.End
+		c.items++
 	default:
 		s.Skip()
 	}
+}
+
+// addresses reports whether a key is one under which an address of media stands.
+func addresses(key []byte) bool {
+	switch string(key) {
+	case "url", "uri", "id", "file_id", "path", "base64", "bytes":
+		return true
+	}
+	return false
 }
 
 // parts puts the pieces of the prompt in order that are not those of all APIs, after n that are.

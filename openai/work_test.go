@@ -41,8 +41,9 @@ func TestWork(t *testing.T) {
 		{"/v1/embeddings", `{"input":[1,2,3]}`, `pools items=1`, 3, 0, none},
 		{"/v1/embeddings", `{"input":[[1,2,3],[4]]}`, `pools items=2`, 4, 0, none},
 		{"/v1/embeddings", `{"messages":[{"role":"user","content":"x"}]}`, `pools items=1`, 8, 0, none},
-		{"/v1/embeddings", `{"input":[{"text":"x"},{"image":"` + picture + `"}]}`, `pools items=2`, 128 + 6, 1, none},
-		{"/v1/embeddings", `{"input":{"image":"` + picture + `"}}`, `pools items=1`, 128 + 3, 1, none},
+		{"/v1/embeddings", `{"input":[{"text":"x"},{"image":"` + picture + `"}]}`, `pools items=2`, 128 + 4, 1, none},
+		{"/v1/embeddings", `{"input":[{"text":"x"},{"image":"https://x.example/a.png"},{"text":"a shoe","image":"https://x.example/a.png"}]}`, `pools items=3`, 17 + openai.ImageTokens, 1, none},
+		{"/v1/embeddings", `{"input":{"image":"` + picture + `"}}`, `pools items=1`, 128, 1, none},
 		{"/v1/embeddings", `{"modality":"image","input":["http://x/a.png","` + picture + `"]}`, `pools items=2`, openai.ImageTokens + 128, 2, none},
 		{"/v1/embeddings", `{"input":"","modality":"text"}`, `pools items=1`, 0, 0, none},
 		{"/api/embeddings", `{"prompt":"abcd"}`, `pools items=1`, 2, 0, none},
@@ -64,7 +65,11 @@ func TestWork(t *testing.T) {
 		{"/rerank", `{"query":"` + q8 + `","texts":["` + d3 + `"]}`, `pools items=1`, 8 + 3, 0, none},
 		{"/v2/rerank", `{"query":"` + q8 + `","documents":[{"text":"a"},{"text":"b"}]}`, `pools items=2`, 16 + 7, 0, none},
 		{"/v1/rerank", `{"query":{"content":[{"type":"image_url","image_url":{"url":"` + picture + `"}}]},"documents":["a"]}`, `pools items=1`, 128 + 4 + 1, 1, none},
-		{"/v1/rerank", `{"query":{"image":"` + picture + `"},"documents":["a","b","c"]}`, `pools items=3`, 3*(128+3) + 3, 1, none},
+		{"/v1/rerank", `{"query":{"image":"` + picture + `"},"documents":["a","b","c"]}`, `pools items=3`, 3*128 + 3, 1, none},
+		{"/v1/rerank", `{"query":"` + q8 + `","documents":[{"image":"https://x.example/a.png"},{"image_url":"https://x.example/a.png","text":"` + d3 + `"}]}`, `pools items=2`, 2*8 + 15 + openai.ImageTokens, 1, none},
+		{"/v1/rerank", `{"query":"` + q8 + `","documents":{"content":[{"type":"image_url","image_url":{"url":"` + picture + `"}},{"type":"image_url","image_url":{"url":"https://x.example/a.png"}}]}}`,
+			`pools items=2`, 2*8 + 128 + openai.ImageTokens + 4, 2, none},
+		{"/score", `{"text_1":"` + q8 + `","text_2":{"content":"` + d3 + `"}}`, `pools items=1`, 8 + 6, 0, none},
 		{"/v1/rerank", `{"query":"` + q8 + `","documents":[]}`, `pools`, 8, 0, none},
 		{"/v1/rerank", `{"query":"` + q8 + `","documents":[1,2,3]}`, `pools items=1`, 8 + 3, 0, none},
 		{"/v1/rerank", `{"query":5,"documents":"x"}`, `pools items=1`, 1, 0, none},
@@ -88,6 +93,8 @@ func TestWork(t *testing.T) {
 		{"/v1/images/generations", `{"prompt":"a","n":1e999,"size":"abc","steps":"NaN"}`, `denoises`, 1, 0, none},
 		{"/v1/images/generations", `{"prompt":"a","n":{},"size":["1x1"],"steps":true,"height":null}`, `denoises`, 1, 0, none},
 		{"/v1/images/edits", `{"prompt":"a cat","images":[{"image_url":"http://x/y.png"},{"file_id":"f"}],"mask":{"image_url":"` + picture + `"}}`, `denoises items=1`, 2 + 2*openai.ImageTokens + 128, 3, none},
+		{"/v1/images/edits", `{"image":[{"type":"image_url","image_url":{"url":"http://x/y.png","detail":"high"}}],"seed":7,"prompt":"a cat","mask":"http://x/m.png"}`, `denoises items=1`, 2 + 2*openai.ImageTokens, 2,
+			`"a cat|http://x/y.png|http://x/m.png`},
 		{"/v1/videos", `{"prompt":"a","seconds":"4","size":"832x480","num_inference_steps":40}`, `denoises items=1 steps=40 passes=40 latents=37440 pixels=38338560`, 1, 0, none},
 		{"/v1/videos/sync", `{"prompt":"a","seconds":2,"fps":16,"size":"160x160"}`, `denoises items=1 latents=800 pixels=819200`, 1, 0, none},
 		{"/v1/videos", `{"prompt":"a","num_frames":81,"seconds":4,"video_params":{"width":160,"height":160}}`, `denoises items=1 latents=2100 pixels=2073600`, 1, 0, none},
@@ -168,6 +175,17 @@ func TestLenient(t *testing.T) {
 				if strings.Contains(body, `"m"`) && contentType[0] == 'a' {
 					require.Equal(t, "m", req.Model)
 				}
+			}
+		}
+	}
+	// One that cannot be read is refused if somebody else may read a model's name in it.
+	for _, body := range []string{`{"model":"m","query":"q","x":NaN}`, `{"mo\u0064el":"m","x":01}`, `{"model":"m"`, "--Y\r\nContent-Disposition: form-data; name=model\r\n\r\nm\r\n--Y--", `{"model":"m","x":"` + strings.Repeat("x", 100) + `"}`} {
+		for _, path := range []string{"/rerank", "/score", "/embed", "/v1/videos", "/v1/decisions"} {
+			for _, contentType := range []string{"application/json", formType, "multipart/form-data; boundary=a=b"} {
+				req := types.Request{Model: "old"}
+				_, err := openai.Parse(openai.APIOf(path), contentType, []byte(body), &req, openai.Limits{MaxBytes: 100})
+				require.Error(t, err, "%s %s %q", path, contentType, body)
+				require.Equal(t, types.Request{Model: "old"}, req)
 			}
 		}
 	}

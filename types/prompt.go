@@ -13,8 +13,8 @@ type Prompt struct {
 	// that no prompt was extracted; a scheduler reports that to Hooks.Warned.
 	//
 	// Of media that have many more bytes than tokens the spans may cover samples only, the first and the last bytes
-	// among them, so that everywhere in a prompt about as many bytes stand for a token. The same content must have the
-	// same samples.
+	// among them, and of those that have fewer, as addresses do, the same bytes more than once, so that everywhere in a
+	// prompt about as many bytes stand for a token. The same content must have the same spans.
 	Spans []Span
 	// Data is what the spans index. Nil: the request's body. See Request.PromptData.
 	Data []byte
