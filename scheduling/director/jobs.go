@@ -246,6 +246,9 @@ func (r *Route) goesOn(out *types.Outcome, said openai.Job) bool {
 		r.Body = nil
 		r.letGo.Store(true)
 	}
+	if r.ticket != nil {
+		r.ticket.OnRevoke(nil) // there is no connection to close any more, and its server goes on whatever is said here
+	}
 	j := &job{key: jobKey{r.Request.FairnessID, out.ResponseID}, decision: r.decision, ticket: r.ticket, out: *out, until: out.KeptUntil}
 	for _, over := range r.director.jobs.add(j, time.Now()) {
 		over.end()

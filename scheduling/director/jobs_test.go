@@ -13,6 +13,7 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
 )
@@ -319,5 +320,43 @@ func TestStreamThatWasLeft(t *testing.T) {
 		r.Done(context.Canceled)
 		require.Equal(t, r.Endpoint(), j.ask("GET", "/v1/responses/"+id+"?stream=true&starting_after=0", "", 200, ""))
 	}
+	zeroLedgers(t, endpoints(j.store))
+}
+
+// TestJobIsNotRevoked once its server has taken it: nothing that could be ended is under way here.
+func TestJobIsNotRevoked(t *testing.T) {
+	var asked []string
+	j := newJobRig(t, func(o *director.Options, _ *scheduling.Profile) {
+		o.Admission = func(types.NamespacedName) *admission.Options {
+			return &admission.Options{Detector: admission.Concurrency{Requests: 1}, Revoke: true, Hooks: admission.Hooks{
+				Revoked: func(k *admission.Ticket) { asked = append(asked, k.Request().ID) },
+			}}
+		}
+	})
+	in := director.Incoming{Path: "/v1/videos", Pool: pool, Body: []byte(`{"prompt":"a cat"}`), Objective: "low"}
+	objs, err := types.DecodeManifests([]byte(`{"apiVersion":"inference.networking.x-k8s.io/v1alpha2","kind":"InferenceObjective","metadata":{"name":"low"},"spec":{"priority":-5,"poolRef":{"name":"pool"}}}
+		{"apiVersion":"inference.networking.x-k8s.io/v1alpha2","kind":"InferenceObjective","metadata":{"name":"high"},"spec":{"priority":100,"poolRef":{"name":"pool"}}}`))
+	require.NoError(t, err)
+	require.NoError(t, j.store.Apply(objs...))
+	for i := range 3 {
+		r, err := j.Route(ctx, in)
+		require.NoError(t, err)
+		require.Equal(t, -5, r.Request.Priority)
+		r.OnRevoke(func(why *director.Error) { r.Done(why) })
+		r.Response(200, "application/json")
+		r.Data(fmt.Appendf(nil, `{"id":"video_%d","object":"video","status":"queued"}`, i))
+		r.End()
+	}
+	in.Objective, in.MaxWait = "high", 20*time.Millisecond
+	_, err = j.Route(ctx, in)
+	require.Error(t, err)
+	require.Empty(t, asked)
+	require.Equal(t, 3, j.Jobs())
+	for i := range 3 {
+		j.poll(fmt.Sprint("video_", i), "completed")
+	}
+	r, err := j.Route(ctx, in)
+	require.NoError(t, err)
+	r.Done(nil)
 	zeroLedgers(t, endpoints(j.store))
 }
