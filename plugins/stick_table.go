@@ -293,8 +293,12 @@ func (t *stickTable) keepAnswer(req *types.Request, ep *types.Endpoint) {
 // mostIDs bounds what is remembered of one answer.
 const mostIDs = 16
 
-// addAnswer adds what req has made at ep: a response, if it was completed, or a job with its files.
+// addAnswer adds what req has made at ep: a response, if it was completed, or a job with its files. A stream that was broken
+// off here may be that of a response in the background, which goes on there.
 func (t *stickTable) addAnswer(req *types.Request, ep *types.Endpoint, out types.Outcome) {
+	if req.Stream && !out.Retried && !out.Unsent {
+		out.Cancelled = false
+	}
 	if !out.Served() || ep.Load == nil {
 		return
 	}

@@ -505,8 +505,11 @@ func (s *Scheduler) Open() int {
 }
 
 // Expire ends expired bookings. Schedule and Explain do so too; call it if ledgers are read while
-// nothing is scheduled for a long time.
+// nothing is scheduled for a long time. The zero time is now, by Profile.Now.
 func (s *Scheduler) Expire(now time.Time) {
+	if now.IsZero() {
+		now = s.profile.Now()
+	}
 	for now.UnixNano() >= s.open.next.Load() {
 		s.mu.Lock()
 		d := s.open.popExpired(now, s.profile.BookingTTL)

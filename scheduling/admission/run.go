@@ -155,8 +155,12 @@ func (d *desk) endForgotten() {
 
 // onRevoke keeps how a running ticket can be ended.
 func (d *desk) onRevoke(t *Ticket, f func(*Refusal)) {
-	if t.isOpen() {
-		t.revoke = f
+	if !t.isOpen() {
+		return
+	}
+	if t.revoke = f; f != nil {
 		d.enlist(t)
+	} else if t.openIn == &d.revocable[d.queues.ClassOf(t.item.Priority)] {
+		t.unlist()
 	}
 }

@@ -155,7 +155,7 @@ func (t *Ticket) Done(out types.Outcome) {
 // OnRevoke says how the request can be ended while it runs, should one of a higher band
 // need its place: f is called at most once, from any goroutine, and sees to it that Done
 // is called soon. Only requests of negative priority are ever revoked, and only with
-// Options.Revoke.
+// Options.Revoke. Nil: it cannot be ended any more, and is not revoked.
 func (t *Ticket) OnRevoke(f func(*Refusal)) {
 	d := t.gate.enter()
 	defer t.gate.unlock()

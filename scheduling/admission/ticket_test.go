@@ -362,3 +362,35 @@ func TestTrapBurstPassesOnePlace(t *testing.T) {
 	}
 	equal(t, "the others wait", c.Stats().Queued, burst+1-int(ep.Load.Requests()))
 }
+
+// TestThatCannotBeEndedAnyMore is not asked to, wherever it is: another one is, which may.
+func TestThatCannotBeEndedAnyMore(t *testing.T) {
+	r := newRig(t, 1, admission.Options{MaxRequests: 1, Revoke: true})
+	var calls []*call
+	for _, name := range []string{"may", "may not", "is not booked"} {
+		c := r.offer(request(name, -100, ""))
+		c.OnRevoke(func(*admission.Refusal) { c.Done(types.Outcome{Cancelled: true}) })
+		if name != "is not booked" {
+			c.Booked(r.eps[0])
+		}
+		if name != "may" {
+			c.OnRevoke(nil)
+			c.OnRevoke(nil)
+		}
+		calls = append(calls, c)
+	}
+	calls[2].Booked(r.eps[0])
+	r.fill(0, 1)
+	r.offer(request("urgent", 100, ""))
+	r.drain()
+	require.Contains(t, r.heard(), "asked to end may")
+	r.offer(request("next", 100, ""))
+	r.drain()
+	require.NotContains(t, r.heard(), "asked to end may not")
+	require.NotContains(t, r.heard(), "asked to end is not booked")
+	r.c.Close()
+	for _, c := range calls {
+		c.Done(types.Outcome{})
+	}
+	r.check()
+}

@@ -192,7 +192,7 @@ func New(o Options) (*Director, error) {
 	}
 	// Kept there they would outlive those that come after them.
 	d.o.Scheduler, d.o.Schedulers, d.o.Admission = nil, nil, nil
-	d.stop = append(d.stop, o.Store.WatchReadings(d.gates.reading), o.Store.Watch(func(e datastore.Event) {
+	d.stop = append(d.stop, o.Store.WatchReadings(d.reading), o.Store.Watch(func(e datastore.Event) {
 		d.gates.event(e)
 		if e.Kind == datastore.Removed || e.Kind == datastore.Restarted {
 			d.ignorers.forget(e.Endpoint)
@@ -212,6 +212,17 @@ func New(o Options) (*Director, error) {
 		}
 	}))
 	return d, nil
+}
+
+// reading is told of every new reading.
+func (d *Director) reading(pool types.NamespacedName, ep *types.Endpoint) {
+	d.gates.reading(pool, ep)
+	if s := d.schedulers.of(pool); s != nil {
+		s.Expire(time.Time{}) // jobs of which nobody asks, while nothing else comes
+	}
+	for _, j := range d.jobs.overdue(time.Now()) { // also those of schedulers that decide no more
+		j.end()
+	}
 }
 
 // Close ends the watch on the store and refuses requests that wait to be let in. Routes

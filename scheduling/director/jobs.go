@@ -94,6 +94,20 @@ func (k kept) refers() bool {
 	return k.id == "" && (k.collection == "batches" || k.collection == "videos")
 }
 
+// makes reports whether what is posted there makes something that its server keeps, before anybody is told of it.
+func (k kept) makes() bool {
+	switch k.collection {
+	case "videos", "meshes", "batches", "files", "uploads", "conversations":
+		return k.tells() && k.id != "sync"
+	}
+	return false
+}
+
+// Repeatable reports whether a request may be sent to another server although the one before may have taken it, and has not
+// refused it: not one by which a server makes a job, or keeps something else, for a client that is never told of it. It is
+// for data planes that call Next.
+func (r *Route) Repeatable() bool { return r.method != "POST" || !r.kept.makes() }
+
 // jobKey names a job. Tenants' are kept apart.
 type jobKey struct{ tenant, id string }
 
@@ -132,7 +146,7 @@ func (all *jobs) add(j *job, now time.Time) (over []*job) {
 	if old := all.byKey[j.key]; old != nil {
 		over = append(over, all.removeLocked(old))
 	}
-	for n := all.all.Head; n != nil && (len(all.byKey) >= all.max || now.After(n.Of.until)); n = all.all.Head {
+	for n := all.all.Head; n != nil && (len(all.byKey) >= all.max || n.Of.overdue(now)); n = all.all.Head {
 		over = append(over, all.removeLocked(n.Of))
 	}
 	if all.byKey == nil {
@@ -140,6 +154,19 @@ func (all *jobs) add(j *job, now time.Time) (over []*job) {
 	}
 	all.byKey[j.key] = j
 	all.all.Push(j, &j.listed)
+	return over
+}
+
+// overdue reports whether nobody follows a job any more.
+func (j *job) overdue(now time.Time) bool { return now.After(j.until) || j.decision.Settled() }
+
+// overdue returns those that have been under way for too long.
+func (all *jobs) overdue(now time.Time) (over []*job) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	for n := all.all.Head; n != nil && n.Of.overdue(now); n = all.all.Head {
+		over = append(over, all.removeLocked(n.Of))
+	}
 	return over
 }
 
@@ -156,7 +183,7 @@ func (all *jobs) heard(key jobKey, at *types.Load, state openai.JobState, now ti
 	if j = all.byKey[key]; j == nil || j.decision.Current().Load != at {
 		return nil, false
 	}
-	if state == openai.JobEnded || now.After(j.until) || j.decision.Settled() {
+	if state == openai.JobEnded || j.overdue(now) {
 		return all.removeLocked(j), true
 	}
 	if state == openai.JobOpen {
@@ -219,6 +246,9 @@ func (r *Route) goesOn(out *types.Outcome, said openai.Job) bool {
 		r.Body = nil
 		r.letGo.Store(true)
 	}
+	if r.ticket != nil {
+		r.ticket.OnRevoke(nil) // there is no connection to close any more, and its server goes on whatever is said here
+	}
 	j := &job{key: jobKey{r.Request.FairnessID, out.ResponseID}, decision: r.decision, ticket: r.ticket, out: *out, until: out.KeptUntil}
 	for _, over := range r.director.jobs.add(j, time.Now()) {
 		over.end()
@@ -229,7 +259,7 @@ func (r *Route) goesOn(out *types.Outcome, said openai.Job) bool {
 // tellsOf has the job know what an answer says that a request is about: err of the path, for one that is not there any more.
 func (r *Route) tellsOf(out *types.Outcome, said openai.Job) {
 	id := r.kept.named(r.method)
-	if id == "" || out.Err != nil || out.Cancelled || out.Retried {
+	if id == "" || out.Err != nil || out.Cancelled || out.Retried || r.method == "OPTIONS" { // a browser asks whether it may ask
 		return
 	}
 	state := openai.JobUnknown

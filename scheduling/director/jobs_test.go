@@ -1,6 +1,7 @@
 package director_test
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
 )
@@ -271,4 +273,90 @@ func TestBackgroundResponse(t *testing.T) {
 	for _, e := range j.finished {
 		require.False(t, e.Outcome.Failed(), "%+v", e.Outcome)
 	}
+}
+
+// TestJobThatNobodyAsksFor ends while nothing else comes: what is told of servers has it seen that it is over.
+func TestJobThatNobodyAsksFor(t *testing.T) {
+	for name, change := range map[string]func(*director.Options, *scheduling.Profile){
+		"by its scheduler": func(_ *director.Options, p *scheduling.Profile) { p.BookingTTL = 20 * time.Millisecond },
+		"by the director":  func(o *director.Options, _ *scheduling.Profile) { o.Jobs.Time = 20 * time.Millisecond },
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := newJobRig(t, change)
+			at := j.put("video_1")
+			j.store.SetModels(at.Load, []string{"a"})
+			require.EqualValues(t, 1, at.Load.Requests())
+			for _, model := range []string{"b", "c"} { // the first may find that it was alive until now
+				time.Sleep(30 * time.Millisecond)
+				j.store.SetModels(at.Load, []string{model})
+			}
+			require.Zero(t, at.Load.Held())
+			require.Zero(t, j.Jobs())
+			require.False(t, j.finished[0].Outcome.Failed())
+		})
+	}
+}
+
+// TestJobAskedAbout: that a browser asks whether it may fetch a film says nothing of whether there is one.
+func TestJobAskedAbout(t *testing.T) {
+	j := newJobRig(t, nil)
+	at := j.put("video_1")
+	require.Equal(t, at, j.ask("OPTIONS", "/v1/videos/video_1/content", "", 200, ""))
+	require.Equal(t, at, j.ask("OPTIONS", "/v1/videos/video_1", "", 404, ""))
+	require.Equal(t, 1, j.Jobs())
+	require.Equal(t, at, j.ask("HEAD", "/v1/videos/video_1/content", "", 200, ""))
+	require.Zero(t, j.Jobs())
+}
+
+// TestStreamThatWasLeft: a response in the background goes on where it is when its client has gone, and is asked for again.
+func TestStreamThatWasLeft(t *testing.T) {
+	j := newJobRig(t, nil)
+	for i := range 20 {
+		r, err := j.Route(ctx, director.Incoming{Path: "/v1/responses", Body: []byte(`{"model":"food","input":"hi","stream":true,"background":true}`)})
+		require.NoError(t, err)
+		id := fmt.Sprint("resp_", i)
+		r.Response(200, "text/event-stream")
+		r.Data([]byte(`data: {"type":"response.created","response":{"id":"` + id + `","object":"response","status":"queued"}}` + "\n\n"))
+		r.Done(context.Canceled)
+		require.Equal(t, r.Endpoint(), j.ask("GET", "/v1/responses/"+id+"?stream=true&starting_after=0", "", 200, ""))
+	}
+	zeroLedgers(t, endpoints(j.store))
+}
+
+// TestJobIsNotRevoked once its server has taken it: nothing that could be ended is under way here.
+func TestJobIsNotRevoked(t *testing.T) {
+	var asked []string
+	j := newJobRig(t, func(o *director.Options, _ *scheduling.Profile) {
+		o.Admission = func(types.NamespacedName) *admission.Options {
+			return &admission.Options{Detector: admission.Concurrency{Requests: 1}, Revoke: true, Hooks: admission.Hooks{
+				Revoked: func(k *admission.Ticket) { asked = append(asked, k.Request().ID) },
+			}}
+		}
+	})
+	in := director.Incoming{Path: "/v1/videos", Pool: pool, Body: []byte(`{"prompt":"a cat"}`), Objective: "low"}
+	objs, err := types.DecodeManifests([]byte(`{"apiVersion":"inference.networking.x-k8s.io/v1alpha2","kind":"InferenceObjective","metadata":{"name":"low"},"spec":{"priority":-5,"poolRef":{"name":"pool"}}}
+		{"apiVersion":"inference.networking.x-k8s.io/v1alpha2","kind":"InferenceObjective","metadata":{"name":"high"},"spec":{"priority":100,"poolRef":{"name":"pool"}}}`))
+	require.NoError(t, err)
+	require.NoError(t, j.store.Apply(objs...))
+	for i := range 3 {
+		r, err := j.Route(ctx, in)
+		require.NoError(t, err)
+		require.Equal(t, -5, r.Request.Priority)
+		r.OnRevoke(func(why *director.Error) { r.Done(why) })
+		r.Response(200, "application/json")
+		r.Data(fmt.Appendf(nil, `{"id":"video_%d","object":"video","status":"queued"}`, i))
+		r.End()
+	}
+	in.Objective, in.MaxWait = "high", 20*time.Millisecond
+	_, err = j.Route(ctx, in)
+	require.Error(t, err)
+	require.Empty(t, asked)
+	require.Equal(t, 3, j.Jobs())
+	for i := range 3 {
+		j.poll(fmt.Sprint("video_", i), "completed")
+	}
+	r, err := j.Route(ctx, in)
+	require.NoError(t, err)
+	r.Done(nil)
+	zeroLedgers(t, endpoints(j.store))
 }

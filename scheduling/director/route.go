@@ -115,7 +115,7 @@ func (r *Route) Failed(err error, unsent bool) {
 // Next goes on to the next fallback, after the endpoint before failed to answer, or its
 // answer was thrown away: the booking moves there, and how the attempt ended is told
 // (see Failed). It returns nil if there is none left. Call it only while no byte of a
-// response has gone to the client.
+// response has gone to the client, and see Repeatable.
 func (r *Route) Next() *types.Endpoint {
 	r.wholeBody()
 	for r.tried < len(r.decision.Fallbacks) {

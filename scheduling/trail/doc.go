@@ -10,7 +10,8 @@
 //	}}
 //	mux.Handle("GET /explain", t.Handler())                                     // for operators alone
 //
-// Only requests with a types.Request.SessionID are kept, or with a ProgramID. It is memory: of sessions those that were
+// Only requests with a types.Request.SessionID are kept, or with a ProgramID, and not those that only ask for what a server
+// keeps (types.Fetches). It is memory: of sessions those that were
 // used last, and of each its last requests, within the bounds of [Options]; no text of prompts and answers. Tenants are
 // kept apart: who asks names the tenant, and a program is that of one tenant.
 package trail

@@ -127,7 +127,10 @@ func (t *Trail) Refused(req *types.Request, why string, status int) {
 	t.finish(req, func(s *Step) { s.Outcome, s.Reason, s.Status = Refused, why, status })
 }
 
-func kept(req *types.Request) bool { return req.SessionID != "" || req.ProgramID != "" }
+// kept reports whether a request is one of those that are kept. Polls are not: there are so many that they would be all there is.
+func kept(req *types.Request) bool {
+	return (req.SessionID != "" || req.ProgramID != "") && req.Work.Kind != types.Fetches
+}
 
 // step returns the step of a request that is under way, a new one if it has just come. Caller must hold t.mu.
 func (t *Trail) step(req *types.Request, at time.Time) *Step {

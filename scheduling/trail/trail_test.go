@@ -142,6 +142,21 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestPolls of a job do not push out what the session did.
+func TestPolls(t *testing.T) {
+	r := newRig(t, trail.Options{MaxSteps: 4})
+	r.send(t, "a", "s", "p").Done(types.Outcome{Status: 200})
+	for range 10 {
+		req := &types.Request{FairnessID: "a", SessionID: "s", Work: types.Work{Kind: types.Fetches}}
+		d, err := r.s.Schedule(t.Context(), req, r.eps)
+		require.NoError(t, err)
+		d.Done(types.Outcome{Status: 200})
+	}
+	got, _ := r.Session("a", "s")
+	require.Equal(t, 1, got.Requests)
+	require.Len(t, got.Steps, 1)
+}
+
 func TestHandler(t *testing.T) {
 	r := newRig(t, trail.Options{})
 	r.send(t, "a", "s", "p").Done(types.Outcome{Status: 200})

@@ -22,6 +22,9 @@
 //   - if the endpoint gives no sign of life for longer than the scheduler's patience with it
 //     (scheduling.Impatient).
 //
+// A request by which its server makes something that it keeps, as a job or a file, goes on only after one of these statuses, or
+// if it was not sent: else there might be two (see director.Route.Repeatable).
+//
 // Comments that keep a stream alive, and white space before a JSON value, are something to
 // pass on. If no endpoint answers, the client gets the answer of the last one; else that of
 // the last one that was busy, with its headers, or its status and Retry-After if the rest of

@@ -14,6 +14,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/types"
 )
 
 // exchange is one request under way. It owns the end of the request until there is a
@@ -181,7 +182,10 @@ func (x *exchange) send(b *bet) (*http.Response, error) {
 		if a.refusal != nil {
 			busy = a.refusal
 		}
-		next := x.route.Next()
+		var next *types.Endpoint
+		if a.unsent || errors.Is(err, errBusy) || x.route.Repeatable() {
+			next = x.route.Next()
+		}
 		if next == nil {
 			err = fmt.Errorf("no endpoint answered: %s: %w", strings.Join(append(tried, ep.ID), "; "), err)
 			x.end(err)

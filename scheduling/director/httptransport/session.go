@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 
 	"github.com/inferpick/inferpick/scheduling/director"
@@ -28,6 +29,9 @@ func (a *attempt) converse(resp *http.Response) error {
 	if !ok {
 		return a.failed(fmt.Errorf("answered with status 101, but there is no connection: Transport.Base is a %T", a.t.base()))
 	}
+	if protocol := resp.Header.Get("Upgrade"); !strings.EqualFold(protocol, "websocket") {
+		return a.failed(fmt.Errorf("answered with status 101 for %.40q, want websocket", protocol))
+	}
 	if !a.clock.stop() {
 		return a.failed(errPatience)
 	}
@@ -36,8 +40,8 @@ func (a *attempt) converse(resp *http.Response) error {
 	}
 	a.route.ResponseHeader(resp.StatusCode, resp.Header)
 	s := &session{attempt: a, conn: conn}
-	s.stop = context.AfterFunc(a.exchange.ctx, func() { s.shut(nil) })
 	a.t.sessions.add(s)
+	s.stop = context.AfterFunc(a.exchange.ctx, s.abandon)
 	resp.Body, resp.Request = s, a.req
 	a.name(resp)
 	return nil
@@ -77,10 +81,25 @@ func (s *session) broke(err error) {
 
 // Close implements io.Closer. Whichever side goes first, a session that is over has been served.
 func (s *session) Close() error {
-	s.t.sessions.remove(s)
 	s.stop()
+	return s.over(nil)
+}
+
+// abandon ends a session that was revoked, or of which the request has ended: who has the connection may have had no use
+// for it, and not have closed it.
+func (s *session) abandon() {
+	if why := revoked(s.exchange.ctx); why != nil {
+		_ = s.over(why)
+		return
+	}
+	_ = s.over(nil)
+}
+
+// over ends a session; cause is for the account of it.
+func (s *session) over(cause error) error {
+	s.t.sessions.remove(s)
 	err := s.shut(nil)
-	s.end(nil)
+	s.end(cause)
 	s.cancel(nil)
 	return err
 }

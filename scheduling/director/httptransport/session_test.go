@@ -281,3 +281,34 @@ func TestWebsocketOverHTTP2(t *testing.T) {
 	require.Equal(t, 501, resp.StatusCode)
 	require.Contains(t, string(body), "HTTP/1.1")
 }
+
+// TestSessionOfAnotherProtocol is no session: it leaves nothing behind, whoever finds out.
+func TestSessionOfAnotherProtocol(t *testing.T) {
+	speaks := func(protocol string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(hijack(w), "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: %s\r\n\r\n", protocol)
+		}
+	}
+	f := newFixture(t, nil, speaks("foo"), talks)
+	k := f.talk(t, "/v1/realtime?model=m")
+	require.Equal(t, 101, k.head.StatusCode)
+	require.Equal(t, "1", k.head.Header.Get("X-Inferpick-Endpoint"))
+	k.hears("created /v1/realtime?model=m")
+	k.Close()
+	served(t, f.outcome(t))
+	f.ledgersEmpty(t)
+
+	// Who has the session drops it when its request is over.
+	f = newFixture(t, nil, speaks("websocket"))
+	ctx, cancel := context.WithCancel(context.Background())
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://gateway/v1/realtime?model=m", http.NoBody)
+	require.NoError(t, err)
+	req.Header = http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}}
+	resp, err := f.transport.RoundTrip(req)
+	require.NoError(t, err)
+	require.Equal(t, 101, resp.StatusCode)
+	cancel()
+	f.outcome(t)
+	f.ledgersEmpty(t)
+	require.NoError(t, f.transport.EndSessions(context.Background()))
+}
