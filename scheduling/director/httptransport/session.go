@@ -77,7 +77,7 @@ func (s *session) broke(err error) {
 
 // Close implements io.Closer. Whichever side goes first, a session that is over has been served.
 func (s *session) Close() error {
-	s.t.sessions.remove(s)
+	defer s.t.sessions.remove(s) // when all is said of it
 	s.stop()
 	err := s.shut(nil)
 	s.end(nil)
