@@ -19,8 +19,9 @@ import (
 
 // front is an HTTP server that has a gateway.
 type front struct {
-	server *http.Server
-	done   chan struct{} // closed when it no longer serves
+	gateway *gateway.Gateway
+	server  *http.Server
+	done    chan struct{} // closed when it no longer serves
 }
 
 // startFront serves a gateway's APIs, nearly all of which are under /v1/, and pages, if there are any, elsewhere.
@@ -34,6 +35,7 @@ func startFront(gw *gateway.Gateway, ln net.Listener, pages http.Handler) *front
 		mux.Handle("/", pages)
 	}
 	g := &front{
+		gateway: gw,
 		server: &http.Server{
 			Handler:           mux,
 			ReadHeaderTimeout: 10 * time.Second,
@@ -71,12 +73,10 @@ func identify(r *http.Request, in *director.Incoming) {
 	}
 }
 
-// shutdown lets requests finish until ctx is done, then cuts them off, and returns
+// shutdown lets requests and sessions finish until ctx is done, then cuts them off, and returns
 // when the server has ended.
 func (g *front) shutdown(ctx context.Context) {
-	if g.server.Shutdown(ctx) != nil {
-		g.server.Close()
-	}
+	g.gateway.Drain(ctx, g.server) // an error is that it was time
 	<-g.done
 }
 

@@ -47,9 +47,10 @@ func serversFail(t *testing.T) {
 		servers = append(servers, s)
 		addresses = append(addresses, s.Address())
 	}
-	gateway, err := newGateway(ctx, addresses)
+	gateway, err := newGateway(addresses)
 	require.NoError(t, err)
-	front := httptest.NewServer(gateway)
+	defer gateway.Close()
+	front := httptest.NewServer(gateway.Proxy())
 	defer front.Close()
 
 	var served, cutOff atomic.Int64

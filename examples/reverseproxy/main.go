@@ -9,6 +9,7 @@ import (
 	"context"
 	"flag"
 	"log"
+	"net"
 	"net/http"
 	"os/signal"
 	"strings"
@@ -25,24 +26,47 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	handler, err := newGateway(ctx, strings.Split(*endpoints, ","))
+	ln, err := net.Listen("tcp", *listen)
 	if err != nil {
 		log.Fatal(err)
 	}
-	server := &http.Server{
-		Addr: *listen, Handler: handler,
-		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, // for slow and unfinished uploads
+	if err := serve(ctx, ln, strings.Split(*endpoints, ",")); err != nil {
+		log.Fatal(err)
 	}
-	context.AfterFunc(ctx, func() { server.Close() })
-	log.Print(server.ListenAndServe())
 }
 
-// newGateway returns a gateway that reads the servers' metrics until ctx is done.
-func newGateway(ctx context.Context, endpoints []string) (http.Handler, error) {
+// grace is how long requests and sessions under way may go on at the end.
+const grace = 10 * time.Second
+
+// serve serves a gateway on ln until ctx is done and what is under way then has ended.
+func serve(ctx context.Context, ln net.Listener, endpoints []string) error {
+	g, err := newGateway(endpoints)
+	if err != nil {
+		return err
+	}
+	defer g.Close()
+	server := &http.Server{
+		Handler:           g.Proxy(),
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, // for slow and unfinished uploads
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(ln) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	return g.Drain(ctx, server)
+}
+
+// newGateway returns a gateway that reads the servers' metrics until it is closed.
+func newGateway(endpoints []string) (*gateway.Gateway, error) {
 	g, err := gateway.New(gateway.Options{Profile: plugins.Default(), Servers: gateway.Addresses(endpoints...)})
 	if err != nil {
 		return nil, err
 	}
-	go g.Run(ctx)
-	return g.Proxy(), nil
+	go g.Run(context.Background())
+	return g, nil
 }

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -24,9 +27,10 @@ func TestGateway(t *testing.T) {
 		addresses = append(addresses, s.Address())
 	}
 	addresses = append(addresses, "127.0.0.1:1") // nobody listens there: the fallbacks have to serve
-	gateway, err := newGateway(ctx, addresses)
+	gateway, err := newGateway(addresses)
 	require.NoError(t, err)
-	front := httptest.NewServer(gateway)
+	defer gateway.Close()
+	front := httptest.NewServer(gateway.Proxy())
 	defer front.Close()
 
 	for range 10 {
@@ -39,7 +43,40 @@ func TestGateway(t *testing.T) {
 			t.Fatalf("status %d, %v, body %s", resp.StatusCode, err, body)
 		}
 	}
-	if _, err := newGateway(ctx, []string{"no port"}); err == nil {
+	if _, err := newGateway([]string{"no port"}); err == nil {
 		t.Error("an address without a port was accepted")
 	}
+}
+
+// At the end, a request under way is answered, and a session goes on until its client ends it.
+func TestEnd(t *testing.T) {
+	s, err := modelserver.Start(t.Context(), modelserver.Options{Name: "a", Models: []string{"tiny"}})
+	require.NoError(t, err)
+	defer s.Close()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	served := make(chan error, 1)
+	go func() { served <- serve(ctx, ln, []string{s.Address()}) }()
+
+	c, err := net.Dial("tcp", ln.Addr().String())
+	require.NoError(t, err)
+	defer c.Close()
+	fmt.Fprint(c, "GET /v1/realtime?model=tiny HTTP/1.1\r\nHost: gateway\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
+	require.NoError(t, err)
+	require.Equal(t, 101, resp.StatusCode)
+	cancel()
+	for { // until nobody listens
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			break
+		}
+		c.Close()
+	}
+	require.Empty(t, served, "the session is still open")
+	c.Close()
+	require.NoError(t, <-served)
 }

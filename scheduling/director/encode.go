@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -107,6 +108,7 @@ type encoding struct {
 	tried  [encodeTries]*types.Load
 	tries  int
 	params []byte // nil: none
+	tokens int    // of the prompt; 0: unknown
 }
 
 // encodeTries is how many encoders are asked for one item.
@@ -140,9 +142,43 @@ func (r *Route) Encodes() *Encodes {
 		return nil
 	}
 	e.items = make([]encoding, len(e.media.Items()))
+	e.weigh()
 	e.stats.Items = len(e.items)
 	r.encodes = e
 	return e
+}
+
+// weigh finds the items among the media of the request's prompt, which has them in the same order, but has equal ones more
+// than once, and may end before.
+func (e *Encodes) weigh() {
+	req := &e.route.Request
+	rest, data := req.Prompt.Media, req.PromptData()
+	for i, item := range e.media.Items() {
+		at := slices.IndexFunc(rest, func(m types.Media) bool {
+			return m.Kind == kindOf(item.Kind) && m.Span.Start >= 0 && m.Span.Start <= m.Span.End && m.Span.End <= len(data) &&
+				alike(data[m.Span.Start:m.Span.End], item.Source)
+		})
+		if at >= 0 {
+			e.items[i].tokens = rest[at].Tokens
+			rest = rest[at+1:]
+		}
+	}
+}
+
+// alike reports whether media weigh the same, as equal ones do: that is in their beginning and their length.
+func alike(a, b []byte) bool {
+	n := min(len(a), len(b), 256)
+	return len(a) == len(b) && bytes.Equal(a[:n], b[:n]) && bytes.Equal(a[len(a)-n:], b[len(b)-n:])
+}
+
+func kindOf(kind disagg.Kind) types.MediaKind {
+	switch kind {
+	case disagg.Image:
+		return types.Image
+	case disagg.Audio:
+		return types.Audio
+	}
+	return types.Video
 }
 
 // encoders returns those that may encode for the one that computes the prompt.
@@ -252,8 +288,9 @@ func (e *Encodes) request(i int) *types.Request {
 	case disagg.Audio:
 		p.Tokens, p.Audio = openai.AudioTokens, 1
 	default:
-		p.Tokens, p.Other = openai.OtherTokens, 1
+		p.Tokens, p.Other = openai.VideoTokens, 1
 	}
+	req.Prompt.Tokens = cmp.Or(e.items[i].tokens, req.Prompt.Tokens)
 	return req
 }
 

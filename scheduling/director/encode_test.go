@@ -2,6 +2,8 @@ package director_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
@@ -92,6 +95,45 @@ func TestEncodes(t *testing.T) {
 	require.NoError(t, err)
 	require.NotContains(t, string(legs.Decode().Body), "ec_transfer_params")
 	require.Nil(t, r.EncodedBody())
+}
+
+// An item weighs at an encoder what it weighs in the prompt, by its size and the model's family.
+func TestEncodeWeight(t *testing.T) {
+	families, err := openai.ParseFamilies([]byte(`{"families":[{"models":["food-v1"],"video":{"seconds":100}}]}`))
+	require.NoError(t, err)
+	e := encoding(t)
+	d, store := apart(t, disagg.NIXL(disagg.Options{}), func(o *director.Options) { o.Encode, o.Families = e, families }, "e1 encode", "p1 prefill", "d1 decode")
+	small, large := pngPart(256, 128), pngPart(1024, 512)
+	far := `{"type":"image_url","image_url":{"url":"http://far/picture"}}`
+	body := `{"model":"food","messages":[{"role":"user","content":[` + strings.Join([]string{small, far, small, large,
+		`{"type":"video_url","video_url":{"url":"http://far/film"}}`, `{"type":"input_audio","input_audio":{"format":"wav","data":"AA"}}`}, ",") + `]}]}`
+	r, err := d.Route(t.Context(), director.Incoming{Path: "/v1/chat/completions", Body: []byte(body), Split: true})
+	require.NoError(t, err)
+	defer r.Done(nil)
+	var want, got []int64
+	for i, m := range r.Request.Prompt.Media {
+		if i != 2 { // the first again
+			want = append(want, int64(m.Tokens))
+		}
+	}
+	require.Equal(t, int64(256*128/32/32), want[0])
+	require.Equal(t, int64(1024*512/32/32), want[2])
+	items := r.Encodes()
+	for i := range items.Len() {
+		l := items.Begin(t.Context(), i)
+		got = append(got, l.Endpoint().Load.Held().PrefillTokens)
+		l.Cancelled()
+	}
+	require.Equal(t, want, got)
+	items.Done()
+	require.Zero(t, store.Snapshot().Pool(pool).Endpoints()[0].Load.Requests())
+}
+
+// pngPart is a part of a message with a picture of a size.
+func pngPart(width, height uint32) string {
+	png := binary.BigEndian.AppendUint32([]byte("\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"), width)
+	png = append(binary.BigEndian.AppendUint32(png, height), make([]byte, 400)...)
+	return `{"type":"image_url","image_url":{"url":"data:image/png;base64,` + base64.StdEncoding.EncodeToString(png) + `"}}`
 }
 
 // An endpoint that answers alone gets it with the request, once.

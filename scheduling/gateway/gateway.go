@@ -8,7 +8,7 @@
 //	…
 //	defer g.Close()
 //	go g.Run(ctx)
-//	err = http.ListenAndServe(":8080", g.Proxy())
+//	err = http.ListenAndServe(":8080", g.Proxy()) // or a http.Server, and Drain
 //
 // It decides nothing itself. Who needs other parts, or a scheduler for each pool, makes them
 // with the packages that these are from.
@@ -18,6 +18,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"net/http"
 	"net/http/httputil"
 	"sync"
 
@@ -291,8 +292,22 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return g.scraper.Run(ctx)
 }
 
+// Drain shuts a server of Proxy down: it takes no more requests, and Drain returns nil when those under way, and sessions
+// over websockets through Transport, for which a http.Server does not wait, have ended. When ctx is done before, those that
+// are left are cut off, and the error is that of ctx. Close is to be called after.
+func (g *Gateway) Drain(ctx context.Context, server *http.Server) error {
+	err := server.Shutdown(ctx)
+	if err != nil {
+		server.Close()
+	}
+	if cut := g.Transport.EndSessions(ctx); err == nil {
+		err = cut
+	}
+	return err
+}
+
 // Close ends Run and returns when it has ended. Requests that wait to be let in are refused;
-// those that are at a server go on. Calling it again does nothing.
+// those that are at a server, and sessions, go on: see Drain. Calling it again does nothing.
 func (g *Gateway) Close() {
 	g.close()
 	g.running.Lock()

@@ -48,6 +48,8 @@ type Item struct {
 	Kind Kind
 	// Part is the part of a message's content, as it stands in the request's body.
 	Part []byte
+	// Source is its URL or data, what is between the quotes in Part.
+	Source []byte
 }
 
 // MediaLimits bound what is encoded of one request by others; what is beyond them is left to the engine
@@ -183,7 +185,7 @@ func (f *finder) part(part []byte) {
 			continue
 		}
 		if source := sourceOf(payload); source != nil {
-			f.add(Item{p.kind, part}, p.key, source, v[1])
+			f.add(Item{p.kind, part, source[1 : len(source)-1]}, p.key, v[1])
 		}
 		return
 	}
@@ -203,12 +205,13 @@ func sourceOf(payload []byte) []byte {
 	return payload
 }
 
-func (f *finder) add(item Item, key string, source, uuid []byte) {
+func (f *finder) add(item Item, key string, uuid []byte) {
 	var h maphash.Hash
 	h.SetSeed(f.seed)
 	_, _ = h.WriteString(key)
-	_, _ = h.Write(uuid) // both are JSON, so that there is no telling them apart in another way
-	_, _ = h.Write(source)
+	_, _ = h.Write(uuid)
+	_ = h.WriteByte('"') // as there is none in a source, the two are apart
+	_, _ = h.Write(item.Source)
 	sum := h.Sum64() // of two that are equal by chance one is left out, which does no harm
 	if f.known[sum] {
 		return

@@ -97,7 +97,7 @@ func (s *session) abandon() {
 
 // over ends a session; cause is for the account of it.
 func (s *session) over(cause error) error {
-	s.t.sessions.remove(s)
+	defer s.t.sessions.remove(s) // when all is said of it
 	err := s.shut(nil)
 	s.end(cause)
 	s.cancel(nil)
