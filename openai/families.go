@@ -149,7 +149,7 @@ func KnownFamilies() []Family {
 		{Models: []string{"mistral-small-3.1*", "mistral-small-3.2*"}, Image: ImageRule{Rule: "pixtral", Patch: 14, Merge: 2, MaxSide: 1540, Breaks: true}},
 		{Models: []string{"phi-4-multimodal*"}, Image: ImageRule{Rule: "phi4-mm"}, Audio: AudioRule{TokensPerSecond: 12.5}},
 		{Models: []string{"gemma-3*"}, Image: ImageRule{Rule: "gemma3"}},
-		{Models: []string{"gpt-4o*", "gpt-4.1", "gpt-4.5*"}, Image: ImageRule{Rule: "openai-4o"}},
+		{Models: []string{"gpt-4o*", "gpt-4.1", "gpt-4.1-20*", "gpt-4.5*"}, Image: ImageRule{Rule: "openai-4o"}},
 		{Models: []string{"gpt-4.1-mini*"}, Image: ImageRule{Rule: "openai-patches", Factor: 1.62}},
 		{Models: []string{"gpt-4.1-nano*"}, Image: ImageRule{Rule: "openai-patches", Factor: 2.46}},
 		{Models: []string{"whisper*"}, Audio: AudioRule{TokensPerSecond: 50, WindowSeconds: 30, Seconds: 30}},

@@ -418,7 +418,7 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 	}
 	if AsksForWebsocket(in.Method, in.Header) {
 		r.converse(in)
-	} else if (kind != inference || in.Method != "POST") && r.kept.collection != "" {
+	} else if asksOnly(in.Method) || kind != inference && r.kept.collection != "" {
 		r.Request.Work.Kind = types.Fetches
 	}
 	if err := d.describe(r, in); err != nil {

@@ -26,7 +26,7 @@ func classOf(method, path string) class {
 	if method == "CONNECT" || method == "TRACE" {
 		return forbidden
 	}
-	safe := method == "GET" || method == "HEAD" || method == "OPTIONS"
+	safe := asksOnly(method) && method != "DELETE"
 	var room [16]string
 	s := room[:0]
 	for segment := range strings.SplitSeq(strings.TrimPrefix(path, "/"), "/") {
@@ -58,6 +58,11 @@ func classOf(method, path string) class {
 		}
 	}
 	return forbidden
+}
+
+// asksOnly reports whether nothing is computed for a method: something is asked for, or deleted.
+func asksOnly(method string) bool {
+	return method == "GET" || method == "HEAD" || method == "OPTIONS" || method == "DELETE"
 }
 
 // below returns the class of what is below a version: /v1/….

@@ -26,6 +26,9 @@ func TestWorkOfRoutes(t *testing.T) {
 		{"POST /v1/videos", ``, true, types.Denoises, 0, 0},
 		{"POST /v1/images/generations", ``, true, types.Denoises, 0, 0},
 		{"POST /v1/chat/completions", ``, true, types.Generates, 0, 0},
+		{"GET /v1/chat/completions/chatcmpl-1", ``, true, types.Fetches, 0, 0},
+		{"DELETE /v1/vector_stores/vs_1", ``, true, types.Fetches, 0, 0},
+		{"GET /v1/models", ``, true, types.Fetches, 0, 0},
 		{"POST /v1/chat/completions", `{"model":"food","messages":[]}`, false, types.Generates, 0, 0},
 	}
 	for _, tt := range tests {
