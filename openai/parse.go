@@ -93,6 +93,8 @@ type Parsed struct {
 //   - PreviousID is previous_response_id, or else the conversation, of Responses.
 //   - Prompt is as described at the top of the package, and Work says what is asked for beside it. Of the
 //     numbers that do, those that no server takes (a size of 10^9, -1 steps) are as good as absent.
+//   - n, how many texts a chat or a completion is to give for one prompt, is not read, as it is where pictures are made:
+//     MaxTokens is of one of them.
 //   - What else is wrong with a body is left to the model server to say.
 //
 // Requests over gRPC are read as far as they are well formed, and name no model. For Other

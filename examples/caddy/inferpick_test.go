@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -477,4 +478,37 @@ func TestNothingIsLeft(t *testing.T) {
 		cycle()
 	}
 	require.LessOrEqual(t, settle(), before+3, "goroutines")
+}
+
+// A session over a websocket passes both ways, and goes on over a reload.
+func TestSession(t *testing.T) {
+	echo := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, rw, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		_, _ = io.Copy(c, rw)
+	}))
+	defer echo.Close()
+	s := newSite(t)
+	block := "server " + echo.Listener.Addr().String()
+	require.NoError(t, s.load(block))
+	c, err := net.Dial("tcp", s.addr)
+	require.NoError(t, err)
+	defer c.Close()
+	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	fmt.Fprint(c, "GET /v1/realtime?model=m HTTP/1.1\r\nHost: "+s.addr+"\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+	r := bufio.NewReader(c)
+	resp, err := http.ReadResponse(r, nil)
+	require.NoError(t, err)
+	require.Equal(t, 101, resp.StatusCode)
+	for _, line := range []string{"before\n", "after\n"} {
+		fmt.Fprint(c, line)
+		heard, err := r.ReadString('\n')
+		require.NoError(t, err)
+		require.Equal(t, line, heard)
+		require.NoError(t, s.load(block+"\nname_endpoint"))
+	}
 }

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/inferpick/inferpick/openai"
 )
 
 // Limits of the flags.
@@ -43,8 +45,9 @@ type config struct {
 	listen    string
 	replay    string // directory; empty: the built-in workload
 	sessions  []session
-	rollout   string        // kind of the adapter to roll out at the beginning; empty: none
-	think     time.Duration // longest pause between two turns of a replayed session
+	rollout   string           // kind of the adapter to roll out at the beginning; empty: none
+	think     time.Duration    // longest pause between two turns of a replayed session
+	families  *openai.Families // what media weigh; nil: as for models that are known
 	seed      uint64
 	json      string // file for the summary, "-" for stdout, empty for none
 
@@ -82,6 +85,14 @@ the one before was answered and the recorded pause is over.`)
 	f.StringVar(&cfg.rollout, "rollout", "", `begin with a rollout of the model chat to an adapter that is `+"`KIND`"+`: good, errors, slow
 or empty. The page starts others.`)
 	f.StringVar(&cfg.listen, "listen", "127.0.0.1:8080", "`ADDR` of gateway and page")
+	f.Func("families", "JSON `FILE` that says how many tokens images, sound and films are for models by their\n"+
+		"names: openai.Families. By default, as for models that are known.", func(path string) error {
+		data, err := os.ReadFile(path)
+		if err == nil {
+			cfg.families, err = openai.ParseFamilies(data)
+		}
+		return err
+	})
 	f.Uint64Var(&cfg.seed, "seed", 1, "same seed `N`, same workload and same draws")
 	f.StringVar(&cfg.json, "json", "", "write a summary to `FILE` at the end; - is stdout")
 	return f

@@ -90,7 +90,7 @@ func (g *instance) open(p policy) (err error) {
 		Store:  datastore.Options{UnknownModels: datastore.Refuse, StickySessions: true},
 		Scrape: scrape.Options{Seed: g.cfg.seed},
 		Director: director.Options{
-			RestoreModel: true, Seed: g.cfg.seed, OnRefused: f.log.refused,
+			RestoreModel: true, Seed: g.cfg.seed, OnRefused: f.log.refused, Families: g.cfg.families,
 			EngineSessions:      func(types.NamespacedName) bool { return sink != nil },
 			TrustRequestHeaders: true, // the gateway has made sure of them: see identify
 		},

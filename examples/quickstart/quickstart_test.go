@@ -98,6 +98,18 @@ func get(t *testing.T, url string) (*http.Response, string) {
 	return resp, string(body)
 }
 
+// -families takes a table, and says what is wrong with one.
+func TestFamilies(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "families.json")
+	require.NoError(t, os.WriteFile(file, []byte(`{"families":[{"models":["chat"],"image":{"rule":"fixed","tokens":100}}]}`), 0o600))
+	cfg := testConfig(t, "-families", file)
+	require.Equal(t, 100, cfg.families.Of("chat").Image.Tokens)
+	_, err := parseFlags([]string{"-families", "families.go"})
+	require.ErrorContains(t, err, "-families")
+	_, err = parseFlags([]string{"-families", "flags.go"})
+	require.ErrorContains(t, err, "openai: line 1")
+}
+
 func TestRun(t *testing.T) {
 	http.DefaultClient.CloseIdleConnections()
 	before := runtime.NumGoroutine()

@@ -5,6 +5,7 @@ package serve
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
 	"net"
 	"net/http"
@@ -107,15 +108,20 @@ func (s *Server) Set(t *routing.Table) map[int32]error {
 	return failed
 }
 
-// Close closes all ports, lets requests under way end for as long as Options.Drain, and returns
+// Close closes all ports, lets requests and sessions under way end for as long as Options.Drain, and returns
 // when all have ended.
 func (s *Server) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), s.o.Drain)
+	defer cancel()
 	s.mu.Lock()
 	for _, p := range s.ports {
 		s.closeLocked(p)
 	}
 	s.mu.Unlock()
 	s.closing.Wait()
+	for _, t := range s.pools {
+		t.EndSessions(ctx) // an error is that it was time
+	}
 }
 
 // Addresses returns where the server listens, by port.
