@@ -338,6 +338,7 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 		}
 	}
 	homes, least, denoises := r.homes.Any(), math.Inf(1), r.Kind == types.Denoises
+	pools, soon := r.Kind == types.Pools, soonest{}
 	best, r.meets = -1, false
 	for k := range seen {
 		s := &seen[k]
@@ -365,6 +366,12 @@ func (c *Cost) fill(r *costed, eps []*types.Endpoint, seen []costSeen, costs []f
 		if costs[k] = v; v < least {
 			least, best = v, k
 		}
+		if pools {
+			soon.add(t.Wait, k)
+		}
+	}
+	if pools && soon.n > 1 {
+		return c.holdUp(r, eps, seen, costs, &soon)
 	}
 	return best
 }

@@ -54,6 +54,9 @@ func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostIt
 		items = slices.Insert(items, 2, item("encode", first*t.Encode, r.media.describe(&req.Prompt, cell, c.bytesOf(seen.blocks))))
 	}
 	if r.Kind == types.Pools { // neither output, nor anything that stays
+		held, _ := q.HoldsUp(t.Wait, t.Prefill)
+		items[slices.IndexFunc(items, func(it scheduling.CostItem) bool { return it.Name == "join" })].Detail =
+			fmt.Sprintf("%.0f expected before another endpoint is free", held)
 		items = slices.DeleteFunc(items, func(it scheduling.CostItem) bool { return it.Name == "output" || it.Name == "kv" })
 	}
 	return c.moreItems(items, ep, r, q, &t, adapter, p.Home)

@@ -35,7 +35,7 @@ type CostOptions struct {
 	LongSteps   float64 `json:"longSteps,omitempty"`
 	// Join is the weight of the time by which its prefill delays the first tokens of requests that
 	// are computed in the same step, on top of FirstToken. Default 3: what is computed together
-	// takes longer than each alone.
+	// takes longer than each alone. Not of embeddings and the like, whose delay of others is counted by itself.
 	Join float64 `json:"join,omitempty"`
 	// KVPressure is the cost, in seconds, of filling half of an empty KV cache. The fuller it is, the
 	// more each token costs. Default 0.15.

@@ -126,6 +126,32 @@ func TestDenoisingGoesWhereTheLeastIsLeft(t *testing.T) {
 	require.InDelta(t, b.cost.Stats().Rates.Denoise, next.cost.Stats().Rates.Denoise, 1e-9)
 }
 
+// Where all other endpoints have long batches to embed, another one goes behind one of these: what is short does not wait.
+func TestLongBatchesLeaveRoomForShortOnes(t *testing.T) {
+	b := newCostBench(t, plugins.CostOptions{FixedRates: true}, unreadAll("a", "b", "c")...)
+	embed := func(items int) *types.Request {
+		req := prompt("", 100*items)
+		req.Stream, req.Work = false, types.Work{Kind: types.Pools, Items: items}
+		return req
+	}
+	short := func() *scheduling.Decision {
+		d := b.schedule(embed(1))
+		b.pass(20 * time.Millisecond)
+		d.Done(types.Outcome{Status: 200})
+		return d
+	}
+	for range 100 {
+		short()
+	}
+	first, second := b.schedule(embed(1000)), b.schedule(embed(1000))
+	require.NotEqual(t, first.Endpoint.ID, second.Endpoint.ID)
+	third := b.schedule(embed(1000))
+	require.Contains(t, []string{first.Endpoint.ID, second.Endpoint.ID}, third.Endpoint.ID)
+	for range 5 {
+		require.NotContains(t, []string{first.Endpoint.ID, second.Endpoint.ID}, short().Endpoint.ID)
+	}
+}
+
 // Neither embeddings nor pictures change what is expected of answers, and a text of which it is known how long it
 // will be is expected to be that.
 func TestWorkIsLearnedApart(t *testing.T) {

@@ -83,6 +83,10 @@ type Query struct {
 
 	Arriving float64 // requests of this process that come to a server in a second, in the mean of all
 
+	// Of a prompt that is all there is to compute:
+	Coming      float64 // requests of this process that come in a second to all servers
+	Least, Next Seconds // the least wait at any server, and that at the next best; 0: not known
+
 	Best   Tokens  // most tokens cached at one server, or expected at the home
 	Peer   Tokens  // most tokens cached at one server, for others to pull; 0: none can
 	Else   float64 // part of the prompt that is cached nowhere
@@ -184,6 +188,8 @@ func (m *Model) Terms(q *Query, f *Figures, p *Place, t *Terms) Seconds {
 	join := Seconds(m.Join*m.FirstToken*(joining+q.Behind(f, wait))) * own
 	if q.Items > 0 {
 		kv = 0 // nothing of it stays
+		_, held := q.HoldsUp(wait, own)
+		join = Seconds(m.FirstToken) * held
 	}
 	wait += p.Backlog
 	// Field by field: a whole one would be made elsewhere and copied.
@@ -220,6 +226,23 @@ func (q *Query) Behind(f *Figures, wait Seconds) float64 {
 		return 0
 	}
 	return q.Arriving * backlog
+}
+
+// HoldsUp is how many requests are held up by one that is only to be computed, where it waits so long and takes so long
+// itself, and for how long in sum. Those that come go where they wait the least. So they are held up only where this one
+// waits the least itself, and until another server is free: what is long is better off behind what is long than where
+// all servers are taken by such (Harchol-Balter, Crovella and Murta, "On Choosing a Task Assignment Policy for a
+// Distributed Server System", Journal of Parallel and Distributed Computing 59, 1999).
+func (q *Query) HoldsUp(wait, own Seconds) (requests float64, sum Seconds) {
+	free := q.Least
+	if wait <= q.Least {
+		free = q.Next
+	}
+	until := min(wait+own, free)
+	if until <= wait {
+		return 0, 0
+	}
+	return q.Coming * float64(until-wait), Seconds(q.Coming) * (until*until - wait*wait) / 2
 }
 
 // before is what until returns, and what is queued, if decisions under way were booked: as if

@@ -76,6 +76,9 @@ func (l *Learner) Observe(m *Model, v *View, s *Server, r *Request, out *types.O
 		return
 	case types.Converses:
 		return // it takes as long as people talk
+	case types.Pools:
+		a.pooled()
+		return
 	}
 	a.tokens = out.Usage.CompletionTokens.Or(float64(out.Tokens))
 	a.own, a.weight = a.computed()
@@ -83,8 +86,8 @@ func (l *Learner) Observe(m *Model, v *View, s *Server, r *Request, out *types.O
 		return // the time until its first token is not this server's
 	}
 	if !r.begun || !a.timed() {
-		if out.Stalled.Seconds() > mostStalled*(a.now-float64(r.sent)) {
-			return // the client's time, of which it is not known what the server worked through
+		if a.stalled() {
+			return
 		}
 		a.whole()
 		return
@@ -138,6 +141,11 @@ func (a *answer) timed() bool {
 	return a.out.Stalled.Seconds() <= mostStalled*took
 }
 
+// stalled reports whether the whole time is in part the client's, of which it is not known what the server worked through.
+func (a *answer) stalled() bool {
+	return a.out.Stalled.Seconds() > mostStalled*(a.now-float64(a.r.sent))
+}
+
 // whole learns from an answer of which only the whole time is known.
 func (a *answer) whole() {
 	s, r := a.s, a.r
@@ -161,6 +169,25 @@ func (a *answer) whole() {
 	}
 	took := a.beyondWay(&row, a.now-float64(r.sent), r.crowd == 0)
 	a.learn(row, took, a.weight/(1+r.crowd/crowdDoubt))
+}
+
+// pooled learns from a prompt that is all there was to compute. Prompts are computed in the order in which they came: from
+// when the last one ended before this one was sent, all that were ahead of it were computed, and it.
+func (a *answer) pooled() {
+	s, r := a.s, a.r
+	if a.stalled() {
+		return
+	}
+	a.own, a.weight = a.computed()
+	steps := r.steps
+	row := Sample{Steps: steps * (r.stepThen + s.baseStep) / 2, Grown: steps * a.m.grown((r.beside+s.decoding)/2), Prefill: a.own, Encode: float64(r.Encode)}
+	a.prefills(&row, r.ahead, r.encodes)
+	took := a.now - float64(r.filling)
+	if r.paused {
+		row.Fixed = 1
+		took = a.beyondWay(&row, took, r.crowd == 0)
+	}
+	a.learn(row, took, a.weight)
 }
 
 // prefills adds those of others to a row: so many base seconds, with so many of encoding in them.

@@ -35,6 +35,8 @@ type Request struct {
 	encodes   float64 // base seconds of encoding in ahead
 	behind    float64 // how many these were
 	crowd     float64 // requests that were there
+	filling   Seconds // Server.filling then
+	paused    bool    // Server.paused then
 
 	begun      bool    // a first token was seen
 	firstAt    Seconds // when

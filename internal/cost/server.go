@@ -23,6 +23,8 @@ type Server struct {
 	context    Tokens             // of all of them, at half of their output
 	computed   Tokens             // that take up KV cache of their own
 	encodes    float64            // base seconds of encoding in owed
+	filling    Seconds            // when the last prefill ended, or after a pause the next was sent
+	paused     bool               // it is the latter
 	diffusion  *diffusion         // what is to be denoised; nil: nothing ever was
 
 	told     Peers   // what other gateways have there, as they say
@@ -289,6 +291,10 @@ func (s *Server) Add(r *Request, hit Tokens, m *Model, v *View, now Seconds) {
 	if r.Kind == types.Pools {
 		r.fills = 0
 	}
+	if s.waiting.Head == nil {
+		s.filling, s.paused = now, true
+	}
+	r.filling, r.paused = s.filling, s.paused
 	if !r.Apart { // else it is not known when it comes there
 		if s.stepEnds <= at {
 			s.stepEnds, s.pending, s.joining = at+wait, 0, 0
@@ -332,7 +338,7 @@ func (s *Server) perSecond(m *Model) float64 {
 // First is told of the first token of a request. Derive and Began are to be called after it.
 func (s *Server) First(r *Request, now Seconds) {
 	r.begun, r.firstAt, r.firstAfter = true, now, now-r.sent
-	s.prefilled(r)
+	s.prefilled(r, now)
 	s.carry(float64(s.requests - s.prefilling))
 }
 
@@ -343,11 +349,12 @@ func (s *Server) Began(r *Request, v *View, now Seconds) {
 }
 
 // prefilled takes r out of those that wait for their first token.
-func (s *Server) prefilled(r *Request) {
+func (s *Server) prefilled(r *Request, now Seconds) {
 	if r.waiting.Of == nil {
 		return
 	}
 	s.waiting.Remove(&r.waiting)
+	s.filling, s.paused = now, false
 	s.prefilling--
 	s.queued -= r.compute
 	s.owed -= r.base
@@ -367,7 +374,7 @@ func (s *Server) expire(now Seconds) {
 		r := at.Of
 		at = at.Next
 		if !r.Streamed && r.Kind != types.Pools && now > r.sent+r.predicted+r.work {
-			s.prefilled(r)
+			s.prefilled(r, now)
 		}
 	}
 }
@@ -382,7 +389,7 @@ func (s *Server) Remove(r *Request, now Seconds) {
 		s.removeDenoise(r, now)
 		return
 	}
-	s.prefilled(r)
+	s.prefilled(r, now)
 	s.context -= r.Context()
 	s.computed -= r.keeps()
 	if s.requests == 0 {
