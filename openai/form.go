@@ -118,7 +118,7 @@ func namesMedia(name string) bool {
 }
 
 // addFile counts a file, by what its head says of it.
-func (p *part) addFile(class class, at types.Span, body []byte) {
+func (part *part) addFile(class class, at types.Span, body []byte) {
 	data := body[at.Start:at.End]
 	m := types.Media{Kind: class.kind(), Span: at}
 	if len(data) > 0 {
@@ -129,34 +129,34 @@ func (p *part) addFile(class class, at types.Span, body []byte) {
 		}
 	}
 	defaultFamily.weigh(&m)
-	p.addMedia(m)
+	part.addMedia(m)
 }
 
-func (p *part) addMedia(m types.Media) {
+func (part *part) addMedia(m types.Media) {
 	switch m.Kind {
 	case types.Image:
-		p.images++
+		part.images++
 	case types.Audio:
-		p.audio++
+		part.audio++
 	default:
-		p.other++
+		part.other++
 	}
-	p.tokens += int64(m.Tokens)
-	if len(p.media) < maxMedia {
-		p.media = append(p.media, m)
+	part.tokens += int64(m.Tokens)
+	if len(part.media) < maxMedia {
+		part.media = append(part.media, m)
 	}
 }
 
 // seconds is how long the sound in it is, if that is known of all of it.
-func (p *part) seconds() types.Gauge {
+func (part *part) seconds() types.Gauge {
 	sum := 0.0
-	for _, m := range p.media {
+	for _, m := range part.media {
 		if m.Seconds <= 0 {
 			return types.Gauge{}
 		}
 		sum += m.Seconds
 	}
-	if sum == 0 || len(p.media) < p.images+p.audio+p.other {
+	if sum == 0 || len(part.media) < part.images+part.audio+part.other {
 		return types.Gauge{}
 	}
 	return types.Known(sum)

@@ -10,7 +10,6 @@ type responses struct {
 	openAI
 	p        *process
 	sequence int           // number of the next event
-	before   []object      // items of what the request goes on from
 	given    []object      // items of the request
 	read     prompt        // all that the model has read
 	talk     *conversation // to which the response is added
