@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 servers go on offering what the client calls deprecated
+
 package openaiclient_test
 
 import (
