@@ -464,7 +464,8 @@ func (c *Cost) prepare(req *types.Request, r *costed) {
 		r.Output = max(r.Output, 1)
 	}
 	if r.Kind != types.Denoises {
-		r.media = c.mediaOf(&req.Prompt)
+		r.media = c.mediaOf(&req.Prompt, r.model)
+		r.Prompt = max(r.Prompt+r.media.more(), 1)
 	}
 	r.adapter = c.adapters.Of(req.Target()) // for who books without having asked for the cost
 	r.query.Prompt = r.Prompt

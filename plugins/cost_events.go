@@ -259,6 +259,7 @@ func (c *Cost) learnTier(r *costed, s *costServer) {
 // learnRequest learns what a served request says of those like it.
 func (c *Cost) learnRequest(req *types.Request, r *costed, out *types.Outcome) {
 	u := &out.Usage
+	c.learnMedia(req, r, u)
 	tokens := cost.Tokens(u.CompletionTokens.Or(float64(out.Tokens)))
 	switch {
 	case r.Kind == types.Denoises:

@@ -30,28 +30,65 @@ type costedMedia struct {
 	all    cost.Seconds   // of encoding all
 	rest   cost.Seconds   // of encoding those beyond keys
 
+	guessed cost.Tokens // of those of unknown size, as the request has them
+	factor  float64     // by which these are expected to be more
+
 	seen  []uint64 // which each endpoint has seen: see mediaindex.Index.Seen
 	noted uint64   // those that the endpoint chosen last has seen by this request alone
 }
 
-// mediaOf returns what is kept about the media in a prompt; nil: there are none.
-func (c *Cost) mediaOf(p *types.Prompt) *costedMedia {
+// mediaOf returns what is kept about the media in a prompt for a model; nil: there are none.
+func (c *Cost) mediaOf(p *types.Prompt, model uint64) *costedMedia {
 	if len(p.Media) == 0 {
 		return nil
 	}
 	n := min(len(p.Media), mediaindex.MaxMedia)
-	m := &costedMedia{keys: make([]uint64, n), tokens: make([]int, n), base: make([]cost.Seconds, n), ends: make([]int, n)}
+	m := &costedMedia{keys: make([]uint64, n), tokens: make([]int, n), base: make([]cost.Seconds, n), ends: make([]int, n), factor: 1}
+	for i := range p.Media {
+		if one := &p.Media[i]; one.Guessed {
+			m.guessed += cost.Tokens(max(one.Tokens, 0))
+		}
+	}
+	if m.guessed > 0 {
+		m.factor = c.usual.Media(model)
+	}
 	for i := range p.Media {
 		one := &p.Media[i]
-		base := c.model.Engine.Encode(cost.Tokens(max(one.Tokens, 0)))
+		tokens := m.tokensOf(one)
+		base := c.model.Engine.Encode(tokens)
 		m.all += base
 		if i >= n {
 			m.rest += base
 			continue
 		}
-		m.keys[i], m.tokens[i], m.base[i], m.ends[i] = one.Key, max(one.Tokens, 0), base, endOf(p, one.Span)
+		m.keys[i], m.tokens[i], m.base[i], m.ends[i] = one.Key, int(tokens), base, endOf(p, one.Span)
 	}
 	return m
+}
+
+// tokensOf returns how many tokens one of the media is expected to be.
+func (m *costedMedia) tokensOf(one *types.Media) cost.Tokens {
+	tokens := cost.Tokens(max(one.Tokens, 0))
+	if one.Guessed {
+		tokens = cost.Tokens(math.Round(float64(tokens) * m.factor))
+	}
+	return tokens
+}
+
+// more returns how many tokens the media of unknown size are expected to have beyond those that the request has. m may be
+// nil.
+func (m *costedMedia) more() cost.Tokens {
+	if m == nil {
+		return 0
+	}
+	return cost.Tokens(math.Round(float64(m.guessed) * (m.factor - 1)))
+}
+
+// learnMedia learns from a served request how many tokens its media of unknown size were.
+func (c *Cost) learnMedia(req *types.Request, r *costed, u *types.Usage) {
+	if prompt, ok := u.PromptTokens.Value(); ok && r.media != nil && r.media.guessed > 0 {
+		c.usual.AddMedia(r.model, r.media.guessed, cost.Tokens(req.Prompt.Tokens)-r.media.guessed, cost.Tokens(prompt))
+	}
 }
 
 // endOf returns where a span ends in the prompt, in bytes of the prompt's spans up to there; the largest number: it is
@@ -170,7 +207,7 @@ func (m *costedMedia) describe(p *types.Prompt, cell *costCell, cached int) stri
 	for i := range p.Media {
 		one := &p.Media[i]
 		kinds[min(one.Kind, types.OtherMedia)]++
-		tokens += one.Tokens
+		tokens += int(m.tokensOf(one))
 		if one.Guessed {
 			guessed++
 		}

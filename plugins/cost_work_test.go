@@ -179,3 +179,37 @@ func TestWorkIsLearnedApart(t *testing.T) {
 	require.Zero(t, b.cost.ExpectedOutput(embed))
 	require.Zero(t, b.cost.CachedTokens(embed, b.eps[0]))
 }
+
+// How large pictures are of which no size is known is learned from how many tokens prompts turn out to have; not from those
+// that are mostly text, whose tokens are not counted exactly.
+func TestSizesThatAreNotSaid(t *testing.T) {
+	b := newCostBench(t, plugins.CostOptions{}, unreadAll("a", "b")...)
+	ask := func() *types.Request {
+		req := pictures("what is this?", 1024)
+		req.Prompt.Media[0].Guessed, req.Prompt.Media[0].Key = true, 0
+		return req
+	}
+	serve := func(req *types.Request, prompt int) {
+		d := b.schedule(req)
+		b.pass(time.Second)
+		d.FirstToken()
+		d.Done(types.Outcome{Status: 200, Usage: types.Usage{PromptTokens: types.Known(float64(prompt))}})
+	}
+	long := ask()
+	long.Prompt.Tokens = 50_000
+	for range 50 {
+		serve(long, 80_000)
+		long = ask()
+		long.Prompt.Tokens = 50_000
+	}
+	ex, err := b.s.Explain(ctx, ask(), b.eps)
+	require.NoError(t, err)
+	require.Contains(t, ex.String(), "1 image of 1024 tokens, 1 of unknown size")
+	for range 200 {
+		req := ask()
+		serve(req, req.Prompt.Tokens+3*1024)
+	}
+	ex, err = b.s.Explain(ctx, ask(), b.eps)
+	require.NoError(t, err)
+	require.Regexp(t, `1 image of (39|40)\d\d tokens, 1 of unknown size`, ex.String())
+}

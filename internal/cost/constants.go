@@ -198,6 +198,8 @@ const (
 	partGain = .05
 	// mostOutput bounds by which factor answers are longer or shorter than what goes in lets expect.
 	mostOutput = 32
+	// mostGuess bounds by which factor media of unknown size are larger or smaller than they are taken for.
+	mostGuess = 32
 )
 
 // The terms: Model, Claims, Crowd, Outputs.

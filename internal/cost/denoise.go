@@ -201,9 +201,9 @@ func (l *Learner) Diffuses() bool { return l.denoising.seen > 0 }
 func (l *Learner) Diffusing() Diffusing { return Diffusing{l.denoising.Rates(), l.denoising.Common()} }
 
 // Usual is what requests of a model usually ask for, for those that do not say it: the passes and latents of diffusion
-// models, and how many tokens of output come of one that is expected by what goes in, as of speech. It is a table of
-// fixed size without keys, as Outputs. The zero value knows nothing. Safe for concurrent use.
-type Usual struct{ passes, latents, output means }
+// models, how many tokens of output come of one that is expected by what goes in, as of speech, and how many tokens media
+// have of which no size is known. It is a table of fixed size without keys, as Outputs. The zero value knows nothing. Safe for concurrent use.
+type Usual struct{ passes, latents, output, media means }
 
 // means are a mean of all, and of each model, by its hash.
 type means struct {
@@ -246,6 +246,17 @@ func (u *Usual) AddDenoise(model uint64, d types.Denoise) {
 // Output returns the tokens to expect of a request of which so many were by what goes in.
 func (u *Usual) Output(model uint64, given Tokens) Tokens {
 	return given * Tokens(u.output.of(model, 1))
+}
+
+// Media returns by which factor media of unknown size have more tokens than they were taken for.
+func (u *Usual) Media(model uint64) float64 { return u.media.of(model, 1) }
+
+// AddMedia learns from media that were taken for so many tokens, beside so many other tokens, in a prompt that had so many.
+// What is taken for text is not counted exactly: beside much of it nothing is learned.
+func (u *Usual) AddMedia(model uint64, guessed, others, prompt Tokens) {
+	if guessed > 0 && prompt > others && guessed >= others/2 {
+		u.media.add(model, min(max(float64((prompt-others)/guessed), 1/mostGuess), mostGuess))
+	}
 }
 
 // AddOutput learns how many came where so many were to be expected.

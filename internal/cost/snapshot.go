@@ -283,9 +283,11 @@ func (m *mean) read(r *figures.Reader) {
 	m.packed.Store(packed)
 }
 
+func (u *Usual) all() [4]*means { return [...]*means{&u.passes, &u.latents, &u.output, &u.media} }
+
 // Append appends what is known.
 func (u *Usual) Append(dst []byte) []byte {
-	for _, m := range []*means{&u.passes, &u.latents, &u.output} {
+	for _, m := range u.all() {
 		dst = appendMeans(binary.BigEndian.AppendUint64(dst, m.all.packed.Load()), m.models[:])
 	}
 	return dst
@@ -294,7 +296,7 @@ func (u *Usual) Append(dst []byte) []byte {
 // ReadUsual reads what Append wrote.
 func ReadUsual(r *figures.Reader) *Usual {
 	u := new(Usual)
-	for _, m := range []*means{&u.passes, &u.latents, &u.output} {
+	for _, m := range u.all() {
 		m.all.read(r)
 		readMeans(r, m.models[:])
 	}
@@ -303,8 +305,9 @@ func ReadUsual(r *figures.Reader) *Usual {
 
 // Take makes what is known to one what another knows.
 func (u *Usual) Take(from *Usual) {
-	for i, m := range []*means{&u.passes, &u.latents, &u.output} {
-		other := []*means{&from.passes, &from.latents, &from.output}[i]
+	others := from.all()
+	for i, m := range u.all() {
+		other := others[i]
 		m.all.packed.Store(other.all.packed.Load())
 		for k := range m.models {
 			m.models[k].packed.Store(other.models[k].packed.Load())
