@@ -200,8 +200,9 @@ func (c *Cluster) wrong() (forever, passing []error) {
 	answers := map[string][]string{}
 	for _, l := range c.legs {
 		r := l.rec
+		_, live := l.e.live[l] // what it has a part in is told when it has left, after its outcome
 		switch h := c.handoffs[r.Key]; {
-		case r.Outcome == Running:
+		case live:
 			passing = append(passing, fmt.Errorf("disaggtest: still running: %v", r))
 		case r.Outcome == Complete && r.User != "" && r.Leg != Encode && (r.Leg != Prefill || h != nil && h.final):
 			answers[r.User] = append(answers[r.User], r.String())
