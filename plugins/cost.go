@@ -184,6 +184,10 @@ func (c *Cost) Cost(_ context.Context, req *types.Request, eps []*types.Endpoint
 	if len(eps) == 0 {
 		return nil
 	}
+	if req.Work.Kind == types.Fetches {
+		clear(costs) // nothing is computed, nor booked: by their load, all of a burst would go to the same
+		return nil
+	}
 	r := c.of(req)
 	c.disclaim(r)
 	sc := r.scratch

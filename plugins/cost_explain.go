@@ -12,6 +12,9 @@ import (
 
 // Items implements scheduling.Itemizer.
 func (c *Cost) Items(req *types.Request, ep *types.Endpoint) []scheduling.CostItem {
+	if req.Work.Kind == types.Fetches {
+		return nil
+	}
 	r, q := c.of(req), &c.of(req).query
 	c.disclaim(r)
 	cell := c.table.lookup(ep)

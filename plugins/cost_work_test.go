@@ -213,3 +213,20 @@ func TestSizesThatAreNotSaid(t *testing.T) {
 	require.NoError(t, err)
 	require.Regexp(t, `1 image of (39|40)\d\d tokens, 1 of unknown size`, ex.String())
 }
+
+// What is only fetched goes anywhere, and a burst of it not all to one server, however busy the others are.
+func TestFetchesSpread(t *testing.T) {
+	b := newCostBench(t, plugins.CostOptions{}, unreadAll("a", "b", "c")...)
+	b.schedule(prompt("x", 8000))
+	went := map[string]int{}
+	for range 60 {
+		req := &types.Request{Work: types.Work{Kind: types.Fetches}}
+		req.Prompt.Spans = []types.Span{}
+		d := b.schedule(req)
+		went[d.Endpoint.ID]++
+	}
+	require.Len(t, went, 3)
+	for id, n := range went {
+		require.Greater(t, n, 5, id)
+	}
+}
