@@ -192,10 +192,12 @@ func TestVideoJobs(t *testing.T) {
 	require.NotZero(t, state(first.ID).Expires)
 	require.Contains(t, get(t, c, url+"/"+first.ID+"/content"), first.ID)
 	eventually(t, "the second to begin", func() bool { return state(second.ID).Status == "in_progress" })
-	require.Contains(t, get(t, c, s.URL()+"/metrics"), "vllm:num_requests_running{engine=\"0\",model_name=\"simulated-llm\"} 1\n")
+	eventually(t, "it to be counted", func() bool {
+		return strings.Contains(get(t, c, s.URL()+"/metrics"), "vllm:num_requests_running{engine=\"0\",model_name=\"simulated-llm\"} 1\n")
+	})
 	status, _, _ = send(t, c, url+"/"+first.ID+"/remix", `{"prompt":"b"}`)
 	require.Equal(t, 200, status)
-	require.Equal(t, 1, s.Stats().Waiting)
+	eventually(t, "the remix to wait", func() bool { return s.Stats().Waiting == 1 })
 	list := decode[struct {
 		Data []job
 		More bool `json:"has_more"`
