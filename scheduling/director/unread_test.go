@@ -3,6 +3,7 @@ package director_test
 import (
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -31,7 +32,9 @@ func TestServersWithoutMetrics(t *testing.T) {
 			for _, id := range []string{"a", "b", "c"} {
 				require.NoError(t, store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: id, Address: id + ":8000"}))
 			}
-			s, err := scheduling.New(plugins.Default())
+			p, now := plugins.Default(), time.Now()
+			p.Now = func() time.Time { return now } // else what is believed of the first is over before the last comes
+			s, err := scheduling.New(p)
 			require.NoError(t, err)
 			d := newDirector(t, store, func(o *director.Options) { o.Scheduler = s })
 			var open []*director.Route
