@@ -50,6 +50,10 @@ func (a *attempt) run() (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.feed.settled(); err != nil { // until then the request may change
+		resp.Body.Close()
+		return nil, err
+	}
 	if a.session && resp.StatusCode == http.StatusSwitchingProtocols {
 		if err = a.converse(resp); err == nil {
 			return resp, nil

@@ -275,7 +275,9 @@ func TestEarlyFallback(t *testing.T) {
 				require.Equal(t, strings.Replace(body, `"m"`, `"the-target"`, 1), <-u.whole)
 				left := next(t, f.left)
 				require.Equal(t, "0", left.id)
-				require.Equal(t, tt.blamed, left.Err != nil && !left.Unsent, "%+v", left.Outcome)
+				if name != "it resets" { // which may be seen when it has waited for the client, or later
+					require.Equal(t, tt.blamed, left.Err != nil && !left.Unsent, "%+v", left.Outcome)
+				}
 			}
 			next(t, f.ended)
 			settled(t, f)

@@ -48,6 +48,22 @@ func (f *feed) isOpen() bool {
 	return f.end == nil
 }
 
+// settled waits until it is known how the body ends, and returns why it was broken off, if it was.
+func (f *feed) settled() error {
+	if f == nil {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for f.end == nil {
+		f.more.Wait()
+	}
+	if f.end == io.EOF {
+		return nil
+	}
+	return f.end
+}
+
 // read returns what reads all of it from the beginning.
 func (f *feed) read() io.ReadCloser {
 	f.of.open.Add(1)
