@@ -67,8 +67,12 @@ func TestRunFindsFaults(t *testing.T) {
 		}
 	}
 	for _, want := range good {
-		if found[want] != "" {
-			t.Errorf("%s fails: %s", want, found[want])
+		if found[want] == "" {
+			continue
+		}
+		// On a busy machine net/http itself may cut an answer short, once in a long while.
+		if again := recorded(t, Options{}, naive, want); again[want] != "" {
+			t.Errorf("%s fails: %s; and again: %s", want, found[want], again[want])
 		}
 	}
 }
