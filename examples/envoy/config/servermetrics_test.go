@@ -83,7 +83,7 @@ func TestEngineConfigs(t *testing.T) {
 	for _, e := range engines {
 		names = append(names, e.Name)
 	}
-	require.Equal(t, []string{"mine", "vllm", "triton-tensorrt-llm", "sglang", "trtllm", "tgi", "llamacpp", "lmdeploy", "dynamo"}, names)
+	require.Equal(t, []string{"mine", "vllm", "triton-tensorrt-llm", "sglang", "trtllm", "tgi", "tei", "llamacpp", "lmdeploy", "dynamo"}, names)
 	require.NotEmpty(t, engines[1].Awake, "what the form has no words for stays")
 
 	p, err := scrape.NewParser(engines)
