@@ -8,7 +8,7 @@ package mediaindex
 import (
 	"sync"
 
-	"github.com/inferpick/inferpick/internal/slab"
+	"github.com/inferpick/inferpick/internal/list"
 	"github.com/inferpick/inferpick/internal/slots"
 )
 
@@ -27,33 +27,32 @@ type Index struct {
 
 	mu sync.Mutex
 	// guarded by mu
-	pairs   slab.Slab[pair]
-	byKey   map[uint64]uint32 // the first pair of each medium
-	servers []*server         // by slot; nil: free
+	byKey   map[uint64]*pair // the first pair of each medium
+	servers []*server        // by slot; nil: free
 	slots   slots.Set
-	oldest  uint32 // pair, in the order in which they were used; 0: there is none
-	newest  uint32
-	n       int
+	all     list.List[pair] // those used the longest ago first
+	n       int             // of these
 }
 
-// pair is a medium that a server has seen, by number; 0: none.
+// pair is a medium that a server has seen.
 type pair struct {
-	key          uint64
-	slot         uint32
-	tokens       uint32
-	other        uint32 // the next pair of the same medium
-	older, newer uint32 // of all
-	prev, next   uint32 // of the same server, next is newer
+	key    uint64
+	at     *server
+	tokens int
+	other  *pair // the next pair of the same medium
+
+	inAll, inServer list.Node[pair]
 }
 
 // server is what is remembered of one.
 type server struct {
-	oldest, newest uint32
-	tokens         int
+	slot   int
+	pairs  list.List[pair] // those used the longest ago first
+	tokens int
 }
 
 // New returns an empty Index.
-func New(o Options) *Index { return &Index{o: o, byKey: map[uint64]uint32{}} }
+func New(o Options) *Index { return &Index{o: o, byKey: map[uint64]*pair{}} }
 
 // Add enters a server, and returns its slot: a small number, that of a server that was removed if there is one.
 func (x *Index) Add() (slot int) {
@@ -63,7 +62,7 @@ func (x *Index) Add() (slot int) {
 	for int(n) >= len(x.servers) {
 		x.servers = append(x.servers, nil)
 	}
-	x.servers[n] = &server{}
+	x.servers[n] = &server{slot: int(n)}
 	return int(n)
 }
 
@@ -75,8 +74,8 @@ func (x *Index) Remove(slot int) {
 	if s == nil {
 		return
 	}
-	for s.oldest != 0 {
-		x.drop(s.oldest)
+	for s.pairs.Head != nil {
+		x.drop(s.pairs.Head.Of)
 	}
 	x.servers[slot] = nil
 	x.slots.Give(uint32(slot))
@@ -100,10 +99,8 @@ func (x *Index) Seen(keys []uint64, room []uint64) []uint64 {
 	room = room[:len(x.servers)]
 	clear(room)
 	for i, key := range keys[:min(len(keys), MaxMedia)] {
-		for id := x.byKey[key]; id != 0; {
-			p := x.pairs.At(id)
-			room[p.slot] |= 1 << i
-			id = p.other
+		for p := x.byKey[key]; p != nil; p = p.other {
+			room[p.at.slot] |= 1 << i
 		}
 	}
 	return room
@@ -118,21 +115,19 @@ func (x *Index) Sees(slot int, key uint64, tokens int) (had bool) {
 	if s == nil || key == 0 || tokens > x.o.ServerTokens {
 		return false
 	}
-	id := x.find(slot, key)
-	if had = id != 0; had {
-		x.unlink(id)
+	p := x.find(slot, key)
+	if had = p != nil; had {
+		x.unlink(p)
 	} else {
-		id = x.pairs.Alloc()
-		*x.pairs.At(id) = pair{key: key, slot: uint32(slot), tokens: uint32(max(tokens, 1)), other: x.byKey[key]}
-		x.byKey[key] = id
-		x.n++
+		p = &pair{key: key, at: s, tokens: max(tokens, 1), other: x.byKey[key]}
+		x.byKey[key] = p
 	}
-	x.link(id)
-	for s.tokens > x.o.ServerTokens && s.oldest != id {
-		x.drop(s.oldest)
+	x.link(p)
+	for s.tokens > x.o.ServerTokens && s.pairs.Head.Of != p {
+		x.drop(s.pairs.Head.Of)
 	}
 	for x.n > x.o.Pairs {
-		x.drop(x.oldest)
+		x.drop(x.all.Head.Of)
 	}
 	return had
 }
@@ -141,8 +136,8 @@ func (x *Index) Sees(slot int, key uint64, tokens int) (had bool) {
 func (x *Index) Forget(slot int, key uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if id := x.find(slot, key); id != 0 {
-		x.drop(id)
+	if p := x.find(slot, key); p != nil {
+		x.drop(p)
 	}
 }
 
@@ -153,77 +148,43 @@ func (x *Index) Len() int {
 	return x.n
 }
 
-// find returns the pair of a server and a medium; 0: there is none.
-func (x *Index) find(slot int, key uint64) uint32 {
-	id := x.byKey[key]
-	for id != 0 && x.pairs.At(id).slot != uint32(slot) {
-		id = x.pairs.At(id).other
+// find returns the pair of a server and a medium; nil: there is none.
+func (x *Index) find(slot int, key uint64) *pair {
+	p := x.byKey[key]
+	for p != nil && p.at.slot != slot {
+		p = p.other
 	}
-	return id
+	return p
 }
 
-// link makes a pair the newest, of all and of its server.
-func (x *Index) link(id uint32) {
-	p := x.pairs.At(id)
-	s := x.servers[p.slot]
-	p.older, p.prev = x.newest, s.newest
-	if x.newest != 0 {
-		x.pairs.At(x.newest).newer = id
-	} else {
-		x.oldest = id
-	}
-	if s.newest != 0 {
-		x.pairs.At(s.newest).next = id
-	} else {
-		s.oldest = id
-	}
-	x.newest, s.newest = id, id
-	s.tokens += int(p.tokens)
+// link makes a pair the one that was used last, of all and of its server.
+func (x *Index) link(p *pair) {
+	x.all.Push(p, &p.inAll)
+	p.at.pairs.Push(p, &p.inServer)
+	p.at.tokens += p.tokens
+	x.n++
 }
 
 // unlink takes a pair out of the orders.
-func (x *Index) unlink(id uint32) {
-	p := x.pairs.At(id)
-	s := x.servers[p.slot]
-	if p.older != 0 {
-		x.pairs.At(p.older).newer = p.newer
-	} else {
-		x.oldest = p.newer
-	}
-	if p.newer != 0 {
-		x.pairs.At(p.newer).older = p.older
-	} else {
-		x.newest = p.older
-	}
-	if p.prev != 0 {
-		x.pairs.At(p.prev).next = p.next
-	} else {
-		s.oldest = p.next
-	}
-	if p.next != 0 {
-		x.pairs.At(p.next).prev = p.prev
-	} else {
-		s.newest = p.prev
-	}
-	p.older, p.newer, p.prev, p.next = 0, 0, 0, 0
-	s.tokens -= int(p.tokens)
+func (x *Index) unlink(p *pair) {
+	x.all.Remove(&p.inAll)
+	p.at.pairs.Remove(&p.inServer)
+	p.at.tokens -= p.tokens
+	x.n--
 }
 
 // drop forgets a pair.
-func (x *Index) drop(id uint32) {
-	x.unlink(id)
-	p := x.pairs.At(id)
-	if first := x.byKey[p.key]; first != id {
-		at := x.pairs.At(first)
-		for at.other != id {
-			at = x.pairs.At(at.other)
+func (x *Index) drop(p *pair) {
+	x.unlink(p)
+	switch first := x.byKey[p.key]; {
+	case first != p:
+		for first.other != p {
+			first = first.other
 		}
-		at.other = p.other
-	} else if p.other != 0 {
+		first.other = p.other
+	case p.other != nil:
 		x.byKey[p.key] = p.other
-	} else {
+	default:
 		delete(x.byKey, p.key)
 	}
-	x.pairs.Release(id)
-	x.n--
 }
