@@ -13,10 +13,11 @@ staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
 step() { printf '\n== %s\n' "$*"; }
 
 # concurrent lists the packages of the module here that start goroutines or lock, or whose
-# tests do.
+# tests do; without simulations, of which each is one goroutine and takes minutes with the
+# detector: what they share, the traces, is tested apart.
 concurrent() {
 	git grep -lE '"sync(/atomic)?"|"golang.org/x/sync/|"net/http|^\s*go [a-z]|\.Go\(' -- '*.go' | xargs -n1 dirname | sort -u | sed 's|^|./|; s|^\./\.$|.|' |
-		grep -xFf <(go list -f '{{.Dir}}' ./... | sed "s|^$PWD|.|") | grep -vx ./internal/house || true
+		grep -xFf <(go list -f '{{.Dir}}' ./... | sed "s|^$PWD|.|") | grep -vxE '\./internal/house|\./scheduling/simulation' || true
 }
 
 case "${1:-}" in
@@ -63,6 +64,7 @@ check() {
 	case $dir in integration/* | examples/caddy | examples/simulator | examples/wasm | scheduling/sharing/*) return ;; esac
 	step "$dir: short tests with the race detector"
 	(cd "$dir" && concurrent | xargs -r go test -race -short "${count[@]}")
+	[ "$dir" != . ] || go test -race -short -run Trace ./scheduling/simulation
 }
 
 # modules are the folders of all modules but the root.

@@ -79,9 +79,13 @@ func TestRolloutInCluster(t *testing.T) {
 	c := r.client()
 	traffic(t, c, "done", func() bool { return r.phase() == string(rollout.Done) })
 
+	// The picker knows it before it has told the API server.
+	eventually(t, "the state is there", func() bool {
+		o := api.Get(fake.Model, "default", "chat")
+		return strings.Contains(fmt.Sprint(o["metadata"].(map[string]any)["annotations"].(map[string]any)[rollout.StateAnnotation]), `"phase":"Done"`)
+	})
 	o := api.Get(fake.Model, "default", "chat")
 	require.Equal(t, []any{map[string]any{"name": "v2", "weight": 10000.0}}, o["spec"].(map[string]any)["targetModels"])
-	require.Contains(t, o["metadata"].(map[string]any)["annotations"].(map[string]any)[rollout.StateAnnotation], `"phase":"Done"`)
 	eventually(t, "both conditions are there", func() bool {
 		text := fmt.Sprint(api.Get(fake.Model, "default", "chat")["status"])
 		return strings.Contains(text, "type:Accepted") && strings.Contains(text, "type:Rollout") && strings.Contains(text, "reason:Done")
