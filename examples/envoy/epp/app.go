@@ -51,14 +51,15 @@ type App struct {
 }
 
 // New reads the configuration, which has to be good, and listens. Nothing is served
-// before Run; an App that is not to be run must be closed.
+// before Run; an App that is not to be run must be closed. With an error all is closed,
+// also what Options.Sharing brings.
 func New(o Options) (*App, error) {
-	o, err := o.withDefaults()
-	if err != nil {
-		return nil, err
+	a := new(App)
+	var err error
+	if a.o, err = o.withDefaults(); err == nil {
+		err = a.wire()
 	}
-	a := &App{o: o}
-	if err = a.wire(); err == nil {
+	if err == nil {
 		err = a.listen()
 	}
 	if err != nil {
