@@ -162,7 +162,7 @@ func (f *Flags) own() *pflag.FlagSet {
 // ownPorts adds those of what is listened on.
 func (f *Flags) ownPorts(fs *pflag.FlagSet) {
 	o := &f.Options
-	fs.StringVar(&o.GRPCAddr, "grpc-addr", ":9002", "`address` of the picker, for Envoy: host:port, or unix:/path")
+	fs.StringVar(&o.GRPCAddr, "grpc-addr", ":9002", "`address` of the picker, for Envoy: host:port, or unix:/path; - for none")
 	fs.Func("tls", "`mode` of the picker's port: self-signed, or off (default self-signed; -tls-cert and -tls-key for one's own)", func(s string) error {
 		if s != "off" && s != "self-signed" {
 			return errors.New("want off or self-signed")
