@@ -17,6 +17,7 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/scrape"
 	"github.com/inferpick/inferpick/examples/envoy/config"
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
@@ -125,10 +126,7 @@ func (a *App) wire() (err error) {
 // wirePicker makes what Envoy asks by gRPC.
 func (a *App) wirePicker() error {
 	server, err := picker.New(picker.Options{
-		Director: a.director, Pool: a.o.Pool, MaxBody: a.o.MaxBody, MaxDestinations: a.o.MaxDestinations,
-		MaxStreams: a.o.MaxStreams, IdleTimeout: a.o.IdleTimeout,
-		RequestBody: a.o.RequestBody, ResponseBody: a.o.ResponseBody,
-		Report: a.fleet.report, Apart: a.fleet.apart, OnRoute: a.routed, OnServed: a.o.OnServed, Tracer: a.o.Tracer, Logger: a.o.Logger,
+		Options: a.exchanges(), IdleTimeout: a.o.IdleTimeout, RequestBody: a.o.RequestBody, ResponseBody: a.o.ResponseBody,
 	})
 	if err != nil {
 		return err
@@ -141,6 +139,14 @@ func (a *App) wirePicker() error {
 	a.unwatch = unwatch
 	healthpb.RegisterHealthServer(a.grpc, endingHealth{a.health, watching})
 	return nil
+}
+
+// exchanges returns what an adapter for Envoy is made with.
+func (a *App) exchanges() exchange.Options {
+	return exchange.Options{
+		Director: a.director, Pool: a.o.Pool, MaxBody: a.o.MaxBody, MaxDestinations: a.o.MaxDestinations, MaxStreams: a.o.MaxStreams,
+		Report: a.fleet.report, Apart: a.fleet.apart, OnRoute: a.routed, OnServed: a.o.OnServed, Tracer: a.o.Tracer, Logger: a.o.Logger,
+	}
 }
 
 // connect makes what there is of a cluster, if there is one.

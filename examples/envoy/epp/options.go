@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
@@ -64,7 +65,7 @@ type Options struct {
 	// Families say what media in prompts weigh: see director.Options.
 	Families *openai.Families
 	// Pool, MaxBody, MaxDestinations, MaxStreams, IdleTimeout, RequestBody and ResponseBody
-	// are those of picker.Options.
+	// are those of picker.Options and exchange.Options.
 	Pool                      types.NamespacedName
 	MaxBody                   int
 	MaxDestinations           int
@@ -115,8 +116,8 @@ type Options struct {
 	// and 30s.
 	DrainDelay, DrainTimeout time.Duration
 
-	// Tracer, OnRoute and OnServed are those of picker.Options.
-	Tracer   picker.Tracer
+	// Tracer, OnRoute and OnServed are those of exchange.Options.
+	Tracer   exchange.Tracer
 	OnRoute  func(*director.Route)
 	OnServed func(r *director.Route, address string)
 
@@ -147,7 +148,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.DrainTimeout = 30 * time.Second
 	}
 	if o.MaxBody == 0 {
-		o.MaxBody = picker.DefaultMaxBody // one limit for all who have one
+		o.MaxBody = exchange.DefaultMaxBody // one limit for all who have one
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/inferpick/inferpick/examples/envoy/config"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/internal/commandline"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/openai"
@@ -114,12 +115,12 @@ func (f *Flags) own() *pflag.FlagSet {
 	fs.DurationVar(&o.ReloadInterval, "reload-interval", time.Second, "time between two looks at the configuration")
 
 	fs.Func("pool", "`name` or namespace/name of the pool of every request (default: the one that serves the model)", func(s string) (err error) {
-		o.Pool, err = picker.ParsePool(s)
+		o.Pool, err = exchange.ParsePool(s)
 		return err
 	})
-	fs.IntVar(&o.MaxBody, "max-body", picker.DefaultMaxBody, "largest request body in `bytes`")
+	fs.IntVar(&o.MaxBody, "max-body", exchange.DefaultMaxBody, "largest request body in `bytes`")
 	fs.IntVar(&o.MaxDestinations, "max-destinations", 0, "most endpoints to name to an Envoy whose configuration does not say it ("+picker.DestinationsMetadata+"): the choice and its fallbacks (default 1)")
-	fs.IntVar(&o.MaxStreams, "max-streams", picker.DefaultMaxStreams, "most requests at a time; further ones are refused")
+	fs.IntVar(&o.MaxStreams, "max-streams", exchange.DefaultMaxStreams, "most requests at a time; further ones are refused")
 	fs.DurationVar(&o.IdleTimeout, "stream-idle-timeout", picker.DefaultIdleTimeout, "longest time in which nothing may come from Envoy on an open request; has to be longer than servers take for an answer; negative: no bound")
 	fs.Func("request-body-mode", "`mode` of an Envoy that does not tell it: full-duplex or buffered (default full-duplex)", bodyMode(&o.RequestBody))
 	fs.Func("response-body-mode", "`mode` of an Envoy that does not tell it: full-duplex, streamed or buffered (default full-duplex)", bodyMode(&o.ResponseBody, "streamed"))

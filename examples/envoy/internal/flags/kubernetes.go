@@ -16,7 +16,7 @@ import (
 	"github.com/inferpick/inferpick/datastore/kubernetes"
 	"github.com/inferpick/inferpick/datastore/kubernetes/lease"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
-	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -42,7 +42,7 @@ func (k *kubeFlags) add(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&k.source.Namespaces, "namespaces", nil, "`names` of the namespaces to read, with commas between (default: those of -pool and -pools, or else all)")
 	fs.Func("pools", "`names` of the pools to read, as of -pool, with commas between (default: all)", func(s string) error {
 		for name := range strings.SplitSeq(s, ",") {
-			pool, err := picker.ParsePool(name)
+			pool, err := exchange.ParsePool(name)
 			if err != nil {
 				return err
 			}
