@@ -118,7 +118,8 @@ func (a *App) wire() (err error) {
 	a.fleet.attach(a.director, a.scraper)
 	a.health = newHealth()
 	if a.o.GRPCAddr == nowhere {
-		return nil
+		_, err = exchange.New(a.Exchanges()) // as they will be checked where they are used
+		return err
 	}
 	return a.wirePicker()
 }
@@ -126,7 +127,7 @@ func (a *App) wire() (err error) {
 // wirePicker makes what Envoy asks by gRPC.
 func (a *App) wirePicker() error {
 	server, err := picker.New(picker.Options{
-		Options: a.exchanges(), IdleTimeout: a.o.IdleTimeout, RequestBody: a.o.RequestBody, ResponseBody: a.o.ResponseBody,
+		Options: a.Exchanges(), IdleTimeout: a.o.IdleTimeout, RequestBody: a.o.RequestBody, ResponseBody: a.o.ResponseBody,
 	})
 	if err != nil {
 		return err
@@ -141,8 +142,9 @@ func (a *App) wirePicker() error {
 	return nil
 }
 
-// exchanges returns what an adapter for Envoy is made with.
-func (a *App) exchanges() exchange.Options {
+// Exchanges returns what an adapter for Envoy is made with: the picker's server is, and so is one
+// in whose process the App runs (Options.GRPCAddr). It is for after New, also before Run.
+func (a *App) Exchanges() exchange.Options {
 	return exchange.Options{
 		Director: a.director, Pool: a.o.Pool, MaxBody: a.o.MaxBody, MaxDestinations: a.o.MaxDestinations, MaxStreams: a.o.MaxStreams,
 		Report: a.fleet.report, Apart: a.fleet.apart, OnRoute: a.routed, OnServed: a.o.OnServed, Tracer: a.o.Tracer, Logger: a.o.Logger,

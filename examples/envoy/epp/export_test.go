@@ -5,7 +5,6 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
-	"github.com/inferpick/inferpick/scheduling/director"
 )
 
 // Schedulers returns those in force, without keeping them alive.
@@ -23,6 +22,3 @@ func (a *App) Admissions() (all []weak.Pointer[admission.Controller]) {
 	}
 	return all
 }
-
-// Director returns what decides.
-func (a *App) Director() *director.Director { return a.director }

@@ -19,7 +19,7 @@ func inProcess(o *epp.Options) { o.GRPCAddr = "-" }
 
 // route asks the director of an App.
 func (r *running) route(ctx context.Context) (*director.Route, error) {
-	return r.Director().Route(ctx, director.Incoming{
+	return r.Exchanges().Director.Route(ctx, director.Incoming{
 		Path: "/v1/chat/completions", Header: http.Header{}, Body: []byte(`{"model": "chat", "messages": [{"role": "user", "content": "hello"}]}`),
 	})
 }

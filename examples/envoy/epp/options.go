@@ -34,8 +34,8 @@ type Options struct {
 
 	// GRPCAddr is where Envoy finds the picker and its health: host:port, or unix:
 	// and the path of a socket, which takes less time if both share a machine.
-	// Default ":9002"; "-": nowhere, for an App whose requests come in this process.
-	// TLS, MaxStreams, IdleTimeout, RequestBody and ResponseBody are of no use then.
+	// Default ":9002"; "-": nowhere, for an App whose requests come in this process (App.Exchanges).
+	// TLS, IdleTimeout, RequestBody and ResponseBody are of no use then.
 	GRPCAddr string
 	// HealthAddr serves health alone, for probes. Default ":9003"; "-": nowhere.
 	HealthAddr string
@@ -184,10 +184,6 @@ func (o *Options) checkNowhere() error {
 		return fmt.Errorf("epp: Options.Autoscale.KEDAAddr is %q, which is Options.GRPCAddr, and that is nowhere: want host:port", PickerPort)
 	case o.TLS.CertFile != "" || o.TLS.KeyFile != "" || o.TLS.ClientCAFile != "":
 		return errors.New("epp: Options.TLS has files, and is of Options.GRPCAddr, which is nowhere")
-	case o.MaxBody < 0:
-		return fmt.Errorf("epp: Options.MaxBody is %d, must not be negative", o.MaxBody)
-	case o.MaxDestinations < 0:
-		return fmt.Errorf("epp: Options.MaxDestinations is %d, must not be negative", o.MaxDestinations)
 	}
 	return nil
 }
