@@ -34,7 +34,8 @@ type Options struct {
 
 	// GRPCAddr is where Envoy finds the picker and its health: host:port, or unix:
 	// and the path of a socket, which takes less time if both share a machine.
-	// Default ":9002".
+	// Default ":9002"; "-": nowhere, for an App whose requests come in this process (App.Exchanges).
+	// TLS, IdleTimeout, RequestBody and ResponseBody are of no use then.
 	GRPCAddr string
 	// HealthAddr serves health alone, for probes. Default ":9003"; "-": nowhere.
 	HealthAddr string
@@ -168,5 +169,21 @@ func (o Options) withDefaults() (Options, error) {
 	case o.DrainTimeout < 0:
 		return o, fmt.Errorf("epp: Options.DrainTimeout is %v, must not be negative", o.DrainTimeout)
 	}
+	if err := o.checkNowhere(); err != nil {
+		return o, err
+	}
 	return o, o.checkAutoscale()
+}
+
+// checkNowhere says what needs a port that is not there.
+func (o *Options) checkNowhere() error {
+	switch {
+	case o.GRPCAddr != nowhere:
+		return nil
+	case o.Autoscale != nil && o.Autoscale.KEDAAddr == PickerPort:
+		return fmt.Errorf("epp: Options.Autoscale.KEDAAddr is %q, which is Options.GRPCAddr, and that is nowhere: want host:port", PickerPort)
+	case o.TLS.CertFile != "" || o.TLS.KeyFile != "" || o.TLS.ClientCAFile != "":
+		return errors.New("epp: Options.TLS has files, and is of Options.GRPCAddr, which is nowhere")
+	}
+	return nil
 }
