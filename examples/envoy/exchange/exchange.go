@@ -141,7 +141,7 @@ func (x *Exchange) answer(from *director.Answer) *Answer {
 		a.Body = nil
 	}
 	if e := a.Err; e != nil {
-		a.Details = "inferpick_" + e.Code
+		a.Details = detailsOf(e)
 		x.span.Refused(e)
 		if !a.Canceled() && x.o.Logger.Enabled(x.ctx, slog.LevelDebug) {
 			x.o.Logger.LogAttrs(x.ctx, slog.LevelDebug, "refused", slog.String("id", x.id), slog.Int("status", e.Status), slog.Any("error", e))
@@ -149,6 +149,9 @@ func (x *Exchange) answer(from *director.Answer) *Answer {
 	}
 	return a
 }
+
+// detailsOf is why a request was refused, for access logs.
+func detailsOf(e *director.Error) string { return "inferpick_" + e.Code }
 
 // Refuse refuses the request, whose headers have come, for what only the adapter knows. One that was
 // answered keeps its answer.

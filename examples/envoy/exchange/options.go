@@ -112,3 +112,10 @@ func (h *Handler) Open(ctx context.Context, w Wishes) (*Exchange, error) {
 	}
 	return &Exchange{ctx: ctx, h: h, o: &h.o, wishes: w, span: noSpan{}}, nil
 }
+
+// Refuse returns the answer to a request for a path that is refused before there is an exchange, or
+// after one has failed.
+func (h *Handler) Refuse(path string, e *director.Error) *Answer {
+	e = h.o.Director.Refuse(path, e)
+	return &Answer{Status: e.Status, Header: e.Header(), Body: e.Body(), Details: detailsOf(e), Err: e}
+}
