@@ -21,7 +21,8 @@ type Route struct {
 	// Request is what the decision depended on.
 	Request types.Request
 	// Body is what to send: the body that came in, with the target model's name
-	// in place of the public one and every other byte as it was.
+	// in place of the public one and every other byte as it was. With Incoming.Pieces it
+	// may be nil: then Pieces says what to send.
 	Body []byte
 	// Pool is the pool that serves the request.
 	Pool types.NamespacedName
@@ -53,6 +54,8 @@ type Route struct {
 	redone bool            // see there
 
 	encodes *Encodes // nil: nothing is encoded by others
+
+	pieces [][]byte // what is sent, if it was not put together to Body
 
 	early *types.Request // what the beginning of the body said; nil: all of it was there
 	rest  []byte         // the whole body, if Body is only the beginning
