@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/inferpick/inferpick/datastore"
-	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
@@ -119,12 +119,12 @@ func (a *App) explain(w http.ResponseWriter, r *http.Request) {
 		in.Path = "/v1/chat/completions"
 	}
 	if name := r.URL.Query().Get("pool"); name != "" {
-		if in.Pool, err = picker.ParsePool(name); err != nil {
+		if in.Pool, err = exchange.ParsePool(name); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
 	}
-	in.Split = picker.Splits(in.Path)
+	in.Split = exchange.Splits(in.Path)
 	ex, err := a.director.Explain(r.Context(), in)
 	if ex == nil {
 		e := director.AsError(err)
