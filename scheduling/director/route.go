@@ -95,7 +95,7 @@ func (r *Route) Endpoint() *types.Endpoint { return r.decision.Current() }
 // the engine runs the legs. Only the first call counts.
 func (r *Route) PrefillDone(out types.Outcome) { r.decision.PrefillDone(out) }
 
-// Fallbacks returns the endpoints that Next will go on to, best first.
+// Fallbacks returns the endpoints that Next will go on to, best first, in memory of the Route.
 func (r *Route) Fallbacks() []*types.Endpoint { return r.decision.Fallbacks[r.tried:] }
 
 // Patience returns for how long to wait for a sign of life from Endpoint before going on
