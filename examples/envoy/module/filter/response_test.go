@@ -22,7 +22,7 @@ func TestResponses(t *testing.T) {
 		for _, piece := range []int{1, 7, 64, len(tt.body)} {
 			for _, parts := range []int{1, 2, 5} {
 				for _, end := range []string{"with the last piece", "empty", "trailers"} {
-					t.Run(fmt.Sprint(tt.contentType, piece, parts, end), func(t *testing.T) {
+					t.Run(fmt.Sprint(tt.contentType, " ", piece, " ", parts, " ", end), func(t *testing.T) {
 						f := newFixture(t, nil)
 						s := begin(t, f)
 						s.Response(200, tt.contentType, false, "content-length", lengthOf(tt.body))
@@ -53,6 +53,31 @@ func TestResponses(t *testing.T) {
 					})
 				}
 			}
+		}
+	}
+}
+
+// TestHeldBack: of a response that ends wherever it does, nothing that was held back is lost.
+func TestHeldBack(t *testing.T) {
+	for n := range exchangetest.Whole {
+		f := newFixture(t, nil)
+		body := exchangetest.Whole[:n+1]
+		for _, end := range []string{"with the last piece", "empty", "trailers"} {
+			s := begin(t, f)
+			s.Response(200, "application/json", false)
+			s.ResponseBody(end == "with the last piece", cut(body, 5)...)
+			switch end {
+			case "empty":
+				s.ResponseBody(true)
+			case "trailers":
+				s.ResponseTrailers("x", "y")
+			}
+			want := body
+			if strings.Contains(body, `"llama-8b",`) {
+				want = exchangetest.Restored(body)
+			}
+			require.Equal(t, want, string(s.Downstream.Body), end)
+			s.Destroy()
 		}
 	}
 }
