@@ -72,11 +72,9 @@ func TestHeldBack(t *testing.T) {
 			case "trailers":
 				s.ResponseTrailers("x", "y")
 			}
-			want := body
-			if strings.Contains(body, `"llama-8b",`) {
-				want = exchangetest.Restored(body)
+			if got := string(s.Downstream.Body); got != body || n == len(exchangetest.Whole)-1 { // it may be too early to tell
+				require.Equal(t, exchangetest.Restored(body), got, end)
 			}
-			require.Equal(t, want, string(s.Downstream.Body), end)
 			s.Destroy()
 		}
 	}
