@@ -48,7 +48,7 @@ func envoy_dynamic_module_on_http_filter_config_new(envoy unsafe.Pointer, name, 
 //export envoy_dynamic_module_on_http_filter_config_destroy
 func envoy_dynamic_module_on_http_filter_config_destroy(c C.uintptr_t) {
 	defer recovered("http_filter_config_destroy")
-	cgo.Handle(c).Value().(Filter).Close()
+	cgo.Handle(c).Value().(filter.Factory).Close()
 	cgo.Handle(c).Delete()
 }
 
@@ -72,11 +72,11 @@ func envoy_dynamic_module_on_http_filter_per_route_config_destroy(c C.uintptr_t)
 //export envoy_dynamic_module_on_http_filter_new
 func envoy_dynamic_module_on_http_filter_new(c C.uintptr_t, stream unsafe.Pointer) (s C.uintptr_t) {
 	defer recovered("http_filter_new")
-	return C.uintptr_t(cgo.NewHandle(cgo.Handle(c).Value().(Filter).Stream()))
+	return C.uintptr_t(cgo.NewHandle(cgo.Handle(c).Value().(filter.Factory).NewStream()))
 }
 
 // of returns the hooks of a stream.
-func of(s C.uintptr_t) Stream { return cgo.Handle(s).Value().(Stream) }
+func of(s C.uintptr_t) filter.Hooks { return cgo.Handle(s).Value().(filter.Hooks) }
 
 //export envoy_dynamic_module_on_http_filter_request_headers
 func envoy_dynamic_module_on_http_filter_request_headers(stream unsafe.Pointer, s C.uintptr_t, end C.bool) (status C.int) {
