@@ -89,7 +89,7 @@ type place struct {
 // NewTeller returns a Teller that tells tell of panics; more is how many others of the same place came before, of
 // which it was not told. A panic of tell's own is nobody's.
 func NewTeller(tell func(p *Panic, more int)) *Teller {
-	return &Teller{tell: tell, told: map[string]place{}}
+	return &Teller{tell: tell}
 }
 
 // Tell tells of a panic, unless it is nil or was told of a moment ago.
@@ -102,6 +102,7 @@ func (t *Teller) Tell(p *Panic) {
 	}
 }
 
+// due reports whether a panic in that place is to be told of now, and how many were not since the last one that was.
 func (t *Teller) due(in string, now time.Time) (more int, due bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -111,8 +112,8 @@ func (t *Teller) due(in string, now time.Time) (more int, due bool) {
 		t.told[in] = before
 		return 0, false
 	}
-	if len(t.told) >= maxPlaces {
-		clear(t.told)
+	if t.told == nil || len(t.told) >= maxPlaces {
+		t.told = map[string]place{}
 	}
 	t.told[in] = place{at: now}
 	return before.more, true
@@ -142,6 +143,11 @@ func (t *Teller) Recovered(in string, after func()) {
 		}
 		t.Tell(p)
 	}
+}
+
+// Close closes what is the user's, from a goroutine in which nobody waits for it.
+func Close(c interface{ Close() error }) {
+	_ = Call("", func() { _ = c.Close() })
 }
 
 // Clock is the function Clock, of whose panics it tells.
