@@ -53,9 +53,9 @@ func DoubleOf[I any](make func(inner I, at func(method string)) I) Double {
 
 // Each calls run as a subtest for each function that base, a struct, has or lets have: fields of a function's type,
 // and methods of fields that are interfaces, of which there has to be a Double; also those in structs and slices in
-// it. A *slog.Logger, an http.RoundTripper and an *http.Client need none. o is base with the function that panics;
+// it. Fields that are interfaces and not nil are Doubles, whatever panics. A *slog.Logger, an http.RoundTripper and an *http.Client need none. o is base with the function that panics;
 // run does what has it called, ends the Fault, and looks whether all is as ever. It fails if the function was not
-// called. Fields in but, with all in them, are left out.
+// called. Fields in but, with all in them, and methods are left out.
 func Each[O any](t *testing.T, base O, doubles []Double, but []string, run func(t *testing.T, o O, f *Fault)) {
 	t.Helper()
 	for _, at := range functions(t, base, doubles, but) {
@@ -92,11 +92,7 @@ type walk struct {
 }
 
 func (w *walk) value(at string, v reflect.Value) {
-	if slices.Contains(w.but, at) {
-		if w.left == nil {
-			w.left = map[string]bool{}
-		}
-		w.left[at] = true
+	if w.leaves(at) {
 		return
 	}
 	switch v.Interface().(type) {
@@ -131,6 +127,18 @@ func (w *walk) value(at string, v reflect.Value) {
 	}
 }
 
+// leaves reports whether something is left out.
+func (w *walk) leaves(at string) bool {
+	if !slices.Contains(w.but, at) {
+		return false
+	}
+	if w.left == nil {
+		w.left = map[string]bool{}
+	}
+	w.left[at] = true
+	return true
+}
+
 // function puts one in the place of a function, which may be nil: then it returns nothing but zero values.
 func (w *walk) function(at string, v reflect.Value) {
 	w.found = append(w.found, at)
@@ -160,9 +168,11 @@ func (w *walk) double(at string, v reflect.Value) {
 		return
 	}
 	for i := range v.Type().NumMethod() {
-		w.found = append(w.found, at+"."+v.Type().Method(i).Name)
+		if name := at + "." + v.Type().Method(i).Name; !w.leaves(name) {
+			w.found = append(w.found, name)
+		}
 	}
-	if !strings.HasPrefix(w.fault.At, at+".") && w.fault.At != "" {
+	if v.IsNil() && !strings.HasPrefix(w.fault.At, at+".") {
 		return
 	}
 	call := func(method string) { w.fault.call(at + "." + method) }
