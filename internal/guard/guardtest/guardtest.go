@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -139,7 +140,7 @@ func (w *walk) leaves(at string) bool {
 	return true
 }
 
-// function puts one in the place of a function, which may be nil: then it returns nothing but zero values.
+// function puts one in the place of a function, which may be nil: then it is a clock, or returns nothing but zero values.
 func (w *walk) function(at string, v reflect.Value) {
 	w.found = append(w.found, at)
 	if at != w.fault.At {
@@ -150,6 +151,8 @@ func (w *walk) function(at string, v reflect.Value) {
 	v.Set(reflect.MakeFunc(v.Type(), func(args []reflect.Value) []reflect.Value {
 		w.fault.call(at)
 		switch {
+		case inner.IsNil() && v.Type() == reflect.TypeFor[func() time.Time]():
+			return []reflect.Value{reflect.ValueOf(time.Now())}
 		case inner.IsNil():
 			var zeros []reflect.Value
 			for i := range v.Type().NumOut() {
