@@ -5,10 +5,12 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/guard/guardtest"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
@@ -47,6 +49,8 @@ func (m *mine) Pick(context.Context, *types.Request, []*types.Endpoint, []float6
 func (m *mine) Picked(*types.Request, *types.Endpoint)                  { m.called("picked") }
 func (m *mine) FirstToken(*types.Request, *types.Endpoint)              { m.called("first token") }
 func (m *mine) Finished(*types.Request, *types.Endpoint, types.Outcome) { m.called("finished") }
+func (m *mine) Answered(*types.Request, *types.Endpoint, types.Outcome) { m.called("answered") }
+func (m *mine) Reread(*types.Request)                                   { m.called("reread") }
 func (m *mine) Forget(*types.Endpoint)                                  { m.called("forget") }
 func (m *mine) CachedTokens(*types.Request, *types.Endpoint) int        { m.called("cached tokens"); return 0 }
 func (m *mine) ExpectedOutput(*types.Request) int                       { m.called("expected output"); return 1 }
@@ -83,7 +87,7 @@ func (m *mine) profile() scheduling.Profile {
 // places are all the calls of user code.
 var places = []string{
 	"filter", "scorer", "cost", "picker", "picked", "first token", "finished", "forget", "cached tokens", "expected output",
-	"describe", "items", "patience", "constraint", "ender", "clock", "change",
+	"describe", "items", "patience", "constraint", "ender", "clock", "change", "reread", "answered",
 	"hook scheduled", "hook rejected", "hook first token", "hook retried", "hook finished",
 }
 
@@ -103,6 +107,7 @@ func live(s *scheduling.Scheduler, eps []*types.Endpoint, ender scheduling.Ender
 		d.FirstToken()
 		d.Retry(d.Fallbacks[0], types.Outcome{Status: 503})
 		d.FirstToken()
+		d.Answered(types.Outcome{Status: 200})
 		d.Done(types.Outcome{Status: 200})
 	}
 	_, _ = s.Schedule(ctx, schedulingtest.Request("nowhere"), nil)
@@ -150,10 +155,20 @@ func TestPanicAnywhere(t *testing.T) {
 
 var errOops = errors.New("oops")
 
+// There is no hook that the tests of panics do not know.
+func TestPanicsOfAllHooks(t *testing.T) {
+	elsewhere := []string{"PluginFailed", "Warned", "Prefilled"} // each with what else is of its kind
+	for _, hook := range guardtest.Functions(t, scheduling.Hooks{}) {
+		if !slices.Contains(elsewhere, hook) {
+			require.Contains(t, strings.ReplaceAll(strings.Join(places, " "), " ", ""), "hook"+strings.ToLower(hook))
+		}
+	}
+}
+
 // A plugin that ends its goroutine, as t.Fatal in a test does, leaves nothing behind.
 func TestGoexitAnywhere(t *testing.T) {
 	for _, at := range places {
-		if at == "ender" || at == "forget" || at == "change" || at == "clock" { // these are not called, or by the test itself
+		if at == "ender" || at == "forget" || at == "change" || at == "clock" || at == "reread" || at == "answered" { // these are not called, or by the test itself
 			continue
 		}
 		t.Run(at, func(t *testing.T) {

@@ -70,6 +70,12 @@ func Each[O any](t *testing.T, base O, doubles []Double, but []string, run func(
 	}
 }
 
+// Functions are the names of the functions that base lets have, for tests that have tables of their own.
+func Functions[O any](t *testing.T, base O) []string {
+	t.Helper()
+	return functions(t, base, nil, nil)
+}
+
 // functions are the names of all functions.
 func functions[O any](t *testing.T, base O, doubles []Double, but []string) []string {
 	t.Helper()
