@@ -20,7 +20,8 @@ type Decision struct {
 	Request *types.Request
 	// Endpoint is the first choice.
 	Endpoint *types.Endpoint
-	// Fallbacks are the next choices, best first. Call Retry when moving on to one of them.
+	// Fallbacks are the next choices, best first. Call Retry when moving on to one of them. The list is memory of
+	// the decision: clone it to keep it, or the request and its body are kept, too.
 	Fallbacks []*types.Endpoint
 	// At is the time of the decision.
 	At time.Time

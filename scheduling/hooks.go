@@ -40,7 +40,7 @@ type Event struct {
 	Request *types.Request
 	// At is the time of the decision; Request.Now is the time of the event.
 	At time.Time
-	// Chosen is the first choice, and Fallbacks are the next ones.
+	// Chosen is the first choice, and Fallbacks are the next ones, in memory of the Decision.
 	Chosen    *types.Endpoint
 	Fallbacks []*types.Endpoint
 	// Endpoint is the current or final endpoint.

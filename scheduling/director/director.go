@@ -251,6 +251,11 @@ type Incoming struct {
 	// server may say. Body must be empty. To admission control it is one like others.
 	HeadersOnly bool
 
+	// Pieces says that the gateway sends Route.Pieces in place of Route.Body, so that a body is not copied
+	// because its model has another name at the server. Body is nil then, unless nothing long had to be copied
+	// or something needed all of it in one piece, as Legs and Encodes do. Optional.
+	Pieces bool
+
 	// MaxBody lowers the bound of the body of an Exchange, Director.MaxBody, to so many bytes.
 	// KeepBody says that its pieces are not changed until Close, so that large ones need not be
 	// copied as they come. Both are optional.
@@ -318,7 +323,7 @@ func (d *Director) route(ctx context.Context, r *Route, in Incoming) error {
 	if err != nil {
 		return err
 	}
-	d.tokenize(ctx, r, candidates)
+	d.tokenize(ctx, r, &in, candidates)
 	if !r.generates {
 		r.Request.Admitted = true // it takes no place, so nobody need let it in
 	} else if candidates, err = d.admit(ctx, r, candidates, &in); err != nil {
@@ -327,9 +332,7 @@ func (d *Director) route(ctx context.Context, r *Route, in Incoming) error {
 	if err := d.decide(ctx, r, candidates, in.Explain); err != nil {
 		return err
 	}
-	if session := r.Request.EngineSession; session != "" {
-		r.Body = r.parsed.SpliceSession(r.Body, session)
-	}
+	r.load(&in)
 	return nil
 }
 
@@ -396,7 +399,7 @@ func (d *Director) Explain(ctx context.Context, in Incoming) (*scheduling.Explan
 	if err != nil {
 		return nil, d.translate(err, r)
 	}
-	d.tokenize(ctx, r, candidates)
+	d.tokenize(ctx, r, &in, candidates)
 	ex, err := r.scheduler.Explain(ctx, &r.Request, candidates)
 	if err != nil {
 		return ex, d.translate(err, r)
@@ -446,10 +449,6 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 	if in.HasSubset {
 		r.subset = newSubset(in.Subset)
 	}
-	r.Body = in.Body
-	if target := r.Request.Target(); target != r.Request.Model {
-		r.Body = r.parsed.SpliceModel(nil, in.Body, target)
-	}
 	eps := resolved.Pool.Endpoints()
 	if err := d.reserved(r, in, eps); err != nil {
 		return nil, err
@@ -463,11 +462,12 @@ func (d *Director) prepare(r *Route, in *Incoming) ([]*types.Endpoint, error) {
 }
 
 // tokenize makes the prompt one of token ids, if they are to be had.
-func (d *Director) tokenize(ctx context.Context, r *Route, among []*types.Endpoint) {
+func (d *Director) tokenize(ctx context.Context, r *Route, in *Incoming, among []*types.Endpoint) {
 	p := &r.Request.Prompt
 	if d.o.Tokenize == nil || !r.generates || r.opaque || len(p.Spans) == 0 || p.Images+p.Audio+p.Other > 0 {
 		return
 	}
+	r.Body = r.parsed.Splice(in.Body, r.renamed(), "")
 	defer d.recovered("Options.Tokenize", nil)
 	ids, whole := d.o.Tokenize(ctx, r, among)
 	if len(ids) == 0 {

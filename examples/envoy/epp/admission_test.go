@@ -22,7 +22,7 @@ saturationDetector: {pluginRef: concurrency-detector}
 }
 
 // waiting sends a request that is not answered yet, with which n wait.
-func (r *running) waiting(n int) *exchange {
+func (r *running) waiting(n int) *stream {
 	r.t.Helper()
 	x := open(r.t, r.client())
 	x.send(requestHeaders())
@@ -44,7 +44,7 @@ func TestAdmission(t *testing.T) {
 	t.Parallel()
 	r := start(t, base+flowControl(1, ""), func(o *epp.Options) { o.Explain = true })
 	c := r.client()
-	running, at := make([]*exchange, 3), map[string]int{}
+	running, at := make([]*stream, 3), map[string]int{}
 	for i := range running {
 		running[i] = open(t, c)
 		at[running[i].routed("chat")] = i
@@ -72,7 +72,7 @@ func TestAdmission(t *testing.T) {
 	r.queued(1)
 	second.cancel()
 	r.queued(0)
-	for _, x := range []*exchange{running[at[addressA]], running[at[addressC]], first} {
+	for _, x := range []*stream{running[at[addressA]], running[at[addressC]], first} {
 		x.finish()
 	}
 	eventually(t, "nothing is open", func() bool { return r.Open() == 0 })
@@ -135,7 +135,7 @@ func TestDrainRefusesWhatWaits(t *testing.T) {
 	t.Parallel()
 	r := start(t, base+flowControl(1, ""), func(o *epp.Options) { o.DrainTimeout = time.Hour })
 	c := r.client()
-	var running []*exchange
+	var running []*stream
 	for range 3 {
 		x := open(t, c)
 		x.routed("chat")

@@ -7,14 +7,14 @@ import (
 	"slices"
 
 	"github.com/inferpick/inferpick/examples/envoy/config"
-	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
 )
 
 // apart is for picker.Options.Apart: what the side-car in front of a server is told.
-func (f *fleet) apart(ctx context.Context, in *director.Incoming, r *director.Route) (a picker.Apart) {
+func (f *fleet) apart(ctx context.Context, in *director.Incoming, r *director.Route) (a exchange.Apart) {
 	m := f.of(r.Pool)
 	if m == nil {
 		return a

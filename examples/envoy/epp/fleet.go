@@ -89,7 +89,7 @@ func newFleet(store *datastore.Store, o Options) (*fleet, error) {
 	return f, err
 }
 
-// follow keeps the members in step with the pools of the store until ctx is done.
+// follow keeps the members in step with the pools of the store until ctx is done. It may be called again.
 func (f *fleet) follow(ctx context.Context) {
 	stop := f.store.WatchPools(func(datastore.PoolEvent) {
 		select {
@@ -99,9 +99,9 @@ func (f *fleet) follow(ctx context.Context) {
 	})
 	defer stop()
 	for {
+		f.settle() // also what came before
 		select {
 		case <-f.wake:
-			f.settle()
 		case <-ctx.Done():
 			return
 		}
@@ -111,31 +111,31 @@ func (f *fleet) follow(ctx context.Context) {
 // apply puts a configuration in force, whole or not at all. What of it are objects goes into
 // the store, unless pools are found elsewhere.
 func (f *fleet) apply(c *config.Config) error {
-	f.mu.Lock()
-	before := *f.members.Load()
-	next, err := f.applyLocked(c)
-	f.mu.Unlock()
+	before, next, err := f.replace(c)
 	if err == nil {
 		f.admit(before, next)
 	}
 	return err
 }
 
-func (f *fleet) applyLocked(c *config.Config) (members, error) {
+// replace is apply, but for what the director has to be told without the lock.
+func (f *fleet) replace(c *config.Config) (before, next members, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock() // also if there is a panic
+	before = *f.members.Load()
 	if err := f.countLocked(c); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	next, err := f.assign(c, f.poolsOf(c), *f.members.Load())
-	if err != nil {
-		return nil, err
+	if next, err = f.assign(c, f.poolsOf(c), before); err != nil {
+		return nil, nil, err
 	}
 	// Requests for pools that come with this wait for the lock to find what they have.
 	if c.Change.OnlyObjects {
 		if err := f.store.Commit(c.Change); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if next, err = f.assign(c, f.pools(), next); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	f.config.Store(c)
@@ -143,7 +143,7 @@ func (f *fleet) applyLocked(c *config.Config) (members, error) {
 	if c.LegacyMetrics != f.legacy {
 		f.logger.Warn("the feature gate enableLegacyMetrics counts when the picker starts: restart it")
 	}
-	return next, nil
+	return before, next, nil
 }
 
 // countLocked makes the telemetry for the first configuration. Caller must hold f.mu.
@@ -187,18 +187,24 @@ func (f *fleet) poolsOf(c *config.Config) (all []declared) {
 
 // settle gives the pools of the store what they lack, and takes what those had that have gone.
 func (f *fleet) settle() {
-	f.mu.Lock()
-	before := *f.members.Load()
-	next, err := f.assign(f.config.Load(), f.pools(), before)
-	if err == nil && !maps.Equal(before, next) {
-		f.publishLocked(next)
-	}
-	f.mu.Unlock()
+	before, next, err := f.reassign()
 	if err != nil {
 		f.logger.Error("pools are served as before", slog.Any("error", err)) // profiles can be built, as config has found out
 		return
 	}
 	f.admit(before, next)
+}
+
+// reassign is settle, but for what the director has to be told without the lock.
+func (f *fleet) reassign() (before, next members, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock() // also if there is a panic
+	before = *f.members.Load()
+	next, err = f.assign(f.config.Load(), f.pools(), before)
+	if err == nil && !maps.Equal(before, next) {
+		f.publishLocked(next)
+	}
+	return before, next, err
 }
 
 // assign returns what pools have by a configuration; before is what they have so far.

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 )
 
@@ -71,7 +72,7 @@ func panicked(ctx context.Context, logger *slog.Logger, v any) (err error) {
 // default.
 func ServerOptions(maxBody int) []grpc.ServerOption {
 	if maxBody == 0 {
-		maxBody = picker.DefaultMaxBody
+		maxBody = exchange.DefaultMaxBody
 	}
 	return append(keepalives(),
 		grpc.ForceServerCodecV2(picker.NewCodec()),

@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/inferpick/inferpick/examples/envoy/epp"
-	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
 )
@@ -148,7 +148,7 @@ func (f faulty) at(name string) {
 	}
 }
 
-func (f faulty) Start(ctx context.Context, _, _ string, _ map[string][]string) (context.Context, picker.Span) {
+func (f faulty) Start(ctx context.Context, _, _ string, _ map[string][]string) (context.Context, exchange.Span) {
 	f.at("Start")
 	return ctx, f
 }

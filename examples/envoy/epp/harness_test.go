@@ -224,30 +224,30 @@ func healthOf(t testing.TB, conn *grpc.ClientConn, service string) healthpb.Heal
 
 // Envoy's side of exchanges.
 
-// exchange is one ext_proc stream, bodies full duplex.
-type exchange struct {
+// stream is one ext_proc stream, bodies full duplex.
+type stream struct {
 	t      testing.TB
 	s      extprocv3.ExternalProcessor_ProcessClient
 	cancel context.CancelFunc
 }
 
-func open(t testing.TB, c extprocv3.ExternalProcessorClient) *exchange {
+func open(t testing.TB, c extprocv3.ExternalProcessorClient) *stream {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	t.Cleanup(cancel)
 	s, err := c.Process(ctx)
 	must(t, err)
-	return &exchange{t, s, cancel}
+	return &stream{t, s, cancel}
 }
 
-func (x *exchange) send(m *extprocv3.ProcessingRequest) {
+func (x *stream) send(m *extprocv3.ProcessingRequest) {
 	x.t.Helper()
 	if err := x.s.Send(m); err != nil && !errors.Is(err, io.EOF) { // EOF: Recv says why
 		x.t.Fatal(err)
 	}
 }
 
-func (x *exchange) recv() *extprocv3.ProcessingResponse {
+func (x *stream) recv() *extprocv3.ProcessingResponse {
 	x.t.Helper()
 	m, err := x.s.Recv()
 	if err != nil {
@@ -257,7 +257,7 @@ func (x *exchange) recv() *extprocv3.ProcessingResponse {
 }
 
 // ask sends a request for a model, pairs being headers, and returns the answer.
-func (x *exchange) ask(model string, pairs ...string) *extprocv3.ProcessingResponse {
+func (x *stream) ask(model string, pairs ...string) *extprocv3.ProcessingResponse {
 	x.t.Helper()
 	x.send(requestHeaders(pairs...))
 	x.send(envoyside.RequestBody(`{"model": "`+model+`", "messages": [{"role": "user", "content": "hello"}]}`, true))
@@ -265,7 +265,7 @@ func (x *exchange) ask(model string, pairs ...string) *extprocv3.ProcessingRespo
 }
 
 // routed asks, takes the body back and returns where the request goes.
-func (x *exchange) routed(model string, pairs ...string) (address string) {
+func (x *stream) routed(model string, pairs ...string) (address string) {
 	x.t.Helper()
 	address = destinationOf(x.t, x.ask(model, pairs...))
 	if m := x.recv(); !m.GetRequestBody().GetResponse().GetBodyMutation().GetStreamedResponse().GetEndOfStream() {
@@ -275,7 +275,7 @@ func (x *exchange) routed(model string, pairs ...string) (address string) {
 }
 
 // finish plays the server's answer.
-func (x *exchange) finish() {
+func (x *stream) finish() {
 	x.t.Helper()
 	x.send(envoyside.ResponseHeaders(200, "application/json", false))
 	x.recv()
@@ -359,7 +359,7 @@ func bodyFor(model string) *extprocv3.ProcessingRequest {
 }
 
 // play sends the server's answer, whatever becomes of it.
-func (x *exchange) play() {
+func (x *stream) play() {
 	x.s.Send(envoyside.ResponseHeaders(200, "application/json", false))
 	x.s.Send(envoyside.ResponseBody(`{"model": "llama-8b", "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}`, true))
 }

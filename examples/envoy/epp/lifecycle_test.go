@@ -163,6 +163,12 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 		conn.Close()
 		r.stop()
 		must(t, r.ends())
+		r = start(t, base+flowControl(1, ""), inProcess)
+		route, err := r.route(t.Context())
+		must(t, err)
+		route.Done(nil)
+		r.stop()
+		must(t, r.ends())
 	}
 	var now int
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {

@@ -23,7 +23,7 @@ func bodyOf(n int) string {
 }
 
 // sendBody sends a body in pieces as Envoy does, and returns the first answer.
-func (x *exchange) sendBody(body string, pairs ...string) *extprocv3.ProcessingResponse {
+func (x *stream) sendBody(body string, pairs ...string) *extprocv3.ProcessingResponse {
 	x.t.Helper()
 	answer := make(chan *extprocv3.ProcessingResponse, 1)
 	go func() {

@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/inferpick/inferpick/datastore"
-	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/telemetry"
@@ -61,12 +61,13 @@ func (a *App) routed(r *director.Route) {
 // pages are what the metrics address serves.
 func (a *App) pages() http.Handler {
 	process := prometheus.NewRegistry()
-	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), rejections{a.fleet})
+	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		a.keeper.collector("metrics of the configuration", rejections{a.fleet}))
 	if a.cluster != nil {
-		process.MustRegister(clusterMetrics{a.cluster})
+		process.MustRegister(a.keeper.collector("metrics of the cluster", clusterMetrics{a.cluster}))
 	}
 	if a.scaling != nil {
-		process.MustRegister(scalingMetrics{a.scaling})
+		process.MustRegister(a.keeper.collector("metrics of autoscaling", scalingMetrics{a.scaling}))
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/autoscale", a.scaling.page())
@@ -119,12 +120,12 @@ func (a *App) explain(w http.ResponseWriter, r *http.Request) {
 		in.Path = "/v1/chat/completions"
 	}
 	if name := r.URL.Query().Get("pool"); name != "" {
-		if in.Pool, err = picker.ParsePool(name); err != nil {
+		if in.Pool, err = exchange.ParsePool(name); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
 	}
-	in.Split = picker.Splits(in.Path)
+	in.Split = exchange.Splits(in.Path)
 	ex, err := a.director.Explain(r.Context(), in)
 	if ex == nil {
 		e := director.AsError(err)

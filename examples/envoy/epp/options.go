@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
@@ -33,7 +34,8 @@ type Options struct {
 
 	// GRPCAddr is where Envoy finds the picker and its health: host:port, or unix:
 	// and the path of a socket, which takes less time if both share a machine.
-	// Default ":9002".
+	// Default ":9002"; "-": nowhere, for an App whose requests come in this process (App.Exchanges).
+	// TLS, IdleTimeout, RequestBody and ResponseBody are of no use then.
 	GRPCAddr string
 	// HealthAddr serves health alone, for probes. Default ":9003"; "-": nowhere.
 	HealthAddr string
@@ -63,7 +65,7 @@ type Options struct {
 	// Families say what media in prompts weigh: see director.Options.
 	Families *openai.Families
 	// Pool, MaxBody, MaxDestinations, MaxStreams, IdleTimeout, RequestBody and ResponseBody
-	// are those of picker.Options.
+	// are those of picker.Options and exchange.Options.
 	Pool                      types.NamespacedName
 	MaxBody                   int
 	MaxDestinations           int
@@ -114,8 +116,8 @@ type Options struct {
 	// and 30s.
 	DrainDelay, DrainTimeout time.Duration
 
-	// Tracer, OnRoute and OnServed are those of picker.Options.
-	Tracer   picker.Tracer
+	// Tracer, OnRoute and OnServed are those of exchange.Options.
+	Tracer   exchange.Tracer
 	OnRoute  func(*director.Route)
 	OnServed func(r *director.Route, address string)
 
@@ -146,7 +148,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.DrainTimeout = 30 * time.Second
 	}
 	if o.MaxBody == 0 {
-		o.MaxBody = picker.DefaultMaxBody // one limit for all who have one
+		o.MaxBody = exchange.DefaultMaxBody // one limit for all who have one
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -167,5 +169,21 @@ func (o Options) withDefaults() (Options, error) {
 	case o.DrainTimeout < 0:
 		return o, fmt.Errorf("epp: Options.DrainTimeout is %v, must not be negative", o.DrainTimeout)
 	}
+	if err := o.checkNowhere(); err != nil {
+		return o, err
+	}
 	return o, o.checkAutoscale()
+}
+
+// checkNowhere says what needs a port that is not there.
+func (o *Options) checkNowhere() error {
+	switch {
+	case o.GRPCAddr != nowhere:
+		return nil
+	case o.Autoscale != nil && o.Autoscale.KEDAAddr == PickerPort:
+		return fmt.Errorf("epp: Options.Autoscale.KEDAAddr is %q, which is Options.GRPCAddr, and that is nowhere: want host:port", PickerPort)
+	case o.TLS.CertFile != "" || o.TLS.KeyFile != "" || o.TLS.ClientCAFile != "":
+		return errors.New("epp: Options.TLS has files, and is of Options.GRPCAddr, which is nowhere")
+	}
+	return nil
 }

@@ -15,7 +15,7 @@ func TestPassthrough(t *testing.T) {
 	const reporter = "plugins: [{type: request-attribute-reporter, parameters: {attributes: [{key: {name: cost}, expression: usage.prompt_tokens + usage.completion_tokens * 2}]}}]\n"
 	r := start(t, base+pickerHead+"parser: {pluginRef: passthrough-parser}\n", nil)
 	c := r.client()
-	ask := func() *exchange {
+	ask := func() *stream {
 		x := open(t, c)
 		x.send(requestHeaders())
 		x.send(envoyside.RequestBody("this is no JSON", true))

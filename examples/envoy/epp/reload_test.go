@@ -118,7 +118,7 @@ func TestReloadReplacesSchedulers(t *testing.T) {
 	must(t, r.Reload())
 	z := open(t, c)
 	z.routed("chat")
-	for i, x := range []*exchange{y, x, z} {
+	for i, x := range []*stream{y, x, z} {
 		require.Equal(t, 3-i, r.Open(), "requests are open")
 		x.finish()
 		eventually(t, "one less is open", func() bool { return r.Open() <= 2-i })

@@ -57,6 +57,14 @@ func TestStartRefused(t *testing.T) {
 		{"certificate unreadable", "", func(o *epp.Options) { o.TLS = epp.TLS{CertFile: garbage, KeyFile: garbage} }, []string{"epp: ", garbage}},
 		{"negative delay", "", func(o *epp.Options) { o.DrainDelay = -time.Second }, []string{"Options.DrainDelay is -1s"}},
 		{"negative timeout", "", func(o *epp.Options) { o.DrainTimeout = -time.Second }, []string{"Options.DrainTimeout is -1s"}},
+		{"KEDA at a port that is not there", "", func(o *epp.Options) {
+			o.GRPCAddr, o.Autoscale = "-", &epp.Autoscale{KEDAAddr: epp.PickerPort}
+		}, []string{"KEDAAddr", "is nowhere", "host:port"}},
+		{"TLS of a port that is not there", "", func(o *epp.Options) {
+			o.GRPCAddr, o.TLS = "-", epp.TLS{CertFile: garbage, KeyFile: garbage}
+		}, []string{"Options.TLS", "is nowhere"}},
+		{"negative body in process", "", func(o *epp.Options) { o.GRPCAddr, o.MaxBody = "-", -1 }, []string{"MaxBody is -1"}},
+		{"negative destinations in process", "", func(o *epp.Options) { o.GRPCAddr, o.MaxDestinations = "-", -1 }, []string{"MaxDestinations is -1"}},
 		{"negative body", "", func(o *epp.Options) { o.MaxBody = -1 }, []string{"MaxBody is -1"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
@@ -60,13 +61,13 @@ func TestConcurrentStreams(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	d := newFixture(t, nil).director
-	for want, o := range map[string]picker.Options{
+	for want, o := range map[string]exchange.Options{
 		"Options.Director is required":        {},
 		"Options.MaxBody is -1":               {Director: d, MaxBody: -1},
 		"Options.MaxDestinations is -1, want": {Director: d, MaxDestinations: -1},
 		"Options.MaxStreams is -1, want":      {Director: d, MaxStreams: -1},
 	} {
-		if _, err := picker.New(o); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := picker.New(picker.Options{Options: o}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("New: %v, want %q", err, want)
 		}
 	}

@@ -3,7 +3,8 @@
 // try, in order, and it reads what comes back.
 //
 // It decides nothing itself. What a request is, where it goes and what became of it
-// is the work of a director.Director; this package is the translation between that
+// is the work of a director.Director, and what an adapter for Envoy has to do for it that of
+// package exchange, which says what is set in requests, too; this package is the translation between that
 // and the messages of envoy.service.ext_proc.v3.
 //
 // # Modes
@@ -38,29 +39,6 @@
 // trailers is refused with 400, and the log says what to set. Of a BUFFERED one of headers
 // and trailers alone the headers have left before that is known: it goes by the metadata, or
 // nowhere.
-//
-// # What is set
-//
-// The destination goes into the request header x-gateway-destination-endpoint and
-// into the dynamic metadata of namespace envoy.lb under the same key: the ip:port of the
-// choice. Where Options.MaxDestinations or Envoy's configuration (DestinationsMetadata) ask
-// for more, its fallbacks follow, separated by commas; a data plane that knows but one
-// address cannot read a list. Headers of the protocol that a
-// client sent are overwritten or removed. A request that is not routed is answered
-// by an immediate response with the status, headers and body of director.Error.
-//
-// # Side-cars
-//
-// Where another endpoint is to compute the prompt than the one that the request goes to, a
-// header says so to llm-d's proxy in front of that, its side-car: x-prefiller-host-port, with
-// ip:port. So do x-encoder-hosts-ports (a list with commas) of those that encode images and other
-// media, and x-data-parallel-host-port of the data-parallel rank, where Options.Apart says so. The
-// first two are written under their newer names, too (x-llm-d-…), with the same value. Side-cars
-// know what to do with chat, completions and responses; other requests are served by one endpoint.
-// Of these headers, and x-kv-cache-source-host-port, nothing that a client sends gets through.
-//
-// What the side-car does is not seen. The prompt counts as computed when an answer begins, and how
-// long it took is not learned; an error is held against no one but the endpoint that the request went to.
 //
 // # Streams
 //

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/internal/envoyside"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/scheduling"
@@ -94,7 +95,7 @@ func newFixture(t testing.TB, change func(*picker.Options, *director.Options, *s
 		default:
 		}
 	}
-	o, do := picker.Options{MaxDestinations: 9}, director.Options{Store: f.store, RestoreModel: true, TrustRequestHeaders: true}
+	o, do := picker.Options{Options: exchange.Options{MaxDestinations: 9}}, director.Options{Store: f.store, RestoreModel: true, TrustRequestHeaders: true}
 	if change != nil {
 		change(&o, &do, &profile)
 	}

@@ -1,9 +1,13 @@
 package picker
 
 import (
+	"strings"
+
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 )
 
 // chunkBytes is the size of the chunks in which bodies go back: Envoy takes at most
@@ -72,29 +76,29 @@ func trailersResponse(d direction) *extprocv3.ProcessingResponse {
 	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_RequestTrailers{RequestTrailers: &extprocv3.TrailersResponse{}}}
 }
 
-// immediate is an answer in place of a server. details is for Envoy's access log.
-func immediate(status int, header map[string][]string, body []byte, details string) *extprocv3.ProcessingResponse {
+// immediate is an answer in place of a server's.
+func immediate(a *exchange.Answer) *extprocv3.ProcessingResponse {
 	var pairs []string
-	for name, values := range header {
+	for name, values := range a.Header {
 		for _, v := range values {
-			pairs = append(pairs, name, v)
+			pairs = append(pairs, strings.ToLower(name), v)
 		}
 	}
 	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ImmediateResponse{ImmediateResponse: &extprocv3.ImmediateResponse{
-		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(status)},
+		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(a.Status)},
 		Headers: &headerMutation{SetHeaders: setHeaders(pairs...)},
-		Body:    body,
-		Details: "inferpick_" + details,
+		Body:    a.Body,
+		Details: a.Details,
 	}}}
 }
 
-// setHeaders returns headers that take the place of others of the same name. Envoy
-// reads raw_value.
+// setHeaders returns headers that take the place of others of the same name, which is in lower case.
+// Envoy reads raw_value.
 func setHeaders(pairs ...string) []*corev3.HeaderValueOption {
 	out := make([]*corev3.HeaderValueOption, 0, len(pairs)/2)
 	for i := 0; i < len(pairs); i += 2 {
 		out = append(out, &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: lower(pairs[i]), RawValue: []byte(pairs[i+1])},
+			Header:       &corev3.HeaderValue{Key: pairs[i], RawValue: []byte(pairs[i+1])},
 			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
 		})
 	}

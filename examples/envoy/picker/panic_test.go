@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
@@ -26,7 +27,7 @@ func (e exploding) do(what string) {
 	}
 }
 
-func (e exploding) Start(ctx context.Context, _, _ string, _ map[string][]string) (context.Context, picker.Span) {
+func (e exploding) Start(ctx context.Context, _, _ string, _ map[string][]string) (context.Context, exchange.Span) {
 	e.do("Start")
 	return ctx, e
 }

@@ -8,62 +8,62 @@ import (
 // How Envoy is told where a request goes, and with what body. There is a route.
 
 // sendHeaders is for requests that are decided on their headers.
-func (x *exchange) sendHeaders() error {
+func (x *stream) sendHeaders() error {
 	m := x.headersResponse(false)
-	if x.tunnel && x.requestMode == modev3.ProcessingMode_BUFFERED {
+	if x.Tunnel() && x.requestMode == modev3.ProcessingMode_BUFFERED {
 		passRest(m.GetRequestHeaders())
 	}
 	return x.send(m)
 }
 
 // sendStreamed is for a full duplex body.
-func (x *exchange) sendStreamed() error {
+func (x *stream) sendStreamed() error {
 	if err := x.send(x.headersResponse(true)); err != nil {
 		return err
 	}
-	return sendChunks(x.send, request, x.core.Route().Body, true)
+	return sendChunks(x.send, request, x.Route().Body, true)
 }
 
 // sendWhole is for a full duplex body with trailers. It is in the answer to the headers: Envoy
 // then has all of the request, and goes on but once.
-func (x *exchange) sendWhole() error {
+func (x *stream) sendWhole() error {
 	m := x.headersResponse(false) // it takes the length away, whatever is said of it
 	r := m.GetRequestHeaders().Response
 	r.Status = extprocv3.CommonResponse_CONTINUE_AND_REPLACE
-	if body := x.core.Route().Body; len(body) > 0 {
+	if body := x.Route().Body; len(body) > 0 {
 		r.BodyMutation = wholeBody(body)
 	}
 	return x.send(m)
 }
 
 // sendBuffered is for a body that was buffered.
-func (x *exchange) sendBuffered() error {
-	to := x.destinations()
+func (x *stream) sendBuffered() error {
+	to := x.Destinations()
 	return x.send(&extprocv3.ProcessingResponse{
 		Response: &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{
 			Response: &extprocv3.CommonResponse{
-				HeaderMutation: x.requestMutation(to, true),
-				BodyMutation:   wholeBody(x.core.Route().Body),
+				HeaderMutation: mutation(x.Changes(to, true)),
+				BodyMutation:   wholeBody(x.Route().Body),
 			},
 		}},
-		DynamicMetadata: to.metadata(),
+		DynamicMetadata: metadataOf(to),
 	})
 }
 
 // sendTrailers is for buffered requests of headers and trailers alone.
-func (x *exchange) sendTrailers() error {
+func (x *stream) sendTrailers() error {
 	m := trailersResponse(request)
-	m.DynamicMetadata = x.destinations().metadata()
+	m.DynamicMetadata = metadataOf(x.Destinations())
 	return x.send(m)
 }
 
 // headersResponse is the answer to headers; withBody if a body was part of the request.
-func (x *exchange) headersResponse(withBody bool) *extprocv3.ProcessingResponse {
-	to := x.destinations()
+func (x *stream) headersResponse(withBody bool) *extprocv3.ProcessingResponse {
+	to := x.Destinations()
 	return &extprocv3.ProcessingResponse{
 		Response: &extprocv3.ProcessingResponse_RequestHeaders{RequestHeaders: &extprocv3.HeadersResponse{
-			Response: &extprocv3.CommonResponse{HeaderMutation: x.requestMutation(to, withBody)},
+			Response: &extprocv3.CommonResponse{HeaderMutation: mutation(x.Changes(to, withBody))},
 		}},
-		DynamicMetadata: to.metadata(),
+		DynamicMetadata: metadataOf(to),
 	}
 }

@@ -8,16 +8,13 @@ import (
 type sender = func(*extprocv3.ProcessingResponse) error
 
 // reporting returns a function that sends as x.send does, and tells Envoy with the first
-// message what Options.Report says of the usage. The response has ended.
-func (x *exchange) reporting() sender {
-	route := x.core.Route()
-	if x.o.Report == nil || route == nil || x.reported {
-		return x.send
-	}
-	x.reported = true
-	metadata := reportMetadata(x.o.Report(route.Pool, route.Usage()))
+// message what exchange.Options.Report says of the usage. The response has ended.
+func (x *stream) reporting() sender {
+	metadata := reportMetadata(x.Report())
 	return func(r *extprocv3.ProcessingResponse) error {
-		r.DynamicMetadata, metadata = metadata, nil
+		if metadata != nil {
+			r.DynamicMetadata, metadata = metadata, nil
+		}
 		return x.send(r)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
@@ -16,39 +15,21 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/internal/seldom"
-	"github.com/inferpick/inferpick/scheduling/director"
-	"github.com/inferpick/inferpick/types"
 )
 
 // BodyMode is how Envoy sends bodies.
 type BodyMode = modev3.ProcessingMode_BodySendMode
 
-// Defaults of Options.
-const (
-	DefaultMaxBody     = 32 << 20
-	DefaultMaxStreams  = 1 << 16
-	DefaultIdleTimeout = time.Hour
-)
+// DefaultIdleTimeout is that of Options.
+const DefaultIdleTimeout = time.Hour
 
 // Options of a Server.
 type Options struct {
-	// Director decides. Required.
-	Director *director.Director
-	// Pool is the pool of every request whose stream names none, see PoolMetadata.
-	// Zero: the one that serves the model.
-	Pool types.NamespacedName
-	// MaxBody bounds request bodies in bytes; beyond it, and beyond Director.MaxBody, the
-	// answer is 413. Default DefaultMaxBody.
-	MaxBody int
-	// MaxDestinations bounds how many endpoints Envoy is told of where its stream does
-	// not say, see DestinationsMetadata: the choice and its fallbacks. Default: 1, because
-	// a data plane that takes one address can do nothing with a list: an ORIGINAL_DST
-	// cluster, for example. More is for those that go on to the next on a retry.
-	MaxDestinations int
-	// MaxStreams bounds the streams that are open at a time; further ones end with
-	// ResourceExhausted. Default DefaultMaxStreams.
-	MaxStreams int
+	// Options are what a picker has in common with the module. Their Logger hears of streams
+	// that end with an error, too.
+	exchange.Options
 	// IdleTimeout bounds how long nothing may come from Envoy on an open stream; then it
 	// ends with DeadlineExceeded, and Envoy ends the request. It has to be longer than
 	// servers take for an answer. What waits to be let in is not idle. Default
@@ -57,24 +38,6 @@ type Options struct {
 	// RequestBody and ResponseBody are the modes of an Envoy that does not tell
 	// them. Default FULL_DUPLEX_STREAMED.
 	RequestBody, ResponseBody BodyMode
-	// Apart says what llm-d's side-car in front of a server is to be told of a request beside who
-	// computes its prompt. Optional; it must be quick.
-	Apart func(context.Context, *director.Incoming, *director.Route) Apart
-	// OnRoute is told of each request that was routed, before Envoy is. Optional; it
-	// must be quick.
-	OnRoute func(*director.Route)
-	// Report returns what Envoy is told of the usage of a pool's request when its response
-	// has ended: values by name, by namespace of dynamic metadata. Optional; it must be
-	// quick.
-	Report func(pool types.NamespacedName, usage types.Usage) map[string]map[string]any
-	// OnServed is told which endpoint served a routed request, when its response
-	// begins. Optional; it must be quick.
-	OnServed func(r *director.Route, address string)
-	// Tracer makes a span of each exchange. Optional.
-	Tracer Tracer
-	// Logger hears of streams that end with an error, and of requests at debug
-	// level. Nil: silence.
-	Logger *slog.Logger
 }
 
 // Server implements extprocv3.ExternalProcessorServer. Make it with New. A goroutine that
@@ -82,27 +45,16 @@ type Options struct {
 type Server struct {
 	extprocv3.UnimplementedExternalProcessorServer
 	o       Options
+	handler *exchange.Handler
 	seldom  *seldom.Logger // of what each request may say
-	streams atomic.Int64   // that are open
 }
 
 // New returns a Server.
 func New(o Options) (*Server, error) {
-	if o.Director == nil {
-		return nil, errors.New("picker: Options.Director is required")
+	handler, err := exchange.New(o.Options)
+	if err != nil {
+		return nil, fmt.Errorf("picker: %w", err)
 	}
-	if o.MaxBody < 0 {
-		return nil, fmt.Errorf("picker: Options.MaxBody is %d, want more than 0, or 0 for the default of %d", o.MaxBody, DefaultMaxBody)
-	}
-	if o.MaxDestinations < 0 {
-		return nil, fmt.Errorf("picker: Options.MaxDestinations is %d, want at least 1, or 0 for the default of 1", o.MaxDestinations)
-	}
-	if o.MaxStreams < 0 {
-		return nil, fmt.Errorf("picker: Options.MaxStreams is %d, want at least 1, or 0 for the default of %d", o.MaxStreams, DefaultMaxStreams)
-	}
-	o.MaxBody = cmp.Or(o.MaxBody, DefaultMaxBody)
-	o.MaxDestinations = cmp.Or(o.MaxDestinations, 1)
-	o.MaxStreams = cmp.Or(o.MaxStreams, DefaultMaxStreams)
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, DefaultIdleTimeout)
 	if o.RequestBody == modev3.ProcessingMode_NONE {
 		o.RequestBody = modev3.ProcessingMode_FULL_DUPLEX_STREAMED
@@ -113,20 +65,12 @@ func New(o Options) (*Server, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.Tracer == nil {
-		o.Tracer = noTracer{}
-	}
-	return &Server{o: o, seldom: seldom.New(o.Logger)}, nil
+	return &Server{o: o, handler: handler, seldom: seldom.New(o.Logger)}, nil
 }
 
 // Process serves one exchange; gRPC calls it. The error is a gRPC status, whatever
 // happens: no panic leaves it.
 func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) error {
-	ctx := stream.Context()
-	if n := s.streams.Add(1); n > int64(s.o.MaxStreams) {
-		s.streams.Add(-1)
-		return s.ended(ctx, nil, status.Errorf(codes.ResourceExhausted, "picker: %d streams are open, the most that are allowed", s.o.MaxStreams))
-	}
 	if s.o.IdleTimeout < 0 {
 		return s.serve(stream, func() bool { return true }, func() {})
 	}
@@ -163,25 +107,28 @@ func (s *Server) watched(stream extprocv3.ExternalProcessor_ProcessServer) error
 
 // serve serves one exchange. It calls idle before it waits for a message and busy when
 // it has one, of which false is that the stream was given up.
-func (s *Server) serve(stream extprocv3.ExternalProcessor_ProcessServer, busy func() bool, idle func()) (err error) {
-	defer s.streams.Add(-1)
-	ctx := stream.Context()
+func (s *Server) serve(from extprocv3.ExternalProcessor_ProcessServer, busy func() bool, idle func()) (err error) {
+	ctx := from.Context()
 	defer func() {
 		if v := recover(); v != nil {
 			err = s.panicked(ctx, v)
 		}
 	}()
-	w, err := s.wishesOf(ctx)
+	w, err := wishesOf(ctx)
 	if err != nil {
 		return s.ended(ctx, nil, err)
 	}
-	x := newExchange(ctx, &s.o, s.seldom, w, stream.Send)
+	core, err := s.handler.Open(ctx, w)
+	if err != nil {
+		return s.ended(ctx, nil, status.Errorf(codes.ResourceExhausted, "picker: %v", err))
+	}
+	x := &stream{Exchange: core, ctx: ctx, seldom: s.seldom, send: from.Send, requestMode: s.o.RequestBody, responseMode: s.o.ResponseBody}
 	defer s.close(x)
 	for !x.over() {
-		if !x.tunnel { // in a session nobody need say anything
+		if !x.Tunnel() { // in a session nobody need say anything
 			idle()
 		}
-		msg, err := stream.Recv()
+		msg, err := from.Recv()
 		if !busy() {
 			return nil
 		}
@@ -196,7 +143,7 @@ func (s *Server) serve(stream extprocv3.ExternalProcessor_ProcessServer, busy fu
 }
 
 // close closes an exchange. What panics in it is no reason to fail what was answered.
-func (s *Server) close(x *exchange) {
+func (s *Server) close(x *stream) {
 	defer func() {
 		if v := recover(); v != nil {
 			_ = s.panicked(x.ctx, v)
@@ -215,13 +162,13 @@ var errPanic = status.Error(codes.Internal, "picker: panic while the request was
 
 // ended returns the status that a stream ends with. That Envoy has closed it is no
 // error.
-func (s *Server) ended(ctx context.Context, x *exchange, err error) error {
+func (s *Server) ended(ctx context.Context, x *stream, err error) error {
 	if errors.Is(err, io.EOF) || ctx.Err() != nil {
 		return nil
 	}
 	attrs := []slog.Attr{slog.Any("error", err)}
 	if x != nil {
-		attrs = append(attrs, slog.String("id", x.id))
+		attrs = append(attrs, slog.String("id", x.ID()))
 	}
 	s.warn(ctx, "ended "+status.Code(err).String(), "stream ended with an error", attrs...)
 	return err

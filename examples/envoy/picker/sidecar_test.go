@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
@@ -47,14 +48,14 @@ func newApart(t *testing.T, roles string, change func(*picker.Options, *scheduli
 func TestSidecarHeaders(t *testing.T) {
 	encoders := func(ended *int) func(*picker.Options, *scheduling.Profile) {
 		return func(o *picker.Options, _ *scheduling.Profile) {
-			o.Apart = func(context.Context, *director.Incoming, *director.Route) picker.Apart {
-				return picker.Apart{Encoders: []string{"10.0.0.7:1", "[fd00::8]:2"}, Encoded: func() { *ended++ }}
+			o.Apart = func(context.Context, *director.Incoming, *director.Route) exchange.Apart {
+				return exchange.Apart{Encoders: []string{"10.0.0.7:1", "[fd00::8]:2"}, Encoded: func() { *ended++ }}
 			}
 		}
 	}
 	port := func(o *picker.Options, _ *scheduling.Profile) {
-		o.Apart = func(context.Context, *director.Incoming, *director.Route) picker.Apart {
-			return picker.Apart{PrimaryPort: 9000}
+		o.Apart = func(context.Context, *director.Incoming, *director.Route) exchange.Apart {
+			return exchange.Apart{PrimaryPort: 9000}
 		}
 	}
 	ended := 0
@@ -151,8 +152,8 @@ func TestSidecarLedger(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			encoded := make(chan bool, 9)
 			f := newApart(t, "pdd", func(o *picker.Options, _ *scheduling.Profile) {
-				o.Apart = func(context.Context, *director.Incoming, *director.Route) picker.Apart {
-					return picker.Apart{Encoders: []string{"10.0.0.7:1"}, Encoded: func() { encoded <- true }}
+				o.Apart = func(context.Context, *director.Incoming, *director.Route) exchange.Apart {
+					return exchange.Apart{Encoders: []string{"10.0.0.7:1"}, Encoded: func() { encoded <- true }}
 				}
 			})
 			s := open(t, f.dial(t), duplex, none)

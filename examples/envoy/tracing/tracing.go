@@ -10,12 +10,12 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
 )
 
-// Tracer implements picker.Tracer: one span for each exchange, a child of the one
+// Tracer implements exchange.Tracer: one span for each exchange, a child of the one
 // whose W3C trace context the request carries, from its headers to the response's
 // end. The request goes on with the new span as parent of the server's. Names of
 // attributes are those of OpenTelemetry's semantic conventions where there are any.
@@ -30,8 +30,8 @@ func New(p trace.TracerProvider) *Tracer {
 	return &Tracer{tracer: p.Tracer("github.com/inferpick/inferpick/examples/envoy")}
 }
 
-// Start implements picker.Tracer.
-func (t *Tracer) Start(ctx context.Context, method, path string, header map[string][]string) (context.Context, picker.Span) {
+// Start implements exchange.Tracer.
+func (t *Tracer) Start(ctx context.Context, method, path string, header map[string][]string) (context.Context, exchange.Span) {
 	ctx = t.propagator.Extract(ctx, propagation.HeaderCarrier(header))
 	ctx, s := t.tracer.Start(ctx, "pick endpoint", trace.WithSpanKind(trace.SpanKindInternal), trace.WithAttributes(
 		attribute.String("http.request.method", method), attribute.String("url.path", path),
@@ -45,7 +45,7 @@ type span struct {
 	propagator propagation.TraceContext
 }
 
-// Routed implements picker.Span.
+// Routed implements exchange.Span.
 func (s *span) Routed(r *director.Route) {
 	s.SetAttributes(
 		attribute.String("gen_ai.request.model", r.Request.Model),
@@ -59,7 +59,7 @@ func (s *span) Routed(r *director.Route) {
 	s.AddEvent("routed")
 }
 
-// Refused implements picker.Span.
+// Refused implements exchange.Span.
 func (s *span) Refused(e *director.Error) {
 	s.SetAttributes(attribute.Int("http.response.status_code", e.Status), attribute.String("error.type", e.Code))
 	if e.Status >= http.StatusInternalServerError {
@@ -67,7 +67,7 @@ func (s *span) Refused(e *director.Error) {
 	}
 }
 
-// Response implements picker.Span.
+// Response implements exchange.Span.
 func (s *span) Response(status int, served *types.Endpoint) {
 	s.SetAttributes(attribute.Int("http.response.status_code", status), attribute.String("server.address", served.Address))
 	if status >= http.StatusInternalServerError {
@@ -76,7 +76,7 @@ func (s *span) Response(status int, served *types.Endpoint) {
 	s.AddEvent("response")
 }
 
-// Propagate implements picker.Span.
+// Propagate implements exchange.Span.
 func (s *span) Propagate(pairs []string) []string {
 	carrier := propagation.MapCarrier{}
 	s.propagator.Inject(s.ctx, carrier)
@@ -88,5 +88,5 @@ func (s *span) Propagate(pairs []string) []string {
 	return pairs
 }
 
-// End implements picker.Span.
+// End implements exchange.Span.
 func (s *span) End() { s.Span.End() }

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/internal/envoyside"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/examples/envoy/tracing"
@@ -72,7 +73,7 @@ func newFixture(t *testing.T, addresses ...string) *fixture {
 	f := &fixture{t: t, spans: tracetest.NewInMemoryExporter()}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(f.spans), sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.AlwaysSample())))
 	t.Cleanup(func() { must(t, provider.Shutdown(context.Background())) })
-	f.server, err = picker.New(picker.Options{Director: d, MaxDestinations: 2, Tracer: tracing.New(provider)})
+	f.server, err = picker.New(picker.Options{Options: exchange.Options{Director: d, MaxDestinations: 2, Tracer: tracing.New(provider)}})
 	must(t, err)
 	return f
 }

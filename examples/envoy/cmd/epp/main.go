@@ -22,9 +22,8 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/spf13/pflag"
-
 	"github.com/inferpick/inferpick/examples/envoy/epp"
+	"github.com/inferpick/inferpick/examples/envoy/internal/flags"
 )
 
 // Exit codes.
@@ -42,65 +41,29 @@ func main() {
 
 // command is the whole program: it returns the exit code.
 func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	f, err := parseFlags(args, stdout)
-	if errors.Is(err, pflag.ErrHelp) {
+	f, err := flags.Parse(args, stdout)
+	if errors.Is(err, flags.ErrHelp) {
 		return exitOK
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "epp: %v\nRun with -h for usage.\n", err)
 		return exitUsage
 	}
-	if f.version {
+	if f.Version {
 		fmt.Fprint(stdout, versionText())
 		return exitOK
 	}
-	if f.inspect != "" {
-		loader := epp.Loader(f.options.Strict)
-		loader.PoolsElsewhere, loader.RoleLabel = *f.kube.on, f.options.RoleLabel
-		return check(f.inspect, f.options.Config, loader, stdout, stderr)
+	if f.Check != "" {
+		return check(f.Check, f.Options.Config, f.Loader(), stdout, stderr)
 	}
-	logger := f.logger(stderr)
-	f.options.Logger = logger
-	f.options.Version, f.options.Commit = build()
-	for _, note := range f.notes {
-		logger.Warn(note)
-	}
-	tracer, shutdown, err := f.trace.newTracer(ctx)
-	if err != nil {
-		fmt.Fprintf(stderr, "epp: %v\n", err)
-		return exitError
-	}
-	defer shutdown()
-	if tracer != nil {
-		f.options.Tracer = tracer
-	}
-	if f.options.Kubernetes, err = f.cluster(); err != nil {
-		fmt.Fprintf(stderr, "epp: %v\n", err)
-		return exitError
-	}
-	remove, err := f.writeConfigText()
-	if err != nil {
-		fmt.Fprintf(stderr, "epp: %v\n", err)
-		return exitError
-	}
-	defer remove()
-	if f.options.Sharing, err = f.peers.sharing(logger); err != nil {
-		fmt.Fprintf(stderr, "%v\n", err)
-		return exitError
-	}
-	if f.options.Rollouts, err = f.rollouts.options(); err != nil {
-		fmt.Fprintf(stderr, "epp: %v\n", err)
-		return exitError
-	}
-	if f.options.Autoscale, err = f.autoscale(logger); err != nil {
-		fmt.Fprintf(stderr, "epp: %s\n", strings.TrimPrefix(err.Error(), "epp: "))
-		return exitError
-	}
-	app, err := epp.New(f.options)
+	f.Options.Version, f.Options.Commit = build()
+	logger := f.Logger(stderr)
+	app, closeRest, err := f.App(ctx, logger)
 	if err != nil {
 		fmt.Fprintf(stderr, "epp: %s\n", strings.TrimPrefix(err.Error(), "epp: "))
 		return exitError
 	}
+	defer closeRest()
 	defer reloadOnHangup(app, logger)()
 	defer epp.ReserveHeap()()
 	if err := app.Run(ctx); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -168,5 +169,24 @@ func TestCommandRefusesToStart(t *testing.T) {
 		for _, want := range tt.want {
 			require.Contains(t, log.String(), want)
 		}
+	}
+}
+
+// TestUsageErrors: what is wrong with the command line has a code of its own, and says where help is.
+func TestUsageErrors(t *testing.T) {
+	for _, args := range [][]string{nil, {"-config", "x", "-nonsense"}, {"-config", "x", "y"}, {"-config", "x", "-max-body", "0"}} {
+		var stdout, stderr bytes.Buffer
+		require.Equal(t, exitUsage, command(context.Background(), args, &stdout, &stderr), "%v", args)
+		require.Regexp(t, `^epp: .*\nRun with -h for usage\.\n$`, stderr.String(), "%v", args)
+		require.Empty(t, stdout.String(), "%v", args)
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for arg, want := range map[string]string{"-h": "Usage: epp -config", "--help": "Usage: epp -config", "-version": "epp "} {
+		var stdout, stderr bytes.Buffer
+		require.Equal(t, exitOK, command(context.Background(), []string{arg}, &stdout, &stderr), arg)
+		require.Contains(t, stdout.String(), want, arg)
+		require.Empty(t, stderr.String(), arg)
 	}
 }

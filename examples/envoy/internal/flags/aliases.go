@@ -1,4 +1,4 @@
-package main
+package flags
 
 import (
 	"crypto/tls"
@@ -25,57 +25,57 @@ type alias struct {
 	isBool bool
 	// set takes a value. A note says that it has no effect, and why; an error is a value
 	// that is none, or a refusal.
-	set func(f *flags, value string) (note string, err error)
+	set func(f *Flags, value string) (note string, err error)
 }
 
 // aliases are all of them but those that are called as ours: -drain-timeout and
 // -tls-cipher-suites. To version 0.5 words were joined by capitals, see dashed.
 var aliases = []alias{
-	{name: "grpc-port", set: port(func(f *flags) *string { return &f.options.GRPCAddr })},
-	{name: "grpc-health-port", set: port(func(f *flags) *string { return &f.options.HealthAddr })},
-	{name: "metrics-port", set: port(func(f *flags) *string { return &f.options.MetricsAddr })},
+	{name: "grpc-port", set: port(func(f *Flags) *string { return &f.Options.GRPCAddr })},
+	{name: "grpc-health-port", set: port(func(f *Flags) *string { return &f.Options.HealthAddr })},
+	{name: "metrics-port", set: port(func(f *Flags) *string { return &f.Options.MetricsAddr })},
 	{name: "grpc-max-recv-msg-size", set: noEffect("messages may be as large as -max-body and what is around it")},
 	{name: "grpc-max-send-msg-size", set: noEffect("bodies are sent in chunks")},
 	{name: "enable-grpc-stream-metrics", isBool: true, set: unless("false", "there are no metrics of streams: inferpick_pool_in_flight_requests and those of requests say as much")},
 
-	{name: "pool-name", set: text(func(f *flags) *string { return &f.theirs.poolName })},
-	{name: "pool-namespace", set: text(func(f *flags) *string { return &f.theirs.poolNamespace })},
+	{name: "pool-name", set: text(func(f *Flags) *string { return &f.theirs.poolName })},
+	{name: "pool-namespace", set: text(func(f *Flags) *string { return &f.theirs.poolNamespace })},
 	{name: "pool-group", set: only("pools of both groups are read", "inference.networking.k8s.io", "inference.networking.x-k8s.io")},
-	{name: "endpoint-selector", set: text(func(f *flags) *string { return &f.kube.endpointSelector })},
-	{name: "endpoint-target-ports", set: text(func(f *flags) *string { return &f.kube.endpointPorts })},
+	{name: "endpoint-selector", set: text(func(f *Flags) *string { return &f.kube.endpointSelector })},
+	{name: "endpoint-target-ports", set: text(func(f *Flags) *string { return &f.kube.endpointPorts })},
 	{name: "destination-endpoint-hint-key", set: only("it is what the protocol says", "x-gateway-destination-endpoint")},
 	{name: "destination-endpoint-hint-metadata-namespace", set: only("it is what the protocol says", "envoy.lb")},
 	{name: "disable-endpoint-subset-filter", isBool: true, set: refusedUnless("false", "the subset is what a gateway allows, and always holds")},
 	{name: "emit-endpoint-scores", isBool: true, set: unless("false", "scores are not told to Envoy: /explain has them, with -explain")},
-	{name: "ha-enable-leader-election", isBool: true, set: func(f *flags, s string) (string, error) {
+	{name: "ha-enable-leader-election", isBool: true, set: func(f *Flags, s string) (string, error) {
 		on, err := strconv.ParseBool(s)
 		f.theirs.election = &on
 		return "", err
 	}},
 
-	{name: "config-file", set: text(func(f *flags) *string { return &f.theirs.configFile })},
-	{name: "config-text", set: text(func(f *flags) *string { return &f.theirs.configText })},
+	{name: "config-file", set: text(func(f *Flags) *string { return &f.theirs.configFile })},
+	{name: "config-text", set: text(func(f *Flags) *string { return &f.theirs.configText })},
 	{name: "feature-gates", set: refused("write featureGates in the EndpointPickerConfig")},
 	{name: "allow-experimental-plugins", isBool: true, set: unless("false", "no plugin type here needs it")},
 
-	{name: "model-server-metrics-scheme", set: oneOf(func(f *flags) *string { return &f.options.ServerMetrics.Scheme }, "http", "https")},
-	{name: "model-server-metrics-path", set: text(func(f *flags) *string { return &f.options.ServerMetrics.Path })},
-	{name: "model-server-metrics-port", set: func(f *flags, s string) (string, error) {
+	{name: "model-server-metrics-scheme", set: oneOf(func(f *Flags) *string { return &f.Options.ServerMetrics.Scheme }, "http", "https")},
+	{name: "model-server-metrics-path", set: text(func(f *Flags) *string { return &f.Options.ServerMetrics.Path })},
+	{name: "model-server-metrics-port", set: func(f *Flags, s string) (string, error) {
 		n, err := portOf(s)
-		f.options.ServerMetrics.Port = n
+		f.Options.ServerMetrics.Port = n
 		return "", err
 	}},
-	{name: "model-server-metrics-https-insecure-skip-verify", isBool: true, set: func(f *flags, s string) (_ string, err error) {
+	{name: "model-server-metrics-https-insecure-skip-verify", isBool: true, set: func(f *Flags, s string) (_ string, err error) {
 		skip, err := strconv.ParseBool(s)
 		f.theirs.skipVerify = &skip
 		return "", err
 	}},
-	{name: "refresh-metrics-interval", set: func(f *flags, s string) (_ string, err error) {
-		f.options.ScrapeInterval, err = positive(s)
+	{name: "refresh-metrics-interval", set: func(f *Flags, s string) (_ string, err error) {
+		f.Options.ScrapeInterval, err = positive(s)
 		return "", err
 	}},
-	{name: "metrics-staleness-threshold", set: func(f *flags, s string) (_ string, err error) {
-		f.options.MetricsTTL, err = positive(s)
+	{name: "metrics-staleness-threshold", set: func(f *Flags, s string) (_ string, err error) {
+		f.Options.MetricsTTL, err = positive(s)
 		return "", err
 	}},
 	{name: "refresh-prometheus-metrics-interval", set: noEffect("figures are computed when they are asked for")},
@@ -87,13 +87,13 @@ var aliases = []alias{
 	{name: "lora-info-metric", set: knownMetric},
 	{name: "cache-info-metric", set: knownMetric},
 
-	{name: "v", set: func(f *flags, s string) (string, error) {
+	{name: "v", set: func(f *Flags, s string) (string, error) {
 		n, err := strconv.Atoi(s)
 		f.theirs.verbosity = level(n)
 		return "", err
 	}},
 	{name: "zap-log-level", set: zapLevel},
-	{name: "zap-encoder", set: func(f *flags, s string) (string, error) {
+	{name: "zap-encoder", set: func(f *Flags, s string) (string, error) {
 		formats := map[string]string{"json": "json", "console": "text"}
 		if formats[s] == "" {
 			return "", fmt.Errorf("want json or console")
@@ -101,7 +101,7 @@ var aliases = []alias{
 		f.theirs.encoder = formats[s]
 		return "", nil
 	}},
-	{name: "zap-devel", isBool: true, set: func(f *flags, s string) (string, error) {
+	{name: "zap-devel", isBool: true, set: func(f *Flags, s string) (string, error) {
 		devel, err := strconv.ParseBool(s)
 		f.theirs.devel = map[bool]string{true: "text", false: "json"}[devel]
 		return "", err
@@ -109,35 +109,35 @@ var aliases = []alias{
 	{name: "zap-stacktrace-level", set: noEffect("stacks are logged of panics alone")},
 	{name: "zap-time-encoding", set: noEffect("times are in the form of RFC 3339")},
 
-	{name: "tracing", isBool: true, set: func(f *flags, s string) (string, error) {
+	{name: "tracing", isBool: true, set: func(f *Flags, s string) (string, error) {
 		on, err := strconv.ParseBool(s)
 		f.trace.on = &on
 		return "", err
 	}},
 	{name: "health-checking", isBool: true, set: unless("true", "health is always served")},
-	{name: "enable-pprof", isBool: true, set: func(f *flags, s string) (_ string, err error) {
-		f.options.Pprof, err = strconv.ParseBool(s)
+	{name: "enable-pprof", isBool: true, set: func(f *Flags, s string) (_ string, err error) {
+		f.Options.Pprof, err = strconv.ParseBool(s)
 		return "", err
 	}},
-	{name: "metrics-endpoint-auth", isBool: true, set: func(f *flags, s string) (_ string, err error) {
+	{name: "metrics-endpoint-auth", isBool: true, set: func(f *Flags, s string) (_ string, err error) {
 		f.theirs.metricsAuth, err = strconv.ParseBool(s)
 		return "", err
 	}},
-	{name: "metrics-cert-dir", set: certDir(func(f *flags) *epp.TLS { return &f.options.MetricsTLS })},
-	{name: "metrics-client-ca-file", set: text(func(f *flags) *string { return &f.options.MetricsTLS.ClientCAFile })},
+	{name: "metrics-cert-dir", set: certDir(func(f *Flags) *epp.TLS { return &f.Options.MetricsTLS })},
+	{name: "metrics-client-ca-file", set: text(func(f *Flags) *string { return &f.Options.MetricsTLS.ClientCAFile })},
 
-	{name: "secure-serving", isBool: true, set: func(f *flags, s string) (string, error) {
+	{name: "secure-serving", isBool: true, set: func(f *Flags, s string) (string, error) {
 		secure, err := strconv.ParseBool(s)
 		f.theirs.insecure = !secure
 		return "", err
 	}},
-	{name: "cert-path", set: certDir(func(f *flags) *epp.TLS { return &f.options.TLS })},
+	{name: "cert-path", set: certDir(func(f *Flags) *epp.TLS { return &f.Options.TLS })},
 	{name: "enable-cert-reload", isBool: true, set: unless("true", "certificates are always read again when they change")},
 }
 
 // knownMetric takes the name of a metric of a server that is read without being told, and
 // refuses others, of which nothing would be known. The chart of 1.5 puts quotes around some.
-func knownMetric(_ *flags, s string) (string, error) {
+func knownMetric(_ *Flags, s string) (string, error) {
 	name, _, _ := strings.Cut(strings.Trim(s, `"`), "{")
 	for _, e := range scrape.DefaultEngines() {
 		read := slices.Concat(e.Waiting, e.Running, e.KVUsage, e.BlockSize, e.NumBlocks)
@@ -161,8 +161,8 @@ type theirs struct {
 }
 
 // settle puts together what several flags say.
-func (f *flags) settle() error {
-	t, o := &f.theirs, &f.options
+func (f *Flags) settle() error {
+	t, o := &f.theirs, &f.Options
 	switch {
 	case t.poolName != "":
 		namespace := t.poolNamespace
@@ -208,11 +208,28 @@ func (f *flags) settle() error {
 	if t.configFile != "" {
 		f.addConfig(t.configFile)
 	}
+	f.unserved()
 	return nil
 }
 
+// unserved notes what would be served at a port that is not there.
+func (f *Flags) unserved() {
+	o := &f.Options
+	if o.MetricsAddr != "-" {
+		return
+	}
+	for _, flag := range []struct {
+		name string
+		said bool
+	}{{"explain", o.Explain}, {"pprof", o.Pprof}, {"metrics-token-file", o.MetricsTokenFile != ""}} {
+		if flag.said {
+			f.note(flag.name, "it is about what is served at -metrics-addr, which is nowhere")
+		}
+	}
+}
+
 // writeConfigText makes a file of -config-text, if there is any, until remove is called.
-func (f *flags) writeConfigText() (remove func(), err error) {
+func (f *Flags) writeConfigText() (remove func(), err error) {
 	if f.theirs.configText == "" {
 		return func() {}, nil
 	}
@@ -231,22 +248,22 @@ func (f *flags) writeConfigText() (remove func(), err error) {
 }
 
 // addConfig adds a file to the configuration.
-func (f *flags) addConfig(path string) {
-	if f.options.Config == "" {
-		f.options.Config = path
+func (f *Flags) addConfig(path string) {
+	if f.Options.Config == "" {
+		f.Options.Config = path
 		return
 	}
-	f.options.MoreConfig = append(f.options.MoreConfig, path)
+	f.Options.MoreConfig = append(f.Options.MoreConfig, path)
 }
 
-func (f *flags) note(flag, why string) {
+func (f *Flags) note(flag, why string) {
 	f.notes = append(f.notes, fmt.Sprintf("-%s has no effect: %s", flag, why))
 }
 
 // aliasValue is a pflag.Value.
 type aliasValue struct {
 	*alias
-	f *flags
+	f *Flags
 }
 
 func (v aliasValue) String() string { return "" }
@@ -260,15 +277,15 @@ func (v aliasValue) Set(s string) error {
 	return err
 }
 
-func text(to func(*flags) *string) func(*flags, string) (string, error) {
-	return func(f *flags, s string) (string, error) {
+func text(to func(*Flags) *string) func(*Flags, string) (string, error) {
+	return func(f *Flags, s string) (string, error) {
 		*to(f) = s
 		return "", nil
 	}
 }
 
-func oneOf(to func(*flags) *string, known ...string) func(*flags, string) (string, error) {
-	return func(f *flags, s string) (string, error) {
+func oneOf(to func(*Flags) *string, known ...string) func(*Flags, string) (string, error) {
+	return func(f *Flags, s string) (string, error) {
 		if !slices.Contains(known, s) {
 			return "", fmt.Errorf("want %s", strings.Join(known, " or "))
 		}
@@ -277,17 +294,17 @@ func oneOf(to func(*flags) *string, known ...string) func(*flags, string) (strin
 	}
 }
 
-func noEffect(why string) func(*flags, string) (string, error) {
-	return func(*flags, string) (string, error) { return why, nil }
+func noEffect(why string) func(*Flags, string) (string, error) {
+	return func(*Flags, string) (string, error) { return why, nil }
 }
 
-func refused(why string) func(*flags, string) (string, error) {
-	return func(*flags, string) (string, error) { return "", fmt.Errorf("%s", why) }
+func refused(why string) func(*Flags, string) (string, error) {
+	return func(*Flags, string) (string, error) { return "", fmt.Errorf("%s", why) }
 }
 
 // only takes the values that mean what is done in any case.
-func only(why string, values ...string) func(*flags, string) (string, error) {
-	return func(_ *flags, s string) (string, error) {
+func only(why string, values ...string) func(*Flags, string) (string, error) {
+	return func(_ *Flags, s string) (string, error) {
 		if !slices.Contains(values, s) {
 			return "", fmt.Errorf("%s: want %s", why, strings.Join(values, " or "))
 		}
@@ -297,8 +314,8 @@ func only(why string, values ...string) func(*flags, string) (string, error) {
 
 // unless is for a flag of which one value is what is done in any case, and the other has no
 // effect; refusedUnless for one of which the other is refused.
-func unless(expected, why string) func(*flags, string) (string, error) {
-	return func(_ *flags, s string) (string, error) {
+func unless(expected, why string) func(*Flags, string) (string, error) {
+	return func(_ *Flags, s string) (string, error) {
 		v, err := strconv.ParseBool(s)
 		if err != nil || strconv.FormatBool(v) == expected {
 			return "", err
@@ -307,8 +324,8 @@ func unless(expected, why string) func(*flags, string) (string, error) {
 	}
 }
 
-func refusedUnless(expected, why string) func(*flags, string) (string, error) {
-	return func(f *flags, s string) (string, error) {
+func refusedUnless(expected, why string) func(*Flags, string) (string, error) {
+	return func(f *Flags, s string) (string, error) {
 		note, err := unless(expected, why)(f, s)
 		if note != "" {
 			return "", fmt.Errorf("%s", note)
@@ -317,8 +334,8 @@ func refusedUnless(expected, why string) func(*flags, string) (string, error) {
 	}
 }
 
-func port(to func(*flags) *string) func(*flags, string) (string, error) {
-	return func(f *flags, s string) (string, error) {
+func port(to func(*Flags) *string) func(*Flags, string) (string, error) {
+	return func(f *Flags, s string) (string, error) {
 		n, err := portOf(s)
 		*to(f) = fmt.Sprintf(":%d", n)
 		return "", err
@@ -333,8 +350,8 @@ func portOf(s string) (int, error) {
 	return int(n), nil
 }
 
-func certDir(to func(*flags) *epp.TLS) func(*flags, string) (string, error) {
-	return func(f *flags, dir string) (string, error) {
+func certDir(to func(*Flags) *epp.TLS) func(*Flags, string) (string, error) {
+	return func(f *Flags, dir string) (string, error) {
 		if dir != "" {
 			to(f).CertFile, to(f).KeyFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key")
 		}
@@ -359,7 +376,7 @@ func level(verbosity int) *slog.Level {
 	return &l
 }
 
-func zapLevel(f *flags, s string) (string, error) {
+func zapLevel(f *Flags, s string) (string, error) {
 	if n, err := strconv.Atoi(s); err == nil && n > 0 {
 		f.theirs.level = level(n)
 		return "", nil

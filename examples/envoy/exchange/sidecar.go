@@ -1,4 +1,4 @@
-package picker
+package exchange
 
 import (
 	"net"
@@ -48,10 +48,10 @@ type Apart struct {
 }
 
 // prefill returns who is to compute the prompt for the endpoint that answers, nil if that does.
-func (x *exchange) prefill() *types.Endpoint { return x.core.Route().Prefill() }
+func (x *Exchange) prefill() *types.Endpoint { return x.core.Route().Prefill() }
 
 // tellSidecar appends the names and values of headers for the side-car to pairs.
-func (x *exchange) tellSidecar(pairs []string) []string {
+func (x *Exchange) tellSidecar(pairs []string) []string {
 	set := func(keys []string, value string) {
 		for _, key := range keys {
 			pairs = append(pairs, key, value)
@@ -74,7 +74,7 @@ func (x *exchange) tellSidecar(pairs []string) []string {
 
 // atPrimary returns the address to which Envoy sends what is for the endpoint, where that is another one;
 // else it is empty.
-func (x *exchange) atPrimary() string {
+func (x *Exchange) atPrimary() string {
 	if x.apart.PrimaryPort == 0 {
 		return ""
 	}
@@ -84,14 +84,14 @@ func (x *exchange) atPrimary() string {
 // prefilled tells that the prompt was computed, when an answer with a status begins. The side-car does
 // not say when that was, so nobody may learn from the time: it counts as not sent from here. Without it
 // the prompt would not be taken to be cached there.
-func (x *exchange) prefilled(status int) {
+func (x *Exchange) prefilled(status int) {
 	if status < 400 {
 		x.core.Route().PrefillDone(types.Outcome{Status: status, Unsent: true})
 	}
 }
 
 // encoded tells that encoders have done their part.
-func (x *exchange) encoded() {
+func (x *Exchange) encoded() {
 	if f := x.apart.Encoded; f != nil {
 		x.apart.Encoded = nil
 		f()

@@ -1,4 +1,4 @@
-package main
+package flags
 
 import (
 	"errors"
@@ -16,7 +16,7 @@ import (
 	"github.com/inferpick/inferpick/datastore/kubernetes"
 	"github.com/inferpick/inferpick/datastore/kubernetes/lease"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
-	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -42,7 +42,7 @@ func (k *kubeFlags) add(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&k.source.Namespaces, "namespaces", nil, "`names` of the namespaces to read, with commas between (default: those of -pool and -pools, or else all)")
 	fs.Func("pools", "`names` of the pools to read, as of -pool, with commas between (default: all)", func(s string) error {
 		for name := range strings.SplitSeq(s, ",") {
-			pool, err := picker.ParsePool(name)
+			pool, err := exchange.ParsePool(name)
 			if err != nil {
 				return err
 			}
@@ -59,9 +59,9 @@ func (k *kubeFlags) add(fs *pflag.FlagSet) {
 }
 
 // settle finds out whether there is a cluster, and checks what is said of it.
-func (k *kubeFlags) settle(f *flags) error {
+func (k *kubeFlags) settle(f *Flags) error {
 	if k.on == nil {
-		implied := f.options.Config == "" && (f.theirs.poolName != "" || k.endpointSelector != "" || k.kubeconfig != "")
+		implied := f.Options.Config == "" && (f.theirs.poolName != "" || k.endpointSelector != "" || k.kubeconfig != "")
 		k.on = &implied
 	}
 	switch {
@@ -77,8 +77,8 @@ func (k *kubeFlags) settle(f *flags) error {
 
 // cluster returns what there is of a cluster, nil if there is none, and settles in which namespace
 // the pool of every request is.
-func (f *flags) cluster() (*epp.Kubernetes, error) {
-	k, pool := &f.kube, &f.options.Pool
+func (f *Flags) cluster() (*epp.Kubernetes, error) {
+	k, pool := &f.kube, &f.Options.Pool
 	if !*k.on {
 		return nil, nil
 	}

@@ -1,4 +1,6 @@
-package main
+// Package flags is the command line of the picker: what it may say, and how an App is made of it.
+// Command epp and the module inside Envoy read the same.
+package flags
 
 import (
 	"errors"
@@ -14,15 +16,24 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	"github.com/spf13/pflag"
 
+	"github.com/inferpick/inferpick/examples/envoy/config"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
+	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/internal/commandline"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/types"
 )
 
-type flags struct {
-	options   epp.Options
+// Flags are a command line that was read. Make them with Parse.
+type Flags struct {
+	// Options are what the flags say of the App so far. They may be changed before App, which completes them.
+	Options epp.Options
+	// Check is what to look at instead of serving, empty if nothing: -check.
+	Check string
+	// Version is that the build is to be told, instead of serving: -version.
+	Version bool
+
 	trace     traceFlags
 	kube      kubeFlags
 	peers     peerFlags
@@ -30,18 +41,35 @@ type flags struct {
 	scale     scaleFlags
 	logLevel  slog.Level
 	logFormat string
-	inspect   string // what to look at instead of serving
-	version   bool   // to be told, instead of serving
 	theirs    theirs
 	notes     []string // what has no effect
 	// -tls self-signed was said; it is the default, but not beside files.
 	selfSigned bool
 }
 
-// parseFlags reads the command line. With -h it writes the usage to out and returns
-// pflag.ErrHelp.
-func parseFlags(args []string, out io.Writer) (*flags, error) {
-	f := new(flags)
+// ErrHelp is Parse's error if help was asked for.
+var ErrHelp = pflag.ErrHelp
+
+// Parse reads a command line, without the program's name. With -h it writes the usage to out
+// and returns ErrHelp.
+func Parse(args []string, out io.Writer) (*Flags, error) {
+	f, fs := newFlags()
+	switch err := commandline.Parse(fs, args); {
+	case errors.Is(err, ErrHelp):
+		usage(fs, out)
+		return nil, err
+	case err != nil:
+		return nil, err
+	}
+	if err := f.settle(); err != nil {
+		return nil, err
+	}
+	return f, f.check()
+}
+
+// newFlags returns flags that are not read yet, ours and those of others.
+func newFlags() (*Flags, *pflag.FlagSet) {
+	f := new(Flags)
 	fs := f.own()
 	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName { return pflag.NormalizedName(dashed(name)) })
 	for i := range aliases {
@@ -55,17 +83,7 @@ func parseFlags(args []string, out io.Writer) (*flags, error) {
 			one.NoOptDefVal = "true"
 		}
 	}
-	switch err := commandline.Parse(fs, args); {
-	case errors.Is(err, pflag.ErrHelp):
-		usage(fs, out)
-		return nil, err
-	case err != nil:
-		return nil, err
-	}
-	if err := f.settle(); err != nil {
-		return nil, err
-	}
-	return f, f.check()
+	return f, fs
 }
 
 // dashed is the name of a flag whose words are joined by capitals, as they were to version
@@ -91,24 +109,24 @@ func usage(fs *pflag.FlagSet, out io.Writer) {
 }
 
 // own returns our flags.
-func (f *flags) own() *pflag.FlagSet {
-	o := &f.options
+func (f *Flags) own() *pflag.FlagSet {
+	o := &f.Options
 	fs := pflag.NewFlagSet("epp", pflag.ContinueOnError)
 	fs.Usage = func() {} // see usage
 	f.ownPorts(fs)
 
 	fs.StringVar(&o.Config, "config", "", "`file or folder` of YAML documents: InferencePool, InferenceModel, InferenceObjective, InferenceModelRewrite, EndpointPickerConfig, StaticEndpoints (required without -kubernetes)")
 	fs.BoolVar(&o.Strict, "strict", false, "take fields that are not known for errors; without, they are warned of")
-	fs.StringVar(&f.inspect, "check", "", "say which objects of a `file or folder`, with all that are inside, would be read and what is wrong with the others, and end: with 1 if there is something; with -config, that is looked at as a whole, too")
+	fs.StringVar(&f.Check, "check", "", "say which objects of a `file or folder`, with all that are inside, would be read and what is wrong with the others, and end: with 1 if there is something; with -config, that is looked at as a whole, too")
 	fs.DurationVar(&o.ReloadInterval, "reload-interval", time.Second, "time between two looks at the configuration")
 
 	fs.Func("pool", "`name` or namespace/name of the pool of every request (default: the one that serves the model)", func(s string) (err error) {
-		o.Pool, err = picker.ParsePool(s)
+		o.Pool, err = exchange.ParsePool(s)
 		return err
 	})
-	fs.IntVar(&o.MaxBody, "max-body", picker.DefaultMaxBody, "largest request body in `bytes`")
+	fs.IntVar(&o.MaxBody, "max-body", exchange.DefaultMaxBody, "largest request body in `bytes`")
 	fs.IntVar(&o.MaxDestinations, "max-destinations", 0, "most endpoints to name to an Envoy whose configuration does not say it ("+picker.DestinationsMetadata+"): the choice and its fallbacks (default 1)")
-	fs.IntVar(&o.MaxStreams, "max-streams", picker.DefaultMaxStreams, "most requests at a time; further ones are refused")
+	fs.IntVar(&o.MaxStreams, "max-streams", exchange.DefaultMaxStreams, "most requests at a time; further ones are refused")
 	fs.DurationVar(&o.IdleTimeout, "stream-idle-timeout", picker.DefaultIdleTimeout, "longest time in which nothing may come from Envoy on an open request; has to be longer than servers take for an answer; negative: no bound")
 	fs.Func("request-body-mode", "`mode` of an Envoy that does not tell it: full-duplex or buffered (default full-duplex)", bodyMode(&o.RequestBody))
 	fs.Func("response-body-mode", "`mode` of an Envoy that does not tell it: full-duplex, streamed or buffered (default full-duplex)", bodyMode(&o.ResponseBody, "streamed"))
@@ -141,7 +159,7 @@ func (f *flags) own() *pflag.FlagSet {
 	f.rollouts.add(fs)
 	f.scale.add(fs)
 	f.trace.add(fs)
-	fs.BoolVar(&f.version, "version", false, "say which build this is, and end")
+	fs.BoolVar(&f.Version, "version", false, "say which build this is, and end")
 	fs.Func("log-level", "`level`: debug, info, warn or error (default info)", func(s string) error { return f.logLevel.UnmarshalText([]byte(s)) })
 	fs.StringVar(&f.logFormat, "log-format", "text", "text or json")
 
@@ -149,9 +167,9 @@ func (f *flags) own() *pflag.FlagSet {
 }
 
 // ownPorts adds those of what is listened on.
-func (f *flags) ownPorts(fs *pflag.FlagSet) {
-	o := &f.options
-	fs.StringVar(&o.GRPCAddr, "grpc-addr", ":9002", "`address` of the picker, for Envoy: host:port, or unix:/path")
+func (f *Flags) ownPorts(fs *pflag.FlagSet) {
+	o := &f.Options
+	fs.StringVar(&o.GRPCAddr, "grpc-addr", ":9002", "`address` of the picker, for Envoy: host:port, or unix:/path; - for none")
 	fs.Func("tls", "`mode` of the picker's port: self-signed, or off (default self-signed; -tls-cert and -tls-key for one's own)", func(s string) error {
 		if s != "off" && s != "self-signed" {
 			return errors.New("want off or self-signed")
@@ -185,10 +203,10 @@ func (f *flags) ownPorts(fs *pflag.FlagSet) {
 }
 
 // check says what is wrong with what the flags say together.
-func (f *flags) check() error {
-	o := &f.options
+func (f *Flags) check() error {
+	o := &f.Options
 	switch {
-	case f.inspect != "" || f.version:
+	case f.Check != "" || f.Version:
 	case o.Config == "" && f.theirs.configText == "" && !*f.kube.on:
 		return errors.New("-config is required, or -kubernetes")
 	case f.logFormat != "text" && f.logFormat != "json":
@@ -223,7 +241,15 @@ func bodyMode(to *picker.BodyMode, also ...string) func(string) error {
 	}
 }
 
-func (f *flags) logger(w io.Writer) *slog.Logger {
+// Loader is what reads the configuration as the App would, for -check.
+func (f *Flags) Loader() config.Loader {
+	loader := epp.Loader(f.Options.Strict)
+	loader.PoolsElsewhere, loader.RoleLabel = *f.kube.on, f.Options.RoleLabel
+	return loader
+}
+
+// Logger returns a logger as -log-level and -log-format say.
+func (f *Flags) Logger(w io.Writer) *slog.Logger {
 	o := &slog.HandlerOptions{Level: f.logLevel}
 	if f.logFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, o))

@@ -1,4 +1,4 @@
-package main
+package flags
 
 import (
 	"context"
@@ -120,6 +120,7 @@ func (t *traceFlags) newTracer(ctx context.Context) (_ *tracing.Tracer, shutdown
 	}
 	about, err := resource.New(ctx, resource.WithAttributes(attribute.String("service.name", "inferpick-epp")), resource.WithFromEnv())
 	if err != nil {
+		exporter.Shutdown(ctx)
 		return nil, nil, fmt.Errorf("spans: OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))

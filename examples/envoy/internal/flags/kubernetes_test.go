@@ -1,8 +1,7 @@
-package main
+package flags
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,12 +42,12 @@ func isolated(t *testing.T) {
 // connected returns what a command line makes of the cluster.
 func connected(t *testing.T, args ...string) (*epp.Options, error) {
 	t.Helper()
-	f, err := parseFlags(args, new(bytes.Buffer))
+	f, err := Parse(args, new(bytes.Buffer))
 	if err != nil {
 		return nil, err
 	}
-	f.options.Kubernetes, err = f.cluster()
-	return &f.options, err
+	f.Options.Kubernetes, err = f.cluster()
+	return &f.Options, err
 }
 
 func TestKubernetesFlags(t *testing.T) {
@@ -119,8 +118,8 @@ func TestKubernetesFlags(t *testing.T) {
 	require.Equal(t, "mine", o.Kubernetes.Lease.Namespace)
 }
 
-// TestKubernetesCommand: a command line of theirs, with a pool of a cluster.
-func TestKubernetesCommand(t *testing.T) {
+// TestAppOfCluster: a command line of theirs, with a pool of a cluster.
+func TestAppOfCluster(t *testing.T) {
 	isolated(t)
 	api := fake.New(fake.Pods, fake.Leases, fake.PoolV1, fake.Model)
 	defer api.Close()
@@ -132,19 +131,17 @@ func TestKubernetesCommand(t *testing.T) {
 	)
 	policy := filepath.Join(t.TempDir(), "default-plugins.yaml")
 	write(t, policy, "apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\nplugins: [{type: queue-scorer}, {type: max-score-picker}]\n")
-	log, stop := run(t, "", "--pool-name", "llama", "--pool-namespace", "models", "--zap-encoder", "json", "--v", "1", "--config-file", policy,
+	log, stop := serve(t, "--pool-name", "llama", "--pool-namespace", "models", "--zap-encoder", "json", "--v", "1", "--config-file", policy,
 		"--metrics-endpoint-auth=false", "--ha-enable-leader-election", "-kubeconfig", kubeconfig(t, api.Config().Host))
-	log.waitFor(t, `"msg":"serving"`, 1)
+	log.waitFor(t, "msg=serving", 1)
 	require.NotContains(t, log.String(), "no effect")
 	require.Eventually(t, func() bool {
 		o := api.Get(fake.Model, "models", "chat")
 		return strings.Contains(fmt.Sprint(o["status"]), "Accepted")
-	}, 10*time.Second, 10*time.Millisecond)
+	}, patience, 10*time.Millisecond)
 	require.NotNil(t, api.Get(fake.Leases, "models", "inferpick-epp-llama"))
-	require.Equal(t, exitOK, stop())
+	stop()
 	require.Equal(t, "", api.Get(fake.Leases, "models", "inferpick-epp-llama")["spec"].(map[string]any)["holderIdentity"], "it was given back")
 
-	var stderr bytes.Buffer
-	require.Equal(t, exitError, command(context.Background(), []string{"-kubeconfig", os.DevNull}, new(bytes.Buffer), &stderr))
-	require.Contains(t, stderr.String(), "epp: -kubernetes: ")
+	require.ErrorContains(t, failing(t, "-kubeconfig", os.DevNull), "-kubernetes: ")
 }
