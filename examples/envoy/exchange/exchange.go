@@ -39,8 +39,9 @@ type Request struct {
 	End bool
 	// Unseen says that its body, if there is one, passes elsewhere.
 	Unseen bool
-	// KeepBody is that of director.Incoming: the pieces of the body have memory of their own.
-	KeepBody bool
+	// KeepBody and Pieces are those of director.Incoming: the pieces of the body have memory of their own, and
+	// what Pieces returns may be several.
+	KeepBody, Pieces bool
 }
 
 // Answer goes to the client in place of a server's. Its Err may be that the request is given up,
@@ -78,7 +79,7 @@ func (x *Exchange) Request(r Request) {
 	x.tunnel = !r.End && tunnels(&in)
 	in.Pool = x.wishes.Pool
 	in.HeadersOnly = r.End || x.tunnel || r.Unseen
-	in.MaxBody, in.KeepBody = int64(x.o.MaxBody), r.KeepBody
+	in.MaxBody, in.KeepBody, in.Pieces = int64(x.o.MaxBody), r.KeepBody, r.Pieces
 	in.Split = Splits(in.Path)
 	in.HasSubset, in.Subset = x.in.HasSubset, x.in.Subset
 	x.in = in
@@ -166,12 +167,7 @@ func (x *Exchange) Route() *director.Route {
 }
 
 // Pieces returns the body to send, in order. It has a route. They must not be changed.
-func (x *Exchange) Pieces() [][]byte {
-	if body := x.core.Route().Body; len(body) > 0 {
-		return [][]byte{body}
-	}
-	return nil
-}
+func (x *Exchange) Pieces() [][]byte { return x.core.Route().Pieces() }
 
 // Response takes the headers of the response, which may be one of Envoy's own, or to a request of which
 // nothing was heard. served is the address that Envoy says served it, empty if it says nothing. keepModel says

@@ -58,7 +58,7 @@ func (s *Stream) RequestHeaders(h Host, end bool) (status Status) {
 	if hint, ok := h.Metadata(exchange.NamespaceSubset, exchange.KeySubset); ok {
 		x.Subset(hint)
 	}
-	x.Request(exchange.Request{Fields: fields, End: end})
+	x.Request(exchange.Request{Fields: fields, End: end, Pieces: true})
 	if x.HeadersOnly() {
 		return s.decide(h, x.Begin)
 	}
