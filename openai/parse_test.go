@@ -670,30 +670,3 @@ func checkPrompt(t testing.TB, req *types.Request) {
 		t.Fatalf("prompt %+v of %q", p, req.Body)
 	}
 }
-
-func TestSpliceSession(t *testing.T) {
-	tests := []struct {
-		name, path, body, want string
-	}{
-		{"chat", "/v1/chat/completions", `{"model":"m","messages":[]}`, `{"session_id":"s\"1","model":"m","messages":[]}`},
-		{"spaces", "/v1/completions", " \n{ \"model\":\"m\",\"prompt\":\"a\"}", " \n{\"session_id\":\"s\\\"1\", \"model\":\"m\",\"prompt\":\"a\"}"},
-		{"the client's own comes later, and counts", "/v1/responses", `{"session_id":"mine","model":"m","input":"a"}`, `{"session_id":"s\"1","session_id":"mine","model":"m","input":"a"}`},
-		{"an API that may not know it", "/v1/embeddings", `{"model":"m","input":"a"}`, `{"model":"m","input":"a"}`},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			body := []byte(tt.body)
-			p, err := openai.Parse(openai.APIOf(tt.path), "application/json", body, new(types.Request), openai.Limits{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := p.SpliceSession(body, `s"1`)
-			if string(got) != tt.want || string(body) != tt.body {
-				t.Errorf("got %s, want %s; the body is %s", got, tt.want, body)
-			}
-			if !json.Valid(got) {
-				t.Errorf("%s is no JSON", got)
-			}
-		})
-	}
-}

@@ -40,7 +40,7 @@
 //     It is the caller's: plugins.Default is the profile to start with, and each
 //     pool that serves another model gets one of its own ([Options.Schedulers], or
 //     [Options.NewScheduler] where pools come and go).
-//  7. the body with the target model spliced in.
+//  7. the body with the target model spliced in: [Route].Body, or without a copy [Route.Pieces].
 //
 // # Two endpoints for one request
 //

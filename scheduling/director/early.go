@@ -43,9 +43,7 @@ func (d *Director) RouteEarly(ctx context.Context, in Incoming, size int64) (rou
 	if err := d.decide(ctx, r, candidates, in.Explain); err != nil {
 		return nil
 	}
-	if session := r.Request.EngineSession; session != "" {
-		r.Body = r.parsed.SpliceSession(r.Body, session)
-	}
+	r.load(&in)
 	return r
 }
 
@@ -88,14 +86,7 @@ func (r *Route) wholeBody() {
 	if r.rest == nil {
 		return
 	}
-	r.Body = r.rest
-	if target := r.Request.Target(); target != r.Request.Model {
-		r.Body = r.parsed.SpliceModel(nil, r.rest, target)
-	}
-	if session := r.Request.EngineSession; session != "" {
-		r.Body = r.parsed.SpliceSession(r.Body, session)
-	}
-	r.rest = nil
+	r.Body, r.rest = r.parsed.Splice(r.rest, r.renamed(), r.Request.EngineSession), nil
 }
 
 // Withdraw ends a route of which all that was sent is to count for nothing: nobody is to blame for

@@ -136,7 +136,7 @@ func (r *Route) Encodes() *Encodes {
 		return nil
 	}
 	var err error
-	e.media, err = disagg.FindMedia(disagg.Request{API: r.parsed.API, Path: r.sent, Body: r.Body, ID: attemptID(r.Request.ID)},
+	e.media, err = disagg.FindMedia(disagg.Request{API: r.parsed.API, Path: r.sent, Body: r.joined(), ID: attemptID(r.Request.ID)},
 		disagg.MediaLimits{Items: o.MaxItems, Bytes: o.MaxBytes})
 	if err != nil || len(e.media.Items()) == 0 {
 		return nil
@@ -367,7 +367,7 @@ func (r *Route) EncodedBody() []byte {
 	if merged == nil {
 		return nil
 	}
-	body, err := disagg.WithEncoded(r.Body, merged)
+	body, err := disagg.WithEncoded(r.joined(), merged)
 	if err != nil {
 		return nil // Encodes has read it
 	}

@@ -51,13 +51,10 @@ func (d *Director) Begin(ctx context.Context, in Incoming) (*Exchange, *Answer) 
 		if n > x.most() {
 			return x, x.tooLarge()
 		}
-		x.body.room = int(min(n, firstRoom))
+		x.body.promised = n
 	}
 	return x, nil
 }
-
-// firstRoom is how much memory a body gets on its mere promise.
-const firstRoom = 64 << 10
 
 // most returns how many bytes the body may have.
 func (x *Exchange) most() int64 {
@@ -90,7 +87,7 @@ func (x *Exchange) Body(piece []byte, last bool) *Answer {
 // decide routes the request, or returns the answer to it.
 func (x *Exchange) decide() *Answer {
 	in := x.Incoming
-	in.Body = slices.Clip(x.body.take())
+	in.Body = x.body.take()
 	in.HeadersOnly = len(in.Body) == 0
 	x.Incoming, x.decided = in, true
 	if a, ok := x.director.Answer(in); ok {

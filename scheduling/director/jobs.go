@@ -243,7 +243,7 @@ func (r *Route) goesOn(out *types.Outcome, said openai.Job) bool {
 		return false
 	}
 	if r.decision.Answered(*out) {
-		r.Body = nil
+		r.Body, r.pieces, r.early, r.rest = nil, nil, nil, nil
 		r.letGo.Store(true)
 	}
 	if r.ticket != nil {

@@ -110,7 +110,7 @@ func (r *Route) handOver(ctx context.Context, p *types.Endpoint) (l *Legs, err e
 		return nil, nil
 	}
 	h, err := protocol.Begin(ctx, disagg.Request{
-		API: r.parsed.API, Path: r.sent, Body: r.Body, ID: attemptID(r.Request.ID), Prefill: p, Decode: answer,
+		API: r.parsed.API, Path: r.sent, Body: r.joined(), ID: attemptID(r.Request.ID), Prefill: p, Decode: answer,
 		Encoded: r.encoded(p),
 	})
 	if err != nil {

@@ -21,7 +21,8 @@ type Route struct {
 	// Request is what the decision depended on.
 	Request types.Request
 	// Body is what to send: the body that came in, with the target model's name
-	// in place of the public one and every other byte as it was.
+	// in place of the public one and every other byte as it was. With Incoming.Pieces it
+	// may be nil: then Pieces says what to send.
 	Body []byte
 	// Pool is the pool that serves the request.
 	Pool types.NamespacedName
@@ -53,6 +54,8 @@ type Route struct {
 	redone bool            // see there
 
 	encodes *Encodes // nil: nothing is encoded by others
+
+	pieces [][]byte // what is sent, if it was not put together to Body
 
 	early *types.Request // what the beginning of the body said; nil: all of it was there
 	rest  []byte         // the whole body, if Body is only the beginning
@@ -92,7 +95,7 @@ func (r *Route) Endpoint() *types.Endpoint { return r.decision.Current() }
 // the engine runs the legs. Only the first call counts.
 func (r *Route) PrefillDone(out types.Outcome) { r.decision.PrefillDone(out) }
 
-// Fallbacks returns the endpoints that Next will go on to, best first.
+// Fallbacks returns the endpoints that Next will go on to, best first, in memory of the Route.
 func (r *Route) Fallbacks() []*types.Endpoint { return r.decision.Fallbacks[r.tried:] }
 
 // Patience returns for how long to wait for a sign of life from Endpoint before going on

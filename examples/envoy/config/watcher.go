@@ -3,9 +3,11 @@ package config
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/internal/filewatch"
 	"github.com/inferpick/inferpick/plugins"
+	"github.com/inferpick/inferpick/scheduling"
 )
 
 // Defaults and limits of WatchOptions.
@@ -46,8 +49,8 @@ type WatchOptions struct {
 	Logger *slog.Logger
 
 	// Apply puts a version in force, whole or not at all: with an error it must
-	// have changed nothing. It is called by the goroutine in Load or Run, never
-	// twice at a time, and must not call Load.
+	// have changed nothing. A panic is an error, too. It is called by the goroutine in Load
+	// or Run, never twice at a time, and must not call Load.
 	Apply func(*Config) error
 
 	// OnReload is called after each attempt to put a version in force, with nil if
@@ -157,11 +160,18 @@ func (w *Watcher) look(read func() (*filewatch.Version, error)) error {
 		Registry: w.opt.Registry, MaxBytes: w.opt.MaxBytes, Strict: w.opt.Strict, PoolsElsewhere: w.opt.PoolsElsewhere,
 		RoleLabel: w.opt.RoleLabel, CheckEndpoint: w.opt.CheckEndpoint,
 	}
-	c, err := loader.parse(w.path, filesOf(version), w.inForce)
+	var c *Config
+	err = w.guarded("cannot be read", func() (err error) {
+		c, err = loader.parse(w.path, filesOf(version), w.inForce)
+		return err
+	})
 	if err == nil {
-		if err = w.opt.Apply(c); err != nil {
-			err = fmt.Errorf("config: %s: cannot be applied: %w", w.path, err)
-		}
+		err = w.guarded("cannot be applied", func() error {
+			if err := w.opt.Apply(c); err != nil {
+				return fmt.Errorf("config: %s: cannot be applied: %w", w.path, err)
+			}
+			return nil
+		})
 	}
 	w.set(err)
 	switch {
@@ -176,6 +186,16 @@ func (w *Watcher) look(read func() (*filewatch.Version, error)) error {
 		w.refused(err)
 	}
 	return err
+}
+
+// guarded returns what f does, of which a panic is an error: plugins are made here, and they may be the user's.
+func (w *Watcher) guarded(what string, f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("config: %s: %s: %w", w.path, what, &scheduling.PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
+	return f()
 }
 
 func (w *Watcher) set(err error) {
@@ -219,8 +239,11 @@ func (w *Watcher) accepted(c *Config) {
 }
 
 func (w *Watcher) refused(err error) {
-	w.opt.Logger.LogAttrs(context.Background(), slog.LevelError, "configuration is not in force, what was before stays",
-		slog.String("path", w.path), slog.Any("error", err))
+	attrs := []slog.Attr{slog.String("path", w.path), slog.Any("error", err)}
+	if p, ok := errors.AsType[*scheduling.PanicError](err); ok {
+		attrs = append(attrs, slog.String("stack", string(p.Stack)))
+	}
+	w.opt.Logger.LogAttrs(context.Background(), slog.LevelError, "configuration is not in force, what was before stays", attrs...)
 	if w.opt.OnReload != nil {
 		w.opt.OnReload(err)
 	}

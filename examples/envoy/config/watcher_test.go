@@ -3,6 +3,7 @@ package config_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"log/slog"
@@ -13,7 +14,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/inferpick/inferpick/examples/envoy/config"
+	"github.com/inferpick/inferpick/plugins"
 )
 
 // put makes a file as an editor or mv does: in the place of the old one.
@@ -191,4 +195,38 @@ func TestNewWatcherPanics(t *testing.T) {
 		}
 	}()
 	config.NewWatcher("x", config.WatchOptions{})
+}
+
+// TestPanicsOfUserCode: a plugin that cannot even be made, and an Apply that panics, are errors with a stack, after
+// which a good version is read as ever.
+func TestPanicsOfUserCode(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.yaml")
+	var r recorder
+	o := r.options()
+	o.Registry = plugins.NewRegistry()
+	o.Registry.Register("bad-scorer", func(json.RawMessage) (any, error) { panic("oops") })
+	apply := o.Apply
+	o.Apply = func(c *config.Config) error {
+		if len(c.Pools()) == 2 {
+			panic("two")
+		}
+		return apply(c)
+	}
+	put(t, path, poolYAML)
+	w := config.NewWatcher(path, o)
+	must(t, w.Load())
+	for _, bad := range []struct{ text, want string }{
+		{poolYAML + pickerHead + "plugins: [{type: bad-scorer}]\n", "cannot be read: panic: oops"},
+		{poolYAML + "---\n" + strings.ReplaceAll(poolYAML, "llama", "qwen"), "cannot be applied: panic: two"},
+	} {
+		put(t, path, bad.text)
+		require.ErrorContains(t, w.Load(), bad.want, bad.text)
+		require.ErrorContains(t, w.Err(), bad.want)
+		require.Contains(t, r.log.String(), "watcher_test.go", "the stack is told")
+		r.log.Reset()
+		put(t, path, poolYAML+"# good\n")
+		must(t, w.Load())
+		must(t, w.Err())
+	}
+	require.Len(t, r.applied, 3)
 }

@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	modulesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/dynamic_modules/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3" // so that its configuration can be read
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -28,6 +30,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"sigs.k8s.io/yaml"
 )
 
@@ -165,28 +168,56 @@ func (b *Bootstrap) Manager(change func(*hcmv3.HttpConnectionManager)) error {
 
 // ExtProc changes the configuration of the picker's filter.
 func (b *Bootstrap) ExtProc(change func(*extprocv3.ExternalProcessor)) error {
+	return changeFilters(b, change)
+}
+
+// Module changes the configuration of the module's filter: what it says in fields takes the place of
+// what was there; nil removes.
+func (b *Bootstrap) Module(fields map[string]any) error {
 	var errs []error
-	err := b.Manager(func(m *hcmv3.HttpConnectionManager) {
-		for _, f := range m.GetHttpFilters() {
-			if f.GetTypedConfig().MessageIs((*extprocv3.ExternalProcessor)(nil)) {
-				errs = append(errs, changeAny(f.GetTypedConfig(), change))
+	err := changeFilters(b, func(m *modulesv3.DynamicModuleFilter) {
+		errs = append(errs, changeAny(m.FilterConfig, func(config *structpb.Struct) {
+			for name, value := range fields {
+				v, err := structpb.NewValue(value)
+				errs = append(errs, err)
+				config.Fields[name] = v
+				if value == nil {
+					delete(config.Fields, name)
+				}
 			}
-		}
+		}))
 	})
 	return errors.Join(append(errs, err)...)
+}
+
+// HasModule reports whether the picker is a module of Envoy's.
+func (b *Bootstrap) HasModule() bool {
+	has := false
+	return changeFilters(b, func(*modulesv3.DynamicModuleFilter) { has = true }) == nil && has
 }
 
 // WithoutPicker takes the picker's filter out, and with it the choice.
 func (b *Bootstrap) WithoutPicker() error {
 	return b.Manager(func(m *hcmv3.HttpConnectionManager) {
-		kept := m.HttpFilters[:0]
-		for _, f := range m.HttpFilters {
-			if !f.GetTypedConfig().MessageIs((*extprocv3.ExternalProcessor)(nil)) {
-				kept = append(kept, f)
-			}
-		}
-		m.HttpFilters = kept
+		m.HttpFilters = slices.DeleteFunc(m.HttpFilters, func(f *hcmv3.HttpFilter) bool {
+			config := f.GetTypedConfig()
+			return config.MessageIs((*extprocv3.ExternalProcessor)(nil)) || config.MessageIs((*modulesv3.DynamicModuleFilter)(nil))
+		})
 	})
+}
+
+// changeFilters changes the configuration of the HTTP filters of a type.
+func changeFilters[T any, M interface {
+	*T
+	proto.Message
+}](b *Bootstrap, change func(M)) error {
+	var errs []error
+	err := b.Manager(func(m *hcmv3.HttpConnectionManager) {
+		for _, f := range m.GetHttpFilters() {
+			errs = append(errs, changeAny(f.GetTypedConfig(), change))
+		}
+	})
+	return errors.Join(append(errs, err)...)
 }
 
 // changeAny changes the message in a, which is a no-op if it is of another type.

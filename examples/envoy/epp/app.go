@@ -27,6 +27,7 @@ import (
 // App is an endpoint picker. Make it with New, and Run it.
 type App struct {
 	o        Options
+	keeper   *keeper // of what goes on in the background
 	store    *datastore.Store
 	fleet    *fleet // who schedules for which pool
 	director *director.Director
@@ -55,6 +56,7 @@ func New(o Options) (*App, error) {
 	a := new(App)
 	var err error
 	if a.o, err = o.withDefaults(); err == nil {
+		a.keeper = newKeeper(a.o.Logger)
 		err = a.wire()
 	}
 	if err == nil {
@@ -154,7 +156,7 @@ func (a *App) Exchanges() exchange.Options {
 // connect makes what there is of a cluster, if there is one.
 func (a *App) connect() (err error) {
 	if a.o.Kubernetes != nil {
-		if a.cluster, err = newCluster(a.o.Kubernetes, a.store, a.o.Rollouts != nil, a.o.Logger); err != nil {
+		if a.cluster, err = newCluster(a.o.Kubernetes, a.store, a.o.Rollouts != nil, a.keeper, a.o.Logger); err != nil {
 			return err
 		}
 		a.fleet.source.Store(a.cluster.source)

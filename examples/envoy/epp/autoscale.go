@@ -1,7 +1,6 @@
 package epp
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
@@ -10,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 
 	"github.com/inferpick/inferpick/examples/envoy/externalmetrics"
@@ -167,13 +165,6 @@ func (s *scaling) scopes() []sharing.Scope {
 		return nil
 	}
 	return []sharing.Scope{{Name: "autoscale", Parts: s.notes.Parts()}}
-}
-
-// run recommends until ctx is done.
-func (s *scaling) run(ctx context.Context, group *errgroup.Group) {
-	if s != nil {
-		group.Go(func() error { return s.scaler.Run(ctx) })
-	}
 }
 
 // serve calls fn with each server that there is beside the picker's.

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/rest"
 
 	"github.com/inferpick/inferpick/datastore"
@@ -61,6 +61,7 @@ func (k *Kubernetes) complete(logger *slog.Logger) (*Kubernetes, error) {
 type cluster struct {
 	o      *Kubernetes
 	logger *slog.Logger
+	keeper *keeper
 	store  *datastore.Store
 	source *kubernetes.Source
 	status *status.Writer // nil: none is written
@@ -68,8 +69,8 @@ type cluster struct {
 	leads  atomic.Bool    // this one writes
 }
 
-func newCluster(o *Kubernetes, store *datastore.Store, rolls bool, logger *slog.Logger) (*cluster, error) {
-	c := &cluster{o: o, logger: logger, store: store}
+func newCluster(o *Kubernetes, store *datastore.Store, rolls bool, k *keeper, logger *slog.Logger) (*cluster, error) {
+	c := &cluster{o: o, logger: logger, keeper: k, store: store}
 	var err error
 	if c.source, err = kubernetes.New(o.API, o.Source); err != nil {
 		return nil, fmt.Errorf("epp: %w", err)
@@ -87,19 +88,19 @@ func newCluster(o *Kubernetes, store *datastore.Store, rolls bool, logger *slog.
 	return c, nil
 }
 
-// read keeps the store in step with the cluster until ctx is done.
-func (c *cluster) read(ctx context.Context) error { return c.source.Run(ctx, c.store) }
-
-// tell writes statuses, and rollouts, until ctx is done, whenever it is this one's turn.
-func (c *cluster) tell(ctx context.Context) error {
-	if c.status == nil && c.home == nil {
-		return nil
-	}
-	var telling sync.WaitGroup
-	defer telling.Wait()
+// work keeps the store in step with the cluster, and writes what is to be written, until ctx is done.
+func (c *cluster) work(ctx context.Context, group *errgroup.Group) {
+	c.keeper.in(ctx, group, "cluster", func(ctx context.Context) error { return c.source.Run(ctx, c.store) })
 	if c.home != nil {
-		telling.Go(func() { c.home.Run(ctx) })
+		c.keeper.in(ctx, group, "events of rollouts", func(ctx context.Context) error { c.home.Run(ctx); return nil })
 	}
+	if c.home != nil || c.status != nil {
+		c.keeper.in(ctx, group, "lease", c.write)
+	}
+}
+
+// write writes statuses, and rollouts, until ctx is done, whenever it is this one's turn.
+func (c *cluster) write(ctx context.Context) error {
 	if c.o.Lease.Name == "" {
 		c.lead(ctx)
 		return nil
@@ -111,14 +112,14 @@ func (c *cluster) tell(ctx context.Context) error {
 func (c *cluster) lead(ctx context.Context) {
 	c.leads.Store(true)
 	defer c.leads.Store(false)
-	var writing sync.WaitGroup
-	defer writing.Wait()
+	var writing errgroup.Group
 	if c.status != nil {
-		writing.Go(func() { c.status.Run(ctx) })
+		c.keeper.in(ctx, &writing, "statuses", func(ctx context.Context) error { c.status.Run(ctx); return nil })
 	}
 	if c.home != nil {
-		writing.Go(func() { c.home.Lead(ctx) })
+		c.keeper.in(ctx, &writing, "rollouts of this leader", func(ctx context.Context) error { c.home.Lead(ctx); return nil })
 	}
+	_ = writing.Wait() // none returns any
 }
 
 // synced returns once enough is known to serve, or ctx is done.

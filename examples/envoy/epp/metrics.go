@@ -61,12 +61,13 @@ func (a *App) routed(r *director.Route) {
 // pages are what the metrics address serves.
 func (a *App) pages() http.Handler {
 	process := prometheus.NewRegistry()
-	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), rejections{a.fleet})
+	process.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		a.keeper.collector("metrics of the configuration", rejections{a.fleet}))
 	if a.cluster != nil {
-		process.MustRegister(clusterMetrics{a.cluster})
+		process.MustRegister(a.keeper.collector("metrics of the cluster", clusterMetrics{a.cluster}))
 	}
 	if a.scaling != nil {
-		process.MustRegister(scalingMetrics{a.scaling})
+		process.MustRegister(a.keeper.collector("metrics of autoscaling", scalingMetrics{a.scaling}))
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/autoscale", a.scaling.page())

@@ -25,7 +25,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.work(running, group)
 	serve := func(what string, fn func() error) {
 		group.Go(func() error {
-			if err := fn(); err != nil && ctx.Err() == nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, http.ErrServerClosed) {
+			if err := a.keeper.once(what, fn); err != nil && ctx.Err() == nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("epp: %s: %w", what, err)
 			}
 			return nil
@@ -49,7 +49,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	select {
 	case <-ctx.Done():
-		a.drain()
+		_ = a.keeper.once("drain", a.drain) // told; the end comes sooner
 	case <-running.Done(): // a listener has failed
 	}
 	stop()
@@ -59,19 +59,21 @@ func (a *App) Run(ctx context.Context) error {
 
 // work begins what there is beside serving: it ends when ctx is done.
 func (a *App) work(ctx context.Context, group *errgroup.Group) {
-	group.Go(func() error { a.fleet.follow(ctx); return nil })
-	group.Go(func() error { return a.scraper.Run(ctx) })
-	a.scaling.run(ctx, group)
+	keep := func(name string, f func(ctx context.Context) error) { a.keeper.in(ctx, group, name, f) }
+	keep("pools", func(ctx context.Context) error { a.fleet.follow(ctx); return nil })
+	keep("servers' metrics", a.scraper.Run)
+	if a.scaling != nil {
+		keep("autoscaling", a.scaling.scaler.Run)
+	}
 	a.share(ctx)
 	if a.watcher != nil {
-		group.Go(func() error { return a.watcher.Run(ctx) })
+		keep("configuration", a.watcher.Run)
 	}
 	if a.cluster != nil {
-		group.Go(func() error { return a.cluster.read(ctx) })
-		group.Go(func() error { return a.cluster.tell(ctx) })
+		a.cluster.work(ctx, group)
 	}
 	if a.rollouts != nil {
-		group.Go(func() error { return a.rollOut(ctx) })
+		keep("rollouts", a.rollOut)
 	}
 }
 
@@ -85,8 +87,7 @@ func (a *App) known(ctx context.Context, group *errgroup.Group) <-chan struct{} 
 	a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "listening, and waiting for the cluster to be read", append(a.addresses(), slog.String("api", a.o.Kubernetes.API.Host))...)
 	group.Go(func() error {
 		defer close(known)
-		a.cluster.synced(ctx)
-		return nil
+		return a.keeper.keep(ctx, "reading of the cluster", func(ctx context.Context) error { a.cluster.synced(ctx); return nil })
 	})
 	return known
 }
@@ -98,7 +99,7 @@ func (a *App) setReady(ready bool) {
 
 // drain lets requests under way finish, within bounds. Those that wait to be let in are
 // refused, so that they are sent to another picker while there is time.
-func (a *App) drain() {
+func (a *App) drain() error {
 	ctx := context.Background()
 	a.setReady(false)
 	a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "draining", slog.Int("requests", a.Open()))
@@ -112,6 +113,7 @@ func (a *App) drain() {
 	} else {
 		a.drainOpen(ctx, timer.C)
 	}
+	return nil
 }
 
 // drainStreams waits until Envoy has ended the last stream, and cuts off those that are left at the end.

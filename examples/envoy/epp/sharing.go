@@ -45,8 +45,11 @@ func (a *App) share(ctx context.Context) {
 	if a.group == nil {
 		return
 	}
-	a.sharing.Go(func() { a.group.Run(ctx) }) // it is the only one
-	a.sharing.Go(func() { a.shareScopes(ctx) })
+	keep := func(name string, f func(ctx context.Context) error) {
+		a.sharing.Go(func() { _ = a.keeper.keep(ctx, name, f) }) // the only error is that there is another one
+	}
+	keep("peers", a.group.Run)
+	keep("what is shared", func(ctx context.Context) error { a.shareScopes(ctx); return nil })
 }
 
 // shareScopes shares of each pool its endpoints, what its scheduler's plugins know and what its admission control

@@ -119,8 +119,13 @@ func newCreds(c *tls.Config, logger *slog.Logger) credentials.TransportCredentia
 }
 
 // ServerHandshake implements credentials.TransportCredentials.
-func (c tellingCreds) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, info, err := c.TransportCredentials.ServerHandshake(raw)
+func (c tellingCreds) ServerHandshake(raw net.Conn) (conn net.Conn, info credentials.AuthInfo, err error) {
+	defer func() {
+		if v := recover(); v != nil { // gRPC has no interceptor for it
+			conn, info, err = nil, nil, panicked(context.Background(), c.logger, v)
+		}
+	}()
+	conn, info, err = c.TransportCredentials.ServerHandshake(raw)
 	if _, plain := errors.AsType[tls.RecordHeaderError](err); plain {
 		c.once.Do(func() {
 			c.logger.LogAttrs(context.Background(), slog.LevelWarn,

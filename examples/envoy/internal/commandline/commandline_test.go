@@ -27,6 +27,8 @@ func TestParse(t *testing.T) {
 		{args: "--v=4", letter: 4},
 		{args: "-nonsense", err: "unknown flag -nonsense"},
 		{args: "--nonsense=1", err: "unknown flag -nonsense"},
+		{args: "-confg a", err: "unknown flag -confg; the nearest is -config"},
+		{args: "--numbre=1", err: "unknown flag -numbre; the nearest is -number"},
 		{args: "-debug x", err: `unexpected argument "x"`},
 		{args: "-number many", err: "number"},
 		{args: "-config", err: "config"},

@@ -208,7 +208,24 @@ func (f *Flags) settle() error {
 	if t.configFile != "" {
 		f.addConfig(t.configFile)
 	}
+	f.unserved()
 	return nil
+}
+
+// unserved notes what would be served at a port that is not there.
+func (f *Flags) unserved() {
+	o := &f.Options
+	if o.MetricsAddr != "-" {
+		return
+	}
+	for _, flag := range []struct {
+		name string
+		said bool
+	}{{"explain", o.Explain}, {"pprof", o.Pprof}, {"metrics-token-file", o.MetricsTokenFile != ""}} {
+		if flag.said {
+			f.note(flag.name, "it is about what is served at -metrics-addr, which is nowhere")
+		}
+	}
 }
 
 // writeConfigText makes a file of -config-text, if there is any, until remove is called.

@@ -25,7 +25,7 @@ func (s *scaleFlags) add(fs *pflag.FlagSet) {
 	fs.StringVar(&s.of.ExternalMetricsAddr, "external-metrics-addr", "", "`address` of the API external.metrics.k8s.io, for a cluster that has no other provider of it, such as KEDA (default: none)")
 	fs.StringVar(&s.of.ExternalMetricsTLS.CertFile, "external-metrics-tls-cert", "", "certificate `file` (PEM), read again when it changes (default: one that is made, for insecureSkipTLSVerify)")
 	fs.StringVar(&s.of.ExternalMetricsTLS.KeyFile, "external-metrics-tls-key", "", "key `file` (PEM)")
-	fs.StringSliceVar(&s.peers.Addresses, "autoscale-peers", nil, "`host:port` of the metrics of all pickers of the same servers, which are asked what they have queued and sent; https://host:port with TLS. As of -peers, all addresses of a name are pickers, and this one may be among them (default: those of -peers, who tell each other by themselves)")
+	fs.StringSliceVar(&s.peers.Addresses, "autoscale-peers", nil, "`host:port` of the metrics of all pickers of the same servers, which are asked what they have queued and sent; https://host:port with TLS; may be repeated, or have commas between. As of -peers, all addresses of a name are pickers, and this one may be among them (default: those of -peers, who tell each other by themselves)")
 	fs.StringVar(&s.peers.CAFile, "autoscale-peers-ca", "", "`file` (PEM) of the authorities of their certificates (default: those of the system)")
 	fs.StringVar(&s.of.VariantLabel, "variant-label", "", "`label` of servers whose values tell kinds of replicas apart (default: all are of one kind)")
 }

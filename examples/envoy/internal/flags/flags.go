@@ -53,6 +53,22 @@ var ErrHelp = pflag.ErrHelp
 // Parse reads a command line, without the program's name. With -h it writes the usage to out
 // and returns ErrHelp.
 func Parse(args []string, out io.Writer) (*Flags, error) {
+	f, fs := newFlags()
+	switch err := commandline.Parse(fs, args); {
+	case errors.Is(err, ErrHelp):
+		usage(fs, out)
+		return nil, err
+	case err != nil:
+		return nil, err
+	}
+	if err := f.settle(); err != nil {
+		return nil, err
+	}
+	return f, f.check()
+}
+
+// newFlags returns flags that are not read yet, ours and those of others.
+func newFlags() (*Flags, *pflag.FlagSet) {
 	f := new(Flags)
 	fs := f.own()
 	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName { return pflag.NormalizedName(dashed(name)) })
@@ -67,17 +83,7 @@ func Parse(args []string, out io.Writer) (*Flags, error) {
 			one.NoOptDefVal = "true"
 		}
 	}
-	switch err := commandline.Parse(fs, args); {
-	case errors.Is(err, ErrHelp):
-		usage(fs, out)
-		return nil, err
-	case err != nil:
-		return nil, err
-	}
-	if err := f.settle(); err != nil {
-		return nil, err
-	}
-	return f, f.check()
+	return f, fs
 }
 
 // dashed is the name of a flag whose words are joined by capitals, as they were to version
