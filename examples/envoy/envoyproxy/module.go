@@ -47,7 +47,7 @@ func BuildModule(ctx context.Context, folder, into string) error {
 	if err != nil {
 		return fmt.Errorf("envoyproxy: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildmode=c-shared", "-o", path, ".")
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildmode=c-shared", "-ldflags=-s -w", "-o", path, ".")
 	cmd.Dir, cmd.Env = folder, withCgo()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("envoyproxy: the module could not be built: %w\n%s", err, out)

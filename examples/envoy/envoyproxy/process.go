@@ -62,6 +62,8 @@ type StartOptions struct {
 	Modules string
 	// ModulesLogLevel is that of what they log, such as "info", in any case. Default: LogLevel.
 	ModulesLogLevel string
+	// Env is set beside this process's environment: NAME=value.
+	Env []string
 	// Log gets what Envoy writes. Nil: it is kept, the last of it, for errors.
 	Log io.Writer
 }
@@ -111,8 +113,9 @@ func Start(ctx context.Context, o StartOptions) (*Process, error) {
 	}
 	p.cmd = exec.Command(o.Bin, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.tail, p.tail
+	p.cmd.Env = append(os.Environ(), o.Env...)
 	if o.Modules != "" {
-		p.cmd.Env = append(os.Environ(), "ENVOY_DYNAMIC_MODULES_SEARCH_PATH="+o.Modules)
+		p.cmd.Env = append(p.cmd.Env, "ENVOY_DYNAMIC_MODULES_SEARCH_PATH="+o.Modules)
 	}
 	// A group of its own: Ctrl-C is for whoever started it, who then stops it; and
 	// the binary may be started by a script.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
 )
@@ -50,7 +51,11 @@ func (x *exchange) encode() (*http.Response, error) {
 	defer s.end(nil)
 	var all sync.WaitGroup
 	for range e.AtOnce() {
-		all.Go(s.work)
+		all.Go(func() {
+			if p := guard.Call("", s.work); p != nil {
+				s.end(p)
+			}
+		})
 	}
 	all.Wait()
 	e.Done()

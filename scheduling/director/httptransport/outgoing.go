@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"github.com/inferpick/inferpick/internal/guard"
 )
 
 // outgoing are the bodies of one request on their way to servers, which may be read after
@@ -117,7 +119,11 @@ func dialWire(dial func(ctx context.Context, network, address string) (net.Conn,
 		return nil
 	}
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		c, err := dial(ctx, network, address)
+		var c net.Conn
+		err := guard.Try("dialing", func() (err error) { // in a goroutine of net/http's, where a panic would be the end
+			c, err = dial(ctx, network, address)
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
