@@ -57,12 +57,14 @@ func (w *world) start(o kubernetes.Options) {
 	o.Logger = slog.New(slog.NewTextHandler(w.log, nil))
 	config := w.api.Config()
 	if w.fault != nil {
-		o.Logger = slog.New(faultyHandler{o.Logger.Handler(), w.fault})
 		config.Wrap(func(next http.RoundTripper) http.RoundTripper { return faultyTransport{next, w.fault} })
 	}
 	source, err := kubernetes.New(config, o)
 	require.NoError(w, err)
 	w.source = source
+	if w.fault != nil { // in the place of a fault of our own
+		source.SetLogger(slog.New(faultyHandler{o.Logger.Handler(), w.fault}))
+	}
 	ctx, cancel := context.WithCancel(w.Context())
 	w.cancel, w.done = cancel, make(chan struct{})
 	go func() {

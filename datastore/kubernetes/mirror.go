@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -83,7 +84,7 @@ func (m *mirror[T]) run(ctx context.Context) {
 		if m.stale {
 			step = m.list
 		}
-		if err := guarded(func() error { return step(ctx) }); err != nil && ctx.Err() == nil {
+		if err := guard.Try("reading", func() error { return step(ctx) }); err != nil && ctx.Err() == nil {
 			m.pause(ctx, err)
 		}
 	}
@@ -95,7 +96,7 @@ func (m *mirror[T]) pause(ctx context.Context, err error) {
 	if class == expired {
 		m.exact = m.stale // it was the list that asked for too much
 	}
-	panicked := errors.As(err, new(*panicError)) // somewhere between an event and what is known of it
+	panicked := errors.As(err, new(*guard.Panic)) // somewhere between an event and what is known of it
 	m.stale = m.stale || class == expired || class == notServed || panicked
 	wait := m.retry.failed(err)
 	if wait >= firstWait {

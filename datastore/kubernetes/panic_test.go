@@ -51,7 +51,7 @@ func TestPanicOfTransport(t *testing.T) {
 				w.start(kubernetes.Options{})
 				w.after(10 * time.Second)
 				require.False(t, w.synced())
-				require.Contains(t, w.log.String(), "panic: oops")
+				require.Contains(t, w.log.String(), "panicked: oops")
 				require.Contains(t, w.log.String(), "panic_test.go", "the stack")
 				bad.Store(false)
 				w.after(time.Minute)

@@ -16,6 +16,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -99,7 +100,7 @@ func (s *Source) Run(ctx context.Context, store *datastore.Store) error {
 		case <-s.wake:
 		default:
 		}
-		if err := guarded(r.reconcile); err == nil {
+		if err := guard.Try("reconciling", r.reconcile); err == nil {
 			again.succeeded()
 		} else if !r.afterPanic(again.failed(err), err) {
 			return nil
@@ -202,7 +203,7 @@ func (r *runner) discover() {
 	d := discovery{runner: r, again: retry{min: r.opt.MinRetry, max: r.opt.MaxRetry, away: probeEvery}}
 	for {
 		pause := probeEvery
-		if err := guarded(func() error { pause = d.step(); return nil }); err != nil {
+		if err := guard.Try("discovery", func() error { pause = d.step(); return nil }); err != nil {
 			tell(r.opt.Logger, slog.LevelError, "which kinds the API server has could not be found out; it is tried again", err)
 		}
 		if !r.sleepOrProbe(pause) {
@@ -222,7 +223,7 @@ type discovery struct {
 // step asks once, and returns how long to wait until the next time.
 func (d *discovery) step() (pause time.Duration) {
 	var served []resource
-	err := guarded(func() (err error) { served, err = d.ask(); return err }) // its transport may be the user's
+	err := guard.Try("asking", func() (err error) { served, err = d.ask(); return err }) // its transport may be the user's
 	if d.ctx.Err() != nil {
 		return 0
 	}

@@ -13,6 +13,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 )
 
 // Options of an election. Namespace and Name are required.
@@ -63,16 +65,14 @@ func (o *Options) complete() error {
 		host, _ := os.Hostname()
 		o.Identity = host + "_" + crand.Text()
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = guardlog.Logger(o.Logger)
 	return c.Err()
 }
 
 // Elect takes part in an election until ctx is done, and then returns nil. Whenever this process
 // holds the Lease, it calls lead with a context that is done when it no longer does; lead must
 // return then, and is not called again before it has. A lead that returns earlier leaves the
-// Lease held. At the end the Lease is given back, so that another one need not wait for it.
+// Lease held; one that panics is called again a little later. At the end the Lease is given back, so that another one need not wait for it.
 //
 // That the API server is away or refuses, for want of rights to get, create and update leases, is
 // logged and tried again. An error is one of the options.
@@ -102,6 +102,22 @@ type leases interface {
 	write(ctx context.Context, r record) (record, error)
 }
 
+// guarded are leases of which a panic, of a transport of the user's say, is an error.
+type guarded struct {
+	leases
+	panics *guard.Teller
+}
+
+func (g guarded) read(ctx context.Context) (r record, err error) {
+	err = g.panics.Try("reading the lease", func() (err error) { r, err = g.leases.read(ctx); return err })
+	return r, err
+}
+
+func (g guarded) write(ctx context.Context, w record) (r record, err error) {
+	err = g.panics.Try("writing the lease", func() (err error) { r, err = g.leases.write(ctx, w); return err })
+	return r, err
+}
+
 var (
 	errConflict = errors.New("another process has written the lease")
 	errHeld     = errors.New("another process holds the lease")
@@ -109,17 +125,19 @@ var (
 
 // election is the loop around a candidate.
 type election struct {
-	o     Options
-	store leases
-	clock func() instant
+	o      Options
+	store  leases
+	clock  func() instant
+	panics *guard.Teller
 
 	*candidate
 	told struct{ holder, failure string }
 }
 
 func newElection(o Options, store leases, clock func() instant) *election {
+	panics := guardlog.Teller(o.Logger, "lease")
 	return &election{
-		o: o, store: store, clock: clock,
+		o: o, store: guarded{store, panics}, clock: clock, panics: panics,
 		candidate: &candidate{identity: o.Identity, duration: o.Duration, renew: o.Renew},
 	}
 }
@@ -158,7 +176,7 @@ func (e *election) lead(ctx context.Context, lead func(context.Context)) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		lead(leading)
+		e.panics.Loop(leading, "lead", func() { lead(leading) })
 	}()
 	for {
 		sleep(leading, e.o.Retry)
@@ -238,7 +256,7 @@ func (e *election) tell(ctx context.Context, err error) {
 		e.o.Logger.LogAttrs(ctx, slog.LevelInfo, "lease has a new holder", slog.String("lease", e.name()),
 			slog.String("holder", holder), slog.Bool("self", holder == e.identity))
 		if e.o.OnHolder != nil {
-			e.o.OnHolder(holder, holder == e.identity)
+			e.panics.Call("Options.OnHolder", func() { e.o.OnHolder(holder, holder == e.identity) })
 		}
 	}
 	failure := ""

@@ -7,15 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/internal/filewatch"
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/plugins"
-	"github.com/inferpick/inferpick/scheduling"
 )
 
 // Defaults and limits of WatchOptions.
@@ -161,17 +160,13 @@ func (w *Watcher) look(read func() (*filewatch.Version, error)) error {
 		RoleLabel: w.opt.RoleLabel, CheckEndpoint: w.opt.CheckEndpoint,
 	}
 	var c *Config
-	err = w.guarded("cannot be read", func() (err error) {
-		c, err = loader.parse(w.path, filesOf(version), w.inForce)
-		return err
-	})
+	if p := guard.Call("making its plugins", func() { c, err = loader.parse(w.path, filesOf(version), w.inForce) }); p != nil {
+		err = fmt.Errorf("config: %s: cannot be read: %w", w.path, p)
+	}
 	if err == nil {
-		err = w.guarded("cannot be applied", func() error {
-			if err := w.opt.Apply(c); err != nil {
-				return fmt.Errorf("config: %s: cannot be applied: %w", w.path, err)
-			}
-			return nil
-		})
+		if err = guard.Try("Apply", func() error { return w.opt.Apply(c) }); err != nil {
+			err = fmt.Errorf("config: %s: cannot be applied: %w", w.path, err)
+		}
 	}
 	w.set(err)
 	switch {
@@ -186,16 +181,6 @@ func (w *Watcher) look(read func() (*filewatch.Version, error)) error {
 		w.refused(err)
 	}
 	return err
-}
-
-// guarded returns what f does, of which a panic is an error: plugins are made here, and they may be the user's.
-func (w *Watcher) guarded(what string, f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("config: %s: %s: %w", w.path, what, &scheduling.PanicError{Value: v, Stack: debug.Stack()})
-		}
-	}()
-	return f()
 }
 
 func (w *Watcher) set(err error) {
@@ -240,7 +225,7 @@ func (w *Watcher) accepted(c *Config) {
 
 func (w *Watcher) refused(err error) {
 	attrs := []slog.Attr{slog.String("path", w.path), slog.Any("error", err)}
-	if p, ok := errors.AsType[*scheduling.PanicError](err); ok {
+	if p, ok := errors.AsType[*guard.Panic](err); ok {
 		attrs = append(attrs, slog.String("stack", string(p.Stack)))
 	}
 	w.opt.Logger.LogAttrs(context.Background(), slog.LevelError, "configuration is not in force, what was before stays", attrs...)
