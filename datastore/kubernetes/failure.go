@@ -2,17 +2,13 @@ package kubernetes
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"github.com/inferpick/inferpick/internal/guard"
 )
 
 // failure is a class of errors of the API server.
@@ -61,15 +57,6 @@ func explain(err error, t target) error {
 		return fmt.Errorf("kubernetes: the API server does not accept the credentials: %w", err)
 	}
 	return fmt.Errorf("kubernetes: %s %s: %w", t.GroupResource(), where, err)
-}
-
-// tell logs an error. A panic is one in any case, and has a stack.
-func tell(log *slog.Logger, level slog.Level, message string, err error, attrs ...any) {
-	attrs = append(attrs, slog.Any("error", err))
-	if p, ok := errors.AsType[*guard.Panic](err); ok {
-		level, attrs = slog.LevelError, append(attrs, slog.String("stack", string(p.Stack)))
-	}
-	log.Log(context.Background(), level, message, attrs...)
 }
 
 // retry is how long to wait after failures. The zero value, with bounds, is good.

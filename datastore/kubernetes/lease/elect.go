@@ -37,7 +37,7 @@ type Options struct {
 	Retry time.Duration
 
 	// OnHolder is told who holds the Lease whenever that is seen to change; empty: nobody. It
-	// must be quick. Optional.
+	// must be quick. Optional. A panic is told to Logger.
 	OnHolder func(identity string, self bool)
 
 	// Logger hears of changes of the holder and of failures, repeated ones once. Nil: silence.
@@ -72,7 +72,7 @@ func (o *Options) complete() error {
 // Elect takes part in an election until ctx is done, and then returns nil. Whenever this process
 // holds the Lease, it calls lead with a context that is done when it no longer does; lead must
 // return then, and is not called again before it has. A lead that returns earlier leaves the
-// Lease held; one that panics is called again a little later. At the end the Lease is given back, so that another one need not wait for it.
+// Lease held; one that panics is called again after a while. At the end the Lease is given back, so that another one need not wait for it.
 //
 // That the API server is away or refuses, for want of rights to get, create and update leases, is
 // logged and tried again. An error is one of the options.
@@ -89,7 +89,7 @@ func Elect(ctx context.Context, config *rest.Config, o Options, lead func(ctx co
 		now := time.Now()
 		return instant{mono: now.Sub(start), wall: now.Round(0)} // Round takes the monotonic reading off
 	})
-	e.run(ctx, lead)
+	e.panics.Loop(ctx, "Elect", func() { e.run(ctx, lead) })
 	return nil
 }
 
@@ -102,22 +102,6 @@ type leases interface {
 	write(ctx context.Context, r record) (record, error)
 }
 
-// guarded are leases of which a panic, of a transport of the user's say, is an error.
-type guarded struct {
-	leases
-	panics *guard.Teller
-}
-
-func (g guarded) read(ctx context.Context) (r record, err error) {
-	err = g.panics.Try("reading the lease", func() (err error) { r, err = g.leases.read(ctx); return err })
-	return r, err
-}
-
-func (g guarded) write(ctx context.Context, w record) (r record, err error) {
-	err = g.panics.Try("writing the lease", func() (err error) { r, err = g.leases.write(ctx, w); return err })
-	return r, err
-}
-
 var (
 	errConflict = errors.New("another process has written the lease")
 	errHeld     = errors.New("another process holds the lease")
@@ -126,18 +110,17 @@ var (
 // election is the loop around a candidate.
 type election struct {
 	o      Options
+	panics *guard.Teller
 	store  leases
 	clock  func() instant
-	panics *guard.Teller
 
 	*candidate
 	told struct{ holder, failure string }
 }
 
 func newElection(o Options, store leases, clock func() instant) *election {
-	panics := guardlog.Teller(o.Logger, "lease")
 	return &election{
-		o: o, store: guarded{store, panics}, clock: clock, panics: panics,
+		o: o, panics: guardlog.Teller(o.Logger, "lease"), store: store, clock: clock,
 		candidate: &candidate{identity: o.Identity, duration: o.Duration, renew: o.Renew},
 	}
 }

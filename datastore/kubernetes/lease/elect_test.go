@@ -1,11 +1,9 @@
 package lease
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -393,54 +391,6 @@ func TestLeadReturnsLate(t *testing.T) {
 		<-done
 		require.Equal(t, 2, terms)
 		require.Equal(t, 1, most)
-	})
-}
-
-// TestPanics: a transport that panics is a server that is away, and what leads is called again if it does.
-func TestPanics(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		server := &link{memory: &memory{}}
-		panics := func(context.Context, func() error) error { panic("oops") }
-		server.set(panics)
-		var log bytes.Buffer
-		o := Options{
-			Namespace: "ns", Name: "lease", Identity: "a", Logger: slog.New(slog.NewTextHandler(&log, nil)),
-			OnHolder: func(string, bool) { panic("on holder") },
-		}
-		require.NoError(t, o.complete())
-		start := time.Now()
-		e := newElection(o, server, func() instant { return instant{mono: time.Since(start), wall: time.Now()} })
-		ctx, cancel := context.WithCancel(t.Context())
-		pass := func(d time.Duration) {
-			time.Sleep(d)
-			synctest.Wait()
-		}
-		calls, ended := 0, make(chan struct{})
-		go func() {
-			defer close(ended)
-			e.run(ctx, func(ctx context.Context) {
-				if calls++; calls < 3 {
-					panic("lead")
-				}
-				<-ctx.Done()
-			})
-		}()
-		pass(time.Minute)
-		require.Zero(t, calls)
-		server.set(nil)
-		pass(time.Minute)
-		require.Equal(t, 3, calls)
-		server.set(panics)
-		pass(5 * time.Second) // less than the lease lasts
-		server.set(nil)
-		pass(time.Minute)
-		require.Equal(t, 3, calls, "it went on leading")
-		cancel()
-		<-ended
-		require.Empty(t, server.record.holder, "it was given back")
-		for _, want := range []string{"reading the lease", "writing the lease", "lead", "Options.OnHolder"} {
-			require.Contains(t, log.String(), "lease: "+want+" panicked")
-		}
 	})
 }
 

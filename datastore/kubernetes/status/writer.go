@@ -89,6 +89,10 @@ func (w *Writer) Stats() Stats {
 // Source.Changed.
 func (w *Writer) Run(ctx context.Context) {
 	defer w.pending.Store(0)
+	guardlog.Teller(w.o.Logger, "status").Loop(ctx, "Run", func() { w.run(ctx) })
+}
+
+func (w *Writer) run(ctx context.Context) {
 	select {
 	case <-w.source.Synced():
 	case <-ctx.Done():

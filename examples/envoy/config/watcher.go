@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -14,7 +15,9 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/internal/filewatch"
 	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/plugins"
+	"github.com/inferpick/inferpick/scheduling"
 )
 
 // Defaults and limits of WatchOptions.
@@ -67,8 +70,9 @@ type WatchOptions struct {
 // of a ConfigMap. A file that is written in place may be read half written if it takes long;
 // put a new one in the place of the old one (mv) instead.
 type Watcher struct {
-	path string
-	opt  WatchOptions
+	path   string
+	opt    WatchOptions
+	panics *guard.Teller
 
 	// attempt is held for one and guards these.
 	attempt sync.Mutex
@@ -96,10 +100,8 @@ func NewWatcher(path string, o WatchOptions) *Watcher {
 	if o.Registry == nil {
 		o.Registry = plugins.NewRegistry()
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	return &Watcher{path: path, opt: o, watch: watch(append([]string{path}, o.More...), o.MaxBytes)}
+	o.Logger = guardlog.Logger(o.Logger)
+	return &Watcher{path: path, opt: o, panics: guardlog.Teller(o.Logger, "config"), watch: watch(append([]string{path}, o.More...), o.MaxBytes)}
 }
 
 // Load reads the files and applies them now, whether or not they have changed, and
@@ -120,7 +122,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	filewatch.Every(ctx, w.opt.Interval, nil, func() {
 		w.attempt.Lock()
 		defer w.attempt.Unlock()
-		_ = w.look(w.watch.Look) // told by it
+		w.panics.Call("Run", func() { _ = w.look(w.watch.Look) }) // told by it
 	})
 	return nil
 }
@@ -160,13 +162,17 @@ func (w *Watcher) look(read func() (*filewatch.Version, error)) error {
 		RoleLabel: w.opt.RoleLabel, CheckEndpoint: w.opt.CheckEndpoint,
 	}
 	var c *Config
-	if p := guard.Call("making its plugins", func() { c, err = loader.parse(w.path, filesOf(version), w.inForce) }); p != nil {
-		err = fmt.Errorf("config: %s: cannot be read: %w", w.path, p)
-	}
+	err = w.guarded("cannot be read", func() (err error) {
+		c, err = loader.parse(w.path, filesOf(version), w.inForce)
+		return err
+	})
 	if err == nil {
-		if err = guard.Try("Apply", func() error { return w.opt.Apply(c) }); err != nil {
-			err = fmt.Errorf("config: %s: cannot be applied: %w", w.path, err)
-		}
+		err = w.guarded("cannot be applied", func() error {
+			if err := w.opt.Apply(c); err != nil {
+				return fmt.Errorf("config: %s: cannot be applied: %w", w.path, err)
+			}
+			return nil
+		})
 	}
 	w.set(err)
 	switch {
@@ -175,12 +181,22 @@ func (w *Watcher) look(read func() (*filewatch.Version, error)) error {
 	case same && before != nil && before.Error() == err.Error():
 		// Load of a version of which all was told.
 		if w.opt.OnReload != nil {
-			w.opt.OnReload(err)
+			w.panics.Call("OnReload", func() { w.opt.OnReload(err) })
 		}
 	default:
 		w.refused(err)
 	}
 	return err
+}
+
+// guarded returns what f does, of which a panic is an error: plugins are made here, and they may be the user's.
+func (w *Watcher) guarded(what string, f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("config: %s: %s: %w", w.path, what, &scheduling.PanicError{Value: v, Stack: debug.Stack()})
+		}
+	}()
+	return f()
 }
 
 func (w *Watcher) set(err error) {
@@ -219,17 +235,17 @@ func (w *Watcher) accepted(c *Config) {
 	w.opt.Logger.LogAttrs(ctx, slog.LevelInfo, "configuration is in force", slog.String("path", w.path),
 		slog.Int("pools", len(c.pools)), slog.Int("manifests", len(c.Change.Objects)), slog.Int("rejected", len(c.Rejected)))
 	if w.opt.OnReload != nil {
-		w.opt.OnReload(nil)
+		w.panics.Call("OnReload", func() { w.opt.OnReload(nil) })
 	}
 }
 
 func (w *Watcher) refused(err error) {
 	attrs := []slog.Attr{slog.String("path", w.path), slog.Any("error", err)}
-	if p, ok := errors.AsType[*guard.Panic](err); ok {
+	if p, ok := errors.AsType[*scheduling.PanicError](err); ok {
 		attrs = append(attrs, slog.String("stack", string(p.Stack)))
 	}
 	w.opt.Logger.LogAttrs(context.Background(), slog.LevelError, "configuration is not in force, what was before stays", attrs...)
 	if w.opt.OnReload != nil {
-		w.opt.OnReload(err)
+		w.panics.Call("OnReload", func() { w.opt.OnReload(err) })
 	}
 }

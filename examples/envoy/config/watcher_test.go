@@ -216,8 +216,8 @@ func TestPanicsOfUserCode(t *testing.T) {
 	w := config.NewWatcher(path, o)
 	must(t, w.Load())
 	for _, bad := range []struct{ text, want string }{
-		{poolYAML + pickerHead + "plugins: [{type: bad-scorer}]\n", "cannot be read: making its plugins panicked: oops"},
-		{poolYAML + "---\n" + strings.ReplaceAll(poolYAML, "llama", "qwen"), "cannot be applied: Apply panicked: two"},
+		{poolYAML + pickerHead + "plugins: [{type: bad-scorer}]\n", "cannot be read: panic: oops"},
+		{poolYAML + "---\n" + strings.ReplaceAll(poolYAML, "llama", "qwen"), "cannot be applied: panic: two"},
 	} {
 		put(t, path, bad.text)
 		require.ErrorContains(t, w.Load(), bad.want, bad.text)
