@@ -16,6 +16,8 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -23,6 +25,7 @@ import (
 // use. Create one with New.
 type Source struct {
 	opt     Options
+	panics  *guard.Teller
 	client  *client
 	filter  filter
 	shape   shape
@@ -48,7 +51,7 @@ func New(config *rest.Config, o Options) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{
-		opt: o, client: c,
+		opt: o, panics: guardlog.Teller(o.Logger, "kubernetes"), client: c,
 		filter:  filter{names: o.Pools},
 		shape:   shape{cluster: o.Cluster, template: o.Template, metricsPort: o.MetricsPort},
 		synced:  make(chan struct{}),
@@ -84,22 +87,9 @@ func (s *Source) Run(ctx context.Context, store *datastore.Store) error {
 	defer r.wait.Wait()
 	defer cancel()
 	defer stop()
-	r.wait.Go(r.discover)
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-s.wake:
-		}
-		if !sleep(ctx, s.opt.Debounce) {
-			return nil
-		}
-		select { // what has come meanwhile is part of it
-		case <-s.wake:
-		default:
-		}
-		r.reconcile()
-	}
+	r.wait.Go(func() { s.panics.Loop(ctx, "what asks which kinds there are", r.discover) })
+	s.panics.Loop(ctx, "what brings changes to the store", r.follow)
+	return nil
 }
 
 // runner is a Source at work.
@@ -114,6 +104,26 @@ type runner struct {
 	lost   map[types.NamespacedName]bool // pools that were deleted from the store
 }
 
+// follow brings changes to the store until the context is done.
+func (r *runner) follow() {
+	signal(r.wake) // something may be left of before a panic
+	for {
+		select {
+		case <-r.ctx.Done():
+			return
+		case <-r.wake:
+		}
+		if !sleep(r.ctx, r.opt.Debounce) {
+			return
+		}
+		select { // what has come meanwhile is part of it
+		case <-r.wake:
+		default:
+		}
+		r.reconcile()
+	}
+}
+
 // reconcile brings the store to what is known of the cluster.
 func (r *runner) reconcile() {
 	r.committer.restore(r.takeLost())
@@ -126,27 +136,35 @@ func (r *runner) reconcile() {
 		again = r.committer.audit()
 	}
 
-	r.mu.Lock()
-	for _, pool := range again {
-		r.state.dirtyPools[pool] = true
-	}
-	r.state.plan(r)
-	endpoints := r.state.endpoints(r.shape)
-	want := r.state.inForce // never changed in place
-	r.mu.Unlock()
-
+	want, endpoints := r.plan(again)
 	r.committer.commit(want, endpoints)
-
-	r.mu.Lock()
-	fresh := r.state.report(r.committer.problems(), r.committer.overlaps)
-	if r.state.ready() {
-		r.state.markSynced(r.synced)
-	}
-	r.mu.Unlock()
+	fresh := r.report()
 	signal(r.changed)
 	for what, why := range fresh {
 		r.opt.Logger.Warn("an object of the cluster is not in force", slog.String("object", what), slog.String("error", why))
 	}
+}
+
+// plan returns what there is to be in the store. again are pools of which the store may lack something.
+func (r *runner) plan(again []types.NamespacedName) (want map[objectKey]*manifest, endpoints map[types.NamespacedName][]datastore.EndpointSpec) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, pool := range again {
+		r.state.dirtyPools[pool] = true
+	}
+	r.state.plan(r)
+	return r.state.inForce, r.state.endpoints(r.shape) // the former is never changed in place
+}
+
+// report takes over what became of it, and returns what is new to be told.
+func (r *runner) report() map[string]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	fresh := r.state.report(r.committer.problems(), r.committer.overlaps)
+	if r.state.ready() {
+		r.state.markSynced(r.synced)
+	}
+	return fresh
 }
 
 func (r *runner) takeLost() []types.NamespacedName {
@@ -193,13 +211,7 @@ func (r *runner) discover() {
 				r.opt.Logger.Warn("cannot ask the API server which kinds it has; what is known stays in force", slog.Any("error", err))
 			}
 		}
-		r.mu.Lock()
-		r.state.discovered(served, err)
-		if failing && err == nil {
-			r.state.hurry()
-		}
-		missing := r.state.missingKinds()
-		r.mu.Unlock()
+		missing := r.discovered(served, err, failing && err == nil)
 		if !slices.Equal(missing, told) {
 			told = missing
 			r.tellMissing(missing)
@@ -210,6 +222,17 @@ func (r *runner) discover() {
 			return
 		}
 	}
+}
+
+// discovered takes over which kinds there are, and returns those that are missing. back: the server is there again.
+func (r *runner) discovered(served []resource, err error, back bool) (missing []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.state.discovered(served, err)
+	if back {
+		r.state.hurry()
+	}
+	return r.state.missingKinds()
 }
 
 // tellMissing logs which kinds the cluster does not have. Without pools nothing is served.
