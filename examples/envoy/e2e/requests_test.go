@@ -53,8 +53,9 @@ const shipped = "module as shipped"
 func connectedTo(t *testing.T, b *envoyproxy.Bootstrap) {
 	from, err := envoyproxy.ReadBootstrap(originalDst)
 	require.NoError(t, err)
-	proto.Reset(b.Cluster("model_servers"))
-	proto.Merge(b.Cluster("model_servers"), from.Cluster("model_servers"))
+	cluster := b.Cluster("model_servers")
+	proto.Reset(cluster)
+	proto.Merge(cluster, from.Cluster("model_servers"))
 	require.NoError(t, b.Module(map[string]any{"destinations": nil}))
 	err = b.Manager(func(m *hcmv3.HttpConnectionManager) {
 		m.GetRouteConfig().VirtualHosts[0].Routes[0].GetRoute().RetryPolicy = nil
