@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/internal/slots"
 	"github.com/inferpick/inferpick/types"
 )
@@ -17,11 +19,11 @@ import (
 // Options configure a Store. The zero value suits a gateway whose model servers refuse models
 // they do not know.
 type Options struct {
-	// Now is the clock. Default time.Now.
+	// Now is the clock. Default time.Now, which also takes its place where it panics.
 	Now func() time.Time
 
-	// Logger receives warnings about manifests that are not in force, and role labels that name no role. Nil:
-	// no logging.
+	// Logger receives warnings about manifests that are not in force, and role labels that name no role, and
+	// hears of functions of the user's that panic, such as watchers. Nil: no logging.
 	Logger *slog.Logger
 
 	// UnknownModels says what happens to requests for models that no manifest names. Default
@@ -88,8 +90,9 @@ const withoutWait = 128
 
 // Store holds pools, models and endpoints. It is safe for concurrent use. Create one with New.
 type Store struct {
-	opt   Options
-	start time.Time // what since measures from
+	opt    Options
+	panics *guard.Teller
+	start  time.Time // what since measures from
 
 	snap  atomic.Pointer[Snapshot]
 	cells sync.Map // *types.Load to *cell
@@ -142,11 +145,12 @@ type poolState struct {
 
 // New returns an empty store.
 func New(o Options) *Store {
+	o.Logger = guardlog.Logger(o.Logger)
+	panics := guardlog.Teller(o.Logger, "datastore")
 	if o.Now == nil {
 		o.Now = time.Now
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
+	} else {
+		o.Now = panics.Clock("Options.Now", o.Now)
 	}
 	if o.Coalesce == 0 {
 		o.Coalesce = time.Microsecond
@@ -154,6 +158,7 @@ func New(o Options) *Store {
 	o.DefaultPool = withNamespace(o.DefaultPool)
 	s := &Store{
 		opt:     o,
+		panics:  panics,
 		start:   o.Now(),
 		objects: make(map[objectName]types.Object),
 		pools:   make(map[types.NamespacedName]*poolState),
@@ -438,7 +443,9 @@ func prepareObjects(objs []types.Object) ([]types.Object, error) {
 		if o == nil {
 			return nil, fmt.Errorf("datastore: object %d is nil", i)
 		}
-		out[i] = clone(o)
+		if out[i] = clone(o); out[i] == nil {
+			return nil, fmt.Errorf("datastore: object %d is a %T, which is none that the store knows", i, o)
+		}
 		out[i].SetDefaults()
 		if name := nameOf(out[i]); seen[name] {
 			errs = append(errs, fmt.Errorf("datastore: %s %s is there twice in one change", name.kind, name.name))
@@ -452,6 +459,7 @@ func prepareObjects(objs []types.Object) ([]types.Object, error) {
 	return out, errors.Join(errs...)
 }
 
+// clone returns a copy, nil of a kind that is not known.
 func clone(o types.Object) types.Object {
 	switch o := o.(type) {
 	case *types.InferencePool:
@@ -463,7 +471,7 @@ func clone(o types.Object) types.Object {
 	case *types.InferenceModelRewrite:
 		return o.Clone()
 	}
-	panic(fmt.Sprintf("datastore: %T is a kind of object the store does not know", o))
+	return nil
 }
 
 const kindPool = "InferencePool"

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -85,8 +87,9 @@ type DNSOptions struct {
 // reports that it is missing. When it exists again it gets its endpoints back: at once while Run
 // is running, otherwise with the next Load.
 type DNSSource struct {
-	store *Store
-	opt   DNSOptions
+	store  *Store
+	opt    DNSOptions
+	panics *guard.Teller
 
 	loading sync.Mutex                     // held during a lookup
 	last    map[types.NamespacedName]given // the pool's endpoints; guarded by loading
@@ -129,13 +132,11 @@ func NewDNSSource(store *Store, o DNSOptions) (*DNSSource, error) {
 	if o.Resolver == nil {
 		o.Resolver = net.DefaultResolver
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = guardlog.Logger(o.Logger)
 	if err := c.Err(); err != nil {
 		return nil, err
 	}
-	return &DNSSource{store: store, opt: o}, nil
+	return &DNSSource{store: store, opt: o, panics: guardlog.Teller(o.Logger, "datastore: DNSSource")}, nil
 }
 
 // Load looks up the name and sets the endpoints.
@@ -163,8 +164,13 @@ func (d *DNSSource) note(ctx context.Context, err error) {
 }
 
 // Run looks up the name at once and at every interval until ctx is done, and then returns nil.
-// It continues after failed lookups.
+// It continues after failed lookups, of which one that panics is one.
 func (d *DNSSource) Run(ctx context.Context) error {
+	d.panics.Loop(ctx, "Run", func() { d.run(ctx) })
+	return nil
+}
+
+func (d *DNSSource) run(ctx context.Context) {
 	ticker := time.NewTicker(d.opt.Interval)
 	defer ticker.Stop()
 	wake, stop := d.store.wakeOnPools()
@@ -173,7 +179,6 @@ func (d *DNSSource) Run(ctx context.Context) error {
 		_ = d.Load(ctx) // recorded for Err, and logged
 		d.wait(ctx, ticker.C, wake)
 	}
-	return nil
 }
 
 // wait returns when it is time for the next lookup. Meanwhile it refills the pool if that is
@@ -186,13 +191,17 @@ func (d *DNSSource) wait(ctx context.Context, tick <-chan time.Time, wake <-chan
 		case <-tick:
 			return
 		case <-wake:
-			d.loading.Lock()
-			filled, err := d.refill(ctx)
-			if filled || err != nil {
-				d.note(ctx, err)
-			}
-			d.loading.Unlock()
+			d.restore(ctx)
 		}
+	}
+}
+
+// restore is refill, whose result it notes.
+func (d *DNSSource) restore(ctx context.Context) {
+	d.loading.Lock()
+	defer d.loading.Unlock()
+	if filled, err := d.refill(ctx); filled || err != nil {
+		d.note(ctx, err)
 	}
 }
 
@@ -221,7 +230,7 @@ func (d *DNSSource) load(ctx context.Context) error {
 	_, lost := d.refill(ctx)
 	ctx, cancel := context.WithTimeout(ctx, d.opt.Timeout)
 	defer cancel()
-	found, err := d.lookup(ctx)
+	found, err := d.lookUp(ctx)
 	if err == nil && len(found) == 0 {
 		err = fmt.Errorf("datastore: %s has no addresses", shorten(d.opt.Host))
 	}
@@ -318,6 +327,15 @@ func (d *DNSSource) set(ctx context.Context, found []netip.AddrPort, must bool) 
 	d.opt.Logger.LogAttrs(ctx, slog.LevelInfo, "endpoints changed",
 		slog.String("host", d.opt.Host), slog.String("pool", d.opt.Pool.String()), slog.Int("endpoints", len(specs)))
 	return nil
+}
+
+// lookUp is lookup, of which a panic is a failure.
+func (d *DNSSource) lookUp(ctx context.Context) (found []netip.AddrPort, err error) {
+	err = d.panics.Try("Resolver", func() (err error) {
+		found, err = d.lookup(ctx)
+		return err
+	})
+	return found, err
 }
 
 // lookup returns the addresses. An empty non-nil list means that the name certainly has none.

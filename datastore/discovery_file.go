@@ -12,6 +12,8 @@ import (
 
 	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/internal/filewatch"
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/internal/strictjson"
 	"github.com/inferpick/inferpick/types"
 )
@@ -74,9 +76,10 @@ type FileOptions struct {
 //
 // Create one with NewFileSource.
 type FileSource struct {
-	store *Store
-	path  string
-	opt   FileOptions
+	store  *Store
+	path   string
+	opt    FileOptions
+	panics *guard.Teller
 
 	// loading is held during an attempt and guards the following.
 	loading sync.Mutex
@@ -95,10 +98,8 @@ func NewFileSource(store *Store, path string, o FileOptions) *FileSource {
 		o.Interval = time.Second
 	}
 	o.Interval = max(o.Interval, 10*time.Millisecond)
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	return &FileSource{store: store, path: path, opt: o, watch: filewatch.New(filewatch.Options{
+	o.Logger = guardlog.Logger(o.Logger)
+	return &FileSource{store: store, path: path, opt: o, panics: guardlog.Teller(o.Logger, "datastore: FileSource"), watch: filewatch.New(filewatch.Options{
 		Paths: []string{path}, MaxBytes: o.MaxBytes, Bound: "FileOptions.MaxBytes", Quiet: 50 * time.Millisecond,
 	})}
 }
@@ -119,7 +120,7 @@ func (f *FileSource) Run(ctx context.Context) error {
 	filewatch.Every(ctx, f.opt.Interval, wake, func() {
 		f.loading.Lock()
 		defer f.loading.Unlock()
-		_ = f.look(f.watch.Look) // reported by attempt
+		f.panics.Call("Run", func() { _ = f.look(f.watch.Look) }) // reported by attempt
 	})
 	return nil
 }
@@ -178,7 +179,7 @@ func (f *FileSource) attempt(err error, final bool) error {
 		f.opt.Logger.LogAttrs(ctx, slog.LevelError, "file is not in force", slog.String("path", f.path), slog.Any("error", err))
 	}
 	if f.opt.OnLoad != nil && !again {
-		f.opt.OnLoad(err)
+		f.panics.Call("FileOptions.OnLoad", func() { f.opt.OnLoad(err) })
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -39,7 +40,8 @@ type Event struct {
 //
 // The goroutines that change the store make the calls, once the change is visible, so fn should
 // be quick. It may call any method of the Store; the resulting events follow after it has
-// returned. It must not wait for another goroutine that changes the store.
+// returned. It must not wait for another goroutine that changes the store. If it panics,
+// Options.Logger hears of it, and the next event comes as if it had returned.
 //
 // Once stop has returned, fn is not running and will not be called again; fn itself must
 // therefore not call stop. Further calls of stop do nothing.
@@ -75,7 +77,7 @@ func (s *Store) WatchPools(fn func(PoolEvent)) (stop func()) {
 // watch adds a watcher to ws, whose first events are those of the existing pools.
 func watch[E any](s *Store, ws *watchers[E], fn func(E), existing func(*poolState) []E) (stop func()) {
 	s.mu.Lock()
-	w := newWatcher(fn)
+	w := newWatcher(s.panics, fn)
 	for _, p := range s.sortedLocked() {
 		w.queue = append(w.queue, existing(p)...)
 	}
@@ -164,7 +166,8 @@ func (ws *watchers[E]) queueLocked(ev E) {
 // watcher is a queue that is drained by whoever adds to it, unless another goroutine is doing so
 // already. It needs no goroutine, and a call from inside fn cannot deadlock.
 type watcher[E any] struct {
-	fn func(E)
+	fn     func(E)
+	panics *guard.Teller
 
 	mu      sync.Mutex
 	idle    sync.Cond // busy became false
@@ -173,8 +176,8 @@ type watcher[E any] struct {
 	stopped bool
 }
 
-func newWatcher[E any](fn func(E)) *watcher[E] {
-	w := &watcher[E]{fn: fn}
+func newWatcher[E any](panics *guard.Teller, fn func(E)) *watcher[E] {
+	w := &watcher[E]{fn: fn, panics: panics}
 	w.idle.L = &w.mu
 	return w
 }
@@ -186,7 +189,7 @@ func (w *watcher[E]) deliver() {
 		return
 	}
 	w.busy = true
-	// Also if fn panics: the panic is the caller's, and later events are still delivered.
+	// Also if fn ends its goroutine: later events are still delivered.
 	defer func() {
 		w.busy = false
 		w.idle.Broadcast()
@@ -203,7 +206,7 @@ func (w *watcher[E]) deliver() {
 func (w *watcher[E]) call(ev E) {
 	w.mu.Unlock()
 	defer w.mu.Lock()
-	w.fn(ev)
+	w.panics.Call("the function of a watch", func() { w.fn(ev) })
 }
 
 func (w *watcher[E]) stop() {
@@ -250,6 +253,6 @@ func (s *Store) tellReaders(pool types.NamespacedName, ep *types.Endpoint) {
 		return
 	}
 	for _, w := range *p {
-		w.fn(pool, ep)
+		s.panics.Call("the function of WatchReadings", func() { w.fn(pool, ep) })
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/internal/prefixindex"
 	"github.com/inferpick/inferpick/internal/residency"
 	"github.com/inferpick/inferpick/scheduling"
@@ -243,7 +244,7 @@ func (k *KVSink) met(cached *cachedServer) {
 	again := s.at.Load() != 0 && !s.joined.Load()
 	s.join(cached)
 	if again {
-		go k.index.Retell(s.number, k.change)
+		go func() { _ = guard.Call("", func() { k.index.Retell(s.number, k.change) }) }()
 	}
 }
 

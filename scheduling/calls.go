@@ -6,6 +6,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -291,6 +292,31 @@ func (s *Scheduler) constraint(c Constrainer, req *types.Request, eps []*types.E
 		}
 	}()
 	return c.Constraint(req, eps)
+}
+
+// clockFailed reports that Profile.Now panicked.
+func (s *Scheduler) clockFailed(p *guard.Panic) {
+	s.failed(nil, &PluginError{"clock", p.In, &PanicError{p.Value, p.Stack}})
+}
+
+// end tells e that a decision has ended, which may be found out by another request's goroutine.
+func (s *Scheduler) end(req *types.Request, e Ender, out types.Outcome) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.failed(req, panicked("ender", nameOf("", e), v))
+		}
+	}()
+	e.Done(out)
+}
+
+// change calls the function of a Reread.
+func (s *Scheduler) change(req *types.Request, f func(*types.Request)) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.failed(req, panicked("change", "Reread", v))
+		}
+	}()
+	f(req)
 }
 
 func (s *Scheduler) forget(f Forgetter, ep *types.Endpoint) {

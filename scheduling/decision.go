@@ -54,7 +54,8 @@ type Decision struct {
 	expires time.Time
 }
 
-// An Ender is notified of the end of a decision. An admission.Ticket is one.
+// An Ender is notified of the end of a decision. An admission.Ticket is one. It may be called by the goroutine of
+// another request, which finds out that a booking has expired; a panic is reported to Hooks.PluginFailed.
 type Ender interface {
 	Done(types.Outcome)
 }
@@ -248,7 +249,7 @@ func (d *Decision) EndWith(e Ender) {
 	}
 	d.mu.Unlock()
 	if over && e != nil {
-		e.Done(out)
+		d.scheduler.end(d.Request, e, out)
 	}
 }
 
@@ -415,7 +416,7 @@ func (d *Decision) told() {
 	}
 	d.mu.Unlock()
 	if ender != nil {
-		ender.Done(out)
+		d.scheduler.end(d.Request, ender, out)
 	}
 }
 
@@ -443,7 +444,7 @@ func (d *Decision) deliver(e *event) {
 		}
 		s.finished(d.Request, e.Endpoint, &e.Outcome)
 		if e.change != nil {
-			e.change(d.Request)
+			s.change(d.Request, e.change)
 			s.reread(d.Request)
 		}
 		d.picked(e)

@@ -44,7 +44,7 @@ func (e *NoEndpointError) Unwrap() error { return ErrNoEndpoint }
 // PluginError is an error of a plugin, with the plugin's name in the profile.
 type PluginError struct {
 	// Stage is "filter", "scorer", "cost", "splitter" or "picker", for panics also "tracker", "hook",
-	// "estimator", "patience", "forgetter" or "rule".
+	// "estimator", "patience", "forgetter", "rule", "clock", "ender" or "change".
 	Stage  string
 	Plugin string
 	Err    error

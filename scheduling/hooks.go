@@ -15,7 +15,8 @@ type Hooks struct {
 	// Rejected is called when Schedule returns err instead of a decision.
 	Rejected func(req *types.Request, err error)
 	// PluginFailed is called for an error of a scorer or coster, without which the decision is made,
-	// and for a panic of any plugin or hook; err then wraps a *PanicError.
+	// and for a panic of any plugin, hook, clock or Ender; err then wraps a *PanicError. req is nil where no
+	// request is concerned.
 	PluginFailed func(req *types.Request, err *PluginError)
 	// Warned is called if the request or the endpoints lack something, which makes decisions worse or
 	// slower. err wraps ErrNoPrompt, ErrNoSlots, ErrNoLoad or ErrAddress, and says what to set. Each

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/guard/guardtest"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/schedulingtest"
 	"github.com/inferpick/inferpick/types"
@@ -47,6 +49,8 @@ func (m *mine) Pick(context.Context, *types.Request, []*types.Endpoint, []float6
 func (m *mine) Picked(*types.Request, *types.Endpoint)                  { m.called("picked") }
 func (m *mine) FirstToken(*types.Request, *types.Endpoint)              { m.called("first token") }
 func (m *mine) Finished(*types.Request, *types.Endpoint, types.Outcome) { m.called("finished") }
+func (m *mine) Answered(*types.Request, *types.Endpoint, types.Outcome) { m.called("answered") }
+func (m *mine) Reread(*types.Request)                                   { m.called("reread") }
 func (m *mine) Forget(*types.Endpoint)                                  { m.called("forget") }
 func (m *mine) CachedTokens(*types.Request, *types.Endpoint) int        { m.called("cached tokens"); return 0 }
 func (m *mine) ExpectedOutput(*types.Request) int                       { m.called("expected output"); return 1 }
@@ -64,11 +68,12 @@ func (m *mine) Constraint(*types.Request, []*types.Endpoint) scheduling.Constrai
 	return scheduling.Constraint{}
 }
 func (m *mine) Done(types.Outcome) { m.called("ender") }
+func (m *mine) now() time.Time     { m.called("clock"); return time.Now() }
 
 func (m *mine) profile() scheduling.Profile {
 	return scheduling.Profile{
 		Filters: []scheduling.Named{{Filter: m}}, Scorers: []scheduling.Weighted{{Scorer: m, Weight: 1}}, Costs: []scheduling.Costed{{Coster: m}}, Picker: m,
-		Fallbacks: 1,
+		Fallbacks: 1, Now: m.now,
 		Hooks: scheduling.Hooks{
 			Scheduled:  func(scheduling.Event) { m.called("hook scheduled") },
 			Rejected:   func(*types.Request, error) { m.called("hook rejected") },
@@ -82,7 +87,7 @@ func (m *mine) profile() scheduling.Profile {
 // places are all the calls of user code.
 var places = []string{
 	"filter", "scorer", "cost", "picker", "picked", "first token", "finished", "forget", "cached tokens", "expected output",
-	"describe", "items", "patience", "constraint", "ender",
+	"describe", "items", "patience", "constraint", "ender", "clock", "change", "reread", "answered",
 	"hook scheduled", "hook rejected", "hook first token", "hook retried", "hook finished",
 }
 
@@ -94,9 +99,15 @@ func live(s *scheduling.Scheduler, eps []*types.Endpoint, ender scheduling.Ender
 	if d, err := s.Schedule(ctx, req, eps); err == nil {
 		d.EndWith(ender)
 		d.Patience()
+		d.Reread(func(*types.Request) {
+			if m, ok := ender.(*mine); ok {
+				m.called("change")
+			}
+		})
 		d.FirstToken()
 		d.Retry(d.Fallbacks[0], types.Outcome{Status: 503})
 		d.FirstToken()
+		d.Answered(types.Outcome{Status: 200})
 		d.Done(types.Outcome{Status: 200})
 	}
 	_, _ = s.Schedule(ctx, schedulingtest.Request("nowhere"), nil)
@@ -119,18 +130,11 @@ func TestPanicAnywhere(t *testing.T) {
 			}
 			s := mustNew(t, p)
 			eps := endpoints("a", "b")
-			func() {
-				defer func() {
-					if v := recover(); v != nil && at != "ender" { // who made the Ender made the panic
-						t.Errorf("panic: %v", v)
-					}
-				}()
-				live(s, eps, m)
-			}()
+			require.NotPanics(t, func() { live(s, eps, m) })
 			if load(eps[0]) != [3]int64{} || load(eps[1]) != [3]int64{} || s.Open() != 0 {
 				t.Errorf("the ledgers are %v and %v, open %d", load(eps[0]), load(eps[1]), s.Open())
 			}
-			if quiet := at == "describe" || at == "items" || at == "ender"; !quiet {
+			if quiet := at == "describe" || at == "items"; !quiet {
 				var p *scheduling.PanicError
 				if len(told) == 0 || !errors.As(told[0], &p) || !errors.Is(told[0], errOops) || len(p.Stack) == 0 {
 					t.Errorf("told of %v", told)
@@ -151,10 +155,20 @@ func TestPanicAnywhere(t *testing.T) {
 
 var errOops = errors.New("oops")
 
+// There is no hook that the tests of panics do not know.
+func TestPanicsOfAllHooks(t *testing.T) {
+	elsewhere := []string{"PluginFailed", "Warned", "Prefilled"} // each with what else is of its kind
+	for _, hook := range guardtest.Functions(t, scheduling.Hooks{}) {
+		if !slices.Contains(elsewhere, hook) {
+			require.Contains(t, strings.ReplaceAll(strings.Join(places, " "), " ", ""), "hook"+strings.ToLower(hook))
+		}
+	}
+}
+
 // A plugin that ends its goroutine, as t.Fatal in a test does, leaves nothing behind.
 func TestGoexitAnywhere(t *testing.T) {
 	for _, at := range places {
-		if at == "ender" || at == "forget" {
+		if at == "ender" || at == "forget" || at == "change" || at == "clock" || at == "reread" || at == "answered" { // these are not called, or by the test itself
 			continue
 		}
 		t.Run(at, func(t *testing.T) {

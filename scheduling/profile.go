@@ -61,7 +61,7 @@ type Profile struct {
 
 	// Seed makes decisions repeatable. 0: a random seed.
 	Seed uint64
-	// Now is the clock. Default time.Now.
+	// Now is the clock. Default time.Now, which also takes its place where it panics.
 	Now func() time.Time
 }
 

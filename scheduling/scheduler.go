@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -42,6 +43,7 @@ type Scheduler struct {
 // New checks the profile and returns a Scheduler for it. A plugin that is a Tracker must not be used
 // by two Schedulers unless its documentation allows it.
 func New(p Profile) (*Scheduler, error) {
+	own := p.Now != nil
 	p, err := p.withDefaults()
 	if err != nil {
 		return nil, err
@@ -51,6 +53,9 @@ func New(p Profile) (*Scheduler, error) {
 		return nil, err
 	}
 	s := &Scheduler{profile: p, pipelines: pipelines, seed: p.Seed}
+	if own {
+		s.profile.Now = guard.Clock("Profile.Now", p.Now, s.clockFailed)
+	}
 	for s.seed == 0 {
 		s.seed = rand.Uint64()
 	}

@@ -85,6 +85,7 @@ func (s *Source) Run(ctx context.Context, store *datastore.Store) error {
 	defer cancel()
 	defer stop()
 	r.wait.Go(r.discover)
+	again := retry{away: probeEvery}
 	for {
 		select {
 		case <-ctx.Done():
@@ -98,8 +99,32 @@ func (s *Source) Run(ctx context.Context, store *datastore.Store) error {
 		case <-s.wake:
 		default:
 		}
-		r.reconcile()
+		if err := guarded(r.reconcile); err == nil {
+			again.succeeded()
+		} else if !r.afterPanic(again.failed(err), err) {
+			return nil
+		}
 	}
+}
+
+// afterPanic has everything looked at again, after a while. It reports false if ctx is done before.
+func (r *runner) afterPanic(wait time.Duration, err error) bool {
+	tell(r.opt.Logger, slog.LevelError, "what is known of the cluster could not be put in force; it is tried again", err)
+	r.locked(func() {
+		r.state.audit, r.state.dirty = true, true
+		for name := range r.state.byName {
+			r.state.dirtyPools[name] = true
+		}
+	})
+	signal(r.wake)
+	return sleep(r.ctx, wait)
+}
+
+// locked calls f with the lock of what is known.
+func (r *runner) locked(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock() // also if there is a panic
+	f()
 }
 
 // runner is a Source at work.
@@ -115,38 +140,40 @@ type runner struct {
 }
 
 // reconcile brings the store to what is known of the cluster.
-func (r *runner) reconcile() {
+func (r *runner) reconcile() error {
 	r.committer.restore(r.takeLost())
-	r.mu.Lock()
-	audit := r.state.audit
-	r.state.audit = false
-	r.mu.Unlock()
+	var audit bool
+	r.locked(func() { audit, r.state.audit = r.state.audit, false })
 	var again []types.NamespacedName
 	if audit {
 		again = r.committer.audit()
 	}
 
-	r.mu.Lock()
-	for _, pool := range again {
-		r.state.dirtyPools[pool] = true
-	}
-	r.state.plan(r)
-	endpoints := r.state.endpoints(r.shape)
-	want := r.state.inForce // never changed in place
-	r.mu.Unlock()
+	var want map[objectKey]*manifest
+	var endpoints map[types.NamespacedName][]datastore.EndpointSpec
+	r.locked(func() {
+		for _, pool := range again {
+			r.state.dirtyPools[pool] = true
+		}
+		r.state.plan(r)
+		endpoints = r.state.endpoints(r.shape)
+		want = r.state.inForce // never changed in place
+	})
 
 	r.committer.commit(want, endpoints)
 
-	r.mu.Lock()
-	fresh := r.state.report(r.committer.problems(), r.committer.overlaps)
-	if r.state.ready() {
-		r.state.markSynced(r.synced)
-	}
-	r.mu.Unlock()
+	var fresh map[string]string
+	r.locked(func() {
+		fresh = r.state.report(r.committer.problems(), r.committer.overlaps)
+		if r.state.ready() {
+			r.state.markSynced(r.synced)
+		}
+	})
 	signal(r.changed)
 	for what, why := range fresh {
 		r.opt.Logger.Warn("an object of the cluster is not in force", slog.String("object", what), slog.String("error", why))
 	}
+	return nil
 }
 
 func (r *runner) takeLost() []types.NamespacedName {
@@ -172,44 +199,61 @@ func (r *runner) poolEvent(ev datastore.PoolEvent) {
 // watch fails, that the server is away, and then when it is back: one that asks often does for
 // all watches, which wait longer and longer.
 func (r *runner) discover() {
-	again := retry{min: r.opt.MinRetry, max: r.opt.MaxRetry, away: probeEvery}
-	failing := false
-	var told []string // kinds that are missing
+	d := discovery{runner: r, again: retry{min: r.opt.MinRetry, max: r.opt.MaxRetry, away: probeEvery}}
 	for {
-		served, err := r.ask()
-		if r.ctx.Err() != nil {
-			return
+		pause := probeEvery
+		if err := guarded(func() error { pause = d.step(); return nil }); err != nil {
+			tell(r.opt.Logger, slog.LevelError, "which kinds the API server has could not be found out; it is tried again", err)
 		}
-		pause := r.opt.Refresh
-		switch {
-		case err == nil:
-			again.succeeded()
-			if failing {
-				r.opt.Logger.Info("the API server says again which kinds it has")
-			}
-		default:
-			pause = again.failed(err)
-			if !failing {
-				r.opt.Logger.Warn("cannot ask the API server which kinds it has; what is known stays in force", slog.Any("error", err))
-			}
-		}
-		r.mu.Lock()
-		r.state.discovered(served, err)
-		if failing && err == nil {
-			r.state.hurry()
-		}
-		missing := r.state.missingKinds()
-		r.mu.Unlock()
-		if !slices.Equal(missing, told) {
-			told = missing
-			r.tellMissing(missing)
-		}
-		failing = err != nil
-		signal(r.wake)
 		if !r.sleepOrProbe(pause) {
 			return
 		}
 	}
+}
+
+// discovery is what discover knows from one time to the next.
+type discovery struct {
+	*runner
+	again   retry
+	failing bool
+	told    []string // kinds that are missing
+}
+
+// step asks once, and returns how long to wait until the next time.
+func (d *discovery) step() (pause time.Duration) {
+	var served []resource
+	err := guarded(func() (err error) { served, err = d.ask(); return err }) // its transport may be the user's
+	if d.ctx.Err() != nil {
+		return 0
+	}
+	failing := d.failing
+	d.failing = err != nil
+	pause = d.opt.Refresh
+	if err == nil {
+		d.again.succeeded()
+	} else {
+		pause = d.again.failed(err)
+	}
+	var missing []string
+	d.locked(func() {
+		d.state.discovered(served, err)
+		if failing && err == nil {
+			d.state.hurry()
+		}
+		missing = d.state.missingKinds()
+	})
+	signal(d.wake)
+	switch {
+	case failing && err == nil:
+		d.opt.Logger.Info("the API server says again which kinds it has")
+	case !failing && err != nil:
+		tell(d.opt.Logger, slog.LevelWarn, "cannot ask the API server which kinds it has; what is known stays in force", err)
+	}
+	if !slices.Equal(missing, d.told) {
+		d.told = missing
+		d.tellMissing(missing)
+	}
+	return pause
 }
 
 // tellMissing logs which kinds the cluster does not have. Without pools nothing is served.

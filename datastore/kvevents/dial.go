@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/internal/zmtp"
 )
 
@@ -20,7 +21,7 @@ func (t *target) dial(ctx context.Context, address string, o zmtp.Options) (*zmt
 	if err != nil {
 		return nil, err
 	}
-	context.AfterFunc(ctx, func() { conn.Close() })
+	context.AfterFunc(ctx, func() { guard.Close(conn) })
 	return c, nil
 }
 
@@ -30,7 +31,7 @@ var subscriber = zmtp.Options{Socket: "SUB", Peers: []string{"PUB", "XPUB"}}
 // greet shakes hands until limit is done. It closes a connection by which that fails.
 func (r run) greet(limit context.Context, conn net.Conn, o zmtp.Options) (*zmtp.Conn, error) {
 	o.MaxMessage = r.opt.MaxMessage
-	stop := context.AfterFunc(limit, func() { conn.Close() })
+	stop := context.AfterFunc(limit, func() { guard.Close(conn) })
 	c, err := zmtp.New(conn, o)
 	if !stop() && err == nil {
 		err = limit.Err()

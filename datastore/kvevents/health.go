@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
-	"runtime/debug"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/internal/zmtp"
 	"github.com/inferpick/inferpick/types"
 )
@@ -85,7 +85,8 @@ func (h *health) persist(ctx context.Context, session func(context.Context) erro
 		err := func() error {
 			ctx, cancel := context.WithCancel(ctx)
 			defer cancel() // closes its connections
-			return session(ctx)
+			_, err := h.try(func() error { return session(ctx) })
+			return err
 		}()
 		if ctx.Err() != nil {
 			return // what went wrong is that it was cancelled
@@ -97,6 +98,15 @@ func (h *health) persist(ctx context.Context, session func(context.Context) erro
 			return
 		}
 	}
+}
+
+// try calls session, of which a panic is an error. Then what it was about is to be begun anew.
+func (h *health) try(session func() error) (panicked bool, err error) {
+	if p := guard.Call("", func() { err = session() }); p != nil {
+		h.t.panicked(h.failure, p)
+		return true, fmt.Errorf("kvevents: panic: %v", p.Value)
+	}
+	return false, err
 }
 
 // sleep reports whether it was not cut short.
@@ -113,28 +123,28 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 func (r run) tellFailure(f Failure) {
 	if r.opt.OnFailure != nil {
-		defer func() {
-			if v := recover(); v != nil {
-				r.log(slog.LevelError, "Options.OnFailure panicked", f, fmt.Errorf("%v", v))
-			}
-		}()
-		r.opt.OnFailure(f)
+		r.panics.Call("Options.OnFailure", func() { r.opt.OnFailure(f) })
 	}
 }
 
 // recovered is to be deferred around what may panic and is not ours.
 func (r run) recovered(f Failure) {
-	if v := recover(); v != nil {
-		r.counts.errors[panicError].Add(1)
-		f.Err = fmt.Errorf("kvevents: panic: %v", v)
-		r.log(slog.LevelError, "a function that is called panicked", f, fmt.Errorf("%v\n%s", v, debug.Stack()))
+	if p := guard.Caught("", recover()); p != nil {
+		r.panicked(f, p)
+		f.Err = fmt.Errorf("kvevents: panic: %v", p.Value)
 		r.tellFailure(f)
 	}
 }
 
+// panicked counts a panic, and tells the Logger, but not each time.
+func (r run) panicked(f Failure, p *guard.Panic) {
+	r.counts.errors[panicError].Add(1)
+	p.In = fmt.Sprintf("what is called for %s, rank %d, %s,", f.Endpoint, f.Rank, f.URL)
+	r.panics.Tell(p)
+}
+
 func (r run) log(level slog.Level, msg string, f Failure, err error) {
 	if l := r.opt.Logger; l != nil {
-		defer func() { _ = recover() }() // there is nobody left to tell
 		attrs := []slog.Attr{slog.String("pool", f.Pool.String()), slog.String("endpoint", f.Endpoint), slog.Int("rank", f.Rank), slog.String("url", f.URL)}
 		if err != nil {
 			attrs = append(attrs, slog.Any("error", err))

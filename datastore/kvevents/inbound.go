@@ -59,7 +59,7 @@ func (r run) listenIn() (*inbound, error) {
 	}
 	for rank, l := range in.listeners {
 		context.AfterFunc(r.ctx, func() { l.Close() })
-		in.wg.Go(func() { in.accept(rank, l) })
+		in.wg.Go(func() { in.panics.Loop(in.ctx, "the listener", func() { in.accept(rank, l) }) })
 	}
 	return in, nil
 }
@@ -79,7 +79,7 @@ func (in *inbound) accept(rank int, l net.Listener) {
 		}
 		in.wg.Go(func() {
 			defer in.leave(host)
-			if err := in.introduce(conn, rank, host); err != nil {
+			if err := in.panics.Try("a connection that came in", func() error { return in.introduce(conn, rank, host) }); err != nil {
 				conn.Close()
 				in.refuse(conn, rank, err)
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -99,7 +100,7 @@ type Options struct {
 	OnFailure func(Failure)
 
 	// Logger is told when a source begins to fail and when it recovers, not of the failures
-	// between. Default: silent.
+	// between, and of functions of the user's that panic. Default: silent.
 	Logger *slog.Logger
 
 	// Seed is where the random times come from: an endpoint's depend on it and on its name.
@@ -148,5 +149,8 @@ func (o Options) withDefaults() (Options, error) {
 		o.Transport = &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: 90 * time.Second}
 	}
 	o.MaxBackoff = max(o.MaxBackoff, o.MinBackoff)
+	if o.Logger != nil {
+		o.Logger = guardlog.Logger(o.Logger)
+	}
 	return o, c.Err()
 }

@@ -34,10 +34,16 @@ func (t *target) newPoller(s rankSource) *poller {
 func (p *poller) loop(ctx context.Context) {
 	p.health.persist(ctx, func(ctx context.Context) error {
 		for {
-			if err := p.poll(); err != nil {
-				for _, r := range p.ranks {
+			panicked, err := p.health.try(p.poll)
+			for _, r := range p.ranks {
+				if panicked { // in the middle of something
+					p.forget(r)
+				}
+				if err != nil {
 					r.teller.state(Unsynced)
 				}
+			}
+			if err != nil {
 				return err
 			}
 			p.health.works()

@@ -44,7 +44,10 @@ func (t *target) newStream(s rankSource) *stream {
 
 func (s *stream) loop(ctx context.Context) {
 	s.health.persist(ctx, func(ctx context.Context) error {
-		err := s.session(ctx)
+		panicked, err := s.health.try(func() error { return s.session(ctx) })
+		if panicked { // in the middle of something
+			s.anew()
+		}
 		s.where.disconnect()
 		s.teller.state(s.where.state())
 		return err
@@ -129,11 +132,16 @@ func (s *stream) tellState() error {
 	if s.teller.panicked {
 		// Whatever the Sink made of it, it is to begin anew.
 		s.teller.panicked = false
-		s.where = position{}
-		s.teller.reset()
+		s.anew()
 		return errPanicked
 	}
 	return nil
+}
+
+// anew forgets what was told.
+func (s *stream) anew() {
+	s.where = position{}
+	s.teller.reset()
 }
 
 // message takes a message of the live connection: topic, number, batch.

@@ -8,6 +8,8 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/internal/follow"
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 )
 
 // Store is where endpoints come from: a *datastore.Store.
@@ -24,6 +26,7 @@ type Subscriber struct {
 	counts  counters
 	replays chan struct{} // has a value for each replay that is under way
 	running atomic.Bool
+	panics  *guard.Teller
 	inbound atomic.Pointer[inbound] // of Run; nil: nobody connects to us
 }
 
@@ -37,7 +40,7 @@ func New(store Store, o Options) (*Subscriber, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Subscriber{store: store, opt: o, replays: make(chan struct{}, o.Replays)}, nil
+	return &Subscriber{store: store, opt: o, replays: make(chan struct{}, o.Replays), panics: guardlog.Teller(o.Logger, "kvevents")}, nil
 }
 
 // Run listens to the endpoints of the store, those that come later included, until ctx is done.
@@ -60,9 +63,9 @@ func (s *Subscriber) Run(ctx context.Context) error {
 	s.inbound.Store(in)
 	defer s.inbound.Store(nil)
 	defer in.wg.Wait()
-	follow.Run(ctx, s.store, r)
+	follow.Run(ctx, s.store, r, s.panics)
 	if t, ok := s.opt.Transport.(interface{ CloseIdleConnections() }); ok {
-		t.CloseIdleConnections()
+		s.panics.Call("Options.Transport", t.CloseIdleConnections)
 	}
 	return nil
 }

@@ -24,9 +24,10 @@ type plan struct {
 	ask     bool // the engine where it publishes
 }
 
-func (r run) planOf(ev datastore.Event) plan {
+// planOf returns the plan for an endpoint. Of a function of the user's that panics it has the default.
+func (r run) planOf(ev datastore.Event) (p plan) {
 	spec, ep := ev.Spec, ev.Endpoint
-	p := plan{pool: ev.Pool, name: ep.ID, server: "http://" + ep.Address, address: ep.Address, rank: ep.Rank, engine: engineOf(spec), ask: true}
+	p = plan{pool: ev.Pool, name: ep.ID, server: "http://" + ep.Address, address: ep.Address, rank: ep.Rank, engine: engineOf(spec), ask: true}
 	if spec.MetricsScheme != "" && (spec.MetricsAddress == "" || spec.MetricsAddress == ep.Address) {
 		p.server = spec.MetricsScheme + "://" + ep.Address
 	}
@@ -85,7 +86,11 @@ func (t *target) Run() {
 		case <-timer.C:
 		}
 		t.expect(true)
-		sources, err := t.find()
+		var sources []rankSource
+		_, err := h.try(func() (err error) {
+			sources, err = t.find()
+			return err
+		})
 		if t.ctx.Err() != nil {
 			return
 		}
@@ -176,13 +181,13 @@ func (t *target) listen(sources []rankSource) {
 	var wg sync.WaitGroup
 	for _, s := range sources {
 		if (s.events != "" || s.inbound) && t.opt.Sink != nil {
-			wg.Go(func() { t.newStream(s).loop(ctx) })
+			wg.Go(func() { t.panics.Loop(ctx, "a stream", func() { t.newStream(s).loop(ctx) }) })
 		}
 		if s.poll != "" && t.opt.Sink != nil {
-			wg.Go(func() { t.newPoller(s).loop(ctx) })
+			wg.Go(func() { t.panics.Loop(ctx, "a poller", func() { t.newPoller(s).loop(ctx) }) })
 		}
 		if s.load != "" && t.opt.OnLoad != nil {
-			wg.Go(func() { t.newLoadStream(s).loop(ctx) })
+			wg.Go(func() { t.panics.Loop(ctx, "a stream of loads", func() { t.newLoadStream(s).loop(ctx) }) })
 		}
 	}
 	t.stop = func() {

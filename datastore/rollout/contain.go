@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/inferpick/inferpick/internal/guard"
 )
 
 // errHangs is the error of a call that has not returned when its time was over, and a little more.
@@ -39,10 +41,8 @@ func contain(ctx context.Context, f func(context.Context) error) (hangs <-chan s
 
 // recovered calls user code, of which a panic is an error.
 func recovered(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("rollout: it panicked: %v", v)
-		}
-	}()
-	return f()
+	if p := guard.Call("", func() { err = f() }); p != nil {
+		return fmt.Errorf("rollout: it panicked: %v", p.Value)
+	}
+	return err
 }

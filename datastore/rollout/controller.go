@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -48,7 +50,7 @@ type Options struct {
 	Name string
 	// Saturation returns that of a pool, 0 to 1 and more; 0 or NaN: not known. Optional.
 	Saturation func(pool types.NamespacedName) float64
-	// Now is the clock. Default time.Now.
+	// Now is the clock. Default time.Now, which also takes its place where it panics.
 	Now func() time.Time
 	// Logger is told of events, plans that are refused, and what fails. Nil: silence.
 	Logger *slog.Logger
@@ -86,8 +88,10 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	} else {
+		o.Now = guard.Clock("Options.Now", o.Now, guardlog.Teller(o.Logger, "rollout").Tell)
 	}
-	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	o.Logger = guardlog.Logger(o.Logger)
 	if o.Loader == nil {
 		o.Loader = Served{}
 	}
@@ -128,11 +132,12 @@ var (
 // scheduler, of which Gate is a filter; package scheduling/gateway does. Methods may be called from any
 // goroutine.
 type Controller struct {
-	o     Options
-	key   *types.Key[*inFlight] // where a request keeps that it was counted
-	peers *group
-	local bool // each gateway has a Home of its own
-	note  lastNote
+	o      Options
+	panics *guard.Teller
+	key    *types.Key[*inFlight] // where a request keeps that it was counted
+	peers  *group
+	local  bool // each gateway has a Home of its own
+	note   lastNote
 
 	traffic atomic.Pointer[traffic]
 	running atomic.Bool
@@ -163,16 +168,18 @@ func New(o Options) (*Controller, error) {
 		return nil, err
 	}
 	c := &Controller{
-		o: o, key: types.NewKey[*inFlight]("rollout"), wake: make(chan struct{}, 1),
+		o: o, panics: guardlog.Teller(o.Logger, "rollout"), key: types.NewKey[*inFlight]("rollout"), wake: make(chan struct{}, 1),
 		rollouts: map[Object]*rollout{}, asked: map[Object]Plan{}, refused: map[Object]refusal{}, inFlight: map[string]*inFlight{},
 		ending: map[Object]<-chan struct{}{},
 	}
 	if home, ok := o.Home.(interface{ Local() bool }); ok {
-		c.local = home.Local()
+		c.panics.Call("Home.Local", func() { c.local = home.Local() })
 	}
 	c.peers = newGroup(o)
 	if keeper, ok := o.Home.(planKeeper); ok {
-		for _, p := range keeper.Plans() {
+		var plans []Plan
+		c.panics.Call("Home.Plans", func() { plans = keeper.Plans() })
+		for _, p := range plans {
 			if p, err := p.WithDefaults(); err == nil {
 				c.asked[p.Object] = p
 			}
@@ -206,15 +213,7 @@ func (c *Controller) Run(ctx context.Context) error {
 		r.start(ctx)
 	}
 	c.mu.Unlock()
-	for {
-		c.scan()
-		select {
-		case <-c.wake:
-			continue
-		case <-ctx.Done():
-		}
-		break
-	}
+	c.panics.Loop(ctx, "Run", func() { c.watch(ctx) })
 	c.mu.Lock()
 	c.ctx = nil
 	all := make([]*rollout, 0, len(c.rollouts))
@@ -227,6 +226,17 @@ func (c *Controller) Run(ctx context.Context) error {
 	}
 	c.closing.Wait()
 	return nil
+}
+
+// watch looks at manifests until ctx is done.
+func (c *Controller) watch(ctx context.Context) {
+	for ctx.Err() == nil {
+		c.scan()
+		select {
+		case <-c.wake:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // look has Run look at the manifests.
@@ -254,18 +264,22 @@ func (c *Controller) event(ev datastore.Event) {
 
 // scan makes the rollouts those that manifests and Start say. What it takes away ends in the background.
 func (c *Controller) scan() {
-	manifests := c.o.Store.Snapshot().Manifests()
-	c.mu.Lock()
-	before := c.refused
-	c.refused = map[Object]refusal{}
-	c.make(c.wanted(manifests))
-	now := c.refused
-	c.mu.Unlock()
+	before, now := c.scanned(c.o.Store.Snapshot().Manifests())
 	for o, why := range now {
 		if before[o] != why {
 			c.o.Logger.Error("rollout: a plan is refused", "object", o.String(), "error", why.why)
 		}
 	}
+}
+
+// scanned is scan without telling of the plans that are refused: it returns those that were before, and that are.
+func (c *Controller) scanned(manifests []types.Object) (before, now map[Object]refusal) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before = c.refused
+	c.refused = map[Object]refusal{}
+	c.make(c.wanted(manifests))
+	return before, c.refused
 }
 
 // want is a rollout that there is to be.
@@ -363,7 +377,7 @@ func (c *Controller) end(r *rollout, forget bool) {
 		}
 		r.stop()
 		if forget {
-			r.forget()
+			c.panics.Call("the end of a rollout", r.forget)
 		}
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -402,7 +416,7 @@ func (c *Controller) Start(p Plan) error {
 	c.asked[o] = p
 	c.mu.Unlock()
 	if keeper, ok := c.o.Home.(planKeeper); ok {
-		keeper.KeepPlan(p)
+		c.panics.Call("Home.KeepPlan", func() { keeper.KeepPlan(p) })
 	}
 	c.scan()
 	return nil
@@ -500,7 +514,9 @@ func (c *Controller) ruleFor(w *types.InferenceModelRewrite, p *Plan) int {
 	if home, ok := c.o.Home.(interface {
 		Rules(string, types.NamespacedName) []int
 	}); ok {
-		if rules := home.Rules(w.Kind(), w.Key()); len(rules) > 0 && may(rules[0]) {
+		var rules []int
+		c.panics.Call("Home.Rules", func() { rules = home.Rules(w.Kind(), w.Key()) })
+		if len(rules) > 0 && may(rules[0]) {
 			return rules[0]
 		}
 	}

@@ -222,20 +222,25 @@ func (v *fleet) order(ctx context.Context, do Do, s *member, target string) {
 	ep, incarnation := s.ep, s.incarnation
 	v.r.running.Go(func() {
 		defer v.r.kick()
-		plan := &v.r.plan
-		call, stop := context.WithTimeout(ctx, plan.Load.Timeout)
-		defer stop()
-		hangs, err := contain(call, func(ctx context.Context) error {
-			if do == DoLoad {
-				return v.r.c.o.Loader.Load(ctx, ep, target, plan.Load.Source)
-			}
-			return v.r.c.o.Loader.Unload(ctx, ep, target)
-		})
-		if v.done(ctx, do, s, target, incarnation, err) {
-			v.r.list(s.load)
-		}
-		v.loose(s, hangs)
+		v.r.c.panics.Call("a call of the Loader", func() { v.carryOut(ctx, do, s, target, ep, incarnation) })
 	})
+}
+
+// carryOut has a server load or unload a target.
+func (v *fleet) carryOut(ctx context.Context, do Do, s *member, target string, ep *types.Endpoint, incarnation uint64) {
+	plan := &v.r.plan
+	call, stop := context.WithTimeout(ctx, plan.Load.Timeout)
+	defer stop()
+	hangs, err := contain(call, func(ctx context.Context) error {
+		if do == DoLoad {
+			return v.r.c.o.Loader.Load(ctx, ep, target, plan.Load.Source)
+		}
+		return v.r.c.o.Loader.Unload(ctx, ep, target)
+	})
+	if v.done(ctx, do, s, target, incarnation, err) {
+		v.r.list(s.load)
+	}
+	v.loose(s, hangs)
 }
 
 // place returns what is known of one of both targets at a server. Caller must hold v.mu.
@@ -335,7 +340,7 @@ func (v *fleet) probe(ctx context.Context, now time.Time, leads bool) {
 	})
 	for free := len(v.queue); free > 0 && v.probers < probesAtOnce; free-- {
 		v.probers++
-		v.r.running.Go(func() { v.prober(ctx) })
+		v.r.running.Go(func() { v.r.c.panics.Call("a probe", func() { v.prober(ctx) }) })
 	}
 }
 
@@ -353,7 +358,9 @@ func (v *fleet) prober(ctx context.Context) {
 		v.queue = v.queue[1:]
 		ep, incarnation := s.ep, s.incarnation
 		v.mu.Unlock()
-		v.ask(ctx, s, ep, incarnation)
+		if !v.r.c.panics.Call("a probe", func() { v.ask(ctx, s, ep, incarnation) }) {
+			v.answered(ctx, s, incarnation, false, HasUnknown, errors.New("rollout: it panicked"))
+		}
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/internal/atomicfile"
 	"github.com/inferpick/inferpick/internal/filewatch"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/internal/strictjson"
 	"github.com/inferpick/inferpick/types"
 )
@@ -68,7 +69,7 @@ func NewStoreHome(store *datastore.Store, o StoreHomeOptions) (*StoreHome, error
 	if store == nil {
 		return nil, errors.New("rollout: NewStoreHome without a datastore.Store")
 	}
-	h := &StoreHome{store: store, path: o.Path, logger: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), kept: map[Object]*keptRecord{}}
+	h := &StoreHome{store: store, path: o.Path, logger: guardlog.Logger(o.Logger), kept: map[Object]*keptRecord{}}
 	if h.path == "" {
 		return h, nil
 	}

@@ -93,7 +93,7 @@ func (r *rollout) start(ctx context.Context) {
 	r.running.Add(1)
 	go func() {
 		defer r.running.Done()
-		r.work(ctx)
+		r.c.panics.Loop(ctx, "a rollout", func() { r.work(ctx) })
 	}()
 }
 
@@ -185,36 +185,10 @@ func (r *rollout) lead(ctx context.Context, now time.Time, record *Record) {
 		return
 	}
 
-	r.mu.Lock()
-	if r.wrote && record != nil && len(record.State) == 0 && r.machine != nil {
-		if r.lacks(now) {
-			r.machine, r.wrote = nil, false // the manifest is another one of the same name
-		} else {
-			w.Record = nil
-		}
-	} else {
-		r.lacking = time.Time{}
-	}
-	if r.machine == nil && !r.open(now, record) {
-		r.mu.Unlock()
+	actions, lost, ok := r.tick(now, record, &w, heard)
+	if !ok {
 		return
 	}
-	r.claim = time.Time{}
-	lost := r.lost
-	r.lost = nil
-	for peer, window := range heard {
-		r.machine.Hear(peer, window)
-	}
-	actions := r.machine.Tick(now, w)
-	r.learn()
-	for _, v := range append(r.machine.Verdicts(), r.machine.stopped...) {
-		r.looks[look{v.Metric, v.Result}]++
-	}
-	if r.machine.Over() && r.state.Phase != Done && r.state.Phase != Failed {
-		r.machine, r.dropped = nil, true // another gateway has a newer plan
-	}
-	r.mu.Unlock()
-
 	for _, name := range lost {
 		r.tell(Event{At: now, Kind: Warned, Text: "gateway " + name + " is not heard any more: it goes on with what the others see"})
 	}
@@ -240,6 +214,38 @@ func (r *rollout) lead(ctx context.Context, now time.Time, record *Record) {
 		r.grumble(writing, "")
 	}
 	r.tend(ctx, w.Servers)
+}
+
+// tick asks the Machine, if there is one. It also returns the gateways that are not heard any more.
+func (r *rollout) tick(now time.Time, record *Record, w *World, heard map[string]*Window) (actions []Action, lost []string, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.wrote && record != nil && len(record.State) == 0 && r.machine != nil {
+		if r.lacks(now) {
+			r.machine, r.wrote = nil, false // the manifest is another one of the same name
+		} else {
+			w.Record = nil
+		}
+	} else {
+		r.lacking = time.Time{}
+	}
+	if r.machine == nil && !r.open(now, record) {
+		return nil, nil, false
+	}
+	r.claim = time.Time{}
+	lost, r.lost = r.lost, nil
+	for peer, window := range heard {
+		r.machine.Hear(peer, window)
+	}
+	actions = r.machine.Tick(now, *w)
+	r.learn()
+	for _, v := range append(r.machine.Verdicts(), r.machine.stopped...) {
+		r.looks[look{v.Metric, v.Result}]++
+	}
+	if r.machine.Over() && r.state.Phase != Done && r.state.Phase != Failed {
+		r.machine, r.dropped = nil, true // another gateway has a newer plan
+	}
+	return actions, lost, true
 }
 
 // believed is how long a Home may say that there is no state, although it has kept one, before that is believed: it
@@ -347,20 +353,24 @@ func (r *rollout) learn() {
 // write has the Home keep a record, and tells the Machine what has become of it.
 func (r *rollout) write(ctx context.Context, record Record) {
 	revision, err := r.home.write(ctx, record)
-	now := r.c.o.Now()
-	r.mu.Lock()
-	if r.machine != nil {
-		r.machine.Written(now, revision, err)
-		r.learn()
-	}
-	r.wrote = r.wrote || err == nil
-	r.mu.Unlock()
+	r.written(r.c.o.Now(), revision, err)
 	if err != nil {
 		r.grumble(writing, "weights could not be written: "+err.Error())
 	} else {
 		r.grumble(writing, "")
 	}
 	r.kick()
+}
+
+// written tells the Machine how a write has ended.
+func (r *rollout) written(now time.Time, revision string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.machine != nil {
+		r.machine.Written(now, revision, err)
+		r.learn()
+	}
+	r.wrote = r.wrote || err == nil
 }
 
 // tend keeps the canary on the servers after it has won: one that comes, or begins anew, has not got it.
@@ -497,11 +507,7 @@ func (r *rollout) saturation() (full float64) {
 	if r.c.o.Saturation == nil {
 		return math.NaN()
 	}
-	err := recovered(func() error {
-		full = r.c.o.Saturation(r.pool)
-		return nil
-	})
-	if err != nil {
+	if !r.c.panics.Call("Options.Saturation", func() { full = r.c.o.Saturation(r.pool) }) {
 		return math.NaN()
 	}
 	return full
@@ -514,11 +520,11 @@ func (r *rollout) command(f func(*Machine, time.Time) error) error {
 	if !leads {
 		return fmt.Errorf("rollout: %s: %w: ask %s", r.object, ErrFollows, r.c.leader(now))
 	}
+	defer r.kick()
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.machine == nil {
-		trouble := r.trouble()
-		r.mu.Unlock()
-		if trouble != "" {
+		if trouble := r.trouble(); trouble != "" {
 			return fmt.Errorf("rollout: %s: %w: %s", r.object, ErrNotBegun, trouble)
 		}
 		return fmt.Errorf("rollout: %s: %w", r.object, ErrNotBegun)
@@ -527,8 +533,6 @@ func (r *rollout) command(f func(*Machine, time.Time) error) error {
 	if err == nil {
 		r.learn()
 	}
-	r.mu.Unlock()
-	r.kick()
 	return err
 }
 
@@ -555,9 +559,7 @@ func (r *rollout) tell(e Event) {
 	if r.c.o.OnEvent == nil {
 		return
 	}
-	if err := recovered(func() error { r.c.o.OnEvent(e); return nil }); err != nil {
-		r.c.o.Logger.Error("rollout: OnEvent failed", "object", r.object.String(), "error", err)
-	}
+	r.c.panics.Call("Options.OnEvent", func() { r.c.o.OnEvent(e) })
 }
 
 // trouble is a part of the work that something may be in the way of.

@@ -112,7 +112,7 @@ func (t *target) askModels() (stays bool) {
 	}
 	m.due = time.Now().Add(t.jitter(wait))
 	if t.opt.OnModels != nil {
-		defer t.recovered("Options.OnModels", nil)
+		defer t.panics.Recovered("Options.OnModels", nil)
 		for _, one := range t.members() {
 			t.opt.OnModels(ModelsResult{Pool: t.pool, Endpoint: one.id, URL: m.request.url, Status: status, Models: names, Duration: took, Err: err})
 		}

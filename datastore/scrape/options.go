@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -64,8 +65,8 @@ type Options struct {
 	// of the failures between, nor of models. Default: silent.
 	Logger *slog.Logger
 
-	// Now is the clock that readings are stamped with. Default time.Now. It is
-	// not what waits are measured with.
+	// Now is the clock that readings are stamped with. Default time.Now, which also takes its place where it
+	// panics. It is not what waits are measured with.
 	Now func() time.Time
 
 	// Seed is where the random times come from: an endpoint's depend on it and on
@@ -101,11 +102,11 @@ func (o Options) withDefaults() (Options, error) {
 		o.Engines = DefaultEngines()
 	}
 	c.Want(len(o.Engines) > 0, "Engines", []string{}, "some, or nil for the defaults")
-	if o.Now == nil {
-		o.Now = time.Now
-	}
 	o.Jitter = max(o.Jitter, 0)
 	o.MaxBackoff = max(o.MaxBackoff, o.Interval)
 	o.ModelsInterval = min(o.ModelsInterval, 365*24*time.Hour) // six times that is a Duration
+	if o.Logger != nil {
+		o.Logger = guardlog.Logger(o.Logger)
+	}
 	return o, c.Err()
 }

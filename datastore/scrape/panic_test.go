@@ -1,14 +1,18 @@
 package scrape_test
 
 import (
+	"errors"
 	"net/http"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/scrape"
+	"github.com/inferpick/inferpick/internal/guard/guardtest"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -58,4 +62,44 @@ func TestUserCodePanics(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Whatever of its options panics, a Scraper reads on, and as ever once that has stopped.
+func TestOptionsPanic(t *testing.T) {
+	base := scrape.Options{Transport: &fleet{answer: page(idle)}}
+	guardtest.Each(t, base, nil, nil, func(t *testing.T, o scrape.Options, f *guardtest.Fault) {
+		synctest.Test(t, func(t *testing.T) {
+			store := newStore(t, datastore.EndpointSpec{ID: "a", Address: "a:1"})
+			asks := &asking{inner: o.Transport}
+			o.Transport = asks
+			stop := start(t, store, o)
+			time.Sleep(10 * time.Second)
+			asks.fails.Store(true) // so that there is something to log
+			time.Sleep(time.Second)
+			asks.fails.Store(false)
+			time.Sleep(time.Minute)
+			f.Off()
+			time.Sleep(time.Minute)
+			asks.n.Store(0)
+			time.Sleep(time.Second)
+			require.Greater(t, asks.n.Load(), int64(3), "requests in a second")
+			stop()
+			require.WithinDuration(t, time.Now(), endpoint(t, store, "a").Metrics.UpdatedAt, time.Second)
+		})
+	})
+}
+
+// asking counts requests for metrics, and may fail them.
+type asking struct {
+	inner http.RoundTripper
+	fails atomic.Bool
+	n     atomic.Int64
+}
+
+func (a *asking) RoundTrip(req *http.Request) (*http.Response, error) {
+	if a.fails.Load() {
+		return nil, errors.New("down")
+	}
+	a.n.Add(1)
+	return a.inner.RoundTrip(req)
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/internal/follow"
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -30,6 +33,7 @@ type Scraper struct {
 	pools    atomic.Pointer[map[types.NamespacedName]*settings]
 	pool     bufferPool
 	running  atomic.Bool
+	panics   *guard.Teller
 }
 
 // ErrRunning is the error of Run of a Scraper that is running.
@@ -46,7 +50,12 @@ func New(store Store, o Options) (*Scraper, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Scraper{store: store, opt: o, settings: &settings{table: t}}
+	s := &Scraper{store: store, opt: o, settings: &settings{table: t}, panics: guardlog.Teller(o.Logger, "scrape")}
+	if o.Now != nil {
+		s.opt.Now = s.panics.Clock("Options.Now", o.Now)
+	} else {
+		s.opt.Now = time.Now
+	}
 	s.pools.Store(&map[types.NamespacedName]*settings{})
 	return s, nil
 }
@@ -63,7 +72,7 @@ func (s *Scraper) Run(ctx context.Context) error {
 		return ErrRunning
 	}
 	defer s.running.Store(false)
-	follow.Run(ctx, s.store, work{s, &servers{}})
+	follow.Run(ctx, s.store, work{s, &servers{}}, s.panics)
 	return nil
 }
 

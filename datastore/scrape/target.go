@@ -9,12 +9,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -67,9 +67,10 @@ type target struct {
 	engine   int      // index in the table, -1 if it is not known
 	fixed    bool     // the engine is given, not found out
 	rand     types.Rand
-	moved    bool // paths[0] is where the server sent us on to
-	failures int  // in a row
-	failing  bool // as far as the log knows
+	moved    bool          // paths[0] is where the server sent us on to
+	failures int           // in a row
+	failing  bool          // as far as the log knows
+	panics   *guard.Teller // in place of the Scraper's: it names the endpoint
 
 	due    time.Time // of the next scrape
 	models *models   // nil: they are not asked for
@@ -89,6 +90,7 @@ func (s *Scraper) newTarget(ctx context.Context, ev datastore.Event) *target {
 		alone:   [1]*member{memberOf(ev)},
 		rand:    types.NewRand(s.opt.Seed ^ h.Sum64()),
 	}
+	t.panics = guard.NewTeller(t.panicked)
 	t.adopt(s.settingsOf(ev.Pool))
 	return t
 }
@@ -170,7 +172,7 @@ func (t *target) Run() {
 // nothing more to do. What panics under it (a watcher of the store, Options.Transport) is not
 // ours: it costs a wait, not the process.
 func (t *target) work() (stays bool) {
-	defer t.recovered("a scrape", func() {
+	defer t.panics.Recovered("a scrape", func() {
 		stays, t.failing = true, true
 		t.failures++
 		t.due = t.next(t.due, time.Now())
@@ -258,10 +260,7 @@ func (t *target) scrape() (stays bool) {
 			r.Err = err
 		}
 		if t.opt.OnScrape != nil {
-			func() {
-				defer t.recovered("Options.OnScrape", nil)
-				t.opt.OnScrape(r)
-			}()
+			t.panics.Call("Options.OnScrape", func() { t.opt.OnScrape(r) })
 		}
 	}
 	return stays
@@ -403,20 +402,13 @@ func (t *target) tellOf(m *member) {
 	m.failing = m.err != nil
 }
 
-// recovered is to be deferred around what may panic and is not ours. It logs a panic and
-// calls after, if there was one.
-func (t *target) recovered(what string, after func()) {
-	if v := recover(); v != nil {
-		if after != nil {
-			after()
-		}
-		t.log(slog.LevelError, what+" panicked", slog.String("panic", fmt.Sprintf("%v\n%s", v, debug.Stack())))
-	}
+// panicked tells of what panicked and is not ours.
+func (t *target) panicked(p *guard.Panic, more int) {
+	t.log(slog.LevelError, p.In+" panicked", slog.String("panic", fmt.Sprintf("%v\n%s", p.Value, p.Stack)), slog.Int("before", more))
 }
 
 func (t *target) log(level slog.Level, msg string, attrs ...slog.Attr) {
 	if l := t.opt.Logger; l != nil {
-		defer func() { _ = recover() }() // there is nobody left to tell
 		all := []slog.Attr{slog.String("pool", t.pool.String()), slog.String("endpoint", t.id), slog.String("url", t.url(t.paths[0]))}
 		l.LogAttrs(t.ctx, level, msg, append(all, attrs...)...)
 	}

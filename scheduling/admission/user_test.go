@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/guard/guardtest"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
 	"github.com/stretchr/testify/require"
@@ -69,6 +70,15 @@ var userFunctions = []string{
 	"Detector.Fill", "SlotDetector.Slots", "Learner.FirstToken", "ServiceLearner.Served", "ReadingLearner.Reading", "Forgetter.Forget", "TargetDetector.UsesTarget",
 	"Clock.Now", "Clock.AfterFunc", "the stop of Clock.AfterFunc", "Arrival.Match", "the ready function of Offer", "the function of OnRevoke",
 	"Hooks.Queued", "Hooks.Dispatched", "Hooks.Refused", "Hooks.Cancelled", "Hooks.Finished", "Hooks.Revoked",
+}
+
+// TestUserFunctionsAreAll: there is none that these tests do not know.
+func TestUserFunctionsAreAll(t *testing.T) {
+	for _, name := range guardtest.Functions(t, admission.Options{}) {
+		if name != "Hooks.Failed" { // TestFailedThatPanics
+			require.Contains(t, userFunctions, strings.TrimPrefix(name, "Tuning."))
+		}
+	}
 }
 
 // history has everything happen that there is to a Controller. Each step is in a goroutine

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -29,7 +31,8 @@ var (
 type Options struct {
 	Collector *Collector
 	// Policy returns that of a pool, and whether it is scaled at all. It must be valid (Policy.Validate): one that is not
-	// makes every recommendation hold and say so. Nil: the zero Policy for all pools.
+	// makes every recommendation hold and say so; while it panics the recommendation of before stands. Nil: the zero
+	// Policy for all pools.
 	Policy func(pool types.NamespacedName) (Policy, bool)
 	// Peers asks the other gateways in front of the same servers. Nil: there are none.
 	Peers Peers
@@ -42,7 +45,8 @@ type Options struct {
 	// replicas than there are for a while.
 	Store     Store
 	StoreName string
-	// Logger hears of what goes wrong with peers and the Store, at most each minute. Nil: silence.
+	// Logger hears of what goes wrong with peers and the Store, and of functions of the user's that panic, at most
+	// each minute. Nil: silence.
 	Logger *slog.Logger
 }
 
@@ -78,6 +82,7 @@ type Own struct {
 // remembers is its own.
 type Autoscaler struct {
 	o       Options
+	panics  *guard.Teller
 	gateway string // Own.Gateway
 	kick    chan struct{}
 
@@ -130,14 +135,12 @@ func New(o Options) (*Autoscaler, error) {
 	if o.Policy == nil {
 		o.Policy = func(types.NamespacedName) (Policy, bool) { return Policy{}, true }
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = guardlog.Logger(o.Logger)
 	if o.StoreName == "" {
 		o.StoreName = "autoscale"
 	}
 	a := &Autoscaler{
-		o: o, gateway: newName(), kick: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		o: o, panics: guardlog.Teller(o.Logger, "autoscale"), gateway: newName(), kick: make(chan struct{}, 1), turn: make(chan struct{}, 1),
 		histories: map[types.NamespacedName]*History{}, past: map[types.NamespacedName][]Recommendation{},
 		watchers: map[types.NamespacedName]map[*watcher]bool{}, woken: map[types.NamespacedName]uint64{},
 	}
@@ -145,6 +148,7 @@ func New(o Options) (*Autoscaler, error) {
 		p.bind(a)
 	}
 	o.Collector.onWake(a.wake)
+	o.Collector.panics.Store(a.panics)
 	return a, nil
 }
 
@@ -156,6 +160,11 @@ func (a *Autoscaler) Run(ctx context.Context) error {
 		return errors.New("autoscale: Run is running already")
 	}
 	defer a.running.Store(false)
+	a.panics.Loop(ctx, "Run", func() { a.run(ctx) })
+	return nil
+}
+
+func (a *Autoscaler) run(ctx context.Context) {
 	tick := time.NewTicker(a.o.Every)
 	defer tick.Stop()
 	for {
@@ -163,7 +172,7 @@ func (a *Autoscaler) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			a.saveLast(ctx)
-			return nil
+			return
 		case <-tick.C:
 		case <-a.kick:
 		}
@@ -176,7 +185,7 @@ func (a *Autoscaler) Tick(ctx context.Context) {
 		return
 	}
 	defer a.leave()
-	a.look(ctx)
+	_, _ = a.look(ctx) // it is told of
 }
 
 // take waits for the turn.
@@ -191,8 +200,22 @@ func (a *Autoscaler) take(ctx context.Context) error {
 
 func (a *Autoscaler) leave() { <-a.turn }
 
-// look makes a picture. The caller has the turn.
-func (a *Autoscaler) look(ctx context.Context) *picture {
+// look makes a picture. If something of the user's panics that it cannot be made without, the one before stands. The
+// caller has the turn.
+func (a *Autoscaler) look(ctx context.Context) (p *picture, err error) {
+	err = a.panics.Try("what a recommendation is made of", func() error {
+		p = a.make(ctx)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("autoscale: %w", err)
+	}
+	a.show(p)
+	a.save(ctx, p.at, false)
+	return p, nil
+}
+
+func (a *Autoscaler) make(ctx context.Context) *picture {
 	a.load(ctx)
 	a.mu.Lock()
 	a.looks++ // what comes from here on may not be in what is known
@@ -211,8 +234,6 @@ func (a *Autoscaler) look(ctx context.Context) *picture {
 	}
 	maps.DeleteFunc(a.histories, func(name types.NamespacedName, _ *History) bool { return p.pools[name] == nil })
 	maps.DeleteFunc(a.past, func(name types.NamespacedName, _ []Recommendation) bool { return p.pools[name] == nil })
-	a.show(p)
-	a.save(ctx, p.at, false)
 	return p
 }
 
@@ -228,7 +249,13 @@ func (a *Autoscaler) show(p *picture) {
 
 // recommend makes a recommendation for a pool.
 func (a *Autoscaler) recommend(s Signals) (r recommended) {
-	policy, scaled := a.o.Policy(s.Pool)
+	policy, scaled, known := a.policy(s.Pool)
+	if !known {
+		if p := a.picture.Load(); p != nil && p.pools[s.Pool] != nil {
+			r = p.pools[s.Pool].recommended
+		}
+		return r
+	}
 	if !scaled {
 		delete(a.histories, s.Pool)
 		return r
@@ -249,6 +276,12 @@ func (a *Autoscaler) recommend(s Signals) (r recommended) {
 	return r
 }
 
+// policy returns that of a pool, and whether it is scaled. known is false if the function panics.
+func (a *Autoscaler) policy(pool types.NamespacedName) (policy Policy, scaled, known bool) {
+	known = a.panics.Call("Options.Policy", func() { policy, scaled = a.o.Policy(pool) })
+	return policy, scaled, known
+}
+
 // mostPast bounds the recommendations that are kept for people.
 const mostPast = 20
 
@@ -259,7 +292,10 @@ func (a *Autoscaler) ask(ctx context.Context) (answers []Own, missing int) {
 	}
 	ctx, stop := context.WithTimeout(ctx, a.o.PeerTimeout)
 	defer stop()
-	answers, missing, err := a.o.Peers.Ask(ctx)
+	err := a.panics.Try("Options.Peers", func() (err error) {
+		answers, missing, err = a.o.Peers.Ask(ctx)
+		return err
+	})
 	if err != nil {
 		a.warn("peers are not known", "error", err)
 		missing = max(missing, 1)
@@ -325,7 +361,7 @@ func (a *Autoscaler) recent(ctx context.Context) (*picture, error) {
 	if p := a.fresh(); p != nil { // somebody else has made one
 		return p, nil
 	}
-	return a.look(ctx), nil
+	return a.look(ctx)
 }
 
 func (a *Autoscaler) fresh() *picture {
@@ -358,26 +394,36 @@ func (a *Autoscaler) of(ctx context.Context, pool types.NamespacedName) (*pooled
 	}
 	if one == nil { // it is new
 		a.Tick(ctx)
-		if one = a.picture.Load().pools[pool]; one == nil {
+		if p = a.picture.Load(); p != nil {
+			one = p.pools[pool]
+		}
+		if one == nil {
 			return nil, fmt.Errorf("%w %v", ErrUnknownPool, pool)
 		}
 	}
 	return one, nil
 }
 
-// known are the pools that there are.
+// known are the pools that there are; those that there were last, if the function that yields them panics.
 func (a *Autoscaler) known() (names []types.NamespacedName) {
-	for name := range a.o.Collector.o.Pools {
-		names = append(names, name)
+	if a.panics.Call("CollectorOptions.Pools", func() {
+		for name := range a.o.Collector.o.Pools {
+			names = append(names, name)
+		}
+	}) {
+		return names
 	}
-	return names
+	if p := a.picture.Load(); p != nil {
+		return slices.Collect(maps.Keys(p.pools))
+	}
+	return nil
 }
 
 // Pools returns the pools that are scaled, in order of their names.
 func (a *Autoscaler) Pools() []types.NamespacedName {
 	names := slices.DeleteFunc(a.known(), func(name types.NamespacedName) bool {
-		_, scaled := a.o.Policy(name)
-		return !scaled
+		_, scaled, known := a.policy(name)
+		return known && !scaled
 	})
 	slices.SortFunc(names, types.NamespacedName.Compare)
 	return names

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
@@ -37,7 +38,8 @@ type CollectorOptions struct {
 	VariantLabel string
 	// Policy returns that of a pool, for the targets of requests that have none. Optional.
 	Policy func(pool types.NamespacedName) (Policy, bool)
-	// Now is the clock: the one of the schedulers whose hooks these are. Default time.Now.
+	// Now is the clock: the one of the schedulers whose hooks these are. Default time.Now, which also takes its place
+	// where it panics.
 	Now func() time.Time
 	// MetricsTTL is the age beyond which a reading of an endpoint is unknown. Default scheduling.DefaultMetricsTTL.
 	MetricsTTL time.Duration
@@ -59,7 +61,8 @@ type Collector struct {
 	pools  map[types.NamespacedName]*tally        // guarded by mu
 	byLoad atomic.Pointer[map[*types.Load]*tally] // a nil one: it is in no pool
 	woken  atomic.Pointer[func(types.NamespacedName)]
-	uses   sync.Pool // of *use
+	uses   sync.Pool                    // of *use
+	panics atomic.Pointer[guard.Teller] // nil: there is no Autoscaler
 }
 
 // NewCollector returns a Collector that has seen nothing. The error names the option that is wrong.
@@ -73,13 +76,16 @@ func NewCollector(o CollectorOptions) (*Collector, error) {
 	if err := wrong.Err(); err != nil {
 		return nil, err
 	}
-	if o.Now == nil {
-		o.Now = time.Now
-	}
-	return &Collector{
+	c := &Collector{
 		o: o, key: types.NewKey[*use]("autoscale"), pools: map[types.NamespacedName]*tally{},
 		uses: sync.Pool{New: func() any { return new(use) }},
-	}, nil
+	}
+	if o.Now == nil {
+		c.o.Now = time.Now
+	} else {
+		c.o.Now = guard.Clock("CollectorOptions.Now", o.Now, func(p *guard.Panic) { c.panics.Load().Tell(p) })
+	}
+	return c, nil
 }
 
 // SpeedsOf returns the first plugin of a profile that is a Speeds, nil if there is none.
@@ -143,6 +149,7 @@ func (c *Collector) tally(name types.NamespacedName) *tally {
 	if p != nil {
 		return p
 	}
+	now := c.o.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p := c.pools[name]; p != nil {
@@ -151,7 +158,7 @@ func (c *Collector) tally(name types.NamespacedName) *tally {
 	var policy Policy
 	policy, _ = policy.withDefaults()
 	p = &tally{
-		name: name, all: newAccount(c.o.Now()), models: map[string]*account{}, waits: map[*types.Request]wait{},
+		name: name, all: newAccount(now), models: map[string]*account{}, waits: map[*types.Request]wait{},
 		targets: targets{policy.TTFT.Seconds(), policy.TPOT.Seconds()},
 	}
 	c.pools[name] = p
@@ -243,7 +250,10 @@ func (c *Collector) Signals(name types.NamespacedName, model string) (Signals, e
 	if name.Namespace == "" {
 		name.Namespace = types.DefaultNamespace
 	}
-	all := c.all(&name)
+	var all []Signals
+	if p := guard.Call("CollectorOptions.Pools", func() { all = c.all(&name) }); p != nil {
+		return Signals{}, fmt.Errorf("autoscale: %w", p)
+	}
 	if len(all) == 0 {
 		return Signals{}, fmt.Errorf("%w %v", ErrUnknownPool, name)
 	}
@@ -267,7 +277,8 @@ func (c *Collector) modelOf(pool *Signals, models []Signals, model string) (Sign
 	return none, nil
 }
 
-// All returns the signals of all pools, each followed by those of its models, in order of their names.
+// All returns the signals of all pools, each followed by those of its models, in order of their names. A panic of
+// CollectorOptions.Pools is the caller's: a part must not be taken for the whole.
 func (c *Collector) All() []Signals { return c.all(nil) }
 
 // all returns the signals of one pool, or of all.

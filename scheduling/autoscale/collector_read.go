@@ -20,12 +20,10 @@ func (c *Collector) read(
 	}
 	policy, scaled := Policy{}, false
 	if c.o.Policy != nil {
-		policy, scaled = c.o.Policy(p.name)
+		c.panics.Load().Call("CollectorOptions.Policy", func() { policy, scaled = c.o.Policy(p.name) })
 	}
-	starting, known := 0, false
-	if c.o.Starting != nil {
-		starting, known = c.o.Starting(p.name, "")
-	}
+	starting, known := c.starting(p.name, "")
+	variants := f.variants(p)
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -40,7 +38,7 @@ func (c *Collector) read(
 	s.Speed = p.speed
 	p.all.read(&s, now)
 	f.read(&s)
-	s.Variants, s.MaxWait = f.variants(p), p.maxWait
+	s.Variants, s.MaxWait = variants, p.maxWait
 	if s.Ready == 0 {
 		s.MaxWait = cmp.Or(p.waitForEndpoints, p.maxWait)
 	}
@@ -62,6 +60,14 @@ func (c *Collector) read(
 		all = append(all, m)
 	}
 	return all
+}
+
+// starting is CollectorOptions.Starting. What panics does not know.
+func (c *Collector) starting(pool types.NamespacedName, variant string) (n int, known bool) {
+	if c.o.Starting != nil {
+		c.panics.Load().Call("CollectorOptions.Starting", func() { n, known = c.o.Starting(pool, variant) })
+	}
+	return n, known
 }
 
 // modelSignals is what is not counted of a model of a pool.
@@ -173,7 +179,9 @@ func (f *fleet) add(ep *types.Endpoint) {
 	if f.c.o.Speeds == nil {
 		return
 	}
-	if s, ok := f.c.o.Speeds.Speed(ep); ok && s.Known() {
+	s, ok := types.Speed{}, false
+	f.c.panics.Load().Call("CollectorOptions.Speeds", func() { s, ok = f.c.o.Speeds.Speed(ep) })
+	if ok && s.Known() {
 		f.all.add(s)
 		if kind != nil {
 			kind.speeds.add(s)
@@ -229,10 +237,8 @@ func (f *fleet) variants(p *tally) []Variant {
 		if speed, ok := k.mean(); ok {
 			k.Speed = speed
 		}
-		if f.c.o.Starting != nil {
-			if n, ok := f.c.o.Starting(p.name, k.Name); ok {
-				k.Starting = max(n, 0)
-			}
+		if n, ok := f.c.starting(p.name, k.Name); ok {
+			k.Starting = max(n, 0)
 		}
 		all = append(all, k.Variant)
 	}

@@ -60,7 +60,11 @@ func (a *Autoscaler) load(ctx context.Context) {
 	a.loaded = true
 	ctx, stop := context.WithTimeout(ctx, mostKeep)
 	defer stop()
-	data, err := a.o.Store.Load(ctx, a.o.StoreName)
+	var data []byte
+	err := a.panics.Try("Options.Store.Load", func() (err error) {
+		data, err = a.o.Store.Load(ctx, a.o.StoreName)
+		return err
+	})
 	if err == nil {
 		a.histories, err = readHistories(data)
 	}
@@ -86,7 +90,7 @@ func (a *Autoscaler) save(ctx context.Context, now time.Time, must bool) {
 	if err == nil {
 		ctx, stop := context.WithTimeout(ctx, mostKeep)
 		defer stop()
-		err = a.o.Store.Save(ctx, a.o.StoreName, data)
+		err = a.panics.Try("Options.Store.Save", func() error { return a.o.Store.Save(ctx, a.o.StoreName, data) })
 	}
 	if err != nil && ctx.Err() == nil {
 		a.warn("what is remembered could not be saved", "error", err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/guard"
 )
 
 // HTTPPeers is Peers that are asked by GET /autoscale/own (Autoscaler.Handler), all at the same time: for gateways that
@@ -47,7 +48,7 @@ type HTTPPeersOptions struct {
 	MaxBytes int64
 	// MaxPeers bounds how many are asked; to have more is an error. Default 64.
 	MaxPeers int
-	// Now is the clock. Default time.Now.
+	// Now is the clock. Default time.Now, which also takes its place where it panics.
 	Now func() time.Time
 }
 
@@ -77,6 +78,8 @@ func NewHTTPPeers(o HTTPPeersOptions) (*HTTPPeers, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	} else {
+		o.Now = guard.Clock("HTTPPeersOptions.Now", o.Now, nil)
 	}
 	return &HTTPPeers{o: o, book: newBook(o.Keep)}, nil
 }
@@ -98,7 +101,12 @@ func (p *HTTPPeers) Ask(ctx context.Context) (answers []Own, missing int, err er
 	owns, errs := make([]Own, len(addresses)), make([]error, len(addresses))
 	var all sync.WaitGroup
 	for i, address := range addresses {
-		all.Go(func() { owns[i], errs[i] = p.one(ctx, address) })
+		all.Go(func() {
+			errs[i] = guard.Try("a question", func() (err error) {
+				owns[i], err = p.one(ctx, address)
+				return err
+			})
+		})
 	}
 	all.Wait()
 
@@ -126,7 +134,11 @@ func (p *HTTPPeers) Peers() []PeerStatus {
 
 // addresses returns who is to be asked, each once.
 func (p *HTTPPeers) addresses(ctx context.Context) ([]string, error) {
-	addresses, err := p.o.Addresses(ctx)
+	var addresses []string
+	err := guard.Try("HTTPPeersOptions.Addresses", func() (err error) {
+		addresses, err = p.o.Addresses(ctx)
+		return err
+	})
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.o.Now()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/inferpick/inferpick/internal/check"
 	"github.com/inferpick/inferpick/internal/figures"
+	"github.com/inferpick/inferpick/internal/guard"
 )
 
 // This file is the form of notes. What a gateway knows is its Own in JSON, compressed, in pages of a note each:
@@ -64,7 +65,7 @@ type NotePeersOptions struct {
 	// Gateways is how many there should be in all, if that is known, as of a Deployment: those that are not heard are
 	// missing. Without it a part of them that is cut off from the others takes itself for all after Keep.
 	Gateways func() int
-	// Now is the clock; it is that of the Group. Default time.Now.
+	// Now is the clock; it is that of the Group. Default time.Now, which also takes its place where it panics.
 	Now func() time.Time
 }
 
@@ -106,6 +107,8 @@ func NewNotePeers(o NotePeersOptions) (*NotePeers, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	} else {
+		o.Now = guard.Clock("NotePeersOptions.Now", o.Now, nil)
 	}
 	p := &NotePeers{o: o, book: newBook(o.Keep), heard: map[int]*heardPages{}, number: rand.Uint64() >> 1}
 	for i := range p.parts {
@@ -139,7 +142,9 @@ func (p *NotePeers) Ask(context.Context) (answers []Own, missing int, err error)
 	now := p.o.Now()
 	expected := 0
 	if p.o.Gateways != nil {
-		expected = p.o.Gateways() - 1
+		if p := guard.Call("NotePeersOptions.Gateways", func() { expected = p.o.Gateways() - 1 }); p != nil {
+			return nil, 0, fmt.Errorf("autoscale: %w", p)
+		}
 	}
 	p.read()
 	p.mu.Lock()

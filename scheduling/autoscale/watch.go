@@ -65,7 +65,7 @@ func (a *Autoscaler) unwatch(pool types.NamespacedName, w *watcher) {
 
 // wake is told that something came for a pool for which nothing was recommended.
 func (a *Autoscaler) wake(pool types.NamespacedName) {
-	if _, scaled := a.o.Policy(pool); !scaled {
+	if _, scaled, known := a.policy(pool); known && !scaled {
 		return
 	}
 	a.mu.Lock()

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
@@ -129,7 +131,7 @@ type Options struct {
 	OnRefused func(req *types.Request, pool types.NamespacedName, err *Error)
 
 	// Logger hears of scheduling errors that are nobody's fault but a plugin's, and of
-	// functions of the embedder's that panicked. Nil: silence.
+	// functions of the embedder's that panicked, though not each time. Nil: silence.
 	Logger *slog.Logger
 	// Seed makes the draws among weighted targets repeatable. 0: random.
 	Seed uint64
@@ -139,6 +141,7 @@ type Options struct {
 // called from any goroutine. It starts no goroutine.
 type Director struct {
 	o          Options
+	panics     *guard.Teller
 	names      headerNames
 	lineages   *lineages // nil: no prompts are remembered
 	retryAfter time.Duration
@@ -163,9 +166,10 @@ func New(o Options) (*Director, error) {
 	if o.Jobs.Max < 0 || o.Jobs.Time < 0 {
 		return nil, fmt.Errorf("director: Options.Jobs is %+v, want nothing below 0", o.Jobs)
 	}
+	o.Logger = guardlog.Logger(o.Logger)
 	d := &Director{
-		jobs: jobs{max: cmp.Or(o.Jobs.Max, DefaultMaxJobs), time: cmp.Or(o.Jobs.Time, DefaultJobTime)},
-		o:    o, seed: o.Seed, retryAfter: cmp.Or(o.RetryAfter, time.Second),
+		panics: guardlog.Teller(o.Logger, "director"), jobs: jobs{max: cmp.Or(o.Jobs.Max, DefaultMaxJobs), time: cmp.Or(o.Jobs.Time, DefaultJobTime)},
+		o: o, seed: o.Seed, retryAfter: cmp.Or(o.RetryAfter, time.Second),
 		names: o.headerNames(),
 	}
 	for d.seed == 0 {
@@ -373,34 +377,36 @@ func (d *Director) Refuse(path string, e *Error) *Error {
 
 // log writes to Options.Logger.
 func (d *Director) log(ctx context.Context, message string, attrs ...slog.Attr) {
-	if d.o.Logger != nil {
-		defer func() { _ = recover() }() // there is nobody left to tell
-		d.o.Logger.LogAttrs(ctx, slog.LevelError, message, attrs...)
-	}
+	d.o.Logger.LogAttrs(ctx, slog.LevelError, message, attrs...)
 }
 
 // recovered is to be deferred around a function of the embedder's after which things go
-// on. It logs a panic and calls after, if there was one.
+// on. It tells of a panic, though not each time, and calls after, if there was one.
 func (d *Director) recovered(function string, after func()) {
-	if v := recover(); v != nil {
+	if p := guard.Caught(function, recover()); p != nil {
 		if after != nil {
 			after()
 		}
-		d.log(context.Background(), function+" panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+		d.panics.Tell(p)
 	}
 }
 
 // Explain returns what Route would decide now, and why; nothing is booked. The
 // error, an *Error, is returned with the explanation as far as it goes, which is
 // nil if no scheduler was asked.
-func (d *Director) Explain(ctx context.Context, in Incoming) (*scheduling.Explanation, error) {
+func (d *Director) Explain(ctx context.Context, in Incoming) (ex *scheduling.Explanation, err error) {
 	r := &Route{director: d}
+	defer func() {
+		if v := recover(); v != nil {
+			ex, err = nil, d.translate(&scheduling.PanicError{Value: v, Stack: debug.Stack()}, r)
+		}
+	}()
 	candidates, err := d.prepare(r, &in)
 	if err != nil {
 		return nil, d.translate(err, r)
 	}
 	d.tokenize(ctx, r, &in, candidates)
-	ex, err := r.scheduler.Explain(ctx, &r.Request, candidates)
+	ex, err = r.scheduler.Explain(ctx, &r.Request, candidates)
 	if err != nil {
 		return ex, d.translate(err, r)
 	}

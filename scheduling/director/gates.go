@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/admission"
 	"github.com/inferpick/inferpick/types"
@@ -57,11 +58,15 @@ func (d *Director) SetAdmission(options func(pool types.NamespacedName) *admissi
 	missing, known := d.gates.set(d.o.Store.Snapshot(), options, next)
 	for len(missing) > 0 { // as long as there are pools that were not asked for
 		for _, pool := range missing {
-			o := options(pool)
-			if o != nil {
-				if err := o.Validate(); err != nil {
-					return fmt.Errorf("director: pool %v: %w", pool, err)
+			var o *admission.Options
+			err := guard.Try("Options.Admission", func() error {
+				if o = options(pool); o == nil {
+					return nil
 				}
+				return o.Validate()
+			})
+			if err != nil {
+				return fmt.Errorf("director: pool %v: %w", pool, err)
 			}
 			next[pool] = o
 		}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/types"
 )
@@ -70,7 +71,11 @@ func (d *Director) schedulerFor(p *datastore.Pool) (*scheduling.Scheduler, error
 	}
 	had, ok := now.made[p.Name()]
 	if !ok || had.manifest != p.Manifest() || had.round != now.round {
-		s, err := d.schedulers.make(p)
+		var s *scheduling.Scheduler
+		err := guard.Try("Options.NewScheduler", func() (err error) {
+			s, err = d.schedulers.make(p)
+			return err
+		})
 		switch {
 		case err == nil:
 			had.scheduler = s

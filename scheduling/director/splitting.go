@@ -87,10 +87,6 @@ func (d *Director) ignored(r *Route, ep *types.Endpoint) {
 
 // warn writes to Options.Logger what concerns an endpoint.
 func (d *Director) warn(ctx context.Context, message string, ep *types.Endpoint, err error) {
-	if d.o.Logger == nil {
-		return
-	}
-	defer func() { _ = recover() }() // there is nobody left to tell
 	attrs := []slog.Attr{slog.String("endpoint", ep.ID)}
 	if err != nil {
 		attrs = append(attrs, slog.Any("error", err))

@@ -15,13 +15,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/types"
 )
 
 // Group is this gateway among its peers. Make it with New, Add what is to be shared, and Run it; or, without a
 // Transport, call Tell and Hear. All methods may be called from any goroutine.
 type Group struct {
-	o Options
+	o      Options
+	panics *guard.Teller
 
 	running atomic.Bool
 	receive sync.Once // of the Transport
@@ -65,7 +68,7 @@ func New(o Options) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &Group{o: o, peers: peers{of: map[origin]*peer{}}, logged: map[string]time.Time{}}
+	g := &Group{o: o, panics: guardlog.Teller(o.Logger, "sharing"), peers: peers{of: map[origin]*peer{}}, logged: map[string]time.Time{}}
 	g.keeping.sizes = map[partKey]int{}
 	if len(o.Key) > 0 {
 		g.mac = hmac.New(sha256.New, o.Key)
@@ -94,21 +97,30 @@ func (g *Group) Run(ctx context.Context) error {
 	var saving sync.WaitGroup
 	defer saving.Wait()
 	if g.o.Store != nil {
-		saving.Go(func() { g.keep(ctx) })
+		saving.Go(func() { g.panics.Loop(ctx, "saving", func() { g.keep(ctx) }) })
 	}
 	if t == nil {
-		return g.alone(ctx)
+		g.panics.Loop(ctx, "Run", func() { g.alone(ctx) })
+		return nil
 	}
 	g.receive.Do(func() {
-		t.Receive(func(from string, msg []byte) {
-			if g.running.Load() {
-				g.Hear(from, msg, time.Now())
-			}
+		g.panics.Call("Transport.Receive", func() {
+			t.Receive(func(from string, msg []byte) {
+				if g.running.Load() {
+					g.Hear(from, msg, time.Now())
+				}
+			})
 		})
 	})
+	g.panics.Loop(ctx, "Run", func() { g.speak(ctx) })
+	return nil
+}
+
+// speak tells peers until ctx is done, and then that this gateway leaves.
+func (g *Group) speak(ctx context.Context) {
 	send := func(ctx context.Context) func([]byte) {
 		return func(msg []byte) {
-			if err := t.Broadcast(ctx, msg); err != nil {
+			if err := g.panics.Try("Transport.Broadcast", func() error { return g.o.Transport.Broadcast(ctx, msg) }); err != nil {
 				g.count(func(c *groupCounts) { c.failed++ })
 				g.log("a message could not be sent", "", "error", err)
 			}
@@ -121,7 +133,7 @@ func (g *Group) Run(ctx context.Context) error {
 			last, stop := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 			defer stop()
 			g.leave(send(last))
-			return nil
+			return
 		case <-time.After(wait):
 		}
 		some, stop := context.WithTimeout(ctx, g.o.Every)
@@ -131,11 +143,11 @@ func (g *Group) Run(ctx context.Context) error {
 }
 
 // alone is Run without a Transport.
-func (g *Group) alone(ctx context.Context) error {
+func (g *Group) alone(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-time.After(g.o.Every):
 			g.claim(time.Now())
 		}
@@ -231,7 +243,7 @@ func (g *Group) hello(w *writer, k kind) {
 // tell writes what has changed, or all of it. Caller must hold g.turn.
 func (g *Group) tell(w *writer, whole bool, now time.Time) {
 	for _, s := range g.scopes {
-		s.look()
+		g.look(s)
 		if whole {
 			s.doubt()
 		}

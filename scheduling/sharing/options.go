@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/inferpick/inferpick/internal/guardlog"
 )
 
 // Defaults of Options.
@@ -73,7 +75,8 @@ type Options struct {
 	// Without switches kinds off, in both directions.
 	Without Kinds
 
-	// Logger is told of peers that come and go, and at most once a minute of what is ignored. Nil: silence.
+	// Logger is told of peers that come and go, and at most once a minute of what is ignored, and of what of the
+	// user's panics. Nil: silence.
 	Logger *slog.Logger
 }
 
@@ -98,7 +101,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.SaveEvery = cmp.Or(o.SaveEvery, DefaultSaveEvery)
 	o.MaxSnapshot = cmp.Or(o.MaxSnapshot, DefaultMaxSnapshot)
 	o.MaxSnapshotAge = cmp.Or(o.MaxSnapshotAge, DefaultMaxSnapshotAge)
-	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	o.Logger = guardlog.Logger(o.Logger)
 	switch {
 	case o.Every < LeastEvery || o.Every > MostEvery:
 		return o, fmt.Errorf("sharing: Every is %v, want %v to %v, or 0 for the default %v", o.Every, LeastEvery, MostEvery, DefaultEvery)

@@ -82,12 +82,19 @@ func keyOf(ep *types.Endpoint) uint64 {
 	return prefixindex.Seed(ep.Address, string(rank[:]))
 }
 
-// look takes over which endpoints there are now.
-func (s *scope) look() {
+// look takes over which endpoints a scope has now; those of before, if its function panics. Caller must hold g.turn.
+func (g *Group) look(s *scope) {
 	if s.Endpoints == nil {
 		return
 	}
-	eps := s.Endpoints()
+	var eps []*types.Endpoint
+	if g.panics.Call("Scope.Endpoints", func() { eps = s.Endpoints() }) {
+		s.take(eps)
+	}
+}
+
+// take takes over endpoints.
+func (s *scope) take(eps []*types.Endpoint) {
 	if len(eps) == len(s.eps) {
 		same := true
 		for i, ep := range eps {

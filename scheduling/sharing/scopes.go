@@ -96,7 +96,7 @@ func (g *Group) put(n *scope) {
 		}
 		n.follow(old)
 	}
-	n.look()
+	g.look(n)
 	g.scopes[i] = n
 	g.tellAlive(n, g.alive)
 	busy := slices.DeleteFunc(slices.Clone(n.eps), func(ep *types.Endpoint) bool { return ep.Load.Peers() == types.Booking{} })

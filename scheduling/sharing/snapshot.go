@@ -114,7 +114,7 @@ const mostNames = 1 << 16
 func (g *Group) appendNames(dst []byte, of *scope, room int) []byte {
 	g.turn.Lock()
 	defer g.turn.Unlock()
-	of.look()
+	g.look(of)
 	room += len(dst)
 	for i, at := range of.places {
 		if i == mostNames || len(at.ep.ID) > mostPartName || len(dst)+8+binary.MaxVarintLen16+len(at.ep.ID) > room {
@@ -129,7 +129,7 @@ func (g *Group) appendNames(dst []byte, of *scope, room int) []byte {
 func (g *Group) readNames(b []byte, of *scope) (func(string) string, error) {
 	g.turn.Lock()
 	defer g.turn.Unlock()
-	of.look()
+	g.look(of)
 	ids := map[string]string{}
 	r := figures.NewReader(b)
 	for n := 0; r.More() && n < mostNames; n++ {
@@ -154,7 +154,7 @@ func (g *Group) keptParts(forPeers bool) (all []keptPart) {
 		}
 		of := map[string]int{}
 		for _, part := range s.parts.snapshots {
-			if comparable := reflect.TypeOf(part).Comparable(); comparable && seen[part] || forPeers && !ofPeers(part) {
+			if comparable := reflect.ValueOf(part).Comparable(); comparable && seen[part] || forPeers && !ofPeers(part) {
 				continue
 			} else if comparable {
 				seen[part] = true

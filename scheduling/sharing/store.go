@@ -64,7 +64,11 @@ func (g *Group) Warm(ctx context.Context) (Restored, error) {
 	}
 	ctx, stop := context.WithTimeout(ctx, mostLoad)
 	defer stop()
-	snapshot, err := g.o.Store.Load(ctx, g.o.SnapshotName)
+	var snapshot []byte
+	err := g.panics.Try("Store.Load", func() (err error) {
+		snapshot, err = g.o.Store.Load(ctx, g.o.SnapshotName)
+		return err
+	})
 	var done Restored
 	if err == nil {
 		done, err = g.Restore(snapshot, time.Now())
@@ -115,7 +119,8 @@ func (g *Group) save(ctx context.Context, room []byte) []byte {
 	if len(snapshot) == 0 {
 		return snapshot
 	}
-	if err := g.o.Store.Save(ctx, g.o.SnapshotName, snapshot); err != nil && ctx.Err() != context.Canceled {
+	err := g.panics.Try("Store.Save", func() error { return g.o.Store.Save(ctx, g.o.SnapshotName, snapshot) })
+	if err != nil && ctx.Err() != context.Canceled {
 		g.log("a snapshot could not be saved", "", "error", err)
 	}
 	return snapshot

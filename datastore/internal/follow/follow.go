@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -38,9 +39,10 @@ type Work[P any] interface {
 	Worker(ctx context.Context, ev datastore.Event, plan P) Worker
 }
 
-// Run keeps a worker for each endpoint of store until ctx is done, and returns when all have ended.
-func Run[P any](ctx context.Context, store Store, work Work[P]) {
-	f := &follower[P]{ctx: ctx, work: work, jobs: map[*types.Load]*job[P]{}}
+// Run keeps a worker for each endpoint of store until ctx is done, and returns when all have ended. A worker that
+// panics, of which panics tells, runs again after a while.
+func Run[P any](ctx context.Context, store Store, work Work[P], panics *guard.Teller) {
+	f := &follower[P]{ctx: ctx, work: work, panics: panics, jobs: map[*types.Load]*job[P]{}}
 	stop := store.Watch(f.event)
 	<-ctx.Done()
 	stop()
@@ -49,10 +51,11 @@ func Run[P any](ctx context.Context, store Store, work Work[P]) {
 
 // follower is what lives as long as one call of Run.
 type follower[P any] struct {
-	ctx   context.Context
-	work  Work[P]
-	wg    sync.WaitGroup // workers
-	turns turns
+	ctx    context.Context
+	work   Work[P]
+	panics *guard.Teller
+	wg     sync.WaitGroup // workers
+	turns  turns
 
 	// Only event uses this, and the store calls it one at a time.
 	jobs map[*types.Load]*job[P]
@@ -98,7 +101,7 @@ func (f *follower[P]) event(ev datastore.Event) {
 		defer cancel()
 		if leave, ok := f.turns.take(ctx, turn); ok {
 			defer leave()
-			j.worker.Run()
+			f.panics.Loop(ctx, "a worker", j.worker.Run)
 		}
 	})
 }

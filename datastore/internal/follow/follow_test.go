@@ -12,6 +12,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/datastore/internal/follow"
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -77,7 +78,7 @@ func TestRun(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan bool)
 		go func() {
-			follow.Run(ctx, store, d)
+			follow.Run(ctx, store, d, nil)
 			close(ended)
 		}()
 		require.Equal(t, []string{"a at /1 begins"}, d.read())
@@ -119,5 +120,48 @@ func TestRun(t *testing.T) {
 		require.ElementsMatch(t, []string{"a at /3 ends", "c at /5 ends"}, d.read())
 		set(datastore.EndpointSpec{ID: "e", Address: "10.0.0.1:80", MetricsPath: "/6"})
 		require.Empty(t, d.read())
+	})
+}
+
+// failing is work of which the worker panics as often as it says.
+type failing struct {
+	*diary
+	left int
+}
+
+func (f *failing) Worker(ctx context.Context, ev datastore.Event, plan []string) follow.Worker {
+	return &fails{worker{f.diary, ctx, ev.Endpoint.ID}, f}
+}
+
+type fails struct {
+	worker
+	*failing
+}
+
+func (w *fails) Run() {
+	if w.left--; w.left >= 0 {
+		panic("of a worker")
+	}
+	w.worker.Run()
+}
+
+func (w *fails) Restart() {}
+
+// A worker that panics runs again, and Run ends all the same.
+func TestWorkerPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, d := datastore.New(datastore.Options{}), &diary{}
+		require.NoError(t, store.UpsertEndpoint(pool, datastore.EndpointSpec{ID: "a", Address: "10.0.0.1:80"}))
+		told := 0
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan bool)
+		go func() {
+			follow.Run(ctx, store, &failing{d, 4}, guard.NewTeller(func(*guard.Panic, int) { told++ }))
+			close(ended)
+		}()
+		require.Equal(t, []string{"a begins"}, d.read())
+		require.Equal(t, 1, told)
+		cancel()
+		<-ended
 	})
 }

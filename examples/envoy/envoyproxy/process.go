@@ -60,7 +60,9 @@ type StartOptions struct {
 	LogLevel string
 	// Modules is the folder of dynamic modules. Default: none.
 	Modules string
-	// Env is added to the environment: NAME=VALUE.
+	// ModulesLogLevel is that of what they log, such as "info", in any case. Default: LogLevel.
+	ModulesLogLevel string
+	// Env is set beside this process's environment: NAME=value.
 	Env []string
 	// Log gets what Envoy writes. Nil: it is kept, the last of it, for errors.
 	Log io.Writer
@@ -105,6 +107,9 @@ func Start(ctx context.Context, o StartOptions) (*Process, error) {
 	args := []string{"-c", path, "--log-level", level, "--use-dynamic-base-id", "--admin-address-path", filepath.Join(folder, "admin")}
 	if o.Concurrency > 0 {
 		args = append(args, "--concurrency", strconv.Itoa(o.Concurrency))
+	}
+	if o.ModulesLogLevel != "" {
+		args = append(args, "--component-log-level", "dynamic_modules:"+strings.ToLower(o.ModulesLogLevel))
 	}
 	p.cmd = exec.Command(o.Bin, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.tail, p.tail

@@ -65,11 +65,7 @@ func (x *Exchange) Changes(to Destinations, withBody bool) Changes {
 	set := append(make([]string, 0, 12), KeyDestination, to.All)
 	set = x.tellSidecar(set)
 	if withBody {
-		length := 0
-		for _, piece := range x.Pieces() {
-			length += len(piece)
-		}
-		set = append(set, "content-length", strconv.Itoa(length))
+		set = append(set, "content-length", strconv.Itoa(x.core.Route().Length()))
 	}
 	if path := x.core.Route().RequestPath(); path != x.core.Incoming.Path { // of a session, whose model is in its query
 		set = append(set, ":path", path)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 
 	"github.com/inferpick/inferpick/scheduling/director"
 )
@@ -39,8 +40,9 @@ type Request struct {
 	End bool
 	// Unseen says that its body, if there is one, passes elsewhere.
 	Unseen bool
-	// KeepBody is that of director.Incoming: the pieces of the body have memory of their own.
-	KeepBody bool
+	// KeepBody and Pieces are those of director.Incoming: the pieces of the body have memory of their own, and
+	// what Pieces returns may be several.
+	KeepBody, Pieces bool
 }
 
 // Answer goes to the client in place of a server's. Its Err may be that the request is given up,
@@ -53,6 +55,19 @@ type Answer struct {
 	Details string
 	// Err is why; nil: the answer is no error, but a list of models, say.
 	Err *director.Error
+}
+
+// Fields are the headers to set, with names in lower case.
+func (a *Answer) Fields() Fields {
+	return func(yield func(name, value string) bool) {
+		for name, values := range a.Header {
+			for _, value := range values {
+				if !yield(lower(name), value) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Canceled reports whether the request was given up.
@@ -78,15 +93,20 @@ func (x *Exchange) Request(r Request) {
 	x.tunnel = !r.End && tunnels(&in)
 	in.Pool = x.wishes.Pool
 	in.HeadersOnly = r.End || x.tunnel || r.Unseen
-	in.MaxBody, in.KeepBody = int64(x.o.MaxBody), r.KeepBody
+	in.MaxBody, in.KeepBody, in.Pieces = int64(x.o.MaxBody), r.KeepBody, r.Pieces
 	in.Split = Splits(in.Path)
 	in.HasSubset, in.Subset = x.in.HasSubset, x.in.Subset
 	x.in = in
 }
 
-// Subset restricts the choice to endpoints. It may be called until the request is complete; a hint
-// that cannot be read allows nobody: it must not be ignored.
-func (x *Exchange) Subset(hint []string) {
+// Subset restricts the choice to endpoints: strings, of which each may be a list with commas. It may be
+// called until the request is complete; the last hint counts, and one of nobody, as one that cannot be read, allows
+// nobody: it must not be ignored.
+func (x *Exchange) Subset(hints []string) {
+	hint := make([]string, 0, len(hints))
+	for _, h := range hints {
+		hint = append(hint, strings.Split(h, ",")...)
+	}
 	in := &x.in
 	if x.core != nil {
 		in = &x.core.Incoming
@@ -166,12 +186,7 @@ func (x *Exchange) Route() *director.Route {
 }
 
 // Pieces returns the body to send, in order. It has a route. They must not be changed.
-func (x *Exchange) Pieces() [][]byte {
-	if body := x.core.Route().Body; len(body) > 0 {
-		return [][]byte{body}
-	}
-	return nil
-}
+func (x *Exchange) Pieces() [][]byte { return x.core.Route().Pieces() }
 
 // Response takes the headers of the response, which may be one of Envoy's own, or to a request of which
 // nothing was heard. served is the address that Envoy says served it, empty if it says nothing. keepModel says
@@ -186,7 +201,7 @@ func (x *Exchange) Response(fields Fields, served string, keepModel bool) (resto
 		return false
 	}
 	status, header := readResponse(fields)
-	if served != "" && served != x.atPrimary() {
+	if served = strings.TrimSpace(served); served != "" && served != x.atPrimary() {
 		route.Served(served)
 	}
 	x.prefilled(status)

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/inferpick/inferpick/internal/guard"
 )
 
 // This file is requests that go out while their bodies still come in (Transport.Early).
@@ -111,7 +113,7 @@ func (e *early) try(head []byte) error {
 		timeout = DefaultEarlyTimeout
 	}
 	b.mu.Lock()
-	b.timer = time.AfterFunc(timeout, b.lose)
+	b.timer = time.AfterFunc(timeout, func() { _ = guard.Call("", b.lose) }) // who waits for over or dropped does not for ever
 	b.mu.Unlock()
 	e.bet, e.next = b, int64(len(head))+feedPiece
 	go func() {
@@ -162,7 +164,7 @@ func (b *bet) drop() {
 	b.attempt.cancel(errLost)
 	<-b.over
 	if b.resp != nil {
-		b.resp.Body.(*routedBody).src.Close() // it is not the client's, and ends nothing
+		guard.Close(b.resp.Body.(*routedBody).src) // it is not the client's, and ends nothing
 	}
 	b.exchange.cancel(nil)
 	b.lost, b.route = b.route, nil

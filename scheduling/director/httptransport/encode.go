@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
 )
@@ -50,7 +51,11 @@ func (x *exchange) encode() (*http.Response, error) {
 	defer s.end(nil)
 	var all sync.WaitGroup
 	for range e.AtOnce() {
-		all.Go(s.work)
+		all.Go(func() {
+			if p := guard.Call("", s.work); p != nil {
+				s.end(p)
+			}
+		})
 	}
 	all.Wait()
 	e.Done()
@@ -114,11 +119,12 @@ func (s *encodeStage) ask(leg *director.EncodeLeg) (answer *director.Answer, err
 	defer clock.stop()
 	p := parcelOf(leg.Endpoint(), leg.Leg(), s.in.Path)
 	room, body := held{t: s.t}, held{t: s.t}
-	if err := room.charge(len(p.body)); err != nil {
+	size := int(sizeOf(p.body))
+	if err := room.charge(size); err != nil {
 		leg.Failed(err, true)
 		return nil, err
 	}
-	defer s.t.held.Add(-int64(len(p.body)))
+	defer s.t.held.Add(-int64(size))
 	resp, seen, err := s.deliver(ctx, p, true)
 	if err != nil {
 		return nil, lostEncode(ctx, leg, err, unsent(err, seen))
@@ -161,11 +167,11 @@ func (s *encodeStage) instead() *http.Response {
 	return resp
 }
 
-// whole returns the body for an endpoint that answers alone.
-func (x *exchange) whole() []byte {
+// bodyAlone returns the body for an endpoint that answers alone.
+func (x *exchange) bodyAlone() [][]byte {
 	body := x.route.EncodedBody()
 	if body == nil || x.hold(len(body)) != nil { // then it encodes itself
-		return x.route.Body
+		return x.route.Pieces()
 	}
-	return body
+	return whole(body)
 }

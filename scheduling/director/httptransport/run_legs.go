@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
 )
@@ -72,7 +73,7 @@ func (a *attempt) runApart(legs *director.Legs) (*http.Response, error) {
 	}
 	p.prefillCtx, p.endPrefill = context.WithCancelCause(context.WithoutCancel(a.exchange.ctx))
 	p.on(prefillSent)
-	p.detach = context.AfterFunc(a.exchange.ctx, func() { p.on(clientLeft) })
+	p.detach = context.AfterFunc(a.exchange.ctx, func() { _ = guard.Call("", func() { p.on(clientLeft) }) })
 	if p.AtOnce() {
 		p.prefill.of = a.req.Clone(p.prefillCtx)
 		go p.runPrefill()

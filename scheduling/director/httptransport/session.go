@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/scheduling/director"
 )
 
@@ -41,7 +42,7 @@ func (a *attempt) converse(resp *http.Response) error {
 	a.route.ResponseHeader(resp.StatusCode, resp.Header)
 	s := &session{attempt: a, conn: conn}
 	a.t.sessions.add(s)
-	s.stop = context.AfterFunc(a.exchange.ctx, s.abandon)
+	s.stop = context.AfterFunc(a.exchange.ctx, func() { _ = guard.Call("", s.abandon) })
 	resp.Body, resp.Request = s, a.req
 	a.name(resp)
 	return nil
@@ -112,7 +113,7 @@ func (s *session) shut(cause error) error {
 	if cause != nil {
 		s.route.Done(cause)
 	}
-	return s.conn.Close()
+	return guard.Try("httptransport: closing the connection of a session", s.conn.Close) // nobody may be waiting
 }
 
 // sessions are those that are open.

@@ -37,7 +37,11 @@ func (t *Transport) follow(i int) {
 func (t *Transport) lookup(name string) ([]netip.Addr, error) {
 	ctx, cancel := context.WithTimeout(t.live, t.opt.HandshakeTimeout)
 	defer cancel()
-	addrs, err := t.opt.Resolver.LookupNetIP(ctx, "ip", name)
+	var addrs []netip.Addr
+	err := t.panics.Try("Options.Resolver", func() (err error) {
+		addrs, err = t.opt.Resolver.LookupNetIP(ctx, "ip", name)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +91,7 @@ func (t *Transport) connectTo(i int, places []netip.AddrPort) (more int) {
 		if t.peers[addr] == nil {
 			p := t.newPeer(t.targets[of].host, addr)
 			t.peers[addr] = p
-			t.running.Go(p.run)
+			t.running.Go(func() { t.panics.Loop(p.ctx, "a peer", p.run) })
 		}
 	}
 	return more

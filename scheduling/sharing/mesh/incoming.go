@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/scheduling/sharing"
 )
 
@@ -21,7 +22,7 @@ func (t *Transport) listen() {
 		switch {
 		case t.live.Err() != nil:
 			if err == nil {
-				conn.Close()
+				guard.Close(conn)
 			}
 			return
 		case err != nil: // there are too many open files, for example
@@ -43,7 +44,7 @@ func (t *Transport) enter(conn net.Conn) {
 	t.mu.Lock()
 	if t.closed {
 		t.mu.Unlock()
-		conn.Close()
+		guard.Close(conn)
 		return
 	}
 	t.conns[conn] = false
@@ -52,10 +53,10 @@ func (t *Transport) enter(conn net.Conn) {
 		oldest = t.waiting[0]
 		t.waiting = t.waiting[1:]
 	}
-	t.running.Go(func() { t.serve(conn) })
+	t.running.Go(func() { t.panics.Call("a connection", func() { t.serve(conn) }) })
 	t.mu.Unlock()
 	if oldest != nil {
-		oldest.Close()
+		guard.Close(oldest)
 	}
 }
 
@@ -92,7 +93,7 @@ func host(address string) string {
 
 // leave ends a connection.
 func (t *Transport) leave(conn net.Conn) {
-	conn.Close()
+	guard.Close(conn)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.conns[conn] {

@@ -9,17 +9,19 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/scheduling/sharing"
 )
 
 // Transport is a sharing.Transport over TCP. Create one with New. All methods may be called by any goroutine, but
 // Close not by handle, for which it waits.
 type Transport struct {
+	panics   *guard.Teller
 	opt      Options
 	targets  []target
 	party    party
@@ -59,18 +61,18 @@ func New(o Options) (*Transport, error) {
 		}
 	}
 	t := &Transport{
-		opt: o, targets: targets, listener: o.Listener,
+		panics: guardlog.Teller(o.Logger, "mesh"), opt: o, targets: targets, listener: o.Listener,
 		party: party{id: newIdentity(), keys: keysOf(o)},
 		found: make([][]netip.AddrPort, len(targets)), peers: map[netip.AddrPort]*peer{}, claims: map[identity]*peer{}, conns: map[net.Conn]bool{},
 	}
 	t.live, t.stopLive = context.WithCancel(context.Background())
 	t.hard, t.stopHard = context.WithCancel(context.Background())
-	t.running.Go(t.listen)
+	t.running.Go(func() { t.panics.Loop(t.live, "the listener", t.listen) })
 	for i, target := range targets {
 		if target.addr.IsValid() {
 			t.find(i, []netip.Addr{target.addr})
 		} else {
-			t.running.Go(func() { t.follow(i) })
+			t.running.Go(func() { t.panics.Loop(t.live, "lookups", func() { t.follow(i) }) })
 		}
 	}
 	return t, nil
@@ -127,9 +129,9 @@ func (t *Transport) Close() error {
 		t.conns, t.waiting = nil, nil
 		t.mu.Unlock()
 		t.stopLive()
-		t.listener.Close()
+		guard.Close(t.listener)
 		for c := range conns {
-			c.Close()
+			guard.Close(c)
 		}
 		late := time.AfterFunc(t.opt.CloseTimeout, t.stopHard)
 		t.running.Wait()
@@ -147,13 +149,10 @@ func (t *Transport) deliver(from string, msg []byte) {
 	if handle == nil {
 		return
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			t.counts.panics.Add(1)
-			t.tell(slog.LevelError, "a message made its handle panic", from, fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
-		}
-	}()
-	(*handle)(from, msg)
+	if p := guard.Call("", func() { (*handle)(from, msg) }); p != nil {
+		t.counts.panics.Add(1)
+		t.tell(slog.LevelError, "a message made its handle panic", from, fmt.Errorf("panic: %v\n%s", p.Value, p.Stack))
+	}
 }
 
 // overTLS returns a connection after the TLS handshake, and what proofs over it are bound to: conn itself and nothing

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/scheduling/sharing"
 )
 
@@ -119,9 +120,7 @@ func (o Options) prepare() (Options, []target, error) {
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = guardlog.Logger(o.Logger)
 	o.prepareSecrets(&c)
 	targets := parsePeers(&c, o.Peers)
 	return o, targets, c.Err()

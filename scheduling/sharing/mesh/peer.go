@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -45,15 +46,20 @@ func (t *Transport) newPeer(host string, addr netip.AddrPort) *peer {
 
 // run connects and sends, again and again.
 func (p *peer) run() {
-	defer p.cancel()
 	live, stop := context.WithCancel(p.ctx)
+	defer stop()
 	defer context.AfterFunc(p.t.live, stop)()
 	p.live = live
 
 	o := &p.t.opt
 	for failures := 1; ; failures++ {
-		up, err := p.connect()
+		var up time.Duration
+		err := p.t.panics.Try("a connection", func() (err error) {
+			up, err = p.connect()
+			return err
+		})
 		if live.Err() != nil {
+			p.cancel()
 			return
 		}
 		p.note(false, err)
@@ -68,6 +74,7 @@ func (p *peer) run() {
 			p.t.tell(slog.LevelWarn, "a peer does not get what is shared", p.addr.String(), err)
 		}
 		if !sleep(live, wait) {
+			p.cancel()
 			return
 		}
 	}
@@ -100,10 +107,10 @@ func (p *peer) connect() (up time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer raw.Close()
-	defer context.AfterFunc(p.ctx, func() { raw.Close() })()
+	defer guard.Close(raw)
+	defer context.AfterFunc(p.ctx, func() { guard.Close(raw) })()
 
-	unlessClosed := context.AfterFunc(p.live, func() { raw.Close() })
+	unlessClosed := context.AfterFunc(p.live, func() { guard.Close(raw) })
 	if err := raw.SetDeadline(deadline); err != nil {
 		return 0, err
 	}
@@ -124,8 +131,8 @@ func (p *peer) connect() (up time.Duration, err error) {
 	p.note(true, nil)
 	p.t.tell(slog.LevelInfo, "connected to a peer", p.addr.String(), nil)
 	p.queue.start()
+	defer p.queue.stop()
 	err = p.send(conn, s)
-	p.queue.stop()
 	return time.Since(began), err
 }
 
@@ -143,7 +150,7 @@ func (p *peer) send(conn net.Conn, s session) error {
 	o := &p.t.opt
 	out := newFrameWriter(conn, s.to)
 	silent := make(chan error, 1) // it ends when the connection does
-	p.t.running.Go(func() { silent <- p.hear(conn, s) })
+	p.t.running.Go(func() { silent <- p.t.panics.Try("a connection", func() error { return p.hear(conn, s) }) })
 	ping := time.NewTicker(o.IdleTimeout / 3)
 	defer ping.Stop()
 	for {

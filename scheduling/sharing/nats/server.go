@@ -13,6 +13,7 @@ import (
 	natsio "github.com/nats-io/nats.go"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/scheduling/sharing/internal/mailbox"
 )
 
@@ -67,9 +68,12 @@ func (s Server) connect(timeout, patience time.Duration, told func(error)) (*con
 	c.name += " " + hosts
 	options := s.options(c, patience, told)
 	go func() {
+		defer close(c.ready)
 		// It looks up names, and tries each server once, before it goes on in the background.
-		c.conn, c.never = natsio.Connect(s.url(), options...)
-		close(c.ready)
+		c.never = guard.Try("nats: Server.Connect", func() (err error) {
+			c.conn, err = natsio.Connect(s.url(), options...)
+			return err
+		})
 	}()
 	return c, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	panics "github.com/inferpick/inferpick/internal/guard" // a guard is another thing here
 	"github.com/inferpick/inferpick/scheduling/sharing/internal/mailbox"
 )
 
@@ -48,8 +49,8 @@ func (t *Transport) listen() (err error) {
 	ctx, cancel := context.WithCancel(t.ctx)
 	defer cancel()
 	subscription := t.connection.Subscribe(ctx)
-	defer func() { _ = subscription.Close() }() // it says at most that it was closed before
-	defer context.AfterFunc(ctx, func() { _ = subscription.Close() })()
+	defer panics.Close(subscription) // it says at most that it was closed before
+	defer context.AfterFunc(ctx, func() { panics.Close(subscription) })()
 
 	// From here on something has to come from time to time, and first that we are subscribed.
 	silence := time.AfterFunc(3*t.timeout, cancel)
@@ -82,7 +83,7 @@ func (t *Transport) ask(ctx context.Context, subscription *goredis.PubSub, heard
 			return
 		}
 		if !heard.Swap(false) {
-			_ = subscription.Ping(ctx) // if it fails, nothing comes
+			_ = panics.Try("Ping", func() error { return subscription.Ping(ctx) }) // if it fails, nothing comes
 		}
 	}
 }

@@ -3,9 +3,10 @@ package mailbox
 import (
 	"context"
 	"fmt"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
+
+	"github.com/inferpick/inferpick/internal/guard"
 )
 
 // Inbox holds messages that have come until they are handled. Its methods may be called from any goroutine, Run
@@ -50,15 +51,12 @@ func (b *Inbox) Run(ctx context.Context, handle func(msg []byte)) {
 }
 
 func (b *Inbox) handle(handle func(msg []byte), msg []byte) {
-	defer func() {
-		if p := recover(); p != nil {
-			b.panics.Add(1)
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.err = fmt.Errorf("a message made its handle panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	handle(msg)
+	if p := guard.Call("", func() { handle(msg) }); p != nil {
+		b.panics.Add(1)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.err = fmt.Errorf("a message made its handle panic: %v\n%s", p.Value, p.Stack)
+	}
 }
 
 // InStats is what an Inbox has had since it was made.

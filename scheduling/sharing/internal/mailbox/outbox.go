@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/inferpick/inferpick/internal/guard"
 )
 
 // maxBatch is how many messages are sent at a time at most.
@@ -26,7 +28,8 @@ type Outbox struct {
 }
 
 // NewOutbox returns an outbox that calls send with some messages, oldest first, which are valid during the call
-// only. send has to end soon after its ctx, which lasts for timeout. At most max messages wait meanwhile.
+// only. send has to end soon after its ctx, which lasts for timeout. At most max messages wait meanwhile. A send that
+// panics has failed.
 func NewOutbox(max int, timeout time.Duration, send func(ctx context.Context, batch [][]byte) error) *Outbox {
 	return &Outbox{send: send, timeout: timeout, queue: newQueue(max)}
 }
@@ -96,7 +99,7 @@ func (b *Outbox) more(batch [][]byte) [][]byte {
 func (b *Outbox) try(ctx context.Context, batch [][]byte) error {
 	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
-	if err := b.send(ctx, batch); err != nil {
+	if err := guard.Try("sending", func() error { return b.send(ctx, batch) }); err != nil {
 		b.failed.Add(uint64(len(batch)))
 		return err
 	}

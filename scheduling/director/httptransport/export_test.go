@@ -1,0 +1,4 @@
+package httptransport
+
+// DialWire is for tests of what dials.
+var DialWire = dialWire
