@@ -274,20 +274,20 @@ func TestShed(t *testing.T) {
 				io.WriteString(w, "vllm:num_requests_waiting{model_name=\"llama-8b\"} 9\nvllm:num_requests_running{model_name=\"llama-8b\"} 50\nvllm:kv_cache_usage_perc{model_name=\"llama-8b\"} 0.97\n")
 			})
 			r := newRig(t, rigOptions{bootstrap: v.bootstrap, envoy: v.envoy, servers: []string{serve(t, answering)}, config: `
-		apiVersion: inference.networking.x-k8s.io/v1alpha2
-		kind: InferenceModel
-		metadata: {name: batch}
-		spec: {modelName: batch, criticality: Sheddable, poolRef: {name: llama}}
-		---
-		# A busy server beside the one of which nothing is known.
-		apiVersion: inferpick.io/v1alpha1
-		kind: StaticEndpoints
-		metadata: {name: busy}
-		spec:
-		  poolRef: {name: llama}
-		  endpoints:
-		  - {address: "` + busy.Address() + `", metrics: {address: "` + full + `"}}
-		`, flags: map[string]any{"scrape-interval": "10ms"}})
+apiVersion: inference.networking.x-k8s.io/v1alpha2
+kind: InferenceModel
+metadata: {name: batch}
+spec: {modelName: batch, criticality: Sheddable, poolRef: {name: llama}}
+---
+# A busy server beside the one of which nothing is known.
+apiVersion: inferpick.io/v1alpha1
+kind: StaticEndpoints
+metadata: {name: busy}
+spec:
+  poolRef: {name: llama}
+  endpoints:
+  - {address: "` + busy.Address() + `", metrics: {address: "` + full + `"}}
+`, flags: map[string]any{"scrape-interval": "10ms"}})
 			batch := strings.Replace(chatBody(1), `"chat"`, `"batch"`, 1)
 			waitFor(t, "the pool to be full", func() bool {
 				resp, body, err := r.do(t.Context(), "/v1/chat/completions", batch)
