@@ -151,6 +151,7 @@ func (all *Instances) start(name string, args []string) (*instance, error) {
 			log.Error("the picker has ended", slog.Any("error", err))
 		}
 	}()
+	waitReady(app, ended)
 	return &instance{args: args, app: app, with: with, log: log, stop: func() {
 		stop()
 		select {
@@ -158,6 +159,25 @@ func (all *Instances) start(name string, args []string) (*instance, error) {
 		case <-time.After(stopTime):
 		}
 	}}, nil
+}
+
+// readyTime bounds how long Envoy's main thread waits for a picker to be ready. Without a cluster to be read first it is at once.
+const readyTime = time.Second
+
+// waitReady waits until app is ready, so that the first requests are not refused.
+func waitReady(app *epp.App, ended <-chan struct{}) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	bound := time.After(readyTime)
+	for !app.Ready() {
+		select {
+		case <-tick.C:
+		case <-ended:
+			return
+		case <-bound:
+			return
+		}
+	}
 }
 
 // stopTime bounds how long Envoy's main thread waits for a picker to end. No stream is left by then.
