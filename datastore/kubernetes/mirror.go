@@ -83,7 +83,7 @@ func (m *mirror[T]) run(ctx context.Context) {
 		if m.stale {
 			step = m.list
 		}
-		if err := guarded(func() error { return step(ctx) }); err != nil && ctx.Err() == nil {
+		if err := step(ctx); err != nil && ctx.Err() == nil {
 			m.pause(ctx, err)
 		}
 	}
@@ -95,8 +95,7 @@ func (m *mirror[T]) pause(ctx context.Context, err error) {
 	if class == expired {
 		m.exact = m.stale // it was the list that asked for too much
 	}
-	panicked := errors.As(err, new(*panicError)) // somewhere between an event and what is known of it
-	m.stale = m.stale || class == expired || class == notServed || panicked
+	m.stale = m.stale || class == expired || class == notServed
 	wait := m.retry.failed(err)
 	if wait >= firstWait {
 		m.down(err, class)
@@ -298,7 +297,7 @@ func (m *mirror[T]) down(err error, class failure) {
 		signal(m.probe)
 	}
 	if !known {
-		tell(m.log, slog.LevelWarn, "cannot read from the cluster; what is known stays in force", err, m.about()...)
+		m.log.Warn("cannot read from the cluster; what is known stays in force", append(m.about(), slog.Any("error", err))...)
 	}
 }
 

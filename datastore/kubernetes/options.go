@@ -11,6 +11,7 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -113,8 +114,6 @@ func (o *Options) complete() error {
 	check.Default(&c, "Refresh", &o.Refresh, 30*time.Second, 10*time.Millisecond, 0)
 	check.Default(&c, "MinRetry", &o.MinRetry, 30*time.Second, time.Millisecond, 0)
 	check.Default(&c, "MaxRetry", &o.MaxRetry, max(o.MinRetry, 5*time.Minute), o.MinRetry, 0)
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = guardlog.Logger(o.Logger)
 	return c.Err()
 }

@@ -13,6 +13,8 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 )
 
 // Options of an election. Namespace and Name are required.
@@ -35,7 +37,7 @@ type Options struct {
 	Retry time.Duration
 
 	// OnHolder is told who holds the Lease whenever that is seen to change; empty: nobody. It
-	// must be quick. Optional.
+	// must be quick. Optional. A panic is told to Logger.
 	OnHolder func(identity string, self bool)
 
 	// Logger hears of changes of the holder and of failures, repeated ones once. Nil: silence.
@@ -63,16 +65,14 @@ func (o *Options) complete() error {
 		host, _ := os.Hostname()
 		o.Identity = host + "_" + crand.Text()
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = guardlog.Logger(o.Logger)
 	return c.Err()
 }
 
 // Elect takes part in an election until ctx is done, and then returns nil. Whenever this process
 // holds the Lease, it calls lead with a context that is done when it no longer does; lead must
 // return then, and is not called again before it has. A lead that returns earlier leaves the
-// Lease held. At the end the Lease is given back, so that another one need not wait for it.
+// Lease held; one that panics is called again after a while. At the end the Lease is given back, so that another one need not wait for it.
 //
 // That the API server is away or refuses, for want of rights to get, create and update leases, is
 // logged and tried again. An error is one of the options.
@@ -89,7 +89,7 @@ func Elect(ctx context.Context, config *rest.Config, o Options, lead func(ctx co
 		now := time.Now()
 		return instant{mono: now.Sub(start), wall: now.Round(0)} // Round takes the monotonic reading off
 	})
-	e.run(ctx, lead)
+	e.panics.Loop(ctx, "Elect", func() { e.run(ctx, lead) })
 	return nil
 }
 
@@ -109,9 +109,10 @@ var (
 
 // election is the loop around a candidate.
 type election struct {
-	o     Options
-	store leases
-	clock func() instant
+	o      Options
+	panics *guard.Teller
+	store  leases
+	clock  func() instant
 
 	*candidate
 	told struct{ holder, failure string }
@@ -119,7 +120,7 @@ type election struct {
 
 func newElection(o Options, store leases, clock func() instant) *election {
 	return &election{
-		o: o, store: store, clock: clock,
+		o: o, panics: guardlog.Teller(o.Logger, "lease"), store: store, clock: clock,
 		candidate: &candidate{identity: o.Identity, duration: o.Duration, renew: o.Renew},
 	}
 }
@@ -158,7 +159,7 @@ func (e *election) lead(ctx context.Context, lead func(context.Context)) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		lead(leading)
+		e.panics.Loop(leading, "lead", func() { lead(leading) })
 	}()
 	for {
 		sleep(leading, e.o.Retry)
@@ -238,7 +239,7 @@ func (e *election) tell(ctx context.Context, err error) {
 		e.o.Logger.LogAttrs(ctx, slog.LevelInfo, "lease has a new holder", slog.String("lease", e.name()),
 			slog.String("holder", holder), slog.Bool("self", holder == e.identity))
 		if e.o.OnHolder != nil {
-			e.o.OnHolder(holder, holder == e.identity)
+			e.panics.Call("Options.OnHolder", func() { e.o.OnHolder(holder, holder == e.identity) })
 		}
 	}
 	failure := ""

@@ -22,6 +22,7 @@ import (
 	"github.com/inferpick/inferpick/datastore/kubernetes"
 	"github.com/inferpick/inferpick/datastore/rollout"
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/guardlog"
 )
 
 // Options of a Home. The zero value is good.
@@ -83,9 +84,7 @@ func New(config *rest.Config, source Source, o Options) (*Home, error) {
 	}
 	host, _ := os.Hostname()
 	o.Component, o.Instance = cmp.Or(o.Component, "inferpick.dev/rollouts"), cmp.Or(o.Instance, host, "unknown")
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = guardlog.Logger(o.Logger)
 	config = rest.CopyConfig(config)
 	if config.QPS == 0 && config.RateLimiter == nil {
 		config.QPS, config.Burst = 50, 100

@@ -17,6 +17,7 @@ import (
 	k8stypes "k8s.io/apimachinery/pkg/types"
 
 	"github.com/inferpick/inferpick/datastore/rollout"
+	"github.com/inferpick/inferpick/internal/guardlog"
 )
 
 var eventsResource = schema.GroupVersionResource{Group: "events.k8s.io", Version: "v1", Resource: "events"}
@@ -127,6 +128,10 @@ func (t *teller) signal() {
 
 // Run sends events and writes conditions until ctx is done. It may be called once.
 func (h *Home) Run(ctx context.Context) {
+	guardlog.Teller(h.o.Logger, "rollouts").Loop(ctx, "Run", func() { h.run(ctx) })
+}
+
+func (h *Home) run(ctx context.Context) {
 	t, wait := h.teller, time.Duration(0)
 	for ctx.Err() == nil {
 		if !t.next(ctx) {

@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/inferpick/inferpick/datastore/kubernetes"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -70,9 +71,7 @@ func New(config *rest.Config, source Source, store Store, o Options) (*Writer, e
 	if o.Rate == 0 {
 		o.Rate = 5
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = guardlog.Logger(o.Logger)
 	client, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("status: %w", err)
@@ -90,6 +89,10 @@ func (w *Writer) Stats() Stats {
 // Source.Changed.
 func (w *Writer) Run(ctx context.Context) {
 	defer w.pending.Store(0)
+	guardlog.Teller(w.o.Logger, "status").Loop(ctx, "Run", func() { w.run(ctx) })
+}
+
+func (w *Writer) run(ctx context.Context) {
 	select {
 	case <-w.source.Synced():
 	case <-ctx.Done():

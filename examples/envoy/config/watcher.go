@@ -14,6 +14,8 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/internal/filewatch"
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
 )
@@ -68,8 +70,9 @@ type WatchOptions struct {
 // of a ConfigMap. A file that is written in place may be read half written if it takes long;
 // put a new one in the place of the old one (mv) instead.
 type Watcher struct {
-	path string
-	opt  WatchOptions
+	path   string
+	opt    WatchOptions
+	panics *guard.Teller
 
 	// attempt is held for one and guards these.
 	attempt sync.Mutex
@@ -97,10 +100,8 @@ func NewWatcher(path string, o WatchOptions) *Watcher {
 	if o.Registry == nil {
 		o.Registry = plugins.NewRegistry()
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	return &Watcher{path: path, opt: o, watch: watch(append([]string{path}, o.More...), o.MaxBytes)}
+	o.Logger = guardlog.Logger(o.Logger)
+	return &Watcher{path: path, opt: o, panics: guardlog.Teller(o.Logger, "config"), watch: watch(append([]string{path}, o.More...), o.MaxBytes)}
 }
 
 // Load reads the files and applies them now, whether or not they have changed, and
@@ -121,7 +122,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	filewatch.Every(ctx, w.opt.Interval, nil, func() {
 		w.attempt.Lock()
 		defer w.attempt.Unlock()
-		_ = w.look(w.watch.Look) // told by it
+		w.panics.Call("Run", func() { _ = w.look(w.watch.Look) }) // told by it
 	})
 	return nil
 }
@@ -180,7 +181,7 @@ func (w *Watcher) look(read func() (*filewatch.Version, error)) error {
 	case same && before != nil && before.Error() == err.Error():
 		// Load of a version of which all was told.
 		if w.opt.OnReload != nil {
-			w.opt.OnReload(err)
+			w.panics.Call("OnReload", func() { w.opt.OnReload(err) })
 		}
 	default:
 		w.refused(err)
@@ -234,7 +235,7 @@ func (w *Watcher) accepted(c *Config) {
 	w.opt.Logger.LogAttrs(ctx, slog.LevelInfo, "configuration is in force", slog.String("path", w.path),
 		slog.Int("pools", len(c.pools)), slog.Int("manifests", len(c.Change.Objects)), slog.Int("rejected", len(c.Rejected)))
 	if w.opt.OnReload != nil {
-		w.opt.OnReload(nil)
+		w.panics.Call("OnReload", func() { w.opt.OnReload(nil) })
 	}
 }
 
@@ -245,6 +246,6 @@ func (w *Watcher) refused(err error) {
 	}
 	w.opt.Logger.LogAttrs(context.Background(), slog.LevelError, "configuration is not in force, what was before stays", attrs...)
 	if w.opt.OnReload != nil {
-		w.opt.OnReload(err)
+		w.panics.Call("OnReload", func() { w.opt.OnReload(err) })
 	}
 }

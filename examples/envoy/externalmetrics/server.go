@@ -15,6 +15,8 @@ import (
 
 	"github.com/inferpick/inferpick/examples/envoy/internal/access"
 	"github.com/inferpick/inferpick/examples/envoy/internal/seldom"
+	"github.com/inferpick/inferpick/internal/guard"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/scheduling/autoscale/metric"
 )
 
@@ -48,6 +50,7 @@ type Options struct {
 // (tls.RequestClientCert): which are good is for the Server to say. It starts no goroutine.
 type Server struct {
 	o      Options
+	panics *guard.Teller
 	review *access.Reviewer
 	front  *access.FrontProxy
 	rarely *seldom.Logger
@@ -62,16 +65,17 @@ func New(o Options) (*Server, error) {
 	case o.API == nil:
 		return nil, errors.New("externalmetrics: Options.API is required")
 	}
+	o.Logger = guardlog.Logger(o.Logger)
+	panics := guardlog.Teller(o.Logger, "externalmetrics")
 	if o.Now == nil {
 		o.Now = time.Now
+	} else {
+		o.Now = panics.Clock("Options.Now", o.Now)
 	}
 	if o.Answered == nil {
 		o.Answered = func(string, int) {}
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	s := &Server{o: o, rarely: seldom.New(o.Logger), mux: http.NewServeMux()}
+	s := &Server{o: o, panics: panics, rarely: seldom.New(o.Logger), mux: http.NewServeMux()}
 	var err error
 	if s.review, err = access.NewReviewer(o.API); err != nil {
 		return nil, err
@@ -110,9 +114,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 func (s *Server) answer(of func(*http.Request) (any, *metav1.Status)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var found any
-		status := s.allow(r)
-		if status == nil {
-			found, status = of(r)
+		var status *metav1.Status
+		if !s.panics.Call("what answers", func() {
+			if status = s.allow(r); status == nil {
+				found, status = of(r)
+			}
+		}) {
+			status = failure(http.StatusInternalServerError, metav1.StatusReasonInternalError, "the answer could not be made")
 		}
 		code := http.StatusOK
 		if status != nil {
@@ -125,7 +133,7 @@ func (s *Server) answer(of func(*http.Request) (any, *metav1.Status)) http.Handl
 		w.Header().Set("Cache-Control", "no-cache, private")
 		w.WriteHeader(code)
 		_ = json.NewEncoder(w).Encode(found) // who does not read it has gone
-		s.o.Answered(known(r.PathValue("metric")), code)
+		s.panics.Call("Options.Answered", func() { s.o.Answered(known(r.PathValue("metric")), code) })
 	}
 }
 

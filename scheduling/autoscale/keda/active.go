@@ -48,7 +48,7 @@ func (t *trigger) byEvents() bool { return t.Model == "" && math.IsNaN(t.activat
 // StreamIsActive implements externalscaler.ExternalScalerServer. A client that does not read holds up nobody else: of
 // what changes meanwhile it will be told the last.
 func (s *Server) StreamIsActive(ref *externalscaler.ScaledObjectRef, stream grpc.ServerStreamingServer[externalscaler.IsActiveResponse]) (err error) {
-	defer func() { s.o.Called("StreamIsActive", status.Code(err)) }()
+	defer s.ended("StreamIsActive", &err)
 	told, active := false, false
 	return s.stream(stream.Context(), ref, func(t *trigger, known *bool) error {
 		now, err := false, error(nil)
@@ -68,7 +68,7 @@ func (s *Server) StreamIsActive(ref *externalscaler.ScaledObjectRef, stream grpc
 // StreamMetricSpec implements externalscaler.ExternalScalerServer. The specification of a trigger never changes, but
 // that its pool may go.
 func (s *Server) StreamMetricSpec(ref *externalscaler.ScaledObjectRef, stream grpc.ServerStreamingServer[externalscaler.GetMetricSpecResponse]) (err error) {
-	defer func() { s.o.Called("StreamMetricSpec", status.Code(err)) }()
+	defer s.ended("StreamMetricSpec", &err)
 	told := false
 	return s.stream(stream.Context(), ref, func(t *trigger, _ *bool) error {
 		if told {

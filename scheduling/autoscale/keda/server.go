@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/inferpick/inferpick/internal/check"
+	"github.com/inferpick/inferpick/internal/guard"
 	"github.com/inferpick/inferpick/scheduling/autoscale"
 	"github.com/inferpick/inferpick/scheduling/autoscale/keda/externalscaler"
 	"github.com/inferpick/inferpick/scheduling/autoscale/metric"
@@ -72,7 +73,7 @@ func (s *Server) Streams() int { return int(s.streams.Load()) }
 
 // IsActive implements externalscaler.ExternalScalerServer.
 func (s *Server) IsActive(ctx context.Context, ref *externalscaler.ScaledObjectRef) (answer *externalscaler.IsActiveResponse, err error) {
-	defer func() { s.o.Called("IsActive", status.Code(err)) }()
+	defer s.ended("IsActive", &err)
 	t, err := readTrigger(ref)
 	if err != nil {
 		return nil, asStatus(err)
@@ -86,7 +87,7 @@ func (s *Server) IsActive(ctx context.Context, ref *externalscaler.ScaledObjectR
 
 // GetMetricSpec implements externalscaler.ExternalScalerServer.
 func (s *Server) GetMetricSpec(ctx context.Context, ref *externalscaler.ScaledObjectRef) (answer *externalscaler.GetMetricSpecResponse, err error) {
-	defer func() { s.o.Called("GetMetricSpec", status.Code(err)) }()
+	defer s.ended("GetMetricSpec", &err)
 	t, err := readTrigger(ref)
 	if err == nil {
 		err = s.exists(ctx, t)
@@ -106,7 +107,7 @@ func (t *trigger) spec() *externalscaler.GetMetricSpecResponse {
 
 // GetMetrics implements externalscaler.ExternalScalerServer.
 func (s *Server) GetMetrics(ctx context.Context, r *externalscaler.GetMetricsRequest) (answer *externalscaler.GetMetricsResponse, err error) {
-	defer func() { s.o.Called("GetMetrics", status.Code(err)) }()
+	defer s.ended("GetMetrics", &err)
 	t, err := readTrigger(r.GetScaledObjectRef())
 	if err != nil {
 		return nil, asStatus(err)
@@ -129,6 +130,15 @@ func whole(v float64) int64 {
 		return math.MaxInt64
 	}
 	return int64(math.Ceil(v))
+}
+
+// ended is to be deferred by each method. It tells of a call that ends; a panic, of the Source's for example, is an error:
+// a gRPC server does not recover from it.
+func (s *Server) ended(method string, err *error) {
+	if p := guard.Caught(method, recover()); p != nil {
+		*err = status.Error(codes.Internal, "keda: "+p.Error())
+	}
+	_ = guard.Call("Options.Called", func() { s.o.Called(method, status.Code(*err)) }) // there is nobody left to tell
 }
 
 // exists returns an error if there is no such pool, or model.
