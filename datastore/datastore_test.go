@@ -668,7 +668,11 @@ func TestReadersSeeWholeChanges(t *testing.T) {
 			stop()
 		}
 	})
-	for v := range 200 {
+	changes := 200
+	if testing.Short() {
+		changes = 60
+	}
+	for v := range changes {
 		must(t, s.Commit(change(v)))
 	}
 	done.Store(true)

@@ -168,12 +168,7 @@ var how = map[string]func(i int) bool{
 // little it has to do with the engine that Cost has in mind: streamed or not, with usage or
 // without, fast and slow, with places and without.
 func TestBurstsOverEqualServers(t *testing.T) {
-	if raceEnabled {
-		t.Skip("it is one goroutine, and long")
-	}
-	if raceEnabled {
-		t.Skip("it is one goroutine, and takes long with the race detector")
-	}
+	oneGoroutine(t)
 	servers := map[string]plain{
 		"8 places, 0.5 ms a token":         {places: 8, step: 500 * time.Microsecond},
 		"8 places, 15 ms a token":          {places: 8, step: 15 * time.Millisecond},
@@ -240,6 +235,7 @@ func spread(w *world) float64 {
 
 // The step that is learned is the true one, of streams, of whole answers, and of both.
 func TestTheStepIsLearned(t *testing.T) {
+	oneGoroutine(t)
 	for name, server := range map[string]plain{
 		"15 ms":                         {places: 8, step: 15 * time.Millisecond},
 		"1 ms, a fast engine":           {places: 64, step: time.Millisecond, api: 500 * time.Microsecond},
@@ -344,6 +340,7 @@ func TestTokensThatCameLate(t *testing.T) {
 // Requests that were cancelled, failed, or went on to another server leave nothing of what they
 // would have taken.
 func TestNothingIsLeftOfWhatWasNotComputed(t *testing.T) {
+	oneGoroutine(t)
 	for name, end := range map[string]func(d *scheduling.Decision, other *types.Endpoint){
 		"cancelled": func(d *scheduling.Decision, _ *types.Endpoint) { d.Done(types.Outcome{Cancelled: true}) },
 		"failed":    func(d *scheduling.Decision, _ *types.Endpoint) { d.Done(types.Outcome{Status: 500}) },
@@ -412,12 +409,7 @@ var errOther = fmt.Errorf("something else")
 
 // What is learned of equal servers does not drift apart, though each tenant keeps to one.
 func TestEqualServersStayEqual(t *testing.T) {
-	if raceEnabled {
-		t.Skip("it is one goroutine, and long")
-	}
-	if raceEnabled {
-		t.Skip("it is one goroutine, and takes minutes with the race detector")
-	}
+	oneGoroutine(t)
 	for kind, streams := range how {
 		t.Run(kind, func(t *testing.T) {
 			w := newWorld(t, plugins.CostOptions{}, equal(2, plain{places: 24, step: 15 * time.Millisecond, prefill: 50 * time.Microsecond, grow: .02, jitter: 2 * time.Millisecond})...)
@@ -472,9 +464,7 @@ func (w *world) playSorted() {
 // As long as engines list new adapters, they are told apart: names that are listed no more make
 // room for others.
 func TestManyAdaptersInALife(t *testing.T) {
-	if raceEnabled {
-		t.Skip("it is one goroutine, and long")
-	}
+	oneGoroutine(t)
 	eps := []*types.Endpoint{schedulingtest.Endpoint("a", schedulingtest.Adapters(4)), schedulingtest.Endpoint("b", schedulingtest.Adapters(4))}
 	b := newCostBench(t, plugins.CostOptions{}, eps...)
 	list := func(i int, names ...string) {

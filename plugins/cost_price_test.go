@@ -28,6 +28,7 @@ func TestCostPriceWithoutSLO(t *testing.T) {
 
 // What was learned can be looked at, of all endpoints and of each.
 func TestCostStats(t *testing.T) {
+	oneGoroutine(t)
 	b := newCostBench(t, plugins.CostOptions{}, unreadAll("slow", "fast")...)
 	require.Equal(t, plugins.FleetRates{Transport: .003, Step: 1, Token: 1, Encode: 1, Denoise: 1}, b.cost.Stats().Rates)
 	_, known := b.cost.Rates(b.eps[0])

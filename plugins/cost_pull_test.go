@@ -56,6 +56,7 @@ func firstToken(prompt, held, peer, price float64, pulls bool) float64 {
 
 // The server that is chosen is the one with the first first token, by brute force, whoever holds what.
 func TestCostPullsWhereThatIsFastest(t *testing.T) {
+	oneGoroutine(t)
 	r := rand.New(rand.NewPCG(3, 4))
 	elsewhere := 0
 	for n := range 100 {
@@ -110,9 +111,7 @@ func TestCostPullsWhereThatIsFastest(t *testing.T) {
 
 // What a pull takes is learned from first tokens, and said.
 func TestCostLearnsWhatPullingTakes(t *testing.T) {
-	if raceEnabled {
-		t.Skip("it is one goroutine, and long")
-	}
+	oneGoroutine(t)
 	for _, price := range []float64{.1, .9} {
 		x := newPullers(t, 2)
 		request := func(n int) *types.Request {

@@ -116,6 +116,7 @@ var noLean = plugins.CostOptions{Lean: 1e-9}
 // A Cost that begins with the snapshot of another decides as that does from its first decision on, whether it has met
 // the endpoints before or not, and so does one that begins with its snapshot.
 func TestCostGoesOn(t *testing.T) {
+	oneGoroutine(t)
 	for _, o := range []plugins.CostOptions{
 		noLean, {Lean: noLean.Lean, Links: []string{"zone", "region"}}, {Lean: noLean.Lean, FixedRates: true}, {Lean: noLean.Lean, Prefix: plugins.PrefixOptions{BlockBytes: 128}},
 	} {
@@ -412,6 +413,7 @@ func BenchmarkSnapshot(b *testing.B) {
 
 // What a peer knows is as good, whatever it calls the servers; but who knows its fleet goes on with that.
 func TestCostGoesOnFromPeer(t *testing.T) {
+	oneGoroutine(t)
 	a := taughtBench(t, noLean, 300)
 	snapshot := a.snapshot()
 	ours := func(id string) string { return "our-" + id }

@@ -67,9 +67,7 @@ func sum(items []scheduling.CostItem) (s float64) {
 
 // What is decided is the best of all endpoints and of all pairs that may talk, in any state.
 func TestSplitIsTheBestOfAllPairs(t *testing.T) {
-	if raceEnabled {
-		t.Skip("it is one goroutine, and long")
-	}
+	oneGoroutine(t)
 	apart, alone := 0, 0
 	for seed := range uint64(60) {
 		rnd := rand.New(rand.NewPCG(seed, 1))

@@ -225,6 +225,7 @@ func TestCostCountsItsOwnRequestsOnce(t *testing.T) {
 // A server that takes twice as long gets less, after some answers, without anybody
 // saying so; and constants that are wrong by a factor of 4 are put right.
 func TestCostLearnsRates(t *testing.T) {
+	oneGoroutine(t)
 	for _, wrong := range []float64{.25, 1, 4} {
 		b := newCostBench(t, plugins.CostOptions{Engine: plugins.EngineRates{
 			Step: wrong * 7.6e-3, Sequence: wrong * 18e-6, Context: wrong * 47e-9, Token: wrong * 24e-6}}, unreadAll("slow", "fast")...)
@@ -246,6 +247,7 @@ func TestCostLearnsRates(t *testing.T) {
 
 // How fast endpoints are, in seconds, for who counts work by it: what requests have shown, and nothing before.
 func TestCostSpeed(t *testing.T) {
+	oneGoroutine(t)
 	b := newCostBench(t, plugins.CostOptions{}, unreadAll("slow", "fast")...)
 	_, known := b.cost.Speed(b.eps[0])
 	require.False(t, known, "it was not met")
@@ -524,6 +526,7 @@ func TestCostLetsGoOfUnstreamedPrefills(t *testing.T) {
 
 // Whatever happens to requests, nothing is left of them.
 func TestCostEndsAtNothing(t *testing.T) {
+	oneGoroutine(t)
 	var eps []*types.Endpoint
 	for i := range 6 {
 		eps = append(eps, schedulingtest.Endpoint(fmt.Sprint("ep", i), schedulingtest.Adapters(2)))

@@ -148,6 +148,7 @@ func (tr *transcript) end(k int) {
 // changes none of it, and a change of policy needs a reason in the commit that writes it anew
 // (go test ./plugins -run Transcript -update-transcript).
 func TestCostTranscript(t *testing.T) {
+	oneGoroutine(t)
 	var got strings.Builder
 	for _, tt := range []struct {
 		name    string

@@ -224,6 +224,7 @@ func deadline() types.Outcome {
 // TestTrapHangingServer: a server that accepts and never answers is found by what its
 // clients do, or do not.
 func TestTrapHangingServer(t *testing.T) {
+	oneGoroutine(t)
 	quick, slower := evenly(20*time.Millisecond, 40*time.Millisecond), evenly(30*time.Millisecond, 80*time.Millisecond)
 	base := pond{servers: 10, takes: oneHangs(quick), every: 10 * time.Millisecond, patience: 500 * time.Millisecond, requests: 3000}
 	with := func(change func(*pond)) pond {
@@ -283,6 +284,7 @@ func TestTrapHangingServer(t *testing.T) {
 // TestTrapClientsWhoLeave: servers that are well must not be ejected by clients who leave
 // early, whatever the servers' speed and the clients' patience.
 func TestTrapClientsWhoLeave(t *testing.T) {
+	oneGoroutine(t)
 	speeds := func(d func(*rand.Rand) time.Duration, factors ...float64) func(int, *rand.Rand) time.Duration {
 		return func(i int, rnd *rand.Rand) time.Duration {
 			return time.Duration(float64(d(rnd)) * factors[i%len(factors)])

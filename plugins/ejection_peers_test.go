@@ -445,6 +445,7 @@ func (tr *troop) share(loss float64) {
 // TestEjectionOfMany: eight gateways in front of twelve servers. One of these refuses, one fails, and one
 // hangs, for four minutes.
 func TestEjectionOfMany(t *testing.T) {
+	oneGoroutine(t)
 	const repaired = 250
 	run := func(talk bool) (tr *troop, first, all float64) {
 		tr = newTroop(t, 8, 12)
@@ -490,6 +491,7 @@ func TestEjectionOfMany(t *testing.T) {
 
 // TestTrapLyingGateway: a peer says that each server refuses connections, whenever it may. All serve.
 func TestTrapLyingGateway(t *testing.T) {
+	oneGoroutine(t)
 	tr := newTroop(t, 1, 4)
 	f := tr.gates[0].f
 	trials, number := 0, uint64(0)

@@ -744,6 +744,7 @@ func TestEjectionConcurrency(t *testing.T) {
 // with no metrics to tell. The policy sends to whoever has the least to do, which is
 // the server that refuses everything.
 func TestEjectionSimulated(t *testing.T) {
+	oneGoroutine(t)
 	run := func(name string, filters ...scheduling.Named) *simulation.Report {
 		return schedulingtest.Simulate(t, simulation.Config{
 			Fleet:    simulation.Uniform(4, engine.Config{}),

@@ -100,3 +100,11 @@ func profiles() map[string]scheduling.Profile {
 		"ClassicWithInFlight": seeded(plugins.ClassicWithInFlight()),
 	}
 }
+
+// oneGoroutine skips a long test with the race detector, which sees nothing in it.
+func oneGoroutine(t *testing.T) {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("it is one goroutine, and long")
+	}
+}

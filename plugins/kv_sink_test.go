@@ -368,6 +368,7 @@ func TestKVSinkConcurrently(t *testing.T) {
 
 // What it takes to read from a tier is learned from first tokens that come later or sooner than expected.
 func TestKVSinkLearnsPrices(t *testing.T) {
+	oneGoroutine(t)
 	profile := plugins.Default()
 	sink, err := plugins.KVSinkOf(profile, plugins.KVOptions{})
 	require.NoError(t, err)

@@ -86,6 +86,7 @@ func (e *tokenEngine) drop(adapter, salt string, ids []uint32, keep int) {
 // of the first request on, also of what others sent, and without a session: base model and adapter, with
 // salts, answers that go on as prompts, prompts that part anywhere, evictions.
 func TestKVSinkByTokens(t *testing.T) {
+	oneGoroutine(t)
 	p := mustPrefix(t, plugins.PrefixOptions{BlockBytes: 64})
 	sink, err := p.KVSink(plugins.KVOptions{Model: "base"})
 	require.NoError(t, err)

@@ -30,6 +30,7 @@ func shares(t *testing.T, p scheduling.Picker, scores []float64, n int) []float6
 // TestPickerShares checks the distribution that each picker promises. With 20,000
 // draws the standard deviation of a share is at most 0.0036.
 func TestPickerShares(t *testing.T) {
+	oneGoroutine(t)
 	third := 1. / 3
 	tests := []struct {
 		name   string

@@ -495,6 +495,7 @@ func TestPrefixCacheCapacity(t *testing.T) {
 
 // TestPrefixCacheMaxBytes: the whole index keeps its bound, whatever is sent.
 func TestPrefixCacheMaxBytes(t *testing.T) {
+	oneGoroutine(t)
 	p := mustPrefix(t, plugins.PrefixOptions{MaxBytes: 1 << 20})
 	eps := idle(20)
 	for i := range 6000 {

@@ -193,6 +193,7 @@ func TestSessionAffinityCanary(t *testing.T) {
 
 // TestTrapSessionMapWithoutBound: ids are the client's to invent.
 func TestTrapSessionMapWithoutBound(t *testing.T) {
+	oneGoroutine(t)
 	s := mustSessions(t, plugins.SessionOptions{MaxSessions: 100})
 	eps := idle(3)
 	for i := range 10000 {

@@ -569,7 +569,10 @@ func TestStickSnapshot(t *testing.T) {
 
 // TestStickSnapshotInPieces: a large table is read bit by bit, while it is used.
 func TestStickSnapshotInPieces(t *testing.T) {
-	const n = 20_000
+	n, rounds := 20_000, 10
+	if raceEnabled {
+		n, rounds = 5000, 5
+	}
 	s, eps := mustSessions(t, plugins.SessionOptions{}), idle(3)
 	for i := range n {
 		s.Picked(turn(fmt.Sprint("s", i), time.Duration(i)*time.Millisecond), eps[i%3])
@@ -587,7 +590,7 @@ func TestStickSnapshotInPieces(t *testing.T) {
 				}
 			}
 		})
-		for range 10 {
+		for range rounds {
 			again := mustSessions(t, plugins.SessionOptions{})
 			require.NoError(t, again.Restore(s.AppendSnapshot(nil, 1<<21, epoch.Add(20*time.Second)), 0, epoch.Add(20*time.Second)))
 			require.Equal(t, n, again.Len())

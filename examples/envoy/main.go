@@ -1,5 +1,6 @@
 // Envoy shows inferpick as the endpoint picker of a real Envoy, on one machine:
-// simulated model servers, the picker, and Envoy with the shipped envoy.yaml.
+// simulated model servers, the picker, and Envoy with the shipped envoy.yaml; or, with -module,
+// Envoy that has loaded the picker into its own process, with envoy-module.yaml.
 //
 //	go run ./examples/envoy
 //	curl http://127.0.0.1:8081/v1/chat/completions \
@@ -42,7 +43,7 @@ func main() {
 // settings are what the command line says.
 type settings struct {
 	config, bootstrap, listen string
-	debug                     bool
+	module, debug             bool
 	at                        addresses
 }
 
@@ -58,23 +59,34 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if err := run(ctx, s, stdout, stderr); err != nil {
 		fmt.Fprintf(stderr, "envoy: %v\n", err)
-		if errors.Is(err, envoyproxy.ErrNotFound) {
+		switch {
+		case errors.Is(err, envoyproxy.ErrNotFound):
 			fmt.Fprintf(stderr, "envoy: %s installs it into a folder of its own\n", filepath.Join(home(), "install-envoy.sh"))
+		case errors.Is(err, envoyproxy.ErrNoCompiler):
+			fmt.Fprintln(stderr, "envoy: install gcc or clang, or run it without -module: the picker in a process of its own needs none")
 		}
 		return exitError
 	}
 	return exitOK
 }
 
+// bootstrapFiles are Envoy's configurations, by whether the picker is a module.
+var bootstrapFiles = map[bool]string{false: "envoy.yaml", true: "envoy-module.yaml"}
+
 func parseFlags(args []string, out io.Writer) (s settings, err error) {
 	s.at = defaultAddresses
 	fs := pflag.NewFlagSet("envoy", pflag.ContinueOnError)
 	fs.Usage = func() { fmt.Fprint(out, "Usage: envoy [flags]\n\n", fs.FlagUsagesWrapped(100)) }
 	fs.StringVar(&s.config, "config", filepath.Join(home(), "demo"), "the picker's configuration, a `file or folder`; model servers are simulated at the addresses in it")
-	fs.StringVar(&s.bootstrap, "envoy-config", filepath.Join(home(), "envoy.yaml"), "Envoy's configuration `file`")
+	fs.StringVar(&s.bootstrap, "envoy-config", "", "Envoy's configuration `file` (default envoy.yaml, with -module envoy-module.yaml, beside the source)")
 	fs.StringVar(&s.listen, "listen", "127.0.0.1:8081", "`address` that Envoy listens on")
+	fs.BoolVar(&s.module, "module", false, "load the picker into Envoy, as a dynamic module; it is built for that, with a C compiler")
 	fs.BoolVar(&s.debug, "debug", false, "tell of every request")
-	return s, commandline.Parse(fs, args)
+	err = commandline.Parse(fs, args)
+	if s.bootstrap == "" {
+		s.bootstrap = filepath.Join(home(), bootstrapFiles[s.module])
+	}
+	return s, err
 }
 
 // home is the folder of this program's source, where its files are; they are found

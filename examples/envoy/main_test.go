@@ -23,17 +23,50 @@ import (
 // TestDemo runs the demo with its own configuration on free ports, does what it says
 // one can do, and ends it.
 func TestDemo(t *testing.T) {
-	if _, err := envoyproxy.Find("."); errors.Is(err, envoyproxy.ErrNotFound) {
+	needsEnvoy(t)
+	any := "127.0.0.1:0"
+	tryDemo(t, settings{config: demoOnFreePorts(t), bootstrap: "envoy.yaml", listen: any, at: addresses{any, any, any, any}}, 20*time.Second)
+}
+
+// TestDemoOfTheModule is TestDemo with the picker inside of Envoy.
+func TestDemoOfTheModule(t *testing.T) {
+	needsEnvoy(t)
+	if testing.Short() {
+		t.Skip("skipped: -short, and a shared library is to be built")
+	}
+	if _, err := envoyproxy.FindCompiler(t.Context()); errors.Is(err, envoyproxy.ErrNoCompiler) {
 		t.Skipf("skipped: %v", err)
 	}
 	any := "127.0.0.1:0"
-	s := settings{config: demoOnFreePorts(t), bootstrap: "envoy.yaml", listen: any, at: addresses{any, any, any, any}}
+	at := addresses{metrics: freePort(t), admin: any} // whose port nobody would tell
+	tryDemo(t, settings{module: true, config: demoOnFreePorts(t), bootstrap: "envoy-module.yaml", listen: any, at: at}, 10*time.Minute)
+}
+
+func needsEnvoy(t *testing.T) {
+	t.Helper()
+	if _, err := envoyproxy.Find("."); errors.Is(err, envoyproxy.ErrNotFound) {
+		t.Skipf("skipped: %v", err)
+	}
+}
+
+// freePort returns an address where nobody listens.
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// tryDemo waits until the demo says that it has started, but not for longer than that may take.
+func tryDemo(t *testing.T, s settings, starting time.Duration) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var out, log logbuffer.Buffer
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, s, &out, &log) }()
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(out.String(), "Ctrl-C"); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(starting); !strings.Contains(out.String(), "Ctrl-C"); time.Sleep(20 * time.Millisecond) {
 		select {
 		case err := <-done:
 			t.Fatalf("it ended: %v\n%s", err, log.String())
@@ -50,7 +83,9 @@ func TestDemo(t *testing.T) {
 	const request = `{"model":"chat","max_tokens":3,"messages":[{"role":"user","content":"hi"}]}`
 	for i, want := range []string{`"model":"chat"`, "server-4"} {
 		resp, err := http.Post(urls[i][1], "application/json", strings.NewReader(request))
-		require.NoError(t, err)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, log.String())
+		}
 		body, _ := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if resp.StatusCode != 200 || !strings.Contains(string(body), want) {
@@ -81,10 +116,7 @@ func demoOnFreePorts(t *testing.T) string {
 		require.NoError(t, err)
 		text := string(data)
 		for port := 18001; port <= 18004; port++ {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			text = strings.ReplaceAll(text, fmt.Sprintf("127.0.0.1:%d", port), ln.Addr().String())
-			ln.Close()
+			text = strings.ReplaceAll(text, fmt.Sprintf("127.0.0.1:%d", port), freePort(t))
 		}
 		require.NoError(t, os.WriteFile(filepath.Join(folder, filepath.Base(path)), []byte(text), 0o600))
 	}
@@ -101,6 +133,8 @@ func TestCommand(t *testing.T) {
 		{[]string{"-nonsense"}, exitUsage, "-nonsense"},
 		{[]string{"extra"}, exitUsage, `"extra"`},
 		{[]string{"-envoy-config", "/nowhere.yaml"}, exitError, "nowhere.yaml"},
+		{[]string{"-module", "-envoy-config", "envoy.yaml"}, exitError, "envoy.yaml has no filter of a dynamic module"},
+		{[]string{"-envoy-config", "envoy-module.yaml"}, exitError, "want -module"},
 	} {
 		if tt.code == exitError {
 			if _, err := envoyproxy.Find("."); err != nil {

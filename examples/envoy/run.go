@@ -1,23 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
 	"github.com/inferpick/inferpick/scheduling/simulation/modelserver"
-	"github.com/inferpick/inferpick/types"
 )
 
 // addresses are where the parts listen.
 type addresses struct{ picker, health, metrics, admin string }
 
-// defaultAddresses are the picker's own defaults, on loopback, and what envoy.yaml says.
+// defaultAddresses are the picker's own defaults, on loopback, and what the bootstrap files say.
 var defaultAddresses = addresses{picker: "127.0.0.1:9002", health: "127.0.0.1:9003", metrics: "127.0.0.1:9090", admin: "127.0.0.1:19000"}
 
 // run starts everything, waits until ctx is done, and ends everything.
@@ -26,102 +25,105 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	level := slog.LevelInfo
-	if s.debug {
-		level = slog.LevelDebug
-	}
 	bootstrap, err := envoyproxy.ReadBootstrap(s.bootstrap)
 	if err != nil {
 		return err
 	}
-	app, err := epp.New(epp.Options{
-		Config: s.config, GRPCAddr: s.at.picker, HealthAddr: s.at.health, MetricsAddr: s.at.metrics,
-		MaxDestinations: bootstrap.MaxDestinations(),
-		Explain:         true, // on loopback, of made-up servers
-		Logger:          slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
+	if err := s.fits(bootstrap); err != nil {
+		return err
+	}
+	servers, err := startServers(ctx, s.config)
+	defer servers.close()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(bootstrap.Listen(s.listen, s.at.admin), bootstrap.Servers(servers.at...)); err != nil {
+		return err
+	}
+	start := startPicker
+	if s.module {
+		start = buildModule
+	}
+	picker, err := start(ctx, s, bootstrap, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	defer picker.stop() // after Envoy, so that what is under way ends well
+	envoy, err := envoyproxy.Start(ctx, envoyproxy.StartOptions{
+		Bin: bin, Bootstrap: bootstrap, Modules: picker.modules, ModulesLogLevel: s.logLevel().String(), Log: stderr,
 	})
 	if err != nil {
 		return err
 	}
-	defer app.Close()
-
-	servers, servedAt, err := startServers(ctx, app)
-	defer func() {
-		for _, server := range servers {
-			server.Close()
-		}
-	}()
-	if err != nil {
-		return err
-	}
-	for _, err := range []error{
-		bootstrap.Listen(s.listen, s.at.admin), bootstrap.Picker(app.Address()),
-		bootstrap.Servers(servedAt...), bootstrap.FailOpen(failsOpen(app)),
-	} {
-		if err != nil {
-			return err
-		}
-	}
-
-	// The picker outlives Envoy, so that what is under way ends well.
-	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan error, 1)
-	go func() { ended <- app.Run(serving) }()
-	defer func() {
-		stop()
-		<-ended
-	}()
-	envoy, err := envoyproxy.Start(ctx, envoyproxy.StartOptions{Bin: bin, Bootstrap: bootstrap, Log: stderr})
-	if err != nil {
-		return err
-	}
 	defer envoy.Stop()
-	greet(stdout, s, envoy.URL(), app.MetricsAddress(), len(servers))
+	greet(stdout, s, envoy.URL(), picker.metrics, len(servers.at))
 
 	select {
 	case <-ctx.Done():
 		return nil
 	case <-envoy.Done():
 		return errors.New("envoy has ended")
-	case err := <-ended:
-		ended <- err
+	case err := <-picker.ended:
 		return fmt.Errorf("the picker has ended: %w", err)
 	}
 }
 
-// startServers simulates a model server at each address in the configuration.
-func startServers(ctx context.Context, app *epp.App) (servers []*modelserver.Server, at []string, err error) {
-	for _, pool := range app.Store().Snapshot().Pools() {
-		for _, ep := range pool.Endpoints() {
-			ln, err := net.Listen("tcp", ep.Address)
+// fits says what is wrong with a bootstrap file for the way that Envoy is to ask the picker.
+func (s *settings) fits(b *envoyproxy.Bootstrap) error {
+	switch {
+	case s.module && !b.HasModule():
+		return fmt.Errorf("%s has no filter of a dynamic module, which -module is for", s.bootstrap)
+	case !s.module && b.HasModule():
+		return fmt.Errorf("%s has the picker as a dynamic module: want -module", s.bootstrap)
+	}
+	return nil
+}
+
+// servers are simulated model servers.
+type servers struct {
+	running []*modelserver.Server
+	at      []string // their addresses
+}
+
+func (s *servers) close() {
+	for _, server := range s.running {
+		server.Close()
+	}
+}
+
+// startServers simulates a model server at each address in a configuration. Those that it returns with an error
+// are to be closed, too.
+func startServers(ctx context.Context, path string) (s servers, err error) {
+	c, err := epp.Loader(false).Load(path)
+	if err != nil {
+		return s, err
+	}
+	for _, pool := range c.Pools() {
+		for _, spec := range c.Change.Endpoints[pool] {
+			name := cmp.Or(spec.ID, spec.Address)
+			ln, err := net.Listen("tcp", spec.Address)
 			if err != nil {
-				return servers, nil, fmt.Errorf("model server %s: %w", ep.ID, err)
+				return s, fmt.Errorf("model server %s: %w", name, err)
 			}
 			server, err := modelserver.Start(ctx, modelserver.Options{
-				Name: ep.ID, Models: []string{"llama-8b"}, Adapters: []string{"chat-canary"}, MaxOutput: 256, Listener: ln,
+				Name: name, Models: []string{"llama-8b"}, Adapters: []string{"chat-canary"}, MaxOutput: 256, Listener: ln,
 			})
 			if err != nil {
 				ln.Close()
-				return servers, nil, fmt.Errorf("model server %s: %w", ep.ID, err)
+				return s, fmt.Errorf("model server %s: %w", name, err)
 			}
-			servers, at = append(servers, server), append(at, ep.Address)
+			s.running, s.at = append(s.running, server), append(s.at, spec.Address)
 		}
 	}
-	return servers, at, nil
-}
-
-// failsOpen reports whether Envoy is to go on without the picker, by the manifests.
-func failsOpen(app *epp.App) bool {
-	for _, pool := range app.Store().Snapshot().Pools() {
-		if m := pool.Manifest(); m != nil && m.Spec.EndpointPickerRef != nil && m.Spec.EndpointPickerRef.FailureMode == types.FailOpen {
-			return true
-		}
-	}
-	return false
+	return s, nil
 }
 
 func greet(w io.Writer, s settings, url, metrics string, servers int) {
-	fmt.Fprintf(w, `%d simulated model servers, the picker, and Envoy with %s
+	parts := "the picker, and Envoy"
+	if s.module {
+		parts = "and Envoy, which has the picker inside of it,"
+	}
+	fmt.Fprintf(w, `%d simulated model servers, %s with %s
 
   Try it      curl -i %s/v1/chat/completions \
                 -d '{"model":"chat","messages":[{"role":"user","content":"hi"}]}'
@@ -131,5 +133,5 @@ func greet(w io.Writer, s settings, url, metrics string, servers int) {
   Change it   %s, while it runs
   Stop        Ctrl-C
 
-`, servers, s.bootstrap, url, metrics, metrics, s.at.admin, s.config)
+`, servers, parts, s.bootstrap, url, metrics, metrics, s.at.admin, s.config)
 }

@@ -134,6 +134,7 @@ func TestSheddableIsRefusedAtOnce(t *testing.T) {
 
 // TestFloor measures which part of all tokens bands get while the pool is never idle.
 func TestFloor(t *testing.T) {
+	oneGoroutine(t)
 	for _, tt := range []struct {
 		name         string
 		floors       [3]float64 // from the highest band
@@ -200,6 +201,7 @@ func TestFloor(t *testing.T) {
 // TestFloorIsOfTheBandAndNotOfEachPriority: priorities of a band share its floor, however
 // many they are.
 func TestFloorIsOfTheBandAndNotOfEachPriority(t *testing.T) {
+	oneGoroutine(t)
 	r := newRig(t, 1, admission.Options{Bands: []admission.Band{
 		{Name: "high", Priority: 100}, {Name: "low", Priority: 0, Floor: 0.2},
 	},

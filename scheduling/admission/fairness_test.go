@@ -143,8 +143,9 @@ func unfairness(t *testing.T, o admission.Options, senders []sender, steps int, 
 }
 
 func TestFairness(t *testing.T) {
+	oneGoroutine(t)
 	steps := 20_000
-	if testing.Short() || raceEnabled {
+	if testing.Short() {
 		steps = 4000
 	}
 	known := func(n int) func(*rand.Rand) int { return between(n, n) }

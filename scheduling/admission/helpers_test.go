@@ -158,3 +158,11 @@ func equal[T comparable](t *testing.T, what string, got, want T) {
 		t.Errorf("%s: %v, want %v", what, got, want)
 	}
 }
+
+// oneGoroutine skips a long test with the race detector, which sees nothing in it.
+func oneGoroutine(t *testing.T) {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("it is one goroutine, and long")
+	}
+}

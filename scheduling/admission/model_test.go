@@ -23,8 +23,9 @@ var modelSeeds = flag.Int("model.seeds", 20, "how many random histories TestMode
 // TestModel does random things to a Controller and to a naive one, and compares what they
 // do, and what they say of themselves, after each.
 func TestModel(t *testing.T) {
+	oneGoroutine(t)
 	seeds, steps := *modelSeeds, 350
-	if testing.Short() || raceEnabled {
+	if testing.Short() {
 		seeds = min(seeds, 8)
 	}
 	for _, fairness := range []admission.Fairness{admission.VirtualTokens, admission.PrefixLocality, admission.FirstCome} {

@@ -114,9 +114,7 @@ func budgetRun(t *testing.T, n int, seed uint64, b admission.Budget, s spread, d
 // TestBudgetsOfManyGateways: in any window eight gateways let in no more than one, but for 5 % and a request of each
 // other one; and in all hardly less.
 func TestBudgetsOfManyGateways(t *testing.T) {
-	if raceEnabled {
-		t.Skip("it is for one goroutine, and long")
-	}
+	oneGoroutine(t)
 	const gateways = 8
 	run := 80 * time.Second
 	if testing.Short() {

@@ -160,9 +160,7 @@ func (f *fleet) apart(run time.Duration) (worst, bound float64) {
 
 // TestFairnessOfManyGateways: the bound of doc.go for tenants that come and go.
 func TestFairnessOfManyGateways(t *testing.T) {
-	if raceEnabled {
-		t.Skip("it is for one goroutine, and long")
-	}
+	oneGoroutine(t)
 	seeds, run := 4, 2*time.Minute
 	if testing.Short() {
 		seeds, run = 2, time.Minute
@@ -196,6 +194,7 @@ func TestFairnessOfManyGateways(t *testing.T) {
 
 // TestFairnessNeedsSharing: a tenant that is only at five of eight gateways gets as much as one that is at all.
 func TestFairnessNeedsSharing(t *testing.T) {
+	oneGoroutine(t)
 	run := func(lost float64) (apart, bound, all float64) {
 		f := newFleet(t, 8, 1, 2000, 1, 1)
 		if f.lost = lost; lost < 1 {

@@ -114,7 +114,7 @@ func TestAutoscaleWithPeers(t *testing.T) {
 		for _, g := range all {
 			require.NoError(t, g.SetServers(nil))
 		}
-		time.Sleep(8 * time.Minute)
+		time.Sleep(3 * time.Minute)
 		active, stop, err := all[2].Autoscaler.Watch(name)
 		require.NoError(t, err)
 		defer stop()

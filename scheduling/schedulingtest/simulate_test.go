@@ -60,6 +60,9 @@ func TestSimulate(t *testing.T) {
 	if r := schedulingtest.Simulate(t, c); r.Completed == 0 || r.Completed != r.Arrived || r.TTFT.P90 <= 0 {
 		t.Errorf("Simulate = %+v, want all of some jobs completed", r)
 	}
+	if testing.Short() {
+		return
+	}
 
 	overloaded := c
 	overloaded.Workload, overloaded.Duration = simulation.ShareGPT{Rate: 400}, 20*time.Second

@@ -156,7 +156,11 @@ func TestSilentPeer(t *testing.T) {
 
 // Whatever is lost, late or comes twice: in the end each believes what the others' ledgers say.
 func TestConverges(t *testing.T) {
-	for seed := range uint64(20) {
+	seeds := uint64(20)
+	if testing.Short() {
+		seeds = 4
+	}
+	for seed := range seeds {
 		r := rand.New(rand.NewPCG(seed, 1))
 		type message struct {
 			to, at int

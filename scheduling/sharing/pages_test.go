@@ -141,6 +141,9 @@ func TestGatewayThatBeginsIsTold(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			told, seeds := 0, 5
+			if testing.Short() {
+				seeds = 2
+			}
 			for seed := range uint64(seeds) {
 				l := newLossy(t, seed)
 				o := Options{Key: []byte(c.key)}

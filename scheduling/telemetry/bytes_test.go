@@ -16,6 +16,9 @@ import (
 // Names that clients make up make no page larger than it may be, whatever is in them and
 // whatever becomes of their requests; and every request is counted.
 func TestTrapNamesMakeAHugePage(t *testing.T) {
+	if raceEnabled {
+		t.Skip("it is one goroutine, and long")
+	}
 	const many, some = 150_000, 20_000
 	long := func(filler string) func(int) string {
 		return func(i int) string {
@@ -46,15 +49,11 @@ func TestTrapNamesMakeAHugePage(t *testing.T) {
 		{"a large page", some, short, telemetry.Options{MaxBytes: 16 << 20}, false, 16 << 20},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			n := tt.made
-			if raceEnabled {
-				n = 5000
-			}
 			m := newMetrics(t, tt.o)
 			pools := []types.NamespacedName{pool, {Namespace: "default", Name: "qwen"}}
 			hooks := []scheduling.Hooks{m.Hooks(pools[0], scheduling.Hooks{}), m.Hooks(pools[1], scheduling.Hooks{})}
 			eps := []*types.Endpoint{endpoint("default/pod-0"), endpoint("default/pod-1")}
-			for i := range n {
+			for i := range tt.made {
 				req := request(tt.names(i), "")
 				if tt.target {
 					req.TargetModel = "to" + req.Model[:200]
@@ -104,7 +103,7 @@ func TestTrapNamesMakeAHugePage(t *testing.T) {
 					}
 				}
 			}
-			all := float64(n)
+			all := float64(tt.made)
 			if requests != all || done+failed != all || rewritten != all || tokens != 1000*done || decided != all*6/8 {
 				t.Errorf("%v requests, %v ended, %v rewritten, %v tokens, %v decisions of %v", requests, done+failed, rewritten, tokens, decided, all)
 			}

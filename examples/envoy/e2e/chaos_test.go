@@ -85,64 +85,68 @@ func (c *chaosServers) react(q *rawRequest) reaction {
 //
 //	go test ./e2e -run TestTrailersUnderLoad -chaos 100000 -timeout 15m -v
 func TestTrailersUnderLoad(t *testing.T) {
-	const clients = 32
-	check := &chaosServers{attempts: map[chaosRequest]int{}}
-	var servers []*rawServer
-	var addresses []string
-	for range 3 {
-		s := newRawServer(t, check.react)
-		servers, addresses = append(servers, s), append(addresses, s.address)
-	}
-	r := newRig(t, rigOptions{inShort: true, envoy: http1Trailers, servers: addresses})
-	h2 := h2Client(t)
-	var next, retried, gone, lost atomic.Int64
-	start := time.Now()
-	var wg sync.WaitGroup
-	for range clients {
-		wg.Go(func() {
-			for i := next.Add(1); i <= int64(*chaos); i = next.Add(1) {
-				n := chaosRequest(i)
-				client := r.client
-				if n.http2() {
-					client = h2
+	for _, v := range adapters {
+		t.Run(v.name, func(t *testing.T) {
+			const clients = 32
+			check := &chaosServers{attempts: map[chaosRequest]int{}}
+			var servers []*rawServer
+			var addresses []string
+			for range 3 {
+				s := newRawServer(t, check.react)
+				servers, addresses = append(servers, s), append(addresses, s.address)
+			}
+			r := newRig(t, rigOptions{bootstrap: v.bootstrap, inShort: true, envoy: http1Trailers, servers: addresses})
+			h2 := h2Client(t)
+			var next, retried, gone, lost atomic.Int64
+			start := time.Now()
+			var wg sync.WaitGroup
+			for range clients {
+				wg.Go(func() {
+					for i := next.Add(1); i <= int64(*chaos); i = next.Add(1) {
+						n := chaosRequest(i)
+						client := r.client
+						if n.http2() {
+							client = h2
+						}
+						status, err := n.send(t.Context(), client, r.url)
+						check.mu.Lock()
+						attempts := check.attempts[n]
+						check.mu.Unlock()
+						switch {
+						case n.givesUp():
+							gone.Add(1)
+						case n.first() == hangsUp && status == 503 && attempts == 1:
+							lost.Add(1) // which is not retried: it may have been served
+						case err != nil || status != 200:
+							t.Errorf("request %d: %d, %v after %d attempts", n, status, err, attempts)
+						case n.first() == refuses && attempts != 2 || n.first() == serves && attempts != 1:
+							t.Errorf("request %d was sent to servers %d times", n, attempts)
+						case attempts == 2:
+							retried.Add(1)
+						}
+					}
+				})
+			}
+			wg.Wait()
+			took := time.Since(start)
+			r.settled()
+			r.stopEnvoy() // what it still had to send it has sent
+			desyncs := check.wrong
+			for _, s := range servers {
+				s.close()
+				desyncs = append(desyncs, s.broken...)
+			}
+			for i, d := range desyncs {
+				if i == 10 {
+					break
 				}
-				status, err := n.send(t.Context(), client, r.url)
-				check.mu.Lock()
-				attempts := check.attempts[n]
-				check.mu.Unlock()
-				switch {
-				case n.givesUp():
-					gone.Add(1)
-				case n.first() == hangsUp && status == 503 && attempts == 1:
-					lost.Add(1) // which is not retried: it may have been served
-				case err != nil || status != 200:
-					t.Errorf("request %d: %d, %v after %d attempts", n, status, err, attempts)
-				case n.first() == refuses && attempts != 2 || n.first() == serves && attempts != 1:
-					t.Errorf("request %d was sent to servers %d times", n, attempts)
-				case attempts == 2:
-					retried.Add(1)
-				}
+				t.Error(d)
+			}
+			t.Logf("%d requests in %v: %d desyncs, %d retried, %d clients gave up, %d lost with their server", *chaos, took, len(desyncs), retried.Load(), gone.Load(), lost.Load())
+			if retried.Load() < int64(*chaos)/20 {
+				t.Errorf("%d requests were retried, want about a tenth", retried.Load())
 			}
 		})
-	}
-	wg.Wait()
-	took := time.Since(start)
-	r.settled()
-	r.envoy.Stop() // what it still had to send it has sent
-	desyncs := check.wrong
-	for _, s := range servers {
-		s.close()
-		desyncs = append(desyncs, s.broken...)
-	}
-	for i, d := range desyncs {
-		if i == 10 {
-			break
-		}
-		t.Error(d)
-	}
-	t.Logf("%d requests in %v: %d desyncs, %d retried, %d clients gave up, %d lost with their server", *chaos, took, len(desyncs), retried.Load(), gone.Load(), lost.Load())
-	if retried.Load() < int64(*chaos)/20 {
-		t.Errorf("%d requests were retried, want about a tenth", retried.Load())
 	}
 }
 

@@ -63,29 +63,34 @@ func TestTrapControlHeadersFromClients(t *testing.T) {
 // TestDeadServer: what the picker chose first is not there; Envoy goes to the fallback,
 // and the picker learns of it.
 func TestDeadServer(t *testing.T) {
-	alive := serve(t, answering)
-	dead := unused(t)
-	failing := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
-	r := newRig(t, rigOptions{servers: []string{dead, failing, alive}, config: declaredProfile("random-picker", 2)})
-	firsts := map[string]int{}
-	for range 40 {
-		r.views.reset()
-		resp, body, err := r.post(t.Context(), 1, "x-session-id", "r")
-		if err != nil || resp.StatusCode != 200 || body != restored {
-			t.Fatalf("%v, %s", err, body)
-		}
-		chosen, served := r.views.of("r")
-		firsts[chosen]++
-		if by := resp.Header.Get("x-served-by"); by != alive || served != alive {
-			t.Errorf("chosen %s, served by %s, the picker believes %s", chosen, by, served)
-		}
-	}
-	if firsts[dead] == 0 || firsts[failing] == 0 || firsts[alive] == 0 {
-		t.Errorf("first choices were %v, want each at some time", firsts)
-	}
-	r.settled()
-	if page := r.metrics(); !strings.Contains(page, `inferpick_retries_total{pool="llama"}`) || strings.Contains(page, `inferpick_retries_total{pool="llama"} 0`) {
-		t.Error("no retry was counted")
+	for _, v := range adapters {
+		t.Run(v.name, func(t *testing.T) {
+			alive := serve(t, answering)
+			dead := unused(t)
+			failing := serve(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+			r := newRig(t, rigOptions{bootstrap: v.bootstrap, envoy: v.envoy, servers: []string{dead, failing, alive}, config: declaredProfile("random-picker", 2)})
+			firsts := map[string]int{}
+			for range 40 {
+				r.resetViews()
+				resp, body, err := r.post(t.Context(), 1, "x-session-id", "r")
+				if err != nil || resp.StatusCode != 200 || body != restored {
+					t.Fatalf("%v, %s", err, body)
+				}
+				seen := r.view("r")
+				chosen, served := seen.Chosen, seen.Served
+				firsts[chosen]++
+				if by := resp.Header.Get("x-served-by"); by != alive || served != alive {
+					t.Errorf("chosen %s, served by %s, the picker believes %s", chosen, by, served)
+				}
+			}
+			if firsts[dead] == 0 || firsts[failing] == 0 || firsts[alive] == 0 {
+				t.Errorf("first choices were %v, want each at some time", firsts)
+			}
+			r.settled()
+			if page := r.metrics(); !strings.Contains(page, `inferpick_retries_total{pool="llama"}`) || strings.Contains(page, `inferpick_retries_total{pool="llama"} 0`) {
+				t.Error("no retry was counted")
+			}
+		})
 	}
 }
 
@@ -103,7 +108,7 @@ schedulingProfiles:
 // metrics returns the picker's page.
 func (r *rig) metrics() string {
 	r.t.Helper()
-	resp, err := http.Get("http://" + r.picker.app.MetricsAddress() + "/metrics")
+	resp, err := http.Get("http://" + r.state(false).Metrics + "/metrics")
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -115,53 +120,66 @@ func (r *rig) metrics() string {
 	return string(page)
 }
 
-// TestViewsAgree: of 10,000 requests, some of which are retried, Envoy and the picker
+// TestViewsAgree: of 5,000 requests, some of which are retried, Envoy and the picker
 // believe of each the same about who served it.
 func TestViewsAgree(t *testing.T) {
-	const requests, clients = 10_000, 32
-	var n atomic.Int64
-	var servers []string
-	for range 4 {
-		servers = append(servers, serve(t, func(w http.ResponseWriter, r *http.Request) {
-			io.Copy(io.Discard, r.Body)
-			if n.Add(1)%17 == 0 {
-				w.WriteHeader(http.StatusServiceUnavailable) // once more, elsewhere
-				return
+	for _, v := range adapters {
+		t.Run(v.name, func(t *testing.T) {
+			const requests, clients = 5_000, 32
+			var n atomic.Int64
+			var servers []string
+			for range 4 {
+				servers = append(servers, serve(t, func(w http.ResponseWriter, r *http.Request) {
+					io.Copy(io.Discard, r.Body)
+					if n.Add(1)%17 == 0 {
+						w.WriteHeader(http.StatusServiceUnavailable) // once more, elsewhere
+						return
+					}
+					answering(w, r)
+				}))
 			}
-			answering(w, r)
-		}))
-	}
-	r := newRig(t, rigOptions{servers: servers})
-	var next, moved, refused atomic.Int64
-	var wg sync.WaitGroup
-	for range clients {
-		wg.Go(func() {
-			for i := next.Add(1); i <= requests; i = next.Add(1) {
-				id := fmt.Sprint("r", i)
-				resp, _, err := r.post(t.Context(), 1, "x-session-id", id)
-				if err != nil {
-					t.Errorf("request %d: %v", i, err)
-					return
+			r := newRig(t, rigOptions{bootstrap: v.bootstrap, envoy: v.envoy, servers: servers})
+			type answer struct {
+				status int
+				by     string
+			}
+			var next atomic.Int64
+			answers := make([]answer, requests+1) // each client has its own
+			var wg sync.WaitGroup
+			for range clients {
+				wg.Go(func() {
+					for i := next.Add(1); i <= requests; i = next.Add(1) {
+						id := fmt.Sprint("r", i)
+						resp, _, err := r.post(t.Context(), 1, "x-session-id", id)
+						if err != nil {
+							t.Errorf("request %d: %v", i, err)
+							return
+						}
+						answers[i] = answer{resp.StatusCode, resp.Header.Get("x-served-by")}
+					}
+				})
+			}
+			wg.Wait()
+			views, moved, refused := r.views(), 0, 0
+			for i, a := range answers[1:] {
+				seen := views[fmt.Sprint("r", i+1)]
+				if a.by != seen.Served {
+					t.Errorf("request %d (%d): served by %s, the picker believes %s", i+1, a.status, a.by, seen.Served)
 				}
-				chosen, served := r.views.of(id)
-				if by := resp.Header.Get("x-served-by"); by != served {
-					t.Errorf("request %d (%s): served by %s, the picker believes %s", i, resp.Status, by, served)
+				if seen.Chosen != seen.Served {
+					moved++
 				}
-				if chosen != served {
-					moved.Add(1)
-				}
-				if resp.StatusCode != 200 {
-					refused.Add(1)
+				if a.status != 200 {
+					refused++
 				}
 			}
+			if moved < 100 {
+				t.Errorf("%d requests were served by another than the first choice, want some hundred", moved)
+			}
+			t.Logf("%d of %d were retried elsewhere, %d failed everywhere", moved, requests, refused)
+			r.settled()
 		})
 	}
-	wg.Wait()
-	if moved.Load() < 100 {
-		t.Errorf("%d requests were served by another than the first choice, want some hundred", moved.Load())
-	}
-	t.Logf("%d of %d were retried elsewhere, %d failed everywhere", moved.Load(), requests, refused.Load())
-	r.settled()
 }
 
 // TestPickerKilled under load: FailClose refuses while it is gone, FailOpen serves by
@@ -204,7 +222,7 @@ func TestPickerKilled(t *testing.T) {
 							t.Errorf("request %s: %v", id, err)
 						case resp.StatusCode == 200 && (body == restored || body == answer):
 							ok.Add(1)
-							if _, served := r.views.of(id); served != "" {
+							if r.view(id).Served != "" {
 								picked.Add(1)
 							}
 						case resp.StatusCode == 503 || resp.StatusCode == 500:
@@ -259,39 +277,41 @@ func TestPickerKilled(t *testing.T) {
 // TestSubsetFromEnvoy: the hint that a filter of Envoy sets restricts the choice.
 func TestSubsetFromEnvoy(t *testing.T) {
 	servers := []string{serve(t, answering), serve(t, answering), serve(t, answering)}
-	for _, tt := range []struct {
-		name   string
-		hint   *structpb.Value
-		status int
-	}{
-		{"list", structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{structpb.NewStringValue(servers[1])}}), 200},
-		{"string", structpb.NewStringValue(servers[1]), 200},
-		{"nobody", structpb.NewStringValue("127.0.0.1:1"), 503},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			r := newRig(t, rigOptions{servers: servers, envoy: func(t *testing.T, b *envoyproxy.Bootstrap) {
-				filter, err := anypb.New(&setmetadatav3.Config{Metadata: []*setmetadatav3.Metadata{{
-					MetadataNamespace: "envoy.lb.subset_hint", AllowOverwrite: true,
-					Value: &structpb.Struct{Fields: map[string]*structpb.Value{"x-gateway-destination-endpoint-subset": tt.hint}},
-				}}})
-				require.NoError(t, err)
-				err = b.Manager(func(m *hcmv3.HttpConnectionManager) {
-					m.HttpFilters = append([]*hcmv3.HttpFilter{{
-						Name: "envoy.filters.http.set_metadata", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: filter},
-					}}, m.HttpFilters...)
-				})
-				require.NoError(t, err)
-			}})
-			for range 5 {
-				resp, body, err := r.post(t.Context(), 1)
-				if err != nil || resp.StatusCode != tt.status {
-					t.Fatalf("%v %s, want %d: %s", err, resp.Status, tt.status, body)
+	for _, v := range adapters {
+		for _, tt := range []struct {
+			name   string
+			hint   *structpb.Value
+			status int
+		}{
+			{"list", structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{structpb.NewStringValue(servers[1])}}), 200},
+			{"string", structpb.NewStringValue(servers[1]), 200},
+			{"nobody", structpb.NewStringValue("127.0.0.1:1"), 503},
+		} {
+			t.Run(v.name+", "+tt.name, func(t *testing.T) {
+				r := newRig(t, rigOptions{bootstrap: v.bootstrap, servers: servers, envoy: func(t *testing.T, b *envoyproxy.Bootstrap) {
+					filter, err := anypb.New(&setmetadatav3.Config{Metadata: []*setmetadatav3.Metadata{{
+						MetadataNamespace: "envoy.lb.subset_hint", AllowOverwrite: true,
+						Value: &structpb.Struct{Fields: map[string]*structpb.Value{"x-gateway-destination-endpoint-subset": tt.hint}},
+					}}})
+					require.NoError(t, err)
+					err = b.Manager(func(m *hcmv3.HttpConnectionManager) {
+						m.HttpFilters = append([]*hcmv3.HttpFilter{{
+							Name: "envoy.filters.http.set_metadata", ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: filter},
+						}}, m.HttpFilters...)
+					})
+					require.NoError(t, err)
+				}})
+				for range 5 {
+					resp, body, err := r.post(t.Context(), 1)
+					if err != nil || resp.StatusCode != tt.status {
+						t.Fatalf("%v %s, want %d: %s", err, resp.Status, tt.status, body)
+					}
+					if by := resp.Header.Get("x-served-by"); tt.status == 200 && by != servers[1] {
+						t.Errorf("served by %s, want %s", by, servers[1])
+					}
 				}
-				if by := resp.Header.Get("x-served-by"); tt.status == 200 && by != servers[1] {
-					t.Errorf("served by %s, want %s", by, servers[1])
-				}
-			}
-		})
+			})
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -82,11 +83,7 @@ func TestEnvoysOwnAnswers(t *testing.T) {
 		return extProc(func(p *extprocv3.ExternalProcessor) { p.ProcessingMode.ResponseBodyMode = mode })
 	}
 	open := extProc(func(p *extprocv3.ExternalProcessor) { p.FailureModeAllow = true })
-	for _, tt := range []struct {
-		name      string
-		bootstrap string
-		envoy     func(*testing.T, *envoyproxy.Bootstrap)
-	}{
+	for _, tt := range []variant{
 		{"full duplex", overrideHost, nil},
 		{"buffered", overrideHost, bodies(extprocv3.ProcessingMode_BUFFERED)},
 		{"responses streamed", overrideHost, answers(extprocv3.ProcessingMode_STREAMED)},
@@ -94,6 +91,7 @@ func TestEnvoysOwnAnswers(t *testing.T) {
 		{"FailOpen", overrideHost, open},
 		{"headers skipped", overrideHost, skip},
 		{"headers skipped, FailOpen", overrideHost, together(skip, open)},
+		{"module", inside, nil},
 		{"original dst", originalDst, nil},
 		{"others", others, nil},
 	} {
@@ -175,16 +173,12 @@ func TestHeadersAlone(t *testing.T) {
 		fmt.Fprintf(w, "%s %s %d %q", r.Method, r.URL.Path, len(body), r.Header.Get("Access-Control-Request-Method"))
 	})
 	noBodies := perRoute(&extprocv3.ProcessingMode{ResponseBodyMode: extprocv3.ProcessingMode_FULL_DUPLEX_STREAMED, ResponseTrailerMode: extprocv3.ProcessingMode_SEND})
-	for _, v := range append(variants[:len(variants):len(variants)], []struct {
-		name      string
-		bootstrap string
-		envoy     func(*testing.T, *envoyproxy.Bootstrap)
-	}{
+	for _, v := range slices.Concat(variants, []variant{
 		{"bodies not sent by the route", overrideHost, noBodies},
 		{"bodies not sent by the route, original dst", originalDst, noBodies},
 		{"others", others, nil},
 		{"others, bodies not sent by the route", others, noBodies},
-	}...) {
+	}) {
 		t.Run(v.name, func(t *testing.T) {
 			r := newRig(t, rigOptions{bootstrap: v.bootstrap, envoy: v.envoy, servers: []string{server}})
 			for _, tt := range []struct{ method, framing, want string }{
@@ -310,11 +304,7 @@ func TestWebsocket(t *testing.T) {
 	streamed := extProc(func(p *extprocv3.ExternalProcessor) {
 		p.ProcessingMode.ResponseBodyMode = extprocv3.ProcessingMode_STREAMED
 	})
-	for _, tt := range []struct {
-		name      string
-		bootstrap string
-		envoy     func(*testing.T, *envoyproxy.Bootstrap)
-	}{
+	for _, tt := range []variant{
 		{"full duplex", overrideHost, websockets},
 		{"responses streamed", overrideHost, together(websockets, streamed)},
 		{"no bodies", overrideHost, together(websockets, noBodies)},
@@ -322,6 +312,8 @@ func TestWebsocket(t *testing.T) {
 		{"responses buffered", overrideHost, together(websockets, buffered)},
 		{"original dst", originalDst, websockets},
 		{"others", others, websockets},
+		{"module", inside, websockets},
+		{"module, original dst", inside, together(websockets, connectedTo)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(t, rigOptions{bootstrap: tt.bootstrap, envoy: tt.envoy, servers: []string{server}})

@@ -13,30 +13,47 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/inferpick/inferpick/examples/envoy/e2e/testmodule/control"
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
 	"github.com/inferpick/inferpick/examples/envoy/epp"
+	"github.com/inferpick/inferpick/examples/envoy/internal/logbuffer"
 	"github.com/inferpick/inferpick/examples/envoy/internal/samplepool"
-	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/stretchr/testify/require"
 )
 
+// Configurations of Envoy.
 const (
 	overrideHost = "../envoy.yaml"
 	originalDst  = "../envoy-original-dst.yaml"
 	others       = "testdata/others.yaml"
+	inside       = "../envoy-module.yaml" // with the picker inside
 )
 
-// rigOptions say what a rig is made of.
+// adapters are the ways in which Envoy and the picker meet.
+var adapters = []variant{{"ext_proc", overrideHost, nil}, {"module", inside, nil}}
+
+// variant is one way of using a configuration of Envoy.
+type variant struct {
+	name      string
+	bootstrap string
+	envoy     func(*testing.T, *envoyproxy.Bootstrap)
+}
+
+// isInside reports whether the picker is inside of Envoy.
+func (v variant) isInside() bool { return v.bootstrap == inside }
+
+// rigOptions say what a rig is made of. Where bootstrap has the module's filter, that is the adapter.
 type rigOptions struct {
 	inShort   bool   // it is run in short too, where the race detector is
 	bootstrap string // default overrideHost
 	envoy     func(*testing.T, *envoyproxy.Bootstrap)
-	picker    func(*epp.Options)
-	config    string // documents beside the pool, the model chat and the endpoints
+	flags     map[string]any     // of the picker, by name
+	picker    func(*epp.Options) // of the picker outside alone
+	shipped   bool               // the module is the one that is shipped, of which views and state are not known
+	config    string             // documents beside the pool, the model chat and the endpoints
 	servers   []string
 }
 
@@ -47,35 +64,22 @@ type rig struct {
 	folder  string // of the picker's configuration
 	url     string // of Envoy
 	envoy   *envoyproxy.Process
+	log     logbuffer.Buffer // of Envoy
 	client  *http.Client
 
-	picker *runningPicker
-	views  *views
+	stopped  bool   // Envoy was
+	observed        // the picker, wherever it is
+	picker   *outer // nil: it is inside
 }
 
-// views are what the picker saw, by the session that a test gives each request: Envoy makes
-// request ids of its own for clients from outside.
-type views struct {
-	mu     sync.Mutex
-	chosen map[string]string // the first choice
-	served map[string]string
-}
-
-func (v *views) reset() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.chosen, v.served = map[string]string{}, map[string]string{}
-}
-
-func (v *views) of(id string) (chosen, served string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.chosen[id], v.served[id]
-}
-
-type runningPicker struct {
-	app  *epp.App
-	stop func() error // drains and returns Run's error
+// observed is what can be learned of a picker.
+type observed interface {
+	// view and views return what it saw of the sessions that a test gives each request.
+	view(session string) control.View
+	views() map[string]control.View
+	resetViews()
+	// state returns how it is, with the heap after garbage was collected where that is asked for.
+	state(heap bool) control.State
 }
 
 // newRig starts everything and ends it with the test.
@@ -84,40 +88,62 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	if testing.Short() && !o.inShort {
 		t.Skip("one request after the other through Envoy is not for short")
 	}
-	bin, err := envoyproxy.Find("..")
-	if errors.Is(err, envoyproxy.ErrNotFound) {
-		t.Skipf("skipped: %v", err)
-	}
-	require.NoError(t, err)
+	bin := findEnvoy(t)
 	if o.bootstrap == "" {
 		o.bootstrap = overrideHost
 	}
-	r := &rig{t: t, options: o, folder: t.TempDir(), views: new(views)}
-	r.views.reset()
+	r := &rig{t: t, options: o, folder: t.TempDir()}
 	r.configure(o.servers...)
-	r.startPicker("127.0.0.1:0")
-	t.Cleanup(func() {
-		if err := r.picker.stop(); err != nil {
-			t.Errorf("the picker ended with %v", err)
-		}
-	})
-
 	b, err := envoyproxy.ReadBootstrap(o.bootstrap)
 	require.NoError(t, err)
-	for _, err := range []error{b.Listen("127.0.0.1:0", "127.0.0.1:0"), b.Picker(r.picker.app.Address()), b.Servers(o.servers...)} {
+	for _, err := range []error{b.Listen("127.0.0.1:0", "127.0.0.1:0"), b.Servers(o.servers...)} {
 		require.NoError(t, err)
+	}
+	start := envoyproxy.StartOptions{Bin: bin, Bootstrap: b, Concurrency: 2, Log: &r.log}
+	if b.HasModule() {
+		r.inside(&start)
+	} else {
+		r.outside(b)
 	}
 	if o.envoy != nil {
 		o.envoy(t, b)
 	}
-	r.envoy, err = envoyproxy.Start(context.Background(), envoyproxy.StartOptions{Bin: bin, Bootstrap: b, Concurrency: 2})
+	r.envoy, err = envoyproxy.Start(context.Background(), start)
 	require.NoError(t, err)
-	t.Cleanup(r.envoy.Stop)
+	t.Cleanup(r.stopEnvoy)
 	r.url = r.envoy.URL()
 	transport := &http.Transport{MaxIdleConnsPerHost: 256}
 	r.client = &http.Client{Transport: transport, Timeout: 30 * time.Second}
 	t.Cleanup(transport.CloseIdleConnections)
 	return r
+}
+
+// findEnvoy returns Envoy's binary.
+func findEnvoy(t *testing.T) string {
+	t.Helper()
+	bin, err := envoyproxy.Find("..")
+	if errors.Is(err, envoyproxy.ErrNotFound) {
+		t.Skipf("skipped: %v", err)
+	}
+	require.NoError(t, err)
+	return bin
+}
+
+// stopEnvoy ends Envoy, which must not have ended by itself, and not by a panic.
+func (r *rig) stopEnvoy() {
+	r.t.Helper()
+	select {
+	case <-r.envoy.Done():
+		if !r.stopped {
+			r.t.Errorf("Envoy has ended by itself:\n%s", &r.log)
+		}
+	default:
+	}
+	r.stopped = true
+	r.envoy.Stop()
+	if text := r.log.String(); strings.Contains(text, "Caught Aborted") || strings.Contains(text, "Caught Segmentation") || strings.Contains(text, "fatal error:") {
+		r.t.Errorf("Envoy has crashed:\n%s", text)
+	}
 }
 
 // configure writes the picker's configuration.
@@ -135,56 +161,16 @@ func (r *rig) configure(servers ...string) {
 	}
 }
 
-// startPicker starts a picker at an address.
-func (r *rig) startPicker(address string) {
-	r.t.Helper()
-	o := epp.Options{
-		Config: r.folder, ReloadInterval: 20 * time.Millisecond, GRPCAddr: address, HealthAddr: "127.0.0.1:0", MetricsAddr: "127.0.0.1:0",
-		DrainTimeout: time.Second,
-		OnRoute: func(route *director.Route) {
-			r.views.mu.Lock()
-			defer r.views.mu.Unlock()
-			r.views.chosen[route.Request.SessionID] = route.Endpoint().Address
-		},
-		OnServed: func(route *director.Route, address string) {
-			r.views.mu.Lock()
-			defer r.views.mu.Unlock()
-			r.views.served[route.Request.SessionID] = address
-		},
-	}
-	if r.options.picker != nil {
-		r.options.picker(&o)
-	}
-	app, err := epp.New(o)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- app.Run(ctx) }()
-	r.picker = &runningPicker{app, sync.OnceValue(func() error {
-		cancel()
-		return <-ended
-	})}
-}
-
 // settled fails the test unless nothing is booked any more.
 func (r *rig) settled() {
 	r.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		booked := 0
-		for _, p := range r.picker.app.Store().Snapshot().Pools() {
-			for _, ep := range p.Endpoints() {
-				booked += int(ep.Load.Requests())
-			}
-		}
-		if booked == 0 && r.picker.app.Open() == 0 {
+	var s control.State
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if s = r.state(false); s.Booked == 0 && s.Open == 0 && s.Exchanges == 0 {
 			return
 		}
-		if time.Now().After(deadline) {
-			r.t.Fatalf("%d requests are booked, %d decisions open", booked, r.picker.app.Open())
-		}
 	}
+	r.t.Fatalf("%d requests are booked, %d decisions and %d exchanges open", s.Booked, s.Open, s.Exchanges)
 }
 
 // post sends a chat request of n words and returns the response with its body read.

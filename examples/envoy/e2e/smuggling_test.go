@@ -74,6 +74,9 @@ var wireFiles = []struct {
 	{"envoy-original-dst.yaml", originalDst, nil, false},
 	{"envoy-original-dst.yaml with HTTP1 trailers", originalDst, http1Trailers, false},
 	{"envoy-original-dst.yaml buffered", originalDst, together(bodies(extprocv3.ProcessingMode_BUFFERED), http1Trailers), false},
+	{"envoy-module.yaml", inside, nil, true},
+	{"envoy-module.yaml with HTTP1 trailers", inside, http1Trailers, true},
+	{"envoy-module.yaml, original dst", inside, together(connectedTo, http1Trailers), false},
 	{"others", others, nil, false},
 	{"others with lengths and retries", others, lengthsAndRetries, true},
 }
@@ -211,7 +214,7 @@ func TestWire(t *testing.T) {
 				}
 			}
 			r.settled()
-			r.envoy.Stop() // what it still had to send it has sent
+			r.stopEnvoy() // what it still had to send it has sent
 			if reqs, err := got("", servers[0], servers[1]); err != nil || len(reqs) > 0 {
 				t.Errorf("at the end: %v, %v", reqs, err)
 			}
@@ -301,7 +304,7 @@ func TestWireBrokenOff(t *testing.T) {
 				t.Errorf("a request that was reset was answered with %d", status)
 			}
 			r.settled()
-			r.envoy.Stop()
+			r.stopEnvoy()
 			if reqs, err := got("", servers[0], servers[1]); err != nil || len(reqs) > 0 {
 				t.Errorf("at the end: %v, %v", reqs, err)
 			}
@@ -345,7 +348,7 @@ func TestUpgradeIsNoWayIn(t *testing.T) {
 				require.NoError(t, r.breakOff(request+smuggled))
 			}
 			r.settled()
-			r.envoy.Stop()
+			r.stopEnvoy()
 			for _, s := range servers {
 				s.close()
 				for _, b := range s.broken {
@@ -364,7 +367,7 @@ func TestUpgradeIsNoWayIn(t *testing.T) {
 // TestTrailersWithALargeBody: what is answered in one piece has to fit into Envoy's buffer.
 // If it does not, the client is told so, and no server gets anything.
 func TestTrailersWithALargeBody(t *testing.T) {
-	for _, file := range []string{overrideHost, others} {
+	for _, file := range []string{overrideHost, others, inside} {
 		servers := refusingOnce(t)
 		r := newRig(t, rigOptions{bootstrap: file, envoy: http1Trailers, servers: []string{servers[0].address, servers[1].address}})
 		for _, words := range []int{5_000, 20_000, 200_000, 1_000_000} { // up to 5 MB; the limits are 32 KiB and 4 MiB
@@ -390,7 +393,7 @@ func TestTrailersWithALargeBody(t *testing.T) {
 			}
 		}
 		r.settled()
-		r.envoy.Stop()
+		r.stopEnvoy()
 		if reqs, err := got("", servers[0], servers[1]); err != nil || len(reqs) > 0 {
 			t.Errorf("at the end: %v, %v", reqs, err)
 		}
@@ -400,20 +403,27 @@ func TestTrailersWithALargeBody(t *testing.T) {
 // TestPickerFailsMidway: a picker that fails when it has all of a request, of which Envoy then
 // has nothing any more; with FailOpen too no server gets less of it than all, or more.
 func TestPickerFailsMidway(t *testing.T) {
-	for _, open := range []bool{false, true} {
-		t.Run(map[bool]string{false: "FailClose", true: "FailOpen"}[open], func(t *testing.T) {
+	panics := func(o *epp.Options) {
+		o.OnRoute = func(*director.Route) { panic("on purpose") }
+	}
+	open := extProc(func(p *extprocv3.ExternalProcessor) { p.FailureModeAllow = true })
+	for _, v := range []variant{{"FailClose", overrideHost, nil}, {"FailOpen", overrideHost, open}, {"module", inside, nil}} {
+		t.Run(v.name, func(t *testing.T) {
 			servers := refusingOnce(t)
-			r := newRig(t, rigOptions{servers: []string{servers[0].address, servers[1].address}, envoy: together(http1Trailers, extProc(func(p *extprocv3.ExternalProcessor) {
-				p.FailureModeAllow = open
-			})), picker: func(o *epp.Options) {
-				o.OnRoute = func(*director.Route) { panic("on purpose") }
-			}})
+			change := http1Trailers
+			if v.envoy != nil {
+				change = together(change, v.envoy)
+			}
+			r := newRig(t, rigOptions{bootstrap: v.bootstrap, servers: []string{servers[0].address, servers[1].address}, envoy: change, picker: panics})
+			if in, ok := r.observed.(*inner); ok {
+				in.arm("OnRoute", true)
+			}
 			for i, way := range wireWays {
 				for _, q := range wireRequests {
 					id := fmt.Sprint("r", i)
 					status, _, err := way.send(r, id, q.path, q.body)
 					reqs, problem := got(id, servers[0], servers[1])
-					if problem != nil || len(reqs) > 1 || !open && (status < 500 || len(reqs) > 0) {
+					if problem != nil || len(reqs) > 1 || v.name != "FailOpen" && (status < 500 || len(reqs) > 0) {
 						t.Errorf("%s, %s: %d, %v; servers got %d, %v", way.name, q.name, status, err, len(reqs), problem)
 					}
 					for _, g := range reqs {
@@ -424,7 +434,7 @@ func TestPickerFailsMidway(t *testing.T) {
 				}
 			}
 			r.settled()
-			r.envoy.Stop()
+			r.stopEnvoy()
 			if reqs, err := got("", servers[0], servers[1]); err != nil || len(reqs) > 0 {
 				t.Errorf("at the end: %v, %v", reqs, err)
 			}
@@ -468,7 +478,7 @@ func TestTrailersPastThePicker(t *testing.T) {
 			}
 		}
 		r.settled()
-		r.envoy.Stop()
+		r.stopEnvoy()
 		for _, s := range servers {
 			for _, b := range s.broken {
 				t.Errorf("no request: %s", b)

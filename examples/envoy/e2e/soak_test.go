@@ -8,14 +8,15 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"runtime"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/inferpick/inferpick/examples/envoy/epp"
+	"github.com/inferpick/inferpick/examples/envoy/e2e/testmodule/control"
 )
 
 var soak = flag.Duration("soak", 3*time.Second, "how long TestSoak loads Envoy and the picker")
@@ -27,12 +28,23 @@ var soak = flag.Duration("soak", 3*time.Second, "how long TestSoak loads Envoy a
 //
 //	go test ./e2e -run TestSoak -soak 10m -timeout 15m -v
 func TestSoak(t *testing.T) {
+	for _, v := range adapters {
+		t.Run(v.name, func(t *testing.T) {
+			if *soak < time.Minute {
+				t.Parallel()
+			}
+			soakOne(t, v)
+		})
+	}
+}
+
+func soakOne(t *testing.T, v variant) {
 	const clients = 24
 	var servers []string
 	for range 6 {
 		servers = append(servers, serve(t, soakServer))
 	}
-	r := newRig(t, rigOptions{servers: servers, envoy: together(denying, websockets), picker: func(o *epp.Options) { o.MaxBody = 1 << 20 }})
+	r := newRig(t, rigOptions{bootstrap: v.bootstrap, servers: servers, envoy: together(denying, websockets), flags: map[string]any{"max-body": 1 << 20}})
 	load := &soakLoad{rig: r, h2: h2Client(t)}
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -55,13 +67,13 @@ func TestSoak(t *testing.T) {
 	warm := min(*soak/3, time.Minute)
 	var first, last sample
 	for tick := time.NewTicker(max(*soak/40, 100*time.Millisecond)); time.Since(start) < *soak; <-tick.C {
-		s := takeSample()
+		s := r.sample()
 		if time.Since(start) < warm {
 			first = s
 		}
 		last = s
 		if *soak > time.Minute {
-			t.Logf("%4.0fs: heap %d MB, %d goroutines, %d open, answered %d", time.Since(start).Seconds(), s.heap>>20, s.goroutines, r.picker.app.Open(), load.counts[200].Load())
+			t.Logf("%4.0fs: %v, %d open, answered %d", time.Since(start).Seconds(), s, s.state.Open, load.counts[200].Load())
 		}
 	}
 	close(done)
@@ -69,22 +81,16 @@ func TestSoak(t *testing.T) {
 	r.configure(servers...) // whatever was last
 	r.settled()
 
-	t.Logf("%v: by status%s; of them %d with trailers, %d of Envoy's own, %d empty, %d OPTIONS, %d upgrades; %d clients gave up; heap %d → %d MB, goroutines %d → %d",
-		*soak, load.list(), load.trailers.Load(), load.denied.Load(), load.empty.Load(), load.options.Load(), load.upgrades.Load(), load.gone.Load(),
-		first.heap>>20, last.heap>>20, first.goroutines, last.goroutines)
+	t.Logf("%v: by status%s; of them %d with trailers, %d of Envoy's own, %d empty, %d OPTIONS, %d upgrades; %d clients gave up; first %v, last %v",
+		*soak, load.list(), load.trailers.Load(), load.denied.Load(), load.empty.Load(), load.options.Load(), load.upgrades.Load(), load.gone.Load(), first, last)
 	if n := load.wrong.Load(); n > 0 {
 		t.Errorf("%d answers were wrong", n)
 	}
 	if load.counts[200].Load() == 0 || load.counts[101].Load() == 0 || load.counts[403].Load() == 0 {
 		t.Error("nothing was served")
 	}
-	if *soak >= 5*time.Minute {
-		if last.heap > 2*first.heap+32<<20 {
-			t.Errorf("the heap grew from %d to %d MB", first.heap>>20, last.heap>>20)
-		}
-		if last.goroutines > 2*first.goroutines+100 {
-			t.Errorf("goroutines grew from %d to %d", first.goroutines, last.goroutines)
-		}
+	if *soak >= 3*time.Minute {
+		first.grown(t, last)
 	}
 }
 
@@ -330,14 +336,38 @@ func changeConfiguration(r *rig, servers []string, done <-chan struct{}) {
 	}
 }
 
+// sample is what the picker and Envoy hold at a time.
 type sample struct {
-	heap       uint64
-	goroutines int
+	state control.State
+	rss   int // of Envoy, in bytes; 0: it is not known
 }
 
-func takeSample() sample {
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return sample{m.HeapAlloc, runtime.NumGoroutine()}
+// String implements fmt.Stringer.
+func (s sample) String() string {
+	return fmt.Sprintf("heap %d MB, %d goroutines, Envoy's memory %d MB", s.state.Heap>>20, s.state.Goroutines, s.rss>>20)
+}
+
+// sample takes one.
+func (r *rig) sample() sample {
+	s := sample{state: r.state(true)}
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", r.envoy.PID()))
+	if fields := strings.Fields(string(data)); err == nil && len(fields) > 1 { // Linux
+		pages, _ := strconv.Atoi(fields[1])
+		s.rss = pages * os.Getpagesize()
+	}
+	return s
+}
+
+// grown fails the test if there is much more in a later sample.
+func (s sample) grown(t *testing.T, last sample) {
+	t.Helper()
+	if last.state.Heap > 2*s.state.Heap+32<<20 {
+		t.Errorf("the heap grew from %d to %d MB", s.state.Heap>>20, last.state.Heap>>20)
+	}
+	if last.state.Goroutines > 2*s.state.Goroutines+100 {
+		t.Errorf("goroutines grew from %d to %d", s.state.Goroutines, last.state.Goroutines)
+	}
+	if last.rss > s.rss*3/2+64<<20 {
+		t.Errorf("Envoy's memory grew from %d to %d MB", s.rss>>20, last.rss>>20)
+	}
 }

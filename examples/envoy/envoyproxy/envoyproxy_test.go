@@ -159,3 +159,12 @@ func TestFind(t *testing.T) {
 		t.Errorf("Find = %s, %v, want %s", got, err, path)
 	}
 }
+
+// TestModulesNeedACompiler and say so before anything is built.
+func TestModulesNeedACompiler(t *testing.T) {
+	t.Setenv("CC", "/nowhere/cc -m64")
+	err := envoyproxy.BuildModule(t.Context(), "../module", t.TempDir())
+	if !errors.Is(err, envoyproxy.ErrNoCompiler) || !strings.Contains(err.Error(), "/nowhere/cc") {
+		t.Errorf("BuildModule: %v, want what is missing", err)
+	}
+}

@@ -60,6 +60,10 @@ type StartOptions struct {
 	LogLevel string
 	// Modules is the folder of dynamic modules. Default: none.
 	Modules string
+	// ModulesLogLevel is that of what they log, such as "info", in any case. Default: LogLevel.
+	ModulesLogLevel string
+	// Env is set beside this process's environment: NAME=value.
+	Env []string
 	// Log gets what Envoy writes. Nil: it is kept, the last of it, for errors.
 	Log io.Writer
 }
@@ -104,10 +108,14 @@ func Start(ctx context.Context, o StartOptions) (*Process, error) {
 	if o.Concurrency > 0 {
 		args = append(args, "--concurrency", strconv.Itoa(o.Concurrency))
 	}
+	if o.ModulesLogLevel != "" {
+		args = append(args, "--component-log-level", "dynamic_modules:"+strings.ToLower(o.ModulesLogLevel))
+	}
 	p.cmd = exec.Command(o.Bin, args...)
 	p.cmd.Stdout, p.cmd.Stderr = p.tail, p.tail
+	p.cmd.Env = append(os.Environ(), o.Env...)
 	if o.Modules != "" {
-		p.cmd.Env = append(os.Environ(), "ENVOY_DYNAMIC_MODULES_SEARCH_PATH="+o.Modules)
+		p.cmd.Env = append(p.cmd.Env, "ENVOY_DYNAMIC_MODULES_SEARCH_PATH="+o.Modules)
 	}
 	// A group of its own: Ctrl-C is for whoever started it, who then stops it; and
 	// the binary may be started by a script.

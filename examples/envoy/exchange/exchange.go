@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 
 	"github.com/inferpick/inferpick/scheduling/director"
 )
@@ -56,6 +57,19 @@ type Answer struct {
 	Err *director.Error
 }
 
+// Fields are the headers to set, with names in lower case.
+func (a *Answer) Fields() Fields {
+	return func(yield func(name, value string) bool) {
+		for name, values := range a.Header {
+			for _, value := range values {
+				if !yield(lower(name), value) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Canceled reports whether the request was given up.
 func (a *Answer) Canceled() bool { return a.Err != nil && errors.Is(a.Err, context.Canceled) }
 
@@ -85,9 +99,14 @@ func (x *Exchange) Request(r Request) {
 	x.in = in
 }
 
-// Subset restricts the choice to endpoints. It may be called until the request is complete; a hint
-// that cannot be read allows nobody: it must not be ignored.
-func (x *Exchange) Subset(hint []string) {
+// Subset restricts the choice to endpoints: strings, of which each may be a list with commas. It may be
+// called until the request is complete; the last hint counts, and one of nobody, as one that cannot be read, allows
+// nobody: it must not be ignored.
+func (x *Exchange) Subset(hints []string) {
+	hint := make([]string, 0, len(hints))
+	for _, h := range hints {
+		hint = append(hint, strings.Split(h, ",")...)
+	}
 	in := &x.in
 	if x.core != nil {
 		in = &x.core.Incoming
@@ -182,7 +201,7 @@ func (x *Exchange) Response(fields Fields, served string, keepModel bool) (resto
 		return false
 	}
 	status, header := readResponse(fields)
-	if served != "" && served != x.atPrimary() {
+	if served = strings.TrimSpace(served); served != "" && served != x.atPrimary() {
 		route.Served(served)
 	}
 	x.prefilled(status)

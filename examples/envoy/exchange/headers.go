@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"iter"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -37,6 +38,7 @@ func lower(s string) string { return strings.ToLower(s) }
 // and ControlHeaders.
 func readRequest(fields Fields) (in director.Incoming) {
 	in.Header = make(map[string][]string, 16)
+	var room []string // for values: most names have one
 	for key, value := range fields {
 		switch {
 		case key == ":method":
@@ -46,7 +48,15 @@ func readRequest(fields Fields) (in director.Incoming) {
 		case strings.HasPrefix(key, ":"):
 		default:
 			name := textproto.CanonicalMIMEHeaderKey(key)
-			in.Header[name] = append(in.Header[name], value)
+			if before := in.Header[name]; before != nil {
+				in.Header[name] = append(before, value)
+				continue
+			}
+			if len(room) == cap(room) {
+				room = make([]string, 0, 16)
+			}
+			room = append(room, value)
+			in.Header[name] = slices.Clip(room[len(room)-1:])
 		}
 	}
 	director.StripControlHeaders(in.Header)

@@ -1,8 +1,6 @@
 package picker
 
 import (
-	"strings"
-
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
@@ -79,10 +77,8 @@ func trailersResponse(d direction) *extprocv3.ProcessingResponse {
 // immediate is an answer in place of a server's.
 func immediate(a *exchange.Answer) *extprocv3.ProcessingResponse {
 	var pairs []string
-	for name, values := range a.Header {
-		for _, v := range values {
-			pairs = append(pairs, strings.ToLower(name), v)
-		}
+	for name, value := range a.Fields() {
+		pairs = append(pairs, name, value)
 	}
 	return &extprocv3.ProcessingResponse{Response: &extprocv3.ProcessingResponse_ImmediateResponse{ImmediateResponse: &extprocv3.ImmediateResponse{
 		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(a.Status)},

@@ -1,8 +1,6 @@
 package picker
 
 import (
-	"strings"
-
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -23,12 +21,11 @@ func metadataOf(to exchange.Destinations) *structpb.Struct {
 // servedBy returns the address that Envoy says served the request, empty if it says
 // nothing.
 func servedBy(m *corev3.Metadata) string {
-	return strings.TrimSpace(m.GetFilterMetadata()[exchange.NamespaceLB].GetFields()[exchange.KeyServed].GetStringValue())
+	return m.GetFilterMetadata()[exchange.NamespaceLB].GetFields()[exchange.KeyServed].GetStringValue()
 }
 
 // readSubset takes the endpoints that Envoy restricts the choice to from the metadata of a
-// message: a list, or a string with commas. A hint of another kind allows nobody: what cannot
-// be read must not be ignored.
+// message: a list, or a string. A hint of another kind allows nobody.
 func (x *stream) readSubset(m *corev3.Metadata) {
 	v, ok := m.GetFilterMetadata()[exchange.NamespaceSubset].GetFields()[exchange.KeySubset]
 	if !ok {
@@ -37,10 +34,10 @@ func (x *stream) readSubset(m *corev3.Metadata) {
 	var hint []string
 	switch k := v.GetKind().(type) {
 	case *structpb.Value_StringValue:
-		hint = strings.Split(k.StringValue, ",")
+		hint = []string{k.StringValue}
 	case *structpb.Value_ListValue:
 		for _, e := range k.ListValue.GetValues() {
-			hint = append(hint, strings.Split(e.GetStringValue(), ",")...)
+			hint = append(hint, e.GetStringValue())
 		}
 	}
 	x.Subset(hint)

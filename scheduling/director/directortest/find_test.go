@@ -48,7 +48,16 @@ func naive(t *testing.T, endpoints []string) http.Handler {
 	}
 }
 
+// notRaced skips a test of the kit alone: its gateways are no part of what is checked for races.
+func notRaced(t *testing.T) {
+	t.Helper()
+	if raceEnabled {
+		t.Skip("its gateways are those of the test, and the race detector makes it long")
+	}
+}
+
 func TestRunFindsFaults(t *testing.T) {
+	notRaced(t)
 	bad := []string{
 		"faults/refuses", "faults/closed_at_accept", "faults/closed_at_request_head", "faults/reset_at_request_body", "faults/closed_at_status_line", "faults/closed_at_head",
 		"faults/status_503", "faults/status_502", "faults/garbage", "faults/101_unasked", "faults/status_001", "faults/tls",
@@ -151,6 +160,7 @@ func TestRunWithOptions(t *testing.T) {
 // A gateway that sends everything to one server, one that keeps away from those that failed once, and one that
 // leaks.
 func TestRunFindsPolicies(t *testing.T) {
+	notRaced(t)
 	t.Run("one_server", func(t *testing.T) {
 		found := recorded(t, Options{}, func(t *testing.T, endpoints []string) http.Handler { return naive(t, endpoints[:1]) }, "healthy/bursts_metrics_true_stream_true")
 		require.Contains(t, found["healthy/bursts_metrics_true_stream_true"], uneven)
@@ -189,6 +199,7 @@ func TestRunFindsPolicies(t *testing.T) {
 }
 
 func TestChaosFinds(t *testing.T) {
+	notRaced(t)
 	for name, test := range map[string]struct {
 		gateway New
 		says    string // empty: nothing is to be found
@@ -217,8 +228,9 @@ func TestChaosFinds(t *testing.T) {
 // What Run expects can be had: a small gateway that counts what is in flight, goes on to another server, and believes
 // nobody passes all of it.
 func TestRunPassesAGoodGateway(t *testing.T) {
-	if raceEnabled || testing.Short() {
-		t.Skip("the plain gateway is no part of what is checked for races, and takes long")
+	notRaced(t)
+	if testing.Short() {
+		t.Skip("takes long")
 	}
 	Run(t, func(t *testing.T, endpoints []string) http.Handler { return newPlain(t, endpoints) })
 }

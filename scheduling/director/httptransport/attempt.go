@@ -17,10 +17,10 @@ import (
 type attempt struct {
 	*exchange
 	endpoint *types.Endpoint
-	body     []byte // what to send, if it answers alone
-	feed     *feed  // the same, as it comes in; nil: it is all there
-	last     bool   // there is no fallback left
-	head     int    // status of the answer
+	body     [][]byte // what to send, if it answers alone, in pieces
+	feed     *feed    // the same, as it comes in; nil: it is all there
+	last     bool     // there is no fallback left
+	head     int      // status of the answer
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc

@@ -119,11 +119,12 @@ func (s *encodeStage) ask(leg *director.EncodeLeg) (answer *director.Answer, err
 	defer clock.stop()
 	p := parcelOf(leg.Endpoint(), leg.Leg(), s.in.Path)
 	room, body := held{t: s.t}, held{t: s.t}
-	if err := room.charge(len(p.body)); err != nil {
+	size := int(sizeOf(p.body))
+	if err := room.charge(size); err != nil {
 		leg.Failed(err, true)
 		return nil, err
 	}
-	defer s.t.held.Add(-int64(len(p.body)))
+	defer s.t.held.Add(-int64(size))
 	resp, seen, err := s.deliver(ctx, p, true)
 	if err != nil {
 		return nil, lostEncode(ctx, leg, err, unsent(err, seen))
@@ -166,11 +167,11 @@ func (s *encodeStage) instead() *http.Response {
 	return resp
 }
 
-// whole returns the body for an endpoint that answers alone.
-func (x *exchange) whole() []byte {
+// bodyAlone returns the body for an endpoint that answers alone.
+func (x *exchange) bodyAlone() [][]byte {
 	body := x.route.EncodedBody()
 	if body == nil || x.hold(len(body)) != nil { // then it encodes itself
-		return x.route.Body
+		return x.route.Pieces()
 	}
-	return body
+	return whole(body)
 }

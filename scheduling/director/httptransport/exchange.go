@@ -51,6 +51,7 @@ func (x *exchange) arrive(body []byte) (err error) {
 	x.in = director.Incoming{
 		Method: x.req.Method, Path: x.req.URL.EscapedPath(), Header: x.req.Header, Body: body,
 		Pool: x.t.Pool, Explain: x.t.Explain, Split: x.t.Director.HandsOver(),
+		Pieces: x.t.OnRoute == nil, // it may look at Route.Body
 	}
 	if x.session { // its query names the model
 		x.in.Path, x.in.HeadersOnly, x.in.Split = x.req.URL.RequestURI(), true, false
@@ -155,7 +156,7 @@ func (x *exchange) send(b *bet) (*http.Response, error) {
 			a, resp, err = b.result()
 			b = nil
 		} else if legs == nil {
-			a.body = x.whole()
+			a.body = x.bodyAlone()
 			resp, err = a.run()
 		} else {
 			resp, err = a.runApart(legs)

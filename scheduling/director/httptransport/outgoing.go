@@ -15,10 +15,10 @@ import (
 // the request has ended.
 type outgoing struct{ open atomic.Int32 }
 
-// read returns what reads body, which is not empty.
-func (o *outgoing) read(body []byte) io.ReadCloser {
+// read returns what reads a body of pieces. There is one, and none is empty; they are not changed.
+func (o *outgoing) read(pieces [][]byte) io.ReadCloser {
 	o.open.Add(1)
-	return &outgoingBody{of: o, rest: body}
+	return &outgoingBody{of: o, rest: pieces[0], more: pieces[1:]}
 }
 
 // idle reports whether all were read to their ends, or closed: they are read no more.
@@ -29,7 +29,8 @@ type outgoingBody struct {
 	of   *outgoing
 	mu   sync.Mutex
 	rest []byte // nil: it was closed, or read to its end
-	err  error  // then
+	more [][]byte
+	err  error // then
 }
 
 var errClosed = errors.New("httptransport: read of a body that was closed")
@@ -52,21 +53,42 @@ func (b *outgoingBody) write(w io.Writer, n int64) (int64, error) {
 	b.of.open.Add(1)
 	defer b.of.open.Add(-1)
 	b.mu.Lock()
-	rest, err := b.rest, b.err
+	rest, more, err := b.rest, b.more, b.err
 	b.mu.Unlock()
 	if err == io.EOF {
 		return 0, nil
 	} else if err != nil {
 		return 0, err
 	}
-	wrote, err := w.Write(rest[:min(n, int64(len(rest)))])
+	wrote, err := writeAll(w, rest, more, n)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.tookLocked(wrote)
-	return int64(wrote), err
+	b.tookLocked(int(wrote))
+	return wrote, err
+}
+
+// writeAll writes up to n bytes of pieces: a connection takes several by one system call.
+func writeAll(w io.Writer, first []byte, more [][]byte, n int64) (int64, error) {
+	if len(more) == 0 || n <= int64(len(first)) {
+		wrote, err := w.Write(first[:min(n, int64(len(first)))])
+		return int64(wrote), err
+	}
+	pieces := append(net.Buffers{first}, more...)
+	for i, piece := range pieces {
+		if n <= int64(len(piece)) {
+			pieces[i], pieces = piece[:n], pieces[:i+1]
+			break
+		}
+		n -= int64(len(piece))
+	}
+	return pieces.WriteTo(w)
 }
 
 func (b *outgoingBody) tookLocked(n int) {
+	for n >= len(b.rest) && len(b.more) > 0 {
+		n -= len(b.rest)
+		b.rest, b.more = b.more[0], b.more[1:]
+	}
 	if b.rest = b.rest[min(n, len(b.rest)):]; len(b.rest) == 0 {
 		b.endLocked(io.EOF)
 	}
@@ -82,7 +104,7 @@ func (b *outgoingBody) Close() error {
 
 func (b *outgoingBody) endLocked(err error) {
 	if b.err == nil {
-		b.rest, b.err = nil, err
+		b.rest, b.more, b.err = nil, nil, err
 		b.of.open.Add(-1)
 	}
 }

@@ -16,7 +16,7 @@ import (
 // headers and another path.
 type parcel struct {
 	endpoint *types.Endpoint
-	body     []byte
+	body     [][]byte          // in pieces
 	feed     *feed             // in place of body, if that still comes in
 	header   map[string]string // canonical
 	path     string            // "": that of the request
@@ -25,11 +25,27 @@ type parcel struct {
 }
 
 func parcelOf(ep *types.Endpoint, leg disagg.Leg, path string) parcel {
-	p := parcel{endpoint: ep, body: leg.Body, header: leg.Header}
+	p := parcel{endpoint: ep, body: whole(leg.Body), header: leg.Header}
 	if leg.Path != path {
 		p.path = leg.Path
 	}
 	return p
+}
+
+// whole is a body in one piece.
+func whole(body []byte) [][]byte {
+	if len(body) == 0 {
+		return nil
+	}
+	return [][]byte{body}
+}
+
+// sizeOf is how many bytes a body in pieces has.
+func sizeOf(body [][]byte) (n int64) {
+	for _, piece := range body {
+		n += int64(len(piece))
+	}
+	return n
 }
 
 // deliver sends a parcel. A connection that was kept alive may be closed by the server at the very
@@ -77,7 +93,7 @@ func (x *exchange) outgoing(ctx context.Context, p parcel) *http.Request {
 	out.URL.User, out.URL.Opaque = nil, ""
 	out.Body, out.ContentLength, out.GetBody = http.NoBody, 0, nil
 	if body := p.body; len(body) > 0 {
-		out.Body, out.ContentLength = x.sent.read(body), int64(len(body))
+		out.Body, out.ContentLength = x.sent.read(body), sizeOf(body)
 		out.GetBody = func() (io.ReadCloser, error) { return x.sent.read(body), nil }
 	}
 	if p.feed != nil {

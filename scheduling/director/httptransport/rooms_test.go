@@ -41,7 +41,7 @@ func TestRooms(t *testing.T) {
 func TestOutgoing(t *testing.T) {
 	var o outgoing
 	require.True(t, o.idle())
-	a, b := o.read([]byte("hello")), o.read([]byte("hello"))
+	a, b := o.read([][]byte{[]byte("hello")}), o.read([][]byte{[]byte("hello")})
 	all, err := io.ReadAll(a)
 	require.NoError(t, err)
 	require.Equal(t, "hello", string(all))

@@ -83,7 +83,8 @@ type Transport struct {
 	// OnRoute is told of each request that was routed, before it is sent, for
 	// those who want to follow it. Optional; it must be quick. If it panics, the request
 	// gets a 500. The memory of the request's body is used again when the request has
-	// ended: who wants it for longer copies it.
+	// ended: who wants it for longer copies it. Bodies of models that have another name at their servers
+	// are copied so that Route.Body has them; if OnRoute does not look at it, have Incoming set Pieces.
 	OnRoute func(*http.Request, *director.Route)
 
 	held      atomic.Int64 // of MaxBodies

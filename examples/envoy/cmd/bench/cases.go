@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -13,16 +15,15 @@ type load struct {
 	concurrency int     // requests under way, at most
 }
 
-func cases() []load {
-	return []load{
+// cases are those whose names match.
+func cases(names *regexp.Regexp) []load {
+	return slices.DeleteFunc([]load{
 		{"2 KiB at 200/s", 2 << 10, 200, 500},
 		{"2 KiB at 1,000/s", 2 << 10, 1000, 500},
 		{"220 KB, 20 at once", 220_000, 0, 20},
 		{"220 KB, 150 at once", 220_000, 0, 150},
-	}
+	}, func(c load) bool { return !names.MatchString(c.name) })
 }
-
-func (c load) matches(part string) bool { return strings.Contains(c.name, part) }
 
 // body is a chat request of the size.
 func (c load) body() []byte {

@@ -4,19 +4,14 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // child is a picker in a process of its own.
 type child struct {
-	role             string
 	cmd              *exec.Cmd
 	address, metrics string
 }
@@ -45,7 +40,7 @@ func startChild(ctx context.Context, role, config string, procs int) (*child, er
 		return nil, fmt.Errorf("the %s did not start: %w", role, err)
 	}
 	address, metrics, _ := strings.Cut(strings.TrimSpace(line), " ")
-	return &child{role, cmd, address, metrics}, nil
+	return &child{cmd, address, metrics}, nil
 }
 
 func (c *child) pid() int { return c.cmd.Process.Pid }
@@ -53,47 +48,4 @@ func (c *child) pid() int { return c.cmd.Process.Pid }
 func (c *child) stop() {
 	c.cmd.Process.Signal(syscall.SIGTERM)
 	c.cmd.Wait()
-}
-
-// profile takes a CPU profile in the background.
-func (c *child) profile(path string, duration time.Duration) {
-	if c.metrics == "" {
-		return
-	}
-	go func() {
-		resp, err := http.Get(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", c.metrics, max(int(duration.Seconds()), 1)))
-		if err != nil {
-			return
-		}
-		defer resp.Body.Close()
-		f, err := os.Create(path)
-		if err != nil {
-			return
-		}
-		defer f.Close()
-		io.Copy(f, resp.Body)
-	}()
-}
-
-// cpuOf returns the CPU time that processes have used.
-func cpuOf(pids []int) ([]time.Duration, error) {
-	var out []time.Duration
-	for _, pid := range pids {
-		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			return nil, fmt.Errorf("CPU time: %w", err)
-		}
-		// Fields 14 and 15; the second one, in parentheses, may hold blanks.
-		fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-		ticks := 0
-		for _, f := range fields[11:13] {
-			n, err := strconv.Atoi(f)
-			if err != nil {
-				return nil, fmt.Errorf("CPU time: %w", err)
-			}
-			ticks += n
-		}
-		out = append(out, time.Duration(ticks)*10*time.Millisecond)
-	}
-	return out, nil
 }

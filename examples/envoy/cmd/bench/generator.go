@@ -34,6 +34,9 @@ func (r *result) quantile(q float64) time.Duration {
 	return r.latencies[min(int(q*float64(len(r.latencies))), len(r.latencies)-1)]
 }
 
+// cpu is that of all processes.
+func (r *result) cpu() time.Duration { return r.pickerCPU + r.envoyCPU }
+
 // perRequest returns microseconds of CPU.
 func (r *result) perRequest(cpu time.Duration) float64 {
 	return float64(cpu.Microseconds()) / float64(len(r.latencies))

@@ -1,13 +1,14 @@
 // Bench measures what asking a picker costs through a real Envoy: the same Envoy with
-// plain round robin, with a picker that looks at nothing and gives every byte back at
-// once (the limit of Envoy's own body streaming), and with inferpick, in turns, on the
-// same machine, with the same requests.
+// plain round robin, with a picker in a process of its own (ext_proc) and with one that it has loaded (a
+// dynamic module), in turns, on the same machine, with the same requests. Of both ways there is
+// one that looks at nothing and gives every byte back: what the way itself costs.
 //
-//	go run ./cmd/bench
+//	go run ./cmd/bench                                # all
+//	go run ./cmd/bench -cases 220 -only 'round|inferpick' -rounds 5 -markdown
 //
 // Model servers answer at once and clients share the machine with everything else, so
-// that only differences and ratios mean something. Pickers run in processes of their
-// own, whose CPU time is what the kernel says.
+// that only differences and ratios mean something. CPU time and memory of the processes are what the
+// kernel says.
 package main
 
 import (
@@ -16,6 +17,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime"
 	"syscall"
 	"time"
@@ -36,54 +38,75 @@ func main() {
 }
 
 func run(ctx context.Context) error {
+	var s setup
 	role := flag.String("role", "", "what a process that bench starts is: for its own use")
-	config := flag.String("config", "", "configuration of the picker: for its own use")
-	home := flag.String("home", ".", "`folder` of this module")
-	envoy := flag.String("envoy-config", "", "Envoy's configuration `file` (default envoy.yaml of the module)")
-	rounds := flag.Int("rounds", 3, "how often each case is measured; the best round of each is reported")
+	flag.StringVar(&s.config, "config", "", "configuration of the picker: for its own use")
+	flag.StringVar(&s.home, "home", ".", "`folder` of this module of Go")
+	only := flag.String("only", "", "`regexp` of the names of the contenders to run: round robin, ext_proc: empty, ext_proc: inferpick, module: empty, module: inferpick (default all)")
+	names := flag.String("cases", "", "`regexp` of the names of the cases to run, as the tables have them (default all)")
+	rounds := flag.Int("rounds", 3, "how often each case is measured; the best round of each contender is reported")
 	duration := flag.Duration("duration", 5*time.Second, "of one measurement")
-	only := flag.String("only", "", "part of the names of the cases to run (default: all)")
-	workers := flag.Int("workers", runtime.NumCPU(), "worker threads of Envoy")
-	procs := flag.Int("picker-procs", 1, "GOMAXPROCS of the pickers, as a CPU limit sets it")
-	profile := flag.String("cpuprofile", "", "`file` for a CPU profile of the picker in the last case")
+	flag.IntVar(&s.workers, "workers", 2, "worker threads of Envoy")
+	flag.IntVar(&s.pickerProcs, "picker-procs", 1, "GOMAXPROCS of the pickers beside Envoy, as a CPU limit sets it")
+	flag.IntVar(&s.moduleProcs, "module-procs", 0, "GOMAXPROCS of the modules in Envoy (default Go's own)")
+	profile := flag.String("profile", "", "`file` for CPU profiles of the last round of the last case; names of contenders are added. That of a module has what is Go's, and misnames what is Envoy's")
+	markdown := flag.Bool("markdown", false, "print tables in Markdown")
 	if err := commandline.Parse(flag.CommandLine, os.Args[1:]); err != nil {
 		return err
 	}
-
 	switch *role {
 	case "picker":
-		return servePicker(ctx, *config)
+		return servePicker(ctx, s.config)
 	case "empty":
-		return serveEmpty(ctx, *config)
+		return serveEmpty(ctx, s.config)
 	case "":
 	default:
 		return fmt.Errorf("-role %q is none", *role)
 	}
-	bin, err := envoyproxy.Find(*home)
+
+	chosen, err := regexp.Compile(*names)
 	if err != nil {
+		return fmt.Errorf("-cases: %w", err)
+	}
+	if s.only, err = regexp.Compile(*only); err != nil {
+		return fmt.Errorf("-only: %w", err)
+	}
+	if s.bin, err = envoyproxy.Find(s.home); err != nil {
 		return err
 	}
-	if *envoy == "" {
-		*envoy = *home + "/envoy.yaml"
+	loads := cases(chosen)
+	if len(loads) == 0 {
+		return errors.New("-cases matches no case")
 	}
-	b, err := newBench(ctx, bin, *envoy, *workers, *procs)
+	b, err := newBench(ctx, s)
 	if err != nil {
 		return err
 	}
 	defer b.close()
-	fmt.Printf("%s, %d CPUs, Envoy with %d workers, pickers with GOMAXPROCS %d, %d rounds of %v, best of each\n\n", runtime.Version(), runtime.NumCPU(), *workers, *procs, *rounds, *duration)
-	matched := false
-	for _, c := range cases() {
-		if !c.matches(*only) {
-			continue
+	fmt.Printf("%s, %d CPUs, Envoy with %d workers, pickers with GOMAXPROCS %d, modules with %s, %d rounds of %v, best of each\n\n",
+		runtime.Version(), runtime.NumCPU(), s.workers, s.pickerProcs, procs(s.moduleProcs), *rounds, *duration)
+	for i, c := range loads {
+		file := ""
+		if i == len(loads)-1 {
+			file = *profile
 		}
-		matched = true
-		if err := b.measure(ctx, c, *rounds, *duration, *profile); err != nil {
+		results, err := b.measure(ctx, c, *rounds, *duration, file)
+		if err != nil {
 			return err
 		}
+		timings(c, b.started, results).print(os.Stdout, *markdown)
 	}
-	if !matched {
-		return errors.New("-only matches no case")
+	memory, err := memories(b.started)
+	if err != nil {
+		return err
 	}
+	memory.print(os.Stdout, *markdown)
 	return nil
+}
+
+func procs(n int) string {
+	if n == 0 {
+		return "Go's default"
+	}
+	return fmt.Sprint(n)
 }

@@ -9,34 +9,39 @@ import (
 // decision is that of one stream, which another goroutine makes. Either that or the stream has the exchange:
 // the stream until start, and again from when it is woken.
 type decision struct {
-	mu      sync.Mutex
+	mu      sync.Mutex       // held while the stream is woken: its worker might go with it
 	running bool             // guarded by mu: the goroutine has the exchange
 	gone    bool             // guarded by mu: the stream has ended
 	answer  *exchange.Answer // guarded by mu: in place of a server's
-	waking  chan struct{}    // guarded by mu: not nil while the stream is being woken, closed after
 }
 
 // start decides by another goroutine, which then wakes the stream; or, if that has ended, calls abandoned.
-func (d *decision) start(waker Waker, decide func() *exchange.Answer, abandoned func()) {
+// What decide sets last is the answer, also if it ends its goroutine.
+func (d *decision) start(waker Waker, decide func(answer **exchange.Answer), abandoned func()) {
 	d.running = true
 	go func() {
 		defer waker.Release()
-		answer := decide()
-		waking := make(chan struct{})
-		d.mu.Lock()
-		d.running, d.answer = false, answer
-		gone := d.gone
-		if !gone {
-			d.waking = waking
-		}
-		d.mu.Unlock()
-		if gone {
-			abandoned()
-			return
-		}
-		waker.Wake()
-		close(waking)
+		var answer *exchange.Answer
+		defer func() {
+			if !d.made(waker, answer) {
+				abandoned()
+			}
+		}()
+		decide(&answer)
 	}()
+}
+
+// made gives the exchange back to the stream, and reports whether it is there to take it. To wake it takes no
+// longer than to put an event on a list, and calls nobody.
+func (d *decision) made(waker Waker, answer *exchange.Answer) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.running, d.answer = false, answer
+	if d.gone {
+		return false
+	}
+	waker.Wake()
+	return true
 }
 
 // result returns the answer, nil if the request is routed.
@@ -46,16 +51,10 @@ func (d *decision) result() *exchange.Answer {
 	return d.answer
 }
 
-// abandon ends the stream's part, and reports whether it has the exchange; else the goroutine closes it. While
-// a stream is being woken it must not go: its worker might go with it. That takes no longer than to put
-// an event on a list.
+// abandon ends the stream's part, and reports whether it has the exchange; else the goroutine closes it.
 func (d *decision) abandon() bool {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.gone = true
-	running, waking := d.running, d.waking
-	d.mu.Unlock()
-	if waking != nil {
-		<-waking
-	}
-	return !running
+	return !d.running
 }

@@ -51,15 +51,22 @@ const (
 // retryAfter is when to try again after these.
 const retryAfter = time.Second
 
-// attempt returns what decide does, or, if it panics, the answer that says so.
-func (f *Filter) attempt(path string, decide func() *exchange.Answer) (a *exchange.Answer) {
+// attempt sets a to what decide returns; or, if it panics or ends the goroutine, to an answer that says so.
+func (f *Filter) attempt(path string, decide func() *exchange.Answer, a **exchange.Answer) {
+	returned := false
 	defer func() {
-		if v := recover(); v != nil {
-			f.panicked(v)
-			a = f.failure(path)
+		if returned {
+			return
 		}
+		v := recover()
+		if v == nil {
+			v = "the goroutine was ended (runtime.Goexit)"
+		}
+		f.panicked(v)
+		*a = f.failure(path)
 	}()
-	return decide()
+	*a = decide()
+	returned = true
 }
 
 // failure is the answer after a panic.

@@ -40,12 +40,12 @@ const (
 	BufferedResponse
 )
 
-// Host is Envoy, for one stream. Its methods may be called in a hook of that stream only. Respond and
-// Go may call other hooks of the stream before they return, and Reset may end it.
+// Host is Envoy, for one stream. Its methods may be called in a hook of that stream only. Respond, Go and
+// Reset may call other hooks of the stream before they return, the last one, Destroy, among them.
 type Host interface {
 	// Fields are the headers of a map. What they yield is copied.
 	Fields(m Map) exchange.Fields
-	// Set puts a value in place of all of the name.
+	// Set puts a value in place of all of the name. An empty one removes them.
 	Set(m Map, name, value string)
 	Remove(m Map, name string)
 
@@ -60,7 +60,7 @@ type Host interface {
 	// Metadata returns a string, or a list of strings, of the stream's dynamic metadata. ok says that there
 	// is something, which need not be either.
 	Metadata(namespace, key string) (values []string, ok bool)
-	// SetMetadata sets a string, a number or a bool. Others are left out.
+	// SetMetadata sets a string, a number or a bool of Go's. Others are left out.
 	SetMetadata(namespace, key string, value any)
 	// Route returns what the configuration of the route says, nil if nothing.
 	Route() *Settings
@@ -71,15 +71,15 @@ type Host interface {
 	Go()
 	// Reset ends the stream without an answer, or in the middle of one.
 	Reset()
-	// Waker returns what calls Stream.Woken in a hook. It must be called once, or Forget.
+	// Waker returns what wakes the stream's worker. It must be released.
 	Waker() Waker
 }
 
 // Waker wakes the worker of a stream. Its methods may be called from any goroutine.
 type Waker interface {
-	// Wake calls Stream.Woken on the stream's worker. The stream must not have ended.
+	// Wake has the hook Stream.Woken called on the stream's worker, later. The stream must not have ended.
 	Wake()
-	// Release frees it.
+	// Release frees it. It may be called after the stream has ended.
 	Release()
 }
 

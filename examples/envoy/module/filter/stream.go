@@ -2,7 +2,6 @@ package filter
 
 import (
 	"context"
-	"strings"
 
 	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/scheduling/director"
@@ -17,7 +16,9 @@ const (
 	decides                // the request is complete, and another goroutine has the exchange
 	routed                 // it is on its way
 	responded              // the headers of the response have come
-	over                   // what comes passes untouched: it has ended, or was answered here
+	ended                  // all of it has: what else comes passes untouched
+	answered               // the request was answered here, or by Envoy: the answer passes untouched, and the request no further
+	destroyed              // there is no Host any more
 )
 
 // Stream is one HTTP stream. Its methods are hooks, but for Destroy: they are for the stream's worker, one at
@@ -37,6 +38,9 @@ type Stream struct {
 // RequestHeaders is the hook of a request's headers; end says that nothing follows them.
 func (s *Stream) RequestHeaders(h Host, end bool) (status Status) {
 	defer s.recovered(h, &status)
+	if s.phase != idle { // a request that is sent anew is another stream
+		return StopIteration
+	}
 	wishes := s.f.o.Settings.Wishes
 	if route := h.Route(); route != nil {
 		wishes = route.over(wishes)
@@ -55,9 +59,6 @@ func (s *Stream) RequestHeaders(h Host, end bool) (status Status) {
 		return s.refuse(h, &director.Error{Status: 503, Code: codeBusy, Message: "too many requests at a time, try again later", RetryAfter: retryAfter, Err: err})
 	}
 	s.x = x
-	if hint, ok := h.Metadata(exchange.NamespaceSubset, exchange.KeySubset); ok {
-		x.Subset(hint)
-	}
 	x.Request(exchange.Request{Fields: fields, End: end, Pieces: true})
 	if x.HeadersOnly() {
 		return s.decide(h, x.Begin)
@@ -71,16 +72,7 @@ func (s *Stream) RequestBody(h Host, end bool) (status Status) {
 	defer s.recovered(h, &status)
 	switch s.phase {
 	case collects:
-		received := 0
-		for _, piece := range h.Pieces(ReceivedRequest) {
-			received += len(piece)
-			if a := s.x.Body(piece, false); a != nil {
-				s.respond(h, a)
-				return StopNoBuffer
-			}
-		}
-		h.Drain(ReceivedRequest, received)
-		if end {
+		if s.collect(h, ReceivedRequest) && s.collect(h, BufferedRequest) && end {
 			s.decide(h, s.complete)
 		}
 		return StopNoBuffer
@@ -89,21 +81,43 @@ func (s *Stream) RequestBody(h Host, end bool) (status Status) {
 	case routed, responded:
 		s.x.Route().Alive()
 		return Continue
+	case ended:
+		return Continue
 	}
 	return StopNoBuffer
+}
+
+// collect takes what is in a buffer of the request's body, and reports whether there is no answer to it yet. What is
+// received is as a rule all of it. Where another filter before this one has kept some, that may be the same as
+// what is received, which is not there twice then, or hold the end of it.
+func (s *Stream) collect(h Host, b Body) bool {
+	length := 0
+	for _, piece := range h.Pieces(b) {
+		length += len(piece)
+		if a := s.x.Body(piece, false); a != nil {
+			s.respond(h, a)
+			return false
+		}
+	}
+	if length > 0 {
+		h.Drain(b, length)
+	}
+	return true
 }
 
 // RequestTrailers is the hook of a request's trailers, which end it.
 func (s *Stream) RequestTrailers(h Host) (status Status) {
 	defer s.recovered(h, &status)
-	if s.phase == collects {
+	switch s.phase {
+	case collects:
 		s.trailers = true
-		return s.decide(h, s.complete)
+		if s.collect(h, BufferedRequest) {
+			s.decide(h, s.complete)
+		}
+	case routed, responded, ended:
+		return Continue
 	}
-	if s.phase == decides {
-		return StopIteration
-	}
-	return Continue
+	return StopIteration
 }
 
 // complete ends the body.
@@ -119,10 +133,12 @@ func (s *Stream) goOn(h Host, a *exchange.Answer) Status {
 
 // decide has another goroutine decide the request, which may wait.
 func (s *Stream) decide(h Host, decide func() *exchange.Answer) Status {
+	if hint, ok := h.Metadata(exchange.NamespaceSubset, exchange.KeySubset); ok {
+		s.x.Subset(hint)
+	}
+	waker := h.Waker()
 	s.phase = decides
-	s.decision.start(h.Waker(), func() *exchange.Answer {
-		return s.f.attempt(s.path, decide)
-	}, s.close)
+	s.decision.start(waker, func(a **exchange.Answer) { s.f.attempt(s.path, decide, a) }, s.close)
 	return StopIteration
 }
 
@@ -168,7 +184,7 @@ func (s *Stream) send(h Host) {
 
 // respond answers the request in place of a server.
 func (s *Stream) respond(h Host, a *exchange.Answer) {
-	s.phase = over
+	s.phase = answered
 	if a.Canceled() {
 		h.Reset()
 		return
@@ -186,14 +202,18 @@ func (s *Stream) refuse(h Host, e *director.Error) Status {
 // follows them.
 func (s *Stream) ResponseHeaders(h Host, end bool) (status Status) {
 	defer s.recovered(h, &status)
-	if s.phase != routed {
+	switch s.phase {
+	case routed:
+	case idle, collects, decides:
 		s.cancel() // Envoy has answered: nobody waits for a decision any more
-		s.phase = over
+		s.phase = answered
+		return Continue
+	default:
 		return Continue
 	}
 	var served string
 	if values, _ := h.Metadata(exchange.NamespaceLB, exchange.KeyServed); len(values) == 1 {
-		served = strings.TrimSpace(values[0])
+		served = values[0]
 	}
 	restores := s.x.Response(h.Fields(ResponseHeaders), served, false)
 	s.phase = responded
@@ -202,7 +222,7 @@ func (s *Stream) ResponseHeaders(h Host, end bool) (status Status) {
 	}
 	if end {
 		s.x.ResponseBody(nil, true)
-		s.ended(h)
+		s.end(h)
 	}
 	return Continue
 }
@@ -238,7 +258,7 @@ func (s *Stream) ResponseBody(h Host, end bool) (status Status) {
 		h.Drain(ReceivedResponse, length)
 	}
 	if end {
-		s.ended(h)
+		s.end(h)
 	}
 	return Continue
 }
@@ -251,14 +271,14 @@ func (s *Stream) ResponseTrailers(h Host) (status Status) {
 	defer s.recovered(h, &status)
 	if s.phase == responded {
 		h.Append(BufferedResponse, s.x.ResponseTrailers(h.Fields(ResponseTrailers)))
-		s.ended(h)
+		s.end(h)
 	}
 	return Continue
 }
 
-// ended goes on when the response has ended.
-func (s *Stream) ended(h Host) {
-	s.phase = over
+// end goes on when the response has ended.
+func (s *Stream) end(h Host) {
+	s.phase = ended
 	for namespace, values := range s.x.Report() {
 		for key, value := range values {
 			h.SetMetadata(namespace, key, value)
@@ -268,6 +288,10 @@ func (s *Stream) ended(h Host) {
 
 // Destroy is what comes last, whatever came before: the stream has ended, and its Host is no more.
 func (s *Stream) Destroy() {
+	if s.phase == destroyed {
+		return
+	}
+	s.phase = destroyed
 	s.cancel()
 	if s.decision.abandon() {
 		s.close()
@@ -296,10 +320,13 @@ func (s *Stream) recovered(h Host, status *Status) {
 		return
 	}
 	s.f.panicked(v)
-	answers := s.phase < responded
-	s.phase = over
+	before := s.phase
+	if before == destroyed {
+		return
+	}
+	s.phase = answered
 	*status = StopIteration
-	if answers {
+	if before < responded {
 		h.Respond(s.f.failure(s.path))
 	} else {
 		h.Reset()

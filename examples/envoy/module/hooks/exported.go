@@ -27,6 +27,9 @@ var version = C.CString("v0.2.0")
 //export envoy_dynamic_module_on_program_init
 func envoy_dynamic_module_on_program_init() *C.char { return version }
 
+// stopped is what a hook of a request or response returns if it panics: what was not looked at goes nowhere.
+const stopped = C.int(filter.StopIteration)
+
 // recovered ends a panic that a hook has let out: it would be Envoy's end.
 func recovered(hook string) {
 	if v := recover(); v != nil {
@@ -48,8 +51,8 @@ func envoy_dynamic_module_on_http_filter_config_new(envoy unsafe.Pointer, name, 
 //export envoy_dynamic_module_on_http_filter_config_destroy
 func envoy_dynamic_module_on_http_filter_config_destroy(c C.uintptr_t) {
 	defer recovered("http_filter_config_destroy")
+	defer cgo.Handle(c).Delete()
 	cgo.Handle(c).Value().(filter.Factory).Close()
-	cgo.Handle(c).Delete()
 }
 
 //export envoy_dynamic_module_on_http_filter_per_route_config_new
@@ -81,18 +84,21 @@ func of(s C.uintptr_t) filter.Hooks { return cgo.Handle(s).Value().(filter.Hooks
 //export envoy_dynamic_module_on_http_filter_request_headers
 func envoy_dynamic_module_on_http_filter_request_headers(stream unsafe.Pointer, s C.uintptr_t, end C.bool) (status C.int) {
 	defer recovered("http_filter_request_headers")
+	status = stopped
 	return C.int(of(s).RequestHeaders(host{stream}, bool(end)))
 }
 
 //export envoy_dynamic_module_on_http_filter_request_body
 func envoy_dynamic_module_on_http_filter_request_body(stream unsafe.Pointer, s C.uintptr_t, end C.bool) (status C.int) {
 	defer recovered("http_filter_request_body")
+	status = stopped
 	return C.int(of(s).RequestBody(host{stream}, bool(end)))
 }
 
 //export envoy_dynamic_module_on_http_filter_request_trailers
 func envoy_dynamic_module_on_http_filter_request_trailers(stream unsafe.Pointer, s C.uintptr_t) (status C.int) {
 	defer recovered("http_filter_request_trailers")
+	status = stopped
 	return C.int(of(s).RequestTrailers(host{stream}))
 }
 
@@ -105,26 +111,29 @@ func envoy_dynamic_module_on_http_filter_scheduled(stream unsafe.Pointer, s C.ui
 //export envoy_dynamic_module_on_http_filter_response_headers
 func envoy_dynamic_module_on_http_filter_response_headers(stream unsafe.Pointer, s C.uintptr_t, end C.bool) (status C.int) {
 	defer recovered("http_filter_response_headers")
+	status = stopped
 	return C.int(of(s).ResponseHeaders(host{stream}, bool(end)))
 }
 
 //export envoy_dynamic_module_on_http_filter_response_body
 func envoy_dynamic_module_on_http_filter_response_body(stream unsafe.Pointer, s C.uintptr_t, end C.bool) (status C.int) {
 	defer recovered("http_filter_response_body")
+	status = stopped
 	return C.int(of(s).ResponseBody(host{stream}, bool(end)))
 }
 
 //export envoy_dynamic_module_on_http_filter_response_trailers
 func envoy_dynamic_module_on_http_filter_response_trailers(stream unsafe.Pointer, s C.uintptr_t) (status C.int) {
 	defer recovered("http_filter_response_trailers")
+	status = stopped
 	return C.int(of(s).ResponseTrailers(host{stream}))
 }
 
 //export envoy_dynamic_module_on_http_filter_destroy
 func envoy_dynamic_module_on_http_filter_destroy(s C.uintptr_t) {
 	defer recovered("http_filter_destroy")
+	defer cgo.Handle(s).Delete()
 	of(s).Destroy()
-	cgo.Handle(s).Delete()
 }
 
 var _ filter.Host = host{}

@@ -28,6 +28,7 @@ package hooks
 import "C"
 
 import (
+	"reflect"
 	"runtime/cgo"
 	"strings"
 	"unsafe"
@@ -59,15 +60,23 @@ func seen(p C.piece) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(p.data)
 // Fields implements filter.Host.
 func (h host) Fields(m filter.Map) exchange.Fields {
 	n := int(C.envoy_dynamic_module_callback_http_get_headers_size(h.stream, C.int(m)))
-	fields := make([][2]string, n)
-	if n > 0 {
-		all := make([]C.header, n)
-		if !C.envoy_dynamic_module_callback_http_get_headers(h.stream, C.int(m), &all[0]) {
-			fields = nil
-		}
-		for i := range fields {
-			fields[i] = [2]string{copied(C.piece{all[i].key, all[i].key_size}), copied(C.piece{all[i].value, all[i].value_size})}
-		}
+	if n == 0 {
+		return func(func(key, value string) bool) {}
+	}
+	all := make([]C.header, n)
+	if !C.envoy_dynamic_module_callback_http_get_headers(h.stream, C.int(m), &all[0]) {
+		all = nil
+	}
+	// The names are one string, as nobody keeps them; somebody may keep a value, and not all of the others with it.
+	var names strings.Builder
+	for _, one := range all {
+		names.Write(seen(C.piece{data: one.key, size: one.key_size}))
+	}
+	fields := make([][2]string, len(all))
+	rest := names.String()
+	for i, one := range all {
+		fields[i] = [2]string{rest[:one.key_size], copied(C.piece{data: one.value, size: one.value_size})}
+		rest = rest[one.key_size:]
 	}
 	return func(yield func(key, value string) bool) {
 		for _, f := range fields {
@@ -150,17 +159,17 @@ func (h host) SetMetadata(namespace, key string, value any) {
 	number := func(v float64) {
 		C.envoy_dynamic_module_callback_http_set_dynamic_metadata_number(h.stream, given(namespace), given(key), C.double(v))
 	}
-	switch v := value.(type) {
-	case string:
-		C.envoy_dynamic_module_callback_http_set_dynamic_metadata_string(h.stream, given(namespace), given(key), given(v))
-	case bool:
-		C.envoy_dynamic_module_callback_http_set_dynamic_metadata_bool(h.stream, given(namespace), given(key), C.bool(v))
-	case float64:
-		number(v)
-	case int:
-		number(float64(v))
-	case int64:
-		number(float64(v))
+	switch v := reflect.ValueOf(value); {
+	case v.Kind() == reflect.String:
+		C.envoy_dynamic_module_callback_http_set_dynamic_metadata_string(h.stream, given(namespace), given(key), given(v.String()))
+	case v.Kind() == reflect.Bool:
+		C.envoy_dynamic_module_callback_http_set_dynamic_metadata_bool(h.stream, given(namespace), given(key), C.bool(v.Bool()))
+	case v.CanInt():
+		number(float64(v.Int()))
+	case v.CanUint():
+		number(float64(v.Uint()))
+	case v.CanFloat():
+		number(v.Float())
 	}
 }
 
@@ -177,13 +186,11 @@ func (h host) Route() *filter.Settings {
 func (h host) Respond(a *exchange.Answer) {
 	var text strings.Builder
 	var ends []int // in text, of names and values in turns
-	for name, values := range a.Header {
-		for _, value := range values {
-			text.WriteString(strings.ToLower(name))
-			ends = append(ends, text.Len())
-			text.WriteString(value)
-			ends = append(ends, text.Len())
-		}
+	for name, value := range a.Fields() {
+		text.WriteString(name)
+		ends = append(ends, text.Len())
+		text.WriteString(value)
+		ends = append(ends, text.Len())
 	}
 	// An array of pointers must not be Go's, and neither may what they point to.
 	n := len(ends) / 2

@@ -48,6 +48,16 @@ type instance struct {
 // New returns Instances, of which none is there.
 func New(o Options) *Instances { return &Instances{o: o, named: map[string]*instance{}} }
 
+// App returns the picker of a name, to look at, nil if there is none.
+func (all *Instances) App(name string) *epp.App {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if one := all.named[name]; one != nil {
+		return one.app
+	}
+	return nil
+}
+
 // NewFilter implements filter.Module.
 func (all *Instances) NewFilter(name string, config []byte, validate bool) (filter.Factory, error) {
 	s, err := parseFilter(config)

@@ -1,6 +1,7 @@
 package window
 
 import (
+	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -171,12 +172,14 @@ const (
 	meanServed  = 0.985
 )
 
+var windowSeeds = flag.Int("window.seeds", 20, "how many seeds TestOverload and TestSlowServer play")
+
 // TestOverload: under twice the load, a window that is learned serves nearly what the best
 // fixed limit does, in every seed; and it does not send much more than the server can do.
 func TestOverload(t *testing.T) {
-	seeds := 60
+	seeds := *windowSeeds
 	if testing.Short() {
-		seeds = 5
+		seeds = min(seeds, 5)
 	}
 	for _, s := range []server{
 		{places: 8, refuses: true, slow: 1}, {places: 8, refuses: true, slow: 1, spread: 0.3}, {places: 8, refuses: true, slow: 1, spread: 0.8},
@@ -205,9 +208,9 @@ func TestOverload(t *testing.T) {
 // TestSlowServer: a server that waits has many fewer places from some time on; the window
 // follows, and what is done is as much as can be.
 func TestSlowServer(t *testing.T) {
-	seeds := 60
+	seeds := *windowSeeds
 	if testing.Short() {
-		seeds = 5
+		seeds = min(seeds, 5)
 	}
 	for _, refuses := range []bool{false, true} {
 		for _, spread := range []float64{0, 0.5} {
