@@ -153,9 +153,7 @@ func (all *Instances) start(name string, args []string) (*instance, error) {
 			log.Error("the picker has ended", slog.Any("error", err))
 		}
 	}()
-	// Envoy begins to listen when this returns, and what comes before there is something to choose from is refused.
-	for began := time.Now(); !app.Ready() && time.Since(began) < startTime; time.Sleep(time.Millisecond) {
-	}
+	waitReady(app, ended)
 	return &instance{args: args, app: app, with: with, log: log, stop: func() {
 		stop()
 		select {
@@ -165,12 +163,27 @@ func (all *Instances) start(name string, args []string) (*instance, error) {
 	}}, nil
 }
 
-// How long Envoy's main thread waits for a picker at most: to be ready, as one without a cluster is at once; and to
-// end, when no stream is left.
-const (
-	startTime = time.Second
-	stopTime  = 5 * time.Second
-)
+// readyTime bounds how long Envoy's main thread waits for a picker to be ready. Without a cluster to be read first it is at once.
+const readyTime = time.Second
+
+// waitReady waits until app is ready, so that the first requests are not refused.
+func waitReady(app *epp.App, ended <-chan struct{}) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	bound := time.After(readyTime)
+	for !app.Ready() {
+		select {
+		case <-tick.C:
+		case <-ended:
+			return
+		case <-bound:
+			return
+		}
+	}
+}
+
+// stopTime bounds how long Envoy's main thread waits for a picker to end. No stream is left by then.
+const stopTime = 5 * time.Second
 
 // takes reports whether the instance can serve a filter with these settings.
 func (one *instance) takes(args []string) error {
