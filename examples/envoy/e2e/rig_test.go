@@ -42,9 +42,6 @@ type variant struct {
 	envoy     func(*testing.T, *envoyproxy.Bootstrap)
 }
 
-// isInside reports whether the picker is inside of Envoy.
-func (v variant) isInside() bool { return v.bootstrap == inside }
-
 // rigOptions say what a rig is made of. Where bootstrap has the module's filter, that is the adapter.
 type rigOptions struct {
 	inShort   bool   // it is run in short too, where the race detector is
