@@ -61,6 +61,7 @@ func TestFiltersBeside(t *testing.T) {
 		{"compressor behind", "", behind("envoy.filters.http.compressor", compress)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			servers := refusingOnce(t)
 			r, _ := newInner(t, rigOptions{servers: []string{servers[0].address, servers[1].address}, envoy: together(http1Trailers, tt.envoy)})
 			for i, way := range wireWays {
@@ -101,6 +102,7 @@ func TestFiltersBeside(t *testing.T) {
 func TestShapes(t *testing.T) {
 	for _, tt := range []variant{{"HTTP/1 servers", "", upstream1Trailers}, {"HTTP/2 servers", "", upstream2}} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			r, _ := newInner(t, rigOptions{
 				servers: []string{serve2(t, shaped)}, envoy: together(http1Trailers, tt.envoy), flags: map[string]any{"max-body": 1 << 20},
 			})
