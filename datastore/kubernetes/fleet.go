@@ -29,7 +29,7 @@ func (f fleet[T]) adjust(r *runner, want []target, create func(target) *mirror[T
 		var ctx context.Context
 		ctx, m.cancel = context.WithCancel(r.ctx)
 		f[t] = m
-		r.wait.Go(func() { r.panics.Loop(ctx, "a watch of the cluster", func() { m.run(ctx) }) })
+		r.wait.Go(func() { m.run(ctx) })
 	}
 	return len(stop) > 0
 }

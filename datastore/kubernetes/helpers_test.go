@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +36,8 @@ type world struct {
 	log    *logBuffer
 	cancel context.CancelFunc
 	done   chan struct{}
+	// fault, if set, is called with each message that is logged and with the path of each request; it may panic.
+	fault func(what string)
 }
 
 // inCluster runs a test in a bubble of virtual time. The source is not started yet.
@@ -52,7 +55,12 @@ func inCluster(t *testing.T, resources []fakeapi.Resource, fn func(*testing.T, *
 func (w *world) start(o kubernetes.Options) {
 	w.Helper()
 	o.Logger = slog.New(slog.NewTextHandler(w.log, nil))
-	source, err := kubernetes.New(w.api.Config(), o)
+	config := w.api.Config()
+	if w.fault != nil {
+		o.Logger = slog.New(faultyHandler{o.Logger.Handler(), w.fault})
+		config.Wrap(func(next http.RoundTripper) http.RoundTripper { return faultyTransport{next, w.fault} })
+	}
+	source, err := kubernetes.New(config, o)
 	require.NoError(w, err)
 	w.source = source
 	ctx, cancel := context.WithCancel(w.Context())

@@ -83,7 +83,7 @@ func (m *mirror[T]) run(ctx context.Context) {
 		if m.stale {
 			step = m.list
 		}
-		if err := step(ctx); err != nil && ctx.Err() == nil {
+		if err := guarded(func() error { return step(ctx) }); err != nil && ctx.Err() == nil {
 			m.pause(ctx, err)
 		}
 	}
@@ -95,7 +95,8 @@ func (m *mirror[T]) pause(ctx context.Context, err error) {
 	if class == expired {
 		m.exact = m.stale // it was the list that asked for too much
 	}
-	m.stale = m.stale || class == expired || class == notServed
+	panicked := errors.As(err, new(*panicError)) // somewhere between an event and what is known of it
+	m.stale = m.stale || class == expired || class == notServed || panicked
 	wait := m.retry.failed(err)
 	if wait >= firstWait {
 		m.down(err, class)
@@ -297,7 +298,7 @@ func (m *mirror[T]) down(err error, class failure) {
 		signal(m.probe)
 	}
 	if !known {
-		m.log.Warn("cannot read from the cluster; what is known stays in force", append(m.about(), slog.Any("error", err))...)
+		tell(m.log, slog.LevelWarn, "cannot read from the cluster; what is known stays in force", err, m.about()...)
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 
 	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/internal/check"
-	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -114,6 +113,8 @@ func (o *Options) complete() error {
 	check.Default(&c, "Refresh", &o.Refresh, 30*time.Second, 10*time.Millisecond, 0)
 	check.Default(&c, "MinRetry", &o.MinRetry, 30*time.Second, time.Millisecond, 0)
 	check.Default(&c, "MaxRetry", &o.MaxRetry, max(o.MinRetry, 5*time.Minute), o.MinRetry, 0)
-	o.Logger = guardlog.Logger(o.Logger)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	return c.Err()
 }

@@ -16,8 +16,6 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/inferpick/inferpick/datastore"
-	"github.com/inferpick/inferpick/internal/guard"
-	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -25,7 +23,6 @@ import (
 // use. Create one with New.
 type Source struct {
 	opt     Options
-	panics  *guard.Teller
 	client  *client
 	filter  filter
 	shape   shape
@@ -51,7 +48,7 @@ func New(config *rest.Config, o Options) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{
-		opt: o, panics: guardlog.Teller(o.Logger, "kubernetes"), client: c,
+		opt: o, client: c,
 		filter:  filter{names: o.Pools},
 		shape:   shape{cluster: o.Cluster, template: o.Template, metricsPort: o.MetricsPort},
 		synced:  make(chan struct{}),
@@ -87,9 +84,47 @@ func (s *Source) Run(ctx context.Context, store *datastore.Store) error {
 	defer r.wait.Wait()
 	defer cancel()
 	defer stop()
-	r.wait.Go(func() { s.panics.Loop(ctx, "what asks which kinds there are", r.discover) })
-	s.panics.Loop(ctx, "what brings changes to the store", r.follow)
-	return nil
+	r.wait.Go(r.discover)
+	again := retry{away: probeEvery}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.wake:
+		}
+		if !sleep(ctx, s.opt.Debounce) {
+			return nil
+		}
+		select { // what has come meanwhile is part of it
+		case <-s.wake:
+		default:
+		}
+		if err := guarded(r.reconcile); err == nil {
+			again.succeeded()
+		} else if !r.afterPanic(again.failed(err), err) {
+			return nil
+		}
+	}
+}
+
+// afterPanic has everything looked at again, after a while. It reports false if ctx is done before.
+func (r *runner) afterPanic(wait time.Duration, err error) bool {
+	tell(r.opt.Logger, slog.LevelError, "what is known of the cluster could not be put in force; it is tried again", err)
+	r.locked(func() {
+		r.state.audit, r.state.dirty = true, true
+		for name := range r.state.byName {
+			r.state.dirtyPools[name] = true
+		}
+	})
+	signal(r.wake)
+	return sleep(r.ctx, wait)
+}
+
+// locked calls f with the lock of what is known.
+func (r *runner) locked(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock() // also if there is a panic
+	f()
 }
 
 // runner is a Source at work.
@@ -104,67 +139,41 @@ type runner struct {
 	lost   map[types.NamespacedName]bool // pools that were deleted from the store
 }
 
-// follow brings changes to the store until the context is done.
-func (r *runner) follow() {
-	signal(r.wake) // something may be left of before a panic
-	for {
-		select {
-		case <-r.ctx.Done():
-			return
-		case <-r.wake:
-		}
-		if !sleep(r.ctx, r.opt.Debounce) {
-			return
-		}
-		select { // what has come meanwhile is part of it
-		case <-r.wake:
-		default:
-		}
-		r.reconcile()
-	}
-}
-
 // reconcile brings the store to what is known of the cluster.
-func (r *runner) reconcile() {
+func (r *runner) reconcile() error {
 	r.committer.restore(r.takeLost())
-	r.mu.Lock()
-	audit := r.state.audit
-	r.state.audit = false
-	r.mu.Unlock()
+	var audit bool
+	r.locked(func() { audit, r.state.audit = r.state.audit, false })
 	var again []types.NamespacedName
 	if audit {
 		again = r.committer.audit()
 	}
 
-	want, endpoints := r.plan(again)
+	var want map[objectKey]*manifest
+	var endpoints map[types.NamespacedName][]datastore.EndpointSpec
+	r.locked(func() {
+		for _, pool := range again {
+			r.state.dirtyPools[pool] = true
+		}
+		r.state.plan(r)
+		endpoints = r.state.endpoints(r.shape)
+		want = r.state.inForce // never changed in place
+	})
+
 	r.committer.commit(want, endpoints)
-	fresh := r.report()
+
+	var fresh map[string]string
+	r.locked(func() {
+		fresh = r.state.report(r.committer.problems(), r.committer.overlaps)
+		if r.state.ready() {
+			r.state.markSynced(r.synced)
+		}
+	})
 	signal(r.changed)
 	for what, why := range fresh {
 		r.opt.Logger.Warn("an object of the cluster is not in force", slog.String("object", what), slog.String("error", why))
 	}
-}
-
-// plan returns what there is to be in the store. again are pools of which the store may lack something.
-func (r *runner) plan(again []types.NamespacedName) (want map[objectKey]*manifest, endpoints map[types.NamespacedName][]datastore.EndpointSpec) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, pool := range again {
-		r.state.dirtyPools[pool] = true
-	}
-	r.state.plan(r)
-	return r.state.inForce, r.state.endpoints(r.shape) // the former is never changed in place
-}
-
-// report takes over what became of it, and returns what is new to be told.
-func (r *runner) report() map[string]string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	fresh := r.state.report(r.committer.problems(), r.committer.overlaps)
-	if r.state.ready() {
-		r.state.markSynced(r.synced)
-	}
-	return fresh
+	return nil
 }
 
 func (r *runner) takeLost() []types.NamespacedName {
@@ -190,49 +199,61 @@ func (r *runner) poolEvent(ev datastore.PoolEvent) {
 // watch fails, that the server is away, and then when it is back: one that asks often does for
 // all watches, which wait longer and longer.
 func (r *runner) discover() {
-	again := retry{min: r.opt.MinRetry, max: r.opt.MaxRetry, away: probeEvery}
-	failing := false
-	var told []string // kinds that are missing
+	d := discovery{runner: r, again: retry{min: r.opt.MinRetry, max: r.opt.MaxRetry, away: probeEvery}}
 	for {
-		served, err := r.ask()
-		if r.ctx.Err() != nil {
-			return
+		pause := probeEvery
+		if err := guarded(func() error { pause = d.step(); return nil }); err != nil {
+			tell(r.opt.Logger, slog.LevelError, "which kinds the API server has could not be found out; it is tried again", err)
 		}
-		pause := r.opt.Refresh
-		switch {
-		case err == nil:
-			again.succeeded()
-			if failing {
-				r.opt.Logger.Info("the API server says again which kinds it has")
-			}
-		default:
-			pause = again.failed(err)
-			if !failing {
-				r.opt.Logger.Warn("cannot ask the API server which kinds it has; what is known stays in force", slog.Any("error", err))
-			}
-		}
-		missing := r.discovered(served, err, failing && err == nil)
-		if !slices.Equal(missing, told) {
-			told = missing
-			r.tellMissing(missing)
-		}
-		failing = err != nil
-		signal(r.wake)
 		if !r.sleepOrProbe(pause) {
 			return
 		}
 	}
 }
 
-// discovered takes over which kinds there are, and returns those that are missing. back: the server is there again.
-func (r *runner) discovered(served []resource, err error, back bool) (missing []string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.state.discovered(served, err)
-	if back {
-		r.state.hurry()
+// discovery is what discover knows from one time to the next.
+type discovery struct {
+	*runner
+	again   retry
+	failing bool
+	told    []string // kinds that are missing
+}
+
+// step asks once, and returns how long to wait until the next time.
+func (d *discovery) step() (pause time.Duration) {
+	var served []resource
+	err := guarded(func() (err error) { served, err = d.ask(); return err }) // its transport may be the user's
+	if d.ctx.Err() != nil {
+		return 0
 	}
-	return r.state.missingKinds()
+	failing := d.failing
+	d.failing = err != nil
+	pause = d.opt.Refresh
+	if err == nil {
+		d.again.succeeded()
+	} else {
+		pause = d.again.failed(err)
+	}
+	var missing []string
+	d.locked(func() {
+		d.state.discovered(served, err)
+		if failing && err == nil {
+			d.state.hurry()
+		}
+		missing = d.state.missingKinds()
+	})
+	signal(d.wake)
+	switch {
+	case failing && err == nil:
+		d.opt.Logger.Info("the API server says again which kinds it has")
+	case !failing && err != nil:
+		tell(d.opt.Logger, slog.LevelWarn, "cannot ask the API server which kinds it has; what is known stays in force", err)
+	}
+	if !slices.Equal(missing, d.told) {
+		d.told = missing
+		d.tellMissing(missing)
+	}
+	return pause
 }
 
 // tellMissing logs which kinds the cluster does not have. Without pools nothing is served.

@@ -72,7 +72,8 @@ func (o *Options) complete() error {
 // Elect takes part in an election until ctx is done, and then returns nil. Whenever this process
 // holds the Lease, it calls lead with a context that is done when it no longer does; lead must
 // return then, and is not called again before it has. A lead that returns earlier leaves the
-// Lease held; one that panics is called again after a while. At the end the Lease is given back, so that another one need not wait for it.
+// Lease held; one that panics is called again after a while. At the end the Lease is given back, so
+// that another one need not wait for it.
 //
 // That the API server is away or refuses, for want of rights to get, create and update leases, is
 // logged and tried again. An error is one of the options.

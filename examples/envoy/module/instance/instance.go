@@ -32,7 +32,7 @@ type Instances struct {
 
 	mu    sync.Mutex
 	named map[string]*instance // guarded by mu
-	heap  sync.Once
+	heap  func()               // guarded by mu: keeps what epp.ReserveHeap has, for as long as the process lives
 }
 
 // instance is one picker that runs.
@@ -116,7 +116,7 @@ func check(args []string) error {
 	return err
 }
 
-// start makes an instance, and runs it.
+// start makes an instance, and runs it. Caller must hold all.mu.
 func (all *Instances) start(name string, args []string) (*instance, error) {
 	f, err := parse(args)
 	if err != nil {
@@ -136,7 +136,10 @@ func (all *Instances) start(name string, args []string) (*instance, error) {
 		closeRest()
 		return nil, err
 	}
-	all.heap.Do(func() { epp.ReserveHeap() }) // for as long as the process lives
+	if all.heap == nil {
+		all.heap = epp.ReserveHeap()
+		fitProcs()
+	}
 	running, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -206,24 +209,26 @@ func changed(arg string) error {
 // user is a filter that uses an instance.
 type user struct {
 	*filter.Filter
-	all  *Instances
-	name string
-	one  *instance
+	all    *Instances
+	name   string
+	one    *instance
+	closed bool // guarded by all.mu
 }
 
 // NewStream implements filter.Factory.
 func (u *user) NewStream() filter.Hooks { return u.Stream() }
 
-// Close implements filter.Factory. The last one ends the instance.
+// Close implements filter.Factory. The last one ends the instance, and one that comes by its name meanwhile waits: it
+// may want the same ports.
 func (u *user) Close() {
 	u.all.mu.Lock()
-	u.one.users--
-	last := u.one.users == 0
-	if last {
-		delete(u.all.named, u.name)
+	defer u.all.mu.Unlock()
+	if u.closed {
+		return
 	}
-	u.all.mu.Unlock()
-	if last {
+	u.closed = true
+	if u.one.users--; u.one.users == 0 {
+		delete(u.all.named, u.name)
 		u.one.stop()
 	}
 }
