@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -246,7 +247,14 @@ func TestIdleConnectionsAreClosed(t *testing.T) {
 	s, _ := start(t, b)
 	began := time.Now()
 	w := wire(t, s.Addr(), directortest.Ask{}, 5*time.Second)
-	if took := time.Since(began); w.timedOut || took < 15*time.Millisecond || took > 3*time.Second {
+	took := time.Since(began)
+	unused, err := net.Dial("tcp", s.Addr())
+	require.NoError(t, err)
+	defer unused.Close()
+	require.NoError(t, unused.SetDeadline(time.Now().Add(100*time.Millisecond)))
+	_, err = unused.Read(make([]byte, 1))
+	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "one on which nothing was asked yet stays open")
+	if w.timedOut || took < 15*time.Millisecond || took > 3*time.Second {
 		t.Errorf("closed after %v: %v", took, w.err)
 	}
 }

@@ -117,16 +117,16 @@ func bodyOf(model string) string {
 // Whoever ends a request at the moment at which the prompt is computed, or its decode leg is not sent yet, leaves no
 // KV cache behind.
 func TestNothingStaysPinned(t *testing.T) {
-	t.Parallel()
 	tests := map[string]func(testing.TB){}
 	for _, protocol := range []dt.Protocol{dt.NIXL, dt.TensorRT} {
 		for _, revoke := range []bool{false, true} {
 			for name, at := range map[string]struct {
-				role dt.Leg
-				send func(func()) func(http.RoundTripper, *http.Request) (*http.Response, error)
+				role   dt.Leg
+				linger time.Duration
+				send   func(func()) func(http.RoundTripper, *http.Request) (*http.Response, error)
 			}{
-				"the prefill leg's answer is on its way": {dt.Prefill, onItsWay},
-				"the decode leg is not sent":             {dt.Decode, dialling},
+				"the prefill leg's answer is on its way": {dt.Prefill, 5 * time.Second, onItsWay},
+				"the decode leg is not sent":             {dt.Decode, 50 * time.Millisecond, dialling},
 			} {
 				tests[fmt.Sprintf("%v revoked=%v %s", protocol, revoke, name)] = func(t testing.TB) {
 					var l *leaver
@@ -134,7 +134,7 @@ func TestNothingStaysPinned(t *testing.T) {
 					l = newLeaver(t, dt.Options{
 						Protocol: protocol, Lease: time.Hour, Settle: 5 * time.Second, Behaviour: dt.Behaviour{TokenTime: 20 * time.Millisecond},
 					}, revoke, func(transport *httptransport.Transport) {
-						transport.Base, leg.RoundTripper, transport.Linger = leg, transport.Base, time.Second
+						transport.Base, leg.RoundTripper, transport.Linger = leg, transport.Base, at.linger
 					})
 					leg.c = l.c
 					g := l.ask(l.ctx, chatPath, bodyOf("bulk"))
@@ -154,20 +154,25 @@ func TestNothingStaysPinned(t *testing.T) {
 	noLeaks(t, func() { together(t, tests) })
 }
 
-// A prompt that takes longer than a leg lingers is not computed for nobody.
-func TestLongPromptsEnd(t *testing.T) {
+// What takes longer than a leg lingers does not go on for nobody.
+func TestLegsEnd(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, protocol dt.Protocol) {
-		for _, revoke := range []bool{false, true} {
-			l := newLeaver(t, dt.Options{Protocol: protocol, Settle: 5 * time.Second, Wait: time.Hour}, revoke, func(transport *httptransport.Transport) {
+		for _, at := range []struct {
+			revoke bool
+			role   dt.Leg
+		}{{false, dt.Prefill}, {true, dt.Prefill}, {false, dt.Decode}, {true, dt.Decode}} {
+			l := newLeaver(t, dt.Options{Protocol: protocol, Settle: 5 * time.Second, Wait: time.Hour}, at.revoke, func(transport *httptransport.Transport) {
 				transport.Linger = 20 * time.Millisecond
 			})
-			l.c.Prefill[0].SetBehaviour(dt.Behaviour{PrefillTime: time.Hour})
-			l.others.Go(func() { l.ask(l.ctx, chatPath, bodyOf("bulk")) })
-			require.Eventually(t, func() bool { return l.c.Stats().Prefill > 0 }, 5*time.Second, time.Millisecond)
-			if revoke {
-				l.c.Prefill[0].SetBehaviour(dt.Behaviour{}) // for the one that comes
+			engine, legs := l.c.Prefill[0], func() int { return l.c.Stats().Prefill }
+			if at.role == dt.Decode {
+				engine, legs = l.c.Decode[0], func() int { return l.c.Stats().Decode }
 			}
-			l.leave(revoke)
+			engine.SetBehaviour(dt.Behaviour{PrefillTime: time.Hour, TransferTime: time.Hour})
+			l.others.Go(func() { l.ask(l.ctx, chatPath, bodyOf("bulk")) })
+			require.Eventually(t, func() bool { return legs() > 0 }, 5*time.Second, time.Millisecond)
+			engine.SetBehaviour(dt.Behaviour{}) // for the one that comes
+			l.leave(at.revoke)
 			l.others.Wait()
 			l.quietNow(t)
 		}

@@ -64,6 +64,9 @@ func TestClientLeaves(t *testing.T) {
 						Behaviour: dt.Behaviour{PrefillTime: prefill, TransferTime: transfer, TokenTime: token},
 					}, func(s *setup) {
 						s.transport = func(transport *httptransport.Transport) {
+							if protocol == dt.NIXL || protocol == dt.TensorRT {
+								transport.Linger = 2 * time.Second // in which all that takes time here is over, on a busy machine, too
+							}
 							transport.Base = &sees{RoundTripper: transport.Base, before: func(n int) {
 								if n == at.leg {
 									leave()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptrace"
 	"time"
 
 	"github.com/inferpick/inferpick/scheduling/director"
@@ -18,7 +19,7 @@ import (
 // abort tells an engine that it need not wait for the other one, if the protocol has words for it.
 func (p *pair) abort(ep *types.Endpoint) {
 	if leg, ok := p.Abort(); ok {
-		p.aside(parcelOf(ep, leg, p.in.Path), abortTime)
+		p.aside(parcelOf(ep, leg, p.in.Path), 0)
 	}
 }
 
@@ -36,10 +37,14 @@ func (p *pair) free(ep *types.Endpoint) {
 }
 
 // aside sends a parcel of whose answer no more matters than that it begins, and waits for that for
-// a limited time, but keeps nobody waiting.
-func (x *exchange) aside(p parcel, limit time.Duration) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.ctx), limit)
-	out := x.outgoing(ctx, p)
+// abortTime, but keeps nobody waiting. When it is sent, it waits no longer than linger, if that is not 0.
+func (x *exchange) aside(p parcel, linger time.Duration) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(x.ctx), abortTime)
+	traced := ctx
+	if linger > 0 {
+		traced = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { time.AfterFunc(linger, cancel) }})
+	}
+	out := x.outgoing(traced, p)
 	markReplayable(out.Header) // else a connection that the server has just closed would swallow it
 	go func() {
 		defer cancel()

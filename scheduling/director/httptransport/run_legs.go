@@ -23,7 +23,7 @@ const (
 	// DefaultLinger is the default of Transport.Linger.
 	DefaultLinger = 250 * time.Millisecond
 
-	// abortTime is how long an engine has to take what Legs.Abort returns.
+	// abortTime is how long an engine has to take what is sent to it beside the requests of clients.
 	abortTime = 5 * time.Second
 )
 
