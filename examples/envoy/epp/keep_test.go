@@ -4,14 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/inferpick/inferpick/datastore"
+	"github.com/inferpick/inferpick/examples/envoy/config"
 	"github.com/inferpick/inferpick/examples/envoy/internal/logbuffer"
 )
 
@@ -19,56 +19,28 @@ func TestKeep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log logbuffer.Buffer
 		k := newKeeper(slog.New(slog.NewTextHandler(&log, nil)))
-		start, calls := time.Now(), []time.Duration(nil)
+		calls, failed := 0, errors.New("failed")
 		var before context.Context
-		failed := errors.New("failed")
 		err := k.keep(t.Context(), "work", func(ctx context.Context) error {
 			if before != nil {
 				require.Error(t, before.Err(), "what the last call began has ended")
 			}
 			before = ctx
-			calls = append(calls, time.Since(start))
-			switch n := len(calls); {
-			case n == 10:
-				time.Sleep(time.Minute)
-				panic("after a good time")
-			case n == 11:
-				return failed
-			default:
-				panic(n)
+			if calls++; calls < 3 {
+				panic(calls)
 			}
+			return failed
 		})
 		require.Equal(t, failed, err, "an error is no panic")
-		ms := time.Millisecond
-		sum, want := time.Duration(0), []time.Duration{0}
-		for _, pause := range []time.Duration{50 * ms, 100 * ms, 200 * ms, 400 * ms, 800 * ms, 1600 * ms, 3200 * ms, 5000 * ms, 5000 * ms, time.Minute + 50*ms} {
-			sum += pause
-			want = append(want, sum)
-		}
-		require.Equal(t, want, calls)
-		require.Equal(t, 2, strings.Count(log.String(), "panic in the background"), "once in a while")
-		require.Contains(t, log.String(), "in=work panic=1 stack=")
+		require.Equal(t, 3, calls)
+		require.Contains(t, log.String(), `msg="epp: work panicked" panic=1 stack=`)
 		require.Contains(t, log.String(), "keep_test.go")
-		require.Contains(t, log.String(), "leftOut=8")
+		require.NotContains(t, log.String(), "panic=2", "once in a while")
+
+		ctx, cancel := context.WithCancel(t.Context())
+		require.NoError(t, k.keep(ctx, "the end", func(context.Context) error { cancel(); panic("oops") }))
 	})
 }
-
-func TestKeepEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k := newKeeper(slog.New(badHandler{}))
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		start := time.Now()
-		require.NoError(t, k.keep(ctx, "work", func(context.Context) error { panic("always") }))
-		require.Equal(t, time.Second, time.Since(start))
-		require.EqualError(t, k.once("serving", func() error { panic("oops") }), "epp: serving: panic: oops")
-	})
-}
-
-// badHandler is a logger's that panics, too.
-type badHandler struct{ slog.Handler }
-
-func (badHandler) Enabled(context.Context, slog.Level) bool { panic("and the logger") }
 
 // badCollector panics after its first metric.
 type badCollector struct{ prometheus.Collector }
@@ -87,4 +59,36 @@ func TestKeepCollector(t *testing.T) {
 	families, err := r.Gather()
 	require.NoError(t, err)
 	require.Len(t, families, 2)
+}
+
+// panicking is a handler that panics, as anything else may under the lock of a fleet.
+type panicking struct{ slog.Handler }
+
+func (panicking) Enabled(context.Context, slog.Level) bool { panic("oops") }
+
+// TestPanicOfFleet: what panics while pools get what they are to have leaves no lock behind.
+func TestPanicOfFleet(t *testing.T) {
+	store := datastore.New(datastore.Options{})
+	f, err := newFleet(store, Options{Logger: slog.New(panicking{})})
+	require.NoError(t, err)
+	pool := func(annotations string) *config.Config {
+		c, err := config.Loader{}.Parse("c.yaml", []byte(`
+apiVersion: inference.networking.k8s.io/v1
+kind: InferencePool
+metadata: {name: llama, annotations: {`+annotations+`}}
+spec: {selector: {matchLabels: {app: llama}}, targetPorts: [{number: 8000}]}
+`))
+		require.NoError(t, err)
+		return c
+	}
+	require.NoError(t, f.apply(pool("")))
+	bad := pool(`inferpick.io/scheduling-profile: turns`) // there is none of that name, which is told
+	require.Panics(t, func() { _ = f.apply(bad) })
+	require.True(t, f.mu.TryLock(), "the lock is free")
+	f.mu.Unlock()
+	require.NoError(t, store.Commit(bad.Change))
+	require.NoError(t, f.apply(pool("")))
+	require.NoError(t, store.Commit(bad.Change))
+	require.Panics(t, f.settle)
+	require.True(t, f.mu.TryLock(), "the lock is free")
 }

@@ -47,7 +47,7 @@ func (a *App) listenMetrics() (err error) {
 		if err != nil {
 			return err
 		}
-		pages = guard(token, pages, a.o.Logger)
+		pages = withToken(token, pages, a.o.Logger)
 	} else if k := a.o.Kubernetes; k != nil && k.MetricsAuth {
 		if pages, err = newReviewer(k.API, pages, a.o.Logger); err != nil {
 			return err

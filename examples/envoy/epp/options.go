@@ -10,6 +10,7 @@ import (
 
 	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
+	"github.com/inferpick/inferpick/internal/guardlog"
 	"github.com/inferpick/inferpick/openai"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/scheduling/sharing"
@@ -150,9 +151,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.MaxBody == 0 {
 		o.MaxBody = exchange.DefaultMaxBody // one limit for all who have one
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = guardlog.Logger(o.Logger)
 	if o.Kubernetes != nil {
 		var err error
 		if o.Kubernetes, err = o.Kubernetes.complete(o.Logger); err != nil {

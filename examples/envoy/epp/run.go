@@ -25,7 +25,7 @@ func (a *App) Run(ctx context.Context) error {
 	a.work(running, group)
 	serve := func(what string, fn func() error) {
 		group.Go(func() error {
-			if err := a.keeper.once(what, fn); err != nil && ctx.Err() == nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, http.ErrServerClosed) {
+			if err := a.keeper.Try(what, fn); err != nil && ctx.Err() == nil && !errors.Is(err, grpc.ErrServerStopped) && !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("epp: %s: %w", what, err)
 			}
 			return nil
@@ -49,7 +49,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	select {
 	case <-ctx.Done():
-		_ = a.keeper.once("drain", a.drain) // told; the end comes sooner
+		a.keeper.Call("the drain", a.drain) // if it panics the end comes sooner
 	case <-running.Done(): // a listener has failed
 	}
 	stop()
@@ -99,7 +99,7 @@ func (a *App) setReady(ready bool) {
 
 // drain lets requests under way finish, within bounds. Those that wait to be let in are
 // refused, so that they are sent to another picker while there is time.
-func (a *App) drain() error {
+func (a *App) drain() {
 	ctx := context.Background()
 	a.setReady(false)
 	a.o.Logger.LogAttrs(ctx, slog.LevelInfo, "draining", slog.Int("requests", a.Open()))
@@ -113,7 +113,6 @@ func (a *App) drain() error {
 	} else {
 		a.drainOpen(ctx, timer.C)
 	}
-	return nil
 }
 
 // drainStreams waits until Envoy has ended the last stream, and cuts off those that are left at the end.

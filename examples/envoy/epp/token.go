@@ -36,9 +36,9 @@ func newToken(path string, logger *slog.Logger) (*reread[string], error) {
 	}, path)
 }
 
-// guard lets only requests through that show the token. While the file is bad it lets nobody
+// withToken lets only requests through that show the token. While the file is bad it lets nobody
 // through.
-func guard(token *reread[string], next http.Handler, logger *slog.Logger) http.Handler {
+func withToken(token *reread[string], next http.Handler, logger *slog.Logger) http.Handler {
 	rarely := seldom.New(logger)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		want, err := token.get()

@@ -87,7 +87,7 @@ func TestIdleTimeout(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		f.free(t)
+		f.Free(t)
 	})
 	noMoreGoroutines(t, before)
 }
@@ -113,5 +113,5 @@ func TestNoIdleTimeout(t *testing.T) {
 	s.send(responseHeaders(204, "", true))
 	s.recv()
 	require.NoError(t, s.ends())
-	f.free(t)
+	f.Free(t)
 }

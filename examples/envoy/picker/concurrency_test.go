@@ -54,13 +54,13 @@ func TestConcurrentStreams(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		f.free(t)
+		f.Free(t)
 	})
 	noMoreGoroutines(t, before)
 }
 
 func TestOptions(t *testing.T) {
-	d := newFixture(t, nil).director
+	d := newFixture(t, nil).Director
 	for want, o := range map[string]exchange.Options{
 		"Options.Director is required":        {},
 		"Options.MaxBody is -1":               {Director: d, MaxBody: -1},

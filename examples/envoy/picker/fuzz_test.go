@@ -117,10 +117,10 @@ func FuzzExchange(f *testing.F) {
 		if _, ok := status.FromError(err); !ok {
 			t.Fatalf("Process returned %v, which is no status", err)
 		}
-		if fix.sched.Open() != 0 {
-			t.Fatalf("%d decisions are open", fix.sched.Open())
+		if fix.Sched.Open() != 0 {
+			t.Fatalf("%d decisions are open", fix.Sched.Open())
 		}
-		checkAnswers(t, s, picker.BodyMode(requestMode%6), picker.BodyMode(responseMode%6), len(fix.routes) > 0, err == nil)
+		checkAnswers(t, s, picker.BodyMode(requestMode%6), picker.BodyMode(responseMode%6), len(fix.Routes) > 0, err == nil)
 	})
 }
 
@@ -230,8 +230,8 @@ func FuzzFrames(f *testing.F) {
 		if _, ok := status.FromError(fix.server.Process(s)); !ok {
 			t.Fatal("no status")
 		}
-		if fix.sched.Open() != 0 {
-			t.Fatalf("%d decisions are open", fix.sched.Open())
+		if fix.Sched.Open() != 0 {
+			t.Fatalf("%d decisions are open", fix.Sched.Open())
 		}
 	})
 }

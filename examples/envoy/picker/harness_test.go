@@ -18,13 +18,12 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/internal/envoyside"
+	"github.com/inferpick/inferpick/examples/envoy/internal/exchangetest"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
-	"github.com/inferpick/inferpick/types"
 )
 
 // Modes in which bodies travel.
@@ -35,127 +34,59 @@ const (
 	duplex   = modev3.ProcessingMode_FULL_DUPLEX_STREAMED
 )
 
-// Keys of the protocol, written out once more so that a typing error in the package
-// cannot hide.
+// Of what is tested of either adapter.
 const (
-	destinationKey = "x-gateway-destination-endpoint"
-	subsetKey      = "x-gateway-destination-endpoint-subset"
-	servedKey      = "x-gateway-destination-endpoint-served"
-	fallbackKey    = "x-gateway-destination-endpoint-fallback"
+	destinationKey = exchangetest.DestinationKey
+	subsetKey      = exchangetest.SubsetKey
+	servedKey      = exchangetest.ServedKey
+	fallbackKey    = exchangetest.FallbackKey
+	allThree       = exchangetest.AllThree
+	events         = exchangetest.Events
+	whole          = exchangetest.Whole
 )
 
-// byName picks the first endpoint by name, then the next: decisions are known
-// beforehand.
-type byName struct{}
+var (
+	addresses        = exchangetest.Addresses
+	chatBody         = exchangetest.ChatBody
+	routedBody       = exchangetest.RoutedBody
+	noMoreGoroutines = exchangetest.NoMoreGoroutines
+)
 
-func (byName) Pick(_ context.Context, _ *types.Request, eps []*types.Endpoint, _ []float64) (int, error) {
-	first := 0
-	for i, ep := range eps {
-		if ep.ID < eps[first].ID {
-			first = i
-		}
-	}
-	return first, nil
-}
-
-// fixture is a picker in front of endpoints a, b and c of the pool llama, whose model
-// "chat" is served as "llama-8b".
+// fixture is a picker in front of a pool.
 type fixture struct {
-	store    *datastore.Store
-	director *director.Director
-	server   *picker.Server
-	sched    *scheduling.Scheduler
-	routes   []*director.Route // that were made
-	served   []string
-	outcomes chan types.Outcome
+	*exchangetest.Fixture
+	server *picker.Server
 }
-
-const manifests = `[
- {"apiVersion": "inference.networking.k8s.io/v1", "kind": "InferencePool", "metadata": {"name": "llama"},
-  "spec": {"selector": {"matchLabels": {"app": "llama"}}, "targetPorts": [{"number": 8000}]}},
- {"apiVersion": "inference.networking.x-k8s.io/v1alpha2", "kind": "InferenceModel", "metadata": {"name": "chat"},
-  "spec": {"modelName": "chat", "criticality": "Critical", "poolRef": {"name": "llama"}, "targetModels": [{"name": "llama-8b"}]}},
- {"apiVersion": "inference.networking.x-k8s.io/v1alpha2", "kind": "InferenceModel", "metadata": {"name": "batch"},
-  "spec": {"modelName": "batch", "criticality": "Sheddable", "poolRef": {"name": "llama"}}},
- {"apiVersion": "inference.networking.x-k8s.io/v1alpha2", "kind": "InferenceObjective", "metadata": {"name": "urgent"},
-  "spec": {"priority": 7, "poolRef": {"name": "llama"}}}
-]`
-
-// addresses of a, b and c; the last one is IPv6.
-var addresses = []string{"10.0.0.1:8000", "10.0.0.2:8000", "[fd00::3]:8000"}
 
 func newFixture(t testing.TB, change func(*picker.Options, *director.Options, *scheduling.Profile)) *fixture {
 	t.Helper()
-	f := &fixture{store: datastore.New(datastore.Options{}), outcomes: make(chan types.Outcome, 10_000)}
-	f.sets(t, manifests, addresses)
-	profile := scheduling.Profile{Picker: byName{}, Fallbacks: 2}
-	profile.Hooks.Finished = func(e scheduling.Event) {
-		select {
-		case f.outcomes <- e.Outcome:
-		default:
+	var o picker.Options
+	f := &fixture{Fixture: exchangetest.New(t, func(common *exchange.Options, do *director.Options, p *scheduling.Profile) {
+		o.Options = *common
+		if change != nil {
+			change(&o, do, p)
 		}
-	}
-	o, do := picker.Options{Options: exchange.Options{MaxDestinations: 9}}, director.Options{Store: f.store, RestoreModel: true, TrustRequestHeaders: true}
-	if change != nil {
-		change(&o, &do, &profile)
-	}
-	var err error
-	if f.sched, err = scheduling.New(profile); err != nil {
-		t.Fatal(err)
-	}
-	do.Scheduler = f.sched
-	if f.director, err = director.New(do); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(f.director.Close)
-	o.Director = f.director
-	if o.OnRoute == nil {
-		o.OnRoute = func(r *director.Route) { f.routes = append(f.routes, r) }
-		o.OnServed = func(_ *director.Route, address string) { f.served = append(f.served, address) }
-	}
-	if f.server, err = picker.New(o); err != nil {
-		t.Fatal(err)
-	}
+		*common = o.Options
+	})}
+	f.serve(t, o)
 	return f
 }
 
-func (f *fixture) sets(t testing.TB, list string, addresses []string) {
+// serve makes the picker's server.
+func (f *fixture) serve(t testing.TB, o picker.Options) {
 	t.Helper()
-	objects, err := decodeList(list)
+	o.Options = f.Options
+	var err error
+	f.server, err = picker.New(o)
 	require.NoError(t, err)
-	var specs []datastore.EndpointSpec
-	for i, a := range addresses {
-		specs = append(specs, datastore.EndpointSpec{ID: string(rune('a' + i)), Address: a, Labels: map[string]string{"app": "llama"}})
-	}
-	require.NoError(t, f.store.Apply(objects...))
-	require.NoError(t, f.store.SetEndpoints(types.NamespacedName{Name: "llama"}, specs))
 }
 
-func decodeList(list string) ([]types.Object, error) {
-	return types.DecodeManifests([]byte(`{"kind": "List", "apiVersion": "v1", "items": ` + list + `}`))
-}
-
-// load returns what is booked at endpoint id.
-func (f *fixture) load(id string) int64 {
-	for _, ep := range f.store.Snapshot().Pool(types.NamespacedName{Name: "llama"}).Endpoints() {
-		if ep.ID == id {
-			return ep.Load.Requests()
-		}
-	}
-	return 0
-}
-
-// free fails the test unless everything that was booked is released.
-func (f *fixture) free(t testing.TB) {
+// of returns a picker in front of the pool of a Fixture.
+func of(t testing.TB, common *exchangetest.Fixture) *fixture {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		if f.sched.Open() == 0 && f.load("a") == 0 && f.load("b") == 0 && f.load("c") == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d decisions are open; booked are a: %d, b: %d, c: %d", f.sched.Open(), f.load("a"), f.load("b"), f.load("c"))
-		}
-	}
+	f := &fixture{Fixture: common}
+	f.serve(t, picker.Options{})
+	return f
 }
 
 // dial serves the fixture by gRPC on loopback and returns a client: Envoy's side.
@@ -278,14 +209,6 @@ func with(m *extprocv3.ProcessingRequest, namespace, key string, value any) *ext
 	m.MetadataContext.FilterMetadata[namespace] = s
 	return m
 }
-
-// chatBody is a request for the model chat with a prompt of n words.
-func chatBody(n int) string {
-	return `{"model": "chat", "messages": [{"role": "user", "content": "` + strings.Repeat("word ", n) + `"}], "seed": 12345678901234567890}`
-}
-
-// routedBody is what the server gets of it.
-func routedBody(n int) string { return strings.Replace(chatBody(n), `"chat"`, `"llama-8b"`, 1) }
 
 // mutation is what a message sets and removes.
 type mutation struct {

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/inferpick/inferpick/examples/envoy/internal/envoyside"
+	"github.com/inferpick/inferpick/examples/envoy/internal/exchangetest"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 )
 
@@ -33,10 +34,10 @@ func TestAnswerWithoutRequest(t *testing.T) {
 			if err := s.ends(); err != nil {
 				t.Errorf("%v: the stream ended with %v", mode, err)
 			}
-			if len(f.routes) != 0 {
+			if len(f.Routes) != 0 {
 				t.Errorf("%v: it was routed", mode)
 			}
-			f.free(t)
+			f.Free(t)
 		}
 	}
 }
@@ -54,22 +55,26 @@ func TestHeadersAlone(t *testing.T) {
 		m.GetRequestHeaders().Headers.Headers[0].RawValue = []byte(name)
 		return m
 	}
-	for _, tt := range []struct {
+	type row struct {
 		name string
 		mode picker.BodyMode
 		in   []*extprocv3.ProcessingRequest
-	}{
-		{"POST of nothing", duplex, []*extprocv3.ProcessingRequest{requestHeaders(true, "content-length", "0")}},
-		{"POST of an empty body", duplex, []*extprocv3.ProcessingRequest{requestHeaders(false), requestBody("", true)}},
-		{"POST of empty pieces", duplex, []*extprocv3.ProcessingRequest{requestHeaders(false), requestBody("", false), requestBody("", true)}},
-		{"POST of trailers", duplex, []*extprocv3.ProcessingRequest{requestHeaders(false), requestTrailers()}},
+	}
+	rows := []row{
 		{"POST of nothing, buffered", buffered, []*extprocv3.ProcessingRequest{requestHeaders(true)}},
-		{"OPTIONS", duplex, []*extprocv3.ProcessingRequest{method(requestHeaders(true), "OPTIONS")}},
-		{"OPTIONS with a body", duplex, []*extprocv3.ProcessingRequest{method(requestHeaders(false), "OPTIONS"), requestBody("x", true)}},
-		{"DELETE", duplex, []*extprocv3.ProcessingRequest{method(requestHeaders(true), "DELETE")}},
-		{"PUT of nothing", duplex, []*extprocv3.ProcessingRequest{method(requestHeaders(true), "PUT")}},
 		{"a body that is not sent", none, []*extprocv3.ProcessingRequest{requestHeaders(false, "content-length", "120")}},
-	} {
+	}
+	for _, b := range exchangetest.Bodiless {
+		r := row{b.Name, duplex, []*extprocv3.ProcessingRequest{method(requestHeaders(b.End), b.Method)}}
+		for i, piece := range b.Pieces {
+			r.in = append(r.in, requestBody(piece, i == len(b.Pieces)-1 && !b.Trailers))
+		}
+		if b.Trailers {
+			r.in = append(r.in, requestTrailers())
+		}
+		rows = append(rows, r)
+	}
+	for _, tt := range rows {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFixture(t, nil)
 			s := open(t, f.dial(t), tt.mode, duplex)
@@ -83,11 +88,11 @@ func TestHeadersAlone(t *testing.T) {
 			if got := destinationOf(t, m, m.GetRequestHeaders().GetResponse().GetHeaderMutation()); got != allThree {
 				t.Errorf("destination is %q", got)
 			}
-			if len(f.routes) != 1 || f.routes[0].Request.Model != "" {
-				t.Errorf("routes are %v", f.routes)
+			if len(f.Routes) != 1 || f.Routes[0].Request.Model != "" {
+				t.Errorf("routes are %v", f.Routes)
 			}
 			s.cancel()
-			f.free(t)
+			f.Free(t)
 		})
 	}
 }
@@ -97,10 +102,8 @@ func TestHeadersAlone(t *testing.T) {
 func TestHeadersAloneAreNoWayIn(t *testing.T) {
 	f := newFixture(t, nil)
 	client := f.dial(t)
-	for _, path := range []string{
-		"/v1/load_lora_adapter", "/v1/unload_lora_adapter", // vLLM's
-		"/load_lora_adapter", "/unload_lora_adapter", "/load_lora_adapter_from_tensors", // SGLang's
-	} {
+	for _, path := range exchangetest.AdminPaths {
+
 		for _, mode := range []picker.BodyMode{none, duplex} {
 			m := requestHeaders(mode == duplex)
 			m.GetRequestHeaders().Headers.Headers[1].RawValue = []byte(path)
@@ -115,23 +118,22 @@ func TestHeadersAloneAreNoWayIn(t *testing.T) {
 
 // TestGRPCStatus: an answer over gRPC may say in its trailers, after data, that it failed.
 func TestGRPCStatus(t *testing.T) {
-	const generate = "/vllm.grpc.engine.VllmEngine/Generate"
-	for code, want := range map[string]int{"0": 200, "13": 500, "14": 503} {
+	for code, want := range exchangetest.GRPCStatuses {
 		f := newFixture(t, nil)
 		s := open(t, f.dial(t), duplex, duplex)
-		s.send(envoyside.Post(generate, "application/grpc"))
-		s.send(requestBody("\x00\x00\x00\x00\x04\x1a\x02hi", true))
+		s.send(envoyside.Post(exchangetest.GRPCPath, "application/grpc"))
+		s.send(requestBody(exchangetest.GRPCRequest, true))
 		s.recv()
 		s.chunks()
 		s.send(responseHeaders(200, "application/grpc", false))
 		s.recv()
-		s.send(responseBody("\x00\x00\x00\x00\x08\x12\x06\x18\x05\x20\x07\x28\x00", false))
+		s.send(responseBody(exchangetest.GRPCResponse, false))
 		s.recv()
 		s.send(envoyside.GRPCStatus(code))
 		s.recv()
 		require.NoError(t, s.ends())
-		require.Len(t, f.routes, 1)
-		require.Equal(t, want, f.routes[0].Status(), "grpc-status %s", code)
-		f.free(t)
+		require.Len(t, f.Routes, 1)
+		require.Equal(t, want, f.Routes[0].Status(), "grpc-status %s", code)
+		f.Free(t)
 	}
 }

@@ -11,39 +11,11 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/inferpick/inferpick/examples/envoy/exchange"
+	"github.com/inferpick/inferpick/examples/envoy/internal/exchangetest"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
-	"github.com/inferpick/inferpick/types"
 )
-
-// exploding is a Tracer, and its spans, that panics at one place.
-type exploding struct{ at string }
-
-func (e exploding) do(what string) {
-	if what == e.at {
-		panic("on purpose, in " + what)
-	}
-}
-
-func (e exploding) Start(ctx context.Context, _, _ string, _ map[string][]string) (context.Context, exchange.Span) {
-	e.do("Start")
-	return ctx, e
-}
-func (e exploding) Routed(*director.Route)        { e.do("Routed") }
-func (e exploding) Refused(*director.Error)       { e.do("Refused") }
-func (e exploding) Response(int, *types.Endpoint) { e.do("Response") }
-func (e exploding) End()                          { e.do("End") }
-func (e exploding) Propagate(p []string) []string { e.do("Propagate"); return p }
-
-// explodingLog is a slog.Handler that always panics.
-type explodingLog struct{}
-
-func (explodingLog) Enabled(context.Context, slog.Level) bool  { return true }
-func (explodingLog) Handle(context.Context, slog.Record) error { panic("on purpose, in the log") }
-func (explodingLog) WithAttrs([]slog.Attr) slog.Handler        { return explodingLog{} }
-func (explodingLog) WithGroup(string) slog.Handler             { return explodingLog{} }
 
 // TestPanics of whoever is called, in any phase, end that stream alone, with a status; what
 // was booked is given back, and a panic when all is said spoils nothing.
@@ -55,49 +27,20 @@ func TestPanics(t *testing.T) {
 			m, requestBody(chatBody(1), true), responseHeaders(200, "text/event-stream", false), responseBody(events, true),
 		}}
 	}
-	type change = func(*picker.Options, *director.Options, *profile)
-	hook := func(set func(*scheduling.Hooks, func(scheduling.Event))) change {
-		return func(_ *picker.Options, _ *director.Options, p *profile) {
-			set(&p.Hooks, func(scheduling.Event) { panic("on purpose, in a hook") })
-		}
-	}
-	trace := func(at string) change {
-		return func(o *picker.Options, _ *director.Options, _ *profile) { o.Tracer = exploding{at} }
-	}
-	for name, tt := range map[string]struct {
-		change change
-		ended  bool // all was answered all the same
-	}{
-		"Tracer.Start":   {trace("Start"), false},
-		"Span.Routed":    {trace("Routed"), false},
-		"Span.Propagate": {trace("Propagate"), false},
-		"Span.Response":  {trace("Response"), false},
-		"Span.End":       {trace("End"), true},
-		"OnRoute": {func(o *picker.Options, _ *director.Options, _ *profile) {
-			o.OnRoute = func(*director.Route) { panic("on purpose, in OnRoute") }
-		}, false},
-		"OnServed": {func(o *picker.Options, _ *director.Options, _ *profile) {
-			o.OnRoute = func(*director.Route) {}
-			o.OnServed = func(*director.Route, string) { panic("on purpose, in OnServed") }
-		}, false},
-		"Hooks.Scheduled":  {hook(func(h *scheduling.Hooks, f func(scheduling.Event)) { h.Scheduled = f }), true},
-		"Hooks.FirstToken": {hook(func(h *scheduling.Hooks, f func(scheduling.Event)) { h.FirstToken = f }), true},
-		"Hooks.Finished":   {hook(func(h *scheduling.Hooks, f func(scheduling.Event)) { h.Finished = f }), true},
-		"Logger":           {func(o *picker.Options, _ *director.Options, _ *profile) { o.Logger = slog.New(explodingLog{}) }, false},
-	} {
+	for name, tt := range exchangetest.Panics {
 		t.Run(name, func(t *testing.T) {
-			f := newFixture(t, tt.change)
+			f, ended := of(t, exchangetest.New(t, tt.Change)), tt.In == exchangetest.Unimportant
 			s := script()
 			err := f.server.Process(s)
 			refused := len(s.out) > 0 && s.out[len(s.out)-1].GetImmediateResponse().GetStatus().GetCode() == 500
 			switch {
-			case tt.ended && (err != nil || s.next != len(s.in) || s.out[len(s.out)-1].GetResponseBody() == nil):
+			case ended && (err != nil || s.next != len(s.in) || s.out[len(s.out)-1].GetResponseBody() == nil):
 				t.Errorf("Process: %v after %d messages of %d", err, s.next, len(s.in))
-			case !tt.ended && !refused && status.Code(err) != codes.Internal:
+			case !ended && !refused && status.Code(err) != codes.Internal:
 				t.Errorf("Process: %v, want Internal", err)
 			}
-			if f.sched.Open() != 0 || f.load("a") != 0 {
-				t.Errorf("%d decisions are open, %d booked at a", f.sched.Open(), f.load("a"))
+			if f.Sched.Open() != 0 || f.Load("a") != 0 {
+				t.Errorf("%d decisions are open, %d booked at a", f.Sched.Open(), f.Load("a"))
 			}
 		})
 	}
@@ -109,12 +52,12 @@ func TestPanicsWhenAStreamBreaks(t *testing.T) {
 		"Hooks.Finished": func(_ *picker.Options, _ *director.Options, p *profile) {
 			p.Hooks.Finished = func(scheduling.Event) { panic("on purpose") }
 		},
-		"Span.End": func(o *picker.Options, _ *director.Options, _ *profile) { o.Tracer = exploding{"End"} },
+		"Span.End": func(o *picker.Options, _ *director.Options, _ *profile) { o.Tracer = exchangetest.Exploding{At: "End"} },
 		"both": func(o *picker.Options, _ *director.Options, p *profile) {
-			o.Tracer, p.Hooks.Finished = exploding{"End"}, func(scheduling.Event) { panic("on purpose") }
+			o.Tracer, p.Hooks.Finished = exchangetest.Exploding{At: "End"}, func(scheduling.Event) { panic("on purpose") }
 		},
 		"the log too": func(o *picker.Options, _ *director.Options, p *profile) {
-			o.Logger, p.Hooks.Finished = slog.New(explodingLog{}), func(scheduling.Event) { panic("on purpose") }
+			o.Logger, p.Hooks.Finished = slog.New(exchangetest.ExplodingLog{}), func(scheduling.Event) { panic("on purpose") }
 		},
 	} {
 		for n := range 5 { // messages before it breaks off
@@ -127,8 +70,8 @@ func TestPanicsWhenAStreamBreaks(t *testing.T) {
 					t.Errorf("%s, %d messages: %v", name, n+1, err)
 				}
 			}
-			if f.sched.Open() != 0 || f.load("a") != 0 {
-				t.Errorf("%s, %d messages: %d decisions are open, %d booked at a", name, n+1, f.sched.Open(), f.load("a"))
+			if f.Sched.Open() != 0 || f.Load("a") != 0 {
+				t.Errorf("%s, %d messages: %d decisions are open, %d booked at a", name, n+1, f.Sched.Open(), f.Load("a"))
 			}
 		}
 	}
@@ -149,7 +92,7 @@ func TestPanicsOfTheLog(t *testing.T) {
 		{"one too many", nil, func(s *stream) { s.send(requestHeaders(false)) }, codes.ResourceExhausted},
 	} {
 		f := newFixture(t, func(o *picker.Options, _ *director.Options, _ *profile) {
-			o.Logger = slog.New(explodingLog{})
+			o.Logger = slog.New(exchangetest.ExplodingLog{})
 			if tt.want == codes.DeadlineExceeded {
 				o.IdleTimeout = time.Millisecond
 			}
@@ -179,7 +122,7 @@ func TestGoexit(t *testing.T) {
 	if err := s.ends(); status.Code(err) != codes.Internal {
 		t.Errorf("the stream ended with %v", err)
 	}
-	f.free(t)
+	f.Free(t)
 }
 
 // TestLifeAfterPanic: the next stream is served.
@@ -198,7 +141,7 @@ func TestLifeAfterPanic(t *testing.T) {
 	if err := s.ends(); status.Code(err) != codes.Internal {
 		t.Errorf("the stream ended with %v", err)
 	}
-	f.free(t)
+	f.Free(t)
 	s = open(t, client, duplex, duplex)
 	s.send(requestHeaders(false))
 	s.send(requestBody(chatBody(1), true))

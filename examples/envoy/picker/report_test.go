@@ -40,7 +40,7 @@ func TestReport(t *testing.T) {
 					see()
 				}
 				require.Equal(t, 1, told)
-				f.free(t)
+				f.Free(t)
 			})
 		}
 	}

@@ -1,25 +1,22 @@
 package picker_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/inferpick/inferpick/examples/envoy/internal/exchangetest"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/scheduling"
 	"github.com/inferpick/inferpick/scheduling/director"
 	"github.com/inferpick/inferpick/types"
 )
-
-const allThree = "10.0.0.1:8000,10.0.0.2:8000,[fd00::3]:8000"
 
 // TestFullDuplex: a body in any pieces goes back as it came but for the model's name,
 // after headers that say where to.
@@ -57,11 +54,11 @@ func TestFullDuplex(t *testing.T) {
 					t.Errorf("the body of %d bytes came back as %d bytes, at its end: %v: %.80s…", len(chatBody(tt.words)), len(body), ended, body)
 				}
 			}
-			if f.load("a") != 1 {
-				t.Errorf("%d requests are booked at a, want 1", f.load("a"))
+			if f.Load("a") != 1 {
+				t.Errorf("%d requests are booked at a, want 1", f.Load("a"))
 			}
 			s.cancel()
-			f.free(t)
+			f.Free(t)
 		})
 	}
 }
@@ -70,8 +67,7 @@ func TestFullDuplex(t *testing.T) {
 func TestHeadersOfTheProtocol(t *testing.T) {
 	f := newFixture(t, nil)
 	s := open(t, f.dial(t), duplex, duplex)
-	s.send(requestHeaders(false, destinationKey, "6.6.6.6:1", subsetKey, "10.0.0.3:8000", servedKey, "10.0.0.2:8000",
-		fallbackKey, "6.6.6.6:1", "X-Gateway-Destination-Endpoint", "6.6.6.6:2", "accept-encoding", "gzip"))
+	s.send(requestHeaders(false, exchangetest.ForgedHeaders...))
 	s.send(requestBody(chatBody(1), true))
 	m := s.recv()
 	mu := mutationOf(t, m.GetRequestHeaders().GetResponse().GetHeaderMutation())
@@ -81,7 +77,7 @@ func TestHeadersOfTheProtocol(t *testing.T) {
 			t.Errorf("header %s is not removed: %v", name, mu.removed)
 		}
 	}
-	for name := range f.routes[0].Request.Header {
+	for name := range f.Routes[0].Request.Header {
 		if strings.HasPrefix(strings.ToLower(name), destinationKey) {
 			t.Errorf("the scheduler sees the client's %s", name)
 		}
@@ -130,7 +126,7 @@ func TestBuffered(t *testing.T) {
 			}
 		}
 		s.cancel()
-		f.free(t)
+		f.Free(t)
 	}
 }
 
@@ -186,33 +182,17 @@ func TestModelList(t *testing.T) {
 
 // TestSubset: the hint counts in every form and in every path, its port included.
 func TestSubset(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		hint any
-		want string // empty: 503
-	}{
-		{"list", []any{"10.0.0.2:8000", "[fd00::3]:8000"}, "10.0.0.2:8000,[fd00::3]:8000"},
-		{"string", " 10.0.0.2:8000 ,[fd00::3]:8000", "10.0.0.2:8000,[fd00::3]:8000"},
-		{"list of joined", []any{"10.0.0.2:8000,10.0.0.1:8000"}, "10.0.0.1:8000,10.0.0.2:8000"},
-		{"host", []any{"10.0.0.2"}, "10.0.0.2:8000"},
-		{"host of IPv6", "fd00::3", "[fd00::3]:8000"},
-		{"another port", []any{"10.0.0.2:8001"}, ""},
-		{"empty list", []any{}, ""},
-		{"empty string", "", ""},
-		{"nobody we know", "9.9.9.9:8000", ""},
-		{"no list at all", 7.0, ""},
-		{"list of something else", []any{true}, ""},
-	} {
+	for _, tt := range exchangetest.Subsets {
 		for _, mode := range []picker.BodyMode{duplex, buffered} {
 			for _, late := range []bool{false, true} { // with the headers, or with the body
-				t.Run(fmt.Sprint(tt.name, " ", mode, " late ", late), func(t *testing.T) {
+				t.Run(fmt.Sprint(tt.Name, " ", mode, " late ", late), func(t *testing.T) {
 					f := newFixture(t, nil)
 					s := open(t, f.dial(t), mode, duplex)
 					head, body := requestHeaders(false), requestBody(chatBody(1), true)
 					if late {
-						with(body, "envoy.lb.subset_hint", subsetKey, tt.hint)
+						with(body, "envoy.lb.subset_hint", subsetKey, tt.Hint)
 					} else {
-						with(head, "envoy.lb.subset_hint", subsetKey, tt.hint)
+						with(head, "envoy.lb.subset_hint", subsetKey, tt.Hint)
 					}
 					s.send(head)
 					if mode == buffered {
@@ -220,13 +200,13 @@ func TestSubset(t *testing.T) {
 					}
 					s.send(body)
 					m := s.recv()
-					if tt.want == "" {
+					if tt.Want == "" {
 						if code, _, text := immediateOf(t, m); code != 503 {
 							t.Errorf("status is %d, want 503: %s", code, text)
 						}
 						return
 					}
-					require.Equal(t, tt.want, metadataDestination(m), "destination")
+					require.Equal(t, tt.Want, metadataDestination(m), "destination")
 				})
 			}
 		}
@@ -238,15 +218,10 @@ func TestRequestHeaders(t *testing.T) {
 	f := newFixture(t, nil)
 	client := f.dial(t)
 	s := open(t, client, duplex, duplex)
-	s.send(requestHeaders(false, "x-gateway-inference-objective", "urgent", "x-gateway-inference-fairness-id", "tenant-1",
-		"x-slo-ttft-ms", "250.5", "x-slo-tpot-ms", "20", "x-request-id", "id-1", "x-session-id", "s-1", "traceparent", "00-a-b-01"))
+	s.send(requestHeaders(false, exchangetest.ReadHeaders...))
 	s.send(requestBody(chatBody(1), true))
 	m := s.recv()
-	r := f.routes[0].Request
-	if r.Priority != 7 || r.FairnessID != "tenant-1" || r.SLO.TTFT != 250500*time.Microsecond || r.SLO.TPOT != 20*time.Millisecond ||
-		r.ID != "id-1" || r.SessionID != "s-1" || r.Model != "chat" || r.TargetModel != "llama-8b" {
-		t.Errorf("request is %+v", r)
-	}
+	exchangetest.CheckRead(t, &f.Routes[0].Request)
 	if _, ok := mutationOf(t, m.GetRequestHeaders().GetResponse().GetHeaderMutation()).set["traceparent"]; ok {
 		t.Error("without a tracer the trace context passes as it came")
 	}
@@ -257,8 +232,8 @@ func TestRequestHeaders(t *testing.T) {
 	s.send(requestBody(chatBody(1), true))
 	id := mutationOf(t, s.recv().GetRequestHeaders().GetResponse().GetHeaderMutation()).set["x-request-id"]
 	body, _ := s.chunks()
-	if len(id) != 36 || f.routes[1].Request.ID != id {
-		t.Errorf("id is %q, and %q in the request", id, f.routes[1].Request.ID)
+	if len(id) != 36 || f.Routes[1].Request.ID != id {
+		t.Errorf("id is %q, and %q in the request", id, f.Routes[1].Request.ID)
 	}
 	require.Contains(t, string(body), `"model": "mine"`)
 
@@ -271,37 +246,29 @@ func TestRequestHeaders(t *testing.T) {
 	s.send(old)
 	s.send(requestBody(chatBody(1), true))
 	s.recv()
-	if f.routes[2].Request.Model != "chat" {
-		t.Errorf("headers in value are not read: %+v", f.routes[2].Request)
+	if f.Routes[2].Request.Model != "chat" {
+		t.Errorf("headers in value are not read: %+v", f.Routes[2].Request)
 	}
 }
 
 // TestDestinations: one, unless Options or Envoy's configuration ask for more.
 func TestDestinations(t *testing.T) {
-	const one, two = "10.0.0.1:8000", "10.0.0.1:8000,10.0.0.2:8000"
-	for _, tt := range []struct {
-		most  int
-		asked string
-		want  string
-	}{
-		{0, "", one}, {1, "", one}, {2, "", two}, {9, "", allThree},
-		{0, "1", one}, {0, "2", two}, {0, "9", allThree}, {0, "all", allThree}, {1, "all", allThree}, {9, "1", one},
-	} {
+	for _, tt := range exchangetest.Destinations {
 		t.Run(fmt.Sprint(tt), func(t *testing.T) {
-			f := newFixture(t, func(o *picker.Options, _ *director.Options, _ *scheduling.Profile) { o.MaxDestinations = tt.most })
+			f := newFixture(t, func(o *picker.Options, _ *director.Options, _ *scheduling.Profile) { o.MaxDestinations = tt.Most })
 			var pairs []string
-			if tt.asked != "" {
-				pairs = []string{picker.DestinationsMetadata, tt.asked}
+			if tt.Asked != "" {
+				pairs = []string{picker.DestinationsMetadata, tt.Asked}
 			}
 			s := open(t, f.dial(t), duplex, duplex, pairs...)
 			s.send(requestHeaders(false, picker.DestinationsMetadata, "all")) // a client may not
 			s.send(requestBody(chatBody(1), true))
 			m := s.recv()
-			require.Equal(t, tt.want, destinationOf(t, m, m.GetRequestHeaders().GetResponse().GetHeaderMutation()), "destinations")
+			require.Equal(t, tt.Want, destinationOf(t, m, m.GetRequestHeaders().GetResponse().GetHeaderMutation()), "destinations")
 		})
 	}
 	client := newFixture(t, nil).dial(t)
-	for _, asked := range []string{"0", "-1", "", "many", "ALL", "1.5", "99999999999999999999"} {
+	for _, asked := range append([]string{""}, exchangetest.NoDestinations...) {
 		s := open(t, client, duplex, duplex, picker.DestinationsMetadata, asked)
 		s.send(requestHeaders(false))
 		if err := s.ends(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), fmt.Sprintf("%s: %q, want a number from 1, or all", picker.DestinationsMetadata, asked)) {
@@ -313,9 +280,9 @@ func TestDestinations(t *testing.T) {
 // TestPoolMetadata: a route of Envoy may name its pool, as clients cannot.
 func TestPoolMetadata(t *testing.T) {
 	f := newFixture(t, nil)
-	require.NoError(t, f.store.SetEndpoints(types.NamespacedName{Name: "other"}, nil))
+	require.NoError(t, f.Store.SetEndpoints(types.NamespacedName{Name: "other"}, nil))
 	client := f.dial(t)
-	for pool, want := range map[string]int{"llama": 0, "default/llama": 0, "other": 503, "elsewhere/llama": 503} {
+	for pool, want := range exchangetest.Pools {
 		s := open(t, client, duplex, duplex, picker.PoolMetadata, pool)
 		s.send(requestHeaders(false, picker.PoolMetadata, "llama"))
 		s.send(requestBody(chatBody(1), true))
@@ -329,92 +296,27 @@ func TestPoolMetadata(t *testing.T) {
 	}
 }
 
-// full is a Filter that sheds everything.
-type full struct{}
-
-func (full) Filter(context.Context, *types.Request, []*types.Endpoint, []bool) error {
-	return fmt.Errorf("%w: on purpose", scheduling.ErrSaturated)
-}
-
-// broken is a Filter that fails.
-type broken struct{}
-
-func (broken) Filter(context.Context, *types.Request, []*types.Endpoint, []bool) error {
-	return fmt.Errorf("a secret of ours")
-}
-
 // TestRefusals: each kind has its status and an error body as OpenAI's clients read it.
 func TestRefusals(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		filter  scheduling.Filter
-		path    string
-		body    string
-		header  []string
-		servers []string
-		status  int
-		reason  string
-		text    string
-	}{
-		{name: "no JSON", body: `{"model": `, status: 400, reason: "invalid_json", text: "invalid_request_error"},
-		{name: "no model", body: `{"messages": []}`, status: 400, text: "model"},
-		{name: "SLO", header: []string{"x-slo-ttft-ms", "soon"}, body: chatBody(1), status: 400, reason: "invalid_header", text: "X-Slo-Ttft-Ms"},
-		{name: "unknown model", body: `{"model": "nope", "messages": [{"role": "user", "content": "x"}]}`, status: 404, reason: "model_not_found", text: `nope`},
-		{name: "too large", body: `{"model": "chat", "messages": "` + strings.Repeat("x", 3000) + `"}`, status: 413, text: "larger than 2000 bytes"},
-		{name: "too large by its length", header: []string{"content-length", "2001"}, body: chatBody(1), status: 413, text: "larger than 2000 bytes"},
-		{name: "compressed", header: []string{"content-encoding", "gzip"}, body: "\x1f\x8b", status: 415, reason: "unsupported_encoding", text: "gzip"},
-		{name: "saturated", filter: full{}, body: chatBody(1), status: 429, reason: "saturated", text: "rate_limit"},
-		{name: "saturated, for Anthropic's clients", filter: full{}, path: "/v1/messages", body: `{"model": "chat", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}`, status: 429, reason: "saturated", text: `"type":"error"`},
-		{name: "no endpoint", servers: []string{}, body: chatBody(1), status: 503, reason: "no_endpoint", text: "no server"},
-		{name: "a plugin that fails", filter: broken{}, body: chatBody(1), status: 500, reason: "internal", text: "could not be scheduled"},
-	} {
+	for _, tt := range exchangetest.Refusals {
 		for _, mode := range []picker.BodyMode{duplex, buffered} {
-			t.Run(fmt.Sprint(tt.name, " ", mode), func(t *testing.T) {
-				var told []*director.Error
-				f := newFixture(t, func(o *picker.Options, do *director.Options, p *scheduling.Profile) {
-					o.MaxBody = 2000
-					do.OnRefused = func(_ *types.Request, _ types.NamespacedName, e *director.Error) { told = append(told, e) }
-					if tt.filter != nil {
-						p.Filters = []scheduling.Named{{Name: "test", Filter: tt.filter}}
-					}
-				})
-				if tt.name == "unknown model" {
-					// Only a store of several pools, or one that refuses, does not know it.
-					f.store.SetEndpoints(types.NamespacedName{Name: "other"}, nil)
-				}
-				if tt.servers != nil {
-					f.sets(t, manifests, tt.servers)
-				}
+			t.Run(fmt.Sprint(tt.Name, " ", mode), func(t *testing.T) {
+				common, told := tt.New(t)
+				f := of(t, common)
 				s := open(t, f.dial(t), mode, duplex)
-				head := requestHeaders(false, tt.header...)
-				if tt.path != "" {
-					head.GetRequestHeaders().Headers.Headers[1].RawValue = []byte(tt.path)
+				head := requestHeaders(false, tt.Header...)
+				if tt.Path != "" {
+					head.GetRequestHeaders().Headers.Headers[1].RawValue = []byte(tt.Path)
 				}
 				s.send(head)
-				if mode == buffered && tt.name != "too large by its length" {
+				if mode == buffered && !tt.Early {
 					s.recv()
 				}
-				s.send(requestBody(tt.body, true))
+				s.send(requestBody(tt.Body, true))
 				code, header, body := immediateOf(t, s.recv())
-				if code != tt.status || header["content-type"] != "application/json" {
-					t.Errorf("answer is %d %v, want %d", code, header, tt.status)
-				}
-				if tt.reason != "" && header["x-inferpick-reason"] != tt.reason {
-					t.Errorf("reason is %q, want %q", header["x-inferpick-reason"], tt.reason)
-				}
-				if !strings.Contains(body, tt.text) || !strings.Contains(body, `"error"`) || strings.Contains(body, "secret") {
-					t.Errorf("body is %s", body)
-				}
-				if retry := header["retry-after"]; (retry != "") != (code == 429) {
-					t.Errorf("status %d with retry-after %q", code, retry)
-				}
-				if err := s.ends(); err != nil {
-					t.Errorf("the stream ended with %v", err)
-				}
-				if len(told) != 1 || told[0].Status != tt.status {
-					t.Errorf("OnRefused was told %v", told)
-				}
-				f.free(t)
+				require.NoError(t, s.ends())
+				tt.Check(t, code, header, body, *told)
+				f.Free(t)
 			})
 		}
 	}
@@ -503,7 +405,7 @@ func TestOutOfOrder(t *testing.T) {
 					s.send(messages[name]())
 				}
 				isMisplaced(t, s)
-				f.free(t)
+				f.Free(t)
 				s = open(t, client, duplex, duplex) // it lives
 				s.send(requestHeaders(true))
 				if got := metadataDestination(s.recv()); got != allThree {

@@ -4,10 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/inferpick/inferpick/examples/envoy/internal/exchangetest"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
-	"github.com/inferpick/inferpick/types"
 	"github.com/stretchr/testify/require"
 )
 
@@ -29,24 +28,6 @@ func begin(t testing.TB, f *fixture, request, response picker.BodyMode) *stream 
 	}
 	return s
 }
-
-func (f *fixture) outcome(t testing.TB) types.Outcome {
-	t.Helper()
-	select {
-	case out := <-f.outcomes:
-		return out
-	case <-time.After(5 * time.Second):
-		t.Fatal("the request was never done")
-		panic("unreachable")
-	}
-}
-
-const (
-	events = "data: {\"id\":\"1\",\"model\":\"llama-8b\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"hi\"}}]}\n\n" +
-		"data: {\"id\":\"1\",\"model\":\"llama-8b\",\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":2,\"prompt_tokens_details\":{\"cached_tokens\":5}}}\n\n" +
-		"data: [DONE]\n\n"
-	whole = `{"id": "1", "model": "llama-8b", "choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 5}}}`
-)
 
 // TestResponses: in every mode and however a body is cut, nothing is lost, usage is
 // read, and the public name is put back where that is possible.
@@ -104,7 +85,7 @@ func TestResponses(t *testing.T) {
 						if got.String() != want {
 							t.Errorf("body is\n%s\nwant\n%s", got.String(), want)
 						}
-						out := f.outcome(t)
+						out := f.Outcome(t)
 						prompt, _ := out.Usage.PromptTokens.Value()
 						output, _ := out.Usage.CompletionTokens.Value()
 						cached, _ := out.Usage.CachedTokens.Value()
@@ -115,7 +96,7 @@ func TestResponses(t *testing.T) {
 						if err := s.ends(); err != nil {
 							t.Errorf("the stream ended with %v", err)
 						}
-						f.free(t)
+						f.Free(t)
 					})
 				}
 			}
@@ -140,14 +121,10 @@ func TestLargeResponse(t *testing.T) {
 
 // TestServed: the booking goes where Envoy went.
 func TestServed(t *testing.T) {
-	for address, want := range map[string]string{
-		"10.0.0.1:8000": "a", "10.0.0.2:8000": "b", "[fd00::3]:8000": "c", " 10.0.0.2:8000 ": "b",
-		"":           "a", // Envoy does not say
-		"6.6.6.6:66": "a", // nobody we know
-	} {
+	for address, want := range exchangetest.Served {
 		f := newFixture(t, nil)
 		s := begin(t, f, duplex, duplex)
-		if f.load("a") != 1 {
+		if f.Load("a") != 1 {
 			t.Fatal("nothing is booked at a")
 		}
 		// What a server says of itself does not count.
@@ -158,15 +135,15 @@ func TestServed(t *testing.T) {
 		s.send(m)
 		s.recv()
 		for _, id := range []string{"a", "b", "c"} {
-			if booked := f.load(id) == 1; booked != (id == want) {
+			if booked := f.Load(id) == 1; booked != (id == want) {
 				t.Errorf("served by %q: booked at %s is %v", address, id, booked)
 			}
 		}
-		if addressOf := map[string]string{"a": addresses[0], "b": addresses[1], "c": addresses[2]}; len(f.served) != 1 || f.served[0] != addressOf[want] {
-			t.Errorf("served by %q: told %q", address, f.served)
+		if addressOf := map[string]string{"a": addresses[0], "b": addresses[1], "c": addresses[2]}; len(f.Served) != 1 || f.Served[0] != addressOf[want] {
+			t.Errorf("served by %q: told %q", address, f.Served)
 		}
 		s.cancel()
-		f.free(t)
+		f.Free(t)
 	}
 }
 
@@ -181,8 +158,8 @@ func TestServedOutsideTheList(t *testing.T) {
 	s.chunks()
 	s.send(with(responseHeaders(200, "application/json", false), "envoy.lb", servedKey, "[fd00::3]:8000"))
 	s.recv()
-	if f.load("a") != 0 || f.load("c") != 1 {
-		t.Errorf("booked are a: %d, c: %d", f.load("a"), f.load("c"))
+	if f.Load("a") != 0 || f.Load("c") != 1 {
+		t.Errorf("booked are a: %d, c: %d", f.Load("a"), f.Load("c"))
 	}
 }
 
@@ -196,7 +173,7 @@ func TestTrapStatus(t *testing.T) {
 	if body, _ := s.chunks(); string(body) != "no healthy upstream" {
 		t.Errorf("body is %q", body)
 	}
-	if out := f.outcome(t); out.Status != 503 || !out.Failed() {
+	if out := f.Outcome(t); out.Status != 503 || !out.Failed() {
 		t.Errorf("outcome is %+v", out)
 	}
 }
@@ -211,7 +188,7 @@ func TestBodiesThatAreNotSent(t *testing.T) {
 		t.Errorf("a body that is not seen does not change: %v", m)
 	}
 	s.s.CloseSend()
-	if out := f.outcome(t); out.Status != 200 || out.Failed() || out.Cancelled {
+	if out := f.Outcome(t); out.Status != 200 || out.Failed() || out.Cancelled {
 		t.Errorf("outcome is %+v", out)
 	}
 }
@@ -225,10 +202,10 @@ func TestResponseWithoutBody(t *testing.T) {
 		t.Errorf("got %v", m)
 	}
 	require.NoError(t, s.ends())
-	if out := f.outcome(t); out.Status != 204 || out.Cancelled {
+	if out := f.Outcome(t); out.Status != 204 || out.Cancelled {
 		t.Errorf("outcome is %+v", out)
 	}
-	f.free(t)
+	f.Free(t)
 }
 
 // TestCompressedResponse passes untouched.
@@ -259,7 +236,7 @@ func TestEarlyAnswer(t *testing.T) {
 		t.Errorf("body is %q", body)
 	}
 	require.NoError(t, s.ends())
-	if len(f.routes) != 0 {
+	if len(f.Routes) != 0 {
 		t.Error("a request that never was complete was routed")
 	}
 }
@@ -288,9 +265,9 @@ func TestEnds(t *testing.T) {
 					t.Errorf("after %d steps the stream ended with %v", n, err)
 				}
 			}
-			f.free(t)
+			f.Free(t)
 			if n >= 3 {
-				if out := f.outcome(t); !out.Cancelled || out.Failed() {
+				if out := f.Outcome(t); !out.Cancelled || out.Failed() {
 					t.Errorf("after %d steps the outcome is %+v", n, out)
 				}
 			}

@@ -7,8 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/inferpick/inferpick/datastore"
 	"github.com/inferpick/inferpick/examples/envoy/exchange"
+	"github.com/inferpick/inferpick/examples/envoy/internal/exchangetest"
 	"github.com/inferpick/inferpick/examples/envoy/picker"
 	"github.com/inferpick/inferpick/plugins"
 	"github.com/inferpick/inferpick/scheduling"
@@ -16,84 +16,39 @@ import (
 	"github.com/inferpick/inferpick/types"
 )
 
-// sidecarHeaders are all that a client must not be able to set.
-var sidecarHeaders = []string{
-	"x-prefiller-host-port", "x-encoder-hosts-ports", "x-data-parallel-host-port", "x-kv-cache-source-host-port",
-	"x-llm-d-prefiller-host-port", "x-llm-d-encoder-hosts-ports", "x-llm-d-kv-cache-source-host-port",
-}
-
-// newApart returns a fixture whose endpoints have roles: a, b and c of "pdb" compute prompts, answer, and
-// do both.
-func newApart(t *testing.T, roles string, change func(*picker.Options, *scheduling.Profile)) *fixture {
+// newApart returns a picker in front of endpoints with roles.
+func newApart(t *testing.T, roles string, change func(*exchange.Options, *scheduling.Profile)) *fixture {
 	t.Helper()
-	staged, err := plugins.NewStaged(plugins.StagedOptions{Always: true, Picker: byName{}}, nil)
-	require.NoError(t, err)
-	f := newFixture(t, func(o *picker.Options, _ *director.Options, p *scheduling.Profile) {
-		p.Splitter = staged
+	return of(t, exchangetest.NewApart(t, roles, func(o *exchange.Options, _ *director.Options, p *scheduling.Profile) {
 		if change != nil {
 			change(o, p)
 		}
-	})
-	var specs []datastore.EndpointSpec
-	for i, r := range roles {
-		specs = append(specs, datastore.EndpointSpec{ID: string(rune('a' + i)), Address: addresses[i], Labels: map[string]string{"app": "llama"},
-			Roles: map[rune]types.Roles{'p': types.RolePrefill, 'd': types.RoleDecode, 'b': types.RolePrefill | types.RoleDecode, 'e': types.RoleEncode, 'o': types.RoleDecode | types.RoleNotAlone}[r]})
-	}
-	require.NoError(t, f.store.SetEndpoints(types.NamespacedName{Name: "llama"}, specs))
-	return f
+	}))
 }
 
 // TestSidecarHeaders: who computes the prompt for the endpoint that answers, and who encodes, is told in
 // headers, under both of their names; whatever a client says of it is taken away.
 func TestSidecarHeaders(t *testing.T) {
-	encoders := func(ended *int) func(*picker.Options, *scheduling.Profile) {
-		return func(o *picker.Options, _ *scheduling.Profile) {
-			o.Apart = func(context.Context, *director.Incoming, *director.Route) exchange.Apart {
-				return exchange.Apart{Encoders: []string{"10.0.0.7:1", "[fd00::8]:2"}, Encoded: func() { *ended++ }}
-			}
-		}
-	}
-	port := func(o *picker.Options, _ *scheduling.Profile) {
-		o.Apart = func(context.Context, *director.Incoming, *director.Route) exchange.Apart {
-			return exchange.Apart{PrimaryPort: 9000}
-		}
-	}
-	ended := 0
-	for _, tt := range []struct {
-		name, roles, path string
-		change            func(*picker.Options, *scheduling.Profile)
-		destination       string
-		want              map[string]string
-	}{
-		{"prefill", "pdd", "/v1/chat/completions", nil, "10.0.0.2:8000,[fd00::3]:8000", map[string]string{"x-prefiller-host-port": "10.0.0.1:8000", "x-llm-d-prefiller-host-port": "10.0.0.1:8000"}},
-		{"IPv6", "dbp", "/v1/completions", func(_ *picker.Options, p *scheduling.Profile) {
-			last, _ := plugins.NewStaged(plugins.StagedOptions{Always: true, Picker: scheduling.PickerFunc(func(_ context.Context, _ *types.Request, eps []*types.Endpoint, _ []float64) (int, error) {
-				return len(eps) - 1, nil
-			})}, nil)
-			p.Splitter = last
-		}, "10.0.0.1:8000,10.0.0.2:8000", map[string]string{"x-prefiller-host-port": "[fd00::3]:8000", "x-llm-d-prefiller-host-port": "[fd00::3]:8000"}},
-		{"a fallback does not ask itself", "dbd", "/v1/chat/completions?x=y", nil, "10.0.0.1:8000,[fd00::3]:8000", map[string]string{"x-prefiller-host-port": "10.0.0.2:8000", "x-llm-d-prefiller-host-port": "10.0.0.2:8000"}},
-		{"nobody computes prompts", "ddd", "/v1/chat/completions", nil, allThree, map[string]string{}},
-		{"what side-cars hand over as it is", "pdd", "/v1/embeddings", nil, "10.0.0.2:8000,[fd00::3]:8000", map[string]string{}},
-		{"encoders", "ddd", "/v1/responses", encoders(&ended), allThree, map[string]string{"x-encoder-hosts-ports": "10.0.0.7:1,[fd00::8]:2", "x-llm-d-encoder-hosts-ports": "10.0.0.7:1,[fd00::8]:2"}},
-		{"a rank", "ddd", "/v1/chat/completions", port, "10.0.0.1:9000", map[string]string{"x-data-parallel-host-port": "10.0.0.1:8000"}},
-	} {
+	for _, tt := range exchangetest.Sidecars {
 		for _, mode := range []picker.BodyMode{duplex, buffered} {
-			t.Run(tt.name+" "+mode.String(), func(t *testing.T) {
-				ended = 0
-				f := newApart(t, tt.roles, tt.change)
+			t.Run(tt.Name+" "+mode.String(), func(t *testing.T) {
+				ended := 0
+				f := newApart(t, tt.Roles, func(o *exchange.Options, p *scheduling.Profile) {
+					if tt.Change != nil {
+						tt.Change(o, p, func() { ended++ })
+					}
+				})
 				s := open(t, f.dial(t), mode, none)
-				headers := []string{":path", tt.path}
-				for _, name := range sidecarHeaders {
+				headers := []string{":path", tt.Path}
+				for _, name := range exchangetest.SidecarHeaders {
 					headers = append(headers, name, "10.9.9.9:1")
 				}
 				s.send(requestHeaders(false, headers...))
 				if mode == buffered {
 					early := mutationOf(t, s.recv().GetRequestHeaders().GetResponse().GetHeaderMutation())
-					require.Subset(t, early.removed, sidecarHeaders)
+					require.Subset(t, early.removed, exchangetest.SidecarHeaders)
 				}
-				body := `{"model": "chat", "input": "hi", "prompt": "hi", "messages": [{"role": "user", "content": "hi"}]}`
-				s.send(requestBody(body, true))
+				s.send(requestBody(exchangetest.SidecarBody, true))
 				m := s.recv()
 				mutated := m.GetRequestHeaders().GetResponse().GetHeaderMutation()
 				if mode == buffered {
@@ -101,22 +56,22 @@ func TestSidecarHeaders(t *testing.T) {
 				} else {
 					s.chunks()
 				}
-				require.Equal(t, tt.destination, destinationOf(t, m, mutated))
+				require.Equal(t, tt.Destination, destinationOf(t, m, mutated))
 				got := mutationOf(t, mutated)
-				for _, name := range sidecarHeaders {
+				for _, name := range exchangetest.SidecarHeaders {
 					value, set := got.set[name]
-					require.Equal(t, tt.want[name], value, name)
+					require.Equal(t, tt.Want[name], value, name)
 					require.NotEqual(t, set, slices.Contains(got.removed, name), "%s is set or removed, and not both", name)
 				}
-				answered := with(responseHeaders(200, "application/json", true), "envoy.lb", servedKey, firstOf(tt.destination))
+				answered := with(responseHeaders(200, "application/json", true), "envoy.lb", servedKey, firstOf(tt.Destination))
 				require.Zero(t, ended)
 				s.send(answered)
 				s.recv()
 				s.s.CloseSend()
 				require.NoError(t, s.ends())
-				f.free(t)
-				require.Len(t, f.outcomes, 1, "it was not moved elsewhere")
-				if len(tt.want) > 0 && tt.want["x-encoder-hosts-ports"] != "" {
+				f.Free(t)
+				require.Len(t, f.Outcomes, 1, "it was not moved elsewhere")
+				if len(tt.Want) > 0 && tt.Want["x-encoder-hosts-ports"] != "" {
 					require.Equal(t, 1, ended)
 				}
 			})
@@ -151,7 +106,7 @@ func TestSidecarLedger(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			encoded := make(chan bool, 9)
-			f := newApart(t, "pdd", func(o *picker.Options, _ *scheduling.Profile) {
+			f := newApart(t, "pdd", func(o *exchange.Options, _ *scheduling.Profile) {
 				o.Apart = func(context.Context, *director.Incoming, *director.Route) exchange.Apart {
 					return exchange.Apart{Encoders: []string{"10.0.0.7:1"}, Encoded: func() { encoded <- true }}
 				}
@@ -161,11 +116,11 @@ func TestSidecarLedger(t *testing.T) {
 			s.send(requestBody(chatBody(10), true))
 			s.recv()
 			s.chunks()
-			require.EqualValues(t, 1, f.load("a"))
-			require.EqualValues(t, 1, f.load("b"))
+			require.EqualValues(t, 1, f.Load("a"))
+			require.EqualValues(t, 1, f.Load("b"))
 			require.Empty(t, encoded)
 			end(s)
-			f.free(t)
+			f.Free(t)
 			<-encoded
 			require.Empty(t, encoded, "once")
 		})
@@ -183,7 +138,7 @@ func TestSidecarLearns(t *testing.T) {
 	}, cache)
 	require.NoError(t, err)
 	var told []types.Outcome
-	f := newApart(t, "ppd", func(_ *picker.Options, p *scheduling.Profile) {
+	f := newApart(t, "ppd", func(_ *exchange.Options, p *scheduling.Profile) {
 		p.Splitter = staged
 		p.Hooks.Prefilled = func(e scheduling.Event) { told = append(told, e.Outcome) }
 	})
@@ -198,7 +153,7 @@ func TestSidecarLearns(t *testing.T) {
 		s.recv()
 		s.s.CloseSend()
 		require.NoError(t, s.ends())
-		f.free(t)
+		f.Free(t)
 	}
 	require.Len(t, asked, 1, "%v", asked)
 	require.Len(t, told, 12)
@@ -210,7 +165,7 @@ func TestSidecarLearns(t *testing.T) {
 // takes both to hold the prompt when it is answered.
 func TestSidecarByDefault(t *testing.T) {
 	costs := plugins.Default().Costs
-	f := newApart(t, "ppo", func(_ *picker.Options, p *scheduling.Profile) {
+	f := newApart(t, "ppo", func(_ *exchange.Options, p *scheduling.Profile) {
 		p.Splitter, p.Costs, p.Picker = nil, costs, plugins.MaxScore{}
 	})
 	asked := map[string]int{}
@@ -227,7 +182,7 @@ func TestSidecarByDefault(t *testing.T) {
 		s.recv()
 		s.s.CloseSend()
 		require.NoError(t, s.ends())
-		f.free(t)
+		f.Free(t)
 	}
 	require.Len(t, asked, 1, "the one that has the prompt, and not %v", asked)
 	require.NotContains(t, asked, "", "somebody is named")

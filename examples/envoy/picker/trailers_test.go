@@ -47,7 +47,7 @@ func TestTrailersAreAnsweredOnce(t *testing.T) {
 				t.Errorf("after it came %v", m)
 			}
 			s.cancel()
-			f.free(t)
+			f.Free(t)
 		})
 	}
 }
@@ -72,7 +72,7 @@ func TestTrailersPastThePicker(t *testing.T) {
 			t.Errorf("status is %d, want 400", status)
 		}
 		require.NoError(t, s.ends())
-		f.free(t)
+		f.Free(t)
 	}
 }
 
@@ -86,6 +86,6 @@ func TestTrailersTwice(t *testing.T) {
 		s.send(requestTrailers())
 		s.send(requestTrailers())
 		isMisplaced(t, s)
-		f.free(t)
+		f.Free(t)
 	}
 }

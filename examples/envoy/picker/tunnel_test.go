@@ -66,15 +66,15 @@ func TestTunnel(t *testing.T) {
 	up("\x00\x01", false)
 	up("", true)
 	down("last", false)
-	if f.load("a") != 1 {
-		t.Errorf("%d are booked at a while it is open, want 1", f.load("a"))
+	if f.Load("a") != 1 {
+		t.Errorf("%d are booked at a while it is open, want 1", f.Load("a"))
 	}
 	down("", true)
 	require.NoError(t, s.ends())
-	if out := f.outcome(t); out.Failed() || out.Cancelled {
+	if out := f.Outcome(t); out.Failed() || out.Cancelled {
 		t.Errorf("outcome is %+v", out)
 	}
-	f.free(t)
+	f.Free(t)
 }
 
 // TestTunnelPastThePicker: where Envoy would keep bytes until their end, or wait for an answer
@@ -100,15 +100,15 @@ func TestTunnelPastThePicker(t *testing.T) {
 		if passes := r.GetStatus() == replace; passes != (tt.response == buffered || tt.response == streamed) || r.BodyMutation != nil {
 			t.Errorf("%v: the response passes by itself: %v", tt, passes)
 		}
-		if f.load("a") != 1 {
-			t.Errorf("%v: %d are booked at a while it is open", tt, f.load("a"))
+		if f.Load("a") != 1 {
+			t.Errorf("%v: %d are booked at a while it is open", tt, f.Load("a"))
 		}
 		s.s.CloseSend()
 		require.NoError(t, s.ends(), "%v", tt)
-		if out := f.outcome(t); out.Failed() || out.Cancelled != (tt.response == duplex) {
+		if out := f.Outcome(t); out.Failed() || out.Cancelled != (tt.response == duplex) {
 			t.Errorf("%v: outcome is %+v", tt, out)
 		}
-		f.free(t)
+		f.Free(t)
 	}
 }
 
@@ -137,7 +137,7 @@ func TestTunnelEnds(t *testing.T) {
 	s.send(requestBody("x", true))
 	s.send(requestBody("y", false))
 	isMisplaced(t, s)
-	f.free(t)
+	f.Free(t)
 
 	s = open(t, client, duplex, duplex)
 	s.send(upgrade())
@@ -146,7 +146,7 @@ func TestTunnelEnds(t *testing.T) {
 	if got, _, _ := immediateOf(t, s.recv()); got != 400 {
 		t.Errorf("status is %d, want 400", got)
 	}
-	f.free(t)
+	f.Free(t)
 	if strings.Contains(log.String(), "request_trailer_mode") {
 		t.Errorf("Envoy's configuration is blamed: %s", log.String())
 	}
@@ -176,9 +176,9 @@ func TestTunnelIsNotIdle(t *testing.T) {
 	s.send(responseHeaders(101, "", false, "upgrade", "websocket"))
 	s.recv()
 	time.Sleep(400 * time.Millisecond)
-	require.EqualValues(t, 1, f.load("a"))
+	require.EqualValues(t, 1, f.Load("a"))
 	s.send(responseBody("late", true))
 	s.recv()
 	require.NoError(t, s.ends())
-	f.free(t)
+	f.Free(t)
 }

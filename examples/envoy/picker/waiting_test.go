@@ -22,24 +22,6 @@ func newFullFixture(t *testing.T, o admission.Options) *fixture {
 	})
 }
 
-// queued returns how many requests wait.
-func (f *fixture) queued() int {
-	n := 0
-	for _, c := range f.director.Admissions() {
-		n += c.Stats().Queued
-	}
-	return n
-}
-
-func (f *fixture) waits(t *testing.T, n int) {
-	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); f.queued() != n; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d requests wait, want %d", f.queued(), n)
-		}
-	}
-}
-
 // end plays the server's answer.
 func (s *stream) end() {
 	s.t.Helper()
@@ -82,15 +64,15 @@ func TestWaiting(t *testing.T) {
 				s.recv()
 			}
 			s.send(requestBody(chatBody(1), true))
-			f.waits(t, 1)
+			f.Waits(t, 1)
 			s.cancel()
-			f.waits(t, 0)
+			f.Waits(t, 0)
 		}
 
 		s := open(t, client, duplex, duplex)
 		s.send(requestHeaders(false))
 		s.send(requestBody(chatBody(1), true))
-		f.waits(t, 1)
+		f.Waits(t, 1)
 		time.Sleep(30 * time.Millisecond)
 		under[0].end()
 		if got := metadataDestination(s.recv()); got != addresses[0] {
@@ -103,8 +85,8 @@ func TestWaiting(t *testing.T) {
 		for _, s := range under[1:] {
 			s.end()
 		}
-		f.free(t)
-		if r := f.routes[len(f.routes)-1]; r.Waited < 30*time.Millisecond {
+		f.Free(t)
+		if r := f.Routes[len(f.Routes)-1]; r.Waited < 30*time.Millisecond {
 			t.Errorf("waited for %v", r.Waited)
 		}
 	})
@@ -131,7 +113,7 @@ func TestRefusedByAdmission(t *testing.T) {
 		for i := range waiting {
 			waiting[i] = open(t, client, duplex, duplex)
 			waiting[i].ask()
-			f.waits(t, i+1)
+			f.Waits(t, i+1)
 		}
 		refused := func(s *stream, wantStatus int, wantReason string) {
 			t.Helper()
@@ -155,26 +137,14 @@ func TestRefusedByAdmission(t *testing.T) {
 		refused(ask(strings.Replace(chatBody(1), `"chat"`, `"batch"`, 1)), 429, "saturated")
 		refused(ask(chatBody(1)), 429, "queue_full")
 		refused(ask(chatBody(1), "x-gateway-inference-objective", "urgent"), 429, "queue_timeout")
-		f.director.Close() // what waits is refused, what runs goes on
+		f.Director.Close() // what waits is refused, what runs goes on
 		for _, s := range waiting {
 			refused(s, 503, "shutting_down")
 		}
 		refused(ask(chatBody(1)), 503, "shutting_down")
-		if n := f.load("a") + f.load("b") + f.load("c"); n != 3 {
+		if n := f.Load("a") + f.Load("b") + f.Load("c"); n != 3 {
 			t.Errorf("%d requests are booked, want 3", n)
 		}
 	})
 	noMoreGoroutines(t, before)
-}
-
-// noMoreGoroutines fails the test unless there are at most as many as before, within a
-// few seconds.
-func noMoreGoroutines(t *testing.T, before int) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before+2; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			buf := make([]byte, 1<<20)
-			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
-		}
-	}
 }

@@ -94,17 +94,22 @@ func or(s, otherwise string) string {
 // To the byte, over a raw connection: what is sent before it ends, and that nothing follows.
 func TestBreakPoints(t *testing.T) {
 	e := directortest.Engine{}
+	const patience = 200 * time.Millisecond
+	healthy := directortest.Start(e.Behaviour())
+	defer healthy.Close()
+	all := map[bool]wired{}
+	for _, stream := range []bool{false, true} {
+		all[stream] = wire(t, healthy.Addr(), directortest.Ask{Stream: stream}, patience)
+	}
 	for _, how := range []directortest.How{directortest.Close, directortest.Reset, directortest.Hang} {
 		for at := directortest.AtAccept; at <= directortest.AtLastChunk; at++ {
 			for _, stream := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%v_at_%v_stream_%t", how, at, stream), func(t *testing.T) {
 					a := directortest.Ask{Stream: stream}
-					healthy := directortest.Start(e.Behaviour())
-					defer healthy.Close()
-					whole := wire(t, healthy.Addr(), a, 30*time.Millisecond)
+					whole := all[stream]
 					s := directortest.Start(e.Break(at, how))
 					defer s.Close()
-					got := wire(t, s.Addr(), a, 30*time.Millisecond)
+					got := wire(t, s.Addr(), a, patience)
 					head := bytes.Index(whole.sent, []byte("\r\n\r\n")) + 4
 					want := map[directortest.Point]int{
 						directortest.AtStatusLine: bytes.IndexByte(whole.sent, '\n') + 1,
@@ -321,11 +326,11 @@ func TestLies(t *testing.T) {
 		}
 		t.Run(lie.Name, func(t *testing.T) {
 			s, _ := start(t, directortest.Engine{Metrics: lie.Page}.Behaviour())
-			ctx, cancel := context.WithTimeout(context.Background(), 60*time.Millisecond)
-			if lie.Slow {
-				cancel()
-				ctx, cancel = context.WithTimeout(context.Background(), 20*time.Second)
+			patience := 20 * time.Second
+			if lie.Name == "without_an_end" || lie.Name == "hangs" {
+				patience = 300 * time.Millisecond
 			}
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
 			defer cancel()
 			req, err := http.NewRequestWithContext(ctx, "GET", "http://"+s.Addr()+"/metrics", nil)
 			must(t, err)

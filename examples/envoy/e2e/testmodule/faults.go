@@ -28,8 +28,9 @@ func panicIf(header map[string][]string, place string) {
 var armed switches
 
 type switches struct {
-	mu sync.Mutex
-	on map[string]bool // guarded by mu
+	mu       sync.Mutex
+	on       map[string]bool // guarded by mu
+	panicked int             // guarded by mu
 }
 
 func (s *switches) set(name string, on bool) {
@@ -41,10 +42,20 @@ func (s *switches) set(name string, on bool) {
 	s.on[name] = on
 }
 
+// is reports whether a place is armed, and counts that.
 func (s *switches) is(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.on[name] {
+		s.panicked++
+	}
 	return s.on[name]
+}
+
+func (s *switches) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.panicked
 }
 
 func panickingRoute(f func(*director.Route)) func(*director.Route) {

@@ -52,6 +52,6 @@ func (m *testModule) state(name string) (s control.State) {
 	if app := m.all.App(name); app != nil {
 		s = control.StateOf(app)
 	}
-	s.Started, s.Exchanges = m.started.of(name), int(m.tracer.open.Load())
+	s.Started, s.Exchanges, s.Panics = m.started.of(name), int(m.tracer.open.Load()), armed.count()
 	return s
 }

@@ -32,7 +32,7 @@ type Instances struct {
 
 	mu    sync.Mutex
 	named map[string]*instance // guarded by mu
-	heap  sync.Once
+	heap  func()               // guarded by mu: keeps what epp.ReserveHeap has, for as long as the process lives
 }
 
 // instance is one picker that runs.
@@ -116,7 +116,7 @@ func check(args []string) error {
 	return err
 }
 
-// start makes an instance, and runs it.
+// start makes an instance, and runs it. Caller must hold all.mu.
 func (all *Instances) start(name string, args []string) (*instance, error) {
 	f, err := parse(args)
 	if err != nil {
@@ -136,7 +136,9 @@ func (all *Instances) start(name string, args []string) (*instance, error) {
 		closeRest()
 		return nil, err
 	}
-	all.heap.Do(func() { epp.ReserveHeap() }) // for as long as the process lives
+	if all.heap == nil {
+		all.heap = epp.ReserveHeap()
+	}
 	running, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -151,6 +153,7 @@ func (all *Instances) start(name string, args []string) (*instance, error) {
 			log.Error("the picker has ended", slog.Any("error", err))
 		}
 	}()
+	waitReady(app, ended)
 	return &instance{args: args, app: app, with: with, log: log, stop: func() {
 		stop()
 		select {
@@ -158,6 +161,25 @@ func (all *Instances) start(name string, args []string) (*instance, error) {
 		case <-time.After(stopTime):
 		}
 	}}, nil
+}
+
+// readyTime bounds how long Envoy's main thread waits for a picker to be ready. Without a cluster to be read first it is at once.
+const readyTime = time.Second
+
+// waitReady waits until app is ready, so that the first requests are not refused.
+func waitReady(app *epp.App, ended <-chan struct{}) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	bound := time.After(readyTime)
+	for !app.Ready() {
+		select {
+		case <-tick.C:
+		case <-ended:
+			return
+		case <-bound:
+			return
+		}
+	}
 }
 
 // stopTime bounds how long Envoy's main thread waits for a picker to end. No stream is left by then.
@@ -186,24 +208,26 @@ func changed(arg string) error {
 // user is a filter that uses an instance.
 type user struct {
 	*filter.Filter
-	all  *Instances
-	name string
-	one  *instance
+	all    *Instances
+	name   string
+	one    *instance
+	closed bool // guarded by all.mu
 }
 
 // NewStream implements filter.Factory.
 func (u *user) NewStream() filter.Hooks { return u.Stream() }
 
-// Close implements filter.Factory. The last one ends the instance.
+// Close implements filter.Factory. The last one ends the instance, and one that comes by its name meanwhile waits: it
+// may want the same ports.
 func (u *user) Close() {
 	u.all.mu.Lock()
-	u.one.users--
-	last := u.one.users == 0
-	if last {
-		delete(u.all.named, u.name)
+	defer u.all.mu.Unlock()
+	if u.closed {
+		return
 	}
-	u.all.mu.Unlock()
-	if last {
+	u.closed = true
+	if u.one.users--; u.one.users == 0 {
+		delete(u.all.named, u.name)
 		u.one.stop()
 	}
 }

@@ -21,6 +21,7 @@ type State struct {
 	Open    int // decisions that are booked and not done
 	// Exchanges are those that have begun and were not closed. Of a picker in the test's process it is not known.
 	Exchanges  int
+	Panics     int    // of what is armed
 	Metrics    string // address
 	Goroutines int    // of the process
 	Heap       uint64 // of the process, in bytes
