@@ -58,6 +58,7 @@ func TestPanics(t *testing.T) {
 		unsent = iota // 500, and no server gets it
 		lost          // 500, though a server has it
 		cut           // the answer breaks off
+		none          // there is no answer, and no server gets it
 		well          // nothing is to be seen of it
 	)
 	for _, tt := range []struct {
@@ -69,6 +70,8 @@ func TestPanics(t *testing.T) {
 		{"Response", lost}, {"OnServed", lost}, {"response headers", lost},
 		{"response body", cut}, {"response trailers", cut},
 		{"End", well}, {"destroy", well},
+		{"outside request headers", none}, {"outside request body", none}, {"outside request trailers", none}, {"outside woken", none},
+		{"outside response headers", cut}, {"outside response body", cut}, {"outside response trailers", cut},
 	} {
 		for i := range 3 {
 			before := seen.of(tt.place)
@@ -81,7 +84,9 @@ func TestPanics(t *testing.T) {
 			case lost:
 				ok = err == nil && status == 500 && sent == 1
 			case cut:
-				ok = err != nil
+				ok = err != nil && sent == 1
+			case none:
+				ok = err != nil && sent == 0
 			case well:
 				ok = err == nil && status == 200 && body == restored
 			}

@@ -1,4 +1,4 @@
-// Package e2e tests the picker with a real Envoy: nothing between a client and a model
+// Package e2e tests the picker with a real Envoy, beside it and inside of it: nothing between a client and a model
 // server is simulated but the server. Where Envoy is not to be had the tests are
 // skipped, and say so.
 package e2e_test

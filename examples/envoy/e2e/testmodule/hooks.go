@@ -33,8 +33,11 @@ type faultyStream struct {
 	in string // the hook
 }
 
-// host is Envoy for a hook.
+// host is Envoy for a hook, which panics before it begins where the header says that it is outside.
 func (s *faultyStream) host(h filter.Host, hook string) filter.Host {
+	if s.in == "outside "+hook {
+		panic("on purpose, " + s.in)
+	}
 	if s.in == hook {
 		return faultyHost{h, hook}
 	}

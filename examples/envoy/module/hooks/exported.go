@@ -27,14 +27,27 @@ var version = C.CString("v0.2.0")
 //export envoy_dynamic_module_on_program_init
 func envoy_dynamic_module_on_program_init() *C.char { return version }
 
-// stopped is what a hook of a request or response returns if it panics: what was not looked at goes nowhere.
+// stopped is what a hook of a stream returns if it panics.
 const stopped = C.int(filter.StopIteration)
 
 // recovered ends a panic that a hook has let out: it would be Envoy's end.
 func recovered(hook string) {
 	if v := recover(); v != nil {
-		logLine(slog.LevelError, fmt.Sprintf("panic in the hook %s: %v\n%s", hook, v, debug.Stack()))
+		panicked(hook, v)
 	}
+}
+
+// reset is recovered for hooks of a stream, which must not go on then: nobody knows what it would be sent as.
+func reset(hook string, stream unsafe.Pointer, status *C.int) {
+	if v := recover(); v != nil {
+		panicked(hook, v)
+		*status = stopped
+		host{stream}.Reset()
+	}
+}
+
+func panicked(hook string, v any) {
+	logLine(slog.LevelError, fmt.Sprintf("panic in the hook %s: %v\n%s", hook, v, debug.Stack()))
 }
 
 //export envoy_dynamic_module_on_http_filter_config_new
@@ -83,49 +96,44 @@ func of(s C.uintptr_t) filter.Hooks { return cgo.Handle(s).Value().(filter.Hooks
 
 //export envoy_dynamic_module_on_http_filter_request_headers
 func envoy_dynamic_module_on_http_filter_request_headers(stream unsafe.Pointer, s C.uintptr_t, end C.bool) (status C.int) {
-	defer recovered("http_filter_request_headers")
-	status = stopped
+	defer reset("http_filter_request_headers", stream, &status)
 	return C.int(of(s).RequestHeaders(host{stream}, bool(end)))
 }
 
 //export envoy_dynamic_module_on_http_filter_request_body
 func envoy_dynamic_module_on_http_filter_request_body(stream unsafe.Pointer, s C.uintptr_t, end C.bool) (status C.int) {
-	defer recovered("http_filter_request_body")
-	status = stopped
+	defer reset("http_filter_request_body", stream, &status)
 	return C.int(of(s).RequestBody(host{stream}, bool(end)))
 }
 
 //export envoy_dynamic_module_on_http_filter_request_trailers
 func envoy_dynamic_module_on_http_filter_request_trailers(stream unsafe.Pointer, s C.uintptr_t) (status C.int) {
-	defer recovered("http_filter_request_trailers")
-	status = stopped
+	defer reset("http_filter_request_trailers", stream, &status)
 	return C.int(of(s).RequestTrailers(host{stream}))
 }
 
 //export envoy_dynamic_module_on_http_filter_scheduled
 func envoy_dynamic_module_on_http_filter_scheduled(stream unsafe.Pointer, s C.uintptr_t, event C.uint64_t) {
-	defer recovered("http_filter_scheduled")
+	var status C.int
+	defer reset("http_filter_scheduled", stream, &status)
 	of(s).Woken(host{stream})
 }
 
 //export envoy_dynamic_module_on_http_filter_response_headers
 func envoy_dynamic_module_on_http_filter_response_headers(stream unsafe.Pointer, s C.uintptr_t, end C.bool) (status C.int) {
-	defer recovered("http_filter_response_headers")
-	status = stopped
+	defer reset("http_filter_response_headers", stream, &status)
 	return C.int(of(s).ResponseHeaders(host{stream}, bool(end)))
 }
 
 //export envoy_dynamic_module_on_http_filter_response_body
 func envoy_dynamic_module_on_http_filter_response_body(stream unsafe.Pointer, s C.uintptr_t, end C.bool) (status C.int) {
-	defer recovered("http_filter_response_body")
-	status = stopped
+	defer reset("http_filter_response_body", stream, &status)
 	return C.int(of(s).ResponseBody(host{stream}, bool(end)))
 }
 
 //export envoy_dynamic_module_on_http_filter_response_trailers
 func envoy_dynamic_module_on_http_filter_response_trailers(stream unsafe.Pointer, s C.uintptr_t) (status C.int) {
-	defer recovered("http_filter_response_trailers")
-	status = stopped
+	defer reset("http_filter_response_trailers", stream, &status)
 	return C.int(of(s).ResponseTrailers(host{stream}))
 }
 
