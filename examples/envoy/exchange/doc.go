@@ -10,7 +10,8 @@
 //	answer := x.Begin()                      // may wait, if x.HeadersOnly()
 //	answer = x.Body(piece, last)             // may wait with the last piece
 //	// answer is not nil: it goes to the client
-//	changes, pieces := x.Changes(), x.Pieces()
+//	to := x.Destinations()
+//	changes, pieces := x.Changes(to, true), x.Pieces()
 //	x.Response(fields, served, false)        // the headers of the response
 //	piece = x.ResponseBody(piece, last)
 //	x.Close(nil)                             // in any case, at last

@@ -48,7 +48,7 @@ func run(ctx context.Context) error {
 	duration := flag.Duration("duration", 5*time.Second, "of one measurement")
 	flag.IntVar(&s.workers, "workers", 2, "worker threads of Envoy")
 	flag.IntVar(&s.pickerProcs, "picker-procs", 1, "GOMAXPROCS of the pickers beside Envoy, as a CPU limit sets it")
-	flag.IntVar(&s.moduleProcs, "module-procs", 0, "GOMAXPROCS of the modules in Envoy (default Go's own)")
+	flag.IntVar(&s.moduleProcs, "module-procs", 0, "GOMAXPROCS of the modules in Envoy (default what they take themselves)")
 	profile := flag.String("profile", "", "`file` for CPU profiles of the last round of the last case; names of contenders are added. That of a module has what is Go's, and misnames what is Envoy's")
 	markdown := flag.Bool("markdown", false, "print tables in Markdown")
 	if err := commandline.Parse(flag.CommandLine, os.Args[1:]); err != nil {
@@ -83,7 +83,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer b.close()
-	fmt.Printf("%s, %d CPUs, Envoy with %d workers, pickers with GOMAXPROCS %d, modules with %s, %d rounds of %v, best of each\n\n",
+	fmt.Printf("%s, %d CPUs, Envoy with %d workers, pickers with GOMAXPROCS %d, modules with %s, best of %d rounds of %v each\n\n",
 		runtime.Version(), runtime.NumCPU(), s.workers, s.pickerProcs, procs(s.moduleProcs), *rounds, *duration)
 	for i, c := range loads {
 		file := ""
@@ -106,7 +106,7 @@ func run(ctx context.Context) error {
 
 func procs(n int) string {
 	if n == 0 {
-		return "Go's default"
+		return "what they take"
 	}
 	return fmt.Sprint(n)
 }

@@ -186,15 +186,14 @@ var Bodiless = []struct {
 	{"PUT of nothing", "PUT", true, nil, false},
 }
 
-// GRPCPath is of an API over gRPC, GRPCRequest a request for it, GRPCResponse an answer to it, and GRPCStatuses what the
-// answer comes to by the status in its trailers.
+// GRPCPath is of an API over gRPC, GRPCRequest a request for it, and GRPCResponse an answer to it.
 const (
 	GRPCPath     = "/vllm.grpc.engine.VllmEngine/Generate"
 	GRPCRequest  = "\x00\x00\x00\x00\x04\x1a\x02hi"
 	GRPCResponse = "\x00\x00\x00\x00\x08\x12\x06\x18\x05\x20\x07\x28\x00"
 )
 
-// GRPCStatuses: see GRPCPath.
+// GRPCStatuses are what the answer comes to, by the status in its trailers.
 var GRPCStatuses = map[string]int{"0": 200, "13": 500, "14": 503}
 
 // SidecarHeaders are all that a client must not be able to set.

@@ -189,6 +189,23 @@ func TestEndsAsItIsWoken(t *testing.T) {
 	exchangetest.NoMoreGoroutines(t, before)
 }
 
+// TestEndWaitsForWake: a stream does not go while it is being woken, as its worker might go with it.
+func TestEndWaitsForWake(t *testing.T) {
+	f := newFixture(t, nil)
+	s := f.open(t)
+	waking, goOn := make(chan struct{}), make(chan struct{})
+	s.OnWake = func() {
+		close(waking)
+		<-goOn
+	}
+	s.Request(true, get("/health")...)
+	<-waking
+	time.AfterFunc(30*time.Millisecond, func() { close(goOn) }) // for an end that does not wait
+	s.Destroy()
+	s.Released()
+	f.Free(t)
+}
+
 // TestConcurrentStreams: many at once, all open before any goes on, a third of which ends early; every body comes
 // through, and nothing stays.
 func TestConcurrentStreams(t *testing.T) {

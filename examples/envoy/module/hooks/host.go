@@ -30,7 +30,9 @@ import "C"
 import (
 	"reflect"
 	"runtime/cgo"
+	"slices"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"github.com/inferpick/inferpick/examples/envoy/exchange"
@@ -128,23 +130,41 @@ func (h host) Drain(b filter.Body, n int) {
 
 // Metadata implements filter.Host.
 func (h host) Metadata(namespace, key string) (values []string, ok bool) {
+	// Envoy does not say of what kind a value is, and to ask for another is an error in its log. So it is asked
+	// first for what there was the last time.
+	_, list := listed.Load(key)
+	if values, ok = h.metadata(namespace, key, list); ok {
+		return values, true
+	}
+	if !h.hasMetadata(namespace, key) {
+		return nil, false
+	}
+	if values, ok = h.metadata(namespace, key, !list); !ok {
+		return nil, true
+	}
+	if list {
+		listed.Delete(key)
+	} else {
+		listed.Store(key, nil)
+	}
+	return values, true
+}
+
+// listed are the keys, of the few that are asked for, that had a list.
+var listed sync.Map
+
+// metadata returns what there is if it is of a kind: a list, or a string.
+func (h host) metadata(namespace, key string, list bool) (values []string, ok bool) {
 	var p C.piece
-	if C.envoy_dynamic_module_callback_http_get_metadata_string(h.stream, dynamic, given(namespace), given(key), &p) {
+	if !list {
+		if !C.envoy_dynamic_module_callback_http_get_metadata_string(h.stream, dynamic, given(namespace), given(key), &p) {
+			return nil, false
+		}
 		return []string{copied(p)}, true
 	}
-	n := C.envoy_dynamic_module_callback_http_get_metadata_keys_count(h.stream, dynamic, given(namespace))
-	if n == 0 {
+	var n C.size_t
+	if !C.envoy_dynamic_module_callback_http_get_metadata_list_size(h.stream, dynamic, given(namespace), given(key), &n) {
 		return nil, false
-	}
-	keys := make([]C.piece, n)
-	if !C.envoy_dynamic_module_callback_http_get_metadata_keys(h.stream, dynamic, given(namespace), &keys[0]) {
-		return nil, false
-	}
-	for _, k := range keys {
-		ok = ok || copied(k) == key
-	}
-	if !ok || !bool(C.envoy_dynamic_module_callback_http_get_metadata_list_size(h.stream, dynamic, given(namespace), given(key), &n)) {
-		return nil, ok
 	}
 	for i := range n {
 		if C.envoy_dynamic_module_callback_http_get_metadata_list_string(h.stream, dynamic, given(namespace), given(key), i, &p) {
@@ -152,6 +172,19 @@ func (h host) Metadata(namespace, key string) (values []string, ok bool) {
 		}
 	}
 	return values, true
+}
+
+// hasMetadata reports whether there is something.
+func (h host) hasMetadata(namespace, key string) bool {
+	n := C.envoy_dynamic_module_callback_http_get_metadata_keys_count(h.stream, dynamic, given(namespace))
+	if n == 0 {
+		return false
+	}
+	keys := make([]C.piece, n)
+	if !C.envoy_dynamic_module_callback_http_get_metadata_keys(h.stream, dynamic, given(namespace), &keys[0]) {
+		return false
+	}
+	return slices.ContainsFunc(keys, func(k C.piece) bool { return string(seen(k)) == key })
 }
 
 // SetMetadata implements filter.Host.

@@ -138,6 +138,7 @@ func (all *Instances) start(name string, args []string) (*instance, error) {
 	}
 	if all.heap == nil {
 		all.heap = epp.ReserveHeap()
+		fitProcs()
 	}
 	running, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})

@@ -373,6 +373,21 @@ func TestHeap(t *testing.T) {
 	runtime.KeepAlive(f)
 }
 
+// TestProcessors: there are more than Envoy has workers, unless somebody has decided.
+func TestProcessors(t *testing.T) {
+	t.Cleanup(runtime.SetDefaultGOMAXPROCS)
+	for _, decided := range []string{"1", ""} {
+		t.Setenv("GOMAXPROCS", decided)
+		runtime.GOMAXPROCS(1)
+		newFixture(t, nil).open(t, "main")
+		want := 1
+		if decided == "" {
+			want = runtime.NumCPU() + 2
+		}
+		require.Equal(t, want, runtime.GOMAXPROCS(0), "GOMAXPROCS=%s", decided)
+	}
+}
+
 // ExampleInstances is what Envoy does with a module.
 func ExampleInstances() {
 	all := instance.New(instance.Options{NewLogger: func() *slog.Logger { return slog.New(slog.DiscardHandler) }})

@@ -6,6 +6,9 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"os"
+	"runtime"
+	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 
@@ -14,7 +17,14 @@ import (
 	"github.com/inferpick/inferpick/examples/envoy/module/hooks"
 )
 
-func init() { hooks.Register(module{}) }
+func init() {
+	// As with the picker's module: garbage may gather, and no worker of Envoy's waits for another one.
+	debug.SetGCPercent(2000)
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.NumCPU() + 2)
+	}
+	hooks.Register(module{})
+}
 
 func main() {} // Envoy's is the one that counts
 

@@ -214,6 +214,9 @@ type waker struct {
 
 // Wake implements filter.Waker.
 func (w *waker) Wake() {
+	if w.s.OnWake != nil {
+		w.s.OnWake()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.s.mu.Lock()

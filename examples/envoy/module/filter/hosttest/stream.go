@@ -52,6 +52,8 @@ type Stream struct {
 	Own, Ends bool
 	// OnGo is called when the request goes on, inside of Go.
 	OnGo func()
+	// OnWake is called before the worker is woken, by who wakes it.
+	OnWake func()
 
 	// Upstream is the request that goes on, Downstream the response to the client.
 	Upstream, Downstream Message
