@@ -29,7 +29,7 @@ type Behaviour struct {
 	// answer it, or not. Afterwards the connection is kept if the whole request was read and neither
 	// side wants it closed.
 	Serve func(*Exchange)
-	// Idle is how long a connection may wait for the next request before it is closed. 0: forever.
+	// Idle is how long a connection on which there was a request may wait for the next one before it is closed. 0: forever.
 	Idle time.Duration
 	// Refuse closes the port, so that connections are refused.
 	Refuse bool
@@ -212,8 +212,8 @@ func (s *Server) serve(c net.Conn) {
 	if b.Accept != nil && !b.Accept(&Exchange{server: s, conn: c, in: in}) {
 		return
 	}
-	for {
-		if idle := s.behaviour.Load().Idle; idle > 0 {
+	for first := true; ; first = false {
+		if idle := s.behaviour.Load().Idle; idle > 0 && !first { // who closes a new one is at fault
 			_ = c.SetReadDeadline(time.Now().Add(idle))
 		}
 		if _, err := in.Peek(1); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/inferpick/inferpick/scheduling/admission"
 	dt "github.com/inferpick/inferpick/scheduling/director/disagg/disaggtest"
+	"github.com/inferpick/inferpick/scheduling/director/httptransport"
 	"github.com/inferpick/inferpick/types"
 )
 
@@ -23,8 +24,10 @@ func TestApartRevoked(t *testing.T) {
 	tests := map[string]func(testing.TB){}
 	for _, protocol := range protocols() {
 		tests[protocol.String()] = func(t testing.TB) {
-			a := newApart(t, dt.Options{Protocol: protocol, Prefill: 2, Decode: 2, Wait: time.Hour, Lease: time.Hour, Settle: 3 * time.Second,
+			a := newApart(t, dt.Options{Protocol: protocol, Prefill: 2, Decode: 2, Wait: time.Hour, Lease: time.Hour, Settle: 10 * time.Second,
 				Behaviour: dt.Behaviour{PrefillTime: 20 * time.Millisecond, TransferTime: 10 * time.Millisecond, TokenTime: 40 * time.Millisecond}}, func(s *setup) {
+				// Within it everything here gets to its engines, and every prompt is computed, however busy the machine is.
+				s.transport = func(transport *httptransport.Transport) { transport.Linger = 2 * time.Second }
 				s.director.Admission = func(types.NamespacedName) *admission.Options {
 					return &admission.Options{Detector: admission.Concurrency{Requests: 2}, Revoke: true}
 				}

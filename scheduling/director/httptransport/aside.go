@@ -22,14 +22,17 @@ func (p *pair) abort(ep *types.Endpoint) {
 	}
 }
 
-// free has another engine than the one that could not be reached fetch what the prefill engine
-// keeps for it, and let it go.
+// free has an engine fetch what the prefill engine keeps for a decode leg, and let it go, if that leg was certainly not
+// sent. What another engine may have fetched must not be fetched again: another request's may be there by then.
 func (p *pair) free(ep *types.Endpoint) {
+	if p == nil || !p.untouched || p.failure != nil || p.answer != nil {
+		return
+	}
 	parcel := p.decode
 	parcel.endpoint = ep
 	parcel.header = maps.Clone(parcel.header)
 	delete(parcel.header, types.HeaderRank) // it has its own, or none
-	p.aside(parcel, lingerTime)
+	p.aside(parcel, p.t.linger())
 }
 
 // aside sends a parcel of whose answer no more matters than that it begins, and waits for that for

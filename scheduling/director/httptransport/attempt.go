@@ -29,6 +29,8 @@ type attempt struct {
 	legs   *pair // if another endpoint computes the prompt
 	unsent bool  // nothing was sent to the endpoint, as far as is known
 
+	untouched bool // the decode leg was certainly not sent
+
 	refusal *http.Response // set if the server is busy: its answer, for a client that gets no other
 }
 
@@ -115,6 +117,7 @@ func (a *attempt) roundTrip() (*http.Response, error) {
 		p, resend = a.legs.decode, false // the cache is fetched but once
 	}
 	resp, seen, err := a.deliver(a.ctx, p, resend)
+	a.untouched = seen.traced && !seen.wrote
 	if err == nil {
 		return resp, nil
 	}

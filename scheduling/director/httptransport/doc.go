@@ -52,9 +52,12 @@
 //     client's.
 //   - A decode leg that fails as above, or with any 5xx, as long as the client has had no byte, begins
 //     anew at the fallback, with another hand-over: what the first endpoint had was maybe the reason.
-//   - If the client leaves, or the request is revoked, both legs end. A decode leg of which
-//     nothing has come goes on for a quarter of a second: an engine that was never asked cannot tell
-//     the other one to free the cache, which would be kept for a lease.
+//   - If the client leaves, or the request is revoked, both legs end. Where the decode leg comes after the prefill leg, that
+//     goes on for a quarter of a second (Transport.Linger), and if it ends well the decode leg is sent: only with what an
+//     engine answers can a cache be freed, which would be kept for a lease. So does a decode leg of which nothing has come:
+//     an engine that was never asked cannot tell the other one.
+//   - If a prompt is computed, and its decode leg could not be sent, another engine, or the same one, is told to
+//     fetch the cache, and its answer is not waited for.
 //
 // No leg is sent twice over another connection, but for a prefill leg that is not one of two at once.
 //

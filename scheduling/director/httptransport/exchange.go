@@ -167,12 +167,15 @@ func (x *exchange) send(b *bet) (*http.Response, error) {
 		}
 		a.cancel(nil)
 		if why := revoked(x.ctx); why != nil {
+			a.legs.free(ep)
 			return x.refuse(why)
 		}
 		if ctxErr := x.req.Context().Err(); ctxErr != nil {
+			a.legs.free(ep)
 			return nil, ctxErr // and abandon
 		}
 		if fatal := ownFault(err); fatal != nil {
+			a.legs.free(ep)
 			x.route.Failed(err, true)
 			return x.giveUp(fatal)
 		}
@@ -188,6 +191,7 @@ func (x *exchange) send(b *bet) (*http.Response, error) {
 			next = x.route.Next()
 		}
 		if next == nil {
+			a.legs.free(ep)
 			err = fmt.Errorf("no endpoint answered: %s: %w", strings.Join(append(tried, ep.ID), "; "), err)
 			x.end(err)
 			if busy != nil {
@@ -196,9 +200,7 @@ func (x *exchange) send(b *bet) (*http.Response, error) {
 			return x.refuse(&director.Error{Status: 502, Code: director.CodeUpstream, Err: err, Message: "no server answered"})
 		}
 		tried = append(tried, fmt.Sprintf("%s: %v", ep.ID, err))
-		if a.legs.strands() {
-			a.legs.free(next)
-		}
+		a.legs.free(next)
 	}
 }
 

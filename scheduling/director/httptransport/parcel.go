@@ -52,18 +52,18 @@ func sizeOf(body [][]byte) (n int64) {
 // moment at which it is used again, which says nothing about the server: then it is sent once
 // more, if resend allows it: engines that meet must not be told twice where.
 func (x *exchange) deliver(ctx context.Context, p parcel, resend bool) (*http.Response, facts, error) {
-	resp, seen, err := x.trip(ctx, p, x.t.base())
+	resp, seen, err := x.trip(ctx, p, x.t.base(), resend)
 	if err != nil && resend && seen.stale() && ctx.Err() == nil {
-		resp, seen, err = x.trip(ctx, p, x.t.once())
+		resp, seen, err = x.trip(ctx, p, x.t.once(), false)
 	}
 	return resp, seen, err
 }
 
-func (x *exchange) trip(ctx context.Context, p parcel, rt http.RoundTripper) (*http.Response, facts, error) {
+func (x *exchange) trip(ctx context.Context, p parcel, rt http.RoundTripper, resend bool) (*http.Response, facts, error) {
 	var tr trace
 	out := x.outgoing(httptrace.WithClientTrace(ctx, tr.hooks()), p)
 	_, traced := rt.(*http.Transport)
-	if !traced {
+	if !traced && resend {
 		markReplayable(out.Header)
 	}
 	resp, err := rt.RoundTrip(out)

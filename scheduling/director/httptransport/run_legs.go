@@ -20,10 +20,9 @@ const (
 	DefaultPrefillTimeout = 3 * time.Minute
 	// DefaultMaxPrefillAnswer is the default of Transport.MaxPrefillAnswer.
 	DefaultMaxPrefillAnswer = 16 << 20
+	// DefaultLinger is the default of Transport.Linger.
+	DefaultLinger = 250 * time.Millisecond
 
-	// lingerTime is how long a leg goes on that nobody wants any more, so that its engine is sure
-	// to have it: its end frees what the prefill engine keeps for it.
-	lingerTime = 250 * time.Millisecond
 	// abortTime is how long an engine has to take what Legs.Abort returns.
 	abortTime = 5 * time.Second
 )
@@ -54,7 +53,6 @@ type pair struct {
 
 	mu     sync.Mutex
 	course course
-	headed bool      // the prefill leg's answer has begun
 	begun  bool      // served is closed
 	aborts bool      // the decode leg's engine is to be told when the connection is closed, lest it answers
 	idle   *patience // with the decode leg, to begin when the prompt is computed
@@ -103,7 +101,7 @@ func (p *pair) instead() (*http.Response, error) {
 // runDecode sends the decode leg.
 func (p *pair) runDecode() (*http.Response, error) {
 	leg := p.Decode()
-	p.decode = parcelOf(p.endpoint, leg, p.in.Path)
+	p.decode, p.untouched = parcelOf(p.endpoint, leg, p.in.Path), true
 	err := p.hold(len(leg.Body))
 	p.on(decodeSent)
 	if err == nil {
@@ -131,11 +129,11 @@ func (p *pair) runDecode() (*http.Response, error) {
 	return nil, err
 }
 
-// linger lets the decode leg outlive the client for lingerTime, as long as nothing of its answer
+// linger lets the decode leg outlive the client for Transport.Linger, as long as nothing of its answer
 // has come.
 func (p *pair) linger() {
 	context.AfterFunc(p.exchange.ctx, func() {
-		timer := time.NewTimer(lingerTime)
+		timer := time.NewTimer(p.t.linger())
 		defer timer.Stop()
 		select {
 		case <-timer.C:
@@ -154,7 +152,6 @@ func (p *pair) on(e event) {
 	awaited := e == prefillFailed && p.Awaited()
 	p.mu.Lock()
 	do := p.course.on(e, awaited)
-	headed := p.headed
 	idle, begun := p.idle, p.begun
 	p.aborts = p.aborts || do&abortDecode != 0 && !begun
 	p.mu.Unlock()
@@ -165,8 +162,8 @@ func (p *pair) on(e event) {
 		p.detach()
 	}
 	if do&endPrefill != 0 {
-		if e == clientLeft && headed && !p.AtOnce() {
-			time.AfterFunc(lingerTime, func() { p.endPrefill(errDecodeLeg) }) // else nobody can free what it keeps
+		if e == clientLeft && !p.AtOnce() { // its answer may be on its way: without that nobody can free what it keeps
+			time.AfterFunc(p.t.linger(), func() { p.endPrefill(errDecodeLeg) })
 		} else {
 			p.endPrefill(errDecodeLeg)
 		}
@@ -235,9 +232,6 @@ func (p *pair) waits(clock *patience) bool {
 	return p.course.prefill == runningLeg
 }
 
-// strands reports whether the prefill engine keeps a KV cache for a decode leg that was not sent.
-func (p *pair) strands() bool { return p != nil && p.unsent && !p.AtOnce() }
-
 // runPrefill sends the prefill leg and accounts how it ended.
 func (p *pair) runPrefill() {
 	defer close(p.over)
@@ -272,9 +266,6 @@ func (p *pair) fetch() error {
 	if !director.IsAnswer(resp.StatusCode) { // a connection that was upgraded ends with no context
 		return p.lost(ctx, noAnswer(resp.StatusCode), false)
 	}
-	p.mu.Lock()
-	p.headed = true
-	p.mu.Unlock()
 	body := held{t: p.t}
 	defer func() { body.release(false) }()
 	switch err := p.readPrefill(resp, &body, clock); {
@@ -344,6 +335,13 @@ func (t *Transport) prefillTimeout() time.Duration {
 		return t.PrefillTimeout
 	}
 	return DefaultPrefillTimeout
+}
+
+func (t *Transport) linger() time.Duration {
+	if t.Linger > 0 {
+		return t.Linger
+	}
+	return DefaultLinger
 }
 
 func (t *Transport) maxPrefillAnswer() int64 {

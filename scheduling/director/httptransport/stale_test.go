@@ -8,10 +8,16 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
+	"github.com/inferpick/inferpick/scheduling"
+	"github.com/inferpick/inferpick/scheduling/director"
+	"github.com/inferpick/inferpick/scheduling/director/disagg"
 	"github.com/inferpick/inferpick/scheduling/director/httptransport"
 )
 
@@ -186,5 +192,36 @@ func TestDefaultTransportOfAnotherType(t *testing.T) {
 	}
 	if len(f.left) != 0 {
 		t.Error("something was left")
+	}
+}
+
+// TestStaleDecodeLegs: a decode leg that meets a connection that is closed when it is used again is not sent over another
+// one, by whatever RoundTripper, since its engine may have fetched the cache; another engine gets a hand-over of its own.
+func TestStaleDecodeLegs(t *testing.T) {
+	for name, wrap := range map[string]func(http.RoundTripper) http.RoundTripper{
+		"an http.Transport": func(rt http.RoundTripper) http.RoundTripper { return rt },
+		"within another":    func(rt http.RoundTripper) http.RoundTripper { return roundTripper(rt.RoundTrip) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var legs atomic.Int64
+			a := newRawApart(t, disagg.NIXL(disagg.Options{}), map[string]func(net.Conn, *http.Request) bool{
+				"p0": says(answerOf("", goodPrefill)),
+				"d0": func(c net.Conn, _ *http.Request) bool {
+					if legs.Add(1) > 1 {
+						return false
+					}
+					_, _ = io.WriteString(c, answerOf("", goodAnswer))
+					return true
+				},
+				"d1": says(answerOf("", goodAnswer)),
+			}, func(_ *scheduling.Profile, _ *director.Options, tr *httptransport.Transport) {
+				tr.Base = wrap(httptransport.New(nil).Base)
+			})
+			for range 2 {
+				status, body, _ := a.post(t, `{"model":"m","messages":[{"role":"user","content":"hi"}]}`)
+				require.Equal(t, 200, status, body)
+			}
+			require.EqualValues(t, 2, legs.Load())
+		})
 	}
 }

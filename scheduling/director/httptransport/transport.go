@@ -69,6 +69,11 @@ type Transport struct {
 	// another: what it says to that one, and about itself. It counts against MaxBodies. Default
 	// DefaultMaxPrefillAnswer. See also disagg.Options.MaxParams.
 	MaxPrefillAnswer int64
+	// Linger is how long a leg of a request in two places goes on when its client has left, or it was revoked, as long as
+	// the prefill engine may keep a KV cache that nothing else frees: a prefill leg after which the decode leg is sent,
+	// and a decode leg of which nothing has come. A prompt that takes longer is given up, and its cache is kept for a
+	// lease if the engine was done with it at that very moment. Default DefaultLinger.
+	Linger time.Duration
 	// NameEndpoint adds HeaderEndpoint to responses.
 	NameEndpoint bool
 	// Explain keeps the explanation of each decision in its Route.
