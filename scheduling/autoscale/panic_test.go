@@ -82,14 +82,14 @@ func TestOptionsPanic(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			eps := []*types.Endpoint{types.NewEndpoint("a", "10.0.0.1:8000"), types.NewEndpoint("b", "10.0.0.2:8000")}
 			eps[0].Labels, eps[1].Labels = map[string]string{"kind": "x"}, map[string]string{"kind": "y"}
-			none := true
+			var some atomic.Bool // endpoints
 			pools := o.Collector.Pools
 			o.Collector.Pools = func(yield func(types.NamespacedName, []*types.Endpoint) bool) {
 				pools(yield)
-				if none {
-					yield(pool, nil)
-				} else {
+				if some.Load() {
 					yield(pool, eps)
+				} else {
+					yield(pool, nil)
 				}
 			}
 			collector, err := autoscale.NewCollector(o.Collector)
@@ -115,7 +115,7 @@ func TestOptionsPanic(t *testing.T) {
 			}
 			ask()
 			time.Sleep(2 * time.Minute)
-			none = false
+			some.Store(true)
 			ask()
 			time.Sleep(2 * time.Minute)
 			f.Off()

@@ -16,6 +16,7 @@ import (
 
 	"github.com/inferpick/inferpick/examples/envoy/e2e/testmodule/control"
 	"github.com/inferpick/inferpick/examples/envoy/envoyproxy"
+	_ "github.com/inferpick/inferpick/examples/envoy/module/instance" // so that results are not kept when the module changes
 )
 
 // modules are folders of modules that were built, once, by the folder of their source.
