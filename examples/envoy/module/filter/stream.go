@@ -28,6 +28,7 @@ type Stream struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	path   string
+	grpc   bool // the client wants answers of gRPC
 
 	x        *exchange.Exchange // nil: there is none
 	phase    phase
@@ -47,8 +48,11 @@ func (s *Stream) RequestHeaders(h Host, end bool) (status Status) {
 	}
 	fields := h.Fields(RequestHeaders)
 	for key, value := range fields {
-		if key == ":path" {
+		switch key {
+		case ":path":
 			s.path = value
+		case "content-type":
+			s.grpc = isGRPC(value)
 		}
 	}
 	if s.f.o.Ready != nil && !s.f.o.Ready() {
@@ -189,6 +193,14 @@ func (s *Stream) respond(h Host, a *exchange.Answer) {
 		h.Reset()
 		return
 	}
+	s.answer(h, a)
+}
+
+// answer answers in the client's protocol.
+func (s *Stream) answer(h Host, a *exchange.Answer) {
+	if s.grpc {
+		a = withGRPCStatus(a)
+	}
 	h.Respond(a)
 }
 
@@ -327,7 +339,7 @@ func (s *Stream) recovered(h Host, status *Status) {
 	s.phase = answered
 	*status = StopIteration
 	if before < responded {
-		h.Respond(s.f.failure(s.path))
+		s.answer(h, s.f.failure(s.path))
 	} else {
 		h.Reset()
 	}

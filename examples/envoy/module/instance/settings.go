@@ -9,6 +9,9 @@ import (
 	"strconv"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
 	"github.com/inferpick/inferpick/examples/envoy/exchange"
 	"github.com/inferpick/inferpick/examples/envoy/internal/flags"
 	"github.com/inferpick/inferpick/examples/envoy/module/filter"
@@ -59,16 +62,22 @@ func parseRoute(config []byte) (*filter.Settings, error) {
 	return &own, nil
 }
 
-// parseObject reads the fields of a Struct.
+// parseObject reads the fields of a Struct: Envoy gives it as JSON, or, before 1.39 that of a route, as it was encoded.
 func parseObject(config []byte) (map[string]json.RawMessage, error) {
 	if len(bytes.TrimSpace(config)) == 0 {
 		return map[string]json.RawMessage{}, nil
 	}
 	var fields map[string]json.RawMessage
-	if err := json.Unmarshal(config, &fields); err != nil || fields == nil {
-		return nil, fmt.Errorf("the configuration is %.80q, want a google.protobuf.Struct of fields", config)
+	if json.Unmarshal(config, &fields) == nil && fields != nil {
+		return fields, nil
 	}
-	return fields, nil
+	var encoded structpb.Struct
+	if proto.Unmarshal(config, &encoded) == nil && len(encoded.GetFields()) > 0 {
+		if object, err := encoded.MarshalJSON(); err == nil && json.Unmarshal(object, &fields) == nil {
+			return fields, nil
+		}
+	}
+	return nil, fmt.Errorf("the configuration is %.80q, want a google.protobuf.Struct of fields", config)
 }
 
 // take takes from fields what Settings are made of.
