@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,11 +22,12 @@ func TestOptionsPanic(t *testing.T) {
 			store.set(away) // so that there is something to log
 			e := newElection(o, store, func() instant { return instant{mono: time.Since(started), wall: time.Now()} })
 			ctx, cancel := context.WithCancel(t.Context())
-			done, leads := make(chan struct{}), 0
+			done := make(chan struct{})
+			var leads atomic.Int64
 			go func() {
 				defer close(done)
 				e.run(ctx, func(ctx context.Context) {
-					if leads++; leads <= 3 {
+					if leads.Add(1) <= 3 {
 						panic("of who leads")
 					}
 					<-ctx.Done()
@@ -36,7 +38,7 @@ func TestOptionsPanic(t *testing.T) {
 			time.Sleep(2 * time.Minute)
 			f.Off()
 			time.Sleep(time.Hour)
-			require.Equal(t, 4, leads, "terms, of which three panicked")
+			require.EqualValues(t, 4, leads.Load(), "terms, of which three panicked")
 			now, err := store.memory.read(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, "a", now.holder)
