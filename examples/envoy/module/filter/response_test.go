@@ -243,7 +243,7 @@ func TestEnds(t *testing.T) {
 		s.Destroy()
 		s.Released()
 		f.Free(t)
-		if n >= 4 {
+		if n >= 4 || n == 3 && len(f.Outcomes) > 0 { // the third step may have been quick enough to route it
 			out := f.Outcome(t)
 			require.True(t, out.Cancelled && !out.Failed(), "after %d steps the outcome is %+v", n, out)
 		}
