@@ -94,9 +94,6 @@ func New(o Options) (*Handler, error) {
 	return &Handler{o: o}, nil
 }
 
-// MaxBody returns the largest request body in bytes.
-func (h *Handler) MaxBody() int { return h.o.MaxBody }
-
 // Open begins an exchange, of which nothing is known yet. It must be closed. The context ends what
 // waits to be let in. The error is that there are as many exchanges as there may be.
 func (h *Handler) Open(ctx context.Context, w Wishes) (*Exchange, error) {

@@ -35,19 +35,6 @@ spec:
 
 const patience = 10 * time.Second
 
-// logBuffer is a log that may be waited for.
-type logBuffer struct{ logbuffer.Buffer }
-
-// waitFor waits until the log has n times what is wanted.
-func (l *logBuffer) waitFor(t *testing.T, want string, n int) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); strings.Count(l.String(), want) < n; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("want %q %d times in the log:\n%s", want, n, l)
-		}
-	}
-}
-
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(path+".new", []byte(text), 0o600))
@@ -55,11 +42,11 @@ func write(t *testing.T, path, text string) {
 }
 
 // run runs the command on loopback until stop is called, which returns its exit code.
-func run(t *testing.T, config string, args ...string) (log *logBuffer, stop func() int) {
+func run(t *testing.T, config string, args ...string) (log *logbuffer.Buffer, stop func() int) {
 	t.Helper()
 	all := append([]string{"-config", config, "-grpc-addr", "127.0.0.1:0", "-health-addr", "127.0.0.1:0", "-metrics-addr", "127.0.0.1:0",
 		"-reload-interval", "1h", "-drain-timeout", "1s"}, args...)
-	log = new(logBuffer)
+	log = new(logbuffer.Buffer)
 	ctx, cancel := context.WithCancel(context.Background())
 	code := make(chan int, 1)
 	go func() { code <- command(ctx, all, io.Discard, log) }()
@@ -87,35 +74,35 @@ func TestCommand(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pool.yaml")
 	write(t, path, configuration)
 	log, stop := run(t, path, "-otlp-endpoint", "127.0.0.1:1")
-	log.waitFor(t, "msg=serving grpc=127.0.0.1:", 1)
+	log.WaitFor(t, "msg=serving grpc=127.0.0.1:", 1)
 	inForce := strings.Count(log.String(), "configuration is in force")
 
 	hangUp(t)
-	log.waitFor(t, "configuration read again", 1)
-	log.waitFor(t, "configuration is in force", inForce+1)
+	log.WaitFor(t, "configuration read again", 1)
+	log.WaitFor(t, "configuration is in force", inForce+1)
 
 	write(t, path, configuration+"---\nkind: InferenceModel\n")
 	hangUp(t)
-	log.waitFor(t, "object is left out of the configuration", 1)
+	log.WaitFor(t, "object is left out of the configuration", 1)
 	require.Contains(t, log.String(), "pool.yaml:16: ")
 	write(t, path, "# nothing\n")
 	hangUp(t)
-	log.waitFor(t, "configuration is not in force", 1)
+	log.WaitFor(t, "configuration is not in force", 1)
 
 	write(t, path, configuration)
 	hangUp(t)
-	log.waitFor(t, "configuration read again", 3)
+	log.WaitFor(t, "configuration read again", 3)
 	if code := stop(); code != exitOK {
 		t.Errorf("exit code %d\n%s", code, log)
 	}
-	log.waitFor(t, "msg=draining requests=0", 1)
+	log.WaitFor(t, "msg=draining requests=0", 1)
 }
 
 func TestCommandLogsJSON(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pool.yaml")
 	write(t, path, configuration)
 	log, stop := run(t, path, "-log-format", "json")
-	log.waitFor(t, `"msg":"serving"`, 1)
+	log.WaitFor(t, `"msg":"serving"`, 1)
 	if code := stop(); code != exitOK {
 		t.Errorf("exit code %d", code)
 	}
@@ -162,7 +149,7 @@ func TestCommandRefusesToStart(t *testing.T) {
 		{"address", good, []string{"-metrics-addr", "nonsense"}, []string{"epp: metrics address: ", "nonsense"}},
 	} {
 		log, stop := run(t, tt.config, tt.args...)
-		log.waitFor(t, "\n", 1)
+		log.WaitFor(t, "\n", 1)
 		if code := stop(); code != exitError {
 			t.Errorf("%s: exit code %d, want %d", tt.name, code, exitError)
 		}

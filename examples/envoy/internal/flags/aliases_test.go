@@ -197,7 +197,7 @@ func TestTheirCommandLine(t *testing.T) {
 	}
 	for _, config := range [][]string{{"--config-file", theirs}, {"--config-text", picker}} {
 		log, stop := serve(t, slices.Concat([]string{"-config", pools}, line, config)...)
-		log.waitFor(t, "msg=serving", 1)
+		log.WaitFor(t, "msg=serving", 1)
 		require.Contains(t, log.String(), "manifests=1")
 		require.Contains(t, log.String(), "-ha-enable-leader-election has no effect: there is no leader")
 		stop()

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -35,19 +34,6 @@ spec:
 
 const patience = 10 * time.Second
 
-// logBuffer is a log that may be waited for.
-type logBuffer struct{ logbuffer.Buffer }
-
-// waitFor waits until the log has n times what is wanted.
-func (l *logBuffer) waitFor(t *testing.T, want string, n int) {
-	t.Helper()
-	for deadline := time.Now().Add(patience); strings.Count(l.String(), want) < n; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("want %q %d times in the log:\n%s", want, n, l)
-		}
-	}
-}
-
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(path+".new", []byte(text), 0o600))
@@ -61,9 +47,9 @@ func onLoopback(args ...string) []string {
 }
 
 // serve runs the App of a command line until stop is called.
-func serve(t *testing.T, args ...string) (log *logBuffer, stop func()) {
+func serve(t *testing.T, args ...string) (log *logbuffer.Buffer, stop func()) {
 	t.Helper()
-	log = new(logBuffer)
+	log = new(logbuffer.Buffer)
 	f, err := Parse(onLoopback(args...), new(bytes.Buffer))
 	require.NoError(t, err)
 	app, closeRest, err := f.App(t.Context(), slog.New(slog.NewTextHandler(log, nil)))

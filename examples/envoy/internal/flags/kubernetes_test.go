@@ -133,7 +133,7 @@ func TestAppOfCluster(t *testing.T) {
 	write(t, policy, "apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\nplugins: [{type: queue-scorer}, {type: max-score-picker}]\n")
 	log, stop := serve(t, "--pool-name", "llama", "--pool-namespace", "models", "--zap-encoder", "json", "--v", "1", "--config-file", policy,
 		"--metrics-endpoint-auth=false", "--ha-enable-leader-election", "-kubeconfig", kubeconfig(t, api.Config().Host))
-	log.waitFor(t, "msg=serving", 1)
+	log.WaitFor(t, "msg=serving", 1)
 	require.NotContains(t, log.String(), "no effect")
 	require.Eventually(t, func() bool {
 		o := api.Get(fake.Model, "models", "chat")

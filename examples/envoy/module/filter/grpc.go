@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/inferpick/inferpick/examples/envoy/exchange"
 )
 
@@ -22,32 +24,24 @@ func withGRPCStatus(a *exchange.Answer) *exchange.Answer {
 	if b.Header = maps.Clone(a.Header); b.Header == nil {
 		b.Header = map[string][]string{}
 	}
-	b.Header["Grpc-Status"] = []string{strconv.Itoa(grpcStatus(a.Status))}
+	b.Header["Grpc-Status"] = []string{strconv.Itoa(int(grpcStatus(a.Status)))}
 	return &b
 }
 
 // grpcStatus is the status of gRPC that an HTTP status becomes, for Envoy as for all who follow gRPC's
 // doc/http-grpc-status-mapping.md.
-func grpcStatus(http int) int {
-	const (
-		unknown          = 2
-		permissionDenied = 7
-		unimplemented    = 12
-		internal         = 13
-		unavailable      = 14
-		unauthenticated  = 16
-	)
+func grpcStatus(http int) codes.Code {
 	switch http {
 	case 400:
-		return internal
+		return codes.Internal
 	case 401:
-		return unauthenticated
+		return codes.Unauthenticated
 	case 403:
-		return permissionDenied
+		return codes.PermissionDenied
 	case 404:
-		return unimplemented
+		return codes.Unimplemented
 	case 429, 502, 503, 504:
-		return unavailable
+		return codes.Unavailable
 	}
-	return unknown
+	return codes.Unknown
 }
